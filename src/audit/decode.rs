@@ -1,0 +1,337 @@
+//! The decoder in use: bytes to [`Event`], with a short path for what kube-apiserver writes.
+//!
+//! The short path trusts nothing that it has not checked. It knows the one order in which kube-apiserver writes an
+//! event's keys, and gives up at the first byte that is not where it should be; [`plain`] then decides. It leaves
+//! reads at their verb and scans bodies for their end only. Both decoders agree on every event that is valid JSON
+//! (property tests, all recordings); where a body or a skipped value is *not* valid, the short path may let it
+//! pass, and whoever looks into the body later says so.
+
+pub mod plain;
+
+use std::borrow::Cow;
+
+use crate::audit::event::{Event, Level, ObjectRef, ResponseStatus, Stage, Verb, keeps_annotation, parse_timestamp};
+use crate::audit::scan::{self, skip_string, skip_value};
+
+/// What a line turned out to be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decoded<'a> {
+    /// An event that does not end its request: nothing to count.
+    Unfinished,
+    /// The end of a request that cannot have written.
+    Read(Verb),
+    /// The end of a request whose verb writes.
+    Event(Box<Event<'a>>),
+}
+
+/// Why bytes are no audit event. The variants are the `reason` labels of counters and summaries.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Not JSON at all, or not to its end.
+    #[error("not valid JSON: {0}")]
+    Json(String),
+    /// Cut off: the value does not end.
+    #[error("the event is cut off")]
+    Truncated,
+    /// A string that is no UTF-8.
+    #[error("not valid UTF-8")]
+    Utf8,
+    /// JSON, but without what every audit event has.
+    #[error("no audit event: `{0}` is missing or unknown")]
+    NotAnEvent(&'static str),
+    /// A value of another type than the contract's.
+    #[error("`{0}` has the wrong type")]
+    Type(&'static str),
+    /// Longer than any event may be.
+    #[error("longer than {0} bytes")]
+    TooLong(usize),
+    /// The `legacy` log format, which names no objects.
+    #[error("the `legacy` log format names no objects: run kube-apiserver with --audit-log-format=json")]
+    Legacy,
+}
+
+impl Malformed {
+    /// The reason as a metric label and a summary's key.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Malformed::Json(_) => "not_json",
+            Malformed::Truncated => "truncated",
+            Malformed::Utf8 => "invalid_utf8",
+            Malformed::NotAnEvent(_) => "not_an_event",
+            Malformed::Type(_) => "wrong_type",
+            Malformed::TooLong(_) => "too_long",
+            Malformed::Legacy => "legacy_format",
+        }
+    }
+
+    fn from_json(error: serde_json::Error) -> Malformed {
+        use serde_json::error::Category;
+        let text = error.to_string();
+        match error.classify() {
+            Category::Eof => Malformed::Truncated,
+            _ if text.contains("unicode") || text.contains("UTF-8") => Malformed::Utf8,
+            Category::Data => Malformed::NotAnEvent("object"),
+            _ => Malformed::Json(text),
+        }
+    }
+}
+
+/// Decodes one event from its JSON text.
+///
+/// # Errors
+/// [`Malformed`] where the text is no audit event.
+pub fn decode(line: &[u8]) -> Result<Decoded<'_>, Malformed> {
+    match canonical(line) {
+        Some(decoded) => Ok(decoded),
+        None => plain::decode(line),
+    }
+}
+
+/// The event where every byte stands as kube-apiserver writes it; `None` for anything else.
+fn canonical(line: &[u8]) -> Option<Decoded<'_>> {
+    let mut c = Cursor { bytes: line, at: 0 };
+    c.literal(b"{")?;
+    c.option(br#""kind":"Event","apiVersion":"audit.k8s.io/v1","#);
+    c.literal(br#""level":""#)?;
+    let level = match c.until_quote()? {
+        b"Metadata" => Level::Metadata,
+        b"Request" => Level::Request,
+        b"RequestResponse" => Level::RequestResponse,
+        _ => return None,
+    };
+    c.literal(br#","auditID":""#)?;
+    let audit_id = c.text()?;
+    c.literal(br#","stage":""#)?;
+    let stage = match c.until_quote()? {
+        b"ResponseComplete" => Stage::ResponseComplete,
+        b"Panic" => Stage::Panic,
+        b"RequestReceived" => Stage::RequestReceived,
+        b"ResponseStarted" => Stage::ResponseStarted,
+        _ => return None,
+    };
+    c.literal(br#","requestURI":""#)?;
+    let request_uri = c.escaped_text()?;
+    c.literal(br#","verb":""#)?;
+    let verb = Verb::parse(c.text()?);
+    // What is left of such an event is not looked at; that it was written to its end is.
+    if line.last() != Some(&b'}') {
+        return None;
+    }
+    if !stage.is_final() {
+        return Some(Decoded::Unfinished);
+    }
+    if !verb.is_mutating() {
+        return Some(Decoded::Read(verb));
+    }
+
+    c.literal(br#","user":{"#)?;
+    let (username, pod) = c.user()?;
+    let impersonated = match c.option(br#","impersonatedUser":{"#) {
+        true => Some(c.user()?.0).filter(|name| !name.is_empty()),
+        false => None,
+    };
+    if c.option(br#","authenticationMetadata":"#) {
+        c.value()?;
+    }
+    let source_ip = if c.option(br#","sourceIPs":["#) { c.last_of_strings()? } else { "" };
+    let user_agent = if c.option(br#","userAgent":""#) { c.text()? } else { "" };
+    let object_ref = if c.option(br#","objectRef":{"#) { Some(c.object_ref()?) } else { None };
+    let status = if c.option(br#","responseStatus":"#) { Some(c.status()?) } else { None };
+    let request_object = if c.option(br#","requestObject":"#) { c.body()? } else { None };
+    let response_object = if c.option(br#","responseObject":"#) { c.body()? } else { None };
+    c.literal(br#","requestReceivedTimestamp":""#)?;
+    let received = Some(parse_timestamp(c.text()?)?);
+    c.literal(br#","stageTimestamp":""#)?;
+    let staged = Some(parse_timestamp(c.text()?)?);
+    let annotations = if c.option(br#","annotations":"#) { c.annotations()? } else { Vec::new() };
+    c.literal(b"}")?;
+    (c.at == line.len()).then_some(())?;
+
+    Some(Decoded::Event(Box::new(Event {
+        level,
+        audit_id: Cow::Borrowed(audit_id),
+        stage,
+        request_uri,
+        verb,
+        username: Cow::Borrowed(username),
+        impersonated: impersonated.map(Cow::Borrowed),
+        pod: Cow::Borrowed(pod),
+        source_ip: Cow::Borrowed(source_ip),
+        user_agent: Cow::Borrowed(user_agent),
+        object_ref,
+        status,
+        request_object,
+        response_object,
+        received,
+        staged,
+        annotations,
+    })))
+}
+
+/// A position in an event; every step either finds what it names, or says no.
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+// === impl Cursor ===
+
+impl<'a> Cursor<'a> {
+    fn option(&mut self, literal: &[u8]) -> bool {
+        let found = self.bytes[self.at..].starts_with(literal);
+        if found {
+            self.at += literal.len();
+        }
+        found
+    }
+
+    fn literal(&mut self, literal: &[u8]) -> Option<()> {
+        self.option(literal).then_some(())
+    }
+
+    /// The bytes up to the next quote, which is stepped over.
+    fn until_quote(&mut self) -> Option<&'a [u8]> {
+        let rest = &self.bytes[self.at..];
+        let len = memchr::memchr(b'"', rest)?;
+        self.at += len + 1;
+        Some(&rest[..len])
+    }
+
+    /// The rest of a string without escapes or control characters.
+    fn text(&mut self) -> Option<&'a str> {
+        let text = self.until_quote()?;
+        let is_plain = text.iter().all(|b| *b >= b' ' && *b != b'\\');
+        is_plain.then(|| std::str::from_utf8(text).ok()).flatten()
+    }
+
+    /// The rest of a string, escapes undone.
+    fn escaped_text(&mut self) -> Option<Cow<'a, str>> {
+        let start = self.at;
+        if let Some(text) = self.text() {
+            return Some(Cow::Borrowed(text));
+        }
+        self.at = start;
+        let end = skip_string(self.bytes, start - 1)?;
+        self.at = end;
+        serde_json::from_slice(&self.bytes[start - 1..end]).ok().map(Cow::Owned)
+    }
+
+    fn value(&mut self) -> Option<&'a [u8]> {
+        let end = skip_value(self.bytes, self.at)?;
+        let value = &self.bytes[self.at..end];
+        self.at = end;
+        Some(value)
+    }
+
+    /// A body: `None` inside where it is null.
+    fn body(&mut self) -> Option<Option<&'a [u8]>> {
+        let value = self.value()?;
+        Some((value != b"null").then_some(value))
+    }
+
+    /// The rest of a user: its name and the pod its credential was given to.
+    fn user(&mut self) -> Option<(&'a str, &'a str)> {
+        if self.option(b"}") {
+            return Some(("", ""));
+        }
+        self.literal(br#""username":""#)?;
+        let username = self.text()?;
+        let mut pod = "";
+        if self.option(br#","uid":""#) {
+            self.text()?;
+        }
+        if self.option(br#","groups":["#) {
+            self.last_of_strings()?;
+        }
+        if self.option(br#","extra":"#) {
+            let extra = self.members_of_value()?;
+            if let Some((_, value)) = extra.iter().find(|(key, _)| key == b"authentication.kubernetes.io/pod-name") {
+                let mut names = Cursor { bytes: value, at: 0 };
+                names.literal(br#"[""#)?;
+                pod = names.text()?;
+                (names.bytes.len() == names.at + 1).then_some(())?;
+            }
+        }
+        self.literal(b"}")?;
+        Some((username, pod))
+    }
+
+    /// The rest of an array of strings: its last one.
+    fn last_of_strings(&mut self) -> Option<&'a str> {
+        if self.option(b"]") {
+            return Some("");
+        }
+        loop {
+            self.literal(b"\"")?;
+            let text = self.text()?;
+            if self.option(b"]") {
+                return Some(text);
+            }
+            self.literal(b",")?;
+        }
+    }
+
+    fn object_ref(&mut self) -> Option<ObjectRef<'a>> {
+        self.literal(br#""resource":""#)?;
+        let resource = Cow::Borrowed(self.text()?);
+        let mut member = |key: &[u8]| {
+            let text = if self.option(key) { self.text()? } else { "" };
+            Some(Cow::Borrowed(text))
+        };
+        let found = ObjectRef {
+            resource,
+            namespace: member(br#","namespace":""#)?,
+            name: member(br#","name":""#)?,
+            uid: member(br#","uid":""#)?,
+            group: member(br#","apiGroup":""#)?,
+            version: member(br#","apiVersion":""#)?,
+            resource_version: member(br#","resourceVersion":""#)?,
+            subresource: member(br#","subresource":""#)?,
+        };
+        self.literal(b"}")?;
+        Some(found)
+    }
+
+    fn status(&mut self) -> Option<ResponseStatus<'a>> {
+        self.literal(br#"{"metadata":{}"#)?;
+        if self.option(br#","status":""#) {
+            self.text()?;
+        }
+        let message = if self.option(br#","message":""#) { self.escaped_text()? } else { Cow::Borrowed("") };
+        let reason = if self.option(br#","reason":""#) { self.text()? } else { "" };
+        if self.option(br#","details":"#) {
+            self.value()?;
+        }
+        let mut code = 0;
+        if self.option(br#","code":"#) {
+            code = std::str::from_utf8(self.value()?).ok()?.parse().ok().filter(|code| (100..1000).contains(code))?;
+        }
+        self.literal(b"}")?;
+        Some(ResponseStatus { code, reason: Cow::Borrowed(reason), message })
+    }
+
+    fn annotations(&mut self) -> Option<Vec<(Cow<'a, str>, Cow<'a, str>)>> {
+        let mut kept = Vec::new();
+        for (key, value) in self.members_of_value()? {
+            let key = std::str::from_utf8(key).ok()?;
+            if keeps_annotation(key) {
+                kept.push((Cow::Borrowed(key), Cow::Owned(serde_json::from_slice(value).ok()?)));
+            }
+        }
+        Some(kept)
+    }
+
+    /// The members of an object, all of them found and no key escaped or repeated at its neighbour.
+    fn members_of_value(&mut self) -> Option<Vec<(&'a [u8], &'a [u8])>> {
+        let mut walk = scan::members(&self.bytes[self.at..]);
+        let members: Vec<_> = walk.by_ref().collect();
+        if walk.is_broken() || members.iter().any(|(key, _)| key.contains(&b'\\')) {
+            return None;
+        }
+        self.at += walk.position();
+        Some(members)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! The slow twin: an event decoded by serde_json, in the plainest way. It defines what is right.
+//!
+//! The rules it states, and the decoder in use is tested against:
+//! - where a key stands twice, the first counts (kube-apiserver never writes one twice);
+//! - unknown keys are skipped; `null` is an absent value; a value of another type than the contract's is malformed;
+//! - nothing is looked at behind the verb of an event that can be no write, nor behind the stage of one that does
+//!   not end its request: such an event only has to begin as one.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{Decoded, Malformed};
+use crate::audit::event::{
+    Event, Level, Micros, ObjectRef, ResponseStatus, Stage, Verb, keeps_annotation, parse_timestamp,
+};
+
+/// Decodes one event from its JSON text.
+///
+/// # Errors
+/// [`Malformed`] where the text is no audit event; nothing of it can be used then.
+pub fn decode(line: &[u8]) -> Result<Decoded<'_>, Malformed> {
+    let members = object(line)?;
+    let get = |key: &str| members.iter().find(|(k, _)| k == key).map(|(_, v)| *v).filter(|v| v.get() != "null");
+    let text = |key: &str| get(key).map(string).transpose();
+    let required = |key: &'static str| text(key)?.ok_or(Malformed::NotAnEvent(key));
+
+    if text("kind")?.is_some_and(|kind| kind != "Event") {
+        return Err(Malformed::NotAnEvent("kind"));
+    }
+    let stage = match required("stage")?.as_ref() {
+        "RequestReceived" => Stage::RequestReceived,
+        "ResponseStarted" => Stage::ResponseStarted,
+        "ResponseComplete" => Stage::ResponseComplete,
+        "Panic" => Stage::Panic,
+        _ => return Err(Malformed::NotAnEvent("stage")),
+    };
+    let verb = Verb::parse(&required("verb")?);
+    if !stage.is_final() {
+        return Ok(Decoded::Unfinished);
+    }
+    if !verb.is_mutating() {
+        return Ok(Decoded::Read(verb));
+    }
+
+    let level = match required("level")?.as_ref() {
+        "Metadata" => Level::Metadata,
+        "Request" => Level::Request,
+        "RequestResponse" => Level::RequestResponse,
+        _ => return Err(Malformed::NotAnEvent("level")),
+    };
+    let user = get("user").map(|v| object(v.get().as_bytes())).transpose()?.unwrap_or_default();
+    let impersonated = get("impersonatedUser").map(|v| object(v.get().as_bytes())).transpose()?;
+    let annotations = get("annotations").map(|v| object(v.get().as_bytes())).transpose()?.unwrap_or_default();
+    let time = |key: &'static str| -> Result<Option<Micros>, Malformed> {
+        text(key)?.map(|t| parse_timestamp(&t).ok_or(Malformed::Type(key))).transpose()
+    };
+    Ok(Decoded::Event(Box::new(Event {
+        level,
+        audit_id: required("auditID")?,
+        stage,
+        request_uri: text("requestURI")?.unwrap_or_default(),
+        verb,
+        username: field(&user, "username")?,
+        impersonated: impersonated.map(|u| field(&u, "username")).transpose()?.filter(|name| !name.is_empty()),
+        pod: pod(&user)?,
+        source_ip: last_source_ip(get("sourceIPs"))?,
+        user_agent: text("userAgent")?.unwrap_or_default(),
+        object_ref: get("objectRef").map(object_ref).transpose()?,
+        status: get("responseStatus").map(response_status).transpose()?,
+        request_object: get("requestObject").map(|v| v.get().as_bytes()),
+        response_object: get("responseObject").map(|v| v.get().as_bytes()),
+        received: time("requestReceivedTimestamp")?,
+        staged: time("stageTimestamp")?,
+        annotations: annotations
+            .into_iter()
+            .filter(|(key, _)| keeps_annotation(key))
+            .map(|(key, value)| Ok((key, string(value)?)))
+            .collect::<Result<_, Malformed>>()?,
+    })))
+}
+
+type Members<'a> = Vec<(Cow<'a, str>, &'a RawValue)>;
+
+fn object(json: &[u8]) -> Result<Members<'_>, Malformed> {
+    let mut de = serde_json::Deserializer::from_slice(json);
+    let members = de.deserialize_map(MembersVisitor).map_err(Malformed::from_json)?;
+    de.end().map_err(Malformed::from_json)?;
+    Ok(members)
+}
+
+fn string(raw: &RawValue) -> Result<Cow<'_, str>, Malformed> {
+    serde_json::from_str::<Text>(raw.get()).map(|t| t.0).map_err(Malformed::from_json)
+}
+
+/// The string of one member; empty where it is absent or null.
+fn field<'a>(members: &Members<'a>, key: &str) -> Result<Cow<'a, str>, Malformed> {
+    match members.iter().find(|(k, _)| k == key) {
+        Some((_, value)) if value.get() != "null" => string(value),
+        _ => Ok(Cow::Borrowed("")),
+    }
+}
+
+fn object_ref(raw: &RawValue) -> Result<ObjectRef<'_>, Malformed> {
+    let o = object(raw.get().as_bytes())?;
+    Ok(ObjectRef {
+        group: field(&o, "apiGroup")?,
+        version: field(&o, "apiVersion")?,
+        resource: field(&o, "resource")?,
+        subresource: field(&o, "subresource")?,
+        namespace: field(&o, "namespace")?,
+        name: field(&o, "name")?,
+        uid: field(&o, "uid")?,
+        resource_version: field(&o, "resourceVersion")?,
+    })
+}
+
+fn response_status(raw: &RawValue) -> Result<ResponseStatus<'_>, Malformed> {
+    let o = object(raw.get().as_bytes())?;
+    let code = match o.iter().find(|(k, _)| k == "code") {
+        Some((_, value)) if value.get() != "null" => {
+            serde_json::from_str(value.get()).map_err(|_| Malformed::Type("responseStatus.code"))?
+        }
+        _ => 0,
+    };
+    Ok(ResponseStatus { code, reason: field(&o, "reason")?, message: field(&o, "message")? })
+}
+
+/// The pod that holds the credential, from the user's extras.
+fn pod<'a>(user: &Members<'a>) -> Result<Cow<'a, str>, Malformed> {
+    let Some((_, extra)) = user.iter().find(|(k, v)| k == "extra" && v.get() != "null") else {
+        return Ok(Cow::Borrowed(""));
+    };
+    let extra = object(extra.get().as_bytes())?;
+    match extra.iter().find(|(k, _)| k == "authentication.kubernetes.io/pod-name") {
+        Some((_, names)) => Ok(strings(names)?.into_iter().next().unwrap_or_default()),
+        None => Ok(Cow::Borrowed("")),
+    }
+}
+
+fn last_source_ip(raw: Option<&RawValue>) -> Result<Cow<'_, str>, Malformed> {
+    Ok(raw.map(strings).transpose()?.and_then(|mut ips| ips.pop()).unwrap_or_default())
+}
+
+fn strings(raw: &RawValue) -> Result<Vec<Cow<'_, str>>, Malformed> {
+    let texts: Option<Vec<Text>> = serde_json::from_str(raw.get()).map_err(Malformed::from_json)?;
+    Ok(texts.unwrap_or_default().into_iter().map(|t| t.0).collect())
+}
+
+/// A string that is borrowed wherever it holds no escapes.
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::with_capacity(20);
+        while let Some((key, value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
+            members.push((key.0, value));
+        }
+        Ok(members)
+    }
+}

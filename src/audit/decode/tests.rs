@@ -1,0 +1,176 @@
+//! The decoder in use against its plain twin.
+
+use std::borrow::Cow;
+
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::{Decoded, Malformed, canonical, decode, plain};
+
+const WRITE: &str = include_str!("tests/write.json");
+
+fn write() -> &'static [u8] {
+    WRITE.trim_end().as_bytes()
+}
+
+#[test]
+fn a_canonical_write_takes_the_short_path() {
+    let short = canonical(write()).expect("the short path takes what kube-apiserver writes");
+    assert_eq!(Ok(&short), plain::decode(write()).as_ref());
+    let Decoded::Event(event) = short else { panic!("a patch is an event") };
+    assert_eq!(event.username, "alice");
+    assert_eq!(event.query("fieldManager"), Some(Cow::Borrowed("kubectl-patch")));
+    assert_eq!(event.pod, "tool-0");
+    assert_eq!(event.status.as_ref().map(|s| s.code), Some(200));
+    assert_eq!(event.annotations.len(), 1);
+}
+
+#[test]
+fn a_write_cut_anywhere_is_malformed() {
+    let whole = write();
+    for len in 0..whole.len() {
+        let cut = decode(&whole[..len]);
+        assert!(matches!(cut, Err(Malformed::Truncated | Malformed::NotAnEvent(_))), "{len}: {cut:?}");
+    }
+}
+
+#[test]
+fn deep_nesting_is_no_trouble() {
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let text = WRITE.trim_end().replacen(r#"{"data":{"mode":"green"}}"#, &deep, 1);
+    let (fast, slow) = (decode(text.as_bytes()), plain::decode(text.as_bytes()));
+    assert_eq!(fast, slow);
+    assert!(matches!(fast, Ok(Decoded::Event(event)) if event.request_object.map(<[u8]>::len) == Some(200_000)));
+}
+
+#[test]
+fn what_is_no_event_says_why() {
+    let reason = |text: &[u8]| decode(text).expect_err("malformed").reason();
+    assert_eq!(reason(b"\x00\x00"), "not_json");
+    assert_eq!(reason(b"{}"), "not_an_event");
+    assert_eq!(reason(br#"{"stage":"ResponseComplete","verb":7}"#), "not_an_event");
+    assert_eq!(reason(b"{\"stage\":\"Response\xFFComplete\"}"), "invalid_utf8");
+    let wrong_code = WRITE.replace(r#""code":200"#, r#""code":"200""#);
+    assert_eq!(reason(wrong_code.trim_end().as_bytes()), "wrong_type");
+}
+
+/// Both decoders on one text: equal where it is valid JSON, and never an event where it begins as none.
+fn assert_twins_agree(text: &[u8]) -> Result<(), TestCaseError> {
+    let (fast, slow) = (decode(text), plain::decode(text));
+    match &slow {
+        Err(Malformed::Json(_) | Malformed::Utf8) if fast.is_ok() => {
+            prop_assert!(serde_json::from_slice::<Value>(text).is_err(), "{}", String::from_utf8_lossy(text));
+        }
+        Err(slow) => prop_assert_eq!(fast.as_ref().map_err(Malformed::reason), Err(slow.reason())),
+        Ok(_) => prop_assert_eq!(fast, slow),
+    }
+    Ok(())
+}
+
+fn scalar() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        Just(json!(u64::MAX)),
+        ".{0,12}".prop_map(Value::from),
+        Just(json!("ResponseComplete\"},{\"verb\":\"delete\\")),
+    ]
+}
+
+fn tree() -> impl Strategy<Value = Value> {
+    scalar().prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((key(), inner), 0..4).prop_map(|m| Value::Object(m.into_iter().collect())),
+        ]
+    })
+}
+
+fn key() -> impl Strategy<Value = String> {
+    prop_oneof![
+        prop::sample::select(vec![
+            "verb",
+            "stage",
+            "user",
+            "username",
+            "objectRef",
+            "annotations",
+            "name",
+            "items",
+            "responseStatus",
+            "code",
+            "requestReceivedTimestamp",
+            "impersonatedUser",
+            "kind",
+        ])
+        .prop_map(String::from),
+        ".{0,6}",
+    ]
+}
+
+/// An event whose members were replaced, removed, doubled and shuffled; written with or without spaces.
+fn mangled() -> impl Strategy<Value = String> {
+    let members = match serde_json::from_str(WRITE).expect("the sample is JSON") {
+        Value::Object(map) => map.into_iter().collect::<Vec<(String, Value)>>(),
+        _ => unreachable!("the sample is an object"),
+    };
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), key(), tree(), 0u8..6), 0..4);
+    (Just(members), changes, any::<bool>(), any::<u64>()).prop_map(|(mut members, changes, pretty, seed)| {
+        for (index, key, value, how) in changes {
+            let at = index.index(members.len());
+            match how {
+                0 => members[at].1 = value,
+                1 => drop(members.remove(at)),
+                2 => members.insert(at, (key, value)),
+                3 => members.push((members[at].0.clone(), value)),
+                4 => nest(&mut members[at].1, key, value),
+                _ => {
+                    let other = (seed as usize) % members.len();
+                    members.swap(at, other);
+                }
+            }
+        }
+        let (colon, comma) = if pretty { (": ", ",\n ") } else { (":", ",") };
+        let written: Vec<String> =
+            members.iter().map(|(k, v)| format!("{}{colon}{v}", Value::from(k.as_str()))).collect();
+        format!("{{{}}}", written.join(comma))
+    })
+}
+
+/// Puts a member into an object of the event, last, so that it is a second one where the key is known.
+fn nest(target: &mut Value, key: String, value: Value) {
+    match target {
+        Value::Object(map) => drop(map.insert(key, value)),
+        other => *other = Value::Object(Map::from_iter([(key, value)])),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn twins_agree_on_mangled_events(text in mangled()) {
+        assert_twins_agree(text.as_bytes())?;
+    }
+
+    #[test]
+    fn twins_agree_on_flipped_bytes(at in any::<prop::sample::Index>(), byte in any::<u8>(), also in any::<prop::sample::Index>()) {
+        let mut text = write().to_vec();
+        let at = at.index(text.len());
+        text[at] = byte;
+        let also = also.index(text.len());
+        text[also] = b'"';
+        assert_twins_agree(&text)?;
+    }
+
+    #[test]
+    fn twins_agree_on_spliced_events(from in any::<prop::sample::Index>(), len in 0usize..200, to in any::<prop::sample::Index>()) {
+        let text = write();
+        let from = from.index(text.len());
+        let piece = &text[from..(from + len).min(text.len())];
+        let to = to.index(text.len());
+        assert_twins_agree(&[&text[..to], piece, &text[to..]].concat())?;
+    }
+}

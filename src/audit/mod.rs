@@ -1,0 +1,12 @@
+//! What comes in: the words of `audit.k8s.io`, and the way from bytes to them.
+//!
+//! [`decode`] is the decoder in use; [`decode::plain`] is its slow twin, which defines what is right.
+//! [`envelope`] takes apart what events travel in. Nothing here knows of writes, wars or clocks.
+
+pub mod decode;
+pub mod envelope;
+pub mod event;
+pub mod scan;
+
+pub use decode::{Decoded, Malformed, decode};
+pub use event::{Event, Level, Micros, ObjectRef, ResponseStatus, Stage, Verb};

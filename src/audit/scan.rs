@@ -1,0 +1,222 @@
+//! Where a JSON value ends, without parsing it: string-aware, iterative, bounded by the slice.
+//!
+//! A scan checks strings and brackets and nothing else. Whoever keeps a value found this way parses it before
+//! believing it.
+
+use memchr::memchr2;
+
+/// The first position at or after `at` that is not JSON white space.
+pub fn skip_space(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
+        at += 1;
+    }
+    at
+}
+
+/// The position behind the string whose opening quote is at `at`; `None` where it does not end.
+pub fn skip_string(bytes: &[u8], at: usize) -> Option<usize> {
+    debug_assert_eq!(bytes.get(at), Some(&b'"'));
+    let mut at = at + 1;
+    loop {
+        let found = at + memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        if bytes[found] == b'"' {
+            return Some(found + 1);
+        }
+        at = found + 2;
+    }
+}
+
+/// The position behind the value that starts at `at` (no leading space); `None` where it does not end in `bytes`.
+///
+/// Numbers and literals end at the first byte that cannot belong to one.
+pub fn skip_value(bytes: &[u8], at: usize) -> Option<usize> {
+    match *bytes.get(at)? {
+        b'"' => skip_string(bytes, at),
+        b'{' | b'[' => skip_nested(bytes, at),
+        b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+            let rest = &bytes[at..];
+            let is_scalar = |b: &u8| matches!(b, b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z');
+            let len = rest.iter().position(|b| !is_scalar(b))?;
+            Some(at + len)
+        }
+        _ => None,
+    }
+}
+
+/// The position behind the object or array whose opening bracket is at `at`.
+///
+/// Brackets are only counted, not matched by kind: `{]` passes, and fails later when it is parsed.
+fn skip_nested(bytes: &[u8], mut at: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    loop {
+        match *bytes.get(at)? {
+            b'"' => {
+                at = skip_string(bytes, at)?;
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(at + 1);
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
+/// How deeply objects and arrays are nested, counted without recursion.
+pub fn depth(bytes: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut at) = (0usize, 0, 0);
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => match skip_string(bytes, at) {
+                Some(end) => {
+                    at = end;
+                    continue;
+                }
+                None => break,
+            },
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    deepest
+}
+
+/// The members of a JSON object found by scanning: key slices without quotes, and raw values.
+///
+/// Ends early, without an error, where the object does not parse; [`Members::is_broken`] tells.
+pub struct Members<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    state: MembersState,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum MembersState {
+    First,
+    Rest,
+    Done,
+    Broken,
+}
+
+/// Walks the members of the object that `bytes` starts with.
+pub fn members(bytes: &[u8]) -> Members<'_> {
+    let at = skip_space(bytes, 0);
+    let state = if bytes.get(at) == Some(&b'{') { MembersState::First } else { MembersState::Broken };
+    Members { bytes, at: at + 1, state }
+}
+
+// === impl Members ===
+
+impl Members<'_> {
+    /// Whether the walk ended on something other than the object's closing bracket.
+    pub fn is_broken(&self) -> bool {
+        self.state == MembersState::Broken
+    }
+
+    /// Where the walk stands: behind the closing bracket once it is done.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+}
+
+impl<'a> Members<'a> {
+    fn step(&mut self) -> Option<(&'a [u8], &'a [u8])> {
+        let bytes = self.bytes;
+        let mut at = skip_space(bytes, self.at);
+        match (*bytes.get(at)?, self.state) {
+            (b'}', _) => {
+                self.state = MembersState::Done;
+                self.at = at + 1;
+                return None;
+            }
+            (b',', MembersState::Rest) => at = skip_space(bytes, at + 1),
+            (_, MembersState::First) => {}
+            _ => return None,
+        }
+        if bytes.get(at) != Some(&b'"') {
+            return None;
+        }
+        let key_end = skip_string(bytes, at)?;
+        let key = &bytes[at + 1..key_end - 1];
+        at = skip_space(bytes, key_end);
+        if bytes.get(at) != Some(&b':') {
+            return None;
+        }
+        at = skip_space(bytes, at + 1);
+        let end = skip_value(bytes, at)?;
+        self.at = end;
+        self.state = MembersState::Rest;
+        Some((key, &bytes[at..end]))
+    }
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if matches!(self.state, MembersState::Done | MembersState::Broken) {
+            return None;
+        }
+        let found = self.step();
+        if found.is_none() && self.state != MembersState::Done {
+            self.state = MembersState::Broken;
+        }
+        found
+    }
+}
+
+/// The raw value of the first member named `key` in the object that `bytes` starts with.
+pub fn member<'a>(bytes: &'a [u8], key: &str) -> Option<&'a [u8]> {
+    members(bytes).find(|(k, _)| *k == key.as_bytes()).map(|(_, value)| value)
+}
+
+/// The string a raw value is, where it is one without escapes: names, uids and versions are.
+pub fn plain_string(raw: &[u8]) -> Option<&str> {
+    let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    (!inner.contains(&b'\\')).then(|| std::str::from_utf8(inner).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_end_where_they_end() {
+        for (text, rest) in [
+            (r#"{"a":"}\"]"} x"#, " x"),
+            (r#"[1,[2,{"b":"["}]],3"#, ",3"),
+            (r#""a\\",1"#, ",1"),
+            ("-1.5e+3}", "}"),
+            ("true,", ","),
+        ] {
+            assert_eq!(skip_value(text.as_bytes(), 0).map(|end| &text[end..]), Some(rest), "{text}");
+        }
+        for text in [r#"{"a":1"#, r#""abc"#, r#""abc\""#, "[", "", "}", "12"] {
+            assert_eq!(skip_value(text.as_bytes(), 0), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn members_walk_and_notice_breakage() {
+        let walk = |text: &'static str| {
+            let mut all = members(text.as_bytes());
+            let keys: Vec<_> = all.by_ref().map(|(k, _)| String::from_utf8_lossy(k).into_owned()).collect();
+            (keys.join(","), all.is_broken())
+        };
+        assert_eq!(walk(r#"{"a":1, "b" : {"c":[]} }"#), ("a,b".into(), false));
+        assert_eq!(walk("{}"), (String::new(), false));
+        assert_eq!(walk(r#"{"a":1,"b"#), ("a".into(), true));
+        assert_eq!(walk(r#"{"a":1 "b":2}"#), ("a".into(), true));
+        assert_eq!(walk("[]"), (String::new(), true));
+    }
+}

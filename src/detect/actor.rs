@@ -1,0 +1,124 @@
+//! Who writes: the effective user, split by controller where one user stands for many, and the tool in its hand.
+
+use std::sync::Arc;
+
+use crate::audit::event::Event;
+
+/// Users that many controllers share; the controller's name ends their user agent.
+const SHARED_USERS: [&str; 2] = ["system:kube-controller-manager", "system:cloud-controller-manager"];
+
+/// One account with one tool. The account is the actor's identity; the tool is a hint that tells apart two
+/// programs behind one account.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Client {
+    /// The actor: effective user name, `user/controller` for shared users, `webhook CONFIGURATION/NAME` for
+    /// mutating webhooks.
+    pub actor: Arc<str>,
+    /// The field manager, else the user agent's product name: as the API server names a field's manager.
+    pub tool: Arc<str>,
+    /// The full user agent.
+    pub user_agent: Arc<str>,
+}
+
+/// The actor of an event and what it says of its tool, borrowed where possible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity<'a> {
+    /// See [`Client::actor`]; without the controller's name.
+    pub user: &'a str,
+    /// The controller's name, for shared users.
+    pub controller: Option<&'a str>,
+    /// The account that impersonated the actor.
+    pub impersonator: Option<&'a str>,
+    /// The user agent's product name.
+    pub product: &'a str,
+}
+
+impl<'a> Identity<'a> {
+    /// The identity an event was made with; an empty user is one whose authentication failed.
+    pub fn of(event: &'a Event<'_>) -> Identity<'a> {
+        let user = event.impersonated.as_deref().unwrap_or(&event.username);
+        let agent = event.user_agent.as_ref();
+        let product = agent.split(['/', ' ']).next().unwrap_or_default();
+        let controller = match SHARED_USERS.contains(&user) {
+            // `kube-controller-manager/v1.36.2 (linux/amd64) kubernetes/$Format/deployment-controller`
+            true => agent
+                .split_once(" kubernetes/")
+                .and_then(|(_, rest)| rest.split_once('/'))
+                .map(|(_commit, name)| name)
+                .filter(|name| !name.is_empty()),
+            false => None,
+        };
+        let impersonator = event.impersonated.as_ref().map(|_| event.username.as_ref());
+        Identity { user, controller, impersonator, product }
+    }
+
+    /// The actor's name.
+    pub fn actor(&self) -> std::borrow::Cow<'a, str> {
+        match self.controller {
+            Some(controller) => format!("{}/{controller}", self.user).into(),
+            None => self.user.into(),
+        }
+    }
+}
+
+impl Client {
+    /// A mutating webhook as a party of its own.
+    pub fn webhook(configuration: &str, webhook: &str) -> Client {
+        Client { actor: format!("webhook {configuration}/{webhook}").into(), tool: "".into(), user_agent: "".into() }
+    }
+
+    /// Whether both are the same actor, whatever the tool.
+    pub fn is_same_actor(&self, other: &Client) -> bool {
+        Arc::ptr_eq(&self.actor, &other.actor) || self.actor == other.actor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::event::{Level, Stage, Verb};
+
+    fn event(username: &'static str, impersonated: Option<&'static str>, user_agent: &'static str) -> Event<'static> {
+        Event {
+            level: Level::Metadata,
+            audit_id: "".into(),
+            stage: Stage::ResponseComplete,
+            request_uri: "".into(),
+            verb: Verb::Patch,
+            username: username.into(),
+            impersonated: impersonated.map(Into::into),
+            pod: "".into(),
+            source_ip: "".into(),
+            user_agent: user_agent.into(),
+            object_ref: None,
+            status: None,
+            request_object: None,
+            response_object: None,
+            received: None,
+            staged: None,
+            annotations: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_shared_user_is_split_by_its_controller() {
+        let name = |user, agent| Identity::of(&event(user, None, agent)).actor().into_owned();
+        let agent = "kube-controller-manager/v1.36.2 (linux/amd64) kubernetes/$Format/deployment-controller";
+        assert_eq!(
+            name("system:kube-controller-manager", agent),
+            "system:kube-controller-manager/deployment-controller"
+        );
+        assert_eq!(name("system:kube-controller-manager", "curl/8"), "system:kube-controller-manager");
+        assert_eq!(name("system:kube-controller-manager", ""), "system:kube-controller-manager");
+        assert_eq!(name("alice", agent), "alice");
+    }
+
+    #[test]
+    fn the_impersonated_user_acts() {
+        let event = event("admin", Some("alice"), "kubectl/v1.36.2 (linux/amd64) kubernetes/$Format");
+        let identity = Identity::of(&event);
+        assert_eq!(identity.actor(), "alice");
+        assert_eq!(identity.impersonator, Some("admin"));
+        assert_eq!(identity.product, "kubectl");
+    }
+}

@@ -1,0 +1,123 @@
+//! Token buckets (GCRA, by governor) whose clock is the event's: the same events empty them live and in replay.
+
+use std::cell::Cell;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{NotKeyed, StateStore};
+use governor::{Quota, RateLimiter};
+
+use crate::audit::event::Micros;
+
+/// How many tokens a bucket holds, and in which time an empty one fills up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Tokens of a full bucket.
+    pub burst: NonZeroU32,
+    /// Time in which an empty bucket fills, in whole seconds.
+    pub window_s: NonZeroU32,
+}
+
+/// One bucket's level: the theoretical arrival time of GCRA, in nanoseconds of event time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bucket {
+    tat_ns: Cell<Option<u64>>,
+}
+
+/// A clock that shows what it was told.
+#[derive(Clone)]
+struct EventClock<'a>(&'a Cell<u64>);
+
+// === impl Limit ===
+
+impl Limit {
+    /// The window in the unit of event time.
+    pub fn window(&self) -> Micros {
+        i64::from(self.window_s.get()) * 1_000_000
+    }
+
+    fn quota(&self) -> Quota {
+        let window = Duration::from_secs(u64::from(self.window_s.get()));
+        let replenish = window / self.burst.get();
+        Quota::with_period(replenish.max(Duration::from_nanos(1)))
+            .expect("a period above zero is a quota")
+            .allow_burst(self.burst)
+    }
+}
+
+// === impl Bucket ===
+
+impl Bucket {
+    /// Takes one token at `at`; `false` where there was none. Time that runs backwards refills nothing.
+    pub fn take(&self, limit: &Limit, at: Micros) -> bool {
+        let now = Cell::new(0);
+        let limiter: RateLimiter<_, _, _, NoOpMiddleware<Nanos>> =
+            RateLimiter::new(limit.quota(), self, EventClock(&now));
+        now.set(u64::try_from(at).unwrap_or(0).saturating_mul(1_000));
+        limiter.check().is_ok()
+    }
+}
+
+impl StateStore for &Bucket {
+    type Key = NotKeyed;
+
+    fn measure_and_replace<T, F, E>(&self, _: &NotKeyed, f: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let (outcome, tat) = f(self.tat_ns.get().map(Nanos::from))?;
+        self.tat_ns.set(Some(tat.as_u64()));
+        Ok(outcome)
+    }
+}
+
+// === impl EventClock ===
+
+impl Clock for EventClock<'_> {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::from(self.0.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Micros = 1_000_000;
+    const START: Micros = 1_795_398_968 * SECOND;
+
+    fn limit(burst: u32, window_s: u32) -> Limit {
+        Limit { burst: NonZeroU32::new(burst).unwrap(), window_s: NonZeroU32::new(window_s).unwrap() }
+    }
+
+    #[test]
+    fn empties_after_its_burst_and_refills_one_by_one() {
+        let (bucket, limit) = (Bucket::default(), limit(5, 600));
+        let taken: Vec<bool> = (0..7).map(|i| bucket.take(&limit, START + i * SECOND)).collect();
+        assert_eq!(taken, [true, true, true, true, true, false, false]);
+        assert!(!bucket.take(&limit, START + 119 * SECOND));
+        assert!(bucket.take(&limit, START + 120 * SECOND));
+        assert!(!bucket.take(&limit, START + 121 * SECOND));
+    }
+
+    #[test]
+    fn refills_after_window() {
+        let (bucket, limit) = (Bucket::default(), limit(2, 60));
+        assert!(bucket.take(&limit, START) && bucket.take(&limit, START) && !bucket.take(&limit, START));
+        let later = START + 60 * SECOND;
+        assert!(bucket.take(&limit, later) && bucket.take(&limit, later) && !bucket.take(&limit, later));
+    }
+
+    #[test]
+    fn a_late_event_takes_a_token_and_gives_none_back() {
+        let (bucket, limit) = (Bucket::default(), limit(2, 60));
+        assert!(bucket.take(&limit, START + 30 * SECOND));
+        assert!(bucket.take(&limit, START));
+        assert!(!bucket.take(&limit, START + 30 * SECOND));
+    }
+}

@@ -1,0 +1,632 @@
+//! Write → retake: the writes of one object that more than one client writes, in their true order.
+//!
+//! Events arrive late and out of order, so the latest writes are kept as [`Record`]s, sorted. What is concluded from
+//! them ([`Findings`]) is a fold over that order: a write at the end is one step further, a write in the middle folds
+//! the kept ones anew. Records that fall off the far end are folded into the base and forgotten.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::actor::Client;
+use super::fields::{Change, Evidence, FieldValue, Fields, Path, Tier, asked_for, part_of};
+use super::order::Order;
+use super::policy::Limits;
+use super::verdict::{Confidence, Machine, State};
+use super::write::{Effect, Part};
+use crate::audit::event::{Micros, Verb};
+
+/// Writes of one object that are kept to be put in order: a fast war (two a second) for four minutes, which is longer
+/// than kube-apiserver tries to deliver a batch.
+const HISTORY_MAX: usize = 512;
+/// Fields of one object that are followed; the calmest and oldest make room.
+const FIELDS_MAX: usize = 256;
+/// Different values of one field that are counted apart.
+const VALUES_MAX: usize = 16;
+/// Authors of one field that are followed.
+const AUTHORS_MAX: usize = 16;
+
+/// One write of a contested object.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Its place among the object's writes.
+    pub order: Order,
+    /// Who wrote.
+    pub client: Arc<Client>,
+    /// With which verb.
+    pub verb: Verb,
+    /// To which effect.
+    pub effect: Effect,
+    /// Which part.
+    pub part: Part,
+    /// What is known of what it changed.
+    pub tier: Tier,
+    /// The fields it changed; empty at [`Tier::Object`].
+    pub changes: Vec<Change>,
+    /// Whether the whole state after it is known, whatever came before.
+    pub is_whole: bool,
+}
+
+/// The writes of an object with more than one client, and what they amount to.
+#[derive(Clone, Debug, Default)]
+pub struct Contest {
+    base: Findings,
+    live: Findings,
+    history: VecDeque<Record>,
+    /// The object's fields after the last record.
+    known: Option<Fields>,
+}
+
+/// What a run of writes amounts to.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    seq: u32,
+    fields: BTreeMap<Path, FieldState>,
+    parts: [PartState; 2],
+    existence: Existence,
+    /// All retakes, and those known by their fields.
+    tallies: [Tally; 2],
+}
+
+/// Retakes at one level of evidence, and the verdict on them.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// The state machine they drive.
+    pub machine: Machine,
+    /// Writes that took something back.
+    pub retakes: u32,
+    /// Those of them that brought a former value back.
+    pub reversals: u32,
+    /// Thrashing events.
+    pub thrashes: u32,
+    /// By party.
+    pub parties: BTreeMap<Arc<str>, PartyTally>,
+    /// When the present run of retakes began: with the write that was first taken back.
+    pub since: Option<Micros>,
+}
+
+/// One party's share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartyTally {
+    /// Its retakes.
+    pub retakes: u32,
+    /// Thrashing events that its writes were.
+    pub thrashes: u32,
+}
+
+/// One followed field.
+#[derive(Clone, Debug)]
+pub struct FieldState {
+    authors: SmallVec<[Author; 2]>,
+    /// Values the field was given, by whom, how often; `None` stands for its absence.
+    pub values: Vec<ValueSeen>,
+    initial: Option<FieldValue>,
+    /// Writes that took it back.
+    pub retakes: u32,
+    /// Those of them that brought a former value back.
+    pub reversals: u32,
+    /// Whether all changes so far only moved it on: numbers and times that grew, lists that kept what they had.
+    is_progress: bool,
+    last_at: Micros,
+}
+
+/// A value and who gave it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValueSeen {
+    /// The value; `None` where the field was removed.
+    pub value: Option<FieldValue>,
+    /// Who set it: actor, or `actor via tool` where one account fights itself.
+    pub client: Arc<Client>,
+    /// How often.
+    pub count: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Author {
+    client: Arc<Client>,
+    at: Micros,
+    seq: u32,
+}
+
+/// Who wrote to a part of the object, at any tier.
+#[derive(Clone, Debug, Default)]
+struct PartState {
+    writers: SmallVec<[PartWriter; 2]>,
+}
+
+#[derive(Clone, Debug)]
+struct PartWriter {
+    client: Arc<Client>,
+    at: Micros,
+    seq: u32,
+    tier: Tier,
+    /// The last of its writes whose fields are not known.
+    blind_seq: Option<u32>,
+}
+
+/// The object's comings and goings.
+#[derive(Clone, Debug, Default)]
+struct Existence {
+    last: Option<(Effect, Author)>,
+    authors: SmallVec<[Author; 2]>,
+    retakes: u32,
+    creators: SmallVec<[(Arc<Client>, Effect, u32); 2]>,
+}
+
+/// What one write took back, at which level of evidence.
+struct Retake {
+    tier: Tier,
+    is_reversal: bool,
+    from: Arc<Client>,
+    since: Micros,
+    /// One account, two tools.
+    is_within_account: bool,
+}
+
+// === impl Contest ===
+
+impl Contest {
+    /// A contest that begins with writes whose fields were not looked into, and what is known of the object after them.
+    pub fn begin(seeds: Vec<Record>, known: Option<Fields>, limits: &Limits) -> Contest {
+        let mut contest = Contest { known, ..Contest::default() };
+        for record in seeds {
+            let place = contest.place(&record);
+            contest.history.insert(place, record);
+        }
+        contest.refold(limits);
+        contest
+    }
+
+    /// The object's fields after the last write.
+    pub fn known(&self) -> Option<&Fields> {
+        self.known.as_ref()
+    }
+
+    /// What the writes amount to.
+    pub fn findings(&self) -> &Findings {
+        &self.live
+    }
+
+    /// The kept writes, in order.
+    pub fn history(&self) -> impl Iterator<Item = &Record> {
+        self.history.iter()
+    }
+
+    /// Lets time pass.
+    pub fn advance(&mut self, now: Micros, limits: &Limits) {
+        for tally in &mut self.live.tallies {
+            tally.machine.advance(now, limits);
+        }
+    }
+
+    /// The record of the same stored revision, if any: of two, the later one changed nothing.
+    pub fn same_revision(&self, order: &Order) -> Option<&Record> {
+        self.history.iter().rev().find(|r| r.order.is_same_revision(order))
+    }
+
+    /// Gives a record to the client that, by a request that arrived late, turns out to have stored it. Its fields stay.
+    pub fn reattribute(&mut self, order: &Order, client: &Arc<Client>, verb: Verb, limits: &Limits) {
+        let found = self.history.iter_mut().rev().find(|r| r.order.is_same_revision(order));
+        if let Some(record) = found {
+            (record.client, record.verb, record.order.at) = (client.clone(), verb, order.at);
+            self.refold(limits);
+        }
+    }
+
+    /// Folds the kept writes anew.
+    fn refold(&mut self, limits: &Limits) {
+        self.live = self.base.clone();
+        for record in &self.history {
+            self.live.step(record, limits);
+        }
+    }
+
+    /// Puts a write in its place.
+    pub fn insert(&mut self, mut record: Record, evidence: Evidence, limits: &Limits) {
+        let at = self.place(&record);
+        if at == self.history.len() {
+            (record.changes, record.is_whole) = self.digest(&record, evidence);
+            self.live.step(&record, limits);
+            self.history.push_back(record);
+        } else {
+            self.insert_between(at, record, evidence);
+            self.refold(limits);
+        }
+        while self.history.len() > HISTORY_MAX {
+            if let Some(oldest) = self.history.pop_front() {
+                self.base.step(&oldest, limits);
+            }
+        }
+    }
+
+    /// Forgets everything that is not a finding: used once nobody will come late any more.
+    pub fn shrink(&mut self) {
+        self.history.clear();
+        self.history.shrink_to_fit();
+        self.base = self.live.clone();
+        self.known = None;
+    }
+
+    fn place(&self, record: &Record) -> usize {
+        let is_earlier = |other: &&Record| record.order.is_before(&other.order, || self.epoch_order(record, other));
+        self.history.len() - self.history.iter().rev().take_while(is_earlier).count()
+    }
+
+    /// Which of two epochs came first, by any revision known of them.
+    fn epoch_order(&self, a: &Record, b: &Record) -> Option<bool> {
+        let first_revision = |uid: u64| {
+            let of_epoch = self.history.iter().filter(|r| r.order.uid == uid && r.order.revision != 0);
+            of_epoch.map(|r| r.order.revision).min()
+        };
+        let revision = |r: &Record| match r.order.revision {
+            0 => first_revision(r.order.uid),
+            known => Some(known),
+        };
+        Some(revision(a)? < revision(b)?)
+    }
+
+    /// What a write at the end changed, and the object's fields moved on by it.
+    fn digest(&mut self, record: &Record, evidence: Evidence) -> (Vec<Change>, bool) {
+        match evidence {
+            Evidence::None => (Vec::new(), false),
+            Evidence::Named(named, _) => {
+                let known = self.known.get_or_insert_default();
+                let changes = known.changes_by(&named);
+                known.apply(&changes);
+                (changes, false)
+            }
+            Evidence::Whole { fields, tier, named, removes_unnamed } => {
+                let changes = match (&self.known, record.effect) {
+                    (_, Effect::Delete) => Vec::new(),
+                    // A new object has whatever its creator gave it; only what an earlier one had can be taken back.
+                    (Some(known), Effect::Create) if known.is_comparable(&fields) => known.diff(&fields, record.part),
+                    (_, Effect::Create) => Vec::new(),
+                    (Some(known), Effect::Modify) if known.is_comparable(&fields) => {
+                        asked_for(known.diff(&fields, record.part), &named, removes_unnamed)
+                    }
+                    (_, Effect::Modify) => fields_named_anew(&fields, &named),
+                };
+                match (&mut self.known, tier) {
+                    (Some(known), Tier::Field) => known.adopt(&fields, record.part),
+                    (known, _) => *known = Some(fields),
+                }
+                (changes, true)
+            }
+        }
+    }
+
+    /// Inserts a late write: what it changed follows from the state before it, taken back from the end, and what the
+    /// next whole state changed follows from it.
+    fn insert_between(&mut self, at: usize, mut record: Record, evidence: Evidence) {
+        let mut state = self.known.clone().unwrap_or_default();
+        for later in self.history.iter().skip(at).rev() {
+            state.undo(&later.changes);
+        }
+        let mut after = Contest { known: Some(state.clone()), ..Contest::default() };
+        (record.changes, record.is_whole) = after.digest(&record, evidence);
+        // The running states before and after every later write, until one that does not depend on what came before.
+        let mut before = state;
+        let mut now = before.clone();
+        now.apply(&record.changes);
+        for later in self.history.iter_mut().skip(at) {
+            before.apply(&later.changes);
+            if later.is_whole {
+                later.changes = now.diff(&before, later.part);
+                break;
+            }
+            later.changes.retain_mut(|change| {
+                change.old = now.get(&change.path).cloned();
+                change.old != change.new
+            });
+            now.apply(&later.changes);
+        }
+        if !self.history.iter().skip(at).any(|later| later.is_whole)
+            && let Some(known) = &mut self.known
+        {
+            *known = now;
+        }
+        self.history.insert(at, record);
+    }
+}
+
+/// What a patch named, with the stored values, where there is nothing to compare the stored object with.
+fn fields_named_anew(fields: &Fields, named: &[super::fields::Named]) -> Vec<Change> {
+    let changed =
+        |n: &super::fields::Named| Change { path: n.path.clone(), old: None, new: fields.get(&n.path).cloned() };
+    named.iter().map(changed).collect()
+}
+
+// === impl Findings ===
+
+impl Findings {
+    /// The tally for one level of evidence: all retakes, or only those known by their fields.
+    pub fn tally(&self, at_least: Confidence) -> &Tally {
+        &self.tallies[usize::from(at_least > Confidence::Possible)]
+    }
+
+    /// The verdict to show: on what is known by its fields where that thrashed, else on all.
+    pub fn verdict(&self) -> (&Tally, Confidence) {
+        let [all, named] = &self.tallies;
+        if named.machine.worst() >= State::Thrashing || named.retakes >= all.retakes {
+            let is_confirmed = named.reversals > 0;
+            return (named, if is_confirmed { Confidence::Confirmed } else { Confidence::Probable });
+        }
+        (all, Confidence::Possible)
+    }
+
+    /// The fields that were taken back, the most often first.
+    pub fn contested_fields(&self) -> Vec<(&Path, &FieldState)> {
+        let mut fields: Vec<_> = self.fields.iter().filter(|(_, field)| field.is_contested()).collect();
+        fields.sort_by_key(|(path, field)| (std::cmp::Reverse(field.retakes), (*path).clone()));
+        fields
+    }
+
+    /// How often the object was deleted and created in turns.
+    pub fn existence_retakes(&self) -> u32 {
+        self.existence.retakes
+    }
+
+    /// Who created and who deleted the object, how often.
+    pub fn existence(&self) -> &[(Arc<Client>, Effect, u32)] {
+        &self.existence.creators
+    }
+
+    /// One write further.
+    fn step(&mut self, record: &Record, limits: &Limits) {
+        self.seq += 1;
+        let author = Author { client: record.client.clone(), at: record.order.at, seq: self.seq };
+        let oldest = record.order.at - limits.window();
+        let mut retakes: SmallVec<[Retake; 2]> = SmallVec::new();
+        if record.effect != Effect::Modify {
+            retakes.extend(self.existence.step(record, &author, oldest));
+        }
+        for change in &record.changes {
+            retakes.extend(self.step_field(change, record, &author, oldest));
+        }
+        if record.effect != Effect::Delete {
+            let part = &mut self.parts[record.part as usize];
+            retakes.extend(part.step(record.tier, &author, oldest));
+        }
+        for (index, tally) in self.tallies.iter_mut().enumerate() {
+            let counted = retakes.iter().filter(|r| index == 0 || r.tier > Tier::Object);
+            tally.count(counted, &author, limits);
+        }
+    }
+
+    fn step_field(&mut self, change: &Change, record: &Record, author: &Author, oldest: Micros) -> Option<Retake> {
+        if !self.fields.contains_key(&change.path) {
+            self.make_room();
+            self.fields.insert(change.path.clone(), FieldState::first(change, author));
+            return None;
+        }
+        let field = self.fields.get_mut(&change.path)?;
+        debug_assert_eq!(part_of(&change.path), record.part, "{}", change.path);
+        field.step(change, record.tier, author, oldest)
+    }
+
+    fn make_room(&mut self) {
+        if self.fields.len() < FIELDS_MAX {
+            return;
+        }
+        let calmest = self.fields.iter().min_by_key(|(_, f)| (f.retakes, f.last_at)).map(|(path, _)| path.clone());
+        if let Some(path) = calmest {
+            self.fields.remove(&path);
+        }
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    /// Counts one write's retakes as one.
+    fn count<'a>(&mut self, retakes: impl Iterator<Item = &'a Retake>, author: &Author, limits: &Limits) {
+        let retakes: SmallVec<[&Retake; 2]> = retakes.collect();
+        let Some(since) = retakes.iter().map(|r| r.since).min() else { return };
+        let is_within_account = retakes.iter().all(|r| r.is_within_account);
+        let party = label(&author.client, is_within_account);
+        self.retakes += 1;
+        self.reversals += u32::from(retakes.iter().any(|r| r.is_reversal));
+        if self.since.is_none() || author.at - self.machine.last_retake() > limits.window() {
+            self.since = Some(since);
+        }
+        let is_thrash = self.machine.retake(&party, author.at, limits);
+        self.thrashes += u32::from(is_thrash);
+        for retake in &retakes {
+            self.parties.entry(label(&retake.from, retake.is_within_account)).or_default();
+        }
+        let share = self.parties.entry(party).or_default();
+        share.retakes += 1;
+        share.thrashes += u32::from(is_thrash);
+    }
+}
+
+/// The name of a party: its actor, or `actor via tool` where one account fights itself.
+pub fn label(client: &Client, is_within_account: bool) -> Arc<str> {
+    match is_within_account {
+        true => format!("{} via {}", client.actor, client.tool).into(),
+        false => client.actor.clone(),
+    }
+}
+
+// === impl FieldState ===
+
+impl FieldState {
+    fn first(change: &Change, author: &Author) -> FieldState {
+        FieldState {
+            authors: [author.clone()].into_iter().collect(),
+            values: vec![ValueSeen { value: change.new.clone(), client: author.client.clone(), count: 1 }],
+            initial: change.old.clone(),
+            retakes: 0,
+            reversals: 0,
+            is_progress: is_progress(change),
+            last_at: author.at,
+        }
+    }
+
+    /// Whether it was taken back, and not only moved on by co-workers.
+    pub fn is_contested(&self) -> bool {
+        self.retakes > 0 && !self.is_progress
+    }
+
+    fn step(&mut self, change: &Change, tier: Tier, author: &Author, oldest: Micros) -> Option<Retake> {
+        self.authors.retain(|a| a.at >= oldest);
+        let last = self.authors.iter().max_by_key(|a| a.seq).cloned();
+        let is_former = self.initial == change.new || self.values.iter().any(|seen| seen.value == change.new);
+        let earlier = |is_it: &dyn Fn(&Author) -> bool| self.authors.iter().filter(|a| is_it(a)).map(|a| a.at).max();
+        let by_actor = earlier(&|a| a.client.is_same_actor(&author.client));
+        let by_client = earlier(&|a| a.client.is_same_actor(&author.client) && a.client.tool == author.client.tool);
+
+        let is_reversal = is_former && tier == Tier::Value;
+        let retake = last.and_then(|last| {
+            let is_within_account = last.client.is_same_actor(&author.client);
+            let since = match is_within_account {
+                false => by_actor?,
+                true if last.client.tool == author.client.tool || !is_reversal => return None,
+                true => by_client?,
+            };
+            Some(Retake { tier, is_reversal, from: last.client, since, is_within_account })
+        });
+        self.is_progress &= is_progress(change);
+        self.note(change, author);
+        if retake.is_some() {
+            self.retakes += 1;
+            self.reversals += u32::from(is_reversal);
+        }
+        retake.filter(|_| !self.is_progress)
+    }
+
+    fn note(&mut self, change: &Change, author: &Author) {
+        self.last_at = self.last_at.max(author.at);
+        let same = |a: &Author| a.client.is_same_actor(&author.client) && a.client.tool == author.client.tool;
+        match self.authors.iter().position(same) {
+            Some(index) => self.authors[index] = author.clone(),
+            None => {
+                if self.authors.len() >= AUTHORS_MAX
+                    && let Some(oldest) = (0..self.authors.len()).min_by_key(|i| self.authors[*i].seq)
+                {
+                    self.authors.remove(oldest);
+                }
+                self.authors.push(author.clone());
+            }
+        }
+        let is_it = |s: &&mut ValueSeen| s.value == change.new && *s.client == *author.client;
+        match self.values.iter_mut().find(is_it) {
+            Some(seen) => seen.count += 1,
+            None => {
+                if self.values.len() >= VALUES_MAX
+                    && let Some(rarest) = (0..self.values.len()).min_by_key(|i| self.values[*i].count)
+                {
+                    self.values.remove(rarest);
+                }
+                self.values.push(ValueSeen { value: change.new.clone(), client: author.client.clone(), count: 1 });
+            }
+        }
+    }
+}
+
+/// Whether a change only moves its field on: a number or a time that grows, a list that keeps what it had. Co-workers
+/// on a counter, a heartbeat or a shared list do that; nobody who takes something back does.
+fn is_progress(change: &Change) -> bool {
+    let text = |value: &Option<FieldValue>| value.as_ref().and_then(|v| v.text().map(str::to_owned));
+    let (Some(old), Some(new)) = (text(&change.old), text(&change.new)) else { return false };
+    if let (Ok(old), Ok(new)) = (old.parse::<f64>(), new.parse::<f64>()) {
+        return new > old;
+    }
+    let time = |json: &str| crate::audit::event::parse_timestamp(json.strip_prefix('"')?.strip_suffix('"')?);
+    if let (Some(old), Some(new)) = (time(&old), time(&new)) {
+        return new > old;
+    }
+    let items = |json: &str| serde_json::from_str::<Vec<serde_json::Value>>(json).ok();
+    match (items(&old), items(&new)) {
+        (Some(old), Some(new)) => new.len() > old.len() && old.iter().all(|item| new.contains(item)),
+        _ => false,
+    }
+}
+
+// === impl PartState ===
+
+impl PartState {
+    /// A write to this part. It is a retake by sight of the part alone only where some fields are not known: of this
+    /// write, of the one it may take up again, or of one in between.
+    fn step(&mut self, tier: Tier, author: &Author, oldest: Micros) -> Option<Retake> {
+        self.writers.retain(|w| w.at >= oldest);
+        let own = self.writers.iter().position(|w| w.client.is_same_actor(&author.client));
+        let retake = own.and_then(|own| {
+            let own = &self.writers[own];
+            let between = || self.writers.iter().filter(|w| w.seq > own.seq);
+            let last = between().max_by_key(|w| w.seq)?;
+            let is_blind = tier == Tier::Object
+                || own.tier == Tier::Object
+                || between().any(|w| w.blind_seq.is_some_and(|seq| seq > own.seq));
+            is_blind.then(|| Retake {
+                tier: Tier::Object,
+                is_reversal: false,
+                from: last.client.clone(),
+                since: own.at,
+                is_within_account: false,
+            })
+        });
+        let blind_seq = (tier == Tier::Object).then_some(author.seq);
+        match own {
+            Some(own) => {
+                let own = &mut self.writers[own];
+                (own.at, own.seq, own.tier) = (author.at, author.seq, tier);
+                own.blind_seq = blind_seq.or(own.blind_seq);
+            }
+            None => {
+                if self.writers.len() >= AUTHORS_MAX
+                    && let Some(oldest) = (0..self.writers.len()).min_by_key(|i| self.writers[*i].seq)
+                {
+                    self.writers.remove(oldest);
+                }
+                let (client, at, seq) = (author.client.clone(), author.at, author.seq);
+                self.writers.push(PartWriter { client, at, seq, tier, blind_seq });
+            }
+        }
+        retake
+    }
+}
+
+// === impl Existence ===
+
+impl Existence {
+    /// A creation or a deletion. Who deletes what is already being deleted only finishes it.
+    fn step(&mut self, record: &Record, author: &Author, oldest: Micros) -> Option<Retake> {
+        if record.effect == Effect::Delete && self.last.as_ref().is_some_and(|(effect, _)| *effect == Effect::Delete) {
+            return None;
+        }
+        self.authors.retain(|a| a.at >= oldest);
+        let earlier = self.authors.iter().filter(|a| a.client.is_same_actor(&author.client)).map(|a| a.at).max();
+        let retake = match (&self.last, earlier) {
+            (Some((effect, last)), Some(since))
+                if *effect != record.effect && !last.client.is_same_actor(&author.client) =>
+            {
+                self.retakes += 1;
+                Some(Retake {
+                    tier: record.tier,
+                    is_reversal: record.tier == Tier::Value,
+                    from: last.client.clone(),
+                    since,
+                    is_within_account: false,
+                })
+            }
+            _ => None,
+        };
+        let is_it = |c: &(Arc<Client>, Effect, u32)| c.1 == record.effect && *c.0 == *author.client;
+        match self.creators.iter().position(is_it) {
+            Some(index) => self.creators[index].2 += 1,
+            None if self.creators.len() < AUTHORS_MAX => {
+                self.creators.push((author.client.clone(), record.effect, 1));
+            }
+            None => {}
+        }
+        self.last = Some((record.effect, author.clone()));
+        self.authors.retain(|a| !a.client.is_same_actor(&author.client));
+        self.authors.push(author.clone());
+        if self.authors.len() > AUTHORS_MAX {
+            self.authors.remove(0);
+        }
+        retake
+    }
+}

@@ -1,0 +1,698 @@
+//! Bodies → fields: paths, values, and what differs between two states of an object.
+//!
+//! A body is flattened to its leaves, `spec.template.spec.containers[name=web].image`. Lists whose items Kubernetes
+//! knows by a key are walked by that key; any other list is one value. What the server sets and what tools keep
+//! books in is left out.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use simd_json::prelude::*;
+use simd_json::{BorrowedValue as Json, StaticNode};
+
+use super::write::{Effect, Part, Write};
+use crate::audit::event::Verb;
+use crate::audit::scan;
+
+/// Nesting up to which a body is walked; what is deeper is one value. Real objects stay below 20.
+const DEPTH_MAX: usize = 64;
+/// Leaves of one body that are told apart; the rest counts as one. A large Deployment has some 300.
+const FIELDS_MAX: usize = 4_096;
+/// Bytes of a path; a longer one ends the walk there.
+const PATH_BYTES_MAX: usize = 512;
+/// Bytes of a value that are kept to be shown.
+pub const VALUE_BYTES_MAX: usize = 256;
+
+/// A field's path within its object.
+pub type Path = Arc<str>;
+
+/// A field's value: compared by a keyed hash, shown by its first bytes.
+#[derive(Clone, Debug)]
+pub struct FieldValue {
+    hash: u64,
+    /// JSON text, cut at [`VALUE_BYTES_MAX`]; `None` where the value must not be kept.
+    text: Option<Arc<str>>,
+}
+
+/// How much is known of what a write changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tier {
+    /// Which part of the object (Metadata).
+    Object,
+    /// Which fields were asked for, with which values (Request).
+    Field,
+    /// What really changed (RequestResponse).
+    Value,
+}
+
+/// One field that one write changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The field.
+    pub path: Path,
+    /// Before; `None` where it was absent or is not known.
+    pub old: Option<FieldValue>,
+    /// After; `None` where the write removed it.
+    pub new: Option<FieldValue>,
+}
+
+/// The leaves of an object's body.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    leaves: BTreeMap<Path, FieldValue>,
+    /// Selectors of keyed lists in their order, to resolve the indices of JSON Patch.
+    lists: BTreeMap<Path, Vec<Box<str>>>,
+    /// Whether every leaf of the object is here.
+    is_complete: bool,
+    /// The `apiVersion` it was read in: states are compared within one version only.
+    api_version: Box<str>,
+}
+
+/// A field that a request names, and what it wants of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named {
+    /// The field, or the branch whose leaves are meant where `want` removes or is not known.
+    pub path: Path,
+    /// What the request wants.
+    pub want: Want,
+}
+
+/// What a request wants of a field.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Want {
+    /// This value.
+    Value(FieldValue),
+    /// The field and everything below it gone.
+    Removed,
+    /// A change that depends on what was there.
+    Touched,
+}
+
+/// What one write's bodies tell.
+#[derive(Clone, Debug)]
+pub enum Evidence {
+    /// No body, or none that could be read.
+    None,
+    /// The fields a patch names.
+    Named(Vec<Named>, Tier),
+    /// A whole body: the request's at [`Tier::Field`], the stored object at [`Tier::Value`].
+    Whole {
+        /// Its leaves.
+        fields: Fields,
+        /// What is known of it.
+        tier: Tier,
+        /// What the request named, where it was a patch.
+        named: Vec<Named>,
+        /// Whether the request may remove fields without naming them, as an apply does.
+        removes_unnamed: bool,
+    },
+}
+
+// === impl FieldValue ===
+
+impl FieldValue {
+    /// A value of a field; `hidden` keeps nothing of it but its hash.
+    fn new(json: &str, hidden: bool) -> FieldValue {
+        FieldValue { hash: super::hash(json), text: (!hidden).then(|| cut(json).into()) }
+    }
+
+    /// JSON text to show, cut where long; `None` for values that are not kept.
+    pub fn text(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
+
+    /// A value made of JSON text, as it would be read from a body.
+    pub fn of_json(json: &str) -> FieldValue {
+        FieldValue::new(json, false)
+    }
+}
+
+impl PartialEq for FieldValue {
+    fn eq(&self, other: &FieldValue) -> bool {
+        self.hash == other.hash
+    }
+}
+
+/// The first bytes of a long text, with an ellipsis.
+fn cut(text: &str) -> Cow<'_, str> {
+    if text.len() <= VALUE_BYTES_MAX {
+        return text.into();
+    }
+    let end = (0..=VALUE_BYTES_MAX - 3).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    format!("{}…", &text[..end]).into()
+}
+
+// === impl Fields ===
+
+impl Fields {
+    /// The leaves of a whole object.
+    fn of_object(json: &Json<'_>, resource: &str) -> Fields {
+        let mut walk = Walk::new(resource, false);
+        walk.node(json, 0, false);
+        Fields {
+            leaves: walk.found.into_iter().filter_map(|n| n.want.value().map(|v| (n.path, v))).collect(),
+            lists: walk.lists,
+            is_complete: true,
+            api_version: json.get_str("apiVersion").unwrap_or_default().into(),
+        }
+    }
+
+    /// How many leaves there are.
+    pub fn len(&self) -> usize {
+        self.leaves.len()
+    }
+
+    /// Whether there is no leaf.
+    pub fn is_empty(&self) -> bool {
+        self.leaves.is_empty()
+    }
+
+    /// The value of one field.
+    pub fn get(&self, path: &str) -> Option<&FieldValue> {
+        self.leaves.get(path)
+    }
+
+    /// Whether both were read in the same apiVersion, so that their leaves can be compared.
+    pub fn is_comparable(&self, other: &Fields) -> bool {
+        self.api_version == other.api_version || self.api_version.is_empty() || other.api_version.is_empty()
+    }
+
+    /// What turns `self` into `next`, in one part of the object.
+    pub fn diff(&self, next: &Fields, part: Part) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (path, new) in next.leaves.iter().filter(|(path, _)| part_of(path) == part) {
+            match self.leaves.get(path) {
+                Some(old) if old == new => {}
+                None if !self.is_complete => {}
+                old => changes.push(Change { path: path.clone(), old: old.cloned(), new: Some(new.clone()) }),
+            }
+        }
+        if next.is_complete {
+            let gone = |path: &Path| part_of(path) == part && !next.leaves.contains_key(path);
+            changes.extend(self.leaves.iter().filter(|(path, _)| gone(path)).map(|(path, old)| Change {
+                path: path.clone(),
+                old: Some(old.clone()),
+                new: None,
+            }));
+        }
+        changes
+    }
+
+    /// The changes that naming these fields makes to `self`: what it already has is no change.
+    pub fn changes_by(&self, named: &[Named]) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for Named { path, want } in named {
+            let old = self.leaves.get(path);
+            match want {
+                Want::Value(new) if old == Some(new) => {}
+                Want::Value(new) => {
+                    changes.push(Change { path: path.clone(), old: old.cloned(), new: Some(new.clone()) });
+                }
+                Want::Touched => changes.push(Change { path: path.clone(), old: old.cloned(), new: None }),
+                Want::Removed => {
+                    let before = changes.len();
+                    changes.extend(
+                        self.leaves.iter().filter(|(leaf, _)| is_at_or_below(leaf, path)).map(|(leaf, old)| Change {
+                            path: leaf.clone(),
+                            old: Some(old.clone()),
+                            new: None,
+                        }),
+                    );
+                    if changes.len() == before && !self.is_complete {
+                        changes.push(Change { path: path.clone(), old: None, new: None });
+                    }
+                }
+            }
+        }
+        changes
+    }
+
+    /// Makes the changes.
+    pub fn apply(&mut self, changes: &[Change]) {
+        for change in changes {
+            self.set(&change.path, change.new.as_ref());
+        }
+    }
+
+    /// Takes the changes back.
+    pub fn undo(&mut self, changes: &[Change]) {
+        for change in changes.iter().rev() {
+            self.set(&change.path, change.old.as_ref());
+        }
+    }
+
+    /// Takes over one part of a whole body.
+    pub fn adopt(&mut self, body: &Fields, part: Part) {
+        self.leaves.retain(|path, _| part_of(path) != part);
+        let of_part = body.leaves.iter().filter(|(path, _)| part_of(path) == part);
+        self.leaves.extend(of_part.map(|(path, value)| (path.clone(), value.clone())));
+        self.lists.extend(body.lists.iter().map(|(path, order)| (path.clone(), order.clone())));
+        self.is_complete |= body.is_complete && part == Part::Main;
+        self.api_version = body.api_version.clone();
+    }
+
+    fn set(&mut self, path: &Path, value: Option<&FieldValue>) {
+        match value {
+            Some(value) => drop(self.leaves.insert(path.clone(), value.clone())),
+            None => drop(self.leaves.remove(path)),
+        }
+    }
+
+    /// The path a JSON Pointer means, with the keys of lists where their order is known; and whether it ended early,
+    /// at a list that is one value.
+    fn resolve(&self, pointer: &str) -> Option<(String, bool)> {
+        let mut path = String::new();
+        for token in pointer.strip_prefix('/')?.split('/') {
+            let token = token.replace("~1", "/").replace("~0", "~");
+            let is_index = token == "-" || (!token.is_empty() && token.bytes().all(|b| b.is_ascii_digit()));
+            let selector = || self.lists.get(path.as_str())?.get(token.parse::<usize>().ok()?);
+            match selector() {
+                Some(selector) => path.push_str(&selector.clone()),
+                None if is_index && self.leaves.contains_key(path.as_str()) => return Some((path, true)),
+                None if token == "-" => return Some((path, true)),
+                None if is_index && !self.has_member(&path, &token) => path.push_str(&format!("[{token}]")),
+                None => push_key(&mut path, &token),
+            }
+        }
+        Some((path, false))
+    }
+
+    fn has_member(&self, path: &str, key: &str) -> bool {
+        let mut member = path.to_owned();
+        push_key(&mut member, key);
+        let from = (std::ops::Bound::Included(member.as_str()), std::ops::Bound::Unbounded);
+        self.leaves.range::<str, _>(from).next().is_some_and(|(leaf, _)| is_at_or_below(leaf, &member))
+    }
+}
+
+// === impl Want ===
+
+impl Want {
+    fn value(self) -> Option<FieldValue> {
+        match self {
+            Want::Value(value) => Some(value),
+            Want::Removed | Want::Touched => None,
+        }
+    }
+}
+
+/// Which part of the object a path belongs to.
+pub fn part_of(path: &str) -> Part {
+    match path.strip_prefix("status") {
+        Some(rest) if rest.is_empty() || rest.starts_with(['.', '[']) => Part::Status,
+        _ => Part::Main,
+    }
+}
+
+/// Whether `path` is `branch` or lies below it.
+fn is_at_or_below(path: &str, branch: &str) -> bool {
+    path.strip_prefix(branch).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// Whether any of the fields a request names is this one, holds it, or is held by it.
+fn is_named(path: &str, named: &[Named]) -> bool {
+    named.iter().any(|n| is_at_or_below(path, &n.path) || is_at_or_below(&n.path, path))
+}
+
+/// Those changes that the request itself asked for, where it says what it asked for.
+pub fn asked_for(changes: Vec<Change>, named: &[Named], removes_unnamed: bool) -> Vec<Change> {
+    if named.is_empty() {
+        return changes;
+    }
+    let is_asked = |c: &Change| is_named(&c.path, named) || (removes_unnamed && c.new.is_none());
+    let (asked, unasked): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_asked);
+    if asked.is_empty() { unasked } else { asked }
+}
+
+/// Reads a write's bodies; `known` resolves the list indices of JSON Patch.
+pub fn evidence(write: &Write<'_>, known: Option<&Fields>) -> Evidence {
+    let event = write.event;
+    let resource = resource_of(write);
+    let request = event.request_object.map(Body::parse);
+    let stored_tier = if event.response_object.is_some() { Tier::Value } else { Tier::Field };
+    match write.subresource {
+        "scale" => {
+            let body = event.response_object.or(event.request_object).map(Body::parse);
+            let Some(Body(Some(mut text))) = body else { return Evidence::None };
+            return read(&mut text, |scale| {
+                let replicas = scale.get("spec").and_then(|spec| spec.get_i64("replicas")).unwrap_or(0);
+                let want = Want::Value(FieldValue::new(&replicas.to_string(), false));
+                Evidence::Named(vec![Named { path: "spec.replicas".into(), want }], stored_tier)
+            })
+            .unwrap_or(Evidence::None);
+        }
+        "binding" => {
+            let Some(Body(Some(mut text))) = request else { return Evidence::None };
+            return read(&mut text, |binding| {
+                let node = binding.get("target").and_then(|t| t.get_str("name")).unwrap_or_default();
+                let want = Want::Value(FieldValue::new(&Json::from(node).encode(), false));
+                Evidence::Named(vec![Named { path: "spec.nodeName".into(), want }], stored_tier)
+            })
+            .unwrap_or(Evidence::None);
+        }
+        _ => {}
+    }
+    let is_patch = event.verb == Verb::Patch;
+    let stored = match (write.stored.is_whole, event.response_object.map(Body::parse)) {
+        (true, Some(Body(Some(mut text)))) => read(&mut text, |json| Fields::of_object(json, resource)),
+        _ => None,
+    };
+    let asked = match request {
+        Some(Body(Some(mut text))) => read(&mut text, |json| match is_patch {
+            true => Asked::Named(named(json, resource, stored.as_ref().or(known)), may_remove_unnamed(json, write)),
+            false => Asked::Whole(Fields::of_object(json, resource)),
+        }),
+        _ => None,
+    };
+    match (stored, asked) {
+        (Some(fields), Some(Asked::Named(named, removes_unnamed))) => {
+            Evidence::Whole { fields, tier: Tier::Value, named, removes_unnamed }
+        }
+        (Some(fields), _) => Evidence::Whole { fields, tier: Tier::Value, named: Vec::new(), removes_unnamed: true },
+        (None, Some(Asked::Named(named, _))) => Evidence::Named(named, Tier::Field),
+        (None, Some(Asked::Whole(fields))) if write.effect != Effect::Delete => {
+            Evidence::Whole { fields, tier: Tier::Field, named: Vec::new(), removes_unnamed: true }
+        }
+        _ => Evidence::None,
+    }
+}
+
+/// Reads one stored object, as kept from an earlier response about the object of `write`.
+pub fn stored_fields(body: &[u8], write: &Write<'_>) -> Option<Fields> {
+    let Body(text) = Body::parse(body);
+    read(&mut text?, |json| Fields::of_object(json, resource_of(write)))
+}
+
+/// The fields a mutating webhook's JSON Patch names, as the admission annotation shows it.
+pub fn patched_by_webhook(patch: &[u8], write: &Write<'_>, known: Option<&Fields>) -> Vec<Named> {
+    let Body(text) = Body::parse(patch);
+    text.and_then(|mut text| read(&mut text, |json| named(json, resource_of(write), known))).unwrap_or_default()
+}
+
+/// The fields that a request with a whole body wants.
+pub fn asked_whole(write: &Write<'_>) -> Vec<Named> {
+    let fields = write.event.request_object.and_then(|body| stored_fields(body, write));
+    let leaves = fields.map(|f| f.leaves).unwrap_or_default().into_iter();
+    leaves.map(|(path, value)| Named { path, want: Want::Value(value) }).collect()
+}
+
+enum Asked {
+    Named(Vec<Named>, bool),
+    Whole(Fields),
+}
+
+/// A body as text that may be parsed in place; `None` where it is nested beyond all sense.
+struct Body(Option<Vec<u8>>);
+
+impl Body {
+    fn parse(bytes: &[u8]) -> Body {
+        // The parser is recursive; nothing that the API server accepts is nested more deeply than 10,000.
+        Body((scan::depth(bytes) <= 512).then(|| bytes.to_vec()))
+    }
+}
+
+fn read<T>(text: &mut [u8], f: impl FnOnce(&Json<'_>) -> T) -> Option<T> {
+    simd_json::to_borrowed_value(text).ok().map(|json| f(&json))
+}
+
+fn resource_of<'a>(write: &Write<'a>) -> &'a str {
+    if write.object.group.is_empty() { write.object.resource } else { "" }
+}
+
+/// An apply drops what it no longer names; strategic directives replace whole maps.
+fn may_remove_unnamed(patch: &Json<'_>, write: &Write<'_>) -> bool {
+    let is_apply = write.event.query("force").is_some() || patch.get("apiVersion").is_some();
+    is_apply || (patch.is_object() && has_directive(patch, 0))
+}
+
+fn has_directive(json: &Json<'_>, depth: usize) -> bool {
+    depth < DEPTH_MAX
+        && match json {
+            Json::Object(map) => map.iter().any(|(key, value)| {
+                matches!(key.as_ref(), "$patch" | "$retainKeys") || has_directive(value, depth + 1)
+            }),
+            Json::Array(items) => items.iter().any(|item| has_directive(item, depth + 1)),
+            _ => false,
+        }
+}
+
+/// The fields a patch of any content type names.
+fn named(patch: &Json<'_>, resource: &str, known: Option<&Fields>) -> Vec<Named> {
+    let Json::Array(operations) = patch else {
+        let mut walk = Walk::new(resource, true);
+        walk.node(patch, 0, false);
+        return walk.found;
+    };
+    let nothing = Fields::default();
+    let known = known.unwrap_or(&nothing);
+    let mut found = Vec::new();
+    for operation in operations.iter() {
+        let resolved = |key| operation.get_str(key).and_then(|pointer| known.resolve(pointer));
+        let Some((path, is_in_list)) = resolved("path") else { continue };
+        if found.len() >= FIELDS_MAX || path.len() > PATH_BYTES_MAX {
+            break;
+        }
+        match (operation.get_str("op").unwrap_or_default(), operation.get("value")) {
+            // Here stands what is put into the list, not what the list becomes.
+            ("add" | "replace" | "remove", _) if is_in_list => {
+                found.push(Named { path: path.into(), want: Want::Touched });
+            }
+            ("add" | "replace", Some(value)) => {
+                let mut walk = Walk::new(resource, false);
+                let is_hidden =
+                    walk.is_secret && (is_at_or_below(&path, "data") || is_at_or_below(&path, "stringData"));
+                walk.path = path;
+                walk.node(value, 1, is_hidden);
+                found.append(&mut walk.found);
+            }
+            ("remove", _) => found.push(Named { path: path.into(), want: Want::Removed }),
+            ("move", _) => {
+                found.extend(resolved("from").map(|(from, _)| Named { path: from.into(), want: Want::Removed }));
+                found.push(Named { path: path.into(), want: Want::Touched });
+            }
+            ("copy", _) => found.push(Named { path: path.into(), want: Want::Touched }),
+            _ => {}
+        }
+    }
+    found.retain(|n| !is_left_out(&n.path));
+    found
+}
+
+/// What the server sets, and what tools keep books in.
+fn is_left_out(path: &str) -> bool {
+    matches!(
+        path,
+        "apiVersion"
+            | "kind"
+            | "metadata.name"
+            | "metadata.namespace"
+            | "metadata.generateName"
+            | "metadata.uid"
+            | "metadata.resourceVersion"
+            | "metadata.generation"
+            | "metadata.creationTimestamp"
+            | "metadata.deletionTimestamp"
+            | "metadata.deletionGracePeriodSeconds"
+            | "metadata.selfLink"
+            | "metadata.managedFields"
+            | "metadata.annotations['kubectl.kubernetes.io/last-applied-configuration']"
+            | "metadata.annotations['deployment.kubernetes.io/revision']"
+            | "metadata.annotations['deprecated.daemonset.template.generation']"
+    )
+}
+
+/// Timestamps that controllers stamp into conditions and statuses with every look at them.
+fn is_heartbeat(key: &str) -> bool {
+    matches!(key, "lastTransitionTime" | "lastUpdateTime" | "lastHeartbeatTime" | "lastProbeTime")
+}
+
+/// A walk over a body that collects its leaves.
+struct Walk {
+    path: String,
+    found: Vec<Named>,
+    lists: BTreeMap<Path, Vec<Box<str>>>,
+    /// Whether the body is a patch: nulls remove, `$` keys direct.
+    is_partial: bool,
+    is_secret: bool,
+}
+
+// === impl Walk ===
+
+impl Walk {
+    fn new(resource: &str, is_partial: bool) -> Walk {
+        Walk {
+            path: String::new(),
+            found: Vec::new(),
+            lists: BTreeMap::new(),
+            is_partial,
+            is_secret: resource == "secrets",
+        }
+    }
+
+    fn node(&mut self, json: &Json<'_>, depth: usize, is_hidden: bool) {
+        if is_left_out(&self.path) {
+            return;
+        }
+        let is_too_much = depth >= DEPTH_MAX || self.path.len() > PATH_BYTES_MAX || self.found.len() >= FIELDS_MAX;
+        match json {
+            Json::Object(map) if !is_too_much => {
+                // The parser keeps members in the order of its table; the walk's order must be the paths'.
+                let mut members: Vec<_> = map.iter().collect();
+                members.sort_unstable_by(|a, b| a.0.cmp(b.0));
+                for (key, value) in members {
+                    match key.as_ref() {
+                        "data" if self.is_secret => self.member(key, value, depth, true),
+                        "stringData" if self.is_secret && self.path.is_empty() => self.string_data(value),
+                        _ => self.member(key, value, depth, is_hidden),
+                    }
+                }
+            }
+            Json::Array(items) if !is_too_much && !items.is_empty() => match keyed(last_key(&self.path), items) {
+                Some(selectors) => self.items(items, selectors, depth, is_hidden),
+                None => self.leaf(json, is_hidden),
+            },
+            // Nothing, an empty map and an empty list are the same to Kubernetes' omitempty.
+            // To a patch, an empty list is one that empties.
+            Json::Object(map) if map.is_empty() => {}
+            Json::Array(items) if items.is_empty() && !self.is_partial => {}
+            Json::Static(StaticNode::Null) if !self.is_partial => {}
+            Json::Array(items) if items.is_empty() => self.push(Want::Removed),
+            Json::Static(StaticNode::Null) => self.push(Want::Removed),
+            _ => self.leaf(json, is_hidden),
+        }
+    }
+
+    fn member(&mut self, key: &str, value: &Json<'_>, depth: usize, is_hidden: bool) {
+        let len = self.path.len();
+        if self.is_partial && key.starts_with('$') {
+            match (key, value.as_str()) {
+                ("$patch", Some("delete")) => self.push(Want::Removed),
+                ("$patch", _) => self.push(Want::Touched),
+                _ => {
+                    if let Some(list) = key.strip_prefix("$deleteFromPrimitiveList/") {
+                        push_key(&mut self.path, list);
+                        self.push(Want::Touched);
+                    }
+                }
+            }
+        } else if !is_heartbeat(key) {
+            push_key(&mut self.path, key);
+            self.node(value, depth + 1, is_hidden);
+        }
+        self.path.truncate(len);
+    }
+
+    /// A Secret's write-only `stringData` is stored as `data`, encoded.
+    fn string_data(&mut self, json: &Json<'_>) {
+        for (key, value) in json.as_object().into_iter().flat_map(|map| map.iter()) {
+            self.path.push_str("data");
+            push_key(&mut self.path, key);
+            match value.as_str() {
+                Some(text) => self.leaf(&Json::from(STANDARD.encode(text)), true),
+                None => self.node(value, 2, true),
+            }
+            self.path.clear();
+        }
+    }
+
+    fn items(&mut self, items: &[Json<'_>], selectors: Vec<Box<str>>, depth: usize, is_hidden: bool) {
+        let len = self.path.len();
+        for (item, selector) in items.iter().zip(&selectors) {
+            self.path.push_str(selector);
+            self.node(item, depth + 1, is_hidden);
+            self.path.truncate(len);
+        }
+        self.lists.insert(self.path.as_str().into(), selectors);
+    }
+
+    fn leaf(&mut self, json: &Json<'_>, is_hidden: bool) {
+        self.push(Want::Value(FieldValue::new(&json.encode(), is_hidden)));
+    }
+
+    fn push(&mut self, want: Want) {
+        self.found.push(Named { path: self.path.as_str().into(), want });
+    }
+}
+
+/// The list's name at the end of a path.
+fn last_key(path: &str) -> &str {
+    path.rsplit(['.', ']']).next().unwrap_or_default()
+}
+
+/// Appends a key to a path: `.key`, or `['key']` where it holds more than letters, digits, `-` and `_`.
+fn push_key(path: &mut String, key: &str) {
+    let is_plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if is_plain {
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path.push_str(key);
+    } else {
+        path.push_str("['");
+        path.push_str(&key.replace('\\', "\\\\").replace('\'', "\\'"));
+        path.push_str("']");
+    }
+}
+
+/// The keys by which Kubernetes merges a list of this name; for unknown lists, `name` where all items have one.
+fn merge_keys(list: &str, first: &Json<'_>) -> &'static [&'static str] {
+    match list {
+        "volumeMounts" => &["mountPath"],
+        "volumeDevices" => &["devicePath"],
+        "ports" if first.get("containerPort").is_some() => &["containerPort", "protocol"],
+        "ports" => &["port", "protocol"],
+        "conditions" | "addresses" => &["type"],
+        "ownerReferences" => &["uid"],
+        "hostAliases" | "podIPs" | "hostIPs" => &["ip"],
+        "topologySpreadConstraints" => &["topologyKey", "whenUnsatisfiable"],
+        "taints" => &["key", "effect"],
+        "tolerations" | "endpoints" | "subsets" | "subjects" | "rules" => &[],
+        _ => &["name"],
+    }
+}
+
+/// The selectors of a list's items, where all of them have the list's keys and no two the same.
+fn keyed(list: &str, items: &[Json<'_>]) -> Option<Vec<Box<str>>> {
+    let keys = merge_keys(list, items.first()?);
+    if keys.is_empty() {
+        return None;
+    }
+    let mut selectors = Vec::with_capacity(items.len());
+    for item in items {
+        let mut selector = String::from("[");
+        for key in keys {
+            let value: Cow<'_, str> = match item.get(*key) {
+                Some(Json::String(text)) => quoted_selector(text),
+                Some(Json::Static(number)) => number.to_string().into(),
+                None if *key == "protocol" => "TCP".into(),
+                _ => return None,
+            };
+            if selector.len() > 1 {
+                selector.push(',');
+            }
+            selector.push_str(key);
+            selector.push('=');
+            selector.push_str(&value);
+        }
+        selector.push(']');
+        selectors.push(selector.into_boxed_str());
+    }
+    let mut sorted: Vec<&str> = selectors.iter().map(AsRef::as_ref).collect();
+    sorted.sort_unstable();
+    sorted.windows(2).all(|pair| pair[0] != pair[1]).then_some(selectors)
+}
+
+/// A selector's value as it is, or quoted where it could end the selector.
+fn quoted_selector(text: &str) -> Cow<'_, str> {
+    match text.contains([']', '[', ',', '=', '\'', '"', ' ']) || text.is_empty() {
+        true => format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'")).into(),
+        false => text.into(),
+    }
+}
+
+#[cfg(test)]
+#[path = "fields/tests.rs"]
+mod tests;

@@ -1,0 +1,24 @@
+//! Event → write → retake → bucket → verdict. Pure: no clock, no I/O, no async; time comes in with the event.
+//!
+//! [`write`] says which object an event wrote, [`actor`] by whom, [`fields`] what of it. [`object`] keeps what is known
+//! of one object; once it has two clients, [`contest`] finds who takes back what, and [`verdict`] when it is too much.
+
+pub mod actor;
+pub mod bucket;
+pub mod contest;
+pub mod fields;
+pub mod object;
+pub mod order;
+pub mod policy;
+pub mod trouble;
+pub mod verdict;
+pub mod write;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
+
+/// A keyed hash: equal texts have equal hashes within this process, and nobody outside can make two collide.
+pub(crate) fn hash(text: &str) -> u64 {
+    static HASHER: OnceLock<RandomState> = OnceLock::new();
+    HASHER.get_or_init(RandomState::new).hash_one(text)
+}

@@ -1,0 +1,154 @@
+//! Not a war, but named: hot loops, contention, flapping admission.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::actor::Client;
+use super::bucket::Bucket;
+use super::policy::Limits;
+use super::write::Outcome;
+use crate::audit::event::Micros;
+
+/// Actors of one object whose troubles are followed.
+const ACTORS_MAX: usize = 16;
+/// Answers of one actor that are kept in order, to count turns.
+const ANSWERS_MAX: usize = 256;
+/// Bytes of a refusal's message that are kept.
+const MESSAGE_BYTES_MAX: usize = 300;
+
+/// What went wrong around one object, by actor.
+#[derive(Clone, Debug, Default)]
+pub struct Troubles {
+    actors: BTreeMap<Arc<str>, Trouble>,
+    /// Conflicts beyond this bucket are contention.
+    contention: Bucket,
+    /// Whether that bucket ever ran empty.
+    pub is_contended: bool,
+}
+
+/// One actor's troubles with one object.
+#[derive(Clone, Debug, Default)]
+pub struct Trouble {
+    /// 409s on a stale resourceVersion.
+    pub stale: u32,
+    /// 409s of applies without force.
+    pub apply_conflicts: u32,
+    /// Refusals by admission.
+    pub rejected: u32,
+    /// Writes and no-ops that were accepted since the first refusal.
+    pub accepted: u32,
+    /// Requests that may or may not have been stored.
+    pub uncertain: u32,
+    /// Who refused, and the last thing it said.
+    pub refusals: BTreeMap<String, String>,
+    /// First and last conflict.
+    pub conflicts_at: Option<(Micros, Micros)>,
+    /// First and last refusal.
+    pub rejected_at: Option<(Micros, Micros)>,
+    /// The latest answers by time: `true` for accepted.
+    answers: Vec<(Micros, bool)>,
+}
+
+/// How fast one client writes to one object.
+#[derive(Clone, Debug, Default)]
+pub struct Pace {
+    bucket: Bucket,
+    no_ops_in_a_row: u32,
+    /// Writes and no-ops beyond the limit.
+    pub excess: u32,
+    /// The longest run of no-ops.
+    pub no_ops_longest: u32,
+}
+
+// === impl Troubles ===
+
+impl Troubles {
+    /// Notes a request that was not stored.
+    pub fn note(&mut self, client: &Client, outcome: &Outcome<'_>, at: Micros, limits: &Limits) {
+        let is_conflict = matches!(outcome, Outcome::Stale | Outcome::ApplyConflict);
+        if is_conflict && !self.contention.take(&limits.contention, at) {
+            self.is_contended = true;
+        }
+        let Some(trouble) = self.of(&client.actor) else { return };
+        let stretch = |span: &mut Option<(Micros, Micros)>| {
+            let (first, last) = span.unwrap_or((at, at));
+            *span = Some((first.min(at), last.max(at)));
+        };
+        match outcome {
+            Outcome::Stale => trouble.stale += 1,
+            Outcome::ApplyConflict => trouble.apply_conflicts += 1,
+            Outcome::Uncertain => trouble.uncertain += 1,
+            Outcome::Rejected { by, message } => {
+                trouble.rejected += 1;
+                stretch(&mut trouble.rejected_at);
+                let end = (0..=message.len().min(MESSAGE_BYTES_MAX)).rev().find(|i| message.is_char_boundary(*i));
+                let words = &message[..end.unwrap_or(0)];
+                if trouble.refusals.len() < ACTORS_MAX || trouble.refusals.contains_key(by.as_ref()) {
+                    trouble.refusals.insert(by.to_string(), words.to_owned());
+                }
+                trouble.answer(at, false);
+            }
+            Outcome::Committed | Outcome::Failed => {}
+        }
+        if is_conflict {
+            stretch(&mut trouble.conflicts_at);
+        }
+    }
+
+    /// Notes a request that was stored, by an actor that was refused before.
+    pub fn accepted(&mut self, client: &Client, at: Micros) {
+        if let Some(trouble) = self.actors.get_mut(&client.actor).filter(|t| t.rejected > 0) {
+            trouble.accepted += 1;
+            trouble.answer(at, true);
+        }
+    }
+
+    /// The actors and their troubles.
+    pub fn actors(&self) -> impl Iterator<Item = (&Arc<str>, &Trouble)> {
+        self.actors.iter()
+    }
+
+    fn of(&mut self, actor: &Arc<str>) -> Option<&mut Trouble> {
+        let is_room = self.actors.len() < ACTORS_MAX || self.actors.contains_key(actor);
+        is_room.then(|| self.actors.entry(actor.clone()).or_default())
+    }
+}
+
+// === impl Trouble ===
+
+impl Trouble {
+    /// How often accepted followed rejected or the other way round, in order of time.
+    pub fn turns(&self) -> u32 {
+        self.answers.windows(2).filter(|pair| pair[0].1 != pair[1].1).count() as u32
+    }
+
+    fn answer(&mut self, at: Micros, is_accepted: bool) {
+        let place = self.answers.iter().rposition(|(then, _)| *then <= at).map_or(0, |i| i + 1);
+        self.answers.insert(place, (at, is_accepted));
+        if self.answers.len() > ANSWERS_MAX {
+            self.answers.remove(0);
+        }
+    }
+}
+
+// === impl Pace ===
+
+impl Pace {
+    /// Notes one write or no-op.
+    pub fn step(&mut self, is_no_op: bool, at: Micros, limits: &Limits) {
+        self.no_ops_in_a_row = if is_no_op { self.no_ops_in_a_row + 1 } else { 0 };
+        self.no_ops_longest = self.no_ops_longest.max(self.no_ops_in_a_row);
+        let per_minute = super::bucket::Limit {
+            burst: limits.hot_loop_per_minute,
+            window_s: std::num::NonZeroU32::new(60).expect("not zero"),
+        };
+        if !self.bucket.take(&per_minute, at) {
+            self.excess += 1;
+        }
+    }
+
+    /// Whether it is a hot loop.
+    pub fn is_hot(&self, limits: &Limits) -> bool {
+        self.excess > 0 || self.no_ops_longest >= limits.hot_loop_no_ops.get()
+    }
+}

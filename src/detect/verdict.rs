@@ -1,0 +1,280 @@
+//! Retake → bucket → verdict: calm, contested, thrashing, paused, half-open, calm again.
+//!
+//! Time is the events'. A machine is moved by retakes ([`Machine::retake`]) and by time passing
+//! ([`Machine::advance`]); the same retakes give the same states, live or in replay.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::bucket::Bucket;
+use super::policy::Limits;
+use crate::audit::event::Micros;
+
+/// Where an object stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Nobody takes anything back.
+    #[default]
+    Calm,
+    /// Something was taken back.
+    Contested,
+    /// A bucket ran empty.
+    Thrashing,
+    /// It ran empty often enough: reconcilers had better stop.
+    Paused,
+    /// Quiet for long enough to try again, watched.
+    HalfOpen,
+}
+
+/// How sure a verdict is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    /// The same part of the object was written in turns; perhaps different fields of it.
+    Possible,
+    /// The same fields were named by both sides.
+    Probable,
+    /// Values were seen to return.
+    Confirmed,
+}
+
+/// The state machine of one object at one level of evidence.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    buckets: SmallVec<[Bucket; 2]>,
+    /// The latest thrashing events: when, and the longest window among the buckets that were empty.
+    thrashes: VecDeque<(Micros, Micros)>,
+    state: State,
+    since: Micros,
+    /// The quiet period of the present pause: doubled by each relapse.
+    quiet: Micros,
+    first_retake: Option<Micros>,
+    last_retake: Micros,
+    /// While half-open: the actor that tried again. Its try is no relapse; an answer to it is.
+    probe: Option<Arc<str>>,
+    worst: State,
+    first_thrash: Option<Micros>,
+    first_pause: Option<Micros>,
+}
+
+// === impl State ===
+
+impl State {
+    /// The word used in output and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Calm => "calm",
+            State::Contested => "contested",
+            State::Thrashing => "thrashing",
+            State::Paused => "paused",
+            State::HalfOpen => "half_open",
+        }
+    }
+}
+
+// === impl Confidence ===
+
+impl Confidence {
+    /// The word used in output and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Confidence::Possible => "possible",
+            Confidence::Probable => "probable",
+            Confidence::Confirmed => "confirmed",
+        }
+    }
+}
+
+// === impl Machine ===
+
+impl Machine {
+    /// Counts one retake; `true` where it is a thrashing event, because a bucket was empty.
+    pub fn retake(&mut self, actor: &Arc<str>, at: Micros, limits: &Limits) -> bool {
+        self.advance(at, limits);
+        self.buckets.resize_with(limits.buckets.len(), Bucket::default);
+        let mut empty_window = None;
+        for (bucket, limit) in self.buckets.iter().zip(&limits.buckets) {
+            if !bucket.take(limit, at) {
+                empty_window = empty_window.max(Some(limit.window()));
+            }
+        }
+        self.first_retake.get_or_insert(at);
+        self.last_retake = self.last_retake.max(at);
+        if let Some(window) = empty_window {
+            self.first_thrash.get_or_insert(at);
+            self.thrashes.push_back((at, window));
+            while self.thrashes.len() > limits.pause_after.get() as usize {
+                self.thrashes.pop_front();
+            }
+        }
+        match self.state {
+            State::Calm => self.enter(State::Contested, at),
+            State::HalfOpen if self.probe.is_none() => self.probe = Some(actor.clone()),
+            State::HalfOpen if self.probe.as_ref() != Some(actor) => {
+                self.quiet = (self.quiet * 2).min(limits.quiet_max.max(limits.quiet));
+                self.enter(State::Paused, at);
+            }
+            _ => {}
+        }
+        if empty_window.is_some() && matches!(self.state, State::Contested | State::Thrashing) {
+            if self.state == State::Contested {
+                self.enter(State::Thrashing, at);
+            }
+            let enough = self.thrashes.len() >= limits.pause_after.get() as usize;
+            if enough && self.thrashes.iter().all(|(then, window)| at - then <= *window) {
+                self.quiet = limits.quiet;
+                self.first_pause.get_or_insert(at);
+                self.enter(State::Paused, at);
+            }
+        }
+        empty_window.is_some()
+    }
+
+    /// Lets time pass up to `now`.
+    pub fn advance(&mut self, now: Micros, limits: &Limits) {
+        if self.state == State::Paused && now - self.last_retake >= self.quiet {
+            self.probe = None;
+            self.enter(State::HalfOpen, self.last_retake + self.quiet);
+        }
+        if self.state == State::HalfOpen && now - self.since.max(self.last_retake) >= self.quiet {
+            self.enter(State::Calm, self.since.max(self.last_retake) + self.quiet);
+        }
+        let is_open = matches!(self.state, State::Contested | State::Thrashing);
+        if is_open && now - self.last_retake >= limits.quiet {
+            self.enter(State::Calm, self.last_retake + limits.quiet);
+        }
+    }
+
+    /// Ends a pause by a person's hand: calm at once, buckets full.
+    pub fn resume(&mut self, at: Micros) {
+        self.buckets.clear();
+        self.thrashes.clear();
+        self.probe = None;
+        self.enter(State::Calm, at);
+    }
+
+    /// The state as of the last retake or [`Machine::advance`].
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// When the present state began.
+    pub fn since(&self) -> Micros {
+        self.since
+    }
+
+    /// The furthest state ever reached; half-open counts as paused.
+    pub fn worst(&self) -> State {
+        self.worst
+    }
+
+    /// When the pause is next reconsidered: the end of the quiet period, should nobody retake until then.
+    pub fn until(&self) -> Option<Micros> {
+        match self.state {
+            State::Paused => Some(self.last_retake + self.quiet),
+            State::HalfOpen => Some(self.since.max(self.last_retake) + self.quiet),
+            _ => None,
+        }
+    }
+
+    /// When the first retake, the first thrashing event and the first pause were.
+    pub fn firsts(&self) -> (Option<Micros>, Option<Micros>, Option<Micros>) {
+        (self.first_retake, self.first_thrash, self.first_pause)
+    }
+
+    /// When the last retake was; 0 where there was none.
+    pub fn last_retake(&self) -> Micros {
+        self.last_retake
+    }
+
+    fn enter(&mut self, state: State, at: Micros) {
+        self.state = state;
+        self.since = at;
+        if state != State::HalfOpen {
+            self.worst = self.worst.max(state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Micros = 1_000_000;
+    const START: Micros = 1_795_398_968 * SECOND;
+
+    /// Two sides taking turns every `period` seconds from `from`, the first retake being the third write.
+    fn war(machine: &mut Machine, from: Micros, period: i64, retakes: i64) -> Vec<(i64, State)> {
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let mut turns = Vec::new();
+        for i in 0..retakes {
+            let at = from + i * period * SECOND;
+            let before = machine.state();
+            machine.retake(if i % 2 == 0 { &a } else { &b }, at, &Limits::default());
+            if machine.state() != before {
+                turns.push(((at - START) / SECOND, machine.state()));
+            }
+        }
+        turns
+    }
+
+    #[test]
+    fn the_runbooks_example_thrashes_within_a_minute_and_pauses_within_a_minute_and_a_half() {
+        let turns = war(&mut Machine::default(), START, 5, 12);
+        assert_eq!(turns, [(0, State::Contested), (25, State::Thrashing), (35, State::Paused)]);
+    }
+
+    #[test]
+    fn a_slow_war_empties_the_long_bucket() {
+        let turns = war(&mut Machine::default(), START, 900, 40);
+        assert_eq!(turns.iter().map(|(_, s)| *s).filter(|s| *s == State::Paused).count(), 1, "{turns:?}");
+    }
+
+    #[test]
+    fn a_pause_half_opens_after_the_quiet_period_and_calms_after_another() {
+        let mut machine = Machine::default();
+        war(&mut machine, START, 5, 12);
+        let last = START + 55 * SECOND;
+        let mut at = |seconds: i64| {
+            machine.advance(last + seconds * SECOND, &Limits::default());
+            machine.state()
+        };
+        assert_eq!(
+            [at(599), at(600), at(1199), at(1200)],
+            [State::Paused, State::HalfOpen, State::HalfOpen, State::Calm]
+        );
+    }
+
+    #[test]
+    fn trying_again_is_no_relapse_but_an_answer_is_and_doubles_the_quiet_period() {
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let mut machine = Machine::default();
+        war(&mut machine, START, 5, 12);
+        let open = START + 700 * SECOND;
+        machine.retake(&a, open, &Limits::default());
+        assert_eq!(machine.state(), State::HalfOpen);
+        machine.retake(&b, open + SECOND, &Limits::default());
+        assert_eq!(machine.state(), State::Paused);
+        machine.advance(open + SECOND + 1199 * SECOND, &Limits::default());
+        assert_eq!(machine.state(), State::Paused);
+        machine.advance(open + SECOND + 1200 * SECOND, &Limits::default());
+        assert_eq!(machine.state(), State::HalfOpen);
+    }
+
+    #[test]
+    fn relapses_stretch_the_quiet_period_to_its_maximum() {
+        let mut machine = Machine::default();
+        war(&mut machine, START, 5, 12);
+        let mut at = START + 55 * SECOND;
+        let limits = Limits::default();
+        for _ in 0..8 {
+            at = machine.until().expect("paused");
+            machine.retake(&"a".into(), at, &limits);
+            machine.retake(&"b".into(), at, &limits);
+        }
+        assert_eq!(machine.until(), Some(at + limits.quiet_max));
+    }
+}

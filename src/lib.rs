@@ -1,0 +1,4 @@
+//! crate
+pub mod audit;
+pub mod detect;
+pub mod pipeline;

@@ -1,0 +1,52 @@
+//! At-least-once in, once counted: requests that were seen before.
+//!
+//! kube-apiserver posts a batch again when it got no answer, minutes later. A client may choose its audit ID, so the ID
+//! alone is no identity.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+
+use crate::audit::event::{Event, Micros};
+
+/// Time of events that one generation covers: a batch is tried for less than two minutes, and a restart may lie between.
+const GENERATION: Micros = 15 * 60 * 1_000_000;
+
+/// Hashes of the requests of the last one to two generations.
+#[derive(Debug)]
+pub struct Dedupe {
+    young: HashSet<u64>,
+    old: HashSet<u64>,
+    since: Micros,
+    generation_max: usize,
+    hasher: RandomState,
+}
+
+// === impl Dedupe ===
+
+impl Dedupe {
+    /// Remembers at most `requests_max` requests.
+    pub fn new(requests_max: usize) -> Dedupe {
+        Dedupe {
+            young: HashSet::new(),
+            old: HashSet::new(),
+            since: i64::MIN,
+            generation_max: (requests_max / 2).max(1),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Whether this request was seen before; it is remembered.
+    pub fn is_repeated(&mut self, cluster: &str, event: &Event<'_>, at: Micros) -> bool {
+        let (uri, verb) = (event.request_uri.as_ref(), event.verb);
+        let key = self.hasher.hash_one((cluster, event.audit_id.as_ref(), event.stage, event.received, verb, uri));
+        if self.since == i64::MIN {
+            self.since = at;
+        }
+        let is_over = at - self.since > GENERATION || self.young.len() >= self.generation_max;
+        if is_over {
+            self.old = std::mem::take(&mut self.young);
+            self.since = at;
+        }
+        self.old.contains(&key) || !self.young.insert(key)
+    }
+}

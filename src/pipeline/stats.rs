@@ -1,0 +1,110 @@
+//! What was taken in, and what was left out for which reason.
+
+use std::collections::BTreeMap;
+
+use crate::audit::decode::Malformed;
+use crate::audit::event::{Event, Level, Micros};
+use crate::detect::write::NotAWrite;
+
+/// Counts of events and requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Tallies {
+    /// Audit events of all stages.
+    pub events: u64,
+    /// Requests that ended, each once.
+    pub requests: u64,
+    /// Requests that changed an object.
+    pub writes: u64,
+    /// Requests that cannot write.
+    pub reads: u64,
+    /// Server-side dry-runs.
+    pub dry_runs: u64,
+    /// Requests answered with success that changed nothing.
+    pub no_ops: u64,
+    /// Requests that changed nothing because they were refused.
+    pub failed: u64,
+    /// Connects, reviews, collections, non-resource requests.
+    pub others: u64,
+    /// Requests about objects that the configuration leaves out.
+    pub ignored: u64,
+    /// Requests that had come before.
+    pub duplicates: u64,
+    /// Lines or items that were no audit events.
+    pub malformed: u64,
+    /// Writes whose bodies could not be read.
+    pub unreadable: u64,
+    /// Objects tracked.
+    pub objects: u64,
+    /// Objects that made room for others.
+    pub evicted: u64,
+}
+
+/// [`Tallies`], with what they are based on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Counts.
+    pub tallies: Tallies,
+    /// Writes by audit level: Metadata, Request, RequestResponse.
+    pub levels: [u64; 3],
+    /// First and last time of a write.
+    pub span: Option<(Micros, Micros)>,
+    /// What was no audit event: by reason, how often, and where first.
+    pub malformed: BTreeMap<&'static str, (u64, u64)>,
+}
+
+// === impl Stats ===
+
+impl Stats {
+    /// Adds what another one counted.
+    pub fn add(&mut self, other: &Stats) {
+        let (sum, add) = (&mut self.tallies, &other.tallies);
+        sum.events += add.events;
+        sum.requests += add.requests;
+        sum.writes += add.writes;
+        sum.reads += add.reads;
+        sum.dry_runs += add.dry_runs;
+        sum.no_ops += add.no_ops;
+        sum.failed += add.failed;
+        sum.others += add.others;
+        sum.ignored += add.ignored;
+        sum.duplicates += add.duplicates;
+        sum.malformed += add.malformed;
+        sum.unreadable += add.unreadable;
+        for (sum, add) in self.levels.iter_mut().zip(other.levels) {
+            *sum += add;
+        }
+        if let Some((first, last)) = other.span {
+            self.span(first);
+            self.span(last);
+        }
+        for (reason, (count, place)) in &other.malformed {
+            self.malformed.entry(reason).or_insert((0, *place)).0 += count;
+        }
+    }
+
+    pub(super) fn malformed(&mut self, malformed: &Malformed, place: u64) {
+        self.tallies.malformed += 1;
+        self.malformed.entry(malformed.reason()).or_insert((0, place)).0 += 1;
+    }
+
+    pub(super) fn not_a_write(&mut self, why: NotAWrite) {
+        match why {
+            NotAWrite::DryRun => self.tallies.dry_runs += 1,
+            _ => self.tallies.others += 1,
+        }
+    }
+
+    pub(super) fn level(&mut self, event: &Event<'_>) {
+        let index = match event.level {
+            Level::Metadata => 0,
+            Level::Request => 1,
+            Level::RequestResponse => 2,
+        };
+        self.levels[index] += 1;
+    }
+
+    pub(super) fn span(&mut self, at: Micros) {
+        let (first, last) = self.span.unwrap_or((at, at));
+        self.span = Some((first.min(at), last.max(at)));
+    }
+}
