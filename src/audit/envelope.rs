@@ -87,8 +87,8 @@ pub fn is_list(bytes: &[u8]) -> bool {
     }
 }
 
-/// Where the array of a list's items opens.
-fn list_items(bytes: &[u8]) -> Option<usize> {
+/// Where the array of the items of the list that `bytes` starts with opens, as far as `bytes` goes.
+pub fn list_items(bytes: &[u8]) -> Option<usize> {
     let mut at = skip_space(bytes, 1);
     loop {
         if bytes.get(at) != Some(&b'"') {

@@ -5,8 +5,11 @@
 
 pub mod actor;
 pub mod bucket;
+pub mod cause;
+pub mod class;
 pub mod contest;
 pub mod fields;
+pub mod kind;
 pub mod object;
 pub mod order;
 pub mod policy;

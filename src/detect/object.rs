@@ -65,8 +65,14 @@ pub struct Seen {
     pub writes: u32,
     /// Writes that were answered with success and changed nothing.
     pub no_ops: u32,
-    /// Writes by verb: create, update, patch, delete; and bindings, which are no contest.
-    pub verbs: [u32; 5],
+    /// Writes by verb: create, update, patch, delete.
+    pub verbs: [u32; 4],
+    /// Writes that brought the object into being.
+    creates: u32,
+    /// Writes that changed it, without bindings, which are no contest.
+    modifies: u32,
+    /// Writes that took it away.
+    deletes: u32,
     /// How fast it writes.
     pub pace: Pace,
     /// What else is known about it.
@@ -102,6 +108,11 @@ pub struct Observed {
 // === impl ObjectState ===
 
 impl ObjectState {
+    /// Keeps every write from now on, even while there is one writer.
+    pub fn follow(&mut self) {
+        self.contest.get_or_insert_default();
+    }
+
     /// Takes in one request about this object. Each request must come in once; their order does not matter.
     pub fn observe(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits) -> Observed {
         let kept = self.kept_bytes();
@@ -281,7 +292,7 @@ impl ObjectState {
         match write.effect {
             // Taking it away takes nothing back; bringing it again does.
             Effect::Delete => false,
-            Effect::Create => others().any(|other| other.deletes() > 0),
+            Effect::Create => others().any(|other| other.deletes > 0),
             Effect::Modify if write.subresource == "binding" => false,
             // Without fields, only actors in turns matter.
             Effect::Modify if tier == Tier::Object => {
@@ -307,12 +318,12 @@ impl ObjectState {
                 }
             };
             let modified = if seen.verbs[1] > seen.verbs[2] { Verb::Update } else { Verb::Patch };
-            match (seen.verbs[0] > 0, seen.contents() > 0) {
+            match (seen.creates > 0, seen.modifies > 0) {
                 (true, _) => seed(seen.first, Effect::Create, Verb::Create),
                 (false, true) => seed(seen.first, Effect::Modify, modified),
                 (false, false) => {}
             }
-            if seen.deletes() > 0 {
+            if seen.deletes > 0 {
                 seed(seen.last, Effect::Delete, Verb::Delete);
             } else if seen.last != seen.first {
                 seed(seen.last, Effect::Modify, modified);
@@ -340,7 +351,6 @@ impl ObjectState {
             _ => None,
         };
         match whole {
-            _ if write.effect == Effect::Delete => self.body = Body::None,
             Some(body) if is_secret => {
                 let fields = fields::stored_fields(body, write);
                 self.body = fields.map_or(Body::None, |fields| Body::Read(Box::new(fields)));
@@ -376,12 +386,17 @@ impl ObjectState {
             seen.last = order;
         }
         seen.writes += 1;
+        seen.verbs[match write.event.verb {
+            Verb::Update => 1,
+            Verb::Patch => 2,
+            Verb::Delete => 3,
+            _ => 0,
+        }] += 1;
         match write.effect {
-            Effect::Create => seen.verbs[0] += 1,
-            Effect::Delete => seen.verbs[3] += 1,
-            Effect::Modify if write.subresource == "binding" => seen.verbs[4] += 1,
-            Effect::Modify if write.event.verb == Verb::Patch => seen.verbs[2] += 1,
-            Effect::Modify => seen.verbs[1] += 1,
+            Effect::Create => seen.creates += 1,
+            Effect::Delete => seen.deletes += 1,
+            Effect::Modify if write.subresource == "binding" => {}
+            Effect::Modify => seen.modifies += 1,
         }
     }
 }
@@ -397,7 +412,10 @@ impl Seen {
             last: order,
             writes: 0,
             no_ops: 0,
-            verbs: [0; 5],
+            verbs: [0; 4],
+            creates: 0,
+            modifies: 0,
+            deletes: 0,
             pace: Pace::default(),
             words: None,
         }
@@ -405,11 +423,7 @@ impl Seen {
 
     /// Writes that gave the object contents.
     fn contents(&self) -> u32 {
-        self.verbs[..3].iter().sum()
-    }
-
-    fn deletes(&self) -> u32 {
-        self.verbs[3]
+        self.creates + self.modifies
     }
 
     /// Whether one of the two wrote while the other was not done.

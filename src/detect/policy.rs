@@ -40,6 +40,17 @@ pub struct Policy {
     pub limits: Limits,
     /// In order; the first match counts.
     pub overrides: Vec<Override>,
+    /// An object whose every write is kept, even while it has one writer.
+    pub follow: Option<Target>,
+}
+
+/// An object that is followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// Its namespace; any where absent.
+    pub namespace: Option<String>,
 }
 
 /// Limits for the objects it matches.
@@ -98,6 +109,12 @@ impl Policy {
             Some(found) => Some(&found.limits),
             None => Some(&self.limits),
         }
+    }
+
+    /// Whether every write of this object is to be kept.
+    pub fn is_followed(&self, object: &ObjectName<'_>) -> bool {
+        let is_it = |t: &Target| t.name == object.name && t.namespace.as_deref().is_none_or(|n| n == object.namespace);
+        self.follow.as_ref().is_some_and(is_it)
     }
 }
 

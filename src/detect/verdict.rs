@@ -49,7 +49,8 @@ pub struct Machine {
     thrashes: VecDeque<(Micros, Micros)>,
     state: State,
     since: Micros,
-    /// The quiet period of the present pause: doubled by each relapse.
+    /// The quiet period of the present pause: at least two refills of the shortest bucket that was empty, so that the
+    /// pause of a slow war outlasts its rhythm; doubled by each relapse.
     quiet: Micros,
     first_retake: Option<Micros>,
     last_retake: Micros,
@@ -93,16 +94,20 @@ impl Confidence {
 impl Machine {
     /// Counts one retake; `true` where it is a thrashing event, because a bucket was empty.
     pub fn retake(&mut self, actor: &Arc<str>, at: Micros, limits: &Limits) -> bool {
+        // The clocks of two API servers differ; a bucket's must not run backwards.
+        let at = at.max(self.last_retake);
         self.advance(at, limits);
         self.buckets.resize_with(limits.buckets.len(), Bucket::default);
         let mut empty_window = None;
+        let mut quiet = None;
         for (bucket, limit) in self.buckets.iter().zip(&limits.buckets) {
             if !bucket.take(limit, at) {
                 empty_window = empty_window.max(Some(limit.window()));
+                quiet = quiet.or(Some(limits.quiet.max(2 * limit.refill())));
             }
         }
         self.first_retake.get_or_insert(at);
-        self.last_retake = self.last_retake.max(at);
+        self.last_retake = at;
         if let Some(window) = empty_window {
             self.first_thrash.get_or_insert(at);
             self.thrashes.push_back((at, window));
@@ -114,7 +119,7 @@ impl Machine {
             State::Calm => self.enter(State::Contested, at),
             State::HalfOpen if self.probe.is_none() => self.probe = Some(actor.clone()),
             State::HalfOpen if self.probe.as_ref() != Some(actor) => {
-                self.quiet = (self.quiet * 2).min(limits.quiet_max.max(limits.quiet));
+                self.quiet = (self.quiet * 2).min(limits.quiet_max.max(self.quiet));
                 self.enter(State::Paused, at);
             }
             _ => {}
@@ -125,7 +130,7 @@ impl Machine {
             }
             let enough = self.thrashes.len() >= limits.pause_after.get() as usize;
             if enough && self.thrashes.iter().all(|(then, window)| at - then <= *window) {
-                self.quiet = limits.quiet;
+                self.quiet = quiet.unwrap_or(limits.quiet);
                 self.first_pause.get_or_insert(at);
                 self.enter(State::Paused, at);
             }
@@ -142,9 +147,10 @@ impl Machine {
         if self.state == State::HalfOpen && now - self.since.max(self.last_retake) >= self.quiet {
             self.enter(State::Calm, self.since.max(self.last_retake) + self.quiet);
         }
+        let patience = limits.buckets.iter().map(|limit| 2 * limit.refill()).fold(limits.quiet, i64::max);
         let is_open = matches!(self.state, State::Contested | State::Thrashing);
-        if is_open && now - self.last_retake >= limits.quiet {
-            self.enter(State::Calm, self.last_retake + limits.quiet);
+        if is_open && now - self.last_retake >= patience {
+            self.enter(State::Calm, self.last_retake + patience);
         }
     }
 
@@ -230,7 +236,17 @@ mod tests {
     #[test]
     fn a_slow_war_empties_the_long_bucket() {
         let turns = war(&mut Machine::default(), START, 900, 40);
-        assert_eq!(turns.iter().map(|(_, s)| *s).filter(|s| *s == State::Paused).count(), 1, "{turns:?}");
+        let hours = |seconds: i64| seconds as f64 / 3600.0;
+        let states: Vec<_> = turns.iter().map(|(at, state)| (hours(*at), *state)).collect();
+        assert_eq!(states, [(0.0, State::Contested), (5.75, State::Thrashing), (6.75, State::Paused)]);
+    }
+
+    #[test]
+    fn clocks_that_differ_empty_no_bucket() {
+        let mut machine = Machine::default();
+        let limits = Limits::default();
+        let thrashes = [0, 2, 0, 2, 0].map(|s| machine.retake(&"a".into(), START + s * SECOND, &limits));
+        assert_eq!(thrashes, [false; 5]);
     }
 
     #[test]

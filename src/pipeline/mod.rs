@@ -35,10 +35,20 @@ pub struct Bounds {
     pub requests_max: usize,
 }
 
+/// The time of events that is looked at: from `since`, before `until`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The first instant.
+    pub since: Micros,
+    /// The first instant after it.
+    pub until: Micros,
+}
+
 /// Everything between the decoder and the surfaces.
 #[derive(Debug)]
 pub struct Pipeline {
     policy: Policy,
+    range: Range,
     table: Table,
     clients: Clients,
     dedupe: Mutex<Dedupe>,
@@ -92,6 +102,15 @@ impl Default for Bounds {
     }
 }
 
+// === impl Range ===
+
+impl Default for Range {
+    /// All time.
+    fn default() -> Range {
+        Range { since: i64::MIN, until: i64::MAX }
+    }
+}
+
 // === impl Pipeline ===
 
 impl Pipeline {
@@ -99,12 +118,18 @@ impl Pipeline {
     pub fn new(policy: Policy, bounds: Bounds) -> Pipeline {
         Pipeline {
             policy,
+            range: Range::default(),
             table: Table::new(bounds.objects_max, bounds.body_bytes_max),
             clients: Clients::default(),
             dedupe: Mutex::new(Dedupe::new(bounds.requests_max)),
             stats: Mutex::default(),
             latest: AtomicI64::new(i64::MIN),
         }
+    }
+
+    /// Looks only at events of this time; others are counted as ignored.
+    pub fn within(self, range: Range) -> Pipeline {
+        Pipeline { range, ..self }
     }
 
     /// A batch of events from one cluster's source.
@@ -182,6 +207,11 @@ impl Batch<'_> {
                 return;
             }
         };
+        if write.at < pipeline.range.since || write.at >= pipeline.range.until {
+            self.stats.tallies.requests += 1;
+            self.stats.tallies.ignored += 1;
+            return;
+        }
         self.stats.span(write.at);
         self.stats.level(event);
         if lock(&pipeline.dedupe).is_repeated(self.cluster, event, write.at) {
@@ -208,6 +238,9 @@ impl Batch<'_> {
             _ => tallies.failed += 1,
         }
         let client = pipeline.clients.intern(&write);
+        if pipeline.policy.is_followed(&write.object) {
+            pipeline.table.follow(&self.key);
+        }
         let observed = pipeline.table.observe(&self.key, &write, &client, limits);
         self.count(&write.outcome, observed, write.at);
     }

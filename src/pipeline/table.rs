@@ -102,13 +102,24 @@ impl Table {
         }
     }
 
+    /// Keeps every write of this object from now on, even while it has one writer.
+    pub fn follow(&self, key: &str) {
+        let mut object = self.objects.entry(ObjectKey::from(key)).or_insert_with(|| {
+            self.len.fetch_add(1, Ordering::Relaxed);
+            ObjectState::default()
+        });
+        object.follow();
+    }
+
     /// Takes in one request about the object with this key.
     pub fn observe(&self, key: &str, write: &Write<'_>, client: &Arc<Client>, limits: &Limits) -> Observed {
         let observed = match self.objects.get_mut(key) {
             Some(mut object) => self.step(key, &mut object, write, client, limits),
             None => {
-                self.len.fetch_add(1, Ordering::Relaxed);
-                let mut object = self.objects.entry(ObjectKey::from(key)).or_default();
+                let mut object = self.objects.entry(ObjectKey::from(key)).or_insert_with(|| {
+                    self.len.fetch_add(1, Ordering::Relaxed);
+                    ObjectState::default()
+                });
                 self.step(key, &mut object, write, client, limits)
             }
         };

@@ -1,0 +1,206 @@
+//! `editwar analyze`: the engine over files.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::args::{AnalyzeArgs, Format, LogArgs};
+use super::{Outcome, output};
+use crate::audit::decode::{Decoded, Malformed};
+use crate::audit::event::{Micros, parse_timestamp};
+use crate::detect::class::Classes;
+use crate::detect::policy::Policy;
+use crate::ingest::files::{self, Input};
+use crate::pipeline::stats::Stats;
+use crate::pipeline::{Batch, Bounds, Pipeline, Range};
+use crate::query::views::{Filter, Lens};
+
+/// Bytes from which on reading takes long enough to show progress.
+const PROGRESS_FROM_BYTES: u64 = 64 << 20;
+
+/// Runs `editwar analyze`.
+///
+/// # Errors
+/// Bad arguments, or no input that can be read.
+pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
+    let (paths, object) = split(&args.inputs, args.object.as_deref());
+    let (kind, name) = object.as_deref().map(kind_and_name).transpose()?.unzip();
+    let policy = Policy::default();
+    let (pipeline, is_whole) = read(&paths, &args.log, policy)?;
+    let classes = Classes::default();
+    let filter = Filter {
+        namespace: args.namespace.clone(),
+        kind,
+        name,
+        cluster: None,
+        actor: args.actor.clone(),
+        all: args.all,
+    };
+    let report = Lens::at_latest(&pipeline, &classes).report(&filter);
+    let mut stdout = anstream::stdout().lock();
+    match args.log.output {
+        Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(&report)?)?,
+        Format::Yaml => write!(stdout, "{}", serde_yaml_ng::to_string(&report)?)?,
+        Format::Table | Format::Wide => {
+            let style = output::Style::of_stdout(args.log.output == Format::Wide);
+            write!(stdout, "{}", output::report(&report, style))?;
+        }
+    }
+    stdout.flush()?;
+    summary(&pipeline.stats(), args.log.quiet);
+    Ok(match (is_whole, report.wars.iter().any(|war| war.thrashing_events > 0)) {
+        (false, _) => Outcome::Unusable,
+        (true, true) => Outcome::War,
+        (true, false) => Outcome::Calm,
+    })
+}
+
+/// Reads logs through a new pipeline; `false` where one of them could not be read to its end.
+///
+/// # Errors
+/// Where nothing could be read.
+pub fn read(paths: &[PathBuf], args: &LogArgs, policy: Policy) -> Result<(Pipeline, bool)> {
+    let inputs = files::inputs(paths)?;
+    if inputs.is_empty() {
+        bail!("name a file, a directory or - to read");
+    }
+    let range = range(args, &inputs)?;
+    let pipeline = Pipeline::new(policy, Bounds::default()).within(range);
+    let progress = Progress::begin(files::total_bytes(&inputs), args.quiet);
+    let read = progress.read.clone();
+    let mut reader = Reader { batch: pipeline.batch(""), progress, is_whole: true };
+    files::read(&inputs, &read, &mut reader);
+    reader.progress.bar.finish_and_clear();
+    let is_whole = reader.is_whole;
+    drop(reader);
+    let stats = pipeline.stats();
+    if stats.tallies.events == 0 {
+        summary(&stats, args.quiet);
+        let why = match stats.malformed.contains_key("legacy_format") {
+            true => "this is the `legacy` log format, which names no objects: run kube-apiserver with --audit-log-format=json",
+            false => "no audit event in the input: expected kube-apiserver's JSON log or EventLists",
+        };
+        bail!(why);
+    }
+    Ok((pipeline, is_whole))
+}
+
+/// `KIND/NAME`, taken apart.
+///
+/// # Errors
+/// Where it is not of that form.
+pub fn kind_and_name(typed: &str) -> Result<(String, String)> {
+    match typed.split_once('/') {
+        Some((kind, name)) if !kind.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok((kind.to_owned(), name.to_owned()))
+        }
+        _ => bail!("`{typed}` is no KIND/NAME, such as deployment/web"),
+    }
+}
+
+/// The paths among the arguments, and the `KIND/NAME`, which is the one that is no file.
+fn split(inputs: &[PathBuf], object: Option<&str>) -> (Vec<PathBuf>, Option<String>) {
+    let mut object = object.map(str::to_owned);
+    let mut paths = Vec::new();
+    for path in inputs {
+        let text = path.to_string_lossy();
+        let is_object = object.is_none()
+            && !path.exists()
+            && path.parent().is_none_or(|directory| !directory.exists())
+            && kind_and_name(&text).is_ok();
+        if is_object { object = Some(text.into_owned()) } else { paths.push(path.clone()) }
+    }
+    (paths, object)
+}
+
+/// The time that is looked at. Durations count back from the end of the newest file.
+fn range(args: &LogArgs, inputs: &[Input]) -> Result<Range> {
+    let end = || -> Micros { inputs.iter().filter_map(files::last_time).max().unwrap_or(i64::MAX) };
+    let time = |text: &String| -> Result<Micros> {
+        if let Some(at) = parse_timestamp(text) {
+            return Ok(at);
+        }
+        let back = duration(text).with_context(|| {
+            format!("`{text}` is neither a time such as 2026-02-11T10:00:00Z nor a duration such as 30m")
+        })?;
+        match end() {
+            i64::MAX => bail!("`{text}` counts back from the end of the log, which standard input does not tell: give a time"),
+            end => Ok(end - back),
+        }
+    };
+    Ok(Range {
+        since: args.since.as_ref().map(time).transpose()?.unwrap_or(i64::MIN),
+        until: args.until.as_ref().map(time).transpose()?.unwrap_or(i64::MAX),
+    })
+}
+
+/// `90s`, `30m`, `2h`, `7d`, in microseconds.
+pub fn duration(text: &str) -> Option<Micros> {
+    let (number, unit) = text.split_at(text.len().checked_sub(1)?);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.parse::<u32>().ok().map(|n| i64::from(n) * seconds * 1_000_000)
+}
+
+/// One line on what was left out, by reason, and where first.
+fn summary(stats: &Stats, is_quiet: bool) {
+    if stats.malformed.is_empty() || is_quiet {
+        return;
+    }
+    let skipped: u64 = stats.malformed.values().map(|(count, _)| count).sum();
+    let reasons: Vec<String> = stats
+        .malformed
+        .iter()
+        .map(|(reason, (count, place))| format!("{reason} {count} (first at line {place})"))
+        .collect();
+    anstream::eprintln!("editwar: skipped {skipped} of {}: {}", stats.tallies.events + skipped, reasons.join(", "));
+}
+
+struct Reader<'p> {
+    batch: Batch<'p>,
+    progress: Progress,
+    is_whole: bool,
+}
+
+impl files::Sink for Reader<'_> {
+    fn take(&mut self, decoded: Result<Decoded<'_>, Malformed>, place: u64) {
+        self.batch.take(decoded, place);
+    }
+
+    fn broken(&mut self, error: files::Error) {
+        self.is_whole = false;
+        self.progress.bar.suspend(|| anstream::eprintln!("editwar: {}", output::clean(&error.to_string())));
+    }
+
+    fn chunk_done(&mut self) {
+        self.progress.bar.set_position(self.progress.read.load(Ordering::Relaxed));
+    }
+}
+
+struct Progress {
+    bar: ProgressBar,
+    read: Arc<AtomicU64>,
+}
+
+impl Progress {
+    fn begin(total: u64, is_quiet: bool) -> Progress {
+        let is_shown = !is_quiet && total >= PROGRESS_FROM_BYTES && std::io::stderr().is_terminal();
+        let bar = if is_shown { ProgressBar::new(total) } else { ProgressBar::hidden() };
+        let style = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+        bar.set_style(ProgressStyle::with_template(style).expect("the template is valid"));
+        if is_shown {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        Progress { bar, read: Arc::default() }
+    }
+}

@@ -1,0 +1,111 @@
+//! What can be typed. Only parsed here; what it means is validated where it is used.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Who is fighting over my Kubernetes object, over which field, with which values, since when; and make it stop.
+#[derive(Debug, Parser)]
+#[command(name = "editwar", version, max_term_width = 100)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Find edit wars in kube-apiserver audit logs.
+    ///
+    /// Exit code: 0 no war, 1 a war was found, 2 bad usage or unreadable input.
+    #[command(after_help = "Examples:\n  \
+        editwar analyze /var/log/kubernetes/audit*.log*\n  \
+        oc adm node-logs --role=master --path=kube-apiserver/audit.log | editwar analyze -\n  \
+        editwar analyze must-gather/audit_logs -n shop -o json")]
+    Analyze(AnalyzeArgs),
+    /// Show who takes part in one object: actors, fields, values, timeline.
+    #[command(after_help = "Examples:\n  \
+        editwar who deployment/web -n shop audit.log\n  \
+        editwar who deployment/web -n shop --server http://127.0.0.1:8080")]
+    Who(WhoArgs),
+}
+
+/// Which part of a log is looked at, and how.
+#[derive(Debug, clap::Args)]
+pub struct LogArgs {
+    /// Only events at or after this time (RFC 3339), or this long before the last event of the log (30m, 2h, 7d).
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only events before this time (RFC 3339), or this long before the last event of the log.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// No progress bar and no summary on stderr.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Arguments of `analyze`.
+#[derive(Debug, clap::Args)]
+pub struct AnalyzeArgs {
+    /// Audit logs: files (plain or .gz), directories, or - for standard input. KIND/NAME shows that object only.
+    #[arg(required = true, value_name = "FILE|DIR|-|KIND/NAME")]
+    pub inputs: Vec<PathBuf>,
+    /// Only objects in this namespace.
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+    /// Only this object.
+    #[arg(long, value_name = "KIND/NAME")]
+    pub object: Option<String>,
+    /// Only wars with a party whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub actor: Option<String>,
+    /// Also objects that were contested but never thrashed.
+    #[arg(short, long)]
+    pub all: bool,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Arguments of `who`.
+#[derive(Debug, clap::Args)]
+pub struct WhoArgs {
+    /// The object.
+    #[arg(value_name = "KIND/NAME")]
+    pub object: String,
+    /// Audit logs to read; without any, the server is asked.
+    #[arg(value_name = "FILE|DIR|-")]
+    pub inputs: Vec<PathBuf>,
+    /// The object's namespace.
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+    /// The object's cluster, where a server watches several.
+    #[arg(long)]
+    pub cluster: Option<String>,
+    /// A running `editwar serve`.
+    #[arg(long, env = "EDITWAR_SERVER", value_name = "URL")]
+    pub server: Option<String>,
+    /// How many writes of the timeline to print, from the last; 0 prints all that are kept.
+    #[arg(long, default_value_t = 40, value_name = "N")]
+    pub writes: usize,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Ways to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people, as wide as the terminal.
+    Table,
+    /// For people, with everything.
+    Wide,
+    /// For programs.
+    Json,
+    /// For programs and people.
+    Yaml,
+}

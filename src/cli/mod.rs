@@ -1,0 +1,55 @@
+//! The command line: arguments in, pictures and exit codes out. May use everything; nobody uses it.
+
+pub mod analyze;
+pub mod args;
+pub mod output;
+pub mod who;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+/// Runs what the command line asks for. Data goes to stdout, all else to stderr.
+pub fn run(args: args::Args) -> ExitCode {
+    let outcome: Result<Outcome> = match args.command {
+        args::Command::Analyze(args) => analyze::run(&args),
+        args::Command::Who(args) => who::run(&args),
+    };
+    match outcome {
+        Ok(outcome) => outcome.into(),
+        // The reader of our output is gone: nothing left to say, and nobody to say it to.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!("editwar: {}", output::clean(&format!("{error:#}")));
+            Outcome::Unusable.into()
+        }
+    }
+}
+
+/// How a command ended, as its exit code tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// 0: no war.
+    Calm,
+    /// 1: a war was found.
+    War,
+    /// 2: bad usage, or input that cannot be read.
+    Unusable,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> ExitCode {
+        ExitCode::from(match outcome {
+            Outcome::Calm => 0,
+            Outcome::War => 1,
+            Outcome::Unusable => 2,
+        })
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let is_it = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    error.chain().any(is_it)
+}

@@ -1,0 +1,429 @@
+//! What people see: tables and timelines, as text. Everything that came from outside is made harmless first.
+
+use std::fmt::Write;
+use std::io::IsTerminal;
+
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
+
+use crate::audit::event::Micros;
+use crate::detect::verdict::{Confidence, State};
+use crate::query::views::{Field, Moment, Object, Participants, Party, Report, Value, War, time};
+
+/// Width where there is no terminal to ask.
+const WIDTH_DEFAULT: u16 = 120;
+/// Width below which a war's columns would be too narrow to read.
+const STACKED_BELOW: u16 = 110;
+/// Characters of a value in a table.
+const VALUE_CHARS_MAX: usize = 40;
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// Columns.
+    pub width: u16,
+    /// Whether colours and bold are wanted.
+    pub is_coloured: bool,
+    /// Full names, all rows.
+    pub is_wide: bool,
+}
+
+// === impl Style ===
+
+impl Style {
+    /// As standard output is: a terminal's width and colours, unless `NO_COLOR` is set.
+    pub fn of_stdout(is_wide: bool) -> Style {
+        let stdout = std::io::stdout();
+        let columns = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
+        let width = match stdout.is_terminal() {
+            true => Table::new().width().unwrap_or(WIDTH_DEFAULT),
+            false => columns.unwrap_or(WIDTH_DEFAULT),
+        };
+        let is_coloured = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never && stdout.is_terminal();
+        Style { width: if is_wide { 1000 } else { width.max(60) }, is_coloured, is_wide }
+    }
+
+    fn table(self) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(self.width);
+        match self.is_coloured {
+            true => table.enforce_styling(),
+            false => table.force_no_tty(),
+        };
+        table
+    }
+
+    fn actor(self, name: &str) -> String {
+        if self.is_wide { clean(name) } else { short(name) }
+    }
+
+    fn state(self, state: State, text: &str) -> String {
+        let code = match state {
+            State::Paused => "31",
+            State::Thrashing | State::HalfOpen => "33",
+            State::Calm | State::Contested => return text.to_owned(),
+        };
+        if self.is_coloured { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+
+    fn bold(self, text: &str) -> String {
+        if self.is_coloured { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// What `analyze` found, for people.
+pub fn report(report: &Report, style: Style) -> String {
+    let mut out = String::new();
+    if report.wars.is_empty() {
+        let covered = match (report.stats.first, report.stats.last) {
+            (Some(first), Some(last)) => format!(" between {} and {}", clock(first), clock(last)),
+            _ => String::new(),
+        };
+        let stats = &report.stats.tallies;
+        let _ = writeln!(out, "No edit war: {} writes to {} objects{covered}.", stats.writes, stats.objects);
+    } else {
+        match style.width < STACKED_BELOW {
+            true => out.push_str(&stacked(&report.wars, style)),
+            false => {
+                let _ = writeln!(out, "{}", wars(&report.wars, style));
+            }
+        }
+    }
+    let line = |out: &mut String, title: &str, text: String| {
+        let _ = writeln!(out, "{} {text}", style.bold(title));
+    };
+    if !(report.flapping.is_empty() && report.contention.is_empty() && report.hot_loops.is_empty()) {
+        let _ = writeln!(out);
+    }
+    for flapping in &report.flapping {
+        let text = format!(
+            "{}: {} is accepted {} and refused {} times in turns by {}: {}",
+            name(&flapping.object),
+            style.actor(&flapping.actor),
+            flapping.accepted,
+            flapping.rejected,
+            clean(&flapping.by),
+            clean(&flapping.message)
+        );
+        line(&mut out, "Flapping admission", text);
+    }
+    for contention in &report.contention {
+        let who: Vec<String> =
+            contention.parties.iter().map(|p| format!("{} {}", style.actor(&p.actor), p.conflicts)).collect();
+        let text = format!(
+            "{}: {} conflicts in {} ({})",
+            name(&contention.object),
+            contention.stale + contention.apply_conflicts,
+            span(contention.since, contention.until),
+            who.join(", ")
+        );
+        line(&mut out, "Contention", text);
+    }
+    for hot in &report.hot_loops {
+        let text = format!(
+            "{}: {} wrote {} times and changed nothing {} times, {}/min",
+            name(&hot.object),
+            style.actor(&hot.actor),
+            hot.writes,
+            hot.no_ops,
+            hot.per_minute
+        );
+        line(&mut out, "Hot loop", text);
+    }
+    out
+}
+
+fn wars(wars: &[War], style: Style) -> Table {
+    let mut table = style.table();
+    let head = ["OBJECT", "FOUGHT OVER", "PARTIES (WRITES)", "SINCE", "RETAKES", "STATE"];
+    table.set_header(head.map(|text| Cell::new(text).add_attribute(Attribute::Bold)));
+    for war in wars {
+        let fields: Vec<String> = war.fields.iter().map(|field| fought_over(field, style)).collect();
+        let parties: Vec<String> = war
+            .parties
+            .iter()
+            .map(|p| format!("{} ({})", style.actor(&p.actor), p.writes))
+            .chain(war.echoes.iter().map(|e| format!("echo: {}", name(&e.object))))
+            .collect();
+        table.add_row([
+            Cell::new(name(&war.object)),
+            Cell::new(fields.join("\n")),
+            Cell::new(parties.join("\n")),
+            Cell::new(clock(war.since).replacen(' ', "\n", 1)),
+            Cell::new(format!("{}\n{}/min", war.retakes, war.retakes_per_minute)),
+            state_cell(war.state, war.confidence),
+        ]);
+    }
+    let fixed = |chars: u16| ColumnConstraint::LowerBoundary(Width::Fixed(chars));
+    for (index, chars) in [(3, 10), (4, 9), (5, 10)] {
+        if let Some(column) = table.column_mut(index) {
+            column.set_constraint(fixed(chars + 2));
+        }
+    }
+    table
+}
+
+/// One war below the other, for narrow terminals.
+fn stacked(wars: &[War], style: Style) -> String {
+    let mut out = String::new();
+    for war in wars {
+        let state = format!("{}, {}", words(war.state.as_str()), war.confidence.as_str());
+        let _ = writeln!(out, "{}  {}", style.bold(&name(&war.object)), style.state(war.state, &state));
+        for field in &war.fields {
+            let _ = writeln!(out, "  {}", fought_over(field, style));
+        }
+        for party in &war.parties {
+            let _ = writeln!(out, "  {} ({} writes)", style.actor(&party.actor), party.writes);
+        }
+        for echo in &war.echoes {
+            let _ = writeln!(out, "  echo: {}", name(&echo.object));
+        }
+        let (retakes, rate) = (war.retakes, war.retakes_per_minute);
+        let _ = writeln!(out, "  since {}, {retakes} retakes, {rate}/min", clock(war.since));
+    }
+    out
+}
+
+fn state_cell(state: State, confidence: Confidence) -> Cell {
+    let cell = Cell::new(format!("{}\n{}", words(state.as_str()), confidence.as_str()));
+    match state {
+        State::Paused => cell.fg(Color::Red),
+        State::Thrashing | State::HalfOpen => cell.fg(Color::Yellow),
+        State::Calm | State::Contested => cell,
+    }
+}
+
+/// `spec.replicas 3 ⇄ 5`.
+fn fought_over(field: &Field, style: Style) -> String {
+    let path = match field.path.as_str() {
+        "(object)" => "the whole object",
+        "(main)" => "fields not in the log",
+        "(status)" => "status, fields not in the log",
+        path => path,
+    };
+    let mut values: Vec<String> = Vec::new();
+    for value in &field.values {
+        let text = value_text(value, style);
+        if !values.contains(&text) {
+            values.push(text);
+        }
+    }
+    let shown = if style.is_wide { values.len() } else { 4 };
+    let more = if values.len() > shown { " ⇄ …" } else { "" };
+    values.truncate(shown);
+    format!("{} {}{more}", clean(path), values.join(" ⇄ ")).trim_end().to_owned()
+}
+
+fn value_text(value: &Value, style: Style) -> String {
+    match &value.value {
+        _ if value.hidden => "(hidden)".into(),
+        serde_json::Value::Null => "(absent)".into(),
+        json => json_text(json, style),
+    }
+}
+
+fn json_text(json: &serde_json::Value, style: Style) -> String {
+    let text = match json {
+        serde_json::Value::String(text) => clean(text),
+        other => clean(&other.to_string()),
+    };
+    if style.is_wide || text.chars().count() <= VALUE_CHARS_MAX {
+        return text;
+    }
+    text.chars().take(VALUE_CHARS_MAX - 1).chain(['…']).collect()
+}
+
+/// What `who` found, for people; the last `writes_max` writes of the timeline, all where 0.
+pub fn participants(found: &Participants, writes_max: usize, style: Style) -> String {
+    let mut out = String::new();
+    let title = name(&found.object);
+    match &found.war {
+        Some(war) => {
+            let _ = writeln!(out, "{}: {}, {}", style.bold(&title), words(war.state.as_str()), war.confidence.as_str());
+            let _ = writeln!(
+                out,
+                "{} retakes ({} brought a value back) since {}, {}/min; {} thrashing events; cause: {}",
+                war.retakes,
+                war.reversals,
+                clock(war.since),
+                war.retakes_per_minute,
+                war.thrashing_events,
+                words(war.cause.as_str())
+            );
+            for sentence in &war.evidence {
+                let _ = writeln!(out, "  {}", clean(sentence));
+            }
+            for field in &war.fields {
+                let _ = writeln!(out, "\n{} ({} retakes)", style.bold(&clean(&field.path)), field.retakes);
+                let mut table = style.table();
+                for value in &field.values {
+                    table.add_row([
+                        format!("  {}", value_text(value, style)),
+                        format!("by {}", style.actor(&value.actor)),
+                        format!("{} times", value.count),
+                    ]);
+                }
+                let _ = writeln!(out, "{table}");
+            }
+        }
+        None => {
+            let _ = writeln!(out, "{}: no war", style.bold(&title));
+        }
+    }
+    let is_party = |p: &&Party| found.war.as_ref().is_some_and(|w| w.parties.iter().any(|q| q.actor == p.actor));
+    let (parties, others): (Vec<_>, Vec<_>) = found.actors.iter().partition(is_party);
+    for (title, actors) in [("PARTIES", parties), ("BYSTANDERS", others)] {
+        if !actors.is_empty() {
+            let title = if found.war.is_none() { "WRITERS" } else { title };
+            let _ = writeln!(out, "\n{}", actors_table(title, &actors, style));
+        }
+    }
+    for echo in found.war.iter().flat_map(|w| &w.echoes) {
+        let _ = writeln!(out, "echo: {} follows, written {} times by {}", name(&echo.object), echo.writes, style.actor(&echo.actor));
+    }
+    if !found.timeline.is_empty() {
+        let shown = if writes_max == 0 { found.timeline.len() } else { writes_max.min(found.timeline.len()) };
+        let from = found.timeline.len() - shown;
+        let _ = writeln!(out, "\n{}", timeline(&found.timeline[from..], style));
+        if from > 0 {
+            let _ = writeln!(out, "({from} earlier writes not shown: --writes 0 shows all that are kept)");
+        }
+    }
+    out
+}
+
+fn actors_table(title: &str, actors: &[&Party], style: Style) -> Table {
+    let mut table = style.table();
+    let head = [title, "CLASS", "WRITES", "NO-OPS", "VERBS", "FIELD MANAGERS", "FIRST", "LAST"];
+    table.set_header(head.map(|text| Cell::new(text).add_attribute(Attribute::Bold)));
+    for actor in actors {
+        let verbs: Vec<String> = actor.verbs.iter().map(|(verb, count)| format!("{verb} {count}")).collect();
+        let mut who = style.actor(&actor.actor);
+        if !actor.impersonated_by.is_empty() {
+            let by: Vec<String> = actor.impersonated_by.iter().map(|name| style.actor(name)).collect();
+            let _ = write!(who, " (through {})", by.join(", "));
+        }
+        let managers: Vec<String> = actor.field_managers.iter().map(|m| clean(m)).collect();
+        table.add_row([
+            who,
+            actor.role.as_str().to_owned(),
+            actor.writes.to_string(),
+            actor.no_ops.to_string(),
+            verbs.join(", "),
+            managers.join(", "),
+            clock(actor.first)[11..].to_owned(),
+            clock(actor.last)[11..].to_owned(),
+        ]);
+        if style.is_wide {
+            for (what, words) in [("agent", &actor.user_agents), ("from", &actor.source_ips), ("pod", &actor.pods)] {
+                for word in words {
+                    table.add_row([format!("  {what} {}", clean(word))]);
+                }
+            }
+        }
+    }
+    table
+}
+
+fn timeline(moments: &[Moment], style: Style) -> Table {
+    let mut table = style.table();
+    let head = ["TIME", "ACTOR", "VERB", "CHANGED"];
+    table.set_header(head.map(|text| Cell::new(text).add_attribute(Attribute::Bold)));
+    for moment in moments {
+        let json = |value: &serde_json::Value| match value {
+            serde_json::Value::Null => "(none)".to_owned(),
+            value => json_text(value, style),
+        };
+        let mut changes: Vec<String> = moment
+            .changes
+            .iter()
+            .map(|c| format!("{} {} → {}", clean(&c.path), json(&c.old), json(&c.new)))
+            .collect();
+        let shown = if style.is_wide { changes.len() } else { 4 };
+        if changes.len() > shown {
+            let more = changes.len() - shown;
+            changes.truncate(shown);
+            changes.push(format!("and {more} more"));
+        }
+        if changes.is_empty() {
+            changes.push(match (moment.effect.as_str(), moment.fields_known) {
+                ("delete", _) => "deleted".into(),
+                ("create", _) => "created".into(),
+                (_, true) => format!("nothing in {}", moment.part),
+                (_, false) => format!("{}: fields not in the log", moment.part),
+            });
+        }
+        table.add_row([
+            clock(moment.at)[11..].to_owned(),
+            style.actor(&moment.actor),
+            moment.verb.clone(),
+            changes.join("\n"),
+        ]);
+    }
+    table
+}
+
+/// `Deployment shop/web`, with the cluster where there are several.
+pub fn name(object: &Object) -> String {
+    let place = [&object.cluster, &object.namespace, &object.name];
+    let place: Vec<String> = place.iter().filter(|part| !part.is_empty()).map(|part| clean(part)).collect();
+    format!("{} {}", clean(&object.kind), place.join("/"))
+}
+
+/// An actor's name without what all of its kind begin with; always an ending of the full name.
+fn short(actor: &str) -> String {
+    let rest = actor.strip_prefix("system:serviceaccount:").or_else(|| actor.strip_prefix("system:"));
+    clean(rest.unwrap_or(actor))
+}
+
+/// `2026-02-11 10:00:00Z`, always of this width.
+fn clock(at: Micros) -> String {
+    let text = time::text(at);
+    match text.get(..19) {
+        Some(seconds) if text.len() >= 20 => format!("{}Z", seconds.replacen('T', " ", 1)),
+        _ => "0000-00-00 00:00:00Z".to_owned(),
+    }
+}
+
+fn span(since: Micros, until: Micros) -> String {
+    let seconds = (until - since) / 1_000_000;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
+}
+
+fn words(snake: &str) -> String {
+    snake.replace('_', " ")
+}
+
+/// Text without anything that a terminal would obey or that would lie about its order.
+pub fn clean(text: &str) -> String {
+    let is_harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_harmful(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_a_terminal_obeys_gets_through() {
+        assert_eq!(clean("a\u{1b}[2Jb\n\u{202e}c\u{9b}"), "a\\u{1b}[2Jb\\u{a}\\u{202e}c\\u{9b}");
+        assert_eq!(clean("größe ⇄ 5"), "größe ⇄ 5");
+    }
+
+    #[test]
+    fn names_are_short_but_greppable() {
+        assert_eq!(short("system:serviceaccount:kube-system:hpa"), "kube-system:hpa");
+        assert_eq!(short("system:node:n1"), "node:n1");
+        assert_eq!(short("alice"), "alice");
+    }
+}

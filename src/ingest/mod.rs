@@ -1,0 +1,5 @@
+//! The way in: files, and what they are wrapped in. Everything here is bounded in memory, whatever comes.
+
+pub mod decompress;
+pub mod document;
+pub mod files;

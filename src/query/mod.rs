@@ -1,0 +1,3 @@
+//! The way out, reading: what the objects' states look like to people and programs.
+
+pub mod views;
