@@ -3,6 +3,7 @@
 //! Whatever can be read of an envelope is handed on, item by item; what cannot is handed on as the reason.
 
 use super::decode::{Decoded, Malformed, decode};
+use super::event::{Micros, parse_timestamp};
 use super::scan::{member, members, skip_space, skip_string, skip_value};
 
 /// The most bytes one event may have: request and response of 3 MiB each are the API server's own limit, with
@@ -164,6 +165,27 @@ fn elements<'a>(bytes: &'a [u8], open: usize, each: &mut impl FnMut(Result<Decod
 fn cut<'a>(each: &mut impl FnMut(Result<Decoded<'a>, Malformed>)) -> Option<usize> {
     each(Err(Malformed::Truncated));
     None
+}
+
+const STAGE_TIME: &[u8] = br#""stageTimestamp":"#;
+
+/// The time of the first event in these bytes, found without decoding it.
+pub fn first_time(bytes: &[u8]) -> Option<Micros> {
+    time_at(bytes, memchr::memmem::find(bytes, STAGE_TIME)?)
+}
+
+/// The time of the last event in these bytes, found without decoding it.
+pub fn last_time(bytes: &[u8]) -> Option<Micros> {
+    memchr::memmem::rfind_iter(bytes, STAGE_TIME).take(8).find_map(|at| time_at(bytes, at))
+}
+
+/// The time that stands behind the key at `at`.
+fn time_at(bytes: &[u8], at: usize) -> Option<Micros> {
+    let rest = &bytes[at + STAGE_TIME.len()..];
+    let rest = &rest[..rest.len().min(48)];
+    let text = &rest[rest.iter().position(|b| *b == b'"')? + 1..];
+    let end = text.iter().position(|b| *b == b'"')?;
+    parse_timestamp(std::str::from_utf8(&text[..end]).ok()?)
 }
 
 #[cfg(test)]

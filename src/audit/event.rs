@@ -189,7 +189,7 @@ impl<'a> Event<'a> {
 }
 
 /// Query-string decoding: `+` is a space, `%XX` a byte; anything that does not decode stays as it is.
-fn percent_decoded(text: &str) -> Cow<'_, str> {
+pub fn percent_decoded(text: &str) -> Cow<'_, str> {
     if !text.contains(['%', '+']) {
         return Cow::Borrowed(text);
     }

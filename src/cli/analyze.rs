@@ -82,7 +82,9 @@ pub fn read(paths: &[PathBuf], args: &LogArgs, policy: Policy) -> Result<(Pipeli
     if stats.tallies.events == 0 {
         summary(&stats, args.quiet);
         let why = match stats.malformed.contains_key("legacy_format") {
-            true => "this is the `legacy` log format, which names no objects: run kube-apiserver with --audit-log-format=json",
+            true => {
+                "this is the `legacy` log format, which names no objects: run kube-apiserver with --audit-log-format=json"
+            }
             false => "no audit event in the input: expected kube-apiserver's JSON log or EventLists",
         };
         bail!(why);
@@ -129,7 +131,9 @@ fn range(args: &LogArgs, inputs: &[Input]) -> Result<Range> {
             format!("`{text}` is neither a time such as 2026-02-11T10:00:00Z nor a duration such as 30m")
         })?;
         match end() {
-            i64::MAX => bail!("`{text}` counts back from the end of the log, which standard input does not tell: give a time"),
+            i64::MAX => {
+                bail!("`{text}` counts back from the end of the log, which standard input does not tell: give a time")
+            }
             end => Ok(end - back),
         }
     };
@@ -182,7 +186,8 @@ impl files::Sink for Reader<'_> {
         self.progress.bar.suspend(|| anstream::eprintln!("editwar: {}", output::clean(&error.to_string())));
     }
 
-    fn chunk_done(&mut self) {
+    fn chunk_done(&mut self, bytes: &[u8]) {
+        self.batch.reached(bytes);
         self.progress.bar.set_position(self.progress.read.load(Ordering::Relaxed));
     }
 }

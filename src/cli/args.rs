@@ -29,6 +29,38 @@ pub enum Command {
         editwar who deployment/web -n shop audit.log\n  \
         editwar who deployment/web -n shop --server http://127.0.0.1:8080")]
     Who(WhoArgs),
+    /// Take in audit events as a kube-apiserver webhook backend; answer queries; export metrics.
+    #[command(after_help = "Without any configuration it listens on loopback only:\n  \
+        audit webhook  http://127.0.0.1:8443/audit or /audit/CLUSTER\n  \
+        query API      http://127.0.0.1:8080/api/v1/wars\n  \
+        metrics        http://127.0.0.1:8080/metrics")]
+    Serve(ServeArgs),
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Configuration file (YAML).
+    #[arg(short, long, env = "EDITWAR_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address of the query API, metrics and health.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<std::net::SocketAddr>,
+    /// Address of the audit webhook.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub webhook_listen: Option<std::net::SocketAddr>,
+    /// Set one key of the configuration, such as limits.quiet=5m; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Check the configuration and exit.
+    #[arg(long)]
+    pub check_config: bool,
+    /// Print the configuration as it would be used, and exit.
+    #[arg(long)]
+    pub print_config: bool,
+    /// What to log: error, warn, info, debug, trace.
+    #[arg(long, env = "EDITWAR_LOG", default_value = "info", value_name = "LEVEL")]
+    pub log: String,
 }
 
 /// Which part of a log is looked at, and how.

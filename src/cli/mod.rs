@@ -3,6 +3,7 @@
 pub mod analyze;
 pub mod args;
 pub mod output;
+pub mod serve;
 pub mod who;
 
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ pub fn run(args: args::Args) -> ExitCode {
     let outcome: Result<Outcome> = match args.command {
         args::Command::Analyze(args) => analyze::run(&args),
         args::Command::Who(args) => who::run(&args),
+        args::Command::Serve(args) => serve::run(&args),
     };
     match outcome {
         Ok(outcome) => outcome.into(),

@@ -278,7 +278,13 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
         }
     }
     for echo in found.war.iter().flat_map(|w| &w.echoes) {
-        let _ = writeln!(out, "echo: {} follows, written {} times by {}", name(&echo.object), echo.writes, style.actor(&echo.actor));
+        let _ = writeln!(
+            out,
+            "echo: {} follows, written {} times by {}",
+            name(&echo.object),
+            echo.writes,
+            style.actor(&echo.actor)
+        );
     }
     if !found.timeline.is_empty() {
         let shown = if writes_max == 0 { found.timeline.len() } else { writes_max.min(found.timeline.len()) };
@@ -333,11 +339,8 @@ fn timeline(moments: &[Moment], style: Style) -> Table {
             serde_json::Value::Null => "(none)".to_owned(),
             value => json_text(value, style),
         };
-        let mut changes: Vec<String> = moment
-            .changes
-            .iter()
-            .map(|c| format!("{} {} → {}", clean(&c.path), json(&c.old), json(&c.new)))
-            .collect();
+        let mut changes: Vec<String> =
+            moment.changes.iter().map(|c| format!("{} {} → {}", clean(&c.path), json(&c.old), json(&c.new))).collect();
         let shown = if style.is_wide { changes.len() } else { 4 };
         if changes.len() > shown {
             let more = changes.len() - shown;

@@ -22,10 +22,13 @@ pub struct Limit {
 }
 
 /// One bucket's level: the theoretical arrival time of GCRA, in nanoseconds of event time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
-    tat_ns: Cell<Option<u64>>,
+    tat_ns: Option<u64>,
 }
+
+/// A bucket's level while governor works on it.
+struct Level(Cell<Option<u64>>);
 
 /// A clock that shows what it was told.
 #[derive(Clone)]
@@ -46,9 +49,7 @@ impl Limit {
 
     fn quota(&self) -> Quota {
         let replenish = Duration::from_micros(self.refill().max(1).unsigned_abs());
-        Quota::with_period(replenish)
-            .expect("a period above zero is a quota")
-            .allow_burst(self.burst)
+        Quota::with_period(replenish).expect("a period above zero is a quota").allow_burst(self.burst)
     }
 }
 
@@ -56,24 +57,27 @@ impl Limit {
 
 impl Bucket {
     /// Takes one token at `at`; `false` where there was none. Times must not run backwards.
-    pub fn take(&self, limit: &Limit, at: Micros) -> bool {
+    pub fn take(&mut self, limit: &Limit, at: Micros) -> bool {
         let now = Cell::new(0);
+        let level = Level(Cell::new(self.tat_ns));
         let limiter: RateLimiter<_, _, _, NoOpMiddleware<Nanos>> =
-            RateLimiter::new(limit.quota(), self, EventClock(&now));
+            RateLimiter::new(limit.quota(), &level, EventClock(&now));
         now.set(u64::try_from(at).unwrap_or(0).saturating_mul(1_000));
-        limiter.check().is_ok()
+        let is_taken = limiter.check().is_ok();
+        self.tat_ns = level.0.get();
+        is_taken
     }
 }
 
-impl StateStore for &Bucket {
+impl StateStore for &Level {
     type Key = NotKeyed;
 
     fn measure_and_replace<T, F, E>(&self, _: &NotKeyed, f: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let (outcome, tat) = f(self.tat_ns.get().map(Nanos::from))?;
-        self.tat_ns.set(Some(tat.as_u64()));
+        let (outcome, tat) = f(self.0.get().map(Nanos::from))?;
+        self.0.set(Some(tat.as_u64()));
         Ok(outcome)
     }
 }
@@ -101,7 +105,7 @@ mod tests {
 
     #[test]
     fn empties_after_its_burst_and_refills_one_by_one() {
-        let (bucket, limit) = (Bucket::default(), limit(5, 600));
+        let (mut bucket, limit) = (Bucket::default(), limit(5, 600));
         let taken: Vec<bool> = (0..7).map(|i| bucket.take(&limit, START + i * SECOND)).collect();
         assert_eq!(taken, [true, true, true, true, true, false, false]);
         assert!(!bucket.take(&limit, START + 119 * SECOND));
@@ -111,7 +115,7 @@ mod tests {
 
     #[test]
     fn refills_after_window() {
-        let (bucket, limit) = (Bucket::default(), limit(2, 60));
+        let (mut bucket, limit) = (Bucket::default(), limit(2, 60));
         assert!(bucket.take(&limit, START) && bucket.take(&limit, START) && !bucket.take(&limit, START));
         let later = START + 60 * SECOND;
         assert!(bucket.take(&limit, later) && bucket.take(&limit, later) && !bucket.take(&limit, later));

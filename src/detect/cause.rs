@@ -78,7 +78,8 @@ pub fn cause(symptoms: &Symptoms<'_>) -> (Cause, Vec<String>) {
         evidence.insert(0, format!("{webhooks} sets back in admission what others ask for"));
         Cause::FlappingWebhook
     } else if symptoms.existence_retakes * 2 > symptoms.retakes {
-        evidence.insert(0, format!("the object was deleted and created in turns, {} times", symptoms.existence_retakes));
+        evidence
+            .insert(0, format!("the object was deleted and created in turns, {} times", symptoms.existence_retakes));
         Cause::RecreateWar
     } else if symptoms.confidence == Confidence::Possible && symptoms.stale * 2 > symptoms.writes {
         evidence.insert(0, "the audit level does not show fields, and the writers mostly fail on each other".into());

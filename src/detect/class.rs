@@ -257,10 +257,30 @@ mod tests {
     fn actors_are_what_they_are() {
         use Class::*;
         for (actor, tool, class, role) in [
-            ("system:serviceaccount:kube-system:horizontal-pod-autoscaler", "kube-controller-manager", Controller, Role::Hpa),
-            ("system:kube-controller-manager/horizontal-pod-autoscaler", "kube-controller-manager", Controller, Role::Hpa),
-            ("system:serviceaccount:kube-system:deployment-controller", "kube-controller-manager", Controller, Role::InTree),
-            ("system:serviceaccount:openshift-cnv:virt-platform-autopilot", "virt-platform-autopilot", Controller, Role::Operator),
+            (
+                "system:serviceaccount:kube-system:horizontal-pod-autoscaler",
+                "kube-controller-manager",
+                Controller,
+                Role::Hpa,
+            ),
+            (
+                "system:kube-controller-manager/horizontal-pod-autoscaler",
+                "kube-controller-manager",
+                Controller,
+                Role::Hpa,
+            ),
+            (
+                "system:serviceaccount:kube-system:deployment-controller",
+                "kube-controller-manager",
+                Controller,
+                Role::InTree,
+            ),
+            (
+                "system:serviceaccount:openshift-cnv:virt-platform-autopilot",
+                "virt-platform-autopilot",
+                Controller,
+                Role::Operator,
+            ),
             ("system:serviceaccount:argocd:argocd-application-controller", "argocd-controller", Gitops, Role::ArgoCd),
             ("system:serviceaccount:deploy:robot", "kustomize-controller", Gitops, Role::Flux),
             ("system:node:node-1", "kubelet", Node, Role::Node),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::actor::Client;
-use super::fields::{Change, Evidence, FieldValue, Fields, Path, Tier, asked_for, part_of};
+use super::fields::{Change, Evidence, FieldValue, Fields, Path, Tier, part_of};
 use super::order::Order;
 use super::policy::Limits;
 use super::verdict::{Confidence, Machine, State};
@@ -27,6 +27,15 @@ const VALUES_MAX: usize = 16;
 /// Authors of one field that are followed.
 const AUTHORS_MAX: usize = 16;
 
+/// How far the clocks of API servers may differ; they are kept by NTP, and wrong by seconds at most.
+const CLOCK_SKEW_MAX: Micros = 10_000_000;
+
+/// Time after which nobody comes late any more, counted back from an object's latest write: kube-apiserver gives a
+/// batch up after less than two minutes. Later ones are still counted, by what they name.
+pub const LATE_MAX: Micros = 150_000_000;
+/// Whole states of one object that are kept for those who come late.
+const STATES_MAX: usize = 256;
+
 /// One write of a contested object.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -42,10 +51,14 @@ pub struct Record {
     pub part: Part,
     /// What is known of what it changed.
     pub tier: Tier,
-    /// The fields it changed; empty at [`Tier::Object`].
+    /// The fields it changed, as far as it asked for them; empty at [`Tier::Object`].
     pub changes: Vec<Change>,
-    /// Whether the whole state after it is known, whatever came before.
-    pub is_whole: bool,
+    /// Whether it is certain that it stored its revision, and did not only find it.
+    pub is_certain: bool,
+    /// What its bodies told; kept while somebody may still come late before it.
+    evidence: Evidence,
+    /// The object's fields after it, as far as they are known; kept as long as `evidence`.
+    state: Option<Arc<Fields>>,
 }
 
 /// The writes of an object with more than one client, and what they amount to.
@@ -54,8 +67,10 @@ pub struct Contest {
     base: Findings,
     live: Findings,
     history: VecDeque<Record>,
-    /// The object's fields after the last record.
-    known: Option<Fields>,
+    /// Records at the beginning of `history` before which nobody is let in any more.
+    settled: usize,
+    /// The object's fields after the last settled record.
+    anchor: Option<Arc<Fields>>,
 }
 
 /// What a run of writes amounts to.
@@ -164,23 +179,81 @@ struct Retake {
     is_within_account: bool,
 }
 
+// === impl Record ===
+
+impl Record {
+    /// A write, and what its bodies told.
+    pub fn new(
+        order: Order,
+        client: Arc<Client>,
+        verb: Verb,
+        effect: Effect,
+        part: Part,
+        tier: Tier,
+        evidence: Evidence,
+    ) -> Record {
+        let changes = Vec::new();
+        Record { order, client, verb, effect, part, tier, changes, is_certain: false, evidence, state: None }
+    }
+
+    /// Finds what it changed, and the state after it, from the state before it.
+    fn resolve(&mut self, before: Option<&Arc<Fields>>) {
+        let own = |changes: Vec<Change>| {
+            let is_own = |c: &Change| part_of(&c.path) == self.part && self.effect != Effect::Delete;
+            changes.into_iter().filter(is_own).collect::<Vec<_>>()
+        };
+        match &self.evidence {
+            Evidence::None => self.state = before.cloned(),
+            Evidence::Named(named, _) => {
+                let mut state = before.map(|fields| (**fields).clone()).unwrap_or_default();
+                let changes = state.changes_by(named);
+                state.apply(&changes);
+                self.state = Some(Arc::new(state));
+                // What a new object has is no change; what it has otherwise than the one before it is.
+                self.changes = if self.effect == Effect::Create && before.is_none() { Vec::new() } else { changes };
+            }
+            Evidence::Whole { fields, tier, asked } => {
+                let after = match (before, tier) {
+                    // Of a request's body only the part that it may write is what the object becomes.
+                    (Some(before), Tier::Field) => Arc::new(before.with_part_of(fields, self.part)),
+                    _ => fields.clone(),
+                };
+                self.changes = match before.filter(|before| before.is_comparable(&after)) {
+                    Some(before) => asked.of(own(before.diff(&after))),
+                    // Nothing to compare with: what a patch names is taken to be changed, what a new object has is not.
+                    None if self.effect == Effect::Modify => asked.taken_from(&after, self.part),
+                    None => Vec::new(),
+                };
+                self.state = Some(after);
+            }
+        }
+    }
+
+    /// Forgets what is only needed while somebody may come late.
+    fn settle(&mut self) -> Option<Arc<Fields>> {
+        self.evidence = Evidence::None;
+        self.state.take()
+    }
+}
+
 // === impl Contest ===
 
 impl Contest {
-    /// A contest that begins with writes whose fields were not looked into, and what is known of the object after them.
-    pub fn begin(seeds: Vec<Record>, known: Option<Fields>, limits: &Limits) -> Contest {
-        let mut contest = Contest { known, ..Contest::default() };
+    /// A contest that begins with writes of which nothing more will be known.
+    pub fn begin(seeds: Vec<Record>, limits: &Limits) -> Contest {
+        let mut contest = Contest::default();
         for record in seeds {
             let place = contest.place(&record);
             contest.history.insert(place, record);
         }
+        contest.settled = contest.history.len();
         contest.refold(limits);
         contest
     }
 
     /// The object's fields after the last write.
-    pub fn known(&self) -> Option<&Fields> {
-        self.known.as_ref()
+    pub fn known(&self) -> Option<&Arc<Fields>> {
+        self.state_before(self.history.len())
     }
 
     /// What the writes amount to.
@@ -205,12 +278,92 @@ impl Contest {
         self.history.iter().rev().find(|r| r.order.is_same_revision(order))
     }
 
-    /// Gives a record to the client that, by a request that arrived late, turns out to have stored it. Its fields stay.
-    pub fn reattribute(&mut self, order: &Order, client: &Arc<Client>, verb: Verb, limits: &Limits) {
-        let found = self.history.iter_mut().rev().find(|r| r.order.is_same_revision(order));
-        if let Some(record) = found {
-            (record.client, record.verb, record.order.at) = (client.clone(), verb, order.at);
-            self.refold(limits);
+    /// Puts a write in the place of the record of the same revision, which turns out to have stored nothing.
+    pub fn correct(&mut self, record: Record, limits: &Limits) {
+        let same = self.history.iter().rposition(|r| r.order.is_same_revision(&record.order));
+        let Some(at) = same else { return };
+        self.history[at] = record;
+        match at < self.settled {
+            true => {
+                self.history[at].resolve(None);
+                drop(self.history[at].settle());
+            }
+            false => self.resolve_from(at),
+        }
+        self.refold(limits);
+    }
+
+    /// Puts a write in its place.
+    pub fn insert(&mut self, mut record: Record, limits: &Limits) {
+        let at = self.place(&record);
+        let is_last = at == self.history.len();
+        if at < self.settled {
+            record.resolve(None);
+            drop(record.settle());
+            self.settled += 1;
+            self.history.insert(at, record);
+        } else {
+            self.history.insert(at, record);
+            self.resolve_from(at);
+        }
+        match is_last {
+            true => self.live.step(&self.history[at], limits),
+            false => self.refold(limits),
+        }
+        self.settle();
+        while self.history.len() > HISTORY_MAX
+            && let Some(oldest) = self.history.pop_front()
+        {
+            self.settled = self.settled.saturating_sub(1);
+            self.base.step(&oldest, limits);
+        }
+    }
+
+    /// Bytes of kept states, roughly: a leaf is its path, a hash and two pointers.
+    pub fn kept_bytes(&self) -> usize {
+        let states = self.history.iter().skip(self.settled).filter_map(|r| r.state.as_ref());
+        states.chain(&self.anchor).map(|fields| fields.len() * 96).sum()
+    }
+
+    /// Drops the kept states, to make room: nobody is let in before the last write any more.
+    pub fn drop_states(&mut self) {
+        self.history.iter_mut().skip(self.settled).for_each(|record| drop(record.settle()));
+        self.settled = self.history.len();
+        self.anchor = None;
+    }
+
+    fn state_before(&self, at: usize) -> Option<&Arc<Fields>> {
+        match at > self.settled {
+            true => self.history[at - 1].state.as_ref(),
+            false => self.anchor.as_ref(),
+        }
+    }
+
+    /// Finds anew what the record at `at` changed, and those behind it whose states follow from it.
+    fn resolve_from(&mut self, at: usize) {
+        for index in at..self.history.len() {
+            let before = self.state_before(index).cloned();
+            let record = &mut self.history[index];
+            let was = record.state.take();
+            record.resolve(before.as_ref());
+            // A stored state does not depend on what came before it: those behind it stay as they are.
+            let is_same = |a: &Arc<Fields>, b: &Arc<Fields>| Arc::ptr_eq(a, b);
+            if index > at && was.zip(record.state.as_ref()).is_some_and(|(was, is)| is_same(&was, is)) {
+                return;
+            }
+        }
+    }
+
+    /// Settles what is so old, or so much, that nobody is let in before it any more.
+    fn settle(&mut self) {
+        let Some(newest) = self.history.back().map(|r| r.order.at) else { return };
+        while self.settled + 1 < self.history.len() {
+            let is_old = newest - self.history[self.settled].order.at > LATE_MAX;
+            if !is_old && self.history.len() - self.settled <= STATES_MAX {
+                return;
+            }
+            self.anchor = self.history[self.settled].settle();
+            self.settled += 1;
         }
     }
 
@@ -222,35 +375,27 @@ impl Contest {
         }
     }
 
-    /// Puts a write in its place.
-    pub fn insert(&mut self, mut record: Record, evidence: Evidence, limits: &Limits) {
-        let at = self.place(&record);
-        if at == self.history.len() {
-            (record.changes, record.is_whole) = self.digest(&record, evidence);
-            self.live.step(&record, limits);
-            self.history.push_back(record);
-        } else {
-            self.insert_between(at, record, evidence);
-            self.refold(limits);
-        }
-        while self.history.len() > HISTORY_MAX {
-            if let Some(oldest) = self.history.pop_front() {
-                self.base.step(&oldest, limits);
-            }
-        }
-    }
-
-    /// Forgets everything that is not a finding: used once nobody will come late any more.
-    pub fn shrink(&mut self) {
-        self.history.clear();
-        self.history.shrink_to_fit();
-        self.base = self.live.clone();
-        self.known = None;
-    }
-
+    /// Where a write belongs. Without revisions that is decided by time, but never so that an object is created while it
+    /// is there: the clocks of two API servers differ.
     fn place(&self, record: &Record) -> usize {
         let is_earlier = |other: &&Record| record.order.is_before(&other.order, || self.epoch_order(record, other));
-        self.history.len() - self.history.iter().rev().take_while(is_earlier).count()
+        let mut at = self.history.len() - self.history.iter().rev().take_while(is_earlier).count();
+        if record.order.revision != 0 {
+            return at;
+        }
+        let is_near = |other: &&Record| {
+            other.effect != Effect::Delete && (record.order.at - other.order.at).abs() <= CLOCK_SKEW_MAX
+        };
+        match record.effect {
+            Effect::Create => at -= self.history.iter().take(at).rev().take_while(is_near).count(),
+            Effect::Modify => {
+                let near = self.history.iter().skip(at).take_while(is_near);
+                let created = near.enumerate().filter(|(_, other)| other.effect == Effect::Create).last();
+                at += created.map_or(0, |(index, _)| index + 1);
+            }
+            Effect::Delete => {}
+        }
+        at
     }
 
     /// Which of two epochs came first, by any revision known of them.
@@ -265,76 +410,6 @@ impl Contest {
         };
         Some(revision(a)? < revision(b)?)
     }
-
-    /// What a write at the end changed, and the object's fields moved on by it.
-    fn digest(&mut self, record: &Record, evidence: Evidence) -> (Vec<Change>, bool) {
-        match evidence {
-            Evidence::None => (Vec::new(), false),
-            Evidence::Named(named, _) => {
-                let known = self.known.get_or_insert_default();
-                let changes = known.changes_by(&named);
-                known.apply(&changes);
-                (changes, false)
-            }
-            Evidence::Whole { fields, tier, named, removes_unnamed } => {
-                let changes = match (&self.known, record.effect) {
-                    (_, Effect::Delete) => Vec::new(),
-                    // A new object has whatever its creator gave it; only what an earlier one had can be taken back.
-                    (Some(known), Effect::Create) if known.is_comparable(&fields) => known.diff(&fields, record.part),
-                    (_, Effect::Create) => Vec::new(),
-                    (Some(known), Effect::Modify) if known.is_comparable(&fields) => {
-                        asked_for(known.diff(&fields, record.part), &named, removes_unnamed)
-                    }
-                    (_, Effect::Modify) => fields_named_anew(&fields, &named),
-                };
-                match (&mut self.known, tier) {
-                    (Some(known), Tier::Field) => known.adopt(&fields, record.part),
-                    (known, _) => *known = Some(fields),
-                }
-                (changes, true)
-            }
-        }
-    }
-
-    /// Inserts a late write: what it changed follows from the state before it, taken back from the end, and what the
-    /// next whole state changed follows from it.
-    fn insert_between(&mut self, at: usize, mut record: Record, evidence: Evidence) {
-        let mut state = self.known.clone().unwrap_or_default();
-        for later in self.history.iter().skip(at).rev() {
-            state.undo(&later.changes);
-        }
-        let mut after = Contest { known: Some(state.clone()), ..Contest::default() };
-        (record.changes, record.is_whole) = after.digest(&record, evidence);
-        // The running states before and after every later write, until one that does not depend on what came before.
-        let mut before = state;
-        let mut now = before.clone();
-        now.apply(&record.changes);
-        for later in self.history.iter_mut().skip(at) {
-            before.apply(&later.changes);
-            if later.is_whole {
-                later.changes = now.diff(&before, later.part);
-                break;
-            }
-            later.changes.retain_mut(|change| {
-                change.old = now.get(&change.path).cloned();
-                change.old != change.new
-            });
-            now.apply(&later.changes);
-        }
-        if !self.history.iter().skip(at).any(|later| later.is_whole)
-            && let Some(known) = &mut self.known
-        {
-            *known = now;
-        }
-        self.history.insert(at, record);
-    }
-}
-
-/// What a patch named, with the stored values, where there is nothing to compare the stored object with.
-fn fields_named_anew(fields: &Fields, named: &[super::fields::Named]) -> Vec<Change> {
-    let changed =
-        |n: &super::fields::Named| Change { path: n.path.clone(), old: None, new: fields.get(&n.path).cloned() };
-    named.iter().map(changed).collect()
 }
 
 // === impl Findings ===

@@ -101,14 +101,47 @@ pub enum Evidence {
     /// A whole body: the request's at [`Tier::Field`], the stored object at [`Tier::Value`].
     Whole {
         /// Its leaves.
-        fields: Fields,
+        fields: Arc<Fields>,
         /// What is known of it.
         tier: Tier,
-        /// What the request named, where it was a patch.
-        named: Vec<Named>,
-        /// Whether the request may remove fields without naming them, as an apply does.
-        removes_unnamed: bool,
+        /// What the request asked for, where it was a patch.
+        asked: Asked,
     },
+}
+
+/// What a patch asked for; everything, where it was none.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    named: Vec<Named>,
+    /// Whether it may remove fields without naming them, as an apply does.
+    removes_unnamed: bool,
+}
+
+// === impl Asked ===
+
+impl Asked {
+    /// Those changes that were asked for; all, where none was or nothing is known of what was.
+    pub fn of(&self, changes: Vec<Change>) -> Vec<Change> {
+        if self.named.is_empty() {
+            return changes;
+        }
+        let is_named =
+            |path: &str| self.named.iter().any(|n| is_at_or_below(path, &n.path) || is_at_or_below(&n.path, path));
+        let is_asked = |c: &Change| is_named(&c.path) || (self.removes_unnamed && c.new.is_none());
+        let (asked, unasked): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_asked);
+        if asked.is_empty() { unasked } else { asked }
+    }
+
+    /// What was asked for as if all of it were changed, with the values of the stored object.
+    pub fn taken_from(&self, stored: &Fields, part: Part) -> Vec<Change> {
+        let of_part = self.named.iter().filter(|n| part_of(&n.path) == part);
+        of_part.map(|n| Change { path: n.path.clone(), old: None, new: stored.get(&n.path).cloned() }).collect()
+    }
+
+    /// The fields that were named.
+    pub fn named(&self) -> &[Named] {
+        &self.named
+    }
 }
 
 // === impl FieldValue ===
@@ -180,10 +213,10 @@ impl Fields {
         self.api_version == other.api_version || self.api_version.is_empty() || other.api_version.is_empty()
     }
 
-    /// What turns `self` into `next`, in one part of the object.
-    pub fn diff(&self, next: &Fields, part: Part) -> Vec<Change> {
+    /// What turns `self` into `next`.
+    pub fn diff(&self, next: &Fields) -> Vec<Change> {
         let mut changes = Vec::new();
-        for (path, new) in next.leaves.iter().filter(|(path, _)| part_of(path) == part) {
+        for (path, new) in &next.leaves {
             match self.leaves.get(path) {
                 Some(old) if old == new => {}
                 None if !self.is_complete => {}
@@ -191,12 +224,8 @@ impl Fields {
             }
         }
         if next.is_complete {
-            let gone = |path: &Path| part_of(path) == part && !next.leaves.contains_key(path);
-            changes.extend(self.leaves.iter().filter(|(path, _)| gone(path)).map(|(path, old)| Change {
-                path: path.clone(),
-                old: Some(old.clone()),
-                new: None,
-            }));
+            let gone = self.leaves.iter().filter(|(path, _)| !next.leaves.contains_key(*path));
+            changes.extend(gone.map(|(path, old)| Change { path: path.clone(), old: Some(old.clone()), new: None }));
         }
         changes
     }
@@ -237,21 +266,18 @@ impl Fields {
         }
     }
 
-    /// Takes the changes back.
-    pub fn undo(&mut self, changes: &[Change]) {
-        for change in changes.iter().rev() {
-            self.set(&change.path, change.old.as_ref());
+    /// These fields, with one part taken from a whole body.
+    pub fn with_part_of(&self, body: &Fields, part: Part) -> Fields {
+        let of_body = body.leaves.iter().filter(|(path, _)| part_of(path) == part);
+        let others = self.leaves.iter().filter(|(path, _)| part_of(path) != part);
+        let mut lists = self.lists.clone();
+        lists.extend(body.lists.iter().map(|(path, order)| (path.clone(), order.clone())));
+        Fields {
+            leaves: of_body.chain(others).map(|(path, value)| (path.clone(), value.clone())).collect(),
+            lists,
+            is_complete: self.is_complete || (body.is_complete && part == Part::Main),
+            api_version: body.api_version.clone(),
         }
-    }
-
-    /// Takes over one part of a whole body.
-    pub fn adopt(&mut self, body: &Fields, part: Part) {
-        self.leaves.retain(|path, _| part_of(path) != part);
-        let of_part = body.leaves.iter().filter(|(path, _)| part_of(path) == part);
-        self.leaves.extend(of_part.map(|(path, value)| (path.clone(), value.clone())));
-        self.lists.extend(body.lists.iter().map(|(path, order)| (path.clone(), order.clone())));
-        self.is_complete |= body.is_complete && part == Part::Main;
-        self.api_version = body.api_version.clone();
     }
 
     fn set(&mut self, path: &Path, value: Option<&FieldValue>) {
@@ -312,120 +338,139 @@ fn is_at_or_below(path: &str, branch: &str) -> bool {
     path.strip_prefix(branch).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-/// Whether any of the fields a request names is this one, holds it, or is held by it.
-fn is_named(path: &str, named: &[Named]) -> bool {
-    named.iter().any(|n| is_at_or_below(path, &n.path) || is_at_or_below(&n.path, path))
+/// The bodies of one write, and how to read them.
+#[derive(Clone, Copy, Debug)]
+pub struct Bodies<'a> {
+    /// Resource name of the object in the core group; empty for others.
+    pub resource: &'a str,
+    /// The write's verb.
+    pub verb: Verb,
+    /// The write's effect.
+    pub effect: Effect,
+    /// What the bodies are of.
+    pub shape: Shape,
+    /// Whether the request is known to be an apply.
+    pub is_apply: bool,
+    /// The request's body.
+    pub request: Option<&'a [u8]>,
+    /// The response's body.
+    pub response: Option<&'a [u8]>,
 }
 
-/// Those changes that the request itself asked for, where it says what it asked for.
-pub fn asked_for(changes: Vec<Change>, named: &[Named], removes_unnamed: bool) -> Vec<Change> {
-    if named.is_empty() {
-        return changes;
+/// What a write's bodies are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// The object itself; the response is the whole stored object.
+    Whole,
+    /// The object itself; the response is not the object, or there is none.
+    Object,
+    /// A Scale, which speaks for `spec.replicas`.
+    Scale,
+    /// A Binding, which speaks for `spec.nodeName`.
+    Binding,
+}
+
+// === impl Bodies ===
+
+impl<'a> Bodies<'a> {
+    /// The bodies of a write.
+    pub fn of(write: &Write<'a>) -> Bodies<'a> {
+        let shape = match write.subresource {
+            "scale" => Shape::Scale,
+            "binding" => Shape::Binding,
+            _ if write.stored.is_whole => Shape::Whole,
+            _ => Shape::Object,
+        };
+        Bodies {
+            resource: if write.object.group.is_empty() { write.object.resource } else { "" },
+            verb: write.event.verb,
+            effect: write.effect,
+            shape,
+            is_apply: write.event.query("force").is_some(),
+            request: write.event.request_object,
+            response: write.event.response_object,
+        }
     }
-    let is_asked = |c: &Change| is_named(&c.path, named) || (removes_unnamed && c.new.is_none());
-    let (asked, unasked): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_asked);
-    if asked.is_empty() { unasked } else { asked }
-}
 
-/// Reads a write's bodies; `known` resolves the list indices of JSON Patch.
-pub fn evidence(write: &Write<'_>, known: Option<&Fields>) -> Evidence {
-    let event = write.event;
-    let resource = resource_of(write);
-    let request = event.request_object.map(Body::parse);
-    let stored_tier = if event.response_object.is_some() { Tier::Value } else { Tier::Field };
-    match write.subresource {
-        "scale" => {
-            let body = event.response_object.or(event.request_object).map(Body::parse);
-            let Some(Body(Some(mut text))) = body else { return Evidence::None };
-            return read(&mut text, |scale| {
+    /// Whether values of these bodies must not be kept.
+    pub fn is_secret(&self) -> bool {
+        self.resource == "secrets"
+    }
+
+    /// Reads them; `known` resolves the list indices of JSON Patch.
+    pub fn evidence(&self, known: Option<&Fields>) -> Evidence {
+        let tier = if self.response.is_some() { Tier::Value } else { Tier::Field };
+        let one = |path: &str, json: &str| {
+            Evidence::Named(vec![Named { path: path.into(), want: Want::Value(FieldValue::new(json, false)) }], tier)
+        };
+        let read_either = || self.response.or(self.request);
+        match self.shape {
+            Shape::Scale => read(read_either(), |scale| {
                 let replicas = scale.get("spec").and_then(|spec| spec.get_i64("replicas")).unwrap_or(0);
-                let want = Want::Value(FieldValue::new(&replicas.to_string(), false));
-                Evidence::Named(vec![Named { path: "spec.replicas".into(), want }], stored_tier)
+                one("spec.replicas", &replicas.to_string())
             })
-            .unwrap_or(Evidence::None);
-        }
-        "binding" => {
-            let Some(Body(Some(mut text))) = request else { return Evidence::None };
-            return read(&mut text, |binding| {
+            .unwrap_or(Evidence::None),
+            Shape::Binding => read(self.request, |binding| {
                 let node = binding.get("target").and_then(|t| t.get_str("name")).unwrap_or_default();
-                let want = Want::Value(FieldValue::new(&Json::from(node).encode(), false));
-                Evidence::Named(vec![Named { path: "spec.nodeName".into(), want }], stored_tier)
+                one("spec.nodeName", &Json::from(node).encode())
             })
-            .unwrap_or(Evidence::None);
+            .unwrap_or(Evidence::None),
+            Shape::Whole | Shape::Object => self.of_object(known),
         }
-        _ => {}
     }
-    let is_patch = event.verb == Verb::Patch;
-    let stored = match (write.stored.is_whole, event.response_object.map(Body::parse)) {
-        (true, Some(Body(Some(mut text)))) => read(&mut text, |json| Fields::of_object(json, resource)),
-        _ => None,
-    };
-    let asked = match request {
-        Some(Body(Some(mut text))) => read(&mut text, |json| match is_patch {
-            true => Asked::Named(named(json, resource, stored.as_ref().or(known)), may_remove_unnamed(json, write)),
-            false => Asked::Whole(Fields::of_object(json, resource)),
-        }),
-        _ => None,
-    };
-    match (stored, asked) {
-        (Some(fields), Some(Asked::Named(named, removes_unnamed))) => {
-            Evidence::Whole { fields, tier: Tier::Value, named, removes_unnamed }
+
+    fn of_object(&self, known: Option<&Fields>) -> Evidence {
+        let stored = self.response.filter(|_| self.shape == Shape::Whole);
+        let stored = read(stored, |json| Fields::of_object(json, self.resource));
+        let asked = read(self.request, |json| match self.verb {
+            Verb::Patch => Request::Patch(Asked {
+                named: named(json, self.resource, stored.as_ref().or(known)),
+                removes_unnamed: self.may_remove_unnamed(json),
+            }),
+            _ => Request::Whole(Fields::of_object(json, self.resource)),
+        });
+        match (stored, asked) {
+            (Some(fields), asked) => {
+                let asked = if let Some(Request::Patch(asked)) = asked { asked } else { Asked::default() };
+                Evidence::Whole { fields: Arc::new(fields), tier: Tier::Value, asked }
+            }
+            (None, Some(Request::Patch(asked))) => Evidence::Named(asked.named, Tier::Field),
+            (None, Some(Request::Whole(fields))) if self.effect != Effect::Delete => {
+                Evidence::Whole { fields: Arc::new(fields), tier: Tier::Field, asked: Asked::default() }
+            }
+            _ => Evidence::None,
         }
-        (Some(fields), _) => Evidence::Whole { fields, tier: Tier::Value, named: Vec::new(), removes_unnamed: true },
-        (None, Some(Asked::Named(named, _))) => Evidence::Named(named, Tier::Field),
-        (None, Some(Asked::Whole(fields))) if write.effect != Effect::Delete => {
-            Evidence::Whole { fields, tier: Tier::Field, named: Vec::new(), removes_unnamed: true }
-        }
-        _ => Evidence::None,
+    }
+
+    /// The fields a mutating webhook's JSON Patch names, as the admission annotation shows it.
+    pub fn patched_by_webhook(&self, patch: &[u8], known: Option<&Fields>) -> Vec<Named> {
+        read(Some(patch), |json| named(json, self.resource, known)).unwrap_or_default()
+    }
+
+    /// The fields that a request with a whole body wants.
+    pub fn asked_whole(&self) -> Vec<Named> {
+        let fields = read(self.request, |json| Fields::of_object(json, self.resource)).unwrap_or_default();
+        fields.leaves.into_iter().map(|(path, value)| Named { path, want: Want::Value(value) }).collect()
+    }
+
+    /// An apply drops what it no longer names; strategic directives replace whole maps.
+    fn may_remove_unnamed(&self, patch: &Json<'_>) -> bool {
+        let is_apply = self.is_apply || patch.get("apiVersion").is_some();
+        is_apply || (patch.is_object() && has_directive(patch, 0))
     }
 }
 
-/// Reads one stored object, as kept from an earlier response about the object of `write`.
-pub fn stored_fields(body: &[u8], write: &Write<'_>) -> Option<Fields> {
-    let Body(text) = Body::parse(body);
-    read(&mut text?, |json| Fields::of_object(json, resource_of(write)))
+/// Parses a body and looks at it; `None` where there is none, or none that can be read.
+fn read<T>(body: Option<&[u8]>, look: impl FnOnce(&Json<'_>) -> T) -> Option<T> {
+    // The parser is recursive; nothing that the API server accepts is nested that deeply.
+    let mut text = body.filter(|body| scan::depth(body) <= 512)?.to_vec();
+    simd_json::to_borrowed_value(&mut text).ok().map(|json| look(&json))
 }
 
-/// The fields a mutating webhook's JSON Patch names, as the admission annotation shows it.
-pub fn patched_by_webhook(patch: &[u8], write: &Write<'_>, known: Option<&Fields>) -> Vec<Named> {
-    let Body(text) = Body::parse(patch);
-    text.and_then(|mut text| read(&mut text, |json| named(json, resource_of(write), known))).unwrap_or_default()
-}
-
-/// The fields that a request with a whole body wants.
-pub fn asked_whole(write: &Write<'_>) -> Vec<Named> {
-    let fields = write.event.request_object.and_then(|body| stored_fields(body, write));
-    let leaves = fields.map(|f| f.leaves).unwrap_or_default().into_iter();
-    leaves.map(|(path, value)| Named { path, want: Want::Value(value) }).collect()
-}
-
-enum Asked {
-    Named(Vec<Named>, bool),
+/// A request's body.
+enum Request {
+    Patch(Asked),
     Whole(Fields),
-}
-
-/// A body as text that may be parsed in place; `None` where it is nested beyond all sense.
-struct Body(Option<Vec<u8>>);
-
-impl Body {
-    fn parse(bytes: &[u8]) -> Body {
-        // The parser is recursive; nothing that the API server accepts is nested more deeply than 10,000.
-        Body((scan::depth(bytes) <= 512).then(|| bytes.to_vec()))
-    }
-}
-
-fn read<T>(text: &mut [u8], f: impl FnOnce(&Json<'_>) -> T) -> Option<T> {
-    simd_json::to_borrowed_value(text).ok().map(|json| f(&json))
-}
-
-fn resource_of<'a>(write: &Write<'a>) -> &'a str {
-    if write.object.group.is_empty() { write.object.resource } else { "" }
-}
-
-/// An apply drops what it no longer names; strategic directives replace whole maps.
-fn may_remove_unnamed(patch: &Json<'_>, write: &Write<'_>) -> bool {
-    let is_apply = write.event.query("force").is_some() || patch.get("apiVersion").is_some();
-    is_apply || (patch.is_object() && has_directive(patch, 0))
 }
 
 fn has_directive(json: &Json<'_>, depth: usize) -> bool {

@@ -1,15 +1,15 @@
 //! One object: who writes to it, and, once a second client does, their contest.
 //!
-//! Almost all objects have one writer. For these a few numbers are kept and the last stored body, unread. The first
-//! write by a second client opens that body and begins a [`Contest`].
+//! Almost all objects have one writer. For these a few numbers are kept, and the latest writes with their bodies unread:
+//! the first write by a second client, which may come late, opens them and begins a [`Contest`].
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::actor::Client;
-use super::contest::{Contest, Record};
-use super::fields::{self, Evidence, Fields, Named, Tier, Want};
+use super::contest::{Contest, LATE_MAX, Record};
+use super::fields::{Bodies, Evidence, Fields, Named, Shape, Tier, Want};
 use super::order::Order;
 use super::policy::Limits;
 use super::trouble::{Pace, Troubles};
@@ -22,16 +22,15 @@ use crate::audit::scan;
 const SEEN_MAX: usize = 32;
 /// Different words (user agents, addresses, …) kept about one client.
 const WORDS_MAX: usize = 8;
+/// Writes of an object without a contest that are kept unread. Two clients that write in turns are two within far less.
+const RECENT_MAX: usize = 16;
 
 /// Everything known of one object.
 #[derive(Clone, Debug, Default)]
 pub struct ObjectState {
     seen: SmallVec<[Seen; 1]>,
-    /// The stored body after the last write.
-    body: Body,
-    /// The order of the write that `body` or the last revision is of.
-    tip: Order,
-    tip_client: Option<Arc<Client>>,
+    /// The latest writes, in order, while there is no contest.
+    recent: SmallVec<[Recent; 1]>,
     contest: Option<Box<Contest>>,
     troubles: Option<Box<Troubles>>,
     /// `kind`, where a body told it.
@@ -39,15 +38,36 @@ pub struct ObjectState {
     last_at: Micros,
 }
 
-/// A stored body, kept for the day a second client writes.
-#[derive(Clone, Debug, Default)]
-enum Body {
-    #[default]
+/// One write that may yet become part of a contest.
+#[derive(Clone, Debug)]
+struct Recent {
+    order: Order,
+    client: Arc<Client>,
+    part: Part,
+    verb: Verb,
+    effect: Effect,
+    tier: Tier,
+    is_certain: bool,
+    is_binding: bool,
+    bodies: Kept,
+}
+
+/// The bodies of a recent write.
+#[derive(Clone, Debug)]
+enum Kept {
     None,
-    /// As it came.
-    Raw(Box<[u8]>),
-    /// Read at once, hashes only: a Secret is never kept.
-    Read(Box<Fields>),
+    /// As they came.
+    Raw(Box<RawBodies>),
+    /// Read at once, hashes only: a Secret's are never kept.
+    Read(Box<Evidence>),
+}
+
+#[derive(Clone, Debug)]
+struct RawBodies {
+    shape: Shape,
+    is_apply: bool,
+    request: Option<Box<[u8]>>,
+    response: Option<Box<[u8]>>,
 }
 
 /// What one client did to one part of an object.
@@ -61,6 +81,8 @@ pub struct Seen {
     pub first: Order,
     /// Its last write.
     pub last: Order,
+    /// The last of its writes that is no longer among the recent ones.
+    settled: Option<Order>,
     /// Writes that changed something, as far as is known.
     pub writes: u32,
     /// Writes that were answered with success and changed nothing.
@@ -171,12 +193,12 @@ impl ObjectState {
         self.kind.as_ref()
     }
 
-    /// The last stored body, unread, where one is kept.
+    /// The body of the latest write, unread, where it is kept: the stored object, else the request's.
     pub fn body(&self) -> Option<&[u8]> {
-        match &self.body {
-            Body::Raw(body) => Some(body),
-            Body::None | Body::Read(_) => None,
-        }
+        self.recent.iter().rev().find_map(|r| match &r.bodies {
+            Kept::Raw(raw) => raw.response.as_deref().or(raw.request.as_deref()),
+            Kept::None | Kept::Read(_) => None,
+        })
     }
 
     /// When the last request about the object arrived.
@@ -184,19 +206,18 @@ impl ObjectState {
         self.last_at
     }
 
-    /// Drops the kept body, to make room.
-    pub fn drop_body(&mut self) {
-        self.body = Body::None;
+    /// Drops kept bodies and states, to make room.
+    pub fn drop_bodies(&mut self) {
+        self.recent.iter_mut().for_each(|r| r.bodies = Kept::None);
+        if let Some(contest) = &mut self.contest {
+            contest.drop_states();
+        }
     }
 
-    /// Bytes of the kept body.
+    /// Bytes of kept bodies and states.
     pub fn kept_bytes(&self) -> usize {
-        match &self.body {
-            Body::None => 0,
-            Body::Raw(body) => body.len(),
-            // A leaf is its path, a hash and two pointers.
-            Body::Read(fields) => fields.len() * 128,
-        }
+        let recent: usize = self.recent.iter().map(|r| r.bodies.len()).sum();
+        recent + self.contest.as_ref().map_or(0, |contest| contest.kept_bytes())
     }
 
     fn thrashes(&self) -> Vec<(Arc<str>, u32)> {
@@ -214,149 +235,183 @@ impl ObjectState {
     fn committed(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits, observed: &mut Observed) {
         let order = order_of(write);
         let replaced = replaced_revision(write);
-        let is_same = write.stored.resource_version != 0 && write.stored.resource_version == replaced;
-        let is_no_op = is_same || self.is_stored_already(write, &order, client, limits);
+        let is_unmoved = write.stored.resource_version != 0 && write.stored.resource_version == replaced;
+        let revision = if is_unmoved { Revision::Found } else { self.revision(write, &order) };
+        if let Revision::Corrects(counted) = &revision
+            && let Some(seen) = self.seen.iter_mut().find(|s| s.client == *counted && s.writes > 0)
+        {
+            seen.writes -= 1;
+            seen.no_ops += 1;
+        }
+        let is_no_op = revision == Revision::Found;
         observed.is_no_op = is_no_op;
         self.note(write, client, order, is_no_op, limits);
         let webhooks = webhook_patches(write);
         if is_no_op && webhooks.is_empty() {
             return;
         }
+        let bodies = Bodies::of(write);
         let tier = tier_of(write.event.level, write);
         if self.contest.is_none() {
-            if !self.is_contested_by(write, client, tier) && webhooks.is_empty() {
-                self.keep_body(write, client, order);
+            if !is_no_op {
+                self.keep(write, client, order, tier, &bodies, &revision);
+            }
+            if !self.is_contested(tier) && webhooks.is_empty() {
                 return;
             }
-            self.contest = Some(Box::new(self.begin_contest(write, client, limits)));
-            self.body = Body::None;
+            self.begin_contest(bodies.resource, limits);
+            if webhooks.is_empty() {
+                return;
+            }
         }
         let Some(contest) = &mut self.contest else { return };
-        let evidence = fields::evidence(write, contest.known());
-        let has_body = write.event.request_object.is_some() || write.event.response_object.is_some();
+        let is_known = contest.same_revision(&order).is_some();
+        let evidence = bodies.evidence(contest.known().map(|k| &**k));
+        let has_body = bodies.request.is_some() || bodies.response.is_some();
         observed.is_unreadable =
             has_body && write.effect == Effect::Modify && matches!(evidence, Evidence::None) && tier > Tier::Object;
-        let tier = match &evidence {
-            Evidence::None if write.effect == Effect::Delete => tier,
-            Evidence::None => Tier::Object,
-            Evidence::Named(_, tier) | Evidence::Whole { tier, .. } => *tier,
+        let overruled = overruled(&webhooks, &evidence, contest.known().map(|k| &**k), &bodies);
+        let record = |order: Order, client: Arc<Client>, evidence| {
+            let mut record = Record::new(order, client, write.event.verb, write.effect, write.part, tier, evidence);
+            record.is_certain = is_certain(write);
+            record
         };
-        let record = Record {
-            order,
-            client: client.clone(),
-            verb: write.event.verb,
-            effect: write.effect,
-            part: write.part,
-            tier,
-            changes: Vec::new(),
-            is_whole: false,
-        };
-        let overruled = overruled(&webhooks, &evidence, contest.known(), write);
-        if !is_no_op {
-            contest.insert(record.clone(), evidence, limits);
+        match revision {
+            // The contest began with it.
+            Revision::New if is_known => {}
+            Revision::New => contest.insert(record(order, client.clone(), evidence), limits),
+            Revision::Corrects(_) => contest.correct(record(order, client.clone(), evidence), limits),
+            Revision::Found => {}
         }
         for (webhook, asked, given) in overruled {
-            let asked_for = Record { order: Order { revision: 0, ..order }, ..record.clone() };
-            let given_back = Record { client: webhook, ..asked_for.clone() };
-            contest.insert(asked_for, Evidence::Named(asked, tier), limits);
-            contest.insert(given_back, Evidence::Named(given, tier), limits);
+            let order = Order { revision: 0, ..order };
+            contest.insert(record(order, client.clone(), Evidence::Named(asked, tier)), limits);
+            contest.insert(record(order, webhook, Evidence::Named(given, tier)), limits);
         }
     }
 
-    /// Whether another write is known to have stored this revision: of two with one revision, the later request stored
-    /// nothing. Where that turns out to be the one already counted, it is corrected, and this is the write.
-    fn is_stored_already(&mut self, write: &Write<'_>, order: &Order, client: &Arc<Client>, limits: &Limits) -> bool {
-        let same = match &self.contest {
-            Some(contest) => contest.same_revision(order).map(|r| (r.order.at, r.client.clone())),
-            None => self.tip_client.clone().filter(|_| self.tip.is_same_revision(order)).map(|c| (self.tip.at, c)),
+    /// Whether another request was already taken to have stored this revision. Of two answered with one revision only one
+    /// stored it: the one that cannot have found it, or whose part was changed, or that came first.
+    fn revision(&self, write: &Write<'_>, order: &Order) -> Revision {
+        let (at, client, was_certain, changed_part) = match &self.contest {
+            Some(contest) => match contest.same_revision(order) {
+                Some(same) => {
+                    let changed = (!same.changes.is_empty()).then_some(same.part);
+                    (same.order.at, &same.client, same.is_certain, changed)
+                }
+                None => return Revision::New,
+            },
+            None => match self.recent.iter().find(|r| r.order.is_same_revision(order)) {
+                Some(same) => (same.order.at, &same.client, same.is_certain, None),
+                None => return Revision::New,
+            },
         };
-        let Some((at, counted)) = same else { return false };
-        if at <= order.at || write.effect == Effect::Create {
-            return true;
-        }
-        if let Some(seen) = self.seen.iter_mut().find(|s| s.part == write.part && s.client == counted && s.writes > 0) {
-            seen.writes -= 1;
-            seen.no_ops += 1;
-        }
-        match &mut self.contest {
-            Some(contest) => contest.reattribute(order, client, write.event.verb, limits),
-            None => (self.tip.at, self.tip_client) = (order.at, Some(client.clone())),
-        }
-        self.note(write, client, *order, false, limits);
-        true
+        let is_found = match (was_certain, is_certain(write)) {
+            (true, _) => true,
+            (false, true) => false,
+            _ => changed_part.is_some_and(|part| part != write.part) || at <= order.at,
+        };
+        if is_found { Revision::Found } else { Revision::Corrects(client.clone()) }
     }
 
     /// Whether the object now has two clients whose writes to the same part must be told apart.
-    fn is_contested_by(&self, write: &Write<'_>, client: &Arc<Client>, tier: Tier) -> bool {
-        let others = || self.seen.iter().filter(|s| s.part == write.part && s.client != *client);
-        match write.effect {
-            // Taking it away takes nothing back; bringing it again does.
-            Effect::Delete => false,
-            Effect::Create => others().any(|other| other.deletes > 0),
-            Effect::Modify if write.subresource == "binding" => false,
-            // Without fields, only actors in turns matter.
-            Effect::Modify if tier == Tier::Object => {
-                let own = self.seen.iter().find(|s| s.part == write.part && s.client == *client);
-                own.is_some_and(|own| others().any(|other| own.is_in_turns_with(other)))
-            }
-            Effect::Modify => others().any(|other| other.contents() > 0),
+    fn is_contested(&self, tier: Tier) -> bool {
+        if self.seen.len() < 2 {
+            return false;
         }
+        // Bringing it again takes back that it was taken away.
+        let is_recreated = self.seen.iter().any(|a| {
+            a.creates > 0 && self.seen.iter().any(|b| b.deletes > 0 && b.client != a.client && a.last.at > b.first.at)
+        });
+        if is_recreated && self.seen.iter().map(|s| s.creates).sum::<u32>() > 1 {
+            return true;
+        }
+        [Part::Main, Part::Status].into_iter().any(|part| match tier {
+            // Without fields, only actors in turns matter.
+            Tier::Object => self.is_in_turns(part),
+            _ => self.seen.iter().filter(|s| s.part == part && s.contents() > 0).count() > 1,
+        })
     }
 
-    /// Begins the contest with what was counted so far, unread. `newest` is not among it yet.
-    fn begin_contest(&self, newest: &Write<'_>, client: &Arc<Client>, limits: &Limits) -> Contest {
-        let tier = tier_of(newest.event.level, newest);
+    /// Whether an actor wrote to a part before and after another one.
+    fn is_in_turns(&self, part: Part) -> bool {
+        let writers = || self.seen.iter().filter(move |s| s.part == part && s.contents() > 0);
+        let is_between =
+            |order: &Order, a: &Seen| a.first.is_before(order, || None) && order.is_before(&a.last, || None);
+        let recent = || self.recent.iter().filter(|r| r.part == part && r.effect != Effect::Delete && !r.is_binding);
+        writers().any(|a| {
+            let others = writers().filter(|b| !a.client.is_same_actor(&b.client));
+            others.into_iter().any(|b| is_between(&b.first, a) || is_between(&b.last, a))
+                || recent().any(|r| !a.client.is_same_actor(&r.client) && is_between(&r.order, a))
+        })
+    }
+
+    /// Begins the contest: with what was counted before the recent writes, and with those.
+    fn begin_contest(&mut self, resource: &str, limits: &Limits) {
+        let tier = self.recent.iter().map(|r| r.tier).max().unwrap_or(Tier::Object);
         let mut seeds = Vec::new();
-        let newest_order = order_of(newest);
-        for seen in self.seen.iter().filter(|s| s.writes > 0) {
+        for seen in self.seen.iter() {
+            let Some(settled) = seen.settled else { continue };
             let mut seed = |order: Order, effect, verb| {
-                // The newest write is counted already, but comes in by itself.
-                if seen.client != *client || seen.part != newest.part || order != newest_order {
-                    let client = seen.client.clone();
-                    let (part, changes) = (seen.part, Vec::new());
-                    seeds.push(Record { order, client, verb, effect, part, tier, changes, is_whole: true });
-                }
+                seeds.push(Record::new(order, seen.client.clone(), verb, effect, seen.part, tier, Evidence::None));
             };
             let modified = if seen.verbs[1] > seen.verbs[2] { Verb::Update } else { Verb::Patch };
-            match (seen.creates > 0, seen.modifies > 0) {
-                (true, _) => seed(seen.first, Effect::Create, Verb::Create),
-                (false, true) => seed(seen.first, Effect::Modify, modified),
-                (false, false) => {}
+            let is_recent = |order: &Order| self.recent.iter().any(|r| r.order == *order);
+            if !is_recent(&seen.first) && seen.first != settled {
+                match seen.creates > 0 {
+                    true => seed(seen.first, Effect::Create, Verb::Create),
+                    false => seed(seen.first, Effect::Modify, modified),
+                }
             }
-            if seen.deletes > 0 {
-                seed(seen.last, Effect::Delete, Verb::Delete);
-            } else if seen.last != seen.first {
-                seed(seen.last, Effect::Modify, modified);
+            match (seen.deletes > 0, seen.creates > 0 && seen.first == settled) {
+                (_, true) => seed(settled, Effect::Create, Verb::Create),
+                (true, false) => seed(settled, Effect::Delete, Verb::Delete),
+                (false, false) => seed(settled, Effect::Modify, modified),
             }
         }
-        let known = match &self.body {
-            Body::None => None,
-            Body::Raw(body) => fields::stored_fields(body, newest),
-            Body::Read(fields) => Some((**fields).clone()),
-        };
-        Contest::begin(seeds, known, limits)
+        let mut contest = Contest::begin(seeds, limits);
+        for recent in std::mem::take(&mut self.recent) {
+            contest.insert(recent.record(resource, contest.known().map(|k| &**k)), limits);
+        }
+        self.contest = Some(Box::new(contest));
     }
 
-    /// Keeps the stored body for the day a second client writes.
-    fn keep_body(&mut self, write: &Write<'_>, client: &Arc<Client>, order: Order) {
-        let is_newer = self.tip == Order::default() || self.tip.is_before(&order, || None);
-        if !is_newer {
+    /// Keeps a write for the day a second client writes.
+    fn keep(
+        &mut self,
+        write: &Write<'_>,
+        client: &Arc<Client>,
+        order: Order,
+        tier: Tier,
+        bodies: &Bodies<'_>,
+        revision: &Revision,
+    ) {
+        let recent = Recent {
+            order,
+            client: client.clone(),
+            part: write.part,
+            verb: write.event.verb,
+            effect: write.effect,
+            tier,
+            is_certain: is_certain(write),
+            is_binding: write.subresource == "binding",
+            bodies: Kept::of(bodies),
+        };
+        if matches!(revision, Revision::Corrects(_))
+            && let Some(same) = self.recent.iter_mut().find(|r| r.order.is_same_revision(&order))
+        {
+            *same = recent;
             return;
         }
-        (self.tip, self.tip_client) = (order, Some(client.clone()));
-        let is_secret = write.object.resource == "secrets" && write.object.group.is_empty();
-        let whole = match (write.event.response_object, write.event.request_object) {
-            (Some(body), _) if write.stored.is_whole => Some(body),
-            (None, Some(body)) if write.event.verb != Verb::Patch && write.subresource.is_empty() => Some(body),
-            _ => None,
-        };
-        match whole {
-            Some(body) if is_secret => {
-                let fields = fields::stored_fields(body, write);
-                self.body = fields.map_or(Body::None, |fields| Body::Read(Box::new(fields)));
+        let later = self.recent.iter().rev().take_while(|r| order.is_before(&r.order, || None)).count();
+        self.recent.insert(self.recent.len() - later, recent);
+        let newest = self.recent.iter().map(|r| r.order.at).max().unwrap_or(order.at);
+        while self.recent.len() > RECENT_MAX || (self.recent.len() > 1 && newest - self.recent[0].order.at > LATE_MAX) {
+            let oldest = self.recent.remove(0);
+            let is_its = |s: &&mut Seen| s.part == oldest.part && s.client == oldest.client;
+            if let Some(seen) = self.seen.iter_mut().find(is_its) {
+                seen.settled = Some(oldest.order);
             }
-            Some(body) => self.body = Body::Raw(body.into()),
-            None => {}
         }
     }
 
@@ -401,6 +456,62 @@ impl ObjectState {
     }
 }
 
+// === impl Recent ===
+
+impl Recent {
+    /// The write as a record, its bodies read.
+    fn record(self, resource: &str, known: Option<&Fields>) -> Record {
+        let evidence = match self.bodies {
+            Kept::None => Evidence::None,
+            Kept::Read(evidence) => *evidence,
+            Kept::Raw(raw) => {
+                let (request, response) = (raw.request.as_deref(), raw.response.as_deref());
+                let (verb, effect, shape, is_apply) = (self.verb, self.effect, raw.shape, raw.is_apply);
+                Bodies { resource, verb, effect, shape, is_apply, request, response }.evidence(known)
+            }
+        };
+        let mut record = Record::new(self.order, self.client, self.verb, self.effect, self.part, self.tier, evidence);
+        record.is_certain = self.is_certain;
+        record
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    fn of(bodies: &Bodies<'_>) -> Kept {
+        // Of an update whose stored result is known, the request tells nothing more.
+        let is_told = bodies.shape == Shape::Whole && bodies.verb != Verb::Patch;
+        let (request, response) = (bodies.request.filter(|_| !is_told), bodies.response);
+        let response = response.filter(|_| bodies.shape != Shape::Object);
+        match (request, response) {
+            (None, None) => Kept::None,
+            _ if bodies.is_secret() => Kept::Read(Box::new(bodies.evidence(None))),
+            _ => Kept::Raw(Box::new(RawBodies {
+                shape: bodies.shape,
+                is_apply: bodies.is_apply,
+                request: request.map(Into::into),
+                response: response.map(Into::into),
+            })),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Kept::None => 0,
+            Kept::Raw(raw) => {
+                raw.request.as_ref().map_or(0, |b| b.len()) + raw.response.as_ref().map_or(0, |b| b.len())
+            }
+            // A leaf is its path, a hash and two pointers.
+            Kept::Read(evidence) => match &**evidence {
+                Evidence::Whole { fields, .. } => fields.len() * 96,
+                Evidence::Named(named, _) => named.len() * 96,
+                Evidence::None => 0,
+            },
+        }
+    }
+}
+
 // === impl Seen ===
 
 impl Seen {
@@ -410,6 +521,7 @@ impl Seen {
             part,
             first: order,
             last: order,
+            settled: None,
             writes: 0,
             no_ops: 0,
             verbs: [0; 4],
@@ -426,19 +538,6 @@ impl Seen {
         self.creates + self.modifies
     }
 
-    /// Whether one of the two wrote while the other was not done.
-    fn is_in_turns_with(&self, other: &Seen) -> bool {
-        let within =
-            |order: &Order, of: &Seen| of.first.is_before(order, || None) && order.is_before(&of.last, || None);
-        !self.client.is_same_actor(&other.client)
-            && self.contents() > 0
-            && other.contents() > 0
-            && (within(&other.first, self)
-                || within(&other.last, self)
-                || within(&self.first, other)
-                || within(&self.last, other))
-    }
-
     fn words(&mut self, write: &Write<'_>) {
         let event = write.event;
         let note = |list: &mut Vec<Arc<str>>, word: &str| {
@@ -451,6 +550,23 @@ impl Seen {
         note(&mut words.pods, &event.pod);
         note(&mut words.impersonators, write.identity.impersonator.unwrap_or_default());
     }
+}
+
+/// What a write's answer says about the revision it names.
+#[derive(PartialEq)]
+enum Revision {
+    /// It is this write's.
+    New,
+    /// It was there before: this write changed nothing.
+    Found,
+    /// It is this write's, and not that other client's which was taken for it.
+    Corrects(Arc<Client>),
+}
+
+/// Whether a write surely stored the revision that it was answered with: an update of an earlier one, or a creation.
+fn is_certain(write: &Write<'_>) -> bool {
+    let (stored, replaced) = (write.stored.resource_version, replaced_revision(write));
+    write.effect == Effect::Create || (stored != 0 && replaced != 0 && stored != replaced)
 }
 
 /// The most a write of this level can tell.
@@ -502,18 +618,19 @@ fn overruled(
     webhooks: &[(Arc<Client>, Vec<u8>)],
     evidence: &Evidence,
     known: Option<&Fields>,
-    write: &Write<'_>,
+    bodies: &Bodies<'_>,
 ) -> Vec<(Arc<Client>, Vec<Named>, Vec<Named>)> {
     if webhooks.is_empty() {
         return Vec::new();
     }
     let asked = match evidence {
-        Evidence::Named(named, _) | Evidence::Whole { named, .. } if !named.is_empty() => named.clone(),
-        _ => fields::asked_whole(write),
+        Evidence::Named(named, _) if !named.is_empty() => named.clone(),
+        Evidence::Whole { asked, .. } if !asked.named().is_empty() => asked.named().to_vec(),
+        _ => bodies.asked_whole(),
     };
     let mut found = Vec::new();
     for (webhook, patch) in webhooks {
-        let given = fields::patched_by_webhook(patch, write, known);
+        let given = bodies.patched_by_webhook(patch, known);
         let wanted = |given: &Named| asked.iter().find(|a| a.path == given.path && a.want != given.want);
         let is_value = |n: &&Named| !matches!(n.want, Want::Touched);
         let given: Vec<Named> = given.iter().filter(is_value).filter(|g| wanted(g).is_some()).cloned().collect();

@@ -100,7 +100,7 @@ impl Machine {
         self.buckets.resize_with(limits.buckets.len(), Bucket::default);
         let mut empty_window = None;
         let mut quiet = None;
-        for (bucket, limit) in self.buckets.iter().zip(&limits.buckets) {
+        for (bucket, limit) in self.buckets.iter_mut().zip(&limits.buckets) {
             if !bucket.take(limit, at) {
                 empty_window = empty_window.max(Some(limit.window()));
                 quiet = quiet.or(Some(limits.quiet.max(2 * limit.refill())));

@@ -26,11 +26,7 @@ struct Window<R> {
 ///
 /// # Errors
 /// Those of reading.
-pub fn read(
-    head: Vec<u8>,
-    inner: impl Read,
-    mut each: impl FnMut(Result<Decoded<'_>, Malformed>),
-) -> io::Result<()> {
+pub fn read(head: Vec<u8>, inner: impl Read, mut each: impl FnMut(Result<Decoded<'_>, Malformed>)) -> io::Result<()> {
     let mut window = Window { inner, buffer: head, at: 0 };
     while let Some(first) = window.next_byte()? {
         match first {
@@ -222,7 +218,8 @@ impl<R: Read> Window<R> {
 mod tests {
     use super::*;
 
-    const READ: &str = r#"{"level":"Metadata","auditID":"a","stage":"ResponseComplete","requestURI":"/","verb":"get","user":{}}"#;
+    const READ: &str =
+        r#"{"level":"Metadata","auditID":"a","stage":"ResponseComplete","requestURI":"/","verb":"get","user":{}}"#;
 
     /// A stream that gives one byte at a time.
     struct Trickle<'a>(&'a [u8]);

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicU64;
 use super::{decompress, document};
 use crate::audit::decode::{Decoded, Malformed};
 use crate::audit::envelope::{self, EVENT_BYTES_MAX};
-use crate::audit::event::{Micros, parse_timestamp};
+use crate::audit::event::Micros;
 use crate::audit::scan::skip_value;
 
 /// Bytes of whole lines that are handled at a time.
@@ -129,7 +129,7 @@ pub fn last_time(input: &Input) -> Option<Micros> {
             stream.fill();
         }
     }
-    memchr::memmem::rfind_iter(&tail, STAGE_TIME).find_map(|at| time_at(&tail, at))
+    envelope::last_time(&tail)
 }
 
 /// Who takes in what is read. An input that cannot be read to its end is told, and the others go on.
@@ -138,8 +138,8 @@ pub trait Sink {
     fn take(&mut self, decoded: Result<Decoded<'_>, Malformed>, place: u64);
     /// An input ended early.
     fn broken(&mut self, error: Error);
-    /// A chunk was handed on.
-    fn chunk_done(&mut self) {}
+    /// A chunk was handed on: these bytes.
+    fn chunk_done(&mut self, _bytes: &[u8]) {}
 }
 
 /// Reads all inputs, merged by time; `read` counts bytes as they are on disk.
@@ -157,7 +157,6 @@ pub fn read(inputs: &[Input], read: &Arc<AtomicU64>, sink: &mut impl Sink) {
             Ok(false) => {}
             Err(source) => sink.broken(Error::Io { path: log.name, source }),
         }
-        sink.chunk_done();
     }
 }
 
@@ -229,7 +228,7 @@ impl Log {
                 if let Some(damage) = stream.damage.take_if(|_| stream.buffer.is_empty()) {
                     return Err(damage);
                 }
-                Ok(first_time(&stream.buffer).unwrap_or(i64::MIN))
+                Ok(envelope::first_time(&stream.buffer).unwrap_or(i64::MIN))
             };
             log.next_at = peek().map_err(|source| io_error(path, source))?;
         }
@@ -253,7 +252,7 @@ impl Log {
             }
         };
         let goes_on = stream.step(sink)?;
-        if let Some(at) = first_time(&stream.buffer) {
+        if let Some(at) = envelope::first_time(&stream.buffer) {
             self.next_at = at;
         }
         Ok(goes_on)
@@ -329,6 +328,7 @@ impl Stream {
             }
             lines = &lines[(len + 1).min(lines.len())..];
         }
+        sink.chunk_done(&self.buffer[..end]);
         self.buffer.drain(..end);
         self.fill();
         self.goes_on()
@@ -366,23 +366,12 @@ fn is_document(head: &[u8]) -> bool {
     let head = &head[start..];
     let is_open = matches!(head.first(), Some(b'{' | b'['));
     match memchr::memchr(b'\n', head) {
-        Some(end) => is_open && end < 4096 && skip_value(&head[..end], 0).is_none() && !head[..end].starts_with(br#"{"kind":"Event","#),
+        Some(end) => {
+            is_open
+                && end < 4096
+                && skip_value(&head[..end], 0).is_none()
+                && !head[..end].starts_with(br#"{"kind":"Event","#)
+        }
         None => is_open && head.len() >= CHUNK_BYTES && (head[0] == b'[' || envelope::is_list(head)),
     }
-}
-
-const STAGE_TIME: &[u8] = br#""stageTimestamp":"#;
-
-/// The time of the first event in these bytes.
-fn first_time(bytes: &[u8]) -> Option<Micros> {
-    time_at(bytes, memchr::memmem::find(bytes, STAGE_TIME)?)
-}
-
-/// The time that stands behind the key at `at`.
-fn time_at(bytes: &[u8], at: usize) -> Option<Micros> {
-    let rest = &bytes[at + STAGE_TIME.len()..];
-    let rest = &rest[..rest.len().min(48)];
-    let text = &rest[rest.iter().position(|b| *b == b'"')? + 1..];
-    let end = text.iter().position(|b| *b == b'"')?;
-    parse_timestamp(std::str::from_utf8(&text[..end]).ok()?)
 }

@@ -3,3 +3,4 @@
 pub mod decompress;
 pub mod document;
 pub mod files;
+pub mod webhook;

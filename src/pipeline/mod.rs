@@ -264,6 +264,16 @@ impl Batch<'_> {
         }
     }
 
+    /// Notes the time of the last event in these bytes, a read's too: time passes for verdicts even where nobody writes.
+    pub fn reached(&mut self, bytes: &[u8]) {
+        if let Some(at) = crate::audit::envelope::last_time(bytes) {
+            let Range { since, until } = self.pipeline.range;
+            if (since..until).contains(&at) {
+                self.pipeline.latest.fetch_max(at, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// What was counted in this batch so far.
     pub fn tallies(&self) -> &Tallies {
         &self.stats.tallies

@@ -204,7 +204,7 @@ impl Table {
         let mut dropped = 0;
         for mut object in self.objects.iter_mut().filter(|o| o.last_at() <= cutoff) {
             dropped += object.kept_bytes() as isize;
-            object.drop_body();
+            object.drop_bodies();
         }
         self.body_bytes.fetch_sub(dropped, Ordering::Relaxed);
     }

@@ -1,3 +1,4 @@
 //! The way out, reading: what the objects' states look like to people and programs.
 
+pub mod api;
 pub mod views;

@@ -370,7 +370,10 @@ impl Filter {
         is(&self.namespace, &object.namespace)
             && is(&self.name, &object.name)
             && is(&self.cluster, &object.cluster)
-            && self.kind.as_deref().is_none_or(|typed| kind::is_meant(typed, &object.group, &object.resource, &object.kind))
+            && self
+                .kind
+                .as_deref()
+                .is_none_or(|typed| kind::is_meant(typed, &object.group, &object.resource, &object.kind))
     }
 
     fn is_actor<'a>(&self, mut actors: impl Iterator<Item = &'a str>) -> bool {
@@ -714,7 +717,8 @@ impl From<&Stats> for StatsView {
 /// Whether what a client did belongs to the party of this name.
 fn is_party(label: &str, seen: &Seen) -> bool {
     label == &*seen.client.actor
-        || label.strip_prefix(&*seen.client.actor).and_then(|rest| rest.strip_prefix(" via ")) == Some(&*seen.client.tool)
+        || label.strip_prefix(&*seen.client.actor).and_then(|rest| rest.strip_prefix(" via "))
+            == Some(&*seen.client.tool)
 }
 
 fn per_minute(count: u32, first: Micros, last: Micros) -> f64 {
@@ -753,7 +757,11 @@ fn fields(findings: &Findings, confidence: Confidence) -> Vec<Field> {
             actor: client.actor.to_string(),
             count: *count,
         });
-        fields.push(Field { path: "(object)".into(), retakes: findings.existence_retakes(), values: counted.collect() });
+        fields.push(Field {
+            path: "(object)".into(),
+            retakes: findings.existence_retakes(),
+            values: counted.collect(),
+        });
     }
     fields.extend(findings.contested_fields().into_iter().map(|(path, field)| Field {
         path: path.to_string(),
@@ -770,7 +778,8 @@ fn fields(findings: &Findings, confidence: Confidence) -> Vec<Field> {
 fn values(field: &FieldState) -> Vec<Value> {
     let mut values: Vec<Value> = Vec::new();
     for ValueSeen { value, client, count } in &field.values {
-        let (json, absent, hidden) = (json_of(value), value.is_none(), value.as_ref().is_some_and(|v| v.text().is_none()));
+        let (json, absent, hidden) =
+            (json_of(value), value.is_none(), value.as_ref().is_some_and(|v| v.text().is_none()));
         let is_same = |v: &&mut Value| v.value == json && v.absent == absent && v.actor == *client.actor;
         match values.iter_mut().find(is_same) {
             Some(known) => known.count += count,

@@ -1,2 +1,11 @@
-//! it
-mod probe;
+//! Integration tests: one binary, a file for every surface.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod architecture;
+mod cli;
+mod order;
+mod recordings;
+mod serve;
+mod twins;
+mod util;

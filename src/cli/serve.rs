@@ -1,0 +1,106 @@
+//! `editwar serve`: the composition root. Everything is put together here, started, and ended in order.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::Outcome;
+use super::args::ServeArgs;
+use crate::config::{Config, Tls};
+use crate::ingest::webhook::Webhook;
+use crate::net::{self, Listener};
+use crate::pipeline::Pipeline;
+use crate::query::api::Api;
+use crate::telemetry::logs;
+use crate::telemetry::metrics::{Bounds, Metrics};
+
+/// Runs `editwar serve` until it is told to stop.
+///
+/// # Errors
+/// A configuration that makes no sense, an address that cannot be had, a certificate that cannot be used.
+pub fn run(args: &ServeArgs) -> Result<Outcome> {
+    let config = load(args)?;
+    if args.print_config {
+        let mut stdout = anstream::stdout().lock();
+        write!(stdout, "{}", serde_yaml_ng::to_string(&config)?).and_then(|()| stdout.flush())?;
+    }
+    if args.check_config {
+        check(&config)?;
+        anstream::eprintln!("editwar: the configuration is good");
+        return Ok(Outcome::Calm);
+    }
+    if args.print_config {
+        return Ok(Outcome::Calm);
+    }
+    logs::start(&args.log).context("--log")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("editwar").build()?;
+    runtime.block_on(serve(config))?;
+    Ok(Outcome::Calm)
+}
+
+fn load(args: &ServeArgs) -> Result<Config> {
+    let mut settings = Vec::new();
+    settings.extend(args.listen.iter().map(|address| format!("admin.listen={address}")));
+    settings.extend(args.webhook_listen.iter().map(|address| format!("webhook.listen={address}")));
+    settings.extend(args.set.iter().cloned());
+    Ok(Config::load(args.config.as_deref(), std::env::vars(), &settings)?)
+}
+
+/// Everything that `serve` would find out about its configuration before it listens.
+fn check(config: &Config) -> Result<()> {
+    for tls in [&config.webhook.tls, &config.admin.tls].into_iter().flatten() {
+        net::tls(&tls.cert, &tls.key)?;
+    }
+    Ok(())
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let tls = |tls: &Option<Tls>| tls.as_ref().map(|t| net::tls(&t.cert, &t.key)).transpose();
+    let webhook_listener = Listener::bind(config.webhook.listen, tls(&config.webhook.tls)?).await?;
+    let admin_listener = Listener::bind(config.admin.listen, tls(&config.admin.tls)?).await?;
+
+    let pipeline = Arc::new(Pipeline::new(config.policy(), config.bounds()));
+    let metrics = Metrics::new(Bounds {
+        objects_max: config.metrics.objects,
+        actors_max: config.metrics.actors,
+        idle: config.metrics.idle.0,
+    });
+    let webhook = Webhook::new(pipeline.clone(), metrics.clone(), config.webhook.body_max.0);
+    let api = Api::new(pipeline.clone(), Arc::new(config.classes()), metrics);
+
+    tracing::info!(
+        webhook = format!("{}://{}/audit", webhook_listener.scheme(), webhook_listener.address()?),
+        api = format!("{}://{}", admin_listener.scheme(), admin_listener.address()?),
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+    let (stop, stopped) = watch::channel(false);
+    let answer = api.clone();
+    let webhook_task = tokio::spawn(
+        webhook_listener.serve(move |request, peer| webhook.clone().handle(request, peer), stopped.clone()),
+    );
+    let admin_task = tokio::spawn(admin_listener.serve(
+        move |request, _| {
+            let api = answer.clone();
+            async move { tokio::task::block_in_place(|| api.handle(&request)) }
+        },
+        stopped,
+    ));
+    api.set_ready(true);
+
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let name = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!(signal = name, "stopping: open requests are answered first");
+    api.set_ready(false);
+    stop.send(true).context("nobody listens any more")?;
+    webhook_task.await?;
+    admin_task.await?;
+    tracing::info!("stopped");
+    Ok(())
+}

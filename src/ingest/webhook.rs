@@ -1,0 +1,181 @@
+//! The audit webhook backend: kube-apiserver posts batches here.
+//!
+//! kube-apiserver posts a batch again after *any* error, and drops it after five attempts. So what can never be read is
+//! counted and answered 200; only what may succeed later, and what no API server sends, is refused.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+
+use crate::audit::envelope;
+use crate::net::Reply;
+use crate::pipeline::Pipeline;
+use crate::telemetry::metrics::Metrics;
+
+/// Time for a batch to arrive: kube-apiserver itself gives an attempt 30 s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// A body this many times over the bound is not even read to its end.
+const DRAIN_FACTOR: usize = 4;
+/// Clusters that are learned from paths, and sources of each that are told apart.
+const CLUSTERS_MAX: usize = 64;
+const SOURCES_MAX: usize = 256;
+
+/// The webhook's side of a server.
+#[derive(Clone)]
+pub struct Webhook {
+    pipeline: Arc<Pipeline>,
+    metrics: Metrics,
+    body_bytes_max: usize,
+    clusters: Arc<Mutex<BTreeSet<String>>>,
+    sources: Arc<Mutex<BTreeSet<(String, String)>>>,
+}
+
+/// A body, as far as it was read.
+enum Read {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// As much as may be; the rest was read and thrown away.
+    Cut(Vec<u8>),
+    /// The peer went away, or was too slow.
+    Lost(&'static str),
+}
+
+// === impl Webhook ===
+
+impl Webhook {
+    /// A webhook that feeds `pipeline`, with at most `body_bytes_max` of a batch.
+    pub fn new(pipeline: Arc<Pipeline>, metrics: Metrics, body_bytes_max: usize) -> Webhook {
+        Webhook { pipeline, metrics, body_bytes_max, clusters: Arc::default(), sources: Arc::default() }
+    }
+
+    /// Answers one request.
+    pub async fn handle(self, request: Request<Incoming>, peer: SocketAddr) -> Reply {
+        let started = Instant::now();
+        let Some(cluster) = self.cluster(request.uri().path()) else {
+            return self.refuse(StatusCode::NOT_FOUND, "path", "post audit events to /audit or /audit/CLUSTER\n");
+        };
+        if request.method() != Method::POST {
+            let mut reply = self.refuse(StatusCode::METHOD_NOT_ALLOWED, "method", "audit events are posted\n");
+            reply.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            return reply;
+        }
+        let content_type = request.headers().get(CONTENT_TYPE).map(|v| v.to_str().unwrap_or_default());
+        if content_type.is_some_and(|t| !t.to_ascii_lowercase().contains("json")) {
+            let text = "audit events are application/json\n";
+            return self.refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", text);
+        }
+        if request.body().size_hint().lower() > (self.body_bytes_max * DRAIN_FACTOR) as u64 {
+            return self.refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "smaller batches, please\n");
+        }
+        let (body, is_whole) = match self.body(request.into_body()).await {
+            Read::Whole(body) => (body, true),
+            Read::Cut(body) => (body, false),
+            Read::Lost(reason) => {
+                return self.refuse(StatusCode::REQUEST_TIMEOUT, reason, "the batch did not arrive in full\n");
+            }
+        };
+        self.note_source(&cluster, peer);
+        let outcome = if is_whole { "taken" } else { "cut" };
+        self.metrics.batches.with_label_values(&[outcome]).inc();
+        self.metrics.bytes.with_label_values(&[outcome]).inc_by(body.len() as u64);
+        // Decoding a batch takes a few milliseconds; other tasks of this thread move elsewhere meanwhile.
+        tokio::task::block_in_place(|| self.take(&cluster, &body));
+        self.metrics.ack_seconds.observe(started.elapsed().as_secs_f64());
+        Response::new(Full::default())
+    }
+
+    /// The cluster that a path names; `None` where it is not the webhook's, or one too many.
+    fn cluster(&self, path: &str) -> Option<String> {
+        let rest = path.strip_prefix("/audit")?.trim_end_matches('/');
+        let Some(name) = rest.strip_prefix('/') else { return rest.is_empty().then(String::new) };
+        let is_name = !name.is_empty()
+            && name.len() <= 63
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = clusters.contains(name);
+        if !is_name || (!is_known && clusters.len() >= CLUSTERS_MAX) {
+            return None;
+        }
+        if !is_known {
+            clusters.insert(name.to_owned());
+        }
+        Some(name.to_owned())
+    }
+
+    fn note_source(&self, cluster: &str, peer: SocketAddr) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+        let source = (cluster.to_owned(), peer.ip().to_string());
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if sources.contains(&source) || sources.len() < SOURCES_MAX {
+            self.metrics.source(&source.0, &source.1, now);
+            sources.insert(source);
+        }
+    }
+
+    async fn body(&self, mut body: Incoming) -> Read {
+        let mut whole = Vec::with_capacity((body.size_hint().lower() as usize).min(self.body_bytes_max));
+        let mut dropped = 0;
+        let read = async {
+            while let Some(frame) = body.frame().await {
+                let Ok(frame) = frame else { return Read::Lost("aborted") };
+                let Ok(data) = frame.into_data() else { continue };
+                let room = self.body_bytes_max - whole.len();
+                whole.extend_from_slice(&data[..data.len().min(room)]);
+                dropped += data.len().saturating_sub(room);
+                if dropped > self.body_bytes_max * DRAIN_FACTOR {
+                    break;
+                }
+            }
+            match dropped {
+                0 => Read::Whole(std::mem::take(&mut whole)),
+                _ => Read::Cut(std::mem::take(&mut whole)),
+            }
+        };
+        tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or(Read::Lost("too_slow"))
+    }
+
+    /// Takes in the events of a body.
+    fn take(&self, cluster: &str, body: &[u8]) {
+        let timer = self.metrics.decode_seconds.start_timer();
+        let mut batch = self.pipeline.batch(cluster);
+        let mut place = 0;
+        envelope::values(body, |event| {
+            place += 1;
+            batch.take(event, place);
+        });
+        batch.reached(body);
+        for thrash in &batch.thrashes {
+            let kind = self.pipeline.table().with(&thrash.object, |o| o.kind().cloned()).flatten();
+            self.metrics.thrash(&thrash.object, kind, &thrash.party, thrash.count);
+        }
+        for turn in &batch.turns {
+            let object = turn.object.object();
+            tracing::info!(
+                cluster = turn.object.cluster(),
+                resource = object.resource,
+                group = object.group,
+                namespace = object.namespace,
+                name = object.name,
+                from = turn.from.as_str(),
+                to = turn.to.as_str(),
+                "verdict"
+            );
+        }
+        drop(batch);
+        timer.observe_duration();
+    }
+
+    fn refuse(&self, status: StatusCode, reason: &str, text: &'static str) -> Reply {
+        self.metrics.refused.with_label_values(&[reason]).inc();
+        let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+        *reply.status_mut() = status;
+        reply
+    }
+}

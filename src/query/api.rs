@@ -1,0 +1,288 @@
+//! The HTTP API: wars, objects, decisions; metrics and health beside it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::views::{Filter, Lens, Moment, Object, Party, time, time_option};
+use crate::audit::event::Micros;
+use crate::detect::class::Classes;
+use crate::detect::verdict::{Confidence, State};
+use crate::detect::write::ObjectName;
+use crate::net::Reply;
+use crate::pipeline::Pipeline;
+use crate::pipeline::table::ObjectKey;
+use crate::telemetry::metrics::Metrics;
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The query side of a server.
+#[derive(Clone)]
+pub struct Api {
+    pipeline: Arc<Pipeline>,
+    classes: Arc<Classes>,
+    metrics: Metrics,
+    is_ready: Arc<AtomicBool>,
+}
+
+/// May a reconciler write this object now?
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Whether to write.
+    pub write: bool,
+    /// The state of the verdict it follows from.
+    pub state: State,
+    /// How sure that is; null for an object that nobody fights over.
+    pub confidence: Option<Confidence>,
+    /// Since when it holds.
+    #[serde(with = "time_option")]
+    pub since: Option<Micros>,
+    /// Who fights.
+    pub against: Vec<String>,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// When to ask again; null where there is nothing to wait for.
+    #[serde(with = "time_option")]
+    pub ask_again: Option<Micros>,
+    /// The time of the latest event: what this is based on.
+    #[serde(with = "time_option")]
+    pub as_of: Option<Micros>,
+}
+
+/// Who takes part in an object, parties and bystanders apart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sides {
+    /// The object.
+    pub object: Object,
+    /// Where it stands.
+    pub state: State,
+    /// Who fights.
+    pub parties: Vec<Party>,
+    /// Who else writes.
+    pub bystanders: Vec<Party>,
+}
+
+/// An object's writes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// The object.
+    pub object: Object,
+    /// Its writes in order, as far as they are kept.
+    pub timeline: Vec<Moment>,
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    error: Cow<'a, str>,
+}
+
+// === impl Api ===
+
+impl Api {
+    /// An API over `pipeline`.
+    pub fn new(pipeline: Arc<Pipeline>, classes: Arc<Classes>, metrics: Metrics) -> Api {
+        Api { pipeline, classes, metrics, is_ready: Arc::default() }
+    }
+
+    /// Says whether events can be taken in.
+    pub fn set_ready(&self, is_ready: bool) {
+        self.is_ready.store(is_ready, Ordering::Relaxed);
+    }
+
+    /// Answers one request.
+    pub fn handle(&self, request: &Request<Incoming>) -> Reply {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, "nothing here is written to");
+            reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return reply;
+        }
+        let query = Query::of(request.uri().query().unwrap_or_default());
+        let path = request.uri().path();
+        match path {
+            "/livez" => text(StatusCode::OK, "ok\n".into()),
+            "/readyz" if self.is_ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ok\n".into()),
+            "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n".into()),
+            "/metrics" => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+                text(StatusCode::OK, self.metrics.text(&self.pipeline, now))
+            }
+            "/api/v1/wars" => match query.filter() {
+                Ok(filter) => json(StatusCode::OK, &self.lens().report(&filter)),
+                Err(error) => problem(StatusCode::BAD_REQUEST, &error),
+            },
+            _ => match path.strip_prefix("/api/v1/objects/") {
+                Some(rest) => self.object(rest, &query),
+                None => problem(StatusCode::NOT_FOUND, "try /api/v1/wars, /metrics, /livez or /readyz"),
+            },
+        }
+    }
+
+    fn lens(&self) -> Lens<'_> {
+        Lens::at_latest(&self.pipeline, &self.classes)
+    }
+
+    /// `{resource.group}/{namespace or -}/{name}[/participants|/timeline|/decision]`
+    fn object(&self, path: &str, query: &Query<'_>) -> Reply {
+        let parts: Vec<Cow<'_, str>> = path.split('/').map(percent_decoded).collect();
+        let (resource, namespace, name, view) = match parts.as_slice() {
+            [resource, namespace, name] => (resource, namespace, name, ""),
+            [resource, namespace, name, view] => (resource, namespace, name, view.as_ref()),
+            _ => {
+                return problem(StatusCode::NOT_FOUND, "an object is RESOURCE.GROUP/NAMESPACE/NAME, - for no namespace");
+            }
+        };
+        let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
+        let namespace = if namespace == "-" { "" } else { namespace };
+        let key = ObjectKey::new(
+            query.get("cluster").as_deref().unwrap_or_default(),
+            &ObjectName { group, resource, namespace, name },
+        );
+        if view == "decision" {
+            return json(StatusCode::OK, &self.decision(&key));
+        }
+        let Some(found) = self.lens().participants(&key) else {
+            return problem(StatusCode::NOT_FOUND, "no write to this object was seen");
+        };
+        match view {
+            "" => json(StatusCode::OK, &found),
+            "timeline" => json(StatusCode::OK, &Timeline { object: found.object, timeline: found.timeline }),
+            "participants" => {
+                let war = found.war.as_ref();
+                let is_party = |p: &Party| war.is_some_and(|w| w.parties.iter().any(|q| q.actor == p.actor));
+                let (parties, bystanders) = found.actors.into_iter().partition(is_party);
+                json(StatusCode::OK, &Sides { object: found.object, state: found.state, parties, bystanders })
+            }
+            _ => problem(StatusCode::NOT_FOUND, "an object has /participants, /timeline and /decision"),
+        }
+    }
+
+    /// May a reconciler write this object now? Only what is known by its fields stops it.
+    pub fn decision(&self, key: &ObjectKey) -> Decision {
+        let lens = self.lens();
+        let as_of = self.pipeline.latest();
+        let calm = || Decision {
+            write: true,
+            state: State::Calm,
+            confidence: None,
+            since: None,
+            against: Vec::new(),
+            reason: "nobody fights over it".into(),
+            ask_again: None,
+            as_of,
+        };
+        let Some(limits) = self.pipeline.policy().limits(&key.object()) else { return calm() };
+        let look = |state: &crate::detect::object::ObjectState| {
+            let findings = state.contest()?.findings();
+            let tally = findings.tally(Confidence::Probable);
+            let machine = &tally.machine;
+            if machine.state() == State::Calm {
+                return None;
+            }
+            let confidence = if tally.reversals > 0 { Confidence::Confirmed } else { Confidence::Probable };
+            let against: Vec<String> = tally.parties.keys().map(|p| p.to_string()).collect();
+            let until = machine.until();
+            let reason = match (machine.state(), until) {
+                (State::Paused, Some(until)) => format!(
+                    "{} fight over it; the last retake was at {}, and quiet is awaited until {}",
+                    against.join(" and "),
+                    time::text(machine.last_retake()),
+                    time::text(until)
+                ),
+                (State::HalfOpen, _) => "it was quiet for long enough to try again".into(),
+                _ => format!("{} take it back from each other, not yet often enough to stop", against.join(" and ")),
+            };
+            Some(Decision {
+                write: machine.state() != State::Paused,
+                state: machine.state(),
+                confidence: Some(confidence),
+                since: Some(machine.since()),
+                against,
+                reason,
+                ask_again: until,
+                as_of,
+            })
+        };
+        let found = self.pipeline.table().with_at(key, lens.now, limits, look).flatten();
+        found.unwrap_or_else(calm)
+    }
+}
+
+/// The parameters of a query.
+struct Query<'a>(&'a str);
+
+// === impl Query ===
+
+impl<'a> Query<'a> {
+    fn of(text: &'a str) -> Query<'a> {
+        Query(text)
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
+        let pairs = self.0.split('&').filter(|pair| !pair.is_empty());
+        pairs
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .map(|(k, v)| (percent_decoded(k), percent_decoded(v)))
+    }
+
+    fn get(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.pairs().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    fn filter(&self) -> Result<Filter, String> {
+        let mut filter = Filter::default();
+        for (key, value) in self.pairs() {
+            let text = Some(value.clone().into_owned());
+            match key.as_ref() {
+                "namespace" => filter.namespace = text,
+                "kind" => filter.kind = text,
+                "name" => filter.name = text,
+                "cluster" => filter.cluster = text,
+                "actor" => filter.actor = text,
+                "all" => filter.all = matches!(value.as_ref(), "" | "1" | "true"),
+                _ => {
+                    return Err(format!(
+                        "unknown parameter `{key}`: namespace, kind, name, cluster, actor and all are known"
+                    ));
+                }
+            }
+        }
+        Ok(filter)
+    }
+}
+
+fn percent_decoded(text: &str) -> Cow<'_, str> {
+    crate::audit::event::percent_decoded(text)
+}
+
+fn text(status: StatusCode, text: String) -> Reply {
+    reply(status, TEXT, text.into())
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Reply {
+    match serde_json::to_vec(value) {
+        Ok(body) => reply(status, JSON, body.into()),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+fn problem(status: StatusCode, error: &str) -> Reply {
+    let body = serde_json::to_vec(&Problem { error: error.into() }).unwrap_or_default();
+    reply(status, JSON, body.into())
+}
+
+fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
+    let mut reply = Response::new(Full::new(body));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    reply
+}

@@ -1,0 +1,354 @@
+//! Metrics: the runbook's names, and `editwar_…` for the pipeline itself. Series are bounded.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Counter, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+use crate::detect::kind;
+use crate::pipeline::Pipeline;
+use crate::pipeline::stats::{Stats, Tallies};
+use crate::pipeline::table::ObjectKey;
+
+/// The name that stands for all beyond a bound.
+const OTHER: &str = "other";
+
+/// All metrics of a server.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Batches by outcome.
+    pub batches: IntCounterVec,
+    /// Bytes of batches by outcome.
+    pub bytes: IntCounterVec,
+    /// Requests to the listeners that were refused, by reason.
+    pub refused: IntCounterVec,
+    /// Seconds to decode and attribute a batch.
+    pub decode_seconds: Histogram,
+    /// Seconds from a batch's first byte to its answer.
+    pub ack_seconds: Histogram,
+    events: IntCounterVec,
+    malformed: IntCounterVec,
+    evicted: prometheus::IntCounter,
+    objects: IntGauge,
+    latest: IntGauge,
+    lag: prometheus::Gauge,
+    thrashing: Arc<Wars>,
+    counted: Arc<Mutex<Stats>>,
+    sources: prometheus::GaugeVec,
+}
+
+/// Thrashing counters with as many label values as are allowed.
+struct Wars {
+    series: Mutex<HashMap<ObjectKey, ObjectSeries>>,
+    bounds: Bounds,
+    by_object: Desc,
+    by_actor: Desc,
+}
+
+/// The bounds of the thrashing series.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Objects with series of their own.
+    pub objects_max: usize,
+    /// Actors per object with series of their own.
+    pub actors_max: usize,
+    /// Time without a change after which an object's series are dropped.
+    pub idle: Duration,
+}
+
+struct ObjectSeries {
+    kind: Arc<str>,
+    total: u64,
+    actors: Vec<(Arc<str>, u64)>,
+    changed: Instant,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// New metrics, all zero.
+    pub fn new(bounds: Bounds) -> Metrics {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, label: &str| {
+            let vec = IntCounterVec::new(Opts::new(name, help), &[label]).expect("the name is valid");
+            register(&registry, vec)
+        };
+        let histogram = |name: &str, help: &str| {
+            let buckets = vec![0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+            register(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)).expect("valid"))
+        };
+        let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help).expect("valid"));
+        let thrashing = Arc::new(Wars::new(bounds));
+        registry.register(Box::new(Shared(thrashing.clone()))).expect("registered once");
+        let build = prometheus::IntGaugeVec::new(
+            Opts::new("editwar_build_info", "The running version; always 1."),
+            &["version", "commit"],
+        )
+        .expect("valid");
+        register(&registry, build).with_label_values(&[env!("CARGO_PKG_VERSION"), crate::COMMIT]).set(1);
+        Metrics {
+            batches: counters("editwar_batches_total", "Audit batches by outcome.", "outcome"),
+            bytes: counters("editwar_batch_bytes_total", "Bytes of audit batches by outcome.", "outcome"),
+            refused: counters("editwar_requests_refused_total", "HTTP requests refused, by reason.", "reason"),
+            decode_seconds: histogram("editwar_decode_seconds", "Time to decode and attribute a batch."),
+            ack_seconds: histogram("editwar_ack_seconds", "Time from a batch's first byte to its answer."),
+            events: counters("editwar_events_total", "Audit events by outcome.", "outcome"),
+            malformed: counters("editwar_malformed_total", "What was no audit event, by reason.", "reason"),
+            evicted: register(
+                &registry,
+                prometheus::IntCounter::new("editwar_evicted_objects_total", "Objects that made room.").expect("valid"),
+            ),
+            objects: gauge("editwar_tracked_objects", "Objects whose writers are known."),
+            latest: gauge("editwar_last_event_timestamp_seconds", "Time of the latest event, in seconds since 1970."),
+            lag: register(
+                &registry,
+                prometheus::Gauge::new("editwar_lag_seconds", "Age of the latest event.").expect("valid"),
+            ),
+            sources: register(
+                &registry,
+                prometheus::GaugeVec::new(
+                    Opts::new("editwar_source_last_batch_timestamp_seconds", "When a source last posted a batch."),
+                    &["cluster", "source"],
+                )
+                .expect("valid"),
+            ),
+            thrashing,
+            counted: Arc::default(),
+            registry,
+        }
+    }
+
+    /// Counts thrashing events of one object by one party.
+    pub fn thrash(&self, object: &ObjectKey, kind: Option<Arc<str>>, party: &Arc<str>, count: u32) {
+        self.thrashing.add(object, kind, party, count, Instant::now());
+    }
+
+    /// Notes that a source posted a batch.
+    pub fn source(&self, cluster: &str, source: &str, at_seconds: f64) {
+        self.sources.with_label_values(&[cluster, source]).set(at_seconds);
+    }
+
+    /// All metrics as Prometheus text, brought up to date with the pipeline.
+    pub fn text(&self, pipeline: &Pipeline, now_seconds: f64) -> String {
+        self.refresh(pipeline, now_seconds);
+        let mut out = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut out).expect("a Vec takes everything");
+        String::from_utf8(out).expect("labels are text")
+    }
+
+    fn refresh(&self, pipeline: &Pipeline, now_seconds: f64) {
+        let stats = pipeline.stats();
+        let mut counted = lock(&self.counted);
+        for (outcome, now, then) in outcomes(&stats.tallies, &counted.tallies) {
+            self.events.with_label_values(&[outcome]).inc_by(now.saturating_sub(then));
+        }
+        for (reason, (now, _)) in &stats.malformed {
+            let then = counted.malformed.get(reason).map_or(0, |(n, _)| *n);
+            self.malformed.with_label_values(&[*reason]).inc_by(now.saturating_sub(then));
+        }
+        self.evicted.inc_by(stats.tallies.evicted.saturating_sub(counted.tallies.evicted));
+        self.objects.set(stats.tallies.objects as i64);
+        if let Some(latest) = pipeline.latest() {
+            self.latest.set(latest / 1_000_000);
+            self.lag.set(((now_seconds - latest as f64 / 1e6) * 1e3).round() / 1e3);
+        }
+        *counted = stats;
+        self.thrashing.expire(Instant::now());
+    }
+}
+
+fn outcomes(now: &Tallies, then: &Tallies) -> [(&'static str, u64, u64); 8] {
+    [
+        ("write", now.writes, then.writes),
+        ("read", now.reads, then.reads),
+        ("dry_run", now.dry_runs, then.dry_runs),
+        ("no_op", now.no_ops, then.no_ops),
+        ("failed", now.failed, then.failed),
+        ("other", now.others, then.others),
+        ("ignored", now.ignored, then.ignored),
+        ("duplicate", now.duplicates, then.duplicates),
+    ]
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
+    registry.register(Box::new(collector.clone())).expect("each name is registered once");
+    collector
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === impl Wars ===
+
+impl Wars {
+    fn new(bounds: Bounds) -> Wars {
+        let labels = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+        let desc = |name: &str, help: &str, names: &[&str]| {
+            Desc::new(name.to_owned(), help.to_owned(), labels(names), HashMap::new()).expect("the name is valid")
+        };
+        Wars {
+            series: Mutex::default(),
+            bounds,
+            by_object: desc(
+                "virt_platform_thrashing_total",
+                "Retakes of an object that found a bucket empty.",
+                &["cluster", "kind", "name", "namespace"],
+            ),
+            by_actor: desc(
+                "virt_platform_thrashing_by_actor_total",
+                "The same events, by the actor whose write it was.",
+                &["cluster", "kind", "name", "namespace", "actor"],
+            ),
+        }
+    }
+
+    fn add(&self, object: &ObjectKey, kind: Option<Arc<str>>, party: &Arc<str>, count: u32, now: Instant) {
+        let mut series = lock(&self.series);
+        let is_room = series.len() < self.bounds.objects_max || series.contains_key(object);
+        let other = || ObjectKey::from(["", "", OTHER, "", OTHER].join("\0").as_str());
+        let key = if is_room { object.clone() } else { other() };
+        let name = key.object();
+        let built_in = || kind::built_in(name.group, name.resource).unwrap_or(name.resource).into();
+        let kind = kind.filter(|_| is_room).unwrap_or_else(built_in);
+        let entry = series.entry(key).or_insert(ObjectSeries { kind, total: 0, actors: Vec::new(), changed: now });
+        entry.total += u64::from(count);
+        entry.changed = now;
+        let is_room = entry.actors.len() < self.bounds.actors_max;
+        let party = match entry.actors.iter().any(|(actor, _)| actor == party) || is_room {
+            true => party.clone(),
+            false => OTHER.into(),
+        };
+        match entry.actors.iter_mut().find(|(actor, _)| *actor == party) {
+            Some((_, total)) => *total += u64::from(count),
+            None => entry.actors.push((party, u64::from(count))),
+        }
+    }
+
+    fn expire(&self, now: Instant) {
+        lock(&self.series).retain(|_, series| now.duration_since(series.changed) < self.bounds.idle);
+    }
+
+    fn families(&self) -> Vec<MetricFamily> {
+        let series = lock(&self.series);
+        let mut objects: Vec<_> = series.iter().collect();
+        objects.sort_by_key(|(key, _)| (*key).clone());
+        let metric = |key: &ObjectKey, kind: &str, actor: Option<&str>, value: u64| {
+            let name = key.object();
+            let mut labels = vec![("kind", kind), ("name", name.name), ("namespace", name.namespace)];
+            labels.extend(actor.map(|actor| ("actor", actor)));
+            // One cluster needs no name: the runbook's queries are about `kind`, `name` and `namespace`.
+            labels.extend(Some(("cluster", key.cluster())).filter(|(_, c)| !c.is_empty()));
+            labels.sort_unstable();
+            let mut metric = Metric::default();
+            metric.set_label(labels.into_iter().map(|(name, value)| label(name, value)).collect());
+            let mut counter = Counter::default();
+            counter.set_value(value as f64);
+            metric.set_counter(counter);
+            metric
+        };
+        let by_object = objects.iter().map(|(key, s)| metric(key, &s.kind, None, s.total)).collect();
+        let by_actor = objects
+            .iter()
+            .flat_map(|(key, s)| s.actors.iter().map(|(actor, n)| metric(key, &s.kind, Some(actor.as_ref()), *n)));
+        [(&self.by_object, by_object), (&self.by_actor, by_actor.collect())]
+            .into_iter()
+            .filter(|(_, metrics): &(_, Vec<Metric>)| !metrics.is_empty())
+            .map(|(desc, metrics)| family(desc, MetricType::COUNTER, metrics))
+            .collect()
+    }
+}
+
+/// A family of metrics whose labels may differ from one to the next.
+fn family(desc: &Desc, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(desc.fq_name.clone());
+    family.set_help(desc.help.clone());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    family
+}
+
+fn label(name: &str, value: &str) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value.to_owned());
+    pair
+}
+
+struct Shared(Arc<Wars>);
+
+impl Collector for Shared {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.0.by_object, &self.0.by_actor]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.0.families()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::policy::Policy;
+    use crate::detect::write::ObjectName;
+
+    fn key(cluster: &str, name: &str) -> ObjectKey {
+        ObjectKey::new(cluster, &ObjectName { group: "apps", resource: "deployments", namespace: "shop", name })
+    }
+
+    fn text(metrics: &Metrics) -> String {
+        let pipeline = Pipeline::new(Policy::default(), crate::pipeline::Bounds::default());
+        let text = metrics.text(&pipeline, 0.0);
+        text.lines().filter(|line| line.starts_with("virt_platform")).collect::<Vec<_>>().join("\n")
+    }
+
+    fn bounds() -> Bounds {
+        Bounds { objects_max: 2, actors_max: 2, idle: Duration::from_secs(60) }
+    }
+
+    #[test]
+    fn the_runbooks_series_have_its_labels() {
+        let metrics = Metrics::new(bounds());
+        metrics.thrash(&key("", "web"), None, &"alice".into(), 2);
+        metrics.thrash(&key("", "web"), None, &"b\"o\nb".into(), 1);
+        metrics.thrash(&key("east", "web"), None, &"alice".into(), 1);
+        assert_eq!(
+            text(&metrics),
+            r#"virt_platform_thrashing_by_actor_total{actor="alice",kind="Deployment",name="web",namespace="shop"} 2
+virt_platform_thrashing_by_actor_total{actor="b\"o\nb",kind="Deployment",name="web",namespace="shop"} 1
+virt_platform_thrashing_by_actor_total{actor="alice",cluster="east",kind="Deployment",name="web",namespace="shop"} 1
+virt_platform_thrashing_total{kind="Deployment",name="web",namespace="shop"} 3
+virt_platform_thrashing_total{cluster="east",kind="Deployment",name="web",namespace="shop"} 1"#
+        );
+    }
+
+    #[test]
+    fn series_beyond_the_bounds_become_other() {
+        let metrics = Metrics::new(bounds());
+        for object in ["a", "b", "c", "d"] {
+            for actor in ["x", "y", "z"] {
+                metrics.thrash(&key("", object), None, &actor.into(), 1);
+            }
+        }
+        let text = text(&metrics);
+        assert!(text.contains(r#"virt_platform_thrashing_total{kind="other",name="other",namespace=""} 6"#), "{text}");
+        assert!(text.contains(r#"actor="other",kind="Deployment",name="a",namespace="shop"} 1"#), "{text}");
+        assert_eq!(text.lines().filter(|l| l.starts_with("virt_platform_thrashing_total")).count(), 3);
+    }
+
+    #[test]
+    fn idle_series_expire() {
+        let wars = Wars::new(bounds());
+        let start = Instant::now();
+        wars.add(&key("", "a"), None, &"x".into(), 1, start);
+        wars.add(&key("", "b"), None, &"x".into(), 1, start + Duration::from_secs(30));
+        wars.expire(start + Duration::from_secs(70));
+        assert_eq!(lock(&wars.series).len(), 1);
+    }
+}

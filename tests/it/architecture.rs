@@ -1,0 +1,89 @@
+//! The house's import rules: who may use whom. Kept by reading the sources.
+
+use std::path::Path;
+
+use crate::util;
+
+/// A folder or file below `src`, and what of ours it may use besides itself.
+const RULES: &[(&str, &[&str])] = &[
+    ("audit", &[]),
+    ("detect", &["audit::event", "audit::scan"]),
+    ("pipeline", &["audit", "detect"]),
+    ("ingest", &["pipeline", "detect", "audit", "telemetry", "net"]),
+    ("query", &["pipeline", "detect", "audit", "telemetry", "net"]),
+    ("telemetry", &["pipeline", "detect", "audit", "COMMIT"]),
+    ("config.rs", &["detect", "audit", "pipeline"]),
+    ("net.rs", &[]),
+];
+
+/// What `detect` may not know: clocks, I/O, async.
+const IMPURE: &[&str] =
+    &["tokio", "kube::", "hyper", "tracing", "Instant::now", "SystemTime", "std::fs", "std::net", "async "];
+
+fn sources(below: &Path, found: &mut Vec<(String, String)>) {
+    if below.is_file() {
+        found.push((below.display().to_string(), std::fs::read_to_string(below).unwrap()));
+        return;
+    }
+    let mut entries: Vec<_> = std::fs::read_dir(below).unwrap().map(|e| e.unwrap().path()).collect();
+    entries.sort();
+    for entry in entries.iter().filter(|e| e.is_dir() || e.extension().is_some_and(|x| x == "rs")) {
+        sources(entry, found);
+    }
+}
+
+fn of(below: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    sources(&util::path("src").join(below), &mut found);
+    assert!(!found.is_empty(), "{below} has no sources");
+    found
+}
+
+/// Every `crate::…` path a source names.
+fn uses(source: &str) -> Vec<String> {
+    let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    source
+        .match_indices("crate::")
+        .filter(|(at, _)| !source[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+        .map(|(at, text)| source[at + text.len()..].chars().take_while(|c| is_path(*c)).collect())
+        .collect()
+}
+
+#[test]
+fn nobody_uses_what_the_house_forbids() {
+    for (who, allowed) in RULES {
+        let own = who.trim_end_matches(".rs");
+        for (file, source) in of(who) {
+            for used in uses(&source) {
+                let is_allowed = std::iter::once(&own)
+                    .chain(allowed.iter())
+                    .any(|a| used == *a || used.strip_prefix(a).is_some_and(|rest| rest.starts_with("::")));
+                assert!(is_allowed, "{file} uses crate::{used}; {who} may use {allowed:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nobody_uses_the_command_line() {
+    for (file, source) in of("") {
+        let is_own = file.contains("/cli/") || file.ends_with("/main.rs") || file.contains("/bin/");
+        assert!(is_own || !uses(&source).iter().any(|used| used.starts_with("cli")), "{file} uses cli");
+    }
+}
+
+#[test]
+fn detect_is_pure() {
+    for (file, source) in of("detect") {
+        for word in IMPURE {
+            assert!(!source.contains(word), "{file} knows of {word}");
+        }
+    }
+}
+
+#[test]
+fn every_source_says_why_it_exists() {
+    for (file, source) in of("") {
+        assert!(source.starts_with("//!"), "{file} has no opening line");
+    }
+}

@@ -1,0 +1,153 @@
+//! Verdicts against what truly happened: every recording has its expected verdicts beside it, reviewed by hand.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::util;
+
+#[derive(Deserialize)]
+struct Expected {
+    wars: Vec<War>,
+    flapping: Vec<Flapping>,
+    /// Contended objects; not compared where null.
+    contention: Option<Vec<String>>,
+    hot_loops: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct War {
+    object: String,
+    confidence: String,
+    cause: String,
+    state: String,
+    retakes: u32,
+    thrashing_events: u32,
+    parties: BTreeMap<String, Party>,
+    fields: BTreeMap<String, Field>,
+    /// Writes of the bystanders; not compared where null.
+    bystanders: Option<BTreeMap<String, u32>>,
+}
+
+#[derive(Deserialize)]
+struct Party {
+    writes: Option<u32>,
+    retakes: Option<u32>,
+    class: String,
+}
+
+#[derive(Deserialize)]
+struct Field {
+    retakes: u32,
+    values: Vec<(Value, String, u32)>,
+}
+
+#[derive(Deserialize, PartialEq, Debug)]
+struct Flapping {
+    object: String,
+    actor: String,
+    by: String,
+    accepted: u32,
+    rejected: u32,
+    turns: u32,
+}
+
+#[test]
+fn verdicts_are_what_truly_happened() {
+    for recording in util::recordings() {
+        let text = std::fs::read_to_string(util::path(&format!("fixtures/recordings/{recording}/expected.json")));
+        let expected: Expected = serde_json::from_str(&text.unwrap()).unwrap();
+        let log = util::log(&recording);
+        let report = util::report(&util::pipeline_of(util::lines(&log)));
+
+        let objects = |names: Vec<String>| names.into_iter().collect::<BTreeSet<String>>();
+        let found = objects(report.wars.iter().map(|w| util::name(&w.object)).collect());
+        assert_eq!(found, objects(expected.wars.iter().map(|w| w.object.clone()).collect()), "{recording}: wars");
+        for (war, found) in expected
+            .wars
+            .iter()
+            .map(|w| (w, report.wars.iter().find(|f| util::name(&f.object) == w.object).expect("just compared")))
+        {
+            compare(&recording, war, found);
+        }
+        let flapping: Vec<Flapping> = report
+            .flapping
+            .iter()
+            .map(|f| Flapping {
+                object: util::name(&f.object),
+                actor: f.actor.clone(),
+                by: f.by.clone(),
+                accepted: f.accepted,
+                rejected: f.rejected,
+                turns: f.turns,
+            })
+            .collect();
+        assert_eq!(flapping, expected.flapping, "{recording}: flapping");
+        if let Some(contention) = expected.contention {
+            let found = report.contention.iter().map(|c| util::name(&c.object)).collect();
+            assert_eq!(objects(found), objects(contention), "{recording}: contention");
+        }
+        let hot: Vec<String> = report.hot_loops.iter().map(|h| util::name(&h.object)).collect();
+        assert_eq!(hot, expected.hot_loops, "{recording}: hot loops");
+    }
+}
+
+fn compare(recording: &str, war: &War, found: &editwar::query::views::War) {
+    let at = format!("{recording}: {}", war.object);
+    assert_eq!(found.confidence.as_str(), war.confidence, "{at}");
+    assert_eq!(found.cause.as_str(), war.cause, "{at}");
+    assert_eq!(found.state.as_str(), war.state, "{at}");
+    assert_eq!((found.retakes, found.thrashing_events), (war.retakes, war.thrashing_events), "{at}");
+
+    let names: BTreeSet<&str> = found.parties.iter().map(|p| p.actor.as_str()).collect();
+    assert_eq!(names, war.parties.keys().map(String::as_str).collect(), "{at}: parties");
+    for party in &found.parties {
+        let expected = &war.parties[&party.actor];
+        assert_eq!(party.class.as_str(), expected.class, "{at}: {}", party.actor);
+        if let Some(writes) = expected.writes {
+            assert_eq!(party.writes, writes, "{at}: writes of {}", party.actor);
+        }
+        if let Some(retakes) = expected.retakes {
+            assert_eq!(party.retakes, retakes, "{at}: retakes of {}", party.actor);
+        }
+    }
+    assert_eq!(found.parties.iter().map(|p| p.retakes).sum::<u32>(), found.retakes, "{at}: each retake is somebody's");
+
+    let paths: BTreeSet<&str> = found.fields.iter().map(|f| f.path.as_str()).collect();
+    assert_eq!(paths, war.fields.keys().map(String::as_str).collect(), "{at}: fields");
+    for field in &found.fields {
+        let expected = &war.fields[&field.path];
+        assert_eq!(field.retakes, expected.retakes, "{at}: {}", field.path);
+        let value = |v: &editwar::query::views::Value| match (v.absent, v.hidden) {
+            (true, _) => "(absent)".into(),
+            (_, true) => "(hidden)".into(),
+            _ => v.value.clone(),
+        };
+        let sorted = |values: Vec<(Value, String, u32)>| {
+            let mut texts: Vec<String> = values.iter().map(|(v, actor, n)| format!("{v} by {actor} {n}")).collect();
+            texts.sort();
+            texts
+        };
+        let values = field.values.iter().map(|v| (value(v), v.actor.clone(), v.count)).collect();
+        assert_eq!(sorted(values), sorted(expected.values.clone()), "{at}: {}", field.path);
+    }
+    if let Some(bystanders) = &war.bystanders {
+        let found = found.bystanders.iter().map(|b| (b.actor.clone(), b.writes)).collect();
+        assert_eq!(*bystanders, found, "{at}: bystanders");
+    }
+}
+
+#[test]
+fn a_secrets_values_are_nowhere_in_the_output() {
+    for recording in ["oddities", "oddities-request"] {
+        let log = util::log(recording);
+        let pipeline = util::pipeline_of(util::lines(&log));
+        let text = serde_json::to_string(&util::report(&pipeline)).unwrap();
+        assert!(text.contains("data.p"), "the field is named");
+        // base64 of aaa and bbb, as truth.txt has them, and what stringData holds.
+        for secret in ["YWFh", "YmJi", "\"aaa\"", "\"bbb\""] {
+            assert!(!text.contains(secret), "{recording}: {secret} is shown");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Fixtures, and the ways the tests run the engine over them.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use editwar::audit::envelope;
+use editwar::detect::class::Classes;
+use editwar::detect::policy::Policy;
+use editwar::pipeline::{Bounds, Pipeline};
+use editwar::query::views::{Filter, Lens, Report};
+
+/// A file or folder below the repository.
+pub(crate) fn path(below: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(below)
+}
+
+/// All recordings' names.
+pub(crate) fn recordings() -> Vec<String> {
+    let entries = std::fs::read_dir(path("fixtures/recordings")).unwrap();
+    let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert!(names.len() >= 16, "the recordings are gone: {names:?}");
+    names
+}
+
+/// The log of a recording, unpacked.
+pub(crate) fn log(recording: &str) -> Vec<u8> {
+    let file = std::fs::File::open(path(&format!("fixtures/recordings/{recording}/audit.log.gz"))).unwrap();
+    let mut text = Vec::new();
+    flate2::read::GzDecoder::new(file).read_to_end(&mut text).unwrap();
+    text
+}
+
+/// The lines of a log.
+pub(crate) fn lines(log: &[u8]) -> Vec<&[u8]> {
+    log.split(|b| *b == b'\n').filter(|line| !line.is_empty()).collect()
+}
+
+/// A pipeline that took in these lines, in this order.
+pub(crate) fn pipeline_of<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Pipeline {
+    let pipeline = Pipeline::new(Policy::default(), Bounds::default());
+    let mut batch = pipeline.batch("");
+    for (number, line) in lines.into_iter().enumerate() {
+        envelope::line(line, |event| batch.take(event, number as u64 + 1));
+        batch.reached(line);
+    }
+    drop(batch);
+    pipeline
+}
+
+/// Everything found in a pipeline.
+pub(crate) fn report(pipeline: &Pipeline) -> Report {
+    Lens::at_latest(pipeline, &Classes::default()).report(&Filter::default())
+}
+
+/// `deployments.apps shop/web`
+pub(crate) fn name(object: &editwar::query::views::Object) -> String {
+    let group = if object.group.is_empty() { String::new() } else { format!(".{}", object.group) };
+    format!("{}{group} {}/{}", object.resource, object.namespace, object.name)
+}
