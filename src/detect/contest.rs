@@ -55,6 +55,8 @@ pub struct Record {
     pub changes: Vec<Change>,
     /// Whether it is certain that it stored its revision, and did not only find it.
     pub is_certain: bool,
+    /// Whether it is a creation that belongs earlier, and is taken to have changed nothing.
+    is_misplaced: bool,
     /// What its bodies told; kept while somebody may still come late before it.
     evidence: Evidence,
     /// The object's fields after it, as far as they are known; kept as long as `evidence`.
@@ -193,7 +195,8 @@ impl Record {
         evidence: Evidence,
     ) -> Record {
         let changes = Vec::new();
-        Record { order, client, verb, effect, part, tier, changes, is_certain: false, evidence, state: None }
+        let (is_certain, is_misplaced, state) = (false, false, None);
+        Record { order, client, verb, effect, part, tier, changes, is_certain, is_misplaced, evidence, state }
     }
 
     /// Finds what it changed, and the state after it, from the state before it.
@@ -203,11 +206,13 @@ impl Record {
             changes.into_iter().filter(is_own).collect::<Vec<_>>()
         };
         match &self.evidence {
+            _ if self.is_misplaced => (self.changes, self.state) = (Vec::new(), before.cloned()),
             Evidence::None => self.state = before.cloned(),
-            Evidence::Named(named, _) => {
+            Evidence::Named { named, is_apply, .. } => {
                 let mut state = before.map(|fields| (**fields).clone()).unwrap_or_default();
-                let changes = state.changes_by(named);
+                let changes = state.changes_by(named, *is_apply);
                 state.apply(&changes);
+                state.assert(named);
                 self.state = Some(Arc::new(state));
                 // What a new object has is no change; what it has otherwise than the one before it is.
                 self.changes = if self.effect == Effect::Create && before.is_none() { Vec::new() } else { changes };
@@ -343,8 +348,10 @@ impl Contest {
     fn resolve_from(&mut self, at: usize) {
         for index in at..self.history.len() {
             let before = self.state_before(index).cloned();
+            let is_misplaced = self.is_misplaced(index);
             let record = &mut self.history[index];
             let was = record.state.take();
+            record.is_misplaced = is_misplaced;
             record.resolve(before.as_ref());
             // A stored state does not depend on what came before it: those behind it stay as they are.
             let is_same = |a: &Arc<Fields>, b: &Arc<Fields>| Arc::ptr_eq(a, b);
@@ -375,27 +382,22 @@ impl Contest {
         }
     }
 
-    /// Where a write belongs. Without revisions that is decided by time, but never so that an object is created while it
-    /// is there: the clocks of two API servers differ.
+    /// Where a write belongs.
     fn place(&self, record: &Record) -> usize {
         let is_earlier = |other: &&Record| record.order.is_before(&other.order, || self.epoch_order(record, other));
-        let mut at = self.history.len() - self.history.iter().rev().take_while(is_earlier).count();
-        if record.order.revision != 0 {
-            return at;
-        }
-        let is_near = |other: &&Record| {
-            other.effect != Effect::Delete && (record.order.at - other.order.at).abs() <= CLOCK_SKEW_MAX
+        self.history.len() - self.history.iter().rev().take_while(is_earlier).count()
+    }
+
+    /// Whether a creation without a revision stands where the object was there already: the clocks of two API servers
+    /// differ, and it belongs a little earlier.
+    fn is_misplaced(&self, at: usize) -> bool {
+        let record = &self.history[at];
+        let is_near = |before: &Record| {
+            before.effect != Effect::Delete && (record.order.at - before.order.at).abs() <= CLOCK_SKEW_MAX
         };
-        match record.effect {
-            Effect::Create => at -= self.history.iter().take(at).rev().take_while(is_near).count(),
-            Effect::Modify => {
-                let near = self.history.iter().skip(at).take_while(is_near);
-                let created = near.enumerate().filter(|(_, other)| other.effect == Effect::Create).last();
-                at += created.map_or(0, |(index, _)| index + 1);
-            }
-            Effect::Delete => {}
-        }
-        at
+        record.effect == Effect::Create
+            && record.order.revision == 0
+            && at.checked_sub(1).is_some_and(|before| is_near(&self.history[before]))
     }
 
     /// Which of two epochs came first, by any revision known of them.
@@ -459,7 +461,7 @@ impl Findings {
         for change in &record.changes {
             retakes.extend(self.step_field(change, record, &author, oldest));
         }
-        if record.effect != Effect::Delete {
+        if record.effect != Effect::Delete && !record.is_misplaced {
             let part = &mut self.parts[record.part as usize];
             retakes.extend(part.step(record.tier, &author, oldest));
         }

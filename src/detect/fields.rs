@@ -97,7 +97,15 @@ pub enum Evidence {
     /// No body, or none that could be read.
     None,
     /// The fields a patch names.
-    Named(Vec<Named>, Tier),
+    Named {
+        /// Those fields.
+        named: Vec<Named>,
+        /// What is known of them.
+        tier: Tier,
+        /// Whether it is an apply, which repeats all it ever wanted: naming a field for the first time changes nothing
+        /// that is known of.
+        is_apply: bool,
+    },
     /// A whole body: the request's at [`Tier::Field`], the stored object at [`Tier::Value`].
     Whole {
         /// Its leaves.
@@ -115,6 +123,7 @@ pub struct Asked {
     named: Vec<Named>,
     /// Whether it may remove fields without naming them, as an apply does.
     removes_unnamed: bool,
+    is_apply: bool,
 }
 
 // === impl Asked ===
@@ -134,7 +143,7 @@ impl Asked {
 
     /// What was asked for as if all of it were changed, with the values of the stored object.
     pub fn taken_from(&self, stored: &Fields, part: Part) -> Vec<Change> {
-        let of_part = self.named.iter().filter(|n| part_of(&n.path) == part);
+        let of_part = self.named.iter().filter(|n| part_of(&n.path) == part && !self.is_apply);
         of_part.map(|n| Change { path: n.path.clone(), old: None, new: stored.get(&n.path).cloned() }).collect()
     }
 
@@ -231,11 +240,12 @@ impl Fields {
     }
 
     /// The changes that naming these fields makes to `self`: what it already has is no change.
-    pub fn changes_by(&self, named: &[Named]) -> Vec<Change> {
+    pub fn changes_by(&self, named: &[Named], is_apply: bool) -> Vec<Change> {
         let mut changes = Vec::new();
         for Named { path, want } in named {
             let old = self.leaves.get(path);
             match want {
+                Want::Value(_) if old.is_none() && is_apply && !self.is_complete => {}
                 Want::Value(new) if old == Some(new) => {}
                 Want::Value(new) => {
                     changes.push(Change { path: path.clone(), old: old.cloned(), new: Some(new.clone()) });
@@ -257,6 +267,15 @@ impl Fields {
             }
         }
         changes
+    }
+
+    /// Takes over what naming these fields gives them.
+    pub fn assert(&mut self, named: &[Named]) {
+        for Named { path, want } in named {
+            if let Want::Value(value) = want {
+                self.leaves.insert(path.clone(), value.clone());
+            }
+        }
     }
 
     /// Makes the changes.
@@ -401,7 +420,8 @@ impl<'a> Bodies<'a> {
     pub fn evidence(&self, known: Option<&Fields>) -> Evidence {
         let tier = if self.response.is_some() { Tier::Value } else { Tier::Field };
         let one = |path: &str, json: &str| {
-            Evidence::Named(vec![Named { path: path.into(), want: Want::Value(FieldValue::new(json, false)) }], tier)
+            let named = vec![Named { path: path.into(), want: Want::Value(FieldValue::new(json, false)) }];
+            Evidence::Named { named, tier, is_apply: false }
         };
         let read_either = || self.response.or(self.request);
         match self.shape {
@@ -425,7 +445,8 @@ impl<'a> Bodies<'a> {
         let asked = read(self.request, |json| match self.verb {
             Verb::Patch => Request::Patch(Asked {
                 named: named(json, self.resource, stored.as_ref().or(known)),
-                removes_unnamed: self.may_remove_unnamed(json),
+                removes_unnamed: self.is_apply(json) || (json.is_object() && has_directive(json, 0)),
+                is_apply: self.is_apply(json),
             }),
             _ => Request::Whole(Fields::of_object(json, self.resource)),
         });
@@ -434,7 +455,9 @@ impl<'a> Bodies<'a> {
                 let asked = if let Some(Request::Patch(asked)) = asked { asked } else { Asked::default() };
                 Evidence::Whole { fields: Arc::new(fields), tier: Tier::Value, asked }
             }
-            (None, Some(Request::Patch(asked))) => Evidence::Named(asked.named, Tier::Field),
+            (None, Some(Request::Patch(asked))) => {
+                Evidence::Named { named: asked.named, tier: Tier::Field, is_apply: asked.is_apply }
+            }
             (None, Some(Request::Whole(fields))) if self.effect != Effect::Delete => {
                 Evidence::Whole { fields: Arc::new(fields), tier: Tier::Field, asked: Asked::default() }
             }
@@ -453,10 +476,9 @@ impl<'a> Bodies<'a> {
         fields.leaves.into_iter().map(|(path, value)| Named { path, want: Want::Value(value) }).collect()
     }
 
-    /// An apply drops what it no longer names; strategic directives replace whole maps.
-    fn may_remove_unnamed(&self, patch: &Json<'_>) -> bool {
-        let is_apply = self.is_apply || patch.get("apiVersion").is_some();
-        is_apply || (patch.is_object() && has_directive(patch, 0))
+    /// Whether a patch is an apply: says so, or is a whole intent.
+    fn is_apply(&self, patch: &Json<'_>) -> bool {
+        self.is_apply || (patch.get("apiVersion").is_some() && patch.get("kind").is_some())
     }
 }
 

@@ -285,8 +285,9 @@ impl ObjectState {
         }
         for (webhook, asked, given) in overruled {
             let order = Order { revision: 0, ..order };
-            contest.insert(record(order, client.clone(), Evidence::Named(asked, tier)), limits);
-            contest.insert(record(order, webhook, Evidence::Named(given, tier)), limits);
+            let named = |named| Evidence::Named { named, tier, is_apply: false };
+            contest.insert(record(order, client.clone(), named(asked)), limits);
+            contest.insert(record(order, webhook, named(given)), limits);
         }
     }
 
@@ -505,7 +506,7 @@ impl Kept {
             // A leaf is its path, a hash and two pointers.
             Kept::Read(evidence) => match &**evidence {
                 Evidence::Whole { fields, .. } => fields.len() * 96,
-                Evidence::Named(named, _) => named.len() * 96,
+                Evidence::Named { named, .. } => named.len() * 96,
                 Evidence::None => 0,
             },
         }
@@ -624,7 +625,7 @@ fn overruled(
         return Vec::new();
     }
     let asked = match evidence {
-        Evidence::Named(named, _) if !named.is_empty() => named.clone(),
+        Evidence::Named { named, .. } if !named.is_empty() => named.clone(),
         Evidence::Whole { asked, .. } if !asked.named().is_empty() => asked.named().to_vec(),
         _ => bodies.asked_whole(),
     };

@@ -137,7 +137,10 @@ impl Api {
             [resource, namespace, name] => (resource, namespace, name, ""),
             [resource, namespace, name, view] => (resource, namespace, name, view.as_ref()),
             _ => {
-                return problem(StatusCode::NOT_FOUND, "an object is RESOURCE.GROUP/NAMESPACE/NAME, - for no namespace");
+                return problem(
+                    StatusCode::NOT_FOUND,
+                    "an object is RESOURCE.GROUP/NAMESPACE/NAME, - for no namespace",
+                );
             }
         };
         let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
