@@ -300,8 +300,9 @@ impl Contest {
 
     /// Puts a write in its place.
     pub fn insert(&mut self, mut record: Record, limits: &Limits) {
+        let uid = if record.order.is_last { 0 } else { record.order.uid };
         let at = self.place(&record);
-        let is_last = at == self.history.len();
+        let mut is_last = at == self.history.len();
         if at < self.settled {
             record.resolve(None);
             drop(record.settle());
@@ -310,6 +311,16 @@ impl Contest {
         } else {
             self.history.insert(at, record);
             self.resolve_from(at);
+        }
+        if let Some(from) = self.deletion_of(uid)
+            && let Some(deletion) = self.history.remove(from)
+        {
+            let to = self.place(&deletion).max(self.settled);
+            self.history.insert(to, deletion);
+            if from != to {
+                self.resolve_from(from.min(to));
+                is_last = false;
+            }
         }
         match is_last {
             true => self.live.step(&self.history[at], limits),
@@ -382,10 +393,38 @@ impl Contest {
         }
     }
 
-    /// Where a write belongs.
+    /// Where a write belongs: by revision among those whose revision is known, by time among the others.
     fn place(&self, record: &Record) -> usize {
-        let is_earlier = |other: &&Record| record.order.is_before(&other.order, || self.epoch_order(record, other));
-        self.history.len() - self.history.iter().rev().take_while(is_earlier).count()
+        let at = |r: &Record| r.order.at;
+        let Some(revision) = self.revision_of(record) else {
+            return self.history.iter().rposition(|r| at(r) <= at(record)).map_or(0, |index| index + 1);
+        };
+        let is_after = |r: &Record| self.revision_of(r).is_some_and(|other| other <= revision);
+        let mut place = self.history.iter().rposition(is_after).map_or(0, |index| index + 1);
+        let is_earlier = |r: &Record| self.revision_of(r).is_none() && at(r) <= at(record);
+        while self.history.get(place).is_some_and(is_earlier) {
+            place += 1;
+        }
+        place
+    }
+
+    /// The revision a write stands at. A deletion that tells none comes right behind all that is known of its epoch.
+    fn revision_of(&self, record: &Record) -> Option<u64> {
+        match record.order {
+            Order { revision: 0, uid: 0, .. } => None,
+            Order { revision: 0, uid, is_last: true, .. } => {
+                let epoch = self.history.iter().filter(|r| r.order.uid == uid).map(|r| r.order.revision);
+                epoch.max().filter(|revision| *revision != 0).map(|revision| revision + 1)
+            }
+            Order { revision: 0, .. } => None,
+            Order { revision, .. } => Some(revision),
+        }
+    }
+
+    /// Where an unsettled deletion of this epoch stands that is to be placed anew, now that more is known of the epoch.
+    fn deletion_of(&self, uid: u64) -> Option<usize> {
+        let is_it = |r: &Record| uid != 0 && r.order.uid == uid && r.order.is_last && r.order.revision == 0;
+        (self.settled..self.history.len()).find(|index| is_it(&self.history[*index]))
     }
 
     /// Whether a creation without a revision stands where the object was there already: the clocks of two API servers
@@ -398,19 +437,6 @@ impl Contest {
         record.effect == Effect::Create
             && record.order.revision == 0
             && at.checked_sub(1).is_some_and(|before| is_near(&self.history[before]))
-    }
-
-    /// Which of two epochs came first, by any revision known of them.
-    fn epoch_order(&self, a: &Record, b: &Record) -> Option<bool> {
-        let first_revision = |uid: u64| {
-            let of_epoch = self.history.iter().filter(|r| r.order.uid == uid && r.order.revision != 0);
-            of_epoch.map(|r| r.order.revision).min()
-        };
-        let revision = |r: &Record| match r.order.revision {
-            0 => first_revision(r.order.uid),
-            known => Some(known),
-        };
-        Some(revision(a)? < revision(b)?)
     }
 }
 

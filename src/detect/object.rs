@@ -337,8 +337,7 @@ impl ObjectState {
     /// Whether an actor wrote to a part before and after another one.
     fn is_in_turns(&self, part: Part) -> bool {
         let writers = || self.seen.iter().filter(move |s| s.part == part && s.contents() > 0);
-        let is_between =
-            |order: &Order, a: &Seen| a.first.is_before(order, || None) && order.is_before(&a.last, || None);
+        let is_between = |order: &Order, a: &Seen| a.first.is_before(order) && order.is_before(&a.last);
         let recent = || self.recent.iter().filter(|r| r.part == part && r.effect != Effect::Delete && !r.is_binding);
         writers().any(|a| {
             let others = writers().filter(|b| !a.client.is_same_actor(&b.client));
@@ -404,7 +403,7 @@ impl ObjectState {
             *same = recent;
             return;
         }
-        let later = self.recent.iter().rev().take_while(|r| order.is_before(&r.order, || None)).count();
+        let later = self.recent.iter().rev().take_while(|r| order.is_before(&r.order)).count();
         self.recent.insert(self.recent.len() - later, recent);
         let newest = self.recent.iter().map(|r| r.order.at).max().unwrap_or(order.at);
         while self.recent.len() > RECENT_MAX || (self.recent.len() > 1 && newest - self.recent[0].order.at > LATE_MAX) {
@@ -436,9 +435,9 @@ impl ObjectState {
         }
         if seen.writes == 0 {
             (seen.first, seen.last) = (order, order);
-        } else if order.is_before(&seen.first, || None) {
+        } else if order.is_before(&seen.first) {
             seen.first = order;
-        } else if !order.is_before(&seen.last, || None) {
+        } else if !order.is_before(&seen.last) {
             seen.last = order;
         }
         seen.writes += 1;

@@ -28,18 +28,13 @@ impl Order {
         }
     }
 
-    /// Whether this write came before `other`; `epochs` tells which of two epochs came first, where it can.
-    pub fn is_before(&self, other: &Order, epochs: impl FnOnce() -> Option<bool>) -> bool {
+    /// Whether this write came before `other`, as far as the two alone can tell.
+    pub fn is_before(&self, other: &Order) -> bool {
         if self.revision != 0 && other.revision != 0 && self.revision != other.revision {
             return self.revision < other.revision;
         }
-        if self.uid != 0 && other.uid != 0 {
-            if self.uid != other.uid {
-                return epochs().unwrap_or(self.at < other.at);
-            }
-            if self.is_last != other.is_last {
-                return other.is_last;
-            }
+        if self.uid != 0 && self.uid == other.uid && self.is_last != other.is_last {
+            return other.is_last;
         }
         self.at < other.at
     }
