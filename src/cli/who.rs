@@ -7,10 +7,9 @@ use anyhow::{Result, bail};
 use super::args::{Format, WhoArgs};
 use super::{Outcome, analyze, output};
 use crate::detect::class::Classes;
-use crate::detect::kind;
 use crate::detect::policy::{Policy, Target};
-use crate::pipeline::table::ObjectKey;
-use crate::query::views::{Lens, Object, Participants};
+use crate::query::client;
+use crate::query::views::{Filter, Lens, Participants};
 
 /// Runs `editwar who`.
 ///
@@ -18,7 +17,10 @@ use crate::query::views::{Lens, Object, Participants};
 /// Bad arguments, no such object, or no input that can be read.
 pub fn run(args: &WhoArgs) -> Result<Outcome> {
     let (kind, name) = analyze::kind_and_name(&args.object)?;
-    let (found, is_whole) = from_files(args, &kind, &name)?;
+    let (found, is_whole) = match (&args.server, args.inputs.is_empty()) {
+        (Some(server), true) => (from_server(args, server, &kind, &name)?, true),
+        _ => from_files(args, &kind, &name)?,
+    };
     let mut stdout = anstream::stdout().lock();
     match args.log.output {
         Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(&found)?)?,
@@ -36,6 +38,24 @@ pub fn run(args: &WhoArgs) -> Result<Outcome> {
     })
 }
 
+/// Asks a server which object is meant, then who takes part in it.
+fn from_server(args: &WhoArgs, server: &str, kind: &str, name: &str) -> Result<Participants> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut path = format!("/api/v1/participants?kind={}&name={}", encoded(kind), encoded(name));
+    for (key, value) in [("namespace", &args.namespace), ("cluster", &args.cluster)] {
+        if let Some(value) = value {
+            path.push_str(&format!("&{key}={}", encoded(value)));
+        }
+    }
+    Ok(runtime.block_on(client::get(server, &path))?)
+}
+
+/// Percent-encodes what is not plain in a query.
+fn encoded(text: &str) -> String {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+    text.bytes().map(|b| if is_plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
 fn from_files(args: &WhoArgs, kind: &str, name: &str) -> Result<(Participants, bool)> {
     if args.inputs.is_empty() {
         bail!("name audit logs to read, or a running server with --server URL");
@@ -43,28 +63,15 @@ fn from_files(args: &WhoArgs, kind: &str, name: &str) -> Result<(Participants, b
     let target = Target { name: name.to_owned(), namespace: args.namespace.clone() };
     let policy = Policy { follow: Some(target), ..Policy::default() };
     let (pipeline, is_whole) = analyze::read(&args.inputs, &args.log, policy)?;
-    let is_it = |key: &ObjectKey, state: &crate::detect::object::ObjectState| {
-        let object = Object::of(key, state);
-        object.name == name
-            && args.namespace.as_ref().is_none_or(|n| *n == object.namespace)
-            && kind::is_meant(kind, &object.group, &object.resource, &object.kind)
-    };
-    let keys = pipeline.table().keys(is_it);
-    let place = args.namespace.as_ref().map(|n| format!(" in namespace {n}")).unwrap_or_default();
-    let key = match keys.as_slice() {
-        [key] => key,
-        [] => bail!("no request about {}{place} in these {} events", args.object, pipeline.stats().tallies.events),
-        several => {
-            let names: Vec<String> = several
-                .iter()
-                .map(|k| format!("{}.{} -n {}", k.object().resource, k.object().group, k.object().namespace))
-                .collect();
-            bail!("{} means several objects, name one: {}", args.object, names.join("; "))
-        }
+    let filter = Filter {
+        kind: Some(kind.to_owned()),
+        name: Some(name.to_owned()),
+        namespace: args.namespace.clone(),
+        ..Filter::default()
     };
     let classes = Classes::default();
-    match Lens::at_latest(&pipeline, &classes).participants(key) {
-        Some(found) => Ok((found, is_whole)),
-        None => bail!("{} is left out by the configuration", args.object),
+    match Lens::at_latest(&pipeline, &classes).find(&filter) {
+        Ok(found) => Ok((found, is_whole)),
+        Err(why) => bail!("{}: {why}", args.object),
     }
 }

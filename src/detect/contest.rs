@@ -628,22 +628,13 @@ impl FieldState {
     }
 }
 
-/// Whether a change only moves its field on: a number or a time that grows, a list that keeps what it had. Co-workers
-/// on a counter, a heartbeat or a shared list do that; nobody who takes something back does.
+/// Whether a change only moves its field on, or sets it for the first time. Co-workers on a counter, a heartbeat or a
+/// shared list do that; nobody who takes something back does.
 fn is_progress(change: &Change) -> bool {
-    let text = |value: &Option<FieldValue>| value.as_ref().and_then(|v| v.text().map(str::to_owned));
-    let (Some(old), Some(new)) = (text(&change.old), text(&change.new)) else { return false };
-    if let (Ok(old), Ok(new)) = (old.parse::<f64>(), new.parse::<f64>()) {
-        return new > old;
-    }
-    let time = |json: &str| crate::audit::event::parse_timestamp(json.strip_prefix('"')?.strip_suffix('"')?);
-    if let (Some(old), Some(new)) = (time(&old), time(&new)) {
-        return new > old;
-    }
-    let items = |json: &str| serde_json::from_str::<Vec<serde_json::Value>>(json).ok();
-    match (items(&old), items(&new)) {
-        (Some(old), Some(new)) => new.len() > old.len() && old.iter().all(|item| new.contains(item)),
-        _ => false,
+    match (&change.old, &change.new) {
+        (None, Some(_)) => true,
+        (Some(old), Some(new)) => new.moves_on(old),
+        (_, None) => false,
     }
 }
 

@@ -14,15 +14,17 @@ use simd_json::prelude::*;
 use simd_json::{BorrowedValue as Json, StaticNode};
 
 use super::write::{Effect, Part, Write};
-use crate::audit::event::Verb;
+use crate::audit::event::{Verb, parse_timestamp};
 use crate::audit::scan;
 
 /// Nesting up to which a body is walked; what is deeper is one value. Real objects stay below 20.
 const DEPTH_MAX: usize = 64;
-/// Leaves of one body that are told apart; the rest counts as one. A large Deployment has some 300.
+/// Leaves of one body that are looked at, in order of their paths. A large Deployment has some 300.
 const FIELDS_MAX: usize = 4_096;
 /// Bytes of a path; a longer one ends the walk there.
 const PATH_BYTES_MAX: usize = 512;
+/// Items of a list up to which it is seen whether a list only grew.
+const ITEMS_MAX: usize = 1_024;
 /// Bytes of a value that are kept to be shown.
 pub const VALUE_BYTES_MAX: usize = 256;
 
@@ -35,6 +37,8 @@ pub struct FieldValue {
     hash: u64,
     /// JSON text, cut at [`VALUE_BYTES_MAX`]; `None` where the value must not be kept.
     text: Option<Arc<str>>,
+    /// Hashes of a list's items.
+    items: Option<Arc<[u64]>>,
 }
 
 /// How much is known of what a write changed.
@@ -158,7 +162,20 @@ impl Asked {
 impl FieldValue {
     /// A value of a field; `hidden` keeps nothing of it but its hash.
     fn new(json: &str, hidden: bool) -> FieldValue {
-        FieldValue { hash: super::hash(json), text: (!hidden).then(|| cut(json).into()) }
+        FieldValue { hash: super::hash(json), text: (!hidden).then(|| cut(json).into()), items: None }
+    }
+
+    /// Whether this value only moves `old` on: a number or a time that grew, a list that kept what it had.
+    pub fn moves_on(&self, old: &FieldValue) -> bool {
+        if let (Some(old), Some(new)) = (&old.items, &self.items) {
+            return new.len() > old.len() && old.iter().all(|item| new.contains(item));
+        }
+        let (Some(old), Some(new)) = (old.text(), self.text()) else { return false };
+        if let (Ok(old), Ok(new)) = (old.parse::<f64>(), new.parse::<f64>()) {
+            return new > old;
+        }
+        let time = |json: &str| parse_timestamp(json.strip_prefix('"')?.strip_suffix('"')?);
+        time(old).zip(time(new)).is_some_and(|(old, new)| new > old)
     }
 
     /// JSON text to show, cut where long; `None` for values that are not kept.
@@ -676,10 +693,19 @@ impl Walk {
     }
 
     fn leaf(&mut self, json: &Json<'_>, is_hidden: bool) {
-        self.push(Want::Value(FieldValue::new(&json.encode(), is_hidden)));
+        let mut value = FieldValue::new(&json.encode(), is_hidden);
+        if let Json::Array(items) = json
+            && items.len() <= ITEMS_MAX
+        {
+            value.items = Some(items.iter().map(|item| super::hash(&item.encode())).collect());
+        }
+        self.push(Want::Value(value));
     }
 
     fn push(&mut self, want: Want) {
+        if self.found.len() >= FIELDS_MAX {
+            return;
+        }
         self.found.push(Named { path: self.path.as_str().into(), want });
     }
 }

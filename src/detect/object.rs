@@ -195,9 +195,11 @@ impl ObjectState {
 
     /// The body of the latest write, unread, where it is kept: the stored object, else the request's.
     pub fn body(&self) -> Option<&[u8]> {
-        self.recent.iter().rev().find_map(|r| match &r.bodies {
-            Kept::Raw(raw) => raw.response.as_deref().or(raw.request.as_deref()),
-            Kept::None | Kept::Read(_) => None,
+        let is_object = |r: &&Recent| r.effect != Effect::Delete;
+        self.recent.iter().rev().filter(is_object).find_map(|r| match &r.bodies {
+            Kept::Raw(raw) if raw.shape == Shape::Whole => raw.response.as_deref(),
+            Kept::Raw(raw) if raw.shape == Shape::Object && r.verb != Verb::Patch => raw.request.as_deref(),
+            Kept::Raw(_) | Kept::None | Kept::Read(_) => None,
         })
     }
 

@@ -41,6 +41,6 @@ impl Order {
 
     /// Whether both report the same stored revision: then the later one stored nothing.
     pub fn is_same_revision(&self, other: &Order) -> bool {
-        self.revision != 0 && self.revision == other.revision && self.revision % 2 == 0
+        self.revision != 0 && self.revision == other.revision && self.revision.is_multiple_of(2)
     }
 }

@@ -210,7 +210,8 @@ fn is_connect(reference: &ObjectRef<'_>) -> bool {
 
 /// Dry-runs stand in the query; for deletions also in the options that are the body.
 fn is_dry_run(event: &Event<'_>) -> bool {
-    if event.request_uri.contains("dryRun") && event.query("dryRun").is_some_and(|value| !value.is_empty()) {
+    let may_say_so = event.request_uri.contains("dryRun") || event.request_uri.contains('%');
+    if may_say_so && event.query("dryRun").is_some_and(|value| !value.is_empty()) {
         return true;
     }
     let is_delete = matches!(event.verb, Verb::Delete | Verb::DeleteCollection)

@@ -159,10 +159,14 @@ impl Table {
         keys
     }
 
-    /// The keys of all objects for which `is_wanted` holds.
+    /// What `select` finds in all objects, in no order.
+    pub fn select<T>(&self, select: impl Fn(&ObjectKey, &ObjectState) -> Option<T>) -> Vec<T> {
+        self.objects.iter().filter_map(|o| select(o.key(), o.value())).collect()
+    }
+
+    /// The keys of all objects for which `is_wanted` holds, sorted.
     pub fn keys(&self, is_wanted: impl Fn(&ObjectKey, &ObjectState) -> bool) -> Vec<ObjectKey> {
-        let mut keys: Vec<ObjectKey> =
-            self.objects.iter().filter(|o| is_wanted(o.key(), o.value())).map(|o| o.key().clone()).collect();
+        let mut keys = self.select(|key, state| is_wanted(key, state).then(|| key.clone()));
         keys.sort_unstable();
         keys
     }
@@ -190,9 +194,9 @@ impl Table {
         client: &Arc<Client>,
         limits: &Limits,
     ) -> Observed {
-        let was_notable = is_notable(object);
+        let was_notable = is_notable(object, limits);
         let observed = object.observe(write, client, limits);
-        if !was_notable && is_notable(object) {
+        if !was_notable && is_notable(object, limits) {
             self.notable.insert(ObjectKey::from(key));
         }
         observed
@@ -244,6 +248,6 @@ impl Table {
     }
 }
 
-fn is_notable(object: &ObjectState) -> bool {
-    object.contest().is_some() || object.troubles().is_some() || object.seen().iter().any(|s| s.pace.excess > 0)
+fn is_notable(object: &ObjectState, limits: &Limits) -> bool {
+    object.contest().is_some() || object.troubles().is_some() || object.seen().iter().any(|s| s.pace.is_hot(limits))
 }

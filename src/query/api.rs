@@ -119,6 +119,11 @@ impl Api {
                 Ok(filter) => json(StatusCode::OK, &self.lens().report(&filter)),
                 Err(error) => problem(StatusCode::BAD_REQUEST, &error),
             },
+            "/api/v1/participants" => match query.filter().map(|filter| self.lens().find(&filter)) {
+                Ok(Ok(found)) => json(StatusCode::OK, &found),
+                Ok(Err(why)) => problem(StatusCode::NOT_FOUND, &why),
+                Err(error) => problem(StatusCode::BAD_REQUEST, &error),
+            },
             _ => match path.strip_prefix("/api/v1/objects/") {
                 Some(rest) => self.object(rest, &query),
                 None => problem(StatusCode::NOT_FOUND, "try /api/v1/wars, /metrics, /livez or /readyz"),

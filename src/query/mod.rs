@@ -1,4 +1,5 @@
 //! The way out, reading: what the objects' states look like to people and programs.
 
 pub mod api;
+pub mod client;
 pub mod views;

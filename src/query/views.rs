@@ -334,6 +334,9 @@ pub struct ChangeView {
     pub new: serde_json::Value,
 }
 
+/// Writes from which on an owned object's writer follows a war, and does not only happen to write.
+const ECHO_WRITES_MIN: u32 = 6;
+
 /// Which objects a report is about.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -401,9 +404,7 @@ impl<'a> Lens<'a> {
                 }
             });
         }
-        for war in &mut report.wars {
-            war.echoes = self.echoes(&war.object);
-        }
+        self.add_echoes(report.wars.iter_mut());
         report.wars.sort_by(|a, b| {
             let rank = |w: &War| (w.confidence, w.thrashing_events, w.retakes);
             rank(b).cmp(&rank(a)).then_with(|| a.object.cmp(&b.object))
@@ -416,7 +417,7 @@ impl<'a> Lens<'a> {
         let limits = self.pipeline.policy().limits(&key.object())?;
         let look = |state: &ObjectState| self.war_of(&Object::of(key, state), state, limits);
         let mut war = self.pipeline.table().with_at(key, self.now, limits, look)??;
-        war.echoes = self.echoes(&war.object);
+        self.add_echoes(std::iter::once(&mut war));
         Some(war)
     }
 
@@ -442,10 +443,29 @@ impl<'a> Lens<'a> {
                 timeline: history.map(Moment::of).collect(),
             }
         })?;
-        if let Some(war) = &mut found.war {
-            war.echoes = self.echoes(&war.object);
-        }
+        self.add_echoes(found.war.iter_mut());
         Some(found)
+    }
+
+    /// The participants of the one object that the filter means.
+    ///
+    /// # Errors
+    /// Why it means none, or which several, in words.
+    pub fn find(&self, filter: &Filter) -> Result<Participants, String> {
+        let is_meant = |key: &ObjectKey, state: &ObjectState| filter.is_object(&Object::of(key, state));
+        let keys = self.pipeline.table().keys(is_meant);
+        match keys.as_slice() {
+            [key] => self.participants(key).ok_or_else(|| "it is left out by the configuration".to_owned()),
+            [] => {
+                let events = self.pipeline.stats().tallies.events;
+                let place = filter.namespace.as_ref().map(|n| format!(" in namespace {n}")).unwrap_or_default();
+                Err(format!("none of {events} events is about such an object{place}"))
+            }
+            several => {
+                let names: Vec<String> = several.iter().take(10).map(typed).collect();
+                Err(format!("several objects are meant, name one: {}", names.join("; ")))
+            }
+        }
     }
 
     fn add(&self, report: &mut Report, object: &Object, state: &ObjectState, limits: &Limits, filter: &Filter) {
@@ -621,39 +641,61 @@ impl<'a> Lens<'a> {
         party
     }
 
-    /// Objects owned by this one that one actor writes along with the war.
-    fn echoes(&self, owner: &Object) -> Vec<Echo> {
-        let owned_by = |body: &[u8]| {
-            use crate::audit::scan::member;
-            let metadata = member(body, "metadata")?;
-            let owners: Vec<Owner> = serde_json::from_slice(member(metadata, "ownerReferences")?).ok()?;
-            owners.iter().any(|o| o.kind == owner.kind && o.name == owner.name).then_some(())
-        };
-        let is_echo = |key: &ObjectKey, state: &ObjectState| {
-            let name = key.object();
-            key.cluster() == owner.cluster
-                && name.namespace == owner.namespace
-                && (name.resource != owner.resource || name.group != owner.group)
-                && state.seen().iter().any(|s| s.part == Part::Main && s.writes > 5)
-                && state.body().and_then(owned_by).is_some()
-        };
-        let keys = self.pipeline.table().keys(is_echo);
-        let echo = |key: ObjectKey| {
-            self.pipeline.table().with(&key, |state| {
-                let writers = state.seen().iter().filter(|s| s.part == Part::Main);
-                let busiest = writers.max_by_key(|s| s.writes)?;
-                let actor = busiest.client.actor.to_string();
-                Some(Echo { object: Object::of(&key, state), actor, writes: busiest.writes })
-            })?
-        };
-        keys.into_iter().filter_map(echo).collect()
+    /// Adds to wars the objects owned by theirs that one actor writes along.
+    fn add_echoes<'w>(&self, wars: impl Iterator<Item = &'w mut War>) {
+        let mut wars: Vec<&mut War> = wars.collect();
+        if wars.is_empty() {
+            return;
+        }
+        let is_busy =
+            |state: &ObjectState| state.seen().iter().any(|s| s.part == Part::Main && s.writes >= ECHO_WRITES_MIN);
+        let found = self.pipeline.table().select(|key, state| {
+            let name = is_busy(state).then(|| key.object())?;
+            let is_near = |w: &&mut War| w.object.namespace == name.namespace && w.object.cluster == key.cluster();
+            let owners = wars.iter().any(|w| is_near(w)).then(|| owners(state.body()?))??;
+            let is_owner = |w: &&mut War| is_near(w) && owners.iter().any(|o| o.is(&w.object));
+            let index = wars.iter().position(|w| is_owner(w))?;
+            let writers = state.seen().iter().filter(|s| s.part == Part::Main);
+            let busiest = writers.max_by_key(|s| s.writes)?;
+            let actor = busiest.client.actor.to_string();
+            Some((index, Echo { object: Object::of(key, state), actor, writes: busiest.writes }))
+        });
+        for (index, echo) in found {
+            wars[index].echoes.push(echo);
+        }
+        for war in wars {
+            war.echoes.sort_by(|a, b| a.object.cmp(&b.object));
+        }
     }
+}
+
+/// The owners that an object's body names.
+fn owners(body: &[u8]) -> Option<Vec<Owner>> {
+    use crate::audit::scan::member;
+    serde_json::from_slice(member(member(body, "metadata")?, "ownerReferences")?).ok()
+}
+
+/// An object as it is typed: `deployments.apps/web -n shop`.
+fn typed(key: &ObjectKey) -> String {
+    let name = key.object();
+    let group = if name.group.is_empty() { String::new() } else { format!(".{}", name.group) };
+    let cluster = if key.cluster().is_empty() { String::new() } else { format!(" --cluster {}", key.cluster()) };
+    let namespace = if name.namespace.is_empty() { String::new() } else { format!(" -n {}", name.namespace) };
+    format!("{}{group}/{}{namespace}{cluster}", name.resource, name.name)
 }
 
 #[derive(Deserialize)]
 struct Owner {
     kind: String,
     name: String,
+}
+
+// === impl Owner ===
+
+impl Owner {
+    fn is(&self, object: &Object) -> bool {
+        self.kind == object.kind && self.name == object.name
+    }
 }
 
 // === impl Object ===

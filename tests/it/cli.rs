@@ -1,1 +1,316 @@
+//! The command line, run as a user runs it.
 
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::util;
+
+/// A folder of its own for a test, empty.
+fn scratch(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    drop(std::fs::remove_dir_all(&folder));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn editwar(args: &[&str], stdin: Option<&[u8]>) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_editwar"))
+        .args(args)
+        .env_clear()
+        .env("COLUMNS", "120")
+        .current_dir(util::path(""))
+        .stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    if let Some(text) = stdin {
+        // A command that gives up early closes its end.
+        drop(child.stdin.take().unwrap().write_all(text));
+    }
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Exit code, stdout and stderr.
+fn run(args: &[&str], stdin: Option<&[u8]>) -> (i32, String, String) {
+    let output = editwar(args, stdin);
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+fn fixture(recording: &str) -> String {
+    format!("fixtures/recordings/{recording}/audit.log.gz")
+}
+
+#[test]
+fn analyze_prints_a_table_and_exits_1_for_a_war() {
+    let (code, out, err) = run(&["analyze", &fixture("hpa-vs-applier")], None);
+    assert_eq!((code, err.as_str()), (1, ""));
+    for part in [
+        "Deployment shop/web",
+        "spec.replicas",
+        "3",
+        "⇄",
+        "5",
+        "horizontal-pod-autoscaler",
+        "virt-platform-autopilot",
+        "paused",
+        "confirmed",
+        "8.7/min",
+        "01:56:23Z",
+    ] {
+        assert!(out.contains(part), "{part} is missing:\n{out}");
+    }
+    assert!(out.lines().all(|line| line.chars().count() <= 120), "{out}");
+}
+
+#[test]
+fn analyze_says_that_there_is_no_war_and_exits_0() {
+    let (code, out, _) = run(&["analyze", &fixture("bootstrap"), &fixture("setup")], None);
+    assert_eq!(code, 0);
+    assert!(out.starts_with("No edit war: 357 writes to 276 objects between 2026-11-23 01:55"), "{out}");
+}
+
+#[test]
+fn json_and_yaml_say_the_same() {
+    let (_, json, _) = run(&["analyze", "-o", "json", &fixture("oddities")], None);
+    let (_, yaml, _) = run(&["analyze", "-o", "yaml", &fixture("oddities")], None);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json, serde_yaml_ng::from_str::<serde_json::Value>(&yaml).unwrap());
+    let war = &json["wars"][0];
+    let keys = [
+        "object",
+        "state",
+        "confidence",
+        "cause",
+        "since",
+        "until",
+        "retakes",
+        "reversals",
+        "thrashing_events",
+        "parties",
+        "fields",
+        "bystanders",
+        "remedies",
+    ];
+    for key in keys {
+        assert!(war.get(key).is_some(), "product.md promises {key}");
+    }
+}
+
+#[test]
+fn filters_leave_only_what_is_asked_for() {
+    let wars = |args: &[&str]| {
+        let (code, out, err) = run(&[&["analyze", "-o", "json", &fixture("oddities")], args].concat(), None);
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out} {err}"));
+        let names = report["wars"].as_array().unwrap().iter().map(|w| w["object"]["name"].as_str().unwrap().to_owned());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        (code, names.join(" "))
+    };
+    assert_eq!(wars(&[]), (1, "ann fin imp mixed mixed phoenix rep sec twotools".into()));
+    assert_eq!(wars(&["-n", "shop"]), (0, String::new()));
+    assert_eq!(wars(&["cm/ann"]), (1, "ann".into()));
+    assert_eq!(wars(&["hpa/mixed"]), (1, "mixed".into()));
+    assert_eq!(wars(&["--object", "Secret/sec"]), (1, "sec".into()));
+    assert_eq!(wars(&["--actor", "autopilot"]), (1, "mixed".into()));
+    assert_eq!(wars(&["--since", "2026-11-23T02:09:19Z", "--until", "2026-11-23T02:09:23.4Z"]), (1, "fin rep".into()));
+    assert_eq!(wars(&["--since", "1s"]), (0, String::new()));
+}
+
+#[test]
+fn who_tells_parties_from_bystanders_and_prints_the_writes() {
+    let (code, out, err) = run(&["who", "deployment/web", "-n", "shop", &fixture("hpa-vs-applier")], None);
+    assert_eq!((code, err.as_str()), (1, ""));
+    let (parties, others) = out.split_once("BYSTANDERS").unwrap();
+    assert!(
+        parties.contains("kube-system:horizontal-pod-autoscaler")
+            && parties.contains("openshift-cnv:virt-platform-autopilot")
+    );
+    assert!(others.contains("kube-system:deployment-controller"), "{out}");
+    assert!(out.contains("spec.replicas 3 → 5") && out.contains("spec.replicas 5 → 3"), "{out}");
+    assert!(out.contains("echo: ReplicaSet shop/web-7d7548795c"), "{out}");
+}
+
+#[test]
+fn who_shows_an_object_that_nobody_fights_over() {
+    let (code, out, _) = run(&["who", "cm/dry", "-n", "war", &fixture("oddities"), "--writes", "0"], None);
+    assert_eq!(code, 0);
+    assert!(out.contains("ConfigMap war/dry: no war") && out.contains("admin") && !out.contains("alice"), "{out}");
+}
+
+#[test]
+fn who_names_the_choices_where_several_objects_are_meant() {
+    let (code, _, err) = run(&["who", "cm/kube-root-ca.crt", &fixture("setup")], None);
+    assert_eq!(code, 2);
+    assert!(err.contains("name one: configmaps/kube-root-ca.crt -n "), "{err}");
+    let (code, _, err) = run(&["who", "deploy/nothing", &fixture("setup")], None);
+    assert_eq!(code, 2);
+    assert!(err.contains("none of 78 events"), "{err}");
+}
+
+#[test]
+fn logs_come_in_many_wrappings() {
+    let folder = scratch("wrappings");
+    let log = util::log("gitops-vs-kubectl");
+    let lines = util::lines(&log);
+    let expect_war = |arguments: &[&str], stdin: Option<&[u8]>| {
+        let (code, out, err) = run(&[&["analyze", "-o", "json"], arguments].concat(), stdin);
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {err}"));
+        assert_eq!((code, report["wars"][0]["retakes"].as_u64()), (1, Some(71)), "{arguments:?}");
+    };
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    expect_war(&["-"], Some(&log));
+    // As `oc adm node-logs` prints it.
+    let prefixed: Vec<u8> = lines.iter().flat_map(|line| [b"master-0.example.com ", *line, b"\r\n"].concat()).collect();
+    expect_war(&[&write("prefixed.log", &prefixed)], None);
+    // As kubectl and jq would lay them out.
+    let items: Vec<serde_json::Value> = lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
+    let list = serde_json::json!({"kind": "EventList", "apiVersion": "audit.k8s.io/v1", "items": items});
+    expect_war(&[&write("pretty.json", serde_json::to_string_pretty(&list).unwrap().as_bytes())], None);
+    expect_war(&[&write("list.json", serde_json::to_string(&list).unwrap().as_bytes())], None);
+    expect_war(&[&write("array.json", serde_json::to_string(&list["items"]).unwrap().as_bytes())], None);
+    // A rotated set, whose names are not in the order of time, and one API server more.
+    let (first, rest) = lines.split_at(lines.len() / 3);
+    let (second, third) = rest.split_at(rest.len() / 2);
+    let gz = |part: &[&[u8]]| {
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        part.iter().for_each(|line| gz.write_all(&[line, b"\n".as_slice()].concat()).unwrap());
+        gz.finish().unwrap()
+    };
+    write("set/audit-2026-11-23T02-02-00.000.log.gz", &gz(first));
+    write("set/audit-2026-11-23T02-03-00.000.log", &[second.join(&b'\n'), b"\n".to_vec()].concat());
+    write("set/audit.log", &third.join(&b'\n'));
+    let other: Vec<&[u8]> = lines.iter().copied().filter(|line| line.windows(5).any(|w| w == b"alice")).collect();
+    write("set/another-server/audit.log", &other.join(&b'\n'));
+    expect_war(&[&folder.join("set").display().to_string()], None);
+}
+
+#[test]
+fn what_cannot_be_read_is_counted_and_nothing_else_is_lost() {
+    let folder = scratch("broken");
+    let log = util::log("gitops-vs-kubectl");
+    let mut mixed: Vec<u8> = b"not json\n\0\0\0\n{\"kind\":\"Event\",\n\n".to_vec();
+    mixed.extend(format!("{{\"a\":{}}}\n", "[".repeat(100_000)).bytes());
+    mixed.extend(b"{\"stage\":\"Response\xffComplete\"}\n");
+    mixed.extend(format!("{{\"kind\":\"Event\",\"x\":\"{}\"}}\n", "x".repeat(100 << 20)).bytes());
+    mixed.extend(&log);
+    mixed.extend(&util::lines(&log)[0][..200]);
+    let path = folder.join("audit.log");
+    std::fs::write(&path, &mixed).unwrap();
+    let (code, out, err) = run(&["analyze", "-o", "json", path.to_str().unwrap()], None);
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, report["wars"][0]["retakes"].as_u64()), (1, Some(71)), "{err}");
+    assert_eq!(err.lines().count(), 1, "{err}");
+    for reason in [
+        "not_json 2 (first at line 1)",
+        "truncated 3 (first at line 3)",
+        "invalid_utf8 1 (first at line 6)",
+        "too_long 1 (first at line 7)",
+    ] {
+        assert!(err.contains(reason), "{reason} is missing: {err}");
+    }
+}
+
+#[test]
+fn unusable_input_exits_2_and_says_what_to_do() {
+    let folder = scratch("unusable");
+    let write = |name: &str, bytes: &[u8]| {
+        std::fs::write(folder.join(name), bytes).unwrap();
+        folder.join(name).display().to_string()
+    };
+    let legacy = b"2017-03-21T03:57:09.108841739-04:00 AUDIT: id=\"c9\" stage=\"ResponseComplete\" ip=\"127.0.0.1\"\n";
+    std::fs::create_dir(folder.join("empty")).unwrap();
+    std::fs::write(folder.join("empty/readme.txt"), "no log").unwrap();
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    for _ in 0..160 {
+        gz.write_all(&vec![b' '; 1 << 20]).unwrap();
+    }
+    let bomb = gz.finish().unwrap();
+    for (argument, expected) in [
+        (write("legacy.log", legacy), "--audit-log-format=json"),
+        (write("nothing.log", b""), "no audit event in the input"),
+        (write("bomb.log.gz", &bomb), "expands more than"),
+        (write("damaged.log.gz", &[0x1f, 0x8b, 8, 0, 1, 2, 3]), "damaged.log.gz"),
+        (folder.join("empty").display().to_string(), "no audit logs here"),
+        ("/does/not/exist.log".into(), "/does/not/exist.log: No such file"),
+    ] {
+        let (code, out, err) = run(&["analyze", &argument], None);
+        assert_eq!((code, out.as_str()), (2, ""), "{argument}: {err}");
+        assert!(err.contains(expected), "{argument}: {err}");
+    }
+    for arguments in [
+        &["analyze"][..],
+        &["analyse"],
+        &["who", "web"],
+        &["who", "deploy/web"],
+        &["analyze", "--since", "soon", "x.log"],
+    ] {
+        let (code, _, err) = run(arguments, None);
+        assert_eq!(code, 2, "{arguments:?}: {err}");
+        assert!(!err.is_empty());
+    }
+}
+
+#[test]
+fn a_damaged_file_is_used_up_to_the_damage() {
+    let folder = scratch("damaged");
+    let whole = std::fs::read(util::path(&fixture("gitops-vs-kubectl"))).unwrap();
+    let path = folder.join("audit.log.gz");
+    std::fs::write(&path, &whole[..whole.len() * 3 / 4]).unwrap();
+    let (code, out, err) = run(&["analyze", path.to_str().unwrap()], None);
+    assert_eq!(code, 2, "not all of it was seen");
+    assert!(out.contains("ConfigMap war/app-config") && err.contains("audit.log.gz"), "{out}{err}");
+}
+
+#[test]
+fn nothing_in_a_log_can_command_a_terminal() {
+    let folder = scratch("escapes");
+    let text = String::from_utf8(util::log("gitops-vs-kubectl")).unwrap();
+    let text = text
+        .replace(r#""username":"alice""#, r#""username":"al\u001b[2Jice\u202e""#)
+        .replace("green", r"gr\u001b]0;x\u0007een");
+    let path = folder.join("audit.log");
+    std::fs::write(&path, text).unwrap();
+    for command in [&["analyze"][..], &["analyze", "-o", "wide"], &["who", "cm/app-config"]] {
+        let (_, out, _) = run(&[command, &[path.to_str().unwrap()]].concat(), None);
+        assert!(out.contains("ice"), "{out}");
+        assert!(!out.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{command:?}: {out:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let command = format!("{} analyze {} | head -c 1", env!("CARGO_BIN_EXE_editwar"), fixture("oddities"));
+    let output =
+        Command::new("bash").args(["-o", "pipefail", "-c", &command]).current_dir(util::path("")).output().unwrap();
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn serve_checks_its_configuration() {
+    let folder = scratch("config");
+    let file = |text: &str| {
+        let path = folder.join("editwar.yaml");
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let check = |path: &str| run(&["serve", "--check-config", "--config", path], None);
+    assert_eq!(check(&file("limits: {quiet: 5m}\n")).0, 0);
+    let (code, _, err) = check(&file("limits:\n  quite: 5m\n"));
+    assert_eq!(code, 2);
+    assert!(err.contains("limits.quite") && err.contains("did you mean `quiet`"), "{err}");
+    let (code, _, err) = check(&file("webhook: {tls: {cert: /no/cert.pem, key: /no/key.pem}}\n"));
+    assert_eq!(code, 2);
+    assert!(err.contains("/no/cert.pem"), "{err}");
+    assert!(Path::new(&folder).exists());
+}

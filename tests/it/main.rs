@@ -4,8 +4,10 @@
 
 mod architecture;
 mod cli;
+mod cluster;
 mod order;
 mod recordings;
+mod scenarios;
 mod serve;
 mod twins;
 mod util;

@@ -1,1 +1,314 @@
+//! The server over real sockets: what kube-apiserver posted to a receiver, posted to editwar.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::util;
+
+/// A server of its own for a test, killed with it.
+struct Server {
+    child: Child,
+    webhook: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Server {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_editwar"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--webhook-listen", "127.0.0.1:0"])
+            .args(arguments)
+            .env_clear()
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        // The rest is drained, or the server would block on a full pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        let address = |key: &str| {
+            let url = first[key].as_str().unwrap().to_owned();
+            let rest = url.split_once("://").unwrap().1;
+            rest.split('/').next().unwrap().parse().unwrap()
+        };
+        Server { webhook: address("webhook"), admin: address("api"), child }
+    }
+
+    /// One request over HTTP/1.1; status and body.
+    fn request(&self, to: SocketAddr, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String) {
+        let mut stream = TcpStream::connect(to).unwrap();
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        drop(stream.write_all(body));
+        answer(&mut stream)
+    }
+
+    fn post(&self, path: &str, body: &[u8]) -> (u16, String) {
+        self.request(self.webhook, "POST", path, "Content-Type: application/json\r\n", body)
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        self.request(self.admin, "GET", path, "", b"")
+    }
+
+    fn json(&self, path: &str) -> Value {
+        let (status, body) = self.get(path);
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    fn metric(&self, series: &str) -> f64 {
+        let (_, text) = self.get("/metrics");
+        let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+        line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn answer(stream: &mut impl Read) -> (u16, String) {
+    let mut bytes = Vec::new();
+    // A TLS peer may close without saying so.
+    drop(stream.read_to_end(&mut bytes));
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    (head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0), body.to_owned())
+}
+
+/// The bodies that a real kube-apiserver posted, in the order of their arrival.
+fn bodies(recording: &str) -> Vec<Vec<u8>> {
+    let file = std::fs::File::open(util::path(&format!("fixtures/recordings/{recording}/bodies.tar.gz"))).unwrap();
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
+    let mut found: Vec<(PathBuf, Vec<u8>)> = Vec::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().into_owned();
+        if path.extension().is_some_and(|e| e == "body") {
+            let mut body = Vec::new();
+            entry.read_to_end(&mut body).unwrap();
+            found.push((path, body));
+        }
+    }
+    found.sort();
+    found.into_iter().map(|(_, body)| body).collect()
+}
+
+#[test]
+fn what_an_api_server_posted_gives_the_verdict_and_its_metrics() {
+    for recording in ["webhook-capture", "webhook-faults"] {
+        let server = Server::start(&[]);
+        let mut distinct: std::collections::BTreeSet<String> = Default::default();
+        for body in bodies(recording) {
+            assert_eq!(server.post("/audit?timeout=30s", &body), (200, String::new()));
+            let list: Value = serde_json::from_slice(&body).unwrap();
+            for event in list["items"].as_array().unwrap() {
+                let is_write = event["objectRef"]["name"] == "wh"
+                    && event["verb"] == "patch"
+                    && event["stage"] == "ResponseComplete";
+                if is_write {
+                    distinct.insert(event["auditID"].as_str().unwrap().to_owned());
+                }
+            }
+        }
+        let report = server.json("/api/v1/wars");
+        let war = &report["wars"][0];
+        assert_eq!(report["wars"].as_array().unwrap().len(), 1);
+        assert_eq!(war["object"]["name"], "wh");
+        assert_eq!(war["fields"][0]["path"], "data.v");
+        assert_eq!((&war["state"], &war["confidence"]), (&"paused".into(), &"confirmed".into()));
+        // Repeated batches are counted once: the parties' patches are as many as different ones arrived.
+        let writes: u64 = war["parties"].as_array().unwrap().iter().map(|p| p["writes"].as_u64().unwrap()).sum();
+        assert_eq!(writes as usize, distinct.len(), "{recording}");
+        let thrashing = war["thrashing_events"].as_u64().unwrap() as f64;
+        let labels = r#"kind="ConfigMap",name="wh",namespace="war""#;
+        assert_eq!(server.metric(&format!("virt_platform_thrashing_total{{{labels}}}")), thrashing);
+        let of = |actor: &str| {
+            server.metric(&format!(r#"virt_platform_thrashing_by_actor_total{{actor="{actor}",{labels}}}"#))
+        };
+        assert_eq!(of("alice") + of("bob"), thrashing);
+
+        let object = "/api/v1/objects/configmaps/war/wh";
+        let decision = server.json(&format!("{object}/decision"));
+        assert_eq!((&decision["write"], &decision["state"]), (&false.into(), &"paused".into()));
+        let sides = server.json(&format!("{object}/participants"));
+        assert_eq!(sides["parties"].as_array().unwrap().len(), 2);
+        assert!(!server.json(&format!("{object}/timeline"))["timeline"].as_array().unwrap().is_empty());
+        let calm = server.json("/api/v1/objects/deployments.apps/shop/other/decision");
+        assert_eq!((&calm["write"], &calm["state"]), (&true.into(), &"calm".into()));
+    }
+}
+
+#[test]
+fn clusters_are_told_apart_by_their_path() {
+    let server = Server::start(&[]);
+    for body in bodies("webhook-faults") {
+        assert_eq!(server.post("/audit/east", &body).0, 200);
+    }
+    let object = "/api/v1/objects/configmaps/war/wh/decision";
+    assert_eq!(server.json(object)["write"], true);
+    assert_eq!(server.json(&format!("{object}?cluster=east"))["write"], false);
+    assert_eq!(server.json("/api/v1/wars?cluster=west")["wars"], Value::Array(Vec::new()));
+    assert_eq!(server.json("/api/v1/wars?cluster=east")["wars"][0]["object"]["cluster"], "east");
+}
+
+#[test]
+fn what_cannot_be_read_is_counted_and_not_asked_for_again() {
+    let server = Server::start(&["--set", "webhook.body_max=1MiB"]);
+    let event =
+        r#"{"level":"Metadata","auditID":"a","stage":"ResponseComplete","requestURI":"/","verb":"get","user":{}}"#;
+    let list = |items: &str| format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{items}]}}"#);
+    for body in [
+        String::new(),
+        "not json".into(),
+        list(&format!("{event},{{}},{event}")),
+        list(event)[..120].to_owned(),
+        list(&format!("{event},{{\"x\":\"{}\"}}", "x".repeat(2 << 20))),
+        format!("[{}", "[".repeat(100_000)),
+    ] {
+        assert_eq!(server.post("/audit", body.as_bytes()), (200, String::new()), "{}", &body[..body.len().min(80)]);
+    }
+    assert_eq!(server.metric(r#"editwar_events_total{outcome="read"}"#), 3.0);
+    assert_eq!(server.metric(r#"editwar_malformed_total{reason="not_json"}"#), 1.0);
+    assert_eq!(server.metric(r#"editwar_malformed_total{reason="not_an_event"}"#), 1.0);
+    assert_eq!(server.metric(r#"editwar_malformed_total{reason="truncated"}"#), 3.0);
+    assert_eq!(server.metric(r#"editwar_batches_total{outcome="cut"}"#), 1.0);
+}
+
+#[test]
+fn what_no_api_server_sends_is_refused_with_a_reason() {
+    let server = Server::start(&["--set", "webhook.body_max=1KiB"]);
+    let webhook = server.webhook;
+    let status =
+        |method: &str, path: &str, headers: &str, body: &[u8]| server.request(webhook, method, path, headers, body).0;
+    assert_eq!(status("GET", "/audit", "", b""), 405);
+    assert_eq!(status("POST", "/", "", b""), 404);
+    assert_eq!(status("POST", "/audit/a/b", "", b""), 404);
+    assert_eq!(status("POST", "/audit/%00", "", b""), 404);
+    assert_eq!(status("POST", "/audit", "Content-Type: text/xml\r\n", b"<a/>"), 415);
+    assert_eq!(status("POST", "/audit", "", &[b' '; 100_000]), 413);
+    assert_eq!(server.request(server.admin, "POST", "/api/v1/wars", "", b"").0, 405);
+    assert_eq!(server.get("/api/v1/wars?colour=red").0, 400);
+    assert_eq!(server.get("/api/v1/objects/configmaps/war/nobody").0, 404);
+    assert_eq!(server.get("/nowhere").0, 404);
+    assert_eq!((server.get("/livez").0, server.get("/readyz").0), (200, 200));
+}
+
+#[test]
+fn who_asks_a_running_server() {
+    let server = Server::start(&[]);
+    for body in bodies("webhook-faults") {
+        server.post("/audit", &body);
+    }
+    let who = |arguments: &[&str]| {
+        let url = format!("http://{}", server.admin);
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_editwar")).arg("who").args(arguments).env("EDITWAR_SERVER", url).output();
+        let output = output.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let (code, out, err) = who(&["cm/wh", "-n", "war"]);
+    assert_eq!((code, err.as_str()), (1, ""));
+    assert!(out.contains("ConfigMap war/wh: paused") && out.contains("alice") && out.contains("bob"), "{out}");
+    let (code, _, err) = who(&["cm/other", "-n", "war"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("none of"), "{err}");
+    let (code, _, err) = who(&["cm/wh", "--server", "http://127.0.0.1:1"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("is `editwar serve` running there?"), "{err}");
+}
+
+#[test]
+fn tls_is_real() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("tls");
+    std::fs::create_dir_all(&folder).unwrap();
+    let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    std::fs::write(&cert, pair.cert.pem()).unwrap();
+    std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
+    let set = |name: &str, path: &std::path::Path| format!("webhook.tls.{name}={}", path.display());
+    // Both halves at once: a certificate alone is no configuration.
+    let tls = format!("webhook.tls={{cert: {}, key: {}}}", cert.display(), key.display());
+    assert!(set("cert", &cert).contains("cert.pem"));
+    let server = Server::start(&["--set", &tls]);
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(pair.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut stream = rustls::StreamOwned::new(connection, TcpStream::connect(server.webhook).unwrap());
+    let body = &bodies("webhook-faults")[0];
+    let head = format!(
+        "POST /audit HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body).unwrap();
+    assert_eq!(answer(&mut stream), (200, String::new()));
+    assert_eq!(server.metric(r#"editwar_batches_total{outcome="taken"}"#), 1.0);
+    // Plain HTTP on the TLS port is nobody's.
+    assert_eq!(server.post("/audit", body).0, 0);
+}
+
+#[test]
+fn a_port_in_use_and_a_bad_certificate_say_what_to_do() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let run = |arguments: &[&str]| {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_editwar")).arg("serve").args(arguments).env_clear().output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, err) = run(&["--listen", "127.0.0.1:0", "--webhook-listen", &address]);
+    assert_eq!(code, 2);
+    assert!(err.contains(&address) && err.contains("another process listens there"), "{err}");
+    let bad = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bad.pem");
+    std::fs::write(&bad, "no certificate").unwrap();
+    let (code, err) = run(&["--set", &format!("webhook.tls={{cert: {0}, key: {0}}}", bad.display())]);
+    assert_eq!(code, 2);
+    assert!(err.contains("bad.pem") && err.contains("certificate"), "{err}");
+    let (code, err) = run(&["--webhook-listen", "0.0.0.0:0"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("allow_insecure"), "{err}");
+}
+
+#[test]
+fn sigterm_answers_what_is_open_and_stops() {
+    let mut server = Server::start(&[]);
+    let body = bodies("webhook-faults").remove(0);
+    let mut stream = TcpStream::connect(server.webhook).unwrap();
+    let head = format!("POST /audit HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&body[..1000]).unwrap();
+    // Until the server has seen the head; then it is told to stop while the body is on its way.
+    let started = Instant::now();
+    while server.get("/livez").0 != 200 {
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+    Command::new("kill").args(["-TERM", &server.child.id().to_string()]).status().unwrap();
+    while TcpStream::connect(server.webhook).is_ok() {
+        assert!(started.elapsed() < Duration::from_secs(10), "it goes on accepting");
+    }
+    stream.write_all(&body[1000..]).unwrap();
+    assert_eq!(answer(&mut stream).0, 200);
+    assert!(server.child.wait().unwrap().success());
+}

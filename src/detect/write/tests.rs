@@ -1,1 +1,141 @@
-//! x
+//! What counts as a write, and what of it is known.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::audit::decode::{Decoded, decode};
+
+fn event(change: Value) -> String {
+    let mut event = json!({
+        "level": "RequestResponse", "auditID": "a", "stage": "ResponseComplete",
+        "requestURI": "/apis/apps/v1/namespaces/shop/deployments/web", "verb": "patch", "user": {"username": "alice"},
+        "objectRef": {"resource": "deployments", "namespace": "shop", "name": "web", "apiGroup": "apps"},
+        "responseStatus": {"code": 200},
+        "requestReceivedTimestamp": "2026-11-23T02:00:00.000000Z", "stageTimestamp": "2026-11-23T02:00:00.000000Z",
+    });
+    json_patch::merge(&mut event, &change);
+    event.to_string()
+}
+
+/// What becomes of an event: the reason that it is no write, or its object, part, effect and outcome.
+fn of(change: Value) -> String {
+    let text = event(change);
+    let Ok(Decoded::Event(event)) = decode(text.as_bytes()) else { return "no event".into() };
+    match attribute(&event) {
+        Ok(w) => {
+            let o = w.object;
+            let outcome = format!("{:?}", w.outcome);
+            let outcome = outcome.split([' ', '{']).next().unwrap_or_default();
+            format!("{}.{} {}/{} {:?} {:?} {outcome}", o.resource, o.group, o.namespace, o.name, w.part, w.effect)
+        }
+        Err(why) => why.reason().to_owned(),
+    }
+}
+
+#[test]
+fn committed_requests_with_a_name_are_writes() {
+    assert_eq!(of(json!({})), "deployments.apps shop/web Main Modify Committed");
+    assert_eq!(of(json!({"responseStatus": {"code": 201}})), "deployments.apps shop/web Main Create Committed");
+    assert_eq!(of(json!({"verb": "delete"})), "deployments.apps shop/web Main Delete Committed");
+    assert_eq!(
+        of(json!({"verb": "delete", "responseStatus": {"code": 202}})),
+        "deployments.apps shop/web Main Delete Committed"
+    );
+}
+
+#[test]
+fn subresources_belong_to_their_parent() {
+    let sub = |name: &str, verb: &str| of(json!({"objectRef": {"subresource": name}, "verb": verb}));
+    assert_eq!(sub("status", "update"), "deployments.apps shop/web Status Modify Committed");
+    assert_eq!(sub("scale", "update"), "deployments.apps shop/web Main Modify Committed");
+    assert_eq!(sub("scale", "patch"), "deployments.apps shop/web Main Modify Committed");
+    for (name, verb) in
+        [("exec", "create"), ("portforward", "create"), ("token", "create"), ("proxy", "update"), ("unknown", "create")]
+    {
+        assert_eq!(sub(name, verb), "connect", "{name}");
+    }
+    assert_eq!(sub("ephemeralcontainers", "patch"), "deployments.apps shop/web Main Modify Committed");
+    let eviction = json!({"objectRef": {"subresource": "eviction", "resource": "pods", "apiGroup": null}, "verb": "create", "responseStatus": {"code": 201}});
+    assert_eq!(of(eviction), "pods. shop/web Main Delete Committed");
+}
+
+#[test]
+fn dry_runs_stand_in_the_query_and_for_deletions_in_the_body() {
+    assert_eq!(of(json!({"requestURI": "/x?dryRun=All&fieldManager=k"})), "dry_run");
+    assert_eq!(of(json!({"requestURI": "/x?fieldManager=dryRun"})), "deployments.apps shop/web Main Modify Committed");
+    assert_eq!(of(json!({"requestURI": "/x?%64ryRun=All"})), "dry_run");
+    assert_eq!(of(json!({"verb": "delete", "requestObject": {"dryRun": ["All"]}})), "dry_run");
+    assert_eq!(
+        of(json!({"verb": "delete", "requestObject": {"dryRun": []}})),
+        "deployments.apps shop/web Main Delete Committed"
+    );
+}
+
+#[test]
+fn questions_collections_and_nameless_requests_are_no_writes() {
+    assert_eq!(
+        of(json!({"verb": "create", "objectRef": {"resource": "tokenreviews", "apiGroup": "authentication.k8s.io"}})),
+        "review"
+    );
+    assert_eq!(of(json!({"verb": "deletecollection", "objectRef": {"name": null}})), "unnamed");
+    assert_eq!(of(json!({"verb": "create", "objectRef": {"name": null}})), "unnamed");
+    let generated = json!({"verb": "create", "objectRef": {"name": null}, "responseStatus": {"code": 201},
+        "responseObject": {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "web-x7", "uid": "u", "resourceVersion": "5"}}});
+    assert_eq!(of(generated), "deployments.apps shop/web-x7 Main Create Committed");
+    assert_eq!(of(json!({"objectRef": null})), "non_resource");
+    assert_eq!(of(json!({"requestReceivedTimestamp": null, "stageTimestamp": null})), "no_time");
+    assert_eq!(of(json!({"verb": "get"})), "no event");
+}
+
+#[test]
+fn a_namespace_is_not_inside_itself() {
+    let namespace =
+        json!({"objectRef": {"resource": "namespaces", "apiGroup": null, "namespace": "shop", "name": "shop"}});
+    assert_eq!(of(namespace), "namespaces. /shop Main Modify Committed");
+}
+
+#[test]
+fn failures_say_what_they_are_evidence_of() {
+    let outcome = |code: u16, reason: &str, message: &str| {
+        let text = of(json!({"responseStatus": {"code": code, "reason": reason, "message": message}}));
+        text.rsplit(' ').next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(outcome(409, "Conflict", "the object has been modified"), "Stale");
+    assert_eq!(outcome(409, "Conflict", "Apply failed with 1 conflict: …"), "ApplyConflict");
+    assert_eq!(outcome(409, "AlreadyExists", "x"), "Failed");
+    assert_eq!(outcome(403, "Forbidden", "User \"alice\" cannot patch resource"), "Failed");
+    assert_eq!(outcome(403, "", "admission webhook \"deny.example.com\" denied the request: no"), "Rejected");
+    assert_eq!(
+        outcome(422, "Invalid", "ValidatingAdmissionPolicy 'odd' with binding 'b' denied request: no"),
+        "Rejected"
+    );
+    assert_eq!(
+        outcome(500, "InternalError", "Internal error occurred: failed calling webhook \"w.example.com\": timeout"),
+        "Rejected"
+    );
+    assert_eq!(outcome(500, "", "etcdserver: request timed out"), "Uncertain");
+    assert_eq!(outcome(504, "", ""), "Uncertain");
+    assert_eq!(outcome(200, "", "Connection closed early"), "Uncertain");
+    assert_eq!(outcome(429, "TooManyRequests", ""), "Failed");
+    assert_eq!(outcome(404, "NotFound", ""), "Failed");
+}
+
+#[test]
+fn the_stored_object_is_known_from_the_response_however_its_keys_are_ordered() {
+    for body in [
+        r#"{"kind":"Deployment","apiVersion":"apps/v1","metadata":{"name":"web","uid":"u1","resourceVersion":"474"},"spec":{}}"#,
+        r#"{"spec":{"a":"}"},"metadata":{"annotations":{"uid":"x"},"resourceVersion":"474","name":"web","uid":"u1"},"apiVersion":"apps/v1","kind":"Deployment"}"#,
+    ] {
+        let found = stored(body.as_bytes());
+        assert_eq!(
+            (found.kind, found.name, found.uid, found.resource_version, found.is_whole),
+            ("Deployment", "web", "u1", 474, true)
+        );
+    }
+    let scale = stored(br#"{"kind":"Scale","apiVersion":"autoscaling/v1","metadata":{"name":"web","uid":"u1","resourceVersion":"426"}}"#);
+    assert_eq!((scale.kind, scale.resource_version, scale.is_whole), ("", 426, false));
+    let gone = stored(
+        br#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success","details":{"name":"web","uid":"u1"}}"#,
+    );
+    assert_eq!((gone.uid, gone.is_gone, gone.is_whole), ("u1", true, false));
+}
