@@ -652,9 +652,9 @@ impl<'a> Lens<'a> {
         let found = self.pipeline.table().select(|key, state| {
             let name = is_busy(state).then(|| key.object())?;
             let is_near = |w: &&mut War| w.object.namespace == name.namespace && w.object.cluster == key.cluster();
-            let owners = wars.iter().any(|w| is_near(w)).then(|| owners(state.body()?))??;
+            let owners = wars.iter().any(is_near).then(|| owners(state.body()?))??;
             let is_owner = |w: &&mut War| is_near(w) && owners.iter().any(|o| o.is(&w.object));
-            let index = wars.iter().position(|w| is_owner(w))?;
+            let index = wars.iter().position(is_owner)?;
             let writers = state.seen().iter().filter(|s| s.part == Part::Main);
             let busiest = writers.max_by_key(|s| s.writes)?;
             let actor = busiest.client.actor.to_string();
