@@ -1,6 +1,6 @@
 //! What comes in: the words of `audit.k8s.io`, and the way from bytes to them.
 //!
-//! [`decode`] is the decoder in use; [`decode::plain`] is its slow twin, which defines what is right.
+//! [`mod@decode`] is the decoder in use; [`decode::plain`] is its slow twin, which defines what is right.
 //! [`envelope`] takes apart what events travel in. Nothing here knows of writes, wars or clocks.
 
 pub mod decode;

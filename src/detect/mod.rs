@@ -1,6 +1,6 @@
 //! Event → write → retake → bucket → verdict. Pure: no clock, no I/O, no async; time comes in with the event.
 //!
-//! [`write`] says which object an event wrote, [`actor`] by whom, [`fields`] what of it. [`object`] keeps what is known
+//! [`mod@write`] says which object an event wrote, [`actor`] by whom, [`fields`] what of it. [`object`] keeps what is known
 //! of one object; once it has two clients, [`contest`] finds who takes back what, and [`verdict`] when it is too much.
 
 pub mod actor;
