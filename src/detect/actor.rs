@@ -9,7 +9,9 @@ const SHARED_USERS: [&str; 2] = ["system:kube-controller-manager", "system:cloud
 
 /// One account with one tool. The account is the actor's identity; the tool is a hint that tells apart two
 /// programs behind one account.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// Two clients are equal wherever they write from.
+#[derive(Clone, Debug)]
 pub struct Client {
     /// The actor: effective user name, `user/controller` for shared users, `webhook CONFIGURATION/NAME` for
     /// mutating webhooks.
@@ -18,6 +20,19 @@ pub struct Client {
     pub tool: Arc<str>,
     /// The full user agent.
     pub user_agent: Arc<str>,
+    /// From where it writes: evidence about it, never its identity.
+    pub origin: Origin,
+}
+
+/// Where a client writes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The peer's address.
+    pub source_ip: Arc<str>,
+    /// The pod whose token it uses.
+    pub pod: Arc<str>,
+    /// The account that impersonates it.
+    pub impersonator: Arc<str>,
 }
 
 /// The actor of an event and what it says of its tool, borrowed where possible.
@@ -64,7 +79,12 @@ impl<'a> Identity<'a> {
 impl Client {
     /// A mutating webhook as a party of its own.
     pub fn webhook(configuration: &str, webhook: &str) -> Client {
-        Client { actor: format!("webhook {configuration}/{webhook}").into(), tool: "".into(), user_agent: "".into() }
+        Client::named(&format!("webhook {configuration}/{webhook}"))
+    }
+
+    /// An actor of which only the name is known.
+    pub fn named(actor: &str) -> Client {
+        Client { actor: actor.into(), tool: "".into(), user_agent: "".into(), origin: Origin::default() }
     }
 
     /// Whether both are the same actor, whatever the tool.
@@ -72,6 +92,14 @@ impl Client {
         Arc::ptr_eq(&self.actor, &other.actor) || self.actor == other.actor
     }
 }
+
+impl PartialEq for Client {
+    fn eq(&self, other: &Client) -> bool {
+        self.is_same_actor(other) && self.tool == other.tool && self.user_agent == other.user_agent
+    }
+}
+
+impl Eq for Client {}
 
 #[cfg(test)]
 mod tests {

@@ -56,6 +56,16 @@ impl Limit {
 // === impl Bucket ===
 
 impl Bucket {
+    /// A bucket whose level was kept in milliseconds; 0 stands for full.
+    pub fn at_ms(ms: u32) -> Bucket {
+        Bucket { tat_ns: (ms > 0).then(|| u64::from(ms) * 1_000_000) }
+    }
+
+    /// The level in milliseconds, rounded up.
+    pub fn ms(&self) -> u32 {
+        self.tat_ns.map_or(0, |ns| u32::try_from(ns.div_ceil(1_000_000)).unwrap_or(u32::MAX))
+    }
+
     /// Takes one token at `at`; `false` where there was none. Times must not run backwards.
     pub fn take(&mut self, limit: &Limit, at: Micros) -> bool {
         let now = Cell::new(0);

@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     fn of(actor: &str, tool: &str) -> (Class, Role) {
-        Classes::default().of(&Client { actor: actor.into(), tool: tool.into(), user_agent: "".into() })
+        Classes::default().of(&Client { tool: tool.into(), ..Client::named(actor) })
     }
 
     #[test]

@@ -73,7 +73,12 @@ pub struct Contest {
     settled: usize,
     /// The object's fields after the last settled record.
     anchor: Option<Arc<Fields>>,
+    /// Bytes of the kept states, roughly.
+    kept: usize,
 }
+
+/// New thrashing events, by party.
+pub type Thrashes = SmallVec<[(Arc<str>, u32); 1]>;
 
 /// What a run of writes amounts to.
 #[derive(Clone, Debug, Default)]
@@ -252,7 +257,7 @@ impl Contest {
             contest.history.insert(place, record);
         }
         contest.settled = contest.history.len();
-        contest.refold(limits);
+        drop(contest.refold(limits));
         contest
     }
 
@@ -284,9 +289,10 @@ impl Contest {
     }
 
     /// Puts a write in the place of the record of the same revision, which turns out to have stored nothing.
-    pub fn correct(&mut self, record: Record, limits: &Limits) {
+    pub fn correct(&mut self, record: Record, limits: &Limits) -> Thrashes {
         let same = self.history.iter().rposition(|r| r.order.is_same_revision(&record.order));
-        let Some(at) = same else { return };
+        let Some(at) = same else { return Thrashes::new() };
+        self.kept -= bytes(&self.history[at].state);
         self.history[at] = record;
         match at < self.settled {
             true => {
@@ -295,11 +301,11 @@ impl Contest {
             }
             false => self.resolve_from(at),
         }
-        self.refold(limits);
+        self.refold(limits)
     }
 
     /// Puts a write in its place.
-    pub fn insert(&mut self, mut record: Record, limits: &Limits) {
+    pub fn insert(&mut self, mut record: Record, limits: &Limits) -> Thrashes {
         let uid = if record.order.is_last { 0 } else { record.order.uid };
         let at = self.place(&record);
         let mut is_last = at == self.history.len();
@@ -322,23 +328,26 @@ impl Contest {
                 is_last = false;
             }
         }
-        match is_last {
-            true => self.live.step(&self.history[at], limits),
+        let thrashes = match is_last {
+            true => self.live.step(&self.history[at], limits).map(|party| (party, 1)).into_iter().collect(),
             false => self.refold(limits),
-        }
+        };
         self.settle();
         while self.history.len() > HISTORY_MAX
             && let Some(oldest) = self.history.pop_front()
         {
+            if self.settled == 0 {
+                self.kept -= bytes(&oldest.state);
+            }
             self.settled = self.settled.saturating_sub(1);
             self.base.step(&oldest, limits);
         }
+        thrashes
     }
 
-    /// Bytes of kept states, roughly: a leaf is its path, a hash and two pointers.
+    /// Bytes of kept states, roughly.
     pub fn kept_bytes(&self) -> usize {
-        let states = self.history.iter().skip(self.settled).filter_map(|r| r.state.as_ref());
-        states.chain(&self.anchor).map(|fields| fields.len() * 96).sum()
+        self.kept + bytes(&self.anchor)
     }
 
     /// Drops the kept states, to make room: nobody is let in before the last write any more.
@@ -346,6 +355,7 @@ impl Contest {
         self.history.iter_mut().skip(self.settled).for_each(|record| drop(record.settle()));
         self.settled = self.history.len();
         self.anchor = None;
+        self.kept = 0;
     }
 
     fn state_before(&self, at: usize) -> Option<&Arc<Fields>> {
@@ -364,6 +374,8 @@ impl Contest {
             let was = record.state.take();
             record.is_misplaced = is_misplaced;
             record.resolve(before.as_ref());
+            self.kept += bytes(&record.state);
+            self.kept -= bytes(&was);
             // A stored state does not depend on what came before it: those behind it stay as they are.
             let is_same = |a: &Arc<Fields>, b: &Arc<Fields>| Arc::ptr_eq(a, b);
             if index > at && was.zip(record.state.as_ref()).is_some_and(|(was, is)| is_same(&was, is)) {
@@ -381,16 +393,23 @@ impl Contest {
                 return;
             }
             self.anchor = self.history[self.settled].settle();
+            self.kept -= bytes(&self.anchor);
             self.settled += 1;
         }
     }
 
-    /// Folds the kept writes anew.
-    fn refold(&mut self, limits: &Limits) {
-        self.live = self.base.clone();
+    /// Folds the kept writes anew; the thrashing events that were not there before.
+    fn refold(&mut self, limits: &Limits) -> Thrashes {
+        let before = std::mem::replace(&mut self.live, self.base.clone());
         for record in &self.history {
             self.live.step(record, limits);
         }
+        let then = |party: &Arc<str>| before.tallies[0].parties.get(party).map_or(0, |share| share.thrashes);
+        let parties = self.live.tallies[0].parties.iter();
+        parties
+            .map(|(party, share)| (party.clone(), share.thrashes.saturating_sub(then(party))))
+            .filter(|(_, count)| *count > 0)
+            .collect()
     }
 
     /// Where a write belongs: by revision among those whose revision is known, by time among the others.
@@ -440,6 +459,11 @@ impl Contest {
     }
 }
 
+/// What a state takes, roughly: a leaf is its path, a hash and two pointers.
+fn bytes(state: &Option<Arc<Fields>>) -> usize {
+    state.as_ref().map_or(0, |fields| fields.len() * 96)
+}
+
 // === impl Findings ===
 
 impl Findings {
@@ -475,8 +499,8 @@ impl Findings {
         &self.existence.creators
     }
 
-    /// One write further.
-    fn step(&mut self, record: &Record, limits: &Limits) {
+    /// One write further; the party whose thrashing event it was, at any level of evidence.
+    fn step(&mut self, record: &Record, limits: &Limits) -> Option<Arc<str>> {
         self.seq += 1;
         let author = Author { client: record.client.clone(), at: record.order.at, seq: self.seq };
         let oldest = record.order.at - limits.window();
@@ -491,10 +515,12 @@ impl Findings {
             let part = &mut self.parts[record.part as usize];
             retakes.extend(part.step(record.tier, &author, oldest));
         }
-        for (index, tally) in self.tallies.iter_mut().enumerate() {
-            let counted = retakes.iter().filter(|r| index == 0 || r.tier > Tier::Object);
-            tally.count(counted, &author, limits);
+        if retakes.is_empty() {
+            return None;
         }
+        let [all, named] = &mut self.tallies;
+        named.count(retakes.iter().filter(|r| r.tier > Tier::Object), &author, limits);
+        all.count(retakes.iter(), &author, limits)
     }
 
     fn step_field(&mut self, change: &Change, record: &Record, author: &Author, oldest: Micros) -> Option<Retake> {
@@ -522,10 +548,15 @@ impl Findings {
 // === impl Tally ===
 
 impl Tally {
-    /// Counts one write's retakes as one.
-    fn count<'a>(&mut self, retakes: impl Iterator<Item = &'a Retake>, author: &Author, limits: &Limits) {
+    /// Counts one write's retakes as one; the party, where that is a thrashing event.
+    fn count<'a>(
+        &mut self,
+        retakes: impl Iterator<Item = &'a Retake>,
+        author: &Author,
+        limits: &Limits,
+    ) -> Option<Arc<str>> {
         let retakes: SmallVec<[&Retake; 2]> = retakes.collect();
-        let Some(since) = retakes.iter().map(|r| r.since).min() else { return };
+        let since = retakes.iter().map(|r| r.since).min()?;
         let is_within_account = retakes.iter().all(|r| r.is_within_account);
         let party = label(&author.client, is_within_account);
         self.retakes += 1;
@@ -538,9 +569,10 @@ impl Tally {
         for retake in &retakes {
             self.parties.entry(label(&retake.from, retake.is_within_account)).or_default();
         }
-        let share = self.parties.entry(party).or_default();
+        let share = self.parties.entry(party.clone()).or_default();
         share.retakes += 1;
         share.thrashes += u32::from(is_thrash);
+        is_thrash.then_some(party)
     }
 }
 

@@ -13,15 +13,19 @@ pub mod kind;
 pub mod object;
 pub mod order;
 pub mod policy;
+pub mod recent;
+pub mod seen;
 pub mod trouble;
 pub mod verdict;
 pub mod write;
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::OnceLock;
+
+use foldhash::quality::RandomState;
 
 /// A keyed hash: equal texts have equal hashes within this process, and nobody outside can make two collide.
 pub(crate) fn hash(text: &str) -> u64 {
     static HASHER: OnceLock<RandomState> = OnceLock::new();
-    HASHER.get_or_init(RandomState::new).hash_one(text)
+    HASHER.get_or_init(RandomState::default).hash_one(text)
 }

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::actor::Client;
-use super::contest::{Contest, LATE_MAX, Record};
-use super::fields::{Bodies, Evidence, Fields, Named, Shape, Tier, Want};
+use super::actor::{Client, Origin};
+use super::contest::{Contest, LATE_MAX, Record, Thrashes};
+use super::fields::{Bodies, Evidence, Fields, Named, Tier, Want};
 use super::order::Order;
 use super::policy::Limits;
-use super::trouble::{Pace, Troubles};
+use super::recent::{Kept, Recent};
+use super::seen::Seen;
+use super::trouble::Troubles;
 use super::verdict::{Confidence, State};
 use super::write::{Effect, Outcome, Part, Write};
 use crate::audit::event::{Level, Micros, Verb};
@@ -20,96 +22,35 @@ use crate::audit::scan;
 
 /// Clients of one object and part that are counted apart; the one that was silent longest makes room.
 const SEEN_MAX: usize = 32;
-/// Different words (user agents, addresses, …) kept about one client.
-const WORDS_MAX: usize = 8;
+/// Origins of a contested object's clients that are kept.
+const ORIGINS_MAX: usize = 32;
 /// Writes of an object without a contest that are kept unread. Two clients that write in turns are two within far less.
 const RECENT_MAX: usize = 16;
+/// How far before an object's first event its times may lie: what comes late is not later than that.
+const BASE_BEFORE: Micros = 10 * 60 * 1_000_000;
 
-/// Everything known of one object.
-#[derive(Clone, Debug, Default)]
+/// Everything known of one object. Small while nobody fights over it: a cluster has a million of them.
+#[derive(Clone, Debug)]
 pub struct ObjectState {
-    seen: SmallVec<[Seen; 1]>,
+    seen: SmallVec<[Seen; 2]>,
     /// The latest writes, in order, while there is no contest.
-    recent: SmallVec<[Recent; 1]>,
-    contest: Option<Box<Contest>>,
+    recent: Option<Box<Vec<Recent>>>,
+    contest: Option<Box<Contested>>,
     troubles: Option<Box<Troubles>>,
     /// `kind`, where a body told it.
-    kind: Option<Arc<str>>,
-    last_at: Micros,
+    kind: Option<Box<Arc<str>>>,
+    /// What the times of [`Seen`] count from.
+    base: Micros,
+    /// Bytes of kept bodies and states.
+    kept: usize,
 }
 
-/// One write that may yet become part of a contest.
-#[derive(Clone, Debug)]
-struct Recent {
-    order: Order,
-    client: Arc<Client>,
-    part: Part,
-    verb: Verb,
-    effect: Effect,
-    tier: Tier,
-    is_certain: bool,
-    is_binding: bool,
-    bodies: Kept,
-}
-
-/// The bodies of a recent write.
-#[derive(Clone, Debug)]
-enum Kept {
-    None,
-    /// As they came.
-    Raw(Box<RawBodies>),
-    /// Read at once, hashes only: a Secret's are never kept.
-    Read(Box<Evidence>),
-}
-
-#[derive(Clone, Debug)]
-struct RawBodies {
-    shape: Shape,
-    is_apply: bool,
-    request: Option<Box<[u8]>>,
-    response: Option<Box<[u8]>>,
-}
-
-/// What one client did to one part of an object.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    /// Who.
-    pub client: Arc<Client>,
-    /// Which part.
-    pub part: Part,
-    /// Its first write.
-    pub first: Order,
-    /// Its last write.
-    pub last: Order,
-    /// The last of its writes that is no longer among the recent ones.
-    settled: Option<Order>,
-    /// Writes that changed something, as far as is known.
-    pub writes: u32,
-    /// Writes that were answered with success and changed nothing.
-    pub no_ops: u32,
-    /// Writes by verb: create, update, patch, delete.
-    pub verbs: [u32; 4],
-    /// Writes that brought the object into being.
-    creates: u32,
-    /// Writes that changed it, without bindings, which are no contest.
-    modifies: u32,
-    /// Writes that took it away.
-    deletes: u32,
-    /// How fast it writes.
-    pub pace: Pace,
-    /// What else is known about it.
-    pub words: Option<Box<Words>>,
-}
-
-/// Evidence about a client, never its identity.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Words {
-    /// Addresses it wrote from.
-    pub source_ips: Vec<Arc<str>>,
-    /// Pods whose tokens it used.
-    pub pods: Vec<Arc<str>>,
-    /// Accounts that impersonated it.
-    pub impersonators: Vec<Arc<str>>,
+/// What is kept of an object with more than one client.
+#[derive(Clone, Debug, Default)]
+struct Contested {
+    contest: Contest,
+    /// From where its clients write, where that is more than one place.
+    origins: Vec<(Arc<Client>, Origin)>,
 }
 
 /// What one write did to the verdict.
@@ -120,7 +61,7 @@ pub struct Observed {
     /// Whether the bodies that it carried could not be read.
     pub is_unreadable: bool,
     /// New thrashing events by party: at every level of evidence.
-    pub thrashes: SmallVec<[(Arc<str>, u32); 1]>,
+    pub thrashes: Thrashes,
     /// The state before and after, at [`Confidence::Probable`].
     pub state: (State, State),
     /// Bytes of kept bodies, more or less than before.
@@ -130,6 +71,19 @@ pub struct Observed {
 // === impl ObjectState ===
 
 impl ObjectState {
+    /// An object whose first event was at `at`.
+    pub fn new(at: Micros) -> ObjectState {
+        ObjectState {
+            seen: SmallVec::new(),
+            recent: None,
+            contest: None,
+            troubles: None,
+            kind: None,
+            base: at - BASE_BEFORE,
+            kept: 0,
+        }
+    }
+
     /// Keeps every write from now on, even while there is one writer.
     pub fn follow(&mut self) {
         self.contest.get_or_insert_default();
@@ -137,11 +91,10 @@ impl ObjectState {
 
     /// Takes in one request about this object. Each request must come in once; their order does not matter.
     pub fn observe(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits) -> Observed {
-        let kept = self.kept_bytes();
         let mut observed = Observed::default();
-        self.last_at = self.last_at.max(write.at);
-        if !write.stored.kind.is_empty() && self.kind.as_deref() != Some(write.stored.kind) {
-            self.kind = Some(write.stored.kind.into());
+        let kept = self.kept;
+        if !write.stored.kind.is_empty() && self.kind().is_none_or(|kind| **kind != *write.stored.kind) {
+            self.kind = Some(Box::new(write.stored.kind.into()));
         }
         if write.outcome != Outcome::Committed {
             if write.outcome != Outcome::Failed {
@@ -152,25 +105,37 @@ impl ObjectState {
         if let Some(troubles) = &mut self.troubles {
             troubles.accepted(client, write.at);
         }
-        let before = self.thrashes();
         observed.state.0 = self.state();
         self.committed(write, client, limits, &mut observed);
         observed.state.1 = self.state();
-        observed.thrashes = self.thrashes_since(before);
-        observed.kept_bytes = self.kept_bytes().wrapping_sub(kept) as isize;
+        if let Some(contested) = &self.contest {
+            self.kept = contested.contest.kept_bytes();
+        }
+        observed.kept_bytes = self.kept.wrapping_sub(kept) as isize;
         observed
     }
 
     /// Lets time pass up to `now`.
     pub fn advance(&mut self, now: Micros, limits: &Limits) {
-        if let Some(contest) = &mut self.contest {
-            contest.advance(now, limits);
+        if let Some(contested) = &mut self.contest {
+            contested.contest.advance(now, limits);
+        }
+    }
+
+    /// Forgets what is only needed while somebody may come late, as of `now`. Bodies stay: they are for the client that
+    /// comes next, whenever that is.
+    pub fn settle(&mut self, now: Micros) {
+        let is_over = self.recent.as_ref().is_some_and(|r| r.last().is_none_or(|r| now - r.order.at > LATE_MAX));
+        if is_over && self.kept == 0 {
+            for recent in self.recent.take().into_iter().flat_map(|recent| *recent) {
+                self.settle_recent(&recent);
+            }
         }
     }
 
     /// The state of the verdict that is known by its fields.
     pub fn state(&self) -> State {
-        self.contest.as_ref().map_or(State::Calm, |c| c.findings().tally(Confidence::Probable).machine.state())
+        self.contest().map_or(State::Calm, |c| c.findings().tally(Confidence::Probable).machine.state())
     }
 
     /// Who wrote, each client and part once.
@@ -178,9 +143,20 @@ impl ObjectState {
         &self.seen
     }
 
+    /// What the times of [`ObjectState::seen`] count from.
+    pub fn base(&self) -> Micros {
+        self.base
+    }
+
+    /// From where a client writes.
+    pub fn origins<'a>(&'a self, client: &'a Arc<Client>) -> impl Iterator<Item = &'a Origin> {
+        let more = self.contest.iter().flat_map(|c| &c.origins);
+        std::iter::once(&client.origin).chain(more.filter(move |(c, _)| c == client).map(|(_, origin)| origin))
+    }
+
     /// The contest, once a second client wrote.
     pub fn contest(&self) -> Option<&Contest> {
-        self.contest.as_deref()
+        self.contest.as_deref().map(|c| &c.contest)
     }
 
     /// What was not stored.
@@ -190,48 +166,41 @@ impl ObjectState {
 
     /// `kind`, where a body told it.
     pub fn kind(&self) -> Option<&Arc<str>> {
-        self.kind.as_ref()
+        self.kind.as_deref()
     }
 
     /// The body of the latest write, unread, where it is kept: the stored object, else the request's.
     pub fn body(&self) -> Option<&[u8]> {
-        let is_object = |r: &&Recent| r.effect != Effect::Delete;
-        self.recent.iter().rev().filter(is_object).find_map(|r| match &r.bodies {
-            Kept::Raw(raw) if raw.shape == Shape::Whole => raw.response.as_deref(),
-            Kept::Raw(raw) if raw.shape == Shape::Object && r.verb != Verb::Patch => raw.request.as_deref(),
-            Kept::Raw(_) | Kept::None | Kept::Read(_) => None,
-        })
+        self.recent().iter().rev().find_map(Recent::object)
     }
 
-    /// When the last request about the object arrived.
+    /// When the last write to the object was.
     pub fn last_at(&self) -> Micros {
-        self.last_at
+        let troubles = self.troubles().map_or(i64::MIN, Troubles::last_at);
+        self.seen.iter().map(|s| s.span(self.base).1).max().unwrap_or(self.base).max(troubles)
     }
 
     /// Drops kept bodies and states, to make room.
     pub fn drop_bodies(&mut self) {
-        self.recent.iter_mut().for_each(|r| r.bodies = Kept::None);
-        if let Some(contest) = &mut self.contest {
-            contest.drop_states();
+        self.recent.iter_mut().flat_map(|recent| recent.iter_mut()).for_each(|r| r.bodies = Kept::None);
+        if let Some(contested) = &mut self.contest {
+            contested.contest.drop_states();
         }
+        self.kept = 0;
     }
 
     /// Bytes of kept bodies and states.
     pub fn kept_bytes(&self) -> usize {
-        let recent: usize = self.recent.iter().map(|r| r.bodies.len()).sum();
-        recent + self.contest.as_ref().map_or(0, |contest| contest.kept_bytes())
+        self.kept
     }
 
-    fn thrashes(&self) -> Vec<(Arc<str>, u32)> {
-        let Some(contest) = &self.contest else { return Vec::new() };
-        let parties = contest.findings().tally(Confidence::Possible).parties.iter();
-        parties.map(|(party, share)| (party.clone(), share.thrashes)).collect()
+    fn recent(&self) -> &[Recent] {
+        self.recent.as_ref().map_or(&[], |recent| recent.as_slice())
     }
 
-    fn thrashes_since(&self, before: Vec<(Arc<str>, u32)>) -> SmallVec<[(Arc<str>, u32); 1]> {
-        let then = |party: &Arc<str>| before.iter().find(|(p, _)| p == party).map_or(0, |(_, n)| *n);
-        let now = self.thrashes().into_iter();
-        now.map(|(party, n)| (party.clone(), n.saturating_sub(then(&party)))).filter(|(_, n)| *n > 0).collect()
+    /// A time in the unit of [`Seen`].
+    fn ms(&self, at: Micros) -> u32 {
+        u32::try_from((at - self.base).max(0) / 1_000).unwrap_or(u32::MAX)
     }
 
     fn committed(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits, observed: &mut Observed) {
@@ -240,63 +209,73 @@ impl ObjectState {
         let is_unmoved = write.stored.resource_version != 0 && write.stored.resource_version == replaced;
         let revision = if is_unmoved { Revision::Found } else { self.revision(write, &order) };
         if let Revision::Corrects(counted) = &revision
-            && let Some(seen) = self.seen.iter_mut().find(|s| s.client == *counted && s.writes > 0)
+            && let Some(seen) = self.seen.iter_mut().find(|s| s.client == *counted && s.writes() > 0)
         {
-            seen.writes -= 1;
-            seen.no_ops += 1;
+            seen.discount();
         }
         let is_no_op = revision == Revision::Found;
         observed.is_no_op = is_no_op;
-        self.note(write, client, order, is_no_op, limits);
+        self.note(write, client, is_no_op, limits);
         let webhooks = webhook_patches(write);
         if is_no_op && webhooks.is_empty() {
             return;
         }
         let bodies = Bodies::of(write);
         let tier = tier_of(write.event.level, write);
+        let mut is_in = is_no_op;
         if self.contest.is_none() {
             if !is_no_op {
                 self.keep(write, client, order, tier, &bodies, &revision);
+                is_in = true;
             }
             if !self.is_contested(tier) && webhooks.is_empty() {
                 return;
             }
-            self.begin_contest(bodies.resource, limits);
+            observed.thrashes = self.begin_contest(bodies.resource, limits);
             if webhooks.is_empty() {
                 return;
             }
         }
-        let Some(contest) = &mut self.contest else { return };
-        let is_known = contest.same_revision(&order).is_some();
+        let Some(contested) = &mut self.contest else { return };
+        let contest = &mut contested.contest;
         let evidence = bodies.evidence(contest.known().map(|k| &**k));
         let has_body = bodies.request.is_some() || bodies.response.is_some();
         observed.is_unreadable =
             has_body && write.effect == Effect::Modify && matches!(evidence, Evidence::None) && tier > Tier::Object;
         let overruled = overruled(&webhooks, &evidence, contest.known().map(|k| &**k), &bodies);
         let record = |order: Order, client: Arc<Client>, evidence| {
+            let tier = match &evidence {
+                Evidence::None if write.effect == Effect::Delete => tier,
+                Evidence::None => Tier::Object,
+                Evidence::Named { tier, .. } | Evidence::Whole { tier, .. } => *tier,
+            };
             let mut record = Record::new(order, client, write.event.verb, write.effect, write.part, tier, evidence);
             record.is_certain = is_certain(write);
             record
         };
+        let mut add = |thrashes: Thrashes| observed.thrashes.extend(thrashes);
         match revision {
-            // The contest began with it.
-            Revision::New if is_known => {}
-            Revision::New => contest.insert(record(order, client.clone(), evidence), limits),
-            Revision::Corrects(_) => contest.correct(record(order, client.clone(), evidence), limits),
+            _ if is_in => {}
+            Revision::New => add(contest.insert(record(order, client.clone(), evidence), limits)),
+            Revision::Corrects(_) => add(contest.correct(record(order, client.clone(), evidence), limits)),
             Revision::Found => {}
         }
         for (webhook, asked, given) in overruled {
             let order = Order { revision: 0, ..order };
             let named = |named| Evidence::Named { named, tier, is_apply: false };
-            contest.insert(record(order, client.clone(), named(asked)), limits);
-            contest.insert(record(order, webhook, named(given)), limits);
+            add(contest.insert(record(order, client.clone(), named(asked)), limits));
+            add(contest.insert(record(order, webhook, named(given)), limits));
         }
+        contested.note_origin(client);
     }
 
     /// Whether another request was already taken to have stored this revision. Of two answered with one revision only one
     /// stored it: the one that cannot have found it, or whose part was changed, or that came first.
     fn revision(&self, write: &Write<'_>, order: &Order) -> Revision {
-        let (at, client, was_certain, changed_part) = match &self.contest {
+        if order.revision == 0 {
+            return Revision::New;
+        }
+        let (at, client, was_certain, changed_part) = match self.contest() {
             Some(contest) => match contest.same_revision(order) {
                 Some(same) => {
                     let changed = (!same.changes.is_empty()).then_some(same.part);
@@ -304,7 +283,7 @@ impl ObjectState {
                 }
                 None => return Revision::New,
             },
-            None => match self.recent.iter().find(|r| r.order.is_same_revision(order)) {
+            None => match self.recent().iter().find(|r| r.order.is_same_revision(order)) {
                 Some(same) => (same.order.at, &same.client, same.is_certain, None),
                 None => return Revision::New,
             },
@@ -324,9 +303,11 @@ impl ObjectState {
         }
         // Bringing it again takes back that it was taken away.
         let is_recreated = self.seen.iter().any(|a| {
-            a.creates > 0 && self.seen.iter().any(|b| b.deletes > 0 && b.client != a.client && a.last.at > b.first.at)
+            let is_others = |b: &Seen| b.deletes() > 0 && b.client != a.client;
+            let is_after = |b: &Seen| a.span(self.base).1 > b.span(self.base).0;
+            a.creates() > 0 && self.seen.iter().any(|b| is_others(b) && is_after(b))
         });
-        if is_recreated && self.seen.iter().map(|s| s.creates).sum::<u32>() > 1 {
+        if is_recreated && self.seen.iter().map(Seen::creates).sum::<u32>() > 1 {
             return true;
         }
         [Part::Main, Part::Status].into_iter().any(|part| match tier {
@@ -339,43 +320,66 @@ impl ObjectState {
     /// Whether an actor wrote to a part before and after another one.
     fn is_in_turns(&self, part: Part) -> bool {
         let writers = || self.seen.iter().filter(move |s| s.part == part && s.contents() > 0);
-        let is_between = |order: &Order, a: &Seen| a.first.is_before(order) && order.is_before(&a.last);
-        let recent = || self.recent.iter().filter(|r| r.part == part && r.effect != Effect::Delete && !r.is_binding);
-        writers().any(|a| {
-            let others = writers().filter(|b| !a.client.is_same_actor(&b.client));
-            others.into_iter().any(|b| is_between(&b.first, a) || is_between(&b.last, a))
-                || recent().any(|r| !a.client.is_same_actor(&r.client) && is_between(&r.order, a))
-        })
+        if writers().nth(1).is_none() {
+            return false;
+        }
+        let is_counted = |r: &&Recent| r.part == part && r.effect != Effect::Delete && !r.is_binding;
+        let mut turns: SmallVec<[&Client; 4]> = SmallVec::new();
+        let mut is_turn = |client| {
+            // The third entry of a run of turns in which an actor comes again is a turn back.
+            let is_same = |other: &&Client| other.is_same_actor(client);
+            if turns.last().is_some_and(|last| is_same(last)) {
+                return false;
+            }
+            let comes_again = turns.iter().any(|other| is_same(other));
+            turns.push(client);
+            comes_again
+        };
+        let mut settled: SmallVec<[(Micros, &Client); 8]> = SmallVec::new();
+        for seen in writers() {
+            let last = seen.settled(self.base);
+            settled.extend(last.map(|last| (seen.span(self.base).0.min(last), &*seen.client)));
+            settled.extend(last.map(|last| (last, &*seen.client)));
+        }
+        settled.sort_by_key(|(at, _)| *at);
+        settled.iter().any(|(_, client)| is_turn(client))
+            || self.recent().iter().filter(is_counted).any(|recent| is_turn(&recent.client))
     }
 
     /// Begins the contest: with what was counted before the recent writes, and with those.
-    fn begin_contest(&mut self, resource: &str, limits: &Limits) {
-        let tier = self.recent.iter().map(|r| r.tier).max().unwrap_or(Tier::Object);
+    fn begin_contest(&mut self, resource: &str, limits: &Limits) -> Thrashes {
+        let recent = self.recent.take().map(|recent| *recent).unwrap_or_default();
+        let tier = recent.iter().map(|r| r.tier).max().unwrap_or(Tier::Object);
         let mut seeds = Vec::new();
-        for seen in self.seen.iter() {
-            let Some(settled) = seen.settled else { continue };
-            let mut seed = |order: Order, effect, verb| {
+        for seen in &self.seen {
+            let Some(settled) = seen.settled(self.base) else { continue };
+            let mut seed = |at: Micros, effect, verb| {
+                let order = Order { at, ..Order::default() };
                 seeds.push(Record::new(order, seen.client.clone(), verb, effect, seen.part, tier, Evidence::None));
             };
-            let modified = if seen.verbs[1] > seen.verbs[2] { Verb::Update } else { Verb::Patch };
-            let is_recent = |order: &Order| self.recent.iter().any(|r| r.order == *order);
-            if !is_recent(&seen.first) && seen.first != settled {
-                match seen.creates > 0 {
-                    true => seed(seen.first, Effect::Create, Verb::Create),
-                    false => seed(seen.first, Effect::Modify, modified),
-                }
+            let first = seen.span(self.base).0;
+            let begins = if seen.creates() > 0 {
+                (Effect::Create, Verb::Create)
+            } else {
+                (Effect::Modify, seen.modifying_verb())
+            };
+            let ends = match (seen.deletes() > 0, first < settled) {
+                (true, _) => (Effect::Delete, Verb::Delete),
+                (false, true) => (Effect::Modify, seen.modifying_verb()),
+                (false, false) => begins,
+            };
+            if first < settled {
+                seed(first, begins.0, begins.1);
             }
-            match (seen.deletes > 0, seen.creates > 0 && seen.first == settled) {
-                (_, true) => seed(settled, Effect::Create, Verb::Create),
-                (true, false) => seed(settled, Effect::Delete, Verb::Delete),
-                (false, false) => seed(settled, Effect::Modify, modified),
-            }
+            seed(settled, ends.0, ends.1);
         }
         let mut contest = Contest::begin(seeds, limits);
-        for recent in std::mem::take(&mut self.recent) {
-            contest.insert(recent.record(resource, contest.known().map(|k| &**k)), limits);
+        let mut thrashes = Thrashes::new();
+        for recent in recent {
+            thrashes.extend(contest.insert(recent.record(resource, contest.known().map(|k| &**k)), limits));
         }
-        self.contest = Some(Box::new(contest));
+        self.contest = Some(Box::new(Contested { contest, origins: Vec::new() }));
+        thrashes
     }
 
     /// Keeps a write for the day a second client writes.
@@ -388,7 +392,7 @@ impl ObjectState {
         bodies: &Bodies<'_>,
         revision: &Revision,
     ) {
-        let recent = Recent {
+        let new = Recent {
             order,
             client: client.clone(),
             part: write.part,
@@ -399,158 +403,67 @@ impl ObjectState {
             is_binding: write.subresource == "binding",
             bodies: Kept::of(bodies),
         };
+        self.kept += new.bodies.bytes();
+        let recent = self.recent.get_or_insert_with(|| Box::new(Vec::with_capacity(1)));
         if matches!(revision, Revision::Corrects(_))
-            && let Some(same) = self.recent.iter_mut().find(|r| r.order.is_same_revision(&order))
+            && let Some(same) = recent.iter_mut().find(|r| r.order.is_same_revision(&order))
         {
-            *same = recent;
+            self.kept -= same.bodies.bytes();
+            *same = new;
             return;
         }
-        let later = self.recent.iter().rev().take_while(|r| order.is_before(&r.order)).count();
-        self.recent.insert(self.recent.len() - later, recent);
-        let newest = self.recent.iter().map(|r| r.order.at).max().unwrap_or(order.at);
-        while self.recent.len() > RECENT_MAX || (self.recent.len() > 1 && newest - self.recent[0].order.at > LATE_MAX) {
-            let oldest = self.recent.remove(0);
-            let is_its = |s: &&mut Seen| s.part == oldest.part && s.client == oldest.client;
-            if let Some(seen) = self.seen.iter_mut().find(is_its) {
-                seen.settled = Some(oldest.order);
-            }
+        let later = recent.iter().rev().take_while(|r| order.is_before(&r.order)).count();
+        if recent.len() == recent.capacity() {
+            recent.reserve_exact(if recent.len() < 2 { 1 } else { RECENT_MAX });
+        }
+        recent.insert(recent.len() - later, new);
+        let newest = recent.iter().map(|r| r.order.at).max().unwrap_or(order.at);
+        loop {
+            let recent = self
+                .recent
+                .as_mut()
+                .filter(|r| r.len() > RECENT_MAX || (r.len() > 1 && newest - r[0].order.at > LATE_MAX));
+            let Some(oldest) = recent.map(|recent| recent.remove(0)) else { return };
+            self.kept -= oldest.bodies.bytes();
+            self.settle_recent(&oldest);
         }
     }
 
-    fn note(&mut self, write: &Write<'_>, client: &Arc<Client>, order: Order, is_no_op: bool, limits: &Limits) {
+    fn settle_recent(&mut self, recent: &Recent) {
+        let ms = self.ms(recent.order.at);
+        if let Some(seen) = self.seen.iter_mut().find(|s| s.part == recent.part && s.client == recent.client) {
+            seen.settle(ms);
+        }
+    }
+
+    fn note(&mut self, write: &Write<'_>, client: &Arc<Client>, is_no_op: bool, limits: &Limits) {
         let is_it = |s: &Seen| s.part == write.part && (Arc::ptr_eq(&s.client, client) || s.client == *client);
+        let ms = self.ms(write.at);
         let index = self.seen.iter().position(is_it).unwrap_or_else(|| {
             if self.seen.len() >= SEEN_MAX
-                && let Some(silent) = (0..self.seen.len()).min_by_key(|i| self.seen[*i].last.at)
+                && let Some(silent) = (0..self.seen.len()).min_by_key(|i| self.seen[*i].span(self.base).1)
             {
                 self.seen.remove(silent);
             }
-            self.seen.push(Seen::new(client.clone(), write.part, order));
+            if self.seen.len() == self.seen.capacity() {
+                self.seen.reserve_exact(2);
+            }
+            self.seen.push(Seen::new(client.clone(), write.part));
             self.seen.len() - 1
         });
-        let seen = &mut self.seen[index];
-        seen.pace.step(is_no_op, write.at, limits);
-        seen.words(write);
-        if is_no_op {
-            seen.no_ops += 1;
-            return;
-        }
-        if seen.writes == 0 {
-            (seen.first, seen.last) = (order, order);
-        } else if order.is_before(&seen.first) {
-            seen.first = order;
-        } else if !order.is_before(&seen.last) {
-            seen.last = order;
-        }
-        seen.writes += 1;
-        seen.verbs[match write.event.verb {
-            Verb::Update => 1,
-            Verb::Patch => 2,
-            Verb::Delete => 3,
-            _ => 0,
-        }] += 1;
-        match write.effect {
-            Effect::Create => seen.creates += 1,
-            Effect::Delete => seen.deletes += 1,
-            Effect::Modify if write.subresource == "binding" => {}
-            Effect::Modify => seen.modifies += 1,
-        }
+        self.seen[index].count(write, ms, is_no_op, limits);
     }
 }
 
-// === impl Recent ===
+// === impl Contested ===
 
-impl Recent {
-    /// The write as a record, its bodies read.
-    fn record(self, resource: &str, known: Option<&Fields>) -> Record {
-        let evidence = match self.bodies {
-            Kept::None => Evidence::None,
-            Kept::Read(evidence) => *evidence,
-            Kept::Raw(raw) => {
-                let (request, response) = (raw.request.as_deref(), raw.response.as_deref());
-                let (verb, effect, shape, is_apply) = (self.verb, self.effect, raw.shape, raw.is_apply);
-                Bodies { resource, verb, effect, shape, is_apply, request, response }.evidence(known)
-            }
-        };
-        let mut record = Record::new(self.order, self.client, self.verb, self.effect, self.part, self.tier, evidence);
-        record.is_certain = self.is_certain;
-        record
-    }
-}
-
-// === impl Kept ===
-
-impl Kept {
-    fn of(bodies: &Bodies<'_>) -> Kept {
-        // Of an update whose stored result is known, the request tells nothing more.
-        let is_told = bodies.shape == Shape::Whole && bodies.verb != Verb::Patch;
-        let (request, response) = (bodies.request.filter(|_| !is_told), bodies.response);
-        let response = response.filter(|_| bodies.shape != Shape::Object);
-        match (request, response) {
-            (None, None) => Kept::None,
-            _ if bodies.is_secret() => Kept::Read(Box::new(bodies.evidence(None))),
-            _ => Kept::Raw(Box::new(RawBodies {
-                shape: bodies.shape,
-                is_apply: bodies.is_apply,
-                request: request.map(Into::into),
-                response: response.map(Into::into),
-            })),
+impl Contested {
+    fn note_origin(&mut self, client: &Arc<Client>) {
+        let origin = &client.origin;
+        let is_new = !self.origins.iter().any(|(c, o)| c == client && o == origin);
+        if is_new && self.origins.len() < ORIGINS_MAX {
+            self.origins.push((client.clone(), origin.clone()));
         }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Kept::None => 0,
-            Kept::Raw(raw) => {
-                raw.request.as_ref().map_or(0, |b| b.len()) + raw.response.as_ref().map_or(0, |b| b.len())
-            }
-            // A leaf is its path, a hash and two pointers.
-            Kept::Read(evidence) => match &**evidence {
-                Evidence::Whole { fields, .. } => fields.len() * 96,
-                Evidence::Named { named, .. } => named.len() * 96,
-                Evidence::None => 0,
-            },
-        }
-    }
-}
-
-// === impl Seen ===
-
-impl Seen {
-    fn new(client: Arc<Client>, part: Part, order: Order) -> Seen {
-        Seen {
-            client,
-            part,
-            first: order,
-            last: order,
-            settled: None,
-            writes: 0,
-            no_ops: 0,
-            verbs: [0; 4],
-            creates: 0,
-            modifies: 0,
-            deletes: 0,
-            pace: Pace::default(),
-            words: None,
-        }
-    }
-
-    /// Writes that gave the object contents.
-    fn contents(&self) -> u32 {
-        self.creates + self.modifies
-    }
-
-    fn words(&mut self, write: &Write<'_>) {
-        let event = write.event;
-        let note = |list: &mut Vec<Arc<str>>, word: &str| {
-            if !word.is_empty() && list.len() < WORDS_MAX && !list.iter().any(|w| w.as_ref() == word) {
-                list.push(word.into());
-            }
-        };
-        let words = self.words.get_or_insert_default();
-        note(&mut words.source_ips, &event.source_ip);
-        note(&mut words.pods, &event.pod);
-        note(&mut words.impersonators, write.identity.impersonator.unwrap_or_default());
     }
 }
 

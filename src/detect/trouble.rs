@@ -49,17 +49,6 @@ pub struct Trouble {
     answers: Vec<(Micros, bool)>,
 }
 
-/// How fast one client writes to one object.
-#[derive(Clone, Debug, Default)]
-pub struct Pace {
-    bucket: Bucket,
-    no_ops_in_a_row: u32,
-    /// Writes and no-ops beyond the limit.
-    pub excess: u32,
-    /// The longest run of no-ops.
-    pub no_ops_longest: u32,
-}
-
 // === impl Troubles ===
 
 impl Troubles {
@@ -103,6 +92,12 @@ impl Troubles {
         }
     }
 
+    /// When the last of them was.
+    pub fn last_at(&self) -> Micros {
+        let spans = self.actors.values().flat_map(|t| [t.conflicts_at, t.rejected_at]).flatten();
+        spans.map(|(_, last)| last).max().unwrap_or(i64::MIN)
+    }
+
     /// The actors and their troubles.
     pub fn actors(&self) -> impl Iterator<Item = (&Arc<str>, &Trouble)> {
         self.actors.iter()
@@ -128,27 +123,5 @@ impl Trouble {
         if self.answers.len() > ANSWERS_MAX {
             self.answers.remove(0);
         }
-    }
-}
-
-// === impl Pace ===
-
-impl Pace {
-    /// Notes one write or no-op.
-    pub fn step(&mut self, is_no_op: bool, at: Micros, limits: &Limits) {
-        self.no_ops_in_a_row = if is_no_op { self.no_ops_in_a_row + 1 } else { 0 };
-        self.no_ops_longest = self.no_ops_longest.max(self.no_ops_in_a_row);
-        let per_minute = super::bucket::Limit {
-            burst: limits.hot_loop_per_minute,
-            window_s: std::num::NonZeroU32::new(60).expect("not zero"),
-        };
-        if !self.bucket.take(&per_minute, at) {
-            self.excess += 1;
-        }
-    }
-
-    /// Whether it is a hot loop.
-    pub fn is_hot(&self, limits: &Limits) -> bool {
-        self.excess > 0 || self.no_ops_longest >= limits.hot_loop_no_ops.get()
     }
 }

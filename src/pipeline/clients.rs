@@ -1,11 +1,12 @@
-//! Each account with each of its tools once: objects hold a pointer.
+//! Each account with each of its tools and places once: objects hold a pointer.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use foldhash::quality::RandomState;
 
-use crate::detect::actor::Client;
+use crate::detect::actor::{Client, Origin};
 use crate::detect::write::Write;
 
 /// Clients that are remembered beyond those that objects hold. Far more than a cluster has accounts and tools; reached
@@ -13,31 +14,48 @@ use crate::detect::write::Write;
 const CLIENTS_MAX: usize = 65_536;
 /// Bytes of a user agent that are kept: the API server itself cuts at 1024.
 const USER_AGENT_BYTES_MAX: usize = 256;
+/// Clients that a batch finds again without asking: a batch has few.
+const NEAR: usize = 64;
 
 /// All clients in use.
 #[derive(Debug, Default)]
 pub struct Clients {
-    by_hash: DashMap<u64, Arc<Client>>,
+    by_hash: DashMap<u64, Arc<Client>, RandomState>,
     hasher: RandomState,
 }
+
+/// The clients of one batch.
+#[derive(Debug)]
+pub struct Near([Option<(u64, Arc<Client>)>; NEAR]);
 
 // === impl Clients ===
 
 impl Clients {
     /// The client that made a write.
-    pub fn intern(&self, write: &Write<'_>) -> Arc<Client> {
-        let actor = write.identity.actor();
-        let tool = write.field_manager.as_deref().unwrap_or(write.identity.product);
-        let user_agent = shortened(&write.event.user_agent);
-        let hash = self.hasher.hash_one((actor.as_ref(), tool, user_agent));
-        if let Some(found) = self.by_hash.get(&hash) {
-            return found.clone();
+    pub fn intern(&self, near: &mut Near, write: &Write<'_>) -> Arc<Client> {
+        let (event, identity) = (write.event, &write.identity);
+        let tool = write.field_manager.as_deref().unwrap_or(identity.product);
+        let user_agent = shortened(&event.user_agent);
+        let impersonator = identity.impersonator.unwrap_or_default();
+        let who = (identity.user, identity.controller, tool, user_agent);
+        let hash = self.hasher.hash_one((who, event.source_ip.as_ref(), event.pod.as_ref(), impersonator));
+        let slot = &mut near.0[hash as usize % NEAR];
+        match slot {
+            Some((known, client)) if *known == hash => return client.clone(),
+            _ => {}
         }
-        if self.by_hash.len() >= CLIENTS_MAX {
-            self.by_hash.retain(|_, client| Arc::strong_count(client) > 1);
-        }
-        let client = Client { actor: actor.as_ref().into(), tool: tool.into(), user_agent: user_agent.into() };
-        self.by_hash.entry(hash).or_insert_with(|| Arc::new(client)).clone()
+        let client = self.find(hash, || Client {
+            actor: identity.actor().as_ref().into(),
+            tool: tool.into(),
+            user_agent: user_agent.into(),
+            origin: Origin {
+                source_ip: event.source_ip.as_ref().into(),
+                pod: event.pod.as_ref().into(),
+                impersonator: impersonator.into(),
+            },
+        });
+        *slot = Some((hash, client.clone()));
+        client
     }
 
     /// How many are in use.
@@ -49,9 +67,28 @@ impl Clients {
     pub fn is_empty(&self) -> bool {
         self.by_hash.is_empty()
     }
+
+    fn find(&self, hash: u64, make: impl FnOnce() -> Client) -> Arc<Client> {
+        if let Some(found) = self.by_hash.get(&hash) {
+            return found.clone();
+        }
+        if self.by_hash.len() >= CLIENTS_MAX {
+            self.by_hash.retain(|_, client| Arc::strong_count(client) > 1);
+        }
+        self.by_hash.entry(hash).or_insert_with(|| Arc::new(make())).clone()
+    }
+}
+
+impl Default for Near {
+    fn default() -> Near {
+        Near([const { None }; NEAR])
+    }
 }
 
 fn shortened(text: &str) -> &str {
-    let end = (0..=text.len().min(USER_AGENT_BYTES_MAX)).rev().find(|i| text.is_char_boundary(*i));
+    if text.len() <= USER_AGENT_BYTES_MAX {
+        return text;
+    }
+    let end = (0..=USER_AGENT_BYTES_MAX).rev().find(|i| text.is_char_boundary(*i));
     &text[..end.unwrap_or(0)]
 }

@@ -4,7 +4,9 @@
 //! alone is no identity.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
+
+use foldhash::quality::RandomState;
 
 use crate::audit::event::{Event, Micros};
 
@@ -14,11 +16,31 @@ const GENERATION: Micros = 15 * 60 * 1_000_000;
 /// Hashes of the requests of the last one to two generations.
 #[derive(Debug)]
 pub struct Dedupe {
-    young: HashSet<u64>,
-    old: HashSet<u64>,
+    young: HashSet<u64, BuildHasherDefault<Hashed>>,
+    old: HashSet<u64, BuildHasherDefault<Hashed>>,
     since: Micros,
     generation_max: usize,
     hasher: RandomState,
+}
+
+/// The hash of what is a hash already.
+#[derive(Debug, Default)]
+struct Hashed(u64);
+
+// === impl Hashed ===
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only hashes are kept, and a hash is one u64");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 // === impl Dedupe ===
@@ -27,11 +49,11 @@ impl Dedupe {
     /// Remembers at most `requests_max` requests.
     pub fn new(requests_max: usize) -> Dedupe {
         Dedupe {
-            young: HashSet::new(),
-            old: HashSet::new(),
+            young: HashSet::default(),
+            old: HashSet::default(),
             since: i64::MIN,
             generation_max: (requests_max / 2).max(1),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
         }
     }
 

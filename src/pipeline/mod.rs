@@ -11,15 +11,13 @@ pub mod table;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use smallvec::SmallVec;
-
 use crate::audit::decode::{Decoded, Malformed};
 use crate::audit::event::{Event, Micros};
 use crate::detect::object::Observed;
 use crate::detect::policy::Policy;
 use crate::detect::verdict::State;
 use crate::detect::write::{Outcome, attribute};
-use clients::Clients;
+use clients::{Clients, Near};
 use dedupe::Dedupe;
 use stats::{Stats, Tallies};
 use table::{ObjectKey, Table};
@@ -64,6 +62,7 @@ pub struct Batch<'p> {
     cluster: &'p str,
     stats: Stats,
     key: String,
+    near: Box<Near>,
     /// New thrashing events by object and party.
     pub thrashes: Vec<Thrash>,
     /// Verdicts that changed.
@@ -98,7 +97,7 @@ pub struct Turn {
 
 impl Default for Bounds {
     fn default() -> Bounds {
-        Bounds { objects_max: 1_000_000, body_bytes_max: 32 << 20, requests_max: 2_000_000 }
+        Bounds { objects_max: 1_000_000, body_bytes_max: 32 << 20, requests_max: 1_000_000 }
     }
 }
 
@@ -139,6 +138,7 @@ impl Pipeline {
             cluster,
             stats: Stats::default(),
             key: String::new(),
+            near: Box::default(),
             thrashes: Vec::new(),
             turns: Vec::new(),
         }
@@ -237,9 +237,9 @@ impl Batch<'_> {
             Outcome::Committed => {}
             _ => tallies.failed += 1,
         }
-        let client = pipeline.clients.intern(&write);
+        let client = pipeline.clients.intern(&mut self.near, &write);
         if pipeline.policy.is_followed(&write.object) {
-            pipeline.table.follow(&self.key);
+            pipeline.table.follow(&self.key, write.at);
         }
         let observed = pipeline.table.observe(&self.key, &write, &client, limits);
         self.count(&write.outcome, observed, write.at);
@@ -258,8 +258,7 @@ impl Batch<'_> {
         if from != to {
             self.turns.push(Turn { object: ObjectKey::from(self.key.as_str()), from, to, at });
         }
-        let thrashes: SmallVec<_> = observed.thrashes;
-        for (party, count) in thrashes {
+        for (party, count) in observed.thrashes {
             self.thrashes.push(Thrash { object: ObjectKey::from(self.key.as_str()), party, count });
         }
     }
@@ -282,6 +281,9 @@ impl Batch<'_> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
+        if let Some(latest) = self.pipeline.latest() {
+            self.pipeline.table.tidy(latest);
+        }
         lock(&self.pipeline.stats).add(&self.stats);
     }
 }

@@ -3,9 +3,10 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::{DashMap, DashSet};
+use foldhash::quality::RandomState;
 
 use crate::audit::event::Micros;
 use crate::detect::actor::Client;
@@ -21,9 +22,11 @@ pub struct ObjectKey(Box<str>);
 /// All tracked objects.
 #[derive(Debug)]
 pub struct Table {
-    objects: DashMap<ObjectKey, ObjectState>,
+    objects: DashMap<ObjectKey, Box<ObjectState>, RandomState>,
     /// Objects with a contest or troubles: the ones that queries are about.
-    notable: DashSet<ObjectKey>,
+    notable: DashSet<ObjectKey, RandomState>,
+    /// When settled objects were last tidied up, in event time.
+    tidied: AtomicI64,
     objects_max: usize,
     body_bytes_max: usize,
     len: AtomicUsize,
@@ -31,6 +34,8 @@ pub struct Table {
     evicted: AtomicU64,
 }
 
+/// Time of events between two tidyings; a tidying looks at every object.
+const TIDY_EVERY: Micros = 120_000_000;
 /// Stands between the parts of a key. No name holds it.
 const SEPARATOR: char = '\0';
 
@@ -92,8 +97,9 @@ impl Table {
     /// An empty table within these bounds.
     pub fn new(objects_max: usize, body_bytes_max: usize) -> Table {
         Table {
-            objects: DashMap::new(),
-            notable: DashSet::new(),
+            objects: DashMap::default(),
+            notable: DashSet::default(),
+            tidied: AtomicI64::new(i64::MIN),
             objects_max: objects_max.max(1),
             body_bytes_max,
             len: AtomicUsize::new(0),
@@ -103,10 +109,10 @@ impl Table {
     }
 
     /// Keeps every write of this object from now on, even while it has one writer.
-    pub fn follow(&self, key: &str) {
+    pub fn follow(&self, key: &str, at: Micros) {
         let mut object = self.objects.entry(ObjectKey::from(key)).or_insert_with(|| {
             self.len.fetch_add(1, Ordering::Relaxed);
-            ObjectState::default()
+            Box::new(ObjectState::new(at))
         });
         object.follow();
     }
@@ -118,7 +124,7 @@ impl Table {
             None => {
                 let mut object = self.objects.entry(ObjectKey::from(key)).or_insert_with(|| {
                     self.len.fetch_add(1, Ordering::Relaxed);
-                    ObjectState::default()
+                    Box::new(ObjectState::new(write.at))
                 });
                 self.step(key, &mut object, write, client, limits)
             }
@@ -202,6 +208,19 @@ impl Table {
         observed
     }
 
+    /// Forgets, from time to time, what is only needed while somebody may come late.
+    pub fn tidy(&self, now: Micros) {
+        let last = self.tidied.load(Ordering::Relaxed);
+        if last == i64::MIN || now - last < TIDY_EVERY {
+            if last == i64::MIN {
+                self.tidied.store(now, Ordering::Relaxed);
+            }
+            return;
+        }
+        self.tidied.store(now, Ordering::Relaxed);
+        self.objects.iter_mut().for_each(|mut object| object.settle(now));
+    }
+
     /// Drops the bodies of the half of the objects that was silent longer.
     fn drop_bodies(&self) {
         let cutoff = self.median_time(|object| object.kept_bytes() > 0);
@@ -249,5 +268,5 @@ impl Table {
 }
 
 fn is_notable(object: &ObjectState, limits: &Limits) -> bool {
-    object.contest().is_some() || object.troubles().is_some() || object.seen().iter().any(|s| s.pace.is_hot(limits))
+    object.contest().is_some() || object.troubles().is_some() || object.seen().iter().any(|s| s.is_hot(limits))
 }

@@ -12,8 +12,9 @@ use crate::detect::class::{Class, Classes, Role};
 use crate::detect::contest::{FieldState, Findings, Record, ValueSeen};
 use crate::detect::fields::{Change, FieldValue};
 use crate::detect::kind;
-use crate::detect::object::{ObjectState, Seen};
+use crate::detect::object::ObjectState;
 use crate::detect::policy::Limits;
+use crate::detect::seen::Seen;
 use crate::detect::trouble::Trouble;
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::{Effect, Part};
@@ -475,13 +476,13 @@ impl<'a> Lens<'a> {
                 report.wars.push(war);
             }
         }
-        for seen in state.seen().iter().filter(|s| s.pace.is_hot(limits)) {
-            let (first, last) = (seen.first.at, seen.last.at.max(state.last_at()));
-            let count = seen.writes + seen.no_ops;
+        for seen in state.seen().iter().filter(|s| s.is_hot(limits)) {
+            let (first, last) = (seen.span(state.base()).0, state.last_at());
+            let count = seen.writes() + seen.no_ops;
             report.hot_loops.push(HotLoop {
                 object: object.clone(),
                 actor: seen.client.actor.to_string(),
-                writes: seen.writes,
+                writes: seen.writes(),
                 no_ops: seen.no_ops,
                 per_minute: per_minute(count, first, last),
                 since: first,
@@ -490,7 +491,7 @@ impl<'a> Lens<'a> {
         }
         let Some(troubles) = state.troubles() else { return };
         let writes = |actor: &Arc<str>| -> u32 {
-            state.seen().iter().filter(|s| s.client.actor == *actor).map(|s| s.writes).sum()
+            state.seen().iter().filter(|s| s.client.actor == *actor).map(Seen::writes).sum()
         };
         if troubles.is_contended {
             let racing = || troubles.actors().filter_map(|(actor, t)| Some((actor, t, t.conflicts_at?)));
@@ -529,7 +530,7 @@ impl<'a> Lens<'a> {
         let mut bystanders: BTreeMap<&str, (Class, u32)> = BTreeMap::new();
         for seen in state.seen().iter().filter(|s| !is_party(s)) {
             let class = self.classes.of(&seen.client).0;
-            bystanders.entry(&seen.client.actor).or_insert((class, 0)).1 += seen.writes;
+            bystanders.entry(&seen.client.actor).or_insert((class, 0)).1 += seen.writes();
         }
         let (first_retake, ..) = tally.machine.firsts();
         let until = tally.machine.last_retake();
@@ -611,24 +612,25 @@ impl<'a> Lens<'a> {
         let mut client = None;
         for seen in state.seen().iter().filter(|s| is_party(label, s)) {
             client = client.or(Some(&seen.client));
-            party.writes += seen.writes;
+            party.writes += seen.writes();
             party.no_ops += seen.no_ops;
-            party.first = party.first.min(seen.first.at);
-            party.last = party.last.max(seen.last.at);
-            for (verb, count) in ["create", "update", "patch", "delete"].into_iter().zip(seen.verbs) {
+            let (first, last) = seen.span(state.base());
+            party.first = party.first.min(first);
+            party.last = party.last.max(last);
+            for (verb, count) in seen.verbs() {
                 if count > 0 {
                     *party.verbs.entry(verb.into()).or_default() += count;
                 }
             }
             note(&mut party.field_managers, &seen.client.tool);
             note(&mut party.user_agents, &seen.client.user_agent);
-            if let Some(words) = &seen.words {
-                words.source_ips.iter().for_each(|word| note(&mut party.source_ips, word));
-                words.pods.iter().for_each(|word| note(&mut party.pods, word));
-                words.impersonators.iter().for_each(|word| note(&mut party.impersonated_by, word));
+            for origin in state.origins(&seen.client) {
+                note(&mut party.source_ips, &origin.source_ip);
+                note(&mut party.pods, &origin.pod);
+                note(&mut party.impersonated_by, &origin.impersonator);
             }
         }
-        let unseen = Client { actor: label.into(), tool: "".into(), user_agent: "".into() };
+        let unseen = Client::named(label);
         (party.class, party.role) = self.classes.of(client.map_or(&unseen, |c| c));
         if client.is_none() {
             // A webhook never sends a request of its own; its writes are those that others' requests became.
@@ -648,7 +650,7 @@ impl<'a> Lens<'a> {
             return;
         }
         let is_busy =
-            |state: &ObjectState| state.seen().iter().any(|s| s.part == Part::Main && s.writes >= ECHO_WRITES_MIN);
+            |state: &ObjectState| state.seen().iter().any(|s| s.part == Part::Main && s.writes() >= ECHO_WRITES_MIN);
         let found = self.pipeline.table().select(|key, state| {
             let name = is_busy(state).then(|| key.object())?;
             let is_near = |w: &&mut War| w.object.namespace == name.namespace && w.object.cluster == key.cluster();
@@ -656,9 +658,9 @@ impl<'a> Lens<'a> {
             let is_owner = |w: &&mut War| is_near(w) && owners.iter().any(|o| o.is(&w.object));
             let index = wars.iter().position(is_owner)?;
             let writers = state.seen().iter().filter(|s| s.part == Part::Main);
-            let busiest = writers.max_by_key(|s| s.writes)?;
+            let busiest = writers.max_by_key(|s| s.writes())?;
             let actor = busiest.client.actor.to_string();
-            Some((index, Echo { object: Object::of(key, state), actor, writes: busiest.writes }))
+            Some((index, Echo { object: Object::of(key, state), actor, writes: busiest.writes() }))
         });
         for (index, echo) in found {
             wars[index].echoes.push(echo);

@@ -1,0 +1,122 @@
+//! Writes that may yet become part of a contest, with their bodies unread.
+
+use std::sync::Arc;
+
+use super::actor::Client;
+use super::contest::Record;
+use super::fields::{Bodies, Evidence, Fields, Shape, Tier};
+use super::order::Order;
+use super::write::{Effect, Part};
+use crate::audit::event::Verb;
+
+/// One write of an object that has no contest.
+#[derive(Clone, Debug)]
+pub struct Recent {
+    /// Its place.
+    pub order: Order,
+    /// Who wrote.
+    pub client: Arc<Client>,
+    /// Which part.
+    pub part: Part,
+    /// With which verb.
+    pub verb: Verb,
+    /// To which effect.
+    pub effect: Effect,
+    /// How much its event tells.
+    pub tier: Tier,
+    /// Whether it surely stored its revision.
+    pub is_certain: bool,
+    /// Whether it bound a pod to a node, which is no contest.
+    pub is_binding: bool,
+    /// Its bodies.
+    pub bodies: Kept,
+}
+
+/// The bodies of a recent write.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    /// None, or dropped to make room.
+    None,
+    /// As they came.
+    Raw(Box<RawBodies>),
+    /// Read at once, hashes only: a Secret's are never kept.
+    Read(Box<Evidence>),
+}
+
+/// Bodies as they came, and what is needed to read them.
+#[derive(Clone, Debug)]
+pub struct RawBodies {
+    shape: Shape,
+    is_apply: bool,
+    request: Option<Box<[u8]>>,
+    response: Option<Box<[u8]>>,
+}
+
+// === impl Recent ===
+
+impl Recent {
+    /// The write as a record, its bodies read; `known` is what is known of the object before it.
+    pub fn record(self, resource: &str, known: Option<&Fields>) -> Record {
+        let evidence = match self.bodies {
+            Kept::None => Evidence::None,
+            Kept::Read(evidence) => *evidence,
+            Kept::Raw(raw) => {
+                let (request, response) = (raw.request.as_deref(), raw.response.as_deref());
+                let (verb, effect, shape, is_apply) = (self.verb, self.effect, raw.shape, raw.is_apply);
+                Bodies { resource, verb, effect, shape, is_apply, request, response }.evidence(known)
+            }
+        };
+        let mut record = Record::new(self.order, self.client, self.verb, self.effect, self.part, self.tier, evidence);
+        record.is_certain = self.is_certain;
+        record
+    }
+
+    /// The object's body, unread: as stored, else as asked for.
+    pub fn object(&self) -> Option<&[u8]> {
+        match &self.bodies {
+            _ if self.effect == Effect::Delete => None,
+            Kept::Raw(raw) if raw.shape == Shape::Whole => raw.response.as_deref(),
+            Kept::Raw(raw) if raw.shape == Shape::Object && self.verb != Verb::Patch => raw.request.as_deref(),
+            Kept::Raw(_) | Kept::None | Kept::Read(_) => None,
+        }
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    /// What of these bodies is kept.
+    pub fn of(bodies: &Bodies<'_>) -> Kept {
+        // Of an update whose stored result is known, the request tells nothing more.
+        let is_told = bodies.shape == Shape::Whole && bodies.verb != Verb::Patch;
+        let request = bodies.request.filter(|_| !is_told);
+        let response = bodies.response.filter(|_| bodies.shape != Shape::Object);
+        match (request, response) {
+            (None, None) => Kept::None,
+            _ if bodies.is_secret() => Kept::Read(Box::new(bodies.evidence(None))),
+            _ => Kept::Raw(Box::new(RawBodies {
+                shape: bodies.shape,
+                is_apply: bodies.is_apply,
+                request: request.map(Into::into),
+                response: response.map(Into::into),
+            })),
+        }
+    }
+
+    /// Bytes that are kept.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Kept::None => 0,
+            Kept::Raw(raw) => {
+                let len = |body: &Option<Box<[u8]>>| body.as_ref().map_or(0, |b| b.len());
+                len(&raw.request) + len(&raw.response)
+            }
+            // A leaf is its path, a hash and two pointers.
+            Kept::Read(evidence) => match &**evidence {
+                Evidence::Whole { fields, .. } => fields.len() * 96,
+                Evidence::Named { named, .. } => named.len() * 96,
+                Evidence::None => 0,
+            },
+        }
+    }
+}
