@@ -197,11 +197,15 @@ impl<'a> Cursor<'a> {
         Some(&rest[..len])
     }
 
-    /// The rest of a string without escapes or control characters.
+    /// The rest of a string without escapes.
     fn text(&mut self) -> Option<&'a str> {
-        let text = self.until_quote()?;
-        let is_plain = text.iter().all(|b| *b >= b' ' && *b != b'\\');
-        is_plain.then(|| std::str::from_utf8(text).ok()).flatten()
+        let rest = &self.bytes[self.at..];
+        let len = memchr::memchr2(b'"', b'\\', rest)?;
+        if rest[len] != b'"' {
+            return None;
+        }
+        self.at += len + 1;
+        std::str::from_utf8(&rest[..len]).ok()
     }
 
     /// The rest of a string, escapes undone.
@@ -210,9 +214,11 @@ impl<'a> Cursor<'a> {
         if let Some(text) = self.text() {
             return Some(Cow::Borrowed(text));
         }
-        self.at = start;
         let end = skip_string(self.bytes, start - 1)?;
         self.at = end;
+        if let Some(text) = html_unescaped(&self.bytes[start..end - 1]) {
+            return Some(Cow::Owned(text));
+        }
         serde_json::from_slice(&self.bytes[start - 1..end]).ok().map(Cow::Owned)
     }
 
@@ -244,13 +250,16 @@ impl<'a> Cursor<'a> {
             self.last_of_strings()?;
         }
         if self.option(br#","extra":"#) {
-            let extra = self.members_of_value()?;
-            if let Some((_, value)) = extra.iter().find(|(key, _)| key == b"authentication.kubernetes.io/pod-name") {
-                let mut names = Cursor { bytes: value, at: 0 };
-                names.literal(br#"[""#)?;
-                pod = names.text()?;
-                (names.bytes.len() == names.at + 1).then_some(())?;
-            }
+            let mut is_first = true;
+            self.each_member(|key, value| {
+                if key == b"authentication.kubernetes.io/pod-name" && std::mem::take(&mut is_first) {
+                    let mut names = Cursor { bytes: value, at: 0 };
+                    names.literal(br#"[""#)?;
+                    pod = names.text()?;
+                    (names.bytes.len() == names.at + 1).then_some(())?;
+                }
+                Some(())
+            })?;
         }
         self.literal(b"}")?;
         Some((username, pod))
@@ -312,25 +321,49 @@ impl<'a> Cursor<'a> {
 
     fn annotations(&mut self) -> Option<Vec<(Cow<'a, str>, Cow<'a, str>)>> {
         let mut kept = Vec::new();
-        for (key, value) in self.members_of_value()? {
-            let key = std::str::from_utf8(key).ok()?;
-            if keeps_annotation(key) {
-                kept.push((Cow::Borrowed(key), Cow::Owned(serde_json::from_slice(value).ok()?)));
+        self.each_member(|key, value| {
+            // Nearly all annotations are authorization's.
+            if !key.starts_with(b"authorization.k8s.io/") {
+                let key = std::str::from_utf8(key).ok()?;
+                if keeps_annotation(key) {
+                    kept.push((Cow::Borrowed(key), Cow::Owned(serde_json::from_slice(value).ok()?)));
+                }
             }
-        }
+            Some(())
+        })?;
         Some(kept)
     }
 
-    /// The members of an object, all of them found and no key escaped or repeated at its neighbour.
-    fn members_of_value(&mut self) -> Option<Vec<(&'a [u8], &'a [u8])>> {
-        let mut walk = scan::members(&self.bytes[self.at..]);
-        let members: Vec<_> = walk.by_ref().collect();
-        if walk.is_broken() || members.iter().any(|(key, _)| key.contains(&b'\\')) {
-            return None;
+    /// Shows the members of an object, whose keys have no escapes.
+    fn each_member(&mut self, mut each: impl FnMut(&'a [u8], &'a [u8]) -> Option<()>) -> Option<()> {
+        let mut members = scan::members(&self.bytes[self.at..]);
+        for (key, value) in members.by_ref() {
+            if memchr::memchr(b'\\', key).is_some() {
+                return None;
+            }
+            each(key, value)?;
         }
-        self.at += walk.position();
-        Some(members)
+        self.at += members.position();
+        (!members.is_broken()).then_some(())
     }
+}
+
+/// A string whose only escapes are those that Go makes of `&`, `<` and `>`.
+fn html_unescaped(text: &[u8]) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.push(match rest.get(at..at + 6)? {
+            br"\u0026" => b'&',
+            br"\u003c" => b'<',
+            br"\u003e" => b'>',
+            _ => return None,
+        });
+        rest = &rest[at + 6..];
+    }
+    out.extend_from_slice(rest);
+    String::from_utf8(out).ok()
 }
 
 #[cfg(test)]

@@ -175,10 +175,21 @@ impl<'a> Event<'a> {
 
     /// The value of one query parameter of [`Event::request_uri`], percent-decoded where needed.
     pub fn query(&self, name: &str) -> Option<Cow<'_, str>> {
-        let (_, query) = self.request_uri.split_once('?')?;
-        query.split('&').find_map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (percent_decoded(key) == name).then(|| percent_decoded(value))
+        self.queries().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// The query parameters of [`Event::request_uri`], percent-decoded where needed.
+    pub fn queries(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        let uri = self.request_uri.as_bytes();
+        let mut rest = memchr::memchr(b'?', uri).map(|at| &self.request_uri[at + 1..]);
+        std::iter::from_fn(move || {
+            let query = rest?;
+            let end = memchr::memchr(b'&', query.as_bytes());
+            rest = end.map(|at| &query[at + 1..]);
+            let pair = &query[..end.unwrap_or(query.len())];
+            let equals = memchr::memchr(b'=', pair.as_bytes()).unwrap_or(pair.len());
+            let value = pair.get(equals + 1..).unwrap_or_default();
+            Some((percent_decoded(&pair[..equals]), percent_decoded(value)))
         })
     }
 
@@ -190,7 +201,7 @@ impl<'a> Event<'a> {
 
 /// Query-string decoding: `+` is a space, `%XX` a byte; anything that does not decode stays as it is.
 pub fn percent_decoded(text: &str) -> Cow<'_, str> {
-    if !text.contains(['%', '+']) {
+    if memchr::memchr2(b'%', b'+', text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
     }
     let bytes = text.as_bytes();
@@ -214,23 +225,31 @@ pub fn percent_decoded(text: &str) -> Cow<'_, str> {
 
 /// Parses an RFC 3339 timestamp; the form kube-apiserver writes (UTC, six digits) takes a short cut.
 pub fn parse_timestamp(text: &str) -> Option<Micros> {
-    let b = text.as_bytes();
-    if b.len() == 27 && b[26] == b'Z' && b[19] == b'.' {
-        let number = |range: std::ops::Range<usize>| {
-            b[range].iter().try_fold(0i64, |n, d| d.is_ascii_digit().then(|| n * 10 + i64::from(d - b'0')))
-        };
-        let punctuated = b[4] == b'-' && b[7] == b'-' && b[10] == b'T' && b[13] == b':' && b[16] == b':';
-        if let (true, Some(year), Some(month @ 1..=12), Some(day @ 1..=31)) =
-            (punctuated, number(0..4), number(5..7), number(8..10))
-            && let (Some(hour @ 0..=23), Some(minute @ 0..=59), Some(second @ 0..=59), Some(micros)) =
-                (number(11..13), number(14..16), number(17..19), number(20..26))
-            && day <= days_in(year, month)
-        {
-            let seconds = ((days_from_civil(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
-            return Some(seconds * 1_000_000 + micros);
-        }
+    let b: Option<&[u8; 27]> = text.as_bytes().try_into().ok();
+    canonical_timestamp(b).or_else(|| text.parse::<jiff::Timestamp>().ok().map(|t| t.as_microsecond()))
+}
+
+/// `2026-11-23T01:56:08.654761Z`
+fn canonical_timestamp(b: Option<&[u8; 27]>) -> Option<Micros> {
+    let b = b?;
+    let mut wrong = (b[4] ^ b'-') | (b[7] ^ b'-') | (b[10] ^ b'T') | (b[13] ^ b':') | (b[16] ^ b':');
+    wrong |= (b[19] ^ b'.') | (b[26] ^ b'Z');
+    let mut is_digits = wrong == 0;
+    let mut number = |from: usize, len: usize| {
+        b[from..from + len].iter().fold(0i64, |n, d| {
+            let digit = d.wrapping_sub(b'0');
+            is_digits &= digit <= 9;
+            n * 10 + i64::from(digit)
+        })
+    };
+    let (year, month, day) = (number(0, 4), number(5, 2), number(8, 2));
+    let (hour, minute, second, micros) = (number(11, 2), number(14, 2), number(17, 2), number(20, 6));
+    let is_time = hour <= 23 && minute <= 59 && second <= 59;
+    if !is_digits || !is_time || !(1..=12).contains(&month) || day < 1 || day > days_in(year, month) {
+        return None;
     }
-    text.parse::<jiff::Timestamp>().ok().map(|t| t.as_microsecond())
+    let seconds = ((days_from_civil(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
+    Some(seconds * 1_000_000 + micros)
 }
 
 fn days_in(year: i64, month: i64) -> i64 {

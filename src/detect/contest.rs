@@ -285,13 +285,25 @@ impl Contest {
 
     /// The record of the same stored revision, if any: of two, the later one changed nothing.
     pub fn same_revision(&self, order: &Order) -> Option<&Record> {
-        self.history.iter().rev().find(|r| r.order.is_same_revision(order))
+        self.position_of(order).map(|at| &self.history[at])
+    }
+
+    fn position_of(&self, order: &Order) -> Option<usize> {
+        let is_earlier = |r: &Record| r.order.revision != 0 && r.order.revision < order.revision;
+        for (at, record) in self.history.iter().enumerate().rev() {
+            if record.order.is_same_revision(order) {
+                return Some(at);
+            }
+            if is_earlier(record) {
+                return None;
+            }
+        }
+        None
     }
 
     /// Puts a write in the place of the record of the same revision, which turns out to have stored nothing.
     pub fn correct(&mut self, record: Record, limits: &Limits) -> Thrashes {
-        let same = self.history.iter().rposition(|r| r.order.is_same_revision(&record.order));
-        let Some(at) = same else { return Thrashes::new() };
+        let Some(at) = self.position_of(&record.order) else { return Thrashes::new() };
         self.kept -= bytes(&self.history[at].state);
         self.history[at] = record;
         match at < self.settled {
@@ -415,6 +427,16 @@ impl Contest {
     /// Where a write belongs: by revision among those whose revision is known, by time among the others.
     fn place(&self, record: &Record) -> usize {
         let at = |r: &Record| r.order.at;
+        // Nearly all come in order.
+        let revision = |r: &Record| r.order.revision;
+        let is_newest = |last: &Record| {
+            let (mine, last_revision) = (revision(record), revision(last));
+            (mine != 0 && last_revision != 0 && last_revision < mine)
+                || (mine == 0 && record.order.uid == 0 && at(last) <= at(record))
+        };
+        if self.history.back().is_none_or(is_newest) {
+            return self.history.len();
+        }
         let Some(revision) = self.revision_of(record) else {
             return self.history.iter().rposition(|r| at(r) <= at(record)).map_or(0, |index| index + 1);
         };

@@ -422,7 +422,7 @@ impl<'a> Bodies<'a> {
             verb: write.event.verb,
             effect: write.effect,
             shape,
-            is_apply: write.event.query("force").is_some(),
+            is_apply: write.is_forced,
             request: write.event.request_object,
             response: write.event.response_object,
         }

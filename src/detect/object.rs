@@ -3,6 +3,7 @@
 //! Almost all objects have one writer. For these a few numbers are kept, and the latest writes with their bodies unread:
 //! the first write by a second client, which may come late, opens them and begins a [`Contest`].
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -34,7 +35,7 @@ const BASE_BEFORE: Micros = 10 * 60 * 1_000_000;
 pub struct ObjectState {
     seen: SmallVec<[Seen; 2]>,
     /// The latest writes, in order, while there is no contest.
-    recent: Option<Box<Vec<Recent>>>,
+    recent: Option<Box<VecDeque<Recent>>>,
     contest: Option<Box<Contested>>,
     troubles: Option<Box<Troubles>>,
     /// `kind`, where a body told it.
@@ -125,7 +126,7 @@ impl ObjectState {
     /// Forgets what is only needed while somebody may come late, as of `now`. Bodies stay: they are for the client that
     /// comes next, whenever that is.
     pub fn settle(&mut self, now: Micros) {
-        let is_over = self.recent.as_ref().is_some_and(|r| r.last().is_none_or(|r| now - r.order.at > LATE_MAX));
+        let is_over = self.recent.as_ref().is_some_and(|r| r.back().is_none_or(|r| now - r.order.at > LATE_MAX));
         if is_over && self.kept == 0 {
             for recent in self.recent.take().into_iter().flat_map(|recent| *recent) {
                 self.settle_recent(&recent);
@@ -171,7 +172,7 @@ impl ObjectState {
 
     /// The body of the latest write, unread, where it is kept: the stored object, else the request's.
     pub fn body(&self) -> Option<&[u8]> {
-        self.recent().iter().rev().find_map(Recent::object)
+        self.recent().rev().find_map(Recent::object)
     }
 
     /// When the last write to the object was.
@@ -194,8 +195,8 @@ impl ObjectState {
         self.kept
     }
 
-    fn recent(&self) -> &[Recent] {
-        self.recent.as_ref().map_or(&[], |recent| recent.as_slice())
+    fn recent(&self) -> impl DoubleEndedIterator<Item = &Recent> {
+        self.recent.iter().flat_map(|recent| recent.iter())
     }
 
     /// A time in the unit of [`Seen`].
@@ -272,7 +273,7 @@ impl ObjectState {
     /// Whether another request was already taken to have stored this revision. Of two answered with one revision only one
     /// stored it: the one that cannot have found it, or whose part was changed, or that came first.
     fn revision(&self, write: &Write<'_>, order: &Order) -> Revision {
-        if order.revision == 0 {
+        if !order.is_stored() {
             return Revision::New;
         }
         let (at, client, was_certain, changed_part) = match self.contest() {
@@ -283,7 +284,7 @@ impl ObjectState {
                 }
                 None => return Revision::New,
             },
-            None => match self.recent().iter().find(|r| r.order.is_same_revision(order)) {
+            None => match self.recent().find(|r| r.order.is_same_revision(order)) {
                 Some(same) => (same.order.at, &same.client, same.is_certain, None),
                 None => return Revision::New,
             },
@@ -343,7 +344,7 @@ impl ObjectState {
         }
         settled.sort_by_key(|(at, _)| *at);
         settled.iter().any(|(_, client)| is_turn(client))
-            || self.recent().iter().filter(is_counted).any(|recent| is_turn(&recent.client))
+            || self.recent().filter(is_counted).any(|recent| is_turn(&recent.client))
     }
 
     /// Begins the contest: with what was counted before the recent writes, and with those.
@@ -404,7 +405,7 @@ impl ObjectState {
             bodies: Kept::of(bodies),
         };
         self.kept += new.bodies.bytes();
-        let recent = self.recent.get_or_insert_with(|| Box::new(Vec::with_capacity(1)));
+        let recent = self.recent.get_or_insert_with(|| Box::new(VecDeque::with_capacity(1)));
         if matches!(revision, Revision::Corrects(_))
             && let Some(same) = recent.iter_mut().find(|r| r.order.is_same_revision(&order))
         {
@@ -417,13 +418,12 @@ impl ObjectState {
             recent.reserve_exact(if recent.len() < 2 { 1 } else { RECENT_MAX });
         }
         recent.insert(recent.len() - later, new);
-        let newest = recent.iter().map(|r| r.order.at).max().unwrap_or(order.at);
+        let newest = recent.back().map_or(order.at, |r| r.order.at);
         loop {
-            let recent = self
-                .recent
-                .as_mut()
-                .filter(|r| r.len() > RECENT_MAX || (r.len() > 1 && newest - r[0].order.at > LATE_MAX));
-            let Some(oldest) = recent.map(|recent| recent.remove(0)) else { return };
+            let is_over =
+                |r: &VecDeque<Recent>| r.len() > RECENT_MAX || (r.len() > 1 && newest - r[0].order.at > LATE_MAX);
+            let Some(recent) = self.recent.as_mut().filter(|r| is_over(r)) else { return };
+            let Some(oldest) = recent.pop_front() else { return };
             self.kept -= oldest.bodies.bytes();
             self.settle_recent(&oldest);
         }

@@ -39,8 +39,13 @@ impl Order {
         self.at < other.at
     }
 
+    /// Whether it is known which revision was stored.
+    pub fn is_stored(&self) -> bool {
+        self.revision != 0 && self.revision.is_multiple_of(2)
+    }
+
     /// Whether both report the same stored revision: then the later one stored nothing.
     pub fn is_same_revision(&self, other: &Order) -> bool {
-        self.revision != 0 && self.revision == other.revision && self.revision.is_multiple_of(2)
+        self.is_stored() && self.revision == other.revision
     }
 }

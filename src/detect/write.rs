@@ -80,6 +80,8 @@ pub struct Write<'a> {
     pub identity: Identity<'a>,
     /// The `fieldManager` parameter, where the client gave one.
     pub field_manager: Option<Cow<'a, str>>,
+    /// Whether it is known to be an apply: only these may be forced.
+    pub is_forced: bool,
     /// When the request arrived.
     pub at: Micros,
     /// What the stored object said of itself, where the response shows it.
@@ -148,7 +150,17 @@ pub fn attribute<'a>(event: &'a Event<'a>) -> Result<Write<'a>, NotAWrite> {
     }
     let code = event.status.as_ref().map_or(0, |s| s.code);
     let (part, effect) = target(reference, event.verb, code)?;
-    if is_dry_run(event) {
+    let (mut field_manager, mut is_forced) = (None, false);
+    for (key, value) in event.queries() {
+        match key.as_ref() {
+            // Dry-runs stand in the query …
+            "dryRun" if !value.is_empty() => return Err(NotAWrite::DryRun),
+            "fieldManager" if !value.is_empty() && field_manager.is_none() => field_manager = Some(value),
+            "force" => is_forced = true,
+            _ => {}
+        }
+    }
+    if effect == Effect::Delete && is_dry_deletion(event) {
         return Err(NotAWrite::DryRun);
     }
     let outcome = outcome(event, code);
@@ -177,7 +189,8 @@ pub fn attribute<'a>(event: &'a Event<'a>) -> Result<Write<'a>, NotAWrite> {
         effect,
         outcome,
         identity: Identity::of(event),
-        field_manager: event.query("fieldManager").filter(|manager| !manager.is_empty()),
+        field_manager,
+        is_forced,
         at,
         stored,
     })
@@ -208,19 +221,11 @@ fn is_connect(reference: &ObjectRef<'_>) -> bool {
     matches!(reference.subresource.as_ref(), "exec" | "attach" | "portforward" | "proxy" | "token" | "log")
 }
 
-/// Dry-runs stand in the query; for deletions also in the options that are the body.
-fn is_dry_run(event: &Event<'_>) -> bool {
-    let may_say_so = event.request_uri.contains("dryRun") || event.request_uri.contains('%');
-    if may_say_so && event.query("dryRun").is_some_and(|value| !value.is_empty()) {
-        return true;
-    }
-    let is_delete = matches!(event.verb, Verb::Delete | Verb::DeleteCollection)
-        || event.object_ref.as_ref().is_some_and(|o| o.subresource == "eviction");
+/// … for deletions also in the options that are the body.
+fn is_dry_deletion(event: &Event<'_>) -> bool {
     let in_options = |options: &[u8]| member(options, "dryRun").is_some_and(|list| list != b"null" && list != b"[]");
-    is_delete
-        && event
-            .request_object
-            .is_some_and(|body| in_options(body) || member(body, "deleteOptions").is_some_and(in_options))
+    let options = event.request_object;
+    options.is_some_and(|body| in_options(body) || member(body, "deleteOptions").is_some_and(in_options))
 }
 
 fn outcome<'a>(event: &'a Event<'a>, code: u16) -> Outcome<'a> {
