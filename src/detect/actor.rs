@@ -22,6 +22,10 @@ pub struct Client {
     pub user_agent: Arc<str>,
     /// From where it writes: evidence about it, never its identity.
     pub origin: Origin,
+    /// A hash of the actor, to compare without looking at its name.
+    pub actor_id: u64,
+    /// A hash of the client, to compare without looking at its names.
+    pub id: u64,
 }
 
 /// Where a client writes from.
@@ -84,18 +88,25 @@ impl Client {
 
     /// An actor of which only the name is known.
     pub fn named(actor: &str) -> Client {
-        Client { actor: actor.into(), tool: "".into(), user_agent: "".into(), origin: Origin::default() }
+        Client::new(actor, "", "", Origin::default())
+    }
+
+    /// An account with a tool, at a place.
+    pub fn new(actor: &str, tool: &str, user_agent: &str, origin: Origin) -> Client {
+        let actor_id = super::hash(actor);
+        let id = super::hash_of(&(actor_id, tool, user_agent));
+        Client { actor: actor.into(), tool: tool.into(), user_agent: user_agent.into(), origin, actor_id, id }
     }
 
     /// Whether both are the same actor, whatever the tool.
     pub fn is_same_actor(&self, other: &Client) -> bool {
-        Arc::ptr_eq(&self.actor, &other.actor) || self.actor == other.actor
+        self.actor_id == other.actor_id
     }
 }
 
 impl PartialEq for Client {
     fn eq(&self, other: &Client) -> bool {
-        self.is_same_actor(other) && self.tool == other.tool && self.user_agent == other.user_agent
+        self.id == other.id
     }
 }
 

@@ -232,9 +232,10 @@ pub fn is_match(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detect::actor::Origin;
 
     fn of(actor: &str, tool: &str) -> (Class, Role) {
-        Classes::default().of(&Client { tool: tool.into(), ..Client::named(actor) })
+        Classes::default().of(&Client::new(actor, tool, "", Origin::default()))
     }
 
     #[test]

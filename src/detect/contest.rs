@@ -20,6 +20,8 @@ use crate::audit::event::{Micros, Verb};
 /// Writes of one object that are kept to be put in order: a fast war (two a second) for four minutes, which is longer
 /// than kube-apiserver tries to deliver a batch.
 const HISTORY_MAX: usize = 512;
+/// Writes that are kept to be shown, though nobody comes late before them any more.
+const SHOWN_MAX: usize = 64;
 /// Fields of one object that are followed; the calmest and oldest make room.
 const FIELDS_MAX: usize = 256;
 /// Different values of one field that are counted apart.
@@ -58,7 +60,7 @@ pub struct Record {
     /// Whether it is a creation that belongs earlier, and is taken to have changed nothing.
     is_misplaced: bool,
     /// What its bodies told; kept while somebody may still come late before it.
-    evidence: Evidence,
+    evidence: Option<Box<Evidence>>,
     /// The object's fields after it, as far as they are known; kept as long as `evidence`.
     state: Option<Arc<Fields>>,
 }
@@ -75,6 +77,7 @@ pub struct Contest {
     anchor: Option<Arc<Fields>>,
     /// Bytes of the kept states, roughly.
     kept: usize,
+    is_followed: bool,
 }
 
 /// New thrashing events, by party.
@@ -147,6 +150,8 @@ pub struct ValueSeen {
 #[derive(Clone, Debug)]
 struct Author {
     client: Arc<Client>,
+    /// The actor's id, at hand.
+    actor: u64,
     at: Micros,
     seq: u32,
 }
@@ -160,6 +165,7 @@ struct PartState {
 #[derive(Clone, Debug)]
 struct PartWriter {
     client: Arc<Client>,
+    actor: u64,
     at: Micros,
     seq: u32,
     tier: Tier,
@@ -201,6 +207,7 @@ impl Record {
     ) -> Record {
         let changes = Vec::new();
         let (is_certain, is_misplaced, state) = (false, false, None);
+        let evidence = (!matches!(evidence, Evidence::None)).then(|| Box::new(evidence));
         Record { order, client, verb, effect, part, tier, changes, is_certain, is_misplaced, evidence, state }
     }
 
@@ -210,7 +217,7 @@ impl Record {
             let is_own = |c: &Change| part_of(&c.path) == self.part && self.effect != Effect::Delete;
             changes.into_iter().filter(is_own).collect::<Vec<_>>()
         };
-        match &self.evidence {
+        match self.evidence.as_deref().unwrap_or(&Evidence::None) {
             _ if self.is_misplaced => (self.changes, self.state) = (Vec::new(), before.cloned()),
             Evidence::None => self.state = before.cloned(),
             Evidence::Named { named, is_apply, .. } => {
@@ -241,7 +248,7 @@ impl Record {
 
     /// Forgets what is only needed while somebody may come late.
     fn settle(&mut self) -> Option<Arc<Fields>> {
-        self.evidence = Evidence::None;
+        self.evidence = None;
         self.state.take()
     }
 }
@@ -345,7 +352,7 @@ impl Contest {
             false => self.refold(limits),
         };
         self.settle();
-        while self.history.len() > HISTORY_MAX
+        while self.is_too_long()
             && let Some(oldest) = self.history.pop_front()
         {
             if self.settled == 0 {
@@ -355,6 +362,16 @@ impl Contest {
             self.base.step(&oldest, limits);
         }
         thrashes
+    }
+
+    fn is_too_long(&self) -> bool {
+        let is_shown = self.settled <= SHOWN_MAX || self.is_followed;
+        self.history.len() > HISTORY_MAX || (self.history.len() > SHOWN_MAX && !is_shown)
+    }
+
+    /// Keeps as many writes as can be kept, to be shown.
+    pub fn follow(&mut self) {
+        self.is_followed = true;
     }
 
     /// Bytes of kept states, roughly.
@@ -524,7 +541,8 @@ impl Findings {
     /// One write further; the party whose thrashing event it was, at any level of evidence.
     fn step(&mut self, record: &Record, limits: &Limits) -> Option<Arc<str>> {
         self.seq += 1;
-        let author = Author { client: record.client.clone(), at: record.order.at, seq: self.seq };
+        let author =
+            Author { client: record.client.clone(), actor: record.client.actor_id, at: record.order.at, seq: self.seq };
         let oldest = record.order.at - limits.window();
         let mut retakes: SmallVec<[Retake; 2]> = SmallVec::new();
         if record.effect != Effect::Modify {
@@ -631,12 +649,12 @@ impl FieldState {
         let last = self.authors.iter().max_by_key(|a| a.seq).cloned();
         let is_former = self.initial == change.new || self.values.iter().any(|seen| seen.value == change.new);
         let earlier = |is_it: &dyn Fn(&Author) -> bool| self.authors.iter().filter(|a| is_it(a)).map(|a| a.at).max();
-        let by_actor = earlier(&|a| a.client.is_same_actor(&author.client));
-        let by_client = earlier(&|a| a.client.is_same_actor(&author.client) && a.client.tool == author.client.tool);
+        let by_actor = earlier(&|a| a.actor == author.actor);
+        let by_client = earlier(&|a| a.actor == author.actor && a.client.tool == author.client.tool);
 
         let is_reversal = is_former && tier == Tier::Value;
         let retake = last.and_then(|last| {
-            let is_within_account = last.client.is_same_actor(&author.client);
+            let is_within_account = last.actor == author.actor;
             let since = match is_within_account {
                 false => by_actor?,
                 true if last.client.tool == author.client.tool || !is_reversal => return None,
@@ -655,7 +673,7 @@ impl FieldState {
 
     fn note(&mut self, change: &Change, author: &Author) {
         self.last_at = self.last_at.max(author.at);
-        let same = |a: &Author| a.client.is_same_actor(&author.client) && a.client.tool == author.client.tool;
+        let same = |a: &Author| a.actor == author.actor && a.client.tool == author.client.tool;
         match self.authors.iter().position(same) {
             Some(index) => self.authors[index] = author.clone(),
             None => {
@@ -699,7 +717,7 @@ impl PartState {
     /// write, of the one it may take up again, or of one in between.
     fn step(&mut self, tier: Tier, author: &Author, oldest: Micros) -> Option<Retake> {
         self.writers.retain(|w| w.at >= oldest);
-        let own = self.writers.iter().position(|w| w.client.is_same_actor(&author.client));
+        let own = self.writers.iter().position(|w| w.actor == author.actor);
         let retake = own.and_then(|own| {
             let own = &self.writers[own];
             let between = || self.writers.iter().filter(|w| w.seq > own.seq);
@@ -728,8 +746,8 @@ impl PartState {
                 {
                     self.writers.remove(oldest);
                 }
-                let (client, at, seq) = (author.client.clone(), author.at, author.seq);
-                self.writers.push(PartWriter { client, at, seq, tier, blind_seq });
+                let Author { client, actor, at, seq } = author.clone();
+                self.writers.push(PartWriter { client, actor, at, seq, tier, blind_seq });
             }
         }
         retake
@@ -745,11 +763,9 @@ impl Existence {
             return None;
         }
         self.authors.retain(|a| a.at >= oldest);
-        let earlier = self.authors.iter().filter(|a| a.client.is_same_actor(&author.client)).map(|a| a.at).max();
+        let earlier = self.authors.iter().filter(|a| a.actor == author.actor).map(|a| a.at).max();
         let retake = match (&self.last, earlier) {
-            (Some((effect, last)), Some(since))
-                if *effect != record.effect && !last.client.is_same_actor(&author.client) =>
-            {
+            (Some((effect, last)), Some(since)) if *effect != record.effect && !last.actor == author.actor => {
                 self.retakes += 1;
                 Some(Retake {
                     tier: record.tier,
@@ -770,7 +786,7 @@ impl Existence {
             None => {}
         }
         self.last = Some((record.effect, author.clone()));
-        self.authors.retain(|a| !a.client.is_same_actor(&author.client));
+        self.authors.retain(|a| !a.actor == author.actor);
         self.authors.push(author.clone());
         if self.authors.len() > AUTHORS_MAX {
             self.authors.remove(0);

@@ -19,13 +19,18 @@ pub mod trouble;
 pub mod verdict;
 pub mod write;
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 use std::sync::OnceLock;
 
 use foldhash::quality::RandomState;
 
 /// A keyed hash: equal texts have equal hashes within this process, and nobody outside can make two collide.
 pub(crate) fn hash(text: &str) -> u64 {
+    hash_of(text)
+}
+
+/// A keyed hash of anything.
+pub(crate) fn hash_of(value: &(impl Hash + ?Sized)) -> u64 {
     static HASHER: OnceLock<RandomState> = OnceLock::new();
-    HASHER.get_or_init(RandomState::default).hash_one(text)
+    HASHER.get_or_init(RandomState::default).hash_one(value)
 }

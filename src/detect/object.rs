@@ -87,7 +87,7 @@ impl ObjectState {
 
     /// Keeps every write from now on, even while there is one writer.
     pub fn follow(&mut self) {
-        self.contest.get_or_insert_default();
+        self.contest.get_or_insert_default().contest.follow();
     }
 
     /// Takes in one request about this object. Each request must come in once; their order does not matter.
@@ -210,7 +210,7 @@ impl ObjectState {
         let is_unmoved = write.stored.resource_version != 0 && write.stored.resource_version == replaced;
         let revision = if is_unmoved { Revision::Found } else { self.revision(write, &order) };
         if let Revision::Corrects(counted) = &revision
-            && let Some(seen) = self.seen.iter_mut().find(|s| s.client == *counted && s.writes() > 0)
+            && let Some(seen) = self.seen.iter_mut().find(|s| s.id == counted.id && s.writes() > 0)
         {
             seen.discount();
         }
@@ -304,7 +304,7 @@ impl ObjectState {
         }
         // Bringing it again takes back that it was taken away.
         let is_recreated = self.seen.iter().any(|a| {
-            let is_others = |b: &Seen| b.deletes() > 0 && b.client != a.client;
+            let is_others = |b: &Seen| b.deletes() > 0 && b.id != a.id;
             let is_after = |b: &Seen| a.span(self.base).1 > b.span(self.base).0;
             a.creates() > 0 && self.seen.iter().any(|b| is_others(b) && is_after(b))
         });
@@ -431,13 +431,13 @@ impl ObjectState {
 
     fn settle_recent(&mut self, recent: &Recent) {
         let ms = self.ms(recent.order.at);
-        if let Some(seen) = self.seen.iter_mut().find(|s| s.part == recent.part && s.client == recent.client) {
+        if let Some(seen) = self.seen.iter_mut().find(|s| s.part == recent.part && s.id == recent.client.id) {
             seen.settle(ms);
         }
     }
 
     fn note(&mut self, write: &Write<'_>, client: &Arc<Client>, is_no_op: bool, limits: &Limits) {
-        let is_it = |s: &Seen| s.part == write.part && (Arc::ptr_eq(&s.client, client) || s.client == *client);
+        let is_it = |s: &Seen| s.part == write.part && s.id == client.id;
         let ms = self.ms(write.at);
         let index = self.seen.iter().position(is_it).unwrap_or_else(|| {
             if self.seen.len() >= SEEN_MAX

@@ -16,6 +16,8 @@ use crate::audit::event::{Micros, Verb};
 pub struct Seen {
     /// Who, and from where it wrote first.
     pub client: Arc<Client>,
+    /// The client's id, at hand.
+    pub id: u64,
     first_ms: u32,
     last_ms: u32,
     /// The last of its writes that is no longer among the recent ones; 0 where all still are.
@@ -43,6 +45,7 @@ impl Seen {
     /// A client whose first request about a part this is.
     pub fn new(client: Arc<Client>, part: Part) -> Seen {
         Seen {
+            id: client.id,
             client,
             first_ms: u32::MAX,
             last_ms: 0,

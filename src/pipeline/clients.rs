@@ -44,15 +44,13 @@ impl Clients {
             Some((known, client)) if *known == hash => return client.clone(),
             _ => {}
         }
-        let client = self.find(hash, || Client {
-            actor: identity.actor().as_ref().into(),
-            tool: tool.into(),
-            user_agent: user_agent.into(),
-            origin: Origin {
+        let client = self.find(hash, || {
+            let origin = Origin {
                 source_ip: event.source_ip.as_ref().into(),
                 pod: event.pod.as_ref().into(),
                 impersonator: impersonator.into(),
-            },
+            };
+            Client::new(&identity.actor(), tool, user_agent, origin)
         });
         *slot = Some((hash, client.clone()));
         client
