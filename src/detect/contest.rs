@@ -765,7 +765,7 @@ impl Existence {
         self.authors.retain(|a| a.at >= oldest);
         let earlier = self.authors.iter().filter(|a| a.actor == author.actor).map(|a| a.at).max();
         let retake = match (&self.last, earlier) {
-            (Some((effect, last)), Some(since)) if *effect != record.effect && !last.actor == author.actor => {
+            (Some((effect, last)), Some(since)) if *effect != record.effect && last.actor != author.actor => {
                 self.retakes += 1;
                 Some(Retake {
                     tier: record.tier,
@@ -786,7 +786,7 @@ impl Existence {
             None => {}
         }
         self.last = Some((record.effect, author.clone()));
-        self.authors.retain(|a| !a.actor == author.actor);
+        self.authors.retain(|a| a.actor != author.actor);
         self.authors.push(author.clone());
         if self.authors.len() > AUTHORS_MAX {
             self.authors.remove(0);

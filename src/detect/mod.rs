@@ -14,6 +14,7 @@ pub mod object;
 pub mod order;
 pub mod policy;
 pub mod recent;
+pub mod remedy;
 pub mod seen;
 pub mod trouble;
 pub mod verdict;

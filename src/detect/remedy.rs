@@ -1,0 +1,509 @@
+//! How to end a war: commands that run as printed, the best first. Nothing destructive comes first.
+//!
+//! The options are the runbook's: A disable the rival, B leave the object to it, C leave it the field or take its value
+//! over, D fix the webhook.
+
+use serde_json::{Value, json};
+
+use super::cause::Cause;
+use super::class::Role;
+
+/// The prefix of the annotations that reconcilers of this kind honour.
+pub const PREFIX: &str = "platform.kubevirt.io/";
+
+/// Kinds that a patch annotation is refused for.
+const UNPATCHED_KINDS: [&str; 10] = [
+    "MachineConfig",
+    "KubeletConfig",
+    "Role",
+    "ClusterRole",
+    "RoleBinding",
+    "ClusterRoleBinding",
+    "ServiceAccount",
+    "SecurityContextConstraints",
+    "ValidatingWebhookConfiguration",
+    "MutatingWebhookConfiguration",
+];
+/// Paths at or under which a patch annotation is refused; the empty path and `/metadata` hold some of them.
+const UNPATCHED_PATHS: [&str; 6] =
+    ["/metadata/name", "/metadata/namespace", "/metadata/managedFields", "/apiVersion", "/kind", "/status"];
+
+/// A war, as far as its remedies depend on it.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// `deployments.apps`.
+    pub resource: String,
+    /// Kind.
+    pub kind: &'a str,
+    /// API group.
+    pub group: &'a str,
+    /// Namespace, empty where cluster-scoped.
+    pub namespace: &'a str,
+    /// Name.
+    pub name: &'a str,
+    /// Why it happens.
+    pub cause: Cause,
+    /// Who fights, with what they are.
+    pub parties: Vec<(&'a str, Role)>,
+    /// The party that honours the annotations, if any does.
+    pub honouring: Option<&'a str>,
+    /// Over what, with the values of each party: `None` where it removed the field.
+    pub fields: Vec<Contested<'a>>,
+    /// The HorizontalPodAutoscaler that targets the object, where the events show it.
+    pub hpa: Option<String>,
+    /// The Argo CD application that tracks it, where its annotations show it.
+    pub application: Option<String>,
+    /// The policy or webhook that accepts and refuses in turns.
+    pub flapping: Option<&'a str>,
+}
+
+/// A contested field, and what each party wants of it.
+#[derive(Clone, Debug)]
+pub struct Contested<'a> {
+    /// Its path, as editwar writes it.
+    pub path: &'a str,
+    /// Who, what, how often. Values that are hidden or cut are not among them.
+    pub wants: Vec<(&'a str, Option<Value>, u32)>,
+}
+
+/// One way to end a war.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remedy {
+    /// The runbook's option.
+    pub option: &'static str,
+    /// In a few words.
+    pub title: String,
+    /// A command that runs as printed.
+    pub command: String,
+    /// What it changes.
+    pub changes: String,
+    /// What is given up by it.
+    pub gives_up: String,
+}
+
+/// A JSON Pointer and a dotted path, as the annotations want them.
+struct Location {
+    pointer: Option<String>,
+    dotted: Option<String>,
+}
+
+/// The ways to end a war, the best first.
+pub fn remedies(facts: &Facts<'_>) -> Vec<Remedy> {
+    let mut found = Vec::new();
+    if let Some(owner) = facts.honouring {
+        found.extend(facts.ignore(owner));
+        found.extend(facts.customise(owner));
+    }
+    for (actor, role) in &facts.parties {
+        found.extend(facts.of_gitops(actor, *role));
+        found.extend(facts.of_webhook(actor, *role));
+    }
+    found.extend(facts.of_flapping());
+    if let Some(owner) = facts.honouring {
+        found.push(facts.unmanaged(owner));
+    }
+    found.extend(facts.of_person());
+    found.extend(facts.of_autoscaler());
+    if found.is_empty() {
+        found.push(facts.look());
+    }
+    found
+}
+
+/// How to see that it is over.
+pub fn verify(facts: &Facts<'_>) -> String {
+    format!("editwar who {}/{}{} --server http://127.0.0.1:8080", facts.resource, facts.name, facts.namespace_flag())
+}
+
+// === impl Facts ===
+
+impl Facts<'_> {
+    fn namespace_flag(&self) -> String {
+        if self.namespace.is_empty() { String::new() } else { format!(" -n {}", quoted(self.namespace)) }
+    }
+
+    /// `kubectl VERB RESOURCE NAME -n NAMESPACE`
+    fn kubectl(&self, verb: &str) -> String {
+        format!("kubectl {verb} {} {}{}", self.resource, quoted(self.name), self.namespace_flag())
+    }
+
+    fn annotate(&self, annotations: &[String]) -> String {
+        // Alone, none of the annotations ends a pause.
+        let mut all: Vec<String> = annotations.iter().map(|a| quoted(&format!("{PREFIX}{a}"))).collect();
+        all.push(format!("{PREFIX}reconcile-paused-"));
+        format!("{} {} --overwrite", self.kubectl("annotate"), all.join(" "))
+    }
+
+    /// C: leave the contested fields to the rival.
+    fn ignore(&self, owner: &str) -> Option<Remedy> {
+        let locations: Vec<Location> = self.fields.iter().map(|f| Location::of(f.path)).collect();
+        let dotted: Option<Vec<&str>> = locations.iter().map(|l| l.dotted.as_deref()).collect();
+        let pointers: Option<Vec<&str>> = locations.iter().map(|l| l.pointer.as_deref()).collect();
+        let annotation = match (dotted, pointers) {
+            _ if locations.is_empty() => return None,
+            (Some(paths), _) => format!("ignore={}", paths.join(",")),
+            (None, Some(paths)) => format!("ignore-fields={}", paths.join(",")),
+            (None, None) => return None,
+        };
+        let fields: Vec<&str> = self.fields.iter().map(|f| f.path).collect();
+        Some(Remedy {
+            option: "C",
+            title: format!("leave {} to {}", fields.join(" and "), self.rivals(owner)),
+            command: self.annotate(&[annotation]),
+            changes: format!("{owner} no longer writes {}, and goes on with the rest of the object", fields.join(", ")),
+            gives_up: format!("drift of {} is not corrected any more", fields.join(", ")),
+        })
+    }
+
+    /// C: make the rival's value the desired one.
+    fn customise(&self, owner: &str) -> Option<Remedy> {
+        if UNPATCHED_KINDS.contains(&self.kind) || self.fields.is_empty() {
+            return None;
+        }
+        let mut operations = Vec::new();
+        for field in &self.fields {
+            let pointer = Location::of(field.path).pointer?;
+            let is_refused = |p: &&str| pointer == **p || pointer.starts_with(&format!("{p}/"));
+            if UNPATCHED_PATHS.iter().any(|p| is_refused(&p)) {
+                return None;
+            }
+            let wants: Vec<_> = field.wants.iter().filter(|(actor, ..)| *actor != owner).collect();
+            // A rival that wants something else each time wants no value.
+            let [(_, want, _)] = wants.as_slice() else { return None };
+            operations.push(match want {
+                Some(value) => json!({"op": "add", "path": pointer, "value": value}),
+                None => json!({"op": "remove", "path": pointer}),
+            });
+        }
+        let fields: Vec<&str> = self.fields.iter().map(|f| f.path).collect();
+        Some(Remedy {
+            option: "C",
+            title: format!("take over what {} wants", self.rivals(owner)),
+            command: self.annotate(&[format!("patch={}", Value::from(operations))]),
+            changes: format!("{owner} writes the value of {} that is in the annotation", fields.join(", ")),
+            gives_up: "the value stays as it is now, also when the rival wants another".into(),
+        })
+    }
+
+    /// B: leave the whole object to the rival.
+    fn unmanaged(&self, owner: &str) -> Remedy {
+        Remedy {
+            option: "B",
+            title: format!("leave the object to {}", self.rivals(owner)),
+            command: self.annotate(&["mode=unmanaged".to_owned()]),
+            changes: format!("{owner} no longer writes this object at all, and its pause is lifted"),
+            gives_up: "nothing of this object is held at its desired state any more".into(),
+        }
+    }
+
+    fn rivals(&self, owner: &str) -> String {
+        let rivals = self.parties.iter().map(|(actor, _)| *actor).filter(|actor| *actor != owner);
+        rivals.collect::<Vec<_>>().join(" and ")
+    }
+
+    /// C: the GitOps tool's own way to leave a field alone.
+    fn of_gitops(&self, actor: &str, role: Role) -> Option<Remedy> {
+        let pointers: Option<Vec<String>> = self.fields.iter().map(|f| Location::of(f.path).pointer).collect();
+        match (role, pointers.filter(|p| !p.is_empty()), &self.application) {
+            (Role::ArgoCd, Some(pointers), Some(application)) => {
+                let ignore = json!({"spec": {"ignoreDifferences": [{
+                    "group": self.group, "kind": self.kind, "name": self.name, "namespace": self.namespace,
+                    "jsonPointers": pointers}], "syncPolicy": {"syncOptions": ["RespectIgnoreDifferences=true"]}}});
+                let patch = quoted(&ignore.to_string());
+                Some(Remedy {
+                    option: "C",
+                    title: format!("let Argo CD leave {} alone", pointers.join(" and ")),
+                    command: format!(
+                        "kubectl patch applications.argoproj.io {} -n argocd --type=merge -p {patch}",
+                        quoted(application)
+                    ),
+                    changes: format!("the application {application} ignores these fields when it compares and syncs"),
+                    gives_up: "what the repository says of them; other ignoreDifferences there are replaced".into(),
+                })
+            }
+            (Role::Flux, _, _) => Some(Remedy {
+                option: "C",
+                title: "let Flux leave the object alone".into(),
+                command: format!(
+                    "{} kustomize.toolkit.fluxcd.io/reconcile=disabled --overwrite",
+                    self.kubectl("annotate")
+                ),
+                changes: format!("{actor} no longer applies this object"),
+                gives_up: "what the repository says of it, until the annotation is removed".into(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// D: exempt whoever fights a mutating webhook from it.
+    fn of_webhook(&self, actor: &str, role: Role) -> Option<Remedy> {
+        if role != Role::Webhook {
+            return None;
+        }
+        let (configuration, webhook) = actor.strip_prefix("webhook ")?.split_once('/')?;
+        let others = self.parties.iter().filter(|(_, role)| *role != Role::Webhook).map(|(other, _)| *other);
+        let exempt: Vec<String> = others.map(|other| format!("request.userInfo.username != {}", Value::from(other))).collect();
+        let patch = json!({"webhooks": [{"name": webhook, "matchConditions": [
+            {"name": "editwar-exempt", "expression": exempt.join(" && ")}]}]});
+        Some(Remedy {
+            option: "D",
+            title: format!("exempt {} from the webhook {webhook}", self.rivals(actor)),
+            command: format!(
+                "kubectl patch mutatingwebhookconfigurations.admissionregistration.k8s.io {} --type=strategic -p {}",
+                quoted(configuration),
+                quoted(&patch.to_string())
+            ),
+            changes: "the webhook no longer sees these requests; its other conditions stay".into(),
+            gives_up: format!("what {webhook} does for them, on all objects"),
+        })
+    }
+
+    /// D: look at what refuses in turns.
+    fn of_flapping(&self) -> Option<Remedy> {
+        let (kind, name) = self.flapping?.split_once(' ')?;
+        let (resource, title) = match kind {
+            "policy" => ("validatingadmissionpolicies.admissionregistration.k8s.io", "the policy"),
+            _ => ("validatingwebhookconfigurations.admissionregistration.k8s.io", "the configuration that has the webhook"),
+        };
+        let command = match kind {
+            "policy" => format!("kubectl get {resource} {} -o yaml", quoted(name)),
+            _ => format!("kubectl get {resource} -o yaml"),
+        };
+        Some(Remedy {
+            option: "D",
+            title: format!("see why {title} {name} decides differently on the same request"),
+            command,
+            changes: "nothing; make it deterministic, independent of time, chance and order".into(),
+            gives_up: "nothing".into(),
+        })
+    }
+
+    /// A: the last resort for an autoscaler. Giving up one field comes before.
+    fn of_autoscaler(&self) -> Option<Remedy> {
+        let is_party = self.parties.iter().any(|(_, role)| *role == Role::Hpa);
+        if !is_party {
+            return None;
+        }
+        Some(match &self.hpa {
+            Some(hpa) => Remedy {
+                option: "A",
+                title: format!("delete the HorizontalPodAutoscaler {hpa}"),
+                command: format!(
+                    "kubectl delete horizontalpodautoscalers.autoscaling {}{}",
+                    quoted(hpa),
+                    self.namespace_flag()
+                ),
+                changes: format!("{} is no longer scaled by load", self.name),
+                gives_up: "autoscaling of this object; the autoscaler's settings are gone".into(),
+            },
+            None => Remedy {
+                option: "A",
+                title: "find the HorizontalPodAutoscaler that targets it".into(),
+                command: format!(
+                    "kubectl get horizontalpodautoscalers.autoscaling{} -o wide",
+                    self.namespace_flag()
+                ),
+                changes: "nothing; the one that refers to it is the rival".into(),
+                gives_up: "nothing".into(),
+            },
+        })
+    }
+
+    /// A: people are asked, not disabled; what they may do can be seen.
+    fn of_person(&self) -> Option<Remedy> {
+        let is_person = |role: Role| {
+            matches!(role, Role::Kubectl | Role::Helm | Role::Terraform | Role::Console | Role::Ci | Role::Person)
+        };
+        let (person, _) = self.parties.iter().find(|(_, role)| is_person(*role))?;
+        let person = person.split(" via ").next().unwrap_or(person);
+        let others: Vec<&str> = self.parties.iter().map(|(a, _)| *a).filter(|a| !a.starts_with(person)).collect();
+        let with = if others.is_empty() { "the tools of that account".to_owned() } else { others.join(" and ") };
+        Some(Remedy {
+            option: "A",
+            title: format!("agree with {person} who sets what; it works against {with}"),
+            command: format!(
+                "kubectl auth can-i update {}/{}{} --as={}",
+                self.resource,
+                quoted(self.name),
+                self.namespace_flag(),
+                quoted(person)
+            ),
+            changes: "nothing; it says whether that account may write the object at all".into(),
+            gives_up: "nothing".into(),
+        })
+    }
+
+    /// Where nothing better is known.
+    fn look(&self) -> Remedy {
+        Remedy {
+            option: "A",
+            title: "see who owns which field, and take it from one of them".into(),
+            command: format!("{} -o yaml --show-managed-fields", self.kubectl("get")),
+            changes: "nothing".into(),
+            gives_up: "nothing".into(),
+        }
+    }
+}
+
+// === impl Location ===
+
+impl Location {
+    /// Where a path of ours points. Items of keyed lists have no place that both annotations can name: the list is meant.
+    fn of(path: &str) -> Location {
+        if path.starts_with('(') {
+            return Location { pointer: None, dotted: None };
+        }
+        let mut keys: Vec<String> = Vec::new();
+        let mut rest = path;
+        let mut is_list = false;
+        while !rest.is_empty() {
+            if let Some(quoted) = rest.strip_prefix("['") {
+                let Some(end) = quoted_end(quoted) else { break };
+                keys.push(quoted[..end].replace("\\'", "'").replace("\\\\", "\\"));
+                rest = &quoted[end + 2..];
+            } else if rest.starts_with('[') {
+                is_list = true;
+                break;
+            } else {
+                let plain = rest.strip_prefix('.').unwrap_or(rest);
+                let end = plain.find(['.', '[']).unwrap_or(plain.len());
+                keys.push(plain[..end].to_owned());
+                rest = &plain[end..];
+            }
+        }
+        let pointer = || keys.iter().map(|k| format!("/{}", k.replace('~', "~0").replace('/', "~1"))).collect();
+        let is_dotted = keys.iter().all(|k| !k.contains(['.', ',', '=', ' ', '/']) && !k.is_empty());
+        let has_comma = keys.iter().any(|k| k.contains(','));
+        Location {
+            pointer: (!is_list && !keys.is_empty() && !has_comma).then(pointer),
+            dotted: (is_dotted && !keys.is_empty()).then(|| keys.join(".")),
+        }
+    }
+}
+
+/// Where the key ends that stands in `['…']`.
+fn quoted_end(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\\' => at += 2,
+            b'\'' => return (bytes.get(at + 1) == Some(&b']')).then_some(at),
+            _ => at += 1,
+        }
+    }
+    None
+}
+
+/// A word for a POSIX shell: as it is where nothing in it is special, else in single quotes.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HPA: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
+    const OWNER: &str = "system:serviceaccount:openshift-cnv:virt-platform-autopilot";
+
+    fn replicas<'a>() -> Facts<'a> {
+        Facts {
+            resource: "deployments.apps".into(),
+            kind: "Deployment",
+            group: "apps",
+            namespace: "shop",
+            name: "web",
+            cause: Cause::ConflictingAutomation,
+            parties: vec![(HPA, Role::Hpa), (OWNER, Role::Operator)],
+            honouring: Some(OWNER),
+            fields: vec![Contested {
+                path: "spec.replicas",
+                wants: vec![(HPA, Some(json!(5)), 11), (OWNER, Some(json!(3)), 11)],
+            }],
+            hpa: Some("web".into()),
+            application: None,
+            flapping: None,
+        }
+    }
+
+    fn commands(facts: &Facts<'_>) -> Vec<String> {
+        remedies(facts).into_iter().map(|r| format!("{} {}", r.option, r.command)).collect()
+    }
+
+    #[test]
+    fn giving_up_a_field_comes_before_deleting_the_autoscaler() {
+        assert_eq!(
+            commands(&replicas()),
+            [
+                "C kubectl annotate deployments.apps web -n shop platform.kubevirt.io/ignore=spec.replicas \
+                 platform.kubevirt.io/reconcile-paused- --overwrite",
+                "C kubectl annotate deployments.apps web -n shop \
+                 'platform.kubevirt.io/patch=[{\"op\":\"add\",\"path\":\"/spec/replicas\",\"value\":5}]' \
+                 platform.kubevirt.io/reconcile-paused- --overwrite",
+                "B kubectl annotate deployments.apps web -n shop platform.kubevirt.io/mode=unmanaged \
+                 platform.kubevirt.io/reconcile-paused- --overwrite",
+                "A kubectl delete horizontalpodautoscalers.autoscaling web -n shop",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_the_rules_refuse_is_not_proposed() {
+        let forbidden = Facts { kind: "ClusterRole", ..replicas() };
+        assert!(!commands(&forbidden).iter().any(|c| c.contains("patch=")));
+        let mut status = replicas();
+        status.fields[0].path = "status.replicas";
+        assert!(!commands(&status).iter().any(|c| c.contains("patch=")));
+        let mut changing = replicas();
+        changing.fields[0].wants.push((HPA, Some(json!(6)), 1));
+        assert!(!commands(&changing).iter().any(|c| c.contains("patch=")));
+    }
+
+    #[test]
+    fn keys_with_dots_are_named_by_pointers_and_items_by_their_list() {
+        let of = |path: &str| {
+            let location = Location::of(path);
+            (location.pointer.unwrap_or_default(), location.dotted.unwrap_or_default())
+        };
+        assert_eq!(of("spec.replicas"), ("/spec/replicas".into(), "spec.replicas".into()));
+        assert_eq!(of("metadata.annotations['a.b/c~d']"), ("/metadata/annotations/a.b~1c~0d".into(), String::new()));
+        assert_eq!(of(r"data['it\'s'].x"), ("/data/it's/x".into(), "data.it's.x".into()));
+        assert_eq!(of("spec.template.spec.containers[name=web].image"), (String::new(), "spec.template.spec.containers".into()));
+        assert_eq!(of("(main)"), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        assert_eq!(quoted("a-b.c/d:e=f"), "a-b.c/d:e=f");
+        assert_eq!(quoted("it's $HOME;"), r"'it'\''s $HOME;'");
+        assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn a_webhook_is_exempted_before_anything_is_deleted() {
+        let facts = Facts {
+            parties: vec![("alice", Role::Kubectl), ("webhook tags/tags.example.com", Role::Webhook)],
+            honouring: None,
+            ..replicas()
+        };
+        let first = &remedies(&facts)[0];
+        assert_eq!(first.option, "D");
+        assert!(first.command.contains("mutatingwebhookconfigurations.admissionregistration.k8s.io tags --type=strategic"));
+        assert!(!remedies(&facts).iter().any(|r| r.command.contains("delete")));
+    }
+
+    #[test]
+    fn gitops_tools_have_ways_of_their_own() {
+        let argo = ("system:serviceaccount:argocd:argocd-application-controller", Role::ArgoCd);
+        let facts = Facts { parties: vec![argo, (HPA, Role::Hpa)], honouring: None, application: Some("shop".into()), ..replicas() };
+        assert!(commands(&facts)[0].contains("ignoreDifferences") && commands(&facts)[0].contains("/spec/replicas"));
+        let flux = ("system:serviceaccount:flux-system:kustomize-controller", Role::Flux);
+        let facts = Facts { parties: vec![flux, (HPA, Role::Hpa)], honouring: None, ..replicas() };
+        assert!(commands(&facts)[0].contains("kustomize.toolkit.fluxcd.io/reconcile=disabled"));
+    }
+}
