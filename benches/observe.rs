@@ -25,7 +25,7 @@ fn observe(criterion: &mut Criterion) {
     group.bench_function("writes", |b| {
         let warm = || {
             let pipeline = Pipeline::new(Policy::default(), Bounds::default());
-            let mut batch = pipeline.batch("");
+            let mut batch = pipeline.batch("", "test");
             known.iter().for_each(|event| batch.take(Ok(event.clone()), 0));
             drop(batch);
             (pipeline, new.to_vec())
@@ -33,7 +33,7 @@ fn observe(criterion: &mut Criterion) {
         b.iter_batched(
             warm,
             |(pipeline, new)| {
-                let mut batch = pipeline.batch("");
+                let mut batch = pipeline.batch("", "test");
                 new.into_iter().for_each(|event| batch.take(Ok(event), 0));
                 drop(batch);
                 pipeline

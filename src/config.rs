@@ -11,7 +11,7 @@ use serde_yaml_ng::Value;
 
 use crate::audit::event::Micros;
 use crate::detect::bucket::Limit;
-use crate::detect::class::{Class, Classes, Role, Rule};
+use crate::detect::class::{Class, Classes, HONOURING, Role, Rule};
 use crate::detect::policy::{Limits, Override, Policy};
 use crate::pipeline::Bounds;
 
@@ -34,6 +34,10 @@ pub struct Config {
     pub overrides: Vec<OverrideConfig>,
     /// What actors are, before the built-in list is asked; the first match counts.
     pub actors: Vec<ActorConfig>,
+    /// What is known of reconcilers.
+    pub platform: Platform,
+    /// What may be kept of values.
+    pub values: Values,
     /// Bounds of what is kept.
     pub bounds: BoundsConfig,
     /// Bounds of the metrics' series.
@@ -162,6 +166,22 @@ pub struct ActorConfig {
     /// Its role; by default the plain one of its class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
+}
+
+/// What is known of reconcilers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Platform {
+    /// Patterns of the actors that honour the annotations `platform.kubevirt.io/…`: remedies propose these for them.
+    pub actors: Vec<String>,
+}
+
+/// What may be kept of values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Values {
+    /// Keep no values of any object, as if all were Secrets: fields are named, values only compared.
+    pub redact: bool,
 }
 
 /// Bounds of what is kept in memory.
@@ -303,7 +323,7 @@ impl Config {
 
     /// The limits by which objects are judged.
     pub fn policy(&self) -> Policy {
-        let limits = self.limits.over(&Limits::default());
+        let limits = Limits { redacts: self.values.redact, ..self.limits.over(&Limits::default()) };
         let overrides = self.overrides.iter().map(|o| Override {
             resource: o.resource.clone(),
             namespace: o.namespace.clone(),
@@ -329,7 +349,7 @@ impl Config {
                 Class::Webhook => Role::Webhook,
             }),
         });
-        Classes::with(rules.collect())
+        Classes::with(rules.collect()).with_honouring(self.platform.actors.clone())
     }
 
     /// The bounds of the pipeline.
@@ -400,6 +420,7 @@ impl LimitsConfig {
             hot_loop_no_ops: self.hot_loop_no_ops.unwrap_or(base.hot_loop_no_ops),
             contention: self.contention.map_or(base.contention, |c| limit(c.conflicts, c.window)),
             flapping_turns: self.flapping_turns.unwrap_or(base.flapping_turns),
+            redacts: base.redacts,
         }
     }
 }
@@ -422,6 +443,12 @@ impl Default for Webhook {
 impl Default for Admin {
     fn default() -> Admin {
         Admin { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), tls: None, allow_insecure: false }
+    }
+}
+
+impl Default for Platform {
+    fn default() -> Platform {
+        Platform { actors: HONOURING.iter().map(|pattern| (*pattern).to_owned()).collect() }
     }
 }
 

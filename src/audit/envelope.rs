@@ -179,6 +179,11 @@ pub fn last_time(bytes: &[u8]) -> Option<Micros> {
     memchr::memmem::rfind_iter(bytes, STAGE_TIME).take(8).find_map(|at| time_at(bytes, at))
 }
 
+/// The times of all events in these bytes, found without decoding them.
+pub fn times(bytes: &[u8]) -> impl Iterator<Item = Micros> {
+    memchr::memmem::find_iter(bytes, STAGE_TIME).filter_map(|at| time_at(bytes, at))
+}
+
 /// The time that stands behind the key at `at`.
 fn time_at(bytes: &[u8], at: usize) -> Option<Micros> {
     let rest = &bytes[at + STAGE_TIME.len()..];

@@ -10,15 +10,16 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::{AnalyzeArgs, Format, LogArgs};
-use super::{Outcome, output};
+use super::{Outcome, markdown, output};
 use crate::audit::decode::{Decoded, Malformed};
 use crate::audit::event::{Micros, parse_timestamp};
-use crate::detect::class::Classes;
+use crate::config::Config;
 use crate::detect::policy::Policy;
 use crate::ingest::files::{self, Input};
 use crate::pipeline::stats::Stats;
-use crate::pipeline::{Batch, Bounds, Pipeline, Range};
-use crate::query::views::{Filter, Lens};
+use crate::pipeline::{Batch, Pipeline, Range};
+use crate::query::lens::Lens;
+use crate::query::views::Filter;
 
 /// Bytes from which on reading takes long enough to show progress.
 const PROGRESS_FROM_BYTES: u64 = 64 << 20;
@@ -30,9 +31,9 @@ const PROGRESS_FROM_BYTES: u64 = 64 << 20;
 pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
     let (paths, object) = split(&args.inputs, args.object.as_deref());
     let (kind, name) = object.as_deref().map(kind_and_name).transpose()?.unzip();
-    let policy = Policy::default();
-    let (pipeline, is_whole) = read(&paths, &args.log, policy)?;
-    let classes = Classes::default();
+    let config = args.log.config()?;
+    let (pipeline, is_whole) = read(&paths, &args.log, &config, config.policy())?;
+    let classes = config.classes();
     let filter = Filter {
         namespace: args.namespace.clone(),
         kind,
@@ -46,6 +47,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
     match args.log.output {
         Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(&report)?)?,
         Format::Yaml => write!(stdout, "{}", serde_yaml_ng::to_string(&report)?)?,
+        Format::Markdown => write!(stdout, "{}", markdown::report(&report))?,
         Format::Table | Format::Wide => {
             let style = output::Style::of_stdout(args.log.output == Format::Wide);
             write!(stdout, "{}", output::report(&report, style))?;
@@ -64,21 +66,38 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
 ///
 /// # Errors
 /// Where nothing could be read.
-pub fn read(paths: &[PathBuf], args: &LogArgs, policy: Policy) -> Result<(Pipeline, bool)> {
+pub fn read(paths: &[PathBuf], args: &LogArgs, config: &Config, policy: Policy) -> Result<(Pipeline, bool)> {
+    let (mut pipelines, is_whole) = read_into(paths, args, config, vec![policy])?;
+    Ok((pipelines.remove(0), is_whole))
+}
+
+/// Reads logs through several new pipelines at once, one for each policy.
+///
+/// # Errors
+/// Where nothing could be read.
+pub fn read_into(
+    paths: &[PathBuf],
+    args: &LogArgs,
+    config: &Config,
+    policies: Vec<Policy>,
+) -> Result<(Vec<Pipeline>, bool)> {
     let inputs = files::inputs(paths)?;
     if inputs.is_empty() {
         bail!("name a file, a directory or - to read");
     }
     let range = range(args, &inputs)?;
-    let pipeline = Pipeline::new(policy, Bounds::default()).within(range);
+    let new = |policy| Pipeline::new(policy, config.bounds()).within(range);
+    let pipelines: Vec<Pipeline> = policies.into_iter().map(new).collect();
     let progress = Progress::begin(files::total_bytes(&inputs), args.quiet);
     let read = progress.read.clone();
-    let mut reader = Reader { batch: pipeline.batch(""), progress, is_whole: true };
+    let names: Vec<String> = inputs.iter().map(Input::name).collect();
+    let batches = pipelines.iter().map(|p| p.batch("", "")).collect();
+    let mut reader = Reader { batches, names: &names, progress, is_whole: true };
     files::read(&inputs, &read, &mut reader);
     reader.progress.bar.finish_and_clear();
     let is_whole = reader.is_whole;
     drop(reader);
-    let stats = pipeline.stats();
+    let stats = pipelines[0].stats();
     if stats.tallies.events == 0 {
         summary(&stats, args.quiet);
         let why = match stats.malformed.contains_key("legacy_format") {
@@ -89,7 +108,21 @@ pub fn read(paths: &[PathBuf], args: &LogArgs, policy: Policy) -> Result<(Pipeli
         };
         bail!(why);
     }
-    Ok((pipeline, is_whole))
+    Ok((pipelines, is_whole))
+}
+
+impl LogArgs {
+    /// The configuration that these arguments mean.
+    ///
+    /// # Errors
+    /// Where it makes no sense.
+    pub fn config(&self) -> Result<Config> {
+        let mut settings = self.set.clone();
+        if self.redact {
+            settings.push("values.redact=true".to_owned());
+        }
+        Ok(Config::load(self.config.as_deref(), std::env::vars(), &settings)?)
+    }
 }
 
 /// `KIND/NAME`, taken apart.
@@ -157,7 +190,7 @@ pub fn duration(text: &str) -> Option<Micros> {
 }
 
 /// One line on what was left out, by reason, and where first.
-fn summary(stats: &Stats, is_quiet: bool) {
+pub fn summary(stats: &Stats, is_quiet: bool) {
     if stats.malformed.is_empty() || is_quiet {
         return;
     }
@@ -171,14 +204,19 @@ fn summary(stats: &Stats, is_quiet: bool) {
 }
 
 struct Reader<'p> {
-    batch: Batch<'p>,
+    batches: Vec<Batch<'p>>,
+    names: &'p [String],
     progress: Progress,
     is_whole: bool,
 }
 
 impl files::Sink for Reader<'_> {
     fn take(&mut self, decoded: Result<Decoded<'_>, Malformed>, place: u64) {
-        self.batch.take(decoded, place);
+        // One is the rule; several are a simulation.
+        if let Some((last, others)) = self.batches.split_last_mut() {
+            others.iter_mut().for_each(|batch| batch.take(decoded.clone(), place));
+            last.take(decoded, place);
+        }
     }
 
     fn broken(&mut self, error: files::Error) {
@@ -186,8 +224,11 @@ impl files::Sink for Reader<'_> {
         self.progress.bar.suspend(|| anstream::eprintln!("editwar: {}", output::clean(&error.to_string())));
     }
 
-    fn chunk_done(&mut self, bytes: &[u8]) {
-        self.batch.reached(bytes);
+    fn chunk_done(&mut self, input: usize, bytes: &[u8]) {
+        for batch in &mut self.batches {
+            batch.from(&self.names[input]);
+            batch.reached(bytes);
+        }
         self.progress.bar.set_position(self.progress.read.load(Ordering::Relaxed));
     }
 }

@@ -29,12 +29,55 @@ pub enum Command {
         editwar who deployment/web -n shop audit.log\n  \
         editwar who deployment/web -n shop --server http://127.0.0.1:8080")]
     Who(WhoArgs),
+    /// Show what other limits would have paused, and when, on a recorded log.
+    ///
+    /// Exit code: 0 no object is fought over by the first limits, 1 one is, 2 bad usage or unreadable input.
+    #[command(after_help = "Examples:\n  \
+        editwar simulate audit.log --limit 5/10m,12/6h --limit 3/5m --pause-after 1 --pause-after 3\n  \
+        editwar simulate test-run/audit.log --junit editwar.xml")]
+    Simulate(SimulateArgs),
     /// Take in audit events as a kube-apiserver webhook backend; answer queries; export metrics.
     #[command(after_help = "Without any configuration it listens on loopback only:\n  \
         audit webhook  http://127.0.0.1:8443/audit or /audit/CLUSTER\n  \
         query API      http://127.0.0.1:8080/api/v1/wars\n  \
         metrics        http://127.0.0.1:8080/metrics")]
     Serve(ServeArgs),
+}
+
+/// Arguments of `simulate`.
+#[derive(Debug, clap::Args)]
+pub struct SimulateArgs {
+    /// Audit logs: files (plain or .gz), directories, or - for standard input.
+    #[arg(required = true, value_name = "FILE|DIR|-")]
+    pub inputs: Vec<PathBuf>,
+    /// Token buckets to try, RETAKES/WINDOW, several with commas; may be given several times. Without any, the
+    /// configured ones are tried.
+    #[arg(long, value_name = "N/TIME,…")]
+    pub limit: Vec<String>,
+    /// Thrashing events that pause, to try; may be given several times.
+    #[arg(long, value_name = "N")]
+    pub pause_after: Vec<std::num::NonZeroU32>,
+    /// Quiet periods to try; may be given several times.
+    #[arg(long, value_name = "TIME")]
+    pub quiet_period: Vec<String>,
+    /// How sure a pause must be.
+    #[arg(long, value_enum, default_value_t = Sureness::Probable)]
+    pub confidence: Sureness,
+    /// Write a JUnit report: a failed test for each object that the first limits find fought over.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// How sure a verdict must be to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sureness {
+    /// The same part was written in turns.
+    Possible,
+    /// The same fields were named.
+    Probable,
 }
 
 /// Arguments of `serve`.
@@ -75,6 +118,15 @@ pub struct LogArgs {
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,
+    /// Keep and print no values: fields are named, values only compared.
+    #[arg(long)]
+    pub redact: bool,
+    /// Configuration file (YAML): limits, overrides, actors.
+    #[arg(short, long, env = "EDITWAR_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set one key of the configuration, such as limits.quiet=5m; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
     /// No progress bar and no summary on stderr.
     #[arg(short, long)]
     pub quiet: bool,
@@ -140,4 +192,6 @@ pub enum Format {
     Json,
     /// For programs and people.
     Yaml,
+    /// For tickets and chats.
+    Markdown,
 }

@@ -2,8 +2,11 @@
 
 pub mod analyze;
 pub mod args;
+pub mod lanes;
+pub mod markdown;
 pub mod output;
 pub mod serve;
+pub mod simulate;
 pub mod who;
 
 use std::process::ExitCode;
@@ -15,6 +18,7 @@ pub fn run(args: args::Args) -> ExitCode {
     let outcome: Result<Outcome> = match args.command {
         args::Command::Analyze(args) => analyze::run(&args),
         args::Command::Who(args) => who::run(&args),
+        args::Command::Simulate(args) => simulate::run(&args),
         args::Command::Serve(args) => serve::run(&args),
     };
     match outcome {

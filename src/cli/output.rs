@@ -5,9 +5,10 @@ use std::io::IsTerminal;
 
 use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
 
+use super::lanes;
 use crate::audit::event::Micros;
 use crate::detect::verdict::{Confidence, State};
-use crate::query::views::{Field, Moment, Object, Participants, Party, Report, Value, War, time};
+use crate::query::views::{Coverage, Field, Moment, Object, Participants, Party, Report, Value, War, time};
 
 /// Width where there is no terminal to ask.
 const WIDTH_DEFAULT: u16 = 120;
@@ -42,7 +43,7 @@ impl Style {
         Style { width: if is_wide { 1000 } else { width.max(60) }, is_coloured, is_wide }
     }
 
-    fn table(self) -> Table {
+    pub(super) fn table(self) -> Table {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(self.width);
         match self.is_coloured {
@@ -52,7 +53,7 @@ impl Style {
         table
     }
 
-    fn actor(self, name: &str) -> String {
+    pub(super) fn actor(self, name: &str) -> String {
         if self.is_wide { clean(name) } else { short(name) }
     }
 
@@ -65,7 +66,7 @@ impl Style {
         if self.is_coloured { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
-    fn bold(self, text: &str) -> String {
+    pub(super) fn bold(self, text: &str) -> String {
         if self.is_coloured { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 }
@@ -74,12 +75,8 @@ impl Style {
 pub fn report(report: &Report, style: Style) -> String {
     let mut out = String::new();
     if report.wars.is_empty() {
-        let covered = match (report.stats.first, report.stats.last) {
-            (Some(first), Some(last)) => format!(" between {} and {}", clock(first), clock(last)),
-            _ => String::new(),
-        };
         let stats = &report.stats.tallies;
-        let _ = writeln!(out, "No edit war: {} writes to {} objects{covered}.", stats.writes, stats.objects);
+        let _ = writeln!(out, "No edit war: {} writes to {} objects.", stats.writes, stats.objects);
     } else {
         match style.width < STACKED_BELOW {
             true => out.push_str(&stacked(&report.wars, style)),
@@ -129,7 +126,65 @@ pub fn report(report: &Report, style: Style) -> String {
         );
         line(&mut out, "Hot loop", text);
     }
+    let _ = write!(out, "\n{}", coverage(&report.coverage));
+    if let Some(war) = report.wars.first() {
+        let _ = writeln!(out, "Who, why and what to do: {}", who_command(war, &report.coverage));
+    }
     out
+}
+
+/// What all of it is based on: sources, time, gaps, and how much the events tell.
+pub fn coverage(coverage: &Coverage) -> String {
+    let mut out = String::new();
+    let (Some(first), Some(last)) = (coverage.first, coverage.last) else {
+        return "Based on no audit events at all.\n".into();
+    };
+    let names: Vec<String> = coverage.sources.iter().take(3).map(|s| clean(&s.source)).collect();
+    let more = coverage.sources.len().saturating_sub(names.len());
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let _ = writeln!(out, "Based on {}{more}, {} to {}.", names.join(", "), clock(first), clock(last));
+    for gap in coverage.gaps.iter().take(5) {
+        let _ = writeln!(out, "No audit events from {} to {}.", clock(gap.from), &clock(gap.to)[11..]);
+    }
+    for (source, gap) in coverage.sources.iter().flat_map(|s| s.gaps.iter().map(move |gap| (s, gap))).take(5) {
+        if !coverage.gaps.contains(gap) {
+            let (from, to) = (clock(gap.from), clock(gap.to));
+            let _ = writeln!(out, "None of {} from {from} to {}.", clean(&source.source), &to[11..]);
+        }
+    }
+    let levels = &coverage.levels;
+    let all = levels.metadata + levels.request + levels.request_response;
+    let share = |n: u64| if all > 0 { n * 100 / all } else { 0 };
+    if levels.metadata > 0 {
+        let _ = writeln!(
+            out,
+            "{} % of the writes have no bodies (Metadata): fields are not known there.",
+            share(levels.metadata)
+        );
+    }
+    if levels.request > 0 {
+        let _ = writeln!(
+            out,
+            "{} % have no responses (Request): what changed is only what was asked for.",
+            share(levels.request)
+        );
+    }
+    if coverage.truncated > 0 {
+        let _ = writeln!(out, "{} bodies were cut off by kube-apiserver.", coverage.truncated);
+    }
+    out
+}
+
+/// The command that shows more of a war, with the same files.
+fn who_command(war: &War, coverage: &Coverage) -> String {
+    let group = if war.object.group.is_empty() { String::new() } else { format!(".{}", clean(&war.object.group)) };
+    let (resource, name) = (clean(&war.object.resource), clean(&war.object.name));
+    let namespace =
+        if war.object.namespace.is_empty() { String::new() } else { format!(" -n {}", clean(&war.object.namespace)) };
+    let files: Vec<String> = coverage.sources.iter().take(3).map(|s| clean(&s.source)).collect();
+    let files = if coverage.sources.len() <= 3 { files.join(" ") } else { "FILE…".into() };
+    let files = files.replace("standard input", "-");
+    format!("editwar who {resource}{group}/{name}{namespace} {files}")
 }
 
 fn wars(wars: &[War], style: Style) -> Table {
@@ -213,7 +268,7 @@ fn fought_over(field: &Field, style: Style) -> String {
     format!("{} {}{more}", clean(path), values.join(" ⇄ ")).trim_end().to_owned()
 }
 
-fn value_text(value: &Value, style: Style) -> String {
+pub(super) fn value_text(value: &Value, style: Style) -> String {
     match &value.value {
         _ if value.hidden => "(hidden)".into(),
         serde_json::Value::Null => "(absent)".into(),
@@ -221,7 +276,7 @@ fn value_text(value: &Value, style: Style) -> String {
     }
 }
 
-fn json_text(json: &serde_json::Value, style: Style) -> String {
+pub(super) fn json_text(json: &serde_json::Value, style: Style) -> String {
     let text = match json {
         serde_json::Value::String(text) => clean(text),
         other => clean(&other.to_string()),
@@ -277,6 +332,10 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
             let _ = writeln!(out, "\n{}", actors_table(title, &actors, style));
         }
     }
+    if let Some(war) = &found.war {
+        out.push_str(&lanes::picture(war, &found.timeline, &found.coverage, style));
+        out.push_str(&remedies(war, style));
+    }
     for echo in found.war.iter().flat_map(|w| &w.echoes) {
         let _ = writeln!(
             out,
@@ -286,14 +345,43 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
             style.actor(&echo.actor)
         );
     }
-    if !found.timeline.is_empty() {
-        let shown = if writes_max == 0 { found.timeline.len() } else { writes_max.min(found.timeline.len()) };
-        let from = found.timeline.len() - shown;
-        let _ = writeln!(out, "\n{}", timeline(&found.timeline[from..], style));
+    // Beside a war, what bystanders write to the status is noise.
+    let is_shown = |m: &&Moment| {
+        let is_party = |war: &War| war.parties.iter().any(|p| is_by(&p.actor, m));
+        style.is_wide || m.part == "main" || found.war.as_ref().is_none_or(is_party)
+    };
+    let moments: Vec<&Moment> = found.timeline.iter().filter(is_shown).collect();
+    if !moments.is_empty() {
+        let shown = if writes_max == 0 { moments.len() } else { writes_max.min(moments.len()) };
+        let from = moments.len() - shown;
+        let _ = writeln!(out, "\n{}", timeline(&moments[from..], &found.coverage, style));
         if from > 0 {
             let _ = writeln!(out, "({from} earlier writes not shown: --writes 0 shows all that are kept)");
         }
+        let hidden = found.timeline.len() - moments.len();
+        if hidden > 0 {
+            let _ = writeln!(out, "({hidden} status writes of bystanders not shown: -o wide shows them)");
+        }
     }
+    let _ = write!(out, "\n{}", coverage(&found.coverage));
+    out
+}
+
+/// Whether a party of this name made a write.
+pub fn is_by(party: &str, moment: &Moment) -> bool {
+    party == moment.actor || party.strip_prefix(&moment.actor) == Some(&format!(" via {}", moment.tool))
+}
+
+fn remedies(war: &War, style: Style) -> String {
+    let mut out = String::new();
+    for (number, remedy) in war.remedies.iter().enumerate() {
+        let title = format!("{}. {}", number + 1, clean(&remedy.title));
+        let _ = writeln!(out, "\n{} (option {})", style.bold(&title), remedy.option);
+        let _ = writeln!(out, "   {}", clean(&remedy.command));
+        let _ = writeln!(out, "   changes: {}", clean(&remedy.changes));
+        let _ = writeln!(out, "   gives up: {}", clean(&remedy.gives_up));
+    }
+    let _ = writeln!(out, "\n{}\n   {}", style.bold("To see that it is over"), clean(&war.verify));
     out
 }
 
@@ -330,11 +418,17 @@ fn actors_table(title: &str, actors: &[&Party], style: Style) -> Table {
     table
 }
 
-fn timeline(moments: &[Moment], style: Style) -> Table {
+fn timeline(moments: &[&Moment], coverage: &Coverage, style: Style) -> Table {
     let mut table = style.table();
     let head = ["TIME", "ACTOR", "VERB", "CHANGED"];
     table.set_header(head.map(|text| Cell::new(text).add_attribute(Attribute::Bold)));
+    let mut gaps = coverage.gaps.iter().peekable();
     for moment in moments {
+        while gaps.next_if(|gap| gap.to <= moments[0].at).is_some() {}
+        while let Some(gap) = gaps.next_if(|gap| gap.to <= moment.at) {
+            let text = format!("no audit events from {} to {}", &clock(gap.from)[11..], &clock(gap.to)[11..]);
+            table.add_row([String::new(), String::new(), String::new(), text]);
+        }
         let json = |value: &serde_json::Value| match value {
             serde_json::Value::Null => "(none)".to_owned(),
             value => json_text(value, style),
@@ -379,7 +473,7 @@ fn short(actor: &str) -> String {
 }
 
 /// `2026-02-11 10:00:00Z`, always of this width.
-fn clock(at: Micros) -> String {
+pub(super) fn clock(at: Micros) -> String {
     let text = time::text(at);
     match text.get(..19) {
         Some(seconds) if text.len() >= 20 => format!("{}Z", seconds.replacen('T', " ", 1)),
@@ -396,7 +490,7 @@ fn span(since: Micros, until: Micros) -> String {
     }
 }
 
-fn words(snake: &str) -> String {
+pub(super) fn words(snake: &str) -> String {
     snake.replace('_', " ")
 }
 

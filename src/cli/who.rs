@@ -5,11 +5,11 @@ use std::io::Write;
 use anyhow::{Result, bail};
 
 use super::args::{Format, WhoArgs};
-use super::{Outcome, analyze, output};
-use crate::detect::class::Classes;
+use super::{Outcome, analyze, markdown, output};
 use crate::detect::policy::{Policy, Target};
 use crate::query::client;
-use crate::query::views::{Filter, Lens, Participants};
+use crate::query::lens::Lens;
+use crate::query::views::{Filter, Participants};
 
 /// Runs `editwar who`.
 ///
@@ -25,6 +25,7 @@ pub fn run(args: &WhoArgs) -> Result<Outcome> {
     match args.log.output {
         Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(&found)?)?,
         Format::Yaml => write!(stdout, "{}", serde_yaml_ng::to_string(&found)?)?,
+        Format::Markdown => write!(stdout, "{}", markdown::participants(&found))?,
         Format::Table | Format::Wide => {
             let style = output::Style::of_stdout(args.log.output == Format::Wide);
             write!(stdout, "{}", output::participants(&found, args.writes, style))?;
@@ -60,16 +61,17 @@ fn from_files(args: &WhoArgs, kind: &str, name: &str) -> Result<(Participants, b
     if args.inputs.is_empty() {
         bail!("name audit logs to read, or a running server with --server URL");
     }
-    let target = Target { name: name.to_owned(), namespace: args.namespace.clone() };
-    let policy = Policy { follow: Some(target), ..Policy::default() };
-    let (pipeline, is_whole) = analyze::read(&args.inputs, &args.log, policy)?;
+    let target = Target { kind: kind.to_owned(), name: name.to_owned(), namespace: args.namespace.clone() };
+    let config = args.log.config()?;
+    let policy = Policy { follow: Some(target), ..config.policy() };
+    let (pipeline, is_whole) = analyze::read(&args.inputs, &args.log, &config, policy)?;
     let filter = Filter {
         kind: Some(kind.to_owned()),
         name: Some(name.to_owned()),
         namespace: args.namespace.clone(),
         ..Filter::default()
     };
-    let classes = Classes::default();
+    let classes = config.classes();
     match Lens::at_latest(&pipeline, &classes).find(&filter) {
         Ok(found) => Ok((found, is_whole)),
         Err(why) => bail!("{}: {why}", args.object),

@@ -75,11 +75,15 @@ pub struct Rule {
     pub role: Role,
 }
 
-/// Rules, in order.
+/// Rules, in order; and who honours the annotations that end a war.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Classes {
     rules: Vec<Rule>,
+    honouring: Vec<String>,
 }
+
+/// Reconcilers that are known to honour the annotations `platform.kubevirt.io/…`.
+pub const HONOURING: [&str; 2] = ["system:serviceaccount:*:virt-platform-autopilot", "system:serviceaccount:*:editwar"];
 
 /// Identities, then what a ServiceAccount's tool says, then what a person's tool says.
 const RULES: &[(&str, &str, Class, Role)] = &[
@@ -190,7 +194,18 @@ impl Classes {
             class: *class,
             role: *role,
         });
-        Classes { rules: first.into_iter().chain(built_in).collect() }
+        let honouring = HONOURING.iter().map(|pattern| (*pattern).to_owned()).collect();
+        Classes { rules: first.into_iter().chain(built_in).collect(), honouring }
+    }
+
+    /// Actors that match these patterns honour the annotations, and no others.
+    pub fn with_honouring(self, honouring: Vec<String>) -> Classes {
+        Classes { honouring, ..self }
+    }
+
+    /// Whether an actor honours the annotations.
+    pub fn is_honouring(&self, actor: &str) -> bool {
+        self.honouring.iter().any(|pattern| is_match(pattern, actor))
     }
 
     /// What a client is.

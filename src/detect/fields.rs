@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use simd_json::prelude::*;
 use simd_json::{BorrowedValue as Json, StaticNode};
 
+use super::policy::Limits;
 use super::write::{Effect, Part, Write};
 use crate::audit::event::{Verb, parse_timestamp};
 use crate::audit::scan;
@@ -208,9 +209,9 @@ fn cut(text: &str) -> Cow<'_, str> {
 
 impl Fields {
     /// The leaves of a whole object.
-    fn of_object(json: &Json<'_>, resource: &str) -> Fields {
-        let mut walk = Walk::new(resource, false);
-        walk.node(json, 0, false);
+    fn of_object(json: &Json<'_>, rules: Rules<'_>) -> Fields {
+        let mut walk = Walk::new(rules, false);
+        walk.node(json, 0, rules.is_hidden);
         Fields {
             leaves: walk.found.into_iter().filter_map(|n| n.want.value().map(|v| (n.path, v))).collect(),
             lists: walk.lists,
@@ -387,6 +388,8 @@ pub struct Bodies<'a> {
     pub shape: Shape,
     /// Whether the request is known to be an apply.
     pub is_apply: bool,
+    /// Whether no value may be kept.
+    pub is_hidden: bool,
     /// The request's body.
     pub request: Option<&'a [u8]>,
     /// The response's body.
@@ -410,7 +413,7 @@ pub enum Shape {
 
 impl<'a> Bodies<'a> {
     /// The bodies of a write.
-    pub fn of(write: &Write<'a>) -> Bodies<'a> {
+    pub fn of(write: &Write<'a>, limits: &Limits) -> Bodies<'a> {
         let shape = match write.subresource {
             "scale" => Shape::Scale,
             "binding" => Shape::Binding,
@@ -423,6 +426,7 @@ impl<'a> Bodies<'a> {
             effect: write.effect,
             shape,
             is_apply: write.is_forced,
+            is_hidden: limits.redacts,
             request: write.event.request_object,
             response: write.event.response_object,
         }
@@ -430,14 +434,18 @@ impl<'a> Bodies<'a> {
 
     /// Whether values of these bodies must not be kept.
     pub fn is_secret(&self) -> bool {
-        self.resource == "secrets"
+        self.resource == "secrets" || self.is_hidden
+    }
+
+    fn rules(&self) -> Rules<'a> {
+        Rules { resource: self.resource, is_hidden: self.is_hidden }
     }
 
     /// Reads them; `known` resolves the list indices of JSON Patch.
     pub fn evidence(&self, known: Option<&Fields>) -> Evidence {
         let tier = if self.response.is_some() { Tier::Value } else { Tier::Field };
         let one = |path: &str, json: &str| {
-            let named = vec![Named { path: path.into(), want: Want::Value(FieldValue::new(json, false)) }];
+            let named = vec![Named { path: path.into(), want: Want::Value(FieldValue::new(json, self.is_hidden)) }];
             Evidence::Named { named, tier, is_apply: false }
         };
         let read_either = || self.response.or(self.request);
@@ -458,14 +466,14 @@ impl<'a> Bodies<'a> {
 
     fn of_object(&self, known: Option<&Fields>) -> Evidence {
         let stored = self.response.filter(|_| self.shape == Shape::Whole);
-        let stored = read(stored, |json| Fields::of_object(json, self.resource));
+        let stored = read(stored, |json| Fields::of_object(json, self.rules()));
         let asked = read(self.request, |json| match self.verb {
             Verb::Patch => Request::Patch(Asked {
-                named: named(json, self.resource, stored.as_ref().or(known)),
+                named: named(json, self.rules(), stored.as_ref().or(known)),
                 removes_unnamed: self.is_apply(json) || (json.is_object() && has_directive(json, 0)),
                 is_apply: self.is_apply(json),
             }),
-            _ => Request::Whole(Fields::of_object(json, self.resource)),
+            _ => Request::Whole(Fields::of_object(json, self.rules())),
         });
         match (stored, asked) {
             (Some(fields), asked) => {
@@ -484,12 +492,12 @@ impl<'a> Bodies<'a> {
 
     /// The fields a mutating webhook's JSON Patch names, as the admission annotation shows it.
     pub fn patched_by_webhook(&self, patch: &[u8], known: Option<&Fields>) -> Vec<Named> {
-        read(Some(patch), |json| named(json, self.resource, known)).unwrap_or_default()
+        read(Some(patch), |json| named(json, self.rules(), known)).unwrap_or_default()
     }
 
     /// The fields that a request with a whole body wants.
     pub fn asked_whole(&self) -> Vec<Named> {
-        let fields = read(self.request, |json| Fields::of_object(json, self.resource)).unwrap_or_default();
+        let fields = read(self.request, |json| Fields::of_object(json, self.rules())).unwrap_or_default();
         fields.leaves.into_iter().map(|(path, value)| Named { path, want: Want::Value(value) }).collect()
     }
 
@@ -524,10 +532,10 @@ fn has_directive(json: &Json<'_>, depth: usize) -> bool {
 }
 
 /// The fields a patch of any content type names.
-fn named(patch: &Json<'_>, resource: &str, known: Option<&Fields>) -> Vec<Named> {
+fn named(patch: &Json<'_>, rules: Rules<'_>, known: Option<&Fields>) -> Vec<Named> {
     let Json::Array(operations) = patch else {
-        let mut walk = Walk::new(resource, true);
-        walk.node(patch, 0, false);
+        let mut walk = Walk::new(rules, true);
+        walk.node(patch, 0, rules.is_hidden);
         return walk.found;
     };
     let nothing = Fields::default();
@@ -545,11 +553,11 @@ fn named(patch: &Json<'_>, resource: &str, known: Option<&Fields>) -> Vec<Named>
                 found.push(Named { path: path.into(), want: Want::Touched });
             }
             ("add" | "replace", Some(value)) => {
-                let mut walk = Walk::new(resource, false);
+                let mut walk = Walk::new(rules, false);
                 let is_hidden =
                     walk.is_secret && (is_at_or_below(&path, "data") || is_at_or_below(&path, "stringData"));
                 walk.path = path;
-                walk.node(value, 1, is_hidden);
+                walk.node(value, 1, is_hidden || rules.is_hidden);
                 found.append(&mut walk.found);
             }
             ("remove", _) => found.push(Named { path: path.into(), want: Want::Removed }),
@@ -593,6 +601,15 @@ fn is_heartbeat(key: &str) -> bool {
     matches!(key, "lastTransitionTime" | "lastUpdateTime" | "lastHeartbeatTime" | "lastProbeTime")
 }
 
+/// What is known of a body before it is walked.
+#[derive(Clone, Copy)]
+struct Rules<'a> {
+    /// Resource name of the object in the core group; empty for others.
+    resource: &'a str,
+    /// Whether no value may be kept.
+    is_hidden: bool,
+}
+
 /// A walk over a body that collects its leaves.
 struct Walk {
     path: String,
@@ -606,13 +623,13 @@ struct Walk {
 // === impl Walk ===
 
 impl Walk {
-    fn new(resource: &str, is_partial: bool) -> Walk {
+    fn new(rules: Rules<'_>, is_partial: bool) -> Walk {
         Walk {
             path: String::new(),
             found: Vec::new(),
             lists: BTreeMap::new(),
             is_partial,
-            is_secret: resource == "secrets",
+            is_secret: rules.resource == "secrets",
         }
     }
 

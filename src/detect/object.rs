@@ -221,7 +221,7 @@ impl ObjectState {
         if is_no_op && webhooks.is_empty() {
             return;
         }
-        let bodies = Bodies::of(write);
+        let bodies = Bodies::of(write, limits);
         let tier = tier_of(write.event.level, write);
         let mut is_in = is_no_op;
         if self.contest.is_none() {
@@ -232,7 +232,7 @@ impl ObjectState {
             if !self.is_contested(tier) && webhooks.is_empty() {
                 return;
             }
-            observed.thrashes = self.begin_contest(bodies.resource, limits);
+            observed.thrashes = self.begin_contest(&bodies, limits);
             if webhooks.is_empty() {
                 return;
             }
@@ -348,7 +348,7 @@ impl ObjectState {
     }
 
     /// Begins the contest: with what was counted before the recent writes, and with those.
-    fn begin_contest(&mut self, resource: &str, limits: &Limits) -> Thrashes {
+    fn begin_contest(&mut self, bodies: &Bodies<'_>, limits: &Limits) -> Thrashes {
         let recent = self.recent.take().map(|recent| *recent).unwrap_or_default();
         let tier = recent.iter().map(|r| r.tier).max().unwrap_or(Tier::Object);
         let mut seeds = Vec::new();
@@ -377,7 +377,7 @@ impl ObjectState {
         let mut contest = Contest::begin(seeds, limits);
         let mut thrashes = Thrashes::new();
         for recent in recent {
-            thrashes.extend(contest.insert(recent.record(resource, contest.known().map(|k| &**k)), limits));
+            thrashes.extend(contest.insert(recent.record(bodies, contest.known().map(|k| &**k)), limits));
         }
         self.contest = Some(Box::new(Contested { contest, origins: Vec::new() }));
         thrashes

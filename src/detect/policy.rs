@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use smallvec::SmallVec;
 
 use super::bucket::Limit;
+use super::kind;
 use super::write::ObjectName;
 use crate::audit::event::Micros;
 
@@ -31,6 +32,8 @@ pub struct Limits {
     pub contention: Limit,
     /// Turns from accepted to rejected and back, on one object by one actor, that are flapping.
     pub flapping_turns: NonZeroU32,
+    /// Keep no values, as if all objects were Secrets.
+    pub redacts: bool,
 }
 
 /// The limits for all objects: defaults, and overrides of which the first match counts.
@@ -47,6 +50,8 @@ pub struct Policy {
 /// An object that is followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
+    /// Its kind or resource, as people type it.
+    pub kind: String,
     /// Its name.
     pub name: String,
     /// Its namespace; any where absent.
@@ -91,6 +96,7 @@ impl Default for Limits {
             hot_loop_no_ops: at_least_one(30),
             contention: limit(5, 600),
             flapping_turns: at_least_one(6),
+            redacts: false,
         }
     }
 }
@@ -113,8 +119,13 @@ impl Policy {
 
     /// Whether every write of this object is to be kept.
     pub fn is_followed(&self, object: &ObjectName<'_>) -> bool {
-        let is_it = |t: &Target| t.name == object.name && t.namespace.as_deref().is_none_or(|n| n == object.namespace);
-        self.follow.as_ref().is_some_and(is_it)
+        let Some(target) = &self.follow else { return false };
+        let is_kind = || match kind::built_in(object.group, object.resource) {
+            Some(kind) => kind::is_meant(&target.kind, object.group, object.resource, kind),
+            // The kinds of extensions are not known here: any may be meant.
+            None => true,
+        };
+        target.name == object.name && target.namespace.as_deref().is_none_or(|n| n == object.namespace) && is_kind()
     }
 }
 

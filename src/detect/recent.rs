@@ -55,15 +55,17 @@ pub struct RawBodies {
 // === impl Recent ===
 
 impl Recent {
-    /// The write as a record, its bodies read; `known` is what is known of the object before it.
-    pub fn record(self, resource: &str, known: Option<&Fields>) -> Record {
+    /// The write as a record, its bodies read like those of `like`, another write of the object; `known` is what is known
+    /// of the object before it.
+    pub fn record(self, like: &Bodies<'_>, known: Option<&Fields>) -> Record {
         let evidence = match self.bodies {
             Kept::None => Evidence::None,
             Kept::Read(evidence) => *evidence,
             Kept::Raw(raw) => {
                 let (request, response) = (raw.request.as_deref(), raw.response.as_deref());
                 let (verb, effect, shape, is_apply) = (self.verb, self.effect, raw.shape, raw.is_apply);
-                Bodies { resource, verb, effect, shape, is_apply, request, response }.evidence(known)
+                let (resource, is_hidden) = (like.resource, like.is_hidden);
+                Bodies { resource, verb, effect, shape, is_apply, is_hidden, request, response }.evidence(known)
             }
         };
         let mut record = Record::new(self.order, self.client, self.verb, self.effect, self.part, self.tier, evidence);

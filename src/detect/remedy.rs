@@ -242,7 +242,8 @@ impl Facts<'_> {
         }
         let (configuration, webhook) = actor.strip_prefix("webhook ")?.split_once('/')?;
         let others = self.parties.iter().filter(|(_, role)| *role != Role::Webhook).map(|(other, _)| *other);
-        let exempt: Vec<String> = others.map(|other| format!("request.userInfo.username != {}", Value::from(other))).collect();
+        let exempt: Vec<String> =
+            others.map(|other| format!("request.userInfo.username != {}", Value::from(other))).collect();
         let patch = json!({"webhooks": [{"name": webhook, "matchConditions": [
             {"name": "editwar-exempt", "expression": exempt.join(" && ")}]}]});
         Some(Remedy {
@@ -263,7 +264,10 @@ impl Facts<'_> {
         let (kind, name) = self.flapping?.split_once(' ')?;
         let (resource, title) = match kind {
             "policy" => ("validatingadmissionpolicies.admissionregistration.k8s.io", "the policy"),
-            _ => ("validatingwebhookconfigurations.admissionregistration.k8s.io", "the configuration that has the webhook"),
+            _ => (
+                "validatingwebhookconfigurations.admissionregistration.k8s.io",
+                "the configuration that has the webhook",
+            ),
         };
         let command = match kind {
             "policy" => format!("kubectl get {resource} {} -o yaml", quoted(name)),
@@ -299,10 +303,7 @@ impl Facts<'_> {
             None => Remedy {
                 option: "A",
                 title: "find the HorizontalPodAutoscaler that targets it".into(),
-                command: format!(
-                    "kubectl get horizontalpodautoscalers.autoscaling{} -o wide",
-                    self.namespace_flag()
-                ),
+                command: format!("kubectl get horizontalpodautoscalers.autoscaling{} -o wide", self.namespace_flag()),
                 changes: "nothing; the one that refers to it is the rival".into(),
                 gives_up: "nothing".into(),
             },
@@ -473,7 +474,10 @@ mod tests {
         assert_eq!(of("spec.replicas"), ("/spec/replicas".into(), "spec.replicas".into()));
         assert_eq!(of("metadata.annotations['a.b/c~d']"), ("/metadata/annotations/a.b~1c~0d".into(), String::new()));
         assert_eq!(of(r"data['it\'s'].x"), ("/data/it's/x".into(), "data.it's.x".into()));
-        assert_eq!(of("spec.template.spec.containers[name=web].image"), (String::new(), "spec.template.spec.containers".into()));
+        assert_eq!(
+            of("spec.template.spec.containers[name=web].image"),
+            (String::new(), "spec.template.spec.containers".into())
+        );
         assert_eq!(of("(main)"), (String::new(), String::new()));
     }
 
@@ -493,14 +497,21 @@ mod tests {
         };
         let first = &remedies(&facts)[0];
         assert_eq!(first.option, "D");
-        assert!(first.command.contains("mutatingwebhookconfigurations.admissionregistration.k8s.io tags --type=strategic"));
+        assert!(
+            first.command.contains("mutatingwebhookconfigurations.admissionregistration.k8s.io tags --type=strategic")
+        );
         assert!(!remedies(&facts).iter().any(|r| r.command.contains("delete")));
     }
 
     #[test]
     fn gitops_tools_have_ways_of_their_own() {
         let argo = ("system:serviceaccount:argocd:argocd-application-controller", Role::ArgoCd);
-        let facts = Facts { parties: vec![argo, (HPA, Role::Hpa)], honouring: None, application: Some("shop".into()), ..replicas() };
+        let facts = Facts {
+            parties: vec![argo, (HPA, Role::Hpa)],
+            honouring: None,
+            application: Some("shop".into()),
+            ..replicas()
+        };
         assert!(commands(&facts)[0].contains("ignoreDifferences") && commands(&facts)[0].contains("/spec/replicas"));
         let flux = ("system:serviceaccount:flux-system:kustomize-controller", Role::Flux);
         let facts = Facts { parties: vec![flux, (HPA, Role::Hpa)], honouring: None, ..replicas() };

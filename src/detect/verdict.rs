@@ -57,6 +57,9 @@ pub struct Machine {
     /// While half-open: the actor that tried again. Its try is no relapse; an answer to it is.
     probe: Option<Arc<str>>,
     worst: State,
+    pauses: u32,
+    spared: u32,
+    last_pause: Option<Micros>,
     first_thrash: Option<Micros>,
     first_pause: Option<Micros>,
 }
@@ -108,6 +111,7 @@ impl Machine {
         }
         self.first_retake.get_or_insert(at);
         self.last_retake = at;
+        self.spared += u32::from(self.state == State::Paused);
         if let Some(window) = empty_window {
             self.first_thrash.get_or_insert(at);
             self.thrashes.push_back((at, window));
@@ -191,6 +195,16 @@ impl Machine {
         (self.first_retake, self.first_thrash, self.first_pause)
     }
 
+    /// How often it paused, and how many retakes came while it was: those that a reconciler would have been spared.
+    pub fn pauses(&self) -> (u32, u32) {
+        (self.pauses, self.spared)
+    }
+
+    /// When the latest pause began.
+    pub fn last_pause(&self) -> Option<Micros> {
+        self.last_pause
+    }
+
     /// When the last retake was; 0 where there was none.
     pub fn last_retake(&self) -> Micros {
         self.last_retake
@@ -199,6 +213,10 @@ impl Machine {
     fn enter(&mut self, state: State, at: Micros) {
         self.state = state;
         self.since = at;
+        if state == State::Paused {
+            self.pauses += 1;
+            self.last_pause = Some(at);
+        }
         if state != State::HalfOpen {
             self.worst = self.worst.max(state);
         }

@@ -22,11 +22,15 @@ struct Window<R> {
     at: usize,
 }
 
-/// Hands on every event of a stream of JSON values.
+/// Hands on every event of a stream of JSON values, with the bytes it was read from.
 ///
 /// # Errors
 /// Those of reading.
-pub fn read(head: Vec<u8>, inner: impl Read, mut each: impl FnMut(Result<Decoded<'_>, Malformed>)) -> io::Result<()> {
+pub fn read(
+    head: Vec<u8>,
+    inner: impl Read,
+    mut each: impl FnMut(Result<Decoded<'_>, Malformed>, &[u8]),
+) -> io::Result<()> {
     let mut window = Window { inner, buffer: head, at: 0 };
     while let Some(first) = window.next_byte()? {
         match first {
@@ -39,11 +43,11 @@ pub fn read(head: Vec<u8>, inner: impl Read, mut each: impl FnMut(Result<Decoded
                 window.rest_of_list()?;
             }
             b'{' => match window.value()? {
-                Ok(value) => envelope::values(&value, &mut each),
-                Err(why) => each(Err(why)),
+                Ok(value) => envelope::values(&value, |event| each(event, &value)),
+                Err(why) => each(Err(why), b""),
             },
             _ => {
-                each(Err(Malformed::Json("a JSON object is expected".into())));
+                each(Err(Malformed::Json("a JSON object is expected".into())), b"");
                 return Ok(());
             }
         }
@@ -156,7 +160,7 @@ impl<R: Read> Window<R> {
     }
 
     /// Hands on the items of an array that is open.
-    fn items(&mut self, each: &mut impl FnMut(Result<Decoded<'_>, Malformed>)) -> io::Result<()> {
+    fn items(&mut self, each: &mut impl FnMut(Result<Decoded<'_>, Malformed>, &[u8])) -> io::Result<()> {
         loop {
             match self.next_byte()? {
                 Some(b',') => self.at += 1,
@@ -165,19 +169,19 @@ impl<R: Read> Window<R> {
                     return Ok(());
                 }
                 Some(b'{') => match self.value()? {
-                    Ok(value) => each(decode(&value)),
+                    Ok(value) => each(decode(&value), &value),
                     Err(Malformed::Truncated) => {
-                        each(Err(Malformed::Truncated));
+                        each(Err(Malformed::Truncated), b"");
                         return Ok(());
                     }
-                    Err(why) => each(Err(why)),
+                    Err(why) => each(Err(why), b""),
                 },
                 Some(_) => {
-                    each(Err(Malformed::NotAnEvent("object")));
+                    each(Err(Malformed::NotAnEvent("object")), b"");
                     self.skip_scalar()?;
                 }
                 None => {
-                    each(Err(Malformed::Truncated));
+                    each(Err(Malformed::Truncated), b"");
                     return Ok(());
                 }
             }
@@ -236,7 +240,7 @@ mod tests {
     fn found(text: &str) -> String {
         let all = |reader: &mut dyn Read| {
             let mut found = Vec::new();
-            read(Vec::new(), reader, |event| found.push(event.map_or_else(|e| e.reason(), |_| "event"))).unwrap();
+            read(Vec::new(), reader, |event, _| found.push(event.map_or_else(|e| e.reason(), |_| "event"))).unwrap();
             found.join(" ")
         };
         let at_once = all(&mut text.as_bytes());
@@ -271,7 +275,7 @@ mod tests {
         let huge = format!(r#"{{"a":"{}"}}"#, "x".repeat(EVENT_BYTES_MAX + 1));
         let text = format!("[{READ},{huge},{READ}]");
         let mut reasons = Vec::new();
-        read(Vec::new(), text.as_bytes(), |e| reasons.push(e.map_or_else(|e| e.reason(), |_| "event"))).unwrap();
+        read(Vec::new(), text.as_bytes(), |e, _| reasons.push(e.map_or_else(|e| e.reason(), |_| "event"))).unwrap();
         assert_eq!(reasons, ["event", "too_long", "event"]);
     }
 }

@@ -138,8 +138,8 @@ pub trait Sink {
     fn take(&mut self, decoded: Result<Decoded<'_>, Malformed>, place: u64);
     /// An input ended early.
     fn broken(&mut self, error: Error);
-    /// A chunk was handed on: these bytes.
-    fn chunk_done(&mut self, _bytes: &[u8]) {}
+    /// A chunk of this input was handed on: these bytes.
+    fn chunk_done(&mut self, _input: usize, _bytes: &[u8]) {}
 }
 
 /// Reads all inputs, merged by time; `read` counts bytes as they are on disk.
@@ -152,7 +152,7 @@ pub fn read(inputs: &[Input], read: &Arc<AtomicU64>, sink: &mut impl Sink) {
         }
     }
     while let Some(Turn { index, mut log, .. }) = queue.pop() {
-        match log.step(sink) {
+        match log.step(index, sink) {
             Ok(true) => queue.push(Turn { at: log.at(), index, log }),
             Ok(false) => {}
             Err(source) => sink.broken(Error::Io { path: log.name, source }),
@@ -212,14 +212,20 @@ struct Stream {
 
 // === impl Log ===
 
+impl Input {
+    /// What to call it.
+    pub fn name(&self) -> String {
+        match self {
+            Input::File(path) => path.display().to_string(),
+            Input::Stdin => "standard input".to_owned(),
+        }
+    }
+}
+
 impl Log {
     /// Looks at the beginning of an input, for the time of its first event.
     fn open(input: &Input, read: Arc<AtomicU64>) -> Result<Log, Error> {
-        let name = match input {
-            Input::File(path) => path.display().to_string(),
-            Input::Stdin => "standard input".to_owned(),
-        };
-        let mut log = Log { name, input: input.clone(), read, next_at: i64::MIN, stream: None };
+        let mut log = Log { name: input.name(), input: input.clone(), read, next_at: i64::MIN, stream: None };
         if let Input::File(path) = input {
             let peek = || -> io::Result<Micros> {
                 // Peeked bytes are read again later: they must not count twice.
@@ -240,7 +246,7 @@ impl Log {
     }
 
     /// Hands on one chunk; `false` at the end.
-    fn step(&mut self, sink: &mut impl Sink) -> io::Result<bool> {
+    fn step(&mut self, index: usize, sink: &mut impl Sink) -> io::Result<bool> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             None => {
@@ -251,7 +257,7 @@ impl Log {
                 self.stream.insert(Stream::open(reader, self.read.clone())?)
             }
         };
-        let goes_on = stream.step(sink)?;
+        let goes_on = stream.step(index, sink)?;
         if let Some(at) = envelope::first_time(&stream.buffer) {
             self.next_at = at;
         }
@@ -301,13 +307,14 @@ impl Stream {
         }
     }
 
-    fn step(&mut self, sink: &mut impl Sink) -> io::Result<bool> {
+    fn step(&mut self, index: usize, sink: &mut impl Sink) -> io::Result<bool> {
         if self.is_document {
             let head = std::mem::take(&mut self.buffer);
             let mut place = 0;
-            document::read(head, &mut self.reader, |event| {
+            document::read(head, &mut self.reader, |event, bytes| {
                 place += 1;
                 sink.take(event, place);
+                sink.chunk_done(index, bytes);
             })?;
             return Ok(false);
         }
@@ -328,7 +335,7 @@ impl Stream {
             }
             lines = &lines[(len + 1).min(lines.len())..];
         }
-        sink.chunk_done(&self.buffer[..end]);
+        sink.chunk_done(index, &self.buffer[..end]);
         self.buffer.drain(..end);
         self.fill();
         self.goes_on()

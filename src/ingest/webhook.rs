@@ -86,7 +86,7 @@ impl Webhook {
         self.metrics.batches.with_label_values(&[outcome]).inc();
         self.metrics.bytes.with_label_values(&[outcome]).inc_by(body.len() as u64);
         // Decoding a batch takes a few milliseconds; other tasks of this thread move elsewhere meanwhile.
-        tokio::task::block_in_place(|| self.take(&cluster, &body));
+        tokio::task::block_in_place(|| self.take(&cluster, &peer.ip().to_string(), &body));
         self.metrics.ack_seconds.observe(started.elapsed().as_secs_f64());
         Response::new(Full::default())
     }
@@ -142,9 +142,9 @@ impl Webhook {
     }
 
     /// Takes in the events of a body.
-    fn take(&self, cluster: &str, body: &[u8]) {
+    fn take(&self, cluster: &str, source: &str, body: &[u8]) {
         let timer = self.metrics.decode_seconds.start_timer();
-        let mut batch = self.pipeline.batch(cluster);
+        let mut batch = self.pipeline.batch(cluster, source);
         let mut place = 0;
         envelope::values(body, |event| {
             place += 1;

@@ -4,6 +4,7 @@
 //! across an await; counters are added per batch.
 
 pub mod clients;
+pub mod coverage;
 pub mod dedupe;
 pub mod stats;
 pub mod table;
@@ -60,6 +61,7 @@ pub struct Pipeline {
 pub struct Batch<'p> {
     pipeline: &'p Pipeline,
     cluster: &'p str,
+    source: &'p str,
     stats: Stats,
     key: String,
     near: Box<Near>,
@@ -131,11 +133,12 @@ impl Pipeline {
         Pipeline { range, ..self }
     }
 
-    /// A batch of events from one cluster's source.
-    pub fn batch<'p>(&'p self, cluster: &'p str) -> Batch<'p> {
+    /// A batch of events from one cluster's source: an API server, or a file.
+    pub fn batch<'p>(&'p self, cluster: &'p str, source: &'p str) -> Batch<'p> {
         Batch {
             pipeline: self,
             cluster,
+            source,
             stats: Stats::default(),
             key: String::new(),
             near: Box::default(),
@@ -174,7 +177,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 // === impl Batch ===
 
-impl Batch<'_> {
+impl<'p> Batch<'p> {
     /// Takes in one decoded event, or counts why there is none. `place` is where it stood (a line's number).
     pub fn take(&mut self, decoded: Result<Decoded<'_>, Malformed>, place: u64) {
         let tallies = &mut self.stats.tallies;
@@ -265,12 +268,18 @@ impl Batch<'_> {
 
     /// Notes the time of the last event in these bytes, a read's too: time passes for verdicts even where nobody writes.
     pub fn reached(&mut self, bytes: &[u8]) {
+        self.stats.coverage.reached(self.source, bytes);
         if let Some(at) = crate::audit::envelope::last_time(bytes) {
             let Range { since, until } = self.pipeline.range;
             if (since..until).contains(&at) {
                 self.pipeline.latest.fetch_max(at, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Goes on with events of another source.
+    pub fn from(&mut self, source: &'p str) {
+        self.source = source;
     }
 
     /// What was counted in this batch so far.

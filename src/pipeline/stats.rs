@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::coverage::Coverage;
 use crate::audit::decode::Malformed;
 use crate::audit::event::{Event, Level, Micros};
 use crate::detect::write::NotAWrite;
@@ -46,6 +47,10 @@ pub struct Stats {
     pub tallies: Tallies,
     /// Writes by audit level: Metadata, Request, RequestResponse.
     pub levels: [u64; 3],
+    /// Which times were seen, by source.
+    pub coverage: Coverage,
+    /// Writes of which no body was in the event though its level promises one: kube-apiserver truncated them.
+    pub truncated: u64,
     /// First and last time of a write.
     pub span: Option<(Micros, Micros)>,
     /// What was no audit event: by reason, how often, and where first.
@@ -73,6 +78,8 @@ impl Stats {
         for (sum, add) in self.levels.iter_mut().zip(other.levels) {
             *sum += add;
         }
+        self.coverage.add(&other.coverage);
+        self.truncated += other.truncated;
         if let Some((first, last)) = other.span {
             self.span(first);
             self.span(last);
@@ -101,6 +108,7 @@ impl Stats {
             Level::RequestResponse => 2,
         };
         self.levels[index] += 1;
+        self.truncated += u64::from(event.annotation("audit.k8s.io/truncated").is_some());
     }
 
     pub(super) fn span(&mut self, at: Micros) {

@@ -12,7 +12,8 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::views::{Filter, Lens, Moment, Object, Party, time, time_option};
+use super::lens::Lens;
+use super::views::{Filter, Moment, Object, Party, time, time_option};
 use crate::audit::event::Micros;
 use crate::detect::class::Classes;
 use crate::detect::verdict::{Confidence, State};

@@ -102,7 +102,7 @@ fn batches_delivered_twice_change_no_verdict_and_no_count() {
                 let items: Vec<String> =
                     batches[index].iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect();
                 let body = format!(r#"{{"kind":"EventList","items":[{}]}}"#, items.join(","));
-                let mut batch = pipeline.batch("");
+                let mut batch = pipeline.batch("", "test");
                 envelope::values(body.as_bytes(), |event| batch.take(event, 0));
             }
             let once = util::pipeline_of(lines.iter().copied());

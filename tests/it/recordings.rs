@@ -56,8 +56,8 @@ struct Flapping {
 #[test]
 fn verdicts_are_what_truly_happened() {
     for recording in util::recordings() {
-        let text = std::fs::read_to_string(util::path(&format!("fixtures/recordings/{recording}/expected.json")));
-        let expected: Expected = serde_json::from_str(&text.unwrap()).unwrap();
+        let text = std::fs::read_to_string(util::path(&format!("fixtures/recordings/{recording}/expected.yaml")));
+        let expected: Expected = serde_yaml_ng::from_str(&text.unwrap()).unwrap();
         let log = util::log(&recording);
         let report = util::report(&util::pipeline_of(util::lines(&log)));
 

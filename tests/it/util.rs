@@ -7,7 +7,8 @@ use editwar::audit::envelope;
 use editwar::detect::class::Classes;
 use editwar::detect::policy::Policy;
 use editwar::pipeline::{Bounds, Pipeline};
-use editwar::query::views::{Filter, Lens, Report};
+use editwar::query::lens::Lens;
+use editwar::query::views::{Filter, Report};
 
 /// A file or folder below the repository.
 pub(crate) fn path(below: &str) -> PathBuf {
@@ -39,7 +40,7 @@ pub(crate) fn lines(log: &[u8]) -> Vec<&[u8]> {
 /// A pipeline that took in these lines, in this order.
 pub(crate) fn pipeline_of<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Pipeline {
     let pipeline = Pipeline::new(Policy::default(), Bounds::default());
-    let mut batch = pipeline.batch("");
+    let mut batch = pipeline.batch("", "test");
     for (number, line) in lines.into_iter().enumerate() {
         envelope::line(line, |event| batch.take(event, number as u64 + 1));
         batch.reached(line);

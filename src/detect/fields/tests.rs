@@ -2,8 +2,10 @@
 
 use super::*;
 
+const OPEN: Rules<'static> = Rules { resource: "", is_hidden: false };
+
 fn fields(json: &str) -> Fields {
-    read(Some(json.as_bytes()), |json| Fields::of_object(json, "")).unwrap()
+    read(Some(json.as_bytes()), |json| Fields::of_object(json, OPEN)).unwrap()
 }
 
 fn paths(fields: &Fields) -> Vec<&str> {
@@ -11,7 +13,7 @@ fn paths(fields: &Fields) -> Vec<&str> {
 }
 
 fn patch(json: &str, resource: &str, known: Option<&Fields>) -> Vec<String> {
-    let named = read(Some(json.as_bytes()), |json| named(json, resource, known)).unwrap();
+    let named = read(Some(json.as_bytes()), |json| named(json, Rules { resource, is_hidden: false }, known)).unwrap();
     let show = |want: &Want| match want {
         Want::Value(value) => value.text().unwrap_or("(hidden)").to_owned(),
         Want::Removed => "removed".to_owned(),
@@ -136,7 +138,12 @@ fn a_secrets_values_are_never_kept_however_they_are_written() {
     let plain = patch(r#"{"stringData":{"p":"aaa"}}"#, "secrets", None);
     assert_eq!(plain, ["data.p (hidden)"]);
     assert_eq!(patch(r#"[{"op":"add","path":"/data/p","value":"YWFh"}]"#, "secrets", None), plain);
-    let value = |json: &str| read(Some(json.as_bytes()), |json| named(json, "secrets", None)).unwrap().remove(0).want;
+    let value = |json: &str| {
+        read(Some(json.as_bytes()), |json| named(json, Rules { resource: "secrets", is_hidden: false }, None))
+            .unwrap()
+            .remove(0)
+            .want
+    };
     assert_eq!(value(r#"{"stringData":{"p":"aaa"}}"#), value(r#"{"data":{"p":"YWFh"}}"#));
     assert_ne!(value(r#"{"stringData":{"p":"aaa"}}"#), value(r#"{"data":{"p":"YmJi"}}"#));
 }
@@ -165,4 +172,13 @@ fn what_only_grows_moves_on() {
     ] {
         assert_eq!(value(new).moves_on(&value(old)), is, "{old} {new}");
     }
+}
+
+#[test]
+fn redacted_values_are_compared_but_not_kept() {
+    let rules = Rules { resource: "", is_hidden: true };
+    let of = |json: &str| read(Some(json.as_bytes()), |json| Fields::of_object(json, rules)).unwrap();
+    let (a, b) = (of(r#"{"spec":{"x":"secret","l":["s"]}}"#), of(r#"{"spec":{"x":"other","l":["s"]}}"#));
+    let changes = a.diff(&b);
+    assert_eq!((changes.len(), changes[0].new.as_ref().unwrap().text()), (1, None));
 }

@@ -1,0 +1,141 @@
+//! A hand-over note for a ticket: everything one needs to go on, as Markdown that commands nothing.
+
+use std::fmt::Write;
+
+use super::output::{clean, clock, coverage, name, words};
+use crate::query::views::{Coverage, Field, Participants, Report, War};
+
+/// The report as a note.
+pub fn report(report: &Report) -> String {
+    let mut out = String::new();
+    if report.wars.is_empty() {
+        let _ = writeln!(out, "No edit war.\n");
+    }
+    for war in &report.wars {
+        out.push_str(&of_war(war));
+    }
+    out.push_str(&footer(&report.coverage));
+    out
+}
+
+/// One object as a note.
+pub fn participants(found: &Participants) -> String {
+    let mut out = String::new();
+    match &found.war {
+        Some(war) => out.push_str(&of_war(war)),
+        None => {
+            let _ = writeln!(out, "## {}: no war\n", text(&name(&found.object)));
+        }
+    }
+    let is_party = |actor: &str| found.war.as_ref().is_some_and(|w| w.parties.iter().any(|p| p.actor == actor));
+    let others: Vec<_> = found.actors.iter().filter(|a| !is_party(&a.actor)).collect();
+    if !others.is_empty() {
+        let _ = writeln!(out, "Others who write it:\n");
+        for other in others {
+            let _ = writeln!(out, "- {} ({}), {} writes", code(&other.actor), other.role.as_str(), other.writes);
+        }
+        out.push('\n');
+    }
+    out.push_str(&footer(&found.coverage));
+    out
+}
+
+fn of_war(war: &War) -> String {
+    let mut out = String::new();
+    let _ =
+        writeln!(out, "## {}: {}, {}\n", text(&name(&war.object)), words(war.state.as_str()), war.confidence.as_str());
+    let _ = writeln!(
+        out,
+        "{} retakes since {}, the last at {}, {} per minute. Cause: **{}**.\n",
+        war.retakes,
+        clock(war.since),
+        clock(war.until),
+        war.retakes_per_minute,
+        words(war.cause.as_str())
+    );
+    for sentence in &war.evidence {
+        let _ = writeln!(out, "- {}", text(sentence));
+    }
+    let _ = writeln!(out, "\n| party | what | writes | retakes | first | last |\n|---|---|---|---|---|---|");
+    for p in &war.parties {
+        let (first, last) = (clock(p.first), clock(p.last));
+        let role = p.role.as_str();
+        let _ = writeln!(out, "| {} | {role} | {} | {} | {first} | {last} |", code(&p.actor), p.writes, p.retakes);
+    }
+    let _ = writeln!(out, "\n| field | values |\n|---|---|");
+    for field in &war.fields {
+        let _ = writeln!(out, "| {} | {} |", code(&field.path), values(field));
+    }
+    let _ = writeln!(out, "\n### What to do, the best first\n");
+    for (number, remedy) in war.remedies.iter().enumerate() {
+        let _ = writeln!(out, "{}. {} (option {})\n", number + 1, text(&remedy.title), remedy.option);
+        let _ = writeln!(out, "{}\n", block(&remedy.command));
+        let _ = writeln!(out, "   Changes: {}. Gives up: {}.\n", text(&remedy.changes), text(&remedy.gives_up));
+    }
+    let _ = writeln!(out, "To see that it is over:\n\n{}\n", block(&war.verify));
+    out
+}
+
+fn values(field: &Field) -> String {
+    let one = |v: &crate::query::views::Value| {
+        let value = match (v.absent, v.hidden) {
+            (true, _) => "(absent)".to_owned(),
+            (_, true) => "(hidden)".to_owned(),
+            _ => code(&v.value.to_string()),
+        };
+        format!("{value} by {} ×{}", code(&v.actor), v.count)
+    };
+    field.values.iter().take(6).map(one).collect::<Vec<_>>().join("; ")
+}
+
+fn footer(of: &Coverage) -> String {
+    coverage(of).lines().map(|line| format!("_{}_  \n", text(line))).collect()
+}
+
+/// Text that is only text: nothing in it is Markdown or HTML.
+fn text(raw: &str) -> String {
+    let mut out = String::new();
+    for c in clean(raw).chars() {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '!' | '@' | '~' => {
+                out.push('\\');
+                out.push(c);
+            }
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// Text as code, in a line or a cell of a table.
+fn code(raw: &str) -> String {
+    let cleaned = clean(raw).replace('|', "\\|");
+    let longest = cleaned.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest + 1);
+    let pad = if cleaned.starts_with('`') || cleaned.ends_with('`') { " " } else { "" };
+    format!("{fence}{pad}{cleaned}{pad}{fence}")
+}
+
+/// A command as a block.
+fn block(command: &str) -> String {
+    let cleaned = clean(command);
+    let longest = cleaned.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("   {fence}sh\n   {cleaned}\n   {fence}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_outside_is_markdown() {
+        assert_eq!(text("[x](javascript:1) <img> *b* @all"), r"\[x\](javascript:1) &lt;img&gt; \*b\* \@all");
+        assert_eq!(code("a`b|c"), r"``a`b\|c``");
+        assert_eq!(code("`x`"), "`` `x` ``");
+        assert!(block("echo ```").starts_with("   ````sh\n"));
+    }
+}

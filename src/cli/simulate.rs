@@ -1,0 +1,304 @@
+//! `editwar simulate`: the same log under other limits. What would have been paused, when, and what for.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::num::NonZeroU32;
+
+use anyhow::{Context, Result, bail};
+use comfy_table::Cell;
+use serde::Serialize;
+
+use super::args::{Format, SimulateArgs, Sureness};
+use super::{Outcome, analyze, output};
+use crate::audit::event::Micros;
+use crate::config::Duration;
+use crate::detect::bucket::Limit;
+use crate::detect::policy::{Limits, Policy};
+use crate::detect::verdict::{Confidence, State};
+use crate::pipeline::Pipeline;
+use crate::query::lens::Lens;
+use crate::query::views::{Coverage, Object, StatsView, time, time_option};
+
+/// What was tried, and what it would have done.
+#[derive(Debug, Serialize)]
+struct Simulation {
+    scenarios: Vec<Scenario>,
+    coverage: Coverage,
+    stats: StatsView,
+}
+
+/// One set of limits.
+#[derive(Debug, Serialize)]
+struct Scenario {
+    buckets: Vec<String>,
+    pause_after: u32,
+    quiet: String,
+    /// Objects that a bucket ran empty for.
+    thrashing: u32,
+    /// Retakes that came while their object was paused: a reconciler would not have made its share of them.
+    spared: u32,
+    /// Pauses after which no retake came: what they should have ended was over.
+    needless: u32,
+    objects: Vec<Hit>,
+}
+
+/// An object that thrashed.
+#[derive(Debug, Serialize)]
+struct Hit {
+    object: Object,
+    state: State,
+    confidence: Confidence,
+    retakes: u32,
+    thrashing_events: u32,
+    #[serde(with = "time_option")]
+    first_retake: Option<Micros>,
+    #[serde(with = "time_option")]
+    thrashing_at: Option<Micros>,
+    #[serde(with = "time_option")]
+    paused_at: Option<Micros>,
+    /// Since when `state` holds.
+    #[serde(with = "time")]
+    since: Micros,
+    pauses: u32,
+    spared: u32,
+    needless: bool,
+    /// Who fought.
+    parties: Vec<String>,
+}
+
+/// Runs `editwar simulate`.
+///
+/// # Errors
+/// Bad arguments, or no input that can be read.
+pub fn run(args: &SimulateArgs) -> Result<Outcome> {
+    let config = args.log.config()?;
+    let policies = policies(args, &config.policy())?;
+    let limits: Vec<Limits> = policies.iter().map(|p| p.limits.clone()).collect();
+    let (pipelines, is_whole) = analyze::read_into(&args.inputs, &args.log, &config, policies)?;
+    let confidence = match args.confidence {
+        Sureness::Possible => Confidence::Possible,
+        Sureness::Probable => Confidence::Probable,
+    };
+    let classes = config.classes();
+    let scenarios = pipelines
+        .iter()
+        .zip(&limits)
+        .map(|(pipeline, limits)| scenario(&Lens::at_latest(pipeline, &classes), limits, confidence));
+    let stats = pipelines[0].stats();
+    let simulation =
+        Simulation { scenarios: scenarios.collect(), coverage: Coverage::from(&stats), stats: StatsView::from(&stats) };
+    let mut stdout = anstream::stdout().lock();
+    match args.log.output {
+        Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(&simulation)?)?,
+        Format::Yaml => write!(stdout, "{}", serde_yaml_ng::to_string(&simulation)?)?,
+        Format::Table | Format::Wide | Format::Markdown => {
+            let style = output::Style::of_stdout(args.log.output == Format::Wide);
+            write!(stdout, "{}", table(&simulation, style))?;
+        }
+    }
+    stdout.flush()?;
+    analyze::summary(&stats, args.log.quiet);
+    let hits = &simulation.scenarios[0].objects;
+    if let Some(path) = &args.junit {
+        std::fs::write(path, junit(hits)).with_context(|| path.display().to_string())?;
+    }
+    Ok(match (is_whole, hits.is_empty()) {
+        (false, _) => Outcome::Unusable,
+        (true, true) => Outcome::Calm,
+        (true, false) => Outcome::War,
+    })
+}
+
+/// All combinations of what is to be tried.
+fn policies(args: &SimulateArgs, live: &Policy) -> Result<Vec<Policy>> {
+    let or_live = |given: Vec<Limits>| if given.is_empty() { vec![live.limits.clone()] } else { given };
+    let buckets = args
+        .limit
+        .iter()
+        .map(|text| Ok(Limits { buckets: buckets(text)?.into_iter().collect(), ..live.limits.clone() }));
+    let mut all = or_live(buckets.collect::<Result<_>>()?);
+    if !args.pause_after.is_empty() {
+        let each =
+            |l: &Limits| args.pause_after.iter().map(|n| Limits { pause_after: *n, ..l.clone() }).collect::<Vec<_>>();
+        all = all.iter().flat_map(each).collect();
+    }
+    if !args.quiet_period.is_empty() {
+        let parse = |text: &String| {
+            Duration::parse(text).map(Duration::micros).with_context(|| format!("`{text}` is no duration such as 10m"))
+        };
+        let quiets: Vec<Micros> = args.quiet_period.iter().map(parse).collect::<Result<_>>()?;
+        let each = |l: &Limits| quiets.iter().map(|q| Limits { quiet: *q, ..l.clone() }).collect::<Vec<_>>();
+        all = all.iter().flat_map(each).collect();
+    }
+    if all.len() > 64 {
+        bail!("{} combinations are more than the 64 that are tried at once", all.len());
+    }
+    // What the configuration says of some objects holds in every scenario.
+    Ok(all.into_iter().map(|limits| Policy { limits, ..live.clone() }).collect())
+}
+
+/// `5/10m,12/6h`
+fn buckets(text: &str) -> Result<Vec<Limit>> {
+    let one = |bucket: &str| {
+        let (burst, window) = bucket.split_once('/')?;
+        let window = Duration::parse(window)?.0.as_secs();
+        Some(Limit { burst: burst.parse().ok()?, window_s: NonZeroU32::new(u32::try_from(window).ok()?)? })
+    };
+    let mut found: Vec<Limit> = text
+        .split(',')
+        .map(|bucket| one(bucket).with_context(|| format!("`{bucket}` is no limit such as 5/10m")))
+        .collect::<Result<_>>()?;
+    found.sort_by_key(|limit| limit.window_s);
+    Ok(found)
+}
+
+fn scenario(lens: &Lens<'_>, limits: &Limits, confidence: Confidence) -> Scenario {
+    let mut objects: Vec<Hit> = hits(lens.pipeline, lens.now, confidence);
+    objects.sort_by(|a, b| {
+        (a.paused_at.is_none(), a.paused_at, &a.object).cmp(&(b.paused_at.is_none(), b.paused_at, &b.object))
+    });
+    let window = |l: &Limit| Duration(std::time::Duration::from_secs(u64::from(l.window_s.get())));
+    Scenario {
+        buckets: limits.buckets.iter().map(|l| format!("{}/{}", l.burst, window(l))).collect(),
+        pause_after: limits.pause_after.get(),
+        quiet: Duration(std::time::Duration::from_micros(limits.quiet.unsigned_abs())).to_string(),
+        thrashing: objects.len() as u32,
+        spared: objects.iter().map(|hit| hit.spared).sum(),
+        needless: objects.iter().map(|hit| u32::from(hit.needless)).sum(),
+        objects,
+    }
+}
+
+fn hits(pipeline: &Pipeline, now: Micros, confidence: Confidence) -> Vec<Hit> {
+    let of = |key| {
+        let limits = pipeline.policy().limits(&crate::pipeline::table::ObjectKey::object(&key))?;
+        let look = |state: &crate::detect::object::ObjectState| {
+            let findings = state.contest()?.findings();
+            let tally = findings.tally(confidence);
+            if tally.thrashes == 0 {
+                return None;
+            }
+            let machine = &tally.machine;
+            let (first_retake, thrashing_at, paused_at) = machine.firsts();
+            let (pauses, spared) = machine.pauses();
+            let is_over = machine.last_pause().is_some_and(|at| machine.last_retake() <= at);
+            Some(Hit {
+                object: Object::of(&key, state),
+                state: machine.state(),
+                confidence: findings.verdict().1,
+                retakes: tally.retakes,
+                thrashing_events: tally.thrashes,
+                first_retake,
+                thrashing_at,
+                paused_at,
+                since: machine.since(),
+                pauses,
+                spared,
+                needless: pauses > 0 && is_over,
+                parties: tally.parties.keys().map(|party| party.to_string()).collect(),
+            })
+        };
+        pipeline.table().with_at(&key, now, limits, look)?
+    };
+    pipeline.table().notable().into_iter().filter_map(of).collect()
+}
+
+fn table(simulation: &Simulation, style: output::Style) -> String {
+    let mut out = String::new();
+    let mut table = style.table();
+    table.set_header(["LIMITS", "PAUSE AFTER", "QUIET", "THRASHING", "PAUSED", "RETAKES SPARED", "NEEDLESS PAUSES"]);
+    for scenario in &simulation.scenarios {
+        let paused = scenario.objects.iter().filter(|hit| hit.pauses > 0).count();
+        table.add_row([
+            Cell::new(scenario.buckets.join(", ")),
+            Cell::new(scenario.pause_after),
+            Cell::new(&scenario.quiet),
+            Cell::new(scenario.thrashing),
+            Cell::new(paused),
+            Cell::new(scenario.spared),
+            Cell::new(scenario.needless),
+        ]);
+    }
+    let _ = writeln!(out, "{table}");
+    for scenario in &simulation.scenarios {
+        if scenario.objects.is_empty() {
+            continue;
+        }
+        let _ = writeln!(
+            out,
+            "\n{} pause after {}, quiet {}",
+            scenario.buckets.join(", "),
+            scenario.pause_after,
+            scenario.quiet
+        );
+        let mut table = style.table();
+        table.set_header(["OBJECT", "SURE", "THRASHING AT", "PAUSED AT", "RETAKES", "SPARED", ""]);
+        for hit in &scenario.objects {
+            let at = |at: Option<Micros>| at.map_or_else(|| "never".to_owned(), output::clock);
+            table.add_row([
+                output::name(&hit.object),
+                hit.confidence.as_str().to_owned(),
+                at(hit.thrashing_at),
+                at(hit.paused_at),
+                hit.retakes.to_string(),
+                hit.spared.to_string(),
+                if hit.needless { "needless: it was over".to_owned() } else { String::new() },
+            ]);
+        }
+        let _ = writeln!(out, "{table}");
+    }
+    let _ = write!(out, "\n{}", output::coverage(&simulation.coverage));
+    out
+}
+
+/// A JUnit report: one test that passes, or one that fails for each object.
+fn junit(hits: &[Hit]) -> String {
+    let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+    let _ = writeln!(out, "<testsuite name=\"editwar\" tests=\"{}\" failures=\"{}\">", hits.len().max(1), hits.len());
+    for hit in hits {
+        let name = xml(&output::name(&hit.object));
+        let message = format!(
+            "{}, {} retakes since {}, by {}",
+            hit.confidence.as_str(),
+            hit.retakes,
+            hit.first_retake.map(time::text).unwrap_or_default(),
+            hit.parties.join(" and ")
+        );
+        let _ = writeln!(
+            out,
+            "  <testcase classname=\"editwar\" name=\"{name} is not fought over\">\n    <failure message=\"{}\"/>\n  </testcase>",
+            xml(&message)
+        );
+    }
+    if hits.is_empty() {
+        let _ = writeln!(out, "  <testcase classname=\"editwar\" name=\"no object of this test run is fought over\"/>");
+    }
+    out.push_str("</testsuite>\n");
+    out
+}
+
+fn xml(text: &str) -> String {
+    let clean = output::clean(text);
+    clean.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&apos;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_as_they_are_written() {
+        let read = |text: &str| {
+            buckets(text).map(|found| found.iter().map(|l| (l.burst.get(), l.window_s.get())).collect::<Vec<_>>())
+        };
+        assert_eq!(read("12/6h,5/10m").unwrap(), [(5, 600), (12, 21_600)]);
+        for wrong in ["", "5", "0/10m", "5/0s", "5/soon", "-1/10m"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nothing_from_outside_is_xml() {
+        assert_eq!(xml("<a b='\"&'>\u{1b}"), "&lt;a b=&apos;&quot;&amp;&apos;&gt;\\u{1b}");
+    }
+}

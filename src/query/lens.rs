@@ -1,0 +1,542 @@
+//! From object states to what is shown of them: wars, participants, troubles.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::views::{
+    Bystander, Contender, Contention, Coverage, Echo, Field, Filter, Flapping, HotLoop, Moment, Object, Participants,
+    Party, Remedy, Report, StatsView, Value, War, json_of,
+};
+use crate::audit::event::Micros;
+use crate::detect::actor::Client;
+use crate::detect::cause::{Cause, Symptoms, cause};
+use crate::detect::class::{Class, Classes, Role};
+use crate::detect::contest::{FieldState, Findings, PartyTally, ValueSeen};
+use crate::detect::object::ObjectState;
+use crate::detect::policy::Limits;
+use crate::detect::remedy::{self, Contested, Facts};
+use crate::detect::seen::Seen;
+use crate::detect::trouble::Trouble;
+use crate::detect::verdict::{Confidence, State};
+use crate::detect::write::{Effect, ObjectName, Part};
+use crate::pipeline::Pipeline;
+use crate::pipeline::table::ObjectKey;
+
+/// Writes from which on an owned object's writer follows a war, and does not only happen to write.
+const ECHO_WRITES_MIN: u32 = 6;
+
+/// What everything is looked at with.
+#[derive(Clone, Copy, Debug)]
+pub struct Lens<'a> {
+    /// The pipeline whose objects are looked at.
+    pub pipeline: &'a Pipeline,
+    /// What actors are.
+    pub classes: &'a Classes,
+    /// The time up to which verdicts have moved on.
+    pub now: Micros,
+}
+
+// === impl Lens ===
+
+impl<'a> Lens<'a> {
+    /// Looks at a pipeline as of the latest event.
+    pub fn at_latest(pipeline: &'a Pipeline, classes: &'a Classes) -> Lens<'a> {
+        Lens { pipeline, classes, now: pipeline.latest().unwrap_or(0) }
+    }
+
+    /// Everything that was found about the objects that the filter lets through.
+    pub fn report(&self, filter: &Filter) -> Report {
+        let stats = self.pipeline.stats();
+        let mut report =
+            Report { stats: StatsView::from(&stats), coverage: Coverage::from(&stats), ..Report::default() };
+        for key in self.pipeline.table().notable() {
+            let Some(limits) = self.pipeline.policy().limits(&key.object()) else { continue };
+            self.pipeline.table().with_at(&key, self.now, limits, |state| {
+                let object = Object::of(&key, state);
+                if filter.is_object(&object) {
+                    self.add(&mut report, &object, state, limits, filter);
+                }
+            });
+        }
+        self.add_neighbours(report.wars.iter_mut());
+        report.wars.sort_by(|a, b| {
+            let rank = |w: &War| (w.confidence, w.thrashing_events, w.retakes);
+            rank(b).cmp(&rank(a)).then_with(|| a.object.cmp(&b.object))
+        });
+        report
+    }
+
+    /// The war over one object, contested or worse.
+    pub fn war(&self, key: &ObjectKey) -> Option<War> {
+        let limits = self.pipeline.policy().limits(&key.object())?;
+        let look = |state: &ObjectState| self.war_of(&Object::of(key, state), state, limits);
+        let mut war = self.pipeline.table().with_at(key, self.now, limits, look)??;
+        self.add_neighbours(std::iter::once(&mut war));
+        Some(war)
+    }
+
+    /// Who takes part in one object.
+    pub fn participants(&self, key: &ObjectKey) -> Option<Participants> {
+        let limits = self.pipeline.policy().limits(&key.object())?;
+        let mut found = self.pipeline.table().with_at(key, self.now, limits, |state| {
+            let object = Object::of(key, state);
+            let war = self.war_of(&object, state, limits);
+            let mut actors = war.as_ref().map_or_else(Vec::new, |w| w.parties.clone());
+            for seen in state.seen() {
+                let is_listed = |p: &Party| is_party(&p.actor, seen);
+                if !actors.iter().any(is_listed) {
+                    actors.push(self.party(&seen.client.actor, state, None));
+                }
+            }
+            let history = state.contest().into_iter().flat_map(|c| c.history());
+            Participants {
+                state: war.as_ref().map_or(State::Calm, |w| w.state),
+                object,
+                war,
+                actors,
+                timeline: history.map(Moment::of).collect(),
+                coverage: Coverage::from(&self.pipeline.stats()),
+            }
+        })?;
+        self.add_neighbours(found.war.iter_mut());
+        Some(found)
+    }
+
+    /// The participants of the one object that the filter means.
+    ///
+    /// # Errors
+    /// Why it means none, or which several, in words.
+    pub fn find(&self, filter: &Filter) -> Result<Participants, String> {
+        let is_meant = |key: &ObjectKey, state: &ObjectState| filter.is_object(&Object::of(key, state));
+        let keys = self.pipeline.table().keys(is_meant);
+        match keys.as_slice() {
+            [key] => self.participants(key).ok_or_else(|| "it is left out by the configuration".to_owned()),
+            [] => {
+                let events = self.pipeline.stats().tallies.events;
+                let place = filter.namespace.as_ref().map(|n| format!(" in namespace {n}")).unwrap_or_default();
+                Err(format!("none of {events} events is about such an object{place}"))
+            }
+            several => {
+                let names: Vec<String> = several.iter().take(10).map(typed).collect();
+                Err(format!("several objects are meant, name one: {}", names.join("; ")))
+            }
+        }
+    }
+
+    fn add(&self, report: &mut Report, object: &Object, state: &ObjectState, limits: &Limits, filter: &Filter) {
+        if let Some(war) = self.war_of(object, state, limits) {
+            let thrashed = war.thrashing_events > 0;
+            if (thrashed || filter.all) && filter.is_actor(war.parties.iter().map(|p| p.actor.as_str())) {
+                report.wars.push(war);
+            }
+        }
+        for seen in state.seen().iter().filter(|s| s.is_hot(limits)) {
+            let (first, last) = (seen.span(state.base()).0, state.last_at());
+            let count = seen.writes() + seen.no_ops;
+            report.hot_loops.push(HotLoop {
+                object: object.clone(),
+                actor: seen.client.actor.to_string(),
+                writes: seen.writes(),
+                no_ops: seen.no_ops,
+                per_minute: per_minute(count, first, last),
+                since: first,
+                until: last,
+            });
+        }
+        let Some(troubles) = state.troubles() else { return };
+        let writes = |actor: &Arc<str>| -> u32 {
+            state.seen().iter().filter(|s| s.client.actor == *actor).map(Seen::writes).sum()
+        };
+        if troubles.is_contended {
+            let racing = || troubles.actors().filter_map(|(actor, t)| Some((actor, t, t.conflicts_at?)));
+            report.contention.push(Contention {
+                object: object.clone(),
+                stale: racing().map(|(_, t, _)| t.stale).sum(),
+                apply_conflicts: racing().map(|(_, t, _)| t.apply_conflicts).sum(),
+                parties: racing()
+                    .map(|(actor, t, _)| Contender {
+                        actor: actor.to_string(),
+                        conflicts: t.stale + t.apply_conflicts,
+                        writes: writes(actor),
+                    })
+                    .collect(),
+                since: racing().map(|(.., (first, _))| first).min().unwrap_or(0),
+                until: racing().map(|(.., (_, last))| last).max().unwrap_or(0),
+            });
+        }
+        for (actor, trouble) in troubles.actors() {
+            if let Some(flapping) = flapping(object, actor, trouble, limits) {
+                report.flapping.push(flapping);
+            }
+        }
+    }
+
+    fn war_of(&self, object: &Object, state: &ObjectState, limits: &Limits) -> Option<War> {
+        let findings = state.contest()?.findings();
+        let (tally, confidence) = findings.verdict();
+        if tally.retakes == 0 {
+            return None;
+        }
+        let mut parties: Vec<Party> =
+            tally.parties.iter().map(|(label, share)| self.party(label, state, Some(*share))).collect();
+        parties.sort_by_key(|p| (std::cmp::Reverse((p.retakes, p.writes)), p.actor.clone()));
+        let is_party = |seen: &&Seen| parties.iter().any(|p| is_party(&p.actor, seen));
+        let mut bystanders: BTreeMap<&str, (Class, u32)> = BTreeMap::new();
+        for seen in state.seen().iter().filter(|s| !is_party(s)) {
+            let class = self.classes.of(&seen.client).0;
+            bystanders.entry(&seen.client.actor).or_insert((class, 0)).1 += seen.writes();
+        }
+        let (first_retake, ..) = tally.machine.firsts();
+        let until = tally.machine.last_retake();
+        let since = tally.since.or(first_retake).unwrap_or(until);
+        let (cause, evidence) = self.cause(state, findings, confidence, &parties, limits);
+        let fields = fields(findings, confidence);
+        let (remedies, verify) = self.remedies(object, state, cause, &parties, &fields, limits, None);
+        Some(War {
+            object: object.clone(),
+            state: tally.machine.state(),
+            confidence,
+            cause,
+            evidence,
+            since,
+            until,
+            retakes: tally.retakes,
+            reversals: tally.reversals,
+            thrashing_events: tally.thrashes,
+            retakes_per_minute: per_minute(tally.retakes, first_retake.unwrap_or(until), until),
+            parties,
+            fields,
+            bystanders: bystanders
+                .into_iter()
+                .filter(|(_, (_, writes))| *writes > 0)
+                .map(|(actor, (class, writes))| Bystander { actor: actor.into(), class, writes })
+                .collect(),
+            echoes: Vec::new(),
+            remedies,
+            verify,
+        })
+    }
+
+    fn cause(
+        &self,
+        state: &ObjectState,
+        findings: &Findings,
+        confidence: Confidence,
+        parties: &[Party],
+        limits: &Limits,
+    ) -> (Cause, Vec<String>) {
+        let troubles = || state.troubles().into_iter().flat_map(|t| t.actors());
+        let is_party = |actor: &str| parties.iter().any(|p| p.actor == actor);
+        let stale = troubles().filter(|(actor, _)| is_party(actor)).map(|(_, t)| t.stale).sum();
+        let flapping = troubles()
+            .filter(|(actor, t)| is_party(actor) && t.turns() >= limits.flapping_turns.get())
+            .find_map(|(_, t)| Some((t.refusals.keys().next()?.as_str(), t.turns())));
+        cause(&Symptoms {
+            confidence,
+            parties: parties.iter().map(|p| (p.actor.as_str(), p.class)).collect(),
+            existence_retakes: findings.existence_retakes(),
+            retakes: findings.tally(confidence).retakes,
+            stale,
+            writes: parties.iter().map(|p| p.writes).sum(),
+            flapping,
+        })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a war has this many sides")]
+    fn remedies(
+        &self,
+        object: &Object,
+        state: &ObjectState,
+        cause: Cause,
+        parties: &[Party],
+        fields: &[Field],
+        limits: &Limits,
+        hpa: Option<String>,
+    ) -> (Vec<Remedy>, String) {
+        let shown = |field: &'_ Field| -> Vec<(String, Option<serde_json::Value>, u32)> {
+            let values = field.values.iter().filter(|v| !v.hidden && is_whole(&v.value));
+            values.map(|v| (v.actor.clone(), (!v.absent).then(|| v.value.clone()), v.count)).collect()
+        };
+        let wants: Vec<_> = fields.iter().map(shown).collect();
+        let contested =
+            fields.iter().zip(&wants).filter(|(f, _)| !f.path.starts_with('(')).map(|(field, wants)| Contested {
+                path: &field.path,
+                wants: wants.iter().map(|(actor, value, count)| (actor.as_str(), value.clone(), *count)).collect(),
+            });
+        let troubles = state.troubles().into_iter().flat_map(|t| t.actors());
+        let flapping = troubles.filter(|(_, t)| t.turns() >= limits.flapping_turns.get());
+        let group = if object.group.is_empty() { String::new() } else { format!(".{}", object.group) };
+        let facts = Facts {
+            resource: format!("{}{group}", object.resource),
+            kind: &object.kind,
+            group: &object.group,
+            namespace: &object.namespace,
+            name: &object.name,
+            cause,
+            parties: parties.iter().map(|p| (p.actor.as_str(), p.role)).collect(),
+            honouring: parties.iter().map(|p| p.actor.as_str()).find(|actor| self.classes.is_honouring(actor)),
+            fields: contested.collect(),
+            hpa,
+            application: application(state),
+            flapping: flapping.flat_map(|(_, t)| t.refusals.keys()).next().map(String::as_str),
+        };
+        let found = remedy::remedies(&facts).into_iter().map(|r| Remedy {
+            option: r.option.to_owned(),
+            title: r.title,
+            command: r.command,
+            changes: r.changes,
+            gives_up: r.gives_up,
+        });
+        (found.collect(), remedy::verify(&facts))
+    }
+
+    fn party(&self, label: &str, state: &ObjectState, share: Option<PartyTally>) -> Party {
+        let share = share.unwrap_or_default();
+        let mut party = Party {
+            actor: label.to_owned(),
+            class: Class::Person,
+            role: Role::Person,
+            writes: 0,
+            no_ops: 0,
+            retakes: share.retakes,
+            thrashing_events: share.thrashes,
+            verbs: BTreeMap::new(),
+            field_managers: Vec::new(),
+            user_agents: Vec::new(),
+            source_ips: Vec::new(),
+            pods: Vec::new(),
+            impersonated_by: Vec::new(),
+            first: i64::MAX,
+            last: i64::MIN,
+        };
+        let note = |list: &mut Vec<String>, word: &str| {
+            if !word.is_empty() && !list.iter().any(|w| w == word) {
+                list.push(word.to_owned());
+            }
+        };
+        let mut client = None;
+        for seen in state.seen().iter().filter(|s| is_party(label, s)) {
+            client = client.or(Some(&seen.client));
+            party.writes += seen.writes();
+            party.no_ops += seen.no_ops;
+            let (first, last) = seen.span(state.base());
+            party.first = party.first.min(first);
+            party.last = party.last.max(last);
+            for (verb, count) in seen.verbs() {
+                if count > 0 {
+                    *party.verbs.entry(verb.into()).or_default() += count;
+                }
+            }
+            note(&mut party.field_managers, &seen.client.tool);
+            note(&mut party.user_agents, &seen.client.user_agent);
+            for origin in state.origins(&seen.client) {
+                note(&mut party.source_ips, &origin.source_ip);
+                note(&mut party.pods, &origin.pod);
+                note(&mut party.impersonated_by, &origin.impersonator);
+            }
+        }
+        let unseen = Client::named(label);
+        (party.class, party.role) = self.classes.of(client.map_or(&unseen, |c| c));
+        if client.is_none() {
+            // A webhook never sends a request of its own; its writes are those that others' requests became.
+            let tally = state.contest().map(|c| c.history().filter(|r| *r.client.actor == *label));
+            let times: Vec<Micros> = tally.into_iter().flatten().map(|r| r.order.at).collect();
+            party.writes = times.len() as u32;
+            party.first = times.iter().min().copied().unwrap_or(0);
+            party.last = times.iter().max().copied().unwrap_or(0);
+        }
+        party
+    }
+
+    /// Adds to wars what the objects around theirs tell: those that only follow, and the autoscaler that is a party.
+    fn add_neighbours<'w>(&self, wars: impl Iterator<Item = &'w mut War>) {
+        let mut wars: Vec<&mut War> = wars.collect();
+        if wars.is_empty() {
+            return;
+        }
+        let is_busy =
+            |state: &ObjectState| state.seen().iter().any(|s| s.part == Part::Main && s.writes() >= ECHO_WRITES_MIN);
+        let found = self.pipeline.table().select(|key, state| {
+            let name = key.object();
+            let is_near = |w: &&mut War| w.object.namespace == name.namespace && w.object.cluster == key.cluster();
+            let is_autoscaler = name.resource == "horizontalpodautoscalers";
+            if !(is_autoscaler || is_busy(state)) || !wars.iter().any(is_near) {
+                return None;
+            }
+            if is_autoscaler {
+                let target = target(state)?;
+                let index = wars.iter().position(|w| is_near(w) && target.is(&w.object))?;
+                return Some((index, Neighbour::Autoscaler(name.name.to_owned())));
+            }
+            let owners = owners(state.body()?)?;
+            let index = wars.iter().position(|w| is_near(w) && owners.iter().any(|o| o.is(&w.object)))?;
+            let writers = state.seen().iter().filter(|s| s.part == Part::Main);
+            let busiest = writers.max_by_key(|s| s.writes())?;
+            let actor = busiest.client.actor.to_string();
+            let echo = Echo { object: Object::of(key, state), actor, writes: busiest.writes() };
+            Some((index, Neighbour::Echo(echo)))
+        });
+        for (index, neighbour) in found {
+            match neighbour {
+                Neighbour::Echo(echo) => wars[index].echoes.push(echo),
+                Neighbour::Autoscaler(name) => self.name_autoscaler(wars[index], name),
+            }
+        }
+        for war in wars {
+            war.echoes.sort_by(|a, b| a.object.cmp(&b.object));
+        }
+    }
+
+    /// Makes a war's remedies anew, now that the autoscaler's name is known.
+    fn name_autoscaler(&self, war: &mut War, name: String) {
+        let o = &war.object;
+        let object = ObjectName { group: &o.group, resource: &o.resource, namespace: &o.namespace, name: &o.name };
+        let Some(limits) = self.pipeline.policy().limits(&object) else { return };
+        let key = ObjectKey::new(&o.cluster, &object);
+        let (cause, parties, fields) = (war.cause, &war.parties, &war.fields);
+        let remedies = self
+            .pipeline
+            .table()
+            .with(&key, |state| self.remedies(o, state, cause, parties, fields, limits, Some(name)).0);
+        if let Some(remedies) = remedies {
+            war.remedies = remedies;
+        }
+    }
+}
+
+/// What an object around a war's tells of it.
+enum Neighbour {
+    Echo(Echo),
+    Autoscaler(String),
+}
+
+/// The object that an autoscaler targets.
+fn target(state: &ObjectState) -> Option<Owner> {
+    use crate::audit::scan::member;
+    if let Some(body) = state.body() {
+        return serde_json::from_slice(member(member(body, "spec")?, "scaleTargetRef")?).ok();
+    }
+    let known = state.contest()?.known()?;
+    let text = |path: &str| serde_json::from_str(known.get(path)?.text()?).ok();
+    Some(Owner { kind: text("spec.scaleTargetRef.kind")?, name: text("spec.scaleTargetRef.name")? })
+}
+
+/// The owners that an object's body names.
+fn owners(body: &[u8]) -> Option<Vec<Owner>> {
+    use crate::audit::scan::member;
+    serde_json::from_slice(member(member(body, "metadata")?, "ownerReferences")?).ok()
+}
+
+/// An object as it is typed: `deployments.apps/web -n shop`.
+fn typed(key: &ObjectKey) -> String {
+    let name = key.object();
+    let group = if name.group.is_empty() { String::new() } else { format!(".{}", name.group) };
+    let cluster = if key.cluster().is_empty() { String::new() } else { format!(" --cluster {}", key.cluster()) };
+    let namespace = if name.namespace.is_empty() { String::new() } else { format!(" -n {}", name.namespace) };
+    format!("{}{group}/{}{namespace}{cluster}", name.resource, name.name)
+}
+
+#[derive(Deserialize)]
+struct Owner {
+    kind: String,
+    name: String,
+}
+
+// === impl Owner ===
+
+impl Owner {
+    fn is(&self, object: &Object) -> bool {
+        self.kind == object.kind && self.name == object.name
+    }
+}
+
+/// Whether what a client did belongs to the party of this name.
+fn is_party(label: &str, seen: &Seen) -> bool {
+    label == &*seen.client.actor
+        || label.strip_prefix(&*seen.client.actor).and_then(|rest| rest.strip_prefix(" via "))
+            == Some(&*seen.client.tool)
+}
+
+fn per_minute(count: u32, first: Micros, last: Micros) -> f64 {
+    let minutes = (last - first) as f64 / 60e6;
+    let rate = if minutes > 0.0 { f64::from(count) / minutes } else { f64::from(count) };
+    (rate * 10.0).round() / 10.0
+}
+
+fn flapping(object: &Object, actor: &str, trouble: &Trouble, limits: &Limits) -> Option<Flapping> {
+    let turns = trouble.turns();
+    if turns < limits.flapping_turns.get() {
+        return None;
+    }
+    let (by, message) = trouble.refusals.iter().next()?;
+    let (since, until) = trouble.rejected_at?;
+    Some(Flapping {
+        object: object.clone(),
+        actor: actor.to_owned(),
+        by: by.clone(),
+        message: message.clone(),
+        accepted: trouble.accepted,
+        rejected: trouble.rejected,
+        turns,
+        since,
+        until,
+    })
+}
+
+fn fields(findings: &Findings, confidence: Confidence) -> Vec<Field> {
+    let mut fields = Vec::new();
+    if findings.existence_retakes() > 0 {
+        let counted = findings.existence().iter().map(|(client, effect, count)| Value {
+            value: if *effect == Effect::Delete { "deleted".into() } else { "created".into() },
+            absent: false,
+            hidden: false,
+            actor: client.actor.to_string(),
+            count: *count,
+        });
+        fields.push(Field {
+            path: "(object)".into(),
+            retakes: findings.existence_retakes(),
+            values: counted.collect(),
+        });
+    }
+    fields.extend(findings.contested_fields().into_iter().map(|(path, field)| Field {
+        path: path.to_string(),
+        retakes: field.retakes,
+        values: values(field),
+    }));
+    if fields.is_empty() && confidence == Confidence::Possible {
+        let retakes = findings.tally(confidence).retakes;
+        fields.push(Field { path: "(main)".into(), retakes, values: Vec::new() });
+    }
+    fields
+}
+
+fn values(field: &FieldState) -> Vec<Value> {
+    let mut values: Vec<Value> = Vec::new();
+    for ValueSeen { value, client, count } in &field.values {
+        let (json, absent, hidden) =
+            (json_of(value), value.is_none(), value.as_ref().is_some_and(|v| v.text().is_none()));
+        let is_same = |v: &&mut Value| v.value == json && v.absent == absent && v.actor == *client.actor;
+        match values.iter_mut().find(is_same) {
+            Some(known) => known.count += count,
+            None => values.push(Value { value: json, absent, hidden, actor: client.actor.to_string(), count: *count }),
+        }
+    }
+    values.sort_by_key(|v| (std::cmp::Reverse(v.count), v.actor.clone()));
+    values
+}
+
+/// Whether a value is shown whole: a cut one ends in an ellipsis that was not there.
+fn is_whole(value: &serde_json::Value) -> bool {
+    !matches!(value, serde_json::Value::String(text) if text.starts_with('"') && text.ends_with('…'))
+}
+
+/// The Argo CD application that tracks an object, as its annotation says.
+fn application(state: &ObjectState) -> Option<String> {
+    let known = state.contest()?.known()?;
+    let tracking = known.get("metadata.annotations['argocd.argoproj.io/tracking-id']")?.text()?;
+    let text: String = serde_json::from_str(tracking).ok()?;
+    text.split_once(':').map(|(application, _)| application.to_owned())
+}
