@@ -154,7 +154,7 @@ pub fn coverage(coverage: &Coverage) -> String {
     }
     let levels = &coverage.levels;
     let all = levels.metadata + levels.request + levels.request_response;
-    let share = |n: u64| if all > 0 { n * 100 / all } else { 0 };
+    let share = |n: u64| (n * 100).checked_div(all).unwrap_or(0);
     if levels.metadata > 0 {
         let _ = writeln!(
             out,

@@ -35,6 +35,7 @@ const BASE_BEFORE: Micros = 10 * 60 * 1_000_000;
 pub struct ObjectState {
     seen: SmallVec<[Seen; 2]>,
     /// The latest writes, in order, while there is no contest.
+    #[expect(clippy::box_collection, reason = "8 bytes instead of 32 in each of a million objects")]
     recent: Option<Box<VecDeque<Recent>>>,
     contest: Option<Box<Contested>>,
     troubles: Option<Box<Troubles>>,
@@ -329,10 +330,10 @@ impl ObjectState {
         let mut is_turn = |client| {
             // The third entry of a run of turns in which an actor comes again is a turn back.
             let is_same = |other: &&Client| other.is_same_actor(client);
-            if turns.last().is_some_and(|last| is_same(last)) {
+            if turns.last().is_some_and(&is_same) {
                 return false;
             }
-            let comes_again = turns.iter().any(|other| is_same(other));
+            let comes_again = turns.iter().any(is_same);
             turns.push(client);
             comes_again
         };

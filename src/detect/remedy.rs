@@ -164,7 +164,7 @@ impl Facts<'_> {
         for field in &self.fields {
             let pointer = Location::of(field.path).pointer?;
             let is_refused = |p: &&str| pointer == **p || pointer.starts_with(&format!("{p}/"));
-            if UNPATCHED_PATHS.iter().any(|p| is_refused(&p)) {
+            if UNPATCHED_PATHS.iter().any(is_refused) {
                 return None;
             }
             let wants: Vec<_> = field.wants.iter().filter(|(actor, ..)| *actor != owner).collect();

@@ -5,8 +5,10 @@
 mod architecture;
 mod cli;
 mod cluster;
+mod envtest;
 mod order;
 mod recordings;
+mod remedies;
 mod scenarios;
 mod serve;
 mod twins;

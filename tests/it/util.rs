@@ -59,3 +59,15 @@ pub(crate) fn name(object: &editwar::query::views::Object) -> String {
     let group = if object.group.is_empty() { String::new() } else { format!(".{}", object.group) };
     format!("{}{group} {}/{}", object.resource, object.namespace, object.name)
 }
+
+/// The audit policy of the tests' API servers: what changes is known, what nobody fights over is left out.
+pub(crate) const POLICY: &str = "
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived, ResponseStarted]
+rules:
+- {level: None, resources: [{group: coordination.k8s.io}, {group: '', resources: [events]}, {group: events.k8s.io}]}
+- {level: Metadata, resources: [{group: '', resources: [secrets]}]}
+- {level: RequestResponse, verbs: [create, update, patch, delete, deletecollection]}
+- {level: Metadata}
+";
