@@ -57,6 +57,7 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
 }
 
 /// Waits until `is_so`, looking ten times a second.
+#[expect(dead_code, reason = "the enforcer's tests wait")]
 pub(crate) fn wait_until(what: &str, seconds: u64, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
@@ -194,6 +195,7 @@ impl ApiServer {
     }
 
     /// A kubeconfig for a user.
+    #[expect(dead_code, reason = "the enforcer's tests connect")]
     pub(crate) fn kubeconfig(&self, user: &str) -> PathBuf {
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: t\n\
