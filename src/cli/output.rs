@@ -155,6 +155,11 @@ pub fn coverage(coverage: &Coverage) -> String {
     let levels = &coverage.levels;
     let all = levels.metadata + levels.request + levels.request_response;
     let share = |n: u64| (n * 100).checked_div(all).unwrap_or(0);
+    if all == 0 {
+        out.push_str("There is no write among them.\n");
+    } else if levels.request_response == all && coverage.truncated == 0 {
+        out.push_str("All writes have their bodies (RequestResponse).\n");
+    }
     if levels.metadata > 0 {
         let _ = writeln!(
             out,

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use crate::util;
 
 /// A folder of its own for a test, empty.
-fn scratch(name: &str) -> PathBuf {
+pub(crate) fn scratch(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     drop(std::fs::remove_dir_all(&folder));
     std::fs::create_dir_all(&folder).unwrap();
@@ -37,12 +37,12 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Exit code, stdout and stderr.
-fn run(args: &[&str], stdin: Option<&[u8]>) -> (i32, String, String) {
+pub(crate) fn run(args: &[&str], stdin: Option<&[u8]>) -> (i32, String, String) {
     let output = editwar(args, stdin);
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
-fn fixture(recording: &str) -> String {
+pub(crate) fn fixture(recording: &str) -> String {
     format!("fixtures/recordings/{recording}/audit.log.gz")
 }
 

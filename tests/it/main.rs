@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod answers;
 mod architecture;
 mod cli;
 mod cluster;
@@ -11,5 +12,6 @@ mod recordings;
 mod remedies;
 mod scenarios;
 mod serve;
+mod simulate;
 mod twins;
 mod util;

@@ -12,14 +12,14 @@ use serde_json::Value;
 use crate::util;
 
 /// A server of its own for a test, killed with it.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     webhook: SocketAddr,
     admin: SocketAddr,
 }
 
 impl Server {
-    fn start(arguments: &[&str]) -> Server {
+    pub(crate) fn start(arguments: &[&str]) -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_editwar"))
             .args(["serve", "--listen", "127.0.0.1:0", "--webhook-listen", "127.0.0.1:0"])
             .args(arguments)
@@ -51,15 +51,26 @@ impl Server {
         answer(&mut stream)
     }
 
-    fn post(&self, path: &str, body: &[u8]) -> (u16, String) {
+    pub(crate) fn post(&self, path: &str, body: &[u8]) -> (u16, String) {
         self.request(self.webhook, "POST", path, "Content-Type: application/json\r\n", body)
     }
 
-    fn get(&self, path: &str) -> (u16, String) {
+    /// Posts a recording's log as kube-apiserver would: in batches of 400.
+    pub(crate) fn post_log(&self, recording: &str) {
+        let log = util::log(recording);
+        for batch in util::lines(&log).chunks(400) {
+            let mut body = br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":["#.to_vec();
+            body.extend(batch.join(&b','));
+            body.extend(b"]}");
+            assert_eq!(self.post("/audit", &body), (200, String::new()), "{recording}");
+        }
+    }
+
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
         self.request(self.admin, "GET", path, "", b"")
     }
 
-    fn json(&self, path: &str) -> Value {
+    pub(crate) fn json(&self, path: &str) -> Value {
         let (status, body) = self.get(path);
         assert_eq!(status, 200, "{path}: {body}");
         serde_json::from_str(&body).unwrap()
