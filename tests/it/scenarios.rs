@@ -100,6 +100,77 @@ fn rollouts_with_the_controllers_bookkeeping_are_no_war() {
 }
 
 #[test]
+fn a_scale_up_by_hand_and_an_autoscalers_daily_curve_are_no_war() {
+    assert_no_war(|cluster| {
+        cluster.create(ALICE, WEB, deployment());
+        cluster.scale(BOB, WEB, 10);
+        cluster.update(DEPLOYER, WEB, "status", json!({"status": {"replicas": 10}}));
+        // One autoscaler follows the load up and down all day; what it takes back is its own.
+        for replicas in [12, 15, 20, 15, 12, 10, 8, 10, 12, 15, 12, 8, 5, 3] {
+            cluster.wait(120.0);
+            cluster.scale(HPA, WEB, replicas);
+            cluster.update(DEPLOYER, WEB, "status", json!({"status": {"replicas": replicas}}));
+            // The operator applies what it always applies, which says nothing of replicas.
+            cluster.patch(OPERATOR, WEB, "", json!({"metadata": {"labels": {"app": "web"}}}));
+        }
+    });
+}
+
+#[test]
+fn a_certificate_rotation_is_no_war() {
+    const CONFIGURATION: &str = "validatingwebhookconfigurations.admissionregistration.k8s.io//guard";
+    const ISSUER: Who = ("system:serviceaccount:cert-manager:cert-manager", "cert-manager");
+    const INJECTOR: Who = ("system:serviceaccount:cert-manager:cert-manager-cainjector", "cainjector");
+    assert_no_war(|cluster| {
+        cluster.create(
+            OPERATOR,
+            CONFIGURATION,
+            json!({"kind": "ValidatingWebhookConfiguration", "apiVersion": "admissionregistration.k8s.io/v1", "metadata": {}, "webhooks": [{"name": "guard.example.com", "clientConfig": {"caBundle": ""}}]}),
+        );
+        cluster.create(
+            ISSUER,
+            "secrets/shop/tls",
+            json!({"kind": "Secret", "apiVersion": "v1", "metadata": {}, "data": {}}),
+        );
+        for serial in 0..15 {
+            cluster.wait(40.0);
+            let bundle = format!("LS0tLS1CRUdJTi{serial}");
+            cluster.update(ISSUER, "secrets/shop/tls", "", json!({"data": {"tls.crt": bundle}}));
+            let webhooks = json!({"webhooks": [{"name": "guard.example.com", "clientConfig": {"caBundle": bundle}}]});
+            // Two injectors, one of them too late each time, until the other one stops.
+            let (first, second) = if serial < 8 { (INJECTOR, OPERATOR) } else { (OPERATOR, INJECTOR) };
+            cluster.update(first, CONFIGURATION, "", webhooks.clone());
+            cluster.update(second, CONFIGURATION, "", webhooks);
+        }
+    });
+}
+
+#[test]
+fn what_follows_an_owner_is_no_war() {
+    const SET: &str = "replicasets.apps/shop/web-7d77";
+    assert_no_war(|cluster| {
+        cluster.create(ALICE, WEB, deployment());
+        cluster.create(
+            DEPLOYER,
+            SET,
+            json!({"kind": "ReplicaSet", "apiVersion": "apps/v1", "metadata": {}, "spec": {"replicas": 3}}),
+        );
+        for turn in 0..20 {
+            cluster.wait(30.0);
+            let replicas = [5, 3][turn % 2];
+            cluster.patch(ALICE, WEB, "", json!({"spec": {"replicas": replicas}}));
+            cluster.update(DEPLOYER, SET, "", json!({"spec": {"replicas": replicas}}));
+            cluster.update(
+                ("system:serviceaccount:kube-system:replicaset-controller", "kube-controller-manager"),
+                SET,
+                "status",
+                json!({"status": {"replicas": replicas}}),
+            );
+        }
+    });
+}
+
+#[test]
 fn a_hand_over_is_no_war() {
     at_every_level(
         |cluster| {
