@@ -13,6 +13,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::lens::Lens;
+use super::page;
 use super::views::{Filter, Moment, Object, Party, time, time_option};
 use crate::audit::event::Micros;
 use crate::detect::class::Classes;
@@ -127,7 +128,9 @@ impl Api {
             },
             _ => match path.strip_prefix("/api/v1/objects/") {
                 Some(rest) => self.object(rest, &query),
-                None => problem(StatusCode::NOT_FOUND, "try /api/v1/wars, /metrics, /livez or /readyz"),
+                None => page::file(path).unwrap_or_else(|| {
+                    problem(StatusCode::NOT_FOUND, "try /, /api/v1/wars, /metrics, /livez or /readyz")
+                }),
             },
         }
     }

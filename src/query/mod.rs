@@ -3,4 +3,5 @@
 pub mod api;
 pub mod client;
 pub mod lens;
+pub mod page;
 pub mod views;

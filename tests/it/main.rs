@@ -8,6 +8,7 @@ mod cli;
 mod cluster;
 mod envtest;
 mod order;
+mod page;
 mod recordings;
 mod remedies;
 mod scenarios;

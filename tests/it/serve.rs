@@ -57,17 +57,35 @@ impl Server {
 
     /// Posts a recording's log as kube-apiserver would: in batches of 400.
     pub(crate) fn post_log(&self, recording: &str) {
-        let log = util::log(recording);
-        for batch in util::lines(&log).chunks(400) {
+        self.post_lines(&util::lines(&util::log(recording)));
+    }
+
+    /// Posts events in batches of 400.
+    pub(crate) fn post_lines(&self, lines: &[&[u8]]) {
+        for batch in lines.chunks(400) {
             let mut body = br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":["#.to_vec();
             body.extend(batch.join(&b','));
             body.extend(b"]}");
-            assert_eq!(self.post("/audit", &body), (200, String::new()), "{recording}");
+            assert_eq!(self.post("/audit", &body), (200, String::new()));
         }
+    }
+
+    /// The URL of a path of the query API's listener.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.admin)
     }
 
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
         self.request(self.admin, "GET", path, "", b"")
+    }
+
+    /// Status and header lines of an answer, with names in lower case.
+    pub(crate) fn head(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.admin).unwrap();
+        write!(stream, "HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut head = String::new();
+        stream.read_to_string(&mut head).unwrap();
+        (status(&head), head)
     }
 
     pub(crate) fn json(&self, path: &str) -> Value {
@@ -96,7 +114,11 @@ fn answer(stream: &mut impl Read) -> (u16, String) {
     drop(stream.read_to_end(&mut bytes));
     let text = String::from_utf8(bytes).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    (head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0), body.to_owned())
+    (status(head), body.to_owned())
+}
+
+fn status(head: &str) -> u16 {
+    head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
 }
 
 /// The bodies that a real kube-apiserver posted, in the order of their arrival.

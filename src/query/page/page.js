@@ -1,0 +1,248 @@
+// What the query API says, as a page. Everything from outside becomes text, never markup.
+
+const REFRESH_MS = 5000;
+const COLOURS = ["#2563eb", "#d9480f", "#0b7a43", "#9333ea", "#b4155f", "#8a6100", "#0e7490", "#525b66"];
+const main = document.getElementById("main");
+const filter = document.getElementById("filter");
+const login = document.getElementById("login");
+
+/** An element with attributes and children; strings become text. */
+function el(name, attributes = {}, ...children) {
+  return fill(document.createElement(name), attributes, children);
+}
+function svg(name, attributes = {}, ...children) {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+}
+function fill(element, attributes, children) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === "on") for (const [event, handler] of Object.entries(value)) element.addEventListener(event, handler);
+    else element.setAttribute(key, value);
+  }
+  element.append(...children.flat(9).filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+// === words
+
+const words = (name) => name.replaceAll("_", " ");
+const short = (actor) => actor.replace(/^system:serviceaccount:/, "");
+const plural = (n, one, many = one + "s") => `${n} ${n === 1 ? one : many}`;
+const clock = (time) => (time ? time.slice(0, 19).replace("T", " ") + "Z" : "");
+const title = (o) => `${o.kind} ${o.namespace ? o.namespace + "/" : ""}${o.name}${o.cluster ? ` (${o.cluster})` : ""}`;
+function shown(value) {
+  if (value.hidden) return "(hidden)";
+  if (value.absent) return "∅";
+  return text(value.value);
+}
+function text(json) {
+  if (json === null) return "∅";
+  const out = typeof json === "string" ? json : JSON.stringify(json);
+  return out.length > 60 ? out.slice(0, 59) + "…" : out;
+}
+
+/** The path of an object's answers: in the API, and behind # in this page. */
+function path(o) {
+  const resource = o.group ? `${o.resource}.${o.group}` : o.resource;
+  const parts = [resource, o.namespace || "-", o.name].map(encodeURIComponent).join("/");
+  return o.cluster ? `${parts}?cluster=${encodeURIComponent(o.cluster)}` : parts;
+}
+
+// === asking
+
+async function ask(url) {
+  const token = sessionStorage.getItem("token");
+  const headers = token ? { authorization: `Bearer ${token}` } : {};
+  const answer = await fetch(url, { headers, cache: "no-store" });
+  login.hidden = answer.status !== 401;
+  const body = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(body.error ?? `${answer.status} ${answer.statusText}`);
+  return body;
+}
+
+function question() {
+  const query = new URLSearchParams();
+  for (const name of ["namespace", "actor"]) if (filter[name].value) query.set(name, filter[name].value);
+  if (filter.all.checked) query.set("all", "true");
+  return query.size ? `api/v1/wars?${query}` : "api/v1/wars";
+}
+
+// === the list
+
+function list(report) {
+  const { wars } = report;
+  return [
+    el("h2", {}, wars.length ? plural(wars.length, "edit war") : "No edit war"),
+    wars.length ? table(["object", "fought over", "parties", "since", "retakes", "state"], wars.map(row), [4]) : null,
+    wars.length ? null : el("p", { class: "lead" }, nothing(report.stats)),
+    section("Admission that accepts and refuses in turns", ["object", "whose writes", "refused by", "message", "accepted", "refused"],
+      report.flapping.map((f) => [link(f.object), short(f.actor), f.by, f.message, `${f.accepted}`, `${f.rejected}`]), [4, 5]),
+    section("Hot loops", ["object", "actor", "writes", "no-ops", "per minute"],
+      report.hot_loops.map((h) => [link(h.object), short(h.actor), `${h.writes}`, `${h.no_ops}`, h.per_minute.toFixed(1)]), [2, 3, 4]),
+    section("Contention", ["object", "stale writes", "refused applies", "who loses (times)"],
+      report.contention.map((c) => [link(c.object), `${c.stale}`, `${c.apply_conflicts}`,
+        c.parties.filter((p) => p.conflicts).map((p) => `${short(p.actor)} (${p.conflicts})`).join(", ")]), [1, 2]),
+  ];
+}
+
+const nothing = (stats) => `${plural(stats.writes, "write")} to ${plural(stats.objects, "object")}, and nobody takes back what another one wrote.`;
+
+function row(war) {
+  const field = war.fields[0];
+  const values = field ? [...new Set(field.values.map(shown))].slice(0, 2) : [];
+  const more = war.fields.length > 1 ? ` and ${war.fields.length - 1} more` : "";
+  return [
+    link(war.object),
+    field ? [el("code", {}, field.path), more, el("br"), values.map((v, i) => [i ? " ⇄ " : "", el("span", { class: "value" }, v)])] : "fields not in the log",
+    el("ul", { class: "plain" }, war.parties.map((p) => el("li", {}, short(p.actor), el("span", { class: "dim" }, ` ${p.writes}`)))),
+    clock(war.since),
+    [`${war.retakes}`, el("br"), el("span", { class: "dim" }, `${war.retakes_per_minute}/min`)],
+    state(war.state, war.confidence),
+  ];
+}
+
+const state = (of, confidence) => [el("span", { class: `state ${of}` }, words(of)), el("br"), el("span", { class: "dim" }, confidence ?? "")];
+const link = (object) => el("a", { href: `#${path(object)}` }, title(object));
+
+function section(name, head, rows, numbers = []) {
+  return rows.length ? [el("h3", {}, name), table(head, rows, numbers)] : null;
+}
+
+function table(head, rows, numbers = []) {
+  const kind = (i) => (numbers.includes(i) ? { class: "number" } : {});
+  return el("div", { class: "scroll" }, el("table", {},
+    el("thead", {}, el("tr", {}, head.map((h, i) => el("th", { scope: "col", ...kind(i) }, h)))),
+    el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((c, i) => el("td", kind(i), c)))))));
+}
+
+// === one object
+
+function one(found) {
+  const war = found.war;
+  const paths = war ? war.fields.slice(0, 5).map((f) => f.path) : [];
+  return [
+    el("h2", {}, title(found.object)),
+    war ? el("p", { class: "lead" }, el("span", { class: `state ${war.state}` }, words(war.state)), `, ${war.confidence}. `,
+      `${plural(war.retakes, "retake")} since ${clock(war.since)}, ${war.retakes_per_minute} per minute. Cause: `, el("strong", {}, words(war.cause)), ".")
+      : el("p", { class: "lead" }, "Nobody fights over it."),
+    war?.evidence?.length ? el("ul", {}, war.evidence.map((e) => el("li", {}, e))) : null,
+    paths.map((p) => lanes(found, p)),
+    war?.remedies.length ? [el("h3", {}, "What to do, the best first"), el("ol", { class: "remedies" }, war.remedies.map(remedy))] : null,
+    war?.verify ? [el("p", {}, "To see that it is over:"), command(war.verify)] : null,
+    section("Who writes it", ["actor", "what", "writes", "no-ops", "retakes", "field managers", "from", "first", "last"],
+      found.actors.map((a) => [a.actor, words(a.role), `${a.writes}`, `${a.no_ops}`, `${a.retakes}`, a.field_managers.join(", "),
+        a.source_ips.join(", "), clock(a.first), clock(a.last)]), [2, 3, 4]),
+    found.timeline.length ? el("details", {}, el("summary", {}, plural(found.timeline.length, "write")),
+      table(["time", "actor", "verb", "changed"], found.timeline.slice(-500).map((m) =>
+        [clock(m.at), short(m.actor), m.verb, m.changes.map((c) => `${c.path} ${text(c.old)} → ${text(c.new)}`).join("; ") || m.effect]))) : null,
+  ];
+}
+
+function remedy(r) {
+  return el("li", {}, r.title, " ", el("span", { class: "dim" }, `(option ${r.option})`), command(r.command),
+    el("div", { class: "dim" }, `Changes: ${r.changes}. Gives up: ${r.gives_up}.`));
+}
+
+function command(line) {
+  const button = el("button", { type: "button", on: { click: copy } }, "Copy");
+  async function copy() {
+    await navigator.clipboard.writeText(line);
+    button.textContent = "Copied";
+  }
+  return el("div", { class: "command" }, el("pre", {}, line), navigator.clipboard ? button : null);
+}
+
+/** A field's values over time, a lane for each who wrote it. */
+function lanes(found, of) {
+  const marks = found.timeline.flatMap((m) => {
+    const change = m.changes.find((c) => c.path === of);
+    if (change) return [{ at: Date.parse(m.at), time: m.at, actor: m.actor, value: text(change.new) }];
+    return of === `(${m.part})` || (of === "(object)" && m.effect !== "modify")
+      ? [{ at: Date.parse(m.at), time: m.at, actor: m.actor, value: m.effect }] : [];
+  });
+  if (marks.length < 2) return null;
+  const WIDTH = 1000, LEFT = 270, TOP = 8, LANE = 30;
+  const actors = [...new Set(marks.map((m) => m.actor))];
+  const values = [...new Set(marks.map((m) => m.value))];
+  const from = marks[0].at, to = Math.max(marks.at(-1).at, from + 1);
+  const x = (at) => LEFT + 14 + ((at - from) / (to - from)) * (WIDTH - LEFT - 28);
+  const colour = (value) => COLOURS[values.indexOf(value) % COLOURS.length];
+  const height = TOP + actors.length * LANE + 18;
+  const middle = (i) => TOP + i * LANE + LANE / 2;
+  const gaps = found.coverage.gaps.map((g) => [Date.parse(g.from), Date.parse(g.to)]).filter(([a, b]) => b > from && a < to);
+  const cut = (s, n) => (s.length > n ? "…" + s.slice(1 - n) : s);
+  const name = `${of}: ${actors.map(short).join(" against ")}`;
+  const picture = svg("svg", { class: "lanes", viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": name },
+    gaps.map(([a, b]) => svg("rect", { class: "gap", x: x(Math.max(a, from)), y: TOP, width: x(Math.min(b, to)) - x(Math.max(a, from)), height: actors.length * LANE },
+      svg("title", {}, "no audit events"))),
+    actors.map((actor, i) => [
+      svg("line", { x1: LEFT, x2: WIDTH, y1: middle(i), y2: middle(i) }),
+      svg("text", { x: 0, y: middle(i) + 4 }, cut(short(actor), 40), svg("title", {}, actor)),
+    ]),
+    marks.map((m) => {
+      const at = [x(m.at), middle(actors.indexOf(m.actor))];
+      const label = m.value.length <= 3 ? m.value : "";
+      return svg("g", {}, svg("rect", { x: at[0] - 8, y: at[1] - 9, width: 16, height: 18, rx: 3, fill: colour(m.value) }),
+        svg("text", { class: "mark", x: at[0], y: at[1] + 4 }, label), svg("title", {}, `${clock(m.time)} ${m.actor}: ${m.value}`));
+    }),
+    svg("text", { class: "dim", x: LEFT, y: height - 3 }, clock(marks[0].time)),
+    svg("text", { class: "dim", x: WIDTH, y: height - 3, "text-anchor": "end" }, clock(marks.at(-1).time)),
+  );
+  const keys = values.slice(0, COLOURS.length).map((v) => {
+    const key = el("span", { class: "key" });
+    key.style.background = colour(v);
+    return el("span", {}, key, el("span", { class: "value" }, v), " ");
+  });
+  return [el("h3", {}, el("code", {}, of)), picture, el("p", { class: "dim" }, keys)];
+}
+
+// === what it is based on
+
+function based(coverage) {
+  const { metadata, request, request_response } = coverage.levels;
+  const all = metadata + request + request_response;
+  const share = (n) => Math.floor((100 * n) / all);
+  const sources = coverage.sources.slice(0, 3).map((s) => s.source).join(", ") + (coverage.sources.length > 3 ? ` and ${coverage.sources.length - 3} more` : "");
+  const lines = coverage.first ? [`Based on ${sources}, ${clock(coverage.first)} to ${clock(coverage.last)}.`] : ["Based on no audit events at all: is kube-apiserver told to post them here?"];
+  for (const gap of coverage.gaps.slice(0, 5)) lines.push(`No audit events from ${clock(gap.from)} to ${clock(gap.to)}.`);
+  if (metadata) lines.push(`${share(metadata)} % of the writes have no bodies (Metadata): fields are not known there.`);
+  if (request) lines.push(`${share(request)} % have no responses (Request): what changed is only what was asked for.`);
+  if (coverage.truncated) lines.push(`${plural(coverage.truncated, "body was", "bodies were")} cut off by kube-apiserver.`);
+  return lines.map((line) => el("p", {}, line));
+}
+
+// === the page
+
+let last = "";
+async function refresh() {
+  const status = document.getElementById("status");
+  try {
+    const at = location.hash.slice(1);
+    const answer = await ask(at ? `api/v1/objects/${at}` : question());
+    filter.hidden = at !== "";
+    const now = JSON.stringify([at, answer]);
+    if (now !== last) {
+      const open = main.querySelector("details")?.open ?? false;
+      main.replaceChildren(...(at ? one(answer) : list(answer)).flat(9).filter(Boolean));
+      if (open && main.querySelector("details")) main.querySelector("details").open = true;
+      document.getElementById("coverage").replaceChildren(...based(answer.coverage));
+      document.title = at ? `${title(answer.object)} · editwar` : answer.wars.length ? `(${answer.wars.length}) editwar` : "editwar";
+      last = now;
+    }
+    status.textContent = `as of ${clock(answer.coverage.last) || "no event yet"}`;
+    status.className = "";
+  } catch (error) {
+    status.textContent = `no answer: ${error.message}`;
+    status.className = "bad";
+  }
+}
+
+filter.addEventListener("input", refresh);
+filter.addEventListener("submit", (event) => event.preventDefault());
+login.addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("token", login.token.value);
+  refresh();
+});
+addEventListener("hashchange", refresh);
+setInterval(() => document.hidden || refresh(), REFRESH_MS);
+refresh();

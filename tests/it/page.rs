@@ -1,0 +1,94 @@
+//! The page, in a real browser.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::cli::scratch;
+use crate::cluster::{Cluster, Level};
+use crate::serve::Server;
+
+/// A browser, if there is one.
+fn browser() -> Option<PathBuf> {
+    let found = ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(|name| {
+        std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
+    });
+    if found.is_none() {
+        eprintln!("SKIPPED: no chromium in PATH");
+    }
+    found
+}
+
+/// What a page is after its scripts ran.
+fn dom(browser: &PathBuf, url: &str) -> String {
+    static PROFILES: AtomicU32 = AtomicU32::new(0);
+    let profile = scratch(&format!("browser-{}", PROFILES.fetch_add(1, Ordering::Relaxed)));
+    let output = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg(url)
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_page_shows_a_war_and_what_to_do() {
+    let Some(browser) = browser() else { return };
+    let server = Server::start(&[]);
+    assert!(dom(&browser, &server.url("/")).contains("is kube-apiserver told to post them here?"));
+    server.post_log("hpa-vs-applier");
+    let list = dom(&browser, &server.url("/"));
+    for part in
+        ["1 edit war", "Deployment shop/web", "spec.replicas", "horizontal-pod-autoscaler", "8.7/min", ">paused<"]
+    {
+        assert!(list.contains(part), "{part} is missing:\n{list}");
+    }
+    let one = dom(&browser, &server.url("/#deployments.apps/shop/web"));
+    assert!(one.contains("conflicting automation"), "{one}");
+    assert!(one.contains("kubectl annotate deployments.apps web -n shop platform.kubevirt.io/ignore=spec.replicas"));
+    // A mark for each of the 23 writes of spec.replicas (truth.txt: created, then 11 and 11); nothing else is a mark.
+    assert_eq!(one.matches(r#"class="mark""#).count(), 22, "{one}");
+}
+
+#[test]
+fn nothing_in_a_log_is_markup() {
+    let Some(browser) = browser() else { return };
+    let server = Server::start(&[]);
+    let mut cluster = Cluster::new(Level::RequestResponse);
+    const EVIL: &str = "configmaps/shop/config";
+    let evil =
+        |n: u32| format!("<img src=x onerror=\"document.title='owned{n}'\"><script>document.title='owned'</script>");
+    let mallory = ("<b>mallory</b>", "kubectl-<i>edit</i>");
+    cluster.create(
+        mallory,
+        EVIL,
+        serde_json::json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {}, "data": {}}),
+    );
+    for turn in 0..20 {
+        cluster.wait(5.0);
+        let who = if turn % 2 == 0 { mallory } else { ("<b>eve</b>", "kubectl-edit") };
+        cluster.patch(who, EVIL, "", serde_json::json!({"data": {"<u>key</u>": evil(turn % 2)}}));
+    }
+    server.post_lines(&cluster.lines().collect::<Vec<_>>());
+    for at in ["/", "/#configmaps/shop/config"] {
+        let dom = dom(&browser, &server.url(at));
+        assert!(dom.contains("&lt;b&gt;mallory&lt;/b&gt;"), "{dom}");
+        assert!(!dom.contains("<b>") && !dom.contains("<img") && !dom.contains("<u>") && !dom.contains("<i>"), "{dom}");
+        assert!(!dom.contains("<title>owned"), "{dom}");
+    }
+}
+
+#[test]
+fn the_page_may_load_nothing_from_elsewhere() {
+    let server = Server::start(&[]);
+    let (status, head) = server.head("/");
+    assert_eq!(status, 200);
+    assert!(head.contains("content-security-policy: default-src 'none'; script-src 'self'"), "{head}");
+    assert!(head.contains("frame-ancestors 'none'"), "{head}");
+    for file in ["/", "/page.js", "/page.css"] {
+        let (status, body) = server.get(file);
+        assert_eq!(status, 200);
+        assert!(!body.contains("//cdn") && !body.contains("https://"), "{file} names another server");
+    }
+}
