@@ -4,7 +4,9 @@ use super::class::Class;
 use super::verdict::Confidence;
 
 /// Why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// Programs that want different things.
@@ -92,7 +94,7 @@ pub fn cause(symptoms: &Symptoms<'_>) -> (Cause, Vec<String>) {
             0,
             match others.is_empty() {
                 true => format!("all parties are people: {people}"),
-                false => format!("{people} edits by hand what {others} writes"),
+                false => format!("{people} by hand against {others}"),
             },
         );
         Cause::ManualEdits

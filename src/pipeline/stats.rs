@@ -8,7 +8,7 @@ use crate::audit::event::{Event, Level, Micros};
 use crate::detect::write::NotAWrite;
 
 /// Counts of events and requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Tallies {
     /// Audit events of all stages.
     pub events: u64,

@@ -10,11 +10,12 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::lens::Lens;
-use super::page;
 use super::views::{Filter, Moment, Object, Party, time, time_option};
+use super::{openapi, page};
 use crate::audit::event::Micros;
 use crate::detect::class::Classes;
 use crate::detect::verdict::{Confidence, State};
@@ -37,7 +38,7 @@ pub struct Api {
 }
 
 /// May a reconciler write this object now?
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Decision {
     /// Whether to write.
     pub write: bool,
@@ -47,6 +48,7 @@ pub struct Decision {
     pub confidence: Option<Confidence>,
     /// Since when it holds.
     #[serde(with = "time_option")]
+    #[schemars(with = "Option<jiff::Timestamp>")]
     pub since: Option<Micros>,
     /// Who fights.
     pub against: Vec<String>,
@@ -54,14 +56,16 @@ pub struct Decision {
     pub reason: String,
     /// When to ask again; null where there is nothing to wait for.
     #[serde(with = "time_option")]
+    #[schemars(with = "Option<jiff::Timestamp>")]
     pub ask_again: Option<Micros>,
     /// The time of the latest event: what this is based on.
     #[serde(with = "time_option")]
+    #[schemars(with = "Option<jiff::Timestamp>")]
     pub as_of: Option<Micros>,
 }
 
 /// Who takes part in an object, parties and bystanders apart.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sides {
     /// The object.
     pub object: Object,
@@ -74,7 +78,7 @@ pub struct Sides {
 }
 
 /// An object's writes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Timeline {
     /// The object.
     pub object: Object,
@@ -82,8 +86,10 @@ pub struct Timeline {
     pub timeline: Vec<Moment>,
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
+/// Why there is no answer.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Problem<'a> {
+    /// What is wrong, and what to do.
     error: Cow<'a, str>,
 }
 
@@ -117,6 +123,7 @@ impl Api {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
                 text(StatusCode::OK, self.metrics.text(&self.pipeline, now))
             }
+            "/openapi.json" => json(StatusCode::OK, &openapi::document()),
             "/api/v1/wars" => match query.filter() {
                 Ok(filter) => json(StatusCode::OK, &self.lens().report(&filter)),
                 Err(error) => problem(StatusCode::BAD_REQUEST, &error),
@@ -129,7 +136,7 @@ impl Api {
             _ => match path.strip_prefix("/api/v1/objects/") {
                 Some(rest) => self.object(rest, &query),
                 None => page::file(path).unwrap_or_else(|| {
-                    problem(StatusCode::NOT_FOUND, "try /, /api/v1/wars, /metrics, /livez or /readyz")
+                    problem(StatusCode::NOT_FOUND, "try /, /openapi.json, /api/v1/wars, /metrics, /livez or /readyz")
                 }),
             },
         }

@@ -3,5 +3,6 @@
 pub mod api;
 pub mod client;
 pub mod lens;
+pub mod openapi;
 pub mod page;
 pub mod views;

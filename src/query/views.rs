@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::event::Micros;
@@ -18,7 +19,7 @@ use crate::pipeline::stats::{Stats, Tallies};
 use crate::pipeline::table::ObjectKey;
 
 /// Everything that was found.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// Objects that are fought over, the worst first.
     pub wars: Vec<War>,
@@ -36,7 +37,7 @@ pub struct Report {
 }
 
 /// An object's name, in all its parts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Object {
     /// The cluster's name, empty where there is only one.
     pub cluster: String,
@@ -53,7 +54,7 @@ pub struct Object {
 }
 
 /// One object that is fought over.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct War {
     /// Which.
     pub object: Object,
@@ -68,9 +69,11 @@ pub struct War {
     pub evidence: Vec<String>,
     /// The first write that was taken back.
     #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
     pub since: Micros,
     /// The last retake.
     #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
     pub until: Micros,
     /// Writes that took something back.
     pub retakes: u32,
@@ -97,7 +100,7 @@ pub struct War {
 }
 
 /// One side of a war, or any actor of an object.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Party {
     /// Who: the effective user; `account via tool` where one account fights itself.
     pub actor: String,
@@ -130,14 +133,16 @@ pub struct Party {
     pub impersonated_by: Vec<String>,
     /// Its first write.
     #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
     pub first: Micros,
     /// Its last write.
     #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
     pub last: Micros,
 }
 
 /// A contested field.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Field {
     /// Its path; `(object)` where the whole object is deleted and created in turns, `(main)` or `(status)` where the
     /// fields are not known.
@@ -149,7 +154,7 @@ pub struct Field {
 }
 
 /// A value that somebody gave to a field.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Value {
     /// The value; cut where long, null where absent or hidden.
     pub value: serde_json::Value,
@@ -166,7 +171,7 @@ pub struct Value {
 }
 
 /// Somebody who writes the object without being a party.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Bystander {
     /// Who.
     pub actor: String,
@@ -177,7 +182,7 @@ pub struct Bystander {
 }
 
 /// An object that one actor writes because its owner is fought over.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Echo {
     /// Which.
     pub object: Object,
@@ -188,7 +193,7 @@ pub struct Echo {
 }
 
 /// One way to end a war.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Remedy {
     /// The runbook's option: A disable, B unmanaged, C customise, D fix the webhook.
     pub option: String,
@@ -205,15 +210,17 @@ pub struct Remedy {
 }
 
 /// Which times and sources something is based on, and how much these tell.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Coverage {
     /// Files, or addresses of API servers.
     pub sources: Vec<SourceView>,
     /// The first event of any.
     #[serde(with = "time_option")]
+    #[schemars(with = "Option<jiff::Timestamp>")]
     pub first: Option<Micros>,
     /// The last event of any.
     #[serde(with = "time_option")]
+    #[schemars(with = "Option<jiff::Timestamp>")]
     pub last: Option<Micros>,
     /// Times in which no source has any event.
     pub gaps: Vec<Gap>,
@@ -224,33 +231,37 @@ pub struct Coverage {
 }
 
 /// What was seen of one source.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceView {
     /// A file, or the address of an API server, behind its cluster's name.
     pub source: String,
     /// Its first event.
     #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
     pub first: Micros,
     /// Its last event.
     #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
     pub last: Micros,
     /// Times in which it has no event.
     pub gaps: Vec<Gap>,
 }
 
 /// A time without events, of reads neither.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Gap {
     /// The last event before it.
     #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
     pub from: Micros,
     /// The first event after it.
     #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
     pub to: Micros,
 }
 
 /// Requests for writes by audit level.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Levels {
     /// Without bodies: fields are not known.
     pub metadata: u64,
@@ -261,7 +272,7 @@ pub struct Levels {
 }
 
 /// One actor that writes one object far too often.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HotLoop {
     /// The object.
     pub object: Object,
@@ -275,14 +286,16 @@ pub struct HotLoop {
     pub per_minute: f64,
     /// First of them.
     #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
     pub since: Micros,
     /// Last of them.
     #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
     pub until: Micros,
 }
 
 /// An object whose writers race.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Contention {
     /// The object.
     pub object: Object,
@@ -294,14 +307,16 @@ pub struct Contention {
     pub parties: Vec<Contender>,
     /// First conflict.
     #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
     pub since: Micros,
     /// Last conflict.
     #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
     pub until: Micros,
 }
 
 /// One racing writer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Contender {
     /// Who.
     pub actor: String,
@@ -312,7 +327,7 @@ pub struct Contender {
 }
 
 /// A writer whose requests admission accepts and refuses in turns.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Flapping {
     /// The object.
     pub object: Object,
@@ -330,28 +345,32 @@ pub struct Flapping {
     pub turns: u32,
     /// First refusal.
     #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
     pub since: Micros,
     /// Last refusal.
     #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
     pub until: Micros,
 }
 
 /// Counts, and the time they cover.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StatsView {
     /// Counts.
     #[serde(flatten)]
     pub tallies: Tallies,
     /// First write seen.
     #[serde(with = "time_option")]
+    #[schemars(with = "Option<jiff::Timestamp>")]
     pub first: Option<Micros>,
     /// Last write seen.
     #[serde(with = "time_option")]
+    #[schemars(with = "Option<jiff::Timestamp>")]
     pub last: Option<Micros>,
 }
 
 /// Who takes part in one object, and what they did.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Participants {
     /// Which object.
     pub object: Object,
@@ -369,10 +388,11 @@ pub struct Participants {
 }
 
 /// One write of an object's timeline.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Moment {
     /// When.
     #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
     pub at: Micros,
     /// Who.
     pub actor: String,
@@ -391,7 +411,7 @@ pub struct Moment {
 }
 
 /// One field of one write.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChangeView {
     /// Which field.
     pub path: String,

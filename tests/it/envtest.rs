@@ -7,6 +7,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::util;
+
 /// Tokens that the API server knows: user, groups.
 const USERS: &[(&str, &str)] = &[
     ("admin", "system:masters"),
@@ -36,9 +38,7 @@ fn assets() -> Option<PathBuf> {
     if missing.is_empty() {
         return Some(folder);
     }
-    // Told past the test runner's capture: a skipped test must not look like a passed one.
-    let text = format!("skipped: {} not in {} (set KUBEBUILDER_ASSETS)\n", missing.join(", "), folder.display());
-    drop(std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes()));
+    util::skipped(&format!("{} not in {} (set KUBEBUILDER_ASSETS)", missing.join(", "), folder.display()));
     None
 }
 

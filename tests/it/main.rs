@@ -7,6 +7,7 @@ mod architecture;
 mod cli;
 mod cluster;
 mod envtest;
+mod openapi;
 mod order;
 mod page;
 mod recordings;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::cli::scratch;
 use crate::cluster::{Cluster, Level};
 use crate::serve::Server;
+use crate::util;
 
 /// A browser, if there is one.
 fn browser() -> Option<PathBuf> {
@@ -14,7 +15,7 @@ fn browser() -> Option<PathBuf> {
         std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
     });
     if found.is_none() {
-        eprintln!("SKIPPED: no chromium in PATH");
+        util::skipped("no chromium in PATH");
     }
     found
 }

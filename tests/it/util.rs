@@ -71,3 +71,8 @@ rules:
 - {level: RequestResponse, verbs: [create, update, patch, delete, deletecollection]}
 - {level: Metadata}
 ";
+
+/// Says past the test runner's capture that a test does not run here: it must not look like a passed one.
+pub(crate) fn skipped(why: &str) {
+    drop(std::io::Write::write_all(&mut std::io::stderr(), format!("skipped: {why}\n").as_bytes()));
+}

@@ -1,0 +1,75 @@
+//! The API's own description, OpenAPI 3.1: schemas come from the types that are sent, so that they cannot differ.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Value, json};
+
+use super::api::{Decision, Problem, Sides, Timeline};
+use super::views::{Participants, Report};
+
+/// The document that `/openapi.json` answers with.
+pub fn document() -> Value {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let mut types = settings.with(|s| s.definitions_path = "/components/schemas".into()).into_generator();
+    let problem = schema::<Problem<'_>>(&mut types);
+    let answer = |description: &str, schema: &Value| json!({"description": description, "content": {"application/json": {"schema": schema}}});
+    let get = |id: &str, summary: &str, parameters: Value, schema: Value, errors: &[(&str, &str)]| {
+        let mut responses = json!({"200": answer("The answer.", &schema)});
+        for (status, description) in errors {
+            responses[status] = answer(description, &problem);
+        }
+        json!({"get": {"operationId": id, "summary": summary, "parameters": parameters, "responses": responses}})
+    };
+    let unknown = ("400", "A parameter is not known.");
+    let unseen = ("404", "No write to this object was seen.");
+    let objects = "/api/v1/objects/{resource}/{namespace}/{name}";
+    let mut paths = json!({
+        "/api/v1/wars": get("wars", "Objects that are fought over, the worst first; hot loops, contention and flapping admission beside them.",
+            json!([query("namespace", "Only this namespace."), query("kind", "Only this kind, as kubectl takes it."), query("name", "Only this name."),
+                query("cluster", "Only this cluster."), query("actor", "Only wars with a party whose name contains this."),
+                {"name": "all", "in": "query", "description": "Contested objects too.", "schema": {"type": "boolean"}}]),
+            schema::<Report>(&mut types), &[unknown]),
+        "/api/v1/participants": get("find", "The object that a kind and a name mean, and who takes part in it.",
+            json!([query("kind", "As kubectl takes it."), query("name", "Its name."), query("namespace", "Its namespace."), query("cluster", "Its cluster.")]),
+            schema::<Participants>(&mut types), &[unknown, ("404", "No such object was seen, or several are meant.")]),
+    });
+    paths[objects] = get(
+        "object",
+        "Who takes part in one object, its war and its writes.",
+        object(),
+        schema::<Participants>(&mut types),
+        &[unseen],
+    );
+    paths[format!("{objects}/participants")] =
+        get("participants", "Parties and bystanders.", object(), schema::<Sides>(&mut types), &[unseen]);
+    paths[format!("{objects}/timeline")] =
+        get("timeline", "The writes in order.", object(), schema::<Timeline>(&mut types), &[unseen]);
+    paths[format!("{objects}/decision")] =
+        get("decision", "May a reconciler write this object now?", object(), schema::<Decision>(&mut types), &[]);
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": "editwar", "version": env!("CARGO_PKG_VERSION"), "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            "description": "Who is fighting over a Kubernetes object, over which field, with which values, since when."},
+        "paths": paths,
+        "components": {"schemas": types.take_definitions(true)},
+    })
+}
+
+fn schema<T: JsonSchema>(types: &mut SchemaGenerator) -> Value {
+    types.subschema_for::<T>().to_value()
+}
+
+fn query(name: &str, description: &str) -> Value {
+    json!({"name": name, "in": "query", "description": description, "schema": {"type": "string"}})
+}
+
+/// The parameters that name an object.
+fn object() -> Value {
+    let path = |name: &str, description: &str| json!({"name": name, "in": "path", "required": true, "description": description, "schema": {"type": "string"}});
+    json!([
+        path("resource", "RESOURCE.GROUP, such as deployments.apps; only RESOURCE in the core group."),
+        path("namespace", "The namespace, or - where there is none."),
+        path("name", "The name."),
+        query("cluster", "The cluster, where there are several."),
+    ])
+}

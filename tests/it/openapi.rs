@@ -1,0 +1,65 @@
+//! The API says of itself what it truly answers.
+
+use serde_json::{Value, json};
+
+use crate::serve::Server;
+
+/// The schema of an answer, with what it refers to.
+fn schema(document: &Value, path: &str, status: &str) -> jsonschema::Validator {
+    let answer = &document["paths"][path]["get"]["responses"][status]["content"]["application/json"]["schema"];
+    assert!(answer.is_object(), "{path} has no answer {status}");
+    let schema = json!({"allOf": [answer], "components": document["components"]});
+    jsonschema::validator_for(&schema).unwrap()
+}
+
+#[test]
+fn every_answer_is_as_the_document_says() {
+    let server = Server::start(&[]);
+    let document = server.json("/openapi.json");
+    for recording in ["hpa-vs-applier", "oddities", "flapping-webhook", "gitops-vs-kubectl-metadata"] {
+        server.post_log(recording);
+    }
+    let mut seen = 0;
+    for path in document["paths"].as_object().unwrap().keys() {
+        let asked: Vec<String> = match path.strip_prefix("/api/v1/objects/{resource}/{namespace}/{name}") {
+            None => vec![path.replace("participants", "participants?kind=deployment&name=web")],
+            Some(rest) => ["deployments.apps/shop/web", "secrets/war/sec", "configmaps/war/phoenix"]
+                .map(|object| format!("/api/v1/objects/{object}{rest}"))
+                .to_vec(),
+        };
+        for url in asked {
+            let answer = server.json(&url);
+            let errors: Vec<String> = schema(&document, path, "200")
+                .iter_errors(&answer)
+                .map(|e| format!("{e} at {}", e.instance_path()))
+                .collect();
+            assert!(errors.is_empty(), "{url}: {errors:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 14, "{seen} answers were compared");
+
+    let (status, body) = server.get("/api/v1/objects/configmaps/none/none");
+    assert_eq!(status, 404);
+    let path = "/api/v1/objects/{resource}/{namespace}/{name}";
+    assert!(schema(&document, path, "404").is_valid(&serde_json::from_str(&body).unwrap()), "{body}");
+    // The comparison can fail.
+    assert!(!schema(&document, "/api/v1/wars", "200").is_valid(&json!({"wars": [{"state": "angry"}]})));
+}
+
+#[test]
+fn the_document_names_every_path_that_the_api_has() {
+    let server = Server::start(&[]);
+    let document = server.json("/openapi.json");
+    let (_, hint) = server.get("/api/v1/nothing");
+    assert!(hint.contains("/openapi.json"), "{hint}");
+    for path in ["/api/v1/wars", "/api/v1/participants"] {
+        assert!(document["paths"][path]["get"]["summary"].is_string(), "{path}");
+    }
+    for view in ["", "/participants", "/timeline", "/decision"] {
+        let path = format!("/api/v1/objects/{{resource}}/{{namespace}}/{{name}}{view}");
+        assert_eq!(document["paths"][&path]["get"]["parameters"].as_array().map(Vec::len), Some(4), "{path}");
+    }
+    let described = &document["components"]["schemas"]["War"]["properties"]["retakes"]["description"];
+    assert_eq!(described, "Writes that took something back.");
+}
