@@ -94,7 +94,7 @@ impl ApiServer {
         let key = rcgen::KeyPair::generate().unwrap();
         std::fs::write(folder.join("sa.key"), key.serialize_pem()).unwrap();
         std::fs::write(folder.join("sa.pub"), key.public_key_pem()).unwrap();
-        std::fs::write(folder.join("policy.yaml"), crate::util::POLICY).unwrap();
+        std::fs::write(folder.join("policy.yaml"), util::POLICY).unwrap();
         let audit = audit.map(str::to_owned);
         let mut server = ApiServer { folder, assets, etcd, etcd_port, apiserver: None, port: free_port(), audit };
         server.launch();
