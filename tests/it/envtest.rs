@@ -57,7 +57,6 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
 }
 
 /// Waits until `is_so`, looking ten times a second.
-#[expect(dead_code, reason = "the enforcer's tests wait")]
 pub(crate) fn wait_until(what: &str, seconds: u64, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {

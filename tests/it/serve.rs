@@ -70,6 +70,11 @@ impl Server {
         }
     }
 
+    /// Where an API server posts to.
+    pub(crate) fn webhook_url(&self) -> String {
+        format!("http://{}/audit", self.webhook)
+    }
+
     /// The URL of a path of the query API's listener.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.admin)

@@ -1,0 +1,165 @@
+//! Real wars on a real API server, posted by it to editwar: the operator of the runbook against a person, and a mutating
+//! webhook that sets a field back.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::{Value, json};
+
+use crate::envtest::{ApiServer, pause, wait_until};
+use crate::serve::Server;
+
+const AUTOPILOT: &str = "system:serviceaccount:openshift-cnv:virt-platform-autopilot";
+
+/// A mutating webhook that answers every review with one JSON patch.
+struct Mutator {
+    address: SocketAddr,
+    certificate: String,
+}
+
+// === impl Mutator ===
+
+impl Mutator {
+    fn start(patch: &Value) -> Mutator {
+        let pair = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pair.signing_key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![pair.cert.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let patch = base64::engine::general_purpose::STANDARD.encode(patch.to_string());
+        let config = Arc::new(config);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let connection = rustls::ServerConnection::new(config.clone()).unwrap();
+                // A review that the API server gave up is its loss.
+                drop(review(rustls::StreamOwned::new(connection, stream.unwrap()), &patch));
+            }
+        });
+        Mutator { address, certificate: pair.cert.pem() }
+    }
+
+    fn configuration(&self) -> Value {
+        json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration", "metadata": {"name": "defaults"},
+            "webhooks": [{"name": "mode.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"], "failurePolicy": "Fail",
+                "clientConfig": {"url": format!("https://{}/", self.address), "caBundle": base64::engine::general_purpose::STANDARD.encode(&self.certificate)},
+                "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["configmaps"]}]}]})
+    }
+}
+
+/// Reads one AdmissionReview and answers it.
+fn review(stream: impl Read + Write, patch: &str) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line)?;
+        if let Some(text) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = text.trim().parse().unwrap();
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body)?;
+    let review: Value = serde_json::from_slice(&body)?;
+    let answer = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": {
+        "uid": review["request"]["uid"], "allowed": true, "patchType": "JSONPatch", "patch": patch}})
+    .to_string();
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length:";
+    write!(stream.get_mut(), "{head} {}\r\n\r\n{answer}", answer.len())?;
+    stream.get_mut().flush()
+}
+
+fn parties(war: &Value) -> Vec<(&str, &str)> {
+    war["parties"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| (p["actor"].as_str().unwrap(), p["class"].as_str().unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_webhook_that_changes_a_field_back_is_named_on_a_real_api_server() {
+    let editwar = Server::start(&[]);
+    let Some(server) = ApiServer::start(Some(&editwar.webhook_url())) else { return };
+    let mutator = Mutator::start(&json!([{"op": "add", "path": "/data/mode", "value": "strict"}]));
+    server.apply("admin", r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "config", "namespace": "shop"}, "data": {"mode": "strict", "n": "0"}}"#);
+    server.apply("admin", &mutator.configuration().to_string());
+    // The webhook is not asked at once everywhere.
+    wait_until("the webhook answers", 30, || {
+        server.kubectl(
+            "admin",
+            &["patch", "cm", "config", "-n", "shop", "--type=merge", "-p", r#"{"data":{"mode":"probe"}}"#],
+        );
+        server.kubectl("admin", &["get", "cm", "config", "-n", "shop", "-o", "jsonpath={.data.mode}"]) == "strict"
+    });
+    for n in 0..12 {
+        let patch = json!({"data": {"mode": "relaxed", "n": n.to_string()}}).to_string();
+        server.kubectl("alice", &["patch", "cm", "config", "-n", "shop", "--type=merge", "-p", &patch]);
+    }
+    let path = "/api/v1/objects/configmaps/shop/config";
+    let war = || (editwar.get(path).0 == 200).then(|| editwar.json(path)["war"].clone()).unwrap_or_default();
+    wait_until("the war is seen", 30, || war()["retakes"].as_u64().is_some_and(|n| n >= 20));
+    let war = war();
+    let parties = parties(&war);
+    assert!(parties.contains(&("webhook defaults/mode.example.com", "webhook")), "{parties:?}");
+    assert!(parties.contains(&("alice", "person")), "{parties:?}");
+    assert_eq!(
+        (war["cause"].as_str(), war["fields"][0]["path"].as_str()),
+        (Some("flapping_webhook"), Some("data.mode"))
+    );
+    let values: Vec<_> = war["fields"][0]["values"].as_array().unwrap().iter().map(|v| v["value"].clone()).collect();
+    assert!(values.contains(&json!("strict")) && values.contains(&json!("relaxed")), "{values:?}");
+    let commands: Vec<_> = war["remedies"].as_array().unwrap().iter().map(|r| r["command"].as_str().unwrap()).collect();
+    assert!(commands.iter().any(|c| c.contains("mutatingwebhookconfiguration")), "{commands:?}");
+}
+
+#[test]
+fn the_runbooks_operator_against_a_person_is_named_on_a_real_api_server() {
+    let editwar = Server::start(&[]);
+    let Some(server) = ApiServer::start(Some(&editwar.webhook_url())) else { return };
+    let golden = r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "golden", "namespace": "shop", "labels": {"managed-by": "virt-platform-autopilot"}}, "data": {"mode": "strict"}}"#;
+    let apply = format!(
+        "printf '%s' '{golden}' | kubectl apply --server-side --force-conflicts --field-manager=virt-platform-autopilot -f -"
+    );
+    let enforce = || assert!(server.shell(AUTOPILOT, &apply).status.success());
+    enforce();
+    for _ in 0..10 {
+        server.kubectl(
+            "alice",
+            &["patch", "cm", "golden", "-n", "shop", "--type=merge", "-p", r#"{"data":{"mode":"relaxed"}}"#],
+        );
+        pause(200);
+        enforce();
+        // What it applies again and again changes nothing, and is nothing.
+        enforce();
+    }
+    let path = "/api/v1/objects/configmaps/shop/golden";
+    let war = || (editwar.get(path).0 == 200).then(|| editwar.json(path)["war"].clone()).unwrap_or_default();
+    // Ten writes of each side after the creation; the first of each takes nothing back.
+    wait_until("the war is seen whole", 30, || war()["retakes"] == 18);
+    let war = war();
+    assert_eq!((war["state"].as_str(), war["confidence"].as_str()), (Some("paused"), Some("confirmed")));
+    assert_eq!(war["cause"], "manual_edits");
+    let mut parties = parties(&war);
+    parties.sort_unstable();
+    assert_eq!(parties, [("alice", "person"), (AUTOPILOT, "controller")]);
+    assert_eq!(war["fields"].as_array().unwrap().len(), 1, "{}", war["fields"]);
+    assert_eq!(war["fields"][0]["path"], "data.mode");
+    let decision = editwar.json(&format!("{path}/decision"));
+    assert_eq!((&decision["write"], &decision["state"]), (&json!(false), &json!("paused")), "{decision}");
+    let first = war["remedies"][0]["command"].as_str().unwrap();
+    let run = server.shell("admin", first);
+    assert!(run.status.success(), "{first}: {}", String::from_utf8_lossy(&run.stderr));
+}
