@@ -109,7 +109,7 @@ fn a_webhook_that_changes_a_field_back_is_named_on_a_real_api_server() {
         server.kubectl("alice", &["patch", "cm", "config", "-n", "shop", "--type=merge", "-p", &patch]);
     }
     let path = "/api/v1/objects/configmaps/shop/config";
-    let war = || (editwar.get(path).0 == 200).then(|| editwar.json(path)["war"].clone()).unwrap_or_default();
+    let war = || if editwar.get(path).0 == 200 { editwar.json(path)["war"].clone() } else { Value::Null };
     wait_until("the war is seen", 30, || war()["retakes"].as_u64().is_some_and(|n| n >= 20));
     let war = war();
     let parties = parties(&war);
@@ -146,7 +146,7 @@ fn the_runbooks_operator_against_a_person_is_named_on_a_real_api_server() {
         enforce();
     }
     let path = "/api/v1/objects/configmaps/shop/golden";
-    let war = || (editwar.get(path).0 == 200).then(|| editwar.json(path)["war"].clone()).unwrap_or_default();
+    let war = || if editwar.get(path).0 == 200 { editwar.json(path)["war"].clone() } else { Value::Null };
     // Ten writes of each side after the creation; the first of each takes nothing back.
     wait_until("the war is seen whole", 30, || war()["retakes"] == 18);
     let war = war();
