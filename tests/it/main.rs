@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod admission;
 mod answers;
 mod architecture;
 mod cli;
 mod cluster;
 mod envtest;
+mod live;
 mod openapi;
 mod order;
 mod page;

@@ -1,5 +1,5 @@
-//! Real wars on a real API server, posted by it to editwar: the operator of the runbook against a person, and a mutating
-//! webhook that sets a field back.
+//! Real wars on a real API server, posted by it to editwar: the operator of the runbook against a person, a mutating
+//! webhook that sets a field back; and the remedies, pasted as printed, that end a war which scripts keep up.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -129,12 +129,8 @@ fn a_webhook_that_changes_a_field_back_is_named_on_a_real_api_server() {
 fn the_runbooks_operator_against_a_person_is_named_on_a_real_api_server() {
     let editwar = Server::start(&[]);
     let Some(server) = ApiServer::start(Some(&editwar.webhook_url())) else { return };
-    let golden = r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "golden", "namespace": "shop", "labels": {"managed-by": "virt-platform-autopilot"}}, "data": {"mode": "strict"}}"#;
-    let apply = format!(
-        "printf '%s' '{golden}' | kubectl apply --server-side --force-conflicts --field-manager=virt-platform-autopilot -f -"
-    );
-    let enforce = || assert!(server.shell(AUTOPILOT, &apply).status.success());
-    enforce();
+    let enforce = || reconcile(&server);
+    apply(&server, &golden());
     for _ in 0..10 {
         server.kubectl(
             "alice",
@@ -162,4 +158,101 @@ fn the_runbooks_operator_against_a_person_is_named_on_a_real_api_server() {
     let first = war["remedies"][0]["command"].as_str().unwrap();
     let run = server.shell("admin", first);
     assert!(run.status.success(), "{first}: {}", String::from_utf8_lossy(&run.stderr));
+}
+
+/// What the operator of the runbook does on each turn: hold a ConfigMap at its Golden State, as far as its annotations let it.
+fn reconcile(server: &ApiServer) {
+    let live: Value =
+        serde_json::from_str(&server.kubectl(AUTOPILOT, &["get", "cm", "golden", "-n", "shop", "-o", "json"])).unwrap();
+    let annotation = |key: &str| live["metadata"]["annotations"][format!("platform.kubevirt.io/{key}")].as_str();
+    if annotation("reconcile-paused") == Some("true") || annotation("mode") == Some("unmanaged") {
+        return;
+    }
+    let mut golden = golden();
+    if let Some(patch) = annotation("patch") {
+        json_patch::patch(&mut golden, &serde_json::from_str::<json_patch::Patch>(patch).unwrap()).unwrap();
+    }
+    for path in annotation("ignore").into_iter().flat_map(|paths| paths.split(',')) {
+        let pointer = format!("/{}", path.replace('.', "/"));
+        *golden.pointer_mut(&pointer).unwrap() = live.pointer(&pointer).unwrap().clone();
+    }
+    apply(server, &golden);
+}
+
+fn golden() -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "golden", "namespace": "shop", "labels": {"managed-by": "virt-platform-autopilot"}}, "data": {"mode": "strict", "other": "held"}})
+}
+
+fn apply(server: &ApiServer, golden: &Value) {
+    let command = format!(
+        "printf '%s' '{golden}' | kubectl apply --server-side --force-conflicts --field-manager=virt-platform-autopilot -f -"
+    );
+    let run = server.shell(AUTOPILOT, &command);
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+}
+
+fn mode(server: &ApiServer) -> String {
+    server.kubectl("admin", &["get", "cm", "golden", "-n", "shop", "-o", "jsonpath={.data.mode} {.data.other}"])
+}
+
+#[test]
+fn each_annotation_remedy_ends_a_war_that_scripts_keep_up() {
+    let editwar = Server::start(&[]);
+    let Some(server) = ApiServer::start(Some(&editwar.webhook_url())) else { return };
+    let path = "/api/v1/objects/configmaps/shop/golden";
+    let retakes = || editwar.json(path)["war"]["retakes"].as_u64().unwrap_or(0);
+    let rival = || {
+        server.kubectl(
+            "alice",
+            &["patch", "cm", "golden", "-n", "shop", "--type=merge", "-p", r#"{"data":{"mode":"relaxed"}}"#],
+        );
+    };
+    let fight = |turns: u32| {
+        for _ in 0..turns {
+            rival();
+            reconcile(&server);
+        }
+    };
+    for wanted in ["platform.kubevirt.io/ignore=", "platform.kubevirt.io/patch=", "platform.kubevirt.io/mode=unmanaged"]
+    {
+        drop(server.output("admin", &["delete", "cm", "golden", "-n", "shop"]));
+        apply(&server, &golden());
+        fight(8);
+        assert_eq!(mode(&server), "strict held", "the operator answers each time");
+        wait_until("the war is seen", 30, || editwar.get(path).0 == 200 && retakes() >= 8);
+        let found = editwar.json(path);
+        let remedies = found["war"]["remedies"].as_array().unwrap();
+        let commands: Vec<&str> = remedies.iter().map(|r| r["command"].as_str().unwrap()).collect();
+        let command = commands.iter().find(|c| c.contains(wanted)).unwrap_or_else(|| panic!("{wanted}: {commands:#?}"));
+        let run = server.shell("admin", command);
+        assert!(run.status.success(), "{command}: {}", String::from_utf8_lossy(&run.stderr));
+
+        // Both go on as before; what they wrote up to now has arrived when a later write of somebody else has.
+        fight(1);
+        let seen = seen(&editwar, &server);
+        fight(6);
+        assert_eq!(mode(&server), "relaxed held", "after {command} the rival has its way, and the rest is held");
+        // What else is the operator's is still enforced, but where the object was given up as a whole.
+        server.kubectl(
+            "alice",
+            &["patch", "cm", "golden", "-n", "shop", "--type=merge", "-p", r#"{"data":{"other":"tampered"}}"#],
+        );
+        reconcile(&server);
+        let rest = if wanted.contains("unmanaged") { "relaxed tampered" } else { "relaxed held" };
+        assert_eq!(mode(&server), rest, "after {command}");
+        assert_eq!(self::seen(&editwar, &server), seen, "retakes went on after {command}");
+    }
+}
+
+/// Retakes of `data.mode`, when all that was written up to now has arrived.
+fn seen(editwar: &Server, server: &ApiServer) -> u64 {
+    let path = "/api/v1/objects/configmaps/shop/golden";
+    let stamp =
+        server.kubectl("admin", &["get", "cm", "golden", "-n", "shop", "-o", "jsonpath={.metadata.resourceVersion}"]);
+    let mark = format!(r#"{{"metadata":{{"labels":{{"mark":"r{stamp}"}}}}}}"#);
+    server.kubectl("bob", &["patch", "cm", "golden", "-n", "shop", "--type=merge", "-p", &mark]);
+    wait_until("the mark arrives", 30, || editwar.get(&format!("{path}/timeline")).1.contains(&format!("r{stamp}")));
+    let war = editwar.json(path)["war"].clone();
+    let fields = war["fields"].as_array().cloned().unwrap_or_default();
+    fields.iter().filter(|f| f["path"] == "data.mode").map(|f| f["retakes"].as_u64().unwrap()).sum()
 }
