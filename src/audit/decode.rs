@@ -15,13 +15,14 @@ use crate::audit::scan::{self, skip_string, skip_value};
 
 /// What a line turned out to be.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a box for each event costs more than moving it")]
 pub enum Decoded<'a> {
     /// An event that does not end its request: nothing to count.
     Unfinished,
     /// The end of a request that cannot have written.
     Read(Verb),
     /// The end of a request whose verb writes.
-    Event(Box<Event<'a>>),
+    Event(Event<'a>),
 }
 
 /// Why bytes are no audit event. The variants are the `reason` labels of counters and summaries.
@@ -100,7 +101,7 @@ fn canonical(line: &[u8]) -> Option<Decoded<'_>> {
         _ => return None,
     };
     c.literal(br#","auditID":""#)?;
-    let audit_id = c.text()?;
+    let audit_id = c.until_id_end()?;
     c.literal(br#","stage":""#)?;
     let stage = match c.until_quote()? {
         b"ResponseComplete" => Stage::ResponseComplete,
@@ -110,7 +111,8 @@ fn canonical(line: &[u8]) -> Option<Decoded<'_>> {
         _ => return None,
     };
     c.literal(br#","requestURI":""#)?;
-    let request_uri = c.escaped_text()?;
+    let request_uri = c.at;
+    c.at = skip_string(line, c.at - 1)?;
     c.literal(br#","verb":""#)?;
     let verb = Verb::parse(c.text()?);
     // What is left of such an event is not looked at; that it was written to its end is.
@@ -124,6 +126,8 @@ fn canonical(line: &[u8]) -> Option<Decoded<'_>> {
         return Some(Decoded::Read(verb));
     }
 
+    let audit_id = std::str::from_utf8(audit_id).ok()?;
+    let request_uri = Cursor { bytes: line, at: request_uri }.escaped_text()?;
     c.literal(br#","user":{"#)?;
     let (username, pod) = c.user()?;
     let impersonated = match c.option(br#","impersonatedUser":{"#) {
@@ -147,7 +151,7 @@ fn canonical(line: &[u8]) -> Option<Decoded<'_>> {
     c.literal(b"}")?;
     (c.at == line.len()).then_some(())?;
 
-    Some(Decoded::Event(Box::new(Event {
+    Some(Decoded::Event(Event {
         level,
         audit_id: Cow::Borrowed(audit_id),
         stage,
@@ -165,7 +169,7 @@ fn canonical(line: &[u8]) -> Option<Decoded<'_>> {
         received,
         staged,
         annotations,
-    })))
+    }))
 }
 
 /// A position in an event; every step either finds what it names, or says no.
@@ -177,6 +181,7 @@ struct Cursor<'a> {
 // === impl Cursor ===
 
 impl<'a> Cursor<'a> {
+    #[inline(always)]
     fn option(&mut self, literal: &[u8]) -> bool {
         let found = self.bytes[self.at..].starts_with(literal);
         if found {
@@ -185,6 +190,7 @@ impl<'a> Cursor<'a> {
         found
     }
 
+    #[inline(always)]
     fn literal(&mut self, literal: &[u8]) -> Option<()> {
         self.option(literal).then_some(())
     }
@@ -193,6 +199,19 @@ impl<'a> Cursor<'a> {
     fn until_quote(&mut self) -> Option<&'a [u8]> {
         let rest = &self.bytes[self.at..];
         let len = memchr::memchr(b'"', rest)?;
+        self.at += len + 1;
+        Some(&rest[..len])
+    }
+
+    /// The rest of a string without escapes that is most likely a UUID.
+    fn until_id_end(&mut self) -> Option<&'a [u8]> {
+        const UUID: usize = 36;
+        let rest = &self.bytes[self.at..];
+        let len = match rest.split_at_checked(UUID) {
+            // Without a branch for each byte.
+            Some((id, [b'"', ..])) if !id.iter().fold(false, |found, b| found | (*b == b'"') | (*b == b'\\')) => UUID,
+            _ => memchr::memchr2(b'"', b'\\', rest).filter(|len| rest[*len] == b'"')?,
+        };
         self.at += len + 1;
         Some(&rest[..len])
     }

@@ -6,6 +6,7 @@
 pub mod decode;
 pub mod envelope;
 pub mod event;
+pub mod run;
 pub mod scan;
 
 pub use decode::{Decoded, Malformed, decode};

@@ -1,6 +1,7 @@
 //! `editwar analyze`: the engine over files.
 
 use std::io::{IsTerminal, Write};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,9 +14,10 @@ use super::args::{AnalyzeArgs, Format, LogArgs};
 use super::{Outcome, markdown, output};
 use crate::audit::decode::{Decoded, Malformed};
 use crate::audit::event::{Micros, parse_timestamp};
+use crate::audit::run::Run;
 use crate::config::Config;
 use crate::detect::policy::Policy;
-use crate::ingest::files::{self, Input};
+use crate::ingest::files::{self, Chunk, Input};
 use crate::pipeline::stats::Stats;
 use crate::pipeline::{Batch, Pipeline, Range};
 use crate::query::lens::Lens;
@@ -93,7 +95,8 @@ pub fn read_into(
     let names: Vec<String> = inputs.iter().map(Input::name).collect();
     let batches = pipelines.iter().map(|p| p.batch("", "")).collect();
     let mut reader = Reader { batches, names: &names, progress, is_whole: true };
-    files::read(&inputs, &read, &mut reader);
+    let workers = args.workers.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+    files::read(&inputs, workers, &read, &mut reader);
     reader.progress.bar.finish_and_clear();
     let is_whole = reader.is_whole;
     drop(reader);
@@ -211,25 +214,34 @@ struct Reader<'p> {
 }
 
 impl files::Sink for Reader<'_> {
-    fn take(&mut self, decoded: Result<Decoded<'_>, Malformed>, place: u64) {
+    fn run(&mut self, chunk: &Chunk, run: Run<'_>, before: u64) {
+        self.from(chunk.input);
         // One is the rule; several are a simulation.
-        if let Some((last, others)) = self.batches.split_last_mut() {
-            others.iter_mut().for_each(|batch| batch.take(decoded.clone(), place));
-            last.take(decoded, place);
+        for batch in &mut self.batches {
+            batch.run(&run, before);
+            batch.reached(chunk.bytes());
         }
+        self.progress.bar.set_position(self.progress.read.load(Ordering::Relaxed));
+    }
+
+    fn take(&mut self, input: usize, decoded: Result<Decoded<'_>, Malformed>, place: u64, bytes: &[u8]) {
+        self.from(input);
+        for batch in &mut self.batches {
+            batch.take(decoded.clone(), place);
+            batch.reached(bytes);
+        }
+        self.progress.bar.set_position(self.progress.read.load(Ordering::Relaxed));
     }
 
     fn broken(&mut self, error: files::Error) {
         self.is_whole = false;
         self.progress.bar.suspend(|| anstream::eprintln!("editwar: {}", output::clean(&error.to_string())));
     }
+}
 
-    fn chunk_done(&mut self, input: usize, bytes: &[u8]) {
-        for batch in &mut self.batches {
-            batch.from(&self.names[input]);
-            batch.reached(bytes);
-        }
-        self.progress.bar.set_position(self.progress.read.load(Ordering::Relaxed));
+impl Reader<'_> {
+    fn from(&mut self, input: usize) {
+        self.batches.iter_mut().for_each(|batch| batch.from(&self.names[input]));
     }
 }
 

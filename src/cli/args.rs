@@ -115,6 +115,9 @@ pub struct LogArgs {
     /// Only events before this time (RFC 3339), or this long before the last event of the log.
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+    /// How many cores to use; all by default.
+    #[arg(long, value_name = "N")]
+    pub workers: Option<std::num::NonZeroUsize>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,

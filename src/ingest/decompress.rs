@@ -11,7 +11,8 @@ use flate2::bufread::MultiGzDecoder;
 const RATIO_MAX: u64 = 400;
 /// Decompressed bytes up to which the ratio does not matter.
 const FREE_BYTES: u64 = 64 << 20;
-const BUFFER_BYTES: usize = 256 << 10;
+/// Less than is asked for at a time: what is not compressed goes past it.
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// Opens a stream that may be gzip. `read` counts the bytes taken from `inner`, for progress.
 ///

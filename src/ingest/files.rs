@@ -6,18 +6,23 @@
 use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
 
 use super::{decompress, document};
 use crate::audit::decode::{Decoded, Malformed};
 use crate::audit::envelope::{self, EVENT_BYTES_MAX};
 use crate::audit::event::Micros;
+use crate::audit::run::Run;
 use crate::audit::scan::skip_value;
 
 /// Bytes of whole lines that are handled at a time.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 256 << 10;
+/// Chunks that are read ahead.
+const BLOCK_CHUNKS: usize = 16;
 /// How deep directories are searched: a must-gather has its logs three levels down.
 const DIRECTORY_DEPTH_MAX: usize = 6;
 
@@ -122,7 +127,8 @@ pub fn last_time(input: &Input) -> Option<Micros> {
         loop {
             let keep = tail.len().saturating_sub(EVENT_BYTES_MAX);
             tail.drain(..keep);
-            tail.append(&mut stream.buffer);
+            tail.extend_from_slice(stream.bytes());
+            stream.filled = 0;
             if stream.is_over {
                 break;
             }
@@ -134,29 +140,187 @@ pub fn last_time(input: &Input) -> Option<Micros> {
 
 /// Who takes in what is read. An input that cannot be read to its end is told, and the others go on.
 pub trait Sink {
-    /// One event, or why it is none; `place` is its line, or its number within a document.
-    fn take(&mut self, decoded: Result<Decoded<'_>, Malformed>, place: u64);
+    /// A chunk of lines, decoded; `before` lines of its input came before it.
+    fn run(&mut self, chunk: &Chunk, run: Run<'_>, before: u64);
+    /// One event of a document, or why it is none; its number there, and the bytes it was read from.
+    fn take(&mut self, input: usize, decoded: Result<Decoded<'_>, Malformed>, place: u64, bytes: &[u8]);
     /// An input ended early.
     fn broken(&mut self, error: Error);
-    /// A chunk of this input was handed on: these bytes.
-    fn chunk_done(&mut self, _input: usize, _bytes: &[u8]) {}
 }
 
 /// Reads all inputs, merged by time; `read` counts bytes as they are on disk.
-pub fn read(inputs: &[Input], read: &Arc<AtomicU64>, sink: &mut impl Sink) {
-    let mut queue = BinaryHeap::new();
-    for (index, input) in inputs.iter().enumerate() {
-        match Log::open(input, read.clone()) {
-            Ok(log) => queue.push(Turn { at: log.at(), index, log }),
-            Err(error) => sink.broken(error),
+///
+/// With more than one worker the others read and decode ahead; `sink` takes in every chunk in the order in which one
+/// worker alone would have.
+pub fn read(inputs: &[Input], workers: NonZeroUsize, read: &Arc<AtomicU64>, sink: &mut impl Sink) {
+    let (mut queue, broken) = Queue::open(inputs, read);
+    broken.into_iter().for_each(|error| sink.broken(error));
+    let mut order = InOrder { lines: vec![0; inputs.len()], sink };
+    let mut block = queue.block();
+    loop {
+        let next = match workers.get() {
+            1 => {
+                block.chunks.iter().for_each(|chunk| order.take(chunk, chunk.decode()));
+                None
+            }
+            workers => Some(order.together(&block.chunks, workers, &mut queue)),
+        };
+        queue.recycle(block.chunks);
+        match block.end {
+            End::Full => {}
+            End::Over => return,
+            End::Broken(error) => order.sink.broken(error),
+            End::Document(index, mut log) => {
+                if let Err(source) = log.document(index, order.sink) {
+                    order.sink.broken(Error::Io { path: log.name, source });
+                }
+            }
         }
+        block = next.unwrap_or_else(|| queue.block());
     }
-    while let Some(Turn { index, mut log, .. }) = queue.pop() {
-        match log.step(index, sink) {
-            Ok(true) => queue.push(Turn { at: log.at(), index, log }),
-            Ok(false) => {}
-            Err(source) => sink.broken(Error::Io { path: log.name, source }),
+}
+
+/// Whole lines of one input, in a buffer that is used again.
+#[derive(Debug)]
+pub struct Chunk {
+    /// Which input.
+    pub input: usize,
+    /// The first line is the rest of one that is longer than any event.
+    is_rest_of_too_long: bool,
+    buffer: Vec<u8>,
+    filled: usize,
+}
+
+/// The sink, and how far each input has come.
+struct InOrder<'s, S> {
+    lines: Vec<u64>,
+    sink: &'s mut S,
+}
+
+impl<S: Sink> InOrder<'_, S> {
+    fn take(&mut self, chunk: &Chunk, run: Run<'_>) {
+        let before = self.lines[chunk.input];
+        self.lines[chunk.input] += run.lines;
+        self.sink.run(chunk, run, before);
+    }
+
+    /// Takes in a block that all decode; the next one, read meanwhile.
+    fn together(&mut self, chunks: &[Chunk], workers: usize, queue: &mut Queue) -> Block {
+        let begun = &AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            let (done, runs) = mpsc::channel();
+            for _ in 2..workers {
+                let done = done.clone();
+                scope.spawn(move || decode_all(chunks, begun, &done));
+            }
+            let ahead = scope.spawn(move || {
+                let next = queue.block();
+                decode_all(chunks, begun, &done);
+                next
+            });
+            let mut early: Vec<Option<Run<'_>>> = chunks.iter().map(|_| None).collect();
+            for (at, chunk) in chunks.iter().enumerate() {
+                let run = loop {
+                    if let Some(run) = early[at].take() {
+                        break run;
+                    }
+                    // Decode rather than wait; wait where all is begun.
+                    let found = runs.try_recv().ok().or_else(|| decode_one(chunks, begun)).or_else(|| runs.recv().ok());
+                    if let Some((i, run)) = found {
+                        early[i] = Some(run);
+                    }
+                };
+                self.take(chunk, run);
+            }
+            ahead.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+/// Decodes the first chunk that nobody has begun.
+fn decode_one<'a>(chunks: &'a [Chunk], begun: &AtomicUsize) -> Option<(usize, Run<'a>)> {
+    let i = begun.fetch_add(1, Ordering::Relaxed);
+    chunks.get(i).map(|chunk| (i, chunk.decode()))
+}
+
+/// Decodes chunks until all are begun.
+fn decode_all<'a>(chunks: &'a [Chunk], begun: &AtomicUsize, done: &Sender<(usize, Run<'a>)>) {
+    while let Some(run) = decode_one(chunks, begun) {
+        // Whoever takes the runs outlives all who send them.
+        drop(done.send(run));
+    }
+}
+
+/// Chunks in the order of their turns, and what comes behind them.
+struct Block {
+    chunks: Vec<Chunk>,
+    end: End,
+}
+
+enum End {
+    /// More chunks.
+    Full,
+    /// Nothing.
+    Over,
+    /// An input that cannot be read on.
+    Broken(Error),
+    /// An input that is no lines.
+    Document(usize, Log),
+}
+
+/// The logs that are not over, the one whose next event is the earliest first; and buffers to use again.
+struct Queue {
+    turns: BinaryHeap<Turn>,
+    buffers: Vec<Vec<u8>>,
+}
+
+// === impl Chunk ===
+
+impl Chunk {
+    /// The lines.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.filled]
+    }
+
+    fn decode(&self) -> Run<'_> {
+        Run::of(self.bytes(), self.is_rest_of_too_long)
+    }
+}
+
+// === impl Queue ===
+
+impl Queue {
+    fn open(inputs: &[Input], read: &Arc<AtomicU64>) -> (Queue, Vec<Error>) {
+        let (mut turns, mut broken) = (BinaryHeap::new(), Vec::new());
+        for (index, input) in inputs.iter().enumerate() {
+            match Log::open(input, read.clone()) {
+                Ok(log) => turns.push(Turn { at: log.at(), index, log }),
+                Err(error) => broken.push(error),
+            }
         }
+        (Queue { turns, buffers: Vec::new() }, broken)
+    }
+
+    /// The next chunks.
+    fn block(&mut self) -> Block {
+        let mut chunks = Vec::new();
+        while chunks.len() < BLOCK_CHUNKS {
+            let Some(Turn { index, mut log, .. }) = self.turns.pop() else { return Block { chunks, end: End::Over } };
+            match log.step(index, &mut chunks, &mut self.buffers) {
+                Ok(Step::On) => self.turns.push(Turn { at: log.at(), index, log }),
+                Ok(Step::Over) => {}
+                Ok(Step::Document) => return Block { chunks, end: End::Document(index, log) },
+                Err(source) => {
+                    return Block { chunks, end: End::Broken(Error::Io { path: log.name, source }) };
+                }
+            }
+        }
+        Block { chunks, end: End::Full }
+    }
+
+    fn recycle(&mut self, chunks: Vec<Chunk>) {
+        let buffers = chunks.into_iter().map(|chunk| chunk.buffer);
+        self.buffers.extend(buffers.filter(|buffer| buffer.len() <= 4 * CHUNK_BYTES));
     }
 }
 
@@ -200,9 +364,9 @@ struct Log {
 
 struct Stream {
     reader: Box<dyn Read + Send>,
-    /// Read, and not yet handed on.
+    /// Read, and not yet handed on: the first `filled` bytes.
     buffer: Vec<u8>,
-    line: u64,
+    filled: usize,
     is_over: bool,
     /// A line longer than any event is being skipped.
     is_skipping: bool,
@@ -231,10 +395,10 @@ impl Log {
                 // Peeked bytes are read again later: they must not count twice.
                 let mut stream = Stream::open(Box::new(File::open(path)?), Arc::default())?;
                 stream.fill();
-                if let Some(damage) = stream.damage.take_if(|_| stream.buffer.is_empty()) {
+                if let Some(damage) = stream.damage.take_if(|_| stream.filled == 0) {
                     return Err(damage);
                 }
-                Ok(envelope::first_time(&stream.buffer).unwrap_or(i64::MIN))
+                Ok(envelope::first_time(stream.bytes()).unwrap_or(i64::MIN))
             };
             log.next_at = peek().map_err(|source| io_error(path, source))?;
         }
@@ -245,8 +409,8 @@ impl Log {
         self.next_at
     }
 
-    /// Hands on one chunk; `false` at the end.
-    fn step(&mut self, index: usize, sink: &mut impl Sink) -> io::Result<bool> {
+    /// Adds one chunk, if it has one.
+    fn step(&mut self, index: usize, chunks: &mut Vec<Chunk>, buffers: &mut Vec<Vec<u8>>) -> io::Result<Step> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             None => {
@@ -257,11 +421,22 @@ impl Log {
                 self.stream.insert(Stream::open(reader, self.read.clone())?)
             }
         };
-        let goes_on = stream.step(index, sink)?;
-        if let Some(at) = envelope::first_time(&stream.buffer) {
+        let step = stream.step(index, chunks, buffers)?;
+        if let Some(at) = envelope::first_time(stream.bytes()) {
             self.next_at = at;
         }
-        Ok(goes_on)
+        Ok(step)
+    }
+
+    /// Reads a document to its end.
+    fn document(&mut self, index: usize, sink: &mut impl Sink) -> io::Result<()> {
+        let Some(mut stream) = self.stream.take() else { return Ok(()) };
+        stream.buffer.truncate(stream.filled);
+        let mut place = 0;
+        document::read(stream.buffer, &mut stream.reader, |event, bytes| {
+            place += 1;
+            sink.take(index, event, place, bytes);
+        })
     }
 }
 
@@ -273,32 +448,38 @@ impl Stream {
         let mut stream = Stream {
             reader,
             buffer: Vec::new(),
-            line: 0,
+            filled: 0,
             is_over: false,
             is_skipping: false,
             is_document: false,
             damage: None,
         };
         stream.fill();
-        stream.is_document = is_document(&stream.buffer);
+        stream.is_document = is_document(stream.bytes());
         Ok(stream)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.filled]
     }
 
     /// Reads until a chunk is full or the input ends; damage is an end whose reason is told once all before it is
     /// handed on.
     fn fill(&mut self) {
-        while self.buffer.len() < CHUNK_BYTES && !self.is_over {
+        while self.filled < CHUNK_BYTES && !self.is_over {
             self.read_to(CHUNK_BYTES);
         }
     }
 
-    fn read_to(&mut self, len_wanted: usize) {
-        let len = self.buffer.len();
-        self.buffer.resize(len_wanted, 0);
-        let result = self.reader.read(&mut self.buffer[len..]);
-        self.buffer.truncate(len + *result.as_ref().unwrap_or(&0));
-        match result {
-            Ok(n) => self.is_over = n == 0,
+    fn read_to(&mut self, len: usize) {
+        if self.buffer.len() < len {
+            self.buffer.resize(len, 0);
+        }
+        match self.reader.read(&mut self.buffer[self.filled..len]) {
+            Ok(n) => {
+                self.filled += n;
+                self.is_over = n == 0;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
                 self.is_over = true;
@@ -307,64 +488,65 @@ impl Stream {
         }
     }
 
-    fn step(&mut self, index: usize, sink: &mut impl Sink) -> io::Result<bool> {
+    fn step(&mut self, index: usize, chunks: &mut Vec<Chunk>, buffers: &mut Vec<Vec<u8>>) -> io::Result<Step> {
         if self.is_document {
-            let head = std::mem::take(&mut self.buffer);
-            let mut place = 0;
-            document::read(head, &mut self.reader, |event, bytes| {
-                place += 1;
-                sink.take(event, place);
-                sink.chunk_done(index, bytes);
-            })?;
-            return Ok(false);
+            return Ok(Step::Document);
         }
-        let end = match memchr::memrchr(b'\n', &self.buffer) {
+        let end = match memchr::memrchr(b'\n', self.bytes()) {
             Some(newline) => newline + 1,
-            None if self.is_over => self.buffer.len(),
-            None => return self.grow(sink),
+            None if self.is_over => self.filled,
+            None => return self.grow(index, chunks),
         };
-        let mut lines = &self.buffer[..end];
-        while !lines.is_empty() {
-            let len = memchr::memchr(b'\n', lines).unwrap_or(lines.len());
-            self.line += 1;
-            let line = self.line;
-            if std::mem::take(&mut self.is_skipping) {
-                sink.take(Err(Malformed::TooLong(EVENT_BYTES_MAX)), line);
-            } else {
-                envelope::line(&lines[..len], |event| sink.take(event, line));
-            }
-            lines = &lines[(len + 1).min(lines.len())..];
+        // What is left of the last line begins the next buffer.
+        let rest = self.filled - end;
+        let mut next = buffers.pop().unwrap_or_default();
+        if next.len() < rest {
+            next.resize(rest, 0);
         }
-        sink.chunk_done(index, &self.buffer[..end]);
-        self.buffer.drain(..end);
+        next[..rest].copy_from_slice(&self.buffer[end..self.filled]);
+        let buffer = std::mem::replace(&mut self.buffer, next);
+        self.filled = rest;
+        let is_rest_of_too_long = std::mem::take(&mut self.is_skipping);
+        chunks.push(Chunk { input: index, is_rest_of_too_long, buffer, filled: end });
         self.fill();
         self.goes_on()
     }
 
-    fn goes_on(&mut self) -> io::Result<bool> {
-        let is_done = self.is_over && self.buffer.is_empty();
+    fn goes_on(&mut self) -> io::Result<Step> {
+        let is_done = self.is_over && self.filled == 0;
         match self.damage.take_if(|_| is_done) {
             Some(damage) => Err(damage),
-            None => Ok(!is_done),
+            None if is_done => Ok(Step::Over),
+            None => Ok(Step::On),
         }
     }
 
     /// Makes room for a line longer than a chunk; one longer than any event is skipped.
-    fn grow(&mut self, sink: &mut impl Sink) -> io::Result<bool> {
-        if self.buffer.len() > EVENT_BYTES_MAX {
+    fn grow(&mut self, index: usize, chunks: &mut Vec<Chunk>) -> io::Result<Step> {
+        if self.filled > EVENT_BYTES_MAX {
             self.is_skipping = true;
         }
         if self.is_skipping {
-            self.buffer.clear();
+            self.filled = 0;
             self.fill();
-            if self.is_over && self.buffer.is_empty() {
-                sink.take(Err(Malformed::TooLong(EVENT_BYTES_MAX)), self.line + 1);
+            if self.is_over && self.filled == 0 {
+                chunks.push(Chunk { input: index, is_rest_of_too_long: true, buffer: Vec::new(), filled: 0 });
             }
             return self.goes_on();
         }
-        self.read_to(self.buffer.len() + CHUNK_BYTES);
-        Ok(true)
+        self.read_to(self.filled + CHUNK_BYTES);
+        Ok(Step::On)
     }
+}
+
+/// How an input goes on.
+enum Step {
+    /// With more.
+    On,
+    /// Not at all.
+    Over,
+    /// Not by lines.
+    Document,
 }
 
 /// Whether this beginning of an input is a document: a value that goes on behind its first line, or a long list.

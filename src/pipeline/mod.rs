@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::audit::decode::{Decoded, Malformed};
 use crate::audit::event::{Event, Micros};
+use crate::audit::run::Run;
 use crate::detect::object::Observed;
 use crate::detect::policy::Policy;
 use crate::detect::verdict::State;
@@ -196,6 +197,18 @@ impl<'p> Batch<'p> {
                 self.stats.malformed(&malformed, place);
             }
         }
+    }
+
+    /// Takes in a run of decoded lines, behind `before` others.
+    pub fn run(&mut self, run: &Run<'_>, before: u64) {
+        let tallies = &mut self.stats.tallies;
+        tallies.events += run.unfinished + run.reads + run.events.len() as u64;
+        tallies.requests += run.reads;
+        tallies.reads += run.reads;
+        for (place, malformed) in &run.malformed {
+            self.stats.malformed(malformed, before + place);
+        }
+        run.events.iter().for_each(|event| self.observe(event));
     }
 
     /// Takes in one finished event of a mutating request.

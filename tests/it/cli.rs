@@ -315,3 +315,35 @@ fn serve_checks_its_configuration() {
     assert!(err.contains("/no/cert.pem"), "{err}");
     assert!(Path::new(&folder).exists());
 }
+
+#[test]
+fn however_many_workers_read_the_verdicts_are_the_same() {
+    let folder = scratch("workers");
+    for recording in util::recordings() {
+        // Longer than a chunk, so that there is something to share: with reads in between, as a log has them.
+        let path = folder.join(format!("{recording}.log"));
+        std::fs::write(&path, util::log(&recording)).unwrap();
+        let file = path.to_str().unwrap();
+        let of = |workers: &str| run(&["analyze", "--all", "-o", "json", "--workers", workers, file], None);
+        let alone = of("1");
+        assert!(alone.0 < 2, "{recording}: {}", alone.2);
+        for workers in ["2", "8"] {
+            assert_eq!(of(workers), alone, "{recording} with {workers} workers");
+        }
+    }
+    // All at once, merged by time; and one whose lines are broken here and there.
+    let all: Vec<String> = util::recordings().iter().map(|recording| fixture(recording)).collect();
+    let arguments = |workers| {
+        let mut arguments = vec!["analyze", "--all", "-o", "json", "--workers", workers];
+        arguments.extend(all.iter().map(String::as_str));
+        run(&arguments, None)
+    };
+    assert_eq!(arguments("8"), arguments("1"));
+    let mut broken = util::log("gitops-vs-kubectl");
+    for at in (5_000..broken.len()).step_by(300_000) {
+        broken[at] = b'\n';
+    }
+    let of = |workers| run(&["analyze", "--all", "-o", "json", "--workers", workers, "-"], Some(&broken));
+    assert!(of("1").2.contains("skipped"), "{}", of("1").2);
+    assert_eq!(of("8"), of("1"));
+}

@@ -57,7 +57,7 @@ pub fn decode(line: &[u8]) -> Result<Decoded<'_>, Malformed> {
     let time = |key: &'static str| -> Result<Option<Micros>, Malformed> {
         text(key)?.map(|t| parse_timestamp(&t).ok_or(Malformed::Type(key))).transpose()
     };
-    Ok(Decoded::Event(Box::new(Event {
+    Ok(Decoded::Event(Event {
         level,
         audit_id: required("auditID")?,
         stage,
@@ -79,7 +79,7 @@ pub fn decode(line: &[u8]) -> Result<Decoded<'_>, Malformed> {
             .filter(|(key, _)| keeps_annotation(key))
             .map(|(key, value)| Ok((key, string(value)?)))
             .collect::<Result<_, Malformed>>()?,
-    })))
+    }))
 }
 
 type Members<'a> = Vec<(Cow<'a, str>, &'a RawValue)>;
