@@ -1,5 +1,6 @@
 //! Configuration: plain values with defaults; parsed from YAML, environment and flags, validated, without effects.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_yaml_ng::Value;
 
 use crate::audit::event::Micros;
+use crate::detect::annotations::MANAGED;
 use crate::detect::bucket::Limit;
 use crate::detect::class::{Class, Classes, HONOURING, Role, Rule};
 use crate::detect::policy::{Limits, Override, Policy};
@@ -42,6 +44,60 @@ pub struct Config {
     pub bounds: BoundsConfig,
     /// Bounds of the metrics' series.
     pub metrics: Metrics,
+    /// What is written to the cluster.
+    pub enforce: Enforce,
+}
+
+/// What is written to the cluster, and to which objects.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Enforce {
+    /// Nothing, or pauses.
+    pub mode: Mode,
+    /// Lift all pauses and set none: the kill switch.
+    pub stop: bool,
+    /// How sure a verdict must be.
+    pub confidence: Sure,
+    /// How the API server is reached; by default as kubectl would, or as a pod does.
+    pub kubeconfig: Option<PathBuf>,
+    /// Resources that may be paused, such as `deployments.apps`.
+    pub resources: Vec<String>,
+    /// Patterns of the namespaces whose objects may be paused; all where empty.
+    pub namespaces: Vec<String>,
+    /// Patterns of namespaces whose objects are left alone.
+    pub except_namespaces: Vec<String>,
+    /// Labels that an object must have; an empty value stands for any.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations that an object must have; an empty value stands for any.
+    pub annotations: BTreeMap<String, String>,
+    /// Pauses that are set within a minute.
+    pub per_minute: NonZeroU32,
+    /// Age of the latest event beyond which nothing new is decided.
+    pub fresh_for: Duration,
+    /// Namespace of the Lease that one replica holds; by default the pod's own, else `editwar`.
+    pub lease_namespace: Option<String>,
+}
+
+/// What is written to the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Nothing.
+    #[default]
+    Observe,
+    /// Pauses of objects that are fought over.
+    Pause,
+}
+
+/// How sure a verdict must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sure {
+    /// The same part was written in turns.
+    Possible,
+    /// The same fields were named by both sides, or values returned.
+    #[default]
+    Probable,
 }
 
 /// The audit webhook's listener.
@@ -315,6 +371,12 @@ impl Config {
                 return Err(invalid("window", "a window is at least one second"));
             }
         }
+        if self.enforce.mode == Mode::Pause && self.enforce.resources.is_empty() {
+            return Err(invalid(
+                "enforce.resources",
+                "name the resources that may be paused, such as enforce.resources=[deployments.apps]",
+            ));
+        }
         if self.bounds.objects == 0 || self.bounds.requests == 0 {
             return Err(invalid("bounds", "objects and requests must be at least 1"));
         }
@@ -421,6 +483,7 @@ impl LimitsConfig {
             contention: self.contention.map_or(base.contention, |c| limit(c.conflicts, c.window)),
             flapping_turns: self.flapping_turns.unwrap_or(base.flapping_turns),
             redacts: base.redacts,
+            own: base.own.clone(),
         }
     }
 }
@@ -443,6 +506,25 @@ impl Default for Webhook {
 impl Default for Admin {
     fn default() -> Admin {
         Admin { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), tls: None, allow_insecure: false }
+    }
+}
+
+impl Default for Enforce {
+    fn default() -> Enforce {
+        Enforce {
+            mode: Mode::Observe,
+            stop: false,
+            confidence: Sure::Probable,
+            kubeconfig: None,
+            resources: Vec::new(),
+            namespaces: Vec::new(),
+            except_namespaces: vec!["kube-system".to_owned()],
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::from([(MANAGED.to_owned(), "true".to_owned())]),
+            per_minute: NonZeroU32::new(30).expect("at least one"),
+            fresh_for: Duration(std::time::Duration::from_secs(120)),
+            lease_namespace: None,
+        }
     }
 }
 

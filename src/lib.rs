@@ -17,7 +17,8 @@
 //!
 //! [`ingest`] brings bytes, from files or from kube-apiserver's audit webhook. [`audit`] finds the events in them.
 //! [`pipeline`] holds the objects and shows each request to one of them, once. [`detect`] is the engine: pure, without
-//! clock, I/O or async. [`query`] shows what it concluded. [`telemetry`], [`net`] and [`config`] serve the edges;
+//! clock, I/O or async. [`query`] shows what it concluded. [`enforce`], where it is asked for, pauses
+//! the objects that are fought over. [`telemetry`], [`net`] and [`config`] serve the edges;
 //! [`cli`] puts everything together.
 //!
 //! # Invariants
@@ -31,13 +32,14 @@
 //!
 //! # What is deliberately absent
 //!
-//! There is no model of Kubernetes' types: a body is a tree of fields. There is no storage beyond memory. Nothing is
-//! ever written to a cluster.
+//! There is no model of Kubernetes' types: a body is a tree of fields. There is no storage beyond memory.
+//! Nothing is written to a cluster but pauses, their Events and a Lease, and these only where `enforce.mode` says so.
 
 pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod detect;
+pub mod enforce;
 pub mod ingest;
 pub mod net;
 pub mod pipeline;

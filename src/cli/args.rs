@@ -92,6 +92,12 @@ pub struct ServeArgs {
     /// Address of the audit webhook.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub webhook_listen: Option<std::net::SocketAddr>,
+    /// What to write to the cluster: nothing, or pauses of objects that are fought over.
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub enforce: Option<Enforce>,
+    /// How to reach the API server for that; by default as kubectl would, or as a pod does.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
     /// Set one key of the configuration, such as limits.quiet=5m; may be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -104,6 +110,15 @@ pub struct ServeArgs {
     /// What to log: error, warn, info, debug, trace.
     #[arg(long, env = "EDITWAR_LOG", default_value = "info", value_name = "LEVEL")]
     pub log: String,
+}
+
+/// What is written to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Enforce {
+    /// Nothing.
+    Observe,
+    /// Pauses of objects that are fought over, explained on the object, lifted when it is quiet again.
+    Pause,
 }
 
 /// Which part of a log is looked at, and how.

@@ -2,6 +2,7 @@
 
 pub mod analyze;
 pub mod args;
+mod enforcer;
 pub mod lanes;
 pub mod markdown;
 pub mod output;

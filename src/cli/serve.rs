@@ -8,12 +8,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::Outcome;
-use super::args::ServeArgs;
-use crate::config::{Config, Tls};
+use super::args::{Enforce, ServeArgs};
+use super::enforcer;
+use crate::config::{Config, Mode, Tls};
 use crate::ingest::webhook::Webhook;
 use crate::net::{self, Listener};
 use crate::pipeline::Pipeline;
 use crate::query::api::Api;
+use crate::telemetry::control::Control;
 use crate::telemetry::logs;
 use crate::telemetry::metrics::{Bounds, Metrics};
 
@@ -45,6 +47,11 @@ fn load(args: &ServeArgs) -> Result<Config> {
     let mut settings = Vec::new();
     settings.extend(args.listen.iter().map(|address| format!("admin.listen={address}")));
     settings.extend(args.webhook_listen.iter().map(|address| format!("webhook.listen={address}")));
+    settings.extend(args.enforce.iter().map(|mode| match mode {
+        Enforce::Observe => "enforce.mode=observe".to_owned(),
+        Enforce::Pause => "enforce.mode=pause".to_owned(),
+    }));
+    settings.extend(args.kubeconfig.iter().map(|path| format!("enforce.kubeconfig={}", path.display())));
     settings.extend(args.set.iter().cloned());
     Ok(Config::load(args.config.as_deref(), std::env::vars(), &settings)?)
 }
@@ -62,14 +69,27 @@ async fn serve(config: Config) -> Result<()> {
     let webhook_listener = Listener::bind(config.webhook.listen, tls(&config.webhook.tls)?).await?;
     let admin_listener = Listener::bind(config.admin.listen, tls(&config.admin.tls)?).await?;
 
-    let pipeline = Arc::new(Pipeline::new(config.policy(), config.bounds()));
+    let access = match config.enforce.mode {
+        Mode::Observe => None,
+        Mode::Pause => Some(enforcer::Access::of(&config.enforce).await?),
+    };
+    let mut policy = config.policy();
+    policy.limits.own = access.as_ref().map(|access| access.place.account.as_str().into());
+    for over in &mut policy.overrides {
+        over.limits.own = policy.limits.own.clone();
+    }
+    let pipeline = Arc::new(Pipeline::new(policy, config.bounds()));
     let metrics = Metrics::new(Bounds {
         objects_max: config.metrics.objects,
         actors_max: config.metrics.actors,
         idle: config.metrics.idle.0,
     });
     let webhook = Webhook::new(pipeline.clone(), metrics.clone(), config.webhook.body_max.0);
-    let api = Api::new(pipeline.clone(), Arc::new(config.classes()), metrics);
+    let classes = Arc::new(config.classes());
+    let control = Control::default();
+    control.stop(config.enforce.stop);
+    let api = Api::new(pipeline.clone(), classes.clone(), metrics.clone());
+    let api = if access.is_some() { api.with_enforcer(control.clone()) } else { api };
 
     tracing::info!(
         webhook = format!("{}://{}/audit", webhook_listener.scheme(), webhook_listener.address()?),
@@ -89,18 +109,33 @@ async fn serve(config: Config) -> Result<()> {
         },
         stopped,
     ));
+    let enforcer_task = access.map(|access| {
+        let enforcer = access.enforcer((pipeline, classes, metrics), &config.enforce, control.clone());
+        tokio::spawn(enforcer.run(stop.subscribe()))
+    });
     api.set_ready(true);
 
+    let mut switch = signal(SignalKind::user_defined1())?;
+    let toggle = async {
+        while switch.recv().await.is_some() {
+            control.stop(!control.is_stopped());
+            tracing::warn!(is_stopped = control.is_stopped(), "SIGUSR1: the kill switch");
+        }
+    };
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let name = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
+        () = toggle => unreachable!("signals never end"),
     };
     tracing::info!(signal = name, "stopping: open requests are answered first");
     api.set_ready(false);
     stop.send(true).context("nobody listens any more")?;
     webhook_task.await?;
     admin_task.await?;
+    if let Some(task) = enforcer_task {
+        task.await?;
+    }
     tracing::info!("stopped");
     Ok(())
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::actor::Client;
+use super::annotations::is_pause;
 use super::fields::{Change, Evidence, FieldValue, Fields, Path, Tier, part_of};
 use super::order::Order;
 use super::policy::Limits;
@@ -78,6 +79,8 @@ pub struct Contest {
     /// Bytes of the kept states, roughly.
     kept: usize,
     is_followed: bool,
+    /// When a person last lifted the pause, as far as later writes have not yet been folded in behind it.
+    resumed: Option<Micros>,
 }
 
 /// New thrashing events, by party.
@@ -283,6 +286,12 @@ impl Contest {
         self.history.iter()
     }
 
+    /// A person lifted the pause at this time: buckets are full again.
+    pub fn resume(&mut self, at: Micros) {
+        self.resumed = Some(at);
+        self.live.resume(at);
+    }
+
     /// Lets time pass.
     pub fn advance(&mut self, now: Micros, limits: &Limits) {
         for tally in &mut self.live.tallies {
@@ -359,6 +368,9 @@ impl Contest {
                 self.kept -= bytes(&oldest.state);
             }
             self.settled = self.settled.saturating_sub(1);
+            if let Some(at) = self.resumed.take_if(|at| *at <= oldest.order.at) {
+                self.base.resume(at);
+            }
             self.base.step(&oldest, limits);
         }
         thrashes
@@ -430,8 +442,15 @@ impl Contest {
     /// Folds the kept writes anew; the thrashing events that were not there before.
     fn refold(&mut self, limits: &Limits) -> Thrashes {
         let before = std::mem::replace(&mut self.live, self.base.clone());
+        let mut resumed = self.resumed;
         for record in &self.history {
+            if let Some(at) = resumed.take_if(|at| *at <= record.order.at) {
+                self.live.resume(at);
+            }
             self.live.step(record, limits);
+        }
+        if let Some(at) = resumed {
+            self.live.resume(at);
         }
         let then = |party: &Arc<str>| before.tallies[0].parties.get(party).map_or(0, |share| share.thrashes);
         let parties = self.live.tallies[0].parties.iter();
@@ -538,6 +557,10 @@ impl Findings {
         &self.existence.creators
     }
 
+    fn resume(&mut self, at: Micros) {
+        self.tallies.iter_mut().for_each(|tally| tally.machine.resume(at));
+    }
+
     /// One write further; the party whose thrashing event it was, at any level of evidence.
     fn step(&mut self, record: &Record, limits: &Limits) -> Option<Arc<str>> {
         self.seq += 1;
@@ -548,10 +571,12 @@ impl Findings {
         if record.effect != Effect::Modify {
             retakes.extend(self.existence.step(record, &author, oldest));
         }
-        for change in &record.changes {
+        for change in record.changes.iter().filter(|change| !is_pause(&change.path)) {
             retakes.extend(self.step_field(change, record, &author, oldest));
         }
-        if record.effect != Effect::Delete && !record.is_misplaced {
+        let is_pause = !record.changes.is_empty() && record.changes.iter().all(|change| is_pause(&change.path));
+        let is_own = limits.own.as_deref() == Some(&*record.client.actor);
+        if record.effect != Effect::Delete && !record.is_misplaced && !is_pause && !is_own {
             let part = &mut self.parts[record.part as usize];
             retakes.extend(part.step(record.tier, &author, oldest));
         }

@@ -4,6 +4,7 @@
 //! of one object; once it has two clients, [`contest`] finds who takes back what, and [`verdict`] when it is too much.
 
 pub mod actor;
+pub mod annotations;
 pub mod bucket;
 pub mod cause;
 pub mod class;

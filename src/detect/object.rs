@@ -124,6 +124,13 @@ impl ObjectState {
         }
     }
 
+    /// A person lifted the pause.
+    pub fn resume(&mut self, at: Micros) {
+        if let Some(contested) = &mut self.contest {
+            contested.contest.resume(at);
+        }
+    }
+
     /// Forgets what is only needed while somebody may come late, as of `now`. Bodies stay: they are for the client that
     /// comes next, whenever that is.
     pub fn settle(&mut self, now: Micros) {

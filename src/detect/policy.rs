@@ -1,6 +1,7 @@
 //! The limits a verdict is measured by, with overrides by kind and namespace.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -34,6 +35,8 @@ pub struct Limits {
     pub flapping_turns: NonZeroU32,
     /// Keep no values, as if all objects were Secrets.
     pub redacts: bool,
+    /// The account that pauses are set with: its writes are no retakes of a part whose fields are not known.
+    pub own: Option<Arc<str>>,
 }
 
 /// The limits for all objects: defaults, and overrides of which the first match counts.
@@ -97,6 +100,7 @@ impl Default for Limits {
             contention: limit(5, 600),
             flapping_turns: at_least_one(6),
             redacts: false,
+            own: None,
         }
     }
 }

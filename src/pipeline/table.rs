@@ -158,6 +158,13 @@ impl Table {
         })
     }
 
+    /// A person lifted the pause of this object.
+    pub fn resume(&self, key: &ObjectKey, at: Micros) {
+        if let Some(mut object) = self.objects.get_mut(key) {
+            object.resume(at);
+        }
+    }
+
     /// The objects that queries are about: contested ones and troubled ones.
     pub fn notable(&self) -> Vec<ObjectKey> {
         let mut keys: Vec<ObjectKey> = self.notable.iter().map(|key| key.clone()).collect();

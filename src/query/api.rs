@@ -23,6 +23,7 @@ use crate::detect::write::ObjectName;
 use crate::net::Reply;
 use crate::pipeline::Pipeline;
 use crate::pipeline::table::ObjectKey;
+use crate::telemetry::control::Control;
 use crate::telemetry::metrics::Metrics;
 
 const JSON: &str = "application/json";
@@ -35,6 +36,7 @@ pub struct Api {
     classes: Arc<Classes>,
     metrics: Metrics,
     is_ready: Arc<AtomicBool>,
+    enforcer: Option<Control>,
 }
 
 /// May a reconciler write this object now?
@@ -98,7 +100,12 @@ pub(super) struct Problem<'a> {
 impl Api {
     /// An API over `pipeline`.
     pub fn new(pipeline: Arc<Pipeline>, classes: Arc<Classes>, metrics: Metrics) -> Api {
-        Api { pipeline, classes, metrics, is_ready: Arc::default() }
+        Api { pipeline, classes, metrics, is_ready: Arc::default(), enforcer: None }
+    }
+
+    /// Shows how an enforcer is doing.
+    pub fn with_enforcer(self, control: Control) -> Api {
+        Api { enforcer: Some(control), ..self }
     }
 
     /// Says whether events can be taken in.
@@ -117,7 +124,7 @@ impl Api {
         let path = request.uri().path();
         match path {
             "/livez" => text(StatusCode::OK, "ok\n".into()),
-            "/readyz" if self.is_ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ok\n".into()),
+            "/readyz" if self.is_ready.load(Ordering::Relaxed) => text(StatusCode::OK, self.readiness(&query)),
             "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n".into()),
             "/metrics" => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
@@ -140,6 +147,19 @@ impl Api {
                 }),
             },
         }
+    }
+
+    /// `ok`, and with `?verbose` how the parts are doing.
+    fn readiness(&self, query: &Query<'_>) -> String {
+        let mut out = String::new();
+        if query.get("verbose").is_some() {
+            let latest = self.pipeline.latest().map_or_else(|| "none yet".to_owned(), time::text);
+            out.push_str(&format!("latest event: {latest}\n"));
+            let enforcer = self.enforcer.as_ref().map_or_else(|| "off".to_owned(), Control::status);
+            out.push_str(&format!("enforcer: {enforcer}\n"));
+        }
+        out.push_str("ok\n");
+        out
     }
 
     fn lens(&self) -> Lens<'_> {

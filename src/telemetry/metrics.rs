@@ -39,6 +39,7 @@ pub struct Metrics {
     thrashing: Arc<Wars>,
     counted: Arc<Mutex<Stats>>,
     sources: prometheus::GaugeVec,
+    paused: prometheus::IntGaugeVec,
 }
 
 /// Thrashing counters with as many label values as are allowed.
@@ -116,6 +117,14 @@ impl Metrics {
                 )
                 .expect("valid"),
             ),
+            paused: register(
+                &registry,
+                prometheus::IntGaugeVec::new(
+                    Opts::new("virt_platform_paused_resources", "Objects whose reconciliation is paused; 1 for each."),
+                    &["kind", "name", "namespace"],
+                )
+                .expect("valid"),
+            ),
             thrashing,
             counted: Arc::default(),
             registry,
@@ -130,6 +139,15 @@ impl Metrics {
     /// Notes that a source posted a batch.
     pub fn source(&self, cluster: &str, source: &str, at_seconds: f64) {
         self.sources.with_label_values(&[cluster, source]).set(at_seconds);
+    }
+
+    /// Notes which objects are paused.
+    pub fn paused<'a>(&self, objects: impl Iterator<Item = &'a ObjectKey>) {
+        self.paused.reset();
+        for object in objects.map(ObjectKey::object) {
+            let kind = kind::built_in(object.group, object.resource).unwrap_or(object.resource);
+            self.paused.with_label_values(&[kind, object.name, object.namespace]).set(1);
+        }
     }
 
     /// All metrics as Prometheus text, brought up to date with the pipeline.

@@ -1,0 +1,86 @@
+//! What an enforcer needs to be put together: a client, who it is, which objects it may pause.
+
+use anyhow::{Context, Result};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use crate::config::{Enforce, Sure};
+use crate::detect::verdict::Confidence;
+use crate::enforce::plan::Rules;
+use crate::enforce::run::{self, Enforcer, Place, Selection};
+use crate::pipeline::Pipeline;
+use crate::telemetry::control::Control;
+use crate::telemetry::metrics::Metrics;
+
+/// The account that is taken for ours while the API server does not say: that of the manifests.
+const ACCOUNT: &str = "system:serviceaccount:editwar:editwar";
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+/// Access to a cluster.
+pub(super) struct Access {
+    client: kube::Client,
+    pub(super) place: Place,
+}
+
+// === impl Access ===
+
+impl Access {
+    /// Access as the configuration says; the API server need not be there yet.
+    pub(super) async fn of(enforce: &Enforce) -> Result<Access> {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let options = KubeConfigOptions::default();
+        let config = match &enforce.kubeconfig {
+            Some(path) => {
+                let file = Kubeconfig::read_from(path).with_context(|| path.display().to_string())?;
+                kube::Config::from_custom_kubeconfig(file, &options).await.context("enforce.kubeconfig")?
+            }
+            None => {
+                kube::Config::infer().await.context("enforce.mode needs an API server: name one with --kubeconfig")?
+            }
+        };
+        let client = kube::Client::try_from(config).context("enforce.kubeconfig")?;
+        let account = match run::account(&client).await {
+            Ok(account) => account,
+            Err(error) => {
+                tracing::warn!(%error, account = ACCOUNT, "cannot ask who we are; taken for granted");
+                ACCOUNT.to_owned()
+            }
+        };
+        let own = || std::fs::read_to_string(NAMESPACE_FILE).ok().map(|text| text.trim().to_owned());
+        let namespace = enforce.lease_namespace.clone().or_else(own).unwrap_or_else(|| "editwar".to_owned());
+        let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "editwar".to_owned());
+        let identity = format!("{host}-{}", std::process::id());
+        Ok(Access { client, place: Place { account, namespace, identity } })
+    }
+
+    /// The enforcer.
+    pub(super) fn enforcer(
+        self,
+        parts: (std::sync::Arc<Pipeline>, std::sync::Arc<crate::detect::class::Classes>, Metrics),
+        enforce: &Enforce,
+        control: Control,
+    ) -> Enforcer {
+        let rules = Rules {
+            confidence: match enforce.confidence {
+                Sure::Possible => Confidence::Possible,
+                Sure::Probable => Confidence::Probable,
+            },
+            per_minute: enforce.per_minute.get() as usize,
+            fresh_for: enforce.fresh_for.micros(),
+        };
+        Enforcer::new(self.client, parts, selection(enforce), self.place, rules, control)
+    }
+}
+
+fn selection(enforce: &Enforce) -> Selection {
+    let split = |resource: &String| {
+        let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
+        (resource.to_owned(), group.to_owned())
+    };
+    Selection {
+        resources: enforce.resources.iter().map(split).collect(),
+        namespaces: enforce.namespaces.clone(),
+        except: enforce.except_namespaces.clone(),
+        labels: enforce.labels.clone(),
+        annotations: enforce.annotations.clone(),
+    }
+}

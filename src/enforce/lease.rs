@@ -1,0 +1,133 @@
+//! One replica acts: the one that holds the Lease.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, ObjectMeta, PostParams};
+use kube::core::ApiResource;
+use kube::{Client, Resource};
+
+use super::hand::{self, explained};
+
+/// How long a Lease that is not renewed is another's: takeover within 15 s, with the polls in between.
+pub const DURATION: Duration = Duration::from_secs(10);
+/// How often it is renewed, or looked at.
+pub const EVERY: Duration = Duration::from_secs(2);
+/// How long before its end a holder stops acting that could not renew it.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// A try for the Lease.
+pub struct Lease {
+    api: Api<Object>,
+    name: String,
+    identity: String,
+    /// The renewal that was seen last, and when by our own clock: those of others may be wrong.
+    seen: Option<(Option<String>, Option<MicroTime>, Instant)>,
+    held_until: Option<Instant>,
+}
+
+// === impl Lease ===
+
+impl Lease {
+    /// A try for the Lease `name` in `namespace` by `identity`.
+    pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Lease {
+        Lease {
+            api: Api::namespaced(client, namespace),
+            name: name.to_owned(),
+            identity: identity.to_owned(),
+            seen: None,
+            held_until: None,
+        }
+    }
+
+    /// Whether it is held at this moment.
+    pub fn is_held(&self, now: Instant) -> bool {
+        self.held_until.is_some_and(|until| now < until)
+    }
+
+    /// Takes or renews the Lease, if it is free or held by this identity.
+    ///
+    /// # Errors
+    /// [`hand::Error`] where it cannot be read or written.
+    pub async fn renew(&mut self, now: Instant) -> Result<bool, hand::Error> {
+        let resource = ApiResource::erase::<Object>(&());
+        let found = self.api.get_opt(&self.name).await.map_err(|e| explained(e, &resource, "get"))?;
+        let written = match found {
+            None => {
+                let lease = Object { metadata: self.metadata(None), spec: Some(self.spec(None)) };
+                self.api.create(&PostParams::default(), &lease).await.map_err(|e| (e, "create"))
+            }
+            Some(lease) => {
+                if !self.may_take(&lease, now) {
+                    self.held_until = None;
+                    return Ok(false);
+                }
+                let revision = lease.meta().resource_version.clone();
+                let lease = Object { metadata: self.metadata(revision), spec: Some(self.spec(lease.spec.as_ref())) };
+                self.api.replace(&self.name, &PostParams::default(), &lease).await.map_err(|e| (e, "update"))
+            }
+        };
+        match written {
+            Ok(_) => {
+                self.held_until = Some(now + DURATION - MARGIN);
+                Ok(true)
+            }
+            // Another one was faster.
+            Err((kube::Error::Api(status), _)) if status.code == 409 => {
+                self.held_until = None;
+                Ok(false)
+            }
+            Err((error, verb)) => Err(explained(error, &resource, verb)),
+        }
+    }
+
+    /// Gives the Lease up, so that another one need not wait.
+    pub async fn release(&mut self, now: Instant) {
+        if self.held_until.take().is_none_or(|until| now >= until) {
+            return;
+        }
+        let Ok(Some(mut lease)) = self.api.get_opt(&self.name).await else { return };
+        let Some(spec) = lease.spec.as_mut().filter(|s| s.holder_identity.as_ref() == Some(&self.identity)) else {
+            return;
+        };
+        spec.holder_identity = None;
+        drop(self.api.replace(&self.name, &PostParams::default(), &lease).await);
+    }
+
+    /// Whether it is free: ours, nobody's, or not renewed for its whole duration by our own clock.
+    fn may_take(&mut self, lease: &Object, now: Instant) -> bool {
+        let spec = lease.spec.as_ref();
+        let holder = spec.and_then(|s| s.holder_identity.clone()).filter(|holder| !holder.is_empty());
+        if holder.is_none() || holder.as_ref() == Some(&self.identity) {
+            return true;
+        }
+        let renewed = spec.and_then(|s| s.renew_time.clone());
+        match &self.seen {
+            Some((who, when, since)) if *who == holder && *when == renewed => now - *since >= DURATION,
+            _ => {
+                self.seen = Some((holder, renewed, now));
+                false
+            }
+        }
+    }
+
+    fn metadata(&self, resource_version: Option<String>) -> ObjectMeta {
+        ObjectMeta { name: Some(self.name.clone()), resource_version, ..ObjectMeta::default() }
+    }
+
+    fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
+        let now = MicroTime(Timestamp::now());
+        let is_ours = before.is_some_and(|s| s.holder_identity.as_ref() == Some(&self.identity));
+        let transitions = before.and_then(|s| s.lease_transitions).unwrap_or(0) + i32::from(!is_ours);
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: Some(DURATION.as_secs() as i32),
+            acquire_time: before.filter(|_| is_ours).and_then(|s| s.acquire_time.clone()).or(Some(now.clone())),
+            renew_time: Some(now),
+            lease_transitions: Some(transitions),
+            ..LeaseSpec::default()
+        }
+    }
+}

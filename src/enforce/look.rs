@@ -1,0 +1,102 @@
+//! What the events say of the objects that may be paused.
+
+use std::collections::BTreeMap;
+
+use super::plan::{Removal, Verdict};
+use crate::detect::annotations::{self, MODE, PAUSED};
+use crate::detect::class::{Class, Classes};
+use crate::detect::contest::{Contest, FieldState, Record};
+use crate::detect::fields::FieldValue;
+use crate::detect::verdict::Confidence;
+use crate::pipeline::Pipeline;
+use crate::pipeline::table::ObjectKey;
+
+/// Fields that a reason names.
+const FIELDS_SHOWN: usize = 3;
+/// Characters of a value that a reason shows.
+const VALUE_CHARS_MAX: usize = 40;
+
+/// Verdicts on all objects for which `is_wanted` holds, as of now.
+pub fn verdicts(
+    pipeline: &Pipeline,
+    classes: &Classes,
+    own: &str,
+    confidence: Confidence,
+    is_wanted: impl Fn(&ObjectKey) -> bool,
+) -> BTreeMap<ObjectKey, Verdict> {
+    let now = pipeline.latest().unwrap_or(i64::MIN);
+    let one = |key: ObjectKey| {
+        let limits = pipeline.policy().limits(&key.object())?;
+        let look =
+            |state: &crate::detect::object::ObjectState| Some(verdict(state.contest()?, classes, own, confidence));
+        let verdict = pipeline.table().with_at(&key, now, limits, look)??;
+        Some((key, verdict))
+    };
+    pipeline.table().notable().into_iter().filter(|key| is_wanted(key)).filter_map(one).collect()
+}
+
+fn verdict(contest: &Contest, classes: &Classes, own: &str, confidence: Confidence) -> Verdict {
+    let findings = contest.findings();
+    let tally = findings.tally(confidence);
+    let sure = match tally.reversals > 0 {
+        true => Confidence::Confirmed,
+        false => confidence,
+    };
+    let (mut removal, mut mode) = (None, None);
+    for record in contest.history() {
+        for change in &record.changes {
+            if *change.path == *annotations::path(PAUSED) && *record.client.actor != *own && !is_true(&change.new) {
+                removal = Some(removal_of(record, classes));
+            }
+            if *change.path == *annotations::path(MODE) {
+                mode = change.new.as_ref().and_then(FieldValue::text).map(str::to_owned);
+            }
+        }
+    }
+    let fields = findings.contested_fields();
+    let over: Vec<String> = fields.iter().take(FIELDS_SHOWN).map(|(path, field)| words(path, field)).collect();
+    Verdict {
+        state: tally.machine.state(),
+        confidence: sure,
+        until: tally.machine.until(),
+        parties: tally.parties.keys().cloned().collect(),
+        over: if over.is_empty() { "the whole object".to_owned() } else { over.join(", ") },
+        retakes: tally.retakes,
+        since: tally.since,
+        removal,
+        is_unmanaged: mode.as_deref() == Some("\"unmanaged\""),
+    }
+}
+
+fn is_true(value: &Option<FieldValue>) -> bool {
+    value.as_ref().and_then(FieldValue::text) == Some("\"true\"")
+}
+
+/// A person's removal of nothing but annotations for reconcilers is meant; everything else happens by the way.
+fn removal_of(record: &Record, classes: &Classes) -> Removal {
+    let is_person = classes.of(&record.client).0 == Class::Person;
+    let is_annotation = |path: &str| path.starts_with("metadata.annotations['platform.kubevirt.io/");
+    Removal {
+        at: record.order.at,
+        actor: record.client.actor.clone(),
+        is_deliberate: is_person && record.changes.iter().all(|change| is_annotation(&change.path)),
+    }
+}
+
+/// `spec.replicas (3 ⇄ 5)`
+fn words(path: &str, field: &FieldState) -> String {
+    let mut values: Vec<String> = Vec::new();
+    for seen in &field.values {
+        let text = match &seen.value {
+            None => "absent".to_owned(),
+            Some(value) => match value.text() {
+                Some(text) => text.chars().take(VALUE_CHARS_MAX).collect(),
+                None => return path.to_owned(),
+            },
+        };
+        if !values.contains(&text) && values.len() < 2 {
+            values.push(text);
+        }
+    }
+    format!("{path} ({})", values.join(" ⇄ "))
+}
