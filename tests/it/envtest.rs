@@ -42,7 +42,7 @@ fn assets() -> Option<PathBuf> {
     None
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -194,7 +194,6 @@ impl ApiServer {
     }
 
     /// A kubeconfig for a user.
-    #[expect(dead_code, reason = "the enforcer's tests connect")]
     pub(crate) fn kubeconfig(&self, user: &str) -> PathBuf {
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: t\n\

@@ -6,6 +6,7 @@ mod answers;
 mod architecture;
 mod cli;
 mod cluster;
+mod enforce;
 mod envtest;
 mod live;
 mod openapi;

@@ -20,15 +20,21 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(arguments: &[&str]) -> Server {
+        Server::start_at("127.0.0.1:0", arguments)
+    }
+
+    /// A server whose webhook listens at this address.
+    pub(crate) fn start_at(webhook: &str, arguments: &[&str]) -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_editwar"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--webhook-listen", "127.0.0.1:0"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--webhook-listen", webhook])
             .args(arguments)
             .env_clear()
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        let mut next = || serde_json::from_str::<Value>(&lines.next().expect("it listens").unwrap()).unwrap();
+        let first = std::iter::repeat_with(&mut next).find(|line| line["webhook"].is_string()).unwrap();
         // The rest is drained, or the server would block on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
         let address = |key: &str| {
@@ -37,6 +43,12 @@ impl Server {
             rest.split('/').next().unwrap().parse().unwrap()
         };
         Server { webhook: address("webhook"), admin: address("api"), child }
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
     }
 
     /// One request over HTTP/1.1; status and body.

@@ -1,0 +1,283 @@
+//! The enforcer against a real API server, whose audit webhook points at editwar itself, with the RBAC that is shipped.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::envtest::{ApiServer, free_port, pause, wait_until};
+use crate::serve::Server;
+use crate::util;
+
+const AUTOPILOT: &str = "system:serviceaccount:openshift-cnv:virt-platform-autopilot";
+const HPA: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
+const EDITWAR: &str = "system:serviceaccount:editwar:editwar";
+const PAUSED: &str = "platform.kubevirt.io/reconcile-paused";
+/// Short periods: five retakes within ten seconds, quiet again after four.
+const SHORT: [&str; 4] = ["--set", "limits.buckets=[{retakes: 5, window: 10s}]", "--set", "limits.quiet=4s"];
+
+/// An API server that posts to a webhook, with the shipped RBAC and an object to fight over; and an editwar there.
+struct Cluster {
+    server: ApiServer,
+    editwar: Server,
+    webhook: String,
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    fn start(arguments: &[&str]) -> Option<Cluster> {
+        let webhook = format!("127.0.0.1:{}", free_port());
+        let server = ApiServer::start(Some(&format!("http://{webhook}/audit")))?;
+        server.kubectl("admin", &["create", "namespace", "editwar"]);
+        server.apply("admin", &std::fs::read_to_string(util::path("deploy/rbac/pause.yaml")).unwrap());
+        server.apply("admin", &golden().to_string());
+        server.kubectl("admin", &["create", "configmap", "clock", "-n", "shop"]);
+        let editwar = enforcing(&server, &webhook, arguments);
+        Some(Cluster { server, editwar, webhook })
+    }
+
+    /// Both sides write in turns until the object is paused; the time that took.
+    fn fight(&self) -> Duration {
+        let started = Instant::now();
+        wait_until("it is paused", 90, || {
+            scale(&self.server, HPA, 5);
+            reconcile(&self.server);
+            is_paused(&self.server)
+        });
+        started.elapsed()
+    }
+
+    /// Waits while others' events let time go on.
+    fn wait(&self, what: &str, seconds: u64, mut is_so: impl FnMut() -> bool) {
+        let mut ticks = 0;
+        wait_until(what, seconds, || {
+            ticks += 1;
+            let patch = json!({"data": {"tick": ticks.to_string()}}).to_string();
+            self.server.kubectl("bob", &["patch", "configmap", "clock", "-n", "shop", "--type=merge", "-p", &patch]);
+            pause(300);
+            is_so()
+        });
+    }
+
+    fn events(&self) -> String {
+        self.server.kubectl(
+            "admin",
+            &["get", "events", "-n", "shop", "-o", "jsonpath={range .items[*]}{.reason}: {.message}{'\\n'}{end}"],
+        )
+    }
+
+    fn readiness(&self) -> String {
+        self.editwar.get("/readyz?verbose").1
+    }
+}
+
+fn enforcing(server: &ApiServer, webhook: &str, more: &[&str]) -> Server {
+    let path = server.kubeconfig(EDITWAR).display().to_string();
+    let base = ["--enforce", "pause", "--kubeconfig", &path, "--set", "enforce.resources=[deployments.apps]"];
+    Server::start_at(webhook, &[&base[..], &SHORT, more].concat())
+}
+
+fn golden() -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "shop", "annotations": {"platform.kubevirt.io/managed": "true"}},
+        "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}, "template": {
+            "metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web", "image": "web:1"}]}}}})
+}
+
+fn live(server: &ApiServer) -> Value {
+    serde_json::from_str(&server.kubectl("admin", &["get", "deployment", "web", "-n", "shop", "-o", "json"])).unwrap()
+}
+
+fn annotation(server: &ApiServer, key: &str) -> Option<String> {
+    live(server)["metadata"]["annotations"][key].as_str().map(str::to_owned)
+}
+
+fn is_paused(server: &ApiServer) -> bool {
+    annotation(server, PAUSED).as_deref() == Some("true")
+}
+
+/// A turn of somebody's reconciler that honours the pause: whether it wrote.
+fn reconcile(server: &ApiServer) -> bool {
+    if is_paused(server) {
+        return false;
+    }
+    scale(server, AUTOPILOT, 3);
+    true
+}
+
+fn scale(server: &ApiServer, user: &str, replicas: u32) {
+    let patch = json!({"spec": {"replicas": replicas}}).to_string();
+    server.kubectl(user, &["patch", "deployment", "web", "-n", "shop", "--type=merge", "-p", &patch]);
+}
+
+#[test]
+fn an_autoscaler_against_a_golden_state_is_paused_and_resumed_by_itself() {
+    let Some(cluster) = Cluster::start(&[]) else { return };
+    let server = &cluster.server;
+    let took = cluster.fight();
+    assert!(took < Duration::from_secs(90), "{took:?}");
+
+    let found = live(server);
+    let because = found["metadata"]["annotations"]["platform.kubevirt.io/reconcile-paused-because"].as_str().unwrap();
+    assert!(because.contains(HPA) && because.contains(AUTOPILOT), "{because}");
+    assert!(because.contains("spec.replicas (") && because.contains('3') && because.contains('5'), "{because}");
+    assert!(annotation(server, "platform.kubevirt.io/reconcile-paused-until").is_some());
+    let managed =
+        server.kubectl("admin", &["get", "deployment", "web", "-n", "shop", "-o", "json", "--show-managed-fields"]);
+    let managed: Value = serde_json::from_str(&managed).unwrap();
+    let own =
+        managed["metadata"]["managedFields"].as_array().unwrap().iter().find(|m| m["manager"] == "editwar").unwrap();
+    assert_eq!(own["operation"], "Apply");
+    wait_until("the Event is there", 10, || cluster.events().contains("ThrashingDetected: "));
+    assert!(cluster.events().contains("spec.replicas"), "{}", cluster.events());
+    let gauge = r#"virt_platform_paused_resources{kind="Deployment",name="web",namespace="shop"} 1"#;
+    wait_until("the gauge follows", 10, || cluster.editwar.get("/metrics").1.contains(gauge));
+    assert!(cluster.readiness().contains("enforcer: enforcing: 1 objects paused"), "{}", cluster.readiness());
+
+    // The reconciler honours it: the autoscaler has its way, and that is no retake.
+    scale(server, HPA, 5);
+    assert!(!reconcile(server));
+    assert_eq!(live(server)["spec"]["replicas"], 5);
+
+    // The rival stops: quiet, and the pause ends by itself.
+    cluster.wait("the pause is lifted", 40, || !is_paused(server));
+    assert_eq!(annotation(server, "platform.kubevirt.io/reconcile-paused-because"), None);
+    wait_until("the Event is there", 10, || cluster.events().contains("ThrashingResolved: "));
+    wait_until("the gauge follows", 10, || !cluster.editwar.get("/metrics").1.contains(gauge));
+    assert!(reconcile(server));
+
+    // Own writes are nobody's: the parties are the two that fought.
+    let war = cluster.editwar.json("/api/v1/objects/deployments.apps/shop/web")["war"].clone();
+    let mut parties: Vec<&str> =
+        war["parties"].as_array().unwrap().iter().map(|p| p["actor"].as_str().unwrap()).collect();
+    parties.sort_unstable();
+    assert_eq!(parties, [HPA, AUTOPILOT]);
+    let fields: Vec<&str> = war["fields"].as_array().unwrap().iter().map(|f| f["path"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["spec.replicas"]);
+}
+
+#[test]
+fn a_person_who_lifts_the_pause_is_obeyed_and_a_rival_that_strips_it_is_not() {
+    let Some(cluster) = Cluster::start(&["--set", "limits.quiet=60s"]) else { return };
+    let server = &cluster.server;
+    cluster.fight();
+    // The rival writes the whole object, without the annotation.
+    let strip = || {
+        let mut object = golden();
+        object["spec"]["replicas"] = json!(5);
+        let replace = format!("printf '%s' '{object}' | kubectl replace -f -");
+        assert!(server.shell(HPA, &replace).status.success());
+    };
+    strip();
+    assert!(!is_paused(server), "it was stripped");
+    cluster.wait("it is set again", 40, || is_paused(server));
+    wait_until("the Event is there", 10, || cluster.events().contains("ThrashingDetected: "));
+
+    // A person takes it away on purpose.
+    server.kubectl("alice", &["annotate", "deployment", "web", "-n", "shop", &format!("{PAUSED}-")]);
+    cluster.wait("it is seen", 40, || cluster.events().contains("ThrashingResolved: alice lifted the pause"));
+    for _ in 0..8 {
+        cluster.wait("time passes", 5, || true);
+        assert!(!is_paused(server), "a person's word holds");
+    }
+    let decision = cluster.editwar.json("/api/v1/objects/deployments.apps/shop/web/decision");
+    assert_eq!(decision["write"], true, "{decision}");
+    // A new war is a new war.
+    cluster.fight();
+}
+
+#[test]
+fn a_persons_edit_is_corrected_without_a_pause() {
+    let Some(cluster) = Cluster::start(&[]) else { return };
+    let server = &cluster.server;
+    for _ in 0..2 {
+        scale(server, "alice", 7);
+        pause(500);
+        assert!(reconcile(server));
+    }
+    cluster.wait("time passes", 20, || cluster.readiness().contains("enforcing: 0 objects paused"));
+    assert_eq!(live(server)["spec"]["replicas"], 3);
+    assert!(!is_paused(server));
+}
+
+#[test]
+fn unmanaged_objects_the_kill_switch_and_a_switched_off_namespace_end_pauses() {
+    let Some(cluster) = Cluster::start(&["--set", "limits.quiet=120s"]) else { return };
+    let server = &cluster.server;
+    cluster.fight();
+    cluster.editwar.signal("USR1");
+    cluster.wait("the kill switch lifts it", 20, || !is_paused(server));
+    assert!(cluster.readiness().contains("stopped"), "{}", cluster.readiness());
+    cluster.editwar.signal("USR1");
+    cluster.wait("it is set again", 20, || is_paused(server));
+
+    server.kubectl("alice", &["annotate", "deployment", "web", "-n", "shop", "platform.kubevirt.io/mode=unmanaged"]);
+    cluster.wait("an unmanaged object is let go", 20, || !is_paused(server));
+    server.kubectl("alice", &["annotate", "deployment", "web", "-n", "shop", "platform.kubevirt.io/mode-"]);
+    cluster.wait("a managed one is not", 20, || is_paused(server));
+
+    server.kubectl("admin", &["annotate", "namespace", "shop", "editwar.dev/enforce=off"]);
+    cluster.wait("a switched-off namespace is let go", 60, || !is_paused(server));
+    cluster.wait("and stays so", 20, || !is_paused(server));
+}
+
+#[test]
+fn a_restart_of_editwar_or_of_the_api_server_loses_no_pause() {
+    let Some(mut cluster) = Cluster::start(&[]) else { return };
+    cluster.fight();
+    let webhook = cluster.webhook.clone();
+    // Killed in the middle: the new one finds the pause, and lifts it when its time is over.
+    cluster.editwar = {
+        cluster.editwar.signal("KILL");
+        pause(500);
+        enforcing(&cluster.server, &webhook, &[])
+    };
+    assert!(is_paused(&cluster.server));
+    wait_until("the new one leads", 30, || cluster.readiness().contains("enforcer: enforcing"));
+    cluster.wait("it is lifted", 60, || !is_paused(&cluster.server));
+
+    cluster.fight();
+    cluster.server.halt();
+    wait_until("the loss is told", 60, || cluster.readiness().contains("the API server"));
+    cluster.server.launch();
+    wait_until("it goes on", 90, || cluster.readiness().contains("enforcer: enforcing"));
+    cluster.wait("it is lifted", 60, || !is_paused(&cluster.server));
+}
+
+#[test]
+fn of_two_replicas_one_acts_and_the_other_takes_over_in_time() {
+    let Some(mut cluster) = Cluster::start(&[]) else { return };
+    wait_until("one leads", 30, || cluster.readiness().contains("enforcer: enforcing"));
+    let webhook = format!("127.0.0.1:{}", free_port());
+    let second = enforcing(&cluster.server, &webhook, &[]);
+    let status = || second.get("/readyz?verbose").1;
+    wait_until("the other stands by", 30, || status().contains("standing by"));
+    cluster.fight();
+    cluster.editwar.signal("KILL");
+    let started = Instant::now();
+    wait_until("the other takes over", 15, || status().contains("enforcer: "));
+    wait_until("the other takes over", 15, || !status().contains("standing by"));
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    assert!(is_paused(&cluster.server), "the pause outlives the one that set it");
+    // It gets the API server's events from now on: the Service of the manifests follows the one that is ready.
+    drop(second);
+    cluster.editwar = enforcing(&cluster.server, &cluster.webhook.clone(), &[]);
+    cluster.wait("it is lifted", 60, || !is_paused(&cluster.server));
+}
+
+#[test]
+fn a_missing_permission_is_named() {
+    let Some(cluster) = Cluster::start(&[]) else { return };
+    let rule = r#"[{"op":"replace","path":"/rules/0/verbs","value":["get","list"]}]"#;
+    cluster.server.kubectl("admin", &["patch", "clusterrole", "editwar-pause", "--type=json", "-p", rule]);
+    let mut turns = 0;
+    wait_until("it is told", 60, || {
+        scale(&cluster.server, HPA, 5);
+        reconcile(&cluster.server);
+        turns += 1;
+        cluster.readiness().contains("cannot patch resource")
+    });
+    let told = cluster.readiness();
+    assert!(told.contains(r#"allow it: {apiGroups: ["apps"], resources: [deployments], verbs: [patch]}"#), "{told}");
+    assert!(!is_paused(&cluster.server));
+}
