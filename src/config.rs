@@ -74,6 +74,12 @@ pub struct Enforce {
     pub per_minute: NonZeroU32,
     /// Age of the latest event beyond which nothing new is decided.
     pub fresh_for: Duration,
+    /// The directory of the Golden State, `<category>/<resource>.yaml`.
+    pub assets: PathBuf,
+    /// The field manager that the Golden State is applied with.
+    pub field_manager: String,
+    /// The value of the label `managed-by` on its objects; tombstones delete only what has it.
+    pub managed_by: String,
     /// Namespace of the Lease that one replica holds; by default the pod's own, else `editwar`.
     pub lease_namespace: Option<String>,
 }
@@ -87,6 +93,8 @@ pub enum Mode {
     Observe,
     /// Pauses of objects that are fought over.
     Pause,
+    /// Pauses, and a Golden State that objects are held at.
+    Reconcile,
 }
 
 /// How sure a verdict must be.
@@ -377,6 +385,12 @@ impl Config {
                 "name the resources that may be paused, such as enforce.resources=[deployments.apps]",
             ));
         }
+        if self.enforce.mode == Mode::Reconcile && !self.enforce.assets.is_dir() {
+            return Err(invalid(
+                "enforce.assets",
+                &format!("{} is no directory: name that of the Golden State", self.enforce.assets.display()),
+            ));
+        }
         if self.bounds.objects == 0 || self.bounds.requests == 0 {
             return Err(invalid("bounds", "objects and requests must be at least 1"));
         }
@@ -523,6 +537,10 @@ impl Default for Enforce {
             annotations: BTreeMap::from([(MANAGED.to_owned(), "true".to_owned())]),
             per_minute: NonZeroU32::new(30).expect("at least one"),
             fresh_for: Duration(std::time::Duration::from_secs(120)),
+            assets: PathBuf::from("assets"),
+            // Those of the operator that people come from: its fields are taken over without a conflict.
+            field_manager: "virt-platform-autopilot".to_owned(),
+            managed_by: "virt-platform-autopilot".to_owned(),
             lease_namespace: None,
         }
     }

@@ -18,7 +18,8 @@
 //! [`ingest`] brings bytes, from files or from kube-apiserver's audit webhook. [`audit`] finds the events in them.
 //! [`pipeline`] holds the objects and shows each request to one of them, once. [`detect`] is the engine: pure, without
 //! clock, I/O or async. [`query`] shows what it concluded. [`enforce`], where it is asked for, pauses
-//! the objects that are fought over. [`telemetry`], [`net`] and [`config`] serve the edges;
+//! the objects that are fought over; [`reconcile`] holds others at their Golden State, and stops before it fights for it.
+//! [`telemetry`], [`net`] and [`config`] serve the edges;
 //! [`cli`] puts everything together.
 //!
 //! # Invariants
@@ -33,7 +34,8 @@
 //! # What is deliberately absent
 //!
 //! There is no model of Kubernetes' types: a body is a tree of fields. There is no storage beyond memory.
-//! Nothing is written to a cluster but pauses, their Events and a Lease, and these only where `enforce.mode` says so.
+//! Nothing is written to a cluster but pauses, the Golden State, Events on both and a Lease, and these only
+//! where `enforce.mode` says so.
 
 pub mod audit;
 pub mod cli;
@@ -44,6 +46,7 @@ pub mod ingest;
 pub mod net;
 pub mod pipeline;
 pub mod query;
+pub mod reconcile;
 pub mod telemetry;
 
 /// The commit this was built from, where the build knew it.

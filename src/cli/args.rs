@@ -36,6 +36,10 @@ pub enum Command {
         editwar simulate audit.log --limit 5/10m,12/6h --limit 3/5m --pause-after 1 --pause-after 3\n  \
         editwar simulate test-run/audit.log --junit editwar.xml")]
     Simulate(SimulateArgs),
+    /// Show what the Golden State would make of a live object, and why; without a cluster.
+    #[command(after_help = "Example:\n  kubectl get deployment web -n shop -o yaml > live.yaml\n  \
+        editwar render --asset assets/apps/web.yaml --live live.yaml")]
+    Render(RenderArgs),
     /// Take in audit events as a kube-apiserver webhook backend; answer queries; export metrics.
     #[command(after_help = "Without any configuration it listens on loopback only:\n  \
         audit webhook  http://127.0.0.1:8443/audit or /audit/CLUSTER\n  \
@@ -80,6 +84,23 @@ pub enum Sureness {
     Probable,
 }
 
+/// Arguments of `render`.
+#[derive(Debug, clap::Args)]
+pub struct RenderArgs {
+    /// File of the Golden State.
+    #[arg(long, value_name = "FILE")]
+    pub asset: PathBuf,
+    /// The object as `kubectl get -o yaml` or `-o json` prints it; without it, as if it were not there.
+    #[arg(long, value_name = "FILE")]
+    pub live: Option<PathBuf>,
+    /// The value of the label `managed-by`.
+    #[arg(long, value_name = "VALUE", default_value = "virt-platform-autopilot")]
+    pub managed_by: String,
+    /// How to print: yaml or json.
+    #[arg(short, long, value_enum, default_value_t = Format::Yaml)]
+    pub output: Format,
+}
+
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
 pub struct ServeArgs {
@@ -95,6 +116,9 @@ pub struct ServeArgs {
     /// What to write to the cluster: nothing, or pauses of objects that are fought over.
     #[arg(long, value_enum, value_name = "MODE")]
     pub enforce: Option<Enforce>,
+    /// The directory of the Golden State.
+    #[arg(long, value_name = "DIR")]
+    pub assets: Option<PathBuf>,
     /// How to reach the API server for that; by default as kubectl would, or as a pod does.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -119,6 +143,8 @@ pub enum Enforce {
     Observe,
     /// Pauses of objects that are fought over, explained on the object, lifted when it is quiet again.
     Pause,
+    /// Pauses, and a Golden State that objects are held at.
+    Reconcile,
 }
 
 /// Which part of a log is looked at, and how.

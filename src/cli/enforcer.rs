@@ -1,13 +1,19 @@
 //! What an enforcer needs to be put together: a client, who it is, which objects it may pause.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use crate::config::{Enforce, Sure};
+use crate::config::{Enforce, Mode, Sure};
+use crate::detect::class::Classes;
 use crate::detect::verdict::Confidence;
 use crate::enforce::plan::Rules;
-use crate::enforce::run::{self, Enforcer, Place, Selection};
+use crate::enforce::run::{self, Enforcer, Link, Place, Selection};
 use crate::pipeline::Pipeline;
+use crate::reconcile::apply::{Reconciler, Settings};
 use crate::telemetry::control::Control;
 use crate::telemetry::metrics::Metrics;
 
@@ -52,22 +58,46 @@ impl Access {
         Ok(Access { client, place: Place { account, namespace, identity } })
     }
 
-    /// The enforcer.
-    pub(super) fn enforcer(
+    /// Starts what the configuration asks for.
+    pub(super) fn start(
         self,
-        parts: (std::sync::Arc<Pipeline>, std::sync::Arc<crate::detect::class::Classes>, Metrics),
+        (pipeline, classes, metrics): (Arc<Pipeline>, Arc<Classes>, Metrics),
         enforce: &Enforce,
-        control: Control,
-    ) -> Enforcer {
-        let rules = Rules {
-            confidence: match enforce.confidence {
-                Sure::Possible => Confidence::Possible,
-                Sure::Probable => Confidence::Probable,
-            },
-            per_minute: enforce.per_minute.get() as usize,
-            fresh_for: enforce.fresh_for.micros(),
+        control: &Control,
+        stop: &watch::Sender<bool>,
+    ) -> Vec<JoinHandle<()>> {
+        let confidence = match enforce.confidence {
+            Sure::Possible => Confidence::Possible,
+            Sure::Probable => Confidence::Probable,
         };
-        Enforcer::new(self.client, parts, selection(enforce), self.place, rules, control)
+        let fresh_for = enforce.fresh_for.micros();
+        let rules = Rules { confidence, per_minute: enforce.per_minute.get() as usize, fresh_for };
+        let (link, identity) = (Link::default(), self.place.identity.clone());
+        let enforcer = Enforcer::new(
+            self.client.clone(),
+            (pipeline.clone(), classes, metrics.clone()),
+            selection(enforce),
+            self.place,
+            rules,
+            control.clone(),
+            link.clone(),
+        );
+        let leading = enforcer.leading();
+        let mut tasks = vec![tokio::spawn(enforcer.run(stop.subscribe()))];
+        if enforce.mode == Mode::Reconcile {
+            let settings = Settings {
+                directory: enforce.assets.clone(),
+                field_manager: enforce.field_manager.clone(),
+                managed_by: enforce.managed_by.clone(),
+                confidence,
+                fresh_for,
+            };
+            let golden = metrics.golden.clone();
+            let reconciler =
+                Reconciler::new(self.client, (pipeline, golden), settings, &identity, link, control.clone());
+            tasks.push(tokio::spawn(reconciler.run(leading, stop.subscribe())));
+        }
+        tasks
     }
 }
 

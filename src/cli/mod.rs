@@ -6,6 +6,7 @@ mod enforcer;
 pub mod lanes;
 pub mod markdown;
 pub mod output;
+mod render;
 pub mod serve;
 pub mod simulate;
 pub mod who;
@@ -20,6 +21,7 @@ pub fn run(args: args::Args) -> ExitCode {
         args::Command::Analyze(args) => analyze::run(&args),
         args::Command::Who(args) => who::run(&args),
         args::Command::Simulate(args) => simulate::run(&args),
+        args::Command::Render(args) => render::run(&args),
         args::Command::Serve(args) => serve::run(&args),
     };
     match outcome {

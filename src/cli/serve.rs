@@ -50,7 +50,9 @@ fn load(args: &ServeArgs) -> Result<Config> {
     settings.extend(args.enforce.iter().map(|mode| match mode {
         Enforce::Observe => "enforce.mode=observe".to_owned(),
         Enforce::Pause => "enforce.mode=pause".to_owned(),
+        Enforce::Reconcile => "enforce.mode=reconcile".to_owned(),
     }));
+    settings.extend(args.assets.iter().map(|path| format!("enforce.assets={}", path.display())));
     settings.extend(args.kubeconfig.iter().map(|path| format!("enforce.kubeconfig={}", path.display())));
     settings.extend(args.set.iter().cloned());
     Ok(Config::load(args.config.as_deref(), std::env::vars(), &settings)?)
@@ -71,7 +73,7 @@ async fn serve(config: Config) -> Result<()> {
 
     let access = match config.enforce.mode {
         Mode::Observe => None,
-        Mode::Pause => Some(enforcer::Access::of(&config.enforce).await?),
+        Mode::Pause | Mode::Reconcile => Some(enforcer::Access::of(&config.enforce).await?),
     };
     let mut policy = config.policy();
     policy.limits.own = access.as_ref().map(|access| access.place.account.as_str().into());
@@ -109,10 +111,8 @@ async fn serve(config: Config) -> Result<()> {
         },
         stopped,
     ));
-    let enforcer_task = access.map(|access| {
-        let enforcer = access.enforcer((pipeline, classes, metrics), &config.enforce, control.clone());
-        tokio::spawn(enforcer.run(stop.subscribe()))
-    });
+    let parts = (pipeline, classes, metrics);
+    let enforcing = access.map(|access| access.start(parts, &config.enforce, &control, &stop)).unwrap_or_default();
     api.set_ready(true);
 
     let mut switch = signal(SignalKind::user_defined1())?;
@@ -133,7 +133,7 @@ async fn serve(config: Config) -> Result<()> {
     stop.send(true).context("nobody listens any more")?;
     webhook_task.await?;
     admin_task.await?;
-    if let Some(task) = enforcer_task {
+    for task in enforcing {
         task.await?;
     }
     tracing::info!("stopped");

@@ -1,7 +1,7 @@
 //! The enforcer's task: looks at the verdicts every second, and does what the plan says while it holds the Lease.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kube::Client;
@@ -52,6 +52,16 @@ pub struct Place {
     pub identity: String,
 }
 
+/// What the reconciler of the Golden State and the enforcer tell each other.
+#[derive(Clone, Debug, Default)]
+pub struct Link(Arc<Mutex<Linked>>);
+
+#[derive(Debug, Default)]
+struct Linked {
+    held: BTreeSet<ObjectKey>,
+    found: BTreeMap<ObjectKey, Option<Micros>>,
+}
+
 /// The enforcer.
 pub struct Enforcer {
     pipeline: Arc<Pipeline>,
@@ -65,6 +75,30 @@ pub struct Enforcer {
     hand: Hand,
     events: Events,
     lease: Lease,
+    link: Link,
+    leading: watch::Sender<bool>,
+}
+
+// === impl Link ===
+
+impl Link {
+    /// An object of the Golden State: it may be paused.
+    pub fn hold(&self, key: ObjectKey) {
+        self.lock().held.insert(key);
+    }
+
+    /// An object is paused, by one of us and until then.
+    pub fn found(&self, key: ObjectKey, until: Option<Micros>) {
+        self.lock().found.insert(key, until);
+    }
+
+    fn take_found(&self) -> BTreeMap<ObjectKey, Option<Micros>> {
+        std::mem::take(&mut self.lock().found)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Linked> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 // === impl Selection ===
@@ -91,6 +125,7 @@ impl Enforcer {
         place: Place,
         rules: Rules,
         control: Control,
+        link: Link,
     ) -> Enforcer {
         Enforcer {
             plan: Plan::new(rules.clone()),
@@ -104,7 +139,14 @@ impl Enforcer {
             place,
             rules,
             control,
+            link,
+            leading: watch::channel(false).0,
         }
+    }
+
+    /// Whether this replica acts.
+    pub fn leading(&self) -> watch::Receiver<bool> {
+        self.leading.subscribe()
     }
 
     /// Works until `stop` turns true. Pauses stay: another replica, or this one after its restart, finds them.
@@ -138,12 +180,14 @@ impl Enforcer {
             }
             if !self.lease.is_held(Instant::now()) {
                 is_leading = false;
+                self.leading.send_replace(false);
                 continue;
             }
             let turn = async {
                 if !is_leading {
                     self.adopt().await?;
                     is_leading = true;
+                    self.leading.send_replace(true);
                     tracing::info!(identity = self.place.identity, "enforcing: this replica holds the Lease");
                 }
                 if asked.is_none_or(|at| now - at >= NAMESPACES_EVERY) {
@@ -160,6 +204,7 @@ impl Enforcer {
                 }
             }
         }
+        self.leading.send_replace(false);
         self.lease.release(Instant::now()).await;
     }
 
@@ -199,10 +244,16 @@ impl Enforcer {
     }
 
     async fn step(&mut self) -> Result<(), Error> {
-        let account = &self.place.account;
-        let may = |key: &ObjectKey| self.selection.may(key);
-        let verdicts = look::verdicts(&self.pipeline, &self.classes, account, self.rules.confidence, may);
         let now = self.now();
+        for (key, until) in self.link.take_found() {
+            if !self.plan.paused().any(|held| *held == key) {
+                self.plan.has_paused(key, until, now);
+            }
+        }
+        let account = &self.place.account;
+        let held = self.link.lock().held.clone();
+        let may = |key: &ObjectKey| held.contains(key) || self.selection.may(key);
+        let verdicts = look::verdicts(&self.pipeline, &self.classes, account, self.rules.confidence, may);
         let mut is_refused = false;
         for (key, action) in self.plan.step(now, &verdicts) {
             match self.act(&key, action).await {

@@ -8,6 +8,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
+use super::golden::Golden;
 use crate::detect::kind;
 use crate::pipeline::Pipeline;
 use crate::pipeline::stats::{Stats, Tallies};
@@ -30,6 +31,8 @@ pub struct Metrics {
     pub decode_seconds: Histogram,
     /// Seconds from a batch's first byte to its answer.
     pub ack_seconds: Histogram,
+    /// The Golden State's.
+    pub golden: Golden,
     events: IntCounterVec,
     malformed: IntCounterVec,
     evicted: prometheus::IntCounter,
@@ -125,6 +128,7 @@ impl Metrics {
                 )
                 .expect("valid"),
             ),
+            golden: Golden::new(&registry),
             thrashing,
             counted: Arc::default(),
             registry,

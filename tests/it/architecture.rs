@@ -12,6 +12,8 @@ const RULES: &[(&str, &[&str])] = &[
     ("ingest", &["pipeline", "detect", "audit", "telemetry", "net"]),
     ("enforce", &["pipeline", "detect", "audit", "telemetry"]),
     ("enforce/plan.rs", &["detect", "audit::event"]),
+    ("reconcile", &["pipeline", "detect", "audit", "telemetry", "enforce"]),
+    ("reconcile/plan.rs", &["detect", "audit::event", "reconcile"]),
     ("query", &["pipeline", "detect", "audit", "telemetry", "net"]),
     ("telemetry", &["pipeline", "detect", "audit", "COMMIT"]),
     ("config.rs", &["detect", "audit", "pipeline"]),
@@ -89,7 +91,10 @@ fn detect_is_pure() {
 
 #[test]
 fn plans_are_pure() {
-    for (file, source) in of("enforce/plan.rs") {
+    for (file, source) in ["enforce/plan.rs", "reconcile/plan.rs", "reconcile/overrides.rs", "reconcile/drift.rs"]
+        .into_iter()
+        .flat_map(of)
+    {
         for word in IMPURE {
             assert!(!source.contains(word), "{file} knows of {word}");
         }

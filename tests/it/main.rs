@@ -8,6 +8,7 @@ mod cli;
 mod cluster;
 mod enforce;
 mod envtest;
+mod golden;
 mod live;
 mod openapi;
 mod order;

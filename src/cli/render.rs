@@ -1,0 +1,94 @@
+//! `editwar render`: what would be applied to a live object, and why, without a cluster.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::args::{Format, RenderArgs};
+use super::{Outcome, output};
+use crate::reconcile::asset::Id;
+use crate::reconcile::drift;
+use crate::reconcile::plan::{self, Left, Next};
+
+/// Runs `editwar render`.
+///
+/// # Errors
+/// A file that cannot be read, or does not hold what it should.
+pub(super) fn run(args: &RenderArgs) -> Result<Outcome> {
+    let live = args.live.as_deref().map(objects).transpose()?.unwrap_or_default();
+    let live = match live.as_slice() {
+        [] => None,
+        [live] => Some(live),
+        _ => bail!("name one live object: --live has {}", live.len()),
+    };
+    let assets = objects(&args.asset)?;
+    let is_it = |asset: &&Value| live.is_none_or(|live| Id::of(live) == Id::of(asset));
+    let asset = assets.iter().find(is_it).with_context(|| {
+        let wanted = live.and_then(Id::of).map(|id| id.to_string()).unwrap_or_default();
+        format!("{} has no {wanted}", args.asset.display())
+    })?;
+    let id = Id::of(asset).context("an asset needs apiVersion, kind and metadata.name")?;
+    let say = |text: &str| anstream::eprintln!("{}: {}", output::clean(&id.to_string()), output::clean(text));
+    let wanted = match plan::next(asset, false, live, &args.managed_by) {
+        Next::Apply(wanted) => wanted,
+        Next::Leave(why) => {
+            say(match why {
+                Left::Paused => "nothing would be applied: its reconciliation is paused",
+                Left::Unmanaged => "nothing would be applied: it is unmanaged",
+                Left::Deleting => "nothing would be applied: it is being deleted",
+                Left::NotOurs => "nothing would be done: it is not ours",
+            });
+            return Ok(Outcome::Calm);
+        }
+        Next::Delete => bail!("tombstones are not rendered"),
+    };
+    for name in &wanted.customizations {
+        say(&format!("its {name} annotation is looked at"));
+    }
+    wanted.invalid.iter().for_each(|invalid| say(&invalid.to_string()));
+    match live {
+        None => say("it would be created"),
+        // Without a server's dry-run: what the asset names is compared, and what others set stays.
+        Some(live) => match drift::between(live, &merged(live, &wanted.object)).as_slice() {
+            [] => say("nothing differs"),
+            paths => say(&format!("would be corrected: {}", drift::named(paths))),
+        },
+    }
+    let mut stdout = anstream::stdout().lock();
+    match args.output {
+        Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(&wanted.object)?)?,
+        _ => write!(stdout, "{}", serde_yaml_ng::to_string(&wanted.object)?)?,
+    }
+    stdout.flush()?;
+    Ok(Outcome::Calm)
+}
+
+/// The objects of a YAML or JSON file.
+fn objects(path: &Path) -> Result<Vec<Value>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let all = serde_yaml_ng::Deserializer::from_str(&text).map(Value::deserialize);
+    let all: Vec<Value> = all.collect::<Result<_, _>>().with_context(|| path.display().to_string())?;
+    let found: Vec<Value> = all.into_iter().filter(|object| !object.is_null()).collect();
+    if found.is_empty() {
+        bail!("{} holds no object", path.display());
+    }
+    Ok(found)
+}
+
+/// The live object with what is wanted set in it; lists as a whole.
+fn merged(live: &Value, wanted: &Value) -> Value {
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => {
+            let mut out = live.clone();
+            for (key, value) in wanted {
+                let merged = merged(live.get(key).unwrap_or(&Value::Null), value);
+                out.insert(key.clone(), merged);
+            }
+            Value::Object(out)
+        }
+        (_, wanted) => wanted.clone(),
+    }
+}

@@ -1,0 +1,498 @@
+//! The reconciler's task: compares each asset with its object when either changes, and corrects it by server-side apply.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::discovery::Scope;
+use kube::{Client, ResourceExt, discovery};
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+
+use super::asset::{Asset, Assets, Id};
+use super::plan::{self, Evidence, Gate, Left, Next, Wanted};
+use super::watch::{QUEUE_MAX, Watches, directory};
+use super::{drift, overrides};
+use crate::audit::event::{Micros, parse_timestamp};
+use crate::detect::annotations::{PAUSED_BECAUSE, PAUSED_UNTIL};
+use crate::detect::verdict::{Confidence, State};
+use crate::detect::write::ObjectName;
+use crate::enforce::events::Events;
+use crate::enforce::run::Link;
+use crate::pipeline::Pipeline;
+use crate::pipeline::table::ObjectKey;
+use crate::telemetry::control::Control;
+use crate::telemetry::golden::Golden;
+
+/// Every asset is looked at again after this time, whatever a watch may have missed.
+const RESYNC: Duration = Duration::from_secs(600);
+/// When an asset is looked at again whose kind or namespace is missing.
+const MISSING_AGAIN: Duration = Duration::from_secs(10);
+/// When one is looked at again that may not be corrected yet.
+const GATE_AGAIN: Duration = Duration::from_secs(2);
+/// How long files are left to settle after a change.
+const SETTLE: Duration = Duration::from_millis(300);
+/// How often the directory is read without any word of a change: not all file systems tell.
+const REREAD: Duration = Duration::from_secs(60);
+
+/// How the Golden State is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where it is.
+    pub directory: PathBuf,
+    /// The field manager that it is applied with.
+    pub field_manager: String,
+    /// The value of the label `managed-by`.
+    pub managed_by: String,
+    /// How sure a verdict must be to stop a correction.
+    pub confidence: Confidence,
+    /// Age of the latest event beyond which nothing is corrected.
+    pub fresh_for: Micros,
+}
+
+/// The reconciler.
+pub struct Reconciler {
+    client: Client,
+    pipeline: Arc<Pipeline>,
+    metrics: Golden,
+    settings: Settings,
+    link: Link,
+    control: Control,
+    events: Events,
+    assets: Assets,
+    golden: BTreeMap<Id, Asset>,
+    kinds: BTreeMap<(String, String), (ApiResource, Scope)>,
+    known: BTreeMap<Id, Known>,
+    due: BTreeSet<(Instant, Id)>,
+}
+
+/// What is remembered of an asset.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    due: Option<Instant>,
+    corrected: Option<Micros>,
+    failures: u32,
+    /// What was last told, so that it is told once.
+    told: BTreeMap<&'static str, String>,
+}
+
+/// An object, and how to reach it.
+struct Place {
+    api: Api<DynamicObject>,
+    resource: ApiResource,
+    key: ObjectKey,
+}
+
+// === impl Reconciler ===
+
+impl Reconciler {
+    /// A reconciler that has read nothing yet.
+    pub fn new(
+        client: Client,
+        (pipeline, metrics): (Arc<Pipeline>, Golden),
+        settings: Settings,
+        identity: &str,
+        link: Link,
+        control: Control,
+    ) -> Reconciler {
+        Reconciler {
+            events: Events::new(client.clone(), identity),
+            client,
+            pipeline,
+            metrics,
+            settings,
+            link,
+            control,
+            assets: Assets::default(),
+            golden: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            known: BTreeMap::new(),
+            due: BTreeSet::new(),
+        }
+    }
+
+    /// Works while `leading` is true, until `stop` turns true.
+    pub async fn run(mut self, mut leading: watch::Receiver<bool>, mut stop: watch::Receiver<bool>) {
+        let (changed, mut objects) = mpsc::channel(QUEUE_MAX);
+        let mut watches = Watches::new(self.client.clone(), changed);
+        let mut watched = directory(&self.settings.directory)
+            .map_err(|error| tracing::warn!(%error, "the Golden State's directory cannot be watched: it is read again each minute"))
+            .ok();
+        let mut read: Option<Instant> = None;
+        loop {
+            let is_leading = *leading.borrow();
+            let at = self.due.first().map(|(at, _)| *at).filter(|_| is_leading);
+            let until =
+                at.unwrap_or_else(|| Instant::now() + REREAD).min(read.map_or(Instant::now(), |at| at + REREAD));
+            let files = async {
+                match &mut watched {
+                    Some((_, files)) => files.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let has_files = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                changed = leading.changed() => match changed {
+                    Ok(()) => false,
+                    Err(_) => return,
+                },
+                _ = files => true,
+                Some(id) = objects.recv() => {
+                    self.put_off(id, Duration::ZERO);
+                    false
+                }
+                () = tokio::time::sleep_until(until.into()) => false,
+            };
+            if has_files {
+                tokio::time::sleep(SETTLE).await;
+                read = None;
+            }
+            if read.is_none_or(|at| at.elapsed() >= REREAD) {
+                read = Some(Instant::now());
+                self.read(&mut watches);
+            }
+            let now = Instant::now();
+            while is_leading
+                && let Some((at, _)) = self.due.first()
+                && *at <= now
+                && !*stop.borrow()
+            {
+                let Some((_, id)) = self.due.pop_first() else { break };
+                if let Some(again) = self.one(&id, &mut watches).await {
+                    self.put_off(id, again);
+                }
+            }
+        }
+    }
+
+    /// Reads the Golden State; what changed is looked at.
+    fn read(&mut self, watches: &mut Watches) {
+        if let Err(error) = self.assets.read(&self.settings.directory) {
+            tracing::warn!(%error, directory = %self.settings.directory.display(), "the Golden State cannot be read; the last one holds");
+            self.control.say(format!("the Golden State cannot be read: {error}"));
+            return;
+        }
+        for (file, why) in &self.assets.broken {
+            tracing::warn!(file = %file.display(), why, "not followed; what was last read of it holds");
+        }
+        let golden = self.assets.by_id();
+        if golden == self.golden {
+            return;
+        }
+        tracing::info!(assets = golden.len(), broken = self.assets.broken.len(), "the Golden State was read");
+        let changed: Vec<Id> =
+            golden.iter().filter(|(id, asset)| self.golden.get(id) != Some(asset)).map(|(id, _)| id.clone()).collect();
+        self.golden = golden;
+        self.known.retain(|id, _| self.golden.contains_key(id));
+        self.due.retain(|(_, id)| self.golden.contains_key(id));
+        watches.want(self.golden.keys().cloned().collect());
+        changed.into_iter().for_each(|id| self.put_off(id, Duration::ZERO));
+    }
+
+    /// Has an asset looked at again after a while, or earlier if it already was to be.
+    fn put_off(&mut self, id: Id, wait: Duration) {
+        let at = Instant::now() + wait;
+        let known = self.known.entry(id.clone()).or_default();
+        if let Some(before) = known.due {
+            if self.due.contains(&(before, id.clone())) && before <= at {
+                return;
+            }
+            self.due.remove(&(before, id.clone()));
+        }
+        known.due = Some(at);
+        self.due.insert((at, id));
+    }
+
+    /// Looks at one asset; when to look again.
+    async fn one(&mut self, id: &Id, watches: &mut Watches) -> Option<Duration> {
+        let asset = self.golden.get(id)?.clone();
+        let started = Instant::now();
+        let again = match self.place(id).await {
+            Ok(Some(place)) => {
+                watches.watch(id, &place.resource);
+                match self.compare(id, &asset, &place).await {
+                    Ok(again) => {
+                        self.known.entry(id.clone()).or_default().failures = 0;
+                        again
+                    }
+                    Err(error) => self.failed(id, &error).await,
+                }
+            }
+            Ok(None) => MISSING_AGAIN,
+            Err(error) => self.failed(id, &error).await,
+        };
+        self.metrics.seconds.observe(started.elapsed().as_secs_f64());
+        Some(again)
+    }
+
+    /// How to reach an object; `None` where its kind is not known yet.
+    async fn place(&mut self, id: &Id) -> kube::Result<Option<Place>> {
+        let kind = (id.api_version.clone(), id.kind.clone());
+        let missing = self.metrics.missing.with_label_values(&[id.group(), id.version(), id.kind.as_str()]);
+        if !self.kinds.contains_key(&kind) {
+            let gvk = GroupVersionKind::gvk(id.group(), id.version(), &id.kind);
+            match discovery::pinned_kind(&self.client, &gvk).await {
+                Ok((resource, capabilities)) => drop(self.kinds.insert(kind.clone(), (resource, capabilities.scope))),
+                Err(kube::Error::Discovery(_)) => {
+                    if missing.get() == 0 {
+                        tracing::warn!(asset = %id, "the API server does not know this kind: skipped until it does");
+                    }
+                    missing.set(1);
+                    return Ok(None);
+                }
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    missing.set(1);
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        missing.set(0);
+        let Some((resource, scope)) = self.kinds.get(&kind).cloned() else { return Ok(None) };
+        let api = match scope {
+            Scope::Cluster => Api::all_with(self.client.clone(), &resource),
+            Scope::Namespaced => Api::namespaced_with(self.client.clone(), namespace(id), &resource),
+        };
+        let name = ObjectName {
+            group: id.group(),
+            resource: &resource.plural,
+            namespace: if scope == Scope::Cluster { "" } else { namespace(id) },
+            name: &id.name,
+        };
+        let key = ObjectKey::new("", &name);
+        self.link.hold(key.clone());
+        Ok(Some(Place { api, resource, key }))
+    }
+
+    async fn compare(&mut self, id: &Id, asset: &Asset, place: &Place) -> kube::Result<Duration> {
+        let live = place.api.get_opt(&id.name).await?;
+        let value = live.as_ref().and_then(|live| serde_json::to_value(live).ok());
+        let about = reference(id, live.as_ref());
+        match plan::next(&asset.object, asset.is_tombstone, value.as_ref(), &self.settings.managed_by) {
+            Next::Leave(why) => {
+                self.left(id, why, live.as_ref(), place, &about).await;
+                Ok(RESYNC)
+            }
+            Next::Delete => {
+                let uid = live.as_ref().and_then(ResourceExt::uid);
+                let only = kube::api::Preconditions { uid, resource_version: None };
+                self.gauge(&self.metrics.tombstones, id, 1);
+                place.api.delete(&id.name, &DeleteParams::default().preconditions(only)).await?;
+                tracing::info!(asset = %id, "deleted: a tombstone says so");
+                Ok(MISSING_AGAIN)
+            }
+            Next::Apply(wanted) => {
+                self.overrides(id, &wanted, &about).await;
+                match value {
+                    None => self.create(id, &wanted, place).await,
+                    Some(live) => self.correct(id, &wanted, &live, place, &about).await,
+                }
+            }
+        }
+    }
+
+    async fn left(&mut self, id: &Id, why: Left, live: Option<&DynamicObject>, place: &Place, about: &ObjectReference) {
+        match why {
+            Left::Paused => {
+                self.gauge(&self.metrics.compliance, id, 0);
+                let annotations = live.map(ResourceExt::annotations);
+                if annotations.is_some_and(|a| a.contains_key(PAUSED_BECAUSE)) {
+                    let until = annotations.and_then(|a| a.get(PAUSED_UNTIL)).and_then(|text| parse_timestamp(text));
+                    self.link.found(place.key.clone(), until);
+                }
+            }
+            Left::Unmanaged => {
+                self.customized(id, &["unmanaged"]);
+                if self.is_news(id, "UnmanagedMode", "unmanaged") {
+                    self.events.tell(about, "UnmanagedMode", "it is unmanaged, and left as it is".into()).await;
+                }
+            }
+            Left::NotOurs => self.gauge(&self.metrics.tombstones, id, i64::from(live.is_some())),
+            Left::Deleting => {}
+        }
+        if why != Left::Unmanaged {
+            self.forget_news(id, "UnmanagedMode");
+        }
+    }
+
+    async fn create(&mut self, id: &Id, wanted: &Wanted, place: &Place) -> kube::Result<Duration> {
+        let how = self.how();
+        match place.api.patch(&id.name, &how, &Patch::Apply(&wanted.object)).await {
+            Ok(made) => {
+                tracing::info!(asset = %id, "applied: it was not there");
+                self.gauge(&self.metrics.compliance, id, 1);
+                self.events.tell(&reference(id, Some(&made)), "AssetApplied", "it was not there".into()).await;
+                Ok(RESYNC)
+            }
+            // Its namespace is missing: it comes, or it does not.
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                if self.is_news(id, "missing", &status.message) {
+                    tracing::warn!(asset = %id, why = status.message, "not applied yet");
+                }
+                self.gauge(&self.metrics.compliance, id, 0);
+                Ok(MISSING_AGAIN)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn correct(
+        &mut self,
+        id: &Id,
+        wanted: &Wanted,
+        live: &Value,
+        place: &Place,
+        about: &ObjectReference,
+    ) -> kube::Result<Duration> {
+        let patch = Patch::Apply(&wanted.object);
+        let would_be = place.api.patch(&id.name, &self.how().dry_run(), &patch).await?;
+        let would_be = serde_json::to_value(would_be).map_err(kube::Error::SerdeError)?;
+        let paths = drift::between(live, &would_be);
+        if paths.is_empty() {
+            self.gauge(&self.metrics.compliance, id, 1);
+            self.forget_news(id, "Throttled");
+            self.forget_news(id, "DriftDetected");
+            return Ok(RESYNC);
+        }
+        self.gauge(&self.metrics.compliance, id, 0);
+        let evidence = self.evidence(id, &place.key);
+        let named = drift::named(&paths);
+        match plan::gate(&evidence) {
+            Gate::Open => {}
+            Gate::Waiting => return Ok(GATE_AGAIN),
+            Gate::Fought => {
+                if self.is_news(id, "Throttled", "fought") {
+                    let note = format!("{named}: not corrected, it is fought over; who fights is in ThrashingDetected");
+                    self.events.warn(about, "Throttled", note).await;
+                }
+                return Ok(GATE_AGAIN);
+            }
+            Gate::Stale => {
+                if self.is_news(id, "DriftDetected", &named) {
+                    let note = format!("{named}: not corrected, there are no fresh audit events to decide by");
+                    self.events.warn(about, "DriftDetected", note).await;
+                }
+                return Ok(GATE_AGAIN);
+            }
+        }
+        place.api.patch(&id.name, &self.how(), &patch).await?;
+        self.known.entry(id.clone()).or_default().corrected = Some(now());
+        self.gauge(&self.metrics.compliance, id, 1);
+        tracing::info!(asset = %id, fields = named, "drift corrected");
+        self.events.tell(about, "DriftCorrected", named).await;
+        Ok(RESYNC)
+    }
+
+    /// Tells of overrides that came, and of those that are not followed.
+    async fn overrides(&mut self, id: &Id, wanted: &Wanted, about: &ObjectReference) {
+        self.customized(id, &wanted.customizations);
+        for (reason, text) in [
+            ("InvalidPatch", invalid(wanted, |i| matches!(i, overrides::Invalid::Patch(_)))),
+            ("InvalidIgnoreFields", invalid(wanted, |i| matches!(i, overrides::Invalid::Ignore(..)))),
+        ] {
+            match text.is_empty() {
+                true => self.forget_news(id, reason),
+                false if self.is_news(id, reason, &text) => self.events.warn(about, reason, text).await,
+                false => {}
+            }
+        }
+        let is_patched = wanted.customizations.contains(&"patch")
+            && !wanted.invalid.iter().any(|i| matches!(i, overrides::Invalid::Patch(_)));
+        match is_patched {
+            true if self.is_news(id, "PatchApplied", &wanted.object["spec"].to_string()) => {
+                self.events.tell(about, "PatchApplied", "its patch annotation is followed".into()).await;
+            }
+            true => {}
+            false => self.forget_news(id, "PatchApplied"),
+        }
+    }
+
+    async fn failed(&mut self, id: &Id, error: &kube::Error) -> Duration {
+        self.gauge(&self.metrics.compliance, id, 0);
+        let known = self.known.entry(id.clone()).or_default();
+        known.failures = known.failures.saturating_add(1);
+        let wait = GATE_AGAIN.saturating_mul(1 << known.failures.min(7));
+        let text = error.to_string();
+        if self.is_news(id, "ApplyFailed", &text) {
+            tracing::warn!(asset = %id, error = text, "cannot be held; tried again");
+            self.control.say(format!("{id}: {text}"));
+            if matches!(error, kube::Error::Api(_)) {
+                self.events.warn(&reference(id, None), "ApplyFailed", text.chars().take(900).collect()).await;
+            }
+        }
+        wait
+    }
+
+    fn evidence(&self, id: &Id, key: &ObjectKey) -> Evidence {
+        let latest = self.pipeline.latest();
+        let state = self.pipeline.policy().limits(&key.object()).and_then(|limits| {
+            let look = |object: &crate::detect::object::ObjectState| {
+                Some(object.contest()?.findings().tally(self.settings.confidence).machine.state())
+            };
+            self.pipeline.table().with_at(key, latest.unwrap_or(i64::MIN), limits, look).flatten()
+        });
+        Evidence {
+            state: state.unwrap_or(State::Calm),
+            latest,
+            corrected: self.known.get(id).and_then(|known| known.corrected),
+            now: now(),
+            fresh_for: self.settings.fresh_for,
+        }
+    }
+
+    fn how(&self) -> PatchParams {
+        PatchParams::apply(&self.settings.field_manager).force()
+    }
+
+    fn gauge(&self, gauge: &prometheus::IntGaugeVec, id: &Id, value: i64) {
+        gauge.with_label_values(&[id.kind.as_str(), id.name.as_str(), id.namespace.as_str()]).set(value);
+    }
+
+    fn customized(&self, id: &Id, types: &[&str]) {
+        for kind in ["patch", "ignore", "unmanaged"] {
+            let labels = [id.kind.as_str(), id.name.as_str(), id.namespace.as_str(), kind];
+            match types.contains(&kind) {
+                true => self.metrics.customizations.with_label_values(&labels).set(1),
+                false => drop(self.metrics.customizations.remove_label_values(&labels)),
+            }
+        }
+    }
+
+    fn is_news(&mut self, id: &Id, what: &'static str, text: &str) -> bool {
+        let told = &mut self.known.entry(id.clone()).or_default().told;
+        told.insert(what, text.to_owned()).as_deref() != Some(text)
+    }
+
+    fn forget_news(&mut self, id: &Id, what: &str) {
+        if let Some(known) = self.known.get_mut(id) {
+            known.told.remove(what);
+        }
+    }
+}
+
+fn invalid(wanted: &Wanted, is_it: impl Fn(&overrides::Invalid) -> bool) -> String {
+    wanted.invalid.iter().filter(|i| is_it(i)).map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn namespace(id: &Id) -> &str {
+    if id.namespace.is_empty() { "default" } else { &id.namespace }
+}
+
+fn reference(id: &Id, live: Option<&DynamicObject>) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(id.api_version.clone()),
+        kind: Some(id.kind.clone()),
+        name: Some(id.name.clone()),
+        namespace: Some(id.namespace.clone()).filter(|n| !n.is_empty()),
+        uid: live.and_then(ResourceExt::uid),
+        ..ObjectReference::default()
+    }
+}
+
+fn now() -> Micros {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as Micros)
+}

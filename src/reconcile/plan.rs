@@ -1,0 +1,208 @@
+//! What is to be done about one asset: the Golden State and the live object in, the next step out. Pure.
+//!
+//! Precedence: paused, unmanaged, patch, ignore. A pause is only over when it is taken away.
+
+use serde_json::{Value, json};
+
+use super::overrides::{Invalid, Overrides};
+use crate::audit::event::Micros;
+use crate::detect::annotations::{MANAGED, MODE, PAUSED};
+use crate::detect::verdict::State;
+
+/// The label by which a managed object is known, and tombstones may be deleted.
+pub const MANAGED_BY: &str = "managed-by";
+
+/// What comes next for an asset.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// Leave it alone.
+    Leave(Left),
+    /// Ask what this would change, and apply it if it changes something.
+    Apply(Wanted),
+    /// Delete it: it is a tombstone's.
+    Delete,
+}
+
+/// Why an object is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Its reconciliation is paused.
+    Paused,
+    /// A person gave it up.
+    Unmanaged,
+    /// A tombstone's object that is not there, or that was never ours.
+    NotOurs,
+    /// It is being deleted.
+    Deleting,
+}
+
+/// What an object should be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// The object to apply.
+    pub object: Value,
+    /// Overrides that are not followed.
+    pub invalid: Vec<Invalid>,
+    /// Which overrides are set: the `type` of `customization_info`.
+    pub customizations: Vec<&'static str>,
+}
+
+/// Whether a correction may be written now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Yes.
+    Open,
+    /// It is fought over: the pause comes first.
+    Fought,
+    /// What was last written has not come back through the audit stream yet.
+    Waiting,
+    /// There are no fresh events to decide by.
+    Stale,
+}
+
+/// What the gate is decided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// The verdict on the object, as sure as it has to be.
+    pub state: State,
+    /// The time of the latest event of all.
+    pub latest: Option<Micros>,
+    /// When this object was last corrected, by the wall clock.
+    pub corrected: Option<Micros>,
+    /// The wall clock.
+    pub now: Micros,
+    /// Age of the latest event beyond which nothing is decided.
+    pub fresh_for: Micros,
+}
+
+/// The next step for an asset whose live object is this.
+pub fn next(golden: &Value, is_tombstone: bool, live: Option<&Value>, managed_by: &str) -> Next {
+    let text =
+        |pointer: &[&str]| -> Option<&str> { pointer.iter().try_fold(live?, |node, key| node.get(*key))?.as_str() };
+    let annotation = |key: &str| text(&["metadata", "annotations", key]);
+    if is_tombstone {
+        return match text(&["metadata", "labels", MANAGED_BY]) == Some(managed_by) && annotation(PAUSED) != Some("true")
+        {
+            true => Next::Delete,
+            false => Next::Leave(Left::NotOurs),
+        };
+    }
+    if text(&["metadata", "deletionTimestamp"]).is_some() {
+        return Next::Leave(Left::Deleting);
+    }
+    if annotation(PAUSED) == Some("true") {
+        return Next::Leave(Left::Paused);
+    }
+    if annotation(MODE) == Some("unmanaged") {
+        return Next::Leave(Left::Unmanaged);
+    }
+    let (mut object, mut invalid, mut customizations) = (golden.clone(), Vec::new(), Vec::new());
+    if let Some(live) = live {
+        let overrides = Overrides::of(live);
+        invalid = overrides.apply(&mut object, live);
+        customizations.extend(overrides.patch.map(|_| "patch"));
+        customizations.extend(overrides.ignore.or(overrides.ignore_fields).map(|_| "ignore"));
+    }
+    mark(&mut object, managed_by);
+    Next::Apply(Wanted { object, invalid, customizations })
+}
+
+/// Whether a drift may be corrected now. Creating what is not there needs no gate: it takes nothing back.
+pub fn gate(evidence: &Evidence) -> Gate {
+    let is_fresh = evidence.latest.is_some_and(|latest| evidence.now - latest <= evidence.fresh_for);
+    if evidence.state == State::Paused {
+        return Gate::Fought;
+    }
+    if !is_fresh {
+        return Gate::Stale;
+    }
+    match (evidence.corrected, evidence.latest) {
+        (Some(corrected), Some(latest)) if latest < corrected => Gate::Waiting,
+        _ => Gate::Open,
+    }
+}
+
+/// Sets the managed marker.
+fn mark(object: &mut Value, managed_by: &str) {
+    let metadata = &mut object["metadata"];
+    for (kind, key, value) in [("labels", MANAGED_BY, managed_by), ("annotations", MANAGED, "true")] {
+        if !metadata[kind].is_object() {
+            metadata[kind] = json!({});
+        }
+        metadata[kind][key] = json!(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BY: &str = "virt-platform-autopilot";
+
+    fn golden() -> Value {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "b"}, "data": {"x": "1"}})
+    }
+
+    fn live(annotations: Value) -> Value {
+        let mut live = golden();
+        live["metadata"]["annotations"] = annotations;
+        live["metadata"]["labels"] = json!({"managed-by": BY});
+        live
+    }
+
+    fn with(annotations: Value) -> Next {
+        next(&golden(), false, Some(&live(annotations)), BY)
+    }
+
+    #[test]
+    fn a_pause_comes_before_unmanaged_and_both_before_patches() {
+        let paused = json!({PAUSED: "true", MODE: "unmanaged", "platform.kubevirt.io/patch": "{}"});
+        assert_eq!(with(paused), Next::Leave(Left::Paused));
+        assert_eq!(with(json!({MODE: "unmanaged", "platform.kubevirt.io/patch": "{}"})), Next::Leave(Left::Unmanaged));
+        for other in
+            [json!({PAUSED: "True"}), json!({PAUSED: ""}), json!({MODE: "managed"}), json!({MODE: "Unmanaged"})]
+        {
+            assert!(matches!(with(other.clone()), Next::Apply(_)), "only the exact value counts: {other}");
+        }
+    }
+
+    #[test]
+    fn what_is_wanted_is_marked_and_names_its_customizations() {
+        let Next::Apply(wanted) = next(&golden(), false, None, BY) else { panic!("it is applied") };
+        assert_eq!(wanted.object["metadata"]["labels"][MANAGED_BY], BY);
+        assert_eq!(wanted.object["metadata"]["annotations"][MANAGED], "true");
+        let Next::Apply(wanted) =
+            with(json!({"platform.kubevirt.io/patch": "[]", "platform.kubevirt.io/ignore-fields": "/data/x"}))
+        else {
+            panic!("it is applied")
+        };
+        assert_eq!(wanted.customizations, ["patch", "ignore"]);
+        // Not even a patch takes the marker away.
+        let Next::Apply(wanted) = with(json!({"platform.kubevirt.io/patch": r#"{"metadata":{"labels":null}}"#})) else {
+            panic!("it is applied")
+        };
+        assert_eq!(wanted.object["metadata"]["labels"][MANAGED_BY], BY);
+    }
+
+    #[test]
+    fn tombstones_delete_only_what_is_ours() {
+        assert_eq!(next(&golden(), true, Some(&live(json!({}))), BY), Next::Delete);
+        assert_eq!(next(&golden(), true, Some(&live(json!({PAUSED: "true"}))), BY), Next::Leave(Left::NotOurs));
+        assert_eq!(next(&golden(), true, Some(&golden()), BY), Next::Leave(Left::NotOurs));
+        assert_eq!(next(&golden(), true, None, BY), Next::Leave(Left::NotOurs));
+    }
+
+    #[test]
+    fn nothing_is_corrected_that_is_fought_over_or_not_seen() {
+        let calm = Evidence { state: State::Calm, latest: Some(100), corrected: None, now: 105, fresh_for: 10 };
+        assert_eq!(gate(&calm), Gate::Open);
+        assert_eq!(gate(&Evidence { state: State::Thrashing, ..calm }), Gate::Open);
+        assert_eq!(gate(&Evidence { state: State::Paused, ..calm }), Gate::Fought);
+        assert_eq!(gate(&Evidence { state: State::HalfOpen, ..calm }), Gate::Open);
+        assert_eq!(gate(&Evidence { latest: Some(94), ..calm }), Gate::Stale);
+        assert_eq!(gate(&Evidence { latest: None, ..calm }), Gate::Stale);
+        assert_eq!(gate(&Evidence { corrected: Some(101), ..calm }), Gate::Waiting);
+        assert_eq!(gate(&Evidence { corrected: Some(100), ..calm }), Gate::Open);
+        assert_eq!(gate(&Evidence { latest: None, state: State::Paused, ..calm }), Gate::Fought);
+    }
+}

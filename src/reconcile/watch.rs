@@ -1,0 +1,109 @@
+//! What wakes the reconciler: files that change, objects that change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+
+use futures_util::StreamExt;
+use kube::api::{Api, DynamicObject};
+use kube::core::{ApiResource, PartialObjectMeta};
+use kube::runtime::watcher::{Config, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Client, ResourceExt};
+use notify::{RecursiveMode, Watcher as _};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::asset::Id;
+
+/// Changes that wait to be looked at; more than there are assets is never needed, and a full queue loses nothing: every
+/// asset is looked at again in time.
+pub const QUEUE_MAX: usize = 4096;
+
+/// One watch for each kind of the Golden State.
+pub struct Watches {
+    client: Client,
+    changed: mpsc::Sender<Id>,
+    wanted: Arc<RwLock<BTreeSet<Id>>>,
+    tasks: BTreeMap<(String, String), AbortHandle>,
+}
+
+// === impl Watches ===
+
+impl Watches {
+    /// No watch yet; objects that change are told to `changed`.
+    pub fn new(client: Client, changed: mpsc::Sender<Id>) -> Watches {
+        Watches { client, changed, wanted: Arc::default(), tasks: BTreeMap::new() }
+    }
+
+    /// Which objects are of interest; watches of other kinds end.
+    pub fn want(&mut self, ids: BTreeSet<Id>) {
+        let kinds: BTreeSet<_> = ids.iter().map(|id| (id.api_version.clone(), id.kind.clone())).collect();
+        self.tasks.retain(|kind, task| {
+            let stays = kinds.contains(kind);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        if let Ok(mut wanted) = self.wanted.write() {
+            *wanted = ids;
+        }
+    }
+
+    /// Watches a kind from now on.
+    pub fn watch(&mut self, id: &Id, resource: &ApiResource) {
+        let kind = (id.api_version.clone(), id.kind.clone());
+        if self.tasks.get(&kind).is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client.clone(), resource);
+        let (changed, wanted) = (self.changed.clone(), self.wanted.clone());
+        let (api_version, name) = kind.clone();
+        let task = tokio::spawn(async move {
+            let mut events = std::pin::pin!(watch(api, Config::default()).default_backoff());
+            while let Some(event) = events.next().await {
+                let meta = match event {
+                    Ok(Event::Apply(meta) | Event::InitApply(meta) | Event::Delete(meta)) => meta,
+                    Ok(Event::Init | Event::InitDone) => continue,
+                    Err(error) => {
+                        tracing::warn!(%error, kind = name, "a watch is interrupted, and begins again");
+                        continue;
+                    }
+                };
+                let id = Id {
+                    api_version: api_version.clone(),
+                    kind: name.clone(),
+                    namespace: meta.namespace().unwrap_or_default(),
+                    name: meta.name_any(),
+                };
+                if wanted.read().is_ok_and(|wanted| wanted.contains(&id)) {
+                    drop(changed.try_send(id));
+                }
+            }
+        });
+        self.tasks.insert(kind, task.abort_handle());
+    }
+}
+
+impl Drop for Watches {
+    fn drop(&mut self) {
+        self.tasks.values().for_each(AbortHandle::abort);
+    }
+}
+
+/// Tells when something below a directory changes. It lives as long as the watcher that is returned.
+///
+/// # Errors
+/// Where the directory cannot be watched.
+pub fn directory(path: &Path) -> notify::Result<(notify::RecommendedWatcher, mpsc::Receiver<()>)> {
+    let (changed, receiver) = mpsc::channel(1);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            // One word is enough for any number of changes.
+            changed.try_send(()).ok();
+        }
+    })?;
+    watcher.watch(path, RecursiveMode::Recursive)?;
+    Ok((watcher, receiver))
+}

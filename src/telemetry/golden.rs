@@ -1,0 +1,60 @@
+//! Metrics of the Golden State, by the names of the operator that people come from.
+
+use prometheus::{Histogram, HistogramOpts, IntGaugeVec, Opts, Registry};
+
+/// Gauges of assets, and how long their reconciliation takes.
+#[derive(Clone)]
+pub struct Golden {
+    /// 1 where an object is as it should be, 0 where it is not.
+    pub compliance: IntGaugeVec,
+    /// 1 for each override that is set on an object, by type.
+    pub customizations: IntGaugeVec,
+    /// 1 for each kind that the API server does not know.
+    pub missing: IntGaugeVec,
+    /// 1 for each tombstone whose object is still there.
+    pub tombstones: IntGaugeVec,
+    /// Seconds for one asset.
+    pub seconds: Histogram,
+}
+
+// === impl Golden ===
+
+impl Golden {
+    /// All zero.
+    pub fn new(registry: &Registry) -> Golden {
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            let vec = IntGaugeVec::new(Opts::new(name, help), labels).expect("the name is valid");
+            registry.register(Box::new(vec.clone())).expect("each name is registered once");
+            vec
+        };
+        let seconds = Histogram::with_opts(HistogramOpts::new(
+            "virt_platform_reconcile_duration_seconds",
+            "Time to compare one asset with its object, and to correct it.",
+        ))
+        .expect("the name is valid");
+        registry.register(Box::new(seconds.clone())).expect("each name is registered once");
+        Golden {
+            compliance: gauge(
+                "virt_platform_compliance_status",
+                "Whether an object is as the Golden State has it: 1 or 0.",
+                &["kind", "name", "namespace"],
+            ),
+            customizations: gauge(
+                "virt_platform_customization_info",
+                "Overrides that people set on an object; 1 for each.",
+                &["kind", "name", "namespace", "type"],
+            ),
+            missing: gauge(
+                "virt_platform_missing_dependency",
+                "Kinds of the Golden State that the API server does not know; 1 for each.",
+                &["group", "version", "kind"],
+            ),
+            tombstones: gauge(
+                "virt_platform_tombstone_status",
+                "Objects that should be gone and are not; 1 for each.",
+                &["kind", "name", "namespace"],
+            ),
+            seconds,
+        }
+    }
+}
