@@ -98,6 +98,9 @@ pub struct ServeArgs {
     /// How to reach the API server for that; by default as kubectl would, or as a pod does.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// Also read this audit log as it is written, through rotations; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub follow: Vec<PathBuf>,
     /// Set one key of the configuration, such as limits.quiet=5m; may be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,

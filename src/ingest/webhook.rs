@@ -14,6 +14,7 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
+use super::news;
 use crate::audit::envelope;
 use crate::net::Reply;
 use crate::pipeline::Pipeline;
@@ -151,23 +152,7 @@ impl Webhook {
             batch.take(event, place);
         });
         batch.reached(body);
-        for thrash in &batch.thrashes {
-            let kind = self.pipeline.table().with(&thrash.object, |o| o.kind().cloned()).flatten();
-            self.metrics.thrash(&thrash.object, kind, &thrash.party, thrash.count);
-        }
-        for turn in &batch.turns {
-            let object = turn.object.object();
-            tracing::info!(
-                cluster = turn.object.cluster(),
-                resource = object.resource,
-                group = object.group,
-                namespace = object.namespace,
-                name = object.name,
-                from = turn.from.as_str(),
-                to = turn.to.as_str(),
-                "verdict"
-            );
-        }
+        news::tell(&batch, &self.pipeline, &self.metrics);
         drop(batch);
         timer.observe_duration();
     }

@@ -8,6 +8,7 @@ mod cli;
 mod cluster;
 mod enforce;
 mod envtest;
+mod follow;
 mod live;
 mod openapi;
 mod order;
