@@ -42,6 +42,17 @@ pub enum Command {
         query API      http://127.0.0.1:8080/api/v1/wars\n  \
         metrics        http://127.0.0.1:8080/metrics")]
     Serve(ServeArgs),
+    /// Print what a cluster needs so that its audit events arrive: policy, kubeconfig, flags, certificates.
+    Setup {
+        /// What to print.
+        #[command(subcommand)]
+        what: super::setup::Setup,
+    },
+    /// Look at the way of an audit event from the API server to the verdict, and say what is missing.
+    ///
+    /// Exit code: 0 nothing is broken, 1 something is, 2 bad usage.
+    #[command(after_help = "Example:\n  editwar doctor --webhook /etc/kubernetes/editwar/webhook.yaml --probe default")]
+    Doctor(super::doctor::DoctorArgs),
 }
 
 /// Arguments of `simulate`.

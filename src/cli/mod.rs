@@ -2,11 +2,14 @@
 
 pub mod analyze;
 pub mod args;
+pub mod doctor;
 mod enforcer;
 pub mod lanes;
 pub mod markdown;
 pub mod output;
+pub mod reach;
 pub mod serve;
+pub mod setup;
 pub mod simulate;
 pub mod who;
 
@@ -21,6 +24,8 @@ pub fn run(args: args::Args) -> ExitCode {
         args::Command::Who(args) => who::run(&args),
         args::Command::Simulate(args) => simulate::run(&args),
         args::Command::Serve(args) => serve::run(&args),
+        args::Command::Setup { what } => setup::run(&what),
+        args::Command::Doctor(args) => doctor::run(&args),
     };
     match outcome {
         Ok(outcome) => outcome.into(),

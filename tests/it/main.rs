@@ -17,6 +17,7 @@ mod recordings;
 mod remedies;
 mod scenarios;
 mod serve;
+mod setup;
 mod simulate;
 mod twins;
 mod util;
