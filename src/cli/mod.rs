@@ -7,10 +7,13 @@ mod enforcer;
 pub mod lanes;
 pub mod markdown;
 pub mod output;
+pub mod plugin;
 pub mod reach;
 pub mod serve;
 pub mod setup;
+pub mod shells;
 pub mod simulate;
+pub mod wars;
 pub mod who;
 
 use std::process::ExitCode;
@@ -24,9 +27,18 @@ pub fn run(args: args::Args) -> ExitCode {
         args::Command::Who(args) => who::run(&args),
         args::Command::Simulate(args) => simulate::run(&args),
         args::Command::Serve(args) => serve::run(&args),
+        args::Command::Wars(args) => wars::run(&args),
         args::Command::Setup { what } => setup::run(&what),
         args::Command::Doctor(args) => doctor::run(&args),
+        args::Command::Version => shells::version(),
+        args::Command::Completions { shell } => shells::completions(shell),
+        args::Command::Man { dir } => shells::man(&dir),
     };
+    end(outcome)
+}
+
+/// Tells an error, and how it went.
+fn end(outcome: Result<Outcome>) -> ExitCode {
     match outcome {
         Ok(outcome) => outcome.into(),
         // The reader of our output is gone: nothing left to say, and nobody to say it to.

@@ -67,7 +67,9 @@ impl Access {
     /// # Errors
     /// Where the kubeconfig makes no sense.
     pub async fn connect(&self) -> Result<(kube::Client, String)> {
-        let config = self.config().await?;
+        let mut config = self.config().await?;
+        // Who waits at a terminal wants to know.
+        config.default_retry = false;
         let namespace = config.default_namespace.clone();
         Ok((kube::Client::try_from(config).context("kubeconfig")?, namespace))
     }

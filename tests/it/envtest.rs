@@ -173,6 +173,11 @@ impl ApiServer {
         }
     }
 
+    /// One of the binaries.
+    pub(crate) fn binary(&self, name: &str) -> PathBuf {
+        self.assets.join(name)
+    }
+
     /// Runs kubectl as a user; its output, whatever it is.
     pub(crate) fn output(&self, user: &str, args: &[&str]) -> Output {
         Command::new(self.assets.join("kubectl"))

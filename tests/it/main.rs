@@ -13,6 +13,7 @@ mod live;
 mod openapi;
 mod order;
 mod page;
+mod plugin;
 mod recordings;
 mod remedies;
 mod scenarios;

@@ -19,24 +19,32 @@ use super::reach::{Access, Reach};
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
+    /// What is looked at.
+    #[command(flatten)]
+    pub look: Look,
+    /// The server's query API; without it, the one in the cluster is asked.
+    #[arg(long, env = "EDITWAR_SERVER", value_name = "URL")]
+    pub server: Option<String>,
+    /// The cluster.
+    #[command(flatten)]
+    pub access: Access,
+}
+
+/// What `doctor` looks at.
+#[derive(Debug, clap::Args)]
+pub struct Look {
     /// The kubeconfig given to kube-apiserver as --audit-webhook-config-file: its way is gone.
     #[arg(long, value_name = "FILE")]
     pub webhook: Option<PathBuf>,
     /// The policy given to kube-apiserver as --audit-policy-file: read for what it leaves out.
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// The server's query API; without it, the one in the cluster is asked.
-    #[arg(long, env = "EDITWAR_SERVER", value_name = "URL")]
-    pub server: Option<String>,
     /// Create a ConfigMap, change it and delete it, in this namespace, to see it arrive.
     #[arg(long, value_name = "NAMESPACE")]
     pub probe: Option<String>,
     /// The name by which kube-apiserver's events come, where a server watches several clusters.
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
-    /// The cluster.
-    #[command(flatten)]
-    pub access: Access,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,
@@ -113,8 +121,16 @@ pub fn run(args: &DoctorArgs) -> Result<Outcome> {
         Some(address) => Reach::At(address.clone()),
         None => Reach::In(args.access.clone()),
     };
+    look(&args.look, &args.access, &reach)
+}
+
+/// Looks, and prints what was found.
+///
+/// # Errors
+/// As [`run`].
+pub fn look(args: &Look, access: &Access, reach: &Reach) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let findings = runtime.block_on(examine(args, &reach));
+    let findings = runtime.block_on(examine(args, access, reach));
     let mut stdout = anstream::stdout().lock();
     match args.output {
         Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(&findings)?)?,
@@ -125,12 +141,12 @@ pub fn run(args: &DoctorArgs) -> Result<Outcome> {
     Ok(if findings.is_broken() { Outcome::War } else { Outcome::Calm })
 }
 
-async fn examine(args: &DoctorArgs, reach: &Reach) -> Findings {
+async fn examine(args: &Look, access: &Access, reach: &Reach) -> Findings {
     let mut findings = Findings::default();
     if let Some(path) = &args.policy {
         check_policy(path, &mut findings);
     }
-    let cluster = match args.access.connect().await {
+    let cluster = match access.connect().await {
         Ok((cluster, _)) => apiserver::check(cluster, &mut findings).await,
         Err(error) => {
             findings.unknown(

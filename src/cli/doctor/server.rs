@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{DoctorArgs, Findings};
+use super::{Findings, Look};
 use crate::query::client::Server;
 use crate::query::views::Report;
 
@@ -19,7 +19,7 @@ type Sample<'a> = (&'a str, f64);
 /// Looks at a server; `false` where it does not answer. `cluster_date` is the API server's clock.
 pub(super) async fn check(
     server: &Server,
-    args: &DoctorArgs,
+    args: &Look,
     cluster_date: Option<Timestamp>,
     findings: &mut Findings,
 ) -> bool {
