@@ -46,6 +46,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// What is written to the cluster.
     pub enforce: Enforce,
+    /// Logs that are read as they are written.
+    pub follow: Follow,
 }
 
 /// What is written to the cluster, and to which objects.
@@ -270,6 +272,18 @@ pub struct Metrics {
     pub actors: usize,
     /// Series that did not change for this long are dropped.
     pub idle: Duration,
+}
+
+/// Logs that are read as they are written, where kube-apiserver cannot post to a webhook.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Follow {
+    /// The logs, by the names they are written under; rotated files beside them are found.
+    pub files: Vec<PathBuf>,
+    /// The cluster that their events are of.
+    pub cluster: String,
+    /// File that keeps how far they were read; without one, a restart begins at the start of the files that are there.
+    pub checkpoint: Option<PathBuf>,
 }
 
 /// A time span, written `90s`, `10m`, `6h`, `7d`.

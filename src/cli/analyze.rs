@@ -21,7 +21,7 @@ use crate::ingest::files::{self, Chunk, Input};
 use crate::pipeline::stats::Stats;
 use crate::pipeline::{Batch, Pipeline, Range};
 use crate::query::lens::Lens;
-use crate::query::views::Filter;
+use crate::query::views::{Filter, Report};
 
 /// Bytes from which on reading takes long enough to show progress.
 const PROGRESS_FROM_BYTES: u64 = 64 << 20;
@@ -45,23 +45,31 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
         all: args.all,
     };
     let report = Lens::at_latest(&pipeline, &classes).report(&filter);
-    let mut stdout = anstream::stdout().lock();
-    match args.log.output {
-        Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(&report)?)?,
-        Format::Yaml => write!(stdout, "{}", serde_yaml_ng::to_string(&report)?)?,
-        Format::Markdown => write!(stdout, "{}", markdown::report(&report))?,
-        Format::Table | Format::Wide => {
-            let style = output::Style::of_stdout(args.log.output == Format::Wide);
-            write!(stdout, "{}", output::report(&report, style))?;
-        }
-    }
-    stdout.flush()?;
+    print(&report, args.log.output)?;
     summary(&pipeline.stats(), args.log.quiet);
     Ok(match (is_whole, report.wars.iter().any(|war| war.thrashing_events > 0)) {
         (false, _) => Outcome::Unusable,
         (true, true) => Outcome::War,
         (true, false) => Outcome::Calm,
     })
+}
+
+/// Prints a report.
+///
+/// # Errors
+/// Those of standard output.
+pub fn print(report: &Report, format: Format) -> Result<()> {
+    let mut stdout = anstream::stdout().lock();
+    match format {
+        Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(report)?)?,
+        Format::Yaml => write!(stdout, "{}", serde_yaml_ng::to_string(report)?)?,
+        Format::Markdown => write!(stdout, "{}", markdown::report(report))?,
+        Format::Table | Format::Wide => {
+            let style = output::Style::of_stdout(format == Format::Wide);
+            write!(stdout, "{}", output::report(report, style))?;
+        }
+    }
+    Ok(stdout.flush()?)
 }
 
 /// Reads logs through a new pipeline; `false` where one of them could not be read to its end.

@@ -29,6 +29,11 @@ pub enum Command {
         editwar who deployment/web -n shop audit.log\n  \
         editwar who deployment/web -n shop --server http://127.0.0.1:8080")]
     Who(WhoArgs),
+    /// List the wars that a running server knows of.
+    ///
+    /// Exit code: 0 no war, 1 a war was found, 2 the server cannot be asked.
+    #[command(after_help = "Example:\n  editwar wars --server http://127.0.0.1:8080 -n shop")]
+    Wars(WarsArgs),
     /// Show what other limits would have paused, and when, on a recorded log.
     ///
     /// Exit code: 0 no object is fought over by the first limits, 1 one is, 2 bad usage or unreadable input.
@@ -46,6 +51,64 @@ pub enum Command {
         query API      http://127.0.0.1:8080/api/v1/wars\n  \
         metrics        http://127.0.0.1:8080/metrics")]
     Serve(ServeArgs),
+    /// Print what a cluster needs so that its audit events arrive: policy, kubeconfig, flags, certificates.
+    Setup {
+        /// What to print.
+        #[command(subcommand)]
+        what: super::setup::Setup,
+    },
+    /// Look at the way of an audit event from the API server to the verdict, and say what is missing.
+    ///
+    /// Exit code: 0 nothing is broken, 1 something is, 2 bad usage.
+    #[command(after_help = "Example:\n  editwar doctor --webhook /etc/kubernetes/editwar/webhook.yaml --probe default")]
+    Doctor(super::doctor::DoctorArgs),
+    /// Print the version, the commit it was built from, and what it was built for.
+    Version,
+    /// Print a script that completes commands and flags in a shell.
+    #[command(after_help = "Examples:\n  \
+        editwar completions bash > /etc/bash_completion.d/editwar\n  \
+        editwar completions fish > ~/.config/fish/completions/editwar.fish")]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages into a directory, one for each command.
+    #[command(after_help = "Example:\n  editwar man /usr/local/share/man/man1")]
+    Man {
+        /// Where.
+        dir: PathBuf,
+    },
+}
+
+/// Arguments of `wars`.
+#[derive(Debug, clap::Args)]
+pub struct WarsArgs {
+    /// A running `editwar serve`.
+    #[arg(long, env = "EDITWAR_SERVER", value_name = "URL")]
+    pub server: String,
+    /// Which of them.
+    #[command(flatten)]
+    pub which: Which,
+    /// Only objects in this namespace.
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+}
+
+/// Which wars are listed, and how.
+#[derive(Debug, clap::Args)]
+pub struct Which {
+    /// Only this cluster, where a server watches several.
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// Only wars with a party whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub actor: Option<String>,
+    /// Also objects that were contested but never thrashed.
+    #[arg(short, long)]
+    pub all: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
 }
 
 /// Arguments of `simulate`.
@@ -122,6 +185,9 @@ pub struct ServeArgs {
     /// How to reach the API server for that; by default as kubectl would, or as a pod does.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// Also read this audit log as it is written, through rotations; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub follow: Vec<PathBuf>,
     /// Set one key of the configuration, such as limits.quiet=5m; may be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,

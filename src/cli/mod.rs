@@ -2,13 +2,19 @@
 
 pub mod analyze;
 pub mod args;
+pub mod doctor;
 mod enforcer;
 pub mod lanes;
 pub mod markdown;
 pub mod output;
+pub mod plugin;
+pub mod reach;
 mod render;
 pub mod serve;
+pub mod setup;
+pub mod shells;
 pub mod simulate;
+pub mod wars;
 pub mod who;
 
 use std::process::ExitCode;
@@ -23,7 +29,18 @@ pub fn run(args: args::Args) -> ExitCode {
         args::Command::Simulate(args) => simulate::run(&args),
         args::Command::Render(args) => render::run(&args),
         args::Command::Serve(args) => serve::run(&args),
+        args::Command::Wars(args) => wars::run(&args),
+        args::Command::Setup { what } => setup::run(&what),
+        args::Command::Doctor(args) => doctor::run(&args),
+        args::Command::Version => shells::version(),
+        args::Command::Completions { shell } => shells::completions(shell),
+        args::Command::Man { dir } => shells::man(&dir),
     };
+    end(outcome)
+}
+
+/// Tells an error, and how it went.
+fn end(outcome: Result<Outcome>) -> ExitCode {
     match outcome {
         Ok(outcome) => outcome.into(),
         // The reader of our output is gone: nothing left to say, and nobody to say it to.

@@ -11,6 +11,7 @@ use super::Outcome;
 use super::args::{Enforce, ServeArgs};
 use super::enforcer;
 use crate::config::{Config, Mode, Tls};
+use crate::ingest::follow::{self, Follower, Intake};
 use crate::ingest::webhook::Webhook;
 use crate::net::{self, Listener};
 use crate::pipeline::Pipeline;
@@ -55,7 +56,11 @@ fn load(args: &ServeArgs) -> Result<Config> {
     settings.extend(args.assets.iter().map(|path| format!("enforce.assets={}", path.display())));
     settings.extend(args.kubeconfig.iter().map(|path| format!("enforce.kubeconfig={}", path.display())));
     settings.extend(args.set.iter().cloned());
-    Ok(Config::load(args.config.as_deref(), std::env::vars(), &settings)?)
+    let mut config = Config::load(args.config.as_deref(), std::env::vars(), &settings)?;
+    if !args.follow.is_empty() {
+        config.follow.files.clone_from(&args.follow);
+    }
+    Ok(config)
 }
 
 /// Everything that `serve` would find out about its configuration before it listens.
@@ -64,6 +69,18 @@ fn check(config: &Config) -> Result<()> {
         net::tls(&tls.cert, &tls.key)?;
     }
     Ok(())
+}
+
+/// Follows the logs that the configuration names.
+fn follow(config: &Config, pipeline: &Arc<Pipeline>, metrics: &Metrics) -> Result<Option<Follower>> {
+    if config.follow.files.is_empty() {
+        return Ok(None);
+    }
+    let settings =
+        follow::Settings { files: config.follow.files.clone(), checkpoint: config.follow.checkpoint.clone() };
+    let cluster = config.follow.cluster.clone();
+    let intake = Intake { pipeline: pipeline.clone(), metrics: metrics.clone(), cluster };
+    Ok(Some(Follower::start(settings, intake, metrics.clone())?))
 }
 
 async fn serve(config: Config) -> Result<()> {
@@ -87,6 +104,7 @@ async fn serve(config: Config) -> Result<()> {
         idle: config.metrics.idle.0,
     });
     let webhook = Webhook::new(pipeline.clone(), metrics.clone(), config.webhook.body_max.0);
+    let follower = follow(&config, &pipeline, &metrics)?;
     let classes = Arc::new(config.classes());
     let control = Control::default();
     control.stop(config.enforce.stop);
@@ -133,6 +151,9 @@ async fn serve(config: Config) -> Result<()> {
     stop.send(true).context("nobody listens any more")?;
     webhook_task.await?;
     admin_task.await?;
+    if let Some(follower) = follower {
+        tokio::task::block_in_place(|| follower.stop());
+    }
     for task in enforcing {
         task.await?;
     }

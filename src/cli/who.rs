@@ -5,9 +5,9 @@ use std::io::Write;
 use anyhow::{Result, bail};
 
 use super::args::{Format, WhoArgs};
+use super::reach::Reach;
 use super::{Outcome, analyze, markdown, output};
 use crate::detect::policy::{Policy, Target};
-use crate::query::client;
 use crate::query::lens::Lens;
 use crate::query::views::{Filter, Participants};
 
@@ -16,9 +16,17 @@ use crate::query::views::{Filter, Participants};
 /// # Errors
 /// Bad arguments, no such object, or no input that can be read.
 pub fn run(args: &WhoArgs) -> Result<Outcome> {
+    answer(args, args.server.clone().map(Reach::At))
+}
+
+/// Asks `server`, unless there are files to read.
+///
+/// # Errors
+/// As [`run`].
+pub fn answer(args: &WhoArgs, server: Option<Reach>) -> Result<Outcome> {
     let (kind, name) = analyze::kind_and_name(&args.object)?;
-    let (found, is_whole) = match (&args.server, args.inputs.is_empty()) {
-        (Some(server), true) => (from_server(args, server, &kind, &name)?, true),
+    let (found, is_whole) = match (server, args.inputs.is_empty()) {
+        (Some(server), true) => (from_server(args, &server, &kind, &name)?, true),
         _ => from_files(args, &kind, &name)?,
     };
     let mut stdout = anstream::stdout().lock();
@@ -40,7 +48,7 @@ pub fn run(args: &WhoArgs) -> Result<Outcome> {
 }
 
 /// Asks a server which object is meant, then who takes part in it.
-fn from_server(args: &WhoArgs, server: &str, kind: &str, name: &str) -> Result<Participants> {
+fn from_server(args: &WhoArgs, server: &Reach, kind: &str, name: &str) -> Result<Participants> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut path = format!("/api/v1/participants?kind={}&name={}", encoded(kind), encoded(name));
     for (key, value) in [("namespace", &args.namespace), ("cluster", &args.cluster)] {
@@ -48,11 +56,11 @@ fn from_server(args: &WhoArgs, server: &str, kind: &str, name: &str) -> Result<P
             path.push_str(&format!("&{key}={}", encoded(value)));
         }
     }
-    Ok(runtime.block_on(client::get(server, &path))?)
+    runtime.block_on(async { Ok(server.open().await?.get(&path).await?) })
 }
 
 /// Percent-encodes what is not plain in a query.
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
     text.bytes().map(|b| if is_plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }

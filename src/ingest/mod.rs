@@ -3,4 +3,7 @@
 pub mod decompress;
 pub mod document;
 pub mod files;
+pub mod follow;
+pub mod news;
+pub mod tail;
 pub mod webhook;

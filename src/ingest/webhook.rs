@@ -14,6 +14,7 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
+use super::news;
 use crate::audit::envelope;
 use crate::net::Reply;
 use crate::pipeline::Pipeline;
@@ -81,12 +82,15 @@ impl Webhook {
                 return self.refuse(StatusCode::REQUEST_TIMEOUT, reason, "the batch did not arrive in full\n");
             }
         };
-        self.note_source(&cluster, peer);
         let outcome = if is_whole { "taken" } else { "cut" };
         self.metrics.batches.with_label_values(&[outcome]).inc();
         self.metrics.bytes.with_label_values(&[outcome]).inc_by(body.len() as u64);
         // Decoding a batch takes a few milliseconds; other tasks of this thread move elsewhere meanwhile.
-        tokio::task::block_in_place(|| self.take(&cluster, &peer.ip().to_string(), &body));
+        let events = tokio::task::block_in_place(|| self.take(&cluster, &peer.ip().to_string(), &body));
+        // An empty batch is somebody who looks whether we are there.
+        if events > 0 {
+            self.note_source(&cluster, peer);
+        }
         self.metrics.ack_seconds.observe(started.elapsed().as_secs_f64());
         Response::new(Full::default())
     }
@@ -141,8 +145,8 @@ impl Webhook {
         tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or(Read::Lost("too_slow"))
     }
 
-    /// Takes in the events of a body.
-    fn take(&self, cluster: &str, source: &str, body: &[u8]) {
+    /// Takes in the events of a body; how many there were.
+    fn take(&self, cluster: &str, source: &str, body: &[u8]) -> u64 {
         let timer = self.metrics.decode_seconds.start_timer();
         let mut batch = self.pipeline.batch(cluster, source);
         let mut place = 0;
@@ -151,25 +155,10 @@ impl Webhook {
             batch.take(event, place);
         });
         batch.reached(body);
-        for thrash in &batch.thrashes {
-            let kind = self.pipeline.table().with(&thrash.object, |o| o.kind().cloned()).flatten();
-            self.metrics.thrash(&thrash.object, kind, &thrash.party, thrash.count);
-        }
-        for turn in &batch.turns {
-            let object = turn.object.object();
-            tracing::info!(
-                cluster = turn.object.cluster(),
-                resource = object.resource,
-                group = object.group,
-                namespace = object.namespace,
-                name = object.name,
-                from = turn.from.as_str(),
-                to = turn.to.as_str(),
-                "verdict"
-            );
-        }
+        news::tell(&batch, &self.pipeline, &self.metrics);
         drop(batch);
         timer.observe_duration();
+        place
     }
 
     fn refuse(&self, status: StatusCode, reason: &str, text: &'static str) -> Reply {

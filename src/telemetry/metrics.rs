@@ -43,6 +43,8 @@ pub struct Metrics {
     counted: Arc<Mutex<Stats>>,
     sources: prometheus::GaugeVec,
     paused: prometheus::IntGaugeVec,
+    follow_behind: prometheus::IntGaugeVec,
+    follow_gaps: prometheus::IntGaugeVec,
 }
 
 /// Thrashing counters with as many label values as are allowed.
@@ -129,6 +131,25 @@ impl Metrics {
                 .expect("valid"),
             ),
             golden: Golden::new(&registry),
+            follow_behind: register(
+                &registry,
+                prometheus::IntGaugeVec::new(
+                    Opts::new("editwar_follow_behind_bytes", "Bytes of a followed log that were not yet read."),
+                    &["file"],
+                )
+                .expect("valid"),
+            ),
+            follow_gaps: register(
+                &registry,
+                prometheus::IntGaugeVec::new(
+                    Opts::new(
+                        "editwar_follow_gaps",
+                        "How often a followed log's file was gone before it was found again.",
+                    ),
+                    &["file"],
+                )
+                .expect("valid"),
+            ),
             thrashing,
             counted: Arc::default(),
             registry,
@@ -152,6 +173,12 @@ impl Metrics {
             let kind = kind::built_in(object.group, object.resource).unwrap_or(object.resource);
             self.paused.with_label_values(&[kind, object.name, object.namespace]).set(1);
         }
+    }
+
+    /// Notes how far a followed log was read.
+    pub fn followed(&self, file: &str, behind_bytes: u64, gaps: u64) {
+        self.follow_behind.with_label_values(&[file]).set(i64::try_from(behind_bytes).unwrap_or(i64::MAX));
+        self.follow_gaps.with_label_values(&[file]).set(i64::try_from(gaps).unwrap_or(i64::MAX));
     }
 
     /// All metrics as Prometheus text, brought up to date with the pipeline.

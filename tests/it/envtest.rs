@@ -26,7 +26,8 @@ pub(crate) struct ApiServer {
     etcd_port: u16,
     apiserver: Option<Child>,
     pub(crate) port: u16,
-    audit: Option<String>,
+    /// Flags by which it logs audit events.
+    audit: Vec<String>,
 }
 
 /// The folder with the binaries, or a word that the test is skipped.
@@ -73,6 +74,27 @@ pub(crate) fn pause(millis: u64) {
 impl ApiServer {
     /// Starts etcd and an API server that posts its audit events to `audit` (a URL); `None` where there are no binaries.
     pub(crate) fn start(audit: Option<&str>) -> Option<ApiServer> {
+        let folder = scratch("audit");
+        let file = |name: &str| folder.join(name).display().to_string();
+        let flags = audit.map(|url| {
+            let webhook = format!(
+                "apiVersion: v1\nkind: Config\nclusters: [{{name: editwar, cluster: {{server: '{url}'}}}}]\n\
+                 contexts: [{{name: editwar, context: {{cluster: editwar, user: ''}}}}]\ncurrent-context: editwar\n"
+            );
+            std::fs::write(file("policy.yaml"), util::POLICY).unwrap();
+            std::fs::write(file("webhook.yaml"), webhook).unwrap();
+            vec![
+                format!("--audit-policy-file={}", file("policy.yaml")),
+                format!("--audit-webhook-config-file={}", file("webhook.yaml")),
+                "--audit-webhook-batch-max-wait=1s".into(),
+                "--audit-webhook-initial-backoff=1s".into(),
+            ]
+        });
+        ApiServer::start_with(flags.unwrap_or_default())
+    }
+
+    /// Starts etcd and an API server with these flags for its audit events; `None` where there are no binaries.
+    pub(crate) fn start_with(audit: Vec<String>) -> Option<ApiServer> {
         let assets = assets()?;
         let folder = scratch("apiserver");
         let (etcd_port, peer) = (free_port(), free_port());
@@ -94,7 +116,6 @@ impl ApiServer {
         std::fs::write(folder.join("sa.key"), key.serialize_pem()).unwrap();
         std::fs::write(folder.join("sa.pub"), key.public_key_pem()).unwrap();
         std::fs::write(folder.join("policy.yaml"), util::POLICY).unwrap();
-        let audit = audit.map(str::to_owned);
         let mut server = ApiServer { folder, assets, etcd, etcd_port, apiserver: None, port: free_port(), audit };
         server.launch();
         server.kubectl("admin", &["create", "namespace", "shop"]);
@@ -119,17 +140,7 @@ impl ApiServer {
             .arg(format!("--service-account-key-file={}", file("sa.pub")))
             .arg(format!("--service-account-signing-key-file={}", file("sa.key")))
             .args(["--disable-admission-plugins=ServiceAccount", "--profiling=false"]);
-        if let Some(url) = &self.audit {
-            let webhook = format!(
-                "apiVersion: v1\nkind: Config\nclusters: [{{name: editwar, cluster: {{server: '{url}'}}}}]\n\
-                 contexts: [{{name: editwar, context: {{cluster: editwar, user: ''}}}}]\ncurrent-context: editwar\n"
-            );
-            std::fs::write(file("webhook.yaml"), webhook).unwrap();
-            command
-                .arg(format!("--audit-policy-file={}", file("policy.yaml")))
-                .arg(format!("--audit-webhook-config-file={}", file("webhook.yaml")))
-                .args(["--audit-webhook-batch-max-wait=1s", "--audit-webhook-initial-backoff=1s"]);
-        }
+        command.args(&self.audit);
         let child = command.stdout(Stdio::null()).stderr(log(&self.folder, "apiserver.log")).spawn().unwrap();
         self.apiserver = Some(child);
         let started = Instant::now();
@@ -139,6 +150,13 @@ impl ApiServer {
             assert!(started.elapsed() < Duration::from_secs(90), "the API server does not come up: {}", self.log());
             pause(300);
         }
+    }
+
+    /// Starts the API server again, with other flags for its audit events.
+    pub(crate) fn relaunch_with(&mut self, audit: Vec<String>) {
+        self.halt();
+        self.audit = audit;
+        self.launch();
     }
 
     /// The end of the API server's log.
@@ -153,6 +171,11 @@ impl ApiServer {
             drop(child.kill());
             drop(child.wait());
         }
+    }
+
+    /// One of the binaries.
+    pub(crate) fn binary(&self, name: &str) -> PathBuf {
+        self.assets.join(name)
     }
 
     /// Runs kubectl as a user; its output, whatever it is.

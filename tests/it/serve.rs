@@ -63,6 +63,10 @@ impl Server {
         answer(&mut stream)
     }
 
+    pub(crate) fn admin_port(&self) -> u16 {
+        self.admin.port()
+    }
+
     pub(crate) fn post(&self, path: &str, body: &[u8]) -> (u16, String) {
         self.request(self.webhook, "POST", path, "Content-Type: application/json\r\n", body)
     }

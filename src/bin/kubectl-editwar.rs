@@ -1,0 +1,12 @@
+//! `kubectl editwar`: the plugin. Called as `kubectl_complete-editwar`, through a link, it completes for kubectl.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().peekable();
+    let is_completer = words.peek().is_some_and(|name| name.ends_with("kubectl_complete-editwar"));
+    match is_completer {
+        true => editwar::cli::plugin::complete(&words.skip(1).collect::<Vec<_>>()),
+        false => editwar::cli::plugin::run(),
+    }
+}

@@ -1,0 +1,154 @@
+//! The API server's side: does it log at all, could it post, may editwar do what it is asked to; and a change made on
+//! purpose, to see it arrive.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Findings, server};
+use crate::cli::reach;
+use crate::query::client::Server;
+use crate::query::views::Participants;
+
+/// Who editwar is in a cluster.
+const ACCOUNT: &str = "system:serviceaccount:editwar:editwar";
+/// What the enforcer needs, beside reading: verb, group, resource.
+const RIGHTS: &[(&str, &str, &str)] = &[
+    ("patch", "apps", "deployments"),
+    ("create", "events.k8s.io", "events"),
+    ("update", "coordination.k8s.io", "leases"),
+];
+/// Time for a change to arrive: kube-apiserver's own longest wait is 30 s.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// An API server that answers.
+pub(super) struct Cluster {
+    client: kube::Client,
+    /// Its clock.
+    pub(super) date: Timestamp,
+}
+
+/// Looks at the API server.
+pub(super) async fn check(client: kube::Client, findings: &mut Findings) -> Option<Cluster> {
+    let request = Request::get("/version").body(kube::client::Body::empty()).expect("a path");
+    let answer = match client.send(request).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            let error = anyhow!(error);
+            findings.bad("API server", format!("does not answer: {error:#}"), "does kubectl reach it?");
+            return None;
+        }
+    };
+    let date = answer.headers().get("date").and_then(|d| d.to_str().ok()).and_then(server::parse_date);
+    let version = answer.into_body().collect().await.ok().map(|body| body.to_bytes());
+    let version: Value = version.and_then(|v| serde_json::from_slice(&v).ok()).unwrap_or_default();
+    findings.good("API server", format!("answers, {}", version["gitVersion"].as_str().unwrap_or("of unknown version")));
+    check_audit(&client, findings).await;
+    check_rights(&client, findings).await;
+    Some(Cluster { client, date: date.unwrap_or_else(Timestamp::now) })
+}
+
+/// Sums a metric's samples that have this in their labels.
+fn sum(metrics: &str, name: &str, label: &str) -> Option<f64> {
+    let lines = metrics.lines().filter(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    let values = lines.filter(|l| l.contains(label)).filter_map(|l| l.rsplit_once(' ')?.1.parse::<f64>().ok());
+    values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+}
+
+/// Whether the API server makes events, and what became of them.
+async fn check_audit(client: &kube::Client, findings: &mut Findings) {
+    let hint = "may you get /metrics? (`kubectl auth can-i get /metrics`)";
+    let metrics = match reach::get(client, "/metrics").await {
+        Ok((StatusCode::OK, metrics)) => metrics,
+        Ok((status, _)) => return findings.unknown("audit", format!("/metrics answers {status}"), hint),
+        Err(error) => return findings.unknown("audit", format!("{error:#}"), hint),
+    };
+    let events = sum(&metrics, "apiserver_audit_event_total", "").unwrap_or(0.0);
+    let errors = sum(&metrics, "apiserver_audit_error_total", "webhook").unwrap_or(0.0);
+    if events == 0.0 {
+        let hint =
+            "start kube-apiserver with --audit-policy-file and --audit-webhook-config-file: `editwar setup apiserver`";
+        findings.bad("audit", "the API server makes no audit events".into(), hint);
+    } else if errors > 0.0 {
+        let text = format!("the API server lost {errors} of {events} events that it could not post");
+        findings.bad("audit", text, "its log says why; lost before now is lost, and counts until it is restarted");
+    } else {
+        findings.good("audit", format!("the API server made {events} events and lost none"));
+    }
+}
+
+/// Whether editwar's account may do what the enforcer does. To watch, it needs nothing.
+async fn check_rights(client: &kube::Client, findings: &mut Findings) {
+    let mut missing = Vec::new();
+    for (verb, group, resource) in RIGHTS {
+        match may(client, verb, group, resource).await {
+            Ok(true) => {}
+            Ok(false) => missing.push(format!("{verb} {resource}")),
+            Err(error) => {
+                let hint = "may you create subjectaccessreviews?";
+                return findings.unknown("RBAC", format!("{error:#}"), hint);
+            }
+        }
+    }
+    match missing.is_empty() {
+        true => findings.good("RBAC", format!("{ACCOUNT} may pause objects")),
+        false if missing.len() == RIGHTS.len() => {
+            findings.good("RBAC", format!("{ACCOUNT} may watch, and write nothing"));
+        }
+        false => findings.bad(
+            "RBAC",
+            format!("{ACCOUNT} may not {}", missing.join(", ")),
+            "apply the manifests of the mode it runs in, all of them",
+        ),
+    }
+}
+
+async fn may(client: &kube::Client, verb: &str, group: &str, resource: &str) -> Result<bool> {
+    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {"user": ACCOUNT,
+        "groups": ["system:serviceaccounts", "system:serviceaccounts:editwar", "system:authenticated"],
+        "resourceAttributes": {"verb": verb, "group": group, "resource": resource, "namespace": "editwar"}}});
+    let answer = send(client, "POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", &review).await?;
+    answer["status"]["allowed"].as_bool().ok_or_else(|| anyhow!("no answer in the review"))
+}
+
+async fn send(client: &kube::Client, method: &str, path: &str, body: &Value) -> Result<Value> {
+    let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+    let request = Request::builder().method(method).uri(path).header("content-type", kind);
+    Ok(client.request(request.body(serde_json::to_vec(body)?)?).await?)
+}
+
+/// Makes a change and waits for it to arrive.
+pub(super) async fn probe(cluster: &Cluster, server: &Server, namespace: &str, findings: &mut Findings) {
+    let name = format!("editwar-doctor-{}", std::process::id());
+    let all = format!("/api/v1/namespaces/{namespace}/configmaps");
+    let one = format!("{all}/{name}");
+    let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "editwar-doctor"}}});
+    let client = &cluster.client;
+    let made = async {
+        send(client, "POST", &all, &body).await?;
+        send(client, "PATCH", &one, &json!({"data": {"probe": "1"}})).await?;
+        send(client, "DELETE", &one, &json!({})).await
+    };
+    if let Err(error) = made.await {
+        return findings.unknown("probe", format!("{error:#}"), "may you create, patch and delete configmaps there?");
+    }
+    let started = Instant::now();
+    let question = format!("/api/v1/participants?kind=configmap&namespace={namespace}&name={name}");
+    while started.elapsed() < PROBE_TIMEOUT {
+        if let Ok(found) = server.get::<Participants>(&question).await {
+            let after = started.elapsed().as_secs_f64();
+            let actors: Vec<&str> = found.actors.iter().map(|a| a.actor.as_str()).collect();
+            return findings.good("probe", format!("a change by {} arrived after {after:.1} s", actors.join(", ")));
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    findings.bad(
+        "probe",
+        format!("a change did not arrive within {} s", PROBE_TIMEOUT.as_secs()),
+        "does the policy log configmaps, and does this cluster's API server post to this server?",
+    );
+}

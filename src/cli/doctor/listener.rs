@@ -1,0 +1,265 @@
+//! The way from kube-apiserver to editwar, gone as kube-apiserver goes it: the kubeconfig, the address, TLS, the client
+//! certificate or token, the path.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, anyhow};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use kube::config::{AuthInfo, Cluster, Kubeconfig};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+use secrecy::ExposeSecret as _;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::Findings;
+use crate::cli::setup::certs;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Nothing happened: a batch that any server may take, and that counts for nothing.
+const EMPTY_BATCH: &str = r#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":[]}"#;
+/// Days before a certificate ends from which on it is told.
+const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What a webhook's kubeconfig says.
+struct Way {
+    uri: http::Uri,
+    server_name: String,
+    authority: Option<Vec<u8>>,
+    certificate: Option<(Vec<u8>, Vec<u8>)>,
+    token: Option<String>,
+}
+
+/// Goes the way that a webhook's kubeconfig describes, as far as it goes.
+pub(super) async fn check(file: &Path, findings: &mut Findings) {
+    let way = match read(file) {
+        Ok(way) => way,
+        Err(error) => {
+            let hint =
+                "print one with `editwar setup webhook`, and give it to kube-apiserver as --audit-webhook-config-file";
+            return findings.bad("webhook kubeconfig", format!("{error:#}"), hint);
+        }
+    };
+    findings.good("webhook kubeconfig", format!("{} posts to {}", file.display(), way.uri));
+    if !check_certificate(&way, findings) {
+        return;
+    }
+    let (host, port) = (way.uri.host().unwrap_or_default(), way.uri.port_u16().unwrap_or(443));
+    let address = format!("{host}:{port}");
+    let stream = match tokio::time::timeout(TIMEOUT, TcpStream::connect(&address)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return unreachable(&address, &error.to_string(), findings),
+        Err(_) => return unreachable(&address, "no answer in time", findings),
+    };
+    findings.good("listener", format!("{address} accepts connections"));
+    if way.uri.scheme_str() != Some("https") {
+        findings.weak(
+            "TLS",
+            "the webhook speaks plain HTTP".into(),
+            "configure webhook.tls, unless both run on one machine",
+        );
+        return post(&way, stream, findings).await;
+    }
+    let config = match tls(&way) {
+        Ok(config) => config,
+        Err(error) => {
+            return findings.bad(
+                "TLS",
+                format!("{error:#}"),
+                "print the kubeconfig again with `editwar setup webhook`",
+            );
+        }
+    };
+    let Ok(name) = ServerName::try_from(way.server_name.clone()) else {
+        return findings.bad("TLS", format!("`{}` is no server name", way.server_name), "correct tls-server-name");
+    };
+    let connected = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    match tokio::time::timeout(TIMEOUT, connected).await {
+        Ok(Ok(stream)) => {
+            findings.good("TLS", format!("the certificate is good for {}", way.server_name));
+            post(&way, stream, findings).await;
+        }
+        Ok(Err(error)) => {
+            let (text, hint) = tls_trouble(&error, &way.server_name);
+            findings.bad("TLS", text, &hint);
+        }
+        Err(_) => findings.bad("TLS", "no handshake in time".into(), "is it editwar's webhook that listens there?"),
+    }
+}
+
+fn unreachable(address: &str, why: &str, findings: &mut Findings) {
+    let hint =
+        "is `editwar serve` running, with webhook.listen on that address, and may the control plane's nodes reach it?";
+    findings.bad("listener", format!("{address} does not answer: {why}"), hint);
+}
+
+fn read(file: &Path) -> Result<Way> {
+    let config = Kubeconfig::read_from(file).with_context(|| file.display().to_string())?;
+    // Of several, the one that the current context names.
+    let context = config.current_context.as_deref().unwrap_or_default();
+    let context = config.contexts.iter().find(|c| c.name == context).and_then(|c| c.context.as_ref());
+    let context = context.ok_or_else(|| anyhow!("{} has no current context", file.display()))?;
+    let cluster = config.clusters.iter().find(|c| c.name == context.cluster).and_then(|c| c.cluster.as_ref());
+    let cluster = cluster.ok_or_else(|| anyhow!("{} has no cluster {}", file.display(), context.cluster))?;
+    let user = context.user.as_deref().unwrap_or_default();
+    let user = config.auth_infos.iter().find(|u| u.name == user).and_then(|u| u.auth_info.as_ref());
+    way(cluster, user)
+}
+
+fn way(cluster: &Cluster, user: Option<&AuthInfo>) -> Result<Way> {
+    let server = cluster.server.as_deref().ok_or_else(|| anyhow!("the cluster has no server"))?;
+    let uri: http::Uri = server.parse().with_context(|| format!("server {server}"))?;
+    let host = uri.host().ok_or_else(|| anyhow!("server {server} has no host"))?.trim_matches(['[', ']']).to_owned();
+    let get = |data: Option<&str>, file: Option<&str>| match (data, file) {
+        (Some(data), _) => STANDARD.decode(data).map(Some).context("data that is not base64"),
+        (None, Some(file)) => std::fs::read(file).map(Some).with_context(|| file.to_owned()),
+        (None, None) => Ok(None),
+    };
+    let authority = get(cluster.certificate_authority_data.as_deref(), cluster.certificate_authority.as_deref())
+        .context("certificate-authority")?;
+    let mut way = Way {
+        server_name: cluster.tls_server_name.clone().unwrap_or(host),
+        uri,
+        authority,
+        certificate: None,
+        token: None,
+    };
+    if let Some(user) = user {
+        let certificate = get(user.client_certificate_data.as_deref(), user.client_certificate.as_deref());
+        let key = get(user.client_key_data.as_ref().map(|k| k.expose_secret()), user.client_key.as_deref());
+        way.certificate = certificate.context("client-certificate")?.zip(key.context("client-key")?);
+        way.token = user.token.as_ref().map(|token| token.expose_secret().to_owned());
+    }
+    Ok(way)
+}
+
+/// Whether the client certificate, if there is one, can be shown today.
+fn check_certificate(way: &Way, findings: &mut Findings) -> bool {
+    let Some((certificate, _)) = &way.certificate else { return true };
+    let hint = "renew it with `editwar setup certs`, print the kubeconfig again, and restart kube-apiserver";
+    let facts = match certs::facts(certificate) {
+        Ok(facts) => facts,
+        Err(error) => {
+            findings.bad("client certificate", format!("{error:#}"), hint);
+            return false;
+        }
+    };
+    let until = certs::date(facts.until);
+    let now = SystemTime::now();
+    if now > facts.until {
+        findings.bad("client certificate", format!("{} ended on {until}", facts.name), hint);
+        return false;
+    }
+    match now + SOON > facts.until {
+        true => findings.weak("client certificate", format!("{} ends on {until}", facts.name), hint),
+        false => findings.good("client certificate", format!("{} is good until {until}", facts.name)),
+    }
+    true
+}
+
+fn tls(way: &Way) -> Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    let authority = way.authority.as_deref().ok_or_else(|| anyhow!("the kubeconfig names no certificate authority"))?;
+    for certificate in CertificateDer::pem_slice_iter(authority) {
+        roots.add(certificate.context("certificate-authority")?).context("certificate-authority")?;
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots);
+    Ok(match &way.certificate {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => {
+            let chain: Vec<CertificateDer<'static>> =
+                CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().context("client-certificate")?;
+            let key = PrivateKeyDer::from_pem_slice(key).context("client-key")?;
+            builder.with_client_auth_cert(chain, key).context("client certificate and key")?
+        }
+    })
+}
+
+/// What is wrong with a handshake, and what to do.
+fn tls_trouble(error: &std::io::Error, name: &str) -> (String, String) {
+    let cause = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::InvalidCertificate(why)) = cause else {
+        return (error.to_string(), "is it editwar's webhook that listens there, with webhook.tls?".into());
+    };
+    match why {
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => (
+            format!("the server's certificate is not for {name}"),
+            format!("add the name with `editwar setup certs DIR --name {name}`, or correct tls-server-name"),
+        ),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => (
+            "the server's certificate has ended".into(),
+            "renew it with `editwar setup certs DIR`, and restart the server".into(),
+        ),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            ("the server's certificate is not yet good: clocks differ".into(), "set the clocks".into())
+        }
+        // Our own CAs have one name: another one is told by its signature.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => (
+            "the server's certificate is from another CA than the kubeconfig names".into(),
+            "print the kubeconfig again with `editwar setup webhook`, from the directory whose server.crt is in use"
+                .into(),
+        ),
+        other => (format!("the server's certificate: {other:?}"), "make new ones with `editwar setup certs`".into()),
+    }
+}
+
+/// Posts an empty batch, as kube-apiserver posts its full ones.
+async fn post<S>(way: &Way, stream: S, findings: &mut Findings)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let hint = "webhook.auth must know the client: its CA and its name, or its token";
+    match tokio::time::timeout(TIMEOUT, send(way, stream)).await {
+        Ok(Ok(StatusCode::OK)) => findings.good("webhook", format!("{} takes batches", way.uri.path())),
+        Ok(Ok(status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN))) => {
+            findings.bad("authentication", format!("the server refuses the client ({status})"), hint);
+        }
+        Ok(Ok(StatusCode::NOT_FOUND)) => {
+            let text = format!("{} is no path of the webhook", way.uri.path());
+            findings.bad("webhook", text, "let the kubeconfig's server end in /audit or /audit/CLUSTER");
+        }
+        Ok(Ok(status)) => findings.bad("webhook", format!("answers {status}"), "look into the server's log"),
+        // TLS 1.3 refuses a client only once it sends something.
+        Ok(Err(error)) => findings.bad("authentication", format!("the server hangs up: {error:#}"), hint),
+        Err(_) => findings.bad("webhook", "no answer in time".into(), "look into the server's log"),
+    }
+}
+
+async fn send<S>(way: &Way, stream: S) -> Result<StatusCode>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let path = way.uri.path_and_query().map_or("/", |p| p.as_str());
+    let mut request = Request::post(path)
+        .header("host", way.uri.authority().map_or("", |a| a.as_str()))
+        .header("content-type", "application/json");
+    if let Some(token) = &way.token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let sent = sender.send_request(request.body(Full::new(Bytes::from_static(EMPTY_BATCH.as_bytes())))?).await;
+    let answer = match sent {
+        Ok(answer) => answer,
+        Err(error) => {
+            // The connection knows better why it ended.
+            drop(sender);
+            connection.await?.map_err(|cause| anyhow::Error::new(cause).context("TLS"))?;
+            return Err(error.into());
+        }
+    };
+    let status = answer.status();
+    drop(answer.into_body().collect().await);
+    connection.abort();
+    Ok(status)
+}

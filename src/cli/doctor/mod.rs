@@ -1,0 +1,240 @@
+//! `editwar doctor`: the way of an audit event from the API server to the verdict, looked at link by link. What is wrong
+//! is named, with what to do about it.
+
+mod apiserver;
+mod listener;
+pub mod policy;
+mod server;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::Outcome;
+use super::args::Format;
+use super::reach::{Access, Reach};
+
+/// Arguments of `doctor`.
+#[derive(Debug, clap::Args)]
+pub struct DoctorArgs {
+    /// What is looked at.
+    #[command(flatten)]
+    pub look: Look,
+    /// The server's query API; without it, the one in the cluster is asked.
+    #[arg(long, env = "EDITWAR_SERVER", value_name = "URL")]
+    pub server: Option<String>,
+    /// The cluster.
+    #[command(flatten)]
+    pub access: Access,
+}
+
+/// What `doctor` looks at.
+#[derive(Debug, clap::Args)]
+pub struct Look {
+    /// The kubeconfig given to kube-apiserver as --audit-webhook-config-file: its way is gone.
+    #[arg(long, value_name = "FILE")]
+    pub webhook: Option<PathBuf>,
+    /// The policy given to kube-apiserver as --audit-policy-file: read for what it leaves out.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Create a ConfigMap, change it and delete it, in this namespace, to see it arrive.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub probe: Option<String>,
+    /// The name by which kube-apiserver's events come, where a server watches several clusters.
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+/// How a link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// It works, and could be better.
+    Weak,
+    /// It does not work.
+    Broken,
+    /// Could not be looked at.
+    Unknown,
+}
+
+/// What was found of one link.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// Which.
+    pub link: &'static str,
+    /// How it is.
+    pub state: State,
+    /// What was seen.
+    pub text: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// All that was found, in the order of an event's way.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Findings {
+    findings: Vec<Finding>,
+}
+
+// === impl Findings ===
+
+impl Findings {
+    fn add(&mut self, link: &'static str, state: State, text: String, hint: Option<&str>) {
+        self.findings.push(Finding { link, state, text, hint: hint.map(str::to_owned) });
+    }
+
+    fn good(&mut self, link: &'static str, text: String) {
+        self.add(link, State::Ok, text, None);
+    }
+
+    fn weak(&mut self, link: &'static str, text: String, hint: &str) {
+        self.add(link, State::Weak, text, Some(hint));
+    }
+
+    fn bad(&mut self, link: &'static str, text: String, hint: &str) {
+        self.add(link, State::Broken, text, Some(hint));
+    }
+
+    fn unknown(&mut self, link: &'static str, text: String, hint: &str) {
+        self.add(link, State::Unknown, text, Some(hint));
+    }
+
+    fn is_broken(&self) -> bool {
+        self.findings.iter().any(|f| f.state == State::Broken)
+    }
+}
+
+/// Runs `editwar doctor`: 0 where nothing is broken, 1 where something is.
+///
+/// # Errors
+/// Those of standard output; everything else is a finding.
+pub fn run(args: &DoctorArgs) -> Result<Outcome> {
+    let reach = match &args.server {
+        Some(address) => Reach::At(address.clone()),
+        None => Reach::In(args.access.clone()),
+    };
+    look(&args.look, &args.access, &reach)
+}
+
+/// Looks, and prints what was found.
+///
+/// # Errors
+/// As [`run`].
+pub fn look(args: &Look, access: &Access, reach: &Reach) -> Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let findings = runtime.block_on(examine(args, access, reach));
+    let mut stdout = anstream::stdout().lock();
+    match args.output {
+        Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(&findings)?)?,
+        Format::Yaml => write!(stdout, "{}", serde_yaml_ng::to_string(&findings)?)?,
+        Format::Table | Format::Wide | Format::Markdown => write!(stdout, "{}", picture(&findings))?,
+    }
+    stdout.flush()?;
+    Ok(if findings.is_broken() { Outcome::War } else { Outcome::Calm })
+}
+
+async fn examine(args: &Look, access: &Access, reach: &Reach) -> Findings {
+    let mut findings = Findings::default();
+    if let Some(path) = &args.policy {
+        check_policy(path, &mut findings);
+    }
+    let cluster = match access.connect().await {
+        Ok((cluster, _)) => apiserver::check(cluster, &mut findings).await,
+        Err(error) => {
+            findings.unknown(
+                "API server",
+                format!("{error:#}"),
+                "give --kubeconfig to look at the API server's side too",
+            );
+            None
+        }
+    };
+    match &args.webhook {
+        Some(path) => listener::check(path, &mut findings).await,
+        None => findings.unknown(
+            "webhook kubeconfig",
+            "not given".into(),
+            "--webhook FILE, on a machine that may read it: the file given to kube-apiserver",
+        ),
+    }
+    let opened = reach.open().await;
+    let server = match opened {
+        Ok(server) => server,
+        Err(error) => {
+            findings.bad("server", format!("{error:#}"), "start `editwar serve`, or give --server URL");
+            return findings;
+        }
+    };
+    let is_answering = server::check(&server, args, cluster.as_ref().map(|c| c.date), &mut findings).await;
+    if let (Some(cluster), Some(namespace), true) = (&cluster, &args.probe, is_answering) {
+        apiserver::probe(cluster, &server, namespace, &mut findings).await;
+    }
+    findings
+}
+
+/// Kinds that a policy should log with bodies, or it answers little.
+const KINDS: &[(&str, &str)] =
+    &[("deployments.apps", ""), ("deployments.apps", "scale"), ("configmaps", ""), ("services", "")];
+
+fn check_policy(path: &std::path::Path, findings: &mut Findings) {
+    let hint = "print one with `editwar setup policy`";
+    let read = std::fs::read_to_string(path).map_err(anyhow::Error::from).and_then(|text| policy::Policy::parse(&text));
+    let policy = match read {
+        Ok(policy) => policy,
+        Err(error) => return findings.bad("policy", format!("{}: {error:#}", path.display()), hint),
+    };
+    let kinds_at = |level: policy::Level| {
+        let name =
+            |(kind, sub): &(&str, &str)| if sub.is_empty() { (*kind).to_owned() } else { format!("{kind}/{sub}") };
+        let found = KINDS.iter().filter(|(kind, sub)| policy.level(kind, sub) == level).map(name);
+        found.collect::<Vec<_>>().join(", ")
+    };
+    let (none, metadata) = (kinds_at(policy::Level::None), kinds_at(policy::Level::Metadata));
+    if policy.level("secrets", "") > policy::Level::Metadata {
+        findings.bad(
+            "policy",
+            "logs the bodies of Secrets, in the clear".into(),
+            "log secrets at Metadata, before all other rules",
+        );
+    } else if !none.is_empty() {
+        findings.bad("policy", format!("leaves out writes of {none}"), hint);
+    } else if !metadata.is_empty() {
+        findings.weak("policy", format!("logs {metadata} without bodies: fields and values stay unknown"), hint);
+    } else if !policy.omit_managed_fields {
+        let text = "managed fields are logged: about half of every body, for nothing".into();
+        findings.weak("policy", text, "set omitManagedFields: true");
+    } else if !policy.omit_stages.iter().any(|stage| stage == "RequestReceived") {
+        let text = "every request is logged twice".into();
+        findings.weak("policy", text, "set omitStages: [RequestReceived, ResponseStarted]");
+    } else {
+        findings.good("policy", "what is fought over is logged with bodies, Secrets are not".into());
+    }
+}
+
+/// What was found, for people: a line for each link, and below it what to do.
+fn picture(findings: &Findings) -> String {
+    let width = findings.findings.iter().map(|f| f.link.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for finding in &findings.findings {
+        let mark = match finding.state {
+            State::Ok => "ok",
+            State::Weak => "weak",
+            State::Broken => "BROKEN",
+            State::Unknown => "?",
+        };
+        let line = super::output::clean(&finding.text);
+        text.push_str(&format!("{mark:<7} {:<width$}  {line}\n", finding.link));
+        if let Some(hint) = &finding.hint {
+            text.push_str(&format!("        {:<width$}  → {hint}\n", ""));
+        }
+    }
+    text
+}

@@ -1,0 +1,154 @@
+//! The server's side: is it there, did events come, do they tell enough, and how late are they.
+
+use jiff::Timestamp;
+
+use super::{Findings, Look};
+use crate::query::client::Server;
+use crate::query::views::Report;
+
+/// Age of the last batch from which on a source is silent: an idle cluster still renews its leases.
+const SILENT_SECONDS: f64 = 120.0;
+/// Age of the latest event that is no longer "at once".
+const LATE_SECONDS: f64 = 60.0;
+/// Difference of clocks from which on verdicts come early or late.
+const SKEW_SECONDS: i64 = 5;
+
+/// A sample of `/metrics`: name with labels, and value.
+type Sample<'a> = (&'a str, f64);
+
+/// Looks at a server; `false` where it does not answer. `cluster_date` is the API server's clock.
+pub(super) async fn check(
+    server: &Server,
+    args: &Look,
+    cluster_date: Option<Timestamp>,
+    findings: &mut Findings,
+) -> bool {
+    let (metrics, date) = match server.text("/metrics").await {
+        Ok(answer) => answer,
+        Err(error) => {
+            let hint = "is `editwar serve` running, and may you ask it (in a cluster: get on services/proxy)?";
+            findings.bad("server", error.to_string(), hint);
+            return false;
+        }
+    };
+    match server.text("/readyz").await {
+        Ok(_) => findings.good("server", "ready".into()),
+        Err(error) => findings.bad("server", error.to_string(), "it is starting or stopping: look into its log"),
+    }
+    let samples: Vec<Sample<'_>> = metrics.lines().filter_map(sample).collect();
+    let date = date.as_deref().and_then(parse_date);
+    check_clocks(cluster_date, date, findings);
+    let now = date.unwrap_or_else(Timestamp::now).as_millisecond() as f64 / 1e3;
+    check_sources(&samples, args.cluster.as_deref(), now, findings);
+    check_journal(&samples, findings);
+    match server.get::<Report>("/api/v1/wars").await {
+        Ok(report) => check_evidence(&report, &samples, findings),
+        Err(error) => findings.bad("verdict", error.to_string(), "look into the server's log"),
+    }
+    true
+}
+
+fn sample(line: &str) -> Option<Sample<'_>> {
+    let (name, value) = line.rsplit_once(' ').filter(|_| !line.starts_with('#'))?;
+    Some((name, value.parse().ok()?))
+}
+
+/// `Tue, 15 Nov 1994 08:12:31 GMT`
+pub(super) fn parse_date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::parse(&text.replace("GMT", "+0000")).ok().map(|zoned| zoned.timestamp())
+}
+
+fn check_clocks(cluster: Option<Timestamp>, server: Option<Timestamp>, findings: &mut Findings) {
+    let (Some(cluster), Some(server)) = (cluster, server) else { return };
+    // Asked a moment apart, and told in whole seconds.
+    let skew = (cluster.as_second() - server.as_second()).abs();
+    match skew > SKEW_SECONDS {
+        true => findings.weak(
+            "clocks",
+            format!("the API server's and the server's differ by {skew} s"),
+            "let NTP set them: an age of events, and so an alert, is wrong by as much",
+        ),
+        false => findings.good("clocks", "the API server's and the server's agree".into()),
+    }
+}
+
+fn check_sources(samples: &[Sample<'_>], cluster: Option<&str>, now: f64, findings: &mut Findings) {
+    let of = cluster.map(|cluster| format!("cluster=\"{cluster}\""));
+    let is_asked = |name: &str| of.as_ref().is_none_or(|of| name.contains(of));
+    let sources = samples
+        .iter()
+        .filter(|(name, _)| name.starts_with("editwar_source_last_batch_timestamp_seconds") && is_asked(name));
+    let ages: Vec<f64> = sources.map(|(_, at)| now - at).collect();
+    let youngest = ages.iter().copied().fold(f64::INFINITY, f64::min);
+    let silent = ages.iter().filter(|age| **age > SILENT_SECONDS).count();
+    let hint = "kube-apiserver posts only when started with both flags of `editwar setup apiserver`; its log names what it \
+                could not post";
+    if ages.is_empty() {
+        findings.bad("events", "no batch has ever come".into(), hint);
+    } else if youngest > SILENT_SECONDS {
+        findings.bad("events", format!("the last batch came {youngest:.0} s ago"), hint);
+    } else if silent > 0 {
+        let text = format!("{silent} of {} sources have been silent for {SILENT_SECONDS} s", ages.len());
+        findings.weak("events", text, "each API server posts its own events: look at the silent one");
+    } else {
+        findings
+            .good("events", format!("the last batch came {:.0} s ago, of {} sources", youngest.max(0.0), ages.len()));
+    }
+    if let Some((_, lag)) = samples.iter().find(|(name, _)| *name == "editwar_lag_seconds") {
+        match *lag > LATE_SECONDS {
+            true => findings.weak(
+                "lag",
+                format!("the latest event is {lag:.0} s old"),
+                "set --audit-webhook-batch-max-wait=2s; or nothing happens in the cluster that the policy logs",
+            ),
+            false => findings.good("lag", format!("the latest event is {:.0} s old", lag.max(0.0))),
+        }
+    }
+}
+
+fn check_journal(samples: &[Sample<'_>], findings: &mut Findings) {
+    let mut failures = samples.iter().filter(|(name, _)| name.starts_with("editwar_journal_errors_total")).peekable();
+    if failures.peek().is_none() {
+        return;
+    }
+    let count: f64 = failures.map(|(_, count)| count).sum();
+    match count > 0.0 {
+        true => {
+            findings.bad("journal", format!("{count} writes failed"), "is its disk full? look into the server's log")
+        }
+        false => findings.good("journal", "every write succeeded".into()),
+    }
+}
+
+/// Whether what comes tells enough.
+fn check_evidence(report: &Report, samples: &[Sample<'_>], findings: &mut Findings) {
+    let levels = report.coverage.levels;
+    let all = levels.metadata + levels.request + levels.request_response;
+    let share = |n: u64| n * 100 / all.max(1);
+    let hint = "log the kinds that are fought over at RequestResponse: `editwar setup policy`";
+    if all == 0 {
+        findings.unknown("bodies", "no write has come yet".into(), "change an object, or give --probe NAMESPACE");
+    } else if levels.request + levels.request_response == 0 {
+        findings.weak("bodies", "no write has a body: fields and values stay unknown".into(), hint);
+    } else {
+        let text = format!(
+            "{} % of {all} writes have both bodies, {} % none",
+            share(levels.request_response),
+            share(levels.metadata)
+        );
+        findings.good("bodies", text);
+    }
+    let truncated = report.coverage.truncated;
+    if truncated > 0 {
+        let text = format!("{truncated} events lost their bodies, for they were too large");
+        findings.weak("bodies", text, "raise --audit-webhook-truncate-max-event-size");
+    }
+    let malformed: f64 =
+        samples.iter().filter(|(name, _)| name.starts_with("editwar_malformed_total")).map(|(_, n)| n).sum();
+    if malformed > 0.0 {
+        let text = format!("{malformed} events could not be read");
+        findings.weak("decoding", text, "the server's metric editwar_malformed_total tells why");
+    }
+    let wars = report.wars.len();
+    findings.good("verdict", if wars == 0 { "no war".into() } else { format!("{wars} wars: see /api/v1/wars") });
+}

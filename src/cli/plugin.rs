@@ -1,0 +1,243 @@
+//! `kubectl editwar`: the commands that ask a server, asked of the server in the cluster that kubectl talks to; and the
+//! others, as they are.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{CommandFactory, Parser, Subcommand};
+
+use super::args::{AnalyzeArgs, Args, Format, SimulateArgs, Which, WhoArgs};
+use super::doctor::{self, Look};
+use super::reach::{Access, Reach};
+use super::setup::{self, Setup};
+use super::{Outcome, analyze, end, shells, simulate, wars, who};
+use crate::query::views::Report;
+
+/// Time for a completion: who presses a key does not wait longer.
+const COMPLETION_TIMEOUT: Duration = Duration::from_secs(2);
+/// How kubectl is told that files are no candidates.
+const NO_FILES: &str = ":4";
+
+/// Who is fighting over my Kubernetes object, over which field, with which values, since when; and make it stop.
+///
+/// Asks the editwar in the cluster, through the API server. Without a command it lists the wars.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-editwar", bin_name = "kubectl editwar", version, max_term_width = 100)]
+struct Plugin {
+    /// The cluster.
+    #[command(flatten)]
+    access: Access,
+    /// The object's namespace; by default the context's.
+    #[arg(short, long, global = true, value_name = "NAME")]
+    namespace: Option<String>,
+    /// All namespaces, and objects without one.
+    #[arg(short = 'A', long, global = true, conflicts_with = "namespace")]
+    all_namespaces: bool,
+    /// What to do.
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the wars. Exit code: 0 no war, 1 a war was found, 2 the server cannot be asked.
+    Wars(Which),
+    /// Show who takes part in one object: actors, fields, values, timeline.
+    #[command(after_help = "Example:\n  kubectl editwar who deployment/web -n shop")]
+    Who {
+        /// The object.
+        #[arg(value_name = "KIND/NAME")]
+        object: String,
+        /// The object's cluster, where the server watches several.
+        #[arg(long, value_name = "NAME")]
+        cluster: Option<String>,
+        /// How many writes of the timeline to print, from the last; 0 prints all that are kept.
+        #[arg(long, default_value_t = 40, value_name = "N")]
+        writes: usize,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Look at the way of an audit event from the API server to the verdict, and say what is missing.
+    Doctor(Look),
+    /// Find edit wars in audit logs.
+    Analyze(AnalyzeArgs),
+    /// Show what other limits would have paused, and when, on a recorded log.
+    Simulate(SimulateArgs),
+    /// Print what a cluster needs so that its audit events arrive.
+    Setup {
+        /// What to print.
+        #[command(subcommand)]
+        what: Setup,
+    },
+    /// Print the version.
+    Version,
+}
+
+/// Runs the plugin.
+pub fn run() -> ExitCode {
+    let plugin = Plugin::parse();
+    end(plugin.run())
+}
+
+// === impl Plugin ===
+
+impl Plugin {
+    fn run(self) -> Result<Outcome> {
+        let reach = Reach::In(self.access.clone());
+        let namespace = |plugin: &Plugin| -> Result<Option<String>> {
+            match (&plugin.namespace, plugin.all_namespaces) {
+                (Some(namespace), _) => Ok(Some(namespace.clone())),
+                (None, true) => Ok(None),
+                (None, false) => {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                    Ok(Some(runtime.block_on(plugin.access.connect())?.1))
+                }
+            }
+        };
+        match &self.command {
+            None => {
+                let which = Which { cluster: None, actor: None, all: false, output: Format::Table };
+                wars::list(&which, namespace(&self)?.as_deref(), &reach)
+            }
+            Some(Command::Wars(which)) => wars::list(which, namespace(&self)?.as_deref(), &reach),
+            Some(Command::Who { object, cluster, writes, output }) => {
+                let namespace = namespace(&self)?;
+                let args = who_args(object, namespace.as_deref(), cluster.as_deref(), *writes, *output)?;
+                who::answer(&args, Some(reach)).with_context(|| match namespace {
+                    Some(namespace) => format!("{object} in namespace {namespace} (-n names another, -A is all)"),
+                    None => object.clone(),
+                })
+            }
+            Some(Command::Doctor(look)) => doctor::look(look, &self.access, &reach),
+            Some(Command::Analyze(args)) => analyze::run(args),
+            Some(Command::Simulate(args)) => simulate::run(args),
+            Some(Command::Setup { what }) => setup::run(what),
+            Some(Command::Version) => shells::version(),
+        }
+    }
+}
+
+/// The arguments of `editwar who` that mean the same.
+fn who_args(
+    object: &str,
+    namespace: Option<&str>,
+    cluster: Option<&str>,
+    writes: usize,
+    output: Format,
+) -> Result<WhoArgs> {
+    use clap::ValueEnum as _;
+    let writes = writes.to_string();
+    let output = output.to_possible_value().context("every format has a name")?;
+    let mut words = vec!["editwar", "who", "--writes", &writes, "-o", output.get_name()];
+    words.extend(namespace.iter().flat_map(|n| ["-n", n]));
+    words.extend(cluster.iter().flat_map(|c| ["--cluster", c]));
+    words.extend(["--", object]);
+    match Args::try_parse_from(words)?.command {
+        super::args::Command::Who(args) => Ok(args),
+        _ => unreachable!("`who` was asked for"),
+    }
+}
+
+/// Completes for kubectl: the words behind `kubectl editwar`, the last of them unfinished.
+pub fn complete(words: &[String]) -> ExitCode {
+    let mut candidates = candidates(words);
+    candidates.push(NO_FILES.to_owned());
+    let mut stdout = anstream::stdout().lock();
+    // A shell that does not listen any more is no concern.
+    drop(writeln!(stdout, "{}", candidates.join("\n")));
+    ExitCode::SUCCESS
+}
+
+fn candidates(words: &[String]) -> Vec<String> {
+    let (unfinished, before) = match words.split_last() {
+        Some((last, before)) => (last.as_str(), before),
+        None => ("", &[][..]),
+    };
+    let mut command = Plugin::command();
+    command.build();
+    let mut command = &command;
+    let mut depth = 0;
+    for word in before {
+        if let Some(below) = command.find_subcommand(word) {
+            command = below;
+            depth += 1;
+        }
+    }
+    let previous = before.last().map(String::as_str).unwrap_or_default();
+    let found: Vec<String> = if unfinished.starts_with('-') {
+        command.get_arguments().filter_map(|a| Some(format!("--{}", a.get_long()?))).collect()
+    } else if matches!(previous, "-o" | "--output") {
+        <Format as clap::ValueEnum>::value_variants()
+            .iter()
+            .filter_map(|f| Some(clap::ValueEnum::to_possible_value(f)?.get_name().to_owned()))
+            .collect()
+    } else if command.get_name() == "who" && depth == 1 {
+        objects(before)
+    } else {
+        let visible = command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help");
+        visible.map(|c| c.get_name().to_owned()).collect()
+    };
+    found.into_iter().filter(|candidate| candidate.starts_with(unfinished)).collect()
+}
+
+/// The objects that are fought over now, as `KIND/NAME`; none where the server cannot be asked in time.
+fn objects(words: &[String]) -> Vec<String> {
+    let value = |long: &str, short: &str| {
+        let is_it = |word: &&[String]| word[0] == long || word[0] == short;
+        words.windows(2).find(is_it).map(|pair| pair[1].clone())
+    };
+    let access = Access {
+        kubeconfig: value("--kubeconfig", "--kubeconfig").map(Into::into),
+        context: value("--context", "--context"),
+    };
+    let ask = async {
+        let namespace = match value("--namespace", "-n") {
+            Some(namespace) => namespace,
+            None => access.connect().await?.1,
+        };
+        let all = words.iter().any(|word| word == "-A" || word == "--all-namespaces");
+        let server = Reach::In(access).open().await?;
+        let query = if all { String::new() } else { format!("&namespace={}", who::encoded(&namespace)) };
+        let report: Report = server.get(&format!("/api/v1/wars?all=true{query}")).await?;
+        anyhow::Ok(
+            report.wars.iter().map(|war| format!("{}/{}", war.object.kind.to_lowercase(), war.object.name)).collect(),
+        )
+    };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
+    runtime
+        .block_on(async { tokio::time::timeout(COMPLETION_TIMEOUT, ask).await })
+        .ok()
+        .and_then(Result::ok)
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn completed(words: &[&str]) -> Vec<String> {
+        candidates(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_plugin_has_every_command_that_makes_sense_in_a_cluster() {
+        Plugin::command().debug_assert();
+        let of = |command: clap::Command| -> std::collections::BTreeSet<String> {
+            command.get_subcommands().map(|c| c.get_name().to_owned()).collect()
+        };
+        let missing: Vec<String> = of(Args::command()).difference(&of(Plugin::command())).cloned().collect();
+        assert_eq!(missing, ["completions", "man", "serve"], "of the machine that runs the server");
+    }
+
+    #[test]
+    fn commands_flags_and_formats_are_completed() {
+        assert_eq!(completed(&["wh"]), ["who"]);
+        assert!(completed(&[""]).contains(&"wars".to_owned()));
+        assert_eq!(completed(&["setup", "cer"]), ["certs"]);
+        assert_eq!(completed(&["wars", "--kubec"]), ["--kubeconfig"]);
+        assert_eq!(completed(&["wars", "-o", "j"]), ["json"]);
+    }
+}

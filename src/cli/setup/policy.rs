@@ -1,0 +1,171 @@
+//! The audit policy: what kube-apiserver logs, and how much of it.
+//!
+//! A policy's first rule that matches counts. Reads are most of an API server's requests and cannot write, so they are
+//! left out; of what is written, bodies are logged where people and tools fight, for only bodies tell fields and values.
+
+use std::fmt::Write as _;
+
+use anyhow::{Result, bail};
+
+/// Kinds that are fought over: what people, GitOps tools, autoscalers and operators write side by side.
+const KINDS: &[(&str, &[&str])] = &[
+    (
+        "",
+        &[
+            "configmaps",
+            "services",
+            "namespaces",
+            "nodes",
+            "serviceaccounts",
+            "persistentvolumeclaims",
+            "resourcequotas",
+        ],
+    ),
+    ("apps", &["deployments", "statefulsets", "daemonsets"]),
+    ("autoscaling", &["horizontalpodautoscalers"]),
+    ("batch", &["cronjobs"]),
+    ("networking.k8s.io", &["ingresses", "networkpolicies"]),
+    ("policy", &["poddisruptionbudgets"]),
+    ("rbac.authorization.k8s.io", &["roles", "rolebindings", "clusterroles", "clusterrolebindings"]),
+    ("apiextensions.k8s.io", &["customresourcedefinitions"]),
+    ("admissionregistration.k8s.io", &["mutatingwebhookconfigurations", "validatingwebhookconfigurations"]),
+    ("storage.k8s.io", &["storageclasses"]),
+];
+
+const HEAD: &str = "\
+# Audit policy for editwar: the smallest load that still answers who fights over what.
+# Give it to kube-apiserver as --audit-policy-file; `editwar setup apiserver` says how.
+apiVersion: audit.k8s.io/v1
+kind: Policy
+# A request is counted when it ends.
+omitStages: [RequestReceived, ResponseStarted]
+# Who owns which field is told by the requests themselves; managed fields are about half of every body.
+omitManagedFields: true
+rules:
+# A heartbeat: this lease is renewed every two seconds, so that silence can be told from peace.
+- level: Metadata
+  verbs: [update]
+  namespaces: [kube-system]
+  resources: [{group: coordination.k8s.io, resources: [leases], resourceNames: [kube-controller-manager]}]
+# Reads cannot write.
+- level: None
+  verbs: [get, list, watch]
+# Nor can what is no resource: health checks, discovery.
+- level: None
+  nonResourceURLs: ['*']
+# Written all day, each by one client, by design.
+- level: None
+  resources:
+  - {group: coordination.k8s.io, resources: [leases]}
+  - {group: '', resources: [events, endpoints]}
+  - {group: events.k8s.io}
+  - {group: discovery.k8s.io, resources: [endpointslices]}
+# Questions, tokens, connections: no object is written.
+- level: None
+  resources:
+  - {group: authentication.k8s.io}
+  - {group: authorization.k8s.io}
+  - group: ''
+    resources: [serviceaccounts/token, pods/exec, pods/attach, pods/portforward, pods/proxy, services/proxy, nodes/proxy]
+# The kubelets' own reports: the most frequent writes of all, and nobody else's.
+- level: None
+  userGroups: [system:nodes]
+  resources: [{group: '', resources: [nodes, nodes/status, pods/status]}]
+# Never a body of a Secret: its values would stand in the log in the clear.
+- level: Metadata
+  resources: [{group: '', resources: [secrets]}]
+";
+
+const LAST: &str = "\
+# All other writes: who and when, without bodies. A war there is seen, but its fields are not.
+- level: Metadata
+";
+
+/// The policy as YAML.
+///
+/// # Errors
+/// A kind that is not written RESOURCE.GROUP.
+pub fn print(kinds: &[String], all_kinds: bool) -> Result<String> {
+    let mut text = HEAD.to_owned();
+    if all_kinds {
+        text.push_str("# Every other write with its bodies: only these tell which field had which value.\n- level: RequestResponse\n");
+        return Ok(text);
+    }
+    text.push_str("# What people and tools fight over, with bodies: only these tell which field had which value.\n");
+    text.push_str("- level: RequestResponse\n  resources:\n");
+    for (group, resources) in KINDS {
+        writeln!(text, "  - {{group: '{group}', resources: [{}]}}", with_subresources(resources).join(", "))?;
+    }
+    for kind in kinds {
+        let (resource, group) = kind.split_once('.').unwrap_or((kind, ""));
+        let is_plain = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
+        if resource.is_empty() || !is_plain(group) || !(resource == "*" || is_plain(resource)) {
+            bail!("--kind {kind}: expected RESOURCE.GROUP, such as virtualmachines.kubevirt.io or *.kubevirt.io");
+        }
+        match resource {
+            // Without a list, a group is all of its resources.
+            "*" => writeln!(text, "  - {{group: '{group}'}}")?,
+            _ => writeln!(
+                text,
+                "  - {{group: '{group}', resources: ['{resource}', '{resource}/status', '{resource}/scale']}}"
+            )?,
+        }
+    }
+    text.push_str(LAST);
+    Ok(text)
+}
+
+/// A policy tells `deployments` from `deployments/scale`, where an autoscaler writes.
+fn with_subresources(resources: &[&str]) -> Vec<String> {
+    let with = |resource: &&str| match *resource {
+        "deployments" | "statefulsets" => {
+            vec![(*resource).to_owned(), format!("{resource}/scale"), format!("{resource}/status")]
+        }
+        plain => vec![plain.to_owned(), format!("{plain}/status")],
+    };
+    resources.iter().flat_map(with).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::policy::{Level, Policy};
+
+    fn policy(kinds: &[&str], all: bool) -> Policy {
+        let kinds: Vec<String> = kinds.iter().map(|k| (*k).to_owned()).collect();
+        Policy::parse(&print(&kinds, all).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn bodies_are_logged_where_people_and_tools_fight() {
+        let policy = policy(&["virtualmachines.kubevirt.io", "*.cdi.kubevirt.io"], false);
+        for kind in ["deployments.apps", "configmaps", "virtualmachines.kubevirt.io", "datavolumes.cdi.kubevirt.io"] {
+            assert_eq!(policy.level(kind, ""), Level::RequestResponse, "{kind}");
+        }
+        assert_eq!(policy.level("deployments.apps", "scale"), Level::RequestResponse, "an autoscaler writes there");
+        assert_eq!(policy.level("widgets.example.com", ""), Level::Metadata);
+    }
+
+    #[test]
+    fn bodies_of_secrets_never_are() {
+        assert_eq!(policy(&["secrets"], false).level("secrets", ""), Level::Metadata);
+        assert_eq!(policy(&[], true).level("secrets", ""), Level::Metadata);
+    }
+
+    #[test]
+    fn what_nobody_fights_over_is_left_out() {
+        for kind in [
+            "leases.coordination.k8s.io",
+            "events",
+            "endpointslices.discovery.k8s.io",
+            "tokenreviews.authentication.k8s.io",
+        ] {
+            assert_eq!(policy(&[], true).level(kind, ""), Level::None, "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_kind_is_refused() {
+        assert!(print(&["a: b".to_owned()], false).unwrap_err().to_string().contains("RESOURCE.GROUP"));
+    }
+}

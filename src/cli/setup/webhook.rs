@@ -1,0 +1,70 @@
+//! The kubeconfig by which kube-apiserver finds editwar. It holds all it needs, for kube-apiserver reads it once, in a
+//! container that sees few directories.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::WebhookArgs;
+
+/// The kubeconfig as YAML.
+///
+/// # Errors
+/// Files that cannot be read, a server that is no HTTPS address.
+pub fn print(args: &WebhookArgs) -> Result<String> {
+    let uri: http::Uri = args.server.parse().with_context(|| format!("--server {}", args.server))?;
+    let (Some("https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        bail!("--server {}: expected https://ADDRESS:PORT, such as https://10.96.0.50:8443", args.server);
+    };
+    let is_name = args.cluster.len() <= 63
+        && args.cluster.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    if !is_name {
+        bail!("--cluster {}: letters, digits, -, _ and . only, at most 63", args.cluster);
+    }
+    // The path is what tells clusters apart: events name none, and kube-apiserver drops a query.
+    let path = if args.cluster.is_empty() { "/audit".to_owned() } else { format!("/audit/{}", args.cluster) };
+    let read = |name: &str| encoded(&args.certs.join(name));
+    let user = match &args.token {
+        Some(path) => {
+            let token = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            format!("    token: '{}'", token.trim())
+        }
+        None => format!(
+            "    client-certificate-data: {}\n    client-key-data: {}",
+            read("client.crt")?,
+            read("client.key")?
+        ),
+    };
+    Ok(format!(
+        "\
+# How kube-apiserver finds editwar: give it this file as --audit-webhook-config-file, readable by kube-apiserver alone,
+# for it holds a secret. kube-apiserver reads it when it starts. `editwar setup apiserver` says how.
+apiVersion: v1
+kind: Config
+clusters:
+- name: editwar
+  cluster:
+    server: https://{authority}{path}
+    # The address is not in the certificate; this name is.
+    tls-server-name: {}
+    certificate-authority-data: {}
+users:
+- name: kube-apiserver
+  user:
+{user}
+contexts:
+- name: editwar
+  context: {{cluster: editwar, user: kube-apiserver}}
+current-context: editwar
+",
+        args.server_name,
+        read("ca.crt")?
+    ))
+}
+
+fn encoded(path: &Path) -> Result<String> {
+    let text = std::fs::read(path).with_context(|| format!("{}; `editwar setup certs` writes it", path.display()))?;
+    Ok(STANDARD.encode(text))
+}

@@ -1,0 +1,33 @@
+//! What a batch brought that others should know: metrics counted, and a line in the log for every verdict that changed.
+
+use crate::detect::verdict::State;
+use crate::pipeline::{Batch, Pipeline};
+use crate::telemetry::metrics::Metrics;
+
+/// Tells what came of a batch: never a line for each event.
+pub fn tell(batch: &Batch<'_>, pipeline: &Pipeline, metrics: &Metrics) {
+    for thrash in &batch.thrashes {
+        let kind = pipeline.table().with(&thrash.object, |o| o.kind().cloned()).flatten();
+        metrics.thrash(&thrash.object, kind, &thrash.party, thrash.count);
+    }
+    for turn in &batch.turns {
+        let object = turn.object.object();
+        let message = match turn.to {
+            State::Calm => "the war is over",
+            State::Contested => "two writers take a field back from each other",
+            State::Thrashing => "an edit war",
+            State::Paused => "an edit war that does not end: reconcilers should pause",
+            State::HalfOpen => "quiet for long enough to try again",
+        };
+        tracing::info!(
+            cluster = turn.object.cluster(),
+            resource = object.resource,
+            group = object.group,
+            namespace = object.namespace,
+            name = object.name,
+            from = turn.from.as_str(),
+            to = turn.to.as_str(),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,413 @@
+//! Following a log through everything that is done to logs, and through crashes.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use editwar::ingest::tail::{Checkpoint, Position, Step, Tail};
+use serde_json::json;
+
+use crate::envtest::{pause, scratch, wait_until};
+
+/// Stories of 200 rotations each.
+const SEEDS: u64 = 4;
+
+/// A small generator of numbers: the same story for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// Who writes a log, and keeps account of it.
+struct Writer {
+    path: PathBuf,
+    dice: Dice,
+    lines: u64,
+    bytes: u64,
+    rotations: u64,
+}
+
+impl Writer {
+    fn new(path: PathBuf, seed: u64) -> Writer {
+        Writer { path, dice: Dice(seed), lines: 0, bytes: 0, rotations: 0 }
+    }
+
+    /// An event that differs from every other, of a length of its own.
+    fn line(&mut self) -> String {
+        let number = self.lines;
+        let at = jiff::Timestamp::from_microsecond(1_795_400_000_000_000 + number as i64 * 1_000).unwrap();
+        let pad = "x".repeat(self.dice.roll(900) as usize);
+        let event = json!({
+            "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata",
+            "auditID": format!("id-{number}"), "stage": "ResponseComplete",
+            "requestURI": format!("/api/v1/namespaces/shop/configmaps/c{}?{pad}", number % 100), "verb": "update",
+            "user": {"username": "alice"}, "userAgent": "tool/v1",
+            "objectRef": {"resource": "configmaps", "namespace": "shop", "name": format!("c{}", number % 100), "apiVersion": "v1"},
+            "responseStatus": {"metadata": {}, "code": 200},
+            "requestReceivedTimestamp": format!("{at:.6}"), "stageTimestamp": format!("{at:.6}"),
+        });
+        self.lines += 1;
+        let line = format!("{event}\n");
+        self.bytes += line.len() as u64;
+        line
+    }
+
+    fn append(&mut self, count: u64) {
+        let text: String = (0..count).map(|_| self.line()).collect();
+        let mut file = OpenOptions::new().create(true).append(true).open(&self.path).unwrap();
+        // In two pieces: a reader may see half a line.
+        let middle = text.len() / 2;
+        file.write_all(&text.as_bytes()[..middle]).unwrap();
+        file.write_all(&text.as_bytes()[middle..]).unwrap();
+    }
+
+    /// A name that sorts behind all that were given before.
+    fn rotated_name(&mut self) -> PathBuf {
+        self.rotations += 1;
+        let at = jiff::Timestamp::from_millisecond(1_795_400_000_000 + self.rotations as i64).unwrap();
+        self.path.with_file_name(format!("audit-{}.log", at.strftime("%Y-%m-%dT%H-%M-%S.%3f")))
+    }
+
+    /// The log gets another name.
+    fn rename(&mut self) -> PathBuf {
+        let name = self.rotated_name();
+        std::fs::rename(&self.path, &name).unwrap();
+        name
+    }
+
+    /// The log is copied, and cut to nothing.
+    fn copy_and_truncate(&mut self) {
+        let name = self.rotated_name();
+        std::fs::copy(&self.path, name).unwrap();
+        File::options().write(true).open(&self.path).unwrap().set_len(0).unwrap();
+    }
+}
+
+/// Compresses as lumberjack does: under the last name at once, and deletes the plain file at the end.
+fn compress(path: &Path) {
+    let text = std::fs::read(path).unwrap();
+    let mut packed = flate2::write::GzEncoder::new(
+        File::create(path.with_extension("log.gz")).unwrap(),
+        flate2::Compression::fast(),
+    );
+    for piece in text.chunks(4096) {
+        packed.write_all(piece).unwrap();
+        packed.flush().unwrap();
+    }
+    packed.finish().unwrap();
+    std::fs::remove_file(path).unwrap();
+}
+
+/// A reader that loses all that it did not commit when it is killed.
+struct Reader {
+    tail: Tail,
+    pending: Vec<String>,
+    committed: Vec<String>,
+    position: Option<Position>,
+}
+
+impl Reader {
+    fn new(path: &Path) -> Reader {
+        Reader { tail: Tail::new(path.into(), None), pending: Vec::new(), committed: Vec::new(), position: None }
+    }
+
+    fn step(&mut self) -> Step {
+        let pending = &mut self.pending;
+        self.tail
+            .step(&mut |lines| pending.extend(String::from_utf8(lines.to_vec()).unwrap().lines().map(str::to_owned)))
+            .unwrap()
+    }
+
+    fn read_all(&mut self) {
+        while self.step() == Step::More {}
+    }
+
+    fn commit(&mut self) {
+        self.committed.append(&mut self.pending);
+        self.position = self.tail.position().cloned();
+    }
+
+    fn kill(&mut self) {
+        self.pending.clear();
+        self.tail = Tail::new(self.tail.path().to_owned(), self.position.clone());
+    }
+
+    /// The IDs of all events, in the order in which they were taken in.
+    fn ids(&self) -> Vec<u64> {
+        let id = |line: &String| {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            event["auditID"].as_str().unwrap().strip_prefix("id-").unwrap().parse().unwrap()
+        };
+        self.committed.iter().map(id).collect()
+    }
+}
+
+#[test]
+fn every_line_is_taken_in_once_and_in_order_whatever_happens_to_the_log() {
+    for seed in 0..SEEDS {
+        let folder = scratch("tail");
+        let mut writer = Writer::new(folder.join("audit.log"), seed);
+        let mut reader = Reader::new(&writer.path);
+        let mut uncompressed: Vec<PathBuf> = Vec::new();
+        let mut dice = Dice(seed + 1000);
+        // A log is followed from the file that is there at the first look.
+        writer.append(1);
+        reader.read_all();
+        reader.commit();
+        while writer.rotations < 200 {
+            if dice.roll(20) > 0 {
+                let count = dice.roll(12);
+                writer.append(count);
+            }
+            match dice.roll(12) {
+                // Several times in a row without a look is what a reader meets that was down.
+                0..=2 if writer.path.exists() => uncompressed.push(writer.rename()),
+                3 if !uncompressed.is_empty() => {
+                    // The newest first, as lumberjack does it.
+                    while let Some(path) = uncompressed.pop() {
+                        compress(&path);
+                    }
+                }
+                4 => {
+                    // Nothing was written since the last look, so that it is known what was to be read.
+                    reader.read_all();
+                    reader.commit();
+                    if writer.path.exists() {
+                        match dice.roll(3) {
+                            0 => writer.copy_and_truncate(),
+                            1 => File::options().write(true).open(&writer.path).unwrap().set_len(0).unwrap(),
+                            _ => std::fs::remove_file(&writer.path).unwrap(),
+                        }
+                    }
+                }
+                5 => reader.commit(),
+                6 => reader.kill(),
+                7 => reader.read_all(),
+                8 => {
+                    // What was read to its end and checkpointed may be deleted.
+                    reader.read_all();
+                    reader.commit();
+                    for path in uncompressed.drain(..) {
+                        std::fs::remove_file(path).unwrap();
+                    }
+                }
+                _ => {
+                    reader.step();
+                }
+            }
+        }
+        writer.append(1);
+        reader.read_all();
+        reader.commit();
+        let ids = reader.ids();
+        let wrong = ids.iter().zip(0..).find(|(id, expected)| **id != *expected);
+        assert_eq!((ids.len() as u64, wrong), (writer.lines, None), "seed {seed}");
+        let position = reader.position.unwrap();
+        assert_eq!((position.lines, position.bytes), (writer.lines, writer.bytes), "seed {seed}");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
+
+#[test]
+fn what_was_written_between_the_last_look_and_a_copy_is_read_from_the_copy() {
+    let folder = scratch("tail-copy");
+    let mut writer = Writer::new(folder.join("audit.log"), 7);
+    let mut reader = Reader::new(&writer.path);
+    writer.append(5);
+    reader.read_all();
+    writer.append(5);
+    writer.copy_and_truncate();
+    // As long as it was before: only its beginning tells that it is another one.
+    writer.append(40);
+    reader.read_all();
+    reader.commit();
+    assert_eq!(reader.ids(), (0..50).collect::<Vec<_>>());
+    assert_eq!(reader.tail.gaps(), 0);
+}
+
+#[test]
+fn a_hole_that_a_writer_leaves_behind_a_truncation_is_passed_over() {
+    let folder = scratch("tail-hole");
+    let path = folder.join("audit.log");
+    let mut writer = Writer::new(path.clone(), 8);
+    let mut reader = Reader::new(&path);
+    let mut file = File::create(&path).unwrap();
+    let first: String = (0..5).map(|_| writer.line()).collect();
+    file.write_all(first.as_bytes()).unwrap();
+    reader.read_all();
+    file.set_len(0).unwrap();
+    reader.read_all();
+    // Not opened for appending: it goes on where it was.
+    let second: String = (0..5).map(|_| writer.line()).collect();
+    file.write_all(second.as_bytes()).unwrap();
+    reader.read_all();
+    reader.commit();
+    assert_eq!(reader.ids(), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn links_are_followed_to_where_they_lead_now() {
+    let folder = scratch("tail-links");
+    let versions = [folder.join("..v1"), folder.join("..v2")];
+    versions.iter().for_each(|v| std::fs::create_dir(v).unwrap());
+    // As the kubelet mounts it: the name leads through `..data`, which is replaced in one move.
+    std::os::unix::fs::symlink("..v1", folder.join("..data")).unwrap();
+    let path = folder.join("audit.log");
+    std::os::unix::fs::symlink("..data/audit.log", &path).unwrap();
+    let mut reader = Reader::new(&path);
+    reader.read_all();
+    let mut writer = Writer::new(versions[0].join("audit.log"), 9);
+    writer.append(3);
+    reader.read_all();
+    // Rotated where the link leads.
+    writer.rename();
+    writer.append(3);
+    reader.step();
+    writer.append(3);
+    writer.path = versions[1].join("audit.log");
+    writer.append(3);
+    std::os::unix::fs::symlink("..v2", folder.join("..data-new")).unwrap();
+    std::fs::rename(folder.join("..data-new"), folder.join("..data")).unwrap();
+    reader.read_all();
+    reader.commit();
+    assert_eq!(reader.ids(), (0..12).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_line_is_taken_in_once_it_is_whole() {
+    let folder = scratch("tail-part");
+    let mut writer = Writer::new(folder.join("audit.log"), 10);
+    let mut reader = Reader::new(&writer.path);
+    let line = writer.line();
+    let mut file = File::create(&writer.path).unwrap();
+    for piece in line.as_bytes().chunks(50) {
+        assert!(reader.pending.is_empty());
+        file.write_all(piece).unwrap();
+        reader.read_all();
+    }
+    assert_eq!(reader.pending.len(), 1);
+    // The writer died in the middle of the next, and another began anew.
+    file.write_all(b"{\"kind\":").unwrap();
+    reader.read_all();
+    assert_eq!(reader.pending.len(), 1);
+    writer.rename();
+    writer.append(1);
+    reader.read_all();
+    assert_eq!(reader.pending.len(), 3);
+    assert_eq!(reader.pending[1], "{\"kind\":");
+}
+
+/// `editwar serve --follow`, killed without a warning when it is dropped.
+struct Server(Child);
+
+impl Server {
+    fn start(log: &Path, checkpoint: &Path) -> Server {
+        let child = Command::new(env!("CARGO_BIN_EXE_editwar"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--webhook-listen", "127.0.0.1:0", "--log", "error"])
+            .arg("--follow")
+            .arg(log)
+            .arg("--set")
+            .arg(format!("follow.checkpoint={}", checkpoint.display()))
+            .env_clear()
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        Server(child)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn checkpointed(path: &Path, log: &Path) -> (u64, u64) {
+    let position = Checkpoint::load(path).unwrap().positions.remove(log);
+    position.map_or((0, 0), |p| (p.lines, p.bytes))
+}
+
+/// What counts is the sum that the checkpoint carries over all lives of the process: it advances together with the place
+/// in the log, so it equals what was written only if no byte was left out and none was passed twice.
+///
+/// `EDITWAR_FOLLOW_FULL=1` runs it at full length: 200 changes and 20 kills.
+#[test]
+fn a_process_that_is_killed_again_and_again_counts_every_event_once() {
+    let (rotations, kills) = if std::env::var_os("EDITWAR_FOLLOW_FULL").is_some() { (200, 20) } else { (30, 3) };
+    let folder = scratch("follow");
+    let (log, checkpoint) = (folder.join("audit.log"), folder.join("state.json"));
+    let mut writer = Writer::new(log.clone(), 42);
+    let mut server = Server::start(&log, &checkpoint);
+    let mut dice = Dice(43);
+    writer.append(1);
+    wait_until("the log is found", 60, || checkpointed(&checkpoint, &log).0 == 1);
+    for turn in 0..rotations {
+        for _ in 0..5 {
+            writer.append(dice.roll(200));
+            pause(dice.roll(20));
+        }
+        // One writer compresses and truncates while the process reads, and while it is down.
+        if turn % (rotations / kills) == 1 {
+            drop(server);
+            server = Server::start(&log, &checkpoint);
+        }
+        match dice.roll(10) {
+            0..=3 if log.exists() => drop(writer.rename()),
+            4..=6 if log.exists() => compress(&writer.rename()),
+            // Cut or deleted only once all was read: what would be lost otherwise is no fault of the reader.
+            cut if log.exists() => {
+                let (lines, bytes) = (writer.lines, writer.bytes);
+                wait_until("all is read", 20, || {
+                    let read = checkpointed(&checkpoint, &log);
+                    assert!(read <= (lines, bytes), "{read:?} of {lines}, {bytes}");
+                    read == (lines, bytes)
+                });
+                match cut {
+                    7 => writer.copy_and_truncate(),
+                    8 => File::options().write(true).open(&log).unwrap().set_len(0).unwrap(),
+                    _ => std::fs::remove_file(&log).unwrap(),
+                }
+            }
+            _ => {}
+        }
+    }
+    writer.append(1);
+    let (lines, bytes) = (writer.lines, writer.bytes);
+    wait_until("all is read", 60, || checkpointed(&checkpoint, &log).0 >= lines);
+    pause(1500);
+    assert_eq!(checkpointed(&checkpoint, &log), (lines, bytes));
+}
+
+#[test]
+fn a_log_that_is_created_late_is_judged_like_any_other() {
+    let folder = scratch("follow-late");
+    let log = folder.join("not-yet/audit.log");
+    let child = Command::new(env!("CARGO_BIN_EXE_editwar"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--webhook-listen", "127.0.0.1:0"])
+        .args(["--follow", log.to_str().unwrap(), "--set", "follow.cluster=east"])
+        .env_clear()
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut server = Server(child);
+    let mut stderr = std::io::BufReader::new(server.0.stderr.take().unwrap());
+    let mut first = String::new();
+    std::io::BufRead::read_line(&mut stderr, &mut first).unwrap();
+    std::fs::create_dir(log.parent().unwrap()).unwrap();
+    std::fs::write(&log, crate::util::log("hpa-vs-applier")).unwrap();
+    let mut lines = std::io::BufRead::lines(stderr);
+    let paused = lines.by_ref().map(Result::unwrap).find(|line| line.contains(r#""to":"paused""#)).unwrap();
+    let told: serde_json::Value = serde_json::from_str(&paused).unwrap();
+    assert_eq!((told["cluster"].as_str(), told["namespace"].as_str()), (Some("east"), Some("shop")), "{paused}");
+    // Told to stop, it ends by itself.
+    Command::new("kill").arg(server.0.id().to_string()).status().unwrap();
+    let mut rest = String::new();
+    lines.for_each(|line| rest.push_str(&line.unwrap()));
+    assert!(server.0.wait().unwrap().success() && rest.contains("stopped"), "{rest}");
+}

@@ -1,0 +1,100 @@
+//! `kubectl editwar` with a real kubectl and a real API server, which proxies to the server.
+
+use std::net::{IpAddr, UdpSocket};
+use std::process::{Command, Output};
+
+use serde_json::json;
+
+use crate::envtest::{ApiServer, scratch};
+use crate::serve::Server;
+
+/// An address of this machine that is not loopback: the API server proxies to no other.
+fn address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Nothing is sent: the kernel only chooses a route.
+    socket.connect("198.51.100.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
+}
+
+/// A Service as the manifests have it, and behind it a pod that is a process of this machine: the API server proxies to
+/// addresses of pods only.
+fn service(ip: IpAddr, port: u16) -> String {
+    let metadata = |name: &str| json!({"name": name, "namespace": "editwar", "labels": {"app.kubernetes.io/name": "editwar", "kubernetes.io/service-name": "editwar"}});
+    let pod = json!({"kind": "Pod", "namespace": "editwar", "name": "editwar-0"});
+    let ports = json!([{"name": "admin", "port": port}]);
+    json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "editwar"}},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": metadata("editwar-0"), "spec": {"containers": [{"name": "editwar", "image": "editwar"}]}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata("editwar"), "spec": {"ports": [{"name": "webhook", "port": 8443}, {"name": "admin", "port": 8080, "targetPort": port}]}},
+        {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata("editwar"), "subsets": [{"addresses": [{"ip": ip, "targetRef": pod}], "ports": ports}]},
+        {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata("editwar-1"), "addressType": "IPv4", "endpoints": [{"addresses": [ip], "conditions": {"ready": true}, "targetRef": pod}], "ports": ports},
+    ]})
+    .to_string()
+}
+
+#[test]
+fn kubectl_editwar_asks_the_server_in_the_cluster() {
+    let Some(ip) = address().filter(IpAddr::is_ipv4) else { return };
+    let Some(api) = ApiServer::start(None) else { return };
+    let listen = format!("admin.listen='{ip}:0'");
+    let server = Server::start(&["--set", &listen, "--set", "admin.allow_insecure=true"]);
+    server.post_log("hpa-vs-applier");
+    api.apply("admin", &service(ip, server.admin_port()));
+    let status = json!({"status": {"podIP": ip, "podIPs": [{"ip": ip}]}}).to_string();
+    api.kubectl(
+        "admin",
+        &["patch", "pod/editwar-0", "-n", "editwar", "--subresource=status", "--type=merge", "-p", &status],
+    );
+
+    let bin = scratch("plugin");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_kubectl-editwar"), bin.join("kubectl-editwar")).unwrap();
+    std::os::unix::fs::symlink("kubectl-editwar", bin.join("kubectl_complete-editwar")).unwrap();
+    let kubectl = |user: &str, args: &[&str]| -> Output {
+        let command = Command::new(api.binary("kubectl"))
+            .args(args)
+            .env_clear()
+            .env("PATH", &bin)
+            .env("HOME", &bin)
+            .env("KUBECONFIG", api.kubeconfig(user))
+            .output();
+        command.unwrap()
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+
+    let who = kubectl("alice", &["editwar", "who", "deployment/web", "-n", "shop"]);
+    let said = text(&who.stdout);
+    assert!(who.status.code() == Some(1) && said.contains("spec.replicas"), "{said}{}", text(&who.stderr));
+    let all = kubectl("alice", &["editwar", "-A"]);
+    assert!(all.status.code() == Some(1) && text(&all.stdout).contains("shop/web"), "{all:?}");
+    let wars = kubectl("alice", &["editwar", "wars", "-n", "shop", "-o", "json"]);
+    let report: serde_json::Value = serde_json::from_slice(&wars.stdout).unwrap();
+    assert_eq!(report["wars"][0]["object"]["name"], "web");
+
+    // The context's namespace is `default`, and there is no war.
+    let calm = kubectl("alice", &["editwar"]);
+    assert_eq!(calm.status.code(), Some(0), "{}", text(&calm.stderr));
+    let elsewhere = kubectl("alice", &["editwar", "who", "deployment/web"]);
+    let said = text(&elsewhere.stderr);
+    assert!(
+        elsewhere.status.code() == Some(2) && said.contains("in namespace default") && said.contains("-A"),
+        "{said}"
+    );
+
+    // As kubectl takes them, behind the command.
+    let config = api.kubeconfig("bob").display().to_string();
+    let named = kubectl("alice", &["editwar", "wars", "-A", "--kubeconfig", &config, "--context", "t"]);
+    assert_eq!(named.status.code(), Some(1), "{}", text(&named.stderr));
+    let unknown = kubectl("alice", &["editwar", "--context", "nowhere"]);
+    assert!(unknown.status.code() == Some(2) && text(&unknown.stderr).contains("nowhere"), "{unknown:?}");
+
+    // Without rights the API server's answer is told.
+    let refused = kubectl("system:serviceaccount:editwar:editwar", &["editwar", "-A"]);
+    let said = text(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && said.contains("403") && said.contains("services/proxy"), "{said}");
+
+    // kubectl completes what it knows nothing of.
+    let completed = text(&kubectl("alice", &["__complete", "editwar", "wh"]).stdout);
+    assert!(completed.starts_with("who\n"), "{completed}");
+    let completed = text(&kubectl("alice", &["__complete", "editwar", "who", "-n", "shop", ""]).stdout);
+    assert!(completed.starts_with("deployment/web\n") && completed.contains(":4"), "{completed}");
+}
