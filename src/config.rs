@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_yaml_ng::Value;
 
 use crate::audit::event::Micros;
+use crate::auth::Right;
 use crate::detect::annotations::MANAGED;
 use crate::detect::bucket::Limit;
 use crate::detect::class::{Class, Classes, HONOURING, Role, Rule};
@@ -120,7 +121,9 @@ pub struct Webhook {
     pub tls: Option<Tls>,
     /// The most bytes of one batch that are taken in.
     pub body_max: Bytes,
-    /// Listen beyond loopback without TLS.
+    /// Who may post; everybody who reaches the listener where nothing is said.
+    pub auth: Auth,
+    /// Listen beyond loopback without TLS, or without knowing who posts.
     pub allow_insecure: bool,
 }
 
@@ -132,8 +135,38 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Certificate and key; without them the listener speaks plain HTTP and must stay on loopback.
     pub tls: Option<Tls>,
-    /// Listen beyond loopback without TLS.
+    /// Who may scrape, read and act; everybody who reaches the listener where nothing is said.
+    pub auth: Auth,
+    /// Listen beyond loopback without TLS, or without knowing who asks.
     pub allow_insecure: bool,
+}
+
+/// Who is known, by what, and what they may do.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// CAs of client certificates (PEM).
+    pub client_ca: Option<PathBuf>,
+    /// Bearer tokens, `TOKEN NAME` to a line; read again when the file changes.
+    pub tokens: Option<PathBuf>,
+    /// Ask the API server about other tokens: TokenReview, then SubjectAccessReview on the
+    /// URLs `/metrics` (get) to scrape, `/editwar` (get) to read, `/editwar` (post) to act, `/audit` (post) to post.
+    pub kubernetes: bool,
+    /// What the known may do; where empty, anything but act.
+    pub allow: Vec<AllowConfig>,
+}
+
+/// What a name may do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AllowConfig {
+    /// Pattern of a certificate's common name or DNS name, or of a token's name.
+    pub name: String,
+    /// post, scrape, read, act.
+    pub rights: Vec<Right>,
+    /// Clusters that it may post for; any where empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<String>,
 }
 
 /// A certificate and its key, as PEM files.
@@ -369,10 +402,26 @@ impl Config {
 
     fn validate(&self) -> Result<(), Error> {
         let listeners = [
-            ("webhook", self.webhook.listen, self.webhook.tls.is_some(), self.webhook.allow_insecure),
-            ("admin", self.admin.listen, self.admin.tls.is_some(), self.admin.allow_insecure),
+            ("webhook", self.webhook.listen, &self.webhook.tls, &self.webhook.auth, self.webhook.allow_insecure),
+            ("admin", self.admin.listen, &self.admin.tls, &self.admin.auth, self.admin.allow_insecure),
         ];
-        for (name, listen, has_tls, is_allowed) in listeners {
+        for (name, listen, tls, auth, is_allowed) in listeners {
+            let has_tls = tls.is_some();
+            if auth.client_ca.is_some() && !has_tls {
+                return Err(invalid(
+                    &format!("{name}.auth.client_ca"),
+                    &format!("client certificates need TLS: configure {name}.tls"),
+                ));
+            }
+            if !listen.ip().is_loopback() && has_tls && !auth.is_on() && !is_allowed {
+                return Err(invalid(
+                    &format!("{name}.auth"),
+                    &format!(
+                        "{listen} is reachable from outside, and nobody is asked who they are: configure \
+                         {name}.auth.client_ca, tokens or kubernetes, or set {name}.allow_insecure=true"
+                    ),
+                ));
+            }
             if !listen.ip().is_loopback() && !has_tls && !is_allowed {
                 return Err(invalid(
                     &format!("{name}.listen"),
@@ -516,6 +565,15 @@ impl LimitsConfig {
     }
 }
 
+// === impl Auth ===
+
+impl Auth {
+    /// Whether anybody is asked who they are.
+    pub fn is_on(&self) -> bool {
+        self.client_ca.is_some() || self.tokens.is_some() || self.kubernetes
+    }
+}
+
 // === impl Webhook, Admin, BoundsConfig, Metrics ===
 
 impl Default for Webhook {
@@ -526,6 +584,7 @@ impl Default for Webhook {
             tls: None,
             // 400 events of 100 KiB is what kube-apiserver's truncation leaves of a batch; a little more without it.
             body_max: Bytes(64 << 20),
+            auth: Auth::default(),
             allow_insecure: false,
         }
     }
@@ -533,7 +592,12 @@ impl Default for Webhook {
 
 impl Default for Admin {
     fn default() -> Admin {
-        Admin { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), tls: None, allow_insecure: false }
+        Admin {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            tls: None,
+            auth: Auth::default(),
+            allow_insecure: false,
+        }
     }
 }
 

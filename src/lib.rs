@@ -38,6 +38,7 @@
 //! where `enforce.mode` says so.
 
 pub mod audit;
+pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod detect;

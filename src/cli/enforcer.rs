@@ -32,18 +32,7 @@ pub(super) struct Access {
 impl Access {
     /// Access as the configuration says; the API server need not be there yet.
     pub(super) async fn of(enforce: &Enforce) -> Result<Access> {
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let options = KubeConfigOptions::default();
-        let config = match &enforce.kubeconfig {
-            Some(path) => {
-                let file = Kubeconfig::read_from(path).with_context(|| path.display().to_string())?;
-                kube::Config::from_custom_kubeconfig(file, &options).await.context("enforce.kubeconfig")?
-            }
-            None => {
-                kube::Config::infer().await.context("enforce.mode needs an API server: name one with --kubeconfig")?
-            }
-        };
-        let client = kube::Client::try_from(config).context("enforce.kubeconfig")?;
+        let client = client(enforce).await?;
         let account = match run::account(&client).await {
             Ok(account) => account,
             Err(error) => {
@@ -99,6 +88,23 @@ impl Access {
         }
         tasks
     }
+}
+
+/// A client of the API server that the configuration names.
+///
+/// # Errors
+/// Where there is none.
+pub(super) async fn client(enforce: &Enforce) -> Result<kube::Client> {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let options = KubeConfigOptions::default();
+    let config = match &enforce.kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path).with_context(|| path.display().to_string())?;
+            kube::Config::from_custom_kubeconfig(file, &options).await.context("enforce.kubeconfig")?
+        }
+        None => kube::Config::infer().await.context("no API server is known: name one with --kubeconfig")?,
+    };
+    kube::Client::try_from(config).context("enforce.kubeconfig")
 }
 
 fn selection(enforce: &Enforce) -> Selection {

@@ -10,10 +10,13 @@ use tokio::sync::watch;
 use super::Outcome;
 use super::args::{Enforce, ServeArgs};
 use super::enforcer;
+use super::gates::{self, Guarded};
+use crate::auth::Right;
+use crate::auth::tokens::Tokens;
 use crate::config::{Config, Mode, Tls};
 use crate::ingest::follow::{self, Follower, Intake};
 use crate::ingest::webhook::Webhook;
-use crate::net::{self, Listener};
+use crate::net::{Listener, Secured, TlsFiles};
 use crate::pipeline::Pipeline;
 use crate::query::api::Api;
 use crate::telemetry::control::Control;
@@ -65,8 +68,15 @@ fn load(args: &ServeArgs) -> Result<Config> {
 
 /// Everything that `serve` would find out about its configuration before it listens.
 fn check(config: &Config) -> Result<()> {
-    for tls in [&config.webhook.tls, &config.admin.tls].into_iter().flatten() {
-        net::tls(&tls.cert, &tls.key)?;
+    let listeners = [(&config.webhook.tls, &config.webhook.auth), (&config.admin.tls, &config.admin.auth)];
+    for (tls, auth) in listeners {
+        if let Some(Tls { cert, key }) = tls.clone() {
+            let client_ca = auth.client_ca.clone();
+            drop(Secured::new(TlsFiles { cert, key, client_ca, is_client_required: false })?);
+        }
+        if let Some(path) = &auth.tokens {
+            drop(Tokens::read(path).with_context(|| path.display().to_string())?);
+        }
     }
     Ok(())
 }
@@ -84,9 +94,9 @@ fn follow(config: &Config, pipeline: &Arc<Pipeline>, metrics: &Metrics) -> Resul
 }
 
 async fn serve(config: Config) -> Result<()> {
-    let tls = |tls: &Option<Tls>| tls.as_ref().map(|t| net::tls(&t.cert, &t.key)).transpose();
-    let webhook_listener = Listener::bind(config.webhook.listen, tls(&config.webhook.tls)?).await?;
-    let admin_listener = Listener::bind(config.admin.listen, tls(&config.admin.tls)?).await?;
+    let (webhook_gate, admin_gate) = Guarded::of(&config).await?;
+    let webhook_listener = Listener::bind(config.webhook.listen, webhook_gate.tls.clone()).await?;
+    let admin_listener = Listener::bind(config.admin.listen, admin_gate.tls.clone()).await?;
 
     let access = match config.enforce.mode {
         Mode::Observe => None,
@@ -119,13 +129,32 @@ async fn serve(config: Config) -> Result<()> {
     );
     let (stop, stopped) = watch::channel(false);
     let answer = api.clone();
-    let webhook_task = tokio::spawn(
-        webhook_listener.serve(move |request, peer| webhook.clone().handle(request, peer), stopped.clone()),
-    );
+    let webhook_gate = webhook_gate.counting(&metrics);
+    let admin_gate = admin_gate.counting(&metrics);
+    let refreshers = [webhook_gate.keep_fresh(stopped.clone()), admin_gate.keep_fresh(stopped.clone())];
+    let webhook_task = tokio::spawn(webhook_listener.serve(
+        move |request, peer| {
+            let (gate, webhook) = (webhook_gate.clone(), webhook.clone());
+            async move {
+                match gate.admit(&request, &peer, Right::Post, gates::cluster(&request)).await {
+                    Ok(()) => webhook.handle(request, peer.address).await,
+                    Err(refusal) => refusal,
+                }
+            }
+        },
+        stopped.clone(),
+    ));
     let admin_task = tokio::spawn(admin_listener.serve(
-        move |request, _| {
-            let api = answer.clone();
-            async move { tokio::task::block_in_place(|| api.handle(&request)) }
+        move |request, peer| {
+            let (gate, api) = (admin_gate.clone(), answer.clone());
+            async move {
+                if let Some(right) = gates::right(&request)
+                    && let Err(refusal) = gate.admit(&request, &peer, right, "").await
+                {
+                    return refusal;
+                }
+                tokio::task::block_in_place(|| api.handle(&request))
+            }
         },
         stopped,
     ));
@@ -154,7 +183,7 @@ async fn serve(config: Config) -> Result<()> {
     if let Some(follower) = follower {
         tokio::task::block_in_place(|| follower.stop());
     }
-    for task in enforcing {
+    for task in enforcing.into_iter().chain(refreshers) {
         task.await?;
     }
     tracing::info!("stopped");

@@ -115,6 +115,11 @@ impl Api {
 
     /// Answers one request.
     pub fn handle(&self, request: &Request<Incoming>) -> Reply {
+        if request.method() == Method::POST
+            && let Some(is_stopped) = switch(request.uri().path())
+        {
+            return self.switch(request, is_stopped);
+        }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, "nothing here is written to");
             reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -147,6 +152,19 @@ impl Api {
                 }),
             },
         }
+    }
+
+    /// The kill switch. A page elsewhere cannot make a browser send JSON here: that needs our leave, which nobody gets.
+    fn switch(&self, request: &Request<Incoming>, is_stopped: bool) -> Reply {
+        let Some(enforcer) = &self.enforcer else {
+            return problem(StatusCode::NOT_FOUND, "nothing is enforced here: see serve --enforce");
+        };
+        if request.headers().get(CONTENT_TYPE).is_none_or(|t| t != JSON) {
+            return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send Content-Type: application/json");
+        }
+        enforcer.stop(is_stopped);
+        tracing::warn!(is_stopped, "the kill switch, by the API");
+        json(StatusCode::OK, &serde_json::json!({"stopped": is_stopped}))
     }
 
     /// `ok`, and with `?verbose` how the parts are doing.
@@ -252,6 +270,15 @@ impl Api {
         };
         let found = self.pipeline.table().with_at(key, lens.now, limits, look).flatten();
         found.unwrap_or_else(calm)
+    }
+}
+
+/// Whether a path is the kill switch's, and what it says.
+fn switch(path: &str) -> Option<bool> {
+    match path {
+        "/api/v1/enforcement/stop" => Some(true),
+        "/api/v1/enforcement/start" => Some(false),
+        _ => None,
     }
 }
 

@@ -16,7 +16,8 @@ const RULES: &[(&str, &[&str])] = &[
     ("reconcile/plan.rs", &["detect", "audit::event", "reconcile"]),
     ("query", &["pipeline", "detect", "audit", "telemetry", "net"]),
     ("telemetry", &["pipeline", "detect", "audit", "COMMIT"]),
-    ("config.rs", &["detect", "audit", "pipeline"]),
+    ("auth", &["detect", "net"]),
+    ("config.rs", &["detect", "audit", "auth", "pipeline"]),
     ("net.rs", &[]),
 ];
 

@@ -4,6 +4,7 @@
 
 mod answers;
 mod architecture;
+mod auth;
 mod cli;
 mod cluster;
 mod enforce;

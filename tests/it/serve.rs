@@ -14,8 +14,8 @@ use crate::util;
 /// A server of its own for a test, killed with it.
 pub(crate) struct Server {
     child: Child,
-    webhook: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) webhook: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 impl Server {
@@ -129,7 +129,7 @@ impl Drop for Server {
     }
 }
 
-fn answer(stream: &mut impl Read) -> (u16, String) {
+pub(crate) fn answer(stream: &mut impl Read) -> (u16, String) {
     let mut bytes = Vec::new();
     // A TLS peer may close without saying so.
     drop(stream.read_to_end(&mut bytes));

@@ -1,0 +1,205 @@
+//! Who may post, scrape, read and act: client certificates, bearer tokens, or Kubernetes' own word.
+//!
+//! Whoever is refused learns nothing but that: not whether a token is unknown or a name not allowed.
+
+pub mod review;
+pub mod tokens;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{HeaderMap, Response, StatusCode};
+
+use crate::detect::class::is_match;
+use crate::net::{Peer, Reply};
+use review::Reviews;
+use tokens::Tokens;
+
+/// What somebody wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Right {
+    /// To post audit events.
+    Post,
+    /// To scrape metrics: names of objects and actors, but no values.
+    Scrape,
+    /// To ask about wars, with values.
+    Read,
+    /// To switch the enforcer off and on.
+    Act,
+}
+
+/// What a name is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allow {
+    /// Pattern of a certificate's common name or DNS name, of a token's name, or of a Kubernetes user.
+    pub name: String,
+    /// What it may do.
+    pub rights: Vec<Right>,
+    /// For which clusters it may post; any where empty.
+    pub clusters: Vec<String>,
+}
+
+/// Why somebody is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nobody we know.
+    Unknown,
+    /// Somebody who may not do that.
+    Forbidden,
+    /// Kubernetes cannot be asked now.
+    Unavailable,
+}
+
+/// The gate of one listener.
+#[derive(Clone, Default)]
+pub struct Gate {
+    is_closed: bool,
+    tokens: Option<Arc<Tokens>>,
+    reviews: Option<Arc<Reviews>>,
+    allow: Arc<[Allow]>,
+}
+
+// === impl Gate ===
+
+impl Gate {
+    /// A gate that lets everybody in: for a listener that only this machine reaches, or that the user opened.
+    pub fn open() -> Gate {
+        Gate::default()
+    }
+
+    /// A gate that lets in who has a certificate of the listener's CA, a token, or whom Kubernetes knows; and as far as
+    /// `allow` says. An empty `allow` lets the known do anything but act.
+    pub fn new(tokens: Option<Arc<Tokens>>, reviews: Option<Arc<Reviews>>, allow: Vec<Allow>) -> Gate {
+        Gate { is_closed: true, tokens, reviews, allow: allow.into() }
+    }
+
+    /// Lets somebody in, or says why not.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn admit(&self, peer: &Peer, headers: &HeaderMap, right: Right, cluster: &str) -> Result<(), Refusal> {
+        if !self.is_closed {
+            return Ok(());
+        }
+        if !peer.names.is_empty() && peer.names.iter().any(|name| self.allows(name, right, cluster)) {
+            return Ok(());
+        }
+        let Some(token) = bearer(headers) else {
+            return Err(if peer.names.is_empty() { Refusal::Unknown } else { Refusal::Forbidden });
+        };
+        if let Some(name) = self.tokens.as_ref().and_then(|tokens| tokens.name(token)) {
+            return if self.allows(&name, right, cluster) { Ok(()) } else { Err(Refusal::Forbidden) };
+        }
+        match &self.reviews {
+            Some(reviews) => reviews.may(token, right).await,
+            None => Err(Refusal::Unknown),
+        }
+    }
+
+    fn allows(&self, name: &str, right: Right, cluster: &str) -> bool {
+        if self.allow.is_empty() {
+            return right != Right::Act;
+        }
+        self.allow.iter().any(|allow| {
+            is_match(&allow.name, name)
+                && allow.rights.contains(&right)
+                && (allow.clusters.is_empty() || allow.clusters.iter().any(|c| c == cluster))
+        })
+    }
+}
+
+/// The token of a request, of a sane length.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= 8192).then(|| token.trim())
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// The label of the metric.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Refusal::Unknown => "unauthenticated",
+            Refusal::Forbidden => "forbidden",
+            Refusal::Unavailable => "review_unavailable",
+        }
+    }
+
+    /// The answer, the same whatever was wrong.
+    pub fn reply(self) -> Reply {
+        let (status, text) = match self {
+            Refusal::Unknown => (StatusCode::UNAUTHORIZED, "{\"error\":\"unauthorized\"}"),
+            Refusal::Forbidden => (StatusCode::FORBIDDEN, "{\"error\":\"forbidden\"}"),
+            Refusal::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "{\"error\":\"try again\"}"),
+        };
+        let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+        *reply.status_mut() = status;
+        if self == Refusal::Unknown {
+            reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        reply
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(names: &[&str]) -> Peer {
+        Peer { address: ([127, 0, 0, 1], 1).into(), names: names.iter().map(|n| (*n).to_owned()).collect() }
+    }
+
+    fn with(token: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, token.parse().unwrap());
+        headers
+    }
+
+    fn allow(name: &str, rights: &[Right], clusters: &[&str]) -> Allow {
+        Allow { name: name.into(), rights: rights.to_vec(), clusters: clusters.iter().map(|c| (*c).into()).collect() }
+    }
+
+    async fn ask(gate: &Gate, names: &[&str], header: &str, right: Right, cluster: &str) -> Result<(), Refusal> {
+        let headers = if header.is_empty() { HeaderMap::new() } else { with(header) };
+        gate.admit(&peer(names), &headers, right, cluster).await
+    }
+
+    #[tokio::test]
+    async fn nobody_gets_in_without_a_name_and_nobody_further_than_allowed() {
+        let tokens = Arc::new(Tokens::parse("s3cret scraper\n# nobody\nother reader\n").unwrap());
+        let rules = vec![
+            allow("scraper", &[Right::Scrape], &[]),
+            allow("read*", &[Right::Scrape, Right::Read], &[]),
+            allow("kube-apiserver-a", &[Right::Post], &["a"]),
+        ];
+        let gate = Gate::new(Some(tokens), None, rules);
+        assert_eq!(ask(&gate, &[], "", Right::Scrape, "").await, Err(Refusal::Unknown));
+        assert_eq!(ask(&gate, &[], "Bearer wrong", Right::Scrape, "").await, Err(Refusal::Unknown));
+        assert_eq!(ask(&gate, &[], "Basic s3cret", Right::Scrape, "").await, Err(Refusal::Unknown));
+        assert_eq!(ask(&gate, &[], "Bearer s3cret", Right::Scrape, "").await, Ok(()));
+        assert_eq!(ask(&gate, &[], "bearer s3cret", Right::Read, "").await, Err(Refusal::Forbidden));
+        assert_eq!(ask(&gate, &[], "Bearer other", Right::Read, "").await, Ok(()));
+        assert_eq!(ask(&gate, &[], "Bearer other", Right::Act, "").await, Err(Refusal::Forbidden));
+        assert_eq!(ask(&gate, &["kube-apiserver-a"], "", Right::Post, "a").await, Ok(()));
+        assert_eq!(ask(&gate, &["kube-apiserver-a"], "", Right::Post, "b").await, Err(Refusal::Forbidden));
+        assert_eq!(ask(&gate, &["kube-apiserver-a"], "", Right::Read, "a").await, Err(Refusal::Forbidden));
+        assert_eq!(ask(&gate, &["somebody"], "", Right::Post, "a").await, Err(Refusal::Forbidden));
+        // A certificate that may not, with a token that may.
+        assert_eq!(ask(&gate, &["somebody"], "Bearer other", Right::Read, "").await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn without_rules_the_known_may_do_anything_but_act() {
+        let gate = Gate::new(Some(Arc::new(Tokens::parse("s3cret me\n").unwrap())), None, Vec::new());
+        for right in [Right::Post, Right::Scrape, Right::Read] {
+            assert_eq!(ask(&gate, &[], "Bearer s3cret", right, "x").await, Ok(()));
+        }
+        assert_eq!(ask(&gate, &[], "Bearer s3cret", Right::Act, "").await, Err(Refusal::Forbidden));
+        assert_eq!(ask(&Gate::open(), &[], "", Right::Act, "").await, Ok(()));
+    }
+}

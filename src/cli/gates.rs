@@ -1,0 +1,144 @@
+//! The listeners' TLS and gates, as the configuration has them; and the task that reads their files again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hyper::body::Incoming;
+use hyper::{Method, Request};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::enforcer;
+use crate::auth::review::Reviews;
+use crate::auth::tokens::Tokens;
+use crate::auth::{Allow, Gate, Right};
+use crate::config::{Auth, Config, Tls};
+use crate::net::{Peer, Reply, Secured, TlsFiles};
+use crate::telemetry::metrics::Metrics;
+
+/// How often certificates, keys, CAs and tokens are looked at.
+const RELOAD_EVERY: Duration = Duration::from_secs(5);
+
+/// One listener's TLS and gate.
+#[derive(Clone)]
+pub(super) struct Guarded {
+    pub(super) tls: Option<Arc<Secured>>,
+    gate: Gate,
+    tokens: Option<(PathBuf, Arc<Tokens>)>,
+    metrics: Option<Metrics>,
+}
+
+// === impl Guarded ===
+
+impl Guarded {
+    /// The webhook's and the admin listener's; nothing is asked of an API server yet.
+    pub(super) async fn of(config: &Config) -> Result<(Guarded, Guarded)> {
+        let reviews = match config.webhook.auth.kubernetes || config.admin.auth.kubernetes {
+            true => Some(Arc::new(Reviews::new(enforcer::client(&config.enforce).await?))),
+            false => None,
+        };
+        let one = |name: &str, tls: &Option<Tls>, auth: &Auth, is_insecure: bool| -> Result<Guarded> {
+            if is_insecure {
+                tracing::warn!(listener = name, "allow_insecure: whoever reaches this listener is believed");
+            }
+            let tokens = match &auth.tokens {
+                Some(path) => {
+                    let tokens =
+                        Tokens::read(path).with_context(|| format!("{name}.auth.tokens: {}", path.display()))?;
+                    Some((path.clone(), Arc::new(tokens)))
+                }
+                None => None,
+            };
+            let allow = auth.allow.iter().map(|a| Allow {
+                name: a.name.clone(),
+                rights: a.rights.clone(),
+                clusters: a.clusters.clone(),
+            });
+            let known = tokens.as_ref().map(|(_, tokens)| tokens.clone());
+            let gate = match auth.is_on() {
+                true => Gate::new(known, reviews.clone().filter(|_| auth.kubernetes), allow.collect()),
+                false => Gate::open(),
+            };
+            let files = tls.as_ref().map(|tls| TlsFiles {
+                cert: tls.cert.clone(),
+                key: tls.key.clone(),
+                client_ca: auth.client_ca.clone(),
+                // Who may come with a token, or probes /livez, has no certificate.
+                is_client_required: false,
+            });
+            let tls = files.map(Secured::new).transpose()?;
+            Ok(Guarded { tls, gate, tokens, metrics: None })
+        };
+        let (webhook, admin) = (&config.webhook, &config.admin);
+        Ok((
+            one("webhook", &webhook.tls, &webhook.auth, webhook.allow_insecure)?,
+            one("admin", &admin.tls, &admin.auth, admin.allow_insecure)?,
+        ))
+    }
+
+    /// Counts whom it refuses here.
+    pub(super) fn counting(self, metrics: &Metrics) -> Guarded {
+        Guarded { metrics: Some(metrics.clone()), ..self }
+    }
+
+    /// Lets a request in, or answers it.
+    pub(super) async fn admit(
+        &self,
+        request: &Request<Incoming>,
+        peer: &Peer,
+        right: Right,
+        cluster: &str,
+    ) -> Result<(), Reply> {
+        let admitted = self.gate.admit(peer, request.headers(), right, cluster).await;
+        admitted.map_err(|refusal| {
+            if let Some(metrics) = &self.metrics {
+                metrics.refused.with_label_values(&[refusal.reason()]).inc();
+            }
+            refusal.reply()
+        })
+    }
+
+    /// Reads certificates and tokens again when they change.
+    pub(super) fn keep_fresh(&self, mut stop: watch::Receiver<bool>) -> JoinHandle<()> {
+        let (tls, tokens) = (self.tls.clone(), self.tokens.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = stop.wait_for(|stop| *stop) => return,
+                    () = tokio::time::sleep(RELOAD_EVERY) => {}
+                }
+                match tls.as_ref().map(|tls| tls.reload()) {
+                    Some(Ok(true)) => tracing::info!("a changed certificate is in use for new connections"),
+                    Some(Err(error)) => tracing::warn!(%error, "a changed certificate cannot be used; the last one is"),
+                    _ => {}
+                }
+                if let Some((path, tokens)) = &tokens {
+                    match Tokens::read(path) {
+                        Ok(read) => tokens.replace(read),
+                        Err(error) => {
+                            tracing::warn!(%error, file = %path.display(), "tokens cannot be read; the last ones hold")
+                        }
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// What a request to the admin listener wants; `None` where nobody needs to be known.
+pub(super) fn right(request: &Request<Incoming>) -> Option<Right> {
+    match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, "/livez" | "/" | "/page.js" | "/page.css") => None,
+        (&Method::GET | &Method::HEAD, "/readyz") if request.uri().query().is_none() => None,
+        (&Method::GET | &Method::HEAD, "/metrics") => Some(Right::Scrape),
+        (&Method::GET | &Method::HEAD, _) => Some(Right::Read),
+        _ => Some(Right::Act),
+    }
+}
+
+/// The cluster that a webhook's path names.
+pub(super) fn cluster(request: &Request<Incoming>) -> &str {
+    request.uri().path().trim_end_matches('/').strip_prefix("/audit/").unwrap_or_default()
+}

@@ -1,0 +1,280 @@
+//! Who may post, scrape, read and act: over real sockets, real TLS, and with a real API server's word.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+
+use crate::cli::scratch;
+use crate::envtest::{ApiServer, wait_until};
+use crate::serve::{Server, answer};
+use crate::util;
+
+/// A CA, and what it signed.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+type Identity = (Vec<CertificateDer<'static>>, Vec<u8>);
+
+// === impl Authority ===
+
+impl Authority {
+    fn new(name: &str) -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Authority { pem: certificate.pem(), issuer: Issuer::new(params, key) }
+    }
+
+    fn sign(&self, name: &str, dns: &[&str]) -> (String, String, Identity) {
+        let mut params = CertificateParams::new(dns.iter().map(|d| (*d).to_owned()).collect::<Vec<_>>()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem(), (vec![certificate.der().clone()], key.serialize_der()))
+    }
+}
+
+/// A server's files, and how clients see it.
+struct Folder {
+    path: PathBuf,
+    ca: Authority,
+}
+
+// === impl Folder ===
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let folder = Folder { path: scratch(name), ca: Authority::new("editwar test CA") };
+        folder.renew("first");
+        std::fs::write(folder.path.join("ca.pem"), &folder.ca.pem).unwrap();
+        std::fs::write(
+            folder.path.join("tokens"),
+            "t-scrape prometheus\nt-read oncall\nt-act admin\nt-post apiserver\n",
+        )
+        .unwrap();
+        folder
+    }
+
+    /// A new certificate for the server.
+    fn renew(&self, name: &str) {
+        let (cert, key, _) = self.ca.sign(name, &["localhost"]);
+        std::fs::write(self.path.join("tls.crt"), cert).unwrap();
+        std::fs::write(self.path.join("tls.key"), key).unwrap();
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.path.join(name).display().to_string()
+    }
+
+    /// Both listeners with TLS, certificates of the CA, tokens, and rules.
+    fn config(&self) -> PathBuf {
+        let path = self.path.join("editwar.yaml");
+        let (cert, key, ca, tokens) =
+            (self.file("tls.crt"), self.file("tls.key"), self.file("ca.pem"), self.file("tokens"));
+        let text = format!(
+            "webhook:\n  tls: {{cert: {cert}, key: {key}}}\n  auth:\n    client_ca: {ca}\n    tokens: {tokens}\n    allow:\n    \
+             - {{name: kube-apiserver-a, rights: [post], clusters: [a]}}\n    - {{name: apiserver, rights: [post]}}\n\
+             admin:\n  tls: {{cert: {cert}, key: {key}}}\n  auth:\n    client_ca: {ca}\n    tokens: {tokens}\n    allow:\n    \
+             - {{name: prometheus, rights: [scrape]}}\n    - {{name: oncall, rights: [scrape, read]}}\n    \
+             - {{name: admin, rights: [scrape, read, act]}}\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+fn start(config: &Path, more: &[&str]) -> Server {
+    Server::start(&[&["--config", config.to_str().unwrap()], more].concat())
+}
+
+/// A connection with TLS, and with a certificate if there is one.
+fn connect(
+    to: SocketAddr,
+    ca: &Authority,
+    identity: Option<&Identity>,
+) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+    let mut roots = rustls::RootCertStore::empty();
+    let pem = pem(&ca.pem);
+    roots.add(pem).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => {
+            let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.clone()));
+            builder.with_client_auth_cert(chain.clone(), key).unwrap()
+        }
+    };
+    let name = ServerName::try_from("localhost").unwrap();
+    let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    rustls::StreamOwned::new(connection, TcpStream::connect(to).unwrap())
+}
+
+fn pem(text: &str) -> CertificateDer<'static> {
+    use rustls::pki_types::pem::PemObject;
+    CertificateDer::from_pem_slice(text.as_bytes()).unwrap()
+}
+
+/// One request; 0 where the handshake fails.
+fn ask(
+    to: SocketAddr,
+    ca: &Authority,
+    identity: Option<&Identity>,
+    method: &str,
+    path: &str,
+    token: &str,
+) -> (u16, String) {
+    let mut stream = connect(to, ca, identity);
+    let body = if method == "POST" { "{}" } else { "" };
+    let authorization = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{authorization}\r\n{body}",
+        body.len()
+    );
+    drop(stream.write_all(head.as_bytes()));
+    answer(&mut stream)
+}
+
+#[test]
+fn an_api_server_posts_with_its_certificate_for_its_cluster_and_nobody_else_does() {
+    let folder = Folder::new("auth-webhook");
+    let server = start(&folder.config(), &[]);
+    let (_, _, a) = folder.ca.sign("kube-apiserver-a", &[]);
+    let (_, _, by_dns) = folder.ca.sign("", &["kube-apiserver-a"]);
+    let (_, _, other) = folder.ca.sign("somebody", &[]);
+    let (_, _, forged) = Authority::new("editwar test CA").sign("kube-apiserver-a", &[]);
+    let post = |identity, path, token| ask(server.webhook, &folder.ca, identity, "POST", path, token).0;
+    assert_eq!(post(Some(&a), "/audit/a", ""), 200);
+    assert_eq!(post(Some(&by_dns), "/audit/a", ""), 200);
+    assert_eq!(post(Some(&a), "/audit/b", ""), 403, "another cluster");
+    assert_eq!(post(Some(&a), "/audit", ""), 403, "no cluster");
+    assert_eq!(post(Some(&other), "/audit/a", ""), 403);
+    assert_eq!(post(Some(&forged), "/audit/a", ""), 0, "another CA of the same name");
+    assert_eq!(post(None, "/audit/a", ""), 401);
+    assert_eq!(post(None, "/audit/a", "wrong"), 401);
+    assert_eq!(post(None, "/audit/b", "t-post"), 200);
+    assert_eq!(post(None, "/audit/b", "t-read"), 403, "a token for reading does not post");
+}
+
+#[test]
+fn scraping_reading_and_acting_are_rights_of_their_own() {
+    let folder = Folder::new("auth-admin");
+    let server = start(&folder.config(), &[]);
+    let get = |path, token| ask(server.admin, &folder.ca, None, "GET", path, token);
+    for open in ["/livez", "/readyz", "/", "/page.js"] {
+        assert_eq!(get(open, "").0, 200, "{open} needs nobody's name");
+    }
+    for closed in ["/metrics", "/api/v1/wars", "/readyz?verbose", "/openapi.json", "/nothing"] {
+        assert_eq!(get(closed, ""), (401, r#"{"error":"unauthorized"}"#.to_owned()), "{closed}");
+    }
+    assert_eq!(get("/metrics", "t-scrape").0, 200);
+    assert_eq!(get("/api/v1/wars", "t-scrape"), (403, r#"{"error":"forbidden"}"#.to_owned()));
+    assert_eq!(get("/api/v1/wars", "t-read").0, 200);
+    let stop = |token| ask(server.admin, &folder.ca, None, "POST", "/api/v1/enforcement/stop", token).0;
+    assert_eq!((stop(""), stop("t-read")), (401, 403));
+    assert_eq!(stop("t-act"), 404, "there is no enforcer to stop, and that is told to who may know");
+    // Whoever was refused is counted, and not logged by token.
+    assert!(get("/metrics", "t-scrape").1.contains(r#"editwar_requests_refused_total{reason="unauthenticated"}"#));
+}
+
+#[test]
+fn certificates_and_tokens_are_renewed_while_connections_last() {
+    let folder = Folder::new("auth-renewal");
+    let server = start(&folder.config(), &[]);
+    let serial = |stream: &rustls::StreamOwned<rustls::ClientConnection, TcpStream>| {
+        stream.conn.peer_certificates().unwrap()[0].to_vec()
+    };
+    let mut standing = connect(server.admin, &folder.ca, None);
+    let livez = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    standing.write_all(livez.as_bytes()).unwrap();
+    let mut byte = [0; 1024];
+    assert!(std::io::Read::read(&mut standing, &mut byte).unwrap() > 0);
+    let before = serial(&standing);
+
+    folder.renew("second");
+    std::fs::write(folder.path.join("tokens"), "t-new oncall\n").unwrap();
+    let fresh = || {
+        let mut stream = connect(server.admin, &folder.ca, None);
+        stream.write_all(livez.as_bytes()).unwrap();
+        serial(&stream)
+    };
+    wait_until("new connections see the new certificate", 20, || fresh() != before);
+    wait_until("the new token is known", 20, || {
+        ask(server.admin, &folder.ca, None, "GET", "/api/v1/wars", "t-new").0 == 200
+    });
+    assert_eq!(ask(server.admin, &folder.ca, None, "GET", "/api/v1/wars", "t-read").0, 401, "the old one is not");
+    standing.write_all(livez.as_bytes()).unwrap();
+    assert!(std::io::Read::read(&mut standing, &mut byte).unwrap() > 0, "the connection that stood still stands");
+
+    // A broken certificate changes nothing.
+    let second = fresh();
+    std::fs::write(folder.path.join("tls.crt"), "nonsense").unwrap();
+    crate::envtest::pause(6000);
+    assert_eq!(fresh(), second);
+}
+
+#[test]
+fn kubernetes_says_who_may_ask() {
+    let Some(cluster) = ApiServer::start(None) else { return };
+    cluster.kubectl("admin", &["create", "namespace", "editwar"]);
+    cluster.apply("admin", &std::fs::read_to_string(util::path("deploy/rbac/auth.yaml")).unwrap());
+    let folder = Folder::new("auth-kubernetes");
+    let config = folder.path.join("kubernetes.yaml");
+    let (cert, key) = (folder.file("tls.crt"), folder.file("tls.key"));
+    let kubeconfig = cluster.kubeconfig("system:serviceaccount:editwar:editwar");
+    let text = format!(
+        "admin: {{tls: {{cert: {cert}, key: {key}}}, auth: {{kubernetes: true}}}}\nenforce: {{kubeconfig: {}}}\n",
+        kubeconfig.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let server = start(&config, &[]);
+    let get = |path, token| ask(server.admin, &folder.ca, None, "GET", path, token).0;
+    // alice is a cluster admin; the operator's account may nothing of this until it is bound.
+    assert_eq!(get("/api/v1/wars", "token-alice"), 200);
+    assert_eq!(get("/api/v1/wars", "no-such-token"), 401);
+    let robot = "token-system-serviceaccount-editwar-editwar";
+    assert_eq!((get("/metrics", robot), get("/api/v1/wars", robot)), (403, 403));
+    cluster.kubectl(
+        "admin",
+        &[
+            "create",
+            "clusterrolebinding",
+            "scrapers",
+            "--clusterrole=editwar-scraper",
+            "--serviceaccount=editwar:editwar",
+        ],
+    );
+    // A refusal is remembered for ten seconds.
+    wait_until("it may scrape", 20, || get("/metrics", robot) == 200);
+    assert_eq!(get("/api/v1/wars", robot), 403, "a stolen scrape token reads no values");
+    assert_eq!(ask(server.admin, &folder.ca, None, "POST", "/api/v1/enforcement/stop", robot).0, 403);
+}
+
+#[test]
+fn a_listener_that_others_reach_asks_who_they_are_or_is_told_not_to() {
+    let folder = Folder::new("auth-outside");
+    let tls = format!("admin.tls={{cert: {}, key: {}}}", folder.file("tls.crt"), folder.file("tls.key"));
+    let check = |more: &[&str]| {
+        crate::cli::run(&[&["serve", "--check-config", "--listen", "0.0.0.0:8080", "--set", &tls], more].concat(), None)
+    };
+    let (code, _, err) = check(&[]);
+    assert!(code == 2 && err.contains("nobody is asked who they are") && err.contains("admin.allow_insecure"), "{err}");
+    assert_eq!(check(&["--set", &format!("admin.auth.tokens={}", folder.file("tokens"))]).0, 0);
+    assert_eq!(check(&["--set", "admin.allow_insecure=true"]).0, 0);
+    let (code, _, err) = check(&["--set", "admin.auth.tokens=/nowhere"]);
+    assert!(code == 2 && err.contains("/nowhere"), "{err}");
+    std::fs::write(folder.path.join("wrong"), "only-a-secret\n").unwrap();
+    let (_, _, err) = check(&["--set", &format!("admin.auth.tokens={}", folder.file("wrong"))]);
+    assert!(err.contains("line 1 is not `TOKEN NAME`") && !err.contains("only-a-secret"), "{err}");
+}
