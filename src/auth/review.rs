@@ -24,10 +24,13 @@ const PER_SECOND: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
 /// Time for one review.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What an API server said.
+type Answer = Result<(), Refusal>;
+
 /// Questions to an API server.
 pub struct Reviews {
     client: Client,
-    answers: Mutex<HashMap<(Hash, Right), (Result<(), Refusal>, Instant)>>,
+    answers: Mutex<HashMap<(Hash, Right), (Answer, Instant)>>,
     limiter: DefaultDirectRateLimiter,
 }
 
@@ -71,13 +74,13 @@ impl Reviews {
         answer
     }
 
-    fn known(&self, key: &(Hash, Right), now: Instant) -> Option<Result<(), Refusal>> {
+    fn known(&self, key: &(Hash, Right), now: Instant) -> Option<Answer> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let (answer, at) = answers.get(key)?;
         is_valid(answer, *at, now).then_some(*answer)
     }
 
-    async fn ask(&self, token: &str, right: Right) -> kube::Result<Result<(), Refusal>> {
+    async fn ask(&self, token: &str, right: Right) -> kube::Result<Answer> {
         let review = TokenReview {
             metadata: ObjectMeta::default(),
             spec: TokenReviewSpec { token: token.to_owned(), audiences: None },
@@ -115,6 +118,6 @@ impl Reviews {
     }
 }
 
-fn is_valid(answer: &Result<(), Refusal>, at: Instant, now: Instant) -> bool {
+fn is_valid(answer: &Answer, at: Instant, now: Instant) -> bool {
     now.saturating_duration_since(at) < if answer.is_ok() { YES_FOR } else { NO_FOR }
 }
