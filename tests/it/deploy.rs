@@ -1,0 +1,124 @@
+//! What is shipped to be deployed: alerts, manifests. Compared with the code, and with a real API server.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::envtest::ApiServer;
+use crate::util;
+
+const OVERLAYS: [&str; 4] = ["webhook", "pause", "reconcile", "follow-daemonset"];
+
+fn yaml(path: &str) -> Value {
+    serde_yaml_ng::from_str(&std::fs::read_to_string(util::path(path)).unwrap()).unwrap()
+}
+
+fn program(name: &str) -> Option<PathBuf> {
+    let found = std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|p| p.is_file());
+    if found.is_none() {
+        util::skipped(&format!("no {name} in PATH"));
+    }
+    found
+}
+
+fn rules() -> Vec<Value> {
+    let groups = yaml("deploy/alerts/editwar.rules.yaml")["groups"].as_array().unwrap().clone();
+    groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+}
+
+#[test]
+fn both_forms_of_the_alerts_are_the_same() {
+    let plain = &yaml("deploy/alerts/editwar.rules.yaml")["groups"];
+    assert_eq!(&yaml("deploy/alerts/prometheusrule.yaml")["spec"]["groups"], plain);
+}
+
+#[test]
+fn every_alert_says_what_it_is_and_has_a_runbook() {
+    let rules = rules();
+    assert!(rules.len() >= 10);
+    for rule in &rules {
+        let name = rule["alert"].as_str().unwrap();
+        let text = |key: &str| rule["annotations"][key].as_str().unwrap_or_else(|| panic!("{name} has no {key}"));
+        assert!(!text("summary").is_empty() && !text("description").is_empty());
+        assert!(text("runbook_url").ends_with(&format!("/docs/runbooks/{name}.md")), "{name}");
+        let page = std::fs::read_to_string(util::path(&format!("docs/runbooks/{name}.md"))).unwrap();
+        assert!(page.starts_with(&format!("# {name}\n")) && page.contains("## Find out"), "{name}");
+    }
+    let thrashing = rules.iter().find(|rule| rule["alert"] == "VirtPlatformThrashingDetected").unwrap();
+    assert_eq!(thrashing["expr"], "increase(virt_platform_thrashing_total[10m]) > 5", "the runbook's words");
+}
+
+#[test]
+fn every_metric_of_an_alert_is_one_that_is_exported() {
+    let mut sources = String::new();
+    for file in ["metrics.rs", "golden.rs"] {
+        sources.push_str(&std::fs::read_to_string(util::path(&format!("src/telemetry/{file}"))).unwrap());
+    }
+    for rule in rules() {
+        let expr = rule["expr"].as_str().unwrap().to_owned();
+        let words = expr.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let metrics: Vec<&str> =
+            words.filter(|w| w.starts_with("editwar_") || w.starts_with("virt_platform_")).collect();
+        assert!(!metrics.is_empty(), "{expr}");
+        for metric in metrics {
+            assert!(sources.contains(&format!("\"{metric}\"")), "{metric} of {expr} is not exported");
+        }
+    }
+}
+
+#[test]
+fn alerts_fire_when_they_should_and_not_otherwise() {
+    let Some(promtool) = program("promtool") else { return };
+    for arguments in [["check", "rules", "editwar.rules.yaml"], ["test", "rules", "editwar.test.yaml"]] {
+        let run = Command::new(&promtool).args(arguments).current_dir(util::path("deploy/alerts")).output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+        assert!(run.status.success(), "{arguments:?}: {out}{err}");
+    }
+}
+
+#[test]
+fn manifests_ship_the_rights_that_the_tests_run_with() {
+    for (shipped, tested) in [
+        ("base/auth.yaml", "auth.yaml"),
+        ("overlays/pause/rbac.yaml", "pause.yaml"),
+        ("overlays/reconcile/rbac.yaml", "reconcile.yaml"),
+    ] {
+        let read = |path: String| std::fs::read_to_string(util::path(&path)).unwrap();
+        assert_eq!(read(format!("deploy/kustomize/{shipped}")), read(format!("deploy/rbac/{tested}")), "{shipped}");
+    }
+    for (shipped, example) in [("web", "apps/web"), ("features", "config/features")] {
+        let shipped = yaml(&format!("deploy/kustomize/overlays/reconcile/assets/{shipped}.yaml"));
+        assert_eq!(shipped, yaml(&format!("assets/{example}.yaml")));
+    }
+}
+
+#[test]
+fn a_real_api_server_takes_every_overlay() {
+    let Some(server) = ApiServer::start(None) else { return };
+    server.kubectl("admin", &["create", "namespace", "editwar"]);
+    for overlay in OVERLAYS {
+        let folder = util::path(&format!("deploy/kustomize/overlays/{overlay}"));
+        let folder = folder.to_str().unwrap();
+        let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", folder];
+        let out = server.kubectl("admin", &arguments);
+        assert!(out.contains("configmap/editwar serverside-applied (server dry run)"), "{overlay}: {out}");
+        let pods = ["deployment.apps/editwar", "daemonset.apps/editwar"];
+        assert!(pods.iter().any(|pod| out.contains(pod)), "{overlay}: {out}");
+    }
+}
+
+#[test]
+fn the_shipped_configuration_is_one_that_editwar_takes() {
+    let config = yaml("deploy/kustomize/base/configmap.yaml")["data"]["editwar.yaml"].as_str().unwrap().to_owned();
+    editwar::config::Config::parse(&config, "configmap.yaml").unwrap();
+    for overlay in ["webhook/deployment.yaml", "follow-daemonset/daemonset.yaml"] {
+        let pod = &yaml(&format!("deploy/kustomize/overlays/{overlay}"))["spec"]["template"]["spec"];
+        let container = &pod["containers"][0];
+        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true, "{overlay}");
+        assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false, "{overlay}");
+        assert_eq!(container["securityContext"]["capabilities"]["drop"][0], "ALL", "{overlay}");
+        let arguments: Vec<&str> = container["args"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
+        assert_eq!(&arguments[..3], ["serve", "--config", "/etc/editwar/editwar.yaml"]);
+    }
+}
