@@ -7,6 +7,7 @@ mod architecture;
 mod auth;
 mod cli;
 mod cluster;
+mod configuration;
 mod enforce;
 mod envtest;
 mod follow;

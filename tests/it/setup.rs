@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use crate::envtest::{ApiServer, scratch, wait_until};
+use crate::util;
 
 fn editwar(args: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_editwar")).args(args).env_clear().output().unwrap();
@@ -160,6 +161,20 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
     ] {
         assert!(links.contains(&link), "{link} is not looked at: {links:?}");
     }
+
+    // What editwar may do: nothing, all that a pause takes, a part of it.
+    let rbac = || doctor.look("webhook.yaml", &[]).1.into_iter().find(|f| f["link"] == "RBAC").unwrap();
+    says(&rbac(), "RBAC", "write nothing");
+    api.kubectl("admin", &["create", "namespace", "editwar"]);
+    api.apply("admin", &std::fs::read_to_string(util::path("deploy/rbac/pause.yaml")).unwrap());
+    wait_until("the rights are known", 10, || rbac()["text"].as_str().unwrap().contains("may pause objects"));
+    let less = r#"[{"op": "remove", "path": "/rules/2"}]"#;
+    api.kubectl("admin", &["patch", "clusterrole", "editwar-pause", "--type=json", "-p", less]);
+    wait_until("the right is gone", 10, || rbac()["state"] == "broken");
+    says(&doctor.broken("webhook.yaml", &[]), "RBAC", "may not create events");
+    api.kubectl("admin", &["delete", "clusterrole", "editwar-pause"]);
+    api.kubectl("admin", &["delete", "namespace", "editwar", "--wait=false"]);
+    api.kubectl("admin", &["delete", "role", "editwar-lease", "-n", "editwar"]);
 
     // The policy.
     write("silent.yaml", "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None, resources: [{group: apps}]}, {level: Metadata}]".into());
