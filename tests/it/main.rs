@@ -13,6 +13,7 @@ mod envtest;
 mod follow;
 mod golden;
 mod live;
+mod logs;
 mod openapi;
 mod order;
 mod page;
