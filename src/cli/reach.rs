@@ -16,9 +16,14 @@ use crate::query::client::Server;
 /// The Service's label, by which it is found, and where it is looked for without the right to list Services.
 const LABEL: &str = "app.kubernetes.io/name=editwar";
 const HOME: &str = "/api/v1/namespaces/editwar/services/http:editwar:8080/proxy";
-/// What its port is called, or which it is.
-const PORT_NAMES: &[&str] = &["admin", "api", "http", "https"];
-const PORT: u64 = 8080;
+/// What its ports are called, or which they are: for who asks, and for kube-apiserver.
+const ASKED: Port = Port { number: 8080, names: &["admin", "api", "http", "https"] };
+const POSTED_TO: Port = Port { number: 8443, names: &["webhook"] };
+
+struct Port {
+    number: u64,
+    names: &'static [&'static str],
+}
 
 /// Where a server is.
 #[derive(Clone, Debug)]
@@ -74,6 +79,20 @@ impl Access {
         Ok((kube::Client::try_from(config).context("kubeconfig")?, namespace))
     }
 
+    /// The webhook's address within the cluster.
+    ///
+    /// # Errors
+    /// Where the cluster cannot be asked, or has no such Service.
+    pub async fn webhook(&self) -> Result<String> {
+        let (cluster, _) = self.connect().await?;
+        let services = services(&cluster).await?.unwrap_or_default();
+        services.iter().find_map(webhook_url).with_context(|| {
+            format!(
+                "no Service labelled {LABEL} with a cluster IP: apply editwar's manifests first, or give --server URL"
+            )
+        })
+    }
+
     async fn config(&self) -> Result<kube::Config> {
         // A second provider of cryptography is refused, and the first is this one.
         drop(rustls::crypto::ring::default_provider().install_default());
@@ -104,16 +123,10 @@ pub async fn get(cluster: &kube::Client, path: &str) -> Result<(http::StatusCode
 
 /// The proxy's path of editwar's Service.
 async fn find(cluster: &kube::Client) -> Result<String> {
-    let (status, body) = get(cluster, &format!("/api/v1/services?labelSelector={}", LABEL.replace('=', "%3D"))).await?;
-    if status == http::StatusCode::UNAUTHORIZED {
-        bail!("the API server does not know you (401): log in again");
-    }
-    // Who may not list all Services may still ask this one.
-    if !status.is_success() {
+    let Some(services) = services(cluster).await? else {
+        // Who may not list all Services may still ask this one.
         return Ok(HOME.to_owned());
-    }
-    let list: Value = serde_json::from_str(&body).context("the API server's list of Services")?;
-    let services = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    };
     let found: Vec<String> = services.iter().filter_map(proxy_path).collect();
     match found.as_slice() {
         [one] => Ok(one.clone()),
@@ -124,15 +137,39 @@ async fn find(cluster: &kube::Client) -> Result<String> {
     }
 }
 
-fn proxy_path(service: &Value) -> Option<String> {
+/// The Services of editwar; `None` for who may not list them.
+async fn services(cluster: &kube::Client) -> Result<Option<Vec<Value>>> {
+    let (status, body) = get(cluster, &format!("/api/v1/services?labelSelector={}", LABEL.replace('=', "%3D"))).await?;
+    if status == http::StatusCode::UNAUTHORIZED {
+        bail!("the API server does not know you (401): log in again");
+    }
+    if !status.is_success() {
+        return Ok(None);
+    }
+    let mut list: Value = serde_json::from_str(&body).context("the API server's list of Services")?;
+    Ok(list["items"].as_array_mut().map(std::mem::take))
+}
+
+/// A Service's port.
+fn port<'s>(service: &'s Value, wanted: &Port) -> Option<&'s Value> {
     let ports = service["spec"]["ports"].as_array()?;
-    let is_ours = |p: &&Value| p["port"].as_u64() == Some(PORT);
-    let is_called_so = |p: &&Value| p["name"].as_str().is_some_and(|name| PORT_NAMES.contains(&name));
-    let port = ports.iter().find(is_ours).or_else(|| ports.iter().find(is_called_so))?;
+    let has_name = |p: &&Value| p["name"].as_str().is_some_and(|name| wanted.names.contains(&name));
+    ports.iter().find(|p| p["port"].as_u64() == Some(wanted.number)).or_else(|| ports.iter().find(has_name))
+}
+
+fn proxy_path(service: &Value) -> Option<String> {
+    let port = port(service, &ASKED)?;
     let is_tls = port["name"] == "https" || port["appProtocol"] == "https";
     let (namespace, name) = (service["metadata"]["namespace"].as_str()?, service["metadata"]["name"].as_str()?);
     let scheme = if is_tls { "https" } else { "http" };
     Some(format!("/api/v1/namespaces/{namespace}/services/{scheme}:{name}:{}/proxy", port["port"].as_u64()?))
+}
+
+/// `https://10.96.0.50:8443`
+fn webhook_url(service: &Value) -> Option<String> {
+    let address: std::net::IpAddr = service["spec"]["clusterIP"].as_str()?.parse().ok()?;
+    let port = u16::try_from(port(service, &POSTED_TO)?["port"].as_u64()?).ok()?;
+    Some(format!("https://{}", std::net::SocketAddr::new(address, port)))
 }
 
 #[cfg(test)]
@@ -149,5 +186,13 @@ mod tests {
         let tls = json!([{"name": "webhook", "port": 443}, {"name": "api", "port": 9443, "appProtocol": "https"}]);
         assert_eq!(proxy_path(&service(tls)).unwrap(), "/api/v1/namespaces/n/services/https:s:9443/proxy");
         assert_eq!(proxy_path(&service(json!([{"name": "webhook", "port": 8443}]))), None);
+    }
+
+    #[test]
+    fn the_webhook_is_named_by_its_address() {
+        let service = |ip: &str| json!({"spec": {"clusterIP": ip, "ports": [{"name": "admin", "port": 8080}, {"name": "webhook", "port": 443}]}});
+        assert_eq!(webhook_url(&service("10.96.0.50")).unwrap(), "https://10.96.0.50:443");
+        assert_eq!(webhook_url(&service("fd00::5")).unwrap(), "https://[fd00::5]:443");
+        assert_eq!(webhook_url(&service("None")), None, "a headless Service has no address that stays");
     }
 }

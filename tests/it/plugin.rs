@@ -92,6 +92,15 @@ fn kubectl_editwar_asks_the_server_in_the_cluster() {
     let said = text(&refused.stderr);
     assert!(refused.status.code() == Some(2) && said.contains("403") && said.contains("services/proxy"), "{said}");
 
+    // The Service's address goes into the webhook's kubeconfig.
+    let certs = bin.join("certs").display().to_string();
+    let made = kubectl("alice", &["editwar", "setup", "certs", &certs]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let webhook = kubectl("alice", &["editwar", "setup", "webhook", "--certs", &certs]);
+    let ip = api.kubectl("alice", &["get", "service", "editwar", "-n", "editwar", "-o", "jsonpath={.spec.clusterIP}"]);
+    let said = text(&webhook.stdout);
+    assert!(said.contains(&format!("server: https://{ip}:8443/audit\n")), "{said}{}", text(&webhook.stderr));
+
     // kubectl completes what it knows nothing of.
     let completed = text(&kubectl("alice", &["__complete", "editwar", "wh"]).stdout);
     assert!(completed.starts_with("who\n"), "{completed}");
