@@ -23,8 +23,18 @@ impl Dice {
     }
 }
 
+/// How rotated files are called.
+#[derive(Clone, Copy, PartialEq)]
+enum Scheme {
+    /// `audit-2026-02-11T10-00-00.000.log`, as kube-apiserver does it.
+    Stamp,
+    /// `audit.log.1`, as logrotate does it: all older ones get the next number.
+    Number,
+}
+
 /// Who writes a log, and keeps account of it.
 struct Writer {
+    scheme: Scheme,
     path: PathBuf,
     dice: Dice,
     lines: u64,
@@ -34,7 +44,7 @@ struct Writer {
 
 impl Writer {
     fn new(path: PathBuf, seed: u64) -> Writer {
-        Writer { path, dice: Dice(seed), lines: 0, bytes: 0, rotations: 0 }
+        Writer { scheme: Scheme::Stamp, path, dice: Dice(seed), lines: 0, bytes: 0, rotations: 0 }
     }
 
     /// An event that differs from every other, of a length of its own.
@@ -66,9 +76,21 @@ impl Writer {
         file.write_all(&text.as_bytes()[middle..]).unwrap();
     }
 
-    /// A name that sorts behind all that were given before.
+    /// The name of the youngest rotated file.
     fn rotated_name(&mut self) -> PathBuf {
         self.rotations += 1;
+        if self.scheme == Scheme::Number {
+            let name = |number: usize, end: &str| self.path.with_file_name(format!("audit.log.{number}{end}"));
+            let is_there = |number: usize| name(number, "").exists() || name(number, ".gz").exists();
+            for number in (1..(1..).find(|n| !is_there(*n)).unwrap()).rev() {
+                for end in ["", ".gz"] {
+                    if name(number, end).exists() {
+                        std::fs::rename(name(number, end), name(number + 1, end)).unwrap();
+                    }
+                }
+            }
+            return name(1, "");
+        }
         let at = jiff::Timestamp::from_millisecond(1_795_400_000_000 + self.rotations as i64).unwrap();
         self.path.with_file_name(format!("audit-{}.log", at.strftime("%Y-%m-%dT%H-%M-%S.%3f")))
     }
@@ -88,11 +110,20 @@ impl Writer {
     }
 }
 
+/// The rotated files that are not compressed.
+fn uncompressed(folder: &Path) -> Vec<PathBuf> {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<PathBuf> =
+        names.filter(|path| !path.ends_with("audit.log") && path.extension().is_none_or(|e| e != "gz")).collect();
+    found.sort();
+    found
+}
+
 /// Compresses as lumberjack does: under the last name at once, and deletes the plain file at the end.
 fn compress(path: &Path) {
     let text = std::fs::read(path).unwrap();
     let mut packed = flate2::write::GzEncoder::new(
-        File::create(path.with_extension("log.gz")).unwrap(),
+        File::create(format!("{}.gz", path.display())).unwrap(),
         flate2::Compression::fast(),
     );
     for piece in text.chunks(4096) {
@@ -151,9 +182,9 @@ impl Reader {
 fn every_line_is_taken_in_once_and_in_order_whatever_happens_to_the_log() {
     for seed in 0..SEEDS {
         let folder = scratch("tail");
-        let mut writer = Writer::new(folder.join("audit.log"), seed);
+        let scheme = if seed % 2 == 0 { Scheme::Stamp } else { Scheme::Number };
+        let mut writer = Writer { scheme, ..Writer::new(folder.join("audit.log"), seed) };
         let mut reader = Reader::new(&writer.path);
-        let mut uncompressed: Vec<PathBuf> = Vec::new();
         let mut dice = Dice(seed + 1000);
         // A log is followed from the file that is there at the first look.
         writer.append(1);
@@ -166,13 +197,9 @@ fn every_line_is_taken_in_once_and_in_order_whatever_happens_to_the_log() {
             }
             match dice.roll(12) {
                 // Several times in a row without a look is what a reader meets that was down.
-                0..=2 if writer.path.exists() => uncompressed.push(writer.rename()),
-                3 if !uncompressed.is_empty() => {
-                    // The newest first, as lumberjack does it.
-                    while let Some(path) = uncompressed.pop() {
-                        compress(&path);
-                    }
-                }
+                0..=2 if writer.path.exists() => drop(writer.rename()),
+                // The newest first, as lumberjack does it.
+                3 => uncompressed(&folder).iter().rev().for_each(|path| compress(path)),
                 4 => {
                     // Nothing was written since the last look, so that it is known what was to be read.
                     reader.read_all();
@@ -192,9 +219,7 @@ fn every_line_is_taken_in_once_and_in_order_whatever_happens_to_the_log() {
                     // What was read to its end and checkpointed may be deleted.
                     reader.read_all();
                     reader.commit();
-                    for path in uncompressed.drain(..) {
-                        std::fs::remove_file(path).unwrap();
-                    }
+                    uncompressed(&folder).iter().for_each(|path| drop(std::fs::remove_file(path)));
                 }
                 _ => {
                     reader.step();
