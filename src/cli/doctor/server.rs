@@ -13,6 +13,9 @@ const LATE_SECONDS: f64 = 60.0;
 /// Difference of clocks from which on verdicts come early or late.
 const SKEW_SECONDS: i64 = 5;
 
+/// Bytes of a log that may be there unread: some seconds of a busy API server.
+const BEHIND_BYTES: f64 = 67_108_864.0;
+
 /// A sample of `/metrics`: name with labels, and value.
 type Sample<'a> = (&'a str, f64);
 
@@ -40,6 +43,7 @@ pub(super) async fn check(
     check_clocks(cluster_date, date, findings);
     let now = date.unwrap_or_else(Timestamp::now).as_millisecond() as f64 / 1e3;
     check_sources(&samples, args.cluster.as_deref(), now, findings);
+    check_follow(&samples, findings);
     check_journal(&samples, findings);
     match server.get::<Report>("/api/v1/wars").await {
         Ok(report) => check_evidence(&report, &samples, findings),
@@ -103,6 +107,29 @@ fn check_sources(samples: &[Sample<'_>], cluster: Option<&str>, now: f64, findin
             ),
             false => findings.good("lag", format!("the latest event is {:.0} s old", lag.max(0.0))),
         }
+    }
+}
+
+/// The logs that are followed, where there are any.
+fn check_follow(samples: &[Sample<'_>], findings: &mut Findings) {
+    let sum = |name: &str| {
+        let found = samples.iter().filter(|(n, _)| n.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
+        found.fold(None, |sum, (_, value)| Some(sum.unwrap_or(0.0) + value))
+    };
+    let Some(behind) = sum("editwar_follow_behind_bytes") else { return };
+    let gaps = sum("editwar_follow_gaps").unwrap_or(0.0);
+    if behind > BEHIND_BYTES {
+        let text = format!("{:.0} MiB of the followed logs are not yet read", behind / f64::from(1 << 20));
+        findings.weak("follow", text, "it catches up after a start; if it does not, give the server more CPU");
+    } else if gaps > 0.0 {
+        let text = format!("{gaps} times a log was gone before it was found again");
+        findings.weak(
+            "follow",
+            text,
+            "keep more rotated files (--audit-log-maxbackup), and the checkpoint on a volume that stays",
+        );
+    } else {
+        findings.good("follow", "the logs are read to their ends".into());
     }
 }
 
@@ -187,6 +214,19 @@ mod tests {
         assert_eq!(of("editwar_journal_up 1"), Some(State::Ok));
         assert_eq!(of("editwar_journal_up 1\neditwar_journal_records_total{outcome=\"lost\"} 3"), Some(State::Weak));
         assert_eq!(of("editwar_journal_up 0"), Some(State::Broken));
+    }
+
+    #[test]
+    fn a_log_that_is_behind_or_was_lost_is_told() {
+        let of = |behind: u64, gaps: u64| {
+            let text =
+                format!("editwar_follow_behind_bytes{{file=\"a\"}} {behind}\neditwar_follow_gaps{{file=\"a\"}} {gaps}");
+            let samples: Vec<Sample<'_>> = text.lines().filter_map(sample).collect();
+            let mut findings = Findings::default();
+            check_follow(&samples, &mut findings);
+            findings.findings.remove(0).state
+        };
+        assert_eq!((of(100, 0), of(1 << 30, 0), of(100, 1)), (State::Ok, State::Weak, State::Weak));
     }
 
     #[test]
