@@ -1,14 +1,15 @@
 //! Following a log through everything that is done to logs, and through crashes.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use editwar::ingest::tail::{Checkpoint, Position, Step, Tail};
 use serde_json::json;
 
-use crate::envtest::{pause, scratch, wait_until};
+use crate::envtest::{ApiServer, pause, scratch, wait_until};
+use crate::util;
 
 /// Stories of 200 rotations each.
 const SEEDS: u64 = 4;
@@ -409,6 +410,59 @@ fn a_process_that_is_killed_again_and_again_counts_every_event_once() {
     assert_eq!(checkpointed(&checkpoint, &log), (lines, bytes));
 }
 
+/// The lines of a log and of its rotated files, as they lie there.
+fn lines_of(folder: &Path) -> u64 {
+    let lines = |path: &Path| {
+        let mut text = Vec::new();
+        let file = File::open(path).unwrap();
+        if path.extension().is_some_and(|e| e == "gz") {
+            flate2::read::MultiGzDecoder::new(file).read_to_end(&mut text).unwrap();
+        } else {
+            (&file).read_to_end(&mut text).unwrap();
+        }
+        text.iter().filter(|b| **b == b'\n').count() as u64
+    };
+    std::fs::read_dir(folder).unwrap().map(|entry| lines(&entry.unwrap().path())).sum()
+}
+
+#[test]
+fn what_a_real_api_server_rotates_and_compresses_is_read_whole() {
+    let folder = scratch("follow-real");
+    let (logs, checkpoint) = (folder.join("logs"), folder.join("state.json"));
+    std::fs::create_dir(&logs).unwrap();
+    let log = logs.join("audit.log");
+    std::fs::write(folder.join("policy.yaml"), util::POLICY).unwrap();
+    let flags = vec![
+        format!("--audit-policy-file={}", folder.join("policy.yaml").display()),
+        format!("--audit-log-path={}", log.display()),
+        "--audit-log-maxsize=1".into(),
+        "--audit-log-compress=true".into(),
+    ];
+    let Some(mut api) = ApiServer::start_with(flags) else { return };
+    let mut server = Server::start(&log, &checkpoint);
+    // Each change writes a large object twice, as asked for and as stored: a file is full after a few.
+    let large = "x".repeat(100_000);
+    for turn in 0..30 {
+        let data = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "large", "namespace": "shop"}, "data": {"x": large, "turn": turn.to_string()}});
+        let file = folder.join("large.json");
+        std::fs::write(&file, data.to_string()).unwrap();
+        api.kubectl("alice", &["apply", "--server-side", "-f", file.to_str().unwrap()]);
+        if turn % 10 == 9 {
+            drop(server);
+            server = Server::start(&log, &checkpoint);
+        }
+    }
+    api.halt();
+    let rotated =
+        std::fs::read_dir(&logs).unwrap().filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|e| e == "gz"));
+    assert!(rotated.count() >= 3, "kube-apiserver rotates and compresses");
+    let all = lines_of(&logs);
+    wait_until("all is read", 20, || checkpointed(&checkpoint, &log).0 >= all);
+    pause(1500);
+    assert_eq!(checkpointed(&checkpoint, &log).0, all);
+    drop(server);
+}
+
 #[test]
 fn a_log_that_is_created_late_is_judged_like_any_other() {
     let folder = scratch("follow-late");
@@ -425,7 +479,7 @@ fn a_log_that_is_created_late_is_judged_like_any_other() {
     let mut first = String::new();
     std::io::BufRead::read_line(&mut stderr, &mut first).unwrap();
     std::fs::create_dir(log.parent().unwrap()).unwrap();
-    std::fs::write(&log, crate::util::log("hpa-vs-applier")).unwrap();
+    std::fs::write(&log, util::log("hpa-vs-applier")).unwrap();
     let mut lines = std::io::BufRead::lines(stderr);
     let paused = lines.by_ref().map(Result::unwrap).find(|line| line.contains(r#""to":"paused""#)).unwrap();
     let told: serde_json::Value = serde_json::from_str(&paused).unwrap();
