@@ -13,6 +13,7 @@ use super::doctor::{self, Look};
 use super::reach::{Access, Reach};
 use super::setup::{self, Setup};
 use super::{Outcome, analyze, end, shells, simulate, wars, who};
+use crate::query::client::Error;
 use crate::query::views::Report;
 
 /// Time for a completion: who presses a key does not wait longer.
@@ -78,8 +79,18 @@ enum Command {
 
 /// Runs the plugin.
 pub fn run() -> ExitCode {
-    let plugin = Plugin::parse();
-    end(plugin.run())
+    end(Plugin::parse().run().map_err(with_hint))
+}
+
+/// Where the proxy does not get through, a forwarded port may.
+fn with_hint(error: anyhow::Error) -> anyhow::Error {
+    let Some(Error::Refused { status, .. }) = error.downcast_ref::<Error>() else { return error };
+    match status.as_u16() {
+        401 | 403 | 502 | 503 => {
+            error.context("the API server's proxy does not get through (--forward forwards a port instead)")
+        }
+        _ => error,
+    }
 }
 
 // === impl Plugin ===
@@ -192,6 +203,7 @@ fn objects(words: &[String]) -> Vec<String> {
     let access = Access {
         kubeconfig: value("--kubeconfig", "--kubeconfig").map(Into::into),
         context: value("--context", "--context"),
+        forward: words.iter().any(|word| word == "--forward"),
     };
     let ask = async {
         let namespace = match value("--namespace", "-n") {

@@ -2,7 +2,8 @@
 //!
 //! In a cluster it is asked through the API server's proxy of its Service. Compared with a forwarded port this needs no
 //! pod to be picked, works through any proxy that kubectl works through, and takes a right of its own, `get` on
-//! `services/proxy`, that can be granted for this one Service.
+//! `services/proxy`, that can be granted for this one Service. Where the server listens on its pod's loopback only, or
+//! wants to know who asks (the proxy does not tell), a port is forwarded instead: `--forward`.
 
 use std::path::PathBuf;
 
@@ -11,11 +12,12 @@ use http::Request;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 
+use super::forward::Forward;
 use crate::query::client::Server;
 
 /// The Service's label, by which it is found, and where it is looked for without the right to list Services.
 const LABEL: &str = "app.kubernetes.io/name=editwar";
-const HOME: &str = "/api/v1/namespaces/editwar/services/http:editwar:8080/proxy";
+const HOME: &str = "editwar";
 /// What its ports are called, or which they are: for who asks, and for kube-apiserver.
 const ASKED: Port = Port { number: 8080, names: &["admin", "api", "http", "https"] };
 const POSTED_TO: Port = Port { number: 8443, names: &["webhook"] };
@@ -43,6 +45,27 @@ pub struct Access {
     /// Context of the kubeconfig.
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
+    /// Reach the server by `kubectl port-forward`, instead of the API server's proxy.
+    #[arg(long, global = true)]
+    pub forward: bool,
+}
+
+/// The Service of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Where it is.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The port for who asks.
+    pub port: u64,
+    is_tls: bool,
+}
+
+/// A server that can be asked, and what has to stay for that.
+pub struct Opened {
+    server: Server,
+    _forward: Option<Forward>,
 }
 
 // === impl Reach ===
@@ -52,15 +75,47 @@ impl Reach {
     ///
     /// # Errors
     /// Where the cluster cannot be reached, or has no such server.
-    pub async fn open(&self) -> Result<Server> {
-        Ok(match self {
-            Reach::At(address) => Server::At(address.clone()),
-            Reach::In(access) => {
-                let (cluster, _) = access.connect().await?;
-                let proxy = find(&cluster).await?;
-                Server::Behind { cluster, proxy }
-            }
+    pub async fn open(&self) -> Result<Opened> {
+        let access = match self {
+            Reach::At(address) => return Ok(Opened { server: Server::At(address.clone()), _forward: None }),
+            Reach::In(access) => access,
+        };
+        let (cluster, _) = access.connect().await?;
+        let service = find(&cluster).await?;
+        if access.forward {
+            let forward = Forward::start(access, &service)?;
+            return Ok(Opened { server: Server::At(forward.address()), _forward: Some(forward) });
+        }
+        Ok(Opened { server: Server::Behind { cluster, proxy: service.proxy() }, _forward: None })
+    }
+}
+
+impl std::ops::Deref for Opened {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+// === impl Service ===
+
+impl Service {
+    fn of(service: &Value) -> Option<Service> {
+        let port = port(service, &ASKED)?;
+        Some(Service {
+            namespace: service["metadata"]["namespace"].as_str()?.to_owned(),
+            name: service["metadata"]["name"].as_str()?.to_owned(),
+            port: port["port"].as_u64()?,
+            is_tls: port["name"] == "https" || port["appProtocol"] == "https",
         })
+    }
+
+    /// Its path in the API server's proxy.
+    fn proxy(&self) -> String {
+        let Service { namespace, name, port, is_tls } = self;
+        let scheme = if *is_tls { "https" } else { "http" };
+        format!("/api/v1/namespaces/{namespace}/services/{scheme}:{name}:{port}/proxy")
     }
 }
 
@@ -121,19 +176,22 @@ pub async fn get(cluster: &kube::Client, path: &str) -> Result<(http::StatusCode
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
-/// The proxy's path of editwar's Service.
-async fn find(cluster: &kube::Client) -> Result<String> {
+/// editwar's Service.
+async fn find(cluster: &kube::Client) -> Result<Service> {
     let Some(services) = services(cluster).await? else {
         // Who may not list all Services may still ask this one.
-        return Ok(HOME.to_owned());
+        return Ok(Service { namespace: HOME.into(), name: HOME.into(), port: ASKED.number, is_tls: false });
     };
-    let found: Vec<String> = services.iter().filter_map(proxy_path).collect();
+    let found: Vec<Service> = services.iter().filter_map(Service::of).collect();
     match found.as_slice() {
         [one] => Ok(one.clone()),
         [] => bail!(
             "no Service labelled {LABEL} in the cluster: apply editwar's manifests, or give --server URL of a server elsewhere"
         ),
-        several => bail!("several servers: {}; give --server URL of one", several.join(", ")),
+        several => {
+            let names: Vec<String> = several.iter().map(|s| format!("{}/{}", s.namespace, s.name)).collect();
+            bail!("several servers: {}; give --server URL of one", names.join(", "))
+        }
     }
 }
 
@@ -157,14 +215,6 @@ fn port<'s>(service: &'s Value, wanted: &Port) -> Option<&'s Value> {
     ports.iter().find(|p| p["port"].as_u64() == Some(wanted.number)).or_else(|| ports.iter().find(has_name))
 }
 
-fn proxy_path(service: &Value) -> Option<String> {
-    let port = port(service, &ASKED)?;
-    let is_tls = port["name"] == "https" || port["appProtocol"] == "https";
-    let (namespace, name) = (service["metadata"]["namespace"].as_str()?, service["metadata"]["name"].as_str()?);
-    let scheme = if is_tls { "https" } else { "http" };
-    Some(format!("/api/v1/namespaces/{namespace}/services/{scheme}:{name}:{}/proxy", port["port"].as_u64()?))
-}
-
 /// `https://10.96.0.50:8443`
 fn webhook_url(service: &Value) -> Option<String> {
     let address: std::net::IpAddr = service["spec"]["clusterIP"].as_str()?.parse().ok()?;
@@ -182,10 +232,10 @@ mod tests {
     fn the_services_port_for_people_is_found() {
         let service = |ports: Value| json!({"metadata": {"namespace": "n", "name": "s"}, "spec": {"ports": ports}});
         let both = json!([{"name": "webhook", "port": 8443}, {"name": "admin", "port": 8080}]);
-        assert_eq!(proxy_path(&service(both)).unwrap(), "/api/v1/namespaces/n/services/http:s:8080/proxy");
+        assert_eq!(Service::of(&service(both)).unwrap().proxy(), "/api/v1/namespaces/n/services/http:s:8080/proxy");
         let tls = json!([{"name": "webhook", "port": 443}, {"name": "api", "port": 9443, "appProtocol": "https"}]);
-        assert_eq!(proxy_path(&service(tls)).unwrap(), "/api/v1/namespaces/n/services/https:s:9443/proxy");
-        assert_eq!(proxy_path(&service(json!([{"name": "webhook", "port": 8443}]))), None);
+        assert_eq!(Service::of(&service(tls)).unwrap().proxy(), "/api/v1/namespaces/n/services/https:s:9443/proxy");
+        assert_eq!(Service::of(&service(json!([{"name": "webhook", "port": 8443}]))), None);
     }
 
     #[test]
