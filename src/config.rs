@@ -143,7 +143,7 @@ pub struct Admin {
 }
 
 /// Who is known, by what, and what they may do.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
     /// CAs of client certificates (PEM).
@@ -158,7 +158,7 @@ pub struct Auth {
 }
 
 /// What a name may do.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllowConfig {
     /// Pattern of a certificate's common name or DNS name, or of a token's name.

@@ -59,10 +59,16 @@ impl Drop for Server {
     }
 }
 
-/// The settings by which a server shows these certificates.
-fn tls(certs: &Path) -> Vec<String> {
+/// The settings by which a server shows these certificates, and lets in whom their CA knows as kube-apiserver.
+fn tls(certs: &Path, clusters: &str) -> Vec<String> {
     let file = |name: &str| certs.join(name).display().to_string();
-    vec![format!("webhook.tls={{cert: '{}', key: '{}'}}", file("server.crt"), file("server.key"))]
+    vec![
+        format!(
+            "webhook.auth={{client_ca: '{}', allow: [{{name: kube-apiserver, rights: [post]{clusters}}}]}}",
+            file("ca.crt")
+        ),
+        format!("webhook.tls={{cert: '{}', key: '{}'}}", file("server.crt"), file("server.key")),
+    ]
 }
 
 struct Doctor {
@@ -121,7 +127,7 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
     editwar(&["setup", "certs", &path("certs")]);
     write("policy.yaml", editwar(&["setup", "policy"]));
     write("webhook.yaml", webhook(&["--certs", &path("certs")]));
-    server.start(&tls(&folder.join("certs")));
+    server.start(&tls(&folder.join("certs"), ""));
 
     let printed = editwar(&["setup", "apiserver", "--on", "flags", "--dir", &path("")]);
     let flags: Vec<String> = printed.lines().filter(|line| line.starts_with("--")).map(str::to_owned).collect();
@@ -187,6 +193,22 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
     write("path.yaml", webhook(&["--certs", &path("certs")]).replace("/audit/east", "/audits"));
     says(&doctor.broken("path.yaml", &[]), "webhook", "/audits");
 
+    // The client: without a certificate, with a token that nobody knows, with one of another CA, for another cluster.
+    write("token", "no-such-token".into());
+    write("token.yaml", webhook(&["--certs", &path("certs"), "--token", &path("token")]));
+    says(&doctor.broken("token.yaml", &[]), "authentication", "refuses the client");
+    editwar(&["setup", "certs", &path("strangers")]);
+    let own = |name: &str| std::fs::copy(folder.join("certs").join(name), folder.join("strangers").join(name)).unwrap();
+    own("ca.crt");
+    write("client.yaml", webhook(&["--certs", &path("strangers")]));
+    says(&doctor.broken("client.yaml", &[]), "authentication", "");
+    server.start(&tls(&folder.join("certs"), ", clusters: [east]"));
+    // Nobody renews leases here: something has to happen.
+    api.kubectl("admin", &["label", "namespace", "shop", "tick=1"]);
+    wait_until("events come again", 30, || doctor.look("webhook.yaml", &[]).0 == 0);
+    write("west.yaml", webhook(&["--certs", &path("certs")]).replace("/audit/east", "/audit/west"));
+    says(&doctor.broken("west.yaml", &[]), "authentication", "403");
+
     // Names and authorities.
     write("name.yaml", webhook(&["--certs", &path("certs"), "--server-name", "other.example.com"]));
     says(&doctor.broken("name.yaml", &[]), "TLS", "other.example.com");
@@ -221,7 +243,7 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
 
     // An API server that logs nothing.
     api.relaunch_with(Vec::new());
-    server.start(&tls(&folder.join("certs")));
+    server.start(&tls(&folder.join("certs"), ""));
     let (_, found) = doctor.look("webhook.yaml", &[]);
     let broken: Vec<&str> =
         found.iter().filter(|f| f["state"] == "broken").map(|f| f["link"].as_str().unwrap()).collect();
