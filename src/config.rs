@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_yaml_ng::Value;
@@ -24,7 +25,7 @@ use crate::pipeline::Bounds;
 const ENVIRONMENT: &str = "EDITWAR_";
 
 /// Everything that can be configured.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where kube-apiserver posts its audit events.
@@ -52,7 +53,7 @@ pub struct Config {
 }
 
 /// What is written to the cluster, and to which objects.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Enforce {
     /// Nothing, or pauses.
@@ -88,7 +89,7 @@ pub struct Enforce {
 }
 
 /// What is written to the cluster.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Nothing.
@@ -101,7 +102,7 @@ pub enum Mode {
 }
 
 /// How sure a verdict must be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sure {
     /// The same part was written in turns.
@@ -112,7 +113,7 @@ pub enum Sure {
 }
 
 /// The audit webhook's listener.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Webhook {
     /// Address and port.
@@ -128,7 +129,7 @@ pub struct Webhook {
 }
 
 /// The listener for people and programs that ask.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
     /// Address and port.
@@ -142,7 +143,7 @@ pub struct Admin {
 }
 
 /// Who is known, by what, and what they may do.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
     /// CAs of client certificates (PEM).
@@ -157,7 +158,7 @@ pub struct Auth {
 }
 
 /// What a name may do.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllowConfig {
     /// Pattern of a certificate's common name or DNS name, or of a token's name.
@@ -170,7 +171,7 @@ pub struct AllowConfig {
 }
 
 /// A certificate and its key, as PEM files.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// Certificate chain.
@@ -180,7 +181,7 @@ pub struct Tls {
 }
 
 /// What counts as a war; absent keys keep what would hold otherwise.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
     /// Buckets that every retake takes a token from.
@@ -213,7 +214,7 @@ pub struct LimitsConfig {
 }
 
 /// One token bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BucketConfig {
     /// Retakes that it holds.
@@ -223,7 +224,7 @@ pub struct BucketConfig {
 }
 
 /// When writers race too much.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ContentionConfig {
     /// Conflicts that are borne.
@@ -233,7 +234,7 @@ pub struct ContentionConfig {
 }
 
 /// Limits for some objects.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OverrideConfig {
     /// `resource.group`, such as `deployments.apps`; `*` stands for any resource or group.
@@ -252,7 +253,7 @@ pub struct OverrideConfig {
 }
 
 /// What an actor is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActorConfig {
     /// Pattern of the user's name; `*` stands for any characters.
@@ -268,7 +269,7 @@ pub struct ActorConfig {
 }
 
 /// What is known of reconcilers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Platform {
     /// Patterns of the actors that honour the annotations `platform.kubevirt.io/…`: remedies propose these for them.
@@ -276,7 +277,7 @@ pub struct Platform {
 }
 
 /// What may be kept of values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Values {
     /// Keep no values of any object, as if all were Secrets: fields are named, values only compared.
@@ -284,7 +285,7 @@ pub struct Values {
 }
 
 /// Bounds of what is kept in memory.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BoundsConfig {
     /// Objects that are tracked; the calmest and oldest make room.
@@ -296,7 +297,7 @@ pub struct BoundsConfig {
 }
 
 /// Bounds of the metrics.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
     /// Objects with series of their own; further ones are counted as `other`.
@@ -308,7 +309,7 @@ pub struct Metrics {
 }
 
 /// Logs that are read as they are written, where kube-apiserver cannot post to a webhook.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Follow {
     /// The logs, by the names they are written under; rotated files beside them are found.
@@ -320,12 +321,12 @@ pub struct Follow {
 }
 
 /// A time span, written `90s`, `10m`, `6h`, `7d`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Duration(pub std::time::Duration);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+pub struct Duration(#[schemars(with = "String")] pub std::time::Duration);
 
 /// A size, written as a number of bytes or `64KiB`, `32MiB`, `1GiB`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Bytes(pub usize);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+pub struct Bytes(#[schemars(with = "String")] pub usize);
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]

@@ -15,7 +15,7 @@
 //! webhook               counted
 //! ```
 //!
-//! [`ingest`] brings bytes, from files or from kube-apiserver's audit webhook. [`audit`] finds the events in them.
+//! [`ingest`] brings bytes, from files, from logs as they are written, or from kube-apiserver's audit webhook. [`audit`] finds the events in them.
 //! [`pipeline`] holds the objects and shows each request to one of them, once. [`detect`] is the engine: pure, without
 //! clock, I/O or async. [`query`] shows what it concluded. [`enforce`], where it is asked for, pauses
 //! the objects that are fought over; [`reconcile`] holds others at their Golden State, and stops before it fights for it.

@@ -4,6 +4,7 @@ pub mod analyze;
 pub mod args;
 pub mod doctor;
 mod enforcer;
+pub mod forward;
 mod gates;
 pub mod lanes;
 pub mod markdown;

@@ -13,6 +13,7 @@ use super::doctor::{self, Look};
 use super::reach::{Access, Reach};
 use super::setup::{self, Setup};
 use super::{Outcome, analyze, end, shells, simulate, wars, who};
+use crate::query::client::Error;
 use crate::query::views::Report;
 
 /// Time for a completion: who presses a key does not wait longer.
@@ -78,8 +79,18 @@ enum Command {
 
 /// Runs the plugin.
 pub fn run() -> ExitCode {
-    let plugin = Plugin::parse();
-    end(plugin.run())
+    end(Plugin::parse().run().map_err(with_hint))
+}
+
+/// Where the proxy does not get through, a forwarded port may.
+fn with_hint(error: anyhow::Error) -> anyhow::Error {
+    let Some(Error::Refused { status, .. }) = error.downcast_ref::<Error>() else { return error };
+    match status.as_u16() {
+        401 | 403 | 502 | 503 => {
+            error.context("the API server's proxy does not get through (--forward forwards a port instead)")
+        }
+        _ => error,
+    }
 }
 
 // === impl Plugin ===
@@ -192,6 +203,7 @@ fn objects(words: &[String]) -> Vec<String> {
     let access = Access {
         kubeconfig: value("--kubeconfig", "--kubeconfig").map(Into::into),
         context: value("--context", "--context"),
+        forward: words.iter().any(|word| word == "--forward"),
     };
     let ask = async {
         let namespace = match value("--namespace", "-n") {
@@ -223,13 +235,14 @@ mod tests {
     }
 
     #[test]
-    fn the_plugin_has_every_command_that_makes_sense_in_a_cluster() {
+    fn the_plugin_has_every_command_that_asks_a_server() {
         Plugin::command().debug_assert();
-        let of = |command: clap::Command| -> std::collections::BTreeSet<String> {
-            command.get_subcommands().map(|c| c.get_name().to_owned()).collect()
-        };
-        let missing: Vec<String> = of(Args::command()).difference(&of(Plugin::command())).cloned().collect();
-        assert_eq!(missing, ["completions", "man", "serve"], "of the machine that runs the server");
+        let plugin = Plugin::command();
+        let asks = |command: &&clap::Command| command.get_arguments().any(|a| a.get_id() == "server");
+        let all = Args::command();
+        let asking: Vec<&str> = all.get_subcommands().filter(asks).map(clap::Command::get_name).collect();
+        assert_eq!(asking, ["who", "wars", "doctor"]);
+        assert!(asking.iter().all(|name| plugin.find_subcommand(name).is_some()));
     }
 
     #[test]

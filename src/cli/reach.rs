@@ -2,7 +2,8 @@
 //!
 //! In a cluster it is asked through the API server's proxy of its Service. Compared with a forwarded port this needs no
 //! pod to be picked, works through any proxy that kubectl works through, and takes a right of its own, `get` on
-//! `services/proxy`, that can be granted for this one Service.
+//! `services/proxy`, that can be granted for this one Service. Where the server listens on its pod's loopback only, or
+//! wants to know who asks (the proxy does not tell), a port is forwarded instead: `--forward`.
 
 use std::path::PathBuf;
 
@@ -11,14 +12,20 @@ use http::Request;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 
+use super::forward::Forward;
 use crate::query::client::Server;
 
 /// The Service's label, by which it is found, and where it is looked for without the right to list Services.
 const LABEL: &str = "app.kubernetes.io/name=editwar";
-const HOME: &str = "/api/v1/namespaces/editwar/services/http:editwar:8080/proxy";
-/// What its port is called, or which it is.
-const PORT_NAMES: &[&str] = &["admin", "api", "http", "https"];
-const PORT: u64 = 8080;
+const HOME: &str = "editwar";
+/// What its ports are called, or which they are: for who asks, and for kube-apiserver.
+const ASKED: Port = Port { number: 8080, names: &["admin", "api", "http", "https"] };
+const POSTED_TO: Port = Port { number: 8443, names: &["webhook"] };
+
+struct Port {
+    number: u64,
+    names: &'static [&'static str],
+}
 
 /// Where a server is.
 #[derive(Clone, Debug)]
@@ -38,6 +45,27 @@ pub struct Access {
     /// Context of the kubeconfig.
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
+    /// Reach the server by `kubectl port-forward`, instead of the API server's proxy.
+    #[arg(long, global = true)]
+    pub forward: bool,
+}
+
+/// The Service of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Where it is.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The port for who asks.
+    pub port: u64,
+    is_tls: bool,
+}
+
+/// A server that can be asked, and what has to stay for that.
+pub struct Opened {
+    server: Server,
+    _forward: Option<Forward>,
 }
 
 // === impl Reach ===
@@ -47,15 +75,47 @@ impl Reach {
     ///
     /// # Errors
     /// Where the cluster cannot be reached, or has no such server.
-    pub async fn open(&self) -> Result<Server> {
-        Ok(match self {
-            Reach::At(address) => Server::At(address.clone()),
-            Reach::In(access) => {
-                let (cluster, _) = access.connect().await?;
-                let proxy = find(&cluster).await?;
-                Server::Behind { cluster, proxy }
-            }
+    pub async fn open(&self) -> Result<Opened> {
+        let access = match self {
+            Reach::At(address) => return Ok(Opened { server: Server::At(address.clone()), _forward: None }),
+            Reach::In(access) => access,
+        };
+        let (cluster, _) = access.connect().await?;
+        let service = find(&cluster).await?;
+        if access.forward {
+            let forward = Forward::start(access, &service)?;
+            return Ok(Opened { server: Server::At(forward.address()), _forward: Some(forward) });
+        }
+        Ok(Opened { server: Server::Behind { cluster, proxy: service.proxy() }, _forward: None })
+    }
+}
+
+impl std::ops::Deref for Opened {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+// === impl Service ===
+
+impl Service {
+    fn of(service: &Value) -> Option<Service> {
+        let port = port(service, &ASKED)?;
+        Some(Service {
+            namespace: service["metadata"]["namespace"].as_str()?.to_owned(),
+            name: service["metadata"]["name"].as_str()?.to_owned(),
+            port: port["port"].as_u64()?,
+            is_tls: port["name"] == "https" || port["appProtocol"] == "https",
         })
+    }
+
+    /// Its path in the API server's proxy.
+    fn proxy(&self) -> String {
+        let Service { namespace, name, port, is_tls } = self;
+        let scheme = if *is_tls { "https" } else { "http" };
+        format!("/api/v1/namespaces/{namespace}/services/{scheme}:{name}:{port}/proxy")
     }
 }
 
@@ -72,6 +132,20 @@ impl Access {
         config.default_retry = false;
         let namespace = config.default_namespace.clone();
         Ok((kube::Client::try_from(config).context("kubeconfig")?, namespace))
+    }
+
+    /// The webhook's address within the cluster.
+    ///
+    /// # Errors
+    /// Where the cluster cannot be asked, or has no such Service.
+    pub async fn webhook(&self) -> Result<String> {
+        let (cluster, _) = self.connect().await?;
+        let services = services(&cluster).await?.unwrap_or_default();
+        services.iter().find_map(webhook_url).with_context(|| {
+            format!(
+                "no Service labelled {LABEL} with a cluster IP: apply editwar's manifests first, or give --server URL"
+            )
+        })
     }
 
     async fn config(&self) -> Result<kube::Config> {
@@ -102,37 +176,50 @@ pub async fn get(cluster: &kube::Client, path: &str) -> Result<(http::StatusCode
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
-/// The proxy's path of editwar's Service.
-async fn find(cluster: &kube::Client) -> Result<String> {
-    let (status, body) = get(cluster, &format!("/api/v1/services?labelSelector={}", LABEL.replace('=', "%3D"))).await?;
-    if status == http::StatusCode::UNAUTHORIZED {
-        bail!("the API server does not know you (401): log in again");
-    }
-    // Who may not list all Services may still ask this one.
-    if !status.is_success() {
-        return Ok(HOME.to_owned());
-    }
-    let list: Value = serde_json::from_str(&body).context("the API server's list of Services")?;
-    let services = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let found: Vec<String> = services.iter().filter_map(proxy_path).collect();
+/// editwar's Service.
+async fn find(cluster: &kube::Client) -> Result<Service> {
+    let Some(services) = services(cluster).await? else {
+        // Who may not list all Services may still ask this one.
+        return Ok(Service { namespace: HOME.into(), name: HOME.into(), port: ASKED.number, is_tls: false });
+    };
+    let found: Vec<Service> = services.iter().filter_map(Service::of).collect();
     match found.as_slice() {
         [one] => Ok(one.clone()),
         [] => bail!(
             "no Service labelled {LABEL} in the cluster: apply editwar's manifests, or give --server URL of a server elsewhere"
         ),
-        several => bail!("several servers: {}; give --server URL of one", several.join(", ")),
+        several => {
+            let names: Vec<String> = several.iter().map(|s| format!("{}/{}", s.namespace, s.name)).collect();
+            bail!("several servers: {}; give --server URL of one", names.join(", "))
+        }
     }
 }
 
-fn proxy_path(service: &Value) -> Option<String> {
+/// The Services of editwar; `None` for who may not list them.
+async fn services(cluster: &kube::Client) -> Result<Option<Vec<Value>>> {
+    let (status, body) = get(cluster, &format!("/api/v1/services?labelSelector={}", LABEL.replace('=', "%3D"))).await?;
+    if status == http::StatusCode::UNAUTHORIZED {
+        bail!("the API server does not know you (401): log in again");
+    }
+    if !status.is_success() {
+        return Ok(None);
+    }
+    let mut list: Value = serde_json::from_str(&body).context("the API server's list of Services")?;
+    Ok(list["items"].as_array_mut().map(std::mem::take))
+}
+
+/// A Service's port.
+fn port<'s>(service: &'s Value, wanted: &Port) -> Option<&'s Value> {
     let ports = service["spec"]["ports"].as_array()?;
-    let is_ours = |p: &&Value| p["port"].as_u64() == Some(PORT);
-    let is_called_so = |p: &&Value| p["name"].as_str().is_some_and(|name| PORT_NAMES.contains(&name));
-    let port = ports.iter().find(is_ours).or_else(|| ports.iter().find(is_called_so))?;
-    let is_tls = port["name"] == "https" || port["appProtocol"] == "https";
-    let (namespace, name) = (service["metadata"]["namespace"].as_str()?, service["metadata"]["name"].as_str()?);
-    let scheme = if is_tls { "https" } else { "http" };
-    Some(format!("/api/v1/namespaces/{namespace}/services/{scheme}:{name}:{}/proxy", port["port"].as_u64()?))
+    let has_name = |p: &&Value| p["name"].as_str().is_some_and(|name| wanted.names.contains(&name));
+    ports.iter().find(|p| p["port"].as_u64() == Some(wanted.number)).or_else(|| ports.iter().find(has_name))
+}
+
+/// `https://10.96.0.50:8443`
+fn webhook_url(service: &Value) -> Option<String> {
+    let address: std::net::IpAddr = service["spec"]["clusterIP"].as_str()?.parse().ok()?;
+    let port = u16::try_from(port(service, &POSTED_TO)?["port"].as_u64()?).ok()?;
+    Some(format!("https://{}", std::net::SocketAddr::new(address, port)))
 }
 
 #[cfg(test)]
@@ -145,9 +232,17 @@ mod tests {
     fn the_services_port_for_people_is_found() {
         let service = |ports: Value| json!({"metadata": {"namespace": "n", "name": "s"}, "spec": {"ports": ports}});
         let both = json!([{"name": "webhook", "port": 8443}, {"name": "admin", "port": 8080}]);
-        assert_eq!(proxy_path(&service(both)).unwrap(), "/api/v1/namespaces/n/services/http:s:8080/proxy");
+        assert_eq!(Service::of(&service(both)).unwrap().proxy(), "/api/v1/namespaces/n/services/http:s:8080/proxy");
         let tls = json!([{"name": "webhook", "port": 443}, {"name": "api", "port": 9443, "appProtocol": "https"}]);
-        assert_eq!(proxy_path(&service(tls)).unwrap(), "/api/v1/namespaces/n/services/https:s:9443/proxy");
-        assert_eq!(proxy_path(&service(json!([{"name": "webhook", "port": 8443}]))), None);
+        assert_eq!(Service::of(&service(tls)).unwrap().proxy(), "/api/v1/namespaces/n/services/https:s:9443/proxy");
+        assert_eq!(Service::of(&service(json!([{"name": "webhook", "port": 8443}]))), None);
+    }
+
+    #[test]
+    fn the_webhook_is_named_by_its_address() {
+        let service = |ip: &str| json!({"spec": {"clusterIP": ip, "ports": [{"name": "admin", "port": 8080}, {"name": "webhook", "port": 443}]}});
+        assert_eq!(webhook_url(&service("10.96.0.50")).unwrap(), "https://10.96.0.50:443");
+        assert_eq!(webhook_url(&service("fd00::5")).unwrap(), "https://[fd00::5]:443");
+        assert_eq!(webhook_url(&service("None")), None, "a headless Service has no address that stays");
     }
 }

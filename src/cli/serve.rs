@@ -19,8 +19,9 @@ use crate::ingest::webhook::Webhook;
 use crate::net::{Listener, Secured, TlsFiles};
 use crate::pipeline::Pipeline;
 use crate::query::api::Api;
+use crate::query::levels;
 use crate::telemetry::control::Control;
-use crate::telemetry::logs;
+use crate::telemetry::logs::{self, Levels};
 use crate::telemetry::metrics::{Bounds, Metrics};
 
 /// Runs `editwar serve` until it is told to stop.
@@ -41,9 +42,9 @@ pub fn run(args: &ServeArgs) -> Result<Outcome> {
     if args.print_config {
         return Ok(Outcome::Calm);
     }
-    logs::start(&args.log).context("--log")?;
+    let log_levels = logs::start(&args.log).context("--log")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("editwar").build()?;
-    runtime.block_on(serve(config))?;
+    runtime.block_on(serve(config, log_levels))?;
     Ok(Outcome::Calm)
 }
 
@@ -93,7 +94,7 @@ fn follow(config: &Config, pipeline: &Arc<Pipeline>, metrics: &Metrics) -> Resul
     Ok(Some(Follower::start(settings, intake, metrics.clone())?))
 }
 
-async fn serve(config: Config) -> Result<()> {
+async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     let (webhook_gate, admin_gate) = Guarded::of(&config).await?;
     let webhook_listener = Listener::bind(config.webhook.listen, webhook_gate.tls.clone()).await?;
     let admin_listener = Listener::bind(config.admin.listen, admin_gate.tls.clone()).await?;
@@ -131,6 +132,7 @@ async fn serve(config: Config) -> Result<()> {
     let answer = api.clone();
     let webhook_gate = webhook_gate.counting(&metrics);
     let admin_gate = admin_gate.counting(&metrics);
+    let has_gate = config.admin.auth.is_on();
     let refreshers = [webhook_gate.keep_fresh(stopped.clone()), admin_gate.keep_fresh(stopped.clone())];
     let webhook_task = tokio::spawn(webhook_listener.serve(
         move |request, peer| {
@@ -146,14 +148,20 @@ async fn serve(config: Config) -> Result<()> {
     ));
     let admin_task = tokio::spawn(admin_listener.serve(
         move |request, peer| {
-            let (gate, api) = (admin_gate.clone(), answer.clone());
+            let (gate, api, levels) = (admin_gate.clone(), answer.clone(), log_levels.clone());
             async move {
                 if let Some(right) = gates::right(&request)
                     && let Err(refusal) = gate.admit(&request, &peer, right, "").await
                 {
                     return refusal;
                 }
-                tokio::task::block_in_place(|| api.handle(&request))
+                match request.uri().path() == levels::PATH {
+                    // Whom the gate let in has the right; without a gate, who is on the machine has it.
+                    true => {
+                        levels::handle(&levels, &request, has_gate || peer.address.ip().to_canonical().is_loopback())
+                    }
+                    false => tokio::task::block_in_place(|| api.handle(&request)),
+                }
             }
         },
         stopped,

@@ -283,12 +283,12 @@ fn switch(path: &str) -> Option<bool> {
 }
 
 /// The parameters of a query.
-struct Query<'a>(&'a str);
+pub(super) struct Query<'a>(&'a str);
 
 // === impl Query ===
 
 impl<'a> Query<'a> {
-    fn of(text: &'a str) -> Query<'a> {
+    pub(super) fn of(text: &'a str) -> Query<'a> {
         Query(text)
     }
 
@@ -299,7 +299,7 @@ impl<'a> Query<'a> {
             .map(|(k, v)| (percent_decoded(k), percent_decoded(v)))
     }
 
-    fn get(&self, name: &str) -> Option<Cow<'a, str>> {
+    pub(super) fn get(&self, name: &str) -> Option<Cow<'a, str>> {
         self.pairs().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
@@ -329,7 +329,7 @@ fn percent_decoded(text: &str) -> Cow<'_, str> {
     crate::audit::event::percent_decoded(text)
 }
 
-fn text(status: StatusCode, text: String) -> Reply {
+pub(super) fn text(status: StatusCode, text: String) -> Reply {
     reply(status, TEXT, text.into())
 }
 
@@ -340,7 +340,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Reply {
     }
 }
 
-fn problem(status: StatusCode, error: &str) -> Reply {
+pub(super) fn problem(status: StatusCode, error: &str) -> Reply {
     let body = serde_json::to_vec(&Problem { error: error.into() }).unwrap_or_default();
     reply(status, JSON, body.into())
 }

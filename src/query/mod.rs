@@ -3,6 +3,7 @@
 pub mod api;
 pub mod client;
 pub mod lens;
+pub mod levels;
 pub mod openapi;
 pub mod page;
 pub mod views;

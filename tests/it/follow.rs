@@ -1,14 +1,15 @@
 //! Following a log through everything that is done to logs, and through crashes.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use editwar::ingest::tail::{Checkpoint, Position, Step, Tail};
 use serde_json::json;
 
-use crate::envtest::{pause, scratch, wait_until};
+use crate::envtest::{ApiServer, pause, scratch, wait_until};
+use crate::util;
 
 /// Stories of 200 rotations each.
 const SEEDS: u64 = 4;
@@ -23,8 +24,18 @@ impl Dice {
     }
 }
 
+/// How rotated files are called.
+#[derive(Clone, Copy, PartialEq)]
+enum Scheme {
+    /// `audit-2026-02-11T10-00-00.000.log`, as kube-apiserver does it.
+    Stamp,
+    /// `audit.log.1`, as logrotate does it: all older ones get the next number.
+    Number,
+}
+
 /// Who writes a log, and keeps account of it.
 struct Writer {
+    scheme: Scheme,
     path: PathBuf,
     dice: Dice,
     lines: u64,
@@ -34,7 +45,7 @@ struct Writer {
 
 impl Writer {
     fn new(path: PathBuf, seed: u64) -> Writer {
-        Writer { path, dice: Dice(seed), lines: 0, bytes: 0, rotations: 0 }
+        Writer { scheme: Scheme::Stamp, path, dice: Dice(seed), lines: 0, bytes: 0, rotations: 0 }
     }
 
     /// An event that differs from every other, of a length of its own.
@@ -66,9 +77,21 @@ impl Writer {
         file.write_all(&text.as_bytes()[middle..]).unwrap();
     }
 
-    /// A name that sorts behind all that were given before.
+    /// The name of the youngest rotated file.
     fn rotated_name(&mut self) -> PathBuf {
         self.rotations += 1;
+        if self.scheme == Scheme::Number {
+            let name = |number: usize, end: &str| self.path.with_file_name(format!("audit.log.{number}{end}"));
+            let is_there = |number: usize| name(number, "").exists() || name(number, ".gz").exists();
+            for number in (1..(1..).find(|n| !is_there(*n)).unwrap()).rev() {
+                for end in ["", ".gz"] {
+                    if name(number, end).exists() {
+                        std::fs::rename(name(number, end), name(number + 1, end)).unwrap();
+                    }
+                }
+            }
+            return name(1, "");
+        }
         let at = jiff::Timestamp::from_millisecond(1_795_400_000_000 + self.rotations as i64).unwrap();
         self.path.with_file_name(format!("audit-{}.log", at.strftime("%Y-%m-%dT%H-%M-%S.%3f")))
     }
@@ -88,11 +111,20 @@ impl Writer {
     }
 }
 
+/// The rotated files that are not compressed.
+fn uncompressed(folder: &Path) -> Vec<PathBuf> {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<PathBuf> =
+        names.filter(|path| !path.ends_with("audit.log") && path.extension().is_none_or(|e| e != "gz")).collect();
+    found.sort();
+    found
+}
+
 /// Compresses as lumberjack does: under the last name at once, and deletes the plain file at the end.
 fn compress(path: &Path) {
     let text = std::fs::read(path).unwrap();
     let mut packed = flate2::write::GzEncoder::new(
-        File::create(path.with_extension("log.gz")).unwrap(),
+        File::create(format!("{}.gz", path.display())).unwrap(),
         flate2::Compression::fast(),
     );
     for piece in text.chunks(4096) {
@@ -151,9 +183,9 @@ impl Reader {
 fn every_line_is_taken_in_once_and_in_order_whatever_happens_to_the_log() {
     for seed in 0..SEEDS {
         let folder = scratch("tail");
-        let mut writer = Writer::new(folder.join("audit.log"), seed);
+        let scheme = if seed % 2 == 0 { Scheme::Stamp } else { Scheme::Number };
+        let mut writer = Writer { scheme, ..Writer::new(folder.join("audit.log"), seed) };
         let mut reader = Reader::new(&writer.path);
-        let mut uncompressed: Vec<PathBuf> = Vec::new();
         let mut dice = Dice(seed + 1000);
         // A log is followed from the file that is there at the first look.
         writer.append(1);
@@ -166,13 +198,9 @@ fn every_line_is_taken_in_once_and_in_order_whatever_happens_to_the_log() {
             }
             match dice.roll(12) {
                 // Several times in a row without a look is what a reader meets that was down.
-                0..=2 if writer.path.exists() => uncompressed.push(writer.rename()),
-                3 if !uncompressed.is_empty() => {
-                    // The newest first, as lumberjack does it.
-                    while let Some(path) = uncompressed.pop() {
-                        compress(&path);
-                    }
-                }
+                0..=2 if writer.path.exists() => drop(writer.rename()),
+                // The newest first, as lumberjack does it.
+                3 => uncompressed(&folder).iter().rev().for_each(|path| compress(path)),
                 4 => {
                     // Nothing was written since the last look, so that it is known what was to be read.
                     reader.read_all();
@@ -192,9 +220,7 @@ fn every_line_is_taken_in_once_and_in_order_whatever_happens_to_the_log() {
                     // What was read to its end and checkpointed may be deleted.
                     reader.read_all();
                     reader.commit();
-                    for path in uncompressed.drain(..) {
-                        std::fs::remove_file(path).unwrap();
-                    }
+                    uncompressed(&folder).iter().for_each(|path| drop(std::fs::remove_file(path)));
                 }
                 _ => {
                     reader.step();
@@ -384,6 +410,59 @@ fn a_process_that_is_killed_again_and_again_counts_every_event_once() {
     assert_eq!(checkpointed(&checkpoint, &log), (lines, bytes));
 }
 
+/// The lines of a log and of its rotated files, as they lie there.
+fn lines_of(folder: &Path) -> u64 {
+    let lines = |path: &Path| {
+        let mut text = Vec::new();
+        let file = File::open(path).unwrap();
+        if path.extension().is_some_and(|e| e == "gz") {
+            flate2::read::MultiGzDecoder::new(file).read_to_end(&mut text).unwrap();
+        } else {
+            (&file).read_to_end(&mut text).unwrap();
+        }
+        text.iter().filter(|b| **b == b'\n').count() as u64
+    };
+    std::fs::read_dir(folder).unwrap().map(|entry| lines(&entry.unwrap().path())).sum()
+}
+
+#[test]
+fn what_a_real_api_server_rotates_and_compresses_is_read_whole() {
+    let folder = scratch("follow-real");
+    let (logs, checkpoint) = (folder.join("logs"), folder.join("state.json"));
+    std::fs::create_dir(&logs).unwrap();
+    let log = logs.join("audit.log");
+    std::fs::write(folder.join("policy.yaml"), util::POLICY).unwrap();
+    let flags = vec![
+        format!("--audit-policy-file={}", folder.join("policy.yaml").display()),
+        format!("--audit-log-path={}", log.display()),
+        "--audit-log-maxsize=1".into(),
+        "--audit-log-compress=true".into(),
+    ];
+    let Some(mut api) = ApiServer::start_with(flags) else { return };
+    let mut server = Server::start(&log, &checkpoint);
+    // Each change writes a large object twice, as asked for and as stored: a file is full after a few.
+    let large = "x".repeat(100_000);
+    for turn in 0..30 {
+        let data = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "large", "namespace": "shop"}, "data": {"x": large, "turn": turn.to_string()}});
+        let file = folder.join("large.json");
+        std::fs::write(&file, data.to_string()).unwrap();
+        api.kubectl("alice", &["apply", "--server-side", "-f", file.to_str().unwrap()]);
+        if turn % 10 == 9 {
+            drop(server);
+            server = Server::start(&log, &checkpoint);
+        }
+    }
+    api.halt();
+    let rotated =
+        std::fs::read_dir(&logs).unwrap().filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|e| e == "gz"));
+    assert!(rotated.count() >= 3, "kube-apiserver rotates and compresses");
+    let all = lines_of(&logs);
+    wait_until("all is read", 20, || checkpointed(&checkpoint, &log).0 >= all);
+    pause(1500);
+    assert_eq!(checkpointed(&checkpoint, &log).0, all);
+    drop(server);
+}
+
 #[test]
 fn a_log_that_is_created_late_is_judged_like_any_other() {
     let folder = scratch("follow-late");
@@ -400,7 +479,7 @@ fn a_log_that_is_created_late_is_judged_like_any_other() {
     let mut first = String::new();
     std::io::BufRead::read_line(&mut stderr, &mut first).unwrap();
     std::fs::create_dir(log.parent().unwrap()).unwrap();
-    std::fs::write(&log, crate::util::log("hpa-vs-applier")).unwrap();
+    std::fs::write(&log, util::log("hpa-vs-applier")).unwrap();
     let mut lines = std::io::BufRead::lines(stderr);
     let paused = lines.by_ref().map(Result::unwrap).find(|line| line.contains(r#""to":"paused""#)).unwrap();
     let told: serde_json::Value = serde_json::from_str(&paused).unwrap();

@@ -39,6 +39,8 @@ fn kubectl_editwar_asks_the_server_in_the_cluster() {
     let listen = format!("admin.listen='{ip}:0'");
     let server = Server::start(&["--set", &listen, "--set", "admin.allow_insecure=true"]);
     server.post_log("hpa-vs-applier");
+    let local = Server::start(&[]);
+    local.post_log("hpa-vs-applier");
     api.apply("admin", &service(ip, server.admin_port()));
     let status = json!({"status": {"podIP": ip, "podIPs": [{"ip": ip}]}}).to_string();
     api.kubectl(
@@ -91,6 +93,36 @@ fn kubectl_editwar_asks_the_server_in_the_cluster() {
     let refused = kubectl("system:serviceaccount:editwar:editwar", &["editwar", "-A"]);
     let said = text(&refused.stderr);
     assert!(refused.status.code() == Some(2) && said.contains("403") && said.contains("services/proxy"), "{said}");
+    assert!(said.contains("--forward"), "{said}");
+
+    // A forwarded port: kubectl's part is played by a script that says what kubectl says, for no kubelet is here.
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" > '{0}/asked'\necho 'Forwarding from 127.0.0.1:{1} -> {1}'\nexec /bin/sleep 60\n",
+        bin.display(),
+        local.admin_port()
+    );
+    std::fs::write(bin.join("kubectl"), script).unwrap();
+    let rights = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(bin.join("kubectl"), rights).unwrap();
+    let forwarded = kubectl("alice", &["editwar", "-A", "--forward"]);
+    assert_eq!(forwarded.status.code(), Some(1), "{}", text(&forwarded.stderr));
+    let asked = std::fs::read_to_string(bin.join("asked")).unwrap();
+    assert_eq!(asked.trim(), "port-forward --address=127.0.0.1 -n editwar service/editwar :8080");
+    // The real one says why it cannot, and that is told.
+    std::fs::remove_file(bin.join("kubectl")).unwrap();
+    std::os::unix::fs::symlink(api.binary("kubectl"), bin.join("kubectl")).unwrap();
+    let failed = kubectl("alice", &["editwar", "-A", "--forward"]);
+    let said = text(&failed.stderr);
+    assert!(failed.status.code() == Some(2) && said.contains("kubectl port-forward: "), "{said}");
+
+    // The Service's address goes into the webhook's kubeconfig.
+    let certs = bin.join("certs").display().to_string();
+    let made = kubectl("alice", &["editwar", "setup", "certs", &certs]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let webhook = kubectl("alice", &["editwar", "setup", "webhook", "--certs", &certs]);
+    let ip = api.kubectl("alice", &["get", "service", "editwar", "-n", "editwar", "-o", "jsonpath={.spec.clusterIP}"]);
+    let said = text(&webhook.stdout);
+    assert!(said.contains(&format!("server: https://{ip}:8443/audit\n")), "{said}{}", text(&webhook.stderr));
 
     // kubectl completes what it knows nothing of.
     let completed = text(&kubectl("alice", &["__complete", "editwar", "wh"]).stdout);

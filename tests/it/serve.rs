@@ -25,6 +25,14 @@ impl Server {
 
     /// A server whose webhook listens at this address.
     pub(crate) fn start_at(webhook: &str, arguments: &[&str]) -> Server {
+        let (server, lines) = Server::start_logging(webhook, arguments);
+        // They are drained, or the server would block on a full pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        server
+    }
+
+    /// A server, and what it logs once it listens.
+    pub(crate) fn start_logging(webhook: &str, arguments: &[&str]) -> (Server, impl Iterator<Item = String> + use<>) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_editwar"))
             .args(["serve", "--listen", "127.0.0.1:0", "--webhook-listen", webhook])
             .args(arguments)
@@ -35,14 +43,12 @@ impl Server {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut next = || serde_json::from_str::<Value>(&lines.next().expect("it listens").unwrap()).unwrap();
         let first = std::iter::repeat_with(&mut next).find(|line| line["webhook"].is_string()).unwrap();
-        // The rest is drained, or the server would block on a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
         let address = |key: &str| {
             let url = first[key].as_str().unwrap().to_owned();
             let rest = url.split_once("://").unwrap().1;
             rest.split('/').next().unwrap().parse().unwrap()
         };
-        Server { webhook: address("webhook"), admin: address("api"), child }
+        (Server { webhook: address("webhook"), admin: address("api"), child }, lines.map_while(Result::ok))
     }
 
     /// Sends a signal.
@@ -69,6 +75,11 @@ impl Server {
 
     pub(crate) fn post(&self, path: &str, body: &[u8]) -> (u16, String) {
         self.request(self.webhook, "POST", path, "Content-Type: application/json\r\n", body)
+    }
+
+    /// One request to the query API.
+    pub(crate) fn ask(&self, method: &str, path: &str) -> (u16, String) {
+        self.request(self.admin, method, path, "", b"")
     }
 
     /// Posts a recording's log as kube-apiserver would: in batches of 400.

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use crate::envtest::{ApiServer, scratch, wait_until};
+use crate::util;
 
 fn editwar(args: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_editwar")).args(args).env_clear().output().unwrap();
@@ -58,10 +59,16 @@ impl Drop for Server {
     }
 }
 
-/// The settings by which a server shows these certificates.
-fn tls(certs: &Path) -> Vec<String> {
+/// The settings by which a server shows these certificates, and lets in whom their CA knows as kube-apiserver.
+fn tls(certs: &Path, clusters: &str) -> Vec<String> {
     let file = |name: &str| certs.join(name).display().to_string();
-    vec![format!("webhook.tls={{cert: '{}', key: '{}'}}", file("server.crt"), file("server.key"))]
+    vec![
+        format!(
+            "webhook.auth={{client_ca: '{}', allow: [{{name: kube-apiserver, rights: [post]{clusters}}}]}}",
+            file("ca.crt")
+        ),
+        format!("webhook.tls={{cert: '{}', key: '{}'}}", file("server.crt"), file("server.key")),
+    ]
 }
 
 struct Doctor {
@@ -120,7 +127,7 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
     editwar(&["setup", "certs", &path("certs")]);
     write("policy.yaml", editwar(&["setup", "policy"]));
     write("webhook.yaml", webhook(&["--certs", &path("certs")]));
-    server.start(&tls(&folder.join("certs")));
+    server.start(&tls(&folder.join("certs"), ""));
 
     let printed = editwar(&["setup", "apiserver", "--on", "flags", "--dir", &path("")]);
     let flags: Vec<String> = printed.lines().filter(|line| line.starts_with("--")).map(str::to_owned).collect();
@@ -161,6 +168,20 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
         assert!(links.contains(&link), "{link} is not looked at: {links:?}");
     }
 
+    // What editwar may do: nothing, all that a pause takes, a part of it.
+    let rbac = || doctor.look("webhook.yaml", &[]).1.into_iter().find(|f| f["link"] == "RBAC").unwrap();
+    says(&rbac(), "RBAC", "write nothing");
+    api.kubectl("admin", &["create", "namespace", "editwar"]);
+    api.apply("admin", &std::fs::read_to_string(util::path("deploy/rbac/pause.yaml")).unwrap());
+    wait_until("the rights are known", 10, || rbac()["text"].as_str().unwrap().contains("may pause objects"));
+    let less = r#"[{"op": "remove", "path": "/rules/2"}]"#;
+    api.kubectl("admin", &["patch", "clusterrole", "editwar-pause", "--type=json", "-p", less]);
+    wait_until("the right is gone", 10, || rbac()["state"] == "broken");
+    says(&doctor.broken("webhook.yaml", &[]), "RBAC", "may not create events");
+    api.kubectl("admin", &["delete", "clusterrole", "editwar-pause"]);
+    api.kubectl("admin", &["delete", "namespace", "editwar", "--wait=false"]);
+    api.kubectl("admin", &["delete", "role", "editwar-lease", "-n", "editwar"]);
+
     // The policy.
     write("silent.yaml", "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None, resources: [{group: apps}]}, {level: Metadata}]".into());
     says(&doctor.broken("webhook.yaml", &["--policy", &path("silent.yaml")]), "policy", "deployments.apps");
@@ -171,6 +192,22 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
     says(&doctor.broken("missing.yaml", &[]), "webhook kubeconfig", "missing.yaml");
     write("path.yaml", webhook(&["--certs", &path("certs")]).replace("/audit/east", "/audits"));
     says(&doctor.broken("path.yaml", &[]), "webhook", "/audits");
+
+    // The client: without a certificate, with a token that nobody knows, with one of another CA, for another cluster.
+    write("token", "no-such-token".into());
+    write("token.yaml", webhook(&["--certs", &path("certs"), "--token", &path("token")]));
+    says(&doctor.broken("token.yaml", &[]), "authentication", "refuses the client");
+    editwar(&["setup", "certs", &path("strangers")]);
+    let own = |name: &str| std::fs::copy(folder.join("certs").join(name), folder.join("strangers").join(name)).unwrap();
+    own("ca.crt");
+    write("client.yaml", webhook(&["--certs", &path("strangers")]));
+    says(&doctor.broken("client.yaml", &[]), "authentication", "");
+    server.start(&tls(&folder.join("certs"), ", clusters: [east]"));
+    // Nobody renews leases here: something has to happen.
+    api.kubectl("admin", &["label", "namespace", "shop", "tick=1"]);
+    wait_until("events come again", 30, || doctor.look("webhook.yaml", &[]).0 == 0);
+    write("west.yaml", webhook(&["--certs", &path("certs")]).replace("/audit/east", "/audit/west"));
+    says(&doctor.broken("west.yaml", &[]), "authentication", "403");
 
     // Names and authorities.
     write("name.yaml", webhook(&["--certs", &path("certs"), "--server-name", "other.example.com"]));
@@ -206,7 +243,7 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
 
     // An API server that logs nothing.
     api.relaunch_with(Vec::new());
-    server.start(&tls(&folder.join("certs")));
+    server.start(&tls(&folder.join("certs"), ""));
     let (_, found) = doctor.look("webhook.yaml", &[]);
     let broken: Vec<&str> =
         found.iter().filter(|f| f["state"] == "broken").map(|f| f["link"].as_str().unwrap()).collect();

@@ -16,11 +16,11 @@ use crate::query::views::Participants;
 
 /// Who editwar is in a cluster.
 const ACCOUNT: &str = "system:serviceaccount:editwar:editwar";
-/// What the enforcer needs, beside reading: verb, group, resource.
-const RIGHTS: &[(&str, &str, &str)] = &[
-    ("patch", "apps", "deployments"),
-    ("create", "events.k8s.io", "events"),
-    ("update", "coordination.k8s.io", "leases"),
+/// What the enforcer needs, beside reading: verb, group, resource, name.
+const RIGHTS: &[(&str, &str, &str, &str)] = &[
+    ("patch", "apps", "deployments", ""),
+    ("create", "events.k8s.io", "events", ""),
+    ("update", "coordination.k8s.io", "leases", "editwar"),
 ];
 /// Time for a change to arrive: kube-apiserver's own longest wait is 30 s.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(45);
@@ -84,10 +84,10 @@ async fn check_audit(client: &kube::Client, findings: &mut Findings) {
 /// Whether editwar's account may do what the enforcer does. To watch, it needs nothing.
 async fn check_rights(client: &kube::Client, findings: &mut Findings) {
     let mut missing = Vec::new();
-    for (verb, group, resource) in RIGHTS {
-        match may(client, verb, group, resource).await {
+    for right in RIGHTS {
+        match may(client, right).await {
             Ok(true) => {}
-            Ok(false) => missing.push(format!("{verb} {resource}")),
+            Ok(false) => missing.push(format!("{} {}", right.0, right.2)),
             Err(error) => {
                 let hint = "may you create subjectaccessreviews?";
                 return findings.unknown("RBAC", format!("{error:#}"), hint);
@@ -107,10 +107,10 @@ async fn check_rights(client: &kube::Client, findings: &mut Findings) {
     }
 }
 
-async fn may(client: &kube::Client, verb: &str, group: &str, resource: &str) -> Result<bool> {
+async fn may(client: &kube::Client, (verb, group, resource, name): &(&str, &str, &str, &str)) -> Result<bool> {
     let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {"user": ACCOUNT,
         "groups": ["system:serviceaccounts", "system:serviceaccounts:editwar", "system:authenticated"],
-        "resourceAttributes": {"verb": verb, "group": group, "resource": resource, "namespace": "editwar"}}});
+        "resourceAttributes": {"verb": verb, "group": group, "resource": resource, "name": name, "namespace": "editwar"}}});
     let answer = send(client, "POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", &review).await?;
     answer["status"]["allowed"].as_bool().ok_or_else(|| anyhow!("no answer in the review"))
 }

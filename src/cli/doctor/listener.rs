@@ -221,8 +221,16 @@ where
     let hint = "webhook.auth must know the client: its CA and its name, or its token";
     match tokio::time::timeout(TIMEOUT, send(way, stream)).await {
         Ok(Ok(StatusCode::OK)) => findings.good("webhook", format!("{} takes batches", way.uri.path())),
-        Ok(Ok(status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN))) => {
+        Ok(Ok(status @ StatusCode::UNAUTHORIZED)) => {
             findings.bad("authentication", format!("the server refuses the client ({status})"), hint);
+        }
+        Ok(Ok(status @ StatusCode::FORBIDDEN)) => {
+            let text = format!("the client may not post to {} ({status})", way.uri.path());
+            findings.bad(
+                "authentication",
+                text,
+                "let webhook.auth.allow name it, with the right to post, for this cluster",
+            );
         }
         Ok(Ok(StatusCode::NOT_FOUND)) => {
             let text = format!("{} is no path of the webhook", way.uri.path());

@@ -13,6 +13,9 @@ const LATE_SECONDS: f64 = 60.0;
 /// Difference of clocks from which on verdicts come early or late.
 const SKEW_SECONDS: i64 = 5;
 
+/// Bytes of a log that may be there unread: some seconds of a busy API server.
+const BEHIND_BYTES: f64 = 67_108_864.0;
+
 /// A sample of `/metrics`: name with labels, and value.
 type Sample<'a> = (&'a str, f64);
 
@@ -40,6 +43,7 @@ pub(super) async fn check(
     check_clocks(cluster_date, date, findings);
     let now = date.unwrap_or_else(Timestamp::now).as_millisecond() as f64 / 1e3;
     check_sources(&samples, args.cluster.as_deref(), now, findings);
+    check_follow(&samples, findings);
     check_journal(&samples, findings);
     match server.get::<Report>("/api/v1/wars").await {
         Ok(report) => check_evidence(&report, &samples, findings),
@@ -106,17 +110,41 @@ fn check_sources(samples: &[Sample<'_>], cluster: Option<&str>, now: f64, findin
     }
 }
 
-fn check_journal(samples: &[Sample<'_>], findings: &mut Findings) {
-    let mut failures = samples.iter().filter(|(name, _)| name.starts_with("editwar_journal_errors_total")).peekable();
-    if failures.peek().is_none() {
-        return;
+/// The logs that are followed, where there are any.
+fn check_follow(samples: &[Sample<'_>], findings: &mut Findings) {
+    let sum = |name: &str| {
+        let found = samples.iter().filter(|(n, _)| n.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
+        found.fold(None, |sum, (_, value)| Some(sum.unwrap_or(0.0) + value))
+    };
+    let Some(behind) = sum("editwar_follow_behind_bytes") else { return };
+    let gaps = sum("editwar_follow_gaps").unwrap_or(0.0);
+    if behind > BEHIND_BYTES {
+        let text = format!("{:.0} MiB of the followed logs are not yet read", behind / f64::from(1 << 20));
+        findings.weak("follow", text, "it catches up after a start; if it does not, give the server more CPU");
+    } else if gaps > 0.0 {
+        let text = format!("{gaps} times a log was gone before it was found again");
+        findings.weak(
+            "follow",
+            text,
+            "keep more rotated files (--audit-log-maxbackup), and the checkpoint on a volume that stays",
+        );
+    } else {
+        findings.good("follow", "the logs are read to their ends".into());
     }
-    let count: f64 = failures.map(|(_, count)| count).sum();
-    match count > 0.0 {
-        true => {
-            findings.bad("journal", format!("{count} writes failed"), "is its disk full? look into the server's log")
-        }
-        false => findings.good("journal", "every write succeeded".into()),
+}
+
+/// The journal, where there is one.
+fn check_journal(samples: &[Sample<'_>], findings: &mut Findings) {
+    let value = |name: &str| samples.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
+    let Some(up) = value("editwar_journal_up") else { return };
+    let lost = value("editwar_journal_records_total{outcome=\"lost\"}").unwrap_or(0.0);
+    let hint = "is its disk full, or mounted read-only? the server's log says why";
+    if up == 0.0 {
+        findings.bad("journal", "cannot be written".into(), hint);
+    } else if lost > 0.0 {
+        findings.weak("journal", format!("{lost} writes are not in it"), hint);
+    } else {
+        findings.good("journal", "is written".into());
     }
 }
 
@@ -151,4 +179,64 @@ fn check_evidence(report: &Report, samples: &[Sample<'_>], findings: &mut Findin
     }
     let wars = report.wars.len();
     findings.good("verdict", if wars == 0 { "no war".into() } else { format!("{wars} wars: see /api/v1/wars") });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::State;
+    use super::*;
+
+    /// The states of what is found in these metrics, half a minute after the time 1000.
+    fn found(metrics: &str) -> Vec<(&'static str, State)> {
+        let samples: Vec<Sample<'_>> = metrics.lines().filter_map(sample).collect();
+        let mut findings = Findings::default();
+        check_sources(&samples, None, 1030.0, &mut findings);
+        check_journal(&samples, &mut findings);
+        findings.findings.iter().map(|f| (f.link, f.state)).collect()
+    }
+
+    #[test]
+    fn a_silent_source_is_told_from_a_silent_cluster() {
+        let batch = |source: &str, at: u32| {
+            format!("editwar_source_last_batch_timestamp_seconds{{cluster=\"a\",source=\"{source}\"}} {at}\n")
+        };
+        assert_eq!(found(""), [("events", State::Broken)]);
+        assert_eq!(found(&batch("1", 1000)), [("events", State::Ok)]);
+        assert_eq!(found(&(batch("1", 1000) + &batch("2", 100))), [("events", State::Weak)]);
+        assert_eq!(found(&(batch("1", 99) + &batch("2", 100))), [("events", State::Broken)]);
+    }
+
+    #[test]
+    fn a_journal_is_looked_at_where_there_is_one() {
+        let of =
+            |metrics: &str| found(metrics).into_iter().find(|(link, _)| *link == "journal").map(|(_, state)| state);
+        assert_eq!(of(""), None);
+        assert_eq!(of("editwar_journal_up 1"), Some(State::Ok));
+        assert_eq!(of("editwar_journal_up 1\neditwar_journal_records_total{outcome=\"lost\"} 3"), Some(State::Weak));
+        assert_eq!(of("editwar_journal_up 0"), Some(State::Broken));
+    }
+
+    #[test]
+    fn a_log_that_is_behind_or_was_lost_is_told() {
+        let of = |behind: u64, gaps: u64| {
+            let text =
+                format!("editwar_follow_behind_bytes{{file=\"a\"}} {behind}\neditwar_follow_gaps{{file=\"a\"}} {gaps}");
+            let samples: Vec<Sample<'_>> = text.lines().filter_map(sample).collect();
+            let mut findings = Findings::default();
+            check_follow(&samples, &mut findings);
+            findings.findings.remove(0).state
+        };
+        assert_eq!((of(100, 0), of(1 << 30, 0), of(100, 1)), (State::Ok, State::Weak, State::Weak));
+    }
+
+    #[test]
+    fn clocks_that_differ_are_told() {
+        let at = |text: &str| parse_date(text);
+        let mut findings = Findings::default();
+        check_clocks(at("Mon, 23 Nov 2026 15:00:00 GMT"), at("Mon, 23 Nov 2026 15:00:02 GMT"), &mut findings);
+        check_clocks(at("Mon, 23 Nov 2026 15:00:00 GMT"), at("Mon, 23 Nov 2026 15:01:00 GMT"), &mut findings);
+        let states: Vec<State> = findings.findings.iter().map(|f| f.state).collect();
+        assert_eq!(states, [State::Ok, State::Weak]);
+        assert!(findings.findings[1].text.contains("60 s"));
+    }
 }

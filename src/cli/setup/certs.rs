@@ -62,7 +62,7 @@ pub fn run(args: &CertsArgs, now: SystemTime) -> Result<String> {
     leaf(args, &issuer, "server", names, now, &mut told)?;
     leaf(args, &issuer, "client", Vec::new(), now, &mut told)?;
     told.push_str(&format!(
-        "\nserver:          webhook: {{tls: {{cert: {0}/server.crt, key: {0}/server.key}}}}\n\
+        "\nserver:          webhook: {{tls: {{cert: {0}/server.crt, key: {0}/server.key}}, auth: {{client_ca: {0}/ca.crt}}}}\n\
          kube-apiserver:  editwar setup webhook --certs {0} --server https://ADDRESS:8443\n\
          keep ca.key where nobody else reads it; run this again before the certificates end\n",
         dir.display()

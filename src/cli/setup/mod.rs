@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 
 use super::Outcome;
+use super::reach::Access;
 
 /// The things that `setup` prints.
 #[derive(Debug, Subcommand)]
@@ -22,7 +23,7 @@ pub enum Setup {
     Policy(PolicyArgs),
     /// Print the kubeconfig by which kube-apiserver finds editwar (--audit-webhook-config-file).
     #[command(after_help = "Example:\n  \
-        editwar setup webhook --server https://10.96.0.50:8443 --cluster east --certs certs > webhook.yaml")]
+        editwar setup webhook --cluster east --certs certs > webhook.yaml")]
     Webhook(WebhookArgs),
     /// Print the lines that make kube-apiserver use the policy and the kubeconfig, and say where they go.
     #[command(after_help = "Example:\n  editwar setup apiserver --on kubeadm")]
@@ -47,9 +48,13 @@ pub struct PolicyArgs {
 /// Arguments of `setup webhook`.
 #[derive(Debug, clap::Args)]
 pub struct WebhookArgs {
-    /// The webhook's address as kube-apiserver reaches it. It does not resolve names of Services: take the cluster IP.
+    /// The webhook's address as kube-apiserver reaches it; by default that of the Service in the cluster, by its IP, for
+    /// kube-apiserver does not resolve names of Services.
     #[arg(long, value_name = "URL")]
-    pub server: String,
+    pub server: Option<String>,
+    /// The cluster.
+    #[command(flatten)]
+    pub access: Access,
     /// The cluster's name, where a server watches several.
     #[arg(long, default_value = "", value_name = "NAME")]
     pub cluster: String,
@@ -121,7 +126,13 @@ pub enum Distribution {
 pub fn run(setup: &Setup) -> Result<Outcome> {
     let text = match setup {
         Setup::Policy(args) => policy::print(&args.kind, args.all_kinds)?,
-        Setup::Webhook(args) => webhook::print(args)?,
+        Setup::Webhook(args) => match &args.server {
+            Some(server) => webhook::print(args, server)?,
+            None => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                webhook::print(args, &runtime.block_on(args.access.webhook())?)?
+            }
+        },
         Setup::Apiserver(args) => apiserver::print(args)?,
         Setup::Certs(args) => certs::run(args, std::time::SystemTime::now())?,
     };

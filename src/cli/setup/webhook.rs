@@ -9,14 +9,14 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::WebhookArgs;
 
-/// The kubeconfig as YAML.
+/// The kubeconfig as YAML, for a webhook at `server`.
 ///
 /// # Errors
 /// Files that cannot be read, a server that is no HTTPS address.
-pub fn print(args: &WebhookArgs) -> Result<String> {
-    let uri: http::Uri = args.server.parse().with_context(|| format!("--server {}", args.server))?;
+pub fn print(args: &WebhookArgs, server: &str) -> Result<String> {
+    let uri: http::Uri = server.parse().with_context(|| format!("--server {server}"))?;
     let (Some("https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        bail!("--server {}: expected https://ADDRESS:PORT, such as https://10.96.0.50:8443", args.server);
+        bail!("--server {server}: expected https://ADDRESS:PORT, such as https://10.96.0.50:8443");
     };
     let is_name = args.cluster.len() <= 63
         && args.cluster.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));

@@ -1,0 +1,72 @@
+//! The log of a server: one line for each turn of a war, never one for each event; its level changes while it runs.
+
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::serve::Server;
+use crate::util;
+
+#[test]
+fn a_war_is_a_line_for_each_of_its_turns_and_an_event_is_none() {
+    let (server, lines) = Server::start_logging("127.0.0.1:0", &[]);
+    let lines = std::thread::spawn(move || lines.collect::<Vec<_>>());
+    server.post_log("hpa-vs-applier");
+    let events = util::lines(&util::log("hpa-vs-applier")).len();
+    server.signal("TERM");
+    let lines = lines.join().unwrap();
+    assert!(events > 500 && lines.len() < 10, "{events} events: {lines:#?}");
+    let told: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).expect("JSON, off a terminal")).collect();
+    let turns: Vec<(&str, &str)> = told
+        .iter()
+        .filter(|line| line["name"] == "web")
+        .map(|line| (line["from"].as_str().unwrap(), line["to"].as_str().unwrap()))
+        .collect();
+    assert_eq!(turns, [("calm", "contested"), ("contested", "thrashing"), ("thrashing", "paused")]);
+    let others: BTreeSet<&str> =
+        told.iter().filter(|line| line["name"] != "web").map(|line| line["message"].as_str().unwrap()).collect();
+    assert_eq!(others, ["stopped", "stopping: open requests are answered first"].into());
+}
+
+#[test]
+fn the_level_changes_while_it_runs() {
+    let (server, lines) = Server::start_logging("127.0.0.1:0", &["--log", "info"]);
+    let lines = std::thread::spawn(move || lines.collect::<Vec<_>>());
+    assert_eq!(server.ask("GET", "/log-level"), (200, "info\n".into()));
+    assert_eq!(server.ask("PUT", "/log-level?level=error"), (200, "error\n".into()));
+    server.post_log("gitops-vs-kubectl");
+    let (status, why) = server.ask("PUT", "/log-level?level=editwar=loud");
+    assert!(status == 400 && why.contains("no level"), "{why}");
+    assert_eq!(server.ask("GET", "/log-level").1, "error\n", "a mistake changes nothing");
+    assert_eq!(server.ask("PUT", "/log-level?level=info").0, 200);
+    server.post_log("hpa-vs-applier");
+    server.signal("TERM");
+    let lines = lines.join().unwrap();
+    assert!(lines.iter().any(|line| line.contains(r#""name":"web""#)), "told again: {lines:#?}");
+    let turns = lines.iter().filter(|line| line.contains(r#""to":"#) && !line.contains(r#""name":"web""#));
+    assert_eq!(turns.count(), 0, "nothing was told in between: {lines:#?}");
+    assert!(lines[0].contains(r#""now":"error""#), "the change itself is told: {lines:#?}");
+}
+
+#[test]
+fn on_a_terminal_the_log_is_for_people() {
+    // `script` gives the command a terminal.
+    let Ok(output) = Command::new("script")
+        .args([
+            "-qec",
+            &format!(
+                "timeout 2 {} serve --listen 127.0.0.1:0 --webhook-listen 127.0.0.1:0",
+                env!("CARGO_BIN_EXE_editwar")
+            ),
+        ])
+        .arg("/dev/null")
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .output()
+    else {
+        return;
+    };
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("INFO listening") && !told.contains(r#"{"timestamp""#), "{told}");
+}
