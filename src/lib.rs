@@ -44,6 +44,7 @@ pub mod config;
 pub mod detect;
 pub mod enforce;
 pub mod ingest;
+pub mod journal;
 pub mod net;
 pub mod pipeline;
 pub mod query;
