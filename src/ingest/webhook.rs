@@ -11,11 +11,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::news;
+use crate::audit::decode::Decoded;
 use crate::audit::envelope;
+use crate::detect::write::attribute;
+use crate::journal::committer::{Journal, Unavailable};
+use crate::journal::record::Record;
 use crate::net::Reply;
 use crate::pipeline::Pipeline;
 use crate::telemetry::metrics::Metrics;
@@ -33,6 +37,7 @@ const SOURCES_MAX: usize = 256;
 pub struct Webhook {
     pipeline: Arc<Pipeline>,
     metrics: Metrics,
+    journal: Option<Arc<Journal>>,
     body_bytes_max: usize,
     clusters: Arc<Mutex<BTreeSet<String>>>,
     sources: Arc<Mutex<BTreeSet<(String, String)>>>,
@@ -53,7 +58,13 @@ enum Read {
 impl Webhook {
     /// A webhook that feeds `pipeline`, with at most `body_bytes_max` of a batch.
     pub fn new(pipeline: Arc<Pipeline>, metrics: Metrics, body_bytes_max: usize) -> Webhook {
-        Webhook { pipeline, metrics, body_bytes_max, clusters: Arc::default(), sources: Arc::default() }
+        let (clusters, sources) = (Arc::default(), Arc::default());
+        Webhook { pipeline, metrics, journal: None, body_bytes_max, clusters, sources }
+    }
+
+    /// Keeps every write before it is answered.
+    pub fn with_journal(self, journal: Option<Arc<Journal>>) -> Webhook {
+        Webhook { journal, ..self }
     }
 
     /// Answers one request.
@@ -75,6 +86,9 @@ impl Webhook {
         if request.body().size_hint().lower() > (self.body_bytes_max * DRAIN_FACTOR) as u64 {
             return self.refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "smaller batches, please\n");
         }
+        if self.journal.as_ref().is_some_and(|journal| journal.check().is_err()) {
+            return self.unavailable();
+        }
         let (body, is_whole) = match self.body(request.into_body()).await {
             Read::Whole(body) => (body, true),
             Read::Cut(body) => (body, false),
@@ -85,8 +99,11 @@ impl Webhook {
         let outcome = if is_whole { "taken" } else { "cut" };
         self.metrics.batches.with_label_values(&[outcome]).inc();
         self.metrics.bytes.with_label_values(&[outcome]).inc_by(body.len() as u64);
-        // Decoding a batch takes a few milliseconds; other tasks of this thread move elsewhere meanwhile.
-        let events = tokio::task::block_in_place(|| self.take(&cluster, &peer.ip().to_string(), &body));
+        let this = self.clone();
+        let name = cluster.clone();
+        // A task of its own: what is on its way to the journal is taken in, also where nobody waits for the answer any more.
+        let taken = tokio::spawn(async move { this.keep_and_take(&name, &peer.ip().to_string(), &body).await });
+        let Ok(Ok(events)) = taken.await else { return self.unavailable() };
         // An empty batch is somebody who looks whether we are there.
         if events > 0 {
             self.note_source(&cluster, peer);
@@ -145,6 +162,33 @@ impl Webhook {
         tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or(Read::Lost("too_slow"))
     }
 
+    /// Keeps the writes of a body, then takes in all of it; how many events there were.
+    async fn keep_and_take(&self, cluster: &str, source: &str, body: &[u8]) -> Result<u64, Unavailable> {
+        // Decoding a batch takes a few milliseconds; other tasks of this thread move elsewhere meanwhile.
+        if let Some(journal) = &self.journal {
+            let records = tokio::task::block_in_place(|| self.records(cluster, source, body));
+            journal.append(records).await?;
+        }
+        Ok(tokio::task::block_in_place(|| self.take(cluster, source, body)))
+    }
+
+    /// The writes of a body, as they are kept. Decoded apart from what is taken in: a body's events may be many times its
+    /// size, records are not.
+    fn records(&self, cluster: &str, source: &str, body: &[u8]) -> Vec<Record> {
+        let mut records = Vec::new();
+        envelope::values(body, |decoded| {
+            if let Ok(Decoded::Event(event)) = decoded
+                && let Ok(write) = attribute(&event)
+                && let Some(limits) = self.pipeline.policy().limits(&write.object)
+            {
+                // What may not be kept in memory may not be kept on disk.
+                let is_bare = limits.redacts || write.object.resource == "secrets";
+                records.extend(Record::new(cluster, source, &write, is_bare));
+            }
+        });
+        records
+    }
+
     /// Takes in the events of a body; how many there were.
     fn take(&self, cluster: &str, source: &str, body: &[u8]) -> u64 {
         let timer = self.metrics.decode_seconds.start_timer();
@@ -159,6 +203,13 @@ impl Webhook {
         drop(batch);
         timer.observe_duration();
         place
+    }
+
+    /// The answer that makes an API server come again.
+    fn unavailable(&self) -> Reply {
+        let mut reply = self.refuse(StatusCode::SERVICE_UNAVAILABLE, "journal", "the journal cannot be written\n");
+        reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        reply
     }
 
     fn refuse(&self, status: StatusCode, reason: &str, text: &'static str) -> Reply {

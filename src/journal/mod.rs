@@ -1,9 +1,12 @@
 //! What survives: every write, on disk before its batch is answered; read again at the next start.
 //!
 //! [`record`] is one write as it is kept, [`segment`] one file of them, [`store`] a directory of segments with an end to
-//! its age and size.
+//! its age and size. [`committer`] writes what all requests bring together, with one fsync for all. [`replay`] shows the
+//! recent past to the pipeline at a start.
 
+pub mod committer;
 pub mod record;
+pub mod replay;
 pub mod segment;
 pub mod store;
 

@@ -20,6 +20,7 @@ use crate::audit::event::Micros;
 use crate::detect::class::Classes;
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::ObjectName;
+use crate::journal::committer::Journal;
 use crate::net::Reply;
 use crate::pipeline::Pipeline;
 use crate::pipeline::table::ObjectKey;
@@ -35,6 +36,7 @@ pub struct Api {
     pipeline: Arc<Pipeline>,
     classes: Arc<Classes>,
     metrics: Metrics,
+    journal: Option<Arc<Journal>>,
     is_ready: Arc<AtomicBool>,
     enforcer: Option<Control>,
 }
@@ -100,12 +102,17 @@ pub(super) struct Problem<'a> {
 impl Api {
     /// An API over `pipeline`.
     pub fn new(pipeline: Arc<Pipeline>, classes: Arc<Classes>, metrics: Metrics) -> Api {
-        Api { pipeline, classes, metrics, is_ready: Arc::default(), enforcer: None }
+        Api { pipeline, classes, metrics, is_ready: Arc::default(), enforcer: None, journal: None }
     }
 
     /// Shows how an enforcer is doing.
     pub fn with_enforcer(self, control: Control) -> Api {
         Api { enforcer: Some(control), ..self }
+    }
+
+    /// Answers from the journal too.
+    pub fn with_journal(self, journal: Option<Arc<Journal>>) -> Api {
+        Api { journal, ..self }
     }
 
     /// Says whether events can be taken in.
@@ -129,7 +136,10 @@ impl Api {
         let path = request.uri().path();
         match path {
             "/livez" => text(StatusCode::OK, "ok\n".into()),
-            "/readyz" if self.is_ready.load(Ordering::Relaxed) => text(StatusCode::OK, self.readiness(&query)),
+            "/readyz" if self.is_ready.load(Ordering::Relaxed) => match self.journal.as_ref().map(|j| j.check()) {
+                Some(Err(why)) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+                _ => text(StatusCode::OK, self.readiness(&query)),
+            },
             "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n".into()),
             "/metrics" => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());

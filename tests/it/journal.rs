@@ -1,0 +1,169 @@
+//! What survives: kills, restarts, full disks, damaged files.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use editwar::journal::record;
+use editwar::journal::store::{Retention, Store};
+use serde_json::{Value, json};
+
+use crate::cluster::{ALICE, BOB, Cluster, Level, OPERATOR};
+use crate::serve::Server;
+use crate::util;
+
+/// How often the server is killed. 300 takes some minutes: `EDITWAR_KILLS=300 cargo test --test it journal`.
+const KILLS: usize = 10;
+/// Events of one batch.
+const BATCH: usize = 10;
+
+/// A directory of its own for a test.
+fn folder(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("journal-{name}"));
+    drop(std::fs::remove_dir_all(&folder));
+    folder
+}
+
+/// Wars over some objects, and others that have one writer.
+fn load(rounds: usize) -> Vec<Vec<u8>> {
+    let mut cluster = Cluster::new(Level::RequestResponse);
+    let path = |n: usize| format!("configmaps/shop/config-{n}");
+    for n in 0..8 {
+        cluster.create(OPERATOR, &path(n), json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"v": "0"}}));
+    }
+    for round in 0..rounds {
+        for n in 0..8 {
+            cluster.wait(0.05);
+            let (who, value) = match (n < 4, round % 2) {
+                (true, 0) => (ALICE, "a".to_owned()),
+                (true, _) => (BOB, "b".to_owned()),
+                (false, _) => (OPERATOR, round.to_string()),
+            };
+            cluster.patch(who, &path(n), "", json!({"data": {"v": value}}));
+        }
+    }
+    cluster.lines().map(<[u8]>::to_vec).collect()
+}
+
+fn body(lines: &[Vec<u8>]) -> Vec<u8> {
+    let head = br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":["#;
+    [head.as_slice(), &lines.join(&b','), b"]}"].concat()
+}
+
+/// One try to post, as an API server makes it; the status, where there was an answer.
+fn try_post(to: SocketAddr, body: &[u8]) -> Option<u16> {
+    let mut stream = TcpStream::connect(to).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+    let head =
+        format!("POST /audit HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).ok()?;
+    stream.write_all(body).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    std::str::from_utf8(answer.get(9..12)?).ok()?.parse().ok()
+}
+
+/// What must be the same, however often the server was killed.
+fn findings(server: &Server) -> Value {
+    let report = server.json("/api/v1/wars");
+    let counted = |name: &str| report["stats"][name].clone();
+    let thrashing: Vec<f64> = (0..4)
+        .map(|n| {
+            let labels = format!(r#"kind="ConfigMap",name="config-{n}",namespace="shop""#);
+            server.metric(&format!("virt_platform_thrashing_total{{{labels}}}"))
+        })
+        .collect();
+    json!({
+        "wars": report["wars"], "hot_loops": report["hot_loops"], "contention": report["contention"],
+        "flapping": report["flapping"], "writes": counted("writes"), "no_ops": counted("no_ops"),
+        "thrashing": thrashing,
+    })
+}
+
+/// How often each audit ID is in a journal that nobody has open.
+fn kept(folder: &Path) -> BTreeMap<String, usize> {
+    let retention = Retention { age: i64::MAX, bytes: u64::MAX };
+    let (store, damages) = Store::open(folder, retention, false, i64::MAX).unwrap();
+    assert!(damages.is_empty());
+    let mut found = BTreeMap::new();
+    let count = |_, packed: &[u8]| {
+        let text = record::unpack(packed).unwrap();
+        let event: Value = serde_json::from_slice(record::entry(&text).unwrap().event).unwrap();
+        *found.entry(event["auditID"].as_str().unwrap().to_owned()).or_insert(0) += 1;
+    };
+    store.reader().since(i64::MIN, count).unwrap();
+    found
+}
+
+#[test]
+fn kills_at_any_moment_lose_nothing_and_count_nothing_twice() {
+    let kills: usize = std::env::var("EDITWAR_KILLS").map_or(KILLS, |n| n.parse().unwrap());
+    let folder = folder("kills");
+    let lines = load(kills.max(20) * 6);
+    let batches: Vec<Vec<u8>> = lines.chunks(BATCH).map(body).collect();
+
+    let arguments = ["--journal", folder.to_str().unwrap()];
+    let mut server = Server::start(&arguments).ready();
+    let to = Mutex::new(server.webhook());
+    let (answered, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    // Any moment: nothing hangs on the seed, and a failure shows it.
+    let mut seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    println!("seed {seed}");
+    let mut random = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    std::thread::scope(|scope| {
+        // Two API servers, each with every other batch, each sure of nothing that was not answered.
+        for half in 0..2 {
+            let (batches, to, answered, is_over) = (&batches, &to, &answered, &is_over);
+            scope.spawn(move || {
+                for batch in batches.iter().skip(half).step_by(2) {
+                    while !is_over.load(Ordering::Relaxed) {
+                        let address = *to.lock().unwrap();
+                        if try_post(address, batch) == Some(200) {
+                            answered.fetch_add(1, Ordering::Relaxed);
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+        let killing = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for kill in 1..=kills {
+                let goal = batches.len() * kill / (kills + 1);
+                util::until("some batches are answered", || answered.load(Ordering::Relaxed) >= goal);
+                let moment = SystemTime::now() + Duration::from_micros(random(4000));
+                util::until("the moment has come", || SystemTime::now() >= moment);
+                server.kill();
+                server = Server::start(&arguments);
+                *to.lock().unwrap() = server.webhook();
+            }
+            util::until("all batches are answered", || answered.load(Ordering::Relaxed) == batches.len());
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        killing.unwrap();
+    });
+    // All of it again, long after it was answered.
+    for batch in &batches[..20] {
+        assert_eq!(try_post(server.webhook(), batch), Some(200));
+    }
+    let disturbed = findings(&server);
+    assert!(server.terminate().success());
+
+    let undisturbed = Server::start(&[]).ready();
+    for batch in &batches {
+        assert_eq!(try_post(undisturbed.webhook(), batch), Some(200));
+    }
+    let expected = findings(&undisturbed);
+    assert_eq!(expected["wars"].as_array().unwrap().len(), 4, "the load has its wars");
+    assert_eq!(disturbed, expected);
+
+    let kept = kept(&folder);
+    assert_eq!(kept.len(), lines.len());
+    assert!(kept.values().all(|count| *count == 1));
+}
