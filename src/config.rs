@@ -17,6 +17,7 @@ use crate::detect::bucket::Limit;
 use crate::detect::class::{Class, Classes, HONOURING, Role, Rule};
 use crate::detect::policy::{Limits, Override, Policy};
 use crate::journal::committer::{OnFailure, Settings};
+use crate::journal::replay;
 use crate::journal::store::Retention;
 use crate::pipeline::Bounds;
 
@@ -517,7 +518,8 @@ impl Config {
     /// Where and how much is kept on disk, if anything.
     pub fn journal(&self) -> Option<Settings> {
         let Journal { path, retention, size_max, on_failure } = &self.journal;
-        let retention = Retention { age: retention.micros(), bytes: size_max.0 as u64 };
+        let window = replay::window(&self.policy());
+        let retention = Retention { age: retention.micros(), bytes: size_max.0 as u64, window };
         path.clone().map(|folder| Settings { folder, retention, on_failure: *on_failure })
     }
 

@@ -217,9 +217,10 @@ fn journal(
 ) -> Result<Option<(Journal, oneshot::Receiver<()>)>> {
     let Some(settings) = config.journal() else { return Ok(None) };
     let (pipeline, counted) = (pipeline.clone(), metrics.clone());
+    let window = settings.retention.window;
     let replay = Box::new(move |reader: &Reader, newest: Option<Micros>| {
         let Some(newest) = newest else { return Ok(()) };
-        let since = newest.saturating_sub(replay::window(pipeline.policy()));
+        let since = newest.saturating_sub(window);
         let count = replay::replay(reader, since, &pipeline, |thrashes| counted.thrashes(&pipeline, thrashes))?;
         tracing::info!(writes = count, "the journal's recent writes are taken in again");
         Ok(())

@@ -22,7 +22,7 @@ use crate::telemetry::metrics::Metrics;
 /// Bytes of records that are written at once.
 const GROUP_BYTES_MAX: usize = 32 << 20;
 /// Time between two tries to open what could not be opened.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(2);
 
 /// What happens to writes that cannot be kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -291,8 +291,12 @@ impl Committer {
             OnFailure::Degrade => "writes are taken and not kept until this is mended",
             OnFailure::Refuse => "writes are refused until this is mended",
         };
-        tracing::error!(%error, "{what}");
-        self.shared.set(Err(error.to_string()));
+        let error = error.to_string();
+        // Said once, not with every try.
+        if lock(&self.shared.state).as_ref().err() != Some(&error) {
+            tracing::error!(error, "{what}");
+        }
+        self.shared.set(Err(error));
     }
 }
 

@@ -21,7 +21,7 @@ const SEGMENT_BYTES_MIN: u64 = 4 << 20;
 const SEGMENT_BYTES_MAX: u64 = 256 << 20;
 /// Ends of names: segments, and those that could not be read and were set aside.
 const SUFFIX: &str = ".redb";
-const ASIDE: &str = ".aside";
+const ASIDE: &str = "redb.aside";
 
 /// How long and how much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Retention {
     pub age: Micros,
     /// The bytes beyond which the oldest writes go.
     pub bytes: u64,
+    /// The age up to which writes are read at a start.
+    pub window: Micros,
 }
 
 /// The journal's files.
@@ -75,59 +77,55 @@ impl Store {
     ) -> Result<(Store, Vec<Error>), Error> {
         let unusable = |source| Error::Directory { path: folder.into(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unusable)?;
-        let mut full = Vec::new();
-        let mut plain = Vec::new();
-        let mut number = 0;
+        let (mut full, mut plain) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(folder).map_err(unusable)? {
             let path = entry.map_err(unusable)?.path();
             match numbers(&path) {
-                Some((n, Some(last))) => {
-                    number = number.max(n);
-                    full.push(Full { path, last, open: Arc::default() });
-                }
-                Some((n, None)) => {
-                    number = number.max(n);
-                    plain.push((n, path));
-                }
+                Some((number, Some(last))) => full.push((number, Full { path, last, open: Arc::default() })),
+                Some((number, None)) => plain.push((number, path)),
                 None => {}
             }
         }
-        full.sort_by(|a, b| a.path.cmp(&b.path));
+        let last_full = full.iter().map(|(number, _)| *number).max();
         plain.sort();
+        let mut number = plain.last().map(|(number, _)| *number).max(last_full).unwrap_or(0);
         let mut damages = Vec::new();
-        let active = match plain.last() {
-            Some((_, path)) => match Segment::open(path) {
-                Ok(segment) => segment,
-                Err(error @ (Error::Damaged { .. } | Error::Format { .. })) if sets_aside => {
-                    let aside = path.with_extension(format!("redb{ASIDE}"));
-                    std::fs::rename(path, aside).map_err(unusable)?;
-                    damages.push(error);
-                    number += 1;
-                    Segment::open(&active_path(folder, number))?
-                }
-                Err(error) => return Err(error),
-            },
-            None => {
-                number += 1;
-                Segment::open(&active_path(folder, number))?
+        let mut readable = |path: &Path, opened: Result<Arc<Segment>, Error>| match opened {
+            Err(error @ (Error::Damaged { .. } | Error::Format { .. })) if sets_aside => {
+                std::fs::rename(path, path.with_extension(ASIDE)).map_err(unusable)?;
+                damages.push(error);
+                Ok(None)
             }
+            opened => opened.map(Some),
         };
-        let last = active.span()?.map(|(_, last)| last);
-        let newest = full.iter().map(|f| f.last).chain(last).max().unwrap_or(i64::MIN).min(now);
-        let mut store = Store { folder: folder.into(), retention, full, active: Arc::new(active), number, newest };
-        // Looked through now, not at the first question: what cannot be read is told at the start.
-        for file in store.full.clone().into_iter().filter(|f| f.last >= newest.saturating_sub(retention.age)) {
-            match file.segment() {
-                Ok(_) => {}
-                Err(error @ (Error::Damaged { .. } | Error::Format { .. })) if sets_aside => {
-                    let aside = file.path.with_extension(format!("redb{ASIDE}"));
-                    std::fs::rename(&file.path, aside).map_err(unusable)?;
-                    store.full.retain(|f| f.path != file.path);
-                    damages.push(error);
-                }
-                Err(error) => return Err(error),
+        let mut active = None;
+        for (at, path) in plain {
+            let Some(segment) = readable(&path, Segment::open(&path).map(Arc::new))? else { continue };
+            match at == number {
+                true => active = Some(segment),
+                // The end of it came in between.
+                false => full.extend(end(folder, at, segment)?.map(|file| (at, file))),
             }
         }
+        full.sort_by_key(|(number, _)| *number);
+        let last = active.as_ref().map(|segment| segment.span()).transpose()?.flatten().map(|(_, last)| last);
+        let newest = full.iter().map(|(_, file)| file.last).chain(last).max().unwrap_or(i64::MIN).min(now);
+        // What will be read now must be readable; older files are looked through at the first question.
+        let window = newest.saturating_sub(retention.window);
+        let mut kept = Vec::with_capacity(full.len());
+        for (_, file) in full {
+            if file.last < window || readable(&file.path, file.segment())?.is_some() {
+                kept.push(file);
+            }
+        }
+        let active = match active {
+            Some(active) => active,
+            None => {
+                number += 1;
+                Arc::new(Segment::open(&active_path(folder, number))?)
+            }
+        };
+        let mut store = Store { folder: folder.into(), retention, full: kept, active, number, newest };
         store.retain();
         Ok((store, damages))
     }
@@ -174,15 +172,10 @@ impl Store {
 
     /// Ends the active file and begins the next.
     fn rotate(&mut self) -> Result<(), Error> {
-        let Some((_, last)) = self.active.span()? else { return Ok(()) };
-        let next = Segment::open(&active_path(&self.folder, self.number + 1))?;
-        let path = self.folder.join(format!("{:08}-{last}{SUFFIX}", self.number));
-        let unusable = |source| Error::Directory { path: self.folder.clone(), source };
-        std::fs::rename(active_path(&self.folder, self.number), &path).map_err(unusable)?;
-        std::fs::File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(unusable)?;
-        let ended = std::mem::replace(&mut self.active, Arc::new(next));
+        let next = Arc::new(Segment::open(&active_path(&self.folder, self.number + 1))?);
+        self.full.extend(end(&self.folder, self.number, self.active.clone())?);
+        self.active = next;
         self.number += 1;
-        self.full.push(Full { path, last, open: Arc::new(Mutex::new(Some(ended))) });
         Ok(())
     }
 
@@ -273,6 +266,19 @@ impl Reader {
     }
 }
 
+/// Gives a file its name as a full one; `None` where nothing is in it.
+fn end(folder: &Path, number: u64, segment: Arc<Segment>) -> Result<Option<Full>, Error> {
+    let unusable = |source| Error::Directory { path: folder.into(), source };
+    let Some((_, last)) = segment.span()? else {
+        std::fs::remove_file(segment.path()).map_err(unusable)?;
+        return Ok(None);
+    };
+    let path = folder.join(format!("{number:08}-{last}{SUFFIX}"));
+    std::fs::rename(active_path(folder, number), &path).map_err(unusable)?;
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(unusable)?;
+    Ok(Some(Full { path, last, open: Arc::new(Mutex::new(Some(segment))) }))
+}
+
 fn active_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:08}{SUFFIX}"))
 }
@@ -323,7 +329,7 @@ mod tests {
     #[test]
     fn what_was_appended_is_there_after_a_restart_and_once() {
         let folder = folder("restart");
-        let retention = Retention { age: 100 * HOUR, bytes: 1 << 30 };
+        let retention = Retention { age: 100 * HOUR, bytes: 1 << 30, window: HOUR };
         let records: Vec<Record> = (0..50).map(|n| record(n * HOUR, "\0\0cm\0shop\0a", 100)).collect();
         for _ in 0..2 {
             let mut store = open(&folder, retention);
@@ -334,6 +340,14 @@ mod tests {
         }
         let store = open(&folder, retention);
         assert_eq!(times(&store, i64::MIN).len(), 50);
+        // Killed between the beginning of a file and the end of the one before it.
+        let ended = store.full.last().unwrap().path.clone();
+        let number = store.number - 1;
+        drop(store);
+        std::fs::rename(&ended, active_path(&folder, number)).unwrap();
+        let store = open(&folder, retention);
+        assert!(ended.exists());
+        assert_eq!(times(&store, i64::MIN).len(), 50);
         assert_eq!(times(&store, 40 * HOUR), (40..50).map(|n| n * HOUR).collect::<Vec<_>>());
         assert_eq!(store.newest(), Some(49 * HOUR));
         std::fs::remove_dir_all(folder).unwrap();
@@ -342,7 +356,7 @@ mod tests {
     #[test]
     fn an_objects_records_are_found_and_no_neighbours() {
         let folder = folder("objects");
-        let mut store = open(&folder, Retention { age: 100 * HOUR, bytes: 1 << 30 });
+        let mut store = open(&folder, Retention { age: 100 * HOUR, bytes: 1 << 30, window: HOUR });
         let names = ["\0\0cm\0shop\0a", "\0\0cm\0shop\0ab", "\0apps\0deployments\0shop\0a"];
         let records: Vec<Record> = (0..30).map(|n| record(n * HOUR, names[n as usize % 3], 10)).collect();
         for record in &records {
@@ -370,7 +384,7 @@ mod tests {
     #[test]
     fn what_is_too_old_goes_and_what_is_too_much_goes() {
         let folder = folder("retention");
-        let mut store = open(&folder, Retention { age: 32 * HOUR, bytes: 1 << 30 });
+        let mut store = open(&folder, Retention { age: 32 * HOUR, bytes: 1 << 30, window: HOUR });
         for n in 0..100 {
             store.append(&[&record(n * HOUR, "a", 10)], i64::MAX).unwrap();
         }
@@ -380,7 +394,7 @@ mod tests {
         std::fs::remove_dir_all(&folder).unwrap();
 
         let bytes = 24 << 20;
-        let mut store = open(&folder, Retention { age: 1000 * HOUR, bytes });
+        let mut store = open(&folder, Retention { age: 1000 * HOUR, bytes, window: HOUR });
         for n in 0..800 {
             store.append(&[&record(n, "a", 100_000)], i64::MAX).unwrap();
             assert!(store.bytes() <= bytes + (9 << 20), "{}", store.bytes());
@@ -393,7 +407,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_read_is_named_and_set_aside_where_that_is_wanted() {
         let folder = folder("damage");
-        let retention = Retention { age: 100 * HOUR, bytes: 1 << 30 };
+        let retention = Retention { age: 100 * HOUR, bytes: 1 << 30, window: HOUR };
         for damage in ["flipped", "cut", "other format"] {
             let mut store = open(&folder, retention);
             for n in 0..20 {

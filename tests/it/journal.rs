@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -86,7 +89,7 @@ fn findings(server: &Server) -> Value {
 
 /// How often each audit ID is in a journal that nobody has open.
 fn kept(folder: &Path) -> BTreeMap<String, usize> {
-    let retention = Retention { age: i64::MAX, bytes: u64::MAX };
+    let retention = Retention { age: i64::MAX, bytes: u64::MAX, window: i64::MAX };
     let (store, damages) = Store::open(folder, retention, false, i64::MAX).unwrap();
     assert!(damages.is_empty());
     let mut found = BTreeMap::new();
@@ -166,4 +169,150 @@ fn kills_at_any_moment_lose_nothing_and_count_nothing_twice() {
     let kept = kept(&folder);
     assert_eq!(kept.len(), lines.len());
     assert!(kept.values().all(|count| *count == 1));
+}
+
+/// A server with this journal, once it has said what became of it.
+fn start(folder: &Path, on_failure: &str) -> Server {
+    let set = format!("journal.on_failure={on_failure}");
+    let server = Server::start(&["--journal", folder.to_str().unwrap(), "--set", &set]);
+    util::until("the journal is open, or is not", || {
+        server.metric("editwar_journal_up") == 1.0 || server.said().contains("mended")
+    });
+    server
+}
+
+/// Writes that were taken in, those that changed nothing too.
+fn writes(server: &Server) -> u64 {
+    let stats = &server.json("/api/v1/wars")["stats"];
+    stats["writes"].as_u64().unwrap() + stats["no_ops"].as_u64().unwrap()
+}
+
+/// The journal cannot be used: `degrade` serves without it, `refuse` answers 503; both say why.
+fn assert_says(server: &Server, on_failure: &str, words: &[&str]) {
+    let said = server.said();
+    assert!(words.iter().all(|word| said.contains(word)), "{words:?} in {said}");
+    let lines = load(3);
+    let answer = try_post(server.webhook(), &body(&lines));
+    assert_eq!(server.metric("editwar_journal_up"), 0.0);
+    if on_failure == "refuse" {
+        let (status, why) = server.get("/readyz");
+        assert_eq!((answer, status), (Some(503), 503));
+        assert!(words.iter().all(|word| why.contains(word)), "{words:?} in {why}");
+        assert_eq!(writes(server), 0);
+    } else {
+        assert_eq!((answer, server.get("/readyz").0), (Some(200), 200));
+        assert_eq!(server.metric(r#"editwar_journal_records_total{outcome="lost"}"#), lines.len() as f64);
+        assert_eq!(writes(server), lines.len() as u64);
+    }
+}
+
+/// The one file of a small journal.
+fn file(folder: &Path) -> PathBuf {
+    let mut files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    files.find(|path| path.extension().is_some_and(|e| e == "redb")).unwrap()
+}
+
+#[test]
+fn damage_and_other_versions_are_named_and_set_aside_or_refused() {
+    let damages: [(&str, fn(&Path)); 3] = [
+        ("damaged", |path| {
+            let mut bytes = std::fs::read(path).unwrap();
+            let end = bytes.len() * 2 / 3;
+            bytes[4096..end].iter_mut().step_by(97).for_each(|b| *b ^= 0xff);
+            std::fs::write(path, bytes).unwrap();
+        }),
+        ("damaged", |path| {
+            let bytes = std::fs::read(path).unwrap();
+            std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+        }),
+        ("has format 0, and this editwar writes format 1", |path| {
+            let database = redb::Database::open(path).unwrap();
+            let write = database.begin_write().unwrap();
+            write.open_table(redb::TableDefinition::<&str, u64>::new("meta")).unwrap().insert("format", 0).unwrap();
+            write.commit().unwrap();
+        }),
+    ];
+    for (place, (words, damage)) in damages.into_iter().enumerate() {
+        let folder = folder(&format!("damage-{place}"));
+        let lines = load(20);
+        let mut server = start(&folder, "degrade");
+        assert_eq!(try_post(server.webhook(), &body(&lines)), Some(200));
+        assert!(server.terminate().success());
+        let path = file(&folder);
+        damage(&path);
+
+        let server = start(&folder, "refuse");
+        assert_says(&server, "refuse", &[words, path.to_str().unwrap(), "move it away"]);
+        drop(server);
+        // What the words say, done: the server goes on by itself.
+        let mut server = start(&folder, "degrade").ready();
+        assert!(server.said().contains("set aside") && server.said().contains(words), "{}", server.said());
+        assert_eq!(server.metric("editwar_journal_up"), 1.0);
+        assert_eq!(try_post(server.webhook(), &body(&lines)), Some(200));
+        assert!(server.terminate().success());
+        assert!(path.with_extension("redb.aside").exists());
+        assert_eq!(kept(&folder).len(), lines.len());
+    }
+}
+
+#[test]
+fn a_directory_that_may_not_be_written_to_is_named_and_used_once_it_may() {
+    for on_failure in ["degrade", "refuse"] {
+        let folder = folder(&format!("readonly-{on_failure}"));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o555)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_editwar"));
+        // Nothing is forbidden to root.
+        if folder.metadata().unwrap().uid() == 0 {
+            command.uid(65_534);
+        }
+        let set = format!("journal.on_failure={on_failure}");
+        let server = Server::start_as(command, &["--journal", folder.to_str().unwrap(), "--set", &set]);
+        util::until("it is said", || server.said().contains("mended"));
+        assert_says(&server, on_failure, &[folder.to_str().unwrap(), "Permission denied"]);
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+        util::until("it is used", || server.metric("editwar_journal_up") == 1.0);
+        assert_eq!((try_post(server.webhook(), &body(&load(3))), server.get("/readyz").0), (Some(200), 200));
+        assert_eq!(server.metric(r#"editwar_journal_records_total{outcome="kept"}"#), load(3).len() as f64);
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_nothing_is_lost_that_was_kept() {
+    for on_failure in ["degrade", "refuse"] {
+        let folder = folder(&format!("full-{on_failure}"));
+        // No file of this process grows beyond 2 MiB.
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"trap "" XFSZ; ulimit -S -f 4096; exec "$0" "$@""#, env!("CARGO_BIN_EXE_editwar")]);
+        let set = format!("journal.on_failure={on_failure}");
+        let mut server = Server::start_as(command, &["--journal", folder.to_str().unwrap(), "--set", &set]).ready();
+        let lines = load(1000);
+        let mut answers = Vec::new();
+        for batch in lines.chunks(100) {
+            answers.push(try_post(server.webhook(), &body(batch)).unwrap());
+        }
+        let said = server.said();
+        assert!(said.contains("File too large") && said.contains("free some space"), "{said}");
+        let is_refusing = on_failure == "refuse";
+        assert_eq!(answers.contains(&503), is_refusing, "{answers:?}");
+        assert_eq!(writes(&server) == lines.len() as u64, !is_refusing);
+
+        let pid = server.pid().to_string();
+        assert!(Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status().unwrap().success());
+        util::until("there is space again", || server.metric("editwar_journal_up") == 1.0);
+        for batch in lines.chunks(100) {
+            assert_eq!(try_post(server.webhook(), &body(batch)), Some(200));
+        }
+        assert_eq!(writes(&server), lines.len() as u64);
+        assert!(server.terminate().success());
+        assert_eq!(kept(&folder).len(), lines.len());
+    }
+}
+
+#[test]
+fn two_servers_do_not_share_a_journal() {
+    let folder = folder("shared");
+    let _first = start(&folder, "refuse").ready();
+    let second = start(&folder, "refuse");
+    assert_says(&second, "refuse", &["another process has it open"]);
 }
