@@ -27,7 +27,8 @@ pub enum Command {
     /// Show who takes part in one object: actors, fields, values, timeline.
     #[command(after_help = "Examples:\n  \
         editwar who deployment/web -n shop audit.log\n  \
-        editwar who deployment/web -n shop --server http://127.0.0.1:8080")]
+        editwar who deployment/web -n shop --server http://127.0.0.1:8080\n  \
+        editwar who deployment/web -n shop --server http://127.0.0.1:8080 --since 7d    (from its journal)")]
     Who(WhoArgs),
     /// List the wars that a running server knows of.
     ///

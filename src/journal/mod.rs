@@ -2,9 +2,10 @@
 //!
 //! [`record`] is one write as it is kept, [`segment`] one file of them, [`store`] a directory of segments with an end to
 //! its age and size. [`committer`] writes what all requests bring together, with one fsync for all. [`replay`] shows the
-//! recent past to the pipeline at a start.
+//! recent past to the pipeline at a start, [`past`] all of one object's to who asks.
 
 pub mod committer;
+pub mod past;
 pub mod record;
 pub mod replay;
 pub mod segment;

@@ -5,4 +5,5 @@ pub mod client;
 pub mod lens;
 pub mod openapi;
 pub mod page;
+pub mod past;
 pub mod views;
