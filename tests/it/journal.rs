@@ -267,7 +267,7 @@ fn a_directory_that_may_not_be_written_to_is_named_and_used_once_it_may() {
             command.uid(65_534);
         }
         let set = format!("journal.on_failure={on_failure}");
-        let server = Server::start_as(command, &["--journal", folder.to_str().unwrap(), "--set", &set]);
+        let server = Server::start_as(command, "127.0.0.1:0", &["--journal", folder.to_str().unwrap(), "--set", &set]);
         util::until("it is said", || server.said().contains("mended"));
         assert_says(&server, on_failure, &[folder.to_str().unwrap(), "Permission denied"]);
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
@@ -285,7 +285,8 @@ fn a_full_disk_is_said_and_nothing_is_lost_that_was_kept() {
         let mut command = Command::new("sh");
         command.args(["-c", r#"trap "" XFSZ; ulimit -S -f 4096; exec "$0" "$@""#, env!("CARGO_BIN_EXE_editwar")]);
         let set = format!("journal.on_failure={on_failure}");
-        let mut server = Server::start_as(command, &["--journal", folder.to_str().unwrap(), "--set", &set]).ready();
+        let mut server =
+            Server::start_as(command, "127.0.0.1:0", &["--journal", folder.to_str().unwrap(), "--set", &set]).ready();
         let lines = load(1000);
         let mut answers = Vec::new();
         for batch in lines.chunks(100) {
