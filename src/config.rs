@@ -25,6 +25,8 @@ use crate::pipeline::Bounds;
 /// so every such variable two underscores: Kubernetes injects others, `EDITWAR_SERVICE_HOST` into every pod beside a
 /// Service named `editwar`.
 const ENVIRONMENT: &str = "EDITWAR_";
+/// The least memory that there may be.
+const MEMORY_BYTES_MIN: usize = 64 << 20;
 /// The least that a journal may be told to keep: a few of its smallest files.
 const JOURNAL_BYTES_MIN: usize = 16 << 20;
 
@@ -300,6 +302,9 @@ pub struct BoundsConfig {
     pub bodies: Bytes,
     /// Requests that are remembered, to recognise repeated ones.
     pub requests: usize,
+    /// Memory that everything together may have; by default what the control group has. Tightens the other bounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
 }
 
 /// Bounds of the metrics.
@@ -477,6 +482,9 @@ impl Config {
         }
         if self.journal.retention.0.as_secs() < 60 || self.journal.size_max.0 < JOURNAL_BYTES_MIN {
             return Err(invalid("journal", "retention is at least 1m, and size_max at least 16MiB"));
+        }
+        if self.bounds.memory.is_some_and(|memory| memory.0 < MEMORY_BYTES_MIN) {
+            return Err(invalid("bounds.memory", "nothing useful fits in less than 64MiB"));
         }
         if self.bounds.objects == 0 || self.bounds.requests == 0 {
             return Err(invalid("bounds", "objects and requests must be at least 1"));
@@ -669,6 +677,7 @@ impl Default for BoundsConfig {
             objects: bounds.objects_max,
             bodies: Bytes(bounds.body_bytes_max),
             requests: bounds.requests_max,
+            memory: None,
         }
     }
 }

@@ -190,6 +190,9 @@ pub struct ServeArgs {
     /// Also read this audit log as it is written, through rotations; may be given several times.
     #[arg(long, value_name = "FILE")]
     pub follow: Vec<PathBuf>,
+    /// Memory that everything together may have, such as 512MiB; by default what the control group has.
+    #[arg(long, value_name = "SIZE")]
+    pub memory_limit: Option<String>,
     /// Keep every write in this directory, so that a restart forgets nothing and the past can be asked for; off by default.
     #[arg(long, value_name = "DIR|off")]
     pub journal: Option<PathBuf>,

@@ -7,6 +7,7 @@ mod enforcer;
 mod gates;
 pub mod lanes;
 pub mod markdown;
+pub mod memory;
 pub mod output;
 pub mod plugin;
 pub mod reach;

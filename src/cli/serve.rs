@@ -7,10 +7,9 @@ use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use super::Outcome;
 use super::args::{Enforce, ServeArgs};
-use super::enforcer;
 use super::gates::{self, Guarded};
+use super::{Outcome, enforcer, memory};
 use crate::audit::event::Micros;
 use crate::auth::Right;
 use crate::auth::tokens::Tokens;
@@ -62,6 +61,7 @@ fn load(args: &ServeArgs) -> Result<Config> {
     }));
     settings.extend(args.assets.iter().map(|path| format!("enforce.assets={}", path.display())));
     settings.extend(args.kubeconfig.iter().map(|path| format!("enforce.kubeconfig={}", path.display())));
+    settings.extend(args.memory_limit.iter().map(|size| format!("bounds.memory={size}")));
     settings.extend(args.journal.iter().map(|folder| match folder.to_str() {
         Some("off") => "journal.path=null".to_owned(),
         // As JSON, which is YAML: no name of a directory is taken for anything else.
@@ -122,7 +122,10 @@ async fn serve(config: Config) -> Result<()> {
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
-    let pipeline = Arc::new(Pipeline::new(policy, config.bounds()));
+    let memory = config.bounds.memory.map(|memory| memory.0).or_else(memory::limit);
+    let (bounds, in_flight_bytes_max) = memory::within(memory, config.bounds());
+    tracing::info!(memory, in_flight = in_flight_bytes_max, ?bounds, "bounds");
+    let pipeline = Arc::new(Pipeline::new(policy, bounds));
     let metrics = Metrics::new(Bounds {
         objects_max: config.metrics.objects,
         actors_max: config.metrics.actors,
@@ -130,8 +133,8 @@ async fn serve(config: Config) -> Result<()> {
     });
     let (journal, is_opened) = journal(&config, &pipeline, &metrics)?.unzip();
     let journal = journal.map(Arc::new);
-    let webhook =
-        Webhook::new(pipeline.clone(), metrics.clone(), config.webhook.body_max.0).with_journal(journal.clone());
+    let webhook = Webhook::new(pipeline.clone(), metrics.clone(), config.webhook.body_max.0, in_flight_bytes_max)
+        .with_journal(journal.clone());
     let classes = Arc::new(config.classes());
     let control = Control::default();
     control.stop(config.enforce.stop);

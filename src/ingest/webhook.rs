@@ -15,6 +15,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::news;
+use super::room::{Place, Room};
 use crate::audit::decode::Decoded;
 use crate::audit::envelope;
 use crate::detect::write::attribute;
@@ -39,9 +40,15 @@ pub struct Webhook {
     metrics: Metrics,
     journal: Option<Arc<Journal>>,
     body_bytes_max: usize,
+    room: Room,
     clusters: Arc<Mutex<BTreeSet<String>>>,
     sources: Arc<Mutex<BTreeSet<(String, String)>>>,
 }
+
+/// Bytes of a body of which no length is known that are made room for at once.
+const STEP_BYTES: usize = 64 << 10;
+/// Time within which more of a body must come: an API server sends it in one go.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A body, as far as it was read.
 enum Read {
@@ -51,15 +58,26 @@ enum Read {
     Cut(Vec<u8>),
     /// The peer went away, or was too slow.
     Lost(&'static str),
+    /// There is no room for more of it.
+    Full,
 }
 
 // === impl Webhook ===
 
 impl Webhook {
-    /// A webhook that feeds `pipeline`, with at most `body_bytes_max` of a batch.
-    pub fn new(pipeline: Arc<Pipeline>, metrics: Metrics, body_bytes_max: usize) -> Webhook {
+    /// A webhook that feeds `pipeline`, with at most `body_bytes_max` of a batch and `in_flight_bytes_max` of all that are on
+    /// their way.
+    pub fn new(
+        pipeline: Arc<Pipeline>,
+        metrics: Metrics,
+        body_bytes_max: usize,
+        in_flight_bytes_max: usize,
+    ) -> Webhook {
+        // At least two find room.
+        let body_bytes_max = body_bytes_max.min(in_flight_bytes_max / 2);
+        let room = Room::new(in_flight_bytes_max, body_bytes_max);
         let (clusters, sources) = (Arc::default(), Arc::default());
-        Webhook { pipeline, metrics, journal: None, body_bytes_max, clusters, sources }
+        Webhook { pipeline, metrics, journal: None, body_bytes_max, room, clusters, sources }
     }
 
     /// Keeps every write before it is answered.
@@ -89,9 +107,13 @@ impl Webhook {
         if self.journal.as_ref().is_some_and(|journal| journal.check().is_err()) {
             return self.unavailable();
         }
-        let (body, is_whole) = match self.body(request.into_body()).await {
+        // Before anything of the body is read: who finds no room costs next to nothing.
+        let length = (request.body().size_hint().lower() as usize).min(self.body_bytes_max);
+        let Some(mut place) = self.room.enter(peer.ip(), length) else { return self.full() };
+        let (body, is_whole) = match self.body(request.into_body(), &mut place).await {
             Read::Whole(body) => (body, true),
             Read::Cut(body) => (body, false),
+            Read::Full => return self.full(),
             Read::Lost(reason) => {
                 return self.refuse(StatusCode::REQUEST_TIMEOUT, reason, "the batch did not arrive in full\n");
             }
@@ -102,7 +124,11 @@ impl Webhook {
         let this = self.clone();
         let name = cluster.clone();
         // A task of its own: what is on its way to the journal is taken in, also where nobody waits for the answer any more.
-        let taken = tokio::spawn(async move { this.keep_and_take(&name, &peer.ip().to_string(), &body).await });
+        let taken = tokio::spawn(async move {
+            let taken = this.keep_and_take(&name, &peer.ip().to_string(), &body).await;
+            drop((body, place));
+            taken
+        });
         let Ok(Ok(events)) = taken.await else { return self.unavailable() };
         // An empty batch is somebody who looks whether we are there.
         if events > 0 {
@@ -140,15 +166,24 @@ impl Webhook {
         }
     }
 
-    async fn body(&self, mut body: Incoming) -> Read {
-        let mut whole = Vec::with_capacity((body.size_hint().lower() as usize).min(self.body_bytes_max));
+    async fn body(&self, mut body: Incoming, place: &mut Place) -> Read {
+        let mut whole = Vec::with_capacity(place.bytes());
         let mut dropped = 0;
         let read = async {
-            while let Some(frame) = body.frame().await {
+            loop {
+                let Ok(frame) = tokio::time::timeout(STALL_TIMEOUT, body.frame()).await else {
+                    return Read::Lost("stalled");
+                };
+                let Some(frame) = frame else { break };
                 let Ok(frame) = frame else { return Read::Lost("aborted") };
                 let Ok(data) = frame.into_data() else { continue };
                 let room = self.body_bytes_max - whole.len();
-                whole.extend_from_slice(&data[..data.len().min(room)]);
+                let taken = data.len().min(room);
+                let missing = (whole.len() + taken).saturating_sub(place.bytes());
+                if missing > 0 && !place.grow(missing.max(STEP_BYTES)) {
+                    return Read::Full;
+                }
+                whole.extend_from_slice(&data[..taken]);
                 dropped += data.len().saturating_sub(room);
                 if dropped > self.body_bytes_max * DRAIN_FACTOR {
                     break;
@@ -203,6 +238,13 @@ impl Webhook {
         drop(batch);
         timer.observe_duration();
         place
+    }
+
+    /// The answer to who finds no room.
+    fn full(&self) -> Reply {
+        let mut reply = self.refuse(StatusCode::TOO_MANY_REQUESTS, "full", "too much is on its way in\n");
+        reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        reply
     }
 
     /// The answer that makes an API server come again.

@@ -11,6 +11,7 @@ mod enforce;
 mod envtest;
 mod follow;
 mod golden;
+mod hostile;
 mod journal;
 mod live;
 mod openapi;
