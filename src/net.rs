@@ -162,7 +162,7 @@ impl Listener {
                 }
             };
             // One that has more than its share is shown the door.
-            let Some(connection) = peers.enter(peer.ip()) else { continue };
+            let Some(connection) = peers.enter(address.ip()) else { continue };
             let watcher = graceful.watcher();
             let (tls, handler) = (self.tls.as_ref().map(|secured| secured.acceptor()), handler.clone());
             tokio::spawn(async move {
