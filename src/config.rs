@@ -17,12 +17,19 @@ use crate::detect::annotations::MANAGED;
 use crate::detect::bucket::Limit;
 use crate::detect::class::{Class, Classes, HONOURING, Role, Rule};
 use crate::detect::policy::{Limits, Override, Policy};
+use crate::journal::committer::{OnFailure, Settings};
+use crate::journal::replay;
+use crate::journal::store::Retention;
 use crate::pipeline::Bounds;
 
 /// Environment variables that set a key: `EDITWAR_LIMITS__QUIET=5m` sets `limits.quiet`. Every key has a section, and
 /// so every such variable two underscores: Kubernetes injects others, `EDITWAR_SERVICE_HOST` into every pod beside a
 /// Service named `editwar`.
 const ENVIRONMENT: &str = "EDITWAR_";
+/// The least memory that there may be.
+const MEMORY_BYTES_MIN: usize = 64 << 20;
+/// The least that a journal may be told to keep: a few of its smallest files.
+const JOURNAL_BYTES_MIN: usize = 16 << 20;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -50,6 +57,8 @@ pub struct Config {
     pub enforce: Enforce,
     /// Logs that are read as they are written.
     pub follow: Follow,
+    /// What survives a restart.
+    pub journal: Journal,
 }
 
 /// What is written to the cluster, and to which objects.
@@ -294,6 +303,9 @@ pub struct BoundsConfig {
     pub bodies: Bytes,
     /// Requests that are remembered, to recognise repeated ones.
     pub requests: usize,
+    /// Memory that everything together may have; by default what the control group has. Tightens the other bounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
 }
 
 /// Bounds of the metrics.
@@ -318,6 +330,20 @@ pub struct Follow {
     pub cluster: String,
     /// File that keeps how far they were read; without one, a restart begins at the start of the files that are there.
     pub checkpoint: Option<PathBuf>,
+}
+
+/// What survives a restart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Journal {
+    /// The directory of the journal; without one nothing is kept.
+    pub path: Option<PathBuf>,
+    /// How long writes are kept.
+    pub retention: Duration,
+    /// How many bytes of writes are kept; the oldest go first.
+    pub size_max: Bytes,
+    /// What happens where writes cannot be kept: `degrade` takes them without, `refuse` answers 503.
+    pub on_failure: OnFailure,
 }
 
 /// A time span, written `90s`, `10m`, `6h`, `7d`.
@@ -455,6 +481,12 @@ impl Config {
                 &format!("{} is no directory: name that of the Golden State", self.enforce.assets.display()),
             ));
         }
+        if self.journal.retention.0.as_secs() < 60 || self.journal.size_max.0 < JOURNAL_BYTES_MIN {
+            return Err(invalid("journal", "retention is at least 1m, and size_max at least 16MiB"));
+        }
+        if self.bounds.memory.is_some_and(|memory| memory.0 < MEMORY_BYTES_MIN) {
+            return Err(invalid("bounds.memory", "nothing useful fits in less than 64MiB"));
+        }
         if self.bounds.objects == 0 || self.bounds.requests == 0 {
             return Err(invalid("bounds", "objects and requests must be at least 1"));
         }
@@ -490,6 +522,14 @@ impl Config {
             }),
         });
         Classes::with(rules.collect()).with_honouring(self.platform.actors.clone())
+    }
+
+    /// Where and how much is kept on disk, if anything.
+    pub fn journal(&self) -> Option<Settings> {
+        let Journal { path, retention, size_max, on_failure } = &self.journal;
+        let window = replay::window(&self.policy());
+        let retention = Retention { age: retention.micros(), bytes: size_max.0 as u64, window };
+        path.clone().map(|folder| Settings { folder, retention, on_failure: *on_failure })
     }
 
     /// The bounds of the pipeline.
@@ -575,7 +615,7 @@ impl Auth {
     }
 }
 
-// === impl Webhook, Admin, BoundsConfig, Metrics ===
+// === impl Webhook, Admin, BoundsConfig, Metrics, Journal ===
 
 impl Default for Webhook {
     /// Plain HTTP on loopback: what can be tried at once and reached by nobody else.
@@ -638,6 +678,7 @@ impl Default for BoundsConfig {
             objects: bounds.objects_max,
             bodies: Bytes(bounds.body_bytes_max),
             requests: bounds.requests_max,
+            memory: None,
         }
     }
 }
@@ -645,6 +686,17 @@ impl Default for BoundsConfig {
 impl Default for Metrics {
     fn default() -> Metrics {
         Metrics { objects: 500, actors: 8, idle: Duration(std::time::Duration::from_secs(24 * 3600)) }
+    }
+}
+
+impl Default for Journal {
+    fn default() -> Journal {
+        Journal {
+            path: None,
+            retention: Duration(std::time::Duration::from_secs(7 * 24 * 3600)),
+            size_max: Bytes(4 << 30),
+            on_failure: OnFailure::default(),
+        }
     }
 }
 

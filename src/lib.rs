@@ -19,6 +19,7 @@
 //! [`pipeline`] holds the objects and shows each request to one of them, once. [`detect`] is the engine: pure, without
 //! clock, I/O or async. [`query`] shows what it concluded. [`enforce`], where it is asked for, pauses
 //! the objects that are fought over; [`reconcile`] holds others at their Golden State, and stops before it fights for it.
+//! [`journal`], where there is one, has every write on disk before it is answered for, and shows it again after a restart.
 //! [`telemetry`], [`net`] and [`config`] serve the edges;
 //! [`cli`] puts everything together.
 //!
@@ -33,7 +34,8 @@
 //!
 //! # What is deliberately absent
 //!
-//! There is no model of Kubernetes' types: a body is a tree of fields. There is no storage beyond memory.
+//! There is no model of Kubernetes' types: a body is a tree of fields. There is no storage beyond memory but the journal,
+//! and no index in that but by time and by object.
 //! Nothing is written to a cluster but pauses, the Golden State, Events on both and a Lease, and these only
 //! where `enforce.mode` says so.
 
@@ -44,6 +46,7 @@ pub mod config;
 pub mod detect;
 pub mod enforce;
 pub mod ingest;
+pub mod journal;
 pub mod net;
 pub mod pipeline;
 pub mod query;

@@ -1,5 +1,7 @@
 //! Sockets: accept, TLS, HTTP/1.1 and HTTP/2, limits, a graceful end. Knows no routes and no events.
 
+mod peers;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -26,12 +28,16 @@ use tokio_rustls::TlsAcceptor;
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 
+use peers::Peers;
+
 /// Connections of one listener at a time. An API server holds one or two; the rest wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 1024;
 /// Time to finish a TLS handshake, or a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests of one HTTP/2 connection at a time.
 const STREAMS_MAX: u32 = 128;
+/// Bytes of one HTTP/2 request that are taken before they are read.
+const STREAM_WINDOW_BYTES: u32 = 128 << 10;
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 32 << 10;
 /// Time for open requests to end after the listener was told to.
@@ -136,6 +142,7 @@ impl Listener {
     {
         let graceful = GracefulShutdown::new();
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let peers = Peers::default();
         loop {
             let permit = tokio::select! {
                 permit = room.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
@@ -154,6 +161,8 @@ impl Listener {
                     continue;
                 }
             };
+            // One that has more than its share is shown the door.
+            let Some(connection) = peers.enter(address.ip()) else { continue };
             let watcher = graceful.watcher();
             let (tls, handler) = (self.tls.as_ref().map(|secured| secured.acceptor()), handler.clone());
             tokio::spawn(async move {
@@ -180,7 +189,7 @@ impl Listener {
                         }
                     }
                 }
-                drop(permit);
+                drop((permit, connection));
             });
         }
         drop(self.tcp);
@@ -198,6 +207,9 @@ fn http_builder() -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEAD_BYTES_MAX as u32)
+        // What a peer may send before anybody reads it: enough for a fast network, little for a thousand peers.
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(HEAD_TIMEOUT);
     builder

@@ -223,6 +223,19 @@ pub fn percent_decoded(text: &str) -> Cow<'_, str> {
     String::from_utf8(out).map_or(Cow::Borrowed(text), Cow::Owned)
 }
 
+/// `90s`, `30m`, `2h`, `7d`, in microseconds.
+pub fn parse_duration(text: &str) -> Option<Micros> {
+    let (number, unit) = text.split_at(text.len().checked_sub(1)?);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.parse::<u32>().ok().map(|n| i64::from(n) * seconds * 1_000_000)
+}
+
 /// Parses an RFC 3339 timestamp; the form kube-apiserver writes (UTC, six digits) takes a short cut.
 pub fn parse_timestamp(text: &str) -> Option<Micros> {
     let b: Option<&[u8; 27]> = text.as_bytes().try_into().ok();

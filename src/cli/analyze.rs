@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::args::{AnalyzeArgs, Format, LogArgs};
 use super::{Outcome, markdown, output};
 use crate::audit::decode::{Decoded, Malformed};
-use crate::audit::event::{Micros, parse_timestamp};
+use crate::audit::event::{Micros, parse_duration, parse_timestamp};
 use crate::audit::run::Run;
 use crate::config::Config;
 use crate::detect::policy::Policy;
@@ -171,7 +171,7 @@ fn range(args: &LogArgs, inputs: &[Input]) -> Result<Range> {
         if let Some(at) = parse_timestamp(text) {
             return Ok(at);
         }
-        let back = duration(text).with_context(|| {
+        let back = parse_duration(text).with_context(|| {
             format!("`{text}` is neither a time such as 2026-02-11T10:00:00Z nor a duration such as 30m")
         })?;
         match end() {
@@ -185,19 +185,6 @@ fn range(args: &LogArgs, inputs: &[Input]) -> Result<Range> {
         since: args.since.as_ref().map(time).transpose()?.unwrap_or(i64::MIN),
         until: args.until.as_ref().map(time).transpose()?.unwrap_or(i64::MAX),
     })
-}
-
-/// `90s`, `30m`, `2h`, `7d`, in microseconds.
-pub fn duration(text: &str) -> Option<Micros> {
-    let (number, unit) = text.split_at(text.len().checked_sub(1)?);
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    number.parse::<u32>().ok().map(|n| i64::from(n) * seconds * 1_000_000)
 }
 
 /// One line on what was left out, by reason, and where first.

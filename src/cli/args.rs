@@ -27,7 +27,8 @@ pub enum Command {
     /// Show who takes part in one object: actors, fields, values, timeline.
     #[command(after_help = "Examples:\n  \
         editwar who deployment/web -n shop audit.log\n  \
-        editwar who deployment/web -n shop --server http://127.0.0.1:8080")]
+        editwar who deployment/web -n shop --server http://127.0.0.1:8080\n  \
+        editwar who deployment/web -n shop --server http://127.0.0.1:8080 --since 7d    (from its journal)")]
     Who(WhoArgs),
     /// List the wars that a running server knows of.
     ///
@@ -49,7 +50,8 @@ pub enum Command {
     #[command(after_help = "Without any configuration it listens on loopback only:\n  \
         audit webhook  http://127.0.0.1:8443/audit or /audit/CLUSTER\n  \
         query API      http://127.0.0.1:8080/api/v1/wars\n  \
-        metrics        http://127.0.0.1:8080/metrics")]
+        metrics        http://127.0.0.1:8080/metrics\n\n\
+        Nothing is written to disk unless --journal DIR is given: a restart then begins anew.")]
     Serve(ServeArgs),
     /// Print what a cluster needs so that its audit events arrive: policy, kubeconfig, flags, certificates.
     Setup {
@@ -188,6 +190,12 @@ pub struct ServeArgs {
     /// Also read this audit log as it is written, through rotations; may be given several times.
     #[arg(long, value_name = "FILE")]
     pub follow: Vec<PathBuf>,
+    /// Memory that everything together may have, such as 512MiB; by default what the control group has.
+    #[arg(long, value_name = "SIZE")]
+    pub memory_limit: Option<String>,
+    /// Keep every write in this directory, so that a restart forgets nothing and the past can be asked for; off by default.
+    #[arg(long, value_name = "DIR|off")]
+    pub journal: Option<PathBuf>,
     /// Set one key of the configuration, such as limits.quiet=5m; may be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,

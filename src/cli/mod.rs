@@ -8,6 +8,7 @@ pub mod forward;
 mod gates;
 pub mod lanes;
 pub mod markdown;
+pub mod memory;
 pub mod output;
 pub mod plugin;
 pub mod reach;

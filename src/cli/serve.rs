@@ -5,17 +5,20 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use super::Outcome;
 use super::args::{Enforce, ServeArgs};
-use super::enforcer;
 use super::gates::{self, Guarded};
+use super::{Outcome, enforcer, memory};
+use crate::audit::event::Micros;
 use crate::auth::Right;
 use crate::auth::tokens::Tokens;
 use crate::config::{Config, Mode, Tls};
 use crate::ingest::follow::{self, Follower, Intake};
 use crate::ingest::webhook::Webhook;
+use crate::journal::committer::Journal;
+use crate::journal::replay;
+use crate::journal::store::Reader;
 use crate::net::{Listener, Secured, TlsFiles};
 use crate::pipeline::Pipeline;
 use crate::query::api::Api;
@@ -59,6 +62,12 @@ fn load(args: &ServeArgs) -> Result<Config> {
     }));
     settings.extend(args.assets.iter().map(|path| format!("enforce.assets={}", path.display())));
     settings.extend(args.kubeconfig.iter().map(|path| format!("enforce.kubeconfig={}", path.display())));
+    settings.extend(args.memory_limit.iter().map(|size| format!("bounds.memory={size}")));
+    settings.extend(args.journal.iter().map(|folder| match folder.to_str() {
+        Some("off") => "journal.path=null".to_owned(),
+        // As JSON, which is YAML: no name of a directory is taken for anything else.
+        _ => format!("journal.path={}", serde_json::Value::from(folder.to_string_lossy())),
+    }));
     settings.extend(args.set.iter().cloned());
     let mut config = Config::load(args.config.as_deref(), std::env::vars(), &settings)?;
     if !args.follow.is_empty() {
@@ -108,44 +117,37 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     for over in &mut policy.overrides {
         over.limits.own = policy.limits.own.clone();
     }
-    let pipeline = Arc::new(Pipeline::new(policy, config.bounds()));
-    let metrics = Metrics::new(Bounds {
-        objects_max: config.metrics.objects,
-        actors_max: config.metrics.actors,
-        idle: config.metrics.idle.0,
-    });
-    let webhook = Webhook::new(pipeline.clone(), metrics.clone(), config.webhook.body_max.0);
-    let follower = follow(&config, &pipeline, &metrics)?;
-    let classes = Arc::new(config.classes());
-    let control = Control::default();
-    control.stop(config.enforce.stop);
-    let api = Api::new(pipeline.clone(), classes.clone(), metrics.clone());
-    let api = if access.is_some() { api.with_enforcer(control.clone()) } else { api };
-
     tracing::info!(
         webhook = format!("{}://{}/audit", webhook_listener.scheme(), webhook_listener.address()?),
         api = format!("{}://{}", admin_listener.scheme(), admin_listener.address()?),
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
+    let memory = config.bounds.memory.map(|memory| memory.0).or_else(memory::limit);
+    let (bounds, in_flight_bytes_max) = memory::within(memory, config.bounds());
+    tracing::info!(memory, in_flight = in_flight_bytes_max, ?bounds, "bounds");
+    let pipeline = Arc::new(Pipeline::new(policy, bounds));
+    let metrics = Metrics::new(Bounds {
+        objects_max: config.metrics.objects,
+        actors_max: config.metrics.actors,
+        idle: config.metrics.idle.0,
+    });
+    let (journal, is_opened) = journal(&config, &pipeline, &metrics)?.unzip();
+    let journal = journal.map(Arc::new);
+    let webhook = Webhook::new(pipeline.clone(), metrics.clone(), config.webhook.body_max.0, in_flight_bytes_max)
+        .with_journal(journal.clone());
+    let classes = Arc::new(config.classes());
+    let control = Control::default();
+    control.stop(config.enforce.stop);
+    let api = Api::new(pipeline.clone(), classes.clone(), metrics.clone()).with_journal(journal.clone());
+    let api = if access.is_some() { api.with_enforcer(control.clone()) } else { api };
+
     let (stop, stopped) = watch::channel(false);
     let answer = api.clone();
     let webhook_gate = webhook_gate.counting(&metrics);
     let admin_gate = admin_gate.counting(&metrics);
     let has_gate = config.admin.auth.is_on();
     let refreshers = [webhook_gate.keep_fresh(stopped.clone()), admin_gate.keep_fresh(stopped.clone())];
-    let webhook_task = tokio::spawn(webhook_listener.serve(
-        move |request, peer| {
-            let (gate, webhook) = (webhook_gate.clone(), webhook.clone());
-            async move {
-                match gate.admit(&request, &peer, Right::Post, gates::cluster(&request)).await {
-                    Ok(()) => webhook.handle(request, peer.address).await,
-                    Err(refusal) => refusal,
-                }
-            }
-        },
-        stopped.clone(),
-    ));
     let admin_task = tokio::spawn(admin_listener.serve(
         move |request, peer| {
             let (gate, api, levels) = (admin_gate.clone(), answer.clone(), log_levels.clone());
@@ -164,8 +166,25 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
                 }
             }
         },
+        stopped.clone(),
+    ));
+    // Health is answered while the past is read. Batches wait in the kernel's queue until it is, and so does whoever acts.
+    if let Some(is_opened) = is_opened {
+        is_opened.await.context("the journal's thread is gone")?;
+    }
+    let webhook_task = tokio::spawn(webhook_listener.serve(
+        move |request, peer| {
+            let (gate, webhook) = (webhook_gate.clone(), webhook.clone());
+            async move {
+                match gate.admit(&request, &peer, Right::Post, gates::cluster(&request)).await {
+                    Ok(()) => webhook.handle(request, peer.address).await,
+                    Err(refusal) => refusal,
+                }
+            }
+        },
         stopped,
     ));
+    let follower = follow(&config, &pipeline, &metrics)?;
     let parts = (pipeline, classes, metrics);
     let enforcing = access.map(|access| access.start(parts, &config.enforce, &control, &stop)).unwrap_or_default();
     api.set_ready(true);
@@ -194,6 +213,28 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     for task in enforcing.into_iter().chain(refreshers) {
         task.await?;
     }
+    if let Some(journal) = journal {
+        tokio::task::block_in_place(|| journal.close());
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Opens the journal, if one is wanted, and shows its recent past to the pipeline.
+fn journal(
+    config: &Config,
+    pipeline: &Arc<Pipeline>,
+    metrics: &Metrics,
+) -> Result<Option<(Journal, oneshot::Receiver<()>)>> {
+    let Some(settings) = config.journal() else { return Ok(None) };
+    let (pipeline, counted) = (pipeline.clone(), metrics.clone());
+    let window = settings.retention.window;
+    let replay = Box::new(move |reader: &Reader, newest: Option<Micros>| {
+        let Some(newest) = newest else { return Ok(()) };
+        let since = newest.saturating_sub(window);
+        let count = replay::replay(reader, since, &pipeline, |thrashes| counted.thrashes(&pipeline, thrashes))?;
+        tracing::info!(writes = count, "the journal's recent writes are taken in again");
+        Ok(())
+    });
+    Ok(Some(Journal::start(settings, metrics, replay)?))
 }

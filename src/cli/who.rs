@@ -51,7 +51,8 @@ pub fn answer(args: &WhoArgs, server: Option<Reach>) -> Result<Outcome> {
 fn from_server(args: &WhoArgs, server: &Reach, kind: &str, name: &str) -> Result<Participants> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut path = format!("/api/v1/participants?kind={}&name={}", encoded(kind), encoded(name));
-    for (key, value) in [("namespace", &args.namespace), ("cluster", &args.cluster)] {
+    let parameters = [("namespace", &args.namespace), ("cluster", &args.cluster), ("since", &args.log.since)];
+    for (key, value) in parameters {
         if let Some(value) = value {
             path.push_str(&format!("&{key}={}", encoded(value)));
         }

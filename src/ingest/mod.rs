@@ -5,5 +5,6 @@ pub mod document;
 pub mod files;
 pub mod follow;
 pub mod news;
+pub mod room;
 pub mod tail;
 pub mod webhook;

@@ -6,10 +6,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// Tells what came of a batch: never a line for each event.
 pub fn tell(batch: &Batch<'_>, pipeline: &Pipeline, metrics: &Metrics) {
-    for thrash in &batch.thrashes {
-        let kind = pipeline.table().with(&thrash.object, |o| o.kind().cloned()).flatten();
-        metrics.thrash(&thrash.object, kind, &thrash.party, thrash.count);
-    }
+    metrics.thrashes(pipeline, &batch.thrashes);
     for turn in &batch.turns {
         let object = turn.object.object();
         let message = match turn.to {

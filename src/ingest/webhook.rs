@@ -11,11 +11,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::news;
+use super::room::{Place, Room};
+use crate::audit::decode::Decoded;
 use crate::audit::envelope;
+use crate::detect::write::attribute;
+use crate::journal::committer::{Journal, Unavailable};
+use crate::journal::record::Record;
 use crate::net::Reply;
 use crate::pipeline::Pipeline;
 use crate::telemetry::metrics::Metrics;
@@ -33,10 +38,17 @@ const SOURCES_MAX: usize = 256;
 pub struct Webhook {
     pipeline: Arc<Pipeline>,
     metrics: Metrics,
+    journal: Option<Arc<Journal>>,
     body_bytes_max: usize,
+    room: Room,
     clusters: Arc<Mutex<BTreeSet<String>>>,
     sources: Arc<Mutex<BTreeSet<(String, String)>>>,
 }
+
+/// Bytes of a body of which no length is known that are made room for at once.
+const STEP_BYTES: usize = 64 << 10;
+/// Time within which more of a body must come: an API server sends it in one go.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A body, as far as it was read.
 enum Read {
@@ -46,14 +58,31 @@ enum Read {
     Cut(Vec<u8>),
     /// The peer went away, or was too slow.
     Lost(&'static str),
+    /// There is no room for more of it.
+    Full,
 }
 
 // === impl Webhook ===
 
 impl Webhook {
-    /// A webhook that feeds `pipeline`, with at most `body_bytes_max` of a batch.
-    pub fn new(pipeline: Arc<Pipeline>, metrics: Metrics, body_bytes_max: usize) -> Webhook {
-        Webhook { pipeline, metrics, body_bytes_max, clusters: Arc::default(), sources: Arc::default() }
+    /// A webhook that feeds `pipeline`, with at most `body_bytes_max` of a batch and `in_flight_bytes_max` of all that are on
+    /// their way.
+    pub fn new(
+        pipeline: Arc<Pipeline>,
+        metrics: Metrics,
+        body_bytes_max: usize,
+        in_flight_bytes_max: usize,
+    ) -> Webhook {
+        // At least two find room.
+        let body_bytes_max = body_bytes_max.min(in_flight_bytes_max / 2);
+        let room = Room::new(in_flight_bytes_max, body_bytes_max);
+        let (clusters, sources) = (Arc::default(), Arc::default());
+        Webhook { pipeline, metrics, journal: None, body_bytes_max, room, clusters, sources }
+    }
+
+    /// Keeps every write before it is answered.
+    pub fn with_journal(self, journal: Option<Arc<Journal>>) -> Webhook {
+        Webhook { journal, ..self }
     }
 
     /// Answers one request.
@@ -75,9 +104,16 @@ impl Webhook {
         if request.body().size_hint().lower() > (self.body_bytes_max * DRAIN_FACTOR) as u64 {
             return self.refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "smaller batches, please\n");
         }
-        let (body, is_whole) = match self.body(request.into_body()).await {
+        if self.journal.as_ref().is_some_and(|journal| journal.check().is_err()) {
+            return self.unavailable();
+        }
+        // Before anything of the body is read: who finds no room costs next to nothing.
+        let length = (request.body().size_hint().lower() as usize).min(self.body_bytes_max);
+        let Some(mut place) = self.room.enter(peer.ip(), length) else { return self.full() };
+        let (body, is_whole) = match self.body(request.into_body(), &mut place).await {
             Read::Whole(body) => (body, true),
             Read::Cut(body) => (body, false),
+            Read::Full => return self.full(),
             Read::Lost(reason) => {
                 return self.refuse(StatusCode::REQUEST_TIMEOUT, reason, "the batch did not arrive in full\n");
             }
@@ -85,8 +121,15 @@ impl Webhook {
         let outcome = if is_whole { "taken" } else { "cut" };
         self.metrics.batches.with_label_values(&[outcome]).inc();
         self.metrics.bytes.with_label_values(&[outcome]).inc_by(body.len() as u64);
-        // Decoding a batch takes a few milliseconds; other tasks of this thread move elsewhere meanwhile.
-        let events = tokio::task::block_in_place(|| self.take(&cluster, &peer.ip().to_string(), &body));
+        let this = self.clone();
+        let name = cluster.clone();
+        // A task of its own: what is on its way to the journal is taken in, also where nobody waits for the answer any more.
+        let taken = tokio::spawn(async move {
+            let taken = this.keep_and_take(&name, &peer.ip().to_string(), &body).await;
+            drop((body, place));
+            taken
+        });
+        let Ok(Ok(events)) = taken.await else { return self.unavailable() };
         // An empty batch is somebody who looks whether we are there.
         if events > 0 {
             self.note_source(&cluster, peer);
@@ -123,15 +166,24 @@ impl Webhook {
         }
     }
 
-    async fn body(&self, mut body: Incoming) -> Read {
-        let mut whole = Vec::with_capacity((body.size_hint().lower() as usize).min(self.body_bytes_max));
+    async fn body(&self, mut body: Incoming, place: &mut Place) -> Read {
+        let mut whole = Vec::with_capacity(place.bytes());
         let mut dropped = 0;
         let read = async {
-            while let Some(frame) = body.frame().await {
+            loop {
+                let Ok(frame) = tokio::time::timeout(STALL_TIMEOUT, body.frame()).await else {
+                    return Read::Lost("stalled");
+                };
+                let Some(frame) = frame else { break };
                 let Ok(frame) = frame else { return Read::Lost("aborted") };
                 let Ok(data) = frame.into_data() else { continue };
                 let room = self.body_bytes_max - whole.len();
-                whole.extend_from_slice(&data[..data.len().min(room)]);
+                let taken = data.len().min(room);
+                let missing = (whole.len() + taken).saturating_sub(place.bytes());
+                if missing > 0 && !place.grow(missing.max(STEP_BYTES)) {
+                    return Read::Full;
+                }
+                whole.extend_from_slice(&data[..taken]);
                 dropped += data.len().saturating_sub(room);
                 if dropped > self.body_bytes_max * DRAIN_FACTOR {
                     break;
@@ -143,6 +195,33 @@ impl Webhook {
             }
         };
         tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or(Read::Lost("too_slow"))
+    }
+
+    /// Keeps the writes of a body, then takes in all of it; how many events there were.
+    async fn keep_and_take(&self, cluster: &str, source: &str, body: &[u8]) -> Result<u64, Unavailable> {
+        // Decoding a batch takes a few milliseconds; other tasks of this thread move elsewhere meanwhile.
+        if let Some(journal) = &self.journal {
+            let records = tokio::task::block_in_place(|| self.records(cluster, source, body));
+            journal.append(records).await?;
+        }
+        Ok(tokio::task::block_in_place(|| self.take(cluster, source, body)))
+    }
+
+    /// The writes of a body, as they are kept. Decoded apart from what is taken in: a body's events may be many times its
+    /// size, records are not.
+    fn records(&self, cluster: &str, source: &str, body: &[u8]) -> Vec<Record> {
+        let mut records = Vec::new();
+        envelope::values(body, |decoded| {
+            if let Ok(Decoded::Event(event)) = decoded
+                && let Ok(write) = attribute(&event)
+                && let Some(limits) = self.pipeline.policy().limits(&write.object)
+            {
+                // What may not be kept in memory may not be kept on disk.
+                let is_bare = limits.redacts || write.object.resource == "secrets";
+                records.extend(Record::new(cluster, source, &write, is_bare));
+            }
+        });
+        records
     }
 
     /// Takes in the events of a body; how many there were.
@@ -159,6 +238,20 @@ impl Webhook {
         drop(batch);
         timer.observe_duration();
         place
+    }
+
+    /// The answer to who finds no room.
+    fn full(&self) -> Reply {
+        let mut reply = self.refuse(StatusCode::TOO_MANY_REQUESTS, "full", "too much is on its way in\n");
+        reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        reply
+    }
+
+    /// The answer that makes an API server come again.
+    fn unavailable(&self) -> Reply {
+        let mut reply = self.refuse(StatusCode::SERVICE_UNAVAILABLE, "journal", "the journal cannot be written\n");
+        reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        reply
     }
 
     fn refuse(&self, status: StatusCode, reason: &str, text: &'static str) -> Reply {

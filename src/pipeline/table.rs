@@ -79,6 +79,12 @@ impl From<&str> for ObjectKey {
     }
 }
 
+impl AsRef<str> for ObjectKey {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl Borrow<str> for ObjectKey {
     fn borrow(&self) -> &str {
         &self.0

@@ -14,12 +14,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::lens::Lens;
-use super::views::{Filter, Moment, Object, Party, time, time_option};
+use super::past::{self, History};
+use super::views::{Filter, Moment, Object, Participants, Party, time, time_option};
 use super::{openapi, page};
 use crate::audit::event::Micros;
 use crate::detect::class::Classes;
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::ObjectName;
+use crate::journal;
+use crate::journal::committer::Journal;
+use crate::journal::store::Reader;
 use crate::net::Reply;
 use crate::pipeline::Pipeline;
 use crate::pipeline::table::ObjectKey;
@@ -35,6 +39,7 @@ pub struct Api {
     pipeline: Arc<Pipeline>,
     classes: Arc<Classes>,
     metrics: Metrics,
+    journal: Option<Arc<Journal>>,
     is_ready: Arc<AtomicBool>,
     enforcer: Option<Control>,
 }
@@ -86,6 +91,10 @@ pub struct Timeline {
     pub object: Object,
     /// Its writes in order, as far as they are kept.
     pub timeline: Vec<Moment>,
+    /// From when on every write is here, where the journal was asked.
+    #[serde(default, with = "time_option", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<jiff::Timestamp>")]
+    pub complete_since: Option<Micros>,
 }
 
 /// Why there is no answer.
@@ -100,12 +109,17 @@ pub(super) struct Problem<'a> {
 impl Api {
     /// An API over `pipeline`.
     pub fn new(pipeline: Arc<Pipeline>, classes: Arc<Classes>, metrics: Metrics) -> Api {
-        Api { pipeline, classes, metrics, is_ready: Arc::default(), enforcer: None }
+        Api { pipeline, classes, metrics, is_ready: Arc::default(), enforcer: None, journal: None }
     }
 
     /// Shows how an enforcer is doing.
     pub fn with_enforcer(self, control: Control) -> Api {
         Api { enforcer: Some(control), ..self }
+    }
+
+    /// Answers from the journal too.
+    pub fn with_journal(self, journal: Option<Arc<Journal>>) -> Api {
+        Api { journal, ..self }
     }
 
     /// Says whether events can be taken in.
@@ -129,7 +143,10 @@ impl Api {
         let path = request.uri().path();
         match path {
             "/livez" => text(StatusCode::OK, "ok\n".into()),
-            "/readyz" if self.is_ready.load(Ordering::Relaxed) => text(StatusCode::OK, self.readiness(&query)),
+            "/readyz" if self.is_ready.load(Ordering::Relaxed) => match self.journal.as_ref().map(|j| j.check()) {
+                Some(Err(why)) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+                _ => text(StatusCode::OK, self.readiness(&query)),
+            },
             "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n".into()),
             "/metrics" => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
@@ -140,9 +157,11 @@ impl Api {
                 Ok(filter) => json(StatusCode::OK, &self.lens().report(&filter)),
                 Err(error) => problem(StatusCode::BAD_REQUEST, &error),
             },
-            "/api/v1/participants" => match query.filter().map(|filter| self.lens().find(&filter)) {
-                Ok(Ok(found)) => json(StatusCode::OK, &found),
-                Ok(Err(why)) => problem(StatusCode::NOT_FOUND, &why),
+            "/api/v1/participants" => match query.without("since").filter() {
+                Ok(filter) => match self.find(&filter, &query) {
+                    Ok(found) => json(StatusCode::OK, &found),
+                    Err((status, why)) => problem(status, &why),
+                },
                 Err(error) => problem(StatusCode::BAD_REQUEST, &error),
             },
             _ => match path.strip_prefix("/api/v1/objects/") {
@@ -206,12 +225,16 @@ impl Api {
         if view == "decision" {
             return json(StatusCode::OK, &self.decision(&key));
         }
-        let Some(found) = self.lens().participants(&key) else {
-            return problem(StatusCode::NOT_FOUND, "no write to this object was seen");
+        let found = match self.participants(&key, query) {
+            Ok(found) => found,
+            Err((status, why)) => return problem(status, &why),
         };
         match view {
             "" => json(StatusCode::OK, &found),
-            "timeline" => json(StatusCode::OK, &Timeline { object: found.object, timeline: found.timeline }),
+            "timeline" => json(
+                StatusCode::OK,
+                &Timeline { object: found.object, timeline: found.timeline, complete_since: found.complete_since },
+            ),
             "participants" => {
                 let war = found.war.as_ref();
                 let is_party = |p: &Party| war.is_some_and(|w| w.parties.iter().any(|q| q.actor == p.actor));
@@ -220,6 +243,46 @@ impl Api {
             }
             _ => problem(StatusCode::NOT_FOUND, "an object has /participants, /timeline and /decision"),
         }
+    }
+
+    /// The one object that is meant, in memory or, where the question goes back in time, in the journal.
+    fn find(&self, filter: &Filter, query: &Query<'_>) -> Result<Participants, Refusal> {
+        let kept = match self.history(query)? {
+            Some((reader, since)) => self.look_back(&reader, since).named(filter).map_err(unreadable)?,
+            None => Vec::new(),
+        };
+        let key = self.lens().meant(filter, kept).map_err(|why| (StatusCode::NOT_FOUND, why))?;
+        self.participants(&key, query)
+    }
+
+    /// Who takes part in an object, from the journal where the question goes back in time.
+    fn participants(&self, key: &ObjectKey, query: &Query<'_>) -> Result<Participants, Refusal> {
+        let found = match self.history(query)? {
+            Some((reader, since)) => self.look_back(&reader, since).participants(key).map_err(unreadable)?,
+            None => self.lens().participants(key),
+        };
+        found.ok_or_else(|| (StatusCode::NOT_FOUND, "no write to this object was seen".to_owned()))
+    }
+
+    /// The journal, and the time a question goes back to; `None` where it does not.
+    fn history(&self, query: &Query<'_>) -> Result<Option<(Reader, Micros)>, Refusal> {
+        let Some(text) = query.get("since") else { return Ok(None) };
+        let Some(since) = past::since(&text, self.pipeline.latest().unwrap_or(0)) else {
+            let error = format!("`{text}` is neither a time such as 2026-02-11T10:00:00Z nor a duration such as 7d");
+            return Err((StatusCode::BAD_REQUEST, error));
+        };
+        let Some(journal) = &self.journal else {
+            let error = "there is no journal to look back into: start the server with --journal DIR";
+            return Err((StatusCode::NOT_IMPLEMENTED, error.to_owned()));
+        };
+        match journal.reader() {
+            Ok(reader) => Ok(Some((reader, since))),
+            Err(why) => Err((StatusCode::SERVICE_UNAVAILABLE, why)),
+        }
+    }
+
+    fn look_back<'a>(&'a self, reader: &'a Reader, since: Micros) -> History<'a> {
+        History { reader, pipeline: &self.pipeline, classes: &self.classes, since }
     }
 
     /// May a reconciler write this object now? Only what is known by its fields stops it.
@@ -282,14 +345,21 @@ fn switch(path: &str) -> Option<bool> {
     }
 }
 
-/// The parameters of a query.
-pub(super) struct Query<'a>(&'a str);
+/// Why a question has no answer, and the status that says so.
+type Refusal = (StatusCode, String);
+
+/// The parameters of a query, all but one that was looked at already.
+pub(super) struct Query<'a>(&'a str, Option<&'a str>);
 
 // === impl Query ===
 
 impl<'a> Query<'a> {
     pub(super) fn of(text: &'a str) -> Query<'a> {
-        Query(text)
+        Query(text, None)
+    }
+
+    fn without(&self, name: &'a str) -> Query<'a> {
+        Query(self.0, Some(name))
     }
 
     fn pairs(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
@@ -297,6 +367,7 @@ impl<'a> Query<'a> {
         pairs
             .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
             .map(|(k, v)| (percent_decoded(k), percent_decoded(v)))
+            .filter(|(key, _)| self.1 != Some(key.as_ref()))
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Cow<'a, str>> {
@@ -323,6 +394,12 @@ impl<'a> Query<'a> {
         }
         Ok(filter)
     }
+}
+
+/// The answer where the journal cannot be read.
+#[expect(clippy::needless_pass_by_value, reason = "it is the end of an error's way")]
+fn unreadable(error: journal::Error) -> Refusal {
+    (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }
 
 fn percent_decoded(text: &str) -> Cow<'_, str> {

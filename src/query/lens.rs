@@ -97,6 +97,7 @@ impl<'a> Lens<'a> {
                 war,
                 actors,
                 timeline: history.map(Moment::of).collect(),
+                complete_since: None,
                 coverage: Coverage::from(&self.pipeline.stats()),
             }
         })?;
@@ -109,10 +110,22 @@ impl<'a> Lens<'a> {
     /// # Errors
     /// Why it means none, or which several, in words.
     pub fn find(&self, filter: &Filter) -> Result<Participants, String> {
+        let key = self.meant(filter, Vec::new())?;
+        self.participants(&key).ok_or_else(|| "it is left out by the configuration".to_owned())
+    }
+
+    /// The one object that the filter means, of those in memory and these others.
+    ///
+    /// # Errors
+    /// Why it means none, or which several, in words.
+    pub fn meant(&self, filter: &Filter, others: Vec<ObjectKey>) -> Result<ObjectKey, String> {
         let is_meant = |key: &ObjectKey, state: &ObjectState| filter.is_object(&Object::of(key, state));
-        let keys = self.pipeline.table().keys(is_meant);
+        let mut keys = self.pipeline.table().keys(is_meant);
+        keys.extend(others);
+        keys.sort_unstable();
+        keys.dedup();
         match keys.as_slice() {
-            [key] => self.participants(key).ok_or_else(|| "it is left out by the configuration".to_owned()),
+            [key] => Ok(key.clone()),
             [] => {
                 let events = self.pipeline.stats().tallies.events;
                 let place = filter.namespace.as_ref().map(|n| format!(" in namespace {n}")).unwrap_or_default();

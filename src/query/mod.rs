@@ -6,4 +6,5 @@ pub mod lens;
 pub mod levels;
 pub mod openapi;
 pub mod page;
+pub mod past;
 pub mod views;

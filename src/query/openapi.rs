@@ -30,20 +30,20 @@ pub fn document() -> Value {
                 {"name": "all", "in": "query", "description": "Contested objects too.", "schema": {"type": "boolean"}}]),
             schema::<Report>(&mut types), &[unknown]),
         "/api/v1/participants": get("find", "The object that a kind and a name mean, and who takes part in it.",
-            json!([query("kind", "As kubectl takes it."), query("name", "Its name."), query("namespace", "Its namespace."), query("cluster", "Its cluster.")]),
+            json!([query("kind", "As kubectl takes it."), query("name", "Its name."), query("namespace", "Its namespace."), query("cluster", "Its cluster."), since()]),
             schema::<Participants>(&mut types), &[unknown, ("404", "No such object was seen, or several are meant.")]),
     });
     paths[objects] = get(
         "object",
         "Who takes part in one object, its war and its writes.",
-        object(),
+        object_since(),
         schema::<Participants>(&mut types),
         &[unseen],
     );
     paths[format!("{objects}/participants")] =
-        get("participants", "Parties and bystanders.", object(), schema::<Sides>(&mut types), &[unseen]);
+        get("participants", "Parties and bystanders.", object_since(), schema::<Sides>(&mut types), &[unseen]);
     paths[format!("{objects}/timeline")] =
-        get("timeline", "The writes in order.", object(), schema::<Timeline>(&mut types), &[unseen]);
+        get("timeline", "The writes in order.", object_since(), schema::<Timeline>(&mut types), &[unseen]);
     paths[format!("{objects}/decision")] =
         get("decision", "May a reconciler write this object now?", object(), schema::<Decision>(&mut types), &[]);
     json!({
@@ -61,6 +61,21 @@ fn schema<T: JsonSchema>(types: &mut SchemaGenerator) -> Value {
 
 fn query(name: &str, description: &str) -> Value {
     json!({"name": name, "in": "query", "description": description, "schema": {"type": "string"}})
+}
+
+/// The parameter that looks back into the journal.
+fn since() -> Value {
+    query(
+        "since",
+        "Answer from the journal: from this time (RFC 3339) on, or this long before the latest event, such as 7d.",
+    )
+}
+
+/// The parameters that name an object, and how far to look back.
+fn object_since() -> Value {
+    let mut parameters = object();
+    parameters.as_array_mut().expect("it is one").push(since());
+    parameters
 }
 
 /// The parameters that name an object.

@@ -382,6 +382,10 @@ pub struct Participants {
     pub actors: Vec<Party>,
     /// The writes, in order, as far as they are kept.
     pub timeline: Vec<Moment>,
+    /// From when on every write is here, where the journal was asked.
+    #[serde(default, with = "time_option", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<jiff::Timestamp>")]
+    pub complete_since: Option<Micros>,
     /// Which times and sources this is based on.
     #[serde(default)]
     pub coverage: Coverage,
@@ -441,6 +445,11 @@ pub struct Filter {
 // === impl Filter ===
 
 impl Filter {
+    /// Whether the filter means an object of which nothing but its name is known.
+    pub(super) fn is_name(&self, key: &ObjectKey) -> bool {
+        self.is_object(&Object::named(key, None))
+    }
+
     pub(super) fn is_object(&self, object: &Object) -> bool {
         let is = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|w| w == is);
         is(&self.namespace, &object.namespace)
@@ -462,8 +471,12 @@ impl Filter {
 impl Object {
     /// The name of an object, with its kind as well as it is known.
     pub fn of(key: &ObjectKey, state: &ObjectState) -> Object {
+        Object::named(key, state.kind().map(AsRef::as_ref))
+    }
+
+    fn named(key: &ObjectKey, kind: Option<&str>) -> Object {
         let name = key.object();
-        let kind = state.kind().map(AsRef::as_ref).or(kind::built_in(name.group, name.resource));
+        let kind = kind.or(kind::built_in(name.group, name.resource));
         Object {
             cluster: key.cluster().into(),
             group: name.group.into(),

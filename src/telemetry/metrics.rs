@@ -10,9 +10,9 @@ use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opt
 
 use super::golden::Golden;
 use crate::detect::kind;
-use crate::pipeline::Pipeline;
 use crate::pipeline::stats::{Stats, Tallies};
 use crate::pipeline::table::ObjectKey;
+use crate::pipeline::{Pipeline, Thrash};
 
 /// The name that stands for all beyond a bound.
 const OTHER: &str = "other";
@@ -159,6 +159,19 @@ impl Metrics {
     /// Counts thrashing events of one object by one party.
     pub fn thrash(&self, object: &ObjectKey, kind: Option<Arc<str>>, party: &Arc<str>, count: u32) {
         self.thrashing.add(object, kind, party, count, Instant::now());
+    }
+
+    /// Adds a metric of another part of the server.
+    pub fn add<C: Collector + Clone + 'static>(&self, collector: C) -> C {
+        register(&self.registry, collector)
+    }
+
+    /// Counts thrashing events of one object by one party, for all that a batch brought.
+    pub fn thrashes(&self, pipeline: &Pipeline, thrashes: &[Thrash]) {
+        for thrash in thrashes {
+            let kind = pipeline.table().with(&thrash.object, |o| o.kind().cloned()).flatten();
+            self.thrash(&thrash.object, kind, &thrash.party, thrash.count);
+        }
     }
 
     /// Notes that a source posted a batch.

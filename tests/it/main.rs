@@ -13,6 +13,8 @@ mod enforce;
 mod envtest;
 mod follow;
 mod golden;
+mod hostile;
+mod journal;
 mod live;
 mod logs;
 mod openapi;

@@ -3,8 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -16,6 +16,7 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) webhook: SocketAddr,
     pub(crate) admin: SocketAddr,
+    said: Arc<Mutex<String>>,
 }
 
 impl Server {
@@ -25,15 +26,29 @@ impl Server {
 
     /// A server whose webhook listens at this address.
     pub(crate) fn start_at(webhook: &str, arguments: &[&str]) -> Server {
-        let (server, lines) = Server::start_logging(webhook, arguments);
-        // They are drained, or the server would block on a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
+        Server::start_as(Command::new(env!("CARGO_BIN_EXE_editwar")), webhook, arguments)
+    }
+
+    /// Starts a command that ends as editwar.
+    pub(crate) fn start_as(command: Command, webhook: &str, arguments: &[&str]) -> Server {
+        let (server, lines) = Server::spawn(command, webhook, arguments);
+        // The rest is drained, or the server would block on a full pipe.
+        let log = server.said.clone();
+        std::thread::spawn(move || lines.for_each(|line| *log.lock().unwrap() += &(line + "\n")));
         server
     }
 
     /// A server, and what it logs once it listens.
     pub(crate) fn start_logging(webhook: &str, arguments: &[&str]) -> (Server, impl Iterator<Item = String> + use<>) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_editwar"))
+        Server::spawn(Command::new(env!("CARGO_BIN_EXE_editwar")), webhook, arguments)
+    }
+
+    fn spawn(
+        mut command: Command,
+        webhook: &str,
+        arguments: &[&str],
+    ) -> (Server, impl Iterator<Item = String> + use<>) {
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--webhook-listen", webhook])
             .args(arguments)
             .env_clear()
@@ -48,7 +63,40 @@ impl Server {
             let rest = url.split_once("://").unwrap().1;
             rest.split('/').next().unwrap().parse().unwrap()
         };
-        (Server { webhook: address("webhook"), admin: address("api"), child }, lines.map_while(Result::ok))
+        let server = Server { webhook: address("webhook"), admin: address("api"), child, said: Arc::default() };
+        (server, lines.map_while(Result::ok))
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// Where batches are posted to.
+    pub(crate) fn webhook(&self) -> SocketAddr {
+        self.webhook
+    }
+
+    /// Waits until it is ready.
+    pub(crate) fn ready(self) -> Server {
+        util::until("the server is ready", || self.get("/readyz").0 == 200);
+        self
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it with SIGTERM.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        self.child.wait().unwrap()
+    }
+
+    /// Ends it with SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Sends a signal.
@@ -126,7 +174,7 @@ impl Server {
         serde_json::from_str(&body).unwrap()
     }
 
-    fn metric(&self, series: &str) -> f64 {
+    pub(crate) fn metric(&self, series: &str) -> f64 {
         let (_, text) = self.get("/metrics");
         let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
         line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())

@@ -76,3 +76,12 @@ rules:
 pub(crate) fn skipped(why: &str) {
     drop(std::io::Write::write_all(&mut std::io::stderr(), format!("skipped: {why}\n").as_bytes()));
 }
+
+/// Waits for something that happens soon.
+pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
+    let started = std::time::Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < std::time::Duration::from_secs(30), "not in time: {what}");
+        crate::envtest::pause(1);
+    }
+}

@@ -1,0 +1,307 @@
+//! One write as it is kept: an audit event again, with what the engine reads of it and nothing else.
+//!
+//! It is JSON in the order in which kube-apiserver writes it, so that the decoder in use reads it at full speed, and
+//! whoever finds the file later needs no description. Its key is made of what identifies a request: a batch that is
+//! posted again, minutes later or after a restart, is the same record again.
+
+use std::fmt::Write as _;
+
+use ring::digest::{Context, SHA256};
+
+use crate::audit::envelope::EVENT_BYTES_MAX;
+use crate::audit::event::{Event, Level, Micros, Stage};
+use crate::detect::write::Write;
+use crate::pipeline::table::ObjectKey;
+
+/// Bytes of a record's key.
+pub const KEY_BYTES: usize = 24;
+/// The most bytes a record unpacks to: an event, and the names before it.
+const TEXT_BYTES_MAX: usize = EVENT_BYTES_MAX + (1 << 20);
+/// Stands between cluster, source and event.
+const SEPARATOR: u8 = 0;
+
+/// The key of a record: ordered by time, equal for equal requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(pub [u8; KEY_BYTES]);
+
+/// A write on its way to the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its key.
+    pub key: Key,
+    /// The text of its object's key.
+    pub object: String,
+    /// Cluster, source and event, packed.
+    pub packed: Vec<u8>,
+}
+
+/// A record's text, read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// The cluster it was written in.
+    pub cluster: &'a str,
+    /// Who brought it.
+    pub source: &'a str,
+    /// The event's JSON.
+    pub event: &'a [u8],
+}
+
+// === impl Key ===
+
+impl Key {
+    /// The key of a request that arrived at `at`.
+    pub fn new(cluster: &str, event: &Event<'_>, at: Micros) -> Key {
+        let mut context = Context::new(&SHA256);
+        let parts =
+            [cluster, event.audit_id.as_ref(), stage(event.stage), event.verb.as_str(), event.request_uri.as_ref()];
+        for part in parts {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        context.update(&event.received.unwrap_or(i64::MIN).to_be_bytes());
+        let mut key = Key::from(at);
+        let digest = context.finish();
+        key.0[8..].copy_from_slice(&digest.as_ref()[..KEY_BYTES - 8]);
+        key
+    }
+
+    /// When the request arrived.
+    pub fn at(&self) -> Micros {
+        let time: [u8; 8] = self.0[..8].try_into().expect("a key has 24 bytes");
+        (u64::from_be_bytes(time) ^ (1 << 63)).cast_signed()
+    }
+}
+
+impl From<Micros> for Key {
+    /// The least key of a time.
+    fn from(at: Micros) -> Key {
+        let mut key = [0; KEY_BYTES];
+        // The sign's bit is turned: bytes are compared without signs.
+        key[..8].copy_from_slice(&(at.cast_unsigned() ^ (1 << 63)).to_be_bytes());
+        Key(key)
+    }
+}
+
+// === impl Record ===
+
+impl Record {
+    /// The record of a write; `None` where its names are none. Of a `bare` one no body is kept, and nothing that may
+    /// quote one: as if the audit policy had said `Metadata`.
+    pub fn new(cluster: &str, source: &str, write: &Write<'_>, is_bare: bool) -> Option<Record> {
+        let mut object = String::new();
+        if !ObjectKey::write(&mut object, cluster, &write.object) {
+            return None;
+        }
+        let mut text = Vec::with_capacity(1024 + body_bytes(write.event, is_bare));
+        text.extend_from_slice(cluster.as_bytes());
+        text.push(SEPARATOR);
+        text.extend_from_slice(source.as_bytes());
+        text.push(SEPARATOR);
+        event_text(&mut text, write, is_bare);
+        let key = Key::new(cluster, write.event, write.at);
+        Some(Record { key, object, packed: lz4_flex::compress_prepend_size(&text) })
+    }
+
+    /// Bytes it takes in memory, about.
+    pub fn bytes(&self) -> usize {
+        self.packed.len() + self.object.len() + 128
+    }
+}
+
+/// Unpacks a record's text; `None` where it is none.
+pub fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
+    let size: [u8; 4] = packed.get(..4)?.try_into().ok()?;
+    if u32::from_le_bytes(size) as usize > TEXT_BYTES_MAX {
+        return None;
+    }
+    lz4_flex::decompress_size_prepended(packed).ok()
+}
+
+/// Reads a record's text; `None` where it is none.
+pub fn entry(text: &[u8]) -> Option<Entry<'_>> {
+    let mut parts = text.splitn(3, |b| *b == SEPARATOR);
+    let mut name = || std::str::from_utf8(parts.next()?).ok();
+    let (cluster, source) = (name()?, name()?);
+    Some(Entry { cluster, source, event: parts.next()? })
+}
+
+fn body_bytes(event: &Event<'_>, is_bare: bool) -> usize {
+    match is_bare {
+        true => 0,
+        false => event.request_object.map_or(0, <[u8]>::len) + event.response_object.map_or(0, <[u8]>::len),
+    }
+}
+
+fn event_text(text: &mut Vec<u8>, write: &Write<'_>, is_bare: bool) {
+    let event = write.event;
+    let level = if is_bare { Level::Metadata } else { event.level };
+    raw(text, r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":""#);
+    raw(text, self::level(level));
+    string(text, r#"","auditID":"#, &event.audit_id);
+    raw(text, r#","stage":""#);
+    raw(text, stage(event.stage));
+    string(text, r#"","requestURI":"#, &event.request_uri);
+    string(text, r#","verb":"#, event.verb.as_str());
+    string(text, r#","user":{"username":"#, &event.username);
+    if !event.pod.is_empty() {
+        string(text, r#","extra":{"authentication.kubernetes.io/pod-name":["#, &event.pod);
+        raw(text, "]}");
+    }
+    raw(text, "}");
+    if let Some(impersonated) = &event.impersonated {
+        string(text, r#","impersonatedUser":{"username":"#, impersonated);
+        raw(text, "}");
+    }
+    if !event.source_ip.is_empty() {
+        string(text, r#","sourceIPs":["#, &event.source_ip);
+        raw(text, "]");
+    }
+    optional(text, r#","userAgent":"#, &event.user_agent);
+    object_ref(text, write, is_bare);
+    if let Some(status) = &event.status {
+        raw(text, r#","responseStatus":{"metadata":{}"#);
+        optional(text, r#","message":"#, &status.message);
+        optional(text, r#","reason":"#, &status.reason);
+        if status.code != 0 {
+            number(text, r#","code":"#, status.code);
+        }
+        raw(text, "}");
+    }
+    let bodies = [(r#","requestObject":"#, event.request_object), (r#","responseObject":"#, event.response_object)];
+    for (name, body) in bodies.into_iter().filter(|_| !is_bare) {
+        if let Some(body) = body {
+            raw(text, name);
+            text.extend_from_slice(body);
+        }
+    }
+    for (name, at) in [("requestReceivedTimestamp", event.received), ("stageTimestamp", event.staged)] {
+        if let Some(at) = at.and_then(|at| jiff::Timestamp::from_microsecond(at).ok()) {
+            let mut time = String::new();
+            write!(time, r#","{name}":"{at:.6}""#).expect("writing to a string does not fail");
+            raw(text, &time);
+        }
+    }
+    if !is_bare && !event.annotations.is_empty() {
+        let mut before = r#","annotations":{"#;
+        for (key, value) in &event.annotations {
+            string(text, before, key);
+            string(text, ":", value);
+            before = ",";
+        }
+        raw(text, "}");
+    }
+    raw(text, "}");
+}
+
+fn object_ref(text: &mut Vec<u8>, write: &Write<'_>, is_bare: bool) {
+    let Some(reference) = &write.event.object_ref else { return };
+    // A generated name stands in the body only.
+    let name = if is_bare { write.object.name } else { reference.name.as_ref() };
+    string(text, r#","objectRef":{"resource":"#, &reference.resource);
+    optional(text, r#","namespace":"#, &reference.namespace);
+    optional(text, r#","name":"#, name);
+    optional(text, r#","uid":"#, &reference.uid);
+    optional(text, r#","apiGroup":"#, &reference.group);
+    optional(text, r#","apiVersion":"#, &reference.version);
+    optional(text, r#","resourceVersion":"#, &reference.resource_version);
+    optional(text, r#","subresource":"#, &reference.subresource);
+    raw(text, "}");
+}
+
+fn raw(text: &mut Vec<u8>, part: &str) {
+    text.extend_from_slice(part.as_bytes());
+}
+
+fn string(text: &mut Vec<u8>, before: &str, value: &str) {
+    raw(text, before);
+    serde_json::to_writer(&mut *text, value).expect("a string is written to memory");
+}
+
+fn optional(text: &mut Vec<u8>, before: &str, value: &str) {
+    if !value.is_empty() {
+        string(text, before, value);
+    }
+}
+
+fn number(text: &mut Vec<u8>, before: &str, value: u16) {
+    raw(text, before);
+    raw(text, &value.to_string());
+}
+
+fn level(level: Level) -> &'static str {
+    match level {
+        Level::Metadata => "Metadata",
+        Level::Request => "Request",
+        Level::RequestResponse => "RequestResponse",
+    }
+}
+
+fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::RequestReceived => "RequestReceived",
+        Stage::ResponseStarted => "ResponseStarted",
+        Stage::ResponseComplete => "ResponseComplete",
+        Stage::Panic => "Panic",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::decode::{Decoded, decode};
+    use crate::detect::write::attribute;
+
+    const LINE: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"RequestResponse","auditID":"a-1","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/shop/secrets?fieldManager=x%22y","verb":"create","user":{"username":"al\"ice","extra":{"authentication.kubernetes.io/pod-name":["web-0"]}},"impersonatedUser":{"username":"bob"},"sourceIPs":["10.0.0.1","10.0.0.2"],"userAgent":"kubectl/v1","objectRef":{"resource":"secrets","namespace":"shop","apiVersion":"v1"},"responseStatus":{"metadata":{},"code":201},"requestObject":{"kind":"Secret","data":{"k":"aHVudGVyMg=="}},"responseObject":{"kind":"Secret","apiVersion":"v1","metadata":{"name":"gen-x7","uid":"u","resourceVersion":"7"},"data":{"k":"aHVudGVyMg=="}},"requestReceivedTimestamp":"2026-11-23T01:56:08.654761Z","stageTimestamp":"2026-11-23T01:56:08.754761Z","annotations":{"mutation.webhook.admission.k8s.io/round_0_index_0":"{\"hunter2\":1}"}}"#;
+
+    fn event(line: &[u8]) -> Event<'_> {
+        match decode(line) {
+            Ok(Decoded::Event(event)) => event,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn text_of(event: &Event<'_>, is_bare: bool) -> Vec<u8> {
+        let record = Record::new("east", "10.1.1.1", &attribute(event).unwrap(), is_bare).unwrap();
+        unpack(&record.packed).unwrap()
+    }
+
+    #[test]
+    fn an_event_is_the_same_after_it_was_kept() {
+        let first = event(LINE.as_bytes());
+        let text = text_of(&first, false);
+        let entry = entry(&text).unwrap();
+        assert_eq!((entry.cluster, entry.source), ("east", "10.1.1.1"));
+        assert_eq!(event(entry.event), first);
+    }
+
+    #[test]
+    fn a_bare_record_has_no_body_and_nothing_that_quotes_one_and_keeps_its_name() {
+        let first = event(LINE.as_bytes());
+        let text = text_of(&first, true);
+        let kept = event(entry(&text).unwrap().event);
+        assert_eq!((kept.level, kept.request_object, kept.response_object), (Level::Metadata, None, None));
+        assert_eq!(attribute(&kept).unwrap().object.name, "gen-x7");
+        let text = String::from_utf8(text.clone()).unwrap();
+        assert!(!text.contains("aHVudGVyMg") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn keys_are_ordered_by_time_and_equal_for_equal_requests_only() {
+        let one = event(LINE.as_bytes());
+        let at = one.at().unwrap();
+        let key = Key::new("", &one, at);
+        assert_eq!((key.at(), key), (at, Key::new("", &one, at)));
+        assert_ne!(key, Key::new("east", &one, at));
+        let other = Event { request_uri: "/other".into(), ..one.clone() };
+        assert_ne!(key, Key::new("", &other, at));
+        assert!(Key::from(-1) < Key::from(0) && Key::from(at) <= key && key < Key::from(at + 1));
+    }
+
+    #[test]
+    fn what_is_no_record_is_none() {
+        assert_eq!(unpack(b""), None);
+        assert_eq!(unpack(&[0xff; 64]), None);
+        assert_eq!(unpack(&[9, 0, 0, 0, 0xff]), None);
+        assert_eq!(entry(b"no separators"), None);
+    }
+}

@@ -1,0 +1,189 @@
+//! Slow, stalled, endless and malicious clients, and too many honest ones: they cost little, and delay nobody else.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::cluster::{ALICE, Cluster, Level};
+use crate::serve::Server;
+
+/// The sources of a test: loopback has many addresses.
+const HONEST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+const HOSTILE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
+
+/// A connection from an address of our choice.
+fn connect(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((from, 0))).unwrap();
+        socket.connect(to).await.unwrap().into_std().unwrap()
+    });
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+fn head(length: usize) -> Vec<u8> {
+    format!("POST /audit HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n").into_bytes()
+}
+
+/// What the server says until it hangs up, or nothing where it just does.
+fn answer(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    drop(stream.read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn post(from: Ipv4Addr, to: SocketAddr, body: &[u8]) -> String {
+    let mut stream = connect(from, to);
+    drop(stream.write_all(&[head(body.len()), body.to_vec()].concat()));
+    answer(&mut stream)
+}
+
+/// An honest client is answered, and soon.
+fn assert_serves(server: &Server) {
+    let started = Instant::now();
+    assert!(post(HONEST, server.webhook(), b"[]").starts_with("HTTP/1.1 200"), "an honest client is not answered");
+    assert!(started.elapsed() < Duration::from_secs(2), "an honest client waited {:?}", started.elapsed());
+}
+
+/// The most memory that a server ever had.
+fn peak_bytes(server: &Server) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+}
+
+#[test]
+fn who_finds_no_room_is_told_when_to_come_again_before_the_body_is_read() {
+    // An eighth of it for batches on their way, half of that for each source.
+    let server = Server::start(&["--memory-limit", "64MiB"]).ready();
+    let mut slow = connect(HOSTILE, server.webhook());
+    let expecting = String::from_utf8(head(4 << 20)).unwrap().replacen("Host:", "Expect: 100-continue\r\nHost:", 1);
+    slow.write_all(expecting.as_bytes()).unwrap();
+    // It is asked for its body: it has its place.
+    let mut go_on = [0; 12];
+    slow.read_exact(&mut go_on).unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100");
+    let refused = || {
+        let mut next = connect(HOSTILE, server.webhook());
+        next.write_all(&head(1 << 20)).unwrap();
+        next.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        answer(&mut next)
+    };
+    let said = refused();
+    assert!(said.starts_with("HTTP/1.1 429"), "{said}");
+    assert!(said.to_ascii_lowercase().contains("\r\nretry-after: 1\r\n"), "{said}");
+    assert_serves(&server);
+    assert!(server.metric(r#"editwar_requests_refused_total{reason="full"}"#) >= 1.0);
+    // Room is given back at once.
+    drop(slow);
+    let body = [b"[".as_slice(), &vec![b' '; 1 << 20], b"]"].concat();
+    crate::util::until("there is room again", || post(HOSTILE, server.webhook(), &body).starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn heads_and_bodies_that_do_not_come_are_given_up() {
+    let server = Server::start(&[]).ready();
+    // More than one address may have, each with half a head.
+    let mut slow: Vec<TcpStream> = (0..300).map(|_| connect(HOSTILE, server.webhook())).collect();
+    for stream in &mut slow {
+        drop(stream.write_all(b"POST /audit HTTP/1.1\r\nHost: "));
+    }
+    let mut stalled = connect(HONEST, server.webhook());
+    stalled.write_all(&head(1 << 20)).unwrap();
+    assert_serves(&server);
+    let started = Instant::now();
+    for stream in &mut slow {
+        let said = answer(stream);
+        assert!(said.is_empty() || said.starts_with("HTTP/1.1 408"), "{said}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(15), "they were waited for {:?}", started.elapsed());
+    assert!(answer(&mut stalled).starts_with("HTTP/1.1 408"));
+    assert_serves(&server);
+}
+
+#[test]
+fn endless_bodies_and_floods_of_headers_end() {
+    let server = Server::start(&["--memory-limit", "128MiB"]).ready();
+    let mut endless = connect(HOSTILE, server.webhook());
+    endless.write_all(b"POST /audit HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+    let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x1_0000], b"\r\n"].concat();
+    let chunks = (0..100_000).take_while(|_| endless.write_all(&chunk).is_ok()).count();
+    assert!(chunks < 2_000, "{chunks} chunks were read");
+
+    let mut flood = connect(HOSTILE, server.webhook());
+    drop(flood.write_all(b"POST /audit HTTP/1.1\r\nHost: x\r\n"));
+    let header = format!("X-Flood: {}\r\n", "x".repeat(1000));
+    let headers = (0..100_000).take_while(|_| flood.write_all(header.as_bytes()).is_ok()).count();
+    assert!(headers < 20_000, "{headers} headers were read");
+    assert_serves(&server);
+    assert!(peak_bytes(&server) < 128 << 20, "{} bytes", peak_bytes(&server));
+}
+
+#[test]
+fn requests_that_are_reset_as_soon_as_they_are_made_end_their_connection() {
+    let server = Server::start(&[]).ready();
+    let mut rapid = connect(HOSTILE, server.webhook());
+    rapid.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let mut frames = 0;
+    for stream in (1u32..400_000).step_by(2) {
+        let id = stream.to_be_bytes();
+        // HEADERS with POST, http, / and an authority; then RST_STREAM with CANCEL.
+        let mut both = vec![0, 0, 6, 1, 4];
+        both.extend(id);
+        both.extend([0x83, 0x86, 0x84, 0x41, 1, b'x']);
+        both.extend([0, 0, 4, 3, 0]);
+        both.extend(id);
+        both.extend([0, 0, 0, 8]);
+        if rapid.write_all(&both).is_err() {
+            break;
+        }
+        frames += 1;
+    }
+    assert!(frames < 199_999, "all of them were taken");
+    assert_serves(&server);
+}
+
+#[test]
+fn ten_times_too_much_is_refused_in_part_and_what_was_taken_counts() {
+    let server = Server::start(&["--memory-limit", "192MiB"]).ready();
+    let mut cluster = Cluster::new(Level::RequestResponse);
+    let value = "x".repeat(20_000);
+    for n in 0..64 {
+        let body = serde_json::json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"v": value}});
+        cluster.create(ALICE, &format!("configmaps/shop/config-{n}"), body);
+    }
+    let lines: Vec<&[u8]> = cluster.lines().collect();
+    let body = [b"[".as_slice(), &lines.join(&b','), b"]"].concat();
+    let (taken, refused, others) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for client in 0..40 {
+            let (server, body, is_over) = (&server, &body, &is_over);
+            let (taken, refused, others) = (&taken, &refused, &others);
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    let said = post(Ipv4Addr::new(127, 0, 1, client), server.webhook(), body);
+                    let count = match said.get(9..12) {
+                        Some("200") => taken,
+                        Some("429") => refused,
+                        // Hung up on while it still wrote.
+                        _ => others,
+                    };
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        crate::envtest::pause(3000);
+        is_over.store(true, Ordering::Relaxed);
+    });
+    let (taken, refused) = (taken.into_inner(), refused.into_inner() + others.into_inner());
+    assert!(taken > 10 && refused > 10, "{taken} taken, {refused} refused");
+    assert!(peak_bytes(&server) < 192 << 20, "{} bytes", peak_bytes(&server));
+    assert_serves(&server);
+    let events = server.json("/api/v1/wars")["stats"]["events"].as_u64().unwrap();
+    assert!(events as usize >= taken * 64, "{events} events of {taken} answered batches");
+}

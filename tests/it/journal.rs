@@ -1,0 +1,382 @@
+//! What survives: kills, restarts, full disks, damaged files.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use editwar::journal::record;
+use editwar::journal::store::{Retention, Store};
+use serde_json::{Value, json};
+
+use crate::cluster::{ALICE, BOB, Cluster, Level, OPERATOR};
+use crate::serve::Server;
+use crate::util;
+
+/// How often the server is killed. 300 takes some minutes: `EDITWAR_KILLS=300 cargo test --test it journal`.
+const KILLS: usize = 10;
+/// Events of one batch.
+const BATCH: usize = 10;
+
+/// A directory of its own for a test.
+fn folder(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("journal-{name}"));
+    drop(std::fs::remove_dir_all(&folder));
+    folder
+}
+
+/// Wars over some objects, and others that have one writer.
+fn load(rounds: usize) -> Vec<Vec<u8>> {
+    let mut cluster = Cluster::new(Level::RequestResponse);
+    let path = |n: usize| format!("configmaps/shop/config-{n}");
+    for n in 0..8 {
+        cluster.create(OPERATOR, &path(n), json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"v": "0"}}));
+    }
+    for round in 0..rounds {
+        for n in 0..8 {
+            cluster.wait(0.05);
+            let (who, value) = match (n < 4, round % 2) {
+                (true, 0) => (ALICE, "a".to_owned()),
+                (true, _) => (BOB, "b".to_owned()),
+                (false, _) => (OPERATOR, round.to_string()),
+            };
+            cluster.patch(who, &path(n), "", json!({"data": {"v": value}}));
+        }
+    }
+    cluster.lines().map(<[u8]>::to_vec).collect()
+}
+
+fn body(lines: &[Vec<u8>]) -> Vec<u8> {
+    let head = br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":["#;
+    [head.as_slice(), &lines.join(&b','), b"]}"].concat()
+}
+
+/// One try to post, as an API server makes it; the status, where there was an answer.
+fn try_post(to: SocketAddr, body: &[u8]) -> Option<u16> {
+    let mut stream = TcpStream::connect(to).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+    let head =
+        format!("POST /audit HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).ok()?;
+    stream.write_all(body).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    std::str::from_utf8(answer.get(9..12)?).ok()?.parse().ok()
+}
+
+/// What must be the same, however often the server was killed.
+fn findings(server: &Server) -> Value {
+    let report = server.json("/api/v1/wars");
+    let counted = |name: &str| report["stats"][name].clone();
+    let thrashing: Vec<f64> = (0..4)
+        .map(|n| {
+            let labels = format!(r#"kind="ConfigMap",name="config-{n}",namespace="shop""#);
+            server.metric(&format!("virt_platform_thrashing_total{{{labels}}}"))
+        })
+        .collect();
+    json!({
+        "wars": report["wars"], "hot_loops": report["hot_loops"], "contention": report["contention"],
+        "flapping": report["flapping"], "writes": counted("writes"), "no_ops": counted("no_ops"),
+        "thrashing": thrashing,
+    })
+}
+
+/// How often each audit ID is in a journal that nobody has open.
+fn kept(folder: &Path) -> BTreeMap<String, usize> {
+    let retention = Retention { age: i64::MAX, bytes: u64::MAX, window: i64::MAX };
+    let (store, damages) = Store::open(folder, retention, false, i64::MAX).unwrap();
+    assert!(damages.is_empty());
+    let mut found = BTreeMap::new();
+    let count = |_, packed: &[u8]| {
+        let text = record::unpack(packed).unwrap();
+        let event: Value = serde_json::from_slice(record::entry(&text).unwrap().event).unwrap();
+        *found.entry(event["auditID"].as_str().unwrap().to_owned()).or_insert(0) += 1;
+    };
+    store.reader().since(i64::MIN, count).unwrap();
+    found
+}
+
+#[test]
+fn kills_at_any_moment_lose_nothing_and_count_nothing_twice() {
+    let kills: usize = std::env::var("EDITWAR_KILLS").map_or(KILLS, |n| n.parse().unwrap());
+    let folder = folder("kills");
+    let lines = load(kills.max(20) * 6);
+    let batches: Vec<Vec<u8>> = lines.chunks(BATCH).map(body).collect();
+
+    let arguments = ["--journal", folder.to_str().unwrap()];
+    let mut server = Server::start(&arguments).ready();
+    let to = Mutex::new(server.webhook());
+    let (answered, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    // Any moment: what is asked for must hold for all of them.
+    let mut seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let mut random = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    std::thread::scope(|scope| {
+        // Two API servers, each with every other batch, each sure of nothing that was not answered.
+        for half in 0..2 {
+            let (batches, to, answered, is_over) = (&batches, &to, &answered, &is_over);
+            scope.spawn(move || {
+                for batch in batches.iter().skip(half).step_by(2) {
+                    while !is_over.load(Ordering::Relaxed) {
+                        let address = *to.lock().unwrap();
+                        if try_post(address, batch) == Some(200) {
+                            answered.fetch_add(1, Ordering::Relaxed);
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+        let killing = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for kill in 1..=kills {
+                let goal = batches.len() * kill / (kills + 1);
+                util::until("some batches are answered", || answered.load(Ordering::Relaxed) >= goal);
+                let moment = SystemTime::now() + Duration::from_micros(random(4000));
+                util::until("the moment has come", || SystemTime::now() >= moment);
+                server.kill();
+                server = Server::start(&arguments);
+                *to.lock().unwrap() = server.webhook();
+            }
+            util::until("all batches are answered", || answered.load(Ordering::Relaxed) == batches.len());
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        killing.unwrap();
+    });
+    // All of it again, long after it was answered.
+    for batch in &batches[..20] {
+        assert_eq!(try_post(server.webhook(), batch), Some(200));
+    }
+    let disturbed = findings(&server);
+    assert!(server.terminate().success());
+
+    let undisturbed = Server::start(&[]).ready();
+    for batch in &batches {
+        assert_eq!(try_post(undisturbed.webhook(), batch), Some(200));
+    }
+    let expected = findings(&undisturbed);
+    assert_eq!(expected["wars"].as_array().unwrap().len(), 4, "the load has its wars");
+    assert_eq!(disturbed, expected);
+
+    let kept = kept(&folder);
+    assert_eq!(kept.len(), lines.len());
+    assert!(kept.values().all(|count| *count == 1));
+}
+
+/// A server with this journal, once it has said what became of it.
+fn start(folder: &Path, on_failure: &str) -> Server {
+    let set = format!("journal.on_failure={on_failure}");
+    let server = Server::start(&["--journal", folder.to_str().unwrap(), "--set", &set]);
+    util::until("the journal is open, or is not", || {
+        server.metric("editwar_journal_up") == 1.0 || server.said().contains("mended")
+    });
+    server
+}
+
+/// Writes that were taken in, those that changed nothing too.
+fn writes(server: &Server) -> u64 {
+    let stats = &server.json("/api/v1/wars")["stats"];
+    stats["writes"].as_u64().unwrap() + stats["no_ops"].as_u64().unwrap()
+}
+
+/// The journal cannot be used: `degrade` serves without it, `refuse` answers 503; both say why.
+fn assert_says(server: &Server, on_failure: &str, words: &[&str]) {
+    let said = server.said();
+    assert!(words.iter().all(|word| said.contains(word)), "{words:?} in {said}");
+    let lines = load(3);
+    let answer = try_post(server.webhook(), &body(&lines));
+    assert_eq!(server.metric("editwar_journal_up"), 0.0);
+    if on_failure == "refuse" {
+        let (status, why) = server.get("/readyz");
+        assert_eq!((answer, status), (Some(503), 503));
+        assert!(words.iter().all(|word| why.contains(word)), "{words:?} in {why}");
+        assert_eq!(writes(server), 0);
+    } else {
+        assert_eq!((answer, server.get("/readyz").0), (Some(200), 200));
+        assert_eq!(server.metric(r#"editwar_journal_records_total{outcome="lost"}"#), lines.len() as f64);
+        assert_eq!(writes(server), lines.len() as u64);
+    }
+}
+
+/// The one file of a small journal.
+fn file(folder: &Path) -> PathBuf {
+    let mut files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    files.find(|path| path.extension().is_some_and(|e| e == "redb")).unwrap()
+}
+
+#[test]
+fn damage_and_other_versions_are_named_and_set_aside_or_refused() {
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 3] = [
+        ("damaged", |path| {
+            let mut bytes = std::fs::read(path).unwrap();
+            let end = bytes.len() * 2 / 3;
+            bytes[4096..end].iter_mut().step_by(97).for_each(|b| *b ^= 0xff);
+            std::fs::write(path, bytes).unwrap();
+        }),
+        ("damaged", |path| {
+            let bytes = std::fs::read(path).unwrap();
+            std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+        }),
+        ("has format 0, and this editwar writes format 1", |path| {
+            let database = redb::Database::open(path).unwrap();
+            let write = database.begin_write().unwrap();
+            write.open_table(redb::TableDefinition::<&str, u64>::new("meta")).unwrap().insert("format", 0).unwrap();
+            write.commit().unwrap();
+        }),
+    ];
+    for (place, (words, damage)) in damages.into_iter().enumerate() {
+        let folder = folder(&format!("damage-{place}"));
+        let lines = load(20);
+        let mut server = start(&folder, "degrade");
+        assert_eq!(try_post(server.webhook(), &body(&lines)), Some(200));
+        assert!(server.terminate().success());
+        let path = file(&folder);
+        damage(&path);
+
+        let server = start(&folder, "refuse");
+        assert_says(&server, "refuse", &[words, path.to_str().unwrap(), "move it away"]);
+        drop(server);
+        // What the words say, done: the server goes on by itself.
+        let mut server = start(&folder, "degrade").ready();
+        assert!(server.said().contains("set aside") && server.said().contains(words), "{}", server.said());
+        assert_eq!(server.metric("editwar_journal_up"), 1.0);
+        assert_eq!(try_post(server.webhook(), &body(&lines)), Some(200));
+        assert!(server.terminate().success());
+        assert!(path.with_extension("redb.aside").exists());
+        assert_eq!(kept(&folder).len(), lines.len());
+    }
+}
+
+#[test]
+fn a_directory_that_may_not_be_written_to_is_named_and_used_once_it_may() {
+    for on_failure in ["degrade", "refuse"] {
+        let folder = folder(&format!("readonly-{on_failure}"));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o555)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_editwar"));
+        // Nothing is forbidden to root.
+        if folder.metadata().unwrap().uid() == 0 {
+            command.uid(65_534);
+        }
+        let set = format!("journal.on_failure={on_failure}");
+        let server = Server::start_as(command, "127.0.0.1:0", &["--journal", folder.to_str().unwrap(), "--set", &set]);
+        util::until("it is said", || server.said().contains("mended"));
+        assert_says(&server, on_failure, &[folder.to_str().unwrap(), "Permission denied"]);
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+        util::until("it is used", || server.metric("editwar_journal_up") == 1.0);
+        assert_eq!((try_post(server.webhook(), &body(&load(3))), server.get("/readyz").0), (Some(200), 200));
+        assert_eq!(server.metric(r#"editwar_journal_records_total{outcome="kept"}"#), load(3).len() as f64);
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_nothing_is_lost_that_was_kept() {
+    for on_failure in ["degrade", "refuse"] {
+        let folder = folder(&format!("full-{on_failure}"));
+        // No file of this process grows beyond 2 MiB.
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"trap "" XFSZ; ulimit -S -f 4096; exec "$0" "$@""#, env!("CARGO_BIN_EXE_editwar")]);
+        let set = format!("journal.on_failure={on_failure}");
+        let mut server =
+            Server::start_as(command, "127.0.0.1:0", &["--journal", folder.to_str().unwrap(), "--set", &set]).ready();
+        let lines = load(1000);
+        let mut answers = Vec::new();
+        for batch in lines.chunks(100) {
+            answers.push(try_post(server.webhook(), &body(batch)).unwrap());
+        }
+        let said = server.said();
+        assert!(said.contains("File too large") && said.contains("free some space"), "{said}");
+        let is_refusing = on_failure == "refuse";
+        assert_eq!(answers.contains(&503), is_refusing, "{answers:?}");
+        assert_eq!(writes(&server) == lines.len() as u64, !is_refusing);
+
+        let pid = server.pid().to_string();
+        assert!(Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status().unwrap().success());
+        util::until("there is space again", || server.metric("editwar_journal_up") == 1.0);
+        for batch in lines.chunks(100) {
+            assert_eq!(try_post(server.webhook(), &body(batch)), Some(200));
+        }
+        assert_eq!(writes(&server), lines.len() as u64);
+        assert!(server.terminate().success());
+        assert_eq!(kept(&folder).len(), lines.len());
+    }
+}
+
+#[test]
+fn two_servers_do_not_share_a_journal() {
+    let folder = folder("shared");
+    let _first = start(&folder, "refuse").ready();
+    let second = start(&folder, "refuse");
+    assert_says(&second, "refuse", &["another process has it open"]);
+}
+
+#[test]
+fn the_history_tells_each_write_once_also_of_last_week_and_after_a_restart() {
+    let folder = folder("history");
+    let mut cluster = Cluster::new(Level::RequestResponse);
+    // Nothing of it is later than the clock of whoever runs this.
+    cluster.wait(-10.0 * 86_400.0);
+    let path = "configmaps/shop/old";
+    cluster.create(OPERATOR, path, json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"v": "0"}}));
+    for n in 1..=1000 {
+        cluster.wait(1.0);
+        let who = if n % 2 == 0 { ALICE } else { BOB };
+        cluster.patch(who, path, "", json!({"data": {"v": n.to_string()}}));
+    }
+    // Three quiet days later, nothing of it is in the window that is read at a start.
+    cluster.wait(3.0 * 86_400.0);
+    cluster.create(OPERATOR, "configmaps/shop/new", json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {}}));
+    let lines: Vec<Vec<u8>> = cluster.lines().map(<[u8]>::to_vec).collect();
+
+    let mut server = start(&folder, "refuse");
+    for batch in lines.chunks(400).chain(lines[..400].chunks(400)) {
+        assert_eq!(try_post(server.webhook(), &body(batch)), Some(200));
+    }
+    assert!(server.terminate().success());
+    let server = start(&folder, "refuse").ready();
+    let object = "/api/v1/objects/configmaps/shop/old";
+    assert_eq!(server.get(&format!("{object}/timeline")).0, 404, "it is beyond the window");
+    for since in ["7d", "2020-01-01T00:00:00Z"] {
+        let timeline = server.json(&format!("{object}/timeline?since={since}"));
+        let value = |moment: &Value| moment["changes"][0]["new"].as_str().unwrap_or_default().to_owned();
+        let values: Vec<String> = timeline["timeline"].as_array().unwrap().iter().map(value).collect();
+        // The creation, then every patch.
+        assert_eq!(values.len(), 1001);
+        assert!(values[1..].iter().eq((1..=1000).map(|n| n.to_string()).collect::<Vec<_>>().iter()), "{values:?}");
+        assert!(timeline["complete_since"].is_string());
+    }
+    assert_eq!(server.get(&format!("{object}?since=2d")).0, 404, "nobody wrote to it since");
+}
+
+#[test]
+fn who_looks_back_into_a_servers_journal() {
+    let folder = folder("who");
+    let mut server = start(&folder, "degrade");
+    server.post_log("webhook-capture");
+    assert!(server.terminate().success());
+    let server = start(&folder, "degrade").ready();
+    let who = |arguments: &[&str], server: &Server| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_editwar"));
+        let output = command.arg("who").args(arguments).env("EDITWAR_SERVER", server.url("")).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (code, now) = who(&["cm/wh", "-n", "war"], &server);
+    assert_eq!(code, 1, "{now}");
+    let (code, week) = who(&["cm/wh", "-n", "war", "--since", "7d"], &server);
+    assert_eq!(code, 1, "{week}");
+    assert_eq!(now.lines().next(), week.lines().next());
+    let (code, words) = who(&["cm/wh", "-n", "war", "--since", "yesterday"], &server);
+    assert!(code == 2 && words.contains("neither a time"), "{words}");
+    let (code, words) = who(&["cm/none", "-n", "war", "--since", "7d"], &server);
+    assert!(code == 2 && words.contains("none of"), "{words}");
+    let (code, words) = who(&["cm/wh", "--since", "7d"], &Server::start(&[]).ready());
+    assert!(code == 2 && words.contains("--journal DIR"), "{words}");
+}
