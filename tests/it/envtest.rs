@@ -43,8 +43,12 @@ fn assets() -> Option<PathBuf> {
     None
 }
 
+/// A port for a server to come, below those that the system gives to clients: nobody else takes it meanwhile.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let next = || 20_000 + ((std::process::id() * 61 + COUNT.fetch_add(1, Ordering::Relaxed)) % 10_000) as u16;
+    std::iter::repeat_with(next).find(is_free).unwrap()
 }
 
 /// A folder below the target folder, new and empty.

@@ -20,7 +20,9 @@ fn every_answer_is_as_the_document_says() {
         server.post_log(recording);
     }
     let mut seen = 0;
-    for path in document["paths"].as_object().unwrap().keys() {
+    let is_asked = |path: &&Value| path.get("get").is_some();
+    let paths = document["paths"].as_object().unwrap().iter().filter(|(_, path)| is_asked(path));
+    for path in paths.map(|(name, _)| name) {
         let asked: Vec<String> = match path.strip_prefix("/api/v1/objects/{resource}/{namespace}/{name}") {
             None => vec![path.replace("participants", "participants?kind=deployment&name=web")],
             Some(rest) => ["deployments.apps/shop/web", "secrets/war/sec", "configmaps/war/phoenix"]
@@ -58,7 +60,11 @@ fn the_document_names_every_path_that_the_api_has() {
     }
     for view in ["", "/participants", "/timeline", "/decision"] {
         let path = format!("/api/v1/objects/{{resource}}/{{namespace}}/{{name}}{view}");
-        assert_eq!(document["paths"][&path]["get"]["parameters"].as_array().map(Vec::len), Some(4), "{path}");
+        assert_eq!(
+            document["paths"][&path]["get"]["parameters"].as_array().map(Vec::len),
+            Some(if view == "/decision" { 5 } else { 4 }),
+            "{path}"
+        );
     }
     let described = &document["components"]["schemas"]["War"]["properties"]["retakes"]["description"];
     assert_eq!(described, "Writes that took something back.");

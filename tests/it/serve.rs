@@ -51,6 +51,16 @@ impl Server {
         (Server { webhook: address("webhook"), admin: address("api"), child }, lines.map_while(Result::ok))
     }
 
+    /// Where the query API listens.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Posts JSON to the query API.
+    pub(crate) fn post_json(&self, path: &str, body: &str) -> (u16, String) {
+        self.request(self.admin, "POST", path, "Content-Type: application/json\r\n", body.as_bytes())
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
@@ -58,7 +68,14 @@ impl Server {
     }
 
     /// One request over HTTP/1.1; status and body.
-    fn request(&self, to: SocketAddr, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String) {
+    pub(crate) fn request(
+        &self,
+        to: SocketAddr,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> (u16, String) {
         let mut stream = TcpStream::connect(to).unwrap();
         let length = body.len();
         let head = format!(
