@@ -78,6 +78,11 @@ pub(crate) fn pause(millis: u64) {
 impl ApiServer {
     /// Starts etcd and an API server that posts its audit events to `audit` (a URL); `None` where there are no binaries.
     pub(crate) fn start(audit: Option<&str>) -> Option<ApiServer> {
+        ApiServer::start_batching(audit, "1s")
+    }
+
+    /// The same, with batches of audit events that are posted this long after their first.
+    pub(crate) fn start_batching(audit: Option<&str>, wait: &'static str) -> Option<ApiServer> {
         let folder = scratch("audit");
         let file = |name: &str| folder.join(name).display().to_string();
         let flags = audit.map(|url| {
@@ -90,7 +95,7 @@ impl ApiServer {
             vec![
                 format!("--audit-policy-file={}", file("policy.yaml")),
                 format!("--audit-webhook-config-file={}", file("webhook.yaml")),
-                "--audit-webhook-batch-max-wait=1s".into(),
+                format!("--audit-webhook-batch-max-wait={wait}"),
                 "--audit-webhook-initial-backoff=1s".into(),
             ]
         });

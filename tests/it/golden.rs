@@ -32,7 +32,11 @@ impl Cluster {
 
     /// The API server posts to one address, and editwar listens at the other.
     pub(crate) fn start_at(posted: &str, webhook: &str, more: &[&str]) -> Option<Cluster> {
-        let server = ApiServer::start(Some(&format!("http://{posted}/audit")))?;
+        Cluster::start_on(ApiServer::start(Some(&format!("http://{posted}/audit")))?, webhook, more)
+    }
+
+    /// An editwar that holds a copy of the shipped example on this API server.
+    pub(crate) fn start_on(server: ApiServer, webhook: &str, more: &[&str]) -> Option<Cluster> {
         server.kubectl("admin", &["create", "namespace", "editwar"]);
         server.apply("admin", &std::fs::read_to_string(util::path("deploy/rbac/reconcile.yaml")).unwrap());
         server.kubectl("admin", &["create", "configmap", "clock", "-n", "shop"]);

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::envtest::{free_port, pause, wait_until};
+use crate::envtest::{ApiServer, free_port, pause, wait_until};
 use crate::golden::Cluster;
 
 const HPA: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
@@ -116,4 +116,25 @@ fn without_audit_events_nothing_is_corrected_and_that_is_told() {
     assert!(web(&cluster).is_null());
     let told = cluster.editwar.get("/readyz?verbose").1;
     assert!(told.contains("no audit events for more than"), "{told}");
+}
+
+#[test]
+fn events_that_come_in_late_batches_make_answers_rarer_not_wrong() {
+    let webhook = format!("127.0.0.1:{}", free_port());
+    let Some(server) = ApiServer::start_batching(Some(&format!("http://{webhook}/audit")), "10s") else { return };
+    let Some(cluster) = Cluster::start_on(server, &webhook, &[]) else { return };
+    wait_until("the assets are applied", 60, || replicas(&cluster) == 3);
+    // A rival that answers at once, for half a minute.
+    let started = std::time::Instant::now();
+    let mut answers = 0;
+    while started.elapsed() < std::time::Duration::from_secs(30) {
+        if replicas(&cluster) != 5 {
+            scale(&cluster, HPA, 5);
+            answers += 1;
+        }
+        pause(200);
+    }
+    // One correction for each batch, and one more: not one a second.
+    assert!((2..=6).contains(&answers), "{answers} answers in half a minute");
+    assert!(!is_paused(&cluster), "so few retakes are no war by these limits");
 }
