@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -135,10 +135,11 @@ impl Listener {
     }
 
     /// Serves until `stop` turns true, then lets open requests end.
-    pub async fn serve<H, F>(self, handler: H, mut stop: watch::Receiver<bool>)
+    pub async fn serve<H, F, B>(self, handler: H, mut stop: watch::Receiver<bool>)
     where
         H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + 'static,
-        F: Future<Output = Reply> + Send + 'static,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
         let graceful = GracefulShutdown::new();
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use http_body_util::BodyExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
@@ -155,14 +156,15 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
                 if let Some(right) = gates::right(&request)
                     && let Err(refusal) = gate.admit(&request, &peer, right, "").await
                 {
-                    return refusal;
+                    return refusal.map(BodyExt::boxed_unsync);
                 }
                 match request.uri().path() == levels::PATH {
                     // Whom the gate let in has the right; without a gate, who is on the machine has it.
                     true => {
                         levels::handle(&levels, &request, has_gate || peer.address.ip().to_canonical().is_loopback())
+                            .map(BodyExt::boxed_unsync)
                     }
-                    false => tokio::task::block_in_place(|| api.handle(&request)),
+                    false => tokio::task::block_in_place(|| api.answer(&request)),
                 }
             }
         },

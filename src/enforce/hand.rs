@@ -130,6 +130,21 @@ impl Hand {
         self.apply(live, json!({})).await
     }
 
+    /// Asks for a change of nothing, as a dry-run: its audit event shows that events still come, and what time it is.
+    ///
+    /// # Errors
+    /// [`Error`] where even that is not answered.
+    pub async fn ping(&mut self, key: &ObjectKey) -> Result<(), Error> {
+        let object = key.object();
+        let resource = self.resource(object.group, object.resource).await?;
+        let api = self.api(&resource, object.namespace);
+        let how = PatchParams { dry_run: true, field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        match api.patch_metadata(object.name, &how, &Patch::Merge(json!({}))).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(explained(error, &resource, "patch")),
+        }
+    }
+
     async fn apply(&self, live: &Live, annotations: serde_json::Value) -> Result<(), Error> {
         let resource = &live.resource;
         // With the uid, an object that was deleted meanwhile is not made again.
@@ -232,7 +247,7 @@ pub fn clock(at: Micros) -> String {
 }
 
 /// An error, and the rule that is missing where the account may not do something.
-pub(super) fn explained(error: kube::Error, resource: &ApiResource, verb: &str) -> Error {
+pub(crate) fn explained(error: kube::Error, resource: &ApiResource, verb: &str) -> Error {
     match error {
         kube::Error::Api(status) if status.code == 403 => Error::Forbidden {
             message: status.message.clone(),

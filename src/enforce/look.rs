@@ -7,7 +7,8 @@ use crate::detect::annotations::{self, MODE, PAUSED};
 use crate::detect::class::{Class, Classes};
 use crate::detect::contest::{Contest, FieldState, Record};
 use crate::detect::fields::FieldValue;
-use crate::detect::verdict::Confidence;
+use crate::detect::object::ObjectState;
+use crate::detect::verdict::{Confidence, State};
 use crate::pipeline::Pipeline;
 use crate::pipeline::table::ObjectKey;
 
@@ -24,15 +25,61 @@ pub fn verdicts(
     confidence: Confidence,
     is_wanted: impl Fn(&ObjectKey) -> bool,
 ) -> BTreeMap<ObjectKey, Verdict> {
-    let now = pipeline.latest().unwrap_or(i64::MIN);
     let one = |key: ObjectKey| {
-        let limits = pipeline.policy().limits(&key.object())?;
-        let look =
-            |state: &crate::detect::object::ObjectState| Some(verdict(state.contest()?, classes, own, confidence));
-        let verdict = pipeline.table().with_at(&key, now, limits, look)??;
+        let verdict = verdict_on(pipeline, classes, own, confidence, &key)?;
         Some((key, verdict))
     };
     pipeline.table().notable().into_iter().filter(|key| is_wanted(key)).filter_map(one).collect()
+}
+
+/// The verdict on one object as of now; `None` where it has one writer.
+pub fn verdict_on(
+    pipeline: &Pipeline,
+    classes: &Classes,
+    own: &str,
+    confidence: Confidence,
+    key: &ObjectKey,
+) -> Option<Verdict> {
+    let now = pipeline.latest().unwrap_or(i64::MIN);
+    let limits = pipeline.policy().limits(&key.object())?;
+    let look = |state: &ObjectState| Some(verdict(state.contest()?, classes, own, confidence));
+    pipeline.table().with_at(key, now, limits, look)?
+}
+
+/// Whether the object is paused, or would be by our write to the fields at these JSON Pointers; without any, by bringing
+/// the object back.
+pub fn would_pause(pipeline: &Pipeline, confidence: Confidence, key: &ObjectKey, pointers: Option<&[String]>) -> bool {
+    let now = pipeline.latest().unwrap_or(i64::MIN);
+    let Some(limits) = pipeline.policy().limits(&key.object()) else { return false };
+    let look = |state: &ObjectState| {
+        let findings = state.contest()?.findings();
+        let machine = &findings.tally(confidence).machine;
+        let is_contested = match pointers {
+            None => findings.existence_retakes() > 0,
+            Some(pointers) => findings.contested_fields().iter().any(|(path, _)| {
+                let path = bare(path.split(['.', '[', ']']));
+                pointers.iter().any(|pointer| is_within(&path, &bare(pointer.split('/'))))
+            }),
+        };
+        let mut next = machine.clone();
+        if is_contested {
+            let own = limits.own.clone().unwrap_or_default();
+            next.retake(&own, now, limits);
+        }
+        Some(next.state() == State::Paused)
+    };
+    pipeline.table().with_at(key, now, limits, look).flatten().unwrap_or(false)
+}
+
+/// A path's names, without what selects an item of a list.
+fn bare<'a>(tokens: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let is_name = |t: &&str| !t.is_empty() && !t.contains(['=', '\'']) && t.parse::<u32>().is_err();
+    tokens.filter(is_name).collect()
+}
+
+/// Whether one of the two paths holds the other.
+fn is_within(a: &[&str], b: &[&str]) -> bool {
+    a.iter().zip(b).all(|(a, b)| a == b)
 }
 
 fn verdict(contest: &Contest, classes: &Classes, own: &str, confidence: Confidence) -> Verdict {

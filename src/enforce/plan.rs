@@ -195,6 +195,13 @@ impl<K: Ord + Clone> Plan<K> {
         now.latest.is_some_and(|latest| now.clock - latest <= self.rules.fresh_for)
     }
 
+    /// Whether an object that is not paused may be now.
+    pub fn may_pause(&mut self, key: &K, verdict: &Verdict, now: Now) -> bool {
+        self.set.retain(|at| now.clock - at < MINUTE);
+        let is_free = !self.held.contains_key(key) && self.set.len() < self.rules.per_minute;
+        is_free && !now.is_killed && self.is_fresh(now) && self.is_to_pause(verdict)
+    }
+
     /// Pauses that are set.
     pub fn paused(&self) -> impl Iterator<Item = &K> {
         self.held.iter().filter(|(_, held)| held.status == Status::Paused).map(|(key, _)| key)

@@ -14,6 +14,7 @@ use super::look;
 use super::plan::{Action, Again, Lift, Now, Plan, REFUSED_FOR, Rules, STRIPPED_FOR, Verdict};
 use crate::audit::event::Micros;
 use crate::detect::class::{Classes, is_match};
+use crate::detect::verdict::State;
 use crate::pipeline::Pipeline;
 use crate::pipeline::table::ObjectKey;
 use crate::telemetry::control::Control;
@@ -23,6 +24,9 @@ use crate::telemetry::metrics::Metrics;
 const EVERY: Duration = Duration::from_secs(1);
 /// How often the namespaces of paused objects are asked whether they are switched off.
 const NAMESPACES_EVERY: Duration = Duration::from_secs(30);
+/// Age of the latest event from which on an event of our own is made: a pause ends in the events' time, and a cluster
+/// may be quiet.
+const PING_AFTER: Micros = 10_000_000;
 /// The longest wait after an API server that does not answer.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
@@ -60,6 +64,7 @@ pub struct Link(Arc<Mutex<Linked>>);
 struct Linked {
     held: BTreeSet<ObjectKey>,
     found: BTreeMap<ObjectKey, Option<Micros>>,
+    asked: BTreeSet<ObjectKey>,
 }
 
 /// The enforcer.
@@ -77,6 +82,10 @@ pub struct Enforcer {
     lease: Lease,
     link: Link,
     leading: watch::Sender<bool>,
+    /// Pauses that were asked for: how often in a row, and when the last ends.
+    early: BTreeMap<ObjectKey, (u32, Micros)>,
+    /// When an event of our own was last made, by the wall clock.
+    pinged: Micros,
 }
 
 // === impl Link ===
@@ -90,6 +99,15 @@ impl Link {
     /// An object is paused, by one of us and until then.
     pub fn found(&self, key: ObjectKey, until: Option<Micros>) {
         self.lock().found.insert(key, until);
+    }
+
+    /// The next write of this object would take something back once more: it is to be paused instead.
+    pub fn ask(&self, key: ObjectKey) {
+        self.lock().asked.insert(key);
+    }
+
+    fn take_asked(&self) -> BTreeSet<ObjectKey> {
+        std::mem::take(&mut self.lock().asked)
     }
 
     fn take_found(&self) -> BTreeMap<ObjectKey, Option<Micros>> {
@@ -141,6 +159,8 @@ impl Enforcer {
             control,
             link,
             leading: watch::channel(false).0,
+            early: BTreeMap::new(),
+            pinged: 0,
         }
     }
 
@@ -267,6 +287,10 @@ impl Enforcer {
                 Err(error) => return Err(error),
             }
         }
+        for key in self.link.take_asked() {
+            self.pause_early(&key).await?;
+        }
+        self.ping(now).await?;
         self.metrics.paused(self.plan.paused());
         if !is_refused {
             let paused = self.plan.paused().count();
@@ -280,6 +304,50 @@ impl Enforcer {
             });
         }
         Ok(())
+    }
+
+    /// Pauses an object before the write that would have made the verdict say so.
+    async fn pause_early(&mut self, key: &ObjectKey) -> Result<(), Error> {
+        let now = self.now();
+        let (account, confidence) = (&self.place.account, self.rules.confidence);
+        let found = look::verdict_on(&self.pipeline, &self.classes, account, confidence, key);
+        let (Some(mut verdict), Some(limits)) = (found, self.pipeline.policy().limits(&key.object())) else {
+            return Ok(());
+        };
+        let latest = now.latest.unwrap_or(now.clock);
+        if verdict.state == State::Paused {
+            // The plan does what the verdict says.
+            return Ok(());
+        }
+        // As the engine does it: twice as long where it comes again soon.
+        let most = limits.quiet_max.max(limits.quiet);
+        let stretch = |times: u32| limits.quiet.saturating_mul(1 << times.min(16)).min(most);
+        let times = match self.early.get(key) {
+            Some((times, until)) if latest - until < 2 * stretch(*times) => times + 1,
+            _ => 0,
+        };
+        let until = latest + stretch(times);
+        (verdict.state, verdict.until) = (State::Paused, Some(until));
+        if !self.plan.may_pause(key, &verdict, now) {
+            return Ok(());
+        }
+        self.early.retain(|_, (times, until)| latest - *until < 2 * stretch(*times));
+        self.early.insert(key.clone(), (times, until));
+        self.act(key, Action::Pause { verdict, again: Again::No }).await
+    }
+
+    /// Lets time pass where nobody else does anything: a pause must end.
+    async fn ping(&mut self, now: Now) -> Result<(), Error> {
+        let is_quiet = now.latest.is_none_or(|latest| now.clock - latest >= PING_AFTER);
+        let Some(key) = self.plan.paused().next().cloned() else { return Ok(()) };
+        if !is_quiet || now.clock - self.pinged < PING_AFTER {
+            return Ok(());
+        }
+        self.pinged = now.clock;
+        match self.hand.ping(&key).await {
+            Err(Error::Gone) => Ok(()),
+            result => result,
+        }
     }
 
     async fn act(&mut self, key: &ObjectKey, action: Action) -> Result<(), Error> {

@@ -97,6 +97,13 @@ pub struct Timeline {
     pub complete_since: Option<Micros>,
 }
 
+/// Where the kill switch stands.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Switched {
+    /// All pauses are lifted, and nothing is written.
+    stopped: bool,
+}
+
 /// Why there is no answer.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Problem<'a> {
@@ -120,6 +127,11 @@ impl Api {
     /// Answers from the journal too.
     pub fn with_journal(self, journal: Option<Arc<Journal>>) -> Api {
         Api { journal, ..self }
+    }
+
+    /// Whether events are taken in.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Relaxed)
     }
 
     /// Says whether events can be taken in.
@@ -165,7 +177,7 @@ impl Api {
                 Err(error) => problem(StatusCode::BAD_REQUEST, &error),
             },
             _ => match path.strip_prefix("/api/v1/objects/") {
-                Some(rest) => self.object(rest, &query),
+                Some(rest) => self.object(rest, request.uri().query().unwrap_or_default()),
                 None => page::file(path).unwrap_or_else(|| {
                     problem(StatusCode::NOT_FOUND, "try /, /openapi.json, /api/v1/wars, /metrics, /livez or /readyz")
                 }),
@@ -183,7 +195,7 @@ impl Api {
         }
         enforcer.stop(is_stopped);
         tracing::warn!(is_stopped, "the kill switch, by the API");
-        json(StatusCode::OK, &serde_json::json!({"stopped": is_stopped}))
+        json(StatusCode::OK, &Switched { stopped: is_stopped })
     }
 
     /// `ok`, and with `?verbose` how the parts are doing.
@@ -203,33 +215,32 @@ impl Api {
         Lens::at_latest(&self.pipeline, &self.classes)
     }
 
-    /// `{resource.group}/{namespace or -}/{name}[/participants|/timeline|/decision]`
-    fn object(&self, path: &str, query: &Query<'_>) -> Reply {
-        let parts: Vec<Cow<'_, str>> = path.split('/').map(percent_decoded).collect();
+    /// `{resource.group}/{namespace or -}/{name}[/participants|/timeline|/decision]`: the object and its view.
+    pub(super) fn named<'p>(path: &'p str, query: &str) -> Option<(ObjectKey, Cow<'p, str>)> {
+        let parts: Vec<Cow<'p, str>> = path.split('/').map(percent_decoded).collect();
         let (resource, namespace, name, view) = match parts.as_slice() {
-            [resource, namespace, name] => (resource, namespace, name, ""),
-            [resource, namespace, name, view] => (resource, namespace, name, view.as_ref()),
-            _ => {
-                return problem(
-                    StatusCode::NOT_FOUND,
-                    "an object is RESOURCE.GROUP/NAMESPACE/NAME, - for no namespace",
-                );
-            }
+            [resource, namespace, name] => (resource, namespace, name, Cow::Borrowed("")),
+            [resource, namespace, name, view] => (resource, namespace, name, view.clone()),
+            _ => return None,
         };
         let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
         let namespace = if namespace == "-" { "" } else { namespace };
-        let key = ObjectKey::new(
-            query.get("cluster").as_deref().unwrap_or_default(),
-            &ObjectName { group, resource, namespace, name },
-        );
+        let cluster = Query::of(query).get("cluster").unwrap_or_default();
+        Some((ObjectKey::new(&cluster, &ObjectName { group, resource, namespace, name }), view))
+    }
+
+    fn object(&self, path: &str, query: &str) -> Reply {
+        let Some((key, view)) = Api::named(path, query) else {
+            return problem(StatusCode::NOT_FOUND, "an object is RESOURCE.GROUP/NAMESPACE/NAME, - for no namespace");
+        };
         if view == "decision" {
             return json(StatusCode::OK, &self.decision(&key));
         }
-        let found = match self.participants(&key, query) {
+        let found = match self.participants(&key, &Query::of(query)) {
             Ok(found) => found,
             Err((status, why)) => return problem(status, &why),
         };
-        match view {
+        match view.as_ref() {
             "" => json(StatusCode::OK, &found),
             "timeline" => json(
                 StatusCode::OK,

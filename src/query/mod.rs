@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod client;
+pub mod follow;
 pub mod lens;
 pub mod levels;
 pub mod openapi;

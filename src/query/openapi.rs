@@ -4,7 +4,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Value, json};
 
-use super::api::{Decision, Problem, Sides, Timeline};
+use super::api::{Decision, Problem, Sides, Switched, Timeline};
 use super::views::{Participants, Report};
 
 /// The document that `/openapi.json` answers with.
@@ -44,8 +44,21 @@ pub fn document() -> Value {
         get("participants", "Parties and bystanders.", object_since(), schema::<Sides>(&mut types), &[unseen]);
     paths[format!("{objects}/timeline")] =
         get("timeline", "The writes in order.", object_since(), schema::<Timeline>(&mut types), &[unseen]);
-    paths[format!("{objects}/decision")] =
-        get("decision", "May a reconciler write this object now?", object(), schema::<Decision>(&mut types), &[]);
+    paths[format!("{objects}/decision")] = get(
+        "decision",
+        "May a reconciler write this object now? With watch=true one line of JSON now, at every change, and every 30 s.",
+        decision_parameters(),
+        schema::<Decision>(&mut types),
+        &[],
+    );
+    let switched = schema::<Switched>(&mut types);
+    for (action, summary) in [("stop", "Lift all pauses and write nothing any more."), ("start", "Enforce again.")] {
+        paths[format!("/api/v1/enforcement/{action}")] = json!({"post": {"operationId": action, "summary": summary, "responses": {
+            "200": answer("The answer.", &switched),
+            "404": answer("Nothing is enforced.", &problem),
+            "415": answer("The content is not application/json.", &problem),
+        }}});
+    }
     json!({
         "openapi": "3.1.0",
         "info": {"title": "editwar", "version": env!("CARGO_PKG_VERSION"), "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
@@ -87,4 +100,12 @@ fn object() -> Value {
         path("name", "The name."),
         query("cluster", "The cluster, where there are several."),
     ])
+}
+
+/// The same, and whether the answer goes on.
+fn decision_parameters() -> Value {
+    let mut parameters = object();
+    let watch = json!({"name": "watch", "in": "query", "description": "Go on: a line for each change.", "schema": {"type": "boolean"}});
+    parameters.as_array_mut().expect("they are a list").push(watch);
+    parameters
 }

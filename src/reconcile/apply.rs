@@ -22,6 +22,7 @@ use crate::detect::annotations::{PAUSED_BECAUSE, PAUSED_UNTIL};
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::ObjectName;
 use crate::enforce::events::Events;
+use crate::enforce::look::would_pause;
 use crate::enforce::run::Link;
 use crate::pipeline::Pipeline;
 use crate::pipeline::table::ObjectKey;
@@ -30,10 +31,14 @@ use crate::telemetry::golden::Golden;
 
 /// Every asset is looked at again after this time, whatever a watch may have missed.
 const RESYNC: Duration = Duration::from_secs(600);
+/// How often a replica that does not act looks whether it should.
+const IDLE: Duration = Duration::from_secs(2);
 /// When an asset is looked at again whose kind or namespace is missing.
 const MISSING_AGAIN: Duration = Duration::from_secs(10);
 /// When one is looked at again that may not be corrected yet.
 const GATE_AGAIN: Duration = Duration::from_secs(2);
+/// When one is looked at again that changed between being read and being written.
+const CHANGED_AGAIN: Duration = Duration::from_millis(200);
 /// How long files are left to settle after a change.
 const SETTLE: Duration = Duration::from_millis(300);
 /// How often the directory is read without any word of a change: not all file systems tell.
@@ -124,10 +129,10 @@ impl Reconciler {
             .ok();
         let mut read: Option<Instant> = None;
         loop {
-            let is_leading = *leading.borrow();
+            // The kill switch holds for every write.
+            let is_leading = *leading.borrow() && !self.control.is_stopped();
             let at = self.due.first().map(|(at, _)| *at).filter(|_| is_leading);
-            let until =
-                at.unwrap_or_else(|| Instant::now() + REREAD).min(read.map_or(Instant::now(), |at| at + REREAD));
+            let until = at.unwrap_or_else(|| Instant::now() + IDLE).min(read.map_or(Instant::now(), |at| at + REREAD));
             let files = async {
                 match &mut watched {
                     Some((_, files)) => files.recv().await,
@@ -160,6 +165,8 @@ impl Reconciler {
                 && let Some((at, _)) = self.due.first()
                 && *at <= now
                 && !*stop.borrow()
+                && !self.control.is_stopped()
+                && *leading.borrow()
             {
                 let Some((_, id)) = self.due.pop_first() else { break };
                 if let Some(again) = self.one(&id, &mut watches).await {
@@ -186,7 +193,14 @@ impl Reconciler {
         tracing::info!(assets = golden.len(), broken = self.assets.broken.len(), "the Golden State was read");
         let changed: Vec<Id> =
             golden.iter().filter(|(id, asset)| self.golden.get(id) != Some(asset)).map(|(id, _)| id.clone()).collect();
+        let gone: Vec<Id> = self.golden.keys().filter(|id| !golden.contains_key(*id)).cloned().collect();
         self.golden = golden;
+        for id in &gone {
+            self.customized(id, &[]);
+            for gauge in [&self.metrics.compliance, &self.metrics.tombstones] {
+                drop(gauge.remove_label_values(&[&id.kind, &id.name, &id.namespace]));
+            }
+        }
         self.known.retain(|id, _| self.golden.contains_key(id));
         self.due.retain(|(_, id)| self.golden.contains_key(id));
         watches.want(self.golden.keys().cloned().collect());
@@ -320,9 +334,27 @@ impl Reconciler {
     }
 
     async fn create(&mut self, id: &Id, wanted: &Wanted, place: &Place) -> kube::Result<Duration> {
+        let evidence = self.evidence(id, &place.key, None);
+        // The first time it takes nothing back from anybody; later, somebody deleted it.
+        match plan::gate(&evidence) {
+            Gate::Fought => {
+                if self.is_news(id, "Throttled", "fought") {
+                    tracing::warn!(asset = %id, "not brought back: it is deleted and brought back in turns");
+                }
+                self.gauge(&self.metrics.compliance, id, 0);
+                return Ok(GATE_AGAIN);
+            }
+            Gate::Waiting | Gate::Stale if evidence.corrected.is_some() => {
+                self.gauge(&self.metrics.compliance, id, 0);
+                return Ok(GATE_AGAIN);
+            }
+            _ => {}
+        }
         let how = self.how();
         match place.api.patch(&id.name, &how, &Patch::Apply(&wanted.object)).await {
             Ok(made) => {
+                self.known.entry(id.clone()).or_default().corrected = Some(now());
+                self.forget_news(id, "Throttled");
                 tracing::info!(asset = %id, "applied: it was not there");
                 self.gauge(&self.metrics.compliance, id, 1);
                 self.events.tell(&reference(id, Some(&made)), "AssetApplied", "it was not there".into()).await;
@@ -348,8 +380,16 @@ impl Reconciler {
         place: &Place,
         about: &ObjectReference,
     ) -> kube::Result<Duration> {
-        let patch = Patch::Apply(&wanted.object);
-        let would_be = place.api.patch(&id.name, &self.how().dry_run(), &patch).await?;
+        // Only what was read is written: not what somebody changed meanwhile, nor what was deleted and made anew.
+        let mut object = wanted.object.clone();
+        for key in ["uid", "resourceVersion"] {
+            object["metadata"][key] = live["metadata"][key].clone();
+        }
+        let patch = Patch::Apply(&object);
+        let would_be = match place.api.patch(&id.name, &self.how().dry_run(), &patch).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => return Ok(CHANGED_AGAIN),
+            result => result?,
+        };
         let would_be = serde_json::to_value(would_be).map_err(kube::Error::SerdeError)?;
         let paths = drift::between(live, &would_be);
         if paths.is_empty() {
@@ -359,12 +399,13 @@ impl Reconciler {
             return Ok(RESYNC);
         }
         self.gauge(&self.metrics.compliance, id, 0);
-        let evidence = self.evidence(id, &place.key);
+        let evidence = self.evidence(id, &place.key, Some(&paths));
         let named = drift::named(&paths);
         match plan::gate(&evidence) {
             Gate::Open => {}
             Gate::Waiting => return Ok(GATE_AGAIN),
             Gate::Fought => {
+                self.link.ask(place.key.clone());
                 if self.is_news(id, "Throttled", "fought") {
                     let note = format!("{named}: not corrected, it is fought over; who fights is in ThrashingDetected");
                     self.events.warn(about, "Throttled", note).await;
@@ -379,7 +420,10 @@ impl Reconciler {
                 return Ok(GATE_AGAIN);
             }
         }
-        place.api.patch(&id.name, &self.how(), &patch).await?;
+        match place.api.patch(&id.name, &self.how(), &patch).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => return Ok(CHANGED_AGAIN),
+            result => drop(result?),
+        }
         self.known.entry(id.clone()).or_default().corrected = Some(now());
         self.gauge(&self.metrics.compliance, id, 1);
         tracing::info!(asset = %id, fields = named, "drift corrected");
@@ -427,7 +471,8 @@ impl Reconciler {
         wait
     }
 
-    fn evidence(&self, id: &Id, key: &ObjectKey) -> Evidence {
+    /// What is known of an object that differs at these places; without any, that is not there.
+    fn evidence(&self, id: &Id, key: &ObjectKey, paths: Option<&[String]>) -> Evidence {
         let latest = self.pipeline.latest();
         let state = self.pipeline.policy().limits(&key.object()).and_then(|limits| {
             let look = |object: &crate::detect::object::ObjectState| {
@@ -437,6 +482,7 @@ impl Reconciler {
         });
         Evidence {
             state: state.unwrap_or(State::Calm),
+            would_pause: would_pause(&self.pipeline, self.settings.confidence, key, paths),
             latest,
             corrected: self.known.get(id).and_then(|known| known.corrected),
             now: now(),

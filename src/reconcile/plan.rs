@@ -65,6 +65,8 @@ pub enum Gate {
 pub struct Evidence {
     /// The verdict on the object, as sure as it has to be.
     pub state: State,
+    /// Our next write would pause it: it would take something back once more.
+    pub would_pause: bool,
     /// The time of the latest event of all.
     pub latest: Option<Micros>,
     /// When this object was last corrected, by the wall clock.
@@ -107,10 +109,10 @@ pub fn next(golden: &Value, is_tombstone: bool, live: Option<&Value>, managed_by
     Next::Apply(Wanted { object, invalid, customizations })
 }
 
-/// Whether a drift may be corrected now. Creating what is not there needs no gate: it takes nothing back.
+/// Whether a drift may be corrected now, or what was deleted be brought back.
 pub fn gate(evidence: &Evidence) -> Gate {
     let is_fresh = evidence.latest.is_some_and(|latest| evidence.now - latest <= evidence.fresh_for);
-    if evidence.state == State::Paused {
+    if evidence.state == State::Paused || evidence.would_pause {
         return Gate::Fought;
     }
     if !is_fresh {
@@ -194,7 +196,14 @@ mod tests {
 
     #[test]
     fn nothing_is_corrected_that_is_fought_over_or_not_seen() {
-        let calm = Evidence { state: State::Calm, latest: Some(100), corrected: None, now: 105, fresh_for: 10 };
+        let calm = Evidence {
+            state: State::Calm,
+            would_pause: false,
+            latest: Some(100),
+            corrected: None,
+            now: 105,
+            fresh_for: 10,
+        };
         assert_eq!(gate(&calm), Gate::Open);
         assert_eq!(gate(&Evidence { state: State::Thrashing, ..calm }), Gate::Open);
         assert_eq!(gate(&Evidence { state: State::Paused, ..calm }), Gate::Fought);
@@ -204,5 +213,17 @@ mod tests {
         assert_eq!(gate(&Evidence { corrected: Some(101), ..calm }), Gate::Waiting);
         assert_eq!(gate(&Evidence { corrected: Some(100), ..calm }), Gate::Open);
         assert_eq!(gate(&Evidence { latest: None, state: State::Paused, ..calm }), Gate::Fought);
+    }
+    #[test]
+    fn the_pause_comes_before_the_write_that_would_be_the_next_retake() {
+        let thrashing = Evidence {
+            state: State::Thrashing,
+            would_pause: true,
+            latest: Some(100),
+            corrected: None,
+            now: 105,
+            fresh_for: 10,
+        };
+        assert_eq!(gate(&thrashing), Gate::Fought);
     }
 }

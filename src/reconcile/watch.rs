@@ -77,8 +77,16 @@ impl Watches {
                     namespace: meta.namespace().unwrap_or_default(),
                     name: meta.name_any(),
                 };
-                if wanted.read().is_ok_and(|wanted| wanted.contains(&id)) {
-                    drop(changed.try_send(id));
+                // An asset need not name the namespace `default`.
+                let plain = Id { namespace: String::new(), ..id.clone() };
+                let is_default = id.namespace == "default";
+                let Ok(wanted) = wanted.read().map(|wanted| (wanted.contains(&id), wanted.contains(&plain))) else {
+                    continue;
+                };
+                match wanted {
+                    (true, _) => drop(changed.try_send(id)),
+                    (false, true) if is_default => drop(changed.try_send(plain)),
+                    _ => {}
                 }
             }
         });

@@ -43,8 +43,12 @@ fn assets() -> Option<PathBuf> {
     None
 }
 
+/// A port for a server to come, below those that the system gives to clients: nobody else takes it meanwhile.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let next = || 20_000 + ((std::process::id() * 61 + COUNT.fetch_add(1, Ordering::Relaxed)) % 10_000) as u16;
+    std::iter::repeat_with(next).find(is_free).unwrap()
 }
 
 /// A folder below the target folder, new and empty.
@@ -74,6 +78,11 @@ pub(crate) fn pause(millis: u64) {
 impl ApiServer {
     /// Starts etcd and an API server that posts its audit events to `audit` (a URL); `None` where there are no binaries.
     pub(crate) fn start(audit: Option<&str>) -> Option<ApiServer> {
+        ApiServer::start_batching(audit, "1s")
+    }
+
+    /// The same, with batches of audit events that are posted this long after their first.
+    pub(crate) fn start_batching(audit: Option<&str>, wait: &'static str) -> Option<ApiServer> {
         let folder = scratch("audit");
         let file = |name: &str| folder.join(name).display().to_string();
         let flags = audit.map(|url| {
@@ -86,7 +95,7 @@ impl ApiServer {
             vec![
                 format!("--audit-policy-file={}", file("policy.yaml")),
                 format!("--audit-webhook-config-file={}", file("webhook.yaml")),
-                "--audit-webhook-batch-max-wait=1s".into(),
+                format!("--audit-webhook-batch-max-wait={wait}"),
                 "--audit-webhook-initial-backoff=1s".into(),
             ]
         });

@@ -15,9 +15,9 @@ const EDITWAR: &str = "system:serviceaccount:editwar:editwar";
 const HPA: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
 const SHORT: [&str; 4] = ["--set", "limits.buckets=[{retakes: 5, window: 10s}]", "--set", "limits.quiet=4s"];
 
-struct Cluster {
-    server: ApiServer,
-    editwar: Server,
+pub(crate) struct Cluster {
+    pub(crate) server: ApiServer,
+    pub(crate) editwar: Server,
     assets: PathBuf,
 }
 
@@ -25,9 +25,18 @@ struct Cluster {
 
 impl Cluster {
     /// An API server, and an editwar that holds a copy of the shipped example there.
-    fn start() -> Option<Cluster> {
+    pub(crate) fn start() -> Option<Cluster> {
         let webhook = format!("127.0.0.1:{}", free_port());
-        let server = ApiServer::start(Some(&format!("http://{webhook}/audit")))?;
+        Cluster::start_at(&webhook.clone(), &webhook, &[])
+    }
+
+    /// The API server posts to one address, and editwar listens at the other.
+    pub(crate) fn start_at(posted: &str, webhook: &str, more: &[&str]) -> Option<Cluster> {
+        Cluster::start_on(ApiServer::start(Some(&format!("http://{posted}/audit")))?, webhook, more)
+    }
+
+    /// An editwar that holds a copy of the shipped example on this API server.
+    pub(crate) fn start_on(server: ApiServer, webhook: &str, more: &[&str]) -> Option<Cluster> {
         server.kubectl("admin", &["create", "namespace", "editwar"]);
         server.apply("admin", &std::fs::read_to_string(util::path("deploy/rbac/reconcile.yaml")).unwrap());
         server.kubectl("admin", &["create", "configmap", "clock", "-n", "shop"]);
@@ -39,12 +48,12 @@ impl Cluster {
         }
         let (kubeconfig, folder) = (server.kubeconfig(EDITWAR).display().to_string(), assets.display().to_string());
         let base = ["--enforce", "reconcile", "--kubeconfig", &kubeconfig, "--assets", &folder];
-        let editwar = Server::start_at(&webhook, &[&base[..], &SHORT].concat());
+        let editwar = Server::start_at(webhook, &[&base[..], &SHORT, more].concat());
         Some(Cluster { server, editwar, assets })
     }
 
     /// Waits while others' events let time go on.
-    fn wait(&self, what: &str, seconds: u64, mut is_so: impl FnMut() -> bool) {
+    pub(crate) fn wait(&self, what: &str, seconds: u64, mut is_so: impl FnMut() -> bool) {
         let mut ticks = 0;
         wait_until(what, seconds, || {
             ticks += 1;
@@ -55,7 +64,7 @@ impl Cluster {
         });
     }
 
-    fn live(&self, what: &[&str]) -> Value {
+    pub(crate) fn live(&self, what: &[&str]) -> Value {
         let found = self.server.output("admin", &[&["get", "-n", "shop", "-o", "json"], what].concat());
         serde_json::from_slice(&found.stdout).unwrap_or_default()
     }
@@ -77,7 +86,7 @@ impl Cluster {
         self.server.kubectl("alice", &["annotate", "cm", "features", "-n", "shop", annotation, "--overwrite"]);
     }
 
-    fn is_told(&self, reason: &str) -> bool {
+    pub(crate) fn is_told(&self, reason: &str) -> bool {
         self.server
             .kubectl("admin", &["get", "events", "-n", "shop", "-o", "jsonpath={.items[*].reason}"])
             .split(' ')

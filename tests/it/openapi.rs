@@ -20,7 +20,9 @@ fn every_answer_is_as_the_document_says() {
         server.post_log(recording);
     }
     let mut seen = 0;
-    for path in document["paths"].as_object().unwrap().keys() {
+    let is_asked = |path: &&Value| path.get("get").is_some();
+    let paths = document["paths"].as_object().unwrap().iter().filter(|(_, path)| is_asked(path));
+    for path in paths.map(|(name, _)| name) {
         let asked: Vec<String> = match path.strip_prefix("/api/v1/objects/{resource}/{namespace}/{name}") {
             None => vec![path.replace("participants", "participants?kind=deployment&name=web")],
             Some(rest) => ["deployments.apps/shop/web", "secrets/war/sec", "configmaps/war/phoenix"]
@@ -56,7 +58,7 @@ fn the_document_names_every_path_that_the_api_has() {
     for path in ["/api/v1/wars", "/api/v1/participants"] {
         assert!(document["paths"][path]["get"]["summary"].is_string(), "{path}");
     }
-    for (view, parameters) in [("", 5), ("/participants", 5), ("/timeline", 5), ("/decision", 4)] {
+    for (view, parameters) in [("", 5), ("/participants", 5), ("/timeline", 5), ("/decision", 5)] {
         let path = format!("/api/v1/objects/{{resource}}/{{namespace}}/{{name}}{view}");
         assert_eq!(document["paths"][&path]["get"]["parameters"].as_array().map(Vec::len), Some(parameters), "{path}");
     }

@@ -99,6 +99,16 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Where the query API listens.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Posts JSON to the query API.
+    pub(crate) fn post_json(&self, path: &str, body: &str) -> (u16, String) {
+        self.request(self.admin, "POST", path, "Content-Type: application/json\r\n", body.as_bytes())
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
@@ -106,7 +116,14 @@ impl Server {
     }
 
     /// One request over HTTP/1.1; status and body.
-    fn request(&self, to: SocketAddr, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String) {
+    pub(crate) fn request(
+        &self,
+        to: SocketAddr,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> (u16, String) {
         let mut stream = TcpStream::connect(to).unwrap();
         let length = body.len();
         let head = format!(

@@ -1,0 +1,105 @@
+//! Decisions that go on: one line of JSON now, one at every change, and one from time to time as a sign of life.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::api::{Api, Decision, problem};
+use crate::pipeline::table::ObjectKey;
+
+/// How often a followed object is looked at: a look is a few microseconds of memory.
+const EVERY: Duration = Duration::from_millis(200);
+/// A line at least so often, that a broken connection is noticed by both.
+const ALIVE: Duration = Duration::from_secs(30);
+/// Streams at a time; beyond them, asking once still works.
+const STREAMS_MAX: usize = 512;
+
+static STREAMS: AtomicUsize = AtomicUsize::new(0);
+
+/// The body of any answer.
+pub type Answer = UnsyncBoxBody<Bytes, Infallible>;
+
+/// One stream; counted while it is there.
+struct Following {
+    api: Api,
+    key: ObjectKey,
+    last: Option<(Decision, Instant)>,
+}
+
+// === impl Api ===
+
+impl Api {
+    /// Answers one request, at once or going on.
+    pub fn answer(&self, request: &Request<Incoming>) -> Response<Answer> {
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        let is_watch = query.split('&').any(|pair| matches!(pair, "watch" | "watch=1" | "watch=true"));
+        if let Some(rest) =
+            path.strip_prefix("/api/v1/objects/").filter(|_| is_watch && request.method() == Method::GET)
+            && let Some((key, view)) = Api::named(rest, query)
+            && view == "decision"
+        {
+            return match Following::new(self.clone(), key) {
+                Some(following) => following.stream(),
+                None => problem(StatusCode::TOO_MANY_REQUESTS, "too many streams; ask without watch")
+                    .map(BodyExt::boxed_unsync),
+            };
+        }
+        self.handle(request).map(BodyExt::boxed_unsync)
+    }
+}
+
+// === impl Following ===
+
+impl Following {
+    fn new(api: Api, key: ObjectKey) -> Option<Following> {
+        let before = STREAMS.fetch_add(1, Ordering::Relaxed);
+        let following = Following { api, key, last: None };
+        (before < STREAMS_MAX).then_some(following)
+    }
+
+    fn stream(self) -> Response<Answer> {
+        let lines = stream::unfold(self, async |mut following| {
+            let line = following.next().await?;
+            Some((Ok(Frame::data(line)), following))
+        });
+        let mut response = Response::new(StreamBody::new(lines).boxed_unsync());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+        response
+    }
+
+    /// The next line; `None` where the server stops.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            let decision = self.api.decision(&self.key);
+            let is_news = self.last.as_ref().is_none_or(|(last, at)| {
+                // Time goes on; that alone is no news.
+                let same = Decision { as_of: last.as_of, ..decision.clone() };
+                same != *last || at.elapsed() >= ALIVE
+            });
+            if is_news {
+                let mut line = serde_json::to_vec(&decision).ok()?;
+                line.push(b'\n');
+                self.last = Some((decision, Instant::now()));
+                return Some(line.into());
+            }
+            if !self.api.is_ready() {
+                return None;
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        STREAMS.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,72 @@
+//! The decision API: what a reconciler in any language asks before it writes.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use editwar::detect::class::Classes;
+use editwar::detect::write::ObjectName;
+use editwar::pipeline::table::ObjectKey;
+use editwar::query::api::Api;
+use editwar::telemetry::metrics::{Bounds, Metrics};
+use serde_json::Value;
+
+use crate::serve::Server;
+use crate::util;
+
+const PATH: &str = "/api/v1/objects/deployments.apps/shop/web/decision";
+
+/// The lines of JSON that a followed decision sends.
+fn follow(server: &Server, path: &str) -> impl Iterator<Item = Value> {
+    let mut stream = TcpStream::connect(server.admin()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(format!("GET {path}?watch=true HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+    let lines = BufReader::new(stream).lines().map_while(Result::ok);
+    lines.filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(&line).unwrap())
+}
+
+/// The events of a war over shop/web that is paused at its end.
+fn war() -> Vec<u8> {
+    use crate::cluster::{Cluster, HPA, Level, OPERATOR};
+    let mut cluster = Cluster::new(Level::RequestResponse);
+    let body =
+        serde_json::json!({"kind": "Deployment", "apiVersion": "apps/v1", "metadata": {}, "spec": {"replicas": 3}});
+    cluster.create(("admin", "kubectl-create"), "deployments.apps/shop/web", body);
+    for _ in 0..12 {
+        cluster.wait(5.0);
+        cluster.scale(HPA, "deployments.apps/shop/web", 5);
+        cluster.wait(5.0);
+        cluster.patch(OPERATOR, "deployments.apps/shop/web", "", serde_json::json!({"spec": {"replicas": 3}}));
+    }
+    cluster.lines().collect::<Vec<_>>().join(&b'\n')
+}
+
+#[test]
+fn a_followed_decision_sends_a_line_now_and_one_at_every_change() {
+    let server = Server::start(&[]);
+    let mut lines = follow(&server, PATH);
+    let first = lines.next().unwrap();
+    assert_eq!((first["write"].clone(), first["state"].clone()), (true.into(), "calm".into()));
+    assert_eq!(server.post("/audit", &war()).0, 200);
+    let paused = lines.find(|line| line["state"] == "paused").unwrap();
+    assert_eq!(paused["write"], false);
+    assert!(paused["ask_again"].is_string() && paused["against"].as_array().unwrap().len() == 2, "{paused}");
+}
+
+#[test]
+fn a_decision_takes_less_than_a_millisecond() {
+    let war = war();
+    let pipeline = Arc::new(util::pipeline_of(util::lines(&war)));
+    let bounds = Bounds { objects_max: 10, actors_max: 10, idle: Duration::from_secs(60) };
+    let api = Api::new(pipeline, Arc::new(Classes::default()), Metrics::new(bounds));
+    let name = ObjectName { group: "apps", resource: "deployments", namespace: "shop", name: "web" };
+    let key = ObjectKey::new("", &name);
+    assert!(!api.decision(&key).write);
+    let started = Instant::now();
+    for _ in 0..1000 {
+        std::hint::black_box(api.decision(&key));
+    }
+    // Unoptimised, on a machine that does other things too.
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?} for 1000", started.elapsed());
+}
