@@ -51,8 +51,8 @@ impl Forward {
     }
 
     /// Where it is.
-    pub fn address(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+    pub fn address(&self, scheme: &str) -> String {
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 }
 

@@ -3,7 +3,8 @@
 //! In a cluster it is asked through the API server's proxy of its Service. Compared with a forwarded port this needs no
 //! pod to be picked, works through any proxy that kubectl works through, and takes a right of its own, `get` on
 //! `services/proxy`, that can be granted for this one Service. Where the server listens on its pod's loopback only, or
-//! wants to know who asks (the proxy does not tell), a port is forwarded instead: `--forward`.
+//! wants to know who asks (the proxy does not tell), a port is forwarded instead: by `--forward`, and for a Service whose
+//! port has `appProtocol: https`.
 
 use std::path::PathBuf;
 
@@ -82,9 +83,13 @@ impl Reach {
         };
         let (cluster, _) = access.connect().await?;
         let service = find(&cluster).await?;
-        if access.forward {
+        if access.forward || service.is_tls {
             let forward = Forward::start(access, &service)?;
-            return Ok(Opened { server: Server::At(forward.address()), _forward: Some(forward) });
+            let server = match service.is_tls {
+                true => access.behind(&forward).await?,
+                false => Server::At(forward.address("http")),
+            };
+            return Ok(Opened { server, _forward: Some(forward) });
         }
         Ok(Opened { server: Server::Behind { cluster, proxy: service.proxy() }, _forward: None })
     }
@@ -132,6 +137,17 @@ impl Access {
         config.default_retry = false;
         let namespace = config.default_namespace.clone();
         Ok((kube::Client::try_from(config).context("kubeconfig")?, namespace))
+    }
+
+    /// A server that speaks TLS and wants to know who asks, behind a forwarded port: it is shown the kubeconfig's token,
+    /// which it lets the API server look at.
+    async fn behind(&self, forward: &Forward) -> Result<Server> {
+        let mut config = self.config().await?;
+        config.default_retry = false;
+        config.cluster_url = forward.address("https").parse().context("a forwarded port")?;
+        // The way to the pod is the API server's, which was checked; the certificate is not for this machine.
+        config.accept_invalid_certs = true;
+        Ok(Server::Behind { cluster: kube::Client::try_from(config).context("kubeconfig")?, proxy: String::new() })
     }
 
     /// The webhook's address within the cluster.

@@ -367,7 +367,7 @@ mod tests {
     fn text(metrics: &Metrics) -> String {
         let pipeline = Pipeline::new(Policy::default(), crate::pipeline::Bounds::default());
         let text = metrics.text(&pipeline, 0.0);
-        text.lines().filter(|line| line.starts_with("virt_platform")).collect::<Vec<_>>().join("\n")
+        text.lines().filter(|line| line.starts_with("virt_platform_thrashing")).collect::<Vec<_>>().join("\n")
     }
 
     fn bounds() -> Bounds {

@@ -32,6 +32,10 @@ fn service(ip: IpAddr, port: u16) -> String {
     .to_string()
 }
 
+fn kubectl_editwar(bin: &std::path::Path, args: &[&str]) -> Output {
+    Command::new(bin.join("kubectl-editwar")).args(args).env_clear().output().unwrap()
+}
+
 #[test]
 fn kubectl_editwar_asks_the_server_in_the_cluster() {
     let Some(ip) = address().filter(IpAddr::is_ipv4) else { return };
@@ -95,19 +99,44 @@ fn kubectl_editwar_asks_the_server_in_the_cluster() {
     assert!(refused.status.code() == Some(2) && said.contains("403") && said.contains("services/proxy"), "{said}");
     assert!(said.contains("--forward"), "{said}");
 
+    // kubectl completes what it knows nothing of.
+    let completed = text(&kubectl("alice", &["__complete", "editwar", "wh"]).stdout);
+    assert!(completed.starts_with("who\n"), "{completed}");
+    let completed = text(&kubectl("alice", &["__complete", "editwar", "who", "-n", "shop", ""]).stdout);
+    assert!(completed.starts_with("deployment/web\n") && completed.contains(":4"), "{completed}");
+
     // A forwarded port: kubectl's part is played by a script that says what kubectl says, for no kubelet is here.
-    let script = format!(
-        "#!/bin/sh\necho \"$@\" > '{0}/asked'\necho 'Forwarding from 127.0.0.1:{1} -> {1}'\nexec /bin/sleep 60\n",
-        bin.display(),
-        local.admin_port()
-    );
-    std::fs::write(bin.join("kubectl"), script).unwrap();
-    let rights = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(bin.join("kubectl"), rights).unwrap();
+    let forwarding_to = |port: u16| {
+        let script = format!(
+            "#!/bin/sh\necho \"$@\" > '{}/asked'\necho 'Forwarding from 127.0.0.1:{port} -> {port}'\nexec /bin/sleep 60\n",
+            bin.display()
+        );
+        std::fs::write(bin.join("kubectl"), script).unwrap();
+        let rights = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(bin.join("kubectl"), rights).unwrap();
+    };
+    forwarding_to(local.admin_port());
     let forwarded = kubectl("alice", &["editwar", "-A", "--forward"]);
     assert_eq!(forwarded.status.code(), Some(1), "{}", text(&forwarded.stderr));
     let asked = std::fs::read_to_string(bin.join("asked")).unwrap();
     assert_eq!(asked.trim(), "port-forward --address=127.0.0.1 -n editwar service/editwar :8080");
+    // With TLS and names, as the manifests have it, a port is forwarded by itself, and the kubeconfig's token is shown.
+    let certs = bin.join("certs").display().to_string();
+    let made = kubectl_editwar(&bin, &["setup", "certs", &certs]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    std::fs::write(bin.join("tokens"), "token-alice alice\n").unwrap();
+    let tls = format!("admin.tls={{cert: '{certs}/server.crt', key: '{certs}/server.key'}}");
+    let tokens = format!("admin.auth.tokens='{}'", bin.join("tokens").display());
+    let guarded = Server::start(&["--set", &tls, "--set", &tokens]);
+    guarded.post_log("hpa-vs-applier");
+    forwarding_to(guarded.admin_port());
+    let https = r#"[{"op": "add", "path": "/spec/ports/1/appProtocol", "value": "https"}]"#;
+    api.kubectl("admin", &["patch", "service", "editwar", "-n", "editwar", "--type=json", "-p", https]);
+    let known = kubectl("alice", &["editwar", "-A"]);
+    assert_eq!(known.status.code(), Some(1), "{}", text(&known.stderr));
+    let stranger = kubectl("bob", &["editwar", "-A"]);
+    assert!(stranger.status.code() == Some(2) && text(&stranger.stderr).contains("401"), "{}", text(&stranger.stderr));
+
     // The real one says why it cannot, and that is told.
     std::fs::remove_file(bin.join("kubectl")).unwrap();
     std::os::unix::fs::symlink(api.binary("kubectl"), bin.join("kubectl")).unwrap();
@@ -116,17 +145,8 @@ fn kubectl_editwar_asks_the_server_in_the_cluster() {
     assert!(failed.status.code() == Some(2) && said.contains("kubectl port-forward: "), "{said}");
 
     // The Service's address goes into the webhook's kubeconfig.
-    let certs = bin.join("certs").display().to_string();
-    let made = kubectl("alice", &["editwar", "setup", "certs", &certs]);
-    assert!(made.status.success(), "{}", text(&made.stderr));
     let webhook = kubectl("alice", &["editwar", "setup", "webhook", "--certs", &certs]);
     let ip = api.kubectl("alice", &["get", "service", "editwar", "-n", "editwar", "-o", "jsonpath={.spec.clusterIP}"]);
     let said = text(&webhook.stdout);
     assert!(said.contains(&format!("server: https://{ip}:8443/audit\n")), "{said}{}", text(&webhook.stderr));
-
-    // kubectl completes what it knows nothing of.
-    let completed = text(&kubectl("alice", &["__complete", "editwar", "wh"]).stdout);
-    assert!(completed.starts_with("who\n"), "{completed}");
-    let completed = text(&kubectl("alice", &["__complete", "editwar", "who", "-n", "shop", ""]).stdout);
-    assert!(completed.starts_with("deployment/web\n") && completed.contains(":4"), "{completed}");
 }

@@ -179,8 +179,25 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
     wait_until("the right is gone", 10, || rbac()["state"] == "broken");
     says(&doctor.broken("webhook.yaml", &[]), "RBAC", "may not create events");
     api.kubectl("admin", &["delete", "clusterrole", "editwar-pause"]);
-    api.kubectl("admin", &["delete", "namespace", "editwar", "--wait=false"]);
     api.kubectl("admin", &["delete", "role", "editwar-lease", "-n", "editwar"]);
+
+    // The manifests are taken as they are printed.
+    let manifests = editwar(&["setup", "manifests", "--certs", &path("certs")]);
+    api.apply("admin", &manifests);
+    let kinds = api.kubectl(
+        "admin",
+        &["get", "-n", "editwar", "-o", "name", "deployment,service,secret,configmap,networkpolicy,serviceaccount"],
+    );
+    for kind in [
+        "deployment.apps/editwar",
+        "service/editwar",
+        "secret/editwar-tls",
+        "configmap/editwar",
+        "networkpolicy",
+        "serviceaccount/editwar",
+    ] {
+        assert!(kinds.contains(kind), "{kind}: {kinds}");
+    }
 
     // The policy.
     write("silent.yaml", "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None, resources: [{group: apps}]}, {level: Metadata}]".into());

@@ -3,6 +3,7 @@
 
 pub mod apiserver;
 pub mod certs;
+pub mod manifests;
 pub mod policy;
 pub mod webhook;
 
@@ -31,6 +32,17 @@ pub enum Setup {
     /// Write a private CA, a certificate for the server and one for kube-apiserver; run again, renew what is due.
     #[command(after_help = "Example:\n  editwar setup certs certs --name 10.96.0.50")]
     Certs(CertsArgs),
+    /// Print the manifests of a server that watches and writes nothing, with its certificates.
+    #[command(after_help = "Example:\n  editwar setup manifests --certs certs | kubectl apply -f -")]
+    Manifests(ManifestsArgs),
+}
+
+/// Arguments of `setup manifests`.
+#[derive(Debug, clap::Args)]
+pub struct ManifestsArgs {
+    /// The directory that `setup certs` wrote.
+    #[arg(long, value_name = "DIR")]
+    pub certs: PathBuf,
 }
 
 /// Arguments of `setup policy`.
@@ -134,6 +146,7 @@ pub fn run(setup: &Setup) -> Result<Outcome> {
             }
         },
         Setup::Apiserver(args) => apiserver::print(args)?,
+        Setup::Manifests(args) => manifests::print(&args.certs)?,
         Setup::Certs(args) => certs::run(args, std::time::SystemTime::now())?,
     };
     let mut stdout = anstream::stdout().lock();

@@ -1,0 +1,41 @@
+//! The manifests of a server in the cluster: those that `deploy/kustomize` has, and a Secret with its certificates.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// In the order in which they are applied.
+const FILES: &[&str] = &[
+    include_str!("../../../deploy/kustomize/base/namespace.yaml"),
+    include_str!("../../../deploy/kustomize/base/serviceaccount.yaml"),
+    include_str!("../../../deploy/kustomize/base/auth.yaml"),
+    include_str!("../../../deploy/kustomize/base/configmap.yaml"),
+    include_str!("../../../deploy/kustomize/base/service.yaml"),
+    include_str!("../../../deploy/kustomize/base/networkpolicy.yaml"),
+    include_str!("../../../deploy/kustomize/overlays/webhook/deployment.yaml"),
+];
+
+/// All of them as YAML, with the certificates in this directory.
+///
+/// # Errors
+/// Files that cannot be read.
+pub fn print(certs: &Path) -> Result<String> {
+    let read = |name: &str| -> Result<String> {
+        let path = certs.join(name);
+        let text =
+            std::fs::read(&path).with_context(|| format!("{}; `editwar setup certs` writes it", path.display()))?;
+        Ok(STANDARD.encode(text))
+    };
+    let secret = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: editwar-tls\n  namespace: editwar\ntype: kubernetes.io/tls\n\
+         data:\n  tls.crt: {}\n  tls.key: {}\n  ca.crt: {}\n",
+        read("server.crt")?,
+        read("server.key")?,
+        read("ca.crt")?
+    );
+    let mut all: Vec<&str> = FILES.to_vec();
+    all.insert(1, &secret);
+    Ok(all.iter().map(|text| text.trim_end()).collect::<Vec<_>>().join("\n---\n") + "\n")
+}
