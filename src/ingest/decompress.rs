@@ -14,40 +14,49 @@ const FREE_BYTES: u64 = 64 << 20;
 /// Less than is asked for at a time: what is not compressed goes past it.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Opens a stream that may be gzip. `read` counts the bytes taken from `inner`, for progress.
+/// A stream, unpacked as it is read.
+pub struct Opened {
+    /// What is in it.
+    pub reader: Box<dyn Read + Send>,
+    /// Whether it is gzip, and reading it takes time.
+    pub is_packed: bool,
+}
+
+/// Opens a stream that may be gzip. `read` counts the bytes taken from `inner`, for progress; others may count there too.
 ///
 /// # Errors
 /// Those of reading the first bytes.
-pub fn open(inner: impl Read + Send + 'static, read: Arc<AtomicU64>) -> io::Result<Box<dyn Read + Send>> {
-    let counted = Counted { inner, read: read.clone() };
+pub fn open(inner: impl Read + Send + 'static, read: Arc<AtomicU64>) -> io::Result<Opened> {
+    let taken = Arc::new(AtomicU64::new(0));
+    let counted = Counted { inner, counters: [read, taken.clone()] };
     let mut buffered = BufReader::with_capacity(BUFFER_BYTES, counted);
-    let is_gzip = buffered.fill_buf()?.starts_with(&[0x1f, 0x8b]);
-    Ok(match is_gzip {
-        true => {
-            let before = read.load(Ordering::Relaxed).saturating_sub(buffered.buffer().len() as u64);
-            Box::new(Capped { inner: MultiGzDecoder::new(buffered), read, before, given: 0 })
-        }
+    let is_packed = buffered.fill_buf()?.starts_with(&[0x1f, 0x8b]);
+    let reader: Box<dyn Read + Send> = match is_packed {
+        true => Box::new(Capped { inner: MultiGzDecoder::new(buffered), taken, given: 0 }),
         false => Box::new(buffered),
-    })
+    };
+    Ok(Opened { reader, is_packed })
 }
 
 struct Counted<R> {
     inner: R,
-    read: Arc<AtomicU64>,
+    counters: [Arc<AtomicU64>; 2],
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
-        self.read.fetch_add(n as u64, Ordering::Relaxed);
+        for counter in &self.counters {
+            counter.fetch_add(n as u64, Ordering::Relaxed);
+        }
         Ok(n)
     }
 }
 
 struct Capped<R> {
     inner: R,
-    read: Arc<AtomicU64>,
-    before: u64,
+    /// Bytes of this stream that went in, and came out.
+    taken: Arc<AtomicU64>,
     given: u64,
 }
 
@@ -55,7 +64,7 @@ impl<R: Read> Read for Capped<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
         self.given += n as u64;
-        let taken = self.read.load(Ordering::Relaxed).saturating_sub(self.before).max(1);
+        let taken = self.taken.load(Ordering::Relaxed).max(1);
         if self.given > FREE_BYTES && self.given / taken > RATIO_MAX {
             let text =
                 format!("expands more than {RATIO_MAX} times: no audit log does; unpack it yourself if it is one");

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 
+use super::ahead::Ahead;
 use super::{decompress, document};
 use crate::audit::decode::{Decoded, Malformed};
 use crate::audit::envelope::{self, EVENT_BYTES_MAX};
@@ -123,7 +124,7 @@ pub fn last_time(input: &Input) -> Option<Micros> {
     file.read_to_end(&mut tail).ok()?;
     if tail.starts_with(&[0x1f, 0x8b]) {
         tail.clear();
-        let mut stream = Stream::open(Box::new(File::open(path).ok()?), Arc::default()).ok()?;
+        let mut stream = Stream::open(Box::new(File::open(path).ok()?), Arc::default(), None).ok()?;
         loop {
             let keep = tail.len().saturating_sub(EVENT_BYTES_MAX);
             tail.drain(..keep);
@@ -153,7 +154,7 @@ pub trait Sink {
 /// With more than one worker the others read and decode ahead; `sink` takes in every chunk in the order in which one
 /// worker alone would have.
 pub fn read(inputs: &[Input], workers: NonZeroUsize, read: &Arc<AtomicU64>, sink: &mut impl Sink) {
-    let (mut queue, broken) = Queue::open(inputs, read);
+    let (mut queue, broken) = Queue::open(inputs, read, workers);
     broken.into_iter().for_each(|error| sink.broken(error));
     let mut order = InOrder { lines: vec![0; inputs.len()], sink };
     let mut block = queue.block();
@@ -272,6 +273,9 @@ enum End {
 struct Queue {
     turns: BinaryHeap<Turn>,
     buffers: Vec<Vec<u8>>,
+    /// Packed inputs that are unpacked at once, each by a thread that holds a clone of `permits`.
+    unpacked_max: usize,
+    permits: Arc<()>,
 }
 
 // === impl Chunk ===
@@ -290,7 +294,7 @@ impl Chunk {
 // === impl Queue ===
 
 impl Queue {
-    fn open(inputs: &[Input], read: &Arc<AtomicU64>) -> (Queue, Vec<Error>) {
+    fn open(inputs: &[Input], read: &Arc<AtomicU64>, workers: NonZeroUsize) -> (Queue, Vec<Error>) {
         let (mut turns, mut broken) = (BinaryHeap::new(), Vec::new());
         for (index, input) in inputs.iter().enumerate() {
             match Log::open(input, read.clone()) {
@@ -298,11 +302,32 @@ impl Queue {
                 Err(error) => broken.push(error),
             }
         }
-        (Queue { turns, buffers: Vec::new() }, broken)
+        // One worker alone has no threads.
+        let unpacked_max = if workers.get() == 1 { 0 } else { workers.get() };
+        (Queue { turns, buffers: Vec::new(), unpacked_max, permits: Arc::default() }, broken)
+    }
+
+    fn permit(&self) -> Option<Arc<()>> {
+        (Arc::strong_count(&self.permits) <= self.unpacked_max).then(|| self.permits.clone())
+    }
+
+    /// Begins to unpack the inputs whose turn it is next.
+    fn unpack(&mut self) {
+        let next: Vec<Turn> = std::iter::from_fn(|| self.turns.pop()).take(self.unpacked_max).collect();
+        for mut turn in next {
+            if turn.log.is_packed
+                && let Some(permit) = self.permit()
+            {
+                // An input that cannot be opened is told about when it is its turn.
+                drop(turn.log.begin(Some(permit)));
+            }
+            self.turns.push(turn);
+        }
     }
 
     /// The next chunks.
     fn block(&mut self) -> Block {
+        self.unpack();
         let mut chunks = Vec::new();
         while chunks.len() < BLOCK_CHUNKS {
             let Some(Turn { index, mut log, .. }) = self.turns.pop() else { return Block { chunks, end: End::Over } };
@@ -359,6 +384,7 @@ struct Log {
     read: Arc<AtomicU64>,
     /// The time of the next event, as far as it was looked for.
     next_at: Micros,
+    is_packed: bool,
     stream: Option<Stream>,
 }
 
@@ -371,6 +397,7 @@ struct Stream {
     /// A line longer than any event is being skipped.
     is_skipping: bool,
     is_document: bool,
+    is_packed: bool,
     damage: Option<io::Error>,
 }
 
@@ -389,18 +416,19 @@ impl Input {
 impl Log {
     /// Looks at the beginning of an input, for the time of its first event.
     fn open(input: &Input, read: Arc<AtomicU64>) -> Result<Log, Error> {
-        let mut log = Log { name: input.name(), input: input.clone(), read, next_at: i64::MIN, stream: None };
+        let mut log =
+            Log { name: input.name(), input: input.clone(), read, next_at: i64::MIN, is_packed: false, stream: None };
         if let Input::File(path) = input {
-            let peek = || -> io::Result<Micros> {
+            let peek = || -> io::Result<(Micros, bool)> {
                 // Peeked bytes are read again later: they must not count twice.
-                let mut stream = Stream::open(Box::new(File::open(path)?), Arc::default())?;
+                let mut stream = Stream::open(Box::new(File::open(path)?), Arc::default(), None)?;
                 stream.fill();
                 if let Some(damage) = stream.damage.take_if(|_| stream.filled == 0) {
                     return Err(damage);
                 }
-                Ok(envelope::first_time(stream.bytes()).unwrap_or(i64::MIN))
+                Ok((envelope::first_time(stream.bytes()).unwrap_or(i64::MIN), stream.is_packed))
             };
-            log.next_at = peek().map_err(|source| io_error(path, source))?;
+            (log.next_at, log.is_packed) = peek().map_err(|source| io_error(path, source))?;
         }
         Ok(log)
     }
@@ -409,18 +437,24 @@ impl Log {
         self.next_at
     }
 
-    /// Adds one chunk, if it has one.
-    fn step(&mut self, index: usize, chunks: &mut Vec<Chunk>, buffers: &mut Vec<Vec<u8>>) -> io::Result<Step> {
-        let stream = match &mut self.stream {
+    /// Opens it, where it is not yet; with a permit, what is packed is unpacked by another thread.
+    fn begin(&mut self, permit: Option<Arc<()>>) -> io::Result<&mut Stream> {
+        let stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
                 let reader: Box<dyn Read + Send> = match &self.input {
                     Input::File(path) => Box::new(File::open(path)?),
                     Input::Stdin => Box::new(io::stdin()),
                 };
-                self.stream.insert(Stream::open(reader, self.read.clone())?)
+                Stream::open(reader, self.read.clone(), permit)?
             }
         };
+        Ok(self.stream.insert(stream))
+    }
+
+    /// Adds one chunk, if it has one.
+    fn step(&mut self, index: usize, chunks: &mut Vec<Chunk>, buffers: &mut Vec<Vec<u8>>) -> io::Result<Step> {
+        let stream = self.begin(None)?;
         let step = stream.step(index, chunks, buffers)?;
         if let Some(at) = envelope::first_time(stream.bytes()) {
             self.next_at = at;
@@ -443,8 +477,11 @@ impl Log {
 // === impl Stream ===
 
 impl Stream {
-    fn open(inner: Box<dyn Read + Send>, read: Arc<AtomicU64>) -> io::Result<Stream> {
-        let reader = decompress::open(inner, read)?;
+    fn open(inner: Box<dyn Read + Send>, read: Arc<AtomicU64>, permit: Option<Arc<()>>) -> io::Result<Stream> {
+        let decompress::Opened { mut reader, is_packed } = decompress::open(inner, read)?;
+        if let (true, Some(permit)) = (is_packed, permit) {
+            reader = Box::new(Ahead::begin(reader, permit)?);
+        }
         let mut stream = Stream {
             reader,
             buffer: Vec::new(),
@@ -452,6 +489,7 @@ impl Stream {
             is_over: false,
             is_skipping: false,
             is_document: false,
+            is_packed,
             damage: None,
         };
         stream.fill();

@@ -293,7 +293,7 @@ impl Open {
     fn new(entry: &Entry) -> io::Result<Open> {
         let file = File::open(&entry.path)?;
         let source = match entry.is_packed {
-            true => Source::Packed(decompress::open(file, Arc::default())?),
+            true => Source::Packed(decompress::open(file, Arc::default())?.reader),
             false => Source::Plain(file),
         };
         let identity = match &source {

@@ -1,0 +1,119 @@
+//! A reader with a thread of its own: files of a set are unpacked side by side, and taken in one after the other.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
+
+/// Bytes that are handed over at a time.
+const PIECE_BYTES: usize = 256 << 10;
+/// Pieces that wait: a megabyte for each file that is unpacked ahead.
+const PIECES_MAX: usize = 4;
+
+/// What another thread reads, in order.
+#[derive(Debug)]
+pub struct Ahead {
+    pieces: Receiver<io::Result<Vec<u8>>>,
+    piece: Vec<u8>,
+    taken: usize,
+    is_over: bool,
+}
+
+// === impl Ahead ===
+
+impl Ahead {
+    /// Reads `reader` from now on; `permit` is given back when it is at its end, or nobody listens any more.
+    ///
+    /// # Errors
+    /// Where no thread can be had.
+    pub fn begin(reader: impl Read + Send + 'static, permit: Arc<()>) -> io::Result<Ahead> {
+        let (sender, pieces) = mpsc::sync_channel(PIECES_MAX);
+        thread::Builder::new().name("unpack".to_owned()).spawn(move || {
+            hand_over(reader, &sender);
+            drop(permit);
+        })?;
+        Ok(Ahead { pieces, piece: Vec::new(), taken: 0, is_over: false })
+    }
+}
+
+/// Sends all that can be read, and then why it ends: an empty piece, or an error.
+fn hand_over(mut reader: impl Read, to: &SyncSender<io::Result<Vec<u8>>>) {
+    loop {
+        let mut piece = Vec::with_capacity(PIECE_BYTES);
+        // What was read before an error is in the piece.
+        let read = reader.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut piece);
+        let is_over = piece.is_empty();
+        if (!is_over || read.is_ok()) && to.send(Ok(piece)).is_err() {
+            return;
+        }
+        match read {
+            Ok(_) if !is_over => {}
+            Ok(_) => return,
+            // Whoever no longer listens needs no reason.
+            Err(error) => return drop(to.send(Err(error))),
+        }
+    }
+}
+
+impl Read for Ahead {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.taken == self.piece.len() && !self.is_over {
+            let stopped = |_| Err(io::Error::other("the thread that unpacked it stopped"));
+            let next = self.pieces.recv().unwrap_or_else(stopped);
+            self.is_over = next.as_ref().map_or(true, Vec::is_empty);
+            (self.piece, self.taken) = (next?, 0);
+        }
+        let n = (self.piece.len() - self.taken).min(buf.len());
+        buf[..n].copy_from_slice(&self.piece[self.taken..self.taken + n]);
+        self.taken += n;
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives some bytes, and then an error.
+    struct Torn(usize);
+
+    impl Read for Torn {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            let n = self.0.min(buf.len());
+            if n == 0 {
+                return Err(io::Error::other("torn"));
+            }
+            buf[..n].fill(b'x');
+            self.0 -= n;
+            Ok(n)
+        }
+    }
+
+    #[test]
+    fn everything_arrives_in_order() {
+        let bytes: Vec<u8> = (0..3 * PIECE_BYTES + 7).map(|i| (i / 11) as u8).collect();
+        let mut read = Vec::new();
+        let permit = Arc::new(());
+        let mut ahead = Ahead::begin(io::Cursor::new(bytes.clone()), permit.clone()).unwrap();
+        ahead.read_to_end(&mut read).unwrap();
+        assert!(read == bytes);
+        assert_eq!(ahead.read(&mut [0; 8]).unwrap(), 0, "an end stays one");
+    }
+
+    #[test]
+    fn what_lies_before_damage_arrives_and_the_damage_after_it() {
+        let mut read = Vec::new();
+        let error = Ahead::begin(Torn(PIECE_BYTES + 5), Arc::default()).unwrap().read_to_end(&mut read).unwrap_err();
+        assert_eq!((read.len(), error.to_string().as_str()), (PIECE_BYTES + 5, "torn"));
+    }
+
+    #[test]
+    fn whoever_stops_listening_ends_the_thread() {
+        let permit = Arc::new(());
+        drop(Ahead::begin(io::repeat(b'x'), permit.clone()).unwrap());
+        // Gives the permit back within the time of a few pieces; without it the test would not end.
+        while Arc::strong_count(&permit) > 1 {
+            thread::yield_now();
+        }
+    }
+}
