@@ -341,12 +341,9 @@ impl<'a> Cursor<'a> {
     fn annotations(&mut self) -> Option<Vec<(Cow<'a, str>, Cow<'a, str>)>> {
         let mut kept = Vec::new();
         self.each_member(|key, value| {
-            // Nearly all annotations are authorization's.
-            if !key.starts_with(b"authorization.k8s.io/") {
-                let key = std::str::from_utf8(key).ok()?;
-                if keeps_annotation(key) {
-                    kept.push((Cow::Borrowed(key), Cow::Owned(serde_json::from_slice(value).ok()?)));
-                }
+            let key = std::str::from_utf8(key).ok()?;
+            if keeps_annotation(key) {
+                kept.push((Cow::Borrowed(key), Cow::Owned(serde_json::from_slice(value).ok()?)));
             }
             Some(())
         })?;

@@ -164,7 +164,8 @@ pub struct Event<'a> {
 
 /// Whether an annotation is kept in [`Event::annotations`]: admission's words, and truncation.
 pub fn keeps_annotation(key: &str) -> bool {
-    key.contains("admission.k8s.io/") || key == "audit.k8s.io/truncated"
+    // Nearly all annotations are authorization's.
+    !key.starts_with("authorization.k8s.io/") && (key.contains("admission.k8s.io/") || key == "audit.k8s.io/truncated")
 }
 
 impl<'a> Event<'a> {

@@ -105,6 +105,8 @@ fn follow(config: &Config, pipeline: &Arc<Pipeline>, metrics: &Metrics) -> Resul
 }
 
 async fn serve(config: Config, log_levels: Levels) -> Result<()> {
+    // From the first moment: reading the past takes its time, and a signal that nobody hears kills.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (webhook_gate, admin_gate) = Guarded::of(&config).await?;
     let webhook_listener = Listener::bind(config.webhook.listen, webhook_gate.tls.clone()).await?;
     let admin_listener = Listener::bind(config.admin.listen, admin_gate.tls.clone()).await?;
@@ -172,7 +174,12 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     ));
     // Health is answered while the past is read. Batches wait in the kernel's queue until it is, and so does whoever acts.
     if let Some(is_opened) = is_opened {
-        is_opened.await.context("the journal's thread is gone")?;
+        tokio::select! {
+            opened = is_opened => opened.context("the journal's thread is gone")?,
+            // Nothing was acknowledged yet, so nothing is to be finished.
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        }
     }
     let webhook_task = tokio::spawn(webhook_listener.serve(
         move |request, peer| {
@@ -198,7 +205,6 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
             tracing::warn!(is_stopped = control.is_stopped(), "SIGUSR1: the kill switch");
         }
     };
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let name = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",

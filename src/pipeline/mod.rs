@@ -229,11 +229,11 @@ impl<'p> Batch<'p> {
             return;
         }
         self.stats.span(write.at);
-        self.stats.level(event);
         if lock(&pipeline.dedupe).is_repeated(self.cluster, event, write.at) {
             self.stats.tallies.duplicates += 1;
             return;
         }
+        self.stats.level(event);
         let tallies = &mut self.stats.tallies;
         tallies.requests += 1;
         pipeline.latest.fetch_max(write.at, Ordering::Relaxed);

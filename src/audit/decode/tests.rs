@@ -35,6 +35,15 @@ fn a_write_cut_anywhere_is_malformed() {
 }
 
 #[test]
+fn an_annotation_of_authorization_is_left_out_whatever_it_is_called() {
+    let key = r#""authorization.k8s.io/mutation.webhook.admission.k8s.io/decision":"allow","#;
+    let text = WRITE.trim_end().replacen(r#""annotations":{"#, &format!(r#""annotations":{{{key}"#), 1);
+    assert_eq!(decode(text.as_bytes()), plain::decode(text.as_bytes()));
+    let Ok(Decoded::Event(event)) = decode(text.as_bytes()) else { panic!("a patch is an event") };
+    assert_eq!(event.annotations.len(), 1);
+}
+
+#[test]
 fn deep_nesting_is_no_trouble() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let text = WRITE.trim_end().replacen(r#"{"data":{"mode":"green"}}"#, &deep, 1);
