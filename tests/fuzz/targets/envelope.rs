@@ -1,0 +1,26 @@
+//! Whatever a body or a line holds, all events of it are handed on or counted, in one pass and by the whole engine.
+#![no_main]
+
+use editwar::audit::envelope;
+use editwar::detect::policy::Policy;
+use editwar::pipeline::{Bounds, Pipeline};
+
+libfuzzer_sys::fuzz_target!(|text: &[u8]| {
+    let bounds = Bounds { objects_max: 8, body_bytes_max: 1 << 12, requests_max: 64 };
+    let pipeline = Pipeline::new(Policy::default(), bounds);
+    let mut batch = pipeline.batch("", "fuzz");
+    let mut place = 0;
+    envelope::values(text, |event| {
+        place += 1;
+        batch.take(event, place);
+    });
+    for line in text.split(|b| *b == b'\n') {
+        envelope::line(line, |event| {
+            place += 1;
+            batch.take(event, place);
+        });
+    }
+    batch.reached(text);
+    drop(batch);
+    assert!(pipeline.table().len() <= 9);
+});
