@@ -128,7 +128,7 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     );
     let memory = config.bounds.memory.map(|memory| memory.0).or_else(memory::limit);
     let (bounds, in_flight_bytes_max) = memory::within(memory, config.bounds());
-    tracing::info!(memory, in_flight = in_flight_bytes_max, ?bounds, "bounds");
+    tracing::debug!(memory, in_flight = in_flight_bytes_max, ?bounds, "bounds");
     let pipeline = Arc::new(Pipeline::new(policy, bounds));
     let metrics = Metrics::new(Bounds {
         objects_max: config.metrics.objects,

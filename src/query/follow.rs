@@ -32,6 +32,8 @@ struct Following {
     api: Api,
     key: ObjectKey,
     last: Option<(Decision, Instant)>,
+    /// The server was ready once: when it no longer is, it stops; before, it starts.
+    was_ready: bool,
 }
 
 // === impl Api ===
@@ -61,7 +63,7 @@ impl Api {
 impl Following {
     fn new(api: Api, key: ObjectKey) -> Option<Following> {
         let before = STREAMS.fetch_add(1, Ordering::Relaxed);
-        let following = Following { api, key, last: None };
+        let following = Following { api, key, last: None, was_ready: false };
         (before < STREAMS_MAX).then_some(following)
     }
 
@@ -90,8 +92,10 @@ impl Following {
                 self.last = Some((decision, Instant::now()));
                 return Some(line.into());
             }
-            if !self.api.is_ready() {
-                return None;
+            match self.api.is_ready() {
+                true => self.was_ready = true,
+                false if self.was_ready => return None,
+                false => {}
             }
             tokio::time::sleep(EVERY).await;
         }

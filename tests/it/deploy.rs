@@ -122,3 +122,86 @@ fn the_shipped_configuration_is_one_that_editwar_takes() {
         assert_eq!(&arguments[..3], ["serve", "--config", "/etc/editwar/editwar.yaml"]);
     }
 }
+
+/// The chart as helm renders it with these values, without what is not Kubernetes' own.
+fn chart(helm: &PathBuf, values: &[&str]) -> String {
+    let folder = util::path("deploy/helm/editwar");
+    let base = ["template", "editwar", folder.to_str().unwrap(), "--namespace", "editwar", "--kube-version", "1.36.0"];
+    let run = Command::new(helm).args(base).args(values).output().unwrap();
+    assert!(run.status.success(), "{values:?}: {}", String::from_utf8_lossy(&run.stderr));
+    String::from_utf8(run.stdout).unwrap()
+}
+
+#[test]
+fn the_chart_renders_with_defaults_and_with_every_toggle() {
+    let Some(helm) = program("helm") else { return };
+    let rules = std::fs::read_to_string(util::path("deploy/helm/editwar/files/editwar.rules.yaml")).unwrap();
+    assert_eq!(rules, std::fs::read_to_string(util::path("deploy/alerts/editwar.rules.yaml")).unwrap());
+    let server = ApiServer::start(None);
+    if let Some(server) = &server {
+        server.kubectl("admin", &["create", "namespace", "editwar"]);
+    }
+    let asset = format!("assets.web\\.yaml={}", util::path("assets/apps/web.yaml").display());
+    for (values, kinds) in [
+        (vec![], vec!["StatefulSet", "Service", "NetworkPolicy"]),
+        (vec!["--set", "mode=pause"], vec!["Role", "ClusterRole"]),
+        (
+            vec!["--set", "mode=reconcile", "--set-file", &asset, "--set", "resources={deployments.apps,configmaps}"],
+            vec!["Role"],
+        ),
+        (
+            vec!["--set", "journal.enabled=false,networkPolicy.enabled=false,service.clusterIP=10.0.0.50"],
+            vec!["StatefulSet"],
+        ),
+        (vec!["--set", "podDisruptionBudget.enabled=true"], vec!["PodDisruptionBudget"]),
+        (vec!["--set", "tls.certManager.enabled=true,tls.certManager.issuerRef.name=ca"], vec!["Certificate"]),
+        (
+            vec!["--set", "serviceMonitor.enabled=true,prometheusRule.enabled=true"],
+            vec!["ServiceMonitor", "PrometheusRule"],
+        ),
+    ] {
+        let text = chart(&helm, &values);
+        let objects: Vec<Value> = serde_yaml_ng::Deserializer::from_str(&text)
+            .map(|document| serde::Deserialize::deserialize(document).unwrap())
+            .filter(|object: &Value| !object.is_null())
+            .collect();
+        for kind in kinds {
+            assert!(objects.iter().any(|object| object["kind"] == kind), "{values:?} has no {kind}");
+        }
+        let config = objects.iter().find_map(|object| object["data"]["editwar.yaml"].as_str()).unwrap();
+        editwar::config::Config::parse(config, "the chart's ConfigMap").unwrap();
+        let Some(server) = &server else { continue };
+        let own = |object: &&Value| {
+            let group = object["apiVersion"].as_str().unwrap();
+            !group.starts_with("monitoring.coreos.com") && !group.starts_with("cert-manager.io")
+        };
+        let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects.iter().filter(own).collect::<Vec<_>>()});
+        let command = format!("kubectl apply --server-side --dry-run=server -n editwar -f - <<'EOF'\n{list}\nEOF");
+        let run = server.shell("admin", &command);
+        assert!(run.status.success(), "{values:?}: {}", String::from_utf8_lossy(&run.stderr));
+    }
+    let folder = util::path("deploy/helm/editwar");
+    let wrong = ["template", "x", folder.to_str().unwrap(), "--kube-version", "1.36.0", "--set", "mode=fight"];
+    let run = Command::new(&helm).args(wrong).output().unwrap();
+    assert!(String::from_utf8_lossy(&run.stderr).contains("'observe', 'pause', 'reconcile'"));
+}
+
+#[test]
+fn every_metric_of_the_dashboard_is_one_that_is_exported() {
+    let board: Value =
+        serde_json::from_str(&std::fs::read_to_string(util::path("deploy/grafana/dashboard.json")).unwrap()).unwrap();
+    let mut sources = String::new();
+    for file in ["metrics.rs", "golden.rs"] {
+        sources.push_str(&std::fs::read_to_string(util::path(&format!("src/telemetry/{file}"))).unwrap());
+    }
+    let panels = board["panels"].as_array().unwrap();
+    assert!(panels.len() >= 15);
+    for target in panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap()) {
+        let expr = target["expr"].as_str().unwrap();
+        let words = expr.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for metric in words.filter(|w| w.starts_with("editwar_") || w.starts_with("virt_platform_")) {
+            let metric = metric.strip_suffix("_bucket").unwrap_or(metric);
+            assert!(sources.contains(&format!("\"{metric}\"")), "{metric} of {expr} is not exported");
+        }
+    }
+}

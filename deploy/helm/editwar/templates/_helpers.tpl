@@ -1,0 +1,30 @@
+{{- define "editwar.labels" -}}
+app.kubernetes.io/name: editwar
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+{{- define "editwar.selector" -}}
+app.kubernetes.io/name: editwar
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+{{- define "editwar.config" -}}
+webhook:
+  listen: 0.0.0.0:8443
+  tls: {cert: /etc/editwar/tls/tls.crt, key: /etc/editwar/tls/tls.key}
+  auth: {client_ca: /etc/editwar/tls/ca.crt}
+admin:
+  listen: 0.0.0.0:8080
+  tls: {cert: /etc/editwar/tls/tls.crt, key: /etc/editwar/tls/tls.key}
+  auth: {kubernetes: true}
+{{- if .Values.journal.enabled }}
+journal: {path: /var/lib/editwar/journal}
+{{- end }}
+enforce:
+  mode: {{ .Values.mode }}
+  resources: {{ toJson .Values.resources }}
+  {{- if eq .Values.mode "reconcile" }}
+  assets: /etc/editwar/assets
+  {{- end }}
+{{- end }}
