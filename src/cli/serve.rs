@@ -181,6 +181,8 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
             _ = interrupt.recv() => return Ok(()),
         }
     }
+    // Its socket is bound: whoever hears that it is ready is answered.
+    api.set_ready(true);
     let webhook_task = tokio::spawn(webhook_listener.serve(
         move |request, peer| {
             let (gate, webhook) = (webhook_gate.clone(), webhook.clone());
@@ -196,8 +198,6 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     let follower = follow(&config, &pipeline, &metrics)?;
     let parts = (pipeline, classes, metrics);
     let enforcing = access.map(|access| access.start(parts, &config.enforce, &control, &stop)).unwrap_or_default();
-    api.set_ready(true);
-
     let mut switch = signal(SignalKind::user_defined1())?;
     let toggle = async {
         while switch.recv().await.is_some() {
