@@ -1,4 +1,4 @@
-//! A configuration is taken or refused with a reason; what is taken can be printed and read again.
+//! A configuration is taken or refused with a reason, and what is taken makes a policy.
 #![no_main]
 
 use editwar::config::Config;

@@ -12,7 +12,8 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
     let live = json!({"metadata": {"name": "evil", "labels": {"l": "1"}}, "data": {"x": "2"}, "list": [3]});
     let mut object = golden.clone();
     let invalid = overrides.apply(&mut object, &live);
-    for path in ["/apiVersion", "/kind", "/metadata/name", "/metadata/namespace", "/metadata/managedFields", "/status"] {
+    for path in ["/apiVersion", "/kind", "/metadata/name", "/metadata/namespace", "/metadata/managedFields", "/status"]
+    {
         assert_eq!(object.pointer(path), golden.pointer(path), "{path}: {invalid:?}");
     }
 });
