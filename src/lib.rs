@@ -15,13 +15,12 @@
 //! webhook               counted
 //! ```
 //!
-//! [`ingest`] brings bytes, from files, from logs as they are written, or from kube-apiserver's audit webhook. [`audit`] finds the events in them.
-//! [`pipeline`] holds the objects and shows each request to one of them, once. [`detect`] is the engine: pure, without
-//! clock, I/O or async. [`query`] shows what it concluded. [`enforce`], where it is asked for, pauses
-//! the objects that are fought over; [`reconcile`] holds others at their Golden State, and stops before it fights for it.
-//! [`journal`], where there is one, has every write on disk before it is answered for, and shows it again after a restart.
-//! [`telemetry`], [`net`] and [`config`] serve the edges;
-//! [`cli`] puts everything together.
+//! [`ingest`] brings bytes: from files, from logs as they are written, from kube-apiserver's audit webhook. [`audit`]
+//! finds the events in them. [`pipeline`] holds the objects and shows each request to one of them, once. [`detect`] is the
+//! engine: pure, without clock, I/O or async. [`query`] shows what it concluded. [`enforce`], where it is asked for,
+//! pauses the objects that are fought over; [`reconcile`] holds others at their Golden State, and stops before it fights
+//! for it. [`journal`], where there is one, has every write of the webhook on disk before it is answered for, and shows it
+//! again after a restart. [`auth`], [`telemetry`], [`net`] and [`config`] serve the edges; [`cli`] puts everything together.
 //!
 //! # Invariants
 //!

@@ -11,6 +11,23 @@ pub const MODE: &str = "platform.kubevirt.io/mode";
 /// Set to `true`: a reconciler holds the object at its Golden State.
 pub const MANAGED: &str = "platform.kubevirt.io/managed";
 
+/// Kinds by which rights, nodes and admission are decided: a patch annotation is refused for them.
+pub const UNPATCHED_KINDS: &[&str] = &[
+    "MachineConfig",
+    "KubeletConfig",
+    "Role",
+    "ClusterRole",
+    "RoleBinding",
+    "ClusterRoleBinding",
+    "ServiceAccount",
+    "SecurityContextConstraints",
+    "ValidatingWebhookConfiguration",
+    "MutatingWebhookConfiguration",
+];
+/// What an object is, and what others set of it: a patch annotation may not touch these, nor what holds them.
+pub const UNPATCHED_PATHS: &[&str] =
+    &["/metadata/name", "/metadata/namespace", "/metadata/managedFields", "/apiVersion", "/kind", "/status"];
+
 /// The path of an annotation, as changes name it.
 pub fn path(key: &str) -> String {
     format!("metadata.annotations['{key}']")

@@ -5,28 +5,12 @@
 
 use serde_json::{Value, json};
 
+use super::annotations::{UNPATCHED_KINDS, UNPATCHED_PATHS};
 use super::cause::Cause;
 use super::class::Role;
 
 /// The prefix of the annotations that reconcilers of this kind honour.
 pub const PREFIX: &str = "platform.kubevirt.io/";
-
-/// Kinds that a patch annotation is refused for.
-const UNPATCHED_KINDS: [&str; 10] = [
-    "MachineConfig",
-    "KubeletConfig",
-    "Role",
-    "ClusterRole",
-    "RoleBinding",
-    "ClusterRoleBinding",
-    "ServiceAccount",
-    "SecurityContextConstraints",
-    "ValidatingWebhookConfiguration",
-    "MutatingWebhookConfiguration",
-];
-/// Paths at or under which a patch annotation is refused; the empty path and `/metadata` hold some of them.
-const UNPATCHED_PATHS: [&str; 6] =
-    ["/metadata/name", "/metadata/namespace", "/metadata/managedFields", "/apiVersion", "/kind", "/status"];
 
 /// A war, as far as its remedies depend on it.
 #[derive(Clone, Debug)]

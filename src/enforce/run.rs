@@ -291,7 +291,7 @@ impl Enforcer {
             self.pause_early(&key).await?;
         }
         self.ping(now).await?;
-        self.metrics.paused(self.plan.paused());
+        self.metrics.paused(&self.pipeline, self.plan.paused());
         if !is_refused {
             let paused = self.plan.paused().count();
             self.control.say(match (self.control.is_stopped(), self.plan.is_fresh(now)) {

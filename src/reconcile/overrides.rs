@@ -4,24 +4,10 @@
 
 use serde_json::Value;
 
+use crate::detect::annotations::{UNPATCHED_KINDS, UNPATCHED_PATHS};
+
 /// The most bytes of an annotation that are looked at: all annotations of an object together may have 256 KiB.
 const BYTES_MAX: usize = 256 << 10;
-/// Kinds by which rights, nodes and admission are decided: no annotation may change these.
-const UNPATCHED_KINDS: &[&str] = &[
-    "MachineConfig",
-    "KubeletConfig",
-    "Role",
-    "ClusterRole",
-    "RoleBinding",
-    "ClusterRoleBinding",
-    "ServiceAccount",
-    "SecurityContextConstraints",
-    "ValidatingWebhookConfiguration",
-    "MutatingWebhookConfiguration",
-];
-/// What an object is and what others set of it.
-const UNPATCHED_PATHS: &[&str] =
-    &["/metadata/name", "/metadata/namespace", "/metadata/managedFields", "/apiVersion", "/kind", "/status"];
 
 /// What is set on an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -180,10 +180,13 @@ impl Metrics {
     }
 
     /// Notes which objects are paused.
-    pub fn paused<'a>(&self, objects: impl Iterator<Item = &'a ObjectKey>) {
+    pub fn paused<'a>(&self, pipeline: &Pipeline, objects: impl Iterator<Item = &'a ObjectKey>) {
         self.paused.reset();
-        for object in objects.map(ObjectKey::object) {
-            let kind = kind::built_in(object.group, object.resource).unwrap_or(object.resource);
+        for key in objects {
+            let object = key.object();
+            // As the thrashing counters name it: a custom resource's kind is only known from its bodies.
+            let seen = pipeline.table().with(key, |o| o.kind().cloned()).flatten();
+            let kind = seen.as_deref().or(kind::built_in(object.group, object.resource)).unwrap_or(object.resource);
             self.paused.with_label_values(&[kind, object.name, object.namespace]).set(1);
         }
     }
@@ -388,6 +391,25 @@ virt_platform_thrashing_by_actor_total{actor="alice",cluster="east",kind="Deploy
 virt_platform_thrashing_total{kind="Deployment",name="web",namespace="shop"} 3
 virt_platform_thrashing_total{cluster="east",kind="Deployment",name="web",namespace="shop"} 1"#
         );
+    }
+
+    #[test]
+    fn a_paused_custom_resource_has_its_kind() {
+        let event = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"RequestResponse","auditID":"a","stage":"ResponseComplete","requestURI":"/apis/hco.kubevirt.io/v1/namespaces/cnv/hyperconvergeds/hco","verb":"update","user":{"username":"alice"},"objectRef":{"resource":"hyperconvergeds","namespace":"cnv","name":"hco","apiGroup":"hco.kubevirt.io","apiVersion":"v1"},"responseStatus":{"metadata":{},"code":200},"responseObject":{"kind":"HyperConverged","apiVersion":"hco.kubevirt.io/v1","metadata":{"name":"hco","namespace":"cnv","uid":"u","resourceVersion":"7"}},"requestReceivedTimestamp":"2026-11-23T02:00:00.000000Z","stageTimestamp":"2026-11-23T02:00:00.001000Z"}"#;
+        let pipeline = Pipeline::new(Policy::default(), crate::pipeline::Bounds::default());
+        let mut batch = pipeline.batch("", "test");
+        crate::audit::envelope::line(event, |decoded| batch.take(decoded, 1));
+        drop(batch);
+        let metrics = Metrics::new(bounds());
+        let name = ObjectName { group: "hco.kubevirt.io", resource: "hyperconvergeds", namespace: "cnv", name: "hco" };
+        metrics.paused(&pipeline, [&ObjectKey::new("", &name), &key("", "web")].into_iter());
+        let text = metrics.text(&pipeline, 0.0);
+        for paused in [
+            r#"virt_platform_paused_resources{kind="HyperConverged",name="hco",namespace="cnv"} 1"#,
+            r#"virt_platform_paused_resources{kind="Deployment",name="web",namespace="shop"} 1"#,
+        ] {
+            assert!(text.lines().any(|line| line == paused), "{paused} is missing:\n{text}");
+        }
     }
 
     #[test]
