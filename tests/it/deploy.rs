@@ -27,6 +27,12 @@ fn rules() -> Vec<Value> {
     groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
 
+/// Where metrics are named.
+fn metric_sources() -> String {
+    let files = ["telemetry/metrics.rs", "telemetry/golden.rs", "journal/committer.rs"];
+    files.map(|file| std::fs::read_to_string(util::path(&format!("src/{file}"))).unwrap()).concat()
+}
+
 #[test]
 fn both_forms_of_the_alerts_are_the_same() {
     let plain = &yaml("deploy/alerts/editwar.rules.yaml")["groups"];
@@ -51,10 +57,7 @@ fn every_alert_says_what_it_is_and_has_a_runbook() {
 
 #[test]
 fn every_metric_of_an_alert_is_one_that_is_exported() {
-    let mut sources = String::new();
-    for file in ["metrics.rs", "golden.rs"] {
-        sources.push_str(&std::fs::read_to_string(util::path(&format!("src/telemetry/{file}"))).unwrap());
-    }
+    let sources = metric_sources();
     for rule in rules() {
         let expr = rule["expr"].as_str().unwrap().to_owned();
         let words = expr.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
@@ -190,10 +193,7 @@ fn the_chart_renders_with_defaults_and_with_every_toggle() {
 fn every_metric_of_the_dashboard_is_one_that_is_exported() {
     let board: Value =
         serde_json::from_str(&std::fs::read_to_string(util::path("deploy/grafana/dashboard.json")).unwrap()).unwrap();
-    let mut sources = String::new();
-    for file in ["metrics.rs", "golden.rs"] {
-        sources.push_str(&std::fs::read_to_string(util::path(&format!("src/telemetry/{file}"))).unwrap());
-    }
+    let sources = metric_sources();
     let panels = board["panels"].as_array().unwrap();
     assert!(panels.len() >= 15);
     for target in panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap()) {
