@@ -300,8 +300,10 @@ fn stored(body: &[u8]) -> Stored<'_> {
             break;
         }
     }
-    // A Scale speaks for its parent's revision, but is not the parent.
-    found.is_whole = !metadata.is_empty() && found.kind != "Scale";
+    // A Scale speaks for its parent's revision, but is not the parent; nor is the excerpt that a client asked for instead,
+    // a PartialObjectMetadata or a Table.
+    let is_excerpt = found.kind == "Scale" || found.api_version.starts_with("meta.k8s.io/");
+    found.is_whole = !metadata.is_empty() && !is_excerpt;
     if !found.is_whole {
         found.kind = "";
     }

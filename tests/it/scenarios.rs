@@ -520,3 +520,48 @@ fn a_war_of_three_has_three_parties() {
         },
     );
 }
+
+#[test]
+fn an_answer_of_nothing_but_metadata_leaves_what_is_known_of_the_rest() {
+    let mut cluster = Cluster::new(Level::RequestResponse);
+    cluster.create(ADMIN, WEB, deployment());
+    cluster.wait(3.0);
+    cluster.patch(ALICE, WEB, "", json!({"spec": {"replicas": 5}}));
+    cluster.wait(3.0);
+    cluster.patch(BOB, WEB, "", json!({"metadata": {"annotations": {"example.com/pause": "true"}}}));
+    cluster.wait(3.0);
+    cluster.update(OPERATOR, WEB, "", json!({"metadata": {"annotations": null}, "spec": {"replicas": 3}}));
+    // As a client of metadata only asks for it, and the API server logs it.
+    let excerpt = |line: &[u8]| {
+        let mut event: Value = serde_json::from_slice(line).unwrap();
+        if event["user"]["username"] == BOB.0 {
+            let metadata = event["responseObject"]["metadata"].clone();
+            event["responseObject"] =
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
+        }
+        event.to_string().into_bytes()
+    };
+    let lines: Vec<Vec<u8>> = cluster.lines().map(excerpt).collect();
+    let pipeline = util::pipeline_of(lines.iter().map(Vec::as_slice));
+    let key = pipeline.table().notable().into_iter().next().unwrap();
+    let changes = pipeline.table().with(&key, |object| {
+        let of = |record: &editwar::detect::contest::Record| {
+            let change = |c: &editwar::detect::fields::Change| {
+                let text = |v: &Option<editwar::detect::fields::FieldValue>| {
+                    v.as_ref().and_then(|v| v.text()).unwrap_or("-").to_owned()
+                };
+                format!("{}: {} to {}", c.path, text(&c.old), text(&c.new))
+            };
+            record.changes.iter().map(change).collect::<Vec<_>>()
+        };
+        object.contest().unwrap().history().map(of).collect::<Vec<_>>()
+    });
+    let pause = "metadata.annotations['example.com/pause']";
+    assert_eq!(
+        changes.unwrap()[2..],
+        [
+            vec![format!("{pause}: - to \"true\"")],
+            vec!["spec.replicas: 5 to 3".to_owned(), format!("{pause}: \"true\" to -")]
+        ]
+    );
+}

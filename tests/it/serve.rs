@@ -200,6 +200,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // What a failed test is to be understood by.
+            eprintln!("{}", self.get("/api/v1/objects/deployments.apps/shop/web/timeline").1);
+            eprintln!("the server said:\n{}", self.said());
+        }
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -134,6 +134,8 @@ fn the_stored_object_is_known_from_the_response_however_its_keys_are_ordered() {
     }
     let scale = stored(br#"{"kind":"Scale","apiVersion":"autoscaling/v1","metadata":{"name":"web","uid":"u1","resourceVersion":"426"}}"#);
     assert_eq!((scale.kind, scale.resource_version, scale.is_whole), ("", 426, false));
+    let excerpt = stored(br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"web","uid":"u1","resourceVersion":"427"}}"#);
+    assert_eq!((excerpt.kind, excerpt.name, excerpt.resource_version, excerpt.is_whole), ("", "web", 427, false));
     let gone = stored(
         br#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success","details":{"name":"web","uid":"u1"}}"#,
     );
