@@ -200,7 +200,8 @@ impl Listener {
     }
 }
 
-fn http_builder() -> auto::Builder<TokioExecutor> {
+/// How HTTP is spoken on every listener: with an end to what a peer may send, hold open and keep waiting for.
+pub fn http_builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
     builder
