@@ -14,18 +14,23 @@ const HOSTILE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 
 /// A connection from an address of our choice.
 fn connect(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let stream = runtime.block_on(async {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind(SocketAddr::from((from, 0))).unwrap();
-        socket.connect(to).await.unwrap().into_std().unwrap()
-    });
-    stream.set_nonblocking(false).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream
+    try_connect(from, to).unwrap()
 }
 
-fn head(length: usize) -> Vec<u8> {
+/// The same, to a server that may be gone.
+pub(crate) fn try_connect(from: Ipv4Addr, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from((from, 0)))?;
+        socket.connect(to).await?.into_std()
+    })?;
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    Ok(stream)
+}
+
+pub(crate) fn head(length: usize) -> Vec<u8> {
     format!("POST /audit HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n")
         .into_bytes()
 }
@@ -51,7 +56,7 @@ fn assert_serves(server: &Server) {
 }
 
 /// The most memory that a server ever had.
-fn peak_bytes(server: &Server) -> usize {
+pub(crate) fn peak_bytes(server: &Server) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10

@@ -90,7 +90,7 @@ fn findings(server: &Server) -> Value {
 }
 
 /// How often each audit ID is in a journal that nobody has open.
-fn kept(folder: &Path) -> BTreeMap<String, usize> {
+pub(crate) fn kept(folder: &Path) -> BTreeMap<String, usize> {
     let retention = Retention { age: i64::MAX, bytes: u64::MAX, window: i64::MAX };
     let (store, damages) = Store::open(folder, retention, false, i64::MAX).unwrap();
     assert!(damages.is_empty());

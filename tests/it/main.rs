@@ -28,6 +28,7 @@ mod scenarios;
 mod serve;
 mod setup;
 mod simulate;
+mod soak;
 mod truce;
 mod twins;
 mod util;
