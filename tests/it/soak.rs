@@ -49,7 +49,7 @@ struct Tally {
 fn event(source: u8, number: u64) -> (Option<String>, String) {
     let now = jiff::Timestamp::now();
     let id = format!("{source}-{number}");
-    let is_write = number % WRITES_EVERY == 0;
+    let is_write = number.is_multiple_of(WRITES_EVERY);
     let object = number / WRITES_EVERY % OBJECTS;
     // In turns: each account brings its own value back.
     let (user, value) = match (object < FOUGHT_OVER, source % 2) {
@@ -108,7 +108,7 @@ fn honest(source: u8, to: SocketAddr, tally: &Tally, is_over: &AtomicBool) {
         tally.batches.fetch_add(1, Relaxed);
         tally.events.fetch_add(BATCH, Relaxed);
         tally.writes.lock().unwrap().extend(ids.into_iter().flatten());
-        if number / BATCH % 10 == 0
+        if (number / BATCH).is_multiple_of(10)
             && let Some(before) = before.replace(body)
         {
             tally.repeated.fetch_add(1, Relaxed);
