@@ -7,6 +7,7 @@ use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, 
 
 use super::lanes;
 use crate::audit::event::Micros;
+use crate::detect::remedy::quoted;
 use crate::detect::verdict::{Confidence, State};
 use crate::query::views::{Coverage, Field, Moment, Object, Participants, Party, Report, Turns, Value, War, time};
 
@@ -182,14 +183,14 @@ pub fn coverage(coverage: &Coverage) -> String {
 
 /// The command that shows more of a war, with the same files.
 fn who_command(war: &War, coverage: &Coverage) -> String {
-    let group = if war.object.group.is_empty() { String::new() } else { format!(".{}", clean(&war.object.group)) };
-    let (resource, name) = (clean(&war.object.resource), clean(&war.object.name));
-    let namespace =
-        if war.object.namespace.is_empty() { String::new() } else { format!(" -n {}", clean(&war.object.namespace)) };
-    let files: Vec<String> = coverage.sources.iter().take(3).map(|s| clean(&s.source)).collect();
+    let Object { group, resource, namespace, name, .. } = &war.object;
+    let dot = if group.is_empty() { "" } else { "." };
+    let object = quoted(&clean(&format!("{resource}{dot}{group}/{name}")));
+    let namespace = if namespace.is_empty() { String::new() } else { format!(" -n {}", quoted(&clean(namespace))) };
+    let file = |source: &str| if source == "standard input" { "-".to_owned() } else { quoted(&clean(source)) };
+    let files: Vec<String> = coverage.sources.iter().take(3).map(|s| file(&s.source)).collect();
     let files = if coverage.sources.len() <= 3 { files.join(" ") } else { "FILE…".into() };
-    let files = files.replace("standard input", "-");
-    format!("editwar who {resource}{group}/{name}{namespace} {files}")
+    format!("editwar who {object}{namespace} {files}")
 }
 
 fn wars(wars: &[War], style: Style) -> Table {

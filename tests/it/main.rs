@@ -15,6 +15,7 @@ mod envtest;
 mod follow;
 mod golden;
 mod hostile;
+mod injection;
 mod journal;
 mod live;
 mod logs;
