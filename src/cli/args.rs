@@ -82,21 +82,38 @@ pub enum Command {
     },
 }
 
+/// A running server, and what it is shown.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Remote {
+    /// A running `editwar serve`, such as http://127.0.0.1:8080 or https://editwar.example.com.
+    #[arg(long, env = "EDITWAR_SERVER", value_name = "URL")]
+    pub server: Option<String>,
+    /// The CA that signed the server's certificate, PEM; by default the system's.
+    #[arg(long, env = "EDITWAR_SERVER_CA", value_name = "FILE")]
+    pub server_ca: Option<PathBuf>,
+    /// A file with the bearer token that says who asks.
+    #[arg(long, env = "EDITWAR_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// A client certificate that says so, PEM.
+    #[arg(long, env = "EDITWAR_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
+    pub client_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, env = "EDITWAR_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
+    pub client_key: Option<PathBuf>,
+}
+
 /// Arguments of `wars`.
 #[derive(Debug, clap::Args)]
 pub struct WarsArgs {
-    /// A running `editwar serve`.
-    #[arg(long, env = "EDITWAR_SERVER", value_name = "URL")]
-    pub server: String,
+    /// The server.
+    #[command(flatten)]
+    pub remote: Remote,
     /// Which of them.
     #[command(flatten)]
     pub which: Which,
     /// Only objects in this namespace.
     #[arg(short, long)]
     pub namespace: Option<String>,
-    /// How verdicts changed since then, from the server's journal: a time, or a duration back such as 7d.
-    #[arg(long, value_name = "TIME", conflicts_with_all = ["actor", "all"])]
-    pub since: Option<String>,
 }
 
 /// Which wars are listed, and how.
@@ -111,6 +128,9 @@ pub struct Which {
     /// Also objects that were contested but never thrashed.
     #[arg(short, long)]
     pub all: bool,
+    /// How verdicts changed since then, from the server's journal: a time, or a duration back such as 7d.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["actor", "all"])]
+    pub since: Option<String>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,
@@ -291,9 +311,9 @@ pub struct WhoArgs {
     /// The object's cluster, where a server watches several.
     #[arg(long)]
     pub cluster: Option<String>,
-    /// A running `editwar serve`.
-    #[arg(long, env = "EDITWAR_SERVER", value_name = "URL")]
-    pub server: Option<String>,
+    /// The server.
+    #[command(flatten)]
+    pub remote: Remote,
     /// How many writes of the timeline to print, from the last; 0 prints all that are kept.
     #[arg(long, default_value_t = 40, value_name = "N")]
     pub writes: usize,

@@ -110,7 +110,7 @@ impl Plugin {
         };
         match &self.command {
             None => {
-                let which = Which { cluster: None, actor: None, all: false, output: Format::Table };
+                let which = Which { cluster: None, actor: None, all: false, since: None, output: Format::Table };
                 wars::list(&which, namespace(&self)?.as_deref(), &reach)
             }
             Some(Command::Wars(which)) => wars::list(which, namespace(&self)?.as_deref(), &reach),

@@ -11,8 +11,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use http::Request;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 
+use super::args::Remote;
 use super::forward::Forward;
 use crate::query::client::Server;
 
@@ -32,7 +35,7 @@ struct Port {
 #[derive(Clone, Debug)]
 pub enum Reach {
     /// At an address.
-    At(String),
+    At(Remote),
     /// In a cluster.
     In(Access),
 }
@@ -78,7 +81,7 @@ impl Reach {
     /// Where the cluster cannot be reached, or has no such server.
     pub async fn open(&self) -> Result<Opened> {
         let access = match self {
-            Reach::At(address) => return Ok(Opened { server: Server::At(address.clone()), _forward: None }),
+            Reach::At(remote) => return Ok(Opened { server: remote.open()?, _forward: None }),
             Reach::In(access) => access,
         };
         let (cluster, _) = access.connect().await?;
@@ -100,6 +103,46 @@ impl std::ops::Deref for Opened {
 
     fn deref(&self) -> &Server {
         &self.server
+    }
+}
+
+// === impl Remote ===
+
+impl Remote {
+    /// A client that shows what there is to show.
+    fn open(&self) -> Result<Server> {
+        let address = self.server.clone().context("no server is named")?;
+        let is_plain = address.starts_with("http://");
+        let shows = self.token_file.is_some() || self.client_cert.is_some();
+        let is_known = address.starts_with("https://") || (is_plain && shows);
+        if !is_known {
+            return Ok(Server::At(address));
+        }
+        let uri: http::Uri = address.parse().with_context(|| format!("`{address}` is no address of a server"))?;
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let is_here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if is_plain && !is_here {
+            bail!("{address}: who asks is not told over a connection that others may read: name it by https://");
+        }
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let mut config = kube::Config::new(uri);
+        config.default_retry = false;
+        if let Some(path) = &self.server_ca {
+            let read = || -> Result<Vec<Vec<u8>>> {
+                let certificates = CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>()?;
+                Ok(certificates.into_iter().map(|certificate| certificate.to_vec()).collect())
+            };
+            config.root_cert = Some(read().with_context(|| path.display().to_string())?);
+        }
+        if let Some(path) = &self.token_file {
+            let token = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            config.auth_info.token = Some(token.trim().to_owned().into());
+        }
+        let name = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        config.auth_info.client_certificate = name(&self.client_cert);
+        config.auth_info.client_key = name(&self.client_key);
+        let client = kube::Client::try_from(config).with_context(|| address.clone())?;
+        Ok(Server::Known { client, address })
     }
 }
 

@@ -17,11 +17,10 @@ use crate::query::views::{Report, Turns};
 /// # Errors
 /// Where the server cannot be asked.
 pub fn run(args: &WarsArgs) -> Result<Outcome> {
-    let reach = Reach::At(args.server.clone());
-    match &args.since {
-        Some(since) => turns(&args.which, args.namespace.as_deref(), since, &reach),
-        None => list(&args.which, args.namespace.as_deref(), &reach),
+    if args.remote.server.is_none() {
+        bail!("name a running server with --server URL, or in EDITWAR_SERVER");
     }
+    list(&args.which, args.namespace.as_deref(), &Reach::At(args.remote.clone()))
 }
 
 /// Lists how verdicts changed.
@@ -54,11 +53,14 @@ fn path(base: &str, parameters: &[(&str, Option<&str>)]) -> String {
     base.to_owned() + &given.collect::<Vec<_>>().join("&")
 }
 
-/// Lists the wars that a server knows of.
+/// Lists the wars that a server knows of, or had.
 ///
 /// # Errors
 /// As [`run`].
 pub fn list(which: &Which, namespace: Option<&str>, reach: &Reach) -> Result<Outcome> {
+    if let Some(since) = &which.since {
+        return turns(which, namespace, since, reach);
+    }
     let all = which.all.to_string();
     let (cluster, actor) = (which.cluster.as_deref(), which.actor.as_deref());
     let parameters = [("all", Some(all.as_str())), ("namespace", namespace), ("cluster", cluster), ("actor", actor)];

@@ -16,7 +16,7 @@ use crate::query::views::{Filter, Participants};
 /// # Errors
 /// Bad arguments, no such object, or no input that can be read.
 pub fn run(args: &WhoArgs) -> Result<Outcome> {
-    answer(args, args.server.clone().map(Reach::At))
+    answer(args, args.remote.server.is_some().then(|| Reach::At(args.remote.clone())))
 }
 
 /// Asks `server`, unless there are files to read.

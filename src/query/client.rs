@@ -62,6 +62,13 @@ struct Problem {
 pub enum Server {
     /// At an address such as `http://127.0.0.1:8080`.
     At(String),
+    /// At an address, asked by a client that shows who it is, or checks who answers.
+    Known {
+        /// The client.
+        client: kube::Client,
+        /// The address that it asks.
+        address: String,
+    },
     /// Behind a Service, by the API server's proxy.
     Behind {
         /// The cluster.
@@ -112,6 +119,12 @@ impl Server {
                 let request = Request::get(uri).body(Empty::<Bytes>::new());
                 let request = request.map_err(|_| Error::Address(address.clone()))?;
                 collected(url, client.request(request)).await
+            }
+            Server::Known { client, address } => {
+                let url = format!("{}{path}", address.trim_end_matches('/'));
+                let request = Request::get(path).body(kube::client::Body::empty());
+                let request = request.map_err(|_| Error::Address(url.clone()))?;
+                collected(url, client.send(request)).await
             }
             Server::Behind { cluster, proxy } => {
                 let url = format!("{proxy}{path}");

@@ -352,3 +352,41 @@ fn what_acts_is_json_which_no_page_may_send_unasked() {
     assert_eq!(preflight.0, 405, "and leave is not given");
     assert_eq!(stop("application/json"), 200);
 }
+
+#[test]
+fn the_command_line_shows_who_asks_and_checks_who_answers() {
+    let folder = Folder::new("auth-cli");
+    let server = start(&folder.config(), &[]);
+    let (cert, key, _) = folder.ca.sign("oncall", &[]);
+    for (name, text) in [("token", "t-read\n"), ("client.crt", &cert), ("client.key", &key)] {
+        std::fs::write(folder.path.join(name), text).unwrap();
+    }
+    std::fs::write(folder.path.join("other.pem"), &Authority::new("another").pem).unwrap();
+    let url = format!("https://localhost:{}", server.admin.port());
+    let (ca, token) = (folder.file("ca.pem"), folder.file("token"));
+    let ask = |more: &[&str]| crate::cli::run(&[&["wars", "--server", &url], more].concat(), None);
+    let (code, out, err) = ask(&["--server-ca", &ca, "--token-file", &token]);
+    assert!(code == 0 && err.is_empty(), "{out}{err}");
+    let (client_cert, client_key) = (folder.file("client.crt"), folder.file("client.key"));
+    let (code, _, err) = ask(&["--server-ca", &ca, "--client-cert", &client_cert, "--client-key", &client_key]);
+    assert_eq!(code, 0, "{err}");
+    let (code, _, err) = ask(&["--server-ca", &ca]);
+    assert!(code == 2 && err.contains("unauthorized") && err.contains("401") && err.contains(&url), "{err}");
+    for ca in [&[][..], &["--server-ca", &folder.file("other.pem")]] {
+        let (code, _, err) = ask(&[ca, &["--token-file", &token]].concat());
+        assert!(code == 2 && err.contains("certificate"), "{err}");
+    }
+    let (code, _, err) = ask(&["--server-ca", "/nowhere", "--token-file", &token]);
+    assert!(code == 2 && err.contains("/nowhere"), "{err}");
+    // A token does not travel where others may read it.
+    let plain = ["wars", "--server", "http://editwar.example.com", "--token-file", &token];
+    let (code, _, err) = crate::cli::run(&plain, None);
+    assert!(code == 2 && err.contains("https://"), "{err}");
+    // The same way for `who` and `doctor`.
+    let who = ["who", "deployment/web", "-n", "shop", "--server", &url, "--server-ca", &ca, "--token-file", &token];
+    let (code, _, err) = crate::cli::run(&who, None);
+    assert!(code == 2 && err.contains("none of 0 events"), "{err}");
+    let doctor = ["doctor", "--server", &url, "--server-ca", &ca, "--token-file", &token];
+    let (_, out, err) = crate::cli::run(&doctor, None);
+    assert!(out.contains("ready"), "{out}{err}");
+}

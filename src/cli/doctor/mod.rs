@@ -13,7 +13,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Outcome;
-use super::args::Format;
+use super::args::{Format, Remote};
 use super::reach::{Access, Reach};
 
 /// Arguments of `doctor`.
@@ -23,8 +23,8 @@ pub struct DoctorArgs {
     #[command(flatten)]
     pub look: Look,
     /// The server's query API; without it, the one in the cluster is asked.
-    #[arg(long, env = "EDITWAR_SERVER", value_name = "URL")]
-    pub server: Option<String>,
+    #[command(flatten)]
+    pub remote: Remote,
     /// The cluster.
     #[command(flatten)]
     pub access: Access,
@@ -117,9 +117,9 @@ impl Findings {
 /// # Errors
 /// Those of standard output; everything else is a finding.
 pub fn run(args: &DoctorArgs) -> Result<Outcome> {
-    let reach = match &args.server {
-        Some(address) => Reach::At(address.clone()),
-        None => Reach::In(args.access.clone()),
+    let reach = match args.remote.server.is_some() {
+        true => Reach::At(args.remote.clone()),
+        false => Reach::In(args.access.clone()),
     };
     look(&args.look, &args.access, &reach)
 }
