@@ -48,7 +48,9 @@ pub fn run(args: &ServeArgs) -> Result<Outcome> {
     }
     let log_levels = logs::start(&args.log).context("--log")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("editwar").build()?;
-    runtime.block_on(serve(config, log_levels))?;
+    let served = runtime.block_on(serve(config, log_levels.clone()));
+    log_levels.stop();
+    served?;
     Ok(Outcome::Calm)
 }
 

@@ -149,6 +149,20 @@ enum Status {
     Left,
 }
 
+// === impl Action ===
+
+impl Action {
+    /// In a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Action::Pause { .. } => "pause",
+            Action::Lift(_) => "lift",
+            Action::Resumed(_) => "resumed",
+            Action::Stripped(_) => "stripped",
+        }
+    }
+}
+
 // === impl Lift ===
 
 impl Lift {

@@ -350,6 +350,7 @@ impl Enforcer {
         }
     }
 
+    #[tracing::instrument(level = "debug", name = "enforce", skip_all, fields(object = ?key, action = action.name()))]
     async fn act(&mut self, key: &ObjectKey, action: Action) -> Result<(), Error> {
         let now = self.now();
         let Some(live) = self.hand.live(key).await? else {

@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
+use tracing::Instrument as _;
 
 use super::room::{Place, Room};
 use super::{keep, news};
@@ -121,12 +122,14 @@ impl Webhook {
         self.metrics.bytes.with_label_values(&[outcome]).inc_by(body.len() as u64);
         let this = self.clone();
         let name = cluster.clone();
+        let span = tracing::debug_span!("batch", cluster, source = %peer.ip(), bytes = body.len());
         // A task of its own: what is on its way to the journal is taken in, also where nobody waits for the answer any more.
-        let taken = tokio::spawn(async move {
+        let task = async move {
             let taken = this.keep_and_take(&name, &peer.ip().to_string(), &body).await;
             drop((body, place));
             taken
-        });
+        };
+        let taken = tokio::spawn(task.instrument(span));
         let Ok(Ok(events)) = taken.await else { return self.unavailable() };
         // An empty batch is somebody who looks whether we are there.
         if events > 0 {
@@ -200,7 +203,8 @@ impl Webhook {
         // Decoding a batch takes a few milliseconds; other tasks of this thread move elsewhere meanwhile.
         if let Some(journal) = &self.journal {
             let records = tokio::task::block_in_place(|| self.records(cluster, source, body));
-            journal.append(records).await?;
+            let span = tracing::debug_span!("journal", records = records.len());
+            journal.append(records).instrument(span).await?;
         }
         Ok(tokio::task::block_in_place(|| self.take(cluster, source, body)))
     }
@@ -215,6 +219,7 @@ impl Webhook {
 
     /// Takes in the events of a body; how many there were.
     fn take(&self, cluster: &str, source: &str, body: &[u8]) -> u64 {
+        let span = tracing::debug_span!("observe", events = tracing::field::Empty).entered();
         let timer = self.metrics.decode_seconds.start_timer();
         let mut batch = self.pipeline.batch(cluster, source);
         let mut place = 0;
@@ -226,6 +231,7 @@ impl Webhook {
         news::tell(&batch, &self.pipeline, &self.metrics, self.journal.as_deref());
         drop(batch);
         timer.observe_duration();
+        span.record("events", place);
         place
     }
 

@@ -144,6 +144,7 @@ impl Api {
 
     /// Answers one request.
     pub fn handle(&self, request: &Request<Incoming>) -> Reply {
+        let _span = tracing::debug_span!("answer", method = %request.method(), path = request.uri().path()).entered();
         if request.method() == Method::POST
             && let Some(is_stopped) = switch(request.uri().path())
         {

@@ -333,6 +333,7 @@ impl Reconciler {
         }
     }
 
+    #[tracing::instrument(level = "debug", skip_all, fields(object = ?id))]
     async fn create(&mut self, id: &Id, wanted: &Wanted, place: &Place) -> kube::Result<Duration> {
         let evidence = self.evidence(id, &place.key, None);
         // The first time it takes nothing back from anybody; later, somebody deleted it.
@@ -372,6 +373,7 @@ impl Reconciler {
         }
     }
 
+    #[tracing::instrument(level = "debug", skip_all, fields(object = ?id))]
     async fn correct(
         &mut self,
         id: &Id,

@@ -7,13 +7,15 @@ use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, reload};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 /// What is logged, and the way to change it.
 #[derive(Clone)]
 pub struct Levels {
     handle: reload::Handle<EnvFilter, Registry>,
     text: Arc<Mutex<String>>,
+    #[cfg(feature = "otlp")]
+    traces: Option<super::traces::Traces>,
 }
 
 /// Starts logging to stderr at `level` (`error`, `warn`, `info`, `debug`, `trace`, or a filter such as
@@ -23,20 +25,38 @@ pub struct Levels {
 /// Where the filter makes no sense.
 pub fn start(level: &str) -> Result<Levels, ParseError> {
     let (filter, handle) = reload::Layer::new(EnvFilter::builder().parse(level)?);
-    let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(std::io::stderr).with_target(false);
-    let started = match std::io::stderr().is_terminal() {
-        true => registry.with(layer.with_ansi(std::env::var_os("NO_COLOR").is_none())).try_init(),
-        false => registry.with(layer.json().flatten_event(true)).try_init(),
+    let layer = match std::io::stderr().is_terminal() {
+        true => layer.with_ansi(std::env::var_os("NO_COLOR").is_none()).boxed(),
+        // Spans are for traces: a line of the log says all it has to say.
+        false => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
     };
+    let registry = tracing_subscriber::registry().with(layer.with_filter(filter));
+    #[cfg(feature = "otlp")]
+    let traces = super::traces::Traces::start();
+    #[cfg(feature = "otlp")]
+    let registry = registry.with(traces.as_ref().map(|traces| traces.layer()));
     // A second start, as tests do it, keeps the first.
-    drop(started);
-    Ok(Levels { handle, text: Arc::new(Mutex::new(level.to_owned())) })
+    drop(registry.try_init());
+    Ok(Levels {
+        handle,
+        text: Arc::new(Mutex::new(level.to_owned())),
+        #[cfg(feature = "otlp")]
+        traces,
+    })
 }
 
 // === impl Levels ===
 
 impl Levels {
+    /// Ends what goes on beside the log: the last traces are sent.
+    pub fn stop(&self) {
+        #[cfg(feature = "otlp")]
+        if let Some(traces) = &self.traces {
+            traces.stop();
+        }
+    }
+
     /// What is logged now.
     pub fn text(&self) -> String {
         self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -21,6 +21,8 @@ mod live;
 mod logs;
 mod openapi;
 mod order;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod page;
 mod plugin;
 mod recordings;
