@@ -96,7 +96,7 @@ impl Gate {
             return if self.allows(&name, right, cluster) { Ok(()) } else { Err(Refusal::Forbidden) };
         }
         match &self.reviews {
-            Some(reviews) => reviews.may(token, right).await,
+            Some(reviews) => reviews.may(token, right, peer.address.ip()).await,
             None => Err(Refusal::Unknown),
         }
     }

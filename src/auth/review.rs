@@ -1,11 +1,12 @@
 //! Kubernetes' own word: TokenReview says who it is, SubjectAccessReview whether it may. Remembered for a while, bounded.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::authorization::v1::{NonResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::api::{Api, PostParams};
@@ -19,8 +20,12 @@ const YES_FOR: Duration = Duration::from_secs(60);
 const NO_FOR: Duration = Duration::from_secs(10);
 /// The most answers that are remembered.
 const ANSWERS_MAX: usize = 4096;
-/// Reviews in a second: whoever makes tokens up must not load the API server.
-const PER_SECOND: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
+/// Reviews in a second, of one address and of all: whoever makes tokens up must neither load the API server nor use up what
+/// others are asked with.
+const PER_ADDRESS: NonZeroU32 = NonZeroU32::new(4).expect("not zero");
+const PER_SECOND: NonZeroU32 = NonZeroU32::new(40).expect("not zero");
+/// Addresses whose rate is remembered.
+const ADDRESSES_MAX: usize = 4096;
 /// Time for one review.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -31,7 +36,8 @@ type Answer = Result<(), Refusal>;
 pub struct Reviews {
     client: Client,
     answers: Mutex<HashMap<(Hash, Right), (Answer, Instant)>>,
-    limiter: DefaultDirectRateLimiter,
+    of_address: DefaultKeyedRateLimiter<IpAddr>,
+    of_all: DefaultDirectRateLimiter,
 }
 
 // === impl Reviews ===
@@ -39,20 +45,29 @@ pub struct Reviews {
 impl Reviews {
     /// Asks with this client.
     pub fn new(client: Client) -> Reviews {
-        Reviews { client, answers: Mutex::default(), limiter: RateLimiter::direct(Quota::per_second(PER_SECOND)) }
+        Reviews {
+            client,
+            answers: Mutex::default(),
+            of_address: RateLimiter::keyed(Quota::per_second(PER_ADDRESS)),
+            of_all: RateLimiter::direct(Quota::per_second(PER_SECOND)),
+        }
     }
 
-    /// Whether the holder of this token may do that.
+    /// Whether the holder of this token, who asks from this address, may do that.
     ///
     /// # Errors
     /// [`Refusal`].
-    pub async fn may(&self, token: &str, right: Right) -> Result<(), Refusal> {
+    pub async fn may(&self, token: &str, right: Right, from: IpAddr) -> Result<(), Refusal> {
         let key = (hash(token), right);
         let now = Instant::now();
         if let Some(known) = self.known(&key, now) {
             return known;
         }
-        if self.limiter.check().is_err() {
+        if self.of_address.len() >= ADDRESSES_MAX {
+            self.of_address.retain_recent();
+        }
+        // The address first: what it has no right to must not count against all.
+        if self.of_address.check_key(&from.to_canonical()).is_err() || self.of_all.check().is_err() {
             return Err(Refusal::Unavailable);
         }
         let answer = match tokio::time::timeout(TIMEOUT, self.ask(token, right)).await {

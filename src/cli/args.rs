@@ -94,6 +94,9 @@ pub struct WarsArgs {
     /// Only objects in this namespace.
     #[arg(short, long)]
     pub namespace: Option<String>,
+    /// How verdicts changed since then, from the server's journal: a time, or a duration back such as 7d.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["actor", "all"])]
+    pub since: Option<String>,
 }
 
 /// Which wars are listed, and how.

@@ -1,12 +1,16 @@
 //! The listeners' TLS and gates, as the configuration has them; and the task that reads their files again.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bytes::Bytes;
+use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::{Method, Request};
+use hyper::header::HOST;
+use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -28,6 +32,8 @@ pub(super) struct Guarded {
     gate: Gate,
     tokens: Option<(PathBuf, Arc<Tokens>)>,
     metrics: Option<Metrics>,
+    /// Nobody is asked who they are, since only this machine reaches it: but so does a page in its browser.
+    is_local: bool,
 }
 
 // === impl Guarded ===
@@ -39,42 +45,51 @@ impl Guarded {
             true => Some(Arc::new(Reviews::new(enforcer::client(&config.enforce).await?))),
             false => None,
         };
-        let one = |name: &str, tls: &Option<Tls>, auth: &Auth, is_insecure: bool| -> Result<Guarded> {
-            if is_insecure {
-                tracing::warn!(listener = name, "allow_insecure: whoever reaches this listener is believed");
-            }
-            let tokens = match &auth.tokens {
-                Some(path) => {
-                    let tokens =
-                        Tokens::read(path).with_context(|| format!("{name}.auth.tokens: {}", path.display()))?;
-                    Some((path.clone(), Arc::new(tokens)))
+        let one =
+            |name: &str, listen: SocketAddr, tls: &Option<Tls>, auth: &Auth, is_insecure: bool| -> Result<Guarded> {
+                if is_insecure {
+                    tracing::warn!(listener = name, "allow_insecure: whoever reaches this listener is believed");
                 }
-                None => None,
+                if auth.client_ca.is_some() && auth.allow.is_empty() {
+                    tracing::warn!(
+                        listener = name,
+                        "client_ca without allow: every certificate of that CA has every right but to act; \
+                     list names in auth.allow"
+                    );
+                }
+                let tokens = match &auth.tokens {
+                    Some(path) => {
+                        let tokens =
+                            Tokens::read(path).with_context(|| format!("{name}.auth.tokens: {}", path.display()))?;
+                        Some((path.clone(), Arc::new(tokens)))
+                    }
+                    None => None,
+                };
+                let allow = auth.allow.iter().map(|a| Allow {
+                    name: a.name.clone(),
+                    rights: a.rights.clone(),
+                    clusters: a.clusters.clone(),
+                });
+                let known = tokens.as_ref().map(|(_, tokens)| tokens.clone());
+                let gate = match auth.is_on() {
+                    true => Gate::new(known, reviews.clone().filter(|_| auth.kubernetes), allow.collect()),
+                    false => Gate::open(),
+                };
+                let files = tls.as_ref().map(|tls| TlsFiles {
+                    cert: tls.cert.clone(),
+                    key: tls.key.clone(),
+                    client_ca: auth.client_ca.clone(),
+                    // Who may come with a token, or probes /livez, has no certificate.
+                    is_client_required: false,
+                });
+                let tls = files.map(Secured::new).transpose()?;
+                let is_local = !auth.is_on() && listen.ip().is_loopback();
+                Ok(Guarded { tls, gate, tokens, metrics: None, is_local })
             };
-            let allow = auth.allow.iter().map(|a| Allow {
-                name: a.name.clone(),
-                rights: a.rights.clone(),
-                clusters: a.clusters.clone(),
-            });
-            let known = tokens.as_ref().map(|(_, tokens)| tokens.clone());
-            let gate = match auth.is_on() {
-                true => Gate::new(known, reviews.clone().filter(|_| auth.kubernetes), allow.collect()),
-                false => Gate::open(),
-            };
-            let files = tls.as_ref().map(|tls| TlsFiles {
-                cert: tls.cert.clone(),
-                key: tls.key.clone(),
-                client_ca: auth.client_ca.clone(),
-                // Who may come with a token, or probes /livez, has no certificate.
-                is_client_required: false,
-            });
-            let tls = files.map(Secured::new).transpose()?;
-            Ok(Guarded { tls, gate, tokens, metrics: None })
-        };
         let (webhook, admin) = (&config.webhook, &config.admin);
         Ok((
-            one("webhook", &webhook.tls, &webhook.auth, webhook.allow_insecure)?,
-            one("admin", &admin.tls, &admin.auth, admin.allow_insecure)?,
+            one("webhook", webhook.listen, &webhook.tls, &webhook.auth, webhook.allow_insecure)?,
+            one("admin", admin.listen, &admin.tls, &admin.auth, admin.allow_insecure)?,
         ))
     }
 
@@ -91,6 +106,9 @@ impl Guarded {
         right: Right,
         cluster: &str,
     ) -> Result<(), Reply> {
+        if self.is_local && !is_this_machine(request) {
+            return Err(self.refuse_host());
+        }
         let admitted = self.gate.admit(peer, request.headers(), right, cluster).await;
         admitted.map_err(|refusal| {
             if let Some(metrics) = &self.metrics {
@@ -98,6 +116,17 @@ impl Guarded {
             }
             refusal.reply()
         })
+    }
+
+    /// A name of somebody's own that resolves to this machine makes his page one of ours in a browser (DNS rebinding).
+    fn refuse_host(&self) -> Reply {
+        if let Some(metrics) = &self.metrics {
+            metrics.refused.with_label_values(&["host"]).inc();
+        }
+        let text = "this listener is for this machine: name it 127.0.0.1, [::1] or localhost\n";
+        let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+        *reply.status_mut() = StatusCode::MISDIRECTED_REQUEST;
+        reply
     }
 
     /// Reads certificates and tokens again when they change.
@@ -125,6 +154,18 @@ impl Guarded {
             }
         })
     }
+}
+
+/// Whether a request names its server by an address or as `localhost`, or not at all, as no browser does.
+fn is_this_machine(request: &Request<Incoming>) -> bool {
+    let header = || request.headers().get(HOST).map(|host| host.to_str().unwrap_or("?"));
+    let Some(authority) = request.uri().authority().map(|a| a.as_str()).or_else(header) else { return true };
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
 }
 
 /// What a request to the admin listener wants; `None` where nobody needs to be known.

@@ -7,8 +7,9 @@ use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, 
 
 use super::lanes;
 use crate::audit::event::Micros;
+use crate::detect::remedy::quoted;
 use crate::detect::verdict::{Confidence, State};
-use crate::query::views::{Coverage, Field, Moment, Object, Participants, Party, Report, Value, War, time};
+use crate::query::views::{Coverage, Field, Moment, Object, Participants, Party, Report, Turns, Value, War, time};
 
 /// Width where there is no terminal to ask.
 const WIDTH_DEFAULT: u16 = 120;
@@ -182,14 +183,14 @@ pub fn coverage(coverage: &Coverage) -> String {
 
 /// The command that shows more of a war, with the same files.
 fn who_command(war: &War, coverage: &Coverage) -> String {
-    let group = if war.object.group.is_empty() { String::new() } else { format!(".{}", clean(&war.object.group)) };
-    let (resource, name) = (clean(&war.object.resource), clean(&war.object.name));
-    let namespace =
-        if war.object.namespace.is_empty() { String::new() } else { format!(" -n {}", clean(&war.object.namespace)) };
-    let files: Vec<String> = coverage.sources.iter().take(3).map(|s| clean(&s.source)).collect();
+    let Object { group, resource, namespace, name, .. } = &war.object;
+    let dot = if group.is_empty() { "" } else { "." };
+    let object = quoted(&clean(&format!("{resource}{dot}{group}/{name}")));
+    let namespace = if namespace.is_empty() { String::new() } else { format!(" -n {}", quoted(&clean(namespace))) };
+    let file = |source: &str| if source == "standard input" { "-".to_owned() } else { quoted(&clean(source)) };
+    let files: Vec<String> = coverage.sources.iter().take(3).map(|s| file(&s.source)).collect();
     let files = if coverage.sources.len() <= 3 { files.join(" ") } else { "FILE…".into() };
-    let files = files.replace("standard input", "-");
-    format!("editwar who {resource}{group}/{name}{namespace} {files}")
+    format!("editwar who {object}{namespace} {files}")
 }
 
 fn wars(wars: &[War], style: Style) -> Table {
@@ -292,6 +293,20 @@ pub(super) fn json_text(json: &serde_json::Value, style: Style) -> String {
     text.chars().take(VALUE_CHARS_MAX - 1).chain(['…']).collect()
 }
 
+/// How verdicts changed, a line for each change.
+pub fn turns(found: &Turns, style: Style) -> String {
+    if found.turns.is_empty() {
+        return format!("no verdict changed since {}\n", clock(found.complete_since));
+    }
+    let mut table = style.table();
+    table.set_header(["WHEN", "OBJECT", "FROM", "TO"].map(|text| Cell::new(text).add_attribute(Attribute::Bold)));
+    for turn in &found.turns {
+        let (from, to) = (words(turn.from.as_str()), words(turn.to.as_str()));
+        table.add_row([clock(turn.at), name(&turn.object), from, to]);
+    }
+    format!("{table}\n")
+}
+
 /// What `who` found, for people; the last `writes_max` writes of the timeline, all where 0.
 pub fn participants(found: &Participants, writes_max: usize, style: Style) -> String {
     let mut out = String::new();
@@ -367,6 +382,11 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
         if hidden > 0 {
             let _ = writeln!(out, "({hidden} status writes of bystanders not shown: -o wide shows them)");
         }
+    }
+    if !found.turns.is_empty() {
+        let turns: Vec<String> =
+            found.turns.iter().map(|turn| format!("{} {}", clock(turn.at), words(turn.to.as_str()))).collect();
+        let _ = writeln!(out, "\nverdicts: {}", turns.join(", "));
     }
     let _ = write!(out, "\n{}", coverage(&found.coverage));
     out

@@ -93,14 +93,19 @@ fn check(config: &Config) -> Result<()> {
 }
 
 /// Follows the logs that the configuration names.
-fn follow(config: &Config, pipeline: &Arc<Pipeline>, metrics: &Metrics) -> Result<Option<Follower>> {
+fn follow(
+    config: &Config,
+    pipeline: &Arc<Pipeline>,
+    metrics: &Metrics,
+    journal: Option<Arc<Journal>>,
+) -> Result<Option<Follower>> {
     if config.follow.files.is_empty() {
         return Ok(None);
     }
     let settings =
         follow::Settings { files: config.follow.files.clone(), checkpoint: config.follow.checkpoint.clone() };
     let cluster = config.follow.cluster.clone();
-    let intake = Intake { pipeline: pipeline.clone(), metrics: metrics.clone(), cluster };
+    let intake = Intake::new(pipeline.clone(), metrics.clone(), cluster, journal);
     Ok(Some(Follower::start(settings, intake, metrics.clone())?))
 }
 
@@ -195,7 +200,7 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
         },
         stopped,
     ));
-    let follower = follow(&config, &pipeline, &metrics)?;
+    let follower = follow(&config, &pipeline, &metrics, journal.clone())?;
     let parts = (pipeline, classes, metrics);
     let enforcing = access.map(|access| access.start(parts, &config.enforce, &control, &stop)).unwrap_or_default();
     let mut switch = signal(SignalKind::user_defined1())?;
@@ -238,11 +243,15 @@ fn journal(
     let (pipeline, counted) = (pipeline.clone(), metrics.clone());
     let window = settings.retention.window;
     let replay = Box::new(move |reader: &Reader, newest: Option<Micros>| {
-        let Some(newest) = newest else { return Ok(()) };
+        let Some(newest) = newest else { return Ok(Vec::new()) };
         let since = newest.saturating_sub(window);
-        let count = replay::replay(reader, since, &pipeline, |thrashes| counted.thrashes(&pipeline, thrashes))?;
+        let mut recent = Vec::new();
+        let count = replay::replay(reader, since, &pipeline, |thrashes, turns| {
+            counted.thrashes(&pipeline, thrashes);
+            recent.extend(turns.iter().filter(|turn| turn.at > newest.saturating_sub(replay::MARGIN)).cloned());
+        })?;
         tracing::info!(writes = count, "the journal's recent writes are taken in again");
-        Ok(())
+        Ok(recent)
     });
     Ok(Some(Journal::start(settings, metrics, replay)?))
 }

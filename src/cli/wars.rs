@@ -1,19 +1,57 @@
 //! `editwar wars`: what a running server found.
 
-use anyhow::Result;
+use std::io::Write;
 
-use super::args::{WarsArgs, Which};
+use anyhow::{Result, bail};
+use serde::de::DeserializeOwned;
+
+use super::args::{Format, WarsArgs, Which};
 use super::reach::Reach;
-use super::{Outcome, analyze};
-use crate::cli::who::encoded;
-use crate::query::views::Report;
+use super::who::encoded;
+use super::{Outcome, analyze, output};
+use crate::detect::verdict::State;
+use crate::query::views::{Report, Turns};
 
 /// Runs `editwar wars`.
 ///
 /// # Errors
 /// Where the server cannot be asked.
 pub fn run(args: &WarsArgs) -> Result<Outcome> {
-    list(&args.which, args.namespace.as_deref(), &Reach::At(args.server.clone()))
+    let reach = Reach::At(args.server.clone());
+    match &args.since {
+        Some(since) => turns(&args.which, args.namespace.as_deref(), since, &reach),
+        None => list(&args.which, args.namespace.as_deref(), &reach),
+    }
+}
+
+/// Lists how verdicts changed.
+fn turns(which: &Which, namespace: Option<&str>, since: &str, reach: &Reach) -> Result<Outcome> {
+    let parameters = [("since", Some(since)), ("namespace", namespace), ("cluster", which.cluster.as_deref())];
+    let found: Turns = ask(reach, path("/api/v1/turns?", &parameters))?;
+    let mut stdout = anstream::stdout().lock();
+    match which.output {
+        Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(&found)?)?,
+        Format::Yaml => write!(stdout, "{}", serde_yaml_ng::to_string(&found)?)?,
+        Format::Markdown => bail!("-o markdown is for one object: see editwar who"),
+        Format::Table | Format::Wide => {
+            let style = output::Style::of_stdout(which.output == Format::Wide);
+            write!(stdout, "{}", output::turns(&found, style))?;
+        }
+    }
+    stdout.flush()?;
+    let is_war = found.turns.iter().any(|turn| turn.to == State::Thrashing || turn.to == State::Paused);
+    Ok(if is_war { Outcome::War } else { Outcome::Calm })
+}
+
+fn ask<T: DeserializeOwned>(reach: &Reach, path: String) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { Ok(reach.open().await?.get(&path).await?) })
+}
+
+/// A path with those of these parameters that have a value.
+fn path(base: &str, parameters: &[(&str, Option<&str>)]) -> String {
+    let given = parameters.iter().filter_map(|(key, value)| Some(format!("{key}={}", encoded((*value)?))));
+    base.to_owned() + &given.collect::<Vec<_>>().join("&")
 }
 
 /// Lists the wars that a server knows of.
@@ -21,16 +59,10 @@ pub fn run(args: &WarsArgs) -> Result<Outcome> {
 /// # Errors
 /// As [`run`].
 pub fn list(which: &Which, namespace: Option<&str>, reach: &Reach) -> Result<Outcome> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut path = format!("/api/v1/wars?all={}", which.all);
-    for (key, value) in
-        [("namespace", namespace), ("cluster", which.cluster.as_deref()), ("actor", which.actor.as_deref())]
-    {
-        if let Some(value) = value {
-            path.push_str(&format!("&{key}={}", encoded(value)));
-        }
-    }
-    let report: Report = runtime.block_on(async { anyhow::Ok(reach.open().await?.get(&path).await?) })?;
+    let all = which.all.to_string();
+    let (cluster, actor) = (which.cluster.as_deref(), which.actor.as_deref());
+    let parameters = [("all", Some(all.as_str())), ("namespace", namespace), ("cluster", cluster), ("actor", actor)];
+    let report: Report = ask(reach, path("/api/v1/wars?", &parameters))?;
     analyze::print(&report, which.output)?;
     Ok(if report.wars.iter().any(|war| war.thrashing_events > 0) { Outcome::War } else { Outcome::Calm })
 }

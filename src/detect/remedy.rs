@@ -96,7 +96,8 @@ pub fn remedies(facts: &Facts<'_>) -> Vec<Remedy> {
 
 /// How to see that it is over.
 pub fn verify(facts: &Facts<'_>) -> String {
-    format!("editwar who {}/{}{} --server http://127.0.0.1:8080", facts.resource, facts.name, facts.namespace_flag())
+    let object = quoted(&format!("{}/{}", facts.resource, facts.name));
+    format!("editwar who {object}{} --server http://127.0.0.1:8080", facts.namespace_flag())
 }
 
 // === impl Facts ===
@@ -108,7 +109,7 @@ impl Facts<'_> {
 
     /// `kubectl VERB RESOURCE NAME -n NAMESPACE`
     fn kubectl(&self, verb: &str) -> String {
-        format!("kubectl {verb} {} {}{}", self.resource, quoted(self.name), self.namespace_flag())
+        format!("kubectl {verb} {}{}", target(&self.resource, self.name), self.namespace_flag())
     }
 
     fn annotate(&self, annotations: &[String]) -> String {
@@ -198,8 +199,8 @@ impl Facts<'_> {
                     option: "C",
                     title: format!("let Argo CD leave {} alone", pointers.join(" and ")),
                     command: format!(
-                        "kubectl patch applications.argoproj.io {} -n argocd --type=merge -p {patch}",
-                        quoted(application)
+                        "kubectl patch {} -n argocd --type=merge -p {patch}",
+                        target("applications.argoproj.io", application)
                     ),
                     changes: format!("the application {application} ignores these fields when it compares and syncs"),
                     gives_up: "what the repository says of them; other ignoreDifferences there are replaced".into(),
@@ -234,8 +235,8 @@ impl Facts<'_> {
             option: "D",
             title: format!("exempt {} from the webhook {webhook}", self.rivals(actor)),
             command: format!(
-                "kubectl patch mutatingwebhookconfigurations.admissionregistration.k8s.io {} --type=strategic -p {}",
-                quoted(configuration),
+                "kubectl patch {} --type=strategic -p {}",
+                target("mutatingwebhookconfigurations.admissionregistration.k8s.io", configuration),
                 quoted(&patch.to_string())
             ),
             changes: "the webhook no longer sees these requests; its other conditions stay".into(),
@@ -254,7 +255,7 @@ impl Facts<'_> {
             ),
         };
         let command = match kind {
-            "policy" => format!("kubectl get {resource} {} -o yaml", quoted(name)),
+            "policy" => format!("kubectl get {} -o yaml", target(resource, name)),
             _ => format!("kubectl get {resource} -o yaml"),
         };
         Some(Remedy {
@@ -277,8 +278,8 @@ impl Facts<'_> {
                 option: "A",
                 title: format!("delete the HorizontalPodAutoscaler {hpa}"),
                 command: format!(
-                    "kubectl delete horizontalpodautoscalers.autoscaling {}{}",
-                    quoted(hpa),
+                    "kubectl delete {}{}",
+                    target("horizontalpodautoscalers.autoscaling", hpa),
                     self.namespace_flag()
                 ),
                 changes: format!("{} is no longer scaled by load", self.name),
@@ -307,9 +308,8 @@ impl Facts<'_> {
             option: "A",
             title: format!("agree with {person} who sets what; it works against {with}"),
             command: format!(
-                "kubectl auth can-i update {}/{}{} --as={}",
-                self.resource,
-                quoted(self.name),
+                "kubectl auth can-i update {}{} --as={}",
+                quoted(&format!("{}/{}", self.resource, self.name)),
                 self.namespace_flag(),
                 quoted(person)
             ),
@@ -380,8 +380,16 @@ fn quoted_end(text: &str) -> Option<usize> {
     None
 }
 
+/// An object for kubectl: a name that begins as a flag does is no word of its own.
+fn target(resource: &str, name: &str) -> String {
+    match name.starts_with('-') {
+        true => quoted(&format!("{resource}/{name}")),
+        false => format!("{} {}", quoted(resource), quoted(name)),
+    }
+}
+
 /// A word for a POSIX shell: as it is where nothing in it is special, else in single quotes.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     match !word.is_empty() && word.chars().all(is_plain) {
         true => word.to_owned(),

@@ -1,8 +1,8 @@
 //! Following logs as they are written: one thread, woken by the operating system where it tells of changes, and looking
 //! by itself every second where it does not (network mounts, links that change).
 //!
-//! What was taken in is kept in a checkpoint. It is written behind the events: after a crash at most the last second's
-//! events are read again, and no one is left out.
+//! What was taken in is kept in a checkpoint. It is written behind the events, and behind the journal's writes of them: after
+//! a crash at most the last second's events are read again, and no one is left out.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -13,9 +13,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::news;
 use super::tail::{Checkpoint, Error, Step, Tail};
+use super::{keep, news};
 use crate::audit::envelope;
+use crate::journal::committer::Journal;
+use crate::journal::record::Record;
 use crate::pipeline::Pipeline;
 use crate::telemetry::metrics::Metrics;
 
@@ -37,6 +39,10 @@ pub struct Settings {
 
 /// Who takes in what is read: everything that must have happened before a checkpoint may say so.
 pub trait Sink: Send + 'static {
+    /// Whether more can be taken in now.
+    fn is_ready(&mut self) -> bool {
+        true
+    }
     /// Takes in whole lines of a log.
     fn take(&mut self, source: &str, lines: &[u8]);
     /// Makes what was taken in survive a crash; `false` where it could not, and no checkpoint may be written.
@@ -45,14 +51,14 @@ pub trait Sink: Send + 'static {
     }
 }
 
-/// The sink that feeds a pipeline.
+/// The sink that feeds a pipeline, and keeps the writes in the journal.
 pub struct Intake {
-    /// Where events go.
-    pub pipeline: Arc<Pipeline>,
-    /// What is counted.
-    pub metrics: Metrics,
-    /// The cluster they are of.
-    pub cluster: String,
+    pipeline: Arc<Pipeline>,
+    metrics: Metrics,
+    cluster: String,
+    journal: Option<Arc<Journal>>,
+    /// Writes that were taken in and are not kept yet: those of one chunk, since no more is read before they are.
+    unkept: Vec<Record>,
 }
 
 /// Logs that are being followed.
@@ -82,15 +88,47 @@ struct Worker<S> {
 
 // === impl Intake ===
 
+impl Intake {
+    /// Feeds `pipeline` with events of this cluster, and `journal` with their writes.
+    pub fn new(pipeline: Arc<Pipeline>, metrics: Metrics, cluster: String, journal: Option<Arc<Journal>>) -> Intake {
+        Intake { pipeline, metrics, cluster, journal, unkept: Vec::new() }
+    }
+
+    /// Keeps what is not kept yet; `false` where the journal refuses it for now.
+    fn keep(&mut self) -> bool {
+        let Some(journal) = self.journal.as_ref().filter(|_| !self.unkept.is_empty()) else { return true };
+        let is_kept = journal.append_blocking(self.unkept.clone()).is_ok();
+        if is_kept {
+            self.unkept.clear();
+        }
+        is_kept
+    }
+}
+
 impl Sink for Intake {
+    fn is_ready(&mut self) -> bool {
+        self.keep() && self.journal.as_ref().is_none_or(|journal| journal.check().is_ok())
+    }
+
+    fn sync(&mut self) -> bool {
+        self.keep()
+    }
+
     fn take(&mut self, source: &str, lines: &[u8]) {
+        if self.journal.is_some() {
+            let policy = self.pipeline.policy();
+            for line in lines.split(|b| *b == b'\n') {
+                envelope::line(line, |event| self.unkept.extend(keep::record(policy, &self.cluster, source, event)));
+            }
+            self.keep();
+        }
         let timer = self.metrics.decode_seconds.start_timer();
         let mut batch = self.pipeline.batch(&self.cluster, source);
         for (number, line) in lines.split(|b| *b == b'\n').enumerate() {
             envelope::line(line, |event| batch.take(event, number as u64 + 1));
         }
         batch.reached(lines);
-        news::tell(&batch, &self.pipeline, &self.metrics);
+        news::tell(&batch, &self.pipeline, &self.metrics, self.journal.as_deref());
         drop(batch);
         timer.observe_duration();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
@@ -194,6 +232,9 @@ impl<S: Sink> Worker<S> {
         let mut has_more = false;
         for (name, tail) in &mut self.tails {
             let sink = &mut self.sink;
+            if !sink.is_ready() {
+                return false;
+            }
             match tail.step(&mut |lines| sink.take(name, lines)) {
                 Ok(step) => {
                     has_more |= step == Step::More;

@@ -5,6 +5,7 @@ pub mod decompress;
 pub mod document;
 pub mod files;
 pub mod follow;
+pub mod keep;
 pub mod news;
 pub mod room;
 pub mod tail;

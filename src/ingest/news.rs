@@ -1,12 +1,17 @@
-//! What a batch brought that others should know: metrics counted, and a line in the log for every verdict that changed.
+//! What a batch brought that others should know: metrics counted, and for every verdict that changed a line in the log and an
+//! entry in the journal.
 
 use crate::detect::verdict::State;
+use crate::journal::committer::Journal;
 use crate::pipeline::{Batch, Pipeline};
 use crate::telemetry::metrics::Metrics;
 
 /// Tells what came of a batch: never a line for each event.
-pub fn tell(batch: &Batch<'_>, pipeline: &Pipeline, metrics: &Metrics) {
+pub fn tell(batch: &Batch<'_>, pipeline: &Pipeline, metrics: &Metrics, journal: Option<&Journal>) {
     metrics.thrashes(pipeline, &batch.thrashes);
+    if let Some(journal) = journal {
+        journal.note(&batch.turns);
+    }
     for turn in &batch.turns {
         let object = turn.object.object();
         let message = match turn.to {

@@ -14,11 +14,9 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::news;
 use super::room::{Place, Room};
-use crate::audit::decode::Decoded;
+use super::{keep, news};
 use crate::audit::envelope;
-use crate::detect::write::attribute;
 use crate::journal::committer::{Journal, Unavailable};
 use crate::journal::record::Record;
 use crate::net::Reply;
@@ -211,16 +209,7 @@ impl Webhook {
     /// size, records are not.
     fn records(&self, cluster: &str, source: &str, body: &[u8]) -> Vec<Record> {
         let mut records = Vec::new();
-        envelope::values(body, |decoded| {
-            if let Ok(Decoded::Event(event)) = decoded
-                && let Ok(write) = attribute(&event)
-                && let Some(limits) = self.pipeline.policy().limits(&write.object)
-            {
-                // What may not be kept in memory may not be kept on disk.
-                let is_bare = limits.redacts || write.object.resource == "secrets";
-                records.extend(Record::new(cluster, source, &write, is_bare));
-            }
-        });
+        envelope::values(body, |event| records.extend(keep::record(self.pipeline.policy(), cluster, source, event)));
         records
     }
 
@@ -234,7 +223,7 @@ impl Webhook {
             batch.take(event, place);
         });
         batch.reached(body);
-        news::tell(&batch, &self.pipeline, &self.metrics);
+        news::tell(&batch, &self.pipeline, &self.metrics, self.journal.as_deref());
         drop(batch);
         timer.observe_duration();
         place

@@ -17,6 +17,7 @@ use super::Error;
 use super::record::Record;
 use super::store::{Reader, Retention, Store};
 use crate::audit::event::Micros;
+use crate::pipeline::Turn;
 use crate::telemetry::metrics::Metrics;
 
 /// Bytes of records that are written at once.
@@ -58,8 +59,9 @@ pub struct Journal {
 #[error("the journal cannot be written")]
 pub struct Unavailable;
 
-/// What happens once, when the store is open for the first time: the past is shown.
-pub type Replay = Box<dyn FnOnce(&Reader, Option<Micros>) -> Result<(), Error> + Send>;
+/// What happens once, when the store is open for the first time: the past is shown. The turns that follow from it and may
+/// not have been kept.
+pub type Replay = Box<dyn FnOnce(&Reader, Option<Micros>) -> Result<Vec<Turn>, Error> + Send>;
 
 struct Shared {
     /// What can be read, or why nothing can.
@@ -71,10 +73,12 @@ struct Shared {
     commit_seconds: Histogram,
 }
 
-/// The records of one batch, and who waits for them. Their number and size are bounded by the requests that are open.
+/// The records of one batch and who waits for them, or turns for which nobody does. Their number and size are bounded by the
+/// requests that are open.
 struct Order {
     records: Vec<Record>,
-    done: oneshot::Sender<Result<(), Unavailable>>,
+    turns: Vec<Turn>,
+    done: Option<oneshot::Sender<Result<(), Unavailable>>>,
 }
 
 struct Committer {
@@ -118,18 +122,42 @@ impl Journal {
     /// # Errors
     /// [`Unavailable`], where writes that cannot be kept are refused.
     pub async fn append(&self, records: Vec<Record>) -> Result<(), Unavailable> {
+        match self.order(records)? {
+            Some(is_done) => is_done.await.unwrap_or(Err(Unavailable)),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Journal::append`], for a thread of its own.
+    ///
+    /// # Errors
+    /// [`Unavailable`], where writes that cannot be kept are refused.
+    pub fn append_blocking(&self, records: Vec<Record>) -> Result<(), Unavailable> {
+        match self.order(records)? {
+            Some(is_done) => is_done.blocking_recv().unwrap_or(Err(Unavailable)),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps these turns with the next group of writes. Nobody waits for them: they follow from writes that are kept, and
+    /// after a crash they are found again.
+    pub fn note(&self, turns: &[Turn]) {
+        if let (false, Some(orders)) = (turns.is_empty(), &*lock(&self.orders)) {
+            // A thread that is gone was told of already.
+            let _ = orders.send(Order { records: Vec::new(), turns: turns.to_vec(), done: None });
+        }
+    }
+
+    /// Sends records on their way; `None` where there are none to wait for.
+    fn order(&self, records: Vec<Record>) -> Result<Option<oneshot::Receiver<Result<(), Unavailable>>>, Unavailable> {
         if records.is_empty() {
-            return self.shared.refusal();
+            return self.shared.refusal().map(|()| None);
         }
         let (done, is_done) = oneshot::channel();
-        let sent = match &*lock(&self.orders) {
-            Some(orders) => orders.send(Order { records, done }).is_ok(),
-            None => false,
-        };
-        match sent {
-            true => is_done.await.unwrap_or(Err(Unavailable)),
-            false => Err(Unavailable),
-        }
+        let orders = lock(&self.orders);
+        let order = Order { records, turns: Vec::new(), done: Some(done) };
+        let sent = orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
+        sent.then_some(Some(is_done)).ok_or(Unavailable)
     }
 
     /// What can be read now.
@@ -218,12 +246,15 @@ impl Committer {
         self.tried = now();
         let sets_aside = self.settings.on_failure == OnFailure::Degrade;
         let opened = Store::open(&self.settings.folder, self.settings.retention, sets_aside, clock());
-        let opened = opened.and_then(|(store, damages)| {
+        let opened = opened.and_then(|(mut store, damages)| {
             for damage in damages {
                 tracing::error!(%damage, "a journal file was set aside, as its name says now; its writes are not in the history");
             }
             if let Some(replay) = self.replay.take() {
-                replay(&store.reader(), store.newest())?;
+                let turns = replay(&store.reader(), store.newest())?;
+                if !turns.is_empty() {
+                    store.append(&[], &turns.iter().collect::<Vec<_>>(), clock())?;
+                }
             }
             Ok(store)
         });
@@ -247,11 +278,12 @@ impl Committer {
             group.push(order);
         }
         let records: Vec<&Record> = group.iter().flat_map(|order| &order.records).collect();
+        let turns: Vec<&Turn> = group.iter().flat_map(|order| &order.turns).collect();
         let count = records.len() as u64;
         let outcome = match &mut self.store {
             Some(store) => {
                 let timer = self.shared.commit_seconds.start_timer();
-                let appended = store.append(&records, clock());
+                let appended = store.append(&records, &turns, clock());
                 timer.observe_duration();
                 appended.map_err(Some)
             }
@@ -277,7 +309,7 @@ impl Committer {
         }
         for order in group {
             // Whoever went away meanwhile brings it again, and it is the same record again.
-            let _ = order.done.send(answer.1);
+            let _ = order.done.map(|done| done.send(answer.1));
         }
     }
 
@@ -304,7 +336,7 @@ impl Committer {
 
 impl Order {
     fn bytes(&self) -> usize {
-        self.records.iter().map(Record::bytes).sum()
+        self.records.iter().map(Record::bytes).sum::<usize>() + self.turns.len() * 256
     }
 }
 

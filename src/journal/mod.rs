@@ -1,6 +1,6 @@
 //! What survives: every write, on disk before its batch is answered; read again at the next start.
 //!
-//! [`record`] is one write as it is kept, [`segment`] one file of them, [`store`] a directory of segments with an end to
+//! [`record`] is one write as it is kept, [`turn`] a verdict that changed, [`segment`] one file of them, [`store`] a directory of segments with an end to
 //! its age and size. [`committer`] writes what all requests bring together, with one fsync for all. [`replay`] shows the
 //! recent past to the pipeline at a start, [`past`] all of one object's to who asks.
 
@@ -10,6 +10,7 @@ pub mod record;
 pub mod replay;
 pub mod segment;
 pub mod store;
+pub mod turn;
 
 use std::path::PathBuf;
 

@@ -6,10 +6,10 @@ use super::store::Reader;
 use crate::audit::envelope;
 use crate::audit::event::Micros;
 use crate::detect::policy::Policy;
-use crate::pipeline::{Batch, Pipeline, Thrash};
+use crate::pipeline::{Batch, Pipeline, Thrash, Turn};
 
-/// Time beyond the longest window in which an event may come late, or again.
-const MARGIN: Micros = 15 * 60 * 1_000_000;
+/// Time beyond the longest window in which an event may come late, or again. Within it, a replay finds every turn that was.
+pub const MARGIN: Micros = 15 * 60 * 1_000_000;
 /// Records that are shown between two reports of what followed from them.
 const RUN: usize = 1000;
 
@@ -23,7 +23,7 @@ pub fn window(policy: &Policy) -> Micros {
     longest.max().unwrap_or(0).saturating_add(MARGIN)
 }
 
-/// Shows all records at or after `since` to `pipeline`; tells what thrashing they amount to. The number of records.
+/// Shows all records at or after `since` to `pipeline`; tells what they amount to. The number of records.
 ///
 /// # Errors
 /// [`Error`].
@@ -31,7 +31,7 @@ pub fn replay(
     reader: &Reader,
     since: Micros,
     pipeline: &Pipeline,
-    mut thrashed: impl FnMut(&[Thrash]),
+    mut tell: impl FnMut(&[Thrash], &[Turn]),
 ) -> Result<u64, Error> {
     let mut texts = Vec::with_capacity(RUN);
     let mut count = 0;
@@ -40,7 +40,7 @@ pub fn replay(
         for run in entries.chunk_by(|a, b| a.cluster == b.cluster) {
             let mut batch = pipeline.batch(run[0].cluster, run[0].source);
             run.iter().for_each(|entry| take(&mut batch, entry));
-            thrashed(&batch.thrashes);
+            tell(&batch.thrashes, &batch.turns);
         }
         texts.clear();
     };

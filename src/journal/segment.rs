@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 
-use super::Error;
 use super::record::{KEY_BYTES, Key, Record};
+use super::{Error, turn};
 use crate::audit::event::Micros;
+use crate::pipeline::Turn;
 
 /// What this version writes and reads.
 pub const FORMAT: u64 = 1;
@@ -18,6 +19,8 @@ const CACHE_BYTES: usize = 4 << 20;
 const EVENTS: TableDefinition<'_, &[u8; KEY_BYTES], &[u8]> = TableDefinition::new("events");
 /// The text of an object's key, a zero byte, the record's key.
 const OBJECTS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("objects");
+/// Verdicts that changed; missing in files of editwar 0.1 and before.
+const TURNS: TableDefinition<'_, &[u8; KEY_BYTES], &[u8]> = TableDefinition::new("turns");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// An open file.
@@ -95,11 +98,15 @@ impl Segment {
         begin().map_err(|e| self.storage(&e))
     }
 
-    /// Writes these records, all or none; they are on disk when this returns.
+    /// Writes these records and turns, all or none; they are on disk when this returns.
     ///
     /// # Errors
     /// [`Error::Storage`]. The segment must then be opened anew.
-    pub fn append<'r>(&self, records: impl Iterator<Item = &'r Record>) -> Result<(), Error> {
+    pub fn append<'r>(
+        &self,
+        records: impl Iterator<Item = &'r Record>,
+        turns: impl Iterator<Item = &'r Turn>,
+    ) -> Result<(), Error> {
         let append = || -> Result<(), redb::Error> {
             let write = self.database.begin_write()?;
             {
@@ -111,6 +118,10 @@ impl Segment {
                     index_start(&mut index, &record.object);
                     index.extend_from_slice(&record.key.0);
                     objects.insert(index.as_slice(), ())?;
+                }
+                let mut kept = write.open_table(TURNS)?;
+                for turn in turns {
+                    kept.insert(&turn::key(turn).0, turn::text(turn).as_slice())?;
                 }
             }
             write.commit()?;
@@ -183,6 +194,25 @@ impl Segment {
                 }
                 // The next object is behind all of this one's records.
                 from = [object, &[0], &[0xff; KEY_BYTES + 1]].concat();
+            }
+            Ok(())
+        };
+        show().map_err(|e| self.storage(&e))
+    }
+
+    /// Shows every turn at or after `since`, in order.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub fn turns(&self, since: Micros, mut each: impl FnMut(Turn)) -> Result<(), Error> {
+        let mut show = || -> Result<(), redb::Error> {
+            let turns = match self.database.begin_read()?.open_table(TURNS) {
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
+                turns => turns?,
+            };
+            for entry in turns.range::<&[u8; KEY_BYTES]>(&Key::from(since).0..)? {
+                let (key, text) = entry?;
+                turn::read(Key(*key.value()), text.value()).into_iter().for_each(&mut each);
             }
             Ok(())
         };

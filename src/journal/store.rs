@@ -12,6 +12,7 @@ use super::Error;
 use super::record::{Key, Record};
 use super::segment::Segment;
 use crate::audit::event::Micros;
+use crate::pipeline::Turn;
 
 /// Files that a full journal has: as many parts of it go at once.
 const SEGMENTS: u64 = 16;
@@ -130,12 +131,12 @@ impl Store {
         Ok((store, damages))
     }
 
-    /// Writes these records, all or none; they are on disk when this returns.
+    /// Writes these records and turns, all or none; they are on disk when this returns.
     ///
     /// # Errors
     /// [`Error::Storage`]. The store must then be opened anew.
-    pub fn append(&mut self, records: &[&Record], now: Micros) -> Result<(), Error> {
-        self.active.append(records.iter().copied())?;
+    pub fn append(&mut self, records: &[&Record], turns: &[&Turn], now: Micros) -> Result<(), Error> {
+        self.active.append(records.iter().copied(), turns.iter().copied())?;
         let latest = records.iter().map(|r| r.key.at()).filter(|at| *at <= now).max();
         self.newest = self.newest.max(latest.unwrap_or(i64::MIN));
         if self.is_full()? {
@@ -249,6 +250,17 @@ impl Reader {
         Ok(())
     }
 
+    /// Shows every turn at or after `since`, in order.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn turns(&self, since: Micros, mut each: impl FnMut(Turn)) -> Result<(), Error> {
+        for segment in self.segments(since) {
+            segment?.turns(since, &mut each)?;
+        }
+        Ok(())
+    }
+
     /// Shows the text of every object's key; once for each file.
     ///
     /// # Errors
@@ -334,7 +346,7 @@ mod tests {
         for _ in 0..2 {
             let mut store = open(&folder, retention);
             for group in records.chunks(7) {
-                store.append(&group.iter().collect::<Vec<_>>(), i64::MAX).unwrap();
+                store.append(&group.iter().collect::<Vec<_>>(), &[], i64::MAX).unwrap();
             }
             assert!(store.full.len() >= 3, "it was never rotated");
         }
@@ -360,7 +372,7 @@ mod tests {
         let names = ["\0\0cm\0shop\0a", "\0\0cm\0shop\0ab", "\0apps\0deployments\0shop\0a"];
         let records: Vec<Record> = (0..30).map(|n| record(n * HOUR, names[n as usize % 3], 10)).collect();
         for record in &records {
-            store.append(&[record], i64::MAX).unwrap();
+            store.append(&[record], &[], i64::MAX).unwrap();
         }
         let reader = store.reader();
         let mut found = Vec::new();
@@ -386,7 +398,7 @@ mod tests {
         let folder = folder("retention");
         let mut store = open(&folder, Retention { age: 32 * HOUR, bytes: 1 << 30, window: HOUR });
         for n in 0..100 {
-            store.append(&[&record(n * HOUR, "a", 10)], i64::MAX).unwrap();
+            store.append(&[&record(n * HOUR, "a", 10)], &[], i64::MAX).unwrap();
         }
         let left = times(&store, i64::MIN);
         assert!(left[0] >= (99 - 32 - 4) * HOUR && left[0] <= (99 - 31) * HOUR, "{}", left[0] / HOUR);
@@ -396,7 +408,7 @@ mod tests {
         let bytes = 24 << 20;
         let mut store = open(&folder, Retention { age: 1000 * HOUR, bytes, window: HOUR });
         for n in 0..800 {
-            store.append(&[&record(n, "a", 100_000)], i64::MAX).unwrap();
+            store.append(&[&record(n, "a", 100_000)], &[], i64::MAX).unwrap();
             assert!(store.bytes() <= bytes + (9 << 20), "{}", store.bytes());
         }
         assert!(times(&store, i64::MIN).len() < 400);
@@ -411,7 +423,7 @@ mod tests {
         for damage in ["flipped", "cut", "other format"] {
             let mut store = open(&folder, retention);
             for n in 0..20 {
-                store.append(&[&record(n, "a", 3000)], i64::MAX).unwrap();
+                store.append(&[&record(n, "a", 3000)], &[], i64::MAX).unwrap();
             }
             let path = store.active.path().to_owned();
             drop(store);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lens::Lens;
 use super::past::{self, History};
-use super::views::{Filter, Moment, Object, Participants, Party, time, time_option};
+use super::views::{Filter, Moment, Object, Participants, Party, TurnView, Turns, time, time_option};
 use super::{openapi, page};
 use crate::audit::event::Micros;
 use crate::detect::class::Classes;
@@ -95,6 +95,9 @@ pub struct Timeline {
     #[serde(default, with = "time_option", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<jiff::Timestamp>")]
     pub complete_since: Option<Micros>,
+    /// How the verdict changed, where the journal was asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<TurnView>,
 }
 
 /// Where the kill switch stands.
@@ -176,6 +179,10 @@ impl Api {
                 },
                 Err(error) => problem(StatusCode::BAD_REQUEST, &error),
             },
+            "/api/v1/turns" => match self.turns(&query) {
+                Ok(turns) => json(StatusCode::OK, &turns),
+                Err((status, why)) => problem(status, &why),
+            },
             _ => match path.strip_prefix("/api/v1/objects/") {
                 Some(rest) => self.object(rest, request.uri().query().unwrap_or_default()),
                 None => page::file(path).unwrap_or_else(|| {
@@ -242,10 +249,10 @@ impl Api {
         };
         match view.as_ref() {
             "" => json(StatusCode::OK, &found),
-            "timeline" => json(
-                StatusCode::OK,
-                &Timeline { object: found.object, timeline: found.timeline, complete_since: found.complete_since },
-            ),
+            "timeline" => {
+                let Participants { object, timeline, complete_since, turns, .. } = found;
+                json(StatusCode::OK, &Timeline { object, timeline, complete_since, turns })
+            }
             "participants" => {
                 let war = found.war.as_ref();
                 let is_party = |p: &Party| war.is_some_and(|w| w.parties.iter().any(|q| q.actor == p.actor));
@@ -264,6 +271,15 @@ impl Api {
         };
         let key = self.lens().meant(filter, kept).map_err(|why| (StatusCode::NOT_FOUND, why))?;
         self.participants(&key, query)
+    }
+
+    /// How verdicts changed, since a time or in the last day.
+    fn turns(&self, query: &Query<'_>) -> Result<Turns, Refusal> {
+        let filter = query.without("since").filter().map_err(|why| (StatusCode::BAD_REQUEST, why))?;
+        let day = Query::of("since=1d");
+        let asked = if query.get("since").is_some() { query } else { &day };
+        let Some((reader, since)) = self.history(asked)? else { unreachable!("a time is asked for") };
+        self.look_back(&reader, since).turns(&filter).map_err(unreadable)
     }
 
     /// Who takes part in an object, from the journal where the question goes back in time.

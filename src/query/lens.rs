@@ -98,6 +98,7 @@ impl<'a> Lens<'a> {
                 actors,
                 timeline: history.map(Moment::of).collect(),
                 complete_since: None,
+                turns: Vec::new(),
                 coverage: Coverage::from(&self.pipeline.stats()),
             }
         })?;

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::api::{Decision, Problem, Sides, Switched, Timeline};
-use super::views::{Participants, Report};
+use super::views::{Participants, Report, Turns};
 
 /// The document that `/openapi.json` answers with.
 pub fn document() -> Value {
@@ -33,6 +33,19 @@ pub fn document() -> Value {
             json!([query("kind", "As kubectl takes it."), query("name", "Its name."), query("namespace", "Its namespace."), query("cluster", "Its cluster."), since()]),
             schema::<Participants>(&mut types), &[unknown, ("404", "No such object was seen, or several are meant.")]),
     });
+    paths["/api/v1/turns"] = get(
+        "turns",
+        "How verdicts changed, from the journal: what wars there were. Of the last day, or since.",
+        json!([
+            since(),
+            query("namespace", "Only this namespace."),
+            query("kind", "Only this kind, as kubectl takes it."),
+            query("name", "Only this name."),
+            query("cluster", "Only this cluster.")
+        ]),
+        schema::<Turns>(&mut types),
+        &[unknown, ("501", "The server has no journal."), ("503", "The journal cannot be read now.")],
+    );
     paths[objects] = get(
         "object",
         "Who takes part in one object, its war and its writes.",

@@ -1,7 +1,9 @@
 //! What the journal tells of one object: the same views as of memory, from further back.
 
+use std::collections::VecDeque;
+
 use super::lens::Lens;
-use super::views::{Filter, Moment, Participants};
+use super::views::{Filter, Moment, Participants, TurnView, Turns};
 use crate::audit::event::{Micros, parse_duration, parse_timestamp};
 use crate::detect::class::Classes;
 use crate::journal;
@@ -9,6 +11,9 @@ use crate::journal::past::Past;
 use crate::journal::store::Reader;
 use crate::pipeline::Pipeline;
 use crate::pipeline::table::ObjectKey;
+
+/// Turns that one answer tells.
+const TURNS_MAX: usize = 10_000;
 
 /// The journal beside the memory.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +61,33 @@ impl History<'_> {
             found.timeline.extend(moments.unwrap_or_default());
         }
         found.complete_since = Some(past.since);
+        self.reader.turns(past.since, |turn| {
+            if turn.object == *key {
+                found.turns.push(TurnView { object: found.object.clone(), ..TurnView::of(&turn) });
+            }
+        })?;
         Ok(Some(found))
+    }
+
+    /// How verdicts changed, on objects that a filter means: the latest, in order.
+    ///
+    /// # Errors
+    /// That the journal cannot be read.
+    pub fn turns(&self, filter: &Filter) -> Result<Turns, journal::Error> {
+        let mut turns = VecDeque::new();
+        let mut since = self.since;
+        self.reader.turns(self.since, |turn| {
+            if !filter.is_name(&turn.object) {
+                return;
+            }
+            if turns.len() == TURNS_MAX
+                && let Some(TurnView { at, .. }) = turns.pop_front()
+            {
+                since = at + 1;
+            }
+            turns.push_back(TurnView::of(&turn));
+        })?;
+        Ok(Turns { turns: turns.into(), complete_since: since })
     }
 
     /// The kept objects that a filter may mean.

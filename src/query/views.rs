@@ -14,6 +14,7 @@ use crate::detect::kind;
 use crate::detect::object::ObjectState;
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::{Effect, Part};
+use crate::pipeline::Turn;
 use crate::pipeline::coverage;
 use crate::pipeline::stats::{Stats, Tallies};
 use crate::pipeline::table::ObjectKey;
@@ -386,9 +387,38 @@ pub struct Participants {
     #[serde(default, with = "time_option", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<jiff::Timestamp>")]
     pub complete_since: Option<Micros>,
+    /// How the verdict changed, where the journal was asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<TurnView>,
     /// Which times and sources this is based on.
     #[serde(default)]
     pub coverage: Coverage,
+}
+
+/// One change of a verdict.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TurnView {
+    /// When.
+    #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
+    pub at: Micros,
+    /// On which object.
+    pub object: Object,
+    /// From which state.
+    pub from: State,
+    /// To which state.
+    pub to: State,
+}
+
+/// How verdicts changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Turns {
+    /// Each change, in order.
+    pub turns: Vec<TurnView>,
+    /// From when on every change is here.
+    #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
+    pub complete_since: Micros,
 }
 
 /// One write of an object's timeline.
@@ -485,6 +515,14 @@ impl Object {
             namespace: name.namespace.into(),
             name: name.name.into(),
         }
+    }
+}
+
+// === impl TurnView ===
+
+impl TurnView {
+    pub(super) fn of(turn: &Turn) -> TurnView {
+        TurnView { at: turn.at, object: Object::named(&turn.object, None), from: turn.from, to: turn.to }
     }
 }
 

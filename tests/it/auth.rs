@@ -179,7 +179,12 @@ fn scraping_reading_and_acting_are_rights_of_their_own() {
         assert_eq!(get(closed, ""), (401, r#"{"error":"unauthorized"}"#.to_owned()), "{closed}");
     }
     assert_eq!(get("/metrics", "t-scrape").0, 200);
-    assert_eq!(get("/api/v1/wars", "t-scrape"), (403, r#"{"error":"forbidden"}"#.to_owned()));
+    let web = "/api/v1/objects/deployments.apps/shop/web";
+    let views =
+        ["", "/participants", "/timeline", "/decision", "/decision?watch=true"].map(|view| format!("{web}{view}"));
+    for values in views.iter().map(String::as_str).chain(["/api/v1/wars", "/api/v1/participants", "/log-level"]) {
+        assert_eq!(get(values, "t-scrape"), (403, r#"{"error":"forbidden"}"#.to_owned()), "{values}");
+    }
     assert_eq!(get("/api/v1/wars", "t-read").0, 200);
     let stop = |token| ask(server.admin, &folder.ca, None, "POST", "/api/v1/enforcement/stop", token).0;
     assert_eq!((stop(""), stop("t-read")), (401, 403));
@@ -216,6 +221,16 @@ fn certificates_and_tokens_are_renewed_while_connections_last() {
     assert_eq!(ask(server.admin, &folder.ca, None, "GET", "/api/v1/wars", "t-read").0, 401, "the old one is not");
     standing.write_all(livez.as_bytes()).unwrap();
     assert!(std::io::Read::read(&mut standing, &mut byte).unwrap() > 0, "the connection that stood still stands");
+
+    // Whom another CA vouches for is let in once that CA is in the file, and no longer when it has left it.
+    let other = Authority::new("another CA");
+    let (_, _, poster) = other.sign("kube-apiserver-a", &[]);
+    let post = || ask(server.webhook, &folder.ca, Some(&poster), "POST", "/audit/a", "").0;
+    assert_eq!(post(), 0, "a CA that nobody named");
+    std::fs::write(folder.path.join("ca.pem"), [folder.ca.pem.as_str(), &other.pem].concat()).unwrap();
+    wait_until("the new CA is believed", 20, || post() == 200);
+    std::fs::write(folder.path.join("ca.pem"), &folder.ca.pem).unwrap();
+    wait_until("the new CA is believed no more", 20, || post() == 0);
 
     // A broken certificate changes nothing.
     let second = fresh();
@@ -277,4 +292,63 @@ fn a_listener_that_others_reach_asks_who_they_are_or_is_told_not_to() {
     std::fs::write(folder.path.join("wrong"), "only-a-secret\n").unwrap();
     let (_, _, err) = check(&["--set", &format!("admin.auth.tokens={}", folder.file("wrong"))]);
     assert!(err.contains("line 1 is not `TOKEN NAME`") && !err.contains("only-a-secret"), "{err}");
+}
+
+#[test]
+fn a_page_elsewhere_cannot_make_a_browser_of_this_machine_ask_or_act() {
+    let server = Server::start(&[]);
+    let to = |address: SocketAddr, method: &str, path: &str, host: &str, more: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let body = if method == "POST" { "{}" } else { "" };
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {length}\r\n{more}\r\n"
+        );
+        drop(stream.write_all([head.as_bytes(), body.as_bytes()].concat().as_slice()));
+        answer(&mut stream).0
+    };
+    let json = "Content-Type: application/json\r\n";
+    // A name of the page's own that resolves to 127.0.0.1.
+    for host in ["rebound.example", "rebound.example:8080", "localhost.evil.example", "127.0.0.1.evil.example"] {
+        assert_eq!(to(server.admin, "GET", "/api/v1/wars", host, ""), 421, "{host}");
+        assert_eq!(to(server.admin, "POST", "/api/v1/enforcement/stop", host, json), 421, "{host}");
+        assert_eq!(to(server.webhook, "POST", "/audit", host, json), 421, "{host}");
+    }
+    for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:8080", "[::1]:8080", "[::1]"] {
+        assert_eq!(to(server.admin, "GET", "/api/v1/wars", host, ""), 200, "{host}");
+        assert_eq!(to(server.webhook, "POST", "/audit", host, json), 200, "{host}");
+    }
+}
+
+#[test]
+fn what_acts_is_json_which_no_page_may_send_unasked() {
+    let Some(cluster) = ApiServer::start(None) else { return };
+    cluster.kubectl("admin", &["create", "namespace", "editwar"]);
+    cluster.apply("admin", &std::fs::read_to_string(util::path("deploy/rbac/pause.yaml")).unwrap());
+    let kubeconfig = cluster.kubeconfig("system:serviceaccount:editwar:editwar").display().to_string();
+    let server = Server::start(&[
+        "--enforce",
+        "pause",
+        "--kubeconfig",
+        &kubeconfig,
+        "--set",
+        "enforce.resources=[deployments.apps]",
+    ]);
+    let stop = |content_type: &str| {
+        let header = format!("Content-Type: {content_type}\r\n");
+        server.request(server.admin, "POST", "/api/v1/enforcement/stop", &header, b"{}").0
+    };
+    // What a form or a script of another origin may send without being asked for leave.
+    for simple in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
+        assert_eq!(stop(simple), 415, "{simple}");
+    }
+    let preflight = server.request(
+        server.admin,
+        "OPTIONS",
+        "/api/v1/enforcement/stop",
+        "Origin: https://evil.example\r\nAccess-Control-Request-Method: POST\r\n",
+        b"",
+    );
+    assert_eq!(preflight.0, 405, "and leave is not given");
+    assert_eq!(stop("application/json"), 200);
 }

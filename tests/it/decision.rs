@@ -21,7 +21,7 @@ const PATH: &str = "/api/v1/objects/deployments.apps/shop/web/decision";
 fn follow(server: &Server, path: &str) -> impl Iterator<Item = Value> {
     let mut stream = TcpStream::connect(server.admin()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream.write_all(format!("GET {path}?watch=true HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+    stream.write_all(format!("GET {path}?watch=true HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
     let lines = BufReader::new(stream).lines().map_while(Result::ok);
     lines.filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(&line).unwrap())
 }

@@ -61,8 +61,10 @@ fn body(lines: &[Vec<u8>]) -> Vec<u8> {
 fn try_post(to: SocketAddr, body: &[u8]) -> Option<u16> {
     let mut stream = TcpStream::connect(to).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
-    let head =
-        format!("POST /audit HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST /audit HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     stream.write_all(head.as_bytes()).ok()?;
     stream.write_all(body).ok()?;
     let mut answer = Vec::new();
@@ -88,7 +90,7 @@ fn findings(server: &Server) -> Value {
 }
 
 /// How often each audit ID is in a journal that nobody has open.
-fn kept(folder: &Path) -> BTreeMap<String, usize> {
+pub(crate) fn kept(folder: &Path) -> BTreeMap<String, usize> {
     let retention = Retention { age: i64::MAX, bytes: u64::MAX, window: i64::MAX };
     let (store, damages) = Store::open(folder, retention, false, i64::MAX).unwrap();
     assert!(damages.is_empty());
@@ -379,4 +381,104 @@ fn who_looks_back_into_a_servers_journal() {
     assert!(code == 2 && words.contains("none of"), "{words}");
     let (code, words) = who(&["cm/wh", "--since", "7d"], &Server::start(&[]).ready());
     assert!(code == 2 && words.contains("--journal DIR"), "{words}");
+}
+
+/// How verdicts changed, as the journal tells it.
+fn turns(server: &Server) -> Value {
+    server.json("/api/v1/turns?since=7d")["turns"].clone()
+}
+
+#[test]
+fn how_verdicts_changed_is_told_from_the_journal_and_no_kill_changes_it() {
+    let lines = load(30);
+    let batches: Vec<Vec<u8>> = lines.chunks(BATCH).map(body).collect();
+    let steady = folder("turns-steady");
+    let undisturbed = start(&steady, "degrade").ready();
+    for batch in &batches {
+        assert_eq!(try_post(undisturbed.webhook(), batch), Some(200));
+    }
+    let killed = folder("turns-killed");
+    let mut server = start(&killed, "degrade").ready();
+    for (place, batch) in batches.iter().enumerate() {
+        assert_eq!(try_post(server.webhook(), batch), Some(200));
+        // Right behind the answer: the turn it brought may not be on disk yet.
+        if place % 3 == 0 {
+            server.kill();
+            server = start(&killed, "degrade").ready();
+        }
+    }
+    let states = |of: &Value, name: &str| -> Vec<(String, String)> {
+        let text = |turn: &Value, key: &str| turn[key].as_str().unwrap().to_owned();
+        let mine = of.as_array().unwrap().iter().filter(|turn| turn["object"]["name"] == name);
+        mine.map(|turn| (text(turn, "from"), text(turn, "to"))).collect()
+    };
+    util::until("the last turns are kept", || !turns(&undisturbed).as_array().unwrap().is_empty());
+    server.kill();
+    server = start(&killed, "degrade").ready();
+    util::until("both tell the same", || turns(&server) == turns(&undisturbed));
+    let told = turns(&server);
+    for n in 0..4 {
+        let expected = [("calm", "contested"), ("contested", "thrashing"), ("thrashing", "paused")];
+        let expected = expected.map(|(from, to)| (from.to_owned(), to.to_owned()));
+        assert_eq!(states(&told, &format!("config-{n}")), expected, "{told:#}");
+    }
+    for n in 4..8 {
+        assert!(states(&told, &format!("config-{n}")).is_empty(), "one writer has no war");
+    }
+    // One object's are told with its writes, and by the command.
+    let one = server.json("/api/v1/objects/configmaps/shop/config-1/timeline?since=7d");
+    assert_eq!(one["turns"].as_array().unwrap().len(), 3);
+    assert_eq!(server.json("/api/v1/turns?since=7d&name=config-2")["turns"].as_array().unwrap().len(), 3);
+    let url = server.url("");
+    let (code, out, err) = crate::cli::run(&["wars", "--server", &url, "--since", "7d", "-n", "shop"], None);
+    assert_eq!(code, 1, "{err}");
+    assert_eq!(out.lines().filter(|line| line.contains("ConfigMap shop/config-")).count(), 12, "{out}");
+    assert!(out.contains("thrashing  paused") || out.contains("thrashing   paused"), "{out}");
+    let (code, out, _) = crate::cli::run(&["wars", "--server", &url, "--since", "7d", "-n", "other"], None);
+    assert!(code == 0 && out.starts_with("no verdict changed since"), "{out}");
+    assert_eq!(Server::start(&[]).ready().get("/api/v1/turns").0, 501);
+}
+
+#[test]
+fn what_is_read_from_a_followed_log_is_in_the_history_once() {
+    let folder = folder("follow");
+    std::fs::create_dir_all(&folder).unwrap();
+    let (log, checkpoint) = (folder.join("audit.log"), folder.join("state.json"));
+    let lines = load(60);
+    let mut file = std::fs::File::create(&log).unwrap();
+    let start = || {
+        Server::start(&[
+            "--journal",
+            folder.join("journal").to_str().unwrap(),
+            "--follow",
+            log.to_str().unwrap(),
+            "--set",
+            &format!("follow.checkpoint={}", checkpoint.display()),
+        ])
+    };
+    let mut server = start();
+    for (place, chunk) in lines.chunks(40).enumerate() {
+        for line in chunk {
+            file.write_all(line).unwrap();
+            file.write_all(b"\n").unwrap();
+        }
+        let goal = ((place + 1) * 40).min(lines.len()) as u64;
+        match place % 3 {
+            0 => server.kill(),
+            1 => util::until("it is taken in", || writes(&server) == goal),
+            _ => continue,
+        }
+        if place % 3 == 0 {
+            server = start();
+        }
+    }
+    util::until("all is taken in", || writes(&server) == lines.len() as u64);
+    assert!(server.terminate().success());
+    let kept = kept(&folder.join("journal"));
+    assert_eq!(kept.len(), lines.len());
+    assert!(kept.values().all(|count| *count == 1));
+    // And what is known stands as before, although the checkpoint is at the log's end.
+    let again = start().ready();
+    assert_eq!(writes(&again), lines.len() as u64);
+    assert_eq!(again.json("/api/v1/wars")["wars"].as_array().unwrap().len(), 4);
 }

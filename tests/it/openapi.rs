@@ -14,7 +14,8 @@ fn schema(document: &Value, path: &str, status: &str) -> jsonschema::Validator {
 
 #[test]
 fn every_answer_is_as_the_document_says() {
-    let server = Server::start(&[]);
+    let folder = crate::envtest::scratch("openapi");
+    let server = Server::start(&["--journal", folder.join("journal").to_str().unwrap()]).ready();
     let document = server.json("/openapi.json");
     for recording in ["hpa-vs-applier", "oddities", "flapping-webhook", "gitops-vs-kubectl-metadata"] {
         server.post_log(recording);
@@ -24,7 +25,10 @@ fn every_answer_is_as_the_document_says() {
     let paths = document["paths"].as_object().unwrap().iter().filter(|(_, path)| is_asked(path));
     for path in paths.map(|(name, _)| name) {
         let asked: Vec<String> = match path.strip_prefix("/api/v1/objects/{resource}/{namespace}/{name}") {
-            None => vec![path.replace("participants", "participants?kind=deployment&name=web")],
+            None => vec![
+                path.replace("participants", "participants?kind=deployment&name=web")
+                    .replace("turns", "turns?since=100d"),
+            ],
             Some(rest) => ["deployments.apps/shop/web", "secrets/war/sec", "configmaps/war/phoenix"]
                 .map(|object| format!("/api/v1/objects/{object}{rest}"))
                 .to_vec(),
@@ -39,7 +43,12 @@ fn every_answer_is_as_the_document_says() {
             seen += 1;
         }
     }
-    assert!(seen >= 14, "{seen} answers were compared");
+    assert!(seen >= 15, "{seen} answers were compared");
+    assert!(!server.json("/api/v1/turns?since=100d")["turns"].as_array().unwrap().is_empty());
+    let without = Server::start(&[]);
+    let (status, body) = without.get("/api/v1/turns");
+    assert_eq!(status, 501);
+    assert!(schema(&document, "/api/v1/turns", "501").is_valid(&serde_json::from_str(&body).unwrap()), "{body}");
 
     let (status, body) = server.get("/api/v1/objects/configmaps/none/none");
     assert_eq!(status, 404);
@@ -55,7 +64,7 @@ fn the_document_names_every_path_that_the_api_has() {
     let document = server.json("/openapi.json");
     let (_, hint) = server.get("/api/v1/nothing");
     assert!(hint.contains("/openapi.json"), "{hint}");
-    for path in ["/api/v1/wars", "/api/v1/participants"] {
+    for path in ["/api/v1/wars", "/api/v1/participants", "/api/v1/turns"] {
         assert!(document["paths"][path]["get"]["summary"].is_string(), "{path}");
     }
     for (view, parameters) in [("", 5), ("/participants", 5), ("/timeline", 5), ("/decision", 5)] {

@@ -27,7 +27,7 @@ static WHOLE: LazyLock<Whole> = LazyLock::new(|| {
     let segment = Segment::open(&path).expect("a new file");
     let records: Vec<Record> = (0..40).map(record_of).collect();
     for group in records.chunks(8) {
-        segment.append(group.iter()).expect("it is written");
+        segment.append(group.iter(), std::iter::empty()).expect("it is written");
     }
     drop(segment);
     let file = std::fs::read(&path).expect("it is there");
