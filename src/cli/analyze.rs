@@ -45,7 +45,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
         all: args.all,
     };
     let report = Lens::at_latest(&pipeline, &classes).report(&filter);
-    print(&report, args.log.output)?;
+    print(&report, &output::Ask::default(), args.log.output)?;
     summary(&pipeline.stats(), args.log.quiet);
     Ok(match (is_whole, report.wars.iter().any(|war| war.thrashing_events > 0)) {
         (false, _) => Outcome::Unusable,
@@ -58,7 +58,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
 ///
 /// # Errors
 /// Those of standard output.
-pub fn print(report: &Report, format: Format) -> Result<()> {
+pub fn print(report: &Report, ask: &output::Ask, format: Format) -> Result<()> {
     let mut stdout = anstream::stdout().lock();
     match format {
         Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(report)?)?,
@@ -66,7 +66,7 @@ pub fn print(report: &Report, format: Format) -> Result<()> {
         Format::Markdown => write!(stdout, "{}", markdown::report(report))?,
         Format::Table | Format::Wide => {
             let style = output::Style::of_stdout(format == Format::Wide);
-            write!(stdout, "{}", output::report(report, style))?;
+            write!(stdout, "{}", output::report(report, ask, style))?;
         }
     }
     Ok(stdout.flush()?)

@@ -12,6 +12,9 @@ use super::reach::{Access, Service};
 /// How kubectl says that it forwards.
 const READY: &str = "Forwarding from 127.0.0.1:";
 
+/// Time for a pod to be ready: kubectl itself waits for a minute, and says nothing.
+const POD_TIMEOUT: &str = "--pod-running-timeout=5s";
+
 /// A forwarded port; given up when it is dropped.
 #[derive(Debug)]
 pub struct Forward {
@@ -28,7 +31,7 @@ impl Forward {
     /// Where there is no kubectl, or it says why it cannot.
     pub fn start(access: &Access, service: &Service) -> Result<Forward> {
         let mut command = Command::new("kubectl");
-        command.args(["port-forward", "--address=127.0.0.1", "-n", &service.namespace]);
+        command.args(["port-forward", "--address=127.0.0.1", "-n", &service.namespace, POD_TIMEOUT]);
         command.args(access.kubeconfig.iter().map(|path| format!("--kubeconfig={}", path.display())));
         command.args(access.context.iter().map(|context| format!("--context={context}")));
         command.args([format!("service/{}", service.name), format!(":{}", service.port)]);
@@ -44,7 +47,11 @@ impl Forward {
             if let Some(stderr) = &mut forward.kubectl.stderr {
                 stderr.read_to_string(&mut said).context("kubectl port-forward")?;
             }
-            bail!("kubectl port-forward: {}", said.trim());
+            let Service { namespace, name, .. } = service;
+            bail!(
+                "kubectl port-forward: {}; is a pod behind Service {namespace}/{name} ready? `kubectl get pods -n {namespace}`",
+                said.trim()
+            );
         };
         forward.port = port;
         Ok(forward)

@@ -49,10 +49,21 @@ fn end(outcome: Result<Outcome>) -> ExitCode {
         // The reader of our output is gone: nothing left to say, and nobody to say it to.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            anstream::eprintln!("editwar: {}", output::clean(&format!("{error:#}")));
+            anstream::eprintln!("editwar: {}", output::clean(&told(&error)));
             Outcome::Unusable.into()
         }
     }
+}
+
+/// An error and its causes, each once: some say their cause themselves.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
+        match (told.is_empty(), told.contains(&cause)) {
+            (true, _) => cause,
+            (_, true) => told,
+            (_, false) => format!("{told}: {cause}"),
+        }
+    })
 }
 
 /// How a command ended, as its exit code tells.

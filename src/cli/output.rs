@@ -72,8 +72,23 @@ impl Style {
     }
 }
 
+/// How more is asked for: the command before the object, and what stands behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// `editwar who`, or as a plugin of kubectl.
+    pub command: &'static str,
+    /// Where to ask; without it, the same files.
+    pub place: Option<String>,
+}
+
+impl Default for Ask {
+    fn default() -> Ask {
+        Ask { command: "editwar who", place: None }
+    }
+}
+
 /// What `analyze` found, for people.
-pub fn report(report: &Report, style: Style) -> String {
+pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
     let mut out = String::new();
     if report.wars.is_empty() {
         let stats = &report.stats.tallies;
@@ -129,7 +144,7 @@ pub fn report(report: &Report, style: Style) -> String {
     }
     let _ = write!(out, "\n{}", coverage(&report.coverage));
     if let Some(war) = report.wars.first() {
-        let _ = writeln!(out, "Who, why and what to do: {}", who_command(war, &report.coverage));
+        let _ = writeln!(out, "Who, why and what to do: {}", who_command(war, ask, &report.coverage));
     }
     out
 }
@@ -181,16 +196,20 @@ pub fn coverage(coverage: &Coverage) -> String {
     out
 }
 
-/// The command that shows more of a war, with the same files.
-fn who_command(war: &War, coverage: &Coverage) -> String {
+/// The command that shows more of a war.
+fn who_command(war: &War, ask: &Ask, coverage: &Coverage) -> String {
     let Object { group, resource, namespace, name, .. } = &war.object;
     let dot = if group.is_empty() { "" } else { "." };
     let object = quoted(&clean(&format!("{resource}{dot}{group}/{name}")));
     let namespace = if namespace.is_empty() { String::new() } else { format!(" -n {}", quoted(&clean(namespace))) };
+    let command = ask.command;
+    if let Some(place) = &ask.place {
+        return format!("{command} {object}{namespace} {place}").trim_end().to_owned();
+    }
     let file = |source: &str| if source == "standard input" { "-".to_owned() } else { quoted(&clean(source)) };
     let files: Vec<String> = coverage.sources.iter().take(3).map(|s| file(&s.source)).collect();
     let files = if coverage.sources.len() <= 3 { files.join(" ") } else { "FILE…".into() };
-    format!("editwar who {object}{namespace} {files}")
+    format!("{command} {object}{namespace} {files}")
 }
 
 fn wars(wars: &[War], style: Style) -> Table {
@@ -313,7 +332,8 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
     let title = name(&found.object);
     match &found.war {
         Some(war) => {
-            let _ = writeln!(out, "{}: {}, {}", style.bold(&title), words(war.state.as_str()), war.confidence.as_str());
+            let verdict = format!("{}, {}", words(war.state.as_str()), war.confidence.as_str());
+            let _ = writeln!(out, "{}: {}", style.bold(&title), style.state(war.state, &verdict));
             let _ = writeln!(
                 out,
                 "{} retakes ({} brought a value back) since {}, {}/min; {} thrashing events; cause: {}",
@@ -325,7 +345,7 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
                 words(war.cause.as_str())
             );
             for sentence in &war.evidence {
-                let _ = writeln!(out, "  {}", clean(sentence));
+                out.push_str(&wrapped(&clean(sentence), 2, style));
             }
             for field in &war.fields {
                 let _ = writeln!(out, "\n{} ({} retakes)", style.bold(&clean(&field.path)), field.retakes);
@@ -390,6 +410,22 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
     }
     let _ = write!(out, "\n{}", coverage(&found.coverage));
     out
+}
+
+/// Text in lines no longer than the terminal, as far as its words allow, behind an indent.
+fn wrapped(text: &str, indent: usize, style: Style) -> String {
+    let width = usize::from(style.width).saturating_sub(indent).max(20);
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.iter().map(|line| format!("{:indent$}{line}\n", "")).collect()
 }
 
 /// Whether a party of this name made a write.

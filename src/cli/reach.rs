@@ -17,6 +17,8 @@ use serde_json::Value;
 
 use super::args::Remote;
 use super::forward::Forward;
+use super::output::Ask;
+use crate::detect::remedy::quoted;
 use crate::query::client::Server;
 
 /// The Service's label, by which it is found, and where it is looked for without the right to list Services.
@@ -95,6 +97,26 @@ impl Reach {
             return Ok(Opened { server, _forward: Some(forward) });
         }
         Ok(Opened { server: Server::Behind { cluster, proxy: service.proxy() }, _forward: None })
+    }
+}
+
+impl Reach {
+    /// How more is asked for, the same way.
+    pub fn ask(&self) -> Ask {
+        let remote = match self {
+            Reach::At(remote) => remote,
+            Reach::In(_) => return Ask { command: "kubectl editwar who", place: Some(String::new()) },
+        };
+        let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let shown = [
+            ("--server", remote.server.clone()),
+            ("--server-ca", file(&remote.server_ca)),
+            ("--token-file", file(&remote.token_file)),
+            ("--client-cert", file(&remote.client_cert)),
+            ("--client-key", file(&remote.client_key)),
+        ];
+        let shown = shown.into_iter().filter_map(|(flag, value)| Some(format!("{flag} {}", quoted(&value?))));
+        Ask { place: Some(shown.collect::<Vec<_>>().join(" ")), ..Ask::default() }
     }
 }
 

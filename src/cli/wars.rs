@@ -65,6 +65,6 @@ pub fn list(which: &Which, namespace: Option<&str>, reach: &Reach) -> Result<Out
     let (cluster, actor) = (which.cluster.as_deref(), which.actor.as_deref());
     let parameters = [("all", Some(all.as_str())), ("namespace", namespace), ("cluster", cluster), ("actor", actor)];
     let report: Report = ask(reach, path("/api/v1/wars?", &parameters))?;
-    analyze::print(&report, which.output)?;
+    analyze::print(&report, &reach.ask(), which.output)?;
     Ok(if report.wars.iter().any(|war| war.thrashing_events > 0) { Outcome::War } else { Outcome::Calm })
 }

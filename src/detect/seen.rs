@@ -9,6 +9,8 @@ use super::policy::Limits;
 use super::write::{Effect, Part, Write};
 use crate::audit::event::{Micros, Verb};
 
+const MINUTE_MS: u32 = 60_000;
+
 /// What one client did to one part of an object. Kept small: there are one or two for every object of a cluster.
 ///
 /// Times are milliseconds after the object's base time, for 49 days.
@@ -159,8 +161,13 @@ impl Seen {
         self.no_ops_longest = self.no_ops_longest.max(self.no_ops_in_a_row);
         let per_minute =
             Limit { burst: limits.hot_loop_per_minute, window_s: NonZeroU32::new(60).expect("a minute is not zero") };
+        // What comes a little late counts with the latest: the bucket's clock must not run backwards. What comes later
+        // still is of another minute, of which nothing is known any more.
+        if self.last_ms.saturating_sub(ms) > MINUTE_MS {
+            return;
+        }
         let mut bucket = Bucket::at_ms(self.tat_ms);
-        if !bucket.take(&per_minute, i64::from(ms) * 1_000) {
+        if !bucket.take(&per_minute, i64::from(ms.max(self.last_ms)) * 1_000) {
             self.excess = self.excess.saturating_add(1);
         }
         self.tat_ms = bucket.ms();

@@ -17,7 +17,7 @@ use crate::detect::class::{Classes, is_match};
 use crate::detect::verdict::State;
 use crate::pipeline::Pipeline;
 use crate::pipeline::table::ObjectKey;
-use crate::telemetry::control::Control;
+use crate::telemetry::control::{Control, STOPPED};
 use crate::telemetry::metrics::Metrics;
 
 /// How often verdicts are looked at.
@@ -295,7 +295,7 @@ impl Enforcer {
         if !is_refused {
             let paused = self.plan.paused().count();
             self.control.say(match (self.control.is_stopped(), self.plan.is_fresh(now)) {
-                (true, _) => "stopped: all pauses are lifted, and none is set".to_owned(),
+                (true, _) => format!("{STOPPED}: all pauses are lifted, and none is set"),
                 (false, true) => format!("enforcing: {paused} objects paused"),
                 (false, false) => format!(
                     "no audit events for more than {} s: nothing new is decided, {paused} objects stay paused",

@@ -27,9 +27,7 @@ pub fn handle(levels: &Levels, request: &Request<Incoming>, may_change: bool) ->
     let query = Query::of(request.uri().query().unwrap_or_default());
     match query.get("level").map(|level| levels.set(&level)) {
         Some(Ok(())) => text(StatusCode::OK, levels.text() + "\n"),
-        Some(Err(error)) => {
-            problem(StatusCode::BAD_REQUEST, &format!("no level such as debug or info,editwar::ingest=debug: {error}"))
-        }
+        Some(Err(error)) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
         None => problem(StatusCode::BAD_REQUEST, "expected ?level=error, warn, info, debug or trace"),
     }
 }

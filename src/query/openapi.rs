@@ -72,6 +72,16 @@ pub fn document() -> Value {
             "415": answer("The content is not application/json.", &problem),
         }}});
     }
+    let level = |summary: &str, parameters: Value| {
+        json!({"operationId": summary, "summary": summary, "parameters": parameters, "responses": {
+            "200": {"description": "The level in force, as text.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+            "400": answer("There is no such level.", &problem),
+            "403": answer("Not from elsewhere than the machine itself.", &problem),
+        }})
+    };
+    paths["/log-level"] = json!({
+        "put": level("Change what is logged.", json!([query("level", "error, warn, info, debug, trace, or such as info,editwar::ingest=debug.")])),
+    });
     json!({
         "openapi": "3.1.0",
         "info": {"title": "editwar", "version": env!("CARGO_PKG_VERSION"), "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},

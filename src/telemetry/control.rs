@@ -3,6 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// How a status begins while the kill switch is on.
+pub const STOPPED: &str = "stopped";
+
 /// A kill switch, and how it is doing.
 #[derive(Clone, Debug, Default)]
 pub struct Control {
@@ -25,7 +28,11 @@ impl Control {
 
     /// How it is doing, in a sentence.
     pub fn status(&self) -> String {
-        self.lock().clone()
+        let status = self.lock().clone();
+        match self.is_stopped() && !status.starts_with(STOPPED) {
+            true => format!("{STOPPED}; {status}"),
+            false => status,
+        }
     }
 
     /// Says how it is doing.

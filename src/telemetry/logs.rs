@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tracing_subscriber::filter::ParseError;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -23,8 +23,8 @@ pub struct Levels {
 ///
 /// # Errors
 /// Where the filter makes no sense.
-pub fn start(level: &str) -> Result<Levels, ParseError> {
-    let (filter, handle) = reload::Layer::new(EnvFilter::builder().parse(level)?);
+pub fn start(level: &str) -> Result<Levels, Unknown> {
+    let (filter, handle) = reload::Layer::new(filter(level)?);
     let layer = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let layer = match std::io::stderr().is_terminal() {
         true => layer.with_ansi(std::env::var_os("NO_COLOR").is_none()).boxed(),
@@ -44,6 +44,18 @@ pub fn start(level: &str) -> Result<Levels, ParseError> {
         #[cfg(feature = "otlp")]
         traces,
     })
+}
+
+/// A filter that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no level: error, warn, info, debug or trace, or such as info,editwar::ingest=debug")]
+pub struct Unknown(String);
+
+/// A word alone is a level: elsewhere it is a module of which everything is logged, which nobody means by `inof`.
+fn filter(text: &str) -> Result<EnvFilter, Unknown> {
+    let is_known = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+    let parsed = EnvFilter::builder().parse(text).ok().filter(|_| text.split(',').all(is_known));
+    parsed.ok_or_else(|| Unknown(text.to_owned()))
 }
 
 // === impl Levels ===
@@ -66,8 +78,8 @@ impl Levels {
     ///
     /// # Errors
     /// Where the filter makes no sense; then nothing changes.
-    pub fn set(&self, level: &str) -> Result<(), ParseError> {
-        let filter = EnvFilter::builder().parse(level)?;
+    pub fn set(&self, level: &str) -> Result<(), Unknown> {
+        let filter = filter(level)?;
         let before =
             std::mem::replace(&mut *self.text.lock().unwrap_or_else(PoisonError::into_inner), level.to_owned());
         // Told before and after: one of the two levels may leave it out.

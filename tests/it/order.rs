@@ -8,7 +8,9 @@ use editwar::pipeline::{Bounds, Pipeline};
 use editwar::query::views::Report;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use serde_json::json;
 
+use crate::cluster::{Cluster, Level, OPERATOR};
 use crate::util;
 
 /// What may not change: object, confidence, parties, fields with their values.
@@ -158,4 +160,27 @@ fn is_equal_but_for_lost_order(recording: &str, found: &Report, expected: &Repor
     let slow = expected.wars.iter().filter(is_slow).map(|war| util::name(&war.object));
     !found_essence.iter().any(is_made_up)
         && slow.into_iter().all(|object| found_essence.get(&object) == expected_essence.get(&object))
+}
+
+#[test]
+fn what_comes_an_hour_late_is_no_hot_loop() {
+    let mut cluster = Cluster::new(Level::Metadata);
+    let path = "configmaps/shop/config";
+    let body = json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"v": "0"}});
+    cluster.create(OPERATOR, path, body);
+    // Another API server's log of the hour before, at a write a minute.
+    cluster.wait(-3600.0);
+    for turn in 0..70 {
+        cluster.wait(50.0);
+        cluster.patch(OPERATOR, path, "", json!({"data": {"v": turn.to_string()}}));
+    }
+    let found = |cluster: &Cluster| util::report(&util::pipeline_of(cluster.lines())).hot_loops.len();
+    assert_eq!(found(&cluster), 0);
+    // A hot loop is one still.
+    cluster.wait(300.0);
+    for turn in 0..200 {
+        cluster.wait(0.2);
+        cluster.patch(OPERATOR, path, "", json!({"data": {"v": format!("hot-{turn}")}}));
+    }
+    assert_eq!(found(&cluster), 1);
 }
