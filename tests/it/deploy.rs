@@ -90,7 +90,8 @@ fn manifests_ship_the_rights_that_the_tests_run_with() {
         let read = |path: String| std::fs::read_to_string(util::path(&path)).unwrap();
         assert_eq!(read(format!("deploy/kustomize/{shipped}")), read(format!("deploy/rbac/{tested}")), "{shipped}");
     }
-    for (shipped, example) in [("web", "apps/web"), ("features", "config/features")] {
+    let tombstone = "tombstones/features-v1";
+    for (shipped, example) in [("web", "apps/web"), ("features", "config/features"), (tombstone, tombstone)] {
         let shipped = yaml(&format!("deploy/kustomize/overlays/reconcile/assets/{shipped}.yaml"));
         assert_eq!(shipped, yaml(&format!("assets/{example}.yaml")));
     }
@@ -148,12 +149,27 @@ fn the_chart_renders_with_defaults_and_with_every_toggle() {
         server.kubectl("admin", &["create", "namespace", "editwar"]);
     }
     let asset = format!("assets.web\\.yaml={}", util::path("assets/apps/web.yaml").display());
+    let tombstone = util::path("assets/tombstones/features-v1.yaml");
+    let tombstone = format!("tombstones.files.features-v1\\.yaml={}", tombstone.display());
     for (values, kinds) in [
         (vec![], vec!["StatefulSet", "Service", "NetworkPolicy"]),
         (vec!["--set", "mode=pause"], vec!["Role", "ClusterRole"]),
         (
             vec!["--set", "mode=reconcile", "--set-file", &asset, "--set", "resources={deployments.apps,configmaps}"],
             vec!["Role"],
+        ),
+        (
+            vec![
+                "--set",
+                "mode=reconcile,resources={configmaps}",
+                "--set",
+                "tombstones.delete[0].resource=configmaps,tombstones.delete[0].namespace=editwar",
+                "--set",
+                "tombstones.delete[0].names={features-v1}",
+                "--set-file",
+                &tombstone,
+            ],
+            vec!["Role", "RoleBinding"],
         ),
         (
             vec!["--set", "journal.enabled=false,networkPolicy.enabled=false,service.clusterIP=10.0.0.50"],
