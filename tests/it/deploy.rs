@@ -90,7 +90,8 @@ fn manifests_ship_the_rights_that_the_tests_run_with() {
         let read = |path: String| std::fs::read_to_string(util::path(&path)).unwrap();
         assert_eq!(read(format!("deploy/kustomize/{shipped}")), read(format!("deploy/rbac/{tested}")), "{shipped}");
     }
-    for (shipped, example) in [("web", "apps/web"), ("features", "config/features")] {
+    let tombstone = "tombstones/features-v1";
+    for (shipped, example) in [("web", "apps/web"), ("features", "config/features"), (tombstone, tombstone)] {
         let shipped = yaml(&format!("deploy/kustomize/overlays/reconcile/assets/{shipped}.yaml"));
         assert_eq!(shipped, yaml(&format!("assets/{example}.yaml")));
     }
@@ -105,7 +106,8 @@ fn a_real_api_server_takes_every_overlay() {
         let folder = folder.to_str().unwrap();
         let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", folder];
         let out = server.kubectl("admin", &arguments);
-        assert!(out.contains("configmap/editwar serverside-applied (server dry run)"), "{overlay}: {out}");
+        // With a hash of its content behind the name: another configuration replaces the pods.
+        assert!(out.contains("configmap/editwar-"), "{overlay}: {out}");
         let pods = ["deployment.apps/editwar", "daemonset.apps/editwar"];
         assert!(pods.iter().any(|pod| out.contains(pod)), "{overlay}: {out}");
     }
@@ -115,6 +117,8 @@ fn a_real_api_server_takes_every_overlay() {
 fn the_shipped_configuration_is_one_that_editwar_takes() {
     let config = yaml("deploy/kustomize/base/configmap.yaml")["data"]["editwar.yaml"].as_str().unwrap().to_owned();
     editwar::config::Config::parse(&config, "configmap.yaml").unwrap();
+    let generated = std::fs::read_to_string(util::path("deploy/kustomize/base/editwar.yaml")).unwrap();
+    assert_eq!(generated, config, "what the overlays have is what `editwar setup manifests` prints");
     for overlay in ["webhook/deployment.yaml", "follow-daemonset/daemonset.yaml"] {
         let pod = &yaml(&format!("deploy/kustomize/overlays/{overlay}"))["spec"]["template"]["spec"];
         let container = &pod["containers"][0];
@@ -145,12 +149,27 @@ fn the_chart_renders_with_defaults_and_with_every_toggle() {
         server.kubectl("admin", &["create", "namespace", "editwar"]);
     }
     let asset = format!("assets.web\\.yaml={}", util::path("assets/apps/web.yaml").display());
+    let tombstone = util::path("assets/tombstones/features-v1.yaml");
+    let tombstone = format!("tombstones.files.features-v1\\.yaml={}", tombstone.display());
     for (values, kinds) in [
         (vec![], vec!["StatefulSet", "Service", "NetworkPolicy"]),
         (vec!["--set", "mode=pause"], vec!["Role", "ClusterRole"]),
         (
             vec!["--set", "mode=reconcile", "--set-file", &asset, "--set", "resources={deployments.apps,configmaps}"],
             vec!["Role"],
+        ),
+        (
+            vec![
+                "--set",
+                "mode=reconcile,resources={configmaps}",
+                "--set",
+                "tombstones.delete[0].resource=configmaps,tombstones.delete[0].namespace=editwar",
+                "--set",
+                "tombstones.delete[0].names={features-v1}",
+                "--set-file",
+                &tombstone,
+            ],
+            vec!["Role", "RoleBinding"],
         ),
         (
             vec!["--set", "journal.enabled=false,networkPolicy.enabled=false,service.clusterIP=10.0.0.50"],
