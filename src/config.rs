@@ -555,7 +555,11 @@ fn set(tree: &mut Value, key: &str, value: &str, origin: &str) -> Result<(), Err
     }
     *node = value;
     let check: Result<Config, _> = serde_yaml_ng::from_value(tree.clone());
-    check.map(drop).map_err(|e| invalid(origin, &e.to_string()))
+    match check.map_err(|e| e.to_string()) {
+        // What is missing may be set by the next one: a certificate has a key.
+        Err(message) if !message.contains("missing field") => Err(invalid(origin, &message)),
+        _ => Ok(()),
+    }
 }
 
 /// An error, with the nearest known key where an unknown one was named.
@@ -826,6 +830,16 @@ mod tests {
         let text = serde_yaml_ng::to_string(&Config::default()).unwrap();
         assert_eq!(Config::parse(&text, "default").unwrap(), Config::default());
         assert_eq!(Config::parse("# nothing\n", "empty").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn keys_that_belong_together_may_be_set_one_by_one() {
+        let tls = [("EDITWAR_WEBHOOK__TLS__CERT", "/c"), ("EDITWAR_WEBHOOK__TLS__KEY", "/k")];
+        assert_eq!(load("", &tls, &[]).unwrap().webhook.tls.unwrap().key, Path::new("/k"));
+        let one = load("", &tls[..1], &[]).unwrap_err();
+        assert!(one.contains("missing field `key`"), "{one}");
+        let set = ["webhook.tls.cert=/c", "webhook.tls.key=/k"];
+        assert_eq!(load("", &[], &set).unwrap().webhook.tls.unwrap().cert, Path::new("/c"));
     }
 
     #[test]

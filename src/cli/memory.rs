@@ -4,8 +4,12 @@ use std::path::Path;
 
 use crate::pipeline::Bounds;
 
-/// Where a control group tells its limit: version 2, then version 1. Inside of a container these are the container's own.
-const LIMITS: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+/// Where control groups are and what tells a limit: version 2, then version 1's memory controller. Inside of a container the
+/// first directory is the container's own.
+const GROUPS: [(&str, &str); 2] =
+    [("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")];
+/// Where a process is told its groups: `0::/system.slice/editwar.service`, `5:memory:/docker/…`.
+const OWN: &str = "/proc/self/cgroup";
 /// Version 1 writes "no limit" as a number near 2^63.
 const NO_LIMIT: usize = 1 << 60;
 /// Bytes of a calm object with its name and place in the table.
@@ -15,10 +19,25 @@ const REQUEST_BYTES: usize = 32;
 /// Bytes on their way in where nothing says how much memory there is.
 const IN_FLIGHT_BYTES: usize = 256 << 20;
 
-/// The limit of this process's control group, if there is one.
+/// The tightest limit of this process's control group and those around it, if there is one.
 pub fn limit() -> Option<usize> {
-    let read = |path| limit_in(&std::fs::read_to_string(Path::new(path)).ok()?);
-    LIMITS.into_iter().find_map(read)
+    let own = std::fs::read_to_string(OWN).unwrap_or_default();
+    limit_of(&own, &|path| limit_in(&std::fs::read_to_string(path).ok()?))
+}
+
+fn limit_of(own: &str, read: &dyn Fn(&Path) -> Option<usize>) -> Option<usize> {
+    let groups = own.lines().filter_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let version = if controllers.is_empty() { 0 } else { 1 };
+        (version == 0 || controllers.split(',').any(|c| c == "memory")).then_some((version, path))
+    });
+    // The roots too: a container may see its group's path of the host, which is not there.
+    let all = groups.chain([(0, "/"), (1, "/")]).flat_map(|(version, path)| {
+        let (root, file) = GROUPS[version];
+        let own = Path::new(path.trim_start_matches('/')).ancestors();
+        own.map(move |path| Path::new(root).join(path).join(file))
+    });
+    all.filter_map(|path| read(&path)).min()
 }
 
 fn limit_in(text: &str) -> Option<usize> {
@@ -49,6 +68,22 @@ mod tests {
         assert_eq!((bounds.objects_max, bounds.body_bytes_max, in_flight), (98_304, 32 << 20, 32 << 20));
         assert_eq!(within(Some(1 << 40), Bounds::default()), (Bounds::default(), IN_FLIGHT_BYTES));
         assert_eq!(within(None, Bounds::default()), (Bounds::default(), IN_FLIGHT_BYTES));
+    }
+
+    #[test]
+    fn the_tightest_group_around_the_process_is_what_counts() {
+        let files = [
+            ("/sys/fs/cgroup/system.slice/memory.max", 4 << 30),
+            ("/sys/fs/cgroup/system.slice/editwar.service/memory.max", 512 << 20),
+            ("/sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", 1 << 30),
+            ("/sys/fs/cgroup/memory.max", 8usize << 30),
+        ];
+        let read = |path: &Path| files.iter().find(|(name, _)| Path::new(name) == path).map(|(_, bytes)| *bytes);
+        assert_eq!(limit_of("0::/system.slice/editwar.service\n", &read), Some(512 << 20));
+        assert_eq!(limit_of("0::/system.slice/other.service\n", &read), Some(4 << 30));
+        assert_eq!(limit_of("7:cpu:/x\n5:memory:/docker/abc\n", &read), Some(1 << 30));
+        assert_eq!(limit_of("0::/../../gone\n", &read), Some(8 << 30));
+        assert_eq!(limit_of("", &|_| None), None);
     }
 
     #[test]

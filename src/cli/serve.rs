@@ -249,6 +249,7 @@ fn journal(
         let since = newest.saturating_sub(window);
         let mut recent = Vec::new();
         let count = replay::replay(reader, since, &pipeline, |thrashes, turns| {
+            counted.contested(&pipeline, turns.iter());
             counted.thrashes(&pipeline, thrashes);
             recent.extend(turns.iter().filter(|turn| turn.at > newest.saturating_sub(replay::MARGIN)).cloned());
         })?;

@@ -8,6 +8,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// Tells what came of a batch: never a line for each event.
 pub fn tell(batch: &Batch<'_>, pipeline: &Pipeline, metrics: &Metrics, journal: Option<&Journal>) {
+    metrics.contested(pipeline, batch.turns.iter());
     metrics.thrashes(pipeline, &batch.thrashes);
     if let Some(journal) = journal {
         journal.note(&batch.turns);

@@ -10,9 +10,11 @@ use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opt
 
 use super::golden::Golden;
 use crate::detect::kind;
+use crate::detect::object::ObjectState;
+use crate::detect::verdict::{Confidence, State};
 use crate::pipeline::stats::{Stats, Tallies};
 use crate::pipeline::table::ObjectKey;
-use crate::pipeline::{Pipeline, Thrash};
+use crate::pipeline::{Pipeline, Thrash, Turn};
 
 /// The name that stands for all beyond a bound.
 const OTHER: &str = "other";
@@ -174,6 +176,23 @@ impl Metrics {
         }
     }
 
+    /// Begins to count where something was taken back for the first time: a counter that begins above 0 hides its beginning
+    /// from `increase()`.
+    pub fn contested<'a>(&self, pipeline: &Pipeline, turns: impl Iterator<Item = &'a Turn>) {
+        for turn in turns.filter(|turn| turn.to == State::Contested) {
+            let look = |object: &ObjectState| {
+                let tally = object.contest()?.findings().tally(Confidence::Possible);
+                let parties = tally.parties.keys().cloned().collect::<Vec<_>>();
+                Some((object.kind().cloned(), parties))
+            };
+            if let Some((kind, parties)) = pipeline.table().with(&turn.object, look).flatten()
+                && self.thrashing.has_room()
+            {
+                parties.iter().for_each(|party| self.thrash(&turn.object, kind.clone(), party, 0));
+            }
+        }
+    }
+
     /// Notes that a source posted a batch.
     pub fn source(&self, cluster: &str, source: &str, at_seconds: f64) {
         self.sources.with_label_values(&[cluster, source]).set(at_seconds);
@@ -292,6 +311,11 @@ impl Wars {
             Some((_, total)) => *total += u64::from(count),
             None => entry.actors.push((party, u64::from(count))),
         }
+    }
+
+    /// Whether objects may be counted that have not thrashed yet: half of the room is for those that have.
+    fn has_room(&self) -> bool {
+        lock(&self.series).len() < self.bounds.objects_max / 2
     }
 
     fn expire(&self, now: Instant) {

@@ -447,3 +447,37 @@ fn sigterm_answers_what_is_open_and_stops() {
     assert_eq!(answer(&mut stream).0, 200);
     assert!(server.child.wait().unwrap().success());
 }
+
+#[test]
+fn a_counter_begins_at_zero_with_the_first_retake() {
+    let server = Server::start(&[]).ready();
+    let mut cluster = crate::cluster::Cluster::new(crate::cluster::Level::RequestResponse);
+    let path = "configmaps/shop/config";
+    let body = serde_json::json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"v": "0"}});
+    cluster.create(crate::cluster::OPERATOR, path, body);
+    let post = |cluster: &crate::cluster::Cluster| {
+        let lines: Vec<&[u8]> = cluster.lines().collect();
+        let body = [b"[".as_slice(), &lines.join(&b','), b"]"].concat();
+        assert_eq!(server.request(server.webhook, "POST", "/audit", "", &body).0, 200);
+    };
+    let counted = |label: &str| {
+        let (_, text) = server.get("/metrics");
+        let mut lines = text.lines().filter(|line| line.starts_with("virt_platform_thrashing") && line.contains(label));
+        lines.next().and_then(|line| line.rsplit_once(' ')).map(|(_, value)| value.to_owned())
+    };
+    let fight = |cluster: &mut crate::cluster::Cluster, turns: usize| {
+        for turn in 0..turns {
+            cluster.wait(2.0);
+            let who = if turn % 2 == 0 { crate::cluster::ALICE } else { crate::cluster::BOB };
+            cluster.patch(who, path, "", serde_json::json!({"data": {"v": who.0}}));
+        }
+    };
+    post(&cluster);
+    assert_eq!(counted("config"), None, "one writer is no contest");
+    fight(&mut cluster, 4);
+    post(&cluster);
+    assert_eq!((counted("config"), counted("actor=\"alice\"")), (Some("0".into()), Some("0".into())));
+    fight(&mut cluster, 10);
+    post(&cluster);
+    assert_ne!(counted("actor=\"alice\""), Some("0".into()));
+}

@@ -6,12 +6,13 @@ use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+const CONFIG: &str = include_str!("../../../deploy/kustomize/base/configmap.yaml");
 /// In the order in which they are applied.
 const FILES: &[&str] = &[
     include_str!("../../../deploy/kustomize/base/namespace.yaml"),
     include_str!("../../../deploy/kustomize/base/serviceaccount.yaml"),
     include_str!("../../../deploy/kustomize/base/auth.yaml"),
-    include_str!("../../../deploy/kustomize/base/configmap.yaml"),
+    CONFIG,
     include_str!("../../../deploy/kustomize/base/service.yaml"),
     include_str!("../../../deploy/kustomize/base/networkpolicy.yaml"),
     include_str!("../../../deploy/kustomize/overlays/webhook/deployment.yaml"),
@@ -37,5 +38,30 @@ pub fn print(certs: &Path) -> Result<String> {
     );
     let mut all: Vec<&str> = FILES.to_vec();
     all.insert(1, &secret);
-    Ok(all.iter().map(|text| text.trim_end()).collect::<Vec<_>>().join("\n---\n") + "\n")
+    let text = all.iter().map(|text| text.trim_end()).collect::<Vec<_>>().join("\n---\n") + "\n";
+    Ok(hashed(&text))
+}
+
+/// The manifests with the configuration's name ending in a hash of it: a changed one is another object, and makes new pods,
+/// as with kustomize's generator.
+fn hashed(manifests: &str) -> String {
+    let hash = ring::digest::digest(&ring::digest::SHA256, CONFIG.as_bytes());
+    let name: String = hash.as_ref()[..5].iter().map(|byte| format!("{byte:02x}")).collect();
+    manifests
+        .replace(
+            "kind: ConfigMap\nmetadata:\n  name: editwar\n",
+            &format!("kind: ConfigMap\nmetadata:\n  name: editwar-{name}\n"),
+        )
+        .replace("configMap: {name: editwar}", &format!("configMap: {{name: editwar-{name}}}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn pods_mount_the_configuration_by_the_name_it_has() {
+        let text = super::hashed(&super::FILES.join("\n---\n"));
+        let name = text.split("configMap: {name: ").nth(1).and_then(|rest| rest.split('}').next()).unwrap();
+        assert!(name.len() == "editwar-".len() + 10, "{name}");
+        assert_eq!(text.matches(name).count(), 2);
+    }
 }
