@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let mut words = std::env::args().peekable();
     let is_completer = words.peek().is_some_and(|name| name.ends_with("kubectl_complete-editwar"));

@@ -1,8 +1,8 @@
 //! The HTTP API: wars, objects, decisions; metrics and health beside it.
 
 use std::borrow::Cow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -30,6 +30,10 @@ use crate::pipeline::table::ObjectKey;
 use crate::telemetry::control::Control;
 use crate::telemetry::metrics::Metrics;
 
+/// How verdicts changed, from the journal.
+const TURNS: &str = "/api/v1/turns";
+/// Questions about the past that wait for the one that is being answered: each brings up to 64 MiB of writes into memory.
+const WAITING_MAX: usize = 8;
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -40,8 +44,16 @@ pub struct Api {
     classes: Arc<Classes>,
     metrics: Metrics,
     journal: Option<Arc<Journal>>,
+    turnstile: Arc<Turnstile>,
     is_ready: Arc<AtomicBool>,
     enforcer: Option<Control>,
+}
+
+/// Lets one question about the past in at a time.
+#[derive(Debug, Default)]
+struct Turnstile {
+    inside: Mutex<()>,
+    waiting: AtomicUsize,
 }
 
 /// May a reconciler write this object now?
@@ -114,12 +126,35 @@ pub(super) struct Problem<'a> {
     error: Cow<'a, str>,
 }
 
+// === impl Turnstile ===
+
+impl Turnstile {
+    /// Waits for its turn; `None` where too many wait already.
+    fn enter(&self) -> Option<MutexGuard<'_, ()>> {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(inside)
+    }
+}
+
 // === impl Api ===
 
 impl Api {
     /// An API over `pipeline`.
     pub fn new(pipeline: Arc<Pipeline>, classes: Arc<Classes>, metrics: Metrics) -> Api {
-        Api { pipeline, classes, metrics, is_ready: Arc::default(), enforcer: None, journal: None }
+        Api {
+            pipeline,
+            classes,
+            metrics,
+            is_ready: Arc::default(),
+            enforcer: None,
+            journal: None,
+            turnstile: Arc::default(),
+        }
     }
 
     /// Shows how an enforcer is doing.
@@ -157,6 +192,10 @@ impl Api {
         }
         let query = Query::of(request.uri().query().unwrap_or_default());
         let path = request.uri().path();
+        let turn = (query.get("since").is_some() || path == TURNS).then(|| self.turnstile.enter());
+        if matches!(turn, Some(None)) {
+            return problem(StatusCode::SERVICE_UNAVAILABLE, "too many ask about the past at once: ask again");
+        }
         match path {
             "/livez" => text(StatusCode::OK, "ok\n".into()),
             "/readyz" if self.is_ready.load(Ordering::Relaxed) => match self.journal.as_ref().map(|j| j.check()) {
@@ -180,7 +219,7 @@ impl Api {
                 },
                 Err(error) => problem(StatusCode::BAD_REQUEST, &error),
             },
-            "/api/v1/turns" => match self.turns(&query) {
+            TURNS => match self.turns(&query) {
                 Ok(turns) => json(StatusCode::OK, &turns),
                 Err((status, why)) => problem(status, &why),
             },
