@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,8 +14,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
+use super::buffers::Buffers;
 use super::room::{Place, Room};
 use super::{keep, news};
 use crate::audit::envelope;
@@ -40,6 +43,9 @@ pub struct Webhook {
     journal: Option<Arc<Journal>>,
     body_bytes_max: usize,
     room: Room,
+    buffers: Buffers,
+    /// Batches that are decoded at once: no more than there are cores. More threads would only hold more memory.
+    decoders: Arc<Semaphore>,
     clusters: Arc<Mutex<BTreeSet<String>>>,
     sources: Arc<Mutex<BTreeSet<(String, String)>>>,
 }
@@ -76,7 +82,18 @@ impl Webhook {
         let body_bytes_max = body_bytes_max.min(in_flight_bytes_max / 2);
         let room = Room::new(in_flight_bytes_max, body_bytes_max);
         let (clusters, sources) = (Arc::default(), Arc::default());
-        Webhook { pipeline, metrics, journal: None, body_bytes_max, room, clusters, sources }
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Webhook {
+            pipeline,
+            metrics,
+            journal: None,
+            body_bytes_max,
+            room,
+            buffers: Buffers::new(in_flight_bytes_max / 2),
+            decoders: Arc::new(Semaphore::new(cores)),
+            clusters,
+            sources,
+        }
     }
 
     /// Keeps every write before it is answered.
@@ -126,7 +143,8 @@ impl Webhook {
         // A task of its own: what is on its way to the journal is taken in, also where nobody waits for the answer any more.
         let task = async move {
             let taken = this.keep_and_take(&name, &peer.ip().to_string(), &body).await;
-            drop((body, place));
+            this.buffers.give(body);
+            drop(place);
             taken
         };
         let taken = tokio::spawn(task.instrument(span));
@@ -168,7 +186,7 @@ impl Webhook {
     }
 
     async fn body(&self, mut body: Incoming, place: &mut Place) -> Read {
-        let mut whole = Vec::with_capacity(place.bytes());
+        let mut whole = self.buffers.take(place.bytes());
         let mut dropped = 0;
         let read = async {
             loop {
@@ -200,13 +218,20 @@ impl Webhook {
 
     /// Keeps the writes of a body, then takes in all of it; how many events there were.
     async fn keep_and_take(&self, cluster: &str, source: &str, body: &[u8]) -> Result<u64, Unavailable> {
-        // Decoding a batch takes a few milliseconds; other tasks of this thread move elsewhere meanwhile.
+        // Other tasks of this thread move elsewhere meanwhile.
         if let Some(journal) = &self.journal {
-            let records = tokio::task::block_in_place(|| self.records(cluster, source, body));
+            let records = self.decoding(|| self.records(cluster, source, body)).await;
             let span = tracing::debug_span!("journal", records = records.len());
             journal.append(records).instrument(span).await?;
         }
-        Ok(tokio::task::block_in_place(|| self.take(cluster, source, body)))
+        Ok(self.decoding(|| self.take(cluster, source, body)).await)
+    }
+
+    /// Does what takes a core for some milliseconds, when there is one.
+    async fn decoding<T>(&self, work: impl FnOnce() -> T) -> T {
+        // It is never closed; if it were, that would be no reason to lose a batch.
+        let _turn = self.decoders.acquire().await;
+        tokio::task::block_in_place(work)
     }
 
     /// The writes of a body, as they are kept. Decoded apart from what is taken in: a body's events may be many times its

@@ -1,0 +1,65 @@
+//! Buffers for bodies, used again: a large one that is given back to the allocator by another thread than took it is memory
+//! that neither has.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Free buffers, of a bounded size together.
+#[derive(Clone, Debug)]
+pub struct Buffers {
+    free: Arc<Mutex<Vec<Vec<u8>>>>,
+    bytes_max: usize,
+}
+
+// === impl Buffers ===
+
+impl Buffers {
+    /// Keeps free buffers of at most `bytes_max` bytes.
+    pub fn new(bytes_max: usize) -> Buffers {
+        Buffers { free: Arc::default(), bytes_max }
+    }
+
+    /// An empty buffer with room for `bytes`: the smallest free one that has it, else a new one.
+    pub fn take(&self, bytes: usize) -> Vec<u8> {
+        let mut free = self.lock();
+        let fitting = (0..free.len()).filter(|at| free[*at].capacity() >= bytes).min_by_key(|at| free[*at].capacity());
+        match fitting {
+            Some(at) => free.swap_remove(at),
+            None => Vec::with_capacity(bytes),
+        }
+    }
+
+    /// Gives a buffer back.
+    pub fn give(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let mut free = self.lock();
+        let held: usize = free.iter().map(Vec::capacity).sum();
+        if held + buffer.capacity() <= self.bytes_max {
+            free.push(buffer);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_that_fits_is_used_again_and_no_more_are_kept_than_may_be() {
+        let buffers = Buffers::new(3000);
+        for bytes in [2000, 1000, 500] {
+            let mut buffer = Vec::with_capacity(bytes);
+            buffer.extend_from_slice(b"rest");
+            buffers.give(buffer);
+        }
+        assert_eq!(buffers.lock().len(), 2, "the third is one too many");
+        let small = buffers.take(10);
+        assert!(small.is_empty() && small.capacity() == 1000);
+        assert_eq!(buffers.take(1500).capacity(), 2000);
+        assert_eq!(buffers.lock().len(), 0);
+        assert!(buffers.take(7).capacity() >= 7);
+    }
+}
