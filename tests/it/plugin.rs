@@ -119,7 +119,10 @@ fn kubectl_editwar_asks_the_server_in_the_cluster() {
     let forwarded = kubectl("alice", &["editwar", "-A", "--forward"]);
     assert_eq!(forwarded.status.code(), Some(1), "{}", text(&forwarded.stderr));
     let asked = std::fs::read_to_string(bin.join("asked")).unwrap();
-    assert_eq!(asked.trim(), "port-forward --address=127.0.0.1 -n editwar service/editwar :8080");
+    assert_eq!(
+        asked.trim(),
+        "port-forward --address=127.0.0.1 -n editwar --pod-running-timeout=5s service/editwar :8080"
+    );
     // With TLS and names, as the manifests have it, a port is forwarded by itself, and the kubeconfig's token is shown.
     let certs = bin.join("certs").display().to_string();
     let made = kubectl_editwar(&bin, &["setup", "certs", &certs]);
