@@ -88,88 +88,73 @@ pub fn decode(line: &[u8]) -> Result<Decoded<'_>, Malformed> {
     }
 }
 
+/// Decodes the event that `bytes` starts with, shows it, and tells where it ends: what [`skip_value`] and [`decode`] make
+/// of it, in one walk. `None`, and nothing shown, where the event does not end; one of more than `len_max` bytes is
+/// malformed.
+///
+/// Shows and does not return, since moving an event costs as much as decoding a read.
+#[inline]
+pub fn decode_first<'a>(
+    bytes: &'a [u8],
+    len_max: usize,
+    show: impl FnOnce(Result<Decoded<'a>, Malformed>),
+) -> Option<usize> {
+    let mut c = Cursor { bytes, at: 0 };
+    if let Some(head) = c.head() {
+        if let Some(decoded) = head.without_rest() {
+            let end = scan::skip_open(bytes, c.at)?;
+            if end <= len_max && bytes[end - 1] == b'}' {
+                show(Ok(decoded));
+                return Some(end);
+            }
+        } else if let Some(event) = c.rest(head)
+            && c.at <= len_max
+        {
+            show(Ok(Decoded::Event(event)));
+            return Some(c.at);
+        }
+    }
+    let end = skip_value(bytes, 0)?;
+    show(if end > len_max { Err(Malformed::TooLong(len_max)) } else { plain::decode(&bytes[..end]) });
+    Some(end)
+}
+
 /// The event where every byte stands as kube-apiserver writes it; `None` for anything else.
 fn canonical(line: &[u8]) -> Option<Decoded<'_>> {
     let mut c = Cursor { bytes: line, at: 0 };
-    c.literal(b"{")?;
-    c.option(br#""kind":"Event","apiVersion":"audit.k8s.io/v1","#);
-    c.literal(br#""level":""#)?;
-    let level = match c.until_quote()? {
-        b"Metadata" => Level::Metadata,
-        b"Request" => Level::Request,
-        b"RequestResponse" => Level::RequestResponse,
-        _ => return None,
-    };
-    c.literal(br#","auditID":""#)?;
-    let audit_id = c.until_id_end()?;
-    c.literal(br#","stage":""#)?;
-    let stage = match c.until_quote()? {
-        b"ResponseComplete" => Stage::ResponseComplete,
-        b"Panic" => Stage::Panic,
-        b"RequestReceived" => Stage::RequestReceived,
-        b"ResponseStarted" => Stage::ResponseStarted,
-        _ => return None,
-    };
-    c.literal(br#","requestURI":""#)?;
-    let request_uri = c.at;
-    c.at = skip_string(line, c.at - 1)?;
-    c.literal(br#","verb":""#)?;
-    let verb = Verb::parse(c.text()?);
-    // What is left of such an event is not looked at; that it was written to its end is.
+    let head = c.head()?;
+    // What is left of an event that can be no write is not looked at; that it was written to its end is.
     if line.last() != Some(&b'}') {
         return None;
     }
-    if !stage.is_final() {
-        return Some(Decoded::Unfinished);
+    if let Some(decoded) = head.without_rest() {
+        return Some(decoded);
     }
-    if !verb.is_mutating() {
-        return Some(Decoded::Read(verb));
-    }
+    let event = c.rest(head)?;
+    (c.at == line.len()).then_some(Decoded::Event(event))
+}
 
-    let audit_id = std::str::from_utf8(audit_id).ok()?;
-    let request_uri = Cursor { bytes: line, at: request_uri }.escaped_text()?;
-    c.literal(br#","user":{"#)?;
-    let (username, pod) = c.user()?;
-    let impersonated = match c.option(br#","impersonatedUser":{"#) {
-        true => Some(c.user()?.0).filter(|name| !name.is_empty()),
-        false => None,
-    };
-    if c.option(br#","authenticationMetadata":"#) {
-        c.value()?;
-    }
-    let source_ip = if c.option(br#","sourceIPs":["#) { c.last_of_strings()? } else { "" };
-    let user_agent = if c.option(br#","userAgent":""#) { c.text()? } else { "" };
-    let object_ref = if c.option(br#","objectRef":{"#) { Some(c.object_ref()?) } else { None };
-    let status = if c.option(br#","responseStatus":"#) { Some(c.status()?) } else { None };
-    let request_object = if c.option(br#","requestObject":"#) { c.body()? } else { None };
-    let response_object = if c.option(br#","responseObject":"#) { c.body()? } else { None };
-    c.literal(br#","requestReceivedTimestamp":""#)?;
-    let received = Some(parse_timestamp(c.text()?)?);
-    c.literal(br#","stageTimestamp":""#)?;
-    let staged = Some(parse_timestamp(c.text()?)?);
-    let annotations = if c.option(br#","annotations":"#) { c.annotations()? } else { Vec::new() };
-    c.literal(b"}")?;
-    (c.at == line.len()).then_some(())?;
+/// An event up to its verb.
+struct Head<'a> {
+    level: Level,
+    audit_id: &'a [u8],
+    stage: Stage,
+    /// Where the text of the URI begins.
+    request_uri: usize,
+    verb: Verb,
+}
 
-    Some(Decoded::Event(Event {
-        level,
-        audit_id: Cow::Borrowed(audit_id),
-        stage,
-        request_uri,
-        verb,
-        username: Cow::Borrowed(username),
-        impersonated: impersonated.map(Cow::Borrowed),
-        pod: Cow::Borrowed(pod),
-        source_ip: Cow::Borrowed(source_ip),
-        user_agent: Cow::Borrowed(user_agent),
-        object_ref,
-        status,
-        request_object,
-        response_object,
-        received,
-        staged,
-        annotations,
-    }))
+// === impl Head ===
+
+impl Head<'_> {
+    /// What the event is where that is known without its rest.
+    #[inline(always)]
+    fn without_rest<'a>(&self) -> Option<Decoded<'a>> {
+        if !self.stage.is_final() {
+            return Some(Decoded::Unfinished);
+        }
+        (!self.verb.is_mutating()).then_some(Decoded::Read(self.verb))
+    }
 }
 
 /// A position in an event; every step either finds what it names, or says no.
@@ -181,6 +166,79 @@ struct Cursor<'a> {
 // === impl Cursor ===
 
 impl<'a> Cursor<'a> {
+    /// Up to the verb, whose closing quote is stepped over.
+    fn head(&mut self) -> Option<Head<'a>> {
+        self.literal(b"{")?;
+        self.option(br#""kind":"Event","apiVersion":"audit.k8s.io/v1","#);
+        self.literal(br#""level":""#)?;
+        let level = self.one_of([
+            (br#"Metadata",""#, Level::Metadata),
+            (br#"Request",""#, Level::Request),
+            (br#"RequestResponse",""#, Level::RequestResponse),
+        ])?;
+        self.literal(br#"auditID":""#)?;
+        let audit_id = self.until_id_end()?;
+        self.literal(br#","stage":""#)?;
+        let stage = self.one_of([
+            (br#"ResponseComplete",""#, Stage::ResponseComplete),
+            (br#"RequestReceived",""#, Stage::RequestReceived),
+            (br#"ResponseStarted",""#, Stage::ResponseStarted),
+            (br#"Panic",""#, Stage::Panic),
+        ])?;
+        self.literal(br#"requestURI":""#)?;
+        let request_uri = self.at;
+        self.at = skip_string(self.bytes, self.at - 1)?;
+        self.literal(br#","verb":""#)?;
+        let verb = Verb::parse(self.text()?);
+        Some(Head { level, audit_id, stage, request_uri, verb })
+    }
+
+    /// What follows the verb, to the end of the event.
+    fn rest(&mut self, head: Head<'a>) -> Option<Event<'a>> {
+        let audit_id = std::str::from_utf8(head.audit_id).ok()?;
+        let request_uri = Cursor { bytes: self.bytes, at: head.request_uri }.escaped_text()?;
+        self.literal(br#","user":{"#)?;
+        let (username, pod) = self.user()?;
+        let impersonated = match self.option(br#","impersonatedUser":{"#) {
+            true => Some(self.user()?.0).filter(|name| !name.is_empty()),
+            false => None,
+        };
+        if self.option(br#","authenticationMetadata":"#) {
+            self.value()?;
+        }
+        let source_ip = if self.option(br#","sourceIPs":["#) { self.last_of_strings()? } else { "" };
+        let user_agent = if self.option(br#","userAgent":""#) { self.text()? } else { "" };
+        let object_ref = if self.option(br#","objectRef":{"#) { Some(self.object_ref()?) } else { None };
+        let status = if self.option(br#","responseStatus":"#) { Some(self.status()?) } else { None };
+        let request_object = if self.option(br#","requestObject":"#) { self.body()? } else { None };
+        let response_object = if self.option(br#","responseObject":"#) { self.body()? } else { None };
+        self.literal(br#","requestReceivedTimestamp":""#)?;
+        let received = Some(parse_timestamp(self.text()?)?);
+        self.literal(br#","stageTimestamp":""#)?;
+        let staged = Some(parse_timestamp(self.text()?)?);
+        let annotations = if self.option(br#","annotations":"#) { self.annotations()? } else { Vec::new() };
+        self.literal(b"}")?;
+        Some(Event {
+            level: head.level,
+            audit_id: Cow::Borrowed(audit_id),
+            stage: head.stage,
+            request_uri,
+            verb: head.verb,
+            username: Cow::Borrowed(username),
+            impersonated: impersonated.map(Cow::Borrowed),
+            pod: Cow::Borrowed(pod),
+            source_ip: Cow::Borrowed(source_ip),
+            user_agent: Cow::Borrowed(user_agent),
+            object_ref,
+            status,
+            request_object,
+            response_object,
+            received,
+            staged,
+            annotations,
+        })
+    }
+
     #[inline(always)]
     fn option(&mut self, literal: &[u8]) -> bool {
         let found = self.bytes[self.at..].starts_with(literal);
@@ -195,12 +253,10 @@ impl<'a> Cursor<'a> {
         self.option(literal).then_some(())
     }
 
-    /// The bytes up to the next quote, which is stepped over.
-    fn until_quote(&mut self) -> Option<&'a [u8]> {
-        let rest = &self.bytes[self.at..];
-        let len = memchr::memchr(b'"', rest)?;
-        self.at += len + 1;
-        Some(&rest[..len])
+    /// What the first literal found here stands for.
+    #[inline(always)]
+    fn one_of<T: Copy, const N: usize>(&mut self, all: [(&[u8], T); N]) -> Option<T> {
+        all.into_iter().find(|(literal, _)| self.option(literal)).map(|(_, meaning)| meaning)
     }
 
     /// The rest of a string without escapes that is most likely a UUID.
@@ -219,7 +275,7 @@ impl<'a> Cursor<'a> {
     /// The rest of a string without escapes.
     fn text(&mut self) -> Option<&'a str> {
         let rest = &self.bytes[self.at..];
-        let len = memchr::memchr2(b'"', b'\\', rest)?;
+        let len = scan::quote_or_backslash(rest)?;
         if rest[len] != b'"' {
             return None;
         }

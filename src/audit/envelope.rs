@@ -2,7 +2,7 @@
 //!
 //! Whatever can be read of an envelope is handed on, item by item; what cannot is handed on as the reason.
 
-use super::decode::{Decoded, Malformed, decode};
+use super::decode::{Decoded, Malformed, decode, decode_first};
 use super::event::{Micros, parse_timestamp};
 use super::scan::{member, members, skip_space, skip_string, skip_value};
 
@@ -43,16 +43,7 @@ pub fn values<'a>(bytes: &'a [u8], mut each: impl FnMut(Result<Decoded<'a>, Malf
         let used = match first {
             b'{' if is_list(rest) => list(rest, &mut each),
             b'[' => elements(rest, 0, &mut each),
-            b'{' => match skip_value(rest, 0) {
-                Some(end) => {
-                    each(decode(&rest[..end]));
-                    Some(end)
-                }
-                None => {
-                    each(Err(Malformed::Truncated));
-                    None
-                }
-            },
+            b'{' => decode_first(rest, usize::MAX, &mut each).or_else(|| cut(&mut each)),
             _ => {
                 each(Err(Malformed::Json("a JSON object is expected here".into())));
                 None
@@ -147,13 +138,8 @@ fn elements<'a>(bytes: &'a [u8], open: usize, each: &mut impl FnMut(Result<Decod
         return Some(at + 1);
     }
     loop {
-        let Some(end) = skip_value(bytes, at) else { return cut(each) };
-        each(if end - at > EVENT_BYTES_MAX {
-            Err(Malformed::TooLong(EVENT_BYTES_MAX))
-        } else {
-            decode(&bytes[at..end])
-        });
-        at = skip_space(bytes, end);
+        let Some(len) = decode_first(&bytes[at..], EVENT_BYTES_MAX, &mut *each) else { return cut(each) };
+        at = skip_space(bytes, at + len);
         match bytes.get(at) {
             Some(b',') => at = skip_space(bytes, at + 1),
             Some(b']') => return Some(at + 1),

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::{Decoded, Malformed, canonical, decode, plain};
+use super::{Decoded, Malformed, canonical, decode, decode_first, plain};
+use crate::audit::scan::skip_value;
 
 const WRITE: &str = include_str!("tests/write.json");
 
@@ -74,6 +75,30 @@ fn assert_twins_agree(text: &[u8]) -> Result<(), TestCaseError> {
         Ok(_) => prop_assert_eq!(fast, slow),
     }
     Ok(())
+}
+
+/// The decoder that finds an event's end by itself, on the first of several: as the scan for the end and `decode`.
+fn assert_first_is_as_alone(text: &[u8], tail: &[u8]) -> Result<(), TestCaseError> {
+    let all = [text, tail].concat();
+    let end = skip_value(&all, 0);
+    let (mut first, mut short) = (None, None);
+    prop_assert_eq!(decode_first(&all, usize::MAX, |event| first = Some(event)), end);
+    prop_assert_eq!(first, end.map(|end| decode(&all[..end])));
+    let Some(end) = end else { return Ok(()) };
+    prop_assert_eq!(decode_first(&all, end - 1, |event| short = Some(event)), Some(end));
+    prop_assert_eq!(short, Some(Err(Malformed::TooLong(end - 1))));
+    Ok(())
+}
+
+/// What may follow an event, and what an attacker would like to.
+fn tail() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        Just(Vec::new()),
+        Just(b"]}\n".to_vec()),
+        Just([&b","[..], write(), b"]}"].concat()),
+        Just(b"\"}},{\"level\":\"Metadata\"}]}".to_vec()),
+        prop::collection::vec(prop::sample::select(b"\"\\{}[],: a".to_vec()), 0..40),
+    ]
 }
 
 fn scalar() -> impl Strategy<Value = Value> {
@@ -181,5 +206,31 @@ proptest! {
         let piece = &text[from..(from + len).min(text.len())];
         let to = to.index(text.len());
         assert_twins_agree(&[&text[..to], piece, &text[to..]].concat())?;
+    }
+
+    #[test]
+    fn the_first_of_mangled_events_is_as_alone(text in mangled(), tail in tail(), verb in 0usize..3) {
+        let text = text.replacen(r#""patch""#, [r#""patch""#, r#""get""#, r#""create""#][verb], 1);
+        assert_first_is_as_alone(text.as_bytes(), &tail)?;
+    }
+
+    #[test]
+    fn the_first_of_broken_events_is_as_alone(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(b"\"\\{}[],: a0\xff".to_vec())), 0..3),
+        cut in any::<prop::sample::Index>(),
+        is_cut in any::<bool>(),
+        is_read in any::<bool>(),
+        tail in tail(),
+    ) {
+        let text = if is_read { WRITE.replacen(r#""patch""#, r#""watch""#, 1) } else { WRITE.into() };
+        let mut text = text.trim_end().as_bytes().to_vec();
+        for (at, byte) in changes {
+            let at = at.index(text.len());
+            text[at] = byte;
+        }
+        if is_cut {
+            text.truncate(cut.index(text.len()));
+        }
+        assert_first_is_as_alone(&text, &tail)?;
     }
 }

@@ -1,0 +1,246 @@
+//! Where what stands open closes, 64 bytes at a step: a mask of each kind of byte instead of a branch for each byte.
+//!
+//! The masks are put together as simdjson does (Langdale and Lemire, "Parsing gigabytes of JSON per second"), with
+//! one difference: a backslash outside of strings is no escape to a scan. Such text is no JSON; the walk byte by
+//! byte then decides.
+
+use wide::u8x16;
+
+const BLOCK: usize = 64;
+
+/// How many bytes are compared at once.
+const LANE: usize = 16;
+
+/// The position behind the bracket that closes the innermost of `depth` open ones, and all around it; `at` is outside
+/// of strings. `None` where that bracket is not in `bytes`.
+pub(super) fn close(bytes: &[u8], at: usize, depth: usize) -> Option<usize> {
+    let mut walk = Walk { depth, in_string: 0, is_escaped: 0 };
+    let (blocks, rest) = bytes.get(at..)?.as_chunks::<BLOCK>();
+    let mut block_at = at;
+    for block in blocks {
+        match walk.step(&Masks::of(block)) {
+            Step::On => block_at += BLOCK,
+            Step::Closed(len) => return Some(block_at + len),
+            Step::Stray => return close_by_byte(bytes, at, depth),
+        }
+    }
+    let mut last = [b' '; BLOCK];
+    last[..rest.len()].copy_from_slice(rest);
+    match walk.step(&Masks::of(&last)) {
+        Step::On => None,
+        Step::Closed(len) => Some(block_at + len),
+        Step::Stray => close_by_byte(bytes, at, depth),
+    }
+}
+
+/// What [`close`] is, one byte at a time: it defines what is right.
+fn close_by_byte(bytes: &[u8], mut at: usize, mut depth: usize) -> Option<usize> {
+    loop {
+        match *bytes.get(at)? {
+            b'"' => {
+                at = super::skip_string(bytes, at)?;
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(at + 1);
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
+/// What is known between two blocks.
+struct Walk {
+    depth: usize,
+    /// All ones where a string goes on, else zero.
+    in_string: u64,
+    /// One where the next byte is escaped, else zero.
+    is_escaped: u64,
+}
+
+enum Step {
+    On,
+    /// Closed: so many bytes of the block belong to the value.
+    Closed(usize),
+    /// A backslash outside of strings.
+    Stray,
+}
+
+// === impl Walk ===
+
+impl Walk {
+    #[inline(always)]
+    fn step(&mut self, masks: &Masks) -> Step {
+        let quotes = masks.quotes & !self.escaped(masks.backslashes);
+        // From a string's first quote to the byte before its last.
+        let strings = prefix_xor(quotes) ^ self.in_string;
+        self.in_string = ((strings as i64) >> 63) as u64;
+        if masks.backslashes & !strings != 0 {
+            return Step::Stray;
+        }
+        let closing = masks.closing & !strings;
+        let mut brackets = (masks.opening & !strings) | closing;
+        while brackets != 0 {
+            let place = brackets.trailing_zeros();
+            // Without a branch for the kind, which cannot be guessed.
+            self.depth = self.depth + 1 - 2 * (closing >> place & 1) as usize;
+            if self.depth == 0 {
+                return Step::Closed(place as usize + 1);
+            }
+            brackets &= brackets - 1;
+        }
+        Step::On
+    }
+
+    /// The bytes that a backslash escapes. Backslashes come in runs, and every second one of a run is escaped itself.
+    #[inline(always)]
+    fn escaped(&mut self, backslashes: u64) -> u64 {
+        const ODD: u64 = 0xAAAA_AAAA_AAAA_AAAA;
+        let carried = self.is_escaped;
+        if backslashes == 0 {
+            self.is_escaped = 0;
+            return carried;
+        }
+        // A run's carry out of the subtraction tells the parity of the place it ends at.
+        let runs = backslashes & !carried;
+        let codes = ((runs << 1) | ODD).wrapping_sub(runs) ^ ODD;
+        self.is_escaped = (codes & backslashes) >> 63;
+        codes ^ (backslashes | carried)
+    }
+}
+
+/// Each bit with all bits below it.
+#[inline(always)]
+fn prefix_xor(mut bits: u64) -> u64 {
+    for shift in [1, 2, 4, 8, 16, 32] {
+        bits ^= bits << shift;
+    }
+    bits
+}
+
+/// A bit for each byte of a block, the first byte lowest.
+#[derive(Debug, PartialEq)]
+struct Masks {
+    quotes: u64,
+    backslashes: u64,
+    opening: u64,
+    closing: u64,
+}
+
+// === impl Masks ===
+
+impl Masks {
+    #[inline(always)]
+    fn of(block: &[u8; BLOCK]) -> Masks {
+        let (lanes, _) = block.as_chunks::<LANE>();
+        let mut masks = Masks { quotes: 0, backslashes: 0, opening: 0, closing: 0 };
+        for (index, lane) in lanes.iter().enumerate() {
+            let bytes = u8x16::new(*lane);
+            // With this bit set, brackets and braces are the same bytes, and no other byte becomes one of them.
+            let braced = bytes | u8x16::splat(0x20);
+            let mask = |bytes: u8x16, byte| u64::from(bytes.simd_eq(u8x16::splat(byte)).to_bitmask()) << (LANE * index);
+            masks.quotes |= mask(bytes, b'"');
+            masks.backslashes |= mask(bytes, b'\\');
+            masks.opening |= mask(braced, b'{');
+            masks.closing |= mask(braced, b'}');
+        }
+        masks
+    }
+}
+
+/// Where the first quote or backslash of a block stands.
+#[inline(always)]
+pub(super) fn quote_or_backslash(block: &[u8; BLOCK]) -> Option<usize> {
+    let (lanes, _) = block.as_chunks::<LANE>();
+    let found = lanes.iter().enumerate().fold(0, |found, (index, lane)| {
+        let bytes = u8x16::new(*lane);
+        let here = bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\'));
+        found | u64::from(here.to_bitmask()) << (LANE * index)
+    });
+    (found != 0).then_some(found.trailing_zeros() as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Text of the bytes that matter, with long and short runs of each, so that any of them meets a block's border.
+    fn adversarial() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            4 => prop::sample::select(b"\"\\{}[],: a\n\x7f\xff\x02".to_vec()).prop_map(|b| vec![b]),
+            2 => (0usize..140, prop::sample::select(b"\\\\\\\"[{}] x".to_vec())).prop_map(|(len, b)| vec![b; len]),
+            2 => r#"[a-c{}\[\],:]{0,70}"#.prop_map(|text| format!("\"{text}\"").into_bytes()),
+            1 => ".{0,30}".prop_map(|text| serde_json::Value::from(text).to_string().into_bytes()),
+            1 => Just(br#""\\\"}""#.to_vec()),
+            1 => prop::collection::vec(any::<u8>(), 0..20),
+        ];
+        prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn closes_where_the_walk_by_bytes_does(text in adversarial(), depth in 1usize..70, shift in 0usize..70) {
+            let text = [vec![b' '; shift], text].concat();
+            for at in [0, shift / 2, shift, text.len()] {
+                for depth in [1, 2, depth] {
+                    prop_assert_eq!(close(&text, at, depth), close_by_byte(&text, at, depth));
+                }
+            }
+            prop_assert_eq!(close(&text, text.len() + 1, 1), None);
+        }
+
+        #[test]
+        fn closes_where_the_walk_by_bytes_does_when_cut(text in adversarial(), len in any::<prop::sample::Index>()) {
+            let whole = [&b"["[..], &text, b"]}]}"].concat();
+            let cut = &whole[..len.index(whole.len() + 1)];
+            prop_assert_eq!(close(cut, 0, 1), close_by_byte(cut, 0, 1));
+            prop_assert_eq!(close(cut, 0, 2), close_by_byte(cut, 0, 2));
+        }
+    }
+
+    #[test]
+    fn each_byte_is_of_its_kind_only_at_every_place() {
+        for (byte, place) in (0..=u8::MAX).flat_map(|byte| (0..BLOCK).map(move |place| (byte, place))) {
+            let mut block = [b' '; BLOCK];
+            block[place] = byte;
+            let mask = |is: bool| u64::from(is) << place;
+            let expected = Masks {
+                quotes: mask(byte == b'"'),
+                backslashes: mask(byte == b'\\'),
+                opening: mask(matches!(byte, b'{' | b'[')),
+                closing: mask(matches!(byte, b'}' | b']')),
+            };
+            assert_eq!(Masks::of(&block), expected, "{byte} {place}");
+        }
+    }
+
+    #[test]
+    fn backslashes_escape_across_blocks_at_every_place() {
+        for backslashes in 0..140 {
+            for shift in 0..70 {
+                // An even run leaves the quote to end the string, an odd one makes `}` a part of it.
+                let text = format!("{}\"{}\"}}\"}}", " ".repeat(shift), "\\".repeat(backslashes));
+                let end = text.len() - if backslashes % 2 == 0 { 2 } else { 0 };
+                assert_eq!(close(text.as_bytes(), 0, 1), Some(end), "{shift} {backslashes}");
+                assert_eq!(close_by_byte(text.as_bytes(), 0, 1), Some(end), "{shift} {backslashes}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_backslash_outside_of_strings_escapes_nothing() {
+        for shift in 0..130 {
+            let text = format!("{}\\\"}}\"}}", " ".repeat(shift));
+            assert_eq!(close(text.as_bytes(), 0, 1), Some(text.len()));
+        }
+    }
+}
