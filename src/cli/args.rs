@@ -85,7 +85,7 @@ pub enum Command {
 /// A running server, and what it is shown.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Remote {
-    /// A running `editwar serve`, such as http://127.0.0.1:8080 or https://editwar.example.com.
+    /// A running `editwar serve`, such as http://127.0.0.1:8080; https:// where it has a certificate.
     #[arg(long, env = "EDITWAR_SERVER", value_name = "URL")]
     pub server: Option<String>,
     /// The CA that signed the server's certificate, PEM; by default the system's.
