@@ -72,7 +72,8 @@ impl Bucket {
         let level = Level(Cell::new(self.tat_ns));
         let limiter: RateLimiter<_, _, _, NoOpMiddleware<Nanos>> =
             RateLimiter::new(limit.quota(), &level, EventClock(&now));
-        now.set(u64::try_from(at).unwrap_or(0).saturating_mul(1_000));
+        // An event may claim any year; governor adds to what it is told, and nanoseconds end in 2554.
+        now.set(u64::try_from(at).unwrap_or(0).saturating_mul(1_000).min(u64::MAX / 2));
         let is_taken = limiter.check().is_ok();
         self.tat_ns = level.0.get();
         is_taken
@@ -111,6 +112,13 @@ mod tests {
 
     fn limit(burst: u32, window_s: u32) -> Limit {
         Limit { burst: NonZeroU32::new(burst).unwrap(), window_s: NonZeroU32::new(window_s).unwrap() }
+    }
+
+    #[test]
+    fn a_time_at_the_end_of_all_time_is_one_like_any_other() {
+        let limit = Limit { burst: NonZeroU32::new(2).unwrap(), window_s: NonZeroU32::new(60).unwrap() };
+        let mut bucket = Bucket::default();
+        assert_eq!([0; 3].map(|_| bucket.take(&limit, i64::MAX)), [true, true, false]);
     }
 
     #[test]
