@@ -174,23 +174,22 @@ impl<'a> Event<'a> {
         self.received.or(self.staged)
     }
 
-    /// The value of one query parameter of [`Event::request_uri`], percent-decoded where needed.
-    pub fn query(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.queries().find(|(key, _)| key == name).map(|(_, value)| value)
-    }
-
-    /// The query parameters of [`Event::request_uri`], percent-decoded where needed.
-    pub fn queries(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-        let uri = self.request_uri.as_bytes();
-        let mut rest = memchr::memchr(b'?', uri).map(|at| &self.request_uri[at + 1..]);
-        std::iter::from_fn(move || {
+    /// The query parameters of [`Event::request_uri`] whose names begin with one of these letters, percent-decoded where
+    /// needed.
+    pub fn queries(&self, initials: &'static [u8]) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        let mut rest = memchr::memchr(b'?', self.request_uri.as_bytes()).map(|at| &self.request_uri[at + 1..]);
+        let pairs = std::iter::from_fn(move || {
             let query = rest?;
             let end = memchr::memchr(b'&', query.as_bytes());
             rest = end.map(|at| &query[at + 1..]);
-            let pair = &query[..end.unwrap_or(query.len())];
+            Some(&query[..end.unwrap_or(query.len())])
+        });
+        // A letter may be encoded.
+        let is_asked = |pair: &&str| pair.bytes().next().is_some_and(|b| b == b'%' || initials.contains(&b));
+        pairs.filter(is_asked).map(|pair| {
             let equals = memchr::memchr(b'=', pair.as_bytes()).unwrap_or(pair.len());
             let value = pair.get(equals + 1..).unwrap_or_default();
-            Some((percent_decoded(&pair[..equals]), percent_decoded(value)))
+            (percent_decoded(&pair[..equals]), percent_decoded(value))
         })
     }
 

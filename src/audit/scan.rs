@@ -31,13 +31,15 @@ pub fn skip_string(bytes: &[u8], at: usize) -> Option<usize> {
 /// Where the first quote or backslash stands. Most strings are short: looking there first saves a call for each.
 #[inline(always)]
 pub(super) fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
-    let looked_at = match bytes.first_chunk() {
-        Some(block) => match block::quote_or_backslash(block) {
-            None => block.len(),
-            found => return found,
-        },
-        None => 0,
-    };
+    const LOOKS: usize = 3;
+    let (blocks, _) = bytes.as_chunks();
+    let mut looked_at = 0;
+    for block in blocks.iter().take(LOOKS) {
+        if let Some(found) = block::quote_or_backslash(block) {
+            return Some(looked_at + found);
+        }
+        looked_at += block.len();
+    }
     Some(looked_at + memchr2(b'"', b'\\', &bytes[looked_at..])?)
 }
 

@@ -47,6 +47,8 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
     let report = Lens::at_latest(&pipeline, &classes).report(&filter);
     print(&report, &output::Ask::default(), args.log.output)?;
     summary(&pipeline.stats(), args.log.quiet);
+    // The process ends here: to give back a million objects one by one takes longer than to end.
+    std::mem::forget(pipeline);
     Ok(match (is_whole, report.wars.iter().any(|war| war.thrashing_events > 0)) {
         (false, _) => Outcome::Unusable,
         (true, true) => Outcome::War,
@@ -209,11 +211,11 @@ struct Reader<'p> {
 }
 
 impl files::Sink for Reader<'_> {
-    fn run(&mut self, chunk: &Chunk, run: Run<'_>, before: u64) {
+    fn run(&mut self, chunk: &Chunk, run: &Run<'_>, before: u64) {
         self.from(chunk.input);
         // One is the rule; several are a simulation.
         for batch in &mut self.batches {
-            batch.run(&run, before);
+            batch.run(run, before);
             batch.reached(chunk.bytes());
         }
         self.progress.bar.set_position(self.progress.read.load(Ordering::Relaxed));

@@ -57,14 +57,10 @@ impl<'a> Identity<'a> {
     pub fn of(event: &'a Event<'_>) -> Identity<'a> {
         let user = event.impersonated.as_deref().unwrap_or(&event.username);
         let agent = event.user_agent.as_ref();
-        let product = agent.split(['/', ' ']).next().unwrap_or_default();
+        let product = &agent[..memchr::memchr2(b'/', b' ', agent.as_bytes()).unwrap_or(agent.len())];
         let controller = match SHARED_USERS.contains(&user) {
             // `kube-controller-manager/v1.36.2 (linux/amd64) kubernetes/$Format/deployment-controller`
-            true => agent
-                .split_once(" kubernetes/")
-                .and_then(|(_, rest)| rest.split_once('/'))
-                .map(|(_commit, name)| name)
-                .filter(|name| !name.is_empty()),
+            true => behind_commit(agent).filter(|name| !name.is_empty()),
             false => None,
         };
         let impersonator = event.impersonated.as_ref().map(|_| event.username.as_ref());
@@ -78,6 +74,14 @@ impl<'a> Identity<'a> {
             None => self.user.into(),
         }
     }
+}
+
+/// What a user agent of Kubernetes' own programs says behind its commit.
+fn behind_commit(agent: &str) -> Option<&str> {
+    const COMMIT: &[u8] = b" kubernetes/";
+    let commit = memchr::memmem::find(agent.as_bytes(), COMMIT)? + COMMIT.len();
+    let slash = memchr::memchr(b'/', &agent.as_bytes()[commit..])?;
+    Some(&agent[commit + slash + 1..])
 }
 
 impl Client {

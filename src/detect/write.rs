@@ -151,7 +151,7 @@ pub fn attribute<'a>(event: &'a Event<'a>) -> Result<Write<'a>, NotAWrite> {
     let code = event.status.as_ref().map_or(0, |s| s.code);
     let (part, effect) = target(reference, event.verb, code)?;
     let (mut field_manager, mut is_forced) = (None, false);
-    for (key, value) in event.queries() {
+    for (key, value) in event.queries(b"df") {
         match key.as_ref() {
             // Dry-runs stand in the query …
             "dryRun" if !value.is_empty() => return Err(NotAWrite::DryRun),

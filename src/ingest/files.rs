@@ -8,22 +8,21 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Sender};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 
 use super::ahead::Ahead;
 use super::{decompress, document};
 use crate::audit::decode::{Decoded, Malformed};
 use crate::audit::envelope::{self, EVENT_BYTES_MAX};
-use crate::audit::event::Micros;
+use crate::audit::event::{Event, Micros};
 use crate::audit::run::Run;
 use crate::audit::scan::skip_value;
 
 /// Bytes of whole lines that are handled at a time.
 const CHUNK_BYTES: usize = 256 << 10;
-/// Chunks that are read ahead.
-const BLOCK_CHUNKS: usize = 16;
+/// Chunks in memory at a time: many, so that workers seldom wait for each other at a block's end.
+const BLOCK_CHUNKS: usize = 48;
 /// How deep directories are searched: a must-gather has its logs three levels down.
 const DIRECTORY_DEPTH_MAX: usize = 6;
 
@@ -142,7 +141,7 @@ pub fn last_time(input: &Input) -> Option<Micros> {
 /// Who takes in what is read. An input that cannot be read to its end is told, and the others go on.
 pub trait Sink {
     /// A chunk of lines, decoded; `before` lines of its input came before it.
-    fn run(&mut self, chunk: &Chunk, run: Run<'_>, before: u64);
+    fn run(&mut self, chunk: &Chunk, run: &Run<'_>, before: u64);
     /// One event of a document, or why it is none; its number there, and the bytes it was read from.
     fn take(&mut self, input: usize, decoded: Result<Decoded<'_>, Malformed>, place: u64, bytes: &[u8]);
     /// An input ended early.
@@ -151,23 +150,14 @@ pub trait Sink {
 
 /// Reads all inputs, merged by time; `read` counts bytes as they are on disk.
 ///
-/// With more than one worker the others read and decode ahead; `sink` takes in every chunk in the order in which one
-/// worker alone would have.
+/// All workers read and decode, each its own chunk while it is warm; `sink` takes in every chunk on this thread, in the order
+/// in which one worker alone would have.
 pub fn read(inputs: &[Input], workers: NonZeroUsize, read: &Arc<AtomicU64>, sink: &mut impl Sink) {
     let (mut queue, broken) = Queue::open(inputs, read, workers);
     broken.into_iter().for_each(|error| sink.broken(error));
-    let mut order = InOrder { lines: vec![0; inputs.len()], sink };
-    let mut block = queue.block();
+    let mut order = InOrder { lines: vec![0; inputs.len()], rooms: Vec::new(), sink };
     loop {
-        let next = match workers.get() {
-            1 => {
-                block.chunks.iter().for_each(|chunk| order.take(chunk, chunk.decode()));
-                None
-            }
-            workers => Some(order.together(&block.chunks, workers, &mut queue)),
-        };
-        queue.recycle(block.chunks);
-        match block.end {
+        match order.block(&mut queue, workers) {
             End::Full => {}
             End::Over => return,
             End::Broken(error) => order.sink.broken(error),
@@ -177,7 +167,6 @@ pub fn read(inputs: &[Input], workers: NonZeroUsize, read: &Arc<AtomicU64>, sink
                 }
             }
         }
-        block = next.unwrap_or_else(|| queue.block());
     }
 }
 
@@ -195,67 +184,108 @@ pub struct Chunk {
 /// The sink, and how far each input has come.
 struct InOrder<'s, S> {
     lines: Vec<u64>,
+    rooms: Vec<Vec<Event<'static>>>,
     sink: &'s mut S,
 }
 
 impl<S: Sink> InOrder<'_, S> {
-    fn take(&mut self, chunk: &Chunk, run: Run<'_>) {
+    fn take(&mut self, chunk: &Chunk, run: &Run<'_>) {
         let before = self.lines[chunk.input];
         self.lines[chunk.input] += run.lines;
         self.sink.run(chunk, run, before);
     }
 
-    /// Takes in a block that all decode; the next one, read meanwhile.
-    fn together(&mut self, chunks: &[Chunk], workers: usize, queue: &mut Queue) -> Block {
-        let begun = &AtomicUsize::new(0);
+    /// Takes in the next chunks, up to a block of them; how it ended.
+    fn block(&mut self, queue: &mut Queue, workers: NonZeroUsize) -> End {
+        queue.unpack();
+        let helpers = workers.get() - 1;
+        // Alone, a chunk is over before the next one is read into the same buffer.
+        let places = (0..if helpers == 0 { 1 } else { BLOCK_CHUNKS }).map(|_| OnceLock::new()).collect();
+        let rooms = Mutex::new(std::mem::take(&mut self.rooms));
+        let block = Block { places, source: Mutex::new(Source { queue, begun: 0, end: None }), rooms };
         std::thread::scope(|scope| {
             let (done, runs) = mpsc::channel();
-            for _ in 2..workers {
-                let done = done.clone();
-                scope.spawn(move || decode_all(chunks, begun, &done));
+            for _ in 0..helpers {
+                let (block, done) = (&block, done.clone());
+                // Whoever takes the runs outlives all who send them.
+                scope.spawn(move || block.runs().for_each(|run| drop(done.send(run))));
             }
-            let ahead = scope.spawn(move || {
-                let next = queue.block();
-                decode_all(chunks, begun, &done);
-                next
-            });
-            let mut early: Vec<Option<Run<'_>>> = chunks.iter().map(|_| None).collect();
-            for (at, chunk) in chunks.iter().enumerate() {
-                let run = loop {
-                    if let Some(run) = early[at].take() {
-                        break run;
+            drop(done);
+            let mut early: Vec<Option<Run<'_>>> = block.places.iter().map(|_| None).collect();
+            let mut at = 0;
+            // Decode rather than wait; wait where all is begun.
+            while let Some((i, run)) = runs.try_recv().ok().or_else(|| block.run_now()).or_else(|| runs.recv().ok()) {
+                early[i] = Some(run);
+                while let Some(run) = early.get_mut(at).and_then(Option::take) {
+                    if let Some(chunk) = block.places[at].get() {
+                        self.take(chunk, &run);
                     }
-                    // Decode rather than wait; wait where all is begun.
-                    let found = runs.try_recv().ok().or_else(|| decode_one(chunks, begun)).or_else(|| runs.recv().ok());
-                    if let Some((i, run)) = found {
-                        early[i] = Some(run);
-                    }
-                };
-                self.take(chunk, run);
+                    lock(&block.rooms).push(run.into_room());
+                    at += 1;
+                }
             }
-            ahead.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        });
+        let Block { places, source, rooms } = block;
+        self.rooms = rooms.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let end = source.into_inner().unwrap_or_else(PoisonError::into_inner).end;
+        queue.recycle(places.into_iter().filter_map(OnceLock::into_inner));
+        end.unwrap_or(End::Full)
     }
 }
 
-/// Decodes the first chunk that nobody has begun.
-fn decode_one<'a>(chunks: &'a [Chunk], begun: &AtomicUsize) -> Option<(usize, Run<'a>)> {
-    let i = begun.fetch_add(1, Ordering::Relaxed);
-    chunks.get(i).map(|chunk| (i, chunk.decode()))
+/// Chunks in the order of their turns, each read and decoded by the worker that is free.
+struct Block<'q> {
+    places: Vec<OnceLock<Chunk>>,
+    source: Mutex<Source<'q>>,
+    /// Memory for decoded events, used again.
+    rooms: Mutex<Vec<Vec<Event<'static>>>>,
 }
 
-/// Decodes chunks until all are begun.
-fn decode_all<'a>(chunks: &'a [Chunk], begun: &AtomicUsize, done: &Sender<(usize, Run<'a>)>) {
-    while let Some(run) = decode_one(chunks, begun) {
-        // Whoever takes the runs outlives all who send them.
-        drop(done.send(run));
+/// What is not yet read of a block.
+struct Source<'q> {
+    queue: &'q mut Queue,
+    begun: usize,
+    /// Why there are no more chunks.
+    end: Option<End>,
+}
+
+// === impl Block ===
+
+impl Block<'_> {
+    /// Reads and decodes the next chunk; `None` where all are begun.
+    fn run(&self, mut source: MutexGuard<'_, Source<'_>>) -> Option<(usize, Run<'_>)> {
+        let place = source.begun;
+        if place == self.places.len() || source.end.is_some() {
+            return None;
+        }
+        match source.queue.chunk() {
+            Ok(chunk) => {
+                source.begun += 1;
+                drop(source);
+                let room = lock(&self.rooms).pop().unwrap_or_default();
+                let Chunk { is_rest_of_too_long, .. } = chunk;
+                Some((place, Run::of(self.places[place].get_or_init(|| chunk).bytes(), is_rest_of_too_long, room)))
+            }
+            Err(end) => {
+                source.end = Some(end);
+                None
+            }
+        }
+    }
+
+    /// [`Block::run`], again and again.
+    fn runs(&self) -> impl Iterator<Item = (usize, Run<'_>)> {
+        std::iter::from_fn(|| self.run(lock(&self.source)))
+    }
+
+    /// [`Block::run`] where nobody else is reading.
+    fn run_now(&self) -> Option<(usize, Run<'_>)> {
+        self.source.try_lock().ok().and_then(|source| self.run(source))
     }
 }
 
-/// Chunks in the order of their turns, and what comes behind them.
-struct Block {
-    chunks: Vec<Chunk>,
-    end: End,
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 enum End {
@@ -285,10 +315,6 @@ impl Chunk {
     pub fn bytes(&self) -> &[u8] {
         &self.buffer[..self.filled]
     }
-
-    fn decode(&self) -> Run<'_> {
-        Run::of(self.bytes(), self.is_rest_of_too_long)
-    }
 }
 
 // === impl Queue ===
@@ -298,7 +324,7 @@ impl Queue {
         let (mut turns, mut broken) = (BinaryHeap::new(), Vec::new());
         for (index, input) in inputs.iter().enumerate() {
             match Log::open(input, read.clone()) {
-                Ok(log) => turns.push(Turn { at: log.at(), index, log }),
+                Ok(log) => turns.push(Turn { at: log.next_at, index, log }),
                 Err(error) => broken.push(error),
             }
         }
@@ -325,26 +351,29 @@ impl Queue {
         }
     }
 
-    /// The next chunks.
-    fn block(&mut self) -> Block {
-        self.unpack();
-        let mut chunks = Vec::new();
-        while chunks.len() < BLOCK_CHUNKS {
-            let Some(Turn { index, mut log, .. }) = self.turns.pop() else { return Block { chunks, end: End::Over } };
-            match log.step(index, &mut chunks, &mut self.buffers) {
-                Ok(Step::On) => self.turns.push(Turn { at: log.at(), index, log }),
-                Ok(Step::Over) => {}
-                Ok(Step::Document) => return Block { chunks, end: End::Document(index, log) },
-                Err(source) => {
-                    return Block { chunks, end: End::Broken(Error::Io { path: log.name, source }) };
+    /// The next chunk, or why there is none.
+    fn chunk(&mut self) -> Result<Chunk, End> {
+        loop {
+            let Some(Turn { index, mut log, .. }) = self.turns.pop() else { return Err(End::Over) };
+            match log.step(index, &mut self.buffers) {
+                Ok(Step::Chunk(chunk)) => {
+                    // Alone, it is its turn again whenever its next event was.
+                    if !self.turns.is_empty() {
+                        log.peek();
+                    }
+                    self.turns.push(Turn { at: log.next_at, index, log });
+                    return Ok(chunk);
                 }
+                Ok(Step::On) => self.turns.push(Turn { at: log.next_at, index, log }),
+                Ok(Step::Over) => {}
+                Ok(Step::Document) => return Err(End::Document(index, log)),
+                Err(source) => return Err(End::Broken(Error::Io { path: log.name, source })),
             }
         }
-        Block { chunks, end: End::Full }
     }
 
-    fn recycle(&mut self, chunks: Vec<Chunk>) {
-        let buffers = chunks.into_iter().map(|chunk| chunk.buffer);
+    fn recycle(&mut self, chunks: impl Iterator<Item = Chunk>) {
+        let buffers = chunks.map(|chunk| chunk.buffer);
         self.buffers.extend(buffers.filter(|buffer| buffer.len() <= 4 * CHUNK_BYTES));
     }
 }
@@ -433,10 +462,6 @@ impl Log {
         Ok(log)
     }
 
-    fn at(&self) -> Micros {
-        self.next_at
-    }
-
     /// Opens it, where it is not yet; with a permit, what is packed is unpacked by another thread.
     fn begin(&mut self, permit: Option<Arc<()>>) -> io::Result<&mut Stream> {
         let stream = match self.stream.take() {
@@ -452,14 +477,17 @@ impl Log {
         Ok(self.stream.insert(stream))
     }
 
-    /// Adds one chunk, if it has one.
-    fn step(&mut self, index: usize, chunks: &mut Vec<Chunk>, buffers: &mut Vec<Vec<u8>>) -> io::Result<Step> {
-        let stream = self.begin(None)?;
-        let step = stream.step(index, chunks, buffers)?;
-        if let Some(at) = envelope::first_time(stream.bytes()) {
-            self.next_at = at;
+    /// The next chunk, or what else comes next.
+    fn step(&mut self, index: usize, buffers: &mut Vec<Vec<u8>>) -> io::Result<Step> {
+        self.begin(None)?.step(index, buffers)
+    }
+
+    /// Looks for the time of the next event.
+    fn peek(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            stream.fill();
+            self.next_at = envelope::first_time(stream.bytes()).unwrap_or(self.next_at);
         }
-        Ok(step)
     }
 
     /// Reads a document to its end.
@@ -526,14 +554,18 @@ impl Stream {
         }
     }
 
-    fn step(&mut self, index: usize, chunks: &mut Vec<Chunk>, buffers: &mut Vec<Vec<u8>>) -> io::Result<Step> {
+    fn step(&mut self, index: usize, buffers: &mut Vec<Vec<u8>>) -> io::Result<Step> {
         if self.is_document {
             return Ok(Step::Document);
+        }
+        self.fill();
+        if self.is_over && self.filled == 0 {
+            return self.damage.take().map_or(Ok(Step::Over), Err);
         }
         let end = match memchr::memrchr(b'\n', self.bytes()) {
             Some(newline) => newline + 1,
             None if self.is_over => self.filled,
-            None => return self.grow(index, chunks),
+            None => return Ok(self.grow(index)),
         };
         // What is left of the last line begins the next buffer.
         let rest = self.filled - end;
@@ -545,40 +577,31 @@ impl Stream {
         let buffer = std::mem::replace(&mut self.buffer, next);
         self.filled = rest;
         let is_rest_of_too_long = std::mem::take(&mut self.is_skipping);
-        chunks.push(Chunk { input: index, is_rest_of_too_long, buffer, filled: end });
-        self.fill();
-        self.goes_on()
-    }
-
-    fn goes_on(&mut self) -> io::Result<Step> {
-        let is_done = self.is_over && self.filled == 0;
-        match self.damage.take_if(|_| is_done) {
-            Some(damage) => Err(damage),
-            None if is_done => Ok(Step::Over),
-            None => Ok(Step::On),
-        }
+        Ok(Step::Chunk(Chunk { input: index, is_rest_of_too_long, buffer, filled: end }))
     }
 
     /// Makes room for a line longer than a chunk; one longer than any event is skipped.
-    fn grow(&mut self, index: usize, chunks: &mut Vec<Chunk>) -> io::Result<Step> {
+    fn grow(&mut self, index: usize) -> Step {
         if self.filled > EVENT_BYTES_MAX {
             self.is_skipping = true;
         }
-        if self.is_skipping {
-            self.filled = 0;
-            self.fill();
-            if self.is_over && self.filled == 0 {
-                chunks.push(Chunk { input: index, is_rest_of_too_long: true, buffer: Vec::new(), filled: 0 });
-            }
-            return self.goes_on();
+        if !self.is_skipping {
+            self.read_to(self.filled + CHUNK_BYTES);
+            return Step::On;
         }
-        self.read_to(self.filled + CHUNK_BYTES);
-        Ok(Step::On)
+        self.filled = 0;
+        self.fill();
+        match self.is_over && self.filled == 0 {
+            true => Step::Chunk(Chunk { input: index, is_rest_of_too_long: true, buffer: Vec::new(), filled: 0 }),
+            false => Step::On,
+        }
     }
 }
 
 /// How an input goes on.
 enum Step {
+    /// With these lines.
+    Chunk(Chunk),
     /// With more.
     On,
     /// Not at all.

@@ -32,7 +32,7 @@ pub struct Near([Option<(u64, Arc<Client>)>; NEAR]);
 
 impl Clients {
     /// The client that made a write.
-    pub fn intern(&self, near: &mut Near, write: &Write<'_>) -> Arc<Client> {
+    pub fn intern<'n>(&self, near: &'n mut Near, write: &Write<'_>) -> &'n Arc<Client> {
         let (event, identity) = (write.event, &write.identity);
         let tool = write.field_manager.as_deref().unwrap_or(identity.product);
         let user_agent = shortened(&event.user_agent);
@@ -40,19 +40,20 @@ impl Clients {
         let who = (identity.user, identity.controller, tool, user_agent);
         let hash = self.hasher.hash_one((who, event.source_ip.as_ref(), event.pod.as_ref(), impersonator));
         let slot = &mut near.0[hash as usize % NEAR];
-        match slot {
-            Some((known, client)) if *known == hash => return client.clone(),
-            _ => {}
-        }
-        let client = self.find(hash, || {
-            let origin = Origin {
-                source_ip: event.source_ip.as_ref().into(),
-                pod: event.pod.as_ref().into(),
-                impersonator: impersonator.into(),
-            };
-            Client::new(&identity.actor(), tool, user_agent, origin)
-        });
-        *slot = Some((hash, client.clone()));
+        let found = slot.take().filter(|(known, _)| *known == hash);
+        let (_, client) = slot.insert(found.unwrap_or_else(|| {
+            (
+                hash,
+                self.find(hash, || {
+                    let origin = Origin {
+                        source_ip: event.source_ip.as_ref().into(),
+                        pod: event.pod.as_ref().into(),
+                        impersonator: impersonator.into(),
+                    };
+                    Client::new(&identity.actor(), tool, user_agent, origin)
+                }),
+            )
+        }));
         client
     }
 

@@ -257,7 +257,7 @@ impl<'p> Batch<'p> {
         if pipeline.policy.is_followed(&write.object) {
             pipeline.table.follow(&self.key, write.at);
         }
-        let observed = pipeline.table.observe(&self.key, &write, &client, limits);
+        let observed = pipeline.table.observe(&self.key, &write, client, limits);
         self.count(&write.outcome, observed, write.at);
     }
 
