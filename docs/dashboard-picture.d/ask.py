@@ -18,7 +18,9 @@ def ask(path, **query):
 
 def answer(target):
     # What Grafana puts in for its variables, where steps are short.
-    expr = target["expr"].replace("$__rate_interval", f"{4 * STEP}s").replace("$__interval", f"{STEP}s").replace("$__range", f"{end - start}s")
+    expr = target["expr"]
+    for name, seconds in (("rate_interval", 4 * STEP), ("interval", STEP), ("range", end - start)):
+        expr = expr.replace(f"$__{name}", f"{seconds}s")
     instant = target.get("instant", False)
     result = ask("query", query=expr, time=end) if instant else ask("query_range", query=expr, start=start, end=end, step=STEP)
     return {"refId": target["refId"], "legend": target.get("legendFormat", ""), "table": target.get("format") == "table", "result": result}

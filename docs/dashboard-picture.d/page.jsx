@@ -15,10 +15,10 @@ const MARGIN = 12, GAP = 8, ROW = 30;
 
 // What Grafana takes where a dashboard says nothing.
 const DEFAULTS = {
-  timeseries: { drawStyle: 'line', lineInterpolation: 'linear', lineWidth: 1, fillOpacity: 0, gradientMode: 'none', showPoints: 'auto', pointSize: 5,
-    spanNulls: false, insertNulls: false, stacking: { mode: 'none', group: 'A' }, axisPlacement: 'auto', axisLabel: '', axisColorMode: 'text',
-    axisBorderShow: false, axisCenteredZero: false, scaleDistribution: { type: 'linear' }, thresholdsStyle: { mode: 'off' }, barAlignment: 0,
-    hideFrom: { legend: false, tooltip: false, viz: false } },
+  timeseries: { drawStyle: 'line', lineInterpolation: 'linear', lineWidth: 1, fillOpacity: 0, gradientMode: 'none', pointSize: 5,
+    showPoints: 'auto', spanNulls: false, insertNulls: false, stacking: { mode: 'none', group: 'A' }, scaleDistribution: { type: 'linear' },
+    axisPlacement: 'auto', axisLabel: '', axisColorMode: 'text', axisBorderShow: false, axisCenteredZero: false, barAlignment: 0,
+    thresholdsStyle: { mode: 'off' }, hideFrom: { legend: false, tooltip: false, viz: false } },
   table: { align: 'auto', cellOptions: { type: 'auto' }, inspect: false },
   stat: {},
 };
@@ -44,7 +44,8 @@ function frames({ legend, table, result }) {
     const name = legend.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, label) => metric[label] ?? '');
     return { fields: [
       { name: 'Time', type: FieldType.time, config: { interval: step }, values: times },
-      { name: 'Value', type: FieldType.number, labels: metric, config: { displayNameFromDS: name }, values: times.map((time) => at.get(time) ?? null) },
+      { name: 'Value', type: FieldType.number, config: { displayNameFromDS: name }, labels: metric,
+        values: times.map((time) => at.get(time) ?? null) },
     ] };
   });
 }
@@ -61,7 +62,8 @@ function transform(series, { id, options }) {
 // The panel's field options and overrides, put on its fields.
 function data(panel) {
   const { defaults, overrides } = panel.fieldConfig;
-  const steps = (defaults.thresholds?.steps ?? [{ color: 'green' }, { color: 'red', value: 80 }]).map((one) => ({ ...one, value: one.value ?? -Infinity }));
+  const steps = (defaults.thresholds?.steps ?? [{ color: 'green' }, { color: 'red', value: 80 }])
+    .map(({ color, value }) => ({ color, value: value ?? -Infinity }));
   const series = (panel.transformations ?? []).reduce(transform, answers[panel.id].flatMap(frames)).map(toDataFrame);
   let count = 0;
   for (const frame of series) for (const field of frame.fields) {
@@ -69,7 +71,9 @@ function data(panel) {
       ...(field.type === FieldType.time ? {} : defaults), thresholds: { mode: 'absolute', steps },
       custom: structuredClone({ ...DEFAULTS[panel.type], ...defaults.custom }), ...field.config };
     for (const { matcher, properties } of overrides) if (fieldMatchers.get(matcher.id).get(matcher.options)(field, frame, series))
-      for (const { id, value } of properties) if (id.startsWith('custom.')) field.config.custom[id.slice(7)] = value; else field.config[id] = value;
+      for (const { id, value } of properties) {
+        if (id.startsWith('custom.')) field.config.custom[id.slice(7)] = value; else field.config[id] = value;
+      }
     field.state = {};
     if (field.type === FieldType.number) {
       const values = field.values.filter(Number.isFinite);

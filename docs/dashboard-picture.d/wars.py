@@ -50,7 +50,8 @@ def replay(number, recording, sink, since, till):
         events = events[due:]
 
 def run(user, *arguments):
-    return subprocess.run([kubectl, "--kubeconfig", f"{scratch}/{user}", "-n", "shop", *arguments], capture_output=True, text=True, env={"HOME": scratch}).stdout
+    command = [kubectl, "--kubeconfig", f"{scratch}/{user}", "-n", "shop", *arguments]
+    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={"HOME": scratch})
 
 def live():
     """An autoscaler against the Golden State's replicas, later a person against its configuration; overrides meanwhile."""
