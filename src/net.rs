@@ -162,6 +162,11 @@ impl Listener {
                     continue;
                 }
             };
+            // An answer is a few bytes: held back for more to send with it, it would wait for the peer's delayed acknowledgement,
+            // some 40 ms.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "an answer may be late");
+            }
             // One that has more than its share is shown the door.
             let Some(connection) = peers.enter(address.ip()) else { continue };
             let watcher = graceful.watcher();
@@ -212,6 +217,8 @@ pub fn http_builder() -> auto::Builder<TokioExecutor> {
         // What a peer may send before anybody reads it: enough for a fast network, little for a thousand peers.
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
+        // Half of a window at once: each frame costs, and by default they are small.
+        .max_frame_size(STREAM_WINDOW_BYTES / 2)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(HEAD_TIMEOUT);
     builder
