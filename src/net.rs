@@ -37,7 +37,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests of one HTTP/2 connection at a time.
 const STREAMS_MAX: u32 = 128;
 /// Bytes of one HTTP/2 request that are taken before they are read.
-const STREAM_WINDOW_BYTES: u32 = 128 << 10;
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 32 << 10;
 /// Time for open requests to end after the listener was told to.
@@ -217,8 +217,8 @@ pub fn http_builder() -> auto::Builder<TokioExecutor> {
         // What a peer may send before anybody reads it: enough for a fast network, little for a thousand peers.
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
-        // Half of a window at once: each frame costs, and by default they are small.
-        .max_frame_size(STREAM_WINDOW_BYTES / 2)
+        // Each frame costs, and by default they are small.
+        .max_frame_size(STREAM_WINDOW_BYTES / 4)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(HEAD_TIMEOUT);
     builder
