@@ -45,7 +45,7 @@ impl<'a> Run<'a> {
     pub fn into_room(mut self) -> Vec<Event<'static>> {
         self.events.clear();
         // Collects nothing into the same memory: this is how the lifetime is changed.
-        self.events.into_iter().filter_map(|_| None).collect()
+        self.events.into_iter().map_while(|_| None).collect()
     }
 
     #[inline]

@@ -3,17 +3,16 @@
 //! Almost all objects have one writer. For these a few numbers are kept, and the latest writes with their bodies unread:
 //! the first write by a second client, which may come late, opens them and begins a [`Contest`].
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::actor::{Client, Origin};
-use super::contest::{Contest, LATE_MAX, Record, Thrashes};
+use super::contest::{Contest, Record, Thrashes};
 use super::fields::{Bodies, Evidence, Fields, Named, Tier, Want};
 use super::order::Order;
 use super::policy::Limits;
-use super::recent::{Kept, Recent};
+use super::recent::{Kept, Recent, Recents};
 use super::seen::Seen;
 use super::trouble::Troubles;
 use super::verdict::{Confidence, State};
@@ -25,8 +24,6 @@ use crate::audit::scan;
 const SEEN_MAX: usize = 32;
 /// Origins of a contested object's clients that are kept.
 const ORIGINS_MAX: usize = 32;
-/// Writes of an object without a contest that are kept unread. Two clients that write in turns are two within far less.
-const RECENT_MAX: usize = 16;
 /// How far before an object's first event its times may lie: what comes late is not later than that.
 const BASE_BEFORE: Micros = 10 * 60 * 1_000_000;
 
@@ -35,16 +32,13 @@ const BASE_BEFORE: Micros = 10 * 60 * 1_000_000;
 pub struct ObjectState {
     seen: SmallVec<[Seen; 2]>,
     /// The latest writes, in order, while there is no contest.
-    #[expect(clippy::box_collection, reason = "8 bytes instead of 32 in each of a million objects")]
-    recent: Option<Box<VecDeque<Recent>>>,
+    recent: Option<Box<Recents>>,
     contest: Option<Box<Contested>>,
     troubles: Option<Box<Troubles>>,
     /// `kind`, where a body told it.
     kind: Option<Box<Arc<str>>>,
     /// What the times of [`Seen`] count from.
     base: Micros,
-    /// Bytes of kept bodies and states.
-    kept: usize,
 }
 
 /// What is kept of an object with more than one client.
@@ -82,7 +76,6 @@ impl ObjectState {
             troubles: None,
             kind: None,
             base: at - BASE_BEFORE,
-            kept: 0,
         }
     }
 
@@ -94,7 +87,7 @@ impl ObjectState {
     /// Takes in one request about this object. Each request must come in once; their order does not matter.
     pub fn observe(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits) -> Observed {
         let mut observed = Observed::default();
-        let kept = self.kept;
+        let kept = self.kept_bytes();
         if !write.stored.kind.is_empty() && self.kind().is_none_or(|kind| **kind != *write.stored.kind) {
             self.kind = Some(Box::new(write.stored.kind.into()));
         }
@@ -110,10 +103,7 @@ impl ObjectState {
         observed.state.0 = self.state();
         self.committed(write, client, limits, &mut observed);
         observed.state.1 = self.state();
-        if let Some(contested) = &self.contest {
-            self.kept = contested.contest.kept_bytes();
-        }
-        observed.kept_bytes = self.kept.wrapping_sub(kept) as isize;
+        observed.kept_bytes = self.kept_bytes().wrapping_sub(kept) as isize;
         observed
     }
 
@@ -134,8 +124,8 @@ impl ObjectState {
     /// Forgets what is only needed while somebody may come late, as of `now`. Bodies stay: they are for the client that
     /// comes next, whenever that is.
     pub fn settle(&mut self, now: Micros) {
-        let is_over = self.recent.as_ref().is_some_and(|r| r.back().is_none_or(|r| now - r.order.at > LATE_MAX));
-        if is_over && self.kept == 0 {
+        let is_over = self.recent.as_ref().is_some_and(|recent| recent.is_over(now) && recent.bytes() == 0);
+        if is_over {
             for recent in self.recent.take().into_iter().flat_map(|recent| *recent) {
                 self.settle_recent(&recent);
             }
@@ -191,16 +181,16 @@ impl ObjectState {
 
     /// Drops kept bodies and states, to make room.
     pub fn drop_bodies(&mut self) {
-        self.recent.iter_mut().flat_map(|recent| recent.iter_mut()).for_each(|r| r.bodies = Kept::None);
+        self.recent.iter_mut().for_each(|recent| recent.drop_bodies());
         if let Some(contested) = &mut self.contest {
             contested.contest.drop_states();
         }
-        self.kept = 0;
     }
 
     /// Bytes of kept bodies and states.
     pub fn kept_bytes(&self) -> usize {
-        self.kept
+        let recent = self.recent.as_ref().map_or(0, |recent| recent.bytes());
+        recent + self.contest().map_or(0, Contest::kept_bytes)
     }
 
     fn recent(&self) -> impl DoubleEndedIterator<Item = &Recent> {
@@ -218,7 +208,7 @@ impl ObjectState {
         let is_unmoved = write.stored.resource_version != 0 && write.stored.resource_version == replaced;
         let revision = if is_unmoved { Revision::Found } else { self.revision(write, &order) };
         if let Revision::Corrects(counted) = &revision
-            && let Some(seen) = self.seen.iter_mut().find(|s| s.id == counted.id && s.writes() > 0)
+            && let Some(seen) = self.seen.iter_mut().find(|s| s.client == *counted && s.writes() > 0)
         {
             seen.discount();
         }
@@ -312,7 +302,7 @@ impl ObjectState {
         }
         // Bringing it again takes back that it was taken away.
         let is_recreated = self.seen.iter().any(|a| {
-            let is_others = |b: &Seen| b.deletes() > 0 && b.id != a.id;
+            let is_others = |b: &Seen| b.deletes() > 0 && b.client != a.client;
             let is_after = |b: &Seen| a.span(self.base).1 > b.span(self.base).0;
             a.creates() > 0 && self.seen.iter().any(|b| is_others(b) && is_after(b))
         });
@@ -412,40 +402,27 @@ impl ObjectState {
             is_binding: write.subresource == "binding",
             bodies: Kept::of(bodies),
         };
-        self.kept += new.bodies.bytes();
-        let recent = self.recent.get_or_insert_with(|| Box::new(VecDeque::with_capacity(1)));
-        if matches!(revision, Revision::Corrects(_))
-            && let Some(same) = recent.iter_mut().find(|r| r.order.is_same_revision(&order))
-        {
-            self.kept -= same.bodies.bytes();
-            *same = new;
-            return;
-        }
-        let later = recent.iter().rev().take_while(|r| order.is_before(&r.order)).count();
-        if recent.len() == recent.capacity() {
-            recent.reserve_exact(if recent.len() < 2 { 1 } else { RECENT_MAX });
-        }
-        recent.insert(recent.len() - later, new);
-        let newest = recent.back().map_or(order.at, |r| r.order.at);
-        loop {
-            let is_over =
-                |r: &VecDeque<Recent>| r.len() > RECENT_MAX || (r.len() > 1 && newest - r[0].order.at > LATE_MAX);
-            let Some(recent) = self.recent.as_mut().filter(|r| is_over(r)) else { return };
-            let Some(oldest) = recent.pop_front() else { return };
-            self.kept -= oldest.bodies.bytes();
+        let recent = self.recent.get_or_insert_default();
+        let new = match revision {
+            Revision::Corrects(_) => recent.correct(new),
+            _ => Some(new),
+        };
+        let Some(new) = new else { return };
+        recent.put(new);
+        while let Some(oldest) = self.recent.as_mut().and_then(|recent| recent.pop_over()) {
             self.settle_recent(&oldest);
         }
     }
 
     fn settle_recent(&mut self, recent: &Recent) {
         let ms = self.ms(recent.order.at);
-        if let Some(seen) = self.seen.iter_mut().find(|s| s.part == recent.part && s.id == recent.client.id) {
+        if let Some(seen) = self.seen.iter_mut().find(|s| s.part == recent.part && s.client == recent.client) {
             seen.settle(ms);
         }
     }
 
     fn note(&mut self, write: &Write<'_>, client: &Arc<Client>, is_no_op: bool, limits: &Limits) {
-        let is_it = |s: &Seen| s.part == write.part && s.id == client.id;
+        let is_it = |s: &Seen| s.part == write.part && s.client == *client;
         let ms = self.ms(write.at);
         let index = self.seen.iter().position(is_it).unwrap_or_else(|| {
             if self.seen.len() >= SEEN_MAX

@@ -2,12 +2,25 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::actor::Client;
-use super::contest::Record;
+use super::contest::{LATE_MAX, Record};
 use super::fields::{Bodies, Evidence, Fields, Shape, Tier};
 use super::order::Order;
 use super::write::{Effect, Part};
-use crate::audit::event::Verb;
+use crate::audit::event::{Micros, Verb};
+
+/// Writes of an object without a contest that are kept unread. Two clients that write in turns are two within far less.
+const RECENT_MAX: usize = 16;
+
+/// The latest writes of an object that has no contest, in order; mostly one.
+#[derive(Clone, Debug, Default)]
+pub struct Recents {
+    writes: SmallVec<[Recent; 1]>,
+    /// Bytes of kept bodies.
+    bytes: usize,
+}
 
 /// One write of an object that has no contest.
 #[derive(Clone, Debug)]
@@ -50,6 +63,72 @@ pub struct RawBodies {
     is_apply: bool,
     request: Option<Box<[u8]>>,
     response: Option<Box<[u8]>>,
+}
+
+// === impl Recents ===
+
+impl Recents {
+    /// Adds a write.
+    pub fn put(&mut self, new: Recent) {
+        self.bytes += new.bodies.bytes();
+        let later = self.writes.iter().rev().take_while(|r| new.order.is_before(&r.order)).count();
+        if self.writes.len() == self.writes.capacity() {
+            // Who writes twice soon may go on; who writes three times will.
+            self.writes.reserve_exact(if self.writes.len() < 2 { 1 } else { RECENT_MAX });
+        }
+        self.writes.insert(self.writes.len() - later, new);
+    }
+
+    /// Puts a write in place of the one that was taken to have stored its revision; gives it back where there is none.
+    pub fn correct(&mut self, new: Recent) -> Option<Recent> {
+        let Some(same) = self.writes.iter_mut().find(|r| r.order.is_same_revision(&new.order)) else {
+            return Some(new);
+        };
+        self.bytes = self.bytes + new.bodies.bytes() - same.bodies.bytes();
+        *same = new;
+        None
+    }
+
+    /// Takes out the oldest one that is too old, or one too many.
+    pub fn pop_over(&mut self) -> Option<Recent> {
+        let (oldest, newest) = (self.writes.first()?.order.at, self.writes.last()?.order.at);
+        let len = self.writes.len();
+        (len > RECENT_MAX || (len > 1 && newest - oldest > LATE_MAX)).then(|| {
+            let oldest = self.writes.remove(0);
+            self.bytes -= oldest.bodies.bytes();
+            oldest
+        })
+    }
+
+    /// Whether nobody can come late any more.
+    pub fn is_over(&self, now: Micros) -> bool {
+        self.writes.last().is_none_or(|r| now - r.order.at > LATE_MAX)
+    }
+
+    /// The writes, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Recent> {
+        self.writes.iter()
+    }
+
+    /// Bytes of kept bodies.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Drops the bodies, to make room.
+    pub fn drop_bodies(&mut self) {
+        self.writes.iter_mut().for_each(|r| r.bodies = Kept::None);
+        self.bytes = 0;
+    }
+}
+
+impl IntoIterator for Recents {
+    type Item = Recent;
+    type IntoIter = smallvec::IntoIter<[Recent; 1]>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.writes.into_iter()
+    }
 }
 
 // === impl Recent ===

@@ -18,8 +18,6 @@ const MINUTE_MS: u32 = 60_000;
 pub struct Seen {
     /// Who, and from where it wrote first.
     pub client: Arc<Client>,
-    /// The client's id, at hand.
-    pub id: u64,
     first_ms: u32,
     last_ms: u32,
     /// The last of its writes that is no longer among the recent ones; 0 where all still are.
@@ -47,7 +45,6 @@ impl Seen {
     /// A client whose first request about a part this is.
     pub fn new(client: Arc<Client>, part: Part) -> Seen {
         Seen {
-            id: client.id,
             client,
             first_ms: u32::MAX,
             last_ms: 0,

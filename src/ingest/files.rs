@@ -296,7 +296,7 @@ enum End {
     /// An input that cannot be read on.
     Broken(Error),
     /// An input that is no lines.
-    Document(usize, Log),
+    Document(usize, Box<Log>),
 }
 
 /// The logs that are not over, the one whose next event is the earliest first; and buffers to use again.
@@ -366,7 +366,7 @@ impl Queue {
                 }
                 Ok(Step::On) => self.turns.push(Turn { at: log.next_at, index, log }),
                 Ok(Step::Over) => {}
-                Ok(Step::Document) => return Err(End::Document(index, log)),
+                Ok(Step::Document) => return Err(End::Document(index, Box::new(log))),
                 Err(source) => return Err(End::Broken(Error::Io { path: log.name, source })),
             }
         }
