@@ -187,7 +187,7 @@ impl<'a> Event<'a> {
         // A letter may be encoded.
         let is_asked = |pair: &&str| pair.bytes().next().is_some_and(|b| b == b'%' || initials.contains(&b));
         pairs.filter(is_asked).map(|pair| {
-            let equals = memchr::memchr(b'=', pair.as_bytes()).unwrap_or(pair.len());
+            let equals = pair.bytes().position(|b| b == b'=').unwrap_or(pair.len());
             let value = pair.get(equals + 1..).unwrap_or_default();
             (percent_decoded(&pair[..equals]), percent_decoded(value))
         })
@@ -201,7 +201,8 @@ impl<'a> Event<'a> {
 
 /// Query-string decoding: `+` is a space, `%XX` a byte; anything that does not decode stays as it is.
 pub fn percent_decoded(text: &str) -> Cow<'_, str> {
-    if memchr::memchr2(b'%', b'+', text.as_bytes()).is_none() {
+    // Names and values are short: a search with a beginning of its own takes longer.
+    if !text.bytes().any(|b| b == b'%' || b == b'+') {
         return Cow::Borrowed(text);
     }
     let bytes = text.as_bytes();

@@ -57,7 +57,7 @@ impl ObjectKey {
             text.push(SEPARATOR);
         }
         text.push_str(object.name);
-        memchr::memchr_iter(SEPARATOR as u8, text.as_bytes()).count() == 4
+        text.bytes().filter(|b| *b == SEPARATOR as u8).count() == 4
     }
 
     /// The cluster's name, empty where there is only one.
