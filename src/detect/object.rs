@@ -121,11 +121,15 @@ impl ObjectState {
         }
     }
 
+    /// Whether writes are kept that nobody needs once nobody can come late any more.
+    pub fn is_unsettled(&self) -> bool {
+        self.recent.as_ref().is_some_and(|recent| recent.bytes() == 0)
+    }
+
     /// Forgets what is only needed while somebody may come late, as of `now`. Bodies stay: they are for the client that
     /// comes next, whenever that is.
     pub fn settle(&mut self, now: Micros) {
-        let is_over = self.recent.as_ref().is_some_and(|recent| recent.is_over(now) && recent.bytes() == 0);
-        if is_over {
+        if self.is_unsettled() && self.recent.as_ref().is_some_and(|recent| recent.is_over(now)) {
             for recent in self.recent.take().into_iter().flat_map(|recent| *recent) {
                 self.settle_recent(&recent);
             }

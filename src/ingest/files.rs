@@ -1,7 +1,8 @@
 //! Audit logs as files: plain or gzip, rotated sets, directories, standard input; merged by time.
 //!
 //! Files are cut into chunks of whole lines. Where several cover the same time (one log per API server), their chunks
-//! are taken in turns by the time of their first event, so that what happened at once is seen together.
+//! are taken in turns by the time of their first event, and none reaches far beyond where the next log begins: what
+//! happened at once is seen together.
 
 use std::collections::BinaryHeap;
 use std::fs::File;
@@ -18,11 +19,14 @@ use crate::audit::envelope::{self, EVENT_BYTES_MAX};
 use crate::audit::event::{Event, Micros};
 use crate::audit::run::Run;
 use crate::audit::scan::skip_value;
+use crate::detect::contest::LATE_MAX;
 
 /// Bytes of whole lines that are handled at a time.
 const CHUNK_BYTES: usize = 256 << 10;
 /// Chunks in memory at a time: many, so that workers seldom wait for each other at a block's end.
 const BLOCK_CHUNKS: usize = 48;
+/// How far a chunk may reach beyond the next event of another log: well below what a write may come late by.
+const AHEAD_MAX: Micros = LATE_MAX / 5;
 /// How deep directories are searched: a must-gather has its logs three levels down.
 const DIRECTORY_DEPTH_MAX: usize = 6;
 
@@ -355,7 +359,8 @@ impl Queue {
     fn chunk(&mut self) -> Result<Chunk, End> {
         loop {
             let Some(Turn { index, mut log, .. }) = self.turns.pop() else { return Err(End::Over) };
-            match log.step(index, &mut self.buffers) {
+            let until = self.turns.peek().map_or(i64::MAX, |next| next.at.saturating_add(AHEAD_MAX));
+            match log.step(index, until, &mut self.buffers) {
                 Ok(Step::Chunk(chunk)) => {
                     // Alone, it is its turn again whenever its next event was.
                     if !self.turns.is_empty() {
@@ -477,9 +482,9 @@ impl Log {
         Ok(self.stream.insert(stream))
     }
 
-    /// The next chunk, or what else comes next.
-    fn step(&mut self, index: usize, buffers: &mut Vec<Vec<u8>>) -> io::Result<Step> {
-        self.begin(None)?.step(index, buffers)
+    /// The next chunk, of events up to `until` and at least one; or what else comes next.
+    fn step(&mut self, index: usize, until: Micros, buffers: &mut Vec<Vec<u8>>) -> io::Result<Step> {
+        self.begin(None)?.step(index, until, buffers)
     }
 
     /// Looks for the time of the next event.
@@ -554,7 +559,7 @@ impl Stream {
         }
     }
 
-    fn step(&mut self, index: usize, buffers: &mut Vec<Vec<u8>>) -> io::Result<Step> {
+    fn step(&mut self, index: usize, until: Micros, buffers: &mut Vec<Vec<u8>>) -> io::Result<Step> {
         if self.is_document {
             return Ok(Step::Document);
         }
@@ -567,6 +572,7 @@ impl Stream {
             None if self.is_over => self.filled,
             None => return Ok(self.grow(index)),
         };
+        let end = end_of(&self.buffer[..end], until);
         // What is left of the last line begins the next buffer.
         let rest = self.filled - end;
         let mut next = buffers.pop().unwrap_or_default();
@@ -596,6 +602,21 @@ impl Stream {
             false => Step::On,
         }
     }
+}
+
+/// Where the lines up to `until` end, behind the first line at the earliest. Lines of a log are in order, nearly.
+fn end_of(lines: &[u8], until: Micros) -> usize {
+    if until == i64::MAX || envelope::last_time(lines).is_none_or(|last| last <= until) {
+        return lines.len();
+    }
+    let mut end = 0;
+    for newline in memchr::memchr_iter(b'\n', lines) {
+        if end > 0 && envelope::first_time(&lines[end..newline]).is_some_and(|at| at > until) {
+            return end;
+        }
+        end = newline + 1;
+    }
+    if end > 0 { end } else { lines.len() }
 }
 
 /// How an input goes on.

@@ -1,15 +1,17 @@
 //! The objects, by name. Bounded: the calmest and oldest make room.
 
 use std::borrow::Borrow;
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::{DashMap, DashSet};
 use foldhash::quality::RandomState;
 
 use crate::audit::event::Micros;
 use crate::detect::actor::Client;
+use crate::detect::contest::LATE_MAX;
 use crate::detect::object::{ObjectState, Observed};
 use crate::detect::policy::Limits;
 use crate::detect::verdict::State;
@@ -25,8 +27,8 @@ pub struct Table {
     objects: DashMap<ObjectKey, Box<ObjectState>, RandomState>,
     /// Objects with a contest or troubles: the ones that queries are about.
     notable: DashSet<ObjectKey, RandomState>,
-    /// When settled objects were last tidied up, in event time.
-    tidied: AtomicI64,
+    /// Objects that are to be settled, and when they may be: each once, the earliest first, as nearly as events come in order.
+    unsettled: Mutex<VecDeque<(Micros, ObjectKey)>>,
     objects_max: usize,
     body_bytes_max: usize,
     len: AtomicUsize,
@@ -34,8 +36,8 @@ pub struct Table {
     evicted: AtomicU64,
 }
 
-/// Time of events between two tidyings; a tidying looks at every object.
-const TIDY_EVERY: Micros = 120_000_000;
+/// Objects that a batch settles: more than it writes to, and done in some milliseconds.
+const SETTLED_AT_ONCE: usize = 4_096;
 /// Stands between the parts of a key. No name holds it.
 const SEPARATOR: char = '\0';
 
@@ -105,7 +107,7 @@ impl Table {
         Table {
             objects: DashMap::default(),
             notable: DashSet::default(),
-            tidied: AtomicI64::new(i64::MIN),
+            unsettled: Mutex::default(),
             objects_max: objects_max.max(1),
             body_bytes_max,
             len: AtomicUsize::new(0),
@@ -213,25 +215,41 @@ impl Table {
         client: &Arc<Client>,
         limits: &Limits,
     ) -> Observed {
-        let was_notable = is_notable(object, limits);
+        let (was_notable, was_unsettled) = (is_notable(object, limits), object.is_unsettled());
         let observed = object.observe(write, client, limits);
         if !was_notable && is_notable(object, limits) {
             self.notable.insert(ObjectKey::from(key));
         }
+        if !was_unsettled && object.is_unsettled() {
+            self.settle_later(write.at, ObjectKey::from(key));
+        }
         observed
     }
 
-    /// Forgets, from time to time, what is only needed while somebody may come late.
-    pub fn tidy(&self, now: Micros) {
-        let last = self.tidied.load(Ordering::Relaxed);
-        if last == i64::MIN || now - last < TIDY_EVERY {
-            if last == i64::MIN {
-                self.tidied.store(now, Ordering::Relaxed);
-            }
-            return;
+    fn settle_later(&self, at: Micros, key: ObjectKey) {
+        let mut unsettled = self.unsettled();
+        unsettled.push_back((at + LATE_MAX, key));
+        // Where time stands still, what is settled late costs less than a list without end.
+        if unsettled.len() > self.objects_max {
+            unsettled.pop_front();
         }
-        self.tidied.store(now, Ordering::Relaxed);
-        self.objects.iter_mut().for_each(|mut object| object.settle(now));
+    }
+
+    fn unsettled(&self) -> MutexGuard<'_, VecDeque<(Micros, ObjectKey)>> {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what is only needed while somebody may come late: of some objects at a time.
+    pub fn tidy(&self, now: Micros) {
+        for _ in 0..SETTLED_AT_ONCE {
+            let Some((_, key)) = self.unsettled().pop_front_if(|(at, _)| *at < now) else { return };
+            let Some(mut object) = self.objects.get_mut(&key) else { continue };
+            object.settle(now);
+            if object.is_unsettled() {
+                drop(object);
+                self.settle_later(now, key);
+            }
+        }
     }
 
     /// Drops the bodies of the half of the objects that was silent longer.
@@ -241,6 +259,9 @@ impl Table {
         for mut object in self.objects.iter_mut().filter(|o| o.last_at() <= cutoff) {
             dropped += object.kept_bytes() as isize;
             object.drop_bodies();
+            if object.is_unsettled() {
+                self.settle_later(object.last_at(), object.key().clone());
+            }
         }
         self.body_bytes.fetch_sub(dropped, Ordering::Relaxed);
     }

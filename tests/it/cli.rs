@@ -347,3 +347,57 @@ fn however_many_workers_read_the_verdicts_are_the_same() {
     assert!(of("1").2.contains("skipped"), "{}", of("1").2);
     assert_eq!(of("8"), of("1"));
 }
+
+/// Alice and bob, who each talk to their own API server, write in turns for eight hours: `line` of who, when and how often.
+fn slow_war(line: impl Fn(&str, &str, usize) -> String) -> [String; 2] {
+    let mut logs = [String::new(), String::new()];
+    let start: jiff::Timestamp = "2026-11-20T00:00:00Z".parse().unwrap();
+    for turn in 0..240 {
+        let at = start + jiff::SignedDuration::from_secs(120 * turn as i64);
+        logs[turn % 2] += &line(["alice", "bob"][turn % 2], &format!("{at:.6}"), turn);
+        logs[turn % 2].push('\n');
+    }
+    logs
+}
+
+#[test]
+fn a_slow_war_in_the_logs_of_two_api_servers_is_the_war_of_one_log() {
+    let folder = scratch("two-logs");
+    let levels = [("Metadata", false), ("RequestResponse", true)];
+    for (level, has_bodies) in levels {
+        let line = |user: &str, at: &str, turn: usize| {
+            let replicas = if user == "alice" { 3 } else { 5 };
+            let bodies = format!(
+                r#","requestObject":{{"spec":{{"replicas":{replicas}}}}},"responseObject":{{"kind":"Deployment","apiVersion":"apps/v1","metadata":{{"name":"web","namespace":"shop","uid":"u","resourceVersion":"{}"}},"spec":{{"replicas":{replicas}}}}}"#,
+                1000 + turn
+            );
+            format!(
+                r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"{level}","auditID":"{turn}","stage":"ResponseComplete","requestURI":"/apis/apps/v1/namespaces/shop/deployments/web","verb":"patch","user":{{"username":"{user}","groups":["system:authenticated"]}},"sourceIPs":["10.0.0.1"],"userAgent":"tool/1","objectRef":{{"resource":"deployments","namespace":"shop","name":"web","apiGroup":"apps","apiVersion":"v1"}},"responseStatus":{{"metadata":{{}},"code":200}}{},"requestReceivedTimestamp":"{at}","stageTimestamp":"{at}"}}"#,
+                if has_bodies { &bodies } else { "" }
+            )
+        };
+        let [alice, bob] = slow_war(line);
+        // The one log has the lines of both in the order of their times, which stand at their ends.
+        let mut both: Vec<&str> = alice.lines().chain(bob.lines()).collect();
+        both.sort_by_key(|line| line.rsplit(r#""stageTimestamp":"#).next());
+        let file = |name: &str, text: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let (a, b) = (file("a.log", &alice), file("b.log", bob.trim_end()));
+        let one = file("both.log", &(both.join("\n") + "\n"));
+        let wars = |arguments: &[&str]| -> serde_json::Value {
+            let (_, out, err) = run(&[&["analyze", "--all", "-o", "json"], arguments].concat(), None);
+            let report: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {err}"));
+            report["wars"].clone()
+        };
+        let expected = wars(&[&one]);
+        assert_eq!(expected[0]["retakes"], 238, "each write but the first two takes back: {expected}");
+        for order in [[&a, &b], [&b, &a]] {
+            for workers in ["1", "2"] {
+                assert_eq!(wars(&[order[0], order[1], "--workers", workers]), expected, "{level}, {workers} workers");
+            }
+        }
+    }
+}
