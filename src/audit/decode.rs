@@ -54,6 +54,10 @@ pub enum Malformed {
 }
 
 impl Malformed {
+    /// All reasons.
+    pub const REASONS: [&str; 7] =
+        ["not_json", "truncated", "invalid_utf8", "not_an_event", "wrong_type", "too_long", "legacy_format"];
+
     /// The reason as a metric label and a summary's key.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -197,12 +197,15 @@ impl Shared {
         let gauge = |name: &str, help: &str| metrics.add(IntGauge::new(name, help).expect("valid"));
         let outcomes =
             Opts::new("editwar_journal_records_total", "Writes by what became of them: kept, lost, refused.");
+        let outcomes = IntCounterVec::new(outcomes, &["outcome"]).expect("valid");
+        // A series that begins with its first loss has no rate then.
+        ["kept", "lost", "refused"].iter().for_each(|outcome| drop(outcomes.with_label_values(&[outcome])));
         let seconds = HistogramOpts::new("editwar_journal_commit_seconds", "Time to write a group of batches to disk.")
             .buckets(vec![0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]);
         Shared {
             state: Mutex::new(Err("it is being opened".into())),
             on_failure,
-            outcomes: metrics.add(IntCounterVec::new(outcomes, &["outcome"]).expect("valid")),
+            outcomes: metrics.add(outcomes),
             up: gauge("editwar_journal_up", "Whether the journal can be written."),
             bytes: gauge("editwar_journal_bytes", "Bytes of the journal's files."),
             commit_seconds: metrics.add(Histogram::with_opts(seconds).expect("valid")),

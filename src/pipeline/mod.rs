@@ -209,6 +209,13 @@ impl<'p> Batch<'p> {
             self.stats.malformed(malformed, before + place);
         }
         run.events.iter().for_each(|event| self.observe(event));
+        self.tidy();
+    }
+
+    fn tidy(&self) {
+        if let Some(latest) = self.pipeline.latest() {
+            self.pipeline.table.tidy(latest);
+        }
     }
 
     /// Takes in one finished event of a mutating request.
@@ -303,9 +310,7 @@ impl<'p> Batch<'p> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        if let Some(latest) = self.pipeline.latest() {
-            self.pipeline.table.tidy(latest);
-        }
+        self.tidy();
         lock(&self.pipeline.stats).add(&self.stats);
     }
 }

@@ -9,6 +9,7 @@ use prometheus::proto::{Counter, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use super::golden::Golden;
+use crate::audit::decode::Malformed;
 use crate::detect::kind;
 use crate::detect::object::ObjectState;
 use crate::detect::verdict::{Confidence, State};
@@ -57,6 +58,25 @@ struct Wars {
     by_actor: Desc,
 }
 
+/// What becomes of a batch.
+const BATCHES: [&str; 2] = ["taken", "cut"];
+/// Why requests are refused.
+const REFUSALS: [&str; 13] = [
+    "unauthenticated",
+    "forbidden",
+    "host",
+    "review_unavailable",
+    "path",
+    "method",
+    "content_type",
+    "too_large",
+    "stalled",
+    "too_slow",
+    "aborted",
+    "full",
+    "journal",
+];
+
 /// The bounds of the thrashing series.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -81,8 +101,10 @@ impl Metrics {
     /// New metrics, all zero.
     pub fn new(bounds: Bounds) -> Metrics {
         let registry = Registry::new();
-        let counters = |name: &str, help: &str, label: &str| {
+        // Every value begins at zero: a series that begins with its first count has no rate then, and no alert fires.
+        let counters = |name: &str, help: &str, label: &str, values: &[&str]| {
             let vec = IntCounterVec::new(Opts::new(name, help), &[label]).expect("the name is valid");
+            values.iter().for_each(|value| drop(vec.with_label_values(&[value])));
             register(&registry, vec)
         };
         let histogram = |name: &str, help: &str| {
@@ -99,13 +121,23 @@ impl Metrics {
         .expect("valid");
         register(&registry, build).with_label_values(&[env!("CARGO_PKG_VERSION"), crate::COMMIT]).set(1);
         Metrics {
-            batches: counters("editwar_batches_total", "Audit batches by outcome.", "outcome"),
-            bytes: counters("editwar_batch_bytes_total", "Bytes of audit batches by outcome.", "outcome"),
-            refused: counters("editwar_requests_refused_total", "HTTP requests refused, by reason.", "reason"),
+            batches: counters("editwar_batches_total", "Audit batches by outcome.", "outcome", &BATCHES),
+            bytes: counters("editwar_batch_bytes_total", "Bytes of audit batches by outcome.", "outcome", &BATCHES),
+            refused: counters(
+                "editwar_requests_refused_total",
+                "HTTP requests refused, by reason.",
+                "reason",
+                &REFUSALS,
+            ),
             decode_seconds: histogram("editwar_decode_seconds", "Time to decode and attribute a batch."),
             ack_seconds: histogram("editwar_ack_seconds", "Time from a batch's first byte to its answer."),
-            events: counters("editwar_events_total", "Audit events by outcome.", "outcome"),
-            malformed: counters("editwar_malformed_total", "What was no audit event, by reason.", "reason"),
+            events: counters("editwar_events_total", "Audit events by outcome.", "outcome", &[]),
+            malformed: counters(
+                "editwar_malformed_total",
+                "What was no audit event, by reason.",
+                "reason",
+                &Malformed::REASONS,
+            ),
             evicted: register(
                 &registry,
                 prometheus::IntCounter::new("editwar_evicted_objects_total", "Objects that made room.").expect("valid"),

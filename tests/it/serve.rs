@@ -481,3 +481,33 @@ fn a_counter_begins_at_zero_with_the_first_retake() {
     post(&cluster);
     assert_ne!(counted("actor=\"alice\""), Some("0".into()));
 }
+
+#[test]
+fn every_documented_reason_is_counted_from_zero() {
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).unwrap();
+    let journal = std::env::temp_dir().join(format!("editwar-zero-{}", std::process::id()));
+    let server = Server::start(&["--journal", journal.to_str().unwrap()]);
+    let (_, metrics) = server.get("/metrics");
+    let named = |row: &str| -> Vec<String> { row.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let refused = docs.split("| reason of `editwar_requests_refused_total` |").nth(1).unwrap();
+    let refused = refused.lines().skip(2).take_while(|row| row.starts_with("| `"));
+    let refused: Vec<String> = refused.flat_map(|row| named(row.split('|').nth(1).unwrap())).collect();
+    let of_row = |metric: &str| {
+        let row = docs.lines().find(|row| row.starts_with(&format!("| `{metric}` |"))).unwrap();
+        named(row.rsplit('|').nth(1).unwrap())
+    };
+    let outcomes = of_row("editwar_journal_records_total");
+    for (metric, label, values) in [
+        ("editwar_requests_refused_total", "reason", refused),
+        ("editwar_malformed_total", "reason", of_row("editwar_malformed_total")),
+        ("editwar_journal_records_total", "outcome", outcomes),
+    ] {
+        assert!(values.len() >= 3, "{metric}: {values:?}");
+        for value in values {
+            let series = format!("{metric}{{{label}=\"{value}\"}} 0");
+            assert!(metrics.lines().any(|line| line == series), "{series} is not in\n{metrics}");
+        }
+    }
+    drop(server);
+    std::fs::remove_dir_all(journal).unwrap();
+}
