@@ -27,8 +27,13 @@ pub fn decode(line: &[u8]) -> Result<Decoded<'_>, Malformed> {
     let text = |key: &str| get(key).map(string).transpose();
     let required = |key: &'static str| text(key)?.ok_or(Malformed::NotAnEvent(key));
 
-    if text("kind")?.is_some_and(|kind| kind != "Event") {
-        return Err(Malformed::NotAnEvent("kind"));
+    let is_event = || match text("kind")?.is_none_or(|kind| kind == "Event") {
+        true => Ok(()),
+        false => Err(Malformed::NotAnEvent("kind")),
+    };
+    let place = |key: &str| members.iter().position(|(k, _)| k == key);
+    if place("kind") < place("verb") {
+        is_event()?;
     }
     let stage = match required("stage")?.as_ref() {
         "RequestReceived" => Stage::RequestReceived,
@@ -45,6 +50,7 @@ pub fn decode(line: &[u8]) -> Result<Decoded<'_>, Malformed> {
         return Ok(Decoded::Read(verb));
     }
 
+    is_event()?;
     let level = match required("level")?.as_ref() {
         "Metadata" => Level::Metadata,
         "Request" => Level::Request,

@@ -53,6 +53,18 @@ fn deep_nesting_is_no_trouble() {
 }
 
 #[test]
+fn the_kind_of_a_read_is_not_looked_at_behind_its_verb() {
+    let event = |verb: &str| {
+        let head = r#"{"level":"Request","auditID":"","stage":"ResponseComplete","requestURI":"/""#;
+        format!(r#"{head},"verb":"{verb}","kind":{{}}}}"#)
+    };
+    assert_twins_agree(event("p!tch").as_bytes()).unwrap();
+    assert_eq!(decode(event("get").as_bytes()), Ok(Decoded::Read(crate::audit::event::Verb::Read)));
+    assert!(decode(event("patch").as_bytes()).is_err(), "a write is read to its end");
+    assert!(plain::decode(br#"{"kind":"Pod","stage":"ResponseComplete","verb":"get"}"#).is_err());
+}
+
+#[test]
 fn what_is_no_event_says_why() {
     let reason = |text: &[u8]| decode(text).expect_err("malformed").reason();
     assert_eq!(reason(b"\x00\x00"), "not_json");
