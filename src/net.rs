@@ -214,7 +214,7 @@ pub fn http_builder() -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEAD_BYTES_MAX as u32)
-        // What a peer may send before anybody reads it: enough for a fast network, little for a thousand peers.
+        // What a peer may send before anybody reads it: most of a batch, since each stop for more costs a round trip.
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
         // Each frame costs, and by default they are small.

@@ -151,6 +151,7 @@ pub fn attribute<'a>(event: &'a Event<'a>) -> Result<Write<'a>, NotAWrite> {
     let code = event.status.as_ref().map_or(0, |s| s.code);
     let (part, effect) = target(reference, event.verb, code)?;
     let (mut field_manager, mut is_forced) = (None, false);
+    // The letters that the keys below begin with.
     for (key, value) in event.queries(b"df") {
         match key.as_ref() {
             // Dry-runs stand in the query …

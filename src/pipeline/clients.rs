@@ -40,20 +40,16 @@ impl Clients {
         let who = (identity.user, identity.controller, tool, user_agent);
         let hash = self.hasher.hash_one((who, event.source_ip.as_ref(), event.pod.as_ref(), impersonator));
         let slot = &mut near.0[hash as usize % NEAR];
-        let found = slot.take().filter(|(known, _)| *known == hash);
-        let (_, client) = slot.insert(found.unwrap_or_else(|| {
-            (
-                hash,
-                self.find(hash, || {
-                    let origin = Origin {
-                        source_ip: event.source_ip.as_ref().into(),
-                        pod: event.pod.as_ref().into(),
-                        impersonator: impersonator.into(),
-                    };
-                    Client::new(&identity.actor(), tool, user_agent, origin)
-                }),
-            )
-        }));
+        drop(slot.take_if(|(known, _)| *known != hash));
+        let make = || {
+            let origin = Origin {
+                source_ip: event.source_ip.as_ref().into(),
+                pod: event.pod.as_ref().into(),
+                impersonator: impersonator.into(),
+            };
+            Client::new(&identity.actor(), tool, user_agent, origin)
+        };
+        let (_, client) = slot.get_or_insert_with(|| (hash, self.find(hash, make)));
         client
     }
 

@@ -27,7 +27,7 @@ pub struct Table {
     objects: DashMap<ObjectKey, Box<ObjectState>, RandomState>,
     /// Objects with a contest or troubles: the ones that queries are about.
     notable: DashSet<ObjectKey, RandomState>,
-    /// Objects that are to be settled, and when they may be: each once, the earliest first, as nearly as events come in order.
+    /// Objects that are to be settled, and when they may be: the earliest first, as nearly as events come in order.
     unsettled: Mutex<VecDeque<(Micros, ObjectKey)>>,
     objects_max: usize,
     body_bytes_max: usize,
@@ -36,7 +36,7 @@ pub struct Table {
     evicted: AtomicU64,
 }
 
-/// Objects that a batch settles: more than it writes to, and done in some milliseconds.
+/// Objects that a batch settles: more than most batches write to, and done in some milliseconds.
 const SETTLED_AT_ONCE: usize = 4_096;
 /// Stands between the parts of a key. No name holds it.
 const SEPARATOR: char = '\0';
