@@ -210,6 +210,8 @@ proptest! {
 
     #[test]
     fn names_in_metrics_are_label_values_and_nothing_else(names in names()) {
+        // Two programs behind one account are told apart by their tools, and are no names of the event alone.
+        prop_assume!(names.parties[0] != names.parties[1]);
         let pipeline = war(&names);
         let bounds = Bounds { objects_max: 10, actors_max: 10, idle: std::time::Duration::from_secs(60) };
         let metrics = Metrics::new(bounds);
