@@ -178,6 +178,8 @@ impl<'a> Event<'a> {
     /// needed.
     pub fn queries(&self, initials: &'static [u8]) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
         let mut rest = memchr::memchr(b'?', self.request_uri.as_bytes()).map(|at| &self.request_uri[at + 1..]);
+        let is_plain = rest.is_none_or(|query| memchr::memchr2(b'%', b'+', query.as_bytes()).is_none());
+        let decoded = move |text| if is_plain { Cow::Borrowed(text) } else { percent_decoded(text) };
         let pairs = std::iter::from_fn(move || {
             let query = rest?;
             let end = memchr::memchr(b'&', query.as_bytes());
@@ -186,10 +188,10 @@ impl<'a> Event<'a> {
         });
         // A letter may be encoded.
         let is_asked = |pair: &&str| pair.bytes().next().is_some_and(|b| b == b'%' || initials.contains(&b));
-        pairs.filter(is_asked).map(|pair| {
+        pairs.filter(is_asked).map(move |pair| {
             let equals = pair.bytes().position(|b| b == b'=').unwrap_or(pair.len());
             let value = pair.get(equals + 1..).unwrap_or_default();
-            (percent_decoded(&pair[..equals]), percent_decoded(value))
+            (decoded(&pair[..equals]), decoded(value))
         })
     }
 
@@ -201,7 +203,6 @@ impl<'a> Event<'a> {
 
 /// Query-string decoding: `+` is a space, `%XX` a byte; anything that does not decode stays as it is.
 pub fn percent_decoded(text: &str) -> Cow<'_, str> {
-    // Names and values are short: a search with a beginning of its own takes longer.
     if !text.bytes().any(|b| b == b'%' || b == b'+') {
         return Cow::Borrowed(text);
     }

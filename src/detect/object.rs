@@ -3,6 +3,7 @@
 //! Almost all objects have one writer. For these a few numbers are kept, and the latest writes with their bodies unread:
 //! the first write by a second client, which may come late, opens them and begins a [`Contest`].
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -33,12 +34,19 @@ pub struct ObjectState {
     seen: SmallVec<[Seen; 2]>,
     /// The latest writes, in order, while there is no contest.
     recent: Option<Box<Recents>>,
+    /// What most objects have nothing of.
+    more: Option<Box<More>>,
+    /// What the times of [`Seen`] count from.
+    base: Micros,
+}
+
+/// What few objects have, and none at the level `Metadata` while it has one client.
+#[derive(Clone, Debug, Default)]
+struct More {
     contest: Option<Box<Contested>>,
     troubles: Option<Box<Troubles>>,
     /// `kind`, where a body told it.
-    kind: Option<Box<Arc<str>>>,
-    /// What the times of [`Seen`] count from.
-    base: Micros,
+    kind: Option<Arc<str>>,
 }
 
 /// What is kept of an object with more than one client.
@@ -69,19 +77,12 @@ pub struct Observed {
 impl ObjectState {
     /// An object whose first event was at `at`.
     pub fn new(at: Micros) -> ObjectState {
-        ObjectState {
-            seen: SmallVec::new(),
-            recent: None,
-            contest: None,
-            troubles: None,
-            kind: None,
-            base: at - BASE_BEFORE,
-        }
+        ObjectState { seen: SmallVec::new(), recent: None, more: None, base: at - BASE_BEFORE }
     }
 
     /// Keeps every write from now on, even while there is one writer.
     pub fn follow(&mut self) {
-        self.contest.get_or_insert_default().contest.follow();
+        self.more.get_or_insert_default().contest.get_or_insert_default().contest.follow();
     }
 
     /// Takes in one request about this object. Each request must come in once; their order does not matter.
@@ -89,15 +90,16 @@ impl ObjectState {
         let mut observed = Observed::default();
         let kept = self.kept_bytes();
         if !write.stored.kind.is_empty() && self.kind().is_none_or(|kind| **kind != *write.stored.kind) {
-            self.kind = Some(Box::new(write.stored.kind.into()));
+            self.more.get_or_insert_default().kind = Some(write.stored.kind.into());
         }
         if write.outcome != Outcome::Committed {
             if write.outcome != Outcome::Failed {
-                self.troubles.get_or_insert_default().note(client, &write.outcome, write.at, limits);
+                let troubles = self.more.get_or_insert_default().troubles.get_or_insert_default();
+                troubles.note(client, &write.outcome, write.at, limits);
             }
             return observed;
         }
-        if let Some(troubles) = &mut self.troubles {
+        if let Some(troubles) = self.more.as_mut().and_then(|more| more.troubles.as_mut()) {
             troubles.accepted(client, write.at);
         }
         observed.state.0 = self.state();
@@ -107,16 +109,22 @@ impl ObjectState {
         observed
     }
 
+    /// Looks at what a request about the object will need, and does nothing: memory that is not near comes meanwhile.
+    pub fn touch(&self) {
+        let last = self.recent().next_back().map(|recent| recent.order.at);
+        black_box((self.base, self.seen.last().map(|seen| seen.part), last));
+    }
+
     /// Lets time pass up to `now`.
     pub fn advance(&mut self, now: Micros, limits: &Limits) {
-        if let Some(contested) = &mut self.contest {
+        if let Some(contested) = self.contested() {
             contested.contest.advance(now, limits);
         }
     }
 
     /// A person lifted the pause.
     pub fn resume(&mut self, at: Micros) {
-        if let Some(contested) = &mut self.contest {
+        if let Some(contested) = self.contested() {
             contested.contest.resume(at);
         }
     }
@@ -153,23 +161,23 @@ impl ObjectState {
 
     /// From where a client writes.
     pub fn origins<'a>(&'a self, client: &'a Arc<Client>) -> impl Iterator<Item = &'a Origin> {
-        let more = self.contest.iter().flat_map(|c| &c.origins);
+        let more = self.more.iter().filter_map(|more| more.contest.as_ref()).flat_map(|c| &c.origins);
         std::iter::once(&client.origin).chain(more.filter(move |(c, _)| c == client).map(|(_, origin)| origin))
     }
 
     /// The contest, once a second client wrote.
     pub fn contest(&self) -> Option<&Contest> {
-        self.contest.as_deref().map(|c| &c.contest)
+        self.more.as_ref()?.contest.as_deref().map(|c| &c.contest)
     }
 
     /// What was not stored.
     pub fn troubles(&self) -> Option<&Troubles> {
-        self.troubles.as_deref()
+        self.more.as_ref()?.troubles.as_deref()
     }
 
     /// `kind`, where a body told it.
     pub fn kind(&self) -> Option<&Arc<str>> {
-        self.kind.as_deref()
+        self.more.as_ref()?.kind.as_ref()
     }
 
     /// The body of the latest write, unread, where it is kept: the stored object, else the request's.
@@ -186,7 +194,7 @@ impl ObjectState {
     /// Drops kept bodies and states, to make room.
     pub fn drop_bodies(&mut self) {
         self.recent.iter_mut().for_each(|recent| recent.drop_bodies());
-        if let Some(contested) = &mut self.contest {
+        if let Some(contested) = self.contested() {
             contested.contest.drop_states();
         }
     }
@@ -195,6 +203,10 @@ impl ObjectState {
     pub fn kept_bytes(&self) -> usize {
         let recent = self.recent.as_ref().map_or(0, |recent| recent.bytes());
         recent + self.contest().map_or(0, Contest::kept_bytes)
+    }
+
+    fn contested(&mut self) -> Option<&mut Contested> {
+        self.more.as_mut()?.contest.as_deref_mut()
     }
 
     fn recent(&self) -> impl DoubleEndedIterator<Item = &Recent> {
@@ -208,8 +220,7 @@ impl ObjectState {
 
     fn committed(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits, observed: &mut Observed) {
         let order = order_of(write);
-        let replaced = replaced_revision(write);
-        let is_unmoved = write.stored.resource_version != 0 && write.stored.resource_version == replaced;
+        let is_unmoved = write.stored.resource_version != 0 && write.stored.resource_version == write.replaced;
         let revision = if is_unmoved { Revision::Found } else { self.revision(write, &order) };
         if let Revision::Corrects(counted) = &revision
             && let Some(seen) = self.seen.iter_mut().find(|s| s.client == *counted && s.writes() > 0)
@@ -226,12 +237,12 @@ impl ObjectState {
         let bodies = Bodies::of(write, limits);
         let tier = tier_of(write.event.level, write);
         let mut is_in = is_no_op;
-        if self.contest.is_none() {
+        if self.contest().is_none() {
             if !is_no_op {
                 self.keep(write, client, order, tier, &bodies, &revision);
                 is_in = true;
             }
-            if !self.is_contested(tier) && webhooks.is_empty() {
+            if !self.is_contested(write.part, &order, tier) && webhooks.is_empty() {
                 return;
             }
             observed.thrashes = self.begin_contest(&bodies, limits);
@@ -239,7 +250,7 @@ impl ObjectState {
                 return;
             }
         }
-        let Some(contested) = &mut self.contest else { return };
+        let Some(contested) = self.more.as_mut().and_then(|more| more.contest.as_mut()) else { return };
         let contest = &mut contested.contest;
         let evidence = bodies.evidence(contest.known().map(|k| &**k));
         let has_body = bodies.request.is_some() || bodies.response.is_some();
@@ -299,8 +310,9 @@ impl ObjectState {
         if is_found { Revision::Found } else { Revision::Corrects(client.clone()) }
     }
 
-    /// Whether the object now has two clients whose writes to the same part must be told apart.
-    fn is_contested(&self, tier: Tier) -> bool {
+    /// Whether the object now, after a write of this part and order, has two clients whose writes to the same part must be
+    /// told apart.
+    fn is_contested(&self, part: Part, order: &Order, tier: Tier) -> bool {
         if self.seen.len() < 2 {
             return false;
         }
@@ -313,20 +325,28 @@ impl ObjectState {
         if is_recreated && self.seen.iter().map(Seen::creates).sum::<u32>() > 1 {
             return true;
         }
-        [Part::Main, Part::Status].into_iter().any(|part| match tier {
-            // Without fields, only actors in turns matter.
-            Tier::Object => self.is_in_turns(part),
-            _ => self.seen.iter().filter(|s| s.part == part && s.contents() > 0).count() > 1,
-        })
+        let has_two = |part| self.seen.iter().filter(|s| s.part == part && s.contents() > 0).nth(1).is_some();
+        match tier {
+            // Without fields, only actors in turns matter; who goes on takes no new turn.
+            Tier::Object => has_two(part) && !self.goes_on(part, order) && self.is_in_turns(part),
+            _ => [Part::Main, Part::Status].into_iter().any(has_two),
+        }
+    }
+
+    /// The recent writes that gave a part contents.
+    fn contents(&self, part: Part) -> impl DoubleEndedIterator<Item = &Recent> {
+        self.recent().filter(move |r| r.part == part && r.effect != Effect::Delete && !r.is_binding)
+    }
+
+    /// Whether the write of this order is the last one, and so was the one before it by its actor.
+    fn goes_on(&self, part: Part, order: &Order) -> bool {
+        let mut back = self.contents(part).rev();
+        back.next().zip(back.next()).is_some_and(|(a, b)| a.order == *order && a.client.is_same_actor(&b.client))
     }
 
     /// Whether an actor wrote to a part before and after another one.
     fn is_in_turns(&self, part: Part) -> bool {
-        let writers = || self.seen.iter().filter(move |s| s.part == part && s.contents() > 0);
-        if writers().nth(1).is_none() {
-            return false;
-        }
-        let is_counted = |r: &&Recent| r.part == part && r.effect != Effect::Delete && !r.is_binding;
+        let writers = self.seen.iter().filter(|s| s.part == part && s.contents() > 0);
         let mut turns: SmallVec<[&Client; 4]> = SmallVec::new();
         let mut is_turn = |client| {
             // The third entry of a run of turns in which an actor comes again is a turn back.
@@ -339,14 +359,13 @@ impl ObjectState {
             comes_again
         };
         let mut settled: SmallVec<[(Micros, &Client); 8]> = SmallVec::new();
-        for seen in writers() {
+        for seen in writers {
             let last = seen.settled(self.base);
             settled.extend(last.map(|last| (seen.span(self.base).0.min(last), &*seen.client)));
             settled.extend(last.map(|last| (last, &*seen.client)));
         }
         settled.sort_by_key(|(at, _)| *at);
-        settled.iter().any(|(_, client)| is_turn(client))
-            || self.recent().filter(is_counted).any(|recent| is_turn(&recent.client))
+        settled.iter().any(|(_, client)| is_turn(client)) || self.contents(part).any(|recent| is_turn(&recent.client))
     }
 
     /// Begins the contest: with what was counted before the recent writes, and with those.
@@ -381,7 +400,7 @@ impl ObjectState {
         for recent in recent {
             thrashes.extend(contest.insert(recent.record(bodies, contest.known().map(|k| &**k)), limits));
         }
-        self.contest = Some(Box::new(Contested { contest, origins: Vec::new() }));
+        self.more.get_or_insert_default().contest = Some(Box::new(Contested { contest, origins: Vec::new() }));
         thrashes
     }
 
@@ -469,7 +488,7 @@ enum Revision {
 
 /// Whether a write surely stored the revision that it was answered with: an update of an earlier one, or a creation.
 fn is_certain(write: &Write<'_>) -> bool {
-    let (stored, replaced) = (write.stored.resource_version, replaced_revision(write));
+    let (stored, replaced) = (write.stored.resource_version, write.replaced);
     write.effect == Effect::Create || (stored != 0 && replaced != 0 && stored != replaced)
 }
 
@@ -486,17 +505,11 @@ fn tier_of(level: Level, write: &Write<'_>) -> Tier {
     }
 }
 
-fn replaced_revision(write: &Write<'_>) -> u64 {
-    let reference = write.event.object_ref.as_ref();
-    let is_put = write.event.verb == Verb::Update;
-    reference.filter(|_| is_put).and_then(|o| o.resource_version.parse().ok()).unwrap_or(0)
-}
-
 fn order_of(write: &Write<'_>) -> Order {
     let claimed = write.event.object_ref.as_ref().map_or("", |o| o.uid.as_ref());
     let uid = if write.stored.uid.is_empty() { claimed } else { write.stored.uid };
     Order {
-        revision: Order::revision(write.stored.resource_version, replaced_revision(write)),
+        revision: Order::revision(write.stored.resource_version, write.replaced),
         uid: if uid.is_empty() { 0 } else { super::hash(uid) },
         at: write.at,
         is_last: write.effect == Effect::Delete && write.stored.is_gone,

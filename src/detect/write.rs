@@ -84,6 +84,8 @@ pub struct Write<'a> {
     pub is_forced: bool,
     /// When the request arrived.
     pub at: Micros,
+    /// The revision that an update says it replaced; 0 where it does not.
+    pub replaced: u64,
     /// What the stored object said of itself, where the response shows it.
     pub stored: Stored<'a>,
 }
@@ -193,6 +195,10 @@ pub fn attribute<'a>(event: &'a Event<'a>) -> Result<Write<'a>, NotAWrite> {
         field_manager,
         is_forced,
         at,
+        replaced: match event.verb {
+            Verb::Update => reference.resource_version.parse().unwrap_or(0),
+            _ => 0,
+        },
         stored,
     })
 }

@@ -16,6 +16,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use super::tail::{Checkpoint, Error, Step, Tail};
 use super::{keep, news};
 use crate::audit::envelope;
+use crate::audit::run::Run;
 use crate::journal::committer::Journal;
 use crate::journal::record::Record;
 use crate::pipeline::Pipeline;
@@ -124,9 +125,7 @@ impl Sink for Intake {
         }
         let timer = self.metrics.decode_seconds.start_timer();
         let mut batch = self.pipeline.batch(&self.cluster, source);
-        for (number, line) in lines.split(|b| *b == b'\n').enumerate() {
-            envelope::line(line, |event| batch.take(event, number as u64 + 1));
-        }
+        batch.run(&Run::of(lines, false, Vec::new()), 0);
         batch.reached(lines);
         news::tell(&batch, &self.pipeline, &self.metrics, self.journal.as_deref());
         drop(batch);

@@ -257,17 +257,13 @@ impl Webhook {
         let span = tracing::debug_span!("observe", events = tracing::field::Empty).entered();
         let timer = self.metrics.decode_seconds.start_timer();
         let mut batch = self.pipeline.batch(cluster, source);
-        let mut place = 0;
-        envelope::values(body, |event| {
-            place += 1;
-            batch.take(event, place);
-        });
+        let events = batch.each(|each| envelope::values(body, each));
         batch.reached(body);
         news::tell(&batch, &self.pipeline, &self.metrics, self.journal.as_deref());
         drop(batch);
         timer.observe_duration();
-        span.record("events", place);
-        place
+        span.record("events", events);
+        events
     }
 
     /// The answer to who finds no room.

@@ -85,7 +85,8 @@ impl Past {
 fn show(texts: &[(Micros, Vec<u8>)], policy: &Policy, object: &ObjectKey) -> Pipeline {
     let pipeline = Pipeline::new(policy.clone(), Bounds::default());
     if let Some((first, _)) = texts.first() {
-        pipeline.table().follow(object.as_ref(), *first);
+        let table = pipeline.table();
+        table.follow(&table.place(object.as_ref()), *first);
     }
     let entries = || texts.iter().filter_map(|(_, text)| record::entry(text));
     if let Some(first) = entries().next() {

@@ -20,7 +20,6 @@ pub struct Dedupe {
     old: HashSet<u64, BuildHasherDefault<Hashed>>,
     since: Micros,
     generation_max: usize,
-    hasher: RandomState,
 }
 
 /// The hash of what is a hash already.
@@ -53,14 +52,11 @@ impl Dedupe {
             old: HashSet::default(),
             since: i64::MIN,
             generation_max: (requests_max / 2).max(1),
-            hasher: RandomState::default(),
         }
     }
 
     /// Whether this request was seen before; it is remembered.
-    pub fn is_repeated(&mut self, cluster: &str, event: &Event<'_>, at: Micros) -> bool {
-        let (uri, verb) = (event.request_uri.as_ref(), event.verb);
-        let key = self.hasher.hash_one((cluster, event.audit_id.as_ref(), event.stage, event.received, verb, uri));
+    pub fn is_repeated(&mut self, request: u64, at: Micros) -> bool {
         if self.since == i64::MIN {
             self.since = at;
         }
@@ -69,6 +65,12 @@ impl Dedupe {
             self.old = std::mem::take(&mut self.young);
             self.since = at;
         }
-        self.old.contains(&key) || !self.young.insert(key)
+        self.old.contains(&request) || !self.young.insert(request)
     }
+}
+
+/// What a request is recognised by.
+pub fn identity(hasher: &RandomState, cluster: &str, event: &Event<'_>) -> u64 {
+    let (uri, verb) = (event.request_uri.as_ref(), event.verb);
+    hasher.hash_one((cluster, event.audit_id.as_ref(), event.stage, event.received, verb, uri))
 }

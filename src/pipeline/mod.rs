@@ -1,28 +1,33 @@
 //! The way through: decoded events in, object states held, verdicts out.
 //!
-//! A [`Pipeline`] is shared by all who bring events and all who ask. Locks are per object (DashMap) and never held
+//! A [`Pipeline`] is shared by all who bring events and all who ask. Locks are per shard of the objects and never held
 //! across an await; counters are added per batch.
 
 pub mod clients;
 pub mod coverage;
 pub mod dedupe;
+mod shard;
 pub mod stats;
 pub mod table;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
+use foldhash::quality::RandomState;
+
 use crate::audit::decode::{Decoded, Malformed};
 use crate::audit::event::{Event, Micros};
 use crate::audit::run::Run;
-use crate::detect::object::Observed;
-use crate::detect::policy::Policy;
+use crate::detect::policy::{Limits, Policy};
 use crate::detect::verdict::State;
-use crate::detect::write::{Outcome, attribute};
+use crate::detect::write::{Outcome, Write, attribute};
 use clients::{Clients, Near};
 use dedupe::Dedupe;
 use stats::{Stats, Tallies};
-use table::{ObjectKey, Table};
+use table::{ObjectKey, Place, Table};
+
+/// Events that are taken in at a time: so many that their objects are waited for together, so few that these stay near.
+const WINDOW: usize = 64;
 
 /// The bounds of what a pipeline keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +57,7 @@ pub struct Pipeline {
     table: Table,
     clients: Clients,
     dedupe: Mutex<Dedupe>,
+    hasher: RandomState,
     stats: Mutex<Stats>,
     /// The latest event time seen: "now", as far as the events know.
     latest: AtomicI64,
@@ -64,8 +70,9 @@ pub struct Batch<'p> {
     cluster: &'p str,
     source: &'p str,
     stats: Stats,
-    key: String,
     near: Box<Near>,
+    /// The keys of a window's objects.
+    keys: String,
     /// New thrashing events by object and party.
     pub thrashes: Vec<Thrash>,
     /// Verdicts that changed.
@@ -124,6 +131,7 @@ impl Pipeline {
             table: Table::new(bounds.objects_max, bounds.body_bytes_max),
             clients: Clients::default(),
             dedupe: Mutex::new(Dedupe::new(bounds.requests_max)),
+            hasher: RandomState::default(),
             stats: Mutex::default(),
             latest: AtomicI64::new(i64::MIN),
         }
@@ -141,8 +149,8 @@ impl Pipeline {
             cluster,
             source,
             stats: Stats::default(),
-            key: String::new(),
             near: Box::default(),
+            keys: String::new(),
             thrashes: Vec::new(),
             turns: Vec::new(),
         }
@@ -189,9 +197,7 @@ impl<'p> Batch<'p> {
                 tallies.requests += 1;
                 tallies.reads += 1;
             }
-            Ok(Decoded::Event(event)) => {
-                self.observe(&event);
-            }
+            Ok(Decoded::Event(event)) => self.window(std::slice::from_ref(&event)),
             Err(malformed) => {
                 tallies.events -= 1;
                 self.stats.malformed(&malformed, place);
@@ -208,7 +214,7 @@ impl<'p> Batch<'p> {
         for (place, malformed) in &run.malformed {
             self.stats.malformed(malformed, before + place);
         }
-        run.events.iter().for_each(|event| self.observe(event));
+        run.events.chunks(WINDOW).for_each(|events| self.window(events));
         self.tidy();
     }
 
@@ -218,71 +224,118 @@ impl<'p> Batch<'p> {
         }
     }
 
-    /// Takes in one finished event of a mutating request.
-    fn observe(&mut self, event: &Event<'_>) {
-        let pipeline = self.pipeline;
-        let tallies = &mut self.stats.tallies;
-        let write = match attribute(event) {
-            Ok(write) => write,
-            Err(why) => {
-                tallies.requests += 1;
-                self.stats.not_a_write(why);
-                return;
+    /// Takes in events as they are decoded, some at a time; how many there were.
+    pub fn each<'e>(&mut self, decode: impl FnOnce(&mut dyn FnMut(Result<Decoded<'e>, Malformed>))) -> u64 {
+        let mut events = Vec::with_capacity(WINDOW);
+        let mut place = 0;
+        decode(&mut |decoded| {
+            place += 1;
+            match decoded {
+                Ok(Decoded::Event(event)) => {
+                    self.stats.tallies.events += 1;
+                    events.push(event);
+                }
+                other => self.take(other, place),
             }
-        };
-        if write.at < pipeline.range.since || write.at >= pipeline.range.until {
-            self.stats.tallies.requests += 1;
-            self.stats.tallies.ignored += 1;
-            return;
-        }
-        self.stats.span(write.at);
-        if lock(&pipeline.dedupe).is_repeated(self.cluster, event, write.at) {
-            self.stats.tallies.duplicates += 1;
-            return;
-        }
-        self.stats.level(event);
-        let tallies = &mut self.stats.tallies;
-        tallies.requests += 1;
-        pipeline.latest.fetch_max(write.at, Ordering::Relaxed);
-        let Some(limits) = pipeline.policy.limits(&write.object) else {
-            tallies.ignored += 1;
-            return;
-        };
-        if !ObjectKey::write(&mut self.key, self.cluster, &write.object) {
-            tallies.others += 1;
-            return;
-        }
-        match write.outcome {
-            Outcome::Failed => {
-                tallies.failed += 1;
-                return;
+            if events.len() == WINDOW {
+                self.window(&events);
+                events.clear();
             }
-            Outcome::Committed => {}
-            _ => tallies.failed += 1,
-        }
-        let client = pipeline.clients.intern(&mut self.near, &write);
-        if pipeline.policy.is_followed(&write.object) {
-            pipeline.table.follow(&self.key, write.at);
-        }
-        let observed = pipeline.table.observe(&self.key, &write, client, limits);
-        self.count(&write.outcome, observed, write.at);
+        });
+        self.window(&events);
+        place
     }
 
-    fn count(&mut self, outcome: &Outcome<'_>, observed: Observed, at: Micros) {
-        let tallies = &mut self.stats.tallies;
-        if *outcome == Outcome::Committed {
-            match observed.is_no_op {
-                true => tallies.no_ops += 1,
-                false => tallies.writes += 1,
+    /// Takes in finished events of mutating requests, few at a time. Each step is taken with all of them before the next one:
+    /// what they wait for in memory comes together.
+    fn window(&mut self, events: &[Event<'_>]) {
+        let pipeline = self.pipeline;
+        let Range { since, until } = pipeline.range;
+        let mut writes: Vec<(u64, Write<'_>)> = Vec::with_capacity(events.len());
+        for event in events {
+            match attribute(event) {
+                Ok(write) if (since..until).contains(&write.at) => {
+                    self.stats.span(write.at);
+                    writes.push((dedupe::identity(&pipeline.hasher, self.cluster, event), write));
+                    continue;
+                }
+                Ok(_) => self.stats.tallies.ignored += 1,
+                Err(why) => self.stats.not_a_write(why),
             }
+            self.stats.tallies.requests += 1;
+        }
+        let all = writes.len();
+        {
+            let mut dedupe = lock(&pipeline.dedupe);
+            writes.retain(|(request, write)| !dedupe.is_repeated(*request, write.at));
+        }
+        self.stats.tallies.duplicates += (all - writes.len()) as u64;
+        self.stats.tallies.requests += writes.len() as u64;
+        if let Some(latest) = writes.iter().map(|(_, write)| write.at).max() {
+            pipeline.latest.fetch_max(latest, Ordering::Relaxed);
+        }
+        let mut keys = std::mem::take(&mut self.keys);
+        keys.clear();
+        let mut stored: Vec<(&Write<'_>, &Limits, usize)> = Vec::with_capacity(writes.len());
+        for (_, write) in &writes {
+            stored.extend(self.limits(write, &mut keys).map(|limits| (write, limits, keys.len())));
+        }
+        let mut places = Vec::with_capacity(stored.len());
+        let mut from = 0;
+        for (_, _, to) in &stored {
+            places.push(pipeline.table.place(&keys[from..*to]));
+            from = *to;
+        }
+        pipeline.table.warm(&places);
+        for ((write, limits, _), place) in stored.iter().zip(&places) {
+            self.observe(write, limits, place);
+        }
+        drop(places);
+        self.keys = keys;
+    }
+
+    /// The limits that a write is held to, if it is one to take in; its object's key is added to `keys`.
+    fn limits(&mut self, write: &Write<'_>, keys: &mut String) -> Option<&'p Limits> {
+        self.stats.level(write.event);
+        let tallies = &mut self.stats.tallies;
+        let Some(limits) = self.pipeline.policy.limits(&write.object) else {
+            tallies.ignored += 1;
+            return None;
+        };
+        if write.outcome == Outcome::Failed {
+            tallies.failed += 1;
+            return None;
+        }
+        let len = keys.len();
+        if !ObjectKey::write(keys, self.cluster, &write.object) {
+            keys.truncate(len);
+            tallies.others += 1;
+            return None;
+        }
+        Some(limits)
+    }
+
+    /// Takes in one write.
+    fn observe(&mut self, write: &Write<'_>, limits: &Limits, place: &Place<'_>) {
+        let Pipeline { policy, table, clients, .. } = self.pipeline;
+        let client = clients.intern(&mut self.near, write);
+        if policy.is_followed(&write.object) {
+            table.follow(place, write.at);
+        }
+        let observed = table.observe(place, write, client, limits);
+        let tallies = &mut self.stats.tallies;
+        match (&write.outcome, observed.is_no_op) {
+            (Outcome::Committed, true) => tallies.no_ops += 1,
+            (Outcome::Committed, false) => tallies.writes += 1,
+            _ => tallies.failed += 1,
         }
         tallies.unreadable += u64::from(observed.is_unreadable);
         let (from, to) = observed.state;
         if from != to {
-            self.turns.push(Turn { object: ObjectKey::from(self.key.as_str()), from, to, at });
+            self.turns.push(Turn { object: ObjectKey::from(place.key), from, to, at: write.at });
         }
         for (party, count) in observed.thrashes {
-            self.thrashes.push(Thrash { object: ObjectKey::from(self.key.as_str()), party, count });
+            self.thrashes.push(Thrash { object: ObjectKey::from(place.key), party, count });
         }
     }
 

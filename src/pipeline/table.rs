@@ -1,17 +1,18 @@
 //! The objects, by name. Bounded: the calmest and oldest make room.
 
-use std::borrow::Borrow;
-use std::collections::VecDeque;
 use std::fmt;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use dashmap::{DashMap, DashSet};
+use dashmap::DashSet;
 use foldhash::quality::RandomState;
+use smallvec::SmallVec;
 
+use super::lock;
+use super::shard::{Object, Shard};
 use crate::audit::event::Micros;
 use crate::detect::actor::Client;
-use crate::detect::contest::LATE_MAX;
 use crate::detect::object::{ObjectState, Observed};
 use crate::detect::policy::Limits;
 use crate::detect::verdict::State;
@@ -21,14 +22,21 @@ use crate::detect::write::{ObjectName, Write};
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey(Box<str>);
 
+/// A key's text, and where it is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'k> {
+    pub(super) key: &'k str,
+    pub(super) hash: u64,
+}
+
 /// All tracked objects.
 #[derive(Debug)]
 pub struct Table {
-    objects: DashMap<ObjectKey, Box<ObjectState>, RandomState>,
+    /// A power of two of them.
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
     /// Objects with a contest or troubles: the ones that queries are about.
     notable: DashSet<ObjectKey, RandomState>,
-    /// Objects that are to be settled, and when they may be: the earliest first, as nearly as events come in order.
-    unsettled: Mutex<VecDeque<(Micros, ObjectKey)>>,
     objects_max: usize,
     body_bytes_max: usize,
     len: AtomicUsize,
@@ -36,8 +44,10 @@ pub struct Table {
     evicted: AtomicU64,
 }
 
-/// Objects that a batch settles: more than most batches write to, and done in some milliseconds.
-const SETTLED_AT_ONCE: usize = 4_096;
+/// Shards for each core: so many that two cores seldom want the same one.
+const SHARDS_PER_CORE: usize = 4;
+/// Rounds of settling that a batch does in each shard: more than most batches write to, and done in some milliseconds.
+const SETTLE_ROUNDS: usize = 64;
 /// Stands between the parts of a key. No name holds it.
 const SEPARATOR: char = '\0';
 
@@ -51,15 +61,15 @@ impl ObjectKey {
         ObjectKey(text.into())
     }
 
-    /// Writes a key's text into `text`; `false` where the names are none.
+    /// Appends a key's text to `text`; `false` where the names are none.
     pub fn write(text: &mut String, cluster: &str, object: &ObjectName<'_>) -> bool {
-        text.clear();
+        let begin = text.len();
         for part in [cluster, object.group, object.resource, object.namespace] {
             text.push_str(part);
             text.push(SEPARATOR);
         }
         text.push_str(object.name);
-        text.bytes().filter(|b| *b == SEPARATOR as u8).count() == 4
+        text.as_bytes()[begin..].iter().filter(|b| **b == SEPARATOR as u8).count() == 4
     }
 
     /// The cluster's name, empty where there is only one.
@@ -87,12 +97,6 @@ impl AsRef<str> for ObjectKey {
     }
 }
 
-impl Borrow<str> for ObjectKey {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
 impl fmt::Debug for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.0.split(SEPARATOR).collect::<Vec<_>>())
@@ -104,10 +108,13 @@ impl fmt::Debug for ObjectKey {
 impl Table {
     /// An empty table within these bounds.
     pub fn new(objects_max: usize, body_bytes_max: usize) -> Table {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = (cores * SHARDS_PER_CORE).next_power_of_two();
+        let hasher = RandomState::default();
         Table {
-            objects: DashMap::default(),
+            shards: (0..shards).map(|_| Mutex::new(Shard::new(hasher.clone()))).collect(),
+            hasher,
             notable: DashSet::default(),
-            unsettled: Mutex::default(),
             objects_max: objects_max.max(1),
             body_bytes_max,
             len: AtomicUsize::new(0),
@@ -116,40 +123,72 @@ impl Table {
         }
     }
 
-    /// Keeps every write of this object from now on, even while it has one writer.
-    pub fn follow(&self, key: &str, at: Micros) {
-        let mut object = self.objects.entry(ObjectKey::from(key)).or_insert_with(|| {
-            self.len.fetch_add(1, Ordering::Relaxed);
-            Box::new(ObjectState::new(at))
-        });
-        object.follow();
+    /// Where the object with this key is.
+    pub fn place<'k>(&self, key: &'k str) -> Place<'k> {
+        Place { key, hash: self.hasher.hash_one(key) }
     }
 
-    /// Takes in one request about the object with this key.
-    pub fn observe(&self, key: &str, write: &Write<'_>, client: &Arc<Client>, limits: &Limits) -> Observed {
-        let observed = match self.objects.get_mut(key) {
-            Some(mut object) => self.step(key, &mut object, write, client, limits),
-            None => {
-                let mut object = self.objects.entry(ObjectKey::from(key)).or_insert_with(|| {
-                    self.len.fetch_add(1, Ordering::Relaxed);
-                    Box::new(ObjectState::new(write.at))
-                });
-                self.step(key, &mut object, write, client, limits)
+    /// Brings objects near that will be asked for next: memory is waited for once, not once for each of them.
+    pub fn warm(&self, places: &[Place<'_>]) {
+        // All locks are taken before anything is looked at: processors do not wait for two places at once across a lock. A
+        // shard in which somebody works is not waited for.
+        let mut locked: SmallVec<[Option<MutexGuard<'_, Shard>>; 32]> = self.shards.iter().map(|_| None).collect();
+        for place in places {
+            let index = self.index(place.hash);
+            if locked[index].is_none() {
+                locked[index] = self.shards[index].try_lock().ok();
             }
-        };
-        let bytes = self.body_bytes.fetch_add(observed.kept_bytes, Ordering::Relaxed) + observed.kept_bytes;
-        if bytes > self.body_bytes_max as isize {
-            self.drop_bodies();
         }
-        if self.len.load(Ordering::Relaxed) > self.objects_max {
+        let near = |place: &Place<'_>| locked[self.index(place.hash)].as_ref()?.near(place.hash);
+        let objects: SmallVec<[&Object; 64]> = places.iter().filter_map(near).collect();
+        objects.iter().for_each(|object| object.touch());
+    }
+
+    /// Keeps every write of this object from now on, even while it has one writer.
+    pub fn follow(&self, place: &Place<'_>, at: Micros) {
+        let mut shard = self.shard(place);
+        let (object, is_new) = shard.object(place, at);
+        self.len.fetch_add(usize::from(is_new), Ordering::Relaxed);
+        object.state.follow();
+    }
+
+    /// Takes in one request about the object at this place.
+    pub fn observe(&self, place: &Place<'_>, write: &Write<'_>, client: &Arc<Client>, limits: &Limits) -> Observed {
+        let observed = self.step(place, write, client, limits);
+        if observed.kept_bytes != 0 {
+            let bytes = self.body_bytes.fetch_add(observed.kept_bytes, Ordering::Relaxed) + observed.kept_bytes;
+            if bytes > self.body_bytes_max as isize {
+                self.drop_bodies();
+            }
+        }
+        if self.len() > self.objects_max {
             self.evict();
+        }
+        observed
+    }
+
+    fn step(&self, place: &Place<'_>, write: &Write<'_>, client: &Arc<Client>, limits: &Limits) -> Observed {
+        let mut shard = self.shard(place);
+        let (object, is_new) = shard.object(place, write.at);
+        let state = &mut object.state;
+        let (was_notable, was_unsettled) = (is_notable(state, limits), state.is_unsettled());
+        let observed = state.observe(write, client, limits);
+        if !was_notable && is_notable(state, limits) {
+            self.notable.insert(ObjectKey::from(place.key));
+        }
+        if !was_unsettled && state.is_unsettled() {
+            shard.settle_later(place.hash, write.at);
+        }
+        if is_new {
+            self.len.fetch_add(1, Ordering::Relaxed);
         }
         observed
     }
 
     /// One object, looked at.
     pub fn with<T>(&self, key: &ObjectKey, look: impl FnOnce(&ObjectState) -> T) -> Option<T> {
-        self.objects.get(key).map(|object| look(&object))
+        let place = self.place(&key.0);
+        self.shard(&place).find(&place).map(|object| look(object))
     }
 
     /// One object, after time passed up to `now`.
@@ -160,15 +199,17 @@ impl Table {
         limits: &Limits,
         look: impl FnOnce(&ObjectState) -> T,
     ) -> Option<T> {
-        self.objects.get_mut(key).map(|mut object| {
+        let place = self.place(&key.0);
+        self.shard(&place).find(&place).map(|object| {
             object.advance(now, limits);
-            look(&object)
+            look(object)
         })
     }
 
     /// A person lifted the pause of this object.
     pub fn resume(&self, key: &ObjectKey, at: Micros) {
-        if let Some(mut object) = self.objects.get_mut(key) {
+        let place = self.place(&key.0);
+        if let Some(object) = self.shard(&place).find(&place) {
             object.resume(at);
         }
     }
@@ -180,9 +221,13 @@ impl Table {
         keys
     }
 
-    /// What `select` finds in all objects, in no order.
+    /// What `select` finds in all objects, in no order. It must not ask this table.
     pub fn select<T>(&self, select: impl Fn(&ObjectKey, &ObjectState) -> Option<T>) -> Vec<T> {
-        self.objects.iter().filter_map(|o| select(o.key(), o.value())).collect()
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            found.extend(lock(shard).iter().filter_map(|Object { key, state }| select(key, state)));
+        }
+        found
     }
 
     /// The keys of all objects for which `is_wanted` holds, sorted.
@@ -207,95 +252,68 @@ impl Table {
         self.evicted.load(Ordering::Relaxed)
     }
 
-    fn step(
-        &self,
-        key: &str,
-        object: &mut ObjectState,
-        write: &Write<'_>,
-        client: &Arc<Client>,
-        limits: &Limits,
-    ) -> Observed {
-        let (was_notable, was_unsettled) = (is_notable(object, limits), object.is_unsettled());
-        let observed = object.observe(write, client, limits);
-        if !was_notable && is_notable(object, limits) {
-            self.notable.insert(ObjectKey::from(key));
-        }
-        if !was_unsettled && object.is_unsettled() {
-            self.settle_later(write.at, ObjectKey::from(key));
-        }
-        observed
-    }
-
-    fn settle_later(&self, at: Micros, key: ObjectKey) {
-        let mut unsettled = self.unsettled();
-        unsettled.push_back((at + LATE_MAX, key));
-        // Where time stands still, what is settled late costs less than a list without end.
-        if unsettled.len() > self.objects_max {
-            unsettled.pop_front();
-        }
-    }
-
-    fn unsettled(&self) -> MutexGuard<'_, VecDeque<(Micros, ObjectKey)>> {
-        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Forgets what is only needed while somebody may come late: of some objects at a time.
     pub fn tidy(&self, now: Micros) {
-        for _ in 0..SETTLED_AT_ONCE {
-            let Some((_, key)) = self.unsettled().pop_front_if(|(at, _)| *at < now) else { return };
-            let Some(mut object) = self.objects.get_mut(&key) else { continue };
-            object.settle(now);
-            if object.is_unsettled() {
-                drop(object);
-                self.settle_later(now, key);
-            }
+        for shard in &self.shards {
+            let mut rounds = 0..SETTLE_ROUNDS;
+            while rounds.next().is_some() && lock(shard).settle(now) {}
         }
+    }
+
+    fn index(&self, hash: u64) -> usize {
+        // A shard's table takes the bits at both ends.
+        (hash >> 32) as usize & (self.shards.len() - 1)
+    }
+
+    fn shard(&self, place: &Place<'_>) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[self.index(place.hash)])
     }
 
     /// Drops the bodies of the half of the objects that was silent longer.
     fn drop_bodies(&self) {
         let cutoff = self.median_time(|object| object.kept_bytes() > 0);
-        let mut dropped = 0;
-        for mut object in self.objects.iter_mut().filter(|o| o.last_at() <= cutoff) {
-            dropped += object.kept_bytes() as isize;
-            object.drop_bodies();
-            if object.is_unsettled() {
-                self.settle_later(object.last_at(), object.key().clone());
-            }
-        }
-        self.body_bytes.fetch_sub(dropped, Ordering::Relaxed);
+        let is_meant = |object: &ObjectState| object.last_at() <= cutoff;
+        let dropped: usize = self.shards.iter().map(|shard| lock(shard).drop_bodies(is_meant)).sum();
+        self.body_bytes.fetch_sub(dropped as isize, Ordering::Relaxed);
     }
 
     /// Drops calm objects: those of the half that was silent longer; where that is not enough, any.
     fn evict(&self) {
         let cutoff = self.median_time(|_| true);
-        let mut dropped = 0usize;
-        let mut bytes = 0;
-        let mut drop_where = |is_over: &dyn Fn(&ObjectState) -> bool| {
-            self.objects.retain(|key, object| {
-                let is_dropped = is_over(object);
+        let is_old = |object: &ObjectState| object.last_at() <= cutoff;
+        self.drop_where(|object| is_old(object) && object.state() == State::Calm);
+        if self.len() > self.objects_max {
+            self.drop_where(is_old);
+        }
+    }
+
+    fn drop_where(&self, is_over: impl Fn(&ObjectState) -> bool) {
+        let (mut dropped, mut bytes) = (0, 0);
+        for shard in &self.shards {
+            lock(shard).retain(|Object { key, state }| {
+                let is_dropped = is_over(state);
                 if is_dropped {
                     dropped += 1;
-                    bytes += object.kept_bytes() as isize;
-                    self.notable.remove::<ObjectKey>(key);
+                    bytes += state.kept_bytes();
+                    self.notable.remove(key);
                 }
                 !is_dropped
             });
-        };
-        drop_where(&|object| object.last_at() <= cutoff && object.state() == State::Calm);
-        if self.objects.len() > self.objects_max {
-            drop_where(&|object| object.last_at() <= cutoff);
         }
         self.len.fetch_sub(dropped, Ordering::Relaxed);
         self.evicted.fetch_add(dropped as u64, Ordering::Relaxed);
-        self.body_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.body_bytes.fetch_sub(bytes as isize, Ordering::Relaxed);
     }
 
     /// The median of the objects' last times, estimated on some thousand of them.
     fn median_time(&self, is_counted: impl Fn(&ObjectState) -> bool) -> Micros {
-        let every = (self.objects.len() / 4096).max(1);
-        let counted = self.objects.iter().step_by(every).filter(|o| is_counted(o.value()));
-        let mut times: Vec<Micros> = counted.map(|o| o.last_at()).collect();
+        let every = (self.len() / 4096).max(1);
+        let mut times = Vec::new();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            let counted = shard.iter().step_by(every).map(|object| &object.state).filter(|state| is_counted(state));
+            times.extend(counted.map(ObjectState::last_at));
+        }
         times.sort_unstable();
         times.get(times.len() / 2).copied().unwrap_or(i64::MIN)
     }

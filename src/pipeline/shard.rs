@@ -1,0 +1,135 @@
+//! A part of the objects, behind one lock.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::hint::black_box;
+
+use foldhash::quality::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use smallvec::SmallVec;
+
+use super::table::{ObjectKey, Place};
+use crate::audit::event::Micros;
+use crate::detect::contest::LATE_MAX;
+use crate::detect::object::ObjectState;
+
+/// Objects that are settled at a time.
+const SETTLED_AT_ONCE: usize = 64;
+
+/// An object and its name.
+#[derive(Debug)]
+pub(super) struct Object {
+    pub(super) key: ObjectKey,
+    pub(super) state: ObjectState,
+}
+
+/// Some of the objects.
+#[derive(Debug)]
+pub(super) struct Shard {
+    /// A box each: a table that has just doubled is half empty, and a pointer is not much to be empty.
+    objects: HashTable<Box<Object>>,
+    hasher: RandomState,
+    /// Objects that are to be settled, by their hash, and when they may be: the earliest first, as nearly as events come in
+    /// order.
+    unsettled: VecDeque<(Micros, u64)>,
+}
+
+// === impl Object ===
+
+impl Object {
+    /// Looks at what a request about it will need, and does nothing: where it is not near, it comes meanwhile.
+    pub(super) fn touch(&self) {
+        black_box(self.key.as_ref().as_bytes().first());
+        self.state.touch();
+    }
+}
+
+// === impl Shard ===
+
+impl Shard {
+    pub(super) fn new(hasher: RandomState) -> Shard {
+        Shard { objects: HashTable::new(), hasher, unsettled: VecDeque::new() }
+    }
+
+    /// The object at this place, and whether it is new.
+    pub(super) fn object(&mut self, place: &Place<'_>, at: Micros) -> (&mut Object, bool) {
+        let is_it = |object: &Object| object.key.as_ref() == place.key;
+        match self.objects.entry(place.hash, |object| is_it(object), |object| self.hasher.hash_one(object.key.as_ref()))
+        {
+            Entry::Occupied(found) => (found.into_mut(), false),
+            Entry::Vacant(room) => {
+                let new = Object { key: ObjectKey::from(place.key), state: ObjectState::new(at) };
+                (room.insert(Box::new(new)).into_mut(), true)
+            }
+        }
+    }
+
+    /// The object at this place.
+    pub(super) fn find(&mut self, place: &Place<'_>) -> Option<&mut ObjectState> {
+        let found = self.objects.find_mut(place.hash, |object| object.key.as_ref() == place.key);
+        found.map(|object| &mut object.state)
+    }
+
+    /// All objects.
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &Object> {
+        self.objects.iter().map(|object| &**object)
+    }
+
+    /// The object with this hash, or seldom another one.
+    pub(super) fn near(&self, hash: u64) -> Option<&Object> {
+        self.objects.find(hash, |_| true).map(|object| &**object)
+    }
+
+    /// Has an object settled, once nobody can come late any more.
+    pub(super) fn settle_later(&mut self, hash: u64, at: Micros) {
+        self.unsettled.push_back((at + LATE_MAX, hash));
+        // Where time stands still, what is settled late costs less than a list without end.
+        if self.unsettled.len() > 2 * self.objects.len() {
+            self.unsettled.pop_front();
+        }
+    }
+
+    /// Settles what may be, some objects at a time; whether there may be more.
+    pub(super) fn settle(&mut self, now: Micros) -> bool {
+        let due = self.unsettled.iter().take(SETTLED_AT_ONCE).take_while(|(at, _)| *at < now).count();
+        {
+            let hashes = self.unsettled.iter().take(due).map(|(_, hash)| *hash);
+            let objects: SmallVec<[&Object; SETTLED_AT_ONCE]> = hashes.filter_map(|hash| self.near(hash)).collect();
+            objects.iter().for_each(|object| object.touch());
+        }
+        for _ in 0..due {
+            let Some((_, hash)) = self.unsettled.pop_front() else { break };
+            // Another one that happens to be found by the same hash may be settled as well.
+            let mut is_unsettled = false;
+            for object in self.objects.iter_hash_mut(hash) {
+                object.state.settle(now);
+                is_unsettled |= object.state.is_unsettled();
+            }
+            if is_unsettled {
+                self.settle_later(hash, now);
+            }
+        }
+        due == SETTLED_AT_ONCE
+    }
+
+    /// Drops the bodies of these objects; how many bytes.
+    pub(super) fn drop_bodies(&mut self, is_meant: impl Fn(&ObjectState) -> bool) -> usize {
+        let mut dropped = 0;
+        let mut unsettled = Vec::new();
+        for object in self.objects.iter_mut().filter(|object| is_meant(&object.state)) {
+            dropped += object.state.kept_bytes();
+            object.state.drop_bodies();
+            if object.state.is_unsettled() {
+                unsettled.push((object.state.last_at(), self.hasher.hash_one(object.key.as_ref())));
+            }
+        }
+        unsettled.into_iter().for_each(|(at, hash)| self.settle_later(hash, at));
+        dropped
+    }
+
+    /// Keeps the objects that are meant.
+    pub(super) fn retain(&mut self, mut is_meant: impl FnMut(&Object) -> bool) {
+        self.objects.retain(|object| is_meant(object));
+    }
+}
