@@ -1,0 +1,279 @@
+//! One log, cut into chunks of whole lines.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use super::{Error, Input, Sink, io_error};
+use crate::audit::envelope::{self, EVENT_BYTES_MAX};
+use crate::audit::event::Micros;
+use crate::audit::scan::skip_value;
+use crate::ingest::ahead::Ahead;
+use crate::ingest::{decompress, document};
+
+/// Bytes of whole lines that are handled at a time: they stay in a core's cache while they are decoded.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Bytes of a buffer that is used again.
+const BUFFER_BYTES_MAX: usize = 4 * CHUNK_BYTES;
+
+/// Whole lines of one input, in a buffer that is used again.
+#[derive(Debug)]
+pub struct Chunk {
+    /// Which input.
+    pub input: usize,
+    /// The first line is the rest of one that is longer than any event.
+    pub(super) is_rest_of_too_long: bool,
+    buffer: Vec<u8>,
+    filled: usize,
+}
+
+/// One input, being read. Between its turns it is closed to a position where it is a plain file, so that a thousand
+/// rotated files are not a thousand buffers.
+pub(super) struct Log {
+    name: String,
+    input: Input,
+    read: Arc<AtomicU64>,
+    /// The time of the next event, as far as it was looked for.
+    pub(super) next_at: Micros,
+    pub(super) is_packed: bool,
+    stream: Option<Stream>,
+}
+
+pub(super) struct Stream {
+    reader: Box<dyn Read + Send>,
+    /// Read, and not yet handed on: the first `filled` bytes.
+    buffer: Vec<u8>,
+    filled: usize,
+    is_over: bool,
+    /// A line longer than any event is being skipped.
+    is_skipping: bool,
+    is_document: bool,
+    is_packed: bool,
+    damage: Option<io::Error>,
+}
+
+/// How an input goes on.
+pub(super) enum Step {
+    /// With these lines.
+    Chunk(Chunk),
+    /// With more.
+    On,
+    /// Not at all.
+    Over,
+    /// Not by lines.
+    Document,
+}
+
+// === impl Chunk ===
+
+impl Chunk {
+    /// The lines.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.filled]
+    }
+
+    /// Its buffer, to use again. One that a long line made large is given back.
+    pub(super) fn into_buffer(self) -> Vec<u8> {
+        if self.buffer.len() > BUFFER_BYTES_MAX { Vec::new() } else { self.buffer }
+    }
+}
+
+// === impl Log ===
+
+impl Log {
+    /// Looks at the beginning of an input, for the time of its first event.
+    pub(super) fn open(input: &Input, read: Arc<AtomicU64>) -> Result<Log, Error> {
+        let mut log =
+            Log { name: input.name(), input: input.clone(), read, next_at: i64::MIN, is_packed: false, stream: None };
+        if let Input::File(path) = input {
+            let peek = || -> io::Result<(Micros, bool)> {
+                // Peeked bytes are read again later: they must not count twice.
+                let mut stream = Stream::open(Box::new(File::open(path)?), Arc::default(), None)?;
+                stream.fill();
+                if let Some(damage) = stream.damage.take_if(|_| stream.filled == 0) {
+                    return Err(damage);
+                }
+                Ok((envelope::first_time(stream.bytes()).unwrap_or(i64::MIN), stream.is_packed))
+            };
+            (log.next_at, log.is_packed) = peek().map_err(|source| io_error(path, source))?;
+        }
+        Ok(log)
+    }
+
+    /// Opens it, where it is not yet; with a permit, what is packed is unpacked by another thread.
+    pub(super) fn begin(&mut self, permit: Option<Arc<()>>) -> io::Result<&mut Stream> {
+        let stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => {
+                let reader: Box<dyn Read + Send> = match &self.input {
+                    Input::File(path) => Box::new(File::open(path)?),
+                    Input::Stdin => Box::new(io::stdin()),
+                };
+                Stream::open(reader, self.read.clone(), permit)?
+            }
+        };
+        Ok(self.stream.insert(stream))
+    }
+
+    /// The next chunk, of events up to `until` and at least one, or what else comes next; `buffer` is one to use again.
+    pub(super) fn step(&mut self, index: usize, until: Micros, buffer: &mut Vec<u8>) -> Result<Step, Error> {
+        let step = self.begin(None).and_then(|stream| stream.step(index, until, buffer));
+        step.map_err(|source| Error::Io { path: self.name.clone(), source })
+    }
+
+    /// Looks for the time of the next event.
+    pub(super) fn peek(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            stream.fill();
+            self.next_at = envelope::first_time(stream.bytes()).unwrap_or(self.next_at);
+        }
+    }
+
+    /// Reads a document to its end.
+    pub(super) fn document(&mut self, index: usize, sink: &mut impl Sink) -> Result<(), Error> {
+        let Some(mut stream) = self.stream.take() else { return Ok(()) };
+        stream.buffer.truncate(stream.filled);
+        let mut place = 0;
+        let read = document::read(stream.buffer, &mut stream.reader, |event, bytes| {
+            place += 1;
+            sink.take(index, event, place, bytes);
+        });
+        read.map_err(|source| Error::Io { path: self.name.clone(), source })
+    }
+}
+
+// === impl Stream ===
+
+impl Stream {
+    pub(super) fn open(inner: Box<dyn Read + Send>, read: Arc<AtomicU64>, permit: Option<Arc<()>>) -> io::Result<Stream> {
+        let decompress::Opened { mut reader, is_packed } = decompress::open(inner, read)?;
+        if let (true, Some(permit)) = (is_packed, permit) {
+            reader = Box::new(Ahead::begin(reader, permit)?);
+        }
+        let mut stream = Stream {
+            reader,
+            buffer: Vec::new(),
+            filled: 0,
+            is_over: false,
+            is_skipping: false,
+            is_document: false,
+            is_packed,
+            damage: None,
+        };
+        stream.fill();
+        stream.is_document = is_document(stream.bytes());
+        Ok(stream)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.filled]
+    }
+
+    /// Reads what comes behind what was read; `false` at the end.
+    pub(super) fn go_on(&mut self) -> bool {
+        self.filled = 0;
+        self.fill();
+        self.filled > 0
+    }
+
+    /// Reads until a chunk is full or the input ends; damage is an end whose reason is told once all before it is
+    /// handed on.
+    fn fill(&mut self) {
+        while self.filled < CHUNK_BYTES && !self.is_over {
+            self.read_to(CHUNK_BYTES);
+        }
+    }
+
+    fn read_to(&mut self, len: usize) {
+        if self.buffer.len() < len {
+            self.buffer.resize(len, 0);
+        }
+        match self.reader.read(&mut self.buffer[self.filled..len]) {
+            Ok(n) => {
+                self.filled += n;
+                self.is_over = n == 0;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                self.is_over = true;
+                self.damage = Some(error);
+            }
+        }
+    }
+
+    fn step(&mut self, index: usize, until: Micros, buffer: &mut Vec<u8>) -> io::Result<Step> {
+        if self.is_document {
+            return Ok(Step::Document);
+        }
+        self.fill();
+        if self.is_over && self.filled == 0 {
+            return self.damage.take().map_or(Ok(Step::Over), Err);
+        }
+        let end = match memchr::memrchr(b'\n', self.bytes()) {
+            Some(newline) => newline + 1,
+            None if self.is_over => self.filled,
+            None => return Ok(self.grow(index)),
+        };
+        let end = end_of(&self.buffer[..end], until);
+        // What is left of the last line begins the next buffer.
+        let rest = self.filled - end;
+        let mut next = std::mem::take(buffer);
+        if next.len() < rest {
+            next.resize(rest, 0);
+        }
+        next[..rest].copy_from_slice(&self.buffer[end..self.filled]);
+        let buffer = std::mem::replace(&mut self.buffer, next);
+        self.filled = rest;
+        let is_rest_of_too_long = std::mem::take(&mut self.is_skipping);
+        Ok(Step::Chunk(Chunk { input: index, is_rest_of_too_long, buffer, filled: end }))
+    }
+
+    /// Makes room for a line longer than a chunk; one longer than any event is skipped.
+    fn grow(&mut self, index: usize) -> Step {
+        if self.filled > EVENT_BYTES_MAX {
+            self.is_skipping = true;
+        }
+        if !self.is_skipping {
+            self.read_to(self.filled + CHUNK_BYTES);
+            return Step::On;
+        }
+        self.filled = 0;
+        self.fill();
+        match self.is_over && self.filled == 0 {
+            true => Step::Chunk(Chunk { input: index, is_rest_of_too_long: true, buffer: Vec::new(), filled: 0 }),
+            false => Step::On,
+        }
+    }
+}
+
+/// Where the lines up to `until` end, behind the first line at the earliest. Lines of a log are in order, nearly.
+fn end_of(lines: &[u8], until: Micros) -> usize {
+    if until == i64::MAX || envelope::last_time(lines).is_none_or(|last| last <= until) {
+        return lines.len();
+    }
+    let mut end = 0;
+    for newline in memchr::memchr_iter(b'\n', lines) {
+        if end > 0 && envelope::first_time(&lines[end..newline]).is_some_and(|at| at > until) {
+            return end;
+        }
+        end = newline + 1;
+    }
+    if end > 0 { end } else { lines.len() }
+}
+
+/// Whether this beginning of an input is a document: a value that goes on behind its first line, or a long list.
+fn is_document(head: &[u8]) -> bool {
+    let start = head.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(head.len());
+    let head = &head[start..];
+    let is_open = matches!(head.first(), Some(b'{' | b'['));
+    match memchr::memchr(b'\n', head) {
+        Some(end) => {
+            is_open
+                && end < 4096
+                && skip_value(&head[..end], 0).is_none()
+                && !head[..end].starts_with(br#"{"kind":"Event","#)
+        }
+        None => is_open && head.len() >= CHUNK_BYTES && (head[0] == b'[' || envelope::is_list(head)),
+    }
+}
