@@ -44,32 +44,35 @@ pub struct Origin {
 pub struct Identity<'a> {
     /// See [`Client::actor`]; without the controller's name.
     pub user: &'a str,
-    /// The controller's name, for shared users.
-    pub controller: Option<&'a str>,
     /// The account that impersonated the actor.
     pub impersonator: Option<&'a str>,
-    /// The user agent's product name.
-    pub product: &'a str,
+    /// The whole user agent.
+    pub agent: &'a str,
 }
 
 impl<'a> Identity<'a> {
     /// The identity an event was made with; an empty user is one whose authentication failed.
     pub fn of(event: &'a Event<'_>) -> Identity<'a> {
         let user = event.impersonated.as_deref().unwrap_or(&event.username);
-        let agent = event.user_agent.as_ref();
-        let product = &agent[..memchr::memchr2(b'/', b' ', agent.as_bytes()).unwrap_or(agent.len())];
-        let controller = match SHARED_USERS.contains(&user) {
-            // `kube-controller-manager/v1.36.2 (linux/amd64) kubernetes/$Format/deployment-controller`
-            true => behind_commit(agent).filter(|name| !name.is_empty()),
-            false => None,
-        };
         let impersonator = event.impersonated.as_ref().map(|_| event.username.as_ref());
-        Identity { user, controller, impersonator, product }
+        Identity { user, impersonator, agent: &event.user_agent }
+    }
+
+    /// The user agent's product name.
+    pub fn product(&self) -> &'a str {
+        &self.agent[..self.agent.find(['/', ' ']).unwrap_or(self.agent.len())]
+    }
+
+    /// The controller's name, for shared users.
+    pub fn controller(&self) -> Option<&'a str> {
+        // `kube-controller-manager/v1.36.2 (linux/amd64) kubernetes/$Format/deployment-controller`
+        let is_shared = SHARED_USERS.contains(&self.user);
+        behind_commit(self.agent).filter(|name| is_shared && !name.is_empty())
     }
 
     /// The actor's name.
     pub fn actor(&self) -> std::borrow::Cow<'a, str> {
-        match self.controller {
+        match self.controller() {
             Some(controller) => format!("{}/{controller}", self.user).into(),
             None => self.user.into(),
         }
@@ -78,10 +81,8 @@ impl<'a> Identity<'a> {
 
 /// What a user agent of Kubernetes' own programs says behind its commit.
 fn behind_commit(agent: &str) -> Option<&str> {
-    const COMMIT: &[u8] = b" kubernetes/";
-    let commit = memchr::memmem::find(agent.as_bytes(), COMMIT)? + COMMIT.len();
-    let slash = memchr::memchr(b'/', &agent.as_bytes()[commit..])?;
-    Some(&agent[commit + slash + 1..])
+    let (_, commit) = agent.split_once(" kubernetes/")?;
+    commit.split_once('/').map(|(_, rest)| rest)
 }
 
 impl Client {
@@ -162,6 +163,6 @@ mod tests {
         let identity = Identity::of(&event);
         assert_eq!(identity.actor(), "alice");
         assert_eq!(identity.impersonator, Some("admin"));
-        assert_eq!(identity.product, "kubectl");
+        assert_eq!(identity.product(), "kubectl");
     }
 }

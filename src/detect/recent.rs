@@ -73,8 +73,8 @@ impl Recents {
         self.bytes += new.bodies.bytes();
         let later = self.writes.iter().rev().take_while(|r| new.order.is_before(&r.order)).count();
         if self.writes.len() == self.writes.capacity() {
-            // Who writes twice soon may go on; who writes three times will.
-            self.writes.reserve_exact(if self.writes.len() < 2 { 1 } else { RECENT_MAX });
+            // Twice as many: an object that is written to often enough to need all of them is rare.
+            self.writes.reserve_exact(self.writes.len().max(1));
         }
         self.writes.insert(self.writes.len() - later, new);
     }

@@ -19,7 +19,8 @@ const MESSAGE_BYTES_MAX: usize = 300;
 /// What went wrong around one object, by actor.
 #[derive(Clone, Debug, Default)]
 pub struct Troubles {
-    actors: BTreeMap<Arc<str>, Trouble>,
+    /// By name. A map's first node would have room for eleven, and most objects have one.
+    actors: Vec<(Arc<str>, Trouble)>,
     /// Conflicts beyond this bucket are contention.
     contention: Bucket,
     /// Whether that bucket ever ran empty.
@@ -86,26 +87,41 @@ impl Troubles {
 
     /// Notes a request that was stored, by an actor that was refused before.
     pub fn accepted(&mut self, client: &Client, at: Micros) {
-        if let Some(trouble) = self.actors.get_mut(&client.actor).filter(|t| t.rejected > 0) {
-            trouble.accepted += 1;
-            trouble.answer(at, true);
+        if let Ok(index) = self.find(&client.actor) {
+            let (_, trouble) = &mut self.actors[index];
+            if trouble.rejected > 0 {
+                trouble.accepted += 1;
+                trouble.answer(at, true);
+            }
         }
     }
 
     /// When the last of them was.
     pub fn last_at(&self) -> Micros {
-        let spans = self.actors.values().flat_map(|t| [t.conflicts_at, t.rejected_at]).flatten();
+        let spans = self.actors.iter().flat_map(|(_, t)| [t.conflicts_at, t.rejected_at]).flatten();
         spans.map(|(_, last)| last).max().unwrap_or(i64::MIN)
     }
 
     /// The actors and their troubles.
     pub fn actors(&self) -> impl Iterator<Item = (&Arc<str>, &Trouble)> {
-        self.actors.iter()
+        self.actors.iter().map(|(actor, trouble)| (actor, trouble))
+    }
+
+    fn find(&self, actor: &Arc<str>) -> Result<usize, usize> {
+        self.actors.binary_search_by(|(known, _)| known.cmp(actor))
     }
 
     fn of(&mut self, actor: &Arc<str>) -> Option<&mut Trouble> {
-        let is_room = self.actors.len() < ACTORS_MAX || self.actors.contains_key(actor);
-        is_room.then(|| self.actors.entry(actor.clone()).or_default())
+        let index = match self.find(actor) {
+            Ok(index) => index,
+            Err(_) if self.actors.len() >= ACTORS_MAX => return None,
+            Err(index) => {
+                self.actors.reserve_exact(1);
+                self.actors.insert(index, (actor.clone(), Trouble::default()));
+                index
+            }
+        };
+        Some(&mut self.actors[index].1)
     }
 }
 

@@ -85,8 +85,7 @@ impl Past {
 fn show(texts: &[(Micros, Vec<u8>)], policy: &Policy, object: &ObjectKey) -> Pipeline {
     let pipeline = Pipeline::new(policy.clone(), Bounds::default());
     if let Some((first, _)) = texts.first() {
-        let table = pipeline.table();
-        table.follow(&table.place(object.as_ref()), *first);
+        pipeline.table().follow(object, *first);
     }
     let entries = || texts.iter().filter_map(|(_, text)| record::entry(text));
     if let Some(first) = entries().next() {

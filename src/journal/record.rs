@@ -29,8 +29,8 @@ pub struct Key(pub [u8; KEY_BYTES]);
 pub struct Record {
     /// Its key.
     pub key: Key,
-    /// The text of its object's key.
-    pub object: String,
+    /// Its object.
+    pub object: ObjectKey,
     /// Cluster, source and event, packed.
     pub packed: Vec<u8>,
 }
@@ -88,10 +88,7 @@ impl Record {
     /// The record of a write; `None` where its names are none. Of a `bare` one no body is kept, and nothing that may
     /// quote one: as if the audit policy had said `Metadata`.
     pub fn new(cluster: &str, source: &str, write: &Write<'_>, is_bare: bool) -> Option<Record> {
-        let mut object = String::new();
-        if !ObjectKey::write(&mut object, cluster, &write.object) {
-            return None;
-        }
+        let object = ObjectKey::of(cluster, &write.object)?;
         let mut text = Vec::with_capacity(1024 + body_bytes(write.event, is_bare));
         text.extend_from_slice(cluster.as_bytes());
         text.push(SEPARATOR);
@@ -104,7 +101,7 @@ impl Record {
 
     /// Bytes it takes in memory, about.
     pub fn bytes(&self) -> usize {
-        self.packed.len() + self.object.len() + 128
+        self.packed.len() + self.object.as_ref().len() + 128
     }
 }
 

@@ -115,7 +115,7 @@ impl Segment {
                 let mut index = Vec::new();
                 for record in records {
                     events.insert(&record.key.0, record.packed.as_slice())?;
-                    index_start(&mut index, &record.object);
+                    index_start(&mut index, record.object.as_ref());
                     index.extend_from_slice(&record.key.0);
                     objects.insert(index.as_slice(), ())?;
                 }

@@ -34,11 +34,10 @@ impl Clients {
     /// The client that made a write.
     pub fn intern<'n>(&self, near: &'n mut Near, write: &Write<'_>) -> &'n Arc<Client> {
         let (event, identity) = (write.event, &write.identity);
-        let tool = write.field_manager.as_deref().unwrap_or(identity.product);
-        let user_agent = shortened(&event.user_agent);
+        let manager = write.field_manager.as_deref();
         let impersonator = identity.impersonator.unwrap_or_default();
-        let who = (identity.user, identity.controller, tool, user_agent);
-        let hash = self.hasher.hash_one((who, event.source_ip.as_ref(), event.pod.as_ref(), impersonator));
+        let from = (event.source_ip.as_ref(), event.pod.as_ref(), impersonator);
+        let hash = self.hasher.hash_one((identity.user, identity.agent, manager, from));
         let slot = &mut near.0[hash as usize % NEAR];
         drop(slot.take_if(|(known, _)| *known != hash));
         let make = || {
@@ -47,7 +46,7 @@ impl Clients {
                 pod: event.pod.as_ref().into(),
                 impersonator: impersonator.into(),
             };
-            Client::new(&identity.actor(), tool, user_agent, origin)
+            Client::new(&identity.actor(), manager.unwrap_or(identity.product()), shortened(identity.agent), origin)
         };
         let (_, client) = slot.get_or_insert_with(|| (hash, self.find(hash, make)));
         client

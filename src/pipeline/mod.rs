@@ -27,7 +27,7 @@ use stats::{Stats, Tallies};
 use table::{ObjectKey, Place, Table};
 
 /// Events that are taken in at a time: so many that their objects are waited for together, so few that these stay near.
-const WINDOW: usize = 64;
+const WINDOW: usize = 128;
 
 /// The bounds of what a pipeline keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +71,6 @@ pub struct Batch<'p> {
     source: &'p str,
     stats: Stats,
     near: Box<Near>,
-    /// The keys of a window's objects.
-    keys: String,
     /// New thrashing events by object and party.
     pub thrashes: Vec<Thrash>,
     /// Verdicts that changed.
@@ -150,7 +148,6 @@ impl Pipeline {
             source,
             stats: Stats::default(),
             near: Box::default(),
-            keys: String::new(),
             thrashes: Vec::new(),
             turns: Vec::new(),
         }
@@ -274,56 +271,45 @@ impl<'p> Batch<'p> {
         if let Some(latest) = writes.iter().map(|(_, write)| write.at).max() {
             pipeline.latest.fetch_max(latest, Ordering::Relaxed);
         }
-        let mut keys = std::mem::take(&mut self.keys);
-        keys.clear();
-        let mut stored: Vec<(&Write<'_>, &Limits, usize)> = Vec::with_capacity(writes.len());
+        let mut stored: Vec<(&Write<'_>, &Limits)> = Vec::with_capacity(writes.len());
         for (_, write) in &writes {
-            stored.extend(self.limits(write, &mut keys).map(|limits| (write, limits, keys.len())));
+            stored.extend(self.limits(write).map(|limits| (write, limits)));
         }
-        let mut places = Vec::with_capacity(stored.len());
-        let mut from = 0;
-        for (_, _, to) in &stored {
-            places.push(pipeline.table.place(&keys[from..*to]));
-            from = *to;
-        }
+        let places: Vec<Place<'_>> =
+            stored.iter().map(|(write, _)| pipeline.table.place(self.cluster, write.object)).collect();
         pipeline.table.warm(&places);
-        for ((write, limits, _), place) in stored.iter().zip(&places) {
+        for ((write, limits), place) in stored.iter().zip(&places) {
             self.observe(write, limits, place);
         }
-        drop(places);
-        self.keys = keys;
     }
 
-    /// The limits that a write is held to, if it is one to take in; its object's key is added to `keys`.
-    fn limits(&mut self, write: &Write<'_>, keys: &mut String) -> Option<&'p Limits> {
+    /// The limits that a write is held to, if it is one to take in.
+    fn limits(&mut self, write: &Write<'_>) -> Option<&'p Limits> {
         self.stats.level(write.event);
+        let limits = self.pipeline.policy.limits(&write.object);
         let tallies = &mut self.stats.tallies;
-        let Some(limits) = self.pipeline.policy.limits(&write.object) else {
-            tallies.ignored += 1;
-            return None;
-        };
-        if write.outcome == Outcome::Failed {
-            tallies.failed += 1;
-            return None;
+        match limits {
+            None => tallies.ignored += 1,
+            Some(_) if write.outcome == Outcome::Failed => tallies.failed += 1,
+            Some(limits) => return Some(limits),
         }
-        let len = keys.len();
-        if !ObjectKey::write(keys, self.cluster, &write.object) {
-            keys.truncate(len);
-            tallies.others += 1;
-            return None;
-        }
-        Some(limits)
+        None
     }
 
     /// Takes in one write.
     fn observe(&mut self, write: &Write<'_>, limits: &Limits, place: &Place<'_>) {
         let Pipeline { policy, table, clients, .. } = self.pipeline;
         let client = clients.intern(&mut self.near, write);
-        if policy.is_followed(&write.object) {
-            table.follow(place, write.at);
+        if policy.is_followed(&write.object)
+            && let Some(key) = place.key()
+        {
+            table.follow(&key, write.at);
         }
-        let observed = table.observe(place, write, client, limits);
         let tallies = &mut self.stats.tallies;
+        let Some(observed) = table.observe(place, write, client, limits) else {
+            tallies.others += 1;
+            return;
+        };
         match (&write.outcome, observed.is_no_op) {
             (Outcome::Committed, true) => tallies.no_ops += 1,
             (Outcome::Committed, false) => tallies.writes += 1,
@@ -331,11 +317,15 @@ impl<'p> Batch<'p> {
         }
         tallies.unreadable += u64::from(observed.is_unreadable);
         let (from, to) = observed.state;
-        if from != to {
-            self.turns.push(Turn { object: ObjectKey::from(place.key), from, to, at: write.at });
+        if from == to && observed.thrashes.is_empty() {
+            return;
         }
+        let Some(object) = place.key() else { return };
         for (party, count) in observed.thrashes {
-            self.thrashes.push(Thrash { object: ObjectKey::from(place.key), party, count });
+            self.thrashes.push(Thrash { object: object.clone(), party, count });
+        }
+        if from != to {
+            self.turns.push(Turn { object, from, to, at: write.at });
         }
     }
 

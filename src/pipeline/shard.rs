@@ -1,7 +1,6 @@
 //! A part of the objects, behind one lock.
 
 use std::collections::VecDeque;
-use std::hash::BuildHasher;
 use std::hint::black_box;
 
 use foldhash::quality::RandomState;
@@ -52,22 +51,21 @@ impl Shard {
         Shard { objects: HashTable::new(), hasher, unsettled: VecDeque::new() }
     }
 
-    /// The object at this place, and whether it is new.
-    pub(super) fn object(&mut self, place: &Place<'_>, at: Micros) -> (&mut Object, bool) {
-        let is_it = |object: &Object| object.key.as_ref() == place.key;
-        match self.objects.entry(place.hash, |object| is_it(object), |object| self.hasher.hash_one(object.key.as_ref()))
-        {
+    /// The object at this place, and whether it is new; `None` where the place's names are none.
+    pub(super) fn object(&mut self, place: &Place<'_>, at: Micros) -> Option<(&mut Object, bool)> {
+        let hash = |object: &Box<Object>| object.key.hash(&self.hasher);
+        Some(match self.objects.entry(place.hash, |object| object.key.is_of(place), hash) {
             Entry::Occupied(found) => (found.into_mut(), false),
             Entry::Vacant(room) => {
-                let new = Object { key: ObjectKey::from(place.key), state: ObjectState::new(at) };
+                let new = Object { key: place.key()?, state: ObjectState::new(at) };
                 (room.insert(Box::new(new)).into_mut(), true)
             }
-        }
+        })
     }
 
     /// The object at this place.
     pub(super) fn find(&mut self, place: &Place<'_>) -> Option<&mut ObjectState> {
-        let found = self.objects.find_mut(place.hash, |object| object.key.as_ref() == place.key);
+        let found = self.objects.find_mut(place.hash, |object| object.key.is_of(place));
         found.map(|object| &mut object.state)
     }
 
@@ -121,7 +119,7 @@ impl Shard {
             dropped += object.state.kept_bytes();
             object.state.drop_bodies();
             if object.state.is_unsettled() {
-                unsettled.push((object.state.last_at(), self.hasher.hash_one(object.key.as_ref())));
+                unsettled.push((object.state.last_at(), object.key.hash(&self.hasher)));
             }
         }
         unsettled.into_iter().for_each(|(at, hash)| self.settle_later(hash, at));

@@ -1,7 +1,7 @@
 //! The objects, by name. Bounded: the calmest and oldest make room.
 
 use std::fmt;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -9,8 +9,8 @@ use dashmap::DashSet;
 use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
-use super::lock;
 use super::shard::{Object, Shard};
+use super::{WINDOW, lock};
 use crate::audit::event::Micros;
 use crate::detect::actor::Client;
 use crate::detect::object::{ObjectState, Observed};
@@ -22,10 +22,11 @@ use crate::detect::write::{ObjectName, Write};
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey(Box<str>);
 
-/// A key's text, and where it is looked for.
+/// An object's name, and where it is looked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'k> {
-    pub(super) key: &'k str,
+    pub(super) cluster: &'k str,
+    pub(super) object: ObjectName<'k>,
     pub(super) hash: u64,
 }
 
@@ -49,27 +50,44 @@ const SHARDS_PER_CORE: usize = 4;
 /// Rounds of settling that a batch does in each shard: more than most batches write to, and done in some milliseconds.
 const SETTLE_ROUNDS: usize = 64;
 /// Stands between the parts of a key. No name holds it.
-const SEPARATOR: char = '\0';
+const SEPARATOR: &str = "\0";
 
 // === impl ObjectKey ===
 
 impl ObjectKey {
     /// The key of one object.
     pub fn new(cluster: &str, object: &ObjectName<'_>) -> ObjectKey {
-        let mut text = String::new();
-        ObjectKey::write(&mut text, cluster, object);
+        let ObjectName { group, resource, namespace, name } = object;
+        let len = cluster.len() + group.len() + resource.len() + namespace.len() + name.len() + 4;
+        let mut text = String::with_capacity(len);
+        for part in [cluster, group, resource, namespace] {
+            text.push_str(part);
+            text.push_str(SEPARATOR);
+        }
+        text.push_str(name);
         ObjectKey(text.into())
     }
 
-    /// Appends a key's text to `text`; `false` where the names are none.
-    pub fn write(text: &mut String, cluster: &str, object: &ObjectName<'_>) -> bool {
-        let begin = text.len();
+    /// The key of one object; `None` where the names are none.
+    pub fn of(cluster: &str, object: &ObjectName<'_>) -> Option<ObjectKey> {
+        let key = ObjectKey::new(cluster, object);
+        let separators = key.0.bytes().filter(|b| *b == SEPARATOR.as_bytes()[0]).count();
+        (separators == 4).then_some(key)
+    }
+
+    /// Whether it is the key of the object at this place.
+    pub(super) fn is_of(&self, place: &Place<'_>) -> bool {
+        let Place { cluster, object, .. } = place;
+        let mut rest = Some(self.0.as_bytes());
         for part in [cluster, object.group, object.resource, object.namespace] {
-            text.push_str(part);
-            text.push(SEPARATOR);
+            rest = rest.and_then(|rest| rest.strip_prefix(part.as_bytes())?.strip_prefix(SEPARATOR.as_bytes()));
         }
-        text.push_str(object.name);
-        text.as_bytes()[begin..].iter().filter(|b| **b == SEPARATOR as u8).count() == 4
+        rest.is_some_and(|rest| rest == object.name.as_bytes())
+    }
+
+    /// What a place of it has.
+    pub(super) fn hash(&self, hasher: &RandomState) -> u64 {
+        hash(hasher, self.0.as_bytes().split(|b| *b == SEPARATOR.as_bytes()[0]))
     }
 
     /// The cluster's name, empty where there is only one.
@@ -103,6 +121,15 @@ impl fmt::Debug for ObjectKey {
     }
 }
 
+// === impl Place ===
+
+impl Place<'_> {
+    /// The object's key; `None` where the names are none.
+    pub fn key(&self) -> Option<ObjectKey> {
+        ObjectKey::of(self.cluster, &self.object)
+    }
+}
+
 // === impl Table ===
 
 impl Table {
@@ -123,9 +150,14 @@ impl Table {
         }
     }
 
-    /// Where the object with this key is.
-    pub fn place<'k>(&self, key: &'k str) -> Place<'k> {
-        Place { key, hash: self.hasher.hash_one(key) }
+    /// Where an object is.
+    pub fn place<'k>(&self, cluster: &'k str, object: ObjectName<'k>) -> Place<'k> {
+        let parts = [cluster, object.group, object.resource, object.namespace, object.name];
+        Place { cluster, object, hash: hash(&self.hasher, parts.map(str::as_bytes)) }
+    }
+
+    fn place_of<'k>(&self, key: &'k ObjectKey) -> Place<'k> {
+        self.place(key.cluster(), key.object())
     }
 
     /// Brings objects near that will be asked for next: memory is waited for once, not once for each of them.
@@ -140,21 +172,29 @@ impl Table {
             }
         }
         let near = |place: &Place<'_>| locked[self.index(place.hash)].as_ref()?.near(place.hash);
-        let objects: SmallVec<[&Object; 64]> = places.iter().filter_map(near).collect();
+        let objects: SmallVec<[&Object; WINDOW]> = places.iter().filter_map(near).collect();
         objects.iter().for_each(|object| object.touch());
     }
 
     /// Keeps every write of this object from now on, even while it has one writer.
-    pub fn follow(&self, place: &Place<'_>, at: Micros) {
-        let mut shard = self.shard(place);
-        let (object, is_new) = shard.object(place, at);
-        self.len.fetch_add(usize::from(is_new), Ordering::Relaxed);
-        object.state.follow();
+    pub fn follow(&self, key: &ObjectKey, at: Micros) {
+        let place = self.place_of(key);
+        let mut shard = self.shard(&place);
+        if let Some((object, is_new)) = shard.object(&place, at) {
+            self.len.fetch_add(usize::from(is_new), Ordering::Relaxed);
+            object.state.follow();
+        }
     }
 
-    /// Takes in one request about the object at this place.
-    pub fn observe(&self, place: &Place<'_>, write: &Write<'_>, client: &Arc<Client>, limits: &Limits) -> Observed {
-        let observed = self.step(place, write, client, limits);
+    /// Takes in one request about the object at this place; `None` where the place's names are none.
+    pub fn observe(
+        &self,
+        place: &Place<'_>,
+        write: &Write<'_>,
+        client: &Arc<Client>,
+        limits: &Limits,
+    ) -> Option<Observed> {
+        let observed = self.step(place, write, client, limits)?;
         if observed.kept_bytes != 0 {
             let bytes = self.body_bytes.fetch_add(observed.kept_bytes, Ordering::Relaxed) + observed.kept_bytes;
             if bytes > self.body_bytes_max as isize {
@@ -164,17 +204,17 @@ impl Table {
         if self.len() > self.objects_max {
             self.evict();
         }
-        observed
+        Some(observed)
     }
 
-    fn step(&self, place: &Place<'_>, write: &Write<'_>, client: &Arc<Client>, limits: &Limits) -> Observed {
+    fn step(&self, place: &Place<'_>, write: &Write<'_>, client: &Arc<Client>, limits: &Limits) -> Option<Observed> {
         let mut shard = self.shard(place);
-        let (object, is_new) = shard.object(place, write.at);
+        let (object, is_new) = shard.object(place, write.at)?;
         let state = &mut object.state;
         let (was_notable, was_unsettled) = (is_notable(state, limits), state.is_unsettled());
         let observed = state.observe(write, client, limits);
         if !was_notable && is_notable(state, limits) {
-            self.notable.insert(ObjectKey::from(place.key));
+            self.notable.insert(object.key.clone());
         }
         if !was_unsettled && state.is_unsettled() {
             shard.settle_later(place.hash, write.at);
@@ -182,12 +222,12 @@ impl Table {
         if is_new {
             self.len.fetch_add(1, Ordering::Relaxed);
         }
-        observed
+        Some(observed)
     }
 
     /// One object, looked at.
     pub fn with<T>(&self, key: &ObjectKey, look: impl FnOnce(&ObjectState) -> T) -> Option<T> {
-        let place = self.place(&key.0);
+        let place = self.place_of(key);
         self.shard(&place).find(&place).map(|object| look(object))
     }
 
@@ -199,7 +239,7 @@ impl Table {
         limits: &Limits,
         look: impl FnOnce(&ObjectState) -> T,
     ) -> Option<T> {
-        let place = self.place(&key.0);
+        let place = self.place_of(key);
         self.shard(&place).find(&place).map(|object| {
             object.advance(now, limits);
             look(object)
@@ -208,7 +248,7 @@ impl Table {
 
     /// A person lifted the pause of this object.
     pub fn resume(&self, key: &ObjectKey, at: Micros) {
-        let place = self.place(&key.0);
+        let place = self.place_of(key);
         if let Some(object) = self.shard(&place).find(&place) {
             object.resume(at);
         }
@@ -317,6 +357,13 @@ impl Table {
         times.sort_unstable();
         times.get(times.len() / 2).copied().unwrap_or(i64::MIN)
     }
+}
+
+/// The hash of an object's names.
+fn hash<'p>(hasher: &RandomState, parts: impl IntoIterator<Item = &'p [u8]>) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    parts.into_iter().for_each(|part| hasher.write(part));
+    hasher.finish()
 }
 
 fn is_notable(object: &ObjectState, limits: &Limits) -> bool {

@@ -146,7 +146,11 @@ impl Log {
 // === impl Stream ===
 
 impl Stream {
-    pub(super) fn open(inner: Box<dyn Read + Send>, read: Arc<AtomicU64>, permit: Option<Arc<()>>) -> io::Result<Stream> {
+    pub(super) fn open(
+        inner: Box<dyn Read + Send>,
+        read: Arc<AtomicU64>,
+        permit: Option<Arc<()>>,
+    ) -> io::Result<Stream> {
         let decompress::Opened { mut reader, is_packed } = decompress::open(inner, read)?;
         if let (true, Some(permit)) = (is_packed, permit) {
             reader = Box::new(Ahead::begin(reader, permit)?);

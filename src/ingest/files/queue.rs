@@ -120,4 +120,3 @@ impl Ord for Turn {
         (other.at, other.index).cmp(&(self.at, self.index))
     }
 }
-
