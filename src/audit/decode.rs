@@ -10,8 +10,11 @@ pub mod plain;
 
 use std::borrow::Cow;
 
+use simdutf8::basic::from_utf8;
+
 use crate::audit::event::{
-    Event, Level, Micros, ObjectRef, ResponseStatus, Stage, Verb, keeps_annotation, parse_timestamp,
+    Event, Level, Micros, ObjectRef, ResponseStatus, Stage, Verb, canonical_timestamp, keeps_annotation,
+    parse_timestamp,
 };
 use crate::audit::scan::{self, skip_string, skip_value};
 
@@ -88,17 +91,20 @@ impl Malformed {
 /// # Errors
 /// [`Malformed`] where the text is no audit event.
 pub fn decode(line: &[u8]) -> Result<Decoded<'_>, Malformed> {
-    match canonical(line) {
-        Some(decoded) => Ok(decoded),
-        None => plain::decode(line),
+    canonical(line, Ok).unwrap_or_else(|| plain::decode(line))
+}
+
+/// [`decode`], which shows and does not return: moving an event costs as much as decoding a read.
+#[inline]
+pub fn decode_line<'a>(line: &'a [u8], mut show: impl FnMut(Result<Decoded<'a>, Malformed>)) {
+    if canonical(line, |decoded| show(Ok(decoded))).is_none() {
+        show(plain::decode(line));
     }
 }
 
 /// Decodes the event that `bytes` starts with, shows it, and tells where it ends: what [`skip_value`] and [`decode`] make
 /// of it, in one walk. `None`, and nothing shown, where the event does not end; one of more than `len_max` bytes is
 /// malformed.
-///
-/// Shows and does not return, since moving an event costs as much as decoding a read.
 #[inline]
 pub fn decode_first<'a>(
     bytes: &'a [u8],
@@ -125,8 +131,9 @@ pub fn decode_first<'a>(
     Some(end)
 }
 
-/// The event where every byte stands as kube-apiserver writes it; `None` for anything else.
-fn canonical(line: &[u8]) -> Option<Decoded<'_>> {
+/// Shows the event where every byte stands as kube-apiserver writes it; `None`, and nothing shown, for anything else.
+#[inline(always)]
+fn canonical<'a, T>(line: &'a [u8], show: impl FnOnce(Decoded<'a>) -> T) -> Option<T> {
     let mut c = Cursor { bytes: line, at: 0 };
     let head = c.head()?;
     // What is left of an event that can be no write is not looked at; that it was written to its end is.
@@ -134,10 +141,10 @@ fn canonical(line: &[u8]) -> Option<Decoded<'_>> {
         return None;
     }
     if let Some(decoded) = head.without_rest() {
-        return Some(decoded);
+        return Some(show(decoded));
     }
     let event = c.rest(&head)?;
-    (c.at == line.len()).then_some(Decoded::Event(event))
+    (c.at == line.len()).then(|| show(Decoded::Event(event)))
 }
 
 /// Where a string stands, without its quotes; empty where there is none.
@@ -189,7 +196,7 @@ struct Text<'a> {
 
 impl<'a> Text<'a> {
     fn of(bytes: &'a [u8], start: usize, end: usize) -> Option<Text<'a>> {
-        Some(Text { text: std::str::from_utf8(&bytes[start..end]).ok()?, start })
+        Some(Text { text: from_utf8(&bytes[start..end]).ok()?, start })
     }
 
     /// A string of it.
@@ -210,6 +217,29 @@ impl<'a> Text<'a> {
             return Some(Cow::Owned(text));
         }
         serde_json::from_str(&format!("\"{text}\"")).ok().map(Cow::Owned)
+    }
+}
+
+/// A time, and its text where that is of the form that kube-apiserver writes.
+struct Time<'a> {
+    canonical: Option<&'a [u8; 27]>,
+    at: Micros,
+}
+
+// === impl Time ===
+
+impl Time<'_> {
+    /// A time that differs in nothing but its microseconds.
+    #[inline(always)]
+    fn in_same_second(&self, text: &[u8; 27]) -> Option<Micros> {
+        const SECONDS: usize = "2026-11-23T01:56:08.".len();
+        if text[..SECONDS] != self.canonical?[..SECONDS] || text[26] != b'Z' {
+            return None;
+        }
+        let digits = text[SECONDS..26].iter().map(|digit| digit.wrapping_sub(b'0'));
+        let (micros, is_number) =
+            digits.fold((0, true), |(n, is_number), digit| (n * 10 + Micros::from(digit), is_number & (digit <= 9)));
+        is_number.then(|| self.at - self.at.rem_euclid(1_000_000) + micros)
     }
 }
 
@@ -289,9 +319,9 @@ impl<'a> Cursor<'a> {
         let request_object = if self.option(br#","requestObject":"#) { self.body()? } else { None };
         let response_object = if self.option(br#","responseObject":"#) { self.body()? } else { None };
         self.literal(br#","requestReceivedTimestamp":""#)?;
-        let received = Some(self.time()?);
+        let received = self.time(None)?;
         self.literal(br#","stageTimestamp":""#)?;
-        let staged = Some(self.time()?);
+        let staged = self.time(Some(&received))?;
         let annotations = if self.option(br#","annotations":"#) { self.annotations()? } else { Vec::new() };
         self.literal(b"}")?;
         let object_ref = object_ref.map(|spans| {
@@ -320,8 +350,8 @@ impl<'a> Cursor<'a> {
             status,
             request_object,
             response_object,
-            received,
-            staged,
+            received: Some(received.at),
+            staged: Some(staged.at),
             annotations,
         })
     }
@@ -375,10 +405,19 @@ impl<'a> Cursor<'a> {
         Some((Span { start, end }, is_escaped))
     }
 
-    /// The rest of a string that is a time.
-    fn time(&mut self) -> Option<Micros> {
+    /// The rest of a string that is a time; most stages are reached in the second of the one `before`.
+    #[inline(always)]
+    fn time(&mut self, before: Option<&Time<'a>>) -> Option<Time<'a>> {
         let Span { start, end } = self.text()?;
-        parse_timestamp(std::str::from_utf8(&self.bytes[start..end]).ok()?)
+        let text = &self.bytes[start..end];
+        let canonical: Option<&[u8; 27]> = text.try_into().ok();
+        if let Some(at) = before.zip(canonical).and_then(|(before, text)| before.in_same_second(text)) {
+            return Some(Time { canonical, at });
+        }
+        match canonical_timestamp(canonical) {
+            Some(at) => Some(Time { canonical, at }),
+            None => Some(Time { canonical: None, at: parse_timestamp(std::str::from_utf8(text).ok()?)? }),
+        }
     }
 
     fn value(&mut self) -> Option<&'a [u8]> {
@@ -487,6 +526,15 @@ impl<'a> Cursor<'a> {
 
     fn annotations(&mut self) -> Option<Vec<(Cow<'a, str>, Cow<'a, str>)>> {
         let mut kept = Vec::new();
+        // Nearly all: authorization's two, of which nothing is kept.
+        let start = self.at;
+        if self.option(br#"{"authorization.k8s.io/decision":"allow","authorization.k8s.io/reason":""#) {
+            self.at = skip_string(self.bytes, self.at - 1)?;
+            if self.option(b"}") {
+                return Some(kept);
+            }
+            self.at = start;
+        }
         self.each_member(|key, value| {
             let key = std::str::from_utf8(key).ok()?;
             if keeps_annotation(key) {

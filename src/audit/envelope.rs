@@ -2,7 +2,7 @@
 //!
 //! Whatever can be read of an envelope is handed on, item by item; what cannot is handed on as the reason.
 
-use super::decode::{Decoded, Malformed, decode, decode_first};
+use super::decode::{Decoded, Malformed, decode_first, decode_line};
 use super::event::{Micros, parse_timestamp};
 use super::scan::{member, members, skip_space, skip_string, skip_value};
 
@@ -20,7 +20,7 @@ const NODE_NAME_MAX: usize = 253;
 pub fn line<'a>(line: &'a [u8], mut each: impl FnMut(Result<Decoded<'a>, Malformed>)) {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.starts_with(br#"{"kind":"Event","#) {
-        return each(decode(line));
+        return decode_line(line, each);
     }
     let line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
     let start = skip_space(line, 0);

@@ -245,7 +245,7 @@ pub fn parse_timestamp(text: &str) -> Option<Micros> {
 }
 
 /// `2026-11-23T01:56:08.654761Z`
-fn canonical_timestamp(b: Option<&[u8; 27]>) -> Option<Micros> {
+pub(super) fn canonical_timestamp(b: Option<&[u8; 27]>) -> Option<Micros> {
     let b = b?;
     let mut wrong = (b[4] ^ b'-') | (b[7] ^ b'-') | (b[10] ^ b'T') | (b[13] ^ b':') | (b[16] ^ b':');
     wrong |= (b[19] ^ b'.') | (b[26] ^ b'Z');

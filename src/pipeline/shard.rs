@@ -53,8 +53,9 @@ impl Shard {
 
     /// The object at this place, and whether it is new; `None` where the place's names are none.
     pub(super) fn object(&mut self, place: &Place<'_>, at: Micros) -> Option<(&mut Object, bool)> {
-        let hash = |object: &Box<Object>| object.key.hash(&self.hasher);
-        Some(match self.objects.entry(place.hash, |object| object.key.is_of(place), hash) {
+        let hasher = &self.hasher;
+        let is_it = |key: &ObjectKey| key.is_of(place);
+        Some(match self.objects.entry(place.hash, |object| is_it(&object.key), |object| object.key.hash(hasher)) {
             Entry::Occupied(found) => (found.into_mut(), false),
             Entry::Vacant(room) => {
                 let new = Object { key: place.key()?, state: ObjectState::new(at) };

@@ -14,7 +14,7 @@ fn write() -> &'static [u8] {
 
 #[test]
 fn a_canonical_write_takes_the_short_path() {
-    let short = canonical(write()).expect("the short path takes what kube-apiserver writes");
+    let short = canonical(write(), |decoded| decoded).expect("the short path takes what kube-apiserver writes");
     assert_eq!(Ok(&short), plain::decode(write()).as_ref());
     let Decoded::Event(event) = short else { panic!("a patch is an event") };
     assert_eq!(event.username, "alice");
@@ -41,6 +41,46 @@ fn an_annotation_of_authorization_is_left_out_whatever_it_is_called() {
     assert_eq!(decode(text.as_bytes()), plain::decode(text.as_bytes()));
     let Ok(Decoded::Event(event)) = decode(text.as_bytes()) else { panic!("a patch is an event") };
     assert_eq!(event.annotations.len(), 1);
+}
+
+#[test]
+fn a_stage_in_the_second_of_its_request_has_a_time_of_its_own() {
+    let at = |received: &str, staged: &str| {
+        let times = |text: &str, key: &str, time: &str| {
+            let (head, rest) = text.split_once(&format!(r#""{key}":""#)).unwrap();
+            let (_, rest) = rest.split_once('"').unwrap();
+            format!(r#"{head}"{key}":"{time}"{rest}"#)
+        };
+        let text = times(WRITE.trim_end(), "requestReceivedTimestamp", received);
+        let text = times(&text, "stageTimestamp", staged);
+        assert_twins_agree(text.as_bytes()).unwrap();
+        match decode(text.as_bytes()) {
+            Ok(Decoded::Event(event)) => event.staged.zip(event.received).map(|(staged, received)| staged - received),
+            _ => None,
+        }
+    };
+    assert_eq!(at("2026-11-23T01:56:08.654761Z", "2026-11-23T01:56:08.654762Z"), Some(1));
+    assert_eq!(at("2026-11-23T01:56:08.654761Z", "2026-11-23T01:56:09.000000Z"), Some(345_239));
+    assert_eq!(at("1969-12-31T23:59:59.999999Z", "1969-12-31T23:59:59.000001Z"), Some(-999_998));
+    // As long as the form that kube-apiserver writes, and another one.
+    assert_eq!(at("2026-11-23T01:56:08.6+01:00", "2026-11-23T01:56:08.600000Z"), Some(3_600_000_000));
+    assert_eq!(at("2026-11-23T01:56:60.000000Z", "2026-11-23T01:56:60.000001Z"), Some(1));
+    assert_eq!(at("2026-11-23T01:56:08.654761Z", "2026-11-23T01:56:08.65476xZ"), None);
+}
+
+#[test]
+fn what_stands_behind_authorizations_annotations_is_kept() {
+    let reason = r#""authorization.k8s.io/reason":"\"}\" allowed""#;
+    let text = |more: &str| {
+        let (head, _) = WRITE.rsplit_once(r#""annotations":{"#).unwrap();
+        format!(r#"{head}"annotations":{{"authorization.k8s.io/decision":"allow",{reason}{more}}}}}"#)
+    };
+    for (more, kept) in [("", 0), (r#","mutation.webhook.admission.k8s.io/round_0_index_0":"{}""#, 1)] {
+        let text = text(more);
+        assert_twins_agree(text.as_bytes()).unwrap();
+        let Ok(Decoded::Event(event)) = decode(text.as_bytes()) else { panic!("a patch is an event") };
+        assert_eq!(event.annotations.len(), kept, "{text}");
+    }
 }
 
 #[test]
