@@ -50,7 +50,7 @@ const SHARDS_PER_CORE: usize = 4;
 /// Rounds of settling that a batch does in each shard: more than most batches write to, and done in some milliseconds.
 const SETTLE_ROUNDS: usize = 64;
 /// Stands between the parts of a key. No name holds it.
-const SEPARATOR: &str = "\0";
+const SEPARATOR: u8 = 0;
 
 // === impl ObjectKey ===
 
@@ -62,7 +62,7 @@ impl ObjectKey {
         let mut text = String::with_capacity(len);
         for part in [cluster, group, resource, namespace] {
             text.push_str(part);
-            text.push_str(SEPARATOR);
+            text.push(char::from(SEPARATOR));
         }
         text.push_str(name);
         ObjectKey(text.into())
@@ -71,7 +71,7 @@ impl ObjectKey {
     /// The key of one object; `None` where the names are none.
     pub fn of(cluster: &str, object: &ObjectName<'_>) -> Option<ObjectKey> {
         let key = ObjectKey::new(cluster, object);
-        let separators = key.0.bytes().filter(|b| *b == SEPARATOR.as_bytes()[0]).count();
+        let separators = key.0.bytes().filter(|b| *b == SEPARATOR).count();
         (separators == 4).then_some(key)
     }
 
@@ -80,26 +80,37 @@ impl ObjectKey {
         let Place { cluster, object, .. } = place;
         let mut rest = Some(self.0.as_bytes());
         for part in [cluster, object.group, object.resource, object.namespace] {
-            rest = rest.and_then(|rest| rest.strip_prefix(part.as_bytes())?.strip_prefix(SEPARATOR.as_bytes()));
+            rest = rest.and_then(|rest| rest.strip_prefix(part.as_bytes())?.strip_prefix(&[SEPARATOR]));
         }
         rest.is_some_and(|rest| rest == object.name.as_bytes())
     }
 
     /// What a place of it has.
     pub(super) fn hash(&self, hasher: &RandomState) -> u64 {
-        hash(hasher, self.0.as_bytes().split(|b| *b == SEPARATOR.as_bytes()[0]))
+        hash(hasher, &self.parts())
     }
 
     /// The cluster's name, empty where there is only one.
     pub fn cluster(&self) -> &str {
-        self.0.split(SEPARATOR).next().unwrap_or_default()
+        let [cluster, ..] = self.parts();
+        cluster
     }
 
     /// The object within its cluster.
     pub fn object(&self) -> ObjectName<'_> {
-        let mut parts = self.0.split(SEPARATOR).skip(1);
-        let mut part = || parts.next().unwrap_or_default();
-        ObjectName { group: part(), resource: part(), namespace: part(), name: part() }
+        let [_, group, resource, namespace, name] = self.parts();
+        ObjectName { group, resource, namespace, name }
+    }
+
+    fn parts(&self) -> [&str; 5] {
+        let mut parts = [""; 5];
+        let mut from = 0;
+        let ends = memchr::memchr_iter(SEPARATOR, self.0.as_bytes()).chain([self.0.len()]);
+        for (part, to) in parts.iter_mut().zip(ends) {
+            *part = &self.0[from..to];
+            from = to + 1;
+        }
+        parts
     }
 }
 
@@ -117,7 +128,7 @@ impl AsRef<str> for ObjectKey {
 
 impl fmt::Debug for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0.split(SEPARATOR).collect::<Vec<_>>())
+        write!(f, "{:?}", self.parts())
     }
 }
 
@@ -153,7 +164,7 @@ impl Table {
     /// Where an object is.
     pub fn place<'k>(&self, cluster: &'k str, object: ObjectName<'k>) -> Place<'k> {
         let parts = [cluster, object.group, object.resource, object.namespace, object.name];
-        Place { cluster, object, hash: hash(&self.hasher, parts.map(str::as_bytes)) }
+        Place { cluster, object, hash: hash(&self.hasher, &parts) }
     }
 
     fn place_of<'k>(&self, key: &'k ObjectKey) -> Place<'k> {
@@ -360,9 +371,9 @@ impl Table {
 }
 
 /// The hash of an object's names.
-fn hash<'p>(hasher: &RandomState, parts: impl IntoIterator<Item = &'p [u8]>) -> u64 {
+fn hash(hasher: &RandomState, parts: &[&str; 5]) -> u64 {
     let mut hasher = hasher.build_hasher();
-    parts.into_iter().for_each(|part| hasher.write(part));
+    parts.iter().for_each(|part| hasher.write(part.as_bytes()));
     hasher.finish()
 }
 

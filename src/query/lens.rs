@@ -1,6 +1,6 @@
 //! From object states to what is shown of them: wars, participants, troubles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -372,20 +372,22 @@ impl<'a> Lens<'a> {
         }
         let is_busy =
             |state: &ObjectState| state.seen().iter().any(|s| s.part == Part::Main && s.writes() >= ECHO_WRITES_MIN);
+        let mut near: HashMap<(&str, &str), Vec<usize>> = HashMap::new();
+        for (index, war) in wars.iter().enumerate() {
+            near.entry((&war.object.cluster, &war.object.namespace)).or_default().push(index);
+        }
         let found = self.pipeline.table().select(|key, state| {
             let name = key.object();
-            let is_near = |w: &&mut War| w.object.namespace == name.namespace && w.object.cluster == key.cluster();
             let is_autoscaler = name.resource == "horizontalpodautoscalers";
-            if !(is_autoscaler || is_busy(state)) || !wars.iter().any(is_near) {
+            if !is_autoscaler && !is_busy(state) {
                 return None;
             }
+            let near = near.get(&(key.cluster(), name.namespace))?;
+            let of = |owner: &Owner| near.iter().copied().find(|index| owner.is(&wars[*index].object));
             if is_autoscaler {
-                let target = target(state)?;
-                let index = wars.iter().position(|w| is_near(w) && target.is(&w.object))?;
-                return Some((index, Neighbour::Autoscaler(name.name.to_owned())));
+                return Some((of(&target(state)?)?, Neighbour::Autoscaler(name.name.to_owned())));
             }
-            let owners = owners(state.body()?)?;
-            let index = wars.iter().position(|w| is_near(w) && owners.iter().any(|o| o.is(&w.object)))?;
+            let index = owners(state.body()?)?.iter().filter_map(of).min()?;
             let writers = state.seen().iter().filter(|s| s.part == Part::Main);
             let busiest = writers.max_by_key(|s| s.writes())?;
             let actor = busiest.client.actor.to_string();
