@@ -116,9 +116,9 @@ impl Log {
         Ok(self.stream.insert(stream))
     }
 
-    /// The next chunk, of events up to `until` and at least one, or what else comes next; `buffer` is one to use again.
-    pub(super) fn step(&mut self, index: usize, until: Micros, buffer: &mut Vec<u8>) -> Result<Step, Error> {
-        let step = self.begin(None).and_then(|stream| stream.step(index, until, buffer));
+    /// The next chunk, of events up to `until` and at least one, or what else comes next; `buffers` are some to use again.
+    pub(super) fn step(&mut self, index: usize, until: Micros, buffers: &mut Vec<Vec<u8>>) -> Result<Step, Error> {
+        let step = self.begin(None).and_then(|stream| stream.step(index, until, buffers));
         step.map_err(|source| Error::Io { path: self.name.clone(), source })
     }
 
@@ -206,7 +206,7 @@ impl Stream {
         }
     }
 
-    fn step(&mut self, index: usize, until: Micros, buffer: &mut Vec<u8>) -> io::Result<Step> {
+    fn step(&mut self, index: usize, until: Micros, buffers: &mut Vec<Vec<u8>>) -> io::Result<Step> {
         if self.is_document {
             return Ok(Step::Document);
         }
@@ -222,7 +222,7 @@ impl Stream {
         let end = end_of(&self.buffer[..end], until);
         // What is left of the last line begins the next buffer.
         let rest = self.filled - end;
-        let mut next = std::mem::take(buffer);
+        let mut next = buffers.pop().unwrap_or_default();
         if next.len() < rest {
             next.resize(rest, 0);
         }

@@ -75,13 +75,13 @@ impl Queue {
         }
     }
 
-    /// What comes next; `buffer` is one to use again.
-    pub(super) fn next(&mut self, buffer: &mut Vec<u8>) -> Option<Next> {
+    /// What comes next; `buffers` are some to use again.
+    pub(super) fn next(&mut self, buffers: &mut Vec<Vec<u8>>) -> Option<Next> {
         self.unpack();
         loop {
             let Turn { index, mut log, .. } = self.turns.pop()?;
             let until = self.turns.peek().map_or(i64::MAX, |next| next.at.saturating_add(AHEAD_MAX));
-            match log.step(index, until, buffer) {
+            match log.step(index, until, buffers) {
                 Ok(Step::Chunk(chunk)) => {
                     // Alone, it is its turn again whenever its next event was.
                     if !self.turns.is_empty() {
