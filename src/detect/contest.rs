@@ -5,7 +5,7 @@
 //! the kept ones anew. Records that fall off the far end are folded into the base and forgotten.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use smallvec::SmallVec;
 
@@ -93,8 +93,8 @@ pub struct Findings {
     fields: BTreeMap<Path, FieldState>,
     parts: [PartState; 2],
     existence: Existence,
-    /// All retakes, and those known by their fields.
-    tallies: [Tally; 2],
+    /// All retakes, and those known by their fields. Most contested objects never see one.
+    tallies: Option<Box<[Tally; 2]>>,
 }
 
 /// Retakes at one level of evidence, and the verdict on them.
@@ -294,9 +294,11 @@ impl Contest {
 
     /// Lets time pass.
     pub fn advance(&mut self, now: Micros, limits: &Limits) {
-        for tally in &mut self.live.tallies {
-            tally.machine.advance(now, limits);
-        }
+        self.live
+            .tallies
+            .iter_mut()
+            .flat_map(|tallies| tallies.iter_mut())
+            .for_each(|t| t.machine.advance(now, limits));
     }
 
     /// The record of the same stored revision, if any: of two, the later one changed nothing.
@@ -452,8 +454,8 @@ impl Contest {
         if let Some(at) = resumed {
             self.live.resume(at);
         }
-        let then = |party: &Arc<str>| before.tallies[0].parties.get(party).map_or(0, |share| share.thrashes);
-        let parties = self.live.tallies[0].parties.iter();
+        let then = |party: &Arc<str>| before.tallies()[0].parties.get(party).map_or(0, |share| share.thrashes);
+        let parties = self.live.tallies()[0].parties.iter();
         parties
             .map(|(party, share)| (party.clone(), share.thrashes.saturating_sub(then(party))))
             .filter(|(_, count)| *count > 0)
@@ -527,12 +529,17 @@ fn bytes(state: &Option<Arc<Fields>>) -> usize {
 impl Findings {
     /// The tally for one level of evidence: all retakes, or only those known by their fields.
     pub fn tally(&self, at_least: Confidence) -> &Tally {
-        &self.tallies[usize::from(at_least > Confidence::Possible)]
+        &self.tallies()[usize::from(at_least > Confidence::Possible)]
+    }
+
+    fn tallies(&self) -> &[Tally; 2] {
+        static NONE: LazyLock<[Tally; 2]> = LazyLock::new(Default::default);
+        self.tallies.as_deref().unwrap_or(&NONE)
     }
 
     /// The verdict to show: on what is known by its fields where that thrashed, else on all.
     pub fn verdict(&self) -> (&Tally, Confidence) {
-        let [all, named] = &self.tallies;
+        let [all, named] = self.tallies();
         if named.machine.worst() >= State::Thrashing || named.retakes >= all.retakes {
             let is_confirmed = named.reversals > 0;
             return (named, if is_confirmed { Confidence::Confirmed } else { Confidence::Probable });
@@ -558,7 +565,7 @@ impl Findings {
     }
 
     fn resume(&mut self, at: Micros) {
-        self.tallies.iter_mut().for_each(|tally| tally.machine.resume(at));
+        self.tallies.iter_mut().flat_map(|tallies| tallies.iter_mut()).for_each(|tally| tally.machine.resume(at));
     }
 
     /// One write further; the party whose thrashing event it was, at any level of evidence.
@@ -583,7 +590,7 @@ impl Findings {
         if retakes.is_empty() {
             return None;
         }
-        let [all, named] = &mut self.tallies;
+        let [all, named] = &mut **self.tallies.get_or_insert_default();
         named.count(retakes.iter().filter(|r| r.tier > Tier::Object), &author, limits);
         all.count(retakes.iter(), &author, limits)
     }

@@ -14,7 +14,7 @@ use crate::audit::event::Event;
 use crate::audit::run::Run;
 
 /// Chunks that a worker decodes while it is not its turn.
-const AHEAD_MAX: usize = 8;
+const AHEAD_MAX: usize = 4;
 /// Looks at whose turn it is before a worker sleeps: some microseconds, where to be woken takes fifty.
 const LOOKS: usize = 2_000;
 
