@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use editwar::audit::envelope;
+use editwar::audit::run::Run;
 use editwar::detect::policy::Policy;
-use editwar::pipeline::{Bounds, Pipeline};
+use editwar::pipeline::{Batch, Bounds, Pipeline};
 use editwar::query::views::Report;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -183,4 +184,30 @@ fn what_comes_an_hour_late_is_no_hot_loop() {
         cluster.patch(OPERATOR, path, "", json!({"data": {"v": format!("hot-{turn}")}}));
     }
     assert_eq!(found(&cluster), 1);
+}
+
+#[test]
+fn events_that_are_taken_in_together_are_what_they_are_one_by_one() {
+    for recording in util::recordings() {
+        let log = util::log(&recording);
+        // Each twice: a request and its repetition meet in one window.
+        let twice: Vec<&[u8]> = util::lines(&log).into_iter().flat_map(|line| [line, line]).collect();
+        let taken = |take: &dyn Fn(&mut Batch<'_>)| {
+            let pipeline = Pipeline::new(Policy::default(), Bounds::default());
+            let mut batch = pipeline.batch("", "test");
+            take(&mut batch);
+            let told = (batch.turns.clone(), batch.thrashes.clone());
+            drop(batch);
+            (told, pipeline.stats().tallies, serde_json::to_value(util::report(&pipeline).wars).unwrap())
+        };
+        let one_by_one =
+            taken(&|batch| twice.iter().for_each(|line| envelope::line(line, |event| batch.take(event, 1))));
+        let text = twice.iter().flat_map(|line| line.iter().copied().chain([b'\n'])).collect::<Vec<u8>>();
+        assert_eq!(taken(&|batch| batch.run(&Run::of(&text, false, Vec::new()), 0)), one_by_one, "{recording}");
+        let as_they_come = taken(&|batch| {
+            batch.each(|each| envelope::values(&text, each));
+        });
+        assert_eq!(as_they_come, one_by_one, "{recording}");
+        assert!(one_by_one.1.duplicates > 0, "{recording}");
+    }
 }
