@@ -1,7 +1,8 @@
 //! Event → write → retake → bucket → verdict. Pure: no clock, no I/O, no async; time comes in with the event.
 //!
 //! [`mod@write`] says which object an event wrote, [`actor`] by whom, [`fields`] what of it. [`object`] keeps what is known
-//! of one object; once it has two clients, [`contest`] finds who takes back what, and [`verdict`] when it is too much.
+//! of one object; once it has two clients, [`contest`] puts their writes in order, [`findings`] tells who takes back what, and
+//! [`verdict`] when it is too much.
 
 pub mod actor;
 pub mod annotations;
@@ -10,6 +11,7 @@ pub mod cause;
 pub mod class;
 pub mod contest;
 pub mod fields;
+pub mod findings;
 pub mod kind;
 pub mod object;
 pub mod order;

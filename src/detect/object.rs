@@ -9,8 +9,9 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::actor::{Client, Origin};
-use super::contest::{Contest, Record, Thrashes};
+use super::contest::{Contest, Record};
 use super::fields::{Bodies, Evidence, Fields, Named, Tier, Want};
+use super::findings::Thrashes;
 use super::order::Order;
 use super::policy::Limits;
 use super::recent::{Kept, Recent, Recents};

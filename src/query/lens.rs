@@ -13,7 +13,7 @@ use crate::audit::event::Micros;
 use crate::detect::actor::Client;
 use crate::detect::cause::{Cause, Symptoms, cause};
 use crate::detect::class::{Class, Classes, Role};
-use crate::detect::contest::{FieldState, Findings, PartyTally, ValueSeen};
+use crate::detect::findings::{FieldState, Findings, PartyTally, ValueSeen};
 use crate::detect::object::ObjectState;
 use crate::detect::policy::Limits;
 use crate::detect::remedy::{self, Contested, Facts};
