@@ -25,6 +25,9 @@ use crate::query::views::{Filter, Report};
 
 /// Bytes from which on reading takes long enough to show progress.
 const PROGRESS_FROM_BYTES: u64 = 64 << 20;
+/// Cores that are used unless more are asked for. One at a time takes in what the others read and decode: a quarter of the
+/// work, so that more than eight would wait, with decoded events in their memory.
+const WORKERS_MAX: NonZeroUsize = NonZeroUsize::new(8).expect("eight is not zero");
 
 /// Runs `editwar analyze`.
 ///
@@ -105,8 +108,8 @@ pub fn read_into(
     let names: Vec<String> = inputs.iter().map(Input::name).collect();
     let batches = pipelines.iter().map(|p| p.batch("", "")).collect();
     let mut reader = Reader { batches, names: &names, progress, is_whole: true };
-    let workers = args.workers.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
-    files::read(&inputs, workers, &read, &mut reader);
+    let cores = std::thread::available_parallelism().map_or(NonZeroUsize::MIN, |cores| cores.min(WORKERS_MAX));
+    files::read(&inputs, args.workers.unwrap_or(cores), &read, &mut reader);
     reader.progress.bar.finish_and_clear();
     let is_whole = reader.is_whole;
     drop(reader);

@@ -253,7 +253,7 @@ pub struct LogArgs {
     /// Only events before this time (RFC 3339), or this long before the last event of the log.
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
-    /// How many cores to use; all by default.
+    /// How many cores to use; by default all, up to eight.
     #[arg(long, value_name = "N")]
     pub workers: Option<std::num::NonZeroUsize>,
     /// How to print.
