@@ -31,7 +31,7 @@ static WHOLE: LazyLock<Whole> = LazyLock::new(|| {
     }
     drop(segment);
     let file = std::fs::read(&path).expect("it is there");
-    let object = records[0].object.clone();
+    let object = records[0].object.as_ref().to_owned();
     Whole { file, records: records.into_iter().map(|r| (r.key, r.packed)).collect(), object, path }
 });
 
