@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +17,7 @@ use super::Error;
 use super::record::Record;
 use super::store::{Reader, Retention, Store};
 use crate::audit::event::Micros;
-use crate::pipeline::Turn;
+use crate::pipeline::{Turn, lock};
 use crate::telemetry::metrics::Metrics;
 
 /// Bytes of records that are written at once.
@@ -341,10 +341,6 @@ impl Order {
     fn bytes(&self) -> usize {
         self.records.iter().map(Record::bytes).sum::<usize>() + self.turns.len() * 256
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn now() -> Instant {

@@ -177,7 +177,8 @@ impl Pipeline {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Locks, also what somebody panicked with: to go on with what is there is better than to stop.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
@@ -277,7 +278,10 @@ impl<'p> Batch<'p> {
         }
         let places: Vec<Place<'_>> =
             stored.iter().map(|(write, _)| pipeline.table.place(self.cluster, write.object)).collect();
-        pipeline.table.warm(&places);
+        // One alone has nobody to wait together with.
+        if places.len() > 1 {
+            pipeline.table.warm(&places);
+        }
         for ((write, limits), place) in stored.iter().zip(&places) {
             self.observe(write, limits, place);
         }

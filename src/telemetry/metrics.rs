@@ -1,7 +1,7 @@
 //! Metrics: the runbook's names, and `editwar_…` for the pipeline itself. Series are bounded.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use prometheus::core::{Collector, Desc};
@@ -15,7 +15,7 @@ use crate::detect::object::ObjectState;
 use crate::detect::verdict::{Confidence, State};
 use crate::pipeline::stats::{Stats, Tallies};
 use crate::pipeline::table::ObjectKey;
-use crate::pipeline::{Pipeline, Thrash, Turn};
+use crate::pipeline::{Pipeline, Thrash, Turn, lock};
 
 /// The name that stands for all beyond a bound.
 const OTHER: &str = "other";
@@ -293,10 +293,6 @@ fn outcomes(now: &Tallies, then: &Tallies) -> [(&'static str, u64, u64); 8] {
 fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
     registry.register(Box::new(collector.clone())).expect("each name is registered once");
     collector
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // === impl Wars ===

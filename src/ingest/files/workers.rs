@@ -4,17 +4,20 @@ use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::log::Chunk;
 use super::queue::{Next, Queue};
 use super::{Error, Input};
-use crate::audit::decode::{self, Malformed};
+use crate::audit::decode::{Decoded, Malformed};
 use crate::audit::event::Event;
 use crate::audit::run::Run;
+use crate::pipeline::lock;
 
 /// Chunks that a worker decodes while it is not its turn.
 const AHEAD_MAX: usize = 4;
+/// The next ticket, where a worker panicked: there is none.
+const BROKEN: u64 = u64::MAX;
 /// Looks at whose turn it is before a worker sleeps: some microseconds, where to be woken takes fifty.
 const LOOKS: usize = 2_000;
 
@@ -23,7 +26,7 @@ pub trait Sink {
     /// A chunk of lines, decoded; `before` lines of its input came before it.
     fn run(&mut self, chunk: &Chunk, run: &Run<'_>, before: u64);
     /// One event of a document, or why it is none; its number there, and the bytes it was read from.
-    fn take(&mut self, input: usize, decoded: Result<decode::Decoded<'_>, Malformed>, place: u64, bytes: &[u8]);
+    fn take(&mut self, input: usize, decoded: Result<Decoded<'_>, Malformed>, place: u64, bytes: &[u8]);
     /// An input ended early.
     fn broken(&mut self, error: Error);
 }
@@ -77,8 +80,8 @@ struct Turnstile {
     woken: Condvar,
 }
 
-/// A chunk that waits for its turn.
-type Decoded<'w> = (Ticket<'w>, &'w Chunk, Run<'w>);
+/// A chunk that is decoded and waits for its turn.
+type Waiting<'w> = (Ticket<'w>, &'w Chunk, Run<'w>);
 
 /// A worker's memory, to use again.
 #[derive(Default)]
@@ -91,10 +94,6 @@ struct Spare {
 struct Ticket<'t> {
     number: u64,
     turn: &'t Turnstile,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // === impl Work ===
@@ -112,7 +111,7 @@ impl<S: Sink> Work<'_, S> {
         let mut decoded = VecDeque::with_capacity(AHEAD_MAX);
         let mut has_more = true;
         for place in &chunks {
-            while let Some(next) = decoded.pop_front_if(|(ticket, ..): &mut Decoded<'_>| ticket.is_next()) {
+            while let Some(next) = decoded.pop_front_if(|(ticket, ..): &mut Waiting<'_>| ticket.is_next()) {
                 self.take(next, spare);
             }
             let Some((ticket, next)) = self.next(spare) else {
@@ -140,15 +139,18 @@ impl<S: Sink> Work<'_, S> {
         has_more
     }
 
-    fn take(&self, (ticket, chunk, run): Decoded<'_>, spare: &mut Spare) {
-        ticket.wait();
-        lock(&self.taker).run(chunk, &run);
+    fn take(&self, (ticket, chunk, run): Waiting<'_>, spare: &mut Spare) {
+        if ticket.wait() {
+            lock(&self.taker).run(chunk, &run);
+        }
         drop(ticket);
         spare.rooms.push(run.into_room());
     }
 
     fn alone(&self, ticket: &Ticket<'_>, read: impl FnOnce(&mut S) -> Result<(), Error>) {
-        ticket.wait();
+        if !ticket.wait() {
+            return;
+        }
         let sink = &mut lock(&self.taker).sink;
         if let Err(error) = read(sink) {
             sink.broken(error);
@@ -157,6 +159,9 @@ impl<S: Sink> Work<'_, S> {
 
     /// What comes next, and its place in the order.
     fn next(&self, spare: &mut Spare) -> Option<(Ticket<'_>, Next)> {
+        if self.turn.is_broken() {
+            return None;
+        }
         let source = &mut *lock(&self.source);
         let next = source.queue.next(&mut spare.buffers)?;
         let number = source.begun;
@@ -175,18 +180,34 @@ impl<S: Sink> Taker<'_, S> {
     }
 }
 
+// === impl Turnstile ===
+
+impl Turnstile {
+    fn is_broken(&self) -> bool {
+        self.next.load(Ordering::Acquire) == BROKEN
+    }
+
+    fn wake(&self) {
+        // Who falls asleep holds the lock from its last look on: it sees what was stored, or is seen here.
+        if *lock(&self.sleepers) > 0 {
+            self.woken.notify_all();
+        }
+    }
+}
+
 // === impl Ticket ===
 
 impl Ticket<'_> {
     fn is_next(&self) -> bool {
-        self.turn.next.load(Ordering::Acquire) == self.number
+        let next = self.turn.next.load(Ordering::Acquire);
+        next == self.number || next == BROKEN
     }
 
-    /// Waits until all before it have gone through.
-    fn wait(&self) {
+    /// Waits until all before it have gone through; `false` where one of them never will.
+    fn wait(&self) -> bool {
         for _ in 0..LOOKS {
             if self.is_next() {
-                return;
+                return !self.turn.is_broken();
             }
             std::hint::spin_loop();
         }
@@ -196,17 +217,41 @@ impl Ticket<'_> {
             sleepers = self.turn.woken.wait(sleepers).unwrap_or_else(PoisonError::into_inner);
         }
         *sleepers -= 1;
+        !self.turn.is_broken()
     }
 }
 
 impl Drop for Ticket<'_> {
-    /// Also where its worker panics: the others must not wait for ever.
+    /// Where a worker panics nobody waits for it: not the others, nor its own tickets for each other.
     fn drop(&mut self) {
-        self.wait();
-        // Who falls asleep holds the lock from its last look on: it sees this, or is seen by what follows.
-        self.turn.next.store(self.number + 1, Ordering::Release);
-        if *lock(&self.turn.sleepers) > 0 {
-            self.turn.woken.notify_all();
+        if std::thread::panicking() {
+            self.turn.next.store(BROKEN, Ordering::Release);
+        } else if self.wait() {
+            // Fails where it was broken meanwhile, and stays.
+            let _ = self.turn.next.compare_exchange(self.number, self.number + 1, Ordering::AcqRel, Ordering::Acquire);
         }
+        self.turn.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_panics_keeps_nobody_waiting() {
+        let turn = Turnstile::default();
+        let ticket = |number| Ticket { number, turn: &turn };
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| ticket(2).wait());
+            let panics = scope.spawn(|| {
+                // The later one is dropped first.
+                let (_first, _second) = (ticket(0), ticket(1));
+                let _later = ticket(3);
+                panic!("as a decoder never should");
+            });
+            assert!(panics.join().is_err());
+            assert!(!other.join().unwrap(), "what comes behind the panic is not taken in");
+        });
     }
 }
