@@ -1,0 +1,452 @@
+//! The short path: an event read key by key, in the one order in which kube-apiserver writes them.
+
+use std::borrow::Cow;
+
+use simdutf8::basic::from_utf8;
+
+use super::Decoded;
+use crate::audit::event::{
+    Event, Level, Micros, ObjectRef, ResponseStatus, Stage, Verb, canonical_timestamp, keeps_annotation,
+    parse_timestamp,
+};
+use crate::audit::scan::{self, skip_string, skip_value};
+
+/// Where a string stands, without its quotes; empty where there is none.
+#[derive(Clone, Copy, Default)]
+struct Span {
+    start: usize,
+    end: usize,
+}
+
+/// An event up to its verb.
+pub(super) struct Head {
+    level: Level,
+    audit_id: Span,
+    stage: Stage,
+    /// With whether it has escapes.
+    request_uri: (Span, bool),
+    verb: Verb,
+}
+
+/// An answer's status line.
+struct FoundStatus {
+    code: u16,
+    reason: Span,
+    /// With whether it has escapes.
+    message: (Span, bool),
+}
+
+// === impl Head ===
+
+impl Head {
+    /// What the event is where that is known without its rest.
+    #[inline(always)]
+    pub(super) fn without_rest<'a>(&self) -> Option<Decoded<'a>> {
+        if !self.stage.is_final() {
+            return Some(Decoded::Unfinished);
+        }
+        (!self.verb.is_mutating()).then_some(Decoded::Read(self.verb))
+    }
+}
+
+/// The part of an event that its strings lie in, known to be UTF-8: to check it at once costs a tenth of what it costs
+/// to check each.
+struct Text<'a> {
+    text: &'a str,
+    start: usize,
+}
+
+// === impl Text ===
+
+impl<'a> Text<'a> {
+    fn of(bytes: &'a [u8], start: usize, end: usize) -> Option<Text<'a>> {
+        Some(Text { text: from_utf8(&bytes[start..end]).ok()?, start })
+    }
+
+    /// A string of it.
+    #[inline(always)]
+    fn at(&self, span: Span) -> &'a str {
+        // An absent one stands before the text.
+        self.text.get(span.start.wrapping_sub(self.start)..span.end.wrapping_sub(self.start)).unwrap_or_default()
+    }
+
+    /// A string of it, escapes undone.
+    #[inline(always)]
+    fn unescaped(&self, (span, is_escaped): (Span, bool)) -> Option<Cow<'a, str>> {
+        let text = self.at(span);
+        if !is_escaped {
+            return Some(Cow::Borrowed(text));
+        }
+        if let Some(text) = html_unescaped(text.as_bytes()) {
+            return Some(Cow::Owned(text));
+        }
+        serde_json::from_str(&format!("\"{text}\"")).ok().map(Cow::Owned)
+    }
+}
+
+/// A time, and its text where that is of the form that kube-apiserver writes.
+struct Time<'a> {
+    canonical: Option<&'a [u8; 27]>,
+    at: Micros,
+}
+
+// === impl Time ===
+
+impl Time<'_> {
+    /// A time that differs in nothing but its microseconds.
+    #[inline(always)]
+    fn in_same_second(&self, text: &[u8; 27]) -> Option<Micros> {
+        const SECONDS: usize = "2026-11-23T01:56:08.".len();
+        if text[..SECONDS] != self.canonical?[..SECONDS] || text[26] != b'Z' {
+            return None;
+        }
+        let digits = text[SECONDS..26].iter().map(|digit| digit.wrapping_sub(b'0'));
+        let (micros, is_number) =
+            digits.fold((0, true), |(n, is_number), digit| (n * 10 + Micros::from(digit), is_number & (digit <= 9)));
+        is_number.then(|| self.at - self.at.rem_euclid(1_000_000) + micros)
+    }
+}
+
+/// A position in an event; every step either finds what it names, or says no.
+pub(super) struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+// === impl Cursor ===
+
+impl<'a> Cursor<'a> {
+    /// At an event's first byte.
+    pub(super) fn new(bytes: &'a [u8]) -> Cursor<'a> {
+        Cursor { bytes, at: 0 }
+    }
+
+    /// How far it came.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Up to the verb, whose closing quote is stepped over.
+    #[inline(always)]
+    pub(super) fn head(&mut self) -> Option<Head> {
+        // Nearly all of a log: what stands before the ID at once, and literals in the order of their frequency.
+        let level = if self.option(br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":""#)
+        {
+            Level::Metadata
+        } else {
+            self.literal(b"{")?;
+            self.option(br#""kind":"Event","apiVersion":"audit.k8s.io/v1","#);
+            self.literal(br#""level":""#)?;
+            let level = if self.option(br#"RequestResponse""#) {
+                Level::RequestResponse
+            } else if self.option(br#"Metadata""#) {
+                Level::Metadata
+            } else {
+                self.literal(br#"Request""#)?;
+                Level::Request
+            };
+            self.literal(br#","auditID":""#)?;
+            level
+        };
+        let audit_id = self.id()?;
+        self.literal(br#","stage":""#)?;
+        let stage = if self.option(br#"ResponseComplete""#) {
+            Stage::ResponseComplete
+        } else if self.option(br#"RequestReceived""#) {
+            Stage::RequestReceived
+        } else if self.option(br#"ResponseStarted""#) {
+            Stage::ResponseStarted
+        } else {
+            self.literal(br#"Panic""#)?;
+            Stage::Panic
+        };
+        self.literal(br#","requestURI":""#)?;
+        let request_uri = self.escaped()?;
+        self.literal(br#","verb":""#)?;
+        let verb = if self.option(br#"get""#) || self.option(br#"watch""#) || self.option(br#"list""#) {
+            Verb::Read
+        } else {
+            let verb = self.text()?;
+            Verb::parse(std::str::from_utf8(&self.bytes[verb.start..verb.end]).ok()?)
+        };
+        Some(Head { level, audit_id, stage, request_uri, verb })
+    }
+
+    /// What follows the verb, to the end of the event.
+    #[inline(always)]
+    pub(super) fn rest(&mut self, head: &Head) -> Option<Event<'a>> {
+        self.literal(br#","user":{"#)?;
+        let (username, pod) = self.user()?;
+        let impersonated = match self.option(br#","impersonatedUser":{"#) {
+            true => Some(self.user()?.0).filter(|name| name.start < name.end),
+            false => None,
+        };
+        if self.option(br#","authenticationMetadata":"#) {
+            self.value()?;
+        }
+        let source_ip = if self.option(br#","sourceIPs":["#) { self.last_of_strings()? } else { Span::default() };
+        let user_agent = if self.option(br#","userAgent":""#) { self.text()? } else { Span::default() };
+        let object_ref = if self.option(br#","objectRef":{"#) { Some(self.object_ref()?) } else { None };
+        let status = if self.option(br#","responseStatus":"#) { Some(self.status()?) } else { None };
+        // All strings up to here lie in this text: one check for them all.
+        let text = Text::of(self.bytes, head.audit_id.start, self.at)?;
+        let request_object = if self.option(br#","requestObject":"#) { self.body()? } else { None };
+        let response_object = if self.option(br#","responseObject":"#) { self.body()? } else { None };
+        self.literal(br#","requestReceivedTimestamp":""#)?;
+        let received = self.time(None)?;
+        self.literal(br#","stageTimestamp":""#)?;
+        let staged = self.time(Some(&received))?;
+        let annotations = if self.option(br#","annotations":"#) { self.annotations()? } else { Vec::new() };
+        self.literal(b"}")?;
+        let object_ref = object_ref.map(|spans| {
+            let [resource, namespace, name, uid, group, version, resource_version, subresource] =
+                spans.map(|span| Cow::Borrowed(text.at(span)));
+            ObjectRef { group, version, resource, subresource, namespace, name, uid, resource_version }
+        });
+        let status = match status {
+            None => None,
+            Some(FoundStatus { code, reason, message }) => {
+                Some(ResponseStatus { code, reason: Cow::Borrowed(text.at(reason)), message: text.unescaped(message)? })
+            }
+        };
+        Some(Event {
+            level: head.level,
+            audit_id: Cow::Borrowed(text.at(head.audit_id)),
+            stage: head.stage,
+            request_uri: text.unescaped(head.request_uri)?,
+            verb: head.verb,
+            username: Cow::Borrowed(text.at(username)),
+            impersonated: impersonated.map(|name| Cow::Borrowed(text.at(name))),
+            pod: Cow::Borrowed(text.at(pod)),
+            source_ip: Cow::Borrowed(text.at(source_ip)),
+            user_agent: Cow::Borrowed(text.at(user_agent)),
+            object_ref,
+            status,
+            request_object,
+            response_object,
+            received: Some(received.at),
+            staged: Some(staged.at),
+            annotations,
+        })
+    }
+
+    #[inline(always)]
+    fn option(&mut self, literal: &[u8]) -> bool {
+        let found = self.bytes[self.at..].starts_with(literal);
+        if found {
+            self.at += literal.len();
+        }
+        found
+    }
+
+    #[inline(always)]
+    fn literal(&mut self, literal: &[u8]) -> Option<()> {
+        self.option(literal).then_some(())
+    }
+
+    /// The rest of a string without escapes that is most likely a UUID.
+    #[inline(always)]
+    fn id(&mut self) -> Option<Span> {
+        const UUID: usize = 36;
+        let start = self.at;
+        match self.bytes[start..].split_at_checked(UUID) {
+            // Without a branch for each byte.
+            Some((id, [b'"', ..])) if !id.iter().fold(false, |found, b| found | (*b == b'"') | (*b == b'\\')) => {
+                self.at = start + UUID + 1;
+                Some(Span { start, end: start + UUID })
+            }
+            _ => self.text(),
+        }
+    }
+
+    /// The rest of a string without escapes.
+    #[inline(always)]
+    fn text(&mut self) -> Option<Span> {
+        let (span, is_escaped) = self.escaped()?;
+        (!is_escaped).then_some(span)
+    }
+
+    /// The rest of a string, and whether it has escapes.
+    #[inline(always)]
+    fn escaped(&mut self) -> Option<(Span, bool)> {
+        let start = self.at;
+        let mut end = start + scan::quote_or_backslash(self.bytes.get(start..)?)?;
+        let is_escaped = self.bytes[end] != b'"';
+        if is_escaped {
+            end = skip_string(self.bytes, start - 1)? - 1;
+        }
+        self.at = end + 1;
+        Some((Span { start, end }, is_escaped))
+    }
+
+    /// The rest of a string that is a time; most stages are reached in the second of the one `before`.
+    #[inline(always)]
+    fn time(&mut self, before: Option<&Time<'a>>) -> Option<Time<'a>> {
+        let Span { start, end } = self.text()?;
+        let text = &self.bytes[start..end];
+        let canonical: Option<&[u8; 27]> = text.try_into().ok();
+        if let Some(at) = before.zip(canonical).and_then(|(before, text)| before.in_same_second(text)) {
+            return Some(Time { canonical, at });
+        }
+        match canonical_timestamp(canonical) {
+            Some(at) => Some(Time { canonical, at }),
+            None => Some(Time { canonical: None, at: parse_timestamp(std::str::from_utf8(text).ok()?)? }),
+        }
+    }
+
+    fn value(&mut self) -> Option<&'a [u8]> {
+        let end = skip_value(self.bytes, self.at)?;
+        let value = &self.bytes[self.at..end];
+        self.at = end;
+        Some(value)
+    }
+
+    /// A body: `None` inside where it is null.
+    fn body(&mut self) -> Option<Option<&'a [u8]>> {
+        let value = self.value()?;
+        Some((value != b"null").then_some(value))
+    }
+
+    /// The rest of a user: its name and the pod its credential was given to.
+    fn user(&mut self) -> Option<(Span, Span)> {
+        if self.option(b"}") {
+            return Some(Default::default());
+        }
+        self.literal(br#""username":""#)?;
+        let username = self.text()?;
+        if self.option(br#","uid":""#) {
+            self.text()?;
+        }
+        if self.option(br#","groups":["#) {
+            self.last_of_strings()?;
+        }
+        let pod = if self.option(br#","extra":"#) { self.pod()? } else { Span::default() };
+        self.literal(b"}")?;
+        Some((username, pod))
+    }
+
+    /// The pod that a user's `extra` names.
+    fn pod(&mut self) -> Option<Span> {
+        let mut pod = None;
+        let start = self.at;
+        let mut members = scan::members(&self.bytes[start..]);
+        while let Some((key, value)) = members.next() {
+            if memchr::memchr(b'\\', key).is_some() {
+                return None;
+            }
+            if key == b"authentication.kubernetes.io/pod-name" && pod.is_none() {
+                let end = start + members.position();
+                let mut names = Cursor { bytes: &self.bytes[..end], at: end - value.len() };
+                names.literal(br#"[""#)?;
+                pod = Some(names.text()?);
+                (names.at + 1 == end).then_some(())?;
+            }
+        }
+        self.at = start + members.position();
+        (!members.is_broken()).then_some(pod.unwrap_or_default())
+    }
+
+    /// The rest of an array of strings: its last one.
+    fn last_of_strings(&mut self) -> Option<Span> {
+        if self.option(b"]") {
+            return Some(Span::default());
+        }
+        loop {
+            self.literal(b"\"")?;
+            let text = self.text()?;
+            if self.option(b"]") {
+                return Some(text);
+            }
+            self.literal(b",")?;
+        }
+    }
+
+    /// The rest of an object's reference: resource, namespace, name, uid, group, version, revision, subresource.
+    fn object_ref(&mut self) -> Option<[Span; 8]> {
+        self.literal(br#""resource":""#)?;
+        let resource = self.text()?;
+        let mut member = |key: &[u8]| if self.option(key) { self.text() } else { Some(Span::default()) };
+        let found = [
+            resource,
+            member(br#","namespace":""#)?,
+            member(br#","name":""#)?,
+            member(br#","uid":""#)?,
+            member(br#","apiGroup":""#)?,
+            member(br#","apiVersion":""#)?,
+            member(br#","resourceVersion":""#)?,
+            member(br#","subresource":""#)?,
+        ];
+        self.literal(b"}")?;
+        Some(found)
+    }
+
+    fn status(&mut self) -> Option<FoundStatus> {
+        self.literal(br#"{"metadata":{}"#)?;
+        if self.option(br#","status":""#) {
+            self.text()?;
+        }
+        let message = if self.option(br#","message":""#) { self.escaped()? } else { Default::default() };
+        let reason = if self.option(br#","reason":""#) { self.text()? } else { Span::default() };
+        if self.option(br#","details":"#) {
+            self.value()?;
+        }
+        let mut code = 0;
+        if self.option(br#","code":"#) {
+            code = std::str::from_utf8(self.value()?).ok()?.parse().ok().filter(|code| (100..1000).contains(code))?;
+        }
+        self.literal(b"}")?;
+        Some(FoundStatus { code, reason, message })
+    }
+
+    fn annotations(&mut self) -> Option<Vec<(Cow<'a, str>, Cow<'a, str>)>> {
+        let mut kept = Vec::new();
+        // Nearly all: authorization's two, of which nothing is kept.
+        let start = self.at;
+        if self.option(br#"{"authorization.k8s.io/decision":"allow","authorization.k8s.io/reason":""#) {
+            self.at = skip_string(self.bytes, self.at - 1)?;
+            if self.option(b"}") {
+                return Some(kept);
+            }
+            self.at = start;
+        }
+        self.each_member(|key, value| {
+            let key = std::str::from_utf8(key).ok()?;
+            if keeps_annotation(key) {
+                kept.push((Cow::Borrowed(key), Cow::Owned(serde_json::from_slice(value).ok()?)));
+            }
+            Some(())
+        })?;
+        Some(kept)
+    }
+
+    /// Shows the members of an object, whose keys have no escapes.
+    fn each_member(&mut self, mut each: impl FnMut(&'a [u8], &'a [u8]) -> Option<()>) -> Option<()> {
+        let mut members = scan::members(&self.bytes[self.at..]);
+        for (key, value) in members.by_ref() {
+            if memchr::memchr(b'\\', key).is_some() {
+                return None;
+            }
+            each(key, value)?;
+        }
+        self.at += members.position();
+        (!members.is_broken()).then_some(())
+    }
+}
+
+/// A string whose only escapes are those that Go makes of `&`, `<` and `>`.
+fn html_unescaped(text: &[u8]) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.push(match rest.get(at..at + 6)? {
+            br"\u0026" => b'&',
+            br"\u003c" => b'<',
+            br"\u003e" => b'>',
+            _ => return None,
+        });
+        rest = &rest[at + 6..];
+    }
+    out.extend_from_slice(rest);
+    String::from_utf8(out).ok()
+}
