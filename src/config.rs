@@ -1,17 +1,19 @@
-//! Configuration: plain values with defaults; parsed from YAML, environment and flags, validated, without effects.
+//! Configuration: the keys, their defaults, and what they mean to the rest. Plain values, without effects.
+
+mod load;
+mod units;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_yaml_ng::Value;
+use serde::{Deserialize, Serialize};
 
-use crate::audit::event::Micros;
+pub use self::load::Error;
+pub use self::units::{Bytes, Duration};
+
 use crate::auth::Right;
 use crate::detect::annotations::MANAGED;
 use crate::detect::bucket::Limit;
@@ -21,15 +23,6 @@ use crate::journal::committer::{OnFailure, Settings};
 use crate::journal::replay;
 use crate::journal::store::Retention;
 use crate::pipeline::Bounds;
-
-/// Environment variables that set a key: `EDITWAR_LIMITS__QUIET=5m` sets `limits.quiet`. Every key has a section, and
-/// so every such variable two underscores: Kubernetes injects others, `EDITWAR_SERVICE_HOST` into every pod beside a
-/// Service named `editwar`.
-const ENVIRONMENT: &str = "EDITWAR_";
-/// The least memory that there may be.
-const MEMORY_BYTES_MIN: usize = 64 << 20;
-/// The least that a journal may be told to keep: a few of its smallest files.
-const JOURNAL_BYTES_MIN: usize = 16 << 20;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -346,153 +339,9 @@ pub struct Journal {
     pub on_failure: OnFailure,
 }
 
-/// A time span, written `90s`, `10m`, `6h`, `7d`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
-pub struct Duration(#[schemars(with = "String")] pub std::time::Duration);
-
-/// A size, written as a number of bytes or `64KiB`, `32MiB`, `1GiB`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
-pub struct Bytes(#[schemars(with = "String")] pub usize);
-
-/// Why a configuration is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Cannot be read.
-    #[error("{path}: {source}")]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Is no configuration.
-    #[error("{origin}: {message}")]
-    Invalid {
-        /// The file, or the variable or flag.
-        origin: String,
-        /// What is wrong, and what was perhaps meant.
-        message: String,
-    },
-}
-
 // === impl Config ===
 
 impl Config {
-    /// The configuration from a file, environment variables and `KEY=VALUE` settings, the later over the earlier.
-    ///
-    /// # Errors
-    /// Where one of them cannot be read, names an unknown key, or has a value that makes no sense.
-    pub fn load(
-        file: Option<&Path>,
-        environment: impl Iterator<Item = (String, String)>,
-        settings: &[String],
-    ) -> Result<Config, Error> {
-        let mut tree = Value::Mapping(serde_yaml_ng::Mapping::new());
-        if let Some(path) = file {
-            let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.into(), source })?;
-            let origin = path.display().to_string();
-            // Read as what it is first, for an error that knows the line.
-            Config::parse(&text, &origin)?;
-            let read: Value = serde_yaml_ng::from_str(&text).map_err(|e| invalid(&origin, &e.to_string()))?;
-            if !read.is_null() {
-                tree = read;
-            }
-        }
-        for (name, value) in environment {
-            let Some(key) = name.strip_prefix(ENVIRONMENT).filter(|key| key.contains("__")) else {
-                continue;
-            };
-            set(&mut tree, &key.to_ascii_lowercase().replace("__", "."), &value, &name)?;
-        }
-        for setting in settings {
-            let origin = format!("--set {setting}");
-            let (key, value) = setting
-                .split_once('=')
-                .ok_or_else(|| invalid(&origin, "expected KEY=VALUE, such as limits.quiet=5m"))?;
-            set(&mut tree, key, value, &origin)?;
-        }
-        let config: Config = serde_yaml_ng::from_value(tree).map_err(|e| invalid("configuration", &e.to_string()))?;
-        config.validate()?;
-        Ok(config)
-    }
-
-    /// The configuration in a file's text.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`].
-    pub fn parse(text: &str, origin: &str) -> Result<Config, Error> {
-        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-            return Ok(Config::default());
-        }
-        serde_yaml_ng::from_str(text).map_err(|e| invalid(origin, &e.to_string()))
-    }
-
-    fn validate(&self) -> Result<(), Error> {
-        let listeners = [
-            ("webhook", self.webhook.listen, &self.webhook.tls, &self.webhook.auth, self.webhook.allow_insecure),
-            ("admin", self.admin.listen, &self.admin.tls, &self.admin.auth, self.admin.allow_insecure),
-        ];
-        for (name, listen, tls, auth, is_allowed) in listeners {
-            let has_tls = tls.is_some();
-            if auth.client_ca.is_some() && !has_tls {
-                return Err(invalid(
-                    &format!("{name}.auth.client_ca"),
-                    &format!("client certificates need TLS: configure {name}.tls"),
-                ));
-            }
-            if !listen.ip().is_loopback() && has_tls && !auth.is_on() && !is_allowed {
-                return Err(invalid(
-                    &format!("{name}.auth"),
-                    &format!(
-                        "{listen} is reachable from outside, and nobody is asked who they are: configure \
-                         {name}.auth.client_ca, tokens or kubernetes, or set {name}.allow_insecure=true"
-                    ),
-                ));
-            }
-            if !listen.ip().is_loopback() && !has_tls && !is_allowed {
-                return Err(invalid(
-                    &format!("{name}.listen"),
-                    &format!(
-                        "{listen} is reachable from outside, and there is no {name}.tls: configure it, listen on \
-                         127.0.0.1, or set {name}.allow_insecure=true"
-                    ),
-                ));
-            }
-        }
-        let all = std::iter::once(&self.limits).chain(self.overrides.iter().map(|o| &o.limits));
-        for limits in all {
-            if limits.buckets.as_ref().is_some_and(Vec::is_empty) {
-                return Err(invalid("limits.buckets", "at least one bucket is needed"));
-            }
-            let windows = limits.buckets.iter().flatten().map(|b| b.window);
-            if windows.chain(limits.contention.map(|c| c.window)).any(|w| w.0.as_secs() == 0) {
-                return Err(invalid("window", "a window is at least one second"));
-            }
-        }
-        if self.enforce.mode == Mode::Pause && self.enforce.resources.is_empty() {
-            return Err(invalid(
-                "enforce.resources",
-                "name the resources that may be paused, such as enforce.resources=[deployments.apps]",
-            ));
-        }
-        if self.enforce.mode == Mode::Reconcile && !self.enforce.assets.is_dir() {
-            return Err(invalid(
-                "enforce.assets",
-                &format!("{} is no directory: name that of the Golden State", self.enforce.assets.display()),
-            ));
-        }
-        if self.journal.retention.0.as_secs() < 60 || self.journal.size_max.0 < JOURNAL_BYTES_MIN {
-            return Err(invalid("journal", "retention is at least 1m, and size_max at least 16MiB"));
-        }
-        if self.bounds.memory.is_some_and(|memory| memory.0 < MEMORY_BYTES_MIN) {
-            return Err(invalid("bounds.memory", "nothing useful fits in less than 64MiB"));
-        }
-        if self.bounds.objects == 0 || self.bounds.requests == 0 {
-            return Err(invalid("bounds", "objects and requests must be at least 1"));
-        }
-        Ok(())
-    }
-
     /// The limits by which objects are judged.
     pub fn policy(&self) -> Policy {
         let limits = Limits { redacts: self.values.redact, ..self.limits.over(&Limits::default()) };
@@ -540,43 +389,6 @@ impl Config {
             requests_max: self.bounds.requests,
         }
     }
-}
-
-/// Sets one key, given with dots, in a tree.
-fn set(tree: &mut Value, key: &str, value: &str, origin: &str) -> Result<(), Error> {
-    let value: Value = serde_yaml_ng::from_str(value).map_err(|e| invalid(origin, &e.to_string()))?;
-    let mut node = &mut *tree;
-    for part in key.split('.') {
-        if !node.is_mapping() {
-            *node = Value::Mapping(serde_yaml_ng::Mapping::new());
-        }
-        let Value::Mapping(map) = node else { unreachable!("just made one") };
-        node = map.entry(Value::from(part)).or_insert(Value::Null);
-    }
-    *node = value;
-    let check: Result<Config, _> = serde_yaml_ng::from_value(tree.clone());
-    match check.map_err(|e| e.to_string()) {
-        // What is missing may be set by the next one: a certificate has a key.
-        Err(message) if !message.contains("missing field") => Err(invalid(origin, &message)),
-        _ => Ok(()),
-    }
-}
-
-/// An error, with the nearest known key where an unknown one was named.
-fn invalid(origin: &str, message: &str) -> Error {
-    let quoted = |text: &str| -> Vec<String> { text.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
-    let names = quoted(message);
-    let mut message = message.to_owned();
-    if let (true, Some((unknown, known))) = (message.contains("unknown field"), names.split_first()) {
-        let place = message.split(" at line").nth(1).map(|rest| format!(" (line{rest})")).unwrap_or_default();
-        let path = message.split("unknown field").next().unwrap_or_default().trim_end_matches([' ', ':']).to_owned();
-        let path = if path.is_empty() { unknown.clone() } else { format!("{path}.{unknown}") };
-        let nearest =
-            known.iter().max_by(|a, b| strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown)));
-        let hint = nearest.map(|n| format!(": did you mean `{n}`?")).unwrap_or_default();
-        message = format!("unknown key `{path}`{place}{hint}");
-    }
-    Error::Invalid { origin: origin.to_owned(), message }
 }
 
 // === impl LimitsConfig ===
@@ -700,209 +512,6 @@ impl Default for Journal {
             retention: Duration(std::time::Duration::from_secs(7 * 24 * 3600)),
             size_max: Bytes(4 << 30),
             on_failure: OnFailure::default(),
-        }
-    }
-}
-
-// === impl Duration ===
-
-impl Duration {
-    /// In the unit of event time.
-    pub fn micros(self) -> Micros {
-        i64::try_from(self.0.as_micros()).unwrap_or(i64::MAX)
-    }
-
-    /// Reads `90s`, `10m`, `6h`, `7d`, and sums such as `1h30m`.
-    pub fn parse(text: &str) -> Option<Duration> {
-        let mut total = std::time::Duration::ZERO;
-        let mut rest = text;
-        while !rest.is_empty() {
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            let number: u64 = rest[..digits].parse().ok()?;
-            let unit_len = rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
-            let millis = match &rest[digits..digits + unit_len] {
-                "ms" => 1,
-                "s" => 1_000,
-                "m" => 60_000,
-                "h" => 3_600_000,
-                "d" => 86_400_000,
-                _ => return None,
-            };
-            total = total.checked_add(std::time::Duration::from_millis(number.checked_mul(millis)?))?;
-            rest = &rest[digits + unit_len..];
-        }
-        (!text.is_empty()).then_some(Duration(total))
-    }
-}
-
-impl fmt::Display for Duration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = self.0.as_millis();
-        for (unit, name) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
-            if millis >= unit && millis.is_multiple_of(unit) {
-                return write!(f, "{}{name}", millis / unit);
-            }
-        }
-        write!(f, "{millis}ms")
-    }
-}
-
-impl Serialize for Duration {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Duration {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Duration::parse(&text)
-            .ok_or_else(|| D::Error::custom(format!("`{text}` is no duration such as 90s, 10m or 6h")))
-    }
-}
-
-// === impl Bytes ===
-
-impl Bytes {
-    fn parse(text: &str) -> Option<Bytes> {
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let number: usize = text[..digits].parse().ok()?;
-        let shift = match text[digits..].trim() {
-            "" | "B" => 0,
-            "KiB" | "Ki" => 10,
-            "MiB" | "Mi" => 20,
-            "GiB" | "Gi" => 30,
-            _ => return None,
-        };
-        number.checked_mul(1 << shift).map(Bytes)
-    }
-}
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (shift, name) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
-            if self.0 >= 1 << shift && self.0.is_multiple_of(1 << shift) {
-                return write!(f, "{}{name}", self.0 >> shift);
-            }
-        }
-        write!(f, "{}", self.0)
-    }
-}
-
-impl Serialize for Bytes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        let text = match &value {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            _ => String::new(),
-        };
-        Bytes::parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is no size such as 65536 or 64MiB")))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(text: &str, environment: &[(&str, &str)], settings: &[&str]) -> Result<Config, String> {
-        let file = std::env::temp_dir().join(format!(
-            "editwar-config-{}-{}.yaml",
-            std::process::id(),
-            crate::detect::hash(text)
-        ));
-        std::fs::write(&file, text).unwrap();
-        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
-        let loaded = Config::load(Some(&file), environment, &settings);
-        std::fs::remove_file(&file).unwrap();
-        loaded.map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn the_default_survives_being_written_and_read() {
-        let text = serde_yaml_ng::to_string(&Config::default()).unwrap();
-        assert_eq!(Config::parse(&text, "default").unwrap(), Config::default());
-        assert_eq!(Config::parse("# nothing\n", "empty").unwrap(), Config::default());
-    }
-
-    #[test]
-    fn keys_that_belong_together_may_be_set_one_by_one() {
-        let tls = [("EDITWAR_WEBHOOK__TLS__CERT", "/c"), ("EDITWAR_WEBHOOK__TLS__KEY", "/k")];
-        assert_eq!(load("", &tls, &[]).unwrap().webhook.tls.unwrap().key, Path::new("/k"));
-        let one = load("", &tls[..1], &[]).unwrap_err();
-        assert!(one.contains("missing field `key`"), "{one}");
-        let set = ["webhook.tls.cert=/c", "webhook.tls.key=/k"];
-        assert_eq!(load("", &[], &set).unwrap().webhook.tls.unwrap().cert, Path::new("/c"));
-    }
-
-    #[test]
-    fn flags_win_over_environment_and_environment_over_the_file() {
-        let text = "limits: {quiet: 1m, pause_after: 4}";
-        let config =
-            load(text, &[("EDITWAR_LIMITS__QUIET", "2m"), ("EDITWAR_SERVICE_HOST", "x")], &["limits.pause_after=5"])
-                .unwrap();
-        assert_eq!(config.limits.quiet, Duration::parse("2m"));
-        assert_eq!(config.limits.pause_after, NonZeroU32::new(5));
-    }
-
-    #[test]
-    fn unknown_keys_are_named_with_the_nearest_known_one() {
-        let error = load("limits:\n  quite: 5m\n", &[], &[]).unwrap_err();
-        assert!(error.contains("unknown key `limits.quite`") && error.contains("did you mean `quiet`?"), "{error}");
-        assert!(error.contains("line 2"), "{error}");
-        let error = load("", &[("EDITWAR_WEBHOK__LISTEN", "x")], &[]).unwrap_err();
-        assert!(error.starts_with("EDITWAR_WEBHOK__LISTEN") && error.contains("`webhook`"), "{error}");
-    }
-
-    #[test]
-    fn values_that_make_no_sense_are_refused() {
-        for (text, expected) in [
-            ("limits: {quiet: soon}", "no duration"),
-            ("limits: {buckets: []}", "at least one bucket"),
-            ("limits: {buckets: [{retakes: 0, window: 1m}]}", "nonzero"),
-            ("limits: {buckets: [{retakes: 5, window: 0s}]}", "at least one second"),
-            ("webhook: {listen: '0.0.0.0:8443'}", "allow_insecure"),
-            ("bounds: {bodies: many}", "no size"),
-            ("actors: [{actor: x, class: robot}]", "robot"),
-        ] {
-            let error = load(text, &[], &[]).unwrap_err();
-            assert!(error.contains(expected), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn overrides_change_what_they_name_and_nothing_else() {
-        let text = "
-limits: {pause_after: 4}
-overrides:
-- {resource: deployments.apps, namespace: shop, limits: {quiet: 1m}}
-- {resource: leases.coordination.k8s.io, ignore: true}
-";
-        let policy = load(text, &[], &[]).unwrap().policy();
-        let object =
-            |group, resource, namespace| crate::detect::write::ObjectName { group, resource, namespace, name: "x" };
-        let shop = policy.limits(&object("apps", "deployments", "shop")).unwrap();
-        assert_eq!((shop.quiet, shop.pause_after.get()), (60_000_000, 4));
-        assert_eq!(policy.limits(&object("apps", "deployments", "other")).unwrap().quiet, 600_000_000);
-        assert!(policy.limits(&object("coordination.k8s.io", "leases", "x")).is_none());
-    }
-
-    #[test]
-    fn durations_and_sizes_are_written_as_they_are_read() {
-        for text in ["90s", "10m", "6h", "7d", "250ms"] {
-            assert_eq!(Duration::parse(text).unwrap().to_string(), text);
-        }
-        assert_eq!(Duration::parse("1h30m"), Duration::parse("90m"));
-        assert_eq!(Duration::parse("10"), None);
-        for text in ["64MiB", "1GiB", "4KiB", "1000"] {
-            assert_eq!(Bytes::parse(text).unwrap().to_string(), text);
         }
     }
 }

@@ -19,6 +19,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("telemetry", &["pipeline", "detect", "audit", "COMMIT"]),
     ("auth", &["detect", "net"]),
     ("config.rs", &["detect", "audit", "auth", "pipeline", "journal"]),
+    ("config", &["detect", "audit", "auth", "pipeline", "journal"]),
     ("net.rs", &[]),
 ];
 
