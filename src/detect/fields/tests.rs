@@ -1,5 +1,7 @@
 //! Paths, keyed lists, and what patches of every kind name.
 
+use super::bodies::{named, read};
+use super::walk::{DEPTH_MAX, FIELDS_MAX};
 use super::*;
 
 const OPEN: Rules<'static> = Rules { resource: "", is_hidden: false };

@@ -1,0 +1,250 @@
+//! From a body to its leaves: lists by Kubernetes' keys, without what the server sets.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use simd_json::prelude::*;
+use simd_json::{BorrowedValue as Json, StaticNode};
+
+use super::{FieldValue, Named, Path, Want};
+
+/// Nesting up to which a body is walked; what is deeper is one value. Real objects stay below 20.
+pub(super) const DEPTH_MAX: usize = 64;
+/// Leaves of one body that are looked at, in order of their paths. A large Deployment has some 300.
+pub(super) const FIELDS_MAX: usize = 4_096;
+/// Bytes of a path; a longer one ends the walk there.
+pub(super) const PATH_BYTES_MAX: usize = 512;
+/// Items of a list up to which it is seen whether a list only grew.
+const ITEMS_MAX: usize = 1_024;
+
+/// What the server sets, and what tools keep books in.
+pub(super) fn is_left_out(path: &str) -> bool {
+    matches!(
+        path,
+        "apiVersion"
+            | "kind"
+            | "metadata.name"
+            | "metadata.namespace"
+            | "metadata.generateName"
+            | "metadata.uid"
+            | "metadata.resourceVersion"
+            | "metadata.generation"
+            | "metadata.creationTimestamp"
+            | "metadata.deletionTimestamp"
+            | "metadata.deletionGracePeriodSeconds"
+            | "metadata.selfLink"
+            | "metadata.managedFields"
+            | "metadata.annotations['kubectl.kubernetes.io/last-applied-configuration']"
+            | "metadata.annotations['deployment.kubernetes.io/revision']"
+            | "metadata.annotations['deprecated.daemonset.template.generation']"
+    )
+}
+
+/// Timestamps that controllers stamp into conditions and statuses with every look at them.
+fn is_heartbeat(key: &str) -> bool {
+    matches!(key, "lastTransitionTime" | "lastUpdateTime" | "lastHeartbeatTime" | "lastProbeTime")
+}
+
+/// What is known of a body before it is walked.
+#[derive(Clone, Copy)]
+pub(super) struct Rules<'a> {
+    /// Resource name of the object in the core group; empty for others.
+    pub(super) resource: &'a str,
+    /// Whether no value may be kept.
+    pub(super) is_hidden: bool,
+}
+
+/// A walk over a body that collects its leaves.
+pub(super) struct Walk {
+    pub(super) path: String,
+    pub(super) found: Vec<Named>,
+    pub(super) lists: BTreeMap<Path, Vec<Box<str>>>,
+    /// Whether the body is a patch: nulls remove, `$` keys direct.
+    is_partial: bool,
+    pub(super) is_secret: bool,
+}
+
+// === impl Walk ===
+
+impl Walk {
+    pub(super) fn new(rules: Rules<'_>, is_partial: bool) -> Walk {
+        Walk {
+            path: String::new(),
+            found: Vec::new(),
+            lists: BTreeMap::new(),
+            is_partial,
+            is_secret: rules.resource == "secrets",
+        }
+    }
+
+    pub(super) fn node(&mut self, json: &Json<'_>, depth: usize, is_hidden: bool) {
+        if is_left_out(&self.path) {
+            return;
+        }
+        let is_too_much = depth >= DEPTH_MAX || self.path.len() > PATH_BYTES_MAX || self.found.len() >= FIELDS_MAX;
+        match json {
+            Json::Object(map) if !is_too_much => {
+                // The parser keeps members in the order of its table; the walk's order must be the paths'.
+                let mut members: Vec<_> = map.iter().collect();
+                members.sort_unstable_by(|a, b| a.0.cmp(b.0));
+                for (key, value) in members {
+                    match key.as_ref() {
+                        "data" if self.is_secret => self.member(key, value, depth, true),
+                        "stringData" if self.is_secret && self.path.is_empty() => self.string_data(value),
+                        _ => self.member(key, value, depth, is_hidden),
+                    }
+                }
+            }
+            Json::Array(items) if !is_too_much && !items.is_empty() => match keyed(last_key(&self.path), items) {
+                Some(selectors) => self.items(items, selectors, depth, is_hidden),
+                None => self.leaf(json, is_hidden),
+            },
+            // Nothing, an empty map and an empty list are the same to Kubernetes' omitempty.
+            // To a patch, an empty list is one that empties.
+            Json::Object(map) if map.is_empty() => {}
+            Json::Array(items) if items.is_empty() && !self.is_partial => {}
+            Json::Static(StaticNode::Null) if !self.is_partial => {}
+            Json::Array(items) if items.is_empty() => self.push(Want::Removed),
+            Json::Static(StaticNode::Null) => self.push(Want::Removed),
+            _ => self.leaf(json, is_hidden),
+        }
+    }
+
+    fn member(&mut self, key: &str, value: &Json<'_>, depth: usize, is_hidden: bool) {
+        let len = self.path.len();
+        if self.is_partial && key.starts_with('$') {
+            match (key, value.as_str()) {
+                ("$patch", Some("delete")) => self.push(Want::Removed),
+                ("$patch", _) => self.push(Want::Touched),
+                _ => {
+                    if let Some(list) = key.strip_prefix("$deleteFromPrimitiveList/") {
+                        push_key(&mut self.path, list);
+                        self.push(Want::Touched);
+                    }
+                }
+            }
+        } else if !is_heartbeat(key) {
+            push_key(&mut self.path, key);
+            self.node(value, depth + 1, is_hidden);
+        }
+        self.path.truncate(len);
+    }
+
+    /// A Secret's write-only `stringData` is stored as `data`, encoded.
+    fn string_data(&mut self, json: &Json<'_>) {
+        for (key, value) in json.as_object().into_iter().flat_map(|map| map.iter()) {
+            self.path.push_str("data");
+            push_key(&mut self.path, key);
+            match value.as_str() {
+                Some(text) => self.leaf(&Json::from(STANDARD.encode(text)), true),
+                None => self.node(value, 2, true),
+            }
+            self.path.clear();
+        }
+    }
+
+    fn items(&mut self, items: &[Json<'_>], selectors: Vec<Box<str>>, depth: usize, is_hidden: bool) {
+        let len = self.path.len();
+        for (item, selector) in items.iter().zip(&selectors) {
+            self.path.push_str(selector);
+            self.node(item, depth + 1, is_hidden);
+            self.path.truncate(len);
+        }
+        self.lists.insert(self.path.as_str().into(), selectors);
+    }
+
+    fn leaf(&mut self, json: &Json<'_>, is_hidden: bool) {
+        let mut value = FieldValue::new(&json.encode(), is_hidden);
+        if let Json::Array(items) = json
+            && items.len() <= ITEMS_MAX
+        {
+            value.items = Some(items.iter().map(|item| crate::detect::hash(&item.encode())).collect());
+        }
+        self.push(Want::Value(value));
+    }
+
+    fn push(&mut self, want: Want) {
+        if self.found.len() >= FIELDS_MAX {
+            return;
+        }
+        self.found.push(Named { path: self.path.as_str().into(), want });
+    }
+}
+
+/// The list's name at the end of a path.
+fn last_key(path: &str) -> &str {
+    path.rsplit(['.', ']']).next().unwrap_or_default()
+}
+
+/// Appends a key to a path: `.key`, or `['key']` where it holds more than letters, digits, `-` and `_`.
+pub(super) fn push_key(path: &mut String, key: &str) {
+    let is_plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if is_plain {
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path.push_str(key);
+    } else {
+        path.push_str("['");
+        path.push_str(&key.replace('\\', "\\\\").replace('\'', "\\'"));
+        path.push_str("']");
+    }
+}
+
+/// The keys by which Kubernetes merges a list of this name; for unknown lists, `name` where all items have one.
+fn merge_keys(list: &str, first: &Json<'_>) -> &'static [&'static str] {
+    match list {
+        "volumeMounts" => &["mountPath"],
+        "volumeDevices" => &["devicePath"],
+        "ports" if first.get("containerPort").is_some() => &["containerPort", "protocol"],
+        "ports" => &["port", "protocol"],
+        "conditions" | "addresses" => &["type"],
+        "ownerReferences" => &["uid"],
+        "hostAliases" | "podIPs" | "hostIPs" => &["ip"],
+        "topologySpreadConstraints" => &["topologyKey", "whenUnsatisfiable"],
+        "taints" => &["key", "effect"],
+        "tolerations" | "endpoints" | "subsets" | "subjects" | "rules" => &[],
+        _ => &["name"],
+    }
+}
+
+/// The selectors of a list's items, where all of them have the list's keys and no two the same.
+fn keyed(list: &str, items: &[Json<'_>]) -> Option<Vec<Box<str>>> {
+    let keys = merge_keys(list, items.first()?);
+    if keys.is_empty() {
+        return None;
+    }
+    let mut selectors = Vec::with_capacity(items.len());
+    for item in items {
+        let mut selector = String::from("[");
+        for key in keys {
+            let value: Cow<'_, str> = match item.get(*key) {
+                Some(Json::String(text)) => quoted_selector(text),
+                Some(Json::Static(number)) => number.to_string().into(),
+                None if *key == "protocol" => "TCP".into(),
+                _ => return None,
+            };
+            if selector.len() > 1 {
+                selector.push(',');
+            }
+            selector.push_str(key);
+            selector.push('=');
+            selector.push_str(&value);
+        }
+        selector.push(']');
+        selectors.push(selector.into_boxed_str());
+    }
+    let mut sorted: Vec<&str> = selectors.iter().map(AsRef::as_ref).collect();
+    sorted.sort_unstable();
+    sorted.windows(2).all(|pair| pair[0] != pair[1]).then_some(selectors)
+}
+
+/// A selector's value as it is, or quoted where it could end the selector.
+fn quoted_selector(text: &str) -> Cow<'_, str> {
+    match text.contains([']', '[', ',', '=', '\'', '"', ' ']) || text.is_empty() {
+        true => format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'")).into(),
+        false => text.into(),
+    }
+}
