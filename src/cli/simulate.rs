@@ -171,7 +171,7 @@ fn scenario(lens: &Lens<'_>, limits: &Limits, confidence: Confidence) -> Scenari
 
 fn hits(pipeline: &Pipeline, now: Micros, confidence: Confidence) -> Vec<Hit> {
     let of = |key| {
-        let limits = pipeline.policy().limits(&crate::pipeline::table::ObjectKey::object(&key))?;
+        let limits = pipeline.policy().limits(&crate::pipeline::key::ObjectKey::object(&key))?;
         let look = |state: &crate::detect::object::ObjectState| {
             let findings = state.contest()?.findings();
             let tally = findings.tally(confidence);

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::plan::Verdict;
 use crate::audit::event::{Micros, parse_timestamp};
 use crate::detect::annotations::{MODE, PAUSED, PAUSED_BECAUSE, PAUSED_UNTIL};
-use crate::pipeline::table::ObjectKey;
+use crate::pipeline::key::ObjectKey;
 
 /// The field manager that pauses are set with.
 pub const MANAGER: &str = "editwar";

@@ -11,7 +11,7 @@ use crate::detect::findings::FieldState;
 use crate::detect::object::ObjectState;
 use crate::detect::verdict::{Confidence, State};
 use crate::pipeline::Pipeline;
-use crate::pipeline::table::ObjectKey;
+use crate::pipeline::key::ObjectKey;
 
 /// Fields that a reason names.
 const FIELDS_SHOWN: usize = 3;

@@ -16,7 +16,7 @@ use crate::audit::event::Micros;
 use crate::detect::class::{Classes, is_match};
 use crate::detect::verdict::State;
 use crate::pipeline::Pipeline;
-use crate::pipeline::table::ObjectKey;
+use crate::pipeline::key::ObjectKey;
 use crate::telemetry::control::{Control, STOPPED};
 use crate::telemetry::metrics::Metrics;
 

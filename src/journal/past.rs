@@ -6,7 +6,7 @@ use super::replay::take;
 use super::store::Reader;
 use crate::audit::event::Micros;
 use crate::detect::policy::Policy;
-use crate::pipeline::table::ObjectKey;
+use crate::pipeline::key::ObjectKey;
 use crate::pipeline::{Bounds, Pipeline};
 
 /// Writes of one object that one question may bring up, and bytes of them: the latest.

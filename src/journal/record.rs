@@ -11,7 +11,7 @@ use ring::digest::{Context, SHA256};
 use crate::audit::envelope::EVENT_BYTES_MAX;
 use crate::audit::event::{Event, Level, Micros, Stage};
 use crate::detect::write::Write;
-use crate::pipeline::table::ObjectKey;
+use crate::pipeline::key::ObjectKey;
 
 /// Bytes of a record's key.
 pub const KEY_BYTES: usize = 24;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::record::{KEY_BYTES, Key};
 use crate::detect::verdict::State;
 use crate::pipeline::Turn;
-use crate::pipeline::table::ObjectKey;
+use crate::pipeline::key::ObjectKey;
 
 /// What stands behind a turn's key, as JSON.
 #[derive(Serialize, Deserialize)]

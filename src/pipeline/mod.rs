@@ -6,6 +6,7 @@
 pub mod clients;
 pub mod coverage;
 pub mod dedupe;
+pub mod key;
 mod shard;
 pub mod stats;
 pub mod table;
@@ -23,8 +24,9 @@ use crate::detect::verdict::State;
 use crate::detect::write::{Outcome, Write, attribute};
 use clients::{Clients, Near};
 use dedupe::Dedupe;
+use key::{ObjectKey, Place};
 use stats::{Stats, Tallies};
-use table::{ObjectKey, Place, Table};
+use table::Table;
 
 /// Events that are taken in at a time: so many that their objects are waited for together, so few that these stay near.
 const WINDOW: usize = 128;

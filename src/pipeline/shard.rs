@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use smallvec::SmallVec;
 
-use super::table::{ObjectKey, Place};
+use super::key::{ObjectKey, Place};
 use crate::audit::event::Micros;
 use crate::detect::contest::LATE_MAX;
 use crate::detect::object::ObjectState;

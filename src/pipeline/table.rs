@@ -1,7 +1,5 @@
 //! The objects, by name. Bounded: the calmest and oldest make room.
 
-use std::fmt;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -9,6 +7,7 @@ use dashmap::DashSet;
 use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
+use super::key::{ObjectKey, Place};
 use super::shard::{Object, Shard};
 use super::{WINDOW, lock};
 use crate::audit::event::Micros;
@@ -17,18 +16,6 @@ use crate::detect::object::{ObjectState, Observed};
 use crate::detect::policy::Limits;
 use crate::detect::verdict::State;
 use crate::detect::write::{ObjectName, Write};
-
-/// The identity of an object: cluster, group, resource, namespace and name, in one text.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectKey(Box<str>);
-
-/// An object's name, and where it is looked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'k> {
-    pub(super) cluster: &'k str,
-    pub(super) object: ObjectName<'k>,
-    pub(super) hash: u64,
-}
 
 /// All tracked objects.
 #[derive(Debug)]
@@ -49,98 +36,6 @@ pub struct Table {
 const SHARDS_PER_CORE: usize = 4;
 /// Rounds of settling that a batch does in each shard: more than most batches write to, and done in some milliseconds.
 const SETTLE_ROUNDS: usize = 64;
-/// Stands between the parts of a key. No name holds it.
-const SEPARATOR: u8 = 0;
-
-// === impl ObjectKey ===
-
-impl ObjectKey {
-    /// The key of one object.
-    pub fn new(cluster: &str, object: &ObjectName<'_>) -> ObjectKey {
-        let ObjectName { group, resource, namespace, name } = object;
-        let len = cluster.len() + group.len() + resource.len() + namespace.len() + name.len() + 4;
-        let mut text = String::with_capacity(len);
-        for part in [cluster, group, resource, namespace] {
-            text.push_str(part);
-            text.push(char::from(SEPARATOR));
-        }
-        text.push_str(name);
-        ObjectKey(text.into())
-    }
-
-    /// The key of one object; `None` where the names are none.
-    pub fn of(cluster: &str, object: &ObjectName<'_>) -> Option<ObjectKey> {
-        let key = ObjectKey::new(cluster, object);
-        let separators = key.0.bytes().filter(|b| *b == SEPARATOR).count();
-        (separators == 4).then_some(key)
-    }
-
-    /// Whether it is the key of the object at this place.
-    pub(super) fn is_of(&self, place: &Place<'_>) -> bool {
-        let Place { cluster, object, .. } = place;
-        let mut rest = Some(self.0.as_bytes());
-        for part in [cluster, object.group, object.resource, object.namespace] {
-            rest = rest.and_then(|rest| rest.strip_prefix(part.as_bytes())?.strip_prefix(&[SEPARATOR]));
-        }
-        rest.is_some_and(|rest| rest == object.name.as_bytes())
-    }
-
-    /// What a place of it has.
-    pub(super) fn hash(&self, hasher: &RandomState) -> u64 {
-        hash(hasher, &self.parts())
-    }
-
-    /// The cluster's name, empty where there is only one.
-    pub fn cluster(&self) -> &str {
-        let [cluster, ..] = self.parts();
-        cluster
-    }
-
-    /// The object within its cluster.
-    pub fn object(&self) -> ObjectName<'_> {
-        let [_, group, resource, namespace, name] = self.parts();
-        ObjectName { group, resource, namespace, name }
-    }
-
-    fn parts(&self) -> [&str; 5] {
-        let mut parts = [""; 5];
-        let mut from = 0;
-        let ends = memchr::memchr_iter(SEPARATOR, self.0.as_bytes()).chain([self.0.len()]);
-        for (part, to) in parts.iter_mut().zip(ends) {
-            *part = &self.0[from..to];
-            from = to + 1;
-        }
-        parts
-    }
-}
-
-impl From<&str> for ObjectKey {
-    fn from(text: &str) -> ObjectKey {
-        ObjectKey(text.into())
-    }
-}
-
-impl AsRef<str> for ObjectKey {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for ObjectKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.parts())
-    }
-}
-
-// === impl Place ===
-
-impl Place<'_> {
-    /// The object's key; `None` where the names are none.
-    pub fn key(&self) -> Option<ObjectKey> {
-        ObjectKey::of(self.cluster, &self.object)
-    }
-}
-
 // === impl Table ===
 
 impl Table {
@@ -163,8 +58,7 @@ impl Table {
 
     /// Where an object is.
     pub fn place<'k>(&self, cluster: &'k str, object: ObjectName<'k>) -> Place<'k> {
-        let parts = [cluster, object.group, object.resource, object.namespace, object.name];
-        Place { cluster, object, hash: hash(&self.hasher, &parts) }
+        Place::new(cluster, object, &self.hasher)
     }
 
     fn place_of<'k>(&self, key: &'k ObjectKey) -> Place<'k> {
@@ -368,13 +262,6 @@ impl Table {
         times.sort_unstable();
         times.get(times.len() / 2).copied().unwrap_or(i64::MIN)
     }
-}
-
-/// The hash of an object's names.
-fn hash(hasher: &RandomState, parts: &[&str; 5]) -> u64 {
-    let mut hasher = hasher.build_hasher();
-    parts.iter().for_each(|part| hasher.write(part.as_bytes()));
-    hasher.finish()
 }
 
 fn is_notable(object: &ObjectState, limits: &Limits) -> bool {

@@ -26,7 +26,7 @@ use crate::journal::committer::Journal;
 use crate::journal::store::Reader;
 use crate::net::Reply;
 use crate::pipeline::Pipeline;
-use crate::pipeline::table::ObjectKey;
+use crate::pipeline::key::ObjectKey;
 use crate::telemetry::control::Control;
 use crate::telemetry::metrics::Metrics;
 

@@ -13,7 +13,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::api::{Api, Decision, problem};
-use crate::pipeline::table::ObjectKey;
+use crate::pipeline::key::ObjectKey;
 
 /// How often a followed object is looked at: a look is a few microseconds of memory.
 const EVERY: Duration = Duration::from_millis(200);

@@ -22,7 +22,7 @@ use crate::detect::trouble::Trouble;
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::{Effect, ObjectName, Part};
 use crate::pipeline::Pipeline;
-use crate::pipeline::table::ObjectKey;
+use crate::pipeline::key::ObjectKey;
 
 /// Writes from which on an owned object's writer follows a war, and does not only happen to write.
 const ECHO_WRITES_MIN: u32 = 6;

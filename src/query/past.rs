@@ -10,7 +10,7 @@ use crate::journal;
 use crate::journal::past::Past;
 use crate::journal::store::Reader;
 use crate::pipeline::Pipeline;
-use crate::pipeline::table::ObjectKey;
+use crate::pipeline::key::ObjectKey;
 
 /// Turns that one answer tells.
 const TURNS_MAX: usize = 10_000;

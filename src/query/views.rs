@@ -16,8 +16,8 @@ use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::{Effect, Part};
 use crate::pipeline::Turn;
 use crate::pipeline::coverage;
+use crate::pipeline::key::ObjectKey;
 use crate::pipeline::stats::{Stats, Tallies};
-use crate::pipeline::table::ObjectKey;
 
 /// Everything that was found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -25,7 +25,7 @@ use crate::enforce::events::Events;
 use crate::enforce::look::would_pause;
 use crate::enforce::run::Link;
 use crate::pipeline::Pipeline;
-use crate::pipeline::table::ObjectKey;
+use crate::pipeline::key::ObjectKey;
 use crate::telemetry::control::Control;
 use crate::telemetry::golden::Golden;
 

@@ -13,8 +13,8 @@ use crate::audit::decode::Malformed;
 use crate::detect::kind;
 use crate::detect::object::ObjectState;
 use crate::detect::verdict::{Confidence, State};
+use crate::pipeline::key::ObjectKey;
 use crate::pipeline::stats::{Stats, Tallies};
-use crate::pipeline::table::ObjectKey;
 use crate::pipeline::{Pipeline, Thrash, Turn, lock};
 
 /// The name that stands for all beyond a bound.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use editwar::detect::class::Classes;
 use editwar::detect::write::ObjectName;
-use editwar::pipeline::table::ObjectKey;
+use editwar::pipeline::key::ObjectKey;
 use editwar::query::api::Api;
 use editwar::telemetry::metrics::{Bounds, Metrics};
 use serde_json::Value;
