@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ use crate::auth::Right;
 use crate::detect::annotations::MANAGED;
 use crate::detect::bucket::Limit;
 use crate::detect::class::{Class, Classes, HONOURING, Role, Rule};
+use crate::detect::cooperation::{Cooperations, Row};
 use crate::detect::policy::{Limits, Override, Policy};
 use crate::journal::committer::{OnFailure, Settings};
 use crate::journal::replay;
@@ -38,6 +40,8 @@ pub struct Config {
     pub overrides: Vec<OverrideConfig>,
     /// What actors are, before the built-in list is asked; the first match counts.
     pub actors: Vec<ActorConfig>,
+    /// Actors that are made to write the same field, which is then no war.
+    pub cooperation: CooperationConfig,
     /// What is known of reconcilers.
     pub platform: Platform,
     /// What may be kept of values.
@@ -52,6 +56,45 @@ pub struct Config {
     pub follow: Follow,
     /// What survives a restart.
     pub journal: Journal,
+}
+
+/// Actors that are made to write the same field.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CooperationConfig {
+    /// Names of built-in co-operations that count as wars all the same.
+    pub disabled: Vec<String>,
+    /// More of them, asked before the built-in ones.
+    pub rows: Vec<CooperationRow>,
+}
+
+/// Two actors that are made to write the same field. `*` in a pattern stands for any run of characters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CooperationRow {
+    /// Its name.
+    pub name: String,
+    /// Pattern of `resource.group`, such as `deployments.apps`; any where absent.
+    #[serde(default = "any")]
+    pub resource: String,
+    /// Pattern of the field's path as editwar shows it; `(object)` for creation and deletion.
+    pub path: String,
+    /// Patterns of the two actors, in either order.
+    #[serde(default = "any_two")]
+    pub actors: [String; 2],
+    /// Why it is no war: shown beside it.
+    pub reason: String,
+    /// What it is called where it happens too often; without it, it never is too often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excess: Option<String>,
+}
+
+fn any() -> String {
+    "*".to_owned()
+}
+
+fn any_two() -> [String; 2] {
+    [any(), any()]
 }
 
 /// What is written to the cluster, and to which objects.
@@ -344,7 +387,17 @@ pub struct Journal {
 impl Config {
     /// The limits by which objects are judged.
     pub fn policy(&self) -> Policy {
-        let limits = Limits { redacts: self.values.redact, ..self.limits.over(&Limits::default()) };
+        let rows = self.cooperation.rows.iter().map(|row| Row {
+            name: row.name.clone(),
+            resource: row.resource.clone(),
+            path: row.path.clone(),
+            sides: row.actors.clone().into(),
+            reason: row.reason.clone(),
+            excess: row.excess.clone(),
+        });
+        let cooperations = Arc::new(Cooperations::with(rows.collect(), &self.cooperation.disabled));
+        let defaults = Limits { redacts: self.values.redact, cooperations, ..Limits::default() };
+        let limits = self.limits.over(&defaults);
         let overrides = self.overrides.iter().map(|o| Override {
             resource: o.resource.clone(),
             namespace: o.namespace.clone(),
@@ -352,7 +405,7 @@ impl Config {
             limits: o.limits.over(&limits),
             is_ignored: o.ignore,
         });
-        Policy { overrides: overrides.collect(), limits, follow: None }
+        Policy { overrides: overrides.collect(), limits, follow: None, classes: Arc::new(self.classes()) }
     }
 
     /// What actors are.
@@ -364,6 +417,7 @@ impl Config {
             role: a.role.unwrap_or(match a.class {
                 Class::Controller => Role::Operator,
                 Class::Gitops => Role::Gitops,
+                Class::Automation => Role::Ci,
                 Class::Person => Role::Person,
                 Class::Node => Role::Node,
                 Class::Apiserver => Role::Apiserver,
@@ -418,6 +472,7 @@ impl LimitsConfig {
             flapping_turns: self.flapping_turns.unwrap_or(base.flapping_turns),
             redacts: base.redacts,
             own: base.own.clone(),
+            cooperations: base.cooperations.clone(),
         }
     }
 }

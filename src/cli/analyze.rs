@@ -52,7 +52,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
     summary(&pipeline.stats(), args.log.quiet);
     // The process ends here: to give back a million objects one by one takes longer than to end.
     std::mem::forget(pipeline);
-    Ok(match (is_whole, report.wars.iter().any(|war| war.thrashing_events > 0)) {
+    Ok(match (is_whole, report.wars.iter().any(|war| war.is_loud())) {
         (false, _) => Outcome::Unusable,
         (true, true) => Outcome::War,
         (true, false) => Outcome::Calm,

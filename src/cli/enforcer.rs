@@ -8,7 +8,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::{Enforce, Mode, Sure};
-use crate::detect::class::Classes;
 use crate::detect::verdict::Confidence;
 use crate::enforce::plan::Rules;
 use crate::enforce::run::{self, Enforcer, Link, Place, Selection};
@@ -50,7 +49,7 @@ impl Access {
     /// Starts what the configuration asks for.
     pub(super) fn start(
         self,
-        (pipeline, classes, metrics): (Arc<Pipeline>, Arc<Classes>, Metrics),
+        (pipeline, metrics): (Arc<Pipeline>, Metrics),
         enforce: &Enforce,
         control: &Control,
         stop: &watch::Sender<bool>,
@@ -64,7 +63,7 @@ impl Access {
         let (link, identity) = (Link::default(), self.place.identity.clone());
         let enforcer = Enforcer::new(
             self.client.clone(),
-            (pipeline.clone(), classes, metrics.clone()),
+            (pipeline.clone(), metrics.clone()),
             selection(enforce),
             self.place,
             rules,

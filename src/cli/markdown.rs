@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::output::{clean, clock, coverage, name, words};
+use super::output::{clean, clock, coverage, name, verdict, words};
 use crate::query::views::{Coverage, Field, Participants, Report, War};
 
 /// The report as a note.
@@ -21,13 +21,11 @@ pub fn report(report: &Report) -> String {
 /// One object as a note.
 pub fn participants(found: &Participants) -> String {
     let mut out = String::new();
-    match &found.war {
-        Some(war) => out.push_str(&of_war(war)),
-        None => {
-            let _ = writeln!(out, "## {}: no war\n", text(&name(&found.object)));
-        }
+    if found.wars.is_empty() {
+        let _ = writeln!(out, "## {}: no war\n", text(&name(&found.object)));
     }
-    let is_party = |actor: &str| found.war.as_ref().is_some_and(|w| w.parties.iter().any(|p| p.actor == actor));
+    found.wars.iter().for_each(|war| out.push_str(&of_war(war)));
+    let is_party = |actor: &str| found.wars.iter().flat_map(|w| &w.parties).any(|p| p.actor == actor);
     let others: Vec<_> = found.actors.iter().filter(|a| !is_party(&a.actor)).collect();
     if !others.is_empty() {
         let _ = writeln!(out, "Others who write it:\n");
@@ -42,15 +40,15 @@ pub fn participants(found: &Participants) -> String {
 
 fn of_war(war: &War) -> String {
     let mut out = String::new();
-    let _ =
-        writeln!(out, "## {}: {}, {}\n", text(&name(&war.object)), words(war.state.as_str()), war.confidence.as_str());
+    let verdict = verdict(war).join(", ");
+    let _ = writeln!(out, "## {}: {verdict}\n", text(&name(&war.object)));
     let _ = writeln!(
         out,
-        "{} retakes since {}, the last at {}, {} per minute. Cause: **{}**.\n",
+        "{} retakes since {}, the last at {}, {}. Cause: **{}**.\n",
         war.retakes,
         clock(war.since),
         clock(war.until),
-        war.retakes_per_minute,
+        war.rate(),
         words(war.cause.as_str())
     );
     for sentence in &war.evidence {

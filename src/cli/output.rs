@@ -8,7 +8,7 @@ use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, 
 use super::lanes;
 use crate::audit::event::Micros;
 use crate::detect::remedy::quoted;
-use crate::detect::verdict::{Confidence, State};
+use crate::detect::verdict::State;
 use crate::query::views::{Coverage, Field, Moment, Object, Participants, Party, Report, Turns, Value, War, time};
 
 /// Width where there is no terminal to ask.
@@ -90,10 +90,16 @@ impl Default for Ask {
 /// What `analyze` found, for people.
 pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
     let mut out = String::new();
-    if report.wars.is_empty() {
+    let undecided = report.wars.iter().filter(|war| war.is_undecided()).count();
+    if undecided == report.wars.len() {
         let stats = &report.stats.tallies;
-        let _ = writeln!(out, "No edit war: {} writes to {} objects.", stats.writes, stats.objects);
-    } else {
+        let (writes, objects) = (stats.writes, stats.objects);
+        let _ = match undecided {
+            0 => writeln!(out, "No edit war: {writes} writes to {objects} objects."),
+            _ => writeln!(out, "No edit war is known by its fields: {writes} writes to {objects} objects."),
+        };
+    }
+    if !report.wars.is_empty() {
         match style.width < STACKED_BELOW {
             true => out.push_str(&stacked(&report.wars, style)),
             false => {
@@ -101,10 +107,18 @@ pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
             }
         }
     }
+    if undecided > 0 {
+        let _ = writeln!(
+            out,
+            "{undecided} undecided: several actors write these objects alternately, and the log does not show which fields. \
+             Record them at level Request or higher to decide: editwar setup policy"
+        );
+    }
     let line = |out: &mut String, title: &str, text: String| {
         let _ = writeln!(out, "{} {text}", style.bold(title));
     };
-    if !(report.flapping.is_empty() && report.contention.is_empty() && report.hot_loops.is_empty()) {
+    let others = report.flapping.len() + report.contention.len() + report.hot_loops.len() + report.cooperation.len();
+    if others > 0 {
         let _ = writeln!(out);
     }
     for flapping in &report.flapping {
@@ -132,15 +146,27 @@ pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
         line(&mut out, "Contention", text);
     }
     for hot in &report.hot_loops {
+        let mut what = Vec::new();
+        if hot.writes > 0 {
+            what.push(format!("wrote {} times", hot.writes));
+        }
+        if hot.no_ops > 0 {
+            what.push(format!("sent {} requests that changed nothing", hot.no_ops));
+        }
+        let (actor, what) = (style.actor(&hot.actor), what.join(" and "));
+        line(&mut out, "Hot loop", format!("{}: {actor} {what}, {}", name(&hot.object), hot.rate()));
+    }
+    for found in &report.cooperation {
+        let actors: Vec<String> = found.actors.iter().map(|actor| style.actor(actor)).collect();
         let text = format!(
-            "{}: {} wrote {} times and changed nothing {} times, {}/min",
-            name(&hot.object),
-            style.actor(&hot.actor),
-            hot.writes,
-            hot.no_ops,
-            hot.per_minute
+            "{}: {} times in {} ({}); no war: {}",
+            name(&found.object),
+            found.times,
+            span(found.since, found.until),
+            actors.join(", "),
+            clean(&found.reason)
         );
-        line(&mut out, "Hot loop", text);
+        line(&mut out, &capitalised(found.excess.as_deref().unwrap_or(&found.name)), text);
     }
     let _ = write!(out, "\n{}", coverage(&report.coverage));
     if let Some(war) = report.wars.first() {
@@ -229,8 +255,8 @@ fn wars(wars: &[War], style: Style) -> Table {
             Cell::new(fields.join("\n")),
             Cell::new(parties.join("\n")),
             Cell::new(clock(war.since).replacen(' ', "\n", 1)),
-            Cell::new(format!("{}\n{}/min", war.retakes, war.retakes_per_minute)),
-            state_cell(war.state, war.confidence),
+            Cell::new(format!("{}\n{}", war.retakes, war.rate())),
+            state_cell(war),
         ]);
     }
     let fixed = |chars: u16| ColumnConstraint::LowerBoundary(Width::Fixed(chars));
@@ -246,8 +272,8 @@ fn wars(wars: &[War], style: Style) -> Table {
 fn stacked(wars: &[War], style: Style) -> String {
     let mut out = String::new();
     for war in wars {
-        let state = format!("{}, {}", words(war.state.as_str()), war.confidence.as_str());
-        let _ = writeln!(out, "{}  {}", style.bold(&name(&war.object)), style.state(war.state, &state));
+        let (object, verdict) = (style.bold(&name(&war.object)), verdict(war).join(", "));
+        let _ = writeln!(out, "{object}  {}", style.state(shown_state(war), &verdict));
         for field in &war.fields {
             let _ = writeln!(out, "  {}", fought_over(field, style));
         }
@@ -257,15 +283,34 @@ fn stacked(wars: &[War], style: Style) -> String {
         for echo in &war.echoes {
             let _ = writeln!(out, "  echo: {}", name(&echo.object));
         }
-        let (retakes, rate) = (war.retakes, war.retakes_per_minute);
-        let _ = writeln!(out, "  since {}, {retakes} retakes, {rate}/min", clock(war.since));
+        let (retakes, rate) = (war.retakes, war.rate());
+        let _ = writeln!(out, "  since {}, {retakes} retakes, {rate}", clock(war.since));
     }
     out
 }
 
-fn state_cell(state: State, confidence: Confidence) -> Cell {
-    let cell = Cell::new(format!("{}\n{}", words(state.as_str()), confidence.as_str()));
-    match state {
+/// Where a war stands and how sure that is, in words. What only may be a war stands nowhere.
+pub(super) fn verdict(war: &War) -> Vec<String> {
+    if war.is_undecided() {
+        return vec!["undecided".to_owned()];
+    }
+    let state = if war.deleted.is_some() { "ended: deleted".to_owned() } else { words(war.state.as_str()) };
+    vec![state, war.confidence.as_str().to_owned()]
+}
+
+/// The state as far as it is worth a colour.
+fn shown_state(war: &War) -> State {
+    if war.is_undecided() { State::Calm } else { war.state }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+fn state_cell(war: &War) -> Cell {
+    let cell = Cell::new(verdict(war).join("\n"));
+    match shown_state(war) {
         State::Paused => cell.fg(Color::Red),
         State::Thrashing | State::HalfOpen => cell.fg(Color::Yellow),
         State::Calm | State::Contested => cell,
@@ -330,53 +375,59 @@ pub fn turns(found: &Turns, style: Style) -> String {
 pub fn participants(found: &Participants, writes_max: usize, style: Style) -> String {
     let mut out = String::new();
     let title = name(&found.object);
-    match &found.war {
-        Some(war) => {
-            let verdict = format!("{}, {}", words(war.state.as_str()), war.confidence.as_str());
-            let _ = writeln!(out, "{}: {}", style.bold(&title), style.state(war.state, &verdict));
-            let _ = writeln!(
-                out,
-                "{} retakes ({} brought a value back) since {}, {}/min; {} thrashing events; cause: {}",
-                war.retakes,
-                war.reversals,
-                clock(war.since),
-                war.retakes_per_minute,
-                war.thrashing_events,
-                words(war.cause.as_str())
-            );
-            for sentence in &war.evidence {
-                out.push_str(&wrapped(&clean(sentence), 2, style));
-            }
-            for field in &war.fields {
-                let _ = writeln!(out, "\n{} ({} retakes)", style.bold(&clean(&field.path)), field.retakes);
-                let mut table = style.table();
-                for value in &field.values {
-                    table.add_row([
-                        format!("  {}", value_text(value, style)),
-                        format!("by {}", style.actor(&value.actor)),
-                        format!("{} times", value.count),
-                    ]);
-                }
-                let _ = writeln!(out, "{table}");
-            }
+    if found.wars.is_empty() {
+        let _ = writeln!(out, "{}: no war", style.bold(&title));
+    }
+    for (index, war) in found.wars.iter().enumerate() {
+        if index > 0 {
+            out.push('\n');
         }
-        None => {
-            let _ = writeln!(out, "{}: no war", style.bold(&title));
+        let verdict = verdict(war).join(", ");
+        let _ = writeln!(out, "{}: {}", style.bold(&title), style.state(shown_state(war), &verdict));
+        let _ = writeln!(
+            out,
+            "{} retakes ({} brought a value back) since {}, {}; {} thrashing events; cause: {}",
+            war.retakes,
+            war.reversals,
+            clock(war.since),
+            war.rate(),
+            war.thrashing_events,
+            words(war.cause.as_str())
+        );
+        for sentence in &war.evidence {
+            out.push_str(&wrapped(&clean(sentence), 2, style));
+        }
+        for field in &war.fields {
+            let _ = writeln!(out, "\n{} ({} retakes)", style.bold(&clean(&field.path)), field.retakes);
+            let mut table = style.table();
+            for value in &field.values {
+                table.add_row([
+                    format!("  {}", value_text(value, style)),
+                    format!("by {}", style.actor(&value.actor)),
+                    format!("{} times", value.count),
+                ]);
+            }
+            let _ = writeln!(out, "{table}");
         }
     }
-    let is_party = |p: &&Party| found.war.as_ref().is_some_and(|w| w.parties.iter().any(|q| q.actor == p.actor));
+    for known in &found.cooperation {
+        let actors: Vec<String> = known.actors.iter().map(|actor| style.actor(actor)).collect();
+        let text = format!("by design: {} write {}: {}", actors.join(" and "), known.fields.join(", "), known.reason);
+        out.push_str(&wrapped(&clean(&text), 2, style));
+    }
+    let is_party = |p: &&Party| found.wars.iter().flat_map(|w| &w.parties).any(|q| q.actor == p.actor);
     let (parties, others): (Vec<_>, Vec<_>) = found.actors.iter().partition(is_party);
     for (title, actors) in [("PARTIES", parties), ("BYSTANDERS", others)] {
         if !actors.is_empty() {
-            let title = if found.war.is_none() { "WRITERS" } else { title };
+            let title = if found.wars.is_empty() { "WRITERS" } else { title };
             let _ = writeln!(out, "\n{}", actors_table(title, &actors, style));
         }
     }
-    if let Some(war) = &found.war {
+    for war in &found.wars {
         out.push_str(&lanes::picture(war, &found.timeline, &found.coverage, style));
         out.push_str(&remedies(war, style));
     }
-    for echo in found.war.iter().flat_map(|w| &w.echoes) {
+    for echo in found.wars.iter().flat_map(|w| &w.echoes) {
         let _ = writeln!(
             out,
             "echo: {} follows, written {} times by {}",
@@ -388,7 +439,7 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
     // Beside a war, what bystanders write to the status is noise.
     let is_shown = |m: &&Moment| {
         let is_party = |war: &War| war.parties.iter().any(|p| is_by(&p.actor, m));
-        style.is_wide || m.part == "main" || found.war.as_ref().is_none_or(is_party)
+        style.is_wide || m.part == "main" || found.wars.is_empty() || found.wars.iter().any(is_party)
     };
     let moments: Vec<&Moment> = found.timeline.iter().filter(is_shown).collect();
     if !moments.is_empty() {
@@ -506,7 +557,7 @@ fn timeline(moments: &[&Moment], coverage: &Coverage, style: Style) -> Table {
             changes.push(match (moment.effect.as_str(), moment.fields_known) {
                 ("delete", _) => "deleted".into(),
                 ("create", _) => "created".into(),
-                (_, true) => format!("nothing in {}", moment.part),
+                (_, true) => "nothing that is compared".to_owned(),
                 (_, false) => format!("{}: fields not in the log", moment.part),
             });
         }

@@ -149,7 +149,7 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     let classes = Arc::new(config.classes());
     let control = Control::default();
     control.stop(config.enforce.stop);
-    let api = Api::new(pipeline.clone(), classes.clone(), metrics.clone()).with_journal(journal.clone());
+    let api = Api::new(pipeline.clone(), classes, metrics.clone()).with_journal(journal.clone());
     let api = if access.is_some() { api.with_enforcer(control.clone()) } else { api };
 
     let (stop, stopped) = watch::channel(false);
@@ -203,7 +203,7 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
         stopped,
     ));
     let follower = follow(&config, &pipeline, &metrics, journal.clone())?;
-    let parts = (pipeline, classes, metrics);
+    let parts = (pipeline, metrics);
     let enforcing = access.map(|access| access.start(parts, &config.enforce, &control, &stop)).unwrap_or_default();
     let mut switch = signal(SignalKind::user_defined1())?;
     let toggle = async {

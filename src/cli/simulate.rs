@@ -13,9 +13,12 @@ use super::{Outcome, analyze, output};
 use crate::audit::event::Micros;
 use crate::config::Duration;
 use crate::detect::bucket::Limit;
+use crate::detect::object::ObjectState;
 use crate::detect::policy::{Limits, Policy};
 use crate::detect::verdict::{Confidence, State};
+use crate::detect::war::War;
 use crate::pipeline::Pipeline;
+use crate::pipeline::key::ObjectKey;
 use crate::query::lens::Lens;
 use crate::query::views::{Coverage, Object, StatsView, time, time_option};
 
@@ -170,37 +173,38 @@ fn scenario(lens: &Lens<'_>, limits: &Limits, confidence: Confidence) -> Scenari
 }
 
 fn hits(pipeline: &Pipeline, now: Micros, confidence: Confidence) -> Vec<Hit> {
-    let of = |key| {
-        let limits = pipeline.policy().limits(&crate::pipeline::key::ObjectKey::object(&key))?;
-        let look = |state: &crate::detect::object::ObjectState| {
-            let findings = state.contest()?.findings();
-            let tally = findings.tally(confidence);
-            if tally.thrashes == 0 {
-                return None;
-            }
-            let machine = &tally.machine;
-            let (first_retake, thrashing_at, paused_at) = machine.firsts();
-            let (pauses, spared) = machine.pauses();
-            let is_over = machine.last_pause().is_some_and(|at| machine.last_retake() <= at);
-            Some(Hit {
-                object: Object::of(&key, state),
-                state: machine.state(),
-                confidence: findings.verdict().1,
-                retakes: tally.retakes,
-                thrashing_events: tally.thrashes,
-                first_retake,
-                thrashing_at,
-                paused_at,
-                since: machine.since(),
-                pauses,
-                spared,
-                needless: pauses > 0 && is_over,
-                parties: tally.parties.keys().map(|party| party.to_string()).collect(),
-            })
+    let of = |key: ObjectKey| {
+        let limits = pipeline.policy().limits(&key.object())?;
+        let look = |state: &ObjectState| {
+            let wars = state.contest().into_iter().flat_map(|contest| contest.findings().wars());
+            let fought = wars.filter(|war| war.tally.thrashes > 0 && war.confidence >= confidence);
+            fought.map(|war| hit(&key, state, war)).collect::<Vec<_>>()
         };
-        pipeline.table().with_at(&key, now, limits, look)?
+        pipeline.table().with_at(&key, now, limits, look)
     };
-    pipeline.table().notable().into_iter().filter_map(of).collect()
+    pipeline.table().notable().into_iter().filter_map(of).flatten().collect()
+}
+
+fn hit(key: &ObjectKey, state: &ObjectState, war: &War) -> Hit {
+    let machine = &war.tally.machine;
+    let (first_retake, thrashing_at, paused_at) = machine.firsts();
+    let (pauses, spared) = machine.pauses();
+    let is_over = machine.last_pause().is_some_and(|at| machine.last_retake() <= at);
+    Hit {
+        object: Object::of(key, state),
+        state: machine.state(),
+        confidence: war.confidence,
+        retakes: war.tally.retakes,
+        thrashing_events: war.tally.thrashes,
+        first_retake,
+        thrashing_at,
+        paused_at,
+        since: machine.since(),
+        pauses,
+        spared,
+        needless: pauses > 0 && is_over,
+        parties: war.parties.iter().map(|party| party.to_string()).collect(),
+    }
 }
 
 fn table(simulation: &Simulation, style: output::Style) -> String {

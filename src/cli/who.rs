@@ -40,7 +40,7 @@ pub fn answer(args: &WhoArgs, server: Option<Reach>) -> Result<Outcome> {
         }
     }
     stdout.flush()?;
-    Ok(match (is_whole, found.war.is_some_and(|war| war.thrashing_events > 0)) {
+    Ok(match (is_whole, found.wars.iter().any(|war| war.is_loud())) {
         (false, _) => Outcome::Unusable,
         (true, true) => Outcome::War,
         (true, false) => Outcome::Calm,

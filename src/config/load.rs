@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_yaml_ng::Value;
 
 use super::{Config, Mode};
+use crate::detect::cooperation::Cooperations;
 
 /// Environment variables that set a key: `EDITWAR_LIMITS__QUIET=5m` sets `limits.quiet`. Every key has a section, and
 /// so every such variable two underscores: Kubernetes injects others, `EDITWAR_SERVICE_HOST` into every pod beside a
@@ -129,6 +130,11 @@ impl Config {
             if windows.chain(limits.contention.map(|c| c.window)).any(|w| w.0.as_secs() == 0) {
                 return Err(invalid("window", "a window is at least one second"));
             }
+        }
+        let names = Cooperations::names();
+        if let Some(unknown) = self.cooperation.disabled.iter().find(|name| !names.contains(&name.as_str())) {
+            let why = format!("there is no co-operation named {unknown}; there are {}", names.join(", "));
+            return Err(invalid("cooperation.disabled", &why));
         }
         if self.enforce.mode == Mode::Pause && self.enforce.resources.is_empty() {
             return Err(invalid(

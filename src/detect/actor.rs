@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::class::{Class, Classes, Role};
+use super::pipeline_account::pipeline_account;
 use crate::audit::event::Event;
 
 /// Users that many controllers share; the controller's name ends their user agent.
@@ -10,7 +12,8 @@ const SHARED_USERS: [&str; 2] = ["system:kube-controller-manager", "system:cloud
 /// One account with one tool. The account is the actor's identity; the tool is a hint that tells apart two
 /// programs behind one account.
 ///
-/// Two clients are equal wherever they write from.
+/// Two clients are equal wherever they write from, but for the pod and the instance: replicas and applications of one account
+/// may fight.
 #[derive(Clone, Debug)]
 pub struct Client {
     /// The actor: effective user name, `user/controller` for shared users, `webhook CONFIGURATION/NAME` for
@@ -20,6 +23,12 @@ pub struct Client {
     pub tool: Arc<str>,
     /// The full user agent.
     pub user_agent: Arc<str>,
+    /// The application it applies, where its writes say so: `Kustomization shop-prod`; empty otherwise.
+    pub instance: Arc<str>,
+    /// What kind of actor it is.
+    pub class: Class,
+    /// What it does for a living.
+    pub role: Role,
     /// From where it writes: evidence about it, never its identity.
     pub origin: Origin,
     /// A hash of the actor, to compare without looking at its name.
@@ -70,11 +79,11 @@ impl<'a> Identity<'a> {
         behind_commit(self.agent).filter(|name| is_shared && !name.is_empty())
     }
 
-    /// The actor's name.
+    /// The actor's name. Accounts that live for one run of a pipeline are one actor.
     pub fn actor(&self) -> std::borrow::Cow<'a, str> {
         match self.controller() {
             Some(controller) => format!("{}/{controller}", self.user).into(),
-            None => self.user.into(),
+            None => pipeline_account(self.user).map_or(self.user.into(), Into::into),
         }
     }
 }
@@ -99,8 +108,39 @@ impl Client {
     /// An account with a tool, at a place.
     pub fn new(actor: &str, tool: &str, user_agent: &str, origin: Origin) -> Client {
         let actor_id = super::hash(actor);
-        let id = super::hash_of(&(actor_id, tool, user_agent));
-        Client { actor: actor.into(), tool: tool.into(), user_agent: user_agent.into(), origin, actor_id, id }
+        let (class, role) = Classes::built_in().of(actor, tool, user_agent);
+        let (actor, tool, user_agent) = (actor.into(), tool.into(), user_agent.into());
+        let mut client = Client { actor, tool, user_agent, instance: "".into(), class, role, origin, actor_id, id: 0 };
+        client.identify();
+        client
+    }
+
+    /// The client as these rules classify it.
+    pub fn classified(mut self, classes: &Classes) -> Client {
+        (self.class, self.role) = classes.of(&self.actor, &self.tool, &self.user_agent);
+        self
+    }
+
+    /// One instance of the client's program.
+    pub fn of_instance(&self, instance: &str) -> Client {
+        let mut client = Client { instance: instance.into(), ..self.clone() };
+        client.identify();
+        client
+    }
+
+    /// The names its party may have: the actor's, or one that tells it from a rival of the same account.
+    pub fn is_named(&self, label: &str) -> bool {
+        let Some(rest) = label.strip_prefix(&*self.actor) else { return false };
+        let Some(what) = rest.strip_prefix(" via ") else { return rest.is_empty() };
+        let version = |rest: &str| rest.strip_prefix(' ').is_some_and(|version| self.user_agent.contains(version));
+        what == &*self.instance
+            || what == &*self.tool
+            || what.strip_prefix("pod ").is_some_and(|pod| pod == &*self.origin.pod)
+            || what.strip_prefix(&*self.tool).is_some_and(version)
+    }
+
+    fn identify(&mut self) {
+        self.id = super::hash_of(&(self.actor_id, &self.tool, &self.user_agent, &self.instance, &self.origin.pod));
     }
 
     /// Whether both are the same actor, whatever the tool.

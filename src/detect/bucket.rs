@@ -1,6 +1,12 @@
-//! Token buckets (GCRA, by governor) whose clock is the event's: the same events empty them live and in replay.
+//! Token buckets whose clock is the event's: the same events empty them live and in replay.
+//!
+//! [`RetakeBucket`] decides verdicts. It is exact: a token comes back one window after it was taken, so that the statement
+//! "more than 12 retakes in 6 hours" is true of every 6 hours. GCRA, which refills steadily, lets up to twice its burst
+//! through in a window: with 12 in 6 hours, a war of 23 retakes in 6 hours would never be seen. [`RateBucket`] is GCRA (by
+//! governor), in a few bytes, for the rates of millions of writers.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -21,9 +27,15 @@ pub struct Limit {
     pub window_s: NonZeroU32,
 }
 
-/// One bucket's level: the theoretical arrival time of GCRA, in nanoseconds of event time.
+/// The latest retakes of one war, as many as its bucket holds tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetakeBucket {
+    taken: VecDeque<Micros>,
+}
+
+/// One rate's level: the theoretical arrival time of GCRA, in nanoseconds of event time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bucket {
+pub struct RateBucket {
     tat_ns: Option<u64>,
 }
 
@@ -53,12 +65,29 @@ impl Limit {
     }
 }
 
-// === impl Bucket ===
+// === impl RetakeBucket ===
 
-impl Bucket {
+impl RetakeBucket {
+    /// Takes one token at `at`; `false` where all tokens were taken within the window before. A retake that finds the
+    /// bucket empty counts towards the window too. Times must not run backwards.
+    pub fn take(&mut self, limit: &Limit, at: Micros) -> bool {
+        let burst = limit.burst.get() as usize;
+        while self.taken.len() > burst {
+            self.taken.pop_front();
+        }
+        let is_full = self.taken.len() == burst;
+        let oldest = if is_full { self.taken.pop_front() } else { None };
+        self.taken.push_back(at);
+        oldest.is_none_or(|oldest| at.saturating_sub(oldest) >= limit.window())
+    }
+}
+
+// === impl RateBucket ===
+
+impl RateBucket {
     /// A bucket whose level was kept in milliseconds; 0 stands for full.
-    pub fn at_ms(ms: u32) -> Bucket {
-        Bucket { tat_ns: (ms > 0).then(|| u64::from(ms) * 1_000_000) }
+    pub fn at_ms(ms: u32) -> RateBucket {
+        RateBucket { tat_ns: (ms > 0).then(|| u64::from(ms) * 1_000_000) }
     }
 
     /// The level in milliseconds, rounded up.
@@ -116,14 +145,17 @@ mod tests {
 
     #[test]
     fn a_time_at_the_end_of_all_time_is_one_like_any_other() {
-        let limit = Limit { burst: NonZeroU32::new(2).unwrap(), window_s: NonZeroU32::new(60).unwrap() };
-        let mut bucket = Bucket::default();
-        assert_eq!([0; 3].map(|_| bucket.take(&limit, i64::MAX)), [true, true, false]);
+        let limit = limit(2, 60);
+        let mut rate = RateBucket::default();
+        assert_eq!([0; 3].map(|_| rate.take(&limit, i64::MAX)), [true, true, false]);
+        let mut retakes = RetakeBucket::default();
+        assert!(retakes.take(&limit, i64::MIN));
+        assert_eq!([0; 3].map(|_| retakes.take(&limit, i64::MAX)), [true, true, false]);
     }
 
     #[test]
-    fn empties_after_its_burst_and_refills_one_by_one() {
-        let (mut bucket, limit) = (Bucket::default(), limit(5, 600));
+    fn a_rate_empties_after_its_burst_and_refills_one_by_one() {
+        let (mut bucket, limit) = (RateBucket::default(), limit(5, 600));
         let taken: Vec<bool> = (0..7).map(|i| bucket.take(&limit, START + i * SECOND)).collect();
         assert_eq!(taken, [true, true, true, true, true, false, false]);
         assert!(!bucket.take(&limit, START + 119 * SECOND));
@@ -132,10 +164,47 @@ mod tests {
     }
 
     #[test]
-    fn refills_after_window() {
-        let (mut bucket, limit) = (Bucket::default(), limit(2, 60));
+    fn a_rate_refills_after_its_window() {
+        let (mut bucket, limit) = (RateBucket::default(), limit(2, 60));
         assert!(bucket.take(&limit, START) && bucket.take(&limit, START) && !bucket.take(&limit, START));
         let later = START + 60 * SECOND;
         assert!(bucket.take(&limit, later) && bucket.take(&limit, later) && !bucket.take(&limit, later));
+    }
+
+    #[test]
+    fn no_window_holds_more_than_burst_retakes_unnoticed() {
+        // However the retakes lie: the first `burst` of any window pass, the next one within it is a thrashing event.
+        let limit = limit(12, 6 * 3600);
+        for period_s in [1, 60, 900, 1_500, 1_660] {
+            let mut bucket = RetakeBucket::default();
+            let passed: Vec<bool> = (0..40).map(|i| bucket.take(&limit, START + i * period_s * SECOND)).collect();
+            assert!(passed[..12].iter().all(|passed| *passed), "{period_s}");
+            assert!(passed[12..].iter().all(|passed| !passed), "{period_s}");
+        }
+    }
+
+    #[test]
+    fn a_token_comes_back_one_window_after_it_was_taken() {
+        let (mut bucket, limit) = (RetakeBucket::default(), limit(2, 60));
+        let at = |second| START + second * SECOND;
+        assert!(bucket.take(&limit, at(0)) && bucket.take(&limit, at(30)));
+        assert!(!bucket.take(&limit, at(59)), "two were taken within the minute before");
+        assert!(bucket.take(&limit, at(90)), "the one at 30 s is back");
+        assert!(!bucket.take(&limit, at(118)), "those at 59 and 90 s are not");
+        assert!(bucket.take(&limit, at(150)));
+    }
+
+    #[test]
+    fn one_an_hour_for_a_day_never_empties_twelve_in_six_hours() {
+        let mut bucket = RetakeBucket::default();
+        assert!((0..24).all(|hour| bucket.take(&limit(12, 6 * 3600), START + hour * 3600 * SECOND)));
+    }
+
+    #[test]
+    fn a_smaller_burst_forgets_what_is_too_much() {
+        let mut bucket = RetakeBucket::default();
+        assert!((0..5).all(|second| bucket.take(&limit(5, 600), START + second * SECOND)));
+        assert!(!bucket.take(&limit(2, 600), START + 10 * SECOND));
+        assert!(bucket.take(&limit(2, 600), START + 610 * SECOND));
     }
 }

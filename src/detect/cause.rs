@@ -1,7 +1,9 @@
-//! Why a war happens: one of the runbook's causes, with the sentences that say why it is thought so.
+//! Why a war happens: one of the runbook's causes or of ours, with the sentences that say why it is thought so. The causes are
+//! an ordered table of rules: the first one that holds is the cause.
 
 use super::class::Class;
 use super::verdict::Confidence;
+use super::war::Scope;
 
 /// Why.
 #[derive(
@@ -15,10 +17,18 @@ pub enum Cause {
     ManualEdits,
     /// Admission changes the object back, or accepts and refuses the same write in turns.
     FlappingWebhook,
+    /// Admission replaces what is asked for each time, and nothing stored moves.
+    OverridingWebhook,
     /// Writers that race on one resourceVersion.
     LockContention,
     /// The object is deleted and created in turns.
     RecreateWar,
+    /// All values are forms of one value.
+    Normalisation,
+    /// One account, two replicas or versions of its program.
+    VersionSkew,
+    /// One account, two programs.
+    SharedAccount,
     /// Nothing above can be shown.
     Unknown,
 }
@@ -28,12 +38,12 @@ pub enum Cause {
 pub struct Symptoms<'a> {
     /// How sure the war itself is.
     pub confidence: Confidence,
+    /// What it is over.
+    pub scope: Scope,
     /// The parties with their classes.
     pub parties: Vec<(&'a str, Class)>,
-    /// Retakes of the whole object, by deletion and creation.
-    pub existence_retakes: u32,
-    /// All retakes.
-    pub retakes: u32,
+    /// Whether all values of all its fields are forms of one value.
+    pub is_over_form: bool,
     /// 409s on stale resourceVersions by parties.
     pub stale: u32,
     /// Writes by parties.
@@ -51,20 +61,38 @@ impl Cause {
             Cause::ConflictingAutomation => "conflicting_automation",
             Cause::ManualEdits => "manual_edits",
             Cause::FlappingWebhook => "flapping_webhook",
+            Cause::OverridingWebhook => "overriding_webhook",
             Cause::LockContention => "lock_contention",
             Cause::RecreateWar => "recreate_war",
+            Cause::Normalisation => "normalisation",
+            Cause::VersionSkew => "version_skew",
+            Cause::SharedAccount => "shared_account",
             Cause::Unknown => "unknown",
         }
     }
 }
 
+/// A cause, and the sentence that says why it is one; `None` where it is not.
+type Rule = fn(&Symptoms<'_>) -> Option<(Cause, String)>;
+
+/// In order: the first that holds.
+const RULES: &[Rule] = &[
+    overriding_webhook,
+    flapping_webhook,
+    recreate_war,
+    normalisation,
+    version_skew,
+    shared_account,
+    lock_contention,
+    manual_edits,
+    conflicting_automation,
+];
+
 /// The cause of a war, and the evidence for it in sentences.
 pub fn cause(symptoms: &Symptoms<'_>) -> (Cause, Vec<String>) {
-    let names = |class: &dyn Fn(Class) -> bool| {
-        let of_class = symptoms.parties.iter().filter(|(_, c)| class(*c)).map(|(name, _)| *name);
-        of_class.collect::<Vec<_>>().join(", ")
-    };
-    let mut evidence = Vec::new();
+    let found = RULES.iter().find_map(|rule| rule(symptoms));
+    let (cause, why) = found.map_or((Cause::Unknown, None), |(cause, why)| (cause, Some(why)));
+    let mut evidence: Vec<String> = why.into_iter().collect();
     if let Some((by, turns)) = symptoms.flapping {
         evidence.push(format!("{by} accepted and refused the same writer's requests in turns, {turns} times"));
     }
@@ -74,35 +102,100 @@ pub fn cause(symptoms: &Symptoms<'_>) -> (Cause, Vec<String>) {
             symptoms.stale, symptoms.writes
         ));
     }
-    let webhooks = names(&|class| class == Class::Webhook);
-    let people = names(&|class| class == Class::Person);
-    let cause = if !webhooks.is_empty() {
-        evidence.insert(0, format!("{webhooks} sets back in admission what others ask for"));
-        Cause::FlappingWebhook
-    } else if symptoms.existence_retakes * 2 > symptoms.retakes {
-        evidence
-            .insert(0, format!("the object was deleted and created in turns, {} times", symptoms.existence_retakes));
-        Cause::RecreateWar
-    } else if symptoms.confidence == Confidence::Possible && symptoms.stale * 2 > symptoms.writes {
-        evidence.insert(0, "the audit level does not show fields, and the writers mostly fail on each other".into());
-        Cause::LockContention
-    } else if symptoms.parties.len() < 2 {
-        Cause::Unknown
-    } else if !people.is_empty() {
-        let others = names(&|class| class != Class::Person);
-        evidence.insert(
-            0,
-            match others.is_empty() {
-                true => format!("all parties are people: {people}"),
-                false => format!("{people} by hand against {others}"),
-            },
-        );
-        Cause::ManualEdits
-    } else {
-        evidence.insert(0, format!("all parties are programs: {}", names(&|_| true)));
-        Cause::ConflictingAutomation
-    };
     (cause, evidence)
+}
+
+fn overriding_webhook(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
+    let (webhooks, others) = (symptoms.of(Class::Webhook), symptoms.but(Class::Webhook));
+    (symptoms.scope == Scope::Override).then(|| {
+        let why =
+            format!("{webhooks} replaces what {others} asks for, each time by what is stored already: nothing moves");
+        (Cause::OverridingWebhook, why)
+    })
+}
+
+fn flapping_webhook(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
+    let webhooks = symptoms.of(Class::Webhook);
+    let why = format!("{webhooks} changes in admission what others have set");
+    (!webhooks.is_empty()).then_some((Cause::FlappingWebhook, why))
+}
+
+fn recreate_war(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
+    (symptoms.scope == Scope::Object)
+        .then(|| (Cause::RecreateWar, "the object was deleted and created in turns".to_owned()))
+}
+
+fn normalisation(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
+    let why = "all values are forms of one value: one side writes what the other one stores otherwise";
+    symptoms.is_over_form.then(|| (Cause::Normalisation, why.to_owned()))
+}
+
+fn version_skew(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
+    let (account, instances) = symptoms.instances()?;
+    let is_replica = |name: &&str| name.starts_with("pod ") || name.contains(" v");
+    instances.iter().all(is_replica).then(|| {
+        let why = format!("{account} runs twice and wants different things: {}", instances.join(" against "));
+        (Cause::VersionSkew, why)
+    })
+}
+
+fn shared_account(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
+    let (account, instances) = symptoms.instances()?;
+    // Applications have a noun before their name; tools are one word.
+    instances
+        .iter()
+        .all(|name| !name.contains(' '))
+        .then(|| (Cause::SharedAccount, format!("{account} is used by several tools: {}", instances.join(" against "))))
+}
+
+fn lock_contention(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
+    let is_race = symptoms.confidence == Confidence::Possible && symptoms.stale * 2 > symptoms.writes;
+    let why = "the audit level does not show fields, and the writers mostly fail on each other";
+    is_race.then(|| (Cause::LockContention, why.to_owned()))
+}
+
+fn manual_edits(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
+    let (people, others) = (symptoms.of(Class::Person), symptoms.but(Class::Person));
+    let why = match others.is_empty() {
+        true => format!("all parties are people: {people}"),
+        false => format!("{people} by hand against {others}"),
+    };
+    (symptoms.parties.len() > 1 && !people.is_empty()).then_some((Cause::ManualEdits, why))
+}
+
+fn conflicting_automation(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
+    if let Some((account, instances)) = symptoms.instances() {
+        let why = format!("{account} applies the object twice: {}", instances.join(" against "));
+        return Some((Cause::ConflictingAutomation, why));
+    }
+    let why = || format!("all parties are programs: {}", symptoms.but(Class::Person));
+    (symptoms.parties.len() > 1).then(|| (Cause::ConflictingAutomation, why()))
+}
+
+// === impl Symptoms ===
+
+impl<'a> Symptoms<'a> {
+    fn of(&self, class: Class) -> String {
+        self.names(|of| of == class)
+    }
+
+    fn but(&self, class: Class) -> String {
+        self.names(|of| of != class)
+    }
+
+    fn names(&self, is_it: impl Fn(Class) -> bool) -> String {
+        let of_class = self.parties.iter().filter(|(_, class)| is_it(*class)).map(|(name, _)| *name);
+        of_class.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The account that fights itself, and its instances.
+    fn instances(&self) -> Option<(&'a str, Vec<&'a str>)> {
+        let split: Option<Vec<_>> = self.parties.iter().map(|(name, _)| name.split_once(" via ")).collect();
+        let split = split?;
+        let account = split.first()?.0;
+        (split.len() > 1 && split.iter().all(|(of, _)| *of == account))
+            .then(|| (account, split.iter().map(|(_, instance)| *instance).collect()))
+    }
 }
 
 #[cfg(test)]
@@ -112,32 +205,58 @@ mod tests {
     fn symptoms<'a>(parties: &[(&'a str, Class)]) -> Symptoms<'a> {
         Symptoms {
             confidence: Confidence::Confirmed,
+            scope: Scope::Fields,
             parties: parties.to_vec(),
-            existence_retakes: 0,
-            retakes: 20,
+            is_over_form: false,
             stale: 0,
             writes: 22,
             flapping: None,
         }
     }
 
+    fn of(parties: &[(&'static str, Class)]) -> Cause {
+        cause(&symptoms(parties)).0
+    }
+
     #[test]
     fn the_parties_tell_the_cause() {
-        let of = |parties: &[(&'static str, Class)]| cause(&symptoms(parties)).0;
         let (hpa, alice) = (("hpa", Class::Controller), ("alice", Class::Person));
         assert_eq!(of(&[hpa, ("autopilot", Class::Controller)]), Cause::ConflictingAutomation);
         assert_eq!(of(&[hpa, ("argocd", Class::Gitops)]), Cause::ConflictingAutomation);
+        assert_eq!(of(&[hpa, ("terraform", Class::Automation)]), Cause::ConflictingAutomation);
         assert_eq!(of(&[hpa, alice]), Cause::ManualEdits);
         assert_eq!(of(&[alice, ("webhook tags/tags.example.com", Class::Webhook)]), Cause::FlappingWebhook);
         assert_eq!(of(&[alice]), Cause::Unknown);
     }
 
     #[test]
-    fn deletions_and_races_tell_the_cause() {
+    fn one_account_against_itself_tells_what_differs() {
+        let gitops = Class::Gitops;
+        assert_eq!(
+            of(&[("flux via Kustomization a", gitops), ("flux via Kustomization b", gitops)]),
+            Cause::ConflictingAutomation
+        );
+        assert_eq!(of(&[("cm via pod a", Class::Controller), ("cm via pod b", Class::Controller)]), Cause::VersionSkew);
+        assert_eq!(of(&[("m via m v1", Class::Controller), ("m via m v2", Class::Controller)]), Cause::VersionSkew);
+        assert_eq!(of(&[("alice via one", Class::Person), ("alice via two", Class::Person)]), Cause::SharedAccount);
+        assert_eq!(of(&[("alice via one", Class::Person), ("bob via two", Class::Person)]), Cause::ManualEdits);
+    }
+
+    #[test]
+    fn what_it_is_over_tells_the_cause() {
         let pair = [("a", Class::Person), ("b", Class::Person)];
-        assert_eq!(cause(&Symptoms { existence_retakes: 14, retakes: 14, ..symptoms(&pair) }).0, Cause::RecreateWar);
+        assert_eq!(cause(&Symptoms { scope: Scope::Object, ..symptoms(&pair) }).0, Cause::RecreateWar);
+        assert_eq!(cause(&Symptoms { is_over_form: true, ..symptoms(&pair) }).0, Cause::Normalisation);
+        let hidden = [("argocd", Class::Gitops), ("webhook a/b", Class::Webhook)];
+        assert_eq!(cause(&Symptoms { scope: Scope::Override, ..symptoms(&hidden) }).0, Cause::OverridingWebhook);
+    }
+
+    #[test]
+    fn races_tell_the_cause_where_fields_are_not_known() {
+        let pair = [("a", Class::Person), ("b", Class::Person)];
         let blind = Symptoms { confidence: Confidence::Possible, stale: 300, ..symptoms(&pair) };
         assert_eq!(cause(&blind).0, Cause::LockContention);
         assert_eq!(cause(&Symptoms { stale: 57, ..symptoms(&pair) }).0, Cause::ManualEdits);
+        assert_eq!(cause(&Symptoms { stale: 11, ..blind.clone() }).0, Cause::ManualEdits, "half of them, not more");
     }
 }

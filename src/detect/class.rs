@@ -2,7 +2,11 @@
 //!
 //! The list is data: the first rule that matches counts, and a configuration may put its own in front.
 
-use super::actor::Client;
+mod rules;
+
+use std::sync::LazyLock;
+
+use self::rules::RULES;
 
 /// What stands behind an actor.
 #[derive(
@@ -14,6 +18,8 @@ pub enum Class {
     Controller,
     /// A tool that holds the cluster at what a repository says.
     Gitops,
+    /// A pipeline, infrastructure as code, or a cloud's add-on manager: nobody types what it writes, and it does not watch.
+    Automation,
     /// A person, with whatever tool.
     Person,
     /// A kubelet.
@@ -64,6 +70,12 @@ pub enum Role {
     Apiserver,
     /// A mutating webhook.
     Webhook,
+    /// A policy engine: it changes and checks what others write.
+    Policy,
+    /// What installs and upgrades a platform's own parts.
+    AddonManager,
+    /// cert-manager.
+    CertManager,
 }
 
 /// One rule: what an actor and its tool must look like. `*` stands for any run of characters.
@@ -89,56 +101,6 @@ pub struct Classes {
 /// Reconcilers that are known to honour the annotations `platform.kubevirt.io/…`.
 pub const HONOURING: [&str; 2] = ["system:serviceaccount:*:virt-platform-autopilot", "system:serviceaccount:*:editwar"];
 
-/// Identities, then what a ServiceAccount's tool says, then what a person's tool says.
-const RULES: &[(&str, &str, Class, Role)] = &[
-    ("webhook *", "", Class::Webhook, Role::Webhook),
-    ("system:apiserver", "", Class::Apiserver, Role::Apiserver),
-    ("system:node:*", "", Class::Node, Role::Node),
-    ("system:serviceaccount:kube-system:horizontal-pod-autoscaler", "", Class::Controller, Role::Hpa),
-    ("system:kube-controller-manager/horizontal-pod-autoscaler", "", Class::Controller, Role::Hpa),
-    ("system:kube-controller-manager/*:horizontal-pod-autoscaler", "", Class::Controller, Role::Hpa),
-    ("system:serviceaccount:*:vpa-*", "", Class::Controller, Role::Vpa),
-    ("system:serviceaccount:*:*vertical-pod-autoscaler*", "", Class::Controller, Role::Vpa),
-    ("system:serviceaccount:*:keda*", "", Class::Controller, Role::Autoscaler),
-    ("system:serviceaccount:*:*autoscaler*", "", Class::Controller, Role::Autoscaler),
-    ("system:serviceaccount:*:karpenter*", "", Class::Controller, Role::Autoscaler),
-    ("system:serviceaccount:*:argocd-*", "", Class::Gitops, Role::ArgoCd),
-    ("system:serviceaccount:argocd:*", "", Class::Gitops, Role::ArgoCd),
-    ("system:serviceaccount:openshift-gitops:*", "", Class::Gitops, Role::ArgoCd),
-    ("system:serviceaccount:flux-system:*", "", Class::Gitops, Role::Flux),
-    ("system:serviceaccount:*:kustomize-controller", "", Class::Gitops, Role::Flux),
-    ("system:serviceaccount:*:helm-controller", "", Class::Gitops, Role::Flux),
-    ("system:serviceaccount:config-management-*", "", Class::Gitops, Role::Gitops),
-    ("system:serviceaccount:*:*root-reconciler*", "", Class::Gitops, Role::Gitops),
-    ("system:serviceaccount:*:*ns-reconciler*", "", Class::Gitops, Role::Gitops),
-    ("system:serviceaccount:*:fleet-*", "", Class::Gitops, Role::Gitops),
-    ("system:serviceaccount:cattle-fleet-*", "", Class::Gitops, Role::Gitops),
-    ("system:serviceaccount:*:kapp-controller*", "", Class::Gitops, Role::Gitops),
-    ("system:serviceaccount:*", "argocd-*", Class::Gitops, Role::ArgoCd),
-    ("system:serviceaccount:*", "kustomize-controller", Class::Gitops, Role::Flux),
-    ("system:serviceaccount:*", "helm-controller", Class::Gitops, Role::Flux),
-    ("system:serviceaccount:*", "configsync", Class::Gitops, Role::Gitops),
-    ("system:serviceaccount:*", "fleetagent", Class::Gitops, Role::Gitops),
-    ("system:serviceaccount:*:*gitlab*", "", Class::Person, Role::Ci),
-    ("system:serviceaccount:*:*jenkins*", "", Class::Person, Role::Ci),
-    ("system:serviceaccount:kube-system:*-controller", "kube-controller-manager", Class::Controller, Role::InTree),
-    ("system:serviceaccount:kube-system:generic-garbage-collector", "", Class::Controller, Role::InTree),
-    ("system:serviceaccount:*", "", Class::Controller, Role::Operator),
-    ("system:kube-controller-manager*", "", Class::Controller, Role::InTree),
-    ("system:cloud-controller-manager*", "", Class::Controller, Role::InTree),
-    ("system:kube-scheduler", "", Class::Controller, Role::InTree),
-    ("*", "helm", Class::Person, Role::Helm),
-    ("*", "Helm", Class::Person, Role::Helm),
-    ("*", "Terraform*", Class::Person, Role::Terraform),
-    ("*", "HashiCorp*", Class::Person, Role::Terraform),
-    ("*", "Mozilla", Class::Person, Role::Console),
-    ("*", "kubectl*", Class::Person, Role::Kubectl),
-    ("*", "oc", Class::Person, Role::Kubectl),
-    ("*", "argocd-*", Class::Gitops, Role::ArgoCd),
-    ("*", "kustomize-controller", Class::Gitops, Role::Flux),
-    ("*", "", Class::Person, Role::Person),
-];
-
 // === impl Class ===
 
 impl Class {
@@ -147,22 +109,28 @@ impl Class {
         match self {
             Class::Controller => "controller",
             Class::Gitops => "gitops",
+            Class::Automation => "automation",
             Class::Person => "person",
             Class::Node => "node",
             Class::Apiserver => "apiserver",
             Class::Webhook => "webhook",
         }
     }
-
-    /// Whether nobody types what it writes.
-    pub fn is_automation(self) -> bool {
-        self != Class::Person
-    }
 }
 
 // === impl Role ===
 
 impl Role {
+    /// Whether it holds the cluster at what a repository says.
+    pub fn is_gitops(self) -> bool {
+        matches!(self, Role::ArgoCd | Role::Flux | Role::Gitops)
+    }
+
+    /// Whether it applies whole objects for several applications under one account, and marks them.
+    pub fn applies(self) -> bool {
+        matches!(self, Role::ArgoCd | Role::Flux | Role::Gitops | Role::Helm | Role::Terraform | Role::Ci)
+    }
+
     /// What to call it in a sentence.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -183,6 +151,9 @@ impl Role {
             Role::Node => "kubelet",
             Role::Apiserver => "API server",
             Role::Webhook => "mutating webhook",
+            Role::Policy => "policy engine",
+            Role::AddonManager => "add-on manager",
+            Role::CertManager => "cert-manager",
         }
     }
 }
@@ -212,11 +183,19 @@ impl Classes {
         self.honouring.iter().any(|pattern| is_match(pattern, actor))
     }
 
-    /// What a client is.
-    pub fn of(&self, client: &Client) -> (Class, Role) {
-        let is_it = |rule: &&Rule| {
-            is_match(&rule.actor, &client.actor) && (rule.tool.is_empty() || is_match(&rule.tool, &client.tool))
-        };
+    /// The built-in rules.
+    pub fn built_in() -> &'static Classes {
+        static BUILT_IN: LazyLock<Classes> = LazyLock::new(Classes::default);
+        &BUILT_IN
+    }
+
+    /// What an actor is, from its name, its tool, and what its user agent begins with: a field manager can hide the program.
+    pub fn of(&self, actor: &str, tool: &str, user_agent: &str) -> (Class, Role) {
+        let product = user_agent.split('/').next().unwrap_or_default();
+        // Scripts and controllers call kubectl too: with a field manager of their own they say who they are.
+        let product = if product.starts_with("kubectl") { tool } else { product };
+        let is_tool = |pattern: &str| pattern.is_empty() || is_match(pattern, tool) || is_match(pattern, product);
+        let is_it = |rule: &&Rule| is_match(&rule.actor, actor) && is_tool(&rule.tool);
         self.rules.iter().find(is_it).map_or((Class::Person, Role::Person), |rule| (rule.class, rule.role))
     }
 }
@@ -251,10 +230,9 @@ pub fn is_match(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::actor::Origin;
 
     fn of(actor: &str, tool: &str) -> (Class, Role) {
-        Classes::default().of(&Client::new(actor, tool, "", Origin::default()))
+        Classes::built_in().of(actor, tool, "")
     }
 
     #[test]
@@ -274,44 +252,22 @@ mod tests {
     }
 
     #[test]
-    fn actors_are_what_they_are() {
-        use Class::*;
-        for (actor, tool, class, role) in [
-            (
-                "system:serviceaccount:kube-system:horizontal-pod-autoscaler",
-                "kube-controller-manager",
-                Controller,
-                Role::Hpa,
-            ),
-            (
-                "system:kube-controller-manager/horizontal-pod-autoscaler",
-                "kube-controller-manager",
-                Controller,
-                Role::Hpa,
-            ),
-            (
-                "system:serviceaccount:kube-system:deployment-controller",
-                "kube-controller-manager",
-                Controller,
-                Role::InTree,
-            ),
-            (
-                "system:serviceaccount:openshift-cnv:virt-platform-autopilot",
-                "virt-platform-autopilot",
-                Controller,
-                Role::Operator,
-            ),
-            ("system:serviceaccount:argocd:argocd-application-controller", "argocd-controller", Gitops, Role::ArgoCd),
-            ("system:serviceaccount:deploy:robot", "kustomize-controller", Gitops, Role::Flux),
-            ("system:node:node-1", "kubelet", Node, Role::Node),
-            ("system:apiserver", "kube-apiserver", Apiserver, Role::Apiserver),
-            ("alice", "kubectl-edit", Person, Role::Kubectl),
-            ("alice", "helm", Person, Role::Helm),
-            ("alice", "Mozilla", Person, Role::Console),
-            ("bob", "stormclient", Person, Role::Person),
-            ("webhook tags/tags.example.com", "", Webhook, Role::Webhook),
-        ] {
-            assert_eq!(of(actor, tool), (class, role), "{actor}");
+    fn real_identities_are_what_they_are() {
+        for (actor, tool, class, role) in rules::REAL {
+            assert_eq!(of(actor, tool), (*class, *role), "{actor} {tool}");
         }
+    }
+
+    #[test]
+    fn a_user_agent_tells_what_a_field_manager_hides() {
+        let of = |tool: &str, agent: &str| Classes::built_in().of("alice", tool, agent).1;
+        assert_eq!(of("kubectl", "HashiCorp/1.0 Terraform/1.9.5"), Role::Terraform);
+        assert_eq!(of("kubectl-edit", "kubectl/v1.36.2 (linux/amd64) kubernetes/abc"), Role::Kubectl);
+    }
+
+    #[test]
+    fn rules_of_a_configuration_come_first() {
+        let rule = Rule { actor: "alice".into(), tool: String::new(), class: Class::Automation, role: Role::Ci };
+        assert_eq!(Classes::with(vec![rule]).of("alice", "kubectl", ""), (Class::Automation, Role::Ci));
     }
 }

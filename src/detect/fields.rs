@@ -5,6 +5,7 @@
 //! books in is left out.
 
 mod bodies;
+mod quantity;
 mod walk;
 
 use std::borrow::Cow;
@@ -15,12 +16,15 @@ use simd_json::BorrowedValue as Json;
 use simd_json::prelude::*;
 
 pub use self::bodies::{Asked, Bodies, Evidence, Shape};
-use self::walk::{Rules, Walk, push_key};
+use self::walk::{Rules, Walk, is_set, last_key, push_key};
 use super::write::Part;
 use crate::audit::event::parse_timestamp;
 
 /// Bytes of a value that are kept to be shown.
 pub const VALUE_BYTES_MAX: usize = 256;
+
+/// Lists of built-in resources to which several controllers add items of their own, mostly by merge patches.
+const SHARED_LISTS: [&str; 3] = ["ownerReferences", "taints", "conditions"];
 
 /// A field's path within its object.
 pub type Path = Arc<str>;
@@ -29,6 +33,9 @@ pub type Path = Arc<str>;
 #[derive(Clone, Debug)]
 pub struct FieldValue {
     hash: u64,
+    /// A hash of the value whatever its form (`2000m` and `2`); 0 where it has but one. Only for extensions: of a built-in
+    /// resource the API server stores one form, and `hash` is that of the normal form.
+    form: u64,
     /// JSON text, cut at [`VALUE_BYTES_MAX`]; `None` where the value must not be kept.
     text: Option<Arc<str>>,
     /// Hashes of a list's items.
@@ -55,6 +62,8 @@ pub struct Change {
     pub old: Option<FieldValue>,
     /// After; `None` where the write removed it.
     pub new: Option<FieldValue>,
+    /// Whether what it became is not known: a patch that depends on what was there.
+    pub is_opaque: bool,
 }
 
 /// The leaves of an object's body.
@@ -94,20 +103,45 @@ pub enum Want {
 impl FieldValue {
     /// A value of a field; `hidden` keeps nothing of it but its hash.
     fn new(json: &str, hidden: bool) -> FieldValue {
-        FieldValue { hash: super::hash(json), text: (!hidden).then(|| cut(json).into()), items: None }
+        FieldValue { hash: super::hash(json), form: 0, text: (!hidden).then(|| cut(json).into()), items: None }
     }
 
-    /// Whether this value only moves `old` on: a number or a time that grew, a list that kept what it had.
-    pub fn moves_on(&self, old: &FieldValue) -> bool {
-        if let (Some(old), Some(new)) = (&old.items, &self.items) {
-            return new.len() > old.len() && old.iter().all(|item| new.contains(item));
+    /// The value of the field at `path`: of a quantity, its forms are one.
+    fn at(path: &str, json: &str, rules: Rules<'_>, hidden: bool) -> FieldValue {
+        let value = FieldValue::new(json, hidden);
+        let bare = unquoted(json);
+        let is_number = bare.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'));
+        match quantity::nanos(bare).filter(|_| is_number && quantity::is_quantity(path)) {
+            Some(nanos) if rules.is_built_in => FieldValue { hash: super::hash_of(&nanos), ..value },
+            Some(nanos) => FieldValue { form: super::hash_of(&nanos), ..value },
+            None => value,
         }
-        let (Some(old), Some(new)) = (old.text(), self.text()) else { return false };
+    }
+
+    /// Whether this value only moves `old` on: a number or a time that grew, also in quotes; a list that kept what it had,
+    /// or lost no more than its oldest items to new ones.
+    pub fn is_monotonic_update(&self, old: &FieldValue) -> bool {
+        if let (Some(old), Some(new)) = (&old.items, &self.items) {
+            let has_grown = new.len() > old.len() && old.iter().all(|item| new.contains(item));
+            let has_rolled =
+                || (1..old.len()).any(|from| new.len() > old.len() - from && new.starts_with(&old[from..]));
+            return has_grown || has_rolled();
+        }
+        let (Some(old), Some(new)) = (old.text().map(unquoted), self.text().map(unquoted)) else { return false };
         if let (Ok(old), Ok(new)) = (old.parse::<f64>(), new.parse::<f64>()) {
             return new > old;
         }
-        let time = |json: &str| parse_timestamp(json.strip_prefix('"')?.strip_suffix('"')?);
-        time(old).zip(time(new)).is_some_and(|(old, new)| new > old)
+        parse_timestamp(old).zip(parse_timestamp(new)).is_some_and(|(old, new)| new > old)
+    }
+
+    /// Whether both are one value in whatever form.
+    pub fn is_same_form(&self, other: &FieldValue) -> bool {
+        self == other || (self.form != 0 && self.form == other.form)
+    }
+
+    /// The number that the value is, where it is one.
+    pub fn number(&self) -> Option<f64> {
+        unquoted(self.text()?).parse().ok()
     }
 
     /// JSON text to show, cut where long; `None` for values that are not kept.
@@ -127,6 +161,11 @@ impl PartialEq for FieldValue {
     }
 }
 
+/// A JSON string without its quotes; anything else as it is.
+fn unquoted(json: &str) -> &str {
+    json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(json)
+}
+
 /// The first bytes of a long text, with an ellipsis.
 fn cut(text: &str) -> Cow<'_, str> {
     if text.len() <= VALUE_BYTES_MAX {
@@ -134,6 +173,15 @@ fn cut(text: &str) -> Cow<'_, str> {
     }
     let end = (0..=VALUE_BYTES_MAX - 3).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
     format!("{}…", &text[..end]).into()
+}
+
+// === impl Change ===
+
+impl Change {
+    /// A change of which both sides are known, as far as the bodies show them.
+    pub fn new(path: &Path, old: Option<&FieldValue>, new: Option<&FieldValue>) -> Change {
+        Change { path: path.clone(), old: old.cloned(), new: new.cloned(), is_opaque: false }
+    }
 }
 
 // === impl Fields ===
@@ -178,12 +226,12 @@ impl Fields {
             match self.leaves.get(path) {
                 Some(old) if old == new => {}
                 None if !self.is_complete => {}
-                old => changes.push(Change { path: path.clone(), old: old.cloned(), new: Some(new.clone()) }),
+                old => changes.push(Change::new(path, old, Some(new))),
             }
         }
         if next.is_complete {
             let gone = self.leaves.iter().filter(|(path, _)| !next.leaves.contains_key(*path));
-            changes.extend(gone.map(|(path, old)| Change { path: path.clone(), old: Some(old.clone()), new: None }));
+            changes.extend(gone.map(|(path, old)| Change::new(path, Some(old), None)));
         }
         changes
     }
@@ -196,22 +244,35 @@ impl Fields {
             match want {
                 Want::Value(_) if old.is_none() && is_apply && !self.is_complete => {}
                 Want::Value(new) if old == Some(new) => {}
-                Want::Value(new) => {
-                    changes.push(Change { path: path.clone(), old: old.cloned(), new: Some(new.clone()) });
-                }
-                Want::Touched => changes.push(Change { path: path.clone(), old: old.cloned(), new: None }),
+                Want::Value(new) => changes.push(Change::new(path, old, Some(new))),
+                Want::Touched => changes.push(Change { is_opaque: true, ..Change::new(path, old, None) }),
                 Want::Removed => {
                     let before = changes.len();
-                    changes.extend(
-                        self.leaves.iter().filter(|(leaf, _)| is_at_or_below(leaf, path)).map(|(leaf, old)| Change {
-                            path: leaf.clone(),
-                            old: Some(old.clone()),
-                            new: None,
-                        }),
-                    );
+                    let gone = self.leaves.iter().filter(|(leaf, _)| is_at_or_below(leaf, path));
+                    changes.extend(gone.map(|(leaf, old)| Change::new(leaf, Some(old), None)));
                     if changes.len() == before && !self.is_complete {
-                        changes.push(Change { path: path.clone(), old: None, new: None });
+                        changes.push(Change::new(path, None, None));
                     }
+                }
+            }
+        }
+        changes
+    }
+
+    /// What giving these lists whole removes of them: the items that are no longer named. Of a built-in resource a patch may as
+    /// well be strategic, which leaves the others as they are. Lists that controllers share are mostly given whole, so that what
+    /// is not named there is forgotten; others stay.
+    pub(super) fn give_lists(&mut self, lists: &[Path], named: &[Named], is_built_in: bool) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for list in lists {
+            let is_named = |leaf: &Path| named.iter().any(|n| is_same_item(leaf, &n.path, list));
+            let others: Vec<Path> =
+                self.leaves.keys().filter(|leaf| is_item_of(leaf, list) && !is_named(leaf)).cloned().collect();
+            for leaf in others {
+                if is_set(last_key(list)) || !is_built_in {
+                    changes.push(Change::new(&leaf, self.leaves.get(&leaf), None));
+                } else if SHARED_LISTS.contains(&last_key(list)) {
+                    self.leaves.remove(&leaf);
                 }
             }
         }
@@ -227,11 +288,25 @@ impl Fields {
         }
     }
 
-    /// Makes the changes.
+    /// Makes the changes; what became of an opaque one is not known any more.
     pub fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             self.set(&change.path, change.new.as_ref());
         }
+    }
+
+    /// The numbers of the object's `spec`, by path.
+    pub(super) fn spec_numbers(&self) -> impl Iterator<Item = &Path> {
+        let below =
+            self.leaves.range::<str, _>((std::ops::Bound::Included("spec."), std::ops::Bound::Excluded("spec/")));
+        below.filter(|(_, value)| value.text().is_some_and(|text| text.parse::<u32>().is_ok())).map(|(path, _)| path)
+    }
+
+    /// A hash of what the object is to do: its `spec`, without the marks by which a Job finds its Pods, which are new with each.
+    pub(super) fn spec_hash(&self) -> u64 {
+        let is_meant = |path: &Path| path.starts_with("spec.") && !path.contains("controller-uid");
+        let meant = self.leaves.iter().filter(|(path, _)| is_meant(path));
+        super::hash_of(&meant.map(|(path, value)| (path, value.hash)).collect::<Vec<_>>())
     }
 
     /// These fields, with one part taken from a whole body.
@@ -248,7 +323,7 @@ impl Fields {
         }
     }
 
-    fn set(&mut self, path: &Path, value: Option<&FieldValue>) {
+    pub(super) fn set(&mut self, path: &Path, value: Option<&FieldValue>) {
         match value {
             Some(value) => drop(self.leaves.insert(path.clone(), value.clone())),
             None => drop(self.leaves.remove(path)),
@@ -301,8 +376,34 @@ pub fn part_of(path: &str) -> Part {
     }
 }
 
+/// Whether a field is an item of a list, or lies in one.
+fn is_item_of(path: &str, list: &str) -> bool {
+    path.strip_prefix(list).is_some_and(|rest| rest.starts_with('['))
+}
+
+/// Whether two fields lie in the same item of a list.
+fn is_same_item(a: &str, b: &str, list: &str) -> bool {
+    let item = |path: &'_ str| -> Option<usize> { selector_end(path.get(list.len()..)?).map(|end| list.len() + end) };
+    is_item_of(b, list) && item(a).is_some_and(|end| b.get(..end) == a.get(..end))
+}
+
+/// Where the selector ends that a text begins with: `[name=web]`, `['quoted ]']`.
+fn selector_end(text: &str) -> Option<usize> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_quoted => is_escaped = true,
+            '\'' => is_quoted = !is_quoted,
+            ']' if !is_quoted => return Some(at + 1),
+            _ => {}
+        }
+    }
+    None
+}
+
 /// Whether `path` is `branch` or lies below it.
-fn is_at_or_below(path: &str, branch: &str) -> bool {
+pub(super) fn is_at_or_below(path: &str, branch: &str) -> bool {
     path.strip_prefix(branch).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 

@@ -1,25 +1,31 @@
-//! Retakes: what a run of an object's writes amounts to, step by step, in their true order.
+//! What a run of an object's writes amounts to, step by step, in their true order: retakes, and the wars they make up.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::actor::Client;
 use super::annotations::is_pause;
-use super::contest::Record;
-use super::fields::{Change, FieldValue, Path, Tier, part_of};
-use super::policy::Limits;
-use super::verdict::{Confidence, Machine, State};
+use super::class::Class;
+use super::contest::{Overridden, Record};
+use super::cooperation::Row;
+use super::existence::{self, Existence};
+use super::field_history::{Author, FieldHistory, Retake, Step};
+use super::fields::{Change, FieldValue, Path, Tier};
+use super::part_history::PartHistory;
+use super::policy::{Limits, ObjectLimits};
+use super::verdict::{Confidence, State};
+use super::war::{Blow, Scope, Tally, War, WarId, Wars};
 use super::write::Effect;
 use crate::audit::event::Micros;
 
-/// Fields of one object that are followed; the calmest and oldest make room.
+/// Fields of one object that are followed; what is calm and old goes first.
 const FIELDS_MAX: usize = 256;
-/// Different values of one field that are counted apart.
-const VALUES_MAX: usize = 16;
-/// Authors of one field that are followed.
-const AUTHORS_MAX: usize = 16;
+/// Requests that webhooks override, by requester, field and value.
+const OVERRIDES_MAX: usize = 64;
+/// Co-operations of one object that are counted apart.
+const COOPERATIONS_MAX: usize = 8;
 
 /// New thrashing events, by party.
 pub type Thrashes = SmallVec<[(Arc<str>, u32); 1]>;
@@ -28,139 +34,101 @@ pub type Thrashes = SmallVec<[(Arc<str>, u32); 1]>;
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     seq: u32,
-    fields: BTreeMap<Path, FieldState>,
-    parts: [PartState; 2],
+    fields: BTreeMap<Path, FieldHistory>,
+    /// Histories that began in an earlier object of the same name, and have not changed in this one yet.
+    outdated: Vec<Path>,
+    parts: [PartHistory; 2],
+    part_wars: [Option<WarId>; 2],
     existence: Existence,
-    /// All retakes, and those known by their fields. Most contested objects never see one.
-    tallies: Option<Box<[Tally; 2]>>,
+    overrides: Vec<Override>,
+    wars: Wars,
+    cooperations: Vec<Cooperation>,
+    creator: Option<Author>,
+    /// Thrashing events by party: one a write, whatever the wars it takes part in.
+    thrashes: BTreeMap<Arc<str>, u32>,
 }
 
-/// Retakes at one level of evidence, and the verdict on them.
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    /// The state machine they drive.
-    pub machine: Machine,
-    /// Writes that took something back.
-    pub retakes: u32,
-    /// Those of them that brought a former value back.
-    pub reversals: u32,
-    /// Thrashing events.
-    pub thrashes: u32,
-    /// By party.
-    pub parties: BTreeMap<Arc<str>, PartyTally>,
-    /// When the present run of retakes began: with the write that was first taken back.
-    pub since: Option<Micros>,
-}
-
-/// One party's share.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PartyTally {
-    /// Its retakes.
-    pub retakes: u32,
-    /// Thrashing events that its writes were.
-    pub thrashes: u32,
-}
-
-/// One followed field.
+/// A value that a requester asks for, and that a webhook replaces each time.
 #[derive(Clone, Debug)]
-pub struct FieldState {
-    authors: SmallVec<[Author; 2]>,
-    /// Values the field was given, by whom, how often; `None` stands for its absence.
-    pub values: Vec<ValueSeen>,
-    initial: Option<FieldValue>,
-    /// Writes that took it back.
-    pub retakes: u32,
-    /// Those of them that brought a former value back.
-    pub reversals: u32,
-    /// Whether all changes so far only moved it on: numbers and times that grew, lists that kept what they had.
-    is_progress: bool,
-    last_at: Micros,
-}
-
-/// A value and who gave it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ValueSeen {
-    /// The value; `None` where the field was removed.
-    pub value: Option<FieldValue>,
-    /// Who set it: actor, or `actor via tool` where one account fights itself.
-    pub client: Arc<Client>,
+pub struct Override {
+    /// The field.
+    pub path: Path,
+    /// Who asks.
+    pub requester: Arc<Client>,
+    /// The webhook.
+    pub webhook: Arc<Client>,
+    /// What is asked for; `None` for the field's absence.
+    pub asked: Option<FieldValue>,
+    /// What the webhook makes of it.
+    pub given: Option<FieldValue>,
     /// How often.
     pub count: u32,
-}
-
-#[derive(Clone, Debug)]
-struct Author {
-    client: Arc<Client>,
-    /// The actor's id, at hand.
-    actor: u64,
     at: Micros,
-    seq: u32,
+    war: Option<WarId>,
 }
 
-/// Who wrote to a part of the object, at any tier.
-#[derive(Clone, Debug, Default)]
-struct PartState {
-    writers: SmallVec<[PartWriter; 2]>,
-}
-
+/// What two actors do to a field that both are made to write.
 #[derive(Clone, Debug)]
-struct PartWriter {
-    client: Arc<Client>,
-    actor: u64,
-    at: Micros,
-    seq: u32,
-    tier: Tier,
-    /// The last of its writes whose fields are not known.
-    blind_seq: Option<u32>,
+pub struct Cooperation {
+    /// The row's name.
+    pub name: Arc<str>,
+    /// Why it is no war.
+    pub reason: Arc<str>,
+    /// What it is called where it happens too often; `None` where often is normal.
+    pub excess: Option<Arc<str>>,
+    /// The actors.
+    pub actors: Vec<Arc<str>>,
+    /// How often one wrote after the other, and whether that is too often.
+    pub tally: Tally,
+    /// The fields.
+    pub paths: Vec<Path>,
 }
 
-/// The object's comings and goings.
-#[derive(Clone, Debug, Default)]
-struct Existence {
-    last: Option<(Effect, Author)>,
-    authors: SmallVec<[Author; 2]>,
-    retakes: u32,
-    creators: SmallVec<[(Arc<Client>, Effect, u32); 2]>,
-}
-
-/// What one write took back, at which level of evidence.
-struct Retake {
-    tier: Tier,
-    is_reversal: bool,
-    from: Arc<Client>,
-    since: Micros,
-    /// One account, two tools.
-    is_within_account: bool,
-}
+/// A retake and the field it was of; of the whole object, where there is none.
+type OfField = (Path, Retake);
 
 // === impl Findings ===
 
 impl Findings {
-    /// The tally for one level of evidence: all retakes, or only those known by their fields.
-    pub fn tally(&self, at_least: Confidence) -> &Tally {
-        &self.tallies()[usize::from(at_least > Confidence::Possible)]
+    /// The wars over the object.
+    pub fn wars(&self) -> impl Iterator<Item = &War> {
+        let is_known = self.wars.worst(Confidence::Probable).is_some_and(|war| war.tally.thrashes > 0);
+        // Where a war is known by its fields, what only may be one says nothing more.
+        self.wars
+            .iter()
+            .filter(move |war| war.tally.retakes > 0 && (war.confidence > Confidence::Possible || !is_known))
     }
 
-    fn tallies(&self) -> &[Tally; 2] {
-        static NONE: LazyLock<[Tally; 2]> = LazyLock::new(Default::default);
-        self.tallies.as_deref().unwrap_or(&NONE)
+    /// The most urgent war that is at least so sure.
+    pub fn worst(&self, at_least: Confidence) -> Option<&War> {
+        self.wars.worst(at_least)
     }
 
-    /// The verdict to show: on what is known by its fields where that thrashed, else on all.
-    pub fn verdict(&self) -> (&Tally, Confidence) {
-        let [all, named] = self.tallies();
-        if named.machine.worst() >= State::Thrashing || named.retakes >= all.retakes {
-            let is_confirmed = named.reversals > 0;
-            return (named, if is_confirmed { Confidence::Confirmed } else { Confidence::Probable });
-        }
-        (all, Confidence::Possible)
+    /// Where the most urgent war stands that is at least so sure.
+    pub fn state(&self, at_least: Confidence) -> State {
+        self.worst(at_least).map_or(State::Calm, |war| war.tally.state())
+    }
+
+    /// What is done together by design.
+    pub fn cooperations(&self) -> &[Cooperation] {
+        &self.cooperations
     }
 
     /// The fields that were taken back, the most often first.
-    pub fn contested_fields(&self) -> Vec<(&Path, &FieldState)> {
+    pub fn contested_fields(&self) -> Vec<(&Path, &FieldHistory)> {
         let mut fields: Vec<_> = self.fields.iter().filter(|(_, field)| field.is_contested()).collect();
         fields.sort_by_key(|(path, field)| (std::cmp::Reverse(field.retakes), (*path).clone()));
         fields
+    }
+
+    /// The fields of one war, the most often taken back first.
+    pub fn fields_of(&self, war: WarId) -> Vec<(&Path, &FieldHistory)> {
+        self.contested_fields().into_iter().filter(|(_, field)| field.war == Some(war)).collect()
+    }
+
+    /// The overridden requests of one war.
+    pub fn overrides_of(&self, war: WarId) -> impl Iterator<Item = &Override> {
+        self.overrides.iter().filter(move |o| o.war == Some(war))
     }
 
     /// How often the object was deleted and created in turns.
@@ -168,69 +136,318 @@ impl Findings {
         self.existence.retakes
     }
 
+    /// When the object was deleted, if it is gone: that ended the wars over what was in it.
+    pub fn deleted_at(&self) -> Option<Micros> {
+        self.existence.deleted_at()
+    }
+
     /// Who created and who deleted the object, how often.
     pub fn existence(&self) -> &[(Arc<Client>, Effect, u32)] {
-        &self.existence.creators
+        &self.existence.counts
     }
 
     /// Lets time pass.
     pub(super) fn advance(&mut self, now: Micros, limits: &Limits) {
-        let tallies = self.tallies.iter_mut().flat_map(|tallies| tallies.iter_mut());
-        tallies.for_each(|tally| tally.machine.advance(now, limits));
+        self.wars.advance(now, limits);
     }
 
     /// A person lifted the pause at this time: buckets are full again.
     pub(super) fn resume(&mut self, at: Micros) {
-        let tallies = self.tallies.iter_mut().flat_map(|tallies| tallies.iter_mut());
-        tallies.for_each(|tally| tally.machine.resume(at));
+        self.wars.resume(at);
     }
 
     /// The thrashing events that were not there before.
     pub(super) fn thrashes_since(&self, before: &Findings) -> Thrashes {
-        let [now, then] = [self, before].map(|findings| &findings.tally(Confidence::Possible).parties);
-        let then = |party: &Arc<str>| then.get(party).map_or(0, |share| share.thrashes);
-        now.iter()
-            .map(|(party, share)| (party.clone(), share.thrashes.saturating_sub(then(party))))
-            .filter(|(_, count)| *count > 0)
-            .collect()
+        let then = |party: &Arc<str>| before.thrashes.get(party).copied().unwrap_or(0);
+        let new = self.thrashes.iter().map(|(party, count)| (party.clone(), count.saturating_sub(then(party))));
+        new.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// One write further; the party whose thrashing event it was, at any level of evidence.
-    pub(super) fn step(&mut self, record: &Record, limits: &Limits) -> Option<Arc<str>> {
+    /// One write further; the party whose thrashing event it was.
+    pub(super) fn step(&mut self, record: &Record, on: &ObjectLimits<'_>) -> Option<Arc<str>> {
         self.seq += 1;
-        let author =
-            Author { client: record.client.clone(), actor: record.client.actor_id, at: record.order.at, seq: self.seq };
-        let oldest = record.order.at - limits.window();
-        let mut retakes: SmallVec<[Retake; 2]> = SmallVec::new();
+        let author = Author { client: record.client.clone(), at: record.order.at, seq: self.seq };
+        let mut thrashed = None;
         if record.effect != Effect::Modify {
-            retakes.extend(self.existence.step(record, &author, oldest));
+            thrashed = self.step_existence(record, &author, on);
         }
-        for change in record.changes.iter().filter(|change| !is_pause(&change.path)) {
-            retakes.extend(self.step_field(change, record, &author, oldest));
+        if record.is_blind && self.creator.as_ref().is_some_and(|c| !c.client.is_same_actor(&record.client)) {
+            // What it set is not known: a value that is there from now on need not be the creator's.
+            self.creator = None;
+        }
+        let changes = record.changes.iter().filter(|change| !is_pause(&change.path));
+        thrashed = self.step_fields(changes, record, &author, on).or(thrashed);
+        if let Some(admission) = &record.admission {
+            for (webhook, changes) in admission.by_webhook() {
+                self.seq += 1;
+                let author = Author { client: webhook.clone(), seq: self.seq, ..author.clone() };
+                thrashed = self.step_fields(changes.into_iter(), record, &author, on).or(thrashed);
+            }
+            for overridden in &admission.overridden {
+                thrashed = self.step_override(overridden, record, on).or(thrashed);
+            }
         }
         let is_pause = !record.changes.is_empty() && record.changes.iter().all(|change| is_pause(&change.path));
-        let is_own = limits.own.as_deref() == Some(&*record.client.actor);
-        if record.effect != Effect::Delete && !record.is_misplaced && !is_pause && !is_own {
-            let part = &mut self.parts[record.part as usize];
-            retakes.extend(part.step(record.tier, &author, oldest));
+        let is_own = on.limits.own.as_deref() == Some(&*record.client.actor);
+        if record.effect != Effect::Delete && !record.is_misplaced && !record.is_no_op && !is_pause && !is_own {
+            let retake = self.parts[record.part as usize].step(record.part, record.tier, &author, on);
+            if let Some(retake) = retake {
+                let known = &self.part_wars[record.part as usize];
+                let id = self.war(Scope::Part(record.part), *known, &retake);
+                self.part_wars[record.part as usize] = Some(id);
+                thrashed = thrashed.or(self.strike(id, &retake, &author, on.limits));
+            }
         }
-        if retakes.is_empty() {
-            return None;
+        if let Some(party) = &thrashed {
+            *self.thrashes.entry(party.clone()).or_default() += 1;
         }
-        let [all, named] = &mut **self.tallies.get_or_insert_default();
-        named.count(retakes.iter().filter(|r| r.tier > Tier::Object), &author, limits);
-        all.count(retakes.iter(), &author, limits)
+        thrashed
     }
 
-    fn step_field(&mut self, change: &Change, record: &Record, author: &Author, oldest: Micros) -> Option<Retake> {
+    fn step_existence(&mut self, record: &Record, author: &Author, on: &ObjectLimits<'_>) -> Option<Arc<str>> {
+        let event = existence::Event { effect: record.effect, author, tier: record.tier, content: record.content };
+        let was_deleted = self.existence.is_deleted();
+        let step = self.existence.step(&event, on);
+        match record.effect {
+            Effect::Delete if !was_deleted => self.wars.end(author.at),
+            // What replaces the object by its own hand goes on with it; anybody else's is a new one.
+            Effect::Create if !record.is_misplaced && !record.is_replacement => {
+                self.creator = Some(author.clone());
+                self.outdated = self.fields.keys().cloned().collect();
+                self.parts.iter_mut().for_each(PartHistory::begin_epoch);
+            }
+            _ => {}
+        }
+        match step {
+            Step::None => None,
+            Step::Cooperation(row, other) => {
+                self.cooperate(row, "(object)".into(), author, &other, on.limits);
+                None
+            }
+            Step::Retake(retake) => {
+                let id = self.war(Scope::Object, self.existence.war, &retake);
+                self.existence.war = Some(id);
+                self.strike(id, &retake, author, on.limits)
+            }
+        }
+    }
+
+    fn step_fields<'c>(
+        &mut self,
+        changes: impl Iterator<Item = &'c Change>,
+        record: &Record,
+        author: &Author,
+        on: &ObjectLimits<'_>,
+    ) -> Option<Arc<str>> {
+        let mut retakes: SmallVec<[OfField; 2]> = SmallVec::new();
+        for change in changes {
+            match self.step_field(change, record.tier, author, on) {
+                Step::None => {}
+                Step::Retake(retake) => retakes.push((change.path.clone(), retake)),
+                Step::Cooperation(row, other) => {
+                    self.cooperate(row, change.path.clone(), author, &other, on.limits);
+                }
+            }
+        }
+        let mut thrashed = None;
+        for (id, retakes) in self.assign(retakes) {
+            let Some(first) = retakes.iter().min_by_key(|(_, retake)| retake.since) else { continue };
+            let blow = Retake { is_reversal: retakes.iter().any(|(_, retake)| retake.is_reversal), ..first.1.clone() };
+            let struck = self.strike(id, &blow, author, on.limits);
+            for (path, retake) in &retakes {
+                if let Some(field) = self.fields.get_mut(path) {
+                    field.count(retake, struck.is_some());
+                    field.war = Some(id);
+                }
+            }
+            thrashed = thrashed.or(struck);
+        }
+        thrashed
+    }
+
+    fn step_field<'l>(&mut self, change: &Change, tier: Tier, author: &Author, on: &ObjectLimits<'l>) -> Step<'l> {
         if !self.fields.contains_key(&change.path) {
             self.make_room();
-            self.fields.insert(change.path.clone(), FieldState::first(change, author));
+            self.fields.insert(change.path.clone(), FieldHistory::new(change, self.creator.as_ref()));
+        } else if let Ok(index) = self.outdated.binary_search(&change.path) {
+            self.outdated.remove(index);
+            if let Some(field) = self.fields.get_mut(&change.path) {
+                field.begin_epoch(change, self.creator.as_ref());
+            }
+        }
+        self.fields.get_mut(&change.path).map_or(Step::None, |field| field.step(change, tier, author, on))
+    }
+
+    /// A value that a webhook replaced. It counts where the requester had asked for the same before: a pipeline whose images
+    /// are renamed asks for another one each time.
+    fn step_override(&mut self, overridden: &Overridden, record: &Record, on: &ObjectLimits<'_>) -> Option<Arc<str>> {
+        let (requester, at) = (&record.client, record.order.at);
+        let is_it = |o: &&mut Override| {
+            o.path == overridden.path
+                && o.requester.is_same_actor(requester)
+                && o.webhook.is_same_actor(&overridden.webhook)
+                && o.asked == overridden.asked
+        };
+        let Some(known) = self.overrides.iter_mut().find(is_it) else {
+            if self.overrides.len() >= OVERRIDES_MAX
+                && let Some(rarest) =
+                    (0..self.overrides.len()).min_by_key(|i| (self.overrides[*i].count, self.overrides[*i].at))
+            {
+                self.overrides.remove(rarest);
+            }
+            self.overrides.push(Override {
+                path: overridden.path.clone(),
+                requester: requester.clone(),
+                webhook: overridden.webhook.clone(),
+                asked: overridden.asked.clone(),
+                given: overridden.given.clone(),
+                count: 1,
+                at,
+                war: None,
+            });
+            return None;
+        };
+        let since = std::mem::replace(&mut known.at, at);
+        known.count += 1;
+        known.given = overridden.given.clone();
+        if at.saturating_sub(since) > on.limits.window() {
             return None;
         }
-        let field = self.fields.get_mut(&change.path)?;
-        debug_assert_eq!(part_of(&change.path), record.part, "{}", change.path);
-        field.step(change, record.tier, author, oldest)
+        // The requester takes the field up again, and the webhook takes it back at once.
+        let webhook = overridden.webhook.clone();
+        let by = |party: &Client, from: &Client| Retake {
+            tier: Tier::Field,
+            is_reversal: false,
+            party: party.actor.clone(),
+            from: from.actor.clone(),
+            since,
+        };
+        let (asks, replaces) = (by(requester, &webhook), by(&webhook, requester));
+        let id = self.war(Scope::Override, None, &asks);
+        if let Some(known) = self.overrides.iter_mut().find(is_it) {
+            known.war = Some(id);
+        }
+        let author = Author { client: requester.clone(), at, seq: self.seq };
+        let asked = self.strike(id, &asks, &author, on.limits);
+        self.strike(id, &replaces, &author, on.limits).or(asked)
+    }
+
+    /// The war of the parties of a retake; one that is known goes on with them.
+    fn war(&mut self, scope: Scope, known: Option<WarId>, retake: &Retake) -> WarId {
+        let parties = self.parties(known, std::iter::once(retake));
+        match known.filter(|id| self.wars.get(*id).is_some()) {
+            Some(id) => {
+                self.wars.widen(id, parties);
+                id
+            }
+            None => self.wars.of(scope, &parties).unwrap_or_else(|| self.wars.begin(scope, parties)),
+        }
+    }
+
+    /// The parties of a war with those of these retakes, sorted.
+    fn parties<'r>(&self, known: Option<WarId>, retakes: impl Iterator<Item = &'r Retake>) -> Vec<Arc<str>> {
+        let mut parties = known.and_then(|id| self.wars.get(id)).map_or_else(Vec::new, |war| war.parties.clone());
+        parties.extend(retakes.flat_map(|retake| [retake.party.clone(), retake.from.clone()]));
+        parties.sort_unstable();
+        parties.dedup();
+        parties
+    }
+
+    /// The wars that the fields of one write belong to: parties belong to fields, and a field whose parties grow goes on in the
+    /// war of those.
+    fn assign(&mut self, retakes: SmallVec<[OfField; 2]>) -> Vec<(WarId, SmallVec<[OfField; 2]>)> {
+        type Group = (Option<WarId>, Vec<Arc<str>>, SmallVec<[OfField; 2]>);
+        let mut groups: Vec<Group> = Vec::new();
+        for (path, retake) in retakes {
+            let war = self.fields.get(&path).and_then(|field| field.war).filter(|id| self.wars.get(*id).is_some());
+            let own = self.fields.get(&path).map_or_else(Vec::new, |field| {
+                field.parties.iter().map(|(party, _)| party.clone()).collect::<Vec<_>>()
+            });
+            let mut parties = own;
+            parties.extend([retake.party.clone(), retake.from.clone()]);
+            parties.sort_unstable();
+            parties.dedup();
+            match groups.iter_mut().find(|(id, of, _)| *id == war && *of == parties) {
+                Some((.., fields)) => fields.push((path, retake)),
+                None => groups.push((war, parties, SmallVec::from_iter([(path, retake)]))),
+            }
+        }
+        let mut assigned: Vec<(WarId, SmallVec<[OfField; 2]>)> = Vec::new();
+        for (war, parties, fields) in groups {
+            let id = self.war_of(war, parties, &fields);
+            match assigned.iter_mut().find(|(known, _)| *known == id) {
+                Some((_, known)) => known.extend(fields),
+                None => assigned.push((id, fields)),
+            }
+        }
+        assigned
+    }
+
+    /// The war of these parties over fields that were in `war` before.
+    fn war_of(&mut self, war: Option<WarId>, parties: Vec<Arc<str>>, fields: &[OfField]) -> WarId {
+        let is_here = |path: &Path| fields.iter().any(|(moving, _)| moving == path);
+        let stays = |id: WarId| self.fields.iter().any(|(path, field)| field.war == Some(id) && !is_here(path));
+        let known = self.wars.of(Scope::Fields, &parties);
+        match (war, known) {
+            (Some(war), Some(known)) => {
+                if war != known && !stays(war) {
+                    self.wars.drop(war);
+                }
+                known
+            }
+            (Some(war), None) if !stays(war) => {
+                self.wars.widen(war, parties);
+                war
+            }
+            (Some(war), None) => {
+                let moving = fields.iter().filter_map(|(path, _)| self.fields.get(path));
+                let shares = moving.max_by_key(|field| field.retakes).map(|field| field.parties.clone());
+                self.wars.split(war, parties, &shares.unwrap_or_default())
+            }
+            (None, Some(known)) => known,
+            (None, None) => self.wars.begin(Scope::Fields, parties),
+        }
+    }
+
+    /// Counts a retake in its war; the party, where it is a thrashing event of a war that is known by its fields. What only may be
+    /// a war raises no counter and no alert.
+    fn strike(&mut self, id: WarId, retake: &Retake, author: &Author, limits: &Limits) -> Option<Arc<str>> {
+        let scope = self.wars.get(id)?.scope;
+        let confidence = match (scope, retake.tier) {
+            (Scope::Part(_), _) | (_, Tier::Object) => Confidence::Possible,
+            (Scope::Fields | Scope::Object, Tier::Value) if retake.is_reversal => Confidence::Confirmed,
+            _ => Confidence::Probable,
+        };
+        let blow = Blow {
+            party: retake.party.clone(),
+            from: retake.from.clone(),
+            at: author.at,
+            since: retake.since,
+            is_reversal: retake.is_reversal,
+            confidence,
+            is_pausable: scope != Scope::Override || author.client.class != Class::Person,
+        };
+        let is_thrash = self.wars.strike(id, &blow, limits);
+        let is_sure = self.wars.get(id).is_some_and(|war| war.confidence > Confidence::Possible);
+        (is_thrash && is_sure).then(|| retake.party.clone())
+    }
+
+    fn cooperate(&mut self, row: &Row, path: Path, author: &Author, other: &Client, limits: &Limits) {
+        let index = self.cooperations.iter().position(|c| *c.name == *row.name).or_else(|| {
+            (self.cooperations.len() < COOPERATIONS_MAX).then(|| {
+                self.cooperations.push(Cooperation {
+                    name: row.name.as_str().into(),
+                    reason: row.reason.as_str().into(),
+                    excess: row.excess.as_deref().map(Into::into),
+                    actors: Vec::new(),
+                    tally: Tally::default(),
+                    paths: Vec::new(),
+                });
+                self.cooperations.len() - 1
+            })
+        });
+        let Some(known) = index.and_then(|index| self.cooperations.get_mut(index)) else { return };
+        known.note(path, author, other, limits);
     }
 
     fn make_room(&mut self) {
@@ -244,212 +461,34 @@ impl Findings {
     }
 }
 
-// === impl Tally ===
+// === impl Cooperation ===
 
-impl Tally {
-    /// Counts one write's retakes as one; the party, where that is a thrashing event.
-    fn count<'a>(
-        &mut self,
-        retakes: impl Iterator<Item = &'a Retake>,
-        author: &Author,
-        limits: &Limits,
-    ) -> Option<Arc<str>> {
-        let retakes: SmallVec<[&Retake; 2]> = retakes.collect();
-        let since = retakes.iter().map(|r| r.since).min()?;
-        let is_within_account = retakes.iter().all(|r| r.is_within_account);
-        let party = label(&author.client, is_within_account);
-        self.retakes += 1;
-        self.reversals += u32::from(retakes.iter().any(|r| r.is_reversal));
-        if self.since.is_none() || author.at - self.machine.last_retake() > limits.window() {
-            self.since = Some(since);
-        }
-        let is_thrash = self.machine.retake(&party, author.at, limits);
-        self.thrashes += u32::from(is_thrash);
-        for retake in &retakes {
-            self.parties.entry(label(&retake.from, retake.is_within_account)).or_default();
-        }
-        let share = self.parties.entry(party.clone()).or_default();
-        share.retakes += 1;
-        share.thrashes += u32::from(is_thrash);
-        is_thrash.then_some(party)
-    }
-}
+impl Cooperation {
+    /// Actors and fields that are named.
+    const SHOWN_MAX: usize = 8;
 
-/// The name of a party: its actor, or `actor via tool` where one account fights itself.
-pub fn label(client: &Client, is_within_account: bool) -> Arc<str> {
-    match is_within_account {
-        true => format!("{} via {}", client.actor, client.tool).into(),
-        false => client.actor.clone(),
-    }
-}
-
-// === impl FieldState ===
-
-impl FieldState {
-    fn first(change: &Change, author: &Author) -> FieldState {
-        FieldState {
-            authors: [author.clone()].into_iter().collect(),
-            values: vec![ValueSeen { value: change.new.clone(), client: author.client.clone(), count: 1 }],
-            initial: change.old.clone(),
-            retakes: 0,
-            reversals: 0,
-            is_progress: is_progress(change),
-            last_at: author.at,
-        }
-    }
-
-    /// Whether it was taken back, and not only moved on by co-workers.
-    pub fn is_contested(&self) -> bool {
-        self.retakes > 0 && !self.is_progress
-    }
-
-    fn step(&mut self, change: &Change, tier: Tier, author: &Author, oldest: Micros) -> Option<Retake> {
-        self.authors.retain(|a| a.at >= oldest);
-        let last = self.authors.iter().max_by_key(|a| a.seq).cloned();
-        let is_former = self.initial == change.new || self.values.iter().any(|seen| seen.value == change.new);
-        let earlier = |is_it: &dyn Fn(&Author) -> bool| self.authors.iter().filter(|a| is_it(a)).map(|a| a.at).max();
-        let by_actor = earlier(&|a| a.actor == author.actor);
-        let by_client = earlier(&|a| a.actor == author.actor && a.client.tool == author.client.tool);
-
-        let is_reversal = is_former && tier == Tier::Value;
-        let retake = last.and_then(|last| {
-            let is_within_account = last.actor == author.actor;
-            let since = match is_within_account {
-                false => by_actor?,
-                true if last.client.tool == author.client.tool || !is_reversal => return None,
-                true => by_client?,
-            };
-            Some(Retake { tier, is_reversal, from: last.client, since, is_within_account })
-        });
-        self.is_progress &= is_progress(change);
-        self.note(change, author);
-        if retake.is_some() {
-            self.retakes += 1;
-            self.reversals += u32::from(is_reversal);
-        }
-        retake.filter(|_| !self.is_progress)
-    }
-
-    fn note(&mut self, change: &Change, author: &Author) {
-        self.last_at = self.last_at.max(author.at);
-        let same = |a: &Author| a.actor == author.actor && a.client.tool == author.client.tool;
-        match self.authors.iter().position(same) {
-            Some(index) => self.authors[index] = author.clone(),
-            None => {
-                if self.authors.len() >= AUTHORS_MAX
-                    && let Some(oldest) = (0..self.authors.len()).min_by_key(|i| self.authors[*i].seq)
-                {
-                    self.authors.remove(oldest);
-                }
-                self.authors.push(author.clone());
+    /// Counts one write, however many fields it is about.
+    fn note(&mut self, path: Path, author: &Author, other: &Client, limits: &Limits) {
+        for actor in [&author.client.actor, &other.actor] {
+            if self.actors.len() < Self::SHOWN_MAX && !self.actors.contains(actor) {
+                self.actors.push(actor.clone());
             }
         }
-        let is_it = |s: &&mut ValueSeen| s.value == change.new && *s.client == *author.client;
-        match self.values.iter_mut().find(is_it) {
-            Some(seen) => seen.count += 1,
-            None => {
-                if self.values.len() >= VALUES_MAX
-                    && let Some(rarest) = (0..self.values.len()).min_by_key(|i| self.values[*i].count)
-                {
-                    self.values.remove(rarest);
-                }
-                self.values.push(ValueSeen { value: change.new.clone(), client: author.client.clone(), count: 1 });
-            }
+        if self.paths.len() < Self::SHOWN_MAX && !self.paths.contains(&path) {
+            self.paths.push(path);
         }
-    }
-}
-
-/// Whether a change only moves its field on, or sets it for the first time. Co-workers on a counter, a heartbeat or a
-/// shared list do that; nobody who takes something back does.
-fn is_progress(change: &Change) -> bool {
-    match (&change.old, &change.new) {
-        (None, Some(_)) => true,
-        (Some(old), Some(new)) => new.moves_on(old),
-        (_, None) => false,
-    }
-}
-
-// === impl PartState ===
-
-impl PartState {
-    /// A write to this part. It is a retake by sight of the part alone only where some fields are not known: of this
-    /// write, of the one it may take up again, or of one in between.
-    fn step(&mut self, tier: Tier, author: &Author, oldest: Micros) -> Option<Retake> {
-        self.writers.retain(|w| w.at >= oldest);
-        let own = self.writers.iter().position(|w| w.actor == author.actor);
-        let retake = own.and_then(|own| {
-            let own = &self.writers[own];
-            let between = || self.writers.iter().filter(|w| w.seq > own.seq);
-            let last = between().max_by_key(|w| w.seq)?;
-            let is_blind = tier == Tier::Object
-                || own.tier == Tier::Object
-                || between().any(|w| w.blind_seq.is_some_and(|seq| seq > own.seq));
-            is_blind.then(|| Retake {
-                tier: Tier::Object,
-                is_reversal: false,
-                from: last.client.clone(),
-                since: own.at,
-                is_within_account: false,
-            })
-        });
-        let blind_seq = (tier == Tier::Object).then_some(author.seq);
-        match own {
-            Some(own) => {
-                let own = &mut self.writers[own];
-                (own.at, own.seq, own.tier) = (author.at, author.seq, tier);
-                own.blind_seq = blind_seq.or(own.blind_seq);
-            }
-            None => {
-                if self.writers.len() >= AUTHORS_MAX
-                    && let Some(oldest) = (0..self.writers.len()).min_by_key(|i| self.writers[*i].seq)
-                {
-                    self.writers.remove(oldest);
-                }
-                let Author { client, actor, at, seq } = author.clone();
-                self.writers.push(PartWriter { client, actor, at, seq, tier, blind_seq });
-            }
+        if self.tally.machine.last_retake() == author.at && self.tally.retakes > 0 {
+            return;
         }
-        retake
-    }
-}
-
-// === impl Existence ===
-
-impl Existence {
-    /// A creation or a deletion. Who deletes what is already being deleted only finishes it.
-    fn step(&mut self, record: &Record, author: &Author, oldest: Micros) -> Option<Retake> {
-        if record.effect == Effect::Delete && self.last.as_ref().is_some_and(|(effect, _)| *effect == Effect::Delete) {
-            return None;
-        }
-        self.authors.retain(|a| a.at >= oldest);
-        let earlier = self.authors.iter().filter(|a| a.actor == author.actor).map(|a| a.at).max();
-        let retake = match (&self.last, earlier) {
-            (Some((effect, last)), Some(since)) if *effect != record.effect && last.actor != author.actor => {
-                self.retakes += 1;
-                Some(Retake {
-                    tier: record.tier,
-                    is_reversal: record.tier == Tier::Value,
-                    from: last.client.clone(),
-                    since,
-                    is_within_account: false,
-                })
-            }
-            _ => None,
+        let blow = Blow {
+            party: author.client.actor.clone(),
+            from: other.actor.clone(),
+            at: author.at,
+            since: author.at,
+            is_reversal: false,
+            confidence: Confidence::Possible,
+            is_pausable: false,
         };
-        let is_it = |c: &(Arc<Client>, Effect, u32)| c.1 == record.effect && *c.0 == *author.client;
-        match self.creators.iter().position(is_it) {
-            Some(index) => self.creators[index].2 += 1,
-            None if self.creators.len() < AUTHORS_MAX => {
-                self.creators.push((author.client.clone(), record.effect, 1));
-            }
-            None => {}
-        }
-        self.last = Some((record.effect, author.clone()));
-        self.authors.retain(|a| a.actor != author.actor);
-        self.authors.push(author.clone());
-        if self.authors.len() > AUTHORS_MAX {
-            self.authors.remove(0);
-        }
-        retake
+        self.tally.count(&blow, limits);
     }
 }

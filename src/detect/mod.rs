@@ -5,22 +5,30 @@
 //! [`verdict`] when it is too much.
 
 pub mod actor;
+pub mod admission;
 pub mod annotations;
 pub mod bucket;
 pub mod cause;
 pub mod class;
 pub mod contest;
+pub mod cooperation;
+mod existence;
+pub mod field_history;
 pub mod fields;
 pub mod findings;
+pub mod instance;
 pub mod kind;
 pub mod object;
 pub mod order;
+mod part_history;
+mod pipeline_account;
 pub mod policy;
 pub mod recent;
 pub mod remedy;
 pub mod seen;
 pub mod trouble;
 pub mod verdict;
+pub mod war;
 pub mod write;
 
 use std::hash::{BuildHasher, Hash};

@@ -9,23 +9,25 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::actor::{Client, Origin};
+use super::admission;
 use super::contest::{Contest, Record};
-use super::fields::{Bodies, Evidence, Fields, Named, Tier, Want};
+use super::fields::{Bodies, Evidence, Tier};
 use super::findings::Thrashes;
 use super::order::Order;
-use super::policy::Limits;
+use super::policy::{Limits, ObjectLimits};
 use super::recent::{Kept, Recent, Recents};
 use super::seen::Seen;
 use super::trouble::Troubles;
 use super::verdict::{Confidence, State};
 use super::write::{Effect, Outcome, Part, Write};
 use crate::audit::event::{Level, Micros, Verb};
-use crate::audit::scan;
 
 /// Clients of one object and part that are counted apart; the one that was silent longest makes room.
 const SEEN_MAX: usize = 32;
 /// Origins of a contested object's clients that are kept.
 const ORIGINS_MAX: usize = 32;
+/// Writes of a GitOps tool to one object, without bodies, from which on they are looked at together.
+const REPEATS_MIN: u32 = 4;
 /// How far before an object's first event its times may lie: what comes late is not later than that.
 const BASE_BEFORE: Micros = 10 * 60 * 1_000_000;
 
@@ -65,7 +67,7 @@ pub struct Observed {
     pub is_no_op: bool,
     /// Whether the bodies that it carried could not be read.
     pub is_unreadable: bool,
-    /// New thrashing events by party: at every level of evidence.
+    /// New thrashing events by party, of wars that are known by their fields.
     pub thrashes: Thrashes,
     /// The state before and after, at [`Confidence::Probable`].
     pub state: (State, State),
@@ -96,7 +98,7 @@ impl ObjectState {
         if write.outcome != Outcome::Committed {
             if write.outcome != Outcome::Failed {
                 let troubles = self.more.get_or_insert_default().troubles.get_or_insert_default();
-                troubles.note(client, &write.outcome, write.at, limits);
+                troubles.note(client, &write.outcome, write.at);
             }
             return observed;
         }
@@ -147,7 +149,7 @@ impl ObjectState {
 
     /// The state of the verdict that is known by its fields.
     pub fn state(&self) -> State {
-        self.contest().map_or(State::Calm, |c| c.findings().tally(Confidence::Probable).machine.state())
+        self.contest().map_or(State::Calm, |c| c.findings().state(Confidence::Probable))
     }
 
     /// Who wrote, each client and part once.
@@ -231,55 +233,53 @@ impl ObjectState {
         let is_no_op = revision == Revision::Found;
         observed.is_no_op = is_no_op;
         self.note(write, client, is_no_op, limits);
-        let webhooks = webhook_patches(write);
-        if is_no_op && webhooks.is_empty() {
+        let is_mutated = admission::is_mutated(write);
+        if is_no_op && !is_mutated {
             return;
         }
+        let on = &ObjectLimits::new(limits, &write.object);
         let bodies = Bodies::of(write, limits);
         let tier = tier_of(write.event.level, write);
-        let mut is_in = is_no_op;
+        let mut is_in = false;
         if self.contest().is_none() {
-            if !is_no_op {
+            // What webhooks make of a new object is no fight; what they make of a change may be one.
+            let is_fought = is_mutated && write.effect != Effect::Create;
+            if !is_fought {
                 self.keep(write, client, order, tier, &bodies, &revision);
                 is_in = true;
+                if !self.is_contested(write.part, &order, tier) && !self.may_be_two(client, write.part, tier) {
+                    return;
+                }
             }
-            if !self.is_contested(write.part, &order, tier) && webhooks.is_empty() {
-                return;
-            }
-            observed.thrashes = self.begin_contest(&bodies, limits);
-            if webhooks.is_empty() {
-                return;
-            }
+            observed.thrashes = self.begin_contest(&bodies, on);
         }
         let Some(contested) = self.more.as_mut().and_then(|more| more.contest.as_mut()) else { return };
         let contest = &mut contested.contest;
-        let evidence = bodies.evidence(contest.known().map(|k| &**k));
-        let has_body = bodies.request.is_some() || bodies.response.is_some();
-        observed.is_unreadable =
-            has_body && write.effect == Effect::Modify && matches!(evidence, Evidence::None) && tier > Tier::Object;
-        let overruled = overruled(&webhooks, &evidence, contest.known().map(|k| &**k), &bodies);
-        let record = |order: Order, client: Arc<Client>, evidence| {
+        let mut add = |thrashes: Thrashes| observed.thrashes.extend(thrashes);
+        if !is_in {
+            let evidence = bodies.evidence(contest.known().map(|k| &**k));
+            let has_body = bodies.request.is_some() || bodies.response.is_some();
+            observed.is_unreadable =
+                has_body && write.effect == Effect::Modify && matches!(evidence, Evidence::None) && tier > Tier::Object;
+            let mutations = match is_mutated {
+                true => admission::mutations(write, &bodies, &evidence, contest.known().map(|k| &**k)),
+                false => Vec::new(),
+            };
             let tier = match &evidence {
                 Evidence::None if write.effect == Effect::Delete => tier,
                 Evidence::None => Tier::Object,
                 Evidence::Named { tier, .. } | Evidence::Whole { tier, .. } => *tier,
             };
-            let mut record = Record::new(order, client, write.event.verb, write.effect, write.part, tier, evidence);
+            // What changed nothing has no revision of its own; it is kept for what was asked and not stored.
+            let order = if is_no_op { Order { revision: 0, ..order } } else { order };
+            let record = Record::new(order, client.clone(), write.event.verb, write.effect, write.part, tier, evidence);
+            let mut record = record.with_mutations(mutations);
             record.is_certain = is_certain(write);
-            record
-        };
-        let mut add = |thrashes: Thrashes| observed.thrashes.extend(thrashes);
-        match revision {
-            _ if is_in => {}
-            Revision::New => add(contest.insert(record(order, client.clone(), evidence), limits)),
-            Revision::Corrects(_) => add(contest.correct(record(order, client.clone(), evidence), limits)),
-            Revision::Found => {}
-        }
-        for (webhook, asked, given) in overruled {
-            let order = Order { revision: 0, ..order };
-            let named = |named| Evidence::Named { named, tier, is_apply: false };
-            add(contest.insert(record(order, client.clone(), named(asked)), limits));
-            add(contest.insert(record(order, webhook, named(given)), limits));
+            record.is_no_op = is_no_op;
+            match revision {
+                Revision::New | Revision::Found => add(contest.insert(record, on)),
+                Revision::Corrects(_) => add(contest.correct(record, on)),
+            }
         }
         contested.note_origin(client);
     }
@@ -334,6 +334,12 @@ impl ObjectState {
         }
     }
 
+    /// Whether one client may be two applications of a GitOps tool, which look alike without bodies.
+    fn may_be_two(&self, client: &Client, part: Part, tier: Tier) -> bool {
+        let is_busy = |s: &Seen| s.part == part && *s.client == *client && s.contents() >= REPEATS_MIN;
+        tier == Tier::Object && part == Part::Main && client.role.is_gitops() && self.seen.iter().any(is_busy)
+    }
+
     /// The recent writes that gave a part contents.
     fn contents(&self, part: Part) -> impl DoubleEndedIterator<Item = &Recent> {
         self.recent().filter(move |r| r.part == part && r.effect != Effect::Delete && !r.is_binding)
@@ -370,7 +376,7 @@ impl ObjectState {
     }
 
     /// Begins the contest: with what was counted before the recent writes, and with those.
-    fn begin_contest(&mut self, bodies: &Bodies<'_>, limits: &Limits) -> Thrashes {
+    fn begin_contest(&mut self, bodies: &Bodies<'_>, on: &ObjectLimits<'_>) -> Thrashes {
         let recent = self.recent.take().map(|recent| *recent).unwrap_or_default();
         let tier = recent.iter().map(|r| r.tier).max().unwrap_or(Tier::Object);
         let mut seeds = Vec::new();
@@ -396,10 +402,10 @@ impl ObjectState {
             }
             seed(settled, ends.0, ends.1);
         }
-        let mut contest = Contest::begin(seeds, limits);
+        let mut contest = Contest::begin(seeds, on);
         let mut thrashes = Thrashes::new();
         for recent in recent {
-            thrashes.extend(contest.insert(recent.record(bodies, contest.known().map(|k| &**k)), limits));
+            thrashes.extend(contest.insert(recent.record(bodies, contest.known().map(|k| &**k)), on));
         }
         self.more.get_or_insert_default().contest = Some(Box::new(Contested { contest, origins: Vec::new() }));
         thrashes
@@ -425,6 +431,11 @@ impl ObjectState {
             is_certain: is_certain(write),
             is_binding: write.subresource == "binding",
             bodies: Kept::of(bodies),
+            // What is stored shows what webhooks made of it; a request alone does not.
+            mutations: match tier == Tier::Field && admission::is_mutated(write) {
+                true => Some(Box::new(admission::mutations(write, bodies, &bodies.evidence(None), None))),
+                false => None,
+            },
         };
         let recent = self.recent.get_or_insert_default();
         let new = match revision {
@@ -487,10 +498,11 @@ enum Revision {
     Corrects(Arc<Client>),
 }
 
-/// Whether a write surely stored the revision that it was answered with: an update of an earlier one, or a creation.
+/// Whether a write surely stored the revision that it was answered with: an update of an earlier one, a creation, or a deletion,
+/// which marks the object. (Who then takes away the last finalizer is answered with the same revision.)
 fn is_certain(write: &Write<'_>) -> bool {
     let (stored, replaced) = (write.stored.resource_version, write.replaced);
-    write.effect == Effect::Create || (stored != 0 && replaced != 0 && stored != replaced)
+    write.effect != Effect::Modify || (stored != 0 && replaced != 0 && stored != replaced)
 }
 
 /// The most a write of this level can tell.
@@ -515,47 +527,4 @@ fn order_of(write: &Write<'_>) -> Order {
         at: write.at,
         is_last: write.effect == Effect::Delete && write.stored.is_gone,
     }
-}
-
-/// The patches of mutating webhooks, as the audit annotations show them.
-fn webhook_patches(write: &Write<'_>) -> Vec<(Arc<Client>, Vec<u8>)> {
-    let annotations = write.event.annotations.iter();
-    let patches = annotations.filter(|(key, _)| key.starts_with("patch.webhook.admission.k8s.io/"));
-    patches
-        .filter_map(|(_, value)| {
-            let text = |key| scan::member(value.as_bytes(), key).and_then(scan::plain_string);
-            let patch = scan::member(value.as_bytes(), "patch")?;
-            let webhook = Client::webhook(text("configuration")?, text("webhook")?);
-            Some((Arc::new(webhook), patch.to_vec()))
-        })
-        .collect()
-}
-
-/// Where webhooks overruled the request: which, what was asked, what it made of it.
-fn overruled(
-    webhooks: &[(Arc<Client>, Vec<u8>)],
-    evidence: &Evidence,
-    known: Option<&Fields>,
-    bodies: &Bodies<'_>,
-) -> Vec<(Arc<Client>, Vec<Named>, Vec<Named>)> {
-    if webhooks.is_empty() {
-        return Vec::new();
-    }
-    let asked = match evidence {
-        Evidence::Named { named, .. } if !named.is_empty() => named.clone(),
-        Evidence::Whole { asked, .. } if !asked.named().is_empty() => asked.named().to_vec(),
-        _ => bodies.asked_whole(),
-    };
-    let mut found = Vec::new();
-    for (webhook, patch) in webhooks {
-        let given = bodies.patched_by_webhook(patch, known);
-        let wanted = |given: &Named| asked.iter().find(|a| a.path == given.path && a.want != given.want);
-        let is_value = |n: &&Named| !matches!(n.want, Want::Touched);
-        let given: Vec<Named> = given.iter().filter(is_value).filter(|g| wanted(g).is_some()).cloned().collect();
-        let asked: Vec<Named> = given.iter().filter_map(wanted).cloned().collect();
-        if !given.is_empty() {
-            found.push((webhook.clone(), asked, given));
-        }
-    }
-    found
 }

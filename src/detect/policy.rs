@@ -1,11 +1,14 @@
 //! The limits a verdict is measured by, with overrides by kind and namespace.
 
+use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::bucket::Limit;
+use super::class::Classes;
+use super::cooperation::Cooperations;
 use super::kind;
 use super::write::ObjectName;
 use crate::audit::event::Micros;
@@ -29,7 +32,7 @@ pub struct Limits {
     pub hot_loop_per_minute: NonZeroU32,
     /// No-ops of one actor in a row that are a hot loop.
     pub hot_loop_no_ops: NonZeroU32,
-    /// Conflicts on one object within a bucket that are contention.
+    /// Tries of one actor on one object that failed with 409 right after another 409, beyond which there is contention.
     pub contention: Limit,
     /// Turns from accepted to rejected and back, on one object by one actor, that are flapping.
     pub flapping_turns: NonZeroU32,
@@ -37,6 +40,19 @@ pub struct Limits {
     pub redacts: bool,
     /// The account that pauses are set with: its writes are no retakes of a part whose fields are not known.
     pub own: Option<Arc<str>>,
+    /// Who is made to write the same field.
+    pub cooperations: Arc<Cooperations>,
+}
+
+/// The limits for one object, and what it is.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectLimits<'l> {
+    /// The limits.
+    pub limits: &'l Limits,
+    /// API group of the object.
+    pub group: &'l str,
+    /// Resource name of the object.
+    pub resource: &'l str,
 }
 
 /// The limits for all objects: defaults, and overrides of which the first match counts.
@@ -48,6 +64,8 @@ pub struct Policy {
     pub overrides: Vec<Override>,
     /// An object whose every write is kept, even while it has one writer.
     pub follow: Option<Target>,
+    /// What actors are.
+    pub classes: Arc<Classes>,
 }
 
 /// An object that is followed.
@@ -97,16 +115,41 @@ impl Default for Limits {
             contest_window: None,
             hot_loop_per_minute: at_least_one(60),
             hot_loop_no_ops: at_least_one(30),
-            contention: limit(5, 600),
+            contention: limit(3, 600),
             flapping_turns: at_least_one(6),
             redacts: false,
             own: None,
+            cooperations: Arc::default(),
         }
     }
 }
 
 fn at_least_one(n: u32) -> NonZeroU32 {
     NonZeroU32::new(n.max(1)).expect("at least one")
+}
+
+// === impl ObjectLimits ===
+
+impl<'l> ObjectLimits<'l> {
+    /// The limits for this object.
+    pub fn new(limits: &'l Limits, object: &ObjectName<'l>) -> ObjectLimits<'l> {
+        ObjectLimits { limits, group: object.group, resource: object.resource }
+    }
+
+    /// `deployments.apps`; the resource alone in the core group.
+    pub fn name(&self) -> Cow<'l, str> {
+        if self.group.is_empty() { self.resource.into() } else { format!("{}.{}", self.resource, self.group).into() }
+    }
+
+    /// Whether the API server knows the object's types.
+    pub fn is_built_in(&self) -> bool {
+        kind::built_in(self.group, self.resource).is_some()
+    }
+
+    /// Whether this is an object of this group and resource.
+    pub fn is(&self, group: &str, resource: &str) -> bool {
+        self.group == group && self.resource == resource
+    }
 }
 
 // === impl Policy ===

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::actor::Client;
+use super::admission::Mutation;
 use super::contest::{LATE_MAX, Record};
 use super::fields::{Bodies, Evidence, Fields, Shape, Tier};
 use super::order::Order;
@@ -43,6 +44,8 @@ pub struct Recent {
     pub is_binding: bool,
     /// Its bodies.
     pub bodies: Kept,
+    /// What webhooks made of it, where its bodies do not show that.
+    pub mutations: Option<Box<Vec<Mutation>>>,
 }
 
 /// The bodies of a recent write.
@@ -89,12 +92,17 @@ impl Recents {
         None
     }
 
-    /// Takes out the oldest one that is too old, or one too many.
+    /// Takes out the oldest one that is too old, or one too many. The last body of the object itself stays, however old: it is
+    /// what the next writer finds.
     pub fn pop_over(&mut self) -> Option<Recent> {
-        let (oldest, newest) = (self.writes.first()?.order.at, self.writes.last()?.order.at);
-        let len = self.writes.len();
-        (len > RECENT_MAX || (len > 1 && newest - oldest > LATE_MAX)).then(|| {
-            let oldest = self.writes.remove(0);
+        let newest = self.writes.last()?.order.at;
+        let tells = |r: &Recent| r.part == Part::Main && !matches!(r.bodies, Kept::None);
+        let is_last_body = tells(self.writes.first()?) && !self.writes[1..].iter().any(tells);
+        let index = usize::from(is_last_body);
+        let is_old = self.writes.get(index).is_some_and(|r| newest - r.order.at > LATE_MAX);
+        let is_over = self.writes.len() > RECENT_MAX || (self.writes.len() > 1 && is_old);
+        is_over.then(|| {
+            let oldest = self.writes.remove(index);
             self.bytes -= oldest.bodies.bytes();
             oldest
         })
@@ -143,11 +151,12 @@ impl Recent {
             Kept::Raw(raw) => {
                 let (request, response) = (raw.request.as_deref(), raw.response.as_deref());
                 let (verb, effect, shape, is_apply) = (self.verb, self.effect, raw.shape, raw.is_apply);
-                let (resource, is_hidden) = (like.resource, like.is_hidden);
-                Bodies { resource, verb, effect, shape, is_apply, is_hidden, request, response }.evidence(known)
+                let (group, resource, is_hidden) = (like.group, like.resource, like.is_hidden);
+                Bodies { group, resource, verb, effect, shape, is_apply, is_hidden, request, response }.evidence(known)
             }
         };
-        let mut record = Record::new(self.order, self.client, self.verb, self.effect, self.part, self.tier, evidence);
+        let record = Record::new(self.order, self.client, self.verb, self.effect, self.part, self.tier, evidence);
+        let mut record = record.with_mutations(self.mutations.map(|mutations| *mutations).unwrap_or_default());
         record.is_certain = self.is_certain;
         record
     }

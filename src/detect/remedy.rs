@@ -206,7 +206,8 @@ impl Facts<'_> {
                     gives_up: "what the repository says of them; other ignoreDifferences there are replaced".into(),
                 })
             }
-            (Role::Flux, _, _) => Some(Remedy {
+            // On an object that is deleted again and again, the annotation is lost with it.
+            (Role::Flux, _, _) if self.cause != Cause::RecreateWar => Some(Remedy {
                 option: "C",
                 title: "let Flux leave the object alone".into(),
                 command: format!(
@@ -222,11 +223,11 @@ impl Facts<'_> {
 
     /// D: exempt whoever fights a mutating webhook from it.
     fn of_webhook(&self, actor: &str, role: Role) -> Option<Remedy> {
-        if role != Role::Webhook {
-            return None;
-        }
         let (configuration, webhook) = actor.strip_prefix("webhook ")?.split_once('/')?;
-        let others = self.parties.iter().filter(|(_, role)| *role != Role::Webhook).map(|(other, _)| *other);
+        if role == Role::Policy && configuration.starts_with("kyverno-") {
+            return Some(self.of_kyverno());
+        }
+        let others = self.parties.iter().map(|(other, _)| *other).filter(|other| *other != actor);
         let exempt: Vec<String> =
             others.map(|other| format!("request.userInfo.username != {}", Value::from(other))).collect();
         let patch = json!({"webhooks": [{"name": webhook, "matchConditions": [
@@ -242,6 +243,18 @@ impl Facts<'_> {
             changes: "the webhook no longer sees these requests; its other conditions stay".into(),
             gives_up: format!("what {webhook} does for them, on all objects"),
         })
+    }
+
+    /// D: Kyverno writes its webhook configuration itself, and takes back within a second what others change in it: what may be
+    /// exempted is said in the policy.
+    fn of_kyverno(&self) -> Remedy {
+        Remedy {
+            option: "D",
+            title: format!("exclude {}/{} in the Kyverno policy that changes it", self.kind, self.name),
+            command: "kubectl get clusterpolicies.kyverno.io,policies.kyverno.io -A -o wide".into(),
+            changes: "nothing; the rule's `exclude` block is where it is exempted".into(),
+            gives_up: "what the policy does for this object".into(),
+        }
     }
 
     /// D: look at what refuses in turns.
@@ -493,6 +506,25 @@ mod tests {
             first.command.contains("mutatingwebhookconfigurations.admissionregistration.k8s.io tags --type=strategic")
         );
         assert!(!remedies(&facts).iter().any(|r| r.command.contains("delete")));
+    }
+
+    #[test]
+    fn what_kyverno_would_take_back_is_not_proposed() {
+        let webhook = "webhook kyverno-resource-mutating-webhook-cfg/mutate.kyverno.svc-fail";
+        let argo = ("system:serviceaccount:argocd:argocd-application-controller", Role::ArgoCd);
+        let facts = Facts { parties: vec![argo, (webhook, Role::Policy)], honouring: None, ..replicas() };
+        let commands = commands(&facts);
+        assert!(commands.iter().any(|c| c.contains("clusterpolicies.kyverno.io")), "{commands:?}");
+        assert!(!commands.iter().any(|c| c.contains("mutatingwebhookconfigurations")), "{commands:?}");
+    }
+
+    #[test]
+    fn an_annotation_is_not_proposed_for_an_object_that_is_deleted_again_and_again() {
+        let flux = ("system:serviceaccount:flux-system:kustomize-controller", Role::Flux);
+        let of =
+            |cause| commands(&Facts { cause, parties: vec![flux], honouring: None, fields: Vec::new(), ..replicas() });
+        assert!(of(Cause::ConflictingAutomation)[0].contains("reconcile=disabled"));
+        assert!(!of(Cause::RecreateWar).iter().any(|c| c.contains("reconcile=disabled")));
     }
 
     #[test]

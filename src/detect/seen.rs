@@ -4,12 +4,15 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::actor::Client;
-use super::bucket::{Bucket, Limit};
+use super::bucket::{Limit, RateBucket};
 use super::policy::Limits;
 use super::write::{Effect, Part, Write};
 use crate::audit::event::{Micros, Verb};
 
 const MINUTE_MS: u32 = 60_000;
+/// The longest pause between two no-ops of a hot loop. No controller looks at its objects again by the clock as often as
+/// that: it is its own writes, or their answers, that wake it.
+const NO_OPS_APART_MS: u32 = 5_000;
 
 /// What one client did to one part of an object. Kept small: there are one or two for every object of a cluster.
 ///
@@ -26,13 +29,15 @@ pub struct Seen {
     verbs: [u32; 4],
     /// Writes that were answered with success and changed nothing.
     pub no_ops: u32,
-    /// The level of the hot-loop bucket.
-    tat_ms: u32,
-    /// Writes and no-ops beyond the hot-loop bucket.
-    excess: u16,
+    /// The last of its writes and no-ops.
+    last_any_ms: u32,
+    /// The level of the hot-loop bucket, counted from `last_any_ms`: at most its window.
+    ahead_ms: u16,
     creates: u16,
     deletes: u16,
     bindings: u16,
+    /// Whether its writes and no-ops were more than the hot-loop bucket holds.
+    is_fast: bool,
     no_ops_in_a_row: u8,
     no_ops_longest: u8,
     /// Which part.
@@ -51,8 +56,9 @@ impl Seen {
             settled_ms: 0,
             verbs: [0; 4],
             no_ops: 0,
-            tat_ms: 0,
-            excess: 0,
+            last_any_ms: 0,
+            ahead_ms: 0,
+            is_fast: false,
             creates: 0,
             deletes: 0,
             bindings: 0,
@@ -143,6 +149,12 @@ impl Seen {
         (at(self.first_ms.min(self.last_ms)), at(self.last_ms))
     }
 
+    /// When its first and its last write or no-op were, for an object with this base time.
+    pub fn activity(&self, base: Micros) -> (Micros, Micros) {
+        let (first, last) = self.span(base);
+        (first, last.max(base + i64::from(self.last_any_ms) * 1_000))
+    }
+
     /// When the last write was that is no longer among the recent ones.
     pub fn settled(&self, base: Micros) -> Option<Micros> {
         (self.settled_ms > 0).then(|| base + i64::from(self.settled_ms) * 1_000)
@@ -150,23 +162,62 @@ impl Seen {
 
     /// Whether it is in a hot loop.
     pub fn is_hot(&self, limits: &Limits) -> bool {
-        self.excess > 0 || u32::from(self.no_ops_longest) >= limits.hot_loop_no_ops.get()
+        self.is_fast || u32::from(self.no_ops_longest) >= limits.hot_loop_no_ops.get()
     }
 
     fn pace(&mut self, ms: u32, is_no_op: bool, limits: &Limits) {
-        self.no_ops_in_a_row = if is_no_op { self.no_ops_in_a_row.saturating_add(1) } else { 0 };
+        let goes_on = ms.saturating_sub(self.last_any_ms) <= NO_OPS_APART_MS;
+        self.no_ops_in_a_row = match (is_no_op, goes_on) {
+            (true, true) => self.no_ops_in_a_row.saturating_add(1),
+            (true, false) => 1,
+            (false, _) => 0,
+        };
         self.no_ops_longest = self.no_ops_longest.max(self.no_ops_in_a_row);
         let per_minute =
             Limit { burst: limits.hot_loop_per_minute, window_s: NonZeroU32::new(60).expect("a minute is not zero") };
         // What comes a little late counts with the latest: the bucket's clock must not run backwards. What comes later
         // still is of another minute, of which nothing is known any more.
-        if self.last_ms.saturating_sub(ms) > MINUTE_MS {
+        if self.last_any_ms.saturating_sub(ms) > MINUTE_MS {
             return;
         }
-        let mut bucket = Bucket::at_ms(self.tat_ms);
-        if !bucket.take(&per_minute, i64::from(ms.max(self.last_ms)) * 1_000) {
-            self.excess = self.excess.saturating_add(1);
-        }
-        self.tat_ms = bucket.ms();
+        let level = if self.ahead_ms > 0 { self.last_any_ms.saturating_add(u32::from(self.ahead_ms)) } else { 0 };
+        let mut bucket = RateBucket::at_ms(level);
+        self.last_any_ms = self.last_any_ms.max(ms);
+        self.is_fast |= !bucket.take(&per_minute, i64::from(self.last_any_ms) * 1_000);
+        self.ahead_ms = u16::try_from(bucket.ms().saturating_sub(self.last_any_ms)).unwrap_or(u16::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const _: () = assert!(size_of::<Seen>() <= 56, "a cluster has millions of them");
+
+    fn hot(times_ms: impl Iterator<Item = u32>, is_no_op: bool) -> bool {
+        let mut seen = Seen::new(Arc::new(Client::named("a")), Part::Main);
+        times_ms.for_each(|ms| seen.pace(ms, is_no_op, &Limits::default()));
+        seen.is_hot(&Limits::default())
+    }
+
+    #[test]
+    fn a_resync_that_changes_nothing_is_no_hot_loop() {
+        assert!(!hot((0..200).map(|i| i * 15_000), true));
+        assert!(!hot((0..200).map(|i| i * 5_001), true));
+    }
+
+    #[test]
+    fn no_op_right_after_no_op_is_a_hot_loop() {
+        assert!(!hot((0..29).map(|i| i * 4_000), true), "29 of them");
+        assert!(hot((0..30).map(|i| i * 4_000), true), "30 of them");
+        assert!(!hot((0..200).map(|i| i * 4_000), false), "writes are changes");
+    }
+
+    #[test]
+    fn more_than_sixty_a_minute_is_a_hot_loop() {
+        assert!(!hot((0..200).map(|i| i * 1_000), false));
+        assert!(hot((0..700).map(|i| i * 900), false), "67 a minute, once the burst is used up");
+        assert!(hot((0..62).map(|i| i * 10), false));
+        assert!(!hot((0..60).map(|i| i * 10), false), "a burst");
     }
 }

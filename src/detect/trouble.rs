@@ -1,10 +1,10 @@
-//! Not a war, but named: hot loops, contention, flapping admission.
+//! Not a war, but named: contention and flapping admission, by actor. (Hot loops: `seen`.)
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::actor::Client;
-use super::bucket::Bucket;
+use super::bucket::RetakeBucket;
 use super::policy::Limits;
 use super::write::Outcome;
 use crate::audit::event::Micros;
@@ -21,10 +21,6 @@ const MESSAGE_BYTES_MAX: usize = 300;
 pub struct Troubles {
     /// By name. A map's first node would have room for eleven, and most objects have one.
     actors: Vec<(Arc<str>, Trouble)>,
-    /// Conflicts beyond this bucket are contention.
-    contention: Bucket,
-    /// Whether that bucket ever ran empty.
-    pub is_contended: bool,
 }
 
 /// One actor's troubles with one object.
@@ -46,19 +42,33 @@ pub struct Trouble {
     pub conflicts_at: Option<(Micros, Micros)>,
     /// First and last refusal.
     pub rejected_at: Option<(Micros, Micros)>,
-    /// The latest answers by time: `true` for accepted.
-    answers: Vec<(Micros, bool)>,
+    /// The latest answers, by time.
+    answers: Vec<Answered>,
+}
+
+/// How one request ended.
+#[derive(Clone, Copy, Debug)]
+struct Answered {
+    at: Micros,
+    /// Which client of the actor asked: the parts of one program race with each other too.
+    client: u64,
+    answer: Answer,
+}
+
+/// How a request ended, as far as it tells contention and flapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Accepted,
+    Rejected,
+    Conflict,
 }
 
 // === impl Troubles ===
 
 impl Troubles {
     /// Notes a request that was not stored.
-    pub fn note(&mut self, client: &Client, outcome: &Outcome<'_>, at: Micros, limits: &Limits) {
+    pub fn note(&mut self, client: &Client, outcome: &Outcome<'_>, at: Micros) {
         let is_conflict = matches!(outcome, Outcome::Stale | Outcome::ApplyConflict);
-        if is_conflict && !self.contention.take(&limits.contention, at) {
-            self.is_contended = true;
-        }
         let Some(trouble) = self.of(&client.actor) else { return };
         let stretch = |span: &mut Option<(Micros, Micros)>| {
             let (first, last) = span.unwrap_or((at, at));
@@ -76,24 +86,29 @@ impl Troubles {
                 if trouble.refusals.len() < ACTORS_MAX || trouble.refusals.contains_key(by.as_ref()) {
                     trouble.refusals.insert(by.to_string(), words.to_owned());
                 }
-                trouble.answer(at, false);
+                trouble.answer(client, at, Answer::Rejected);
             }
             Outcome::Committed | Outcome::Failed => {}
         }
         if is_conflict {
             stretch(&mut trouble.conflicts_at);
+            trouble.answer(client, at, Answer::Conflict);
         }
     }
 
-    /// Notes a request that was stored, by an actor that was refused before.
+    /// Notes a request that was stored, by an actor that was refused before or lost a race.
     pub fn accepted(&mut self, client: &Client, at: Micros) {
         if let Ok(index) = self.find(&client.actor) {
             let (_, trouble) = &mut self.actors[index];
-            if trouble.rejected > 0 {
-                trouble.accepted += 1;
-                trouble.answer(at, true);
-            }
+            trouble.accepted += u32::from(trouble.rejected > 0);
+            trouble.answer(client, at, Answer::Accepted);
         }
+    }
+
+    /// Whether an actor keeps losing: one 409 is routine where the next try succeeds, as every controller's does now and
+    /// then. What counts are the tries that failed again, and of these more than the limit allows.
+    pub fn is_contended(&self, limits: &Limits) -> bool {
+        self.actors.iter().any(|(_, trouble)| trouble.keeps_losing(limits))
     }
 
     /// When the last of them was.
@@ -130,14 +145,75 @@ impl Troubles {
 impl Trouble {
     /// How often accepted followed rejected or the other way round, in order of time.
     pub fn turns(&self) -> u32 {
-        self.answers.windows(2).filter(|pair| pair[0].1 != pair[1].1).count() as u32
+        let mut answers =
+            self.answers.iter().map(|answered| answered.answer).filter(|answer| *answer != Answer::Conflict);
+        let mut last = answers.next();
+        answers.filter(|answer| last.replace(*answer) != Some(*answer)).count() as u32
     }
 
-    fn answer(&mut self, at: Micros, is_accepted: bool) {
-        let place = self.answers.iter().rposition(|(then, _)| *then <= at).map_or(0, |i| i + 1);
-        self.answers.insert(place, (at, is_accepted));
+    fn keeps_losing(&self, limits: &Limits) -> bool {
+        let mut bucket = RetakeBucket::default();
+        let mut losers: Vec<u64> = Vec::new();
+        self.answers.iter().any(|Answered { at, client, answer }| {
+            let known = losers.iter().position(|loser| loser == client);
+            match (answer, known) {
+                (Answer::Conflict, Some(_)) => return !bucket.take(&limits.contention, *at),
+                (Answer::Conflict, None) => losers.push(*client),
+                (_, Some(index)) => {
+                    losers.swap_remove(index);
+                }
+                (_, None) => {}
+            }
+            false
+        })
+    }
+
+    fn answer(&mut self, client: &Client, at: Micros, answer: Answer) {
+        let place = self.answers.iter().rposition(|answered| answered.at <= at).map_or(0, |i| i + 1);
+        self.answers.insert(place, Answered { at, client: client.id, answer });
         if self.answers.len() > ANSWERS_MAX {
             self.answers.remove(0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Micros = 1_000_000;
+
+    /// `c` a 409, `a` accepted, `r` rejected; one every two seconds.
+    fn troubles(answers: &str) -> Troubles {
+        let (client, mut troubles) = (Client::named("alice"), Troubles::default());
+        for (i, answer) in answers.chars().enumerate() {
+            let at = i as i64 * 2 * SECOND;
+            match answer {
+                'a' => troubles.accepted(&client, at),
+                'c' => troubles.note(&client, &Outcome::Stale, at),
+                _ => troubles.note(&client, &Outcome::Rejected { by: "policy p".into(), message: "no" }, at),
+            }
+        }
+        troubles
+    }
+
+    #[test]
+    fn conflicts_that_the_next_try_wins_are_no_contention() {
+        assert!(!troubles(&"ca".repeat(60)).is_contended(&Limits::default()));
+        assert!(!troubles(&"cca".repeat(3)).is_contended(&Limits::default()));
+    }
+
+    #[test]
+    fn who_loses_again_more_often_than_the_limit_is_contended() {
+        assert!(!troubles("cccc").is_contended(&Limits::default()), "three lost again: that many are allowed");
+        assert!(troubles("ccccc").is_contended(&Limits::default()));
+        assert!(troubles(&"cca".repeat(4)).is_contended(&Limits::default()));
+    }
+
+    #[test]
+    fn conflicts_are_not_turns_of_admission() {
+        let troubles = troubles("rcacrca");
+        let (_, trouble) = troubles.actors().next().unwrap();
+        assert_eq!((trouble.turns(), trouble.rejected, trouble.accepted, trouble.stale), (3, 2, 2, 3));
     }
 }

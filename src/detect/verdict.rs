@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::bucket::Bucket;
+use super::bucket::RetakeBucket;
 use super::policy::Limits;
 use crate::audit::event::Micros;
 
@@ -59,7 +59,7 @@ pub enum Confidence {
 /// The state machine of one object at one level of evidence.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
-    buckets: SmallVec<[Bucket; 2]>,
+    buckets: SmallVec<[RetakeBucket; 2]>,
     /// The latest thrashing events: when, and the longest window among the buckets that were empty.
     thrashes: VecDeque<(Micros, Micros)>,
     state: State,
@@ -82,6 +82,17 @@ pub struct Machine {
 // === impl State ===
 
 impl State {
+    /// How urgent it is: half-open lies between contested and thrashing.
+    pub fn urgency(self) -> u8 {
+        match self {
+            State::Calm => 0,
+            State::Contested => 1,
+            State::HalfOpen => 2,
+            State::Thrashing => 3,
+            State::Paused => 4,
+        }
+    }
+
     /// The word used in output and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -110,12 +121,13 @@ impl Confidence {
 // === impl Machine ===
 
 impl Machine {
-    /// Counts one retake; `true` where it is a thrashing event, because a bucket was empty.
-    pub fn retake(&mut self, actor: &Arc<str>, at: Micros, limits: &Limits) -> bool {
+    /// Counts one retake; `true` where it is a thrashing event, because a bucket was empty. Where a pause cannot help, the
+    /// machine stays at thrashing.
+    pub fn retake(&mut self, actor: &Arc<str>, at: Micros, limits: &Limits, is_pausable: bool) -> bool {
         // The clocks of two API servers differ; a bucket's must not run backwards.
         let at = at.max(self.last_retake);
         self.advance(at, limits);
-        self.buckets.resize_with(limits.buckets.len(), Bucket::default);
+        self.buckets.resize_with(limits.buckets.len(), RetakeBucket::default);
         let mut empty_window = None;
         let mut quiet = None;
         for (bucket, limit) in self.buckets.iter_mut().zip(&limits.buckets) {
@@ -147,7 +159,7 @@ impl Machine {
             if self.state == State::Contested {
                 self.enter(State::Thrashing, at);
             }
-            let enough = self.thrashes.len() >= limits.pause_after.get() as usize;
+            let enough = is_pausable && self.thrashes.len() >= limits.pause_after.get() as usize;
             if enough && self.thrashes.iter().all(|(then, window)| at - then <= *window) {
                 self.quiet = quiet.unwrap_or(limits.quiet);
                 self.first_pause.get_or_insert(at);
@@ -179,6 +191,13 @@ impl Machine {
         self.thrashes.clear();
         self.probe = None;
         self.enter(State::Calm, at);
+    }
+
+    /// The object was deleted: what was fought over is gone.
+    pub fn end(&mut self, at: Micros) {
+        if self.state != State::Calm {
+            self.resume(at.max(self.last_retake));
+        }
     }
 
     /// The state as of the last retake or [`Machine::advance`].
@@ -252,7 +271,7 @@ mod tests {
         for i in 0..retakes {
             let at = from + i * period * SECOND;
             let before = machine.state();
-            machine.retake(if i % 2 == 0 { &a } else { &b }, at, &Limits::default());
+            machine.retake(if i % 2 == 0 { &a } else { &b }, at, &Limits::default(), true);
             if machine.state() != before {
                 turns.push(((at - START) / SECOND, machine.state()));
             }
@@ -271,14 +290,14 @@ mod tests {
         let turns = war(&mut Machine::default(), START, 900, 40);
         let hours = |seconds: i64| seconds as f64 / 3600.0;
         let states: Vec<_> = turns.iter().map(|(at, state)| (hours(*at), *state)).collect();
-        assert_eq!(states, [(0.0, State::Contested), (5.75, State::Thrashing), (6.75, State::Paused)]);
+        assert_eq!(states, [(0.0, State::Contested), (3.0, State::Thrashing), (3.5, State::Paused)]);
     }
 
     #[test]
     fn clocks_that_differ_empty_no_bucket() {
         let mut machine = Machine::default();
         let limits = Limits::default();
-        let thrashes = [0, 2, 0, 2, 0].map(|s| machine.retake(&"a".into(), START + s * SECOND, &limits));
+        let thrashes = [0, 2, 0, 2, 0].map(|s| machine.retake(&"a".into(), START + s * SECOND, &limits, true));
         assert_eq!(thrashes, [false; 5]);
     }
 
@@ -303,9 +322,9 @@ mod tests {
         let mut machine = Machine::default();
         war(&mut machine, START, 5, 12);
         let open = START + 700 * SECOND;
-        machine.retake(&a, open, &Limits::default());
+        machine.retake(&a, open, &Limits::default(), true);
         assert_eq!(machine.state(), State::HalfOpen);
-        machine.retake(&b, open + SECOND, &Limits::default());
+        machine.retake(&b, open + SECOND, &Limits::default(), true);
         assert_eq!(machine.state(), State::Paused);
         machine.advance(open + SECOND + 1199 * SECOND, &Limits::default());
         assert_eq!(machine.state(), State::Paused);
@@ -321,8 +340,8 @@ mod tests {
         let limits = Limits::default();
         for _ in 0..8 {
             at = machine.until().expect("paused");
-            machine.retake(&"a".into(), at, &limits);
-            machine.retake(&"b".into(), at, &limits);
+            machine.retake(&"a".into(), at, &limits, true);
+            machine.retake(&"b".into(), at, &limits, true);
         }
         assert_eq!(machine.until(), Some(at + limits.quiet_max));
     }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use super::plan::{Removal, Verdict};
 use crate::detect::annotations::{self, MODE, PAUSED};
-use crate::detect::class::{Class, Classes};
+use crate::detect::class::Class;
 use crate::detect::contest::{Contest, Record};
+use crate::detect::field_history::FieldHistory;
 use crate::detect::fields::FieldValue;
-use crate::detect::findings::FieldState;
 use crate::detect::object::ObjectState;
 use crate::detect::verdict::{Confidence, State};
+use crate::detect::war::Tally;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 
@@ -21,29 +22,22 @@ const VALUE_CHARS_MAX: usize = 40;
 /// Verdicts on all objects for which `is_wanted` holds, as of now.
 pub fn verdicts(
     pipeline: &Pipeline,
-    classes: &Classes,
     own: &str,
     confidence: Confidence,
     is_wanted: impl Fn(&ObjectKey) -> bool,
 ) -> BTreeMap<ObjectKey, Verdict> {
     let one = |key: ObjectKey| {
-        let verdict = verdict_on(pipeline, classes, own, confidence, &key)?;
+        let verdict = verdict_on(pipeline, own, confidence, &key)?;
         Some((key, verdict))
     };
     pipeline.table().notable().into_iter().filter(|key| is_wanted(key)).filter_map(one).collect()
 }
 
 /// The verdict on one object as of now; `None` where it has one writer.
-pub fn verdict_on(
-    pipeline: &Pipeline,
-    classes: &Classes,
-    own: &str,
-    confidence: Confidence,
-    key: &ObjectKey,
-) -> Option<Verdict> {
+pub fn verdict_on(pipeline: &Pipeline, own: &str, confidence: Confidence, key: &ObjectKey) -> Option<Verdict> {
     let now = pipeline.latest().unwrap_or(i64::MIN);
     let limits = pipeline.policy().limits(&key.object())?;
-    let look = |state: &ObjectState| Some(verdict(state.contest()?, classes, own, confidence));
+    let look = |state: &ObjectState| Some(verdict(state.contest()?, own, confidence));
     pipeline.table().with_at(key, now, limits, look)?
 }
 
@@ -54,7 +48,7 @@ pub fn would_pause(pipeline: &Pipeline, confidence: Confidence, key: &ObjectKey,
     let Some(limits) = pipeline.policy().limits(&key.object()) else { return false };
     let look = |state: &ObjectState| {
         let findings = state.contest()?.findings();
-        let machine = &findings.tally(confidence).machine;
+        let war = findings.worst(confidence);
         let is_contested = match pointers {
             None => findings.existence_retakes() > 0,
             Some(pointers) => findings.contested_fields().iter().any(|(path, _)| {
@@ -62,10 +56,10 @@ pub fn would_pause(pipeline: &Pipeline, confidence: Confidence, key: &ObjectKey,
                 pointers.iter().any(|pointer| is_within(&path, &bare(pointer.split('/'))))
             }),
         };
-        let mut next = machine.clone();
+        let mut next = war.map(|war| war.tally.machine.clone()).unwrap_or_default();
         if is_contested {
             let own = limits.own.clone().unwrap_or_default();
-            next.retake(&own, now, limits);
+            next.retake(&own, now, limits, true);
         }
         Some(next.state() == State::Paused)
     };
@@ -83,29 +77,27 @@ fn is_within(a: &[&str], b: &[&str]) -> bool {
     a.iter().zip(b).all(|(a, b)| a == b)
 }
 
-fn verdict(contest: &Contest, classes: &Classes, own: &str, confidence: Confidence) -> Verdict {
+fn verdict(contest: &Contest, own: &str, confidence: Confidence) -> Verdict {
     let findings = contest.findings();
-    let tally = findings.tally(confidence);
-    let sure = match tally.reversals > 0 {
-        true => Confidence::Confirmed,
-        false => confidence,
-    };
+    let war = findings.worst(confidence);
+    let nothing = Tally::default();
+    let tally = war.map_or(&nothing, |war| &war.tally);
     let (mut removal, mut mode) = (None, None);
     for record in contest.history() {
         for change in &record.changes {
             if *change.path == *annotations::path(PAUSED) && *record.client.actor != *own && !is_true(&change.new) {
-                removal = Some(removal_of(record, classes));
+                removal = Some(removal_of(record));
             }
             if *change.path == *annotations::path(MODE) {
                 mode = change.new.as_ref().and_then(FieldValue::text).map(str::to_owned);
             }
         }
     }
-    let fields = findings.contested_fields();
+    let fields = war.map_or_else(Vec::new, |war| findings.fields_of(war.id));
     let over: Vec<String> = fields.iter().take(FIELDS_SHOWN).map(|(path, field)| words(path, field)).collect();
     Verdict {
         state: tally.machine.state(),
-        confidence: sure,
+        confidence: war.map_or(confidence, |war| war.confidence),
         until: tally.machine.until(),
         parties: tally.parties.keys().cloned().collect(),
         over: if over.is_empty() { "the whole object".to_owned() } else { over.join(", ") },
@@ -121,8 +113,8 @@ fn is_true(value: &Option<FieldValue>) -> bool {
 }
 
 /// A person's removal of nothing but annotations for reconcilers is meant; everything else happens by the way.
-fn removal_of(record: &Record, classes: &Classes) -> Removal {
-    let is_person = classes.of(&record.client).0 == Class::Person;
+fn removal_of(record: &Record) -> Removal {
+    let is_person = record.client.class == Class::Person;
     let is_annotation = |path: &str| path.starts_with("metadata.annotations['platform.kubevirt.io/");
     Removal {
         at: record.order.at,
@@ -132,7 +124,7 @@ fn removal_of(record: &Record, classes: &Classes) -> Removal {
 }
 
 /// `spec.replicas (3 ⇄ 5)`
-fn words(path: &str, field: &FieldState) -> String {
+fn words(path: &str, field: &FieldHistory) -> String {
     let mut values: Vec<String> = Vec::new();
     for seen in &field.values {
         let text = match &seen.value {

@@ -13,7 +13,7 @@ use super::lease::{self, Lease};
 use super::look;
 use super::plan::{Action, Again, Lift, Now, Plan, REFUSED_FOR, Rules, STRIPPED_FOR, Verdict};
 use crate::audit::event::Micros;
-use crate::detect::class::{Classes, is_match};
+use crate::detect::class::is_match;
 use crate::detect::verdict::State;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
@@ -70,7 +70,6 @@ struct Linked {
 /// The enforcer.
 pub struct Enforcer {
     pipeline: Arc<Pipeline>,
-    classes: Arc<Classes>,
     metrics: Metrics,
     selection: Selection,
     place: Place,
@@ -138,7 +137,7 @@ impl Enforcer {
     /// An enforcer that writes with this client.
     pub fn new(
         client: Client,
-        (pipeline, classes, metrics): (Arc<Pipeline>, Arc<Classes>, Metrics),
+        (pipeline, metrics): (Arc<Pipeline>, Metrics),
         selection: Selection,
         place: Place,
         rules: Rules,
@@ -151,7 +150,6 @@ impl Enforcer {
             events: Events::new(client.clone(), &place.identity),
             lease: Lease::new(client, &place.namespace, "editwar", &place.identity),
             pipeline,
-            classes,
             metrics,
             selection,
             place,
@@ -273,7 +271,7 @@ impl Enforcer {
         let account = &self.place.account;
         let held = self.link.lock().held.clone();
         let may = |key: &ObjectKey| held.contains(key) || self.selection.may(key);
-        let verdicts = look::verdicts(&self.pipeline, &self.classes, account, self.rules.confidence, may);
+        let verdicts = look::verdicts(&self.pipeline, account, self.rules.confidence, may);
         let mut is_refused = false;
         for (key, action) in self.plan.step(now, &verdicts) {
             match self.act(&key, action).await {
@@ -310,7 +308,7 @@ impl Enforcer {
     async fn pause_early(&mut self, key: &ObjectKey) -> Result<(), Error> {
         let now = self.now();
         let (account, confidence) = (&self.place.account, self.rules.confidence);
-        let found = look::verdict_on(&self.pipeline, &self.classes, account, confidence, key);
+        let found = look::verdict_on(&self.pipeline, account, confidence, key);
         let (Some(mut verdict), Some(limits)) = (found, self.pipeline.policy().limits(&key.object())) else {
             return Ok(());
         };

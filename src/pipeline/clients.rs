@@ -7,7 +7,9 @@ use dashmap::DashMap;
 use foldhash::quality::RandomState;
 
 use crate::detect::actor::{Client, Origin};
-use crate::detect::write::Write;
+use crate::detect::class::Classes;
+use crate::detect::instance::instance;
+use crate::detect::write::{Effect, Outcome, Write};
 
 /// Clients that are remembered beyond those that objects hold. Far more than a cluster has accounts and tools; reached
 /// only by someone who makes them up.
@@ -31,14 +33,16 @@ pub struct Near([Option<(u64, Arc<Client>)>; NEAR]);
 // === impl Clients ===
 
 impl Clients {
-    /// The client that made a write.
-    pub fn intern<'n>(&self, near: &'n mut Near, write: &Write<'_>) -> &'n Arc<Client> {
+    /// The client that made a write. Of tools that apply for several applications under one account, each application is a
+    /// client of its own.
+    pub fn intern<'n>(&self, near: &'n mut Near, write: &Write<'_>, classes: &Classes) -> &'n Arc<Client> {
         let (event, identity) = (write.event, &write.identity);
         let manager = write.field_manager.as_deref();
         let impersonator = identity.impersonator.unwrap_or_default();
         let from = (event.source_ip.as_ref(), event.pod.as_ref(), impersonator);
         let hash = self.hasher.hash_one((identity.user, identity.agent, manager, from));
-        let slot = &mut near.0[hash as usize % NEAR];
+        let account = hash as usize % NEAR;
+        let slot = &mut near.0[account];
         drop(slot.take_if(|(known, _)| *known != hash));
         let make = || {
             let origin = Origin {
@@ -46,9 +50,26 @@ impl Clients {
                 pod: event.pod.as_ref().into(),
                 impersonator: impersonator.into(),
             };
-            Client::new(&identity.actor(), manager.unwrap_or(identity.product()), shortened(identity.agent), origin)
+            let tool = manager.unwrap_or(identity.product());
+            Client::new(&identity.actor(), tool, shortened(identity.agent), origin).classified(classes)
         };
         let (_, client) = slot.get_or_insert_with(|| (hash, self.find(hash, make)));
+        if !client.role.applies()
+            || write.outcome != Outcome::Committed
+            || write.effect == Effect::Delete
+            || !write.subresource.is_empty()
+        {
+            return &near.0[account].as_ref().expect("it was just put there").1;
+        }
+        let client = client.clone();
+        let instance = event.request_object.and_then(|body| instance(body, &client.actor));
+        let Some(instance) = instance else {
+            return &near.0[account].as_ref().expect("it was just put there").1;
+        };
+        let hash = self.hasher.hash_one((hash, &instance));
+        let slot = &mut near.0[hash as usize % NEAR];
+        drop(slot.take_if(|(known, _)| *known != hash));
+        let (_, client) = slot.get_or_insert_with(|| (hash, self.find(hash, || client.of_instance(&instance))));
         client
     }
 

@@ -305,7 +305,7 @@ impl<'p> Batch<'p> {
     /// Takes in one write.
     fn observe(&mut self, write: &Write<'_>, limits: &Limits, place: &Place<'_>) {
         let Pipeline { policy, table, clients, .. } = self.pipeline;
-        let client = clients.intern(&mut self.near, write);
+        let client = clients.intern(&mut self.near, write, &policy.classes);
         if policy.is_followed(&write.object)
             && let Some(key) = place.key()
         {

@@ -294,7 +294,7 @@ impl Api {
                 json(StatusCode::OK, &Timeline { object, timeline, complete_since, turns })
             }
             "participants" => {
-                let war = found.war.as_ref();
+                let war = found.wars.first();
                 let is_party = |p: &Party| war.is_some_and(|w| w.parties.iter().any(|q| q.actor == p.actor));
                 let (parties, bystanders) = found.actors.into_iter().partition(is_party);
                 json(StatusCode::OK, &Sides { object: found.object, state: found.state, parties, bystanders })
@@ -368,13 +368,12 @@ impl Api {
         };
         let Some(limits) = self.pipeline.policy().limits(&key.object()) else { return calm() };
         let look = |state: &crate::detect::object::ObjectState| {
-            let findings = state.contest()?.findings();
-            let tally = findings.tally(Confidence::Probable);
+            let war = state.contest()?.findings().worst(Confidence::Probable)?;
+            let tally = &war.tally;
             let machine = &tally.machine;
             if machine.state() == State::Calm {
                 return None;
             }
-            let confidence = if tally.reversals > 0 { Confidence::Confirmed } else { Confidence::Probable };
             let against: Vec<String> = tally.parties.keys().map(|p| p.to_string()).collect();
             let until = machine.until();
             let reason = match (machine.state(), until) {
@@ -390,7 +389,7 @@ impl Api {
             Some(Decision {
                 write: machine.state() != State::Paused,
                 state: machine.state(),
-                confidence: Some(confidence),
+                confidence: Some(war.confidence),
                 since: Some(machine.since()),
                 against,
                 reason,

@@ -6,20 +6,24 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::views::{
-    Bystander, Contender, Contention, Coverage, Echo, Field, Filter, Flapping, HotLoop, Moment, Object, Participants,
-    Party, Remedy, Report, StatsView, Value, War, json_of,
+    Bystander, Contender, Contention, Cooperation, Coverage, Echo, Field, Filter, Flapping, HotLoop, Moment, Object,
+    Participants, Party, Remedy, Report, StatsView, Value, War, is_cut, json_of,
 };
 use crate::audit::event::Micros;
 use crate::detect::actor::Client;
 use crate::detect::cause::{Cause, Symptoms, cause};
 use crate::detect::class::{Class, Classes, Role};
-use crate::detect::findings::{FieldState, Findings, PartyTally, ValueSeen};
+use crate::detect::contest::Contest;
+use crate::detect::field_history::{FieldHistory, ValueSeen};
+use crate::detect::fields::FieldValue;
+use crate::detect::findings::{Findings, Override};
 use crate::detect::object::ObjectState;
 use crate::detect::policy::Limits;
 use crate::detect::remedy::{self, Contested, Facts};
 use crate::detect::seen::Seen;
 use crate::detect::trouble::Trouble;
-use crate::detect::verdict::{Confidence, State};
+use crate::detect::verdict::State;
+use crate::detect::war::{self, PartyTally, Scope};
 use crate::detect::write::{Effect, ObjectName, Part};
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
@@ -68,13 +72,13 @@ impl<'a> Lens<'a> {
         report
     }
 
-    /// The war over one object, contested or worse.
-    pub fn war(&self, key: &ObjectKey) -> Option<War> {
-        let limits = self.pipeline.policy().limits(&key.object())?;
-        let look = |state: &ObjectState| self.war_of(&Object::of(key, state), state, limits);
-        let mut war = self.pipeline.table().with_at(key, self.now, limits, look)??;
-        self.add_neighbours(std::iter::once(&mut war));
-        Some(war)
+    /// The wars over one object, contested or worse, the worst first.
+    pub fn wars(&self, key: &ObjectKey) -> Vec<War> {
+        let Some(limits) = self.pipeline.policy().limits(&key.object()) else { return Vec::new() };
+        let look = |state: &ObjectState| self.wars_of(&Object::of(key, state), state, limits);
+        let mut wars = self.pipeline.table().with_at(key, self.now, limits, look).unwrap_or_default();
+        self.add_neighbours(wars.iter_mut());
+        wars
     }
 
     /// Who takes part in one object.
@@ -82,19 +86,30 @@ impl<'a> Lens<'a> {
         let limits = self.pipeline.policy().limits(&key.object())?;
         let mut found = self.pipeline.table().with_at(key, self.now, limits, |state| {
             let object = Object::of(key, state);
-            let war = self.war_of(&object, state, limits);
-            let mut actors = war.as_ref().map_or_else(Vec::new, |w| w.parties.clone());
+            let wars = self.wars_of(&object, state, limits);
+            let mut actors: Vec<Party> = Vec::new();
+            for party in wars.iter().flat_map(|war| &war.parties) {
+                match actors.iter_mut().find(|known| known.actor == party.actor) {
+                    // In two wars: its writes are the same, its retakes are not.
+                    Some(known) => {
+                        known.retakes += party.retakes;
+                        known.thrashing_events += party.thrashing_events;
+                    }
+                    None => actors.push(party.clone()),
+                }
+            }
             for seen in state.seen() {
-                let is_listed = |p: &Party| is_party(&p.actor, seen);
+                let is_listed = |p: &Party| seen.client.is_named(&p.actor);
                 if !actors.iter().any(is_listed) {
                     actors.push(self.party(&seen.client.actor, state, None));
                 }
             }
             let history = state.contest().into_iter().flat_map(|c| c.history());
             Participants {
-                state: war.as_ref().map_or(State::Calm, |w| w.state),
+                state: wars.first().map_or(State::Calm, |w| w.state),
                 object,
-                war,
+                wars,
+                cooperation: cooperations(&Object::of(key, state), state, false),
                 actors,
                 timeline: history.map(Moment::of).collect(),
                 complete_since: None,
@@ -102,7 +117,7 @@ impl<'a> Lens<'a> {
                 coverage: Coverage::from(&self.pipeline.stats()),
             }
         })?;
-        self.add_neighbours(found.war.iter_mut());
+        self.add_neighbours(found.wars.iter_mut());
         Some(found)
     }
 
@@ -140,14 +155,15 @@ impl<'a> Lens<'a> {
     }
 
     fn add(&self, report: &mut Report, object: &Object, state: &ObjectState, limits: &Limits, filter: &Filter) {
-        if let Some(war) = self.war_of(object, state, limits) {
+        report.cooperation.extend(cooperations(object, state, true));
+        for war in self.wars_of(object, state, limits) {
             let thrashed = war.thrashing_events > 0;
             if (thrashed || filter.all) && filter.is_actor(war.parties.iter().map(|p| p.actor.as_str())) {
                 report.wars.push(war);
             }
         }
         for seen in state.seen().iter().filter(|s| s.is_hot(limits)) {
-            let (first, last) = (seen.span(state.base()).0, state.last_at());
+            let (first, last) = seen.activity(state.base());
             let count = seen.writes() + seen.no_ops;
             report.hot_loops.push(HotLoop {
                 object: object.clone(),
@@ -163,7 +179,7 @@ impl<'a> Lens<'a> {
         let writes = |actor: &Arc<str>| -> u32 {
             state.seen().iter().filter(|s| s.client.actor == *actor).map(Seen::writes).sum()
         };
-        if troubles.is_contended {
+        if troubles.is_contended(limits) {
             let racing = || troubles.actors().filter_map(|(actor, t)| Some((actor, t, t.conflicts_at?)));
             report.contention.push(Contention {
                 object: object.clone(),
@@ -187,35 +203,47 @@ impl<'a> Lens<'a> {
         }
     }
 
-    fn war_of(&self, object: &Object, state: &ObjectState, limits: &Limits) -> Option<War> {
-        let findings = state.contest()?.findings();
-        let (tally, confidence) = findings.verdict();
-        if tally.retakes == 0 {
-            return None;
-        }
+    /// The wars over an object, the worst first.
+    fn wars_of(&self, object: &Object, state: &ObjectState, limits: &Limits) -> Vec<War> {
+        let Some(findings) = state.contest().map(Contest::findings) else { return Vec::new() };
+        let mut wars: Vec<War> = findings.wars().map(|war| self.war_of(object, state, findings, war, limits)).collect();
+        wars.sort_by_key(|war| std::cmp::Reverse((war.confidence, war.thrashing_events, war.retakes)));
+        wars
+    }
+
+    fn war_of(
+        &self,
+        object: &Object,
+        state: &ObjectState,
+        findings: &Findings,
+        war: &war::War,
+        limits: &Limits,
+    ) -> War {
+        let tally = &war.tally;
+        let share = |label: &Arc<str>| tally.parties.get(label).copied().unwrap_or_default();
         let mut parties: Vec<Party> =
-            tally.parties.iter().map(|(label, share)| self.party(label, state, Some(*share))).collect();
+            war.parties.iter().map(|label| self.party(label, state, Some(share(label)))).collect();
         parties.sort_by_key(|p| (std::cmp::Reverse((p.retakes, p.writes)), p.actor.clone()));
-        let is_party = |seen: &&Seen| parties.iter().any(|p| is_party(&p.actor, seen));
+        let is_party = |seen: &&Seen| parties.iter().any(|p| seen.client.is_named(&p.actor));
         let mut bystanders: BTreeMap<&str, (Class, u32)> = BTreeMap::new();
         for seen in state.seen().iter().filter(|s| !is_party(s)) {
-            let class = self.classes.of(&seen.client).0;
-            bystanders.entry(&seen.client.actor).or_insert((class, 0)).1 += seen.writes();
+            bystanders.entry(&seen.client.actor).or_insert((seen.client.class, 0)).1 += seen.writes();
         }
         let (first_retake, ..) = tally.machine.firsts();
         let until = tally.machine.last_retake();
         let since = tally.since.or(first_retake).unwrap_or(until);
-        let (cause, evidence) = self.cause(state, findings, confidence, &parties, limits);
-        let fields = fields(findings, confidence);
+        let fields = fields(findings, war);
+        let (cause, evidence) = self.cause(state, findings, war, &parties, limits);
         let (remedies, verify) = self.remedies(object, state, cause, &parties, &fields, limits, None);
-        Some(War {
+        War {
             object: object.clone(),
             state: tally.machine.state(),
-            confidence,
+            confidence: war.confidence,
             cause,
             evidence,
             since,
             until,
+            deleted: findings.deleted_at().filter(|_| war.scope != Scope::Object),
             retakes: tally.retakes,
             reversals: tally.reversals,
             thrashing_events: tally.thrashes,
@@ -230,14 +258,14 @@ impl<'a> Lens<'a> {
             echoes: Vec::new(),
             remedies,
             verify,
-        })
+        }
     }
 
     fn cause(
         &self,
         state: &ObjectState,
         findings: &Findings,
-        confidence: Confidence,
+        war: &war::War,
         parties: &[Party],
         limits: &Limits,
     ) -> (Cause, Vec<String>) {
@@ -247,11 +275,12 @@ impl<'a> Lens<'a> {
         let flapping = troubles()
             .filter(|(actor, t)| is_party(actor) && t.turns() >= limits.flapping_turns.get())
             .find_map(|(_, t)| Some((t.refusals.keys().next()?.as_str(), t.turns())));
+        let fields = findings.fields_of(war.id);
         cause(&Symptoms {
-            confidence,
+            confidence: war.confidence,
+            scope: war.scope,
             parties: parties.iter().map(|p| (p.actor.as_str(), p.class)).collect(),
-            existence_retakes: findings.existence_retakes(),
-            retakes: findings.tally(confidence).retakes,
+            is_over_form: !fields.is_empty() && fields.iter().all(|(_, field)| field.is_over_form()),
             stale,
             writes: parties.iter().map(|p| p.writes).sum(),
             flapping,
@@ -270,7 +299,7 @@ impl<'a> Lens<'a> {
         hpa: Option<String>,
     ) -> (Vec<Remedy>, String) {
         let shown = |field: &'_ Field| -> Vec<(String, Option<serde_json::Value>, u32)> {
-            let values = field.values.iter().filter(|v| !v.hidden && is_whole(&v.value));
+            let values = field.values.iter().filter(|v| !v.hidden && !v.cut);
             values.map(|v| (v.actor.clone(), (!v.absent).then(|| v.value.clone()), v.count)).collect()
         };
         let wants: Vec<_> = fields.iter().map(shown).collect();
@@ -331,7 +360,7 @@ impl<'a> Lens<'a> {
             }
         };
         let mut client = None;
-        for seen in state.seen().iter().filter(|s| is_party(label, s)) {
+        for seen in state.seen().iter().filter(|s| s.client.is_named(label)) {
             client = client.or(Some(&seen.client));
             party.writes += seen.writes();
             party.no_ops += seen.no_ops;
@@ -352,11 +381,12 @@ impl<'a> Lens<'a> {
             }
         }
         let unseen = Client::named(label);
-        (party.class, party.role) = self.classes.of(client.map_or(&unseen, |c| c));
+        let client_or = client.map_or(&unseen, |c| c);
+        (party.class, party.role) = self.classes.of(&client_or.actor, &client_or.tool, &client_or.user_agent);
         if client.is_none() {
             // A webhook never sends a request of its own; its writes are those that others' requests became.
-            let tally = state.contest().map(|c| c.history().filter(|r| *r.client.actor == *label));
-            let times: Vec<Micros> = tally.into_iter().flatten().map(|r| r.order.at).collect();
+            let history = state.contest().into_iter().flat_map(|c| c.history());
+            let times: Vec<Micros> = history.filter(|r| r.is_admitted_by(label)).map(|r| r.order.at).collect();
             party.writes = times.len() as u32;
             party.first = times.iter().min().copied().unwrap_or(0);
             party.last = times.iter().max().copied().unwrap_or(0);
@@ -385,7 +415,10 @@ impl<'a> Lens<'a> {
             let near = near.get(&(key.cluster(), name.namespace))?;
             let of = |owner: &Owner| near.iter().copied().find(|index| owner.is(&wars[*index].object));
             if is_autoscaler {
-                return Some((of(&target(state)?)?, Neighbour::Autoscaler(name.name.to_owned())));
+                // One that belongs to a ScaledObject, say, would be back in seconds: it is not the one to delete.
+                let is_owned = state.body().and_then(owners).is_some_and(|owners| !owners.is_empty());
+                let index = of(&target(state)?)?;
+                return (!is_owned).then(|| (index, Neighbour::Autoscaler(name.name.to_owned())));
             }
             let index = owners(state.body()?)?.iter().filter_map(of).min()?;
             let writers = state.seen().iter().filter(|s| s.part == Part::Main);
@@ -394,11 +427,21 @@ impl<'a> Lens<'a> {
             let echo = Echo { object: Object::of(key, state), actor, writes: busiest.writes() };
             Some((index, Neighbour::Echo(echo)))
         });
+        let mut autoscalers: BTreeMap<usize, String> = BTreeMap::new();
         for (index, neighbour) in found {
             match neighbour {
                 Neighbour::Echo(echo) => wars[index].echoes.push(echo),
-                Neighbour::Autoscaler(name) => self.name_autoscaler(wars[index], name),
+                // Of two, always the same one.
+                Neighbour::Autoscaler(name) => {
+                    let known = autoscalers.entry(index).or_insert_with(|| name.clone());
+                    if name < *known {
+                        *known = name;
+                    }
+                }
             }
+        }
+        for (index, name) in autoscalers {
+            self.name_autoscaler(wars[index], name);
         }
         for war in wars {
             war.echoes.sort_by(|a, b| a.object.cmp(&b.object));
@@ -468,17 +511,10 @@ impl Owner {
     }
 }
 
-/// Whether what a client did belongs to the party of this name.
-fn is_party(label: &str, seen: &Seen) -> bool {
-    label == &*seen.client.actor
-        || label.strip_prefix(&*seen.client.actor).and_then(|rest| rest.strip_prefix(" via "))
-            == Some(&*seen.client.tool)
-}
-
-fn per_minute(count: u32, first: Micros, last: Micros) -> f64 {
+/// Per minute, to a tenth; nothing over less than a minute, where a rate would promise what was not seen.
+fn per_minute(count: u32, first: Micros, last: Micros) -> Option<f64> {
     let minutes = (last - first) as f64 / 60e6;
-    let rate = if minutes > 0.0 { f64::from(count) / minutes } else { f64::from(count) };
-    (rate * 10.0).round() / 10.0
+    (minutes >= 1.0).then(|| (f64::from(count) / minutes * 10.0).round() / 10.0)
 }
 
 fn flapping(object: &Object, actor: &str, trouble: &Trouble, limits: &Limits) -> Option<Flapping> {
@@ -501,52 +537,106 @@ fn flapping(object: &Object, actor: &str, trouble: &Trouble, limits: &Limits) ->
     })
 }
 
-fn fields(findings: &Findings, confidence: Confidence) -> Vec<Field> {
-    let mut fields = Vec::new();
-    if findings.existence_retakes() > 0 {
-        let counted = findings.existence().iter().map(|(client, effect, count)| Value {
-            value: if *effect == Effect::Delete { "deleted".into() } else { "created".into() },
-            absent: false,
-            hidden: false,
-            actor: client.actor.to_string(),
-            count: *count,
-        });
-        fields.push(Field {
-            path: "(object)".into(),
-            retakes: findings.existence_retakes(),
-            values: counted.collect(),
-        });
+/// What actors do together by design; only what they do too often, where `is_excess`.
+fn cooperations(object: &Object, state: &ObjectState, is_excess: bool) -> Vec<Cooperation> {
+    let known = state.contest().map_or(&[][..], |contest| contest.findings().cooperations());
+    let is_shown =
+        |c: &&crate::detect::findings::Cooperation| !is_excess || (c.excess.is_some() && c.tally.thrashes > 0);
+    let view = |c: &crate::detect::findings::Cooperation| Cooperation {
+        object: object.clone(),
+        name: c.name.to_string(),
+        excess: c.excess.as_ref().filter(|_| c.tally.thrashes > 0).map(|excess| excess.to_string()),
+        reason: c.reason.to_string(),
+        actors: c.actors.iter().map(|actor| actor.to_string()).collect(),
+        fields: c.paths.iter().map(|path| path.to_string()).collect(),
+        times: c.tally.retakes,
+        since: c.tally.since.unwrap_or(0),
+        until: c.tally.machine.last_retake(),
+    };
+    known.iter().filter(is_shown).map(view).collect()
+}
+
+fn fields(findings: &Findings, war: &war::War) -> Vec<Field> {
+    let retakes = war.tally.retakes;
+    match war.scope {
+        Scope::Fields => {
+            let contested = findings.fields_of(war.id).into_iter();
+            contested
+                .map(|(path, field)| Field {
+                    path: path.to_string(),
+                    retakes: field.retakes,
+                    values: values(field, &war.parties),
+                })
+                .collect()
+        }
+        Scope::Object => {
+            let is_party = |client: &Client| war.parties.iter().any(|party| client.is_named(party));
+            let by_parties = findings.existence().iter().filter(|(client, ..)| is_party(client));
+            let counted = by_parties.map(|(client, effect, count)| Value {
+                value: if *effect == Effect::Delete { "deleted".into() } else { "created".into() },
+                absent: false,
+                hidden: false,
+                cut: false,
+                actor: client.actor.to_string(),
+                count: *count,
+            });
+            vec![Field { path: "(object)".into(), retakes, values: counted.collect() }]
+        }
+        Scope::Override => overridden(findings.overrides_of(war.id)),
+        Scope::Part(Part::Main) => vec![Field { path: "(main)".into(), retakes, values: Vec::new() }],
+        Scope::Part(Part::Status) => vec![Field { path: "(status)".into(), retakes, values: Vec::new() }],
     }
-    fields.extend(findings.contested_fields().into_iter().map(|(path, field)| Field {
-        path: path.to_string(),
-        retakes: field.retakes,
-        values: values(field),
-    }));
-    if fields.is_empty() && confidence == Confidence::Possible {
-        let retakes = findings.tally(confidence).retakes;
-        fields.push(Field { path: "(main)".into(), retakes, values: Vec::new() });
+}
+
+/// The fields that a webhook overrides, with what is asked for and what it makes of that.
+fn overridden<'o>(overrides: impl Iterator<Item = &'o Override>) -> Vec<Field> {
+    let mut fields: Vec<Field> = Vec::new();
+    for o in overrides {
+        let value = |value: &Option<FieldValue>, actor: &str| Value {
+            value: json_of(value),
+            absent: value.is_none(),
+            hidden: value.as_ref().is_some_and(|v| v.text().is_none()),
+            cut: is_cut(value),
+            actor: actor.to_owned(),
+            count: o.count,
+        };
+        let values = [value(&o.asked, &o.requester.actor), value(&o.given, &o.webhook.actor)];
+        match fields.iter_mut().find(|field| *field.path == *o.path) {
+            Some(field) => {
+                field.retakes += o.count.saturating_sub(1);
+                field.values.extend(values);
+            }
+            None => fields.push(Field {
+                path: o.path.to_string(),
+                retakes: o.count.saturating_sub(1),
+                values: values.into(),
+            }),
+        }
     }
     fields
 }
 
-fn values(field: &FieldState) -> Vec<Value> {
+/// The values that the parties gave a field; what others wrote before or beside them is no part of the war.
+fn values(field: &FieldHistory, parties: &[Arc<str>]) -> Vec<Value> {
     let mut values: Vec<Value> = Vec::new();
     for ValueSeen { value, client, count } in &field.values {
+        if !parties.contains(&field.party_of(client)) {
+            continue;
+        }
         let (json, absent, hidden) =
             (json_of(value), value.is_none(), value.as_ref().is_some_and(|v| v.text().is_none()));
-        let is_same = |v: &&mut Value| v.value == json && v.absent == absent && v.actor == *client.actor;
+        let actor = field.party_of(client);
+        let is_same = |v: &&mut Value| v.value == json && v.absent == absent && *v.actor == *actor;
         match values.iter_mut().find(is_same) {
             Some(known) => known.count += count,
-            None => values.push(Value { value: json, absent, hidden, actor: client.actor.to_string(), count: *count }),
+            None => {
+                let (actor, cut) = (actor.to_string(), is_cut(value));
+                values.push(Value { value: json, absent, hidden, cut, actor, count: *count });
+            }
         }
     }
     values.sort_by_key(|v| (std::cmp::Reverse(v.count), v.actor.clone()));
     values
-}
-
-/// Whether a value is shown whole: a cut one ends in an ellipsis that was not there.
-fn is_whole(value: &serde_json::Value) -> bool {
-    !matches!(value, serde_json::Value::String(text) if text.starts_with('"') && text.ends_with('…'))
 }
 
 /// The Argo CD application that tracks an object, as its annotation says.

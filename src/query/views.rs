@@ -30,11 +30,42 @@ pub struct Report {
     pub contention: Vec<Contention>,
     /// Writers that admission accepts and refuses in turns.
     pub flapping: Vec<Flapping>,
+    /// What actors do together by design, and too often.
+    #[serde(default)]
+    pub cooperation: Vec<Cooperation>,
     /// Which times and sources this is based on, and how much they tell.
     #[serde(default)]
     pub coverage: Coverage,
     /// Counts.
     pub stats: StatsView,
+}
+
+/// What two actors do to a field that both are made to write.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Cooperation {
+    /// On which object.
+    pub object: Object,
+    /// The name of the row in the table of co-operations.
+    pub name: String,
+    /// What it is called because it happens too often: `leader flapping`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excess: Option<String>,
+    /// Why it is no war.
+    pub reason: String,
+    /// Who.
+    pub actors: Vec<String>,
+    /// The fields; `(object)` where the whole object is deleted and created.
+    pub fields: Vec<String>,
+    /// How often one wrote after the other.
+    pub times: u32,
+    /// The first time.
+    #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
+    pub since: Micros,
+    /// The last time.
+    #[serde(with = "time")]
+    #[schemars(with = "jiff::Timestamp")]
+    pub until: Micros,
 }
 
 /// An object's name, in all its parts.
@@ -76,14 +107,19 @@ pub struct War {
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub until: Micros,
+    /// When the object was deleted, which ended the war.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "time_option")]
+    #[schemars(with = "Option<jiff::Timestamp>")]
+    pub deleted: Option<Micros>,
     /// Writes that took something back.
     pub retakes: u32,
     /// Those that brought a former value back.
     pub reversals: u32,
     /// Retakes that found a bucket empty.
     pub thrashing_events: u32,
-    /// Retakes per minute, from the first to the last.
-    pub retakes_per_minute: f64,
+    /// Retakes per minute, from the first to the last; absent where these are less than a minute apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retakes_per_minute: Option<f64>,
     /// Who fights, the most retakes first.
     pub parties: Vec<Party>,
     /// Over what.
@@ -98,6 +134,41 @@ pub struct War {
     /// How to see that it is over.
     #[serde(default)]
     pub verify: String,
+}
+
+// === impl War ===
+
+impl War {
+    /// Whether it is worth an exit code and an alert: it thrashes, and its fields are known. What only may be a war is undecided.
+    pub fn is_loud(&self) -> bool {
+        self.thrashing_events > 0 && !self.is_undecided()
+    }
+
+    /// Whether it cannot be told from co-workers on different fields, for want of bodies in the log.
+    pub fn is_undecided(&self) -> bool {
+        self.confidence == Confidence::Possible
+    }
+
+    /// How often something was taken back: `12.5/min`, or `14 in 1 s` within a minute.
+    pub fn rate(&self) -> String {
+        rate(self.retakes, self.since, self.until, self.retakes_per_minute)
+    }
+}
+
+// === impl HotLoop ===
+
+impl HotLoop {
+    /// How often it writes: `120/min`, or `90 in 4 s` within a minute.
+    pub fn rate(&self) -> String {
+        rate(self.writes + self.no_ops, self.since, self.until, self.per_minute)
+    }
+}
+
+fn rate(count: u32, first: Micros, last: Micros, per_minute: Option<f64>) -> String {
+    match per_minute {
+        Some(rate) => format!("{rate}/min"),
+        None => format!("{count} in {} s", (last - first).max(0) / 1_000_000 + 1),
+    }
 }
 
 /// One side of a war, or any actor of an object.
@@ -165,6 +236,9 @@ pub struct Value {
     /// There is a value that is not shown: a Secret's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,
+    /// Only the beginning is shown: the value is long.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
     /// By whom.
     pub actor: String,
     /// How often.
@@ -283,8 +357,9 @@ pub struct HotLoop {
     pub writes: u32,
     /// Its writes that changed nothing.
     pub no_ops: u32,
-    /// Writes of both kinds per minute.
-    pub per_minute: f64,
+    /// Requests per minute; absent where the first and the last are less than a minute apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_minute: Option<f64>,
     /// First of them.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
@@ -377,8 +452,11 @@ pub struct Participants {
     pub object: Object,
     /// Where it stands.
     pub state: State,
-    /// The war, if there is one.
-    pub war: Option<War>,
+    /// The wars over it, the worst first: one for each group of fields that the same parties fight over.
+    pub wars: Vec<War>,
+    /// What its actors do together by design.
+    #[serde(default)]
+    pub cooperation: Vec<Cooperation>,
     /// Everyone who wrote it, parties first.
     pub actors: Vec<Party>,
     /// The writes, in order, as far as they are kept.
@@ -591,7 +669,18 @@ impl From<&Stats> for Coverage {
 /// A value as JSON; a cut one as text.
 pub(super) fn json_of(value: &Option<FieldValue>) -> serde_json::Value {
     let Some(text) = value.as_ref().and_then(FieldValue::text) else { return serde_json::Value::Null };
-    serde_json::from_str(text).unwrap_or_else(|_| text.into())
+    let cut = || {
+        // The beginning of a string: its closing quote was cut off.
+        let whole = text.strip_prefix('"').map(|_| format!("{text}\""));
+        whole.and_then(|whole| serde_json::from_str(&whole).ok()).unwrap_or_else(|| text.into())
+    };
+    serde_json::from_str(text).unwrap_or_else(|_| cut())
+}
+
+/// Whether only the beginning of a value is shown.
+pub(super) fn is_cut(value: &Option<FieldValue>) -> bool {
+    let text = value.as_ref().and_then(FieldValue::text);
+    text.is_some_and(|text| text.ends_with('…') && serde_json::from_str::<serde_json::Value>(text).is_err())
 }
 
 /// Times as RFC 3339.

@@ -478,7 +478,7 @@ impl Reconciler {
         let latest = self.pipeline.latest();
         let state = self.pipeline.policy().limits(&key.object()).and_then(|limits| {
             let look = |object: &crate::detect::object::ObjectState| {
-                Some(object.contest()?.findings().tally(self.settings.confidence).machine.state())
+                Some(object.contest()?.findings().state(self.settings.confidence))
             };
             self.pipeline.table().with_at(key, latest.unwrap_or(i64::MIN), limits, look).flatten()
         });

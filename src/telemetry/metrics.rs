@@ -12,7 +12,7 @@ use super::golden::Golden;
 use crate::audit::decode::Malformed;
 use crate::detect::kind;
 use crate::detect::object::ObjectState;
-use crate::detect::verdict::{Confidence, State};
+use crate::detect::verdict::State;
 use crate::pipeline::key::ObjectKey;
 use crate::pipeline::stats::{Stats, Tallies};
 use crate::pipeline::{Pipeline, Thrash, Turn, lock};
@@ -213,8 +213,8 @@ impl Metrics {
     pub fn contested<'a>(&self, pipeline: &Pipeline, turns: impl Iterator<Item = &'a Turn>) {
         for turn in turns.filter(|turn| turn.to == State::Contested) {
             let look = |object: &ObjectState| {
-                let tally = object.contest()?.findings().tally(Confidence::Possible);
-                let parties = tally.parties.keys().cloned().collect::<Vec<_>>();
+                let wars = object.contest()?.findings().wars();
+                let parties = wars.flat_map(|war| war.parties.iter().cloned()).collect::<Vec<_>>();
                 Some((object.kind().cloned(), parties))
             };
             if let Some((kind, parties)) = pipeline.table().with(&turn.object, look).flatten()

@@ -58,10 +58,10 @@ fn analyze_prints_a_table_and_exits_1_for_a_war() {
         "5",
         "horizontal-pod-autoscaler",
         "virt-platform-autopilot",
-        "paused",
+        "ended: deleted",
         "confirmed",
-        "8.7/min",
-        "01:56:23Z",
+        "8.3/min",
+        "01:56:08Z",
     ] {
         assert!(out.contains(part), "{part} is missing:\n{out}");
     }
@@ -113,7 +113,7 @@ fn filters_leave_only_what_is_asked_for() {
         names.sort();
         (code, names.join(" "))
     };
-    assert_eq!(wars(&[]), (1, "ann fin imp mixed mixed phoenix rep sec twotools".into()));
+    assert_eq!(wars(&[]), (1, "ann fin imp mixed mixed mixed phoenix rep sec twotools".into()));
     assert_eq!(wars(&["-n", "shop"]), (0, String::new()));
     assert_eq!(wars(&["cm/ann"]), (1, "ann".into()));
     assert_eq!(wars(&["hpa/mixed"]), (1, "mixed".into()));
@@ -162,7 +162,7 @@ fn logs_come_in_many_wrappings() {
     let expect_war = |arguments: &[&str], stdin: Option<&[u8]>| {
         let (code, out, err) = run(&[&["analyze", "-o", "json"], arguments].concat(), stdin);
         let report: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {err}"));
-        assert_eq!((code, report["wars"][0]["retakes"].as_u64()), (1, Some(71)), "{arguments:?}");
+        assert_eq!((code, report["wars"][0]["retakes"].as_u64()), (1, Some(72)), "{arguments:?}");
     };
     let write = |name: &str, bytes: &[u8]| {
         let path = folder.join(name);
@@ -210,7 +210,7 @@ fn what_cannot_be_read_is_counted_and_nothing_else_is_lost() {
     std::fs::write(&path, &mixed).unwrap();
     let (code, out, err) = run(&["analyze", "-o", "json", path.to_str().unwrap()], None);
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, report["wars"][0]["retakes"].as_u64()), (1, Some(71)), "{err}");
+    assert_eq!((code, report["wars"][0]["retakes"].as_u64()), (1, Some(72)), "{err}");
     assert_eq!(err.lines().count(), 1, "{err}");
     for reason in [
         "not_json 2 (first at line 1)",
@@ -319,7 +319,7 @@ fn serve_checks_its_configuration() {
 #[test]
 fn however_many_workers_read_the_verdicts_are_the_same() {
     let folder = scratch("workers");
-    for recording in util::recordings() {
+    for recording in util::smaller_recordings() {
         // Longer than a chunk, so that there is something to share: with reads in between, as a log has them.
         let path = folder.join(format!("{recording}.log"));
         std::fs::write(&path, util::log(&recording)).unwrap();
@@ -332,7 +332,9 @@ fn however_many_workers_read_the_verdicts_are_the_same() {
         }
     }
     // All at once, merged by time; and one whose lines are broken here and there.
-    let all: Vec<String> = util::recordings().iter().map(|recording| fixture(recording)).collect();
+    // (Those that were derived from others hold the same requests, and which of two comes first is chance.)
+    let recorded = util::smaller_recordings().into_iter().filter(|name| !name.ends_with("-derived"));
+    let all: Vec<String> = recorded.map(|recording| fixture(&recording)).collect();
     let arguments = |workers| {
         let mut arguments = vec!["analyze", "--all", "-o", "json", "--workers", workers];
         arguments.extend(all.iter().map(String::as_str));

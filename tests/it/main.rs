@@ -5,6 +5,7 @@
 mod answers;
 mod architecture;
 mod auth;
+mod cases;
 mod cli;
 mod cluster;
 mod configuration;
@@ -24,6 +25,7 @@ mod order;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod page;
+mod patterns;
 mod plugin;
 mod recordings;
 mod remedies;

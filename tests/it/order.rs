@@ -8,14 +8,21 @@ use editwar::detect::policy::Policy;
 use editwar::pipeline::{Batch, Bounds, Pipeline};
 use editwar::query::views::Report;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::json;
 
+use crate::cli::{fixture, run, scratch};
 use crate::cluster::{Cluster, Level, OPERATOR};
 use crate::util;
 
-/// What may not change: object, confidence, parties, fields with their values.
+/// What may not change: object and fields, confidence, parties, fields with their values.
 type Essence = BTreeMap<String, (String, BTreeSet<String>, BTreeMap<String, BTreeSet<String>>)>;
+
+/// The object of a war and what it is over: one object may have several.
+fn over(war: &editwar::query::views::War) -> String {
+    let paths: Vec<&str> = war.fields.iter().map(|field| field.path.as_str()).collect();
+    format!("{} {}", util::name(&war.object), paths.join(" "))
+}
 
 fn essence(report: &Report) -> Essence {
     let of_war = |war: &editwar::query::views::War| {
@@ -24,7 +31,7 @@ fn essence(report: &Report) -> Essence {
             field.values.iter().map(|v| format!("{} {} {} {}", v.value, v.absent, v.hidden, v.actor)).collect()
         };
         let fields = war.fields.iter().map(|f| (f.path.clone(), values(f))).collect();
-        (util::name(&war.object), (war.confidence.as_str().to_owned(), parties, fields))
+        (over(war), (war.confidence.as_str().to_owned(), parties, fields))
     };
     report.wars.iter().map(of_war).collect()
 }
@@ -40,15 +47,22 @@ fn on_every_recording(
     check: impl Fn(&[&[u8]], u64) -> Report,
     is_same: impl Fn(&str, &Report, &Report) -> bool,
 ) {
-    for recording in util::recordings() {
+    for recording in util::smaller_recordings() {
         let log = util::log(&recording);
         let lines = util::lines(&log);
         let expected = util::report(&util::pipeline_of(lines.iter().copied()));
-        let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+        // The same seeds each time: EDITWAR_SEEDS asks for so many others.
+        let more = std::env::var("EDITWAR_SEEDS").ok().and_then(|n| n.parse().ok());
+        let config = Config { cases: more.unwrap_or(cases), failure_persistence: None, ..Config::default() };
+        let mut runner = match more {
+            Some(_) => TestRunner::new(config),
+            None => TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha)),
+        };
         runner
             .run(&any::<u64>(), |seed| {
                 let found = check(&lines, seed);
-                let message = || format!("{:#?} instead of {:#?}", essence(&found), essence(&expected));
+                let told = |report: &Report| (essence(report), counts(report));
+                let message = || format!("{:#?} instead of {:#?}", told(&found), told(&expected));
                 prop_assert!(is_same(&recording, &found, &expected), "{} seed {}: {}", recording, seed, message());
                 Ok(())
             })
@@ -57,7 +71,28 @@ fn on_every_recording(
 }
 
 fn is_equal(_: &str, found: &Report, expected: &Report) -> bool {
-    essence(found) == essence(expected)
+    essence(found) == essence(expected) && counts(found) == counts(expected)
+}
+
+/// Parties, fields and values are the same. The counts may be a little lower: of an object with one writer the latest sixteen writes
+/// are kept, and where a second one's are seen a minute late, the first retakes may be older than these.
+fn is_equal_but_for_the_first_retakes(_: &str, found: &Report, expected: &Report) -> bool {
+    let (found_counts, expected_counts) = (counts(found), counts(expected));
+    let is_close = |(war, (retakes, _)): (&String, &(u32, u32))| {
+        expected_counts.get(war).is_some_and(|(expected, _)| retakes <= expected && expected - retakes <= 4)
+    };
+    essence(found) == essence(expected) && found_counts.iter().all(is_close)
+}
+
+/// How often each war's fields were taken back, and how often that was too often. Where one actor alone may be two, without bodies,
+/// its first writes are looked at only once there are some of them: how many depends on their order.
+fn counts(report: &Report) -> BTreeMap<String, (u32, u32)> {
+    report
+        .wars
+        .iter()
+        .filter(|war| war.parties.len() > 1)
+        .map(|war| (over(war), (war.retakes, war.thrashing_events)))
+        .collect()
 }
 
 /// A small generator, so that a seed says it all.
@@ -76,7 +111,7 @@ fn shuffling_within_a_minute_changes_no_verdict() {
             keyed.sort_by_key(|(at, _)| *at);
             util::report(&util::pipeline_of(keyed.into_iter().map(|(_, line)| line)))
         },
-        is_equal,
+        is_equal_but_for_the_first_retakes,
     );
 }
 
@@ -117,6 +152,39 @@ fn batches_delivered_twice_change_no_verdict_and_no_count() {
     );
 }
 
+/// One API server for each half of the users, whose logs are read as two files: the same counts as from one.
+#[test]
+fn two_logs_of_one_war_count_as_one() {
+    for recording in
+        ["conflict-storm", "conflict-storm-metadata", "gitops-vs-kubectl-request", "hpa-vs-applier", "oddities"]
+    {
+        let log = util::log(recording);
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for line in util::lines(&log) {
+            let event: serde_json::Value = serde_json::from_slice(line).unwrap();
+            let user = event["user"]["username"].as_str().unwrap_or_default();
+            let half =
+                if user.bytes().map(u64::from).sum::<u64>().is_multiple_of(2) { &mut first } else { &mut second };
+            half.extend_from_slice(line);
+            half.push(b'\n');
+        }
+        assert!(!first.is_empty() && !second.is_empty(), "{recording}: one log is empty");
+        let directory = scratch(&format!("two-logs-{recording}"));
+        let paths = [("first.log", first), ("second.log", second)].map(|(name, text)| {
+            let path = directory.join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        });
+        let counted = |files: &[&str]| {
+            let (_, out, err) = run(&[&["analyze", "--all", "-q", "-o", "json"], files].concat(), None);
+            let report: Report = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{recording}: {e}: {out}{err}"));
+            counts(&report)
+        };
+        let whole = fixture(recording);
+        assert_eq!(counted(&[&paths[0], &paths[1]]), counted(&[&whole]), "{recording}");
+    }
+}
+
 #[test]
 fn two_api_servers_with_clocks_two_seconds_apart_change_no_verdict() {
     on_every_recording(
@@ -148,7 +216,7 @@ fn two_api_servers_with_clocks_two_seconds_apart_change_no_verdict() {
 /// rhythm may be missed there, but none may be made up, and a slower one must be seen as it is. Not even whoever created
 /// the object within that time can be told from a party.
 fn is_equal_but_for_lost_order(recording: &str, found: &Report, expected: &Report) -> bool {
-    if !recording.ends_with("-metadata") && !recording.ends_with("-request") {
+    if !recording.contains("-metadata") && !recording.ends_with("-request") {
         return is_equal(recording, found, expected);
     }
     let (found_essence, expected_essence) = (essence(found), essence(expected));
@@ -157,8 +225,8 @@ fn is_equal_but_for_lost_order(recording: &str, found: &Report, expected: &Repor
             (parties.is_disjoint(expected_parties)) || fields.keys().any(|path| !expected_fields.contains_key(path))
         })
     };
-    let is_slow = |war: &&editwar::query::views::War| war.retakes_per_minute < 15.0;
-    let slow = expected.wars.iter().filter(is_slow).map(|war| util::name(&war.object));
+    let is_slow = |war: &&editwar::query::views::War| war.retakes_per_minute.is_some_and(|rate| rate < 15.0);
+    let slow = expected.wars.iter().filter(is_slow).map(over);
     !found_essence.iter().any(is_made_up)
         && slow.into_iter().all(|object| found_essence.get(&object) == expected_essence.get(&object))
 }
@@ -188,7 +256,7 @@ fn what_comes_an_hour_late_is_no_hot_loop() {
 
 #[test]
 fn events_that_are_taken_in_together_are_what_they_are_one_by_one() {
-    for recording in util::recordings() {
+    for recording in util::smaller_recordings() {
         let log = util::log(&recording);
         // Each twice: a request and its repetition meet in one window.
         let twice: Vec<&[u8]> = util::lines(&log).into_iter().flat_map(|line| [line, line]).collect();

@@ -14,6 +14,13 @@ struct Expected {
     /// Contended objects; not compared where null.
     contention: Option<Vec<String>>,
     hot_loops: Vec<String>,
+    /// What actors do together too often: `nodes /node-2: flapping condition`.
+    #[serde(default)]
+    cooperation: Vec<String>,
+    /// Retakes by object and field, computed from the stored objects without editwar: those found may differ by one, where a
+    /// creation left the field out.
+    #[serde(default)]
+    truth: BTreeMap<String, u32>,
 }
 
 #[derive(Deserialize)]
@@ -62,14 +69,29 @@ fn verdicts_are_what_truly_happened() {
         let report = util::report(&util::pipeline_of(util::lines(&log)));
 
         let objects = |names: Vec<String>| names.into_iter().collect::<BTreeSet<String>>();
-        let found = objects(report.wars.iter().map(|w| util::name(&w.object)).collect());
-        assert_eq!(found, objects(expected.wars.iter().map(|w| w.object.clone()).collect()), "{recording}: wars");
-        for (war, found) in expected
+        // One object may have several wars, over fields of their own.
+        let found_over = |war: &editwar::query::views::War| {
+            let paths: BTreeSet<&str> = war.fields.iter().map(|field| field.path.as_str()).collect();
+            format!("{} over {paths:?}", util::name(&war.object))
+        };
+        let expected_over = |war: &War| {
+            let paths: BTreeSet<&str> = war.fields.keys().map(String::as_str).collect();
+            format!("{} over {paths:?}", war.object)
+        };
+        let found = objects(report.wars.iter().map(found_over).collect());
+        assert_eq!(found, objects(expected.wars.iter().map(expected_over).collect()), "{recording}: wars");
+        for war in &expected.wars {
+            let found = report.wars.iter().find(|f| found_over(f) == expected_over(war)).expect("just compared");
+            compare(&recording, war, found);
+        }
+        let retakes: BTreeMap<String, u32> = report
             .wars
             .iter()
-            .map(|w| (w, report.wars.iter().find(|f| util::name(&f.object) == w.object).expect("just compared")))
-        {
-            compare(&recording, war, found);
+            .flat_map(|w| w.fields.iter().map(|f| (format!("{} {}", util::name(&w.object), f.path), f.retakes)))
+            .collect();
+        for (field, truth) in &expected.truth {
+            let found = retakes.get(field).copied().unwrap_or_default();
+            assert!(found.abs_diff(*truth) <= 1, "{recording}: {field}: {found} retakes, truly {truth}");
         }
         let flapping: Vec<Flapping> = report
             .flapping
@@ -90,6 +112,11 @@ fn verdicts_are_what_truly_happened() {
         }
         let hot: Vec<String> = report.hot_loops.iter().map(|h| util::name(&h.object)).collect();
         assert_eq!(hot, expected.hot_loops, "{recording}: hot loops");
+        let excess = |c: &editwar::query::views::Cooperation| {
+            format!("{}: {}", util::name(&c.object), c.excess.as_deref().unwrap_or_default())
+        };
+        let cooperation: Vec<String> = report.cooperation.iter().map(excess).collect();
+        assert_eq!(cooperation, expected.cooperation, "{recording}: co-operation");
     }
 }
 

@@ -27,9 +27,16 @@ fn simulated(recording: &str, arguments: &[&str]) -> Value {
     serde_json::from_str(&out).unwrap_or_else(|e| panic!("{recording}: {e}: {out}{err}"))
 }
 
+/// One object may have several wars: told apart by their parties, names to `simulate`, objects to a server.
 fn decision(of: &Value) -> (String, Value) {
     let keys = ["state", "confidence", "retakes", "thrashing_events"];
-    (of["object"].to_string(), keys.iter().map(|key| ((*key).to_owned(), of[key].clone())).collect())
+    let name = |party: &Value| party["actor"].as_str().or(party.as_str()).unwrap().to_owned();
+    let mut parties: Vec<String> = of["parties"].as_array().unwrap().iter().map(name).collect();
+    parties.sort();
+    (
+        format!("{} {}", of["object"], parties.join(" ")),
+        keys.iter().map(|key| ((*key).to_owned(), of[key].clone())).collect(),
+    )
 }
 
 fn decision_path(object: &Value) -> String {
@@ -42,7 +49,7 @@ fn decision_path(object: &Value) -> String {
 #[test]
 fn simulate_with_the_live_limits_is_what_serve_decided_on_every_recording() {
     let mut thrashed = 0;
-    for recording in util::recordings() {
+    for recording in util::smaller_recordings() {
         let (server, served) = served(&recording);
         let simulation = simulated(&recording, &["--confidence", "possible"]);
         let hits = simulation["scenarios"][0]["objects"].as_array().unwrap();
@@ -52,12 +59,13 @@ fn simulate_with_the_live_limits_is_what_serve_decided_on_every_recording() {
         let sure = simulated(&recording, &[]);
         let sure = sure["scenarios"][0]["objects"].as_array().unwrap();
         for object in hits.iter().map(|hit| &hit["object"]) {
-            let hit = sure.iter().find(|hit| hit["object"] == *object);
+            // The worst of an object's wars decides.
+            let hits: Vec<_> = sure.iter().filter(|hit| hit["object"] == *object).collect();
             let decided = server.json(&decision_path(object));
-            let is_paused = hit.is_some_and(|hit| hit["state"] == "paused");
-            assert_eq!(decided["write"] == false, is_paused, "{recording}: {decided}, {hit:?}");
-            if let Some(hit) = hit {
-                assert_eq!(decided["state"], hit["state"], "{recording}: {decided}");
+            let is_paused = hits.iter().any(|hit| hit["state"] == "paused");
+            assert_eq!(decided["write"] == false, is_paused, "{recording}: {decided}, {hits:?}");
+            if !hits.is_empty() {
+                assert!(hits.iter().any(|hit| hit["state"] == decided["state"]), "{recording}: {decided}");
             }
         }
     }
@@ -68,8 +76,9 @@ fn simulate_with_the_live_limits_is_what_serve_decided_on_every_recording() {
 fn a_sweep_tries_every_combination_and_tells_each_apart() {
     let arguments = ["--limit", "5/10m", "--limit", "100/10m,200/6h", "--pause-after", "1", "--pause-after", "3"];
     let simulation = simulated("hpa-vs-applier", &arguments);
-    // The recording: twenty retakes, the first thrashing event 45 s and the third 61 s after the first of them.
-    // Five tokens leave fifteen thrashing events; the first (or third) pauses; what comes after that is spared.
+    // The recording: twenty-one retakes (the operator created the object, which is a write), the first thrashing event 30 s
+    // and the third 46 s after the first of them. Five tokens leave sixteen thrashing events; the first (or third) pauses; what
+    // comes after that is spared.
     let tried: Vec<_> = simulation["scenarios"]
         .as_array()
         .unwrap()
@@ -79,16 +88,16 @@ fn a_sweep_tries_every_combination_and_tells_each_apart() {
             (s["buckets"][0].as_str().unwrap(), count("pause_after"), count("thrashing"), count("spared"))
         })
         .collect();
-    assert_eq!(tried, [("5/10m", 1, 1, 14), ("5/10m", 3, 1, 12), ("100/10m", 1, 0, 0), ("100/10m", 3, 0, 0)]);
+    assert_eq!(tried, [("5/10m", 1, 1, 15), ("5/10m", 3, 1, 13), ("100/10m", 1, 0, 0), ("100/10m", 3, 0, 0)]);
 }
 
 #[test]
 fn a_pause_after_the_last_retake_is_called_needless() {
-    // Twenty retakes: the fifteenth thrashing event is the last of them.
-    let simulation = simulated("hpa-vs-applier", &["--pause-after", "15"]);
+    // Twenty-one retakes: the sixteenth thrashing event is the last of them.
+    let simulation = simulated("hpa-vs-applier", &["--pause-after", "16"]);
     assert_eq!(simulation["scenarios"][0]["needless"], 1, "{simulation:#}");
     assert_eq!(simulation["scenarios"][0]["objects"][0]["needless"], true);
-    let simulation = simulated("hpa-vs-applier", &["--pause-after", "14"]);
+    let simulation = simulated("hpa-vs-applier", &["--pause-after", "15"]);
     assert_eq!(simulation["scenarios"][0]["needless"], 0);
 }
 
@@ -102,7 +111,7 @@ fn simulate_is_a_gate_for_a_pipeline() {
     let xml = std::fs::read_to_string(&report).unwrap();
     assert!(xml.contains(r#"<testsuite name="editwar" tests="1" failures="1">"#), "{xml}");
     assert!(xml.contains(r#"name="ConfigMap war/app-config is not fought over""#), "{xml}");
-    assert!(xml.contains("71 retakes") && xml.contains("alice and bob"), "{xml}");
+    assert!(xml.contains("72 retakes") && xml.contains("alice and bob"), "{xml}");
 
     let (code, _, _) = run(&["simulate", &fixture("bootstrap"), "--junit", path], None);
     assert_eq!(code, 0);

@@ -24,9 +24,23 @@ pub(crate) fn recordings() -> Vec<String> {
     names
 }
 
+/// The recordings that can be read many times in a test: the largest would take minutes, and hold nothing that the others do
+/// not.
+pub(crate) fn smaller_recordings() -> Vec<String> {
+    let mut names = recordings();
+    names.retain(|name| log(name).len() <= 7 << 20);
+    assert!(names.len() >= 30, "{names:?}");
+    names
+}
+
 /// The log of a recording, unpacked.
 pub(crate) fn log(recording: &str) -> Vec<u8> {
-    let file = std::fs::File::open(path(&format!("fixtures/recordings/{recording}/audit.log.gz"))).unwrap();
+    unpacked(&format!("fixtures/recordings/{recording}/audit.log.gz"))
+}
+
+/// A compressed file below the repository, unpacked.
+pub(crate) fn unpacked(below: &str) -> Vec<u8> {
+    let file = std::fs::File::open(path(below)).unwrap();
     let mut text = Vec::new();
     flate2::read::GzDecoder::new(file).read_to_end(&mut text).unwrap();
     text

@@ -5,17 +5,20 @@ use std::sync::Arc;
 use simd_json::BorrowedValue as Json;
 use simd_json::prelude::*;
 
-use super::walk::{DEPTH_MAX, FIELDS_MAX, PATH_BYTES_MAX, Rules, Walk, is_left_out};
-use super::{Change, FieldValue, Fields, Named, Tier, Want, is_at_or_below, part_of};
+use super::walk::{DEPTH_MAX, FIELDS_MAX, PATH_BYTES_MAX, Rules, Walk, is_left_out, is_set, last_key, set_selector};
+use super::{Change, FieldValue, Fields, Named, Path, Tier, Want, is_at_or_below, part_of};
 use crate::audit::event::Verb;
 use crate::audit::scan;
-use crate::detect::policy::Limits;
+use crate::detect::kind;
+use crate::detect::policy::{Limits, ObjectLimits};
 use crate::detect::write::{Effect, Part, Write};
 
 /// The bodies of one write, and how to read them.
 #[derive(Clone, Copy, Debug)]
 pub struct Bodies<'a> {
-    /// Resource name of the object in the core group; empty for others.
+    /// API group of the object.
+    pub group: &'a str,
+    /// Resource name of the object.
     pub resource: &'a str,
     /// The write's verb.
     pub verb: Verb,
@@ -40,7 +43,7 @@ pub enum Shape {
     Whole,
     /// The object itself; the response is not the object, or there is none.
     Object,
-    /// A Scale, which speaks for `spec.replicas`.
+    /// A Scale, which speaks for `spec.replicas`, or for what an extension has in its place.
     Scale,
     /// A Binding, which speaks for `spec.nodeName`.
     Binding,
@@ -60,6 +63,10 @@ pub enum Evidence {
         /// Whether it is an apply, which repeats all it ever wanted: naming a field for the first time changes nothing
         /// that is known of.
         is_apply: bool,
+        /// Lists that it gives whole, as a merge patch does.
+        lists: Vec<Path>,
+        /// What names fields only by what the object is at that time.
+        unresolved: Option<Unresolved>,
     },
     /// A whole body: the request's at [`Tier::Field`], the stored object at [`Tier::Value`].
     Whole {
@@ -72,10 +79,21 @@ pub enum Evidence {
     },
 }
 
+/// A request whose fields depend on the object that it is made to.
+#[derive(Clone, Debug)]
+pub enum Unresolved {
+    /// The number of a Scale, for a resource that has its own name for it.
+    Scale(FieldValue),
+    /// A JSON Patch, whose list indices stand for items.
+    JsonPatch(Box<[u8]>),
+}
+
 /// What a patch asked for; everything, where it was none.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
     named: Vec<Named>,
+    /// Lists that it gives anew: what is no longer among their items was asked for too.
+    lists: Vec<Path>,
     /// Whether it may remove fields without naming them, as an apply does.
     removes_unnamed: bool,
     is_apply: bool,
@@ -89,8 +107,10 @@ impl Asked {
         if self.named.is_empty() {
             return changes;
         }
-        let is_named =
+        let is_of_list = |path: &str| self.lists.iter().any(|list| is_at_or_below(path, list));
+        let is_field =
             |path: &str| self.named.iter().any(|n| is_at_or_below(path, &n.path) || is_at_or_below(&n.path, path));
+        let is_named = |path: &str| is_field(path) || is_of_list(path);
         let is_asked = |c: &Change| is_named(&c.path) || (self.removes_unnamed && c.new.is_none());
         let (asked, unasked): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_asked);
         if asked.is_empty() { unasked } else { asked }
@@ -99,13 +119,41 @@ impl Asked {
     /// What was asked for as if all of it were changed, with the values of the stored object.
     pub fn taken_from(&self, stored: &Fields, part: Part) -> Vec<Change> {
         let of_part = self.named.iter().filter(|n| part_of(&n.path) == part && !self.is_apply);
-        of_part.map(|n| Change { path: n.path.clone(), old: None, new: stored.get(&n.path).cloned() }).collect()
+        of_part.map(|n| Change::new(&n.path, None, stored.get(&n.path))).collect()
     }
 
     /// The fields that were named.
     pub fn named(&self) -> &[Named] {
         &self.named
     }
+}
+
+// === impl Unresolved ===
+
+impl Unresolved {
+    /// The fields that are meant, of an object that is `before` when the request is made.
+    pub(in crate::detect) fn named(&self, before: Option<&Fields>, on: &ObjectLimits<'_>) -> Vec<Named> {
+        match self {
+            Unresolved::Scale(value) => {
+                vec![Named { path: scale_path(before), want: Want::Value(value.clone()) }]
+            }
+            Unresolved::JsonPatch(patch) => {
+                let rules = Rules { resource: "", is_hidden: on.limits.redacts, is_built_in: on.is_built_in() };
+                read(Some(patch), |json| named(json, rules, before)).unwrap_or_default()
+            }
+        }
+    }
+}
+
+/// The field that an extension's Scale stands for. Its path is in the extension's definition, which is not at hand: it is the
+/// number in its `spec` that is named so, or the only one there is.
+fn scale_path(known: Option<&Fields>) -> Path {
+    let usual: Path = "spec.replicas".into();
+    let Some(known) = known.filter(|known| known.get(&usual).is_none()) else { return usual };
+    let is_named_so = |path: &&Path| SCALE_NAMES.iter().any(|name| path.to_ascii_lowercase().ends_with(name));
+    let named = known.spec_numbers().find(is_named_so);
+    let only = || known.spec_numbers().next().filter(|_| known.spec_numbers().nth(1).is_none());
+    named.or_else(only).cloned().unwrap_or(usual)
 }
 
 // === impl Bodies ===
@@ -120,7 +168,8 @@ impl<'a> Bodies<'a> {
             _ => Shape::Object,
         };
         Bodies {
-            resource: if write.object.group.is_empty() { write.object.resource } else { "" },
+            group: write.object.group,
+            resource: write.object.resource,
             verb: write.event.verb,
             effect: write.effect,
             shape,
@@ -133,11 +182,20 @@ impl<'a> Bodies<'a> {
 
     /// Whether values of these bodies must not be kept.
     pub fn is_secret(&self) -> bool {
-        self.resource == "secrets" || self.is_hidden
+        (self.group.is_empty() && self.resource == "secrets") || self.is_hidden
+    }
+
+    /// Whether the API server knows the resource's types.
+    fn is_built_in(&self) -> bool {
+        kind::built_in(self.group, self.resource).is_some()
     }
 
     fn rules(&self) -> Rules<'a> {
-        Rules { resource: self.resource, is_hidden: self.is_hidden }
+        Rules {
+            resource: if self.group.is_empty() { self.resource } else { "" },
+            is_hidden: self.is_hidden,
+            is_built_in: self.is_built_in(),
+        }
     }
 
     /// Reads them; `known` resolves the list indices of JSON Patch.
@@ -145,13 +203,23 @@ impl<'a> Bodies<'a> {
         let tier = if self.response.is_some() { Tier::Value } else { Tier::Field };
         let one = |path: &str, json: &str| {
             let named = vec![Named { path: path.into(), want: Want::Value(FieldValue::new(json, self.is_hidden)) }];
-            Evidence::Named { named, tier, is_apply: false }
+            Evidence::Named { named, tier, is_apply: false, lists: Vec::new(), unresolved: None }
+        };
+        let scaled = |json: &str| Evidence::Named {
+            named: Vec::new(),
+            tier,
+            is_apply: false,
+            lists: Vec::new(),
+            unresolved: Some(Unresolved::Scale(FieldValue::new(json, self.is_hidden))),
         };
         let read_either = || self.response.or(self.request);
         match self.shape {
             Shape::Scale => read(read_either(), |scale| {
                 let replicas = scale.get("spec").and_then(|spec| spec.get_i64("replicas")).unwrap_or(0);
-                one("spec.replicas", &replicas.to_string())
+                match self.is_built_in() {
+                    true => one("spec.replicas", &replicas.to_string()),
+                    false => scaled(&replicas.to_string()),
+                }
             })
             .unwrap_or(Evidence::None),
             Shape::Binding => read(self.request, |binding| {
@@ -168,6 +236,7 @@ impl<'a> Bodies<'a> {
         let stored = read(stored, |json| Fields::of_object(json, self.rules()));
         let asked = read(self.request, |json| match self.verb {
             Verb::Patch => Request::Patch(Asked {
+                lists: lists(json, self.rules()),
                 named: named(json, self.rules(), stored.as_ref().or(known)),
                 removes_unnamed: self.is_apply(json) || (json.is_object() && has_directive(json, 0)),
                 is_apply: self.is_apply(json),
@@ -180,7 +249,13 @@ impl<'a> Bodies<'a> {
                 Evidence::Whole { fields: Arc::new(fields), tier: Tier::Value, asked }
             }
             (None, Some(Request::Patch(asked))) => {
-                Evidence::Named { named: asked.named, tier: Tier::Field, is_apply: asked.is_apply }
+                let Asked { named, lists, is_apply, removes_unnamed } = asked;
+                // An apply and a strategic patch say what they remove.
+                let lists = if removes_unnamed { Vec::new() } else { lists };
+                // A Secret's values are not kept, also not in a patch.
+                let patch = self.request.filter(|patch| patch.starts_with(b"[") && !self.is_secret());
+                let unresolved = patch.map(|patch| Unresolved::JsonPatch(patch.into()));
+                Evidence::Named { named, tier: Tier::Field, is_apply, lists, unresolved }
             }
             (None, Some(Request::Whole(fields))) if self.effect != Effect::Delete => {
                 Evidence::Whole { fields: Arc::new(fields), tier: Tier::Field, asked: Asked::default() }
@@ -222,12 +297,23 @@ enum Request {
 fn has_directive(json: &Json<'_>, depth: usize) -> bool {
     depth < DEPTH_MAX
         && match json {
-            Json::Object(map) => map.iter().any(|(key, value)| {
-                matches!(key.as_ref(), "$patch" | "$retainKeys") || has_directive(value, depth + 1)
-            }),
+            Json::Object(map) => map.iter().any(|(key, value)| key.starts_with('$') || has_directive(value, depth + 1)),
             Json::Array(items) => items.iter().any(|item| has_directive(item, depth + 1)),
             _ => false,
         }
+}
+
+/// What extensions call the field that a Scale stands for, in small letters.
+const SCALE_NAMES: [&str; 6] = ["replicas", "size", "instances", "replicacount", "nodecount", "count"];
+
+/// The lists that a merge patch gives whole.
+fn lists(patch: &Json<'_>, rules: Rules<'_>) -> Vec<Path> {
+    if !patch.is_object() {
+        return Vec::new();
+    }
+    let mut walk = Walk::new(rules, true);
+    walk.node(patch, 0, rules.is_hidden);
+    walk.lists.into_keys().collect()
 }
 
 /// The fields a patch of any content type names.
@@ -247,6 +333,11 @@ pub(super) fn named(patch: &Json<'_>, rules: Rules<'_>, known: Option<&Fields>) 
             break;
         }
         match (operation.get_str("op").unwrap_or_default(), operation.get("value")) {
+            ("add", Some(Json::String(item))) if is_in_list && is_set(last_key(&path)) => {
+                let value = FieldValue::at(&path, &Json::from(item.as_ref()).encode(), rules, rules.is_hidden);
+                let path = format!("{path}{}", set_selector(item)).into();
+                found.push(Named { path, want: Want::Value(value) });
+            }
             // Here stands what is put into the list, not what the list becomes.
             ("add" | "replace" | "remove", _) if is_in_list => {
                 found.push(Named { path: path.into(), want: Want::Touched });

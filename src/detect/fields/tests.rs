@@ -4,7 +4,7 @@ use super::bodies::{named, read};
 use super::walk::{DEPTH_MAX, FIELDS_MAX};
 use super::*;
 
-const OPEN: Rules<'static> = Rules { resource: "", is_hidden: false };
+const OPEN: Rules<'static> = Rules { resource: "", is_hidden: false, is_built_in: true };
 
 fn fields(json: &str) -> Fields {
     read(Some(json.as_bytes()), |json| Fields::of_object(json, OPEN)).unwrap()
@@ -15,7 +15,9 @@ fn paths(fields: &Fields) -> Vec<&str> {
 }
 
 fn patch(json: &str, resource: &str, known: Option<&Fields>) -> Vec<String> {
-    let named = read(Some(json.as_bytes()), |json| named(json, Rules { resource, is_hidden: false }, known)).unwrap();
+    let named =
+        read(Some(json.as_bytes()), |json| named(json, Rules { resource, is_hidden: false, is_built_in: true }, known))
+            .unwrap();
     let show = |want: &Want| match want {
         Want::Value(value) => value.text().unwrap_or("(hidden)").to_owned(),
         Want::Removed => "removed".to_owned(),
@@ -63,7 +65,7 @@ fn the_servers_fields_and_bookkeeping_are_left_out() {
             "creationTimestamp":"t","managedFields":[{}],"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{}",
             "deployment.kubernetes.io/revision":"3","example.com/it's":"kept"},"labels":{},"finalizers":["f"]}}"#,
     );
-    assert_eq!(paths(&object), [r"metadata.annotations['example.com/it\'s']", "metadata.finalizers"]);
+    assert_eq!(paths(&object), [r"metadata.annotations['example.com/it\'s']", "metadata.finalizers[f]"]);
 }
 
 #[test]
@@ -98,11 +100,10 @@ fn merge_and_strategic_patches_name_their_leaves() {
             None
         ),
         [
-            "spec.finalizers touched",
+            "spec.finalizers[x] removed",
             "spec.containers[name=c].image \"i\"",
             "spec.containers[name=c].name \"c\"",
             "spec.containers[name=d] removed",
-            "spec.containers[name=d].name \"d\"",
         ]
     );
 }
@@ -141,10 +142,12 @@ fn a_secrets_values_are_never_kept_however_they_are_written() {
     assert_eq!(plain, ["data.p (hidden)"]);
     assert_eq!(patch(r#"[{"op":"add","path":"/data/p","value":"YWFh"}]"#, "secrets", None), plain);
     let value = |json: &str| {
-        read(Some(json.as_bytes()), |json| named(json, Rules { resource: "secrets", is_hidden: false }, None))
-            .unwrap()
-            .remove(0)
-            .want
+        read(Some(json.as_bytes()), |json| {
+            named(json, Rules { resource: "secrets", is_hidden: false, is_built_in: true }, None)
+        })
+        .unwrap()
+        .remove(0)
+        .want
     };
     assert_eq!(value(r#"{"stringData":{"p":"aaa"}}"#), value(r#"{"data":{"p":"YWFh"}}"#));
     assert_ne!(value(r#"{"stringData":{"p":"aaa"}}"#), value(r#"{"data":{"p":"YmJi"}}"#));
@@ -162,7 +165,7 @@ fn bodies_without_bounds_are_bounded() {
 }
 
 #[test]
-fn what_only_grows_moves_on() {
+fn what_only_grows_is_monotonic_update() {
     let value = |json: &str| fields(&format!(r#"{{"v":{json}}}"#)).get("v").unwrap().clone();
     for (old, new, is) in [
         ("1", "2", true),
@@ -172,13 +175,13 @@ fn what_only_grows_moves_on() {
         ("[1]", "[2,1]", true),
         ("[1,2]", "[1,3]", false),
     ] {
-        assert_eq!(value(new).moves_on(&value(old)), is, "{old} {new}");
+        assert_eq!(value(new).is_monotonic_update(&value(old)), is, "{old} {new}");
     }
 }
 
 #[test]
 fn redacted_values_are_compared_but_not_kept() {
-    let rules = Rules { resource: "", is_hidden: true };
+    let rules = Rules { resource: "", is_hidden: true, is_built_in: true };
     let of = |json: &str| read(Some(json.as_bytes()), |json| Fields::of_object(json, rules)).unwrap();
     let (a, b) = (of(r#"{"spec":{"x":"secret","l":["s"]}}"#), of(r#"{"spec":{"x":"other","l":["s"]}}"#));
     let changes = a.diff(&b);

@@ -54,10 +54,13 @@ pub(super) struct Rules<'a> {
     pub(super) resource: &'a str,
     /// Whether no value may be kept.
     pub(super) is_hidden: bool,
+    /// Whether the API server knows the resource's types, and stores values in one form.
+    pub(super) is_built_in: bool,
 }
 
 /// A walk over a body that collects its leaves.
-pub(super) struct Walk {
+pub(super) struct Walk<'a> {
+    rules: Rules<'a>,
     pub(super) path: String,
     pub(super) found: Vec<Named>,
     pub(super) lists: BTreeMap<Path, Vec<Box<str>>>,
@@ -68,9 +71,10 @@ pub(super) struct Walk {
 
 // === impl Walk ===
 
-impl Walk {
-    pub(super) fn new(rules: Rules<'_>, is_partial: bool) -> Walk {
+impl<'a> Walk<'a> {
+    pub(super) fn new(rules: Rules<'a>, is_partial: bool) -> Walk<'a> {
         Walk {
+            rules,
             path: String::new(),
             found: Vec::new(),
             lists: BTreeMap::new(),
@@ -85,6 +89,10 @@ impl Walk {
         }
         let is_too_much = depth >= DEPTH_MAX || self.path.len() > PATH_BYTES_MAX || self.found.len() >= FIELDS_MAX;
         match json {
+            // What else such an item holds only says which one is meant.
+            Json::Object(map) if self.is_partial && map.get("$patch").and_then(Json::as_str) == Some("delete") => {
+                self.push(Want::Removed);
+            }
             Json::Object(map) if !is_too_much => {
                 // The parser keeps members in the order of its table; the walk's order must be the paths'.
                 let mut members: Vec<_> = map.iter().collect();
@@ -115,21 +123,28 @@ impl Walk {
     fn member(&mut self, key: &str, value: &Json<'_>, depth: usize, is_hidden: bool) {
         let len = self.path.len();
         if self.is_partial && key.starts_with('$') {
-            match (key, value.as_str()) {
-                ("$patch", Some("delete")) => self.push(Want::Removed),
-                ("$patch", _) => self.push(Want::Touched),
-                _ => {
-                    if let Some(list) = key.strip_prefix("$deleteFromPrimitiveList/") {
-                        push_key(&mut self.path, list);
-                        self.push(Want::Touched);
-                    }
-                }
+            if key == "$patch" {
+                self.push(Want::Touched);
+            } else if let Some(list) = key.strip_prefix("$deleteFromPrimitiveList/") {
+                push_key(&mut self.path, list);
+                self.deleted_from(list, value);
             }
         } else if !is_heartbeat(key) {
             push_key(&mut self.path, key);
             self.node(value, depth + 1, is_hidden);
         }
         self.path.truncate(len);
+    }
+
+    /// Items that a strategic patch takes out of a list of plain values.
+    fn deleted_from(&mut self, list: &str, items: &Json<'_>) {
+        let Some(items) = items.as_array().filter(|_| is_set(list)) else { return self.push(Want::Touched) };
+        let len = self.path.len();
+        for item in items.iter().filter_map(Json::as_str) {
+            self.path.push_str(&set_selector(item));
+            self.push(Want::Removed);
+            self.path.truncate(len);
+        }
     }
 
     /// A Secret's write-only `stringData` is stored as `data`, encoded.
@@ -147,16 +162,21 @@ impl Walk {
 
     fn items(&mut self, items: &[Json<'_>], selectors: Vec<Box<str>>, depth: usize, is_hidden: bool) {
         let len = self.path.len();
+        let is_one_value = last_key(&self.path) == "ownerReferences";
         for (item, selector) in items.iter().zip(&selectors) {
             self.path.push_str(selector);
-            self.node(item, depth + 1, is_hidden);
+            if is_one_value && item.get("$patch").is_none() {
+                self.leaf(item, is_hidden);
+            } else {
+                self.node(item, depth + 1, is_hidden);
+            }
             self.path.truncate(len);
         }
         self.lists.insert(self.path.as_str().into(), selectors);
     }
 
     fn leaf(&mut self, json: &Json<'_>, is_hidden: bool) {
-        let mut value = FieldValue::new(&json.encode(), is_hidden);
+        let mut value = FieldValue::at(&self.path, &json.encode(), self.rules, is_hidden);
         if let Json::Array(items) = json
             && items.len() <= ITEMS_MAX
         {
@@ -174,7 +194,7 @@ impl Walk {
 }
 
 /// The list's name at the end of a path.
-fn last_key(path: &str) -> &str {
+pub(super) fn last_key(path: &str) -> &str {
     path.rsplit(['.', ']']).next().unwrap_or_default()
 }
 
@@ -210,8 +230,21 @@ fn merge_keys(list: &str, first: &Json<'_>) -> &'static [&'static str] {
     }
 }
 
+/// Whether a list is a set to Kubernetes: each item is there or not, whatever the others are.
+pub(super) fn is_set(list: &str) -> bool {
+    list == "finalizers"
+}
+
+/// The selector of a set's item: the item itself.
+pub(super) fn set_selector(item: &str) -> String {
+    format!("[{}]", quoted_selector(item))
+}
+
 /// The selectors of a list's items, where all of them have the list's keys and no two the same.
 fn keyed(list: &str, items: &[Json<'_>]) -> Option<Vec<Box<str>>> {
+    if is_set(list) {
+        return items.iter().map(|item| Some(set_selector(item.as_str()?).into())).collect();
+    }
     let keys = merge_keys(list, items.first()?);
     if keys.is_empty() {
         return None;

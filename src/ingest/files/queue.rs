@@ -11,10 +11,10 @@ use std::sync::atomic::AtomicU64;
 use super::log::{Chunk, Log, Step};
 use super::{Error, Input};
 use crate::audit::event::Micros;
-use crate::detect::contest::LATE_MAX;
 
-/// How far a chunk may reach beyond the next event of another log: well below what a write may come late by.
-const AHEAD_MAX: Micros = LATE_MAX / 5;
+/// How far a chunk may reach beyond the next event of another log. An object without a war keeps 16 writes of its one writer
+/// unread: a second writer in the other log must be seen before more than that have gone by.
+const AHEAD_MAX: Micros = 1_000_000;
 
 /// The logs that are not over, the one whose next event is the earliest first.
 pub(super) struct Queue {

@@ -95,8 +95,10 @@ function row(war) {
     field ? [el("code", {}, field.path), more, el("br"), values.map((v, i) => [i ? " ⇄ " : "", el("span", { class: "value" }, v)])] : "fields not in the log",
     el("ul", { class: "plain" }, war.parties.map((p) => el("li", {}, short(p.actor), el("span", { class: "dim" }, ` ${p.writes}`)))),
     clock(war.since),
-    [`${war.retakes}`, el("br"), el("span", { class: "dim" }, `${war.retakes_per_minute}/min`)],
-    state(war.state, war.confidence),
+    [`${war.retakes}`, el("br"), el("span", { class: "dim" }, war.retakes_per_minute == null ? "" : `${war.retakes_per_minute}/min`)],
+    war.confidence === "possible" ? el("span", { class: "state" }, "undecided")
+      : war.deleted ? [el("span", { class: "state" }, "ended"), el("br"), el("span", { class: "dim" }, "object deleted")]
+      : state(war.state, war.confidence),
   ];
 }
 
@@ -117,17 +119,10 @@ function table(head, rows, numbers = []) {
 // === one object
 
 function one(found) {
-  const war = found.war;
-  const paths = war ? war.fields.slice(0, 5).map((f) => f.path) : [];
   return [
     el("h2", {}, title(found.object)),
-    war ? el("p", { class: "lead" }, el("span", { class: `state ${war.state}` }, words(war.state)), `, ${war.confidence}. `,
-      `${plural(war.retakes, "retake")} since ${clock(war.since)}, ${war.retakes_per_minute} per minute. Cause: `, el("strong", {}, words(war.cause)), ".")
-      : el("p", { class: "lead" }, "Nobody fights over it."),
-    war?.evidence?.length ? el("ul", {}, war.evidence.map((e) => el("li", {}, e))) : null,
-    paths.map((p) => lanes(found, p)),
-    war?.remedies.length ? [el("h3", {}, "What to do, the best first"), el("ol", { class: "remedies" }, war.remedies.map(remedy))] : null,
-    war?.verify ? [el("p", {}, "To see that it is over:"), command(war.verify)] : null,
+    found.wars.length ? found.wars.map((war) => over(found, war)) : el("p", { class: "lead" }, "Nobody fights over it."),
+    found.cooperation?.map((c) => el("p", { class: "dim" }, `By design: ${c.actors.join(" and ")} write ${c.fields.join(", ")}: ${c.reason}.`)),
     section("Who writes it", ["actor", "what", "writes", "no-ops", "retakes", "field managers", "from", "first", "last"],
       found.actors.map((a) => [a.actor, words(a.role), `${a.writes}`, `${a.no_ops}`, `${a.retakes}`, a.field_managers.join(", "),
         a.source_ips.join(", "), clock(a.first), clock(a.last)]), [2, 3, 4]),
@@ -135,6 +130,29 @@ function one(found) {
       table(["time", "actor", "verb", "changed"], found.timeline.slice(-500).map((m) =>
         [clock(m.at), short(m.actor), m.verb, m.changes.map((c) => `${c.path} ${text(c.old)} → ${text(c.new)}`).join("; ") || m.effect]))) : null,
   ];
+}
+
+// One war: where it stands, why, the values over time, what to do.
+function over(found, war) {
+  return [
+    el("p", { class: "lead" }, verdict(war), ". ",
+      `${plural(war.retakes, "retake")} since ${clock(war.since)}${rate(war)}. Cause: `, el("strong", {}, words(war.cause)), "."),
+    war.evidence?.length ? el("ul", {}, war.evidence.map((e) => el("li", {}, e))) : null,
+    war.fields.slice(0, 5).map((f) => lanes(found, f.path)),
+    war.remedies.length ? [el("h3", {}, "What to do, the best first"), el("ol", { class: "remedies" }, war.remedies.map(remedy))] : null,
+    war.verify ? [el("p", {}, "To see that it is over:"), command(war.verify)] : null,
+  ];
+}
+
+// What only may be a war is undecided: at audit level Metadata nobody can tell.
+function verdict(war) {
+  return war.confidence === "possible" ? el("span", { class: "state" }, "undecided")
+    : war.deleted ? [el("span", { class: "state" }, "ended"), `, object deleted ${clock(war.deleted)}, ${war.confidence}`]
+    : [el("span", { class: `state ${war.state}` }, words(war.state)), `, ${war.confidence}`];
+}
+
+function rate(war) {
+  return war.retakes_per_minute == null ? "" : `, ${war.retakes_per_minute} per minute`;
 }
 
 function remedy(r) {

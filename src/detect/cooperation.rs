@@ -1,0 +1,271 @@
+//! Actors that are made to write the same field: hand-shakes, shared counters, locks, restarts. What such a pair does is no
+//! war, and where it does it too often, that has a name of its own.
+//!
+//! A mechanism that the events show comes before a row: see `field_history` (a value is released by who set it, a scale of
+//! zero beside one above zero) and `existence` (a finished Job, an owned Pod). Rows are for what no event shows: that one
+//! side asks and the other one consumes.
+
+use super::actor::Client;
+use super::class::is_match;
+
+/// One designed co-operation. `*` in a pattern stands for any run of characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its name, by which it can be switched off.
+    pub name: String,
+    /// `resource.group` of the objects; the resource alone in the core group.
+    pub resource: String,
+    /// Path of the field; `(object)` for creation and deletion.
+    pub path: String,
+    /// The two sides, in either order.
+    pub sides: (String, String),
+    /// Why it is no war, in one sentence.
+    pub reason: String,
+    /// What it is called where it happens too often; `None` where often is normal.
+    pub excess: Option<String>,
+}
+
+/// All co-operations that are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cooperations {
+    rows: Vec<Row>,
+}
+
+/// Name of the row for a Pod that is deleted to be restarted.
+pub const RESTART: &str = "pod-restart";
+/// Name of the row for a finished Job that is removed, and run again.
+pub const FINISHED_JOB: &str = "finished-job";
+/// Name of the row for a mark that is removed by the program whose name it bears.
+pub const CONSUMED_MARK: &str = "consumed-mark";
+/// Name of the row for two scalers, one of which only switches between zero and more.
+pub const ACTIVATION: &str = "activation";
+
+/// Any actor.
+const ANY: &str = "*";
+const LEADER: Option<&str> = Some("leader flapping");
+const CONDITION: Option<&str> = Some("flapping condition");
+const NEVER: Option<&str> = None;
+
+/// A built-in row: name, resource, path, the two sides, reason, excess.
+type BuiltIn =
+    (&'static str, &'static str, &'static str, &'static str, &'static str, &'static str, Option<&'static str>);
+
+/// The built-in rows; the first that matches counts. Sources: the types and controllers of the projects themselves.
+#[rustfmt::skip]
+const ROWS: &[BuiltIn] = &[
+    // Locks: one holder after another.
+    ("lease", "leases.coordination.k8s.io", "*", ANY, ANY, "a Lease is a lock: its holders take turns", LEADER),
+    ("leader-annotation", "*", "metadata.annotations['control-plane.alpha.kubernetes.io/leader']", ANY, ANY,
+        "the annotation is a leader lock: its holders take turns", LEADER),
+    ("patroni-leader", "*", "metadata.annotations.leader", ANY, ANY, "Patroni keeps its leader lock in this annotation", LEADER),
+    ("patroni-leader", "endpoints", "metadata.annotations.*", "*postgres*", "*postgres*",
+        "Patroni keeps its leader lock and its configuration in the annotations of this object", LEADER),
+    ("kured-lock", "daemonsets.apps", "metadata.annotations['*-node-lock']", ANY, ANY,
+        "the annotation is the lock of nodes that reboot one after another", LEADER),
+    ("lock-holder", "*", "*holderIdentity", ANY, ANY, "the field names the holder of a lock: its holders take turns", LEADER),
+    ("terraform-state", "secrets", "data.tfstate", ANY, ANY, "each run of Terraform writes the state it leaves", NEVER),
+    // Counters that one side counts up and the other one down.
+    ("quota-usage", "resourcequotas", "status.*", "system:apiserver", "*resourcequota-controller",
+        "admission counts usage up, the quota controller corrects it", NEVER),
+    // Nodes: the kubelet says how it is, others that they do not hear from it.
+    ("node-conditions", "nodes", "status.*", "system:node:*", "*node-*controller",
+        "the node controller marks a silent node as unknown, the kubelet takes that back when it is heard again", CONDITION),
+    ("node-conditions", "nodes", "status.*", "system:node:*", "*cloud-*", "the cloud's controller fills in what the kubelet does not know", CONDITION),
+    ("node-taints", "nodes", "spec.taints*", "*node-*controller", ANY,
+        "the node controller taints a node by its conditions, and takes the taint back", CONDITION),
+    ("autoscaler-taints", "nodes", "spec.taints[key=*OfClusterAutoscaler*", "*cluster-autoscaler*", ANY,
+        "the autoscaler marks a node that it may remove, and takes the mark back", NEVER),
+    ("autoscaler-taints", "nodes", "spec.taints[key=*ByClusterAutoscaler*", "*cluster-autoscaler*", ANY,
+        "the autoscaler marks a node that it removes, and takes the mark back", NEVER),
+    ("karpenter-taints", "nodes", "spec.taints[key=*karpenter.sh/*", "*karpenter*", ANY,
+        "Karpenter marks a node that it may remove, and takes the mark back", NEVER),
+    ("node-cordon", "nodes", "spec.unschedulable", "*machine-config-controller", ANY, "a node is cordoned for an update and uncordoned after it", NEVER),
+    ("node-cordon", "nodes", "spec.unschedulable", "*:kured", "*:kured", "a node is cordoned for a reboot and uncordoned after it", NEVER),
+    ("machine-config", "nodes", "metadata.annotations['machineconfiguration.openshift.io/*']", "*:machine-config-*", "*:machine-config-*",
+        "the controller and the daemon of a node ask and answer each other by annotation", NEVER),
+    // Volumes: each side does its part.
+    ("volume-binding", "persistentvolumes", "spec.claimRef*", "*:persistent-volume-binder", ANY, "the binder finishes what a provisioner began", NEVER),
+    ("volume-node", "persistentvolumeclaims", "metadata.annotations['volume.kubernetes.io/selected-node']", "system:kube-scheduler", ANY,
+        "the scheduler proposes a node, and a provisioner that cannot serve it takes the proposal back", NEVER),
+    ("volume-resize", "persistentvolumeclaims", "status.*", "system:node:*", ANY, "the resizer and the kubelet each do their part of a resize", NEVER),
+    // Requests by annotation or field, which their controller consumes.
+    ("argocd-operation", "applications.argoproj.io", "operation*", ANY, "*application-controller*",
+        "a sync is asked for by setting `operation`, which the application controller takes and removes", NEVER),
+    ("argocd-operation", "applications.argoproj.io", "status.operationState*", ANY, "*application-controller*",
+        "who asks for a sync clears the state of the last one, which the application controller writes anew", NEVER),
+    ("argocd-refresh", "applications.argoproj.io", "metadata.annotations['argocd.argoproj.io/*']", ANY, "*application-controller*",
+        "a refresh is asked for by annotation, which the application controller takes and removes", NEVER),
+    ("argocd-refresh", "applicationsets.argoproj.io", "metadata.annotations['argocd.argoproj.io/*']", ANY, "*applicationset-controller*",
+        "a refresh is asked for by annotation, which the controller takes and removes", NEVER),
+    ("rollout-pause", "rollouts.argoproj.io", "status.pauseConditions*", ANY, "*argo-rollouts*",
+        "the controller pauses at a step, and who promotes clears the pause", NEVER),
+    ("restarted-at", "*", "*annotations['kubectl.kubernetes.io/restartedAt']", ANY, ANY, "each restart writes its time here", NEVER),
+    ("restarted-at", "rollouts.argoproj.io", "spec.restartAt", ANY, ANY, "each restart writes its time here", NEVER),
+    ("requested-at", "*", "metadata.annotations['*/*equestedAt']", ANY, ANY, "a reconciliation is asked for by writing the time here", NEVER),
+    ("requested-at", "*", "metadata.annotations['*/*equested-at']", ANY, ANY, "a reconciliation is asked for by writing the time here", NEVER),
+    ("requested-at", "*.toolkit.fluxcd.io", "metadata.annotations['reconcile.fluxcd.io/*']", ANY, ANY,
+        "a reconciliation is asked for by writing the time here", NEVER),
+    ("force-sync", "*", "metadata.annotations*force-sync*", ANY, ANY, "a synchronisation is asked for by writing anything new here", NEVER),
+    ("certificate-issuing", "certificates.cert-manager.io", "status.conditions[type=Issuing]*", "*cert-manager*", ANY,
+        "setting `Issuing` asks for a certificate, which cert-manager answers by removing it", NEVER),
+    ("certificate-issuing", "certificates.cert-manager.io", "status.nextPrivateKeySecretName", "*cert-manager*", "*cert-manager*",
+        "one controller of cert-manager names the next key, another one takes it up", NEVER),
+    ("kueue-admission", "*", "spec.suspend", "*kueue*", ANY, "a suspended job asks to be admitted, and Kueue resumes it", NEVER),
+    ("scheduling-gates", "pods", "spec.schedulingGates*", ANY, ANY, "a gate is there to be removed by the controller it names", NEVER),
+    ("velero-phase", "*.velero.io", "status.*", "*:velero", "*:velero", "the server and the agents of Velero move a phase on", NEVER),
+    ("longhorn-owner", "*.longhorn.io", "status.*", "*longhorn*", "*longhorn*", "the managers of Longhorn hand over who is responsible", NEVER),
+    // Mechanisms, which the events show; a configuration may switch them off by these names.
+    (CONSUMED_MARK, MECHANISM, "", ANY, ANY, "the mark asks a program for something, which removes it when it is done", NEVER),
+    (ACTIVATION, MECHANISM, "", ANY, ANY, "one side only switches between zero and more, the other one only scales what runs", NEVER),
+    (RESTART, MECHANISM, "", ANY, ANY, "a Pod of a controller is deleted to be made anew", Some("restart loop")),
+    (FINISHED_JOB, MECHANISM, "", ANY, ANY, "a finished Job is removed in time, and the next one has its name", Some("noisy job")),
+];
+
+/// In place of a resource: a row that no object matches by its name.
+const MECHANISM: &str = "-";
+
+/// Domains of annotation keys that say nothing about whose they are.
+const COMMON_LABELS: &[&str] =
+    &["kubernetes", "x-k8s", "github", "example", "cluster", "apps", "controller", "operator"];
+
+// === impl Cooperations ===
+
+impl Cooperations {
+    /// These rows first, then the built-in ones, without those of the names that are switched off.
+    pub fn with(first: Vec<Row>, off: &[String]) -> Cooperations {
+        let built_in = ROWS.iter().map(|(name, resource, path, left, right, reason, excess)| Row {
+            name: (*name).into(),
+            resource: (*resource).into(),
+            path: (*path).into(),
+            sides: ((*left).into(), (*right).into()),
+            reason: (*reason).into(),
+            excess: excess.map(Into::into),
+        });
+        Cooperations { rows: first.into_iter().chain(built_in).filter(|row| !off.contains(&row.name)).collect() }
+    }
+
+    /// The names of the built-in rows, each once.
+    pub fn names() -> Vec<&'static str> {
+        let mut names: Vec<&str> = ROWS.iter().map(|row| row.0).collect();
+        names.dedup();
+        names
+    }
+
+    /// The co-operation of two actors over one field of an object, if it is one.
+    pub fn find(&self, resource: &str, path: &str, a: &Client, b: &Client) -> Option<&Row> {
+        self.rows.iter().find(|row| {
+            let side = |pattern: &str, client: &Client| is_match(pattern, &client.actor);
+            let (left, right) = (&row.sides.0, &row.sides.1);
+            is_match(&row.resource, resource)
+                && is_path(&row.path, path)
+                && ((side(left, a) && side(right, b)) || (side(left, b) && side(right, a)))
+        })
+    }
+
+    /// The row of a mechanism, unless it is switched off.
+    pub fn mechanism(&self, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.name == name)
+    }
+}
+
+impl Default for Cooperations {
+    fn default() -> Cooperations {
+        Cooperations::with(Vec::new(), &[])
+    }
+}
+
+/// Whether a path is what a pattern describes. Where the fields are not known, a status is what any pattern of a status field
+/// describes.
+fn is_path(pattern: &str, path: &str) -> bool {
+    if path == "(status)" && pattern.starts_with("status.") {
+        return true;
+    }
+    is_match(pattern, path)
+}
+
+/// Whether an annotation or label belongs to this client by its name: `strimzi.io/manual-rolling-update` to
+/// `strimzi-cluster-operator`. Who removes such a mark has done what it asked for.
+pub fn is_own_mark(path: &str, client: &Client) -> bool {
+    let is_mark = path.starts_with("metadata.annotations['") || path.starts_with("metadata.labels['");
+    let Some((domain, _)) = path.split_once("['").and_then(|(_, key)| key.split_once('/')) else { return false };
+    let is_telling = |label: &&str| label.len() >= 4 && !COMMON_LABELS.contains(label);
+    is_mark
+        && domain.split('.').filter(is_telling).any(|label| client.actor.contains(label) || client.tool.contains(label))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::actor::Origin;
+
+    fn client(actor: &str) -> Client {
+        Client::new(actor, "", "", Origin::default())
+    }
+
+    fn name(resource: &str, path: &str, a: &str, b: &str) -> Option<String> {
+        Cooperations::default().find(resource, path, &client(a), &client(b)).map(|row| row.name.clone())
+    }
+
+    #[test]
+    fn hand_shakes_are_known_in_either_order() {
+        let (apiserver, quota) = ("system:apiserver", "system:serviceaccount:kube-system:resourcequota-controller");
+        for (a, b) in [(apiserver, quota), (quota, apiserver)] {
+            assert_eq!(name("resourcequotas", "status.used.pods", a, b).as_deref(), Some("quota-usage"));
+        }
+        assert_eq!(name("resourcequotas", "spec.hard.pods", apiserver, quota), None);
+        assert_eq!(name("resourcequotas", "status.used.pods", apiserver, "alice"), None);
+    }
+
+    #[test]
+    fn locks_are_known_wherever_they_are() {
+        for (resource, path) in [
+            ("leases.coordination.k8s.io", "spec.renewTime"),
+            ("leases.coordination.k8s.io", "(object)"),
+            ("endpoints", "metadata.annotations['control-plane.alpha.kubernetes.io/leader']"),
+            ("configmaps", "data.holderIdentity"),
+        ] {
+            assert!(name(resource, path, "a", "b").is_some(), "{resource} {path}");
+        }
+        assert_eq!(name("configmaps", "data.mode", "a", "b"), None);
+    }
+
+    #[test]
+    fn requests_are_known_by_their_key() {
+        let path = "metadata.annotations['reconcile.fluxcd.io/requestedAt']";
+        assert_eq!(name("kustomizations.kustomize.toolkit.fluxcd.io", path, "a", "b").as_deref(), Some("requested-at"));
+        let path = "metadata.annotations['example.com/lastRequestedAt']";
+        assert!(name("widgets.example.com", path, "a", "b").is_some());
+    }
+
+    #[test]
+    fn rows_can_be_added_and_switched_off() {
+        let own = Row {
+            name: "ours".into(),
+            resource: "widgets.example.com".into(),
+            path: "spec.turn".into(),
+            sides: ("*:left".into(), "*:right".into()),
+            reason: "they take turns".into(),
+            excess: None,
+        };
+        let known = Cooperations::with(vec![own], &["lease".to_owned()]);
+        let find = |resource: &str, path: &str, a: &str, b: &str| {
+            known.find(resource, path, &client(a), &client(b)).map(|row| row.name.clone())
+        };
+        assert_eq!(find("widgets.example.com", "spec.turn", "x:right", "x:left").as_deref(), Some("ours"));
+        assert_eq!(find("leases.coordination.k8s.io", "spec.renewTime", "a", "b"), None);
+        assert!(known.mechanism(RESTART).is_some());
+        assert!(Cooperations::with(Vec::new(), &[RESTART.to_owned()]).mechanism(RESTART).is_none());
+    }
+
+    #[test]
+    fn a_mark_belongs_to_the_program_its_domain_names() {
+        let strimzi = client("system:serviceaccount:kafka:strimzi-cluster-operator");
+        let flux = client("system:serviceaccount:flux-system:kustomize-controller");
+        assert!(is_own_mark("metadata.annotations['strimzi.io/manual-rolling-update']", &strimzi));
+        assert!(!is_own_mark("metadata.annotations['strimzi.io/manual-rolling-update']", &flux));
+        assert!(!is_own_mark("metadata.annotations['bob.example/checked']", &flux));
+        assert!(!is_own_mark("metadata.annotations.checked", &flux));
+        assert!(!is_own_mark("data['strimzi.io/x']", &strimzi));
+        assert!(!is_own_mark("metadata.annotations['kubernetes.io/x']", &client("kubernetes-operator")));
+    }
+}

@@ -1,0 +1,129 @@
+//! The object itself: who creates it, who deletes it, and whether that is a fight.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::actor::Client;
+use super::class::{Class, Role};
+use super::cooperation::{FINISHED_JOB, RESTART, Row};
+use super::field_history::{Author, Retake, Step};
+use super::fields::Tier;
+use super::policy::ObjectLimits;
+use super::war::WarId;
+use super::write::Effect;
+use crate::audit::event::Micros;
+
+/// Actors that are followed.
+const AUTHORS_MAX: usize = 16;
+
+/// The object's comings and goings.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Existence {
+    last: Option<(Effect, Author)>,
+    authors: SmallVec<[Author; 2]>,
+    pub(super) retakes: u32,
+    pub(super) war: Option<WarId>,
+    pub(super) counts: SmallVec<[(Arc<Client>, Effect, u32); 2]>,
+    /// A hash of what the object was last created with.
+    content: Option<u64>,
+    /// Whether the last creation only brought back what was there before.
+    is_unchanged: bool,
+}
+
+/// A creation or a deletion.
+pub(super) struct Event<'a> {
+    pub(super) effect: Effect,
+    pub(super) author: &'a Author,
+    pub(super) tier: Tier,
+    /// A hash of what it was created with, where that is known.
+    pub(super) content: Option<u64>,
+}
+
+// === impl Existence ===
+
+impl Existence {
+    /// Whether the last thing that happened to the object was its deletion.
+    pub(super) fn is_deleted(&self) -> bool {
+        self.deleted_at().is_some()
+    }
+
+    /// When the object was deleted, if that was the last thing that happened to it.
+    pub(super) fn deleted_at(&self) -> Option<Micros> {
+        self.last.as_ref().filter(|(effect, _)| *effect == Effect::Delete).map(|(_, author)| author.at)
+    }
+
+    /// One creation or deletion further. Who deletes what is already being deleted only finishes it.
+    pub(super) fn step<'l>(&mut self, event: &Event<'_>, on: &ObjectLimits<'l>) -> Step<'l> {
+        let author = event.author;
+        if event.effect == Effect::Delete && self.is_deleted() {
+            return Step::None;
+        }
+        let oldest = author.at.saturating_sub(on.limits.window());
+        self.authors.retain(|a| a.at >= oldest);
+        if event.effect == Effect::Create {
+            self.is_unchanged = event.content.is_none() || event.content == self.content;
+            self.content = event.content.or(self.content);
+        }
+        let earlier = self.authors.iter().filter(|a| a.client.is_same_actor(&author.client)).map(|a| a.at).max();
+        let step = match (&self.last, earlier) {
+            (Some((effect, last)), Some(since))
+                if *effect != event.effect && !last.client.is_same_actor(&author.client) =>
+            {
+                self.taken_back(event, last, since, on)
+            }
+            _ => Step::None,
+        };
+        self.retakes += u32::from(matches!(step, Step::Retake(_)));
+        let is_it = |c: &(Arc<Client>, Effect, u32)| c.1 == event.effect && *c.0 == *author.client;
+        match self.counts.iter().position(is_it) {
+            Some(index) => self.counts[index].2 += 1,
+            None if self.counts.len() < AUTHORS_MAX => self.counts.push((author.client.clone(), event.effect, 1)),
+            None => {}
+        }
+        self.last = Some((event.effect, author.clone()));
+        self.authors.retain(|a| !a.client.is_same_actor(&author.client));
+        self.authors.push(author.clone());
+        if self.authors.len() > AUTHORS_MAX {
+            self.authors.remove(0);
+        }
+        step
+    }
+
+    fn taken_back<'l>(&self, event: &Event<'_>, last: &Author, since: Micros, on: &ObjectLimits<'l>) -> Step<'l> {
+        let author = event.author;
+        let (creator, deleter) = match event.effect {
+            Effect::Delete => (&last.client, &author.client),
+            _ => (&author.client, &last.client),
+        };
+        // Whose owner was deleted follows it: the fight, if there is one, is over the owner.
+        if is_named(deleter, "generic-garbage-collector") {
+            return Step::None;
+        }
+        if let Some(row) = self.cooperation(creator, deleter, on) {
+            return Step::Cooperation(row, last.client.clone());
+        }
+        Step::Retake(Retake {
+            tier: event.tier,
+            is_reversal: event.tier == Tier::Value,
+            party: author.client.actor.clone(),
+            from: last.client.actor.clone(),
+            since,
+        })
+    }
+
+    fn cooperation<'l>(&self, creator: &Client, deleter: &Client, on: &ObjectLimits<'l>) -> Option<&'l Row> {
+        let known = &on.limits.cooperations;
+        let is_restart = on.is("", "pods") && creator.class == Class::Controller;
+        // A controller or a tool that applies what is in git brings a Job back for ever; a pipeline runs the next one.
+        let insists = self.is_unchanged && matches!(creator.class, Class::Controller | Class::Gitops);
+        let is_finished = on.is("batch", "jobs") && is_named(deleter, "ttl-after-finished-controller") && !insists;
+        let row = known.find(&on.name(), "(object)", creator, deleter);
+        row.or_else(|| known.mechanism(RESTART).filter(|_| is_restart))
+            .or_else(|| known.mechanism(FINISHED_JOB).filter(|_| is_finished && creator.role != Role::InTree))
+    }
+}
+
+fn is_named(client: &Client, name: &str) -> bool {
+    client.actor.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with([':', '/']))
+}

@@ -1,0 +1,348 @@
+//! One field: who wrote it, with which values, and which of these writes take it back from another writer.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::actor::Client;
+use super::cooperation::{ACTIVATION, CONSUMED_MARK, Row, is_own_mark};
+use super::fields::{Change, FieldValue, Tier};
+use super::instance::party;
+use super::policy::ObjectLimits;
+use super::war::{PartyTally, WarId};
+use crate::audit::event::Micros;
+
+/// Different values of one field that are counted apart.
+const VALUES_MAX: usize = 16;
+/// Authors of one field that are followed.
+const AUTHORS_MAX: usize = 16;
+/// Parties of one field that are counted apart.
+const PARTIES_MAX: usize = 16;
+/// How soon after another's write one's own is an answer to it. Controllers that watch an object answer within a second or
+/// two, even when they are throttled; pipelines and people do not.
+const ANSWER_MAX: Micros = 5_000_000;
+/// Answers of each side that show that both react to each other, and do not only meet by chance.
+const ANSWERS_MIN: u16 = 2;
+
+/// One write, as far as its fields are concerned.
+#[derive(Clone, Debug)]
+pub(super) struct Author {
+    pub(super) client: Arc<Client>,
+    pub(super) at: Micros,
+    /// Its place among the object's writes.
+    pub(super) seq: u32,
+}
+
+/// One followed field.
+#[derive(Clone, Debug)]
+pub struct FieldHistory {
+    writers: SmallVec<[Writer; 2]>,
+    /// Values the field was given, by whom, how often; `None` stands for its absence.
+    pub values: Vec<ValueSeen>,
+    initial: Option<FieldValue>,
+    /// Retakes that count towards a war.
+    pub retakes: u32,
+    /// Those of them that brought a former value back.
+    pub reversals: u32,
+    /// Who took it back, and from whom.
+    pub(super) parties: SmallVec<[(Arc<str>, PartyTally); 2]>,
+    /// The war over it.
+    pub(super) war: Option<WarId>,
+    /// Whether the last write brought a former value back.
+    is_returned: bool,
+    /// Whether the last write removed a value that its own author had set: then nobody's value is overwritten next.
+    is_released: bool,
+    /// Whether all its values are forms of one value.
+    is_one_form: bool,
+    pub(super) last_at: Micros,
+}
+
+/// A value and who gave it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValueSeen {
+    /// The value; `None` where the field was removed.
+    pub value: Option<FieldValue>,
+    /// Who set it.
+    pub client: Arc<Client>,
+    /// How often.
+    pub count: u32,
+}
+
+/// What one client did to the field within the window.
+#[derive(Clone, Debug)]
+struct Writer {
+    author: Author,
+    /// Retakes of this client, and those of them that came right after what they took back.
+    retakes: u16,
+    answers: u16,
+    habits: Habits,
+}
+
+/// What kinds of changes a client makes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Habits {
+    sets: bool,
+    removes: bool,
+    /// How often between zero and more.
+    switches: u16,
+    /// How often from one number above zero to another.
+    scales: u16,
+}
+
+/// What a write to a field amounts to.
+pub(super) enum Step<'l> {
+    /// Nothing that anybody minds.
+    None,
+    /// It takes the field back.
+    Retake(Retake),
+    /// It would, if the two were not made to write it both.
+    Cooperation(&'l Row, Arc<Client>),
+}
+
+/// What one write took back, at which level of evidence.
+#[derive(Clone, Debug)]
+pub(super) struct Retake {
+    pub(super) tier: Tier,
+    pub(super) is_reversal: bool,
+    /// Who takes it back.
+    pub(super) party: Arc<str>,
+    /// From whom.
+    pub(super) from: Arc<str>,
+    /// When the party wrote it before.
+    pub(super) since: Micros,
+}
+
+// === impl FieldHistory ===
+
+impl FieldHistory {
+    /// A field that changes for the first time; `creator` wrote the value that it had until then.
+    pub(super) fn new(change: &Change, creator: Option<&Author>) -> FieldHistory {
+        let mut field = FieldHistory {
+            writers: SmallVec::new(),
+            values: Vec::new(),
+            initial: change.old.clone(),
+            retakes: 0,
+            reversals: 0,
+            parties: SmallVec::new(),
+            war: None,
+            is_returned: false,
+            is_released: false,
+            is_one_form: true,
+            last_at: i64::MIN,
+        };
+        field.begin_epoch(change, creator);
+        field
+    }
+
+    /// The first change of the field in a new object of the same name: nobody has written it yet but who created that.
+    pub(super) fn begin_epoch(&mut self, change: &Change, creator: Option<&Author>) {
+        self.writers.clear();
+        self.initial = change.old.clone();
+        (self.is_returned, self.is_released) = (false, false);
+        if let Some(creator) = creator
+            && change.old.is_some()
+        {
+            self.write(creator, &change.old, Habits::default());
+        }
+    }
+
+    /// Whether it was taken back.
+    pub fn is_contested(&self) -> bool {
+        self.retakes > 0
+    }
+
+    /// Whether it is fought over only in form: all its values are one value.
+    pub fn is_over_form(&self) -> bool {
+        self.is_one_form
+    }
+
+    /// The party that a client is of: an instance of its account where the account fights itself.
+    pub fn party_of(&self, client: &Client) -> Arc<str> {
+        let instance = self.parties.iter().find(|(party, _)| **party != *client.actor && client.is_named(party));
+        instance.map_or_else(|| client.actor.clone(), |(party, _)| party.clone())
+    }
+
+    /// One write further.
+    pub(super) fn step<'l>(&mut self, change: &Change, tier: Tier, author: &Author, on: &ObjectLimits<'l>) -> Step<'l> {
+        let oldest = author.at.saturating_sub(on.limits.window());
+        self.writers.retain(|w| w.author.at >= oldest);
+        let is_known = !change.is_opaque;
+        let is_returning =
+            is_known && (self.initial == change.new || self.values.iter().any(|seen| seen.value == change.new));
+        let was_returned = std::mem::replace(&mut self.is_returned, is_returning);
+        let was_released = self.is_released;
+        let last = self.writers.iter().max_by_key(|w| w.author.seq).cloned();
+        self.is_released = is_known
+            && change.new.is_none()
+            && last.as_ref().is_some_and(|last| last.author.client.is_same_actor(&author.client) && last.habits.sets);
+        let habits = Habits::of(change);
+        let mut step = Step::None;
+        if let Some(last) = last
+            && let Some(since) = self.retaken_since(author, &last, is_returning)
+            && !(was_released && change.new.is_some())
+        {
+            let is_answer = author.at.saturating_sub(last.author.at) <= ANSWER_MAX;
+            let (mine, theirs) = (self.write(author, &change.new, habits), self.index(&last.author.client));
+            self.writers[mine].retakes = self.writers[mine].retakes.saturating_add(1);
+            self.writers[mine].answers = self.writers[mine].answers.saturating_add(u16::from(is_answer));
+            let theirs = theirs.map(|index| self.writers[index].clone()).unwrap_or(last);
+            let mine = self.writers[mine].clone();
+            if let Some(row) = cooperation(change, &mine, &theirs, on) {
+                return Step::Cooperation(row, theirs.author.client);
+            }
+            let is_fight = !is_known
+                || is_returning
+                || was_returned
+                || (mine.answers_back() && theirs.answers_back() && !change.is_monotonic());
+            if is_fight
+                && let (Some(party), Some(from)) =
+                    (party(&author.client, &theirs.author.client), party(&theirs.author.client, &author.client))
+            {
+                self.retakes += 1;
+                self.reversals += u32::from(is_returning);
+                step = Step::Retake(Retake { tier, is_reversal: is_returning, party, from, since });
+            }
+        } else {
+            self.write(author, &change.new, habits);
+        }
+        self.is_one_form &= match (&change.old, &change.new) {
+            (Some(old), Some(new)) => old.is_same_form(new),
+            (None, Some(_)) => true,
+            (_, None) => false,
+        };
+        step
+    }
+
+    /// Counts a retake for its party.
+    pub(super) fn count(&mut self, retake: &Retake, is_thrash: bool) {
+        self.share(&retake.from);
+        if let Some(share) = self.share(&retake.party) {
+            share.retakes += 1;
+            share.thrashes += u32::from(is_thrash);
+        }
+    }
+
+    fn share(&mut self, party: &Arc<str>) -> Option<&mut PartyTally> {
+        let index = self.parties.iter().position(|(known, _)| known == party);
+        if index.is_none() && self.parties.len() < PARTIES_MAX {
+            self.parties.push((party.clone(), PartyTally::default()));
+        }
+        let index = index.unwrap_or(self.parties.len() - 1);
+        self.parties.get_mut(index).filter(|(known, _)| known == party).map(|(_, share)| share)
+    }
+
+    /// When the author wrote the field before `last` did, if it did; and the two are not one.
+    fn retaken_since(&self, author: &Author, last: &Writer, is_returning: bool) -> Option<Micros> {
+        let is_same_actor = author.client.is_same_actor(&last.author.client);
+        let is_former = |w: &&Writer| match is_same_actor {
+            false => w.author.client.is_same_actor(&author.client),
+            true => w.author.client == author.client,
+        };
+        let since = self.writers.iter().filter(is_former).map(|w| w.author.at).max()?;
+        // One account with two tools fights itself only where values return.
+        let is_rival = !is_same_actor
+            || (is_returning
+                && author.client != last.author.client
+                && party(&author.client, &last.author.client).is_some());
+        is_rival.then_some(since)
+    }
+
+    fn index(&self, client: &Client) -> Option<usize> {
+        self.writers.iter().position(|w| *w.author.client == *client)
+    }
+
+    /// Notes a write and its value; where its client stands among the writers.
+    fn write(&mut self, author: &Author, value: &Option<FieldValue>, habits: Habits) -> usize {
+        self.last_at = self.last_at.max(author.at);
+        let is_it = |s: &&mut ValueSeen| s.value == *value && *s.client == *author.client;
+        match self.values.iter_mut().find(is_it) {
+            Some(seen) => seen.count += 1,
+            None => {
+                if self.values.len() >= VALUES_MAX
+                    && let Some(rarest) = (0..self.values.len()).min_by_key(|i| self.values[*i].count)
+                {
+                    self.values.remove(rarest);
+                }
+                self.values.push(ValueSeen { value: value.clone(), client: author.client.clone(), count: 1 });
+            }
+        }
+        if let Some(index) = self.index(&author.client) {
+            let writer = &mut self.writers[index];
+            writer.author = author.clone();
+            writer.habits.add(habits);
+            return index;
+        }
+        if self.writers.len() >= AUTHORS_MAX
+            && let Some(oldest) = (0..self.writers.len()).min_by_key(|i| self.writers[*i].author.seq)
+        {
+            self.writers.remove(oldest);
+        }
+        self.writers.push(Writer { author: author.clone(), retakes: 0, answers: 0, habits });
+        self.writers.len() - 1
+    }
+}
+
+// === impl Writer ===
+
+impl Writer {
+    /// Whether it mostly answers right away.
+    fn answers_back(&self) -> bool {
+        self.answers >= ANSWERS_MIN && self.answers * 2 >= self.retakes
+    }
+}
+
+// === impl Habits ===
+
+impl Habits {
+    fn of(change: &Change) -> Habits {
+        let number = |value: &Option<FieldValue>| value.as_ref().and_then(FieldValue::number);
+        let zeros = number(&change.old).zip(number(&change.new)).map(|(old, new)| (old == 0.0, new == 0.0));
+        Habits {
+            sets: change.new.is_some(),
+            removes: change.new.is_none() && !change.is_opaque,
+            switches: u16::from(zeros.is_some_and(|(old, new)| old != new)),
+            scales: u16::from(zeros == Some((false, false))),
+        }
+    }
+
+    fn add(&mut self, other: Habits) {
+        self.sets |= other.sets;
+        self.removes |= other.removes;
+        self.switches = self.switches.saturating_add(other.switches);
+        self.scales = self.scales.saturating_add(other.scales);
+    }
+}
+
+/// The design by which both write the field, if there is one.
+fn cooperation<'l>(change: &Change, a: &Writer, b: &Writer, on: &ObjectLimits<'l>) -> Option<&'l Row> {
+    let known = &on.limits.cooperations;
+    if let Some(row) = known.find(&on.name(), &change.path, &a.author.client, &b.author.client) {
+        return Some(row);
+    }
+    let is_replicas = change.path.ends_with("eplicas");
+    // Now and then one acts before it has seen what the other one did.
+    let switches = |w: &Writer| w.habits.switches > 0 && w.habits.scales <= w.habits.switches / 2;
+    let scales = |w: &Writer| w.habits.scales > 0 && w.habits.switches <= w.habits.scales / 2;
+    if is_replicas && ((switches(a) && scales(b)) || (switches(b) && scales(a))) {
+        return known.mechanism(ACTIVATION);
+    }
+    let asks = |w: &Writer| w.habits.sets && !w.habits.removes;
+    let consumes = |w: &Writer| w.habits.removes && !w.habits.sets && is_own_mark(&change.path, &w.author.client);
+    if (asks(a) && consumes(b)) || (asks(b) && consumes(a)) {
+        return known.mechanism(CONSUMED_MARK);
+    }
+    None
+}
+
+// === impl Change ===
+
+impl Change {
+    /// Whether it only moves its field on.
+    fn is_monotonic(&self) -> bool {
+        self.old.as_ref().zip(self.new.as_ref()).is_some_and(|(old, new)| new.is_monotonic_update(old))
+    }
+}
+
+#[cfg(test)]
+#[path = "field_history/tests.rs"]
+mod tests;

@@ -1,0 +1,208 @@
+use super::*;
+use crate::detect::actor::Origin;
+use crate::detect::policy::Limits;
+
+const SECOND: Micros = 1_000_000;
+
+/// One field, written by actors at seconds; values are JSON, `-` stands for removal and `?` for a value that is not known.
+struct Story {
+    path: &'static str,
+    field: Option<FieldHistory>,
+    now: Option<FieldValue>,
+    seq: u32,
+    limits: Limits,
+}
+
+/// What a write amounted to, in a word.
+#[derive(Debug, PartialEq)]
+enum Is {
+    Nothing,
+    Retake,
+    Reversal,
+    Cooperation,
+}
+
+impl Story {
+    fn of(path: &'static str, initial: &str) -> Story {
+        let now = (initial != "-").then(|| FieldValue::of_json(initial));
+        Story { path, field: None, now, seq: 0, limits: Limits::default() }
+    }
+
+    fn client(name: &str) -> Arc<Client> {
+        let (actor, rest) = name.split_once('@').unwrap_or((name, ""));
+        let (tool, pod) = rest.split_once('#').unwrap_or((rest, ""));
+        Arc::new(Client::new(actor, tool, "", Origin { pod: pod.into(), ..Origin::default() }))
+    }
+
+    fn write(&mut self, second: i64, who: &str, value: &str) -> Is {
+        self.seq += 1;
+        let author = Author { client: Story::client(who), at: second * SECOND, seq: self.seq };
+        let new = (value != "-" && value != "?").then(|| FieldValue::of_json(value));
+        let path = self.path.into();
+        let change = Change { is_opaque: value == "?", ..Change::new(&path, self.now.as_ref(), new.as_ref()) };
+        let on = ObjectLimits { limits: &self.limits, group: "", resource: "configmaps" };
+        let field = self.field.get_or_insert_with(|| FieldHistory::new(&change, None));
+        self.now = new;
+        match field.step(&change, Tier::Value, &author, &on) {
+            Step::None => Is::Nothing,
+            Step::Retake(retake) if retake.is_reversal => Is::Reversal,
+            Step::Retake(_) => Is::Retake,
+            Step::Cooperation(..) => Is::Cooperation,
+        }
+    }
+
+    fn writes(&mut self, writes: &[(i64, &str, &str)]) -> Vec<Is> {
+        writes.iter().map(|(second, who, value)| self.write(*second, who, value)).collect()
+    }
+}
+
+#[test]
+fn the_third_write_is_the_first_retake() {
+    let mut story = Story::of("data.v", "0");
+    let found = story.writes(&[(0, "a", "1"), (60, "b", "2"), (120, "a", "1"), (180, "b", "2")]);
+    assert_eq!(found, [Is::Nothing, Is::Nothing, Is::Reversal, Is::Reversal]);
+    let field = story.field.unwrap();
+    assert_eq!((field.retakes, field.reversals, field.is_contested()), (2, 2, true));
+}
+
+#[test]
+fn a_write_from_before_the_window_is_none() {
+    let mut story = Story::of("data.v", "0");
+    let window = 6 * 3600;
+    assert_eq!(story.writes(&[(0, "a", "1"), (60, "b", "2"), (window, "a", "1")])[2], Is::Reversal);
+    let mut story = Story::of("data.v", "0");
+    assert_eq!(story.writes(&[(0, "a", "1"), (60, "b", "2"), (window + 1, "a", "1")])[2], Is::Nothing);
+}
+
+#[test]
+fn values_that_never_return_are_progress_unless_both_sides_answer() {
+    let mut slow = Story::of("data.v", r#""v0""#);
+    for turn in 0..20 {
+        let value = format!(r#""v{}""#, turn + 1);
+        assert_eq!(slow.write(turn * 60, if turn % 2 == 0 { "a" } else { "b" }, &value), Is::Nothing, "{turn}");
+    }
+    let mut quick = Story::of("data.v", r#""v0""#);
+    let found: Vec<Is> = (0..8)
+        .map(|turn| quick.write(turn * 5, if turn % 2 == 0 { "a" } else { "b" }, &format!(r#""v{}""#, turn + 1)))
+        .collect();
+    // Retakes begin with the third write; with the sixth each side has answered twice.
+    assert_eq!(found[..5], [Is::Nothing, Is::Nothing, Is::Nothing, Is::Nothing, Is::Nothing]);
+    assert_eq!(found[5..], [Is::Retake, Is::Retake, Is::Retake]);
+}
+
+#[test]
+fn one_side_that_answers_alone_is_no_fight() {
+    let mut story = Story::of("data.v", r#""v0""#);
+    for turn in 0..12 {
+        let at = turn * 60;
+        assert_eq!(story.write(at, "pipeline", &format!(r#""v{turn}""#)), Is::Nothing, "{turn}");
+        assert_eq!(story.write(at + 1, "resolver", &format!(r#""v{turn}@sha""#)), Is::Nothing, "{turn}");
+    }
+}
+
+#[test]
+fn a_counter_that_two_count_up_is_no_fight_however_fast() {
+    for form in [|n: i64| n.to_string(), |n: i64| format!(r#""{n}""#)] {
+        let mut story = Story::of("data.count", &form(0));
+        for turn in 1..20 {
+            let who = if turn % 2 == 0 { "a" } else { "b" };
+            assert_eq!(story.write(turn, who, &form(turn)), Is::Nothing, "{turn}");
+        }
+    }
+}
+
+#[test]
+fn what_answers_a_returned_value_counts_although_it_is_new() {
+    let mut story = Story::of("data.v", "-");
+    let found =
+        story.writes(&[(0, "bob", "1"), (30, "flux", "-"), (60, "bob", "2"), (90, "flux", "-"), (120, "bob", "3")]);
+    assert_eq!(found, [Is::Nothing, Is::Nothing, Is::Retake, Is::Reversal, Is::Retake]);
+}
+
+#[test]
+fn what_its_own_author_removed_is_free_to_take() {
+    let mut lock = Story::of("data.lock", "-");
+    for turn in 0..10 {
+        let who = if turn % 2 == 0 { "a" } else { "b" };
+        assert_eq!(lock.write(turn * 60, who, &format!(r#""{who}""#)), Is::Nothing, "{turn}");
+        assert_eq!(lock.write(turn * 60 + 30, who, "-"), Is::Nothing, "{turn}");
+    }
+}
+
+#[test]
+fn a_value_that_is_not_known_may_be_a_fight() {
+    let mut story = Story::of("data.v", "0");
+    let found = story.writes(&[(0, "a", "?"), (60, "b", "?"), (120, "a", "?")]);
+    assert_eq!(found, [Is::Nothing, Is::Nothing, Is::Retake]);
+}
+
+#[test]
+fn one_account_fights_itself_only_with_two_tools_and_values_that_return() {
+    let mut one = Story::of("data.v", "0");
+    assert_eq!(one.writes(&[(0, "a@x", "1"), (60, "a@x", "2"), (120, "a@x", "1")])[2], Is::Nothing);
+    let mut two = Story::of("data.v", "0");
+    assert_eq!(two.writes(&[(0, "a@x", "1"), (60, "a@y", "2"), (120, "a@x", "1")])[2], Is::Reversal);
+    let mut new = Story::of("data.v", "0");
+    assert_eq!(new.writes(&[(0, "a@x", "1"), (60, "a@y", "2"), (120, "a@x", "3")])[2], Is::Nothing);
+    let mut pod = Story::of("data.v", "0");
+    assert_eq!(pod.writes(&[(0, "a@x#p", "1"), (60, "a@y#p", "2"), (120, "a@x#p", "1")])[2], Is::Nothing, "one pod");
+}
+
+#[test]
+fn one_that_switches_and_one_that_scales_share_the_replicas() {
+    let mut story = Story::of("spec.replicas", "0");
+    for turn in 0..8 {
+        for (second, who, value) in [(0, "keda", "1"), (20, "hpa", "4"), (40, "hpa", "3"), (60, "keda", "0")] {
+            let found = story.write(turn * 100 + second, who, value);
+            assert!(matches!(found, Is::Nothing | Is::Cooperation), "{turn} {who} {value}: {found:?}");
+        }
+    }
+    let mut war = Story::of("spec.replicas", "3");
+    let found = war.writes(&[(0, "keda", "0"), (20, "flux", "3"), (40, "keda", "0"), (60, "flux", "3")]);
+    assert_eq!(found[2..], [Is::Reversal, Is::Reversal]);
+    let mut other = Story::of("spec.paused", "0");
+    other.writes(&[(0, "a", "1"), (20, "b", "4"), (40, "a", "0"), (60, "a", "1"), (70, "b", "4")]);
+    assert!(other.field.unwrap().is_contested(), "only of replicas is zero a state of its own");
+}
+
+#[test]
+fn a_mark_is_consumed_by_the_program_whose_name_it_bears() {
+    let strimzi = "system:serviceaccount:kafka:strimzi-cluster-operator";
+    let path = "metadata.annotations['strimzi.io/manual-rolling-update']";
+    let mut story = Story::of(path, "-");
+    for turn in 0..6 {
+        let asked = story.write(turn * 60, "alice", r#""true""#);
+        assert!(matches!(asked, Is::Nothing | Is::Cooperation), "{turn}: {asked:?}");
+        let done = story.write(turn * 60 + 10, strimzi, "-");
+        assert!(matches!(done, Is::Nothing | Is::Cooperation), "{turn}: {done:?}");
+    }
+    // Who also sets it fights for it.
+    let mut fight = Story::of(path, "-");
+    let found = fight.writes(&[(0, "alice", "1"), (60, strimzi, "2"), (120, "alice", "1"), (180, strimzi, "2")]);
+    assert_eq!(found[2..], [Is::Reversal, Is::Reversal]);
+}
+
+#[test]
+fn values_in_one_form_only_are_told() {
+    let quantity = |text: &str| FieldValue::of_json(text);
+    let mut story = Story::of("data.v", r#""1""#);
+    story.writes(&[(0, "a", r#""2""#), (60, "b", r#""1""#)]);
+    assert!(!story.field.unwrap().is_over_form());
+    assert!(quantity("1").is_same_form(&quantity("1")) && !quantity("1").is_same_form(&quantity("2")));
+}
+
+#[test]
+fn parties_are_counted_and_named() {
+    let mut story = Story::of("data.v", "0");
+    story.writes(&[(0, "a@x", "1"), (60, "a@y", "2")]);
+    let author = Story::client("a@x");
+    let retake =
+        Retake { tier: Tier::Value, is_reversal: true, party: "a via x".into(), from: "a via y".into(), since: 0 };
+    let field = story.field.as_mut().unwrap();
+    field.count(&retake, true);
+    field.count(&retake, false);
+    let shares: Vec<(&str, u32, u32)> = field.parties.iter().map(|(p, s)| (&**p, s.retakes, s.thrashes)).collect();
+    assert_eq!(shares, [("a via y", 0, 0), ("a via x", 2, 1)]);
+    assert_eq!(&*field.party_of(&author), "a via x");
+    assert_eq!(&*field.party_of(&Story::client("b")), "b");
+}

@@ -1,0 +1,203 @@
+//! One account, several instances of its program: which of them wrote, and whether two of them are rivals.
+//!
+//! GitOps tools write into each object which of their applications it belongs to. Where two applications own one object,
+//! these marks differ in the very writes that undo each other, while the account, the pod and the tool are the same.
+
+use std::sync::Arc;
+
+use super::actor::Client;
+use crate::audit::scan::{member, members, plain_string};
+
+/// Where a tool marks what it applies: a label or annotation with the application's name, and one with its namespace.
+struct Mark {
+    /// `labels` or `annotations`.
+    at: &'static [u8],
+    name: &'static str,
+    namespace: &'static str,
+    /// What the tool calls its applications.
+    noun: &'static str,
+}
+
+/// Sources: Flux (`fluxcd/pkg/ssa`), Argo CD (`common/common.go`), Helm (`pkg/action/validate.go`), Rancher's wrangler
+/// (`pkg/apply`), Config Sync (`pkg/metadata`), kapp (`pkg/kapp`). Argo CD's `app.kubernetes.io/instance`, which it wrote until
+/// version 3, is not among them: Helm charts write it too.
+const MARKS: &[Mark] = &[
+    Mark {
+        at: b"labels",
+        name: "kustomize.toolkit.fluxcd.io/name",
+        namespace: "kustomize.toolkit.fluxcd.io/namespace",
+        noun: "Kustomization",
+    },
+    Mark {
+        at: b"labels",
+        name: "helm.toolkit.fluxcd.io/name",
+        namespace: "helm.toolkit.fluxcd.io/namespace",
+        noun: "HelmRelease",
+    },
+    Mark { at: b"annotations", name: "argocd.argoproj.io/tracking-id", namespace: "", noun: "Application" },
+    Mark { at: b"labels", name: "argocd.argoproj.io/instance", namespace: "", noun: "Application" },
+    Mark {
+        at: b"annotations",
+        name: "meta.helm.sh/release-name",
+        namespace: "meta.helm.sh/release-namespace",
+        noun: "Helm release",
+    },
+    Mark { at: b"annotations", name: "objectset.rio.cattle.io/id", namespace: "", noun: "object set" },
+    Mark { at: b"annotations", name: "configsync.gke.io/manager", namespace: "", noun: "sync" },
+    Mark { at: b"labels", name: "kapp.k14s.io/app", namespace: "", noun: "kapp app" },
+];
+/// Bytes of a mark's value that are kept.
+const NAME_BYTES_MAX: usize = 128;
+
+/// The instance that a request's body is marked with, such as `Kustomization shop-prod`; the namespace is told where it is
+/// not the account's own. `None` where the body carries no mark, as patches of single fields do.
+pub fn instance(body: &[u8], account: &str) -> Option<String> {
+    if !body.starts_with(b"{") {
+        return None;
+    }
+    let metadata = member(body, "metadata")?;
+    let (mut labels, mut annotations) = (None, None);
+    for (key, value) in members(metadata) {
+        match key {
+            b"labels" => labels = Some(value),
+            b"annotations" => annotations = Some(value),
+            _ => {}
+        }
+    }
+    let of = |mark: &Mark, key: &str| {
+        let map = if mark.at == b"labels" { labels } else { annotations };
+        map.and_then(|map| member(map, key)).and_then(plain_string).filter(|text| !text.is_empty())
+    };
+    MARKS.iter().find_map(|mark| {
+        let name = of(mark, mark.name)?;
+        // Argo CD's tracking id names the object too: `web:apps/Deployment:shop/web`.
+        let name = name.split_once(':').map_or(name, |(application, _)| application);
+        let end = (0..=name.len().min(NAME_BYTES_MAX)).rev().find(|i| name.is_char_boundary(*i))?;
+        let own = account.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split(':').next());
+        let elsewhere = of(mark, mark.namespace).filter(|_| !mark.namespace.is_empty()).filter(|n| Some(*n) != own);
+        let place = elsewhere.map(|namespace| format!("{namespace}/")).unwrap_or_default();
+        Some(format!("{} {place}{}", mark.noun, &name[..end]))
+    })
+}
+
+/// What the party of a client is called against another one: its actor, or `actor via instance` where one account fights
+/// itself. `None` where the two are no rivals.
+pub fn party(client: &Client, other: &Client) -> Option<Arc<str>> {
+    if !client.is_same_actor(other) {
+        return Some(client.actor.clone());
+    }
+    rivals(client, other).map(|what| format!("{} via {what}", client.actor).into())
+}
+
+/// What tells `client` apart from `other` of the same account, where they are rivals: the application, the pod, the tool or
+/// its version. `None` where both are the same program at one place: its parts hand work to each other.
+pub fn rivals(client: &Client, other: &Client) -> Option<String> {
+    let (origin, others) = (&client.origin, &other.origin);
+    if !client.instance.is_empty() && !other.instance.is_empty() {
+        return (client.instance != other.instance).then(|| client.instance.to_string());
+    }
+    if !origin.pod.is_empty() && !others.pod.is_empty() {
+        return (origin.pod != others.pod).then(|| format!("pod {}", origin.pod));
+    }
+    if client.tool != other.tool {
+        return (!is_one_program(client, other)).then(|| client.tool.to_string());
+    }
+    let (version, others) = (version(&client.user_agent), version(&other.user_agent));
+    (!version.is_empty() && !others.is_empty() && version != others).then(|| format!("{} {version}", client.tool))
+}
+
+/// Whether both are parts of one program: subcommands of kubectl, or controllers that say the same build of the same
+/// program behind their own names, as cert-manager's do.
+fn is_one_program(a: &Client, b: &Client) -> bool {
+    let is_kubectl = |client: &Client| {
+        client.tool.starts_with("kubectl") && product(&client.user_agent).is_none_or(|name| name.starts_with("kubectl"))
+    };
+    let builds = (build(&a.user_agent), build(&b.user_agent));
+    (is_kubectl(a) && is_kubectl(b)) || matches!(builds, (Some(a), Some(b)) if a == b)
+}
+
+fn product(agent: &str) -> Option<&str> {
+    agent.split(['/', ' ']).next().filter(|name| !name.is_empty())
+}
+
+/// `v1.15.3` of `cert-manager-certificates-trigger/v1.15.3 (linux/amd64) cert-manager/5a2b3c4`.
+fn version(agent: &str) -> &str {
+    agent.split(' ').next().and_then(|product| product.split_once('/')).map_or("", |(_, version)| version)
+}
+
+/// `cert-manager/5a2b3c4` of the same. `kubernetes/…` says only with which library a program was built.
+fn build(agent: &str) -> Option<&str> {
+    let (_, build) = agent.split_once(") ")?;
+    Some(build).filter(|build| build.contains('/') && !build.starts_with("kubernetes/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::actor::Origin;
+
+    const FLUX: &str = "system:serviceaccount:flux-system:kustomize-controller";
+
+    fn client(tool: &str, agent: &str, pod: &str) -> Client {
+        Client::new("system:serviceaccount:x:y", tool, agent, Origin { pod: pod.into(), ..Origin::default() })
+    }
+
+    #[test]
+    fn bodies_tell_the_application_they_were_applied_for() {
+        for (body, account, expected) in [
+            (
+                r#"{"metadata":{"labels":{"a":"b","kustomize.toolkit.fluxcd.io/name":"shop-prod","kustomize.toolkit.fluxcd.io/namespace":"flux-system"}}}"#,
+                FLUX,
+                Some("Kustomization shop-prod"),
+            ),
+            (
+                r#"{"metadata":{"labels":{"kustomize.toolkit.fluxcd.io/name":"shop","kustomize.toolkit.fluxcd.io/namespace":"team-a"}}}"#,
+                FLUX,
+                Some("Kustomization team-a/shop"),
+            ),
+            (
+                r#"{"metadata":{"annotations":{"argocd.argoproj.io/tracking-id":"web:apps/Deployment:shop/web"}},"spec":{}}"#,
+                "system:serviceaccount:argocd:argocd-application-controller",
+                Some("Application web"),
+            ),
+            (
+                r#"{"metadata":{"annotations":{"meta.helm.sh/release-name":"r1","meta.helm.sh/release-namespace":"shop"}}}"#,
+                "ci",
+                Some("Helm release shop/r1"),
+            ),
+            (r#"{"metadata":{"labels":{"kustomize.toolkit.fluxcd.io/name":""}}}"#, FLUX, None),
+            (r#"{"spec":{"replicas":1}}"#, FLUX, None),
+            (r#"[{"op":"replace"}]"#, FLUX, None),
+            ("", FLUX, None),
+        ] {
+            assert_eq!(instance(body.as_bytes(), account).as_deref(), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn long_names_are_cut_between_characters() {
+        let name = "ä".repeat(100);
+        let body = format!(r#"{{"metadata":{{"labels":{{"kapp.k14s.io/app":"{name}"}}}}}}"#);
+        assert_eq!(instance(body.as_bytes(), "x").unwrap(), format!("kapp app {}", "ä".repeat(64)));
+    }
+
+    #[test]
+    fn parts_of_one_program_are_no_rivals() {
+        let part =
+            |name: &str, pod: &str| client(name, &format!("{name}/v1.15.3 (linux/amd64) cert-manager/5a2b3c4"), pod);
+        assert_eq!(rivals(&part("cm-trigger", ""), &part("cm-issuing", "")), None);
+        assert_eq!(rivals(&part("cm-trigger", "a"), &part("cm-issuing", "a")), None);
+        assert_eq!(rivals(&part("cm-trigger", "a"), &part("cm-issuing", "b")).as_deref(), Some("pod a"));
+        let kubectl = |tool: &str| client(tool, "kubectl/v1.36.2 (linux/amd64) kubernetes/$Format", "");
+        assert_eq!(rivals(&kubectl("kubectl-edit"), &kubectl("kubectl-patch")), None);
+    }
+
+    #[test]
+    fn tools_and_versions_of_one_account_are_rivals() {
+        let agent = |version: &str| format!("manager/{version} (linux/amd64) kubernetes/$Format");
+        assert_eq!(rivals(&client("one", &agent("v1"), ""), &client("two", &agent("v1"), "")).as_deref(), Some("one"));
+        assert_eq!(rivals(&client("m", &agent("v1"), ""), &client("m", &agent("v2"), "")).as_deref(), Some("m v1"));
+        assert_eq!(rivals(&client("m", &agent("v1"), ""), &client("m", &agent("v1"), "")), None);
+        assert_eq!(rivals(&client("m", "", ""), &client("m", &agent("v1"), "")), None);
+    }
+}

@@ -1,0 +1,19 @@
+//! Peace: mechanisms of clusters in which several actors write one object and nobody fights.
+
+mod admission;
+mod coworkers;
+mod forms;
+mod lifecycle;
+mod rollouts;
+mod turns;
+
+use super::scenario::Pattern;
+
+pub(crate) const PATTERNS: &[&[Pattern]] = &[
+    coworkers::PATTERNS,
+    rollouts::PATTERNS,
+    turns::PATTERNS,
+    lifecycle::PATTERNS,
+    admission::PATTERNS,
+    forms::PATTERNS,
+];
