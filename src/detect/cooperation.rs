@@ -7,6 +7,7 @@
 
 use super::actor::Client;
 use super::class::is_match;
+use super::write::Part;
 
 /// One designed co-operation. `*` in a pattern stands for any run of characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,9 @@ pub struct Row {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cooperations {
     rows: Vec<Row>,
+    /// The rows that can be about a part of which the fields are not known: main, status. Asked for at every write to an object
+    /// with several writers at audit level Metadata.
+    of_parts: [Vec<usize>; 2],
 }
 
 /// Name of the row for a Pod that is deleted to be restarted.
@@ -141,7 +145,18 @@ impl Cooperations {
             reason: (*reason).into(),
             excess: excess.map(Into::into),
         });
-        Cooperations { rows: first.into_iter().chain(built_in).filter(|row| !off.contains(&row.name)).collect() }
+        let rows: Vec<Row> = first.into_iter().chain(built_in).filter(|row| !off.contains(&row.name)).collect();
+        let of_parts = ["(main)", "(status)"].map(|part| {
+            let is_possible = |index: &usize| rows[*index].resource != MECHANISM && is_path(&rows[*index].path, part);
+            (0..rows.len()).filter(is_possible).collect()
+        });
+        Cooperations { rows, of_parts }
+    }
+
+    /// The co-operation of two actors over a part of an object, if it is one whatever the fields are.
+    pub fn find_part(&self, resource: &str, part: Part, a: &Client, b: &Client) -> Option<&Row> {
+        let rows = self.of_parts[part as usize].iter().map(|index| &self.rows[*index]);
+        rows.filter(|row| is_match(&row.resource, resource)).find(|row| row.is_of(a, b))
     }
 
     /// The names of the built-in rows, each once.
@@ -153,18 +168,23 @@ impl Cooperations {
 
     /// The co-operation of two actors over one field of an object, if it is one.
     pub fn find(&self, resource: &str, path: &str, a: &Client, b: &Client) -> Option<&Row> {
-        self.rows.iter().find(|row| {
-            let side = |pattern: &str, client: &Client| is_match(pattern, &client.actor);
-            let (left, right) = (&row.sides.0, &row.sides.1);
-            is_match(&row.resource, resource)
-                && is_path(&row.path, path)
-                && ((side(left, a) && side(right, b)) || (side(left, b) && side(right, a)))
-        })
+        self.rows.iter().find(|row| is_match(&row.resource, resource) && is_path(&row.path, path) && row.is_of(a, b))
     }
 
     /// The row of a mechanism, unless it is switched off.
     pub fn mechanism(&self, name: &str) -> Option<&Row> {
         self.rows.iter().find(|row| row.name == name)
+    }
+}
+
+// === impl Row ===
+
+impl Row {
+    /// Whether the two are its sides, in either order.
+    fn is_of(&self, a: &Client, b: &Client) -> bool {
+        let side = |pattern: &str, client: &Client| is_match(pattern, &client.actor);
+        let (left, right) = (&self.sides.0, &self.sides.1);
+        (side(left, a) && side(right, b)) || (side(left, b) && side(right, a))
     }
 }
 

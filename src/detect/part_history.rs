@@ -88,9 +88,9 @@ impl PartHistory {
             return (is_repeated && may_be_two(part, author, on)).then(|| retake(own, own.author.at));
         };
         let writer = PartWriter { author: author.clone(), tier, in_a_row: 0, blind_seq: None };
-        let path = if part == Part::Status { "(status)" } else { "(main)" };
         let known = &on.limits.cooperations;
-        if keeps_books(on, &writer) || known.find(&on.name(), path, &author.client, &last.author.client).is_some() {
+        if keeps_books(on, &writer) || known.find_part(&on.name(), part, &author.client, &last.author.client).is_some()
+        {
             return None;
         }
         let is_blind = tier == Tier::Object
@@ -103,7 +103,7 @@ impl PartHistory {
 /// Whether an actor may be two applications of a GitOps tool that write one object: not its own books, its locks and its Events.
 fn may_be_two(part: Part, author: &Author, on: &ObjectLimits<'_>) -> bool {
     let is_own = OWN_GROUPS.iter().any(|group| on.group.ends_with(group)) || on.resource == "events";
-    let is_lock = on.limits.cooperations.find(&on.name(), "(main)", &author.client, &author.client).is_some();
+    let is_lock = on.limits.cooperations.find_part(&on.name(), part, &author.client, &author.client).is_some();
     part == Part::Main && author.client.role.is_gitops() && !is_own && !is_lock
 }
 
