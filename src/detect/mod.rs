@@ -24,6 +24,7 @@ mod part_history;
 mod pipeline_account;
 pub mod policy;
 pub mod recent;
+pub mod record;
 pub mod remedy;
 pub mod seen;
 pub mod trouble;

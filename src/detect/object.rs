@@ -10,12 +10,13 @@ use smallvec::SmallVec;
 
 use super::actor::{Client, Origin};
 use super::admission;
-use super::contest::{Contest, Record};
+use super::contest::Contest;
 use super::fields::{Bodies, Evidence, Tier};
 use super::findings::Thrashes;
 use super::order::Order;
 use super::policy::{Limits, ObjectLimits};
 use super::recent::{Kept, Recent, Recents};
+use super::record::Record;
 use super::seen::Seen;
 use super::trouble::Troubles;
 use super::verdict::{Confidence, State};

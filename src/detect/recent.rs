@@ -6,9 +6,10 @@ use smallvec::SmallVec;
 
 use super::actor::Client;
 use super::admission::Mutation;
-use super::contest::{LATE_MAX, Record};
+use super::contest::LATE_MAX;
 use super::fields::{Bodies, Evidence, Fields, Shape, Tier};
 use super::order::Order;
+use super::record::Record;
 use super::write::{Effect, Part};
 use crate::audit::event::{Micros, Verb};
 
