@@ -334,6 +334,12 @@ impl Findings {
 
     /// The war of the parties of a retake; one that is known goes on with them.
     fn war(&mut self, scope: Scope, known: Option<WarId>, retake: &Retake) -> WarId {
+        let is_party = |war: &War| war.parties.contains(&retake.party) && war.parties.contains(&retake.from);
+        if let Some(id) = known
+            && self.wars.get(id).is_some_and(is_party)
+        {
+            return id;
+        }
         let parties = self.parties(known, std::iter::once(retake));
         match known.filter(|id| self.wars.get(*id).is_some()) {
             Some(id) => {
