@@ -25,6 +25,7 @@ use crate::journal::committer::{OnFailure, Settings};
 use crate::journal::replay;
 use crate::journal::store::Retention;
 use crate::pipeline::Bounds;
+use crate::pipeline::clock::Tolerance;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -339,6 +340,8 @@ pub struct BoundsConfig {
     pub bodies: Bytes,
     /// Requests that are remembered, to recognise repeated ones.
     pub requests: usize,
+    /// How far ahead of this machine's clock the time of an event may be. An event dated later counts as of when it came.
+    pub clock_skew: Duration,
     /// Memory that everything together may have; by default what the control group has. Tightens the other bounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
@@ -441,6 +444,7 @@ impl Config {
             objects_max: self.bounds.objects,
             body_bytes_max: self.bounds.bodies.0,
             requests_max: self.bounds.requests,
+            tolerance: Tolerance { ahead: self.bounds.clock_skew.micros(), behind: self.journal.retention.micros() },
         }
     }
 }
@@ -549,6 +553,7 @@ impl Default for BoundsConfig {
             objects: bounds.objects_max,
             bodies: Bytes(bounds.body_bytes_max),
             requests: bounds.requests_max,
+            clock_skew: Duration(std::time::Duration::from_micros(bounds.tolerance.ahead.unsigned_abs())),
             memory: None,
         }
     }

@@ -54,6 +54,7 @@ pub fn within(limit: Option<usize>, bounds: Bounds) -> (Bounds, usize) {
         objects_max: bounds.objects_max.min(limit * 3 / 8 / OBJECT_BYTES).max(1),
         body_bytes_max: bounds.body_bytes_max.min(limit / 8),
         requests_max: bounds.requests_max.min(limit / 16 / REQUEST_BYTES).max(1),
+        ..bounds
     };
     (bounds, IN_FLIGHT_BYTES.min(limit / 8))
 }

@@ -9,7 +9,9 @@ use super::lanes;
 use crate::audit::event::Micros;
 use crate::detect::remedy::quoted;
 use crate::detect::verdict::State;
-use crate::query::views::{Coverage, Field, Moment, Object, Participants, Party, Report, Turns, Value, War, time};
+use crate::query::views::{
+    Coverage, Field, Moment, Object, Participants, Party, Report, Turns, Value, War, WrongClock, time,
+};
 
 /// Width where there is no terminal to ask.
 const WIDTH_DEFAULT: u16 = 120;
@@ -192,6 +194,15 @@ pub fn coverage(coverage: &Coverage) -> String {
         if !coverage.gaps.contains(gap) {
             let (from, to) = (clock(gap.from), clock(gap.to));
             let _ = writeln!(out, "None of {} from {from} to {}.", clean(&source.source), &to[11..]);
+        }
+    }
+    for WrongClock { source, future, long_ago } in coverage.wrong_clocks.iter().take(5) {
+        let source = clean(source);
+        if *future > 0 {
+            let _ = writeln!(out, "{future} writes of {source} are dated in the future. Check that machine's clock.");
+        }
+        if *long_ago > 0 {
+            let _ = writeln!(out, "{long_ago} writes of {source} are dated long ago. Check that machine's clock.");
         }
     }
     let levels = &coverage.levels;

@@ -36,7 +36,7 @@ pub fn verdicts(
 
 /// The verdict on one object as of now; `None` where it has one writer.
 pub fn verdict_on(pipeline: &Pipeline, own: &str, confidence: Confidence, key: &ObjectKey) -> Option<Verdict> {
-    let now = pipeline.latest().unwrap_or(i64::MIN);
+    let now = pipeline.latest_of(key.cluster()).unwrap_or(i64::MIN);
     let limits = pipeline.policy().limits(&key.object())?;
     let look = |state: &ObjectState| Some(verdict(state.contest()?, own, confidence));
     pipeline.table().with_at(key, now, limits, look)?
@@ -45,7 +45,7 @@ pub fn verdict_on(pipeline: &Pipeline, own: &str, confidence: Confidence, key: &
 /// Whether the object is paused, or would be by our write to the fields at these JSON Pointers; without any, by bringing
 /// the object back.
 pub fn would_pause(pipeline: &Pipeline, confidence: Confidence, key: &ObjectKey, pointers: Option<&[String]>) -> bool {
-    let now = pipeline.latest().unwrap_or(i64::MIN);
+    let now = pipeline.latest_of(key.cluster()).unwrap_or(i64::MIN);
     let Some(limits) = pipeline.policy().limits(&key.object()) else { return false };
     let look = |state: &ObjectState| {
         let findings = state.contest()?.findings();

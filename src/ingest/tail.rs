@@ -23,7 +23,8 @@ use rotated::{Entry, Identity};
 
 use super::decompress;
 use super::files::{self, Input};
-use crate::audit::envelope::{self, EVENT_BYTES_MAX};
+use crate::audit::envelope::EVENT_BYTES_MAX;
+use crate::audit::times;
 
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -165,7 +166,7 @@ impl Tail {
         let before = self.position.take();
         let (at, count, bytes) = before.map_or((i64::MIN, 0, 0), |p| (p.at, p.lines, p.bytes));
         // Lines are not quite in order of time.
-        let latest = envelope::times(lines).max().unwrap_or(i64::MIN);
+        let latest = times::all(lines).max().unwrap_or(i64::MIN);
         let offset = open.offset + end as u64;
         let head = &open.head[..open.head.len().min(usize::try_from(offset).unwrap_or(usize::MAX))];
         self.position = Some(Position {

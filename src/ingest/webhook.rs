@@ -257,8 +257,7 @@ impl Webhook {
         let span = tracing::debug_span!("observe", events = tracing::field::Empty).entered();
         let timer = self.metrics.decode_seconds.start_timer();
         let mut batch = self.pipeline.batch(cluster, source);
-        let events = batch.each(|each| envelope::values(body, each));
-        batch.reached(body);
+        let events = batch.body(body);
         news::tell(&batch, &self.pipeline, &self.metrics, self.journal.as_deref());
         drop(batch);
         timer.observe_duration();

@@ -59,5 +59,5 @@ pub fn replay(
 pub(super) fn take<'p>(batch: &mut Batch<'p>, entry: &Entry<'p>) {
     batch.from(entry.source);
     envelope::line(entry.event, |event| batch.take(event, 1));
-    batch.reached(entry.event);
+    batch.lines(entry.event);
 }

@@ -122,7 +122,7 @@ impl Table {
             self.notable.insert(object.key.clone());
         }
         if !was_unsettled && state.is_unsettled() {
-            shard.settle_later(place.hash, write.at);
+            shard.settle_later(place.cluster, place.hash, write.at);
         }
         if is_new {
             self.len.fetch_add(1, Ordering::Relaxed);
@@ -198,10 +198,10 @@ impl Table {
     }
 
     /// Forgets what is only needed while somebody may come late: of some objects at a time.
-    pub fn tidy(&self, now: Micros) {
+    pub fn tidy(&self, cluster: &str, now: Micros) {
         for shard in &self.shards {
             let mut rounds = 0..SETTLE_ROUNDS;
-            while rounds.next().is_some() && lock(shard).settle(now) {}
+            while rounds.next().is_some() && lock(shard).settle(cluster, now) {}
         }
     }
 

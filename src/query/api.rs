@@ -355,7 +355,7 @@ impl Api {
     /// May a reconciler write this object now? Only what is known by its fields stops it.
     pub fn decision(&self, key: &ObjectKey) -> Decision {
         let lens = self.lens();
-        let as_of = self.pipeline.latest();
+        let as_of = self.pipeline.latest_of(key.cluster());
         let calm = || Decision {
             write: true,
             state: State::Calm,
@@ -397,7 +397,7 @@ impl Api {
                 as_of,
             })
         };
-        let found = self.pipeline.table().with_at(key, lens.now, limits, look).flatten();
+        let found = self.pipeline.table().with_at(key, lens.now_of(key), limits, look).flatten();
         found.unwrap_or_else(calm)
     }
 }

@@ -38,16 +38,21 @@ pub struct Lens<'a> {
     pub pipeline: &'a Pipeline,
     /// What actors are.
     pub classes: &'a Classes,
-    /// The time up to which verdicts have moved on.
-    pub now: Micros,
+    /// The time up to which verdicts have moved on, where it is not the latest one of each object's cluster.
+    pub now: Option<Micros>,
 }
 
 // === impl Lens ===
 
 impl<'a> Lens<'a> {
-    /// Looks at a pipeline as of the latest event.
+    /// Looks at a pipeline as of the latest event of each cluster.
     pub fn at_latest(pipeline: &'a Pipeline, classes: &'a Classes) -> Lens<'a> {
-        Lens { pipeline, classes, now: pipeline.latest().unwrap_or(0) }
+        Lens { pipeline, classes, now: None }
+    }
+
+    /// The time up to which the verdict on this object has moved on.
+    pub fn now_of(&self, key: &ObjectKey) -> Micros {
+        self.now.or_else(|| self.pipeline.latest_of(key.cluster())).unwrap_or(0)
     }
 
     /// Everything that was found about the objects that the filter lets through.
@@ -57,7 +62,7 @@ impl<'a> Lens<'a> {
             Report { stats: StatsView::from(&stats), coverage: Coverage::from(&stats), ..Report::default() };
         for key in self.pipeline.table().notable() {
             let Some(limits) = self.pipeline.policy().limits(&key.object()) else { continue };
-            self.pipeline.table().with_at(&key, self.now, limits, |state| {
+            self.pipeline.table().with_at(&key, self.now_of(&key), limits, |state| {
                 let object = Object::of(&key, state);
                 if filter.is_object(&object) {
                     self.add(&mut report, &object, state, limits, filter);
@@ -76,7 +81,7 @@ impl<'a> Lens<'a> {
     pub fn wars(&self, key: &ObjectKey) -> Vec<War> {
         let Some(limits) = self.pipeline.policy().limits(&key.object()) else { return Vec::new() };
         let look = |state: &ObjectState| self.wars_of(&Object::of(key, state), state, limits);
-        let mut wars = self.pipeline.table().with_at(key, self.now, limits, look).unwrap_or_default();
+        let mut wars = self.pipeline.table().with_at(key, self.now_of(key), limits, look).unwrap_or_default();
         self.add_neighbours(wars.iter_mut());
         wars
     }
@@ -84,7 +89,7 @@ impl<'a> Lens<'a> {
     /// Who takes part in one object.
     pub fn participants(&self, key: &ObjectKey) -> Option<Participants> {
         let limits = self.pipeline.policy().limits(&key.object())?;
-        let mut found = self.pipeline.table().with_at(key, self.now, limits, |state| {
+        let mut found = self.pipeline.table().with_at(key, self.now_of(key), limits, |state| {
             let object = Object::of(key, state);
             let wars = self.wars_of(&object, state, limits);
             let mut actors: Vec<Party> = Vec::new();

@@ -48,7 +48,7 @@ impl History<'_> {
         let policy = self.pipeline.policy();
         let whole = past.whole(policy, key);
         // A pause may have ended since its last write.
-        let now = whole.latest().max(self.pipeline.latest()).unwrap_or(0);
+        let now = whole.latest_of(key.cluster()).max(self.pipeline.latest_of(key.cluster()));
         let Some(mut found) = (Lens { pipeline: &whole, classes: self.classes, now }).participants(key) else {
             return Ok(None);
         };

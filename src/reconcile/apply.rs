@@ -475,7 +475,7 @@ impl Reconciler {
 
     /// What is known of an object that differs at these places; without any, that is not there.
     fn evidence(&self, id: &Id, key: &ObjectKey, paths: Option<&[String]>) -> Evidence {
-        let latest = self.pipeline.latest();
+        let latest = self.pipeline.latest_of(key.cluster());
         let state = self.pipeline.policy().limits(&key.object()).and_then(|limits| {
             let look = |object: &crate::detect::object::ObjectState| {
                 Some(object.contest()?.findings().state(self.settings.confidence))

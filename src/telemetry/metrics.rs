@@ -39,6 +39,8 @@ pub struct Metrics {
     events: IntCounterVec,
     malformed: IntCounterVec,
     evicted: prometheus::IntCounter,
+    /// Writes whose time is not believed, by what is wrong with it.
+    pub wrong_clocks: IntCounterVec,
     objects: IntGauge,
     latest: IntGauge,
     lag: prometheus::Gauge,
@@ -137,6 +139,12 @@ impl Metrics {
                 "What was no audit event, by reason.",
                 "reason",
                 &Malformed::REASONS,
+            ),
+            wrong_clocks: counters(
+                "editwar_wrong_clock_writes_total",
+                "Writes whose time cannot be right, and which count as of when they came.",
+                "time",
+                &["future", "long_ago"],
             ),
             evicted: register(
                 &registry,

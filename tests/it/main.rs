@@ -7,6 +7,7 @@ mod architecture;
 mod auth;
 mod cases;
 mod cli;
+mod clock;
 mod cluster;
 mod configuration;
 mod decision;
