@@ -442,6 +442,7 @@ impl Config {
     pub fn bounds(&self) -> Bounds {
         Bounds {
             objects_max: self.bounds.objects,
+            bytes_max: Bounds::default().bytes_max,
             body_bytes_max: self.bounds.bodies.0,
             requests_max: self.bounds.requests,
             tolerance: Tolerance { ahead: self.bounds.clock_skew.micros(), behind: self.journal.retention.micros() },

@@ -12,8 +12,6 @@ const GROUPS: [(&str, &str); 2] =
 const OWN: &str = "/proc/self/cgroup";
 /// Version 1 writes "no limit" as a number near 2^63.
 const NO_LIMIT: usize = 1 << 60;
-/// Bytes of a calm object with its name and place in the table.
-const OBJECT_BYTES: usize = 1 << 10;
 /// Bytes of one remembered request, with the empty places of its table.
 const REQUEST_BYTES: usize = 32;
 /// Bytes on their way in where nothing says how much memory there is.
@@ -51,7 +49,7 @@ fn limit_in(text: &str) -> Option<usize> {
 pub fn within(limit: Option<usize>, bounds: Bounds) -> (Bounds, usize) {
     let Some(limit) = limit else { return (bounds, IN_FLIGHT_BYTES) };
     let bounds = Bounds {
-        objects_max: bounds.objects_max.min(limit * 3 / 8 / OBJECT_BYTES).max(1),
+        bytes_max: bounds.bytes_max.min(limit * 3 / 8),
         body_bytes_max: bounds.body_bytes_max.min(limit / 8),
         requests_max: bounds.requests_max.min(limit / 16 / REQUEST_BYTES).max(1),
         ..bounds
@@ -66,7 +64,7 @@ mod tests {
     #[test]
     fn a_limit_tightens_and_never_widens() {
         let (bounds, in_flight) = within(Some(256 << 20), Bounds::default());
-        assert_eq!((bounds.objects_max, bounds.body_bytes_max, in_flight), (98_304, 32 << 20, 32 << 20));
+        assert_eq!((bounds.bytes_max, bounds.body_bytes_max, in_flight), (96 << 20, 32 << 20, 32 << 20));
         assert_eq!(within(Some(1 << 40), Bounds::default()), (Bounds::default(), IN_FLIGHT_BYTES));
         assert_eq!(within(None, Bounds::default()), (Bounds::default(), IN_FLIGHT_BYTES));
     }

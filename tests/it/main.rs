@@ -14,6 +14,7 @@ mod decision;
 mod deploy;
 mod enforce;
 mod envtest;
+mod evasion;
 mod follow;
 mod golden;
 mod hostile;
