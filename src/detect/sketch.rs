@@ -11,8 +11,8 @@ use std::sync::Arc;
 use super::actor::Client;
 use super::fields::{Change, FieldValue};
 
-/// Fields that are kept.
-const FIELDS_MAX: usize = 1 << 16;
+/// Fields that are kept: less than half of what a table of 2^17 places holds, which then never grows to twice that.
+const FIELDS_MAX: usize = 56_000;
 
 /// The last changes of many fields.
 #[derive(Clone, Debug, Default)]
@@ -59,7 +59,7 @@ impl Sketch {
 
     /// Bytes that it takes, roughly.
     pub(super) fn bytes(&self) -> usize {
-        self.fields.capacity() * (size_of::<(u64, Trace)>() + 1) * 8 / 7
+        self.fields.capacity() * 8 / 7 * (size_of::<(u64, Trace)>() + 1)
     }
 }
 
