@@ -124,7 +124,8 @@ fn a_rival_behind_a_wrong_clock_is_found() {
     for (clock, of_bob) in [("2300", IN_2300), ("the year 1", IN_YEAR_1)] {
         let server = Server::start(&[]);
         for n in 0..40 {
-            let event = if n % 2 == 0 { patch("web", "alice", "a", now()) } else { patch("web", "bob", "b", of_bob + n) };
+            let event =
+                if n % 2 == 0 { patch("web", "alice", "a", now()) } else { patch("web", "bob", "b", of_bob + n) };
             post(&server, "prod", &[event]);
         }
         let (_, may_write) = verdict(&server, "prod", "web");
