@@ -284,3 +284,40 @@ fn while_the_disk_is_full_every_surface_says_so_and_the_log_once() {
         assert_eq!(errors(&server), 1, "{}", server.said());
     }
 }
+
+#[test]
+fn a_pipe_or_a_directory_in_place_of_a_followed_log_stops_nothing_and_the_log_is_read_again() {
+    for what in ["pipe", "directory"] {
+        let folder = folder(&format!("follow-{what}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (log, other) = (folder.join("audit.log"), folder.join("other.log"));
+        let line = |id: &str| [write(id, id, "1", &time(now())), b"\n".to_vec()].concat();
+        let append = |log: &Path, id: &str| {
+            let mut file = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+            std::io::Write::write_all(&mut file, &line(id)).unwrap();
+        };
+        append(&log, "first");
+        append(&other, "other-first");
+        let arguments = ["--follow", log.to_str().unwrap(), "--follow", other.to_str().unwrap()];
+        let mut server = Server::start(&arguments).ready();
+        let writes = || server.json("/api/v1/wars")["stats"]["writes"].as_u64().unwrap();
+        util::until("both logs are read", || writes() == 2);
+        std::fs::rename(&log, folder.join("gone.log")).unwrap();
+        match what {
+            "pipe" => assert!(Command::new("mkfifo").arg(&log).status().unwrap().success()),
+            _ => std::fs::create_dir(&log).unwrap(),
+        }
+        util::until("it is told", || server.said().contains("is not a regular file"));
+        let up = format!("editwar_follow_up{{file=\"{}\"}}", log.display());
+        util::until("a metric says so", || server.metric(&up) == 0.0 && server.get("/metrics").1.contains(&up));
+        append(&other, "other-second");
+        util::until("the other log is read on", || writes() == 3);
+        match what {
+            "pipe" => std::fs::remove_file(&log).unwrap(),
+            _ => std::fs::remove_dir(&log).unwrap(),
+        }
+        append(&log, "second");
+        util::until("the log is read again", || writes() == 4 && server.metric(&up) == 1.0);
+        assert!(server.terminate().success());
+    }
+}
