@@ -31,6 +31,8 @@ pub enum Operation {
     SyncDirectory,
     /// A directory is made.
     MakeDirectory,
+    /// The free space of a file system is asked for. Where a fault answers that the disk is full, there is none.
+    Space,
 }
 
 /// Asked before each operation, with the file's path. Where it answers an error, the operation fails with it; of a write,
@@ -41,6 +43,15 @@ pub type Fault = dyn Fn(Operation, &Path) -> io::Result<()> + Send + Sync;
 #[derive(Clone, Default)]
 pub struct Disk {
     fault: Option<Arc<Fault>>,
+}
+
+/// Bytes of a file system. Some tell nothing: all are 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Space {
+    /// Those that this process may still use.
+    pub(super) free: u64,
+    /// Those that there are.
+    pub(super) all: u64,
 }
 
 /// A file of the engine on a [`Disk`].
@@ -110,6 +121,17 @@ impl Disk {
     pub(super) fn make_directory(&self, path: &Path) -> io::Result<()> {
         self.allow(Operation::MakeDirectory, path)?;
         DirBuilder::new().recursive(true).mode(0o700).create(path)
+    }
+
+    /// Free bytes of a directory's file system, and all of its bytes.
+    pub(super) fn space(&self, folder: &Path) -> io::Result<Space> {
+        match self.allow(Operation::Space, folder) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(Space { free: 0, all: u64::MAX }),
+            allowed => allowed?,
+        }
+        let found = rustix::fs::statvfs(folder)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Space { free: bytes(found.f_bavail), all: bytes(found.f_blocks) })
     }
 
     /// Writes and removes a file of this size: whether there is space for as much.

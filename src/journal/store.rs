@@ -239,7 +239,7 @@ impl Store {
     /// [`Error::Gone`]: the store must be opened anew. [`Error::Full`]: writes may still succeed.
     pub fn check(&self) -> Result<(), Error> {
         self.check_place()?;
-        check_space(&self.folder)
+        check_space(&self.disk, &self.folder)
     }
 
     /// Notes that writes with an event time up to this one were acknowledged and are missing.
@@ -319,16 +319,12 @@ impl Store {
 ///
 /// # Errors
 /// [`Error::Full`]; [`Error::Directory`] where the directory is not there.
-pub(super) fn check_space(folder: &Path) -> Result<(), Error> {
-    let found = rustix::fs::statvfs(folder);
-    let found = found.map_err(|error| Error::Directory { path: folder.into(), source: error.into() })?;
-    let free = found.f_bavail.saturating_mul(found.f_frsize);
-    let all = found.f_blocks.saturating_mul(found.f_frsize);
-    // Some file systems do not tell.
-    if all > 0 && free < RESERVE_BYTES.min(all / 16) {
-        return Err(Error::Full { path: folder.into(), free });
+fn check_space(disk: &Disk, folder: &Path) -> Result<(), Error> {
+    let space = disk.space(folder).map_err(|source| Error::Directory { path: folder.into(), source })?;
+    match space.free < RESERVE_BYTES.min(space.all / 16) {
+        true => Err(Error::Full { path: folder.into(), free: space.free }),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 /// Whether a directory has space for so many bytes more, by writing them.
@@ -336,7 +332,7 @@ pub(super) fn check_space(folder: &Path) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Full`], [`Error::Storage`].
 pub(super) fn try_space(disk: &Disk, folder: &Path, bytes: usize) -> Result<(), Error> {
-    check_space(folder)?;
+    check_space(disk, folder)?;
     let path = folder.join(PROBE);
     disk.try_space(&path, bytes).map_err(|error| Error::Storage { path, message: error.to_string() })
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use editwar::journal::committer::{Journal, OnFailure, Settings};
-use editwar::journal::disk::Disk;
+use editwar::journal::disk::{Disk, Operation};
 use editwar::journal::record::{Key, Record};
 use editwar::journal::store::{Place, Retention, Store};
 use editwar::telemetry::metrics::{Bounds, Metrics};
@@ -180,4 +180,52 @@ fn any_operation_may_fail_for_a_while_and_what_is_acknowledged_is_kept_or_said_t
         }
         assert!(at > 60, "{at} operations");
     }
+}
+
+#[test]
+fn a_disk_that_fills_up_is_told_before_a_write_fails_and_without_one() {
+    for on_failure in [OnFailure::Refuse, OnFailure::Degrade] {
+        let folder = folder(&format!("space-{on_failure:?}"));
+        let is_full = Arc::new(AtomicBool::new(false));
+        let asked = is_full.clone();
+        let disk = Disk::with_fault(move |operation, _| {
+            match operation == Operation::Space && asked.load(Ordering::Relaxed) {
+                true => Err(io::Error::from_raw_os_error(ENOSPC)),
+                false => Ok(()),
+            }
+        });
+        let (journal, metrics) = journal(&folder, on_failure, disk);
+        let up = || metrics.text(&pipeline(), 0.0).lines().any(|line| line == "editwar_journal_up 1");
+        journal.append_blocking(vec![record(0)]).unwrap();
+        assert!(up() && journal.check().is_ok());
+        is_full.store(true, Ordering::Relaxed);
+        // Nobody writes.
+        util::until("it is told", || !up());
+        assert!(journal.reader().is_ok(), "what is there can still be read");
+        match on_failure {
+            OnFailure::Refuse => {
+                let why = journal.check().unwrap_err();
+                assert!(why.contains("MiB are free") && why.contains("free some space"), "{why}");
+            }
+            // As long as a write succeeds, it is kept.
+            OnFailure::Degrade => {
+                assert!(journal.check().is_ok());
+                journal.append_blocking(vec![record(1)]).unwrap();
+                assert!(!up());
+            }
+        }
+        is_full.store(false, Ordering::Relaxed);
+        util::until("there is space again", up);
+        journal.append_blocking(vec![record(2)]).unwrap();
+        journal.close();
+        let store = open(&Disk::default(), &folder, retention(64)).unwrap();
+        let expected = if on_failure == OnFailure::Refuse { 2 } else { 3 };
+        assert_eq!(contents(&store).0.len(), expected);
+        drop(store);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
+
+fn pipeline() -> editwar::pipeline::Pipeline {
+    editwar::pipeline::Pipeline::new(editwar::detect::policy::Policy::default(), editwar::pipeline::Bounds::default())
 }
