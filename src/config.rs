@@ -21,7 +21,8 @@ use crate::detect::bucket::Limit;
 use crate::detect::class::{Class, Classes, HONOURING, Role, Rule};
 use crate::detect::cooperation::{Cooperations, Row};
 use crate::detect::policy::{Limits, Override, Policy};
-use crate::journal::committer::{OnFailure, Settings};
+use crate::journal::committer::{LOOK_EVERY, OnFailure, Settings};
+use crate::journal::disk::Disk;
 use crate::journal::replay;
 use crate::journal::store::Retention;
 use crate::pipeline::Bounds;
@@ -434,8 +435,20 @@ impl Config {
     pub fn journal(&self) -> Option<Settings> {
         let Journal { path, retention, size_max, on_failure } = &self.journal;
         let window = replay::window(&self.policy());
-        let retention = Retention { age: retention.micros(), bytes: size_max.0 as u64, window };
-        path.clone().map(|folder| Settings { folder, retention, on_failure: *on_failure })
+        let retention = Retention {
+            age: retention.micros(),
+            bytes: size_max.0 as u64,
+            window,
+            ahead: self.bounds.clock_skew.micros(),
+        };
+        let on_failure = *on_failure;
+        path.clone().map(|folder| Settings {
+            folder,
+            retention,
+            on_failure,
+            disk: Disk::default(),
+            look_every: LOOK_EVERY,
+        })
     }
 
     /// The bounds of the pipeline.

@@ -245,7 +245,7 @@ impl<S: Sink> Worker<S> {
                     }
                 }
             }
-            self.metrics.followed(name, tail.behind(), tail.gaps());
+            self.metrics.followed(name, !self.troubled.contains(name), tail.behind(), tail.gaps());
         }
         has_more
     }

@@ -11,9 +11,9 @@ mod checkpoint;
 mod rotated;
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -292,7 +292,12 @@ fn is_newer(entry: &Entry, position: &Position) -> bool {
 
 impl Open {
     fn new(entry: &Entry) -> io::Result<Open> {
-        let file = File::open(&entry.path)?;
+        // What became a pipe since it was looked at is opened without waiting for its writer.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(&entry.path)?;
+        if !file.metadata()?.is_file() {
+            return Err(rotated::not_a_file());
+        }
         let source = match entry.is_packed {
             true => Source::Packed(decompress::open(file, Arc::default())?.reader),
             false => Source::Plain(file),

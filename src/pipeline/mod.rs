@@ -311,7 +311,8 @@ impl<'p> Batch<'p> {
                         Some(wrong) => self.stats.coverage.doubt(self.source, wrong),
                     }
                     self.stats.span(write.at);
-                    writes.push((dedupe::identity(&pipeline.hasher, self.cluster, event), write));
+                    let is_bare = dedupe::is_bare(pipeline.policy.limits(&write.object), &write.object);
+                    writes.push((dedupe::identity(&pipeline.hasher, self.cluster, &write, is_bare), write));
                     continue;
                 }
                 Ok(_) => self.stats.tallies.ignored += 1,

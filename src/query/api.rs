@@ -23,7 +23,7 @@ use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::ObjectName;
 use crate::journal;
 use crate::journal::committer::Journal;
-use crate::journal::store::Reader;
+use crate::journal::reader::Reader;
 use crate::net::Reply;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;

@@ -50,6 +50,7 @@ pub struct Metrics {
     paused: prometheus::IntGaugeVec,
     follow_behind: prometheus::IntGaugeVec,
     follow_gaps: prometheus::IntGaugeVec,
+    follow_up: prometheus::IntGaugeVec,
 }
 
 /// Thrashing counters with as many label values as are allowed.
@@ -181,6 +182,14 @@ impl Metrics {
                 )
                 .expect("valid"),
             ),
+            follow_up: register(
+                &registry,
+                prometheus::IntGaugeVec::new(
+                    Opts::new("editwar_follow_up", "Whether a followed log can be read."),
+                    &["file"],
+                )
+                .expect("valid"),
+            ),
             follow_gaps: register(
                 &registry,
                 prometheus::IntGaugeVec::new(
@@ -250,8 +259,9 @@ impl Metrics {
         }
     }
 
-    /// Notes how far a followed log was read.
-    pub fn followed(&self, file: &str, behind_bytes: u64, gaps: u64) {
+    /// Notes whether a followed log can be read, and how far it was read.
+    pub fn followed(&self, file: &str, is_readable: bool, behind_bytes: u64, gaps: u64) {
+        self.follow_up.with_label_values(&[file]).set(i64::from(is_readable));
         self.follow_behind.with_label_values(&[file]).set(i64::try_from(behind_bytes).unwrap_or(i64::MAX));
         self.follow_gaps.with_label_values(&[file]).set(i64::try_from(gaps).unwrap_or(i64::MAX));
     }

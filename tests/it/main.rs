@@ -20,6 +20,8 @@ mod golden;
 mod hostile;
 mod injection;
 mod journal;
+mod journal_faults;
+mod journal_trouble;
 mod live;
 mod logs;
 mod openapi;
