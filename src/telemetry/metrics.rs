@@ -61,12 +61,14 @@ struct Wars {
 /// What becomes of a batch.
 const BATCHES: [&str; 2] = ["taken", "cut"];
 /// Why requests are refused.
-const REFUSALS: [&str; 13] = [
+const REFUSALS: [&str; 15] = [
     "unauthenticated",
     "forbidden",
     "host",
+    "origin",
     "review_unavailable",
     "path",
+    "clusters",
     "method",
     "content_type",
     "too_large",
