@@ -32,6 +32,17 @@ pub fn json(document: &str) -> Cow<'_, str> {
     replaced(document, |c| is_harmful(c) && !matches!(c, '\n' | '\r' | '\t'), escape_json)
 }
 
+/// The same for a document of JSON that is read as YAML, which has no pairs of surrogates.
+pub fn yaml(document: &str) -> Cow<'_, str> {
+    replaced(
+        document,
+        |c| is_harmful(c) && !matches!(c, '\n' | '\r' | '\t'),
+        |c, out| {
+            let _ = write!(out, "\\U{:08x}", u32::from(c));
+        },
+    )
+}
+
 /// A line for a terminal, that may be coloured, with every other harmful character as `\u{…}`.
 pub fn coloured(line: &str) -> Cow<'_, str> {
     replaced(line, |c| is_harmful(c) && !matches!(c, '\n' | '\t' | '\u{1b}'), |c, out| out.extend(c.escape_unicode()))

@@ -23,6 +23,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -107,6 +108,7 @@ pub struct Listener {
     tcp: TcpListener,
     tls: Option<Arc<Secured>>,
     limits: Limits,
+    refused: Option<IntCounter>,
 }
 
 /// The client that sent a request.
@@ -175,7 +177,12 @@ impl Listener {
     /// [`Error::Bind`].
     pub async fn bind(address: SocketAddr, tls: Option<Arc<Secured>>, limits: Limits) -> Result<Listener, Error> {
         let tcp = TcpListener::bind(address).await.map_err(|source| Error::Bind { address, source })?;
-        Ok(Listener { tcp, tls, limits })
+        Ok(Listener { tcp, tls, limits, refused: None })
+    }
+
+    /// Counts answers that were not given for want of memory.
+    pub fn counting(self, refused: IntCounter) -> Listener {
+        Listener { refused: Some(refused), ..self }
     }
 
     /// The address it listens on, with the port that was chosen for port 0.
@@ -234,8 +241,12 @@ impl Listener {
             }
             // One that has more than its share, where none of its connections gives way, is closed.
             let Some(place) = connections.enter(address.ip(), Instant::now()) else { continue };
-            let served =
-                Served { handler: handler.clone(), limits: self.limits.clone(), connections: connections.clone() };
+            let served = Served {
+                handler: handler.clone(),
+                limits: self.limits.clone(),
+                connections: connections.clone(),
+                refused: self.refused.clone(),
+            };
             let tls = tls.clone();
             tasks.spawn(async move {
                 let mut closing = place.connection.closing();
@@ -267,6 +278,7 @@ struct Served<H> {
     handler: H,
     limits: Limits,
     connections: Arc<Connections>,
+    refused: Option<IntCounter>,
 }
 
 // === impl Served ===
@@ -335,7 +347,7 @@ where
         let client = peer.address.ip();
         // Before anything is computed: one that reads none of its answers costs next to nothing.
         if connection.unsent() > self.limits.answer_bytes_max() / 2 {
-            return Answer::refused(open, UNREAD);
+            return self.refuse(open, UNREAD);
         }
         let reply = (self.handler)(request, peer).await;
         let bytes = usize::try_from(reply.body().size_hint().lower()).unwrap_or(usize::MAX);
@@ -343,7 +355,7 @@ where
             return Answer::reply(reply, open, None);
         }
         if bytes > self.limits.answer_bytes_max() {
-            return Answer::refused(open, TOO_LARGE);
+            return self.refuse(open, TOO_LARGE);
         }
         if let Some(reservation) = self.limits.answers.reserve(client, bytes) {
             return Answer::reply(reply, open, Some(reservation));
@@ -359,7 +371,14 @@ where
                 }
             }
         }
-        Answer::refused(open, UNREAD)
+        self.refuse(open, UNREAD)
+    }
+
+    fn refuse(&self, open: Open, text: &'static str) -> Response<Answer<B>> {
+        if let Some(refused) = &self.refused {
+            refused.inc();
+        }
+        Answer::refused(open, text)
     }
 }
 

@@ -623,7 +623,7 @@ pub(super) fn json(value: &impl Serialize) -> serde_json::Result<String> {
 pub(super) fn yaml(value: &impl Serialize) -> anyhow::Result<String> {
     let text = serde_yaml_ng::to_string(value)?;
     match text.contains(|c| escape::is_harmful(c) && c != '\n') {
-        true => Ok(json(value)?),
+        true => Ok(escape::yaml(&serde_json::to_string_pretty(value)?).into_owned() + "\n"),
         false => Ok(text),
     }
 }

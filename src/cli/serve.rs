@@ -164,10 +164,12 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     let (reload, reloads) = watch::channel(0);
     let refreshers = [&webhook_gate, &admin_gate].map(|gate| gate.keep_fresh(stopped.clone(), reloads.clone()));
     let computing = Computing::default();
+    let busy = metrics.refused.with_label_values(&["busy"]);
+    let admin_listener = admin_listener.counting(metrics.refused.with_label_values(&["unread"]));
     let admin_task = tokio::spawn(admin_listener.serve(
         move |request, peer| {
             let (gate, api, levels) = (admin_gate.clone(), answer.clone(), log_levels.clone());
-            let computing = computing.clone();
+            let (computing, busy) = (computing.clone(), busy.clone());
             async move {
                 let client = peer.address.ip();
                 let Some(right) = gates::right(&request) else { return api.answer(&request, client) };
@@ -185,7 +187,10 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
                 }
                 match computing.begin(client).await {
                     Some(_turn) => tokio::task::block_in_place(|| api.answer(&request, client)),
-                    None => Computing::refused().map(BodyExt::boxed_unsync),
+                    None => {
+                        busy.inc();
+                        Computing::refused().map(BodyExt::boxed_unsync)
+                    }
                 }
             }
         },

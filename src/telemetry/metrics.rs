@@ -61,7 +61,7 @@ struct Wars {
 /// What becomes of a batch.
 const BATCHES: [&str; 2] = ["taken", "cut"];
 /// Why requests are refused.
-const REFUSALS: [&str; 15] = [
+const REFUSALS: [&str; 17] = [
     "unauthenticated",
     "forbidden",
     "host",
@@ -77,6 +77,8 @@ const REFUSALS: [&str; 15] = [
     "aborted",
     "full",
     "journal",
+    "busy",
+    "unread",
 ];
 
 /// The bounds of the thrashing series.
