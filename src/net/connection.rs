@@ -183,7 +183,8 @@ impl Connection {
         let state = self.lock();
         let still = now.saturating_duration_since(state.moved);
         let is_stranger = !state.is_known;
-        (state.open == 0 || (is_stranger && still >= GIVES_WAY)).then_some((is_stranger, still))
+        let is_stuck = still >= GIVES_WAY || state.is_stalled(now, GIVES_WAY);
+        (state.open == 0 || (is_stranger && is_stuck)).then_some((is_stranger, still))
     }
 
     /// Whether it has answers that are not read, and how many bytes they are.

@@ -544,7 +544,7 @@ fn what_a_connection_follows_ends_with_its_token() {
     let mut bytes = [0; 4096];
     assert!(std::io::Read::read(&mut stream, &mut bytes).unwrap() > 0 && bytes.starts_with(b"HTTP/1.1 200"));
     std::fs::write(folder.path.join("tokens"), "t-other oncall\n").unwrap();
-    stream.sock.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    stream.sock.set_read_timeout(Some(std::time::Duration::from_secs(40))).unwrap();
     let started = std::time::Instant::now();
     // It has a line every half a minute, as long as it goes on.
     while matches!(std::io::Read::read(&mut stream, &mut bytes), Ok(read) if read > 0) {
