@@ -195,7 +195,9 @@ pub struct Admin {
 pub struct Auth {
     /// CAs of client certificates (PEM).
     pub client_ca: Option<PathBuf>,
-    /// Bearer tokens, `TOKEN NAME` to a line; read again when the file changes.
+    /// Revocation lists (CRLs, PEM) of these CAs. With it, a certificate of a CA that has no list in the file is refused.
+    pub client_crl: Option<PathBuf>,
+    /// Bearer tokens, `TOKEN NAME` to a line; read again when the file changes. Without a readable line it lets nobody in.
     pub tokens: Option<PathBuf>,
     /// Ask the API server about other tokens: TokenReview, then SubjectAccessReview on the
     /// URLs `/metrics` (get) to scrape, `/editwar` (get) to read, `/editwar` (post) to act, `/audit` (post) to post.

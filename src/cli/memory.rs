@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::net;
 use crate::pipeline::Bounds;
 
 /// Where control groups are and what tells a limit: version 2, then version 1's memory controller. Inside of a container the
@@ -16,6 +17,12 @@ const NO_LIMIT: usize = 1 << 60;
 const REQUEST_BYTES: usize = 32;
 /// Bytes on their way in where nothing says how much memory there is.
 const IN_FLIGHT_BYTES: usize = 256 << 20;
+
+/// The least connections of a listener; and bytes of unread answers, and of requests that HTTP/2 takes before they are read,
+/// where nothing says how much memory there is.
+const CONNECTIONS_MIN: usize = 64;
+const ANSWER_BYTES: usize = 256 << 20;
+const WINDOW_BYTES: usize = 128 << 20;
 
 /// The tightest limit of this process's control group and those around it, if there is one.
 pub fn limit() -> Option<usize> {
@@ -55,6 +62,19 @@ pub fn within(limit: Option<usize>, bounds: Bounds) -> (Bounds, usize) {
         ..bounds
     };
     (bounds, IN_FLIGHT_BYTES.min(limit / 8))
+}
+
+/// What connections may hold in `limit` bytes of memory: an eighth for answers that are not read yet, a sixteenth for what
+/// HTTP/2 takes before it is read, and a connection of each listener for each MiB. Two descriptors of three are left to them.
+pub fn of_connections(limit: Option<usize>, descriptors: Option<usize>) -> net::Limits {
+    let limit = limit.unwrap_or(usize::MAX);
+    let by_memory = (limit >> 20).max(CONNECTIONS_MIN);
+    let by_descriptors = descriptors.map_or(usize::MAX, |count| count / 3).max(CONNECTIONS_MIN);
+    net::Limits::new(
+        net::CONNECTIONS_MAX.min(by_memory).min(by_descriptors),
+        ANSWER_BYTES.min(limit / 8),
+        WINDOW_BYTES.min(limit / 16),
+    )
 }
 
 #[cfg(test)]

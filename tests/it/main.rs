@@ -12,6 +12,7 @@ mod cluster;
 mod configuration;
 mod decision;
 mod deploy;
+mod doors;
 mod enforce;
 mod envtest;
 mod evasion;
