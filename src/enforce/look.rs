@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::plan::{Removal, Verdict};
+use crate::audit::event::Micros;
 use crate::detect::annotations::{self, MODE, PAUSED};
 use crate::detect::class::Class;
 use crate::detect::contest::{Contest, Record};
@@ -18,6 +19,17 @@ use crate::pipeline::key::ObjectKey;
 const FIELDS_SHOWN: usize = 3;
 /// Characters of a value that a reason shows.
 const VALUE_CHARS_MAX: usize = 40;
+
+/// The cluster that the enforcer and the Golden State act on: the one whose API server posts to `/audit`. Those that post to
+/// `/audit/CLUSTER` are only observed.
+pub const CLUSTER: &str = "";
+
+/// The time of the latest event of a cluster: what is decided about its objects is as fresh as that, and no other cluster's
+/// events count.
+pub fn latest(pipeline: &Pipeline, _cluster: &str) -> Option<Micros> {
+    // The one place where the enforcer asks for it: `pipeline.latest(_cluster)`, once the pipeline keeps it per cluster.
+    pipeline.latest()
+}
 
 /// Verdicts on all objects for which `is_wanted` holds, as of now.
 pub fn verdicts(
@@ -35,7 +47,7 @@ pub fn verdicts(
 
 /// The verdict on one object as of now; `None` where it has one writer.
 pub fn verdict_on(pipeline: &Pipeline, own: &str, confidence: Confidence, key: &ObjectKey) -> Option<Verdict> {
-    let now = pipeline.latest().unwrap_or(i64::MIN);
+    let now = latest(pipeline, key.cluster()).unwrap_or(i64::MIN);
     let limits = pipeline.policy().limits(&key.object())?;
     let look = |state: &ObjectState| Some(verdict(state.contest()?, own, confidence));
     pipeline.table().with_at(key, now, limits, look)?
@@ -44,7 +56,7 @@ pub fn verdict_on(pipeline: &Pipeline, own: &str, confidence: Confidence, key: &
 /// Whether the object is paused, or would be by our write to the fields at these JSON Pointers; without any, by bringing
 /// the object back.
 pub fn would_pause(pipeline: &Pipeline, confidence: Confidence, key: &ObjectKey, pointers: Option<&[String]>) -> bool {
-    let now = pipeline.latest().unwrap_or(i64::MIN);
+    let now = latest(pipeline, key.cluster()).unwrap_or(i64::MIN);
     let Some(limits) = pipeline.policy().limits(&key.object()) else { return false };
     let look = |state: &ObjectState| {
         let findings = state.contest()?.findings();
