@@ -11,10 +11,12 @@ pub const RENEWAL: Duration = Duration::from_secs(3);
 pub const LIFT: Duration = Duration::from_secs(3);
 /// One Event. Nothing waits for it.
 pub const EVENT: Duration = Duration::from_secs(5);
+/// Asking at the start as which account this client acts.
+pub const ACCOUNT: Duration = Duration::from_secs(5);
 /// Giving the Lease up at the end.
 pub const RELEASE: Duration = Duration::from_secs(2);
 /// Establishing a connection, TLS included.
-pub const CONNECT: Duration = Duration::from_secs(3);
+pub const CONNECT: Duration = Duration::from_secs(5);
 /// How long the API server is asked to keep a watch open. One that is silent for 5 s longer is begun anew.
 pub const WATCH: Duration = Duration::from_secs(30);
 /// A connection on which nothing arrives for this long while something is awaited is closed. It bounds what has no other

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::calls::{RELEASE, RENEWAL};
 use super::hand::Error;
 use super::lease::{EVERY, Lease};
+use crate::telemetry::control::STANDING_BY;
 
 /// The task that renews the Lease. It ends, and gives the Lease up, when every [`Tenure`] is dropped.
 pub struct Keeper {
@@ -43,7 +44,7 @@ impl Keeper {
                 () = self.standing.closed() => break,
                 renewed = renewal => match renewed {
                     Ok(Ok(true)) => String::new(),
-                    Ok(Ok(false)) => "standing by: another replica holds the Lease".to_owned(),
+                    Ok(Ok(false)) => STANDING_BY.to_owned(),
                     Ok(Err(error)) => self.failed(&error),
                     Err(_) => {
                         self.failed(&Error::Unavailable(format!("no answer within {} s", RENEWAL.as_secs())))

@@ -56,14 +56,7 @@ impl KillSwitch {
     ) -> KillSwitch {
         let help = "Pauses that the kill switch could not lift yet, and resources it could not look for pauses in.";
         let pending = IntGauge::new("editwar_kill_switch_pending_pauses", help).expect("the name is valid");
-        KillSwitch {
-            hand: Hand::new(client, LIFT),
-            events,
-            pauses,
-            resources,
-            control,
-            pending: metrics.add(pending),
-        }
+        KillSwitch { hand: Hand::new(client, LIFT), events, pauses, resources, control, pending: metrics.add(pending) }
     }
 
     /// Works until `stop` turns true.

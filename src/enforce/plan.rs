@@ -201,13 +201,7 @@ impl Lift {
 impl<K: Ord + Clone> Plan<K> {
     /// Nothing done yet.
     pub fn new(rules: Rules) -> Plan<K> {
-        Plan {
-            rules,
-            held: BTreeMap::new(),
-            set: VecDeque::new(),
-            begun: BTreeMap::new(),
-            failed: BTreeMap::new(),
-        }
+        Plan { rules, held: BTreeMap::new(), set: VecDeque::new(), begun: BTreeMap::new(), failed: BTreeMap::new() }
     }
 
     /// What is to be done now. Each action is to be reported back by [`Plan::has_paused`], [`Plan::has_lifted`],
@@ -217,7 +211,9 @@ impl<K: Ord + Clone> Plan<K> {
         self.forget_old(now);
         let mut actions = Vec::new();
         let mut checks = Vec::new();
-        for (key, held) in self.held.iter().filter(|(key, held)| held.status == Status::Paused && self.may_try(key, now)) {
+        for (key, held) in
+            self.held.iter().filter(|(key, held)| held.status == Status::Paused && self.may_try(key, now))
+        {
             match self.of_held(held, verdicts.get(key), now) {
                 Some(action) => actions.push((key.clone(), action)),
                 None if now.clock - held.checked >= CHECK_EVERY => checks.push((held.checked, key, &held.uid)),

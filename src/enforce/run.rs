@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet, block_in_place};
 use tokio::time::MissedTickBehavior;
 
 use super::action::{Actor, Outcome};
-use super::calls::{CALL, within};
+use super::calls::{ACCOUNT, CALL, within};
 use super::events::Events;
 use super::hand::{Error, Found, Hand};
 use super::keeper::Tenure;
@@ -104,8 +104,7 @@ impl Enforcer {
         (tenure, events): (Tenure, Events),
     ) -> Enforcer {
         let hand = Hand::new(client, CALL);
-        let actor =
-            Actor { hand, events, selection, pauses, pipeline: pipeline.clone(), tenure: tenure.clone() };
+        let actor = Actor { hand, events, selection, pauses, pipeline: pipeline.clone(), tenure: tenure.clone() };
         Enforcer {
             actor: Arc::new(actor),
             plan: Plan::new(rules.clone()),
@@ -161,13 +160,14 @@ impl Enforcer {
     }
 
     fn tick(&mut self) {
-        if self.control.is_stopped() {
-            self.metrics.paused(&self.pipeline, self.actor.pauses.keys().iter());
-            return;
-        }
         if !self.tenure.is_held() {
             let trouble = self.tenure.trouble();
             self.control.say(if trouble.is_empty() { "the Lease was not renewed in time".to_owned() } else { trouble });
+        }
+        if self.control.is_stopped() {
+            self.metrics.paused(&self.pipeline, self.actor.pauses.keys().iter());
+        }
+        if self.control.is_stopped() || !self.tenure.is_held() {
             return;
         }
         if !self.is_acting {
@@ -236,8 +236,7 @@ impl Enforcer {
         };
         let may = |key: &ObjectKey| held.contains(key) || self.actor.selection.may(key) && is_adopted(key);
         // It takes a while where there are many: the Lease is renewed on another thread meanwhile.
-        let verdicts =
-            block_in_place(|| look::verdicts(&self.pipeline, &self.account, self.rules.confidence, may));
+        let verdicts = block_in_place(|| look::verdicts(&self.pipeline, &self.account, self.rules.confidence, may));
         for (key, action) in self.plan.step(now, &verdicts) {
             self.begin(key, action, now);
         }
@@ -323,7 +322,10 @@ impl Enforcer {
                     self.failed("asking for an event", &error);
                 }
             }
-            Err(error) => tracing::error!(%error, "an action of the enforcer ended unexpectedly"),
+            Err(error) => {
+                tracing::error!(%error, "an action of the enforcer ended unexpectedly: all are begun anew");
+                self.halt();
+            }
         }
     }
 
@@ -412,7 +414,7 @@ pub async fn account(client: &Client) -> Result<String, Error> {
     use k8s_openapi::api::authentication::v1::SelfSubjectReview;
     let api: kube::Api<SelfSubjectReview> = kube::Api::all(client.clone());
     let how = kube::api::PostParams::default();
-    let review = within(super::calls::RENEWAL, api.create(&how, &SelfSubjectReview::default())).await;
+    let review = within(ACCOUNT, api.create(&how, &SelfSubjectReview::default())).await;
     let review = review.map_err(|error| Error::Unavailable(error.to_string()))?;
     review
         .status

@@ -126,6 +126,9 @@ pub(super) struct Switched {
     /// until it is empty, which `/readyz?verbose` shows.
     #[serde(skip_serializing_if = "Option::is_none")]
     not_lifted: Option<Vec<String>>,
+    /// Where another replica acts, that this one's switch does not stop it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 /// Why there is no answer.
@@ -252,13 +255,14 @@ impl Api {
         enforcer.stop(is_stopped);
         tracing::warn!(is_stopped, "the kill switch, by the API");
         if !is_stopped {
-            return json(StatusCode::OK, &Switched { stopped: false, lifted: None, not_lifted: None });
+            return json(StatusCode::OK, &Switched { stopped: false, lifted: None, not_lifted: None, note: None });
         }
         // Answers run on threads that may wait.
         let lifting = tokio::runtime::Handle::current().block_on(enforcer.lifted_within(LIFTED_WITHIN));
         let not_lifted = lifting.not_lifted.iter().map(|(name, why)| format!("{name}: {why}")).collect();
         let lifted = Some(lifting.lifted.len());
-        json(StatusCode::OK, &Switched { stopped: true, lifted, not_lifted: Some(not_lifted) })
+        let note = enforcer.other_replica();
+        json(StatusCode::OK, &Switched { stopped: true, lifted, not_lifted: Some(not_lifted), note })
     }
 
     /// `ok`, and with `?verbose` how the parts are doing.

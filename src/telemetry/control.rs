@@ -8,6 +8,8 @@ use tokio::sync::watch;
 
 /// How a status begins while the kill switch is on.
 pub const STOPPED: &str = "stopped";
+/// The status of a replica that does not act, because another one does.
+pub const STANDING_BY: &str = "standing by: another replica holds the Lease";
 /// What is not lifted while nothing has been looked at.
 pub const NOT_BEGUN: &str = "all pauses";
 /// Pauses that a status names.
@@ -100,18 +102,32 @@ impl Control {
     /// How it is doing, in a sentence.
     pub fn status(&self) -> String {
         if !self.is_stopped() {
-            return self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            return self.said();
         }
         let left = &self.lifting.borrow().not_lifted;
-        if left.is_empty() {
-            return format!("{STOPPED}: all pauses are lifted, and none is set");
-        }
         let named: Vec<String> = left.iter().take(NAMED_MAX).map(|(name, why)| format!("{name} ({why})")).collect();
-        format!("{STOPPED}: none is set; not lifted yet: {} of them: {}", left.len(), named.join(", "))
+        let mut status = match left.is_empty() {
+            true => format!("{STOPPED}: all pauses are lifted, and none is set"),
+            false => format!("{STOPPED}: none is set; not lifted yet: {} of them: {}", left.len(), named.join(", ")),
+        };
+        if let Some(note) = self.other_replica() {
+            status.push_str("; ");
+            status.push_str(&note);
+        }
+        status
+    }
+
+    /// That another replica acts, where one does: this kill switch does not stop it.
+    pub fn other_replica(&self) -> Option<String> {
+        (self.said() == STANDING_BY).then(|| format!("{STANDING_BY}, and goes on until it is stopped too"))
     }
 
     /// Says how it is doing.
     pub fn say(&self, status: impl Into<String>) {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status.into();
+    }
+
+    fn said(&self) -> String {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

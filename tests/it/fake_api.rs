@@ -167,7 +167,12 @@ impl FakeApi {
         while let Some((method, path, body)) = request(&mut reader) {
             let (number, fault) = {
                 let mut state = self.state.lock().unwrap();
-                state.seen.push(Seen { at: Instant::now(), method: method.clone(), path: path.clone(), given_up: None });
+                state.seen.push(Seen {
+                    at: Instant::now(),
+                    method: method.clone(),
+                    path: path.clone(),
+                    given_up: None,
+                });
                 let matches = |(m, part, _): &&(String, String, Fault)| {
                     (m.is_empty() || *m == method) && path.contains(part.as_str())
                 };
@@ -235,9 +240,12 @@ impl State {
             return (200, found);
         }
         match method {
-            "POST" if path.ends_with("/selfsubjectreviews") => (201, json!({
+            "POST" if path.ends_with("/selfsubjectreviews") => (
+                201,
+                json!({
                 "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview",
-                "status": {"userInfo": {"username": "system:serviceaccount:editwar:editwar"}}})),
+                "status": {"userInfo": {"username": "system:serviceaccount:editwar:editwar"}}}),
+            ),
             "POST" if path == LEASES => (201, self.store(LEASE, body)),
             "POST" => (201, self.store(&format!("{path}/{}", self.revision), body)),
             "PUT" => {
@@ -255,7 +263,10 @@ impl State {
                 let of_it = self.objects.iter().filter(|(path, _)| path.contains(&plural));
                 let items: Vec<Value> = of_it.map(|(_, object)| object.clone()).collect();
                 let metadata = json!({"resourceVersion": self.revision.to_string()});
-                (200, json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": metadata, "items": items}))
+                (
+                    200,
+                    json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": metadata, "items": items}),
+                )
             }
             "GET" => self.objects.get(path).map_or_else(|| failure(404), |object| (200, object.clone())),
             _ => failure(405),
@@ -299,7 +310,10 @@ pub(crate) fn deployment(name: &str) -> String {
 
 fn failure(code: u16) -> (u16, Value) {
     let reason = if code == 404 { "NotFound" } else { "Conflict" };
-    (code, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": reason, "reason": reason, "code": code}))
+    (
+        code,
+        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": reason, "reason": reason, "code": code}),
+    )
 }
 
 fn discovery(path: &str) -> Option<Value> {
