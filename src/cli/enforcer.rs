@@ -1,5 +1,6 @@
 //! What an enforcer needs to be put together: a client, who it is, which objects it may pause.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -11,6 +12,7 @@ use crate::config::{Enforce, Mode, Sure};
 use crate::detect::verdict::Confidence;
 use crate::enforce::calls::{CALL, CONNECT, SILENCE};
 use crate::enforce::events::Events;
+use crate::enforce::hand::Kind;
 use crate::enforce::keeper::Keeper;
 use crate::enforce::kill_switch::KillSwitch;
 use crate::enforce::lease::Lease;
@@ -21,6 +23,7 @@ use crate::enforce::run::{self, Enforcer, Place};
 use crate::enforce::selection::Selection;
 use crate::pipeline::Pipeline;
 use crate::reconcile::apply::{Reconciler, Settings};
+use crate::reconcile::asset::Assets;
 use crate::telemetry::control::Control;
 use crate::telemetry::metrics::Metrics;
 
@@ -73,8 +76,16 @@ impl Access {
         stop: &watch::Sender<bool>,
     ) -> JoinHandle<()> {
         let resources = selection(enforce).resources;
-        let (client, events) = (self.killing.clone(), self.events.clone());
-        let switch = KillSwitch::new(client, events, self.pauses.clone(), resources, control.clone(), metrics);
+        let mut kinds: BTreeSet<Kind> =
+            resources.into_iter().map(|(name, group)| Kind::Resource(name, group)).collect();
+        if enforce.mode == Mode::Reconcile {
+            // Those of the Golden State may be paused as well. That it cannot be read is said where it is held.
+            let mut assets = Assets::default();
+            drop(assets.read(&enforce.assets));
+            kinds.extend(assets.by_id().into_keys().map(|id| Kind::Manifest(id.api_version, id.kind)));
+        }
+        let (client, events, kinds) = (self.killing.clone(), self.events.clone(), kinds.into_iter().collect());
+        let switch = KillSwitch::new(client, events, self.pauses.clone(), kinds, control.clone(), metrics);
         tokio::spawn(switch.run(stop.subscribe()))
     }
 

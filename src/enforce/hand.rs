@@ -1,12 +1,13 @@
 //! Sets and removes pauses: annotations by server-side apply, with a field manager of its own.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
-use kube::core::{ApiResource, PartialObjectMeta};
+use kube::core::{ApiResource, GroupVersionKind, PartialObjectMeta};
 use kube::{Client, ResourceExt, discovery};
 use serde_json::json;
 
@@ -14,6 +15,7 @@ use super::calls::within;
 use super::look::CLUSTER;
 use super::pauses::Target;
 use super::plan::Verdict;
+use super::selection::title;
 use crate::audit::event::{Micros, parse_timestamp};
 use crate::detect::annotations::{MODE, PAUSED, PAUSED_BECAUSE, PAUSED_UNTIL};
 use crate::detect::write::ObjectName;
@@ -66,11 +68,32 @@ pub struct Found {
     pub until: Option<Micros>,
 }
 
+/// A kind of objects, as the configuration or a manifest names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Its plural name and its group: `deployments`, `apps`.
+    Resource(String, String),
+    /// Its `apiVersion` and `kind`.
+    Manifest(String, String),
+}
+
 /// Access to the objects of a cluster. Each call has a time limit.
 pub struct Hand {
     client: Client,
     limit: Duration,
     resources: Mutex<BTreeMap<String, ApiResource>>,
+}
+
+// === impl Kind ===
+
+/// `deployments.apps`, or `ConfigMap (v1)`
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::Resource(plural, group) => f.write_str(&title(plural, group)),
+            Kind::Manifest(api_version, kind) => write!(f, "{kind} ({api_version})"),
+        }
+    }
 }
 
 // === impl Live ===
@@ -176,12 +199,15 @@ impl Hand {
         }
     }
 
-    /// All objects of a resource that are paused with [`MANAGER`].
+    /// All objects of a kind that are paused with [`MANAGER`].
     ///
     /// # Errors
     /// [`Error`] where they cannot be listed.
-    pub async fn paused(&self, group: &str, plural: &str) -> Result<Vec<Found>, Error> {
-        let resource = self.resource(group, plural).await?;
+    pub async fn paused(&self, kind: &Kind) -> Result<Vec<Found>, Error> {
+        let resource = match kind {
+            Kind::Resource(plural, group) => self.resource(group, plural).await?,
+            Kind::Manifest(api_version, kind) => self.manifest(api_version, kind).await?,
+        };
         let api = self.api(&resource, "");
         let mut found = Vec::new();
         let mut page = ListParams::default().limit(PAGE);
@@ -191,6 +217,7 @@ impl Hand {
             for meta in &list.items {
                 let Some(until) = pause_of(meta.annotations()) else { continue };
                 let (namespace, name) = (meta.namespace().unwrap_or_default(), meta.name_any());
+                let (group, plural) = (&resource.group, &resource.plural);
                 let object = ObjectName { group, resource: plural, namespace: &namespace, name: &name };
                 let key = ObjectKey::new(CLUSTER, &object);
                 let target = Target { resource: resource.clone(), uid: meta.uid(), namespace, name };
@@ -225,9 +252,21 @@ impl Hand {
         }
     }
 
+    /// The plural name of a manifest's kind.
+    async fn manifest(&self, api_version: &str, kind: &str) -> Result<ApiResource, Error> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let kind = GroupVersionKind::gvk(group, version, kind);
+        match within(self.limit, discovery::pinned_kind(&self.client, &kind)).await {
+            Ok((resource, _)) => Ok(resource),
+            Err(kube::Error::Discovery(_)) => Err(Error::Unknown(kind.kind)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Err(Error::Unknown(kind.kind)),
+            Err(error) => Err(Error::Unavailable(error.to_string())),
+        }
+    }
+
     /// The kind and version behind a plural name.
     async fn resource(&self, group: &str, plural: &str) -> Result<ApiResource, Error> {
-        let name = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
+        let name = title(plural, group);
         let known = || self.resources.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known().get(&name) {
             return Ok(known.clone());

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::calls::LIFT;
 use super::events::Events;
-use super::hand::{Error, Hand};
+use super::hand::{Error, Hand, Kind};
 use super::pauses::{Pauses, Target};
 use super::selection::title;
 use crate::pipeline::key::ObjectKey;
@@ -36,8 +36,7 @@ pub struct KillSwitch {
     hand: Hand,
     events: Events,
     pauses: Pauses,
-    /// `(resource, group)`.
-    resources: Vec<(String, String)>,
+    kinds: Vec<Kind>,
     control: Control,
     pending: IntGauge,
 }
@@ -45,18 +44,18 @@ pub struct KillSwitch {
 // === impl KillSwitch ===
 
 impl KillSwitch {
-    /// A kill switch for these pauses, and for all that are found on objects of these resources (`(resource, group)`).
+    /// A kill switch for these pauses, and for all that are found on objects of these kinds.
     pub fn new(
         client: Client,
         events: Events,
         pauses: Pauses,
-        resources: Vec<(String, String)>,
+        kinds: Vec<Kind>,
         control: Control,
         metrics: &Metrics,
     ) -> KillSwitch {
         let help = "Pauses that the kill switch could not lift yet, and resources it could not look for pauses in.";
         let pending = IntGauge::new("editwar_kill_switch_pending_pauses", help).expect("the name is valid");
-        KillSwitch { hand: Hand::new(client, LIFT), events, pauses, resources, control, pending: metrics.add(pending) }
+        KillSwitch { hand: Hand::new(client, LIFT), events, pauses, kinds, control, pending: metrics.add(pending) }
     }
 
     /// Works until `stop` turns true.
@@ -87,8 +86,8 @@ impl KillSwitch {
         for (key, _) in self.pauses.all() {
             self.control.not_lifted(&name(&key), NOT_TRIED);
         }
-        for (resource, group) in &self.resources {
-            self.control.not_lifted(&title(resource, group), "not looked for pauses yet");
+        for kind in &self.kinds {
+            self.control.not_lifted(&kind.to_string(), "not looked for pauses yet");
         }
         self.control.looked_for(NOT_BEGUN);
         let (mut again, mut verify) = (Duration::from_secs(1), VERIFY_FIRST);
@@ -115,17 +114,17 @@ impl KillSwitch {
         let keys: Arc<BTreeSet<ObjectKey>> = Arc::new(known.iter().map(|(key, _)| key.clone()).collect());
         let lifts = self.lift_all(known);
         let this = self.clone();
-        let lists = stream::iter(self.resources.clone()).for_each_concurrent(PARALLEL, move |(resource, group)| {
+        let lists = stream::iter(self.kinds.clone()).for_each_concurrent(PARALLEL, move |kind| {
             let (this, keys) = (this.clone(), keys.clone());
-            async move { this.lift_found(&resource, &group, &keys).await }
+            async move { this.lift_found(&kind, &keys).await }
         });
         futures_util::future::join(lifts, lists).await;
     }
 
-    /// Lifts the pauses of a resource that are found by listing it; the `known` ones are tried anyway.
-    async fn lift_found(self: &Arc<Self>, resource: &str, group: &str, known: &BTreeSet<ObjectKey>) {
-        let title = title(resource, group);
-        match self.hand.paused(group, resource).await {
+    /// Lifts the pauses of a kind that are found by listing it; the `known` ones are tried anyway.
+    async fn lift_found(self: &Arc<Self>, kind: &Kind, known: &BTreeSet<ObjectKey>) {
+        let title = kind.to_string();
+        match self.hand.paused(kind).await {
             Ok(mut found) => {
                 found.retain(|found| !known.contains(&found.key));
                 for found in &found {

@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use super::action::{Actor, Outcome};
 use super::calls::{ACCOUNT, CALL, within};
 use super::events::Events;
-use super::hand::{Error, Found, Hand};
+use super::hand::{Error, Found, Hand, Kind};
 use super::keeper::Tenure;
 use super::link::Link;
 use super::look::{self, CLUSTER};
@@ -200,7 +200,8 @@ impl Enforcer {
                 self.list_at.insert(resource.clone(), Instant::now() + Duration::from_secs(3600));
                 let actor = self.actor.clone();
                 self.tasks.spawn(async move {
-                    let result = actor.hand.paused(&resource.1, &resource.0).await;
+                    let kind = Kind::Resource(resource.0.clone(), resource.1.clone());
+                    let result = actor.hand.paused(&kind).await;
                     Done::Listed { resource, result }
                 });
             }

@@ -122,16 +122,27 @@ impl FakeApi {
         self.state.lock().unwrap().objects.get(path).cloned()
     }
 
-    /// Sets an annotation, as somebody else than editwar.
-    pub(crate) fn annotate(&self, path: &str, key: &str, value: &str) {
-        let mut state = self.state.lock().unwrap();
-        let mut object = state.objects[path].clone();
-        object["metadata"]["annotations"][key] = value.into();
-        state.store(path, object);
+    /// Pauses an object, as an earlier process of editwar did.
+    pub(crate) fn pause(&self, path: &str) {
+        let annotations = json!({PAUSED: "true", "platform.kubevirt.io/reconcile-paused-because": "a war before"});
+        let patch = json!({"metadata": {"annotations": annotations}});
+        let (status, _) = self.state.lock().unwrap().patch(path, "fieldManager=editwar", &patch);
+        assert_eq!(status, 200);
+    }
+
+    /// Puts a ConfigMap into the namespace `shop`.
+    pub(crate) fn configmap(&self, name: &str) {
+        let body =
+            json!({"metadata": {"name": name, "namespace": "shop", "annotations": {}}, "data": {"mode": "good"}});
+        self.put(&configmap(name), "v1", "ConfigMap", body);
     }
 
     pub(crate) fn is_paused(&self, name: &str) -> bool {
-        self.object(&deployment(name)).is_some_and(|o| o["metadata"]["annotations"][PAUSED] == "true")
+        self.carries_pause(&deployment(name))
+    }
+
+    pub(crate) fn carries_pause(&self, path: &str) -> bool {
+        self.object(path).is_some_and(|o| o["metadata"]["annotations"][PAUSED] == "true")
     }
 
     /// From now on, requests with this method (any where empty) whose path and query contain `part` have this fault.
@@ -306,6 +317,11 @@ impl State {
 /// The path of a Deployment in the namespace `shop`.
 pub(crate) fn deployment(name: &str) -> String {
     format!("/apis/apps/v1/namespaces/shop/deployments/{name}")
+}
+
+/// The path of a ConfigMap in the namespace `shop`.
+pub(crate) fn configmap(name: &str) -> String {
+    format!("/api/v1/namespaces/shop/configmaps/{name}")
 }
 
 fn failure(code: u16) -> (u16, Value) {

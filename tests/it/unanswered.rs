@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, HPA, Level, OPERATOR};
 use crate::envtest::{pause, scratch};
-use crate::fake_api::{FakeApi, Fault, LEASE, deployment, within};
+use crate::fake_api::{FakeApi, Fault, LEASE, configmap, deployment, within};
 use crate::serve::Server;
 
 /// How long a Lease holds that is not renewed: after that, another replica may act.
@@ -356,8 +356,7 @@ fn answers_that_stop_in_the_middle_or_come_late_hold_up_nothing_else() {
 fn a_start_while_the_api_server_answers_nothing_listens_and_says_so() {
     let api = FakeApi::start();
     api.deployment("web");
-    api.annotate(&deployment("web"), "platform.kubevirt.io/reconcile-paused", "true");
-    api.annotate(&deployment("web"), "platform.kubevirt.io/reconcile-paused-because", "a war before the restart");
+    api.pause(&deployment("web"));
     api.fail("", "", Fault::Silent);
     let started = Instant::now();
     let editwar = enforcing(&api, &[]);
@@ -451,7 +450,7 @@ fn freshness_and_time_are_those_of_the_cluster_that_is_acted_on() {
 }
 
 /// An editwar that holds ConfigMaps of these names in the namespace `shop`.
-fn reconciling(api: &FakeApi, names: &[&str]) -> Server {
+fn reconciling(api: &FakeApi, names: &[&str], more: &[&str]) -> Server {
     let assets = scratch("unanswered-assets");
     std::fs::create_dir_all(assets.join("config")).unwrap();
     for name in names {
@@ -460,11 +459,8 @@ fn reconciling(api: &FakeApi, names: &[&str]) -> Server {
         std::fs::write(assets.join(format!("config/{name}.yaml")), object.to_string()).unwrap();
     }
     let (kubeconfig, assets) = (api.kubeconfig().display().to_string(), assets.display().to_string());
-    Server::start(&["--enforce", "reconcile", "--kubeconfig", &kubeconfig, "--assets", &assets]).ready()
-}
-
-fn configmap(name: &str) -> String {
-    format!("/api/v1/namespaces/shop/configmaps/{name}")
+    let base = ["--enforce", "reconcile", "--kubeconfig", &kubeconfig, "--assets", &assets];
+    Server::start(&[&base[..], more].concat()).ready()
 }
 
 #[test]
@@ -472,7 +468,7 @@ fn the_golden_state_of_other_objects_is_held_while_one_is_not_answered() {
     for method in ["GET", "PATCH"] {
         let api = FakeApi::start();
         api.fail(method, "/a-hangs", Fault::Silent);
-        let editwar = reconciling(&api, &["a-hangs", "b"]);
+        let editwar = reconciling(&api, &["a-hangs", "b"], &[]);
         let since = Instant::now();
         within("the other one is applied", 60, || api.object(&configmap("b")).is_some());
         within("it is tried again", 60, || api.seen(method, "/a-hangs").len() >= 2);
@@ -490,10 +486,23 @@ fn a_watch_that_says_nothing_is_begun_anew() {
             scope.spawn(move || {
                 let api = FakeApi::start();
                 api.fail("GET", "watch=true", fault);
-                let _editwar = reconciling(&api, &["a"]);
+                let _editwar = reconciling(&api, &["a"], &[]);
                 within("it watches", 60, || !api.seen("GET", "watch=true").is_empty());
                 within("it watches anew", 90, || api.seen("GET", "watch=true").len() >= 2);
             });
         }
     });
+}
+
+#[test]
+fn a_start_with_the_kill_switch_on_lifts_pauses_of_the_golden_state_too() {
+    let api = FakeApi::start();
+    api.configmap("features");
+    api.deployment("web");
+    api.pause(&configmap("features"));
+    api.pause(&deployment("web"));
+    let stopped = ["--set", "enforce.stop=true", "--set", "enforce.resources=[deployments.apps]"];
+    let editwar = reconciling(&api, &["features"], &stopped);
+    within("both are lifted", 20, || !api.is_paused("web") && !api.carries_pause(&configmap("features")));
+    assert_eq!(stop(&editwar), serde_json::json!({"stopped": true, "lifted": 2, "not_lifted": []}));
 }
