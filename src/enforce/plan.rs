@@ -28,7 +28,7 @@ pub const STRIPPED_FOR: Micros = 3_600_000_000;
 const UNTIL_SLACK: Micros = 60_000_000;
 const MINUTE: Micros = 60_000_000;
 /// How often a paused object is checked for being the one that was paused.
-const CHECK_EVERY: Micros = 3_000_000;
+const CHECK_EVERY: Micros = 2_000_000;
 /// Checks that are begun in one step: they are reads, and there may be many pauses.
 const CHECKS_MAX: usize = 10;
 /// The longest time after which a failed action is tried again; the first time it is one second.
