@@ -122,6 +122,8 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     let webhook_listener = Listener::bind(config.webhook.listen, webhook_gate.tls.clone(), limits.clone()).await?;
     let admin_listener = Listener::bind(config.admin.listen, admin_gate.tls.clone(), limits).await?;
 
+    // The kill switch, from the first moment too.
+    let mut switch = signal(SignalKind::user_defined1())?;
     let access = match config.enforce.mode {
         Mode::Observe => None,
         Mode::Pause | Mode::Reconcile => Some(enforcer::Access::of(&config.enforce).await?),
@@ -157,6 +159,8 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     let api = if access.is_some() { api.with_enforcer(control.clone()) } else { api };
 
     let (stop, stopped) = watch::channel(false);
+    let kill_switch =
+        access.as_ref().map(|access| access.start_kill_switch(&config.enforce, &metrics, &control, &stop));
     let answer = api.clone();
     let webhook_gate = webhook_gate.counting(&metrics);
     let admin_gate = admin_gate.counting(&metrics);
@@ -222,7 +226,6 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     let follower = follow(&config, &pipeline, &metrics, journal.clone())?;
     let parts = (pipeline, metrics);
     let enforcing = access.map(|access| access.start(parts, &config.enforce, &control, &stop)).unwrap_or_default();
-    let mut switch = signal(SignalKind::user_defined1())?;
     let toggle = async {
         while switch.recv().await.is_some() {
             control.stop(!control.is_stopped());
@@ -249,7 +252,7 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     if let Some(follower) = follower {
         tokio::task::block_in_place(|| follower.stop());
     }
-    for task in enforcing.into_iter().chain(refreshers) {
+    for task in enforcing.into_iter().chain(kill_switch).chain(refreshers) {
         task.await?;
     }
     if let Some(journal) = journal {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -39,6 +39,8 @@ const WAITING_MAX: usize = 8;
 /// Decisions that are followed at a time, by all clients and by each; beyond them, asking once still works.
 const STREAMS_MAX: usize = 512;
 const CLIENT_STREAMS_MAX: usize = 128;
+/// How long the kill switch's answer waits for pauses to be lifted.
+const LIFTED_WITHIN: Duration = Duration::from_secs(5);
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -121,8 +123,18 @@ pub struct Timeline {
 /// Where the kill switch stands.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Switched {
-    /// All pauses are lifted, and nothing is written.
+    /// Nothing is written any more but what lifts pauses.
     stopped: bool,
+    /// How many pauses were lifted since the switch was turned on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lifted: Option<usize>,
+    /// Pauses that are not lifted yet, and resources that could not be looked for pauses: which, and why. They are tried again
+    /// until it is empty, which `/readyz?verbose` shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_lifted: Option<Vec<String>>,
+    /// Where another replica acts, that this one's switch does not stop it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 /// Why there is no answer.
@@ -254,7 +266,15 @@ impl Api {
         }
         enforcer.stop(is_stopped);
         tracing::warn!(is_stopped, "the kill switch, by the API");
-        json(StatusCode::OK, &Switched { stopped: is_stopped })
+        if !is_stopped {
+            return json(StatusCode::OK, &Switched { stopped: false, lifted: None, not_lifted: None, note: None });
+        }
+        // Answers run on threads that may wait.
+        let lifting = tokio::runtime::Handle::current().block_on(enforcer.lifted_within(LIFTED_WITHIN));
+        let not_lifted = lifting.not_lifted.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+        let lifted = Some(lifting.lifted.len());
+        let note = enforcer.other_replica();
+        json(StatusCode::OK, &Switched { stopped: true, lifted, not_lifted: Some(not_lifted), note })
     }
 
     /// `ok`, and with `?verbose` how the parts are doing.
