@@ -32,7 +32,21 @@ pub fn first(log: &[u8]) -> Option<Micros> {
 
 /// The time of the last event among these lines. `None` also where they are the end of a document of many lines.
 pub fn last(lines: &[u8]) -> Option<Micros> {
-    lines.rsplit(|b| *b == b'\n').take(LINES_TRIED).find_map(|line| elements(line).filter_map(of_event).last())
+    last_times(lines).next()
+}
+
+/// The latest time at the end of these lines that another one near the end is no more than `apart` from: a single wrong time
+/// is not taken for the end. Where all are further apart, the time of the last event.
+pub fn end(lines: &[u8], apart: Micros) -> Option<Micros> {
+    let mut times: Vec<Micros> = last_times(lines).collect();
+    let last = times.first().copied();
+    times.sort_unstable_by(|a, b| b.cmp(a));
+    times.windows(2).find(|pair| pair[0] - pair[1] <= apart).map(|pair| pair[0]).or(last)
+}
+
+/// The times of the last events on each of the last lines, the last one first.
+fn last_times(lines: &[u8]) -> impl Iterator<Item = Micros> {
+    lines.rsplit(|b| *b == b'\n').take(LINES_TRIED).filter_map(|line| elements(line).filter_map(of_event).last())
 }
 
 /// The times of all events among these lines.
@@ -90,6 +104,16 @@ mod tests {
         let cut = &event(7).into_bytes()[..150];
         assert_eq!(of_event(cut), None, "cut inside of the body");
         assert_eq!((first(cut), last(cut)), (None, None));
+    }
+
+    #[test]
+    fn one_wrong_time_is_not_the_end_of_a_log() {
+        let wrong = event(9).replace("2026-11-23", "2027-01-01");
+        let log = [event(1), event(2), wrong].join("\n");
+        assert_eq!(seconds(end(log.as_bytes(), 60_000_000)), [2]);
+        assert_eq!(seconds(end(event(3).as_bytes(), 60_000_000)), [3]);
+        let slow = [event(1), event(1).replace("T00:00", "T01:00"), event(4).replace("T00:00", "T02:00")].join("\n");
+        assert_eq!(seconds(end(slow.as_bytes(), 60_000_000)), [4], "all are far apart");
     }
 
     #[test]

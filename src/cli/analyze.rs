@@ -100,7 +100,7 @@ pub fn read_into(
     if inputs.is_empty() {
         bail!("name a file, a directory or - to read");
     }
-    let range = range(args, &inputs)?;
+    let range = range(args, &inputs, config.bounds().tolerance.ahead)?;
     let new = |policy| Pipeline::new(policy, config.bounds()).recorded().within(range);
     let pipelines: Vec<Pipeline> = policies.into_iter().map(new).collect();
     let progress = Progress::begin(files::total_bytes(&inputs), args.quiet);
@@ -170,8 +170,9 @@ fn split(inputs: &[PathBuf], object: Option<&str>) -> (Vec<PathBuf>, Option<Stri
 }
 
 /// The time that is looked at. Durations count back from the end of the newest file.
-fn range(args: &LogArgs, inputs: &[Input]) -> Result<Range> {
-    let end = || -> Micros { inputs.iter().filter_map(files::last_time).max().unwrap_or(i64::MAX) };
+fn range(args: &LogArgs, inputs: &[Input], apart: Micros) -> Result<Range> {
+    let end =
+        || -> Micros { inputs.iter().filter_map(|input| files::end_time(input, apart)).max().unwrap_or(i64::MAX) };
     let time = |text: &String| -> Result<Micros> {
         if let Some(at) = parse_timestamp(text) {
             return Ok(at);

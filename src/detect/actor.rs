@@ -146,6 +146,11 @@ impl Client {
         self
     }
 
+    /// Bytes that it is counted with.
+    pub fn bytes(&self) -> usize {
+        self.charge.bytes()
+    }
+
     /// One instance of the client's program.
     pub fn of_instance(&self, instance: &str) -> Client {
         let mut client = Client { instance: instance.into(), ..self.clone() };

@@ -472,10 +472,17 @@ impl Findings {
         if self.fields.len() < FIELDS_MAX || self.give_up(author.at.saturating_sub(limits.window()), author.at) {
             return Some(FieldHistory::new(change, self.creator.as_ref()));
         }
-        let Trace { client, .. } = self.others.get_or_insert_default().note(change, &author.client)?;
+        let others = self.others.get_or_insert_default();
+        let Trace { client, .. } = others.note(change, &author.client)?;
         self.full_until = i64::MIN;
         let undone = Author { client, at: author.at, seq: author.seq };
-        self.give_up(i64::MAX, author.at).then(|| FieldHistory::undoing(change, &undone))
+        if self.give_up(i64::MAX, author.at) {
+            return Some(FieldHistory::undoing(change, &undone));
+        }
+        // All that are followed are contested. This one is too, and is one of those that are not named.
+        self.full_until = i64::MAX;
+        self.others.get_or_insert_default().put(change, &author.client);
+        None
     }
 
     /// Follows the field no longer that is not contested and has not changed for the longest time, where that is not since

@@ -31,6 +31,13 @@ impl Meter {
 
 // === impl Charge ===
 
+impl Charge {
+    /// How many they are.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl Clone for Charge {
     fn clone(&self) -> Charge {
         self.meter.as_ref().map_or_else(Charge::default, |meter| meter.charge(self.bytes))

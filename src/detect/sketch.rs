@@ -43,13 +43,20 @@ impl Sketch {
         if self.fields.get(&path).filter(is_undone).is_some() {
             return self.fields.remove(&path);
         }
+        self.put(change, client);
+        None
+    }
+
+    /// Notes a change, whatever it undoes.
+    pub(super) fn put(&mut self, change: &Change, client: &Arc<Client>) {
+        let path = super::hash(&change.path);
         if self.fields.len() >= FIELDS_MAX && !self.fields.contains_key(&path) {
             self.rounds += 1;
             let is_kept = |path: &u64| super::hash_of(&(path, self.rounds)) & 1 == 0;
             self.fields.retain(|path, _| is_kept(path));
         }
-        self.fields.insert(path, Trace { client: client.clone(), before: hash(&change.old) });
-        None
+        let before = change.old.as_ref().map(FieldValue::hash);
+        self.fields.insert(path, Trace { client: client.clone(), before });
     }
 
     /// How many fields are in it.

@@ -119,8 +119,9 @@ pub fn total_bytes(inputs: &[Input]) -> u64 {
     inputs.iter().map(size).sum()
 }
 
-/// The time of the last event of an input, looked for at its end; a compressed one is read through.
-pub fn last_time(input: &Input) -> Option<Micros> {
+/// The time at which an input ends, looked for among its last events; a compressed one is read through. A single event that is
+/// more than `apart` from all others is not taken for the end.
+pub fn end_time(input: &Input, apart: Micros) -> Option<Micros> {
     let Input::File(path) = input else { return None };
     let mut file = File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
@@ -139,7 +140,7 @@ pub fn last_time(input: &Input) -> Option<Micros> {
             }
         }
     }
-    times::last(&tail).or_else(|| last_time_of_document(path))
+    times::end(&tail, apart).or_else(|| last_time_of_document(path))
 }
 
 /// The time of the last event of a document, whose events have no lines of their own: it is read from its beginning.

@@ -25,6 +25,7 @@ use super::decompress;
 use super::files::{self, Input};
 use crate::audit::envelope::EVENT_BYTES_MAX;
 use crate::audit::times;
+use crate::pipeline::clock::Tolerance;
 
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -165,8 +166,7 @@ impl Tail {
         sink(lines);
         let before = self.position.take();
         let (at, count, bytes) = before.map_or((i64::MIN, 0, 0), |p| (p.at, p.lines, p.bytes));
-        // Lines are not quite in order of time.
-        let latest = times::all(lines).max().unwrap_or(i64::MIN);
+        let latest = times::end(lines, Tolerance::default().ahead).unwrap_or(i64::MIN);
         let offset = open.offset + end as u64;
         let head = &open.head[..open.head.len().min(usize::try_from(offset).unwrap_or(usize::MAX))];
         self.position = Some(Position {
@@ -285,7 +285,7 @@ fn open_from(entries: &[Entry], position: &Position) -> io::Result<(VecDeque<Ope
 }
 
 fn is_newer(entry: &Entry, position: &Position) -> bool {
-    files::last_time(&Input::File(entry.path.clone())).is_some_and(|at| at > position.at)
+    files::end_time(&Input::File(entry.path.clone()), Tolerance::default().ahead).is_some_and(|at| at > position.at)
 }
 
 // === impl Open ===

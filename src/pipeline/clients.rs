@@ -22,11 +22,13 @@ const USER_AGENT_BYTES_MAX: usize = 256;
 const NEAR: usize = 64;
 
 /// All clients in use: those of the last one to two generations, and what objects hold besides.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Clients {
     generations: Mutex<Generations>,
     hasher: RandomState,
     meter: Meter,
+    /// Bytes of one generation.
+    generation_bytes_max: usize,
 }
 
 /// Clients by their hash. Once the young ones are many, they become the old ones, and who was not asked for since is forgotten:
@@ -35,6 +37,7 @@ pub struct Clients {
 struct Generations {
     young: HashMap<u64, Arc<Client>, RandomState>,
     old: HashMap<u64, Arc<Client>, RandomState>,
+    young_bytes: usize,
 }
 
 /// The clients of one batch.
@@ -44,6 +47,16 @@ pub struct Near([Option<(u64, Arc<Client>)>; NEAR]);
 // === impl Clients ===
 
 impl Clients {
+    /// No clients yet; two generations of them, and those that objects hold, may take so many bytes.
+    pub fn new(bytes_max: usize) -> Clients {
+        Clients {
+            generations: Mutex::default(),
+            hasher: RandomState::default(),
+            meter: Meter::default(),
+            generation_bytes_max: bytes_max / 16,
+        }
+    }
+
     /// The client that made a write. Of tools that apply for several applications under one account, each application is a
     /// client of its own.
     pub fn intern<'n>(&self, near: &'n mut Near, write: &Write<'_>, classes: &Classes) -> &'n Arc<Client> {
@@ -95,7 +108,7 @@ impl Clients {
             return found.clone();
         }
         let client = generations.old.remove(&hash).unwrap_or_else(|| Arc::new(make().metered(&self.meter)));
-        let over = generations.add(hash, client.clone());
+        let over = generations.add(hash, client.clone(), self.generation_bytes_max);
         drop(generations);
         drop(over);
         client
@@ -106,11 +119,13 @@ impl Clients {
 
 impl Generations {
     /// Adds a young one; the old ones, where they are over with that.
-    fn add(&mut self, hash: u64, client: Arc<Client>) -> HashMap<u64, Arc<Client>, RandomState> {
+    fn add(&mut self, hash: u64, client: Arc<Client>, bytes_max: usize) -> HashMap<u64, Arc<Client>, RandomState> {
         let mut over = HashMap::default();
-        if self.young.len() >= GENERATION_MAX {
+        if self.young.len() >= GENERATION_MAX || self.young_bytes >= bytes_max {
             over = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+            self.young_bytes = 0;
         }
+        self.young_bytes += client.bytes();
         self.young.insert(hash, client);
         over
     }
@@ -136,7 +151,7 @@ mod tests {
 
     #[test]
     fn any_number_of_clients_costs_the_same_for_each_and_those_in_use_stay() {
-        let clients = Clients::default();
+        let clients = Clients::new(1 << 30);
         let of = |n: u64| clients.find(n, || Client::named(&n.to_string()));
         let held = of(0);
         let (mut made, mut longest) = (0, 0);

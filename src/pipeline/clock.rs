@@ -15,6 +15,9 @@ use crate::audit::event::Micros;
 /// Clusters that have a clock of their own. A webhook takes 64; more come only from a journal of many years.
 const CLUSTERS_MAX: usize = 1024;
 
+/// 2014-06-01: before it there was no Kubernetes.
+const FIRST: Micros = 1_401_580_800_000_000;
+
 /// How far the time of an event may be from the clock of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tolerance {
@@ -60,7 +63,7 @@ pub(super) struct Belief {
 pub(super) enum Wrong {
     /// It lies in the future.
     Future,
-    /// It lies before everything that may still be delivered.
+    /// It lies before everything that may still be delivered, or before Kubernetes.
     LongAgo,
 }
 
@@ -123,10 +126,9 @@ impl Clocks {
         let oldest = now.saturating_sub(self.tolerance.behind);
         Belief {
             // A log of last month is as good as one of today.
-            from: if latest.is_some_and(|latest| latest >= oldest) && self.feed == Feed::Live {
-                oldest
-            } else {
-                i64::MIN
+            from: match self.feed {
+                Feed::Live if latest.is_some_and(|latest| latest >= oldest) => oldest,
+                Feed::Live | Feed::Recorded => FIRST,
             },
             until: now.saturating_add(self.tolerance.ahead),
             instead: match self.feed {
@@ -201,6 +203,7 @@ mod tests {
         assert_eq!(belief(Feed::Live, None).of(long_ago), (long_ago, None));
         assert_eq!(belief(Feed::Live, Some(long_ago + MINUTE)).of(long_ago), (long_ago, None));
         assert_eq!(belief(Feed::Recorded, Some(NOW)).of(long_ago), (long_ago, None));
+        assert_eq!(belief(Feed::Recorded, Some(long_ago)).of(0), (long_ago, Some(Wrong::LongAgo)), "1970");
     }
 
     #[test]

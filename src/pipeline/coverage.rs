@@ -2,6 +2,7 @@
 //! "not looking".
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use super::clock::Wrong;
 use crate::audit::event::Micros;
@@ -90,17 +91,22 @@ impl<'a> Marks<'a> {
 
 impl Coverage {
     /// Notes that events were seen at these times, in their order, and between them: where two are far apart, `all` tells the
-    /// times of all events. Times behind `until` cannot be believed, and are left out.
-    pub fn see(&mut self, source: &str, marks: &[Micros], until: Micros, all: impl FnOnce() -> Vec<Micros>) {
+    /// times of all events. Times that are not `believed` are left out.
+    pub fn see(
+        &mut self,
+        source: &str,
+        marks: &[Micros],
+        believed: RangeInclusive<Micros>,
+        all: impl FnOnce() -> Vec<Micros>,
+    ) {
         if !self.sources.contains_key(source) && self.sources.len() >= SOURCES_MAX {
             return;
         }
-        let is_believed = |at: &&Micros| **at <= until;
-        let mut marks: Vec<Micros> = marks.iter().filter(is_believed).copied().collect();
+        let mut marks: Vec<Micros> = marks.iter().filter(|at| believed.contains(at)).copied().collect();
         if marks.windows(2).any(|pair| (pair[1] - pair[0]).abs() > GAP_MIN) {
             // Somewhere between these two nothing happened for long: look at every event.
             marks = all();
-            marks.retain(|at| *at <= until);
+            marks.retain(|at| believed.contains(at));
         }
         let Some(mut from) = marks.first().copied() else { return };
         let spans = self.sources.entry(source.to_owned()).or_default();
@@ -218,7 +224,7 @@ mod tests {
 
     fn see(coverage: &mut Coverage, source: &str, lines: &str) {
         let lines = lines.as_bytes();
-        coverage.see(source, &Marks::of_lines(lines).times(), i64::MAX, || times::all(lines).collect());
+        coverage.see(source, &Marks::of_lines(lines).times(), i64::MIN..=i64::MAX, || times::all(lines).collect());
     }
 
     fn gaps(spans: &Spans) -> Vec<(i64, i64)> {
@@ -272,7 +278,7 @@ mod tests {
         let mut coverage = Coverage::default();
         let now = 1_795_400_000_000_000 + 5 * MINUTE;
         let marks: Vec<Micros> = [0, 1, 3000, 2].map(|minute| 1_795_400_000_000_000 + minute * MINUTE).into();
-        coverage.see("a", &marks, now, Vec::new);
+        coverage.see("a", &marks, 0..=now, Vec::new);
         assert_eq!(coverage.all().ends(), Some((now - 5 * MINUTE, now - 3 * MINUTE)));
     }
 

@@ -141,7 +141,7 @@ impl Default for Range {
 impl Pipeline {
     /// An empty pipeline.
     pub fn new(policy: Policy, bounds: Bounds) -> Pipeline {
-        let clients = Clients::default();
+        let clients = Clients::new(bounds.bytes_max);
         Pipeline {
             policy,
             range: Range::default(),
@@ -396,7 +396,7 @@ impl<'p> Batch<'p> {
     /// Notes times of events, in their order, and between them where these are far apart.
     fn reached(&mut self, marks: &[Micros], all: impl FnOnce() -> Vec<Micros>) {
         let belief = self.belief();
-        self.stats.coverage.see(self.source, marks, belief.until, all);
+        self.stats.coverage.see(self.source, marks, belief.from..=belief.until, all);
         let Range { since, until } = self.pipeline.range;
         let is_believed = |at: &&Micros| (since..until).contains(*at) && belief.of(**at).1.is_none();
         marks.iter().filter(is_believed).for_each(|at| self.clock.advance(*at));

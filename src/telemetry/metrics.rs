@@ -15,6 +15,7 @@ use crate::detect::object::ObjectState;
 use crate::detect::verdict::State;
 use crate::pipeline::key::ObjectKey;
 use crate::pipeline::stats::{Stats, Tallies};
+use crate::pipeline::table::Ration;
 use crate::pipeline::{Pipeline, Thrash, Turn, lock};
 
 /// The name that stands for all beyond a bound.
@@ -39,6 +40,7 @@ pub struct Metrics {
     events: IntCounterVec,
     malformed: IntCounterVec,
     evicted: prometheus::IntCounter,
+    memory_saved: IntCounterVec,
     /// Writes whose time is not believed, by what is wrong with it.
     pub wrong_clocks: IntCounterVec,
     objects: IntGauge,
@@ -150,6 +152,12 @@ impl Metrics {
                 "Writes whose time cannot be right, and which count as of when they came.",
                 "time",
                 &["future", "long_ago"],
+            ),
+            memory_saved: counters(
+                "editwar_memory_saved_total",
+                "Times that memory was short and something was given up.",
+                "what",
+                &Ration::ALL.map(Ration::as_str),
             ),
             evicted: register(
                 &registry,
@@ -289,6 +297,10 @@ impl Metrics {
             self.malformed.with_label_values(&[*reason]).inc_by(now.saturating_sub(then));
         }
         self.evicted.inc_by(stats.tallies.evicted.saturating_sub(counted.tallies.evicted));
+        for (ration, now) in pipeline.table().rations() {
+            let counter = self.memory_saved.with_label_values(&[ration.as_str()]);
+            counter.inc_by(now.saturating_sub(counter.get()));
+        }
         self.objects.set(stats.tallies.objects as i64);
         if let Some(latest) = pipeline.latest() {
             self.latest.set(latest / 1_000_000);

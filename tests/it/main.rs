@@ -26,6 +26,7 @@ mod journal_faults;
 mod journal_trouble;
 mod live;
 mod logs;
+mod memory;
 mod openapi;
 mod order;
 #[cfg(feature = "otlp")]

@@ -1,0 +1,85 @@
+//! Memory: what is kept grows with nothing that somebody may invent.
+
+use editwar::audit::envelope;
+use editwar::detect::policy::Policy;
+use editwar::detect::verdict::State;
+use editwar::pipeline::table::Ration;
+use editwar::pipeline::{Bounds, Pipeline};
+
+use crate::util;
+
+const LIMIT: usize = 8 << 20;
+
+fn event(id: usize, at: i64, name: &str, user: &str, agent: &str, data: &str) -> String {
+    let time = format!("{:.6}", jiff::Timestamp::from_microsecond(1_795_400_000_000_000 + at).unwrap());
+    format!(
+        r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Request","auditID":"{id}","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/shop/configmaps/{name}","verb":"patch","user":{{"username":"{user}"}},"sourceIPs":["10.0.0.1"],"userAgent":"{agent}","objectRef":{{"resource":"configmaps","namespace":"shop","name":"{name}","apiVersion":"v1"}},"responseStatus":{{"metadata":{{}},"code":200}},"requestObject":{{"data":{data}}},"requestReceivedTimestamp":"{time}","stageTimestamp":"{time}"}}"#
+    )
+}
+
+/// Takes in events, and looks after each hundred that no more is kept than the limit allows.
+fn flood(pipeline: &Pipeline, events: impl Iterator<Item = String>) {
+    let events: Vec<String> = events.collect();
+    for run in events.chunks(100) {
+        let mut batch = pipeline.batch("", "test");
+        for event in run {
+            envelope::line(event.as_bytes(), |event| batch.take(event, 1));
+        }
+        let bytes = pipeline.table().bytes();
+        // A write may need some before what is over is given up.
+        assert!(bytes <= LIMIT + (1 << 20), "{bytes} bytes are kept");
+    }
+}
+
+fn is_right_about_an_honest_war(pipeline: &Pipeline, at: i64) {
+    let one = |n: usize| {
+        let (user, value) = if n.is_multiple_of(2) { ("alice", "a") } else { ("bob", "b") };
+        event(n, at + n as i64 * 10_000_000, "honest", user, "kubectl/1", &format!(r#"{{"v":"{value}"}}"#))
+    };
+    flood(pipeline, (0..40).map(one));
+    let report = util::report(pipeline);
+    let war = report.wars.iter().find(|war| war.object.name == "honest").expect("it is found");
+    assert_eq!((war.retakes, war.state), (38, State::Paused));
+}
+
+fn pipeline() -> Pipeline {
+    Pipeline::new(Policy::default(), Bounds { bytes_max: LIMIT, body_bytes_max: LIMIT / 4, ..Bounds::default() })
+}
+
+#[test]
+fn contested_objects_with_large_bodies_stay_within_the_limit() {
+    let pipeline = pipeline();
+    let body = |n: usize| format!(r#"{{"v":"{}","x":"{}","y{n}":"{n}"}}"#, n % 2, "x".repeat(4 << 10));
+    let write = |n: usize| {
+        let (object, user) = (n % 200, if (n / 200).is_multiple_of(2) { "alice" } else { "bob" });
+        event(n, n as i64 * 100_000, &format!("o{object}"), user, "kubectl/1", &body(n / 200))
+    };
+    flood(&pipeline, (0..6_000).map(write));
+    assert!(pipeline.table().rations().any(|(ration, times)| ration == Ration::Bodies && times > 0));
+    is_right_about_an_honest_war(&pipeline, 600_000_000);
+}
+
+#[test]
+fn small_wars_without_end_stay_within_the_limit() {
+    let pipeline = pipeline();
+    let name = "n".repeat(240);
+    let write = |n: usize| {
+        let user = if n.is_multiple_of(2) { "alice" } else { "bob" };
+        event(n, n as i64 * 1_000, &format!("{name}{}", n / 6), user, "kubectl/1", &format!(r#"{{"v":"{}"}}"#, n % 2))
+    };
+    flood(&pipeline, (0..20_000).map(write));
+    assert!(pipeline.table().rations().any(|(ration, times)| ration == Ration::Objects && times > 0));
+    is_right_about_an_honest_war(&pipeline, 30_000_000);
+}
+
+#[test]
+fn user_agents_without_end_stay_within_the_limit() {
+    let pipeline = pipeline();
+    let agent = "a".repeat(300);
+    let write = |n: usize| {
+        let data = format!(r#"{{"v":"{}"}}"#, n % 7);
+        event(n, n as i64 * 1_000, &format!("o{}", n % 500), "mallory", &format!("{n}{agent}/1"), &data)
+    };
+    flood(&pipeline, (0..40_000).map(write));
+    is_right_about_an_honest_war(&pipeline, 50_000_000);
+}
