@@ -1,0 +1,586 @@
+//! Who gets in, what a refusal tells, what one client may take, and what outputs may do to a terminal.
+
+use std::io::{Read, Write as _};
+use std::net::Ipv4Addr;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::apiserver::ApiServer;
+use crate::events::{SECOND, War, Write, list, now};
+use crate::http2;
+use crate::outcome::Kind::Beside;
+use crate::outcome::{Attack, Context, Failure, Outcome, Report, control};
+use crate::server::{self, HONEST, Server, answer, ask, connect, pause, read_to_end, request, until};
+use crate::tls::Authority;
+
+/// Within this time a change of a file of tokens holds.
+const RELOAD: Duration = Duration::from_secs(30);
+/// An address that is not the honest one.
+const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
+
+pub(crate) const ATTACKS: &[Attack] = &[
+    Attack {
+        name: "doors/pages-that-post",
+        promise: "a page in a browser cannot post events",
+        kind: Beside,
+        run: pages,
+    },
+    Attack {
+        name: "doors/pages-that-act",
+        promise: "a page in a browser cannot use the kill switch or read",
+        kind: Beside,
+        run: acting,
+    },
+    Attack {
+        name: "doors/emptied-tokens",
+        promise: "an emptied file of tokens ends them after the stated time",
+        kind: Beside,
+        run: |c, r| tokens(c, r, "emptied"),
+    },
+    Attack {
+        name: "doors/deleted-tokens",
+        promise: "a deleted file of tokens ends them after the stated time",
+        kind: Beside,
+        run: |c, r| tokens(c, r, "deleted"),
+    },
+    Attack {
+        name: "doors/revoked-token-on-a-connection",
+        promise: "a connection does not outlive its token",
+        kind: Beside,
+        run: |c, r| tokens(c, r, "kept open"),
+    },
+    Attack {
+        name: "doors/expired-certificate",
+        promise: "a connection does not outlive its certificate",
+        kind: Beside,
+        run: expiry,
+    },
+    Attack {
+        name: "doors/refusals",
+        promise: "a refusal before authentication tells nothing",
+        kind: Beside,
+        run: refusals,
+    },
+    Attack {
+        name: "doors/cluster-names",
+        promise: "requests that bring no events take no place of a cluster",
+        kind: Beside,
+        run: clusters,
+    },
+    Attack {
+        name: "doors/made-up-clusters",
+        promise: "one client does not take the places of all clusters",
+        kind: Beside,
+        run: made_up,
+    },
+    Attack {
+        name: "doors/watch-streams",
+        promise: "one client does not take all watch streams",
+        kind: Beside,
+        run: watches,
+    },
+    Attack { name: "doors/sighup", promise: "SIGHUP reloads and ends nothing", kind: Beside, run: sighup },
+    Attack {
+        name: "doors/characters",
+        promise: "no output has control, bidi, invisible or tag characters from input",
+        kind: Beside,
+        run: characters,
+    },
+    Attack {
+        name: "doors/characters-in-the-log",
+        promise: "no log line has control, bidi, invisible or tag characters from input",
+        kind: Beside,
+        run: logged,
+    },
+    Attack {
+        name: "doors/followed-log-is-a-fifo",
+        promise: "a followed log that is a fifo or a directory for a while is read again",
+        kind: Beside,
+        run: followed,
+    },
+];
+
+/// Posts with these headers; the status and what was counted.
+fn post_as(server: &Server, headers: &str, name: &str) -> Result<(u16, u64), Failure> {
+    let before = crate::events::writes(server)?;
+    let event = Write::new("mallory", name, "1", now()).line();
+    let bytes = request("POST", "/audit", headers, &list(&[event]));
+    let status = ask(HONEST, server.webhook, &bytes, server::PATIENCE)?.status;
+    Ok((status, crate::events::writes(server)? - before))
+}
+
+fn pages(context: &Context, report: &mut Report) -> Outcome {
+    let server = Server::start(context, &[])?.ready()?;
+    let (status, count) = post_as(&server, "Content-Type: application/json\r\n", "honest")?;
+    control((status, count) == (200, 1), format!("an honest post is taken: {status}, {count}"))?;
+    let (status, count) = post_as(&server, "Content-Type: application/json; charset=utf-8\r\n", "charset")?;
+    control((status, count) == (200, 1), format!("application/json with a charset is taken: {status}, {count}"))?;
+    // What `fetch` with `no-cors`, a form and `sendBeacon` can send; each brings an Origin.
+    let origin = "Origin: http://evil.example\r\n";
+    let cases = [
+        ("no type", String::new()),
+        ("text/plain; x=json", "Content-Type: text/plain; x=json\r\n".to_owned()),
+        ("text/plain;charset=json", "Content-Type: text/plain;charset=json\r\n".to_owned()),
+        ("text/plain, application/json", "Content-Type: text/plain, application/json\r\n".to_owned()),
+        ("form", "Content-Type: application/x-www-form-urlencoded;application/json\r\n".to_owned()),
+        ("multipart", "Content-Type: multipart/form-data; boundary=application/json\r\n".to_owned()),
+        ("two types", "Content-Type: text/plain\r\nContent-Type: application/json\r\n".to_owned()),
+        ("json with an origin", "Content-Type: application/json\r\n".to_owned()),
+        ("null origin", "Content-Type: application/json\r\nOrigin: null\r\n".to_owned()),
+        (
+            "cross-site",
+            "Content-Type: application/json\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n".to_owned(),
+        ),
+    ];
+    for (name, headers) in cases {
+        let headers = if headers.contains("Origin") { headers } else { headers + origin };
+        let (status, count) = post_as(&server, &headers, "forged")?;
+        report.promise(status >= 400 && count == 0, format!("{name}: answered {status}, {count} writes counted"));
+    }
+    // Without an Origin, for old browsers: the type alone must do.
+    for kind in ["text/plain; x=json", "text/plain;json", "application/x-www-form-urlencoded; json"] {
+        let (status, count) = post_as(&server, &format!("Content-Type: {kind}\r\n"), "forged")?;
+        report.promise(
+            status >= 400 && count == 0,
+            format!("{kind} without an origin: answered {status}, {count} counted"),
+        );
+    }
+    Ok(())
+}
+
+fn acting(context: &Context, report: &mut Report) -> Outcome {
+    let api = ApiServer::start()?;
+    let server = crate::enforcer::start(context, &api, "pages")?.ready()?;
+    control(until(server::PATIENCE, || api.holder().is_some()), "it enforces")?;
+    let act = |what: &str, headers: &str| -> Result<u16, Failure> {
+        let bytes = request("POST", &format!("/api/v1/enforcement/{what}"), headers, b"{}");
+        Ok(ask(HONEST, server.admin, &bytes, server::PATIENCE)?.status)
+    };
+    control(act("stop", "Content-Type: application/json\r\n")? == 200, "the kill switch works")?;
+    control(act("start", "Content-Type: application/json\r\n")? == 200, "and back")?;
+    for headers in [
+        "Origin: http://evil.example\r\n",
+        "Content-Type: text/plain\r\nOrigin: http://evil.example\r\n",
+        "Content-Type: text/plain; application/json\r\nOrigin: http://evil.example\r\n",
+        "Content-Type: text/plain\r\nContent-Type: application/json\r\nOrigin: http://evil.example\r\n",
+        "Content-Type: application/json\r\nOrigin: http://evil.example\r\n",
+        "Content-Type: application/json\r\nOrigin: null\r\n",
+    ] {
+        let status = act("stop", headers)?;
+        report.promise(
+            status >= 400,
+            format!("the kill switch, {}: answered {status}", headers.trim().replace("\r\n", ", ")),
+        );
+    }
+    let bytes = b"GET /api/v1/wars HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    let status = ask(HONEST, server.admin, bytes, server::PATIENCE)?.status;
+    report.promise(status == 421, format!("a name of somebody's own: answered {status}"));
+    let preflight = "Origin: http://evil.example\r\nAccess-Control-Request-Method: POST\r\n";
+    let bytes = request("OPTIONS", "/api/v1/enforcement/stop", preflight, b"");
+    let status = ask(HONEST, server.admin, &bytes, server::PATIENCE)?.status;
+    report.promise(status >= 400, format!("a preflight is answered {status}"));
+    Ok(())
+}
+
+fn get_as(token: &str) -> Vec<u8> {
+    let authorization = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+    request("GET", "/api/v1/wars", &authorization, b"")
+}
+
+/// A file of tokens changes.
+fn tokens(context: &Context, report: &mut Report, how: &str) -> Outcome {
+    let path = context.folder(&format!("doors-tokens-{}", how.replace(' ', "-"))).join("tokens");
+    std::fs::write(&path, "first oncall\nsecond other\n")?;
+    let setting = format!("admin.auth.tokens={}", path.display());
+    let server = Server::start(context, &["--set", &setting])?;
+    let ask_as = |token: &str| ask(HONEST, server.admin, &get_as(token), server::PATIENCE).map_or(0, |a| a.status);
+    control(until(server::PATIENCE, || ask_as("first") == 200), "the token is known")?;
+    control(ask_as("") == 401 && ask_as("wrong") == 401, "others are not")?;
+    let mut standing = connect(HONEST, server.admin)?;
+    let keep = "GET /api/v1/wars HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer first\r\n\r\n";
+    standing.write_all(keep.as_bytes())?;
+    standing.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut buffer = [0; 65536];
+    let read = standing.read(&mut buffer)?;
+    control(buffer[..read].starts_with(b"HTTP/1.1 200"), "the standing connection is answered")?;
+    let mut watch = connect(HONEST, server.admin)?;
+    watch.write_all(
+        b"GET /api/v1/objects/configmaps/shop/x/decision?watch=true HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer first\r\n\r\n",
+    )?;
+    watch.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let read = watch.read(&mut buffer)?;
+    control(buffer[..read].starts_with(b"HTTP/1.1 200"), "the watch is answered")?;
+    match how {
+        "emptied" => std::fs::write(&path, "")?,
+        "deleted" => std::fs::remove_file(&path)?,
+        _ => std::fs::write(&path, "second other\n")?,
+    }
+    let started = Instant::now();
+    if how == "kept open" {
+        // The connection asks on and on: it is known until the change, and not after.
+        standing.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let is_over = until(RELOAD, || {
+            pause(300);
+            if standing.write_all(keep.as_bytes()).is_err() {
+                return true;
+            }
+            match standing.read(&mut buffer) {
+                Ok(0) | Err(_) => true,
+                Ok(n) => !buffer[..n].starts_with(b"HTTP/1.1 200"),
+            }
+        });
+        report.promise(is_over, "a standing connection is answered with the old token");
+        // A line comes every 30 s at least: after two of them it is sure.
+        let ends = watch_ends(&mut watch, Duration::from_secs(context.count(75, 40)));
+        report.promise(ends, "a watch goes on with the old token");
+        control(ask_as("second") == 200, "other tokens hold")?;
+    } else {
+        let is_over = until(RELOAD, || {
+            pause(300);
+            ask_as("first") == 401 || ask_as("first") == 403
+        });
+        report.promise(
+            is_over,
+            format!("the old token is known {} s after the file was {how}", started.elapsed().as_secs()),
+        );
+    }
+    report.number("after", format!("{:.1} s", started.elapsed().as_secs_f64()));
+    let live = ask(HONEST, server.admin, &request("GET", "/livez", "", b""), server::PATIENCE)?;
+    control(live.status == 200, "the server answers")
+}
+
+/// Whether the server ends a stream.
+fn watch_ends(stream: &mut std::net::TcpStream, limit: Duration) -> bool {
+    let started = Instant::now();
+    let mut buffer = [0; 4096];
+    drop(stream.set_read_timeout(Some(Duration::from_millis(500))));
+    while started.elapsed() < limit {
+        match stream.read(&mut buffer) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+            Err(_) => return true,
+        }
+    }
+    false
+}
+
+/// A client's certificate expires while its connection stands.
+fn expiry(context: &Context, report: &mut Report) -> Outcome {
+    let authority = Authority::new(&context.folder("doors-expiry"));
+    let settings = authority.settings("webhook");
+    let server = Server::start(context, &settings.iter().map(String::as_str).collect::<Vec<_>>())?.ready()?;
+    let seconds = 8;
+    let identity = authority.identity("apiserver", seconds);
+    let mut stream = authority.connect(HONEST, server.webhook, Some(&identity))?;
+    stream.sock.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut number = 0;
+    let mut post = || -> std::io::Result<u16> {
+        number += 1;
+        let body = list(&[Write::new("carol", "standing", &number.to_string(), now()).line()]);
+        let head = format!(
+            "POST /audit HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(&[head.into_bytes(), body].concat())?;
+        let mut buffer = [0; 4096];
+        let read = stream.read(&mut buffer)?;
+        answer(&buffer[..read], Duration::ZERO).map(|answer| answer.status)
+    };
+    control(post()? == 200, "the certificate is taken while it holds")?;
+    let started = Instant::now();
+    let mut last = 0;
+    while started.elapsed() < Duration::from_secs(seconds as u64 + 22) {
+        pause(1000);
+        match post() {
+            Ok(200) => last = started.elapsed().as_secs(),
+            _ => break,
+        }
+    }
+    report.number("certificate holds", format!("{seconds} s"));
+    report.number("last batch taken at", format!("{last} s"));
+    report.promise(
+        last < seconds as u64 + 20,
+        format!("a batch is taken {} s after the certificate expired", last.saturating_sub(seconds as u64)),
+    );
+    let late = authority.connect(HONEST, server.webhook, Some(&identity)).and_then(|mut stream| {
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
+        stream.read(&mut [0; 10])
+    });
+    control(late.is_err() || late.is_ok_and(|n| n == 0), "a new connection with the expired certificate is refused")
+}
+
+/// Without or with a wrong token, every path, method and type has the same answer; a token without rights tells no more.
+fn refusals(context: &Context, report: &mut Report) -> Outcome {
+    let folder = context.folder("doors-refusals");
+    std::fs::write(folder.join("tokens"), "known scraper\nposter apiserver\n")?;
+    let tokens = folder.join("tokens").display().to_string();
+    let config = format!(
+        "webhook: {{auth: {{tokens: {tokens}, allow: [{{name: apiserver, rights: [post]}}]}}}}\n\
+         admin: {{auth: {{tokens: {tokens}, allow: [{{name: scraper, rights: [scrape]}}]}}}}\n"
+    );
+    std::fs::write(folder.join("editwar.yaml"), config)?;
+    let server = Server::start(context, &["--config", &folder.join("editwar.yaml").display().to_string()])?;
+    let send = |to, method: &str, path: &str, headers: &str, token: &str| -> Result<(u16, String), Failure> {
+        let authorization = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+        let answer =
+            ask(HONEST, to, &request(method, path, &format!("{headers}{authorization}"), b"{}"), server::PATIENCE)?;
+        Ok((answer.status, answer.body))
+    };
+    let json = "Content-Type: application/json\r\n";
+    control(send(server.webhook, "POST", "/audit", json, "poster")?.0 == 200, "who may post can")?;
+    control(send(server.admin, "GET", "/metrics", "", "known")?.0 == 200, "who may scrape can")?;
+    for token in ["", "wrong"] {
+        let expected = send(server.webhook, "POST", "/audit", json, token)?;
+        control(expected.0 == 401, format!("without a token that is known: {expected:?}"))?;
+        for (method, path, headers) in [
+            ("GET", "/audit", ""),
+            ("POST", "/nothing", json),
+            ("POST", "/audit", "Content-Type: text/plain\r\n"),
+            ("POST", "/audit/some-cluster", json),
+            ("POST", "/audit/no/cluster/at%20all", json),
+            ("DELETE", "/", ""),
+        ] {
+            let found = send(server.webhook, method, path, headers, token)?;
+            report.promise(found == expected, format!("webhook {method} {path} {}: {found:?}", headers.trim()));
+        }
+        let expected = send(server.admin, "GET", "/api/v1/wars", "", token)?;
+        for (method, path) in [
+            ("GET", "/nothing"),
+            ("GET", "/api/v1/objects/configmaps/shop/x"),
+            ("POST", "/api/v1/enforcement/stop"),
+            ("PUT", "/log-level?level=debug"),
+            ("DELETE", "/api/v1/wars"),
+            ("GET", "/metrics"),
+        ] {
+            let found = send(server.admin, method, path, "", token)?;
+            report.promise(found == expected, format!("query {method} {path}: {found:?}"));
+        }
+    }
+    // A guess that is right must not be told from one that is wrong, by somebody who may nothing here.
+    let (unknown, known) = (
+        send(server.webhook, "POST", "/audit", json, "wrong")?,
+        send(server.webhook, "POST", "/audit", json, "known")?,
+    );
+    report.promise(
+        unknown.0 == known.0,
+        format!("a wrong token is answered {}, a known one without any right here {}", unknown.0, known.0),
+    );
+    Ok(())
+}
+
+/// Names of clusters in requests that bring nothing.
+fn clusters(context: &Context, report: &mut Report) -> Outcome {
+    let server = Server::start(context, &[])?.ready()?;
+    for n in 0..80 {
+        ask(STRANGER, server.webhook, &request("GET", &format!("/audit/get-{n}"), "", b""), server::PATIENCE)?;
+        let json = "Content-Type: application/json\r\n";
+        ask(STRANGER, server.webhook, &request("POST", &format!("/audit/empty-{n}"), json, b"[]"), server::PATIENCE)?;
+        ask(
+            STRANGER,
+            server.webhook,
+            &request("POST", &format!("/audit/bad-{n}"), json, b"{\"nothing"),
+            server::PATIENCE,
+        )?;
+        let text = "Content-Type: text/plain\r\n";
+        ask(STRANGER, server.webhook, &request("POST", &format!("/audit/text-{n}"), text, b"[]"), server::PATIENCE)?;
+    }
+    let status = server.post_from(HONEST, "/audit/real", &War::plain("config"))?.status;
+    report.promise(status == 200, format!("a real cluster is answered {status}"));
+    Ok(())
+}
+
+/// Clusters that one client makes up, each with an event.
+fn made_up(context: &Context, report: &mut Report) -> Outcome {
+    let server = Server::start(context, &[])?.ready()?;
+    let mut taken = 0;
+    for n in 0..80 {
+        let event = Write::new("mallory", "x", "1", now()).line();
+        taken += usize::from(server.post_from(STRANGER, &format!("/audit/made-up-{n}"), &[event])?.status == 200);
+    }
+    report.number("made up", taken);
+    let status = server.post_from(HONEST, "/audit/real", &War::plain("config"))?.status;
+    report.promise(status == 200, format!("a real cluster is answered {status}"));
+    Ok(())
+}
+
+fn watches(context: &Context, report: &mut Report) -> Outcome {
+    let server = Server::start(context, &[])?.ready()?;
+    let path = "/api/v1/objects/configmaps/shop/x/decision?watch=true";
+    let watch = |from: Ipv4Addr| -> Result<u16, Failure> {
+        let mut stream = connect(from, server.admin)?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut buffer = [0; 4096];
+        let read = stream.read(&mut buffer)?;
+        Ok(answer(&buffer[..read], Duration::ZERO)?.status)
+    };
+    control(watch(HONEST)? == 200, "a watch is answered")?;
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let mut stream = http2::open(STRANGER, server.admin, 1 << 20)?;
+        http2::get(&mut stream, path, 0..128)?;
+        http2::acknowledge(&mut stream)?;
+        held.push(stream);
+    }
+    pause(2000);
+    let status = watch(HONEST)?;
+    report.promise(status == 200, format!("another client's watch is answered {status}"));
+    control(server.get("/livez")?.status == 200, "the server answers")
+}
+
+fn sighup(context: &Context, report: &mut Report) -> Outcome {
+    let path = context.folder("doors-sighup").join("tokens");
+    std::fs::write(&path, "first oncall\n")?;
+    let setting = format!("admin.auth.tokens={}", path.display());
+    let mut server = Server::start(context, &["--set", &setting])?;
+    let ask_as = |server: &Server, token: &str| {
+        ask(HONEST, server.admin, &get_as(token), server::PATIENCE).map_or(0, |a| a.status)
+    };
+    control(until(server::PATIENCE, || ask_as(&server, "first") == 200), "the token is known")?;
+    std::fs::write(&path, "second oncall\n")?;
+    server.signal("HUP");
+    pause(1500);
+    report.promise(server.is_alive(), "the process ends");
+    if server.is_alive() {
+        let is_known = until(Duration::from_secs(3), || ask_as(&server, "second") == 200);
+        report.promise(is_known, "the new token is not known 4 s after SIGHUP");
+        for _ in 0..20 {
+            server.signal("HUP");
+        }
+        pause(500);
+        report.promise(server.is_alive(), "many of them end the process");
+    }
+    Ok(())
+}
+
+/// What a terminal obeys, hides or turns around.
+const NASTY: &str = "a\u{1b}]0;x\u{7}b\u{9b}31mc\u{202e}d\u{2066}e\u{200b}f\u{200f}g\u{feff}h\u{2028}i\u{e0041}j\u{ad}k\u{85}l\u{2029}m\u{61c}n\u{180e}o\u{fff9}p\rq\u{8}r";
+
+/// Such characters in what was printed, by name.
+fn nasty_in(bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let is_nasty = |c: &char| {
+        matches!(*c, '\0'..='\u{8}' | '\u{b}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{180e}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    };
+    let mut found: Vec<String> = text.chars().filter(is_nasty).map(|c| format!("U+{:04X}", c as u32)).collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// A war with such characters wherever anybody may choose text.
+fn nasty_war() -> Vec<String> {
+    let name = format!("n-{NASTY}");
+    let mut war = War::new(&name);
+    war.actors = [format!("alice{NASTY}"), format!("bob{NASTY}")];
+    (0..16)
+        .map(|n| {
+            let mut write = war.turn(now() - (16 - n) * 2 * SECOND);
+            write.agent = format!("agent{NASTY}/v1");
+            let data = json!({"data": {format!("k{NASTY}"): format!("{}{NASTY}", n % 2)}});
+            (write.patch, write.stored) = (data.clone(), data);
+            let mut event = write.event();
+            event["requestURI"] = format!("/api/v1/x?fieldManager=m{NASTY}").into();
+            event["sourceIPs"] = json!([NASTY]);
+            event.to_string()
+        })
+        .collect()
+}
+
+fn characters(context: &Context, report: &mut Report) -> Outcome {
+    let folder = context.folder("doors-characters");
+    std::fs::write(folder.join("audit.log"), nasty_war().join("\n"))?;
+    let server = Server::start(context, &[])?.ready()?;
+    server.post("/audit", &nasty_war())?;
+    let url = format!("http://{}", server.admin);
+    let mut check = |what: &str, output: Output| -> Outcome {
+        control(
+            !output.stdout.is_empty(),
+            format!("{what} prints something: {}", String::from_utf8_lossy(&output.stderr).trim()),
+        )?;
+        let found = nasty_in(&[output.stdout, output.stderr].concat());
+        report.promise(found.is_empty(), format!("{what} prints {}", found.join(" ")));
+        Ok(())
+    };
+    for form in ["table", "wide", "json", "yaml", "markdown"] {
+        check(&format!("analyze -o {form}"), server::run(context, &["analyze", "-o", form, "audit.log"], &folder)?)?;
+        check(&format!("wars -o {form}"), server::run(context, &["wars", "-o", form, "--server", &url], &folder)?)?;
+    }
+    let name = format!("configmap/n-{NASTY}");
+    for form in ["table", "wide", "json", "yaml", "markdown"] {
+        let output = server::run(context, &["who", &name, "-n", "shop", "-o", form, "audit.log"], &folder)?;
+        if output.status.code() != Some(2) {
+            check(&format!("who -o {form}"), output)?;
+        }
+    }
+    let simulated = server::run(context, &["simulate", "audit.log"], &folder)?;
+    if simulated.status.code() != Some(2) {
+        check("simulate", simulated)?;
+    }
+    // The answers that people read with curl.
+    for path in ["/api/v1/wars", "/metrics"] {
+        let found = nasty_in(server.get(path)?.body.as_bytes());
+        report.promise(found.is_empty(), format!("GET {path} has {}", found.join(" ")));
+    }
+    Ok(())
+}
+
+/// What is logged of hostile input.
+fn logged(context: &Context, report: &mut Report) -> Outcome {
+    let folder = context.folder("doors-logged");
+    let log = folder.join("audit.log");
+    std::fs::write(&log, nasty_war().join("\n"))?;
+    let server = Server::start(context, &["--log", "debug", "--follow", &log.display().to_string()])?.ready()?;
+    server.post("/audit", &nasty_war())?;
+    for path in ["/audit/%1b%5d0%3b", "/\u{9b}31m", "/api/v1/objects/x/%c2%9b/%e2%80%ae"] {
+        for to in [server.webhook, server.admin] {
+            drop(ask(
+                HONEST,
+                to,
+                &request("GET", path, "User-Agent: \u{9b}31m\u{202e}\r\n", b""),
+                Duration::from_secs(5),
+            ));
+        }
+    }
+    pause(1000);
+    let text = server.log();
+    control(text.lines().count() > 2, "something is logged")?;
+    let found = nasty_in(text.as_bytes());
+    report.promise(found.is_empty(), format!("the log has {}", found.join(" ")));
+    Ok(())
+}
+
+/// A fifo and a directory in place of a followed log, then the log again.
+fn followed(context: &Context, report: &mut Report) -> Outcome {
+    let folder = context.folder("doors-followed");
+    let log = folder.join("audit.log");
+    std::fs::write(&log, War::plain("before").join("\n") + "\n")?;
+    let server = Server::start(context, &["--follow", &log.display().to_string()])?.ready()?;
+    let is_found = |name: &str| {
+        let limit = Duration::from_secs(15);
+        until(limit, || crate::events::war_over(&server, "", name).is_ok_and(|war| war.is_some()))
+    };
+    control(is_found("before"), "the log is read")?;
+    std::fs::remove_file(&log)?;
+    let made = std::process::Command::new("mkfifo").arg(&log).status();
+    control(made.is_ok_and(|status| status.success()), "mkfifo")?;
+    pause(3000);
+    std::fs::remove_file(&log)?;
+    std::fs::write(&log, War::plain("after-fifo").join("\n") + "\n")?;
+    report.promise(is_found("after-fifo"), "after a fifo the log is not read any more");
+    std::fs::remove_file(&log)?;
+    std::fs::create_dir(&log)?;
+    pause(3000);
+    std::fs::remove_dir(&log)?;
+    std::fs::write(&log, War::plain("after-directory").join("\n") + "\n")?;
+    report.promise(is_found("after-directory"), "after a directory the log is not read any more");
+    let bytes = request("GET", "/livez", "", b"");
+    let mut stream = connect(HONEST, server.admin)?;
+    stream.write_all(&bytes)?;
+    control(!read_to_end(&mut stream, Duration::from_secs(10))?.is_empty(), "the server answers")
+}

@@ -1,0 +1,208 @@
+//! A fight over one field, hidden among many others that change with it.
+
+use serde_json::{Map, Value, json};
+
+use crate::events::{SECOND, War, Write, now, standing, war_over};
+use crate::outcome::Kind::{Heavy, Long};
+use crate::outcome::{Attack, Context, Outcome, Report, control};
+use crate::server::Server;
+
+const FOUND: &str = "a war over one field is found, whatever else changes with it";
+const MANY: &str = "a war over many fields is found, and says what was not looked at";
+
+pub(crate) const ATTACKS: &[Attack] = &[
+    Attack { name: "evasion/among-10", promise: FOUND, kind: Heavy, run: |c, r| hidden(c, r, 10) },
+    Attack { name: "evasion/among-300", promise: FOUND, kind: Heavy, run: |c, r| hidden(c, r, 300) },
+    Attack { name: "evasion/among-5000", promise: FOUND, kind: Heavy, run: |c, r| hidden(c, r, 5_000) },
+    Attack { name: "evasion/among-50000", promise: FOUND, kind: Heavy, run: |c, r| hidden(c, r, 50_000) },
+    Attack { name: "evasion/all-of-10", promise: MANY, kind: Heavy, run: |c, r| all(c, r, 10) },
+    Attack { name: "evasion/all-of-300", promise: MANY, kind: Heavy, run: |c, r| all(c, r, 300) },
+    Attack { name: "evasion/all-of-5000", promise: MANY, kind: Heavy, run: |c, r| all(c, r, 5_000) },
+    Attack { name: "evasion/all-of-50000", promise: MANY, kind: Long, run: |c, r| all(c, r, 50_000) },
+    Attack { name: "evasion/nested", promise: FOUND, kind: Heavy, run: nested },
+];
+
+/// What the rival does beside the fight.
+#[derive(Clone, Copy)]
+enum Dummies {
+    /// The same keys with other values each time.
+    Fixed,
+    /// Other keys each time.
+    Rotating,
+    /// Keys that nobody touches.
+    Still,
+    /// Other keys each time, and written in a request of its own, before the fight's.
+    Apart,
+}
+
+/// The contested field among so many others.
+fn hidden(context: &Context, report: &mut Report, others: usize) -> Outcome {
+    let server = Server::start(context, &[])?.ready()?;
+    let kinds = [
+        ("fixed", Dummies::Fixed),
+        ("rotating", Dummies::Rotating),
+        ("still", Dummies::Still),
+        ("apart", Dummies::Apart),
+    ];
+    for (name, dummies) in kinds {
+        let name = format!("{name}-{others}");
+        if others > 10_000 && !context.is_full && matches!(dummies, Dummies::Still | Dummies::Apart) {
+            continue;
+        }
+        let turns = context.count(40, if others > 1_000 { 12 } else { 40 });
+        let mut stored = Map::new();
+        let mut war = War::new(&name);
+        for n in 0..turns {
+            let at = now() - (turns - n) as i64 * SECOND;
+            let is_rival = n % 2 == 1;
+            let mut write = war.turn(at);
+            // In a file's order, before and after the others.
+            let mut patch = json!({"mode": write.patch["data"]["v"]});
+            if is_rival || n == 0 {
+                let fresh = self::dummies(dummies, n, others);
+                for old in stored.keys().filter(|key| !fresh.contains_key(*key) && *key != "mode") {
+                    patch[old] = Value::Null;
+                }
+                for (key, value) in &fresh {
+                    patch[key] = value.clone();
+                }
+                let mode = stored.get("mode").cloned();
+                stored = fresh;
+                stored.extend(mode.map(|mode| ("mode".to_owned(), mode)));
+                if matches!(dummies, Dummies::Apart) {
+                    let mut first = Write::new(&write.actor, &name, "", at - SECOND / 2);
+                    let mut only = patch.clone();
+                    only.as_object_mut().expect("a map").remove("mode");
+                    (first.patch, first.stored) = (json!({"data": only}), json!({"data": stored}));
+                    first.revision = write.revision;
+                    write.revision = crate::events::revision();
+                    server.post("/audit", &[first.line()])?;
+                    patch = json!({"mode": patch["mode"]});
+                }
+            }
+            stored.insert("mode".to_owned(), patch["mode"].clone());
+            (write.patch, write.stored) = (json!({"data": patch}), json!({"data": stored}));
+            server.post("/audit", &[write.line()])?;
+        }
+        check(&server, report, &name, "data.mode")?;
+    }
+    report.number("RSS peak", format!("{} MiB", server.peak_bytes() >> 20));
+    Ok(())
+}
+
+fn dummies(kind: Dummies, turn: u64, count: usize) -> Map<String, Value> {
+    let one = |n: usize| match kind {
+        Dummies::Fixed => (format!("d{n}"), json!(format!("{turn}"))),
+        Dummies::Rotating | Dummies::Apart => (format!("{}{turn}-{n}", ["d", "z"][n % 2]), json!("1")),
+        Dummies::Still => (format!("d{n}"), json!("1")),
+    };
+    (0..count).map(one).collect()
+}
+
+/// The war is found and names the field.
+fn check(server: &Server, report: &mut Report, name: &str, field: &str) -> Outcome {
+    let found = war_over(server, "", name)?;
+    let Some(war) = found else {
+        report.promise(false, format!("{name}: no war is listed"));
+        return Ok(());
+    };
+    let fields: Vec<&str> = war["fields"].as_array().into_iter().flatten().filter_map(|f| f["path"].as_str()).collect();
+    report.promise(
+        fields.contains(&field),
+        format!("{name}: the field is not named, only {:?}", &fields[..fields.len().min(3)]),
+    );
+    let found = standing(server, "", name)?;
+    report.promise(!found.may_write, format!("{name}: a reconciler may write: {found:?}, {} retakes", war["retakes"]));
+    Ok(())
+}
+
+/// Both sides set all of so many fields.
+fn all(context: &Context, report: &mut Report, count: usize) -> Outcome {
+    let server = Server::start(context, &[])?.ready()?;
+    let name = format!("all-{count}");
+    let mut war = War::new(&name);
+    let turns: i64 = 24;
+    for n in 0..turns {
+        let mut write = war.turn(now() - (turns - n) * SECOND);
+        let data: Map<String, Value> =
+            (0..count).map(|n| (format!("f{n}"), write.patch["data"]["v"].clone())).collect();
+        (write.patch, write.stored) = (json!({"data": data}), json!({"data": data}));
+        server.post("/audit", &[write.line()])?;
+    }
+    report.number("RSS peak", format!("{} MiB", server.peak_bytes() >> 20));
+    let found = standing(&server, "", &name)?;
+    let Some(war) = war_over(&server, "", &name)? else {
+        report.promise(false, format!("no war is listed over {count} fields: {found:?}"));
+        return Ok(());
+    };
+    report.promise(!found.may_write, format!("a reconciler may write: {found:?}"));
+    let named = war["fields"].as_array().map_or(0, Vec::len);
+    report.number("fields named", format!("{named} of {count}"));
+    let is_told = says_that_some_are_missing(&war, count);
+    report.promise(named == count || is_told, format!("{named} of {count} fields are named, and nothing says so"));
+    Ok(())
+}
+
+/// Whether an answer tells in some key or text that there is more than it names: any count of what is left out, or words.
+fn says_that_some_are_missing(war: &Value, count: usize) -> bool {
+    const WORDS: [&str; 12] = [
+        "omitted",
+        "more",
+        "not looked",
+        "unlooked",
+        "unseen",
+        "truncated",
+        "further",
+        "left out",
+        "beyond",
+        "not_",
+        "only the",
+        "incomplete",
+    ];
+    match war {
+        Value::Object(map) => map.iter().any(|(key, value)| {
+            let is_word = WORDS.iter().any(|word| key.contains(word)) && *value != json!(0) && *value != json!(false);
+            (is_word && !value.is_null()) || says_that_some_are_missing(value, count)
+        }),
+        Value::Array(items) => items.iter().any(|item| says_that_some_are_missing(item, count)),
+        Value::String(text) => WORDS.iter().any(|word| text.contains(word)),
+        Value::Number(number) => number.as_u64() == Some(count as u64),
+        _ => false,
+    }
+}
+
+/// A field deep in lists and maps, in an object that grows and shrinks around it.
+fn nested(context: &Context, report: &mut Report) -> Outcome {
+    let server = Server::start(context, &[])?.ready()?;
+    let name = "nested";
+    let mut war = War::new(name);
+    war.resource = "deployments.apps";
+    let turns: i64 = 40;
+    for n in 0..turns {
+        let mut write = war.turn(now() - (turns - n) * SECOND);
+        let replicas = 3 + 2 * (n % 2);
+        // Containers come and go, and their order changes.
+        let count = if n % 2 == 0 { 40 } else { 43 };
+        let environment = |c: i64| {
+            (0..100).map(|e| json!({"name": format!("E{e}"), "value": format!("{c}-{e}-{n}")})).collect::<Vec<_>>()
+        };
+        let containers: Vec<Value> = (0..count)
+            .map(|c| json!({"name": format!("c{}", (c + n) % count), "image": format!("i:{n}"), "env": environment(c)}))
+            .collect();
+        let spec = json!({"spec": {"replicas": replicas, "template": {"spec": {"containers": containers}}}});
+        (write.patch, write.stored) = (spec.clone(), spec);
+        server.post("/audit", &[write.line()])?;
+    }
+    let found = war_over(&server, "", name)?;
+    control(server.get("/api/v1/objects/deployments.apps/shop/nested")?.status == 200, "the object is known")?;
+    let fields: Vec<String> = found
+        .iter()
+        .flat_map(|war| war["fields"].as_array().cloned().unwrap_or_default())
+        .filter_map(|field| field["path"].as_str().map(str::to_owned))
+        .collect();
+    report.promise(
+        fields.iter().any(|path| path == "spec.replicas"),
+        format!("spec.replicas is not named: {} fields", fields.len()),
+    );
+    Ok(())
+}
