@@ -19,6 +19,12 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "evasion/all-of-300", promise: MANY, kind: Heavy, run: |c, r| all(c, r, 300) },
     Attack { name: "evasion/all-of-5000", promise: MANY, kind: Heavy, run: |c, r| all(c, r, 5_000) },
     Attack { name: "evasion/all-of-50000", promise: MANY, kind: Long, run: |c, r| all(c, r, 50_000) },
+    Attack {
+        name: "evasion/changing-names",
+        promise: "a war is found whatever the rival calls itself",
+        kind: Heavy,
+        run: names,
+    },
     Attack { name: "evasion/nested", promise: FOUND, kind: Heavy, run: nested },
 ];
 
@@ -204,5 +210,44 @@ fn nested(context: &Context, report: &mut Report) -> Outcome {
         fields.iter().any(|path| path == "spec.replicas"),
         format!("spec.replicas is not named: {} fields", fields.len()),
     );
+    Ok(())
+}
+
+/// A rival with another account, tool, address or Pod each time.
+fn names(context: &Context, report: &mut Report) -> Outcome {
+    type Change = fn(&mut Value, i64);
+    let changes: [(&str, Change); 7] = [
+        ("account", |event, n| event["user"]["username"] = format!("system:serviceaccount:x:rival-{n}").into()),
+        ("impersonated", |event, n| event["impersonatedUser"] = json!({"username": format!("rival-{n}")})),
+        ("agent", |event, n| event["userAgent"] = format!("tool-{n}/v{n}").into()),
+        ("manager", |event, n| event["requestURI"] = format!("/api/v1/x?fieldManager=manager-{n}").into()),
+        ("address", |event, n| event["sourceIPs"] = json!([format!("10.0.{n}.1")])),
+        ("pod", |event, n| {
+            event["user"]["extra"] = json!({"authentication.kubernetes.io/pod-name": [format!("rival-{n}")]});
+        }),
+        ("instance", |event, n| {
+            event["userAgent"] = "kubectl/v1.36".into();
+            event["requestURI"] = "/api/v1/x?fieldManager=kubectl".into();
+            let labels = json!({"app.kubernetes.io/instance": format!("release-{n}")});
+            event["requestObject"]["metadata"]["labels"] = labels.clone();
+            event["responseObject"]["metadata"]["labels"] = labels;
+        }),
+    ];
+    let server = Server::start(context, &[])?.ready()?;
+    for (name, change) in changes {
+        let mut war = War::new(name);
+        let turns: i64 = 40;
+        let lines: Vec<String> = (0..turns)
+            .map(|n| {
+                let mut event = war.turn(now() - (turns - n) * SECOND).event();
+                if n % 2 == 1 {
+                    change(&mut event, n);
+                }
+                event.to_string()
+            })
+            .collect();
+        server.post("/audit", &lines)?;
+        check(&server, report, name, "data.v")?;
+    }
     Ok(())
 }

@@ -49,3 +49,28 @@ pub(crate) fn get(stream: &mut TcpStream, path: &str, streams: impl Iterator<Ite
 pub(crate) fn acknowledge(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(&frame(SETTINGS, 1, 0, &[]))
 }
+
+/// POST on the next streams, each with so many empty headers, without their bodies. An empty header is one byte on the way.
+pub(crate) fn post_with_headers(
+    stream: &mut TcpStream,
+    path: &str,
+    headers: usize,
+    streams: impl Iterator<Item = u32>,
+) -> io::Result<()> {
+    let mut block = vec![0x83, 0x86, 0x04, path.len() as u8];
+    block.extend(path.as_bytes());
+    block.extend([0x01, 9]);
+    block.extend(b"localhost");
+    for number in streams {
+        let mut block = block.clone();
+        // `x` with an empty value: put into the table once, then named by its place there.
+        match number {
+            0 => block.extend(b"\x40\x01x\x00"),
+            _ => block.push(0xbe),
+        }
+        block.extend(std::iter::repeat_n(0xbe, headers));
+        // END_HEADERS.
+        stream.write_all(&frame(HEADERS, 4, 2 * number + 1, &block))?;
+    }
+    Ok(())
+}

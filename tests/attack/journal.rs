@@ -15,7 +15,6 @@ use crate::outcome::{Attack, Context, Failure, Outcome, Report, control};
 use crate::server::{HONEST, Server, pause, until};
 
 const KEPT: &str = "what was acknowledged is there after a restart";
-const DISK: &str = "a full disk is told once, and no flapping";
 
 pub(crate) const ATTACKS: &[Attack] = &[
     Attack {
@@ -49,20 +48,6 @@ pub(crate) const ATTACKS: &[Attack] = &[
         kind: Heavy,
         run: |c, r| late(c, r, "0001-01-01T00:00:00.000000Z"),
     },
-    Attack { name: "journal/full-disk-degrade", promise: DISK, kind: Beside, run: |c, r| full(c, r, "degrade") },
-    Attack { name: "journal/full-disk-refuse", promise: DISK, kind: Beside, run: |c, r| full(c, r, "refuse") },
-    Attack {
-        name: "journal/zeroed-pages",
-        promise: "damage is told, or nothing is missing",
-        kind: Beside,
-        run: |c, r| damage(c, r, true),
-    },
-    Attack {
-        name: "journal/flipped-pages",
-        promise: "damage is told, or nothing is missing",
-        kind: Beside,
-        run: |c, r| damage(c, r, false),
-    },
     Attack {
         name: "journal/twins",
         promise: "two requests with one audit ID are two writes, before and after a restart",
@@ -78,7 +63,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
 ];
 
 /// Numbered writes of one object, so that the history says which are there.
-struct Ledger {
+pub(crate) struct Ledger {
     name: &'static str,
     next: AtomicU64,
     acknowledged: Mutex<BTreeSet<u64>>,
@@ -87,7 +72,7 @@ struct Ledger {
 // === impl Ledger ===
 
 impl Ledger {
-    fn new(name: &'static str) -> Ledger {
+    pub(crate) fn new(name: &'static str) -> Ledger {
         Ledger { name, next: AtomicU64::new(0), acknowledged: Mutex::default() }
     }
 
@@ -117,7 +102,7 @@ impl Ledger {
     }
 
     /// Posts a batch until it is taken, from an address, while it lasts.
-    fn post(&self, server: &Server, ballast: usize) -> Outcome {
+    pub(crate) fn post(&self, server: &Server, ballast: usize) -> Outcome {
         let (number, events) = self.batch(ballast);
         server.post("/audit", &events)?;
         self.acknowledged.lock().unwrap().insert(number);
@@ -125,7 +110,7 @@ impl Ledger {
     }
 
     /// One try; whether it was taken.
-    fn try_post(&self, server: &Server, ballast: usize) -> bool {
+    pub(crate) fn try_post(&self, server: &Server, ballast: usize) -> bool {
         let (number, events) = self.batch(ballast);
         let is_taken = server.post_from(HONEST, "/audit", &events).is_ok_and(|answer| answer.status == 200);
         if is_taken {
@@ -145,24 +130,24 @@ impl Ledger {
     }
 
     /// What was acknowledged and is not there.
-    fn lost(&self, server: &Server) -> Result<Vec<u64>, Failure> {
+    pub(crate) fn lost(&self, server: &Server) -> Result<Vec<u64>, Failure> {
         let (found, _) = self.history(server)?;
         Ok(self.acknowledged.lock().unwrap().difference(&found).copied().collect())
     }
 
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.acknowledged.lock().unwrap().len()
     }
 }
 
 /// A server with this journal that is small.
-fn start(context: &Context, folder: &Path, on_failure: &str) -> Result<Server, Failure> {
+pub(crate) fn start(context: &Context, folder: &Path, on_failure: &str) -> Result<Server, Failure> {
     let (folder, on_failure) = (folder.display().to_string(), format!("journal.on_failure={on_failure}"));
     Server::start(context, &["--journal", &folder, "--set", &on_failure, "--set", "journal.size_max=64MiB"])
 }
 
 /// The journal's files.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).map(|entries| entries.filter_map(Result::ok).map(|e| e.path()).collect());
     let mut files: Vec<PathBuf> = entries.unwrap_or_default();
     files.retain(|path| path.is_file());
@@ -343,165 +328,6 @@ fn late(context: &Context, report: &mut Report, dated: &str) -> Outcome {
     let server = Server::start(context, &["--journal", &folder.display().to_string()])?.ready()?;
     let lost = ledger.lost(&server)?.len();
     report.promise(lost == 0, format!("{lost} acknowledged writes are gone after a restart"));
-    Ok(())
-}
-
-/// A file system of its own, unmounted when it is dropped.
-struct Disk(PathBuf);
-
-// === impl Disk ===
-
-impl Disk {
-    fn new(folder: PathBuf, megabytes: usize) -> Result<Disk, Failure> {
-        let size = format!("size={megabytes}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&folder).output();
-        match mounted {
-            Ok(output) if output.status.success() => Ok(Disk(folder)),
-            Ok(output) => Err(Failure::Skipped(format!("mount: {}", String::from_utf8_lossy(&output.stderr).trim()))),
-            Err(error) => Err(Failure::Skipped(format!("mount: {error}"))),
-        }
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg("-l").arg(&self.0).output());
-    }
-}
-
-/// A disk that is full for a while.
-fn full(context: &Context, report: &mut Report, on_failure: &str) -> Outcome {
-    let disk = Disk::new(context.folder(&format!("journal-full-{on_failure}")), 48)?;
-    let folder = disk.0.join("journal");
-    let ledger = Ledger::new("ledger");
-    let server = start(context, &folder, on_failure)?.ready()?;
-    for _ in 0..20 {
-        ledger.post(&server, 20_000)?;
-    }
-    let ballast = disk.0.join("ballast");
-    fill(&ballast)?;
-    let before = server.log().len();
-    // Until the first write fails.
-    let is_hit = until(Duration::from_secs(20), || {
-        ledger.try_post(&server, 400_000);
-        server.metric("editwar_journal_up") == 0.0
-    });
-    control(is_hit, "the disk gets full and it is said")?;
-    let acknowledged_before = ledger.count();
-    // Silence: nothing is posted, and the disk is as full as before.
-    let (mut ups, mut readies, mut looks) = (0, 0, 0);
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(context.count(30, 12)) {
-        looks += 1;
-        ups += usize::from(server.metric("editwar_journal_up") == 1.0);
-        readies += usize::from(server.get("/readyz").is_ok_and(|answer| answer.status == 200));
-        pause(250);
-    }
-    report.number("up while full", format!("{ups} of {looks}"));
-    report.promise(ups == 0, format!("editwar_journal_up is 1 in {ups} of {looks} looks while the disk is full"));
-    if on_failure == "refuse" {
-        report.promise(readies == 0, format!("/readyz is 200 in {readies} of {looks} looks while the disk is full"));
-    }
-    // Some clients try again meanwhile.
-    let mut taken = 0;
-    for _ in 0..20 {
-        taken += usize::from(ledger.try_post(&server, 100_000));
-        pause(300);
-    }
-    let lines = server.log()[before..].lines().filter(|line| line.contains("ERROR")).count();
-    report.number("ERROR lines", lines);
-    report.promise((1..=2).contains(&lines), format!("{lines} ERROR lines for one change"));
-    match on_failure {
-        "refuse" => report.promise(taken == 0, format!("{taken} batches were acknowledged on a full disk")),
-        _ => {
-            report.promise(taken == 20, format!("{} of 20 batches were refused", 20 - taken));
-            let lost = server.metric(r#"editwar_journal_records_total{outcome="lost"}"#);
-            report.promise(lost >= 20.0, format!("{lost} writes are counted as lost"));
-        }
-    }
-    std::fs::remove_file(&ballast)?;
-    let is_up = until(Duration::from_secs(20), || {
-        server.metric("editwar_journal_up") == 1.0 && server.get("/readyz").is_ok_and(|answer| answer.status == 200)
-    });
-    report.promise(is_up, "there is room again, and the journal does not come back within 20 s");
-    let after = Ledger::new("after");
-    report.promise(after.try_post(&server, 0), "there is room again, and a batch is not taken");
-    drop(server);
-    let server = start(context, &folder, on_failure)?.ready()?;
-    let lost = ledger.lost(&server)?;
-    let lost = lost.iter().filter(|n| on_failure == "refuse" || **n < acknowledged_before.min(20) as u64).count();
-    report.promise(lost == 0, format!("{lost} acknowledged writes are gone"));
-    report.promise(after.lost(&server)?.is_empty(), "the write after the disk had room again is gone");
-    drop(server);
-    drop(disk);
-    Ok(())
-}
-
-/// Writes a file until there is no room for more.
-fn fill(path: &Path) -> Outcome {
-    let mut file = std::fs::File::create(path)?;
-    for size in [1 << 20, 4096] {
-        while std::io::Write::write_all(&mut file, &vec![1; size]).is_ok() {}
-    }
-    Ok(())
-}
-
-/// Pages of a journal that was killed become zeroes, or some bits of them flip.
-fn damage(context: &Context, report: &mut Report, is_zeroed: bool) -> Outcome {
-    let name = if is_zeroed { "zeroed" } else { "flipped" };
-    let original = context.folder(&format!("journal-{name}"));
-    let ledger = Ledger::new("ledger");
-    let mut server = start(context, &original, "degrade")?.ready()?;
-    for _ in 0..60 {
-        ledger.post(&server, 50_000)?;
-    }
-    server.kill();
-    let copy = context.folder(&format!("journal-{name}-copy"));
-    let restore = || -> Result<PathBuf, Failure> {
-        for file in files(&copy) {
-            std::fs::remove_file(file)?;
-        }
-        for file in files(&original) {
-            std::fs::copy(&file, copy.join(file.file_name().expect("a file has a name")))?;
-        }
-        files(&copy).pop().ok_or_else(|| Failure::Control("the journal has no file".into()))
-    };
-    let (mut silent, mut told, mut whole, mut dead) = (Vec::new(), 0, 0, 0);
-    let length = std::fs::metadata(restore()?)?.len() as usize;
-    let pages = length / 4096;
-    let step = (pages / context.count(400, 40)).max(1);
-    for page in (0..pages).step_by(step) {
-        let path = restore()?;
-        let mut bytes = std::fs::read(&path)?;
-        let part = &mut bytes[page * 4096..(page + 1) * 4096];
-        if part.iter().all(|byte| *byte == 0) {
-            continue;
-        }
-        match is_zeroed {
-            true => part.fill(0),
-            false => part.iter_mut().step_by(512).for_each(|byte| *byte ^= 0x10),
-        }
-        std::fs::write(&path, bytes)?;
-        let Ok(server) = start(context, &copy, "degrade").and_then(Server::ready) else {
-            dead += 1;
-            continue;
-        };
-        let history = ledger.lost(&server);
-        let is_told = server.log().contains("ERROR") || server.log().contains("WARN");
-        match history {
-            _ if is_told => told += 1,
-            Ok(lost) if lost.is_empty() => whole += 1,
-            Ok(lost) => silent.push((page, lost.len())),
-            // An answer that says so.
-            Err(_) => told += 1,
-        }
-    }
-    report.number("damages", told + whole + dead + silent.len());
-    report.number("told", told);
-    report.number("nothing missing", whole);
-    control(told > 0, "some damage is told")?;
-    report.promise(silent.is_empty(), format!("silently lost writes (page, writes): {silent:?}"));
-    report.promise(dead == 0, format!("{dead} damages keep the server from starting under `degrade`"));
     Ok(())
 }
 

@@ -3,13 +3,15 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a program for developers that prints a table"
+    reason = "a program for developers that attacks at chosen times and prints a table"
 )]
 
 mod apiserver;
 mod connections;
+mod disk;
 mod doors;
 mod enforcer;
 mod evasion;
@@ -18,6 +20,7 @@ mod http2;
 mod journal;
 mod memory;
 mod outcome;
+mod outputs;
 mod server;
 mod time;
 mod tls;
@@ -57,7 +60,9 @@ fn main() -> ExitCode {
         connections::ATTACKS,
         enforcer::ATTACKS,
         journal::ATTACKS,
+        disk::ATTACKS,
         doors::ATTACKS,
+        outputs::ATTACKS,
     ];
     let is_wanted = |attack: &&Attack| {
         let is_named = arguments.names.iter().any(|name| attack.name.contains(name.as_str()));

@@ -32,6 +32,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "memory/user-agents", promise: UNDER, kind: Long, run: |c, r| under(c, r, &[Loads::Agents], 120) },
     Attack { name: "memory/unread-http1", promise: UNDER, kind: Alone, run: |c, r| unread(c, r, false) },
     Attack { name: "memory/unread-http2", promise: UNDER, kind: Alone, run: |c, r| unread(c, r, true) },
+    Attack { name: "memory/http2-headers", promise: UNDER, kind: Alone, run: headers },
     Attack {
         name: "memory/client-table",
         promise: "a batch takes as long after 100,000 user agents as before",
@@ -175,7 +176,18 @@ fn hold(from: Ipv4Addr, pressure: &Pressure<'_>) {
 
 // === impl Pressure ===
 
-impl Pressure<'_> {
+impl<'s> Pressure<'s> {
+    fn on(server: &'s Server) -> Pressure<'s> {
+        Pressure {
+            server,
+            is_over: AtomicBool::new(false),
+            taken: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            latencies: Mutex::default(),
+            silences: AtomicU64::new(0),
+        }
+    }
+
     /// Asks `/livez` all the time.
     fn probe(&self) {
         while !self.is_over.load(Relaxed) {
@@ -194,14 +206,7 @@ impl Pressure<'_> {
 fn under(context: &Context, report: &mut Report, loads: &[Loads], seconds: u64) -> Outcome {
     let server = Server::start(context, &["--memory-limit", "256MiB"])?.ready()?;
     honest_war(&server, "before").map_err(Failure::Control)?;
-    let pressure = Pressure {
-        server: &server,
-        is_over: AtomicBool::new(false),
-        taken: AtomicU64::new(0),
-        refused: AtomicU64::new(0),
-        latencies: Mutex::default(),
-        silences: AtomicU64::new(0),
-    };
+    let pressure = Pressure::on(&server);
     let started = Instant::now();
     std::thread::scope(|scope| {
         for (place, load) in loads.iter().enumerate() {
@@ -235,7 +240,7 @@ fn judge(server: &Server, report: &mut Report, pressure: &Pressure<'_>) -> Outco
     if peak == 0 {
         report.promise(
             false,
-            format!("ended with more than {} MiB under a limit of {} MiB", 6 * LIMIT >> 20, LIMIT >> 20),
+            format!("ended with more than {} MiB under a limit of {} MiB", (6 * LIMIT) >> 20, LIMIT >> 20),
         );
         return control(false, "the server is gone");
     }
@@ -268,14 +273,7 @@ fn unread(context: &Context, report: &mut Report, is_http2: bool) -> Outcome {
     let size = server.get("/api/v1/wars?all=true")?.body.len();
     control(size > 1 << 20, format!("the answer is large: {size} bytes"))?;
     report.number("answer", format!("{:.1} MB", size as f64 / 1e6));
-    let pressure = Pressure {
-        server: &server,
-        is_over: AtomicBool::new(false),
-        taken: AtomicU64::new(0),
-        refused: AtomicU64::new(0),
-        latencies: Mutex::default(),
-        silences: AtomicU64::new(0),
-    };
+    let pressure = Pressure::on(&server);
     let mut held = Vec::new();
     std::thread::scope(|scope| -> Outcome {
         scope.spawn(|| pressure.probe());
@@ -311,6 +309,33 @@ fn unread(context: &Context, report: &mut Report, is_http2: bool) -> Outcome {
     report.number("SIGTERM", format!("{:.1} s", started.elapsed().as_secs_f64()));
     drop(held);
     Ok(())
+}
+
+/// Requests over HTTP/2 with as many empty headers as may be, whose bodies never come.
+fn headers(context: &Context, report: &mut Report) -> Outcome {
+    let server = Server::start(context, &["--memory-limit", "256MiB"])?.ready()?;
+    let pressure = Pressure::on(&server);
+    let mut held = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| pressure.probe());
+        for place in 0..context.count(1000, 250_u16) {
+            let from = Ipv4Addr::new(127, 0, 6, (place / 250) as u8 + 1);
+            let opened = http2::open(from, server.webhook, 1 << 16).and_then(|mut stream| {
+                http2::post_with_headers(&mut stream, "/audit", 900, 0..120)?;
+                Ok(stream)
+            });
+            // Where it is hung up on, others still stand.
+            held.extend(opened);
+            pressure.taken.fetch_add(120, Relaxed);
+            if gave_way(&server) {
+                break;
+            }
+        }
+        pause(500);
+        pressure.is_over.store(true, Relaxed);
+    });
+    report.number("connections", held.len());
+    judge(&server, report, &pressure)
 }
 
 /// User agents that differ each time: how long each batch takes.
