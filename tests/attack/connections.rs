@@ -255,7 +255,7 @@ fn unread(context: &Context, report: &mut Report) -> Outcome {
     let mut http2 = http2::open(HONEST, server.admin, 0)?;
     http2::get(&mut http2, "/api/v1/wars?all=true", 0..8)?;
     http2::acknowledge(&mut http2)?;
-    let limit = Duration::from_secs(60);
+    let limit = Duration::from_secs(45);
     let open_before = server.descriptors();
     let started = Instant::now();
     // Nothing is read, so that what is seen is the server's side: its descriptors.

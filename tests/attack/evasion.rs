@@ -1,8 +1,8 @@
 //! A fight over one field, hidden among many others that change with it.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::events::{SECOND, War, Write, now, standing, war_over};
+use crate::events::{SECOND, War, now, quick, standing, war_over};
 use crate::outcome::Kind::{Heavy, Long};
 use crate::outcome::{Attack, Context, Outcome, Report, control};
 use crate::server::Server;
@@ -51,44 +51,36 @@ fn hidden(context: &Context, report: &mut Report, others: usize) -> Outcome {
         ("apart", Dummies::Apart),
     ];
     for (name, dummies) in kinds {
-        let name = format!("{name}-{others}");
-        if others > 10_000 && !context.is_full && matches!(dummies, Dummies::Still | Dummies::Apart) {
+        if others > 1_000 && !context.is_full && matches!(dummies, Dummies::Still | Dummies::Apart) {
             continue;
         }
+        let name = format!("{name}-{others}");
         let turns = context.count(40, if others > 1_000 { 12 } else { 40 });
-        let mut stored = Map::new();
-        let mut war = War::new(&name);
+        let mut stored: Vec<(String, String)> = Vec::new();
+        let mut mode = "";
         for n in 0..turns {
             let at = now() - (turns - n) as i64 * SECOND;
-            let is_rival = n % 2 == 1;
-            let mut write = war.turn(at);
-            // In a file's order, before and after the others.
-            let mut patch = json!({"mode": write.patch["data"]["v"]});
-            if is_rival || n == 0 {
+            let side = (n % 2) as usize;
+            let (actor, fight) = (["alice", "bob"][side], ["theirs", "ours"][side]);
+            let mut patch = Vec::new();
+            if side == 1 || n == 0 {
                 let fresh = self::dummies(dummies, n, others);
-                for old in stored.keys().filter(|key| !fresh.contains_key(*key) && *key != "mode") {
-                    patch[old] = Value::Null;
+                if matches!(dummies, Dummies::Rotating | Dummies::Apart) {
+                    patch.extend(stored.iter().map(|(key, _)| format!(r#""{key}":null"#)));
                 }
-                for (key, value) in &fresh {
-                    patch[key] = value.clone();
-                }
-                let mode = stored.get("mode").cloned();
+                patch.extend(fresh.iter().map(|(key, value)| format!(r#""{key}":"{value}""#)));
                 stored = fresh;
-                stored.extend(mode.map(|mode| ("mode".to_owned(), mode)));
                 if matches!(dummies, Dummies::Apart) {
-                    let mut first = Write::new(&write.actor, &name, "", at - SECOND / 2);
-                    let mut only = patch.clone();
-                    only.as_object_mut().expect("a map").remove("mode");
-                    (first.patch, first.stored) = (json!({"data": only}), json!({"data": stored}));
-                    first.revision = write.revision;
-                    write.revision = crate::events::revision();
-                    server.post("/audit", &[first.line()])?;
-                    patch = json!({"mode": patch["mode"]});
+                    let first = quick(at - SECOND / 2, actor, "rival/v1", &name, &data(&patch), &object(&stored, mode));
+                    server.post("/audit", &[first])?;
+                    patch.clear();
                 }
             }
-            stored.insert("mode".to_owned(), patch["mode"].clone());
-            (write.patch, write.stored) = (json!({"data": patch}), json!({"data": stored}));
-            server.post("/audit", &[write.line()])?;
+            mode = fight;
+            // In a file's order, between the others.
+            patch.insert(patch.len() / 2, format!(r#""mode":"{mode}""#));
+            let write = quick(at, actor, "rival/v1", &name, &data(&patch), &object(&stored, mode));
+            server.post("/audit", &[write])?;
         }
         check(&server, report, &name, "data.mode")?;
     }
@@ -96,13 +88,27 @@ fn hidden(context: &Context, report: &mut Report, others: usize) -> Outcome {
     Ok(())
 }
 
-fn dummies(kind: Dummies, turn: u64, count: usize) -> Map<String, Value> {
+fn dummies(kind: Dummies, turn: u64, count: usize) -> Vec<(String, String)> {
     let one = |n: usize| match kind {
-        Dummies::Fixed => (format!("d{n}"), json!(format!("{turn}"))),
-        Dummies::Rotating | Dummies::Apart => (format!("{}{turn}-{n}", ["d", "z"][n % 2]), json!("1")),
-        Dummies::Still => (format!("d{n}"), json!("1")),
+        Dummies::Fixed => (format!("d{n}"), turn.to_string()),
+        Dummies::Rotating | Dummies::Apart => (format!("{}{turn}-{n}", ["d", "z"][n % 2]), "1".to_owned()),
+        Dummies::Still => (format!("d{n}"), "1".to_owned()),
     };
     (0..count).map(one).collect()
+}
+
+/// `{"data":{…}}` of these pairs.
+fn data(pairs: &[String]) -> String {
+    format!(r#"{{"data":{{{}}}}}"#, pairs.join(","))
+}
+
+/// The object as it is stored, with its contested field where there is one.
+fn object(others: &[(String, String)], mode: &str) -> String {
+    let mut pairs: Vec<String> = others.iter().map(|(key, value)| format!(r#""{key}":"{value}""#)).collect();
+    if !mode.is_empty() {
+        pairs.insert(pairs.len() / 2, format!(r#""mode":"{mode}""#));
+    }
+    data(&pairs)
 }
 
 /// The war is found and names the field.
@@ -126,14 +132,12 @@ fn check(server: &Server, report: &mut Report, name: &str, field: &str) -> Outco
 fn all(context: &Context, report: &mut Report, count: usize) -> Outcome {
     let server = Server::start(context, &[])?.ready()?;
     let name = format!("all-{count}");
-    let mut war = War::new(&name);
-    let turns: i64 = 24;
+    let turns = context.count(24, 12);
     for n in 0..turns {
-        let mut write = war.turn(now() - (turns - n) * SECOND);
-        let data: Map<String, Value> =
-            (0..count).map(|n| (format!("f{n}"), write.patch["data"]["v"].clone())).collect();
-        (write.patch, write.stored) = (json!({"data": data}), json!({"data": data}));
-        server.post("/audit", &[write.line()])?;
+        let side = (n % 2) as usize;
+        let pairs: Vec<String> = (0..count).map(|f| format!(r#""f{f}":"{side}""#)).collect();
+        let (at, object) = (now() - (turns - n) * SECOND, data(&pairs));
+        server.post("/audit", &[quick(at, ["alice", "bob"][side], "rival/v1", &name, &object, &object)])?;
     }
     report.number("RSS peak", format!("{} MiB", server.peak_bytes() >> 20));
     let found = standing(&server, "", &name)?;
@@ -183,12 +187,12 @@ fn nested(context: &Context, report: &mut Report) -> Outcome {
     let name = "nested";
     let mut war = War::new(name);
     war.resource = "deployments.apps";
-    let turns: i64 = 40;
+    let turns = context.count(40_i64, 12);
     for n in 0..turns {
         let mut write = war.turn(now() - (turns - n) * SECOND);
         let replicas = 3 + 2 * (n % 2);
         // Containers come and go, and their order changes.
-        let count = if n % 2 == 0 { 40 } else { 43 };
+        let count = context.count(40, 16) + 3 * (n % 2);
         let environment = |c: i64| {
             (0..100).map(|e| json!({"name": format!("E{e}"), "value": format!("{c}-{e}-{n}")})).collect::<Vec<_>>()
         };

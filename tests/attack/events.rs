@@ -229,10 +229,10 @@ pub(crate) fn honest_war(server: &Server, name: &str) -> Result<(), String> {
     }
 }
 
-/// A write as a line, made faster, for loads: the stored object has what was asked for. Texts must need no escapes.
-pub(crate) fn quick(at: i64, actor: &str, agent: &str, name: &str, patch: &str) -> String {
+/// A write as a line, made faster, for loads. Texts must need no escapes; the stored object begins with `{`.
+pub(crate) fn quick(at: i64, actor: &str, agent: &str, name: &str, patch: &str, stored: &str) -> String {
     let (time, id, revision) = (time(at), id(), revision());
-    let inner = patch.trim_start_matches('{');
+    let inner = &stored[1..];
     let stored = format!(
         r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"{name}","namespace":"shop","resourceVersion":"{revision}"}},{inner}"#
     );

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::events::{SECOND, Write, now, quick, time};
-use crate::outcome::Kind::{Alone, Beside, Heavy};
+use crate::outcome::Kind::{Beside, Heavy};
 use crate::outcome::{Attack, Context, Failure, Outcome, Report, control};
 use crate::server::{HONEST, Server, pause, until};
 
@@ -20,10 +20,10 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack {
         name: "journal/kill-at-the-first-file",
         promise: "kill -9 while a file begins leaves a journal that opens",
-        kind: Alone,
+        kind: Heavy,
         run: first_file,
     },
-    Attack { name: "journal/kill-under-load", promise: KEPT, kind: Alone, run: kills },
+    Attack { name: "journal/kill-under-load", promise: KEPT, kind: Heavy, run: kills },
     Attack {
         name: "journal/directory-deleted-degrade",
         promise: KEPT,
@@ -92,7 +92,7 @@ impl Ledger {
             .take(ballast / 32)
             .collect();
             let patch = format!(r#"{{"data":{{"v":"{text}"}}}}"#);
-            events.push(quick(now(), "carol", "ballast/v1", &format!("ballast-{}", number % 50), &patch));
+            events.push(quick(now(), "carol", "ballast/v1", &format!("ballast-{}", number % 50), &patch, &patch));
         }
         (number, events)
     }
@@ -157,7 +157,7 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// Killed within the first milliseconds of the first file.
 fn first_file(context: &Context, report: &mut Report) -> Outcome {
-    let (mut broken, count) = (0, context.count(200, 24));
+    let (mut broken, count) = (0, context.count(200, 16));
     let mut seed = now() as u64 | 1;
     for turn in 0..count {
         let folder = context.folder(&format!("journal-first-{turn}"));
@@ -308,7 +308,7 @@ fn late(context: &Context, report: &mut Report, dated: &str) -> Outcome {
     let ledger = Ledger::new("ledger");
     let mut server = Server::start(context, &["--journal", &folder.display().to_string()])?.ready()?;
     ledger.post(&server, 0)?;
-    let (descriptors, count) = (server.descriptors(), context.count(1500, 120));
+    let (descriptors, count) = (server.descriptors(), context.count(1500, 60));
     for n in 0..count {
         let (number, mut events) = ledger.batch(0);
         events.push(Write::new("slow", "late", &n.to_string(), now()).line_dated(dated));
@@ -375,7 +375,7 @@ fn complete_since(context: &Context, report: &mut Report) -> Outcome {
     let arguments = ["--journal", &folder_text, "--set", "journal.size_max=16MiB"];
     let mut server = Server::start(context, &arguments)?.ready()?;
     let mut times: Vec<(u64, i64)> = Vec::new();
-    for _ in 0..context.count(120, 60) {
+    for _ in 0..context.count(120, 36) {
         let at = now();
         let number = ledger.next.load(Relaxed);
         ledger.post(&server, 800_000)?;

@@ -11,6 +11,7 @@
 
 mod apiserver;
 mod connections;
+mod credentials;
 mod disk;
 mod doors;
 mod enforcer;
@@ -35,6 +36,9 @@ use outcome::{Attack, Context, Failure, Kind, Report, Row};
 
 /// Attacks that mostly wait and run at the same time.
 const BESIDE: usize = 40;
+
+/// Attacks that load the machine, at the same time.
+const HEAVY: usize = 2;
 
 /// What the command line asks for.
 #[derive(Default)]
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
         journal::ATTACKS,
         disk::ATTACKS,
         doors::ATTACKS,
+        credentials::ATTACKS,
         outputs::ATTACKS,
     ];
     let is_wanted = |attack: &&Attack| {
@@ -116,7 +121,7 @@ fn run(attacks: &[&Attack], context: &Context) -> Vec<Row> {
     let (beside, heavy, alone) = (queue(&[Kind::Beside]), queue(&[Kind::Heavy]), queue(&[Kind::Alone, Kind::Long]));
     std::thread::scope(|scope| {
         (0..BESIDE).for_each(|_| drop(scope.spawn(|| work(&beside))));
-        scope.spawn(|| work(&heavy));
+        (0..HEAVY).for_each(|_| drop(scope.spawn(|| work(&heavy))));
     });
     work(&alone);
     rows.into_inner().unwrap().into_iter().flatten().collect()

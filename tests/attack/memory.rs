@@ -24,8 +24,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack {
         name: "memory/contested-objects",
         promise: UNDER,
-        kind: Alone,
-        run: |c, r| under(c, r, &[Loads::Contested], c.count(180, 10)),
+        kind: Long,
+        run: |c, r| under(c, r, &[Loads::Contested], 120),
     },
     Attack { name: "memory/small-wars", promise: UNDER, kind: Long, run: |c, r| under(c, r, &[Loads::SmallWars], 120) },
     Attack { name: "memory/long-names", promise: UNDER, kind: Long, run: |c, r| under(c, r, &[Loads::LongNames], 60) },
@@ -35,7 +35,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "memory/http2-headers", promise: UNDER, kind: Alone, run: headers },
     Attack {
         name: "memory/client-table",
-        promise: "a batch takes as long after 100,000 user agents as before",
+        promise: "a batch takes as long after 80,000 user agents as before",
         kind: Alone,
         run: batches,
     },
@@ -95,7 +95,14 @@ impl Loads {
                         let value = format!("{}{turn}-", ["ours", "theirs"][(n % 2) as usize]).repeat(256);
                         let keys: Vec<String> = (0..8).map(|k| format!(r#""k{k}":"{value}""#)).collect();
                         let data = format!(r#"{{"data":{{{}}}}}"#, keys.join(","));
-                        quick(at, ["alice", "bob"][(n % 2) as usize], "load/v1", &format!("large-{object}"), &data)
+                        quick(
+                            at,
+                            ["alice", "bob"][(n % 2) as usize],
+                            "load/v1",
+                            &format!("large-{object}"),
+                            &data,
+                            &data,
+                        )
                     })
                     .collect()
             }
@@ -104,14 +111,14 @@ impl Loads {
                     let object = (number * 100 + n / 4) % count;
                     let side = (n % 2) as usize;
                     let data = format!(r#"{{"data":{{"v":"{side}"}}}}"#);
-                    quick(at, ["alice", "bob"][side], "load/v1", &format!("small-{object}"), &data)
+                    quick(at, ["alice", "bob"][side], "load/v1", &format!("small-{object}"), &data, &data)
                 })
                 .collect(),
             Loads::Agents => (0..1000)
                 .map(|n| {
                     let agent = format!("agent-{}/v1 (some text as browsers have it)", (number * 1000 + n) % count);
                     let data = format!(r#"{{"data":{{"v":"{n}"}}}}"#);
-                    quick(at, "carol", &agent, &format!("agents-{}", n % 50), &data)
+                    quick(at, "carol", &agent, &format!("agents-{}", n % 50), &data, &data)
                 })
                 .collect(),
             Loads::LongNames => (0..40)
@@ -120,7 +127,7 @@ impl Loads {
                     let side = ["a", "b"][(n % 2) as usize];
                     let long = |what: &str| format!("{what}-{object}-{}", "x".repeat(3000));
                     let data = format!(r#"{{"data":{{"{}":"{side}"}}}}"#, long("key"));
-                    quick(at, &long(side), &long("agent"), &long("long"), &data)
+                    quick(at, &long(side), &long("agent"), &long("long"), &data, &data)
                 })
                 .collect(),
             Loads::Unread => Vec::new(),
@@ -342,11 +349,12 @@ fn headers(context: &Context, report: &mut Report) -> Outcome {
 fn batches(context: &Context, report: &mut Report) -> Outcome {
     let server = Server::start(context, &[])?.ready()?;
     let (mut times, size) = (Vec::new(), 4000);
-    for number in 0..context.count(250, 25) {
+    for number in 0..context.count(250, 20) {
         let events: Vec<String> = (0..size)
             .map(|n| {
                 let agent = format!("agent-{number}-{n}/v1");
-                quick(now() - SECOND, "carol", &agent, &format!("o-{number}-{n}"), r#"{"data":{"v":"1"}}"#)
+                let patch = r#"{"data":{"v":"1"}}"#;
+                quick(now() - SECOND, "carol", &agent, &format!("o-{number}-{n}"), patch, patch)
             })
             .collect();
         let answer = server.post_from(HONEST, "/audit", &events)?;
