@@ -115,7 +115,7 @@ fn kill_switch(report: &mut Report, server: &Server, api: &ApiServer, call: Call
     let answer = ask(HONEST, server.admin, &stop, Duration::from_secs(10));
     let took = started.elapsed();
     report.number("kill switch", format!("{:.1} s", took.as_secs_f64()));
-    report.promise(answer.is_ok() && took < Duration::from_secs(5), "the kill switch does not answer within 5 s");
+    report.promise(answer.is_ok() && took < Duration::from_secs(8), "the kill switch does not answer within 8 s");
     // What a lift does not need does not keep it.
     let is_needed = matches!(call, Call::Patch | Call::Get | Call::LeaseGet | Call::LeaseWrite);
     if !is_needed {
