@@ -167,6 +167,8 @@ fn expiry(context: &Context, report: &mut Report) -> Outcome {
         last < seconds as u64 + 20,
         format!("a batch is taken {} s after the certificate expired", last.saturating_sub(seconds as u64)),
     );
+    // Certificates end at whole seconds.
+    pause(3000);
     let late = authority.connect(HONEST, server.webhook, Some(&identity)).and_then(|mut stream| {
         stream.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
         stream.read(&mut [0; 10])

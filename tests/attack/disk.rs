@@ -146,19 +146,19 @@ fn damage(context: &Context, report: &mut Report, is_zeroed: bool) -> Outcome {
         for file in files(&original) {
             std::fs::copy(&file, copy.join(file.file_name().expect("a file has a name")))?;
         }
-        files(&copy).pop().ok_or_else(|| Failure::Control("the journal has no file".into()))
+        // The one that holds the writes.
+        let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |meta| meta.len());
+        files(&copy).into_iter().max_by_key(size).ok_or_else(|| Failure::Control("the journal has no file".into()))
     };
     let (mut silent, mut told, mut whole, mut dead) = (Vec::new(), 0, 0, 0);
-    let length = std::fs::metadata(restore()?)?.len() as usize;
-    let pages = length / 4096;
-    let step = (pages / context.count(400, 40)).max(1);
-    for page in (0..pages).step_by(step) {
+    let bytes = std::fs::read(restore()?)?;
+    let is_used = |page: &usize| bytes[page * 4096..(page + 1) * 4096].iter().any(|byte| *byte != 0);
+    let used: Vec<usize> = (0..bytes.len() / 4096).filter(is_used).collect();
+    let step = (used.len() / context.count(400, 24)).max(1);
+    for page in used.into_iter().step_by(step) {
         let path = restore()?;
-        let mut bytes = std::fs::read(&path)?;
+        let mut bytes = bytes.clone();
         let part = &mut bytes[page * 4096..(page + 1) * 4096];
-        if part.iter().all(|byte| *byte == 0) {
-            continue;
-        }
         match is_zeroed {
             true => part.fill(0),
             false => part.iter_mut().step_by(512).for_each(|byte| *byte ^= 0x10),
