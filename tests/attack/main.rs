@@ -70,9 +70,11 @@ fn main() -> ExitCode {
         outputs::ATTACKS,
     ];
     let is_wanted = |attack: &&Attack| {
-        let is_named = arguments.names.iter().any(|name| attack.name.contains(name.as_str()));
-        // What is named runs, however long it takes.
-        is_named || (arguments.names.is_empty() && (arguments.is_full || attack.kind != Kind::Long))
+        let is_named = |name: &String| attack.name.contains(name.as_str());
+        // What takes long runs where it is asked for: by `--full` or by its whole name.
+        let is_asked = |name: &String| attack.name == name;
+        let is_chosen = arguments.names.is_empty() || arguments.names.iter().any(is_named);
+        is_chosen && (attack.kind != Kind::Long || arguments.is_full || arguments.names.iter().any(is_asked))
     };
     let attacks: Vec<&Attack> = areas.into_iter().flatten().filter(is_wanted).collect();
     if arguments.lists {
