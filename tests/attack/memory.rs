@@ -372,7 +372,7 @@ fn batches(context: &Context, report: &mut Report) -> Outcome {
             })
             .collect();
         let Ok(answer) = server.post_from(HONEST, "/audit", &events) else {
-            report.promise(false, format!("batch {number} of {size} events is not answered within 30 s"));
+            report.promise(false, format!("batch {number} of {size} events is not answered within 60 s"));
             return Ok(());
         };
         control(answer.status == 200, format!("batch {number}: {} {}", answer.status, answer.body))?;

@@ -14,7 +14,7 @@ use crate::outcome::{Context, Failure, Outcome, control};
 /// The address of honest clients. Loopback has many addresses.
 pub(crate) const HONEST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// The longest that an ordinary answer is waited for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running editwar; killed when it is dropped.
 pub(crate) struct Server {
@@ -123,7 +123,7 @@ impl Server {
     /// Ends it with SIGTERM.
     pub(crate) fn terminate(&mut self) -> Outcome {
         self.signal("TERM");
-        control(self.ends_within(PATIENCE).is_some(), "SIGTERM does not end the server within 30 s")
+        control(self.ends_within(PATIENCE).is_some(), "SIGTERM does not end the server within 60 s")
     }
 
     /// Ends it with SIGKILL.
@@ -193,7 +193,7 @@ impl Server {
                 false
             }
         });
-        control(is_taken, format!("an honest batch is not taken within 30 s: {last}"))
+        control(is_taken, format!("an honest batch is not taken within 60 s: {last}"))
     }
 }
 
