@@ -1,0 +1,193 @@
+//! What comes of an attack: what was checked, what was measured, and the table of all of them.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One attack on one promise.
+pub(crate) struct Attack {
+    /// `area/name`, as it is named on the command line.
+    pub(crate) name: &'static str,
+    /// What must hold.
+    pub(crate) promise: &'static str,
+    /// When it runs, and beside what.
+    pub(crate) kind: Kind,
+    /// Does it.
+    pub(crate) run: fn(&Context, &mut Report) -> Outcome,
+}
+
+/// When an attack runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Mostly waits: runs beside others.
+    Beside,
+    /// Loads the machine and measures no times: one at a time, beside those that wait.
+    Heavy,
+    /// Measures times or memory under load: runs alone.
+    Alone,
+    /// Takes long and loads the machine: only with `--full`, alone.
+    Long,
+}
+
+/// Where and how attacks run.
+pub(crate) struct Context {
+    /// The program that is attacked.
+    pub(crate) binary: PathBuf,
+    /// Full length, or the short version.
+    pub(crate) is_full: bool,
+    /// A directory for files.
+    pub(crate) scratch: PathBuf,
+}
+
+/// Why an attack ended before its end.
+pub(crate) enum Failure {
+    /// Something that must be there for the attack was not: what was promised cannot be seen, which counts as broken.
+    Control(String),
+    /// This machine cannot do it.
+    Skipped(String),
+}
+
+/// How an attack ended; what was found is in the report.
+pub(crate) type Outcome = Result<(), Failure>;
+
+/// What an attack found.
+#[derive(Default)]
+pub(crate) struct Report {
+    checks: usize,
+    violations: Vec<String>,
+    numbers: Vec<String>,
+}
+
+/// A line of the table.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) promise: &'static str,
+    pub(crate) result: Verdict,
+    pub(crate) numbers: String,
+    pub(crate) took: Duration,
+}
+
+/// What a line says.
+pub(crate) enum Verdict {
+    Held,
+    Broken(Vec<String>),
+    Skipped(String),
+}
+
+// === impl Context ===
+
+impl Context {
+    /// The full count, or the short one.
+    pub(crate) fn count<T>(&self, full: T, short: T) -> T {
+        if self.is_full { full } else { short }
+    }
+
+    /// An empty directory of this name.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.scratch.join(name);
+        drop(std::fs::remove_dir_all(&folder));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+}
+
+// === impl Report ===
+
+impl Report {
+    /// A number for the table.
+    pub(crate) fn number(&mut self, what: &str, value: impl std::fmt::Display) {
+        self.numbers.push(format!("{what} {value}"));
+    }
+
+    /// Checks what was promised.
+    pub(crate) fn promise(&mut self, is_so: bool, violation: impl Into<String>) {
+        self.checks += 1;
+        if !is_so {
+            let violation = violation.into();
+            // The same one of many turns says nothing new.
+            if !self.violations.contains(&violation) {
+                self.violations.push(violation);
+            }
+        }
+    }
+
+    /// The table's line.
+    pub(crate) fn row(mut self, attack: &Attack, outcome: Outcome, took: Duration) -> Row {
+        let result = match outcome {
+            Err(Failure::Skipped(why)) if self.violations.is_empty() => Verdict::Skipped(why),
+            Err(Failure::Control(why)) => {
+                self.violations.push(format!("control: {why}"));
+                Verdict::Broken(self.violations)
+            }
+            _ if !self.violations.is_empty() => Verdict::Broken(self.violations),
+            _ if self.checks == 0 => Verdict::Broken(vec!["control: nothing was observed".into()]),
+            _ => Verdict::Held,
+        };
+        Row { name: attack.name, promise: attack.promise, result, numbers: self.numbers.join(", "), took }
+    }
+}
+
+/// A condition without which an attack shows nothing.
+pub(crate) fn control(is_so: bool, what: impl Into<String>) -> Outcome {
+    if is_so { Ok(()) } else { Err(Failure::Control(what.into())) }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::Control(error.to_string())
+    }
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    /// In a word.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Verdict::Held => "held",
+            Verdict::Broken(_) => "BROKEN",
+            Verdict::Skipped(_) => "skipped",
+        }
+    }
+}
+
+// === impl Row ===
+
+impl Row {
+    /// Whether the promise is broken.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(self.result, Verdict::Broken(_))
+    }
+}
+
+/// All of them as a Markdown table; what is broken, and how, below it.
+pub(crate) fn table(rows: &[Row]) -> String {
+    let mut out = String::from("| promise | attack | result | numbers |\n|---|---|---|---|\n");
+    for row in rows {
+        let result = row.result.word();
+        let seconds = row.took.as_secs_f64();
+        let comma = if row.numbers.is_empty() { "" } else { ", " };
+        writeln!(out, "| {} | {} | {result} | {}{comma}{seconds:.1} s |", row.promise, row.name, row.numbers).unwrap();
+    }
+    for row in rows {
+        match &row.result {
+            Verdict::Held => {}
+            Verdict::Broken(how) => how.iter().for_each(|how| writeln!(out, "\n{}: BROKEN: {how}", row.name).unwrap()),
+            Verdict::Skipped(why) => writeln!(out, "\n{}: skipped: {why}", row.name).unwrap(),
+        }
+    }
+    let count = |is: fn(&Row) -> bool| rows.iter().filter(|row| is(row)).count();
+    let (broken, skipped) = (count(Row::is_broken), count(|row| matches!(row.result, Verdict::Skipped(_))));
+    writeln!(out, "\n{} held, {broken} BROKEN, {skipped} skipped", rows.len() - broken - skipped).unwrap();
+    out
+}
+
+/// The median and the 99th of a hundred of these times, as text.
+pub(crate) fn quantiles(times: &mut [Duration]) -> String {
+    if times.is_empty() {
+        return "none".to_owned();
+    }
+    times.sort_unstable();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    format!("p50 {:.0} ms, p99 {:.0} ms, max {:.0} ms", at(0.5), at(0.99), at(1.0))
+}
