@@ -195,7 +195,9 @@ pub struct Admin {
 pub struct Auth {
     /// CAs of client certificates (PEM).
     pub client_ca: Option<PathBuf>,
-    /// Bearer tokens, `TOKEN NAME` to a line; read again when the file changes.
+    /// Revocation lists (CRLs, PEM) of these CAs. With it, a certificate of a CA that has no list in the file is refused.
+    pub client_crl: Option<PathBuf>,
+    /// Bearer tokens, `TOKEN NAME` to a line; read again when the file changes. Without a readable line it lets nobody in.
     pub tokens: Option<PathBuf>,
     /// Ask the API server about other tokens: TokenReview, then SubjectAccessReview on the
     /// URLs `/metrics` (get) to scrape, `/editwar` (get) to read, `/editwar` (post) to act, `/audit` (post) to post.
@@ -455,6 +457,7 @@ impl Config {
     pub fn bounds(&self) -> Bounds {
         Bounds {
             objects_max: self.bounds.objects,
+            bytes_max: Bounds::default().bytes_max,
             body_bytes_max: self.bounds.bodies.0,
             requests_max: self.bounds.requests,
             tolerance: Tolerance { ahead: self.bounds.clock_skew.micros(), behind: self.journal.retention.micros() },

@@ -66,8 +66,8 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
 pub fn print(report: &Report, ask: &output::Ask, format: Format) -> Result<()> {
     let mut stdout = anstream::stdout().lock();
     match format {
-        Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(report)?)?,
-        Format::Yaml => write!(stdout, "{}", serde_yaml_ng::to_string(report)?)?,
+        Format::Json => write!(stdout, "{}", output::json(report)?)?,
+        Format::Yaml => write!(stdout, "{}", output::yaml(report)?)?,
         Format::Markdown => write!(stdout, "{}", markdown::report(report))?,
         Format::Table | Format::Wide => {
             let style = output::Style::of_stdout(format == Format::Wide);

@@ -1,5 +1,6 @@
 //! What an enforcer needs to be put together: a client, who it is, which objects it may pause.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -9,10 +10,20 @@ use tokio::task::JoinHandle;
 
 use crate::config::{Enforce, Mode, Sure};
 use crate::detect::verdict::Confidence;
+use crate::enforce::calls::{CALL, CONNECT, SILENCE};
+use crate::enforce::events::Events;
+use crate::enforce::hand::Kind;
+use crate::enforce::keeper::Keeper;
+use crate::enforce::kill_switch::KillSwitch;
+use crate::enforce::lease::Lease;
+use crate::enforce::link::Link;
+use crate::enforce::pauses::Pauses;
 use crate::enforce::plan::Rules;
-use crate::enforce::run::{self, Enforcer, Link, Place, Selection};
+use crate::enforce::run::{self, Enforcer, Place};
+use crate::enforce::selection::Selection;
 use crate::pipeline::Pipeline;
 use crate::reconcile::apply::{Reconciler, Settings};
+use crate::reconcile::asset::Assets;
 use crate::telemetry::control::Control;
 use crate::telemetry::metrics::Metrics;
 
@@ -23,6 +34,10 @@ const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/name
 /// Access to a cluster.
 pub(super) struct Access {
     client: kube::Client,
+    /// The kill switch's own: no connection and no queue is shared with what may hang.
+    killing: kube::Client,
+    events: Events,
+    pauses: Pauses,
     pub(super) place: Place,
 }
 
@@ -43,7 +58,35 @@ impl Access {
         let namespace = enforce.lease_namespace.clone().or_else(own).unwrap_or_else(|| "editwar".to_owned());
         let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "editwar".to_owned());
         let identity = format!("{host}-{}", std::process::id());
-        Ok(Access { client, place: Place { account, namespace, identity } })
+        Ok(Access {
+            killing: self::client(enforce).await?,
+            events: Events::new(client.clone(), &identity),
+            client,
+            pauses: Pauses::default(),
+            place: Place { account, namespace, identity },
+        })
+    }
+
+    /// Starts the kill switch: it works from now on, whatever the rest waits for.
+    pub(super) fn start_kill_switch(
+        &self,
+        enforce: &Enforce,
+        metrics: &Metrics,
+        control: &Control,
+        stop: &watch::Sender<bool>,
+    ) -> JoinHandle<()> {
+        let resources = selection(enforce).resources;
+        let mut kinds: BTreeSet<Kind> =
+            resources.into_iter().map(|(name, group)| Kind::Resource(name, group)).collect();
+        if enforce.mode == Mode::Reconcile {
+            // Those of the Golden State may be paused as well. That it cannot be read is said where it is held.
+            let mut assets = Assets::default();
+            drop(assets.read(&enforce.assets));
+            kinds.extend(assets.by_id().into_keys().map(|id| Kind::Manifest(id.api_version, id.kind)));
+        }
+        let (client, events, kinds) = (self.killing.clone(), self.events.clone(), kinds.into_iter().collect());
+        let switch = KillSwitch::new(client, events, self.pauses.clone(), kinds, control.clone(), metrics);
+        tokio::spawn(switch.run(stop.subscribe()))
     }
 
     /// Starts what the configuration asks for.
@@ -60,17 +103,21 @@ impl Access {
         };
         let fresh_for = enforce.fresh_for.micros();
         let rules = Rules { confidence, per_minute: enforce.per_minute.get() as usize, fresh_for };
-        let (link, identity) = (Link::default(), self.place.identity.clone());
+        let Place { account, namespace, identity } = self.place;
+        let selection = selection(enforce);
+        announce(&selection, enforce.mode);
+        let link = Link::default();
+        let (keeper, tenure) = Keeper::new(Lease::new(self.client.clone(), &namespace, "editwar", &identity));
         let enforcer = Enforcer::new(
             self.client.clone(),
             (pipeline.clone(), metrics.clone()),
-            selection(enforce),
-            self.place,
+            selection,
+            account,
             rules,
             control.clone(),
-            link.clone(),
+            (link.clone(), self.pauses),
+            (tenure.clone(), self.events.clone()),
         );
-        let leading = enforcer.leading();
         let mut tasks = vec![tokio::spawn(enforcer.run(stop.subscribe()))];
         if enforce.mode == Mode::Reconcile {
             let settings = Settings {
@@ -82,10 +129,29 @@ impl Access {
             };
             let golden = metrics.golden.clone();
             let reconciler =
-                Reconciler::new(self.client, (pipeline, golden), settings, &identity, link, control.clone());
-            tasks.push(tokio::spawn(reconciler.run(leading, stop.subscribe())));
+                Reconciler::new(self.client, (pipeline, golden), settings, self.events, link, control.clone());
+            tasks.push(tokio::spawn(reconciler.run(tenure, stop.subscribe())));
+        } else {
+            drop(tenure);
         }
+        // It ends when nobody acts by the Lease any more.
+        tasks.push(tokio::spawn(keeper.run()));
         tasks
+    }
+}
+
+/// Says at the start which objects may be paused, and what they must carry for it.
+fn announce(selection: &Selection, mode: Mode) {
+    tracing::info!(selection = %selection, "may pause what is fought over of these objects, and no others");
+    if selection.resources.is_empty() && mode == Mode::Pause {
+        tracing::warn!("enforce.resources is empty: nothing can be paused");
+    }
+    if !selection.annotations.is_empty() || !selection.labels.is_empty() {
+        tracing::info!(
+            annotations = ?selection.annotations,
+            labels = ?selection.labels,
+            "an object that does not carry all of these is never paused; --set 'enforce.annotations={{}}' drops the need"
+        );
     }
 }
 
@@ -96,13 +162,18 @@ impl Access {
 pub(super) async fn client(enforce: &Enforce) -> Result<kube::Client> {
     drop(rustls::crypto::ring::default_provider().install_default());
     let options = KubeConfigOptions::default();
-    let config = match &enforce.kubeconfig {
+    let mut config = match &enforce.kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path).with_context(|| path.display().to_string())?;
             kube::Config::from_custom_kubeconfig(file, &options).await.context("enforce.kubeconfig")?
         }
         None => kube::Config::infer().await.context("no API server is known: name one with --kubeconfig")?,
     };
+    config.connect_timeout = Some(CONNECT);
+    config.write_timeout = Some(CALL);
+    // For watches too: they have no limit of their own before their first answer.
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
     kube::Client::try_from(config).context("enforce.kubeconfig")
 }
 

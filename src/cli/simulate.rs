@@ -91,8 +91,8 @@ pub fn run(args: &SimulateArgs) -> Result<Outcome> {
         Simulation { scenarios: scenarios.collect(), coverage: Coverage::from(&stats), stats: StatsView::from(&stats) };
     let mut stdout = anstream::stdout().lock();
     match args.log.output {
-        Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(&simulation)?)?,
-        Format::Yaml => write!(stdout, "{}", serde_yaml_ng::to_string(&simulation)?)?,
+        Format::Json => write!(stdout, "{}", output::json(&simulation)?)?,
+        Format::Yaml => write!(stdout, "{}", output::yaml(&simulation)?)?,
         Format::Table | Format::Wide | Format::Markdown => {
             let style = output::Style::of_stdout(args.log.output == Format::Wide);
             write!(stdout, "{}", table(&simulation, style))?;

@@ -28,6 +28,9 @@ const CLOCK_SKEW_MAX: Micros = 10_000_000;
 pub const LATE_MAX: Micros = 150_000_000;
 /// Whole states of one object that are kept for those who come late.
 const STATES_MAX: usize = 256;
+/// Bytes of one object's records and states: those of a hundred writes to a large Deployment. Of an object with tens of
+/// thousands of fields only the latest writes are kept, and one that comes late is counted by what it names.
+const BYTES_MAX: usize = 4 << 20;
 
 /// The writes of an object with more than one client, and what they amount to.
 #[derive(Clone, Debug, Default)]
@@ -39,8 +42,8 @@ pub struct Contest {
     settled: usize,
     /// The object's fields after the last settled record.
     anchor: Option<Arc<Fields>>,
-    /// Bytes of the kept states, roughly.
-    kept: usize,
+    /// Bytes of the records, roughly.
+    bytes: usize,
     is_followed: bool,
     /// When a person last lifted the pause, as far as later writes have not yet been folded in behind it.
     resumed: Option<Micros>,
@@ -57,6 +60,7 @@ impl Contest {
             contest.history.insert(place, record);
         }
         contest.settled = contest.history.len();
+        contest.bytes = contest.history.iter().map(Record::bytes).sum();
         drop(contest.refold(on));
         contest
     }
@@ -108,13 +112,14 @@ impl Contest {
     /// Puts a write in the place of the record of the same revision, which turns out to have stored nothing.
     pub fn correct(&mut self, record: Record, on: &ObjectLimits<'_>) -> Thrashes {
         let Some(at) = self.position_of(&record.order) else { return Thrashes::new() };
-        self.kept -= bytes(&self.history[at].state);
+        self.bytes -= self.history[at].bytes();
+        self.bytes += record.bytes();
         let mut found = std::mem::replace(&mut self.history[at], record);
         match at < self.settled {
-            true => {
-                self.history[at].resolve(None, on);
-                drop(self.history[at].settle());
-            }
+            true => self.change(at, |record| {
+                record.resolve(None, on);
+                drop(record.settle());
+            }),
             false => self.resolve_from(at, on),
         }
         if found.admission.is_some() {
@@ -136,8 +141,10 @@ impl Contest {
             record.resolve(None, on);
             drop(record.settle());
             self.settled += 1;
+            self.bytes += record.bytes();
             self.history.insert(at, record);
         } else {
+            self.bytes += record.bytes();
             self.history.insert(at, record);
             let first = self.first_rival(at);
             // Those that are the same revision's are put in order anew, and so are those behind them.
@@ -162,21 +169,37 @@ impl Contest {
         while self.is_too_long()
             && let Some(oldest) = self.history.pop_front()
         {
-            if self.settled == 0 {
-                self.kept -= bytes(&oldest.state);
-            }
-            self.settled = self.settled.saturating_sub(1);
-            if let Some(at) = self.resumed.take_if(|at| *at <= oldest.order.at) {
-                self.base.resume(at);
-            }
-            self.base.step(&oldest, on);
+            self.bytes -= oldest.bytes();
+            self.fold_into_base(oldest, on);
         }
         thrashes
     }
 
+    /// The record that was the oldest one is kept no longer but for what it amounts to.
+    fn fold_into_base(&mut self, mut oldest: Record, on: &ObjectLimits<'_>) {
+        if self.settled == 0 {
+            self.anchor = oldest.settle();
+        }
+        self.settled = self.settled.saturating_sub(1);
+        if let Some(at) = self.resumed.take_if(|at| *at <= oldest.order.at) {
+            self.base.resume(at);
+        }
+        self.base.step(&oldest, on);
+    }
+
     fn is_too_long(&self) -> bool {
         let is_shown = self.settled <= SHOWN_MAX || self.is_followed;
-        self.history.len() > HISTORY_MAX || (self.history.len() > SHOWN_MAX && !is_shown)
+        let is_too_much = self.bytes > BYTES_MAX && self.history.len() > 1;
+        self.history.len() > HISTORY_MAX || (self.history.len() > SHOWN_MAX && !is_shown) || is_too_much
+    }
+
+    /// Changes the record at `index`, and what is known of its size.
+    fn change<T>(&mut self, index: usize, change: impl FnOnce(&mut Record) -> T) -> T {
+        let record = &mut self.history[index];
+        self.bytes -= record.bytes();
+        let changed = change(record);
+        self.bytes += record.bytes();
+        changed
     }
 
     /// Keeps as many writes as can be kept, to be shown.
@@ -184,17 +207,30 @@ impl Contest {
         self.is_followed = true;
     }
 
-    /// Bytes of kept states, roughly.
-    pub fn kept_bytes(&self) -> usize {
-        self.kept + bytes(&self.anchor)
+    /// Bytes that it takes, roughly.
+    pub fn bytes(&self) -> usize {
+        // What both findings hold is shared, but for the tables.
+        let findings = self.live.bytes() + self.base.bytes() / 2;
+        self.bytes + self.anchor.as_ref().map_or(0, |anchor| anchor.bytes()) + findings
     }
 
-    /// Drops the kept states, to make room: nobody is let in before the last write any more.
+    /// Drops the kept states, to save memory: nobody is let in before the last write any more.
     pub fn drop_states(&mut self) {
         self.history.iter_mut().skip(self.settled).for_each(|record| drop(record.settle()));
         self.settled = self.history.len();
         self.anchor = None;
-        self.kept = 0;
+        self.bytes = self.history.iter().map(Record::bytes).sum();
+    }
+
+    /// Drops the records too: what they amount to stays.
+    pub fn drop_history(&mut self, on: &ObjectLimits<'_>) {
+        self.drop_states();
+        while let Some(oldest) = self.history.pop_front() {
+            self.fold_into_base(oldest, on);
+        }
+        self.history.shrink_to_fit();
+        self.bytes = 0;
+        self.live = self.base.clone();
     }
 
     fn state_before(&self, at: usize) -> Option<&Arc<Fields>> {
@@ -211,12 +247,13 @@ impl Contest {
             let before = self.state_before(index).cloned();
             let is_misplaced = self.is_misplaced(index);
             let is_replacement = self.is_replacement(index, on);
-            let record = &mut self.history[index];
-            let was = record.state.take();
-            (record.is_misplaced, record.is_replacement) = (is_misplaced, is_replacement);
-            record.resolve(before.as_ref(), on);
-            self.kept += bytes(&record.state);
-            self.kept -= bytes(&was);
+            let was = self.change(index, |record| {
+                let was = record.state.take();
+                (record.is_misplaced, record.is_replacement) = (is_misplaced, is_replacement);
+                record.resolve(before.as_ref(), on);
+                was
+            });
+            let record = &self.history[index];
             // A stored state does not depend on what came before it: those behind it stay as they are.
             let is_same = |a: &Arc<Fields>, b: &Arc<Fields>| Arc::ptr_eq(a, b);
             if index > at && was.zip(record.state.as_ref()).is_some_and(|(was, is)| is_same(&was, is)) {
@@ -230,11 +267,11 @@ impl Contest {
         let Some(newest) = self.history.back().map(|r| r.order.at) else { return };
         while self.settled + 1 < self.history.len() {
             let is_old = newest - self.history[self.settled].order.at > LATE_MAX;
-            if !is_old && self.history.len() - self.settled <= STATES_MAX {
+            let is_too_much = self.bytes > BYTES_MAX / 2;
+            if !is_old && !is_too_much && self.history.len() - self.settled <= STATES_MAX {
                 return;
             }
-            self.anchor = self.history[self.settled].settle();
-            self.kept -= bytes(&self.anchor);
+            self.anchor = self.change(self.settled, Record::settle);
             self.settled += 1;
         }
     }
@@ -348,9 +385,4 @@ impl Contest {
             && record.order.revision == 0
             && at.checked_sub(1).is_some_and(|before| is_near(&self.history[before]))
     }
-}
-
-/// What a state takes, roughly: a leaf is its path, a hash and two pointers.
-fn bytes(state: &Option<Arc<Fields>>) -> usize {
-    state.as_ref().map_or(0, |fields| fields.len() * 96)
 }

@@ -120,8 +120,13 @@ impl Recents {
     }
 
     /// Bytes of kept bodies.
-    pub fn bytes(&self) -> usize {
+    pub fn body_bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes that they take, roughly.
+    pub fn bytes(&self) -> usize {
+        size_of::<Recents>() + self.writes.len() * size_of::<Recent>() + self.bytes
     }
 
     /// Drops the bodies, to make room.

@@ -143,7 +143,7 @@ impl Record {
             _ if self.is_misplaced || self.is_no_op => (self.changes, self.state) = (Vec::new(), before.cloned()),
             Evidence::None => self.state = before.cloned(),
             Evidence::Named { named, is_apply, lists, tier, unresolved } => {
-                let mut state = before.map(|fields| (**fields).clone()).unwrap_or_default();
+                let mut state = before.map(|fields| fields.derived()).unwrap_or_default();
                 let resolved = unresolved.as_ref().map(|of| of.named(before.map(|fields| &**fields), on));
                 // What a request names of the other part is not stored.
                 let is_stored = |n: &Named| part_of(&n.path) == self.part || has_one_part(*tier);
@@ -218,6 +218,24 @@ impl Record {
                 });
             }
         }
+    }
+
+    /// Whether its body had more fields than are looked at.
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(self.evidence.as_deref(), Some(Evidence::Whole { fields, .. }) if !fields.is_complete())
+    }
+
+    /// Bytes that it takes, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        let evidence = self.evidence.as_deref();
+        let is_evidence = |state: &Arc<Fields>| matches!(evidence, Some(Evidence::Whole { fields, .. }) if Arc::ptr_eq(fields, state));
+        let state = self.state.as_ref().filter(|state| !is_evidence(state)).map_or(0, |state| state.bytes());
+        let admission = self.admission.as_ref().map_or(0, |admission| {
+            let items = admission.mutations.len() + admission.changes.len() + admission.overridden.len();
+            size_of::<Admission>() + items * 2 * size_of::<Mutation>()
+        });
+        let changes: usize = self.changes.iter().map(Change::bytes).sum();
+        size_of::<Record>() + changes + evidence.map_or(0, Evidence::bytes) + state + admission
     }
 
     /// Forgets what is only needed while somebody may come late.

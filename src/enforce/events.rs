@@ -3,37 +3,53 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use tokio::sync::mpsc;
 
-/// Writes Events. One that cannot be written is logged and missed by nobody but its reader.
+use super::calls::{EVENT, within};
+
+/// Events that wait to be written; more are dropped.
+const QUEUE_MAX: usize = 256;
+
+/// Writes Events in a task of its own, so that nothing waits for them. An Event that cannot be written is logged.
+#[derive(Clone)]
 pub struct Events {
-    recorder: Recorder,
+    queue: mpsc::Sender<(ObjectReference, Event)>,
 }
 
 // === impl Events ===
 
 impl Events {
-    /// Writes Events as this instance.
+    /// Writes Events as this instance. The task ends when the last clone is dropped and the queue is empty.
     pub fn new(client: Client, instance: &str) -> Events {
         let reporter = Reporter { controller: "editwar".into(), instance: Some(instance.into()) };
-        Events { recorder: Recorder::new(client, reporter) }
+        let recorder = Recorder::new(client, reporter);
+        let (queue, mut events) = mpsc::channel::<(ObjectReference, Event)>(QUEUE_MAX);
+        tokio::spawn(async move {
+            while let Some((about, event)) = events.recv().await {
+                if let Err(error) = within(EVENT, recorder.publish(&event, &about)).await {
+                    tracing::warn!(%error, reason = event.reason, "cannot write an Event; allow it: \
+                        {{apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}}");
+                }
+            }
+        });
+        Events { queue }
     }
 
     /// A war began, or goes on.
-    pub async fn warn(&self, about: &ObjectReference, reason: &str, note: String) {
-        self.publish(about, EventType::Warning, reason, note).await;
+    pub fn warn(&self, about: &ObjectReference, reason: &str, note: String) {
+        self.publish(about, EventType::Warning, reason, note);
     }
 
     /// It is over.
-    pub async fn tell(&self, about: &ObjectReference, reason: &str, note: String) {
-        self.publish(about, EventType::Normal, reason, note).await;
+    pub fn tell(&self, about: &ObjectReference, reason: &str, note: String) {
+        self.publish(about, EventType::Normal, reason, note);
     }
 
-    async fn publish(&self, about: &ObjectReference, type_: EventType, reason: &str, note: String) {
+    fn publish(&self, about: &ObjectReference, type_: EventType, reason: &str, note: String) {
         let action = "Enforce".to_owned();
         let event = Event { type_, reason: reason.to_owned(), note: Some(note), action, secondary: None };
-        if let Err(error) = self.recorder.publish(&event, about).await {
-            tracing::warn!(%error, reason, "cannot write an Event; allow it: \
-                {{apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}}");
+        if self.queue.try_send((about.clone(), event)).is_err() {
+            tracing::warn!(reason, "an Event is dropped: {QUEUE_MAX} others wait to be written");
         }
     }
 }

@@ -1,16 +1,24 @@
-//! The hand that writes: annotations by server-side apply, with a field manager of its own.
+//! Sets and removes pauses: annotations by server-side apply, with a field manager of its own.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Namespace, ObjectReference};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
-use kube::core::{ApiResource, PartialObjectMeta};
+use kube::core::{ApiResource, GroupVersionKind, PartialObjectMeta};
 use kube::{Client, ResourceExt, discovery};
 use serde_json::json;
 
+use super::calls::within;
+use super::look::CLUSTER;
+use super::pauses::Target;
 use super::plan::Verdict;
+use super::selection::title;
 use crate::audit::event::{Micros, parse_timestamp};
 use crate::detect::annotations::{MODE, PAUSED, PAUSED_BECAUSE, PAUSED_UNTIL};
+use crate::detect::write::ObjectName;
 use crate::pipeline::key::ObjectKey;
 
 /// The field manager that pauses are set with.
@@ -49,10 +57,43 @@ pub struct Live {
     resource: ApiResource,
 }
 
-/// Access to the objects of a cluster.
+/// A pause that editwar set.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The object that carries it.
+    pub key: ObjectKey,
+    /// The same, as the API server knows it.
+    pub target: Target,
+    /// Until when it is to last, as far as it says.
+    pub until: Option<Micros>,
+}
+
+/// A kind of objects, as the configuration or a manifest names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Its plural name and its group: `deployments`, `apps`.
+    Resource(String, String),
+    /// Its `apiVersion` and `kind`.
+    Manifest(String, String),
+}
+
+/// Access to the objects of a cluster. Each call has a time limit.
 pub struct Hand {
     client: Client,
-    resources: BTreeMap<String, ApiResource>,
+    limit: Duration,
+    resources: Mutex<BTreeMap<String, ApiResource>>,
+}
+
+// === impl Kind ===
+
+/// `deployments.apps`, or `ConfigMap (v1)`
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::Resource(plural, group) => f.write_str(&title(plural, group)),
+            Kind::Manifest(api_version, kind) => write!(f, "{kind} ({api_version})"),
+        }
+    }
 }
 
 // === impl Live ===
@@ -71,120 +112,116 @@ impl Live {
         self.meta.annotations().get(MODE).is_some_and(|mode| mode == "unmanaged")
     }
 
-    /// What events about it refer to.
-    pub fn reference(&self) -> ObjectReference {
-        ObjectReference {
-            api_version: Some(self.resource.api_version.clone()),
-            kind: Some(self.resource.kind.clone()),
-            name: self.meta.metadata.name.clone(),
-            namespace: self.meta.metadata.namespace.clone(),
+    /// How to write to it.
+    pub fn target(&self) -> Target {
+        Target {
+            resource: self.resource.clone(),
+            namespace: self.meta.metadata.namespace.clone().unwrap_or_default(),
+            name: self.meta.name_any(),
             uid: self.meta.metadata.uid.clone(),
-            resource_version: None,
-            field_path: None,
         }
     }
 
-    /// `Deployment/web`, as the runbook has it.
-    pub fn name(&self) -> String {
-        format!("{}/{}", self.resource.kind, self.meta.name_any())
+    /// Whether it carries a pause of ours, and until when.
+    pub fn pause(&self) -> Option<Option<Micros>> {
+        pause_of(self.meta.annotations())
     }
 }
 
 // === impl Hand ===
 
 impl Hand {
-    /// Writes with this client.
-    pub fn new(client: Client) -> Hand {
-        Hand { client, resources: BTreeMap::new() }
+    /// Writes with this client, and waits this long for each answer.
+    pub fn new(client: Client, limit: Duration) -> Hand {
+        Hand { client, limit, resources: Mutex::default() }
     }
 
     /// The object; `None` where it is gone.
     ///
     /// # Errors
     /// [`Error`] where it cannot be read.
-    pub async fn live(&mut self, key: &ObjectKey) -> Result<Option<Live>, Error> {
+    pub async fn live(&self, key: &ObjectKey) -> Result<Option<Live>, Error> {
         let object = key.object();
         let resource = self.resource(object.group, object.resource).await?;
         let api = self.api(&resource, object.namespace);
-        let meta = api.get_metadata_opt(object.name).await;
+        let meta = within(self.limit, api.get_metadata_opt(object.name)).await;
         Ok(meta.map_err(|e| explained(e, &resource, "get"))?.map(|meta| Live { meta, resource }))
     }
 
-    /// Sets the pause of the object that was read.
+    /// Sets a pause.
     ///
     /// # Errors
-    /// [`Error::Gone`] where it is another one by now.
-    pub async fn pause(&self, live: &Live, verdict: &Verdict) -> Result<(), Error> {
+    /// [`Error::Gone`] where the object is another one by now. After [`Error::Unavailable`] it may have been set.
+    pub async fn pause(&self, target: &Target, verdict: &Verdict) -> Result<(), Error> {
         let mut annotations = json!({PAUSED: "true", PAUSED_BECAUSE: because(verdict)});
         if let Some(until) = verdict.until {
             annotations[PAUSED_UNTIL] = json!(clock(until));
         }
-        self.apply(live, annotations).await
+        self.apply(target, annotations).await
     }
 
     /// Takes the pause away that was set with [`MANAGER`]; one that a person set stays.
     ///
     /// # Errors
-    /// [`Error::Gone`] where it is another one by now.
-    pub async fn lift(&self, live: &Live) -> Result<(), Error> {
-        self.apply(live, json!({})).await
+    /// [`Error::Gone`] where the object is another one by now.
+    pub async fn lift(&self, target: &Target) -> Result<(), Error> {
+        self.apply(target, json!({})).await
     }
 
     /// Asks for a change of nothing, as a dry-run: its audit event shows that events still come, and what time it is.
     ///
     /// # Errors
     /// [`Error`] where even that is not answered.
-    pub async fn ping(&mut self, key: &ObjectKey) -> Result<(), Error> {
+    pub async fn ping(&self, key: &ObjectKey) -> Result<(), Error> {
         let object = key.object();
         let resource = self.resource(object.group, object.resource).await?;
         let api = self.api(&resource, object.namespace);
         let how = PatchParams { dry_run: true, field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        match api.patch_metadata(object.name, &how, &Patch::Merge(json!({}))).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(explained(error, &resource, "patch")),
-        }
+        let change = Patch::Merge(json!({}));
+        let answer = within(self.limit, api.patch_metadata(object.name, &how, &change)).await;
+        answer.map(drop).map_err(|error| explained(error, &resource, "patch"))
     }
 
-    async fn apply(&self, live: &Live, annotations: serde_json::Value) -> Result<(), Error> {
-        let resource = &live.resource;
+    async fn apply(&self, target: &Target, annotations: serde_json::Value) -> Result<(), Error> {
+        let resource = &target.resource;
         // With the uid, an object that was deleted meanwhile is not made again.
         let patch = json!({
             "apiVersion": resource.api_version, "kind": resource.kind,
-            "metadata": {"name": live.meta.metadata.name, "uid": live.meta.metadata.uid, "annotations": annotations},
+            "metadata": {"name": target.name, "uid": target.uid, "annotations": annotations},
         });
-        let api = self.api(resource, live.meta.metadata.namespace.as_deref().unwrap_or_default());
+        let api = self.api(resource, &target.namespace);
         let how = PatchParams::apply(MANAGER).force();
-        match api.patch_metadata(&live.meta.name_any(), &how, &Patch::Apply(&patch)).await {
+        let patch = Patch::Apply(&patch);
+        match within(self.limit, api.patch_metadata(&target.name, &how, &patch)).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Err(Error::Gone),
             Err(error) => Err(explained(error, resource, "patch")),
         }
     }
 
-    /// All objects of a resource that are paused with [`MANAGER`], and until when.
+    /// All objects of a kind that are paused with [`MANAGER`].
     ///
     /// # Errors
     /// [`Error`] where they cannot be listed.
-    pub async fn paused(&mut self, group: &str, plural: &str) -> Result<Vec<(ObjectKey, Option<Micros>)>, Error> {
-        let resource = self.resource(group, plural).await?;
+    pub async fn paused(&self, kind: &Kind) -> Result<Vec<Found>, Error> {
+        let resource = match kind {
+            Kind::Resource(plural, group) => self.resource(group, plural).await?,
+            Kind::Manifest(api_version, kind) => self.manifest(api_version, kind).await?,
+        };
         let api = self.api(&resource, "");
         let mut found = Vec::new();
         let mut page = ListParams::default().limit(PAGE);
         loop {
-            let list = api.list_metadata(&page).await.map_err(|e| explained(e, &resource, "list"))?;
+            let list = within(self.limit, api.list_metadata(&page)).await;
+            let list = list.map_err(|e| explained(e, &resource, "list"))?;
             for meta in &list.items {
-                let until = meta.annotations().get(PAUSED_UNTIL);
-                let is_ours = meta.annotations().contains_key(PAUSED_BECAUSE);
-                if is_ours && meta.annotations().get(PAUSED).is_some_and(|paused| paused == "true") {
-                    let namespace = meta.namespace().unwrap_or_default();
-                    let name = crate::detect::write::ObjectName {
-                        group,
-                        resource: plural,
-                        namespace: &namespace,
-                        name: &meta.name_any(),
-                    };
-                    found.push((ObjectKey::new("", &name), until.and_then(|text| parse_timestamp(text))));
-                }
+                let Some(until) = pause_of(meta.annotations()) else { continue };
+                let (namespace, name) = (meta.namespace().unwrap_or_default(), meta.name_any());
+                let (group, plural) = (&resource.group, &resource.plural);
+                let object = ObjectName { group, resource: plural, namespace: &namespace, name: &name };
+                let key = ObjectKey::new(CLUSTER, &object);
+                let target = Target { resource: resource.clone(), uid: meta.uid(), namespace, name };
+                found.push(Found { key, target, until });
             }
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = page.continue_token(&token),
@@ -203,7 +240,8 @@ impl Hand {
         }
         let api: Api<Namespace> = Api::all(self.client.clone());
         let namespaces = ApiResource::erase::<Namespace>(&());
-        let found = api.get_metadata_opt(namespace).await.map_err(|e| explained(e, &namespaces, "get"))?;
+        let found = within(self.limit, api.get_metadata_opt(namespace)).await;
+        let found = found.map_err(|e| explained(e, &namespaces, "get"))?;
         Ok(found.is_some_and(|n| n.annotations().get(SWITCH).is_some_and(|switch| switch == "off")))
     }
 
@@ -214,22 +252,42 @@ impl Hand {
         }
     }
 
+    /// The plural name of a manifest's kind.
+    async fn manifest(&self, api_version: &str, kind: &str) -> Result<ApiResource, Error> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let kind = GroupVersionKind::gvk(group, version, kind);
+        match within(self.limit, discovery::pinned_kind(&self.client, &kind)).await {
+            Ok((resource, _)) => Ok(resource),
+            Err(kube::Error::Discovery(_)) => Err(Error::Unknown(kind.kind)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Err(Error::Unknown(kind.kind)),
+            Err(error) => Err(Error::Unavailable(error.to_string())),
+        }
+    }
+
     /// The kind and version behind a plural name.
-    async fn resource(&mut self, group: &str, plural: &str) -> Result<ApiResource, Error> {
-        let name = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
-        if let Some(known) = self.resources.get(&name) {
+    async fn resource(&self, group: &str, plural: &str) -> Result<ApiResource, Error> {
+        let name = title(plural, group);
+        let known = || self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known().get(&name) {
             return Ok(known.clone());
         }
-        let found = match discovery::group(&self.client, group).await {
+        let found = match within(self.limit, discovery::group(&self.client, group)).await {
             Ok(group) => group,
             Err(kube::Error::Discovery(_)) => return Err(Error::Unknown(name)),
             Err(error) => return Err(Error::Unavailable(error.to_string())),
         };
         let resource = found.recommended_resources().into_iter().map(|(resource, _)| resource);
         let resource = resource.into_iter().find(|r| r.plural == plural).ok_or(Error::Unknown(name.clone()))?;
-        self.resources.insert(name, resource.clone());
+        known().insert(name, resource.clone());
         Ok(resource)
     }
+}
+
+/// Whether these annotations are a pause of ours, and until when.
+fn pause_of(annotations: &BTreeMap<String, String>) -> Option<Option<Micros>> {
+    let is_paused = annotations.get(PAUSED).is_some_and(|paused| paused == "true");
+    let is_ours = annotations.contains_key(PAUSED_BECAUSE);
+    (is_paused && is_ours).then(|| annotations.get(PAUSED_UNTIL).and_then(|text| parse_timestamp(text)))
 }
 
 /// Why and against whom, in one line.

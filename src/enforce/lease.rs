@@ -16,7 +16,7 @@ pub const DURATION: Duration = Duration::from_secs(10);
 /// How often it is renewed, or looked at.
 pub const EVERY: Duration = Duration::from_secs(2);
 /// How long before its end a holder stops acting that could not renew it.
-const MARGIN: Duration = Duration::from_secs(2);
+pub const MARGIN: Duration = Duration::from_secs(2);
 
 /// A try for the Lease.
 pub struct Lease {
@@ -42,9 +42,10 @@ impl Lease {
         }
     }
 
-    /// Whether it is held at this moment.
-    pub fn is_held(&self, now: Instant) -> bool {
-        self.held_until.is_some_and(|until| now < until)
+    /// Until when its holder may act, by this process' clock; `None` where it is not held. The time of the last renewal that
+    /// succeeded counts from when it was sent.
+    pub fn held_until(&self) -> Option<Instant> {
+        self.held_until
     }
 
     /// Takes or renews the Lease, if it is free or held by this identity.

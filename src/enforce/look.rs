@@ -20,6 +20,10 @@ const FIELDS_SHOWN: usize = 3;
 /// Characters of a value that a reason shows.
 const VALUE_CHARS_MAX: usize = 40;
 
+/// The cluster that the enforcer and the Golden State act on: the one whose API server posts to `/audit`. Those that post to
+/// `/audit/CLUSTER` are only observed.
+pub const CLUSTER: &str = "";
+
 /// Verdicts on all objects for which `is_wanted` holds, as of now.
 pub fn verdicts(
     pipeline: &Pipeline,

@@ -1,49 +1,47 @@
-//! The enforcer's task: looks at the verdicts every second, and does what the plan says while it holds the Lease.
+//! The enforcer's task: looks at the verdicts every second, and has done what the plan says while the Lease is held.
+//!
+//! It waits for no call itself: each action is a task, so that an object whose calls hang delays no other. All of them are
+//! dropped when the Lease is lost, the kill switch is turned on, or the process ends.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kube::Client;
 use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet, block_in_place};
+use tokio::time::MissedTickBehavior;
 
+use super::action::{Actor, Outcome};
+use super::calls::{ACCOUNT, CALL, within};
 use super::events::Events;
-use super::hand::{self, Error, Hand, Live, because};
-use super::lease::{self, Lease};
-use super::look;
-use super::plan::{Action, Again, Lift, Now, Plan, REFUSED_FOR, Rules, STRIPPED_FOR, Verdict};
+use super::hand::{Error, Found, Hand, Kind};
+use super::keeper::Tenure;
+use super::link::Link;
+use super::look::{self, CLUSTER};
+use super::pauses::Pauses;
+use super::plan::{Action, Again, Lift, Now, Plan, REFUSED_FOR, Rules};
+use super::selection::Selection;
 use crate::audit::event::Micros;
-use crate::detect::class::is_match;
 use crate::detect::verdict::State;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
-use crate::telemetry::control::{Control, STOPPED};
+use crate::telemetry::control::Control;
 use crate::telemetry::metrics::Metrics;
 
 /// How often verdicts are looked at.
 const EVERY: Duration = Duration::from_secs(1);
 /// How often the namespaces of paused objects are asked whether they are switched off.
 const NAMESPACES_EVERY: Duration = Duration::from_secs(30);
+/// When pauses of a resource are looked for again that could not be listed.
+const LIST_AGAIN: Duration = Duration::from_secs(10);
 /// Age of the latest event from which on an event of our own is made: a pause ends in the events' time, and a cluster
 /// may be quiet.
 const PING_AFTER: Micros = 10_000_000;
-/// The longest wait after an API server that does not answer.
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
-
-/// Which objects may be paused.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selection {
-    /// `(resource, group)`.
-    pub resources: Vec<(String, String)>,
-    /// Patterns of namespaces; any where empty.
-    pub namespaces: Vec<String>,
-    /// Patterns of namespaces that are left alone.
-    pub except: Vec<String>,
-    /// Labels that an object must have.
-    pub labels: BTreeMap<String, String>,
-    /// Annotations that an object must have.
-    pub annotations: BTreeMap<String, String>,
-}
+/// Actions that are under way at a time.
+const UNDER_WAY_MAX: usize = 32;
+/// How long the status names what went wrong.
+const TROUBLE_FOR: Duration = Duration::from_secs(30);
 
 /// Where this replica stands in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,373 +54,356 @@ pub struct Place {
     pub identity: String,
 }
 
-/// What the reconciler of the Golden State and the enforcer tell each other.
-#[derive(Clone, Debug, Default)]
-pub struct Link(Arc<Mutex<Linked>>);
-
-#[derive(Debug, Default)]
-struct Linked {
-    held: BTreeSet<ObjectKey>,
-    found: BTreeMap<ObjectKey, Option<Micros>>,
-    asked: BTreeSet<ObjectKey>,
-}
-
 /// The enforcer.
 pub struct Enforcer {
     pipeline: Arc<Pipeline>,
     metrics: Metrics,
-    selection: Selection,
-    place: Place,
+    /// The account whose own writes do not count.
+    account: String,
     rules: Rules,
     control: Control,
-    plan: Plan<ObjectKey>,
-    hand: Hand,
-    events: Events,
-    lease: Lease,
     link: Link,
-    leading: watch::Sender<bool>,
-    /// Pauses that were asked for: how often in a row, and when the last ends.
-    early: BTreeMap<ObjectKey, (u32, Micros)>,
+    tenure: Tenure,
+    actor: Arc<Actor>,
+    plan: Plan<ObjectKey>,
+    tasks: JoinSet<Done>,
+    is_acting: bool,
+    /// Resources whose pauses were taken over, as `(resource, group)`, and when those are listed again that were not.
+    adopted: BTreeSet<(String, String)>,
+    list_at: BTreeMap<(String, String), Instant>,
+    namespaces_at: Option<Instant>,
+    is_pinging: bool,
     /// When an event of our own was last made, by the wall clock.
     pinged: Micros,
+    /// Pauses that were asked for: how often in a row, and when the last ends.
+    early: BTreeMap<ObjectKey, (u32, Micros)>,
+    trouble: Option<(String, Instant)>,
 }
 
-// === impl Link ===
-
-impl Link {
-    /// An object of the Golden State: it may be paused.
-    pub fn hold(&self, key: ObjectKey) {
-        self.lock().held.insert(key);
-    }
-
-    /// An object is paused, by one of us and until then.
-    pub fn found(&self, key: ObjectKey, until: Option<Micros>) {
-        self.lock().found.insert(key, until);
-    }
-
-    /// The next write of this object would take something back once more: it is to be paused instead.
-    pub fn ask(&self, key: ObjectKey) {
-        self.lock().asked.insert(key);
-    }
-
-    fn take_asked(&self) -> BTreeSet<ObjectKey> {
-        std::mem::take(&mut self.lock().asked)
-    }
-
-    fn take_found(&self) -> BTreeMap<ObjectKey, Option<Micros>> {
-        std::mem::take(&mut self.lock().found)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Linked> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// === impl Selection ===
-
-impl Selection {
-    fn may(&self, key: &ObjectKey) -> bool {
-        let object = key.object();
-        let is_any = |patterns: &[String]| patterns.iter().any(|pattern| is_match(pattern, object.namespace));
-        key.cluster().is_empty()
-            && self.resources.iter().any(|(r, g)| r == object.resource && g == object.group)
-            && (self.namespaces.is_empty() || is_any(&self.namespaces))
-            && !is_any(&self.except)
-    }
+/// What a task brought.
+enum Done {
+    Acted { key: ObjectKey, began: Now, result: Result<Outcome, Error> },
+    Listed { resource: (String, String), result: Result<Vec<Found>, Error> },
+    SwitchedOff(Result<BTreeSet<String>, Error>),
+    Pinged(Result<(), Error>),
 }
 
 // === impl Enforcer ===
 
 impl Enforcer {
-    /// An enforcer that writes with this client.
+    /// An enforcer that writes with this client while it has the right to.
+    #[expect(clippy::too_many_arguments, reason = "the composition root names each part once")]
     pub fn new(
         client: Client,
         (pipeline, metrics): (Arc<Pipeline>, Metrics),
         selection: Selection,
-        place: Place,
+        account: String,
         rules: Rules,
         control: Control,
-        link: Link,
+        (link, pauses): (Link, Pauses),
+        (tenure, events): (Tenure, Events),
     ) -> Enforcer {
+        let hand = Hand::new(client, CALL);
+        let actor = Actor { hand, events, selection, pauses, pipeline: pipeline.clone(), tenure: tenure.clone() };
         Enforcer {
+            actor: Arc::new(actor),
             plan: Plan::new(rules.clone()),
-            hand: Hand::new(client.clone()),
-            events: Events::new(client.clone(), &place.identity),
-            lease: Lease::new(client, &place.namespace, "editwar", &place.identity),
             pipeline,
             metrics,
-            selection,
-            place,
+            account,
             rules,
             control,
             link,
-            leading: watch::channel(false).0,
-            early: BTreeMap::new(),
+            tenure,
+            tasks: JoinSet::new(),
+            is_acting: false,
+            adopted: BTreeSet::new(),
+            list_at: BTreeMap::new(),
+            namespaces_at: None,
+            is_pinging: false,
             pinged: 0,
+            early: BTreeMap::new(),
+            trouble: None,
         }
-    }
-
-    /// Whether this replica acts.
-    pub fn leading(&self) -> watch::Receiver<bool> {
-        self.leading.subscribe()
     }
 
     /// Works until `stop` turns true. Pauses stay: another replica, or this one after its restart, finds them.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         self.control.say("starting");
-        let (mut is_leading, mut failures) = (false, 0u32);
-        let (mut renewed, mut asked): (Option<Instant>, Option<Instant>) = (None, None);
+        let mut every = tokio::time::interval(EVERY);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let control = self.control.clone();
         loop {
-            let wait = match failures {
-                0 => EVERY,
-                n => EVERY.saturating_mul(1 << n.min(5)).min(BACKOFF_MAX),
-            };
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                _ = stop.wait_for(|stop| *stop) => break,
-            }
-            let now = Instant::now();
-            if renewed.is_none_or(|at| now - at >= lease::EVERY) {
-                renewed = Some(now);
-                match self.lease.renew(now).await {
-                    Ok(true) => failures = 0,
-                    Ok(false) => {
-                        failures = 0;
-                        self.control.say("standing by: another replica holds the Lease");
-                    }
-                    Err(error) => {
-                        failures += 1;
-                        self.trouble("the Lease", &error);
-                    }
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = control.wait_for(true), if self.is_acting => self.halt(),
+                () = self.tenure.lost(), if self.is_acting => {
+                    tracing::warn!(why = self.tenure.trouble(), "the Lease is lost: nothing is written until it is held again");
+                    self.halt();
                 }
-            }
-            if !self.lease.is_held(Instant::now()) {
-                is_leading = false;
-                self.leading.send_replace(false);
-                continue;
-            }
-            let turn = async {
-                if !is_leading {
-                    self.adopt().await?;
-                    is_leading = true;
-                    self.leading.send_replace(true);
-                    tracing::info!(identity = self.place.identity, "enforcing: this replica holds the Lease");
-                }
-                if asked.is_none_or(|at| now - at >= NAMESPACES_EVERY) {
-                    asked = Some(now);
-                    self.leave_namespaces().await?;
-                }
-                self.step().await
-            };
-            match turn.await {
-                Ok(()) => failures = 0,
-                Err(error) => {
-                    failures += 1;
-                    self.trouble("enforcing", &error);
-                }
+                Some(done) = self.tasks.join_next() => self.done(done),
+                _ = every.tick() => self.tick(),
             }
         }
-        self.leading.send_replace(false);
-        self.lease.release(Instant::now()).await;
     }
 
-    /// Takes over the pauses that are there.
-    async fn adopt(&mut self) -> Result<(), Error> {
+    /// Drops what is under way, and what is believed of pauses.
+    fn halt(&mut self) {
+        self.is_acting = false;
+        // Dropping them ends them.
+        self.tasks = JoinSet::new();
+        self.plan.forget_pauses();
+        self.adopted.clear();
+        self.list_at.clear();
+        self.is_pinging = false;
+    }
+
+    fn tick(&mut self) {
+        if !self.tenure.is_held() {
+            let trouble = self.tenure.trouble();
+            self.control.say(if trouble.is_empty() { "the Lease was not renewed in time".to_owned() } else { trouble });
+        }
+        if self.control.is_stopped() {
+            self.metrics.paused(&self.pipeline, self.actor.pauses.keys().iter());
+        }
+        if self.control.is_stopped() || !self.tenure.is_held() {
+            return;
+        }
+        if !self.is_acting {
+            self.is_acting = true;
+            tracing::info!("enforcing: this replica holds the Lease");
+        }
         let now = self.now();
-        for (resource, group) in self.selection.resources.clone() {
-            match self.hand.paused(&group, &resource).await {
-                Ok(found) => {
-                    for (key, until) in found.into_iter().filter(|(key, _)| self.selection.may(key)) {
-                        self.plan.has_paused(key, until, now);
-                    }
-                }
-                Err(error @ (Error::Unknown(_) | Error::Forbidden { .. })) => {
-                    self.trouble("looking for pauses", &error)
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        self.look_for_pauses(now);
+        self.ask_namespaces();
+        self.step(now);
+        self.ping(now);
+        self.metrics.paused(&self.pipeline, self.plan.paused());
+        self.report(now);
     }
 
-    /// Lifts the pauses in namespaces that are switched off.
-    async fn leave_namespaces(&mut self) -> Result<(), Error> {
-        let paused: Vec<ObjectKey> = self.plan.paused().cloned().collect();
-        let namespaces: BTreeSet<&str> = paused.iter().map(|key| key.object().namespace).collect();
-        let mut off = BTreeSet::new();
-        for namespace in namespaces {
-            if self.hand.is_switched_off(namespace).await? {
-                off.insert(namespace.to_owned());
+    /// Looks for pauses of earlier holders of the Lease; until a resource was listed, its objects are left alone.
+    fn look_for_pauses(&mut self, now: Now) {
+        for (key, (target, until)) in self.link.take_found() {
+            if !self.plan.is_known(&key) {
+                let uid = target.uid.clone();
+                self.actor.pauses.insert(key.clone(), target);
+                self.plan.has_paused(key.clone(), until, now);
+                self.plan.has_checked(&key, uid.as_deref(), now);
             }
         }
-        for key in paused.iter().filter(|key| off.contains(key.object().namespace)) {
-            self.act(key, Action::Lift(Lift::Killed)).await?;
+        for resource in self.actor.selection.resources.clone() {
+            let is_due = self.list_at.get(&resource).is_none_or(|at| *at <= Instant::now());
+            if !self.adopted.contains(&resource) && is_due {
+                // No second time while it is under way.
+                self.list_at.insert(resource.clone(), Instant::now() + Duration::from_secs(3600));
+                let actor = self.actor.clone();
+                self.tasks.spawn(async move {
+                    let kind = Kind::Resource(resource.0.clone(), resource.1.clone());
+                    let result = actor.hand.paused(&kind).await;
+                    Done::Listed { resource, result }
+                });
+            }
         }
-        Ok(())
     }
 
-    async fn step(&mut self) -> Result<(), Error> {
-        let now = self.now();
-        for (key, until) in self.link.take_found() {
-            if !self.plan.paused().any(|held| *held == key) {
-                self.plan.has_paused(key, until, now);
-            }
+    /// Asks whether namespaces of paused objects are switched off.
+    fn ask_namespaces(&mut self) {
+        if self.namespaces_at.is_some_and(|at| at.elapsed() < NAMESPACES_EVERY) {
+            return;
         }
-        let account = &self.place.account;
-        let held = self.link.lock().held.clone();
-        let may = |key: &ObjectKey| held.contains(key) || self.selection.may(key);
-        let verdicts = look::verdicts(&self.pipeline, account, self.rules.confidence, may);
-        let mut is_refused = false;
+        self.namespaces_at = Some(Instant::now());
+        let namespaces: BTreeSet<String> = self.plan.paused().map(|key| key.object().namespace.to_owned()).collect();
+        let actor = self.actor.clone();
+        self.tasks.spawn(async move {
+            let mut off = BTreeSet::new();
+            for namespace in namespaces {
+                match actor.hand.is_switched_off(&namespace).await {
+                    Ok(true) => drop(off.insert(namespace)),
+                    Ok(false) => {}
+                    Err(error) => return Done::SwitchedOff(Err(error)),
+                }
+            }
+            Done::SwitchedOff(Ok(off))
+        });
+    }
+
+    fn step(&mut self, now: Now) {
+        let held = self.link.held();
+        let is_adopted = |key: &ObjectKey| {
+            let object = key.object();
+            self.adopted.iter().any(|(resource, group)| resource == object.resource && group == object.group)
+        };
+        let may = |key: &ObjectKey| held.contains(key) || self.actor.selection.may(key) && is_adopted(key);
+        // It takes a while where there are many: the Lease is renewed on another thread meanwhile.
+        let verdicts = block_in_place(|| look::verdicts(&self.pipeline, &self.account, self.rules.confidence, may));
         for (key, action) in self.plan.step(now, &verdicts) {
-            match self.act(&key, action).await {
-                Ok(()) => {}
-                Err(error @ (Error::Forbidden { .. } | Error::Unknown(_))) => {
-                    is_refused = true;
-                    self.trouble("pausing", &error);
-                    self.plan.has_left(key, REFUSED_FOR, now);
-                }
-                Err(Error::Gone) => self.plan.has_lifted(&key),
-                Err(error) => return Err(error),
-            }
+            self.begin(key, action, now);
         }
         for key in self.link.take_asked() {
-            self.pause_early(&key).await?;
+            self.pause_early(key, now);
         }
-        self.ping(now).await?;
-        self.metrics.paused(&self.pipeline, self.plan.paused());
-        if !is_refused {
-            let paused = self.plan.paused().count();
-            self.control.say(match (self.control.is_stopped(), self.plan.is_fresh(now)) {
-                (true, _) => format!("{STOPPED}: all pauses are lifted, and none is set"),
-                (false, true) => format!("enforcing: {paused} objects paused"),
-                (false, false) => format!(
-                    "no audit events for more than {} s: nothing new is decided, {paused} objects stay paused",
-                    self.rules.fresh_for / 1_000_000
-                ),
-            });
+        // Pauses whose write got no answer, or that were known before the Lease was lost.
+        for key in self.actor.pauses.keys() {
+            if !self.plan.is_known(&key) && self.plan.may_try(&key, now) {
+                self.begin(key, Action::Check(None), now);
+            }
         }
-        Ok(())
+    }
+
+    fn begin(&mut self, key: ObjectKey, action: Action, began: Now) {
+        if self.tasks.len() >= UNDER_WAY_MAX {
+            // It is proposed again.
+            return;
+        }
+        self.plan.has_begun(&key, &action);
+        let actor = self.actor.clone();
+        self.tasks.spawn(async move {
+            let result = actor.act(&key, action).await;
+            Done::Acted { key, began, result }
+        });
     }
 
     /// Pauses an object before the write that would have made the verdict say so.
-    async fn pause_early(&mut self, key: &ObjectKey) -> Result<(), Error> {
-        let now = self.now();
-        let (account, confidence) = (&self.place.account, self.rules.confidence);
-        let found = look::verdict_on(&self.pipeline, account, confidence, key);
-        let (Some(mut verdict), Some(limits)) = (found, self.pipeline.policy().limits(&key.object())) else {
-            return Ok(());
-        };
+    fn pause_early(&mut self, key: ObjectKey, now: Now) {
+        let found = look::verdict_on(&self.pipeline, &self.account, self.rules.confidence, &key);
+        let (Some(mut verdict), Some(limits)) = (found, self.pipeline.policy().limits(&key.object())) else { return };
         let latest = now.latest.unwrap_or(now.clock);
         if verdict.state == State::Paused {
             // The plan does what the verdict says.
-            return Ok(());
+            return;
         }
         // As the engine does it: twice as long where it comes again soon.
         let most = limits.quiet_max.max(limits.quiet);
         let stretch = |times: u32| limits.quiet.saturating_mul(1 << times.min(16)).min(most);
-        let times = match self.early.get(key) {
+        let times = match self.early.get(&key) {
             Some((times, until)) if latest - until < 2 * stretch(*times) => times + 1,
             _ => 0,
         };
         let until = latest + stretch(times);
         (verdict.state, verdict.until) = (State::Paused, Some(until));
-        if !self.plan.may_pause(key, &verdict, now) {
-            return Ok(());
+        if !self.plan.may_pause(&key, &verdict, now) {
+            return;
         }
         self.early.retain(|_, (times, until)| latest - *until < 2 * stretch(*times));
         self.early.insert(key.clone(), (times, until));
-        self.act(key, Action::Pause { verdict, again: Again::No }).await
+        self.begin(key, Action::Pause { verdict, again: Again::No }, now);
     }
 
     /// Lets time pass where nobody else does anything: a pause must end.
-    async fn ping(&mut self, now: Now) -> Result<(), Error> {
+    fn ping(&mut self, now: Now) {
         let is_quiet = now.latest.is_none_or(|latest| now.clock - latest >= PING_AFTER);
-        let Some(key) = self.plan.paused().next().cloned() else { return Ok(()) };
-        if !is_quiet || now.clock - self.pinged < PING_AFTER {
-            return Ok(());
+        let Some(key) = self.plan.paused().next().cloned() else { return };
+        if !is_quiet || self.is_pinging || now.clock - self.pinged < PING_AFTER {
+            return;
         }
-        self.pinged = now.clock;
-        match self.hand.ping(&key).await {
-            Err(Error::Gone) => Ok(()),
-            result => result,
-        }
+        (self.pinged, self.is_pinging) = (now.clock, true);
+        let actor = self.actor.clone();
+        self.tasks.spawn(async move { Done::Pinged(actor.hand.ping(&key).await) });
     }
 
-    #[tracing::instrument(level = "debug", name = "enforce", skip_all, fields(object = ?key, action = action.name()))]
-    async fn act(&mut self, key: &ObjectKey, action: Action) -> Result<(), Error> {
-        let now = self.now();
-        let Some(live) = self.hand.live(key).await? else {
-            self.plan.has_lifted(key);
-            return Ok(());
-        };
-        match action {
-            Action::Pause { verdict, again } => self.pause(key, &live, &verdict, &again, now).await,
-            Action::Lift(why) => {
-                self.hand.lift(&live).await?;
-                self.plan.has_lifted(key);
-                self.resolved(&live, why.reason().to_owned()).await;
-                Ok(())
+    fn done(&mut self, done: Result<Done, JoinError>) {
+        match done {
+            Ok(Done::Acted { key, began, result }) => self.acted(key, began, result),
+            Ok(Done::Listed { resource, result }) => self.listed(resource, result),
+            Ok(Done::SwitchedOff(Ok(off))) => {
+                let now = self.now();
+                let is_off = |key: &&ObjectKey| off.contains(key.object().namespace) && self.plan.may_try(key, now);
+                for key in self.plan.paused().filter(is_off).cloned().collect::<Vec<_>>() {
+                    self.begin(key, Action::Lift(Lift::SwitchedOff), now);
+                }
             }
-            Action::Resumed(removal) => {
-                self.pipeline.table().resume(key, removal.at);
-                self.hand.lift(&live).await?;
-                self.plan.has_lifted(key);
-                self.resolved(&live, format!("{} lifted the pause", removal.actor)).await;
-                Ok(())
+            Ok(Done::SwitchedOff(Err(error))) => self.failed("asking for namespaces", &error),
+            Ok(Done::Pinged(result)) => {
+                self.is_pinging = false;
+                if let Err(error) = result
+                    && !matches!(error, Error::Gone)
+                {
+                    self.failed("asking for an event", &error);
+                }
             }
-            Action::Stripped(removal) => {
-                let note = format!("{} takes the pause away again and again: it is not set any more", removal.actor);
-                tracing::warn!(object = live.name(), note, "pause stripped");
-                self.events.warn(&live.reference(), "PauseStripped", note).await;
-                self.plan.has_left(key.clone(), STRIPPED_FOR, now);
-                Ok(())
+            Err(error) => {
+                tracing::error!(%error, "an action of the enforcer ended unexpectedly: all are begun anew");
+                self.halt();
             }
         }
     }
 
-    async fn pause(
-        &mut self,
-        key: &ObjectKey,
-        live: &Live,
-        verdict: &Verdict,
-        again: &Again,
-        now: Now,
-    ) -> Result<(), Error> {
-        let is_selected = live.has(&self.selection.labels, &self.selection.annotations) && !live.is_unmanaged();
-        if !is_selected || self.hand.is_switched_off(key.object().namespace).await? {
-            self.plan.has_left(key.clone(), REFUSED_FOR, now);
-            return Ok(());
-        }
-        self.hand.pause(live, verdict).await?;
-        self.plan.has_paused(key.clone(), verdict.until, now);
-        match again {
-            Again::Longer => return Ok(()),
-            Again::Stripped(by) => {
-                tracing::warn!(object = live.name(), %by, "the pause was stripped, and is set again")
+    /// `began` counts for what was done: what happened since may have been an answer to it.
+    fn acted(&mut self, key: ObjectKey, began: Now, result: Result<Outcome, Error>) {
+        match result {
+            Ok(Outcome::Paused(uid, until)) => {
+                self.plan.has_paused(key.clone(), until, began);
+                self.plan.has_checked(&key, uid.as_deref(), self.now());
             }
-            // The runbook looks for these words.
-            Again::No => tracing::warn!("Token bucket exhausted for {}, skipping reconcile", live.name()),
+            Ok(Outcome::Checked(uid)) => self.plan.has_checked(&key, uid.as_deref(), self.now()),
+            Ok(Outcome::Over) => self.plan.has_lifted(&key),
+            Ok(Outcome::Ended) => self.plan.has_ended(&key),
+            Ok(Outcome::Left(time)) => self.plan.has_left(key, time, self.now()),
+            Err(Error::Gone) => self.plan.has_ended(&key),
+            Err(error @ (Error::Forbidden { .. } | Error::Unknown(_))) => {
+                self.failed("pausing", &error);
+                self.plan.has_left(key, REFUSED_FOR, self.now());
+            }
+            Err(error) => {
+                self.failed("enforcing", &error);
+                self.plan.has_failed(&key, self.now());
+            }
         }
-        let until = verdict.until.map(|at| format!("; until {} at least", hand::clock(at))).unwrap_or_default();
-        let note = format!("{}{until}", because(verdict));
-        tracing::info!(object = live.name(), namespace = key.object().namespace, note, "paused");
-        self.events.warn(&live.reference(), "ThrashingDetected", note).await;
-        Ok(())
     }
 
-    async fn resolved(&self, live: &Live, note: String) {
-        tracing::info!(object = live.name(), note, "pause lifted");
-        self.events.tell(&live.reference(), "ThrashingResolved", note).await;
+    fn listed(&mut self, resource: (String, String), result: Result<Vec<Found>, Error>) {
+        match result {
+            Ok(found) => {
+                let now = self.now();
+                for Found { key, target, until } in found {
+                    if self.actor.selection.may(&key) && !self.plan.is_known(&key) {
+                        let uid = target.uid.clone();
+                        self.actor.pauses.insert(key.clone(), target);
+                        self.plan.has_paused(key.clone(), until, now);
+                        self.plan.has_checked(&key, uid.as_deref(), now);
+                    }
+                }
+                self.adopted.insert(resource);
+            }
+            Err(error @ (Error::Unknown(_) | Error::Forbidden { .. })) => {
+                self.failed("looking for pauses", &error);
+                self.adopted.insert(resource);
+            }
+            Err(error) => {
+                self.failed("looking for pauses", &error);
+                self.list_at.insert(resource, Instant::now() + LIST_AGAIN);
+            }
+        }
     }
 
-    fn trouble(&self, what: &str, error: &Error) {
+    fn failed(&mut self, what: &str, error: &Error) {
         tracing::warn!(%error, "{what}");
-        self.control.say(format!("{what}: {error}"));
+        self.trouble = Some((format!("{what}: {error}"), Instant::now()));
+    }
+
+    fn report(&mut self, now: Now) {
+        let paused = self.plan.paused().count();
+        let mut status = match self.plan.is_fresh(now) {
+            true => format!("enforcing: {paused} objects paused"),
+            false => format!(
+                "no audit events for more than {} s: nothing new is decided, {paused} objects stay paused",
+                self.rules.fresh_for / 1_000_000
+            ),
+        };
+        let lease = Some(self.tenure.trouble()).filter(|trouble| !trouble.is_empty());
+        let trouble = self.trouble.as_ref().filter(|(_, at)| at.elapsed() < TROUBLE_FOR).map(|(text, _)| text.clone());
+        for text in [lease, trouble].into_iter().flatten() {
+            status.push_str("; ");
+            status.push_str(&text);
+        }
+        self.control.say(status);
     }
 
     fn now(&self) -> Now {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as Micros);
-        Now { clock, latest: self.pipeline.latest(), is_killed: self.control.is_stopped() }
+        Now { clock, latest: self.pipeline.latest_of(CLUSTER) }
     }
 }
 
@@ -433,7 +414,8 @@ impl Enforcer {
 pub async fn account(client: &Client) -> Result<String, Error> {
     use k8s_openapi::api::authentication::v1::SelfSubjectReview;
     let api: kube::Api<SelfSubjectReview> = kube::Api::all(client.clone());
-    let review = api.create(&kube::api::PostParams::default(), &SelfSubjectReview::default()).await;
+    let how = kube::api::PostParams::default();
+    let review = within(ACCOUNT, api.create(&how, &SelfSubjectReview::default())).await;
     let review = review.map_err(|error| Error::Unavailable(error.to_string()))?;
     review
         .status

@@ -40,6 +40,8 @@ const WINDOW: usize = 128;
 pub struct Bounds {
     /// Objects that are tracked; the calmest and oldest make room.
     pub objects_max: usize,
+    /// Bytes of all objects together, roughly.
+    pub bytes_max: usize,
     /// Bytes of stored bodies that are kept unread.
     pub body_bytes_max: usize,
     /// Requests remembered, to recognise repeated ones.
@@ -117,6 +119,7 @@ impl Default for Bounds {
     fn default() -> Bounds {
         Bounds {
             objects_max: 1_000_000,
+            bytes_max: 1 << 30,
             body_bytes_max: 32 << 20,
             requests_max: 1_000_000,
             tolerance: Tolerance::default(),
@@ -138,11 +141,12 @@ impl Default for Range {
 impl Pipeline {
     /// An empty pipeline.
     pub fn new(policy: Policy, bounds: Bounds) -> Pipeline {
+        let clients = Clients::default();
         Pipeline {
             policy,
             range: Range::default(),
-            table: Table::new(bounds.objects_max, bounds.body_bytes_max),
-            clients: Clients::default(),
+            table: Table::new(bounds, clients.meter().clone()),
+            clients,
             dedupe: Mutex::new(Dedupe::new(bounds.requests_max)),
             hasher: RandomState::default(),
             stats: Mutex::default(),
@@ -361,7 +365,7 @@ impl<'p> Batch<'p> {
             table.follow(&key, write.at);
         }
         let tallies = &mut self.stats.tallies;
-        let Some(observed) = table.observe(place, write, client, limits) else {
+        let Some(observed) = table.observe(place, write, client, limits, policy) else {
             tallies.others += 1;
             return;
         };

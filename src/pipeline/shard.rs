@@ -13,6 +13,8 @@ use crate::audit::event::Micros;
 use crate::detect::contest::LATE_MAX;
 use crate::detect::object::ObjectState;
 
+/// Bytes of an object's place in a table that is half empty, beside the object.
+const PLACE_BYTES: usize = 40;
 /// Objects that are settled at a time.
 const SETTLED_AT_ONCE: usize = 64;
 
@@ -39,6 +41,13 @@ pub(super) struct Shard {
 // === impl Object ===
 
 impl Object {
+    /// Bytes that it takes, roughly, with its name and its place in the table.
+    pub(super) fn bytes(&self) -> usize {
+        let is_notable = self.state.contest().is_some() || self.state.troubles().is_some();
+        let name = self.key.as_ref().len() + PLACE_BYTES;
+        self.state.bytes() + name * if is_notable { 2 } else { 1 }
+    }
+
     /// Looks at what a request about it will need, and does nothing: where it is not near, it comes meanwhile.
     pub(super) fn touch(&self) {
         black_box(self.key.as_ref().as_bytes().first());
@@ -121,20 +130,27 @@ impl Shard {
         due == SETTLED_AT_ONCE
     }
 
-    /// Drops the bodies of these objects; how many bytes.
-    pub(super) fn drop_bodies(&mut self, is_meant: impl Fn(&ObjectState) -> bool) -> usize {
-        let mut dropped = 0;
+    /// Makes these objects smaller; how many bytes, and how many of them bodies.
+    pub(super) fn shrink(
+        &mut self,
+        is_meant: impl Fn(&ObjectState) -> bool,
+        mut shrink: impl FnMut(&mut Object),
+    ) -> (usize, usize) {
+        let (mut dropped, mut bodies) = (0, 0);
         let mut unsettled = Vec::new();
         for object in self.objects.iter_mut().filter(|object| is_meant(&object.state)) {
-            dropped += object.state.kept_bytes();
-            object.state.drop_bodies();
+            dropped += object.bytes();
+            bodies += object.state.body_bytes();
+            shrink(object);
+            dropped = dropped.saturating_sub(object.bytes());
+            bodies -= object.state.body_bytes();
             if object.state.is_unsettled() {
                 let hash = object.key.hash(&self.hasher);
                 unsettled.push((object.key.cluster().to_owned(), hash, object.state.last_at()));
             }
         }
         unsettled.into_iter().for_each(|(cluster, hash, at)| self.settle_later(&cluster, hash, at));
-        dropped
+        (dropped, bodies)
     }
 
     /// Keeps the objects that are meant.

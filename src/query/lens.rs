@@ -238,7 +238,8 @@ impl<'a> Lens<'a> {
         let until = tally.machine.last_retake();
         let since = tally.since.or(first_retake).unwrap_or(until);
         let fields = fields(findings, war);
-        let (cause, evidence) = self.cause(state, findings, war, &parties, limits);
+        let (cause, mut evidence) = self.cause(state, findings, war, &parties, limits);
+        evidence.extend(not_looked_at(findings));
         let (remedies, verify) = self.remedies(object, state, cause, &parties, &fields, limits, None);
         War {
             object: object.clone(),
@@ -650,4 +651,19 @@ fn application(state: &ObjectState) -> Option<String> {
     let tracking = known.get("metadata.annotations['argocd.argoproj.io/tracking-id']")?.text()?;
     let text: String = serde_json::from_str(tracking).ok()?;
     text.split_once(':').map(|(application, _)| application.to_owned())
+}
+
+/// What of the object is not known, because it has too many fields.
+fn not_looked_at(findings: &Findings) -> Vec<String> {
+    let (unfollowed, is_cut) = findings.unfollowed();
+    let mut found = Vec::new();
+    if unfollowed > 0 {
+        found.push(format!(
+            "{unfollowed} other fields of it change as well; of those, only a value that another actor restores is noticed"
+        ));
+    }
+    if is_cut {
+        found.push("the object has more fields than are compared; those at the end of its body are not".to_owned());
+    }
+    found
 }

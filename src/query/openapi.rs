@@ -65,7 +65,13 @@ pub fn document() -> Value {
         &[],
     );
     let switched = schema::<Switched>(&mut types);
-    for (action, summary) in [("stop", "Lift all pauses and write nothing any more."), ("start", "Enforce again.")] {
+    for (action, summary) in [
+        (
+            "stop",
+            "Lift all pauses and write nothing else any more; the answer waits up to 5 s for the pauses, and names those that are not lifted yet.",
+        ),
+        ("start", "Enforce again."),
+    ] {
         paths[format!("/api/v1/enforcement/{action}")] = json!({"post": {"operationId": action, "summary": summary, "responses": {
             "200": answer("The answer.", &switched),
             "404": answer("Nothing is enforced.", &problem),

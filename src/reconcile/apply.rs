@@ -21,9 +21,12 @@ use crate::audit::event::{Micros, parse_timestamp};
 use crate::detect::annotations::{PAUSED_BECAUSE, PAUSED_UNTIL};
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::ObjectName;
+use crate::enforce::calls::{CALL, within};
 use crate::enforce::events::Events;
-use crate::enforce::look::would_pause;
-use crate::enforce::run::Link;
+use crate::enforce::keeper::Tenure;
+use crate::enforce::link::Link;
+use crate::enforce::look::{CLUSTER, would_pause};
+use crate::enforce::pauses::Target;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 use crate::telemetry::control::Control;
@@ -100,12 +103,12 @@ impl Reconciler {
         client: Client,
         (pipeline, metrics): (Arc<Pipeline>, Golden),
         settings: Settings,
-        identity: &str,
+        events: Events,
         link: Link,
         control: Control,
     ) -> Reconciler {
         Reconciler {
-            events: Events::new(client.clone(), identity),
+            events,
             client,
             pipeline,
             metrics,
@@ -120,8 +123,10 @@ impl Reconciler {
         }
     }
 
-    /// Works while `leading` is true, until `stop` turns true.
-    pub async fn run(mut self, mut leading: watch::Receiver<bool>, mut stop: watch::Receiver<bool>) {
+    /// Works while it has the right to, until `stop` turns true. What is under way when the Lease is lost, the kill switch is
+    /// turned on or `stop` turns true is dropped.
+    pub async fn run(mut self, mut tenure: Tenure, mut stop: watch::Receiver<bool>) {
+        let control = self.control.clone();
         let (changed, mut objects) = mpsc::channel(QUEUE_MAX);
         let mut watches = Watches::new(self.client.clone(), changed);
         let mut watched = directory(&self.settings.directory)
@@ -130,7 +135,8 @@ impl Reconciler {
         let mut read: Option<Instant> = None;
         loop {
             // The kill switch holds for every write.
-            let is_leading = *leading.borrow() && !self.control.is_stopped();
+            let is_held = tenure.is_held();
+            let is_leading = is_held && !control.is_stopped();
             let at = self.due.first().map(|(at, _)| *at).filter(|_| is_leading);
             let until = at.unwrap_or_else(|| Instant::now() + IDLE).min(read.map_or(Instant::now(), |at| at + REREAD));
             let files = async {
@@ -141,10 +147,7 @@ impl Reconciler {
             };
             let has_files = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
-                changed = leading.changed() => match changed {
-                    Ok(()) => false,
-                    Err(_) => return,
-                },
+                () = tenure.gained(IDLE), if !is_held => false,
                 _ = files => true,
                 Some(id) = objects.recv() => {
                     self.put_off(id, Duration::ZERO);
@@ -164,12 +167,18 @@ impl Reconciler {
             while is_leading
                 && let Some((at, _)) = self.due.first()
                 && *at <= now
-                && !*stop.borrow()
-                && !self.control.is_stopped()
-                && *leading.borrow()
+                && tenure.is_held()
+                && !control.is_stopped()
             {
                 let Some((_, id)) = self.due.pop_first() else { break };
-                if let Some(again) = self.one(&id, &mut watches).await {
+                let again = tokio::select! {
+                    biased;
+                    _ = stop.wait_for(|stop| *stop) => return,
+                    () = control.wait_for(true) => Some(GATE_AGAIN),
+                    () = tenure.lost() => Some(GATE_AGAIN),
+                    again = self.one(&id, &mut watches) => again,
+                };
+                if let Some(again) = again {
                     self.put_off(id, again);
                 }
             }
@@ -249,7 +258,7 @@ impl Reconciler {
         let missing = self.metrics.missing.with_label_values(&[id.group(), id.version(), id.kind.as_str()]);
         if !self.kinds.contains_key(&kind) {
             let gvk = GroupVersionKind::gvk(id.group(), id.version(), &id.kind);
-            match discovery::pinned_kind(&self.client, &gvk).await {
+            match within(CALL, discovery::pinned_kind(&self.client, &gvk)).await {
                 Ok((resource, capabilities)) => drop(self.kinds.insert(kind.clone(), (resource, capabilities.scope))),
                 Err(kube::Error::Discovery(_)) => {
                     if missing.get() == 0 {
@@ -277,13 +286,13 @@ impl Reconciler {
             namespace: if scope == Scope::Cluster { "" } else { namespace(id) },
             name: &id.name,
         };
-        let key = ObjectKey::new("", &name);
+        let key = ObjectKey::new(CLUSTER, &name);
         self.link.hold(key.clone());
         Ok(Some(Place { api, resource, key }))
     }
 
     async fn compare(&mut self, id: &Id, asset: &Asset, place: &Place) -> kube::Result<Duration> {
-        let live = place.api.get_opt(&id.name).await?;
+        let live = within(CALL, place.api.get_opt(&id.name)).await?;
         let value = live.as_ref().and_then(|live| serde_json::to_value(live).ok());
         let about = reference(id, live.as_ref());
         match plan::next(&asset.object, asset.is_tombstone, value.as_ref(), &self.settings.managed_by) {
@@ -295,7 +304,8 @@ impl Reconciler {
                 let uid = live.as_ref().and_then(ResourceExt::uid);
                 let only = kube::api::Preconditions { uid, resource_version: None };
                 self.gauge(&self.metrics.tombstones, id, 1);
-                place.api.delete(&id.name, &DeleteParams::default().preconditions(only)).await?;
+                let how = DeleteParams::default().preconditions(only);
+                within(CALL, place.api.delete(&id.name, &how)).await?;
                 tracing::info!(asset = %id, "deleted: a tombstone says so");
                 Ok(MISSING_AGAIN)
             }
@@ -316,13 +326,19 @@ impl Reconciler {
                 let annotations = live.map(ResourceExt::annotations);
                 if annotations.is_some_and(|a| a.contains_key(PAUSED_BECAUSE)) {
                     let until = annotations.and_then(|a| a.get(PAUSED_UNTIL)).and_then(|text| parse_timestamp(text));
-                    self.link.found(place.key.clone(), until);
+                    let target = Target {
+                        resource: place.resource.clone(),
+                        namespace: place.key.object().namespace.to_owned(),
+                        name: id.name.clone(),
+                        uid: live.and_then(ResourceExt::uid),
+                    };
+                    self.link.found(place.key.clone(), target, until);
                 }
             }
             Left::Unmanaged => {
                 self.customized(id, &["unmanaged"]);
                 if self.is_news(id, "UnmanagedMode", "unmanaged") {
-                    self.events.tell(about, "UnmanagedMode", "it is unmanaged, and left as it is".into()).await;
+                    self.events.tell(about, "UnmanagedMode", "it is unmanaged, and left as it is".into());
                 }
             }
             Left::NotOurs => self.gauge(&self.metrics.tombstones, id, i64::from(live.is_some())),
@@ -352,13 +368,13 @@ impl Reconciler {
             _ => {}
         }
         let how = self.how();
-        match place.api.patch(&id.name, &how, &Patch::Apply(&wanted.object)).await {
+        match within(CALL, place.api.patch(&id.name, &how, &Patch::Apply(&wanted.object))).await {
             Ok(made) => {
                 self.known.entry(id.clone()).or_default().corrected = Some(now());
                 self.forget_news(id, "Throttled");
                 tracing::info!(asset = %id, "applied: it was not there");
                 self.gauge(&self.metrics.compliance, id, 1);
-                self.events.tell(&reference(id, Some(&made)), "AssetApplied", "it was not there".into()).await;
+                self.events.tell(&reference(id, Some(&made)), "AssetApplied", "it was not there".into());
                 Ok(RESYNC)
             }
             // Its namespace is missing: it comes, or it does not.
@@ -388,7 +404,7 @@ impl Reconciler {
             object["metadata"][key] = live["metadata"][key].clone();
         }
         let patch = Patch::Apply(&object);
-        let would_be = match place.api.patch(&id.name, &self.how().dry_run(), &patch).await {
+        let would_be = match within(CALL, place.api.patch(&id.name, &self.how().dry_run(), &patch)).await {
             Err(kube::Error::Api(status)) if status.code == 409 => return Ok(CHANGED_AGAIN),
             result => result?,
         };
@@ -410,26 +426,36 @@ impl Reconciler {
                 self.link.ask(place.key.clone());
                 if self.is_news(id, "Throttled", "fought") {
                     let note = format!("{named}: not corrected, it is fought over; who fights is in ThrashingDetected");
-                    self.events.warn(about, "Throttled", note).await;
+                    self.events.warn(about, "Throttled", note);
                 }
                 return Ok(GATE_AGAIN);
             }
             Gate::Stale => {
                 if self.is_news(id, "DriftDetected", &named) {
                     let note = format!("{named}: not corrected, there are no fresh audit events to decide by");
-                    self.events.warn(about, "DriftDetected", note).await;
+                    self.events.warn(about, "DriftDetected", note);
                 }
                 return Ok(GATE_AGAIN);
             }
         }
-        match place.api.patch(&id.name, &self.how(), &patch).await {
-            Err(kube::Error::Api(status)) if status.code == 409 => return Ok(CHANGED_AGAIN),
-            result => drop(result?),
+        // As if it were done from here on: a write without an answer may have been, and must be seen before the next one.
+        let before = self.known.entry(id.clone()).or_default().corrected.replace(now());
+        match within(CALL, place.api.patch(&id.name, &self.how(), &patch)).await {
+            Ok(_) => {}
+            Err(error) => {
+                let is_refused = matches!(error, kube::Error::Api(_));
+                if let Some(known) = self.known.get_mut(id).filter(|_| is_refused) {
+                    known.corrected = before;
+                }
+                match error {
+                    kube::Error::Api(status) if status.code == 409 => return Ok(CHANGED_AGAIN),
+                    error => return Err(error),
+                }
+            }
         }
-        self.known.entry(id.clone()).or_default().corrected = Some(now());
         self.gauge(&self.metrics.compliance, id, 1);
         tracing::info!(asset = %id, fields = named, "drift corrected");
-        self.events.tell(about, "DriftCorrected", named).await;
+        self.events.tell(about, "DriftCorrected", named);
         Ok(RESYNC)
     }
 
@@ -442,7 +468,7 @@ impl Reconciler {
         ] {
             match text.is_empty() {
                 true => self.forget_news(id, reason),
-                false if self.is_news(id, reason, &text) => self.events.warn(about, reason, text).await,
+                false if self.is_news(id, reason, &text) => self.events.warn(about, reason, text),
                 false => {}
             }
         }
@@ -450,7 +476,7 @@ impl Reconciler {
             && !wanted.invalid.iter().any(|i| matches!(i, overrides::Invalid::Patch(_)));
         match is_patched {
             true if self.is_news(id, "PatchApplied", &wanted.object["spec"].to_string()) => {
-                self.events.tell(about, "PatchApplied", "its patch annotation is followed".into()).await;
+                self.events.tell(about, "PatchApplied", "its patch annotation is followed".into());
             }
             true => {}
             false => self.forget_news(id, "PatchApplied"),
@@ -467,7 +493,7 @@ impl Reconciler {
             tracing::warn!(asset = %id, error = text, "cannot be held; tried again");
             self.control.say(format!("{id}: {text}"));
             if matches!(error, kube::Error::Api(_)) {
-                self.events.warn(&reference(id, None), "ApplyFailed", text.chars().take(900).collect()).await;
+                self.events.warn(&reference(id, None), "ApplyFailed", text.chars().take(900).collect());
             }
         }
         wait
@@ -475,7 +501,7 @@ impl Reconciler {
 
     /// What is known of an object that differs at these places; without any, that is not there.
     fn evidence(&self, id: &Id, key: &ObjectKey, paths: Option<&[String]>) -> Evidence {
-        let latest = self.pipeline.latest_of(key.cluster());
+        let latest = self.pipeline.latest_of(CLUSTER);
         let state = self.pipeline.policy().limits(&key.object()).and_then(|limits| {
             let look = |object: &crate::detect::object::ObjectState| {
                 Some(object.contest()?.findings().state(self.settings.confidence))

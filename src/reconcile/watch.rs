@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::asset::Id;
+use crate::enforce::calls::WATCH;
 
 /// Changes that wait to be looked at; more than there are assets is never needed, and a full queue loses nothing: every
 /// asset is looked at again in time.
@@ -51,7 +52,8 @@ impl Watches {
         }
     }
 
-    /// Watches a kind from now on.
+    /// Watches a kind from now on. The API server ends each watch after [`WATCH`]; one that it does not end, and that is silent
+    /// for 5 s longer, is begun anew.
     pub fn watch(&mut self, id: &Id, resource: &ApiResource) {
         let kind = (id.api_version.clone(), id.kind.clone());
         if self.tasks.get(&kind).is_some_and(|task| !task.is_finished()) {
@@ -61,7 +63,8 @@ impl Watches {
         let (changed, wanted) = (self.changed.clone(), self.wanted.clone());
         let (api_version, name) = kind.clone();
         let task = tokio::spawn(async move {
-            let mut events = std::pin::pin!(watch(api, Config::default()).default_backoff());
+            let config = Config::default().timeout(WATCH.as_secs() as u32);
+            let mut events = std::pin::pin!(watch(api, config).default_backoff());
             while let Some(event) = events.next().await {
                 let meta = match event {
                     Ok(Event::Apply(meta) | Event::InitApply(meta) | Event::Delete(meta)) => meta,

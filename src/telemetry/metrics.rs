@@ -64,12 +64,14 @@ struct Wars {
 /// What becomes of a batch.
 const BATCHES: [&str; 2] = ["taken", "cut"];
 /// Why requests are refused.
-const REFUSALS: [&str; 13] = [
+const REFUSALS: [&str; 17] = [
     "unauthenticated",
     "forbidden",
     "host",
+    "origin",
     "review_unavailable",
     "path",
+    "clusters",
     "method",
     "content_type",
     "too_large",
@@ -78,6 +80,8 @@ const REFUSALS: [&str; 13] = [
     "aborted",
     "full",
     "journal",
+    "busy",
+    "unread",
 ];
 
 /// The bounds of the thrashing series.

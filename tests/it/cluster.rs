@@ -37,7 +37,11 @@ pub(crate) const BOB: Who = ("bob", "kubectl-patch");
 
 impl Cluster {
     pub(crate) fn new(level: Level) -> Cluster {
-        let now = 1_795_400_000_000_000;
+        Cluster::at(level, 1_795_400_000_000_000)
+    }
+
+    /// A cluster whose clock begins at this time, in microseconds since 1970.
+    pub(crate) fn at(level: Level, now: i64) -> Cluster {
         Cluster { level, now, revision: 100, objects: BTreeMap::new(), lines: Vec::new(), webhook: None }
     }
 

@@ -92,7 +92,7 @@ fn the_kill_switch_ends_pauses_and_corrections_at_once() {
     let Some(cluster) = start(&["--set", "limits.quiet=120s"]) else { return };
     fight_until_paused(&cluster);
     let post = |action: &str| cluster.editwar.post_json(&format!("/api/v1/enforcement/{action}"), "{}");
-    assert_eq!(post("stop"), (200, r#"{"stopped":true}"#.to_owned()));
+    assert_eq!(post("stop"), (200, r#"{"stopped":true,"lifted":1,"not_lifted":[]}"#.to_owned()));
     wait_until("the pause is lifted", 30, || !is_paused(&cluster));
     scale(&cluster, HPA, 6);
     pause(4000);

@@ -45,7 +45,7 @@ fn rules() -> Rules {
 }
 
 fn at(second: i64) -> Now {
-    Now { clock: second * SECOND, latest: Some(second * SECOND), is_killed: false }
+    Now { clock: second * SECOND, latest: Some(second * SECOND) }
 }
 
 fn paused() -> Verdict {

@@ -9,7 +9,7 @@ fn rules() -> Rules {
 }
 
 fn at(second: i64) -> Now {
-    Now { clock: second * SECOND, latest: Some(second * SECOND), is_killed: false }
+    Now { clock: second * SECOND, latest: Some(second * SECOND) }
 }
 
 fn fought(state: State) -> Verdict {
@@ -50,7 +50,7 @@ fn step(plan: &mut Plan<&'static str>, now: Now, verdict: Option<Verdict>) -> &'
             match why {
                 Lift::Quiet => "quiet",
                 Lift::Unmanaged => "unmanaged",
-                Lift::Killed => "killed",
+                Lift::SwitchedOff => "switched off",
             }
         }
         Some(Action::Resumed(_)) => {
@@ -60,6 +60,10 @@ fn step(plan: &mut Plan<&'static str>, now: Now, verdict: Option<Verdict>) -> &'
         Some(Action::Stripped(_)) => {
             plan.has_left("web", STRIPPED_FOR, now);
             "left"
+        }
+        Some(Action::Check(uid)) => {
+            plan.has_checked(&"web", uid.as_deref(), now);
+            ""
         }
     }
 }
@@ -123,7 +127,7 @@ fn an_unmanaged_object_is_let_go_and_not_paused() {
 #[test]
 fn without_fresh_events_nothing_new_is_decided_and_pauses_stay() {
     let mut plan = Plan::new(rules());
-    let stale = Now { clock: 1000 * SECOND, latest: Some(800 * SECOND), is_killed: false };
+    let stale = Now { clock: 1000 * SECOND, latest: Some(800 * SECOND) };
     assert_eq!(step(&mut plan, stale, Some(fought(State::Paused))), "");
     assert!(!plan.is_fresh(stale) && !plan.is_fresh(Now { latest: None, ..stale }));
     step(&mut plan, at(3), Some(fought(State::Paused)));
@@ -136,20 +140,67 @@ fn without_fresh_events_nothing_new_is_decided_and_pauses_stay() {
 #[test]
 fn late_batches_are_fresh_enough() {
     let mut plan = Plan::new(rules());
-    let late = Now { clock: 100 * SECOND, latest: Some(70 * SECOND), is_killed: false };
+    let late = Now { clock: 100 * SECOND, latest: Some(70 * SECOND) };
     assert_eq!(step(&mut plan, late, Some(fought(State::Paused))), "pause");
 }
 
 #[test]
-fn the_kill_switch_undoes_all_and_lets_nothing_be_done() {
-    let mut plan = Plan::new(rules());
-    step(&mut plan, at(3), Some(fought(State::Paused)));
-    let killed = Now { is_killed: true, ..at(4) };
-    assert_eq!(step(&mut plan, killed, Some(fought(State::Paused))), "killed");
-    assert_eq!(step(&mut plan, killed, Some(fought(State::Paused))), "");
-    // Also where events are old: it is the way out.
-    step(&mut plan, at(5), Some(fought(State::Paused)));
-    assert_eq!(step(&mut plan, Now { is_killed: true, latest: None, ..at(900) }, None), "killed");
+fn a_pause_ends_with_the_life_of_its_object_and_one_created_in_its_place_is_paused_again() {
+    let mut plan = Plan::new(Rules { per_minute: 100, ..rules() });
+    let verdicts = BTreeMap::from([("web", fought(State::Paused))]);
+    let mut paused = Vec::new();
+    // It is deleted and created again as soon as it is paused.
+    for second in 0..100 {
+        for (_, action) in plan.step(at(second), &verdicts) {
+            match action {
+                Action::Pause { verdict, again: Again::No } => {
+                    paused.push(second);
+                    plan.has_paused("web", verdict.until, at(second));
+                    plan.has_checked(&"web", Some(&format!("uid-{second}")), at(second));
+                }
+                Action::Check(Some(uid)) => {
+                    assert_eq!(*uid, *format!("uid-{}", paused.last().unwrap()));
+                    plan.has_ended(&"web");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    // At once the first time; then ten seconds apart; and five times in a row at most.
+    assert_eq!(paused[..5], [0, 3, 13, 23, 33]);
+    assert_eq!(paused[5], 93, "{paused:?}");
+}
+
+#[test]
+fn of_many_pauses_those_are_checked_first_that_were_not_for_longest() {
+    let mut plan: Plan<u32> = Plan::new(rules());
+    (0..25).for_each(|n| plan.has_paused(n, None, at(0)));
+    let mut checked = |second| {
+        let actions = plan.step(at(second), &BTreeMap::new());
+        let keys: Vec<u32> = actions.iter().map(|(key, _)| *key).collect();
+        keys.iter().for_each(|key| plan.has_checked(key, None, at(second)));
+        keys
+    };
+    assert!(checked(1).is_empty());
+    assert_eq!(checked(2), (0..10).collect::<Vec<_>>());
+    assert_eq!(checked(3), (10..20).collect::<Vec<_>>());
+    assert_eq!(checked(4), [20, 21, 22, 23, 24, 0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn what_is_under_way_is_not_begun_twice_and_what_failed_waits() {
+    let mut plan = Plan::new(Rules { per_minute: 2, ..rules() });
+    let all: BTreeMap<&str, Verdict> = ["a", "b", "c"].map(|key| (key, fought(State::Paused))).into();
+    let keys = |actions: &[(&'static str, Action)]| actions.iter().map(|(key, _)| *key).collect::<Vec<_>>();
+    let actions = plan.step(at(0), &all);
+    assert_eq!(keys(&actions), ["a", "b"]);
+    actions.iter().for_each(|(key, action)| plan.has_begun(key, action));
+    assert!(plan.step(at(1), &all).is_empty(), "both are under way, and no more may be set in this minute");
+    plan.has_failed(&"a", at(15));
+    assert_eq!(keys(&plan.step(at(15), &all)), ["c"]);
+    assert_eq!(keys(&plan.step(at(16), &all)), ["a"]);
+    plan.has_failed(&"a", at(16));
+    assert!(!plan.may_try(&"a", at(17)) && plan.may_try(&"a", at(18)));
 }
 
 #[test]
@@ -167,7 +218,8 @@ fn no_more_pauses_are_set_in_a_minute_than_may_be() {
     let all: BTreeMap<u32, Verdict> = (0..10).map(|n| (n, fought(State::Paused))).collect();
     let mut plan_of_numbers: Plan<u32> = Plan::new(rules());
     let mut paused = |second: i64| {
-        let actions = plan_of_numbers.step(at(second), &all);
+        let mut actions = plan_of_numbers.step(at(second), &all);
+        actions.retain(|(_, action)| matches!(action, Action::Pause { .. }));
         let count = actions.len();
         actions.into_iter().for_each(|(key, _)| plan_of_numbers.has_paused(key, None, at(second)));
         count

@@ -1,0 +1,171 @@
+//! Carries one action out: reads the object, writes to it, and says what became of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::events::Events;
+use super::hand::{self, Error, Hand, Live, because};
+use super::keeper::Tenure;
+use super::pauses::{Pauses, Target};
+use super::plan::{Action, Again, REFUSED_FOR, STRIPPED_FOR, Verdict};
+use super::selection::Selection;
+use crate::audit::event::Micros;
+use crate::pipeline::Pipeline;
+use crate::pipeline::key::ObjectKey;
+
+/// How long a pause whose write got no answer is looked for: longer than an API server works at a request (60 s by default).
+const UNANSWERED: Duration = Duration::from_secs(90);
+
+/// What it takes to carry actions out, shared by all that are under way.
+pub(super) struct Actor {
+    pub(super) hand: Hand,
+    pub(super) events: Events,
+    pub(super) selection: Selection,
+    pub(super) pauses: Pauses,
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) tenure: Tenure,
+}
+
+/// What became of an action.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The object with this uid is paused, until then at least.
+    Paused(Option<String>, Option<Micros>),
+    /// It is not paused, and nothing is to be done.
+    Over,
+    /// It is to be left alone for so long.
+    Left(Micros),
+    /// It is the object with this uid.
+    Checked(Option<String>),
+    /// The object that was paused is gone, and its pause with it.
+    Ended,
+}
+
+// === impl Actor ===
+
+impl Actor {
+    /// Carries one action out.
+    ///
+    /// # Errors
+    /// [`Error`] of the API server; nothing else is known of the object then.
+    #[tracing::instrument(level = "debug", name = "enforce", skip_all, fields(object = ?key, action = action.name()))]
+    pub(super) async fn act(&self, key: &ObjectKey, action: Action) -> Result<Outcome, Error> {
+        let Some(live) = self.hand.live(key).await? else {
+            self.pauses.remove(key);
+            return Ok(Outcome::Ended);
+        };
+        let target = live.target();
+        match action {
+            Action::Check(uid) => Ok(self.check(key, &live, target, uid.as_deref())),
+            Action::Pause { verdict, again } => self.pause(key, &live, target, &verdict, &again).await,
+            Action::Lift(why) => {
+                self.lift(key, &target).await?;
+                self.resolved(&target, why.reason().to_owned());
+                Ok(Outcome::Over)
+            }
+            Action::Resumed(removal) => {
+                self.pipeline.table().resume(key, removal.at);
+                self.lift(key, &target).await?;
+                self.resolved(&target, format!("{} lifted the pause", removal.actor));
+                Ok(Outcome::Over)
+            }
+            Action::Stripped(removal) => {
+                let note = format!("{} takes the pause away again and again: it is not set any more", removal.actor);
+                tracing::warn!(object = target.title(), note, "pause stripped");
+                self.events.warn(&target.reference(), "PauseStripped", note);
+                self.pauses.remove(key);
+                Ok(Outcome::Left(STRIPPED_FOR))
+            }
+        }
+    }
+
+    fn check(&self, key: &ObjectKey, live: &Live, target: Target, uid: Option<&str>) -> Outcome {
+        if uid.is_some() && target.uid.as_deref() == uid {
+            return Outcome::Checked(target.uid);
+        }
+        match live.pause() {
+            // A pause that was found, or whose write got no answer.
+            Some(until) => {
+                let uid = target.uid.clone();
+                self.pauses.insert(key.clone(), target);
+                Outcome::Paused(uid, until)
+            }
+            // Its write may still be done.
+            None if uid.is_none() && self.pauses.entered(key).is_some_and(|at| at.elapsed() < UNANSWERED) => {
+                Outcome::Over
+            }
+            None => {
+                self.pauses.remove(key);
+                Outcome::Ended
+            }
+        }
+    }
+
+    async fn pause(
+        &self,
+        key: &ObjectKey,
+        live: &Live,
+        target: Target,
+        verdict: &Verdict,
+        again: &Again,
+    ) -> Result<Outcome, Error> {
+        let is_selected = live.has(&self.selection.labels, &self.selection.annotations) && !live.is_unmanaged();
+        if !is_selected || self.hand.is_switched_off(key.object().namespace).await? {
+            return Ok(Outcome::Left(REFUSED_FOR));
+        }
+        let was_entered = self.pauses.entered(key).is_some();
+        self.pauses.insert(key.clone(), target.clone());
+        match self.write(self.hand.pause(&target, verdict)).await {
+            // It may have been set: it stays entered.
+            Err(error @ Error::Unavailable(_)) => return Err(error),
+            Err(Error::Gone) => {
+                self.pauses.remove(key);
+                return Ok(Outcome::Ended);
+            }
+            Err(error) => {
+                if !was_entered {
+                    self.pauses.remove(key);
+                }
+                return Err(error);
+            }
+            Ok(()) => {}
+        }
+        let paused = Outcome::Paused(target.uid.clone(), verdict.until);
+        match again {
+            Again::Longer => return Ok(paused),
+            Again::Stripped(by) => {
+                tracing::warn!(object = target.title(), %by, "the pause was stripped, and is set again")
+            }
+            // The runbook looks for these words.
+            Again::No => tracing::warn!("Token bucket exhausted for {}, skipping reconcile", target.title()),
+        }
+        let until = verdict.until.map(|at| format!("; until {} at least", hand::clock(at))).unwrap_or_default();
+        let note = format!("{}{until}", because(verdict));
+        tracing::info!(object = target.title(), namespace = target.namespace, note, "paused");
+        self.events.warn(&target.reference(), "ThrashingDetected", note);
+        Ok(paused)
+    }
+
+    async fn lift(&self, key: &ObjectKey, target: &Target) -> Result<(), Error> {
+        match self.write(self.hand.lift(target)).await {
+            Ok(()) | Err(Error::Gone) => {
+                self.pauses.remove(key);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A write that is not begun without the Lease. One that is under way when the Lease is lost is dropped with the task.
+    async fn write(&self, write: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+        if !self.tenure.is_held() {
+            return Err(Error::Unavailable("the Lease was lost before this write".to_owned()));
+        }
+        write.await
+    }
+
+    fn resolved(&self, target: &Target, note: String) {
+        tracing::info!(object = target.title(), note, "pause lifted");
+        self.events.tell(&target.reference(), "ThrashingResolved", note);
+    }
+}

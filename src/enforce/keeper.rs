@@ -1,0 +1,144 @@
+//! Keeps the Lease in a task of its own, whatever else hangs, and says until when this replica may act.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::calls::{RELEASE, RENEWAL};
+use super::hand::Error;
+use super::lease::{EVERY, Lease};
+use crate::telemetry::control::STANDING_BY;
+
+/// The task that renews the Lease. It ends, and gives the Lease up, when every [`Tenure`] is dropped.
+pub struct Keeper {
+    lease: Lease,
+    standing: watch::Sender<Standing>,
+}
+
+/// The right to act: it ends by this process' monotonic clock, before the Lease can be another's.
+#[derive(Clone, Debug)]
+pub struct Tenure(watch::Receiver<Standing>);
+
+#[derive(Clone, Debug)]
+struct Standing {
+    held_until: Option<Instant>,
+    /// Why the Lease is not held, or could not be renewed the last time.
+    trouble: String,
+}
+
+// === impl Keeper ===
+
+impl Keeper {
+    /// A keeper that has not tried yet, and the right to act that it keeps up.
+    pub fn new(lease: Lease) -> (Keeper, Tenure) {
+        let (standing, tenure) = watch::channel(Standing { held_until: None, trouble: "starting".to_owned() });
+        (Keeper { lease, standing }, Tenure(tenure))
+    }
+
+    /// Renews until nobody acts by it any more.
+    pub async fn run(mut self) {
+        loop {
+            let started = Instant::now();
+            let renewal = tokio::time::timeout(RENEWAL, self.lease.renew(started));
+            let trouble = tokio::select! {
+                () = self.standing.closed() => break,
+                renewed = renewal => match renewed {
+                    Ok(Ok(true)) => String::new(),
+                    Ok(Ok(false)) => STANDING_BY.to_owned(),
+                    Ok(Err(error)) => self.failed(&error),
+                    Err(_) => {
+                        self.failed(&Error::Unavailable(format!("no answer within {} s", RENEWAL.as_secs())))
+                    }
+                },
+            };
+            self.standing.send_replace(Standing { held_until: self.lease.held_until(), trouble });
+            tokio::select! {
+                () = self.standing.closed() => break,
+                () = tokio::time::sleep_until((started + EVERY).into()) => {}
+            }
+        }
+        if tokio::time::timeout(RELEASE, self.lease.release(Instant::now())).await.is_err() {
+            tracing::warn!("the Lease could not be given up: another replica takes it over when it has expired");
+        }
+    }
+
+    /// Logged once for each change.
+    fn failed(&self, error: &Error) -> String {
+        let trouble = format!("the Lease: {error}");
+        if self.standing.borrow().trouble != trouble {
+            tracing::warn!(%error, "the Lease");
+        }
+        trouble
+    }
+}
+
+// === impl Tenure ===
+
+impl Tenure {
+    /// Whether this replica may act now.
+    pub fn is_held(&self) -> bool {
+        self.0.borrow().held_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Why it may not, or may not for long.
+    pub fn trouble(&self) -> String {
+        self.0.borrow().trouble.clone()
+    }
+
+    /// Returns as soon as this replica may not act any more; at once where it may not.
+    pub async fn lost(&mut self) {
+        loop {
+            let Some(until) = self.0.borrow_and_update().held_until else { return };
+            tokio::select! {
+                biased;
+                renewed = self.0.changed() => if renewed.is_err() { return },
+                () = tokio::time::sleep_until(until.into()) => return,
+            }
+        }
+    }
+
+    /// Returns as soon as this replica may act, or after `limit`.
+    pub async fn gained(&mut self, limit: Duration) {
+        let is_held = |s: &Standing| s.held_until.is_some_and(|until| Instant::now() < until);
+        drop(tokio::time::timeout(limit, self.0.wait_for(is_held)).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenure(held_until: Option<Instant>) -> (watch::Sender<Standing>, Tenure) {
+        let (standing, tenure) = watch::channel(Standing { held_until, trouble: String::new() });
+        (standing, Tenure(tenure))
+    }
+
+    fn held(time: Duration) -> Standing {
+        Standing { held_until: Some(Instant::now() + time), trouble: String::new() }
+    }
+
+    #[tokio::test]
+    async fn the_right_to_act_ends_by_its_own_clock_though_nothing_says_so() {
+        let (_standing, mut tenure) = tenure(Some(Instant::now() + Duration::from_millis(50)));
+        assert!(tenure.is_held());
+        tenure.lost().await;
+        assert!(!tenure.is_held());
+    }
+
+    #[tokio::test]
+    async fn a_renewal_extends_it_and_a_keeper_that_is_gone_ends_it() {
+        let (standing, mut tenure) = tenure(Some(Instant::now() + Duration::from_millis(100)));
+        standing.send_replace(held(Duration::from_secs(60)));
+        let lost = tokio::time::timeout(Duration::from_millis(300), tenure.lost()).await;
+        assert!(lost.is_err() && tenure.is_held(), "it was renewed");
+        drop(standing);
+        tenure.lost().await;
+    }
+
+    #[tokio::test]
+    async fn who_does_not_hold_the_lease_may_not_act() {
+        let (_standing, mut tenure) = tenure(None);
+        assert!(!tenure.is_held());
+        tenure.lost().await;
+    }
+}

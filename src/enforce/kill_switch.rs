@@ -1,0 +1,187 @@
+//! The kill switch's own path: lifts all pauses in parallel, with a client of its own, whether or not this replica holds the
+//! Lease and whatever else waits for the API server. What cannot be lifted is named, and tried again until it is.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use kube::Client;
+use prometheus::IntGauge;
+use tokio::sync::watch;
+
+use super::calls::LIFT;
+use super::events::Events;
+use super::hand::{Error, Hand, Kind};
+use super::pauses::{Pauses, Target};
+use super::selection::title;
+use crate::pipeline::key::ObjectKey;
+use crate::telemetry::control::{Control, Lifting, NOT_BEGUN};
+use crate::telemetry::metrics::Metrics;
+
+/// Pauses that are lifted at a time.
+const PARALLEL: usize = 32;
+/// The longest wait before what could not be lifted is tried again; the first is one second.
+const AGAIN_MAX: Duration = Duration::from_secs(10);
+/// When pauses are looked for again once all are lifted, the first time and from then on: a write that was given up before
+/// may have been done since.
+const VERIFY_FIRST: Duration = Duration::from_secs(2);
+const VERIFY_EVERY: Duration = Duration::from_secs(30);
+
+/// Why a pause is not lifted yet that is waiting for its turn.
+const NOT_TRIED: &str = "not tried yet";
+
+/// The task behind the kill switch.
+pub struct KillSwitch {
+    hand: Hand,
+    events: Events,
+    pauses: Pauses,
+    kinds: Vec<Kind>,
+    control: Control,
+    pending: IntGauge,
+}
+
+// === impl KillSwitch ===
+
+impl KillSwitch {
+    /// A kill switch for these pauses, and for all that are found on objects of these kinds.
+    pub fn new(
+        client: Client,
+        events: Events,
+        pauses: Pauses,
+        kinds: Vec<Kind>,
+        control: Control,
+        metrics: &Metrics,
+    ) -> KillSwitch {
+        let help = "Pauses that the kill switch could not lift yet, and resources it could not look for pauses in.";
+        let pending = IntGauge::new("editwar_kill_switch_pending_pauses", help).expect("the name is valid");
+        KillSwitch { hand: Hand::new(client, LIFT), events, pauses, kinds, control, pending: metrics.add(pending) }
+    }
+
+    /// Works until `stop` turns true.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let this = Arc::new(self);
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = this.lift_when_stopped() => {}
+        }
+        let left = this.control.lifting().not_lifted;
+        if this.control.is_stopped() && !left.is_empty() {
+            tracing::error!(pauses = ?left, "ending before the kill switch could lift these pauses");
+        }
+    }
+
+    async fn lift_when_stopped(self: &Arc<Self>) {
+        loop {
+            self.control.wait_for(true).await;
+            tokio::select! {
+                () = self.control.wait_for(false) => {}
+                () = self.lift_until_started() => {}
+            }
+            self.pending.set(0);
+        }
+    }
+
+    async fn lift_until_started(self: &Arc<Self>) {
+        for (key, _) in self.pauses.all() {
+            self.control.not_lifted(&name(&key), NOT_TRIED);
+        }
+        for kind in &self.kinds {
+            self.control.not_lifted(&kind.to_string(), "not looked for pauses yet");
+        }
+        self.control.looked_for(NOT_BEGUN);
+        let (mut again, mut verify) = (Duration::from_secs(1), VERIFY_FIRST);
+        loop {
+            self.pass().await;
+            let Lifting { lifted, not_lifted } = self.control.lifting();
+            if not_lifted.is_empty() {
+                if verify == VERIFY_FIRST {
+                    tracing::warn!(lifted = lifted.len(), "the kill switch: all pauses are lifted");
+                }
+                tokio::time::sleep(verify).await;
+                (again, verify) = (Duration::from_secs(1), VERIFY_EVERY);
+            } else {
+                tracing::error!(not_lifted = not_lifted.len(), again_in = ?again, "the kill switch: not all pauses are lifted");
+                tokio::time::sleep(again).await;
+                (again, verify) = ((again * 2).min(AGAIN_MAX), VERIFY_FIRST);
+            }
+        }
+    }
+
+    /// Tries each pause once: those that are known at once, those that are found as they are found.
+    async fn pass(self: &Arc<Self>) {
+        let known = self.pauses.all();
+        let keys: Arc<BTreeSet<ObjectKey>> = Arc::new(known.iter().map(|(key, _)| key.clone()).collect());
+        let lifts = self.lift_all(known);
+        let this = self.clone();
+        let lists = stream::iter(self.kinds.clone()).for_each_concurrent(PARALLEL, move |kind| {
+            let (this, keys) = (this.clone(), keys.clone());
+            async move { this.lift_found(&kind, &keys).await }
+        });
+        futures_util::future::join(lifts, lists).await;
+    }
+
+    /// Lifts the pauses of a kind that are found by listing it; the `known` ones are tried anyway.
+    async fn lift_found(self: &Arc<Self>, kind: &Kind, known: &BTreeSet<ObjectKey>) {
+        let title = kind.to_string();
+        match self.hand.paused(kind).await {
+            Ok(mut found) => {
+                found.retain(|found| !known.contains(&found.key));
+                for found in &found {
+                    self.control.not_lifted(&name(&found.key), NOT_TRIED);
+                }
+                self.control.looked_for(&title);
+                self.lift_all(found.into_iter().map(|found| (found.key, found.target)).collect()).await;
+            }
+            // There is nothing to be lifted.
+            Err(Error::Unknown(_)) => self.control.looked_for(&title),
+            Err(error) => self.failed(&title, &format!("cannot be looked for pauses: {error}")),
+        }
+        self.count();
+    }
+
+    async fn lift_all(self: &Arc<Self>, pauses: Vec<(ObjectKey, Target)>) {
+        let this = self.clone();
+        let lift = move |(key, target): (ObjectKey, Target)| {
+            let this = this.clone();
+            async move { this.lift(&key, &target).await }
+        };
+        stream::iter(pauses).for_each_concurrent(PARALLEL, lift).await;
+    }
+
+    async fn lift(&self, key: &ObjectKey, target: &Target) {
+        match self.hand.lift(target).await {
+            Ok(()) | Err(Error::Gone) => {
+                self.pauses.remove(key);
+                self.control.lifted(&name(key));
+                let note = "pauses are switched off".to_owned();
+                tracing::info!(object = target.title(), namespace = target.namespace, note, "pause lifted");
+                self.events.tell(&target.reference(), "ThrashingResolved", note);
+            }
+            Err(error) => {
+                // The next pass begins with this one.
+                self.pauses.insert(key.clone(), target.clone());
+                self.failed(&name(key), &error.to_string());
+            }
+        }
+        self.count();
+    }
+
+    /// Logged once for each change.
+    fn failed(&self, name: &str, why: &str) {
+        if self.control.not_lifted(name, why) {
+            tracing::error!(pause = name, why, "the kill switch cannot lift this pause; tried again until it can");
+        }
+    }
+
+    fn count(&self) {
+        self.pending.set(i64::try_from(self.control.lifting().not_lifted.len()).unwrap_or(i64::MAX));
+    }
+}
+
+/// `deployments.apps/shop/web`
+fn name(key: &ObjectKey) -> String {
+    let object = key.object();
+    let namespace = if object.namespace.is_empty() { "-" } else { object.namespace };
+    format!("{}/{namespace}/{}", title(object.resource, object.group), object.name)
+}
