@@ -117,10 +117,17 @@ impl Disk {
         File::open(path)?.sync_all()
     }
 
-    /// Makes a directory, and those above it, for its owner only.
+    /// Makes a directory, and those above it that are missing, for its owner only; durable when this returns.
     pub(super) fn make_directory(&self, path: &Path) -> io::Result<()> {
         self.allow(Operation::MakeDirectory, path)?;
-        DirBuilder::new().recursive(true).mode(0o700).create(path)
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        for made in missing {
+            let above = made.parent().filter(|above| !above.as_os_str().is_empty());
+            self.sync_directory(above.unwrap_or(Path::new(".")))?;
+        }
+        Ok(())
     }
 
     /// Free bytes of a directory's file system, and all of its bytes.

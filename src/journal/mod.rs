@@ -1,21 +1,26 @@
 //! What survives: every write, on disk before its batch is answered; read again at the next start.
 //!
-//! [`record`] is one write as it is kept, [`turn`] a verdict that changed, [`segment`] one file of them, [`store`] a directory of
-//! segments with an end to its age and size, [`reader`] what reads them meanwhile. `head` knows what should be there, and `disk`
-//! does every change to a file. [`committer`] writes what all requests bring together, with one commit for all. [`replay`]
-//! shows the recent past to the pipeline at a start, [`past`] all of one object's to a question.
+//! [`record`] is one write as it is kept, [`turn`] a verdict that changed, [`segment`] one file of them, [`store`] a directory
+//! of segments with an end to its age and size, [`reader`] what reads them meanwhile. `head` knows what should be there,
+//! `listing` what is, and `disk` does every change to a file. [`committer`] takes what all requests bring, and its thread,
+//! `writer`, writes it with one commit for all. [`replay`] shows the recent past to the pipeline at a start, [`past`] all of
+//! one object's to a question.
 
 pub mod committer;
 pub mod disk;
 mod head;
+mod listing;
 pub mod past;
 pub mod reader;
 pub mod record;
 pub mod replay;
 pub mod segment;
+mod shared;
 pub mod store;
 pub mod turn;
+mod writer;
 
+use std::mem::{Discriminant, discriminant};
 use std::path::PathBuf;
 
 /// Why something cannot be kept or read again. Each says what to do.
@@ -77,6 +82,18 @@ pub enum Error {
         /// Its format.
         found: String,
     },
+}
+
+impl Error {
+    /// Of which kind it is: all that say that there is no space are of one.
+    fn kind(&self) -> Discriminant<Error> {
+        match self {
+            Error::Storage { message, .. } if !hint(message).is_empty() => {
+                discriminant(&Error::Full { path: PathBuf::new(), free: 0 })
+            }
+            other => discriminant(other),
+        }
+    }
 }
 
 /// What to do where there is no space.

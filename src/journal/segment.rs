@@ -7,10 +7,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use redb::{
-    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TransactionError,
-    WriteTransaction,
-};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition, WriteTransaction};
 
 use super::disk::Disk;
 use super::record::{KEY_BYTES, Key, Record};
@@ -144,7 +141,7 @@ impl Segment {
     /// a file whose newest state has a bad checksum is damaged, and is never read in its state before.
     fn commit(&self, change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>) -> Result<(), Error> {
         let commit = || -> Result<(), redb::Error> {
-            let mut write = self.database.begin_write().map_err(TransactionError::from)?;
+            let mut write = self.database.begin_write()?;
             write.set_two_phase_commit(true);
             change(&write)?;
             write.commit()?;

@@ -5,16 +5,16 @@
 //! by whole files: nothing is compacted, and nobody waits for it. A file is named by its number, and once it is sealed also
 //! by the time of its last write.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Error;
 use super::disk::Disk;
 use super::head::{Found, Head, Known};
+use super::listing::{ASIDE, Listing, PROBE, SUFFIX};
 use super::reader::{Reader, Sealed, SealedFiles};
 use super::record::Record;
-use super::segment::{DRAFT, Segment};
+use super::segment::Segment;
 use crate::audit::event::Micros;
 use crate::pipeline::Turn;
 
@@ -27,11 +27,6 @@ const SEGMENT_BYTES_MAX: u64 = 256 << 20;
 /// Free bytes of the file system below which the journal says that it is full, before a write fails: enough for the
 /// largest group of writes. Of a small file system a sixteenth.
 const RESERVE_BYTES: u64 = 64 << 20;
-/// Ends of names: segments, and those that could not be read and were set aside.
-const SUFFIX: &str = "redb";
-const ASIDE: &str = "redb.aside";
-/// The file that is written to see whether there is space.
-const PROBE: &str = "probe.new";
 
 /// How long and how much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,16 +74,6 @@ pub struct Store {
     last: Micros,
     /// Whether nothing was ever written to it, and nothing is known to be missing: the history begins with the first write.
     is_fresh: bool,
-}
-
-/// What a directory holds.
-#[derive(Default)]
-struct Listing {
-    sealed: Vec<(u64, PathBuf, Micros)>,
-    plain: Vec<(u64, PathBuf)>,
-    /// Numbers and last times of those that were set aside.
-    aside: Vec<(u64, Option<Micros>)>,
-    drafts: Vec<PathBuf>,
 }
 
 // === impl Store ===
@@ -362,76 +347,6 @@ fn seal(
 
 fn path_of(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:08}.{SUFFIX}"))
-}
-
-// === impl Listing ===
-
-impl Listing {
-    fn read(folder: &Path) -> std::io::Result<Listing> {
-        let mut listing = Listing::default();
-        for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            let Some((stem, suffix)) = name.split_once('.') else { continue };
-            let (number, last) = match stem.split_once('-') {
-                Some((number, last)) => (number, last.parse().ok()),
-                None => (stem, None),
-            };
-            match (suffix, number.parse(), last) {
-                (DRAFT, ..) => listing.drafts.push(path),
-                _ if name == PROBE => listing.drafts.push(path),
-                (SUFFIX, Ok(number), Some(last)) => listing.sealed.push((number, path, last)),
-                (SUFFIX, Ok(number), None) => listing.plain.push((number, path)),
-                (ASIDE, Ok(number), last) => listing.aside.push((number, last)),
-                _ => {}
-            }
-        }
-        listing.sealed.sort();
-        listing.plain.sort();
-        Ok(listing)
-    }
-
-    /// Numbers of the files that hold writes.
-    fn numbers(&self) -> impl Iterator<Item = u64> {
-        let plain = self.plain.iter().map(|(number, _)| *number);
-        self.sealed.iter().map(|(number, ..)| *number).chain(plain).chain(self.aside.iter().map(|(number, _)| *number))
-    }
-
-    /// What the head says, after a look at which files are missing.
-    fn reconcile(&self, found: Found, now: Micros) -> Known {
-        let numbers: BTreeSet<u64> = self.numbers().collect();
-        let (first, last) = (numbers.first().copied().unwrap_or(0), numbers.last().copied().unwrap_or(0));
-        let mut known = match found {
-            Found::Known(known) => known,
-            // A journal that was written before there were heads: what went with its age or size is not known.
-            Found::Nothing if !numbers.is_empty() => {
-                let oldest = self.sealed.first().filter(|(number, ..)| *number > 1).map(|(.., last)| last + 1);
-                Known { first, last, complete_since: oldest.unwrap_or(0).min(now) }
-            }
-            Found::Nothing | Found::Damaged => Known { first, last, complete_since: now },
-        };
-        let mut lost = None;
-        let expected = numbers.range(known.first..).copied();
-        let mut before = known.first.max(1) - 1;
-        for number in expected {
-            if number > before + 1 {
-                // Of a file that is gone nothing is known but that later ones were written after it.
-                let after = self.sealed.iter().find(|(sealed, ..)| *sealed >= number).map_or(now, |(.., last)| *last);
-                lost = lost.max(Some(after.min(now)));
-                known.first = number;
-            }
-            before = number;
-        }
-        if known.last > before {
-            lost = Some(now);
-        }
-        if let Some(until) = lost {
-            tracing::warn!("journal files are missing; the history is complete from the next file on");
-            known.complete_since = known.complete_since.max(until.saturating_add(1));
-        }
-        known.last = last;
-        known
-    }
 }
 
 #[cfg(test)]

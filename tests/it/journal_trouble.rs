@@ -94,7 +94,7 @@ fn a_kill_while_a_file_begins_costs_nothing_and_blocks_nothing() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) % below
     };
-    // A new file after each second of event time: every batch begins one.
+    // A new file after each hour of event time: every batch begins one.
     let arguments = |folder: &Path| {
         ["--journal", folder.to_str().unwrap(), "--set", "journal.on_failure=refuse", "--set", "journal.retention=16h"]
             .map(str::to_owned)
@@ -120,7 +120,7 @@ fn a_kill_while_a_file_begins_costs_nothing_and_blocks_nothing() {
         let lines: Vec<(String, Vec<u8>)> = (0..4)
             .map(|n| {
                 let id = format!("{kill}-{n}");
-                let at = time(now() - (kills as i64) * 10 * HOUR + kill as i64 * 10 * HOUR + n * 2 * HOUR);
+                let at = time(now() - (kills - kill) as i64 * 10 * HOUR + n * 2 * HOUR);
                 (id.clone(), write(&id, &format!("c-{n}"), &id, &at))
             })
             .collect();
@@ -138,7 +138,8 @@ fn a_kill_while_a_file_begins_costs_nothing_and_blocks_nothing() {
         });
         let started = Instant::now();
         while everything(&folder) == before && started.elapsed() < Duration::from_secs(5) {}
-        std::thread::sleep(delay);
+        let moment = Instant::now() + delay;
+        while Instant::now() < moment {}
         server.kill();
         answered.extend(poster.into_iter().flat_map(|poster| poster.join().unwrap()).map(|id| (id, ())));
         let mut server = Server::start(&arguments);
@@ -274,7 +275,8 @@ fn while_the_disk_is_full_every_surface_says_so_and_the_log_once() {
                 let status = post(&server, batches[posted]);
                 assert_eq!(status, if on_failure == "refuse" { 503 } else { 200 });
             }
-            std::thread::sleep(Duration::from_millis(100));
+            let next = Instant::now() + Duration::from_millis(100);
+            util::until("a moment has passed", || Instant::now() >= next);
         }
         assert_eq!(errors(&server), 1, "{}", server.said());
         let pid = server.pid().to_string();

@@ -1,0 +1,245 @@
+//! The thread that writes groups, and looks after the journal's condition.
+
+use std::mem::Discriminant;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::Error;
+use super::head::Head;
+use super::reader::SealedFiles;
+use super::record::Record;
+use super::shared::{OnFailure, Order, Replay, Settings, Shared, Unavailable};
+use super::store::{self, Place, Store};
+use crate::audit::event::Micros;
+use crate::pipeline::{Turn, lock};
+
+/// Bytes of records that are written at once.
+const GROUP_BYTES_MAX: usize = 32 << 20;
+/// The part of the time that is spent on tries: one that took long is repeated later.
+const TRY_SHARE: u32 = 10;
+
+/// Writes groups to the store, while it is open.
+pub(super) struct GroupWriter {
+    settings: Settings,
+    orders: Receiver<Order>,
+    shared: Arc<Shared>,
+    replay: Option<Replay>,
+    store: Option<Store>,
+    /// What is known of sealed files from one opening to the next.
+    files: Arc<SealedFiles>,
+    /// When the condition was looked at, and how long it is left then.
+    looked: Instant,
+    wait: Duration,
+    /// Bytes of the group that could not be written: as many must be possible before the journal is used again.
+    failed_bytes: usize,
+    /// The latest event time of what was accepted and not kept since the journal was open.
+    lost_until: Option<Micros>,
+    /// What was logged, while there is trouble: what it means for writes, and of which kind it is.
+    logged: Option<(&'static str, Discriminant<Error>)>,
+}
+
+// === impl GroupWriter ===
+
+impl GroupWriter {
+    /// A writer whose store is not open yet.
+    pub(super) fn new(settings: Settings, orders: Receiver<Order>, shared: Arc<Shared>, replay: Replay) -> GroupWriter {
+        GroupWriter {
+            wait: settings.look_every,
+            settings,
+            orders,
+            shared,
+            replay: Some(replay),
+            store: None,
+            files: Arc::default(),
+            looked: Instant::now(),
+            failed_bytes: 0,
+            lost_until: None,
+            logged: None,
+        }
+    }
+
+    /// Writes what arrives, until nobody can send any more.
+    pub(super) fn run(&mut self) {
+        loop {
+            let order = self.orders.recv_timeout(self.wait.saturating_sub(self.looked.elapsed()));
+            if self.looked.elapsed() >= self.wait {
+                self.look();
+            }
+            match order {
+                Ok(order) => self.commit(order),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        *lock(&self.shared.trouble) = Some("the journal is closed".into());
+        *lock(&self.shared.reader) = None;
+        self.store = None;
+    }
+
+    /// Looks at the condition of an open journal, or tries to open it.
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        match &self.store {
+            Some(store) => match store.check() {
+                Err(error @ Error::Gone(_)) => self.fail(&error),
+                checked => self.set_condition(checked.err().as_ref()),
+            },
+            None => self.open(),
+        }
+    }
+
+    /// Tries to open the store.
+    pub(super) fn open(&mut self) {
+        let started = Instant::now();
+        let opened = self.try_open();
+        self.wait = self.settings.look_every.max(started.elapsed() * TRY_SHARE);
+        self.looked = Instant::now();
+        match opened {
+            Ok(store) => {
+                let checked = store.check();
+                tracing::info!(path = %self.settings.folder.display(), bytes = store.bytes(), "the journal is open");
+                self.wait = self.settings.look_every;
+                self.failed_bytes = 0;
+                self.lost_until = None;
+                self.note(&store);
+                self.store = Some(store);
+                self.set_condition(checked.err().as_ref());
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn try_open(&mut self) -> Result<Store, Error> {
+        let Settings { folder, retention, on_failure, disk, .. } = &self.settings;
+        if self.failed_bytes > 0 && folder.exists() {
+            store::try_space(disk, folder, self.failed_bytes)?;
+        }
+        let sets_aside = *on_failure == OnFailure::Degrade;
+        let place = Place { disk, folder, retention: *retention, sets_aside };
+        let (mut store, damages) = Store::open(place, &self.files, clock())?;
+        for damage in damages {
+            tracing::error!(%damage, "a journal file was set aside, as its name says now; its writes are not in the history");
+        }
+        if let Some(replay) = &mut self.replay {
+            let turns = replay(&store.reader(), store.newest())?;
+            self.replay = None;
+            if !turns.is_empty() {
+                store.append(&[], &turns.iter().collect::<Vec<_>>(), clock())?;
+            }
+        }
+        if let Some(until) = self.lost_until {
+            store.note_lost(until)?;
+        }
+        if self.failed_bytes > 0 {
+            store.probe(self.failed_bytes)?;
+        }
+        Ok(store)
+    }
+
+    fn commit(&mut self, first: Order) {
+        let mut bytes = first.bytes();
+        let mut group = vec![first];
+        while bytes < GROUP_BYTES_MAX
+            && let Ok(order) = self.orders.try_recv()
+        {
+            bytes += order.bytes();
+            group.push(order);
+        }
+        let records: Vec<&Record> = group.iter().flat_map(|order| &order.records).collect();
+        let turns: Vec<&Turn> = group.iter().flat_map(|order| &order.turns).collect();
+        let count = records.len() as u64;
+        let outcome = match &mut self.store {
+            Some(store) => {
+                let timer = self.shared.commit_seconds.start_timer();
+                let appended = store.append(&records, &turns, clock());
+                timer.observe_duration();
+                appended.map_err(Some)
+            }
+            None => Err(None),
+        };
+        let answer = match (&outcome, self.settings.on_failure) {
+            (Ok(()), _) => ("kept", Ok(())),
+            (Err(_), OnFailure::Degrade) => ("lost", Ok(())),
+            (Err(_), OnFailure::Refuse) => ("refused", Err(Unavailable)),
+        };
+        self.shared.outcomes.with_label_values(&[answer.0]).inc_by(count);
+        let latest = store::latest(&records, &turns, clock().saturating_add(self.settings.retention.ahead));
+        match outcome {
+            Ok(()) => {
+                if let Some(store) = &self.store {
+                    self.note(store);
+                }
+                // The commit may have taken the last space.
+                self.look();
+            }
+            Err(Some(error)) => {
+                self.failed_bytes = bytes;
+                self.fail(&error);
+            }
+            Err(None) => {}
+        }
+        if answer.0 == "lost"
+            && let Some(latest) = latest
+        {
+            self.note_lost(latest);
+        }
+        for order in group {
+            // A client that went away meanwhile posts it again, and it is the same record again.
+            let _ = order.done.map(|done| done.send(answer.1));
+        }
+    }
+
+    /// Notes that writes were accepted and not kept: also on disk, as far as that is possible, for a restart.
+    fn note_lost(&mut self, until: Micros) {
+        if self.lost_until.is_none_or(|lost| lost < until) {
+            self.lost_until = Some(until);
+            // In a journal that cannot even be opened there is nothing to note it in; it is noted once it is open.
+            drop(Head::raise_closed(&self.settings.disk, &self.settings.folder, until.saturating_add(1)));
+        }
+    }
+
+    fn note(&self, store: &Store) {
+        self.shared.bytes.set(store.bytes().cast_signed());
+        *lock(&self.shared.reader) = Some(store.reader());
+    }
+
+    /// Closes the journal for now.
+    fn fail(&mut self, error: &Error) {
+        // Nobody may hold the failed file open when it is opened anew.
+        *lock(&self.shared.reader) = None;
+        self.store = None;
+        if matches!(error, Error::Gone(_)) {
+            self.files = Arc::default();
+            self.lost_until = Some(clock());
+        }
+        self.set_condition(Some(error));
+    }
+
+    /// Publishes whether writes are kept. The log has one line when that changes, and one when the reason does.
+    fn set_condition(&mut self, trouble: Option<&Error>) {
+        let meaning = match (self.settings.on_failure, &self.store) {
+            (OnFailure::Degrade, None) => "writes are accepted and not kept until this is mended",
+            (OnFailure::Degrade, Some(_)) => "writes are kept, and soon may not be",
+            (OnFailure::Refuse, _) => "writes are refused until this is mended",
+        };
+        let condition = trouble.map(|error| (meaning, error.kind()));
+        match (trouble, self.logged) {
+            (Some(error), Some((logged, _))) if logged == meaning => {
+                if condition != self.logged {
+                    tracing::warn!(%error, "the journal still cannot be written");
+                }
+            }
+            (Some(error), _) => tracing::error!(%error, "{meaning}"),
+            (None, Some(_)) => tracing::info!("the journal can be written again"),
+            (None, None) => {}
+        }
+        self.logged = condition;
+        self.shared.up.set(i64::from(trouble.is_none()));
+        *lock(&self.shared.trouble) = trouble.map(ToString::to_string);
+    }
+}
+
+fn clock() -> Micros {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
+}
