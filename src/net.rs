@@ -119,6 +119,7 @@ pub struct Peer {
     names: Arc<[String]>,
     not_after: Option<SystemTime>,
     place: Option<Arc<Place>>,
+    unsent_max: usize,
 }
 
 // === impl Limits ===
@@ -148,7 +149,7 @@ impl Peer {
     /// A peer whose certificate has these names.
     pub fn new(address: SocketAddr, names: &[&str]) -> Peer {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        Peer { address, names, not_after: None, place: None }
+        Peer { address, names, not_after: None, place: None, unsent_max: usize::MAX }
     }
 
     /// The names of its certificate, while that is valid: common name and DNS names. Empty where it has none.
@@ -157,6 +158,11 @@ impl Peer {
             true => &[],
             false => &self.names,
         }
+    }
+
+    /// Whether its connection reads its answers: nothing more is computed for it where too many bytes of them wait.
+    pub fn is_reading(&self) -> bool {
+        self.place.as_ref().is_none_or(|place| place.connection.unsent() <= self.unsent_max)
     }
 
     /// It has said who it is, by a certificate or a token: its connection, and later ones from its address, come before
@@ -294,8 +300,13 @@ where
         let socket = Socket { inner: stream, connection: place.connection.clone() };
         let place = Arc::new(place);
         let peer = |client: ClientCertificate| {
-            let peer =
-                Peer { address, names: client.names.into(), not_after: client.not_after, place: Some(place.clone()) };
+            let peer = Peer {
+                address,
+                names: client.names.into(),
+                not_after: client.not_after,
+                place: Some(place.clone()),
+                unsent_max: self.limits.answer_bytes_max() / 2,
+            };
             place.connection.shook_hands(client.not_after);
             if !peer.names.is_empty() {
                 peer.set_known();
@@ -343,10 +354,9 @@ where
 
     /// Answers one request, if its answer finds room.
     async fn answer(&self, request: Request<Incoming>, peer: Peer, open: Open) -> Response<Answer<B>> {
-        let connection = open.connection().clone();
         let client = peer.address.ip();
         // Before anything is computed: one that reads none of its answers costs next to nothing.
-        if connection.unsent() > self.limits.answer_bytes_max() / 2 {
+        if !peer.is_reading() {
             return self.refuse(open, UNREAD);
         }
         let reply = (self.handler)(request, peer).await;

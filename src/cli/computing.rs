@@ -1,8 +1,9 @@
-//! Questions that are answered at once: no more than there are cores, and of one client no more than wait in a short queue.
+//! Questions that are answered at once: no more than there are cores, of one client half as many, and few of it wait.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -11,7 +12,7 @@ use hyper::{Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::net::Reply;
-use crate::net::budget::{Budget, Reservation};
+use crate::net::budget::{Budget, Reservation, client_of};
 
 /// Questions that wait or are answered, of all clients and of each.
 const QUESTIONS_MAX: usize = 512;
@@ -22,22 +23,29 @@ const CLIENT_QUESTIONS_MAX: usize = 32;
 pub(super) struct Computing {
     cores: Arc<Semaphore>,
     questions: Budget,
+    /// Each client's own queue: in the one for cores it has few, however many it asks.
+    queues: Arc<Mutex<HashMap<IpAddr, Weak<Semaphore>>>>,
 }
 
 /// A question whose turn it is.
 pub(super) struct Turn {
-    _core: Option<OwnedSemaphorePermit>,
+    _core: OwnedSemaphorePermit,
+    _own: OwnedSemaphorePermit,
     _question: Reservation,
 }
 
 impl Default for Computing {
     fn default() -> Computing {
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Computing {
-            cores: Arc::new(Semaphore::new(cores)),
+            cores: Arc::new(Semaphore::new(cores())),
             questions: Budget::new(QUESTIONS_MAX, CLIENT_QUESTIONS_MAX),
+            queues: Arc::default(),
         }
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 // === impl Computing ===
@@ -46,7 +54,21 @@ impl Computing {
     /// Waits for a core; `None` where too many questions of this client, or of all, wait already.
     pub(super) async fn begin(&self, client: IpAddr) -> Option<Turn> {
         let question = self.questions.reserve(client, 1)?;
-        Some(Turn { _core: self.cores.clone().acquire_owned().await.ok(), _question: question })
+        let own = self.queue(client_of(client)).acquire_owned().await.ok()?;
+        let core = self.cores.clone().acquire_owned().await.ok()?;
+        Some(Turn { _core: core, _own: own, _question: question })
+    }
+
+    fn queue(&self, client: IpAddr) -> Arc<Semaphore> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = queues.get(&client).and_then(Weak::upgrade) {
+            return queue;
+        }
+        // Of clients that ask now there are no more than questions.
+        queues.retain(|_, queue| queue.strong_count() > 0);
+        let queue = Arc::new(Semaphore::new((cores() / 2).max(1)));
+        queues.insert(client, Arc::downgrade(&queue));
+        queue
     }
 
     /// The answer where too many wait.
@@ -57,5 +79,37 @@ impl Computing {
         reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         reply
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_asks_much_waits_behind_itself() {
+        let computing = Computing::default();
+        let (greedy, modest) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let first = computing.begin(greedy).await.unwrap();
+        let more: Vec<_> = (0..40)
+            .map(|_| {
+                tokio::spawn({
+                    let computing = computing.clone();
+                    async move { computing.begin(greedy).await.is_some() }
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        // Two cores are needed for two clients at once; one takes the other's place when that is done.
+        if cores() > 1 {
+            assert!(computing.begin(modest).await.is_some());
+        }
+        drop(first);
+        let mut answered = 0;
+        for question in more {
+            answered += usize::from(question.await.unwrap());
+        }
+        assert_eq!(answered, CLIENT_QUESTIONS_MAX - 1, "the others were refused at once");
+        assert_eq!(computing.queues.lock().unwrap().values().filter(|queue| queue.strong_count() > 0).count(), 0);
     }
 }

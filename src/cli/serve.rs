@@ -190,8 +190,8 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
                     return gate.while_admitted(request.headers().clone(), peer, right, reply);
                 }
                 match computing.begin(client).await {
-                    Some(_turn) => tokio::task::block_in_place(|| api.answer(&request, client)),
-                    None => {
+                    Some(_turn) if peer.is_reading() => tokio::task::block_in_place(|| api.answer(&request, client)),
+                    _ => {
                         busy.inc();
                         Computing::refused().map(BodyExt::boxed_unsync)
                     }

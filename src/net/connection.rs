@@ -207,10 +207,6 @@ impl State {
 // === impl Open ===
 
 impl Open {
-    pub(super) fn connection(&self) -> &Arc<Connection> {
-        &self.connection
-    }
-
     /// An answer of so many bytes begins; 0 where nobody knows how many.
     pub(super) fn answer(&self, bytes: usize) {
         let (now, mut state) = (Instant::now(), self.connection.lock());

@@ -60,7 +60,7 @@ fn nothing_in_a_log_is_markup() {
     const EVIL: &str = "configmaps/shop/config";
     let evil =
         |n: u32| format!("<img src=x onerror=\"document.title='owned{n}'\"><script>document.title='owned'</script>");
-    let mallory = ("<b>mallory</b>", "kubectl-<i>edit</i>");
+    let mallory = ("<b>mallory</b>\u{202e}\u{e0041}", "kubectl-<i>edit</i>");
     cluster.create(
         mallory,
         EVIL,
@@ -74,7 +74,8 @@ fn nothing_in_a_log_is_markup() {
     server.post_lines(&cluster.lines().collect::<Vec<_>>());
     for at in ["/", "/#configmaps/shop/config"] {
         let dom = dom(&browser, &server.url(at));
-        assert!(dom.contains("&lt;b&gt;mallory&lt;/b&gt;"), "{dom}");
+        assert!(dom.contains("&lt;b&gt;mallory&lt;/b&gt;\\u{202e}\\u{e0041}"), "{dom}");
+        assert!(!dom.contains(['\u{202e}', '\u{e0041}']), "what is seen is what is there: {dom}");
         assert!(!dom.contains("<b>") && !dom.contains("<img") && !dom.contains("<u>") && !dom.contains("<i>"), "{dom}");
         assert!(!dom.contains("<title>owned"), "{dom}");
     }

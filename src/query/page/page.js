@@ -18,8 +18,13 @@ function fill(element, attributes, children) {
     if (key === "on") for (const [event, handler] of Object.entries(value)) element.addEventListener(event, handler);
     else element.setAttribute(key, value);
   }
-  element.append(...children.flat(9).filter((child) => child !== null && child !== undefined));
+  const shown = children.flat(9).filter((child) => child !== null && child !== undefined);
+  element.append(...shown.map((child) => (typeof child === "string" ? plain(child) : child)));
   return element;
+}
+/** Text in which controls, marks of direction, separators of lines, tags and what has no width are seen as what they are. */
+function plain(text) {
+  return text.replace(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
 }
 
 // === words
@@ -249,7 +254,7 @@ async function refresh() {
     status.textContent = `as of ${clock(answer.coverage.last) || "no event yet"}`;
     status.className = "";
   } catch (error) {
-    status.textContent = `no answer: ${error.message}`;
+    status.textContent = plain(`no answer: ${error.message}`);
     status.className = "bad";
   }
 }
