@@ -21,10 +21,12 @@ use crate::detect::bucket::Limit;
 use crate::detect::class::{Class, Classes, HONOURING, Role, Rule};
 use crate::detect::cooperation::{Cooperations, Row};
 use crate::detect::policy::{Limits, Override, Policy};
-use crate::journal::committer::{OnFailure, Settings};
+use crate::journal::committer::{LOOK_EVERY, OnFailure, Settings};
+use crate::journal::disk::Disk;
 use crate::journal::replay;
 use crate::journal::store::Retention;
 use crate::pipeline::Bounds;
+use crate::pipeline::clock::Tolerance;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -193,7 +195,9 @@ pub struct Admin {
 pub struct Auth {
     /// CAs of client certificates (PEM).
     pub client_ca: Option<PathBuf>,
-    /// Bearer tokens, `TOKEN NAME` to a line; read again when the file changes.
+    /// Revocation lists (CRLs, PEM) of these CAs. With it, a certificate of a CA that has no list in the file is refused.
+    pub client_crl: Option<PathBuf>,
+    /// Bearer tokens, `TOKEN NAME` to a line; read again when the file changes. Without a readable line it lets nobody in.
     pub tokens: Option<PathBuf>,
     /// Ask the API server about other tokens: TokenReview, then SubjectAccessReview on the
     /// URLs `/metrics` (get) to scrape, `/editwar` (get) to read, `/editwar` (post) to act, `/audit` (post) to post.
@@ -339,6 +343,8 @@ pub struct BoundsConfig {
     pub bodies: Bytes,
     /// Requests that are remembered, to recognise repeated ones.
     pub requests: usize,
+    /// How far ahead of this machine's clock the time of an event may be. An event dated later counts as of when it came.
+    pub clock_skew: Duration,
     /// Memory that everything together may have; by default what the control group has. Tightens the other bounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
@@ -431,16 +437,30 @@ impl Config {
     pub fn journal(&self) -> Option<Settings> {
         let Journal { path, retention, size_max, on_failure } = &self.journal;
         let window = replay::window(&self.policy());
-        let retention = Retention { age: retention.micros(), bytes: size_max.0 as u64, window };
-        path.clone().map(|folder| Settings { folder, retention, on_failure: *on_failure })
+        let retention = Retention {
+            age: retention.micros(),
+            bytes: size_max.0 as u64,
+            window,
+            ahead: self.bounds.clock_skew.micros(),
+        };
+        let on_failure = *on_failure;
+        path.clone().map(|folder| Settings {
+            folder,
+            retention,
+            on_failure,
+            disk: Disk::default(),
+            look_every: LOOK_EVERY,
+        })
     }
 
     /// The bounds of the pipeline.
     pub fn bounds(&self) -> Bounds {
         Bounds {
             objects_max: self.bounds.objects,
+            bytes_max: Bounds::default().bytes_max,
             body_bytes_max: self.bounds.bodies.0,
             requests_max: self.bounds.requests,
+            tolerance: Tolerance { ahead: self.bounds.clock_skew.micros(), behind: self.journal.retention.micros() },
         }
     }
 }
@@ -549,6 +569,7 @@ impl Default for BoundsConfig {
             objects: bounds.objects_max,
             bodies: Bytes(bounds.body_bytes_max),
             requests: bounds.requests_max,
+            clock_skew: Duration(std::time::Duration::from_micros(bounds.tolerance.ahead.unsigned_abs())),
             memory: None,
         }
     }

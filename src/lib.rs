@@ -44,6 +44,7 @@ pub mod cli;
 pub mod config;
 pub mod detect;
 pub mod enforce;
+pub mod escape;
 pub mod ingest;
 pub mod journal;
 pub mod net;

@@ -1,14 +1,20 @@
 //! Sockets: accept, TLS, HTTP/1.1 and HTTP/2, limits, a graceful end. Knows no routes and no events.
 
-mod peers;
+mod answer;
+pub mod budget;
+mod connection;
+mod connections;
+mod tls;
+pub mod web;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -17,31 +23,40 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use prometheus::IntCounter;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio_rustls::TlsAcceptor;
-use x509_parser::extensions::GeneralName;
-use x509_parser::parse_x509_certificate;
+use tokio::task::JoinSet;
 
-use peers::Peers;
+use answer::Answer;
+use budget::Budget;
+use connection::{Closing, GIVES_WAY, Open, Socket};
+use connections::{Connections, Place};
+use tls::ClientCertificate;
+pub use tls::{Secured, TlsFiles};
 
-/// Connections of one listener at a time. An API server holds one or two; the rest wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 1024;
-/// Time to finish a TLS handshake, or a request's head.
+/// Connections of one listener at a time.
+pub const CONNECTIONS_MAX: usize = 1024;
+/// Time to finish a TLS handshake, to send a first request's head, and any head of HTTP/1.1.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Requests of one HTTP/2 connection at a time.
+/// Requests of one HTTP/2 connection at a time: of one that has a [`STREAM_WINDOW_BYTES`], and of others.
 const STREAMS_MAX: u32 = 128;
+const NARROW_STREAMS_MAX: u32 = 32;
 /// Bytes of one HTTP/2 request that are taken before they are read.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// Bytes of all requests of one HTTP/2 connection that are taken before they are read.
+const WINDOW_BYTES: u32 = 2 * STREAM_WINDOW_BYTES;
+/// The same where all memory for that is in use: HTTP/2's own default.
+const NARROW_WINDOW_BYTES: u32 = (64 << 10) - 1;
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 32 << 10;
+/// Answers up to this size are always given.
+const SMALL_ANSWER_BYTES: usize = 4 << 10;
+/// How often connections are looked at for their time limits.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
 /// Time for open requests to end after the listener was told to.
-pub const GRACE: Duration = Duration::from_secs(20);
+pub const GRACE: Duration = Duration::from_secs(5);
 
 /// What handlers return.
 pub type Reply = Response<Full<Bytes>>;
@@ -75,38 +90,82 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
+/// What the connections of a server may hold together; shared by its listeners.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections of one listener.
+    connections_max: usize,
+    /// Bytes of answers that are not yet written.
+    answers: Budget,
+    /// Bytes of requests that HTTP/2 takes before they are read.
+    windows: Budget,
+    /// Answers that wait for others to be written.
+    waiting: Arc<Semaphore>,
+}
+
 /// A socket that is bound, and speaks TLS if it has a certificate.
 pub struct Listener {
     tcp: TcpListener,
     tls: Option<Arc<Secured>>,
+    limits: Limits,
+    refused: Option<IntCounter>,
 }
 
-/// What TLS is spoken with; it may change while connections last.
-pub struct Secured {
-    files: TlsFiles,
-    config: RwLock<(Vec<Vec<u8>>, Arc<ServerConfig>)>,
-}
-
-/// The files of a listener's TLS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Certificate chain, PEM.
-    pub cert: PathBuf,
-    /// Private key, PEM.
-    pub key: PathBuf,
-    /// CAs of clients, PEM.
-    pub client_ca: Option<PathBuf>,
-    /// Whether a client must have a certificate.
-    pub is_client_required: bool,
-}
-
-/// Whoever sent a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The client that sent a request.
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// From where.
     pub address: SocketAddr,
-    /// The names of its certificate: common name and DNS names. Empty where it has none.
-    pub names: Arc<[String]>,
+    names: Arc<[String]>,
+    not_after: Option<SystemTime>,
+    place: Option<Arc<Place>>,
+}
+
+// === impl Limits ===
+
+impl Limits {
+    /// At most `connections_max` connections of each listener; `answer_bytes_max` bytes of answers, of which one client has at
+    /// most half; `window_bytes_max` bytes of requests that HTTP/2 takes before they are read.
+    pub fn new(connections_max: usize, answer_bytes_max: usize, window_bytes_max: usize) -> Limits {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        Limits {
+            connections_max,
+            answers: Budget::new(answer_bytes_max, answer_bytes_max / 2),
+            windows: Budget::new(window_bytes_max, window_bytes_max / 4),
+            waiting: Arc::new(Semaphore::new(cores)),
+        }
+    }
+
+    /// Bytes of the largest answer that may be given.
+    pub fn answer_bytes_max(&self) -> usize {
+        self.answers.client_max()
+    }
+}
+
+// === impl Peer ===
+
+impl Peer {
+    /// A peer whose certificate has these names.
+    pub fn new(address: SocketAddr, names: &[&str]) -> Peer {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        Peer { address, names, not_after: None, place: None }
+    }
+
+    /// The names of its certificate, while that is valid: common name and DNS names. Empty where it has none.
+    pub fn names(&self) -> &[String] {
+        match self.not_after.is_some_and(|end| end <= SystemTime::now()) {
+            true => &[],
+            false => &self.names,
+        }
+    }
+
+    /// It has said who it is, by a certificate or a token: its connection, and later ones from its address, come before
+    /// those of strangers.
+    pub fn set_known(&self) {
+        if let Some(place) = &self.place {
+            place.set_known();
+        }
+    }
 }
 
 // === impl Listener ===
@@ -116,9 +175,14 @@ impl Listener {
     ///
     /// # Errors
     /// [`Error::Bind`].
-    pub async fn bind(address: SocketAddr, tls: Option<Arc<Secured>>) -> Result<Listener, Error> {
+    pub async fn bind(address: SocketAddr, tls: Option<Arc<Secured>>, limits: Limits) -> Result<Listener, Error> {
         let tcp = TcpListener::bind(address).await.map_err(|source| Error::Bind { address, source })?;
-        Ok(Listener { tcp, tls })
+        Ok(Listener { tcp, tls, limits, refused: None })
+    }
+
+    /// Counts answers that were not given for want of memory.
+    pub fn counting(self, refused: IntCounter) -> Listener {
+        Listener { refused: Some(refused), ..self }
     }
 
     /// The address it listens on, with the port that was chosen for port 0.
@@ -134,24 +198,32 @@ impl Listener {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    /// Serves until `stop` turns true, then lets open requests end.
+    /// Serves until `stop` turns true, then lets open requests end, for [`GRACE`] at most.
     pub async fn serve<H, F, B>(self, handler: H, mut stop: watch::Receiver<bool>)
     where
-        H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + 'static,
+        H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<B>> + Send + 'static,
-        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+        B: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static,
     {
-        let graceful = GracefulShutdown::new();
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let peers = Peers::default();
+        let connections = Connections::new(self.limits.connections_max);
+        let mut tasks = JoinSet::new();
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        let mut clients = self.tls.as_ref().map(|tls| tls.clients());
+        let tls = self.tls.clone();
         loop {
-            let permit = tokio::select! {
-                permit = room.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
-                _ = stop.wait_for(|stop| *stop) => break,
-            };
             let accepted = tokio::select! {
                 accepted = self.tcp.accept() => accepted,
                 _ = stop.wait_for(|stop| *stop) => break,
+                _ = sweep.tick() => {
+                    connections.sweep(Instant::now(), SystemTime::now());
+                    // Other certificates are accepted than when these connections began.
+                    if clients.as_mut().is_some_and(|clients| clients.has_changed().unwrap_or(false)) {
+                        clients.as_mut().map(|clients| *clients.borrow_and_update());
+                        connections.close(true);
+                    }
+                    while tasks.try_join_next().is_some() {}
+                    continue;
+                }
             };
             let (stream, address) = match accepted {
                 Ok(accepted) => accepted,
@@ -167,43 +239,152 @@ impl Listener {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "an answer may be late");
             }
-            // One that has more than its share is shown the door.
-            let Some(connection) = peers.enter(address.ip()) else { continue };
-            let watcher = graceful.watcher();
-            let (tls, handler) = (self.tls.as_ref().map(|secured| secured.acceptor()), handler.clone());
-            tokio::spawn(async move {
-                let service = |names: Vec<String>| {
-                    let peer = Peer { address, names: names.into() };
-                    service_fn(move |request| {
-                        let reply = handler(request, peer.clone());
-                        async move { Ok::<_, Infallible>(reply.await) }
-                    })
-                };
-                let builder = http_builder();
-                // The peer's faults end its connection and concern nobody else.
-                match tls {
-                    None => {
-                        let connection =
-                            builder.serve_connection(TokioIo::new(stream), service(Vec::new())).into_owned();
-                        drop(watcher.watch(connection).await);
-                    }
-                    Some(tls) => {
-                        if let Some(stream) = handshake(&tls, stream, address).await {
-                            let service = service(names(stream.get_ref().1.peer_certificates()));
-                            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-                            drop(watcher.watch(connection).await);
-                        }
-                    }
+            // One that has more than its share, where none of its connections gives way, is closed.
+            let Some(place) = connections.enter(address.ip(), Instant::now()) else { continue };
+            let served = Served {
+                handler: handler.clone(),
+                limits: self.limits.clone(),
+                connections: connections.clone(),
+                refused: self.refused.clone(),
+            };
+            let tls = tls.clone();
+            tasks.spawn(async move {
+                let mut closing = place.connection.closing();
+                tokio::select! {
+                    () = served.run(stream, address, place, tls) => {}
+                    _ = closing.wait_for(|closing| *closing == Closing::Now) => {}
                 }
-                drop((permit, connection));
             });
         }
         drop(self.tcp);
-        if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+        connections.close(false);
+        let all_end = async {
+            loop {
+                tokio::select! {
+                    joined = tasks.join_next() => if joined.is_none() { return },
+                    _ = sweep.tick() => connections.sweep(Instant::now(), SystemTime::now()),
+                }
+            }
+        };
+        if tokio::time::timeout(GRACE, all_end).await.is_err() {
             tracing::warn!("requests were still open at the end of the grace period");
         }
+        tasks.shutdown().await;
     }
 }
+
+/// What every connection of a listener is served with.
+struct Served<H> {
+    handler: H,
+    limits: Limits,
+    connections: Arc<Connections>,
+    refused: Option<IntCounter>,
+}
+
+// === impl Served ===
+
+impl<H, F, B> Served<H>
+where
+    H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static,
+{
+    /// Serves one connection. The peer's faults end it, and concern nobody else.
+    async fn run(self, stream: TcpStream, address: SocketAddr, place: Place, tls: Option<Arc<Secured>>) {
+        let socket = Socket { inner: stream, connection: place.connection.clone() };
+        let place = Arc::new(place);
+        let peer = |client: ClientCertificate| {
+            let peer =
+                Peer { address, names: client.names.into(), not_after: client.not_after, place: Some(place.clone()) };
+            place.connection.shook_hands(client.not_after);
+            if !peer.names.is_empty() {
+                peer.set_known();
+            }
+            peer
+        };
+        let Some(tls) = tls else {
+            let peer = peer(ClientCertificate::default());
+            return self.speak_http(socket, peer, &place).await;
+        };
+        match tokio::time::timeout(HEAD_TIMEOUT, tls.acceptor().accept(socket)).await {
+            Ok(Ok(stream)) => {
+                let peer = peer(ClientCertificate::of(stream.get_ref().1.peer_certificates()));
+                self.speak_http(stream, peer, &place).await;
+            }
+            Ok(Err(error)) => tracing::debug!(peer = %address, %error, "TLS handshake failed"),
+            Err(_) => {}
+        }
+    }
+
+    async fn speak_http<S>(self, stream: S, peer: Peer, place: &Place)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connection = place.connection.clone();
+        let mut closing = connection.closing();
+        let mut builder = http_builder();
+        let window = self.limits.windows.reserve(peer.address.ip(), WINDOW_BYTES as usize);
+        if window.is_none() {
+            narrow(&mut builder);
+        }
+        let served = Arc::new(self);
+        let service = service_fn(move |request| {
+            let (open, peer, served) = (connection.open(), peer.clone(), served.clone());
+            async move { Ok::<_, Infallible>(served.answer(request, peer, open).await) }
+        });
+        let mut http = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        tokio::select! {
+            _ = http.as_mut() => return,
+            _ = closing.wait_for(|closing| *closing != Closing::No) => {}
+        }
+        http.as_mut().graceful_shutdown();
+        drop(http.await);
+    }
+
+    /// Answers one request, if its answer finds room.
+    async fn answer(&self, request: Request<Incoming>, peer: Peer, open: Open) -> Response<Answer<B>> {
+        let connection = open.connection().clone();
+        let client = peer.address.ip();
+        // Before anything is computed: one that reads none of its answers costs next to nothing.
+        if connection.unsent() > self.limits.answer_bytes_max() / 2 {
+            return self.refuse(open, UNREAD);
+        }
+        let reply = (self.handler)(request, peer).await;
+        let bytes = usize::try_from(reply.body().size_hint().lower()).unwrap_or(usize::MAX);
+        if bytes <= SMALL_ANSWER_BYTES {
+            return Answer::reply(reply, open, None);
+        }
+        if bytes > self.limits.answer_bytes_max() {
+            return self.refuse(open, TOO_LARGE);
+        }
+        if let Some(reservation) = self.limits.answers.reserve(client, bytes) {
+            return Answer::reply(reply, open, Some(reservation));
+        }
+        // A few wait until answers that nobody reads are given up.
+        if let Ok(_permit) = self.limits.waiting.try_acquire() {
+            let give_up = Instant::now() + 2 * GIVES_WAY;
+            while Instant::now() < give_up {
+                self.connections.end_stalled(Instant::now());
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                if let Some(reservation) = self.limits.answers.reserve(client, bytes) {
+                    return Answer::reply(reply, open, Some(reservation));
+                }
+            }
+        }
+        self.refuse(open, UNREAD)
+    }
+
+    fn refuse(&self, open: Open, text: &'static str) -> Response<Answer<B>> {
+        if let Some(refused) = &self.refused {
+            refused.inc();
+        }
+        Answer::refused(open, text)
+    }
+}
+
+const UNREAD: &str = r#"{"error":"too many bytes of answers are not read yet: read them, or ask again"}"#;
+const TOO_LARGE: &str =
+    r#"{"error":"the answer does not fit in its share of memory: ask for less, such as one namespace"}"#;
 
 /// How HTTP is spoken on every listener: with an end to what a peer may send, hold open and keep waiting for.
 pub fn http_builder() -> auto::Builder<TokioExecutor> {
@@ -216,7 +397,7 @@ pub fn http_builder() -> auto::Builder<TokioExecutor> {
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         // What a peer may send before anybody reads it: most of a batch, since each stop for more costs a round trip.
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
         // Each frame costs, and by default they are small.
         .max_frame_size(STREAM_WINDOW_BYTES / 4)
         .keep_alive_interval(Duration::from_secs(30))
@@ -224,114 +405,12 @@ pub fn http_builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-async fn handshake(
-    tls: &TlsAcceptor,
-    stream: TcpStream,
-    peer: SocketAddr,
-) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
-    match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
-        Ok(Ok(stream)) => Some(stream),
-        Ok(Err(error)) => {
-            tracing::debug!(%peer, %error, "TLS handshake failed");
-            None
-        }
-        Err(_) => None,
-    }
-}
-
-/// Common name and DNS names of the certificate that a client showed, and the verifier accepted.
-fn names(certificates: Option<&[CertificateDer<'_>]>) -> Vec<String> {
-    let Some(Ok((_, certificate))) = certificates.and_then(|c| c.first()).map(|c| parse_x509_certificate(c)) else {
-        return Vec::new();
-    };
-    let common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok()).map(str::to_owned);
-    let mut names: Vec<String> = common.collect();
-    if let Ok(Some(alternatives)) = certificate.subject_alternative_name() {
-        names.extend(alternatives.value.general_names.iter().filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
-            _ => None,
-        }));
-    }
-    names
-}
-
-// === impl Secured ===
-
-impl Secured {
-    /// Reads the files: this certificate, TLS 1.2 and later, HTTP/2 and HTTP/1.1, clients of these CAs.
-    ///
-    /// # Errors
-    /// [`Error::Tls`] where a file cannot be read or does not hold what it should.
-    pub fn new(files: TlsFiles) -> Result<Arc<Secured>, Error> {
-        let (contents, config) = files.read()?;
-        Ok(Arc::new(Secured { files, config: RwLock::new((contents, Arc::new(config))) }))
-    }
-
-    /// Reads the files again if they changed; connections that stand are not touched. Whether they changed.
-    ///
-    /// # Errors
-    /// [`Error::Tls`]: what was read before holds.
-    pub fn reload(&self) -> Result<bool, Error> {
-        let (contents, config) = self.files.read()?;
-        let mut held = self.config.write().unwrap_or_else(PoisonError::into_inner);
-        if held.0 == contents {
-            return Ok(false);
-        }
-        *held = (contents, Arc::new(config));
-        Ok(true)
-    }
-
-    fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.config.read().unwrap_or_else(PoisonError::into_inner).1.clone())
-    }
-}
-
-// === impl TlsFiles ===
-
-impl TlsFiles {
-    /// What the files hold, and the TLS that it makes.
-    fn read(&self) -> Result<(Vec<Vec<u8>>, ServerConfig), Error> {
-        let (cert, key) = (self.cert.as_path(), self.key.as_path());
-        let wrong = |path: &Path, message: String| Error::Tls { path: path.into(), message };
-        let bytes = |path: &Path, what: &str| {
-            std::fs::read(path).map_err(|e| wrong(path, format!("no PEM {what} can be read: {e}")))
-        };
-        let (cert_pem, key_pem) = (bytes(cert, "certificate")?, bytes(key, "private key")?);
-        let chain = certificates(&cert_pem).map_err(|message| wrong(cert, message))?;
-        let secret = PrivateKeyDer::from_pem_slice(&key_pem)
-            .map_err(|e| wrong(key, format!("no PEM private key can be read: {e}")))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .expect("the provider has the default versions");
-        let mut contents = vec![cert_pem, key_pem];
-        let builder = match &self.client_ca {
-            None => builder.with_no_client_auth(),
-            Some(path) => {
-                let pem = bytes(path, "certificate")?;
-                let mut roots = RootCertStore::empty();
-                for root in certificates(&pem).map_err(|message| wrong(path, message))? {
-                    roots.add(root).map_err(|e| wrong(path, format!("is no CA: {e}")))?;
-                }
-                contents.push(pem);
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-                let verifier = if self.is_client_required { verifier } else { verifier.allow_unauthenticated() };
-                builder.with_client_cert_verifier(verifier.build().map_err(|e| wrong(path, e.to_string()))?)
-            }
-        };
-        let mut config = builder
-            .with_single_cert(chain, secret)
-            .map_err(|e| wrong(key, format!("does not belong to {}: {e}", cert.display())))?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok((contents, config))
-    }
-}
-
-/// The certificates of a PEM file; at least one.
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match found.map_err(|e| format!("no PEM certificate can be read: {e}"))? {
-        found if found.is_empty() => Err("holds no PEM certificate".into()),
-        found => Ok(found),
-    }
+/// Less of everything that costs memory.
+fn narrow(builder: &mut auto::Builder<TokioExecutor>) {
+    builder
+        .http2()
+        .max_concurrent_streams(NARROW_STREAMS_MAX)
+        .initial_stream_window_size(NARROW_WINDOW_BYTES)
+        .initial_connection_window_size(NARROW_WINDOW_BYTES)
+        .max_frame_size(16 << 10);
 }

@@ -3,7 +3,6 @@
 //! Whatever can be read of an envelope is handed on, item by item; what cannot is handed on as the reason.
 
 use super::decode::{Decoded, Malformed, decode_first, decode_line};
-use super::event::{Micros, parse_timestamp};
 use super::scan::{member, members, skip_space, skip_string, skip_value};
 
 /// The most bytes one event may have: request and response of 3 MiB each are the API server's own limit, with
@@ -36,14 +35,26 @@ pub fn line<'a>(line: &'a [u8], mut each: impl FnMut(Result<Decoded<'a>, Malform
 }
 
 /// Hands on every event of a webhook's body, or of any run of JSON values: events, `EventList`s, arrays of events.
-pub fn values<'a>(bytes: &'a [u8], mut each: impl FnMut(Result<Decoded<'a>, Malformed>)) {
+pub fn values<'a>(bytes: &'a [u8], each: impl FnMut(Result<Decoded<'a>, Malformed>)) {
+    values_with_bytes(bytes, each, |_| {});
+}
+
+/// [`values`], which also shows the bytes of each value that was whole, behind its event.
+pub fn values_with_bytes<'a>(
+    bytes: &'a [u8],
+    mut each: impl FnMut(Result<Decoded<'a>, Malformed>),
+    mut seen: impl FnMut(&'a [u8]),
+) {
     let mut at = skip_space(bytes, 0);
     while let Some(first) = bytes.get(at) {
         let rest = &bytes[at..];
         let used = match first {
-            b'{' if is_list(rest) => list(rest, &mut each),
-            b'[' => elements(rest, 0, &mut each),
-            b'{' => decode_first(rest, usize::MAX, &mut each).or_else(|| cut(&mut each)),
+            b'{' if is_list(rest) => list(rest, &mut each, &mut seen),
+            b'[' => elements(rest, 0, &mut each, &mut seen),
+            b'{' => {
+                let end = decode_first(rest, usize::MAX, &mut each);
+                end.inspect(|end| seen(&rest[..*end])).or_else(|| cut(&mut each))
+            }
             _ => {
                 each(Err(Malformed::Json("a JSON object is expected here".into())));
                 None
@@ -104,7 +115,11 @@ pub fn list_items(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Hands on a list's items; the position behind the list, `None` where it does not end.
-fn list<'a>(bytes: &'a [u8], each: &mut impl FnMut(Result<Decoded<'a>, Malformed>)) -> Option<usize> {
+fn list<'a>(
+    bytes: &'a [u8],
+    each: &mut impl FnMut(Result<Decoded<'a>, Malformed>),
+    seen: &mut impl FnMut(&'a [u8]),
+) -> Option<usize> {
     let Some(open) = list_items(bytes) else {
         let end = skip_value(bytes, 0);
         // An empty list may be written as null, or not at all.
@@ -115,7 +130,7 @@ fn list<'a>(bytes: &'a [u8], each: &mut impl FnMut(Result<Decoded<'a>, Malformed
         }
         return end;
     };
-    let mut at = elements(bytes, open, each)?;
+    let mut at = elements(bytes, open, each, seen)?;
     // What stands behind the items holds no events; the object's end is looked for and nothing more.
     loop {
         at = skip_space(bytes, at);
@@ -132,13 +147,19 @@ fn list<'a>(bytes: &'a [u8], each: &mut impl FnMut(Result<Decoded<'a>, Malformed
 }
 
 /// Hands on the elements of the array that opens at `open`; the position behind it.
-fn elements<'a>(bytes: &'a [u8], open: usize, each: &mut impl FnMut(Result<Decoded<'a>, Malformed>)) -> Option<usize> {
+fn elements<'a>(
+    bytes: &'a [u8],
+    open: usize,
+    each: &mut impl FnMut(Result<Decoded<'a>, Malformed>),
+    seen: &mut impl FnMut(&'a [u8]),
+) -> Option<usize> {
     let mut at = skip_space(bytes, open + 1);
     if bytes.get(at) == Some(&b']') {
         return Some(at + 1);
     }
     loop {
         let Some(len) = decode_first(&bytes[at..], EVENT_BYTES_MAX, &mut *each) else { return cut(each) };
+        seen(&bytes[at..at + len]);
         at = skip_space(bytes, at + len);
         match bytes.get(at) {
             Some(b',') => at = skip_space(bytes, at + 1),
@@ -151,32 +172,6 @@ fn elements<'a>(bytes: &'a [u8], open: usize, each: &mut impl FnMut(Result<Decod
 fn cut<'a>(each: &mut impl FnMut(Result<Decoded<'a>, Malformed>)) -> Option<usize> {
     each(Err(Malformed::Truncated));
     None
-}
-
-const STAGE_TIME: &[u8] = br#""stageTimestamp":"#;
-
-/// The time of the first event in these bytes, found without decoding it.
-pub fn first_time(bytes: &[u8]) -> Option<Micros> {
-    time_at(bytes, memchr::memmem::find(bytes, STAGE_TIME)?)
-}
-
-/// The time of the last event in these bytes, found without decoding it.
-pub fn last_time(bytes: &[u8]) -> Option<Micros> {
-    memchr::memmem::rfind_iter(bytes, STAGE_TIME).take(8).find_map(|at| time_at(bytes, at))
-}
-
-/// The times of all events in these bytes, found without decoding them.
-pub fn times(bytes: &[u8]) -> impl Iterator<Item = Micros> {
-    memchr::memmem::find_iter(bytes, STAGE_TIME).filter_map(|at| time_at(bytes, at))
-}
-
-/// The time that stands behind the key at `at`.
-fn time_at(bytes: &[u8], at: usize) -> Option<Micros> {
-    let rest = &bytes[at + STAGE_TIME.len()..];
-    let rest = &rest[..rest.len().min(48)];
-    let text = &rest[rest.iter().position(|b| *b == b'"')? + 1..];
-    let end = text.iter().position(|b| *b == b'"')?;
-    parse_timestamp(std::str::from_utf8(&text[..end]).ok()?)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Who may post, scrape, read and act: client certificates, bearer tokens, or Kubernetes' own word.
 //!
-//! Whoever is refused learns nothing but that: not whether a token is unknown or a name not allowed.
+//! A refusal says nothing but that: not whether a token is unknown, or known and without the right.
 
 pub mod review;
 pub mod tokens;
@@ -49,8 +49,11 @@ pub struct Allow {
 pub enum Refusal {
     /// Nobody we know.
     Unknown,
-    /// Somebody who may not do that.
+    /// The holder of a certificate that may not do that.
     Forbidden,
+    /// The holder of a token that may not do that. Answered as [`Refusal::Unknown`]: with another answer, anybody could try
+    /// which strings are tokens.
+    TokenForbidden,
     /// Kubernetes cannot be asked now.
     Unavailable,
 }
@@ -86,14 +89,23 @@ impl Gate {
         if !self.is_closed {
             return Ok(());
         }
-        if !peer.names.is_empty() && peer.names.iter().any(|name| self.allows(name, right, cluster)) {
+        let admitted = self.authorize(peer, headers, right, cluster).await;
+        if admitted.is_ok() {
+            peer.set_known();
+        }
+        admitted
+    }
+
+    async fn authorize(&self, peer: &Peer, headers: &HeaderMap, right: Right, cluster: &str) -> Result<(), Refusal> {
+        let names = peer.names();
+        if names.iter().any(|name| self.allows(name, right, cluster)) {
             return Ok(());
         }
         let Some(token) = bearer(headers) else {
-            return Err(if peer.names.is_empty() { Refusal::Unknown } else { Refusal::Forbidden });
+            return Err(if names.is_empty() { Refusal::Unknown } else { Refusal::Forbidden });
         };
         if let Some(name) = self.tokens.as_ref().and_then(|tokens| tokens.name(token)) {
-            return if self.allows(&name, right, cluster) { Ok(()) } else { Err(Refusal::Forbidden) };
+            return if self.allows(&name, right, cluster) { Ok(()) } else { Err(Refusal::TokenForbidden) };
         }
         match &self.reviews {
             Some(reviews) => reviews.may(token, right, peer.address.ip()).await,
@@ -127,7 +139,7 @@ impl Refusal {
     pub fn reason(self) -> &'static str {
         match self {
             Refusal::Unknown => "unauthenticated",
-            Refusal::Forbidden => "forbidden",
+            Refusal::Forbidden | Refusal::TokenForbidden => "forbidden",
             Refusal::Unavailable => "review_unavailable",
         }
     }
@@ -135,13 +147,13 @@ impl Refusal {
     /// The answer, the same whatever was wrong.
     pub fn reply(self) -> Reply {
         let (status, text) = match self {
-            Refusal::Unknown => (StatusCode::UNAUTHORIZED, "{\"error\":\"unauthorized\"}"),
+            Refusal::Unknown | Refusal::TokenForbidden => (StatusCode::UNAUTHORIZED, "{\"error\":\"unauthorized\"}"),
             Refusal::Forbidden => (StatusCode::FORBIDDEN, "{\"error\":\"forbidden\"}"),
             Refusal::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "{\"error\":\"try again\"}"),
         };
         let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
         *reply.status_mut() = status;
-        if self == Refusal::Unknown {
+        if status == StatusCode::UNAUTHORIZED {
             reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         reply
@@ -153,7 +165,7 @@ mod tests {
     use super::*;
 
     fn peer(names: &[&str]) -> Peer {
-        Peer { address: ([127, 0, 0, 1], 1).into(), names: names.iter().map(|n| (*n).to_owned()).collect() }
+        Peer::new(([127, 0, 0, 1], 1).into(), names)
     }
 
     fn with(token: &str) -> HeaderMap {
@@ -184,9 +196,9 @@ mod tests {
         assert_eq!(ask(&gate, &[], "Bearer wrong", Right::Scrape, "").await, Err(Refusal::Unknown));
         assert_eq!(ask(&gate, &[], "Basic s3cret", Right::Scrape, "").await, Err(Refusal::Unknown));
         assert_eq!(ask(&gate, &[], "Bearer s3cret", Right::Scrape, "").await, Ok(()));
-        assert_eq!(ask(&gate, &[], "bearer s3cret", Right::Read, "").await, Err(Refusal::Forbidden));
+        assert_eq!(ask(&gate, &[], "bearer s3cret", Right::Read, "").await, Err(Refusal::TokenForbidden));
         assert_eq!(ask(&gate, &[], "Bearer other", Right::Read, "").await, Ok(()));
-        assert_eq!(ask(&gate, &[], "Bearer other", Right::Act, "").await, Err(Refusal::Forbidden));
+        assert_eq!(ask(&gate, &[], "Bearer other", Right::Act, "").await, Err(Refusal::TokenForbidden));
         assert_eq!(ask(&gate, &["kube-apiserver-a"], "", Right::Post, "a").await, Ok(()));
         assert_eq!(ask(&gate, &["kube-apiserver-a"], "", Right::Post, "b").await, Err(Refusal::Forbidden));
         assert_eq!(ask(&gate, &["kube-apiserver-a"], "", Right::Read, "a").await, Err(Refusal::Forbidden));
@@ -201,7 +213,7 @@ mod tests {
         for right in [Right::Post, Right::Scrape, Right::Read] {
             assert_eq!(ask(&gate, &[], "Bearer s3cret", right, "x").await, Ok(()));
         }
-        assert_eq!(ask(&gate, &[], "Bearer s3cret", Right::Act, "").await, Err(Refusal::Forbidden));
+        assert_eq!(ask(&gate, &[], "Bearer s3cret", Right::Act, "").await, Err(Refusal::TokenForbidden));
         assert_eq!(ask(&Gate::open(), &[], "", Right::Act, "").await, Ok(()));
     }
 }

@@ -14,30 +14,56 @@ use kube::{Client, core::ObjectMeta};
 
 use super::tokens::{Hash, hash};
 use super::{Refusal, Right};
+use crate::net::budget::client_of;
 
 /// How long an answer holds.
 const YES_FOR: Duration = Duration::from_secs(60);
 const NO_FOR: Duration = Duration::from_secs(10);
-/// The most answers that are remembered.
+/// How long it is remembered that a token or an address was good, and that an address had none but bad tokens.
+const GOOD_FOR: Duration = Duration::from_secs(3600);
+const BAD_FOR: Duration = Duration::from_secs(300);
+/// The most answers that are remembered, of each kind, and the most addresses.
 const ANSWERS_MAX: usize = 4096;
-/// Reviews in a second, of one address and of all: whoever makes tokens up must neither load the API server nor use up what
-/// others are asked with.
-const PER_ADDRESS: NonZeroU32 = NonZeroU32::new(4).expect("not zero");
-const PER_SECOND: NonZeroU32 = NonZeroU32::new(40).expect("not zero");
-/// Addresses whose rate is remembered.
 const ADDRESSES_MAX: usize = 4096;
+/// Reviews in a second for one address.
+const PER_ADDRESS: NonZeroU32 = NonZeroU32::new(4).expect("not zero");
+/// Reviews in a second for all tokens or addresses that were good before, for all that come for the first time, and for all
+/// addresses that had none but bad tokens: invented tokens neither load the API server nor use up what is kept for others.
+const OF_GOOD: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
+const OF_NEW: NonZeroU32 = NonZeroU32::new(15).expect("not zero");
+const OF_BAD: NonZeroU32 = NonZeroU32::new(5).expect("not zero");
 /// Time for one review.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What an API server said.
 type Answer = Result<(), Refusal>;
+/// A question: a token, and what its holder wants.
+type Question = (Hash, Right);
 
 /// Questions to an API server.
 pub struct Reviews {
     client: Client,
-    answers: Mutex<HashMap<(Hash, Right), (Answer, Instant)>>,
+    past: Mutex<Past>,
     of_address: DefaultKeyedRateLimiter<IpAddr>,
-    of_all: DefaultDirectRateLimiter,
+    of_good: DefaultDirectRateLimiter,
+    of_new: DefaultDirectRateLimiter,
+    of_bad: DefaultDirectRateLimiter,
+}
+
+/// What was answered, and to whom.
+#[derive(Debug, Default)]
+struct Past {
+    yes: HashMap<Question, Instant>,
+    no: HashMap<Question, (Refusal, Instant)>,
+    addresses: HashMap<IpAddr, (Standing, Instant)>,
+}
+
+/// What is known of an address or a token, before an API server is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Good,
+    New,
+    Bad,
 }
 
 // === impl Reviews ===
@@ -45,11 +71,14 @@ pub struct Reviews {
 impl Reviews {
     /// Asks with this client.
     pub fn new(client: Client) -> Reviews {
+        let of_all = |rate| RateLimiter::direct(Quota::per_second(rate));
         Reviews {
             client,
-            answers: Mutex::default(),
+            past: Mutex::default(),
             of_address: RateLimiter::keyed(Quota::per_second(PER_ADDRESS)),
-            of_all: RateLimiter::direct(Quota::per_second(PER_SECOND)),
+            of_good: of_all(OF_GOOD),
+            of_new: of_all(OF_NEW),
+            of_bad: of_all(OF_BAD),
         }
     }
 
@@ -58,16 +87,25 @@ impl Reviews {
     /// # Errors
     /// [`Refusal`].
     pub async fn may(&self, token: &str, right: Right, from: IpAddr) -> Result<(), Refusal> {
-        let key = (hash(token), right);
+        let (question, address) = ((hash(token), right), client_of(from));
         let now = Instant::now();
-        if let Some(known) = self.known(&key, now) {
-            return known;
-        }
+        let standing = {
+            let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(known) = past.answer(&question, now) {
+                return known;
+            }
+            past.standing(&question, address, now)
+        };
         if self.of_address.len() >= ADDRESSES_MAX {
             self.of_address.retain_recent();
         }
+        let of_all = match standing {
+            Standing::Good => &self.of_good,
+            Standing::New => &self.of_new,
+            Standing::Bad => &self.of_bad,
+        };
         // The address first: what it has no right to must not count against all.
-        if self.of_address.check_key(&from.to_canonical()).is_err() || self.of_all.check().is_err() {
+        if self.of_address.check_key(&address).is_err() || of_all.check().is_err() {
             return Err(Refusal::Unavailable);
         }
         let answer = match tokio::time::timeout(TIMEOUT, self.ask(token, right)).await {
@@ -79,20 +117,8 @@ impl Reviews {
             }
             Err(_) => return Err(Refusal::Unavailable),
         };
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        if answers.len() >= ANSWERS_MAX {
-            answers.retain(|_, (answer, at)| is_valid(answer, *at, now));
-        }
-        if answers.len() < ANSWERS_MAX {
-            answers.insert(key, (answer, now));
-        }
+        self.past.lock().unwrap_or_else(PoisonError::into_inner).learn(question, address, answer, now);
         answer
-    }
-
-    fn known(&self, key: &(Hash, Right), now: Instant) -> Option<Answer> {
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let (answer, at) = answers.get(key)?;
-        is_valid(answer, *at, now).then_some(*answer)
     }
 
     async fn ask(&self, token: &str, right: Right) -> kube::Result<Answer> {
@@ -129,10 +155,101 @@ impl Reviews {
         };
         let accesses: Api<SubjectAccessReview> = Api::all(self.client.clone());
         let status = accesses.create(&PostParams::default(), &review).await?.status;
-        Ok(if status.is_some_and(|s| s.allowed) { Ok(()) } else { Err(Refusal::Forbidden) })
+        Ok(if status.is_some_and(|s| s.allowed) { Ok(()) } else { Err(Refusal::TokenForbidden) })
     }
 }
 
-fn is_valid(answer: &Answer, at: Instant, now: Instant) -> bool {
-    now.saturating_duration_since(at) < if answer.is_ok() { YES_FOR } else { NO_FOR }
+// === impl Past ===
+
+impl Past {
+    /// What was answered a short while ago.
+    fn answer(&self, question: &Question, now: Instant) -> Option<Answer> {
+        if self.yes.get(question).is_some_and(|at| is_within(*at, YES_FOR, now)) {
+            return Some(Ok(()));
+        }
+        self.no.get(question).filter(|(_, at)| is_within(*at, NO_FOR, now)).map(|(refusal, _)| Err(*refusal))
+    }
+
+    fn standing(&self, question: &Question, address: IpAddr, now: Instant) -> Standing {
+        if self.yes.get(question).is_some_and(|at| is_within(*at, GOOD_FOR, now)) {
+            return Standing::Good;
+        }
+        self.addresses.get(&address).filter(|known| is_remembered(known, now)).map_or(Standing::New, |known| known.0)
+    }
+
+    fn learn(&mut self, question: Question, address: IpAddr, answer: Answer, now: Instant) {
+        match answer {
+            Ok(()) => {
+                make_room(&mut self.yes, ANSWERS_MAX, |at| is_within(*at, GOOD_FOR, now));
+                self.yes.insert(question, now);
+                self.no.remove(&question);
+            }
+            Err(refusal) => {
+                make_room(&mut self.no, ANSWERS_MAX, |(_, at)| is_within(*at, NO_FOR, now));
+                self.no.insert(question, (refusal, now));
+                self.yes.remove(&question);
+            }
+        }
+        let was_good = self.standing(&question, address, now) == Standing::Good;
+        // Of a token that may not do this one thing nothing bad is known.
+        let standing = match answer {
+            Ok(()) => Standing::Good,
+            Err(Refusal::Unknown) if !was_good => Standing::Bad,
+            Err(_) => return,
+        };
+        make_room(&mut self.addresses, ADDRESSES_MAX, |known| is_remembered(known, now));
+        self.addresses.insert(address, (standing, now));
+    }
+}
+
+fn is_within(at: Instant, time: Duration, now: Instant) -> bool {
+    now.saturating_duration_since(at) < time
+}
+
+fn is_remembered((standing, at): &(Standing, Instant), now: Instant) -> bool {
+    is_within(*at, if *standing == Standing::Good { GOOD_FOR } else { BAD_FOR }, now)
+}
+
+/// Drops what is out of date, and where that is not enough any one entry.
+fn make_room<K: Clone + Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, max: usize, is_current: impl Fn(&V) -> bool) {
+    if map.len() < max {
+        return;
+    }
+    map.retain(|_, value| is_current(value));
+    if map.len() >= max
+        && let Some(any) = map.keys().next().cloned()
+    {
+        map.remove(&any);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invented_tokens_use_up_their_own_share_only() {
+        let (mut past, now) = (Past::default(), Instant::now());
+        let question = |n: u32| (hash(&n.to_string()), Right::Read);
+        let address = |n: u8| IpAddr::from([10, 0, 0, n]);
+        assert_eq!(past.standing(&question(0), address(1), now), Standing::New);
+        past.learn(question(0), address(1), Ok(()), now);
+        past.learn(question(1), address(2), Err(Refusal::Unknown), now);
+        past.learn(question(2), address(3), Err(Refusal::TokenForbidden), now);
+        let standings = [1, 2, 3].map(|n| past.standing(&question(9), address(n), now));
+        assert_eq!(standings, [Standing::Good, Standing::Bad, Standing::New]);
+        // Behind the address of a good one, and the token of a good one from elsewhere.
+        past.learn(question(3), address(1), Err(Refusal::Unknown), now);
+        assert_eq!(past.standing(&question(9), address(1), now), Standing::Good);
+        let later = now + YES_FOR;
+        assert_eq!(
+            (past.answer(&question(0), later), past.standing(&question(0), address(2), later)),
+            (None, Standing::Good)
+        );
+        for n in 10..20_000 {
+            past.learn(question(n), IpAddr::from(n.to_be_bytes()), Err(Refusal::Unknown), later);
+        }
+        assert!(past.no.len() <= ANSWERS_MAX && past.addresses.len() <= ADDRESSES_MAX);
+        assert_eq!(past.standing(&question(0), address(200), later), Standing::Good, "no flood displaces it");
+    }
 }

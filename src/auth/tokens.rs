@@ -75,6 +75,11 @@ impl Tokens {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = other;
     }
 
+    /// Whether no token is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Whose token this is. All are compared, each in constant time.
     pub fn name(&self, token: &str) -> Option<String> {
         let hash = hash(token);

@@ -66,8 +66,8 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
 pub fn print(report: &Report, ask: &output::Ask, format: Format) -> Result<()> {
     let mut stdout = anstream::stdout().lock();
     match format {
-        Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(report)?)?,
-        Format::Yaml => write!(stdout, "{}", serde_yaml_ng::to_string(report)?)?,
+        Format::Json => write!(stdout, "{}", output::json(report)?)?,
+        Format::Yaml => write!(stdout, "{}", output::yaml(report)?)?,
         Format::Markdown => write!(stdout, "{}", markdown::report(report))?,
         Format::Table | Format::Wide => {
             let style = output::Style::of_stdout(format == Format::Wide);
@@ -101,7 +101,7 @@ pub fn read_into(
         bail!("name a file, a directory or - to read");
     }
     let range = range(args, &inputs)?;
-    let new = |policy| Pipeline::new(policy, config.bounds()).within(range);
+    let new = |policy| Pipeline::new(policy, config.bounds()).recorded().within(range);
     let pipelines: Vec<Pipeline> = policies.into_iter().map(new).collect();
     let progress = Progress::begin(files::total_bytes(&inputs), args.quiet);
     let read = progress.read.clone();
@@ -219,7 +219,7 @@ impl files::Sink for Reader<'_> {
         // One is the rule; several are a simulation.
         for batch in &mut self.batches {
             batch.run(run, before);
-            batch.reached(chunk.bytes());
+            batch.lines(chunk.bytes());
         }
         self.progress.bar.set_position(self.progress.read.load(Ordering::Relaxed));
     }
@@ -228,7 +228,7 @@ impl files::Sink for Reader<'_> {
         self.from(input);
         for batch in &mut self.batches {
             batch.take(decoded.clone(), place);
-            batch.reached(bytes);
+            batch.lines(bytes);
         }
         self.progress.bar.set_position(self.progress.read.load(Ordering::Relaxed));
     }

@@ -1,29 +1,37 @@
 //! The listeners' TLS and gates, as the configuration has them; and the task that reads their files again.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::header::HOST;
+use futures_util::stream;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{HOST, HeaderMap};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Interval;
 
 use super::enforcer;
 use crate::auth::review::Reviews;
 use crate::auth::tokens::Tokens;
-use crate::auth::{Allow, Gate, Right};
+use crate::auth::{Allow, Gate, Refusal, Right};
 use crate::config::{Auth, Config, Tls};
-use crate::net::{Peer, Reply, Secured, TlsFiles};
+use crate::net::{Peer, Reply, Secured, TlsFiles, web};
+use crate::query::follow::Answer;
 use crate::telemetry::metrics::Metrics;
 
-/// How often certificates, keys, CAs and tokens are looked at.
+/// How often certificates, keys, CAs, revocation lists and tokens are looked at, and the rights of those who follow a decision.
 const RELOAD_EVERY: Duration = Duration::from_secs(5);
+/// How long the last tokens hold while their file is empty, wrong or gone: no longer than it takes to write it anew.
+const TOKENS_HOLD: Duration = Duration::from_secs(15);
+/// Looks at the rights of one that follows a decision for which Kubernetes cannot be asked, before that ends.
+const UNKNOWN_LOOKS_MAX: u32 = 60;
 
 /// One listener's TLS and gate.
 #[derive(Clone)]
@@ -48,7 +56,10 @@ impl Guarded {
         let one =
             |name: &str, listen: SocketAddr, tls: &Option<Tls>, auth: &Auth, is_insecure: bool| -> Result<Guarded> {
                 if is_insecure {
-                    tracing::warn!(listener = name, "allow_insecure: whoever reaches this listener is believed");
+                    tracing::warn!(
+                        listener = name,
+                        "allow_insecure: every client that reaches this listener is believed"
+                    );
                 }
                 if auth.client_ca.is_some() && auth.allow.is_empty() {
                     tracing::warn!(
@@ -79,8 +90,7 @@ impl Guarded {
                     cert: tls.cert.clone(),
                     key: tls.key.clone(),
                     client_ca: auth.client_ca.clone(),
-                    // Who may come with a token, or probes /livez, has no certificate.
-                    is_client_required: false,
+                    client_crl: auth.client_crl.clone(),
                 });
                 let tls = files.map(Secured::new).transpose()?;
                 let is_local = !auth.is_on() && listen.ip().is_loopback();
@@ -107,7 +117,11 @@ impl Guarded {
         cluster: &str,
     ) -> Result<(), Reply> {
         if self.is_local && !is_this_machine(request) {
-            return Err(self.refuse_host());
+            let text = "this listener is for this machine: name it 127.0.0.1, [::1] or localhost\n";
+            return Err(self.refuse("host", StatusCode::MISDIRECTED_REQUEST, text));
+        }
+        if web::is_cross_site(request) {
+            return Err(self.refuse("origin", StatusCode::FORBIDDEN, "no page of another origin is answered\n"));
         }
         let admitted = self.gate.admit(peer, request.headers(), right, cluster).await;
         admitted.map_err(|refusal| {
@@ -118,41 +132,113 @@ impl Guarded {
         })
     }
 
-    /// A name of somebody's own that resolves to this machine makes his page one of ours in a browser (DNS rebinding).
-    fn refuse_host(&self) -> Reply {
+    /// The answer to a page elsewhere: its name may resolve to this machine (DNS rebinding), or its browser says where it is
+    /// from.
+    fn refuse(&self, reason: &str, status: StatusCode, text: &'static str) -> Reply {
         if let Some(metrics) = &self.metrics {
-            metrics.refused.with_label_values(&["host"]).inc();
+            metrics.refused.with_label_values(&[reason]).inc();
         }
-        let text = "this listener is for this machine: name it 127.0.0.1, [::1] or localhost\n";
         let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
-        *reply.status_mut() = StatusCode::MISDIRECTED_REQUEST;
+        *reply.status_mut() = status;
         reply
     }
 
-    /// Reads certificates and tokens again when they change.
-    pub(super) fn keep_fresh(&self, mut stop: watch::Receiver<bool>) -> JoinHandle<()> {
+    /// The answer, until its client has no right to it any more.
+    pub(super) fn while_admitted(
+        &self,
+        headers: HeaderMap,
+        peer: Peer,
+        right: Right,
+        reply: Response<Answer>,
+    ) -> Response<Answer> {
+        let gate = self.gate.clone();
+        reply.map(|body| {
+            let looks = tokio::time::interval(RELOAD_EVERY);
+            let admitted = Admitted { gate, headers, peer, right, body, looks, unknown: 0 };
+            let frames = stream::unfold(admitted, async |mut admitted| Some((admitted.frame().await?, admitted)));
+            StreamBody::new(frames).boxed_unsync()
+        })
+    }
+
+    /// Reads certificates, revocation lists and tokens again: from time to time, and whenever `reload` changes.
+    pub(super) fn keep_fresh(
+        &self,
+        mut stop: watch::Receiver<bool>,
+        mut reload: watch::Receiver<u64>,
+    ) -> JoinHandle<()> {
         let (tls, tokens) = (self.tls.clone(), self.tokens.clone());
         tokio::spawn(async move {
+            let mut spoilt_since = None;
             loop {
                 tokio::select! {
                     _ = stop.wait_for(|stop| *stop) => return,
                     () = tokio::time::sleep(RELOAD_EVERY) => {}
+                    Ok(()) = reload.changed() => {}
                 }
                 match tls.as_ref().map(|tls| tls.reload()) {
-                    Some(Ok(true)) => tracing::info!("a changed certificate is in use for new connections"),
+                    Some(Ok(true)) => tracing::info!("changed certificates are in use for new connections"),
                     Some(Err(error)) => tracing::warn!(%error, "a changed certificate cannot be used; the last one is"),
                     _ => {}
                 }
                 if let Some((path, tokens)) = &tokens {
-                    match Tokens::read(path) {
-                        Ok(read) => tokens.replace(read),
-                        Err(error) => {
-                            tracing::warn!(%error, file = %path.display(), "tokens cannot be read; the last ones hold")
-                        }
-                    }
+                    read_tokens(path, tokens, &mut spoilt_since);
                 }
             }
         })
+    }
+}
+
+/// Reads the file of tokens again. Where that fails, the last ones hold for [`TOKENS_HOLD`], and then none does.
+fn read_tokens(path: &Path, tokens: &Tokens, spoilt_since: &mut Option<Instant>) {
+    let file = path.display();
+    match (Tokens::read(path), *spoilt_since) {
+        (Ok(read), since) => {
+            tokens.replace(read);
+            if since.is_some() {
+                tracing::info!(%file, "tokens can be read again");
+            }
+            *spoilt_since = None;
+        }
+        (Err(error), None) => {
+            let seconds = TOKENS_HOLD.as_secs();
+            tracing::warn!(%error, %file, seconds, "tokens cannot be read; the last ones hold for a moment, then none");
+            *spoilt_since = Some(Instant::now());
+        }
+        (Err(error), Some(since)) if since.elapsed() >= TOKENS_HOLD && !tokens.is_empty() => {
+            tracing::error!(%error, %file, "tokens still cannot be read: none is accepted until they can");
+            tokens.replace(Tokens::default());
+        }
+        (Err(_), Some(_)) => {}
+    }
+}
+
+/// An answer that goes on as long as its client has the right to it.
+struct Admitted {
+    gate: Gate,
+    headers: HeaderMap,
+    peer: Peer,
+    right: Right,
+    body: Answer,
+    looks: Interval,
+    unknown: u32,
+}
+
+// === impl Admitted ===
+
+impl Admitted {
+    /// The next frame; `None` at the end.
+    async fn frame(&mut self) -> Option<Result<Frame<Bytes>, Infallible>> {
+        loop {
+            tokio::select! {
+                frame = self.body.frame() => return frame,
+                _ = self.looks.tick() => {}
+            }
+            match self.gate.admit(&self.peer, &self.headers, self.right, "").await {
+                Ok(()) => self.unknown = 0,
+                Err(Refusal::Unavailable) if self.unknown < UNKNOWN_LOOKS_MAX => self.unknown += 1,
+                Err(_) => return None,
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::net;
 use crate::pipeline::Bounds;
 
 /// Where control groups are and what tells a limit: version 2, then version 1's memory controller. Inside of a container the
@@ -12,12 +13,16 @@ const GROUPS: [(&str, &str); 2] =
 const OWN: &str = "/proc/self/cgroup";
 /// Version 1 writes "no limit" as a number near 2^63.
 const NO_LIMIT: usize = 1 << 60;
-/// Bytes of a calm object with its name and place in the table.
-const OBJECT_BYTES: usize = 1 << 10;
 /// Bytes of one remembered request, with the empty places of its table.
 const REQUEST_BYTES: usize = 32;
 /// Bytes on their way in where nothing says how much memory there is.
 const IN_FLIGHT_BYTES: usize = 256 << 20;
+
+/// The least connections of a listener; and bytes of unread answers, and of requests that HTTP/2 takes before they are read,
+/// where nothing says how much memory there is.
+const CONNECTIONS_MIN: usize = 64;
+const ANSWER_BYTES: usize = 256 << 20;
+const WINDOW_BYTES: usize = 128 << 20;
 
 /// The tightest limit of this process's control group and those around it, if there is one.
 pub fn limit() -> Option<usize> {
@@ -51,11 +56,25 @@ fn limit_in(text: &str) -> Option<usize> {
 pub fn within(limit: Option<usize>, bounds: Bounds) -> (Bounds, usize) {
     let Some(limit) = limit else { return (bounds, IN_FLIGHT_BYTES) };
     let bounds = Bounds {
-        objects_max: bounds.objects_max.min(limit * 3 / 8 / OBJECT_BYTES).max(1),
+        bytes_max: bounds.bytes_max.min(limit * 3 / 8),
         body_bytes_max: bounds.body_bytes_max.min(limit / 8),
         requests_max: bounds.requests_max.min(limit / 16 / REQUEST_BYTES).max(1),
+        ..bounds
     };
     (bounds, IN_FLIGHT_BYTES.min(limit / 8))
+}
+
+/// What connections may hold in `limit` bytes of memory: an eighth for answers that are not read yet, a sixteenth for what
+/// HTTP/2 takes before it is read, and a connection of each listener for each MiB. Two descriptors of three are left to them.
+pub fn of_connections(limit: Option<usize>, descriptors: Option<usize>) -> net::Limits {
+    let limit = limit.unwrap_or(usize::MAX);
+    let by_memory = (limit >> 20).max(CONNECTIONS_MIN);
+    let by_descriptors = descriptors.map_or(usize::MAX, |count| count / 3).max(CONNECTIONS_MIN);
+    net::Limits::new(
+        net::CONNECTIONS_MAX.min(by_memory).min(by_descriptors),
+        ANSWER_BYTES.min(limit / 8),
+        WINDOW_BYTES.min(limit / 16),
+    )
 }
 
 #[cfg(test)]
@@ -65,7 +84,7 @@ mod tests {
     #[test]
     fn a_limit_tightens_and_never_widens() {
         let (bounds, in_flight) = within(Some(256 << 20), Bounds::default());
-        assert_eq!((bounds.objects_max, bounds.body_bytes_max, in_flight), (98_304, 32 << 20, 32 << 20));
+        assert_eq!((bounds.bytes_max, bounds.body_bytes_max, in_flight), (96 << 20, 32 << 20, 32 << 20));
         assert_eq!(within(Some(1 << 40), Bounds::default()), (Bounds::default(), IN_FLIGHT_BYTES));
         assert_eq!(within(None, Bounds::default()), (Bounds::default(), IN_FLIGHT_BYTES));
     }

@@ -2,6 +2,8 @@
 
 pub mod analyze;
 pub mod args;
+mod computing;
+mod descriptors;
 pub mod doctor;
 mod enforcer;
 pub mod forward;

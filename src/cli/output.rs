@@ -4,12 +4,16 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 
 use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
+use serde::Serialize;
 
 use super::lanes;
 use crate::audit::event::Micros;
 use crate::detect::remedy::quoted;
 use crate::detect::verdict::State;
-use crate::query::views::{Coverage, Field, Moment, Object, Participants, Party, Report, Turns, Value, War, time};
+use crate::escape;
+use crate::query::views::{
+    Coverage, Field, Moment, Object, Participants, Party, Report, Turns, Value, War, WrongClock, time,
+};
 
 /// Width where there is no terminal to ask.
 const WIDTH_DEFAULT: u16 = 120;
@@ -192,6 +196,15 @@ pub fn coverage(coverage: &Coverage) -> String {
         if !coverage.gaps.contains(gap) {
             let (from, to) = (clock(gap.from), clock(gap.to));
             let _ = writeln!(out, "None of {} from {from} to {}.", clean(&source.source), &to[11..]);
+        }
+    }
+    for WrongClock { source, future, long_ago } in coverage.wrong_clocks.iter().take(5) {
+        let source = clean(source);
+        if *future > 0 {
+            let _ = writeln!(out, "{future} writes of {source} are dated in the future. Check that machine's clock.");
+        }
+        if *long_ago > 0 {
+            let _ = writeln!(out, "{long_ago} writes of {source} are dated long ago. Check that machine's clock.");
         }
     }
     let levels = &coverage.levels;
@@ -608,15 +621,22 @@ pub(super) fn words(snake: &str) -> String {
 
 /// Text without anything that a terminal would obey or that would lie about its order.
 pub fn clean(text: &str) -> String {
-    let is_harmful = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-    };
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_harmful(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
+    escape::text(text).into_owned()
+}
+
+/// A value as a document of JSON. A terminal may show it, so what is harmful there is escaped, which changes nothing in it.
+pub(super) fn json(value: &impl Serialize) -> serde_json::Result<String> {
+    Ok(escape::json(&serde_json::to_string_pretty(value)?).into_owned() + "\n")
+}
+
+/// A value as a document of YAML; as JSON, which is YAML, where it has characters that YAML would leave as they are and a
+/// terminal would not.
+pub(super) fn yaml(value: &impl Serialize) -> anyhow::Result<String> {
+    let text = serde_yaml_ng::to_string(value)?;
+    match text.contains(|c| escape::is_harmful(c) && c != '\n') {
+        true => Ok(escape::yaml(&serde_json::to_string_pretty(value)?).into_owned() + "\n"),
+        false => Ok(text),
     }
-    out
 }
 
 #[cfg(test)]
@@ -624,9 +644,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_a_terminal_obeys_gets_through() {
-        assert_eq!(clean("a\u{1b}[2Jb\n\u{202e}c\u{9b}"), "a\\u{1b}[2Jb\\u{a}\\u{202e}c\\u{9b}");
-        assert_eq!(clean("größe ⇄ 5"), "größe ⇄ 5");
+    fn documents_are_harmless_and_mean_the_same() {
+        let value = serde_json::json!({"name": "\u{9b}2J\u{202e}\u{e0041}\u{2028}", "plain": "größe"});
+        for text in [json(&value).unwrap(), yaml(&value).unwrap()] {
+            assert!(!text.contains(|c| escape::is_harmful(c) && c != '\n'), "{text}");
+            assert_eq!(serde_yaml_ng::from_str::<serde_json::Value>(&text).unwrap(), value);
+        }
+        assert_eq!(yaml(&serde_json::json!({"a": "größe"})).unwrap(), "a: größe\n");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::doctor::{self, Look};
 use super::reach::{Access, Reach};
 use super::setup::{self, Setup};
 use super::{Outcome, analyze, end, shells, simulate, wars, who};
+use crate::escape;
 use crate::query::client::Error;
 use crate::query::views::Report;
 
@@ -155,6 +156,8 @@ fn who_args(
 /// Completes for kubectl: the words behind `kubectl editwar`, the last of them unfinished.
 pub fn complete(words: &[String]) -> ExitCode {
     let mut candidates = candidates(words);
+    // Names come from the cluster, and a shell shows them.
+    candidates.retain(|candidate| !candidate.contains(escape::is_harmful));
     candidates.push(NO_FILES.to_owned());
     let mut stdout = anstream::stdout().lock();
     // A shell that does not listen any more is no concern.

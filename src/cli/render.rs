@@ -59,8 +59,8 @@ pub(super) fn run(args: &RenderArgs) -> Result<Outcome> {
     }
     let mut stdout = anstream::stdout().lock();
     match args.output {
-        Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(&wanted.object)?)?,
-        _ => write!(stdout, "{}", serde_yaml_ng::to_string(&wanted.object)?)?,
+        Format::Json => write!(stdout, "{}", output::json(&wanted.object)?)?,
+        _ => write!(stdout, "{}", output::yaml(&wanted.object)?)?,
     }
     stdout.flush()?;
     Ok(Outcome::Calm)

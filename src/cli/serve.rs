@@ -9,8 +9,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use super::args::{Enforce, ServeArgs};
+use super::computing::Computing;
 use super::gates::{self, Guarded};
-use super::{Outcome, enforcer, memory};
+use super::{Outcome, descriptors, enforcer, memory};
 use crate::audit::event::Micros;
 use crate::auth::Right;
 use crate::auth::tokens::Tokens;
@@ -18,12 +19,12 @@ use crate::config::{Config, Mode, Tls};
 use crate::ingest::follow::{self, Follower, Intake};
 use crate::ingest::webhook::Webhook;
 use crate::journal::committer::Journal;
+use crate::journal::reader::Reader;
 use crate::journal::replay;
-use crate::journal::store::Reader;
 use crate::net::{Listener, Secured, TlsFiles};
 use crate::pipeline::Pipeline;
 use crate::query::api::Api;
-use crate::query::levels;
+use crate::query::{follow as follow_decision, levels};
 use crate::telemetry::control::Control;
 use crate::telemetry::logs::{self, Levels};
 use crate::telemetry::metrics::{Bounds, Metrics};
@@ -84,8 +85,8 @@ fn check(config: &Config) -> Result<()> {
     let listeners = [(&config.webhook.tls, &config.webhook.auth), (&config.admin.tls, &config.admin.auth)];
     for (tls, auth) in listeners {
         if let Some(Tls { cert, key }) = tls.clone() {
-            let client_ca = auth.client_ca.clone();
-            drop(Secured::new(TlsFiles { cert, key, client_ca, is_client_required: false })?);
+            let (client_ca, client_crl) = (auth.client_ca.clone(), auth.client_crl.clone());
+            drop(Secured::new(TlsFiles { cert, key, client_ca, client_crl })?);
         }
         if let Some(path) = &auth.tokens {
             drop(Tokens::read(path).with_context(|| path.display().to_string())?);
@@ -114,9 +115,12 @@ fn follow(
 async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     // From the first moment: reading the past takes its time, and a signal that nobody hears kills.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
     let (webhook_gate, admin_gate) = Guarded::of(&config).await?;
-    let webhook_listener = Listener::bind(config.webhook.listen, webhook_gate.tls.clone()).await?;
-    let admin_listener = Listener::bind(config.admin.listen, admin_gate.tls.clone()).await?;
+    let memory = config.bounds.memory.map(|memory| memory.0).or_else(memory::limit);
+    let limits = memory::of_connections(memory, descriptors::raise());
+    let webhook_listener = Listener::bind(config.webhook.listen, webhook_gate.tls.clone(), limits.clone()).await?;
+    let admin_listener = Listener::bind(config.admin.listen, admin_gate.tls.clone(), limits).await?;
 
     // The kill switch, from the first moment too.
     let mut switch = signal(SignalKind::user_defined1())?;
@@ -135,7 +139,6 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
-    let memory = config.bounds.memory.map(|memory| memory.0).or_else(memory::limit);
     let (bounds, in_flight_bytes_max) = memory::within(memory, config.bounds());
     tracing::debug!(memory, in_flight = in_flight_bytes_max, ?bounds, "bounds");
     let pipeline = Arc::new(Pipeline::new(policy, bounds));
@@ -147,6 +150,7 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     let (journal, is_opened) = journal(&config, &pipeline, &metrics)?.unzip();
     let journal = journal.map(Arc::new);
     let webhook = Webhook::new(pipeline.clone(), metrics.clone(), config.webhook.body_max.0, in_flight_bytes_max)
+        .with_clusters(config.webhook.auth.allow.iter().flat_map(|allow| allow.clusters.clone()))
         .with_journal(journal.clone());
     let classes = Arc::new(config.classes());
     let control = Control::default();
@@ -161,23 +165,36 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     let webhook_gate = webhook_gate.counting(&metrics);
     let admin_gate = admin_gate.counting(&metrics);
     let has_gate = config.admin.auth.is_on();
-    let refreshers = [webhook_gate.keep_fresh(stopped.clone()), admin_gate.keep_fresh(stopped.clone())];
+    let (reload, reloads) = watch::channel(0);
+    let refreshers = [&webhook_gate, &admin_gate].map(|gate| gate.keep_fresh(stopped.clone(), reloads.clone()));
+    let computing = Computing::default();
+    let busy = metrics.refused.with_label_values(&["busy"]);
+    let admin_listener = admin_listener.counting(metrics.refused.with_label_values(&["unread"]));
     let admin_task = tokio::spawn(admin_listener.serve(
         move |request, peer| {
             let (gate, api, levels) = (admin_gate.clone(), answer.clone(), log_levels.clone());
+            let (computing, busy) = (computing.clone(), busy.clone());
             async move {
-                if let Some(right) = gates::right(&request)
-                    && let Err(refusal) = gate.admit(&request, &peer, right, "").await
-                {
+                let client = peer.address.ip();
+                let Some(right) = gates::right(&request) else { return api.answer(&request, client) };
+                if let Err(refusal) = gate.admit(&request, &peer, right, "").await {
                     return refusal.map(BodyExt::boxed_unsync);
                 }
-                match request.uri().path() == levels::PATH {
+                if request.uri().path() == levels::PATH {
                     // Whom the gate let in has the right; without a gate, who is on the machine has it.
-                    true => {
-                        levels::handle(&levels, &request, has_gate || peer.address.ip().to_canonical().is_loopback())
-                            .map(BodyExt::boxed_unsync)
+                    let may_change = has_gate || client.to_canonical().is_loopback();
+                    return levels::handle(&levels, &request, may_change).map(BodyExt::boxed_unsync);
+                }
+                if follow_decision::is_followed(&request) {
+                    let reply = api.answer(&request, client);
+                    return gate.while_admitted(request.headers().clone(), peer, right, reply);
+                }
+                match computing.begin(client).await {
+                    Some(_turn) => tokio::task::block_in_place(|| api.answer(&request, client)),
+                    None => {
+                        busy.inc();
+                        Computing::refused().map(BodyExt::boxed_unsync)
                     }
-                    false => tokio::task::block_in_place(|| api.answer(&request)),
                 }
             }
         },
@@ -215,10 +232,17 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
             tracing::warn!(is_stopped = control.is_stopped(), "SIGUSR1: the kill switch");
         }
     };
+    let reloading = async {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP: certificates, revocation lists and tokens are read again");
+            reload.send_modify(|times| *times += 1);
+        }
+    };
     let name = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
         () = toggle => unreachable!("signals never end"),
+        () = reloading => unreachable!("signals never end"),
     };
     tracing::info!(signal = name, "stopping: open requests are answered first");
     api.set_ready(false);

@@ -17,7 +17,6 @@ use crate::detect::object::ObjectState;
 use crate::detect::policy::{Limits, Policy};
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::war::War;
-use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 use crate::query::lens::Lens;
 use crate::query::views::{Coverage, Object, StatsView, time, time_option};
@@ -92,8 +91,8 @@ pub fn run(args: &SimulateArgs) -> Result<Outcome> {
         Simulation { scenarios: scenarios.collect(), coverage: Coverage::from(&stats), stats: StatsView::from(&stats) };
     let mut stdout = anstream::stdout().lock();
     match args.log.output {
-        Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(&simulation)?)?,
-        Format::Yaml => write!(stdout, "{}", serde_yaml_ng::to_string(&simulation)?)?,
+        Format::Json => write!(stdout, "{}", output::json(&simulation)?)?,
+        Format::Yaml => write!(stdout, "{}", output::yaml(&simulation)?)?,
         Format::Table | Format::Wide | Format::Markdown => {
             let style = output::Style::of_stdout(args.log.output == Format::Wide);
             write!(stdout, "{}", table(&simulation, style))?;
@@ -156,7 +155,7 @@ fn buckets(text: &str) -> Result<Vec<Limit>> {
 }
 
 fn scenario(lens: &Lens<'_>, limits: &Limits, confidence: Confidence) -> Scenario {
-    let mut objects: Vec<Hit> = hits(lens.pipeline, lens.now, confidence);
+    let mut objects: Vec<Hit> = hits(lens, confidence);
     objects.sort_by(|a, b| {
         (a.paused_at.is_none(), a.paused_at, &a.object).cmp(&(b.paused_at.is_none(), b.paused_at, &b.object))
     });
@@ -172,7 +171,8 @@ fn scenario(lens: &Lens<'_>, limits: &Limits, confidence: Confidence) -> Scenari
     }
 }
 
-fn hits(pipeline: &Pipeline, now: Micros, confidence: Confidence) -> Vec<Hit> {
+fn hits(lens: &Lens<'_>, confidence: Confidence) -> Vec<Hit> {
+    let pipeline = lens.pipeline;
     let of = |key: ObjectKey| {
         let limits = pipeline.policy().limits(&key.object())?;
         let look = |state: &ObjectState| {
@@ -180,7 +180,7 @@ fn hits(pipeline: &Pipeline, now: Micros, confidence: Confidence) -> Vec<Hit> {
             let fought = wars.filter(|war| war.tally.thrashes > 0 && war.confidence >= confidence);
             fought.map(|war| hit(&key, state, war)).collect::<Vec<_>>()
         };
-        pipeline.table().with_at(&key, now, limits, look)
+        pipeline.table().with_at(&key, lens.now_of(&key), limits, look)
     };
     pipeline.table().notable().into_iter().filter_map(of).flatten().collect()
 }

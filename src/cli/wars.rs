@@ -29,8 +29,8 @@ fn turns(which: &Which, namespace: Option<&str>, since: &str, reach: &Reach) -> 
     let found: Turns = ask(reach, path("/api/v1/turns?", &parameters))?;
     let mut stdout = anstream::stdout().lock();
     match which.output {
-        Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(&found)?)?,
-        Format::Yaml => write!(stdout, "{}", serde_yaml_ng::to_string(&found)?)?,
+        Format::Json => write!(stdout, "{}", output::json(&found)?)?,
+        Format::Yaml => write!(stdout, "{}", output::yaml(&found)?)?,
         Format::Markdown => bail!("-o markdown is for one object: see editwar who"),
         Format::Table | Format::Wide => {
             let style = output::Style::of_stdout(which.output == Format::Wide);

@@ -31,8 +31,8 @@ pub fn answer(args: &WhoArgs, server: Option<Reach>) -> Result<Outcome> {
     };
     let mut stdout = anstream::stdout().lock();
     match args.log.output {
-        Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(&found)?)?,
-        Format::Yaml => write!(stdout, "{}", serde_yaml_ng::to_string(&found)?)?,
+        Format::Json => write!(stdout, "{}", output::json(&found)?)?,
+        Format::Yaml => write!(stdout, "{}", output::yaml(&found)?)?,
         Format::Markdown => write!(stdout, "{}", markdown::participants(&found))?,
         Format::Table | Format::Wide => {
             let style = output::Style::of_stdout(args.log.output == Format::Wide);

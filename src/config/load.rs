@@ -102,6 +102,12 @@ impl Config {
                     &format!("client certificates need TLS: configure {name}.tls"),
                 ));
             }
+            if auth.client_crl.is_some() && auth.client_ca.is_none() {
+                return Err(invalid(
+                    &format!("{name}.auth.client_crl"),
+                    &format!("revocation lists are those of client CAs: configure {name}.auth.client_ca"),
+                ));
+            }
             if !listen.ip().is_loopback() && has_tls && !auth.is_on() && !is_allowed {
                 return Err(invalid(
                     &format!("{name}.auth"),

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use super::class::{Class, Classes, Role};
+use super::meter::{Charge, Meter};
 use super::pipeline_account::pipeline_account;
 use crate::audit::event::Event;
 
 /// Users that many controllers share; the controller's name ends their user agent.
 const SHARED_USERS: [&str; 2] = ["system:kube-controller-manager", "system:cloud-controller-manager"];
+
+/// Bytes of a shared text beside itself.
+const TEXT_BYTES: usize = 24;
 
 /// One account with one tool. The account is the actor's identity; the tool is a hint that tells apart two
 /// programs behind one account.
@@ -35,6 +39,7 @@ pub struct Client {
     pub actor_id: u64,
     /// A hash of the client, to compare without looking at its names.
     pub id: u64,
+    charge: Charge,
 }
 
 /// Where a client writes from.
@@ -110,7 +115,18 @@ impl Client {
         let actor_id = super::hash(actor);
         let (class, role) = Classes::built_in().of(actor, tool, user_agent);
         let (actor, tool, user_agent) = (actor.into(), tool.into(), user_agent.into());
-        let mut client = Client { actor, tool, user_agent, instance: "".into(), class, role, origin, actor_id, id: 0 };
+        let mut client = Client {
+            actor,
+            tool,
+            user_agent,
+            instance: "".into(),
+            class,
+            role,
+            origin,
+            actor_id,
+            id: 0,
+            charge: Charge::default(),
+        };
         client.identify();
         client
     }
@@ -118,6 +134,15 @@ impl Client {
     /// The client as these rules classify it.
     pub fn classified(mut self, classes: &Classes) -> Client {
         (self.class, self.role) = classes.of(&self.actor, &self.tool, &self.user_agent);
+        self
+    }
+
+    /// The client, counted by this meter as long as it lives.
+    pub fn metered(mut self, meter: &Meter) -> Client {
+        let Origin { source_ip, pod, impersonator } = &self.origin;
+        let texts = [&self.actor, &self.tool, &self.user_agent, &self.instance, source_ip, pod, impersonator];
+        let text_bytes: usize = texts.into_iter().map(|text| text.len() + TEXT_BYTES).sum();
+        self.charge = meter.charge(size_of::<Client>() + text_bytes);
         self
     }
 

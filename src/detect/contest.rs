@@ -7,14 +7,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::actor::Client;
-use super::admission::Mutation;
-use super::fields::{Change, Evidence, FieldValue, Fields, Named, Path, Tier, is_at_or_below, part_of};
+use super::fields::Fields;
 use super::findings::{Findings, Thrashes};
 use super::order::Order;
 use super::policy::{Limits, ObjectLimits};
-use super::write::{Effect, Part};
-use crate::audit::event::{Micros, Verb};
+use super::record::Record;
+use super::write::Effect;
+use crate::audit::event::Micros;
 
 /// Writes of one object that are kept to be put in order: a fast war (two a second) for four minutes, which is longer
 /// than kube-apiserver tries to deliver a batch.
@@ -29,62 +28,9 @@ const CLOCK_SKEW_MAX: Micros = 10_000_000;
 pub const LATE_MAX: Micros = 150_000_000;
 /// Whole states of one object that are kept for those who come late.
 const STATES_MAX: usize = 256;
-
-/// One write of a contested object.
-#[derive(Clone, Debug)]
-pub struct Record {
-    /// Its place among the object's writes.
-    pub order: Order,
-    /// Who wrote.
-    pub client: Arc<Client>,
-    /// With which verb.
-    pub verb: Verb,
-    /// To which effect.
-    pub effect: Effect,
-    /// Which part.
-    pub part: Part,
-    /// What is known of what it changed.
-    pub tier: Tier,
-    /// The fields it changed, as far as it asked for them; empty at [`Tier::Object`].
-    pub changes: Vec<Change>,
-    /// Whether it is certain that it stored its revision, and did not only find it.
-    pub is_certain: bool,
-    /// Whether it is a creation that belongs earlier, and is taken to have changed nothing.
-    pub(super) is_misplaced: bool,
-    /// Whether nothing is known of what it changed.
-    pub(super) is_blind: bool,
-    /// Whether it was answered with success and changed nothing: kept for what it asked for.
-    pub(super) is_no_op: bool,
-    /// Whether it is a creation by who deleted the object: a replacement, in which the object goes on.
-    pub(super) is_replacement: bool,
-    /// A hash of the `spec` that the object was created with.
-    pub(super) content: Option<u64>,
-    /// What mutating webhooks made of it.
-    pub(super) admission: Option<Box<Admission>>,
-    /// What its bodies told; kept while somebody may still come late before it.
-    evidence: Option<Box<Evidence>>,
-    /// The object's fields after it, as far as they are known; kept as long as `evidence`.
-    state: Option<Arc<Fields>>,
-}
-
-/// What mutating webhooks made of a write.
-#[derive(Clone, Debug, Default)]
-pub struct Admission {
-    mutations: Vec<Mutation>,
-    /// What the webhooks changed of the stored object.
-    pub changes: Vec<(Arc<Client>, Change)>,
-    /// What was asked for, and replaced by what was stored before.
-    pub(super) overridden: Vec<Overridden>,
-}
-
-/// A value that was asked for, and that a webhook replaced by the stored one.
-#[derive(Clone, Debug)]
-pub(super) struct Overridden {
-    pub(super) path: Path,
-    pub(super) webhook: Arc<Client>,
-    pub(super) asked: Option<FieldValue>,
-    pub(super) given: Option<FieldValue>,
-}
+/// Bytes of one object's records and states: those of a hundred writes to a large Deployment. Of an object with tens of
+/// thousands of fields only the latest writes are kept, and one that comes late is counted by what it names.
+const BYTES_MAX: usize = 4 << 20;
 
 /// The writes of an object with more than one client, and what they amount to.
 #[derive(Clone, Debug, Default)]
@@ -96,188 +42,11 @@ pub struct Contest {
     settled: usize,
     /// The object's fields after the last settled record.
     anchor: Option<Arc<Fields>>,
-    /// Bytes of the kept states, roughly.
-    kept: usize,
+    /// Bytes of the records, roughly.
+    bytes: usize,
     is_followed: bool,
     /// When a person last lifted the pause, as far as later writes have not yet been folded in behind it.
     resumed: Option<Micros>,
-}
-
-// === impl Record ===
-
-impl Record {
-    /// A write, and what its bodies told.
-    pub fn new(
-        order: Order,
-        client: Arc<Client>,
-        verb: Verb,
-        effect: Effect,
-        part: Part,
-        tier: Tier,
-        evidence: Evidence,
-    ) -> Record {
-        let changes = Vec::new();
-        let evidence = (!matches!(evidence, Evidence::None)).then(|| Box::new(evidence));
-        let is_blind = evidence.is_none() && effect == Effect::Modify;
-        Record {
-            order,
-            client,
-            verb,
-            effect,
-            part,
-            tier,
-            changes,
-            is_certain: false,
-            is_misplaced: false,
-            is_blind,
-            is_no_op: false,
-            is_replacement: false,
-            content: None,
-            admission: None,
-            evidence,
-            state: None,
-        }
-    }
-
-    /// The same write with what webhooks made of it.
-    pub fn with_mutations(mut self, mutations: Vec<Mutation>) -> Record {
-        self.admission = (!mutations.is_empty()).then(|| Box::new(Admission { mutations, ..Admission::default() }));
-        self
-    }
-
-    /// Whether the webhook of this name changed what it asked for.
-    pub fn is_admitted_by(&self, webhook: &str) -> bool {
-        let mutations = self.admission.iter().flat_map(|admission| &admission.mutations);
-        mutations.into_iter().any(|mutation| &*mutation.webhook.actor == webhook)
-    }
-
-    /// Whether both are updates of one revision, of which it is not known what they stored.
-    fn is_rival_of(&self, other: &Record) -> bool {
-        let revision = self.order.revision;
-        !revision.is_multiple_of(2)
-            && revision == other.order.revision
-            && (self.verb, other.verb) == (Verb::Update, Verb::Update)
-    }
-
-    /// Whether its request was a full body that nothing in it could tell from one that changes nothing.
-    fn is_no_op_on(&self, before: &Fields) -> bool {
-        let Some(Evidence::Whole { fields, tier: Tier::Field, .. }) = self.evidence.as_deref() else { return false };
-        let after = before.with_part_of(fields, self.part);
-        !before.diff(&after).iter().any(|change| part_of(&change.path) == self.part)
-    }
-
-    /// Finds what it changed, and the state after it, from the state before it.
-    fn resolve(&mut self, before: Option<&Arc<Fields>>, on: &ObjectLimits<'_>) {
-        let is_built_in = on.is_built_in();
-        // An extension without a status subresource has its status written with the rest: what is stored tells.
-        let has_one_part = |tier: Tier| tier == Tier::Value && !is_built_in && self.part == Part::Main;
-        let own = |changes: Vec<Change>, tier: Tier| {
-            let is_own = |c: &Change| part_of(&c.path) == self.part || has_one_part(tier);
-            let is_kept = |c: &Change| is_own(c) && self.effect != Effect::Delete;
-            changes.into_iter().filter(is_kept).collect::<Vec<_>>()
-        };
-        match self.evidence.as_deref().unwrap_or(&Evidence::None) {
-            _ if self.is_misplaced || self.is_no_op => (self.changes, self.state) = (Vec::new(), before.cloned()),
-            Evidence::None => self.state = before.cloned(),
-            Evidence::Named { named, is_apply, lists, tier, unresolved } => {
-                let mut state = before.map(|fields| (**fields).clone()).unwrap_or_default();
-                let resolved = unresolved.as_ref().map(|of| of.named(before.map(|fields| &**fields), on));
-                // What a request names of the other part is not stored.
-                let is_stored = |n: &Named| part_of(&n.path) == self.part || has_one_part(*tier);
-                let mut named = resolved.unwrap_or_else(|| named.clone());
-                named.retain(is_stored);
-                let mut changes = state.changes_by(&named, *is_apply);
-                changes.extend(state.give_lists(lists, &named, is_built_in));
-                state.apply(&changes);
-                state.assert(&named);
-                self.state = Some(Arc::new(state));
-                // What a new object has is no change; what a replacement has otherwise than what it replaces is.
-                let is_new = self.effect == Effect::Create && (before.is_none() || !self.is_replacement);
-                self.changes = if is_new { Vec::new() } else { changes };
-            }
-            Evidence::Whole { fields, tier, asked } => {
-                let after = match (before, tier) {
-                    // Of a request's body only the part that it may write is what the object becomes.
-                    (Some(before), Tier::Field) => Arc::new(before.with_part_of(fields, self.part)),
-                    _ => fields.clone(),
-                };
-                self.changes = match before.filter(|before| before.is_comparable(&after)) {
-                    Some(_) if self.effect == Effect::Create && !self.is_replacement => Vec::new(),
-                    Some(before) => asked.of(own(before.diff(&after), *tier)),
-                    // Nothing to compare with: what a patch names is taken to be changed, what a new object has is not.
-                    None if self.effect == Effect::Modify => asked.taken_from(&after, self.part),
-                    None => Vec::new(),
-                };
-                self.state = Some(after);
-            }
-        }
-        if self.effect == Effect::Create {
-            self.content = self.state.as_ref().map(|state| state.spec_hash());
-        }
-        self.admit(before);
-    }
-
-    /// Tells what the webhooks changed from what the requester did.
-    fn admit(&mut self, before: Option<&Arc<Fields>>) {
-        let Some(admission) = self.admission.as_deref_mut() else { return };
-        let tier = match self.evidence.as_deref() {
-            Some(Evidence::Named { tier, .. } | Evidence::Whole { tier, .. }) => *tier,
-            Some(Evidence::None) | None => return,
-        };
-        admission.changes.clear();
-        admission.overridden.clear();
-        let is_new = self.effect == Effect::Create && !self.is_replacement;
-        for mutation in &admission.mutations {
-            let old = before.and_then(|before| before.get(&mutation.path));
-            self.changes.retain(|change| !is_at_or_below(&change.path, &mutation.path));
-            if tier == Tier::Field
-                && !self.is_no_op
-                && let Some(state) = &mut self.state
-            {
-                Arc::make_mut(state).set(&mutation.path, mutation.given.as_ref());
-            }
-            if is_new {
-                continue;
-            }
-            // Without a state before, what moved is not known; what was asked for and replaced is.
-            if before.is_some() && !self.is_no_op && old != mutation.given.as_ref() {
-                let change = Change::new(&mutation.path, old, mutation.given.as_ref());
-                admission.changes.push((mutation.webhook.clone(), change));
-            } else if let Some(asked) = mutation.overridden()
-                // A full body that only sends back what was stored asks for nothing.
-                && (self.verb == Verb::Patch || asked != old)
-            {
-                admission.overridden.push(Overridden {
-                    path: mutation.path.clone(),
-                    webhook: mutation.webhook.clone(),
-                    asked: asked.cloned(),
-                    given: mutation.given.clone(),
-                });
-            }
-        }
-    }
-
-    /// Forgets what is only needed while somebody may come late.
-    fn settle(&mut self) -> Option<Arc<Fields>> {
-        self.evidence = None;
-        self.state.take()
-    }
-}
-
-// === impl Admission ===
-
-impl Admission {
-    /// The changes of each webhook.
-    pub(super) fn by_webhook(&self) -> Vec<(&Arc<Client>, Vec<&Change>)> {
-        let mut found: Vec<(&Arc<Client>, Vec<&Change>)> = Vec::new();
-        for (webhook, change) in &self.changes {
-            match found.iter_mut().find(|(known, _)| known.is_same_actor(webhook)) {
-                Some((_, changes)) => changes.push(change),
-                None => found.push((webhook, vec![change])),
-            }
-        }
-        found
-    }
 }
 
 // === impl Contest ===
@@ -291,6 +60,7 @@ impl Contest {
             contest.history.insert(place, record);
         }
         contest.settled = contest.history.len();
+        contest.bytes = contest.history.iter().map(Record::bytes).sum();
         drop(contest.refold(on));
         contest
     }
@@ -342,13 +112,14 @@ impl Contest {
     /// Puts a write in the place of the record of the same revision, which turns out to have stored nothing.
     pub fn correct(&mut self, record: Record, on: &ObjectLimits<'_>) -> Thrashes {
         let Some(at) = self.position_of(&record.order) else { return Thrashes::new() };
-        self.kept -= bytes(&self.history[at].state);
+        self.bytes -= self.history[at].bytes();
+        self.bytes += record.bytes();
         let mut found = std::mem::replace(&mut self.history[at], record);
         match at < self.settled {
-            true => {
-                self.history[at].resolve(None, on);
-                drop(self.history[at].settle());
-            }
+            true => self.change(at, |record| {
+                record.resolve(None, on);
+                drop(record.settle());
+            }),
             false => self.resolve_from(at, on),
         }
         if found.admission.is_some() {
@@ -370,8 +141,10 @@ impl Contest {
             record.resolve(None, on);
             drop(record.settle());
             self.settled += 1;
+            self.bytes += record.bytes();
             self.history.insert(at, record);
         } else {
+            self.bytes += record.bytes();
             self.history.insert(at, record);
             let first = self.first_rival(at);
             // Those that are the same revision's are put in order anew, and so are those behind them.
@@ -396,21 +169,37 @@ impl Contest {
         while self.is_too_long()
             && let Some(oldest) = self.history.pop_front()
         {
-            if self.settled == 0 {
-                self.kept -= bytes(&oldest.state);
-            }
-            self.settled = self.settled.saturating_sub(1);
-            if let Some(at) = self.resumed.take_if(|at| *at <= oldest.order.at) {
-                self.base.resume(at);
-            }
-            self.base.step(&oldest, on);
+            self.bytes -= oldest.bytes();
+            self.fold_into_base(oldest, on);
         }
         thrashes
     }
 
+    /// The record that was the oldest one is kept no longer but for what it amounts to.
+    fn fold_into_base(&mut self, mut oldest: Record, on: &ObjectLimits<'_>) {
+        if self.settled == 0 {
+            self.anchor = oldest.settle();
+        }
+        self.settled = self.settled.saturating_sub(1);
+        if let Some(at) = self.resumed.take_if(|at| *at <= oldest.order.at) {
+            self.base.resume(at);
+        }
+        self.base.step(&oldest, on);
+    }
+
     fn is_too_long(&self) -> bool {
         let is_shown = self.settled <= SHOWN_MAX || self.is_followed;
-        self.history.len() > HISTORY_MAX || (self.history.len() > SHOWN_MAX && !is_shown)
+        let is_too_much = self.bytes > BYTES_MAX && self.history.len() > 1;
+        self.history.len() > HISTORY_MAX || (self.history.len() > SHOWN_MAX && !is_shown) || is_too_much
+    }
+
+    /// Changes the record at `index`, and what is known of its size.
+    fn change<T>(&mut self, index: usize, change: impl FnOnce(&mut Record) -> T) -> T {
+        let record = &mut self.history[index];
+        self.bytes -= record.bytes();
+        let changed = change(record);
+        self.bytes += record.bytes();
+        changed
     }
 
     /// Keeps as many writes as can be kept, to be shown.
@@ -418,17 +207,30 @@ impl Contest {
         self.is_followed = true;
     }
 
-    /// Bytes of kept states, roughly.
-    pub fn kept_bytes(&self) -> usize {
-        self.kept + bytes(&self.anchor)
+    /// Bytes that it takes, roughly.
+    pub fn bytes(&self) -> usize {
+        // What both findings hold is shared, but for the tables.
+        let findings = self.live.bytes() + self.base.bytes() / 2;
+        self.bytes + self.anchor.as_ref().map_or(0, |anchor| anchor.bytes()) + findings
     }
 
-    /// Drops the kept states, to make room: nobody is let in before the last write any more.
+    /// Drops the kept states, to save memory: nobody is let in before the last write any more.
     pub fn drop_states(&mut self) {
         self.history.iter_mut().skip(self.settled).for_each(|record| drop(record.settle()));
         self.settled = self.history.len();
         self.anchor = None;
-        self.kept = 0;
+        self.bytes = self.history.iter().map(Record::bytes).sum();
+    }
+
+    /// Drops the records too: what they amount to stays.
+    pub fn drop_history(&mut self, on: &ObjectLimits<'_>) {
+        self.drop_states();
+        while let Some(oldest) = self.history.pop_front() {
+            self.fold_into_base(oldest, on);
+        }
+        self.history.shrink_to_fit();
+        self.bytes = 0;
+        self.live = self.base.clone();
     }
 
     fn state_before(&self, at: usize) -> Option<&Arc<Fields>> {
@@ -445,12 +247,13 @@ impl Contest {
             let before = self.state_before(index).cloned();
             let is_misplaced = self.is_misplaced(index);
             let is_replacement = self.is_replacement(index, on);
-            let record = &mut self.history[index];
-            let was = record.state.take();
-            (record.is_misplaced, record.is_replacement) = (is_misplaced, is_replacement);
-            record.resolve(before.as_ref(), on);
-            self.kept += bytes(&record.state);
-            self.kept -= bytes(&was);
+            let was = self.change(index, |record| {
+                let was = record.state.take();
+                (record.is_misplaced, record.is_replacement) = (is_misplaced, is_replacement);
+                record.resolve(before.as_ref(), on);
+                was
+            });
+            let record = &self.history[index];
             // A stored state does not depend on what came before it: those behind it stay as they are.
             let is_same = |a: &Arc<Fields>, b: &Arc<Fields>| Arc::ptr_eq(a, b);
             if index > at && was.zip(record.state.as_ref()).is_some_and(|(was, is)| is_same(&was, is)) {
@@ -464,11 +267,11 @@ impl Contest {
         let Some(newest) = self.history.back().map(|r| r.order.at) else { return };
         while self.settled + 1 < self.history.len() {
             let is_old = newest - self.history[self.settled].order.at > LATE_MAX;
-            if !is_old && self.history.len() - self.settled <= STATES_MAX {
+            let is_too_much = self.bytes > BYTES_MAX / 2;
+            if !is_old && !is_too_much && self.history.len() - self.settled <= STATES_MAX {
                 return;
             }
-            self.anchor = self.history[self.settled].settle();
-            self.kept -= bytes(&self.anchor);
+            self.anchor = self.change(self.settled, Record::settle);
             self.settled += 1;
         }
     }
@@ -582,9 +385,4 @@ impl Contest {
             && record.order.revision == 0
             && at.checked_sub(1).is_some_and(|before| is_near(&self.history[before]))
     }
-}
-
-/// What a state takes, roughly: a leaf is its path, a hash and two pointers.
-fn bytes(state: &Option<Arc<Fields>>) -> usize {
-    state.as_ref().map_or(0, |fields| fields.len() * 96)
 }

@@ -134,6 +134,22 @@ impl FieldHistory {
         field
     }
 
+    /// A field whose last change, by this author, is undone by `change`.
+    pub(super) fn undoing(change: &Change, author: &Author) -> FieldHistory {
+        let before = Change { old: change.new.clone(), new: change.old.clone(), ..change.clone() };
+        let mut field = FieldHistory::new(&before, None);
+        field.write(author, &before.new, Habits::of(&before));
+        field
+    }
+
+    /// Bytes that it takes, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        let values = self.values.iter().filter_map(|seen| seen.value.as_ref()).map(FieldValue::bytes).sum::<usize>();
+        let lists = self.values.capacity() * size_of::<ValueSeen>() + self.writers.len() * size_of::<Writer>();
+        // With its place in a map.
+        size_of::<FieldHistory>() * 4 / 3 + 64 + values + lists
+    }
+
     /// The first change of the field in a new object of the same name: nobody has written it yet but who created that.
     pub(super) fn begin_epoch(&mut self, change: &Change, creator: Option<&Author>) {
         self.writers.clear();

@@ -9,7 +9,7 @@ mod quantity;
 mod walk;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use simd_json::BorrowedValue as Json;
@@ -25,6 +25,11 @@ pub const VALUE_BYTES_MAX: usize = 256;
 
 /// Lists of built-in resources to which several controllers add items of their own, mostly by merge patches.
 const SHARED_LISTS: [&str; 3] = ["ownerReferences", "taints", "conditions"];
+
+/// Bytes of a leaf in its map, whose nodes are three quarters full.
+const LEAF_BYTES: usize = (size_of::<Path>() + size_of::<FieldValue>()) * 4 / 3;
+/// Bytes of a shared text beside itself.
+const TEXT_BYTES: usize = 24;
 
 /// A field's path within its object.
 pub type Path = Arc<str>;
@@ -76,6 +81,8 @@ pub struct Fields {
     is_complete: bool,
     /// The `apiVersion` it was read in: states are compared within one version only.
     api_version: Box<str>,
+    /// Bytes that it takes beside what it shares with the state it was made from.
+    bytes: usize,
 }
 
 /// A field that a request names, and what it wants of it.
@@ -149,6 +156,17 @@ impl FieldValue {
         self.text.as_deref()
     }
 
+    /// Bytes that it takes beside itself, roughly.
+    pub fn bytes(&self) -> usize {
+        let text = self.text.as_ref().map_or(0, |text| TEXT_BYTES + text.len());
+        text + self.items.as_ref().map_or(0, |items| TEXT_BYTES + items.len() * 8)
+    }
+
+    /// A hash of it.
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
+    }
+
     /// A value made of JSON text, as it would be read from a body.
     pub fn of_json(json: &str) -> FieldValue {
         FieldValue::new(json, false)
@@ -178,6 +196,12 @@ fn cut(text: &str) -> Cow<'_, str> {
 // === impl Change ===
 
 impl Change {
+    /// Bytes that it takes, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        let value = |value: &Option<FieldValue>| value.as_ref().map_or(0, FieldValue::bytes);
+        size_of::<Change>() + TEXT_BYTES + self.path.len() + value(&self.old) + value(&self.new)
+    }
+
     /// A change of which both sides are known, as far as the bodies show them.
     pub fn new(path: &Path, old: Option<&FieldValue>, new: Option<&FieldValue>) -> Change {
         Change { path: path.clone(), old: old.cloned(), new: new.cloned(), is_opaque: false }
@@ -191,12 +215,38 @@ impl Fields {
     fn of_object(json: &Json<'_>, rules: Rules<'_>) -> Fields {
         let mut walk = Walk::new(rules, false);
         walk.node(json, 0, rules.is_hidden);
-        Fields {
-            leaves: walk.found.into_iter().filter_map(|n| n.want.value().map(|v| (n.path, v))).collect(),
-            lists: walk.lists,
-            is_complete: true,
-            api_version: json.get_str("apiVersion").unwrap_or_default().into(),
-        }
+        let is_complete = !walk.is_cut;
+        let leaves: BTreeMap<Path, FieldValue> =
+            walk.found.into_iter().filter_map(|n| n.want.value().map(|v| (n.path, v))).collect();
+        let texts: usize = leaves.iter().map(|(path, value)| TEXT_BYTES + path.len() + value.bytes()).sum();
+        let bytes = leaves.len() * LEAF_BYTES + texts;
+        let api_version = json.get_str("apiVersion").unwrap_or_default().into();
+        Fields { leaves, lists: walk.lists, is_complete, api_version, bytes }
+    }
+
+    /// The same fields, to be changed: what they hold is shared.
+    pub(super) fn derived(&self) -> Fields {
+        Fields { bytes: self.leaves.len() * LEAF_BYTES, ..self.clone() }
+    }
+
+    /// Bytes that it takes, roughly.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether every leaf is here that the body had.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// The fields at `branch` and below it.
+    fn at_or_below<'a>(&'a self, branch: &'a str) -> impl Iterator<Item = (&'a Path, &'a FieldValue)> {
+        let below = ['.', '['].into_iter().flat_map(move |open| {
+            let from = format!("{branch}{open}");
+            let range = (std::ops::Bound::Included(from.as_str()), std::ops::Bound::Unbounded);
+            self.leaves.range::<str, _>(range).take_while(move |(path, _)| path.starts_with(&from))
+        });
+        self.leaves.get_key_value(branch).into_iter().chain(below)
     }
 
     /// How many leaves there are.
@@ -248,7 +298,7 @@ impl Fields {
                 Want::Touched => changes.push(Change { is_opaque: true, ..Change::new(path, old, None) }),
                 Want::Removed => {
                     let before = changes.len();
-                    let gone = self.leaves.iter().filter(|(leaf, _)| is_at_or_below(leaf, path));
+                    let gone = self.at_or_below(path);
                     changes.extend(gone.map(|(leaf, old)| Change::new(leaf, Some(old), None)));
                     if changes.len() == before && !self.is_complete {
                         changes.push(Change::new(path, None, None));
@@ -265,14 +315,15 @@ impl Fields {
     pub(super) fn give_lists(&mut self, lists: &[Path], named: &[Named], is_built_in: bool) -> Vec<Change> {
         let mut changes = Vec::new();
         for list in lists {
-            let is_named = |leaf: &Path| named.iter().any(|n| is_same_item(leaf, &n.path, list));
-            let others: Vec<Path> =
-                self.leaves.keys().filter(|leaf| is_item_of(leaf, list) && !is_named(leaf)).cloned().collect();
+            let given: HashSet<&str> = named.iter().filter_map(|n| item_of(&n.path, list)).collect();
+            let is_named = |leaf: &Path| item_of(leaf, list).is_some_and(|item| given.contains(item));
+            let items = self.at_or_below(list).map(|(leaf, _)| leaf).filter(|leaf| is_item_of(leaf, list));
+            let others: Vec<Path> = items.filter(|leaf| !is_named(leaf)).cloned().collect();
             for leaf in others {
                 if is_set(last_key(list)) || !is_built_in {
                     changes.push(Change::new(&leaf, self.leaves.get(&leaf), None));
                 } else if SHARED_LISTS.contains(&last_key(list)) {
-                    self.leaves.remove(&leaf);
+                    self.set(&leaf, None);
                 }
             }
         }
@@ -283,7 +334,7 @@ impl Fields {
     pub fn assert(&mut self, named: &[Named]) {
         for Named { path, want } in named {
             if let Want::Value(value) = want {
-                self.leaves.insert(path.clone(), value.clone());
+                self.set(path, Some(value));
             }
         }
     }
@@ -315,8 +366,10 @@ impl Fields {
         let others = self.leaves.iter().filter(|(path, _)| part_of(path) != part);
         let mut lists = self.lists.clone();
         lists.extend(body.lists.iter().map(|(path, order)| (path.clone(), order.clone())));
+        let leaves: BTreeMap<_, _> = of_body.chain(others).map(|(path, value)| (path.clone(), value.clone())).collect();
         Fields {
-            leaves: of_body.chain(others).map(|(path, value)| (path.clone(), value.clone())).collect(),
+            bytes: leaves.len() * LEAF_BYTES,
+            leaves,
             lists,
             is_complete: self.is_complete || (body.is_complete && part == Part::Main),
             api_version: body.api_version.clone(),
@@ -325,8 +378,11 @@ impl Fields {
 
     pub(super) fn set(&mut self, path: &Path, value: Option<&FieldValue>) {
         match value {
-            Some(value) => drop(self.leaves.insert(path.clone(), value.clone())),
-            None => drop(self.leaves.remove(path)),
+            Some(value) => {
+                let old = self.leaves.insert(path.clone(), value.clone());
+                self.bytes += if old.is_none() { LEAF_BYTES } else { 0 };
+            }
+            None => self.bytes -= if self.leaves.remove(path).is_some() { LEAF_BYTES } else { 0 },
         }
     }
 
@@ -357,6 +413,16 @@ impl Fields {
     }
 }
 
+// === impl Named ===
+
+impl Named {
+    /// Bytes that it takes, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        let value = if let Want::Value(value) = &self.want { value.bytes() } else { 0 };
+        size_of::<Named>() + TEXT_BYTES + self.path.len() + value
+    }
+}
+
 // === impl Want ===
 
 impl Want {
@@ -381,10 +447,10 @@ fn is_item_of(path: &str, list: &str) -> bool {
     path.strip_prefix(list).is_some_and(|rest| rest.starts_with('['))
 }
 
-/// Whether two fields lie in the same item of a list.
-fn is_same_item(a: &str, b: &str, list: &str) -> bool {
-    let item = |path: &'_ str| -> Option<usize> { selector_end(path.get(list.len()..)?).map(|end| list.len() + end) };
-    is_item_of(b, list) && item(a).is_some_and(|end| b.get(..end) == a.get(..end))
+/// The selector of the list's item that a field is, or lies in.
+fn item_of<'p>(path: &'p str, list: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(list).filter(|rest| rest.starts_with('['))?;
+    Some(&rest[..selector_end(rest)?])
 }
 
 /// Where the selector ends that a text begins with: `[name=web]`, `['quoted ]']`.

@@ -8,19 +8,20 @@ use smallvec::SmallVec;
 use super::actor::Client;
 use super::annotations::is_pause;
 use super::class::Class;
-use super::contest::{Overridden, Record};
 use super::cooperation::Row;
 use super::existence::{self, Existence};
 use super::field_history::{Author, FieldHistory, Retake, Step};
 use super::fields::{Change, FieldValue, Path, Tier};
 use super::part_history::PartHistory;
 use super::policy::{Limits, ObjectLimits};
+use super::record::{Overridden, Record};
+use super::sketch::{Sketch, Trace};
 use super::verdict::{Confidence, State};
 use super::war::{Blow, Scope, Tally, War, WarId, Wars};
 use super::write::Effect;
 use crate::audit::event::Micros;
 
-/// Fields of one object that are followed; what is calm and old goes first.
+/// Fields of one object that are followed. Of others, only a change that another writer undoes is noticed.
 const FIELDS_MAX: usize = 256;
 /// Requests that webhooks override, by requester, field and value.
 const OVERRIDES_MAX: usize = 64;
@@ -35,6 +36,12 @@ pub type Thrashes = SmallVec<[(Arc<str>, u32); 1]>;
 pub struct Findings {
     seq: u32,
     fields: BTreeMap<Path, FieldHistory>,
+    /// Fields that changed when as many as can be were followed.
+    others: Option<Box<Sketch>>,
+    /// No followed field can be given up for another one before this time.
+    full_until: Micros,
+    /// Whether a body had more fields than are looked at.
+    is_cut: bool,
     /// Histories that began in an earlier object of the same name, and have not changed in this one yet.
     outdated: Vec<Path>,
     parts: [PartHistory; 2],
@@ -171,6 +178,7 @@ impl Findings {
         if record.effect != Effect::Modify {
             thrashed = self.step_existence(record, &author, on);
         }
+        self.is_cut |= record.is_cut();
         if record.is_blind && self.creator.as_ref().is_some_and(|c| !c.client.is_same_actor(&record.client)) {
             // What it set is not known: a value that is there from now on need not be the creator's.
             self.creator = None;
@@ -267,8 +275,9 @@ impl Findings {
 
     fn step_field<'l>(&mut self, change: &Change, tier: Tier, author: &Author, on: &ObjectLimits<'l>) -> Step<'l> {
         if !self.fields.contains_key(&change.path) {
-            self.make_room();
-            self.fields.insert(change.path.clone(), FieldHistory::new(change, self.creator.as_ref()));
+            if let Some(field) = self.begin_to_follow(change, author, on.limits) {
+                self.fields.insert(change.path.clone(), field);
+            }
         } else if let Ok(index) = self.outdated.binary_search(&change.path) {
             self.outdated.remove(index);
             if let Some(field) = self.fields.get_mut(&change.path) {
@@ -334,6 +343,12 @@ impl Findings {
 
     /// The war of the parties of a retake; one that is known goes on with them.
     fn war(&mut self, scope: Scope, known: Option<WarId>, retake: &Retake) -> WarId {
+        let is_party = |war: &War| war.parties.contains(&retake.party) && war.parties.contains(&retake.from);
+        if let Some(id) = known
+            && self.wars.get(id).is_some_and(is_party)
+        {
+            return id;
+        }
         let parties = self.parties(known, std::iter::once(retake));
         match known.filter(|id| self.wars.get(*id).is_some()) {
             Some(id) => {
@@ -450,14 +465,51 @@ impl Findings {
         known.note(path, author, other, limits);
     }
 
-    fn make_room(&mut self) {
-        if self.fields.len() < FIELDS_MAX {
-            return;
+    /// The history of a field that changes for the first time, where it is to be followed. A field that is contested is never
+    /// given up for another one; one that is not, where it has not changed for long, or where the other one's last change is
+    /// undone.
+    fn begin_to_follow(&mut self, change: &Change, author: &Author, limits: &Limits) -> Option<FieldHistory> {
+        if self.fields.len() < FIELDS_MAX || self.give_up(author.at.saturating_sub(limits.window()), author.at) {
+            return Some(FieldHistory::new(change, self.creator.as_ref()));
         }
-        let calmest = self.fields.iter().min_by_key(|(_, f)| (f.retakes, f.last_at)).map(|(path, _)| path.clone());
-        if let Some(path) = calmest {
-            self.fields.remove(&path);
+        let Trace { client, .. } = self.others.get_or_insert_default().note(change, &author.client)?;
+        self.full_until = i64::MIN;
+        let undone = Author { client, at: author.at, seq: author.seq };
+        self.give_up(i64::MAX, author.at).then(|| FieldHistory::undoing(change, &undone))
+    }
+
+    /// Follows the field no longer that is not contested and has not changed for the longest time, where that is not since
+    /// `until`; whether there was one.
+    fn give_up(&mut self, until: Micros, now: Micros) -> bool {
+        if now < self.full_until {
+            return false;
         }
+        let calm = self.fields.iter().filter(|(_, field)| field.retakes == 0);
+        let oldest = calm.min_by_key(|(_, field)| field.last_at).map(|(path, field)| (path.clone(), field.last_at));
+        match oldest {
+            Some((path, at)) if at <= until => self.fields.remove(&path).is_some(),
+            Some((_, at)) => {
+                self.full_until = now.saturating_add(at.saturating_sub(until));
+                false
+            }
+            None => {
+                self.full_until = i64::MAX;
+                false
+            }
+        }
+    }
+
+    /// How many fields changed that are not followed, and whether some were not even looked at.
+    pub fn unfollowed(&self) -> (usize, bool) {
+        (self.others.as_ref().map_or(0, |others| others.len()), self.is_cut)
+    }
+
+    /// Bytes that they take, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        let fields: usize = self.fields.iter().map(|(path, field)| path.len() + field.bytes()).sum();
+        let others = self.others.as_ref().map_or(0, |others| others.bytes());
+        let rest = self.overrides.len() * size_of::<Override>() + self.cooperations.len() * size_of::<Cooperation>();
+        size_of::<Findings>() + fields + others + rest + self.wars.iter().count() * 2 * size_of::<War>()
     }
 }
 

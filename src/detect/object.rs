@@ -10,12 +10,13 @@ use smallvec::SmallVec;
 
 use super::actor::{Client, Origin};
 use super::admission;
-use super::contest::{Contest, Record};
+use super::contest::Contest;
 use super::fields::{Bodies, Evidence, Tier};
 use super::findings::Thrashes;
 use super::order::Order;
 use super::policy::{Limits, ObjectLimits};
 use super::recent::{Kept, Recent, Recents};
+use super::record::Record;
 use super::seen::Seen;
 use super::trouble::Troubles;
 use super::verdict::{Confidence, State};
@@ -71,8 +72,10 @@ pub struct Observed {
     pub thrashes: Thrashes,
     /// The state before and after, at [`Confidence::Probable`].
     pub state: (State, State),
-    /// Bytes of kept bodies, more or less than before.
-    pub kept_bytes: isize,
+    /// Bytes of bodies that are kept unread, more or less than before.
+    pub body_bytes: isize,
+    /// Bytes of the object, more or less than before.
+    pub bytes: isize,
 }
 
 // === impl ObjectState ===
@@ -91,7 +94,14 @@ impl ObjectState {
     /// Takes in one request about this object. Each request must come in once; their order does not matter.
     pub fn observe(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits) -> Observed {
         let mut observed = Observed::default();
-        let kept = self.kept_bytes();
+        let before = (self.bytes(), self.body_bytes());
+        self.take(write, client, limits, &mut observed);
+        observed.bytes = self.bytes().wrapping_sub(before.0) as isize;
+        observed.body_bytes = self.body_bytes().wrapping_sub(before.1) as isize;
+        observed
+    }
+
+    fn take(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits, observed: &mut Observed) {
         if !write.stored.kind.is_empty() && self.kind().is_none_or(|kind| **kind != *write.stored.kind) {
             self.more.get_or_insert_default().kind = Some(write.stored.kind.into());
         }
@@ -100,16 +110,14 @@ impl ObjectState {
                 let troubles = self.more.get_or_insert_default().troubles.get_or_insert_default();
                 troubles.note(client, &write.outcome, write.at);
             }
-            return observed;
+            return;
         }
         if let Some(troubles) = self.more.as_mut().and_then(|more| more.troubles.as_mut()) {
             troubles.accepted(client, write.at);
         }
         observed.state.0 = self.state();
-        self.committed(write, client, limits, &mut observed);
+        self.committed(write, client, limits, observed);
         observed.state.1 = self.state();
-        observed.kept_bytes = self.kept_bytes().wrapping_sub(kept) as isize;
-        observed
     }
 
     /// Looks at what a request about the object will need, and does nothing: memory that is not near comes meanwhile.
@@ -134,7 +142,7 @@ impl ObjectState {
 
     /// Whether writes are kept that nobody needs once nobody can come late any more.
     pub fn is_unsettled(&self) -> bool {
-        self.recent.as_ref().is_some_and(|recent| recent.bytes() == 0)
+        self.recent.as_ref().is_some_and(|recent| recent.body_bytes() == 0)
     }
 
     /// Forgets what is only needed while somebody may come late, as of `now`. Bodies stay: they are for the client that
@@ -202,10 +210,31 @@ impl ObjectState {
         }
     }
 
-    /// Bytes of kept bodies and states.
-    pub fn kept_bytes(&self) -> usize {
+    /// Drops the writes of a contested object too: what they amount to stays.
+    pub fn drop_history(&mut self, on: &ObjectLimits<'_>) {
+        self.drop_bodies();
+        if let Some(contested) = self.contested() {
+            contested.contest.drop_history(on);
+        }
+    }
+
+    /// Bytes of bodies that are kept unread.
+    pub fn body_bytes(&self) -> usize {
+        self.recent.as_ref().map_or(0, |recent| recent.body_bytes())
+    }
+
+    /// Bytes that it takes, roughly, beside its clients, which objects share.
+    pub fn bytes(&self) -> usize {
+        let seen = if self.seen.spilled() { self.seen.capacity() * size_of::<Seen>() } else { 0 };
         let recent = self.recent.as_ref().map_or(0, |recent| recent.bytes());
-        recent + self.contest().map_or(0, Contest::kept_bytes)
+        let more = self.more.as_ref().map_or(0, |more| {
+            let contested = |contested: &Contested| {
+                contested.contest.bytes() + contested.origins.len() * size_of::<(Arc<Client>, Origin)>()
+            };
+            let contest = more.contest.as_deref().map_or(0, contested);
+            size_of::<More>() + contest + more.troubles.as_ref().map_or(0, |troubles| troubles.bytes())
+        });
+        size_of::<ObjectState>() + seen + recent + more
     }
 
     fn contested(&mut self) -> Option<&mut Contested> {

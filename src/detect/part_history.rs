@@ -26,6 +26,8 @@ struct PartWriter {
     in_a_row: u32,
     /// The last of its writes whose fields are not known.
     blind_seq: Option<u32>,
+    /// Whether it writes nothing here but its own books.
+    is_bookkeeper: bool,
 }
 
 // === impl PartHistory ===
@@ -47,7 +49,7 @@ impl PartHistory {
         match own {
             Some(own) => {
                 let seq = self.writers[own].author.seq;
-                let is_last = self.writers.iter().all(|w| w.author.seq <= seq || keeps_books(on, w));
+                let is_last = self.writers.iter().all(|w| w.author.seq <= seq || w.keeps_books());
                 let own = &mut self.writers[own];
                 own.in_a_row = if is_last { own.in_a_row + 1 } else { 1 };
                 (own.author, own.tier) = (author.clone(), tier);
@@ -59,7 +61,8 @@ impl PartHistory {
                 {
                     self.writers.remove(oldest);
                 }
-                self.writers.push(PartWriter { author: author.clone(), tier, in_a_row: 1, blind_seq });
+                let is_bookkeeper = is_bookkeeper(on, &author.client.actor);
+                self.writers.push(PartWriter { author: author.clone(), tier, in_a_row: 1, blind_seq, is_bookkeeper });
             }
         }
         retake
@@ -73,7 +76,7 @@ impl PartHistory {
         author: &Author,
         on: &ObjectLimits<'_>,
     ) -> Option<Retake> {
-        let between = || self.writers.iter().filter(|w| w.author.seq > own.author.seq && !keeps_books(on, w));
+        let between = || self.writers.iter().filter(|w| w.author.seq > own.author.seq && !w.keeps_books());
         let retake = |from: &PartWriter, since: Micros| Retake {
             tier: Tier::Object,
             is_reversal: false,
@@ -87,16 +90,26 @@ impl PartHistory {
             let is_repeated = tier == Tier::Object && own.in_a_row >= 2;
             return (is_repeated && may_be_two(part, author, on)).then(|| retake(own, own.author.at));
         };
-        let writer = PartWriter { author: author.clone(), tier, in_a_row: 0, blind_seq: None };
+        if tier == Tier::Object && own.is_bookkeeper {
+            return None;
+        }
         let known = &on.limits.cooperations;
-        if keeps_books(on, &writer) || known.find_part(&on.name(), part, &author.client, &last.author.client).is_some()
-        {
+        if known.find_part(&on.name(), part, &author.client, &last.author.client).is_some() {
             return None;
         }
         let is_blind = tier == Tier::Object
             || own.tier == Tier::Object
             || between().any(|w| w.blind_seq.is_some_and(|seq| seq > own.author.seq));
         is_blind.then(|| retake(last, own.author.at))
+    }
+}
+
+// === impl PartWriter ===
+
+impl PartWriter {
+    /// Whether its last write was to its own books, as far as can be seen.
+    fn keeps_books(&self) -> bool {
+        self.tier == Tier::Object && self.is_bookkeeper
     }
 }
 
@@ -125,9 +138,7 @@ const BOOKKEEPERS: &[(&str, &str, &str)] = &[
     ("batch", "jobs", "job-controller"),
 ];
 
-fn keeps_books(on: &ObjectLimits<'_>, writer: &PartWriter) -> bool {
-    let actor = &writer.author.client.actor;
+fn is_bookkeeper(on: &ObjectLimits<'_>, actor: &str) -> bool {
     let is_it = |name: &str| actor.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with([':', '/']));
-    writer.tier == Tier::Object
-        && BOOKKEEPERS.iter().any(|(group, resource, name)| on.is(group, resource) && is_it(name))
+    BOOKKEEPERS.iter().any(|(group, resource, name)| on.is(group, resource) && is_it(name))
 }

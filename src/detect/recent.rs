@@ -6,9 +6,10 @@ use smallvec::SmallVec;
 
 use super::actor::Client;
 use super::admission::Mutation;
-use super::contest::{LATE_MAX, Record};
+use super::contest::LATE_MAX;
 use super::fields::{Bodies, Evidence, Fields, Shape, Tier};
 use super::order::Order;
+use super::record::Record;
 use super::write::{Effect, Part};
 use crate::audit::event::{Micros, Verb};
 
@@ -119,8 +120,13 @@ impl Recents {
     }
 
     /// Bytes of kept bodies.
-    pub fn bytes(&self) -> usize {
+    pub fn body_bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes that they take, roughly.
+    pub fn bytes(&self) -> usize {
+        size_of::<Recents>() + self.writes.len() * size_of::<Recent>() + self.bytes
     }
 
     /// Drops the bodies, to make room.

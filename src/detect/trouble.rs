@@ -66,6 +66,15 @@ enum Answer {
 // === impl Troubles ===
 
 impl Troubles {
+    /// Bytes that they take, roughly.
+    pub fn bytes(&self) -> usize {
+        let of = |trouble: &Trouble| {
+            let refusals = trouble.refusals.iter().map(|(by, words)| by.len() + words.len() + 64).sum::<usize>();
+            size_of::<(Arc<str>, Trouble)>() + trouble.answers.capacity() * size_of::<Answered>() + refusals
+        };
+        self.actors.iter().map(|(_, trouble)| of(trouble)).sum()
+    }
+
     /// Notes a request that was not stored.
     pub fn note(&mut self, client: &Client, outcome: &Outcome<'_>, at: Micros) {
         let is_conflict = matches!(outcome, Outcome::Stale | Outcome::ApplyConflict);

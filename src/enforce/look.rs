@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::plan::{Removal, Verdict};
-use crate::audit::event::Micros;
 use crate::detect::annotations::{self, MODE, PAUSED};
 use crate::detect::class::Class;
-use crate::detect::contest::{Contest, Record};
+use crate::detect::contest::Contest;
 use crate::detect::field_history::FieldHistory;
 use crate::detect::fields::FieldValue;
 use crate::detect::object::ObjectState;
+use crate::detect::record::Record;
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::war::Tally;
 use crate::pipeline::Pipeline;
@@ -23,13 +23,6 @@ const VALUE_CHARS_MAX: usize = 40;
 /// The cluster that the enforcer and the Golden State act on: the one whose API server posts to `/audit`. Those that post to
 /// `/audit/CLUSTER` are only observed.
 pub const CLUSTER: &str = "";
-
-/// The time of the latest event of a cluster: what is decided about its objects is as fresh as that, and no other cluster's
-/// events count.
-pub fn latest(pipeline: &Pipeline, _cluster: &str) -> Option<Micros> {
-    // The one place where the enforcer asks for it: `pipeline.latest(_cluster)`, once the pipeline keeps it per cluster.
-    pipeline.latest()
-}
 
 /// Verdicts on all objects for which `is_wanted` holds, as of now.
 pub fn verdicts(
@@ -47,7 +40,7 @@ pub fn verdicts(
 
 /// The verdict on one object as of now; `None` where it has one writer.
 pub fn verdict_on(pipeline: &Pipeline, own: &str, confidence: Confidence, key: &ObjectKey) -> Option<Verdict> {
-    let now = latest(pipeline, key.cluster()).unwrap_or(i64::MIN);
+    let now = pipeline.latest_of(key.cluster()).unwrap_or(i64::MIN);
     let limits = pipeline.policy().limits(&key.object())?;
     let look = |state: &ObjectState| Some(verdict(state.contest()?, own, confidence));
     pipeline.table().with_at(key, now, limits, look)?
@@ -56,7 +49,7 @@ pub fn verdict_on(pipeline: &Pipeline, own: &str, confidence: Confidence, key: &
 /// Whether the object is paused, or would be by our write to the fields at these JSON Pointers; without any, by bringing
 /// the object back.
 pub fn would_pause(pipeline: &Pipeline, confidence: Confidence, key: &ObjectKey, pointers: Option<&[String]>) -> bool {
-    let now = latest(pipeline, key.cluster()).unwrap_or(i64::MIN);
+    let now = pipeline.latest_of(key.cluster()).unwrap_or(i64::MIN);
     let Some(limits) = pipeline.policy().limits(&key.object()) else { return false };
     let look = |state: &ObjectState| {
         let findings = state.contest()?.findings();

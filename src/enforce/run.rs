@@ -408,7 +408,7 @@ impl Enforcer {
 
     fn now(&self) -> Now {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as Micros);
-        Now { clock, latest: look::latest(&self.pipeline, CLUSTER) }
+        Now { clock, latest: self.pipeline.latest_of(CLUSTER) }
     }
 }
 

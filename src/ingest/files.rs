@@ -12,8 +12,10 @@ use std::sync::Arc;
 pub use self::log::Chunk;
 use self::log::Stream;
 pub use self::workers::{Sink, read};
-use crate::audit::envelope::{self, EVENT_BYTES_MAX};
+use super::{decompress, document};
+use crate::audit::envelope::EVENT_BYTES_MAX;
 use crate::audit::event::Micros;
+use crate::audit::times;
 
 /// How deep directories are searched: a must-gather has its logs three levels down.
 const DIRECTORY_DEPTH_MAX: usize = 6;
@@ -137,5 +139,13 @@ pub fn last_time(input: &Input) -> Option<Micros> {
             }
         }
     }
-    envelope::last_time(&tail)
+    times::last(&tail).or_else(|| last_time_of_document(path))
+}
+
+/// The time of the last event of a document, whose events have no lines of their own: it is read from its beginning.
+fn last_time_of_document(path: &Path) -> Option<Micros> {
+    let opened = decompress::open(Box::new(File::open(path).ok()?), Arc::default()).ok()?;
+    let mut last = None;
+    document::read(Vec::new(), opened.reader, |_, bytes| last = times::of_event(bytes).or(last)).ok()?;
+    last
 }

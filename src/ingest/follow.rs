@@ -126,7 +126,7 @@ impl Sink for Intake {
         let timer = self.metrics.decode_seconds.start_timer();
         let mut batch = self.pipeline.batch(&self.cluster, source);
         batch.run(&Run::of(lines, false, Vec::new()), 0);
-        batch.reached(lines);
+        batch.lines(lines);
         news::tell(&batch, &self.pipeline, &self.metrics, self.journal.as_deref());
         drop(batch);
         timer.observe_duration();
@@ -245,7 +245,7 @@ impl<S: Sink> Worker<S> {
                     }
                 }
             }
-            self.metrics.followed(name, tail.behind(), tail.gaps());
+            self.metrics.followed(name, !self.troubled.contains(name), tail.behind(), tail.gaps());
         }
         has_more
     }

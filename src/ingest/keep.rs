@@ -1,9 +1,12 @@
 //! Which of what comes in is kept, and how much of it.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::audit::decode::{Decoded, Malformed};
 use crate::detect::policy::Policy;
 use crate::detect::write::attribute;
-use crate::journal::record::Record;
+use crate::journal::record::{Arrival, Record};
+use crate::pipeline::dedupe;
 
 /// The record of a write that is looked at; `None` for all else.
 pub fn record(policy: &Policy, cluster: &str, source: &str, decoded: Result<Decoded<'_>, Malformed>) -> Option<Record> {
@@ -11,6 +14,8 @@ pub fn record(policy: &Policy, cluster: &str, source: &str, decoded: Result<Deco
     let write = attribute(&event).ok()?;
     let limits = policy.limits(&write.object)?;
     // What may not be kept in memory may not be kept on disk.
-    let is_bare = limits.redacts || write.object.resource == "secrets";
-    Record::new(cluster, source, &write, is_bare)
+    let is_bare = dedupe::is_bare(Some(limits), &write.object);
+    let now =
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX));
+    Record::new(Arrival { cluster, source, at: now }, &write, is_bare)
 }

@@ -8,6 +8,5 @@ pub mod files;
 pub mod follow;
 pub mod keep;
 pub mod news;
-pub mod room;
 pub mod tail;
 pub mod webhook;

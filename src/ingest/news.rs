@@ -3,6 +3,7 @@
 
 use crate::detect::verdict::State;
 use crate::journal::committer::Journal;
+use crate::pipeline::coverage::Doubts;
 use crate::pipeline::{Batch, Pipeline};
 use crate::telemetry::metrics::Metrics;
 
@@ -12,6 +13,19 @@ pub fn tell(batch: &Batch<'_>, pipeline: &Pipeline, metrics: &Metrics, journal: 
     metrics.thrashes(pipeline, &batch.thrashes);
     if let Some(journal) = journal {
         journal.note(&batch.turns);
+    }
+    for (source, Doubts { future, long_ago }) in batch.doubts() {
+        for (time, count) in [("future", future), ("long_ago", long_ago)].into_iter().filter(|(_, count)| *count > 0) {
+            let counter = metrics.wrong_clocks.with_label_values(&[time]);
+            if counter.get() == 0 {
+                tracing::warn!(
+                    source,
+                    time,
+                    "writes whose time cannot be right count as of now: check the clock of that API server"
+                );
+            }
+            counter.inc_by(count);
+        }
     }
     for turn in &batch.turns {
         let object = turn.object.object();

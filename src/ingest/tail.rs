@@ -11,9 +11,9 @@ mod checkpoint;
 mod rotated;
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,7 +23,8 @@ use rotated::{Entry, Identity};
 
 use super::decompress;
 use super::files::{self, Input};
-use crate::audit::envelope::{self, EVENT_BYTES_MAX};
+use crate::audit::envelope::EVENT_BYTES_MAX;
+use crate::audit::times;
 
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -165,7 +166,7 @@ impl Tail {
         let before = self.position.take();
         let (at, count, bytes) = before.map_or((i64::MIN, 0, 0), |p| (p.at, p.lines, p.bytes));
         // Lines are not quite in order of time.
-        let latest = envelope::times(lines).max().unwrap_or(i64::MIN);
+        let latest = times::all(lines).max().unwrap_or(i64::MIN);
         let offset = open.offset + end as u64;
         let head = &open.head[..open.head.len().min(usize::try_from(offset).unwrap_or(usize::MAX))];
         self.position = Some(Position {
@@ -291,7 +292,12 @@ fn is_newer(entry: &Entry, position: &Position) -> bool {
 
 impl Open {
     fn new(entry: &Entry) -> io::Result<Open> {
-        let file = File::open(&entry.path)?;
+        // What became a pipe since it was looked at is opened without waiting for its writer.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(&entry.path)?;
+        if !file.metadata()?.is_file() {
+            return Err(rotated::not_a_file());
+        }
         let source = match entry.is_packed {
             true => Source::Packed(decompress::open(file, Arc::default())?.reader),
             false => Source::Plain(file),

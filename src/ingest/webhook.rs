@@ -3,27 +3,27 @@
 //! kube-apiserver posts a batch again after *any* error, and drops it after five attempts. So what can never be read is
 //! counted and answered 200; only what may succeed later, and what no API server sends, is refused.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 use super::buffers::Buffers;
-use super::room::{Place, Room};
 use super::{keep, news};
 use crate::audit::envelope;
 use crate::journal::committer::{Journal, Unavailable};
 use crate::journal::record::Record;
-use crate::net::Reply;
+use crate::net::budget::{Budget, Reservation, client_of};
+use crate::net::{Reply, web};
 use crate::pipeline::Pipeline;
 use crate::telemetry::metrics::Metrics;
 
@@ -31,9 +31,13 @@ use crate::telemetry::metrics::Metrics;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// A body this many times over the bound is not even read to its end.
 const DRAIN_FACTOR: usize = 4;
-/// Clusters that are learned from paths, and sources of each that are told apart.
+/// Clusters that are learned from paths of batches with events: of all clients, and of each.
 const CLUSTERS_MAX: usize = 64;
+const CLIENT_CLUSTERS_MAX: usize = 32;
+/// Sources that have a metric.
 const SOURCES_MAX: usize = 256;
+/// Parts of the budget for batches of which one client has one at most: others find room too.
+const SHARES: usize = 4;
 
 /// The webhook's side of a server.
 #[derive(Clone)]
@@ -42,15 +46,23 @@ pub struct Webhook {
     metrics: Metrics,
     journal: Option<Arc<Journal>>,
     body_bytes_max: usize,
-    room: Room,
+    budget: Budget,
     buffers: Buffers,
     /// Batches that are decoded at once: no more than there are cores. More threads would only hold more memory.
     decoders: Arc<Semaphore>,
-    clusters: Arc<Mutex<BTreeSet<String>>>,
+    clusters: Arc<Mutex<Clusters>>,
     sources: Arc<Mutex<BTreeSet<(String, String)>>>,
 }
 
-/// Bytes of a body of which no length is known that are made room for at once.
+/// The clusters that events came from.
+#[derive(Debug, Default)]
+struct Clusters {
+    names: BTreeSet<String>,
+    /// How many a client was the first to name.
+    by_client: BTreeMap<IpAddr, usize>,
+}
+
+/// Bytes of a body of which no length is known that are reserved at once.
 const STEP_BYTES: usize = 64 << 10;
 /// Bodies up to this size are decoded in well below a millisecond: 400 events of Metadata have 340 kB.
 const AT_ONCE_BYTES: usize = 512 << 10;
@@ -65,7 +77,7 @@ enum Read {
     Cut(Vec<u8>),
     /// The peer went away, or was too slow.
     Lost(&'static str),
-    /// There is no room for more of it.
+    /// The budget has no more for it.
     Full,
 }
 
@@ -82,7 +94,7 @@ impl Webhook {
     ) -> Webhook {
         // At least two find room.
         let body_bytes_max = body_bytes_max.min(in_flight_bytes_max / 2);
-        let room = Room::new(in_flight_bytes_max, body_bytes_max);
+        let budget = Budget::new(in_flight_bytes_max, (in_flight_bytes_max / SHARES).max(body_bytes_max));
         let (clusters, sources) = (Arc::default(), Arc::default());
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Webhook {
@@ -90,7 +102,7 @@ impl Webhook {
             metrics,
             journal: None,
             body_bytes_max,
-            room,
+            budget,
             buffers: Buffers::new(in_flight_bytes_max / 2),
             decoders: Arc::new(Semaphore::new(cores)),
             clusters,
@@ -103,10 +115,16 @@ impl Webhook {
         Webhook { journal, ..self }
     }
 
+    /// Takes events of these clusters, whatever others came from before.
+    pub fn with_clusters(self, names: impl IntoIterator<Item = String>) -> Webhook {
+        self.clusters().names.extend(names);
+        self
+    }
+
     /// Answers one request.
     pub async fn handle(self, request: Request<Incoming>, peer: SocketAddr) -> Reply {
         let started = Instant::now();
-        let Some(cluster) = self.cluster(request.uri().path()) else {
+        let Some(cluster) = cluster(request.uri().path()) else {
             return self.refuse(StatusCode::NOT_FOUND, "path", "post audit events to /audit or /audit/CLUSTER\n");
         };
         if request.method() != Method::POST {
@@ -114,9 +132,9 @@ impl Webhook {
             reply.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             return reply;
         }
-        let content_type = request.headers().get(CONTENT_TYPE).map(|v| v.to_str().unwrap_or_default());
-        if content_type.is_some_and(|t| !t.to_ascii_lowercase().contains("json")) {
-            let text = "audit events are application/json\n";
+        // A page in a browser may send anything else to this machine without being asked.
+        if !web::is_json(request.headers()) {
+            let text = "send Content-Type: application/json, or application/x-ndjson\n";
             return self.refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", text);
         }
         if request.body().size_hint().lower() > (self.body_bytes_max * DRAIN_FACTOR) as u64 {
@@ -125,10 +143,14 @@ impl Webhook {
         if self.journal.as_ref().is_some_and(|journal| journal.check().is_err()) {
             return self.unavailable();
         }
-        // Before anything of the body is read: who finds no room costs next to nothing.
+        if !self.clusters().has_room_for(&cluster, peer.ip()) {
+            let text = "events of too many clusters came already: see webhook.auth.allow[].clusters\n";
+            return self.refuse(StatusCode::TOO_MANY_REQUESTS, "clusters", text);
+        }
+        // Before anything of the body is read: one that is refused costs next to nothing.
         let length = (request.body().size_hint().lower() as usize).min(self.body_bytes_max);
-        let Some(mut place) = self.room.enter(peer.ip(), length) else { return self.full() };
-        let (body, is_whole) = match self.body(request.into_body(), &mut place).await {
+        let Some(mut reservation) = self.budget.reserve(peer.ip(), length) else { return self.full() };
+        let (body, is_whole) = match self.body(request.into_body(), &mut reservation).await {
             Read::Whole(body) => (body, true),
             Read::Cut(body) => (body, false),
             Read::Full => return self.full(),
@@ -145,7 +167,7 @@ impl Webhook {
         let task = async move {
             let taken = this.keep_and_take(&name, &peer.ip().to_string(), &body).await;
             this.buffers.give(body);
-            drop(place);
+            drop(reservation);
             taken
         };
         let task = task.instrument(span);
@@ -158,28 +180,15 @@ impl Webhook {
         let Ok(events) = taken else { return self.unavailable() };
         // An empty batch is somebody who looks whether we are there.
         if events > 0 {
+            self.clusters().learn(&cluster, peer.ip());
             self.note_source(&cluster, peer);
         }
         self.metrics.ack_seconds.observe(started.elapsed().as_secs_f64());
         Response::new(Full::default())
     }
 
-    /// The cluster that a path names; `None` where it is not the webhook's, or one too many.
-    fn cluster(&self, path: &str) -> Option<String> {
-        let rest = path.strip_prefix("/audit")?.trim_end_matches('/');
-        let Some(name) = rest.strip_prefix('/') else { return rest.is_empty().then(String::new) };
-        let is_name = !name.is_empty()
-            && name.len() <= 63
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-        let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = clusters.contains(name);
-        if !is_name || (!is_known && clusters.len() >= CLUSTERS_MAX) {
-            return None;
-        }
-        if !is_known {
-            clusters.insert(name.to_owned());
-        }
-        Some(name.to_owned())
+    fn clusters(&self) -> MutexGuard<'_, Clusters> {
+        self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note_source(&self, cluster: &str, peer: SocketAddr) {
@@ -192,8 +201,8 @@ impl Webhook {
         }
     }
 
-    async fn body(&self, mut body: Incoming, place: &mut Place) -> Read {
-        let mut whole = self.buffers.take(place.bytes());
+    async fn body(&self, mut body: Incoming, reservation: &mut Reservation) -> Read {
+        let mut whole = self.buffers.take(reservation.amount());
         let mut dropped = 0;
         let read = async {
             loop {
@@ -205,8 +214,8 @@ impl Webhook {
                 let Ok(data) = frame.into_data() else { continue };
                 let room = self.body_bytes_max - whole.len();
                 let taken = data.len().min(room);
-                let missing = (whole.len() + taken).saturating_sub(place.bytes());
-                if missing > 0 && !place.grow(missing.max(STEP_BYTES)) {
+                let missing = (whole.len() + taken).saturating_sub(reservation.amount());
+                if missing > 0 && !reservation.grow(missing.max(STEP_BYTES)) {
                     return Read::Full;
                 }
                 whole.extend_from_slice(&data[..taken]);
@@ -257,8 +266,7 @@ impl Webhook {
         let span = tracing::debug_span!("observe", events = tracing::field::Empty).entered();
         let timer = self.metrics.decode_seconds.start_timer();
         let mut batch = self.pipeline.batch(cluster, source);
-        let events = batch.each(|each| envelope::values(body, each));
-        batch.reached(body);
+        let events = batch.body(body);
         news::tell(&batch, &self.pipeline, &self.metrics, self.journal.as_deref());
         drop(batch);
         timer.observe_duration();
@@ -266,7 +274,7 @@ impl Webhook {
         events
     }
 
-    /// The answer to who finds no room.
+    /// The answer where the budget is used up.
     fn full(&self) -> Reply {
         let mut reply = self.refuse(StatusCode::TOO_MANY_REQUESTS, "full", "too much is on its way in\n");
         reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -285,5 +293,34 @@ impl Webhook {
         let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
         *reply.status_mut() = status;
         reply
+    }
+}
+
+/// The cluster that a path names; `None` where it is not the webhook's.
+fn cluster(path: &str) -> Option<String> {
+    let rest = path.strip_prefix("/audit")?.trim_end_matches('/');
+    let Some(name) = rest.strip_prefix('/') else { return rest.is_empty().then(String::new) };
+    let is_name = !name.is_empty()
+        && name.len() <= 63
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    is_name.then(|| name.to_owned())
+}
+
+// === impl Clusters ===
+
+impl Clusters {
+    /// Whether events of a cluster are taken from this client: a known one's, or one more.
+    fn has_room_for(&self, name: &str, address: IpAddr) -> bool {
+        let of_client = self.by_client.get(&client_of(address)).copied().unwrap_or(0);
+        name.is_empty()
+            || self.names.contains(name)
+            || (self.by_client.values().sum::<usize>() < CLUSTERS_MAX && of_client < CLIENT_CLUSTERS_MAX)
+    }
+
+    /// Events came from a cluster.
+    fn learn(&mut self, name: &str, address: IpAddr) {
+        if !name.is_empty() && self.has_room_for(name, address) && self.names.insert(name.to_owned()) {
+            *self.by_client.entry(client_of(address)).or_default() += 1;
+        }
     }
 }

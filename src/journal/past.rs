@@ -1,9 +1,9 @@
 //! Everything that is kept of one object, shown to pipelines of its own: the same engine tells of last week as of now.
 
 use super::Error;
+use super::reader::Reader;
 use super::record::{self, Key};
 use super::replay::take;
-use super::store::Reader;
 use crate::audit::event::Micros;
 use crate::detect::policy::Policy;
 use crate::pipeline::key::ObjectKey;
@@ -21,8 +21,10 @@ const CONTEXT: usize = 40;
 #[derive(Clone, Debug)]
 pub struct Past {
     texts: Vec<(Micros, Vec<u8>)>,
-    /// From when on every write is here.
+    /// The first instant that was looked at: the one asked for, or where there were more writes than one answer shows.
     pub since: Micros,
+    /// From when on every acknowledged write is here.
+    pub complete_since: Micros,
 }
 
 // === impl Past ===
@@ -35,10 +37,10 @@ impl Past {
     pub fn read(reader: &Reader, object: &ObjectKey, since: Micros) -> Result<Past, Error> {
         let mut found: Vec<(Key, Vec<u8>)> = Vec::new();
         let mut bytes = 0;
-        let mut past = Past { texts: Vec::new(), since };
-        reader.of(object.as_ref(), since, |key, packed| {
+        let mut since = since;
+        reader.of(object.as_ref(), since, WRITES_MAX + 1, |key, packed| {
             if found.len() == WRITES_MAX || bytes > BYTES_MAX {
-                past.since = found.last().map_or(since, |(key, _)| key.at() + 1);
+                since = found.last().map_or(since, |(key, _)| key.at().saturating_add(1));
                 return false;
             }
             if let Some(text) = record::unpack(packed) {
@@ -47,11 +49,9 @@ impl Past {
             }
             true
         })?;
-        // A batch that was posted again after its file had ended is in two files.
-        found.sort_unstable();
-        found.dedup_by(|a, b| a.0 == b.0);
-        past.texts = found.into_iter().filter(|(key, _)| key.at() >= past.since).map(|(k, t)| (k.at(), t)).collect();
-        Ok(past)
+        found.reverse();
+        let texts = found.into_iter().filter(|(key, _)| key.at() >= since).map(|(k, t)| (k.at(), t)).collect();
+        Ok(Past { texts, since, complete_since: since.max(reader.complete_since()) })
     }
 
     /// Whether nothing is kept of it.

@@ -11,13 +11,14 @@ use ring::digest::{Context, SHA256};
 use crate::audit::envelope::EVENT_BYTES_MAX;
 use crate::audit::event::{Event, Level, Micros, Stage};
 use crate::detect::write::Write;
+use crate::pipeline::dedupe::Identity;
 use crate::pipeline::key::ObjectKey;
 
 /// Bytes of a record's key.
 pub const KEY_BYTES: usize = 24;
 /// The most bytes a record unpacks to: an event, and the names before it.
 const TEXT_BYTES_MAX: usize = EVENT_BYTES_MAX + (1 << 20);
-/// Stands between cluster, source and event.
+/// Stands between cluster, source, time of arrival and event.
 const SEPARATOR: u8 = 0;
 
 /// The key of a record: ordered by time, equal for equal requests.
@@ -31,8 +32,19 @@ pub struct Record {
     pub key: Key,
     /// Its object.
     pub object: ObjectKey,
-    /// Cluster, source and event, packed.
+    /// Cluster, source, time of arrival and event, packed.
     pub packed: Vec<u8>,
+}
+
+/// How a write came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival<'a> {
+    /// The cluster it was written in.
+    pub cluster: &'a str,
+    /// Who brought it.
+    pub source: &'a str,
+    /// When, by the server's clock.
+    pub at: Micros,
 }
 
 /// A record's text, read.
@@ -42,6 +54,8 @@ pub struct Entry<'a> {
     pub cluster: &'a str,
     /// Who brought it.
     pub source: &'a str,
+    /// When, by the server's clock; missing in records of editwar 0.1.
+    pub arrived: Option<Micros>,
     /// The event's JSON.
     pub event: &'a [u8],
 }
@@ -49,17 +63,18 @@ pub struct Entry<'a> {
 // === impl Key ===
 
 impl Key {
-    /// The key of a request that arrived at `at`.
-    pub fn new(cluster: &str, event: &Event<'_>, at: Micros) -> Key {
+    /// The key of a write: its time, and a SHA-256 of all that identifies it. Clients choose their audit IDs, so these say
+    /// little: account, object, outcome and body count too, as in [`crate::pipeline::dedupe::Identity`].
+    pub fn new(cluster: &str, write: &Write<'_>, is_bare: bool) -> Key {
         let mut context = Context::new(&SHA256);
-        let parts =
-            [cluster, event.audit_id.as_ref(), stage(event.stage), event.verb.as_str(), event.request_uri.as_ref()];
-        for part in parts {
+        let identity = Identity::of(cluster, write, is_bare);
+        for part in identity.texts {
             context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part.as_bytes());
+            context.update(part);
         }
-        context.update(&event.received.unwrap_or(i64::MIN).to_be_bytes());
-        let mut key = Key::from(at);
+        context.update(&identity.received.to_be_bytes());
+        context.update(&identity.code.to_be_bytes());
+        let mut key = Key::from(write.at);
         let digest = context.finish();
         key.0[8..].copy_from_slice(&digest.as_ref()[..KEY_BYTES - 8]);
         key
@@ -87,15 +102,18 @@ impl From<Micros> for Key {
 impl Record {
     /// The record of a write; `None` where its names are none. Of a `bare` one no body is kept, and nothing that may
     /// quote one: as if the audit policy had said `Metadata`.
-    pub fn new(cluster: &str, source: &str, write: &Write<'_>, is_bare: bool) -> Option<Record> {
+    pub fn new(arrival: Arrival<'_>, write: &Write<'_>, is_bare: bool) -> Option<Record> {
+        let Arrival { cluster, source, at } = arrival;
         let object = ObjectKey::of(cluster, &write.object)?;
         let mut text = Vec::with_capacity(1024 + body_bytes(write.event, is_bare));
         text.extend_from_slice(cluster.as_bytes());
         text.push(SEPARATOR);
         text.extend_from_slice(source.as_bytes());
         text.push(SEPARATOR);
+        text.extend_from_slice(at.to_string().as_bytes());
+        text.push(SEPARATOR);
         event_text(&mut text, write, is_bare);
-        let key = Key::new(cluster, write.event, write.at);
+        let key = Key::new(cluster, write, is_bare);
         Some(Record { key, object, packed: lz4_flex::compress_prepend_size(&text) })
     }
 
@@ -119,7 +137,13 @@ pub fn entry(text: &[u8]) -> Option<Entry<'_>> {
     let mut parts = text.splitn(3, |b| *b == SEPARATOR);
     let mut name = || std::str::from_utf8(parts.next()?).ok();
     let (cluster, source) = (name()?, name()?);
-    Some(Entry { cluster, source, event: parts.next()? })
+    let rest = parts.next()?;
+    let arrival = rest.iter().position(|b| *b == SEPARATOR).filter(|_| !rest.starts_with(b"{"));
+    let (arrived, event) = match arrival {
+        Some(end) => (std::str::from_utf8(&rest[..end]).ok()?.parse().ok(), &rest[end + 1..]),
+        None => (None, rest),
+    };
+    Some(Entry { cluster, source, arrived, event })
 }
 
 fn body_bytes(event: &Event<'_>, is_bare: bool) -> usize {
@@ -250,6 +274,8 @@ mod tests {
 
     const LINE: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"RequestResponse","auditID":"a-1","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/shop/secrets?fieldManager=x%22y","verb":"create","user":{"username":"al\"ice","extra":{"authentication.kubernetes.io/pod-name":["web-0"]}},"impersonatedUser":{"username":"bob"},"sourceIPs":["10.0.0.1","10.0.0.2"],"userAgent":"kubectl/v1","objectRef":{"resource":"secrets","namespace":"shop","apiVersion":"v1"},"responseStatus":{"metadata":{},"code":201},"requestObject":{"kind":"Secret","data":{"k":"aHVudGVyMg=="}},"responseObject":{"kind":"Secret","apiVersion":"v1","metadata":{"name":"gen-x7","uid":"u","resourceVersion":"7"},"data":{"k":"aHVudGVyMg=="}},"requestReceivedTimestamp":"2026-11-23T01:56:08.654761Z","stageTimestamp":"2026-11-23T01:56:08.754761Z","annotations":{"mutation.webhook.admission.k8s.io/round_0_index_0":"{\"hunter2\":1}"}}"#;
 
+    const ARRIVAL: Arrival<'static> = Arrival { cluster: "east", source: "10.1.1.1", at: 1_795_400_000_000_000 };
+
     fn event(line: &[u8]) -> Event<'_> {
         match decode(line) {
             Ok(Decoded::Event(event)) => event,
@@ -258,7 +284,7 @@ mod tests {
     }
 
     fn text_of(event: &Event<'_>, is_bare: bool) -> Vec<u8> {
-        let record = Record::new("east", "10.1.1.1", &attribute(event).unwrap(), is_bare).unwrap();
+        let record = Record::new(ARRIVAL, &attribute(event).unwrap(), is_bare).unwrap();
         unpack(&record.packed).unwrap()
     }
 
@@ -267,7 +293,9 @@ mod tests {
         let first = event(LINE.as_bytes());
         let text = text_of(&first, false);
         let entry = entry(&text).unwrap();
-        assert_eq!((entry.cluster, entry.source), ("east", "10.1.1.1"));
+        assert_eq!((entry.cluster, entry.source, entry.arrived), ("east", "10.1.1.1", Some(ARRIVAL.at)));
+        let before = [b"east\0\0".as_slice(), entry.event].concat();
+        assert_eq!(self::entry(&before).map(|e| (e.arrived, e.event)), Some((None, entry.event)), "as of 0.1");
         assert_eq!(event(entry.event), first);
     }
 
@@ -286,11 +314,21 @@ mod tests {
     fn keys_are_ordered_by_time_and_equal_for_equal_requests_only() {
         let one = event(LINE.as_bytes());
         let at = one.at().unwrap();
-        let key = Key::new("", &one, at);
-        assert_eq!((key.at(), key), (at, Key::new("", &one, at)));
-        assert_ne!(key, Key::new("east", &one, at));
-        let other = Event { request_uri: "/other".into(), ..one.clone() };
-        assert_ne!(key, Key::new("", &other, at));
+        let key_of = |cluster: &str, event: &Event<'_>| Key::new(cluster, &attribute(event).unwrap(), false);
+        let key = key_of("", &one);
+        assert_eq!((key.at(), key), (at, key_of("", &one)));
+        assert_ne!(key, key_of("east", &one));
+        let text = |from: &str, to: &str| LINE.replacen(from, to, 1);
+        for other in [
+            text("/secrets?field", "/secrets?other"),
+            text("gen-x7", "gen-x8"),
+            text("aHVudGVyMg==", "b3RoZXI="),
+            text("\"username\":\"bob\"", "\"username\":\"eve\""),
+            text("\"namespace\":\"shop\"", "\"namespace\":\"shed\""),
+            text("\"code\":201", "\"code\":200"),
+        ] {
+            assert_ne!(key, key_of("", &event(other.as_bytes())), "{other}");
+        }
         assert!(Key::from(-1) < Key::from(0) && Key::from(at) <= key && key < Key::from(at + 1));
     }
 

@@ -1,8 +1,8 @@
 //! The past, shown to a pipeline: the recent window at a start, or everything about one object to who asks.
 
 use super::Error;
+use super::reader::Reader;
 use super::record::{self, Entry};
-use super::store::Reader;
 use crate::audit::envelope;
 use crate::audit::event::Micros;
 use crate::detect::policy::Policy;
@@ -58,6 +58,9 @@ pub fn replay(
 /// Takes in one kept event.
 pub(super) fn take<'p>(batch: &mut Batch<'p>, entry: &Entry<'p>) {
     batch.from(entry.source);
+    if let Some(at) = entry.arrived {
+        batch.arrived(at);
+    }
     envelope::line(entry.event, |event| batch.take(event, 1));
-    batch.reached(entry.event);
+    batch.lines(entry.event);
 }

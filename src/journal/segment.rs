@@ -1,11 +1,18 @@
 //! One file of the journal: writes by time, and an index by object.
+//!
+//! A file gets its name once it is whole: it is made under another name, synced, renamed, and its directory synced. Commits
+//! have two phases, so that a file of which a page was damaged is never taken for one whose last commit did not finish.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TransactionError,
+    WriteTransaction,
+};
 
+use super::disk::Disk;
 use super::record::{KEY_BYTES, Key, Record};
 use super::{Error, turn};
 use crate::audit::event::Micros;
@@ -13,8 +20,12 @@ use crate::pipeline::Turn;
 
 /// What this version writes and reads.
 pub const FORMAT: u64 = 1;
-/// Pages of a file that are kept in memory. Little, since all files may be open at once, and the kernel keeps them too.
+/// Pages of a file that are kept in memory. Little, since many files may be open at once, and the kernel keeps them too.
 const CACHE_BYTES: usize = 4 << 20;
+/// The end of the name of a file that is being made.
+pub(super) const DRAFT: &str = "redb.new";
+/// Bytes of one value of a probe.
+const PROBE_BYTES: usize = 16 << 10;
 
 const EVENTS: TableDefinition<'_, &[u8; KEY_BYTES], &[u8]> = TableDefinition::new("events");
 /// The text of an object's key, a zero byte, the record's key.
@@ -22,58 +33,106 @@ const OBJECTS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("objects");
 /// Verdicts that changed; missing in files of editwar 0.1 and before.
 const TURNS: TableDefinition<'_, &[u8; KEY_BYTES], &[u8]> = TableDefinition::new("turns");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// Written and deleted to see whether there is space.
+const PROBE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("probe");
 
 /// An open file.
 #[derive(Debug)]
 pub struct Segment {
     path: PathBuf,
+    inode: Inode,
     database: Database,
+}
+
+/// Which file on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Inode {
+    device: u64,
+    number: u64,
 }
 
 // === impl Segment ===
 
 impl Segment {
-    /// Opens a file, or begins one. After a crash, what was being written is undone; whatever else differs from what was
-    /// written is found here: every page is read and compared with its checksum.
+    /// Begins a file: it is there, empty, whole and durable, when this returns. A kill at any moment leaves nothing, or a
+    /// draft that nobody reads.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub fn create(disk: &Disk, path: &Path) -> Result<Segment, Error> {
+        let draft = path.with_extension(DRAFT);
+        let create = || {
+            // What an earlier try left.
+            disk.remove(&draft).map_err(|e| storage(path, &e))?;
+            let segment = Segment { path: path.into(), ..Segment::open_as(disk, &draft, true)? };
+            segment.commit(|write| {
+                write.open_table(META)?.insert("format", FORMAT)?;
+                write.open_table(EVENTS)?;
+                write.open_table(OBJECTS)?;
+                write.open_table(TURNS)?;
+                Ok(())
+            })?;
+            disk.rename(&draft, path).map_err(|e| storage(path, &e))?;
+            let folder = path.parent().unwrap_or(Path::new("."));
+            disk.sync_directory(folder).map_err(|e| storage(path, &e))?;
+            Ok(segment)
+        };
+        let created = create();
+        if created.is_err() {
+            // A draft that stays is removed at the next start.
+            drop(disk.remove(&draft));
+        }
+        created
+    }
+
+    /// Opens a file. After a crash, what was being written is undone; whatever else differs from what was written is found
+    /// here: every page is read and compared with its checksum.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Format`], [`Error::Busy`], [`Error::Storage`].
-    pub fn open(path: &Path) -> Result<Segment, Error> {
+    pub fn open(disk: &Disk, path: &Path) -> Result<Segment, Error> {
+        let segment = Segment::open_as(disk, path, false)?;
+        segment.check_format()?;
+        Ok(segment)
+    }
+
+    fn open_as(disk: &Disk, path: &Path, is_new: bool) -> Result<Segment, Error> {
         let storage = |error: &dyn std::fmt::Display| storage(path, error);
-        let is_new = std::fs::metadata(path).map_or(true, |m| m.len() == 0);
-        // Made here for its mode: what is in it is for nobody else to read.
-        OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|e| storage(&e))?;
+        let damaged = |message: String| Error::Damaged { path: path.into(), message };
+        let file = disk.open(path, is_new).map_err(|e| storage(&e))?;
+        let metadata = file.metadata().map_err(|e| storage(&e))?;
+        if !is_new && metadata.len() == 0 {
+            // The engine would begin it anew.
+            return Err(damaged("it is empty".into()));
+        }
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(!is_new);
-        let database = builder.create(path).map_err(|error| match error {
+        let opened = disk.backend(path, file).and_then(|backend| builder.create_with_backend(backend));
+        let database = opened.map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => Error::Busy(path.into()),
             DatabaseError::UpgradeRequired(found) => {
                 Error::Format { path: path.into(), found: format!("redb {found}") }
             }
-            DatabaseError::Storage(StorageError::Corrupted(message)) => Error::Damaged { path: path.into(), message },
+            DatabaseError::Storage(StorageError::Corrupted(message)) => damaged(message),
             DatabaseError::Storage(StorageError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
-                Error::Damaged { path: path.into(), message: error.to_string() }
+                damaged(error.to_string())
             }
             other => storage(&other),
         })?;
-        let segment = Segment { path: path.into(), database };
-        segment.check_format(is_new)?;
-        Ok(segment)
+        Ok(Segment { path: path.into(), inode: Inode::of(&metadata), database })
     }
 
-    fn check_format(&self, is_new: bool) -> Result<(), Error> {
-        let found = {
-            let read = self.database.begin_read().map_err(|e| self.storage(&e))?;
-            match read.open_table(META) {
-                Ok(meta) => meta.get("format").map_err(|e| self.storage(&e))?.map(|f| f.value()),
-                Err(redb::TableError::TableDoesNotExist(_)) => None,
-                Err(error) => return Err(Error::Damaged { path: self.path.clone(), message: error.to_string() }),
-            }
+    fn check_format(&self) -> Result<(), Error> {
+        let damaged =
+            |error: &dyn std::fmt::Display| Error::Damaged { path: self.path.clone(), message: error.to_string() };
+        let read = self.database.begin_read().map_err(|e| self.storage(&e))?;
+        let found = match read.open_table(META) {
+            Ok(meta) => meta.get("format").map_err(|e| self.storage(&e))?.map(|f| f.value()),
+            Err(redb::TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(damaged(&error)),
         };
         match found {
             Some(FORMAT) => Ok(()),
-            // Begun, and killed before its first commit.
-            None if is_new || self.is_empty()? => self.begin(),
             found => {
                 let found = found.map_or("unknown".into(), |f| f.to_string());
                 Err(Error::Format { path: self.path.clone(), found })
@@ -81,24 +140,21 @@ impl Segment {
         }
     }
 
-    fn is_empty(&self) -> Result<bool, Error> {
-        let read = self.database.begin_read().map_err(|e| self.storage(&e))?;
-        Ok(read.list_tables().map_err(|e| self.storage(&e))?.next().is_none())
-    }
-
-    fn begin(&self) -> Result<(), Error> {
-        let begin = || -> Result<(), redb::Error> {
-            let write = self.database.begin_write()?;
-            write.open_table(META)?.insert("format", FORMAT)?;
-            write.open_table(EVENTS)?;
-            write.open_table(OBJECTS)?;
+    /// Commits what `change` does, all or nothing. In two phases: the new state is on disk before the file points to it, so
+    /// a file whose newest state has a bad checksum is damaged, and is never read in its state before.
+    fn commit(&self, change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>) -> Result<(), Error> {
+        let commit = || -> Result<(), redb::Error> {
+            let mut write = self.database.begin_write().map_err(TransactionError::from)?;
+            write.set_two_phase_commit(true);
+            change(&write)?;
             write.commit()?;
             Ok(())
         };
-        begin().map_err(|e| self.storage(&e))
+        commit().map_err(|e| self.storage(&e))
     }
 
-    /// Writes these records and turns, all or none; they are on disk when this returns.
+    /// Writes these records and turns, all or none; they are on disk when this returns. A record whose key is there already
+    /// stays as it was written first.
     ///
     /// # Errors
     /// [`Error::Storage`]. The segment must then be opened anew.
@@ -107,27 +163,50 @@ impl Segment {
         records: impl Iterator<Item = &'r Record>,
         turns: impl Iterator<Item = &'r Turn>,
     ) -> Result<(), Error> {
-        let append = || -> Result<(), redb::Error> {
-            let write = self.database.begin_write()?;
-            {
-                let mut events = write.open_table(EVENTS)?;
-                let mut objects = write.open_table(OBJECTS)?;
-                let mut index = Vec::new();
-                for record in records {
-                    events.insert(&record.key.0, record.packed.as_slice())?;
-                    index_start(&mut index, record.object.as_ref());
-                    index.extend_from_slice(&record.key.0);
-                    objects.insert(index.as_slice(), ())?;
+        self.commit(|write| {
+            let mut events = write.open_table(EVENTS)?;
+            let mut objects = write.open_table(OBJECTS)?;
+            let mut index = Vec::new();
+            for record in records {
+                if events.get(&record.key.0)?.is_some() {
+                    continue;
                 }
-                let mut kept = write.open_table(TURNS)?;
-                for turn in turns {
-                    kept.insert(&turn::key(turn).0, turn::text(turn).as_slice())?;
-                }
+                events.insert(&record.key.0, record.packed.as_slice())?;
+                index_start(&mut index, record.object.as_ref());
+                index.extend_from_slice(&record.key.0);
+                objects.insert(index.as_slice(), ())?;
             }
-            write.commit()?;
+            let mut kept = write.open_table(TURNS)?;
+            for turn in turns {
+                kept.insert(&turn::key(turn).0, turn::text(turn).as_slice())?;
+            }
             Ok(())
-        };
-        append().map_err(|e| self.storage(&e))
+        })
+    }
+
+    /// Writes as many bytes and deletes them: whether a group of that size can be written. Their space stays in the file,
+    /// for the next group.
+    ///
+    /// # Errors
+    /// [`Error::Storage`]. The segment must then be opened anew.
+    pub(super) fn probe(&self, bytes: usize) -> Result<(), Error> {
+        let value = vec![0x55; PROBE_BYTES];
+        self.commit(|write| {
+            let mut probe = write.open_table(PROBE)?;
+            for key in 0..=(bytes / PROBE_BYTES) as u64 {
+                probe.insert(key, value.as_slice())?;
+            }
+            Ok(())
+        })?;
+        self.commit(|write| {
+            write.delete_table(PROBE)?;
+            Ok(())
+        })
+    }
+
+    /// Whether its name still stands for this file.
+    pub(super) fn is_in_place(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|found| Inode::of(&found) == self.inode)
     }
 
     /// Shows every record at or after `since`, in order, until told to stop.
@@ -148,34 +227,37 @@ impl Segment {
         show().map_err(|e| self.storage(&e))
     }
 
-    /// Shows the records of one object at or after `since`, the last first, until told to stop.
+    /// The keys of one object's records at or after `since`: the latest, the last first, at most so many.
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub fn of(&self, object: &str, since: Micros, mut each: impl FnMut(Key, &[u8]) -> bool) -> Result<(), Error> {
+    pub fn keys_of(&self, object: &str, since: Micros, keys_max: usize) -> Result<Vec<Key>, Error> {
         let (mut first, mut last) = (Vec::new(), Vec::new());
         index_start(&mut first, object);
         last.extend_from_slice(&first);
         first.extend_from_slice(&Key::from(since).0);
         last.extend_from_slice(&[0xff; KEY_BYTES]);
-        let mut show = || -> Result<(), redb::Error> {
-            let read = self.database.begin_read()?;
-            let (objects, events) = (read.open_table(OBJECTS)?, read.open_table(EVENTS)?);
-            for entry in objects.range(first.as_slice()..=last.as_slice())?.rev() {
-                let (index, ()) = {
-                    let (index, unit) = entry?;
-                    (index.value().to_vec(), unit.value())
-                };
-                let Some(key) = index.last_chunk::<KEY_BYTES>() else { continue };
-                if let Some(packed) = events.get(key)?
-                    && !each(Key(*key), packed.value())
-                {
-                    break;
-                }
+        let keys = || -> Result<Vec<Key>, redb::Error> {
+            let objects = self.database.begin_read()?.open_table(OBJECTS)?;
+            let mut keys = Vec::new();
+            for entry in objects.range(first.as_slice()..=last.as_slice())?.rev().take(keys_max) {
+                keys.extend(entry?.0.value().last_chunk::<KEY_BYTES>().map(|key| Key(*key)));
             }
-            Ok(())
+            Ok(keys)
         };
-        show().map_err(|e| self.storage(&e))
+        keys().map_err(|e| self.storage(&e))
+    }
+
+    /// One record, packed.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub fn get(&self, key: Key) -> Result<Option<Vec<u8>>, Error> {
+        let get = || -> Result<Option<Vec<u8>>, redb::Error> {
+            let events = self.database.begin_read()?.open_table(EVENTS)?;
+            Ok(events.get(&key.0)?.map(|packed| packed.value().to_vec()))
+        };
+        get().map_err(|e| self.storage(&e))
     }
 
     /// Shows the text of every object's key, each once, in order.
@@ -219,16 +301,19 @@ impl Segment {
         show().map_err(|e| self.storage(&e))
     }
 
-    /// The times of its first and last record.
+    /// The times of its first record and of its last one that is no later than `until`.
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub fn span(&self) -> Result<Option<(Micros, Micros)>, Error> {
+    pub fn span(&self, until: Micros) -> Result<Option<(Micros, Micros)>, Error> {
         let span = || -> Result<Option<(Micros, Micros)>, redb::Error> {
             let events = self.database.begin_read()?.open_table(EVENTS)?;
-            let (first, last) = (events.first()?, events.last()?);
+            let end = Key::from(until.saturating_add(1));
+            let mut range = events.range::<&[u8; KEY_BYTES]>(..&end.0)?;
             let at = |key: &[u8; KEY_BYTES]| Key(*key).at();
-            Ok(first.zip(last).map(|(first, last)| (at(first.0.value()), at(last.0.value()))))
+            let Some(first) = range.next().transpose()?.map(|(key, _)| at(key.value())) else { return Ok(None) };
+            let last = range.next_back().transpose()?.map_or(first, |(key, _)| at(key.value()));
+            Ok(Some((first, last)))
         };
         span().map_err(|e| self.storage(&e))
     }
@@ -248,6 +333,14 @@ impl Segment {
     }
 }
 
+// === impl Inode ===
+
+impl Inode {
+    fn of(metadata: &Metadata) -> Inode {
+        Inode { device: metadata.dev(), number: metadata.ino() }
+    }
+}
+
 fn storage(path: &Path, error: &dyn std::fmt::Display) -> Error {
     Error::Storage { path: path.into(), message: error.to_string() }
 }
@@ -256,4 +349,54 @@ fn index_start(index: &mut Vec<u8>, object: &str) {
     index.clear();
     index.extend_from_slice(object.as_bytes());
     index.push(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: usize = 4096;
+    const RECORDS: i64 = 60;
+
+    #[test]
+    fn a_page_that_was_zeroed_after_a_kill_costs_no_acknowledged_write_silently() {
+        let folder = std::env::temp_dir().join(format!("editwar-segment-zeroed-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&folder));
+        std::fs::create_dir(&folder).unwrap();
+        let record =
+            |n: i64| Record { key: Key::from(n), object: "\0\0cm\0shop\0a".into(), packed: vec![n as u8; 300] };
+        let segment = Segment::create(&Disk::default(), &folder.join("1.redb")).unwrap();
+        for n in 0..RECORDS {
+            segment.append(std::iter::once(&record(n)), std::iter::empty()).unwrap();
+        }
+        // As a kill leaves it: the file is not closed.
+        let killed = std::fs::read(segment.path()).unwrap();
+        let path = folder.join("2.redb");
+        let mut named = 0;
+        for page in (0..killed.len()).step_by(PAGE) {
+            let mut damaged = killed.clone();
+            let end = damaged.len().min(page + PAGE);
+            if damaged[page..end].iter().all(|b| *b == 0) {
+                continue;
+            }
+            damaged[page..end].fill(0);
+            std::fs::write(&path, &damaged).unwrap();
+            match Segment::open(&Disk::default(), &path) {
+                Ok(segment) => {
+                    let mut found = 0;
+                    segment
+                        .since(0, |key, packed| {
+                            found += i64::from(packed == record(key.at()).packed);
+                            true
+                        })
+                        .unwrap();
+                    assert_eq!(found, RECORDS, "page {}", page / PAGE);
+                }
+                Err(Error::Damaged { .. }) => named += 1,
+                Err(other) => panic!("page {}: {other}", page / PAGE),
+            }
+        }
+        assert!(named > 3, "{named} pages were in use");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -1,16 +1,20 @@
 //! A directory of segments: one that is written, older ones that are only read, and an end to their age and size.
 //!
-//! Old writes go by whole files: nothing is compacted, and nobody waits for it. A file is named by its number, and once
-//! it is full also by the time of its last write.
+//! Writes go to files in the order in which they arrive. When a file ends is decided by its size, and by how far the
+//! latest event time has gone since it began: an event that is late or dated beyond the clock costs no file. Old writes go
+//! by whole files: nothing is compacted, and nobody waits for it. A file is named by its number, and once it is sealed also
+//! by the time of its last write.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::Error;
-use super::record::{Key, Record};
-use super::segment::Segment;
+use super::disk::Disk;
+use super::head::{Found, Head, Known};
+use super::reader::{Reader, Sealed, SealedFiles};
+use super::record::Record;
+use super::segment::{DRAFT, Segment};
 use crate::audit::event::Micros;
 use crate::pipeline::Turn;
 
@@ -20,9 +24,14 @@ const SEGMENTS: u64 = 16;
 const SEGMENT_BYTES_MIN: u64 = 4 << 20;
 /// The most: after a crash the last file is read as a whole before anything else.
 const SEGMENT_BYTES_MAX: u64 = 256 << 20;
+/// Free bytes of the file system below which the journal says that it is full, before a write fails: enough for the
+/// largest group of writes. Of a small file system a sixteenth.
+const RESERVE_BYTES: u64 = 64 << 20;
 /// Ends of names: segments, and those that could not be read and were set aside.
-const SUFFIX: &str = ".redb";
+const SUFFIX: &str = "redb";
 const ASIDE: &str = "redb.aside";
+/// The file that is written to see whether there is space.
+const PROBE: &str = "probe.new";
 
 /// How long and how much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,100 +42,143 @@ pub struct Retention {
     pub bytes: u64,
     /// The age up to which writes are read at a start.
     pub window: Micros,
+    /// How far beyond the clock an event's time is believed. A later one counts as of that time when files are begun and
+    /// removed; it is stored as it is.
+    pub ahead: Micros,
+}
+
+/// What a store is opened with.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Where its files are.
+    pub disk: &'a Disk,
+    /// The directory.
+    pub folder: &'a Path,
+    /// How long and how much is kept.
+    pub retention: Retention,
+    /// Whether files that cannot be read are renamed; without, they are an error.
+    pub sets_aside: bool,
 }
 
 /// The journal's files.
 #[derive(Debug)]
 pub struct Store {
+    disk: Disk,
     folder: PathBuf,
     retention: Retention,
-    full: Vec<Full>,
+    head: Head,
+    files: Arc<SealedFiles>,
+    sealed: Arc<[Sealed]>,
     active: Arc<Segment>,
     number: u64,
-    /// The time of the last write, no later than the clock.
+    /// The latest event time, no later than the clock allows.
     newest: Micros,
-}
-
-/// A file that is only read; opened when it is first needed.
-#[derive(Clone, Debug)]
-struct Full {
-    path: PathBuf,
+    /// What `newest` was when the active file began.
+    begun: Micros,
+    /// The latest event time in the active file.
     last: Micros,
-    open: Arc<Mutex<Option<Arc<Segment>>>>,
+    /// Whether nothing was ever written to it, and nothing is known to be missing: the history begins with the first write.
+    is_fresh: bool,
 }
 
-/// The files of a moment, to read from while others are written.
-#[derive(Clone, Debug)]
-pub struct Reader {
-    full: Vec<Full>,
-    active: Arc<Segment>,
+/// What a directory holds.
+#[derive(Default)]
+struct Listing {
+    sealed: Vec<(u64, PathBuf, Micros)>,
+    plain: Vec<(u64, PathBuf)>,
+    /// Numbers and last times of those that were set aside.
+    aside: Vec<(u64, Option<Micros>)>,
+    drafts: Vec<PathBuf>,
 }
 
 // === impl Store ===
 
 impl Store {
-    /// Opens a directory, which is made where it is missing. With `sets_aside`, files that cannot be read are renamed and
-    /// named in the answer; without, they are an error.
+    /// Opens a directory, which is made where it is missing. `files` are those that were found good before, if any. Names
+    /// the files that were set aside.
     ///
     /// # Errors
     /// [`Error`].
-    pub fn open(
-        folder: &Path,
-        retention: Retention,
-        sets_aside: bool,
-        now: Micros,
-    ) -> Result<(Store, Vec<Error>), Error> {
+    pub fn open(place: Place<'_>, files: &Arc<SealedFiles>, now: Micros) -> Result<(Store, Vec<Error>), Error> {
+        let Place { disk, folder, retention, sets_aside } = place;
         let unusable = |source| Error::Directory { path: folder.into(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unusable)?;
-        let (mut full, mut plain) = (Vec::new(), Vec::new());
-        for entry in std::fs::read_dir(folder).map_err(unusable)? {
-            let path = entry.map_err(unusable)?.path();
-            match numbers(&path) {
-                Some((number, Some(last))) => full.push((number, Full { path, last, open: Arc::default() })),
-                Some((number, None)) => plain.push((number, path)),
-                None => {}
-            }
+        disk.make_directory(folder).map_err(unusable)?;
+        let (mut head, found) = Head::open(disk, folder)?;
+        let listing = Listing::read(folder).map_err(unusable)?;
+        for draft in &listing.drafts {
+            disk.remove(draft).map_err(unusable)?;
         }
-        let last_full = full.iter().map(|(number, _)| *number).max();
-        plain.sort();
-        let mut number = plain.last().map(|(number, _)| *number).max(last_full).unwrap_or(0);
+        let until = now.saturating_add(retention.ahead);
+        let mut known = listing.reconcile(found, now);
         let mut damages = Vec::new();
-        let mut readable = |path: &Path, opened: Result<Arc<Segment>, Error>| match opened {
+        // From when on nothing is missing is on disk before the file is gone.
+        let mut readable = |path: &Path, lost: Micros, opened: Result<Arc<Segment>, Error>| match opened {
             Err(error @ (Error::Damaged { .. } | Error::Format { .. })) if sets_aside => {
-                std::fs::rename(path, path.with_extension(ASIDE)).map_err(unusable)?;
+                known.complete_since = known.complete_since.max(lost.saturating_add(1));
+                head.set(known)?;
+                disk.rename(path, &path.with_extension(ASIDE)).map_err(unusable)?;
                 damages.push(error);
                 Ok(None)
             }
             opened => opened.map(Some),
         };
+        let mut sealed: Vec<Sealed> = Vec::new();
+        for (number, path, last) in &listing.sealed {
+            sealed.push(Sealed::new(*number, path.clone(), (*last).min(until)));
+        }
         let mut active = None;
-        for (at, path) in plain {
-            let Some(segment) = readable(&path, Segment::open(&path).map(Arc::new))? else { continue };
+        let number = listing.numbers().max().unwrap_or(0);
+        for (at, path) in listing.plain {
+            let Some(segment) = readable(&path, now, Segment::open(disk, &path).map(Arc::new))? else { continue };
+            let span = segment.span(until)?;
             match at == number {
-                true => active = Some(segment),
-                // The end of it came in between.
-                false => full.extend(end(folder, at, segment)?.map(|file| (at, file))),
+                true => active = Some((segment, span)),
+                // It ended, and had not got its name yet.
+                false => {
+                    let last = span.map_or(now, |(_, last)| last);
+                    sealed.push(seal(disk, folder, files, at, &segment, last)?);
+                }
             }
         }
-        full.sort_by_key(|(number, _)| *number);
-        let last = active.as_ref().map(|segment| segment.span()).transpose()?.flatten().map(|(_, last)| last);
-        let newest = full.iter().map(|(_, file)| file.last).chain(last).max().unwrap_or(i64::MIN).min(now);
+        sealed.sort_by_key(|file| file.number);
+        let span = active.as_ref().and_then(|(_, span)| *span);
+        let last = span.map(|(_, last)| last);
+        let newest = sealed.iter().map(|file| file.last).chain(last).max().unwrap_or(i64::MIN);
         // What will be read now must be readable; older files are looked through at the first question.
         let window = newest.saturating_sub(retention.window);
-        let mut kept = Vec::with_capacity(full.len());
-        for (_, file) in full {
-            if file.last < window || readable(&file.path, file.segment())?.is_some() {
+        let mut kept = Vec::with_capacity(sealed.len());
+        for file in sealed {
+            let is_good = file.last < window || files.is_verified(file.number);
+            if is_good || readable(&file.path, file.last, files.open(disk, &file))?.is_some() {
                 kept.push(file);
             }
         }
-        let active = match active {
-            Some(active) => active,
-            None => {
-                number += 1;
-                Arc::new(Segment::open(&active_path(folder, number))?)
-            }
+        let (active, number) = match active {
+            Some((active, _)) => (active, number),
+            None => (Arc::new(Segment::create(disk, &path_of(folder, number + 1))?), number + 1),
         };
-        let mut store = Store { folder: folder.into(), retention, full: kept, active, number, newest };
+        known.last = number;
+        known.first = known.first.max(1);
+        head.set(known)?;
+        let begun = match (kept.iter().map(|file| file.last).max(), span) {
+            (Some(before), _) => before,
+            (None, Some((first, _))) if first >= newest.saturating_sub(retention.age) => first,
+            _ => newest,
+        };
+        let mut store = Store {
+            disk: disk.clone(),
+            folder: folder.into(),
+            retention,
+            head,
+            files: files.clone(),
+            sealed: kept.into(),
+            active,
+            number,
+            newest,
+            begun,
+            last: last.unwrap_or(i64::MIN),
+            is_fresh: found == Found::Nothing && number == 1,
+        };
         store.retain();
         Ok((store, damages))
     }
@@ -134,14 +186,28 @@ impl Store {
     /// Writes these records and turns, all or none; they are on disk when this returns.
     ///
     /// # Errors
-    /// [`Error::Storage`]. The store must then be opened anew.
+    /// [`Error::Storage`], [`Error::Gone`]. The store must then be opened anew.
     pub fn append(&mut self, records: &[&Record], turns: &[&Turn], now: Micros) -> Result<(), Error> {
-        self.active.append(records.iter().copied(), turns.iter().copied())?;
-        let latest = records.iter().map(|r| r.key.at()).filter(|at| *at <= now).max();
-        self.newest = self.newest.max(latest.unwrap_or(i64::MIN));
-        if self.is_full()? {
+        if self.is_full() {
             self.rotate()?;
             self.retain();
+        }
+        let latest = latest(records, turns, now.saturating_add(self.retention.ahead));
+        if let Some(earliest) = records.iter().map(|record| record.key.at()).min()
+            && std::mem::take(&mut self.is_fresh)
+        {
+            let earliest = earliest.max(latest.unwrap_or(now).saturating_sub(self.retention.age));
+            let known = self.head.known();
+            self.head.set(Known { complete_since: known.complete_since.min(earliest), ..known })?;
+        }
+        self.active.append(records.iter().copied(), turns.iter().copied())?;
+        self.check_place()?;
+        if let Some(latest) = latest {
+            if self.newest == i64::MIN {
+                self.begun = latest;
+            }
+            self.newest = self.newest.max(latest);
+            self.last = self.last.max(latest);
         }
         Ok(())
     }
@@ -153,295 +219,220 @@ impl Store {
 
     /// The files as they are now.
     pub fn reader(&self) -> Reader {
-        Reader { full: self.full.clone(), active: self.active.clone() }
+        Reader {
+            disk: self.disk.clone(),
+            files: self.files.clone(),
+            sealed: self.sealed.clone(),
+            active: self.active.clone(),
+            complete_since: self.head.known().complete_since,
+        }
     }
 
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
-        self.full.iter().map(Full::bytes).sum::<u64>() + self.active.bytes()
+        self.sealed.iter().map(|file| file.bytes).sum::<u64>() + self.active.bytes()
     }
 
-    fn is_full(&self) -> Result<bool, Error> {
+    /// Whether the next write would be kept, as far as this can be told without one.
+    ///
+    /// # Errors
+    /// [`Error::Gone`]: the store must be opened anew. [`Error::Full`]: writes may still succeed.
+    pub fn check(&self) -> Result<(), Error> {
+        self.check_place()?;
+        check_space(&self.disk, &self.folder)
+    }
+
+    /// Notes that writes with an event time up to this one were acknowledged and are missing.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub fn note_lost(&mut self, until: Micros) -> Result<(), Error> {
+        self.is_fresh = false;
+        let known = self.head.known();
+        self.head.set(Known { complete_since: known.complete_since.max(until.saturating_add(1)), ..known })
+    }
+
+    /// Tries whether a group of this size can be written.
+    ///
+    /// # Errors
+    /// [`Error::Storage`]. The store must then be opened anew.
+    pub fn probe(&self, bytes: usize) -> Result<(), Error> {
+        self.active.probe(bytes)
+    }
+
+    fn check_place(&self) -> Result<(), Error> {
+        if self.active.is_in_place() { Ok(()) } else { Err(Error::Gone(self.folder.clone())) }
+    }
+
+    fn is_full(&self) -> bool {
         let bytes_max = (self.retention.bytes / SEGMENTS).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
-        if self.active.bytes() >= bytes_max {
-            return Ok(true);
-        }
-        let age_max = self.retention.age / SEGMENTS.cast_signed();
-        let span = self.active.span()?;
-        Ok(span.is_some_and(|(first, _)| self.newest.saturating_sub(first) > age_max.max(1)))
+        let age_max = (self.retention.age / SEGMENTS.cast_signed()).max(1);
+        self.active.bytes() >= bytes_max || self.newest.saturating_sub(self.begun) > age_max
     }
 
     /// Ends the active file and begins the next.
     fn rotate(&mut self) -> Result<(), Error> {
-        let next = Arc::new(Segment::open(&active_path(&self.folder, self.number + 1))?);
-        self.full.extend(end(&self.folder, self.number, self.active.clone())?);
+        let number = self.number + 1;
+        let next = Arc::new(Segment::create(&self.disk, &path_of(&self.folder, number))?);
+        let ended = seal(&self.disk, &self.folder, &self.files, self.number, &self.active, self.last)?;
+        self.sealed = self.sealed.iter().cloned().chain([ended]).collect();
         self.active = next;
-        self.number += 1;
-        Ok(())
+        self.number = number;
+        self.begun = self.newest;
+        self.last = i64::MIN;
+        self.head.set(Known { last: number, ..self.head.known() })
     }
 
     /// Removes files that are too old or too much, from the oldest.
     fn retain(&mut self) {
         let oldest = self.newest.saturating_sub(self.retention.age);
         let mut bytes = self.bytes();
-        self.full.retain(|file| {
+        let is_over = |file: &&Sealed| {
             let is_over = file.last < oldest || bytes > self.retention.bytes;
-            if is_over {
-                bytes -= file.bytes();
-                if let Err(error) = std::fs::remove_file(&file.path) {
-                    tracing::warn!(path = %file.path.display(), %error, "an old journal file cannot be removed");
-                }
-            }
-            !is_over
-        });
-    }
-}
-
-// === impl Full ===
-
-impl Full {
-    fn segment(&self) -> Result<Arc<Segment>, Error> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(segment) = &*open {
-            return Ok(segment.clone());
+            bytes -= file.bytes;
+            is_over
+        };
+        let over: Vec<Sealed> = self.sealed.iter().take_while(is_over).cloned().collect();
+        let (Some(last), Some(until)) = (over.last(), over.iter().map(|file| file.last).max()) else { return };
+        // From when on nothing is missing is on disk before the file is gone.
+        let known = self.head.known();
+        let known = Known {
+            first: known.first.max(last.number + 1),
+            complete_since: known.complete_since.max(until.saturating_add(1)),
+            ..known
+        };
+        if let Err(error) = self.head.set(known) {
+            tracing::warn!(%error, "old journal files stay until this can be written");
+            return;
         }
-        let segment = Arc::new(Segment::open(&self.path)?);
-        *open = Some(segment.clone());
-        Ok(segment)
-    }
-
-    fn bytes(&self) -> u64 {
-        std::fs::metadata(&self.path).map_or(0, |m| m.len())
-    }
-}
-
-// === impl Reader ===
-
-impl Reader {
-    /// Shows every record at or after `since`, file after file, each in order.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub fn since(&self, since: Micros, mut each: impl FnMut(Key, &[u8])) -> Result<(), Error> {
-        for segment in self.segments(since) {
-            segment?.since(since, |key, packed| {
-                each(key, packed);
-                true
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Shows the records of one object at or after `since`, the last file first, each from its last, until told to stop.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub fn of(&self, object: &str, since: Micros, mut each: impl FnMut(Key, &[u8]) -> bool) -> Result<(), Error> {
-        let mut goes_on = true;
-        for segment in self.segments(since).collect::<Vec<_>>().into_iter().rev() {
-            segment?.of(object, since, |key, packed| {
-                goes_on = each(key, packed);
-                goes_on
-            })?;
-            if !goes_on {
-                break;
+        for file in &over {
+            self.files.forget(file.number);
+            if let Err(error) = self.disk.remove(&file.path) {
+                tracing::warn!(path = %file.path.display(), %error, "an old journal file cannot be removed");
             }
         }
-        Ok(())
-    }
-
-    /// Shows every turn at or after `since`, in order.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub fn turns(&self, since: Micros, mut each: impl FnMut(Turn)) -> Result<(), Error> {
-        for segment in self.segments(since) {
-            segment?.turns(since, &mut each)?;
-        }
-        Ok(())
-    }
-
-    /// Shows the text of every object's key; once for each file.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub fn objects(&self, since: Micros, mut each: impl FnMut(&str)) -> Result<(), Error> {
-        for segment in self.segments(since) {
-            segment?.objects(&mut each)?;
-        }
-        Ok(())
-    }
-
-    fn segments(&self, since: Micros) -> impl Iterator<Item = Result<Arc<Segment>, Error>> {
-        let full = self.full.iter().filter(move |f| f.last >= since).map(Full::segment);
-        full.chain(std::iter::once(Ok(self.active.clone())))
+        self.sealed = self.sealed.iter().skip(over.len()).cloned().collect();
     }
 }
 
-/// Gives a file its name as a full one; `None` where nothing is in it.
-fn end(folder: &Path, number: u64, segment: Arc<Segment>) -> Result<Option<Full>, Error> {
+/// Whether a directory's file system has space for the largest group of writes.
+///
+/// # Errors
+/// [`Error::Full`]; [`Error::Directory`] where the directory is not there.
+fn check_space(disk: &Disk, folder: &Path) -> Result<(), Error> {
+    let space = disk.space(folder).map_err(|source| Error::Directory { path: folder.into(), source })?;
+    match space.free < RESERVE_BYTES.min(space.all / 16) {
+        true => Err(Error::Full { path: folder.into(), free: space.free }),
+        false => Ok(()),
+    }
+}
+
+/// Whether a directory has space for so many bytes more, by writing them.
+///
+/// # Errors
+/// [`Error::Full`], [`Error::Storage`].
+pub(super) fn try_space(disk: &Disk, folder: &Path, bytes: usize) -> Result<(), Error> {
+    check_space(disk, folder)?;
+    let path = folder.join(PROBE);
+    disk.try_space(&path, bytes).map_err(|error| Error::Storage { path, message: error.to_string() })
+}
+
+/// The latest time among these, none of them later than `until`.
+pub(super) fn latest(records: &[&Record], turns: &[&Turn], until: Micros) -> Option<Micros> {
+    let times = records.iter().map(|record| record.key.at()).chain(turns.iter().map(|turn| turn.at));
+    times.map(|at| at.min(until)).max()
+}
+
+/// Gives a file its name as a sealed one.
+fn seal(
+    disk: &Disk,
+    folder: &Path,
+    files: &SealedFiles,
+    number: u64,
+    segment: &Arc<Segment>,
+    last: Micros,
+) -> Result<Sealed, Error> {
     let unusable = |source| Error::Directory { path: folder.into(), source };
-    let Some((_, last)) = segment.span()? else {
-        std::fs::remove_file(segment.path()).map_err(unusable)?;
-        return Ok(None);
-    };
-    let path = folder.join(format!("{number:08}-{last}{SUFFIX}"));
-    std::fs::rename(active_path(folder, number), &path).map_err(unusable)?;
-    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(unusable)?;
-    Ok(Some(Full { path, last, open: Arc::new(Mutex::new(Some(segment))) }))
+    let path = folder.join(format!("{number:08}-{last}.{SUFFIX}"));
+    disk.rename(&path_of(folder, number), &path).map_err(unusable)?;
+    disk.sync_directory(folder).map_err(unusable)?;
+    files.keep(number, segment.clone());
+    Ok(Sealed::new(number, path, last))
 }
 
-fn active_path(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("{number:08}{SUFFIX}"))
+fn path_of(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:08}.{SUFFIX}"))
 }
 
-/// A file's number, and the time of its last write where it is full.
-fn numbers(path: &Path) -> Option<(u64, Option<Micros>)> {
-    let stem = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
-    match stem.split_once('-') {
-        Some((number, last)) => Some((number.parse().ok()?, Some(last.parse().ok()?))),
-        None => Some((stem.parse().ok()?, None)),
+// === impl Listing ===
+
+impl Listing {
+    fn read(folder: &Path) -> std::io::Result<Listing> {
+        let mut listing = Listing::default();
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            let Some((stem, suffix)) = name.split_once('.') else { continue };
+            let (number, last) = match stem.split_once('-') {
+                Some((number, last)) => (number, last.parse().ok()),
+                None => (stem, None),
+            };
+            match (suffix, number.parse(), last) {
+                (DRAFT, ..) => listing.drafts.push(path),
+                _ if name == PROBE => listing.drafts.push(path),
+                (SUFFIX, Ok(number), Some(last)) => listing.sealed.push((number, path, last)),
+                (SUFFIX, Ok(number), None) => listing.plain.push((number, path)),
+                (ASIDE, Ok(number), last) => listing.aside.push((number, last)),
+                _ => {}
+            }
+        }
+        listing.sealed.sort();
+        listing.plain.sort();
+        Ok(listing)
+    }
+
+    /// Numbers of the files that hold writes.
+    fn numbers(&self) -> impl Iterator<Item = u64> {
+        let plain = self.plain.iter().map(|(number, _)| *number);
+        self.sealed.iter().map(|(number, ..)| *number).chain(plain).chain(self.aside.iter().map(|(number, _)| *number))
+    }
+
+    /// What the head says, after a look at which files are missing.
+    fn reconcile(&self, found: Found, now: Micros) -> Known {
+        let numbers: BTreeSet<u64> = self.numbers().collect();
+        let (first, last) = (numbers.first().copied().unwrap_or(0), numbers.last().copied().unwrap_or(0));
+        let mut known = match found {
+            Found::Known(known) => known,
+            // A journal that was written before there were heads: what went with its age or size is not known.
+            Found::Nothing if !numbers.is_empty() => {
+                let oldest = self.sealed.first().filter(|(number, ..)| *number > 1).map(|(.., last)| last + 1);
+                Known { first, last, complete_since: oldest.unwrap_or(0).min(now) }
+            }
+            Found::Nothing | Found::Damaged => Known { first, last, complete_since: now },
+        };
+        let mut lost = None;
+        let expected = numbers.range(known.first..).copied();
+        let mut before = known.first.max(1) - 1;
+        for number in expected {
+            if number > before + 1 {
+                // Of a file that is gone nothing is known but that later ones were written after it.
+                let after = self.sealed.iter().find(|(sealed, ..)| *sealed >= number).map_or(now, |(.., last)| *last);
+                lost = lost.max(Some(after.min(now)));
+                known.first = number;
+            }
+            before = number;
+        }
+        if known.last > before {
+            lost = Some(now);
+        }
+        if let Some(until) = lost {
+            tracing::warn!("journal files are missing; the history is complete from the next file on");
+            known.complete_since = known.complete_since.max(until.saturating_add(1));
+        }
+        known.last = last;
+        known
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    const HOUR: Micros = 3_600_000_000;
-
-    /// A directory of its own for a test.
-    fn folder(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("editwar-store-{name}-{}", std::process::id()));
-        drop(std::fs::remove_dir_all(&folder));
-        folder
-    }
-
-    fn record(at: Micros, object: &str, bytes: usize) -> Record {
-        let mut state = at.cast_unsigned() | 1;
-        let noise = (0..bytes).map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (state >> 56) as u8
-        });
-        Record { key: Key::from(at), object: object.into(), packed: noise.collect() }
-    }
-
-    fn open(folder: &Path, retention: Retention) -> Store {
-        Store::open(folder, retention, false, i64::MAX).unwrap().0
-    }
-
-    fn times(store: &Store, since: Micros) -> Vec<Micros> {
-        let mut found = BTreeMap::new();
-        store.reader().since(since, |key, _| *found.entry(key).or_insert(0) += 1).unwrap();
-        found.into_keys().map(|k| k.at()).collect()
-    }
-
-    #[test]
-    fn what_was_appended_is_there_after_a_restart_and_once() {
-        let folder = folder("restart");
-        let retention = Retention { age: 100 * HOUR, bytes: 1 << 30, window: HOUR };
-        let records: Vec<Record> = (0..50).map(|n| record(n * HOUR, "\0\0cm\0shop\0a", 100)).collect();
-        for _ in 0..2 {
-            let mut store = open(&folder, retention);
-            for group in records.chunks(7) {
-                store.append(&group.iter().collect::<Vec<_>>(), &[], i64::MAX).unwrap();
-            }
-            assert!(store.full.len() >= 3, "it was never rotated");
-        }
-        let store = open(&folder, retention);
-        assert_eq!(times(&store, i64::MIN).len(), 50);
-        // Killed between the beginning of a file and the end of the one before it.
-        let ended = store.full.last().unwrap().path.clone();
-        let number = store.number - 1;
-        drop(store);
-        std::fs::rename(&ended, active_path(&folder, number)).unwrap();
-        let store = open(&folder, retention);
-        assert!(ended.exists());
-        assert_eq!(times(&store, i64::MIN).len(), 50);
-        assert_eq!(times(&store, 40 * HOUR), (40..50).map(|n| n * HOUR).collect::<Vec<_>>());
-        assert_eq!(store.newest(), Some(49 * HOUR));
-        std::fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn an_objects_records_are_found_and_no_neighbours() {
-        let folder = folder("objects");
-        let mut store = open(&folder, Retention { age: 100 * HOUR, bytes: 1 << 30, window: HOUR });
-        let names = ["\0\0cm\0shop\0a", "\0\0cm\0shop\0ab", "\0apps\0deployments\0shop\0a"];
-        let records: Vec<Record> = (0..30).map(|n| record(n * HOUR, names[n as usize % 3], 10)).collect();
-        for record in &records {
-            store.append(&[record], &[], i64::MAX).unwrap();
-        }
-        let reader = store.reader();
-        let mut found = Vec::new();
-        reader
-            .of(names[1], 10 * HOUR, |key, _| {
-                found.push(key.at() / HOUR);
-                true
-            })
-            .unwrap();
-        assert_eq!(found, [28, 25, 22, 19, 16, 13, 10]);
-        let mut seen = std::collections::BTreeSet::new();
-        reader
-            .objects(i64::MIN, |name| {
-                seen.insert(name.to_owned());
-            })
-            .unwrap();
-        assert_eq!(seen.len(), 3);
-        std::fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn what_is_too_old_goes_and_what_is_too_much_goes() {
-        let folder = folder("retention");
-        let mut store = open(&folder, Retention { age: 32 * HOUR, bytes: 1 << 30, window: HOUR });
-        for n in 0..100 {
-            store.append(&[&record(n * HOUR, "a", 10)], &[], i64::MAX).unwrap();
-        }
-        let left = times(&store, i64::MIN);
-        assert!(left[0] >= (99 - 32 - 4) * HOUR && left[0] <= (99 - 31) * HOUR, "{}", left[0] / HOUR);
-        drop(store);
-        std::fs::remove_dir_all(&folder).unwrap();
-
-        let bytes = 24 << 20;
-        let mut store = open(&folder, Retention { age: 1000 * HOUR, bytes, window: HOUR });
-        for n in 0..800 {
-            store.append(&[&record(n, "a", 100_000)], &[], i64::MAX).unwrap();
-            assert!(store.bytes() <= bytes + (9 << 20), "{}", store.bytes());
-        }
-        assert!(times(&store, i64::MIN).len() < 400);
-        assert_eq!(times(&store, i64::MIN).last(), Some(&799));
-        std::fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_read_is_named_and_set_aside_where_that_is_wanted() {
-        let folder = folder("damage");
-        let retention = Retention { age: 100 * HOUR, bytes: 1 << 30, window: HOUR };
-        for damage in ["flipped", "cut", "other format"] {
-            let mut store = open(&folder, retention);
-            for n in 0..20 {
-                store.append(&[&record(n, "a", 3000)], &[], i64::MAX).unwrap();
-            }
-            let path = store.active.path().to_owned();
-            drop(store);
-            let mut bytes = std::fs::read(&path).unwrap();
-            match damage {
-                // Anywhere in the pages that are in use.
-                "flipped" => bytes.iter_mut().skip(4096).step_by(1500).for_each(|b| *b ^= 0x55),
-                "cut" => bytes.truncate(bytes.len() / 3),
-                _ => bytes[..64].fill(b'x'),
-            }
-            std::fs::write(&path, bytes).unwrap();
-            let error = Store::open(&folder, retention, false, i64::MAX).unwrap_err();
-            let text = error.to_string();
-            assert!(text.contains(&path.display().to_string()) && text.contains("move it away"), "{damage}: {text}");
-            let (store, damages) = Store::open(&folder, retention, true, i64::MAX).unwrap();
-            assert_eq!((damages.len(), times(&store, i64::MIN).len()), (1, 0), "{damage}");
-            drop(store);
-            std::fs::remove_dir_all(&folder).unwrap();
-        }
-    }
-}
+mod tests;

@@ -1,29 +1,40 @@
 //! Each account with each of its tools and places once: objects hold a pointer.
 
+use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use dashmap::DashMap;
 use foldhash::quality::RandomState;
+
+use super::lock;
 
 use crate::detect::actor::{Client, Origin};
 use crate::detect::class::Classes;
 use crate::detect::instance::instance;
+use crate::detect::meter::Meter;
 use crate::detect::write::{Effect, Outcome, Write};
 
-/// Clients that are remembered beyond those that objects hold. Far more than a cluster has accounts and tools; reached
-/// only by someone who makes them up.
-const CLIENTS_MAX: usize = 65_536;
+/// Clients of one generation. Far more than a cluster has accounts and tools; reached only by somebody who makes them up.
+const GENERATION_MAX: usize = 32_768;
 /// Bytes of a user agent that are kept: the API server itself cuts at 1024.
 const USER_AGENT_BYTES_MAX: usize = 256;
 /// Clients that a batch finds again without asking: a batch has few.
 const NEAR: usize = 64;
 
-/// All clients in use.
+/// All clients in use: those of the last one to two generations, and what objects hold besides.
 #[derive(Debug, Default)]
 pub struct Clients {
-    by_hash: DashMap<u64, Arc<Client>, RandomState>,
+    generations: Mutex<Generations>,
     hasher: RandomState,
+    meter: Meter,
+}
+
+/// Clients by their hash. Once the young ones are many, they become the old ones, and who was not asked for since is forgotten:
+/// what an object holds lives on there.
+#[derive(Debug, Default)]
+struct Generations {
+    young: HashMap<u64, Arc<Client>, RandomState>,
+    old: HashMap<u64, Arc<Client>, RandomState>,
 }
 
 /// The clients of one batch.
@@ -73,24 +84,35 @@ impl Clients {
         client
     }
 
-    /// How many are in use.
-    pub fn len(&self) -> usize {
-        self.by_hash.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.by_hash.is_empty()
+    /// Counts the bytes of all clients that live.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     fn find(&self, hash: u64, make: impl FnOnce() -> Client) -> Arc<Client> {
-        if let Some(found) = self.by_hash.get(&hash) {
+        let mut generations = lock(&self.generations);
+        if let Some(found) = generations.young.get(&hash) {
             return found.clone();
         }
-        if self.by_hash.len() >= CLIENTS_MAX {
-            self.by_hash.retain(|_, client| Arc::strong_count(client) > 1);
+        let client = generations.old.remove(&hash).unwrap_or_else(|| Arc::new(make().metered(&self.meter)));
+        let over = generations.add(hash, client.clone());
+        drop(generations);
+        drop(over);
+        client
+    }
+}
+
+// === impl Generations ===
+
+impl Generations {
+    /// Adds a young one; the old ones, where they are over with that.
+    fn add(&mut self, hash: u64, client: Arc<Client>) -> HashMap<u64, Arc<Client>, RandomState> {
+        let mut over = HashMap::default();
+        if self.young.len() >= GENERATION_MAX {
+            over = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
         }
-        self.by_hash.entry(hash).or_insert_with(|| Arc::new(make())).clone()
+        self.young.insert(hash, client);
+        over
     }
 }
 
@@ -106,4 +128,31 @@ fn shortened(text: &str) -> &str {
     }
     let end = (0..=USER_AGENT_BYTES_MAX).rev().find(|i| text.is_char_boundary(*i));
     &text[..end.unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_of_clients_costs_the_same_for_each_and_those_in_use_stay() {
+        let clients = Clients::default();
+        let of = |n: u64| clients.find(n, || Client::named(&n.to_string()));
+        let held = of(0);
+        let (mut made, mut longest) = (0, 0);
+        for n in 1..10 * GENERATION_MAX as u64 {
+            // One that is asked for again and again is made once.
+            let again = clients.find(u64::MAX, || {
+                made += 1;
+                Client::named("kubectl")
+            });
+            assert_eq!(&*again.actor, "kubectl");
+            drop(of(n));
+            let generations = lock(&clients.generations);
+            longest = longest.max(generations.young.len() + generations.old.len());
+        }
+        assert_eq!((made, longest <= 2 * GENERATION_MAX + 1), (1, true), "{longest}");
+        assert!(clients.meter().bytes() < (2 * GENERATION_MAX + 2) * 1024, "{}", clients.meter().bytes());
+        assert_eq!(*held, *of(0), "the same one, also where it was forgotten");
+    }
 }

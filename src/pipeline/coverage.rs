@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::audit::envelope;
+use super::clock::Wrong;
 use crate::audit::event::Micros;
+use crate::audit::times;
 
 /// Time without any event, of reads neither, that is a gap: even an idle cluster renews its leases every few seconds.
 pub const GAP_MIN: Micros = 120_000_000;
@@ -14,44 +15,142 @@ const STRIDE: usize = 64 << 10;
 const SPANS_MAX: usize = 256;
 const SOURCES_MAX: usize = 256;
 
+/// Times of some events of a body or of lines: as many as it takes to notice a gap.
+#[derive(Debug, Default)]
+pub struct Marks<'a> {
+    times: Vec<Micros>,
+    /// Bytes since the last look.
+    skipped: usize,
+    /// The last event, where its time was not looked at.
+    last: Option<&'a [u8]>,
+}
+
 /// The times that were seen, by source.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Coverage {
     sources: BTreeMap<String, Spans>,
+    doubts: BTreeMap<String, Doubts>,
+}
+
+/// Writes of one source whose time could not be believed, and which were taken to have happened when they came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Doubts {
+    /// Dated in the future.
+    pub future: u64,
+    /// Dated before everything that may still be delivered.
+    pub long_ago: u64,
 }
 
 /// Times without a gap, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Spans(Vec<(Micros, Micros)>);
 
+// === impl Marks ===
+
+impl<'a> Marks<'a> {
+    /// The marks among whole lines.
+    pub fn of_lines(lines: &'a [u8]) -> Marks<'a> {
+        let mut marks = Marks::default();
+        let line_from = |at: usize| {
+            let end = memchr::memchr(b'\n', &lines[at..]).map_or(lines.len(), |newline| at + newline);
+            (&lines[at..end], end + 1)
+        };
+        let mut at = 0;
+        while at < lines.len() {
+            let (line, end) = line_from(at);
+            marks.times.extend(times::last(line));
+            at = end.max(at + STRIDE);
+            // To the beginning of the next line.
+            at = lines.get(at..).and_then(|rest| memchr::memchr(b'\n', rest)).map_or(lines.len(), |n| at + n + 1);
+        }
+        marks.times.extend(times::last(lines));
+        marks
+    }
+
+    /// Notes the next event.
+    pub fn see(&mut self, event: &'a [u8]) {
+        self.skipped += event.len();
+        match self.times.is_empty() || self.skipped >= STRIDE {
+            true => {
+                (self.skipped, self.last) = (0, None);
+                self.times.extend(times::of_event(event));
+            }
+            false => self.last = Some(event),
+        }
+    }
+
+    /// The times that were looked at, in the order of the events: the first one's, the last one's, and some between.
+    pub fn times(mut self) -> Vec<Micros> {
+        self.times.extend(self.last.and_then(times::of_event));
+        self.times
+    }
+}
+
 // === impl Coverage ===
 
 impl Coverage {
-    /// Notes the times of the events in these bytes.
-    pub fn reached(&mut self, source: &str, bytes: &[u8]) {
-        let (Some(first), Some(last)) = (envelope::first_time(bytes), envelope::last_time(bytes)) else { return };
+    /// Notes that events were seen at these times, in their order, and between them: where two are far apart, `all` tells the
+    /// times of all events. Times behind `until` cannot be believed, and are left out.
+    pub fn see(&mut self, source: &str, marks: &[Micros], until: Micros, all: impl FnOnce() -> Vec<Micros>) {
         if !self.sources.contains_key(source) && self.sources.len() >= SOURCES_MAX {
             return;
         }
-        let spans = self.sources.entry(source.to_owned()).or_default();
-        let mut from = first;
-        let mut at = 0;
-        while at < bytes.len() {
-            let end = (at + STRIDE).min(bytes.len());
-            let next = envelope::first_time(&bytes[end..]).unwrap_or(last);
-            if next - from > GAP_MIN {
-                // Somewhere between these two looks nothing happened for long: look at every event.
-                envelope::times(&bytes[at..]).take_while(|at| *at <= next).for_each(|at| spans.add(at, at));
-            } else {
-                spans.add(from, next);
-            }
-            (from, at) = (next, end);
+        let is_believed = |at: &&Micros| **at <= until;
+        let mut marks: Vec<Micros> = marks.iter().filter(is_believed).copied().collect();
+        if marks.windows(2).any(|pair| (pair[1] - pair[0]).abs() > GAP_MIN) {
+            // Somewhere between these two nothing happened for long: look at every event.
+            marks = all();
+            marks.retain(|at| *at <= until);
         }
-        spans.add(last, last);
+        let Some(mut from) = marks.first().copied() else { return };
+        let spans = self.sources.entry(source.to_owned()).or_default();
+        for at in marks {
+            if (at - from).abs() > GAP_MIN {
+                from = at;
+            }
+            spans.add(from, at);
+            from = at;
+        }
+    }
+
+    /// Counts a write of this source whose time is not believed.
+    pub(super) fn doubt(&mut self, source: &str, wrong: Wrong) {
+        self.add_doubts(
+            source,
+            match wrong {
+                Wrong::Future => Doubts { future: 1, long_ago: 0 },
+                Wrong::LongAgo => Doubts { future: 0, long_ago: 1 },
+            },
+        );
+    }
+
+    fn add_doubts(&mut self, source: &str, more: Doubts) {
+        if !self.doubts.contains_key(source) && self.doubts.len() >= SOURCES_MAX {
+            return;
+        }
+        let doubts = self.doubts.entry(source.to_owned()).or_default();
+        doubts.future += more.future;
+        doubts.long_ago += more.long_ago;
+    }
+
+    /// The sources of which some times are not believed.
+    pub fn doubts(&self) -> impl Iterator<Item = (&str, Doubts)> {
+        self.doubts.iter().map(|(source, doubts)| (source.as_str(), *doubts))
+    }
+
+    /// Where the time ends of which more than one source tells: the latest end but one among the sources that cover the same
+    /// time as the one that ends last. `None` where there is no such other source. Logs that were rotated follow each other,
+    /// and share no time.
+    pub fn end_but_one(&self) -> Option<Micros> {
+        let ends = || self.sources.iter().filter_map(|(source, spans)| Some((source, spans.ends()?)));
+        let (last, (begin, _)) = ends().max_by_key(|(_, (_, end))| *end)?;
+        let others = ends().filter(|(source, (_, end))| *source != last && *end - begin > GAP_MIN);
+        others.map(|(_, (_, end))| end).max()
     }
 
     /// Adds what another one saw.
     pub fn add(&mut self, other: &Coverage) {
+        other.doubts.iter().for_each(|(source, doubts)| self.add_doubts(source, *doubts));
         for (source, spans) in &other.sources {
             if self.sources.contains_key(source) || self.sources.len() < SOURCES_MAX {
                 let mine = self.sources.entry(source.clone()).or_default();
@@ -117,6 +216,11 @@ mod tests {
         format!("{{\"verb\":\"get\",\"x\":\"{}\",\"stageTimestamp\":\"{time:.6}\"}}\n", "x".repeat(500))
     }
 
+    fn see(coverage: &mut Coverage, source: &str, lines: &str) {
+        let lines = lines.as_bytes();
+        coverage.see(source, &Marks::of_lines(lines).times(), i64::MAX, || times::all(lines).collect());
+    }
+
     fn gaps(spans: &Spans) -> Vec<(i64, i64)> {
         let minute = |at: Micros| (at - 1_795_400_000_000_000) / MINUTE;
         spans.gaps().map(|(from, to)| (minute(from), minute(to))).collect()
@@ -127,13 +231,13 @@ mod tests {
         let minutes = (0..300).filter(|m| !(10..16).contains(m) && !(200..230).contains(m));
         let log: String = minutes.map(line).collect();
         let mut whole = Coverage::default();
-        whole.reached("a", log.as_bytes());
+        see(&mut whole, "a", &log);
         assert_eq!(gaps(&whole.all()), [(9, 16), (199, 230)]);
 
         let mut parts = Coverage::default();
         let lines: Vec<&str> = log.split_inclusive('\n').collect();
         for chunk in lines.rchunks(7) {
-            parts.reached("a", chunk.concat().as_bytes());
+            see(&mut parts, "a", &chunk.concat());
         }
         assert_eq!(gaps(&parts.all()), gaps(&whole.all()), "in whatever order they come");
     }
@@ -141,11 +245,35 @@ mod tests {
     #[test]
     fn one_source_fills_the_gap_of_another_but_not_its_own() {
         let mut coverage = Coverage::default();
-        coverage.reached("a", [line(0), line(30)].concat().as_bytes());
-        coverage.reached("b", (0..=30).map(line).collect::<String>().as_bytes());
+        see(&mut coverage, "a", &[line(0), line(30)].concat());
+        see(&mut coverage, "b", &(0..=30).map(line).collect::<String>());
         assert!(gaps(&coverage.all()).is_empty());
         let of_a = coverage.sources().find(|(name, _)| *name == "a").unwrap().1;
         assert_eq!(gaps(of_a), [(0, 30)]);
+    }
+
+    #[test]
+    fn a_body_is_marked_like_lines() {
+        let lines: Vec<String> = (0..1000).map(|n| line(n / 20)).collect();
+        let mut marks = Marks::default();
+        lines.iter().for_each(|line| marks.see(line.trim_end().as_bytes()));
+        let (marks, log) = (marks.times(), lines.concat());
+        assert_eq!(
+            (marks.first(), marks.last()),
+            (times::first(log.as_bytes()).as_ref(), times::last(log.as_bytes()).as_ref())
+        );
+        assert!((5..20).contains(&marks.len()), "{} looks at 600 kB", marks.len());
+        let of_lines = Marks::of_lines(log.as_bytes()).times();
+        assert!((5..20).contains(&of_lines.len()), "{} looks at 600 kB", of_lines.len());
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_believed_covers_nothing() {
+        let mut coverage = Coverage::default();
+        let now = 1_795_400_000_000_000 + 5 * MINUTE;
+        let marks: Vec<Micros> = [0, 1, 3000, 2].map(|minute| 1_795_400_000_000_000 + minute * MINUTE).into();
+        coverage.see("a", &marks, now, Vec::new);
+        assert_eq!(coverage.all().ends(), Some((now - 5 * MINUTE, now - 3 * MINUTE)));
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! At-least-once in, once counted: requests that were seen before.
 //!
 //! kube-apiserver posts a batch again when it got no answer, minutes later. A client may choose its audit ID, so the ID
-//! alone is no identity.
+//! alone does not identify a request: what it is about, who made it and what it sent count too.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 
 use foldhash::quality::RandomState;
 
-use crate::audit::event::{Event, Micros};
+use crate::audit::event::{Micros, Stage};
+use crate::detect::policy::Limits;
+use crate::detect::write::{ObjectName, Write};
 
 /// Time of events that one generation covers: a batch is tried for less than two minutes, and a restart may lie between.
 const GENERATION: Micros = 15 * 60 * 1_000_000;
@@ -69,8 +71,61 @@ impl Dedupe {
     }
 }
 
-/// What a request is recognised by.
-pub fn identity(hasher: &RandomState, cluster: &str, event: &Event<'_>) -> u64 {
-    let (uri, verb) = (event.request_uri.as_ref(), event.verb);
-    hasher.hash_one((cluster, event.audit_id.as_ref(), event.stage, event.received, verb, uri))
+/// What identifies a request: equal for one that is posted again or read from the journal, different for every other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity<'a> {
+    /// Cluster, audit ID, stage, verb, URI; group, resource, subresource, namespace, name; account and the account it
+    /// impersonates; the body.
+    pub texts: [&'a [u8]; 13],
+    /// When the request arrived, as its API server says.
+    pub received: Micros,
+    /// The HTTP code of its answer.
+    pub code: u16,
+}
+
+/// What a request is recognised by in memory. Of a `bare` one, such as a Secret's, the journal keeps no body, so the body is
+/// no part of it.
+pub fn identity(hasher: &RandomState, cluster: &str, write: &Write<'_>, is_bare: bool) -> u64 {
+    hasher.hash_one(Identity::of(cluster, write, is_bare))
+}
+
+/// Whether no body of an object is kept, nor anything that may quote one: Secrets, what is redacted, what is not looked at.
+pub fn is_bare(limits: Option<&Limits>, object: &ObjectName<'_>) -> bool {
+    object.resource == "secrets" || limits.is_none_or(|limits| limits.redacts)
+}
+
+// === impl Identity ===
+
+impl<'a> Identity<'a> {
+    /// The identity of a write.
+    pub fn of(cluster: &'a str, write: &Write<'a>, is_bare: bool) -> Identity<'a> {
+        let (event, object) = (write.event, &write.object);
+        let stage = match event.stage {
+            Stage::RequestReceived => "received",
+            Stage::ResponseStarted => "started",
+            Stage::ResponseComplete => "complete",
+            Stage::Panic => "panic",
+        };
+        let body = event.request_object.or(event.response_object).filter(|_| !is_bare).unwrap_or_default();
+        let texts = [
+            cluster,
+            &event.audit_id,
+            stage,
+            event.verb.as_str(),
+            &event.request_uri,
+            object.group,
+            object.resource,
+            write.subresource,
+            object.namespace,
+            object.name,
+            &event.username,
+            event.impersonated.as_deref().unwrap_or_default(),
+        ];
+        let mut parts: [&[u8]; 13] = [body; 13];
+        for (part, text) in parts.iter_mut().zip(texts) {
+            *part = text.as_bytes();
+        }
+        let code = event.status.as_ref().map_or(0, |status| status.code);
+        Identity { texts: parts, received: event.received.unwrap_or(i64::MIN), code }
+    }
 }

@@ -14,7 +14,7 @@ pub struct ObjectKey(Box<str>);
 /// An object's name, and where it is looked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'k> {
-    cluster: &'k str,
+    pub(super) cluster: &'k str,
     object: ObjectName<'k>,
     pub(super) hash: u64,
 }

@@ -4,6 +4,7 @@
 //! across an await; counters are added per batch.
 
 pub mod clients;
+pub mod clock;
 pub mod coverage;
 pub mod dedupe;
 pub mod key;
@@ -11,18 +12,21 @@ mod shard;
 pub mod stats;
 pub mod table;
 
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use foldhash::quality::RandomState;
 
 use crate::audit::decode::{Decoded, Malformed};
+use crate::audit::envelope;
 use crate::audit::event::{Event, Micros};
 use crate::audit::run::Run;
+use crate::audit::times;
 use crate::detect::policy::{Limits, Policy};
 use crate::detect::verdict::State;
 use crate::detect::write::{Outcome, Write, attribute};
 use clients::{Clients, Near};
+use clock::{Belief, Clock, Clocks, Feed, Tolerance};
+use coverage::{Doubts, Marks};
 use dedupe::Dedupe;
 use key::{ObjectKey, Place};
 use stats::{Stats, Tallies};
@@ -36,10 +40,14 @@ const WINDOW: usize = 128;
 pub struct Bounds {
     /// Objects that are tracked; the calmest and oldest make room.
     pub objects_max: usize,
+    /// Bytes of all objects together, roughly.
+    pub bytes_max: usize,
     /// Bytes of stored bodies that are kept unread.
     pub body_bytes_max: usize,
     /// Requests remembered, to recognise repeated ones.
     pub requests_max: usize,
+    /// How far the times of events may be from this machine's clock.
+    pub tolerance: Tolerance,
 }
 
 /// The time of events that is looked at: from `since`, before `until`.
@@ -61,8 +69,7 @@ pub struct Pipeline {
     dedupe: Mutex<Dedupe>,
     hasher: RandomState,
     stats: Mutex<Stats>,
-    /// The latest event time seen: "now", as far as the events know.
-    latest: AtomicI64,
+    clocks: Clocks,
 }
 
 /// One run of events from one source: counted here, and added to the pipeline's counters when it is dropped.
@@ -71,6 +78,9 @@ pub struct Batch<'p> {
     pipeline: &'p Pipeline,
     cluster: &'p str,
     source: &'p str,
+    clock: Arc<Clock>,
+    /// When its events came in, where that was not now.
+    arrival: Option<Micros>,
     stats: Stats,
     near: Box<Near>,
     /// New thrashing events by object and party.
@@ -85,7 +95,7 @@ pub struct Thrash {
     /// The object.
     pub object: ObjectKey,
     /// Whose writes they were.
-    pub party: std::sync::Arc<str>,
+    pub party: Arc<str>,
     /// How many.
     pub count: u32,
 }
@@ -107,7 +117,13 @@ pub struct Turn {
 
 impl Default for Bounds {
     fn default() -> Bounds {
-        Bounds { objects_max: 1_000_000, body_bytes_max: 32 << 20, requests_max: 1_000_000 }
+        Bounds {
+            objects_max: 1_000_000,
+            bytes_max: 1 << 30,
+            body_bytes_max: 32 << 20,
+            requests_max: 1_000_000,
+            tolerance: Tolerance::default(),
+        }
     }
 }
 
@@ -125,16 +141,22 @@ impl Default for Range {
 impl Pipeline {
     /// An empty pipeline.
     pub fn new(policy: Policy, bounds: Bounds) -> Pipeline {
+        let clients = Clients::default();
         Pipeline {
             policy,
             range: Range::default(),
-            table: Table::new(bounds.objects_max, bounds.body_bytes_max),
-            clients: Clients::default(),
+            table: Table::new(bounds, clients.meter().clone()),
+            clients,
             dedupe: Mutex::new(Dedupe::new(bounds.requests_max)),
             hasher: RandomState::default(),
             stats: Mutex::default(),
-            latest: AtomicI64::new(i64::MIN),
+            clocks: Clocks::new(bounds.tolerance, Feed::Live),
         }
+    }
+
+    /// Takes its events from a record of the past.
+    pub fn recorded(self) -> Pipeline {
+        Pipeline { clocks: self.clocks.fed(Feed::Recorded), ..self }
     }
 
     /// Looks only at events of this time; others are counted as ignored.
@@ -148,6 +170,8 @@ impl Pipeline {
             pipeline: self,
             cluster,
             source,
+            clock: self.clocks.of(cluster),
+            arrival: None,
             stats: Stats::default(),
             near: Box::default(),
             thrashes: Vec::new(),
@@ -173,9 +197,20 @@ impl Pipeline {
         stats
     }
 
-    /// The latest event time seen.
+    /// What time it is in a cluster: that of its latest event that can be believed. Where the log of one API server goes on for
+    /// longer than clocks may differ behind those of the others, it is the time at which those end: what happened afterwards is
+    /// known of one only, and its clock may be wrong.
+    pub fn latest_of(&self, cluster: &str) -> Option<Micros> {
+        let latest = self.clocks.latest_of(cluster)?;
+        let Feed::Recorded = self.clocks.feed() else { return Some(latest) };
+        let told = lock(&self.stats).coverage.end_but_one();
+        let is_far = |end: &Micros| latest - end > self.clocks.tolerance().ahead;
+        Some(told.filter(is_far).unwrap_or(latest))
+    }
+
+    /// The latest time of all clusters: how far the events have come, and no cluster's "now".
     pub fn latest(&self) -> Option<Micros> {
-        Some(self.latest.load(Ordering::Relaxed)).filter(|at| *at != i64::MIN)
+        self.clocks.latest()
     }
 }
 
@@ -219,16 +254,21 @@ impl<'p> Batch<'p> {
     }
 
     fn tidy(&self) {
-        if let Some(latest) = self.pipeline.latest() {
-            self.pipeline.table.tidy(latest);
+        if let Some(latest) = self.clock.latest() {
+            self.pipeline.table.tidy(self.cluster, latest);
         }
     }
 
-    /// Takes in events as they are decoded, some at a time; how many there were.
-    pub fn each<'e>(&mut self, decode: impl FnOnce(&mut dyn FnMut(Result<Decoded<'e>, Malformed>))) -> u64 {
+    fn belief(&self) -> Belief {
+        self.pipeline.clocks.belief(&self.clock, self.arrival)
+    }
+
+    /// Takes in the events of a body as they are decoded, some at a time; how many there were.
+    pub fn body(&mut self, body: &[u8]) -> u64 {
         let mut events = Vec::with_capacity(WINDOW);
         let mut place = 0;
-        decode(&mut |decoded| {
+        let mut marks = Marks::default();
+        let each = |decoded| {
             place += 1;
             match decoded {
                 Ok(Decoded::Event(event)) => {
@@ -241,8 +281,14 @@ impl<'p> Batch<'p> {
                 self.window(&events);
                 events.clear();
             }
-        });
+        };
+        envelope::values_with_bytes(body, each, |event| marks.see(event));
         self.window(&events);
+        self.reached(&marks.times(), || {
+            let mut all = Vec::new();
+            envelope::values_with_bytes(body, |_| {}, |event| all.extend(times::of_event(event)));
+            all
+        });
         place
     }
 
@@ -251,12 +297,22 @@ impl<'p> Batch<'p> {
     fn window(&mut self, events: &[Event<'_>]) {
         let pipeline = self.pipeline;
         let Range { since, until } = pipeline.range;
+        let belief = self.belief();
         let mut writes: Vec<(u64, Write<'_>)> = Vec::with_capacity(events.len());
         for event in events {
-            match attribute(event) {
-                Ok(write) if (since..until).contains(&write.at) => {
+            let attributed = attribute(event).map(|write| {
+                let (at, wrong) = belief.of(write.at);
+                (Write { at, ..write }, wrong)
+            });
+            match attributed {
+                Ok((write, wrong)) if (since..until).contains(&write.at) => {
+                    match wrong {
+                        None => self.clock.advance(write.at),
+                        Some(wrong) => self.stats.coverage.doubt(self.source, wrong),
+                    }
                     self.stats.span(write.at);
-                    writes.push((dedupe::identity(&pipeline.hasher, self.cluster, event), write));
+                    let is_bare = dedupe::is_bare(pipeline.policy.limits(&write.object), &write.object);
+                    writes.push((dedupe::identity(&pipeline.hasher, self.cluster, &write, is_bare), write));
                     continue;
                 }
                 Ok(_) => self.stats.tallies.ignored += 1,
@@ -271,9 +327,6 @@ impl<'p> Batch<'p> {
         }
         self.stats.tallies.duplicates += (all - writes.len()) as u64;
         self.stats.tallies.requests += writes.len() as u64;
-        if let Some(latest) = writes.iter().map(|(_, write)| write.at).max() {
-            pipeline.latest.fetch_max(latest, Ordering::Relaxed);
-        }
         let mut stored: Vec<(&Write<'_>, &Limits)> = Vec::with_capacity(writes.len());
         for (_, write) in &writes {
             stored.extend(self.limits(write).map(|limits| (write, limits)));
@@ -312,7 +365,7 @@ impl<'p> Batch<'p> {
             table.follow(&key, write.at);
         }
         let tallies = &mut self.stats.tallies;
-        let Some(observed) = table.observe(place, write, client, limits) else {
+        let Some(observed) = table.observe(place, write, client, limits, policy) else {
             tallies.others += 1;
             return;
         };
@@ -335,20 +388,33 @@ impl<'p> Batch<'p> {
         }
     }
 
-    /// Notes the time of the last event in these bytes, a read's too: time passes for verdicts even where nobody writes.
-    pub fn reached(&mut self, bytes: &[u8]) {
-        self.stats.coverage.reached(self.source, bytes);
-        if let Some(at) = crate::audit::envelope::last_time(bytes) {
-            let Range { since, until } = self.pipeline.range;
-            if (since..until).contains(&at) {
-                self.pipeline.latest.fetch_max(at, Ordering::Relaxed);
-            }
-        }
+    /// Notes the times of whole lines, of reads too: time passes for verdicts even where nobody writes.
+    pub fn lines(&mut self, lines: &[u8]) {
+        self.reached(&Marks::of_lines(lines).times(), || times::all(lines).collect());
+    }
+
+    /// Notes times of events, in their order, and between them where these are far apart.
+    fn reached(&mut self, marks: &[Micros], all: impl FnOnce() -> Vec<Micros>) {
+        let belief = self.belief();
+        self.stats.coverage.see(self.source, marks, belief.until, all);
+        let Range { since, until } = self.pipeline.range;
+        let is_believed = |at: &&Micros| (since..until).contains(*at) && belief.of(**at).1.is_none();
+        marks.iter().filter(is_believed).for_each(|at| self.clock.advance(*at));
+    }
+
+    /// Goes on with events that came in at this time.
+    pub fn arrived(&mut self, at: Micros) {
+        self.arrival = Some(at);
     }
 
     /// Goes on with events of another source.
     pub fn from(&mut self, source: &'p str) {
         self.source = source;
+    }
+
+    /// Writes of this batch whose time is not believed, by source.
+    pub fn doubts(&self) -> impl Iterator<Item = (&str, Doubts)> {
+        self.stats.coverage.doubts()
     }
 
     /// What was counted in this batch so far.

@@ -13,6 +13,8 @@ use crate::audit::event::Micros;
 use crate::detect::contest::LATE_MAX;
 use crate::detect::object::ObjectState;
 
+/// Bytes of an object's place in a table that is half empty, beside the object.
+const PLACE_BYTES: usize = 40;
 /// Objects that are settled at a time.
 const SETTLED_AT_ONCE: usize = 64;
 
@@ -23,20 +25,29 @@ pub(super) struct Object {
     pub(super) state: ObjectState,
 }
 
+/// Objects that are to be settled, by their hash, and when they may be: the earliest first, as nearly as events come in order.
+type Unsettled = VecDeque<(Micros, u64)>;
+
 /// Some of the objects.
 #[derive(Debug)]
 pub(super) struct Shard {
     /// A box each: a table that has just doubled is half empty, and a pointer is not much to be empty.
     objects: HashTable<Box<Object>>,
     hasher: RandomState,
-    /// Objects that are to be settled, by their hash, and when they may be: the earliest first, as nearly as events come in
-    /// order.
-    unsettled: VecDeque<(Micros, u64)>,
+    /// Objects that are to be settled, by cluster.
+    unsettled: Vec<(Box<str>, Unsettled)>,
 }
 
 // === impl Object ===
 
 impl Object {
+    /// Bytes that it takes, roughly, with its name and its place in the table.
+    pub(super) fn bytes(&self) -> usize {
+        let is_notable = self.state.contest().is_some() || self.state.troubles().is_some();
+        let name = self.key.as_ref().len() + PLACE_BYTES;
+        self.state.bytes() + name * if is_notable { 2 } else { 1 }
+    }
+
     /// Looks at what a request about it will need, and does nothing: where it is not near, it comes meanwhile.
     pub(super) fn touch(&self) {
         black_box(self.key.as_ref().as_bytes().first());
@@ -48,7 +59,7 @@ impl Object {
 
 impl Shard {
     pub(super) fn new(hasher: RandomState) -> Shard {
-        Shard { objects: HashTable::new(), hasher, unsettled: VecDeque::new() }
+        Shard { objects: HashTable::new(), hasher, unsettled: Vec::new() }
     }
 
     /// The object at this place, and whether it is new; `None` where the place's names are none.
@@ -81,24 +92,31 @@ impl Shard {
     }
 
     /// Has an object settled, once nobody can come late any more.
-    pub(super) fn settle_later(&mut self, hash: u64, at: Micros) {
-        self.unsettled.push_back((at + LATE_MAX, hash));
+    pub(super) fn settle_later(&mut self, cluster: &str, hash: u64, at: Micros) {
+        let index = self.unsettled.iter().position(|(known, _)| **known == *cluster).unwrap_or_else(|| {
+            self.unsettled.push((cluster.into(), VecDeque::new()));
+            self.unsettled.len() - 1
+        });
+        let unsettled = &mut self.unsettled[index].1;
+        unsettled.push_back((at.saturating_add(LATE_MAX), hash));
         // Where time stands still, what is settled late costs less than a list without end.
-        if self.unsettled.len() > 2 * self.objects.len() {
-            self.unsettled.pop_front();
+        if unsettled.len() > 2 * self.objects.len() {
+            unsettled.pop_front();
         }
     }
 
-    /// Settles what may be, some objects at a time; whether there may be more.
-    pub(super) fn settle(&mut self, now: Micros) -> bool {
-        let due = self.unsettled.iter().take(SETTLED_AT_ONCE).take_while(|(at, _)| *at < now).count();
+    /// Settles what may be in a cluster where it is `now`, some objects at a time; whether there may be more.
+    pub(super) fn settle(&mut self, cluster: &str, now: Micros) -> bool {
+        let Some(index) = self.unsettled.iter().position(|(known, _)| **known == *cluster) else { return false };
+        let unsettled = &self.unsettled[index].1;
+        let due = unsettled.iter().take(SETTLED_AT_ONCE).take_while(|(at, _)| *at < now).count();
         {
-            let hashes = self.unsettled.iter().take(due).map(|(_, hash)| *hash);
+            let hashes = unsettled.iter().take(due).map(|(_, hash)| *hash);
             let objects: SmallVec<[&Object; SETTLED_AT_ONCE]> = hashes.filter_map(|hash| self.near(hash)).collect();
             objects.iter().for_each(|object| object.touch());
         }
         for _ in 0..due {
-            let Some((_, hash)) = self.unsettled.pop_front() else { break };
+            let Some((_, hash)) = self.unsettled[index].1.pop_front() else { break };
             // Another one that happens to be found by the same hash may be settled as well.
             let mut is_unsettled = false;
             for object in self.objects.iter_hash_mut(hash) {
@@ -106,25 +124,33 @@ impl Shard {
                 is_unsettled |= object.state.is_unsettled();
             }
             if is_unsettled {
-                self.settle_later(hash, now);
+                self.settle_later(cluster, hash, now);
             }
         }
         due == SETTLED_AT_ONCE
     }
 
-    /// Drops the bodies of these objects; how many bytes.
-    pub(super) fn drop_bodies(&mut self, is_meant: impl Fn(&ObjectState) -> bool) -> usize {
-        let mut dropped = 0;
+    /// Makes these objects smaller; how many bytes, and how many of them bodies.
+    pub(super) fn shrink(
+        &mut self,
+        is_meant: impl Fn(&ObjectState) -> bool,
+        mut shrink: impl FnMut(&mut Object),
+    ) -> (usize, usize) {
+        let (mut dropped, mut bodies) = (0, 0);
         let mut unsettled = Vec::new();
         for object in self.objects.iter_mut().filter(|object| is_meant(&object.state)) {
-            dropped += object.state.kept_bytes();
-            object.state.drop_bodies();
+            dropped += object.bytes();
+            bodies += object.state.body_bytes();
+            shrink(object);
+            dropped = dropped.saturating_sub(object.bytes());
+            bodies -= object.state.body_bytes();
             if object.state.is_unsettled() {
-                unsettled.push((object.state.last_at(), object.key.hash(&self.hasher)));
+                let hash = object.key.hash(&self.hasher);
+                unsettled.push((object.key.cluster().to_owned(), hash, object.state.last_at()));
             }
         }
-        unsettled.into_iter().for_each(|(at, hash)| self.settle_later(hash, at));
-        dropped
+        unsettled.into_iter().for_each(|(cluster, hash, at)| self.settle_later(&cluster, hash, at));
+        (dropped, bodies)
     }
 
     /// Keeps the objects that are meant.

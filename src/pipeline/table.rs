@@ -1,4 +1,7 @@
-//! The objects, by name. Bounded: the calmest and oldest make room.
+//! The objects, by name. Bounded in number and in bytes.
+//!
+//! Where memory is short, what is given up comes in this order, of the objects that were silent longest first: bodies and states;
+//! the writes of contested objects, whose verdict stays; calm objects; any objects.
 
 use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,11 +12,12 @@ use smallvec::SmallVec;
 
 use super::key::{ObjectKey, Place};
 use super::shard::{Object, Shard};
-use super::{WINDOW, lock};
+use super::{Bounds, WINDOW, lock};
 use crate::audit::event::Micros;
 use crate::detect::actor::Client;
+use crate::detect::meter::Meter;
 use crate::detect::object::{ObjectState, Observed};
-use crate::detect::policy::Limits;
+use crate::detect::policy::{Limits, ObjectLimits, Policy};
 use crate::detect::verdict::State;
 use crate::detect::write::{ObjectName, Write};
 
@@ -25,11 +29,47 @@ pub struct Table {
     hasher: RandomState,
     /// Objects with a contest or troubles: the ones that queries are about.
     notable: DashSet<ObjectKey, RandomState>,
-    objects_max: usize,
-    body_bytes_max: usize,
+    bounds: Bounds,
+    /// What clients take, which objects share.
+    clients: Meter,
     len: AtomicUsize,
+    bytes: AtomicIsize,
     body_bytes: AtomicIsize,
     evicted: AtomicU64,
+    /// How often something was given up to save memory, in the order of [`Ration`].
+    rations: [AtomicU64; Ration::ALL.len()],
+    /// Held by who saves memory: one at a time.
+    saving: Mutex<()>,
+}
+
+/// What is given up where memory is short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ration {
+    /// Bodies and states: the next write to the object is known by what it asks for.
+    Bodies,
+    /// The writes of contested objects: their timelines.
+    Writes,
+    /// Objects that nobody fights over.
+    CalmObjects,
+    /// Any objects.
+    Objects,
+}
+
+// === impl Ration ===
+
+impl Ration {
+    /// All, in the order in which they are given up.
+    pub const ALL: [Ration; 4] = [Ration::Bodies, Ration::Writes, Ration::CalmObjects, Ration::Objects];
+
+    /// As a label of a metric.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ration::Bodies => "bodies",
+            Ration::Writes => "writes",
+            Ration::CalmObjects => "calm_objects",
+            Ration::Objects => "objects",
+        }
+    }
 }
 
 /// Shards for each core: so many that two cores seldom want the same one.
@@ -40,7 +80,7 @@ const SETTLE_ROUNDS: usize = 64;
 
 impl Table {
     /// An empty table within these bounds.
-    pub fn new(objects_max: usize, body_bytes_max: usize) -> Table {
+    pub fn new(bounds: Bounds, clients: Meter) -> Table {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = (cores * SHARDS_PER_CORE).next_power_of_two();
         let hasher = RandomState::default();
@@ -48,11 +88,14 @@ impl Table {
             shards: (0..shards).map(|_| Mutex::new(Shard::new(hasher.clone()))).collect(),
             hasher,
             notable: DashSet::default(),
-            objects_max: objects_max.max(1),
-            body_bytes_max,
+            bounds: Bounds { objects_max: bounds.objects_max.max(1), ..bounds },
+            clients,
             len: AtomicUsize::new(0),
+            bytes: AtomicIsize::new(0),
             body_bytes: AtomicIsize::new(0),
             evicted: AtomicU64::new(0),
+            rations: [const { AtomicU64::new(0) }; Ration::ALL.len()],
+            saving: Mutex::default(),
         }
     }
 
@@ -86,8 +129,10 @@ impl Table {
         let place = self.place_of(key);
         let mut shard = self.shard(&place);
         if let Some((object, is_new)) = shard.object(&place, at) {
+            let before = if is_new { 0 } else { object.bytes() };
             self.len.fetch_add(usize::from(is_new), Ordering::Relaxed);
             object.state.follow();
+            self.bytes.fetch_add(object.bytes().wrapping_sub(before) as isize, Ordering::Relaxed);
         }
     }
 
@@ -98,18 +143,75 @@ impl Table {
         write: &Write<'_>,
         client: &Arc<Client>,
         limits: &Limits,
+        policy: &Policy,
     ) -> Option<Observed> {
         let observed = self.step(place, write, client, limits)?;
-        if observed.kept_bytes != 0 {
-            let bytes = self.body_bytes.fetch_add(observed.kept_bytes, Ordering::Relaxed) + observed.kept_bytes;
-            if bytes > self.body_bytes_max as isize {
-                self.drop_bodies();
+        if observed.body_bytes != 0 {
+            let bytes = self.body_bytes.fetch_add(observed.body_bytes, Ordering::Relaxed) + observed.body_bytes;
+            if bytes > self.bounds.body_bytes_max as isize {
+                let cutoff = self.median_time(|object| object.body_bytes() > 0);
+                self.give_up(Ration::Bodies, &|object| object.body_bytes() > 0 && object.last_at() <= cutoff, policy);
             }
         }
-        if self.len() > self.objects_max {
+        if self.bytes() > self.bounds.bytes_max {
+            self.save_memory(policy);
+        }
+        if self.len() > self.bounds.objects_max {
             self.evict();
         }
         Some(observed)
+    }
+
+    /// Bytes that all objects and their clients take, roughly.
+    pub fn bytes(&self) -> usize {
+        usize::try_from(self.bytes.load(Ordering::Relaxed)).unwrap_or(0) + self.clients.bytes()
+    }
+
+    /// How often something was given up to save memory.
+    pub fn rations(&self) -> impl Iterator<Item = (Ration, u64)> {
+        Ration::ALL.into_iter().zip(&self.rations).map(|(ration, count)| (ration, count.load(Ordering::Relaxed)))
+    }
+
+    /// Gives up an eighth of the memory, so that the next time is far: each time all objects are looked at.
+    fn save_memory(&self, policy: &Policy) {
+        let Ok(_saving) = self.saving.try_lock() else { return };
+        let enough = self.bounds.bytes_max - self.bounds.bytes_max / 8;
+        for ration in Ration::ALL {
+            let is_it = |object: &ObjectState| match ration {
+                Ration::Bodies | Ration::Objects => true,
+                Ration::Writes => object.contest().is_some(),
+                Ration::CalmObjects => object.state() == State::Calm,
+            };
+            for cutoff in [self.median_time(is_it), i64::MAX] {
+                if self.bytes() <= enough {
+                    return;
+                }
+                self.give_up(ration, &|object| is_it(object) && object.last_at() <= cutoff, policy);
+            }
+        }
+    }
+
+    fn give_up(&self, ration: Ration, is_meant: &dyn Fn(&ObjectState) -> bool, policy: &Policy) {
+        self.rations[ration as usize].fetch_add(1, Ordering::Relaxed);
+        let shrink = |Object { key, state }: &mut Object| match ration {
+            Ration::Bodies => state.drop_bodies(),
+            _ => {
+                let name = key.object();
+                if let Some(limits) = policy.limits(&name) {
+                    state.drop_history(&ObjectLimits::new(limits, &name));
+                }
+            }
+        };
+        match ration {
+            Ration::Bodies | Ration::Writes => {
+                for shard in &self.shards {
+                    let (bytes, bodies) = lock(shard).shrink(is_meant, shrink);
+                    self.bytes.fetch_sub(bytes as isize, Ordering::Relaxed);
+                    self.body_bytes.fetch_sub(bodies as isize, Ordering::Relaxed);
+                }
+            }
+            Ration::CalmObjects | Ration::Objects => self.drop_where(is_meant),
+        }
     }
 
     fn step(&self, place: &Place<'_>, write: &Write<'_>, client: &Arc<Client>, limits: &Limits) -> Option<Observed> {
@@ -117,12 +219,21 @@ impl Table {
         let (object, is_new) = shard.object(place, write.at)?;
         let state = &mut object.state;
         let (was_notable, was_unsettled) = (is_notable(state, limits), state.is_unsettled());
+        let had_more = state.contest().is_some() || state.troubles().is_some();
         let observed = state.observe(write, client, limits);
         if !was_notable && is_notable(state, limits) {
             self.notable.insert(object.key.clone());
         }
-        if !was_unsettled && state.is_unsettled() {
-            shard.settle_later(place.hash, write.at);
+        let name = object.bytes() - object.state.bytes();
+        let has_more = object.state.contest().is_some() || object.state.troubles().is_some();
+        let bytes = match is_new {
+            true => object.bytes() as isize,
+            // A second name where it became notable.
+            false => observed.bytes + if has_more && !had_more { (name / 2) as isize } else { 0 },
+        };
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if !was_unsettled && object.state.is_unsettled() {
+            shard.settle_later(place.cluster, place.hash, write.at);
         }
         if is_new {
             self.len.fetch_add(1, Ordering::Relaxed);
@@ -198,10 +309,10 @@ impl Table {
     }
 
     /// Forgets what is only needed while somebody may come late: of some objects at a time.
-    pub fn tidy(&self, now: Micros) {
+    pub fn tidy(&self, cluster: &str, now: Micros) {
         for shard in &self.shards {
             let mut rounds = 0..SETTLE_ROUNDS;
-            while rounds.next().is_some() && lock(shard).settle(now) {}
+            while rounds.next().is_some() && lock(shard).settle(cluster, now) {}
         }
     }
 
@@ -214,40 +325,34 @@ impl Table {
         lock(&self.shards[self.index(place.hash)])
     }
 
-    /// Drops the bodies of the half of the objects that was silent longer.
-    fn drop_bodies(&self) {
-        let cutoff = self.median_time(|object| object.kept_bytes() > 0);
-        let is_meant = |object: &ObjectState| object.last_at() <= cutoff;
-        let dropped: usize = self.shards.iter().map(|shard| lock(shard).drop_bodies(is_meant)).sum();
-        self.body_bytes.fetch_sub(dropped as isize, Ordering::Relaxed);
-    }
-
     /// Drops calm objects: those of the half that was silent longer; where that is not enough, any.
     fn evict(&self) {
         let cutoff = self.median_time(|_| true);
         let is_old = |object: &ObjectState| object.last_at() <= cutoff;
         self.drop_where(|object| is_old(object) && object.state() == State::Calm);
-        if self.len() > self.objects_max {
+        if self.len() > self.bounds.objects_max {
             self.drop_where(is_old);
         }
     }
 
     fn drop_where(&self, is_over: impl Fn(&ObjectState) -> bool) {
-        let (mut dropped, mut bytes) = (0, 0);
+        let (mut dropped, mut bytes, mut bodies) = (0, 0, 0);
         for shard in &self.shards {
-            lock(shard).retain(|Object { key, state }| {
-                let is_dropped = is_over(state);
+            lock(shard).retain(|object| {
+                let is_dropped = is_over(&object.state);
                 if is_dropped {
                     dropped += 1;
-                    bytes += state.kept_bytes();
-                    self.notable.remove(key);
+                    bytes += object.bytes();
+                    bodies += object.state.body_bytes();
+                    self.notable.remove(&object.key);
                 }
                 !is_dropped
             });
         }
         self.len.fetch_sub(dropped, Ordering::Relaxed);
         self.evicted.fetch_add(dropped as u64, Ordering::Relaxed);
-        self.body_bytes.fetch_sub(bytes as isize, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes as isize, Ordering::Relaxed);
+        self.body_bytes.fetch_sub(bodies as isize, Ordering::Relaxed);
     }
 
     /// The median of the objects' last times, estimated on some thousand of them.

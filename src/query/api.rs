@@ -21,10 +21,12 @@ use crate::audit::event::Micros;
 use crate::detect::class::Classes;
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::ObjectName;
+use crate::escape;
 use crate::journal;
 use crate::journal::committer::Journal;
-use crate::journal::store::Reader;
-use crate::net::Reply;
+use crate::journal::reader::Reader;
+use crate::net::budget::Budget;
+use crate::net::{Reply, web};
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 use crate::telemetry::control::Control;
@@ -34,6 +36,9 @@ use crate::telemetry::metrics::Metrics;
 const TURNS: &str = "/api/v1/turns";
 /// Questions about the past that wait for the one that is being answered: each brings up to 64 MiB of writes into memory.
 const WAITING_MAX: usize = 8;
+/// Decisions that are followed at a time, by all clients and by each; beyond them, asking once still works.
+const STREAMS_MAX: usize = 512;
+const CLIENT_STREAMS_MAX: usize = 128;
 /// How long the kill switch's answer waits for pauses to be lifted.
 const LIFTED_WITHIN: Duration = Duration::from_secs(5);
 const JSON: &str = "application/json";
@@ -47,6 +52,7 @@ pub struct Api {
     metrics: Metrics,
     journal: Option<Arc<Journal>>,
     turnstile: Arc<Turnstile>,
+    streams: Budget,
     is_ready: Arc<AtomicBool>,
     enforcer: Option<Control>,
 }
@@ -166,6 +172,7 @@ impl Api {
             enforcer: None,
             journal: None,
             turnstile: Arc::default(),
+            streams: Budget::new(STREAMS_MAX, CLIENT_STREAMS_MAX),
         }
     }
 
@@ -177,6 +184,11 @@ impl Api {
     /// Answers from the journal too.
     pub fn with_journal(self, journal: Option<Arc<Journal>>) -> Api {
         Api { journal, ..self }
+    }
+
+    /// Decisions that may be followed at a time.
+    pub(super) fn streams(&self) -> &Budget {
+        &self.streams
     }
 
     /// Whether events are taken in.
@@ -244,12 +256,12 @@ impl Api {
         }
     }
 
-    /// The kill switch. A page elsewhere cannot make a browser send JSON here: that needs our leave, which nobody gets.
+    /// The kill switch. A browser sends JSON from a page elsewhere only with the leave of this server, which never gives it.
     fn switch(&self, request: &Request<Incoming>, is_stopped: bool) -> Reply {
         let Some(enforcer) = &self.enforcer else {
             return problem(StatusCode::NOT_FOUND, "nothing is enforced here: see serve --enforce");
         };
-        if request.headers().get(CONTENT_TYPE).is_none_or(|t| t != JSON) {
+        if !web::is_json(request.headers()) {
             return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send Content-Type: application/json");
         }
         enforcer.stop(is_stopped);
@@ -375,7 +387,7 @@ impl Api {
     /// May a reconciler write this object now? Only what is known by its fields stops it.
     pub fn decision(&self, key: &ObjectKey) -> Decision {
         let lens = self.lens();
-        let as_of = self.pipeline.latest();
+        let as_of = self.pipeline.latest_of(key.cluster());
         let calm = || Decision {
             write: true,
             state: State::Calm,
@@ -417,7 +429,7 @@ impl Api {
                 as_of,
             })
         };
-        let found = self.pipeline.table().with_at(key, lens.now, limits, look).flatten();
+        let found = self.pipeline.table().with_at(key, lens.now_of(key), limits, look).flatten();
         found.unwrap_or_else(calm)
     }
 }
@@ -493,19 +505,29 @@ fn percent_decoded(text: &str) -> Cow<'_, str> {
 }
 
 pub(super) fn text(status: StatusCode, text: String) -> Reply {
-    reply(status, TEXT, text.into())
+    reply(status, TEXT, text.into_bytes().into_boxed_slice().into())
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Reply {
-    match serde_json::to_vec(value) {
-        Ok(body) => reply(status, JSON, body.into()),
+    match serde_json::to_string(value) {
+        Ok(body) => reply(status, JSON, harmless(body)),
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
 
+/// JSON that a terminal may show.
+fn harmless(body: String) -> Bytes {
+    let body = match escape::json(&body) {
+        Cow::Borrowed(_) => body,
+        Cow::Owned(escaped) => escaped,
+    };
+    // Without the room it grew in: it is held until its client has read it.
+    body.into_bytes().into_boxed_slice().into()
+}
+
 pub(super) fn problem(status: StatusCode, error: &str) -> Reply {
-    let body = serde_json::to_vec(&Problem { error: error.into() }).unwrap_or_default();
-    reply(status, JSON, body.into())
+    let body = serde_json::to_string(&Problem { error: error.into() }).unwrap_or_default();
+    reply(status, JSON, harmless(body))
 }
 
 fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {

@@ -1,7 +1,7 @@
 //! Decisions that go on: one line of JSON now, one at every change, and one from time to time as a sign of life.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,17 +13,14 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::api::{Api, Decision, problem};
+use crate::escape;
+use crate::net::budget::Reservation;
 use crate::pipeline::key::ObjectKey;
 
 /// How often a followed object is looked at: a look is a few microseconds of memory.
 const EVERY: Duration = Duration::from_millis(200);
 /// A line at least so often, that a broken connection is noticed by both.
 const ALIVE: Duration = Duration::from_secs(30);
-/// Streams at a time; beyond them, asking once still works.
-const STREAMS_MAX: usize = 512;
-
-static STREAMS: AtomicUsize = AtomicUsize::new(0);
-
 /// The body of any answer.
 pub type Answer = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -32,6 +29,7 @@ struct Following {
     api: Api,
     key: ObjectKey,
     last: Option<(Decision, Instant)>,
+    _stream: Reservation,
     /// The server was ready once: when it no longer is, it stops; before, it starts.
     was_ready: bool,
 }
@@ -39,17 +37,13 @@ struct Following {
 // === impl Api ===
 
 impl Api {
-    /// Answers one request, at once or going on.
-    pub fn answer(&self, request: &Request<Incoming>) -> Response<Answer> {
-        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
-        let is_watch = query.split('&').any(|pair| matches!(pair, "watch" | "watch=1" | "watch=true"));
-        if let Some(rest) =
-            path.strip_prefix("/api/v1/objects/").filter(|_| is_watch && request.method() == Method::GET)
-            && let Some((key, view)) = Api::named(rest, query)
-            && view == "decision"
-        {
-            return match Following::new(self.clone(), key) {
-                Some(following) => following.stream(),
+    /// Answers one request of this client, at once or going on.
+    pub fn answer(&self, request: &Request<Incoming>, client: IpAddr) -> Response<Answer> {
+        if let Some(key) = followed(request) {
+            return match self.streams().reserve(client, 1) {
+                Some(stream) => {
+                    Following { api: self.clone(), key, last: None, _stream: stream, was_ready: false }.stream()
+                }
                 None => problem(StatusCode::TOO_MANY_REQUESTS, "too many streams; ask without watch")
                     .map(BodyExt::boxed_unsync),
             };
@@ -58,15 +52,22 @@ impl Api {
     }
 }
 
+/// The object whose decision a request follows.
+fn followed(request: &Request<Incoming>) -> Option<ObjectKey> {
+    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+    let is_watch = query.split('&').any(|pair| matches!(pair, "watch" | "watch=1" | "watch=true"));
+    let rest = path.strip_prefix("/api/v1/objects/").filter(|_| is_watch && request.method() == Method::GET)?;
+    Api::named(rest, query).filter(|(_, view)| view == "decision").map(|(key, _)| key)
+}
+
+/// Whether a request's answer goes on: it must end when its client's rights do.
+pub fn is_followed(request: &Request<Incoming>) -> bool {
+    followed(request).is_some()
+}
+
 // === impl Following ===
 
 impl Following {
-    fn new(api: Api, key: ObjectKey) -> Option<Following> {
-        let before = STREAMS.fetch_add(1, Ordering::Relaxed);
-        let following = Following { api, key, last: None, was_ready: false };
-        (before < STREAMS_MAX).then_some(following)
-    }
-
     fn stream(self) -> Response<Answer> {
         let lines = stream::unfold(self, async |mut following| {
             let line = following.next().await?;
@@ -87,8 +88,7 @@ impl Following {
                 same != *last || at.elapsed() >= ALIVE
             });
             if is_news {
-                let mut line = serde_json::to_vec(&decision).ok()?;
-                line.push(b'\n');
+                let line = escape::json(&serde_json::to_string(&decision).ok()?).into_owned() + "\n";
                 self.last = Some((decision, Instant::now()));
                 return Some(line.into());
             }
@@ -99,11 +99,5 @@ impl Following {
             }
             tokio::time::sleep(EVERY).await;
         }
-    }
-}
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        STREAMS.fetch_sub(1, Ordering::Relaxed);
     }
 }

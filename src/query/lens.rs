@@ -38,16 +38,21 @@ pub struct Lens<'a> {
     pub pipeline: &'a Pipeline,
     /// What actors are.
     pub classes: &'a Classes,
-    /// The time up to which verdicts have moved on.
-    pub now: Micros,
+    /// The time up to which verdicts have moved on, where it is not the latest one of each object's cluster.
+    pub now: Option<Micros>,
 }
 
 // === impl Lens ===
 
 impl<'a> Lens<'a> {
-    /// Looks at a pipeline as of the latest event.
+    /// Looks at a pipeline as of the latest event of each cluster.
     pub fn at_latest(pipeline: &'a Pipeline, classes: &'a Classes) -> Lens<'a> {
-        Lens { pipeline, classes, now: pipeline.latest().unwrap_or(0) }
+        Lens { pipeline, classes, now: None }
+    }
+
+    /// The time up to which the verdict on this object has moved on.
+    pub fn now_of(&self, key: &ObjectKey) -> Micros {
+        self.now.or_else(|| self.pipeline.latest_of(key.cluster())).unwrap_or(0)
     }
 
     /// Everything that was found about the objects that the filter lets through.
@@ -57,7 +62,7 @@ impl<'a> Lens<'a> {
             Report { stats: StatsView::from(&stats), coverage: Coverage::from(&stats), ..Report::default() };
         for key in self.pipeline.table().notable() {
             let Some(limits) = self.pipeline.policy().limits(&key.object()) else { continue };
-            self.pipeline.table().with_at(&key, self.now, limits, |state| {
+            self.pipeline.table().with_at(&key, self.now_of(&key), limits, |state| {
                 let object = Object::of(&key, state);
                 if filter.is_object(&object) {
                     self.add(&mut report, &object, state, limits, filter);
@@ -76,7 +81,7 @@ impl<'a> Lens<'a> {
     pub fn wars(&self, key: &ObjectKey) -> Vec<War> {
         let Some(limits) = self.pipeline.policy().limits(&key.object()) else { return Vec::new() };
         let look = |state: &ObjectState| self.wars_of(&Object::of(key, state), state, limits);
-        let mut wars = self.pipeline.table().with_at(key, self.now, limits, look).unwrap_or_default();
+        let mut wars = self.pipeline.table().with_at(key, self.now_of(key), limits, look).unwrap_or_default();
         self.add_neighbours(wars.iter_mut());
         wars
     }
@@ -84,7 +89,7 @@ impl<'a> Lens<'a> {
     /// Who takes part in one object.
     pub fn participants(&self, key: &ObjectKey) -> Option<Participants> {
         let limits = self.pipeline.policy().limits(&key.object())?;
-        let mut found = self.pipeline.table().with_at(key, self.now, limits, |state| {
+        let mut found = self.pipeline.table().with_at(key, self.now_of(key), limits, |state| {
             let object = Object::of(key, state);
             let wars = self.wars_of(&object, state, limits);
             let mut actors: Vec<Party> = Vec::new();
@@ -233,7 +238,8 @@ impl<'a> Lens<'a> {
         let until = tally.machine.last_retake();
         let since = tally.since.or(first_retake).unwrap_or(until);
         let fields = fields(findings, war);
-        let (cause, evidence) = self.cause(state, findings, war, &parties, limits);
+        let (cause, mut evidence) = self.cause(state, findings, war, &parties, limits);
+        evidence.extend(not_looked_at(findings));
         let (remedies, verify) = self.remedies(object, state, cause, &parties, &fields, limits, None);
         War {
             object: object.clone(),
@@ -645,4 +651,19 @@ fn application(state: &ObjectState) -> Option<String> {
     let tracking = known.get("metadata.annotations['argocd.argoproj.io/tracking-id']")?.text()?;
     let text: String = serde_json::from_str(tracking).ok()?;
     text.split_once(':').map(|(application, _)| application.to_owned())
+}
+
+/// What of the object is not known, because it has too many fields.
+fn not_looked_at(findings: &Findings) -> Vec<String> {
+    let (unfollowed, is_cut) = findings.unfollowed();
+    let mut found = Vec::new();
+    if unfollowed > 0 {
+        found.push(format!(
+            "{unfollowed} other fields of it change as well; of those, only a value that another actor restores is noticed"
+        ));
+    }
+    if is_cut {
+        found.push("the object has more fields than are compared; those at the end of its body are not".to_owned());
+    }
+    found
 }

@@ -8,7 +8,7 @@ use crate::audit::event::{Micros, parse_duration, parse_timestamp};
 use crate::detect::class::Classes;
 use crate::journal;
 use crate::journal::past::Past;
-use crate::journal::store::Reader;
+use crate::journal::reader::Reader;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 
@@ -48,7 +48,7 @@ impl History<'_> {
         let policy = self.pipeline.policy();
         let whole = past.whole(policy, key);
         // A pause may have ended since its last write.
-        let now = whole.latest().max(self.pipeline.latest()).unwrap_or(0);
+        let now = whole.latest_of(key.cluster()).max(self.pipeline.latest_of(key.cluster()));
         let Some(mut found) = (Lens { pipeline: &whole, classes: self.classes, now }).participants(key) else {
             return Ok(None);
         };
@@ -60,7 +60,7 @@ impl History<'_> {
             });
             found.timeline.extend(moments.unwrap_or_default());
         }
-        found.complete_since = Some(past.since);
+        found.complete_since = Some(past.complete_since);
         self.reader.turns(past.since, |turn| {
             if turn.object == *key {
                 found.turns.push(TurnView { object: found.object.clone(), ..TurnView::of(&turn) });
@@ -87,7 +87,7 @@ impl History<'_> {
             }
             turns.push_back(TurnView::of(&turn));
         })?;
-        Ok(Turns { turns: turns.into(), complete_since: since })
+        Ok(Turns { turns: turns.into(), complete_since: since.max(self.reader.complete_since()) })
     }
 
     /// The kept objects that a filter may mean.

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::audit::event::Micros;
 use crate::detect::cause::Cause;
 use crate::detect::class::{Class, Role};
-use crate::detect::contest::Record;
 use crate::detect::fields::{Change, FieldValue, Tier};
 use crate::detect::kind;
 use crate::detect::object::ObjectState;
+use crate::detect::record::Record;
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::{Effect, Part};
 use crate::pipeline::Turn;
@@ -303,6 +303,21 @@ pub struct Coverage {
     pub levels: Levels,
     /// Requests whose bodies kube-apiserver cut off, though their level has bodies.
     pub truncated: u64,
+    /// Sources with writes whose time cannot be right.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wrong_clocks: Vec<WrongClock>,
+}
+
+/// A source with writes whose time cannot be right. They count as of when they came; of a log, as of the latest time before
+/// them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WrongClock {
+    /// A file, or the address of an API server.
+    pub source: String,
+    /// Writes dated further in the future than clocks may differ (`bounds.clock_skew`).
+    pub future: u64,
+    /// Writes dated before what is kept (`journal.retention`), among events of today.
+    pub long_ago: u64,
 }
 
 /// What was seen of one source.
@@ -653,6 +668,11 @@ impl From<&Stats> for Coverage {
             let (first, last) = spans.ends()?;
             Some(SourceView { source: name.to_owned(), first, last, gaps: gaps(spans) })
         };
+        let wrong_clock = |(source, doubts): (&str, coverage::Doubts)| WrongClock {
+            source: source.to_owned(),
+            future: doubts.future,
+            long_ago: doubts.long_ago,
+        };
         let all = stats.coverage.all();
         let [metadata, request, request_response] = stats.levels;
         Coverage {
@@ -662,6 +682,7 @@ impl From<&Stats> for Coverage {
             gaps: gaps(&all),
             levels: Levels { metadata, request, request_response },
             truncated: stats.truncated,
+            wrong_clocks: stats.coverage.doubts().map(wrong_clock).collect(),
         }
     }
 }

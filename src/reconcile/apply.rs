@@ -25,7 +25,7 @@ use crate::enforce::calls::{CALL, within};
 use crate::enforce::events::Events;
 use crate::enforce::keeper::Tenure;
 use crate::enforce::link::Link;
-use crate::enforce::look::{CLUSTER, latest, would_pause};
+use crate::enforce::look::{CLUSTER, would_pause};
 use crate::enforce::pauses::Target;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
@@ -501,7 +501,7 @@ impl Reconciler {
 
     /// What is known of an object that differs at these places; without any, that is not there.
     fn evidence(&self, id: &Id, key: &ObjectKey, paths: Option<&[String]>) -> Evidence {
-        let latest = latest(&self.pipeline, CLUSTER);
+        let latest = self.pipeline.latest_of(CLUSTER);
         let state = self.pipeline.policy().limits(&key.object()).and_then(|limits| {
             let look = |object: &crate::detect::object::ObjectState| {
                 Some(object.contest()?.findings().state(self.settings.confidence))

@@ -1,6 +1,6 @@
 //! Logs: for people on a terminal, JSON elsewhere; their level can change while the program runs. Never one per event.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::level_filters::LevelFilter;
@@ -8,6 +8,8 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+
+use crate::escape;
 
 /// What is logged, and the way to change it.
 #[derive(Clone)]
@@ -25,8 +27,10 @@ pub struct Levels {
 /// Where the filter makes no sense.
 pub fn start(level: &str) -> Result<Levels, Unknown> {
     let (filter, handle) = reload::Layer::new(filter(level)?);
-    let layer = fmt::layer().with_writer(std::io::stderr).with_target(false);
-    let layer = match std::io::stderr().is_terminal() {
+    let is_terminal = io::stderr().is_terminal();
+    let writer = move || Harmless { inner: io::stderr(), is_json: !is_terminal };
+    let layer = fmt::layer().with_writer(writer).with_target(false);
+    let layer = match is_terminal {
         true => layer.with_ansi(std::env::var_os("NO_COLOR").is_none()).boxed(),
         // Spans are for traces: a line of the log says all it has to say.
         false => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
@@ -44,6 +48,26 @@ pub fn start(level: &str) -> Result<Levels, Unknown> {
         #[cfg(feature = "otlp")]
         traces,
     })
+}
+
+/// Writes lines of the log without what a terminal would obey: names in them are anybody's to choose.
+struct Harmless<W> {
+    inner: W,
+    is_json: bool,
+}
+
+impl<W: Write> Write for Harmless<W> {
+    /// The subscriber writes a whole line at a time.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let escaped = if self.is_json { escape::json(&text) } else { escape::coloured(&text) };
+        self.inner.write_all(escaped.as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// A filter that makes no sense.
@@ -87,5 +111,24 @@ impl Levels {
         drop(self.handle.reload(filter));
         tracing::warn!(before, now = level, "the log level has changed");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_line_of_the_log_is_obeyed() {
+        let line = "{\"name\":\"a\u{9b}2J\u{202e}\u{200b}\u{2028}\u{e0041}\"}\n";
+        let mut json = Harmless { inner: Vec::new(), is_json: true };
+        json.write_all(line.as_bytes()).unwrap();
+        let written = String::from_utf8(json.inner).unwrap();
+        assert!(!written.trim_end().contains(escape::is_harmful), "{written}");
+        let values = [line, &written].map(|text| serde_json::from_str::<serde_json::Value>(text).unwrap());
+        assert_eq!(values[0], values[1]);
+        let mut coloured = Harmless { inner: Vec::new(), is_json: false };
+        coloured.write_all("\u{1b}[31mERROR\u{1b}[0m a\u{9b}b\n".as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(coloured.inner).unwrap(), "\u{1b}[31mERROR\u{1b}[0m a\\u{9b}b\n");
     }
 }

@@ -39,6 +39,8 @@ pub struct Metrics {
     events: IntCounterVec,
     malformed: IntCounterVec,
     evicted: prometheus::IntCounter,
+    /// Writes whose time is not believed, by what is wrong with it.
+    pub wrong_clocks: IntCounterVec,
     objects: IntGauge,
     latest: IntGauge,
     lag: prometheus::Gauge,
@@ -48,6 +50,7 @@ pub struct Metrics {
     paused: prometheus::IntGaugeVec,
     follow_behind: prometheus::IntGaugeVec,
     follow_gaps: prometheus::IntGaugeVec,
+    follow_up: prometheus::IntGaugeVec,
 }
 
 /// Thrashing counters with as many label values as are allowed.
@@ -61,12 +64,14 @@ struct Wars {
 /// What becomes of a batch.
 const BATCHES: [&str; 2] = ["taken", "cut"];
 /// Why requests are refused.
-const REFUSALS: [&str; 13] = [
+const REFUSALS: [&str; 17] = [
     "unauthenticated",
     "forbidden",
     "host",
+    "origin",
     "review_unavailable",
     "path",
+    "clusters",
     "method",
     "content_type",
     "too_large",
@@ -75,6 +80,8 @@ const REFUSALS: [&str; 13] = [
     "aborted",
     "full",
     "journal",
+    "busy",
+    "unread",
 ];
 
 /// The bounds of the thrashing series.
@@ -138,6 +145,12 @@ impl Metrics {
                 "reason",
                 &Malformed::REASONS,
             ),
+            wrong_clocks: counters(
+                "editwar_wrong_clock_writes_total",
+                "Writes whose time cannot be right, and which count as of when they came.",
+                "time",
+                &["future", "long_ago"],
+            ),
             evicted: register(
                 &registry,
                 prometheus::IntCounter::new("editwar_evicted_objects_total", "Objects that made room.").expect("valid"),
@@ -169,6 +182,14 @@ impl Metrics {
                 &registry,
                 prometheus::IntGaugeVec::new(
                     Opts::new("editwar_follow_behind_bytes", "Bytes of a followed log that were not yet read."),
+                    &["file"],
+                )
+                .expect("valid"),
+            ),
+            follow_up: register(
+                &registry,
+                prometheus::IntGaugeVec::new(
+                    Opts::new("editwar_follow_up", "Whether a followed log can be read."),
                     &["file"],
                 )
                 .expect("valid"),
@@ -242,8 +263,9 @@ impl Metrics {
         }
     }
 
-    /// Notes how far a followed log was read.
-    pub fn followed(&self, file: &str, behind_bytes: u64, gaps: u64) {
+    /// Notes whether a followed log can be read, and how far it was read.
+    pub fn followed(&self, file: &str, is_readable: bool, behind_bytes: u64, gaps: u64) {
+        self.follow_up.with_label_values(&[file]).set(i64::from(is_readable));
         self.follow_behind.with_label_values(&[file]).set(i64::try_from(behind_bytes).unwrap_or(i64::MAX));
         self.follow_gaps.with_label_values(&[file]).set(i64::try_from(gaps).unwrap_or(i64::MAX));
     }

@@ -15,12 +15,14 @@ const RULES: &[(&str, &[&str])] = &[
     ("reconcile", &["pipeline", "detect", "audit", "telemetry", "enforce"]),
     ("reconcile/plan.rs", &["detect", "audit::event", "reconcile"]),
     ("journal", &["pipeline", "detect", "audit", "telemetry"]),
-    ("query", &["pipeline", "detect", "audit", "telemetry", "net", "journal"]),
-    ("telemetry", &["pipeline", "detect", "audit", "COMMIT"]),
+    ("query", &["pipeline", "detect", "audit", "telemetry", "net", "journal", "escape"]),
+    ("telemetry", &["pipeline", "detect", "audit", "escape", "COMMIT"]),
     ("auth", &["detect", "net"]),
     ("config.rs", &["detect", "audit", "auth", "pipeline", "journal"]),
     ("config", &["detect", "audit", "auth", "pipeline", "journal"]),
     ("net.rs", &[]),
+    ("net", &[]),
+    ("escape.rs", &[]),
 ];
 
 /// What `detect` may not know: clocks, I/O, async.

@@ -36,6 +36,38 @@ impl Authority {
     fn sign(&self, name: &str, dns: &[&str]) -> (String, String, Identity) {
         let mut params = CertificateParams::new(dns.iter().map(|d| (*d).to_owned()).collect::<Vec<_>>()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
+        self.signed(params)
+    }
+
+    /// A client's certificate that ends in this many seconds.
+    fn sign_for(&self, name: &str, seconds: u64) -> Identity {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + now + std::time::Duration::from_secs(seconds);
+        self.signed(params).2
+    }
+
+    /// A list of these revoked certificates, as PEM.
+    fn revoking(&self, revoked: &[&Identity]) -> String {
+        let revoked = revoked.iter().map(|(chain, _)| rcgen::RevokedCertParams {
+            serial_number: x509_parser::parse_x509_certificate(&chain[0]).unwrap().1.raw_serial().to_vec().into(),
+            revocation_time: rcgen::date_time_ymd(2024, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2024, 1, 1),
+            next_update: rcgen::date_time_ymd(2100, 1, 1),
+            crl_number: rcgen::SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
+    fn signed(&self, params: CertificateParams) -> (String, String, Identity) {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (certificate.pem(), key.serialize_pem(), (vec![certificate.der().clone()], key.serialize_der()))
@@ -164,7 +196,7 @@ fn an_api_server_posts_with_its_certificate_for_its_cluster_and_nobody_else_does
     assert_eq!(post(None, "/audit/a", ""), 401);
     assert_eq!(post(None, "/audit/a", "wrong"), 401);
     assert_eq!(post(None, "/audit/b", "t-post"), 200);
-    assert_eq!(post(None, "/audit/b", "t-read"), 403, "a token for reading does not post");
+    assert_eq!(post(None, "/audit/b", "t-read"), 401, "a token for reading does not post");
 }
 
 #[test]
@@ -183,11 +215,13 @@ fn scraping_reading_and_acting_are_rights_of_their_own() {
     let views =
         ["", "/participants", "/timeline", "/decision", "/decision?watch=true"].map(|view| format!("{web}{view}"));
     for values in views.iter().map(String::as_str).chain(["/api/v1/wars", "/api/v1/participants", "/log-level"]) {
-        assert_eq!(get(values, "t-scrape"), (403, r#"{"error":"forbidden"}"#.to_owned()), "{values}");
+        // As a token that nobody knows: a refusal does not tell which tokens there are.
+        let refused = get(values, "t-scrape");
+        assert_eq!((refused.0, &refused), (401, &get(values, "no-such-token")), "{values}");
     }
     assert_eq!(get("/api/v1/wars", "t-read").0, 200);
     let stop = |token| ask(server.admin, &folder.ca, None, "POST", "/api/v1/enforcement/stop", token).0;
-    assert_eq!((stop(""), stop("t-read")), (401, 403));
+    assert_eq!((stop(""), stop("t-read")), (401, 401));
     assert_eq!(stop("t-act"), 404, "there is no enforcer to stop, and that is told to who may know");
     // Whoever was refused is counted, and not logged by token.
     let metrics = get("/metrics", "t-scrape").1;
@@ -262,7 +296,7 @@ fn kubernetes_says_who_may_ask() {
     assert_eq!(get("/api/v1/wars", "token-alice"), 200);
     assert_eq!(get("/api/v1/wars", "no-such-token"), 401);
     let robot = "token-system-serviceaccount-editwar-editwar";
-    assert_eq!((get("/metrics", robot), get("/api/v1/wars", robot)), (403, 403));
+    assert_eq!((get("/metrics", robot), get("/api/v1/wars", robot)), (401, 401));
     cluster.kubectl(
         "admin",
         &[
@@ -275,8 +309,8 @@ fn kubernetes_says_who_may_ask() {
     );
     // A refusal is remembered for ten seconds.
     wait_until("it may scrape", 20, || get("/metrics", robot) == 200);
-    assert_eq!(get("/api/v1/wars", robot), 403, "a stolen scrape token reads no values");
-    assert_eq!(ask(server.admin, &folder.ca, None, "POST", "/api/v1/enforcement/stop", robot).0, 403);
+    assert_eq!(get("/api/v1/wars", robot), 401, "a stolen scrape token reads no values");
+    assert_eq!(ask(server.admin, &folder.ca, None, "POST", "/api/v1/enforcement/stop", robot).0, 401);
 }
 
 #[test]
@@ -342,7 +376,9 @@ fn what_acts_is_json_which_no_page_may_send_unasked() {
         server.request(server.admin, "POST", "/api/v1/enforcement/stop", &header, b"{}").0
     };
     // What a form or a script of another origin may send without being asked for leave.
-    for simple in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
+    for simple in
+        ["text/plain", "text/plain; x=application/json", "application/x-www-form-urlencoded", "multipart/form-data"]
+    {
         assert_eq!(stop(simple), 415, "{simple}");
     }
     let preflight = server.request(
@@ -392,4 +428,236 @@ fn the_command_line_shows_who_asks_and_checks_who_answers() {
     let doctor = ["doctor", "--server", &url, "--server-ca", &ca, "--token-file", &token];
     let (_, out, err) = crate::cli::run(&doctor, None);
     assert!(out.contains("ready"), "{out}{err}");
+}
+
+#[test]
+fn a_page_elsewhere_forges_no_wars_on_a_listener_of_this_machine() {
+    let server = Server::start(&[]);
+    let post = |headers: &str| server.request(server.webhook, "POST", "/audit", headers, b"[]").0;
+    // What `fetch(…, {mode: "no-cors"})` sends for a Blob without a type, for plain text, and for a form.
+    for simple in ["", "text/plain", "text/plain; x=json", "text/json", "application/x-www-form-urlencoded; json"] {
+        let header = if simple.is_empty() { String::new() } else { format!("Content-Type: {simple}\r\n") };
+        assert_eq!(post(&header), 415, "{simple:?}");
+    }
+    let json = "Content-Type: application/json\r\n";
+    let twice = format!("Content-Type: text/plain\r\n{json}");
+    assert_eq!(post(&twice), 415, "two types");
+    for accepted in ["application/json", "Application/JSON; charset=utf-8", "application/x-ndjson"] {
+        assert_eq!(post(&format!("Content-Type: {accepted}\r\n")), 200, "{accepted}");
+    }
+    let own = format!("http://localhost:{}", server.webhook.port());
+    for foreign in
+        ["https://evil.example", "null", "http://localhost.evil.example", "http://localhost:1", &own[..own.len() - 1]]
+    {
+        assert_eq!(post(&format!("{json}Origin: {foreign}\r\n")), 403, "{foreign}");
+    }
+    for site in ["cross-site", "same-site", "Cross-Site"] {
+        assert_eq!(post(&format!("{json}Sec-Fetch-Site: {site}\r\n")), 403, "{site}");
+        let get = |more: &str| {
+            let headers = format!("Sec-Fetch-Site: {site}\r\n{more}");
+            server.request(server.admin, "GET", "/api/v1/wars", &headers, b"").0
+        };
+        assert_eq!(get("Sec-Fetch-Mode: no-cors\r\n"), 403, "{site}");
+        assert_eq!(get("Sec-Fetch-Mode: navigate\r\n"), 200, "a link may lead here");
+    }
+    // The page itself, and a person who types the address.
+    for site in ["same-origin", "none"] {
+        assert_eq!(post(&format!("{json}Sec-Fetch-Site: {site}\r\n")), 200, "{site}");
+    }
+}
+
+#[test]
+fn a_connection_from_outside_without_a_handshake_is_closed() {
+    let folder = Folder::new("auth-silent");
+    let server = start(&folder.config(), &[]);
+    for said in [&b""[..], b"\x16\x03\x01"] {
+        let mut silent = TcpStream::connect(server.webhook).unwrap();
+        silent.set_read_timeout(Some(std::time::Duration::from_secs(25))).unwrap();
+        silent.write_all(said).unwrap();
+        let read = std::io::Read::read(&mut silent, &mut [0; 16]);
+        assert!(matches!(&read, Ok(0)) || read.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset));
+    }
+    // And one that ends its handshake, and asks for nothing.
+    let (_, _, anybody) = folder.ca.sign("somebody", &[]);
+    let mut silent = connect(server.webhook, &folder.ca, Some(&anybody));
+    silent.sock.set_read_timeout(Some(std::time::Duration::from_secs(25))).unwrap();
+    silent.conn.complete_io(&mut silent.sock).unwrap();
+    let read = std::io::Read::read(&mut silent, &mut [0; 16]);
+    assert!(!read.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "it holds on");
+}
+
+#[test]
+fn a_token_file_that_is_emptied_or_deleted_closes_the_door() {
+    let folder = Folder::new("auth-emptied");
+    let server = start(&folder.config(), &[]);
+    let get = || ask(server.admin, &folder.ca, None, "GET", "/api/v1/wars", "t-read").0;
+    let tokens = folder.path.join("tokens");
+    let text = std::fs::read(&tokens).unwrap();
+    let spoilt: [&dyn Fn(); 3] =
+        [&|| std::fs::write(&tokens, "").unwrap(), &|| std::fs::remove_file(&tokens).unwrap(), &|| {
+            std::fs::write(&tokens, "only-a-secret\n").unwrap()
+        }];
+    for spoil in spoilt {
+        wait_until("the token is known", 30, || get() == 200);
+        spoil();
+        wait_until("the token is known no more", 60, || get() == 401);
+        std::fs::write(&tokens, &text).unwrap();
+    }
+}
+
+/// Asks again and again on one connection until it is refused or ended; how many times it was answered with 200.
+fn ask_until_refused(stream: &mut (impl std::io::Read + Write), path: &str, token: &str) -> usize {
+    let authorization = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+    let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}\r\n");
+    let mut answered = 0;
+    while answered < 300 && stream.write_all(head.as_bytes()).is_ok() {
+        let mut answer = [0; 4096];
+        match stream.read(&mut answer) {
+            Ok(read) if answer[..read].starts_with(b"HTTP/1.1 200") => answered += 1,
+            _ => break,
+        }
+        crate::envtest::pause(100);
+    }
+    answered
+}
+
+#[test]
+fn a_connection_ends_with_its_certificate() {
+    let folder = Folder::new("auth-expiry");
+    let server = start(&folder.config(), &[]);
+    // `/metrics` may have more bytes than one read takes: health does not, and needs no name.
+    let brief = folder.ca.sign_for("prometheus", 6);
+    let mut standing = connect(server.admin, &folder.ca, Some(&brief));
+    standing.sock.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let answered = ask_until_refused(&mut standing, "/livez", "");
+    assert!((1..300).contains(&answered), "{answered} answers");
+}
+
+#[test]
+fn what_a_connection_follows_ends_with_its_token() {
+    let folder = Folder::new("auth-followed");
+    let server = start(&folder.config(), &[]);
+    let mut stream = connect(server.admin, &folder.ca, None);
+    let path = "/api/v1/objects/deployments.apps/shop/web/decision?watch=true";
+    let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer t-read\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut bytes = [0; 4096];
+    assert!(std::io::Read::read(&mut stream, &mut bytes).unwrap() > 0 && bytes.starts_with(b"HTTP/1.1 200"));
+    std::fs::write(folder.path.join("tokens"), "t-other oncall\n").unwrap();
+    stream.sock.set_read_timeout(Some(std::time::Duration::from_secs(40))).unwrap();
+    let started = std::time::Instant::now();
+    // It has a line every half a minute, as long as it goes on.
+    while matches!(std::io::Read::read(&mut stream, &mut bytes), Ok(read) if read > 0) {
+        assert!(started.elapsed().as_secs() < 60, "it is still followed");
+    }
+    assert_eq!(ask(server.admin, &folder.ca, None, "GET", "/api/v1/wars", "t-read").0, 401);
+}
+
+#[test]
+fn a_revoked_certificate_and_its_connections_are_refused() {
+    let folder = Folder::new("auth-revoked");
+    let crl = folder.path.join("revoked.crl");
+    std::fs::write(&crl, folder.ca.revoking(&[])).unwrap();
+    let config = folder.config();
+    let text = std::fs::read_to_string(&config).unwrap();
+    let with_crl = format!("    client_crl: {}\n    allow:", crl.display());
+    std::fs::write(&config, text.replace("    allow:", &with_crl)).unwrap();
+    let server = start(&config, &[]);
+    let (_, _, good) = folder.ca.sign("prometheus", &[]);
+    let (_, _, stolen) = folder.ca.sign("prometheus", &[]);
+    let scrape = |identity| ask(server.admin, &folder.ca, Some(identity), "GET", "/metrics", "").0;
+    assert_eq!((scrape(&good), scrape(&stolen)), (200, 200));
+    let mut standing = connect(server.admin, &folder.ca, Some(&stolen));
+    standing.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    assert!(std::io::Read::read(&mut standing, &mut [0; 1024]).unwrap() > 0);
+    std::fs::write(&crl, folder.ca.revoking(&[&stolen])).unwrap();
+    standing.sock.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let answered = ask_until_refused(&mut standing, "/livez", "");
+    assert!(answered < 300, "a connection outlives the revocation of its certificate");
+    assert_eq!((scrape(&good), scrape(&stolen)), (200, 0));
+}
+
+/// An API server that knows the tokens that begin with `good`, and lets their holders do anything; where it listens.
+fn reviewer() -> SocketAddr {
+    use std::io::{BufRead, Read};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = |stream: TcpStream| -> std::io::Result<()> {
+        let mut reader = std::io::BufReader::new(stream);
+        loop {
+            let mut length = 0;
+            let mut line = String::new();
+            while reader.read_line(&mut line)? > 0 && line != "\r\n" {
+                if let Some(text) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = text.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body)?;
+            let Ok(mut review) = serde_json::from_slice::<serde_json::Value>(&body) else { return Ok(()) };
+            let is_good = review["spec"]["token"].as_str().is_some_and(|token| token.starts_with("good"));
+            review["status"] = match review["kind"] == "TokenReview" {
+                true => serde_json::json!({"authenticated": is_good, "user": {"username": "somebody"}}),
+                false => serde_json::json!({"allowed": true}),
+            };
+            let text = review.to_string();
+            let head = format!(
+                "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                text.len()
+            );
+            reader.get_mut().write_all(&[head, text].concat().into_bytes())?;
+        }
+    };
+    std::thread::spawn(move || {
+        listener.incoming().for_each(|stream| drop(std::thread::spawn(move || answer(stream.unwrap()))))
+    });
+    address
+}
+
+#[test]
+fn invented_tokens_keep_no_fresh_one_from_being_reviewed() {
+    let folder = scratch("auth-flood");
+    let kubeconfig = folder.join("kubeconfig");
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: x\nclusters: [{{name: x, cluster: {{server: \"http://{}\"}}}}]\n\
+         contexts: [{{name: x, context: {{cluster: x, user: x}}}}]\nusers: [{{name: x, user: {{}}}}]\n",
+        reviewer()
+    );
+    std::fs::write(&kubeconfig, text).unwrap();
+    let kubeconfig = format!("enforce.kubeconfig={}", kubeconfig.display());
+    let server = Server::start(&["--set", "admin.auth.kubernetes=true", "--set", &kubeconfig]);
+    let get = |from: std::net::Ipv4Addr, token: &str| -> std::io::Result<u16> {
+        let mut stream = crate::hostile::try_connect(from, server.admin)?;
+        let head = format!(
+            "GET /api/v1/wars HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes())?;
+        Ok(answer(&mut stream).0)
+    };
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for attacker in 1..=40 {
+            let (get, is_over) = (&get, &is_over);
+            scope.spawn(move || {
+                for n in 0.. {
+                    if is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                        break;
+                    }
+                    drop(get([127, 0, 9, attacker].into(), &format!("invented-{attacker}-{n}")));
+                    crate::envtest::pause(50);
+                }
+            });
+        }
+        crate::envtest::pause(2000);
+        let fresh: Vec<u16> = (0..14)
+            .map(|n| {
+                crate::envtest::pause(400);
+                // An address of its own at first, then one that is known.
+                get([127, 0, 10, if n < 3 { n } else { 3 }].into(), &format!("good-{n}")).unwrap()
+            })
+            .collect();
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(fresh.iter().all(|status| *status == 200), "{fresh:?}");
+    });
 }

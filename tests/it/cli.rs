@@ -278,14 +278,34 @@ fn nothing_in_a_log_can_command_a_terminal() {
     let folder = scratch("escapes");
     let text = String::from_utf8(util::log("gitops-vs-kubectl")).unwrap();
     let text = text
-        .replace(r#""username":"alice""#, r#""username":"al\u001b[2Jice\u202e""#)
-        .replace("green", r"gr\u001b]0;x\u0007een");
+        .replace(
+            r#""username":"alice""#,
+            "\"username\":\"al\\u001b[2Jice\\u202e\u{9b}1m\u{e0041}\u{e007f}\u{2028}\u{200b}\"",
+        )
+        .replace("green", "gr\\u001b]0;x\\u0007een\u{9d}\u{2029}\u{e0042}");
     let path = folder.join("audit.log");
     std::fs::write(&path, text).unwrap();
-    for command in [&["analyze"][..], &["analyze", "-o", "wide"], &["who", "cm/app-config"]] {
+    let commands: [&[&str]; 7] = [
+        &["analyze"],
+        &["analyze", "-o", "wide"],
+        &["analyze", "-o", "markdown"],
+        &["analyze", "-o", "json"],
+        &["analyze", "-o", "yaml"],
+        &["who", "cm/app-config"],
+        &["who", "cm/app-config", "-o", "json"],
+    ];
+    for command in commands {
         let (_, out, _) = run(&[command, &[path.to_str().unwrap()]].concat(), None);
         assert!(out.contains("ice"), "{out}");
-        assert!(!out.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{command:?}: {out:?}");
+        let is_harmful = |c: char| {
+            (c.is_control() && c != '\n')
+                || matches!(c, '\u{200b}' | '\u{2028}'..='\u{202e}' | '\u{e0000}'..='\u{e007f}')
+        };
+        assert!(!out.contains(is_harmful), "{command:?}: {out:?}");
+        if command.contains(&"json") {
+            let written = serde_json::from_str::<serde_json::Value>(&out).unwrap().to_string();
+            assert!(written.contains("1m\u{e0041}\u{e007f}\u{2028}"), "it says the same: {written}");
+        }
     }
 }
 

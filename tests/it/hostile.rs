@@ -31,8 +31,11 @@ pub(crate) fn try_connect(from: Ipv4Addr, to: SocketAddr) -> std::io::Result<Tcp
 }
 
 pub(crate) fn head(length: usize) -> Vec<u8> {
-    format!("POST /audit HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n")
-        .into_bytes()
+    format!(
+        "POST /audit HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n"
+    )
+    .into_bytes()
 }
 
 /// What the server says until it hangs up, or nothing where it just does.
@@ -115,7 +118,7 @@ fn heads_and_bodies_that_do_not_come_are_given_up() {
 fn endless_bodies_and_floods_of_headers_end() {
     let server = Server::start(&["--memory-limit", "128MiB"]).ready();
     let mut endless = connect(HOSTILE, server.webhook());
-    endless.write_all(b"POST /audit HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+    endless.write_all(b"POST /audit HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
     let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x1_0000], b"\r\n"].concat();
     let chunks = (0..100_000).take_while(|_| endless.write_all(&chunk).is_ok()).count();
     assert!(chunks < 2_000, "{chunks} chunks were read");

@@ -33,6 +33,12 @@ const NASTY: &[&str] = &[
     "\u{2066}",
     "\u{200b}",
     "\u{feff}",
+    "\u{85}",
+    "\u{61c}",
+    "\u{2028}",
+    "\u{2029}",
+    "\u{e0001}",
+    "\u{e0041}\u{e007f}",
     "<",
     ">",
     "&",
@@ -128,7 +134,8 @@ fn report(pipeline: &Pipeline) -> Report {
 fn is_plain(text: &str) -> bool {
     let is_harmful = |c: char| {
         (c.is_control() && c != '\n')
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+            || matches!(c, '\u{e0000}'..='\u{e007f}')
     };
     !text.contains(is_harmful)
 }

@@ -7,12 +7,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use editwar::journal::disk::Disk;
 use editwar::journal::record;
-use editwar::journal::store::{Retention, Store};
+use editwar::journal::store::{Place, Retention, Store};
 use serde_json::{Value, json};
 
 use crate::cluster::{ALICE, BOB, Cluster, Level, OPERATOR};
@@ -25,14 +26,14 @@ const KILLS: usize = 10;
 const BATCH: usize = 10;
 
 /// A directory of its own for a test.
-fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("journal-{name}"));
     drop(std::fs::remove_dir_all(&folder));
     folder
 }
 
 /// Wars over some objects, and others that have one writer.
-fn load(rounds: usize) -> Vec<Vec<u8>> {
+pub(crate) fn load(rounds: usize) -> Vec<Vec<u8>> {
     let mut cluster = Cluster::new(Level::RequestResponse);
     let path = |n: usize| format!("configmaps/shop/config-{n}");
     for n in 0..8 {
@@ -52,13 +53,13 @@ fn load(rounds: usize) -> Vec<Vec<u8>> {
     cluster.lines().map(<[u8]>::to_vec).collect()
 }
 
-fn body(lines: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn body(lines: &[Vec<u8>]) -> Vec<u8> {
     let head = br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":["#;
     [head.as_slice(), &lines.join(&b','), b"]}"].concat()
 }
 
 /// One try to post, as an API server makes it; the status, where there was an answer.
-fn try_post(to: SocketAddr, body: &[u8]) -> Option<u16> {
+pub(crate) fn try_post(to: SocketAddr, body: &[u8]) -> Option<u16> {
     let mut stream = TcpStream::connect(to).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
     let head = format!(
@@ -91,8 +92,9 @@ fn findings(server: &Server) -> Value {
 
 /// How often each audit ID is in a journal that nobody has open.
 pub(crate) fn kept(folder: &Path) -> BTreeMap<String, usize> {
-    let retention = Retention { age: i64::MAX, bytes: u64::MAX, window: i64::MAX };
-    let (store, damages) = Store::open(folder, retention, false, i64::MAX).unwrap();
+    let retention = Retention { age: i64::MAX, bytes: u64::MAX, window: i64::MAX, ahead: 0 };
+    let place = Place { disk: &Disk::default(), folder, retention, sets_aside: false };
+    let (store, damages) = Store::open(place, &Arc::default(), i64::MAX).unwrap();
     assert!(damages.is_empty());
     let mut found = BTreeMap::new();
     let count = |_, packed: &[u8]| {
@@ -173,7 +175,7 @@ fn kills_at_any_moment_lose_nothing_and_count_nothing_twice() {
 }
 
 /// A server with this journal, once it has said what became of it.
-fn start(folder: &Path, on_failure: &str) -> Server {
+pub(crate) fn start(folder: &Path, on_failure: &str) -> Server {
     let set = format!("journal.on_failure={on_failure}");
     let server = Server::start(&["--journal", folder.to_str().unwrap(), "--set", &set]);
     util::until("the journal is open, or is not", || {
@@ -183,7 +185,7 @@ fn start(folder: &Path, on_failure: &str) -> Server {
 }
 
 /// Writes that were taken in, those that changed nothing too.
-fn writes(server: &Server) -> u64 {
+pub(crate) fn writes(server: &Server) -> u64 {
     let stats = &server.json("/api/v1/wars")["stats"];
     stats["writes"].as_u64().unwrap() + stats["no_ops"].as_u64().unwrap()
 }

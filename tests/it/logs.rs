@@ -52,6 +52,27 @@ fn the_level_changes_while_it_runs() {
 }
 
 #[test]
+fn names_in_the_log_and_in_answers_command_no_terminal() {
+    let (server, lines) = Server::start_logging("127.0.0.1:0", &[]);
+    let lines = std::thread::spawn(move || lines.collect::<Vec<_>>());
+    let hostile = "web\u{9b}2J\u{202e}\u{200b}\u{2028}\u{e0041}\u{feff}";
+    let log = String::from_utf8(util::log("hpa-vs-applier"))
+        .unwrap()
+        .replace("\"name\":\"web\"", &format!("\"name\":\"{hostile}\""));
+    server.post_lines(&util::lines(log.as_bytes()));
+    let answers = [server.get("/api/v1/wars?all=1").1, server.get("/api/v1/participants?name=nobody%C2%9B%E2%80%AE").1];
+    server.signal("TERM");
+    let lines = lines.join().unwrap();
+    let is_plain =
+        |c: char| !(c.is_control() || matches!(c, '\u{200b}' | '\u{2028}'..='\u{202e}' | '\u{feff}' | '\u{e0041}'));
+    for text in lines.iter().chain(&answers) {
+        assert!(text.chars().all(is_plain), "{text:?}");
+    }
+    let named = |text: &String| serde_json::from_str::<Value>(text).unwrap().to_string().contains(hostile);
+    assert!(lines.iter().any(named) && named(&answers[0]), "they mean the same: {lines:#?}");
+}
+
+#[test]
 fn on_a_terminal_the_log_is_for_people() {
     // `script` gives the command a terminal.
     let Ok(output) = Command::new("script")

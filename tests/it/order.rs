@@ -37,7 +37,7 @@ fn essence(report: &Report) -> Essence {
 }
 
 fn stage_time(line: &[u8]) -> i64 {
-    envelope::first_time(line).expect("every event has its time")
+    editwar::audit::times::of_event(line).expect("every event has its time")
 }
 
 /// Runs `check` on every recording with seeds of its own choosing; `is_same` compares what it found with what the log in
@@ -273,7 +273,7 @@ fn events_that_are_taken_in_together_are_what_they_are_one_by_one() {
         let text = twice.iter().flat_map(|line| line.iter().copied().chain([b'\n'])).collect::<Vec<u8>>();
         assert_eq!(taken(&|batch| batch.run(&Run::of(&text, false, Vec::new()), 0)), one_by_one, "{recording}");
         let as_they_come = taken(&|batch| {
-            batch.each(|each| envelope::values(&text, each));
+            batch.body(&text);
         });
         assert_eq!(as_they_come, one_by_one, "{recording}");
         assert!(one_by_one.1.duplicates > 0, "{recording}");

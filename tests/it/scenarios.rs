@@ -547,7 +547,7 @@ fn an_answer_of_nothing_but_metadata_leaves_what_is_known_of_the_rest() {
     let pipeline = util::pipeline_of(lines.iter().map(Vec::as_slice));
     let key = pipeline.table().notable().into_iter().next().unwrap();
     let changes = pipeline.table().with(&key, |object| {
-        let of = |record: &editwar::detect::contest::Record| {
+        let of = |record: &editwar::detect::record::Record| {
             let change = |c: &editwar::detect::fields::Change| {
                 let text = |v: &Option<editwar::detect::fields::FieldValue>| {
                     v.as_ref().and_then(|v| v.text()).unwrap_or("-").to_owned()

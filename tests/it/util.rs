@@ -57,7 +57,7 @@ pub(crate) fn pipeline_of<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Pipe
     let mut batch = pipeline.batch("", "test");
     for (number, line) in lines.into_iter().enumerate() {
         envelope::line(line, |event| batch.take(event, number as u64 + 1));
-        batch.reached(line);
+        batch.lines(line);
     }
     drop(batch);
     pipeline

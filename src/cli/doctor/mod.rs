@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::Outcome;
 use super::args::{Format, Remote};
 use super::reach::{Access, Reach};
+use super::{Outcome, output};
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -133,8 +133,8 @@ pub fn look(args: &Look, access: &Access, reach: &Reach) -> Result<Outcome> {
     let findings = runtime.block_on(examine(args, access, reach));
     let mut stdout = anstream::stdout().lock();
     match args.output {
-        Format::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(&findings)?)?,
-        Format::Yaml => write!(stdout, "{}", serde_yaml_ng::to_string(&findings)?)?,
+        Format::Json => write!(stdout, "{}", output::json(&findings)?)?,
+        Format::Yaml => write!(stdout, "{}", output::yaml(&findings)?)?,
         Format::Table | Format::Wide | Format::Markdown => write!(stdout, "{}", picture(&findings))?,
     }
     stdout.flush()?;
@@ -230,7 +230,7 @@ fn picture(findings: &Findings) -> String {
             State::Broken => "BROKEN",
             State::Unknown => "?",
         };
-        let line = super::output::clean(&finding.text);
+        let line = output::clean(&finding.text);
         text.push_str(&format!("{mark:<7} {:<width$}  {line}\n", finding.link));
         if let Some(hint) = &finding.hint {
             text.push_str(&format!("        {:<width$}  → {hint}\n", ""));

@@ -1,5 +1,6 @@
 //! A write's bodies, and what they tell: states, patches of every kind, a Scale, a Binding.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use simd_json::BorrowedValue as Json;
@@ -99,6 +100,27 @@ pub struct Asked {
     is_apply: bool,
 }
 
+// === impl Evidence ===
+
+impl Evidence {
+    /// Bytes that it takes, roughly.
+    pub(in crate::detect) fn bytes(&self) -> usize {
+        match self {
+            Evidence::None => 0,
+            Evidence::Named { named, unresolved, .. } => {
+                let patch = match unresolved {
+                    Some(Unresolved::JsonPatch(patch)) => patch.len(),
+                    Some(Unresolved::Scale(_)) | None => 0,
+                };
+                named.iter().map(Named::bytes).sum::<usize>() + patch
+            }
+            Evidence::Whole { fields, asked, .. } => {
+                fields.bytes() + asked.named.iter().map(Named::bytes).sum::<usize>()
+            }
+        }
+    }
+}
+
 // === impl Asked ===
 
 impl Asked {
@@ -107,10 +129,21 @@ impl Asked {
         if self.named.is_empty() {
             return changes;
         }
-        let is_of_list = |path: &str| self.lists.iter().any(|list| is_at_or_below(path, list));
-        let is_field =
-            |path: &str| self.named.iter().any(|n| is_at_or_below(path, &n.path) || is_at_or_below(&n.path, path));
-        let is_named = |path: &str| is_field(path) || is_of_list(path);
+        let named: BTreeSet<&str> =
+            self.named.iter().map(|n| &*n.path).chain(self.lists.iter().map(|l| &**l)).collect();
+        let fields: BTreeSet<&str> = self.named.iter().map(|n| &*n.path).collect();
+        let is_below_named = |path: &str| {
+            let ends = path.char_indices().filter(|(_, c)| matches!(c, '.' | '[')).map(|(at, _)| at);
+            ends.chain([path.len()]).any(|end| named.contains(&path[..end]))
+        };
+        let holds_named = |path: &str| {
+            let starts = |open: char| {
+                let from = format!("{path}{open}");
+                fields.range(from.as_str()..).next().is_some_and(|field| field.starts_with(&from))
+            };
+            starts('.') || starts('[')
+        };
+        let is_named = |path: &str| is_below_named(path) || holds_named(path);
         let is_asked = |c: &Change| is_named(&c.path) || (self.removes_unnamed && c.new.is_none());
         let (asked, unasked): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_asked);
         if asked.is_empty() { unasked } else { asked }

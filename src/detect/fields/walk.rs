@@ -12,8 +12,9 @@ use super::{FieldValue, Named, Path, Want};
 
 /// Nesting up to which a body is walked; what is deeper is one value. Real objects stay below 20.
 pub(super) const DEPTH_MAX: usize = 64;
-/// Leaves of one body that are looked at, in order of their paths. A large Deployment has some 300.
-pub(super) const FIELDS_MAX: usize = 4_096;
+/// Leaves of one body that are looked at, in order of their paths. A large Deployment has some 300; of the shortest that there
+/// can be, an object of 1.5 MiB, etcd's limit, holds more, and is compared as far as this.
+pub(super) const FIELDS_MAX: usize = 131_072;
 /// Bytes of a path; a longer one ends the walk there.
 pub(super) const PATH_BYTES_MAX: usize = 512;
 /// Items of a list up to which it is seen whether a list only grew.
@@ -67,6 +68,8 @@ pub(super) struct Walk<'a> {
     /// Whether the body is a patch: nulls remove, `$` keys direct.
     is_partial: bool,
     pub(super) is_secret: bool,
+    /// Whether there were more leaves than are looked at.
+    pub(super) is_cut: bool,
 }
 
 // === impl Walk ===
@@ -80,6 +83,7 @@ impl<'a> Walk<'a> {
             lists: BTreeMap::new(),
             is_partial,
             is_secret: rules.resource == "secrets",
+            is_cut: false,
         }
     }
 
@@ -187,6 +191,7 @@ impl<'a> Walk<'a> {
 
     fn push(&mut self, want: Want) {
         if self.found.len() >= FIELDS_MAX {
+            self.is_cut = true;
             return;
         }
         self.found.push(Named { path: self.path.as_str().into(), want });

@@ -9,6 +9,7 @@ use super::{Error, Input, Sink, io_error};
 use crate::audit::envelope::{self, EVENT_BYTES_MAX};
 use crate::audit::event::Micros;
 use crate::audit::scan::skip_value;
+use crate::audit::times;
 use crate::ingest::ahead::Ahead;
 use crate::ingest::{decompress, document};
 
@@ -94,7 +95,7 @@ impl Log {
                 if let Some(damage) = stream.damage.take_if(|_| stream.filled == 0) {
                     return Err(damage);
                 }
-                Ok((envelope::first_time(stream.bytes()).unwrap_or(i64::MIN), stream.is_packed))
+                Ok((times::first(stream.bytes()).unwrap_or(i64::MIN), stream.is_packed))
             };
             (log.next_at, log.is_packed) = peek().map_err(|source| io_error(path, source))?;
         }
@@ -126,7 +127,7 @@ impl Log {
     pub(super) fn peek(&mut self) {
         if let Some(stream) = &mut self.stream {
             stream.fill();
-            self.next_at = envelope::first_time(stream.bytes()).unwrap_or(self.next_at);
+            self.next_at = times::first(stream.bytes()).unwrap_or(self.next_at);
         }
     }
 
@@ -253,12 +254,12 @@ impl Stream {
 
 /// Where the lines up to `until` end, behind the first line at the earliest. Lines of a log are in order, nearly.
 fn end_of(lines: &[u8], until: Micros) -> usize {
-    if until == i64::MAX || envelope::last_time(lines).is_none_or(|last| last <= until) {
+    if until == i64::MAX || times::last(lines).is_none_or(|last| last <= until) {
         return lines.len();
     }
     let mut end = 0;
     for newline in memchr::memchr_iter(b'\n', lines) {
-        if end > 0 && envelope::first_time(&lines[end..newline]).is_some_and(|at| at > until) {
+        if end > 0 && times::first(&lines[end..newline]).is_some_and(|at| at > until) {
             return end;
         }
         end = newline + 1;

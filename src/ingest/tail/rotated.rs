@@ -73,9 +73,11 @@ impl Identity {
 // === impl Entry ===
 
 impl Entry {
-    /// The file that a log's name stands for now; `None` where there is none.
+    /// The file that a log's name stands for now; `None` where there is none. A directory, a pipe or a device is an error:
+    /// it has no beginning to be known by, and a pipe may never end.
     pub(super) fn live(path: &Path) -> io::Result<Option<Entry>> {
         match std::fs::metadata(path) {
+            Ok(found) if !found.is_file() => Err(not_a_file()),
             Ok(found) => Ok(Some(Entry {
                 path: path.into(),
                 identity: Identity::of(&found),
@@ -88,6 +90,10 @@ impl Entry {
             Err(error) => Err(error),
         }
     }
+}
+
+pub(super) fn not_a_file() -> io::Error {
+    io::Error::other("it is not a regular file; put the log there, or follow another file")
 }
 
 /// The directories of a log: where its symbolic links led before (`real`), its own, and where they lead now.

@@ -28,7 +28,7 @@ struct Server {
 }
 
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
-    let bounds = Bounds { objects_max: 64, body_bytes_max: 1 << 16, requests_max: 256 };
+    let bounds = Bounds { objects_max: 64, body_bytes_max: 1 << 16, requests_max: 256, ..Bounds::default() };
     let pipeline = Arc::new(Pipeline::new(Policy::default(), bounds));
     let metrics = Metrics::new(metrics::Bounds { objects_max: 16, actors_max: 16, idle: Duration::from_secs(60) });
     let api = Api::new(pipeline.clone(), Arc::new(Classes::default()), metrics.clone());
@@ -53,7 +53,7 @@ async fn talk(is_webhook: bool, bytes: &[u8], is_whole: bool) -> Vec<u8> {
             drop(builder.serve_connection(io, service_fn(handler)).await);
         } else {
             let handler = |request| async move {
-                Ok::<_, Infallible>(tokio::task::block_in_place(|| SERVER.api.answer(&request)))
+                Ok::<_, Infallible>(tokio::task::block_in_place(|| SERVER.api.answer(&request, PEER.ip())))
             };
             drop(builder.serve_connection(io, service_fn(handler)).await);
         }

@@ -8,7 +8,8 @@ use std::sync::LazyLock;
 
 use editwar::audit::decode::{Decoded, decode};
 use editwar::detect::write::attribute;
-use editwar::journal::record::{self, Key, Record};
+use editwar::journal::disk::Disk;
+use editwar::journal::record::{self, Arrival, Key, Record};
 use editwar::journal::segment::Segment;
 
 /// A whole file, and the records in it.
@@ -24,7 +25,7 @@ static WHOLE: LazyLock<Whole> = LazyLock::new(|| {
     let folder = if folder.is_dir() { folder.to_owned() } else { std::env::temp_dir() };
     let path = folder.join(format!("editwar-fuzz-{}.redb", std::process::id()));
     drop(std::fs::remove_file(&path));
-    let segment = Segment::open(&path).expect("a new file");
+    let segment = Segment::create(&Disk::default(), &path).expect("a new file");
     let records: Vec<Record> = (0..40).map(record_of).collect();
     for group in records.chunks(8) {
         segment.append(group.iter(), std::iter::empty()).expect("it is written");
@@ -42,7 +43,8 @@ fn record_of(number: usize) -> Record {
         number % 60
     );
     let Ok(Decoded::Event(event)) = decode(line.as_bytes()) else { panic!("an event") };
-    Record::new("", "10.0.0.1", &attribute(&event).expect("a write"), false).expect("a record")
+    let arrival = Arrival { cluster: "", source: "10.0.0.1", at: 1_795_400_000_000_000 };
+    Record::new(arrival, &attribute(&event).expect("a write"), false).expect("a record")
 }
 
 libfuzzer_sys::fuzz_target!(
@@ -71,14 +73,18 @@ libfuzzer_sys::fuzz_target!(
             }
         }
         std::fs::write(&whole.path, &file).expect("there is room");
-        let Ok(segment) = Segment::open(&whole.path) else { return };
+        let Ok(segment) = Segment::open(&Disk::default(), &whole.path) else { return };
         let mut show = |key: Key, packed: &[u8]| {
             assert_eq!(whole.records.get(&key).map(Vec::as_slice), Some(packed), "a record that nobody wrote");
             true
         };
         drop(segment.since(i64::MIN, &mut show));
-        drop(segment.of(&whole.object, i64::MIN, &mut show));
+        for key in segment.keys_of(&whole.object, i64::MIN, 1000).into_iter().flatten() {
+            if let Ok(Some(packed)) = segment.get(key) {
+                show(key, &packed);
+            }
+        }
         drop(segment.objects(|_| {}));
-        drop(segment.span());
+        drop(segment.span(i64::MAX));
     }
 );

@@ -48,7 +48,7 @@ const SHUFFLE: u64 = 60_000_000;
 
 /// Every expectation that a reader of reports can have, through one place: what reports are called may change.
 pub(crate) fn verdicts<'a>(lines: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<Found> {
-    let bounds = Bounds { objects_max: 1_000, body_bytes_max: 8 << 20, requests_max: 10_000 };
+    let bounds = Bounds { objects_max: 1_000, body_bytes_max: 8 << 20, requests_max: 10_000, ..Bounds::default() };
     let pipeline = Pipeline::new(Policy::default(), bounds);
     let mut lines = lines.into_iter().peekable();
     while let Some((source, first)) = lines.next() {
@@ -56,7 +56,7 @@ pub(crate) fn verdicts<'a>(lines: impl IntoIterator<Item = (&'a str, &'a [u8])>)
         let more = std::iter::from_fn(|| lines.next_if(|(next, _)| *next == source));
         for line in std::iter::once(first).chain(more.map(|(_, line)| line)) {
             envelope::line(line, |event| batch.take(event, 0));
-            batch.reached(line);
+            batch.lines(line);
         }
     }
     let report = util::report(&pipeline);

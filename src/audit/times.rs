@@ -1,0 +1,114 @@
+//! The times of events, found without decoding the rest of them.
+//!
+//! Only the `stageTimestamp` of the event itself counts: one that stands inside of a body or an annotation is text that
+//! anybody may have written.
+
+use super::envelope::{behind_node_name, is_list, list_items};
+use super::event::{Micros, parse_timestamp};
+use super::scan::{member, skip_space, skip_value};
+
+/// Lines that are tried, from either end, until one has a time.
+const LINES_TRIED: usize = 8;
+
+/// The time of one event.
+pub fn of_event(event: &[u8]) -> Option<Micros> {
+    let text = member(event, "stageTimestamp")?.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    parse_timestamp(std::str::from_utf8(text).ok()?)
+}
+
+/// The time of the first event in a log, or in what follows a line's end in one.
+pub fn first(log: &[u8]) -> Option<Micros> {
+    let mut rest = log;
+    for _ in 0..LINES_TRIED {
+        // A pretty-printed event goes on behind its first line: the rest is looked at, not the line.
+        let found = elements(rest).next();
+        if let Some(at) = found.and_then(of_event) {
+            return Some(at);
+        }
+        rest = &rest[memchr::memchr(b'\n', rest)? + 1..];
+    }
+    None
+}
+
+/// The time of the last event among these lines. `None` also where they are the end of a document of many lines.
+pub fn last(lines: &[u8]) -> Option<Micros> {
+    lines.rsplit(|b| *b == b'\n').take(LINES_TRIED).find_map(|line| elements(line).filter_map(of_event).last())
+}
+
+/// The times of all events among these lines.
+pub fn all(lines: &[u8]) -> impl Iterator<Item = Micros> {
+    lines.split(|b| *b == b'\n').flat_map(|line| elements(line).filter_map(of_event))
+}
+
+/// The events that `bytes` begins with: itself, the items of a list, or the elements of an array; with or without the name of
+/// a node in front.
+fn elements(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let bytes = &bytes[skip_space(bytes, 0)..];
+    let json = if matches!(bytes.first(), Some(b'{' | b'[')) { bytes } else { behind_node_name(bytes).unwrap_or(b"") };
+    let open = match json.first() {
+        Some(b'[') => Some(0),
+        Some(b'{') if is_list(json) => list_items(json),
+        _ => None,
+    };
+    let mut next = match (open, json) {
+        (Some(open), _) => Some(open + 1),
+        (None, b"") => None,
+        (None, _) => Some(0),
+    };
+    std::iter::from_fn(move || {
+        let at = skip_space(json, next?);
+        if open.is_none() {
+            next = None;
+            return Some(json);
+        }
+        let end = skip_value(json, at);
+        next = end.map(|end| skip_space(json, end)).filter(|at| json.get(*at) == Some(&b',')).map(|at| at + 1);
+        // One that is cut off may have its time nevertheless.
+        (json.get(at) == Some(&b'{')).then(|| &json[at..end.unwrap_or(json.len())])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(second: u32) -> String {
+        let body = r#"{"metadata":{"annotations":{"stageTimestamp":"2300-01-01T00:00:00Z"}}}"#;
+        format!(
+            r#"{{"kind":"Event","verb":"get","responseObject":{body},"stageTimestamp":"2026-11-23T00:00:{second:02}.000000Z","annotations":{{"stageTimestamp":"2300-01-01T00:00:00Z"}}}}"#
+        )
+    }
+
+    fn seconds(at: impl IntoIterator<Item = Micros>) -> Vec<Micros> {
+        at.into_iter().map(|at| (at / 1_000_000) % 60).collect()
+    }
+
+    #[test]
+    fn a_time_inside_of_a_body_or_an_annotation_is_no_time_of_the_event() {
+        assert_eq!(seconds(of_event(event(7).as_bytes())), [7]);
+        assert_eq!(of_event(br#"{"requestObject":{"stageTimestamp":"2300-01-01T00:00:00Z"}}"#), None);
+        let cut = &event(7).into_bytes()[..150];
+        assert_eq!(of_event(cut), None, "cut inside of the body");
+        assert_eq!((first(cut), last(cut)), (None, None));
+    }
+
+    #[test]
+    fn first_last_and_all_are_found_in_every_envelope() {
+        let (a, b, c) = (event(1), event(2), event(3));
+        for log in [
+            format!("{a}\n{b}\n{c}\n"),
+            format!("node-1 {a}\nnode-1 {b}\r\nnode-1 {c}"),
+            format!(r#"{{"kind":"EventList","items":[{a}, {b},{c}]}}"#),
+            format!(r#"{{"items":[{a},{b},{c}],"kind":"EventList"}}"#),
+            format!("[{a},{b}]\n[{c}]\n"),
+            format!("no event\n{a}\n{b}\n{c}\n\n{{}}\n"),
+        ] {
+            let log = log.as_bytes();
+            assert_eq!(seconds(first(log)), [1], "{}", String::from_utf8_lossy(log));
+            assert_eq!(seconds(last(log)), [3], "{}", String::from_utf8_lossy(log));
+            assert_eq!(seconds(all(log)), [1, 2, 3], "{}", String::from_utf8_lossy(log));
+        }
+        assert_eq!((first(b""), last(b""), all(b"").count()), (None, None, 0));
+        assert_eq!((first(b"\n\n"), last(b"{"), all(b"[").count()), (None, None, 0));
+    }
+}

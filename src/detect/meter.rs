@@ -1,0 +1,63 @@
+//! Bytes of what many objects share, counted as long as it lives: no object can say what it is charged for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A count of bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Meter(Arc<AtomicUsize>);
+
+/// Bytes that are counted until this is dropped.
+#[derive(Debug, Default)]
+pub struct Charge {
+    bytes: usize,
+    meter: Option<Meter>,
+}
+
+// === impl Meter ===
+
+impl Meter {
+    /// What is counted now.
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts so many bytes more.
+    pub fn charge(&self, bytes: usize) -> Charge {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+        Charge { bytes, meter: Some(self.clone()) }
+    }
+}
+
+// === impl Charge ===
+
+impl Clone for Charge {
+    fn clone(&self) -> Charge {
+        self.meter.as_ref().map_or_else(Charge::default, |meter| meter.charge(self.bytes))
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if let Some(Meter(count)) = &self.meter {
+            count.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lives_is_counted_and_what_is_dropped_is_not() {
+        let meter = Meter::default();
+        let first = meter.charge(10);
+        let second = first.clone();
+        assert_eq!(meter.bytes(), 20);
+        drop(first);
+        assert_eq!(meter.bytes(), 10);
+        drop((second, Charge::default()));
+        assert_eq!(meter.bytes(), 0);
+    }
+}

@@ -1,0 +1,171 @@
+//! What is known of the journal as a whole: which files there should be, and from when on no acknowledged write is missing.
+//!
+//! It is a line of fixed length that is overwritten in place, which needs no space on a full disk. Both numbers and the
+//! time only grow, once the first write is known; a line of which only the first part was written is therefore never below
+//! what it replaced. The file is
+//! locked while the journal is open: two processes do not share a journal.
+
+use std::fs::{File, TryLockError};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::Error;
+use super::disk::Disk;
+use crate::audit::event::Micros;
+
+/// Its name in the journal's directory.
+const NAME: &str = "head";
+
+/// The head of an open journal.
+#[derive(Debug)]
+pub(super) struct Head {
+    disk: Disk,
+    path: PathBuf,
+    file: File,
+    known: Known,
+}
+
+/// What a head says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    /// The first file that was not removed for its age or size.
+    pub(super) first: u64,
+    /// The last file that was begun.
+    pub(super) last: u64,
+    /// Every acknowledged write with an event time at or after it is in the files.
+    pub(super) complete_since: Micros,
+}
+
+/// What was found when the head was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing: the journal is new, or older than heads are.
+    Nothing,
+    /// What was written to it.
+    Known(Known),
+    /// Something else than what was written to it.
+    Damaged,
+}
+
+// === impl Head ===
+
+impl Head {
+    /// Opens and locks the head of a journal.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::Directory`].
+    pub(super) fn open(disk: &Disk, folder: &Path) -> Result<(Head, Found), Error> {
+        Head::open_file(disk, folder, true)
+    }
+
+    /// Notes in a journal that is not open now that writes up to a time are missing.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::Directory`].
+    pub(super) fn raise_closed(disk: &Disk, folder: &Path, complete_since: Micros) -> Result<(), Error> {
+        let (mut head, found) = Head::open_file(disk, folder, false)?;
+        match found {
+            Found::Known(known) if known.complete_since < complete_since => {
+                head.known = Known { complete_since, ..known };
+                head.write()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn open_file(disk: &Disk, folder: &Path, creates: bool) -> Result<(Head, Found), Error> {
+        let unusable = |source| Error::Directory { path: folder.into(), source };
+        let path = folder.join(NAME);
+        let mut file = disk.open(&path, creates).map_err(unusable)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::Busy(folder.into())),
+            // A file system without locks: the engine's own are tried next.
+            Err(TryLockError::Error(error)) => tracing::debug!(%error, "the journal's head cannot be locked"),
+        }
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(unusable)?;
+        let found = match (text.is_empty(), Known::parse(&text)) {
+            (true, _) => Found::Nothing,
+            (false, Some(known)) => Found::Known(known),
+            (false, None) => Found::Damaged,
+        };
+        let known = if let Found::Known(known) = found { known } else { Known::default() };
+        Ok((Head { disk: disk.clone(), path, file, known }, found))
+    }
+
+    /// What it says.
+    pub(super) fn known(&self) -> Known {
+        self.known
+    }
+
+    /// Replaces what it says; durable when this returns. Nothing is written where nothing differs.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub(super) fn set(&mut self, known: Known) -> Result<(), Error> {
+        if known == self.known {
+            return Ok(());
+        }
+        // Also where it cannot be written: what is answered from memory is true.
+        self.known = known;
+        self.write()
+    }
+
+    fn write(&self) -> Result<(), Error> {
+        let written = self.disk.write(&self.path, &self.file, 0, self.known.text().as_bytes());
+        let written = written.and_then(|()| self.disk.sync(&self.path, &self.file));
+        written.map_err(|error| Error::Storage { path: self.path.clone(), message: error.to_string() })
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    fn text(&self) -> String {
+        // Before 1970 there is no write that could be missing.
+        let complete_since = self.complete_since.max(0);
+        format!("editwar journal: files {:020} to {:020}, complete since {complete_since:020}\n", self.first, self.last)
+    }
+
+    fn parse(text: &[u8]) -> Option<Known> {
+        let rest = std::str::from_utf8(text).ok()?.strip_prefix("editwar journal: files ")?;
+        let (first, rest) = rest.split_once(" to ")?;
+        let (last, rest) = rest.split_once(", complete since ")?;
+        let complete_since = rest.strip_suffix('\n')?;
+        let known = Known {
+            first: first.parse().ok()?,
+            last: last.parse().ok()?,
+            complete_since: complete_since.parse().ok()?,
+        };
+        (known.text().as_bytes() == text).then_some(known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_read_as_it_was_written_and_everything_else_is_damage() {
+        let known = Known { first: 3, last: 12, complete_since: 1_795_400_000_000_001 };
+        let text = known.text();
+        assert_eq!(Known::parse(text.as_bytes()), Some(known));
+        for end in 0..text.len() {
+            assert_eq!(Known::parse(&text.as_bytes()[..end]), None);
+        }
+        assert_eq!(Known::parse(&vec![0; text.len()]), None);
+    }
+
+    #[test]
+    fn a_head_that_was_written_in_part_says_no_less_than_before() {
+        let before = Known { first: 3, last: 99, complete_since: 1_795_399_999_999_999 };
+        let after = Known { first: 4, last: 100, complete_since: 1_795_400_000_000_001 };
+        let (old, new) = (before.text(), after.text());
+        for end in 0..=old.len() {
+            let torn = Known::parse(&[&new.as_bytes()[..end], &old.as_bytes()[end..]].concat()).unwrap();
+            assert!(torn.first >= before.first && torn.last >= before.last, "{torn:?}");
+            assert!(torn.complete_since >= before.complete_since, "{torn:?}");
+        }
+    }
+}

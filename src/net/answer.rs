@@ -1,0 +1,115 @@
+//! Answers on their way out: their bytes are counted until they are written, and come in parts whose progress can be seen.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::Response;
+use hyper::StatusCode;
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+
+use super::budget::Reservation;
+use super::connection::Open;
+
+/// Bytes of an answer that are handed over at a time.
+const PART_BYTES: usize = 64 << 10;
+
+/// An answer's body. What it holds is held as long as any byte of it is anywhere in this process.
+pub(super) struct Answer<B> {
+    inner: Option<B>,
+    rest: Bytes,
+    sending: Arc<Sending>,
+}
+
+/// What an answer holds.
+struct Sending {
+    open: Open,
+    _reservation: Option<Reservation>,
+}
+
+/// A part of an answer that is not yet written.
+struct Part {
+    bytes: Bytes,
+    sending: Arc<Sending>,
+}
+
+// === impl Answer ===
+
+impl<B: Body<Data = Bytes, Error = Infallible> + Unpin> Answer<B> {
+    /// The reply, counted as so many bytes.
+    pub(super) fn reply(reply: Response<B>, open: Open, reservation: Option<Reservation>) -> Response<Answer<B>> {
+        open.answer(reservation.as_ref().map_or(0, Reservation::amount));
+        let sending = Arc::new(Sending { open, _reservation: reservation });
+        reply.map(|body| Answer { inner: Some(body), rest: Bytes::new(), sending })
+    }
+
+    /// The reply where too many bytes of answers are not read yet.
+    pub(super) fn refused(open: Open, text: &'static str) -> Response<Answer<B>> {
+        let rest = Bytes::from_static(text.as_bytes());
+        open.answer(rest.len());
+        let sending = Arc::new(Sending { open, _reservation: None });
+        let mut reply = Response::new(Answer { inner: None, rest, sending });
+        *reply.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        reply
+    }
+}
+
+impl<B: Body<Data = Bytes, Error = Infallible> + Unpin> Body for Answer<B> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+            match Pin::new(inner).poll_frame(cx) {
+                Poll::Pending => {
+                    self.sending.open.awaits_part();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                Poll::Ready(None) => return Poll::Ready(None),
+            }
+        }
+        let length = self.rest.len().min(PART_BYTES);
+        let part = Part { bytes: self.rest.split_to(length), sending: self.sending.clone() };
+        self.sending.open.gave_part();
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(part)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let rest = self.rest.len() as u64;
+        // The upper bound first: the lower must never pass it.
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
+    }
+}
+
+// === impl Part ===
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.sending.open.wrote_part();
+    }
+}

@@ -1,0 +1,321 @@
+//! One connection: what it is doing, since when, and when it has to end.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
+
+use super::{GRACE, HEAD_TIMEOUT};
+
+/// Time without progress after which an answer, or whatever else is to be written, is given up.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for one answer of known length to be read.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time without an open request after which a connection is closed. HTTP/1.1 is given [`HEAD_TIMEOUT`] by its parser.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Time without progress after which a connection gives way where places or memory are short.
+pub(super) const GIVES_WAY: Duration = Duration::from_secs(1);
+
+/// How a connection has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Closing {
+    /// It does not.
+    No,
+    /// Open requests are answered, no more are taken.
+    Graceful,
+    /// At once.
+    Now,
+}
+
+/// What is known of one connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) client: IpAddr,
+    state: Mutex<State>,
+    closing: watch::Sender<Closing>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// When it was accepted, or its handshake ended.
+    begun: Instant,
+    has_asked: bool,
+    is_known: bool,
+    /// Requests that are not yet answered in full.
+    open: usize,
+    /// Since when there is no open request.
+    idle: Instant,
+    /// When a byte last went in or out.
+    moved: Instant,
+    /// Since when the socket takes no more bytes.
+    blocked: Option<Instant>,
+    answers: HashMap<u64, Progress>,
+    next_answer: u64,
+    /// Bytes of answers.
+    unsent: usize,
+    /// When its certificate ends.
+    not_after: Option<SystemTime>,
+    closing_since: Option<Instant>,
+}
+
+/// How far an answer is.
+#[derive(Debug)]
+struct Progress {
+    bytes: usize,
+    since: Instant,
+    moved: Instant,
+    /// The next part of the body does not exist yet: the client waits, not the server.
+    is_awaited: bool,
+    /// Parts that were handed over and are not yet written.
+    parts: usize,
+}
+
+/// One request, until its answer is written in full.
+#[derive(Debug)]
+pub(super) struct Open {
+    connection: Arc<Connection>,
+    answer: u64,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    pub(super) fn new(client: IpAddr, is_known: bool, now: Instant) -> Arc<Connection> {
+        let state = State {
+            begun: now,
+            has_asked: false,
+            is_known,
+            open: 0,
+            idle: now,
+            moved: now,
+            blocked: None,
+            answers: HashMap::new(),
+            next_answer: 0,
+            unsent: 0,
+            not_after: None,
+            closing_since: None,
+        };
+        Arc::new(Connection { client, state: Mutex::new(state), closing: watch::Sender::new(Closing::No) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its handshake has ended; a certificate is valid until then.
+    pub(super) fn shook_hands(&self, not_after: Option<SystemTime>) {
+        let mut state = self.lock();
+        state.begun = Instant::now();
+        state.not_after = not_after;
+    }
+
+    /// Whether its client came with a certificate.
+    pub(super) fn has_certificate(&self) -> bool {
+        self.lock().not_after.is_some()
+    }
+
+    /// Its client has said who it is.
+    pub(super) fn set_known(&self) {
+        self.lock().is_known = true;
+    }
+
+    /// A request begins.
+    pub(super) fn open(self: &Arc<Connection>) -> Open {
+        let mut state = self.lock();
+        state.has_asked = true;
+        state.open += 1;
+        let answer = state.next_answer;
+        state.next_answer += 1;
+        Open { connection: self.clone(), answer }
+    }
+
+    /// Bytes of answers that are not yet written.
+    pub(super) fn unsent(&self) -> usize {
+        self.lock().unsent
+    }
+
+    /// Says how it has to end.
+    pub(super) fn close(&self, closing: Closing) {
+        self.lock().closing_since.get_or_insert_with(Instant::now);
+        self.closing.send_if_modified(|now| {
+            let is_more = closing > *now;
+            *now = closing.max(*now);
+            is_more
+        });
+    }
+
+    /// How it has to end, now and whenever that changes.
+    pub(super) fn closing(&self) -> watch::Receiver<Closing> {
+        self.closing.subscribe()
+    }
+
+    /// Whether it has to end, by its time limits.
+    pub(super) fn overdue(&self, now: Instant, clock: SystemTime) -> Closing {
+        let state = self.lock();
+        let is_over = |since: Instant, limit: Duration| now.saturating_duration_since(since) >= limit;
+        // One that is to end has less time.
+        let (stall, end) = match state.closing_since {
+            Some(since) => (GIVES_WAY, Some(since + if state.open == 0 { GIVES_WAY } else { GRACE })),
+            None => (STALL_TIMEOUT, None),
+        };
+        if state.is_stalled(now, stall)
+            || end.is_some_and(|end| end <= now)
+            || state.answers.values().any(|answer| answer.bytes > 0 && is_over(answer.since, ANSWER_TIMEOUT))
+            || (!state.has_asked && is_over(state.begun, HEAD_TIMEOUT))
+        {
+            return Closing::Now;
+        }
+        let is_idle = state.open == 0 && is_over(state.idle, IDLE_TIMEOUT);
+        match is_idle || state.not_after.is_some_and(|end| end <= clock) {
+            true => Closing::Graceful,
+            false => Closing::No,
+        }
+    }
+
+    /// Whether others may have its place: it is nobody known who waits for an answer. The greater is the first to go.
+    pub(super) fn gives_way(&self, now: Instant) -> Option<(bool, Duration)> {
+        let state = self.lock();
+        let still = now.saturating_duration_since(state.moved);
+        let is_stranger = !state.is_known;
+        let is_stuck = still >= GIVES_WAY || state.is_stalled(now, GIVES_WAY);
+        (state.open == 0 || (is_stranger && is_stuck)).then_some((is_stranger, still))
+    }
+
+    /// Whether it has answers that are not read, and how many bytes they are.
+    pub(super) fn stalled_bytes(&self, now: Instant) -> Option<usize> {
+        let state = self.lock();
+        (state.unsent > 0 && state.is_stalled(now, GIVES_WAY)).then_some(state.unsent)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn is_stalled(&self, now: Instant, limit: Duration) -> bool {
+        let is_over = |since: Instant| now.saturating_duration_since(since) >= limit;
+        self.blocked.is_some_and(is_over)
+            || self.answers.values().any(|a| (!a.is_awaited || a.parts > 0) && is_over(a.moved))
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// An answer of so many bytes begins; 0 where nobody knows how many.
+    pub(super) fn answer(&self, bytes: usize) {
+        let (now, mut state) = (Instant::now(), self.connection.lock());
+        state.unsent += bytes;
+        state.answers.insert(self.answer, Progress { bytes, since: now, moved: now, is_awaited: false, parts: 0 });
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Progress)) {
+        if let Some(answer) = self.connection.lock().answers.get_mut(&self.answer) {
+            change(answer);
+        }
+    }
+
+    /// A part was handed over.
+    pub(super) fn gave_part(&self) {
+        self.with(|answer| {
+            answer.parts += 1;
+            answer.moved = Instant::now();
+            answer.is_awaited = false;
+        });
+    }
+
+    /// A part is written.
+    pub(super) fn wrote_part(&self) {
+        self.with(|answer| {
+            answer.parts -= 1;
+            answer.moved = Instant::now();
+        });
+    }
+
+    /// The next part is not there yet.
+    pub(super) fn awaits_part(&self) {
+        self.with(|answer| answer.is_awaited = true);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let mut state = self.connection.lock();
+        let bytes = state.answers.remove(&self.answer).map_or(0, |answer| answer.bytes);
+        state.unsent -= bytes;
+        state.open -= 1;
+        if state.open == 0 {
+            state.idle = Instant::now();
+        }
+    }
+}
+
+/// A connection's socket, which notes when bytes move, and when none can be written.
+pub(super) struct Socket<S> {
+    pub(super) inner: S,
+    pub(super) connection: Arc<Connection>,
+}
+
+// === impl Socket ===
+
+impl<S> Socket<S> {
+    fn wrote<T>(&self, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let mut state = self.connection.lock();
+        match &poll {
+            Poll::Pending => drop(state.blocked.get_or_insert_with(Instant::now)),
+            Poll::Ready(_) => {
+                state.blocked = None;
+                state.moved = Instant::now();
+            }
+        }
+        poll
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let poll = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.connection.lock().moved = Instant::now();
+        }
+        poll
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.wrote(poll)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.wrote(poll)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

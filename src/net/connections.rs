@@ -1,0 +1,248 @@
+//! The connections of one listener: how many there may be, whose they are, and which give way to others.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use super::budget::client_of;
+use super::connection::{Closing, Connection};
+
+/// Parts of all places: one client has at most a quarter, and an eighth is kept for known ones.
+const CLIENT_SHARE: usize = 4;
+const KNOWN_SHARE: usize = 8;
+/// Addresses of which it is remembered that they are known.
+const KNOWN_MAX: usize = 4096;
+
+/// The open connections of a listener.
+#[derive(Debug)]
+pub(super) struct Connections {
+    max: usize,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    open: BTreeMap<u64, Arc<Connection>>,
+    by_client: HashMap<IpAddr, usize>,
+    /// Addresses from which somebody has said who it is, and when.
+    known: HashMap<IpAddr, Instant>,
+}
+
+/// A connection's place; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    connections: Arc<Connections>,
+    number: u64,
+    address: IpAddr,
+    pub(super) connection: Arc<Connection>,
+}
+
+// === impl Connections ===
+
+impl Connections {
+    pub(super) fn new(max: usize) -> Arc<Connections> {
+        Arc::new(Connections { max, table: Mutex::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a connection from this address; another one may have to end for it. `None` where there is none to be had.
+    pub(super) fn enter(self: &Arc<Connections>, address: IpAddr, now: Instant) -> Option<Place> {
+        let (address, client) = (address.to_canonical(), client_of(address));
+        let mut table = self.lock();
+        let is_known = table.known.contains_key(&address);
+        // Who is on the machine itself asks for health, or forwards a port for somebody who may ask.
+        let is_kept_for = is_known || address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST;
+        let max = if is_kept_for { self.max } else { self.max - self.max / KNOWN_SHARE };
+        let of_client = table.by_client.get(&client).copied().unwrap_or(0);
+        if of_client >= self.max / CLIENT_SHARE {
+            table.end_one(Some(client), now)?;
+        } else if table.open.len() >= max {
+            table.end_one(None, now)?;
+        }
+        let connection = Connection::new(client, is_known, now);
+        let number = table.next;
+        table.next += 1;
+        table.open.insert(number, connection.clone());
+        *table.by_client.entry(client).or_default() += 1;
+        Some(Place { connections: self.clone(), number, address, connection })
+    }
+
+    /// Ends what is overdue.
+    pub(super) fn sweep(&self, now: Instant, clock: SystemTime) {
+        for connection in self.lock().open.values() {
+            match connection.overdue(now, clock) {
+                Closing::No => {}
+                closing => connection.close(closing),
+            }
+        }
+    }
+
+    /// Ends connections with answers that nobody reads: others need the memory.
+    pub(super) fn end_stalled(&self, now: Instant) {
+        let stalled = self.lock().open.values().filter(|c| c.stalled_bytes(now).is_some()).cloned().collect::<Vec<_>>();
+        stalled.iter().for_each(|connection| connection.close(Closing::Now));
+    }
+
+    /// Ends those whose client came with a certificate, or all.
+    pub(super) fn close(&self, only_with_certificate: bool) {
+        let open: Vec<_> = self.lock().open.values().cloned().collect();
+        let closed = open.iter().filter(|connection| !only_with_certificate || connection.has_certificate());
+        closed.for_each(|connection| connection.close(Closing::Graceful));
+    }
+}
+
+// === impl Table ===
+
+impl Table {
+    /// Ends the connection that others may have the place of soonest: a stranger's before a known one's, of the client that
+    /// has most, the longest without a byte. `None` where all are in use.
+    fn end_one(&mut self, of: Option<IpAddr>, now: Instant) -> Option<()> {
+        let candidates = self.open.iter().filter(|(_, connection)| of.is_none_or(|client| connection.client == client));
+        let ranked = candidates.filter_map(|(number, connection)| {
+            let (is_stranger, still) = connection.gives_way(now)?;
+            Some((is_stranger, self.by_client.get(&connection.client).copied(), still, *number))
+        });
+        let (.., number) = ranked.max()?;
+        self.remove(number)?.close(Closing::Now);
+        Some(())
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Arc<Connection>> {
+        let connection = self.open.remove(&number)?;
+        if let Some(count) = self.by_client.get_mut(&connection.client) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_client.remove(&connection.client);
+            }
+        }
+        Some(connection)
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    /// Its client has said who it is: this address has places kept for it from now on.
+    pub(super) fn set_known(&self) {
+        self.connection.set_known();
+        let (now, mut table) = (Instant::now(), self.connections.lock());
+        if table.known.len() >= KNOWN_MAX && !table.known.contains_key(&self.address) {
+            let oldest = table.known.iter().min_by_key(|(_, at)| **at).map(|(address, _)| *address);
+            oldest.map(|address| table.known.remove(&address));
+        }
+        table.known.insert(self.address, now);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        drop(self.connections.lock().remove(self.number));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn address(n: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, n])
+    }
+
+    /// `count` connections that wait for an answer.
+    fn busy(
+        connections: &Arc<Connections>,
+        n: u8,
+        count: usize,
+        now: Instant,
+    ) -> Vec<(Place, super::super::connection::Open)> {
+        let places = std::iter::repeat_with(|| connections.enter(address(n), now));
+        places
+            .map_while(|place| place.map(|place| (place.connection.open(), place)))
+            .take(count)
+            .map(|(o, p)| (p, o))
+            .collect()
+    }
+
+    #[test]
+    fn one_client_has_its_share_and_known_ones_have_places_kept_for_them() {
+        let (connections, now) = (Connections::new(64), Instant::now());
+        let known = connections.enter(address(9), now).unwrap();
+        known.set_known();
+        drop(known);
+        let held: Vec<_> = (1..=8).map(|n| busy(&connections, n, 100, now)).collect();
+        let counts: Vec<usize> = held.iter().map(Vec::len).collect();
+        assert_eq!(counts, [16, 16, 16, 8, 0, 0, 0, 0], "an eighth is kept");
+        assert!(connections.enter(address(7), now).is_none());
+        assert_eq!(busy(&connections, 9, 100, now).len(), 8);
+        drop(held);
+        assert!(connections.lock().open.is_empty() && connections.lock().by_client.is_empty());
+    }
+
+    #[test]
+    fn the_silent_give_way_and_of_them_those_of_whom_there_are_most() {
+        let (connections, now) = (Connections::new(64), Instant::now());
+        let later = now + Duration::from_millis(1);
+        let greedy: Vec<Place> = (0..16).filter_map(|_| connections.enter(address(1), now)).collect();
+        let modest = connections.enter(address(2), now).unwrap();
+        let others: Vec<_> = (3..=4).flat_map(|n| busy(&connections, n, 16, now)).collect();
+        let more: Vec<_> = busy(&connections, 5, 7, now);
+        assert_eq!(connections.lock().open.len(), 56);
+        let newcomers: Vec<Place> = (10..20).map(|n| connections.enter(address(n), later).unwrap()).collect();
+        let is_ended = |place: &Place| *place.connection.closing().borrow() == Closing::Now;
+        assert_eq!(greedy.iter().filter(|place| is_ended(place)).count(), 10);
+        assert!(!is_ended(&modest) && !newcomers.iter().any(is_ended));
+        drop((others, more));
+    }
+
+    #[test]
+    fn what_waits_for_an_answer_gives_way_only_where_nothing_moves() {
+        let (connections, now) = (Connections::new(64), Instant::now());
+        let held: Vec<_> = (1..=4).flat_map(|n| busy(&connections, n, 16, now)).collect();
+        assert!(connections.enter(address(9), now).is_none());
+        assert!(connections.enter(address(9), now + Duration::from_secs(2)).is_some());
+        drop(held);
+    }
+
+    #[test]
+    fn time_limits_end_what_is_silent_idle_unread_or_expired() {
+        let now = Instant::now();
+        let (clock, after) = (SystemTime::now(), |seconds| now + Duration::from_secs(seconds));
+        let silent = Connection::new(address(1), false, now);
+        assert_eq!(silent.overdue(after(9), clock), Closing::No);
+        assert_eq!(silent.overdue(after(11), clock), Closing::Now);
+        let asked = Connection::new(address(1), false, now);
+        let open = asked.open();
+        assert_eq!(asked.overdue(after(600), clock), Closing::No, "the handler has its own limits");
+        open.answer(100);
+        assert_eq!(asked.overdue(after(9), clock), Closing::No);
+        assert_eq!(asked.overdue(after(11), clock), Closing::Now, "nothing of it was read");
+        open.gave_part();
+        open.awaits_part();
+        assert_eq!(asked.overdue(after(11), clock), Closing::Now, "a part of it was not written");
+        open.wrote_part();
+        assert_eq!(asked.overdue(after(50), clock), Closing::No, "the next part is not there yet");
+        assert_eq!(asked.overdue(after(61), clock), Closing::Now, "no answer of known length takes as long");
+        drop(open);
+        assert_eq!(asked.unsent(), 0);
+        assert_eq!(asked.overdue(after(119), clock), Closing::No);
+        assert_eq!(asked.overdue(after(121), clock), Closing::Graceful, "idle");
+        let followed = Connection::new(address(1), false, now);
+        let open = followed.open();
+        open.answer(0);
+        open.awaits_part();
+        assert_eq!(followed.overdue(after(6000), clock), Closing::No, "a stream goes on");
+        let expired = Connection::new(address(1), false, now);
+        drop(expired.open());
+        expired.shook_hands(Some(clock));
+        assert_eq!(expired.overdue(now, clock - Duration::from_secs(1)), Closing::No);
+        assert_eq!(expired.overdue(now, clock), Closing::Graceful);
+        expired.close(Closing::Graceful);
+        assert_eq!(expired.overdue(after(2), clock), Closing::Now);
+    }
+}

@@ -1,0 +1,191 @@
+//! TLS of a listener: its files, read again when they change, and what a client's certificate says.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use x509_parser::extensions::GeneralName;
+use x509_parser::parse_x509_certificate;
+
+use super::Error;
+
+/// What TLS is spoken with; it may change while connections last.
+pub struct Secured {
+    files: TlsFiles,
+    held: RwLock<Held>,
+    /// Counts changes of whose certificates are accepted.
+    clients: watch::Sender<u64>,
+}
+
+struct Held {
+    contents: Contents,
+    config: Arc<ServerConfig>,
+}
+
+/// What the files hold: the server's own, and those about clients.
+#[derive(PartialEq, Eq)]
+struct Contents {
+    own: [Vec<u8>; 2],
+    clients: Vec<Vec<u8>>,
+}
+
+/// The files of a listener's TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+    /// CAs of clients, PEM.
+    pub client_ca: Option<PathBuf>,
+    /// Revocation lists of these CAs, PEM.
+    pub client_crl: Option<PathBuf>,
+}
+
+/// What the certificate of a client says, which the verifier has accepted.
+#[derive(Debug, Default)]
+pub(super) struct ClientCertificate {
+    /// Common name and DNS names.
+    pub(super) names: Vec<String>,
+    /// When it, or one that it was presented with, ends.
+    pub(super) not_after: Option<SystemTime>,
+}
+
+// === impl Secured ===
+
+impl Secured {
+    /// Reads the files: this certificate, TLS 1.2 and later, HTTP/2 and HTTP/1.1, clients of these CAs.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] where a file cannot be read or does not hold what it should.
+    pub fn new(files: TlsFiles) -> Result<Arc<Secured>, Error> {
+        let (contents, config) = files.read()?;
+        let held = RwLock::new(Held { contents, config: Arc::new(config) });
+        Ok(Arc::new(Secured { files, held, clients: watch::Sender::new(0) }))
+    }
+
+    /// Reads the files again if they changed. Open connections go on, except where the CAs or the revocation lists of clients
+    /// changed: those of clients with a certificate end then, and are verified anew when they come back. Whether anything
+    /// changed.
+    ///
+    /// # Errors
+    /// [`Error::Tls`]: what was read before is used further.
+    pub fn reload(&self) -> Result<bool, Error> {
+        let (contents, config) = self.files.read()?;
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        if held.contents == contents {
+            return Ok(false);
+        }
+        let is_about_clients = held.contents.clients != contents.clients;
+        *held = Held { contents, config: Arc::new(config) };
+        drop(held);
+        if is_about_clients {
+            self.clients.send_modify(|changes| *changes += 1);
+        }
+        Ok(true)
+    }
+
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.held.read().unwrap_or_else(PoisonError::into_inner).config.clone())
+    }
+
+    /// Changes whenever other clients' certificates are accepted than before.
+    pub(super) fn clients(&self) -> watch::Receiver<u64> {
+        self.clients.subscribe()
+    }
+}
+
+// === impl TlsFiles ===
+
+impl TlsFiles {
+    /// What the files hold, and the TLS that it makes.
+    fn read(&self) -> Result<(Contents, ServerConfig), Error> {
+        let (cert, key) = (self.cert.as_path(), self.key.as_path());
+        let wrong = |path: &Path, message: String| Error::Tls { path: path.into(), message };
+        let bytes = |path: &Path, what: &str| {
+            std::fs::read(path).map_err(|e| wrong(path, format!("no PEM {what} can be read: {e}")))
+        };
+        let own = [bytes(cert, "certificate")?, bytes(key, "private key")?];
+        let chain = certificates(&own[0]).map_err(|message| wrong(cert, message))?;
+        let secret = PrivateKeyDer::from_pem_slice(&own[1])
+            .map_err(|e| wrong(key, format!("no PEM private key can be read: {e}")))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .expect("the provider has the default versions");
+        let mut clients = Vec::new();
+        let builder = match &self.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let pem = bytes(path, "certificate")?;
+                let mut roots = RootCertStore::empty();
+                for root in certificates(&pem).map_err(|message| wrong(path, message))? {
+                    roots.add(root).map_err(|e| wrong(path, format!("is no CA: {e}")))?;
+                }
+                clients.push(pem);
+                // Who may come with a token, or probes /livez, has no certificate.
+                let mut verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated();
+                if let Some(path) = &self.client_crl {
+                    let pem = bytes(path, "revocation list")?;
+                    let lists = revocation_lists(&pem).map_err(|message| wrong(path, message))?;
+                    clients.push(pem);
+                    // A certificate of a CA without a list is refused: nobody can say that it is not revoked.
+                    verifier = verifier.with_crls(lists).only_check_end_entity_revocation();
+                }
+                builder.with_client_cert_verifier(verifier.build().map_err(|e| wrong(path, e.to_string()))?)
+            }
+        };
+        let mut config = builder
+            .with_single_cert(chain, secret)
+            .map_err(|e| wrong(key, format!("does not belong to {}: {e}", cert.display())))?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok((Contents { own, clients }, config))
+    }
+}
+
+/// The certificates of a PEM file; at least one.
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match found.map_err(|e| format!("no PEM certificate can be read: {e}"))? {
+        found if found.is_empty() => Err("holds no PEM certificate".into()),
+        found => Ok(found),
+    }
+}
+
+/// The revocation lists of a PEM file; at least one.
+fn revocation_lists(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    match found.map_err(|e| format!("no PEM revocation list can be read: {e}"))? {
+        found if found.is_empty() => Err("holds no PEM revocation list (X509 CRL)".into()),
+        found => Ok(found),
+    }
+}
+
+// === impl ClientCertificate ===
+
+impl ClientCertificate {
+    /// Of the chain that a client presented.
+    pub(super) fn of(chain: Option<&[CertificateDer<'_>]>) -> ClientCertificate {
+        let chain = chain.unwrap_or_default();
+        let parsed: Vec<_> = chain.iter().filter_map(|c| parse_x509_certificate(c).ok()).map(|(_, c)| c).collect();
+        let Some(certificate) = parsed.first() else { return ClientCertificate::default() };
+        let common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok()).map(str::to_owned);
+        let mut names: Vec<String> = common.collect();
+        if let Ok(Some(alternatives)) = certificate.subject_alternative_name() {
+            names.extend(alternatives.value.general_names.iter().filter_map(|name| match name {
+                GeneralName::DNSName(name) => Some((*name).to_owned()),
+                _ => None,
+            }));
+        }
+        let ends = parsed.iter().map(|c| c.validity().not_after.timestamp());
+        let not_after = ends.min().map(|end| UNIX_EPOCH + Duration::from_secs(u64::try_from(end).unwrap_or(0)));
+        ClientCertificate { names, not_after }
+    }
+}

@@ -1,0 +1,82 @@
+//! What a browser says about who sends a request, and of which type a body is.
+
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, ORIGIN};
+use hyper::{Method, Request};
+
+/// Media types of JSON documents and of JSON by lines. A page elsewhere may not send them without the leave that no answer of
+/// ours gives: see <https://fetch.spec.whatwg.org/#cors-safelisted-request-header>.
+const JSON: [&str; 4] = ["application/json", "application/x-ndjson", "application/jsonl", "application/json-seq"];
+
+/// Whether a request says, exactly once, that its body is JSON. Parameters do not matter.
+pub fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(only), None) = (types.next(), types.next()) else { return false };
+    let Ok(text) = only.to_str() else { return false };
+    let essence = text.split(';').next().unwrap_or_default().trim_matches([' ', '\t']);
+    JSON.iter().any(|json| essence.eq_ignore_ascii_case(json))
+}
+
+/// Whether a page of another origin sends a request, as far as its browser says. Only a link may lead here from elsewhere.
+pub fn is_cross_site<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_navigation = is_read && headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate");
+    let is_foreign_site = headers.get_all("sec-fetch-site").iter().any(|site| site != "same-origin" && site != "none");
+    let is_foreign_origin = headers
+        .get_all(ORIGIN)
+        .iter()
+        .any(|origin| origin.to_str().ok() != own_origin(request, origin.as_bytes()).as_deref());
+    !is_navigation && (is_foreign_site || is_foreign_origin)
+}
+
+/// The origin that a page of this server has, with the scheme of `other`: a proxy may end TLS before us.
+fn own_origin<B>(request: &Request<B>, other: &[u8]) -> Option<String> {
+    let named = || request.headers().get(HOST)?.to_str().ok();
+    let host = request.uri().authority().map(|authority| authority.as_str()).or_else(named)?.to_ascii_lowercase();
+    let (scheme, port) = if other.starts_with(b"https://") { ("https", ":443") } else { ("http", ":80") };
+    // A browser leaves out the scheme's own port.
+    Some(format!("{scheme}://{}", host.strip_suffix(port).unwrap_or(&host)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_foreign(method: &str, headers: &[(&str, &str)]) -> bool {
+        let mut request = Request::builder().method(method).uri("/audit").header(HOST, "LocalHost:8443");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        is_cross_site(&request.body(()).unwrap())
+    }
+
+    #[test]
+    fn only_the_page_itself_and_programs_send_anything() {
+        assert!(!is_foreign("POST", &[]));
+        assert!(!is_foreign("POST", &[("origin", "https://localhost:8443"), ("sec-fetch-site", "same-origin")]));
+        assert!(!is_foreign("GET", &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")]));
+        for origin in ["null", "", "http://localhost", "http://localhost:8443.evil", "http://localhost:8443/", "\u{e9}"]
+        {
+            assert!(is_foreign("POST", &[("origin", origin)]), "{origin}");
+        }
+        assert!(is_foreign("POST", &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")]));
+        assert!(is_foreign("GET", &[("sec-fetch-site", "same-site"), ("sec-fetch-mode", "no-cors")]));
+        assert!(is_foreign("POST", &[("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")]));
+    }
+
+    #[test]
+    fn json_is_said_once_and_exactly() {
+        let is = |types: &[&str]| is_json(&types.iter().map(|t| (CONTENT_TYPE, t.parse().unwrap())).collect());
+        for json in
+            ["application/json", "APPLICATION/JSON ; charset=utf-8", "application/x-ndjson", "application/json;"]
+        {
+            assert!(is(&[json]), "{json}");
+        }
+        for other in
+            ["", "text/plain; x=application/json", "text/json", "application/jsonx", "json", "application / json"]
+        {
+            assert!(!is(&[other]), "{other}");
+        }
+        assert!(!is(&[]) && !is(&["text/plain", "application/json"]) && !is(&["application/json", "application/json"]));
+    }
+}

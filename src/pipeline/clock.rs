@@ -1,0 +1,217 @@
+//! What time it is for the objects of one cluster: as late as its latest event, as far as that event's time can be believed.
+//!
+//! The time of an event is a claim of the API server that wrote it, or of whoever posted it. A time that no clock can have is
+//! not believed: it moves no clock, and its event counts as if it had happened when it came. So a wrong clock neither hides a
+//! write nor ends a war.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::lock;
+use crate::audit::event::Micros;
+
+/// Clusters that have a clock of their own. A webhook takes 64; more come only from a journal of many years.
+const CLUSTERS_MAX: usize = 1024;
+
+/// How far the time of an event may be from the clock of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tolerance {
+    /// How far ahead of it.
+    pub ahead: Micros,
+    /// How far behind it, once the cluster's other events are less far behind: nobody delivers what is older.
+    pub behind: Micros,
+}
+
+/// Where events come from, which decides what an event is taken to be dated whose own time cannot be believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Feed {
+    /// They come as they happen: when this one came.
+    #[default]
+    Live,
+    /// They were recorded: the latest time before it.
+    Recorded,
+}
+
+/// The clocks of all clusters.
+#[derive(Debug)]
+pub(super) struct Clocks {
+    by_cluster: Mutex<BTreeMap<Box<str>, Arc<Clock>>>,
+    tolerance: Tolerance,
+    feed: Feed,
+}
+
+/// The latest time of one cluster's events.
+#[derive(Debug)]
+pub struct Clock(AtomicI64);
+
+/// What times of events are believed now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Belief {
+    pub(super) from: Micros,
+    pub(super) until: Micros,
+    /// What an event is dated whose time is not believed.
+    instead: Micros,
+}
+
+/// Why the time of an event is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wrong {
+    /// It lies in the future.
+    Future,
+    /// It lies before everything that may still be delivered.
+    LongAgo,
+}
+
+// === impl Tolerance ===
+
+impl Default for Tolerance {
+    /// Clocks that are kept by NTP differ by less than a second, and those that are not by minutes.
+    fn default() -> Tolerance {
+        Tolerance { ahead: 10 * 60 * 1_000_000, behind: 7 * 24 * 3600 * 1_000_000 }
+    }
+}
+
+// === impl Clocks ===
+
+impl Clocks {
+    pub(super) fn new(tolerance: Tolerance, feed: Feed) -> Clocks {
+        Clocks { by_cluster: Mutex::default(), tolerance, feed }
+    }
+
+    pub(super) fn feed(&self) -> Feed {
+        self.feed
+    }
+
+    pub(super) fn tolerance(&self) -> Tolerance {
+        self.tolerance
+    }
+
+    /// The same clocks, for events that come this way.
+    pub(super) fn fed(self, feed: Feed) -> Clocks {
+        Clocks { feed, ..self }
+    }
+
+    /// The clock of a cluster.
+    pub(super) fn of(&self, cluster: &str) -> Arc<Clock> {
+        let mut clocks = lock(&self.by_cluster);
+        if let Some(clock) = clocks.get(cluster) {
+            return clock.clone();
+        }
+        let clock = Arc::new(Clock(AtomicI64::new(i64::MIN)));
+        if clocks.len() < CLUSTERS_MAX {
+            clocks.insert(cluster.into(), clock.clone());
+        }
+        clock
+    }
+
+    /// The latest time of a cluster's events.
+    pub(super) fn latest_of(&self, cluster: &str) -> Option<Micros> {
+        lock(&self.by_cluster).get(cluster)?.latest()
+    }
+
+    /// The latest time of all clusters' events.
+    pub(super) fn latest(&self) -> Option<Micros> {
+        lock(&self.by_cluster).values().filter_map(|clock| clock.latest()).max()
+    }
+
+    /// What is believed of events that come in now, or came in at `arrival`.
+    pub(super) fn belief(&self, clock: &Clock, arrival: Option<Micros>) -> Belief {
+        let now = arrival.unwrap_or_else(now);
+        let latest = clock.latest();
+        let oldest = now.saturating_sub(self.tolerance.behind);
+        Belief {
+            // A log of last month is as good as one of today.
+            from: if latest.is_some_and(|latest| latest >= oldest) && self.feed == Feed::Live {
+                oldest
+            } else {
+                i64::MIN
+            },
+            until: now.saturating_add(self.tolerance.ahead),
+            instead: match self.feed {
+                Feed::Live => now,
+                Feed::Recorded => latest.unwrap_or(now),
+            },
+        }
+    }
+}
+
+// === impl Clock ===
+
+impl Clock {
+    /// The latest time, once there is one.
+    pub fn latest(&self) -> Option<Micros> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|at| *at != i64::MIN)
+    }
+
+    /// An event of this time was seen.
+    pub(super) fn advance(&self, at: Micros) {
+        self.0.fetch_max(at, Ordering::Relaxed);
+    }
+}
+
+// === impl Belief ===
+
+impl Belief {
+    /// The time that an event counts with, and what was wrong with its own.
+    pub(super) fn of(&self, at: Micros) -> (Micros, Option<Wrong>) {
+        if at > self.until {
+            (self.instead, Some(Wrong::Future))
+        } else if at < self.from {
+            (self.instead, Some(Wrong::LongAgo))
+        } else {
+            (at, None)
+        }
+    }
+}
+
+/// The time of this machine's clock.
+fn now() -> Micros {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as Micros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Micros = 60_000_000;
+    const NOW: Micros = 1_795_400_000_000_000;
+
+    fn belief(feed: Feed, latest: Option<Micros>) -> Belief {
+        let clocks = Clocks::new(Tolerance::default(), feed);
+        let clock = clocks.of("a");
+        latest.into_iter().for_each(|at| clock.advance(at));
+        clocks.belief(&clock, Some(NOW))
+    }
+
+    #[test]
+    fn a_time_in_the_future_is_not_believed_from_the_tolerance_on() {
+        let live = belief(Feed::Live, None);
+        assert_eq!(live.of(NOW + 10 * MINUTE), (NOW + 10 * MINUTE, None));
+        assert_eq!(live.of(NOW + 10 * MINUTE + 1), (NOW, Some(Wrong::Future)));
+        let recorded = belief(Feed::Recorded, Some(NOW - 100 * MINUTE));
+        assert_eq!(recorded.of(NOW + 11 * MINUTE), (NOW - 100 * MINUTE, Some(Wrong::Future)));
+    }
+
+    #[test]
+    fn long_ago_is_not_believed_among_events_of_today_and_is_in_an_old_log() {
+        let long_ago = NOW - 8 * 24 * 60 * MINUTE;
+        assert_eq!(belief(Feed::Live, Some(NOW)).of(long_ago), (NOW, Some(Wrong::LongAgo)));
+        assert_eq!(belief(Feed::Live, None).of(long_ago), (long_ago, None));
+        assert_eq!(belief(Feed::Live, Some(long_ago + MINUTE)).of(long_ago), (long_ago, None));
+        assert_eq!(belief(Feed::Recorded, Some(NOW)).of(long_ago), (long_ago, None));
+    }
+
+    #[test]
+    fn each_cluster_has_a_clock_of_its_own() {
+        let clocks = Clocks::new(Tolerance::default(), Feed::Live);
+        clocks.of("a").advance(7);
+        clocks.of("b").advance(9);
+        clocks.of("b").advance(8);
+        assert_eq!((clocks.latest_of("a"), clocks.latest_of("b"), clocks.latest_of("c")), (Some(7), Some(9), None));
+        assert_eq!(clocks.latest(), Some(9));
+        (0..2 * CLUSTERS_MAX).for_each(|n| clocks.of(&n.to_string()).advance(1));
+        assert_eq!(lock(&clocks.by_cluster).len(), CLUSTERS_MAX);
+    }
+}

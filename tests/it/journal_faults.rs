@@ -1,0 +1,231 @@
+//! Every operation of the journal on files fails, one after the other, and the process ends at every one of them: what was
+//! acknowledged is there afterwards, as it was, and what may be missing is said.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use editwar::journal::committer::{Journal, OnFailure, Settings};
+use editwar::journal::disk::{Disk, Operation};
+use editwar::journal::record::{Key, Record};
+use editwar::journal::store::{Place, Retention, Store};
+use editwar::telemetry::metrics::{Bounds, Metrics};
+
+use crate::util;
+
+const HOUR: i64 = 3_600_000_000;
+/// The time of the first record: long ago, so that none is beyond the clock.
+const START: i64 = 1_700_000_000_000_000;
+/// Errors of a full disk and of a broken one.
+const ENOSPC: i32 = 28;
+const EIO: i32 = 5;
+
+/// A directory of its own, in memory where there is such a file system: thousands of files are synced.
+fn folder(name: &str) -> PathBuf {
+    let below = Path::new("/dev/shm");
+    let below = if below.is_dir() { below.to_owned() } else { std::env::temp_dir() };
+    let folder = below.join(format!("editwar-faults-{name}-{}", std::process::id()));
+    drop(std::fs::remove_dir_all(&folder));
+    folder
+}
+
+/// A disk of which the operations in a range fail, and the count of its operations.
+fn failing(range: std::ops::Range<usize>, error: i32) -> (Disk, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    let disk = Disk::with_fault(move |_, _| match range.contains(&counted.fetch_add(1, Ordering::Relaxed)) {
+        true => Err(io::Error::from_raw_os_error(error)),
+        false => Ok(()),
+    });
+    (disk, count)
+}
+
+/// A write every hour: with a retention of 32 hours, a file ends after every third.
+fn record(n: usize) -> Record {
+    let packed = format!("record {n} ").into_bytes().repeat(40);
+    Record { key: Key::from(START + n as i64 * HOUR), object: "\0\0cm\0shop\0a".into(), packed }
+}
+
+fn retention(hours: i64) -> Retention {
+    Retention { age: hours * HOUR, bytes: 1 << 30, window: 1000 * HOUR, ahead: 0 }
+}
+
+fn open(disk: &Disk, folder: &Path, retention: Retention) -> Result<Store, editwar::journal::Error> {
+    let place = Place { disk, folder, retention, sets_aside: false };
+    Store::open(place, &Arc::default(), i64::MAX).map(|(store, _)| store)
+}
+
+/// All records of a journal, and from when on none is missing.
+fn contents(store: &Store) -> (BTreeMap<Key, Vec<u8>>, i64) {
+    let mut found = BTreeMap::new();
+    store.reader().since(i64::MIN, |key, packed| drop(found.insert(key, packed.to_vec()))).unwrap();
+    (found, store.reader().complete_since())
+}
+
+fn assert_kept(store: &Store, acknowledged: &[usize], hours: i64, context: &str) {
+    let (found, complete_since) = contents(store);
+    // Of a write that failed, all may be there: it was not acknowledged, and counts for the retention.
+    let latest = found.keys().map(Key::at).max().unwrap_or(START);
+    for n in acknowledged {
+        let Record { key, packed, .. } = record(*n);
+        match found.get(&key) {
+            Some(found) => assert_eq!(*found, packed, "{context}: record {n} was replaced"),
+            None => {
+                assert!(key.at() < complete_since, "{context}: record {n} is gone, and complete_since hides it");
+                assert!(key.at() < latest - hours * HOUR, "{context}: record {n} is gone within the retention");
+            }
+        }
+    }
+    for (key, packed) in found {
+        let n = ((key.at() - START) / HOUR) as usize;
+        assert_eq!(packed, record(n).packed, "{context}: a record that was not written");
+    }
+}
+
+#[test]
+fn a_process_that_ends_at_any_operation_loses_nothing_that_it_acknowledged() {
+    // 500 hours: nothing goes. 16 hours: a file begins with every second record, and old ones go.
+    for hours in [500, 16] {
+        let mut at = 0;
+        loop {
+            let folder = folder("kill");
+            // From there on nothing reaches the disk, whatever destructors still try; the write under way did in part.
+            let (disk, count) = failing(at..usize::MAX, EIO);
+            let mut acknowledged = Vec::new();
+            if let Ok(mut store) = open(&disk, &folder, retention(hours)) {
+                for n in (0..24).step_by(2) {
+                    if store.append(&[&record(n)], &[], i64::MAX).is_err() {
+                        break;
+                    }
+                    acknowledged.push(n);
+                }
+            }
+            let is_over = count.load(Ordering::Relaxed) <= at;
+            let context = format!("retention of {hours} h, end at operation {at}");
+            let mut store =
+                open(&Disk::default(), &folder, retention(hours)).unwrap_or_else(|e| panic!("{context}: {e}"));
+            assert_kept(&store, &acknowledged, hours, &context);
+            store.append(&[&record(100)], &[], i64::MAX).unwrap();
+            drop(store);
+            let drafts = std::fs::read_dir(&folder)
+                .unwrap()
+                .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().ends_with(".new"));
+            assert_eq!(drafts.count(), 0, "{context}");
+            std::fs::remove_dir_all(&folder).unwrap();
+            if is_over {
+                assert_eq!(acknowledged.len(), 12);
+                assert!(at > 100, "{at} operations");
+                break;
+            }
+            at += 1;
+        }
+    }
+}
+
+fn journal(folder: &Path, on_failure: OnFailure, disk: Disk) -> (Journal, Metrics) {
+    let metrics = Metrics::new(Bounds { objects_max: 1, actors_max: 1, idle: Duration::from_secs(1) });
+    let settings = Settings {
+        folder: folder.into(),
+        retention: retention(64),
+        on_failure,
+        disk,
+        look_every: Duration::from_millis(2),
+    };
+    let (journal, opened) = Journal::start(settings, &metrics, Box::new(|_, _| Ok(Vec::new()))).unwrap();
+    opened.blocking_recv().unwrap();
+    (journal, metrics)
+}
+
+#[test]
+fn any_operation_may_fail_for_a_while_and_what_is_acknowledged_is_kept_or_said_to_be_missing() {
+    let faults = [(1, ENOSPC), (1, EIO), (40, ENOSPC)];
+    for (on_failure, (length, error)) in
+        [OnFailure::Refuse, OnFailure::Degrade].into_iter().flat_map(|f| faults.map(|x| (f, x)))
+    {
+        let mut at = 0;
+        loop {
+            let folder = folder("fail");
+            let (disk, count) = failing(at..at + length, error);
+            let (journal, _metrics) = journal(&folder, on_failure, disk);
+            let context = format!("{on_failure:?}, {length} operations fail from {at} on");
+            for n in (0..16).step_by(2) {
+                match on_failure {
+                    // As an API server, which comes again.
+                    OnFailure::Refuse => util::until(&context, || journal.append_blocking(vec![record(n)]).is_ok()),
+                    OnFailure::Degrade => journal.append_blocking(vec![record(n)]).unwrap(),
+                }
+            }
+            util::until(&context, || journal.reader().is_ok());
+            let is_over = count.load(Ordering::Relaxed) <= at;
+            journal.close();
+            let store = open(&Disk::default(), &folder, retention(64)).unwrap_or_else(|e| panic!("{context}: {e}"));
+            let (found, complete_since) = contents(&store);
+            for n in (0..16).step_by(2) {
+                let Record { key, packed, .. } = record(n);
+                match (found.get(&key), on_failure) {
+                    (Some(found), _) => assert_eq!(*found, packed, "{context}: record {n}"),
+                    (None, OnFailure::Degrade) if key.at() < complete_since => {}
+                    (None, _) => panic!("{context}: record {n} is gone, and complete_since is {complete_since}"),
+                }
+            }
+            drop(store);
+            std::fs::remove_dir_all(&folder).unwrap();
+            if is_over {
+                break;
+            }
+            at += if at < 60 { 1 } else { 5 };
+        }
+        assert!(at > 60, "{at} operations");
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_is_told_before_a_write_fails_and_without_one() {
+    for on_failure in [OnFailure::Refuse, OnFailure::Degrade] {
+        let folder = folder(&format!("space-{on_failure:?}"));
+        let is_full = Arc::new(AtomicBool::new(false));
+        let asked = is_full.clone();
+        let disk = Disk::with_fault(move |operation, _| {
+            match operation == Operation::Space && asked.load(Ordering::Relaxed) {
+                true => Err(io::Error::from_raw_os_error(ENOSPC)),
+                false => Ok(()),
+            }
+        });
+        let (journal, metrics) = journal(&folder, on_failure, disk);
+        let up = || metrics.text(&pipeline(), 0.0).lines().any(|line| line == "editwar_journal_up 1");
+        journal.append_blocking(vec![record(0)]).unwrap();
+        assert!(up() && journal.check().is_ok());
+        is_full.store(true, Ordering::Relaxed);
+        // Nobody writes.
+        util::until("it is told", || !up());
+        assert!(journal.reader().is_ok(), "what is there can still be read");
+        match on_failure {
+            OnFailure::Refuse => {
+                let why = journal.check().unwrap_err();
+                assert!(why.contains("MiB are free") && why.contains("free some space"), "{why}");
+            }
+            // As long as a write succeeds, it is kept.
+            OnFailure::Degrade => {
+                assert!(journal.check().is_ok());
+                journal.append_blocking(vec![record(1)]).unwrap();
+                assert!(!up());
+            }
+        }
+        is_full.store(false, Ordering::Relaxed);
+        util::until("there is space again", up);
+        journal.append_blocking(vec![record(2)]).unwrap();
+        journal.close();
+        let store = open(&Disk::default(), &folder, retention(64)).unwrap();
+        let expected = if on_failure == OnFailure::Refuse { 2 } else { 3 };
+        assert_eq!(contents(&store).0.len(), expected);
+        drop(store);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
+
+fn pipeline() -> editwar::pipeline::Pipeline {
+    editwar::pipeline::Pipeline::new(editwar::detect::policy::Policy::default(), editwar::pipeline::Bounds::default())
+}
