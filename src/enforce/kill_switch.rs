@@ -72,11 +72,18 @@ impl KillSwitch {
     }
 
     async fn lift_when_stopped(self: &Arc<Self>) {
+        let mut stopped = self.control.changes();
         loop {
-            self.control.wait_for(true).await;
+            let is_stopped = *stopped.borrow_and_update();
+            let lifting = async {
+                match is_stopped {
+                    true => self.lift_until_started().await,
+                    false => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                () = self.control.wait_for(false) => {}
-                () = self.lift_until_started() => {}
+                changed = stopped.changed() => if changed.is_err() { return },
+                () = lifting => {}
             }
             self.pending.set(0);
         }

@@ -244,6 +244,11 @@ impl Enforcer {
         for key in self.link.take_asked() {
             self.pause_early(key, now);
         }
+        // What the kill switch lifted, which may be off again by now.
+        let is_lifted = |key: &&ObjectKey| self.plan.may_try(key, now) && self.actor.pauses.entered(key).is_none();
+        for key in self.plan.paused().filter(is_lifted).cloned().collect::<Vec<_>>() {
+            self.plan.has_lifted(&key);
+        }
         // Pauses whose write got no answer, or that were known before the Lease was lost.
         for key in self.actor.pauses.keys() {
             if !self.plan.is_known(&key) && self.plan.may_try(&key, now) {

@@ -60,10 +60,15 @@ impl Control {
         *self.stopped.borrow()
     }
 
+    /// Whether it is stopped, and each change of that from now on.
+    pub fn changes(&self) -> watch::Receiver<bool> {
+        self.stopped.subscribe()
+    }
+
     /// Returns as soon as it is stopped, or is not.
     pub async fn wait_for(&self, is_stopped: bool) {
         // It ends with an error only when the sender is gone, which this holds.
-        drop(self.stopped.subscribe().wait_for(|stopped| *stopped == is_stopped).await);
+        drop(self.changes().wait_for(|stopped| *stopped == is_stopped).await);
     }
 
     /// What became of the pauses so far.

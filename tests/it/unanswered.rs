@@ -417,6 +417,28 @@ fn the_kill_switch_of_a_replica_that_stands_by_lifts_and_says_that_the_other_goe
 }
 
 #[test]
+fn a_kill_switch_that_is_turned_on_and_off_at_once_leaves_no_pause_that_is_only_believed() {
+    let api = FakeApi::start();
+    let names = ["a", "b", "c"];
+    names.iter().for_each(|name| api.deployment(name));
+    let editwar = enforcing(&api, &[]);
+    leads(&editwar);
+    fight(&editwar, &names);
+    within("they are paused", 30, || names.iter().all(|name| api.is_paused(name)));
+    for _ in 0..5 {
+        ["stop", "start", "stop", "start"].iter().for_each(|action| {
+            std::thread::scope(|scope| {
+                scope.spawn(|| editwar.post_json(&format!("/api/v1/enforcement/{action}"), "{}"));
+            });
+        });
+    }
+    fight(&editwar, &names);
+    within("what is fought over is paused again", 60, || names.iter().all(|name| api.is_paused(name)));
+    assert_eq!(stop(&editwar), serde_json::json!({"stopped": true, "lifted": 3, "not_lifted": []}));
+    assert!(names.iter().all(|name| !api.is_paused(name)));
+}
+
+#[test]
 #[ignore = "needs event time per cluster in the pipeline: enforce::look::latest asks for it"]
 fn freshness_and_time_are_those_of_the_cluster_that_is_acted_on() {
     let api = FakeApi::start();
