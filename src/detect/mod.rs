@@ -26,6 +26,8 @@ pub mod policy;
 pub mod recent;
 pub mod remedy;
 pub mod seen;
+#[cfg(test)]
+mod tests;
 pub mod trouble;
 pub mod verdict;
 pub mod war;
