@@ -210,3 +210,7 @@ impl Kept {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "recent/tests.rs"]
+mod tests;
