@@ -588,3 +588,7 @@ impl Contest {
 fn bytes(state: &Option<Arc<Fields>>) -> usize {
     state.as_ref().map_or(0, |fields| fields.len() * 96)
 }
+
+#[cfg(test)]
+#[path = "contest/tests.rs"]
+mod tests;

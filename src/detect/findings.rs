@@ -492,3 +492,7 @@ impl Cooperation {
         self.tally.count(&blow, limits);
     }
 }
+
+#[cfg(test)]
+#[path = "findings/tests.rs"]
+mod tests;

@@ -131,3 +131,7 @@ fn keeps_books(on: &ObjectLimits<'_>, writer: &PartWriter) -> bool {
     writer.tier == Tier::Object
         && BOOKKEEPERS.iter().any(|(group, resource, name)| on.is(group, resource) && is_it(name))
 }
+
+#[cfg(test)]
+#[path = "part_history/tests.rs"]
+mod tests;

@@ -43,8 +43,8 @@ pub(super) struct Server {
     pub(super) of: (&'static str, &'static str, &'static str),
     pub(super) stored: Option<Value>,
     pub(super) revision: u64,
-    epoch: u32,
-    requests: u32,
+    pub(super) epoch: u32,
+    pub(super) requests: u32,
 }
 
 impl Server {
