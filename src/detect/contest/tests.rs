@@ -23,7 +23,8 @@ fn assert_accounts(contest: &Contest) {
 
 /// What is concluded: wars, contested fields, and who wrote how often, changed nothing how often.
 fn essence(watcher: &Watcher) -> (Vec<String>, Vec<String>, Vec<(String, u32, u32)>, Option<Micros>) {
-    let mut seen: Vec<_> = watcher.state.seen().iter().map(|s| (s.client.actor.to_string(), s.writes(), s.no_ops)).collect();
+    let mut seen: Vec<_> =
+        watcher.state.seen().iter().map(|s| (s.client.actor.to_string(), s.writes(), s.no_ops)).collect();
     seen.sort();
     let deleted = watcher.state.contest().and_then(|contest| contest.findings().deleted_at());
     (watcher.wars(), watcher.contested(), seen, deleted)
@@ -284,8 +285,15 @@ fn a_short_war_is_shown_whole() {
 fn a_pause_that_a_person_lifted_stays_lifted_whoever_comes_late() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero"))]);
-    let events: Vec<Value> =
-        (1..14).map(|turn| server.patch(turn * 5, if turn % 2 == 0 { "alice" } else { "bob" }, mode(if turn % 2 == 0 { "a" } else { "b" }))).collect();
+    let events: Vec<Value> = (1..14)
+        .map(|turn| {
+            server.patch(
+                turn * 5,
+                if turn % 2 == 0 { "alice" } else { "bob" },
+                mode(if turn % 2 == 0 { "a" } else { "b" }),
+            )
+        })
+        .collect();
     let (late, rest) = (&events[11], [&events[..11], &events[12..]].concat());
     rest.iter().for_each(|event| drop(watcher.see(event)));
     assert_eq!(watcher.state.state(), State::Paused);
@@ -296,7 +304,11 @@ fn a_pause_that_a_person_lifted_stays_lifted_whoever_comes_late() {
     // The buckets are full again: five retakes pass, the sixth is a thrashing event.
     let mut states = Vec::new();
     for turn in 14..20 {
-        watcher.see(&server.patch(turn * 5 + 5, if turn % 2 == 0 { "alice" } else { "bob" }, mode(if turn % 2 == 0 { "a" } else { "b" })));
+        watcher.see(&server.patch(
+            turn * 5 + 5,
+            if turn % 2 == 0 { "alice" } else { "bob" },
+            mode(if turn % 2 == 0 { "a" } else { "b" }),
+        ));
         states.push(watcher.findings().state(Confidence::Confirmed));
     }
     assert_eq!(states[..5], [State::Contested; 5]);
@@ -308,14 +320,22 @@ fn states_that_are_dropped_make_room_and_the_war_goes_on() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero"))]);
     for turn in 1..6 {
-        watcher.see(&server.patch(turn * 10, if turn % 2 == 0 { "alice" } else { "bob" }, mode(if turn % 2 == 0 { "a" } else { "b" })));
+        watcher.see(&server.patch(
+            turn * 10,
+            if turn % 2 == 0 { "alice" } else { "bob" },
+            mode(if turn % 2 == 0 { "a" } else { "b" }),
+        ));
     }
     assert!(watcher.state.kept_bytes() > 0);
     watcher.state.drop_bodies();
     assert_eq!((watcher.state.kept_bytes(), watcher.contest().known().is_some()), (0, false));
     assert_accounts(watcher.contest());
     for turn in 6..9 {
-        watcher.see(&server.patch(turn * 10, if turn % 2 == 0 { "alice" } else { "bob" }, mode(if turn % 2 == 0 { "a" } else { "b" })));
+        watcher.see(&server.patch(
+            turn * 10,
+            if turn % 2 == 0 { "alice" } else { "bob" },
+            mode(if turn % 2 == 0 { "a" } else { "b" }),
+        ));
         assert_accounts(watcher.contest());
     }
     assert!(watcher.contest().known().is_some());
@@ -363,5 +383,11 @@ fn who_changed_what_by_which_webhook_is_known() {
     let of_webhook = last.admission.as_ref().unwrap().by_webhook();
     assert_eq!(of_webhook.len(), 1, "one webhook");
     assert_eq!(of_webhook[0].1.iter().map(|c| c.path.to_string()).collect::<Vec<_>>(), ["data.mode", "data.more"]);
-    assert!(watcher.contest().history().next().is_some_and(|first| !first.is_admitted_by("webhook policy/policy.example.com")));
+    assert!(
+        watcher
+            .contest()
+            .history()
+            .next()
+            .is_some_and(|first| !first.is_admitted_by("webhook policy/policy.example.com"))
+    );
 }
