@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::*;
 use crate::detect::policy::Limits;
 use crate::detect::tests::{SECOND, Server, Watcher};
 
