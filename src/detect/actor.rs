@@ -235,4 +235,25 @@ mod tests {
         assert_eq!(identity.impersonator, Some("admin"));
         assert_eq!(identity.product(), "kubectl");
     }
+
+    #[test]
+    fn an_instance_is_a_client_of_its_own_and_the_actor_it_was() {
+        let flux = Client::new("flux", "kustomize-controller", "kustomize-controller/v1.4", Origin::default());
+        let shop = flux.of_instance("Kustomization shop");
+        assert_eq!(&*shop.instance, "Kustomization shop");
+        assert!(shop != flux && shop.is_same_actor(&flux) && shop == flux.of_instance("Kustomization shop"));
+        assert!(shop != flux.of_instance("Kustomization web"));
+    }
+
+    #[test]
+    fn a_party_is_named_by_what_tells_it_apart() {
+        let origin = Origin { pod: "web-1".into(), ..Origin::default() };
+        let client = Client::new("a", "manager", "manager/v1 (linux/amd64)", origin).of_instance("Application web");
+        for name in ["a", "a via Application web", "a via manager", "a via pod web-1", "a via manager v1"] {
+            assert!(client.is_named(name), "{name}");
+        }
+        for name in ["b", "ab", "a via", "a via pod web-2", "a via Application x", "a via other", "a via manager v2"] {
+            assert!(!client.is_named(name), "{name}");
+        }
+    }
 }

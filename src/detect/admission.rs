@@ -81,3 +81,7 @@ impl Mutation {
         (asked != self.given.as_ref()).then_some(asked)
     }
 }
+
+#[cfg(test)]
+#[path = "admission/tests.rs"]
+mod tests;

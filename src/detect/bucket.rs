@@ -207,4 +207,10 @@ mod tests {
         assert!(!bucket.take(&limit(2, 600), START + 10 * SECOND));
         assert!(bucket.take(&limit(2, 600), START + 610 * SECOND));
     }
+
+    #[test]
+    fn a_level_is_kept_in_milliseconds_and_none_is_a_full_bucket() {
+        assert_eq!(RateBucket::at_ms(0), RateBucket::default());
+        assert_eq!([0, 1, 1_500].map(|ms| RateBucket::at_ms(ms).ms()), [0, 1, 1_500]);
+    }
 }

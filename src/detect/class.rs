@@ -228,46 +228,5 @@ pub fn is_match(pattern: &str, text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(actor: &str, tool: &str) -> (Class, Role) {
-        Classes::built_in().of(actor, tool, "")
-    }
-
-    #[test]
-    fn patterns_match_as_in_a_shell() {
-        for (pattern, text, is) in [
-            ("a", "a", true),
-            ("a", "ab", false),
-            ("a*", "ab", true),
-            ("*b", "ab", true),
-            ("*", "", true),
-            ("a*b*c", "aXbYc", true),
-            ("a*b*c", "aXcYb", false),
-            ("a*a", "a", false),
-        ] {
-            assert_eq!(is_match(pattern, text), is, "{pattern} {text}");
-        }
-    }
-
-    #[test]
-    fn real_identities_are_what_they_are() {
-        for (actor, tool, class, role) in rules::REAL {
-            assert_eq!(of(actor, tool), (*class, *role), "{actor} {tool}");
-        }
-    }
-
-    #[test]
-    fn a_user_agent_tells_what_a_field_manager_hides() {
-        let of = |tool: &str, agent: &str| Classes::built_in().of("alice", tool, agent).1;
-        assert_eq!(of("kubectl", "HashiCorp/1.0 Terraform/1.9.5"), Role::Terraform);
-        assert_eq!(of("kubectl-edit", "kubectl/v1.36.2 (linux/amd64) kubernetes/abc"), Role::Kubectl);
-    }
-
-    #[test]
-    fn rules_of_a_configuration_come_first() {
-        let rule = Rule { actor: "alice".into(), tool: String::new(), class: Class::Automation, role: Role::Ci };
-        assert_eq!(Classes::with(vec![rule]).of("alice", "kubectl", ""), (Class::Automation, Role::Ci));
-    }
-}
+#[path = "class/tests.rs"]
+mod tests;

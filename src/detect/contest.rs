@@ -386,3 +386,7 @@ impl Contest {
             && at.checked_sub(1).is_some_and(|before| is_near(&self.history[before]))
     }
 }
+
+#[cfg(test)]
+#[path = "contest/tests.rs"]
+mod tests;

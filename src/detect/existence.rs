@@ -127,3 +127,7 @@ impl Existence {
 fn is_named(client: &Client, name: &str) -> bool {
     client.actor.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with([':', '/']))
 }
+
+#[cfg(test)]
+#[path = "existence/tests.rs"]
+mod tests;

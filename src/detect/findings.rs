@@ -551,3 +551,7 @@ impl Cooperation {
         self.tally.count(&blow, limits);
     }
 }
+
+#[cfg(test)]
+#[path = "findings/tests.rs"]
+mod tests;

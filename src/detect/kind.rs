@@ -112,16 +112,5 @@ pub fn is_meant(typed: &str, group: &str, resource: &str, kind: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_people_type_is_understood() {
-        for typed in ["deploy", "deployment", "Deployment", "deployments", "deployments.apps", "deployment.v1.apps"] {
-            assert!(is_meant(typed, "apps", "deployments", "Deployment"), "{typed}");
-        }
-        assert!(!is_meant("deployments.batch", "apps", "deployments", "Deployment"));
-        assert!(is_meant("ingress", "networking.k8s.io", "ingresses", "Ingress"));
-        assert!(is_meant("hco", "hco.kubevirt.io", "hcos", "HyperConverged"));
-    }
-}
+#[path = "kind/tests.rs"]
+mod tests;

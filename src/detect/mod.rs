@@ -29,6 +29,8 @@ pub mod record;
 pub mod remedy;
 pub mod seen;
 mod sketch;
+#[cfg(test)]
+mod tests;
 pub mod trouble;
 pub mod verdict;
 pub mod war;

@@ -557,3 +557,7 @@ fn order_of(write: &Write<'_>) -> Order {
         is_last: write.effect == Effect::Delete && write.stored.is_gone,
     }
 }
+
+#[cfg(test)]
+#[path = "object/tests.rs"]
+mod tests;

@@ -49,3 +49,58 @@ impl Order {
         self.is_stored() && self.revision == other.revision
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(at: Micros) -> Order {
+        Order { at, ..Order::default() }
+    }
+
+    #[test]
+    fn what_replaced_a_revision_stands_right_behind_it() {
+        assert_eq!(Order::revision(0, 0), 0, "nothing is known");
+        assert_eq!(Order::revision(7, 0), 14);
+        assert_eq!(Order::revision(7, 6), 14, "what it resulted in says more than what it replaced");
+        // An update of 7 lies behind what stored 7, and before what stored 8.
+        assert_eq!(Order::revision(0, 7), 15);
+        assert!(Order::revision(7, 0) < Order::revision(0, 7) && Order::revision(0, 7) < Order::revision(8, 0));
+    }
+
+    #[test]
+    fn revisions_come_before_times() {
+        let revision = |revision, at| Order { revision, at, ..Order::default() };
+        assert!(revision(14, 9).is_before(&revision(16, 1)) && !revision(16, 1).is_before(&revision(14, 9)));
+        // Of one revision, or where one is not known, time tells.
+        for (a, b) in
+            [(revision(14, 1), revision(14, 2)), (at(1), revision(14, 2)), (revision(14, 1), at(2)), (at(1), at(2))]
+        {
+            assert!(a.is_before(&b) && !b.is_before(&a), "{a:?} {b:?}");
+        }
+        assert!(!at(1).is_before(&at(1)), "nothing comes before itself");
+        assert!(!revision(14, 1).is_before(&revision(14, 1)));
+    }
+
+    #[test]
+    fn a_deletion_is_the_last_of_its_epoch_whatever_the_clocks_say() {
+        let write = |uid, at, is_last| Order { uid, at, is_last, ..Order::default() };
+        assert!(write(1, 9, false).is_before(&write(1, 5, true)) && !write(1, 5, true).is_before(&write(1, 9, false)));
+        // Of another epoch, or of one that is not known, time tells.
+        assert!(!write(2, 9, false).is_before(&write(1, 5, true)) && write(1, 5, true).is_before(&write(2, 9, false)));
+        assert!(!write(0, 9, false).is_before(&write(0, 5, true)));
+        assert!(write(1, 5, true).is_before(&write(1, 9, true)), "of two deletions, time tells");
+        let known = |revision, at, is_last| Order { revision, ..write(1, at, is_last) };
+        assert!(known(14, 5, true).is_before(&known(16, 9, false)), "revisions come first");
+    }
+
+    #[test]
+    fn only_a_stored_revision_is_one_that_two_can_report() {
+        let revision = |revision| Order { revision, ..Order::default() };
+        assert_eq!([0, 14, 15].map(|r| revision(r).is_stored()), [false, true, false]);
+        assert!(revision(14).is_same_revision(&revision(14)));
+        assert!(!revision(14).is_same_revision(&revision(16)));
+        assert!(!revision(15).is_same_revision(&revision(15)), "both replaced 7: that is no stored revision");
+        assert!(!revision(0).is_same_revision(&revision(0)));
+    }
+}

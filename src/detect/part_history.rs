@@ -142,3 +142,7 @@ fn is_bookkeeper(on: &ObjectLimits<'_>, actor: &str) -> bool {
     let is_it = |name: &str| actor.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with([':', '/']));
     BOOKKEEPERS.iter().any(|(group, resource, name)| on.is(group, resource) && is_it(name))
 }
+
+#[cfg(test)]
+#[path = "part_history/tests.rs"]
+mod tests;

@@ -108,6 +108,10 @@ mod tests {
             "system:serviceaccount:kube-system:deployment-controller",
             "system:serviceaccount:ci:deployer",
             "system:serviceaccount:x:shop-facade",
+            // Five letters are a word; so are five characters that Kubernetes makes no names of.
+            "system:serviceaccount:ci:runner-tests",
+            "system:serviceaccount:ci:runner-bcdfg",
+            "system:serviceaccount:ci:runner-linu1",
             "1234567",
         ] {
             assert_eq!(pipeline_account(user), None, "{user}");

@@ -189,3 +189,7 @@ impl Override {
             && self.name.as_deref().is_none_or(|n| n == object.name)
     }
 }
+
+#[cfg(test)]
+#[path = "policy/tests.rs"]
+mod tests;

@@ -207,12 +207,11 @@ impl Kept {
                 let len = |body: &Option<Box<[u8]>>| body.as_ref().map_or(0, |b| b.len());
                 len(&raw.request) + len(&raw.response)
             }
-            // A leaf is its path, a hash and two pointers.
-            Kept::Read(evidence) => match &**evidence {
-                Evidence::Whole { fields, .. } => fields.len() * 96,
-                Evidence::Named { named, .. } => named.len() * 96,
-                Evidence::None => 0,
-            },
+            Kept::Read(evidence) => evidence.bytes(),
         }
     }
 }
+
+#[cfg(test)]
+#[path = "recent/tests.rs"]
+mod tests;

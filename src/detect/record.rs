@@ -220,6 +220,12 @@ impl Record {
         }
     }
 
+    /// Whether it still has what its bodies told.
+    #[cfg(test)]
+    pub(super) fn has_evidence(&self) -> bool {
+        self.evidence.is_some()
+    }
+
     /// Whether its body had more fields than are looked at.
     pub(super) fn is_cut(&self) -> bool {
         matches!(self.evidence.as_deref(), Some(Evidence::Whole { fields, .. }) if !fields.is_complete())

@@ -187,42 +187,5 @@ impl Trouble {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Micros = 1_000_000;
-
-    /// `c` a 409, `a` accepted, `r` rejected; one every two seconds.
-    fn troubles(answers: &str) -> Troubles {
-        let (client, mut troubles) = (Client::named("alice"), Troubles::default());
-        for (i, answer) in answers.chars().enumerate() {
-            let at = i as i64 * 2 * SECOND;
-            match answer {
-                'a' => troubles.accepted(&client, at),
-                'c' => troubles.note(&client, &Outcome::Stale, at),
-                _ => troubles.note(&client, &Outcome::Rejected { by: "policy p".into(), message: "no" }, at),
-            }
-        }
-        troubles
-    }
-
-    #[test]
-    fn conflicts_that_the_next_try_wins_are_no_contention() {
-        assert!(!troubles(&"ca".repeat(60)).is_contended(&Limits::default()));
-        assert!(!troubles(&"cca".repeat(3)).is_contended(&Limits::default()));
-    }
-
-    #[test]
-    fn who_loses_again_more_often_than_the_limit_is_contended() {
-        assert!(!troubles("cccc").is_contended(&Limits::default()), "three lost again: that many are allowed");
-        assert!(troubles("ccccc").is_contended(&Limits::default()));
-        assert!(troubles(&"cca".repeat(4)).is_contended(&Limits::default()));
-    }
-
-    #[test]
-    fn conflicts_are_not_turns_of_admission() {
-        let troubles = troubles("rcacrca");
-        let (_, trouble) = troubles.actors().next().unwrap();
-        assert_eq!((trouble.turns(), trouble.rejected, trouble.accepted, trouble.stale), (3, 2, 2, 3));
-    }
-}
+#[path = "trouble/tests.rs"]
+mod tests;

@@ -216,3 +216,7 @@ impl Tally {
         self.machine.state()
     }
 }
+
+#[cfg(test)]
+#[path = "war/tests.rs"]
+mod tests;

@@ -206,3 +206,156 @@ fn parties_are_counted_and_named() {
     assert_eq!(&*field.party_of(&author), "a via x");
     assert_eq!(&*field.party_of(&Story::client("b")), "b");
 }
+
+#[test]
+fn a_new_object_of_the_same_name_begins_anew_with_its_creator() {
+    let mut story = Story::of("data.v", "0");
+    story.writes(&[(0, "a", "1"), (60, "b", "2")]);
+    let begin = |story: &mut Story, creator: Option<&Author>| {
+        let path = story.path.into();
+        let change = Change::new(&path, Some(&FieldValue::of_json("7")), Some(&FieldValue::of_json("8")));
+        story.now = Some(FieldValue::of_json("7"));
+        story.field.as_mut().unwrap().begin_epoch(&change, creator);
+    };
+    begin(&mut story, None);
+    assert_eq!(story.write(120, "a", "1"), Is::Nothing, "a has not written this object");
+    let carol = Author { client: Story::client("carol"), at: 150 * SECOND, seq: 9 };
+    begin(&mut story, Some(&carol));
+    story.seq = 9;
+    assert_eq!(
+        story.writes(&[(180, "a", "1"), (240, "carol", "7")]),
+        [Is::Nothing, Is::Reversal],
+        "creation is a write"
+    );
+}
+
+#[test]
+fn a_field_is_contested_once_it_was_taken_back_and_over_form_while_its_values_are_one() {
+    let mut story = Story::of("data.v", "-");
+    story.write(0, "a", "1");
+    let field = story.field.as_ref().unwrap();
+    assert!(!field.is_contested() && field.is_over_form(), "it has had one value");
+    story.write(60, "b", "2");
+    assert!(!story.field.as_ref().unwrap().is_over_form());
+}
+
+#[test]
+fn an_account_with_a_third_tool_takes_back_what_only_another_actor_holds() {
+    let mut third = Story::of("data.v", "0");
+    assert_eq!(
+        third.writes(&[(0, "a@x", "1"), (60, "a@y", "2"), (120, "a@z", "1")])[2],
+        Is::Nothing,
+        "z had not written"
+    );
+    let mut other = Story::of("data.v", "0");
+    assert_eq!(other.writes(&[(0, "a@x", "1"), (60, "b", "2"), (120, "a@y", "1")])[2], Is::Reversal, "a had");
+    let mut quick = Story::of("data.v", r#""v""#);
+    for turn in 0..12 {
+        let who = if turn % 2 == 0 { "a@x" } else { "a@y" };
+        let found = quick.write(turn * 2, who, &format!(r#""v{turn}""#));
+        assert_eq!(found, Is::Nothing, "{turn}: a war within an account needs values that return");
+    }
+}
+
+#[test]
+fn values_are_counted_by_value_and_by_who_set_them() {
+    let mut story = Story::of("data.v", "0");
+    story.writes(&[(0, "a", "1"), (60, "b", "2"), (120, "a", "1"), (180, "b", "1"), (240, "a", "1"), (300, "a", "-")]);
+    let field = story.field.unwrap();
+    let text = |value: &Option<FieldValue>| value.as_ref().and_then(FieldValue::text).unwrap_or("-").to_owned();
+    let seen: Vec<_> = field.values.iter().map(|s| (text(&s.value), s.client.actor.to_string(), s.count)).collect();
+    let expected = [("1", "a", 3), ("2", "b", 1), ("1", "b", 1), ("-", "a", 1)];
+    assert_eq!(seen, expected.map(|(value, who, count)| (value.to_owned(), who.to_owned(), count)));
+}
+
+#[test]
+fn values_and_writers_and_parties_are_bounded() {
+    let mut story = Story::of("data.v", "-1");
+    for i in 0..40 {
+        story.write(i, &format!("w{i}"), &i.to_string());
+    }
+    let mut field = story.field.unwrap();
+    assert_eq!((field.values.len(), field.writers.len()), (VALUES_MAX, AUTHORS_MAX));
+    assert!(field.writers.iter().all(|w| w.author.at >= 24 * SECOND), "the latest are followed");
+    for i in 0..PARTIES_MAX {
+        let (party, from) = (format!("p{i}").as_str().into(), format!("p{i}").as_str().into());
+        field.count(&Retake { tier: Tier::Value, is_reversal: true, party, from, since: 0 }, false);
+    }
+    let retake = Retake { tier: Tier::Value, is_reversal: true, party: "late".into(), from: "p0".into(), since: 0 };
+    field.count(&retake, true);
+    assert_eq!(field.parties.len(), PARTIES_MAX);
+    assert!(field.parties.iter().all(|(_, share)| (share.retakes, share.thrashes) == (1, 0)));
+}
+
+#[test]
+fn both_sides_answer_where_half_of_their_retakes_come_at_once() {
+    /// New values, alternately; in each round the first writes after the first two come at once, the others a minute later.
+    fn rounds(turns_in_round: i64) -> Vec<Is> {
+        let (mut story, mut at) = (Story::of("data.v", r#""v""#), 0);
+        let mut found = Vec::new();
+        for turn in 0..24 {
+            at += if [2, 3].contains(&(turn % turns_in_round)) { 2 } else { 60 };
+            found.push(story.write(at, if turn % 2 == 0 { "a" } else { "b" }, &format!(r#""v{turn}""#)));
+        }
+        found
+    }
+    // With the eighth write both have answered twice, of three retakes each; from then on at least half are answers.
+    let half = rounds(4);
+    assert!(half[..7].iter().all(|is| *is == Is::Nothing) && half[7..].iter().all(|is| *is == Is::Retake), "{half:?}");
+    assert!(rounds(8).iter().all(|is| *is == Is::Nothing), "a quarter");
+}
+
+/// What the last of these writes to the replicas is.
+fn replicas(initial: &str, writes: &[(&str, &str)]) -> Is {
+    let mut story = Story::of("spec.replicas", initial);
+    let found = writes.iter().zip(0..).map(|((who, value), turn)| story.write(turn * 20, who, value));
+    found.last().unwrap()
+}
+
+#[test]
+fn who_switches_and_who_scales_is_told_by_what_they_do() {
+    // Only off, and only on; the autoscaler does the other thing once, and scales twice.
+    let off = [("keda", "0"), ("hpa", "3"), ("hpa", "4"), ("hpa", "5"), ("keda", "0")];
+    assert_eq!(replicas("5", &off), Is::Cooperation);
+    let on = [("keda", "3"), ("hpa", "4"), ("hpa", "5"), ("hpa", "0"), ("keda", "3")];
+    assert_eq!(replicas("0", &on), Is::Cooperation);
+    // Now and then one acts before it has seen what the other one did.
+    let early = [("hpa", "4"), ("keda", "0"), ("keda", "1"), ("keda", "0"), ("keda", "1"), ("hpa", "4"), ("keda", "3")];
+    assert_eq!(replicas("1", &early), Is::Cooperation);
+    let early = [
+        ("keda", "0"),
+        ("keda", "1"),
+        ("hpa", "2"),
+        ("hpa", "3"),
+        ("hpa", "4"),
+        ("hpa", "5"),
+        ("keda", "0"),
+        ("hpa", "3"),
+    ];
+    assert_eq!(replicas("1", &early), Is::Cooperation);
+}
+
+#[test]
+fn who_does_both_or_neither_fights_for_the_replicas() {
+    assert_eq!(replicas("0", &[("x", "2"), ("hpa", "3"), ("x", "2")]), Is::Reversal, "it switches and scales");
+    assert_eq!(replicas("3", &[("x", "4"), ("keda", "0"), ("x", "4")]), Is::Reversal, "it scales and switches");
+    assert_eq!(replicas("3", &[("hpa", "5"), ("flux", "-"), ("hpa", "5")]), Is::Reversal, "it removes the number");
+    assert_eq!(replicas("3", &[("keda", "0"), ("flux", "-"), ("keda", "0")]), Is::Reversal, "it removes the number");
+    assert_eq!(replicas("3", &[("a", "5"), ("b", "3"), ("a", "5")]), Is::Reversal, "both scale");
+}
+
+#[test]
+fn a_mark_is_a_request_only_between_one_that_sets_and_one_that_removes() {
+    let strimzi = "system:serviceaccount:kafka:strimzi-cluster-operator";
+    let last = |writes: &[(&str, &str)]| {
+        let mut story = Story::of("metadata.annotations['strimzi.io/manual-rolling-update']", "-");
+        writes.iter().zip(0..).map(|((who, value), turn)| story.write(turn * 20, who, value)).last().unwrap()
+    };
+    let asked = [("alice", "1"), (strimzi, "-"), ("alice", "1")];
+    assert_eq!(last(&asked), Is::Cooperation);
+    let set = [asked.as_slice(), &[(strimzi, "2")]].concat();
+    assert_eq!(last(&set), Is::Retake, "the program sets it too");
+    let taken_back = [("alice", "1"), ("alice", "-"), ("alice", "1"), (strimzi, "-"), ("alice", "1")];
+    assert_eq!(last(&taken_back), Is::Reversal, "who asks takes it back too");
+    assert_eq!(last(&[("alice", "1"), ("bob", "-"), ("alice", "1")]), Is::Reversal, "the mark is not bob's");
+}

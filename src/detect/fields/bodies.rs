@@ -395,3 +395,7 @@ pub(super) fn named(patch: &Json<'_>, rules: Rules<'_>, known: Option<&Fields>) 
     found.retain(|n| !is_left_out(&n.path));
     found
 }
+
+#[cfg(test)]
+#[path = "bodies/tests.rs"]
+mod tests;

@@ -188,3 +188,264 @@ fn redacted_values_are_compared_but_not_kept() {
     let changes = a.diff(&b);
     assert_eq!((changes.len(), changes[0].new.as_ref().unwrap().text()), (1, None));
 }
+
+const CUSTOM: Rules<'static> = Rules { resource: "", is_hidden: false, is_built_in: false };
+
+/// Quoted keys and brackets within selectors are part of them.
+#[test]
+fn items_of_a_list_are_told_by_their_selectors() {
+    assert_eq!(selector_end("[name=web].image"), Some(10));
+    assert_eq!(selector_end("['a]b'].x"), Some(7));
+    assert_eq!(selector_end(r"['it\'s]'].x"), Some(10));
+    assert_eq!(selector_end(r"[a\]b"), Some(4), "outside of quotes a backslash is a letter");
+    assert_eq!(selector_end("[name=web"), None);
+    assert!(is_item_of("spec.list[a].x", "spec.list") && !is_item_of("spec.lists[a].x", "spec.list"));
+    assert!(!is_item_of("spec.list.x", "spec.list") && !is_item_of("other[a]", "spec.list"));
+    assert_eq!(
+        (item_of("l[a].x", "l"), item_of("l[a]", "l"), item_of("l[ab].x", "l")),
+        (Some("[a]"), Some("[a]"), Some("[ab]"))
+    );
+    assert_eq!((item_of("k[a].x", "l"), item_of("l.x", "l"), item_of("l", "l")), (None, None, None));
+}
+
+#[test]
+fn the_status_is_a_part_and_what_begins_alike_is_not() {
+    for path in ["status", "status.x", "status['x/y']"] {
+        assert_eq!(part_of(path), Part::Status, "{path}");
+    }
+    for path in ["statuses.x", "spec.status", "metadata.name"] {
+        assert_eq!(part_of(path), Part::Main, "{path}");
+    }
+    assert!(is_at_or_below("spec.a", "spec") && is_at_or_below("spec", "spec") && is_at_or_below("spec[a]", "spec"));
+    assert!(!is_at_or_below("specs.a", "spec") && !is_at_or_below("other", "spec"));
+}
+
+#[test]
+fn a_quantity_is_one_value_where_the_server_stores_one_form() {
+    let at = |path: &str, json: &str, rules| FieldValue::at(path, json, rules, false);
+    let path = "spec.containers[name=a].resources.requests.cpu";
+    let (milli, whole) = (r#""2000m""#, "2");
+    assert_eq!(at(path, milli, OPEN), at(path, whole, OPEN));
+    assert_ne!(at(path, milli, OPEN), at(path, "3", OPEN));
+    let (a, b) = (at(path, milli, CUSTOM), at(path, whole, CUSTOM));
+    assert!(a != b && a.is_same_form(&b), "stored as they are, and one value all the same");
+    assert!(!a.is_same_form(&at(path, "3", CUSTOM)));
+    assert_ne!(at("spec.version", r#""1""#, OPEN), at("spec.version", "1", OPEN), "no quantity");
+    assert_ne!(at(path, r#""E""#, OPEN), at(path, r#""0""#, OPEN), "a word is no number");
+    for sign in [(r#""+2""#, "2"), (r#""-2""#, "-2"), (r#"".5""#, "0.5")] {
+        assert_eq!(at(path, sign.0, OPEN), at(path, sign.1, OPEN), "{sign:?}");
+    }
+}
+
+#[test]
+fn what_moves_on_is_told_from_what_stays_or_goes_back() {
+    let value = |json: &str| fields(&format!(r#"{{"v":{json}}}"#)).get("v").unwrap().clone();
+    for (old, new, is) in [
+        ("1", "1", false),
+        (r#""5""#, r#""6""#, true),
+        (r#""2026-11-23T02:00:00Z""#, r#""2026-11-23T02:00:00Z""#, false),
+        ("[1,2]", "[1,2]", false),
+        ("[1,2]", "[1,2,3]", true),
+        ("[1,2]", "[1,4,3]", false),
+        // Only the oldest items went, to new ones.
+        ("[1,2,3]", "[2,3,4]", true),
+        ("[1,2,3]", "[3,4,5]", true),
+        ("[1,2,3]", "[3,4]", true),
+        ("[1,2,3]", "[2,3]", false),
+        ("[1,2,3]", "[3]", false),
+        ("[1,2,3]", "[4,5,6]", false),
+        ("[1,2,3]", "[1,3,4]", false),
+    ] {
+        assert_eq!(value(new).is_monotonic_update(&value(old)), is, "{old} {new}");
+    }
+}
+
+#[test]
+fn long_values_are_cut_to_what_is_shown() {
+    let text = |len: usize| FieldValue::of_json(&"x".repeat(len)).text().unwrap().to_owned();
+    assert_eq!(text(VALUE_BYTES_MAX), "x".repeat(VALUE_BYTES_MAX));
+    assert_eq!(text(VALUE_BYTES_MAX + 1), format!("{}…", "x".repeat(VALUE_BYTES_MAX - 3)));
+}
+
+#[test]
+fn states_are_compared_within_one_version() {
+    let of = |version: &str| fields(&format!(r#"{{"apiVersion":"{version}","spec":{{"a":1}}}}"#));
+    assert!(of("v1").is_comparable(&of("v1")) && !of("v1").is_comparable(&of("v2")));
+    assert!(of("v1").is_comparable(&Fields::default()) && Fields::default().is_comparable(&of("v1")), "not known");
+    assert!(Fields::default().is_empty() && !of("v1").is_empty());
+}
+
+/// The changes as `PATH OLD>NEW`, `?` for what is not known.
+fn shown(changes: &[Change]) -> Vec<String> {
+    let text = |v: &Option<FieldValue>| v.as_ref().and_then(|v| v.text().map(str::to_owned)).unwrap_or_default();
+    let new = |c: &Change| if c.is_opaque { "?".to_owned() } else { text(&c.new) };
+    let mut shown: Vec<String> = changes.iter().map(|c| format!("{} {}>{}", c.path, text(&c.old), new(c))).collect();
+    shown.sort();
+    shown
+}
+
+#[test]
+fn naming_fields_changes_what_they_were() {
+    let state = fields(r#"{"spec":{"a":1,"b":{"c":2,"d":3},"e":5}}"#);
+    let value = |path: &str, json: &str| Named { path: path.into(), want: Want::Value(FieldValue::of_json(json)) };
+    let want = |path: &str, want: Want| Named { path: path.into(), want };
+    let named = [
+        value("spec.a", "1"),
+        value("spec.e", "6"),
+        value("spec.new", "7"),
+        want("spec.b", Want::Removed),
+        want("spec.absent", Want::Removed),
+        want("spec.x", Want::Touched),
+    ];
+    let changes = state.changes_by(&named, false);
+    assert_eq!(shown(&changes), ["spec.b.c 2>", "spec.b.d 3>", "spec.e 5>6", "spec.new >7", "spec.x >?"]);
+    let mut after = state.clone();
+    after.apply(&changes);
+    assert_eq!(paths(&after), ["spec.a", "spec.e", "spec.new"]);
+    // Of an object of which not all is known, a removal may be of something, and an apply may name what was there before.
+    let mut part = Fields::default();
+    assert_eq!(shown(&part.changes_by(&named, true)), ["spec.absent >", "spec.b >", "spec.x >?"]);
+    assert_eq!(part.changes_by(&named, false).len(), 6);
+    part.assert(&named);
+    assert_eq!(paths(&part), ["spec.a", "spec.e", "spec.new"], "what is named is known from now on");
+    assert_eq!(shown(&part.changes_by(&[value("spec.a", "2")], true)), ["spec.a 1>2"]);
+    assert_eq!(shown(&state.changes_by(&[value("spec.n", "2")], true)), ["spec.n >2"], "all of this one is known");
+}
+
+#[test]
+fn a_field_that_is_not_among_those_known_is_no_difference() {
+    let mut part = Fields::default();
+    part.assert(&[Named { path: "spec.a".into(), want: Want::Value(FieldValue::of_json("1")) }]);
+    let whole = fields(r#"{"spec":{"a":2,"b":1}}"#);
+    assert_eq!(shown(&part.diff(&whole)), ["spec.a 1>2"]);
+    assert_eq!(shown(&whole.diff(&part)), ["spec.a 2>1"], "nothing is known to be gone");
+}
+
+#[test]
+fn a_list_that_is_given_whole_loses_what_is_not_named() {
+    let object = r#"{"metadata":{"finalizers":["a","b"]},"spec":{"env":[{"name":"a","value":"1"},{"name":"b","value":"2"}],"taints":[{"key":"k","effect":"e"}]}}"#;
+    let given = |is_built_in: bool, lists: &[&str], named: &[&str]| {
+        let mut state = fields(object);
+        let named: Vec<Named> = named.iter().map(|path| Named { path: (*path).into(), want: Want::Touched }).collect();
+        let lists: Vec<Path> = lists.iter().map(|list| (*list).into()).collect();
+        let changes = state.give_lists(&lists, &named, is_built_in);
+        (shown(&changes), state.len())
+    };
+    let finalizers = (vec![r#"metadata.finalizers[b] "b">"#.to_owned()], 8);
+    assert_eq!(given(true, &["metadata.finalizers"], &["metadata.finalizers[a]"]), finalizers, "a set");
+    let env = vec![r#"spec.env[name=b].name "b">"#.to_owned(), r#"spec.env[name=b].value "2">"#.to_owned()];
+    assert_eq!(given(false, &["spec.env"], &["spec.env[name=a].value"]), (env, 8), "an extension's lists are replaced");
+    assert_eq!(given(true, &["spec.env"], &["spec.env[name=a].value"]), (vec![], 8), "it may be a strategic patch");
+    assert_eq!(given(true, &["spec.taints"], &[]), (vec![], 6), "a list that controllers share is forgotten");
+    assert_eq!(given(true, &[], &[]), (vec![], 8));
+}
+
+#[test]
+fn what_an_object_is_to_do_is_its_spec_without_a_jobs_marks() {
+    let hash = |json: &str| fields(json).spec_hash();
+    let spec = hash(r#"{"spec":{"a":1}}"#);
+    assert_eq!(hash(r#"{"metadata":{"labels":{"x":"y"}},"spec":{"a":1},"status":{"b":2}}"#), spec);
+    assert_eq!(
+        hash(r#"{"spec":{"a":1,"selector":{"matchLabels":{"batch.kubernetes.io/controller-uid":"u1"}}}}"#),
+        spec
+    );
+    assert_ne!(hash(r#"{"spec":{"a":2}}"#), spec);
+    assert_ne!(hash(r#"{"spec":{"a":1,"b":1}}"#), spec);
+}
+
+#[test]
+fn a_body_gives_the_part_that_its_request_may_write() {
+    let before = fields(r#"{"spec":{"a":1},"status":{"x":1}}"#);
+    let body = fields(r#"{"spec":{"a":2},"status":{"x":2}}"#);
+    assert_eq!(shown(&before.diff(&before.with_part_of(&body, Part::Main))), ["spec.a 1>2"]);
+    assert_eq!(shown(&before.diff(&before.with_part_of(&body, Part::Status))), ["status.x 1>2"]);
+    let part = Fields::default();
+    assert!(part.with_part_of(&body, Part::Main).is_complete, "of the main part all is known now");
+    assert!(!part.with_part_of(&body, Part::Status).is_complete);
+    assert!(before.with_part_of(&body, Part::Status).is_complete);
+    assert!(!part.with_part_of(&part, Part::Main).is_complete);
+}
+
+#[test]
+fn lists_have_the_keys_that_kubernetes_merges_them_by() {
+    let object = fields(
+        r#"{"spec":{"volumeDevices":[{"devicePath":"/d"}],"ports":[{"port":80}],"hostAliases":[{"ip":"1.2.3.4"}],
+            "topologySpreadConstraints":[{"topologyKey":"z","whenUnsatisfiable":"w"}],"taints":[{"key":"k","effect":"e"}],
+            "containers":[{"name":"c","ports":[{"containerPort":80,"port":1}]}]},
+            "metadata":{"ownerReferences":[{"uid":"u","name":"n"}]}}"#,
+    );
+    assert_eq!(
+        paths(&object),
+        [
+            "metadata.ownerReferences[uid=u]",
+            "spec.containers[name=c].name",
+            "spec.containers[name=c].ports[containerPort=80,protocol=TCP].containerPort",
+            "spec.containers[name=c].ports[containerPort=80,protocol=TCP].port",
+            "spec.hostAliases[ip='1.2.3.4']".replace('\'', "").as_str(),
+            "spec.ports[port=80,protocol=TCP].port",
+            "spec.taints[key=k,effect=e].effect",
+            "spec.taints[key=k,effect=e].key",
+            "spec.topologySpreadConstraints[topologyKey=z,whenUnsatisfiable=w].topologyKey",
+            "spec.topologySpreadConstraints[topologyKey=z,whenUnsatisfiable=w].whenUnsatisfiable",
+            "spec.volumeDevices[devicePath=/d].devicePath",
+        ]
+        .map(|path| if path == "spec.hostAliases[ip=1.2.3.4]" {
+            "spec.hostAliases[ip=1.2.3.4].ip"
+        } else {
+            path
+        })
+    );
+}
+
+#[test]
+fn nothing_is_as_good_as_absent_in_an_object_and_a_wish_in_a_patch() {
+    assert_eq!(
+        paths(&fields(r#"{"spec":{"map":{},"list":[],"null":null,"zero":0,"empty":""}}"#)),
+        ["spec.empty", "spec.zero"]
+    );
+    assert_eq!(
+        patch(r#"{"spec":{"map":{},"list":[],"null":null}}"#, "", None),
+        ["spec.list removed", "spec.null removed"]
+    );
+}
+
+#[test]
+fn only_a_secrets_own_data_is_hidden() {
+    let text = r#"{"data":{"p":"YQ=="},"stringData":{"q":"x"},"metadata":{"labels":{"data":"shown"}},"other":{"stringData":{"r":"z"}}}"#;
+    assert_eq!(
+        patch(text, "secrets", None),
+        ["data.p (hidden)", r#"metadata.labels.data (hidden)"#, r#"other.stringData.r "z""#, "data.q (hidden)"]
+            .map(|line| line.to_owned())
+    );
+    assert_eq!(
+        patch(r#"{"data":{"p":"a"},"stringData":{"q":"b"}}"#, "", None),
+        [r#"data.p "a""#, r#"stringData.q "b""#]
+    );
+    assert_eq!(
+        patch(
+            r#"[{"op":"add","path":"/stringData/q","value":"b"},{"op":"add","path":"/spec/a","value":"b"}]"#,
+            "secrets",
+            None
+        ),
+        ["stringData.q (hidden)", r#"spec.a "b""#]
+    );
+}
+
+#[test]
+fn a_json_patch_names_what_it_puts_where() {
+    let known = fields(r#"{"metadata":{"finalizers":["a"]},"spec":{"args":["x"],"list":[{"name":"n"}]}}"#);
+    let operations = r#"[
+        {"op":"add","path":"/metadata/finalizers/-","value":"b"},
+        {"op":"copy","from":"/spec/a","path":"/spec/b"},
+        {"op":"add","path":"/spec/unknown/-","value":"y"},
+        {"op":"replace","path":"/spec/args/0","value":"y"}]"#;
+    assert_eq!(
+        patch(operations, "", Some(&known)),
+        [r#"metadata.finalizers[b] "b""#, "spec.b touched", "spec.unknown touched", "spec.args touched"]
+    );
+    let set = fields(r#"{"metadata":{"labels":{"a":"b"}}}"#);
+    assert_eq!(
+        patch(r#"[{"op":"add","path":"/metadata/finalizers/-","value":"b"}]"#, "", Some(&set)),
+        [r#"metadata.finalizers[b] "b""#]
+    );
+}

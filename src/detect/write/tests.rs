@@ -141,3 +141,67 @@ fn the_stored_object_is_known_from_the_response_however_its_keys_are_ordered() {
     );
     assert_eq!((gone.uid, gone.is_gone, gone.is_whole), ("u1", true, false));
 }
+
+/// What a look at the write that an event reports tells.
+fn look<T>(change: Value, look: impl FnOnce(&Write<'_>) -> T) -> T {
+    let text = event(change);
+    let Ok(Decoded::Event(event)) = decode(text.as_bytes()) else { panic!("no event: {text}") };
+    look(&attribute(&event).unwrap())
+}
+
+#[test]
+fn the_query_names_the_manager_and_whether_the_apply_is_forced() {
+    let of =
+        |uri: &str| look(json!({"requestURI": uri}), |w| (w.field_manager.as_deref().map(str::to_owned), w.is_forced));
+    assert_eq!(of("/x"), (None, false));
+    assert_eq!(of("/x?fieldManager=kubectl&force=true"), (Some("kubectl".into()), true));
+    assert_eq!(of("/x?fieldManager=&fieldManager=two"), (Some("two".into()), false), "an empty one names nobody");
+    assert_eq!(of("/x?fieldManager=one&fieldManager=two"), (Some("one".into()), false), "the first counts");
+    assert_eq!(of("/x?dryRun="), (None, false), "an empty dryRun is none");
+}
+
+#[test]
+fn only_an_update_says_which_revision_it_replaced() {
+    let of = |verb: &str| look(json!({"verb": verb, "objectRef": {"resourceVersion": "474"}}), |w| w.replaced);
+    assert_eq!((of("update"), of("patch"), of("delete")), (474, 0, 0));
+}
+
+#[test]
+fn subresources_are_written_to_as_their_kind_allows() {
+    let sub = |group: &str, name: &str, verb: &str| {
+        of(json!({"objectRef": {"apiGroup": group, "subresource": name}, "verb": verb}))
+    };
+    for name in ["binding", "finalize", "resize", "scale"] {
+        assert_eq!(sub("apps", name, "create"), "deployments.apps shop/web Main Modify Committed", "{name}");
+    }
+    assert_eq!(sub("apps", "approval", "update"), "deployments.apps shop/web Status Modify Committed");
+    assert_eq!(sub("example.com", "custom", "update"), "deployments.example.com shop/web Main Modify Committed");
+    assert_eq!(sub("subresources.kubevirt.io", "restart", "update"), "connect");
+    for name in ["exec", "attach", "portforward", "proxy", "token", "log"] {
+        assert_eq!(sub("apps", name, "update"), "connect", "{name}");
+    }
+    let binding =
+        |group: Value| of(json!({"objectRef": {"resource": "bindings", "apiGroup": group}, "verb": "create"}));
+    assert_eq!(binding(Value::Null), "pods. shop/web Main Modify Committed", "it writes to the Pod that it binds");
+    assert_eq!(binding("example.com".into()), "bindings.example.com shop/web Main Create Committed");
+    let policies = json!({"objectRef": {"resource": "others", "apiGroup": null}, "verb": "create"});
+    assert_eq!(of(policies), "others. shop/web Main Create Committed");
+}
+
+#[test]
+fn what_ended_in_a_panic_may_have_been_stored() {
+    assert_eq!(of(json!({"stage": "Panic"})), "deployments.apps shop/web Main Modify Uncertain");
+}
+
+#[test]
+fn a_stored_object_is_known_only_with_its_kind_and_version() {
+    let status = stored(br#"{"kind":"Status","apiVersion":"v1","details":{"name":"web"}}"#);
+    assert!(!status.is_gone, "without a uid it says of nothing that it is gone");
+    let other = stored(
+        br#"{"kind":"Status","apiVersion":"example.com/v1","metadata":{"name":"web","uid":"u","resourceVersion":"7"}}"#,
+    );
+    assert_eq!((other.name, other.resource_version, other.is_gone), ("web", 7, false), "an extension's own Status");
+    let late = stored(br#"{"apiVersion":"v1","metadata":{"resourceVersion":"8","uid":"u","name":"web"},"kind":"Pod"}"#);
+    assert_eq!((late.kind, late.api_version, late.name, late.uid, late.resource_version), ("Pod", "v1", "web", "u", 8));
+    assert!(!stored(br#"{"kind":"Pod","apiVersion":"v1"}"#).is_whole);
+}

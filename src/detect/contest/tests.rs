@@ -1,0 +1,393 @@
+//! Writes in their true order, however they arrive; and what is kept of them.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::detect::fields::Change;
+use crate::detect::tests::{SECOND, START, Server, Watcher};
+use crate::detect::verdict::{Confidence, State};
+
+const LEVELS: [&str; 3] = ["Metadata", "Request", "RequestResponse"];
+
+fn mode(value: &str) -> Value {
+    json!({"data": {"mode": value}})
+}
+
+/// The counted bytes are those of the records, and nothing settled keeps a state.
+fn assert_accounts(contest: &Contest) {
+    assert_eq!(contest.bytes, contest.history.iter().map(Record::bytes).sum::<usize>());
+    assert!(contest.bytes() > contest.bytes);
+    assert!(contest.history.iter().take(contest.settled).all(|r| r.state.is_none() && !r.has_evidence()));
+    assert!(contest.settled < contest.history.len().max(1) || contest.history.len() == contest.settled);
+}
+
+/// What is concluded: wars, contested fields, and who wrote how often, changed nothing how often.
+fn essence(watcher: &Watcher) -> (Vec<String>, Vec<String>, Vec<(String, u32, u32)>, Option<Micros>) {
+    let mut seen: Vec<_> =
+        watcher.state.seen().iter().map(|s| (s.client.actor.to_string(), s.writes(), s.no_ops)).collect();
+    seen.sort();
+    let deleted = watcher.state.contest().and_then(|contest| contest.findings().deleted_at());
+    (watcher.wars(), watcher.contested(), seen, deleted)
+}
+
+/// Orders in which events may arrive: seeded shuffles, and each event late or early by itself.
+fn orders(len: usize) -> Vec<Vec<usize>> {
+    let mut seed = 17_u64;
+    let mut next = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % below
+    };
+    let mut orders = Vec::new();
+    for _ in 0..60 {
+        let mut order: Vec<usize> = (0..len).collect();
+        (1..len).rev().for_each(|i| order.swap(i, next(i + 1)));
+        orders.push(order);
+    }
+    for from in 0..len {
+        for to in [0, len - 1] {
+            let mut order: Vec<usize> = (0..len).collect();
+            let moved = order.remove(from);
+            order.insert(to, moved);
+            orders.push(order);
+        }
+    }
+    orders
+}
+
+/// Asserts that every order of arrival says the same as the true one, and gives that back.
+fn in_any_order(events: &[Value]) -> Watcher {
+    let expected = Watcher::of(events);
+    for order in orders(events.len()) {
+        let watcher = Watcher::of(order.iter().map(|index| &events[*index]));
+        assert_eq!(essence(&watcher), essence(&expected), "{order:?}");
+        assert_accounts(watcher.contest());
+    }
+    assert_accounts(expected.contest());
+    expected
+}
+
+#[test]
+fn a_life_of_an_object_is_seen_the_same_in_any_order() {
+    for level in LEVELS {
+        let mut server = Server::new(level);
+        let events = [
+            server.create(0, "carol", mode("zero")),
+            server.patch(10, "alice", mode("a")),
+            server.update(20, "bob", mode("b")),
+            server.patch(30, "alice", mode("a")),
+            server.update(40, "bob", mode("b")),
+            server.patch(50, "alice", mode("a")),
+        ];
+        let watcher = in_any_order(&events);
+        let expected = match level {
+            "Metadata" => vec!["Part(Main) alice,bob 3 possible"],
+            "Request" => vec!["Fields alice,bob 3 probable"],
+            _ => vec!["Fields alice,bob 3 confirmed"],
+        };
+        assert_eq!(watcher.wars(), expected, "{level}");
+    }
+}
+
+#[test]
+fn who_only_found_what_another_one_stored_changed_nothing_in_any_order() {
+    let mut server = Server::new("RequestResponse");
+    let events = [
+        server.create(0, "carol", mode("zero")),
+        server.update(10, "alice", mode("a")),
+        // Answered with alice's revision: it was that already.
+        server.patch(11, "dave", mode("a")),
+        server.update(20, "bob", mode("b")),
+        server.patch(21, "dave", mode("b")),
+        server.update(30, "alice", mode("a")),
+        server.update(32, "alice", mode("a")),
+    ];
+    let watcher = in_any_order(&events);
+    assert_eq!(watcher.wars(), ["Fields alice,bob 1 confirmed"]);
+    let seen = essence(&watcher).2;
+    let expected = [("alice", 2, 1), ("bob", 1, 0), ("carol", 1, 0), ("dave", 0, 2)];
+    assert_eq!(seen, expected.map(|(who, writes, no_ops)| (who.to_owned(), writes, no_ops)));
+}
+
+#[test]
+fn a_deletion_is_the_last_of_its_object_whatever_its_clock_says() {
+    let mut server = Server::new("RequestResponse");
+    let events = [
+        server.create(0, "carol", mode("zero")),
+        server.patch(10, "alice", mode("a")),
+        server.patch(20, "bob", mode("b")),
+        server.patch(40, "alice", mode("a")),
+        // By the clock of another API server, 5 seconds behind.
+        server.delete(38, "dave"),
+    ];
+    let watcher = in_any_order(&events);
+    assert_eq!(watcher.findings().deleted_at(), Some(START + 38 * SECOND));
+    assert_eq!(watcher.state.state(), State::Calm, "the deletion ended it");
+    assert_eq!(watcher.contested(), ["data.mode 1/1"]);
+}
+
+#[test]
+fn a_new_object_of_the_same_name_is_another_one_in_any_order() {
+    let mut server = Server::new("RequestResponse");
+    let events = [
+        server.create(0, "carol", mode("zero")),
+        server.patch(10, "alice", mode("a")),
+        server.patch(20, "bob", mode("b")),
+        server.delete(30, "dave"),
+        server.create(40, "erin", mode("zero")),
+        server.patch(50, "alice", mode("a")),
+    ];
+    let watcher = in_any_order(&events);
+    assert_eq!((watcher.wars(), watcher.findings().deleted_at()), (vec![], None));
+}
+
+#[test]
+fn a_creation_by_a_clock_that_is_ahead_belongs_before_the_first_change() {
+    let retakes = |created: i64| {
+        let mut server = Server::new("Request");
+        let events = [
+            server.create(created, "carol", mode("zero")),
+            server.patch(3, "alice", mode("a")),
+            server.patch(20, "bob", mode("b")),
+            server.patch(30, "alice", mode("a")),
+        ];
+        in_any_order(&events).contested()
+    };
+    assert_eq!(retakes(0), ["data.mode 1/1"]);
+    assert_eq!(retakes(5), ["data.mode 1/1"], "two seconds");
+    assert_eq!(retakes(13), ["data.mode 1/1"], "ten seconds");
+}
+
+#[test]
+fn of_two_updates_of_one_revision_the_one_that_changes_nothing_came_first() {
+    // bob sends back what he read; alice really writes. Both say that they replaced the same revision.
+    for (bob, alice) in [(0, 1), (1, 0)] {
+        let mut server = Server::new("Request");
+        let mut events = vec![server.create(0, "carol", mode("zero"))];
+        for round in 1..6 {
+            let current = server.stored.as_ref().unwrap()["data"]["mode"].as_str().unwrap().to_owned();
+            events.push(server.update(round * 10 + bob, "bob", mode(&current)));
+            events.push(server.update(round * 10 + alice, "alice", mode(&format!("v{round}"))));
+        }
+        let watcher = in_any_order(&events);
+        assert_eq!(watcher.wars(), [""; 0], "bob at {bob}, alice at {alice}");
+    }
+}
+
+#[test]
+fn updates_that_replaced_different_revisions_are_a_war_whatever_their_clocks_say() {
+    let mut server = Server::new("Request");
+    let mut events = vec![server.create(0, "carol", mode("zero"))];
+    for round in 1..5 {
+        events.push(server.update(round * 10 + 1, "alice", mode("a")));
+        events.push(server.update(round * 10, "bob", mode("b")));
+    }
+    assert_eq!(in_any_order(&events).wars(), ["Fields alice,bob 6 probable"]);
+}
+
+#[test]
+fn a_request_for_the_status_writes_nothing_else() {
+    for level in ["Request", "RequestResponse"] {
+        let mut server = Server { of: ("apps", "deployments", "Deployment"), ..Server::new(level) };
+        let mut events = vec![server.create(0, "carol", json!({"spec": {"replicas": 1}}))];
+        for turn in 0..4 {
+            let replicas = json!({"spec": {"replicas": 2 + turn % 2}});
+            events.push(server.patch(10 + turn * 20, if turn % 2 == 0 { "alice" } else { "bob" }, replicas));
+            let stored = server.stored.clone().unwrap();
+            let content = json!({"spec": stored["spec"], "status": {"turn": turn}});
+            let mut status = server.update(20 + turn * 20, "system:node:n1", content);
+            status["objectRef"]["subresource"] = "status".into();
+            // What it read of the rest was old already: that is not stored.
+            status["requestObject"]["spec"]["replicas"] = 1.into();
+            events.push(status);
+        }
+        let watcher = in_any_order(&events);
+        assert_eq!(watcher.contested(), ["spec.replicas 2/2"], "{level}");
+    }
+}
+
+#[test]
+fn an_extension_without_a_status_of_its_own_has_it_written_with_the_rest() {
+    let contested = |of| {
+        let mut server = Server { of, ..Server::new("RequestResponse") };
+        let mut events = vec![server.create(0, "carol", json!({"status": {"a": "0"}}))];
+        for (turn, who) in ["alice", "bob", "alice"].iter().enumerate() {
+            events.push(server.patch(10 + turn as i64 * 10, who, json!({"status": {"a": *who}})));
+        }
+        Watcher::of(&events).contested()
+    };
+    assert_eq!(contested(("example.com", "widgets", "Widget")), ["status.a 1/1"]);
+    assert_eq!(contested(("apps", "deployments", "Deployment")), [""; 0], "the API server drops it there");
+}
+
+/// alice and bob set the mode alternately, `per_second` writes a second.
+fn long_war(watcher: &mut Watcher, writes: i64, per_second: i64) {
+    let mut server = Server::new("RequestResponse");
+    watcher.see(&server.create(0, "alice", mode("a")));
+    for turn in 1..writes {
+        let who = if turn % 2 == 0 { "alice" } else { "bob" };
+        watcher.see(&server.patch(turn / per_second, who, mode(who)));
+        if turn % 50 == 0 {
+            assert_accounts(watcher.contest());
+        }
+    }
+}
+
+#[test]
+fn what_nobody_can_come_late_before_is_settled() {
+    let mut watcher = Watcher::new();
+    let mut server = Server::new("RequestResponse");
+    watcher.see(&server.create(0, "alice", mode("a")));
+    for turn in 1..20 {
+        watcher.see(&server.patch(turn * 30, if turn % 2 == 0 { "alice" } else { "bob" }, mode(&turn.to_string())));
+        assert_accounts(watcher.contest());
+        // Five of them lie within 150 seconds before the latest.
+        assert_eq!(watcher.contest().settled as i64, (turn - 5).max(0), "{turn}");
+    }
+    assert!(watcher.contest().known().is_some());
+    // Who comes later still is counted by what it names, and settled at once.
+    let mut late = server.patch(95, "dave", mode("late"));
+    late["responseObject"] = Value::Null;
+    late["level"] = "Request".into();
+    watcher.see(&late);
+    assert_accounts(watcher.contest());
+    let at: Vec<i64> = watcher.contest().history().map(|r| (r.order.at - START) / SECOND).collect();
+    assert!(at.is_sorted() && at.contains(&95), "{at:?}");
+    assert_eq!(watcher.contest().settled, 15);
+}
+
+#[test]
+fn a_long_war_is_counted_whole_and_kept_in_part() {
+    // The third write brings a value that is new; from the fourth on each takes a value back.
+    let mut slow = Watcher::new();
+    long_war(&mut slow, 600, 1);
+    assert_eq!(slow.wars(), ["Fields alice,bob 597 confirmed"]);
+    // 150 seconds and the latest may still be corrected; 64 more are shown.
+    assert_eq!((slow.contest().settled, slow.contest().history.len()), (SHOWN_MAX, SHOWN_MAX + 151));
+    let mut fast = Watcher::new();
+    long_war(&mut fast, 600, 4);
+    assert_eq!(fast.wars(), ["Fields alice,bob 597 confirmed"]);
+    assert_eq!((fast.contest().settled, fast.contest().history.len()), (SHOWN_MAX, SHOWN_MAX + STATES_MAX));
+    let mut followed = Watcher::new();
+    followed.state.follow();
+    long_war(&mut followed, 600, 1);
+    assert_eq!(followed.contest().history.len(), HISTORY_MAX);
+    assert_eq!(followed.wars(), ["Fields alice,bob 597 confirmed"]);
+}
+
+#[test]
+fn a_short_war_is_shown_whole() {
+    let mut watcher = Watcher::new();
+    long_war(&mut watcher, SHOWN_MAX as i64, 1);
+    assert_eq!(watcher.contest().history.len(), SHOWN_MAX);
+}
+
+#[test]
+fn a_pause_that_a_person_lifted_stays_lifted_whoever_comes_late() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero"))]);
+    let events: Vec<Value> = (1..14)
+        .map(|turn| {
+            server.patch(
+                turn * 5,
+                if turn % 2 == 0 { "alice" } else { "bob" },
+                mode(if turn % 2 == 0 { "a" } else { "b" }),
+            )
+        })
+        .collect();
+    let (late, rest) = (&events[11], [&events[..11], &events[12..]].concat());
+    rest.iter().for_each(|event| drop(watcher.see(event)));
+    assert_eq!(watcher.state.state(), State::Paused);
+    watcher.state.resume(START + 70 * SECOND);
+    assert_eq!(watcher.state.state(), State::Calm);
+    watcher.see(late);
+    assert_eq!(watcher.state.state(), State::Calm, "what came late lies before the pause was lifted");
+    // The buckets are full again: five retakes pass, the sixth is a thrashing event.
+    let mut states = Vec::new();
+    for turn in 14..20 {
+        watcher.see(&server.patch(
+            turn * 5 + 5,
+            if turn % 2 == 0 { "alice" } else { "bob" },
+            mode(if turn % 2 == 0 { "a" } else { "b" }),
+        ));
+        states.push(watcher.findings().state(Confidence::Confirmed));
+    }
+    assert_eq!(states[..5], [State::Contested; 5]);
+    assert_eq!(states[5], State::Thrashing);
+}
+
+#[test]
+fn states_that_are_dropped_make_room_and_the_war_goes_on() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero"))]);
+    for turn in 1..6 {
+        watcher.see(&server.patch(
+            turn * 10,
+            if turn % 2 == 0 { "alice" } else { "bob" },
+            mode(if turn % 2 == 0 { "a" } else { "b" }),
+        ));
+    }
+    let before = watcher.state.bytes();
+    watcher.state.drop_bodies();
+    assert_eq!((watcher.state.bytes() < before, watcher.contest().known().is_some()), (true, false));
+    assert_accounts(watcher.contest());
+    for turn in 6..9 {
+        watcher.see(&server.patch(
+            turn * 10,
+            if turn % 2 == 0 { "alice" } else { "bob" },
+            mode(if turn % 2 == 0 { "a" } else { "b" }),
+        ));
+        assert_accounts(watcher.contest());
+    }
+    assert!(watcher.contest().known().is_some());
+    assert_eq!(watcher.wars(), ["Fields alice,bob 6 confirmed"]);
+}
+
+#[test]
+fn what_one_actor_replaces_again_and_again_goes_on_in_the_new_object() {
+    // flux replaces the object each time it finds alice's value: deletes it and creates it with its own.
+    let mut server = Server::new("RequestResponse");
+    let mut events = vec![server.create(0, "flux", mode("f"))];
+    for round in 1..5 {
+        events.push(server.patch(round * 60, "alice", mode("a")));
+        events.push(server.delete(round * 60 + 10, "flux"));
+        events.push(server.create(round * 60 + 11, "flux", mode("f")));
+    }
+    let watcher = Watcher::of(&events);
+    let replacements: Vec<bool> =
+        watcher.contest().history().filter(|r| r.effect == Effect::Create).map(|r| r.is_replacement).collect();
+    assert_eq!(replacements, [false, false, true, true, true], "from the second time on");
+    assert!(watcher.wars().iter().any(|war| war.starts_with("Fields alice,flux")), "{:?}", watcher.wars());
+    let pods = Server { of: ("", "pods", "Pod"), ..Server::new("RequestResponse") };
+    let mut server = pods;
+    let mut events = vec![server.create(0, "controller", mode("f"))];
+    for round in 1..5 {
+        events.push(server.patch(round * 60, "alice", mode("a")));
+        events.push(server.delete(round * 60 + 10, "controller"));
+        events.push(server.create(round * 60 + 11, "controller", mode("f")));
+    }
+    let watcher = Watcher::of(&events);
+    assert!(watcher.contest().history().all(|r| !r.is_replacement), "each Pod is a new one");
+}
+
+#[test]
+fn who_changed_what_by_which_webhook_is_known() {
+    let mut server = Server::new("RequestResponse");
+    let mut events = vec![server.create(0, "carol", mode("zero")), server.patch(5, "bob", mode("b"))];
+    let operations = json!([{"op": "replace", "path": "/data/mode", "value": "w"}, {"op": "add", "path": "/data/more", "value": "m"}]);
+    events.push(server.patch_through(10, "alice", json!({"data": {"other": "o"}}), ("policy", operations)));
+    let watcher = Watcher::of(&events);
+    let last = watcher.contest().history().last().unwrap();
+    assert!(last.is_admitted_by("webhook policy/policy.example.com") && !last.is_admitted_by("webhook other/x"));
+    let paths = |changes: &[Change]| changes.iter().map(|change| change.path.to_string()).collect::<Vec<_>>();
+    assert_eq!(paths(&last.changes), ["data.other"], "what alice changed");
+    let of_webhook = last.admission.as_ref().unwrap().by_webhook();
+    assert_eq!(of_webhook.len(), 1, "one webhook");
+    assert_eq!(of_webhook[0].1.iter().map(|c| c.path.to_string()).collect::<Vec<_>>(), ["data.mode", "data.more"]);
+    assert!(
+        watcher
+            .contest()
+            .history()
+            .next()
+            .is_some_and(|first| !first.is_admitted_by("webhook policy/policy.example.com"))
+    );
+}

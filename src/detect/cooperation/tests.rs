@@ -1,0 +1,107 @@
+use super::*;
+use crate::detect::actor::Origin;
+
+fn client(actor: &str) -> Client {
+    Client::new(actor, "", "", Origin::default())
+}
+
+fn name(resource: &str, path: &str, a: &str, b: &str) -> Option<String> {
+    Cooperations::default().find(resource, path, &client(a), &client(b)).map(|row| row.name.clone())
+}
+
+#[test]
+fn hand_shakes_are_known_in_either_order() {
+    let (apiserver, quota) = ("system:apiserver", "system:serviceaccount:kube-system:resourcequota-controller");
+    for (a, b) in [(apiserver, quota), (quota, apiserver)] {
+        assert_eq!(name("resourcequotas", "status.used.pods", a, b).as_deref(), Some("quota-usage"));
+    }
+    assert_eq!(name("resourcequotas", "spec.hard.pods", apiserver, quota), None);
+    assert_eq!(name("resourcequotas", "status.used.pods", apiserver, "alice"), None);
+}
+
+#[test]
+fn locks_are_known_wherever_they_are() {
+    for (resource, path) in [
+        ("leases.coordination.k8s.io", "spec.renewTime"),
+        ("leases.coordination.k8s.io", "(object)"),
+        ("endpoints", "metadata.annotations['control-plane.alpha.kubernetes.io/leader']"),
+        ("configmaps", "data.holderIdentity"),
+    ] {
+        assert!(name(resource, path, "a", "b").is_some(), "{resource} {path}");
+    }
+    assert_eq!(name("configmaps", "data.mode", "a", "b"), None);
+}
+
+#[test]
+fn requests_are_known_by_their_key() {
+    let path = "metadata.annotations['reconcile.fluxcd.io/requestedAt']";
+    assert_eq!(name("kustomizations.kustomize.toolkit.fluxcd.io", path, "a", "b").as_deref(), Some("requested-at"));
+    let path = "metadata.annotations['example.com/lastRequestedAt']";
+    assert!(name("widgets.example.com", path, "a", "b").is_some());
+}
+
+#[test]
+fn rows_can_be_added_and_switched_off() {
+    let own = Row {
+        name: "ours".into(),
+        resource: "widgets.example.com".into(),
+        path: "spec.turn".into(),
+        sides: ("*:left".into(), "*:right".into()),
+        reason: "they take turns".into(),
+        excess: None,
+    };
+    let known = Cooperations::with(vec![own], &["lease".to_owned()]);
+    let find = |resource: &str, path: &str, a: &str, b: &str| {
+        known.find(resource, path, &client(a), &client(b)).map(|row| row.name.clone())
+    };
+    assert_eq!(find("widgets.example.com", "spec.turn", "x:right", "x:left").as_deref(), Some("ours"));
+    assert_eq!(find("leases.coordination.k8s.io", "spec.renewTime", "a", "b"), None);
+    assert!(known.mechanism(RESTART).is_some());
+    assert!(Cooperations::with(Vec::new(), &[RESTART.to_owned()]).mechanism(RESTART).is_none());
+}
+
+#[test]
+fn a_mark_belongs_to_the_program_its_domain_names() {
+    let strimzi = client("system:serviceaccount:kafka:strimzi-cluster-operator");
+    let flux = client("system:serviceaccount:flux-system:kustomize-controller");
+    assert!(is_own_mark("metadata.annotations['strimzi.io/manual-rolling-update']", &strimzi));
+    assert!(!is_own_mark("metadata.annotations['strimzi.io/manual-rolling-update']", &flux));
+    assert!(!is_own_mark("metadata.annotations['bob.example/checked']", &flux));
+    assert!(!is_own_mark("metadata.annotations.checked", &flux));
+    assert!(!is_own_mark("data['strimzi.io/x']", &strimzi));
+    assert!(!is_own_mark("metadata.annotations['kubernetes.io/x']", &client("kubernetes-operator")));
+}
+
+#[test]
+fn over_a_part_only_rows_for_all_of_it_count() {
+    let known = Cooperations::default();
+    let over = |resource: &str, part: Part, a: &str, b: &str| {
+        known.find_part(resource, part, &client(a), &client(b)).map(|row| row.name.as_str())
+    };
+    assert_eq!(over("leases.coordination.k8s.io", Part::Main, "a", "b"), Some("lease"));
+    assert_eq!(over("configmaps", Part::Main, "a", "b"), None);
+    let quota = ("system:apiserver", "system:serviceaccount:kube-system:resourcequota-controller");
+    assert_eq!(over("resourcequotas", Part::Status, quota.0, quota.1), Some("quota-usage"));
+    assert_eq!(over("resourcequotas", Part::Main, quota.0, quota.1), None, "they count in the status");
+    assert_eq!(over("resourcequotas", Part::Status, quota.0, "alice"), None);
+    // A mechanism, of which the table only has the name, is found by no object.
+    assert_eq!(over("-", Part::Main, "a", "b"), None);
+}
+
+#[test]
+fn each_name_that_can_be_switched_off_is_listed_once() {
+    let names = Cooperations::names();
+    for name in ["lease", "quota-usage", CONSUMED_MARK, ACTIVATION, RESTART, FINISHED_JOB] {
+        assert_eq!(names.iter().filter(|known| **known == name).count(), 1, "{name}");
+    }
+}
+
+#[test]
+fn both_sides_must_be_there() {
+    let node = |a: &str, b: &str| name("nodes", "status.conditions[type=Ready].status", a, b);
+    let (kubelet, controller) = ("system:node:n1", "system:serviceaccount:kube-system:node-lifecycle-controller");
+    assert_eq!(node(kubelet, controller).as_deref(), Some("node-conditions"));
+    assert_eq!(node(controller, kubelet).as_deref(), Some("node-conditions"));
+    assert_eq!(node(kubelet, "system:node:n2"), None, "two of one side");
+    assert_eq!(node(controller, controller), None);
+}

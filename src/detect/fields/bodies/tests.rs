@@ -1,0 +1,178 @@
+//! What the bodies of each kind of request tell.
+
+use super::*;
+
+const WIDGET: Bodies<'static> = Bodies {
+    group: "example.com",
+    resource: "widgets",
+    verb: Verb::Patch,
+    effect: Effect::Modify,
+    shape: Shape::Object,
+    is_apply: false,
+    is_hidden: false,
+    request: None,
+    response: None,
+};
+const CONFIG: Bodies<'static> = Bodies { group: "", resource: "configmaps", ..WIDGET };
+
+fn bodies<'a>(like: Bodies<'a>, request: &'a str) -> Bodies<'a> {
+    Bodies { request: Some(request.as_bytes()), ..like }
+}
+
+/// What is told, in a line: the kind of evidence, the fields with what is wanted, the lists that are given whole.
+fn told(bodies: Bodies<'_>) -> String {
+    let text = |want: &Want| match want {
+        Want::Value(value) => value.text().unwrap_or("(hidden)").to_owned(),
+        Want::Removed => "-".to_owned(),
+        Want::Touched => "?".to_owned(),
+    };
+    let show =
+        |named: &[Named]| named.iter().map(|n| format!("{}={}", n.path, text(&n.want))).collect::<Vec<_>>().join(" ");
+    match bodies.evidence(None) {
+        Evidence::None => "none".into(),
+        Evidence::Named { named, tier, is_apply, lists, unresolved } => {
+            let marks = [(is_apply, " apply"), (unresolved.is_some(), " unresolved")];
+            let marks: String = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
+            format!("named {tier:?}{marks}: {} lists {lists:?}", show(&named))
+        }
+        Evidence::Whole { fields, tier, asked } => {
+            let paths: Vec<&str> = fields.leaves.keys().map(AsRef::as_ref).collect();
+            format!("whole {tier:?}: {} asked {}", paths.join(" "), show(asked.named()))
+        }
+    }
+}
+
+#[test]
+fn a_patch_names_its_fields_and_a_full_body_all_of_them() {
+    let patch = r#"{"data":{"a":"1","b":null}}"#;
+    assert_eq!(told(bodies(CONFIG, patch)), r#"named Field: data.a="1" data.b=- lists []"#);
+    assert_eq!(
+        told(bodies(Bodies { verb: Verb::Update, ..CONFIG }, r#"{"data":{"a":"1"}}"#)),
+        "whole Field: data.a asked "
+    );
+    let stored: &[u8] = br#"{"data":{"a":"1","c":"3"}}"#;
+    let both = Bodies { shape: Shape::Whole, response: Some(stored), ..bodies(CONFIG, patch) };
+    assert_eq!(told(both), r#"whole Value: data.a data.c asked data.a="1" data.b=-"#);
+    assert_eq!(told(Bodies { verb: Verb::Update, ..both }), "whole Value: data.a data.c asked ");
+    let no_object = Bodies { shape: Shape::Object, ..both };
+    assert_eq!(told(no_object), r#"named Field: data.a="1" data.b=- lists []"#, "the response is not the object");
+    assert_eq!(told(CONFIG), "none");
+    let options =
+        Bodies { verb: Verb::Delete, effect: Effect::Delete, ..bodies(CONFIG, r#"{"kind":"DeleteOptions"}"#) };
+    assert_eq!(told(options), "none", "a deletion's options are no object");
+}
+
+#[test]
+fn an_apply_and_a_strategic_patch_say_what_they_remove_and_a_merge_patch_gives_lists_whole() {
+    let list = r#"{"spec":{"env":[{"name":"a"}]}}"#;
+    assert_eq!(told(bodies(WIDGET, list)), r#"named Field: spec.env[name=a].name="a" lists ["spec.env"]"#);
+    let apply = r#"{"apiVersion":"v1","kind":"Widget","spec":{"env":[{"name":"a"}]}}"#;
+    assert_eq!(told(bodies(WIDGET, apply)), r#"named Field apply: spec.env[name=a].name="a" lists []"#);
+    assert_eq!(
+        told(Bodies { is_apply: true, ..bodies(WIDGET, list) }),
+        r#"named Field apply: spec.env[name=a].name="a" lists []"#
+    );
+    let only_kind = r#"{"kind":"Widget","spec":{"env":[{"name":"a"}]}}"#;
+    assert_eq!(told(bodies(WIDGET, only_kind)), r#"named Field: spec.env[name=a].name="a" lists ["spec.env"]"#);
+    for directive in [
+        r#"{"spec":{"$setElementOrder/env":[{"name":"a"}],"env":[{"name":"a"}]}}"#,
+        r#"{"spec":{"env":[{"name":"a","x":{"$retainKeys":["y"]}}]}}"#,
+    ] {
+        assert_eq!(told(bodies(WIDGET, directive)), r#"named Field: spec.env[name=a].name="a" lists []"#);
+    }
+}
+
+#[test]
+fn a_json_patch_is_kept_to_be_read_when_the_object_is_known() {
+    let patch = r#"[{"op":"replace","path":"/data/a","value":"1"}]"#;
+    assert_eq!(told(bodies(CONFIG, patch)), r#"named Field unresolved: data.a="1" lists []"#);
+    let secret = Bodies { resource: "secrets", ..bodies(CONFIG, patch) };
+    assert_eq!(told(secret), "named Field: data.a=(hidden) lists []", "a Secret's values are not kept");
+    assert_eq!(told(Bodies { is_hidden: true, ..bodies(CONFIG, patch) }), "named Field: data.a=(hidden) lists []");
+}
+
+#[test]
+fn secrets_are_those_of_the_core_group_and_what_is_to_be_hidden() {
+    assert!(Bodies { resource: "secrets", ..CONFIG }.is_secret());
+    assert!(!CONFIG.is_secret() && !Bodies { resource: "secrets", ..WIDGET }.is_secret());
+    assert!(Bodies { is_hidden: true, ..CONFIG }.is_secret());
+}
+
+#[test]
+fn a_scale_speaks_for_the_replicas_or_what_an_extension_has_in_their_place() {
+    let scale = r#"{"kind":"Scale","spec":{"replicas":3}}"#;
+    let of = |like: Bodies<'static>| Bodies { shape: Shape::Scale, verb: Verb::Update, ..bodies(like, scale) };
+    let deployment = Bodies { group: "apps", resource: "deployments", ..WIDGET };
+    assert_eq!(told(of(deployment)), "named Field: spec.replicas=3 lists []");
+    assert_eq!(told(of(WIDGET)), "named Field unresolved:  lists []");
+    let stored: &[u8] = br#"{"kind":"Scale","spec":{"replicas":4}}"#;
+    let answered = Bodies { response: Some(stored), ..of(deployment) };
+    assert_eq!(told(answered), "named Value: spec.replicas=4 lists []", "what was stored");
+    let binding = r#"{"target":{"kind":"Node","name":"n1"}}"#;
+    let pod = Bodies { resource: "pods", shape: Shape::Binding, verb: Verb::Create, ..bodies(CONFIG, binding) };
+    assert_eq!(told(pod), r#"named Field: spec.nodeName="n1" lists []"#);
+}
+
+#[test]
+fn the_field_of_an_extensions_scale_is_the_number_that_is_named_so_or_the_only_one() {
+    let of = |spec: &str| {
+        let json = format!(r#"{{"spec":{spec}}}"#);
+        let known = read(Some(json.as_bytes()), |json| Fields::of_object(json, WIDGET.rules())).unwrap();
+        scale_path(Some(&known)).to_string()
+    };
+    assert_eq!(&*scale_path(None), "spec.replicas");
+    assert_eq!(of(r#"{"replicas":1,"size":2}"#), "spec.replicas");
+    assert_eq!(of(r#"{"other":7,"size":2}"#), "spec.size");
+    assert_eq!(of(r#"{"other":7,"pool":{"nodeCount":2}}"#), "spec.pool.nodeCount");
+    assert_eq!(of(r#"{"workers":2}"#), "spec.workers", "the only number");
+    assert_eq!(of(r#"{"a":2,"b":3}"#), "spec.replicas", "there are two");
+    assert_eq!(of(r#"{"a":"text"}"#), "spec.replicas");
+}
+
+fn change(path: &str, new: Option<&str>) -> Change {
+    Change::new(&path.into(), Some(&FieldValue::of_json("0")), new.map(FieldValue::of_json).as_ref())
+}
+
+#[test]
+fn of_what_changed_only_what_was_asked_for_is_the_requesters() {
+    let named = |path: &str| Named { path: path.into(), want: Want::Touched };
+    let asked =
+        Asked { named: vec![named("spec.a"), named("spec.b.c")], lists: vec!["spec.list".into()], ..Asked::default() };
+    let of = |asked: &Asked, changes: &[Change]| {
+        asked.of(changes.to_vec()).iter().map(|c| c.path.to_string()).collect::<Vec<_>>()
+    };
+    let changes = ["spec.a.deep", "spec.b", "spec.list[x]", "spec.other"].map(|path| change(path, Some("1")));
+    assert_eq!(of(&asked, &changes), ["spec.a.deep", "spec.b", "spec.list[x]"]);
+    assert_eq!(of(&asked, &changes[3..]), ["spec.other"], "where none of it was asked for, all is told");
+    assert_eq!(of(&Asked::default(), &changes).len(), 4, "a full body asks for all");
+    let gone = [change("spec.a", Some("1")), change("spec.gone", None)];
+    assert_eq!(of(&asked, &gone), ["spec.a"]);
+    let apply = Asked { removes_unnamed: true, ..asked.clone() };
+    assert_eq!(of(&apply, &gone), ["spec.a", "spec.gone"], "an apply removes what it no longer names");
+    assert_eq!(of(&apply, &changes), ["spec.a.deep", "spec.b", "spec.list[x]"]);
+}
+
+#[test]
+fn without_a_state_before_what_a_patch_names_is_taken_to_be_changed() {
+    let named = |path: &str| Named { path: path.into(), want: Want::Touched };
+    let asked = Asked { named: vec![named("spec.a"), named("status.b")], ..Asked::default() };
+    let json: &[u8] = br#"{"spec":{"a":1},"status":{"b":2}}"#;
+    let stored = read(Some(json), |json| Fields::of_object(json, WIDGET.rules())).unwrap();
+    let of = |asked: &Asked, part| {
+        let changes = asked.taken_from(&stored, part);
+        changes.iter().map(|c| format!("{}={}", c.path, c.new.as_ref().unwrap().text().unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&asked, Part::Main), ["spec.a=1"]);
+    assert_eq!(of(&asked, Part::Status), ["status.b=2"]);
+    let apply = Asked { is_apply: true, ..asked };
+    assert_eq!(of(&apply, Part::Main), [""; 0], "an apply repeats what it ever wanted");
+}
+
+#[test]
+fn what_is_asked_for_is_known_whole_also_of_what_a_webhook_patches() {
+    let whole = bodies(Bodies { verb: Verb::Update, ..CONFIG }, r#"{"data":{"a":"1","b":"2"}}"#);
+    let paths = |named: Vec<Named>| named.into_iter().map(|n| n.path.to_string()).collect::<Vec<_>>();
+    assert_eq!(paths(whole.asked_whole()), ["data.a", "data.b"]);
+    let patch: &[u8] = br#"[{"op":"add","path":"/data/c","value":"3"}]"#;
+    assert_eq!(paths(whole.patched_by_webhook(patch, None)), ["data.c"]);
+}

@@ -1,0 +1,317 @@
+//! What a run of writes amounts to: wars by field, overrides, co-operations, and their bounds.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::detect::tests::{SECOND, START, Server, Watcher};
+
+fn data(pairs: &[(&str, &str)]) -> Value {
+    let map: serde_json::Map<String, Value> = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
+    json!({"data": map})
+}
+
+/// Each of these sets these fields to its own name, one after another every 10 seconds, after carol created the object.
+fn story(level: &'static str, writes: &[(&str, &[&str])]) -> (Server, Watcher) {
+    let mut server = Server::new(level);
+    let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "0"), ("y", "0"), ("z", "0")]))]);
+    for (turn, (who, keys)) in writes.iter().enumerate() {
+        let pairs: Vec<(&str, &str)> = keys.iter().map(|key| (*key, *who)).collect();
+        watcher.see(&server.patch(10 * (turn as i64 + 1), who, data(&pairs)));
+    }
+    (server, watcher)
+}
+
+#[test]
+fn fields_with_the_same_parties_are_one_war_and_others_are_wars_of_their_own() {
+    let writes: &[(&str, &[&str])] = &[
+        ("alice", &["x", "y", "z"]),
+        ("bob", &["x", "y"]),
+        ("dave", &["z"]),
+        ("alice", &["x", "y", "z"]),
+        ("bob", &["x"]),
+    ];
+    let (_, watcher) = story("RequestResponse", writes);
+    assert_eq!(watcher.wars(), ["Fields alice,bob 2 confirmed", "Fields alice,dave 1 confirmed"]);
+    let paths =
+        |war: &War| watcher.findings().fields_of(war.id).iter().map(|(path, _)| path.to_string()).collect::<Vec<_>>();
+    let wars: Vec<Vec<String>> = watcher.findings().wars().map(paths).collect();
+    assert_eq!(wars, [vec!["data.x", "data.y"], vec!["data.z"]], "the most often taken back first");
+    assert_eq!(watcher.contested(), ["data.x 2/2", "data.y 1/1", "data.z 1/1"]);
+}
+
+#[test]
+fn a_war_that_somebody_joins_goes_on_with_all_its_parties() {
+    let writes: &[(&str, &[&str])] =
+        &[("alice", &["x"]), ("bob", &["x"]), ("alice", &["x"]), ("dave", &["x"]), ("bob", &["x"]), ("dave", &["x"])];
+    let (_, watcher) = story("RequestResponse", writes);
+    assert_eq!(watcher.wars(), ["Fields alice,bob,dave 3 confirmed"]);
+}
+
+#[test]
+fn where_somebody_joins_over_one_field_only_the_wars_part() {
+    let both: &[&str] = &["x", "y"];
+    let writes: &[(&str, &[&str])] = &[
+        ("alice", both),
+        ("bob", both),
+        ("alice", both),
+        ("bob", both),
+        ("dave", &["x"]),
+        ("bob", &["x"]),
+        ("dave", &["x"]),
+        ("alice", &["y"]),
+    ];
+    let (_, watcher) = story("RequestResponse", writes);
+    // Two retakes of both fields; then bob and dave take x back, and alice y.
+    assert_eq!(watcher.wars(), ["Fields alice,bob 3 confirmed", "Fields alice,bob,dave 4 confirmed"]);
+}
+
+#[test]
+fn what_is_only_possible_is_not_told_beside_a_war_that_is_known() {
+    let (mut server, mut watcher) = story("Metadata", &[("dave", &["y"]), ("erin", &["y"]), ("dave", &["y"])]);
+    assert_eq!(watcher.wars(), ["Part(Main) dave,erin 1 possible"]);
+    server.level = "RequestResponse";
+    let mut fight = |watcher: &mut Watcher, from: i64, writes: i64| {
+        for turn in from..from + writes {
+            let who = if turn % 2 == 0 { "alice" } else { "bob" };
+            watcher.see(&server.patch(100 + turn * 5, who, data(&[("x", who)])));
+        }
+    };
+    fight(&mut watcher, 0, 7);
+    let is_possible = |war: &String| war.ends_with("possible");
+    assert!(watcher.wars().iter().any(is_possible), "five retakes are no thrashing event yet");
+    fight(&mut watcher, 7, 1);
+    assert_eq!(watcher.wars(), ["Fields alice,bob 6 confirmed"]);
+}
+
+#[test]
+fn the_sixth_retake_within_ten_minutes_is_told_as_it_happens_with_its_party() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "0")]))]);
+    let events: Vec<Value> = (0..11)
+        .map(|turn| {
+            let who = if turn % 2 == 0 { "alice" } else { "bob" };
+            server.patch(10 + turn * 5, who, data(&[("x", who)]))
+        })
+        .collect();
+    let told: Vec<Vec<(String, u32)>> = events
+        .iter()
+        .map(|event| watcher.see(event).thrashes.iter().map(|(who, count)| (who.to_string(), *count)).collect())
+        .collect();
+    // The third write is the first retake, so the eighth is the sixth; it is bob's.
+    let one = |who: &str| vec![(who.to_owned(), 1)];
+    assert!(told[..7].iter().all(Vec::is_empty), "{told:?}");
+    assert_eq!(told[7..], [one("bob"), one("alice"), one("bob"), one("alice")]);
+    assert_eq!(watcher.findings().state(Confidence::Confirmed), State::Paused);
+    // The same, where two of them come in the other order.
+    let mut late = Watcher::of(&[Server::new("RequestResponse").create(0, "carol", data(&[("x", "0")]))]);
+    let mut total: BTreeMap<String, u32> = BTreeMap::new();
+    for index in [0, 1, 2, 3, 4, 5, 7, 6, 8, 10, 9] {
+        for (who, count) in late.see(&events[index]).thrashes {
+            *total.entry(who.to_string()).or_default() += count;
+        }
+    }
+    assert_eq!(total.into_iter().collect::<Vec<_>>(), [("alice".to_owned(), 2), ("bob".to_owned(), 2)]);
+}
+
+#[test]
+fn whoever_created_an_object_wrote_its_fields() {
+    let mut server = Server::new("RequestResponse");
+    let events = [
+        server.create(0, "carol", data(&[("x", "0")])),
+        server.patch(10, "alice", data(&[("x", "1")])),
+        server.patch(20, "carol", data(&[("x", "0")])),
+    ];
+    assert_eq!(Watcher::of(&events).wars(), ["Fields alice,carol 1 confirmed"]);
+    // Once somebody wrote without bodies, a value need not be the creator's.
+    let mut server = Server::new("Request");
+    let mut events = vec![server.create(0, "carol", data(&[("x", "0")]))];
+    server.level = "Metadata";
+    events.push(server.patch(5, "dave", data(&[("w", "1")])));
+    server.level = "Request";
+    events.extend([server.patch(10, "alice", data(&[("x", "1")])), server.patch(20, "carol", data(&[("x", "0")]))]);
+    assert!(
+        !Watcher::of(&events).wars().iter().any(|war| war.starts_with("Fields")),
+        "{:?}",
+        Watcher::of(&events).wars()
+    );
+}
+
+#[test]
+fn pauses_are_nobodys_retakes() {
+    for level in ["Metadata", "Request", "RequestResponse"] {
+        let mut server = Server::new(level);
+        let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "0")]))]);
+        watcher.limits.own = Some("editwar".into());
+        for turn in 1..6 {
+            let (who, value) = if turn % 2 == 1 { ("editwar", json!("true")) } else { ("alice", Value::Null) };
+            let pause = json!({"metadata": {"annotations": {crate::detect::annotations::PAUSED: value}}});
+            watcher.see(&server.patch(turn * 10, who, pause));
+        }
+        let wars = watcher.wars();
+        assert!(wars.iter().all(|war| !war.starts_with("Fields")), "{level}: {wars:?}");
+        assert!(level == "Metadata" || wars.is_empty(), "{level}: {wars:?}");
+        // At Metadata nobody sees that it is a pause; but what the account of the pauses writes is none of its retakes.
+        assert!(!wars.iter().any(|war| war.contains("editwar,")), "{level}: {wars:?}");
+    }
+}
+
+fn through(server: &mut Server, second: i64, who: &str, asked: &str, given: &str) -> Value {
+    let operations = json!([{"op": "replace", "path": "/data/x", "value": given}]);
+    server.patch_through(second, who, data(&[("x", asked)]), ("policy", operations))
+}
+
+#[test]
+fn a_webhook_that_replaces_the_same_wish_again_and_again_overrides_it() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "stored")]))]);
+    watcher.see(&through(&mut server, 10, "alice", "wish", "stored"));
+    assert_eq!(watcher.wars(), [""; 0], "once is no war");
+    for second in [20, 30] {
+        watcher.see(&through(&mut server, second, "alice", "wish", "stored"));
+    }
+    assert_eq!(
+        watcher.wars(),
+        ["Override alice,webhook policy/policy.example.com 4 probable"],
+        "both take it back each time"
+    );
+    let war = watcher.findings().wars().next().unwrap();
+    let found: Vec<_> = watcher.findings().overrides_of(war.id).map(|o| (o.path.to_string(), o.count)).collect();
+    assert_eq!(found, [("data.x".to_owned(), 3)]);
+    // Another wish each time is a pipeline's, and no war; nor is another requester's, once.
+    let mut pipeline = Watcher::of(&[Server::new("RequestResponse").create(0, "carol", data(&[("x", "stored")]))]);
+    for (second, wish) in [(10, "v1"), (20, "v2"), (30, "v3")] {
+        pipeline.see(&through(&mut server, second, "alice", wish, "stored"));
+    }
+    pipeline.see(&through(&mut server, 40, "bob", "v1", "stored"));
+    assert_eq!(pipeline.wars(), [""; 0]);
+}
+
+#[test]
+fn a_wish_that_comes_again_after_the_window_begins_anew() {
+    let window = Limits::default().window() / SECOND;
+    let retakes = |pause: i64| {
+        let mut server = Server::new("RequestResponse");
+        let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "stored")]))]);
+        watcher.see(&through(&mut server, 10, "alice", "wish", "stored"));
+        watcher.see(&through(&mut server, 10 + pause, "alice", "wish", "stored"));
+        watcher.findings().wars().map(|war| war.tally.retakes).sum::<u32>()
+    };
+    assert_eq!((retakes(window), retakes(window + 1)), (2, 0));
+}
+
+#[test]
+fn a_person_who_keeps_asking_is_never_paused_and_a_controller_is() {
+    let state = |who: &str| {
+        let mut server = Server::new("RequestResponse");
+        let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "stored")]))]);
+        for turn in 1..20 {
+            watcher.see(&through(&mut server, turn * 10, who, "wish", "stored"));
+        }
+        watcher.findings().state(Confidence::Probable)
+    };
+    assert_eq!(state("alice"), State::Thrashing);
+    assert_eq!(state("system:serviceaccount:argocd:argocd-application-controller"), State::Paused);
+}
+
+#[test]
+fn a_webhook_that_moves_the_stored_value_is_a_party() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "zero")]))]);
+    for turn in 0..4 {
+        watcher.see(&server.patch(turn * 20 + 10, "alice", data(&[("x", "alice")])));
+        // bob writes another field, and the webhook sets x by the way.
+        let operations = json!([{"op": "replace", "path": "/data/x", "value": "webhook"}]);
+        let patch = data(&[("y", &turn.to_string())]);
+        watcher.see(&server.patch_through(turn * 20 + 20, "bob", patch, ("policy", operations)));
+    }
+    assert_eq!(watcher.wars(), ["Fields alice,webhook policy/policy.example.com 6 confirmed"]);
+}
+
+#[test]
+fn overridden_wishes_are_bounded_and_the_rarest_goes_first() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "stored")]))]);
+    for second in [10, 20] {
+        watcher.see(&through(&mut server, second, "alice", "often", "stored"));
+    }
+    for turn in 0..OVERRIDES_MAX as i64 + 5 {
+        watcher.see(&through(&mut server, 100 + turn, "alice", &format!("v{turn}"), "stored"));
+    }
+    let overrides = &watcher.findings().overrides;
+    assert_eq!(overrides.len(), OVERRIDES_MAX);
+    assert!(overrides.iter().any(|o| o.count == 2), "what was asked for most often is kept");
+    assert!(!overrides.iter().any(|o| o.asked == Some(FieldValue::of_json(r#""v0""#))), "the oldest is not");
+}
+
+#[test]
+fn what_two_do_by_design_is_counted_once_a_write_with_who_and_where() {
+    let mut server = Server { of: ("coordination.k8s.io", "leases", "Lease"), ..Server::new("RequestResponse") };
+    let mut watcher = Watcher::of(&[server.create(0, "carol", json!({"spec": {"holderIdentity": "carol", "t": 0}}))]);
+    for turn in 1..=6 {
+        let who = if turn % 2 == 1 { "a" } else { "b" };
+        // Two fields with each write; the values return.
+        watcher.see(&server.patch(turn * 10, who, json!({"spec": {"holderIdentity": who, "t": turn % 2}})));
+    }
+    assert_eq!(watcher.wars(), [""; 0]);
+    let [lease] = watcher.findings().cooperations() else { panic!("one") };
+    assert_eq!((&*lease.name, lease.excess.as_deref(), lease.tally.retakes), ("lease", Some("leader flapping"), 4));
+    assert_eq!(lease.actors.iter().map(AsRef::as_ref).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(lease.paths.iter().map(AsRef::as_ref).collect::<Vec<_>>(), ["spec.holderIdentity", "spec.t"]);
+}
+
+#[test]
+fn who_and_where_is_shown_up_to_a_few() {
+    let mut server = Server { of: ("coordination.k8s.io", "leases", "Lease"), ..Server::new("RequestResponse") };
+    let mut watcher = Watcher::of(&[server.create(0, "carol", json!({"spec": {}}))]);
+    for turn in 0..4 * 12 {
+        let spec: serde_json::Map<String, Value> =
+            (0..12).map(|i| (format!("f{i:02}"), json!(format!("v{}", turn % 12)))).collect();
+        watcher.see(&server.patch(turn * 10 + 10, &format!("actor-{}", turn % 12), json!({"spec": spec})));
+    }
+    let [lease] = watcher.findings().cooperations() else { panic!("one") };
+    assert_eq!((lease.actors.len(), lease.paths.len()), (Cooperation::SHOWN_MAX, Cooperation::SHOWN_MAX));
+}
+
+#[test]
+fn fields_are_bounded_and_contested_ones_are_kept() {
+    let (mut server, mut watcher) = story("RequestResponse", &[("alice", &["x"]), ("bob", &["x"]), ("alice", &["x"])]);
+    for turn in 0..3 {
+        let keys: Vec<String> = (0..120).map(|i| format!("k{turn}-{i}")).collect();
+        let pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "v")).collect();
+        watcher.see(&server.patch(100 + turn * 10, "dave", data(&pairs)));
+    }
+    assert_eq!(watcher.findings().fields.len(), FIELDS_MAX);
+    assert_eq!(watcher.contested(), ["data.x 1/1"]);
+}
+
+#[test]
+fn a_pause_ends_in_time_and_by_a_persons_hand() {
+    let writes: Vec<(&str, &[&str])> = (0..12)
+        .map(|turn| if turn % 2 == 0 { ("alice", ["x"].as_slice()) } else { ("bob", ["x"].as_slice()) })
+        .collect();
+    let (_, mut watcher) = story("RequestResponse", &writes);
+    let state = |watcher: &Watcher| watcher.state.state();
+    assert_eq!(state(&watcher), State::Paused);
+    let last = START + 120 * SECOND;
+    let limits = watcher.limits.clone();
+    watcher.state.advance(last + 599 * SECOND, &limits);
+    assert_eq!(state(&watcher), State::Paused);
+    watcher.state.advance(last + 600 * SECOND, &limits);
+    assert_eq!(state(&watcher), State::HalfOpen);
+    watcher.state.resume(last + 700 * SECOND);
+    assert_eq!(state(&watcher), State::Calm);
+}
+
+#[test]
+fn a_deletion_ends_the_wars_over_what_was_in_the_object_and_a_new_one_begins_anew() {
+    let (mut server, mut watcher) =
+        story("RequestResponse", &[("alice", &["x"]), ("bob", &["x"]), ("alice", &["x"]), ("bob", &["x"])]);
+    assert_eq!(watcher.findings().state(Confidence::Confirmed), State::Contested);
+    watcher.see(&server.delete(60, "dave"));
+    assert_eq!(watcher.findings().state(Confidence::Confirmed), State::Calm);
+    watcher.see(&server.create(70, "erin", data(&[("x", "0")])));
+    watcher.see(&server.patch(80, "alice", data(&[("x", "alice")])));
+    assert_eq!(watcher.findings().state(Confidence::Confirmed), State::Calm, "alice has not written this object yet");
+    watcher.see(&server.patch(90, "erin", data(&[("x", "0")])));
+    assert_eq!(watcher.findings().state(Confidence::Confirmed), State::Contested, "erin takes back what she created");
+}

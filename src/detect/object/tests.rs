@@ -1,0 +1,277 @@
+//! One object, from its first write to a war over it.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::detect::tests::{SECOND, START, Server, Watcher};
+
+const LEVELS: [&str; 3] = ["Metadata", "Request", "RequestResponse"];
+
+fn mode(value: &str) -> Value {
+    json!({"data": {"mode": value}})
+}
+
+/// alice and bob set `data.mode` alternately, every ten seconds, after carol created the object.
+fn war(level: &'static str, writes: i64) -> Vec<Value> {
+    let mut server = Server::new(level);
+    let mut events = vec![server.create(0, "carol", mode("zero"))];
+    for turn in 1..=writes {
+        let (who, value) = if turn % 2 == 1 { ("alice", "a") } else { ("bob", "b") };
+        events.push(server.patch(turn * 10, who, mode(value)));
+    }
+    events
+}
+
+#[test]
+fn the_same_war_is_seen_at_every_level_as_sure_as_the_level_allows() {
+    let seen = |level| {
+        let watcher = Watcher::of(&war(level, 6));
+        (watcher.contested(), watcher.wars())
+    };
+    assert_eq!(seen("RequestResponse"), (vec!["data.mode 4/4".into()], vec!["Fields alice,bob 4 confirmed".into()]));
+    assert_eq!(seen("Request"), (vec!["data.mode 4/4".into()], vec!["Fields alice,bob 4 probable".into()]));
+    assert_eq!(seen("Metadata"), (vec![], vec!["Part(Main) alice,bob 4 possible".into()]));
+}
+
+#[test]
+fn the_order_of_arrival_changes_nothing() {
+    for level in LEVELS {
+        let events = war(level, 5);
+        let expected = Watcher::of(&events);
+        let mut order: Vec<usize> = (0..events.len()).collect();
+        // All orders of six events, by Heap's algorithm.
+        let (mut count, mut i) = (vec![0; events.len()], 0);
+        while i < events.len() {
+            if count[i] < i {
+                order.swap(if i % 2 == 0 { 0 } else { count[i] }, i);
+                let watcher = Watcher::of(order.iter().map(|index| &events[*index]));
+                assert_eq!(watcher.wars(), expected.wars(), "{level} {order:?}");
+                assert_eq!(watcher.contested(), expected.contested(), "{level} {order:?}");
+                count[i] += 1;
+                i = 0;
+            } else {
+                count[i] = 0;
+                i += 1;
+            }
+        }
+    }
+}
+
+fn seconds(watcher: &Watcher) -> Vec<(String, Effect, Verb, i64)> {
+    let show = |r: &Record| (r.client.actor.to_string(), r.effect, r.verb, (r.order.at - START) / SECOND);
+    watcher.contest().history().map(show).collect()
+}
+
+#[test]
+fn one_client_has_no_contest_and_at_metadata_two_have_none_until_they_write_in_turns() {
+    let begins = |level: &'static str, who: &[&str]| {
+        let mut server = Server::new(level);
+        let mut watcher = Watcher::of(&[server.create(0, who[0], mode("zero"))]);
+        for (turn, who) in who.iter().enumerate().skip(1) {
+            watcher.see(&server.patch(turn as i64 * 10, who, mode(&turn.to_string())));
+        }
+        watcher.state.contest().is_some()
+    };
+    for level in LEVELS {
+        assert!(!begins(level, &["alice"; 5]), "{level}");
+        assert!(begins(level, &["alice", "bob", "alice"]), "{level}");
+        assert!(begins(level, &["alice", "bob", "bob", "alice"]), "{level}");
+    }
+    assert!(!begins("Metadata", &["alice", "alice", "bob", "bob"]));
+    assert!(!begins("Metadata", &["alice", "bob", "carol"]));
+    assert!(begins("Request", &["alice", "bob"]) && begins("RequestResponse", &["alice", "bob"]));
+}
+
+#[test]
+fn what_was_settled_before_a_contest_is_remembered_by_its_first_and_last_write() {
+    let mut server = Server::new("Metadata");
+    let mut watcher = Watcher::of(&[
+        server.create(0, "alice", mode("zero")),
+        server.patch(60, "alice", mode("1")),
+        server.update(120, "alice", mode("2")),
+        server.patch(180, "alice", mode("3")),
+    ]);
+    assert!(watcher.state.is_unsettled());
+    watcher.state.settle(START + 180 * SECOND + super::super::contest::LATE_MAX);
+    assert!(watcher.state.is_unsettled(), "somebody may still come late");
+    watcher.state.settle(START + 181 * SECOND + super::super::contest::LATE_MAX);
+    assert!(!watcher.state.is_unsettled());
+    watcher.see(&server.patch(600, "bob", mode("4")));
+    watcher.see(&server.patch(700, "alice", mode("5")));
+    let alice = |effect, verb, second| ("alice".to_owned(), effect, verb, second);
+    let (create, modify) = (Effect::Create, Effect::Modify);
+    let bob = ("bob".to_owned(), modify, Verb::Patch, 600);
+    let expected =
+        [alice(create, Verb::Create, 0), alice(modify, Verb::Patch, 180), bob, alice(modify, Verb::Patch, 700)];
+    assert_eq!(seconds(&watcher), expected);
+    assert_eq!(watcher.wars(), ["Part(Main) alice,bob 1 possible"]);
+}
+
+#[test]
+fn a_deletion_that_was_settled_is_remembered_as_one() {
+    let mut server = Server::new("Metadata");
+    let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero")), server.delete(60, "bob")]);
+    watcher.state.settle(START + 1000 * SECOND);
+    watcher.see(&server.create(1100, "alice", mode("zero")));
+    let who: Vec<_> = seconds(&watcher).into_iter().map(|(who, effect, _, second)| (who, effect, second)).collect();
+    let (alice, bob) = ("alice".to_owned(), "bob".to_owned());
+    assert_eq!(who, [(alice.clone(), Effect::Create, 0), (bob, Effect::Delete, 60), (alice, Effect::Create, 1100)]);
+}
+
+#[test]
+fn bringing_back_what_another_one_took_away_is_a_contest() {
+    for level in LEVELS {
+        let mut server = Server::new(level);
+        let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero")), server.delete(10, "bob")]);
+        assert!(watcher.state.contest().is_none(), "{level}: taken away once");
+        watcher.see(&server.create(20, "alice", mode("zero")));
+        assert!(watcher.state.contest().is_some(), "{level}");
+    }
+    // Who makes anew what it took away itself contests nothing.
+    let mut server = Server::new("Metadata");
+    let mut watcher = Watcher::new();
+    for turn in 0..3 {
+        watcher.see(&server.create(turn * 20, "alice", mode("zero")));
+        watcher.see(&server.delete(turn * 20 + 10, "alice"));
+    }
+    assert!(watcher.state.contest().is_none());
+}
+
+#[test]
+fn what_is_known_of_an_object_is_told() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero"))]);
+    assert_eq!(watcher.state.kind().map(|kind| &**kind), Some("ConfigMap"));
+    assert_eq!(watcher.state.base(), START - BASE_BEFORE);
+    let stored = |watcher: &Watcher| serde_json::from_slice::<Value>(watcher.state.body().unwrap()).unwrap();
+    assert_eq!(stored(&watcher)["data"]["mode"], "zero");
+    watcher.see(&server.update(10, "alice", mode("one")));
+    assert_eq!(stored(&watcher)["data"]["mode"], "one", "the latest");
+    assert_eq!(watcher.state.last_at(), START + 10 * SECOND);
+    assert!(watcher.state.troubles().is_none());
+    let mut stale = server.patch(30, "bob", mode("x"));
+    stale["responseStatus"] = json!({"code": 409, "reason": "Conflict", "message": "the object has been modified"});
+    watcher.see(&stale);
+    assert_eq!(watcher.state.last_at(), START + 30 * SECOND, "also what failed");
+    assert_eq!(watcher.state.troubles().unwrap().actors().next().map(|(who, t)| (&**who, t.stale)), Some(("bob", 1)));
+    assert_eq!(watcher.state.seen().len(), 1, "what was not stored is no write");
+    let mut failed = server.patch(40, "dave", mode("y"));
+    failed["responseStatus"] = json!({"code": 403, "reason": "Forbidden", "message": "no"});
+    watcher.see(&failed);
+    assert_eq!(watcher.state.troubles().unwrap().actors().count(), 1, "a refusal by RBAC is nobody's trouble");
+    let mut other = server.update(50, "alice", mode("two"));
+    other["responseObject"]["kind"] = "Other".into();
+    watcher.see(&other);
+    assert_eq!(watcher.state.kind().map(|kind| &**kind), Some("Other"));
+}
+
+#[test]
+fn what_an_observation_adds_is_what_is_kept() {
+    for level in LEVELS {
+        let mut watcher = Watcher::new();
+        let (mut bytes, mut bodies) = (watcher.state.bytes() as isize, 0);
+        for event in war(level, 12) {
+            let observed = watcher.see(&event);
+            (bytes, bodies) = (bytes + observed.bytes, bodies + observed.body_bytes);
+            assert_eq!(bytes, watcher.state.bytes() as isize, "{level}");
+            assert_eq!(bodies, watcher.state.body_bytes() as isize, "{level}");
+        }
+        watcher.state.drop_bodies();
+        assert_eq!(watcher.state.body_bytes(), 0);
+    }
+    let alone = |level| Watcher::of(&war(level, 0)).state.body_bytes();
+    assert_eq!(alone("Metadata"), 0);
+    assert!(alone("Request") > 10 && alone("RequestResponse") > alone("Request"));
+}
+
+#[test]
+fn clients_are_bounded_and_the_longest_silent_one_goes_first() {
+    let mut server = Server::new("Metadata");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero"))]);
+    for turn in 1..SEEN_MAX as i64 {
+        watcher.see(&server.patch(turn, &format!("w{turn}"), mode(&turn.to_string())));
+    }
+    watcher.see(&server.patch(100, "carol", mode("again")));
+    assert_eq!(watcher.state.seen().len(), SEEN_MAX);
+    watcher.see(&server.patch(101, "late", mode("late")));
+    let names: Vec<&str> = watcher.state.seen().iter().map(|s| &*s.client.actor).collect();
+    assert_eq!(names.len(), SEEN_MAX);
+    assert!(names.contains(&"carol") && names.contains(&"late") && !names.contains(&"w1") && names.contains(&"w2"));
+}
+
+#[test]
+fn one_client_at_several_places_is_shown_with_all_of_them() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&war("RequestResponse", 0));
+    let mut from = |watcher: &mut Watcher, second: i64, who: &str, ip: &str| {
+        if server.stored.is_none() {
+            server.create(0, "carol", mode("zero"));
+        }
+        let mut event = server.patch(second, who, mode(&second.to_string()));
+        event["sourceIPs"] = json!([ip]);
+        watcher.see(&event);
+    };
+    for (second, ip) in [(10, "10.0.0.1"), (20, "10.0.0.2"), (30, "10.0.0.2"), (40, "10.0.0.1")] {
+        from(&mut watcher, second, "alice", ip);
+    }
+    from(&mut watcher, 50, "bob", "10.0.0.9");
+    let alice = watcher.state.seen().iter().find(|s| &*s.client.actor == "alice").unwrap().client.clone();
+    let mut places: Vec<String> = watcher.state.origins(&alice).map(|o| o.source_ip.to_string()).collect();
+    places.sort();
+    places.dedup();
+    assert_eq!(places, ["10.0.0.1", "10.0.0.2"]);
+    for i in 0..2 * ORIGINS_MAX {
+        from(&mut watcher, 100 + i as i64, "alice", &format!("10.1.0.{i}"));
+    }
+    assert!(watcher.state.origins(&alice).count() <= 1 + ORIGINS_MAX);
+}
+
+#[test]
+fn writes_of_a_scheduler_and_a_kubelet_to_one_pod_are_no_contest() {
+    let mut server = Server { of: ("", "pods", "Pod"), ..Server::new("Metadata") };
+    let controller = "system:serviceaccount:kube-system:replicaset-controller";
+    let mut watcher = Watcher::of(&[server.create(0, controller, json!({"spec": {"a": 1}}))]);
+    for (turn, who, subresource) in [
+        (1, "system:kube-scheduler", "binding"),
+        (2, "system:node:n1", "status"),
+        (3, "system:node:n1", "status"),
+        (4, controller, ""),
+    ] {
+        let mut event = server.patch(turn * 10, who, json!({"spec": {"turn": turn}}));
+        event["objectRef"]["subresource"] = subresource.into();
+        if subresource == "binding" {
+            event["verb"] = "create".into();
+        }
+        watcher.see(&event);
+    }
+    assert!(watcher.state.contest().is_none());
+}
+
+#[test]
+fn an_update_that_is_answered_with_the_revision_it_replaced_changed_nothing() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero"))]);
+    let observed = watcher.see(&server.update(10, "bob", mode("zero")));
+    assert!(observed.is_no_op);
+    assert!(!watcher.see(&server.update(20, "bob", mode("one"))).is_no_op);
+    let seen = watcher.state.seen().iter().find(|s| &*s.client.actor == "bob").unwrap();
+    assert_eq!((seen.writes(), seen.no_ops), (1, 1));
+}
+
+#[test]
+fn a_change_whose_bodies_cannot_be_read_says_so() {
+    let mut server = Server::new("Request");
+    let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero")), server.patch(10, "bob", mode("b"))]);
+    let mut deep = json!("x");
+    for _ in 0..600 {
+        deep = json!([deep]);
+    }
+    let mut event = server.patch(20, "alice", mode("a"));
+    event["requestObject"] = json!({"data": deep});
+    assert!(watcher.see(&event).is_unreadable);
+    let mut none = server.patch(30, "alice", mode("c"));
+    none.as_object_mut().unwrap().remove("requestObject");
+    assert!(!watcher.see(&none).is_unreadable, "there is none to read");
+    assert!(!watcher.see(&server.patch(40, "bob", mode("d"))).is_unreadable);
+    assert!(!watcher.see(&server.delete(50, "bob")).is_unreadable, "a deletion needs none");
+}

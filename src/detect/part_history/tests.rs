@@ -1,0 +1,142 @@
+//! What can be said of writes of which only the part is known.
+
+use serde_json::{Value, json};
+
+use crate::detect::policy::Limits;
+use crate::detect::tests::{SECOND, Server, Watcher};
+
+const FLUX: &str = "system:serviceaccount:flux-system:kustomize-controller";
+const DEPLOYMENTS: (&str, &str, &str) = ("apps", "deployments", "Deployment");
+const BOOKS: &str = "system:serviceaccount:kube-system:deployment-controller";
+
+/// What these write, one after another every 10 seconds, each of them something new, after carol created the object.
+fn written(of: (&'static str, &'static str, &'static str), who: &[&str]) -> Vec<String> {
+    let mut server = Server { of, ..Server::new("Metadata") };
+    let mut watcher = Watcher::of(&[server.create(0, "carol", json!({}))]);
+    for (turn, who) in who.iter().enumerate() {
+        watcher.see(&server.patch(10 * (turn as i64 + 1), who, json!({"spec": {"turn": turn}})));
+    }
+    watcher.wars()
+}
+
+#[test]
+fn who_writes_again_after_another_one_may_take_something_back() {
+    assert_eq!(written(DEPLOYMENTS, &["alice", "bob"]), [""; 0]);
+    assert_eq!(written(DEPLOYMENTS, &["alice", "bob", "alice"]), ["Part(Main) alice,bob 1 possible"]);
+    assert_eq!(written(DEPLOYMENTS, &["alice", "bob", "bob", "alice"]), ["Part(Main) alice,bob 1 possible"]);
+    assert_eq!(written(DEPLOYMENTS, &["alice", "alice", "bob", "dave"]), [""; 0], "everybody wrote once");
+    assert_eq!(
+        written(DEPLOYMENTS, &["alice", "bob", "dave", "alice"]),
+        ["Part(Main) alice,dave 1 possible"],
+        "from the last"
+    );
+}
+
+#[test]
+fn who_only_keeps_books_in_an_object_is_no_party() {
+    assert_eq!(written(DEPLOYMENTS, &["alice", BOOKS, "alice", BOOKS, "alice"]), [""; 0]);
+    assert_eq!(written(DEPLOYMENTS, &["alice", "bob", BOOKS, "alice"]), ["Part(Main) alice,bob 1 possible"]);
+    let elsewhere = written(("", "configmaps", "ConfigMap"), &["alice", BOOKS, "alice"]);
+    assert_eq!(elsewhere.len(), 1, "it keeps no books in a ConfigMap");
+    let other = "system:serviceaccount:shop:my-deployment-controller";
+    assert_eq!(written(DEPLOYMENTS, &["alice", other, "alice"]).len(), 1, "only one with that very name does");
+    assert_eq!(written(DEPLOYMENTS, &["alice", "deployment-controller", "alice"]), [""; 0]);
+}
+
+#[test]
+fn a_gitops_tool_that_writes_again_and_again_may_be_two_applications() {
+    let config = ("", "configmaps", "ConfigMap");
+    assert!(written(config, &[FLUX; 3]).is_empty(), "a few writes are routine");
+    let many = written(config, &[FLUX; 6]);
+    assert_eq!(many.len(), 1);
+    assert!(many[0].starts_with(&format!("Part(Main) {FLUX} ")), "{many:?}");
+    assert!(written(config, &["alice"; 6]).is_empty(), "a person");
+    for of in [
+        ("kustomize.toolkit.fluxcd.io", "kustomizations", "Kustomization"),
+        ("coordination.k8s.io", "leases", "Lease"),
+        ("", "events", "Event"),
+        ("events.k8s.io", "events", "Event"),
+    ] {
+        assert!(written(of, &[FLUX; 6]).is_empty(), "{of:?}: its own books, its lock, its Events");
+    }
+}
+
+#[test]
+fn a_known_co_operation_over_the_part_is_no_retake() {
+    let lease = ("coordination.k8s.io", "leases", "Lease");
+    assert_eq!(written(lease, &["a", "b", "a", "b"]), [""; 0]);
+}
+
+#[test]
+fn a_new_object_of_the_same_name_has_had_no_writers() {
+    let mut server = Server::new("Metadata");
+    let patch = |turn: i64| json!({"data": {"turn": turn.to_string()}});
+    let mut events = vec![
+        server.create(0, "carol", json!({})),
+        server.patch(10, "alice", patch(1)),
+        server.patch(20, "bob", patch(2)),
+    ];
+    events.extend([
+        server.delete(30, "carol"),
+        server.create(40, "carol", json!({})),
+        server.patch(50, "alice", patch(3)),
+    ]);
+    assert_eq!(Watcher::of(&events).wars(), [""; 0]);
+    events.extend([server.patch(60, "bob", patch(4)), server.patch(70, "alice", patch(5))]);
+    assert_eq!(Watcher::of(&events).wars(), ["Part(Main) alice,bob 1 possible"]);
+}
+
+#[test]
+fn a_write_from_before_the_window_is_not_taken_up_again() {
+    let window = Limits::default().window() / SECOND;
+    let wars = |second: i64| {
+        let mut server = Server::new("Metadata");
+        let patch = |turn: i64| json!({"data": {"turn": turn.to_string()}});
+        let events: Vec<Value> = vec![
+            server.create(0, "carol", json!({})),
+            server.patch(100, "alice", patch(1)),
+            server.patch(100 + second - 60, "bob", patch(2)),
+            server.patch(100 + second, "alice", patch(3)),
+        ];
+        Watcher::of(&events).wars().len()
+    };
+    assert_eq!((wars(window), wars(window + 1)), (1, 0));
+}
+
+#[test]
+fn where_the_fields_of_all_writes_are_known_the_part_says_nothing() {
+    let mut server = Server::new("Request");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", json!({}))]);
+    for (turn, who) in ["alice", "bob", "alice", "bob"].iter().enumerate() {
+        // Co-workers: each has a field of its own.
+        watcher.see(&server.patch(10 * (turn as i64 + 1), who, json!({"data": {*who: turn.to_string()}})));
+    }
+    assert_eq!(watcher.wars(), [""; 0]);
+    server.level = "Metadata";
+    watcher.see(&server.patch(60, "alice", json!({"data": {"x": "y"}})));
+    assert_eq!(watcher.wars(), ["Part(Main) alice,bob 1 possible"], "this one may be anything");
+    server.level = "Request";
+    watcher.see(&server.patch(70, "bob", json!({"data": {"bob": "again"}})));
+    assert_eq!(watcher.wars(), ["Part(Main) alice,bob 2 possible"], "what lies between may have been anything");
+    watcher.see(&server.patch(80, "alice", json!({"data": {"alice": "again"}})));
+    watcher.see(&server.patch(90, "bob", json!({"data": {"bob": "once more"}})));
+    assert_eq!(
+        watcher.wars(),
+        ["Part(Main) alice,bob 3 possible"],
+        "alice's own last write may have been anything, bob's not"
+    );
+}
+
+#[test]
+fn a_status_is_a_part_of_its_own() {
+    let mut server = Server { of: DEPLOYMENTS, ..Server::new("Metadata") };
+    let mut watcher = Watcher::of(&[server.create(0, "carol", json!({}))]);
+    for (turn, who) in ["alice", "bob", "alice"].iter().enumerate() {
+        let mut event = server.patch(10 * (turn as i64 + 1), who, json!({"spec": {"turn": turn}}));
+        if *who == "bob" {
+            event["objectRef"]["subresource"] = "status".into();
+        }
+        watcher.see(&event);
+    }
+    assert_eq!(watcher.wars(), [""; 0]);
+}

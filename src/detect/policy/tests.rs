@@ -1,0 +1,88 @@
+use super::*;
+
+fn object<'a>(group: &'a str, resource: &'a str, namespace: &'a str, name: &'a str) -> ObjectName<'a> {
+    ObjectName { group, resource, namespace, name }
+}
+
+const WEB: ObjectName<'static> = ObjectName { group: "apps", resource: "deployments", namespace: "shop", name: "web" };
+
+/// Limits that are told from the default ones by their quiet period.
+fn quiet(seconds: i64) -> Limits {
+    Limits { quiet: seconds * SECOND, ..Limits::default() }
+}
+
+fn any() -> Override {
+    Override { resource: None, namespace: None, name: None, limits: quiet(1), is_ignored: false }
+}
+
+#[test]
+fn an_earlier_write_counts_for_as_long_as_the_longest_bucket_remembers() {
+    assert_eq!(Limits::default().window(), 6 * 3600 * SECOND);
+    let own = Limits { contest_window: Some(60 * SECOND), ..Limits::default() };
+    assert_eq!(own.window(), 60 * SECOND);
+    let none = Limits { buckets: SmallVec::new(), ..Limits::default() };
+    assert_eq!(none.window(), 600 * SECOND, "ten minutes where there is no bucket");
+}
+
+#[test]
+fn a_resource_is_named_with_its_group_if_it_has_one() {
+    let limits = Limits::default();
+    let of = |group, resource| ObjectLimits::new(&limits, &object(group, resource, "shop", "web"));
+    assert_eq!(of("apps", "deployments").name(), "deployments.apps");
+    assert_eq!(of("", "pods").name(), "pods");
+    assert!(of("apps", "deployments").is("apps", "deployments"));
+    assert!(!of("apps", "deployments").is("", "deployments") && !of("apps", "deployments").is("apps", "replicasets"));
+    assert!(of("apps", "deployments").is_built_in() && !of("argoproj.io", "applications").is_built_in());
+}
+
+#[test]
+fn the_first_override_that_matches_gives_the_limits() {
+    let in_shop = Override { namespace: Some("shop".into()), limits: quiet(2), ..any() };
+    let ignored = Override { name: Some("noise".into()), is_ignored: true, ..any() };
+    let policy = Policy { overrides: vec![ignored, in_shop, any()], ..Policy::default() };
+    assert_eq!(policy.limits(&object("", "pods", "shop", "noise")), None, "not looked at");
+    assert_eq!(policy.limits(&WEB).map(|l| l.quiet), Some(2 * SECOND));
+    assert_eq!(policy.limits(&object("", "pods", "other", "web")).map(|l| l.quiet), Some(SECOND));
+    assert_eq!(Policy::default().limits(&WEB), Some(&Limits::default()));
+}
+
+#[test]
+fn an_override_matches_by_all_that_it_names() {
+    let by = |resource: &str| Override { resource: Some(resource.into()), ..any() };
+    for (resource, is) in [
+        ("deployments.apps", true),
+        ("*.apps", true),
+        ("deployments.*", true),
+        ("*.*", true),
+        ("deployments", false),
+        ("replicasets.apps", false),
+        ("deployments.batch", false),
+        ("*.batch", false),
+        ("replicasets.*", false),
+        ("*", false),
+    ] {
+        assert_eq!(by(resource).matches(&WEB), is, "{resource}");
+    }
+    assert!(by("pods").matches(&object("", "pods", "a", "b")) && by("*").matches(&object("", "pods", "a", "b")));
+    let exact = Override { namespace: Some("shop".into()), name: Some("web".into()), ..by("deployments.apps") };
+    assert!(exact.matches(&WEB) && any().matches(&WEB));
+    assert!(!exact.matches(&ObjectName { namespace: "other", ..WEB }));
+    assert!(!exact.matches(&ObjectName { name: "other", ..WEB }));
+    assert!(!exact.matches(&ObjectName { resource: "replicasets", ..WEB }));
+}
+
+#[test]
+fn one_object_is_followed_as_people_name_it() {
+    let follow = |kind: &str, name: &str, namespace: Option<&str>| {
+        let target = Target { kind: kind.into(), name: name.into(), namespace: namespace.map(Into::into) };
+        Policy { follow: Some(target), ..Policy::default() }
+    };
+    assert!(!Policy::default().is_followed(&WEB));
+    assert!(follow("deploy", "web", Some("shop")).is_followed(&WEB));
+    assert!(follow("Deployment", "web", None).is_followed(&WEB), "any namespace");
+    assert!(!follow("deploy", "web", Some("other")).is_followed(&WEB));
+    assert!(!follow("deploy", "api", Some("shop")).is_followed(&WEB));
+    assert!(!follow("pod", "web", Some("shop")).is_followed(&WEB));
+    let widget = object("example.com", "widgets", "shop", "web");
+    assert!(follow("anything", "web", None).is_followed(&widget), "kinds of extensions are not known here");
+}

@@ -1,0 +1,124 @@
+use super::*;
+
+const _: () = assert!(size_of::<Seen>() <= 56, "a cluster has millions of them");
+
+fn hot(times_ms: impl Iterator<Item = u32>, is_no_op: bool) -> bool {
+    let mut seen = Seen::new(Arc::new(Client::named("a")), Part::Main);
+    times_ms.for_each(|ms| seen.pace(ms, is_no_op, &Limits::default()));
+    seen.is_hot(&Limits::default())
+}
+
+#[test]
+fn a_resync_that_changes_nothing_is_no_hot_loop() {
+    assert!(!hot((0..200).map(|i| i * 15_000), true));
+    assert!(!hot((0..200).map(|i| i * 5_001), true));
+}
+
+#[test]
+fn no_op_right_after_no_op_is_a_hot_loop() {
+    assert!(!hot((0..29).map(|i| i * 4_000), true), "29 of them");
+    assert!(hot((0..30).map(|i| i * 4_000), true), "30 of them");
+    assert!(!hot((0..200).map(|i| i * 4_000), false), "writes are changes");
+}
+
+#[test]
+fn more_than_sixty_a_minute_is_a_hot_loop() {
+    assert!(!hot((0..200).map(|i| i * 1_000), false));
+    assert!(hot((0..700).map(|i| i * 900), false), "67 a minute, once the burst is used up");
+    assert!(hot((0..62).map(|i| i * 10), false));
+    assert!(!hot((0..60).map(|i| i * 10), false), "a burst");
+}
+
+use crate::detect::tests::{SECOND, START, Server, attributed};
+use serde_json::{Value, json};
+
+/// Counts these writes, each at its millisecond.
+fn seen_of(events: &[(&Value, u32, bool)]) -> Seen {
+    let mut seen = Seen::new(Arc::new(Client::named("a")), Part::Main);
+    for (event, ms, is_no_op) in events {
+        attributed(event, |write, _| seen.count(write, *ms, *is_no_op, &Limits::default()));
+    }
+    seen
+}
+
+/// A creation, an update, two patches, a binding and a deletion.
+fn life() -> [Value; 6] {
+    let mut server = Server::new("RequestResponse");
+    let create = server.create(0, "a", json!({}));
+    let update = server.update(1, "a", json!({"data": {"x": "1"}}));
+    let patches = ["2", "3"].map(|value| server.patch(2, "a", json!({"data": {"x": value}})));
+    let mut binding = server.patch(4, "a", json!({}));
+    binding["objectRef"]["subresource"] = "binding".into();
+    binding["verb"] = "create".into();
+    let delete = server.delete(5, "a");
+    let [one, two] = patches;
+    [create, update, one, two, binding, delete]
+}
+
+#[test]
+fn writes_are_counted_by_verb_and_by_what_they_do() {
+    let life = life();
+    let seen = seen_of(&life.each_ref().map(|event| (event, 1_000, false)));
+    assert_eq!(seen.verbs(), [("create", 2), ("update", 1), ("patch", 2), ("delete", 1)]);
+    assert_eq!((seen.writes(), seen.creates(), seen.deletes(), seen.no_ops), (6, 1, 1, 0));
+    assert_eq!(seen.contents(), 4, "neither the binding nor the deletion gives the object contents");
+}
+
+#[test]
+fn what_turned_out_to_change_nothing_is_no_write_any_more() {
+    let life = life();
+    let mut seen = seen_of(&life.each_ref().map(|event| (event, 1_000, false)));
+    seen.discount();
+    assert_eq!((seen.verbs()[3].1, seen.writes(), seen.no_ops), (0, 5, 1), "the last of the verbs first");
+    for _ in 0..9 {
+        seen.discount();
+    }
+    assert_eq!((seen.writes(), seen.no_ops), (0, 6), "what is not there is not taken back");
+}
+
+#[test]
+fn the_verb_that_changes_most_is_the_one_it_mostly_used() {
+    let [_, update, patch, ..] = life();
+    let of = |events: &[&Value]| {
+        seen_of(&events.iter().map(|event| (*event, 0, false)).collect::<Vec<_>>()).modifying_verb()
+    };
+    assert_eq!(of(&[&update, &update, &patch]), Verb::Update);
+    assert_eq!(of(&[&update, &patch, &patch]), Verb::Patch);
+    assert_eq!(of(&[&update, &patch]), Verb::Patch);
+}
+
+#[test]
+fn times_count_from_the_objects_base() {
+    let [_, update, patch, ..] = life();
+    let at = |ms: i64| START + ms * 1_000;
+    let seen = seen_of(&[(&update, 5_000, false), (&patch, 2_000, false), (&patch, 9_000, true)]);
+    assert_eq!(seen.span(START), (at(2_000), at(5_000)), "a late one came first");
+    assert_eq!(seen.activity(START), (at(2_000), at(9_000)), "a no-op is activity");
+    let no_ops = seen_of(&[(&update, 5_000, true), (&update, 3_000, true), (&update, 4_000, true)]);
+    assert_eq!((no_ops.span(START), no_ops.no_ops, no_ops.writes()), ((at(3_000), at(5_000)), 3, 0));
+    let then = seen_of(&[(&update, 5_000, true), (&update, 7_000, false), (&update, 8_000, true)]);
+    assert_eq!(then.span(START), (at(7_000), at(7_000)), "once there is a write, no-ops do not count");
+    assert_eq!(then.activity(START), (at(7_000), at(8_000)));
+}
+
+#[test]
+fn the_latest_write_that_is_settled_is_remembered() {
+    let mut seen = Seen::new(Arc::new(Client::named("a")), Part::Main);
+    assert_eq!(seen.settled(START), None);
+    seen.settle(7_000);
+    seen.settle(3_000);
+    assert_eq!(seen.settled(START), Some(START + 7 * SECOND));
+    let mut first = Seen::new(Arc::new(Client::named("a")), Part::Main);
+    first.settle(0);
+    assert_eq!(first.settled(START), Some(START + 1_000), "a write at the base itself is told from none");
+}
+
+#[test]
+fn what_comes_a_minute_late_is_of_another_minute() {
+    let burst = |late: u32| {
+        // Sixty in a row fill the bucket; one more would be too many.
+        hot((0..60).map(|i| 100_000 + i * 10).chain([100_590 - late]), false)
+    };
+    assert!(burst(0) && burst(60_000));
+    assert!(!burst(60_001));
+}

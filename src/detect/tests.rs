@@ -1,0 +1,203 @@
+//! For tests: one object behind an API server of a few lines, and what is concluded from its audit log.
+
+use std::sync::Arc;
+
+use json_patch::merge;
+use serde_json::{Value, json};
+
+use super::actor::{Client, Origin};
+use super::contest::Contest;
+use super::findings::Findings;
+use super::instance::instance;
+use super::object::{ObjectState, Observed};
+use super::policy::Limits;
+use super::write::{Write, attribute};
+use crate::audit::decode::{Decoded, decode};
+use crate::audit::event::Micros;
+
+pub(super) const SECOND: Micros = 1_000_000;
+/// The time that seconds count from: 2026-11-23T02:00:00Z.
+pub(super) const START: Micros = 1_795_399_200 * SECOND;
+
+/// The write that an audit event reports.
+pub(super) fn attributed<T>(event: &Value, look: impl FnOnce(&Write<'_>, &Arc<Client>) -> T) -> T {
+    let text = event.to_string();
+    let Ok(Decoded::Event(event)) = decode(text.as_bytes()) else { panic!("no event: {text}") };
+    let write = attribute(&event).unwrap_or_else(|why| panic!("{}: {text}", why.reason()));
+    let tool = write.field_manager.as_deref().unwrap_or(write.identity.product());
+    let origin =
+        Origin { source_ip: event.source_ip.as_ref().into(), pod: event.pod.as_ref().into(), ..Origin::default() };
+    let mut client = Client::new(&write.identity.actor(), tool, write.identity.agent, origin);
+    if let Some(instance) = event.request_object.and_then(|body| instance(body, &client.actor)) {
+        client = client.of_instance(&instance);
+    }
+    look(&write, &Arc::new(client))
+}
+
+/// An API server with one object. Requests are made at seconds, and answered with their audit events.
+#[derive(Clone)]
+pub(super) struct Server {
+    /// `Metadata`, `Request` or `RequestResponse`.
+    pub(super) level: &'static str,
+    /// Group, resource and kind.
+    pub(super) of: (&'static str, &'static str, &'static str),
+    pub(super) stored: Option<Value>,
+    pub(super) revision: u64,
+    pub(super) epoch: u32,
+    pub(super) requests: u32,
+}
+
+impl Server {
+    pub(super) fn new(level: &'static str) -> Server {
+        let of = ("", "configmaps", "ConfigMap");
+        Server { level, of, stored: None, revision: 100, epoch: 0, requests: 0 }
+    }
+
+    fn event(
+        &mut self,
+        second: i64,
+        who: &str,
+        verb: &str,
+        code: u16,
+        request: Option<Value>,
+        response: Option<Value>,
+    ) -> Value {
+        self.requests += 1;
+        let (account, tool) = who.split_once('@').unwrap_or((who, "tool"));
+        let at = jiff::Timestamp::from_microsecond(START + second * SECOND).unwrap().to_string();
+        let mut event = json!({
+            "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": self.level,
+            "auditID": format!("{}", self.requests), "stage": "ResponseComplete", "verb": verb,
+            "requestURI": format!("/apis/x?fieldManager={tool}"), "user": {"username": account}, "userAgent": format!("{tool}/v1"),
+            "objectRef": {"apiGroup": self.of.0, "resource": self.of.1, "namespace": "shop", "name": "web"},
+            "responseStatus": {"code": code}, "requestReceivedTimestamp": at, "stageTimestamp": at,
+        });
+        if let Some(revision) = request.as_ref().and_then(|body| body.pointer("/metadata/resourceVersion")) {
+            event["objectRef"]["resourceVersion"] = revision.clone();
+        }
+        if self.level != "Metadata" {
+            event["requestObject"] = request.unwrap_or_default();
+        }
+        if self.level == "RequestResponse" {
+            event["responseObject"] = response.unwrap_or_default();
+        }
+        event
+    }
+
+    /// Stores what is wanted, where it differs from what is there.
+    fn store(&mut self, mut wanted: Value) -> Value {
+        let bare = |object: &Value| {
+            let mut object = object.clone();
+            object["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+            object
+        };
+        wanted["metadata"]["uid"] = format!("uid-{}", self.epoch).into();
+        if self.stored.as_ref().is_none_or(|stored| bare(stored) != bare(&wanted)) {
+            self.revision += 1;
+        }
+        wanted["metadata"]["resourceVersion"] = self.revision.to_string().into();
+        self.stored = Some(wanted.clone());
+        wanted
+    }
+
+    fn object(&self, content: &Value) -> Value {
+        let version = if self.of.0.is_empty() { "v1".to_owned() } else { format!("{}/v1", self.of.0) };
+        let mut object =
+            json!({"apiVersion": version, "kind": self.of.2, "metadata": {"name": "web", "namespace": "shop"}});
+        merge(&mut object, content);
+        object
+    }
+
+    pub(super) fn create(&mut self, second: i64, who: &str, content: Value) -> Value {
+        self.epoch += 1;
+        let body = self.object(&content);
+        self.stored = None;
+        let stored = self.store(body.clone());
+        self.event(second, who, "create", 201, Some(body), Some(stored))
+    }
+
+    /// A full update of what is stored now.
+    pub(super) fn update(&mut self, second: i64, who: &str, content: Value) -> Value {
+        let mut body = self.object(&content);
+        body["metadata"]["resourceVersion"] = self.revision.to_string().into();
+        let stored = self.store(body.clone());
+        self.event(second, who, "update", 200, Some(body), Some(stored))
+    }
+
+    /// A merge patch.
+    pub(super) fn patch(&mut self, second: i64, who: &str, patch: Value) -> Value {
+        let mut wanted = self.stored.clone().expect("an object");
+        merge(&mut wanted, &patch);
+        let stored = self.store(wanted);
+        self.event(second, who, "patch", 200, Some(patch), Some(stored))
+    }
+
+    /// A patch that a webhook changes on its way.
+    pub(super) fn patch_through(&mut self, second: i64, who: &str, patch: Value, webhook: (&str, Value)) -> Value {
+        let mut wanted = self.stored.clone().expect("an object");
+        merge(&mut wanted, &patch);
+        json_patch::patch(&mut wanted, &serde_json::from_value::<json_patch::Patch>(webhook.1.clone()).unwrap())
+            .unwrap();
+        let stored = self.store(wanted);
+        let mut event = self.event(second, who, "patch", 200, Some(patch), Some(stored));
+        let annotation = json!({"configuration": webhook.0, "webhook": format!("{}.example.com", webhook.0), "patch": webhook.1, "patchType": "JSONPatch"});
+        event["annotations"] = json!({"patch.webhook.admission.k8s.io/round_0_index_0": annotation.to_string()});
+        event
+    }
+
+    pub(super) fn delete(&mut self, second: i64, who: &str) -> Value {
+        self.stored = None;
+        self.revision += 1;
+        let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "details": {"name": "web", "uid": format!("uid-{}", self.epoch)}});
+        self.event(second, who, "delete", 200, None, Some(gone))
+    }
+}
+
+/// What is known of the object.
+pub(super) struct Watcher {
+    pub(super) state: ObjectState,
+    pub(super) limits: Limits,
+}
+
+impl Watcher {
+    pub(super) fn new() -> Watcher {
+        Watcher { state: ObjectState::new(START), limits: Limits::default() }
+    }
+
+    /// One that has seen these events, in this order.
+    pub(super) fn of<'e>(events: impl IntoIterator<Item = &'e Value>) -> Watcher {
+        let mut watcher = Watcher::new();
+        events.into_iter().for_each(|event| drop(watcher.see(event)));
+        watcher
+    }
+
+    pub(super) fn see(&mut self, event: &Value) -> Observed {
+        attributed(event, |write, client| self.state.observe(write, client, &self.limits))
+    }
+
+    pub(super) fn contest(&self) -> &Contest {
+        self.state.contest().expect("two clients")
+    }
+
+    pub(super) fn findings(&self) -> &Findings {
+        self.contest().findings()
+    }
+
+    /// What is contested, as `PATH RETAKES/REVERSALS`.
+    pub(super) fn contested(&self) -> Vec<String> {
+        let Some(contest) = self.state.contest() else { return Vec::new() };
+        let fields = contest.findings().contested_fields();
+        fields.iter().map(|(path, field)| format!("{path} {}/{}", field.retakes, field.reversals)).collect()
+    }
+
+    /// The wars, as `SCOPE PARTIES RETAKES CONFIDENCE`.
+    pub(super) fn wars(&self) -> Vec<String> {
+        let Some(contest) = self.state.contest() else { return Vec::new() };
+        let show = |war: &super::war::War| {
+            let scope = format!("{:?}", war.scope);
+            let parties: Vec<&str> = war.parties.iter().map(AsRef::as_ref).collect();
+            format!("{scope} {} {} {}", parties.join(","), war.tally.retakes, war.confidence.as_str())
+        };
+        contest.findings().wars().map(show).collect()
+    }
+}

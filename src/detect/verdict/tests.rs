@@ -1,0 +1,206 @@
+use super::*;
+
+const SECOND: Micros = 1_000_000;
+const START: Micros = 1_795_398_968 * SECOND;
+
+/// Two sides taking turns every `period` seconds from `from`, the first retake being the third write.
+fn war(machine: &mut Machine, from: Micros, period: i64, retakes: i64) -> Vec<(i64, State)> {
+    let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+    let mut turns = Vec::new();
+    for i in 0..retakes {
+        let at = from + i * period * SECOND;
+        let before = machine.state();
+        machine.retake(if i % 2 == 0 { &a } else { &b }, at, &Limits::default(), true);
+        if machine.state() != before {
+            turns.push(((at - START) / SECOND, machine.state()));
+        }
+    }
+    turns
+}
+
+#[test]
+fn the_runbooks_example_thrashes_within_a_minute_and_pauses_within_a_minute_and_a_half() {
+    let turns = war(&mut Machine::default(), START, 5, 12);
+    assert_eq!(turns, [(0, State::Contested), (25, State::Thrashing), (35, State::Paused)]);
+}
+
+#[test]
+fn a_slow_war_empties_the_long_bucket() {
+    let turns = war(&mut Machine::default(), START, 900, 40);
+    let hours = |seconds: i64| seconds as f64 / 3600.0;
+    let states: Vec<_> = turns.iter().map(|(at, state)| (hours(*at), *state)).collect();
+    assert_eq!(states, [(0.0, State::Contested), (3.0, State::Thrashing), (3.5, State::Paused)]);
+}
+
+#[test]
+fn clocks_that_differ_empty_no_bucket() {
+    let mut machine = Machine::default();
+    let limits = Limits::default();
+    let thrashes = [0, 2, 0, 2, 0].map(|s| machine.retake(&"a".into(), START + s * SECOND, &limits, true));
+    assert_eq!(thrashes, [false; 5]);
+}
+
+#[test]
+fn a_pause_half_opens_after_the_quiet_period_and_calms_after_another() {
+    let mut machine = Machine::default();
+    war(&mut machine, START, 5, 12);
+    let last = START + 55 * SECOND;
+    let mut at = |seconds: i64| {
+        machine.advance(last + seconds * SECOND, &Limits::default());
+        machine.state()
+    };
+    assert_eq!([at(599), at(600), at(1199), at(1200)], [State::Paused, State::HalfOpen, State::HalfOpen, State::Calm]);
+}
+
+#[test]
+fn trying_again_is_no_relapse_but_an_answer_is_and_doubles_the_quiet_period() {
+    let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+    let mut machine = Machine::default();
+    war(&mut machine, START, 5, 12);
+    let open = START + 700 * SECOND;
+    machine.retake(&a, open, &Limits::default(), true);
+    assert_eq!(machine.state(), State::HalfOpen);
+    machine.retake(&b, open + SECOND, &Limits::default(), true);
+    assert_eq!(machine.state(), State::Paused);
+    machine.advance(open + SECOND + 1199 * SECOND, &Limits::default());
+    assert_eq!(machine.state(), State::Paused);
+    machine.advance(open + SECOND + 1200 * SECOND, &Limits::default());
+    assert_eq!(machine.state(), State::HalfOpen);
+}
+
+#[test]
+fn relapses_stretch_the_quiet_period_to_its_maximum() {
+    let mut machine = Machine::default();
+    war(&mut machine, START, 5, 12);
+    let mut at = START + 55 * SECOND;
+    let limits = Limits::default();
+    for _ in 0..8 {
+        at = machine.until().expect("paused");
+        machine.retake(&"a".into(), at, &limits, true);
+        machine.retake(&"b".into(), at, &limits, true);
+    }
+    assert_eq!(machine.until(), Some(at + limits.quiet_max));
+}
+
+/// Half-open since 600 seconds after the last of twelve retakes, which was at 55 s.
+const OPEN: Micros = START + 655 * SECOND;
+
+fn half_open() -> Machine {
+    let mut machine = Machine::default();
+    war(&mut machine, START, 5, 12);
+    machine.advance(OPEN, &Limits::default());
+    assert_eq!((machine.state(), machine.since()), (State::HalfOpen, OPEN));
+    machine
+}
+
+#[test]
+fn words_are_those_of_the_json_and_states_have_an_order_of_urgency() {
+    let states = [State::Calm, State::Contested, State::HalfOpen, State::Thrashing, State::Paused];
+    for state in states {
+        assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+    }
+    assert!(states.windows(2).all(|pair| pair[0].urgency() < pair[1].urgency()));
+    for confidence in [Confidence::Possible, Confidence::Probable, Confidence::Confirmed] {
+        assert_eq!(serde_json::to_value(confidence).unwrap(), confidence.as_str());
+    }
+}
+
+#[test]
+fn a_machine_tells_when_things_happened_first_and_last() {
+    let mut machine = Machine::default();
+    assert_eq!((machine.firsts(), machine.last_pause()), ((None, None, None), None));
+    assert_eq!((machine.pauses(), machine.last_retake(), machine.until()), ((0, 0), 0, None));
+    war(&mut machine, START, 5, 1);
+    assert_eq!((machine.worst(), machine.since(), machine.until()), (State::Contested, START, None));
+    assert_eq!(machine.firsts(), (Some(START), None, None));
+    war(&mut machine, START + 5 * SECOND, 5, 11);
+    // The sixth retake is the first thrashing event, the eighth the third one, which pauses; four more come while it is paused.
+    let at = |second: i64| START + second * SECOND;
+    assert_eq!(machine.firsts(), (Some(START), Some(at(25)), Some(at(35))));
+    assert_eq!((machine.pauses(), machine.last_pause()), ((1, 4), Some(at(35))));
+    assert_eq!((machine.worst(), machine.since(), machine.last_retake()), (State::Paused, at(35), at(55)));
+    assert_eq!(machine.until(), Some(at(655)));
+}
+
+#[test]
+fn half_open_ends_one_quiet_period_after_it_began_or_after_the_last_try() {
+    let mut machine = half_open();
+    assert_eq!((machine.until(), machine.worst()), (Some(OPEN + 600 * SECOND), State::Paused));
+    let mut tried = machine.clone();
+    machine.advance(OPEN + 600 * SECOND, &Limits::default());
+    assert_eq!((machine.state(), machine.since()), (State::Calm, OPEN + 600 * SECOND));
+    assert_eq!((machine.until(), machine.worst()), (None, State::Paused));
+    tried.retake(&"a".into(), OPEN + 100 * SECOND, &Limits::default(), true);
+    assert_eq!(tried.until(), Some(OPEN + 700 * SECOND));
+    tried.advance(OPEN + 700 * SECOND, &Limits::default());
+    assert_eq!((tried.state(), tried.since()), (State::Calm, OPEN + 700 * SECOND));
+}
+
+#[test]
+fn who_tries_again_may_try_twice_and_a_relapse_is_a_pause_of_its_own() {
+    let mut machine = half_open();
+    for second in [0, 1] {
+        machine.retake(&"a".into(), OPEN + second * SECOND, &Limits::default(), true);
+        assert_eq!(machine.state(), State::HalfOpen, "{second}");
+    }
+    let relapse = OPEN + 2 * SECOND;
+    machine.retake(&"b".into(), relapse, &Limits::default(), true);
+    assert_eq!((machine.state(), machine.pauses(), machine.last_pause()), (State::Paused, (2, 4), Some(relapse)));
+    assert_eq!(machine.firsts().2, Some(START + 35 * SECOND), "the first pause stays the first");
+}
+
+#[test]
+fn the_pause_of_a_slow_war_outlasts_two_tokens_of_its_bucket() {
+    let mut machine = Machine::default();
+    war(&mut machine, START, 900, 15);
+    // 12 in 6 hours: a token every half hour.
+    assert_eq!((machine.state(), machine.until()), (State::Paused, Some(machine.last_retake() + 3600 * SECOND)));
+}
+
+#[test]
+fn what_is_contested_calms_when_nobody_answers_for_two_tokens_of_the_slowest_bucket() {
+    let mut machine = Machine::default();
+    machine.retake(&"a".into(), START, &Limits::default(), true);
+    machine.advance(START + 3599 * SECOND, &Limits::default());
+    assert_eq!(machine.state(), State::Contested);
+    machine.advance(START + 3700 * SECOND, &Limits::default());
+    assert_eq!((machine.state(), machine.since()), (State::Calm, START + 3600 * SECOND));
+}
+
+#[test]
+fn only_thrashing_events_of_one_window_pause() {
+    let one = crate::detect::bucket::Limit { burst: 1.try_into().unwrap(), window_s: 600.try_into().unwrap() };
+    let limits = Limits { buckets: [one].into_iter().collect(), ..Limits::default() };
+    let mut machine = Machine::default();
+    let mut at = |second: i64| {
+        let is_thrash = machine.retake(&"a".into(), START + second * SECOND, &limits, true);
+        (is_thrash, machine.state())
+    };
+    assert_eq!(at(0), (false, State::Contested));
+    assert_eq!([at(300), at(600)], [(true, State::Thrashing); 2]);
+    assert_eq!(at(1300), (false, State::Thrashing), "the last one was more than a window ago");
+    assert_eq!([at(1350), at(1400)], [(true, State::Thrashing); 2], "not three within ten minutes");
+    assert_eq!(at(1950), (true, State::Paused), "exactly ten minutes after the first of three");
+}
+
+#[test]
+fn a_war_that_no_pause_can_help_thrashes_on() {
+    let mut machine = Machine::default();
+    for i in 0..20 {
+        machine.retake(&"a".into(), START + i * SECOND, &Limits::default(), false);
+    }
+    assert_eq!((machine.state(), machine.pauses()), (State::Thrashing, (0, 0)));
+}
+
+#[test]
+fn a_deletion_ends_what_was_not_calm() {
+    let mut machine = Machine::default();
+    machine.end(START);
+    assert_eq!((machine.state(), machine.since()), (State::Calm, 0), "nothing to end");
+    war(&mut machine, START, 5, 12);
+    machine.end(START);
+    assert_eq!((machine.state(), machine.since()), (State::Calm, START + 55 * SECOND), "not before its last retake");
+    // The buckets are full again: five retakes pass.
+    let passed = (0..6).map(|i| machine.retake(&"a".into(), START + (60 + i) * SECOND, &Limits::default(), true));
+    assert_eq!(passed.collect::<Vec<_>>(), [false, false, false, false, false, true]);
+}

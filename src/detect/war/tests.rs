@@ -1,0 +1,188 @@
+//! Wars of one object: which is the most urgent, what a new one begins with, what a write counts for.
+
+use super::*;
+
+const SECOND: Micros = 1_000_000;
+
+fn names(parties: &[&str]) -> Vec<Arc<str>> {
+    parties.iter().map(|party| (*party).into()).collect()
+}
+
+/// `party` takes something back from `from`, which it had written 30 seconds before.
+fn blow(party: &str, from: &str, second: i64) -> Blow {
+    Blow {
+        party: party.into(),
+        from: from.into(),
+        at: second * SECOND,
+        since: (second - 30) * SECOND,
+        is_reversal: true,
+        confidence: Confidence::Confirmed,
+        is_pausable: true,
+    }
+}
+
+/// Two sides that answer each other every five seconds; how many of the retakes were thrashing events.
+fn fight(wars: &mut Wars, id: WarId, from: i64, retakes: i64) -> usize {
+    let turn = |i: i64| if i % 2 == 0 { ("a", "b") } else { ("b", "a") };
+    (0..retakes).filter(|i| wars.strike(id, &blow(turn(*i).0, turn(*i).1, from + i * 5), &Limits::default())).count()
+}
+
+fn parties_of(wars: &Wars) -> Vec<Vec<&str>> {
+    wars.iter().map(|war| war.parties.iter().map(AsRef::as_ref).collect()).collect()
+}
+
+#[test]
+fn a_war_is_found_by_its_name_and_by_what_it_is_over_and_whose() {
+    let mut wars = Wars::default();
+    let fields = wars.begin(Scope::Fields, names(&["a", "b"]));
+    let object = wars.begin(Scope::Object, names(&["a", "b"]));
+    let others = wars.begin(Scope::Fields, names(&["a", "c"]));
+    assert_eq!(wars.of(Scope::Fields, &names(&["a", "b"])), Some(fields));
+    assert_eq!(wars.of(Scope::Object, &names(&["a", "b"])), Some(object));
+    assert_eq!(wars.of(Scope::Fields, &names(&["a", "c"])), Some(others));
+    assert_eq!(wars.of(Scope::Override, &names(&["a", "b"])), None);
+    assert_eq!(wars.of(Scope::Object, &names(&["a", "c"])), None);
+    assert_eq!(wars.get(others).map(|war| war.parties.clone()), Some(names(&["a", "c"])));
+    wars.widen(fields, names(&["a", "b", "d"]));
+    assert_eq!(parties_of(&wars), [vec!["a", "b", "d"], vec!["a", "b"], vec!["a", "c"]]);
+    wars.drop(object);
+    assert_eq!(parties_of(&wars), [vec!["a", "b", "d"], vec!["a", "c"]]);
+    assert!(wars.get(object).is_none());
+    let next = wars.begin(Scope::Object, names(&["a", "b"]));
+    assert!(![fields, object, others].contains(&next), "a name is given once");
+}
+
+#[test]
+fn a_retake_counts_for_the_party_that_takes_back_and_names_the_other_one() {
+    let mut wars = Wars::default();
+    let id = wars.begin(Scope::Fields, names(&["a", "b"]));
+    wars.begin(Scope::Fields, names(&["c", "d"]));
+    // Five retakes in ten minutes pass; the next three are thrashing events.
+    assert_eq!(fight(&mut wars, id, 0, 8), 3);
+    let once = Blow { is_reversal: false, ..blow("a", "b", 40) };
+    assert!(wars.strike(id, &once, &Limits::default()));
+    let war = wars.get(id).unwrap();
+    assert_eq!((war.tally.retakes, war.tally.reversals, war.tally.thrashes), (9, 8, 4));
+    let share = |party: &str| war.tally.parties[party];
+    // `a` takes back first, so the thrashing events are those of b, a, b, and of a at the end.
+    assert_eq!(share("a"), PartyTally { retakes: 5, thrashes: 2 });
+    assert_eq!(share("b"), PartyTally { retakes: 4, thrashes: 2 });
+    assert_eq!((war.confidence, war.tally.state()), (Confidence::Confirmed, State::Paused));
+    let other = wars.iter().nth(1).unwrap();
+    assert_eq!((other.tally.retakes, other.confidence, other.tally.state()), (0, Confidence::Possible, State::Calm));
+    let mut alone = Wars::default();
+    let id = alone.begin(Scope::Fields, names(&["a", "b"]));
+    assert!(!alone.strike(id, &blow("a", "b", 0), &Limits::default()));
+    assert_eq!(alone.get(id).unwrap().tally.parties["b"], PartyTally::default(), "who was taken from is named");
+}
+
+#[test]
+fn a_war_that_rested_for_longer_than_the_window_begins_anew() {
+    let window = Limits::default().window() / SECOND;
+    let since = |pause: i64| {
+        let mut tally = Tally::default();
+        tally.count(&blow("a", "b", 0), &Limits::default());
+        tally.count(&blow("b", "a", pause), &Limits::default());
+        tally.since.unwrap() / SECOND
+    };
+    assert_eq!(since(60), -30, "it goes on");
+    assert_eq!(since(window), -30, "it rested for the window, not longer");
+    assert_eq!(since(window + 1), window + 1 - 30);
+}
+
+#[test]
+fn the_most_urgent_war_comes_first_and_of_equals_the_older_one() {
+    let mut wars = Wars::default();
+    let untouched = wars.begin(Scope::Fields, names(&["x", "y"]));
+    let old = wars.begin(Scope::Fields, names(&["a", "b"]));
+    let new = wars.begin(Scope::Fields, names(&["c", "d"]));
+    assert!(wars.worst(Confidence::Possible).is_none(), "without a retake there is no war");
+    fight(&mut wars, old, 0, 2);
+    fight(&mut wars, new, 0, 2);
+    assert_eq!(wars.worst(Confidence::Confirmed).map(|war| war.id), Some(old));
+    fight(&mut wars, new, 20, 1);
+    assert_eq!(wars.worst(Confidence::Probable).map(|war| war.id), Some(new), "it has more retakes");
+    fight(&mut wars, old, 20, 6);
+    assert_eq!(wars.worst(Confidence::Probable).map(|war| war.id), Some(old), "it is more urgent");
+    assert_ne!(wars.worst(Confidence::Possible).map(|war| war.id), Some(untouched));
+}
+
+#[test]
+fn what_is_only_possible_is_no_answer_to_who_asks_for_more() {
+    let mut wars = Wars::default();
+    let id = wars.begin(Scope::Part(Part::Main), names(&["a", "b"]));
+    let possible = Blow { confidence: Confidence::Possible, ..blow("a", "b", 0) };
+    wars.strike(id, &possible, &Limits::default());
+    assert_eq!(wars.worst(Confidence::Possible).map(|war| war.id), Some(id));
+    assert!(wars.worst(Confidence::Probable).is_none());
+    wars.strike(id, &Blow { confidence: Confidence::Probable, ..possible }, &Limits::default());
+    // What is asked of one who wants it confirmed: probable is known by its fields, and enough.
+    assert_eq!(wars.worst(Confidence::Confirmed).map(|war| war.id), Some(id));
+}
+
+#[test]
+fn a_deletion_ends_the_wars_over_what_was_in_the_object() {
+    let mut wars = Wars::default();
+    let fields = wars.begin(Scope::Fields, names(&["a", "b"]));
+    let part = wars.begin(Scope::Part(Part::Main), names(&["a", "b"]));
+    let object = wars.begin(Scope::Object, names(&["a", "b"]));
+    for id in [fields, part, object] {
+        fight(&mut wars, id, 0, 2);
+    }
+    wars.end(60 * SECOND);
+    let state = |id| wars.get(id).unwrap().tally.state();
+    assert_eq!([fields, part, object].map(state), [State::Calm, State::Calm, State::Contested]);
+}
+
+#[test]
+fn time_passes_for_all_wars_and_a_person_lifts_the_pause_of_all() {
+    let paused = || {
+        let mut wars = Wars::default();
+        for parties in [["a", "b"], ["c", "d"]] {
+            let id = wars.begin(Scope::Fields, names(&parties));
+            fight(&mut wars, id, 0, 8);
+        }
+        assert!(wars.iter().all(|war| war.tally.state() == State::Paused));
+        wars
+    };
+    let mut later = paused();
+    later.advance((35 + 600) * SECOND, &Limits::default());
+    assert!(later.iter().all(|war| war.tally.state() == State::HalfOpen));
+    let mut lifted = paused();
+    lifted.resume(60 * SECOND);
+    assert!(lifted.iter().all(|war| war.tally.state() == State::Calm));
+}
+
+#[test]
+fn fields_that_go_on_with_more_parties_take_their_retakes_along() {
+    let mut wars = Wars::default();
+    let id = wars.begin(Scope::Fields, names(&["a", "b"]));
+    fight(&mut wars, id, 0, 8);
+    let share = |retakes, thrashes| PartyTally { retakes, thrashes };
+    let shares = [("a".into(), share(2, 1)), ("b".into(), share(1, 0))];
+    let split = wars.split(id, names(&["a", "b", "c"]), &shares);
+    let war = wars.get(split).unwrap();
+    assert_eq!((war.tally.retakes, war.tally.reversals, war.tally.thrashes), (3, 3, 1));
+    assert_eq!(war.parties, names(&["a", "b", "c"]));
+    assert_eq!(war.tally.parties.clone().into_iter().collect::<Vec<_>>(), shares);
+    assert_eq!((war.scope, war.confidence), (Scope::Fields, Confidence::Confirmed));
+    assert_eq!(war.tally.state(), State::Paused, "its buckets are as empty");
+    assert_eq!(wars.get(id).unwrap().tally.retakes, 8, "the other fields' war stays as it is");
+    let gone = WarId(99);
+    let begun = wars.split(gone, names(&["e", "f"]), &shares);
+    assert_eq!(wars.get(begun).unwrap().tally.retakes, 0);
+}
+
+#[test]
+fn one_war_more_than_are_told_apart_takes_the_place_of_the_calmest() {
+    let mut wars = Wars::default();
+    let ids: Vec<WarId> = (0..WARS_MAX).map(|i| wars.begin(Scope::Fields, names(&["a", &format!("b{i}")]))).collect();
+    assert_eq!(wars.iter().count(), WARS_MAX);
+    for (i, id) in ids.iter().enumerate() {
+        fight(&mut wars, *id, 0, if i == 5 { 1 } else { 2 });
+    }
+    let new = wars.begin(Scope::Fields, names(&["a", "z"]));
+    assert_eq!(wars.iter().count(), WARS_MAX);
+    assert!(wars.get(ids[5]).is_none() && wars.get(new).is_some());
+    assert!(ids.iter().enumerate().all(|(i, id)| i == 5 || wars.get(*id).is_some()));
+}
