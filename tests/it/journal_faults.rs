@@ -6,8 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use editwar::journal::Error;
 use editwar::journal::committer::{Journal, OnFailure, Settings};
 use editwar::journal::disk::{Disk, Operation};
 use editwar::journal::record::{Key, Record};
@@ -53,9 +54,16 @@ fn retention(hours: i64) -> Retention {
     Retention { age: hours * HOUR, bytes: 1 << 30, window: 1000 * HOUR, ahead: 0 }
 }
 
-fn open(disk: &Disk, folder: &Path, retention: Retention) -> Result<Store, editwar::journal::Error> {
+fn open(disk: &Disk, folder: &Path, retention: Retention) -> Result<Store, Error> {
     let place = Place { disk, folder, retention, sets_aside: false };
-    Store::open(place, &Arc::default(), i64::MAX).map(|(store, _)| store)
+    let started = Instant::now();
+    loop {
+        match Store::open(place, &Arc::default(), i64::MAX) {
+            // A process that another test is starting holds all locks of this one until it executes.
+            Err(Error::Busy(_)) if started.elapsed() < Duration::from_secs(20) => {}
+            opened => return opened.map(|(store, _)| store),
+        }
+    }
 }
 
 /// All records of a journal, and from when on none is missing.
