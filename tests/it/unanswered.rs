@@ -439,7 +439,6 @@ fn a_kill_switch_that_is_turned_on_and_off_at_once_leaves_no_pause_that_is_only_
 }
 
 #[test]
-#[ignore = "needs event time per cluster in the pipeline: enforce::look::latest asks for it"]
 fn freshness_and_time_are_those_of_the_cluster_that_is_acted_on() {
     let api = FakeApi::start();
     ["old", "new"].iter().for_each(|name| api.deployment(name));
