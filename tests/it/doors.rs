@@ -169,14 +169,17 @@ fn answers_that_nobody_reads_stay_within_their_memory_and_are_given_up() {
 #[test]
 fn an_unread_answer_over_http_1_is_given_up() {
     let server = with_wars(1500, &[]);
+    let length = server.get(REPORT).1.len();
+    let files = || std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
+    let before = files();
     let mut unread = connect(STRANGER, server.admin());
     // More than the kernel takes off the server's hands.
     let requests = 8;
     for _ in 0..requests {
         unread.write_all(format!("GET {REPORT} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
     }
-    let length = server.get(REPORT).1.len();
-    pause(15_000);
+    crate::envtest::wait_until("it is accepted", 20, || files() > before);
+    crate::envtest::wait_until("it is given up", 60, || files() <= before);
     let mut read = Vec::new();
     drop(unread.read_to_end(&mut read));
     assert!(read.len() < requests * length, "all {} bytes were kept for whoever comes to read them", read.len());
@@ -184,7 +187,7 @@ fn an_unread_answer_over_http_1_is_given_up() {
 
 #[test]
 fn sigterm_does_not_wait_for_those_who_do_not_read_or_send() {
-    let mut server = with_wars(1500, &[]);
+    let mut server = with_wars(200, &[]);
     let unread = h2(STRANGER, server.admin(), NO_WINDOW, 8, REPORT);
     let mut stalled = connect(STRANGER, server.webhook());
     stalled.write_all(&crate::hostile::head(1000)).unwrap();
