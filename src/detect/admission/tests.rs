@@ -56,19 +56,21 @@ fn a_webhook_is_named_with_what_it_set_and_what_was_asked() {
 
 #[test]
 fn a_removal_is_asked_for_or_done_like_a_value() {
-    let add = json!([{"op": "add", "path": "/data/old", "value": "back"}]);
-    let removed = json!({"data": {"old": null}});
-    assert_eq!(found("Request", removed, &[("cfg", add)]), [r#"webhook cfg/w data.old "back" (asked -)"#]);
-    let branch = json!([{"op": "add", "path": "/data/keep/b", "value": "2"}]);
-    let removed = json!({"data": {"keep": null}});
-    assert_eq!(
-        found("Request", removed, &[("cfg", branch)]),
-        [r#"webhook cfg/w data.keep.b "2" (asked -)"#],
-        "who removes a branch removes all below it"
-    );
-    let gone = json!([{"op": "remove", "path": "/data/mode"}]);
-    let asked = json!({"data": {"mode": "a"}});
-    assert_eq!(found("Request", asked, &[("cfg", gone)]), [r#"webhook cfg/w data.mode - (asked "a")"#]);
+    for level in ["Request", "RequestResponse"] {
+        let add = json!([{"op": "add", "path": "/data/old", "value": "back"}]);
+        let removed = json!({"data": {"old": null}});
+        assert_eq!(found(level, removed, &[("cfg", add)]), [r#"webhook cfg/w data.old "back" (asked -)"#]);
+        let branch = json!([{"op": "add", "path": "/data/keep/b", "value": "2"}]);
+        let removed = json!({"data": {"keep": null}});
+        assert_eq!(
+            found(level, removed, &[("cfg", branch)]),
+            [r#"webhook cfg/w data.keep.b "2" (asked -)"#],
+            "who removes a branch removes all below it"
+        );
+        let gone = json!([{"op": "remove", "path": "/data/mode"}]);
+        let asked = json!({"data": {"mode": "a"}});
+        assert_eq!(found(level, asked, &[("cfg", gone)]), [r#"webhook cfg/w data.mode - (asked "a")"#]);
+    }
 }
 
 #[test]

@@ -391,3 +391,48 @@ fn who_changed_what_by_which_webhook_is_known() {
             .is_some_and(|first| !first.is_admitted_by("webhook policy/policy.example.com"))
     );
 }
+
+#[test]
+fn an_update_of_an_earlier_revision_stored_it_whatever_the_clock_of_who_found_it() {
+    for skew in [1, -1] {
+        let mut server = Server::new("RequestResponse");
+        let events = [
+            server.create(0, "carol", mode("zero")),
+            server.patch(5, "bob", mode("b")),
+            server.update(10, "alice", mode("a")),
+            server.patch(10 + skew, "dave", mode("a")),
+            server.patch(20, "bob", mode("b")),
+        ];
+        let watcher = in_any_order(&events);
+        assert_eq!(watcher.wars(), ["Fields alice,bob 1 confirmed"], "{skew}");
+        let dave = essence(&watcher).2.into_iter().find(|(who, ..)| who == "dave");
+        assert_eq!(dave, Some(("dave".to_owned(), 0, 1)), "{skew}");
+    }
+}
+
+#[test]
+fn of_two_patches_with_one_revision_the_later_one_found_it() {
+    let mut server = Server::new("RequestResponse");
+    let events = [
+        server.create(0, "carol", mode("zero")),
+        server.patch(5, "bob", mode("b")),
+        server.patch(10, "alice", mode("a")),
+        server.patch(11, "dave", mode("a")),
+        server.patch(20, "bob", mode("b")),
+    ];
+    let watcher = in_any_order(&events);
+    assert_eq!(watcher.wars(), ["Fields alice,bob 1 confirmed"]);
+    let found = essence(&watcher).2;
+    assert_eq!(found[0], ("alice".to_owned(), 1, 0));
+    assert_eq!(found[3], ("dave".to_owned(), 0, 1));
+}
+
+#[test]
+fn a_kept_state_takes_some_bytes_for_each_of_its_leaves() {
+    let mut fields = Fields::default();
+    assert_eq!((bytes(&None), bytes(&Some(Arc::new(fields.clone())))), (0, 0));
+    for path in ["a", "b", "c"] {
+        fields.set(&path.into(), Some(&FieldValue::of_json("1")));
+    }
+    assert_eq!(bytes(&Some(Arc::new(fields))), 3 * 96);
+}

@@ -449,3 +449,10 @@ fn a_json_patch_names_what_it_puts_where() {
         [r#"metadata.finalizers[b] "b""#]
     );
 }
+
+#[test]
+fn what_a_json_patch_sets_to_nothing_is_no_wish() {
+    let operations = r#"[{"op":"add","path":"/spec/a","value":null},{"op":"add","path":"/spec/b","value":{}},
+        {"op":"replace","path":"/spec/c","value":[]},{"op":"add","path":"/spec/d","value":0}]"#;
+    assert_eq!(patch(operations, "", None), ["spec.d 0"]);
+}

@@ -315,3 +315,14 @@ fn a_deletion_ends_the_wars_over_what_was_in_the_object_and_a_new_one_begins_ane
     watcher.see(&server.patch(90, "erin", data(&[("x", "0")])));
     assert_eq!(watcher.findings().state(Confidence::Confirmed), State::Contested, "erin takes back what she created");
 }
+
+#[test]
+fn a_write_that_brings_one_value_back_is_a_reversal_whatever_else_it_takes_back() {
+    let both: &[&str] = &["x", "y"];
+    let (mut server, mut watcher) = story("RequestResponse", &[("alice", both), ("bob", both), ("alice", both)]);
+    // bob answers alice's reversal: x gets a new value, y the one that he gave it before.
+    watcher.see(&server.patch(60, "bob", data(&[("x", "new"), ("y", "bob")])));
+    assert_eq!(watcher.contested(), ["data.x 2/1", "data.y 2/2"]);
+    let war = watcher.findings().wars().next().unwrap();
+    assert_eq!((war.tally.retakes, war.tally.reversals), (2, 2));
+}

@@ -36,10 +36,10 @@ fn the_same_war_is_seen_at_every_level_as_sure_as_the_level_allows() {
 #[test]
 fn the_order_of_arrival_changes_nothing() {
     for level in LEVELS {
-        let events = war(level, 5);
+        let events = war(level, 4);
         let expected = Watcher::of(&events);
         let mut order: Vec<usize> = (0..events.len()).collect();
-        // All orders of six events, by Heap's algorithm.
+        // All orders of five events, by Heap's algorithm.
         let (mut count, mut i) = (vec![0; events.len()], 0);
         while i < events.len() {
             if count[i] < i {
@@ -274,4 +274,20 @@ fn a_change_whose_bodies_cannot_be_read_says_so() {
     assert!(!watcher.see(&none).is_unreadable, "there is none to read");
     assert!(!watcher.see(&server.patch(40, "bob", mode("d"))).is_unreadable);
     assert!(!watcher.see(&server.delete(50, "bob")).is_unreadable, "a deletion needs none");
+}
+
+#[test]
+fn of_a_change_that_cannot_be_read_only_the_part_is_known() {
+    let mut server = Server::new("Request");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero"))]);
+    let mut deep = json!("x");
+    for _ in 0..600 {
+        deep = json!([deep]);
+    }
+    for (turn, who) in ["alice", "bob", "alice"].iter().enumerate() {
+        let mut event = server.patch(10 * (turn as i64 + 1), who, mode(who));
+        event["requestObject"] = json!({"data": deep});
+        watcher.see(&event);
+    }
+    assert_eq!(watcher.wars(), ["Part(Main) alice,bob 1 possible"]);
 }
