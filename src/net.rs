@@ -40,15 +40,18 @@ pub use tls::{Secured, TlsFiles};
 pub const CONNECTIONS_MAX: usize = 1024;
 /// Time to finish a TLS handshake, to send a first request's head, and any head of HTTP/1.1.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Requests of one HTTP/2 connection at a time: of one that has a [`STREAM_WINDOW_BYTES`], and of others.
-const STREAMS_MAX: u32 = 128;
-const NARROW_STREAMS_MAX: u32 = 32;
+/// Bytes that a request takes beside its body and its answer: its head, decoded, and what answers it.
+const REQUEST_BYTES: u32 = 16 << 10;
 /// Bytes of one HTTP/2 request that are taken before they are read.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-/// Bytes of all requests of one HTTP/2 connection that are taken before they are read.
-const WINDOW_BYTES: u32 = 2 * STREAM_WINDOW_BYTES;
-/// The same where all memory for that is in use: HTTP/2's own default.
+/// HTTP/2's own default.
 const NARROW_WINDOW_BYTES: u32 = (64 << 10) - 1;
+/// What HTTP/2 connections may use, the most first: each has what there is memory for, and the last needs none.
+const WIDTHS: [Width; 3] = [
+    Width { streams: 128, stream_window: STREAM_WINDOW_BYTES, window: 2 * STREAM_WINDOW_BYTES },
+    Width { streams: 32, stream_window: NARROW_WINDOW_BYTES, window: NARROW_WINDOW_BYTES },
+    Width { streams: 4, stream_window: NARROW_WINDOW_BYTES, window: NARROW_WINDOW_BYTES },
+];
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 32 << 10;
 /// Answers up to this size are always given.
@@ -334,10 +337,9 @@ where
         let connection = place.connection.clone();
         let mut closing = connection.closing();
         let mut builder = http_builder();
-        let window = self.limits.windows.reserve(peer.address.ip(), WINDOW_BYTES as usize);
-        if window.is_none() {
-            narrow(&mut builder);
-        }
+        let reserve = |width: &Width| Some((*width, self.limits.windows.reserve(peer.address.ip(), width.bytes())?));
+        let (width, _reserved) = WIDTHS.iter().find_map(reserve).unzip();
+        width.unwrap_or(WIDTHS[WIDTHS.len() - 1]).apply(&mut builder);
         let served = Arc::new(self);
         let service = service_fn(move |request| {
             let (open, peer, served) = (connection.open(), peer.clone(), served.clone());
@@ -403,24 +405,39 @@ pub fn http_builder() -> auto::Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEAD_BYTES_MAX as u32)
-        // What a peer may send before anybody reads it: most of a batch, since each stop for more costs a round trip.
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        // Each frame costs, and by default they are small.
-        .max_frame_size(STREAM_WINDOW_BYTES / 4)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(HEAD_TIMEOUT);
+    WIDTHS[0].apply(&mut builder);
     builder
 }
 
-/// Less of everything that costs memory.
-fn narrow(builder: &mut auto::Builder<TokioExecutor>) {
-    builder
-        .http2()
-        .max_concurrent_streams(NARROW_STREAMS_MAX)
-        .initial_stream_window_size(NARROW_WINDOW_BYTES)
-        .initial_connection_window_size(NARROW_WINDOW_BYTES)
-        .max_frame_size(16 << 10);
+/// What one HTTP/2 connection may use of what costs memory.
+#[derive(Clone, Copy)]
+struct Width {
+    /// Requests at a time.
+    streams: u32,
+    /// Bytes of one request that are taken before they are read: most of a batch, since each stop for more costs a round trip.
+    stream_window: u32,
+    /// The same of all its requests.
+    window: u32,
+}
+
+// === impl Width ===
+
+impl Width {
+    /// Bytes that it may come to use.
+    fn bytes(&self) -> usize {
+        (self.window + self.streams * REQUEST_BYTES) as usize
+    }
+
+    fn apply(self, builder: &mut auto::Builder<TokioExecutor>) {
+        builder
+            .http2()
+            .max_concurrent_streams(self.streams)
+            .initial_stream_window_size(self.stream_window)
+            .initial_connection_window_size(self.window)
+            // Each frame costs, and by default they are small.
+            .max_frame_size((self.stream_window / 4).max(16 << 10));
+    }
 }

@@ -426,13 +426,3 @@ fn of_two_patches_with_one_revision_the_later_one_found_it() {
     assert_eq!(found[0], ("alice".to_owned(), 1, 0));
     assert_eq!(found[3], ("dave".to_owned(), 0, 1));
 }
-
-#[test]
-fn a_kept_state_takes_some_bytes_for_each_of_its_leaves() {
-    let mut fields = Fields::default();
-    assert_eq!((bytes(&None), bytes(&Some(Arc::new(fields.clone())))), (0, 0));
-    for path in ["a", "b", "c"] {
-        fields.set(&path.into(), Some(&FieldValue::of_json("1")));
-    }
-    assert_eq!(bytes(&Some(Arc::new(fields))), 3 * 96);
-}

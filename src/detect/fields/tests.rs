@@ -154,6 +154,24 @@ fn a_secrets_values_are_never_kept_however_they_are_written() {
 }
 
 #[test]
+fn a_state_knows_its_bytes_also_while_it_changes() {
+    let own = fields(r#"{"a":"x","b":"yyyy","c":{"d":1}}"#);
+    assert!(
+        own.bytes() > 3 * LEAF_BYTES + 4 && own.bytes() < 3 * (LEAF_BYTES + 2 * TEXT_BYTES) + 40,
+        "{}",
+        own.bytes()
+    );
+    let mut derived = own.derived();
+    assert_eq!(derived.bytes(), 3 * LEAF_BYTES, "what it holds is shared");
+    derived.set(&"e".into(), Some(&FieldValue::of_json("1")));
+    derived.set(&"e".into(), Some(&FieldValue::of_json("2")));
+    assert_eq!(derived.bytes(), 4 * LEAF_BYTES);
+    derived.set(&"a".into(), None);
+    derived.set(&"a".into(), None);
+    assert_eq!(derived.bytes(), 3 * LEAF_BYTES);
+}
+
+#[test]
 fn bodies_without_bounds_are_bounded() {
     let deep = format!("{}1{}", r#"{"a":"#.repeat(300), "}".repeat(300));
     assert!(paths(&fields(&deep))[0].len() < 2 * DEPTH_MAX + 4);
