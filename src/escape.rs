@@ -43,6 +43,18 @@ pub fn yaml(document: &str) -> Cow<'_, str> {
     )
 }
 
+/// Metrics as Prometheus text, with every harmful character of a label's value as `\u{…}`, whose backslash the format escapes.
+pub fn metrics(text: &str) -> Cow<'_, str> {
+    replaced(
+        text,
+        |c| is_harmful(c) && c != '\n',
+        |c, out| {
+            out.push('\\');
+            out.extend(c.escape_unicode());
+        },
+    )
+}
+
 /// A line for a terminal, that may be coloured, with every other harmful character as `\u{…}`.
 pub fn coloured(line: &str) -> Cow<'_, str> {
     replaced(line, |c| is_harmful(c) && !matches!(c, '\n' | '\t' | '\u{1b}'), |c, out| out.extend(c.escape_unicode()))

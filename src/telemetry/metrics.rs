@@ -13,6 +13,7 @@ use crate::audit::decode::Malformed;
 use crate::detect::kind;
 use crate::detect::object::ObjectState;
 use crate::detect::verdict::State;
+use crate::escape;
 use crate::pipeline::key::ObjectKey;
 use crate::pipeline::stats::{Stats, Tallies};
 use crate::pipeline::table::Ration;
@@ -283,7 +284,7 @@ impl Metrics {
         self.refresh(pipeline, now_seconds);
         let mut out = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut out).expect("a Vec takes everything");
-        String::from_utf8(out).expect("labels are text")
+        escape::metrics(&String::from_utf8(out).expect("labels are text")).into_owned()
     }
 
     fn refresh(&self, pipeline: &Pipeline, now_seconds: f64) {
