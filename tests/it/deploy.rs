@@ -27,10 +27,20 @@ fn rules() -> Vec<Value> {
     groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
 
-/// Where metrics are named.
+/// The source, in which metrics are named.
 fn metric_sources() -> String {
-    let files = ["telemetry/metrics.rs", "telemetry/golden.rs", "journal/committer.rs"];
-    files.map(|file| std::fs::read_to_string(util::path(&format!("src/{file}"))).unwrap()).concat()
+    let mut folders = vec![util::path("src")];
+    let mut sources = String::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => sources += &std::fs::read_to_string(path).unwrap(),
+            }
+        }
+    }
+    sources
 }
 
 #[test]
