@@ -137,7 +137,7 @@ fn each_way_says_whom_it_leaves_what() {
     assert_eq!(titles[2], format!("leave the object to {HPA}"));
     let three =
         Facts { parties: vec![(HPA, Role::Hpa), (OWNER, Role::Operator), ("alice", Role::Kubectl)], ..replicas() };
-    assert_eq!(super::remedies(&three)[0].title, format!("leave spec.replicas to {HPA} and alice"));
+    assert_eq!(remedies(&three)[0].title, format!("leave spec.replicas to {HPA} and alice"));
 }
 
 #[test]
