@@ -67,6 +67,13 @@ fn a_removal_is_asked_for_or_done_like_a_value() {
             [r#"webhook cfg/w data.keep.b "2" (asked -)"#],
             "who removes a branch removes all below it"
         );
+        let elsewhere = json!([{"op": "replace", "path": "/data/mode", "value": "w"}]);
+        let removed = json!({"data": {"old": null}});
+        assert_eq!(
+            found(level, removed, &[("cfg", elsewhere)]),
+            [r#"webhook cfg/w data.mode "w""#],
+            "not what was removed"
+        );
         let gone = json!([{"op": "remove", "path": "/data/mode"}]);
         let asked = json!({"data": {"mode": "a"}});
         assert_eq!(found(level, asked, &[("cfg", gone)]), [r#"webhook cfg/w data.mode - (asked "a")"#]);

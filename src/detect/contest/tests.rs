@@ -21,13 +21,22 @@ fn assert_accounts(contest: &Contest) {
     assert!(contest.settled < contest.history.len().max(1) || contest.history.len() == contest.settled);
 }
 
-/// What is concluded: wars, contested fields, and who wrote how often, changed nothing how often.
-fn essence(watcher: &Watcher) -> (Vec<String>, Vec<String>, Vec<(String, u32, u32)>, Option<Micros>) {
-    let mut seen: Vec<_> =
-        watcher.state.seen().iter().map(|s| (s.client.actor.to_string(), s.writes(), s.no_ops)).collect();
+/// What is concluded.
+#[derive(Debug, PartialEq)]
+struct Essence {
+    wars: Vec<String>,
+    contested: Vec<String>,
+    /// Who wrote how often, and changed nothing how often.
+    seen: Vec<(String, u32, u32)>,
+    deleted: Option<Micros>,
+}
+
+fn essence(watcher: &Watcher) -> Essence {
+    let seen = watcher.state.seen().iter().map(|s| (s.client.actor.to_string(), s.writes(), s.no_ops));
+    let mut seen: Vec<_> = seen.collect();
     seen.sort();
     let deleted = watcher.state.contest().and_then(|contest| contest.findings().deleted_at());
-    (watcher.wars(), watcher.contested(), seen, deleted)
+    Essence { wars: watcher.wars(), contested: watcher.contested(), seen, deleted }
 }
 
 /// Orders in which events may arrive: seeded shuffles, and each event late or early by itself.
@@ -103,7 +112,7 @@ fn who_only_found_what_another_one_stored_changed_nothing_in_any_order() {
     ];
     let watcher = in_any_order(&events);
     assert_eq!(watcher.wars(), ["Fields alice,bob 1 confirmed"]);
-    let seen = essence(&watcher).2;
+    let seen = essence(&watcher).seen;
     let expected = [("alice", 2, 1), ("bob", 1, 0), ("carol", 1, 0), ("dave", 0, 2)];
     assert_eq!(seen, expected.map(|(who, writes, no_ops)| (who.to_owned(), writes, no_ops)));
 }
@@ -405,7 +414,7 @@ fn an_update_of_an_earlier_revision_stored_it_whatever_the_clock_of_who_found_it
         ];
         let watcher = in_any_order(&events);
         assert_eq!(watcher.wars(), ["Fields alice,bob 1 confirmed"], "{skew}");
-        let dave = essence(&watcher).2.into_iter().find(|(who, ..)| who == "dave");
+        let dave = essence(&watcher).seen.into_iter().find(|(who, ..)| who == "dave");
         assert_eq!(dave, Some(("dave".to_owned(), 0, 1)), "{skew}");
     }
 }
@@ -422,7 +431,7 @@ fn of_two_patches_with_one_revision_the_later_one_found_it() {
     ];
     let watcher = in_any_order(&events);
     assert_eq!(watcher.wars(), ["Fields alice,bob 1 confirmed"]);
-    let found = essence(&watcher).2;
+    let found = essence(&watcher).seen;
     assert_eq!(found[0], ("alice".to_owned(), 1, 0));
     assert_eq!(found[3], ("dave".to_owned(), 0, 1));
 }
