@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::lock;
@@ -43,6 +43,8 @@ pub(super) struct Clocks {
     by_cluster: Mutex<BTreeMap<Box<str>, Arc<Clock>>>,
     tolerance: Tolerance,
     feed: Feed,
+    /// Of a record, whether it is one of the future: then this machine's clock says nothing about it.
+    is_of_future: OnceLock<bool>,
 }
 
 /// The latest time of one cluster's events.
@@ -80,7 +82,7 @@ impl Default for Tolerance {
 
 impl Clocks {
     pub(super) fn new(tolerance: Tolerance, feed: Feed) -> Clocks {
-        Clocks { by_cluster: Mutex::default(), tolerance, feed }
+        Clocks { by_cluster: Mutex::default(), tolerance, feed, is_of_future: OnceLock::new() }
     }
 
     pub(super) fn feed(&self) -> Feed {
@@ -94,6 +96,20 @@ impl Clocks {
     /// The same clocks, for events that come this way.
     pub(super) fn fed(self, feed: Feed) -> Clocks {
         Clocks { feed, ..self }
+    }
+
+    /// Looks at the first events of a record, and whether most of them are dated in the future: that is one of a machine whose
+    /// clock differs from this one's, and not a single wrong time.
+    pub(super) fn refer(&self, times: impl Iterator<Item = Micros>) {
+        if self.feed == Feed::Recorded && self.is_of_future.get().is_none() {
+            let mut times: Vec<Micros> = times.collect();
+            let middle = times.len() / 2;
+            if !times.is_empty() {
+                let (_, median, _) = times.select_nth_unstable(middle);
+                let is_of_future = *median > now().saturating_add(self.tolerance.ahead);
+                self.is_of_future.get_or_init(|| is_of_future);
+            }
+        }
     }
 
     /// The clock of a cluster.
@@ -130,7 +146,10 @@ impl Clocks {
                 Feed::Live if latest.is_some_and(|latest| latest >= oldest) => oldest,
                 Feed::Live | Feed::Recorded => FIRST,
             },
-            until: now.saturating_add(self.tolerance.ahead),
+            until: match self.is_of_future.get() {
+                Some(true) => i64::MAX,
+                Some(false) | None => now.saturating_add(self.tolerance.ahead),
+            },
             instead: match self.feed {
                 Feed::Live => now,
                 Feed::Recorded => latest.unwrap_or(now),
@@ -204,6 +223,20 @@ mod tests {
         assert_eq!(belief(Feed::Live, Some(long_ago + MINUTE)).of(long_ago), (long_ago, None));
         assert_eq!(belief(Feed::Recorded, Some(NOW)).of(long_ago), (long_ago, None));
         assert_eq!(belief(Feed::Recorded, Some(long_ago)).of(0), (long_ago, Some(Wrong::LongAgo)), "1970");
+    }
+
+    #[test]
+    fn a_record_of_the_future_is_as_good_as_another_and_a_single_time_is_not() {
+        let is_believed = |feed, times: &[Micros]| {
+            let clocks = Clocks::new(Tolerance::default(), feed);
+            clocks.refer(times.iter().map(|minute| now() + minute * MINUTE));
+            // It is decided once.
+            clocks.refer(std::iter::once(0));
+            clocks.belief(&clocks.of(""), None).of(now() + 60 * MINUTE).1.is_none()
+        };
+        assert!(is_believed(Feed::Recorded, &[60, 61, 62, 0]));
+        assert!(!is_believed(Feed::Recorded, &[60, 0, 1]) && !is_believed(Feed::Recorded, &[]));
+        assert!(!is_believed(Feed::Live, &[60, 61, 62]));
     }
 
     #[test]

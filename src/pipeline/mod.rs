@@ -249,6 +249,7 @@ impl<'p> Batch<'p> {
         for (place, malformed) in &run.malformed {
             self.stats.malformed(malformed, before + place);
         }
+        self.pipeline.clocks.refer(run.events.iter().filter_map(Event::at));
         run.events.chunks(WINDOW).for_each(|events| self.window(events));
         self.tidy();
     }
@@ -297,6 +298,7 @@ impl<'p> Batch<'p> {
     fn window(&mut self, events: &[Event<'_>]) {
         let pipeline = self.pipeline;
         let Range { since, until } = pipeline.range;
+        self.pipeline.clocks.refer(events.iter().filter_map(Event::at));
         let belief = self.belief();
         let mut writes: Vec<(u64, Write<'_>)> = Vec::with_capacity(events.len());
         for event in events {

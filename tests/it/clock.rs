@@ -166,6 +166,18 @@ fn a_log_with_a_wrong_time_in_it_gives_the_verdicts_of_the_one_without_and_says_
 }
 
 #[test]
+fn a_log_of_a_machine_whose_clock_is_ahead_of_this_one_is_read_as_it_is() {
+    let (stdout, _) = analyze(&war("web", now() + 30 * 24 * 60 * MINUTE, |at| at));
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(
+        (&report["wars"][0]["state"], &report["wars"][0]["retakes"]),
+        (&json!("paused"), &json!(38)),
+        "{report}"
+    );
+    assert_eq!(report["coverage"]["wrong_clocks"], Value::Null);
+}
+
+#[test]
 fn one_log_that_runs_on_behind_the_others_does_not_end_their_wars() {
     let folder = tempfile("ahead");
     let end = now() - 24 * 60 * MINUTE;

@@ -333,7 +333,7 @@ fn what_no_api_server_sends_is_refused_with_a_reason() {
     assert_eq!(status("POST", "/audit/a/b", "", b""), 404);
     assert_eq!(status("POST", "/audit/%00", "", b""), 404);
     assert_eq!(status("POST", "/audit", "Content-Type: text/xml\r\n", b"<a/>"), 415);
-    assert_eq!(status("POST", "/audit", "", &[b' '; 100_000]), 413);
+    assert_eq!(status("POST", "/audit", "Content-Type: application/json\r\n", &[b' '; 100_000]), 413);
     assert_eq!(server.request(server.admin, "POST", "/api/v1/wars", "", b"").0, 405);
     assert_eq!(server.get("/api/v1/wars?colour=red").0, 400);
     assert_eq!(server.get("/api/v1/objects/configmaps/war/nobody").0, 404);
@@ -431,7 +431,10 @@ fn sigterm_answers_what_is_open_and_stops() {
     let mut server = Server::start(&[]);
     let body = bodies("webhook-faults").remove(0);
     let mut stream = TcpStream::connect(server.webhook).unwrap();
-    let head = format!("POST /audit HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST /audit HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(&body[..1000]).unwrap();
     // Until the server has seen the head; then it is told to stop while the body is on its way.
@@ -458,7 +461,7 @@ fn a_counter_begins_at_zero_with_the_first_retake() {
     let post = |cluster: &crate::cluster::Cluster| {
         let lines: Vec<&[u8]> = cluster.lines().collect();
         let body = [b"[".as_slice(), &lines.join(&b','), b"]"].concat();
-        assert_eq!(server.request(server.webhook, "POST", "/audit", "", &body).0, 200);
+        assert_eq!(server.post("/audit", &body).0, 200);
     };
     let counted = |label: &str| {
         let (_, text) = server.get("/metrics");

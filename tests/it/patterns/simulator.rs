@@ -73,7 +73,7 @@ pub(crate) struct Server {
 const HOST_NAMES: [(Kind, &str); 2] = [(kinds::ROUTE_OLD, "spec.hostName"), (kinds::ROUTE, "spec.host")];
 
 /// When every scenario starts.
-pub(crate) const START: i64 = 1_795_600_000_000_000;
+pub(crate) const START: i64 = 1_795_300_000_000_000;
 
 // === impl Target ===
 
