@@ -111,6 +111,10 @@ pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
             }
         }
     }
+    if report.omitted > 0 {
+        let omitted = report.omitted;
+        let _ = writeln!(out, "{omitted} more objects are not shown. Ask for less, such as one namespace.");
+    }
     if undecided > 0 {
         let _ = writeln!(
             out,

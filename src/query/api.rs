@@ -41,6 +41,9 @@ const STREAMS_MAX: usize = 512;
 const CLIENT_STREAMS_MAX: usize = 128;
 /// How long the kill switch's answer waits for pauses to be lifted.
 const LIFTED_WITHIN: Duration = Duration::from_secs(5);
+/// Objects that a report tells of: by default, and at most. Each is some kilobytes.
+const OBJECTS_SHOWN: usize = 1_000;
+const OBJECTS_SHOWN_MAX: usize = 5_000;
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -473,7 +476,7 @@ impl<'a> Query<'a> {
     }
 
     fn filter(&self) -> Result<Filter, String> {
-        let mut filter = Filter::default();
+        let mut filter = Filter { limit: Some(OBJECTS_SHOWN), ..Filter::default() };
         for (key, value) in self.pairs() {
             let text = Some(value.clone().into_owned());
             match key.as_ref() {
@@ -482,10 +485,14 @@ impl<'a> Query<'a> {
                 "name" => filter.name = text,
                 "cluster" => filter.cluster = text,
                 "actor" => filter.actor = text,
+                "limit" => match value.parse() {
+                    Ok(limit @ 1..=OBJECTS_SHOWN_MAX) => filter.limit = Some(limit),
+                    _ => return Err(format!("`limit` is a number from 1 to {OBJECTS_SHOWN_MAX}")),
+                },
                 "all" => filter.all = matches!(value.as_ref(), "" | "1" | "true"),
                 _ => {
                     return Err(format!(
-                        "unknown parameter `{key}`: namespace, kind, name, cluster, actor and all are known"
+                        "unknown parameter `{key}`: namespace, kind, name, cluster, actor, limit and all are known"
                     ));
                 }
             }

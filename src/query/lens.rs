@@ -22,7 +22,7 @@ use crate::detect::policy::Limits;
 use crate::detect::remedy::{self, Contested, Facts};
 use crate::detect::seen::Seen;
 use crate::detect::trouble::Trouble;
-use crate::detect::verdict::State;
+use crate::detect::verdict::{Confidence, State};
 use crate::detect::war::{self, PartyTally, Scope};
 use crate::detect::write::{Effect, ObjectName, Part};
 use crate::pipeline::Pipeline;
@@ -60,7 +60,8 @@ impl<'a> Lens<'a> {
         let stats = self.pipeline.stats();
         let mut report =
             Report { stats: StatsView::from(&stats), coverage: Coverage::from(&stats), ..Report::default() };
-        for key in self.pipeline.table().notable() {
+        let keys = self.most_urgent(filter, &mut report.omitted);
+        for key in keys {
             let Some(limits) = self.pipeline.policy().limits(&key.object()) else { continue };
             self.pipeline.table().with_at(&key, self.now_of(&key), limits, |state| {
                 let object = Object::of(&key, state);
@@ -75,6 +76,48 @@ impl<'a> Lens<'a> {
             rank(b).cmp(&rank(a)).then_with(|| a.object.cmp(&b.object))
         });
         report
+    }
+
+    /// The objects that a report is about: where they are more than the filter's limit, those over which is fought most. Each takes
+    /// some kilobytes once it is told of.
+    fn most_urgent(&self, filter: &Filter, omitted: &mut usize) -> Vec<ObjectKey> {
+        let keys = self.pipeline.table().notable();
+        let Some(limit) = filter.limit.filter(|limit| keys.len() > *limit) else { return keys };
+        let mut ranked: Vec<_> =
+            keys.into_iter().filter_map(|key| Some((std::cmp::Reverse(self.urgency(&key, filter)?), key))).collect();
+        if ranked.len() > limit {
+            ranked.select_nth_unstable(limit);
+            *omitted = ranked.len() - limit;
+            ranked.truncate(limit);
+        }
+        let mut keys: Vec<ObjectKey> = ranked.into_iter().map(|(_, key)| key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// How urgent it is to tell of an object; `None` where the filter leaves it out, or there is nothing to tell.
+    fn urgency(&self, key: &ObjectKey, filter: &Filter) -> Option<(u8, Confidence, u32, u32)> {
+        let limits = self.pipeline.policy().limits(&key.object())?;
+        let look = |state: &ObjectState| {
+            if !filter.is_object(&Object::of(key, state)) {
+                return None;
+            }
+            let findings = state.contest().map(Contest::findings);
+            let wars = findings.into_iter().flat_map(Findings::wars);
+            let told = wars.filter(|war| {
+                (filter.all || war.tally.thrashes > 0) && filter.is_actor(war.parties.iter().map(|party| &**party))
+            });
+            let rank =
+                |war: &war::War| (war.tally.state().urgency(), war.confidence, war.tally.thrashes, war.tally.retakes);
+            let is_beside = || {
+                state.troubles().is_some()
+                    || findings.is_some_and(|findings| !findings.cooperations().is_empty())
+                    || state.seen().iter().any(|seen| seen.is_hot(limits))
+            };
+            let beside = || is_beside().then_some((0, Confidence::Possible, 0, 0));
+            told.map(rank).max().or_else(beside)
+        };
+        self.pipeline.table().with_at(key, self.now_of(key), limits, look)?
     }
 
     /// The wars over one object, contested or worse, the worst first.

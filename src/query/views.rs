@@ -24,6 +24,9 @@ use crate::pipeline::stats::{Stats, Tallies};
 pub struct Report {
     /// Objects that are fought over, the worst first.
     pub wars: Vec<War>,
+    /// Objects that are left out because there are more than `limit`: those over which is fought least.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: usize,
     /// Actors that write one object far too often.
     pub hot_loops: Vec<HotLoop>,
     /// Objects whose writers race.
@@ -563,6 +566,13 @@ pub struct Filter {
     pub actor: Option<String>,
     /// Contested objects too, not only those that thrashed.
     pub all: bool,
+    /// The most objects to tell of; all, where there is no limit.
+    pub limit: Option<usize>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 // === impl Filter ===

@@ -5,6 +5,8 @@ use editwar::detect::policy::Policy;
 use editwar::detect::verdict::State;
 use editwar::pipeline::table::Ration;
 use editwar::pipeline::{Bounds, Pipeline};
+use editwar::query::lens::Lens;
+use editwar::query::views::{Filter, Report};
 
 use crate::util;
 
@@ -82,4 +84,29 @@ fn user_agents_without_end_stay_within_the_limit() {
     };
     flood(&pipeline, (0..40_000).map(write));
     is_right_about_an_honest_war(&pipeline, 50_000_000);
+}
+
+#[test]
+fn a_report_tells_of_the_most_urgent_objects_and_how_many_it_leaves_out() {
+    let pipeline = pipeline();
+    let write = |n: usize| {
+        let (object, round) = (n % 20, n / 20);
+        let user = if round.is_multiple_of(2) { "alice" } else { "bob" };
+        let data = format!(r#"{{"v":"{}"}}"#, round % 2);
+        event(n, n as i64 * 100_000, &format!("o{object}"), user, "kubectl/1", &data)
+    };
+    flood(&pipeline, (0..240).map(write));
+    is_right_about_an_honest_war(&pipeline, 100_000_000);
+    let report = |limit| {
+        let filter = Filter { limit, ..Filter::default() };
+        let classes = Policy::default().classes;
+        Lens::at_latest(&pipeline, &classes).report(&filter)
+    };
+    let names = |report: &Report| report.wars.iter().map(|war| war.object.name.clone()).collect::<Vec<_>>();
+    let whole = report(None);
+    assert_eq!((whole.wars.len(), whole.omitted), (21, 0));
+    assert_eq!(report(Some(21)), whole);
+    let short = report(Some(3));
+    assert_eq!((short.wars.len(), short.omitted), (3, 18));
+    assert_eq!(names(&short)[0], "honest", "it has the most retakes");
 }
