@@ -170,10 +170,15 @@ fn split(inputs: &[PathBuf], object: Option<&str>) -> (Vec<PathBuf>, Option<Stri
     (paths, object)
 }
 
-/// The time that is looked at. Durations count back from the end of the newest file.
-fn range(args: &LogArgs, inputs: &[Input], apart: Micros) -> Result<Range> {
-    let end =
-        || -> Micros { inputs.iter().filter_map(|input| files::end_time(input, apart)).max().unwrap_or(i64::MAX) };
+/// The time that is looked at. Durations count back from the end of the newest file, but of one that ends in the future only
+/// where all do: the clock that wrote it is wrong.
+fn range(args: &LogArgs, inputs: &[Input], clock_skew: Micros) -> Result<Range> {
+    let now = jiff::Timestamp::now().as_microsecond();
+    let end = || -> Micros {
+        let ends = || inputs.iter().filter_map(|input| files::end_time(input, clock_skew));
+        let believed = ends().filter(|end| *end <= now.saturating_add(clock_skew)).max();
+        believed.or_else(|| ends().max()).unwrap_or(i64::MAX)
+    };
     let time = |text: &String| -> Result<Micros> {
         if let Some(at) = parse_timestamp(text) {
             return Ok(at);

@@ -28,6 +28,9 @@ const OVERRIDES_MAX: usize = 64;
 /// Co-operations of one object that are counted apart.
 const COOPERATIONS_MAX: usize = 8;
 
+/// Time after which it is looked anew whether a followed field can be given up, where none could.
+const LOOK_AGAIN: Micros = 60_000_000;
+
 /// New thrashing events, by party.
 pub type Thrashes = SmallVec<[(Arc<str>, u32); 1]>;
 
@@ -479,8 +482,7 @@ impl Findings {
         if self.give_up(i64::MAX, author.at) {
             return Some(FieldHistory::undoing(change, &undone));
         }
-        // All that are followed are contested. This one is too, and is one of those that are not named.
-        self.full_until = i64::MAX;
+        // All that are followed are contested, or are by this very write. This one is too, and is one of those that are not named.
         self.others.get_or_insert_default().put(change, &author.client);
         None
     }
@@ -491,7 +493,8 @@ impl Findings {
         if now < self.full_until {
             return false;
         }
-        let calm = self.fields.iter().filter(|(_, field)| field.retakes == 0);
+        // One that this write changes may become contested by it.
+        let calm = self.fields.iter().filter(|(_, field)| field.retakes == 0 && field.last_at != now);
         let oldest = calm.min_by_key(|(_, field)| field.last_at).map(|(path, field)| (path.clone(), field.last_at));
         match oldest {
             Some((path, at)) if at <= until => self.fields.remove(&path).is_some(),
@@ -500,7 +503,7 @@ impl Findings {
                 false
             }
             None => {
-                self.full_until = i64::MAX;
+                self.full_until = now.saturating_add(LOOK_AGAIN);
                 false
             }
         }

@@ -702,7 +702,7 @@ fn not_looked_at(findings: &Findings) -> Vec<String> {
     let mut found = Vec::new();
     if unfollowed > 0 {
         found.push(format!(
-            "{unfollowed} other fields of it change as well; of those, only a value that another actor restores is noticed"
+            "{unfollowed} more fields of it change; of those, only a value that another actor restores is noticed"
         ));
     }
     if is_cut {

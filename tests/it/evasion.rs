@@ -101,8 +101,23 @@ fn a_fight_behind_fields_that_change_with_each_write_is_found() {
 }
 
 #[test]
+fn a_war_over_more_fields_than_are_followed_names_as_many_and_says_so() {
+    let mut lines = Vec::new();
+    for n in 0..2 * ROUNDS {
+        let (user, value) = if n.is_multiple_of(2) { ("alice", "a") } else { ("bob", "b") };
+        let data: Map<String, Value> = (0..300).map(|field| (format!("f{field}"), json!(value))).collect();
+        lines.push(event(n, user, How::Patches, &data));
+    }
+    let report = util::report(&util::pipeline_of(lines.iter().map(Vec::as_slice)));
+    let [war] = report.wars.as_slice() else { panic!("one war: {report:?}") };
+    assert_eq!((war.retakes, war.fields.len()), (2 * ROUNDS - 2, 256));
+    assert!(war.fields.iter().all(|field| field.retakes == 2 * ROUNDS - 2), "none of them was given up on the way");
+    assert!(war.evidence.iter().any(|text| text.starts_with("44 more fields")), "{:?}", war.evidence);
+}
+
+#[test]
 fn what_was_not_looked_at_is_told() {
     let report = fight(How::Patches, 0, |round| (0..300).map(|n| (format!("d{round}-{n}"), json!("1"))).collect());
     let evidence = report.wars[0].evidence.join("\n");
-    assert!(evidence.contains("other fields"), "{evidence}");
+    assert!(evidence.contains("more fields of it change"), "{evidence}");
 }
