@@ -152,7 +152,7 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sure {
-    /// The same part was written in turns.
+    /// The same part was written alternately.
     Possible,
     /// The same fields were named by both sides, or values returned.
     #[default]

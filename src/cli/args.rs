@@ -166,7 +166,7 @@ pub struct SimulateArgs {
 /// How sure a verdict must be to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Sureness {
-    /// The same part was written in turns.
+    /// The same part was written alternately.
     Possible,
     /// The same fields were named.
     Probable,

@@ -131,7 +131,7 @@ pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
     }
     for flapping in &report.flapping {
         let text = format!(
-            "{}: {} is accepted {} and refused {} times in turns by {}: {}",
+            "{}: {} is accepted {} and refused {} times alternately by {}: {}",
             name(&flapping.object),
             style.actor(&flapping.actor),
             flapping.accepted,

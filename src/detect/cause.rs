@@ -15,13 +15,13 @@ pub enum Cause {
     ConflictingAutomation,
     /// A person is one of the parties.
     ManualEdits,
-    /// Admission changes the object back, or accepts and refuses the same write in turns.
+    /// Admission changes the object back, or accepts and refuses the same write alternately.
     FlappingWebhook,
     /// Admission replaces what is asked for each time, and nothing stored moves.
     OverridingWebhook,
     /// Writers that race on one resourceVersion.
     LockContention,
-    /// The object is deleted and created in turns.
+    /// The object is deleted and created alternately.
     RecreateWar,
     /// All values are forms of one value.
     Normalisation,
@@ -48,7 +48,7 @@ pub struct Symptoms<'a> {
     pub stale: u32,
     /// Writes by parties.
     pub writes: u32,
-    /// Who refuses and accepts in turns, if anybody: name and turns.
+    /// Who refuses and accepts alternately, if anybody: name and turns.
     pub flapping: Option<(&'a str, u32)>,
 }
 
@@ -94,7 +94,7 @@ pub fn cause(symptoms: &Symptoms<'_>) -> (Cause, Vec<String>) {
     let (cause, why) = found.map_or((Cause::Unknown, None), |(cause, why)| (cause, Some(why)));
     let mut evidence: Vec<String> = why.into_iter().collect();
     if let Some((by, turns)) = symptoms.flapping {
-        evidence.push(format!("{by} accepted and refused the same writer's requests in turns, {turns} times"));
+        evidence.push(format!("{by} accepted and refused the same writer's requests alternately, {turns} times"));
     }
     if symptoms.stale > 0 {
         evidence.push(format!(
@@ -122,7 +122,7 @@ fn flapping_webhook(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
 
 fn recreate_war(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
     (symptoms.scope == Scope::Object)
-        .then(|| (Cause::RecreateWar, "the object was deleted and created in turns".to_owned()))
+        .then(|| (Cause::RecreateWar, "the object was deleted and created alternately".to_owned()))
 }
 
 fn normalisation(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {

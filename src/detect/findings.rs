@@ -141,7 +141,7 @@ impl Findings {
         self.overrides.iter().filter(move |o| o.war == Some(war))
     }
 
-    /// How often the object was deleted and created in turns.
+    /// How often the object was deleted and created alternately.
     pub fn existence_retakes(&self) -> u32 {
         self.existence.retakes
     }

@@ -357,7 +357,7 @@ impl ObjectState {
         }
         let has_two = |part| self.seen.iter().filter(|s| s.part == part && s.contents() > 0).nth(1).is_some();
         match tier {
-            // Without fields, only actors in turns matter; who goes on takes no new turn.
+            // Without fields, only actors that write alternately matter; who goes on takes no new turn.
             Tier::Object => has_two(part) && !self.goes_on(part, order) && self.is_in_turns(part),
             _ => [Part::Main, Part::Status].into_iter().any(has_two),
         }

@@ -1,4 +1,4 @@
-//! One part of an object whose fields are not known: who wrote it in turns with others. Co-workers on different fields do so
+//! One part of an object whose fields are not known: who wrote it alternately with others. Co-workers on different fields do so
 //! too: what is found here is possible, never sure.
 
 use smallvec::SmallVec;

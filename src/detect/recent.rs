@@ -13,7 +13,7 @@ use super::record::Record;
 use super::write::{Effect, Part};
 use crate::audit::event::{Micros, Verb};
 
-/// Writes of an object without a contest that are kept unread. Two clients that write in turns are two within far less.
+/// Writes of an object without a contest that are kept unread. Two clients that write alternately are two within far less.
 const RECENT_MAX: usize = 16;
 
 /// The latest writes of an object that has no contest, in order; mostly one.

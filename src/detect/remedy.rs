@@ -37,7 +37,7 @@ pub struct Facts<'a> {
     pub hpa: Option<String>,
     /// The Argo CD application that tracks it, where its annotations show it.
     pub application: Option<String>,
-    /// The policy or webhook that accepts and refuses in turns.
+    /// The policy or webhook that accepts and refuses alternately.
     pub flapping: Option<&'a str>,
 }
 
@@ -257,7 +257,7 @@ impl Facts<'_> {
         }
     }
 
-    /// D: look at what refuses in turns.
+    /// D: look at what refuses alternately.
     fn of_flapping(&self) -> Option<Remedy> {
         let (kind, name) = self.flapping?.split_once(' ')?;
         let (resource, title) = match kind {

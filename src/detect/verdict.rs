@@ -48,7 +48,7 @@ pub enum State {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {
-    /// The same part of the object was written in turns; perhaps different fields of it.
+    /// The same part of the object was written alternately; perhaps different fields of it.
     Possible,
     /// The same fields were named by both sides.
     Probable,

@@ -31,7 +31,7 @@ pub struct Report {
     pub hot_loops: Vec<HotLoop>,
     /// Objects whose writers race.
     pub contention: Vec<Contention>,
-    /// Writers that admission accepts and refuses in turns.
+    /// Writers that admission accepts and refuses alternately.
     pub flapping: Vec<Flapping>,
     /// What actors do together by design, and too often.
     #[serde(default)]
@@ -219,7 +219,7 @@ pub struct Party {
 /// A contested field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Field {
-    /// Its path; `(object)` where the whole object is deleted and created in turns, `(main)` or `(status)` where the
+    /// Its path; `(object)` where the whole object is deleted and created alternately, `(main)` or `(status)` where the
     /// fields are not known.
     pub path: String,
     /// Writes that took it back.
@@ -420,7 +420,7 @@ pub struct Contender {
     pub writes: u32,
 }
 
-/// A writer whose requests admission accepts and refuses in turns.
+/// A writer whose requests admission accepts and refuses alternately.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Flapping {
     /// The object.

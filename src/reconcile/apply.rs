@@ -356,7 +356,7 @@ impl Reconciler {
         match plan::gate(&evidence) {
             Gate::Fought => {
                 if self.is_news(id, "Throttled", "fought") {
-                    tracing::warn!(asset = %id, "not brought back: it is deleted and brought back in turns");
+                    tracing::warn!(asset = %id, "not brought back: it is deleted and brought back alternately");
                 }
                 self.gauge(&self.metrics.compliance, id, 0);
                 return Ok(GATE_AGAIN);

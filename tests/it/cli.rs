@@ -370,7 +370,7 @@ fn however_many_workers_read_the_verdicts_are_the_same() {
     assert_eq!(of("8"), of("1"));
 }
 
-/// Alice and bob, who each talk to their own API server, write in turns for eight hours: `line` of who, when and how often.
+/// Alice and bob, who each talk to their own API server, write alternately for eight hours: `line` of who, when and how often.
 fn slow_war(line: impl Fn(&str, &str, usize) -> String) -> [String; 2] {
     let mut logs = [String::new(), String::new()];
     let start: jiff::Timestamp = "2026-11-20T00:00:00Z".parse().unwrap();

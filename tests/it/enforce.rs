@@ -36,7 +36,7 @@ impl Cluster {
         Some(Cluster { server, editwar, webhook })
     }
 
-    /// Both sides write in turns until the object is paused; the time that took.
+    /// Both sides write alternately until the object is paused; the time that took.
     fn fight(&self) -> Duration {
         let started = Instant::now();
         wait_until("it is paused", 90, || {

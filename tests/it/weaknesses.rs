@@ -24,7 +24,7 @@ fn replicas(n: u32) -> Value {
     json!({"spec": {"replicas": n}})
 }
 
-/// Both sides in turns, a write every so many seconds.
+/// Both sides alternately, a write every so many seconds.
 fn war(seconds: f64, turns: u32) -> Cluster {
     let mut cluster = cluster();
     for _ in 0..turns {

@@ -100,7 +100,7 @@ fn conflicts_and_refusals_are_evidence_beside_the_cause() {
         ["1 requests of the parties failed on a stale resourceVersion, against 22 that were stored"]
     );
     let refused = cause(&Symptoms { flapping: Some(("policy p", 7)), ..symptoms(&pair) }).1;
-    assert_eq!(refused[1..], ["policy p accepted and refused the same writer's requests in turns, 7 times"]);
+    assert_eq!(refused[1..], ["policy p accepted and refused the same writer's requests alternately, 7 times"]);
 }
 
 #[test]

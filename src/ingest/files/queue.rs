@@ -1,6 +1,6 @@
 //! Several logs, merged by time.
 //!
-//! Where several cover the same time (one log per API server), their chunks are taken in turns by the time of their first
+//! Where several cover the same time (one log per API server), their chunks are taken alternately by the time of their first
 //! event, and none reaches far beyond where the next log begins: what happened at once is seen together.
 
 use std::collections::BinaryHeap;

@@ -79,7 +79,7 @@ function list(report) {
     el("h2", {}, wars.length ? plural(wars.length, "edit war") : "No edit war"),
     wars.length ? table(["object", "fought over", "parties", "since", "retakes", "state"], wars.map(row), [4]) : null,
     wars.length ? null : el("p", { class: "lead" }, nothing(report.stats)),
-    section("Admission that accepts and refuses in turns", ["object", "whose writes", "refused by", "message", "accepted", "refused"],
+    section("Admission that accepts and refuses alternately", ["object", "whose writes", "refused by", "message", "accepted", "refused"],
       report.flapping.map((f) => [link(f.object), short(f.actor), f.by, f.message, `${f.accepted}`, `${f.rejected}`]), [4, 5]),
     section("Hot loops", ["object", "actor", "writes", "no-ops", "per minute"],
       report.hot_loops.map((h) => [link(h.object), short(h.actor), `${h.writes}`, `${h.no_ops}`, h.per_minute.toFixed(1)]), [2, 3, 4]),

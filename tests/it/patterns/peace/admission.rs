@@ -138,7 +138,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "two_ask_for_what_is_rewritten",
-        "two pipelines in turns deploy new versions, a webhook rewrites each to a digest: nothing returns",
+        "two pipelines deploy new versions alternately, a webhook rewrites each to a digest: nothing returns",
         |s| {
             s.server.webhooks.push(Webhook::mutating(
                 kinds::STATEFUL_SET,

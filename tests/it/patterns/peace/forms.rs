@@ -7,7 +7,7 @@ use crate::patterns::kinds::{self, Kind};
 use crate::patterns::scenario::{Pattern, Scenario, is, pace, pattern};
 use crate::patterns::simulator::{How, PATCHES, Server, Target, seconds};
 
-/// Two actors in turns give one field the next value.
+/// Two actors alternately give one field the next value.
 fn in_turns(s: &mut Scenario, kind: Kind, path: &'static str, next: fn(&Server, &Target, u32) -> serde_json::Value) {
     let target = s.object(kind, &[]);
     let actors = [Actor::operator(&mut s.rng, 0), Actor::operator(&mut s.rng, 1)];
@@ -81,19 +81,19 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             server.write(&operator, How::Put, &target, &[is("metadata.annotations.sum", format!("s{}", turn % 2))]);
         });
     }),
-    pattern("counter_as_number", "two actors count up one number in turns", |s| {
+    pattern("counter_as_number", "two actors count up one number alternately", |s| {
         in_turns(s, kinds::DATABASE, "spec.generation", |_, _, turn| (turn + 10).into());
     }),
     pattern("counter_as_string", "two actors count up one number that is stored as a string", |s| {
         in_turns(s, kinds::CONFIG_MAP, "data.count", |_, _, turn| (turn + 95).to_string().into());
     }),
-    pattern("time_as_text", "two actors stamp the time in one annotation in turns", |s| {
+    pattern("time_as_text", "two actors stamp the time in one annotation alternately", |s| {
         in_turns(s, kinds::SERVICE, "metadata.annotations.stamped", |server, _, _| seconds(server.now).into());
     }),
     pattern("time_as_number", "two actors stamp the time as seconds since 1970", |s| {
         in_turns(s, kinds::CONFIG_MAP, "data.stamped", |server, _, _| (server.now / 1_000_000).to_string().into());
     }),
-    pattern("list_that_grows", "two actors append to one list in turns", |s| {
+    pattern("list_that_grows", "two actors append to one list alternately", |s| {
         in_turns(s, kinds::DATABASE, "spec.history", |server, target, turn| {
             let mut list = server.field(target, "spec.history").cloned().unwrap_or(json!([]));
             list.as_array_mut().unwrap().push(format!("event {turn}").into());
@@ -108,7 +108,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             list[list.len().saturating_sub(5)..].into()
         });
     }),
-    pattern("heartbeats_of_two", "two agents renew one heartbeat in turns", |s| {
+    pattern("heartbeats_of_two", "two agents renew one heartbeat alternately", |s| {
         in_turns(s, kinds::GATEWAY, "spec.heartbeat", |server, _, _| {
             format!("{:.6}", jiff::Timestamp::from_microsecond(server.now).unwrap()).into()
         });

@@ -152,7 +152,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "restarted_by_two",
-        "two people restart a rollout in turns: each restart is a new time, nothing returns",
+        "two people restart a rollout alternately: each restart is a new time, nothing returns",
         |s| {
             let target = s.object(kinds::DEPLOYMENT, &[]);
             let people = [0, 1].map(|nth| Actor::person(&s.rng, nth).manager("kubectl-rollout"));
@@ -198,7 +198,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
         s.is_quiet = true;
         let target = s.object(kinds::CONFIG_MAP, &[]);
         let actors = [Actor::operator(&mut s.rng, 0), Actor::person(&s.rng, 1)];
-        // Of six writes in turns, the first two are no retakes.
+        // Of six writes alternately, the first two are no retakes.
         let period = s.rng.between(8.0, 90.0);
         s.every(pace(5.0, period, 6), move |server, turn| {
             let nth = (turn % 2) as usize;
@@ -232,7 +232,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "upgrade_overlap",
-        "old and new version of a controller both run for a short while: two or three writes in turns",
+        "old and new version of a controller both run for a short while: two or three writes alternately",
         |s| {
             let target = s.object(kinds::GATEWAY, &[]);
             let base = Actor::controller("mesh", "mesh-operator", &mut s.rng);
@@ -244,7 +244,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "two_tools_of_one_account",
-        "one account deploys with Helm and with kubectl in turns, always the next version",
+        "one account deploys with Helm and with kubectl alternately, always the next version",
         |s| {
             let target = s.object(kinds::DEPLOYMENT, &[]);
             let helm = Actor::pipeline("deploy").agent("Helm/4.0.1").manager("helm");

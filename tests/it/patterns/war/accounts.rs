@@ -7,7 +7,7 @@ use crate::patterns::simulator::{How, Target};
 
 const IMAGE: &str = "spec.template.spec.containers[name=web].image";
 
-/// Two instances of one account write their values in turns; further fields go with them and are fought over too.
+/// Two instances of one account write their values alternately; further fields go with them and are fought over too.
 fn instances(
     s: &mut Scenario,
     target: &Target,

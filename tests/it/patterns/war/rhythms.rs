@@ -8,7 +8,7 @@ use crate::patterns::scenario::{Pattern, Scenario, gives, is, pace, party, patte
 use crate::patterns::simulator::{How, Target};
 use crate::patterns::webhooks::Webhook;
 
-/// Two actors write their values in turns, this many seconds apart.
+/// Two actors write their values alternately, this many seconds apart.
 fn in_turns(s: &mut Scenario, period: f64, writes: u32) -> (Target, [Actor; 2]) {
     let kind = *s.rng.pick(&[kinds::GATEWAY, kinds::CONFIG_MAP, kinds::DATABASE]);
     let path = if kind == kinds::CONFIG_MAP { "data.mode" } else { "spec.mode" };
