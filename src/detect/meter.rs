@@ -61,6 +61,7 @@ mod tests {
         let meter = Meter::default();
         let first = meter.charge(10);
         let second = first.clone();
+        assert_eq!((first.bytes(), second.bytes(), Charge::default().bytes()), (10, 10, 0));
         assert_eq!(meter.bytes(), 20);
         drop(first);
         assert_eq!(meter.bytes(), 10);

@@ -3,9 +3,12 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::detect::fields::Change;
+use crate::audit::event::Verb;
+use crate::detect::actor::Client;
+use crate::detect::fields::{Change, Evidence, FieldValue, Path, Tier};
 use crate::detect::tests::{SECOND, START, Server, Watcher};
 use crate::detect::verdict::{Confidence, State};
+use crate::detect::write::{ObjectName, Part};
 
 const LEVELS: [&str; 3] = ["Metadata", "Request", "RequestResponse"];
 
@@ -434,4 +437,170 @@ fn of_two_patches_with_one_revision_the_later_one_found_it() {
     let found = essence(&watcher).seen;
     assert_eq!(found[0], ("alice".to_owned(), 1, 0));
     assert_eq!(found[3], ("dave".to_owned(), 0, 1));
+}
+
+/// What a write is ordered by: revision, epoch, time, and whether the object was gone after it.
+fn order(revision: u64, uid: u64, at: Micros, is_last: bool) -> Order {
+    Order { revision, uid, at, is_last }
+}
+
+/// A write without bodies.
+fn bare(order: Order, effect: Effect) -> Record {
+    let verb = match effect {
+        Effect::Create => Verb::Create,
+        Effect::Delete => Verb::Delete,
+        Effect::Modify => Verb::Patch,
+    };
+    let client = Arc::new(Client::named("alice"));
+    Record::new(order, client, verb, effect, Part::Main, Tier::Object, Evidence::None)
+}
+
+fn modification(revision: u64, uid: u64, at: Micros) -> Record {
+    bare(order(revision, uid, at, false), Effect::Modify)
+}
+
+fn deletion(revision: u64, uid: u64, at: Micros) -> Record {
+    bare(order(revision, uid, at, true), Effect::Delete)
+}
+
+/// A contest with exactly these writes, in this order, none of them settled.
+fn of_records(records: impl IntoIterator<Item = Record>) -> Contest {
+    let history: VecDeque<Record> = records.into_iter().collect();
+    let bytes = history.iter().map(Record::bytes).sum();
+    Contest { history, bytes, ..Contest::default() }
+}
+
+const CONFIG_MAP: ObjectName<'_> = ObjectName { group: "", resource: "configmaps", namespace: "shop", name: "web" };
+
+#[test]
+fn a_write_with_a_revision_stands_by_it_and_one_without_by_its_time() {
+    let known = || of_records([modification(10, 0, 1), modification(14, 0, 3)]);
+    assert_eq!(known().place(&modification(12, 0, 9)), 1, "between two revisions, whatever its clock says");
+    assert_eq!(known().place(&modification(20, 0, 0)), 2, "after a smaller revision, whatever its clock says");
+    assert_eq!(known().place(&modification(0, 0, 2)), 1, "without a revision, by time");
+    assert_eq!(known().place(&modification(0, 0, 3)), 2, "at the same time, behind");
+    // The last write has no revision, and is later by the clock.
+    let unknown_last = of_records([modification(10, 0, 1), modification(0, 0, 9)]);
+    assert_eq!(unknown_last.place(&modification(20, 0, 5)), 1);
+    assert_eq!(unknown_last.place(&modification(20, 0, 9)), 2);
+}
+
+#[test]
+fn of_two_writes_with_the_same_revision_the_earlier_one_stands_first() {
+    let contest = of_records([modification(10, 0, 1), modification(15, 0, 5)]);
+    assert_eq!(contest.place(&modification(15, 0, 3)), 1);
+    assert_eq!(contest.place(&modification(15, 0, 7)), 2);
+}
+
+#[test]
+fn a_deletion_without_a_revision_stands_behind_the_writes_of_its_epoch() {
+    let contest = of_records([modification(10, 1, 1), modification(20, 2, 2)]);
+    assert_eq!(contest.place(&deletion(0, 1, 9)), 1, "before the next epoch, however late its clock");
+    assert_eq!(contest.place(&deletion(0, 2, 0)), 2, "behind its own epoch, however early its clock");
+    assert_eq!(contest.place(&deletion(0, 3, 9)), 2, "of an epoch of which nothing is known, by time");
+}
+
+#[test]
+fn the_deletion_that_may_have_to_move_is_the_one_without_a_revision_of_that_epoch() {
+    let contest = of_records([modification(10, 1, 1), modification(0, 1, 2), deletion(0, 1, 3)]);
+    assert_eq!(contest.deletion_of(1), Some(2));
+    assert_eq!(contest.deletion_of(2), None, "another epoch");
+    assert_eq!(of_records([deletion(12, 1, 3)]).deletion_of(1), None, "its revision is known");
+    assert_eq!(of_records([modification(0, 1, 3)]).deletion_of(1), None, "no deletion");
+    assert_eq!(of_records([deletion(0, 0, 3)]).deletion_of(0), None, "the epoch is not known");
+    let mut settled = of_records([deletion(0, 1, 3)]);
+    settled.settled = 1;
+    assert_eq!(settled.deletion_of(1), None, "what is settled stays");
+}
+
+#[test]
+fn the_record_of_a_revision_is_found_behind_writes_without_one() {
+    let contest = of_records([modification(14, 0, 1), modification(0, 0, 2), modification(18, 0, 3)]);
+    assert_eq!(contest.position_of(&order(14, 0, 9, false)), Some(0));
+    assert_eq!(contest.position_of(&order(18, 0, 9, false)), Some(2));
+    assert_eq!(contest.position_of(&order(16, 0, 9, false)), None);
+}
+
+#[test]
+fn a_creation_stands_wrongly_up_to_ten_seconds_behind_another_write() {
+    let is_misplaced = |before: Record, revision, at| {
+        of_records([before, bare(order(revision, 0, at, false), Effect::Create)]).is_misplaced(1)
+    };
+    assert!(is_misplaced(modification(0, 0, START), 0, START + 10 * SECOND));
+    assert!(!is_misplaced(modification(0, 0, START), 0, START + 10 * SECOND + 1), "the clocks do not differ that much");
+    assert!(!is_misplaced(deletion(0, 0, START), 0, START + 1), "what was deleted may be created");
+    assert!(!is_misplaced(modification(0, 0, START), 14, START + 1), "its revision says where it belongs");
+    assert!(!of_records([bare(order(0, 0, START, false), Effect::Create)]).is_misplaced(0), "nothing is before it");
+    assert!(!of_records([modification(0, 0, START), modification(0, 0, START)]).is_misplaced(1), "no creation");
+}
+
+#[test]
+fn the_latest_write_is_kept_and_not_settled_however_large_it_is() {
+    let mut one = of_records([modification(10, 0, START)]);
+    one.bytes = BYTES_MAX + 1;
+    assert!(!one.is_too_long());
+    one.settle();
+    assert_eq!(one.settled, 0);
+    let mut two = of_records([modification(10, 0, START), modification(12, 0, START)]);
+    two.bytes = BYTES_MAX;
+    assert!(!two.is_too_long(), "as much as is kept");
+    two.bytes = BYTES_MAX + 1;
+    assert!(two.is_too_long());
+    two.settle();
+    assert_eq!(two.settled, 1);
+}
+
+#[test]
+fn what_comes_before_settled_writes_is_settled_at_once() {
+    let limits = Limits::default();
+    let on = &ObjectLimits::new(&limits, &CONFIG_MAP);
+    let mut contest = of_records([modification(10, 0, START), modification(12, 0, START + SECOND)]);
+    contest.drop_states();
+    assert_eq!(contest.settled, 2);
+    contest.insert(modification(8, 0, START - SECOND), on);
+    assert_eq!(contest.settled, 3);
+    assert!(contest.history[0].is_blind, "what a change changed is not known any more");
+    contest.insert(bare(order(6, 0, START - 2 * SECOND, false), Effect::Create), on);
+    assert_eq!(contest.settled, 4);
+    assert!(!contest.history[0].is_blind, "a creation changes nothing");
+    assert_accounts(&contest);
+}
+
+#[test]
+fn a_rival_that_says_nothing_does_not_hide_what_the_one_behind_it_stored() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero")), server.patch(5, "bob", mode("b"))]);
+    let mut other = server.clone();
+    server.level = "Metadata";
+    watcher.see(&server.update(10, "dave", mode("b")));
+    other.level = "Request";
+    watcher.see(&other.update(11, "alice", mode("a")));
+    let known = watcher.contest().known().expect("what alice sent");
+    assert_eq!(known.get(&Path::from("data.mode")), Some(&FieldValue::of_json(r#""a""#)));
+}
+
+#[test]
+fn of_three_updates_of_one_revision_those_that_change_nothing_come_first() {
+    let mut server = Server::new("Request");
+    let created = server.create(0, "carol", mode("zero"));
+    let first = server.patch(5, "bob", mode("b"));
+    let update = |second, who, value| server.clone().update(second, who, mode(value));
+    let (x, y, same) = (update(10, "alice", "x"), update(11, "dave", "y"), update(12, "erin", "b"));
+    for arrival in [[&x, &y, &same], [&same, &x, &y], [&y, &same, &x], [&y, &x, &same], [&x, &same, &y]] {
+        let mut watcher = Watcher::of([&created, &first]);
+        arrival.into_iter().for_each(|event| drop(watcher.see(event)));
+        let who: Vec<&str> = watcher.contest().history().skip(2).map(|r| &*r.client.actor).collect();
+        assert_eq!(who, ["erin", "alice", "dave"]);
+    }
+}
+
+#[test]
+fn a_contest_takes_more_bytes_for_what_its_findings_take() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero")), server.patch(5, "bob", mode("b"))]);
+    watcher.see(&server.patch(10, "alice", mode("a")));
+    let contest = watcher.contest();
+    // All are kept, and nothing is settled: the base is empty.
+    assert!(contest.anchor.is_none());
+    assert_eq!(contest.bytes(), contest.bytes + contest.live.bytes() + Findings::default().bytes() / 2);
 }

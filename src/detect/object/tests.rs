@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::detect::tests::{SECOND, START, Server, Watcher};
+use crate::detect::tests::{SECOND, START, Server, Watcher, attributed};
 
 const LEVELS: [&str; 3] = ["Metadata", "Request", "RequestResponse"];
 
@@ -290,4 +290,100 @@ fn of_a_change_that_cannot_be_read_only_the_part_is_known() {
         watcher.see(&event);
     }
     assert_eq!(watcher.wars(), ["Part(Main) alice,bob 1 possible"]);
+}
+
+#[test]
+fn an_event_tells_as_much_as_its_level_and_its_bodies_allow() {
+    let body = json!({"data": {"mode": "a"}});
+    let tier = |level: &'static str, verb: &str, request: Option<&Value>, response: Option<&Value>| {
+        let mut event = Server::new(level).create(0, "alice", mode("zero"));
+        event["verb"] = verb.into();
+        let fields = event.as_object_mut().unwrap();
+        for (key, value) in [("requestObject", request), ("responseObject", response)] {
+            fields.remove(key);
+            fields.extend(value.map(|value| (key.to_owned(), value.clone())));
+        }
+        attributed(&event, |write, _| tier_of(write.event.level, write))
+    };
+    assert_eq!(tier("RequestResponse", "patch", Some(&body), Some(&body)), Tier::Value);
+    assert_eq!(tier("RequestResponse", "patch", Some(&body), None), Tier::Field);
+    assert_eq!(tier("RequestResponse", "patch", None, None), Tier::Object);
+    assert_eq!(tier("Request", "patch", Some(&body), None), Tier::Field);
+    assert_eq!(tier("Request", "patch", None, None), Tier::Object, "a change without a body");
+    assert_eq!(tier("Request", "delete", None, None), Tier::Field, "a deletion may be sent without options");
+    assert_eq!(tier("Metadata", "delete", None, None), Tier::Object);
+    assert_eq!(tier("Metadata", "patch", Some(&body), Some(&body)), Tier::Object, "no bodies belong to this level");
+}
+
+#[test]
+fn only_a_gitops_tool_without_bodies_may_be_two_applications() {
+    const ARGO: &str = "system:serviceaccount:argocd:argocd-application-controller";
+    let begins = |level: &'static str, who: &str, subresource: &str, writes: i64| {
+        let mut server = Server::new(level);
+        server.create(0, "carol", mode("zero"));
+        let mut watcher = Watcher::new();
+        for turn in 1..=writes {
+            let mut event = server.patch(turn * 10, who, mode(&turn.to_string()));
+            event["objectRef"]["subresource"] = subresource.into();
+            watcher.see(&event);
+        }
+        watcher.state.contest().is_some()
+    };
+    let repeats = i64::from(REPEATS_MIN);
+    assert!(begins("Metadata", ARGO, "", repeats));
+    assert!(!begins("Metadata", ARGO, "", repeats - 1), "it has not repeated itself often enough");
+    assert!(!begins("Metadata", "alice", "", 2 * repeats), "no GitOps tool");
+    assert!(!begins("Metadata", ARGO, "status", 2 * repeats), "the status is nobody's intent");
+    assert!(!begins("Request", ARGO, "", 2 * repeats), "bodies tell the applications apart");
+}
+
+#[test]
+fn writes_to_different_parts_are_no_contest() {
+    for level in LEVELS {
+        let mut server = Server { of: ("apps", "deployments", "Deployment"), ..Server::new(level) };
+        let mut watcher = Watcher::of(&[server.create(0, "alice", json!({"spec": {"a": 0}}))]);
+        for turn in 1..6 {
+            let who = if turn % 2 == 1 { "bob" } else { "alice" };
+            let mut event = server.patch(turn * 10, who, json!({"spec": {"a": turn}, "status": {"a": turn}}));
+            event["objectRef"]["subresource"] = if who == "bob" { "status" } else { "" }.into();
+            watcher.see(&event);
+        }
+        assert!(watcher.state.contest().is_none(), "{level}");
+    }
+}
+
+#[test]
+fn a_creation_behind_the_deletion_of_an_object_that_nobody_saw_made_is_no_contest() {
+    let mut server = Server::new("Metadata");
+    server.create(0, "carol", mode("zero"));
+    let watcher = Watcher::of(&[
+        server.delete(10, "bob"),
+        server.create(20, "alice", mode("zero")),
+        server.patch(30, "alice", mode("one")),
+    ]);
+    assert!(watcher.state.contest().is_none(), "the first one was made by somebody nobody saw");
+}
+
+#[test]
+fn a_change_answered_with_the_revision_that_it_replaced_leaves_no_record() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero")), server.patch(5, "bob", mode("b"))]);
+    assert_eq!(watcher.contest().history().count(), 2);
+    assert!(watcher.see(&server.update(10, "alice", mode("b"))).is_no_op);
+    assert_eq!(watcher.contest().history().count(), 2);
+    assert!(!watcher.see(&server.update(20, "alice", mode("a"))).is_no_op);
+    assert_eq!(watcher.contest().history().count(), 3);
+}
+
+#[test]
+fn a_client_at_as_many_places_as_are_kept_is_shown_with_each_of_them() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero")), server.patch(1, "bob", mode("b"))]);
+    for place in 0..2 * ORIGINS_MAX {
+        let mut event = server.patch(10 + place as i64, "alice", mode(&place.to_string()));
+        event["sourceIPs"] = json!([format!("10.0.0.{place}")]);
+        watcher.see(&event);
+    }
+    let origins = watcher.state.more.as_ref().unwrap().contest.as_ref().unwrap().origins.len();
+    assert_eq!(origins, ORIGINS_MAX);
 }

@@ -205,3 +205,13 @@ fn a_stored_object_is_known_only_with_its_kind_and_version() {
     assert_eq!((late.kind, late.api_version, late.name, late.uid, late.resource_version), ("Pod", "v1", "web", "u", 8));
     assert!(!stored(br#"{"kind":"Pod","apiVersion":"v1"}"#).is_whole);
 }
+
+#[test]
+fn an_extensions_subresource_that_is_written_to_like_an_object_is_a_write() {
+    let sub = |group: &str, name: &str| {
+        of(json!({"objectRef": {"apiGroup": group, "resource": "widgets", "subresource": name}, "verb": "update"}))
+    };
+    assert_eq!(sub("example.com", "settings"), "widgets.example.com shop/web Main Modify Committed");
+    assert_eq!(sub("subresources.example.com", "settings"), "connect", "an aggregated API that stores nothing");
+    assert_eq!(sub("example.com", "proxy"), "connect");
+}
