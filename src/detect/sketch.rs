@@ -100,7 +100,9 @@ mod tests {
         let mut sketch = Sketch::default();
         let mut round = 0;
         loop {
-            sketch.note(&change("x", Some("1"), Some("2")), &bob);
+            if sketch.note(&change("x", Some("1"), Some("2")), &bob).is_some() {
+                break;
+            }
             for n in 0..FIELDS_MAX {
                 sketch.note(&change(&format!("dummy{round}-{n}"), None, Some("1")), &bob);
             }
