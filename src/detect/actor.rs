@@ -3,15 +3,12 @@
 use std::sync::Arc;
 
 use super::class::{Class, Classes, Role};
-use super::meter::{Charge, Meter};
+use super::meter::{Charge, Meter, TEXT_BYTES};
 use super::pipeline_account::pipeline_account;
 use crate::audit::event::Event;
 
 /// Users that many controllers share; the controller's name ends their user agent.
 const SHARED_USERS: [&str; 2] = ["system:kube-controller-manager", "system:cloud-controller-manager"];
-
-/// Bytes of a shared text beside itself.
-const TEXT_BYTES: usize = 24;
 
 /// One account with one tool. The account is the actor's identity; the tool is a hint that tells apart two
 /// programs behind one account.

@@ -68,6 +68,11 @@ impl Limit {
 // === impl RetakeBucket ===
 
 impl RetakeBucket {
+    /// Bytes that it takes beside itself.
+    pub(super) fn bytes(&self) -> usize {
+        self.taken.capacity() * size_of::<Micros>()
+    }
+
     /// Takes one token at `at`; `false` where all tokens were taken within the window before. A retake that finds the
     /// bucket empty counts towards the window too. Times must not run backwards.
     pub fn take(&mut self, limit: &Limit, at: Micros) -> bool {

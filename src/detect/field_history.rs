@@ -146,8 +146,7 @@ impl FieldHistory {
     pub(super) fn bytes(&self) -> usize {
         let values = self.values.iter().filter_map(|seen| seen.value.as_ref()).map(FieldValue::bytes).sum::<usize>();
         let lists = self.values.capacity() * size_of::<ValueSeen>() + self.writers.len() * size_of::<Writer>();
-        // With its place in a map.
-        size_of::<FieldHistory>() * 4 / 3 + 64 + values + lists
+        size_of::<FieldHistory>() + values + lists
     }
 
     /// The first change of the field in a new object of the same name: nobody has written it yet but who created that.

@@ -17,6 +17,7 @@ use simd_json::prelude::*;
 
 pub use self::bodies::{Asked, Bodies, Evidence, Shape};
 use self::walk::{Rules, Walk, is_set, last_key, push_key};
+use super::meter::{TEXT_BYTES, map_bytes};
 use super::write::Part;
 use crate::audit::event::parse_timestamp;
 
@@ -25,11 +26,6 @@ pub const VALUE_BYTES_MAX: usize = 256;
 
 /// Lists of built-in resources to which several controllers add items of their own, mostly by merge patches.
 const SHARED_LISTS: [&str; 3] = ["ownerReferences", "taints", "conditions"];
-
-/// Bytes of a leaf in its map, whose nodes are three quarters full.
-const LEAF_BYTES: usize = (size_of::<Path>() + size_of::<FieldValue>()) * 4 / 3;
-/// Bytes of a shared text beside itself.
-const TEXT_BYTES: usize = 24;
 
 /// A field's path within its object.
 pub type Path = Arc<str>;
@@ -81,8 +77,8 @@ pub struct Fields {
     is_complete: bool,
     /// The `apiVersion` it was read in: states are compared within one version only.
     api_version: Box<str>,
-    /// Bytes that it takes beside what it shares with the state it was made from.
-    bytes: usize,
+    /// Bytes of the texts that it does not share with the state it was made from.
+    text_bytes: usize,
 }
 
 /// A field that a request names, and what it wants of it.
@@ -218,20 +214,20 @@ impl Fields {
         let is_complete = !walk.is_cut;
         let leaves: BTreeMap<Path, FieldValue> =
             walk.found.into_iter().filter_map(|n| n.want.value().map(|v| (n.path, v))).collect();
-        let texts: usize = leaves.iter().map(|(path, value)| TEXT_BYTES + path.len() + value.bytes()).sum();
-        let bytes = leaves.len() * LEAF_BYTES + texts;
+        let text_bytes = leaves.iter().map(|(path, value)| TEXT_BYTES + path.len() + value.bytes()).sum();
         let api_version = json.get_str("apiVersion").unwrap_or_default().into();
-        Fields { leaves, lists: walk.lists, is_complete, api_version, bytes }
+        Fields { leaves, lists: walk.lists, is_complete, api_version, text_bytes }
     }
 
     /// The same fields, to be changed: what they hold is shared.
     pub(super) fn derived(&self) -> Fields {
-        Fields { bytes: self.leaves.len() * LEAF_BYTES, ..self.clone() }
+        Fields { text_bytes: 0, ..self.clone() }
     }
 
     /// Bytes that it takes, roughly.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        let lists = map_bytes::<Path, Vec<Box<str>>>(self.lists.len());
+        size_of::<Fields>() + map_bytes::<Path, FieldValue>(self.leaves.len()) + lists + self.text_bytes
     }
 
     /// Whether every leaf is here that the body had.
@@ -368,7 +364,7 @@ impl Fields {
         lists.extend(body.lists.iter().map(|(path, order)| (path.clone(), order.clone())));
         let leaves: BTreeMap<_, _> = of_body.chain(others).map(|(path, value)| (path.clone(), value.clone())).collect();
         Fields {
-            bytes: leaves.len() * LEAF_BYTES,
+            text_bytes: 0,
             leaves,
             lists,
             is_complete: self.is_complete || (body.is_complete && part == Part::Main),
@@ -378,11 +374,8 @@ impl Fields {
 
     pub(super) fn set(&mut self, path: &Path, value: Option<&FieldValue>) {
         match value {
-            Some(value) => {
-                let old = self.leaves.insert(path.clone(), value.clone());
-                self.bytes += if old.is_none() { LEAF_BYTES } else { 0 };
-            }
-            None => self.bytes -= if self.leaves.remove(path).is_some() { LEAF_BYTES } else { 0 },
+            Some(value) => drop(self.leaves.insert(path.clone(), value.clone())),
+            None => drop(self.leaves.remove(path)),
         }
     }
 

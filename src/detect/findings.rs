@@ -12,6 +12,7 @@ use super::cooperation::Row;
 use super::existence::{self, Existence};
 use super::field_history::{Author, FieldHistory, Retake, Step};
 use super::fields::{Change, FieldValue, Path, Tier};
+use super::meter::{TEXT_BYTES, map_bytes};
 use super::part_history::PartHistory;
 use super::policy::{Limits, ObjectLimits};
 use super::record::{Overridden, Record};
@@ -38,7 +39,8 @@ pub type Thrashes = SmallVec<[(Arc<str>, u32); 1]>;
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     seq: u32,
-    fields: BTreeMap<Path, FieldHistory>,
+    /// A box each: a map's first node has room for eleven, and most objects have one.
+    fields: BTreeMap<Path, Box<FieldHistory>>,
     /// Fields that changed when as many as can be were followed.
     others: Option<Box<Sketch>>,
     /// No followed field can be given up for another one before this time.
@@ -126,7 +128,8 @@ impl Findings {
 
     /// The fields that were taken back, the most often first.
     pub fn contested_fields(&self) -> Vec<(&Path, &FieldHistory)> {
-        let mut fields: Vec<_> = self.fields.iter().filter(|(_, field)| field.is_contested()).collect();
+        let fields = self.fields.iter().map(|(path, field)| (path, &**field));
+        let mut fields: Vec<_> = fields.filter(|(_, field)| field.is_contested()).collect();
         fields.sort_by_key(|(path, field)| (std::cmp::Reverse(field.retakes), (*path).clone()));
         fields
     }
@@ -279,7 +282,7 @@ impl Findings {
     fn step_field<'l>(&mut self, change: &Change, tier: Tier, author: &Author, on: &ObjectLimits<'l>) -> Step<'l> {
         if !self.fields.contains_key(&change.path) {
             if let Some(field) = self.begin_to_follow(change, author, on.limits) {
-                self.fields.insert(change.path.clone(), field);
+                self.fields.insert(change.path.clone(), Box::new(field));
             }
         } else if let Ok(index) = self.outdated.binary_search(&change.path) {
             self.outdated.remove(index);
@@ -516,10 +519,13 @@ impl Findings {
 
     /// Bytes that they take, roughly.
     pub(super) fn bytes(&self) -> usize {
-        let fields: usize = self.fields.iter().map(|(path, field)| path.len() + field.bytes()).sum();
+        let fields: usize = self.fields.iter().map(|(path, field)| TEXT_BYTES + path.len() + field.bytes()).sum();
+        let nodes =
+            map_bytes::<Path, Box<FieldHistory>>(self.fields.len()) + map_bytes::<Arc<str>, u32>(self.thrashes.len());
         let others = self.others.as_ref().map_or(0, |others| others.bytes());
         let rest = self.overrides.len() * size_of::<Override>() + self.cooperations.len() * size_of::<Cooperation>();
-        size_of::<Findings>() + fields + others + rest + self.wars.iter().count() * 2 * size_of::<War>()
+        let wars: usize = self.wars.iter().map(War::bytes).sum();
+        size_of::<Findings>() + fields + nodes + others + rest + wars
     }
 }
 

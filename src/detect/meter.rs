@@ -3,6 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// Bytes of a shared text beside itself: its counts, and what an allocator rounds up.
+pub(super) const TEXT_BYTES: usize = 24;
+
+/// Bytes of a B-tree map of so many entries: nodes of eleven places, of which the first is never smaller, and which are two thirds
+/// full on average.
+pub(super) fn map_bytes<K, V>(len: usize) -> usize {
+    const PLACES: usize = 11;
+    let node = PLACES * (size_of::<K>() + size_of::<V>()) + 24;
+    len.div_ceil(PLACES * 2 / 3) * node
+}
+
 /// A count of bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Meter(Arc<AtomicUsize>);

@@ -121,6 +121,12 @@ impl Confidence {
 // === impl Machine ===
 
 impl Machine {
+    /// Bytes that it takes beside itself.
+    pub(super) fn bytes(&self) -> usize {
+        let buckets: usize = self.buckets.iter().map(RetakeBucket::bytes).sum();
+        buckets + self.thrashes.capacity() * size_of::<(Micros, Micros)>()
+    }
+
     /// Counts one retake; `true` where it is a thrashing event, because a bucket was empty. Where a pause cannot help, the
     /// machine stays at thrashing.
     pub fn retake(&mut self, actor: &Arc<str>, at: Micros, limits: &Limits, is_pausable: bool) -> bool {

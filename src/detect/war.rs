@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::meter::map_bytes;
 use super::policy::Limits;
 use super::verdict::{Confidence, Machine, State};
 use super::write::Part;
@@ -94,6 +95,17 @@ pub(super) struct Blow {
 pub struct Wars {
     wars: Vec<War>,
     next: u32,
+}
+
+// === impl War ===
+
+impl War {
+    /// Bytes that it takes, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        let parties =
+            self.parties.len() * size_of::<Arc<str>>() + map_bytes::<Arc<str>, PartyTally>(self.tally.parties.len());
+        size_of::<War>() + parties + self.tally.machine.bytes()
+    }
 }
 
 // === impl Wars ===
