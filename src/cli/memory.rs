@@ -13,6 +13,9 @@ const GROUPS: [(&str, &str); 2] =
 const OWN: &str = "/proc/self/cgroup";
 /// Version 1 writes "no limit" as a number near 2^63.
 const NO_LIMIT: usize = 1 << 60;
+/// What part of the memory objects may have, as their bytes are counted: under attack, with all of it churning, the allocator
+/// holds nearly three times that.
+const OBJECTS_SHARE: usize = 8;
 /// Bytes of one remembered request, with the empty places of its table.
 const REQUEST_BYTES: usize = 32;
 /// Bytes on their way in where nothing says how much memory there is.
@@ -56,7 +59,7 @@ fn limit_in(text: &str) -> Option<usize> {
 pub fn within(limit: Option<usize>, bounds: Bounds) -> (Bounds, usize) {
     let Some(limit) = limit else { return (bounds, IN_FLIGHT_BYTES) };
     let bounds = Bounds {
-        bytes_max: bounds.bytes_max.min(limit * 3 / 8),
+        bytes_max: bounds.bytes_max.min(limit / OBJECTS_SHARE),
         body_bytes_max: bounds.body_bytes_max.min(limit / 8),
         requests_max: bounds.requests_max.min(limit / 16 / REQUEST_BYTES).max(1),
         ..bounds
@@ -84,7 +87,7 @@ mod tests {
     #[test]
     fn a_limit_tightens_and_never_widens() {
         let (bounds, in_flight) = within(Some(256 << 20), Bounds::default());
-        assert_eq!((bounds.bytes_max, bounds.body_bytes_max, in_flight), (96 << 20, 32 << 20, 32 << 20));
+        assert_eq!((bounds.bytes_max, bounds.body_bytes_max, in_flight), (32 << 20, 32 << 20, 32 << 20));
         assert_eq!(within(Some(1 << 40), Bounds::default()), (Bounds::default(), IN_FLIGHT_BYTES));
         assert_eq!(within(None, Bounds::default()), (Bounds::default(), IN_FLIGHT_BYTES));
     }

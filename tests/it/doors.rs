@@ -18,7 +18,7 @@ const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DECISION: &str = "/api/v1/objects/configmaps/shop/config-0/decision?watch";
 /// Everything there is to tell: some megabytes.
-const REPORT: &str = "/api/v1/wars?all=1";
+const REPORT: &str = "/api/v1/wars?all=1&limit=5000";
 
 fn connect(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
     try_connect(from, to).unwrap()
