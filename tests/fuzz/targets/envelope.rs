@@ -6,7 +6,7 @@ use editwar::detect::policy::Policy;
 use editwar::pipeline::{Bounds, Pipeline};
 
 libfuzzer_sys::fuzz_target!(|text: &[u8]| {
-    let bounds = Bounds { objects_max: 8, body_bytes_max: 1 << 12, requests_max: 64 };
+    let bounds = Bounds { objects_max: 8, body_bytes_max: 1 << 12, requests_max: 64, ..Bounds::default() };
     let pipeline = Pipeline::new(Policy::default(), bounds);
     let mut batch = pipeline.batch("", "fuzz");
     let mut place = 0;
@@ -20,7 +20,7 @@ libfuzzer_sys::fuzz_target!(|text: &[u8]| {
             batch.take(event, place);
         });
     }
-    batch.reached(text);
+    batch.lines(text);
     drop(batch);
     assert!(pipeline.table().len() <= 9);
 });
