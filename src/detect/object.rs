@@ -74,8 +74,6 @@ pub struct Observed {
     pub state: (State, State),
     /// Bytes of bodies that are kept unread, more or less than before.
     pub body_bytes: isize,
-    /// Bytes of the object, more or less than before.
-    pub bytes: isize,
 }
 
 // === impl ObjectState ===
@@ -94,10 +92,9 @@ impl ObjectState {
     /// Takes in one request about this object. Each request must come in once; their order does not matter.
     pub fn observe(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits) -> Observed {
         let mut observed = Observed::default();
-        let before = (self.bytes(), self.body_bytes());
+        let before = self.body_bytes();
         self.take(write, client, limits, &mut observed);
-        observed.bytes = self.bytes().wrapping_sub(before.0) as isize;
-        observed.body_bytes = self.body_bytes().wrapping_sub(before.1) as isize;
+        observed.body_bytes = self.body_bytes().wrapping_sub(before) as isize;
         observed
     }
 

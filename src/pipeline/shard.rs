@@ -23,6 +23,8 @@ const SETTLED_AT_ONCE: usize = 64;
 pub(super) struct Object {
     pub(super) key: ObjectKey,
     pub(super) state: ObjectState,
+    /// Bytes that it is counted with.
+    pub(super) counted: usize,
 }
 
 /// Objects that are to be settled, by their hash, and when they may be: the earliest first, as nearly as events come in order.
@@ -41,11 +43,13 @@ pub(super) struct Shard {
 // === impl Object ===
 
 impl Object {
-    /// Bytes that it takes, roughly, with its name and its place in the table.
-    pub(super) fn bytes(&self) -> usize {
+    /// Counts the bytes that it takes, roughly, with its name and its place in the table; how many more they are than before.
+    pub(super) fn recount(&mut self) -> isize {
         let is_notable = self.state.contest().is_some() || self.state.troubles().is_some();
         let name = self.key.as_ref().len() + PLACE_BYTES;
-        self.state.bytes() + name * if is_notable { 2 } else { 1 }
+        let before = self.counted;
+        self.counted = self.state.bytes() + name * if is_notable { 2 } else { 1 };
+        self.counted.wrapping_sub(before) as isize
     }
 
     /// Looks at what a request about it will need, and does nothing: where it is not near, it comes meanwhile.
@@ -69,7 +73,7 @@ impl Shard {
         Some(match self.objects.entry(place.hash, |object| is_it(&object.key), |object| object.key.hash(hasher)) {
             Entry::Occupied(found) => (found.into_mut(), false),
             Entry::Vacant(room) => {
-                let new = Object { key: place.key()?, state: ObjectState::new(at) };
+                let new = Object { key: place.key()?, state: ObjectState::new(at), counted: 0 };
                 (room.insert(Box::new(new)).into_mut(), true)
             }
         })
@@ -105,9 +109,11 @@ impl Shard {
         }
     }
 
-    /// Settles what may be in a cluster where it is `now`, some objects at a time; whether there may be more.
-    pub(super) fn settle(&mut self, cluster: &str, now: Micros) -> bool {
-        let Some(index) = self.unsettled.iter().position(|(known, _)| **known == *cluster) else { return false };
+    /// Settles what may be in a cluster where it is `now`, some objects at a time; whether there may be more, and how many
+    /// bytes more are counted then.
+    pub(super) fn settle(&mut self, cluster: &str, now: Micros) -> (bool, isize) {
+        let Some(index) = self.unsettled.iter().position(|(known, _)| **known == *cluster) else { return (false, 0) };
+        let mut bytes = 0;
         let unsettled = &self.unsettled[index].1;
         let due = unsettled.iter().take(SETTLED_AT_ONCE).take_while(|(at, _)| *at < now).count();
         {
@@ -121,36 +127,36 @@ impl Shard {
             let mut is_unsettled = false;
             for object in self.objects.iter_hash_mut(hash) {
                 object.state.settle(now);
+                bytes += object.recount();
                 is_unsettled |= object.state.is_unsettled();
             }
             if is_unsettled {
                 self.settle_later(cluster, hash, now);
             }
         }
-        due == SETTLED_AT_ONCE
+        (due == SETTLED_AT_ONCE, bytes)
     }
 
-    /// Makes these objects smaller; how many bytes, and how many of them bodies.
+    /// Makes these objects smaller; how many bytes more are counted then, and how many more of them are bodies.
     pub(super) fn shrink(
         &mut self,
         is_meant: impl Fn(&ObjectState) -> bool,
         mut shrink: impl FnMut(&mut Object),
-    ) -> (usize, usize) {
-        let (mut dropped, mut bodies) = (0, 0);
+    ) -> (isize, isize) {
+        let (mut bytes, mut bodies) = (0, 0);
         let mut unsettled = Vec::new();
         for object in self.objects.iter_mut().filter(|object| is_meant(&object.state)) {
-            dropped += object.bytes();
-            bodies += object.state.body_bytes();
+            let before = object.state.body_bytes();
             shrink(object);
-            dropped = dropped.saturating_sub(object.bytes());
-            bodies -= object.state.body_bytes();
+            bytes += object.recount();
+            bodies += object.state.body_bytes().wrapping_sub(before) as isize;
             if object.state.is_unsettled() {
                 let hash = object.key.hash(&self.hasher);
                 unsettled.push((object.key.cluster().to_owned(), hash, object.state.last_at()));
             }
         }
         unsettled.into_iter().for_each(|(cluster, hash, at)| self.settle_later(&cluster, hash, at));
-        (dropped, bodies)
+        (bytes, bodies)
     }
 
     /// Keeps the objects that are meant.

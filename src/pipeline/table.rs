@@ -76,6 +76,7 @@ impl Ration {
 const SHARDS_PER_CORE: usize = 4;
 /// Rounds of settling that a batch does in each shard: more than most batches write to, and done in some milliseconds.
 const SETTLE_ROUNDS: usize = 64;
+
 // === impl Table ===
 
 impl Table {
@@ -129,10 +130,9 @@ impl Table {
         let place = self.place_of(key);
         let mut shard = self.shard(&place);
         if let Some((object, is_new)) = shard.object(&place, at) {
-            let before = if is_new { 0 } else { object.bytes() };
             self.len.fetch_add(usize::from(is_new), Ordering::Relaxed);
             object.state.follow();
-            self.bytes.fetch_add(object.bytes().wrapping_sub(before) as isize, Ordering::Relaxed);
+            self.bytes.fetch_add(object.recount(), Ordering::Relaxed);
         }
     }
 
@@ -193,7 +193,7 @@ impl Table {
 
     fn give_up(&self, ration: Ration, is_meant: &dyn Fn(&ObjectState) -> bool, policy: &Policy) {
         self.rations[ration as usize].fetch_add(1, Ordering::Relaxed);
-        let shrink = |Object { key, state }: &mut Object| match ration {
+        let shrink = |Object { key, state, .. }: &mut Object| match ration {
             Ration::Bodies => state.drop_bodies(),
             _ => {
                 let name = key.object();
@@ -206,8 +206,8 @@ impl Table {
             Ration::Bodies | Ration::Writes => {
                 for shard in &self.shards {
                     let (bytes, bodies) = lock(shard).shrink(is_meant, shrink);
-                    self.bytes.fetch_sub(bytes as isize, Ordering::Relaxed);
-                    self.body_bytes.fetch_sub(bodies as isize, Ordering::Relaxed);
+                    self.bytes.fetch_add(bytes, Ordering::Relaxed);
+                    self.body_bytes.fetch_add(bodies, Ordering::Relaxed);
                 }
             }
             Ration::CalmObjects | Ration::Objects => self.drop_where(is_meant),
@@ -219,19 +219,11 @@ impl Table {
         let (object, is_new) = shard.object(place, write.at)?;
         let state = &mut object.state;
         let (was_notable, was_unsettled) = (is_notable(state, limits), state.is_unsettled());
-        let had_more = state.contest().is_some() || state.troubles().is_some();
         let observed = state.observe(write, client, limits);
         if !was_notable && is_notable(state, limits) {
             self.notable.insert(object.key.clone());
         }
-        let name = object.bytes() - object.state.bytes();
-        let has_more = object.state.contest().is_some() || object.state.troubles().is_some();
-        let bytes = match is_new {
-            true => object.bytes() as isize,
-            // A second name where it became notable.
-            false => observed.bytes + if has_more && !had_more { (name / 2) as isize } else { 0 },
-        };
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes.fetch_add(object.recount(), Ordering::Relaxed);
         if !was_unsettled && object.state.is_unsettled() {
             shard.settle_later(place.cluster, place.hash, write.at);
         }
@@ -281,7 +273,7 @@ impl Table {
     pub fn select<T>(&self, select: impl Fn(&ObjectKey, &ObjectState) -> Option<T>) -> Vec<T> {
         let mut found = Vec::new();
         for shard in &self.shards {
-            found.extend(lock(shard).iter().filter_map(|Object { key, state }| select(key, state)));
+            found.extend(lock(shard).iter().filter_map(|Object { key, state, .. }| select(key, state)));
         }
         found
     }
@@ -311,8 +303,13 @@ impl Table {
     /// Forgets what is only needed while somebody may come late: of some objects at a time.
     pub fn tidy(&self, cluster: &str, now: Micros) {
         for shard in &self.shards {
-            let mut rounds = 0..SETTLE_ROUNDS;
-            while rounds.next().is_some() && lock(shard).settle(cluster, now) {}
+            for _ in 0..SETTLE_ROUNDS {
+                let (is_more, bytes) = lock(shard).settle(cluster, now);
+                self.bytes.fetch_add(bytes, Ordering::Relaxed);
+                if !is_more {
+                    break;
+                }
+            }
         }
     }
 
@@ -342,7 +339,7 @@ impl Table {
                 let is_dropped = is_over(&object.state);
                 if is_dropped {
                     dropped += 1;
-                    bytes += object.bytes();
+                    bytes += object.counted;
                     bodies += object.state.body_bytes();
                     self.notable.remove(&object.key);
                 }

@@ -110,3 +110,20 @@ fn a_report_tells_of_the_most_urgent_objects_and_how_many_it_leaves_out() {
     assert_eq!((short.wars.len(), short.omitted), (3, 18));
     assert_eq!(names(&short)[0], "honest", "it has the most retakes");
 }
+
+#[test]
+fn what_is_settled_is_not_counted_any_more() {
+    let pipeline = pipeline();
+    // One writer for each object, a write every minute for a month: nothing is kept of it but that it wrote.
+    let write = |n: usize| {
+        let minute = n as i64 * 60_000_000;
+        event(n, minute, &format!("o{}", n % 20), "kubelet", "kubelet/1", "{}")
+            .replace(r#","requestObject":{"data":{}}"#, "")
+    };
+    flood(&pipeline, (0..8_000).map(write));
+    let early = pipeline.table().bytes();
+    flood(&pipeline, (8_000..40_000).map(write));
+    let late = pipeline.table().bytes();
+    assert!(late <= early + early / 10, "{early} bytes were counted, and then {late}");
+    assert!(pipeline.table().rations().all(|(_, times)| times == 0), "nothing had to be given up");
+}

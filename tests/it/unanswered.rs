@@ -231,8 +231,8 @@ fn a_lease_that_cannot_be_renewed_ends_every_write_before_it_expires() {
                 // A renewal whose answer is cut off is done all the same: it holds, as others see it, and as it does not.
                 let expires = |last: Instant| last + LEASE_HOLDS;
                 within("it stops acting", 30, || readiness(&editwar).contains("enforcer: the Lease"));
-                let last =
-                    api.seen("PUT", "/leases").iter().map(|seen| seen.at).filter(|at| *at < failed).max().unwrap();
+                let held = [api.seen("POST", "/leases"), api.seen("PUT", "/leases")].concat();
+                let last = held.iter().map(|seen| seen.at).filter(|at| *at < failed).max().unwrap();
                 fight(&editwar, &["later"]);
                 pause(5_000);
                 assert!(!api.is_paused("later"), "{method} {fault:?}: nothing is written without the Lease");
