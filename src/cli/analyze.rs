@@ -46,7 +46,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
         cluster: None,
         actor: args.actor.clone(),
         all: args.all,
-        limit: None,
+        ..Filter::default()
     };
     let report = Lens::at_latest(&pipeline, &classes).report(&filter);
     print(&report, &output::Ask::default(), args.log.output)?;

@@ -56,6 +56,7 @@ pub struct Api {
     journal: Option<Arc<Journal>>,
     turnstile: Arc<Turnstile>,
     streams: Budget,
+    report_bytes_max: Option<usize>,
     is_ready: Arc<AtomicBool>,
     enforcer: Option<Control>,
 }
@@ -176,7 +177,13 @@ impl Api {
             journal: None,
             turnstile: Arc::default(),
             streams: Budget::new(STREAMS_MAX, CLIENT_STREAMS_MAX),
+            report_bytes_max: None,
         }
+    }
+
+    /// Leaves the least urgent objects out of a report that takes more bytes than this.
+    pub fn with_report_bytes_max(self, bytes: usize) -> Api {
+        Api { report_bytes_max: Some(bytes), ..self }
     }
 
     /// Shows how an enforcer is doing.
@@ -236,7 +243,10 @@ impl Api {
             }
             "/openapi.json" => json(StatusCode::OK, &openapi::document()),
             "/api/v1/wars" => match query.filter() {
-                Ok(filter) => json(StatusCode::OK, &self.lens().report(&filter)),
+                Ok(filter) => {
+                    let filter = Filter { bytes_max: self.report_bytes_max, ..filter };
+                    json(StatusCode::OK, &self.lens().report(&filter))
+                }
                 Err(error) => problem(StatusCode::BAD_REQUEST, &error),
             },
             "/api/v1/participants" => match query.without("since").filter() {

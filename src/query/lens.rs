@@ -60,39 +60,42 @@ impl<'a> Lens<'a> {
         let stats = self.pipeline.stats();
         let mut report =
             Report { stats: StatsView::from(&stats), coverage: Coverage::from(&stats), ..Report::default() };
-        let keys = self.most_urgent(filter, &mut report.omitted);
-        for key in keys {
+        let mut bytes = 0;
+        for key in self.most_urgent(filter, &mut report.omitted) {
+            if filter.bytes_max.is_some_and(|max| bytes >= max) {
+                report.omitted += 1;
+                continue;
+            }
             let Some(limits) = self.pipeline.policy().limits(&key.object()) else { continue };
+            let mut found = Report::default();
             self.pipeline.table().with_at(&key, self.now_of(&key), limits, |state| {
                 let object = Object::of(&key, state);
                 if filter.is_object(&object) {
-                    self.add(&mut report, &object, state, limits, filter);
+                    self.add(&mut found, &object, state, limits, filter);
                 }
             });
+            if filter.bytes_max.is_some() {
+                bytes += json_bytes(&found);
+            }
+            report.append(found);
         }
         self.add_neighbours(report.wars.iter_mut());
-        report.wars.sort_by(|a, b| {
-            let rank = |w: &War| (w.confidence, w.thrashing_events, w.retakes);
-            rank(b).cmp(&rank(a)).then_with(|| a.object.cmp(&b.object))
-        });
+        report.sort();
         report
     }
 
-    /// The objects that a report is about: where they are more than the filter's limit, those over which is fought most. Each takes
-    /// some kilobytes once it is told of.
+    /// The objects that a report is about; where it is limited, the most urgent first, and no more than the limit.
     fn most_urgent(&self, filter: &Filter, omitted: &mut usize) -> Vec<ObjectKey> {
         let keys = self.pipeline.table().notable();
-        let Some(limit) = filter.limit.filter(|limit| keys.len() > *limit) else { return keys };
+        if filter.limit.is_none() && filter.bytes_max.is_none() {
+            return keys;
+        }
         let mut ranked: Vec<_> =
             keys.into_iter().filter_map(|key| Some((std::cmp::Reverse(self.urgency(&key, filter)?), key))).collect();
-        if ranked.len() > limit {
-            ranked.select_nth_unstable(limit);
-            *omitted = ranked.len() - limit;
-            ranked.truncate(limit);
-        }
-        let mut keys: Vec<ObjectKey> = ranked.into_iter().map(|(_, key)| key).collect();
-        keys.sort_unstable();
-        keys
+        ranked.sort_unstable();
+        let limit = filter.limit.unwrap_or(usize::MAX);
+        *omitted = ranked.len().saturating_sub(limit);
+        ranked.into_iter().take(limit).map(|(_, key)| key).collect()
     }
 
     /// How urgent it is to tell of an object; `None` where the filter leaves it out, or there is nothing to tell.
@@ -558,6 +561,23 @@ impl Owner {
     fn is(&self, object: &Object) -> bool {
         self.kind == object.kind && self.name == object.name
     }
+}
+
+/// Bytes of a report's JSON.
+fn json_bytes(report: &Report) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Neither the report nor this writer has an error.
+    serde_json::to_writer(&mut count, report).map_or(0, |()| count.0)
 }
 
 /// Per minute, to a tenth; nothing over less than a minute, where a rate would promise what was not seen.
