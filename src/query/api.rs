@@ -304,7 +304,7 @@ impl Api {
     }
 
     fn lens(&self) -> Lens<'_> {
-        Lens::at_latest(&self.pipeline, &self.classes)
+        Lens { pipeline: &self.pipeline, classes: &self.classes }
     }
 
     /// `{resource.group}/{namespace or -}/{name}[/participants|/timeline|/decision]`: the object and its view.
@@ -399,7 +399,6 @@ impl Api {
 
     /// May a reconciler write this object now? Only what is known by its fields stops it.
     pub fn decision(&self, key: &ObjectKey) -> Decision {
-        let lens = self.lens();
         let as_of = self.pipeline.latest_of(key.cluster());
         let calm = || Decision {
             write: true,
@@ -411,7 +410,9 @@ impl Api {
             ask_again: None,
             as_of,
         };
-        let Some(limits) = self.pipeline.policy().limits(&key.object()) else { return calm() };
+        if self.pipeline.policy().limits(&key.object()).is_none() {
+            return calm();
+        }
         let look = |state: &crate::detect::object::ObjectState| {
             let war = state.contest()?.findings().worst(Confidence::Probable)?;
             let tally = &war.tally;
@@ -442,7 +443,7 @@ impl Api {
                 as_of,
             })
         };
-        let found = self.pipeline.table().with_at(key, lens.now_of(key), limits, look).flatten();
+        let found = self.pipeline.table().with(key, look).flatten();
         found.unwrap_or_else(calm)
     }
 }

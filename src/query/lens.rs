@@ -38,23 +38,11 @@ pub struct Lens<'a> {
     pub pipeline: &'a Pipeline,
     /// What actors are.
     pub classes: &'a Classes,
-    /// The time up to which verdicts have moved on, where it is not the latest one of each object's cluster.
-    pub now: Option<Micros>,
 }
 
 // === impl Lens ===
 
 impl<'a> Lens<'a> {
-    /// Looks at a pipeline as of the latest event of each cluster.
-    pub fn at_latest(pipeline: &'a Pipeline, classes: &'a Classes) -> Lens<'a> {
-        Lens { pipeline, classes, now: None }
-    }
-
-    /// The time up to which the verdict on this object has moved on.
-    pub fn now_of(&self, key: &ObjectKey) -> Micros {
-        self.now.or_else(|| self.pipeline.latest_of(key.cluster())).unwrap_or(0)
-    }
-
     /// Everything that was found about the objects that the filter lets through.
     pub fn report(&self, filter: &Filter) -> Report {
         let stats = self.pipeline.stats();
@@ -68,7 +56,7 @@ impl<'a> Lens<'a> {
             }
             let Some(limits) = self.pipeline.policy().limits(&key.object()) else { continue };
             let mut found = Report::default();
-            self.pipeline.table().with_at(&key, self.now_of(&key), limits, |state| {
+            self.pipeline.table().with(&key, |state| {
                 let object = Object::of(&key, state);
                 if filter.is_object(&object) {
                     self.add(&mut found, &object, state, limits, filter);
@@ -120,14 +108,14 @@ impl<'a> Lens<'a> {
             let beside = || is_beside().then_some((0, Confidence::Possible, 0, 0));
             told.map(rank).max().or_else(beside)
         };
-        self.pipeline.table().with_at(key, self.now_of(key), limits, look)?
+        self.pipeline.table().with(key, look)?
     }
 
     /// The wars over one object, contested or worse, the worst first.
     pub fn wars(&self, key: &ObjectKey) -> Vec<War> {
         let Some(limits) = self.pipeline.policy().limits(&key.object()) else { return Vec::new() };
         let look = |state: &ObjectState| self.wars_of(&Object::of(key, state), state, limits);
-        let mut wars = self.pipeline.table().with_at(key, self.now_of(key), limits, look).unwrap_or_default();
+        let mut wars = self.pipeline.table().with(key, look).unwrap_or_default();
         self.add_neighbours(wars.iter_mut());
         wars
     }
@@ -135,7 +123,7 @@ impl<'a> Lens<'a> {
     /// Who takes part in one object.
     pub fn participants(&self, key: &ObjectKey) -> Option<Participants> {
         let limits = self.pipeline.policy().limits(&key.object())?;
-        let mut found = self.pipeline.table().with_at(key, self.now_of(key), limits, |state| {
+        let mut found = self.pipeline.table().with(key, |state| {
             let object = Object::of(key, state);
             let wars = self.wars_of(&object, state, limits);
             let mut actors: Vec<Party> = Vec::new();

@@ -100,7 +100,7 @@ fn a_report_tells_of_the_most_urgent_objects_and_how_many_it_leaves_out() {
     let report = |limit, bytes_max| {
         let filter = Filter { limit, bytes_max, ..Filter::default() };
         let classes = Policy::default().classes;
-        Lens::at_latest(&pipeline, &classes).report(&filter)
+        Lens { pipeline: &pipeline, classes: &classes }.report(&filter)
     };
     let names = |report: &Report| report.wars.iter().map(|war| war.object.name.clone()).collect::<Vec<_>>();
     let whole = report(None, None);
