@@ -27,7 +27,7 @@ const VALUE_CHARS_MAX: usize = 40;
 pub struct Style {
     /// Width in columns.
     pub width: u16,
-    /// Whether to use colors and bold text.
+    /// Whether to use colours and bold text.
     pub is_coloured: bool,
     /// Whether to show full names and all rows.
     pub is_wide: bool,
@@ -36,7 +36,7 @@ pub struct Style {
 // === impl Style ===
 
 impl Style {
-    /// Returns the style for standard output: the width of the terminal, and colors unless `NO_COLOR` is set.
+    /// Returns the style for standard output: the width of the terminal, and colours unless `NO_COLOR` is set.
     pub fn of_stdout(is_wide: bool) -> Style {
         let stdout = std::io::stdout();
         let columns = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
@@ -315,7 +315,7 @@ pub(super) fn verdict(war: &War) -> Vec<String> {
     vec![state, war.confidence.as_str().to_owned()]
 }
 
-/// Returns the state for colors. Undecided wars have none.
+/// Returns the state for colours. Undecided wars have none.
 fn shown_state(war: &War) -> State {
     if war.is_undecided() { State::Calm } else { war.state }
 }

@@ -24,7 +24,7 @@ const OBJECT_EVERY: Micros = 10_000_000;
 pub const REFUSED_FOR: Micros = 60_000_000;
 /// How long an object is left alone after a rival has removed its pause too often.
 pub const STRIPPED_FOR: Micros = 3_600_000_000;
-/// The annotation with the end of a pause is updated if the end moves by more than this.
+/// The annotation with the end of a pause is updated if the end becomes later by more than this.
 const UNTIL_SLACK: Micros = 60_000_000;
 const MINUTE: Micros = 60_000_000;
 /// Interval of checks whether a paused object still has the same uid.
@@ -100,7 +100,7 @@ pub enum Action {
     },
     /// Remove the annotations.
     Lift(Lift),
-    /// A person removed the pause: clear the war in the engine, and report it.
+    /// A person removed the pause: tell the engine, remove what is left of it, and report it.
     Resumed(Removal),
     /// A rival keeps removing the annotation: leave the object alone, and report it.
     Stripped(Removal),

@@ -101,7 +101,7 @@ impl Segment {
         let file = disk.open(path, is_new).map_err(|e| storage(&e))?;
         let metadata = file.metadata().map_err(|e| storage(&e))?;
         if !is_new && metadata.len() == 0 {
-            // redb would initialize an empty file as a new database.
+            // redb would initialise an empty file as a new database.
             return Err(damaged("it is empty".into()));
         }
         let mut builder = Database::builder();

@@ -1,5 +1,4 @@
-//! Metrics of the Golden State. Their names are those of virt-platform-autopilot, so that its runbook and dashboards
-//! work.
+//! Metrics of the Golden State. Their names are those of virt-platform-autopilot, so that its runbook applies.
 
 use prometheus::{Histogram, HistogramOpts, IntGaugeVec, Opts, Registry};
 

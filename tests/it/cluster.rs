@@ -1,5 +1,5 @@
 //! A small API server simulation that writes audit events, for cases without a recording. Like a real one, it stores
-//! objects, counts revisions and recognizes no-ops. It logs each request at the given audit level.
+//! objects, counts revisions and recognises no-ops. It logs each request at the given audit level.
 
 use std::collections::BTreeMap;
 

@@ -67,6 +67,6 @@ fn a_decision_takes_less_than_a_millisecond() {
     for _ in 0..1000 {
         std::hint::black_box(api.decision(&key));
     }
-    // A generous limit, for an unoptimized build on a busy machine.
+    // A generous limit, for an unoptimised build on a busy machine.
     assert!(started.elapsed() < Duration::from_secs(1), "{:?} for 1000", started.elapsed());
 }

@@ -119,7 +119,7 @@ fn weakness_4_a_failed_or_stripped_pause_is_taken_for_a_users_resume() {
     assert!(matches!(step(&mut plan, at(1), Some(paused())), Some(Action::Pause { .. })));
     assert!(matches!(step(&mut plan, at(2), Some(paused())), Some(Action::Pause { .. })));
     plan.has_paused("web", Some(600 * SECOND), at(2));
-    // If the rival removes the pause, it is set again. If a person removes it, it is resumed.
+    // If the rival removes the pause, it is set again. If a person removes it, reconciliation resumes.
     let removal = |is_deliberate| Some(Removal { at: 15 * SECOND, actor: "robot".into(), is_deliberate });
     let stripped = Verdict { removal: removal(false), ..paused() };
     assert!(matches!(step(&mut plan, at(20), Some(stripped)), Some(Action::Pause { .. })));

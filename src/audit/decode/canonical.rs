@@ -129,7 +129,7 @@ impl<'a> Cursor<'a> {
     /// Reads up to the verb, including its closing quote.
     #[inline(always)]
     pub(super) fn head(&mut self) -> Option<Head> {
-        // Optimized for typical logs: the common prefix is compared as a whole, and alternatives are in the order of
+        // Optimised for typical logs: the common prefix is compared as a whole, and alternatives are in the order of
         // their frequency.
         let level = if self.option(br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":""#)
         {

@@ -116,7 +116,7 @@ fn what_is_no_event_says_why() {
 }
 
 /// Compares both decoders on one text. They must agree if it is valid JSON, and the fast one must not accept what the
-/// reference decoder does not recognize as an event.
+/// reference decoder does not recognise as an event.
 fn assert_twins_agree(text: &[u8]) -> Result<(), TestCaseError> {
     let (fast, slow) = (decode(text), plain::decode(text));
     match &slow {

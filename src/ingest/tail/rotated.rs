@@ -1,6 +1,6 @@
 //! Lists the files of one log in the order in which they were written: rotated files first, the current one last.
 //!
-//! Rotated files are recognized by name, each with or without `.gz`: kube-apiserver and lumberjack put a time before
+//! Rotated files are recognised by name, each with or without `.gz`: kube-apiserver and lumberjack put a time before
 //! the extension (`audit-2026-02-11T10-00-00.000.log`), logrotate appends a number or a date (`audit.log.1`,
 //! `audit.log-20260211`), and the kubelet appends a time (`0.log.20260211-100000`).
 

@@ -10,7 +10,7 @@ pub(crate) struct Kind {
     pub(crate) resource: &'static str,
     pub(crate) kind: &'static str,
     pub(crate) is_namespaced: bool,
-    /// Whether it is a custom resource, which is neither defaulted nor normalized.
+    /// Whether it is a custom resource, which is neither defaulted nor normalised.
     pub(crate) is_custom: bool,
     /// Whether the status can only be written through its subresource.
     pub(crate) has_status_apart: bool,
@@ -116,7 +116,7 @@ impl Kind {
         self.is_custom || matches!(self.group, "apps" | "batch" | "networking.k8s.io" | "admissionregistration.k8s.io")
     }
 
-    /// Adds the server's defaults to a body, and normalizes its values.
+    /// Adds the server's defaults to a body, and normalises its values.
     pub(crate) fn complete(&self, body: &mut Value) {
         if self.is_custom {
             return;
@@ -224,7 +224,7 @@ impl Kind {
     }
 }
 
-/// Normalizes quantities to the form that built-in kinds store.
+/// Normalises quantities to the form that built-in kinds store.
 fn canonical(name: &str, body: &mut Value) {
     match body {
         Value::Object(fields) => {
