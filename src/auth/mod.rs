@@ -1,8 +1,7 @@
 //! Authentication and authorization of clients: who may post, scrape, read and act. Clients identify themselves with a
 //! client certificate, a bearer token from a file, or a Kubernetes token that is checked with TokenReview.
 //!
-//! A rejection never reveals its reason, so that a client cannot find out whether a token is unknown, or known but
-//! without the right.
+//! The response to a rejected token never reveals whether the token is unknown, or known but without the right.
 
 pub mod review;
 pub mod tokens;
