@@ -1,4 +1,4 @@
-//! `editwar analyze` end to end, as a process, on a generated log.
+//! Runs `editwar analyze` as a process on a generated log, end to end.
 
 mod generator;
 

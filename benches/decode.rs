@@ -1,4 +1,4 @@
-//! Bytes to events: one line, and a batch as kube-apiserver posts it.
+//! Decoding of bytes to events: one line, and a batch as kube-apiserver posts it.
 
 mod generator;
 

@@ -1,6 +1,6 @@
 //! Writes a generated audit log: `cargo bench --bench generate -- 1GiB metadata audit.log [objects]`.
 //!
-//! Without arguments (a smoke run) it writes a little to nowhere.
+//! Without arguments (a smoke run), it generates a little and discards it.
 
 mod generator;
 

@@ -1,8 +1,8 @@
-//! The webhook under load, posted to as kube-apiserver posts: EventLists of 400, several at once, over TLS, and again
-//! after an error.
+//! Load test of the webhook. It posts as kube-apiserver does: EventLists of 400 events, several at once, over TLS, with
+//! retries after errors.
 //!
-//! `cargo bench --bench load -- --seconds 10` starts a server of its own; `--url`, `--ca` and `--pid` take another one.
-//! Every event is new: its audit ID and its times are set before it is sent.
+//! `cargo bench --bench load -- --seconds 10` starts a server of its own; `--url`, `--ca` and `--pid` use another one.
+//! Every event is new: its audit ID and times are set before it is sent.
 
 mod generator;
 
@@ -25,44 +25,44 @@ use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-/// kube-apiserver's `--audit-webhook-batch-max-size`.
+/// Events per batch; the default of kube-apiserver's `--audit-webhook-batch-max-size`.
 const BATCH: usize = 400;
-/// Different batches; the rest differ from these in IDs and times.
+/// Number of different batches. The others differ from these only in IDs and times.
 const BODIES: u64 = 64;
-/// kube-apiserver tries a batch five times.
+/// Number of attempts per batch, as in kube-apiserver.
 const ATTEMPTS: u32 = 5;
-/// Before the second attempt; kube-apiserver's is ten seconds, longer than most runs.
+/// Delay before the second attempt. kube-apiserver waits ten seconds, longer than most runs take.
 const BACKOFF: Duration = Duration::from_millis(200);
-/// Ticks of `/proc/PID/stat` in a second, on every Linux in use.
+/// Clock ticks per second in `/proc/PID/stat`, on every Linux system in use.
 const TICKS: f64 = 100.0;
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// Where to post; without it a server of its own is started.
+    /// URL to post to. Without it, a server is started.
     #[arg(long)]
     url: Option<String>,
-    /// The certificate that the server is known by.
+    /// Certificate to trust for the server.
     #[arg(long)]
     ca: Option<PathBuf>,
-    /// The server's process, whose CPU time and memory are looked at.
+    /// Process ID of the server, to measure its CPU time and memory.
     #[arg(long)]
     pid: Option<u32>,
-    /// How long.
+    /// Duration of the run.
     #[arg(long, default_value_t = 1)]
     seconds: u64,
-    /// API servers: each has its own connections.
+    /// Number of API servers. Each has its own connections.
     #[arg(long, default_value_t = 1)]
     servers: usize,
-    /// Batches under way for each API server.
+    /// Batches in flight per API server.
     #[arg(long, default_value_t = 4)]
     in_flight: usize,
-    /// Events per second of all API servers together; without it as many as are taken.
+    /// Total events per second. Without it, as many as the server accepts.
     #[arg(long)]
     rate: Option<u64>,
-    /// HTTP/1.1 instead of HTTP/2.
+    /// Use HTTP/1.1 instead of HTTP/2.
     #[arg(long)]
     http1: bool,
-    /// Cargo gives it.
+    /// Passed by cargo.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -80,7 +80,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Posts until time is over, and says how it went.
+/// Posts until the time is over, and returns a summary.
 async fn load(args: &Args, url: &str, ca: Option<PathBuf>, pid: Option<u32>) -> Result<String> {
     let work = Arc::new(Work::new(args.rate));
     let before = pid.map(Usage::of).transpose()?;
@@ -126,7 +126,7 @@ async fn load(args: &Args, url: &str, ca: Option<PathBuf>, pid: Option<u32>) -> 
 
 type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// One API server's connections.
+/// Creates the HTTP client of one API server.
 fn client(is_http1: bool, ca: Option<&PathBuf>) -> Result<Http> {
     let mut roots = rustls::RootCertStore::empty();
     if let Some(path) = ca {
@@ -135,7 +135,7 @@ fn client(is_http1: bool, ca: Option<&PathBuf>) -> Result<Http> {
     let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
-    // As Go's client does.
+    // As in Go's client.
     tcp.set_nodelay(true);
     let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
     let connector = match is_http1 {
@@ -145,14 +145,14 @@ fn client(is_http1: bool, ca: Option<&PathBuf>) -> Result<Http> {
     Ok(Client::builder(TokioExecutor::new()).http2_only(!is_http1).build(connector))
 }
 
-/// What is sent.
+/// The batches to send.
 struct Work {
     bodies: Vec<Body>,
     next: AtomicU64,
     rate: Option<u64>,
 }
 
-/// An `EventList` and where in it something changes from one sending to the next.
+/// An `EventList`, and the positions at which each copy differs.
 struct Body {
     bytes: Vec<u8>,
     ids: Vec<usize>,
@@ -160,7 +160,7 @@ struct Body {
     staged: Vec<usize>,
 }
 
-/// What became of batches.
+/// Results of batches.
 #[derive(Default)]
 struct Tally {
     acks: Vec<Duration>,
@@ -185,12 +185,12 @@ impl Work {
         Work { bodies: (0..BODIES).map(body).collect(), next: AtomicU64::new(0), rate }
     }
 
-    /// Sends batches until time is over.
+    /// Sends batches until the time is over.
     async fn send(&self, client: &Http, url: &hyper::Uri, started: Instant, until: Instant) -> Result<Tally> {
         let mut tally = Tally::default();
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            // A batch that is sent late was waited for since it was due.
+            // Latency counts from when the batch was due, even if it is sent late.
             let mut since = Instant::now();
             if let Some(rate) = self.rate {
                 since = started + Duration::from_secs_f64((number * BATCH as u64) as f64 / rate as f64);
@@ -222,7 +222,7 @@ impl Work {
     }
 }
 
-/// Whether a batch was answered with success.
+/// Posts a batch. Returns whether the response was a success.
 async fn is_taken(client: &Http, url: &hyper::Uri, body: Bytes) -> Result<bool> {
     let request = hyper::Request::post(url.clone())
         .header("content-type", "application/json")
@@ -236,7 +236,7 @@ async fn is_taken(client: &Http, url: &hyper::Uri, body: Bytes) -> Result<bool> 
 // === impl Body ===
 
 impl Body {
-    /// The batch of this number: nobody has seen its events before.
+    /// Returns batch number `number`, with unique events.
     fn numbered(&self, number: u64) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
         for (index, at) in self.ids.iter().enumerate() {
@@ -245,7 +245,7 @@ impl Body {
                 *byte = b"0123456789abcdef"[(id >> (28 - 4 * digit)) as usize & 15];
             }
         }
-        // A tenth of a second lies between two batches.
+        // Batches are 0.1 s of event time apart.
         let time = |ms: u64| {
             let at = jiff::Timestamp::from_millisecond(1_790_000_000_000 + (number * 100 + ms) as i64);
             at.map(|at| format!("{at:.6}")).expect("a time of this century")
@@ -267,7 +267,7 @@ impl Tally {
     }
 }
 
-/// What a process used so far.
+/// Resource usage of a process so far.
 struct Usage {
     cpu_seconds: f64,
     peak_kib: u64,
@@ -285,7 +285,7 @@ impl Usage {
     }
 }
 
-/// A server that lives as long as this value.
+/// A server that runs until it is dropped.
 struct Server {
     child: Child,
     url: String,

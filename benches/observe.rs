@@ -1,4 +1,4 @@
-//! Event to verdict: writes that were decoded before, taken in by a pipeline that knows 100,000 objects.
+//! Event to verdict: decoded writes, ingested by a pipeline that tracks 100,000 objects.
 
 mod generator;
 

@@ -1,8 +1,8 @@
-//! What many objects cost: time per write and memory, as their number grows and as they come and go.
+//! Cost of many objects: time per write and memory, as the number of objects grows and as objects come and go.
 //!
-//! `cargo bench --bench scale -- --objects 1000000 --actors 2` has each actor write to every object once, all written by one
-//! before the next one begins, and then the last one again; `--churn 10000000` has one actor write to that many objects,
-//! each once.
+//! With `cargo bench --bench scale -- --objects 1000000 --actors 2`, each actor writes to every object once, one actor
+//! after the other, and then the last actor does so again. With `--churn 10000000`, one actor writes to that many
+//! objects, once each.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -16,28 +16,28 @@ use editwar::pipeline::{Bounds, Pipeline};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Writes that are made, decoded and taken in at a time.
+/// Number of writes that are generated, decoded and ingested at a time.
 const BATCH: u64 = 2_000;
-/// Event time between two writes, in microseconds: 500 a second, as a very large cluster has them.
+/// Event time between two writes, in microseconds: 500 writes per second, as in a very large cluster.
 const STEP: u64 = 2_000;
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// Objects.
+    /// Number of objects.
     #[arg(long, default_value_t = 10_000)]
     objects: u64,
-    /// Actors that write to each.
+    /// Number of actors that write to each object.
     #[arg(long, default_value_t = 2)]
     actors: u64,
-    /// Objects that come and go, instead.
+    /// Instead, the number of objects that come and go.
     #[arg(long)]
     churn: Option<u64>,
-    /// Cargo gives it.
+    /// Passed by cargo.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// A cluster that does nothing but write.
+/// A cluster in which nothing but writes happens.
 struct Cluster {
     pipeline: Pipeline,
     writes: u64,
@@ -59,7 +59,7 @@ fn main() -> Result<()> {
         let took = cluster.write(0..args.objects, actor);
         report(&cluster, args.objects, took / args.objects as u32, empty)?;
     }
-    // Known objects, known actors: enough of them that the clock tells.
+    // Writes of known actors to known objects, enough of them to be measurable.
     let rounds = (200_000 / args.objects).max(1);
     let last = args.actors.saturating_sub(1);
     let took: Duration = (0..rounds).map(|_| cluster.write(0..args.objects, last)).sum();
@@ -80,7 +80,7 @@ fn report(cluster: &Cluster, written: u64, per_write: Duration, empty_kib: u64) 
 // === impl Cluster ===
 
 impl Cluster {
-    /// One write of an actor to each object, in no order; how long it took to take them in.
+    /// Writes to each object once, in pseudo-random order. Returns the time for ingestion.
     fn write(&mut self, objects: std::ops::Range<u64>, actor: u64) -> Duration {
         let len = objects.end - objects.start;
         let mut took = Duration::ZERO;
@@ -89,7 +89,7 @@ impl Cluster {
             let batch = BATCH.min(len - at);
             let mut log = String::new();
             for place in at..at + batch {
-                // An odd stride meets each once.
+                // An odd stride visits each object once.
                 let object = objects.start + place.wrapping_mul(7_368_787) % len;
                 self.line(&mut log, object, actor);
             }
@@ -122,7 +122,7 @@ impl Cluster {
     }
 }
 
-/// This process's memory.
+/// Returns the resident memory of this process.
 fn resident_kib() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("Linux tells the memory in use")?;

@@ -1,4 +1,7 @@
-//! Configuration: the keys, their defaults, and what they mean to the rest. Plain values, without effects.
+//! Configuration: the keys, their defaults, and their conversion into the settings of other modules. Plain values
+//! without side effects.
+//!
+//! The doc comments of the configuration types are user documentation: docs/configuration.md is generated from them.
 
 mod load;
 mod units;
@@ -391,7 +394,7 @@ pub struct Journal {
 // === impl Config ===
 
 impl Config {
-    /// The limits by which objects are judged.
+    /// Returns the policy by which objects are judged.
     pub fn policy(&self) -> Policy {
         let rows = self.cooperation.rows.iter().map(|row| Row {
             name: row.name.clone(),
@@ -414,7 +417,7 @@ impl Config {
         Policy { overrides: overrides.collect(), limits, follow: None, classes: Arc::new(self.classes()) }
     }
 
-    /// What actors are.
+    /// Returns the classification of actors.
     pub fn classes(&self) -> Classes {
         let rules = self.actors.iter().map(|a| Rule {
             actor: a.actor.clone(),
@@ -433,7 +436,7 @@ impl Config {
         Classes::with(rules.collect()).with_honouring(self.platform.actors.clone())
     }
 
-    /// Where and how much is kept on disk, if anything.
+    /// Returns the settings of the journal, or `None` if there is no directory for it.
     pub fn journal(&self) -> Option<Settings> {
         let Journal { path, retention, size_max, on_failure } = &self.journal;
         let window = replay::window(&self.policy());
@@ -453,7 +456,7 @@ impl Config {
         })
     }
 
-    /// The bounds of the pipeline.
+    /// Returns the limits of the pipeline.
     pub fn bounds(&self) -> Bounds {
         Bounds {
             objects_max: self.bounds.objects,
@@ -468,7 +471,7 @@ impl Config {
 // === impl LimitsConfig ===
 
 impl LimitsConfig {
-    /// These limits, and `base` where nothing is said.
+    /// Returns these limits, with the values of `base` where a key is absent.
     fn over(&self, base: &Limits) -> Limits {
         let seconds =
             |d: Duration| NonZeroU32::new(d.0.as_secs().min(u64::from(u32::MAX)) as u32).unwrap_or(NonZeroU32::MIN);
@@ -500,7 +503,7 @@ impl LimitsConfig {
 // === impl Auth ===
 
 impl Auth {
-    /// Whether anybody is asked who they are.
+    /// Returns whether clients must authenticate.
     pub fn is_on(&self) -> bool {
         self.client_ca.is_some() || self.tokens.is_some() || self.kubernetes
     }
@@ -509,12 +512,13 @@ impl Auth {
 // === impl Webhook, Admin, BoundsConfig, Metrics, Journal ===
 
 impl Default for Webhook {
-    /// Plain HTTP on loopback: what can be tried at once and reached by nobody else.
+    /// Plain HTTP on loopback: works immediately, and is not reachable by others.
     fn default() -> Webhook {
         Webhook {
             listen: SocketAddr::from(([127, 0, 0, 1], 8443)),
             tls: None,
-            // 400 events of 100 KiB is what kube-apiserver's truncation leaves of a batch; a little more without it.
+            // kube-apiserver truncates events to 100 KiB and sends 400 per batch; this leaves some room for batches
+            // without truncation.
             body_max: Bytes(64 << 20),
             auth: Auth::default(),
             allow_insecure: false,
@@ -548,7 +552,7 @@ impl Default for Enforce {
             per_minute: NonZeroU32::new(30).expect("at least one"),
             fresh_for: Duration(std::time::Duration::from_secs(120)),
             assets: PathBuf::from("assets"),
-            // Those of the operator that people come from: its fields are taken over without a conflict.
+            // The values of virt-platform-autopilot, so that its fields are taken over without conflicts.
             field_manager: "virt-platform-autopilot".to_owned(),
             managed_by: "virt-platform-autopilot".to_owned(),
             lease_namespace: None,

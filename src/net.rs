@@ -1,4 +1,9 @@
-//! Sockets: accept, TLS, HTTP/1.1 and HTTP/2, limits, a graceful end. Knows no routes and no events.
+//! The HTTP server shared by all listeners: accepting connections, TLS, HTTP/1.1 and HTTP/2, resource limits and
+//! graceful shutdown.
+//!
+//! This module knows nothing about routes or audit events; callers pass a handler to [`Listener::serve`]. Connection
+//! limits are in `connections`, timeouts of one connection in `connection`, response bodies in `answer`, shared memory
+//! budgets in [`budget`], certificates in `tls` and browser checks in [`web`].
 
 mod answer;
 pub mod budget;
@@ -36,49 +41,50 @@ use connections::{Connections, Place};
 use tls::ClientCertificate;
 pub use tls::{Secured, TlsFiles};
 
-/// Connections of one listener at a time.
+/// Maximum number of simultaneous connections per listener.
 pub const CONNECTIONS_MAX: usize = 1024;
-/// Time to finish a TLS handshake, to send a first request's head, and any head of HTTP/1.1.
+/// Time limit for a TLS handshake, for the head of the first request, and for every HTTP/1.1 request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes that a request takes beside its body and its answer: its head, decoded, and what answers it.
+/// Memory that one request uses besides its body and its response body: the decoded head and the response head.
 const REQUEST_BYTES: u32 = 16 << 10;
-/// Bytes of one HTTP/2 request that are taken before they are read.
+/// HTTP/2 stream window: bytes of one request that a peer may send before the handler reads them.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-/// HTTP/2's own default.
+/// The default window size of HTTP/2.
 const NARROW_WINDOW_BYTES: u32 = (64 << 10) - 1;
-/// What HTTP/2 connections may use, the most first: each has what there is memory for, and the last needs none.
+/// Settings for HTTP/2 connections, largest first. Each connection gets the first one whose memory can be reserved; the
+/// last one is used without a reservation.
 const WIDTHS: [Width; 3] = [
     Width { streams: 128, stream_window: STREAM_WINDOW_BYTES, window: 2 * STREAM_WINDOW_BYTES },
     Width { streams: 32, stream_window: NARROW_WINDOW_BYTES, window: NARROW_WINDOW_BYTES },
     Width { streams: 4, stream_window: NARROW_WINDOW_BYTES, window: NARROW_WINDOW_BYTES },
 ];
-/// Bytes of a request's head.
+/// Maximum size of a request head in bytes.
 const HEAD_BYTES_MAX: usize = 32 << 10;
-/// Answers up to this size are always given.
+/// Responses up to this size are always sent, without reserving memory.
 const SMALL_ANSWER_BYTES: usize = 4 << 10;
-/// How often connections are looked at for their time limits.
+/// Interval at which connections are checked against their time limits.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
-/// Time for open requests to end after the listener was told to.
+/// Time that open requests have to finish after a shutdown was requested.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// What handlers return.
+/// The response type of handlers.
 pub type Reply = Response<Full<Bytes>>;
 
-/// Why a listener cannot start.
+/// The reason why a listener cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address cannot be had.
+    /// The address cannot be bound.
     #[error("cannot listen on {address}: {source}{}", hint(source))]
     Bind {
-        /// Which.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A certificate or key cannot be used.
     #[error("{path}: {message}")]
     Tls {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         message: String,
@@ -93,20 +99,20 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// What the connections of a server may hold together; shared by its listeners.
+/// Resource limits shared by all listeners of a server.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections of one listener.
+    /// Maximum number of connections of one listener.
     connections_max: usize,
-    /// Bytes of answers that are not yet written.
+    /// Bytes of responses that have not been written to their sockets yet.
     answers: Budget,
-    /// Bytes of requests that HTTP/2 takes before they are read.
+    /// Bytes of HTTP/2 windows: request bytes that are received before a handler reads them.
     windows: Budget,
-    /// Answers that wait for others to be written.
+    /// Permits for responses that wait for memory.
     waiting: Arc<Semaphore>,
 }
 
-/// A socket that is bound, and speaks TLS if it has a certificate.
+/// A bound socket, with TLS if it has a certificate.
 pub struct Listener {
     tcp: TcpListener,
     tls: Option<Arc<Secured>>,
@@ -117,7 +123,7 @@ pub struct Listener {
 /// The client that sent a request.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// From where.
+    /// The remote address.
     pub address: SocketAddr,
     names: Arc<[String]>,
     not_after: Option<SystemTime>,
@@ -128,8 +134,8 @@ pub struct Peer {
 // === impl Limits ===
 
 impl Limits {
-    /// At most `connections_max` connections of each listener; `answer_bytes_max` bytes of answers, of which one client has at
-    /// most half; `window_bytes_max` bytes of requests that HTTP/2 takes before they are read.
+    /// Allows `connections_max` connections per listener, `answer_bytes_max` bytes of unwritten responses (at most half
+    /// of them for one client) and `window_bytes_max` bytes of HTTP/2 windows (at most a quarter for one client).
     pub fn new(connections_max: usize, answer_bytes_max: usize, window_bytes_max: usize) -> Limits {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         Limits {
@@ -140,7 +146,7 @@ impl Limits {
         }
     }
 
-    /// Bytes of the largest answer that may be given.
+    /// Returns the maximum size of one response in bytes.
     pub fn answer_bytes_max(&self) -> usize {
         self.answers.client_max()
     }
@@ -149,13 +155,14 @@ impl Limits {
 // === impl Peer ===
 
 impl Peer {
-    /// A peer whose certificate has these names.
+    /// Returns a peer whose certificate has these names.
     pub fn new(address: SocketAddr, names: &[&str]) -> Peer {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
         Peer { address, names, not_after: None, place: None, unsent_max: usize::MAX }
     }
 
-    /// The names of its certificate, while that is valid: common name and DNS names. Empty where it has none.
+    /// Returns the common name and the DNS names of the client certificate. Empty if there is no certificate or it has
+    /// expired.
     pub fn names(&self) -> &[String] {
         match self.not_after.is_some_and(|end| end <= SystemTime::now()) {
             true => &[],
@@ -163,13 +170,14 @@ impl Peer {
         }
     }
 
-    /// Whether its connection reads its answers: nothing more is computed for it where too many bytes of them wait.
+    /// Returns whether the client reads its responses. While too many unread bytes are pending on a connection, the
+    /// server computes no further responses for it.
     pub fn is_reading(&self) -> bool {
         self.place.as_ref().is_none_or(|place| place.connection.unsent() <= self.unsent_max)
     }
 
-    /// It has said who it is, by a certificate or a token: its connection, and later ones from its address, come before
-    /// those of strangers.
+    /// Marks the client as authenticated, by a certificate or a token. This connection, and later ones from the same
+    /// address, take precedence over unauthenticated ones when connections are scarce.
     pub fn set_known(&self) {
         if let Some(place) = &self.place {
             place.set_known();
@@ -189,25 +197,25 @@ impl Listener {
         Ok(Listener { tcp, tls, limits, refused: None })
     }
 
-    /// Counts answers that were not given for want of memory.
+    /// Sets the counter of responses that were rejected for lack of memory.
     pub fn counting(self, refused: IntCounter) -> Listener {
         Listener { refused: Some(refused), ..self }
     }
 
-    /// The address it listens on, with the port that was chosen for port 0.
+    /// Returns the local address. For port 0, it contains the port that the system chose.
     ///
     /// # Errors
-    /// Those of the operating system.
+    /// Errors of the operating system.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.tcp.local_addr()
     }
 
-    /// `http` or `https`.
+    /// Returns `http` or `https`.
     pub fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    /// Serves until `stop` turns true, then lets open requests end, for [`GRACE`] at most.
+    /// Serves requests until `stop` turns true, then waits up to [`GRACE`] for open requests to finish.
     pub async fn serve<H, F, B>(self, handler: H, mut stop: watch::Receiver<bool>)
     where
         H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
@@ -225,7 +233,7 @@ impl Listener {
                 _ = stop.wait_for(|stop| *stop) => break,
                 _ = sweep.tick() => {
                     connections.sweep(Instant::now(), SystemTime::now());
-                    // Other certificates are accepted than when these connections began.
+                    // The accepted CAs or revocation lists have changed since these connections were verified.
                     if clients.as_mut().is_some_and(|clients| clients.has_changed().unwrap_or(false)) {
                         clients.as_mut().map(|clients| *clients.borrow_and_update());
                         connections.close(true);
@@ -237,18 +245,18 @@ impl Listener {
             let (stream, address) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Out of file descriptors, mostly: give others time to end.
+                    // Usually the process is out of file descriptors: wait for other connections to end.
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
-            // An answer is a few bytes: held back for more to send with it, it would wait for the peer's delayed acknowledgement,
-            // some 40 ms.
+            // Responses are small. With Nagle's algorithm, they would wait for the peer's delayed acknowledgement,
+            // about 40 ms.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "an answer may be late");
             }
-            // One that has more than its share, where none of its connections gives way, is closed.
+            // Drops the connection if the client is over its share and none of its connections can be evicted.
             let Some(place) = connections.enter(address.ip(), Instant::now()) else { continue };
             let served = Served {
                 handler: handler.clone(),
@@ -282,7 +290,7 @@ impl Listener {
     }
 }
 
-/// What every connection of a listener is served with.
+/// What the connections of a listener share.
 struct Served<H> {
     handler: H,
     limits: Limits,
@@ -298,7 +306,7 @@ where
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static,
 {
-    /// Serves one connection. The peer's faults end it, and concern nobody else.
+    /// Serves one connection. Errors of the peer end this connection only.
     async fn run(self, stream: TcpStream, address: SocketAddr, place: Place, tls: Option<Arc<Secured>>) {
         let socket = Socket { inner: stream, connection: place.connection.clone() };
         let place = Arc::new(place);
@@ -354,10 +362,10 @@ where
         drop(http.await);
     }
 
-    /// Answers one request, if its answer finds room.
+    /// Handles one request and sends its response if memory for it can be reserved.
     async fn answer(&self, request: Request<Incoming>, peer: Peer, open: Open) -> Response<Answer<B>> {
         let client = peer.address.ip();
-        // Before anything is computed: one that reads none of its answers costs next to nothing.
+        // Checked before anything is computed, so that a client that never reads its responses costs almost nothing.
         if !peer.is_reading() {
             return self.refuse(open, UNREAD);
         }
@@ -372,7 +380,7 @@ where
         if let Some(reservation) = self.limits.answers.reserve(client, bytes) {
             return Answer::reply(reply, open, Some(reservation));
         }
-        // A few wait until answers that nobody reads are given up.
+        // A limited number of responses wait until stalled connections are closed and their memory is released.
         if let Ok(_permit) = self.limits.waiting.try_acquire() {
             let give_up = Instant::now() + 2 * GIVES_WAY;
             while Instant::now() < give_up {
@@ -398,7 +406,7 @@ const UNREAD: &str = r#"{"error":"too many bytes of answers are not read yet: re
 const TOO_LARGE: &str =
     r#"{"error":"the answer does not fit in its share of memory: ask for less, such as one namespace"}"#;
 
-/// How HTTP is spoken on every listener: with an end to what a peer may send, hold open and keep waiting for.
+/// Returns the HTTP settings of every listener: limits on header size, concurrent requests, unread bytes and idle time.
 pub fn http_builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
@@ -412,21 +420,22 @@ pub fn http_builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// What one HTTP/2 connection may use of what costs memory.
+/// The memory-relevant settings of one HTTP/2 connection.
 #[derive(Clone, Copy)]
 struct Width {
-    /// Requests at a time.
+    /// Maximum number of concurrent streams.
     streams: u32,
-    /// Bytes of one request that are taken before they are read: most of a batch, since each stop for more costs a round trip.
+    /// Flow-control window of one stream, in bytes. Large enough for most of a batch, since each window update costs a
+    /// round trip.
     stream_window: u32,
-    /// The same of all its requests.
+    /// Flow-control window of the whole connection, in bytes.
     window: u32,
 }
 
 // === impl Width ===
 
 impl Width {
-    /// Bytes that it may come to use.
+    /// Returns the maximum number of bytes that the connection can use.
     fn bytes(&self) -> usize {
         (self.window + self.streams * REQUEST_BYTES) as usize
     }
@@ -437,7 +446,7 @@ impl Width {
             .max_concurrent_streams(self.streams)
             .initial_stream_window_size(self.stream_window)
             .initial_connection_window_size(self.window)
-            // Each frame costs, and by default they are small.
+            // The default frames are small, and each frame has a cost.
             .max_frame_size((self.stream_window / 4).max(16 << 10));
     }
 }

@@ -1,6 +1,6 @@
-//! Audit logs of any size, seeded: events of the recordings, in a realistic mix, about many objects.
+//! Generates audit logs of any size from a seed: events of the recordings, in a realistic mix, for many objects.
 //!
-//! Every event is one that a real kube-apiserver wrote, with another audit ID, time, object name and revision.
+//! Every event was written by a real kube-apiserver, apart from audit ID, time, object name and revision.
 
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
@@ -10,22 +10,22 @@ use editwar::audit::decode::{Decoded, decode};
 use editwar::audit::event::{Micros, parse_timestamp};
 use editwar::audit::scan::{member, members};
 
-/// What is generated.
+/// What to generate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mix {
-    /// Which recordings the events are from: `-metadata`, `-request` or none.
+    /// Which recordings the events are taken from: those ending in `-metadata`, or those with bodies.
     pub(crate) level: Level,
-    /// Reads in a hundred requests.
+    /// Percentage of reads.
     pub(crate) reads_percent: u64,
-    /// Different objects for each object of the recordings.
+    /// Number of generated objects per recorded object.
     pub(crate) objects: u64,
     /// Events per second of event time.
     pub(crate) per_second: u64,
-    /// Where the numbers begin.
+    /// Seed of the random numbers.
     pub(crate) seed: u64,
 }
 
-/// The audit level of the events.
+/// Audit level of the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
     /// Without bodies.
@@ -34,7 +34,7 @@ pub(crate) enum Level {
     RequestResponse,
 }
 
-/// An endless log.
+/// Generates an endless log.
 pub(crate) struct Generator {
     mix: Mix,
     seed: u64,
@@ -45,7 +45,7 @@ pub(crate) struct Generator {
     writes: Vec<Template>,
 }
 
-/// A line in parts.
+/// An event as a sequence of parts.
 struct Template(Vec<Part>);
 
 enum Part {
@@ -65,7 +65,7 @@ impl Default for Mix {
 }
 
 impl Generator {
-    /// A log of this mix.
+    /// Creates a generator for this mix.
     pub(crate) fn new(mix: Mix) -> Generator {
         let names: &[&str] = match mix.level {
             Level::Metadata => &["hpa-vs-applier-metadata", "gitops-vs-kubectl-metadata", "oddities-metadata"],
@@ -95,7 +95,7 @@ impl Generator {
         self.at += (1_000_000 / self.mix.per_second.max(1)) as Micros;
         let is_read = self.next() % 100 < self.mix.reads_percent;
         let pick = self.next() as usize;
-        // Few objects are busy: the square of an even choice.
+        // Squaring a uniform distribution makes few objects busy.
         let even = self.next() % self.mix.objects;
         let object = even * even / self.mix.objects;
         self.revision += 1;
@@ -121,7 +121,7 @@ impl Generator {
         }
     }
 
-    /// Appends an `EventList` of so many events, as kube-apiserver posts it.
+    /// Appends an `EventList` of `events` events, as kube-apiserver posts it.
     pub(crate) fn event_list(&mut self, events: usize, out: &mut Vec<u8>) {
         const LINE: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","#;
         out.extend_from_slice(br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":["#);
@@ -135,7 +135,7 @@ impl Generator {
         out.extend_from_slice(b"]}\n");
     }
 
-    /// Writes lines until there are at least so many bytes.
+    /// Writes lines until they have at least `bytes` bytes.
     pub(crate) fn write(&mut self, bytes: u64, out: &mut impl Write) -> io::Result<()> {
         let mut written = 0;
         let mut buffer = Vec::with_capacity(1 << 20);
@@ -175,7 +175,7 @@ impl Template {
         cut(reference.and_then(|r| member(r, "resourceVersion")), Part::Replaced);
         let stored = member(line, "responseObject").and_then(|body| member(body, "metadata"));
         cut(stored.and_then(|m| member(m, "resourceVersion")), Part::Resulting);
-        // Names grow a number at their end, wherever they stand.
+        // A number is appended to each occurrence of the name.
         let name = reference.and_then(|r| member(r, "name"));
         for raw in [name, stored.and_then(|m| member(m, "name"))].into_iter().flatten() {
             cuts.push((offset(raw) + raw.len() - 1, 0, Part::Name));

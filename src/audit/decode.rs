@@ -1,10 +1,10 @@
-//! The decoder in use: bytes to [`Event`], with a short path for what kube-apiserver writes.
+//! The audit event decoder: bytes to [`Event`], with a fast path for the exact format that kube-apiserver writes.
 //!
-//! The short path trusts nothing that it has not checked. It knows the one order in which kube-apiserver writes an
-//! event's keys, and gives up at the first byte that is not where it should be; [`plain`] then decides. It leaves
-//! reads at their verb and scans bodies for their end only. Both decoders agree on every event that is valid JSON
-//! (property tests, all recordings); where a body or a skipped value is *not* valid, the short path may let it
-//! pass, and whoever looks into the body later says so.
+//! The fast path checks everything that it relies on. It knows the one key order that kube-apiserver uses, and gives up
+//! at the first byte that differs; [`plain`], the reference decoder, then decides. It stops at the verb of reads, and
+//! only scans bodies for their end. Both decoders agree on every event that is valid JSON (verified by property tests
+//! and all recordings). If a body or a skipped value is *not* valid JSON, the fast path may accept the event; the error
+//! is then reported when the body is parsed.
 
 mod canonical;
 pub mod plain;
@@ -14,50 +14,50 @@ use canonical::Cursor;
 use crate::audit::event::{Event, Verb};
 use crate::audit::scan::{self, skip_value};
 
-/// What a line turned out to be.
+/// The result of decoding one event.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "a box for each event costs more than moving it")]
 pub enum Decoded<'a> {
-    /// An event that does not end its request: nothing to count.
+    /// An event of a stage that does not end the request. It is not counted.
     Unfinished,
-    /// The end of a request that cannot have written.
+    /// The end of a request whose verb does not write.
     Read(Verb),
     /// The end of a request whose verb writes.
     Event(Event<'a>),
 }
 
-/// Why bytes are no audit event. The variants are the `reason` labels of counters and summaries.
+/// The reason why bytes are not an audit event. [`Malformed::reason`] is the `reason` label of counters and summaries.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Not JSON at all, or not to its end.
+    /// Invalid JSON, or more text after the value.
     #[error("not valid JSON: {0}")]
     Json(String),
-    /// Cut off: the value does not end.
+    /// The value is cut off before its end.
     #[error("the event is cut off")]
     Truncated,
-    /// A string that is no UTF-8.
+    /// A string is not valid UTF-8.
     #[error("not valid UTF-8")]
     Utf8,
-    /// JSON, but without what every audit event has.
+    /// Valid JSON that lacks a field that every audit event has.
     #[error("no audit event: `{0}` is missing or unknown")]
     NotAnEvent(&'static str),
-    /// A value of another type than the contract's.
+    /// A field has a different type than in the audit API.
     #[error("`{0}` has the wrong type")]
     Type(&'static str),
-    /// Longer than any event may be.
+    /// Longer than the maximum size of an event.
     #[error("longer than {0} bytes")]
     TooLong(usize),
-    /// The `legacy` log format, which names no objects.
+    /// The `legacy` log format, which does not name objects.
     #[error("the `legacy` log format names no objects: run kube-apiserver with --audit-log-format=json")]
     Legacy,
 }
 
 impl Malformed {
-    /// All reasons.
+    /// All values of [`Malformed::reason`].
     pub const REASONS: [&str; 7] =
         ["not_json", "truncated", "invalid_utf8", "not_an_event", "wrong_type", "too_long", "legacy_format"];
 
-    /// The reason as a metric label and a summary's key.
+    /// Returns the reason as a metric label and as a key of summaries.
     pub fn reason(&self) -> &'static str {
         match self {
             Malformed::Json(_) => "not_json",
@@ -85,12 +85,13 @@ impl Malformed {
 /// Decodes one event from its JSON text.
 ///
 /// # Errors
-/// [`Malformed`] where the text is no audit event.
+/// [`Malformed`] if the text is not an audit event.
 pub fn decode(line: &[u8]) -> Result<Decoded<'_>, Malformed> {
     canonical(line, Ok).unwrap_or_else(|| plain::decode(line))
 }
 
-/// [`decode`], which shows and does not return: moving an event costs as much as decoding a read.
+/// Like [`decode`], but passes the event to a closure instead of returning it: moving an event costs as much as
+/// decoding a read.
 #[inline]
 pub fn decode_line<'a>(line: &'a [u8], mut show: impl FnMut(Result<Decoded<'a>, Malformed>)) {
     if canonical(line, |decoded| show(Ok(decoded))).is_none() {
@@ -98,9 +99,11 @@ pub fn decode_line<'a>(line: &'a [u8], mut show: impl FnMut(Result<Decoded<'a>, 
     }
 }
 
-/// Decodes the event that `bytes` starts with, shows it, and tells where it ends: what [`skip_value`] and [`decode`] make
-/// of it, in one walk. `None`, and nothing shown, where the event does not end; one of more than `len_max` bytes is
-/// malformed.
+/// Decodes the event that `bytes` starts with, passes it to `show`, and returns the position after it. Equivalent to
+/// [`skip_value`] followed by [`decode`], in a single pass.
+///
+/// Returns `None`, without calling `show`, if the event does not end within `bytes`. An event of more than `len_max`
+/// bytes is malformed.
 #[inline]
 pub fn decode_first<'a>(
     bytes: &'a [u8],
@@ -127,12 +130,13 @@ pub fn decode_first<'a>(
     Some(end)
 }
 
-/// Shows the event where every byte stands as kube-apiserver writes it; `None`, and nothing shown, for anything else.
+/// Decodes an event with the fast path. Returns `None`, without calling `show`, if any byte differs from the format of
+/// kube-apiserver.
 #[inline(always)]
 fn canonical<'a, T>(line: &'a [u8], show: impl FnOnce(Decoded<'a>) -> T) -> Option<T> {
     let mut c = Cursor::new(line);
     let head = c.head()?;
-    // What is left of an event that can be no write is not looked at; that it was written to its end is.
+    // The rest of an event that cannot be a write is not decoded, but the event must be complete.
     if line.last() != Some(&b'}') {
         return None;
     }

@@ -1,21 +1,21 @@
-//! What events travel in: log lines with or without a node's name, `EventList`s, arrays.
+//! The containers of events: log lines with or without a node name prefix, `EventList`s, and arrays.
 //!
-//! Whatever can be read of an envelope is handed on, item by item; what cannot is handed on as the reason.
+//! Everything that can be decoded is passed on item by item; for the rest, the reason is passed on.
 
 use super::decode::{Decoded, Malformed, decode_first, decode_line};
 use super::scan::{member, members, skip_space, skip_string, skip_value};
 
-/// The most bytes one event may have: request and response of 3 MiB each are the API server's own limit, with
-/// room for their escapes. Longer ones are counted and left out.
+/// Maximum size of an event in bytes. The API server limits request and response to 3 MiB each; the rest leaves room
+/// for escapes. Longer events are counted and skipped.
 pub const EVENT_BYTES_MAX: usize = 16 << 20;
 
-/// The longest name of a node in front of a line: a DNS name has at most 253 characters.
+/// Maximum length of a node name prefix: a DNS name has at most 253 characters.
 const NODE_NAME_MAX: usize = 253;
 
-/// Hands on every event of one log line; an empty line has none.
+/// Calls `each` for every event of one log line. An empty line has none.
 ///
-/// A line is an event, an `EventList` or an array of events, each with or without the name of a node in front,
-/// as `oc adm node-logs` prints it.
+/// A line is an event, an `EventList` or an array of events, optionally with a node name prefix as `oc adm node-logs`
+/// prints it.
 pub fn line<'a>(line: &'a [u8], mut each: impl FnMut(Result<Decoded<'a>, Malformed>)) {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.starts_with(br#"{"kind":"Event","#) {
@@ -34,12 +34,13 @@ pub fn line<'a>(line: &'a [u8], mut each: impl FnMut(Result<Decoded<'a>, Malform
     }
 }
 
-/// Hands on every event of a webhook's body, or of any run of JSON values: events, `EventList`s, arrays of events.
+/// Calls `each` for every event of a webhook's body, or of any sequence of JSON values: events, `EventList`s, arrays of
+/// events.
 pub fn values<'a>(bytes: &'a [u8], each: impl FnMut(Result<Decoded<'a>, Malformed>)) {
     values_with_bytes(bytes, each, |_| {});
 }
 
-/// [`values`], which also shows the bytes of each value that was whole, behind its event.
+/// Like [`values`], but also calls `seen` with the bytes of each complete event, after the event.
 pub fn values_with_bytes<'a>(
     bytes: &'a [u8],
     mut each: impl FnMut(Result<Decoded<'a>, Malformed>),
@@ -65,7 +66,7 @@ pub fn values_with_bytes<'a>(
     }
 }
 
-/// The part of a line behind a leading node name: one word and a space, then JSON.
+/// Returns the JSON after a node name prefix: one word and a space.
 pub fn behind_node_name(line: &[u8]) -> Option<&[u8]> {
     let space = line.iter().take(NODE_NAME_MAX + 1).position(|b| *b == b' ')?;
     let is_name = line[..space].iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':'));
@@ -73,13 +74,14 @@ pub fn behind_node_name(line: &[u8]) -> Option<&[u8]> {
     (space > 0 && is_name && matches!(json.first(), Some(b'{' | b'['))).then_some(json)
 }
 
-/// `2017-03-21T03:57:09.108841739-04:00 AUDIT: id="…" …`
+/// Detects lines like `2017-03-21T03:57:09.108841739-04:00 AUDIT: id="…" …`
 fn is_legacy(line: &[u8]) -> bool {
     let head = &line[..line.len().min(100)];
     memchr::memmem::find(head, b" AUDIT: id=").is_some()
 }
 
-/// Whether the object that `bytes` starts with is an `EventList`: says so, or says nothing and has items.
+/// Returns whether the object at the start of `bytes` is an `EventList`: either its kind says so, or it has no kind and
+/// has items.
 pub fn is_list(bytes: &[u8]) -> bool {
     if bytes.starts_with(br#"{"kind":"Event","#) || bytes.starts_with(br#"{"level":"#) {
         return false;
@@ -90,7 +92,7 @@ pub fn is_list(bytes: &[u8]) -> bool {
     }
 }
 
-/// Where the array of the items of the list that `bytes` starts with opens, as far as `bytes` goes.
+/// Returns the position of the opening bracket of `items` in the list at the start of `bytes`, which may be incomplete.
 pub fn list_items(bytes: &[u8]) -> Option<usize> {
     let mut at = skip_space(bytes, 1);
     loop {
@@ -114,7 +116,7 @@ pub fn list_items(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Hands on a list's items; the position behind the list, `None` where it does not end.
+/// Passes on the items of a list. Returns the position after the list, or `None` if it is incomplete.
 fn list<'a>(
     bytes: &'a [u8],
     each: &mut impl FnMut(Result<Decoded<'a>, Malformed>),
@@ -122,7 +124,7 @@ fn list<'a>(
 ) -> Option<usize> {
     let Some(open) = list_items(bytes) else {
         let end = skip_value(bytes, 0);
-        // An empty list may be written as null, or not at all.
+        // An empty list may have null or no items.
         match end.map(|end| member(&bytes[..end], "items")) {
             Some(None | Some(b"null")) => {}
             Some(Some(_)) => each(Err(Malformed::Type("items"))),
@@ -131,7 +133,7 @@ fn list<'a>(
         return end;
     };
     let mut at = elements(bytes, open, each, seen)?;
-    // What stands behind the items holds no events; the object's end is looked for and nothing more.
+    // The members after the items contain no events, so that only the end of the object matters.
     loop {
         at = skip_space(bytes, at);
         match bytes.get(at) {
@@ -146,7 +148,7 @@ fn list<'a>(
     }
 }
 
-/// Hands on the elements of the array that opens at `open`; the position behind it.
+/// Passes on the elements of the array that opens at `open`. Returns the position after it.
 fn elements<'a>(
     bytes: &'a [u8],
     open: usize,

@@ -1,52 +1,52 @@
-//! The words of `audit.k8s.io/v1`: one [`Event`] as kube-apiserver wrote it, borrowed from its bytes.
+//! The types of the `audit.k8s.io/v1` API: [`Event`] as kube-apiserver wrote it, borrowed from its bytes.
 //!
-//! Only what attribution needs is here. Bodies stay raw slices: whether anybody looks into them is decided
-//! much later, by the object's recent writers.
+//! Only fields that attribution needs are included. Bodies stay raw slices: whether they are parsed depends on the
+//! object's recent writers, which are only known later.
 
 use std::borrow::Cow;
 
-/// Microseconds since the Unix epoch, UTC: the resolution kube-apiserver writes.
+/// Microseconds since the Unix epoch, UTC. This is the resolution that kube-apiserver writes.
 pub type Micros = i64;
 
 /// How much of a request the audit policy recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Level {
-    /// Who, what, when, with what outcome; no bodies.
+    /// Metadata of the request and its outcome, without bodies.
     Metadata,
-    /// As `Metadata`, and the request's body.
+    /// Like `Metadata`, plus the request body.
     Request,
-    /// As `Request`, and the response's body.
+    /// Like `Request`, plus the response body.
     RequestResponse,
 }
 
-/// When in a request's life the event was written. A request is counted at its end only.
+/// The stage of a request at which the event was written. A request is counted only at its final stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// The audit handler saw the request; nothing is decided yet.
+    /// The audit handler received the request, which was not processed yet.
     RequestReceived,
-    /// Headers of a long-running response (watch, exec) were sent.
+    /// The headers of a long-running response (watch, exec) were sent.
     ResponseStarted,
-    /// The response was sent: the one event to count.
+    /// The response was sent. This is the event that counts.
     ResponseComplete,
-    /// The handler panicked: written instead of `ResponseComplete`, with code 500.
+    /// The handler panicked. Written instead of `ResponseComplete`, with code 500.
     Panic,
 }
 
 impl Stage {
-    /// Whether this event closes its request: the stages a request is counted at.
+    /// Returns whether this is the last event of a request, the one that counts.
     pub fn is_final(self) -> bool {
         matches!(self, Stage::ResponseComplete | Stage::Panic)
     }
 }
 
-/// What the request asked for. Verbs that cannot write are one variant each for reads and the rest.
+/// The verb of a request. Verbs that cannot write are merged into two variants, for reads and for the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verb {
     /// `create` (POST on a resource).
     Create,
     /// `update` (PUT).
     Update,
-    /// `patch` (PATCH, any of its content types).
+    /// `patch` (PATCH with any content type).
     Patch,
     /// `delete` of one named object.
     Delete,
@@ -54,12 +54,12 @@ pub enum Verb {
     DeleteCollection,
     /// `get`, `list` or `watch`.
     Read,
-    /// `proxy`, HTTP methods of non-resource requests, the empty verb.
+    /// `proxy`, HTTP methods of non-resource requests, or an empty verb.
     Other,
 }
 
 impl Verb {
-    /// The verb of an event's `verb` string; total, since unknown verbs are [`Verb::Other`].
+    /// Parses the `verb` of an event. Unknown verbs are [`Verb::Other`].
     pub fn parse(verb: &str) -> Verb {
         match verb {
             "create" => Verb::Create,
@@ -72,7 +72,7 @@ impl Verb {
         }
     }
 
-    /// The word used in events, output and JSON.
+    /// Returns the name used in events, output and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Verb::Create => "create",
@@ -85,41 +85,42 @@ impl Verb {
         }
     }
 
-    /// Whether a committed request with this verb changes stored objects.
+    /// Returns whether a successful request with this verb can change stored objects.
     pub fn is_mutating(self) -> bool {
         !matches!(self, Verb::Read | Verb::Other)
     }
 }
 
-/// The object a request named. From the URL first; for decoded bodies missing parts are the client's claim.
+/// The object that a request refers to. The API server takes it from the URL; parts that are not in the URL come from
+/// the request body and are claims of the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectRef<'a> {
-    /// API group, empty for the core group.
+    /// API group; empty for the core group.
     pub group: Cow<'a, str>,
-    /// Version of the group the request came through (`v1`), never part of an object's identity.
+    /// API version of the request (`v1`). It is not part of an object's identity.
     pub version: Cow<'a, str>,
     /// Plural resource name, not the kind.
     pub resource: Cow<'a, str>,
-    /// Subresource (`status`, `scale`, …), empty for the object itself.
+    /// Subresource (`status`, `scale`, …); empty for the object itself.
     pub subresource: Cow<'a, str>,
-    /// Namespace, empty where the resource is cluster-scoped.
+    /// Namespace; empty for cluster-scoped resources.
     pub namespace: Cow<'a, str>,
-    /// Name, empty for `generateName` creates and collections.
+    /// Name; empty for creates with `generateName` and for collections.
     pub name: Cow<'a, str>,
-    /// The uid the client claimed, where it did.
+    /// The uid that the client claimed, if any.
     pub uid: Cow<'a, str>,
-    /// The *precondition* of the write: the revision it replaced, never the result.
+    /// The *precondition* of the write: the revision that it replaced, never the resulting one.
     pub resource_version: Cow<'a, str>,
 }
 
-/// The answer's status line and, for errors, its words.
+/// The status of the response, with reason and message for errors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResponseStatus<'a> {
-    /// HTTP code; 0 where the event carries none.
+    /// HTTP status code; 0 if the event has none.
     pub code: u16,
     /// Machine-readable reason of a failure (`Conflict`, `AlreadyExists`, …).
     pub reason: Cow<'a, str>,
-    /// Human-readable message of a failure; names the webhook or policy that refused.
+    /// Human-readable message of a failure. It names the webhook or policy that rejected the request.
     pub message: Cow<'a, str>,
 }
 
@@ -128,54 +129,54 @@ pub struct ResponseStatus<'a> {
 pub struct Event<'a> {
     /// How much was recorded.
     pub level: Level,
-    /// Identity shared by a request's stages; a client may choose it, so it is not unique.
+    /// ID shared by all stages of a request. Clients can choose it, so it is not unique.
     pub audit_id: Cow<'a, str>,
-    /// When in the request's life this was written.
+    /// The stage at which the event was written.
     pub stage: Stage,
-    /// Path and query as sent; `dryRun`, `fieldManager` and `force` stand here.
+    /// Path and query as sent. Contains `dryRun`, `fieldManager` and `force`.
     pub request_uri: Cow<'a, str>,
-    /// What was asked for.
+    /// The verb.
     pub verb: Verb,
-    /// Who authenticated; empty when authentication failed.
+    /// The authenticated user; empty if authentication failed.
     pub username: Cow<'a, str>,
-    /// Who the request acted as, where it impersonated.
+    /// The impersonated user, if the request used impersonation.
     pub impersonated: Option<Cow<'a, str>>,
-    /// The pod of a ServiceAccount's token, where the token names it.
+    /// The pod that a ServiceAccount token is bound to, if the token contains it.
     pub pod: Cow<'a, str>,
-    /// The address of the peer: the last of `sourceIPs`, the only one not claimed by a client.
+    /// The address of the peer: the last of `sourceIPs`, the only one that a client cannot forge.
     pub source_ip: Cow<'a, str>,
-    /// The client's own description of itself; untrusted.
+    /// The client's description of itself; not trustworthy.
     pub user_agent: Cow<'a, str>,
-    /// The object, absent for non-resource requests.
+    /// The object; absent for non-resource requests.
     pub object_ref: Option<ObjectRef<'a>>,
-    /// The answer, absent at `RequestReceived`.
+    /// The status of the response; absent at `RequestReceived`.
     pub status: Option<ResponseStatus<'a>>,
-    /// The request's body as raw JSON.
+    /// The request body as raw JSON.
     pub request_object: Option<&'a [u8]>,
-    /// The response's body as raw JSON: the stored object, or a Status.
+    /// The response body as raw JSON: the stored object, or a Status.
     pub response_object: Option<&'a [u8]>,
     /// When the request arrived.
     pub received: Option<Micros>,
     /// When this stage was reached.
     pub staged: Option<Micros>,
-    /// Annotations about admission and truncation; all others are left out.
+    /// Annotations about admission and truncation. Others are dropped.
     pub annotations: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
 
-/// Whether an annotation is kept in [`Event::annotations`]: admission's words, and truncation.
+/// Returns whether an annotation is kept in [`Event::annotations`]: those about admission and truncation.
 pub fn keeps_annotation(key: &str) -> bool {
-    // Nearly all annotations are authorization's.
+    // Checked first, since most annotations are about authorization.
     !key.starts_with("authorization.k8s.io/") && (key.contains("admission.k8s.io/") || key == "audit.k8s.io/truncated")
 }
 
 impl<'a> Event<'a> {
-    /// The instant the event is ordered by: when the request arrived, else when the stage was reached.
+    /// Returns the time that events are ordered by: when the request arrived, or else when the stage was reached.
     pub fn at(&self) -> Option<Micros> {
         self.received.or(self.staged)
     }
 
-    /// The query parameters of [`Event::request_uri`] whose names begin with one of these letters, percent-decoded where
-    /// needed.
+    /// Returns the query parameters of [`Event::request_uri`] whose names start with one of the letters in `initials`,
+    /// percent-decoded if needed.
     pub fn queries(&self, initials: &'static [u8]) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
         let mut rest = memchr::memchr(b'?', self.request_uri.as_bytes()).map(|at| &self.request_uri[at + 1..]);
         let is_plain = rest.is_none_or(|query| memchr::memchr2(b'%', b'+', query.as_bytes()).is_none());
@@ -186,7 +187,7 @@ impl<'a> Event<'a> {
             rest = end.map(|at| &query[at + 1..]);
             Some(&query[..end.unwrap_or(query.len())])
         });
-        // A letter may be encoded.
+        // The first letter may be percent-encoded.
         let is_asked = |pair: &&str| pair.bytes().next().is_some_and(|b| b == b'%' || initials.contains(&b));
         pairs.filter(is_asked).map(move |pair| {
             let equals = pair.bytes().position(|b| b == b'=').unwrap_or(pair.len());
@@ -195,13 +196,13 @@ impl<'a> Event<'a> {
         })
     }
 
-    /// The value of one kept annotation.
+    /// Returns the value of an annotation, if it was kept.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_ref())
     }
 }
 
-/// Query-string decoding: `+` is a space, `%XX` a byte; anything that does not decode stays as it is.
+/// Decodes a query string: `+` is a space, `%XX` a byte. Invalid escapes are left as they are.
 pub fn percent_decoded(text: &str) -> Cow<'_, str> {
     if !text.bytes().any(|b| b == b'%' || b == b'+') {
         return Cow::Borrowed(text);
@@ -225,7 +226,7 @@ pub fn percent_decoded(text: &str) -> Cow<'_, str> {
     String::from_utf8(out).map_or(Cow::Borrowed(text), Cow::Owned)
 }
 
-/// `90s`, `30m`, `2h`, `7d`, in microseconds.
+/// Parses a duration like `90s`, `30m`, `2h` or `7d` into microseconds.
 pub fn parse_duration(text: &str) -> Option<Micros> {
     let (number, unit) = text.split_at(text.len().checked_sub(1)?);
     let seconds = match unit {
@@ -238,13 +239,13 @@ pub fn parse_duration(text: &str) -> Option<Micros> {
     number.parse::<u32>().ok().map(|n| i64::from(n) * seconds * 1_000_000)
 }
 
-/// Parses an RFC 3339 timestamp; the form kube-apiserver writes (UTC, six digits) takes a short cut.
+/// Parses an RFC 3339 timestamp, with a fast path for the format of kube-apiserver (UTC, six fractional digits).
 pub fn parse_timestamp(text: &str) -> Option<Micros> {
     let b: Option<&[u8; 27]> = text.as_bytes().try_into().ok();
     canonical_timestamp(b).or_else(|| text.parse::<jiff::Timestamp>().ok().map(|t| t.as_microsecond()))
 }
 
-/// `2026-11-23T01:56:08.654761Z`
+/// Parses a timestamp of the form `2026-11-23T01:56:08.654761Z`.
 pub(super) fn canonical_timestamp(b: Option<&[u8; 27]>) -> Option<Micros> {
     let b = b?;
     let mut wrong = (b[4] ^ b'-') | (b[7] ^ b'-') | (b[10] ^ b'T') | (b[13] ^ b':') | (b[16] ^ b':');
@@ -276,7 +277,8 @@ fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days since 1970-01-01 of a proleptic Gregorian date, counting years from March.
+/// Returns the days since 1970-01-01 of a date in the proleptic Gregorian calendar. Years are counted from March, so
+/// that the leap day is the last day of a year.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);

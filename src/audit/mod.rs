@@ -1,7 +1,9 @@
-//! What comes in: the words of `audit.k8s.io`, and the way from bytes to them.
+//! Decoding of audit events: the types of `audit.k8s.io`, and everything between raw bytes and these types.
 //!
-//! [`mod@decode`] is the decoder in use; [`decode::plain`] is its slow twin, which defines what is right.
-//! [`envelope`] takes apart what events travel in, [`times`] finds their times without decoding the rest. Nothing here knows of writes, wars or clocks.
+//! [`mod@decode`] is the decoder; [`decode::plain`] is the slow reference decoder that defines the correct results.
+//! [`envelope`] takes log lines, lists and arrays apart. [`run`] decodes chunks of lines. [`scan`] finds the ends of
+//! JSON values without parsing them, and [`times`] finds event times. This module knows nothing about writes, wars or
+//! clocks.
 
 pub mod decode;
 pub mod envelope;

@@ -1,29 +1,30 @@
-//! A run of lines and what they are: what one thread decodes while another one observes.
+//! Decodes a chunk of log lines as a whole, so that one thread can decode while another one ingests.
 
 use super::decode::{Decoded, Malformed};
 use super::envelope::{self, EVENT_BYTES_MAX};
 use super::event::Event;
 
-/// Lines, decoded. Places count from the first line, which is 1.
+/// A chunk of decoded lines. Line numbers start at 1.
 #[derive(Debug, Default)]
 pub struct Run<'a> {
-    /// Ends of mutating requests, in order.
+    /// Final events of mutating requests, in order.
     pub events: Vec<Event<'a>>,
-    /// Lines that are no events.
+    /// Line numbers of malformed events, and the reasons.
     pub malformed: Vec<(u64, Malformed)>,
-    /// Events that do not end their request.
+    /// Number of events of stages that do not end their request.
     pub unfinished: u64,
-    /// Ends of reads.
+    /// Number of final events of reads.
     pub reads: u64,
-    /// How many lines there are.
+    /// Number of lines.
     pub lines: u64,
 }
 
 // === impl Run ===
 
 impl<'a> Run<'a> {
-    /// Decodes lines. The first one may be the rest of a line that is longer than any event. `room` is where the events go:
-    /// to let it grow anew for each run costs as much as decoding.
+    /// Decodes `lines`. With `is_rest_of_too_long`, the first line is the rest of a line that is longer than an event
+    /// can be. `room` is an empty vector whose allocation is reused: growing a new one for each chunk costs as much as
+    /// decoding.
     pub fn of(mut lines: &'a [u8], is_rest_of_too_long: bool, room: Vec<Event<'a>>) -> Run<'a> {
         let mut run = Run { events: room, ..Run::default() };
         if is_rest_of_too_long {
@@ -41,10 +42,11 @@ impl<'a> Run<'a> {
         run
     }
 
-    /// The room of its events, for the next run.
+    /// Returns the allocation of the events, for the next chunk.
     pub fn into_room(mut self) -> Vec<Event<'static>> {
         self.events.clear();
-        // Collects nothing into the same memory: this is how the lifetime is changed.
+        // `map_while` yields nothing, and `collect` reuses the allocation. This changes the lifetime without unsafe
+        // code.
         self.events.into_iter().map_while(|_| None).collect()
     }
 

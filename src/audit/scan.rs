@@ -1,13 +1,13 @@
-//! Where a JSON value ends, without parsing it: string-aware, iterative, bounded by the slice.
+//! Finds the end of a JSON value without parsing it. The scan handles strings, is iterative, and stays within the
+//! slice.
 //!
-//! A scan checks strings and brackets and nothing else. Whoever keeps a value found this way parses it before
-//! believing it.
+//! It only checks strings and brackets. A value that was found this way must be parsed before its content is trusted.
 
 mod block;
 
 use memchr::memchr2;
 
-/// The first position at or after `at` that is not JSON white space.
+/// Returns the first position at or after `at` that is not JSON white space.
 pub fn skip_space(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
         at += 1;
@@ -15,7 +15,7 @@ pub fn skip_space(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// The position behind the string whose opening quote is at `at`; `None` where it does not end.
+/// Returns the position after the string whose opening quote is at `at`, or `None` if the string does not end.
 pub fn skip_string(bytes: &[u8], at: usize) -> Option<usize> {
     debug_assert_eq!(bytes.get(at), Some(&b'"'));
     let mut at = at + 1;
@@ -28,7 +28,8 @@ pub fn skip_string(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// Where the first quote or backslash stands. Most strings are short: looking there first saves a call for each.
+/// Returns the position of the first quote or backslash. Checks a few blocks inline first, since most strings are short
+/// and a function call for each would be slower.
 #[inline(always)]
 pub(super) fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
     const LOOKS: usize = 3;
@@ -43,7 +44,8 @@ pub(super) fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
     Some(looked_at + memchr2(b'"', b'\\', &bytes[looked_at..])?)
 }
 
-/// The position behind the value that starts at `at` (no leading space); `None` where it does not end in `bytes`.
+/// Returns the position after the value that starts at `at` (without leading space), or `None` if it does not end in
+/// `bytes`.
 ///
 /// Numbers and literals end at the first byte that cannot belong to one.
 pub fn skip_value(bytes: &[u8], at: usize) -> Option<usize> {
@@ -60,15 +62,15 @@ pub fn skip_value(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// The position behind the bracket that closes the object or array which is open at `at`, outside of strings; `None`
-/// where that bracket is not in `bytes`.
+/// Returns the position after the bracket that closes the object or array that is open at `at`, or `None` if that
+/// bracket is not in `bytes`. `at` must be outside of strings.
 ///
-/// Brackets are only counted, not matched by kind: `{]` passes, and fails later when it is parsed.
+/// Brackets are counted, but not matched by kind: `{]` passes, and fails when it is parsed.
 pub fn skip_open(bytes: &[u8], at: usize) -> Option<usize> {
     block::close(bytes, at, 1)
 }
 
-/// How deeply objects and arrays are nested, counted without recursion.
+/// Returns the maximum nesting depth of objects and arrays, without recursion.
 pub fn depth(bytes: &[u8]) -> usize {
     let (mut depth, mut deepest, mut at) = (0usize, 0, 0);
     while let Some(byte) = bytes.get(at) {
@@ -92,9 +94,9 @@ pub fn depth(bytes: &[u8]) -> usize {
     deepest
 }
 
-/// The members of a JSON object found by scanning: key slices without quotes, and raw values.
+/// An iterator over the members of a JSON object: keys without quotes, and raw values.
 ///
-/// Ends early, without an error, where the object does not parse; [`Members::is_broken`] tells.
+/// If the object is malformed, the iterator ends early without an error; see [`Members::is_broken`].
 pub struct Members<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -109,7 +111,7 @@ enum MembersState {
     Broken,
 }
 
-/// Walks the members of the object that `bytes` starts with.
+/// Returns an iterator over the members of the object at the start of `bytes`.
 pub fn members(bytes: &[u8]) -> Members<'_> {
     let at = skip_space(bytes, 0);
     let state = if bytes.get(at) == Some(&b'{') { MembersState::First } else { MembersState::Broken };
@@ -119,12 +121,12 @@ pub fn members(bytes: &[u8]) -> Members<'_> {
 // === impl Members ===
 
 impl Members<'_> {
-    /// Whether the walk ended on something other than the object's closing bracket.
+    /// Returns whether the iterator stopped at something other than the closing bracket.
     pub fn is_broken(&self) -> bool {
         self.state == MembersState::Broken
     }
 
-    /// Where the walk stands: behind the closing bracket once it is done.
+    /// Returns the current position. Once the iterator is done, this is after the closing bracket.
     pub fn position(&self) -> usize {
         self.at
     }
@@ -176,12 +178,12 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
-/// The raw value of the first member named `key` in the object that `bytes` starts with.
+/// Returns the raw value of the first member named `key` of the object at the start of `bytes`.
 pub fn member<'a>(bytes: &'a [u8], key: &str) -> Option<&'a [u8]> {
     members(bytes).find(|(k, _)| *k == key.as_bytes()).map(|(_, value)| value)
 }
 
-/// The string a raw value is, where it is one without escapes: names, uids and versions are.
+/// Returns the content of a raw string value without escapes, as names, uids and versions are.
 pub fn plain_string(raw: &[u8]) -> Option<&str> {
     let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     (!inner.contains(&b'\\')).then(|| std::str::from_utf8(inner).ok()).flatten()

@@ -1,26 +1,26 @@
-//! The times of events, found without decoding the rest of them.
+//! Finds the times of events without decoding them.
 //!
-//! Only the `stageTimestamp` of the event itself counts: one that stands inside of a body or an annotation is text that
-//! anybody may have written.
+//! Only the `stageTimestamp` of the event itself counts. A timestamp inside of a body or an annotation may be written
+//! by anyone.
 
 use super::envelope::{behind_node_name, is_list, list_items};
 use super::event::{Micros, parse_timestamp};
 use super::scan::{member, skip_space, skip_value};
 
-/// Lines that are tried, from either end, until one has a time.
+/// Maximum number of lines that are searched for a time, from the start or the end.
 const LINES_TRIED: usize = 8;
 
-/// The time of one event.
+/// Returns the time of one event.
 pub fn of_event(event: &[u8]) -> Option<Micros> {
     let text = member(event, "stageTimestamp")?.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     parse_timestamp(std::str::from_utf8(text).ok()?)
 }
 
-/// The time of the first event in a log, or in what follows a line's end in one.
+/// Returns the time of the first event in a log, or in a part of a log that starts at a line.
 pub fn first(log: &[u8]) -> Option<Micros> {
     let mut rest = log;
     for _ in 0..LINES_TRIED {
-        // A pretty-printed event goes on behind its first line: the rest is looked at, not the line.
+        // Searches the rest of the log, not just the line, since a pretty-printed event spans several lines.
         let found = elements(rest).next();
         if let Some(at) = found.and_then(of_event) {
             return Some(at);
@@ -30,13 +30,13 @@ pub fn first(log: &[u8]) -> Option<Micros> {
     None
 }
 
-/// The time of the last event among these lines. `None` also where they are the end of a document of many lines.
+/// Returns the time of the last event in these lines. Also `None` for the end of a multi-line document.
 pub fn last(lines: &[u8]) -> Option<Micros> {
     last_times(lines).next()
 }
 
-/// The latest time at the end of these lines that another one near the end is no more than `apart` from: a single wrong time
-/// is not taken for the end. Where all are further apart, the time of the last event.
+/// Returns the latest time near the end of these lines that has another time at most `apart` before it, so that a
+/// single wrong time is ignored. If all times are further apart, returns the time of the last event.
 pub fn end(lines: &[u8], apart: Micros) -> Option<Micros> {
     let mut times: Vec<Micros> = last_times(lines).collect();
     let last = times.first().copied();
@@ -44,18 +44,18 @@ pub fn end(lines: &[u8], apart: Micros) -> Option<Micros> {
     times.windows(2).find(|pair| pair[0] - pair[1] <= apart).map(|pair| pair[0]).or(last)
 }
 
-/// The times of the last events on each of the last lines, the last one first.
+/// Returns the times of the last events of each of the last lines, in reverse order of the lines.
 fn last_times(lines: &[u8]) -> impl Iterator<Item = Micros> {
     lines.rsplit(|b| *b == b'\n').take(LINES_TRIED).filter_map(|line| elements(line).filter_map(of_event).last())
 }
 
-/// The times of all events among these lines.
+/// Returns the times of all events in these lines.
 pub fn all(lines: &[u8]) -> impl Iterator<Item = Micros> {
     lines.split(|b| *b == b'\n').flat_map(|line| elements(line).filter_map(of_event))
 }
 
-/// The events that `bytes` begins with: itself, the items of a list, or the elements of an array; with or without the name of
-/// a node in front.
+/// Returns the events at the start of `bytes`: the event itself, the items of a list, or the elements of an array,
+/// optionally after a node name prefix.
 fn elements(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let bytes = &bytes[skip_space(bytes, 0)..];
     let json = if matches!(bytes.first(), Some(b'{' | b'[')) { bytes } else { behind_node_name(bytes).unwrap_or(b"") };
@@ -77,7 +77,7 @@ fn elements(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
         }
         let end = skip_value(json, at);
         next = end.map(|end| skip_space(json, end)).filter(|at| json.get(*at) == Some(&b',')).map(|at| at + 1);
-        // One that is cut off may have its time nevertheless.
+        // An event that is cut off may still contain its time.
         (json.get(at) == Some(&b'{')).then(|| &json[at..end.unwrap_or(json.len())])
     })
 }

@@ -1,6 +1,7 @@
-//! Who may post, scrape, read and act: client certificates, bearer tokens, or Kubernetes' own word.
+//! Authentication and authorization of clients: who may post, scrape, read and act. Clients identify themselves with a
+//! client certificate, a bearer token from a file, or a Kubernetes token that is checked with TokenReview.
 //!
-//! A refusal says nothing but that: not whether a token is unknown, or known and without the right.
+//! The response to a rejected token never reveals whether the token is unknown, or known but without the right.
 
 pub mod review;
 pub mod tokens;
@@ -33,32 +34,32 @@ pub enum Right {
     Act,
 }
 
-/// What a name is allowed.
+/// The rights of the clients whose name matches a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allow {
-    /// Pattern of a certificate's common name or DNS name, of a token's name, or of a Kubernetes user.
+    /// Pattern for the common name or a DNS name of a certificate, for the name of a token, or for a Kubernetes user.
     pub name: String,
-    /// What it may do.
+    /// The rights of these clients.
     pub rights: Vec<Right>,
-    /// For which clusters it may post; any where empty.
+    /// The clusters for which they may post events. Empty means any cluster.
     pub clusters: Vec<String>,
 }
 
-/// Why somebody is refused.
+/// The reason why a request is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Nobody we know.
+    /// The client is not known.
     Unknown,
-    /// The holder of a certificate that may not do that.
+    /// The client has a known certificate without the right.
     Forbidden,
-    /// The holder of a token that may not do that. Answered as [`Refusal::Unknown`]: with another answer, anybody could try
-    /// which strings are tokens.
+    /// The client has a known token without the right. The response is the same as for [`Refusal::Unknown`]; otherwise
+    /// anyone could probe which strings are tokens.
     TokenForbidden,
-    /// Kubernetes cannot be asked now.
+    /// The Kubernetes API server cannot be reached or the rate limit is exceeded.
     Unavailable,
 }
 
-/// The gate of one listener.
+/// The access control of one listener.
 #[derive(Clone, Default)]
 pub struct Gate {
     is_closed: bool,
@@ -70,18 +71,19 @@ pub struct Gate {
 // === impl Gate ===
 
 impl Gate {
-    /// A gate that lets everybody in: for a listener that only this machine reaches, or that the user opened.
+    /// Returns a gate that admits everyone: for a listener that only accepts local connections, or that the user
+    /// opened.
     pub fn open() -> Gate {
         Gate::default()
     }
 
-    /// A gate that lets in who has a certificate of the listener's CA, a token, or whom Kubernetes knows; and as far as
-    /// `allow` says. An empty `allow` lets the known do anything but act.
+    /// Returns a gate that requires a certificate of the listener's CA, a token, or a Kubernetes account, each with the
+    /// rights in `allow`. If `allow` is empty, authenticated clients have all rights except [`Right::Act`].
     pub fn new(tokens: Option<Arc<Tokens>>, reviews: Option<Arc<Reviews>>, allow: Vec<Allow>) -> Gate {
         Gate { is_closed: true, tokens, reviews, allow: allow.into() }
     }
 
-    /// Lets somebody in, or says why not.
+    /// Checks whether a client has a right. Marks its connection as authenticated if so.
     ///
     /// # Errors
     /// [`Refusal`].
@@ -125,7 +127,7 @@ impl Gate {
     }
 }
 
-/// The token of a request, of a sane length.
+/// Returns the bearer token of a request, if its length is reasonable.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
@@ -135,7 +137,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 // === impl Refusal ===
 
 impl Refusal {
-    /// The label of the metric.
+    /// Returns the value of the metric label.
     pub fn reason(self) -> &'static str {
         match self {
             Refusal::Unknown => "unauthenticated",
@@ -144,7 +146,7 @@ impl Refusal {
         }
     }
 
-    /// The answer, the same whatever was wrong.
+    /// Returns the response. It does not reveal more than the status code.
     pub fn reply(self) -> Reply {
         let (status, text) = match self {
             Refusal::Unknown | Refusal::TokenForbidden => (StatusCode::UNAUTHORIZED, "{\"error\":\"unauthorized\"}"),

@@ -1,4 +1,5 @@
-//! Kubernetes' own word: TokenReview says who it is, SubjectAccessReview whether it may. Remembered for a while, bounded.
+//! Access control by a Kubernetes API server: TokenReview identifies the client, SubjectAccessReview checks its right.
+//! Results are cached, and requests to the API server are rate-limited.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,31 +17,33 @@ use super::tokens::{Hash, hash};
 use super::{Refusal, Right};
 use crate::net::budget::client_of;
 
-/// How long an answer holds.
+/// How long positive and negative results are cached.
 const YES_FOR: Duration = Duration::from_secs(60);
 const NO_FOR: Duration = Duration::from_secs(10);
-/// How long it is remembered that a token or an address was good, and that an address had none but bad tokens.
+/// How long a token or an address counts as good after a successful review, and how long an address counts as bad that
+/// has only sent invalid tokens.
 const GOOD_FOR: Duration = Duration::from_secs(3600);
 const BAD_FOR: Duration = Duration::from_secs(300);
-/// The most answers that are remembered, of each kind, and the most addresses.
+/// Maximum number of cached results of each kind, and of addresses.
 const ANSWERS_MAX: usize = 4096;
 const ADDRESSES_MAX: usize = 4096;
-/// Reviews in a second for one address.
+/// Reviews per second for one address.
 const PER_ADDRESS: NonZeroU32 = NonZeroU32::new(4).expect("not zero");
-/// Reviews in a second for all tokens or addresses that were good before, for all that come for the first time, and for all
-/// addresses that had none but bad tokens: invented tokens neither load the API server nor use up what is kept for others.
+/// Reviews per second in total: for tokens or addresses that were good before, for new ones, and for addresses that
+/// have only sent invalid tokens. Invented tokens therefore neither overload the API server nor use up the share of
+/// others.
 const OF_GOOD: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
 const OF_NEW: NonZeroU32 = NonZeroU32::new(15).expect("not zero");
 const OF_BAD: NonZeroU32 = NonZeroU32::new(5).expect("not zero");
-/// Time for one review.
+/// Timeout of one review.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What an API server said.
+/// The result of a review.
 type Answer = Result<(), Refusal>;
-/// A question: a token, and what its holder wants.
+/// The cache key: a token's hash, and the requested right.
 type Question = (Hash, Right);
 
-/// Questions to an API server.
+/// Reviews tokens with an API server.
 pub struct Reviews {
     client: Client,
     past: Mutex<Past>,
@@ -50,7 +53,7 @@ pub struct Reviews {
     of_bad: DefaultDirectRateLimiter,
 }
 
-/// What was answered, and to whom.
+/// The cached results, and what is known about addresses.
 #[derive(Debug, Default)]
 struct Past {
     yes: HashMap<Question, Instant>,
@@ -58,7 +61,7 @@ struct Past {
     addresses: HashMap<IpAddr, (Standing, Instant)>,
 }
 
-/// What is known of an address or a token, before an API server is asked.
+/// What is known about a token or an address before the API server is asked. It decides which rate limit applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Good,
@@ -69,7 +72,7 @@ enum Standing {
 // === impl Reviews ===
 
 impl Reviews {
-    /// Asks with this client.
+    /// Creates reviews that use this client.
     pub fn new(client: Client) -> Reviews {
         let of_all = |rate| RateLimiter::direct(Quota::per_second(rate));
         Reviews {
@@ -82,7 +85,7 @@ impl Reviews {
         }
     }
 
-    /// Whether the holder of this token, who asks from this address, may do that.
+    /// Checks whether the owner of this token has a right. `from` is the client's address, for rate limiting.
     ///
     /// # Errors
     /// [`Refusal`].
@@ -104,7 +107,7 @@ impl Reviews {
             Standing::New => &self.of_new,
             Standing::Bad => &self.of_bad,
         };
-        // The address first: what it has no right to must not count against all.
+        // The limit per address goes first: requests over it must not count towards the shared limit.
         if self.of_address.check_key(&address).is_err() || of_all.check().is_err() {
             return Err(Refusal::Unavailable);
         }
@@ -162,7 +165,7 @@ impl Reviews {
 // === impl Past ===
 
 impl Past {
-    /// What was answered a short while ago.
+    /// Returns the cached result, if it is recent enough.
     fn answer(&self, question: &Question, now: Instant) -> Option<Answer> {
         if self.yes.get(question).is_some_and(|at| is_within(*at, YES_FOR, now)) {
             return Some(Ok(()));
@@ -191,7 +194,7 @@ impl Past {
             }
         }
         let was_good = self.standing(&question, address, now) == Standing::Good;
-        // Of a token that may not do this one thing nothing bad is known.
+        // A valid token without this one right does not make the address bad.
         let standing = match answer {
             Ok(()) => Standing::Good,
             Err(Refusal::Unknown) if !was_good => Standing::Bad,
@@ -210,7 +213,7 @@ fn is_remembered((standing, at): &(Standing, Instant), now: Instant) -> bool {
     is_within(*at, if *standing == Standing::Good { GOOD_FOR } else { BAD_FOR }, now)
 }
 
-/// Drops what is out of date, and where that is not enough any one entry.
+/// Makes room for one entry: removes expired entries, and if that is not enough, an arbitrary one.
 fn make_room<K: Clone + Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, max: usize, is_current: impl Fn(&V) -> bool) {
     if map.len() < max {
         return;

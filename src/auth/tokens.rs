@@ -1,4 +1,4 @@
-//! Bearer tokens from a file: one to a line, `TOKEN NAME`; read again when it changes.
+//! Bearer tokens from a file with one `TOKEN NAME` per line. The file is read again when it changes.
 
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
@@ -6,31 +6,31 @@ use std::sync::{PoisonError, RwLock};
 use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
 
-/// The most tokens of a file.
+/// Maximum number of tokens in a file.
 const TOKENS_MAX: usize = 10_000;
 
-/// Hashes of tokens, and whose they are. The tokens themselves are not kept.
+/// Maps the hashes of tokens to the names of their owners. The tokens themselves are not kept in memory.
 #[derive(Debug, Default)]
 pub struct Tokens(RwLock<Vec<(Hash, String)>>);
 
-/// A token's hash.
+/// The SHA-256 hash of a token.
 pub(super) type Hash = [u8; 32];
 
-/// Why a file is no file of tokens.
+/// The reason why a file is not a valid token file.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    /// A line is not `TOKEN NAME`. The line is not shown: it may hold a secret.
+    /// A line is not `TOKEN NAME`. The message does not quote the line, which may contain a secret.
     #[error("line {0} is not `TOKEN NAME`")]
     Line(usize),
-    /// There are too many, or none.
+    /// The file has no tokens or too many.
     #[error("{0} tokens: at least one and at most {TOKENS_MAX}")]
     Count(usize),
 }
 
-/// The hash of a token.
+/// Returns the hash of a token.
 pub(super) fn hash(token: &str) -> Hash {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
@@ -40,7 +40,7 @@ pub(super) fn hash(token: &str) -> Hash {
 // === impl Tokens ===
 
 impl Tokens {
-    /// Reads a file.
+    /// Reads a token file.
     ///
     /// # Errors
     /// [`Error`].
@@ -48,7 +48,7 @@ impl Tokens {
         Tokens::parse(&std::fs::read_to_string(path)?)
     }
 
-    /// Reads the text of a file.
+    /// Parses the text of a token file.
     ///
     /// # Errors
     /// [`Error`].
@@ -69,18 +69,18 @@ impl Tokens {
         }
     }
 
-    /// Takes over what another one read.
+    /// Replaces all tokens with those of `other`.
     pub fn replace(&self, other: Tokens) {
         let other = other.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = other;
     }
 
-    /// Whether no token is known.
+    /// Returns whether there are no tokens.
     pub fn is_empty(&self) -> bool {
         self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Whose token this is. All are compared, each in constant time.
+    /// Returns the name of a token's owner. Compares with all tokens, each in constant time.
     pub fn name(&self, token: &str) -> Option<String> {
         let hash = hash(token);
         let tokens = self.0.read().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! `editwar analyze`: the engine over files.
+//! `editwar analyze`: finds wars in audit log files.
 
 use std::io::{IsTerminal, Write};
 use std::num::NonZeroUsize;
@@ -23,16 +23,16 @@ use crate::pipeline::{Batch, Pipeline, Range};
 use crate::query::lens::Lens;
 use crate::query::views::{Filter, Report};
 
-/// Bytes from which on reading takes long enough to show progress.
+/// Minimum input size for which a progress bar is shown.
 const PROGRESS_FROM_BYTES: u64 = 64 << 20;
-/// Cores that are used unless more are asked for. One at a time takes in what the others read and decode: a quarter of the
-/// work, so that more than eight would wait, with decoded events in their memory.
+/// Default maximum number of workers. Only one worker at a time ingests what the others have read and decoded;
+/// ingestion is a quarter of the work. More than eight workers would wait, and hold decoded events in memory.
 const WORKERS_MAX: NonZeroUsize = NonZeroUsize::new(8).expect("eight is not zero");
 
 /// Runs `editwar analyze`.
 ///
 /// # Errors
-/// Bad arguments, or no input that can be read.
+/// Invalid arguments, or no readable input.
 pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
     let (paths, object) = split(&args.inputs, args.object.as_deref());
     let (kind, name) = object.as_deref().map(kind_and_name).transpose()?.unzip();
@@ -51,7 +51,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
     let report = Lens { pipeline: &pipeline, classes: &classes }.report(&filter);
     print(&report, &output::Ask::default(), args.log.output)?;
     summary(&pipeline.stats(), args.log.quiet);
-    // The process ends here: to give back a million objects one by one takes longer than to end.
+    // The process is about to exit: freeing a million objects one by one would take longer than that.
     std::mem::forget(pipeline);
     Ok(match (is_whole, report.wars.iter().any(|war| war.is_loud())) {
         (false, _) => Outcome::Unusable,
@@ -63,7 +63,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
 /// Prints a report.
 ///
 /// # Errors
-/// Those of standard output.
+/// Errors of standard output.
 pub fn print(report: &Report, ask: &output::Ask, format: Format) -> Result<()> {
     let mut stdout = anstream::stdout().lock();
     match format {
@@ -78,19 +78,19 @@ pub fn print(report: &Report, ask: &output::Ask, format: Format) -> Result<()> {
     Ok(stdout.flush()?)
 }
 
-/// Reads logs through a new pipeline; `false` where one of them could not be read to its end.
+/// Reads logs into a new pipeline. The flag is `false` if one of them could not be read to its end.
 ///
 /// # Errors
-/// Where nothing could be read.
+/// Nothing could be read.
 pub fn read(paths: &[PathBuf], args: &LogArgs, config: &Config, policy: Policy) -> Result<(Pipeline, bool)> {
     let (mut pipelines, is_whole) = read_into(paths, args, config, vec![policy])?;
     Ok((pipelines.remove(0), is_whole))
 }
 
-/// Reads logs through several new pipelines at once, one for each policy.
+/// Reads logs into several new pipelines at once, one for each policy.
 ///
 /// # Errors
-/// Where nothing could be read.
+/// Nothing could be read.
 pub fn read_into(
     paths: &[PathBuf],
     args: &LogArgs,
@@ -130,10 +130,10 @@ pub fn read_into(
 }
 
 impl LogArgs {
-    /// The configuration that these arguments mean.
+    /// Loads the configuration for these arguments.
     ///
     /// # Errors
-    /// Where it makes no sense.
+    /// The configuration is not valid.
     pub fn config(&self) -> Result<Config> {
         let mut settings = self.set.clone();
         if self.redact {
@@ -143,10 +143,10 @@ impl LogArgs {
     }
 }
 
-/// `KIND/NAME`, taken apart.
+/// Splits `KIND/NAME`.
 ///
 /// # Errors
-/// Where it is not of that form.
+/// The argument does not have this form.
 pub fn kind_and_name(typed: &str) -> Result<(String, String)> {
     match typed.split_once('/') {
         Some((kind, name)) if !kind.is_empty() && !name.is_empty() && !name.contains('/') => {
@@ -156,7 +156,7 @@ pub fn kind_and_name(typed: &str) -> Result<(String, String)> {
     }
 }
 
-/// The paths among the arguments, and the `KIND/NAME`, which is the one that is no file.
+/// Separates the paths from the optional `KIND/NAME`, which is the argument that is not a file.
 fn split(inputs: &[PathBuf], object: Option<&str>) -> (Vec<PathBuf>, Option<String>) {
     let mut object = object.map(str::to_owned);
     let mut paths = Vec::new();
@@ -171,8 +171,8 @@ fn split(inputs: &[PathBuf], object: Option<&str>) -> (Vec<PathBuf>, Option<Stri
     (paths, object)
 }
 
-/// The time that is looked at. Durations count back from the end of the newest file, but of one that ends in the future only
-/// where all do: the clock that wrote it is wrong.
+/// Returns the time range to analyze. Durations count back from the end of the newest file. A file that ends in the
+/// future is only considered if all do, since the clock that wrote it is wrong.
 fn range(args: &LogArgs, inputs: &[Input], clock_skew: Micros) -> Result<Range> {
     let now = jiff::Timestamp::now().as_microsecond();
     let end = || -> Micros {
@@ -200,7 +200,7 @@ fn range(args: &LogArgs, inputs: &[Input], clock_skew: Micros) -> Result<Range> 
     })
 }
 
-/// One line on what was left out, by reason, and where first.
+/// Prints one line about skipped input: the reasons, and where each occurred first.
 pub fn summary(stats: &Stats, is_quiet: bool) {
     if stats.malformed.is_empty() || is_quiet {
         return;
@@ -224,7 +224,7 @@ struct Reader<'p> {
 impl files::Sink for Reader<'_> {
     fn run(&mut self, chunk: &Chunk, run: &Run<'_>, before: u64) {
         self.from(chunk.input);
-        // One is the rule; several are a simulation.
+        // There is one batch, or several in a simulation.
         for batch in &mut self.batches {
             batch.run(run, before);
             batch.lines(chunk.bytes());

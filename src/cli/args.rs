@@ -1,4 +1,6 @@
-//! What can be typed. Only parsed here; what it means is validated where it is used.
+//! Command-line arguments, only parsed here and validated where they are used.
+//!
+//! The doc comments on arguments and commands are their help texts.
 
 use std::path::PathBuf;
 

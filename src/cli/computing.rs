@@ -1,4 +1,5 @@
-//! Questions that are answered at once: no more than there are cores, of one client half as many, and few of it wait.
+//! Limits concurrent queries: at most one per core, at most half of the cores per client, and a bounded number of
+//! queued queries per client.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,20 +15,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::net::Reply;
 use crate::net::budget::{Budget, Reservation, client_of};
 
-/// Questions that wait or are answered, of all clients and of each.
+/// Maximum number of queued and running queries, in total and per client.
 const QUESTIONS_MAX: usize = 512;
 const CLIENT_QUESTIONS_MAX: usize = 32;
 
-/// The cores, shared by those who ask.
+/// The query limiter, shared by all requests.
 #[derive(Clone, Debug)]
 pub(super) struct Computing {
     cores: Arc<Semaphore>,
     questions: Budget,
-    /// Each client's own queue: in the one for cores it has few, however many it asks.
+    /// A queue per client. A client only queues for the shared cores as many queries as it may run at once.
     queues: Arc<Mutex<HashMap<IpAddr, Weak<Semaphore>>>>,
 }
 
-/// A question whose turn it is.
+/// The permits of a running query.
 pub(super) struct Turn {
     _core: OwnedSemaphorePermit,
     _own: OwnedSemaphorePermit,
@@ -51,7 +52,7 @@ fn cores() -> usize {
 // === impl Computing ===
 
 impl Computing {
-    /// Waits for a core; `None` where too many questions of this client, or of all, wait already.
+    /// Waits for a core. Returns `None` if too many queries are queued, of this client or in total.
     pub(super) async fn begin(&self, client: IpAddr) -> Option<Turn> {
         let question = self.questions.reserve(client, 1)?;
         let own = self.queue(client_of(client)).acquire_owned().await.ok()?;
@@ -64,14 +65,14 @@ impl Computing {
         if let Some(queue) = queues.get(&client).and_then(Weak::upgrade) {
             return queue;
         }
-        // Of clients that ask now there are no more than questions.
+        // Keeps the map bounded by the number of queries.
         queues.retain(|_, queue| queue.strong_count() > 0);
         let queue = Arc::new(Semaphore::new((cores() / 2).max(1)));
         queues.insert(client, Arc::downgrade(&queue));
         queue
     }
 
-    /// The answer where too many wait.
+    /// Returns the response for a rejected query.
     pub(super) fn refused() -> Reply {
         let text = "{\"error\":\"too many questions at once: ask again\"}";
         let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));

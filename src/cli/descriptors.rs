@@ -1,9 +1,9 @@
-//! File descriptors: as many as the process may have.
+//! Raises the limit on open file descriptors.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the soft limit to the hard one, which the soft one is low for the sake of `select` only. How many there are then;
-/// `None` where there is no limit.
+/// Raises the soft limit to the hard limit; the soft limit is only low for programs that use `select`. Returns the
+/// resulting limit, or `None` if there is none.
 pub(super) fn raise() -> Option<usize> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

@@ -1,4 +1,4 @@
-//! What an enforcer needs to be put together: a client, who it is, which objects it may pause.
+//! Creates the enforcer and its dependencies from the configuration: clients, identity, and the selection of objects.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,14 +27,14 @@ use crate::reconcile::asset::Assets;
 use crate::telemetry::control::Control;
 use crate::telemetry::metrics::Metrics;
 
-/// The account that is taken for ours while the API server does not say: that of the manifests.
+/// The account that is assumed if the API server cannot be asked: the one in the manifests.
 const ACCOUNT: &str = "system:serviceaccount:editwar:editwar";
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
-/// Access to a cluster.
+/// Clients and identity for a cluster.
 pub(super) struct Access {
     client: kube::Client,
-    /// The kill switch's own: no connection and no queue is shared with what may hang.
+    /// A client for the kill switch alone, so that it shares no connection or queue with calls that may be slow.
     killing: kube::Client,
     events: Events,
     pauses: Pauses,
@@ -44,7 +44,7 @@ pub(super) struct Access {
 // === impl Access ===
 
 impl Access {
-    /// Access as the configuration says; the API server need not be there yet.
+    /// Creates the clients as configured. The API server does not have to be reachable yet.
     pub(super) async fn of(enforce: &Enforce) -> Result<Access> {
         let client = client(enforce).await?;
         let account = match run::account(&client).await {
@@ -67,7 +67,7 @@ impl Access {
         })
     }
 
-    /// Starts the kill switch: it works from now on, whatever the rest waits for.
+    /// Starts the kill switch. It works from now on, independent of the other tasks.
     pub(super) fn start_kill_switch(
         &self,
         enforce: &Enforce,
@@ -79,7 +79,7 @@ impl Access {
         let mut kinds: BTreeSet<Kind> =
             resources.into_iter().map(|(name, group)| Kind::Resource(name, group)).collect();
         if enforce.mode == Mode::Reconcile {
-            // Those of the Golden State may be paused as well. That it cannot be read is said where it is held.
+            // Objects of the Golden State may be paused too. If it cannot be read, the reconciler reports that.
             let mut assets = Assets::default();
             drop(assets.read(&enforce.assets));
             kinds.extend(assets.by_id().into_keys().map(|id| Kind::Manifest(id.api_version, id.kind)));
@@ -89,7 +89,7 @@ impl Access {
         tokio::spawn(switch.run(stop.subscribe()))
     }
 
-    /// Starts what the configuration asks for.
+    /// Starts the configured tasks.
     pub(super) fn start(
         self,
         (pipeline, metrics): (Arc<Pipeline>, Metrics),
@@ -134,13 +134,13 @@ impl Access {
         } else {
             drop(tenure);
         }
-        // It ends when nobody acts by the Lease any more.
+        // Ends when no task holds a tenure any more.
         tasks.push(tokio::spawn(keeper.run()));
         tasks
     }
 }
 
-/// Says at the start which objects may be paused, and what they must carry for it.
+/// Logs at startup which objects may be paused, and which labels and annotations they need for that.
 fn announce(selection: &Selection, mode: Mode) {
     tracing::info!(selection = %selection, "may pause what is fought over of these objects, and no others");
     if selection.resources.is_empty() && mode == Mode::Pause {
@@ -155,10 +155,10 @@ fn announce(selection: &Selection, mode: Mode) {
     }
 }
 
-/// A client of the API server that the configuration names.
+/// Creates a client of the configured API server.
 ///
 /// # Errors
-/// Where there is none.
+/// No API server is configured, or its configuration is not valid.
 pub(super) async fn client(enforce: &Enforce) -> Result<kube::Client> {
     drop(rustls::crypto::ring::default_provider().install_default());
     let options = KubeConfigOptions::default();
@@ -171,7 +171,7 @@ pub(super) async fn client(enforce: &Enforce) -> Result<kube::Client> {
     };
     config.connect_timeout = Some(CONNECT);
     config.write_timeout = Some(CALL);
-    // For watches too: they have no limit of their own before their first answer.
+    // Also for watches, which have no timeout of their own before their first response.
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
     kube::Client::try_from(config).context("enforce.kubeconfig")

@@ -1,6 +1,6 @@
-//! A port of the machine, forwarded to a Service by kubectl, for as long as it is needed.
+//! A local port that is forwarded to a Service with `kubectl port-forward`, for as long as it is needed.
 //!
-//! kubectl does it, for who runs a kubectl plugin has a kubectl, with the rights and proxies that it works with.
+//! kubectl is used because users of a kubectl plugin have it, with credentials and proxies that work.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -9,13 +9,13 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::reach::{Access, Service};
 
-/// How kubectl says that it forwards.
+/// The beginning of kubectl's message that the port is ready.
 const READY: &str = "Forwarding from 127.0.0.1:";
 
-/// Time for a pod to be ready: kubectl itself waits for a minute, and says nothing.
+/// Timeout for a ready pod. By default, kubectl waits for a minute without any message.
 const POD_TIMEOUT: &str = "--pod-running-timeout=5s";
 
-/// A forwarded port; given up when it is dropped.
+/// A forwarded port. It is closed on drop.
 #[derive(Debug)]
 pub struct Forward {
     kubectl: Child,
@@ -25,10 +25,10 @@ pub struct Forward {
 // === impl Forward ===
 
 impl Forward {
-    /// Forwards a free port to a Service, and waits until it is there.
+    /// Forwards a free local port to a Service, and waits until it is ready.
     ///
     /// # Errors
-    /// Where there is no kubectl, or it says why it cannot.
+    /// There is no kubectl, or it reports an error.
     pub fn start(access: &Access, service: &Service) -> Result<Forward> {
         let mut command = Command::new("kubectl");
         command.args(["port-forward", "--address=127.0.0.1", "-n", &service.namespace, POD_TIMEOUT]);
@@ -39,7 +39,7 @@ impl Forward {
         let mut forward = Forward { kubectl: spawned.context("kubectl cannot be run")?, port: 0 };
         let stdout = forward.kubectl.stdout.take().ok_or_else(|| anyhow!("kubectl has no output"))?;
         let mut line = String::new();
-        // It ends by itself where it cannot forward; else this line is the first.
+        // kubectl either prints this line first, or exits if it cannot forward the port.
         BufReader::new(stdout).read_line(&mut line).context("kubectl port-forward")?;
         let port = line.strip_prefix(READY).and_then(|rest| rest.split(' ').next()?.parse().ok());
         let Some(port) = port else {
@@ -57,7 +57,7 @@ impl Forward {
         Ok(forward)
     }
 
-    /// Where it is.
+    /// Returns the local URL.
     pub fn address(&self, scheme: &str) -> String {
         format!("{scheme}://127.0.0.1:{}", self.port)
     }
@@ -65,7 +65,7 @@ impl Forward {
 
 impl Drop for Forward {
     fn drop(&mut self) {
-        // Gone already, at worst.
+        // At worst, the process has ended already.
         drop(self.kubectl.kill());
         drop(self.kubectl.wait());
     }

@@ -1,4 +1,4 @@
-//! The listeners' TLS and gates, as the configuration has them; and the task that reads their files again.
+//! TLS and access control of the listeners, as configured, and the task that reloads their files.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -26,28 +26,32 @@ use crate::net::{Peer, Reply, Secured, TlsFiles, web};
 use crate::query::follow::Answer;
 use crate::telemetry::metrics::Metrics;
 
-/// How often certificates, keys, CAs, revocation lists and tokens are looked at, and the rights of those who follow a decision.
+/// Interval at which certificates, keys, CAs, revocation lists and tokens are reloaded, and the rights of clients that
+/// watch a decision are checked again.
 const RELOAD_EVERY: Duration = Duration::from_secs(5);
-/// How long the last tokens hold while their file is empty, wrong or gone: no longer than it takes to write it anew.
+/// How long the last valid tokens stay in effect while their file is empty, invalid or missing. Long enough for the
+/// file to be rewritten.
 const TOKENS_HOLD: Duration = Duration::from_secs(15);
-/// Looks at the rights of one that follows a decision for which Kubernetes cannot be asked, before that ends.
+/// Maximum number of consecutive checks of a watching client that fail because Kubernetes is unavailable. Then the
+/// watch ends.
 const UNKNOWN_LOOKS_MAX: u32 = 60;
 
-/// One listener's TLS and gate.
+/// TLS and access control of one listener.
 #[derive(Clone)]
 pub(super) struct Guarded {
     pub(super) tls: Option<Arc<Secured>>,
     gate: Gate,
     tokens: Option<(PathBuf, Arc<Tokens>)>,
     metrics: Option<Metrics>,
-    /// Nobody is asked who they are, since only this machine reaches it: but so does a page in its browser.
+    /// Whether there is no authentication because the listener is on loopback. Pages in a local browser can reach it
+    /// too, and must be rejected.
     is_local: bool,
 }
 
 // === impl Guarded ===
 
 impl Guarded {
-    /// The webhook's and the admin listener's; nothing is asked of an API server yet.
+    /// Creates the access control of the webhook's and the admin listener, without contacting an API server.
     pub(super) async fn of(config: &Config) -> Result<(Guarded, Guarded)> {
         let reviews = match config.webhook.auth.kubernetes || config.admin.auth.kubernetes {
             true => Some(Arc::new(Reviews::new(enforcer::client(&config.enforce).await?))),
@@ -103,12 +107,12 @@ impl Guarded {
         ))
     }
 
-    /// Counts whom it refuses here.
+    /// Counts rejected requests in these metrics.
     pub(super) fn counting(self, metrics: &Metrics) -> Guarded {
         Guarded { metrics: Some(metrics.clone()), ..self }
     }
 
-    /// Lets a request in, or answers it.
+    /// Admits a request, or returns the response to reject it with.
     pub(super) async fn admit(
         &self,
         request: &Request<Incoming>,
@@ -132,8 +136,8 @@ impl Guarded {
         })
     }
 
-    /// The answer to a page elsewhere: its name may resolve to this machine (DNS rebinding), or its browser says where it is
-    /// from.
+    /// Returns the response for a request from another origin: either its host name was resolved to this machine (DNS
+    /// rebinding), or its browser reports a cross-site request.
     fn refuse(&self, reason: &str, status: StatusCode, text: &'static str) -> Reply {
         if let Some(metrics) = &self.metrics {
             metrics.refused.with_label_values(&[reason]).inc();
@@ -143,7 +147,7 @@ impl Guarded {
         reply
     }
 
-    /// The answer, until its client has no right to it any more.
+    /// Wraps a response so that it ends when the client loses its right.
     pub(super) fn while_admitted(
         &self,
         headers: HeaderMap,
@@ -160,7 +164,8 @@ impl Guarded {
         })
     }
 
-    /// Reads certificates, revocation lists and tokens again: from time to time, and whenever `reload` changes.
+    /// Starts the task that reloads certificates, revocation lists and tokens, periodically and whenever `reload`
+    /// changes.
     pub(super) fn keep_fresh(
         &self,
         mut stop: watch::Receiver<bool>,
@@ -188,7 +193,8 @@ impl Guarded {
     }
 }
 
-/// Reads the file of tokens again. Where that fails, the last ones hold for [`TOKENS_HOLD`], and then none does.
+/// Reloads the token file. If that fails, the last tokens stay in effect for [`TOKENS_HOLD`]; after that, none are
+/// accepted.
 fn read_tokens(path: &Path, tokens: &Tokens, spoilt_since: &mut Option<Instant>) {
     let file = path.display();
     match (Tokens::read(path), *spoilt_since) {
@@ -212,7 +218,7 @@ fn read_tokens(path: &Path, tokens: &Tokens, spoilt_since: &mut Option<Instant>)
     }
 }
 
-/// An answer that goes on as long as its client has the right to it.
+/// A response body that ends when the client loses its right.
 struct Admitted {
     gate: Gate,
     headers: HeaderMap,
@@ -226,7 +232,7 @@ struct Admitted {
 // === impl Admitted ===
 
 impl Admitted {
-    /// The next frame; `None` at the end.
+    /// Returns the next frame, or `None` at the end.
     async fn frame(&mut self) -> Option<Result<Frame<Bytes>, Infallible>> {
         loop {
             tokio::select! {
@@ -242,7 +248,8 @@ impl Admitted {
     }
 }
 
-/// Whether a request names its server by an address or as `localhost`, or not at all, as no browser does.
+/// Returns whether the request names its host as an IP address or as `localhost`, or does not name it, as no browser
+/// does.
 fn is_this_machine(request: &Request<Incoming>) -> bool {
     let header = || request.headers().get(HOST).map(|host| host.to_str().unwrap_or("?"));
     let Some(authority) = request.uri().authority().map(|a| a.as_str()).or_else(header) else { return true };
@@ -254,7 +261,7 @@ fn is_this_machine(request: &Request<Incoming>) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
 }
 
-/// What a request to the admin listener wants; `None` where nobody needs to be known.
+/// Returns the right that a request to the admin listener needs, or `None` if it is public.
 pub(super) fn right(request: &Request<Incoming>) -> Option<Right> {
     match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/livez" | "/" | "/page.js" | "/page.css") => None,
@@ -265,7 +272,7 @@ pub(super) fn right(request: &Request<Incoming>) -> Option<Right> {
     }
 }
 
-/// The cluster that a webhook's path names.
+/// Returns the cluster in the path of a webhook request.
 pub(super) fn cluster(request: &Request<Incoming>) -> &str {
     request.uri().path().trim_end_matches('/').strip_prefix("/audit/").unwrap_or_default()
 }

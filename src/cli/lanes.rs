@@ -1,4 +1,4 @@
-//! A war as a picture: a lane for each party, time from left to right, at each write the value it set.
+//! Draws a war as a timeline chart: a row for each party, time from left to right, and the value at each write.
 
 use std::fmt::Write;
 
@@ -6,15 +6,15 @@ use super::output::{Style, clean, clock, is_by, json_text};
 use crate::audit::event::Micros;
 use crate::query::views::{Coverage, Moment, War};
 
-/// Lanes and fields that are drawn; what is more is in the tables.
+/// Maximum number of rows and fields that are drawn. The tables show the rest.
 const LANES_MAX: usize = 6;
 const FIELDS_MAX: usize = 3;
-/// Characters of a value in a lane.
+/// Maximum length of a value in characters.
 const VALUE_CHARS_MAX: usize = 10;
-/// Columns of time below which a picture shows nothing.
+/// Minimum number of columns for the time axis.
 const TIME_COLUMNS_MIN: usize = 30;
 
-/// Draws the contested fields of a war; empty where there is nothing to draw or no room.
+/// Draws the contested fields of a war. Returns an empty string if there is nothing to draw or not enough space.
 pub fn picture(war: &War, timeline: &[Moment], coverage: &Coverage, style: Style) -> String {
     let mut out = String::new();
     let lanes: Vec<&str> = war.parties.iter().take(LANES_MAX).map(|p| p.actor.as_str()).collect();
@@ -49,7 +49,7 @@ pub fn picture(war: &War, timeline: &[Moment], coverage: &Coverage, style: Style
     out
 }
 
-/// The value that a write gave to a field, as a few characters.
+/// Returns the value that a write gave to a field, shortened.
 fn value_of(moment: &Moment, path: &str) -> Option<String> {
     if path == "(object)" {
         return match moment.effect.as_str() {
@@ -73,14 +73,14 @@ fn value_of(moment: &Moment, path: &str) -> Option<String> {
     })
 }
 
-/// Time to columns.
+/// Maps times to columns.
 struct Scale {
     from: Micros,
     to: Micros,
     width: usize,
 }
 
-/// One lane: its cells, and up to where they are taken, with one cell of air after a value.
+/// One row: its cells, and the first free column. There is one empty cell after each value.
 struct Row {
     cells: Vec<char>,
     taken: usize,
@@ -95,7 +95,7 @@ impl Scale {
         (share.clamp(0.0, 1.0) * columns).round() as usize
     }
 
-    /// An empty lane, shaded where there are no audit events.
+    /// Returns an empty row, shaded where there are no audit events.
     fn row(&self, coverage: &Coverage) -> Row {
         let mut cells = vec!['·'; self.width];
         for gap in coverage.gaps.iter().filter(|gap| gap.to > self.from && gap.from < self.to) {
@@ -108,7 +108,7 @@ impl Scale {
 // === impl Row ===
 
 impl Row {
-    /// Writes a value at its column; where there is no room, a dot says that there was a write.
+    /// Draws a value at its column, or only a dot if there is no space for it.
     fn put(&mut self, column: usize, value: &str) {
         let chars: Vec<char> = value.chars().collect();
         let start = column.min(self.cells.len().saturating_sub(chars.len()));

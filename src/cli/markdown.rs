@@ -1,11 +1,12 @@
-//! A hand-over note for a ticket: everything one needs to go on, as Markdown that commands nothing.
+//! Reports as Markdown, as handover notes for tickets. Names and values are escaped, so that they cannot contain
+//! markup.
 
 use std::fmt::Write;
 
 use super::output::{clean, clock, coverage, name, verdict, words};
 use crate::query::views::{Coverage, Field, Participants, Report, War};
 
-/// The report as a note.
+/// Formats a report.
 pub fn report(report: &Report) -> String {
     let mut out = String::new();
     if report.wars.is_empty() {
@@ -18,7 +19,7 @@ pub fn report(report: &Report) -> String {
     out
 }
 
-/// One object as a note.
+/// Formats one object.
 pub fn participants(found: &Participants) -> String {
     let mut out = String::new();
     if found.wars.is_empty() {
@@ -90,7 +91,7 @@ fn footer(of: &Coverage) -> String {
     coverage(of).lines().map(|line| format!("_{}_  \n", text(line))).collect()
 }
 
-/// Text that is only text: nothing in it is Markdown or HTML.
+/// Escapes text, so that nothing in it is interpreted as Markdown or HTML.
 fn text(raw: &str) -> String {
     let mut out = String::new();
     for c in clean(raw).chars() {
@@ -108,7 +109,7 @@ fn text(raw: &str) -> String {
     out
 }
 
-/// Text as code, in a line or a cell of a table.
+/// Formats text as inline code, also within table cells.
 fn code(raw: &str) -> String {
     let cleaned = clean(raw).replace('|', "\\|");
     let longest = cleaned.split(|c| c != '`').map(str::len).max().unwrap_or(0);
@@ -117,7 +118,7 @@ fn code(raw: &str) -> String {
     format!("{fence}{pad}{cleaned}{pad}{fence}")
 }
 
-/// A command as a block.
+/// Formats a command as a code block.
 fn block(command: &str) -> String {
     let cleaned = clean(command);
     let longest = cleaned.split(|c| c != '`').map(str::len).max().unwrap_or(0);

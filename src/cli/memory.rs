@@ -1,33 +1,33 @@
-//! How much memory there is, and what of it each part of the server may have.
+//! Detects the memory limit, and divides it among the parts of the server.
 
 use std::path::Path;
 
 use crate::net;
 use crate::pipeline::Bounds;
 
-/// Where control groups are and what tells a limit: version 2, then version 1's memory controller. Inside of a container the
-/// first directory is the container's own.
+/// Roots of the control group hierarchies and the file with the limit: version 2, then the memory controller of version
+/// 1. In a container, the root is the container's own group.
 const GROUPS: [(&str, &str); 2] =
     [("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")];
-/// Where a process is told its groups: `0::/system.slice/editwar.service`, `5:memory:/docker/…`.
+/// Lists the control groups of this process: `0::/system.slice/editwar.service`, `5:memory:/docker/…`.
 const OWN: &str = "/proc/self/cgroup";
-/// Version 1 writes "no limit" as a number near 2^63.
+/// Version 1 represents "no limit" as a number near 2^63.
 const NO_LIMIT: usize = 1 << 60;
-/// What part of the memory objects may have, as their bytes are counted: under attack, with all of it churning, the allocator
-/// holds nearly three times that.
+/// Divisor for the memory of objects, as counted by the pipeline. Under attack, with all objects being replaced, the
+/// allocator holds almost three times the counted bytes.
 const OBJECTS_SHARE: usize = 8;
-/// Bytes of one remembered request, with the empty places of its table.
+/// Bytes of one remembered request, including the unused slots of its hash table.
 const REQUEST_BYTES: usize = 32;
-/// Bytes on their way in where nothing says how much memory there is.
+/// Bytes of batches in flight if there is no memory limit.
 const IN_FLIGHT_BYTES: usize = 256 << 20;
 
-/// The least connections of a listener; and bytes of unread answers, and of requests that HTTP/2 takes before they are read,
-/// where nothing says how much memory there is.
+/// Minimum number of connections per listener; bytes of unread responses and of HTTP/2 windows if there is no memory
+/// limit.
 const CONNECTIONS_MIN: usize = 64;
 const ANSWER_BYTES: usize = 256 << 20;
 const WINDOW_BYTES: usize = 128 << 20;
 
-/// The tightest limit of this process's control group and those around it, if there is one.
+/// Returns the smallest limit of this process's control groups and their ancestors, if there is one.
 pub fn limit() -> Option<usize> {
     let own = std::fs::read_to_string(OWN).unwrap_or_default();
     limit_of(&own, &|path| limit_in(&std::fs::read_to_string(path).ok()?))
@@ -39,7 +39,7 @@ fn limit_of(own: &str, read: &dyn Fn(&Path) -> Option<usize>) -> Option<usize> {
         let version = if controllers.is_empty() { 0 } else { 1 };
         (version == 0 || controllers.split(',').any(|c| c == "memory")).then_some((version, path))
     });
-    // The roots too: a container may see its group's path of the host, which is not there.
+    // Includes the roots: in a container, the path may be that of the host, which does not exist there.
     let all = groups.chain([(0, "/"), (1, "/")]).flat_map(|(version, path)| {
         let (root, file) = GROUPS[version];
         let own = Path::new(path.trim_start_matches('/')).ancestors();
@@ -52,10 +52,10 @@ fn limit_in(text: &str) -> Option<usize> {
     text.trim().parse().ok().filter(|bytes| *bytes < NO_LIMIT)
 }
 
-/// These bounds, or tighter ones that fit in `limit`; and the bytes of batches that may be on their way.
+/// Reduces `bounds` to fit in `limit`. Also returns the maximum number of bytes of batches in flight.
 ///
-/// A batch is held about twice, as it came and as it is written to disk; a quarter of the memory is left for what is counted
-/// by nobody: connections, the journal's pages, the allocator's gaps.
+/// A batch needs about twice its size: as it was received, and as it is written to disk. A quarter of the memory is
+/// reserved for what is not counted: connections, the journal's page cache, and fragmentation.
 pub fn within(limit: Option<usize>, bounds: Bounds) -> (Bounds, usize) {
     let Some(limit) = limit else { return (bounds, IN_FLIGHT_BYTES) };
     let bounds = Bounds {
@@ -67,8 +67,9 @@ pub fn within(limit: Option<usize>, bounds: Bounds) -> (Bounds, usize) {
     (bounds, IN_FLIGHT_BYTES.min(limit / 8))
 }
 
-/// What connections may hold in `limit` bytes of memory: an eighth for answers that are not read yet, a sixteenth for what
-/// HTTP/2 takes before it is read, and a connection of each listener for each MiB. Two descriptors of three are left to them.
+/// Returns the limits on connections for `limit` bytes of memory: an eighth for unread responses, a sixteenth for
+/// HTTP/2 windows, and one connection per listener for each MiB. Connections can use two thirds of the file
+/// descriptors.
 pub fn of_connections(limit: Option<usize>, descriptors: Option<usize>) -> net::Limits {
     let limit = limit.unwrap_or(usize::MAX);
     let by_memory = (limit >> 20).max(CONNECTIONS_MIN);

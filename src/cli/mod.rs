@@ -1,4 +1,4 @@
-//! The command line: arguments in, pictures and exit codes out. May use everything; nobody uses it.
+//! The command line: arguments, output and exit codes. This module may use all others, and none of them uses it.
 
 pub mod analyze;
 pub mod args;
@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-/// Runs what the command line asks for. Data goes to stdout, all else to stderr.
+/// Runs a command. Data goes to stdout, everything else to stderr.
 pub fn run(args: args::Args) -> ExitCode {
     let outcome: Result<Outcome> = match args.command {
         args::Command::Analyze(args) => analyze::run(&args),
@@ -44,11 +44,11 @@ pub fn run(args: args::Args) -> ExitCode {
     end(outcome)
 }
 
-/// Tells an error, and how it went.
+/// Prints an error, and returns the exit code.
 fn end(outcome: Result<Outcome>) -> ExitCode {
     match outcome {
         Ok(outcome) => outcome.into(),
-        // The reader of our output is gone: nothing left to say, and nobody to say it to.
+        // The reader of our output is gone, so there is nothing left to report.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             anstream::eprintln!("editwar: {}", output::clean(&told(&error)));
@@ -57,7 +57,7 @@ fn end(outcome: Result<Outcome>) -> ExitCode {
     }
 }
 
-/// An error and its causes, each once: some say their cause themselves.
+/// Formats an error with its causes. A cause that is already part of the text is not repeated.
 fn told(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
         match (told.is_empty(), told.contains(&cause)) {
@@ -68,14 +68,14 @@ fn told(error: &anyhow::Error) -> String {
     })
 }
 
-/// How a command ended, as its exit code tells.
+/// The result of a command, which determines its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// 0: no war.
     Calm,
     /// 1: a war was found.
     War,
-    /// 2: bad usage, or input that cannot be read.
+    /// 2: invalid usage, or unreadable input.
     Unusable,
 }
 

@@ -1,4 +1,4 @@
-//! What people see: tables and timelines, as text. Everything that came from outside is made harmless first.
+//! Text output for people: tables and timelines. All external text is escaped first.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -15,28 +15,28 @@ use crate::query::views::{
     Coverage, Field, Moment, Object, Participants, Party, Report, Turns, Value, War, WrongClock, time,
 };
 
-/// Width where there is no terminal to ask.
+/// Width if there is no terminal.
 const WIDTH_DEFAULT: u16 = 120;
-/// Width below which a war's columns would be too narrow to read.
+/// Below this width, wars are listed one below the other, since table columns would be too narrow.
 const STACKED_BELOW: u16 = 110;
-/// Characters of a value in a table.
+/// Maximum length of a value in a table, in characters.
 const VALUE_CHARS_MAX: usize = 40;
 
-/// How to print.
+/// How output is formatted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
-    /// Columns.
+    /// Width in columns.
     pub width: u16,
-    /// Whether colours and bold are wanted.
+    /// Whether to use colours and bold text.
     pub is_coloured: bool,
-    /// Full names, all rows.
+    /// Whether to show full names and all rows.
     pub is_wide: bool,
 }
 
 // === impl Style ===
 
 impl Style {
-    /// As standard output is: a terminal's width and colours, unless `NO_COLOR` is set.
+    /// Returns the style for standard output: the width of the terminal, and colours unless `NO_COLOR` is set.
     pub fn of_stdout(is_wide: bool) -> Style {
         let stdout = std::io::stdout();
         let columns = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
@@ -76,12 +76,12 @@ impl Style {
     }
 }
 
-/// How more is asked for: the command before the object, and what stands behind it.
+/// How to query for details: the command before the object, and the arguments after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// `editwar who`, or as a plugin of kubectl.
+    /// `editwar who`, or the equivalent of the kubectl plugin.
     pub command: &'static str,
-    /// Where to ask; without it, the same files.
+    /// Arguments that name the server. Without them, the same files are used.
     pub place: Option<String>,
 }
 
@@ -91,7 +91,7 @@ impl Default for Ask {
     }
 }
 
-/// What `analyze` found, for people.
+/// Formats the report of `analyze`.
 pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
     let mut out = String::new();
     let undecided = report.wars.iter().filter(|war| war.is_undecided()).count();
@@ -183,7 +183,7 @@ pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
     out
 }
 
-/// What all of it is based on: sources, time, gaps, and how much the events tell.
+/// Formats what a report is based on: sources, time range, gaps, and how complete the events are.
 pub fn coverage(coverage: &Coverage) -> String {
     let mut out = String::new();
     let (Some(first), Some(last)) = (coverage.first, coverage.last) else {
@@ -239,7 +239,7 @@ pub fn coverage(coverage: &Coverage) -> String {
     out
 }
 
-/// The command that shows more of a war.
+/// Returns the command that shows more about a war.
 fn who_command(war: &War, ask: &Ask, coverage: &Coverage) -> String {
     let Object { group, resource, namespace, name, .. } = &war.object;
     let dot = if group.is_empty() { "" } else { "." };
@@ -285,7 +285,7 @@ fn wars(wars: &[War], style: Style) -> Table {
     table
 }
 
-/// One war below the other, for narrow terminals.
+/// Formats wars one below the other, for narrow terminals.
 fn stacked(wars: &[War], style: Style) -> String {
     let mut out = String::new();
     for war in wars {
@@ -306,7 +306,7 @@ fn stacked(wars: &[War], style: Style) -> String {
     out
 }
 
-/// Where a war stands and how sure that is, in words. What only may be a war stands nowhere.
+/// Returns the state and confidence of a war. An undecided one has no state.
 pub(super) fn verdict(war: &War) -> Vec<String> {
     if war.is_undecided() {
         return vec!["undecided".to_owned()];
@@ -315,7 +315,7 @@ pub(super) fn verdict(war: &War) -> Vec<String> {
     vec![state, war.confidence.as_str().to_owned()]
 }
 
-/// The state as far as it is worth a colour.
+/// Returns the state for colours. Undecided wars have none.
 fn shown_state(war: &War) -> State {
     if war.is_undecided() { State::Calm } else { war.state }
 }
@@ -334,7 +334,7 @@ fn state_cell(war: &War) -> Cell {
     }
 }
 
-/// `spec.replicas 3 ⇄ 5`.
+/// Formats a field with its values, as `spec.replicas 3 ⇄ 5`.
 fn fought_over(field: &Field, style: Style) -> String {
     let path = match field.path.as_str() {
         "(object)" => "the whole object",
@@ -374,7 +374,7 @@ pub(super) fn json_text(json: &serde_json::Value, style: Style) -> String {
     text.chars().take(VALUE_CHARS_MAX - 1).chain(['…']).collect()
 }
 
-/// How verdicts changed, a line for each change.
+/// Formats the transitions of wars, one per line.
 pub fn turns(found: &Turns, style: Style) -> String {
     if found.turns.is_empty() {
         return format!("no verdict changed since {}\n", clock(found.complete_since));
@@ -388,7 +388,7 @@ pub fn turns(found: &Turns, style: Style) -> String {
     format!("{table}\n")
 }
 
-/// What `who` found, for people; the last `writes_max` writes of the timeline, all where 0.
+/// Formats the result of `who`, with the last `writes_max` writes of the timeline, or all if it is 0.
 pub fn participants(found: &Participants, writes_max: usize, style: Style) -> String {
     let mut out = String::new();
     let title = name(&found.object);
@@ -453,7 +453,7 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
             style.actor(&echo.actor)
         );
     }
-    // Beside a war, what bystanders write to the status is noise.
+    // If there is a war, status writes of other writers are hidden.
     let is_shown = |m: &&Moment| {
         let is_party = |war: &War| war.parties.iter().any(|p| is_by(&p.actor, m));
         style.is_wide || m.part == "main" || found.wars.is_empty() || found.wars.iter().any(is_party)
@@ -480,7 +480,7 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
     out
 }
 
-/// Text in lines no longer than the terminal, as far as its words allow, behind an indent.
+/// Wraps text to the width of the terminal, with an indent. Words are not split.
 fn wrapped(text: &str, indent: usize, style: Style) -> String {
     let width = usize::from(style.width).saturating_sub(indent).max(20);
     let mut lines: Vec<String> = Vec::new();
@@ -496,7 +496,7 @@ fn wrapped(text: &str, indent: usize, style: Style) -> String {
     lines.iter().map(|line| format!("{:indent$}{line}\n", "")).collect()
 }
 
-/// Whether a party of this name made a write.
+/// Returns whether a write was made by the party with this name.
 pub fn is_by(party: &str, moment: &Moment) -> bool {
     party == moment.actor || party.strip_prefix(&moment.actor) == Some(&format!(" via {}", moment.tool))
 }
@@ -588,20 +588,20 @@ fn timeline(moments: &[&Moment], coverage: &Coverage, style: Style) -> Table {
     table
 }
 
-/// `Deployment shop/web`, with the cluster where there are several.
+/// Formats an object as `Deployment shop/web`, with its cluster if it has one.
 pub fn name(object: &Object) -> String {
     let place = [&object.cluster, &object.namespace, &object.name];
     let place: Vec<String> = place.iter().filter(|part| !part.is_empty()).map(|part| clean(part)).collect();
     format!("{} {}", clean(&object.kind), place.join("/"))
 }
 
-/// An actor's name without what all of its kind begin with; always an ending of the full name.
+/// Shortens an actor's name by a common prefix. The result is always a suffix of the full name.
 fn short(actor: &str) -> String {
     let rest = actor.strip_prefix("system:serviceaccount:").or_else(|| actor.strip_prefix("system:"));
     clean(rest.unwrap_or(actor))
 }
 
-/// `2026-02-11 10:00:00Z`, always of this width.
+/// Formats a time as `2026-02-11 10:00:00Z`, always with this width.
 pub(super) fn clock(at: Micros) -> String {
     let text = time::text(at);
     match text.get(..19) {
@@ -623,18 +623,18 @@ pub(super) fn words(snake: &str) -> String {
     snake.replace('_', " ")
 }
 
-/// Text without anything that a terminal would obey or that would lie about its order.
+/// Escapes text, so that it cannot contain control sequences or change the text direction.
 pub fn clean(text: &str) -> String {
     escape::text(text).into_owned()
 }
 
-/// A value as a document of JSON. A terminal may show it, so what is harmful there is escaped, which changes nothing in it.
+/// Formats a value as JSON. Characters that are harmful in a terminal are escaped, which does not change the value.
 pub(super) fn json(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(escape::json(&serde_json::to_string_pretty(value)?).into_owned() + "\n")
 }
 
-/// A value as a document of YAML; as JSON, which is YAML, where it has characters that YAML would leave as they are and a
-/// terminal would not.
+/// Formats a value as YAML. If it contains characters that are harmful in a terminal and that YAML would not escape, it
+/// is formatted as JSON, which is valid YAML too.
 pub(super) fn yaml(value: &impl Serialize) -> anyhow::Result<String> {
     let text = serde_yaml_ng::to_string(value)?;
     match text.contains(|c| escape::is_harmful(c) && c != '\n') {

@@ -1,5 +1,5 @@
-//! `kubectl editwar`: the commands that ask a server, asked of the server in the cluster that kubectl talks to; and the
-//! others, as they are.
+//! `kubectl editwar`: the commands for a server, which is found in kubectl's current cluster, and all other commands
+//! unchanged.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -17,9 +17,9 @@ use crate::escape;
 use crate::query::client::Error;
 use crate::query::views::Report;
 
-/// Time for a completion: who presses a key does not wait longer.
+/// Timeout of a completion, which must not delay the shell for long.
 const COMPLETION_TIMEOUT: Duration = Duration::from_secs(2);
-/// How kubectl is told that files are no candidates.
+/// Tells kubectl's completion not to complete file names.
 const NO_FILES: &str = ":4";
 
 /// Who is fighting over my Kubernetes object, over which field, with which values, since when; and make it stop.
@@ -83,7 +83,7 @@ pub fn run() -> ExitCode {
     end(Plugin::parse().run().map_err(with_hint))
 }
 
-/// Where the proxy does not get through, a forwarded port may.
+/// Adds a hint to errors of the API server's proxy: port forwarding may work instead.
 fn with_hint(error: anyhow::Error) -> anyhow::Error {
     let Some(Error::Refused { status, .. }) = error.downcast_ref::<Error>() else { return error };
     match status.as_u16() {
@@ -132,7 +132,7 @@ impl Plugin {
     }
 }
 
-/// The arguments of `editwar who` that mean the same.
+/// Returns the equivalent arguments of `editwar who`.
 fn who_args(
     object: &str,
     namespace: Option<&str>,
@@ -153,14 +153,14 @@ fn who_args(
     }
 }
 
-/// Completes for kubectl: the words behind `kubectl editwar`, the last of them unfinished.
+/// Prints completions for kubectl. `words` are the words after `kubectl editwar`; the last one is incomplete.
 pub fn complete(words: &[String]) -> ExitCode {
     let mut candidates = candidates(words);
-    // Names come from the cluster, and a shell shows them.
+    // The names come from the cluster, and the shell prints them.
     candidates.retain(|candidate| !candidate.contains(escape::is_harmful));
     candidates.push(NO_FILES.to_owned());
     let mut stdout = anstream::stdout().lock();
-    // A shell that does not listen any more is no concern.
+    // If the shell no longer reads the output, there is nothing to do.
     drop(writeln!(stdout, "{}", candidates.join("\n")));
     ExitCode::SUCCESS
 }
@@ -197,7 +197,7 @@ fn candidates(words: &[String]) -> Vec<String> {
     found.into_iter().filter(|candidate| candidate.starts_with(unfinished)).collect()
 }
 
-/// The objects that are fought over now, as `KIND/NAME`; none where the server cannot be asked in time.
+/// Returns the contested objects as `KIND/NAME`. Empty if the server does not answer in time.
 fn objects(words: &[String]) -> Vec<String> {
     let value = |long: &str, short: &str| {
         let is_it = |word: &&[String]| word[0] == long || word[0] == short;

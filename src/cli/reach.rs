@@ -1,10 +1,10 @@
-//! Ways to a running server: its address, or a Kubernetes cluster that it runs in.
+//! Connections to a running server: by its address, or through the Kubernetes cluster in which it runs.
 //!
-//! In a cluster it is asked through the API server's proxy of its Service. Compared with a forwarded port this needs no
-//! pod to be picked, works through any proxy that kubectl works through, and takes a right of its own, `get` on
-//! `services/proxy`, that can be granted for this one Service. Where the server listens on its pod's loopback only, or
-//! wants to know who asks (the proxy does not tell), a port is forwarded instead: by `--forward`, and for a Service whose
-//! port has `appProtocol: https`.
+//! In a cluster, the default is the API server's proxy for Services. Compared with port forwarding, this does not need
+//! to select a pod, works wherever kubectl works, and has its own permission (`get` on `services/proxy`) that can be
+//! granted for this one Service. Port forwarding is needed if the server only listens on its pod's loopback, or
+//! requires authentication, since the proxy does not pass on the client's identity. It is used with `--forward`, and
+//! for Services whose port has `appProtocol: https`.
 
 use std::path::PathBuf;
 
@@ -21,10 +21,10 @@ use super::output::Ask;
 use crate::detect::remedy::quoted;
 use crate::query::client::Server;
 
-/// The Service's label, by which it is found, and where it is looked for without the right to list Services.
+/// The label of the Service, and its name and namespace if Services cannot be listed.
 const LABEL: &str = "app.kubernetes.io/name=editwar";
 const HOME: &str = "editwar";
-/// What its ports are called, or which they are: for who asks, and for kube-apiserver.
+/// Number and names of the ports: for the query API, and for kube-apiserver.
 const ASKED: Port = Port { number: 8080, names: &["admin", "api", "http", "https"] };
 const POSTED_TO: Port = Port { number: 8443, names: &["webhook"] };
 
@@ -33,7 +33,7 @@ struct Port {
     names: &'static [&'static str],
 }
 
-/// Where a server is.
+/// The location of a server.
 #[derive(Clone, Debug)]
 pub enum Reach {
     /// At an address.
@@ -59,16 +59,16 @@ pub struct Access {
 /// The Service of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Where it is.
+    /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// The port for who asks.
+    /// The port of the query API.
     pub port: u64,
     is_tls: bool,
 }
 
-/// A server that can be asked, and what has to stay for that.
+/// A client for a server, and the port forwarding that it needs.
 pub struct Opened {
     server: Server,
     _forward: Option<Forward>,
@@ -77,10 +77,10 @@ pub struct Opened {
 // === impl Reach ===
 
 impl Reach {
-    /// The server, ready to be asked.
+    /// Connects to the server.
     ///
     /// # Errors
-    /// Where the cluster cannot be reached, or has no such server.
+    /// The cluster is not reachable, or has no such server.
     pub async fn open(&self) -> Result<Opened> {
         let access = match self {
             Reach::At(remote) => return Ok(Opened { server: remote.open()?, _forward: None }),
@@ -101,7 +101,7 @@ impl Reach {
 }
 
 impl Reach {
-    /// How more is asked for, the same way.
+    /// Returns how users can query for details in the same way.
     pub fn ask(&self) -> Ask {
         let remote = match self {
             Reach::At(remote) => remote,
@@ -131,7 +131,7 @@ impl std::ops::Deref for Opened {
 // === impl Remote ===
 
 impl Remote {
-    /// A client that shows what there is to show.
+    /// Creates a client with the given credentials.
     fn open(&self) -> Result<Server> {
         let address = self.server.clone().context("no server is named")?;
         let is_plain = address.starts_with("http://");
@@ -181,7 +181,7 @@ impl Service {
         })
     }
 
-    /// Its path in the API server's proxy.
+    /// Returns its path in the API server's proxy.
     fn proxy(&self) -> String {
         let Service { namespace, name, port, is_tls } = self;
         let scheme = if *is_tls { "https" } else { "http" };
@@ -192,33 +192,34 @@ impl Service {
 // === impl Access ===
 
 impl Access {
-    /// A client, and the context's namespace.
+    /// Creates a client. Also returns the namespace of the context.
     ///
     /// # Errors
-    /// Where the kubeconfig makes no sense.
+    /// The kubeconfig is not valid.
     pub async fn connect(&self) -> Result<(kube::Client, String)> {
         let mut config = self.config().await?;
-        // Who waits at a terminal wants to know.
+        // Retries would delay the error message.
         config.default_retry = false;
         let namespace = config.default_namespace.clone();
         Ok((kube::Client::try_from(config).context("kubeconfig")?, namespace))
     }
 
-    /// A server that speaks TLS and wants to know who asks, behind a forwarded port: it is shown the kubeconfig's token,
-    /// which it lets the API server look at.
+    /// Creates a client for a server with TLS and authentication behind a forwarded port. It sends the kubeconfig's
+    /// token, which the server has checked by the API server.
     async fn behind(&self, forward: &Forward) -> Result<Server> {
         let mut config = self.config().await?;
         config.default_retry = false;
         config.cluster_url = forward.address("https").parse().context("a forwarded port")?;
-        // The way to the pod is the API server's, which was checked; the certificate is not for this machine.
+        // The connection to the pod goes through the API server, whose certificate was verified. The server's own
+        // certificate is not issued for this machine.
         config.accept_invalid_certs = true;
         Ok(Server::Behind { cluster: kube::Client::try_from(config).context("kubeconfig")?, proxy: String::new() })
     }
 
-    /// The webhook's address within the cluster.
+    /// Returns the address of the webhook within the cluster.
     ///
     /// # Errors
-    /// Where the cluster cannot be asked, or has no such Service.
+    /// The cluster is not reachable, or has no such Service.
     pub async fn webhook(&self) -> Result<String> {
         let (cluster, _) = self.connect().await?;
         let services = services(&cluster).await?.unwrap_or_default();
@@ -230,7 +231,7 @@ impl Access {
     }
 
     async fn config(&self) -> Result<kube::Config> {
-        // A second provider of cryptography is refused, and the first is this one.
+        // Fails if a provider is already installed, which is then this one.
         drop(rustls::crypto::ring::default_provider().install_default());
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         match &self.kubeconfig {
@@ -244,10 +245,10 @@ impl Access {
     }
 }
 
-/// GETs a path of the API server: status and body.
+/// GETs a path of the API server. Returns status and body.
 ///
 /// # Errors
-/// Where it does not answer.
+/// The API server does not answer.
 pub async fn get(cluster: &kube::Client, path: &str) -> Result<(http::StatusCode, String)> {
     use http_body_util::BodyExt as _;
     let request = Request::get(path).body(kube::client::Body::empty())?;
@@ -257,10 +258,10 @@ pub async fn get(cluster: &kube::Client, path: &str) -> Result<(http::StatusCode
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
-/// editwar's Service.
+/// Finds editwar's Service.
 async fn find(cluster: &kube::Client) -> Result<Service> {
     let Some(services) = services(cluster).await? else {
-        // Who may not list all Services may still ask this one.
+        // Without the permission to list Services, access to this one may still be granted.
         return Ok(Service { namespace: HOME.into(), name: HOME.into(), port: ASKED.number, is_tls: false });
     };
     let found: Vec<Service> = services.iter().filter_map(Service::of).collect();
@@ -276,7 +277,7 @@ async fn find(cluster: &kube::Client) -> Result<Service> {
     }
 }
 
-/// The Services of editwar; `None` for who may not list them.
+/// Lists the Services of editwar. Returns `None` without the permission to do so.
 async fn services(cluster: &kube::Client) -> Result<Option<Vec<Value>>> {
     let (status, body) = get(cluster, &format!("/api/v1/services?labelSelector={}", LABEL.replace('=', "%3D"))).await?;
     if status == http::StatusCode::UNAUTHORIZED {
@@ -289,14 +290,14 @@ async fn services(cluster: &kube::Client) -> Result<Option<Vec<Value>>> {
     Ok(list["items"].as_array_mut().map(std::mem::take))
 }
 
-/// A Service's port.
+/// Finds a port of a Service, by number or name.
 fn port<'s>(service: &'s Value, wanted: &Port) -> Option<&'s Value> {
     let ports = service["spec"]["ports"].as_array()?;
     let has_name = |p: &&Value| p["name"].as_str().is_some_and(|name| wanted.names.contains(&name));
     ports.iter().find(|p| p["port"].as_u64() == Some(wanted.number)).or_else(|| ports.iter().find(has_name))
 }
 
-/// `https://10.96.0.50:8443`
+/// Returns a URL like `https://10.96.0.50:8443`
 fn webhook_url(service: &Value) -> Option<String> {
     let address: std::net::IpAddr = service["spec"]["clusterIP"].as_str()?.parse().ok()?;
     let port = u16::try_from(port(service, &POSTED_TO)?["port"].as_u64()?).ok()?;

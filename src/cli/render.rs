@@ -1,4 +1,4 @@
-//! `editwar render`: what would be applied to a live object, and why, without a cluster.
+//! `editwar render`: shows what would be applied to a live object, and why, without a cluster.
 
 use std::io::Write;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::reconcile::plan::{self, Left, Next};
 /// Runs `editwar render`.
 ///
 /// # Errors
-/// A file that cannot be read, or does not hold what it should.
+/// A file cannot be read, or its content is not valid.
 pub(super) fn run(args: &RenderArgs) -> Result<Outcome> {
     let live = args.live.as_deref().map(objects).transpose()?.unwrap_or_default();
     let live = match live.as_slice() {
@@ -51,7 +51,8 @@ pub(super) fn run(args: &RenderArgs) -> Result<Outcome> {
     wanted.invalid.iter().for_each(|invalid| say(&invalid.to_string()));
     match live {
         None => say("it would be created"),
-        // Without a server's dry-run: what the asset names is compared, and what others set stays.
+        // Approximates the dry-run of an API server: only what the asset contains is compared, and other fields are
+        // kept.
         Some(live) => match drift::between(live, &merged(live, &wanted.object)).as_slice() {
             [] => say("nothing differs"),
             paths => say(&format!("would be corrected: {}", drift::named(paths))),
@@ -66,7 +67,7 @@ pub(super) fn run(args: &RenderArgs) -> Result<Outcome> {
     Ok(Outcome::Calm)
 }
 
-/// The objects of a YAML or JSON file.
+/// Reads the objects of a YAML or JSON file.
 fn objects(path: &Path) -> Result<Vec<Value>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let all = serde_yaml_ng::Deserializer::from_str(&text).map(Value::deserialize);
@@ -78,7 +79,7 @@ fn objects(path: &Path) -> Result<Vec<Value>> {
     Ok(found)
 }
 
-/// The live object with what is wanted set in it; lists as a whole.
+/// Merges `wanted` into the live object. Lists are replaced as a whole.
 fn merged(live: &Value, wanted: &Value) -> Value {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => {

@@ -1,4 +1,4 @@
-//! `editwar serve`: the composition root. Everything is put together here, started, and ended in order.
+//! `editwar serve`: creates all parts of the server, starts them, and stops them in order.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -29,13 +29,14 @@ use crate::telemetry::control::Control;
 use crate::telemetry::logs::{self, Levels};
 use crate::telemetry::metrics::{Bounds, Metrics};
 
-/// What part of the largest answer a report may be: while it is built, it is in memory four times, as values and as text.
+/// Divisor of the maximum response size for reports: while a report is built, it is in memory four times, as values and
+/// as text.
 const REPORT_SHARE: usize = 4;
 
-/// Runs `editwar serve` until it is told to stop.
+/// Runs `editwar serve` until it is stopped by a signal.
 ///
 /// # Errors
-/// A configuration that makes no sense, an address that cannot be had, a certificate that cannot be used.
+/// The configuration is not valid, an address cannot be bound, or a certificate cannot be used.
 pub fn run(args: &ServeArgs) -> Result<Outcome> {
     let config = load(args)?;
     if args.print_config {
@@ -72,7 +73,7 @@ fn load(args: &ServeArgs) -> Result<Config> {
     settings.extend(args.memory_limit.iter().map(|size| format!("bounds.memory={size}")));
     settings.extend(args.journal.iter().map(|folder| match folder.to_str() {
         Some("off") => "journal.path=null".to_owned(),
-        // As JSON, which is YAML: no name of a directory is taken for anything else.
+        // Formatted as JSON, which is valid YAML, so that no directory name is interpreted as another type.
         _ => format!("journal.path={}", serde_json::Value::from(folder.to_string_lossy())),
     }));
     settings.extend(args.set.iter().cloned());
@@ -83,7 +84,7 @@ fn load(args: &ServeArgs) -> Result<Config> {
     Ok(config)
 }
 
-/// Everything that `serve` would find out about its configuration before it listens.
+/// Checks everything that `serve` checks before it listens.
 fn check(config: &Config) -> Result<()> {
     let listeners = [(&config.webhook.tls, &config.webhook.auth), (&config.admin.tls, &config.admin.auth)];
     for (tls, auth) in listeners {
@@ -98,7 +99,7 @@ fn check(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Follows the logs that the configuration names.
+/// Starts to tail the configured logs.
 fn follow(
     config: &Config,
     pipeline: &Arc<Pipeline>,
@@ -116,7 +117,7 @@ fn follow(
 }
 
 async fn serve(config: Config, log_levels: Levels) -> Result<()> {
-    // From the first moment: reading the past takes its time, and a signal that nobody hears kills.
+    // Signal handlers are installed first: a replay takes time, and an unhandled signal would kill the process.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hangup = signal(SignalKind::hangup())?;
     let (webhook_gate, admin_gate) = Guarded::of(&config).await?;
@@ -126,7 +127,7 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     let report_bytes_max = limits.answer_bytes_max() / REPORT_SHARE;
     let admin_listener = Listener::bind(config.admin.listen, admin_gate.tls.clone(), limits).await?;
 
-    // The kill switch, from the first moment too.
+    // The signal of the kill switch is also handled from the start.
     let mut switch = signal(SignalKind::user_defined1())?;
     let access = match config.enforce.mode {
         Mode::Observe => None,
@@ -187,7 +188,8 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
                     return refusal.map(BodyExt::boxed_unsync);
                 }
                 if request.uri().path() == levels::PATH {
-                    // Whom the gate let in has the right; without a gate, who is on the machine has it.
+                    // With authentication, the required right was checked. Without, only local clients may change the
+                    // level.
                     let may_change = has_gate || client.to_canonical().is_loopback();
                     return levels::handle(&levels, &request, may_change).map(BodyExt::boxed_unsync);
                 }
@@ -206,16 +208,17 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
         },
         stopped.clone(),
     ));
-    // Health is answered while the past is read. Batches wait in the kernel's queue until it is, and so does whoever acts.
+    // Health checks are answered during the replay. Batches wait in the kernel's accept queue until it is complete, and
+    // the enforcer starts only then.
     if let Some(is_opened) = is_opened {
         tokio::select! {
             opened = is_opened => opened.context("the journal's thread is gone")?,
-            // Nothing was acknowledged yet, so nothing is to be finished.
+            // Nothing was acknowledged yet, so there is nothing to finish.
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         }
     }
-    // Its socket is bound: whoever hears that it is ready is answered.
+    // The webhook's socket is bound already, so requests are accepted as soon as readiness is reported.
     api.set_ready(true);
     let webhook_task = tokio::spawn(webhook_listener.serve(
         move |request, peer| {
@@ -268,7 +271,7 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     Ok(())
 }
 
-/// Opens the journal, if one is wanted, and shows its recent past to the pipeline.
+/// Opens the journal, if one is configured, and replays its recent past into the pipeline.
 fn journal(
     config: &Config,
     pipeline: &Arc<Pipeline>,

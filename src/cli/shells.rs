@@ -1,5 +1,5 @@
-//! What a package of editwar brings along: its version, completions for shells, man pages; all from the commands as they
-//! are parsed, so that they cannot differ from them.
+//! Version, shell completions and man pages for packages. They are generated from the argument parser, so that they are
+//! always up to date.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,7 +10,7 @@ use clap::CommandFactory;
 use super::Outcome;
 use super::args::Args;
 
-/// The version, for people and for reports of faults.
+/// Returns the version with build information.
 pub fn version_line() -> String {
     format!(
         "{} (commit {}, {} {})",
@@ -24,7 +24,7 @@ pub fn version_line() -> String {
 /// Prints the version.
 ///
 /// # Errors
-/// Those of standard output.
+/// Errors of standard output.
 pub fn version() -> Result<Outcome> {
     let mut stdout = anstream::stdout().lock();
     writeln!(stdout, "editwar {}", version_line())?;
@@ -32,10 +32,10 @@ pub fn version() -> Result<Outcome> {
     Ok(Outcome::Calm)
 }
 
-/// Prints a shell's completions.
+/// Prints the completion script of a shell.
 ///
 /// # Errors
-/// Those of standard output.
+/// Errors of standard output.
 pub fn completions(shell: clap_complete::Shell) -> Result<Outcome> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Args::command(), "editwar", &mut script);
@@ -48,7 +48,7 @@ pub fn completions(shell: clap_complete::Shell) -> Result<Outcome> {
 /// Writes a man page for every command.
 ///
 /// # Errors
-/// Where the directory cannot be written to.
+/// The directory cannot be written.
 pub fn man(dir: &Path) -> Result<Outcome> {
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     clap_mangen::generate_to(Args::command(), dir).with_context(|| dir.display().to_string())?;

@@ -1,4 +1,5 @@
-//! `editwar simulate`: the same log under other limits. What would have been paused, when, and what for.
+//! `editwar simulate`: evaluates a log with other limits, and shows what would have been paused, when, and with what
+//! effect.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -21,7 +22,7 @@ use crate::pipeline::key::ObjectKey;
 use crate::query::lens::Lens;
 use crate::query::views::{Coverage, Object, StatsView, time, time_option};
 
-/// What was tried, and what it would have done.
+/// The result of a simulation.
 #[derive(Debug, Serialize)]
 struct Simulation {
     scenarios: Vec<Scenario>,
@@ -29,22 +30,23 @@ struct Simulation {
     stats: StatsView,
 }
 
-/// One set of limits.
+/// One set of limits, and its effect.
 #[derive(Debug, Serialize)]
 struct Scenario {
     buckets: Vec<String>,
     pause_after: u32,
     quiet: String,
-    /// Objects that a bucket ran empty for.
+    /// Number of objects with a thrashing event.
     thrashing: u32,
-    /// Retakes that came while their object was paused: a reconciler would not have made its share of them.
+    /// Number of retakes while their object was paused. A reconciler that honours pauses would not have made its share
+    /// of them.
     spared: u32,
-    /// Pauses after which no retake came: what they should have ended was over.
+    /// Number of pauses that were not followed by a retake: the war had ended already.
     needless: u32,
     objects: Vec<Hit>,
 }
 
-/// An object that thrashed.
+/// An object that was thrashing.
 #[derive(Debug, Serialize)]
 struct Hit {
     object: Object,
@@ -58,20 +60,20 @@ struct Hit {
     thrashing_at: Option<Micros>,
     #[serde(with = "time_option")]
     paused_at: Option<Micros>,
-    /// Since when `state` holds.
+    /// Start of `state`.
     #[serde(with = "time")]
     since: Micros,
     pauses: u32,
     spared: u32,
     needless: bool,
-    /// Who fought.
+    /// The parties of the war.
     parties: Vec<String>,
 }
 
 /// Runs `editwar simulate`.
 ///
 /// # Errors
-/// Bad arguments, or no input that can be read.
+/// Invalid arguments, or no readable input.
 pub fn run(args: &SimulateArgs) -> Result<Outcome> {
     let config = args.log.config()?;
     let policies = policies(args, &config.policy())?;
@@ -111,7 +113,7 @@ pub fn run(args: &SimulateArgs) -> Result<Outcome> {
     })
 }
 
-/// All combinations of what is to be tried.
+/// Returns all combinations of the given limits.
 fn policies(args: &SimulateArgs, live: &Policy) -> Result<Vec<Policy>> {
     let or_live = |given: Vec<Limits>| if given.is_empty() { vec![live.limits.clone()] } else { given };
     let buckets = args
@@ -135,11 +137,11 @@ fn policies(args: &SimulateArgs, live: &Policy) -> Result<Vec<Policy>> {
     if all.len() > 64 {
         bail!("{} combinations are more than the 64 that are tried at once", all.len());
     }
-    // What the configuration says of some objects holds in every scenario.
+    // The configured overrides apply to every scenario.
     Ok(all.into_iter().map(|limits| Policy { limits, ..live.clone() }).collect())
 }
 
-/// `5/10m,12/6h`
+/// Parses token buckets like `5/10m,12/6h`
 fn buckets(text: &str) -> Result<Vec<Limit>> {
     let one = |bucket: &str| {
         let (burst, window) = bucket.split_once('/')?;
@@ -255,7 +257,7 @@ fn table(simulation: &Simulation, style: output::Style) -> String {
     out
 }
 
-/// A JUnit report: one test that passes, or one that fails for each object.
+/// Formats a JUnit report: a failed test for each object, or a single passing test.
 fn junit(hits: &[Hit]) -> String {
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let _ = writeln!(out, "<testsuite name=\"editwar\" tests=\"{}\" failures=\"{}\">", hits.len().max(1), hits.len());

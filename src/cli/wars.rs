@@ -1,4 +1,4 @@
-//! `editwar wars`: what a running server found.
+//! `editwar wars`: lists the wars that a running server knows.
 
 use std::io::Write;
 
@@ -15,7 +15,7 @@ use crate::query::views::{Report, Turns};
 /// Runs `editwar wars`.
 ///
 /// # Errors
-/// Where the server cannot be asked.
+/// The server is not reachable or rejects the request.
 pub fn run(args: &WarsArgs) -> Result<Outcome> {
     if args.remote.server.is_none() {
         bail!("name a running server with --server URL, or in EDITWAR_SERVER");
@@ -23,7 +23,7 @@ pub fn run(args: &WarsArgs) -> Result<Outcome> {
     list(&args.which, args.namespace.as_deref(), &Reach::At(args.remote.clone()))
 }
 
-/// Lists how verdicts changed.
+/// Lists transitions.
 fn turns(which: &Which, namespace: Option<&str>, since: &str, reach: &Reach) -> Result<Outcome> {
     let parameters = [("since", Some(since)), ("namespace", namespace), ("cluster", which.cluster.as_deref())];
     let found: Turns = ask(reach, path("/api/v1/turns?", &parameters))?;
@@ -47,16 +47,16 @@ fn ask<T: DeserializeOwned>(reach: &Reach, path: String) -> Result<T> {
     runtime.block_on(async { Ok(reach.open().await?.get(&path).await?) })
 }
 
-/// A path with those of these parameters that have a value.
+/// Returns a path with the parameters that have a value.
 fn path(base: &str, parameters: &[(&str, Option<&str>)]) -> String {
     let given = parameters.iter().filter_map(|(key, value)| Some(format!("{key}={}", encoded((*value)?))));
     base.to_owned() + &given.collect::<Vec<_>>().join("&")
 }
 
-/// Lists the wars that a server knows of, or had.
+/// Lists the wars that a server knows, or past transitions.
 ///
 /// # Errors
-/// As [`run`].
+/// As for [`run`].
 pub fn list(which: &Which, namespace: Option<&str>, reach: &Reach) -> Result<Outcome> {
     if let Some(since) = &which.since {
         return turns(which, namespace, since, reach);

@@ -1,4 +1,4 @@
-//! `editwar who`: one object, who writes it, and what.
+//! `editwar who`: shows who writes one object, and what they write.
 
 use std::io::Write;
 
@@ -14,15 +14,15 @@ use crate::query::views::{Filter, Participants};
 /// Runs `editwar who`.
 ///
 /// # Errors
-/// Bad arguments, no such object, or no input that can be read.
+/// Invalid arguments, an unknown object, or no readable input.
 pub fn run(args: &WhoArgs) -> Result<Outcome> {
     answer(args, args.remote.server.is_some().then(|| Reach::At(args.remote.clone())))
 }
 
-/// Asks `server`, unless there are files to read.
+/// Queries `server`, unless there are files to read.
 ///
 /// # Errors
-/// As [`run`].
+/// As for [`run`].
 pub fn answer(args: &WhoArgs, server: Option<Reach>) -> Result<Outcome> {
     let (kind, name) = analyze::kind_and_name(&args.object)?;
     let (found, is_whole) = match (server, args.inputs.is_empty()) {
@@ -47,7 +47,7 @@ pub fn answer(args: &WhoArgs, server: Option<Reach>) -> Result<Outcome> {
     })
 }
 
-/// Asks a server which object is meant, then who takes part in it.
+/// Queries a server for the participants of an object.
 fn from_server(args: &WhoArgs, server: &Reach, kind: &str, name: &str) -> Result<Participants> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut path = format!("/api/v1/participants?kind={}&name={}", encoded(kind), encoded(name));
@@ -60,7 +60,7 @@ fn from_server(args: &WhoArgs, server: &Reach, kind: &str, name: &str) -> Result
     runtime.block_on(async { Ok(server.open().await?.get(&path).await?) })
 }
 
-/// Percent-encodes what is not plain in a query.
+/// Percent-encodes a query parameter.
 pub(super) fn encoded(text: &str) -> String {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
     text.bytes().map(|b| if is_plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()

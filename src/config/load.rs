@@ -1,4 +1,4 @@
-//! Where a configuration comes from: a file, the environment, flags; and why it is refused.
+//! Loads the configuration from a file, the environment and flags, and validates it.
 
 use std::path::{Path, PathBuf};
 
@@ -7,32 +7,32 @@ use serde_yaml_ng::Value;
 use super::{Config, Mode};
 use crate::detect::cooperation::Cooperations;
 
-/// Environment variables that set a key: `EDITWAR_LIMITS__QUIET=5m` sets `limits.quiet`. Every key has a section, and
-/// so every such variable two underscores: Kubernetes injects others, `EDITWAR_SERVICE_HOST` into every pod beside a
-/// Service named `editwar`.
+/// Prefix of environment variables that set a key: `EDITWAR_LIMITS__QUIET=5m` sets `limits.quiet`. Every key is in a
+/// section, so every such variable contains two underscores. Others are ignored: Kubernetes injects
+/// `EDITWAR_SERVICE_HOST` into every pod next to a Service named `editwar`.
 const ENVIRONMENT: &str = "EDITWAR_";
-/// The least memory that there may be.
+/// Minimum of `bounds.memory`.
 const MEMORY_BYTES_MIN: usize = 64 << 20;
-/// The least that a journal may be told to keep: a few of its smallest files.
+/// Minimum of `journal.size_max`: a few of the smallest segments.
 const JOURNAL_BYTES_MIN: usize = 16 << 20;
 
-/// Why a configuration is refused.
+/// The reason why a configuration is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Cannot be read.
+    /// The file cannot be read.
     #[error("{path}: {source}")]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Is no configuration.
+    /// The configuration is not valid.
     #[error("{origin}: {message}")]
     Invalid {
-        /// The file, or the variable or flag.
+        /// The file, variable or flag.
         origin: String,
-        /// What is wrong, and what was perhaps meant.
+        /// What is wrong, with a suggestion if there is one.
         message: String,
     },
 }
@@ -40,10 +40,10 @@ pub enum Error {
 // === impl Config ===
 
 impl Config {
-    /// The configuration from a file, environment variables and `KEY=VALUE` settings, the later over the earlier.
+    /// Loads a file, environment variables and `KEY=VALUE` settings. Later sources override earlier ones.
     ///
     /// # Errors
-    /// Where one of them cannot be read, names an unknown key, or has a value that makes no sense.
+    /// A source cannot be read, names an unknown key, or has an invalid value.
     pub fn load(
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
@@ -53,7 +53,7 @@ impl Config {
         if let Some(path) = file {
             let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.into(), source })?;
             let origin = path.display().to_string();
-            // Read as what it is first, for an error that knows the line.
+            // Parsed into the typed configuration first, for error messages with line numbers.
             Config::parse(&text, &origin)?;
             let read: Value = serde_yaml_ng::from_str(&text).map_err(|e| invalid(&origin, &e.to_string()))?;
             if !read.is_null() {
@@ -78,7 +78,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The configuration in a file's text.
+    /// Parses the text of a configuration file.
     ///
     /// # Errors
     /// [`Error::Invalid`].
@@ -167,7 +167,7 @@ impl Config {
     }
 }
 
-/// Sets one key, given with dots, in a tree.
+/// Sets one key, given as a dotted path.
 fn set(tree: &mut Value, key: &str, value: &str, origin: &str) -> Result<(), Error> {
     let value: Value = serde_yaml_ng::from_str(value).map_err(|e| invalid(origin, &e.to_string()))?;
     let mut node = &mut *tree;
@@ -181,13 +181,13 @@ fn set(tree: &mut Value, key: &str, value: &str, origin: &str) -> Result<(), Err
     *node = value;
     let check: Result<Config, _> = serde_yaml_ng::from_value(tree.clone());
     match check.map_err(|e| e.to_string()) {
-        // What is missing may be set by the next one: a certificate has a key.
+        // A missing field may be set later: for example, a certificate and its key are two settings.
         Err(message) if !message.contains("missing field") => Err(invalid(origin, &message)),
         _ => Ok(()),
     }
 }
 
-/// An error, with the nearest known key where an unknown one was named.
+/// Creates an error. For an unknown key, suggests the most similar known one.
 fn invalid(origin: &str, message: &str) -> Error {
     let quoted = |text: &str| -> Vec<String> { text.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
     let names = quoted(message);

@@ -1,4 +1,4 @@
-//! How time spans and sizes are written.
+//! Parsing and formatting of durations and sizes in the configuration.
 
 use std::fmt;
 
@@ -20,12 +20,12 @@ pub struct Bytes(#[schemars(with = "String")] pub usize);
 // === impl Duration ===
 
 impl Duration {
-    /// In the unit of event time.
+    /// Returns the duration in microseconds, the unit of event time.
     pub fn micros(self) -> Micros {
         i64::try_from(self.0.as_micros()).unwrap_or(i64::MAX)
     }
 
-    /// Reads `90s`, `10m`, `6h`, `7d`, and sums such as `1h30m`.
+    /// Parses `90s`, `10m`, `6h`, `7d`, and sums such as `1h30m`.
     pub fn parse(text: &str) -> Option<Duration> {
         let mut total = std::time::Duration::ZERO;
         let mut rest = text;

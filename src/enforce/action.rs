@@ -1,4 +1,4 @@
-//! Carries one action out: reads the object, writes to it, and says what became of it.
+//! Executes one action: reads the object, writes to it, and returns the outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,11 @@ use crate::audit::event::Micros;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 
-/// How long a pause whose write got no answer is looked for: longer than an API server works at a request (60 s by default).
+/// How long a pause whose write timed out may still appear. Longer than an API server works on a request (60 s by
+/// default).
 const UNANSWERED: Duration = Duration::from_secs(90);
 
-/// What it takes to carry actions out, shared by all that are under way.
+/// Executes actions. Shared by all actions in flight.
 pub(super) struct Actor {
     pub(super) hand: Hand,
     pub(super) events: Events,
@@ -26,28 +27,28 @@ pub(super) struct Actor {
     pub(super) tenure: Tenure,
 }
 
-/// What became of an action.
+/// The outcome of an action.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// The object with this uid is paused, until then at least.
+    /// The object with this uid is paused, until this time at least.
     Paused(Option<String>, Option<Micros>),
-    /// It is not paused, and nothing is to be done.
+    /// The object is not paused, and there is nothing to do.
     Over,
-    /// It is to be left alone for so long.
+    /// The object must be left alone for this duration.
     Left(Micros),
-    /// It is the object with this uid.
+    /// The paused object still exists, with this uid.
     Checked(Option<String>),
-    /// The object that was paused is gone, and its pause with it.
+    /// The paused object is gone, and its pause with it.
     Ended,
 }
 
 // === impl Actor ===
 
 impl Actor {
-    /// Carries one action out.
+    /// Executes one action.
     ///
     /// # Errors
-    /// [`Error`] of the API server; nothing else is known of the object then.
+    /// [`Error`] of the API server. The state of the object is then unknown.
     #[tracing::instrument(level = "debug", name = "enforce", skip_all, fields(object = ?key, action = action.name()))]
     pub(super) async fn act(&self, key: &ObjectKey, action: Action) -> Result<Outcome, Error> {
         let Some(live) = self.hand.live(key).await? else {
@@ -84,13 +85,13 @@ impl Actor {
             return Outcome::Checked(target.uid);
         }
         match live.pause() {
-            // A pause that was found, or whose write got no answer.
+            // The pause was set by an earlier holder of the Lease, or its write timed out and succeeded.
             Some(until) => {
                 let uid = target.uid.clone();
                 self.pauses.insert(key.clone(), target);
                 Outcome::Paused(uid, until)
             }
-            // Its write may still be done.
+            // The write of the pause may still succeed.
             None if uid.is_none() && self.pauses.entered(key).is_some_and(|at| at.elapsed() < UNANSWERED) => {
                 Outcome::Over
             }
@@ -116,7 +117,7 @@ impl Actor {
         let was_entered = self.pauses.entered(key).is_some();
         self.pauses.insert(key.clone(), target.clone());
         match self.write(self.hand.pause(&target, verdict)).await {
-            // It may have been set: it stays entered.
+            // The write may have succeeded, so the pause stays registered.
             Err(error @ Error::Unavailable(_)) => return Err(error),
             Err(Error::Gone) => {
                 self.pauses.remove(key);
@@ -136,7 +137,7 @@ impl Actor {
             Again::Stripped(by) => {
                 tracing::warn!(object = target.title(), %by, "the pause was stripped, and is set again")
             }
-            // The runbook looks for these words.
+            // The runbook searches for this message.
             Again::No => tracing::warn!("Token bucket exhausted for {}, skipping reconcile", target.title()),
         }
         let until = verdict.until.map(|at| format!("; until {} at least", hand::clock(at))).unwrap_or_default();
@@ -156,7 +157,8 @@ impl Actor {
         }
     }
 
-    /// A write that is not begun without the Lease. One that is under way when the Lease is lost is dropped with the task.
+    /// Runs a write, but only while the Lease is held. A write that is in flight when the Lease is lost is dropped with
+    /// its task.
     async fn write(&self, write: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
         if !self.tenure.is_held() {
             return Err(Error::Unavailable("the Lease was lost before this write".to_owned()));

@@ -1,4 +1,4 @@
-//! Events on the objects: what `kubectl describe` shows.
+//! Writes Kubernetes Events about objects, as `kubectl describe` shows them.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -7,10 +7,10 @@ use tokio::sync::mpsc;
 
 use super::calls::{EVENT, within};
 
-/// Events that wait to be written; more are dropped.
+/// Maximum number of queued Events. Further ones are dropped.
 const QUEUE_MAX: usize = 256;
 
-/// Writes Events in a task of its own, so that nothing waits for them. An Event that cannot be written is logged.
+/// Writes Events in a task of its own, so that nothing waits for them. Failures are logged.
 #[derive(Clone)]
 pub struct Events {
     queue: mpsc::Sender<(ObjectReference, Event)>,
@@ -19,7 +19,8 @@ pub struct Events {
 // === impl Events ===
 
 impl Events {
-    /// Writes Events as this instance. The task ends when the last clone is dropped and the queue is empty.
+    /// Starts the task, with `instance` as the reporting instance. The task ends when the last clone is dropped and the
+    /// queue is empty.
     pub fn new(client: Client, instance: &str) -> Events {
         let reporter = Reporter { controller: "editwar".into(), instance: Some(instance.into()) };
         let recorder = Recorder::new(client, reporter);
@@ -35,12 +36,12 @@ impl Events {
         Events { queue }
     }
 
-    /// A war began, or goes on.
+    /// Writes a Warning, for a problem that began or continues.
     pub fn warn(&self, about: &ObjectReference, reason: &str, note: String) {
         self.publish(about, EventType::Warning, reason, note);
     }
 
-    /// It is over.
+    /// Writes a Normal Event, for a change or the end of a problem.
     pub fn tell(&self, about: &ObjectReference, reason: &str, note: String) {
         self.publish(about, EventType::Normal, reason, note);
     }

@@ -1,4 +1,4 @@
-//! Sets and removes pauses: annotations by server-side apply, with a field manager of its own.
+//! Sets and removes pauses: annotations, by server-side apply, with a field manager of their own.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,63 +21,63 @@ use crate::detect::annotations::{MODE, PAUSED, PAUSED_BECAUSE, PAUSED_UNTIL};
 use crate::detect::write::ObjectName;
 use crate::pipeline::key::ObjectKey;
 
-/// The field manager that pauses are set with.
+/// The field manager of pauses.
 pub const MANAGER: &str = "editwar";
-/// Set to `off` on a namespace: nothing in it is paused.
+/// Annotation of a namespace. With the value `off`, no object in the namespace is paused.
 pub const SWITCH: &str = "editwar.dev/enforce";
-/// Objects that are listed at a time.
+/// Page size of lists.
 const PAGE: u32 = 500;
 
-/// Why an object could not be written to.
+/// The reason why a call for an object failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The account may not do that.
+    /// The account does not have the permission.
     #[error("{message}; allow it: {rule}")]
     Forbidden {
-        /// What the API server says.
+        /// The message of the API server.
         message: String,
-        /// The rule that is missing.
+        /// The missing RBAC rule.
         rule: String,
     },
-    /// No such kind.
+    /// The API server does not know the kind.
     #[error("the API server does not know {0}")]
     Unknown(String),
-    /// It was deleted, or made anew.
+    /// The object was deleted, or replaced by another one with the same name.
     #[error("it is gone")]
     Gone,
-    /// The API server does not answer, or not as it should.
+    /// The API server does not respond, or responds with an unexpected error.
     #[error("the API server: {0}")]
     Unavailable(String),
 }
 
-/// An object as it is now.
+/// The current metadata of an object.
 #[derive(Clone, Debug)]
 pub struct Live {
     meta: PartialObjectMeta<DynamicObject>,
     resource: ApiResource,
 }
 
-/// A pause that editwar set.
+/// A pause that editwar has set.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The object that carries it.
     pub key: ObjectKey,
-    /// The same, as the API server knows it.
+    /// The same object, as the API server refers to it.
     pub target: Target,
-    /// Until when it is to last, as far as it says.
+    /// When it is to end, if that is annotated.
     pub until: Option<Micros>,
 }
 
 /// A kind of objects, as the configuration or a manifest names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Its plural name and its group: `deployments`, `apps`.
+    /// Plural name and group: `deployments`, `apps`.
     Resource(String, String),
-    /// Its `apiVersion` and `kind`.
+    /// `apiVersion` and `kind`.
     Manifest(String, String),
 }
 
-/// Access to the objects of a cluster. Each call has a time limit.
+/// Client for pauses. Each call has a timeout.
 pub struct Hand {
     client: Client,
     limit: Duration,
@@ -86,7 +86,7 @@ pub struct Hand {
 
 // === impl Kind ===
 
-/// `deployments.apps`, or `ConfigMap (v1)`
+/// Formats as `deployments.apps` or `ConfigMap (v1)`.
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -99,7 +99,7 @@ impl fmt::Display for Kind {
 // === impl Live ===
 
 impl Live {
-    /// Whether all these labels and annotations are there; an empty value matches any.
+    /// Returns whether the object has all these labels and annotations. An empty value matches any value.
     pub fn has(&self, labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> bool {
         let all = |wanted: &BTreeMap<String, String>, are: &BTreeMap<String, String>| {
             wanted.iter().all(|(key, value)| are.get(key).is_some_and(|is| value.is_empty() || is == value))
@@ -107,12 +107,12 @@ impl Live {
         all(labels, self.meta.labels()) && all(annotations, self.meta.annotations())
     }
 
-    /// Whether a person gave it up.
+    /// Returns whether a person has set `mode=unmanaged`.
     pub fn is_unmanaged(&self) -> bool {
         self.meta.annotations().get(MODE).is_some_and(|mode| mode == "unmanaged")
     }
 
-    /// How to write to it.
+    /// Returns the reference that is needed to write to the object.
     pub fn target(&self) -> Target {
         Target {
             resource: self.resource.clone(),
@@ -122,7 +122,7 @@ impl Live {
         }
     }
 
-    /// Whether it carries a pause of ours, and until when.
+    /// Returns when the pause of this object ends, if editwar has set one. The inner `None` is a pause without an end.
     pub fn pause(&self) -> Option<Option<Micros>> {
         pause_of(self.meta.annotations())
     }
@@ -131,15 +131,15 @@ impl Live {
 // === impl Hand ===
 
 impl Hand {
-    /// Writes with this client, and waits this long for each answer.
+    /// Creates a client with a timeout per call.
     pub fn new(client: Client, limit: Duration) -> Hand {
         Hand { client, limit, resources: Mutex::default() }
     }
 
-    /// The object; `None` where it is gone.
+    /// Reads an object. Returns `None` if it does not exist.
     ///
     /// # Errors
-    /// [`Error`] where it cannot be read.
+    /// [`Error`] if it cannot be read.
     pub async fn live(&self, key: &ObjectKey) -> Result<Option<Live>, Error> {
         let object = key.object();
         let resource = self.resource(object.group, object.resource).await?;
@@ -151,7 +151,8 @@ impl Hand {
     /// Sets a pause.
     ///
     /// # Errors
-    /// [`Error::Gone`] where the object is another one by now. After [`Error::Unavailable`] it may have been set.
+    /// [`Error::Gone`] if the object was replaced in the meantime. After [`Error::Unavailable`], the pause may have
+    /// been set.
     pub async fn pause(&self, target: &Target, verdict: &Verdict) -> Result<(), Error> {
         let mut annotations = json!({PAUSED: "true", PAUSED_BECAUSE: because(verdict)});
         if let Some(until) = verdict.until {
@@ -160,18 +161,18 @@ impl Hand {
         self.apply(target, annotations).await
     }
 
-    /// Takes the pause away that was set with [`MANAGER`]; one that a person set stays.
+    /// Removes a pause that was set with [`MANAGER`]. Pauses set by others are kept.
     ///
     /// # Errors
-    /// [`Error::Gone`] where the object is another one by now.
+    /// [`Error::Gone`] if the object was replaced in the meantime.
     pub async fn lift(&self, target: &Target) -> Result<(), Error> {
         self.apply(target, json!({})).await
     }
 
-    /// Asks for a change of nothing, as a dry-run: its audit event shows that events still come, and what time it is.
+    /// Sends an empty patch as a dry-run. Its audit event shows that events still arrive, and advances event time.
     ///
     /// # Errors
-    /// [`Error`] where even that is not answered.
+    /// [`Error`] if the API server does not answer it.
     pub async fn ping(&self, key: &ObjectKey) -> Result<(), Error> {
         let object = key.object();
         let resource = self.resource(object.group, object.resource).await?;
@@ -184,7 +185,7 @@ impl Hand {
 
     async fn apply(&self, target: &Target, annotations: serde_json::Value) -> Result<(), Error> {
         let resource = &target.resource;
-        // With the uid, an object that was deleted meanwhile is not made again.
+        // The uid prevents that an object is created again that was deleted in the meantime.
         let patch = json!({
             "apiVersion": resource.api_version, "kind": resource.kind,
             "metadata": {"name": target.name, "uid": target.uid, "annotations": annotations},
@@ -199,10 +200,10 @@ impl Hand {
         }
     }
 
-    /// All objects of a kind that are paused with [`MANAGER`].
+    /// Lists all objects of a kind that editwar has paused.
     ///
     /// # Errors
-    /// [`Error`] where they cannot be listed.
+    /// [`Error`] if they cannot be listed.
     pub async fn paused(&self, kind: &Kind) -> Result<Vec<Found>, Error> {
         let resource = match kind {
             Kind::Resource(plural, group) => self.resource(group, plural).await?,
@@ -230,10 +231,10 @@ impl Hand {
         }
     }
 
-    /// Whether a namespace is switched off.
+    /// Returns whether pauses are switched off for a namespace.
     ///
     /// # Errors
-    /// [`Error`] where it cannot be read.
+    /// [`Error`] if the namespace cannot be read.
     pub async fn is_switched_off(&self, namespace: &str) -> Result<bool, Error> {
         if namespace.is_empty() {
             return Ok(false);
@@ -252,7 +253,7 @@ impl Hand {
         }
     }
 
-    /// The plural name of a manifest's kind.
+    /// Looks up the resource of a manifest's kind.
     async fn manifest(&self, api_version: &str, kind: &str) -> Result<ApiResource, Error> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let kind = GroupVersionKind::gvk(group, version, kind);
@@ -264,7 +265,7 @@ impl Hand {
         }
     }
 
-    /// The kind and version behind a plural name.
+    /// Looks up the kind and version of a plural resource name.
     async fn resource(&self, group: &str, plural: &str) -> Result<ApiResource, Error> {
         let name = title(plural, group);
         let known = || self.resources.lock().unwrap_or_else(PoisonError::into_inner);
@@ -283,28 +284,28 @@ impl Hand {
     }
 }
 
-/// Whether these annotations are a pause of ours, and until when.
+/// Returns the end of a pause that editwar has set, from an object's annotations.
 fn pause_of(annotations: &BTreeMap<String, String>) -> Option<Option<Micros>> {
     let is_paused = annotations.get(PAUSED).is_some_and(|paused| paused == "true");
     let is_ours = annotations.contains_key(PAUSED_BECAUSE);
     (is_paused && is_ours).then(|| annotations.get(PAUSED_UNTIL).and_then(|text| parse_timestamp(text)))
 }
 
-/// Why and against whom, in one line.
+/// Returns the reason of a pause in one line: who fights over what.
 pub fn because(verdict: &Verdict) -> String {
     let since = verdict.since.map(|at| format!(" since {}", clock(at))).unwrap_or_default();
     let text =
         format!("{} fight over {}: {} retakes{since}", verdict.parties.join(" and "), verdict.over, verdict.retakes);
-    // An Event's note holds 1024 bytes.
+    // The note of an Event has at most 1024 bytes.
     text.chars().take(900).collect()
 }
 
-/// A time to the second.
+/// Formats a time, to the second.
 pub fn clock(at: Micros) -> String {
     jiff::Timestamp::from_microsecond(at).map_or_else(|_| at.to_string(), |t| format!("{t:.0}"))
 }
 
-/// An error, and the rule that is missing where the account may not do something.
+/// Converts an error. If a permission is missing, adds the RBAC rule for it.
 pub(crate) fn explained(error: kube::Error, resource: &ApiResource, verb: &str) -> Error {
     match error {
         kube::Error::Api(status) if status.code == 403 => Error::Forbidden {

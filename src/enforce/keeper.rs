@@ -1,4 +1,5 @@
-//! Keeps the Lease in a task of its own, whatever else hangs, and says until when this replica may act.
+//! Renews the Lease in a task of its own, independent of slow calls elsewhere, and publishes until when this replica
+//! may act.
 
 use std::time::{Duration, Instant};
 
@@ -9,33 +10,33 @@ use super::hand::Error;
 use super::lease::{EVERY, Lease};
 use crate::telemetry::control::STANDING_BY;
 
-/// The task that renews the Lease. It ends, and gives the Lease up, when every [`Tenure`] is dropped.
+/// The task that renews the Lease. It releases the Lease and ends when every [`Tenure`] is dropped.
 pub struct Keeper {
     lease: Lease,
     standing: watch::Sender<Standing>,
 }
 
-/// The right to act: it ends by this process' monotonic clock, before the Lease can be another's.
+/// The right to act. It expires by the monotonic clock of this process, before another replica can acquire the Lease.
 #[derive(Clone, Debug)]
 pub struct Tenure(watch::Receiver<Standing>);
 
 #[derive(Clone, Debug)]
 struct Standing {
     held_until: Option<Instant>,
-    /// Why the Lease is not held, or could not be renewed the last time.
+    /// Why the Lease is not held, or why the last renewal failed. Empty if neither is the case.
     trouble: String,
 }
 
 // === impl Keeper ===
 
 impl Keeper {
-    /// A keeper that has not tried yet, and the right to act that it keeps up.
+    /// Creates a keeper that has not tried to acquire the Lease yet, and a receiver of its state.
     pub fn new(lease: Lease) -> (Keeper, Tenure) {
         let (standing, tenure) = watch::channel(Standing { held_until: None, trouble: "starting".to_owned() });
         (Keeper { lease, standing }, Tenure(tenure))
     }
 
-    /// Renews until nobody acts by it any more.
+    /// Renews the Lease until every [`Tenure`] is dropped.
     pub async fn run(mut self) {
         loop {
             let started = Instant::now();
@@ -62,7 +63,7 @@ impl Keeper {
         }
     }
 
-    /// Logged once for each change.
+    /// Describes an error. Logs it if it differs from the previous one.
     fn failed(&self, error: &Error) -> String {
         let trouble = format!("the Lease: {error}");
         if self.standing.borrow().trouble != trouble {
@@ -75,17 +76,17 @@ impl Keeper {
 // === impl Tenure ===
 
 impl Tenure {
-    /// Whether this replica may act now.
+    /// Returns whether this replica may act now.
     pub fn is_held(&self) -> bool {
         self.0.borrow().held_until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// Why it may not, or may not for long.
+    /// Returns why it may not act, or why the last renewal failed.
     pub fn trouble(&self) -> String {
         self.0.borrow().trouble.clone()
     }
 
-    /// Returns as soon as this replica may not act any more; at once where it may not.
+    /// Waits until this replica may no longer act. Returns at once if it may not act now.
     pub async fn lost(&mut self) {
         loop {
             let Some(until) = self.0.borrow_and_update().held_until else { return };
@@ -97,7 +98,7 @@ impl Tenure {
         }
     }
 
-    /// Returns as soon as this replica may act, or after `limit`.
+    /// Waits until this replica may act, for at most `limit`.
     pub async fn gained(&mut self, limit: Duration) {
         let is_held = |s: &Standing| s.held_until.is_some_and(|until| Instant::now() < until);
         drop(tokio::time::timeout(limit, self.0.wait_for(is_held)).await);

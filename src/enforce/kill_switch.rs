@@ -1,5 +1,6 @@
-//! The kill switch's own path: lifts all pauses in parallel, with a client of its own, whether or not this replica holds the
-//! Lease and whatever else waits for the API server. What cannot be lifted is named, and tried again until it is.
+//! The kill switch: removes all pauses, in parallel and with a client of its own. It works whether or not this replica
+//! holds the Lease, and independent of other calls that wait for the API server. Pauses that cannot be removed are
+//! reported and retried.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,19 +20,19 @@ use crate::pipeline::key::ObjectKey;
 use crate::telemetry::control::{Control, Lifting, NOT_BEGUN};
 use crate::telemetry::metrics::Metrics;
 
-/// Pauses that are lifted at a time.
+/// Number of pauses that are removed concurrently.
 const PARALLEL: usize = 32;
-/// The longest wait before what could not be lifted is tried again; the first is one second.
+/// Maximum delay between retries. The first delay is one second.
 const AGAIN_MAX: Duration = Duration::from_secs(10);
-/// When pauses are looked for again once all are lifted, the first time and from then on: a write that was given up before
-/// may have been done since.
+/// Delays after all pauses are removed until the next search for pauses, the first time and later. A write that timed
+/// out earlier may have succeeded in the meantime.
 const VERIFY_FIRST: Duration = Duration::from_secs(2);
 const VERIFY_EVERY: Duration = Duration::from_secs(30);
 
-/// Why a pause is not lifted yet that is waiting for its turn.
+/// The status of a pause that was not tried yet.
 const NOT_TRIED: &str = "not tried yet";
 
-/// The task behind the kill switch.
+/// The task of the kill switch.
 pub struct KillSwitch {
     hand: Hand,
     events: Events,
@@ -44,7 +45,7 @@ pub struct KillSwitch {
 // === impl KillSwitch ===
 
 impl KillSwitch {
-    /// A kill switch for these pauses, and for all that are found on objects of these kinds.
+    /// Creates a kill switch for the known `pauses`, and for all that are found on objects of these kinds.
     pub fn new(
         client: Client,
         events: Events,
@@ -58,7 +59,7 @@ impl KillSwitch {
         KillSwitch { hand: Hand::new(client, LIFT), events, pauses, kinds, control, pending: metrics.add(pending) }
     }
 
-    /// Works until `stop` turns true.
+    /// Runs until `stop` turns true.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let this = Arc::new(self);
         tokio::select! {
@@ -115,7 +116,7 @@ impl KillSwitch {
         }
     }
 
-    /// Tries each pause once: those that are known at once, those that are found as they are found.
+    /// Tries to remove each pause once: known ones at once, others as they are found.
     async fn pass(self: &Arc<Self>) {
         let known = self.pauses.all();
         let keys: Arc<BTreeSet<ObjectKey>> = Arc::new(known.iter().map(|(key, _)| key.clone()).collect());
@@ -128,7 +129,7 @@ impl KillSwitch {
         futures_util::future::join(lifts, lists).await;
     }
 
-    /// Lifts the pauses of a kind that are found by listing it; the `known` ones are tried anyway.
+    /// Lists a kind and removes the pauses that are found. Those in `known` are skipped, since they are removed anyway.
     async fn lift_found(self: &Arc<Self>, kind: &Kind, known: &BTreeSet<ObjectKey>) {
         let title = kind.to_string();
         match self.hand.paused(kind).await {
@@ -140,7 +141,7 @@ impl KillSwitch {
                 self.control.looked_for(&title);
                 self.lift_all(found.into_iter().map(|found| (found.key, found.target)).collect()).await;
             }
-            // There is nothing to be lifted.
+            // The kind does not exist, so there are no pauses of it.
             Err(Error::Unknown(_)) => self.control.looked_for(&title),
             Err(error) => self.failed(&title, &format!("cannot be looked for pauses: {error}")),
         }
@@ -166,7 +167,7 @@ impl KillSwitch {
                 self.events.tell(&target.reference(), "ThrashingResolved", note);
             }
             Err(error) => {
-                // The next pass begins with this one.
+                // The next pass retries it.
                 self.pauses.insert(key.clone(), target.clone());
                 self.failed(&name(key), &error.to_string());
             }
@@ -174,7 +175,7 @@ impl KillSwitch {
         self.count();
     }
 
-    /// Logged once for each change.
+    /// Records a failure. Logs it if it is new or its reason has changed.
     fn failed(&self, name: &str, why: &str) {
         if self.control.not_lifted(name, why) {
             tracing::error!(pause = name, why, "the kill switch cannot lift this pause; tried again until it can");
@@ -186,7 +187,7 @@ impl KillSwitch {
     }
 }
 
-/// `deployments.apps/shop/web`
+/// Formats an object as `deployments.apps/shop/web`.
 fn name(key: &ObjectKey) -> String {
     let object = key.object();
     let namespace = if object.namespace.is_empty() { "-" } else { object.namespace };

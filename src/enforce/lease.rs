@@ -1,4 +1,4 @@
-//! One replica acts: the one that holds the Lease.
+//! Leader election: only the replica that holds the Lease acts.
 
 use std::time::{Duration, Instant};
 
@@ -11,19 +11,20 @@ use kube::{Client, Resource};
 
 use super::hand::{self, explained};
 
-/// How long a Lease that is not renewed is another's: takeover within 15 s, with the polls in between.
+/// Duration of the Lease. With the interval of checks, another replica takes over within 15 s.
 pub const DURATION: Duration = Duration::from_secs(10);
-/// How often it is renewed, or looked at.
+/// Interval of renewals and checks.
 pub const EVERY: Duration = Duration::from_secs(2);
-/// How long before its end a holder stops acting that could not renew it.
+/// A holder that could not renew the Lease stops acting this long before it expires.
 pub const MARGIN: Duration = Duration::from_secs(2);
 
-/// A try for the Lease.
+/// A participant in the election.
 pub struct Lease {
     api: Api<Object>,
     name: String,
     identity: String,
-    /// The renewal that was seen last, and when by our own clock: those of others may be wrong.
+    /// The last observed renewal of another holder, and when it was observed by the local clock: the clocks of other
+    /// replicas may be wrong.
     seen: Option<(Option<String>, Option<MicroTime>, Instant)>,
     held_until: Option<Instant>,
 }
@@ -31,7 +32,7 @@ pub struct Lease {
 // === impl Lease ===
 
 impl Lease {
-    /// A try for the Lease `name` in `namespace` by `identity`.
+    /// Creates a participant named `identity` for the Lease `name` in `namespace`.
     pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Lease {
         Lease {
             api: Api::namespaced(client, namespace),
@@ -42,16 +43,16 @@ impl Lease {
         }
     }
 
-    /// Until when its holder may act, by this process' clock; `None` where it is not held. The time of the last renewal that
-    /// succeeded counts from when it was sent.
+    /// Returns until when this replica may act, by the monotonic clock, or `None` if it does not hold the Lease.
+    /// Counted from when the last successful renewal was sent.
     pub fn held_until(&self) -> Option<Instant> {
         self.held_until
     }
 
-    /// Takes or renews the Lease, if it is free or held by this identity.
+    /// Acquires or renews the Lease, if it is free or held by this identity. Returns whether it is held.
     ///
     /// # Errors
-    /// [`hand::Error`] where it cannot be read or written.
+    /// [`hand::Error`] if it cannot be read or written.
     pub async fn renew(&mut self, now: Instant) -> Result<bool, hand::Error> {
         let resource = ApiResource::erase::<Object>(&());
         let found = self.api.get_opt(&self.name).await.map_err(|e| explained(e, &resource, "get"))?;
@@ -75,7 +76,7 @@ impl Lease {
                 self.held_until = Some(now + DURATION - MARGIN);
                 Ok(true)
             }
-            // Another one was faster.
+            // Another replica was faster.
             Err((kube::Error::Api(status), _)) if status.code == 409 => {
                 self.held_until = None;
                 Ok(false)
@@ -84,7 +85,7 @@ impl Lease {
         }
     }
 
-    /// Gives the Lease up, so that another one need not wait.
+    /// Releases the Lease, so that another replica does not have to wait until it expires.
     pub async fn release(&mut self, now: Instant) {
         if self.held_until.take().is_none_or(|until| now >= until) {
             return;
@@ -97,7 +98,8 @@ impl Lease {
         drop(self.api.replace(&self.name, &PostParams::default(), &lease).await);
     }
 
-    /// Whether it is free: ours, nobody's, or not renewed for its whole duration by our own clock.
+    /// Returns whether the Lease can be acquired: it is ours, has no holder, or was not renewed for its whole duration
+    /// by the local clock.
     fn may_take(&mut self, lease: &Object, now: Instant) -> bool {
         let spec = lease.spec.as_ref();
         let holder = spec.and_then(|s| s.holder_identity.clone()).filter(|holder| !holder.is_empty());

@@ -1,4 +1,4 @@
-//! What the reconciler of the Golden State and the enforcer tell each other.
+//! Shared state through which the Golden State reconciler and the enforcer communicate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use super::pauses::Target;
 use crate::audit::event::Micros;
 use crate::pipeline::key::ObjectKey;
 
-/// Shared by the two.
+/// Shared by the reconciler and the enforcer.
 #[derive(Clone, Debug, Default)]
 pub struct Link(Arc<Mutex<Linked>>);
 
@@ -21,17 +21,17 @@ struct Linked {
 // === impl Link ===
 
 impl Link {
-    /// An object of the Golden State: it may be paused.
+    /// Marks an object as part of the Golden State, so that it may be paused.
     pub fn hold(&self, key: ObjectKey) {
         self.lock().held.insert(key);
     }
 
-    /// An object carries a pause of editwar's, until then.
+    /// Reports that an object carries a pause of editwar, and when that ends.
     pub fn found(&self, key: ObjectKey, target: Target, until: Option<Micros>) {
         self.lock().found.insert(key, (target, until));
     }
 
-    /// The next write of this object would take something back once more: it is to be paused instead.
+    /// Requests a pause of an object, instead of a correction that would be another retake.
     pub fn ask(&self, key: ObjectKey) {
         self.lock().asked.insert(key);
     }

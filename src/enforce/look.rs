@@ -1,4 +1,4 @@
-//! What the events say of the objects that may be paused.
+//! Derives verdicts on the objects that may be paused from the pipeline's state.
 
 use std::collections::BTreeMap;
 
@@ -15,16 +15,17 @@ use crate::detect::war::Tally;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 
-/// Fields that a reason names.
+/// Maximum number of fields in a reason.
 const FIELDS_SHOWN: usize = 3;
-/// Characters of a value that a reason shows.
+/// Maximum length of a value in a reason, in characters.
 const VALUE_CHARS_MAX: usize = 40;
 
-/// The cluster that the enforcer and the Golden State act on: the one whose API server posts to `/audit`. Those that post to
-/// `/audit/CLUSTER` are only observed.
+/// The cluster that the enforcer and the Golden State act on: the one whose API server posts to `/audit`. Clusters that
+/// post to `/audit/CLUSTER` are only observed.
 pub const CLUSTER: &str = "";
 
-/// Verdicts on all objects for which `is_wanted` holds, as of now.
+/// Returns the current verdicts on all contested objects for which `is_wanted` holds. `own` is the account of this
+/// client, whose writes are not taken as removals of a pause.
 pub fn verdicts(
     pipeline: &Pipeline,
     own: &str,
@@ -38,13 +39,13 @@ pub fn verdicts(
     pipeline.table().notable().into_iter().filter(|key| is_wanted(key)).filter_map(one).collect()
 }
 
-/// The verdict on one object as of now; `None` where it has one writer.
+/// Returns the current verdict on one object, or `None` if it has only one writer.
 pub fn verdict_on(pipeline: &Pipeline, own: &str, confidence: Confidence, key: &ObjectKey) -> Option<Verdict> {
     pipeline.table().with(key, |state| Some(verdict(state.contest()?, own, confidence)))?
 }
 
-/// Whether the object is paused, or would be by our write to the fields at these JSON Pointers; without any, by bringing
-/// the object back.
+/// Returns whether the object's war calls for a pause, or would after our write to the fields at these JSON Pointers.
+/// `None` stands for creating the object again.
 pub fn would_pause(pipeline: &Pipeline, confidence: Confidence, key: &ObjectKey, pointers: Option<&[String]>) -> bool {
     let now = pipeline.latest_of(key.cluster()).unwrap_or(i64::MIN);
     let Some(limits) = pipeline.policy().limits(&key.object()) else { return false };
@@ -68,13 +69,13 @@ pub fn would_pause(pipeline: &Pipeline, confidence: Confidence, key: &ObjectKey,
     pipeline.table().with(key, look).flatten().unwrap_or(false)
 }
 
-/// A path's names, without what selects an item of a list.
+/// Returns the names in a path, without the selectors of list items.
 fn bare<'a>(tokens: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let is_name = |t: &&str| !t.is_empty() && !t.contains(['=', '\'']) && t.parse::<u32>().is_err();
     tokens.filter(is_name).collect()
 }
 
-/// Whether one of the two paths holds the other.
+/// Returns whether one of two paths contains the other.
 fn is_within(a: &[&str], b: &[&str]) -> bool {
     a.iter().zip(b).all(|(a, b)| a == b)
 }
@@ -114,7 +115,8 @@ fn is_true(value: &Option<FieldValue>) -> bool {
     value.as_ref().and_then(FieldValue::text) == Some("\"true\"")
 }
 
-/// A person's removal of nothing but annotations for reconcilers is meant; everything else happens by the way.
+/// A removal is deliberate if a person removed the annotation in a write that changed nothing but annotations for
+/// reconcilers. Any other removal may be a side effect.
 fn removal_of(record: &Record) -> Removal {
     let is_person = record.client.class == Class::Person;
     let is_annotation = |path: &str| path.starts_with("metadata.annotations['platform.kubevirt.io/");
@@ -125,7 +127,7 @@ fn removal_of(record: &Record) -> Removal {
     }
 }
 
-/// `spec.replicas (3 ⇄ 5)`
+/// Formats a field and its values as `spec.replicas (3 ⇄ 5)`.
 fn words(path: &str, field: &FieldHistory) -> String {
     let mut values: Vec<String> = Vec::new();
     for seen in &field.values {

@@ -1,7 +1,8 @@
-//! The way out, writing: pauses of objects that are fought over. [`plan`] decides and is pure; the others do.
+//! Enforcement: pauses objects that are fought over. [`plan`] decides and is pure; the other modules execute.
 //!
-//! Three tasks, none of which waits for another: [`keeper`] renews the Lease, [`run`] acts while it is held, [`kill_switch`]
-//! lifts all pauses when it is told to. [`calls`] holds the time limits of all of them.
+//! Three tasks run independently of each other: [`keeper`] renews the Lease, [`run`] acts while it is held, and
+//! [`kill_switch`] removes all pauses on request. [`look`] derives the verdicts, [`selection`] says which objects may
+//! be paused, [`pauses`] registers what was set, and [`calls`] contains all timeouts.
 
 mod action;
 pub mod calls;

@@ -1,4 +1,4 @@
-//! The pauses that are set, or may be: what the kill switch has to lift.
+//! The registry of pauses that are set or may be set: what the kill switch must remove.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,28 +9,28 @@ use kube::core::ApiResource;
 
 use crate::pipeline::key::ObjectKey;
 
-/// An object as the API server knows it: enough to write to it without asking anything first.
+/// A reference to an object that is sufficient to write to it without another lookup.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// Its kind.
     pub resource: ApiResource,
-    /// Its namespace; empty where it has none.
+    /// Its namespace; empty for cluster-scoped objects.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// The uid of the object that was paused: another object of the same name is not meant.
+    /// The uid of the paused object, to tell it from a later object of the same name.
     pub uid: Option<String>,
 }
 
-/// All pauses of this process, shared by the enforcer and the kill switch. A pause is entered before it is written: a write
-/// without an answer may have been done.
+/// All pauses of this process, shared by the enforcer and the kill switch. A pause is registered before it is written,
+/// since a write that times out may have succeeded.
 #[derive(Clone, Debug, Default)]
 pub struct Pauses(Arc<Mutex<BTreeMap<ObjectKey, (Target, Instant)>>>);
 
 // === impl Target ===
 
 impl Target {
-    /// What Events about it refer to.
+    /// Returns the reference for Events about the object.
     pub fn reference(&self) -> ObjectReference {
         ObjectReference {
             api_version: Some(self.resource.api_version.clone()),
@@ -43,7 +43,7 @@ impl Target {
         }
     }
 
-    /// `Deployment/web`, as the runbook has it.
+    /// Returns the name in the form of the runbook: `Deployment/web`
     pub fn title(&self) -> String {
         format!("{}/{}", self.resource.kind, self.name)
     }
@@ -52,27 +52,27 @@ impl Target {
 // === impl Pauses ===
 
 impl Pauses {
-    /// Enters a pause that is there, or is about to be written.
+    /// Registers a pause that exists or is about to be written.
     pub fn insert(&self, key: ObjectKey, target: Target) {
         self.lock().insert(key, (target, Instant::now()));
     }
 
-    /// A pause is certainly not there any more.
+    /// Removes a pause that certainly no longer exists.
     pub fn remove(&self, key: &ObjectKey) {
         self.lock().remove(key);
     }
 
-    /// When a pause was last entered; `None` where there is none.
+    /// Returns when a pause was last registered, or `None` if it is not.
     pub fn entered(&self, key: &ObjectKey) -> Option<Instant> {
         self.lock().get(key).map(|(_, at)| *at)
     }
 
-    /// The objects, in order.
+    /// Returns the objects, in order.
     pub fn keys(&self) -> Vec<ObjectKey> {
         self.lock().keys().cloned().collect()
     }
 
-    /// All of them.
+    /// Returns all pauses.
     pub fn all(&self) -> Vec<(ObjectKey, Target)> {
         self.lock().iter().map(|(key, (target, _))| (key.clone(), target.clone())).collect()
     }

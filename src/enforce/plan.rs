@@ -1,14 +1,14 @@
-//! What is to be done about each object: verdicts and what was done so far in, actions out. Pure.
+//! Decides what to do about each object: takes verdicts and the results of earlier actions, returns actions. Pure.
 //!
 //! ```text
-//!            paused, sure enough                     quiet, a person, unmanaged, switched off
+//!            sustained, confident enough              quiet, a person, unmanaged, switched off
 //!  (nothing) ────────────────────► Pause ► held ────────────────────────────────────────────────► Lift ► (nothing)
 //!                                           │ ▲
-//!                          a rival strips it └─┘ set again, so many times; then it is left
+//!                     a rival removes it    └─┘ set again, up to a limit; then the object is left alone
 //! ```
 //!
-//! A pause belongs to one life of an object. Whether the object still has the same uid is checked every few seconds; one that
-//! was deleted and created again is not paused, and is judged as any other.
+//! A pause belongs to one uid. Every few seconds, each paused object is checked for still having the same uid. An
+//! object that was deleted and created again is not paused, and is judged like any other.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,70 +16,70 @@ use std::sync::Arc;
 use crate::audit::event::Micros;
 use crate::detect::verdict::{Confidence, State};
 
-/// How often a pause that a rival strips is set again: more would be a war of our own.
+/// How often a pause is set that a rival keeps removing. More would be a war of our own.
 const SETS_MAX: u32 = 5;
-/// Time between two writes to one object.
+/// Minimum time between two writes to one object.
 const OBJECT_EVERY: Micros = 10_000_000;
-/// What an object that may not be paused is left alone for, before it is looked at again.
+/// How long an object that must not be paused is left alone before it is considered again.
 pub const REFUSED_FOR: Micros = 60_000_000;
-/// What an object is left alone for whose pause a rival strips again and again.
+/// How long an object is left alone after a rival has removed its pause too often.
 pub const STRIPPED_FOR: Micros = 3_600_000_000;
-/// How much later than was written a pause has to end for its annotation to be brought up to date.
+/// The annotation with the end of a pause is updated if the end becomes later by more than this.
 const UNTIL_SLACK: Micros = 60_000_000;
 const MINUTE: Micros = 60_000_000;
-/// How often a paused object is checked for being the one that was paused.
+/// Interval of checks whether a paused object still has the same uid.
 const CHECK_EVERY: Micros = 2_000_000;
-/// Checks that are begun in one step: they are reads, and there may be many pauses.
+/// Maximum number of checks per step. They are reads, and there may be many pauses.
 const CHECKS_MAX: usize = 10;
-/// The longest time after which a failed action is tried again; the first time it is one second.
+/// Maximum delay before a failed action is retried. The first delay is one second.
 const RETRY_MAX: Micros = 30_000_000;
 
-/// By which rules pauses are set.
+/// The rules for pauses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// How sure a verdict must be.
+    /// Minimum confidence of a verdict.
     pub confidence: Confidence,
-    /// Pauses that are set within one minute.
+    /// Maximum number of pauses per minute.
     pub per_minute: usize,
-    /// Age of the latest event beyond which nothing new is decided.
+    /// If the latest event is older than this, no new decisions are made.
     pub fresh_for: Micros,
 }
 
-/// What the events say of one object.
+/// What the events say about one object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    /// Where it stands.
+    /// The state of the most urgent war.
     pub state: State,
-    /// How sure that is.
+    /// The confidence of this state.
     pub confidence: Confidence,
-    /// When its pause ends at the earliest, as of now.
+    /// When the pause ends at the earliest, as known now.
     pub until: Option<Micros>,
-    /// Who fights.
+    /// The parties of the war.
     pub parties: Vec<Arc<str>>,
-    /// Over what, with which values.
+    /// The fields and values that are fought over, as text.
     pub over: String,
-    /// Retakes so far.
+    /// Number of retakes so far.
     pub retakes: u32,
-    /// When the first thing was taken back.
+    /// Time of the first retake.
     pub since: Option<Micros>,
-    /// The last time that somebody took the pause's annotation away.
+    /// The last removal of the pause annotation by someone else.
     pub removal: Option<Removal>,
-    /// A person gave the object up: `mode=unmanaged`.
+    /// Whether a person has set `mode=unmanaged`.
     pub is_unmanaged: bool,
 }
 
-/// Somebody took the annotation away.
+/// A removal of the pause annotation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Removal {
-    /// When.
+    /// When it happened.
     pub at: Micros,
-    /// Who.
+    /// Who removed it.
     pub actor: Arc<str>,
-    /// A person, in a write that did nothing but set reconcilers' annotations.
+    /// Whether a person did so, in a write that changed nothing but annotations for reconcilers.
     pub is_deliberate: bool,
 }
 
-/// The circumstances of a step.
+/// The time of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     /// The wall clock.
@@ -88,90 +88,90 @@ pub struct Now {
     pub latest: Option<Micros>,
 }
 
-/// One thing to do.
+/// An action to execute.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Set the annotations.
     Pause {
-        /// The verdict that it follows from.
+        /// The verdict that leads to it.
         verdict: Verdict,
-        /// It was set before, and is brought up to date or was stripped by this actor.
+        /// Whether the pause is new, is extended, or was removed by a rival.
         again: Again,
     },
-    /// Take the annotations away.
+    /// Remove the annotations.
     Lift(Lift),
-    /// A person did so: tell the engine, and everybody.
+    /// A person removed the pause: tell the engine, remove what is left of it, and report it.
     Resumed(Removal),
-    /// A rival strips the annotation again and again: it is left, and told.
+    /// A rival keeps removing the annotation: leave the object alone, and report it.
     Stripped(Removal),
-    /// See whether the object is still the one with this uid; without one, which it is.
+    /// Check whether the object still has this uid. Without a uid, find out whether it is paused, and which uid it has.
     Check(Option<Arc<str>>),
 }
 
 /// Whether a pause is a new one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Again {
-    /// It is.
+    /// A new pause.
     No,
-    /// It ends later than was written.
+    /// The pause ends later than its annotation says.
     Longer,
-    /// This actor stripped it.
+    /// This actor removed the pause.
     Stripped(Arc<str>),
 }
 
-/// Why a pause ends.
+/// The reason why a pause ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lift {
-    /// Nobody took anything back for the quiet period.
+    /// There was no retake for the quiet period.
     Quiet,
-    /// Somebody set `mode=unmanaged`.
+    /// Someone set `mode=unmanaged`.
     Unmanaged,
-    /// Its namespace is switched off.
+    /// Pauses are switched off for its namespace.
     SwitchedOff,
 }
 
-/// What was done so far.
+/// The state of all pauses, and the actions in flight.
 #[derive(Clone, Debug)]
 pub struct Plan<K> {
     rules: Rules,
     held: BTreeMap<K, Held>,
     /// When pauses were set within the last minute.
     set: VecDeque<Micros>,
-    /// Actions under way: whether each sets a pause.
+    /// Actions in flight, and whether each sets a pause.
     begun: BTreeMap<K, bool>,
-    /// Actions that failed: how often in a row, and when to try again.
+    /// Failed actions: number of consecutive failures, and when to retry.
     failed: BTreeMap<K, (u32, Micros)>,
 }
 
 #[derive(Clone, Debug)]
 struct Held {
     status: Status,
-    /// The wall clock at the last write; where it is left alone, until when.
+    /// Wall clock of the last write. For an object that is left alone, the end of that time.
     written: Micros,
-    /// The time of events when the annotation was last set.
+    /// Event time when the annotation was last set.
     since: Micros,
     until: Option<Micros>,
     sets: u32,
     uid: Option<Arc<str>>,
-    /// The wall clock when the object was last known to be the one that was paused.
+    /// Wall clock when the object was last known to have the paused uid.
     checked: Micros,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
-    /// The annotation is there.
+    /// The annotation is set.
     Paused,
-    /// It may not be set, or a rival strips it: left alone for now.
+    /// The object must not be paused, or a rival keeps removing the pause: it is left alone for now.
     Left,
-    /// The object that was paused is gone. Kept for a while, so that one that is recreated again and again is not paused
-    /// each time.
+    /// The paused object is gone. Kept for a while, so that an object that is recreated repeatedly is not paused each
+    /// time.
     Ended,
 }
 
 // === impl Action ===
 
 impl Action {
-    /// In a word.
+    /// Returns the name of the action.
     pub fn name(&self) -> &'static str {
         match self {
             Action::Pause { .. } => "pause",
@@ -186,7 +186,7 @@ impl Action {
 // === impl Lift ===
 
 impl Lift {
-    /// In words.
+    /// Returns the reason as text.
     pub fn reason(self) -> &'static str {
         match self {
             Lift::Quiet => "nobody took anything back for the quiet period",
@@ -199,14 +199,15 @@ impl Lift {
 // === impl Plan ===
 
 impl<K: Ord + Clone> Plan<K> {
-    /// Nothing done yet.
+    /// Creates a plan without pauses.
     pub fn new(rules: Rules) -> Plan<K> {
         Plan { rules, held: BTreeMap::new(), set: VecDeque::new(), begun: BTreeMap::new(), failed: BTreeMap::new() }
     }
 
-    /// What is to be done now. Each action is to be reported back by [`Plan::has_paused`], [`Plan::has_lifted`],
-    /// [`Plan::has_left`], [`Plan::has_checked`], [`Plan::has_ended`] or [`Plan::has_failed`], or is proposed again. One
-    /// that takes a while is announced by [`Plan::has_begun`], and nothing is proposed for its object meanwhile.
+    /// Returns the actions to execute now. The result of each action must be reported with [`Plan::has_paused`],
+    /// [`Plan::has_lifted`], [`Plan::has_left`], [`Plan::has_checked`], [`Plan::has_ended`] or [`Plan::has_failed`];
+    /// otherwise it is proposed again. [`Plan::has_begun`] marks an action as in flight, so that nothing is proposed
+    /// for its object until the result is reported.
     pub fn step(&mut self, now: Now, verdicts: &BTreeMap<K, Verdict>) -> Vec<(K, Action)> {
         self.forget_old(now);
         let mut actions = Vec::new();
@@ -232,38 +233,38 @@ impl<K: Ord + Clone> Plan<K> {
         actions
     }
 
-    /// Whether events are recent enough to decide by.
+    /// Returns whether events are recent enough for decisions.
     pub fn is_fresh(&self, now: Now) -> bool {
         now.latest.is_some_and(|latest| now.clock - latest <= self.rules.fresh_for)
     }
 
-    /// Whether an object that is not paused may be now.
+    /// Returns whether an object that is not paused may be paused now.
     pub fn may_pause(&mut self, key: &K, verdict: &Verdict, now: Now) -> bool {
         self.forget_old(now);
         self.is_free(key, now) && self.room() > 0 && self.is_fresh(now) && self.is_to_pause(verdict)
     }
 
-    /// Whether something may be begun for this object now: nothing is under way, and it did not just fail.
+    /// Returns whether an action can be started for this object: none is in flight, and none has just failed.
     pub fn may_try(&self, key: &K, now: Now) -> bool {
         !self.begun.contains_key(key) && self.failed.get(key).is_none_or(|(_, again)| *again <= now.clock)
     }
 
-    /// Pauses that are set.
+    /// Returns the paused objects.
     pub fn paused(&self) -> impl Iterator<Item = &K> {
         self.held.iter().filter(|(_, held)| held.status == Status::Paused).map(|(key, _)| key)
     }
 
-    /// Whether the object is paused, or was left alone or recreated a short time ago.
+    /// Returns whether the object is paused, or was left alone or recreated recently.
     pub fn is_known(&self, key: &K) -> bool {
         self.held.contains_key(key)
     }
 
-    /// An action was begun.
+    /// Records that an action was started.
     pub fn has_begun(&mut self, key: &K, action: &Action) {
         self.begun.insert(key.clone(), matches!(action, Action::Pause { .. }));
     }
 
-    /// An action failed, and may have been done. It is tried again, after waits that grow.
+    /// Records that an action failed, or timed out and may have succeeded. It is retried with exponential backoff.
     pub fn has_failed(&mut self, key: &K, now: Now) {
         self.begun.remove(key);
         let (times, again) = self.failed.entry(key.clone()).or_default();
@@ -271,7 +272,7 @@ impl<K: Ord + Clone> Plan<K> {
         (*times, *again) = (*times + 1, now.clock + wait.min(RETRY_MAX));
     }
 
-    /// A pause was set, or found.
+    /// Records a pause that was set or found.
     pub fn has_paused(&mut self, key: K, until: Option<Micros>, now: Now) {
         self.is_done(&key);
         let since = now.latest.unwrap_or(i64::MIN);
@@ -282,7 +283,7 @@ impl<K: Ord + Clone> Plan<K> {
         self.set.push_back(now.clock);
     }
 
-    /// The paused object is the one with this uid.
+    /// Records that the paused object has this uid.
     pub fn has_checked(&mut self, key: &K, uid: Option<&str>, now: Now) {
         self.is_done(key);
         if let Some(held) = self.held.get_mut(key) {
@@ -290,7 +291,7 @@ impl<K: Ord + Clone> Plan<K> {
         }
     }
 
-    /// The object that was paused is gone, and its pause with it. One that is created in its place may be paused.
+    /// Records that the paused object is gone, and its pause with it. An object that replaces it may be paused.
     pub fn has_ended(&mut self, key: &K) {
         self.is_done(key);
         if let Some(held) = self.held.get_mut(key) {
@@ -298,13 +299,13 @@ impl<K: Ord + Clone> Plan<K> {
         }
     }
 
-    /// A pause is over.
+    /// Records that a pause was removed.
     pub fn has_lifted(&mut self, key: &K) {
         self.is_done(key);
         self.held.remove(key);
     }
 
-    /// An object is to be left alone for a while.
+    /// Records that an object must be left alone for `time`.
     pub fn has_left(&mut self, key: K, time: Micros, now: Now) {
         self.is_done(&key);
         let written = now.clock + time;
@@ -312,7 +313,8 @@ impl<K: Ord + Clone> Plan<K> {
         self.held.insert(key, held);
     }
 
-    /// Nothing is under way any more, and what is paused is not known for certain: it is to be looked for.
+    /// Discards all pauses and actions in flight, since it is no longer known which pauses exist. They must be looked
+    /// up again.
     pub fn forget_pauses(&mut self) {
         self.begun.clear();
         self.held.retain(|_, held| held.status != Status::Paused);
@@ -333,13 +335,13 @@ impl<K: Ord + Clone> Plan<K> {
         });
     }
 
-    /// How many more pauses may be set now.
+    /// Returns how many more pauses may be set now.
     fn room(&self) -> usize {
         let under_way = self.begun.values().filter(|is_pause| **is_pause).count();
         self.rules.per_minute.saturating_sub(self.set.len() + under_way)
     }
 
-    /// Whether an object is not paused, nor left alone, nor recreated too often.
+    /// Returns whether an object is neither paused nor left alone, and was not recreated too often.
     fn is_free(&self, key: &K, now: Now) -> bool {
         let is_free = self.held.get(key).is_none_or(|held| {
             let is_rested = held.sets == 1 || now.clock - held.written >= OBJECT_EVERY;
@@ -352,10 +354,10 @@ impl<K: Ord + Clone> Plan<K> {
         verdict.state == State::Paused && verdict.confidence >= self.rules.confidence && !verdict.is_unmanaged
     }
 
-    /// What becomes of a pause.
+    /// Returns what to do about an existing pause.
     fn of_held(&self, held: &Held, verdict: Option<&Verdict>, now: Now) -> Option<Action> {
         let Some(verdict) = verdict else {
-            // No longer fought over, or found at the start and not yet heard of: its time has to be over.
+            // No longer contested, or found at startup and without events since: the pause ends when its time is over.
             let is_over = held.until.zip(now.latest).is_some_and(|(until, latest)| until <= latest);
             return is_over.then_some(Action::Lift(Lift::Quiet));
         };
@@ -371,7 +373,7 @@ impl<K: Ord + Clone> Plan<K> {
             };
         }
         if !self.is_to_pause(verdict) {
-            // A pause that was found at the start outlasts a memory that begins with it.
+            // A pause that was found at startup must outlast an engine that has not seen the events before it.
             let is_over = held.until.is_none_or(|until| now.latest.is_some_and(|latest| until <= latest));
             return is_over.then_some(Action::Lift(Lift::Quiet));
         }

@@ -1,7 +1,7 @@
-//! The enforcer's task: looks at the verdicts every second, and has done what the plan says while the Lease is held.
+//! The enforcer's task: evaluates the verdicts every second, and executes the plan's actions while the Lease is held.
 //!
-//! It waits for no call itself: each action is a task, so that an object whose calls hang delays no other. All of them are
-//! dropped when the Lease is lost, the kill switch is turned on, or the process ends.
+//! The task itself never waits for a call. Each action is a task of its own, so that slow calls for one object do not
+//! delay others. All of them are dropped when the Lease is lost, the kill switch is turned on, or the process ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,28 +29,28 @@ use crate::pipeline::key::ObjectKey;
 use crate::telemetry::control::Control;
 use crate::telemetry::metrics::Metrics;
 
-/// How often verdicts are looked at.
+/// Interval of evaluations.
 const EVERY: Duration = Duration::from_secs(1);
-/// How often the namespaces of paused objects are asked whether they are switched off.
+/// Interval of checks whether pauses are switched off for the namespaces of paused objects.
 const NAMESPACES_EVERY: Duration = Duration::from_secs(30);
-/// When pauses of a resource are looked for again that could not be listed.
+/// Delay after which a resource that could not be listed is listed again.
 const LIST_AGAIN: Duration = Duration::from_secs(10);
-/// Age of the latest event from which on an event of our own is made: a pause ends in the events' time, and a cluster
+/// If the latest event is older than this, an event of our own is triggered: pauses end by event time, and a cluster
 /// may be quiet.
 const PING_AFTER: Micros = 10_000_000;
-/// Actions that are under way at a time.
+/// Maximum number of actions in flight.
 const UNDER_WAY_MAX: usize = 32;
-/// How long the status names what went wrong.
+/// How long the status shows the last error.
 const TROUBLE_FOR: Duration = Duration::from_secs(30);
 
-/// Where this replica stands in the cluster.
+/// The identity of this replica in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The account that writes.
+    /// The account of its client.
     pub account: String,
     /// The namespace of the Lease.
     pub namespace: String,
-    /// This replica.
+    /// The name of the replica.
     pub identity: String,
 }
 
@@ -58,7 +58,7 @@ pub struct Place {
 pub struct Enforcer {
     pipeline: Arc<Pipeline>,
     metrics: Metrics,
-    /// The account whose own writes do not count.
+    /// The account whose own writes do not count as removals of a pause.
     account: String,
     rules: Rules,
     control: Control,
@@ -68,19 +68,19 @@ pub struct Enforcer {
     plan: Plan<ObjectKey>,
     tasks: JoinSet<Done>,
     is_acting: bool,
-    /// Resources whose pauses were taken over, as `(resource, group)`, and when those are listed again that were not.
+    /// Resources whose existing pauses were taken over, as `(resource, group)`, and when the others are listed next.
     adopted: BTreeSet<(String, String)>,
     list_at: BTreeMap<(String, String), Instant>,
     namespaces_at: Option<Instant>,
     is_pinging: bool,
-    /// When an event of our own was last made, by the wall clock.
+    /// Wall clock of the last event that we triggered.
     pinged: Micros,
-    /// Pauses that were asked for: how often in a row, and when the last ends.
+    /// Pauses that the reconciler requested: the number of consecutive ones, and when the last one ends.
     early: BTreeMap<ObjectKey, (u32, Micros)>,
     trouble: Option<(String, Instant)>,
 }
 
-/// What a task brought.
+/// The result of a task.
 enum Done {
     Acted { key: ObjectKey, began: Now, result: Result<Outcome, Error> },
     Listed { resource: (String, String), result: Result<Vec<Found>, Error> },
@@ -91,7 +91,7 @@ enum Done {
 // === impl Enforcer ===
 
 impl Enforcer {
-    /// An enforcer that writes with this client while it has the right to.
+    /// Creates an enforcer that writes with this client while the Lease is held.
     #[expect(clippy::too_many_arguments, reason = "the composition root names each part once")]
     pub fn new(
         client: Client,
@@ -127,7 +127,7 @@ impl Enforcer {
         }
     }
 
-    /// Works until `stop` turns true. Pauses stay: another replica, or this one after its restart, finds them.
+    /// Runs until `stop` turns true. Pauses are kept: another replica, or this one after a restart, finds them.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         self.control.say("starting");
         let mut every = tokio::time::interval(EVERY);
@@ -148,10 +148,10 @@ impl Enforcer {
         }
     }
 
-    /// Drops what is under way, and what is believed of pauses.
+    /// Drops the actions in flight, and everything that is known about pauses.
     fn halt(&mut self) {
         self.is_acting = false;
-        // Dropping them ends them.
+        // Dropping the set aborts its tasks.
         self.tasks = JoinSet::new();
         self.plan.forget_pauses();
         self.adopted.clear();
@@ -183,7 +183,7 @@ impl Enforcer {
         self.report(now);
     }
 
-    /// Looks for pauses of earlier holders of the Lease; until a resource was listed, its objects are left alone.
+    /// Looks for pauses of earlier holders of the Lease. The objects of a resource are left alone until it was listed.
     fn look_for_pauses(&mut self, now: Now) {
         for (key, (target, until)) in self.link.take_found() {
             if !self.plan.is_known(&key) {
@@ -196,7 +196,7 @@ impl Enforcer {
         for resource in self.actor.selection.resources.clone() {
             let is_due = self.list_at.get(&resource).is_none_or(|at| *at <= Instant::now());
             if !self.adopted.contains(&resource) && is_due {
-                // No second time while it is under way.
+                // Prevents a second list while one is in flight.
                 self.list_at.insert(resource.clone(), Instant::now() + Duration::from_secs(3600));
                 let actor = self.actor.clone();
                 self.tasks.spawn(async move {
@@ -208,7 +208,7 @@ impl Enforcer {
         }
     }
 
-    /// Asks whether namespaces of paused objects are switched off.
+    /// Checks whether pauses are switched off for the namespaces of paused objects.
     fn ask_namespaces(&mut self) {
         if self.namespaces_at.is_some_and(|at| at.elapsed() < NAMESPACES_EVERY) {
             return;
@@ -236,7 +236,8 @@ impl Enforcer {
             self.adopted.iter().any(|(resource, group)| resource == object.resource && group == object.group)
         };
         let may = |key: &ObjectKey| held.contains(key) || self.actor.selection.may(key) && is_adopted(key);
-        // It takes a while where there are many: the Lease is renewed on another thread meanwhile.
+        // This takes a while if there are many objects; other tasks, such as the renewal of the Lease, move to another
+        // thread.
         let verdicts = block_in_place(|| look::verdicts(&self.pipeline, &self.account, self.rules.confidence, may));
         for (key, action) in self.plan.step(now, &verdicts) {
             self.begin(key, action, now);
@@ -244,12 +245,12 @@ impl Enforcer {
         for key in self.link.take_asked() {
             self.pause_early(key, now);
         }
-        // What the kill switch lifted, which may be off again by now.
+        // Pauses that the kill switch has removed. It may be off again by now.
         let is_lifted = |key: &&ObjectKey| self.plan.may_try(key, now) && self.actor.pauses.entered(key).is_none();
         for key in self.plan.paused().filter(is_lifted).cloned().collect::<Vec<_>>() {
             self.plan.has_lifted(&key);
         }
-        // Pauses whose write got no answer, or that were known before the Lease was lost.
+        // Pauses whose write timed out, or that were known before the Lease was lost.
         for key in self.actor.pauses.keys() {
             if !self.plan.is_known(&key) && self.plan.may_try(&key, now) {
                 self.begin(key, Action::Check(None), now);
@@ -259,7 +260,7 @@ impl Enforcer {
 
     fn begin(&mut self, key: ObjectKey, action: Action, began: Now) {
         if self.tasks.len() >= UNDER_WAY_MAX {
-            // It is proposed again.
+            // The plan proposes it again.
             return;
         }
         self.plan.has_begun(&key, &action);
@@ -270,16 +271,16 @@ impl Enforcer {
         });
     }
 
-    /// Pauses an object before the write that would have made the verdict say so.
+    /// Pauses an object before the write that would have led to this verdict.
     fn pause_early(&mut self, key: ObjectKey, now: Now) {
         let found = look::verdict_on(&self.pipeline, &self.account, self.rules.confidence, &key);
         let (Some(mut verdict), Some(limits)) = (found, self.pipeline.policy().limits(&key.object())) else { return };
         let latest = now.latest.unwrap_or(now.clock);
         if verdict.state == State::Paused {
-            // The plan does what the verdict says.
+            // The plan handles this verdict.
             return;
         }
-        // As the engine does it: twice as long where it comes again soon.
+        // As in the engine: the pause doubles if it follows soon after the last one.
         let most = limits.quiet_max.max(limits.quiet);
         let stretch = |times: u32| limits.quiet.saturating_mul(1 << times.min(16)).min(most);
         let times = match self.early.get(&key) {
@@ -296,7 +297,7 @@ impl Enforcer {
         self.begin(key, Action::Pause { verdict, again: Again::No }, now);
     }
 
-    /// Lets time pass where nobody else does anything: a pause must end.
+    /// Triggers an event if there are none, so that event time advances and pauses can end.
     fn ping(&mut self, now: Now) {
         let is_quiet = now.latest.is_none_or(|latest| now.clock - latest >= PING_AFTER);
         let Some(key) = self.plan.paused().next().cloned() else { return };
@@ -335,7 +336,7 @@ impl Enforcer {
         }
     }
 
-    /// `began` counts for what was done: what happened since may have been an answer to it.
+    /// `began` is the time that counts for what was done: later events may be reactions to it.
     fn acted(&mut self, key: ObjectKey, began: Now, result: Result<Outcome, Error>) {
         match result {
             Ok(Outcome::Paused(uid, until)) => {
@@ -412,10 +413,10 @@ impl Enforcer {
     }
 }
 
-/// The account that a client acts as.
+/// Returns the account that a client acts as.
 ///
 /// # Errors
-/// Where the API server does not say.
+/// The API server does not answer, or does not name an account.
 pub async fn account(client: &Client) -> Result<String, Error> {
     use k8s_openapi::api::authentication::v1::SelfSubjectReview;
     let api: kube::Api<SelfSubjectReview> = kube::Api::all(client.clone());

@@ -1,4 +1,4 @@
-//! Which objects may be paused.
+//! Which objects may be paused, as configured.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,14 +7,14 @@ use super::look::CLUSTER;
 use crate::detect::class::is_match;
 use crate::pipeline::key::ObjectKey;
 
-/// Which objects may be paused.
+/// Criteria for the objects that may be paused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// `(resource, group)`.
+    /// Resources, as `(resource, group)`.
     pub resources: Vec<(String, String)>,
-    /// Patterns of namespaces; any where empty.
+    /// Patterns of namespaces. Empty means all.
     pub namespaces: Vec<String>,
-    /// Patterns of namespaces that are left alone.
+    /// Patterns of excluded namespaces.
     pub except: Vec<String>,
     /// Labels that an object must have.
     pub labels: BTreeMap<String, String>,
@@ -25,7 +25,8 @@ pub struct Selection {
 // === impl Selection ===
 
 impl Selection {
-    /// Whether an object of this name may be paused. Its labels and annotations are asked for before a pause is written.
+    /// Returns whether an object may be paused according to its resource and namespace. Labels and annotations are
+    /// checked before a pause is written.
     pub fn may(&self, key: &ObjectKey) -> bool {
         let object = key.object();
         let is_any = |patterns: &[String]| patterns.iter().any(|pattern| is_match(pattern, object.namespace));
@@ -36,7 +37,8 @@ impl Selection {
     }
 }
 
-/// `deployments.apps in all namespaces except kube-system, with annotation platform.kubevirt.io/managed=true`
+/// Formats as `deployments.apps in all namespaces except kube-system, with annotation
+/// platform.kubevirt.io/managed=true`
 impl fmt::Display for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<String> = self.resources.iter().map(|(resource, group)| title(resource, group)).collect();
@@ -59,7 +61,7 @@ impl fmt::Display for Selection {
     }
 }
 
-/// `deployments.apps`
+/// Formats a resource as `deployments.apps`.
 pub(super) fn title(resource: &str, group: &str) -> String {
     if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") }
 }

@@ -1,16 +1,17 @@
-//! A reader with a thread of its own: files of a set are unpacked side by side, and taken in one after the other.
+//! A reader that reads ahead on a thread of its own. Several compressed files are decompressed in parallel, while their
+//! contents are ingested one after the other.
 
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 
-/// Bytes that are handed over at a time.
+/// Maximum number of bytes that the thread sends at a time.
 const PIECE_BYTES: usize = 256 << 10;
-/// Pieces that wait: a megabyte for each file that is unpacked ahead.
+/// Maximum number of queued pieces: a megabyte per file that is read ahead.
 const PIECES_MAX: usize = 4;
 
-/// What another thread reads, in order.
+/// The receiving end of the thread, which yields its bytes in order.
 #[derive(Debug)]
 pub struct Ahead {
     pieces: Receiver<io::Result<Vec<u8>>>,
@@ -22,10 +23,10 @@ pub struct Ahead {
 // === impl Ahead ===
 
 impl Ahead {
-    /// Reads `reader` from now on; `permit` is given back when it is at its end, or nobody listens any more.
+    /// Starts to read ahead from `reader`. `permit` is dropped when `reader` has ended or the result was dropped.
     ///
     /// # Errors
-    /// Where no thread can be had.
+    /// The thread cannot be started.
     pub fn begin(reader: impl Read + Send + 'static, permit: Arc<()>) -> io::Result<Ahead> {
         let (sender, pieces) = mpsc::sync_channel(PIECES_MAX);
         thread::Builder::new().name("unpack".to_owned()).spawn(move || {
@@ -36,11 +37,11 @@ impl Ahead {
     }
 }
 
-/// Sends all that can be read, and then why it ends: an empty piece, or an error.
+/// Sends everything that can be read, followed by an empty piece at the end, or an error.
 fn hand_over(mut reader: impl Read, to: &SyncSender<io::Result<Vec<u8>>>) {
     loop {
         let mut piece = Vec::with_capacity(PIECE_BYTES);
-        // What was read before an error is in the piece.
+        // Bytes that were read before an error are in the piece.
         let read = reader.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut piece);
         let is_over = piece.is_empty();
         if (!is_over || read.is_ok()) && to.send(Ok(piece)).is_err() {
@@ -49,7 +50,7 @@ fn hand_over(mut reader: impl Read, to: &SyncSender<io::Result<Vec<u8>>>) {
         match read {
             Ok(_) if !is_over => {}
             Ok(_) => return,
-            // Whoever no longer listens needs no reason.
+            // If the receiver is gone, the error is not needed.
             Err(error) => return drop(to.send(Err(error))),
         }
     }

@@ -1,9 +1,9 @@
-//! Buffers for bodies, used again: a large one that is given back to the allocator by another thread than took it is memory
-//! that neither has.
+//! Reusable buffer pool for request bodies. Allocating large buffers on one thread and freeing them on another
+//! fragments the allocator's memory.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Free buffers, of a bounded size together.
+/// Free buffers, with a limit on their total size.
 #[derive(Clone, Debug)]
 pub struct Buffers {
     free: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -13,12 +13,13 @@ pub struct Buffers {
 // === impl Buffers ===
 
 impl Buffers {
-    /// Keeps free buffers of at most `bytes_max` bytes.
+    /// Creates a pool that keeps free buffers of at most `bytes_max` bytes in total.
     pub fn new(bytes_max: usize) -> Buffers {
         Buffers { free: Arc::default(), bytes_max }
     }
 
-    /// An empty buffer with room for `bytes`: the smallest free one that has it, else a new one.
+    /// Returns an empty buffer with a capacity of at least `bytes`: the smallest free one that is large enough, or else
+    /// a new one.
     pub fn take(&self, bytes: usize) -> Vec<u8> {
         let mut free = self.lock();
         let fitting = (0..free.len()).filter(|at| free[*at].capacity() >= bytes).min_by_key(|at| free[*at].capacity());
@@ -28,7 +29,7 @@ impl Buffers {
         }
     }
 
-    /// Gives a buffer back.
+    /// Returns a buffer to the pool.
     pub fn give(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         let mut free = self.lock();

@@ -1,4 +1,5 @@
-//! Gzip by its magic bytes, capped: a stream that expands beyond all reason is refused.
+//! Decompression of gzip streams, which are detected by their magic bytes. A stream with an implausible compression
+//! ratio is rejected as a decompression bomb.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
@@ -6,26 +7,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 
-/// Decompressed bytes per compressed byte beyond which a stream is a bomb: audit logs stay below 60, deflate cannot
-/// exceed 1032.
+/// Maximum ratio of decompressed to compressed bytes. Audit logs stay below 60; the limit of deflate is 1032.
 const RATIO_MAX: u64 = 400;
-/// Decompressed bytes up to which the ratio does not matter.
+/// Number of decompressed bytes up to which the ratio does not matter.
 const FREE_BYTES: u64 = 64 << 20;
-/// Less than is asked for at a time: what is not compressed goes past it.
+/// Smaller than the size of typical reads, so that uncompressed data bypasses this buffer.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// A stream, unpacked as it is read.
+/// An opened stream.
 pub struct Opened {
-    /// What is in it.
+    /// Yields the decompressed content.
     pub reader: Box<dyn Read + Send>,
-    /// Whether it is gzip, and reading it takes time.
+    /// Whether the stream is compressed, so that reading it costs CPU time.
     pub is_packed: bool,
 }
 
-/// Opens a stream that may be gzip. `read` counts the bytes taken from `inner`, for progress; others may count there too.
+/// Opens a stream that may be gzip. `read` is incremented by the number of bytes read from `inner`, for progress
+/// reports; it may be shared with other streams.
 ///
 /// # Errors
-/// Those of reading the first bytes.
+/// Errors of reading the first bytes.
 pub fn open(inner: impl Read + Send + 'static, read: Arc<AtomicU64>) -> io::Result<Opened> {
     let taken = Arc::new(AtomicU64::new(0));
     let counted = Counted { inner, counters: [read, taken.clone()] };
@@ -55,7 +56,7 @@ impl<R: Read> Read for Counted<R> {
 
 struct Capped<R> {
     inner: R,
-    /// Bytes of this stream that went in, and came out.
+    /// Compressed bytes read and decompressed bytes returned, of this stream.
     taken: Arc<AtomicU64>,
     given: u64,
 }

@@ -1,4 +1,5 @@
-//! JSON that is not one value a line: pretty-printed events and `EventList`s, arrays; item by item, in bounded memory.
+//! Reads JSON that does not have one value per line: pretty-printed events, `EventList`s and arrays. Items are decoded
+//! one by one, in bounded memory.
 
 use std::io::{self, Read};
 
@@ -7,7 +8,7 @@ use crate::audit::envelope::{self, EVENT_BYTES_MAX};
 
 const READ_BYTES: usize = 256 << 10;
 
-/// Finds the end of an object or array in pieces.
+/// Finds the end of an object or array that arrives in pieces.
 #[derive(Default)]
 struct Brackets {
     depth: usize,
@@ -15,17 +16,18 @@ struct Brackets {
     is_escaped: bool,
 }
 
-/// A stream, and what of it was read but not yet used.
+/// A stream, and the part of it that was read but not yet consumed.
 struct Window<R> {
     inner: R,
     buffer: Vec<u8>,
     at: usize,
 }
 
-/// Hands on every event of a stream of JSON values, with the bytes it was read from.
+/// Calls `each` for every event of a stream of JSON values, with the bytes it was decoded from. `head` is the part of
+/// the stream that was read already.
 ///
 /// # Errors
-/// Those of reading.
+/// Errors of reading.
 pub fn read(
     head: Vec<u8>,
     inner: impl Read,
@@ -58,7 +60,7 @@ pub fn read(
 // === impl Brackets ===
 
 impl Brackets {
-    /// Takes in more bytes; the position behind the closing bracket, once it is among them.
+    /// Consumes more bytes. Returns the position after the closing bracket, once it is reached.
     fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
         for (at, byte) in bytes.iter().enumerate() {
             match byte {
@@ -83,7 +85,7 @@ impl Brackets {
 // === impl Window ===
 
 impl<R: Read> Window<R> {
-    /// Reads more; `false` at the end of the stream.
+    /// Reads more data. Returns `false` at the end of the stream.
     fn more(&mut self) -> io::Result<bool> {
         self.buffer.drain(..self.at);
         self.at = 0;
@@ -99,7 +101,7 @@ impl<R: Read> Window<R> {
         Ok(n > 0)
     }
 
-    /// The next byte that is no white space, without using it up.
+    /// Returns the next byte that is not white space, without consuming it.
     fn next_byte(&mut self) -> io::Result<Option<u8>> {
         loop {
             let rest = &self.buffer[self.at..];
@@ -118,7 +120,7 @@ impl<R: Read> Window<R> {
         }
     }
 
-    /// The object that begins here, used up. One that is too long is skipped.
+    /// Consumes the object that starts here. An object that is too long is skipped.
     fn value(&mut self) -> io::Result<Result<Vec<u8>, Malformed>> {
         let mut brackets = Brackets::default();
         let mut seen = 0;
@@ -144,7 +146,7 @@ impl<R: Read> Window<R> {
         }
     }
 
-    /// Whether the object that begins here is a list; then it is used up to its first item.
+    /// Returns whether the object that starts here is a list. If so, consumes it up to its first item.
     fn is_list(&mut self) -> io::Result<bool> {
         loop {
             let rest = &self.buffer[self.at..];
@@ -159,7 +161,7 @@ impl<R: Read> Window<R> {
         }
     }
 
-    /// Hands on the items of an array that is open.
+    /// Passes on the items of an open array.
     fn items(&mut self, each: &mut impl FnMut(Result<Decoded<'_>, Malformed>, &[u8])) -> io::Result<()> {
         loop {
             match self.next_byte()? {
@@ -202,7 +204,7 @@ impl<R: Read> Window<R> {
         }
     }
 
-    /// Skips what a list has behind its items.
+    /// Skips the members of a list after its items.
     fn rest_of_list(&mut self) -> io::Result<()> {
         let mut brackets = Brackets { depth: 1, ..Brackets::default() };
         loop {

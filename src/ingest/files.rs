@@ -1,4 +1,4 @@
-//! Audit logs as files: plain or gzip, rotated sets, directories, standard input; merged by time.
+//! Audit logs as files: plain or gzip files, rotated sets, directories and standard input, merged by time.
 
 mod log;
 mod queue;
@@ -17,10 +17,10 @@ use crate::audit::envelope::EVENT_BYTES_MAX;
 use crate::audit::event::Micros;
 use crate::audit::times;
 
-/// How deep directories are searched: a must-gather has its logs three levels down.
+/// Maximum depth when directories are searched. A must-gather has its logs three levels down.
 const DIRECTORY_DEPTH_MAX: usize = 6;
 
-/// Where a log comes from.
+/// An input to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A file, plain or gzip.
@@ -29,18 +29,18 @@ pub enum Input {
     Stdin,
 }
 
-/// Why inputs cannot be read.
+/// The reason why inputs cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Cannot be opened or read.
+    /// The input cannot be opened or read.
     #[error("{path}: {source}")]
     Io {
-        /// Which.
+        /// The name of the input.
         path: String,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A directory that holds no logs.
+    /// A directory without logs.
     #[error("{0}: no audit logs here; expected files named *.log, *.json, *.jsonl or *audit*, plain or .gz")]
     NoLogs(String),
 }
@@ -48,7 +48,7 @@ pub enum Error {
 // === impl Input ===
 
 impl Input {
-    /// What to call it.
+    /// Returns the name for messages.
     pub fn name(&self) -> String {
         match self {
             Input::File(path) => path.display().to_string(),
@@ -57,10 +57,10 @@ impl Input {
     }
 }
 
-/// The files that the arguments mean: directories are searched.
+/// Returns the inputs for the given arguments. Directories are searched for logs.
 ///
 /// # Errors
-/// [`Error`] where one does not exist, or a directory has no logs.
+/// [`Error`] if a path does not exist or a directory has no logs.
 pub fn inputs(arguments: &[PathBuf]) -> Result<Vec<Input>, Error> {
     let mut found = Vec::new();
     for path in arguments {
@@ -110,7 +110,7 @@ fn io_error(path: &Path, source: io::Error) -> Error {
     Error::Io { path: path.display().to_string(), source }
 }
 
-/// The size of all inputs on disk; 0 for standard input.
+/// Returns the total size of the inputs on disk. Standard input counts as 0.
 pub fn total_bytes(inputs: &[Input]) -> u64 {
     let size = |input: &Input| match input {
         Input::File(path) => std::fs::metadata(path).map_or(0, |m| m.len()),
@@ -119,8 +119,8 @@ pub fn total_bytes(inputs: &[Input]) -> u64 {
     inputs.iter().map(size).sum()
 }
 
-/// The time at which an input ends, looked for among its last events; a compressed one is read through. A single event that is
-/// more than `apart` from all others is not taken for the end.
+/// Returns the time at which an input ends, from its last events. A compressed input is read completely. A single event
+/// that is more than `apart` later than all others is ignored.
 pub fn end_time(input: &Input, apart: Micros) -> Option<Micros> {
     let Input::File(path) = input else { return None };
     let mut file = File::open(path).ok()?;
@@ -143,7 +143,7 @@ pub fn end_time(input: &Input, apart: Micros) -> Option<Micros> {
     times::end(&tail, apart).or_else(|| last_time_of_document(path))
 }
 
-/// The time of the last event of a document, whose events have no lines of their own: it is read from its beginning.
+/// Returns the time of the last event of a multi-line document, which must be read from its start.
 fn last_time_of_document(path: &Path) -> Option<Micros> {
     let opened = decompress::open(Box::new(File::open(path).ok()?), Arc::default()).ok()?;
     let mut last = None;

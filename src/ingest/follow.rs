@@ -1,8 +1,8 @@
-//! Following logs as they are written: one thread, woken by the operating system where it tells of changes, and looking
-//! by itself every second where it does not (network mounts, links that change).
+//! Tails logs as they are written, with one thread. File system notifications wake it; in addition it polls every
+//! second, for file systems that send no notifications (network mounts, changed links).
 //!
-//! What was taken in is kept in a checkpoint. It is written behind the events, and behind the journal's writes of them: after
-//! a crash at most the last second's events are read again, and no one is left out.
+//! The position in each log is saved in a checkpoint. It is saved after the events were ingested and their writes were
+//! stored in the journal: after a crash, at most the events of the last second are read again, and none is lost.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -22,47 +22,49 @@ use crate::journal::record::Record;
 use crate::pipeline::Pipeline;
 use crate::telemetry::metrics::Metrics;
 
-/// Time between two looks where nothing tells of changes.
+/// Polling interval when there are no notifications.
 const POLL: Duration = Duration::from_secs(1);
-/// Time between two checkpoints: each is two waits for the disk.
+/// Interval of checkpoints. Each one needs two disk syncs.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
-/// Time to gather lines after the first: a writer that flushes each line would wake us for each.
+/// Delay after a notification to collect more lines. A writer that flushes each line would otherwise wake the thread
+/// for each.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// What is followed.
+/// What to tail.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// The logs, by the names they are written under.
+    /// The paths of the logs.
     pub files: Vec<PathBuf>,
-    /// Where the checkpoint is kept; without one, every start begins at the start of the files that are there.
+    /// Path of the checkpoint. Without one, every start reads the current files from their beginning.
     pub checkpoint: Option<PathBuf>,
 }
 
-/// Who takes in what is read: everything that must have happened before a checkpoint may say so.
+/// Receives the lines. Everything that must be done before a checkpoint can be saved goes here.
 pub trait Sink: Send + 'static {
-    /// Whether more can be taken in now.
+    /// Returns whether more lines can be ingested now.
     fn is_ready(&mut self) -> bool {
         true
     }
-    /// Takes in whole lines of a log.
+    /// Ingests whole lines of a log.
     fn take(&mut self, source: &str, lines: &[u8]);
-    /// Makes what was taken in survive a crash; `false` where it could not, and no checkpoint may be written.
+    /// Makes the ingested lines durable. Returns `false` if that failed; no checkpoint is saved then.
     fn sync(&mut self) -> bool {
         true
     }
 }
 
-/// The sink that feeds a pipeline, and keeps the writes in the journal.
+/// The sink that feeds a pipeline and stores writes in the journal.
 pub struct Intake {
     pipeline: Arc<Pipeline>,
     metrics: Metrics,
     cluster: String,
     journal: Option<Arc<Journal>>,
-    /// Writes that were taken in and are not kept yet: those of one chunk, since no more is read before they are.
+    /// Writes that were ingested and are not stored yet. They are from one chunk at most, since no more is read before
+    /// they are stored.
     unkept: Vec<Record>,
 }
 
-/// Logs that are being followed.
+/// A handle of the thread that tails logs.
 pub struct Follower {
     thread: JoinHandle<()>,
     wake: SyncSender<Wake>,
@@ -83,19 +85,19 @@ struct Worker<S> {
     metrics: Metrics,
     watcher: Option<RecommendedWatcher>,
     watched: HashSet<PathBuf>,
-    /// Logs whose trouble was told.
+    /// Logs whose errors were reported already.
     troubled: HashSet<String>,
 }
 
 // === impl Intake ===
 
 impl Intake {
-    /// Feeds `pipeline` with events of this cluster, and `journal` with their writes.
+    /// Creates a sink that feeds `pipeline` with events of this cluster, and stores their writes in `journal`.
     pub fn new(pipeline: Arc<Pipeline>, metrics: Metrics, cluster: String, journal: Option<Arc<Journal>>) -> Intake {
         Intake { pipeline, metrics, cluster, journal, unkept: Vec::new() }
     }
 
-    /// Keeps what is not kept yet; `false` where the journal refuses it for now.
+    /// Stores the writes that are not stored yet. Returns `false` if the journal rejects them for now.
     fn keep(&mut self) -> bool {
         let Some(journal) = self.journal.as_ref().filter(|_| !self.unkept.is_empty()) else { return true };
         let is_kept = journal.append_blocking(self.unkept.clone()).is_ok();
@@ -139,15 +141,15 @@ impl Sink for Intake {
 // === impl Follower ===
 
 impl Follower {
-    /// Begins to follow.
+    /// Starts to tail.
     ///
     /// # Errors
-    /// Where the checkpoint cannot be read, or not be written.
+    /// The checkpoint cannot be read or written.
     pub fn start(settings: Settings, sink: impl Sink, metrics: Metrics) -> Result<Follower, Error> {
         let checkpoint = match &settings.checkpoint {
             Some(path) => {
                 let checkpoint = Checkpoint::load(path)?;
-                // Told now, not with the first event.
+                // Saved at once, so that an error is reported now and not at the first event.
                 checkpoint.save(path)?;
                 checkpoint
             }
@@ -156,7 +158,7 @@ impl Follower {
         let (wake, woken) = sync_channel(1);
         let waker = wake.clone();
         let watcher = notify::recommended_watcher(move |_: Result<notify::Event, notify::Error>| {
-            // A full channel is a wake that is already on its way.
+            // If the channel is full, another wake-up is already pending.
             if let Err(TrySendError::Disconnected(_)) = waker.try_send(Wake::Changed) {
                 tracing::trace!("nobody follows any more");
             }
@@ -182,7 +184,7 @@ impl Follower {
         Ok(Follower { thread, wake })
     }
 
-    /// Ends: what was read is taken in and checkpointed first.
+    /// Stops the thread, after everything that was read is ingested and a checkpoint is saved.
     pub fn stop(self) {
         if self.wake.send(Wake::Stop).is_err() || self.thread.join().is_err() {
             tracing::error!("the thread that follows logs had ended before");
@@ -195,7 +197,7 @@ impl Follower {
 impl<S: Sink> Worker<S> {
     fn run(&mut self, woken: &Receiver<Wake>) {
         loop {
-            // Watched first: what changes between a look and the next wait is told.
+            // Directories are watched before the logs are read, so that no change in between is missed.
             self.watch();
             let is_idle = !self.step();
             if self.saved.elapsed() >= SAVE_EVERY {
@@ -209,7 +211,7 @@ impl<S: Sink> Worker<S> {
         }
     }
 
-    /// Waits for a change, at most so long; `true` where it is time to end.
+    /// Waits for a change, for at most `wait`. Returns `true` if the thread should stop.
     fn wait(&self, woken: &Receiver<Wake>, wait: Duration) -> bool {
         match woken.recv_timeout(wait) {
             Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
@@ -227,7 +229,7 @@ impl<S: Sink> Worker<S> {
         }
     }
 
-    /// Takes in what is there, at most a chunk of each log; `true` where there may be more.
+    /// Ingests at most one chunk of each log. Returns `true` if there may be more.
     fn step(&mut self) -> bool {
         let mut has_more = false;
         for (name, tail) in &mut self.tails {
@@ -251,12 +253,12 @@ impl<S: Sink> Worker<S> {
         has_more
     }
 
-    /// Writes the checkpoint, if anything changed.
+    /// Saves a checkpoint if anything has changed.
     fn save(&mut self) {
         self.saved = Instant::now();
         let Some(path) = &self.path else { return };
         let now = self.tails.iter().filter_map(|(_, tail)| Some((tail.path().to_owned(), tail.position()?.clone())));
-        // Logs that are followed no more keep their positions: they may be followed again.
+        // Positions of logs that are no longer tailed are kept, in case they are tailed again.
         let mut next = self.checkpoint.clone();
         next.positions.extend(now);
         if next == self.checkpoint || !self.sink.sync() {
@@ -267,7 +269,7 @@ impl<S: Sink> Worker<S> {
                 self.checkpoint = next;
                 self.troubled.remove("checkpoint");
             }
-            // Tried again a second later.
+            // Retried a second later.
             Err(error) if self.troubled.insert("checkpoint".into()) => {
                 tracing::error!(%error, "after a restart, events would be read again");
             }
@@ -275,7 +277,7 @@ impl<S: Sink> Worker<S> {
         }
     }
 
-    /// Watches the directories of the logs, as far as they exist.
+    /// Watches the directories of the logs that exist.
     fn watch(&mut self) {
         let Some(watcher) = &mut self.watcher else { return };
         let folders: HashSet<PathBuf> = self.tails.iter().flat_map(|(_, tail)| tail.folders()).collect();
@@ -286,7 +288,7 @@ impl<S: Sink> Worker<S> {
         }
         let gone: Vec<PathBuf> = self.watched.difference(&folders).cloned().collect();
         for folder in gone {
-            // A directory that was deleted is unwatched already.
+            // A deleted directory is not watched any more.
             drop(watcher.unwatch(&folder));
             self.watched.remove(&folder);
         }

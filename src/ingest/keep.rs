@@ -1,4 +1,4 @@
-//! Which of what comes in is kept, and how much of it.
+//! Decides which events are stored in the journal, and how much of them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,12 +8,12 @@ use crate::detect::write::attribute;
 use crate::journal::record::{Arrival, Record};
 use crate::pipeline::dedupe;
 
-/// The record of a write that is looked at; `None` for all else.
+/// Returns the record of a write that is within the configured scope, or `None` for everything else.
 pub fn record(policy: &Policy, cluster: &str, source: &str, decoded: Result<Decoded<'_>, Malformed>) -> Option<Record> {
     let Ok(Decoded::Event(event)) = decoded else { return None };
     let write = attribute(&event).ok()?;
     let limits = policy.limits(&write.object)?;
-    // What may not be kept in memory may not be kept on disk.
+    // What must not be kept in memory must not be stored on disk either.
     let is_bare = dedupe::is_bare(Some(limits), &write.object);
     let now =
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX));

@@ -1,5 +1,4 @@
-//! What a batch brought that others should know: metrics counted, and for every verdict that changed a line in the log and an
-//! entry in the journal.
+//! Publishes the results of a batch: updates metrics, and for every transition writes a log line and a journal entry.
 
 use crate::detect::verdict::State;
 use crate::journal::committer::Journal;
@@ -7,7 +6,7 @@ use crate::pipeline::coverage::Doubts;
 use crate::pipeline::{Batch, Pipeline};
 use crate::telemetry::metrics::Metrics;
 
-/// Tells what came of a batch: never a line for each event.
+/// Publishes the results of a batch. Never logs once per event.
 pub fn tell(batch: &Batch<'_>, pipeline: &Pipeline, metrics: &Metrics, journal: Option<&Journal>) {
     metrics.contested(pipeline, batch.turns.iter());
     metrics.thrashes(pipeline, &batch.thrashes);

@@ -1,11 +1,13 @@
-//! One log that is being written: what was read of it, and where to go on, whatever happens to the file meanwhile.
+//! Tracks one log that is being written: how far it was read, and where to continue after rotation, truncation or
+//! deletion.
 //!
-//! A file is known by its first bytes, not by its name: rotation renames it, compression gives it another inode, and a
-//! new file may get the inode of one that was deleted. An audit event begins with an ID of its own, so no two logs
-//! begin alike, except for a copy; and a copy is what to read on in after the original was cut short.
+//! A file is identified by its first bytes, not by its name or inode: rotation renames it, compression gives it another
+//! inode, and a new file may get the inode of a deleted one. An audit event starts with a unique ID, so no two logs
+//! start alike, except for a copy. If the original was truncated after it was copied, reading continues in the copy.
 //!
-//! A file is left when the log's name stands for another one that is not empty: then the writer is done with the old one.
-//! All that lies between the two is opened at once, so that renaming, compressing and deleting them cannot hide it.
+//! A file is finished when the log's name refers to another file that is not empty: the writer is then done with the
+//! old one. All files between the two are opened at once, so that they stay readable when they are renamed, compressed
+//! or deleted.
 
 mod checkpoint;
 mod rotated;
@@ -27,32 +29,33 @@ use crate::audit::envelope::EVENT_BYTES_MAX;
 use crate::audit::times;
 use crate::pipeline::clock::Tolerance;
 
-/// Bytes that are read at a time.
+/// Number of bytes that are read at a time.
 const CHUNK_BYTES: usize = 1 << 20;
-/// Files that are open at a time; further ones are found again once these are read.
+/// Maximum number of files that are open at once. Further ones are found when these have been read.
 const QUEUE_MAX: usize = 64;
-/// Looks at a directory until two in a row agree; it may be in the middle of a rotation.
+/// Maximum number of attempts to get two identical directory listings in a row. The listing may change during a
+/// rotation.
 const LOOKS_MAX: usize = 20;
 
 /// A log, and how far it was read.
 #[derive(Debug)]
 pub struct Tail {
     path: PathBuf,
-    /// Where `path` led when the current file was opened, through symbolic links.
+    /// The target of `path`, through symbolic links, when the current file was opened.
     real: Option<PathBuf>,
     current: Option<Open>,
-    /// What was written after the current file, opened and not yet read.
+    /// Files written after the current one, opened and not yet read.
     queue: VecDeque<Open>,
     position: Option<Position>,
     gaps: u64,
 }
 
-/// Whether there may be more to read at once.
+/// Whether there may be more to read immediately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Step again.
+    /// Call `step` again.
     More,
-    /// All that is there was read.
+    /// Everything was read.
     Idle,
 }
 
@@ -60,12 +63,12 @@ pub enum Step {
 struct Open {
     identity: Identity,
     source: Source,
-    /// The first bytes: what the file is known by.
+    /// The first bytes, which identify the file.
     head: Vec<u8>,
-    /// Where in the file `buffer` begins: everything before it was handed on.
+    /// Position in the file at which `buffer` starts. Everything before it was passed on.
     offset: u64,
     buffer: Vec<u8>,
-    /// The rest of a line longer than any event is being skipped.
+    /// Whether the rest of a line that is longer than an event can be is being skipped.
     is_skipping: bool,
 }
 
@@ -77,27 +80,27 @@ enum Source {
 // === impl Tail ===
 
 impl Tail {
-    /// Follows `path` from `position`; from the beginning of the file that is there, without one.
+    /// Tails `path` from `position`, or from the start of the current file if there is none.
     pub fn new(path: PathBuf, position: Option<Position>) -> Tail {
         Tail { path, real: None, current: None, queue: VecDeque::new(), position, gaps: 0 }
     }
 
-    /// The log's name.
+    /// Returns the log's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The last line that was handed on.
+    /// Returns the position after the last line that was passed on.
     pub fn position(&self) -> Option<&Position> {
         self.position.as_ref()
     }
 
-    /// How often the file that was read could not be found again: what was still to be read in it is lost.
+    /// Returns how often the file at the position was not found again, so that its unread rest is lost.
     pub fn gaps(&self) -> u64 {
         self.gaps
     }
 
-    /// Bytes that are known to be there and were not handed on.
+    /// Returns the number of bytes that are known to exist and were not passed on.
     pub fn behind(&self) -> u64 {
         let of = |open: &Open| match &open.source {
             Source::Plain(file) => file.metadata().map_or(0, |m| m.len().saturating_sub(open.offset)),
@@ -106,20 +109,20 @@ impl Tail {
         self.current.iter().chain(&self.queue).map(of).sum()
     }
 
-    /// Directories in which something happens when the log is written or rotated.
+    /// Returns the directories that change when the log is written or rotated.
     pub fn folders(&self) -> Vec<PathBuf> {
         rotated::folders(&self.path, self.real.as_deref()).into_iter().map(|folder| folder.path).collect()
     }
 
-    /// Hands on whole lines that were not handed on before, at most a chunk of them.
+    /// Passes on whole lines that are new, at most one chunk of them.
     ///
     /// # Errors
-    /// Those of reading; a later step goes on where this one failed.
+    /// Errors of reading. A later step continues where this one failed.
     pub fn step(&mut self, sink: &mut impl FnMut(&[u8])) -> io::Result<Step> {
         let Some(open) = &mut self.current else { return self.find() };
         let is_at_end = open.fill()? == 0;
         if !open.is_itself()? {
-            // Cut short, or written anew from the beginning: what was read just now belongs to another story.
+            // Truncated, or overwritten from the start: the bytes that were just read do not continue those before.
             tracing::info!(file = %self.path.display(), "the log was truncated");
             self.current = None;
             self.queue.clear();
@@ -137,7 +140,7 @@ impl Tail {
             if live.is_none_or(|live| live.is_empty) && self.successors()?.iter().all(Open::is_empty) {
                 return Ok(Step::Idle);
             }
-            // The writer has gone on to another file, so this one has its last byte by now.
+            // The writer has moved on to another file, so that this one is complete now.
             while self.current.as_mut().is_some_and(|open| open.fill().is_ok_and(|n| n > 0)) {
                 self.hand_on(false, sink);
             }
@@ -155,7 +158,7 @@ impl Tail {
         self.current.as_ref().is_some_and(|open| open.identity == identity)
     }
 
-    /// Hands on the whole lines of the buffer; at the end of a file, its last one too.
+    /// Passes on the whole lines in the buffer. At the end of a file, also an unterminated last line.
     fn hand_on(&mut self, is_end: bool, sink: &mut impl FnMut(&[u8])) {
         let Some(open) = &mut self.current else { return };
         let end = open.whole_lines(is_end);
@@ -182,7 +185,7 @@ impl Tail {
         open.take(end);
     }
 
-    /// Finds where to go on.
+    /// Finds the file in which to continue.
     fn find(&mut self) -> io::Result<Step> {
         self.queue = match &self.position {
             Some(position) => {
@@ -203,16 +206,16 @@ impl Tail {
         Ok(if self.current.is_some() { Step::More } else { Step::Idle })
     }
 
-    /// What was written after the current file.
+    /// Returns the files that were written after the current one.
     fn successors(&self) -> io::Result<VecDeque<Open>> {
         let chain = match &self.position {
             Some(position) => {
                 let (mut chain, _) = self.chain(position)?;
-                // What the position stands for was read to its end.
+                // The file at the position was read to its end.
                 chain.retain(|open| !open.is_at(position));
                 chain
             }
-            // So far every file was empty.
+            // All files were empty so far.
             None => {
                 let entries = rotated::list(&self.path, self.real.as_deref())?;
                 let index = entries.iter().position(|entry| self.is_current(entry.identity));
@@ -223,7 +226,8 @@ impl Tail {
         Ok(chain)
     }
 
-    /// The file of a position, open there, and all that was written after it; `false` where that file is gone.
+    /// Returns the file at a position, opened there, and all files written after it. The flag is `false` if that file
+    /// is gone.
     fn chain(&self, position: &Position) -> io::Result<(VecDeque<Open>, bool)> {
         let mut looks = 0;
         loop {
@@ -254,10 +258,10 @@ impl Tail {
     }
 }
 
-/// Opens the file that a position stands for and what comes after it; `false` where that file is gone.
+/// Opens the file at a position and all files after it. The flag is `false` if that file is gone.
 fn open_from(entries: &[Entry], position: &Position) -> io::Result<(VecDeque<Open>, bool)> {
     let is_same = |entry: &&Entry| entry.identity.inode == position.inode && entry.identity.device == position.device;
-    // Of a file and its copy, the file itself; else the newest are the most likely.
+    // Tries the same inode first, so that a file is preferred over its copy, and then the newest files.
     let (same, others): (Vec<&Entry>, Vec<&Entry>) = entries.iter().rev().partition(is_same);
     let mut own = None;
     for entry in same.into_iter().chain(others) {
@@ -269,13 +273,13 @@ fn open_from(entries: &[Entry], position: &Position) -> io::Result<(VecDeque<Ope
     let is_found = own.is_some();
     let begin = match &own {
         Some((own, _)) => entries.iter().position(|entry| entry == *own).map_or(0, |i| i + 1),
-        // Gone, so only times tell what was read before.
+        // The file is gone, so that only times tell which files were read before.
         None => entries.iter().rposition(|entry| !entry.is_live && !is_newer(entry, position)).map_or(0, |i| i + 1),
     };
     let folder = own.as_ref().map(|(entry, _)| entry.folder);
     let mut chain: VecDeque<Open> = own.into_iter().map(|(_, open)| open).collect();
     for entry in &entries[begin..] {
-        // In another directory there may be older ones.
+        // Another directory may contain older files.
         let is_after = entry.is_live || folder.is_none_or(|f| f == entry.folder) || is_newer(entry, position);
         if is_after && chain.len() < QUEUE_MAX && (entry.is_live || !entry.is_empty) {
             chain.push_back(Open::new(entry)?);
@@ -292,7 +296,7 @@ fn is_newer(entry: &Entry, position: &Position) -> bool {
 
 impl Open {
     fn new(entry: &Entry) -> io::Result<Open> {
-        // What became a pipe since it was looked at is opened without waiting for its writer.
+        // If the path has become a pipe in the meantime, opening it must not wait for its writer.
         let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
         let file = OpenOptions::new().read(true).custom_flags(flags).open(&entry.path)?;
         if !file.metadata()?.is_file() {
@@ -309,11 +313,11 @@ impl Open {
         Ok(Open { identity, source, head: Vec::new(), offset: 0, buffer: Vec::new(), is_skipping: false })
     }
 
-    /// The file at a position; `None` where it is another file.
+    /// Opens a file at a position. Returns `None` if it is a different file.
     fn at(entry: &Entry, position: &Position) -> io::Result<Option<Open>> {
         let mut open = match Open::new(entry) {
             Ok(open) => open,
-            // A damaged archive is not the file that is looked for.
+            // A damaged archive is not the file at the position.
             Err(error) if entry.is_packed && error.kind() != io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -342,12 +346,12 @@ impl Open {
         matches!(&self.source, Source::Plain(file) if file.metadata().is_ok_and(|m| m.len() == 0))
     }
 
-    /// Whether this is the file of a position, read that far.
+    /// Returns whether this is the file of a position, read up to that position.
     fn is_at(&self, position: &Position) -> bool {
         self.offset == position.offset && self.head.len() == position.head_len && hash(&self.head) == position.head_hash
     }
 
-    /// Reads more into the buffer; the number of bytes, 0 at the end.
+    /// Reads more data into the buffer. Returns the number of bytes; 0 at the end.
     fn fill(&mut self) -> io::Result<usize> {
         let len = self.buffer.len();
         self.buffer.resize(len + CHUNK_BYTES, 0);
@@ -359,7 +363,7 @@ impl Open {
             };
             match result {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // An archive that is damaged ends where the damage begins.
+                // A damaged archive ends at the damage.
                 Err(error) if matches!(self.source, Source::Packed(_)) => {
                     tracing::warn!(%error, "a rotated log is damaged; the rest of it is lost");
                     break Ok(0);
@@ -374,7 +378,7 @@ impl Open {
         read
     }
 
-    /// Whether the file is still the one that was read so far: as long, and with the same beginning.
+    /// Returns whether the file is still the one that was being read: not shorter, and with the same start.
     fn is_itself(&self) -> io::Result<bool> {
         let Source::Plain(file) = &self.source else { return Ok(true) };
         if file.metadata()?.len() < self.offset + self.buffer.len() as u64 {
@@ -388,9 +392,10 @@ impl Open {
         }
     }
 
-    /// Bytes of whole lines in the buffer. At the end of a file the last line is whole.
+    /// Returns the length of the whole lines in the buffer. At the end of a file, an unterminated last line counts as
+    /// whole.
     fn whole_lines(&mut self, is_end: bool) -> usize {
-        // A writer that goes on at its old offset after a truncation leaves a hole of zeros before it.
+        // If a writer continues at its old offset after a truncation, there is a hole of zeros before it.
         let hole = self.buffer.iter().take_while(|b| **b == 0).count();
         self.take(hole);
         if self.is_skipping {
@@ -402,7 +407,7 @@ impl Open {
             Some(newline) => newline + 1,
             None if is_end => self.buffer.len(),
             None if self.buffer.len() > EVENT_BYTES_MAX => {
-                // Handed on as far as it goes, to be counted as malformed.
+                // Passed on as far as it was read, to be counted as malformed.
                 self.is_skipping = true;
                 self.buffer.len()
             }

@@ -1,7 +1,8 @@
-//! The audit webhook backend: kube-apiserver posts batches here.
+//! The server side of kube-apiserver's audit webhook backend.
 //!
-//! kube-apiserver posts a batch again after *any* error, and drops it after five attempts. So what can never be read is
-//! counted and answered 200; only what may succeed later, and what no API server sends, is refused.
+//! kube-apiserver retries a batch after *any* error, and drops it after five attempts. Therefore, input that can never
+//! be decoded is counted and answered with 200. Errors are only returned for batches that may succeed later, and for
+//! requests that no API server sends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -27,19 +28,19 @@ use crate::net::{Reply, web};
 use crate::pipeline::Pipeline;
 use crate::telemetry::metrics::Metrics;
 
-/// Time for a batch to arrive: kube-apiserver itself gives an attempt 30 s.
+/// Timeout for receiving a batch. kube-apiserver itself allows 30 s per attempt.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// A body this many times over the bound is not even read to its end.
+/// A body that exceeds the limit by this factor is not read to its end.
 const DRAIN_FACTOR: usize = 4;
-/// Clusters that are learned from paths of batches with events: of all clients, and of each.
+/// Maximum number of clusters that are learned from the paths of batches with events, in total and per client.
 const CLUSTERS_MAX: usize = 64;
 const CLIENT_CLUSTERS_MAX: usize = 32;
-/// Sources that have a metric.
+/// Maximum number of sources with a metric of their own.
 const SOURCES_MAX: usize = 256;
-/// Parts of the budget for batches of which one client has one at most: others find room too.
+/// Divisor of the budget for batches: one client can use at most this fraction, so that there is room for others.
 const SHARES: usize = 4;
 
-/// The webhook's side of a server.
+/// The webhook handler of a server.
 #[derive(Clone)]
 pub struct Webhook {
     pipeline: Arc<Pipeline>,
@@ -48,7 +49,7 @@ pub struct Webhook {
     body_bytes_max: usize,
     budget: Budget,
     buffers: Buffers,
-    /// Batches that are decoded at once: no more than there are cores. More threads would only hold more memory.
+    /// Limits concurrent decoding to the number of cores. More threads would only use more memory.
     decoders: Arc<Semaphore>,
     clusters: Arc<Mutex<Clusters>>,
     sources: Arc<Mutex<BTreeSet<(String, String)>>>,
@@ -58,41 +59,42 @@ pub struct Webhook {
 #[derive(Debug, Default)]
 struct Clusters {
     names: BTreeSet<String>,
-    /// How many a client was the first to name.
+    /// Number of clusters that each client was the first to name.
     by_client: BTreeMap<IpAddr, usize>,
 }
 
-/// Bytes of a body of which no length is known that are reserved at once.
+/// Number of bytes that are reserved at a time for a body of unknown length.
 const STEP_BYTES: usize = 64 << 10;
-/// Bodies up to this size are decoded in well below a millisecond: 400 events of Metadata have 340 kB.
+/// Bodies up to this size are decoded on the async thread, in well below a millisecond: 400 events at Metadata have 340
+/// kB.
 const AT_ONCE_BYTES: usize = 512 << 10;
-/// Time within which more of a body must come: an API server sends it in one go.
+/// Maximum time between two parts of a body. An API server sends it without pauses.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A body, as far as it was read.
+/// The result of reading a body.
 enum Read {
-    /// All of it.
+    /// The complete body.
     Whole(Vec<u8>),
-    /// As much as may be; the rest was read and thrown away.
+    /// The first part, up to the limit. The rest was read and discarded.
     Cut(Vec<u8>),
-    /// The peer went away, or was too slow.
+    /// The client disconnected or was too slow.
     Lost(&'static str),
-    /// The budget has no more for it.
+    /// The budget is exhausted.
     Full,
 }
 
 // === impl Webhook ===
 
 impl Webhook {
-    /// A webhook that feeds `pipeline`, with at most `body_bytes_max` of a batch and `in_flight_bytes_max` of all that are on
-    /// their way.
+    /// Creates a webhook that feeds `pipeline`. A batch may have `body_bytes_max` bytes, and all batches in flight
+    /// `in_flight_bytes_max` bytes.
     pub fn new(
         pipeline: Arc<Pipeline>,
         metrics: Metrics,
         body_bytes_max: usize,
         in_flight_bytes_max: usize,
     ) -> Webhook {
-        // At least two find room.
+        // There is room for at least two bodies.
         let body_bytes_max = body_bytes_max.min(in_flight_bytes_max / 2);
         let budget = Budget::new(in_flight_bytes_max, (in_flight_bytes_max / SHARES).max(body_bytes_max));
         let (clusters, sources) = (Arc::default(), Arc::default());
@@ -110,18 +112,18 @@ impl Webhook {
         }
     }
 
-    /// Keeps every write before it is answered.
+    /// Stores every write in the journal before its batch is acknowledged.
     pub fn with_journal(self, journal: Option<Arc<Journal>>) -> Webhook {
         Webhook { journal, ..self }
     }
 
-    /// Takes events of these clusters, whatever others came from before.
+    /// Always accepts events of these clusters, independent of the limit on learned clusters.
     pub fn with_clusters(self, names: impl IntoIterator<Item = String>) -> Webhook {
         self.clusters().names.extend(names);
         self
     }
 
-    /// Answers one request.
+    /// Handles one request.
     pub async fn handle(self, request: Request<Incoming>, peer: SocketAddr) -> Reply {
         let started = Instant::now();
         let Some(cluster) = cluster(request.uri().path()) else {
@@ -132,7 +134,7 @@ impl Webhook {
             reply.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             return reply;
         }
-        // A page in a browser may send anything else to this machine without being asked.
+        // A page in a browser can send requests with other content types to this server without a CORS preflight.
         if !web::is_json(request.headers()) {
             let text = "send Content-Type: application/json, or application/x-ndjson\n";
             return self.refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", text);
@@ -147,7 +149,7 @@ impl Webhook {
             let text = "events of too many clusters came already: see webhook.auth.allow[].clusters\n";
             return self.refuse(StatusCode::TOO_MANY_REQUESTS, "clusters", text);
         }
-        // Before anything of the body is read: one that is refused costs next to nothing.
+        // Before any of the body is read, so that a rejected request costs almost nothing.
         let length = (request.body().size_hint().lower() as usize).min(self.body_bytes_max);
         let Some(mut reservation) = self.budget.reserve(peer.ip(), length) else { return self.full() };
         let (body, is_whole) = match self.body(request.into_body(), &mut reservation).await {
@@ -173,12 +175,12 @@ impl Webhook {
         let task = task.instrument(span);
         let taken = match self.journal {
             None => task.await,
-            // A task of its own: what is on its way to the journal is taken in, also where nobody waits for the answer any
-            // more.
+            // A separate task: a batch whose writes were sent to the journal must be ingested even if the client
+            // disconnects.
             Some(_) => tokio::spawn(task).await.unwrap_or(Err(Unavailable)),
         };
         let Ok(events) = taken else { return self.unavailable() };
-        // An empty batch is somebody who looks whether we are there.
+        // An empty batch is a connectivity check.
         if events > 0 {
             self.clusters().learn(&cluster, peer.ip());
             self.note_source(&cluster, peer);
@@ -232,7 +234,7 @@ impl Webhook {
         tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or(Read::Lost("too_slow"))
     }
 
-    /// Keeps the writes of a body, then takes in all of it; how many events there were.
+    /// Stores the writes of a body in the journal, then ingests all of it. Returns the number of events.
     async fn keep_and_take(&self, cluster: &str, source: &str, body: &[u8]) -> Result<u64, Unavailable> {
         if let Some(journal) = &self.journal {
             let records = self.decoding(body, || self.records(cluster, source, body)).await;
@@ -242,26 +244,26 @@ impl Webhook {
         Ok(self.decoding(body, || self.take(cluster, source, body)).await)
     }
 
-    /// Does what takes a core for a while, when there is one.
+    /// Runs CPU-bound work once a decoder permit is available.
     async fn decoding<T>(&self, body: &[u8], work: impl FnOnce() -> T) -> T {
-        // It is never closed; if it were, that would be no reason to lose a batch.
+        // The semaphore is never closed; if it were, the batch would be decoded without a permit.
         let _turn = self.decoders.acquire().await;
         match body.len() <= AT_ONCE_BYTES {
             true => work(),
-            // Other tasks of this thread move elsewhere meanwhile, which costs more than a small batch.
+            // Moves the other tasks of this thread to another one, which costs more than decoding a small batch.
             false => tokio::task::block_in_place(work),
         }
     }
 
-    /// The writes of a body, as they are kept. Decoded apart from what is taken in: a body's events may be many times its
-    /// size, records are not.
+    /// Returns the writes of a body as journal records. Decoding is repeated for ingestion instead of keeping the
+    /// events: decoded events may need many times the size of the body, records do not.
     fn records(&self, cluster: &str, source: &str, body: &[u8]) -> Vec<Record> {
         let mut records = Vec::new();
         envelope::values(body, |event| records.extend(keep::record(self.pipeline.policy(), cluster, source, event)));
         records
     }
 
-    /// Takes in the events of a body; how many there were.
+    /// Ingests the events of a body. Returns their number.
     fn take(&self, cluster: &str, source: &str, body: &[u8]) -> u64 {
         let span = tracing::debug_span!("observe", events = tracing::field::Empty).entered();
         let timer = self.metrics.decode_seconds.start_timer();
@@ -274,14 +276,14 @@ impl Webhook {
         events
     }
 
-    /// The answer where the budget is used up.
+    /// Returns the response for an exhausted budget.
     fn full(&self) -> Reply {
         let mut reply = self.refuse(StatusCode::TOO_MANY_REQUESTS, "full", "too much is on its way in\n");
         reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         reply
     }
 
-    /// The answer that makes an API server come again.
+    /// Returns the response that makes an API server retry.
     fn unavailable(&self) -> Reply {
         let mut reply = self.refuse(StatusCode::SERVICE_UNAVAILABLE, "journal", "the journal cannot be written\n");
         reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
@@ -296,7 +298,7 @@ impl Webhook {
     }
 }
 
-/// The cluster that a path names; `None` where it is not the webhook's.
+/// Returns the cluster in a path, or `None` if the path does not belong to the webhook.
 fn cluster(path: &str) -> Option<String> {
     let rest = path.strip_prefix("/audit")?.trim_end_matches('/');
     let Some(name) = rest.strip_prefix('/') else { return rest.is_empty().then(String::new) };
@@ -309,7 +311,8 @@ fn cluster(path: &str) -> Option<String> {
 // === impl Clusters ===
 
 impl Clusters {
-    /// Whether events of a cluster are taken from this client: a known one's, or one more.
+    /// Returns whether events of a cluster are accepted from this client: the cluster is known, or there is room for
+    /// another one.
     fn has_room_for(&self, name: &str, address: IpAddr) -> bool {
         let of_client = self.by_client.get(&client_of(address)).copied().unwrap_or(0);
         name.is_empty()
@@ -317,7 +320,7 @@ impl Clusters {
             || (self.by_client.values().sum::<usize>() < CLUSTERS_MAX && of_client < CLIENT_CLUSTERS_MAX)
     }
 
-    /// Events came from a cluster.
+    /// Adds a cluster that events came from.
     fn learn(&mut self, name: &str, address: IpAddr) {
         if !name.is_empty() && self.has_room_for(name, address) && self.names.insert(name.to_owned()) {
             *self.by_client.entry(client_of(address)).or_default() += 1;

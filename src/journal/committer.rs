@@ -1,9 +1,12 @@
-//! One thread writes what all requests bring: what arrived while the last group was on its way to the disk is the next
-//! group, and one commit stands for all of it.
+//! The journal's front end: appends writes with group commit on a thread of its own.
 //!
-//! Every two seconds the thread looks whether the next write would be kept: whether the directory is still there, and has
-//! space. After a failed write it first tries to write as much again, and opens the journal only then. Meanwhile writes are
-//! accepted without being kept, or refused, as configured. The log has one error for each time the journal fails.
+//! While one group is being written to disk, new requests queue up; together they form the next group, which is durable
+//! after a single commit.
+//!
+//! Every two seconds the thread checks whether the next write would succeed: whether the directory still exists and has
+//! free space. After a failed write it first tries to write the same number of bytes, and reopens the journal only if
+//! that succeeds. In the meantime, writes are accepted without being stored, or rejected, as configured. The log has
+//! one error per outage.
 
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
@@ -29,11 +32,11 @@ pub struct Journal {
 // === impl Journal ===
 
 impl Journal {
-    /// Begins to open the journal and to show its past to `replay`; the receiver hears when that is done, or has failed
-    /// for now.
+    /// Starts the journal's thread, which opens the files and replays the recent past into `replay`. The receiver
+    /// resolves when that has completed, or has failed for the first time.
     ///
     /// # Errors
-    /// That there can be no thread.
+    /// The thread cannot be started.
     pub fn start(
         settings: Settings,
         metrics: &Metrics,
@@ -52,10 +55,10 @@ impl Journal {
         Ok((journal, is_opened))
     }
 
-    /// Keeps these records; they are on disk when this returns `Ok`, or given up as configured.
+    /// Appends these records. On `Ok` they are durable, or dropped as configured by [`OnFailure`].
     ///
     /// # Errors
-    /// [`Unavailable`], where writes that cannot be kept are refused.
+    /// [`Unavailable`] if writes that cannot be stored are rejected.
     pub async fn append(&self, records: Vec<Record>) -> Result<(), Unavailable> {
         match self.order(records)? {
             Some(is_done) => is_done.await.unwrap_or(Err(Unavailable)),
@@ -63,10 +66,10 @@ impl Journal {
         }
     }
 
-    /// As [`Journal::append`], for a thread of its own.
+    /// Like [`Journal::append`], for callers outside of the async runtime.
     ///
     /// # Errors
-    /// [`Unavailable`], where writes that cannot be kept are refused.
+    /// [`Unavailable`] if writes that cannot be stored are rejected.
     pub fn append_blocking(&self, records: Vec<Record>) -> Result<(), Unavailable> {
         match self.order(records)? {
             Some(is_done) => is_done.blocking_recv().unwrap_or(Err(Unavailable)),
@@ -74,16 +77,16 @@ impl Journal {
         }
     }
 
-    /// Keeps these turns with the next group of writes. Nobody waits for them: they follow from writes that are kept, and
-    /// after a crash they are found again.
+    /// Appends these transitions with the next group, without waiting for it. Transitions are derived from stored
+    /// writes, so a replay restores those that a crash loses.
     pub fn note(&self, turns: &[Turn]) {
         if let (false, Some(orders)) = (turns.is_empty(), &*lock(&self.orders)) {
-            // A thread that is gone was told of already.
+            // If the thread has ended, that was already reported.
             let _ = orders.send(Order { records: Vec::new(), turns: turns.to_vec(), done: None });
         }
     }
 
-    /// Sends records on their way; `None` where there are none to wait for.
+    /// Sends records to the thread. Returns `None` if there is nothing to wait for.
     fn order(&self, records: Vec<Record>) -> Result<Option<oneshot::Receiver<Result<(), Unavailable>>>, Unavailable> {
         if records.is_empty() {
             return self.shared.refusal().map(|()| None);
@@ -95,19 +98,19 @@ impl Journal {
         sent.then_some(Some(is_done)).ok_or(Unavailable)
     }
 
-    /// What can be read now.
+    /// Returns a reader for the files as they are now.
     ///
     /// # Errors
-    /// Why nothing can, in words.
+    /// The reason why the journal cannot be read, as text for users.
     pub fn reader(&self) -> Result<Reader, String> {
         let reader = lock(&self.shared.reader).clone();
         reader.ok_or_else(|| lock(&self.shared.trouble).clone().unwrap_or_default())
     }
 
-    /// Whether batches would be accepted.
+    /// Returns whether batches would be accepted.
     ///
     /// # Errors
-    /// Why not, in words.
+    /// The reason why not, as text for users.
     pub fn check(&self) -> Result<(), String> {
         match (self.shared.on_failure, &*lock(&self.shared.trouble)) {
             (OnFailure::Refuse, Some(why)) => Err(why.clone()),
@@ -115,7 +118,7 @@ impl Journal {
         }
     }
 
-    /// Writes what is on its way, and closes the files.
+    /// Writes all queued records and closes the files.
     pub fn close(&self) {
         drop(lock(&self.orders).take());
         if let Some(thread) = lock(&self.thread).take()

@@ -1,5 +1,5 @@
-//! Every operation on files that changes something, in one place: what is written is synced and named in a fixed order,
-//! and a test can let any operation fail.
+//! All file operations that change something. Durability depends on the order of writes, syncs and renames, so they are
+//! all here, and tests can make any of them fail.
 
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -12,54 +12,54 @@ use std::sync::Arc;
 use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 
-/// An operation that may fail.
+/// A file operation that a test can make fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// A file is opened or created.
+    /// Opens or creates a file.
     Open,
-    /// Bytes are written.
+    /// Writes bytes.
     Write,
-    /// A file's length is set.
+    /// Sets the length of a file.
     Resize,
-    /// A file's data is synced.
+    /// Syncs the data of a file.
     Sync,
-    /// A file gets another name.
+    /// Renames a file.
     Rename,
-    /// A file is removed.
+    /// Removes a file.
     Remove,
-    /// A directory's entries are synced.
+    /// Syncs the entries of a directory.
     SyncDirectory,
-    /// A directory is made.
+    /// Creates a directory.
     MakeDirectory,
-    /// The free space of a file system is asked for. Where a fault answers that the disk is full, there is none.
+    /// Queries the free space of a file system. If the fault returns "storage full", the free space is 0.
     Space,
 }
 
-/// Asked before each operation, with the file's path. Where it answers an error, the operation fails with it; of a write,
-/// the first half is done all the same, as on a disk that fills up.
+/// A hook that is called before each operation, with the path of the file. If it returns an error, the operation fails
+/// with that error. A failing write still writes the first half of its data, as on a disk that fills up.
 pub type Fault = dyn Fn(Operation, &Path) -> io::Result<()> + Send + Sync;
 
-/// The file system, as the journal uses it.
+/// The file system, as used by the journal.
 #[derive(Clone, Default)]
 pub struct Disk {
     fault: Option<Arc<Fault>>,
 }
 
-/// Bytes of a file system. Some tell nothing: all are 0.
+/// Size of a file system in bytes. Some file systems report 0 for both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Space {
-    /// Those that this process may still use.
+    /// Bytes that are available to this process.
     pub(super) free: u64,
-    /// Those that there are.
+    /// Total bytes.
     pub(super) all: u64,
 }
 
-/// A file of the engine on a [`Disk`].
+/// A storage backend of redb on a [`Disk`].
 #[derive(Debug)]
 pub(super) struct Backend {
     disk: Disk,
     path: PathBuf,
-    /// Kept beside the engine's own handle for writes that fail half-way.
+    /// A second handle, so that a failing write can still write half of its data.
     file: File,
     inner: FileBackend,
 }
@@ -67,7 +67,7 @@ pub(super) struct Backend {
 // === impl Disk ===
 
 impl Disk {
-    /// A disk whose operations fail where `fault` says so.
+    /// Returns a disk whose operations fail as `fault` decides.
     pub fn with_fault(fault: impl Fn(Operation, &Path) -> io::Result<()> + Send + Sync + 'static) -> Disk {
         Disk { fault: Some(Arc::new(fault)) }
     }
@@ -76,7 +76,7 @@ impl Disk {
         self.fault.as_ref().map_or(Ok(()), |fault| fault(operation, path))
     }
 
-    /// Opens a file for reading and writing. It is created where it is missing and `creates` is set, readable for its owner
+    /// Opens a file for reading and writing. If `creates` is set, a missing file is created, accessible to its owner
     /// only.
     pub(super) fn open(&self, path: &Path, creates: bool) -> io::Result<File> {
         self.allow(Operation::Open, path)?;
@@ -96,13 +96,13 @@ impl Disk {
         file.sync_data()
     }
 
-    /// Renames a file; durable once its directory is synced.
+    /// Renames a file. The new name is durable once its directory is synced.
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.allow(Operation::Rename, from)?;
         std::fs::rename(from, to)
     }
 
-    /// Removes a file; no error where there is none.
+    /// Removes a file. A missing file is not an error.
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
         self.allow(Operation::Remove, path)?;
         match std::fs::remove_file(path) {
@@ -117,7 +117,7 @@ impl Disk {
         File::open(path)?.sync_all()
     }
 
-    /// Makes a directory, and those above it that are missing, for its owner only; durable when this returns.
+    /// Creates a directory and its missing parents, accessible to the owner only. They are durable when this returns.
     pub(super) fn make_directory(&self, path: &Path) -> io::Result<()> {
         self.allow(Operation::MakeDirectory, path)?;
         let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
@@ -130,7 +130,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Free bytes of a directory's file system, and all of its bytes.
+    /// Returns the free and total bytes of the file system that contains `folder`.
     pub(super) fn space(&self, folder: &Path) -> io::Result<Space> {
         match self.allow(Operation::Space, folder) {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(Space { free: 0, all: u64::MAX }),
@@ -141,11 +141,11 @@ impl Disk {
         Ok(Space { free: bytes(found.f_bavail), all: bytes(found.f_blocks) })
     }
 
-    /// Writes and removes a file of this size: whether there is space for as much.
+    /// Writes and removes a file of this size, to find out whether there is enough space.
     pub(super) fn try_space(&self, path: &Path, bytes: usize) -> io::Result<()> {
         let write = || {
             let file = self.open(path, true)?;
-            // Not zeros, which some file systems keep without space.
+            // Not zeros: some file systems store those as holes, without allocating space.
             let chunk: Vec<u8> = (0..=u8::MAX).cycle().take(1 << 16).collect();
             for offset in (0..bytes).step_by(chunk.len()) {
                 self.write(path, &file, offset as u64, &chunk)?;

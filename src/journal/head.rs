@@ -1,9 +1,10 @@
-//! What is known of the journal as a whole: which files there should be, and from when on no acknowledged write is missing.
+//! The head file of a journal: which segment files should exist, and since when no acknowledged write is missing.
 //!
-//! It is a line of fixed length that is overwritten in place, which needs no space on a full disk. Both numbers and the
-//! time only grow, once the first write is known; a line of which only the first part was written is therefore never below
-//! what it replaced. The file is
-//! locked while the journal is open: two processes do not share a journal.
+//! It is a single line of fixed length that is overwritten in place, so that an update needs no space on a full disk.
+//! Once the first write is known, all three numbers only grow. A torn update, with only its first part written,
+//! therefore never reads lower than the previous line.
+//!
+//! The file is locked while the journal is open: two processes cannot share a journal.
 
 use std::fs::{File, TryLockError};
 use std::io::Read;
@@ -13,7 +14,7 @@ use super::Error;
 use super::disk::Disk;
 use crate::audit::event::Micros;
 
-/// Its name in the journal's directory.
+/// Its file name in the journal's directory.
 const NAME: &str = "head";
 
 /// The head of an open journal.
@@ -25,25 +26,25 @@ pub(super) struct Head {
     known: Known,
 }
 
-/// What a head says.
+/// The content of a head file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Known {
-    /// The first file that was not removed for its age or size.
+    /// Number of the first segment that retention has not removed.
     pub(super) first: u64,
-    /// The last file that was begun.
+    /// Number of the last segment that was created.
     pub(super) last: u64,
-    /// Every acknowledged write with an event time at or after it is in the files.
+    /// Every acknowledged write with an event time at or after this one is in the segments.
     pub(super) complete_since: Micros,
 }
 
-/// What was found when the head was opened.
+/// The state of the head file when it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// Nothing: the journal is new, or older than heads are.
+    /// Empty: the journal is new, or older than head files are.
     Nothing,
-    /// What was written to it.
+    /// Valid content.
     Known(Known),
-    /// Something else than what was written to it.
+    /// Content that does not parse.
     Damaged,
 }
 
@@ -58,7 +59,7 @@ impl Head {
         Head::open_file(disk, folder, true)
     }
 
-    /// Notes in a journal that is not open now that writes up to a time are missing.
+    /// Records that writes up to a time are missing, in a journal that is not open at the moment.
     ///
     /// # Errors
     /// [`Error::Busy`], [`Error::Directory`].
@@ -80,7 +81,7 @@ impl Head {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::Busy(folder.into())),
-            // A file system without locks: the engine's own are tried next.
+            // The file system has no locks. redb's own lock is tried next.
             Err(TryLockError::Error(error)) => tracing::debug!(%error, "the journal's head cannot be locked"),
         }
         let mut text = Vec::new();
@@ -94,12 +95,12 @@ impl Head {
         Ok((Head { disk: disk.clone(), path, file, known }, found))
     }
 
-    /// What it says.
+    /// Returns the current content.
     pub(super) fn known(&self) -> Known {
         self.known
     }
 
-    /// Replaces what it says; durable when this returns. Nothing is written where nothing differs.
+    /// Replaces the content, durably. Writes nothing if the content is unchanged.
     ///
     /// # Errors
     /// [`Error::Storage`].
@@ -107,7 +108,7 @@ impl Head {
         if known == self.known {
             return Ok(());
         }
-        // Also where it cannot be written: what is answered from memory is true.
+        // Set even if the write fails, so that answers from memory are correct.
         self.known = known;
         self.write()
     }
@@ -123,7 +124,7 @@ impl Head {
 
 impl Known {
     fn text(&self) -> String {
-        // Before 1970 there is no write that could be missing.
+        // There are no writes from before 1970 that could be missing.
         let complete_since = self.complete_since.max(0);
         format!("editwar journal: files {:020} to {:020}, complete since {complete_since:020}\n", self.first, self.last)
     }

@@ -1,4 +1,4 @@
-//! The files of a journal's directory, by their names, and what their absence says.
+//! Lists the files of a journal's directory by name, and derives from gaps in their numbers which writes are missing.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,22 +7,22 @@ use super::head::{Found, Known};
 use super::segment::DRAFT;
 use crate::audit::event::Micros;
 
-/// Ends of names: segments, and those that could not be read and were set aside.
+/// File name extensions: segments, and unreadable segments that were set aside.
 pub(super) const SUFFIX: &str = "redb";
 pub(super) const ASIDE: &str = "redb.aside";
-/// The file that is written to see whether there is space.
+/// A temporary file that is written to check for free space.
 pub(super) const PROBE: &str = "probe.new";
 
-/// What a directory holds.
+/// The files of a directory, by kind.
 #[derive(Default)]
 pub(super) struct Listing {
-    /// Numbers, names and last times of those that ended.
+    /// Sealed segments: number, path, and the time of the last write.
     pub(super) sealed: Vec<(u64, PathBuf, Micros)>,
-    /// Those that did not end, or have not got their name yet.
+    /// Segments that are not sealed, or were not renamed yet when the process ended.
     pub(super) plain: Vec<(u64, PathBuf)>,
-    /// Numbers and last times of those that were set aside.
+    /// Segments that were set aside: number, and the time of the last write if the name has one.
     aside: Vec<(u64, Option<Micros>)>,
-    /// Those that are being made, or were when the process ended.
+    /// Drafts of segments and probes that a previous process left behind.
     pub(super) drafts: Vec<PathBuf>,
 }
 
@@ -32,7 +32,7 @@ impl Listing {
     /// Reads the directory.
     ///
     /// # Errors
-    /// That it cannot be read.
+    /// The directory cannot be read.
     pub(super) fn read(folder: &Path) -> std::io::Result<Listing> {
         let mut listing = Listing::default();
         for entry in std::fs::read_dir(folder)? {
@@ -57,19 +57,19 @@ impl Listing {
         Ok(listing)
     }
 
-    /// Numbers of the files that hold writes.
+    /// Returns the numbers of all segments, including those that were set aside.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u64> {
         let plain = self.plain.iter().map(|(number, _)| *number);
         self.sealed.iter().map(|(number, ..)| *number).chain(plain).chain(self.aside.iter().map(|(number, _)| *number))
     }
 
-    /// What the head says, after a look at which files are missing.
+    /// Returns the content of the head, corrected for segments that are missing.
     pub(super) fn reconcile(&self, found: Found, now: Micros) -> Known {
         let numbers: BTreeSet<u64> = self.numbers().collect();
         let (first, last) = (numbers.first().copied().unwrap_or(0), numbers.last().copied().unwrap_or(0));
         let mut known = match found {
             Found::Known(known) => known,
-            // A journal that was written before there were heads: what went with its age or size is not known.
+            // A journal from before head files existed: what retention removed is not known.
             Found::Nothing if !numbers.is_empty() => {
                 let oldest = self.sealed.first().filter(|(number, ..)| *number > 1).map(|(.., last)| last + 1);
                 Known { first, last, complete_since: oldest.unwrap_or(0).min(now) }
@@ -81,7 +81,7 @@ impl Listing {
         let mut before = known.first.max(1) - 1;
         for number in expected {
             if number > before + 1 {
-                // Of a file that is gone nothing is known but that later ones were written after it.
+                // Nothing is known about a missing segment, except that later ones were written after it.
                 let after = self.sealed.iter().find(|(sealed, ..)| *sealed >= number).map_or(now, |(.., last)| *last);
                 lost = lost.max(Some(after.min(now)));
                 known.first = number;

@@ -1,10 +1,14 @@
-//! What survives: every write, on disk before its batch is answered; read again at the next start.
+//! Persistent storage: every write is on disk before its batch is acknowledged, and is read again at the next start.
 //!
-//! [`record`] is one write as it is kept, [`turn`] a verdict that changed, [`segment`] one file of them, [`store`] a directory
-//! of segments with an end to its age and size, [`reader`] what reads them meanwhile. `head` knows what should be there,
-//! `listing` what is, and `disk` does every change to a file. [`committer`] takes what all requests bring, and its thread,
-//! `writer`, writes it with one commit for all. [`replay`] shows the recent past to the pipeline at a start, [`past`] all of
-//! one object's to a question.
+//! - [`committer`]: the front end. Collects the writes of all requests; its thread, in `writer`, commits them in
+//!   groups.
+//! - [`store`]: a directory of segments with retention by age and size.
+//! - [`segment`]: one file, with an index by object. [`record`] is the stored form of a write, [`turn`] that of a
+//!   transition.
+//! - `head`: which segments should exist. `listing`: which do. `disk`: every change to a file.
+//! - [`reader`]: concurrent reads.
+//! - [`replay`]: feeds the recent past into the pipeline at a start. [`past`]: the full history of one object, for
+//!   queries.
 
 pub mod committer;
 pub mod disk;
@@ -23,35 +27,35 @@ mod writer;
 use std::mem::{Discriminant, discriminant};
 use std::path::PathBuf;
 
-/// Why something cannot be kept or read again. Each says what to do.
+/// The reason why something cannot be stored or read. Each message tells the user what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The directory cannot be used.
     #[error("journal {path}: {source}: give editwar a directory that it may write to, or --journal off")]
     Directory {
-        /// Which.
+        /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// A file cannot be written or read.
     #[error("journal {path}: {message}{}", hint(message))]
     Storage {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the storage engine or the operating system.
         message: String,
     },
-    /// Another process has it open.
+    /// Another process has the journal open.
     #[error("journal {0}: another process has it open; stop that one, or give this one a directory of its own")]
     Busy(PathBuf),
-    /// What was written to is not in the directory any more.
+    /// The file that was open is no longer in the directory.
     #[error(
         "journal {0}: was deleted or replaced while it was open: what was in it is lost; it is made anew, and the history \
          begins there"
     )]
     Gone(PathBuf),
-    /// The next write may fail.
+    /// Free space is so low that the next write may fail.
     #[error("journal {path}: only {} MiB are free{}", free >> 20, FULL_HINT)]
     Full {
         /// The directory.
@@ -59,25 +63,25 @@ pub enum Error {
         /// Free bytes of its file system.
         free: u64,
     },
-    /// The file is not what was written to it.
+    /// The content of the file is not what was written to it.
     #[error(
         "journal {path}: damaged ({message}): the writes in this file are lost; move it away, or set \
          journal.on_failure=degrade to have that done"
     )]
     Damaged {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// What is wrong.
         message: String,
     },
-    /// Written by another version.
+    /// The file was written by another version.
     #[error(
         "journal {path}: has format {found}, and this editwar writes format {}: move it away, or set \
          journal.on_failure=degrade to have that done; the editwar that wrote it can still read it",
         segment::FORMAT
     )]
     Format {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// Its format.
         found: String,
@@ -85,7 +89,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Of which kind it is: all that say that there is no space are of one.
+    /// Returns the kind of error, to log each kind once. All errors that report a lack of space are one kind.
     fn kind(&self) -> Discriminant<Error> {
         match self {
             Error::Storage { message, .. } if !hint(message).is_empty() => {
@@ -96,7 +100,7 @@ impl Error {
     }
 }
 
-/// What to do where there is no space.
+/// What to do when space is exhausted.
 const FULL_HINT: &str = ": free some space, or lower journal.size_max";
 
 fn hint(message: &str) -> &'static str {

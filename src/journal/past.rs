@@ -1,4 +1,5 @@
-//! Everything that is kept of one object, shown to pipelines of its own: the same engine tells of last week as of now.
+//! The stored history of one object, replayed into pipelines of its own. The same engine that judges live events
+//! therefore also judges past ones.
 
 use super::Error;
 use super::reader::Reader;
@@ -9,28 +10,29 @@ use crate::detect::policy::Policy;
 use crate::pipeline::key::ObjectKey;
 use crate::pipeline::{Bounds, Pipeline};
 
-/// Writes of one object that one question may bring up, and bytes of them: the latest.
+/// Maximum number of writes of one object that a query reads, and their maximum size in bytes. The latest ones are
+/// kept.
 const WRITES_MAX: usize = 20_000;
 const BYTES_MAX: usize = 64 << 20;
-/// Writes of one object that a pipeline keeps to be shown, less some that come late.
+/// Number of writes per page: what a pipeline retains of one object's timeline, minus a reserve for late writes.
 const PAGE: usize = 400;
-/// Writes before a page that it is told of, to know what fields were before.
+/// Number of writes before a page that are replayed first, so that the previous values of fields are known.
 const CONTEXT: usize = 40;
 
-/// One object's kept writes, in the order of time.
+/// The stored writes of one object, in order of time.
 #[derive(Clone, Debug)]
 pub struct Past {
     texts: Vec<(Micros, Vec<u8>)>,
-    /// The first instant that was looked at: the one asked for, or where there were more writes than one answer shows.
+    /// Start of the covered time: the requested one, or later if there are more writes than a query reads.
     pub since: Micros,
-    /// From when on every acknowledged write is here.
+    /// Since when every acknowledged write is included.
     pub complete_since: Micros,
 }
 
 // === impl Past ===
 
 impl Past {
-    /// The writes of an object at or after `since`, or the latest of them.
+    /// Reads the writes of an object at or after `since`, or the latest of them if there are too many.
     ///
     /// # Errors
     /// [`Error`].
@@ -54,24 +56,24 @@ impl Past {
         Ok(Past { texts, since, complete_since: since.max(reader.complete_since()) })
     }
 
-    /// Whether nothing is kept of it.
+    /// Returns whether there are no stored writes.
     pub fn is_empty(&self) -> bool {
         self.texts.is_empty()
     }
 
-    /// What the engine makes of all of it.
+    /// Replays all writes and returns the resulting pipeline.
     pub fn whole(&self, policy: &Policy, object: &ObjectKey) -> Pipeline {
         show(&self.texts, policy, object)
     }
 
-    /// The writes in pages: what the engine makes of each, and from when on the page counts. What is before that is there
-    /// so that the page's first writes are understood.
+    /// Replays the writes in pages. For each page, returns its start time and the resulting pipeline. Entries before
+    /// the start time only provide context for the page's first writes.
     pub fn pages(&self, policy: &Policy, object: &ObjectKey) -> impl Iterator<Item = (Micros, Pipeline)> {
         let mut from = 0;
         std::iter::from_fn(move || {
             let first = self.texts.get(from)?.0;
             let mut to = (from + PAGE).min(self.texts.len());
-            // Writes of the same instant stay together.
+            // Writes of the same instant stay on one page.
             while to < self.texts.len() && self.texts[to].0 == self.texts[to - 1].0 {
                 to += 1;
             }

@@ -1,4 +1,5 @@
-//! Reading a journal's files while they are written: sealed ones are opened when they are first needed, and few stay open.
+//! Reads a journal's segments while the journal is being written. Sealed segments are opened on first use, and only a
+//! few stay open.
 
 use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
@@ -11,31 +12,31 @@ use super::segment::Segment;
 use crate::audit::event::Micros;
 use crate::pipeline::{Turn, lock};
 
-/// Sealed files that stay open: each is a descriptor and up to 4 MiB of pages.
+/// Maximum number of sealed segments that stay open. Each uses a file descriptor and up to 4 MiB of cache.
 const OPEN_MAX: usize = 24;
 
-/// A file that is only read.
+/// A segment that is only read.
 #[derive(Clone, Debug)]
 pub(super) struct Sealed {
     /// Its number.
     pub(super) number: u64,
-    /// Its name.
+    /// Its path.
     pub(super) path: PathBuf,
     /// The latest event time in it.
     pub(super) last: Micros,
-    /// Its size when it was sealed.
+    /// Its size in bytes when it was sealed.
     pub(super) bytes: u64,
 }
 
-/// The sealed files that are open, and those that were found good.
+/// The sealed segments that are open, and the numbers of those whose checksums were verified.
 #[derive(Debug, Default)]
 pub struct SealedFiles {
-    /// By number, the one that was needed last at the end.
+    /// By number, most recently used last.
     open: Mutex<VecDeque<(u64, Arc<Segment>)>>,
     verified: Mutex<HashSet<u64>>,
 }
 
-/// The files of a moment, to read from while others are written.
+/// A snapshot of the list of segments, for reading while others are written.
 #[derive(Clone, Debug)]
 pub struct Reader {
     pub(super) disk: Disk,
@@ -57,12 +58,12 @@ impl Sealed {
 // === impl SealedFiles ===
 
 impl SealedFiles {
-    /// Opens a file, and compares all of it with its checksums, unless it is open.
+    /// Opens a segment and verifies its checksums, unless it is already open.
     ///
     /// # Errors
-    /// As [`Segment::open`].
+    /// As for [`Segment::open`].
     pub(super) fn open(&self, disk: &Disk, file: &Sealed) -> Result<Arc<Segment>, Error> {
-        // Held while it is opened: a second reader finds it open instead of locked.
+        // Locked while the segment is opened, so that a second reader gets the open segment instead of a lock error.
         let mut open = lock(&self.open);
         let found = open.iter().position(|(number, _)| *number == file.number).and_then(|at| open.remove(at));
         let segment = match found {
@@ -75,7 +76,7 @@ impl SealedFiles {
         Ok(segment)
     }
 
-    /// Keeps a file open that was just sealed: it may still be read from.
+    /// Keeps a segment open that was just sealed, since readers may still use it.
     pub(super) fn keep(&self, number: u64, segment: Arc<Segment>) {
         lock(&self.verified).insert(number);
         let mut open = lock(&self.open);
@@ -83,19 +84,19 @@ impl SealedFiles {
         close_unused(&mut open);
     }
 
-    /// Closes a file that is about to be removed.
+    /// Closes a segment that is about to be removed.
     pub(super) fn forget(&self, number: u64) {
         lock(&self.open).retain(|(open, _)| *open != number);
         lock(&self.verified).remove(&number);
     }
 
-    /// Whether all of a file was compared with its checksums by this process.
+    /// Returns whether this process has verified all checksums of a segment.
     pub(super) fn is_verified(&self, number: u64) -> bool {
         lock(&self.verified).contains(&number)
     }
 }
 
-/// Closes those that were not needed for longest, beyond [`OPEN_MAX`]. One that is being read from cannot be closed.
+/// Closes the least recently used segments beyond [`OPEN_MAX`], except those that are being read.
 fn close_unused(open: &mut VecDeque<(u64, Arc<Segment>)>) {
     while open.len() > OPEN_MAX
         && let Some(at) = open.iter().position(|(_, segment)| Arc::strong_count(segment) == 1)
@@ -107,12 +108,12 @@ fn close_unused(open: &mut VecDeque<(u64, Arc<Segment>)>) {
 // === impl Reader ===
 
 impl Reader {
-    /// From which event time on every acknowledged write is in the files.
+    /// Returns the event time since which every acknowledged write is in the segments.
     pub fn complete_since(&self) -> Micros {
         self.complete_since
     }
 
-    /// Shows every record at or after `since`, file after file, each in order.
+    /// Calls `each` for every record at or after `since`, segment by segment, each in key order.
     ///
     /// # Errors
     /// [`Error`].
@@ -126,8 +127,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Shows the records of one object at or after `since`, from the last one, each once, at most so many, until told to
-    /// stop.
+    /// Calls `each` for the records of one object at or after `since`, latest first and without duplicates, up to
+    /// `records_max`, until it returns `false`.
     ///
     /// # Errors
     /// [`Error`].
@@ -143,8 +144,8 @@ impl Reader {
         for (place, segment) in segments.iter().enumerate() {
             keys.extend(segment.keys_of(object, since, records_max)?.into_iter().map(|key| (key, place)));
         }
-        // A late write is in a later file than earlier ones. One that was posted again after its file had ended is in two:
-        // the first is what was acknowledged.
+        // A late write is in a later segment than writes with earlier times. A write that was posted again after its
+        // segment was sealed is in two segments; the first copy is the one that was acknowledged.
         keys.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
         keys.dedup_by_key(|(key, _)| *key);
         for (key, place) in keys.into_iter().take(records_max) {
@@ -157,7 +158,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Shows every turn at or after `since`, in order.
+    /// Calls `each` for every transition at or after `since`, segment by segment, each in order.
     ///
     /// # Errors
     /// [`Error`].
@@ -168,7 +169,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Shows the text of every object's key; once for each file.
+    /// Calls `each` with the key text of every object, once per segment.
     ///
     /// # Errors
     /// [`Error`].

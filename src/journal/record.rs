@@ -1,8 +1,8 @@
-//! One write as it is kept: an audit event again, with what the engine reads of it and nothing else.
+//! The stored form of a write: an audit event, reduced to what the engine reads.
 //!
-//! It is JSON in the order in which kube-apiserver writes it, so that the decoder in use reads it at full speed, and
-//! whoever finds the file later needs no description. Its key is made of what identifies a request: a batch that is
-//! posted again, minutes later or after a restart, is the same record again.
+//! The format is JSON in the order in which kube-apiserver writes it. The event decoder reads it at full speed, and the
+//! files are self-describing. The key is derived from what identifies a request, so that a batch that is posted again,
+//! minutes later or after a restart, results in the same records.
 
 use std::fmt::Write as _;
 
@@ -14,57 +14,58 @@ use crate::detect::write::Write;
 use crate::pipeline::dedupe::Identity;
 use crate::pipeline::key::ObjectKey;
 
-/// Bytes of a record's key.
+/// Length of a record's key in bytes.
 pub const KEY_BYTES: usize = 24;
-/// The most bytes a record unpacks to: an event, and the names before it.
+/// Maximum unpacked size of a record in bytes: an event, and the names before it.
 const TEXT_BYTES_MAX: usize = EVENT_BYTES_MAX + (1 << 20);
-/// Stands between cluster, source, time of arrival and event.
+/// Separates cluster, source, time of arrival and event.
 const SEPARATOR: u8 = 0;
 
-/// The key of a record: ordered by time, equal for equal requests.
+/// The key of a record: ordered by time, and equal for equal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub [u8; KEY_BYTES]);
 
-/// A write on its way to the journal.
+/// A write to be stored in the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Its key.
     pub key: Key,
     /// Its object.
     pub object: ObjectKey,
-    /// Cluster, source, time of arrival and event, packed.
+    /// Cluster, source, time of arrival and event, compressed.
     pub packed: Vec<u8>,
 }
 
-/// How a write came in.
+/// How a write arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival<'a> {
-    /// The cluster it was written in.
+    /// The cluster it belongs to.
     pub cluster: &'a str,
-    /// Who brought it.
+    /// The source that delivered it.
     pub source: &'a str,
-    /// When, by the server's clock.
+    /// Time of arrival, by the server's clock.
     pub at: Micros,
 }
 
-/// A record's text, read.
+/// A decoded record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// The cluster it was written in.
+    /// The cluster it belongs to.
     pub cluster: &'a str,
-    /// Who brought it.
+    /// The source that delivered it.
     pub source: &'a str,
-    /// When, by the server's clock; missing in records of editwar 0.1.
+    /// Time of arrival, by the server's clock. Missing in records of editwar 0.1.
     pub arrived: Option<Micros>,
-    /// The event's JSON.
+    /// The event as JSON.
     pub event: &'a [u8],
 }
 
 // === impl Key ===
 
 impl Key {
-    /// The key of a write: its time, and a SHA-256 of all that identifies it. Clients choose their audit IDs, so these say
-    /// little: account, object, outcome and body count too, as in [`crate::pipeline::dedupe::Identity`].
+    /// Returns the key of a write: its time, and a SHA-256 of everything that identifies it. Clients can choose their
+    /// audit IDs, so the ID alone is not enough: the hash includes account, object, outcome and number of bodies too,
+    /// as in [`crate::pipeline::dedupe::Identity`].
     pub fn new(cluster: &str, write: &Write<'_>, is_bare: bool) -> Key {
         let mut context = Context::new(&SHA256);
         let identity = Identity::of(cluster, write, is_bare);
@@ -80,7 +81,7 @@ impl Key {
         key
     }
 
-    /// When the request arrived.
+    /// Returns the time of the request.
     pub fn at(&self) -> Micros {
         let time: [u8; 8] = self.0[..8].try_into().expect("a key has 24 bytes");
         (u64::from_be_bytes(time) ^ (1 << 63)).cast_signed()
@@ -88,10 +89,10 @@ impl Key {
 }
 
 impl From<Micros> for Key {
-    /// The least key of a time.
+    /// Returns the smallest key of a time.
     fn from(at: Micros) -> Key {
         let mut key = [0; KEY_BYTES];
-        // The sign's bit is turned: bytes are compared without signs.
+        // Flips the sign bit, since the bytes are compared as unsigned.
         key[..8].copy_from_slice(&(at.cast_unsigned() ^ (1 << 63)).to_be_bytes());
         Key(key)
     }
@@ -100,8 +101,8 @@ impl From<Micros> for Key {
 // === impl Record ===
 
 impl Record {
-    /// The record of a write; `None` where its names are none. Of a `bare` one no body is kept, and nothing that may
-    /// quote one: as if the audit policy had said `Metadata`.
+    /// Returns the record of a write, or `None` if its object has no valid key. A `bare` record has no bodies and
+    /// nothing that may quote them, as if the audit policy had said `Metadata`.
     pub fn new(arrival: Arrival<'_>, write: &Write<'_>, is_bare: bool) -> Option<Record> {
         let Arrival { cluster, source, at } = arrival;
         let object = ObjectKey::of(cluster, &write.object)?;
@@ -117,13 +118,13 @@ impl Record {
         Some(Record { key, object, packed: lz4_flex::compress_prepend_size(&text) })
     }
 
-    /// Bytes it takes in memory, about.
+    /// Returns its approximate size in memory, in bytes.
     pub fn bytes(&self) -> usize {
         self.packed.len() + self.object.as_ref().len() + 128
     }
 }
 
-/// Unpacks a record's text; `None` where it is none.
+/// Decompresses a record. Returns `None` if the data is not valid.
 pub fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
     let size: [u8; 4] = packed.get(..4)?.try_into().ok()?;
     if u32::from_le_bytes(size) as usize > TEXT_BYTES_MAX {
@@ -132,7 +133,7 @@ pub fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
     lz4_flex::decompress_size_prepended(packed).ok()
 }
 
-/// Reads a record's text; `None` where it is none.
+/// Splits a decompressed record into its parts. Returns `None` if the text is not valid.
 pub fn entry(text: &[u8]) -> Option<Entry<'_>> {
     let mut parts = text.splitn(3, |b| *b == SEPARATOR);
     let mut name = || std::str::from_utf8(parts.next()?).ok();
@@ -216,7 +217,7 @@ fn event_text(text: &mut Vec<u8>, write: &Write<'_>, is_bare: bool) {
 
 fn object_ref(text: &mut Vec<u8>, write: &Write<'_>, is_bare: bool) {
     let Some(reference) = &write.event.object_ref else { return };
-    // A generated name stands in the body only.
+    // A generated name is only in the body, which a bare record does not have.
     let name = if is_bare { write.object.name } else { reference.name.as_ref() };
     string(text, r#","objectRef":{"resource":"#, &reference.resource);
     optional(text, r#","namespace":"#, &reference.namespace);

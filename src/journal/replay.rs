@@ -1,4 +1,4 @@
-//! The past, shown to a pipeline: the recent window at a start, or everything about one object to who asks.
+//! Replays stored writes into a pipeline: the recent window at a start, or the history of one object for a query.
 
 use super::Error;
 use super::reader::Reader;
@@ -8,12 +8,13 @@ use crate::audit::event::Micros;
 use crate::detect::policy::Policy;
 use crate::pipeline::{Batch, Pipeline, Thrash, Turn};
 
-/// Time beyond the longest window in which an event may come late, or again. Within it, a replay finds every turn that was.
+/// Time added to the longest window, within which an event may arrive late or again. A replay of window and margin
+/// finds every transition that happened live.
 pub const MARGIN: Micros = 15 * 60 * 1_000_000;
-/// Records that are shown between two reports of what followed from them.
+/// Number of records that are replayed between two calls of `tell`.
 const RUN: usize = 1000;
 
-/// How far back events matter to the verdicts of this policy.
+/// Returns how far back events can influence the verdicts of this policy, in microseconds.
 pub fn window(policy: &Policy) -> Micros {
     let all = std::iter::once(&policy.limits).chain(policy.overrides.iter().map(|o| &o.limits));
     let longest = all.flat_map(|limits| {
@@ -23,7 +24,8 @@ pub fn window(policy: &Policy) -> Micros {
     longest.max().unwrap_or(0).saturating_add(MARGIN)
 }
 
-/// Shows all records at or after `since` to `pipeline`; tells what they amount to. The number of records.
+/// Replays all records at or after `since` into `pipeline`, and passes the resulting thrashing events and transitions
+/// to `tell`. Returns the number of records.
 ///
 /// # Errors
 /// [`Error`].
@@ -56,7 +58,7 @@ pub fn replay(
     Ok(count)
 }
 
-/// Takes in one kept event.
+/// Ingests one stored event.
 pub(super) fn take<'p>(batch: &mut Batch<'p>, entry: &Entry<'p>) {
     batch.from(entry.source);
     if let Some(at) = entry.arrived {

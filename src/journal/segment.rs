@@ -1,7 +1,8 @@
-//! One file of the journal: writes by time, and an index by object.
+//! One file of the journal: a redb database with writes ordered by time, and an index by object.
 //!
-//! A file gets its name once it is whole: it is made under another name, synced, renamed, and its directory synced. Commits
-//! have two phases, so that a file of which a page was damaged is never taken for one whose last commit did not finish.
+//! A file gets its final name only when it is complete: it is created as a draft, synced and renamed, and then its
+//! directory is synced. Commits have two phases, so that a file with a damaged page is never mistaken for one whose
+//! last commit was interrupted.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -15,25 +16,26 @@ use super::{Error, turn};
 use crate::audit::event::Micros;
 use crate::pipeline::Turn;
 
-/// What this version writes and reads.
+/// The format that this version writes and reads.
 pub const FORMAT: u64 = 1;
-/// Pages of a file that are kept in memory. Little, since many files may be open at once, and the kernel keeps them too.
+/// Size of the page cache of one file. It is small, since many files may be open at once and the kernel caches pages
+/// too.
 const CACHE_BYTES: usize = 4 << 20;
-/// The end of the name of a file that is being made.
+/// File name extension of drafts.
 pub(super) const DRAFT: &str = "redb.new";
-/// Bytes of one value of a probe.
+/// Size of one value of a probe in bytes.
 const PROBE_BYTES: usize = 16 << 10;
 
 const EVENTS: TableDefinition<'_, &[u8; KEY_BYTES], &[u8]> = TableDefinition::new("events");
-/// The text of an object's key, a zero byte, the record's key.
+/// Keys: the key text of the object, a zero byte, the record's key.
 const OBJECTS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("objects");
-/// Verdicts that changed; missing in files of editwar 0.1 and before.
+/// Transitions. Missing in files of editwar 0.1 and before.
 const TURNS: TableDefinition<'_, &[u8; KEY_BYTES], &[u8]> = TableDefinition::new("turns");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-/// Written and deleted to see whether there is space.
+/// Written and deleted to check for free space.
 const PROBE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("probe");
 
-/// An open file.
+/// An open segment.
 #[derive(Debug)]
 pub struct Segment {
     path: PathBuf,
@@ -41,7 +43,7 @@ pub struct Segment {
     database: Database,
 }
 
-/// Which file on disk.
+/// The identity of a file on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Inode {
     device: u64,
@@ -51,15 +53,15 @@ struct Inode {
 // === impl Segment ===
 
 impl Segment {
-    /// Begins a file: it is there, empty, whole and durable, when this returns. A kill at any moment leaves nothing, or a
-    /// draft that nobody reads.
+    /// Creates an empty segment. It is complete and durable when this returns. If the process is killed at any point,
+    /// either no file is left, or a draft that is never read.
     ///
     /// # Errors
     /// [`Error::Storage`].
     pub fn create(disk: &Disk, path: &Path) -> Result<Segment, Error> {
         let draft = path.with_extension(DRAFT);
         let create = || {
-            // What an earlier try left.
+            // A previous attempt may have left a draft.
             disk.remove(&draft).map_err(|e| storage(path, &e))?;
             let segment = Segment { path: path.into(), ..Segment::open_as(disk, &draft, true)? };
             segment.commit(|write| {
@@ -76,14 +78,14 @@ impl Segment {
         };
         let created = create();
         if created.is_err() {
-            // A draft that stays is removed at the next start.
+            // A draft that cannot be removed now is removed at the next start.
             drop(disk.remove(&draft));
         }
         created
     }
 
-    /// Opens a file. After a crash, what was being written is undone; whatever else differs from what was written is found
-    /// here: every page is read and compared with its checksum.
+    /// Opens a segment. After a crash, an interrupted commit is rolled back. Any other difference from what was written
+    /// is detected here, by verifying the checksum of every page.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Format`], [`Error::Busy`], [`Error::Storage`].
@@ -99,7 +101,7 @@ impl Segment {
         let file = disk.open(path, is_new).map_err(|e| storage(&e))?;
         let metadata = file.metadata().map_err(|e| storage(&e))?;
         if !is_new && metadata.len() == 0 {
-            // The engine would begin it anew.
+            // redb would initialise an empty file as a new database.
             return Err(damaged("it is empty".into()));
         }
         let mut builder = Database::builder();
@@ -137,8 +139,8 @@ impl Segment {
         }
     }
 
-    /// Commits what `change` does, all or nothing. In two phases: the new state is on disk before the file points to it, so
-    /// a file whose newest state has a bad checksum is damaged, and is never read in its state before.
+    /// Commits `change` atomically. With two phases, the new state is on disk before the file points to it. A file
+    /// whose latest state has a bad checksum is therefore damaged, and redb never falls back to the previous state.
     fn commit(&self, change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>) -> Result<(), Error> {
         let commit = || -> Result<(), redb::Error> {
             let mut write = self.database.begin_write()?;
@@ -150,11 +152,11 @@ impl Segment {
         commit().map_err(|e| self.storage(&e))
     }
 
-    /// Writes these records and turns, all or none; they are on disk when this returns. A record whose key is there already
-    /// stays as it was written first.
+    /// Writes these records and transitions atomically; they are durable when this returns. If a record's key already
+    /// exists, the stored record is kept.
     ///
     /// # Errors
-    /// [`Error::Storage`]. The segment must then be opened anew.
+    /// [`Error::Storage`]. The segment must then be opened again.
     pub fn append<'r>(
         &self,
         records: impl Iterator<Item = &'r Record>,
@@ -181,11 +183,11 @@ impl Segment {
         })
     }
 
-    /// Writes as many bytes and deletes them: whether a group of that size can be written. Their space stays in the file,
-    /// for the next group.
+    /// Writes and deletes `bytes` bytes, to find out whether a group of that size can be written. The file keeps the
+    /// allocated space for the next group.
     ///
     /// # Errors
-    /// [`Error::Storage`]. The segment must then be opened anew.
+    /// [`Error::Storage`]. The segment must then be opened again.
     pub(super) fn probe(&self, bytes: usize) -> Result<(), Error> {
         let value = vec![0x55; PROBE_BYTES];
         self.commit(|write| {
@@ -201,12 +203,12 @@ impl Segment {
         })
     }
 
-    /// Whether its name still stands for this file.
+    /// Returns whether the path still refers to the file that is open.
     pub(super) fn is_in_place(&self) -> bool {
         std::fs::metadata(&self.path).is_ok_and(|found| Inode::of(&found) == self.inode)
     }
 
-    /// Shows every record at or after `since`, in order, until told to stop.
+    /// Calls `each` for every record at or after `since`, in order, until it returns `false`.
     ///
     /// # Errors
     /// [`Error::Storage`].
@@ -224,7 +226,7 @@ impl Segment {
         show().map_err(|e| self.storage(&e))
     }
 
-    /// The keys of one object's records at or after `since`: the latest, the last first, at most so many.
+    /// Returns the keys of one object's records at or after `since`, latest first, up to `keys_max`.
     ///
     /// # Errors
     /// [`Error::Storage`].
@@ -245,7 +247,7 @@ impl Segment {
         keys().map_err(|e| self.storage(&e))
     }
 
-    /// One record, packed.
+    /// Returns one record, compressed.
     ///
     /// # Errors
     /// [`Error::Storage`].
@@ -257,7 +259,7 @@ impl Segment {
         get().map_err(|e| self.storage(&e))
     }
 
-    /// Shows the text of every object's key, each once, in order.
+    /// Calls `each` with the key text of every object, in order and without duplicates.
     ///
     /// # Errors
     /// [`Error::Storage`].
@@ -271,7 +273,7 @@ impl Segment {
                 if let Ok(text) = std::str::from_utf8(object) {
                     each(text);
                 }
-                // The next object is behind all of this one's records.
+                // Skip all other records of this object.
                 from = [object, &[0], &[0xff; KEY_BYTES + 1]].concat();
             }
             Ok(())
@@ -279,7 +281,7 @@ impl Segment {
         show().map_err(|e| self.storage(&e))
     }
 
-    /// Shows every turn at or after `since`, in order.
+    /// Calls `each` for every transition at or after `since`, in order.
     ///
     /// # Errors
     /// [`Error::Storage`].
@@ -298,7 +300,7 @@ impl Segment {
         show().map_err(|e| self.storage(&e))
     }
 
-    /// The times of its first record and of its last one that is no later than `until`.
+    /// Returns the times of the first record and of the last one, ignoring records later than `until`.
     ///
     /// # Errors
     /// [`Error::Storage`].
@@ -315,12 +317,12 @@ impl Segment {
         span().map_err(|e| self.storage(&e))
     }
 
-    /// Its file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Bytes of its file.
+    /// Returns the size of the file in bytes.
     pub fn bytes(&self) -> u64 {
         std::fs::metadata(&self.path).map_or(0, |m| m.len())
     }
@@ -366,7 +368,7 @@ mod tests {
         for n in 0..RECORDS {
             segment.append(std::iter::once(&record(n)), std::iter::empty()).unwrap();
         }
-        // As a kill leaves it: the file is not closed.
+        // The file is not closed, as after a kill.
         let killed = std::fs::read(segment.path()).unwrap();
         let path = folder.join("2.redb");
         let mut named = 0;

@@ -1,4 +1,4 @@
-//! What the journal and its thread share: settings, what is to be written, and the condition that is published.
+//! Types that the journal and its thread share: settings, queued writes, and the published state.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ use crate::audit::event::Micros;
 use crate::pipeline::{Turn, lock};
 use crate::telemetry::metrics::Metrics;
 
-/// Time between two looks at the journal's condition, and two tries to open what could not be opened.
+/// Interval of health checks, and of attempts to open a journal that could not be opened.
 pub const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// What happens to writes that cannot be kept.
@@ -30,35 +30,35 @@ pub enum OnFailure {
     Refuse,
 }
 
-/// Where and how much is kept.
+/// Configuration of a journal.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The directory.
     pub folder: PathBuf,
-    /// How long and how much.
+    /// How long writes are kept, and how much space they may use.
     pub retention: Retention,
-    /// What happens where that is not possible.
+    /// What happens to writes that cannot be stored.
     pub on_failure: OnFailure,
-    /// How files are written.
+    /// The file system.
     pub disk: Disk,
-    /// Time between two looks at the journal's condition.
+    /// Interval of health checks.
     pub look_every: Duration,
 }
 
-/// The writes could not be kept, and are not taken.
+/// The writes could not be stored and are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the journal cannot be written")]
 pub struct Unavailable;
 
-/// Called when the store is open for the first time, and again only if that failed: it is shown the past, and answers the
-/// turns that follow from it and may not have been kept.
+/// Called when the store is open for the first time, and again only if that call failed. It replays the past, and
+/// returns the resulting transitions, which may not have been stored yet.
 pub type Replay = Box<dyn FnMut(&Reader, Option<Micros>) -> Result<Vec<Turn>, Error> + Send>;
 
-/// What the writer publishes.
+/// State that the writer thread publishes.
 pub(super) struct Shared {
-    /// What can be read.
+    /// Reads the journal, while it is open.
     pub(super) reader: Mutex<Option<Reader>>,
-    /// Why the next write would not be kept, or may not be.
+    /// Why the next write would not be stored, or may not be.
     pub(super) trouble: Mutex<Option<String>>,
     pub(super) on_failure: OnFailure,
     pub(super) outcomes: IntCounterVec,
@@ -67,8 +67,8 @@ pub(super) struct Shared {
     pub(super) commit_seconds: Histogram,
 }
 
-/// The records of one batch and who waits for them, or turns for which nobody does. Their number and size are bounded by the
-/// requests that are open.
+/// A request to append: the records of one batch and the channel that its caller waits on, or transitions that nobody
+/// waits for. Number and size are bounded by the requests that are in flight.
 pub(super) struct Order {
     pub(super) records: Vec<Record>,
     pub(super) turns: Vec<Turn>,
@@ -78,13 +78,13 @@ pub(super) struct Order {
 // === impl Shared ===
 
 impl Shared {
-    /// Metrics at zero, and nothing to read yet.
+    /// Creates the metrics, with nothing to read yet.
     pub(super) fn new(on_failure: OnFailure, metrics: &Metrics) -> Shared {
         let gauge = |name: &str, help: &str| metrics.add(IntGauge::new(name, help).expect("valid"));
         let outcomes =
             Opts::new("editwar_journal_records_total", "Writes by what became of them: kept, lost, refused.");
         let outcomes = IntCounterVec::new(outcomes, &["outcome"]).expect("valid");
-        // A series that begins with its first loss has no rate then.
+        // Created at zero: if a series began with its first loss, `rate()` would miss that loss.
         ["kept", "lost", "refused"].iter().for_each(|outcome| drop(outcomes.with_label_values(&[outcome])));
         let seconds = HistogramOpts::new("editwar_journal_commit_seconds", "Time to write a group of batches to disk.")
             .buckets(vec![0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]);
@@ -99,7 +99,7 @@ impl Shared {
         }
     }
 
-    /// Whether a batch without writes is refused too.
+    /// Returns an error if batches are rejected at the moment, including those without writes.
     pub(super) fn refusal(&self) -> Result<(), Unavailable> {
         match (self.on_failure, lock(&self.trouble).is_some()) {
             (OnFailure::Refuse, true) => Err(Unavailable),
@@ -111,7 +111,7 @@ impl Shared {
 // === impl Order ===
 
 impl Order {
-    /// Bytes it takes, about.
+    /// Returns its approximate size in memory, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.records.iter().map(Record::bytes).sum::<usize>() + self.turns.len() * 256
     }

@@ -1,9 +1,10 @@
-//! A directory of segments: one that is written, older ones that are only read, and an end to their age and size.
+//! A directory of segments: one active segment that is written, older sealed ones that are only read, and retention by
+//! age and size.
 //!
-//! Writes go to files in the order in which they arrive. When a file ends is decided by its size, and by how far the
-//! latest event time has gone since it began: an event that is late or dated beyond the clock costs no file. Old writes go
-//! by whole files: nothing is compacted, and nobody waits for it. A file is named by its number, and once it is sealed also
-//! by the time of its last write.
+//! Writes are appended in the order in which they arrive. A segment is sealed when it reaches a size, or when the
+//! latest event time has advanced far enough since the segment began; an event that is late or dated in the future does
+//! not cause a new segment. Retention removes whole segments, so there is no compaction and no request waits for it. A
+//! segment's file name is its number; once sealed, it also contains the time of the last write.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,44 +19,45 @@ use super::segment::Segment;
 use crate::audit::event::Micros;
 use crate::pipeline::Turn;
 
-/// Files that a full journal has: as many parts of it go at once.
+/// Number of segments in a full journal. Retention removes one such part at a time.
 const SEGMENTS: u64 = 16;
-/// The least a file may be: an empty one has about a mebibyte.
+/// Minimum size at which a segment is sealed. An empty segment has about 1 MiB.
 const SEGMENT_BYTES_MIN: u64 = 4 << 20;
-/// The most: after a crash the last file is read as a whole before anything else.
+/// Maximum size at which a segment is sealed. After a crash, the last segment must be read completely before anything
+/// else.
 const SEGMENT_BYTES_MAX: u64 = 256 << 20;
-/// Free bytes of the file system below which the journal says that it is full, before a write fails: enough for the
-/// largest group of writes. Of a small file system a sixteenth.
+/// If the file system has fewer free bytes, the journal reports that it is full before a write fails. Enough for the
+/// largest group of writes. On a small file system, a sixteenth of its size is used instead.
 const RESERVE_BYTES: u64 = 64 << 20;
 
-/// How long and how much is kept.
+/// How long writes are kept, and how much space they may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// The age, in the time of events, beyond which writes go.
+    /// Writes older than this, by event time, are removed.
     pub age: Micros,
-    /// The bytes beyond which the oldest writes go.
+    /// Beyond this number of bytes, the oldest writes are removed.
     pub bytes: u64,
-    /// The age up to which writes are read at a start.
+    /// Writes up to this age are replayed at a start.
     pub window: Micros,
-    /// How far beyond the clock an event's time is believed. A later one counts as of that time when files are begun and
-    /// removed; it is stored as it is.
+    /// How far an event time may be ahead of the clock. A later time is clamped for rotation and retention; the event
+    /// is stored unchanged.
     pub ahead: Micros,
 }
 
-/// What a store is opened with.
+/// Parameters of [`Store::open`].
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
-    /// Where its files are.
+    /// The file system.
     pub disk: &'a Disk,
     /// The directory.
     pub folder: &'a Path,
-    /// How long and how much is kept.
+    /// How long writes are kept, and how much space they may use.
     pub retention: Retention,
-    /// Whether files that cannot be read are renamed; without, they are an error.
+    /// Whether unreadable files are renamed. If not, they are an error.
     pub sets_aside: bool,
 }
 
-/// The journal's files.
+/// The open segments of a journal.
 #[derive(Debug)]
 pub struct Store {
     disk: Disk,
@@ -66,21 +68,22 @@ pub struct Store {
     sealed: Arc<[Sealed]>,
     active: Arc<Segment>,
     number: u64,
-    /// The latest event time, no later than the clock allows.
+    /// The latest event time, clamped to what the clock allows.
     newest: Micros,
-    /// What `newest` was when the active file began.
+    /// The value of `newest` when the active segment began.
     begun: Micros,
-    /// The latest event time in the active file.
+    /// The latest event time in the active segment.
     last: Micros,
-    /// Whether nothing was ever written to it, and nothing is known to be missing: the history begins with the first write.
+    /// Whether nothing was ever written and nothing is known to be missing. The history then begins with the first
+    /// write.
     is_fresh: bool,
 }
 
 // === impl Store ===
 
 impl Store {
-    /// Opens a directory, which is made where it is missing. `files` are those that were found good before, if any. Names
-    /// the files that were set aside.
+    /// Opens a directory, and creates it if it is missing. `files` carries over which sealed segments are open and
+    /// verified from a previous opening. Returns also an error for each file that was set aside.
     ///
     /// # Errors
     /// [`Error`].
@@ -96,7 +99,7 @@ impl Store {
         let until = now.saturating_add(retention.ahead);
         let mut known = listing.reconcile(found, now);
         let mut damages = Vec::new();
-        // From when on nothing is missing is on disk before the file is gone.
+        // The head is updated on disk before the file is set aside.
         let mut readable = |path: &Path, lost: Micros, opened: Result<Arc<Segment>, Error>| match opened {
             Err(error @ (Error::Damaged { .. } | Error::Format { .. })) if sets_aside => {
                 known.complete_since = known.complete_since.max(lost.saturating_add(1));
@@ -118,7 +121,7 @@ impl Store {
             let span = segment.span(until)?;
             match at == number {
                 true => active = Some((segment, span)),
-                // It ended, and had not got its name yet.
+                // It was sealed, but the process ended before the rename.
                 false => {
                     let last = span.map_or(now, |(_, last)| last);
                     sealed.push(seal(disk, folder, files, at, &segment, last)?);
@@ -129,7 +132,7 @@ impl Store {
         let span = active.as_ref().and_then(|(_, span)| *span);
         let last = span.map(|(_, last)| last);
         let newest = sealed.iter().map(|file| file.last).chain(last).max().unwrap_or(i64::MIN);
-        // What will be read now must be readable; older files are looked through at the first question.
+        // Segments that the replay is about to read must be readable. Older ones are verified on first use.
         let window = newest.saturating_sub(retention.window);
         let mut kept = Vec::with_capacity(sealed.len());
         for file in sealed {
@@ -168,10 +171,10 @@ impl Store {
         Ok((store, damages))
     }
 
-    /// Writes these records and turns, all or none; they are on disk when this returns.
+    /// Writes these records and transitions atomically; they are durable when this returns.
     ///
     /// # Errors
-    /// [`Error::Storage`], [`Error::Gone`]. The store must then be opened anew.
+    /// [`Error::Storage`], [`Error::Gone`]. The store must then be opened again.
     pub fn append(&mut self, records: &[&Record], turns: &[&Turn], now: Micros) -> Result<(), Error> {
         if self.is_full() {
             self.rotate()?;
@@ -197,12 +200,12 @@ impl Store {
         Ok(())
     }
 
-    /// The time of the last write.
+    /// Returns the latest event time, clamped to what the clock allows.
     pub fn newest(&self) -> Option<Micros> {
         Some(self.newest).filter(|at| *at != i64::MIN)
     }
 
-    /// The files as they are now.
+    /// Returns a reader for the current segments.
     pub fn reader(&self) -> Reader {
         Reader {
             disk: self.disk.clone(),
@@ -213,21 +216,21 @@ impl Store {
         }
     }
 
-    /// Bytes of all files.
+    /// Returns the total size of all segments in bytes.
     pub fn bytes(&self) -> u64 {
         self.sealed.iter().map(|file| file.bytes).sum::<u64>() + self.active.bytes()
     }
 
-    /// Whether the next write would be kept, as far as this can be told without one.
+    /// Checks whether the next write would succeed, as far as possible without writing.
     ///
     /// # Errors
-    /// [`Error::Gone`]: the store must be opened anew. [`Error::Full`]: writes may still succeed.
+    /// [`Error::Gone`]: the store must be opened again. [`Error::Full`]: writes may still succeed.
     pub fn check(&self) -> Result<(), Error> {
         self.check_place()?;
         check_space(&self.disk, &self.folder)
     }
 
-    /// Notes that writes with an event time up to this one were acknowledged and are missing.
+    /// Records that acknowledged writes with an event time up to `until` are missing.
     ///
     /// # Errors
     /// [`Error::Storage`].
@@ -237,10 +240,10 @@ impl Store {
         self.head.set(Known { complete_since: known.complete_since.max(until.saturating_add(1)), ..known })
     }
 
-    /// Tries whether a group of this size can be written.
+    /// Checks whether a group of this size can be written, by writing it.
     ///
     /// # Errors
-    /// [`Error::Storage`]. The store must then be opened anew.
+    /// [`Error::Storage`]. The store must then be opened again.
     pub fn probe(&self, bytes: usize) -> Result<(), Error> {
         self.active.probe(bytes)
     }
@@ -255,7 +258,7 @@ impl Store {
         self.active.bytes() >= bytes_max || self.newest.saturating_sub(self.begun) > age_max
     }
 
-    /// Ends the active file and begins the next.
+    /// Seals the active segment and creates the next one.
     fn rotate(&mut self) -> Result<(), Error> {
         let number = self.number + 1;
         let next = Arc::new(Segment::create(&self.disk, &path_of(&self.folder, number))?);
@@ -268,7 +271,7 @@ impl Store {
         self.head.set(Known { last: number, ..self.head.known() })
     }
 
-    /// Removes files that are too old or too much, from the oldest.
+    /// Removes the oldest segments that are beyond the age or size limit.
     fn retain(&mut self) {
         let oldest = self.newest.saturating_sub(self.retention.age);
         let mut bytes = self.bytes();
@@ -279,7 +282,7 @@ impl Store {
         };
         let over: Vec<Sealed> = self.sealed.iter().take_while(is_over).cloned().collect();
         let (Some(last), Some(until)) = (over.last(), over.iter().map(|file| file.last).max()) else { return };
-        // From when on nothing is missing is on disk before the file is gone.
+        // The head is updated on disk before the files are removed.
         let known = self.head.known();
         let known = Known {
             first: known.first.max(last.number + 1),
@@ -300,10 +303,10 @@ impl Store {
     }
 }
 
-/// Whether a directory's file system has space for the largest group of writes.
+/// Checks whether the file system has space for the largest group of writes.
 ///
 /// # Errors
-/// [`Error::Full`]; [`Error::Directory`] where the directory is not there.
+/// [`Error::Full`]; [`Error::Directory`] if the directory does not exist.
 fn check_space(disk: &Disk, folder: &Path) -> Result<(), Error> {
     let space = disk.space(folder).map_err(|source| Error::Directory { path: folder.into(), source })?;
     match space.free < RESERVE_BYTES.min(space.all / 16) {
@@ -312,7 +315,7 @@ fn check_space(disk: &Disk, folder: &Path) -> Result<(), Error> {
     }
 }
 
-/// Whether a directory has space for so many bytes more, by writing them.
+/// Checks whether the file system has space for `bytes` more bytes, by writing them.
 ///
 /// # Errors
 /// [`Error::Full`], [`Error::Storage`].
@@ -322,13 +325,13 @@ pub(super) fn try_space(disk: &Disk, folder: &Path, bytes: usize) -> Result<(), 
     disk.try_space(&path, bytes).map_err(|error| Error::Storage { path, message: error.to_string() })
 }
 
-/// The latest time among these, none of them later than `until`.
+/// Returns the latest time among these, clamped to `until`.
 pub(super) fn latest(records: &[&Record], turns: &[&Turn], until: Micros) -> Option<Micros> {
     let times = records.iter().map(|record| record.key.at()).chain(turns.iter().map(|turn| turn.at));
     times.map(|at| at.min(until)).max()
 }
 
-/// Gives a file its name as a sealed one.
+/// Renames a segment's file to its sealed name.
 fn seal(
     disk: &Disk,
     folder: &Path,

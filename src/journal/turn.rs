@@ -1,4 +1,4 @@
-//! A verdict that changed, as it is kept: what wars there were is told without going through all the writes again.
+//! The stored form of a transition, so that the list of past wars can be read without replaying all writes.
 
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
@@ -8,16 +8,16 @@ use crate::detect::verdict::State;
 use crate::pipeline::Turn;
 use crate::pipeline::key::ObjectKey;
 
-/// What stands behind a turn's key, as JSON.
+/// The value of a stored transition, as JSON.
 #[derive(Serialize, Deserialize)]
 struct Text {
-    /// The text of the object's key.
+    /// The key text of the object.
     object: String,
     from: State,
     to: State,
 }
 
-/// The key of a turn: ordered by time; the same turn, found once more, has the same one.
+/// Returns the key of a transition: ordered by time, and equal if the same transition is found again.
 pub fn key(turn: &Turn) -> Key {
     let mut context = Context::new(&SHA256);
     context.update(turn.to.as_str().as_bytes());
@@ -27,13 +27,13 @@ pub fn key(turn: &Turn) -> Key {
     key
 }
 
-/// The text of a turn.
+/// Returns the value of a transition.
 pub fn text(turn: &Turn) -> Vec<u8> {
     let text = Text { object: turn.object.as_ref().to_owned(), from: turn.from, to: turn.to };
     serde_json::to_vec(&text).expect("names and states are written to memory")
 }
 
-/// Reads a turn; `None` where it is none.
+/// Decodes a transition. Returns `None` if the value is not valid.
 pub fn read(key: Key, text: &[u8]) -> Option<Turn> {
     let text: Text = serde_json::from_slice(text).ok()?;
     Some(Turn { object: ObjectKey::from(text.object.as_str()), from: text.from, to: text.to, at: key.at() })

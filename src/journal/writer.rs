@@ -1,4 +1,4 @@
-//! The thread that writes groups, and looks after the journal's condition.
+//! The journal's thread: commits groups of writes to the store, checks its health, and reopens it after failures.
 
 use std::mem::Discriminant;
 use std::sync::Arc;
@@ -14,35 +14,35 @@ use super::store::{self, Place, Store};
 use crate::audit::event::Micros;
 use crate::pipeline::{Turn, lock};
 
-/// Bytes of records that are written at once.
+/// Maximum number of bytes of records in one group.
 const GROUP_BYTES_MAX: usize = 32 << 20;
-/// The part of the time that is spent on tries: one that took long is repeated later.
+/// Divisor of the time spent on attempts to open: after a slow attempt, the next one is delayed in proportion.
 const TRY_SHARE: u32 = 10;
 
-/// Writes groups to the store, while it is open.
+/// Writes groups to the store while it is open.
 pub(super) struct GroupWriter {
     settings: Settings,
     orders: Receiver<Order>,
     shared: Arc<Shared>,
     replay: Option<Replay>,
     store: Option<Store>,
-    /// What is known of sealed files from one opening to the next.
+    /// State of sealed segments that is carried over when the store is opened again.
     files: Arc<SealedFiles>,
-    /// When the condition was looked at, and how long it is left then.
+    /// Time of the last health check, and the delay until the next one.
     looked: Instant,
     wait: Duration,
-    /// Bytes of the group that could not be written: as many must be possible before the journal is used again.
+    /// Size of the group whose write failed. That many bytes must be writable before the journal is used again.
     failed_bytes: usize,
-    /// The latest event time of what was accepted and not kept since the journal was open.
+    /// The latest event time of writes that were accepted but not stored since the journal was last open.
     lost_until: Option<Micros>,
-    /// What was logged, while there is trouble: what it means for writes, and of which kind it is.
+    /// What was logged about the current outage: the consequence for writes, and the kind of error.
     logged: Option<(&'static str, Discriminant<Error>)>,
 }
 
 // === impl GroupWriter ===
 
 impl GroupWriter {
-    /// A writer whose store is not open yet.
+    /// Returns a writer whose store is not open yet.
     pub(super) fn new(settings: Settings, orders: Receiver<Order>, shared: Arc<Shared>, replay: Replay) -> GroupWriter {
         GroupWriter {
             wait: settings.look_every,
@@ -59,7 +59,7 @@ impl GroupWriter {
         }
     }
 
-    /// Writes what arrives, until nobody can send any more.
+    /// Writes queued records until all senders are gone.
     pub(super) fn run(&mut self) {
         loop {
             let order = self.orders.recv_timeout(self.wait.saturating_sub(self.looked.elapsed()));
@@ -77,7 +77,7 @@ impl GroupWriter {
         self.store = None;
     }
 
-    /// Looks at the condition of an open journal, or tries to open it.
+    /// Checks the health of an open journal, or tries to open it.
     fn look(&mut self) {
         self.looked = Instant::now();
         match &self.store {
@@ -170,7 +170,7 @@ impl GroupWriter {
                 if let Some(store) = &self.store {
                     self.note(store);
                 }
-                // The commit may have taken the last space.
+                // The commit may have used up the free space.
                 self.look();
             }
             Err(Some(error)) => {
@@ -185,16 +185,16 @@ impl GroupWriter {
             self.note_lost(latest);
         }
         for order in group {
-            // A client that went away meanwhile posts it again, and it is the same record again.
+            // If the client has disconnected, it posts the batch again, which results in the same records.
             let _ = order.done.map(|done| done.send(answer.1));
         }
     }
 
-    /// Notes that writes were accepted and not kept: also on disk, as far as that is possible, for a restart.
+    /// Remembers that writes were accepted but not stored. Also tries to record it on disk, for a restart.
     fn note_lost(&mut self, until: Micros) {
         if self.lost_until.is_none_or(|lost| lost < until) {
             self.lost_until = Some(until);
-            // In a journal that cannot even be opened there is nothing to note it in; it is noted once it is open.
+            // If the journal cannot be opened at all, this is recorded once it is open.
             drop(Head::raise_closed(&self.settings.disk, &self.settings.folder, until.saturating_add(1)));
         }
     }
@@ -204,9 +204,9 @@ impl GroupWriter {
         *lock(&self.shared.reader) = Some(store.reader());
     }
 
-    /// Closes the journal for now.
+    /// Closes the journal until it can be opened again.
     fn fail(&mut self, error: &Error) {
-        // Nobody may hold the failed file open when it is opened anew.
+        // Readers must not keep the failed file open when it is opened again.
         *lock(&self.shared.reader) = None;
         self.store = None;
         if matches!(error, Error::Gone(_)) {
@@ -216,7 +216,7 @@ impl GroupWriter {
         self.set_condition(Some(error));
     }
 
-    /// Publishes whether writes are kept. The log has one line when that changes, and one when the reason does.
+    /// Publishes whether writes are stored. Logs once when that changes, and once when the reason does.
     fn set_condition(&mut self, trouble: Option<&Error>) {
         let meaning = match (self.settings.on_failure, &self.store) {
             (OnFailure::Degrade, None) => "writes are accepted and not kept until this is mended",

@@ -1,4 +1,5 @@
-//! Answers on their way out: their bytes are counted until they are written, and come in parts whose progress can be seen.
+//! Response bodies that track delivery: their bytes stay reserved until they are written, and they are sent in parts so
+//! that progress is visible to the stall timeout.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -14,23 +15,23 @@ use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use super::budget::Reservation;
 use super::connection::Open;
 
-/// Bytes of an answer that are handed over at a time.
+/// Bytes of a response that are handed to hyper at a time.
 const PART_BYTES: usize = 64 << 10;
 
-/// An answer's body. What it holds is held as long as any byte of it is anywhere in this process.
+/// A response body. Its reservation is held for as long as any of its bytes are in this process.
 pub(super) struct Answer<B> {
     inner: Option<B>,
     rest: Bytes,
     sending: Arc<Sending>,
 }
 
-/// What an answer holds.
+/// What is released when the response has been written.
 struct Sending {
     open: Open,
     _reservation: Option<Reservation>,
 }
 
-/// A part of an answer that is not yet written.
+/// A part of a response that has not been written yet.
 struct Part {
     bytes: Bytes,
     sending: Arc<Sending>,
@@ -39,14 +40,14 @@ struct Part {
 // === impl Answer ===
 
 impl<B: Body<Data = Bytes, Error = Infallible> + Unpin> Answer<B> {
-    /// The reply, counted as so many bytes.
+    /// Wraps a response and counts its reserved bytes as unsent.
     pub(super) fn reply(reply: Response<B>, open: Open, reservation: Option<Reservation>) -> Response<Answer<B>> {
         open.answer(reservation.as_ref().map_or(0, Reservation::amount));
         let sending = Arc::new(Sending { open, _reservation: reservation });
         reply.map(|body| Answer { inner: Some(body), rest: Bytes::new(), sending })
     }
 
-    /// The reply where too many bytes of answers are not read yet.
+    /// Returns a 503 response for a request that is rejected because too many response bytes are unread.
     pub(super) fn refused(open: Open, text: &'static str) -> Response<Answer<B>> {
         let rest = Bytes::from_static(text.as_bytes());
         open.answer(rest.len());
@@ -91,7 +92,7 @@ impl<B: Body<Data = Bytes, Error = Infallible> + Unpin> Body for Answer<B> {
     fn size_hint(&self) -> SizeHint {
         let mut hint = self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
         let rest = self.rest.len() as u64;
-        // The upper bound first: the lower must never pass it.
+        // The upper bound goes first: the lower bound must never exceed it.
         if let Some(upper) = hint.upper() {
             hint.set_upper(upper + rest);
         }

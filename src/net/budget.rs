@@ -1,10 +1,11 @@
-//! A budget that clients share: bytes of batches or of answers, or followed decisions. One client has a part of it at most.
+//! A budget that clients share, with a limit per client. Used for bytes of batches, bytes of responses and watched
+//! decisions.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Units that may be in use at once, by all clients and by each.
+/// A limit on the units in use at once, in total and per client.
 #[derive(Clone, Debug)]
 pub struct Budget {
     inner: Arc<Inner>,
@@ -23,7 +24,7 @@ struct Used {
     by_client: HashMap<IpAddr, usize>,
 }
 
-/// A part of a budget; given back when it is dropped.
+/// A reserved part of a budget. It is released on drop.
 #[derive(Debug)]
 pub struct Reservation {
     budget: Budget,
@@ -31,8 +32,8 @@ pub struct Reservation {
     amount: usize,
 }
 
-/// What is counted as one client: an IPv4 address, or the /64 that an IPv6 address is in, since whoever has one address of it
-/// can have any.
+/// Returns the address that identifies a client: an IPv4 address, or the /64 prefix of an IPv6 address, since a host
+/// can usually use any address of its prefix.
 pub fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
@@ -43,17 +44,17 @@ pub fn client_of(address: IpAddr) -> IpAddr {
 // === impl Budget ===
 
 impl Budget {
-    /// A budget of `max`, of which one client has at most `client_max`.
+    /// Returns a budget of `max` units, of which one client can have at most `client_max`.
     pub fn new(max: usize, client_max: usize) -> Budget {
         Budget { inner: Arc::new(Inner { max, client_max: client_max.min(max), used: Mutex::default() }) }
     }
 
-    /// What one client may have.
+    /// Returns the maximum number of units of one client.
     pub fn client_max(&self) -> usize {
         self.inner.client_max
     }
 
-    /// Reserves `amount` for the client at `address`; `None` where all of the budget, or the client's part, is used up.
+    /// Reserves `amount` for the client at `address`. Returns `None` if the budget or the client's share is exhausted.
     pub fn reserve(&self, address: IpAddr, amount: usize) -> Option<Reservation> {
         let mut reservation = Reservation { budget: self.clone(), client: client_of(address), amount: 0 };
         reservation.grow(amount).then_some(reservation)
@@ -63,7 +64,7 @@ impl Budget {
 // === impl Reservation ===
 
 impl Reservation {
-    /// Reserves more; `false`, and nothing changes, where there is not as much.
+    /// Reserves `amount` more units. Returns `false`, and changes nothing, if they are not available.
     pub fn grow(&mut self, amount: usize) -> bool {
         let Inner { max, client_max, used } = &*self.budget.inner;
         let mut used = used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,7 +78,7 @@ impl Reservation {
         true
     }
 
-    /// How much it is.
+    /// Returns the number of reserved units.
     pub fn amount(&self) -> usize {
         self.amount
     }
@@ -88,7 +89,7 @@ impl Drop for Reservation {
         let mut used = self.budget.inner.used.lock().unwrap_or_else(PoisonError::into_inner);
         used.all -= self.amount;
         let left = used.by_client.get(&self.client).map_or(0, |amount| amount - self.amount);
-        // Only clients that have something reserved are remembered.
+        // Clients without reservations are removed, so that the map stays small.
         match left {
             0 => drop(used.by_client.remove(&self.client)),
             left => drop(used.by_client.insert(self.client, left)),

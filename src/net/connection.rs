@@ -1,4 +1,4 @@
-//! One connection: what it is doing, since when, and when it has to end.
+//! The state of one connection: its open requests, the progress of its responses, and its time limits.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,27 +13,28 @@ use tokio::sync::watch;
 
 use super::{GRACE, HEAD_TIMEOUT};
 
-/// Time without progress after which an answer, or whatever else is to be written, is given up.
+/// Time without progress after which a response, or any other pending write, is aborted.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for one answer of known length to be read.
+/// Time limit for reading one response of known length.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Time without an open request after which a connection is closed. HTTP/1.1 is given [`HEAD_TIMEOUT`] by its parser.
+/// Time without an open request after which a connection is closed. HTTP/1.1 connections end earlier, after
+/// [`HEAD_TIMEOUT`] in the parser.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-/// Time without progress after which a connection gives way where places or memory are short.
+/// Time without progress after which a connection can be evicted when connections or memory are scarce.
 pub(super) const GIVES_WAY: Duration = Duration::from_secs(1);
 
-/// How a connection has to end.
+/// Whether and how a connection must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Closing {
-    /// It does not.
+    /// It stays open.
     No,
-    /// Open requests are answered, no more are taken.
+    /// Open requests are answered, and no new ones are accepted.
     Graceful,
-    /// At once.
+    /// It ends immediately.
     Now,
 }
 
-/// What is known of one connection.
+/// One connection, shared by its task, its requests and the table of connections.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) client: IpAddr,
@@ -43,40 +44,40 @@ pub(super) struct Connection {
 
 #[derive(Debug)]
 struct State {
-    /// When it was accepted, or its handshake ended.
+    /// When the connection was accepted or its handshake ended.
     begun: Instant,
     has_asked: bool,
     is_known: bool,
-    /// Requests that are not yet answered in full.
+    /// Number of requests whose responses are not completely written.
     open: usize,
-    /// Since when there is no open request.
+    /// Since when there has been no open request.
     idle: Instant,
-    /// When a byte last went in or out.
+    /// When a byte was last read or written.
     moved: Instant,
-    /// Since when the socket takes no more bytes.
+    /// Since when the socket has not accepted more bytes.
     blocked: Option<Instant>,
     answers: HashMap<u64, Progress>,
     next_answer: u64,
-    /// Bytes of answers.
+    /// Unwritten bytes of all responses.
     unsent: usize,
-    /// When its certificate ends.
+    /// When the client certificate expires.
     not_after: Option<SystemTime>,
     closing_since: Option<Instant>,
 }
 
-/// How far an answer is.
+/// Progress of one response.
 #[derive(Debug)]
 struct Progress {
     bytes: usize,
     since: Instant,
     moved: Instant,
-    /// The next part of the body does not exist yet: the client waits, not the server.
+    /// The next part of the body does not exist yet: the client waits for the server, not the reverse.
     is_awaited: bool,
-    /// Parts that were handed over and are not yet written.
+    /// Number of parts that were handed to hyper and are not written yet.
     parts: usize,
 }
 
-/// One request, until its answer is written in full.
+/// One open request. It ends on drop, when its response is completely written.
 #[derive(Debug)]
 pub(super) struct Open {
     connection: Arc<Connection>,
@@ -108,24 +109,24 @@ impl Connection {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its handshake has ended; a certificate is valid until then.
+    /// Records the end of the handshake and the expiry time of the client certificate, if there is one.
     pub(super) fn shook_hands(&self, not_after: Option<SystemTime>) {
         let mut state = self.lock();
         state.begun = Instant::now();
         state.not_after = not_after;
     }
 
-    /// Whether its client came with a certificate.
+    /// Returns whether the client presented a certificate.
     pub(super) fn has_certificate(&self) -> bool {
         self.lock().not_after.is_some()
     }
 
-    /// Its client has said who it is.
+    /// Marks the client as authenticated.
     pub(super) fn set_known(&self) {
         self.lock().is_known = true;
     }
 
-    /// A request begins.
+    /// Records the start of a request.
     pub(super) fn open(self: &Arc<Connection>) -> Open {
         let mut state = self.lock();
         state.has_asked = true;
@@ -135,12 +136,12 @@ impl Connection {
         Open { connection: self.clone(), answer }
     }
 
-    /// Bytes of answers that are not yet written.
+    /// Returns the number of response bytes that are not written yet.
     pub(super) fn unsent(&self) -> usize {
         self.lock().unsent
     }
 
-    /// Says how it has to end.
+    /// Requests that the connection ends. A stronger request replaces a weaker one, never the reverse.
     pub(super) fn close(&self, closing: Closing) {
         self.lock().closing_since.get_or_insert_with(Instant::now);
         self.closing.send_if_modified(|now| {
@@ -150,16 +151,16 @@ impl Connection {
         });
     }
 
-    /// How it has to end, now and whenever that changes.
+    /// Returns a receiver of the requested way to end.
     pub(super) fn closing(&self) -> watch::Receiver<Closing> {
         self.closing.subscribe()
     }
 
-    /// Whether it has to end, by its time limits.
+    /// Returns whether the connection must end because of a time limit.
     pub(super) fn overdue(&self, now: Instant, clock: SystemTime) -> Closing {
         let state = self.lock();
         let is_over = |since: Instant, limit: Duration| now.saturating_duration_since(since) >= limit;
-        // One that is to end has less time.
+        // Time limits are shorter for a connection that is closing.
         let (stall, end) = match state.closing_since {
             Some(since) => (GIVES_WAY, Some(since + if state.open == 0 { GIVES_WAY } else { GRACE })),
             None => (STALL_TIMEOUT, None),
@@ -178,7 +179,8 @@ impl Connection {
         }
     }
 
-    /// Whether others may have its place: it is nobody known who waits for an answer. The greater is the first to go.
+    /// Returns whether the connection can be evicted in favour of another, that is, unless it has an open request and
+    /// is either authenticated or making progress. The connection with the greatest value is evicted first.
     pub(super) fn gives_way(&self, now: Instant) -> Option<(bool, Duration)> {
         let state = self.lock();
         let still = now.saturating_duration_since(state.moved);
@@ -187,7 +189,7 @@ impl Connection {
         (state.open == 0 || (is_stranger && is_stuck)).then_some((is_stranger, still))
     }
 
-    /// Whether it has answers that are not read, and how many bytes they are.
+    /// Returns the number of unwritten response bytes if the client has stopped reading them.
     pub(super) fn stalled_bytes(&self, now: Instant) -> Option<usize> {
         let state = self.lock();
         (state.unsent > 0 && state.is_stalled(now, GIVES_WAY)).then_some(state.unsent)
@@ -207,7 +209,7 @@ impl State {
 // === impl Open ===
 
 impl Open {
-    /// An answer of so many bytes begins; 0 where nobody knows how many.
+    /// Records the start of a response of `bytes` bytes; 0 if the length is not known.
     pub(super) fn answer(&self, bytes: usize) {
         let (now, mut state) = (Instant::now(), self.connection.lock());
         state.unsent += bytes;
@@ -220,7 +222,7 @@ impl Open {
         }
     }
 
-    /// A part was handed over.
+    /// Records that a part was handed to hyper.
     pub(super) fn gave_part(&self) {
         self.with(|answer| {
             answer.parts += 1;
@@ -229,7 +231,7 @@ impl Open {
         });
     }
 
-    /// A part is written.
+    /// Records that a part was written.
     pub(super) fn wrote_part(&self) {
         self.with(|answer| {
             answer.parts -= 1;
@@ -237,7 +239,7 @@ impl Open {
         });
     }
 
-    /// The next part is not there yet.
+    /// Records that the next part of the body is not available yet.
     pub(super) fn awaits_part(&self) {
         self.with(|answer| answer.is_awaited = true);
     }
@@ -255,7 +257,7 @@ impl Drop for Open {
     }
 }
 
-/// A connection's socket, which notes when bytes move, and when none can be written.
+/// The socket of a connection. It records when bytes move and when writes block.
 pub(super) struct Socket<S> {
     pub(super) inner: S,
     pub(super) connection: Arc<Connection>,

@@ -1,4 +1,5 @@
-//! The connections of one listener: how many there may be, whose they are, and which give way to others.
+//! The table of open connections of one listener: it enforces the limits in total and per client, and decides which
+//! connection to evict for a new one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,10 +9,11 @@ use std::time::{Instant, SystemTime};
 use super::budget::client_of;
 use super::connection::{Closing, Connection};
 
-/// Parts of all places: one client has at most a quarter, and an eighth is kept for known ones.
+/// Divisors of the maximum: one client can have at most a quarter of all connections, and an eighth is reserved for
+/// authenticated clients and the local host.
 const CLIENT_SHARE: usize = 4;
 const KNOWN_SHARE: usize = 8;
-/// Addresses of which it is remembered that they are known.
+/// Maximum number of addresses that are remembered as authenticated.
 const KNOWN_MAX: usize = 4096;
 
 /// The open connections of a listener.
@@ -26,11 +28,11 @@ struct Table {
     next: u64,
     open: BTreeMap<u64, Arc<Connection>>,
     by_client: HashMap<IpAddr, usize>,
-    /// Addresses from which somebody has said who it is, and when.
+    /// Addresses from which a client has authenticated, and when it last did.
     known: HashMap<IpAddr, Instant>,
 }
 
-/// A connection's place; given back when it is dropped.
+/// The slot of a connection in the table. It is released on drop.
 #[derive(Debug)]
 pub(super) struct Place {
     connections: Arc<Connections>,
@@ -50,12 +52,13 @@ impl Connections {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection from this address; another one may have to end for it. `None` where there is none to be had.
+    /// Adds a connection from this address, evicting another one if necessary. Returns `None` if the limit is reached
+    /// and no connection can be evicted.
     pub(super) fn enter(self: &Arc<Connections>, address: IpAddr, now: Instant) -> Option<Place> {
         let (address, client) = (address.to_canonical(), client_of(address));
         let mut table = self.lock();
         let is_known = table.known.contains_key(&address);
-        // Who is on the machine itself asks for health, or forwards a port for somebody who may ask.
+        // Clients on this machine are health probes, or port forwards of users who have access to it.
         let is_kept_for = is_known || address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST;
         let max = if is_kept_for { self.max } else { self.max - self.max / KNOWN_SHARE };
         let of_client = table.by_client.get(&client).copied().unwrap_or(0);
@@ -72,7 +75,7 @@ impl Connections {
         Some(Place { connections: self.clone(), number, address, connection })
     }
 
-    /// Ends what is overdue.
+    /// Closes connections that have exceeded a time limit.
     pub(super) fn sweep(&self, now: Instant, clock: SystemTime) {
         for connection in self.lock().open.values() {
             match connection.overdue(now, clock) {
@@ -82,13 +85,13 @@ impl Connections {
         }
     }
 
-    /// Ends connections with answers that nobody reads: others need the memory.
+    /// Closes connections whose responses are not being read, to release their memory.
     pub(super) fn end_stalled(&self, now: Instant) {
         let stalled = self.lock().open.values().filter(|c| c.stalled_bytes(now).is_some()).cloned().collect::<Vec<_>>();
         stalled.iter().for_each(|connection| connection.close(Closing::Now));
     }
 
-    /// Ends those whose client came with a certificate, or all.
+    /// Closes all connections gracefully, or only those with a client certificate.
     pub(super) fn close(&self, only_with_certificate: bool) {
         let open: Vec<_> = self.lock().open.values().cloned().collect();
         let closed = open.iter().filter(|connection| !only_with_certificate || connection.has_certificate());
@@ -99,8 +102,9 @@ impl Connections {
 // === impl Table ===
 
 impl Table {
-    /// Ends the connection that others may have the place of soonest: a stranger's before a known one's, of the client that
-    /// has most, the longest without a byte. `None` where all are in use.
+    /// Evicts one connection, optionally only of one client. Unauthenticated connections go first, then those of the
+    /// client with the most connections, then those without traffic for the longest time. Returns `None` if none can be
+    /// evicted.
     fn end_one(&mut self, of: Option<IpAddr>, now: Instant) -> Option<()> {
         let candidates = self.open.iter().filter(|(_, connection)| of.is_none_or(|client| connection.client == client));
         let ranked = candidates.filter_map(|(number, connection)| {
@@ -127,7 +131,7 @@ impl Table {
 // === impl Place ===
 
 impl Place {
-    /// Its client has said who it is: this address has places kept for it from now on.
+    /// Marks the client as authenticated. Its address can use the reserved connections from now on.
     pub(super) fn set_known(&self) {
         self.connection.set_known();
         let (now, mut table) = (Instant::now(), self.connections.lock());

@@ -1,4 +1,4 @@
-//! TLS of a listener: its files, read again when they change, and what a client's certificate says.
+//! TLS of a listener: loading and reloading of certificate files, and extraction of names from client certificates.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,11 +15,11 @@ use x509_parser::parse_x509_certificate;
 
 use super::Error;
 
-/// What TLS is spoken with; it may change while connections last.
+/// The TLS configuration of a listener. It can be reloaded while connections are open.
 pub struct Secured {
     files: TlsFiles,
     held: RwLock<Held>,
-    /// Counts changes of whose certificates are accepted.
+    /// Counts changes of the accepted client certificates.
     clients: watch::Sender<u64>,
 }
 
@@ -28,54 +28,56 @@ struct Held {
     config: Arc<ServerConfig>,
 }
 
-/// What the files hold: the server's own, and those about clients.
+/// The contents of the files: the server's certificate and key, and the files about clients.
 #[derive(PartialEq, Eq)]
 struct Contents {
     own: [Vec<u8>; 2],
     clients: Vec<Vec<u8>>,
 }
 
-/// The files of a listener's TLS.
+/// The paths of a listener's TLS files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Certificate chain, PEM.
+    /// The certificate chain, as PEM.
     pub cert: PathBuf,
-    /// Private key, PEM.
+    /// The private key, as PEM.
     pub key: PathBuf,
-    /// CAs of clients, PEM.
+    /// The CAs that sign client certificates, as PEM.
     pub client_ca: Option<PathBuf>,
-    /// Revocation lists of these CAs, PEM.
+    /// The revocation lists of these CAs, as PEM.
     pub client_crl: Option<PathBuf>,
 }
 
-/// What the certificate of a client says, which the verifier has accepted.
+/// The content of a client certificate that the verifier has accepted.
 #[derive(Debug, Default)]
 pub(super) struct ClientCertificate {
-    /// Common name and DNS names.
+    /// The common name and the DNS names.
     pub(super) names: Vec<String>,
-    /// When it, or one that it was presented with, ends.
+    /// The earliest expiry time of all certificates in the presented chain.
     pub(super) not_after: Option<SystemTime>,
 }
 
 // === impl Secured ===
 
 impl Secured {
-    /// Reads the files: this certificate, TLS 1.2 and later, HTTP/2 and HTTP/1.1, clients of these CAs.
+    /// Loads the files. The listener offers TLS 1.2 and later, HTTP/2 and HTTP/1.1, and accepts client certificates of
+    /// the given CAs.
     ///
     /// # Errors
-    /// [`Error::Tls`] where a file cannot be read or does not hold what it should.
+    /// [`Error::Tls`] if a file cannot be read or its content is not valid.
     pub fn new(files: TlsFiles) -> Result<Arc<Secured>, Error> {
         let (contents, config) = files.read()?;
         let held = RwLock::new(Held { contents, config: Arc::new(config) });
         Ok(Arc::new(Secured { files, held, clients: watch::Sender::new(0) }))
     }
 
-    /// Reads the files again if they changed. Open connections go on, except where the CAs or the revocation lists of clients
-    /// changed: those of clients with a certificate end then, and are verified anew when they come back. Whether anything
-    /// changed.
+    /// Loads the files again if they have changed, and returns whether they had.
+    ///
+    /// Open connections continue, with one exception: if the CAs or revocation lists of clients changed, connections
+    /// with a client certificate are closed, so that the certificates are verified again on reconnect.
     ///
     /// # Errors
-    /// [`Error::Tls`]: what was read before is used further.
+    /// [`Error::Tls`]. The previous configuration stays in use.
     pub fn reload(&self) -> Result<bool, Error> {
         let (contents, config) = self.files.read()?;
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
@@ -95,7 +97,7 @@ impl Secured {
         TlsAcceptor::from(self.held.read().unwrap_or_else(PoisonError::into_inner).config.clone())
     }
 
-    /// Changes whenever other clients' certificates are accepted than before.
+    /// Returns a receiver that changes whenever the set of accepted client certificates does.
     pub(super) fn clients(&self) -> watch::Receiver<u64> {
         self.clients.subscribe()
     }
@@ -104,7 +106,7 @@ impl Secured {
 // === impl TlsFiles ===
 
 impl TlsFiles {
-    /// What the files hold, and the TLS that it makes.
+    /// Reads the files and builds a TLS configuration from them.
     fn read(&self) -> Result<(Contents, ServerConfig), Error> {
         let (cert, key) = (self.cert.as_path(), self.key.as_path());
         let wrong = |path: &Path, message: String| Error::Tls { path: path.into(), message };
@@ -129,14 +131,15 @@ impl TlsFiles {
                     roots.add(root).map_err(|e| wrong(path, format!("is no CA: {e}")))?;
                 }
                 clients.push(pem);
-                // Who may come with a token, or probes /livez, has no certificate.
+                // Certificates are optional: clients with a token and probes of /livez have none.
                 let mut verifier =
                     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated();
                 if let Some(path) = &self.client_crl {
                     let pem = bytes(path, "revocation list")?;
                     let lists = revocation_lists(&pem).map_err(|message| wrong(path, message))?;
                     clients.push(pem);
-                    // A certificate of a CA without a list is refused: nobody can say that it is not revoked.
+                    // With revocation lists, a certificate of a CA without a list is rejected, since its revocation
+                    // status is not known.
                     verifier = verifier.with_crls(lists).only_check_end_entity_revocation();
                 }
                 builder.with_client_cert_verifier(verifier.build().map_err(|e| wrong(path, e.to_string()))?)
@@ -150,7 +153,7 @@ impl TlsFiles {
     }
 }
 
-/// The certificates of a PEM file; at least one.
+/// Parses the certificates of a PEM file. There must be at least one.
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found.map_err(|e| format!("no PEM certificate can be read: {e}"))? {
@@ -159,7 +162,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-/// The revocation lists of a PEM file; at least one.
+/// Parses the revocation lists of a PEM file. There must be at least one.
 fn revocation_lists(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
     match found.map_err(|e| format!("no PEM revocation list can be read: {e}"))? {
@@ -171,7 +174,7 @@ fn revocation_lists(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'stat
 // === impl ClientCertificate ===
 
 impl ClientCertificate {
-    /// Of the chain that a client presented.
+    /// Extracts names and expiry time from the chain that a client presented.
     pub(super) fn of(chain: Option<&[CertificateDer<'_>]>) -> ClientCertificate {
         let chain = chain.unwrap_or_default();
         let parsed: Vec<_> = chain.iter().filter_map(|c| parse_x509_certificate(c).ok()).map(|(_, c)| c).collect();

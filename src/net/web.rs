@@ -1,13 +1,14 @@
-//! What a browser says about who sends a request, and of which type a body is.
+//! Checks of request headers that protect against cross-site requests from browsers: the origin of a request and the
+//! media type of its body.
 
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, ORIGIN};
 use hyper::{Method, Request};
 
-/// Media types of JSON documents and of JSON by lines. A page elsewhere may not send them without the leave that no answer of
-/// ours gives: see <https://fetch.spec.whatwg.org/#cors-safelisted-request-header>.
+/// Media types of JSON documents and of line-delimited JSON. A page of another origin can send these only after a CORS
+/// preflight, which the server never allows: see <https://fetch.spec.whatwg.org/#cors-safelisted-request-header>.
 const JSON: [&str; 4] = ["application/json", "application/x-ndjson", "application/jsonl", "application/json-seq"];
 
-/// Whether a request says, exactly once, that its body is JSON. Parameters do not matter.
+/// Returns whether a request has exactly one content type and it is JSON. Parameters are ignored.
 pub fn is_json(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(only), None) = (types.next(), types.next()) else { return false };
@@ -16,7 +17,8 @@ pub fn is_json(headers: &HeaderMap) -> bool {
     JSON.iter().any(|json| essence.eq_ignore_ascii_case(json))
 }
 
-/// Whether a page of another origin sends a request, as far as its browser says. Only a link may lead here from elsewhere.
+/// Returns whether a browser reports that a page of another origin sent the request. Navigation (following a link) is
+/// allowed from anywhere.
 pub fn is_cross_site<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -29,12 +31,13 @@ pub fn is_cross_site<B>(request: &Request<B>) -> bool {
     !is_navigation && (is_foreign_site || is_foreign_origin)
 }
 
-/// The origin that a page of this server has, with the scheme of `other`: a proxy may end TLS before us.
+/// Returns the origin of this server's own pages. The scheme is taken from `other`, since a proxy in front may
+/// terminate TLS.
 fn own_origin<B>(request: &Request<B>, other: &[u8]) -> Option<String> {
     let named = || request.headers().get(HOST)?.to_str().ok();
     let host = request.uri().authority().map(|authority| authority.as_str()).or_else(named)?.to_ascii_lowercase();
     let (scheme, port) = if other.starts_with(b"https://") { ("https", ":443") } else { ("http", ":80") };
-    // A browser leaves out the scheme's own port.
+    // Browsers omit the default port of the scheme.
     Some(format!("{scheme}://{}", host.strip_suffix(port).unwrap_or(&host)))
 }
 

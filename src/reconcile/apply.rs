@@ -1,4 +1,5 @@
-//! The reconciler's task: compares each asset with its object when either changes, and corrects it by server-side apply.
+//! The reconciler's task: compares each asset with its object when either changes, and corrects the object by
+//! server-side apply.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -32,33 +33,33 @@ use crate::pipeline::key::ObjectKey;
 use crate::telemetry::control::Control;
 use crate::telemetry::golden::Golden;
 
-/// Every asset is looked at again after this time, whatever a watch may have missed.
+/// Interval at which every asset is compared, even without notifications, in case a watch missed a change.
 const RESYNC: Duration = Duration::from_secs(600);
-/// How often a replica that does not act looks whether it should.
+/// Interval at which a replica that does not act checks whether it should.
 const IDLE: Duration = Duration::from_secs(2);
-/// When an asset is looked at again whose kind or namespace is missing.
+/// Delay before an asset is compared again whose kind or namespace does not exist.
 const MISSING_AGAIN: Duration = Duration::from_secs(10);
-/// When one is looked at again that may not be corrected yet.
+/// Delay before an asset is compared again that must not be corrected yet.
 const GATE_AGAIN: Duration = Duration::from_secs(2);
-/// When one is looked at again that changed between being read and being written.
+/// Delay before an asset is compared again whose object changed between read and write.
 const CHANGED_AGAIN: Duration = Duration::from_millis(200);
-/// How long files are left to settle after a change.
+/// Delay after a file changes before the files are read, for further changes.
 const SETTLE: Duration = Duration::from_millis(300);
-/// How often the directory is read without any word of a change: not all file systems tell.
+/// Interval at which the directory is read without notifications, which not all file systems send.
 const REREAD: Duration = Duration::from_secs(60);
 
-/// How the Golden State is held.
+/// Configuration of the reconciler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Where it is.
+    /// Directory of the Golden State.
     pub directory: PathBuf,
-    /// The field manager that it is applied with.
+    /// The field manager for server-side apply.
     pub field_manager: String,
     /// The value of the label `managed-by`.
     pub managed_by: String,
-    /// How sure a verdict must be to stop a correction.
+    /// Minimum confidence of a verdict that stops a correction.
     pub confidence: Confidence,
-    /// Age of the latest event beyond which nothing is corrected.
+    /// If the latest event is older than this, nothing is corrected.
     pub fresh_for: Micros,
 }
 
@@ -78,17 +79,17 @@ pub struct Reconciler {
     due: BTreeSet<(Instant, Id)>,
 }
 
-/// What is remembered of an asset.
+/// State of one asset.
 #[derive(Clone, Debug, Default)]
 struct Known {
     due: Option<Instant>,
     corrected: Option<Micros>,
     failures: u32,
-    /// What was last told, so that it is told once.
+    /// What was last reported, by reason, so that it is reported only once.
     told: BTreeMap<&'static str, String>,
 }
 
-/// An object, and how to reach it.
+/// An object, and the API to access it.
 struct Place {
     api: Api<DynamicObject>,
     resource: ApiResource,
@@ -98,7 +99,7 @@ struct Place {
 // === impl Reconciler ===
 
 impl Reconciler {
-    /// A reconciler that has read nothing yet.
+    /// Creates a reconciler that has not read any files yet.
     pub fn new(
         client: Client,
         (pipeline, metrics): (Arc<Pipeline>, Golden),
@@ -123,8 +124,8 @@ impl Reconciler {
         }
     }
 
-    /// Works while it has the right to, until `stop` turns true. What is under way when the Lease is lost, the kill switch is
-    /// turned on or `stop` turns true is dropped.
+    /// Runs until `stop` turns true, and acts while the Lease is held. Calls in flight are dropped when the Lease is
+    /// lost, the kill switch is turned on, or `stop` turns true.
     pub async fn run(mut self, mut tenure: Tenure, mut stop: watch::Receiver<bool>) {
         let control = self.control.clone();
         let (changed, mut objects) = mpsc::channel(QUEUE_MAX);
@@ -134,7 +135,7 @@ impl Reconciler {
             .ok();
         let mut read: Option<Instant> = None;
         loop {
-            // The kill switch holds for every write.
+            // The kill switch stops every write, also those of the reconciler.
             let is_held = tenure.is_held();
             let is_leading = is_held && !control.is_stopped();
             let at = self.due.first().map(|(at, _)| *at).filter(|_| is_leading);
@@ -185,7 +186,7 @@ impl Reconciler {
         }
     }
 
-    /// Reads the Golden State; what changed is looked at.
+    /// Reads the Golden State, and schedules the assets that have changed.
     fn read(&mut self, watches: &mut Watches) {
         if let Err(error) = self.assets.read(&self.settings.directory) {
             tracing::warn!(%error, directory = %self.settings.directory.display(), "the Golden State cannot be read; the last one holds");
@@ -216,7 +217,7 @@ impl Reconciler {
         changed.into_iter().for_each(|id| self.put_off(id, Duration::ZERO));
     }
 
-    /// Has an asset looked at again after a while, or earlier if it already was to be.
+    /// Schedules an asset after `wait`, unless it is already scheduled earlier.
     fn put_off(&mut self, id: Id, wait: Duration) {
         let at = Instant::now() + wait;
         let known = self.known.entry(id.clone()).or_default();
@@ -230,7 +231,7 @@ impl Reconciler {
         self.due.insert((at, id));
     }
 
-    /// Looks at one asset; when to look again.
+    /// Reconciles one asset. Returns the delay until the next time.
     async fn one(&mut self, id: &Id, watches: &mut Watches) -> Option<Duration> {
         let asset = self.golden.get(id)?.clone();
         let started = Instant::now();
@@ -252,7 +253,7 @@ impl Reconciler {
         Some(again)
     }
 
-    /// How to reach an object; `None` where its kind is not known yet.
+    /// Looks up the API of an object. Returns `None` if its kind does not exist yet.
     async fn place(&mut self, id: &Id) -> kube::Result<Option<Place>> {
         let kind = (id.api_version.clone(), id.kind.clone());
         let missing = self.metrics.missing.with_label_values(&[id.group(), id.version(), id.kind.as_str()]);
@@ -352,7 +353,7 @@ impl Reconciler {
     #[tracing::instrument(level = "debug", skip_all, fields(object = ?id))]
     async fn create(&mut self, id: &Id, wanted: &Wanted, place: &Place) -> kube::Result<Duration> {
         let evidence = self.evidence(id, &place.key, None);
-        // The first time it takes nothing back from anybody; later, somebody deleted it.
+        // The first creation overwrites nobody. If it was created before, somebody has deleted it.
         match plan::gate(&evidence) {
             Gate::Fought => {
                 if self.is_news(id, "Throttled", "fought") {
@@ -377,7 +378,7 @@ impl Reconciler {
                 self.events.tell(&reference(id, Some(&made)), "AssetApplied", "it was not there".into());
                 Ok(RESYNC)
             }
-            // Its namespace is missing: it comes, or it does not.
+            // The namespace does not exist yet.
             Err(kube::Error::Api(status)) if status.code == 404 => {
                 if self.is_news(id, "missing", &status.message) {
                     tracing::warn!(asset = %id, why = status.message, "not applied yet");
@@ -398,7 +399,8 @@ impl Reconciler {
         place: &Place,
         about: &ObjectReference,
     ) -> kube::Result<Duration> {
-        // Only what was read is written: not what somebody changed meanwhile, nor what was deleted and made anew.
+        // The uid and resourceVersion ensure that the write fails if the object was changed or replaced since it was
+        // read.
         let mut object = wanted.object.clone();
         for key in ["uid", "resourceVersion"] {
             object["metadata"][key] = live["metadata"][key].clone();
@@ -438,7 +440,8 @@ impl Reconciler {
                 return Ok(GATE_AGAIN);
             }
         }
-        // As if it were done from here on: a write without an answer may have been, and must be seen before the next one.
+        // Set before the write: if it times out, it may have succeeded, and its event must be seen before the next
+        // write.
         let before = self.known.entry(id.clone()).or_default().corrected.replace(now());
         match within(CALL, place.api.patch(&id.name, &self.how(), &patch)).await {
             Ok(_) => {}
@@ -459,7 +462,7 @@ impl Reconciler {
         Ok(RESYNC)
     }
 
-    /// Tells of overrides that came, and of those that are not followed.
+    /// Reports overrides that are new, and those that are invalid.
     async fn overrides(&mut self, id: &Id, wanted: &Wanted, about: &ObjectReference) {
         self.customized(id, &wanted.customizations);
         for (reason, text) in [
@@ -499,7 +502,8 @@ impl Reconciler {
         wait
     }
 
-    /// What is known of an object that differs at these places; without any, that is not there.
+    /// Collects what is known about an object that differs at these paths. `None` stands for an object that does not
+    /// exist.
     fn evidence(&self, id: &Id, key: &ObjectKey, paths: Option<&[String]>) -> Evidence {
         let latest = self.pipeline.latest_of(CLUSTER);
         let look = |object: &crate::detect::object::ObjectState| {

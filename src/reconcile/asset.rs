@@ -1,4 +1,5 @@
-//! The Golden State as files: `assets/<category>/<resource>.yaml`; what is below `tombstones` is to be deleted.
+//! Reads the Golden State from files: `assets/<category>/<resource>.yaml`. Objects in files below `tombstones` are to
+//! be deleted.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,51 +7,51 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The most bytes of one file: an object in etcd has at most 1.5 MiB.
+/// Maximum size of a file in bytes. An object in etcd has at most 1.5 MiB.
 const FILE_BYTES_MAX: u64 = 3 << 20;
-/// The most files that are read.
+/// Maximum number of files.
 const FILES_MAX: usize = 10_000;
-/// How deep directories are searched: category, resource, and a little more.
+/// Maximum depth of directories: category and resource, plus a reserve.
 const DEPTH_MAX: usize = 4;
-/// The folder of what is to be deleted.
+/// The directory of objects that are to be deleted.
 const TOMBSTONES: &str = "tombstones";
 
 /// One object of the Golden State.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asset {
-    /// The object.
+    /// The manifest.
     pub object: Value,
-    /// It is to be deleted.
+    /// Whether the object is to be deleted.
     pub is_tombstone: bool,
-    /// Where it was read.
+    /// The file it was read from.
     pub file: PathBuf,
 }
 
-/// What names an object: `apiVersion`, `kind`, namespace, name.
+/// The identity of an object: `apiVersion`, `kind`, namespace, name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id {
     /// Group and version.
     pub api_version: String,
     /// Kind.
     pub kind: String,
-    /// Namespace, empty where there is none.
+    /// Namespace; empty if the manifest has none.
     pub namespace: String,
     /// Name.
     pub name: String,
 }
 
-/// All that was read, and what could not be.
+/// All assets, and the files that could not be read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Assets {
     files: BTreeMap<PathBuf, Vec<Asset>>,
-    /// Files that are no assets now, and why; what was last read of them still holds.
+    /// Files that are invalid now, and why. Their last valid content stays in effect.
     pub broken: BTreeMap<PathBuf, String>,
 }
 
 // === impl Id ===
 
 impl Id {
-    /// The name of an object; `None` where it has none.
+    /// Returns the identity of a manifest, or `None` if a part is missing.
     pub fn of(object: &Value) -> Option<Id> {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         Some(Id {
@@ -61,12 +62,12 @@ impl Id {
         })
     }
 
-    /// The API group, empty for the core group.
+    /// Returns the API group; empty for the core group.
     pub fn group(&self) -> &str {
         self.api_version.split_once('/').map_or("", |(group, _)| group)
     }
 
-    /// The version.
+    /// Returns the API version without the group.
     pub fn version(&self) -> &str {
         self.api_version.split_once('/').map_or(&self.api_version, |(_, version)| version)
     }
@@ -84,10 +85,10 @@ impl std::fmt::Display for Id {
 // === impl Assets ===
 
 impl Assets {
-    /// Reads a directory anew. A file that cannot be read or makes no sense keeps what it last was.
+    /// Reads the directory again. A file that is unreadable or invalid keeps its last valid content.
     ///
     /// # Errors
-    /// Where the directory itself cannot be read: all stays as it was.
+    /// The directory itself cannot be read. All assets are kept.
     pub fn read(&mut self, directory: &Path) -> std::io::Result<()> {
         let mut paths = Vec::new();
         search(directory, 0, &mut paths)?;
@@ -110,7 +111,7 @@ impl Assets {
         Ok(())
     }
 
-    /// All assets by their names.
+    /// Returns all assets by their identity.
     pub fn by_id(&self) -> BTreeMap<Id, Asset> {
         let all = self.files.values().flatten();
         all.filter_map(|asset| Some((Id::of(&asset.object)?, asset.clone()))).collect()
@@ -124,7 +125,7 @@ fn search(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::
     }
     paths.sort();
     for path in paths {
-        // A mounted ConfigMap has its files behind names that begin with two dots.
+        // The files of a mounted ConfigMap are symbolic links to a directory whose name starts with two dots.
         let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         let is_yaml = path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
         if is_hidden || found.len() >= FILES_MAX {
@@ -139,7 +140,7 @@ fn search(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::
     Ok(())
 }
 
-/// The objects of one file.
+/// Reads the objects of one file.
 fn file(path: &Path, is_tombstone: bool) -> Result<Vec<Asset>, String> {
     let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
     if size > FILE_BYTES_MAX {

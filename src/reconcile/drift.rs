@@ -1,19 +1,20 @@
-//! What an object would become by being applied, compared with what it is. Pure.
+//! Computes drift: compares an object with the result of a dry-run apply. Pure.
 
 use serde_json::Value;
 
-/// What the server sets, and nobody holds.
+/// Metadata that the API server sets, which is not compared.
 const SERVER_SET: &[&str] = &["managedFields", "resourceVersion", "generation", "creationTimestamp", "uid", "selfLink"];
-/// Fields that an Event or a log line names.
+/// Maximum number of fields in an Event or a log line.
 const NAMED_MAX: usize = 5;
 
-/// The paths that differ between a live object and a dry-run of applying the wanted one; none is no drift.
+/// Returns the JSON Pointers at which a live object differs from the dry-run of applying the desired one. Empty means
+/// no drift.
 pub fn between(live: &Value, dry_run: &Value) -> Vec<String> {
     let patch = json_patch::diff(&comparable(live), &comparable(dry_run));
     patch.0.iter().map(|operation| operation.path().to_string()).collect()
 }
 
-/// Paths, as many as are worth naming.
+/// Formats paths for messages, up to a maximum number.
 pub fn named(paths: &[String]) -> String {
     let more = paths.len().saturating_sub(NAMED_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };

@@ -1,7 +1,11 @@
-//! Golden State: what objects should be, held without fighting for it.
+//! Reconciler of the Golden State (the desired state of objects, in manifests), which corrects drift without fighting
+//! other writers. It is compatible with virt-platform-autopilot, the operator whose annotations, metrics and runbook it
+//! uses.
 //!
-//! [`asset`] reads it, [`overrides`] lets people have it otherwise on an object, [`drift`] finds what differs,
-//! [`plan`] decides; these are pure but for reading files. [`apply`] does.
+//! - [`asset`] reads the manifests.
+//! - [`overrides`] applies annotations with which people deviate from the Golden State on an object.
+//! - [`drift`] computes differences, and [`plan`] decides the next action. Both are pure.
+//! - [`apply`] is the task that executes the actions; [`watch`] wakes it when files or objects change.
 
 pub mod apply;
 pub mod asset;

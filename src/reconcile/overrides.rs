@@ -1,32 +1,33 @@
-//! What people set on an object to have it otherwise: `patch`, `ignore`, `ignore-fields`. Pure.
+//! Annotations with which people deviate from the Golden State on an object: `patch`, `ignore`, `ignore-fields`. Pure.
 //!
-//! A patch that is not allowed, or does not fit, is dropped as a whole and told: the Golden State holds without it.
+//! A patch that is not allowed or does not apply is dropped as a whole and reported; the Golden State then applies
+//! without it.
 
 use serde_json::Value;
 
 use crate::detect::annotations::{UNPATCHED_KINDS, UNPATCHED_PATHS};
 
-/// The most bytes of an annotation that are looked at: all annotations of an object together may have 256 KiB.
+/// Maximum size of an annotation in bytes. The API server limits all annotations of an object to 256 KiB in total.
 const BYTES_MAX: usize = 256 << 10;
 
-/// What is set on an object.
+/// The override annotations of an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Overrides<'a> {
-    /// An RFC 6902 array, or an object to merge.
+    /// An RFC 6902 array, or an object for a merge patch.
     pub patch: Option<&'a str>,
-    /// Dotted paths, with commas.
+    /// Comma-separated dotted paths.
     pub ignore: Option<&'a str>,
-    /// JSON Pointers, with commas.
+    /// Comma-separated JSON Pointers.
     pub ignore_fields: Option<&'a str>,
 }
 
-/// An override that is not followed.
+/// An override that was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// The patch.
+    /// The patch, and the reason.
     #[error("the patch is not followed: {0}")]
     Patch(String),
-    /// A path to ignore.
+    /// A path to ignore, and the reason.
     #[error("`{0}` is no field to ignore: {1}")]
     Ignore(String, &'static str),
 }
@@ -34,7 +35,7 @@ pub enum Invalid {
 // === impl Overrides ===
 
 impl<'a> Overrides<'a> {
-    /// Those of a live object.
+    /// Reads the annotations of a live object.
     pub fn of(live: &'a Value) -> Overrides<'a> {
         let annotation = |key: &str| {
             let value = live.get("metadata")?.get("annotations")?.get(format!("platform.kubevirt.io/{key}"))?;
@@ -47,7 +48,7 @@ impl<'a> Overrides<'a> {
         }
     }
 
-    /// Makes of the Golden State what people want; what of it is not followed.
+    /// Applies the overrides to the Golden State. Returns those that were rejected.
     pub fn apply(&self, golden: &mut Value, live: &Value) -> Vec<Invalid> {
         let mut invalid = Vec::new();
         if let Some(text) = self.patch {
@@ -73,7 +74,7 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|path| !path.is_empty())
 }
 
-/// The Golden State with a patch, or why it must not be patched so.
+/// Returns the Golden State with a patch applied, or the reason why the patch is rejected.
 fn patched(golden: &Value, text: &str) -> Result<Value, String> {
     let kind = golden["kind"].as_str().unwrap_or_default();
     if UNPATCHED_KINDS.contains(&kind) {
@@ -99,20 +100,20 @@ fn patched(golden: &Value, text: &str) -> Result<Value, String> {
         }
         _ => return Err("it is neither an array of operations (RFC 6902) nor an object to merge".into()),
     }
-    // However it was written: what an object is has not changed.
+    // Checks the result too, since a merge patch has no list of paths: the identity of the object must not change.
     match UNPATCHED_PATHS.iter().find(|path| patched.pointer(path) != golden.pointer(path)) {
         Some(path) => Err(format!("`{path}` may not be patched")),
         None => Ok(patched),
     }
 }
 
-/// Whether a path is one that may not be patched, is below one, or holds one.
+/// Returns whether a path is protected from patches, is below a protected one, or contains one.
 fn is_unpatched(path: &str) -> bool {
     let is_below = |path: &str, top: &str| path.strip_prefix(top).is_some_and(|r| r.is_empty() || r.starts_with('/'));
     UNPATCHED_PATHS.iter().any(|top| is_below(path, top) || is_below(top, path))
 }
 
-/// `spec.template.metadata.annotations['a.b/c']`
+/// Parses a path like `spec.template.metadata.annotations['a.b/c']`
 fn dotted(path: &str) -> Result<Vec<String>, &'static str> {
     let mut parts = Vec::new();
     let mut rest = path;
@@ -135,13 +136,13 @@ fn dotted(path: &str) -> Result<Vec<String>, &'static str> {
     Ok(parts)
 }
 
-/// `/spec/template/spec/containers/0/image`
+/// Parses a path like `/spec/template/spec/containers/0/image`
 fn pointer(path: &str) -> Result<Vec<String>, &'static str> {
     let rest = path.strip_prefix('/').ok_or("a JSON Pointer begins with /")?;
     Ok(rest.split('/').map(|part| part.replace("~1", "/").replace("~0", "~")).collect())
 }
 
-/// Takes a field as it is in the live object; removes it where it is not there.
+/// Sets a field to its value in the live object, or removes it if it does not exist there.
 fn ignore(golden: &mut Value, live: &Value, parts: &[String]) -> Result<(), &'static str> {
     let top = parts.first().map(String::as_str).ok_or("it is the whole object")?;
     if matches!(top, "apiVersion" | "kind" | "status") || (top == "metadata" && parts.len() == 1) {

@@ -1,6 +1,6 @@
-//! What is to be done about one asset: the Golden State and the live object in, the next step out. Pure.
+//! Decides the next step for one asset, from the Golden State and the live object. Pure.
 //!
-//! Precedence: paused, unmanaged, patch, ignore. A pause is only over when it is taken away.
+//! Precedence: paused, unmanaged, patch, ignore. A pause stays in effect until its annotation is removed.
 
 use serde_json::{Value, json};
 
@@ -9,75 +9,75 @@ use crate::audit::event::Micros;
 use crate::detect::annotations::{MANAGED, MODE, PAUSED};
 use crate::detect::verdict::State;
 
-/// The label by which a managed object is known, and tombstones may be deleted.
+/// The label of managed objects. Only objects with this label can be deleted by a tombstone.
 pub const MANAGED_BY: &str = "managed-by";
 
-/// What comes next for an asset.
+/// The next step for an asset.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
-    /// Leave it alone.
+    /// Leave the object alone.
     Leave(Left),
-    /// Ask what this would change, and apply it if it changes something.
+    /// Check with a dry-run what this would change, and apply it if there is a difference.
     Apply(Wanted),
-    /// Delete it: it is a tombstone's.
+    /// Delete the object, as its tombstone requires.
     Delete,
 }
 
-/// Why an object is left alone.
+/// The reason why an object is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
-    /// Its reconciliation is paused.
+    /// It is paused.
     Paused,
-    /// A person gave it up.
+    /// A person has set `mode=unmanaged`.
     Unmanaged,
-    /// A tombstone's object that is not there, or that was never ours.
+    /// The object of a tombstone does not exist, or is not managed by us.
     NotOurs,
     /// It is being deleted.
     Deleting,
 }
 
-/// What an object should be.
+/// The desired state of an object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
     /// The object to apply.
     pub object: Value,
-    /// Overrides that are not followed.
+    /// Overrides that were rejected.
     pub invalid: Vec<Invalid>,
-    /// Which overrides are set: the `type` of `customization_info`.
+    /// The kinds of overrides that are set, as in the `type` label of `customization_info`.
     pub customizations: Vec<&'static str>,
 }
 
 /// Whether a correction may be written now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
-    /// Yes.
+    /// It may be written.
     Open,
-    /// It is fought over: the pause comes first.
+    /// The object is fought over and must be paused instead.
     Fought,
-    /// What was last written has not come back through the audit stream yet.
+    /// The audit event of our last write has not arrived yet.
     Waiting,
-    /// There are no fresh events to decide by.
+    /// There are no recent events to base a decision on.
     Stale,
 }
 
-/// What the gate is decided by.
+/// The input of the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// The verdict on the object, as sure as it has to be.
+    /// The state of the object's war, at the required confidence.
     pub state: State,
-    /// Our next write would pause it: it would take something back once more.
+    /// Whether our next write would be the retake that leads to a pause.
     pub would_pause: bool,
-    /// The time of the latest event of all.
+    /// Time of the latest event in the cluster.
     pub latest: Option<Micros>,
-    /// When this object was last corrected, by the wall clock.
+    /// Wall clock of the last correction of this object.
     pub corrected: Option<Micros>,
     /// The wall clock.
     pub now: Micros,
-    /// Age of the latest event beyond which nothing is decided.
+    /// If the latest event is older than this, nothing is decided.
     pub fresh_for: Micros,
 }
 
-/// The next step for an asset whose live object is this.
+/// Returns the next step for an asset with this live object.
 pub fn next(golden: &Value, is_tombstone: bool, live: Option<&Value>, managed_by: &str) -> Next {
     let text =
         |pointer: &[&str]| -> Option<&str> { pointer.iter().try_fold(live?, |node, key| node.get(*key))?.as_str() };
@@ -109,7 +109,7 @@ pub fn next(golden: &Value, is_tombstone: bool, live: Option<&Value>, managed_by
     Next::Apply(Wanted { object, invalid, customizations })
 }
 
-/// Whether a drift may be corrected now, or what was deleted be brought back.
+/// Returns whether drift may be corrected now, or a deleted object created again.
 pub fn gate(evidence: &Evidence) -> Gate {
     let is_fresh = evidence.latest.is_some_and(|latest| evidence.now - latest <= evidence.fresh_for);
     if evidence.state == State::Paused || evidence.would_pause {
@@ -124,7 +124,7 @@ pub fn gate(evidence: &Evidence) -> Gate {
     }
 }
 
-/// Sets the managed marker.
+/// Sets the label and annotation of managed objects.
 fn mark(object: &mut Value, managed_by: &str) {
     let metadata = &mut object["metadata"];
     for (kind, key, value) in [("labels", MANAGED_BY, managed_by), ("annotations", MANAGED, "true")] {

@@ -1,4 +1,4 @@
-//! What wakes the reconciler: files that change, objects that change.
+//! Wakes the reconciler when files or objects change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,11 +17,11 @@ use tokio::task::AbortHandle;
 use super::asset::Id;
 use crate::enforce::calls::WATCH;
 
-/// Changes that wait to be looked at; more than there are assets is never needed, and a full queue loses nothing: every
-/// asset is looked at again in time.
+/// Maximum number of queued changes. When the queue is full, changes can be dropped without loss, since every asset is
+/// compared again periodically.
 pub const QUEUE_MAX: usize = 4096;
 
-/// One watch for each kind of the Golden State.
+/// One watch for each kind in the Golden State.
 pub struct Watches {
     client: Client,
     changed: mpsc::Sender<Id>,
@@ -32,12 +32,12 @@ pub struct Watches {
 // === impl Watches ===
 
 impl Watches {
-    /// No watch yet; objects that change are told to `changed`.
+    /// Creates an empty set of watches. Changed objects are sent to `changed`.
     pub fn new(client: Client, changed: mpsc::Sender<Id>) -> Watches {
         Watches { client, changed, wanted: Arc::default(), tasks: BTreeMap::new() }
     }
 
-    /// Which objects are of interest; watches of other kinds end.
+    /// Sets the objects of interest. Watches of kinds that are no longer needed end.
     pub fn want(&mut self, ids: BTreeSet<Id>) {
         let kinds: BTreeSet<_> = ids.iter().map(|id| (id.api_version.clone(), id.kind.clone())).collect();
         self.tasks.retain(|kind, task| {
@@ -52,8 +52,8 @@ impl Watches {
         }
     }
 
-    /// Watches a kind from now on. The API server ends each watch after [`WATCH`]; one that it does not end, and that is silent
-    /// for 5 s longer, is begun anew.
+    /// Starts to watch a kind, if it is not watched yet. The API server ends each watch after [`WATCH`]; a watch that
+    /// does not end and has no events for 5 s longer is restarted.
     pub fn watch(&mut self, id: &Id, resource: &ApiResource) {
         let kind = (id.api_version.clone(), id.kind.clone());
         if self.tasks.get(&kind).is_some_and(|task| !task.is_finished()) {
@@ -80,7 +80,7 @@ impl Watches {
                     namespace: meta.namespace().unwrap_or_default(),
                     name: meta.name_any(),
                 };
-                // An asset need not name the namespace `default`.
+                // The manifest may omit the namespace `default`.
                 let plain = Id { namespace: String::new(), ..id.clone() };
                 let is_default = id.namespace == "default";
                 let Ok(wanted) = wanted.read().map(|wanted| (wanted.contains(&id), wanted.contains(&plain))) else {
@@ -103,15 +103,15 @@ impl Drop for Watches {
     }
 }
 
-/// Tells when something below a directory changes. It lives as long as the watcher that is returned.
+/// Sends a message when anything below a directory changes, for as long as the returned watcher lives.
 ///
 /// # Errors
-/// Where the directory cannot be watched.
+/// The directory cannot be watched.
 pub fn directory(path: &Path) -> notify::Result<(notify::RecommendedWatcher, mpsc::Receiver<()>)> {
     let (changed, receiver) = mpsc::channel(1);
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
-            // One word is enough for any number of changes.
+            // One queued message is enough for any number of changes.
             changed.try_send(()).ok();
         }
     })?;

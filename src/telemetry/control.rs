@@ -1,4 +1,4 @@
-//! What others may see and do of the enforcer while it runs.
+//! The status and the kill switch of the enforcer, shared with the admin API.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// How a status begins while the kill switch is on.
+/// The first word of the status while the kill switch is on.
 pub const STOPPED: &str = "stopped";
-/// The status of a replica that does not act, because another one does.
+/// The status of a replica that does not act because another one does.
 pub const STANDING_BY: &str = "standing by: another replica holds the Lease";
-/// What is not lifted while nothing has been looked at.
+/// The entry of `not_lifted` before any pause was looked up.
 pub const NOT_BEGUN: &str = "all pauses";
-/// Pauses that a status names.
+/// Maximum number of pauses in a status.
 const NAMED_MAX: usize = 3;
 
-/// The kill switch, and how the enforcer is doing.
+/// The kill switch, and the status of the enforcer.
 #[derive(Clone, Debug)]
 pub struct Control {
     stopped: Arc<watch::Sender<bool>>,
@@ -23,13 +23,13 @@ pub struct Control {
     status: Arc<Mutex<String>>,
 }
 
-/// What became of the pauses since the kill switch was turned on.
+/// Progress of removing pauses since the kill switch was turned on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lifting {
-    /// Pauses that were lifted: `deployments.apps/shop/web`.
+    /// Pauses that were removed, such as `deployments.apps/shop/web`.
     pub lifted: BTreeSet<String>,
-    /// Pauses that could not be lifted yet, and resources that could not be looked for pauses; why. All is done when it is
-    /// empty.
+    /// Pauses that could not be removed yet, and resources that could not be listed, with the reason. Empty when
+    /// everything is done.
     pub not_lifted: BTreeMap<String, String>,
 }
 
@@ -46,7 +46,7 @@ impl Default for Control {
 }
 
 impl Control {
-    /// Lifts all pauses and sets none, or begins again.
+    /// Turns the kill switch on or off. While it is on, all pauses are removed and none are set.
     pub fn stop(&self, is_stopped: bool) {
         if self.is_stopped() != is_stopped {
             let not_lifted = [(NOT_BEGUN.to_owned(), "not begun yet".to_owned())].into_iter().filter(|_| is_stopped);
@@ -55,35 +55,35 @@ impl Control {
         }
     }
 
-    /// Whether it is stopped.
+    /// Returns whether the kill switch is on.
     pub fn is_stopped(&self) -> bool {
         *self.stopped.borrow()
     }
 
-    /// Whether it is stopped, and each change of that from now on.
+    /// Returns a receiver of the kill switch's state.
     pub fn changes(&self) -> watch::Receiver<bool> {
         self.stopped.subscribe()
     }
 
-    /// Returns as soon as it is stopped, or is not.
+    /// Waits until the kill switch is on, or off.
     pub async fn wait_for(&self, is_stopped: bool) {
-        // It ends with an error only when the sender is gone, which this holds.
+        // This fails only if the sender is dropped, and `self` holds it.
         drop(self.changes().wait_for(|stopped| *stopped == is_stopped).await);
     }
 
-    /// What became of the pauses so far.
+    /// Returns the current progress.
     pub fn lifting(&self) -> Lifting {
         self.lifting.borrow().clone()
     }
 
-    /// What became of the pauses, as soon as all are lifted, or after `limit`.
+    /// Waits until all pauses are removed, for at most `limit`. Returns the progress.
     pub async fn lifted_within(&self, limit: Duration) -> Lifting {
         let mut lifting = self.lifting.subscribe();
         drop(tokio::time::timeout(limit, lifting.wait_for(|lifting| lifting.not_lifted.is_empty())).await);
         self.lifting()
     }
 
-    /// A pause cannot be lifted yet, or a resource not be looked for pauses. Whether that is news.
+    /// Records that a pause could not be removed yet, or a resource could not be listed. Returns whether this is new.
     pub fn not_lifted(&self, name: &str, why: &str) -> bool {
         self.lifting.send_if_modified(|lifting| {
             let before = lifting.not_lifted.insert(name.to_owned(), why.to_owned());
@@ -91,7 +91,7 @@ impl Control {
         })
     }
 
-    /// A pause is lifted.
+    /// Records that a pause was removed.
     pub fn lifted(&self, name: &str) {
         self.lifting.send_modify(|lifting| {
             lifting.not_lifted.remove(name);
@@ -99,12 +99,12 @@ impl Control {
         });
     }
 
-    /// A resource was looked for pauses.
+    /// Records that a resource was searched for pauses.
     pub fn looked_for(&self, resource: &str) {
         self.lifting.send_modify(|lifting| drop(lifting.not_lifted.remove(resource)));
     }
 
-    /// How it is doing, in a sentence.
+    /// Returns the status as one sentence.
     pub fn status(&self) -> String {
         if !self.is_stopped() {
             return self.said();
@@ -122,12 +122,12 @@ impl Control {
         status
     }
 
-    /// That another replica acts, where one does: this kill switch does not stop it.
+    /// Returns a note if another replica holds the Lease, since this kill switch does not stop it.
     pub fn other_replica(&self) -> Option<String> {
         (self.said() == STANDING_BY).then(|| format!("{STANDING_BY}, and goes on until it is stopped too"))
     }
 
-    /// Says how it is doing.
+    /// Sets the status.
     pub fn say(&self, status: impl Into<String>) {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status.into();
     }

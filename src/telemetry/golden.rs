@@ -1,26 +1,26 @@
-//! Metrics of the Golden State, by the names of the operator that people come from.
+//! Metrics of the Golden State. Their names are those of virt-platform-autopilot, so that its runbook applies.
 
 use prometheus::{Histogram, HistogramOpts, IntGaugeVec, Opts, Registry};
 
-/// Gauges of assets, and how long their reconciliation takes.
+/// Gauges of assets, and the duration of their reconciliation.
 #[derive(Clone)]
 pub struct Golden {
-    /// 1 where an object is as it should be, 0 where it is not.
+    /// 1 if an object matches the Golden State, else 0.
     pub compliance: IntGaugeVec,
     /// 1 for each override that is set on an object, by type.
     pub customizations: IntGaugeVec,
     /// 1 for each kind that the API server does not know.
     pub missing: IntGaugeVec,
-    /// 1 for each tombstone whose object is still there.
+    /// 1 for each tombstone whose object still exists.
     pub tombstones: IntGaugeVec,
-    /// Seconds for one asset.
+    /// Seconds to reconcile one asset.
     pub seconds: Histogram,
 }
 
 // === impl Golden ===
 
 impl Golden {
-    /// All zero.
+    /// Creates and registers the metrics.
     pub fn new(registry: &Registry) -> Golden {
         let gauge = |name: &str, help: &str, labels: &[&str]| {
             let vec = IntGaugeVec::new(Opts::new(name, help), labels).expect("the name is valid");

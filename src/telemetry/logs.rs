@@ -1,4 +1,5 @@
-//! Logs: for people on a terminal, JSON elsewhere; their level can change while the program runs. Never one per event.
+//! Logging: human-readable on a terminal, JSON elsewhere. The level can be changed at run time. Nothing is logged per
+//! event.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::escape;
 
-/// What is logged, and the way to change it.
+/// The current log filter, and a handle to change it.
 #[derive(Clone)]
 pub struct Levels {
     handle: reload::Handle<EnvFilter, Registry>,
@@ -24,7 +25,7 @@ pub struct Levels {
 /// `info,editwar::ingest=debug`).
 ///
 /// # Errors
-/// Where the filter makes no sense.
+/// The filter is not valid.
 pub fn start(level: &str) -> Result<Levels, Unknown> {
     let (filter, handle) = reload::Layer::new(filter(level)?);
     let is_terminal = io::stderr().is_terminal();
@@ -32,7 +33,7 @@ pub fn start(level: &str) -> Result<Levels, Unknown> {
     let layer = fmt::layer().with_writer(writer).with_target(false);
     let layer = match is_terminal {
         true => layer.with_ansi(std::env::var_os("NO_COLOR").is_none()).boxed(),
-        // Spans are for traces: a line of the log says all it has to say.
+        // Spans are for traces; log lines are complete without them.
         false => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
     };
     let registry = tracing_subscriber::registry().with(layer.with_filter(filter));
@@ -40,7 +41,7 @@ pub fn start(level: &str) -> Result<Levels, Unknown> {
     let traces = super::traces::Traces::start();
     #[cfg(feature = "otlp")]
     let registry = registry.with(traces.as_ref().map(|traces| traces.layer()));
-    // A second start, as tests do it, keeps the first.
+    // A second call, as in tests, keeps the first subscriber.
     drop(registry.try_init());
     Ok(Levels {
         handle,
@@ -50,7 +51,7 @@ pub fn start(level: &str) -> Result<Levels, Unknown> {
     })
 }
 
-/// Writes lines of the log without what a terminal would obey: names in them are anybody's to choose.
+/// Escapes terminal control sequences in log lines, since anyone can choose the names in them.
 struct Harmless<W> {
     inner: W,
     is_json: bool,
@@ -70,12 +71,13 @@ impl<W: Write> Write for Harmless<W> {
     }
 }
 
-/// A filter that makes no sense.
+/// An invalid filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no level: error, warn, info, debug or trace, or such as info,editwar::ingest=debug")]
 pub struct Unknown(String);
 
-/// A word alone is a level: elsewhere it is a module of which everything is logged, which nobody means by `inof`.
+/// Parses a filter. A single word must be a level: `EnvFilter` would take a typo such as `inof` as the name of a
+/// module.
 fn filter(text: &str) -> Result<EnvFilter, Unknown> {
     let is_known = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
     let parsed = EnvFilter::builder().parse(text).ok().filter(|_| text.split(',').all(is_known));
@@ -85,7 +87,7 @@ fn filter(text: &str) -> Result<EnvFilter, Unknown> {
 // === impl Levels ===
 
 impl Levels {
-    /// Ends what goes on beside the log: the last traces are sent.
+    /// Flushes the traces, if they are enabled.
     pub fn stop(&self) {
         #[cfg(feature = "otlp")]
         if let Some(traces) = &self.traces {
@@ -93,20 +95,20 @@ impl Levels {
         }
     }
 
-    /// What is logged now.
+    /// Returns the current filter.
     pub fn text(&self) -> String {
         self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Logs by another filter from now on.
+    /// Changes the filter.
     ///
     /// # Errors
-    /// Where the filter makes no sense; then nothing changes.
+    /// The filter is not valid. The current one is kept.
     pub fn set(&self, level: &str) -> Result<(), Unknown> {
         let filter = filter(level)?;
         let before =
             std::mem::replace(&mut *self.text.lock().unwrap_or_else(PoisonError::into_inner), level.to_owned());
-        // Told before and after: one of the two levels may leave it out.
+        // Logged before and after the change, since one of the two levels may suppress it.
         tracing::warn!(before, now = level, "the log level changes");
         drop(self.handle.reload(filter));
         tracing::warn!(before, now = level, "the log level has changed");

@@ -1,4 +1,5 @@
-//! Metrics: the runbook's names, and `editwar_…` for the pipeline itself. Series are bounded.
+//! Prometheus metrics: the names of virt-platform-autopilot's runbook (`virt_platform_…`), and `editwar_…` for the
+//! pipeline itself. The number of series is bounded.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -19,7 +20,7 @@ use crate::pipeline::stats::{Stats, Tallies};
 use crate::pipeline::table::Ration;
 use crate::pipeline::{Pipeline, Thrash, Turn, lock};
 
-/// The name that stands for all beyond a bound.
+/// The label value for everything beyond a limit.
 const OTHER: &str = "other";
 
 /// All metrics of a server.
@@ -30,19 +31,19 @@ pub struct Metrics {
     pub batches: IntCounterVec,
     /// Bytes of batches by outcome.
     pub bytes: IntCounterVec,
-    /// Requests to the listeners that were refused, by reason.
+    /// HTTP requests that were rejected, by reason.
     pub refused: IntCounterVec,
-    /// Seconds to decode and attribute a batch.
+    /// Seconds to decode and ingest a batch.
     pub decode_seconds: Histogram,
-    /// Seconds from a batch's first byte to its answer.
+    /// Seconds from the first byte of a batch to its response.
     pub ack_seconds: Histogram,
-    /// The Golden State's.
+    /// Metrics of the Golden State.
     pub golden: Golden,
     events: IntCounterVec,
     malformed: IntCounterVec,
     evicted: prometheus::IntCounter,
     memory_saved: IntCounterVec,
-    /// Writes whose time is not believed, by what is wrong with it.
+    /// Writes whose time is implausible, by kind of error.
     pub wrong_clocks: IntCounterVec,
     objects: IntGauge,
     latest: IntGauge,
@@ -56,7 +57,7 @@ pub struct Metrics {
     follow_up: prometheus::IntGaugeVec,
 }
 
-/// Thrashing counters with as many label values as are allowed.
+/// Thrashing counters with a bounded number of series.
 struct Wars {
     series: Mutex<HashMap<ObjectKey, ObjectSeries>>,
     bounds: Bounds,
@@ -64,9 +65,9 @@ struct Wars {
     by_actor: Desc,
 }
 
-/// What becomes of a batch.
+/// Outcomes of batches.
 const BATCHES: [&str; 2] = ["taken", "cut"];
-/// Why requests are refused.
+/// Reasons for rejecting requests.
 const REFUSALS: [&str; 17] = [
     "unauthenticated",
     "forbidden",
@@ -87,14 +88,14 @@ const REFUSALS: [&str; 17] = [
     "unread",
 ];
 
-/// The bounds of the thrashing series.
+/// Limits of the thrashing series.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Objects with series of their own.
+    /// Maximum number of objects with series of their own.
     pub objects_max: usize,
-    /// Actors per object with series of their own.
+    /// Maximum number of actors per object with series of their own.
     pub actors_max: usize,
-    /// Time without a change after which an object's series are dropped.
+    /// Time without a change after which the series of an object are removed.
     pub idle: Duration,
 }
 
@@ -108,10 +109,11 @@ struct ObjectSeries {
 // === impl Metrics ===
 
 impl Metrics {
-    /// New metrics, all zero.
+    /// Creates and registers the metrics.
     pub fn new(bounds: Bounds) -> Metrics {
         let registry = Registry::new();
-        // Every value begins at zero: a series that begins with its first count has no rate then, and no alert fires.
+        // All label values start at zero: if a series started with its first increment, `rate()` would miss it and no
+        // alert would fire.
         let counters = |name: &str, help: &str, label: &str, values: &[&str]| {
             let vec = IntCounterVec::new(Opts::new(name, help), &[label]).expect("the name is valid");
             values.iter().for_each(|value| drop(vec.with_label_values(&[value])));
@@ -225,12 +227,12 @@ impl Metrics {
         self.thrashing.add(object, kind, party, count, Instant::now());
     }
 
-    /// Adds a metric of another part of the server.
+    /// Registers a metric of another part of the server.
     pub fn add<C: Collector + Clone + 'static>(&self, collector: C) -> C {
         register(&self.registry, collector)
     }
 
-    /// Counts thrashing events of one object by one party, for all that a batch brought.
+    /// Counts all thrashing events of a batch.
     pub fn thrashes(&self, pipeline: &Pipeline, thrashes: &[Thrash]) {
         for thrash in thrashes {
             let kind = pipeline.table().with(&thrash.object, |o| o.kind().cloned()).flatten();
@@ -238,8 +240,8 @@ impl Metrics {
         }
     }
 
-    /// Begins to count where something was taken back for the first time: a counter that begins above 0 hides its beginning
-    /// from `increase()`.
+    /// Creates counters at zero for objects that became contested, since `increase()` misses the first value of a
+    /// counter that starts above 0.
     pub fn contested<'a>(&self, pipeline: &Pipeline, turns: impl Iterator<Item = &'a Turn>) {
         for turn in turns.filter(|turn| turn.to == State::Contested) {
             let look = |object: &ObjectState| {
@@ -255,31 +257,31 @@ impl Metrics {
         }
     }
 
-    /// Notes that a source posted a batch.
+    /// Records that a source posted a batch.
     pub fn source(&self, cluster: &str, source: &str, at_seconds: f64) {
         self.sources.with_label_values(&[cluster, source]).set(at_seconds);
     }
 
-    /// Notes which objects are paused.
+    /// Replaces the set of paused objects.
     pub fn paused<'a>(&self, pipeline: &Pipeline, objects: impl Iterator<Item = &'a ObjectKey>) {
         self.paused.reset();
         for key in objects {
             let object = key.object();
-            // As the thrashing counters name it: a custom resource's kind is only known from its bodies.
+            // The same kind as in the thrashing counters. The kind of a custom resource is only known from its bodies.
             let seen = pipeline.table().with(key, |o| o.kind().cloned()).flatten();
             let kind = seen.as_deref().or(kind::built_in(object.group, object.resource)).unwrap_or(object.resource);
             self.paused.with_label_values(&[kind, object.name, object.namespace]).set(1);
         }
     }
 
-    /// Notes whether a followed log can be read, and how far it was read.
+    /// Records whether a tailed log can be read, and how far it was read.
     pub fn followed(&self, file: &str, is_readable: bool, behind_bytes: u64, gaps: u64) {
         self.follow_up.with_label_values(&[file]).set(i64::from(is_readable));
         self.follow_behind.with_label_values(&[file]).set(i64::try_from(behind_bytes).unwrap_or(i64::MAX));
         self.follow_gaps.with_label_values(&[file]).set(i64::try_from(gaps).unwrap_or(i64::MAX));
     }
 
-    /// All metrics as Prometheus text, brought up to date with the pipeline.
+    /// Returns all metrics as Prometheus text, updated from the pipeline.
     pub fn text(&self, pipeline: &Pipeline, now_seconds: f64) -> String {
         self.refresh(pipeline, now_seconds);
         let mut out = Vec::new();
@@ -376,7 +378,8 @@ impl Wars {
         }
     }
 
-    /// Whether objects may be counted that have not thrashed yet: half of the room is for those that have.
+    /// Returns whether counters may be created for objects that are not thrashing yet. Half of the capacity is reserved
+    /// for those that are.
     fn has_room(&self) -> bool {
         lock(&self.series).len() < self.bounds.objects_max / 2
     }
@@ -393,7 +396,7 @@ impl Wars {
             let name = key.object();
             let mut labels = vec![("kind", kind), ("name", name.name), ("namespace", name.namespace)];
             labels.extend(actor.map(|actor| ("actor", actor)));
-            // One cluster needs no name: the runbook's queries are about `kind`, `name` and `namespace`.
+            // A single cluster has no name and no label, as the runbook's queries expect.
             labels.extend(Some(("cluster", key.cluster())).filter(|(_, c)| !c.is_empty()));
             labels.sort_unstable();
             let mut metric = Metric::default();
@@ -415,7 +418,7 @@ impl Wars {
     }
 }
 
-/// A family of metrics whose labels may differ from one to the next.
+/// Builds a family of metrics, whose label names may differ between metrics.
 fn family(desc: &Desc, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(desc.fq_name.clone());

@@ -1,4 +1,5 @@
-//! What is told about ourselves: logs, metrics and, where they are built in, traces.
+//! Telemetry of the server itself: logs, metrics and, if built in, traces. [`control`] holds the enforcer's status and
+//! kill switch.
 
 pub mod control;
 pub mod golden;

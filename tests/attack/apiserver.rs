@@ -1,4 +1,4 @@
-//! A fake API server: enough of one for the enforcer, and silent where it is told to be.
+//! A fake API server with what the enforcer needs. It can be told not to answer certain calls.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-/// What is asked of an API server, by what the enforcer does.
+/// The calls that the enforcer makes to an API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     WhoAmI,
@@ -24,7 +24,7 @@ pub(crate) enum Call {
     Other,
 }
 
-/// The server; its threads end with the process.
+/// The server. Its threads end with the process.
 pub(crate) struct ApiServer {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -37,16 +37,16 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Calls that get no answer.
+    /// The kind of calls that are not answered.
     silent: Option<Call>,
     calls: Vec<(Instant, Call)>,
     lease: Option<Value>,
-    /// Deployments of `shop`, by name.
+    /// Deployments in namespace `shop`, by name.
     objects: Map<String, Value>,
     revision: u64,
 }
 
-/// A request, as far as it matters.
+/// The relevant parts of a request.
 struct Request {
     method: String,
     path: String,
@@ -57,7 +57,7 @@ struct Request {
 // === impl ApiServer ===
 
 impl ApiServer {
-    /// Knows the Deployments `web` and `api` in `shop`, both managed.
+    /// Starts a server with the managed Deployments `web` and `api` in namespace `shop`.
     pub(crate) fn start() -> io::Result<ApiServer> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
@@ -79,7 +79,7 @@ impl ApiServer {
         Ok(ApiServer { address, shared })
     }
 
-    /// A kubeconfig that leads here.
+    /// Writes a kubeconfig for this server.
     pub(crate) fn kubeconfig(&self, folder: &Path) -> PathBuf {
         let path = folder.join("kubeconfig");
         let text = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -90,25 +90,25 @@ impl ApiServer {
         path
     }
 
-    /// These calls get no answer from now on; none where all are to be answered again.
+    /// Stops answering this kind of call from now on. `None` answers all calls again.
     pub(crate) fn silence(&self, call: Option<Call>) {
         self.shared.state.lock().unwrap().silent = call;
         self.shared.changed.notify_all();
     }
 
-    /// Whether the object carries a pause.
+    /// Returns whether the object carries a pause.
     pub(crate) fn is_paused(&self, name: &str) -> bool {
         let state = self.shared.state.lock().unwrap();
         state.objects[name]["metadata"]["annotations"]["platform.kubevirt.io/reconcile-paused"] == "true"
     }
 
-    /// How many such calls came since a moment.
+    /// Returns how many calls of a kind arrived since an instant.
     pub(crate) fn calls_since(&self, since: Instant, call: Call) -> usize {
         let state = self.shared.state.lock().unwrap();
         state.calls.iter().filter(|(at, is)| *at >= since && *is == call).count()
     }
 
-    /// Who holds the Lease.
+    /// Returns the holder of the Lease.
     pub(crate) fn holder(&self) -> Option<String> {
         let state = self.shared.state.lock().unwrap();
         state.lease.as_ref()?["spec"]["holderIdentity"].as_str().filter(|holder| !holder.is_empty()).map(str::to_owned)
@@ -125,7 +125,7 @@ impl Shared {
             let call = request.call();
             let mut state = self.state.lock().unwrap();
             state.calls.push((Instant::now(), call));
-            // The connection stays open, and nothing comes.
+            // The connection stays open without a response.
             while state.silent == Some(call) {
                 (state, _) = self.changed.wait_timeout(state, Duration::from_millis(200)).unwrap();
             }
@@ -176,7 +176,7 @@ impl State {
                 self.revision += 1;
                 let revision = self.revision.to_string();
                 let Some(object) = self.objects.get_mut(request.name()) else { return (404, missing) };
-                // Server-side apply by one manager: what it does not name any more goes.
+                // Server-side apply by a single manager: fields that are no longer named are removed.
                 let annotations = object["metadata"]["annotations"].as_object_mut().unwrap();
                 annotations.retain(|key, _| !key.contains("reconcile-paused"));
                 let applied = request.body["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
@@ -220,7 +220,7 @@ fn discovery(path: &str) -> Value {
 // === impl Request ===
 
 impl Request {
-    /// The next one; `None` where the client is gone.
+    /// Reads the next request. Returns `None` if the client has disconnected.
     fn read(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
         let mut first = String::new();
         if reader.read_line(&mut first)? == 0 {

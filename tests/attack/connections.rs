@@ -1,4 +1,4 @@
-//! Connections that say nothing, little, or too slowly; and honest ones beside them.
+//! Attacks with connections that send nothing, too little, or too slowly, next to honest clients.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ use crate::{events, http2};
 
 const CLOSED: &str = "a connection that does not go on is closed after the stated time";
 const SERVED: &str = "/livez and an honest API server are answered while 1,024 silent connections hold on";
-/// Time beyond the stated one, on a busy machine.
+/// Seconds added to the promised times, since the machine may be busy.
 const SLACK: u64 = 8;
 
 pub(crate) const ATTACKS: &[Attack] = &[
@@ -97,10 +97,10 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "connections/1024-with-tls", promise: SERVED, kind: Alone, run: |c, r| house(c, r, true, true) },
 ];
 
-/// Seconds that an idle connection may stay.
+/// Maximum idle time of a connection in seconds.
 const IDLE: u64 = 60;
 
-/// How a connection goes silent.
+/// How a connection becomes silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Silence {
     Nothing,
@@ -114,7 +114,7 @@ enum Silence {
     IdleHttp2,
 }
 
-/// How far a handshake comes.
+/// How far the TLS handshake proceeds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Handshake {
     Nothing,
@@ -125,7 +125,7 @@ enum Handshake {
 // === impl Silence ===
 
 impl Silence {
-    /// What is sent at once.
+    /// Returns what is sent at once.
     fn beginning(self) -> Vec<u8> {
         let text: &[u8] = match self {
             Silence::Nothing => b"",
@@ -142,7 +142,7 @@ impl Silence {
         text.to_vec()
     }
 
-    /// What follows, a byte a second.
+    /// Returns what follows, one byte per second.
     fn drip(self) -> &'static [u8] {
         match self {
             Silence::SlowHead => b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
@@ -153,7 +153,7 @@ impl Silence {
     }
 }
 
-/// The time until the server hangs up; `None` where it does not within the limit.
+/// Returns the time until the server closes the connection, or `None` if it does not within the limit.
 fn time_to_end(mut stream: TcpStream, drip: &[u8], limit: Duration) -> Option<Duration> {
     let started = Instant::now();
     let mut drip = drip.iter();
@@ -177,7 +177,7 @@ fn time_to_end(mut stream: TcpStream, drip: &[u8], limit: Duration) -> Option<Du
     None
 }
 
-/// One such connection to each listener ends in the stated time.
+/// Opens one such connection to each listener, and checks that it is closed in the promised time.
 fn closed(context: &Context, report: &mut Report, silence: Silence, stated: u64) -> Outcome {
     let server = Server::start(context, &[])?.ready()?;
     let limit = Duration::from_secs(stated + SLACK);
@@ -185,7 +185,7 @@ fn closed(context: &Context, report: &mut Report, silence: Silence, stated: u64)
     std::thread::scope(|scope| {
         let waits: Vec<_> = [("webhook", server.webhook), ("query", server.admin)]
             .into_iter()
-            // Bodies and `/livez` belong to one of them.
+            // Requests with bodies belong to the webhook, and `/livez` to the query listener.
             .filter(|(name, _)| match silence {
                 Silence::NoBody | Silence::SlowBody => *name == "webhook",
                 Silence::Idle => *name == "query",
@@ -213,7 +213,7 @@ fn judge(report: &mut Report, name: &str, end: Option<Duration>, limit: Duration
     report.promise(end.is_some(), format!("the {name} listener: still open after {} s", limit.as_secs()));
 }
 
-/// The same with TLS.
+/// The same for TLS handshakes.
 fn tls(context: &Context, report: &mut Report, handshake: Handshake) -> Outcome {
     let name = ["nothing", "half", "whole"][handshake as usize];
     let authority = Authority::new(&context.folder(&format!("connections-tls-{name}")));
@@ -240,7 +240,7 @@ fn tls(context: &Context, report: &mut Report, handshake: Handshake) -> Outcome 
     control(server.get("/livez")?.status == 200, "the server still answers")
 }
 
-/// A large answer that nobody reads: the connection ends.
+/// Requests large responses and does not read them. The connection must be closed.
 fn unread(context: &Context, report: &mut Report) -> Outcome {
     let server = Server::start(context, &[])?.ready()?;
     for batch in 0..20 {
@@ -253,7 +253,7 @@ fn unread(context: &Context, report: &mut Report) -> Outcome {
     pause(500);
     let before = server.descriptors();
     let mut http1 = connect(HONEST, server.admin)?;
-    // More than the kernel keeps for us.
+    // More than the kernel buffers.
     for _ in 0..8 {
         http1.write_all(b"GET /api/v1/wars?all=true HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
     }
@@ -264,7 +264,7 @@ fn unread(context: &Context, report: &mut Report) -> Outcome {
     control(is_open, "the connections are open")?;
     let limit = Duration::from_secs(45);
     let started = Instant::now();
-    // Nothing is read, so that what is seen is the server's side: its descriptors.
+    // Since nothing is read, the end is only visible on the server's side, as closed descriptors.
     let is_ended = until(limit, || server.descriptors() <= before);
     let left = server.descriptors().saturating_sub(before);
     report.number("ended after", format!("{:.0} s", started.elapsed().as_secs_f64()));
@@ -273,8 +273,8 @@ fn unread(context: &Context, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// Silent connections from many addresses to both listeners, as many as there are places and more; whether they come
-/// again as soon as they are closed.
+/// Opens silent connections from many addresses to both listeners, more than there may be. With `comes_again`, each is
+/// reopened as soon as it is closed.
 fn house(context: &Context, report: &mut Report, comes_again: bool, is_tls: bool) -> Outcome {
     let name = format!("connections-house-{comes_again}-{is_tls}");
     let authority = Authority::new(&context.folder(&name));
@@ -295,7 +295,7 @@ fn house(context: &Context, report: &mut Report, comes_again: bool, is_tls: bool
         drop(stream.read_to_end(&mut bytes));
         crate::server::answer(&bytes, started.elapsed()).map(|answer| (answer.status, answer.took))
     };
-    // Known before anything happens.
+    // The honest clients authenticate before the attack begins.
     control(
         honest(Duration::from_secs(10))?.0 == 200 && server.get("/livez")?.status == 200,
         "honest clients are answered",
@@ -310,7 +310,7 @@ fn house(context: &Context, report: &mut Report, comes_again: bool, is_tls: bool
             let (is_over, opened) = (&is_over, &opened);
             scope.spawn(move || besiege(Ipv4Addr::new(127, 0, 5, place + 1), to, comes_again, is_over, opened));
         }
-        // Until the house is full, or nobody comes in any more.
+        // Wait until the limit is reached or no more connections are accepted.
         pause(3000);
         let started = Instant::now();
         while started.elapsed().as_secs() < context.count(45, 10) {
@@ -355,7 +355,7 @@ fn besiege(from: Ipv4Addr, to: SocketAddr, comes_again: bool, is_over: &AtomicBo
             *opened.lock().unwrap() += 1;
         }
         let mut buffer = [0; 1024];
-        // Answers are read, ends are seen.
+        // Read responses, and detect closed connections.
         held.retain_mut(|stream| {
             loop {
                 match stream.read(&mut buffer) {

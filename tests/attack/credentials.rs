@@ -1,4 +1,4 @@
-//! Tokens and certificates that end, and what a refusal tells.
+//! Attacks with expired or removed tokens and certificates, and attempts to learn something from rejections.
 
 use std::io::{Read, Write as _};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::outcome::{Attack, Context, Failure, Outcome, Report, control};
 use crate::server::{self, HONEST, Server, answer, ask, connect, pause, request, until};
 use crate::tls::Authority;
 
-/// Within this time a change of a file of tokens holds.
+/// Time within which a change of a token file must take effect.
 const RELOAD: Duration = Duration::from_secs(30);
 
 pub(crate) const ATTACKS: &[Attack] = &[
@@ -51,7 +51,7 @@ fn get_as(token: &str) -> Vec<u8> {
     request("GET", "/api/v1/wars", &authorization, b"")
 }
 
-/// A file of tokens changes.
+/// Changes a token file in different ways.
 fn tokens(context: &Context, report: &mut Report, how: &str) -> Outcome {
     let path = context.folder(&format!("doors-tokens-{}", how.replace(' ', "-"))).join("tokens");
     std::fs::write(&path, "first oncall\nsecond other\n")?;
@@ -81,7 +81,7 @@ fn tokens(context: &Context, report: &mut Report, how: &str) -> Outcome {
     }
     let started = Instant::now();
     if how == "kept open" {
-        // The connection asks on and on: it is known until the change, and not after.
+        // The connection keeps sending requests. It is accepted until the change, and not afterwards.
         standing.set_read_timeout(Some(Duration::from_secs(5)))?;
         let is_over = until(RELOAD, || {
             pause(300);
@@ -94,7 +94,7 @@ fn tokens(context: &Context, report: &mut Report, how: &str) -> Outcome {
             }
         });
         report.promise(is_over, "a standing connection is answered with the old token");
-        // A line comes every 30 s at least: after two of them it is sure.
+        // A watch sends a line at least every 30 s, so two of them are conclusive.
         let ends = watch_ends(&mut watch, Duration::from_secs(context.count(75, 40)));
         report.promise(ends, "a watch goes on with the old token");
         control(ask_as("second") == 200, "other tokens hold")?;
@@ -113,7 +113,7 @@ fn tokens(context: &Context, report: &mut Report, how: &str) -> Outcome {
     control(live.status == 200, "the server answers")
 }
 
-/// Whether the server ends a stream.
+/// Returns whether the server ends a stream.
 fn watch_ends(stream: &mut std::net::TcpStream, limit: Duration) -> bool {
     let started = Instant::now();
     let mut buffer = [0; 4096];
@@ -129,7 +129,7 @@ fn watch_ends(stream: &mut std::net::TcpStream, limit: Duration) -> bool {
     false
 }
 
-/// A client's certificate expires while its connection stands.
+/// A client certificate expires while its connection is open.
 fn expiry(context: &Context, report: &mut Report) -> Outcome {
     let authority = Authority::new(&context.folder("doors-expiry"));
     let settings = authority.settings("webhook");
@@ -167,7 +167,7 @@ fn expiry(context: &Context, report: &mut Report) -> Outcome {
         last < seconds as u64 + 20,
         format!("a batch is taken {} s after the certificate expired", last.saturating_sub(seconds as u64)),
     );
-    // Certificates end at whole seconds.
+    // Certificates expire at whole seconds.
     pause(3000);
     let late = authority.connect(HONEST, server.webhook, Some(&identity)).and_then(|mut stream| {
         stream.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
@@ -176,7 +176,8 @@ fn expiry(context: &Context, report: &mut Report) -> Outcome {
     control(late.is_err() || late.is_ok_and(|n| n == 0), "a new connection with the expired certificate is refused")
 }
 
-/// Without or with a wrong token, every path, method and type has the same answer; a token without rights tells no more.
+/// With no token or a wrong one, all paths, methods and content types must have the same response. A valid token
+/// without rights must not reveal more.
 fn refusals(context: &Context, report: &mut Report) -> Outcome {
     let folder = context.folder("doors-refusals");
     std::fs::write(folder.join("tokens"), "known scraper\nposter apiserver\n")?;
@@ -223,7 +224,7 @@ fn refusals(context: &Context, report: &mut Report) -> Outcome {
             report.promise(found == expected, format!("query {method} {path}: {found:?}"));
         }
     }
-    // A guess that is right must not be told from one that is wrong, by somebody who may nothing here.
+    // A client without rights must not be able to tell a correct guess from a wrong one.
     let (unknown, known) = (
         send(server.webhook, "POST", "/audit", json, "wrong")?,
         send(server.webhook, "POST", "/audit", json, "known")?,

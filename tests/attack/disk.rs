@@ -1,4 +1,4 @@
-//! The journal on a disk that is full, or that damages it.
+//! Attacks on the journal's disk: full disks and damaged files.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,7 +28,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     },
 ];
 
-/// A file system of its own, unmounted when it is dropped.
+/// A file system that is unmounted on drop.
 struct Disk(PathBuf);
 
 // === impl Disk ===
@@ -51,7 +51,7 @@ impl Drop for Disk {
     }
 }
 
-/// A disk that is full for a while.
+/// The disk is full for a while.
 fn full(context: &Context, report: &mut Report, on_failure: &str) -> Outcome {
     let disk = Disk::new(context.folder(&format!("journal-full-{on_failure}")), 48)?;
     let folder = disk.0.join("journal");
@@ -70,7 +70,7 @@ fn full(context: &Context, report: &mut Report, on_failure: &str) -> Outcome {
     });
     control(is_hit, "the disk gets full and it is said")?;
     let acknowledged_before = ledger.count();
-    // Silence: nothing is posted, and the disk is as full as before.
+    // Nothing is posted, and the disk stays full.
     let (mut ups, mut readies, mut looks) = (0, 0, 0);
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(context.count(30, 12)) {
@@ -84,7 +84,7 @@ fn full(context: &Context, report: &mut Report, on_failure: &str) -> Outcome {
     if on_failure == "refuse" {
         report.promise(readies == 0, format!("/readyz is 200 in {readies} of {looks} looks while the disk is full"));
     }
-    // Some clients try again meanwhile.
+    // Some clients retry in the meantime.
     let mut taken = 0;
     for _ in 0..20 {
         taken += usize::from(ledger.try_post(&server, 100_000));
@@ -119,7 +119,7 @@ fn full(context: &Context, report: &mut Report, on_failure: &str) -> Outcome {
     Ok(())
 }
 
-/// Writes a file until there is no room for more.
+/// Fills up the disk with a file.
 fn fill(path: &Path) -> Outcome {
     let mut file = std::fs::File::create(path)?;
     for size in [1 << 20, 4096] {
@@ -128,7 +128,7 @@ fn fill(path: &Path) -> Outcome {
     Ok(())
 }
 
-/// Pages of a journal that was killed become zeroes, or some bits of them flip.
+/// Kills a server, then zeroes pages of its journal or flips bits in them.
 fn damage(context: &Context, report: &mut Report, is_zeroed: bool) -> Outcome {
     let name = if is_zeroed { "zeroed" } else { "flipped" };
     let original = context.folder(&format!("journal-{name}"));
@@ -146,7 +146,7 @@ fn damage(context: &Context, report: &mut Report, is_zeroed: bool) -> Outcome {
         for file in files(&original) {
             std::fs::copy(&file, copy.join(file.file_name().expect("a file has a name")))?;
         }
-        // The one that holds the writes.
+        // The largest file, which contains the writes.
         let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |meta| meta.len());
         files(&copy).into_iter().max_by_key(size).ok_or_else(|| Failure::Control("the journal has no file".into()))
     };
@@ -177,7 +177,7 @@ fn damage(context: &Context, report: &mut Report, is_zeroed: bool) -> Outcome {
             _ if is_told => told += 1,
             Ok(lost) if lost.is_empty() => whole += 1,
             Ok(lost) => silent.push((page, lost.len())),
-            // An answer that says so.
+            // A response that reports the damage.
             Err(_) => told += 1,
         }
     }

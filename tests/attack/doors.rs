@@ -1,4 +1,5 @@
-//! Who gets in, what a refusal tells, what one client may take, and what outputs may do to a terminal.
+//! Attacks on access control: unauthorized requests, information in rejections, the share of one client, and terminal
+//! control sequences in output.
 
 use std::io::{Read, Write as _};
 use std::net::Ipv4Addr;
@@ -11,7 +12,7 @@ use crate::outcome::Kind::Beside;
 use crate::outcome::{Attack, Context, Failure, Outcome, Report, control};
 use crate::server::{self, HONEST, Server, answer, ask, connect, pause, read_to_end, request, until};
 
-/// An address that is not the honest one.
+/// An address other than that of the honest client.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 
 pub(crate) const ATTACKS: &[Attack] = &[
@@ -53,7 +54,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     },
 ];
 
-/// Posts with these headers; the status and what was counted.
+/// Posts with these headers. Returns the status and the number of counted writes.
 fn post_as(server: &Server, headers: &str, name: &str) -> Result<(u16, u64), Failure> {
     let before = crate::events::writes(server)?;
     let event = Write::new("mallory", name, "1", now()).line();
@@ -68,7 +69,7 @@ fn pages(context: &Context, report: &mut Report) -> Outcome {
     control((status, count) == (200, 1), format!("an honest post is taken: {status}, {count}"))?;
     let (status, count) = post_as(&server, "Content-Type: application/json; charset=utf-8\r\n", "charset")?;
     control((status, count) == (200, 1), format!("application/json with a charset is taken: {status}, {count}"))?;
-    // What `fetch` with `no-cors`, a form and `sendBeacon` can send; each brings an Origin.
+    // What `fetch` with `no-cors`, a form or `sendBeacon` can send. Each has an Origin header.
     let origin = "Origin: http://evil.example\r\n";
     let cases = [
         ("no type", String::new()),
@@ -90,7 +91,7 @@ fn pages(context: &Context, report: &mut Report) -> Outcome {
         let (status, count) = post_as(&server, &headers, "forged")?;
         report.promise(status >= 400 && count == 0, format!("{name}: answered {status}, {count} writes counted"));
     }
-    // Without an Origin, for old browsers: the type alone must do.
+    // Without an Origin header, as from old browsers. The content type alone must be sufficient.
     for kind in ["text/plain; x=json", "text/plain;json", "application/x-www-form-urlencoded; json"] {
         let (status, count) = post_as(&server, &format!("Content-Type: {kind}\r\n"), "forged")?;
         report.promise(
@@ -135,7 +136,7 @@ fn acting(context: &Context, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// Names of clusters in requests that bring nothing.
+/// Cluster names in requests without events.
 fn clusters(context: &Context, report: &mut Report) -> Outcome {
     let server = Server::start(context, &[])?.ready()?;
     for n in 0..80 {
@@ -156,7 +157,7 @@ fn clusters(context: &Context, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// Clusters that one client makes up, each with an event.
+/// Cluster names that one client invents, each with an event.
 fn made_up(context: &Context, report: &mut Report) -> Outcome {
     let server = Server::start(context, &[])?.ready()?;
     let mut taken = 0;
@@ -195,7 +196,7 @@ fn watches(context: &Context, report: &mut Report) -> Outcome {
     control(server.get("/livez")?.status == 200, "the server answers")
 }
 
-/// A fifo and a directory in place of a followed log, then the log again.
+/// Replaces a tailed log with a FIFO and a directory, and then with a log again.
 fn followed(context: &Context, report: &mut Report) -> Outcome {
     let folder = context.folder("doors-followed");
     let log = folder.join("audit.log");

@@ -1,4 +1,4 @@
-//! The enforcer against an API server that answers nothing.
+//! Attacks on the enforcer by an API server that does not answer.
 
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,7 @@ pub(crate) fn start(context: &Context, api: &ApiServer, name: &str) -> Result<Se
     Server::start(context, &arguments)
 }
 
-/// A war over a Deployment, the last write so many seconds ago.
+/// A war over a Deployment, whose last write was `ago` seconds ago.
 fn war(name: &str, ago: i64) -> Vec<String> {
     let mut war = War::new(name);
     war.resource = "deployments.apps";
@@ -65,7 +65,7 @@ fn verbose(server: &Server) -> String {
     answer.map(|answer| answer.body).unwrap_or_default()
 }
 
-/// Starts, and waits until `web` is paused.
+/// Starts a server and waits until `web` is paused.
 fn paused(context: &Context, api: &ApiServer, name: &str) -> Result<Server, crate::outcome::Failure> {
     let server = start(context, api, name)?.ready()?;
     control(until(Duration::from_secs(20), || api.holder().is_some()), "it holds the Lease")?;
@@ -74,20 +74,20 @@ fn paused(context: &Context, api: &ApiServer, name: &str) -> Result<Server, crat
     Ok(server)
 }
 
-/// One of the calls gets no answer any more, while a pause is held.
+/// One kind of call is no longer answered while a pause is set.
 fn silent(context: &Context, report: &mut Report, call: Call) -> Outcome {
     let api = ApiServer::start()?;
     let mut server = paused(context, &api, &format!("{call:?}"))?;
     let silent_since = Instant::now();
     api.silence(Some(call));
-    // Makes it call: another war, which is to be paused, and then quiet, so that it pings; namespaces are asked for twice a
-    // minute.
+    // Triggers the call: another war, which is to be paused, and then silence, so that the enforcer sends a ping.
+    // Namespaces are checked twice a minute.
     server.post("/audit", &war("api", 0))?;
     let is_called = until(Duration::from_secs(50), || api.calls_since(silent_since, call) > 0);
     control(is_called, format!("{call:?} is called"))?;
     let is_lease = matches!(call, Call::LeaseGet | Call::LeaseWrite);
     if is_lease {
-        // Given up: nothing is written once it has run out.
+        // After the Lease has expired, nothing may be written.
         pause(12_000);
         let given_up = Instant::now();
         server.post("/audit", &war("web", 0))?;
@@ -108,7 +108,7 @@ fn silent(context: &Context, report: &mut Report, call: Call) -> Outcome {
     Ok(())
 }
 
-/// The kill switch answers at once, truthfully, and does what can be done.
+/// The kill switch must answer at once and correctly, and remove what can be removed.
 fn kill_switch(report: &mut Report, server: &Server, api: &ApiServer, call: Call) {
     let stop = request("POST", "/api/v1/enforcement/stop", "Content-Type: application/json\r\n", b"{}");
     let started = Instant::now();
@@ -116,7 +116,7 @@ fn kill_switch(report: &mut Report, server: &Server, api: &ApiServer, call: Call
     let took = started.elapsed();
     report.number("kill switch", format!("{:.1} s", took.as_secs_f64()));
     report.promise(answer.is_ok() && took < Duration::from_secs(8), "the kill switch does not answer within 8 s");
-    // What a lift does not need does not keep it.
+    // Calls that are not needed for removing a pause must not delay it.
     let is_needed = matches!(call, Call::Patch | Call::Get | Call::LeaseGet | Call::LeaseWrite);
     if !is_needed {
         let is_lifted = until(Duration::from_secs(20), || !api.is_paused("web"));
@@ -136,7 +136,7 @@ fn kill_switch(report: &mut Report, server: &Server, api: &ApiServer, call: Call
     api.silence(None);
     let is_lifted = until(Duration::from_secs(60), || !api.is_paused("web"));
     report.promise(is_lifted, "the API server answers again, and the pause is not lifted within 60 s");
-    // Once more, so that a call hangs when it is to end.
+    // Once more, so that a call is pending at shutdown.
     let start = request("POST", "/api/v1/enforcement/start", "Content-Type: application/json\r\n", b"{}");
     report
         .promise(ask(HONEST, server.admin, &start, Duration::from_secs(10)).is_ok(), "the kill switch does not answer");
@@ -168,13 +168,13 @@ fn early(context: &Context, report: &mut Report, call: Call) -> Outcome {
     let renewed = api.calls_since(before, Call::LeaseWrite) > 0;
     report.promise(renewed || api.holder().is_none(), "the Lease is neither renewed nor given up");
     terminate(report, &mut server);
-    // And it goes on where the API server does.
+    // The server must work again once the API server does.
     let mut server = start(context, &api, &format!("{call:?}"))?.ready()?;
     pause(3_000);
     api.silence(None);
     server.post("/audit", &war("web", 0))?;
     let is_paused = until(Duration::from_secs(60), || {
-        // Fresh events, so that it decides.
+        // Fresh events, so that the enforcer makes decisions.
         drop(server.post_from(HONEST, "/audit", &[Write::new("carol", "tick", "1", now()).line()]));
         pause(500);
         api.is_paused("web")
@@ -184,12 +184,12 @@ fn early(context: &Context, report: &mut Report, call: Call) -> Outcome {
     Ok(())
 }
 
-/// Nothing is answered from the start on.
+/// The API server does not answer from the start.
 fn starting(context: &Context, report: &mut Report) -> Outcome {
     let api = ApiServer::start()?;
     api.silence(Some(Call::WhoAmI));
     let started = Instant::now();
-    // The helper waits for the line that names the addresses: it must come.
+    // The helper waits for the log line with the addresses.
     let kubeconfig = api.kubeconfig(&context.folder("enforcer-starting")).display().to_string();
     let arguments: Vec<String> =
         ["--enforce", "pause", "--kubeconfig", &kubeconfig, "--set", "enforce.resources=[deployments.apps]"]
@@ -205,7 +205,7 @@ fn starting(context: &Context, report: &mut Report) -> Outcome {
     report.number("starts in", format!("{:.1} s", started.elapsed().as_secs_f64()));
     let Ok(server) = server else {
         report.promise(false, "it does not listen within 40 s");
-        // Lets it end: the thread above drops it.
+        // Unblocks the thread above, which then drops the server.
         api.silence(None);
         return Ok(());
     };
@@ -218,7 +218,7 @@ fn starting(context: &Context, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// A war known from events five minutes old, and a fresh event of another cluster.
+/// A war that is known from events five minutes ago, and a fresh event of another cluster.
 fn freshness(context: &Context, report: &mut Report) -> Outcome {
     let api = ApiServer::start()?;
     let server = start(context, &api, "freshness")?.ready()?;
@@ -231,7 +231,7 @@ fn freshness(context: &Context, report: &mut Report) -> Outcome {
         pause(1_000);
     }
     report.promise(!api.is_paused("web"), "a fresh event of another cluster makes a pause by events 5 minutes old");
-    // Its own cluster's fresh events do.
+    // Fresh events of its own cluster do.
     server.post("/audit", &war("api", 0))?;
     control(until(Duration::from_secs(20), || api.is_paused("api")), "fresh events pause")
 }

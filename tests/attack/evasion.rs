@@ -1,4 +1,4 @@
-//! A fight over one field, hidden among many others that change with it.
+//! Attacks that hide a fight over one field among many other fields that change at the same time.
 
 use serde_json::{Value, json};
 
@@ -28,20 +28,20 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "evasion/nested", promise: FOUND, kind: Heavy, run: nested },
 ];
 
-/// What the rival does beside the fight.
+/// What the rival writes in addition to the contested field.
 #[derive(Clone, Copy)]
 enum Dummies {
-    /// The same keys with other values each time.
+    /// The same keys with different values each time.
     Fixed,
-    /// Other keys each time.
+    /// Different keys each time.
     Rotating,
-    /// Keys that nobody touches.
+    /// Keys that nobody changes.
     Still,
-    /// Other keys each time, and written in a request of its own, before the fight's.
+    /// Different keys each time, in a separate request before the one with the contested field.
     Apart,
 }
 
-/// The contested field among so many others.
+/// Hides the contested field among `others` fields.
 fn hidden(context: &Context, report: &mut Report, others: usize) -> Outcome {
     let server = Server::start(context, &[])?.ready()?;
     let kinds = [
@@ -51,7 +51,7 @@ fn hidden(context: &Context, report: &mut Report, others: usize) -> Outcome {
         ("apart", Dummies::Apart),
     ];
     for (name, dummies) in kinds {
-        // The hardest of them where they are many.
+        // With many fields, the short version only tests the hardest kind.
         if others > 1_000 && !context.is_full && !matches!(dummies, Dummies::Rotating) {
             continue;
         }
@@ -78,7 +78,7 @@ fn hidden(context: &Context, report: &mut Report, others: usize) -> Outcome {
                 }
             }
             mode = fight;
-            // In a file's order, between the others.
+            // Between the other fields, in the order of a file.
             patch.insert(patch.len() / 2, format!(r#""mode":"{mode}""#));
             let write = quick(at, actor, "rival/v1", &name, &data(&patch), &object(&stored, mode));
             server.post("/audit", &[write])?;
@@ -98,12 +98,12 @@ fn dummies(kind: Dummies, turn: u64, count: usize) -> Vec<(String, String)> {
     (0..count).map(one).collect()
 }
 
-/// `{"data":{…}}` of these pairs.
+/// Formats these pairs as `{"data":{…}}`.
 fn data(pairs: &[String]) -> String {
     format!(r#"{{"data":{{{}}}}}"#, pairs.join(","))
 }
 
-/// The object as it is stored, with its contested field where there is one.
+/// Formats the stored object, with its contested field if `mode` is set.
 fn object(others: &[(String, String)], mode: &str) -> String {
     let mut pairs: Vec<String> = others.iter().map(|(key, value)| format!(r#""{key}":"{value}""#)).collect();
     if !mode.is_empty() {
@@ -112,7 +112,7 @@ fn object(others: &[(String, String)], mode: &str) -> String {
     data(&pairs)
 }
 
-/// The war is found and names the field.
+/// Checks that the war is found and names the field.
 fn check(server: &Server, report: &mut Report, name: &str, field: &str) -> Outcome {
     let found = war_over(server, "", name)?;
     let Some(war) = found else {
@@ -129,7 +129,7 @@ fn check(server: &Server, report: &mut Report, name: &str, field: &str) -> Outco
     Ok(())
 }
 
-/// Both sides set all of so many fields.
+/// Both sides write all of `count` fields.
 fn all(context: &Context, report: &mut Report, count: usize) -> Outcome {
     let server = Server::start(context, &[])?.ready()?;
     let name = format!("all-{count}");
@@ -154,7 +154,7 @@ fn all(context: &Context, report: &mut Report, count: usize) -> Outcome {
     Ok(())
 }
 
-/// Whether an answer tells in some key or text that there is more than it names: any count of what is left out, or words.
+/// Returns whether a key or text in the response indicates that some fields are omitted.
 fn says_that_some_are_missing(war: &Value, count: usize) -> bool {
     const WORDS: [&str; 12] = [
         "omitted",
@@ -182,7 +182,7 @@ fn says_that_some_are_missing(war: &Value, count: usize) -> bool {
     }
 }
 
-/// A field deep in lists and maps, in an object that grows and shrinks around it.
+/// A field deep within lists and maps, in an object that grows and shrinks around it.
 fn nested(context: &Context, report: &mut Report) -> Outcome {
     let server = Server::start(context, &[])?.ready()?;
     let name = "nested";
@@ -192,7 +192,7 @@ fn nested(context: &Context, report: &mut Report) -> Outcome {
     for n in 0..turns {
         let mut write = war.turn(now() - (turns - n) * SECOND);
         let replicas = 3 + 2 * (n % 2);
-        // Containers come and go, and their order changes.
+        // Containers are added and removed, and their order changes.
         let count = context.count(40, 8) + 3 * (n % 2);
         let environment = |c: i64| {
             (0..100).map(|e| json!({"name": format!("E{e}"), "value": format!("{c}-{e}-{n}")})).collect::<Vec<_>>()
@@ -218,7 +218,7 @@ fn nested(context: &Context, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// A rival with another account, tool, address or Pod each time.
+/// A rival that uses a different account, tool, address or Pod each time.
 fn names(context: &Context, report: &mut Report) -> Outcome {
     type Change = fn(&mut Value, i64);
     let changes: [(&str, Change); 7] = [

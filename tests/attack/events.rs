@@ -1,4 +1,4 @@
-//! Audit events as kube-apiserver writes them, and wars made of them.
+//! Audit events as kube-apiserver writes them, and wars built from them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use crate::outcome::{Failure, control};
 use crate::server::Server;
 
-/// Microseconds of a second.
+/// Microseconds per second.
 pub(crate) const SECOND: i64 = 1_000_000;
 
-/// One write to one object, at audit level RequestResponse.
+/// A write to an object, at audit level RequestResponse.
 #[derive(Clone, Debug)]
 pub(crate) struct Write {
     /// Microseconds since 1970.
@@ -21,14 +21,14 @@ pub(crate) struct Write {
     pub(crate) resource: &'static str,
     pub(crate) namespace: String,
     pub(crate) name: String,
-    /// What was asked for, a merge patch.
+    /// The request body, a merge patch.
     pub(crate) patch: Value,
-    /// The object as it was stored, without its metadata.
+    /// The stored object, without metadata.
     pub(crate) stored: Value,
     pub(crate) revision: u64,
 }
 
-/// Two accounts that take back from each other the field `v` of an object.
+/// Two accounts that fight over field `v` of an object.
 #[derive(Clone, Debug)]
 pub(crate) struct War {
     pub(crate) resource: &'static str,
@@ -37,32 +37,32 @@ pub(crate) struct War {
     turns: u64,
 }
 
-/// How an object stands, as the server says.
+/// The state of an object according to the server.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Standing {
-    /// The state of its war; `None` where none is listed.
+    /// The state of its war, or `None` if none is listed.
     pub(crate) state: Option<String>,
     /// Whether a reconciler may write.
     pub(crate) may_write: bool,
 }
 
-/// The time now.
+/// Returns the current time.
 pub(crate) fn now() -> i64 {
     jiff::Timestamp::now().as_microsecond()
 }
 
-/// As audit events write it. Years beyond what timestamps can hold are left to the caller.
+/// Formats a time as in audit events. The year must be within the range of timestamps.
 pub(crate) fn time(at: i64) -> String {
     format!("{:.6}", jiff::Timestamp::from_microsecond(at).expect("a time of the first ten thousand years"))
 }
 
-/// An ID that no other event has.
+/// Returns a unique audit ID.
 fn id() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("{:08x}-0000-4000-8000-{:012x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A revision that is later than all before.
+/// Returns a revision later than all previous ones.
 pub(crate) fn revision() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1000);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -71,7 +71,7 @@ pub(crate) fn revision() -> u64 {
 // === impl Write ===
 
 impl Write {
-    /// A write of `data.v` of a ConfigMap in the namespace `shop`.
+    /// A write to `data.v` of a ConfigMap in namespace `shop`.
     pub(crate) fn new(actor: &str, name: &str, value: &str, at: i64) -> Write {
         let data = json!({"data": {"v": value}});
         Write {
@@ -87,7 +87,7 @@ impl Write {
         }
     }
 
-    /// The event as JSON.
+    /// Returns the event as JSON.
     pub(crate) fn event(&self) -> Value {
         let (resource, group) = self.resource.split_once('.').unwrap_or((self.resource, ""));
         let (kind, api_version) = match resource {
@@ -119,12 +119,12 @@ impl Write {
         })
     }
 
-    /// The event as a line.
+    /// Returns the event as a log line.
     pub(crate) fn line(&self) -> String {
         self.event().to_string()
     }
 
-    /// The event with other times, as they are written here.
+    /// Returns the event with both timestamps set to `time`.
     pub(crate) fn line_dated(&self, time: &str) -> String {
         let mut event = self.event();
         event["requestReceivedTimestamp"] = time.into();
@@ -141,7 +141,7 @@ impl War {
         War { resource: "configmaps", name: name.to_owned(), actors: ["alice".to_owned(), "bob".to_owned()], turns: 0 }
     }
 
-    /// The next write; whose it is alternates.
+    /// Returns the next write. The actors alternate.
     pub(crate) fn turn(&mut self, at: i64) -> Write {
         let side = (self.turns % 2) as usize;
         self.turns += 1;
@@ -151,29 +151,29 @@ impl War {
         write
     }
 
-    /// So many writes, the last at `until`.
+    /// Returns `turns` writes, the last one at `until`.
     pub(crate) fn lines(&mut self, turns: i64, step: i64, until: i64) -> Vec<String> {
         (0..turns).map(|n| self.turn(until - (turns - 1 - n) * step).line()).collect()
     }
 
-    /// A war in the last minute that is beyond doubt.
+    /// Returns the events of an obvious war in the last minute.
     pub(crate) fn plain(name: &str) -> Vec<String> {
         War::new(name).lines(16, 3 * SECOND, now())
     }
 }
 
-/// The body of a batch.
+/// Formats the body of a batch.
 pub(crate) fn list(events: &[String]) -> Vec<u8> {
     format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{}]}}"#, events.join(","))
         .into_bytes()
 }
 
-/// `/audit` or `/audit/CLUSTER`.
+/// Returns `/audit` or `/audit/CLUSTER`.
 pub(crate) fn intake(cluster: &str) -> String {
     if cluster.is_empty() { "/audit".to_owned() } else { format!("/audit/{cluster}") }
 }
 
-/// The listed war over an object of `shop`.
+/// Returns the listed war over an object in `shop`.
 pub(crate) fn war_over(server: &Server, cluster: &str, name: &str) -> Result<Option<Value>, Failure> {
     let of = server.json(&format!("/api/v1/wars?name={name}&cluster={cluster}&all=true"))?;
     let wars = of["wars"].as_array().cloned().unwrap_or_default();
@@ -181,18 +181,18 @@ pub(crate) fn war_over(server: &Server, cluster: &str, name: &str) -> Result<Opt
     Ok(wars.into_iter().find(is_it))
 }
 
-/// How an object of `shop` stands.
+/// Returns the state of an object in `shop`.
 pub(crate) fn standing(server: &Server, cluster: &str, name: &str) -> Result<Standing, Failure> {
     let war = war_over(server, cluster, name)?;
     let state = war.as_ref().and_then(|war| war["state"].as_str().map(str::to_owned));
     let decision = server.json(&format!("/api/v1/objects/configmaps/shop/{name}/decision?cluster={cluster}"))?;
-    // The key is `write`, or `allowed`.
+    // The key is `write` or `allowed`.
     let may_write = decision["write"].as_bool().or(decision["allowed"].as_bool());
     let may_write = may_write.ok_or_else(|| Failure::Control(format!("a decision without an answer: {decision}")))?;
     Ok(Standing { state, may_write })
 }
 
-/// Posts a war, and sees that it is found: that the reconciler is told to wait.
+/// Posts a war, and checks that it is found and that the reconciler must wait.
 pub(crate) fn begin_war(server: &Server, cluster: &str, name: &str) -> Result<Standing, Failure> {
     server.post(&intake(cluster), &War::plain(name))?;
     let found = standing(server, cluster, name)?;
@@ -200,19 +200,19 @@ pub(crate) fn begin_war(server: &Server, cluster: &str, name: &str) -> Result<St
     Ok(found)
 }
 
-/// Whether it is a war that goes on.
+/// Returns whether there is an ongoing war.
 pub(crate) fn is_fought(standing: &Standing) -> bool {
     !standing.may_write
         && standing.state.as_deref().is_some_and(|state| !["calm", "half_open", "subsiding"].contains(&state))
 }
 
-/// What is counted: writes that were taken in, without those that changed nothing.
+/// Returns the number of ingested writes, not counting no-ops.
 pub(crate) fn writes(server: &Server) -> Result<u64, Failure> {
     let stats = server.json("/api/v1/wars")?["stats"].clone();
     stats["writes"].as_u64().ok_or_else(|| Failure::Control(format!("no count of writes: {stats}")))
 }
 
-/// Checks that an honest war, posted now, is found with its fields and parties.
+/// Checks that an honest war that is posted now is found, with its fields and parties.
 pub(crate) fn honest_war(server: &Server, name: &str) -> Result<(), String> {
     let wrong = |failure: Failure| match failure {
         Failure::Control(why) | Failure::Skipped(why) => why,
@@ -229,7 +229,8 @@ pub(crate) fn honest_war(server: &Server, name: &str) -> Result<(), String> {
     }
 }
 
-/// A write as a line, made faster, for loads. Texts must need no escapes; the stored object begins with `{`.
+/// Formats a write as a log line, fast enough for load tests. The texts must not need escapes, and `stored` must start
+/// with `{`.
 pub(crate) fn quick(at: i64, actor: &str, agent: &str, name: &str, patch: &str, stored: &str) -> String {
     let (time, id, revision) = (time(at), id(), revision());
     let inner = &stored[1..];

@@ -1,4 +1,4 @@
-//! HTTP/2 by hand, for what no client library would do.
+//! A minimal HTTP/2 client for requests that no client library would send.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -18,22 +18,22 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A connection whose streams may send this many bytes each before we answer; 0 for none at all.
+/// Opens a connection with an initial stream window of `window` bytes. With 0, the server cannot send any body.
 pub(crate) fn open(from: Ipv4Addr, to: SocketAddr, window: u32) -> io::Result<TcpStream> {
     let mut stream = connect(from, to)?;
     // SETTINGS_INITIAL_WINDOW_SIZE.
     let setting = [&[0, 4], window.to_be_bytes().as_slice()].concat();
     stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &setting)].concat())?;
-    // The connection's own window is large, so that the streams' counts.
+    // The connection's own window is large, so that only the stream windows matter.
     if window > 0 {
         stream.write_all(&frame(WINDOW_UPDATE, 0, 0, &0x3fff_0000_u32.to_be_bytes()))?;
     }
     Ok(stream)
 }
 
-/// GET on the next streams; the first is 1.
+/// Sends GET requests on the given streams; 0 is the first one.
 pub(crate) fn get(stream: &mut TcpStream, path: &str, streams: impl Iterator<Item = u32>) -> io::Result<()> {
-    // :method GET, :scheme http, :path and :authority as literals that are not indexed.
+    // :method GET and :scheme http as indexed fields, :path and :authority as literals without indexing.
     let mut block = vec![0x82, 0x86, 0x04, path.len() as u8];
     block.extend(path.as_bytes());
     block.extend([0x01, 9]);
@@ -50,7 +50,8 @@ pub(crate) fn acknowledge(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(&frame(SETTINGS, 1, 0, &[]))
 }
 
-/// POST on the next streams, each with so many empty headers, without their bodies. An empty header is one byte on the way.
+/// Sends POST requests with `headers` empty headers each and without bodies. Each empty header needs only one byte on
+/// the wire.
 pub(crate) fn post_with_headers(
     stream: &mut TcpStream,
     path: &str,
@@ -63,7 +64,7 @@ pub(crate) fn post_with_headers(
     block.extend(b"localhost");
     for number in streams {
         let mut block = block.clone();
-        // `x` with an empty value: put into the table once, then named by its place there.
+        // `x` with an empty value: added to the dynamic table once, then referred to by its index.
         match number {
             0 => block.extend(b"\x40\x01x\x00"),
             _ => block.push(0xbe),

@@ -1,4 +1,5 @@
-//! The journal: kills, a directory that goes away, late events, a full disk, damage, twins, and what is said of the past.
+//! Attacks on the journal: kills, deleted directories, late events, full disks, damage, colliding requests, and false
+//! claims about completeness.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -62,7 +63,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     },
 ];
 
-/// Numbered writes of one object, so that the history says which are there.
+/// Numbered writes of one object, so that its history shows which are stored.
 pub(crate) struct Ledger {
     name: &'static str,
     next: AtomicU64,
@@ -76,12 +77,12 @@ impl Ledger {
         Ledger { name, next: AtomicU64::new(0), acknowledged: Mutex::default() }
     }
 
-    /// The next batch: an entry, and so many bytes of others.
+    /// Returns the next batch: an entry, and other events of `ballast` bytes.
     fn batch(&self, ballast: usize) -> (u64, Vec<String>) {
         let number = self.next.fetch_add(1, Relaxed);
         let mut events = vec![self.entry(number)];
         if ballast > 0 {
-            // Text that does not compress.
+            // Incompressible text.
             let mut seed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
             let text: String = std::iter::repeat_with(|| {
                 seed ^= seed << 13;
@@ -101,7 +102,7 @@ impl Ledger {
         Write::new("carol", self.name, &format!("n{number}"), now()).line()
     }
 
-    /// Posts a batch until it is taken, from an address, while it lasts.
+    /// Posts a batch and retries until it is accepted.
     pub(crate) fn post(&self, server: &Server, ballast: usize) -> Outcome {
         let (number, events) = self.batch(ballast);
         server.post("/audit", &events)?;
@@ -109,7 +110,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// One try; whether it was taken.
+    /// Posts a batch once. Returns whether it was accepted.
     pub(crate) fn try_post(&self, server: &Server, ballast: usize) -> bool {
         let (number, events) = self.batch(ballast);
         let is_taken = server.post_from(HONEST, "/audit", &events).is_ok_and(|answer| answer.status == 200);
@@ -119,7 +120,7 @@ impl Ledger {
         is_taken
     }
 
-    /// The history of the object.
+    /// Returns the history of the object.
     fn history(&self, server: &Server) -> Result<(BTreeSet<u64>, Value), Failure> {
         let of = server.json(&format!("/api/v1/objects/configmaps/shop/{}/timeline?since=7d", self.name))?;
         let number = |value: &Value| value.as_str()?.strip_prefix('n')?.parse().ok();
@@ -129,7 +130,7 @@ impl Ledger {
         Ok((found, of["complete_since"].clone()))
     }
 
-    /// What was acknowledged and is not there.
+    /// Returns the acknowledged writes that are missing.
     pub(crate) fn lost(&self, server: &Server) -> Result<Vec<u64>, Failure> {
         let (found, _) = self.history(server)?;
         Ok(self.acknowledged.lock().unwrap().difference(&found).copied().collect())
@@ -140,13 +141,13 @@ impl Ledger {
     }
 }
 
-/// A server with this journal that is small.
+/// Starts a server with a small journal.
 pub(crate) fn start(context: &Context, folder: &Path, on_failure: &str) -> Result<Server, Failure> {
     let (folder, on_failure) = (folder.display().to_string(), format!("journal.on_failure={on_failure}"));
     Server::start(context, &["--journal", &folder, "--set", &on_failure, "--set", "journal.size_max=64MiB"])
 }
 
-/// The journal's files.
+/// Returns the journal's files.
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).map(|entries| entries.filter_map(Result::ok).map(|e| e.path()).collect());
     let mut files: Vec<PathBuf> = entries.unwrap_or_default();
@@ -155,7 +156,7 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Killed within the first milliseconds of the first file.
+/// Kills the server within the first milliseconds of the first file.
 fn first_file(context: &Context, report: &mut Report) -> Outcome {
     let (mut broken, count) = (0, context.count(200, 16));
     let mut seed = now() as u64 | 1;
@@ -197,7 +198,7 @@ fn first_file(context: &Context, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// Killed while two clients post and post again.
+/// Kills the server while two clients post with retries.
 fn kills(context: &Context, report: &mut Report) -> Outcome {
     let folder = context.folder("journal-kills");
     let ledger = Ledger::new("ledger");
@@ -225,7 +226,7 @@ fn kills(context: &Context, report: &mut Report) -> Outcome {
             let mut seed = now() as u64 | 1;
             for turn in 0..kills {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                // At any moment, and every other time just after a file was begun.
+                // At a random moment, and in every second round right after a file was created.
                 let started = Instant::now();
                 let limit = Duration::from_millis(1500);
                 while turn % 2 == 1 && files(&folder).len() <= known && started.elapsed() < limit {
@@ -238,7 +239,7 @@ fn kills(context: &Context, report: &mut Report) -> Outcome {
                 }
                 let id = server.lock().unwrap().pid();
                 drop(Command::new("kill").args(["-KILL", &id.to_string()]).status());
-                // Gone, and its lock with it, once its other threads are.
+                // The process and its lock are only gone when all its threads are.
                 let threads = format!("/proc/{id}/task");
                 until(Duration::from_secs(10), || std::fs::read_dir(&threads).map_or(0, Iterator::count) <= 1);
                 let next = start(context, &folder, "refuse")?.ready()?;
@@ -258,7 +259,7 @@ fn kills(context: &Context, report: &mut Report) -> Outcome {
     report.number("batches", ledger.count());
     report.number("files", files(&folder).len());
     control(ledger.count() > kills, "clients got through")?;
-    // The oldest may have gone by size.
+    // The oldest may have been removed because of the size limit.
     let newest: Vec<u64> = lost.into_iter().filter(|n| *n + 200 > ledger.count() as u64).collect();
     report.promise(
         newest.is_empty(),
@@ -267,7 +268,7 @@ fn kills(context: &Context, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// The directory goes away under a running server.
+/// Deletes the directory under a running server.
 fn deleted(context: &Context, report: &mut Report, on_failure: &str) -> Outcome {
     let folder = context.folder(&format!("journal-deleted-{on_failure}"));
     let ledger = Ledger::new("ledger");
@@ -275,7 +276,7 @@ fn deleted(context: &Context, report: &mut Report, on_failure: &str) -> Outcome 
     for _ in 0..5 {
         ledger.post(&server, 0)?;
     }
-    // What was there went with the directory: no fault of the server.
+    // What was stored is lost with the directory, which is not the server's fault.
     std::fs::remove_dir_all(&folder)?;
     ledger.acknowledged.lock().unwrap().clear();
     let (mut taken, mut is_told) = (0, false);
@@ -302,7 +303,7 @@ fn deleted(context: &Context, report: &mut Report, on_failure: &str) -> Outcome 
     Ok(())
 }
 
-/// An event of this time in each batch.
+/// Adds an event with this time to each batch.
 fn late(context: &Context, report: &mut Report, dated: &str) -> Outcome {
     let folder = context.folder("journal-late");
     let ledger = Ledger::new("ledger");
@@ -331,7 +332,7 @@ fn late(context: &Context, report: &mut Report, dated: &str) -> Outcome {
     Ok(())
 }
 
-/// The same audit ID, URI, verb and time, about another object; and about the same with another body.
+/// Events with the same audit ID, URI, verb and time, for other objects, or for the same object with another body.
 fn twins(context: &Context, report: &mut Report) -> Outcome {
     let folder = context.folder("journal-twins");
     let mut server = start(context, &folder, "degrade")?.ready()?;
@@ -346,7 +347,7 @@ fn twins(context: &Context, report: &mut Report) -> Outcome {
     for event in [&first, &second, &third, &fourth] {
         server.post("/audit", &[event.to_string()])?;
     }
-    // The very same again is one.
+    // An exact repetition counts once.
     server.post("/audit", &[first.to_string()])?;
     let paths = ["configmaps/shop/first", "configmaps/shop/second", "configmaps/other/first", "secrets/shop/first"];
     let check = |server: &Server, report: &mut Report, when: &str| -> Outcome {
@@ -367,7 +368,7 @@ fn twins(context: &Context, report: &mut Report) -> Outcome {
     check(&server, report, "after a restart")
 }
 
-/// More than the journal may keep, written to an object all the time.
+/// Writes more than the journal may keep to one object.
 fn complete_since(context: &Context, report: &mut Report) -> Outcome {
     let folder = context.folder("journal-complete");
     let ledger = Ledger::new("ledger");
@@ -388,7 +389,7 @@ fn complete_since(context: &Context, report: &mut Report) -> Outcome {
             report.promise(false, format!("{when}: no complete_since, and {} of {} writes", found.len(), times.len()));
             return Ok(found.len());
         };
-        // Each is stamped just after this time.
+        // Each write is stamped just after this time.
         let missing = times.iter().filter(|(n, at)| *at >= since.as_microsecond() && !found.contains(n)).count();
         report.promise(missing == 0, format!("{when}: complete since {since}, and {missing} later writes are missing"));
         report.promise(!found.is_empty(), format!("{when}: nothing is kept"));

@@ -1,5 +1,5 @@
-//! The standing attack: everything that is promised about hostile input, tried from outside against a running editwar. See
-//! README.md beside this file.
+//! Attack tests: everything that is promised about hostile input, tried from outside against a running editwar. See
+//! README.md in this directory.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,13 +34,13 @@ use std::time::Instant;
 
 use outcome::{Attack, Context, Failure, Kind, Report, Row};
 
-/// Attacks that mostly wait and run at the same time.
+/// Number of attacks that mostly wait and run concurrently.
 const BESIDE: usize = 40;
 
-/// Attacks that load the machine, at the same time.
+/// Number of attacks that load the machine and run concurrently.
 const HEAVY: usize = 2;
 
-/// What the command line asks for.
+/// Command-line arguments.
 #[derive(Default)]
 struct Arguments {
     is_full: bool,
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     ];
     let is_wanted = |attack: &&Attack| {
         let is_named = |name: &String| attack.name.contains(name.as_str());
-        // What takes long runs where it is asked for: by `--full` or by its whole name.
+        // Long attacks only run with `--full`, or when selected by their full name.
         let is_asked = |name: &String| attack.name == name;
         let is_chosen = arguments.names.is_empty() || arguments.names.iter().any(is_named);
         is_chosen && (attack.kind != Kind::Long || arguments.is_full || arguments.names.iter().any(is_asked))
@@ -105,7 +105,8 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
     Ok(found)
 }
 
-/// Runs what waits beside each other and beside what loads the machine, then the rest one by one; in the order of the list.
+/// Runs attacks that wait concurrently with those that load the machine, then the others one by one. Results are in the
+/// order of the list.
 fn run(attacks: &[&Attack], context: &Context) -> Vec<Row> {
     let of = |kinds: &[Kind]| -> Vec<usize> {
         (0..attacks.len()).filter(|place| kinds.contains(&attacks[*place].kind)).collect()
@@ -129,7 +130,7 @@ fn run(attacks: &[&Attack], context: &Context) -> Vec<Row> {
     rows.into_inner().unwrap().into_iter().flatten().collect()
 }
 
-/// Runs one attack. A panic of ours is no proof that anything held.
+/// Runs one attack. A panic of the test itself does not count as a success.
 fn one(attack: &Attack, context: &Context) -> Row {
     eprintln!("{} …", attack.name);
     let started = Instant::now();

@@ -1,4 +1,5 @@
-//! Everything that grows with input, against `--memory-limit`; and the time that one batch takes.
+//! Attacks on memory: input that makes the server grow, against `--memory-limit`; and the processing time of a single
+//! batch.
 
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
@@ -41,25 +42,25 @@ pub(crate) const ATTACKS: &[Attack] = &[
     },
 ];
 
-/// What is poured in.
+/// Kinds of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loads {
-    /// Objects with large bodies that are fought over.
+    /// Contested objects with large bodies.
     Contested,
     /// Many objects with few writes.
     SmallWars,
-    /// User agents that differ each time.
+    /// User agents that are different each time.
     Agents,
     /// Names of 3 kB: objects, actors, agents.
     LongNames,
-    /// Answers over HTTP/1.1 and HTTP/2 that nobody reads.
+    /// Responses over HTTP/1.1 and HTTP/2 that are not read.
     Unread,
 }
 
-/// A load on its way.
+/// A running load test.
 struct Pressure<'s> {
     server: &'s Server,
-    /// Bytes that it may have.
+    /// The memory limit in bytes.
     limit: usize,
     is_over: AtomicBool,
     taken: AtomicU64,
@@ -73,7 +74,7 @@ struct Pressure<'s> {
 impl Loads {
     const ALL: [Loads; 5] = [Loads::Contested, Loads::SmallWars, Loads::Agents, Loads::LongNames, Loads::Unread];
 
-    /// How many of it there are.
+    /// Returns the number of different objects or names.
     fn count(self, context: &Context) -> u64 {
         match self {
             Loads::Contested => context.count(10_000, 300),
@@ -84,12 +85,12 @@ impl Loads {
         }
     }
 
-    /// The events of the batch of this number. What was made before goes on when all were made.
+    /// Returns the events of batch number `number`. Wraps around after all objects were used.
     fn batch(self, count: u64, number: u64) -> Vec<String> {
         let at = now();
         match self {
             Loads::Contested => {
-                // Two writes of each of 16 objects: 16 kB that differ in every value.
+                // Two writes to each of 16 objects: 16 kB in which every value differs.
                 (0..32)
                     .map(|n| {
                         let object = (number * 16 + n / 2) % count;
@@ -136,7 +137,7 @@ impl Loads {
         }
     }
 
-    /// Goes on until it is over.
+    /// Runs until the test is over.
     fn run(self, context: &Context, place: u8, pressure: &Pressure<'_>) {
         let from = Ipv4Addr::new(127, 0, 3, place);
         if self == Loads::Unread {
@@ -161,7 +162,7 @@ impl Loads {
     }
 }
 
-/// Asks for large answers and reads none of them.
+/// Requests large responses and does not read them.
 fn hold(from: Ipv4Addr, pressure: &Pressure<'_>) {
     let to = pressure.server.admin;
     let mut held = Vec::new();
@@ -198,7 +199,7 @@ impl<'s> Pressure<'s> {
         }
     }
 
-    /// Asks `/livez` all the time.
+    /// Polls `/livez` continuously.
     fn probe(&self) {
         while !self.is_over.load(Relaxed) {
             match ask(HONEST, self.server.admin, &request("GET", "/livez", "", b""), Duration::from_secs(10)) {
@@ -212,7 +213,7 @@ impl<'s> Pressure<'s> {
     }
 }
 
-/// These loads at once, for so many seconds.
+/// Runs these loads concurrently for `seconds` seconds.
 fn under(context: &Context, report: &mut Report, loads: &[Loads], seconds: u64) -> Outcome {
     let server = Server::start(context, &["--memory-limit", "256MiB"])?.ready()?;
     honest_war(&server, "before").map_err(Failure::Control)?;
@@ -235,7 +236,8 @@ fn under(context: &Context, report: &mut Report, loads: &[Loads], seconds: u64) 
     judge(&server, report, &pressure)
 }
 
-/// Whether the server has so much memory that there is nothing more to learn. It is ended then: the machine is not ours alone.
+/// Returns whether the server uses so much memory that the test has failed. Kills the server in this case, to protect
+/// the machine.
 fn gave_way(pressure: &Pressure<'_>) -> bool {
     let server = pressure.server;
     let has_too_much = server.resident_bytes() > 6 * pressure.limit;
@@ -245,7 +247,7 @@ fn gave_way(pressure: &Pressure<'_>) -> bool {
     has_too_much
 }
 
-/// What must be so after any load.
+/// Checks what must hold after any load.
 fn judge(server: &Server, report: &mut Report, pressure: &Pressure<'_>) -> Outcome {
     let peak = server.peak_bytes();
     if peak == 0 {
@@ -284,7 +286,7 @@ fn judge(server: &Server, report: &mut Report, pressure: &Pressure<'_>) -> Outco
     Ok(())
 }
 
-/// Answers that nobody reads.
+/// Responses that are not read.
 fn unread(context: &Context, report: &mut Report, is_http2: bool) -> Outcome {
     let mut server = Server::start(context, &["--memory-limit", "256MiB"])?.ready()?;
     let count = context.count(10_000, 3_000);
@@ -332,7 +334,7 @@ fn unread(context: &Context, report: &mut Report, is_http2: bool) -> Outcome {
     Ok(())
 }
 
-/// Requests over HTTP/2 with as many empty headers as may be, whose bodies never come.
+/// HTTP/2 requests with the maximum number of empty headers, whose bodies never arrive.
 fn headers(context: &Context, report: &mut Report) -> Outcome {
     let server = Server::start(context, &["--memory-limit", "64MiB"])?.ready()?;
     let pressure = Pressure::on(&server, LIMIT / 4);
@@ -345,7 +347,7 @@ fn headers(context: &Context, report: &mut Report) -> Outcome {
                 http2::post_with_headers(&mut stream, "/audit", 900, 0..120)?;
                 Ok(stream)
             });
-            // Where it is hung up on, others still stand.
+            // If this connection was closed, the others are still open.
             held.extend(opened);
             pressure.taken.fetch_add(120, Relaxed);
             if gave_way(&pressure) {
@@ -359,7 +361,7 @@ fn headers(context: &Context, report: &mut Report) -> Outcome {
     judge(&server, report, &pressure)
 }
 
-/// User agents that differ each time: how long each batch takes.
+/// User agents that are different each time: measures the time per batch.
 fn batches(context: &Context, report: &mut Report) -> Outcome {
     let server = Server::start(context, &[])?.ready()?;
     let (mut times, size) = (Vec::new(), 4000);
@@ -377,7 +379,7 @@ fn batches(context: &Context, report: &mut Report) -> Outcome {
         };
         control(answer.status == 200, format!("batch {number}: {} {}", answer.status, answer.body))?;
         times.push(answer.took);
-        // It is known by now.
+        // The result is clear by now.
         if answer.took > Duration::from_secs(8) {
             break;
         }

@@ -1,4 +1,4 @@
-//! What comes of an attack: what was checked, what was measured, and the table of all of them.
+//! Results of attacks: what was checked, what was measured, and the table of all results.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -6,51 +6,51 @@ use std::time::Duration;
 
 /// One attack on one promise.
 pub(crate) struct Attack {
-    /// `area/name`, as it is named on the command line.
+    /// `area/name`, as on the command line.
     pub(crate) name: &'static str,
     /// What must hold.
     pub(crate) promise: &'static str,
-    /// When it runs, and beside what.
+    /// When it runs, and together with what.
     pub(crate) kind: Kind,
-    /// Does it.
+    /// Runs the attack.
     pub(crate) run: fn(&Context, &mut Report) -> Outcome,
 }
 
 /// When an attack runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Mostly waits: runs beside others.
+    /// Mostly waits: runs concurrently with others.
     Beside,
-    /// Loads the machine and measures no times: one at a time, beside those that wait.
+    /// Loads the machine but measures no times: runs alongside those that wait.
     Heavy,
     /// Measures times or memory under load: runs alone.
     Alone,
-    /// Takes long and loads the machine: only with `--full`, alone.
+    /// Takes long and loads the machine: runs alone, and only with `--full`.
     Long,
 }
 
-/// Where and how attacks run.
+/// The environment of the attacks.
 pub(crate) struct Context {
-    /// The program that is attacked.
+    /// The program under attack.
     pub(crate) binary: PathBuf,
-    /// Full length, or the short version.
+    /// Whether to run the full version instead of the short one.
     pub(crate) is_full: bool,
     /// A directory for files.
     pub(crate) scratch: PathBuf,
 }
 
-/// Why an attack ended before its end.
+/// The reason why an attack ended early.
 pub(crate) enum Failure {
-    /// Something that must be there for the attack was not: what was promised cannot be seen, which counts as broken.
+    /// A precondition of the attack does not hold, so that the promise cannot be verified. Counts as broken.
     Control(String),
-    /// This machine cannot do it.
+    /// This machine cannot run the attack.
     Skipped(String),
 }
 
-/// How an attack ended; what was found is in the report.
+/// How an attack ended. Its findings are in the report.
 pub(crate) type Outcome = Result<(), Failure>;
 
-/// What an attack found.
+/// The findings of an attack.
 #[derive(Default)]
 pub(crate) struct Report {
     checks: usize,
@@ -58,7 +58,7 @@ pub(crate) struct Report {
     numbers: Vec<String>,
 }
 
-/// A line of the table.
+/// A row of the table.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) promise: &'static str,
@@ -67,7 +67,7 @@ pub(crate) struct Row {
     pub(crate) took: Duration,
 }
 
-/// What a line says.
+/// The result in a row.
 pub(crate) enum Verdict {
     Held,
     Broken(Vec<String>),
@@ -77,12 +77,12 @@ pub(crate) enum Verdict {
 // === impl Context ===
 
 impl Context {
-    /// The full count, or the short one.
+    /// Returns the count for the full or the short version.
     pub(crate) fn count<T>(&self, full: T, short: T) -> T {
         if self.is_full { full } else { short }
     }
 
-    /// An empty directory of this name.
+    /// Returns an empty directory of this name.
     pub(crate) fn folder(&self, name: &str) -> PathBuf {
         let folder = self.scratch.join(name);
         drop(std::fs::remove_dir_all(&folder));
@@ -94,24 +94,24 @@ impl Context {
 // === impl Report ===
 
 impl Report {
-    /// A number for the table.
+    /// Adds a measurement to the table.
     pub(crate) fn number(&mut self, what: &str, value: impl std::fmt::Display) {
         self.numbers.push(format!("{what} {value}"));
     }
 
-    /// Checks what was promised.
+    /// Checks a promise.
     pub(crate) fn promise(&mut self, is_so: bool, violation: impl Into<String>) {
         self.checks += 1;
         if !is_so {
             let violation = violation.into();
-            // The same one of many turns says nothing new.
+            // The same violation is only reported once.
             if !self.violations.contains(&violation) {
                 self.violations.push(violation);
             }
         }
     }
 
-    /// The table's line.
+    /// Returns the row of the table.
     pub(crate) fn row(mut self, attack: &Attack, outcome: Outcome, took: Duration) -> Row {
         let result = match outcome {
             Err(Failure::Skipped(why)) if self.violations.is_empty() => Verdict::Skipped(why),
@@ -127,7 +127,7 @@ impl Report {
     }
 }
 
-/// A condition without which an attack shows nothing.
+/// Checks a precondition of the attack.
 pub(crate) fn control(is_so: bool, what: impl Into<String>) -> Outcome {
     if is_so { Ok(()) } else { Err(Failure::Control(what.into())) }
 }
@@ -141,7 +141,7 @@ impl From<std::io::Error> for Failure {
 // === impl Verdict ===
 
 impl Verdict {
-    /// In a word.
+    /// Returns the result as one word.
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Verdict::Held => "held",
@@ -154,13 +154,13 @@ impl Verdict {
 // === impl Row ===
 
 impl Row {
-    /// Whether the promise is broken.
+    /// Returns whether the promise is broken.
     pub(crate) fn is_broken(&self) -> bool {
         matches!(self.result, Verdict::Broken(_))
     }
 }
 
-/// All of them as a Markdown table; what is broken, and how, below it.
+/// Formats a Markdown table, followed by the details of broken promises.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut out = String::from("| promise | attack | result | numbers |\n|---|---|---|---|\n");
     for row in rows {
@@ -182,7 +182,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
     out
 }
 
-/// The median and the 99th of a hundred of these times, as text.
+/// Formats the median and the 99th percentile of these times.
 pub(crate) fn quantiles(times: &mut [Duration]) -> String {
     if times.is_empty() {
         return "none".to_owned();

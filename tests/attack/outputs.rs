@@ -1,4 +1,4 @@
-//! What outputs may do to a terminal, whatever names and values an event has.
+//! Terminal control sequences and other harmful characters in names and values, in all outputs.
 
 use std::process::Output;
 use std::time::Duration;
@@ -25,10 +25,10 @@ pub(crate) const ATTACKS: &[Attack] = &[
     },
 ];
 
-/// What a terminal obeys, hides or turns around.
+/// Characters that a terminal interprets, hides, or uses to change the text direction.
 const NASTY: &str = "a\u{1b}]0;x\u{7}b\u{9b}31mc\u{202e}d\u{2066}e\u{200b}f\u{200f}g\u{feff}h\u{2028}i\u{e0041}j\u{ad}k\u{85}l\u{2029}m\u{61c}n\u{180e}o\u{fff9}p\rq\u{8}r";
 
-/// Such characters in what was printed, by name.
+/// Returns the names of such characters in an output.
 fn nasty_in(bytes: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes);
     let is_nasty = |c: &char| {
@@ -42,7 +42,7 @@ fn nasty_in(bytes: &[u8]) -> Vec<String> {
     found
 }
 
-/// A war with such characters wherever anybody may choose text.
+/// A war with such characters wherever clients can choose text.
 fn nasty_war() -> Vec<String> {
     let name = format!("n-{NASTY}");
     let mut war = War::new(&name);
@@ -91,7 +91,7 @@ fn characters(context: &Context, report: &mut Report) -> Outcome {
     if simulated.status.code() != Some(2) {
         check("simulate", simulated)?;
     }
-    // The answers that people read with curl.
+    // Responses that people read with curl.
     for path in ["/api/v1/wars", "/metrics"] {
         let found = nasty_in(server.get(path)?.body.as_bytes());
         report.promise(found.is_empty(), format!("GET {path} has {}", found.join(" ")));
@@ -99,7 +99,7 @@ fn characters(context: &Context, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// What is logged of hostile input.
+/// Log output for hostile input.
 fn logged(context: &Context, report: &mut Report) -> Outcome {
     let folder = context.folder("doors-logged");
     let log = folder.join("audit.log");

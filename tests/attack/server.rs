@@ -1,4 +1,4 @@
-//! The attacked process, and plain HTTP to it.
+//! The process under attack, and an HTTP client for it.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -11,12 +11,12 @@ use serde_json::Value;
 
 use crate::outcome::{Context, Failure, Outcome, control};
 
-/// The address of honest clients. Loopback has many addresses.
+/// The address of honest clients. The loopback network has many addresses.
 pub(crate) const HONEST: Ipv4Addr = Ipv4Addr::LOCALHOST;
-/// The longest that an ordinary answer is waited for.
+/// Maximum time to wait for an ordinary response.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running editwar; killed when it is dropped.
+/// A running editwar. It is killed on drop.
 pub(crate) struct Server {
     child: Child,
     pub(crate) webhook: SocketAddr,
@@ -24,7 +24,7 @@ pub(crate) struct Server {
     log: Arc<Mutex<String>>,
 }
 
-/// An HTTP answer.
+/// An HTTP response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -35,12 +35,12 @@ pub(crate) struct Answer {
 // === impl Server ===
 
 impl Server {
-    /// Starts `editwar serve` with these arguments, on free ports of loopback.
+    /// Starts `editwar serve` with these arguments, on free loopback ports.
     pub(crate) fn start(context: &Context, arguments: &[&str]) -> Result<Server, Failure> {
         Server::start_by(Command::new(&context.binary), arguments)
     }
 
-    /// The same, by a command that becomes editwar.
+    /// Like `start`, with a command that executes editwar.
     pub(crate) fn start_by(mut command: Command, arguments: &[&str]) -> Result<Server, Failure> {
         let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--webhook-listen", "127.0.0.1:0"])
@@ -66,7 +66,7 @@ impl Server {
             drop(child.wait());
             return Err(Failure::Control(format!("the server does not start: {}", log.lock().unwrap().trim())));
         };
-        // The rest is drained, or the server would block on a full pipe.
+        // The rest must be read, or the server would block on a full pipe.
         let rest = log.clone();
         std::thread::spawn(move || {
             lines.map_while(Result::ok).for_each(|line| rest.lock().unwrap().push_str(&(line + "\n")));
@@ -85,12 +85,12 @@ impl Server {
         self.child.id()
     }
 
-    /// What it has logged so far.
+    /// Returns the log so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// The last lines of its log.
+    /// Returns the last lines of the log.
     pub(crate) fn log_end(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().rev().take(3).collect();
@@ -103,12 +103,12 @@ impl Server {
         drop(Command::new("kill").args([&format!("-{name}"), &id]).stderr(Stdio::null()).status());
     }
 
-    /// Whether the process is still there.
+    /// Returns whether the process is running.
     pub(crate) fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Waits for its end; `None` where it does not come in time.
+    /// Waits for the process to end. Returns `None` if it does not in time.
     pub(crate) fn ends_within(&mut self, limit: Duration) -> Option<ExitStatus> {
         let started = Instant::now();
         loop {
@@ -120,65 +120,65 @@ impl Server {
         }
     }
 
-    /// Ends it with SIGTERM.
+    /// Stops it with SIGTERM.
     pub(crate) fn terminate(&mut self) -> Outcome {
         self.signal("TERM");
         control(self.ends_within(PATIENCE).is_some(), "SIGTERM does not end the server within 60 s")
     }
 
-    /// Ends it with SIGKILL.
+    /// Stops it with SIGKILL.
     pub(crate) fn kill(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
     }
 
-    /// A size of `/proc/PID/status`, in bytes.
+    /// Returns a size from `/proc/PID/status` in bytes.
     fn size(&self, name: &str) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
         let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
         line.split_whitespace().nth(1).and_then(|n| n.parse::<usize>().ok()).unwrap_or(0) << 10
     }
 
-    /// The most memory that it ever had.
+    /// Returns the peak memory usage.
     pub(crate) fn peak_bytes(&self) -> usize {
         self.size("VmHWM:")
     }
 
-    /// The memory that it has.
+    /// Returns the current memory usage.
     pub(crate) fn resident_bytes(&self) -> usize {
         self.size("VmRSS:")
     }
 
-    /// Its open descriptors.
+    /// Returns the number of open file descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
     }
 
-    /// GET from the query API.
+    /// GETs a path of the query API.
     pub(crate) fn get(&self, path: &str) -> io::Result<Answer> {
         ask(HONEST, self.admin, &request("GET", path, "", b""), PATIENCE)
     }
 
-    /// The same as JSON.
+    /// GETs a path as JSON.
     pub(crate) fn json(&self, path: &str) -> Result<Value, Failure> {
         let answer = self.get(path).map_err(|e| Failure::Control(format!("GET {path}: {e}")))?;
         control(answer.status == 200, format!("GET {path}: {} {}", answer.status, answer.body))?;
         serde_json::from_str(&answer.body).map_err(|e| Failure::Control(format!("GET {path}: {e}")))
     }
 
-    /// The value of a series of `/metrics`.
+    /// Returns the value of a series in `/metrics`.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let text = self.get("/metrics").map(|answer| answer.body).unwrap_or_default();
         let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(f64::NAN)
     }
 
-    /// One try to post events as an API server does.
+    /// Posts events once, as an API server does.
     pub(crate) fn post_from(&self, from: Ipv4Addr, path: &str, events: &[String]) -> io::Result<Answer> {
         post(from, self.webhook, path, &crate::events::list(events))
     }
 
-    /// Posts events until they are taken, as an API server does; what the last answer was where they are not.
+    /// Posts events as an API server does, with retries. Reports the last response if they are never accepted.
     pub(crate) fn post(&self, path: &str, events: &[String]) -> Outcome {
         let body = crate::events::list(events);
         let mut last = String::new();
@@ -203,7 +203,7 @@ impl Drop for Server {
     }
 }
 
-/// The address of a URL.
+/// Returns the address in a URL.
 fn address(url: &str) -> Option<SocketAddr> {
     url.split_once("://")?.1.split('/').next()?.parse().ok()
 }
@@ -213,7 +213,7 @@ pub(crate) fn run(context: &Context, arguments: &[&str], folder: &Path) -> io::R
     Command::new(&context.binary).args(arguments).env_clear().current_dir(folder).stdin(Stdio::null()).output()
 }
 
-/// The bytes of a request.
+/// Formats a request.
 pub(crate) fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!(
@@ -222,12 +222,12 @@ pub(crate) fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> V
     [head.as_bytes(), body].concat()
 }
 
-/// Posts a body of events.
+/// Posts a body with events.
 pub(crate) fn post(from: Ipv4Addr, to: SocketAddr, path: &str, body: &[u8]) -> io::Result<Answer> {
     ask(from, to, &request("POST", path, "Content-Type: application/json\r\n", body), PATIENCE)
 }
 
-/// A connection from an address of our choice.
+/// Opens a connection from a given address.
 pub(crate) fn connect(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| {
@@ -243,18 +243,18 @@ pub(crate) fn connect(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends a request and reads the answer until the server hangs up; all of it within the limit.
+/// Sends a request, and reads the response until the server closes the connection, within the limit.
 pub(crate) fn ask(from: Ipv4Addr, to: SocketAddr, request: &[u8], limit: Duration) -> io::Result<Answer> {
     let started = Instant::now();
     let mut stream = connect(from, to)?;
     stream.set_write_timeout(Some(limit))?;
-    // A server that refuses early hangs up while we write: its answer counts.
+    // A server that rejects early closes the connection while we write. Its response counts.
     drop(stream.write_all(request));
     let bytes = read_to_end(&mut stream, limit.saturating_sub(started.elapsed()))?;
     answer(&bytes, started.elapsed())
 }
 
-/// Everything until the end of the stream, within the limit.
+/// Reads until the end of the stream, within the limit.
 pub(crate) fn read_to_end(stream: &mut TcpStream, limit: Duration) -> io::Result<Vec<u8>> {
     let started = Instant::now();
     let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
@@ -265,7 +265,7 @@ pub(crate) fn read_to_end(stream: &mut TcpStream, limit: Duration) -> io::Result
             Ok(0) => return Ok(bytes),
             Ok(n) => bytes.extend_from_slice(&buffer[..n]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // What came before a reset is an answer.
+            // Data before a connection reset counts as a response.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset && !bytes.is_empty() => return Ok(bytes),
             Err(error) => return Err(error),
         }
@@ -275,7 +275,7 @@ pub(crate) fn read_to_end(stream: &mut TcpStream, limit: Duration) -> io::Result
     }
 }
 
-/// Status and body of the bytes of an answer.
+/// Parses status and body of a response.
 pub(crate) fn answer(bytes: &[u8], took: Duration) -> io::Result<Answer> {
     let text = String::from_utf8_lossy(bytes);
     let status = text.get(9..12).and_then(|code| code.parse().ok());
@@ -297,7 +297,7 @@ fn unchunked(mut body: &str) -> String {
     out
 }
 
-/// Waits until something is so; whether it was in time.
+/// Waits until a condition holds. Returns whether it did in time.
 pub(crate) fn until(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     let started = Instant::now();
     loop {
@@ -311,7 +311,7 @@ pub(crate) fn until(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Waits.
+/// Sleeps.
 pub(crate) fn pause(milliseconds: u64) {
     std::thread::sleep(Duration::from_millis(milliseconds));
 }

@@ -1,4 +1,5 @@
-//! Wrong clocks: forged, of another API server, in text that tenants choose, across restarts, and offline.
+//! Attacks with wrong clocks: forged times, times of other API servers, times in text that tenants choose, across
+//! restarts and offline.
 
 use serde_json::{Value, json};
 
@@ -80,7 +81,7 @@ fn other(context: &Context, report: &mut Report, dated: &str) -> Outcome {
     Ok(())
 }
 
-/// The war of cluster `a` is as it was, and new ones are found.
+/// Checks that the war in cluster `a` is unchanged, and that new wars are found.
 fn spoils_nothing(server: &Server, report: &mut Report, before: &Standing) -> Outcome {
     let after = standing(server, "a", "config")?;
     report.promise(after == *before, format!("the war in cluster a was {before:?} and is {after:?}"));
@@ -99,7 +100,7 @@ fn same_cluster(context: &Context, report: &mut Report) -> Outcome {
     let before = begin_war(&server, "a", "config")?;
     let forged = Write::new("mallory", "forged", "1", now());
     server.post("/audit/a", &[forged.line_dated("2300-01-01T00:00:00.000000Z")])?;
-    // Both times may be wrong, or one of them.
+    // Both timestamps may be wrong, or only one of them.
     let mut event = forged.event();
     event["requestReceivedTimestamp"] = "2300-01-01T00:00:00.000000Z".into();
     event["auditID"] = "one-time-of-two".into();
@@ -118,7 +119,7 @@ fn eleven_minutes(context: &Context, report: &mut Report) -> Outcome {
     spoils_nothing(&server, report, &before)
 }
 
-/// Steps of nine minutes: each within the bound of what was seen before.
+/// Steps of nine minutes, each within the tolerance relative to the last time.
 fn creeping(context: &Context, report: &mut Report) -> Outcome {
     let server = Server::start(context, &[])?.ready()?;
     let before = begin_war(&server, "a", "config")?;
@@ -140,18 +141,18 @@ fn bait() -> Write {
     write
 }
 
-/// The annotation in an ordinary batch, or in one that is cut.
+/// Sends the annotation in an ordinary batch, or in one that is truncated.
 fn text(context: &Context, report: &mut Report, is_cut: bool) -> Outcome {
     let server = Server::start(context, &["--set", "webhook.body_max=64KiB"])?.ready()?;
     let before = begin_war(&server, "a", "config")?;
-    // In the middle and at the end: the last one is what a cut batch ends with.
+    // In the middle and at the end, which is where a truncated batch ends.
     let mut events = vec![bait().line(), Write::new("carol", "elsewhere", "1", now()).line(), bait().line()];
     let cut_before = server.metric(r#"editwar_batches_total{outcome="cut"}"#);
     if is_cut {
         let mut big = bait();
         big.patch["data"]["zbig"] = "x".repeat(80 << 10).into();
         big.stored = bait().stored;
-        // The annotation comes before what does not fit.
+        // The annotation must be before the point of truncation.
         let line = big.line();
         let at = line.find("\"requestObject\"").unwrap_or_default();
         control(at < 60 << 10, "the event begins in time")?;
@@ -190,7 +191,7 @@ fn replay(context: &Context, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// One of two parties comes through an API server with a wrong clock, or both do.
+/// One of two parties, or both, use an API server with a wrong clock.
 fn hiding(context: &Context, report: &mut Report) -> Outcome {
     let server = Server::start(context, &[])?.ready()?;
     let cases = [

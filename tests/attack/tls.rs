@@ -1,4 +1,4 @@
-//! Certificates, and TLS to a server that asks for them.
+//! Certificates, and TLS clients that present them.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -11,20 +11,20 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 
 use crate::server::connect;
 
-/// A CA with a server's certificate in files, and what clients need.
+/// A CA, the files of a server certificate, and what clients need.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
     folder: PathBuf,
 }
 
-/// A client's certificate.
+/// A client certificate and its key.
 pub(crate) type Identity = (Vec<CertificateDer<'static>>, Vec<u8>);
 
 // === impl Authority ===
 
 impl Authority {
-    /// Makes `ca.pem`, `tls.crt` and `tls.key` in a directory.
+    /// Creates `ca.pem`, `tls.crt` and `tls.key` in a directory.
     pub(crate) fn new(folder: &Path) -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -39,7 +39,7 @@ impl Authority {
         authority
     }
 
-    /// A certificate that holds for so many seconds.
+    /// Issues a certificate that is valid for `seconds` seconds.
     fn sign(&self, name: &str, seconds: i64) -> (rcgen::Certificate, KeyPair) {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -49,13 +49,13 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 
-    /// A client of this name.
+    /// Issues a client certificate.
     pub(crate) fn identity(&self, name: &str, seconds: i64) -> Identity {
         let (certificate, key) = self.sign(name, seconds);
         (vec![certificate.der().clone()], key.serialize_der())
     }
 
-    /// `--set` for a listener with TLS that asks for certificates.
+    /// Returns `--set` arguments for a listener with TLS that asks for client certificates.
     pub(crate) fn settings(&self, listener: &str) -> Vec<String> {
         let file = |name: &str| self.folder.join(name).display().to_string();
         [
@@ -68,7 +68,7 @@ impl Authority {
         .collect()
     }
 
-    /// A connection with TLS.
+    /// Opens a TLS connection.
     pub(crate) fn connect(
         &self,
         from: Ipv4Addr,

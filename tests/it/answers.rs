@@ -1,5 +1,5 @@
-//! What an answer says beside the verdict: lanes over time, gaps, what it is based on, notes for a ticket, and values
-//! only where they are wanted.
+//! Tests of the parts of an answer besides the verdict: timeline charts, gaps, the basis of the answer, notes for
+//! tickets, and redacted values.
 
 use serde_json::Value;
 
@@ -7,13 +7,14 @@ use crate::cli::{fixture, run};
 use crate::serve::Server;
 use crate::util;
 
-/// The time of an event as the log has it, without the fraction.
+/// Returns the time of an event without its fraction.
 fn time_of(line: &[u8]) -> String {
     let event: Value = serde_json::from_slice(line).unwrap();
     event["stageTimestamp"].as_str().unwrap()[..19].to_owned()
 }
 
-/// The log of gitops-vs-kubectl (157 s long) without what happened between 10 s and 140 s; and the ends of that gap.
+/// Returns the log of gitops-vs-kubectl (157 s long) without the events between 10 s and 140 s, and the ends of that
+/// gap.
 fn with_a_gap() -> (Vec<u8>, String, String) {
     let log = util::log("gitops-vs-kubectl");
     let mut lines = util::lines(&log);
@@ -34,7 +35,7 @@ fn a_time_without_audit_events_is_told_and_shaded() {
     let told = format!("No audit events from {} {}Z to {}Z.", &from[..10], &from[11..], &to[11..]);
     assert!(out.contains(&told), "{told} is missing:\n{out}");
     let lane = out.lines().find(|line| line.contains("alice") && line.contains('░')).expect("a shaded lane");
-    // 130 s of 157 s are not seen.
+    // 130 s of 157 s are missing.
     let share = lane.matches('░').count() as f64 / lane.matches(['░', '·', 'g', 'r', 'e', 'n', '•']).count() as f64;
     assert!(share > 0.6, "{share}: {lane}");
     let (_, json, _) = run(&["analyze", "-o", "json", "-q", "-"], Some(&log));
@@ -55,7 +56,7 @@ fn lanes_show_each_partys_values_at_their_time() {
     let (operator, autoscaler) = (lanes[0], lanes[1]);
     assert!(operator.contains("virt-platform-autopilot") && autoscaler.contains("horizontal-pod-autoscaler"), "{out}");
     let values = |lane: &str, digit: char| lane.rsplit("  ").next().unwrap().matches(digit).count();
-    // truth.txt: the autoscaler wrote 5 eleven times, each time the operator wrote 3 again.
+    // According to truth.txt, the autoscaler wrote 5 eleven times, and each time the operator wrote 3 again.
     assert_eq!((values(operator, '3'), values(operator, '5')), (11, 0), "{operator}");
     assert_eq!((values(autoscaler, '5'), values(autoscaler, '3')), (11, 0), "{autoscaler}");
     assert!(operator.find('3') >= autoscaler.find('5'), "the autoscaler was first:\n{operator}\n{autoscaler}");
@@ -93,7 +94,7 @@ fn a_note_for_a_ticket_has_parties_values_and_commands() {
     assert_eq!(out.matches("```").count() % 2, 0, "{out}");
 }
 
-/// The values that alice and bob fought with.
+/// The values that alice and bob fight with.
 const VALUES: [&str; 4] = ["green", "blue", "silver", "gold"];
 
 #[test]
@@ -109,7 +110,7 @@ fn with_redact_no_value_is_anywhere() {
             assert!(shown.is_empty(), "{arguments:?} shows {shown:?}:\n{out}");
         }
     }
-    // Without it they are shown.
+    // Without redaction, the values are shown.
     let (_, out, _) = run(&["who", "cm/app-config", "-n", "war", &file], None);
     assert!(VALUES.iter().all(|value| out.contains(value)), "{out}");
 

@@ -1,10 +1,10 @@
-//! The house's import rules: who may use whom. Kept by reading the sources.
+//! Checks the import rules between modules by scanning the sources.
 
 use std::path::Path;
 
 use crate::util;
 
-/// A folder or file below `src`, and what of ours it may use besides itself.
+/// A directory or file below `src`, and the other modules of the crate that it may use.
 const RULES: &[(&str, &[&str])] = &[
     ("audit", &[]),
     ("detect", &["audit::event", "audit::scan"]),
@@ -25,12 +25,12 @@ const RULES: &[(&str, &[&str])] = &[
     ("escape.rs", &[]),
 ];
 
-/// What `detect` may not know: clocks, I/O, async.
+/// Words that must not occur in `detect`, which has no clock, I/O or async code.
 const IMPURE: &[&str] =
     &["tokio", "kube::", "hyper", "tracing", "Instant::now", "SystemTime", "std::fs", "std::net", "async "];
 
 fn sources(below: &Path, found: &mut Vec<(String, String)>) {
-    // Tests may use more than what they test.
+    // Unit tests may use more modules than the code that they test.
     if below.ends_with("tests.rs") && !below.starts_with(util::path("tests")) {
         return;
     }
@@ -52,7 +52,7 @@ fn of(below: &str) -> Vec<(String, String)> {
     found
 }
 
-/// Every `crate::…` path a source names.
+/// Returns every `crate::…` path in a source file.
 fn uses(source: &str) -> Vec<String> {
     let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     source

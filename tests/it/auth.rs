@@ -1,4 +1,4 @@
-//! Who may post, scrape, read and act: over real sockets, real TLS, and with a real API server's word.
+//! Authentication and authorization over real sockets and real TLS, also with a real API server.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +13,7 @@ use crate::envtest::{ApiServer, wait_until};
 use crate::serve::{Server, answer};
 use crate::util;
 
-/// A CA, and what it signed.
+/// A CA that issues certificates.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -39,7 +39,7 @@ impl Authority {
         self.signed(params)
     }
 
-    /// A client's certificate that ends in this many seconds.
+    /// Issues a client certificate that expires in `seconds` seconds.
     fn sign_for(&self, name: &str, seconds: u64) -> Identity {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -48,7 +48,7 @@ impl Authority {
         self.signed(params).2
     }
 
-    /// A list of these revoked certificates, as PEM.
+    /// Returns a revocation list of these certificates, as PEM.
     fn revoking(&self, revoked: &[&Identity]) -> String {
         let revoked = revoked.iter().map(|(chain, _)| rcgen::RevokedCertParams {
             serial_number: x509_parser::parse_x509_certificate(&chain[0]).unwrap().1.raw_serial().to_vec().into(),
@@ -74,7 +74,7 @@ impl Authority {
     }
 }
 
-/// A server's files, and how clients see it.
+/// The files of a server, and the CA that clients trust.
 struct Folder {
     path: PathBuf,
     ca: Authority,
@@ -95,7 +95,7 @@ impl Folder {
         folder
     }
 
-    /// A new certificate for the server.
+    /// Issues a new certificate for the server.
     fn renew(&self, name: &str) {
         let (cert, key, _) = self.ca.sign(name, &["localhost"]);
         std::fs::write(self.path.join("tls.crt"), cert).unwrap();
@@ -106,7 +106,7 @@ impl Folder {
         self.path.join(name).display().to_string()
     }
 
-    /// Both listeners with TLS, certificates of the CA, tokens, and rules.
+    /// Writes a configuration for both listeners with TLS, client certificates, tokens and rules.
     fn config(&self) -> PathBuf {
         let path = self.path.join("editwar.yaml");
         let (cert, key, ca, tokens) =
@@ -127,7 +127,7 @@ fn start(config: &Path, more: &[&str]) -> Server {
     Server::start(&[&["--config", config.to_str().unwrap()], more].concat())
 }
 
-/// A connection with TLS, and with a certificate if there is one.
+/// Opens a TLS connection, with a client certificate if there is one.
 fn connect(
     to: SocketAddr,
     ca: &Authority,
@@ -158,7 +158,7 @@ fn pem(text: &str) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(text.as_bytes()).unwrap()
 }
 
-/// One request; 0 where the handshake fails.
+/// Sends one request. Returns status 0 if the handshake fails.
 fn ask(
     to: SocketAddr,
     ca: &Authority,
@@ -215,7 +215,7 @@ fn scraping_reading_and_acting_are_rights_of_their_own() {
     let views =
         ["", "/participants", "/timeline", "/decision", "/decision?watch=true"].map(|view| format!("{web}{view}"));
     for values in views.iter().map(String::as_str).chain(["/api/v1/wars", "/api/v1/participants", "/log-level"]) {
-        // As a token that nobody knows: a refusal does not tell which tokens there are.
+        // The same response as for an unknown token: a rejection does not reveal which tokens exist.
         let refused = get(values, "t-scrape");
         assert_eq!((refused.0, &refused), (401, &get(values, "no-such-token")), "{values}");
     }
@@ -223,7 +223,7 @@ fn scraping_reading_and_acting_are_rights_of_their_own() {
     let stop = |token| ask(server.admin, &folder.ca, None, "POST", "/api/v1/enforcement/stop", token).0;
     assert_eq!((stop(""), stop("t-read")), (401, 401));
     assert_eq!(stop("t-act"), 404, "there is no enforcer to stop, and that is told to who may know");
-    // Whoever was refused is counted, and not logged by token.
+    // Rejections are counted, and tokens are not logged.
     let metrics = get("/metrics", "t-scrape").1;
     let refused =
         metrics.lines().find_map(|l| l.strip_prefix(r#"editwar_requests_refused_total{reason="unauthenticated"} "#));
@@ -259,7 +259,8 @@ fn certificates_and_tokens_are_renewed_while_connections_last() {
     standing.write_all(livez.as_bytes()).unwrap();
     assert!(std::io::Read::read(&mut standing, &mut byte).unwrap() > 0, "the connection that stood still stands");
 
-    // Whom another CA vouches for is let in once that CA is in the file, and no longer when it has left it.
+    // A client with a certificate of another CA is admitted once that CA is in the file, and rejected after it was
+    // removed.
     let other = Authority::new("another CA");
     let (_, _, poster) = other.sign("kube-apiserver-a", &[]);
     let post = || ask(server.webhook, &folder.ca, Some(&poster), "POST", "/audit/a", "").0;
@@ -269,7 +270,7 @@ fn certificates_and_tokens_are_renewed_while_connections_last() {
     std::fs::write(folder.path.join("ca.pem"), &folder.ca.pem).unwrap();
     wait_until("the new CA is believed no more", 20, || post() == 0);
 
-    // A broken certificate changes nothing.
+    // An invalid certificate file changes nothing.
     let second = fresh();
     std::fs::write(folder.path.join("tls.crt"), "nonsense").unwrap();
     crate::envtest::pause(6000);
@@ -292,7 +293,7 @@ fn kubernetes_says_who_may_ask() {
     std::fs::write(&config, text).unwrap();
     let server = start(&config, &[]);
     let get = |path, token| ask(server.admin, &folder.ca, None, "GET", path, token).0;
-    // alice is a cluster admin; the operator's account may nothing of this until it is bound.
+    // alice is a cluster admin. The operator's account has none of these rights until it is bound to a role.
     assert_eq!(get("/api/v1/wars", "token-alice"), 200);
     assert_eq!(get("/api/v1/wars", "no-such-token"), 401);
     let robot = "token-system-serviceaccount-editwar-editwar";
@@ -307,7 +308,7 @@ fn kubernetes_says_who_may_ask() {
             "--serviceaccount=editwar:editwar",
         ],
     );
-    // A refusal is remembered for ten seconds.
+    // A rejection is cached for ten seconds.
     wait_until("it may scrape", 20, || get("/metrics", robot) == 200);
     assert_eq!(get("/api/v1/wars", robot), 401, "a stolen scrape token reads no values");
     assert_eq!(ask(server.admin, &folder.ca, None, "POST", "/api/v1/enforcement/stop", robot).0, 401);
@@ -345,7 +346,7 @@ fn a_page_elsewhere_cannot_make_a_browser_of_this_machine_ask_or_act() {
         answer(&mut stream).0
     };
     let json = "Content-Type: application/json\r\n";
-    // A name of the page's own that resolves to 127.0.0.1.
+    // A name under a page's control that resolves to 127.0.0.1.
     for host in ["rebound.example", "rebound.example:8080", "localhost.evil.example", "127.0.0.1.evil.example"] {
         assert_eq!(to(server.admin, "GET", "/api/v1/wars", host, ""), 421, "{host}");
         assert_eq!(to(server.admin, "POST", "/api/v1/enforcement/stop", host, json), 421, "{host}");
@@ -375,7 +376,7 @@ fn what_acts_is_json_which_no_page_may_send_unasked() {
         let header = format!("Content-Type: {content_type}\r\n");
         server.request(server.admin, "POST", "/api/v1/enforcement/stop", &header, b"{}").0
     };
-    // What a form or a script of another origin may send without being asked for leave.
+    // Content types that a form or script of another origin can send without a CORS preflight.
     for simple in
         ["text/plain", "text/plain; x=application/json", "application/x-www-form-urlencoded", "multipart/form-data"]
     {
@@ -417,11 +418,11 @@ fn the_command_line_shows_who_asks_and_checks_who_answers() {
     }
     let (code, _, err) = ask(&["--server-ca", "/nowhere", "--token-file", &token]);
     assert!(code == 2 && err.contains("/nowhere"), "{err}");
-    // A token does not travel where others may read it.
+    // A token is not sent over an unencrypted connection to another machine.
     let plain = ["wars", "--server", "http://editwar.example.com", "--token-file", &token];
     let (code, _, err) = crate::cli::run(&plain, None);
     assert!(code == 2 && err.contains("https://"), "{err}");
-    // The same way for `who` and `doctor`.
+    // The same for `who` and `doctor`.
     let who = ["who", "deployment/web", "-n", "shop", "--server", &url, "--server-ca", &ca, "--token-file", &token];
     let (code, _, err) = crate::cli::run(&who, None);
     assert!(code == 2 && err.contains("none of 0 events"), "{err}");
@@ -477,7 +478,7 @@ fn a_connection_from_outside_without_a_handshake_is_closed() {
         let read = std::io::Read::read(&mut silent, &mut [0; 16]);
         assert!(matches!(&read, Ok(0)) || read.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset));
     }
-    // And one that ends its handshake, and asks for nothing.
+    // One that completes the handshake and sends nothing.
     let (_, _, anybody) = folder.ca.sign("somebody", &[]);
     let mut silent = connect(server.webhook, &folder.ca, Some(&anybody));
     silent.sock.set_read_timeout(Some(std::time::Duration::from_secs(25))).unwrap();
@@ -505,7 +506,8 @@ fn a_token_file_that_is_emptied_or_deleted_closes_the_door() {
     }
 }
 
-/// Asks again and again on one connection until it is refused or ended; how many times it was answered with 200.
+/// Sends requests on one connection until one is rejected or the connection is closed. Returns the number of responses
+/// with 200.
 fn ask_until_refused(stream: &mut (impl std::io::Read + Write), path: &str, token: &str) -> usize {
     let authorization = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
     let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}\r\n");
@@ -525,7 +527,7 @@ fn ask_until_refused(stream: &mut (impl std::io::Read + Write), path: &str, toke
 fn a_connection_ends_with_its_certificate() {
     let folder = Folder::new("auth-expiry");
     let server = start(&folder.config(), &[]);
-    // `/metrics` may have more bytes than one read takes: health does not, and needs no name.
+    // `/metrics` may be larger than one read. Health checks are small, and need no authentication.
     let brief = folder.ca.sign_for("prometheus", 6);
     let mut standing = connect(server.admin, &folder.ca, Some(&brief));
     standing.sock.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
@@ -546,7 +548,7 @@ fn what_a_connection_follows_ends_with_its_token() {
     std::fs::write(folder.path.join("tokens"), "t-other oncall\n").unwrap();
     stream.sock.set_read_timeout(Some(std::time::Duration::from_secs(40))).unwrap();
     let started = std::time::Instant::now();
-    // It has a line every half a minute, as long as it goes on.
+    // A watch sends a line every 30 s as long as it continues.
     while matches!(std::io::Read::read(&mut stream, &mut bytes), Ok(read) if read > 0) {
         assert!(started.elapsed().as_secs() < 60, "it is still followed");
     }
@@ -577,7 +579,8 @@ fn a_revoked_certificate_and_its_connections_are_refused() {
     assert_eq!((scrape(&good), scrape(&stolen)), (200, 0));
 }
 
-/// An API server that knows the tokens that begin with `good`, and lets their holders do anything; where it listens.
+/// Starts an API server that accepts tokens that start with `good` and grants their owners all rights. Returns its
+/// address.
 fn reviewer() -> SocketAddr {
     use std::io::{BufRead, Read};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -653,7 +656,7 @@ fn invented_tokens_keep_no_fresh_one_from_being_reviewed() {
         let fresh: Vec<u16> = (0..14)
             .map(|n| {
                 crate::envtest::pause(400);
-                // An address of its own at first, then one that is known.
+                // A different address each time at first, then the same one.
                 get([127, 0, 10, if n < 3 { n } else { 3 }].into(), &format!("good-{n}")).unwrap()
             })
             .collect();

@@ -1,5 +1,5 @@
-//! Small logs, each about one question: is this a war, and whose? Every one was checked by hand, and says the same however it
-//! arrives.
+//! Small logs, each about one question: is this a war, and whose? Each was checked by hand, and must have the same
+//! result in any order of arrival.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::util;
 
-/// Nobody fights, and why.
+/// Logs without a war, and the reason why.
 const PEACE: &[(&str, &str)] = &[
     ("annotation_leader", "a leader lock in an annotation: its holders take turns"),
     ("cert_issuing", "two controllers of cert-manager, one program: one asks, the other one answers"),
@@ -42,8 +42,8 @@ struct Expected {
     confidence: &'static str,
 }
 
-/// What is fought over, by whom, how often, counted by hand: the third write of two that alternate is the first retake, and a
-/// creation is a write.
+/// The contested fields, parties and numbers of retakes, counted by hand: the third of the writes of two alternating
+/// actors is the first retake, and a creation is a write.
 const WARS: &[Expected] = &[
     Expected {
         case: "cause_eks_addon",
@@ -138,7 +138,7 @@ fn loud(report: &Report) -> Vec<&War> {
     report.wars.iter().filter(|war| war.is_loud()).collect()
 }
 
-/// The ways a log may arrive, and what they are called.
+/// Returns the orders in which a log may arrive, with their names.
 fn arrivals(lines: &[Vec<u8>]) -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let mut seed = 17;
     let mut shuffled: Vec<(i64, Vec<u8>)> =

@@ -1,4 +1,4 @@
-//! The command line, run as a user runs it.
+//! Tests of the command line, which run the program as a user does.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::util;
 
-/// A folder of its own for a test, empty.
+/// Returns an empty directory for a test.
 pub(crate) fn scratch(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     drop(std::fs::remove_dir_all(&folder));
@@ -26,7 +26,7 @@ fn editwar(args: &[&str], stdin: Option<&[u8]>) -> Output {
         .spawn()
         .unwrap();
     if let Some(text) = stdin {
-        // A command that gives up early closes its end.
+        // A command that exits early closes its end of the pipe.
         drop(child.stdin.take().unwrap().write_all(text));
     }
     child.wait_with_output().unwrap()
@@ -36,7 +36,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Exit code, stdout and stderr.
+/// Runs the program. Returns exit code, stdout and stderr.
 pub(crate) fn run(args: &[&str], stdin: Option<&[u8]>) -> (i32, String, String) {
     let output = editwar(args, stdin);
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
@@ -174,13 +174,13 @@ fn logs_come_in_many_wrappings() {
     // As `oc adm node-logs` prints it.
     let prefixed: Vec<u8> = lines.iter().flat_map(|line| [b"master-0.example.com ", *line, b"\r\n"].concat()).collect();
     expect_war(&[&write("prefixed.log", &prefixed)], None);
-    // As kubectl and jq would lay them out.
+    // Pretty-printed, as by kubectl and jq.
     let items: Vec<serde_json::Value> = lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
     let list = serde_json::json!({"kind": "EventList", "apiVersion": "audit.k8s.io/v1", "items": items});
     expect_war(&[&write("pretty.json", serde_json::to_string_pretty(&list).unwrap().as_bytes())], None);
     expect_war(&[&write("list.json", serde_json::to_string(&list).unwrap().as_bytes())], None);
     expect_war(&[&write("array.json", serde_json::to_string(&list["items"]).unwrap().as_bytes())], None);
-    // A rotated set, whose names are not in the order of time, and one API server more.
+    // A rotated set whose names are not in order of time, and the log of another API server.
     let (first, rest) = lines.split_at(lines.len() / 3);
     let (second, third) = rest.split_at(rest.len() / 2);
     let gz = |part: &[&[u8]]| {
@@ -340,7 +340,7 @@ fn serve_checks_its_configuration() {
 fn however_many_workers_read_the_verdicts_are_the_same() {
     let folder = scratch("workers");
     for recording in util::smaller_recordings() {
-        // Longer than a chunk, so that there is something to share: with reads in between, as a log has them.
+        // Longer than a chunk, so that several workers have work; with reads in between, as in a real log.
         let path = folder.join(format!("{recording}.log"));
         std::fs::write(&path, util::log(&recording)).unwrap();
         let file = path.to_str().unwrap();
@@ -351,8 +351,8 @@ fn however_many_workers_read_the_verdicts_are_the_same() {
             assert_eq!(of(workers), alone, "{recording} with {workers} workers");
         }
     }
-    // All at once, merged by time; and one whose lines are broken here and there.
-    // (Those that were derived from others hold the same requests, and which of two comes first is chance.)
+    // All at once, merged by time, and one log with some broken lines. Derived recordings are excluded: they contain
+    // the same requests, and which of two copies comes first is random.
     let recorded = util::smaller_recordings().into_iter().filter(|name| !name.ends_with("-derived"));
     let all: Vec<String> = recorded.map(|recording| fixture(&recording)).collect();
     let arguments = |workers| {
@@ -370,7 +370,8 @@ fn however_many_workers_read_the_verdicts_are_the_same() {
     assert_eq!(of("8"), of("1"));
 }
 
-/// Alice and bob, who each talk to their own API server, write alternately for eight hours: `line` of who, when and how often.
+/// Alice and Bob use different API servers and write alternately for eight hours. `line` formats an event from user,
+/// time and number.
 fn slow_war(line: impl Fn(&str, &str, usize) -> String) -> [String; 2] {
     let mut logs = [String::new(), String::new()];
     let start: jiff::Timestamp = "2026-11-20T00:00:00Z".parse().unwrap();
@@ -399,7 +400,7 @@ fn a_slow_war_in_the_logs_of_two_api_servers_is_the_war_of_one_log() {
             )
         };
         let [alice, bob] = slow_war(line);
-        // The one log has the lines of both in the order of their times, which stand at their ends.
+        // One log with the lines of both, ordered by the time at the end of each line.
         let mut both: Vec<&str> = alice.lines().chain(bob.lines()).collect();
         both.sort_by_key(|line| line.rsplit(r#""stageTimestamp":"#).next());
         let file = |name: &str, text: &str| {

@@ -1,4 +1,4 @@
-//! Clocks that are wrong, and times that are forged: neither ends a war, nor hides one, nor touches another cluster.
+//! Tests with wrong clocks and forged times: they neither end nor hide a war, and do not affect other clusters.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,7 +21,7 @@ fn text(at: i64) -> String {
     format!("{:.6}", jiff::Timestamp::from_microsecond(at).unwrap())
 }
 
-/// `user` sets `data.v` of a ConfigMap.
+/// A patch by `user` that sets `data.v` of a ConfigMap.
 fn patch(name: &str, user: &str, value: &str, at: i64) -> Value {
     event(name, user, &json!({"data": {"v": value}}), at)
 }
@@ -37,8 +37,8 @@ fn event(name: &str, user: &str, patch: &Value, at: i64) -> Value {
     })
 }
 
-/// Alice and Bob take `data.v` back from each other, ten seconds apart, 40 times until `end`; Bob's API server has a clock
-/// that is wrong as `of_bob` says.
+/// Alice and Bob overwrite each other's `data.v` 40 times, ten seconds apart, until `end`. `of_bob` maps a time to that
+/// of Bob's API server, whose clock is wrong.
 fn war(name: &str, end: i64, of_bob: impl Fn(i64) -> i64) -> Vec<Value> {
     let one = |n: i64| {
         let at = end - (40 - n) * 10 * SECOND;
@@ -56,7 +56,7 @@ fn post(server: &Server, cluster: &str, items: &[Value]) {
     assert_eq!(server.post(&format!("/audit/{cluster}"), &list(items)).0, 200);
 }
 
-/// What is said of the war over `name` in a cluster: its state, and whether its controllers may write.
+/// Returns the state of the war over `name` in a cluster, and whether its controllers may write.
 fn verdict(server: &Server, cluster: &str, name: &str) -> (String, bool) {
     let report = server.json(&format!("/api/v1/wars?cluster={cluster}"));
     let of = |war: &&Value| war["object"]["name"] == name;
@@ -90,7 +90,7 @@ fn an_event_of_the_year_2300_ends_no_war_anywhere_and_hides_no_new_one() {
 #[test]
 fn a_cluster_whose_clock_is_ahead_lifts_no_pause_of_another_one() {
     let server = Server::start(&[]);
-    // A window and a pause that nine minutes end.
+    // A window and a pause that end after nine minutes.
     post(&server, "prod", &war("web", now(), |at| at));
     for minutes in [9, 20] {
         post(&server, "east", &[patch("x", "mallory", "1", now() + minutes * MINUTE)]);
@@ -110,7 +110,7 @@ fn a_time_in_an_annotation_is_the_time_of_nothing() {
     let forged = event("y", "tenant", &forged, now());
     post(&server, "prod", std::slice::from_ref(&forged));
     assert_eq!(verdict(&server, "prod", "web"), paused());
-    // A batch that is longer than what is taken: cut behind the forged time.
+    // A batch above the size limit, truncated after the forged time.
     let long =
         json!({"metadata": {"annotations": {"stageTimestamp": "2300-01-01T00:00:00Z", "x": "x".repeat(100 << 10)}}});
     post(&server, "prod", &[forged, event("z", "tenant", &long, now())]);
@@ -183,7 +183,7 @@ fn one_log_that_runs_on_behind_the_others_does_not_end_their_wars() {
     let end = now() - 24 * 60 * MINUTE;
     let lines = |events: &[Value]| events.iter().map(|event| format!("{event}\n")).collect::<String>();
     std::fs::write(folder.join("a.log"), lines(&war("web", end, |at| at))).unwrap();
-    // A read every minute, from when the war began until 20 hours after it: the clock of this one is wrong.
+    // An event every minute, from before the war until 20 hours after it. The clock of this API server is wrong.
     let reads: Vec<Value> = (-10..1200).map(|minute| patch("x", "bob", "1", end + minute * MINUTE)).collect();
     std::fs::write(folder.join("b.log"), lines(&reads)).unwrap();
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_editwar"))

@@ -1,11 +1,11 @@
-//! A small API server that writes audit events: for cases that no recording has. It stores objects, counts revisions and
-//! tells no-ops from writes as the real one does, and writes each request at the audit level it is told.
+//! A small API server simulation that writes audit events, for cases without a recording. Like a real one, it stores
+//! objects, counts revisions and recognises no-ops. It logs each request at the given audit level.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-/// How much is written of each request.
+/// The audit level of the events.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Level {
     Metadata,
@@ -21,11 +21,11 @@ pub(crate) struct Cluster {
     revision: u64,
     objects: BTreeMap<String, Value>,
     lines: Vec<String>,
-    /// What a mutating webhook makes of every patch: the fields it sets.
+    /// The fields that a mutating webhook sets with every patch.
     pub(crate) webhook: Option<Value>,
 }
 
-/// Who asks, with which tool.
+/// A user and its tool.
 pub(crate) type Who = (&'static str, &'static str);
 
 pub(crate) const HPA: Who = ("system:serviceaccount:kube-system:horizontal-pod-autoscaler", "kube-controller-manager");
@@ -40,7 +40,7 @@ impl Cluster {
         Cluster::at(level, 1_795_400_000_000_000)
     }
 
-    /// A cluster whose clock begins at this time, in microseconds since 1970.
+    /// Creates a cluster whose clock starts at `now`, in microseconds since 1970.
     pub(crate) fn at(level: Level, now: i64) -> Cluster {
         Cluster { level, now, revision: 100, objects: BTreeMap::new(), lines: Vec::new(), webhook: None }
     }
@@ -73,7 +73,7 @@ impl Cluster {
         self.event(who, "delete", path, "", 200, None, Some(status), None);
     }
 
-    /// A merge patch, through a subresource where one is named.
+    /// Sends a merge patch, optionally through a subresource.
     pub(crate) fn patch(&mut self, who: Who, path: &str, subresource: &str, patch: Value) {
         let before = self.objects[path].clone();
         let mut after = before.clone();
@@ -92,7 +92,7 @@ impl Cluster {
         self.event(who, "patch", path, subresource, 200, Some(patch), Some(stored), annotations);
     }
 
-    /// A PUT of the whole object as it is, with this merged into it.
+    /// Sends a PUT of the current object, with `change` merged into it.
     pub(crate) fn update(&mut self, who: Who, path: &str, subresource: &str, change: Value) {
         let before = self.objects[path].clone();
         let mut body = before.clone();
@@ -102,13 +102,13 @@ impl Cluster {
         self.event(who, "update", path, subresource, 200, Some(body), Some(after), None);
     }
 
-    /// A PUT that comes too late.
+    /// Sends a PUT of an outdated object, which fails with 409.
     pub(crate) fn conflict(&mut self, who: Who, path: &str) {
         let body = self.objects[path].clone();
         self.event(who, "update", path, "", 409, Some(body), None, None);
     }
 
-    /// A PUT of the scale subresource.
+    /// Sends a PUT of the scale subresource.
     pub(crate) fn scale(&mut self, who: Who, path: &str, replicas: u32) {
         let before = self.objects[path].clone();
         let mut after = before.clone();
@@ -123,7 +123,7 @@ impl Cluster {
         self.event(who, "get", path, "", 200, None, None, None);
     }
 
-    /// A write whose outcome changes nothing keeps its revision.
+    /// Stores an object. A write that changes nothing keeps the revision.
     fn store(&mut self, path: &str, before: &Value, after: &mut Value) {
         if before != after {
             self.revision += 1;
@@ -183,7 +183,7 @@ impl Cluster {
         if let Some(response) = response.filter(|_| self.level == Level::RequestResponse) {
             event["responseObject"] = response;
         }
-        // Of a webhook's patch, Metadata shows only that there was one.
+        // At Metadata, only the existence of a webhook's patch is logged.
         match annotations {
             Some(annotations) if self.level != Level::Metadata => event["annotations"] = annotations,
             _ => {}

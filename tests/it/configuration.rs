@@ -1,6 +1,7 @@
-//! `docs/configuration.md` and its JSON schema are written from the types that are read, and so have every key.
+//! Checks that `docs/configuration.md` and its JSON schema, which are generated from the configuration types, are up to
+//! date and complete.
 //!
-//! `UPDATE_DOCS=1 cargo test --test it configuration` writes them anew.
+//! `UPDATE_DOCS=1 cargo test --test it configuration` generates them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -34,7 +35,7 @@ fn schema() -> Value {
     schema
 }
 
-/// One key: its path, kind, default and meaning.
+/// A key: its path, type, default and description.
 struct Key {
     path: String,
     kind: String,
@@ -42,7 +43,7 @@ struct Key {
     meaning: String,
 }
 
-/// The keys of an object, in depth.
+/// Collects the keys of a schema recursively.
 fn keys(path: &str, schema: &Value, default: Option<&Value>, found: &mut Vec<Key>) {
     let schema = without_null(schema);
     let default = schema.get("default").or(default);
@@ -71,7 +72,7 @@ fn keys(path: &str, schema: &Value, default: Option<&Value>, found: &mut Vec<Key
     }
 }
 
-/// What holds where a limit is not set.
+/// Returns the default of a limit that is not set.
 fn built_in(path: &str) -> String {
     let limits = Limits::default();
     let time = |seconds: i64| Duration(std::time::Duration::from_secs(seconds.unsigned_abs())).to_string();
@@ -94,7 +95,7 @@ fn built_in(path: &str) -> String {
     format!("`{default}`")
 }
 
-/// The schema of what may also be absent.
+/// Returns the schema of an optional value.
 fn without_null(schema: &Value) -> &Value {
     let choices = schema["anyOf"].as_array().map(Vec::as_slice).unwrap_or_default();
     choices.iter().find(|choice| choice["type"] != "null").unwrap_or(schema)
@@ -174,7 +175,7 @@ fn the_reference_is_written_from_the_types() {
     compare("docs/configuration.schema.json", &format!("{:#}\n", schema()));
 }
 
-/// Every key that a printed configuration has; those of lists without their numbers.
+/// Collects every key of a printed configuration, with list indexes removed.
 fn printed(path: &str, value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(map) if !map.is_empty() => {
@@ -194,7 +195,7 @@ fn no_key_that_is_printed_is_missing() {
     printed("", &serde_json::to_value(Config::default()).unwrap(), &mut found);
     assert!(found.len() > 20, "{found:?}");
     for path in found {
-        // A map is a key with keys of its own; an empty list or section is one without.
+        // A map is a key with user-defined keys below it. An empty list or section is a key without any.
         let is_below =
             |long: &str, short: &str| long.strip_prefix(short).is_some_and(|rest| rest.starts_with(['.', '[']));
         let is_there = known.iter().any(|key| *key == path || is_below(&path, key) || is_below(key, &path));

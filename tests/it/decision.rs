@@ -1,4 +1,4 @@
-//! The decision API: what a reconciler in any language asks before it writes.
+//! The decision API: what reconcilers in any language query before they write.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ use crate::util;
 
 const PATH: &str = "/api/v1/objects/deployments.apps/shop/web/decision";
 
-/// The lines of JSON that a followed decision sends.
+/// Returns the JSON lines of a watched decision.
 fn follow(server: &Server, path: &str) -> impl Iterator<Item = Value> {
     let mut stream = TcpStream::connect(server.admin()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -26,7 +26,7 @@ fn follow(server: &Server, path: &str) -> impl Iterator<Item = Value> {
     lines.filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(&line).unwrap())
 }
 
-/// The events of a war over shop/web that is paused at its end.
+/// Returns the events of a war over shop/web that is paused at its end.
 fn war() -> Vec<u8> {
     use crate::cluster::{Cluster, HPA, Level, OPERATOR};
     let mut cluster = Cluster::new(Level::RequestResponse);
@@ -67,6 +67,6 @@ fn a_decision_takes_less_than_a_millisecond() {
     for _ in 0..1000 {
         std::hint::black_box(api.decision(&key));
     }
-    // Unoptimised, on a machine that does other things too.
+    // A generous limit, for an unoptimised build on a busy machine.
     assert!(started.elapsed() < Duration::from_secs(1), "{:?} for 1000", started.elapsed());
 }

@@ -1,4 +1,4 @@
-//! What is shipped to be deployed: alerts, manifests. Compared with the code, and with a real API server.
+//! Checks the shipped alerts and manifests against the code and a real API server.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -27,7 +27,7 @@ fn rules() -> Vec<Value> {
     groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
 
-/// The source, in which metrics are named.
+/// Returns the sources that define metrics.
 fn metric_sources() -> String {
     let mut folders = vec![util::path("src")];
     let mut sources = String::new();
@@ -116,7 +116,7 @@ fn a_real_api_server_takes_every_overlay() {
         let folder = folder.to_str().unwrap();
         let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", folder];
         let out = server.kubectl("admin", &arguments);
-        // With a hash of its content behind the name: another configuration replaces the pods.
+        // The name ends in a hash of the content, so that a changed configuration replaces the pods.
         assert!(out.contains("configmap/editwar-"), "{overlay}: {out}");
         let pods = ["deployment.apps/editwar", "daemonset.apps/editwar"];
         assert!(pods.iter().any(|pod| out.contains(pod)), "{overlay}: {out}");
@@ -140,7 +140,7 @@ fn the_shipped_configuration_is_one_that_editwar_takes() {
     }
 }
 
-/// The chart as helm renders it with these values, without what is not Kubernetes' own.
+/// Renders the Helm chart with these values, without custom resources.
 fn chart(helm: &PathBuf, values: &[&str]) -> String {
     let folder = util::path("deploy/helm/editwar");
     let base = ["template", "editwar", folder.to_str().unwrap(), "--namespace", "editwar", "--kube-version", "1.36.0"];

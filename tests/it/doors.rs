@@ -1,4 +1,5 @@
-//! The listeners under clients that hold on: silent connections, unread answers, and more than a client's share.
+//! Tests of the listeners with clients that hold connections: silent connections, unread responses, and more
+//! connections than a client may have.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -12,19 +13,19 @@ use crate::hostile::{peak_bytes, try_connect};
 use crate::serve::Server;
 use crate::util;
 
-/// Not this machine's own address: every other address of loopback is a stranger's.
+/// The address of another client: every loopback address counts as a client of its own.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
-/// The first bytes of HTTP/2.
+/// The connection preface of HTTP/2.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DECISION: &str = "/api/v1/objects/configmaps/shop/config-0/decision?watch";
-/// Everything there is to tell: some megabytes.
+/// A report of all objects, which has several megabytes.
 const REPORT: &str = "/api/v1/wars?all=1&limit=5000";
 
 fn connect(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
     try_connect(from, to).unwrap()
 }
 
-/// Whether the server ends a connection by itself, within the read timeout of 20 seconds.
+/// Returns whether the server closes a connection within the read timeout of 20 seconds.
 fn is_ended(stream: &mut TcpStream) -> bool {
     let mut bytes = [0; 4096];
     loop {
@@ -36,7 +37,7 @@ fn is_ended(stream: &mut TcpStream) -> bool {
     }
 }
 
-/// One `GET`: the status, 0 where there is no answer.
+/// Sends a `GET`. Returns the status, or 0 without a response.
 fn get(from: Ipv4Addr, to: SocketAddr, path: &str) -> u16 {
     let Ok(mut stream) = try_connect(from, to) else { return 0 };
     let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -46,13 +47,13 @@ fn get(from: Ipv4Addr, to: SocketAddr, path: &str) -> u16 {
     String::from_utf8_lossy(&answer).get(9..12).and_then(|code| code.parse().ok()).unwrap_or(0)
 }
 
-/// One frame of HTTP/2.
+/// Formats an HTTP/2 frame.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A `GET` over HTTP/2 on this stream.
+/// Formats a `GET` over HTTP/2 on a stream.
 fn request_frame(stream: u32, path: &str) -> Vec<u8> {
     let mut head = vec![0x82, 0x86, 0x41, 9];
     head.extend(b"localhost\x44");
@@ -61,7 +62,7 @@ fn request_frame(stream: u32, path: &str) -> Vec<u8> {
     frame(1, 5, stream, &head)
 }
 
-/// An HTTP/2 connection with these settings and this many requests of one path.
+/// Opens an HTTP/2 connection with these settings and sends `requests` requests of one path.
 fn h2(from: Ipv4Addr, to: SocketAddr, settings: &[u8], requests: u32, path: &str) -> TcpStream {
     let mut stream = connect(from, to);
     let mut bytes = [PREFACE, &frame(4, 0, 0, settings)].concat();
@@ -70,10 +71,10 @@ fn h2(from: Ipv4Addr, to: SocketAddr, settings: &[u8], requests: u32, path: &str
     stream
 }
 
-/// SETTINGS_INITIAL_WINDOW_SIZE 0: no answer's body may be sent.
+/// SETTINGS_INITIAL_WINDOW_SIZE 0: the server cannot send the body of any response.
 const NO_WINDOW: &[u8] = &[0, 4, 0, 0, 0, 0];
 
-/// A server with `count` wars to tell of.
+/// Starts a server with `count` wars.
 fn with_wars(count: usize, arguments: &[&str]) -> Server {
     let server = Server::start(arguments).ready();
     let mut cluster = Cluster::new(Level::RequestResponse);
@@ -117,7 +118,7 @@ fn health_and_honest_clients_are_answered_while_1024_silent_connections_hold_on(
             held.extend((0..256).map(|_| connect(Ipv4Addr::new(127, 0, 7, address), to)));
         }
     }
-    // Long before they are given up for their silence.
+    // Long before they are closed because of their silence.
     let started = Instant::now();
     assert_eq!(get(Ipv4Addr::LOCALHOST, server.admin(), "/livez"), 200);
     assert_eq!(get(STRANGER, server.admin(), "/livez"), 200);
@@ -154,7 +155,7 @@ fn answers_that_nobody_reads_stay_within_their_memory_and_are_given_up() {
     drop(report);
     let before = peak_bytes(&server);
     let mut unread: Vec<TcpStream> = (0..2).map(|_| h2(STRANGER, server.admin(), NO_WINDOW, 128, REPORT)).collect();
-    // Others are answered meanwhile, with the same report.
+    // Other clients get responses in the meantime, with the same report.
     for _ in 0..3 {
         pause(500);
         assert_eq!(get(Ipv4Addr::LOCALHOST, server.admin(), REPORT), 200);
@@ -171,10 +172,10 @@ fn an_unread_answer_over_http_1_is_given_up() {
     let server = with_wars(1500, &[]);
     let length = server.get(REPORT).1.len();
     let files = || std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
-    // Those of the connections that were answered just now may be closed a little later.
+    // The connections that were just used may be closed a little later.
     let before = (0..20).map(|_| (pause(50), files()).1).min().unwrap();
     let mut unread = connect(STRANGER, server.admin());
-    // More than the kernel takes off the server's hands.
+    // More than the kernel buffers.
     let requests = 8;
     for _ in 0..requests {
         unread.write_all(format!("GET {REPORT} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();

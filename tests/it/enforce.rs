@@ -1,4 +1,4 @@
-//! The enforcer against a real API server, whose audit webhook points at editwar itself, with the RBAC that is shipped.
+//! The enforcer against a real API server whose audit webhook posts to editwar, with the shipped RBAC.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ const AUTOPILOT: &str = "system:serviceaccount:openshift-cnv:virt-platform-autop
 const HPA: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
 const EDITWAR: &str = "system:serviceaccount:editwar:editwar";
 const PAUSED: &str = "platform.kubevirt.io/reconcile-paused";
-/// Short periods: five retakes within ten seconds, quiet again after four.
+/// Short periods: five retakes within ten seconds, and a quiet period of four seconds.
 const SHORT: [&str; 4] = ["--set", "limits.buckets=[{retakes: 5, window: 10s}]", "--set", "limits.quiet=4s"];
 
-/// An API server that posts to a webhook, with the shipped RBAC and an object to fight over; and an editwar there.
+/// An API server with an audit webhook, the shipped RBAC and a contested object, and an editwar for it.
 struct Cluster {
     server: ApiServer,
     editwar: Server,
@@ -36,7 +36,7 @@ impl Cluster {
         Some(Cluster { server, editwar, webhook })
     }
 
-    /// Both sides write alternately until the object is paused; the time that took.
+    /// Both sides write alternately until the object is paused. Returns how long that took.
     fn fight(&self) -> Duration {
         let started = Instant::now();
         wait_until("it is paused", 90, || {
@@ -47,7 +47,7 @@ impl Cluster {
         started.elapsed()
     }
 
-    /// Waits while others' events let time go on.
+    /// Waits while events of others advance event time.
     fn wait(&self, what: &str, seconds: u64, mut is_so: impl FnMut() -> bool) {
         let mut ticks = 0;
         wait_until(what, seconds, || {
@@ -96,7 +96,7 @@ fn is_paused(server: &ApiServer) -> bool {
     annotation(server, PAUSED).as_deref() == Some("true")
 }
 
-/// A turn of somebody's reconciler that honours the pause: whether it wrote.
+/// One step of a reconciler that honours pauses. Returns whether it wrote.
 fn reconcile(server: &ApiServer) -> bool {
     if is_paused(server) {
         return false;
@@ -134,19 +134,19 @@ fn an_autoscaler_against_a_golden_state_is_paused_and_resumed_by_itself() {
     wait_until("the gauge follows", 10, || cluster.editwar.get("/metrics").1.contains(gauge));
     assert!(cluster.readiness().contains("enforcer: enforcing: 1 objects paused"), "{}", cluster.readiness());
 
-    // The reconciler honours it: the autoscaler has its way, and that is no retake.
+    // The reconciler honours the pause: the autoscaler prevails, which is not a retake.
     scale(server, HPA, 5);
     assert!(!reconcile(server));
     assert_eq!(live(server)["spec"]["replicas"], 5);
 
-    // The rival stops: quiet, and the pause ends by itself.
+    // The rival stops, and the pause ends after the quiet period.
     cluster.wait("the pause is lifted", 40, || !is_paused(server));
     assert_eq!(annotation(server, "platform.kubevirt.io/reconcile-paused-because"), None);
     wait_until("the Event is there", 10, || cluster.events().contains("ThrashingResolved: "));
     wait_until("the gauge follows", 10, || !cluster.editwar.get("/metrics").1.contains(gauge));
     assert!(reconcile(server));
 
-    // Own writes are nobody's: the parties are the two that fought.
+    // Our own writes do not count: the parties are the two that fought.
     let war = cluster.editwar.json("/api/v1/objects/deployments.apps/shop/web")["war"].clone();
     let mut parties: Vec<&str> =
         war["parties"].as_array().unwrap().iter().map(|p| p["actor"].as_str().unwrap()).collect();
@@ -161,7 +161,7 @@ fn a_person_who_lifts_the_pause_is_obeyed_and_a_rival_that_strips_it_is_not() {
     let Some(cluster) = Cluster::start(&["--set", "limits.quiet=60s"]) else { return };
     let server = &cluster.server;
     cluster.fight();
-    // The rival writes the whole object, without the annotation.
+    // The rival replaces the whole object, without the annotation.
     let strip = || {
         let mut object = golden();
         object["spec"]["replicas"] = json!(5);
@@ -173,7 +173,7 @@ fn a_person_who_lifts_the_pause_is_obeyed_and_a_rival_that_strips_it_is_not() {
     cluster.wait("it is set again", 40, || is_paused(server));
     wait_until("the Event is there", 10, || cluster.events().contains("ThrashingDetected: "));
 
-    // A person takes it away on purpose.
+    // A person removes the pause on purpose.
     server.kubectl("alice", &["annotate", "deployment", "web", "-n", "shop", &format!("{PAUSED}-")]);
     cluster.wait("it is seen", 40, || cluster.events().contains("ThrashingResolved: alice lifted the pause"));
     for _ in 0..8 {
@@ -182,7 +182,7 @@ fn a_person_who_lifts_the_pause_is_obeyed_and_a_rival_that_strips_it_is_not() {
     }
     let decision = cluster.editwar.json("/api/v1/objects/deployments.apps/shop/web/decision");
     assert_eq!(decision["write"], true, "{decision}");
-    // A new war is a new war.
+    // A new war leads to a new pause.
     cluster.fight();
 }
 
@@ -226,7 +226,7 @@ fn a_restart_of_editwar_or_of_the_api_server_loses_no_pause() {
     let Some(mut cluster) = Cluster::start(&[]) else { return };
     cluster.fight();
     let webhook = cluster.webhook.clone();
-    // Killed in the middle: the new one finds the pause, and lifts it when its time is over.
+    // After a kill, the new process finds the pause and removes it when its time is over.
     cluster.editwar = {
         cluster.editwar.signal("KILL");
         pause(500);
@@ -259,7 +259,7 @@ fn of_two_replicas_one_acts_and_the_other_takes_over_in_time() {
     wait_until("the other takes over", 15, || !status().contains("standing by"));
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     assert!(is_paused(&cluster.server), "the pause outlives the one that set it");
-    // It gets the API server's events from now on: the Service of the manifests follows the one that is ready.
+    // From now on it receives the API server's events, since the Service in the manifests selects the ready pod.
     drop(second);
     cluster.editwar = enforcing(&cluster.server, &cluster.webhook.clone(), &[]);
     cluster.wait("it is lifted", 60, || !is_paused(&cluster.server));

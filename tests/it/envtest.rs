@@ -1,5 +1,5 @@
-//! A real etcd and a real kube-apiserver for a test, as envtest finds them: in `$KUBEBUILDER_ASSETS`, else in
-//! `/usr/local/kubebuilder/bin`. Where they are missing, the tests say that they were skipped.
+//! A real etcd and kube-apiserver for tests. The binaries are found as by envtest: in `$KUBEBUILDER_ASSETS`, or else in
+//! `/usr/local/kubebuilder/bin`. Without them, tests report that they were skipped.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::util;
 
-/// Tokens that the API server knows: user, groups.
+/// Tokens that the API server accepts: user and groups.
 const USERS: &[(&str, &str)] = &[
     ("admin", "system:masters"),
     ("alice", "developers"),
@@ -26,11 +26,11 @@ pub(crate) struct ApiServer {
     etcd_port: u16,
     apiserver: Option<Child>,
     pub(crate) port: u16,
-    /// Flags by which it logs audit events.
+    /// Flags for audit logging.
     audit: Vec<String>,
 }
 
-/// The folder with the binaries, or a word that the test is skipped.
+/// Returns the directory with the binaries, or reports that the test is skipped.
 fn assets() -> Option<PathBuf> {
     let folder =
         std::env::var_os("KUBEBUILDER_ASSETS").map_or_else(|| "/usr/local/kubebuilder/bin".into(), PathBuf::from);
@@ -43,7 +43,8 @@ fn assets() -> Option<PathBuf> {
     None
 }
 
-/// A port for a server to come, below those that the system gives to clients: nobody else takes it meanwhile.
+/// Returns a free port for a server that starts later. It is below the range of ephemeral ports, so that it is not
+/// assigned to a client in the meantime.
 pub(crate) fn free_port() -> u16 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
@@ -51,7 +52,7 @@ pub(crate) fn free_port() -> u16 {
     std::iter::repeat_with(next).find(is_free).unwrap()
 }
 
-/// A folder below the target folder, new and empty.
+/// Creates an empty directory below the target directory.
 pub(crate) fn scratch(name: &str) -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -61,7 +62,7 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
     folder
 }
 
-/// Waits until `is_so`, looking ten times a second.
+/// Waits until `is_so` holds, and checks it ten times a second.
 pub(crate) fn wait_until(what: &str, seconds: u64, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
@@ -76,12 +77,13 @@ pub(crate) fn pause(millis: u64) {
 }
 
 impl ApiServer {
-    /// Starts etcd and an API server that posts its audit events to `audit` (a URL); `None` where there are no binaries.
+    /// Starts etcd and an API server that posts its audit events to the URL `audit`. Returns `None` without the
+    /// binaries.
     pub(crate) fn start(audit: Option<&str>) -> Option<ApiServer> {
         ApiServer::start_batching(audit, "1s")
     }
 
-    /// The same, with batches of audit events that are posted this long after their first.
+    /// Like `start`, with batches that are posted `wait` after their first event.
     pub(crate) fn start_batching(audit: Option<&str>, wait: &'static str) -> Option<ApiServer> {
         let folder = scratch("audit");
         let file = |name: &str| folder.join(name).display().to_string();
@@ -102,7 +104,7 @@ impl ApiServer {
         ApiServer::start_with(flags.unwrap_or_default())
     }
 
-    /// Starts etcd and an API server with these flags for its audit events; `None` where there are no binaries.
+    /// Starts etcd and an API server with these flags for audit logging. Returns `None` without the binaries.
     pub(crate) fn start_with(audit: Vec<String>) -> Option<ApiServer> {
         let assets = assets()?;
         let folder = scratch("apiserver");
@@ -135,7 +137,7 @@ impl ApiServer {
         Some(server)
     }
 
-    /// Starts the API server, and waits until it answers.
+    /// Starts the API server and waits until it answers.
     pub(crate) fn launch(&mut self) {
         let file = |name: &str| self.folder.join(name).display().to_string();
         let mut command = Command::new(self.assets.join("kube-apiserver"));
@@ -161,20 +163,20 @@ impl ApiServer {
         }
     }
 
-    /// Starts the API server again, with other flags for its audit events.
+    /// Restarts the API server with other flags for audit logging.
     pub(crate) fn relaunch_with(&mut self, audit: Vec<String>) {
         self.halt();
         self.audit = audit;
         self.launch();
     }
 
-    /// The end of the API server's log.
+    /// Returns the end of the API server's log.
     fn log(&self) -> String {
         let text = std::fs::read_to_string(self.folder.join("apiserver.log")).unwrap();
         text.lines().rev().take(20).map(str::to_owned).collect::<Vec<_>>().join("\n")
     }
 
-    /// Stops the API server; etcd keeps what it has.
+    /// Stops the API server. etcd keeps its data.
     pub(crate) fn halt(&mut self) {
         if let Some(mut child) = self.apiserver.take() {
             drop(child.kill());
@@ -182,12 +184,12 @@ impl ApiServer {
         }
     }
 
-    /// One of the binaries.
+    /// Returns the path of a binary.
     pub(crate) fn binary(&self, name: &str) -> PathBuf {
         self.assets.join(name)
     }
 
-    /// Runs kubectl as a user; its output, whatever it is.
+    /// Runs kubectl as a user.
     pub(crate) fn output(&self, user: &str, args: &[&str]) -> Output {
         Command::new(self.assets.join("kubectl"))
             .args(self.flags(user))
@@ -198,7 +200,7 @@ impl ApiServer {
             .unwrap()
     }
 
-    /// Runs kubectl as a user, which must succeed; its stdout.
+    /// Runs kubectl as a user and returns its stdout. It must succeed.
     pub(crate) fn kubectl(&self, user: &str, args: &[&str]) -> String {
         let output = self.output(user, args);
         assert!(output.status.success(), "kubectl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -212,7 +214,7 @@ impl ApiServer {
         self.kubectl(user, &["apply", "-f", path.to_str().unwrap()]);
     }
 
-    /// Runs a command line as a shell would, with kubectl found and pointed at this server as `user`.
+    /// Runs a shell command in which kubectl uses this server as `user`.
     pub(crate) fn shell(&self, user: &str, command: &str) -> Output {
         let flags = self.flags(user).join(" ");
         let script =
@@ -225,7 +227,7 @@ impl ApiServer {
         vec![server, format!("--token={}", token(user)), "--insecure-skip-tls-verify".into()]
     }
 
-    /// A kubeconfig for a user.
+    /// Writes a kubeconfig for a user.
     pub(crate) fn kubeconfig(&self, user: &str) -> PathBuf {
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: t\n\

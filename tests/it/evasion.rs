@@ -1,4 +1,5 @@
-//! Hiding a fight: among many other fields, behind others that change with each write, in objects of any size.
+//! Attempts to hide a war: among many other fields, behind fields that change with each write, and in objects of any
+//! size.
 
 use editwar::query::views::Report;
 use serde_json::{Map, Value, json};
@@ -7,19 +8,19 @@ use crate::util;
 
 const SECOND: i64 = 1_000_000;
 const BEGIN: i64 = 1_795_400_000 * SECOND;
-/// Writes of each side.
+/// Number of writes of each side.
 const ROUNDS: u32 = 12;
 
 fn text(at: i64) -> String {
     format!("{:.6}", jiff::Timestamp::from_microsecond(at).unwrap())
 }
 
-/// How the fight over `data.x` is written down.
+/// How the war over `data.x` is logged.
 #[derive(Clone, Copy, Debug)]
 enum How {
     /// Merge patches, without responses.
     Patches,
-    /// Whole bodies, with the stored object as response.
+    /// Full updates, with the stored object as response.
     Updates,
 }
 
@@ -46,7 +47,8 @@ fn event(n: u32, user: &str, how: How, data: &Map<String, Value>) -> Vec<u8> {
     serde_json::to_vec(&event).unwrap()
 }
 
-/// Alice and Mallory set `data.x` to values of their own, and Mallory with it what `dummies` gives for the round.
+/// Alice and Mallory set `data.x` to values of their own. With each write, Mallory also sets the fields that `dummies`
+/// returns for the round.
 fn fight(how: How, common: u32, dummies: impl Fn(u32) -> Vec<(String, Value)>) -> Report {
     let mut data: Map<String, Value> = (0..common).map(|n| (format!("k{n}"), json!("1"))).collect();
     let mut lines = Vec::new();
@@ -65,7 +67,8 @@ fn fight(how: How, common: u32, dummies: impl Fn(u32) -> Vec<(String, Value)>) -
     util::report(&util::pipeline_of(lines.iter().map(Vec::as_slice)))
 }
 
-/// The fight is found, between these two, over this field; however few of its retakes at the beginning were missed.
+/// Checks that the war over this field between these two is found. At most `missed` retakes at its start may be
+/// missing.
 fn is_found(report: &Report, missed: u32) {
     let [war] = report.wars.as_slice() else { panic!("one war: {report:?}") };
     let mut parties: Vec<&str> = war.parties.iter().map(|party| party.actor.as_str()).collect();
@@ -86,7 +89,8 @@ fn one_contested_field_is_found_among_any_number_of_others() {
 #[test]
 fn a_fight_behind_fields_that_change_with_each_write_is_found() {
     for dummies in [10, 300, 3_000] {
-        // Always the same ones, with other values; then other ones each time, which are taken away again.
+        // First the same fields with different values each time, then different fields each time that are removed
+        // again.
         let same = |round: u32| (0..dummies).map(|n| (format!("d{n}"), json!(round.to_string()))).collect();
         let rotating = |round: u32| {
             let gone = |n: u32| (format!("d{}-{n}", round.saturating_sub(1)), Value::Null);

@@ -1,5 +1,5 @@
-//! A small API server over real sockets whose answers can be withheld, delayed, or cut off in the middle of a body.
-//! It knows what the enforcer asks for: discovery, Leases, Deployments and ConfigMaps, namespaces, Events.
+//! A small API server over real sockets whose responses can be withheld, delayed or truncated. It supports what the
+//! enforcer uses: discovery, Leases, Deployments, ConfigMaps, namespaces and Events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,33 +16,33 @@ pub(crate) const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/editwar/
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/editwar/leases";
 const PAUSED: &str = "platform.kubevirt.io/reconcile-paused";
 
-/// What is wrong with the answer to a request.
+/// What goes wrong with a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fault {
-    /// Nothing is done and nothing is answered.
+    /// The request is not executed and gets no response.
     Silent,
-    /// It is done; the answer stops in the middle of its body.
+    /// The request is executed; the response ends in the middle of its body.
     HalfBody,
-    /// It is done and answered after this time.
+    /// The request is executed and answered after a delay.
     After(Duration),
-    /// A watch that says nothing more after its head, whatever the timeout it asked for.
+    /// A watch that sends nothing after its response head, and ignores the requested timeout.
     SilentWatch,
 }
 
-/// One request as it came in.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) at: Instant,
     pub(crate) method: String,
     pub(crate) path: String,
-    /// When the client closed the connection on a request that was never answered.
+    /// When the client closed the connection of a request that was never answered.
     pub(crate) given_up: Option<Instant>,
 }
 
 #[derive(Default)]
 struct State {
     objects: BTreeMap<String, Value>,
-    /// Annotations that are owned by the field manager `editwar`, by path.
+    /// Annotations owned by the field manager `editwar`, by path.
     owned: BTreeMap<String, BTreeSet<String>>,
     faults: Vec<(String, String, Fault)>,
     seen: Vec<Seen>,
@@ -82,7 +82,7 @@ impl FakeApi {
         api
     }
 
-    /// A kubeconfig that leads here.
+    /// Writes a kubeconfig for this server.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         let path = scratch("fake-api").join("kubeconfig");
         let config = json!({
@@ -95,7 +95,7 @@ impl FakeApi {
         path
     }
 
-    /// Puts a managed Deployment there, with a new uid.
+    /// Creates a managed Deployment with a new uid.
     pub(crate) fn deployment(&self, name: &str) {
         let body = json!({"metadata": {"name": name, "namespace": "shop",
             "annotations": {"platform.kubevirt.io/managed": "true"}}, "spec": {"replicas": 3}});
@@ -122,7 +122,7 @@ impl FakeApi {
         self.state.lock().unwrap().objects.get(path).cloned()
     }
 
-    /// Pauses an object, as an earlier process of editwar did.
+    /// Pauses an object like an earlier process of editwar.
     pub(crate) fn pause(&self, path: &str) {
         let annotations = json!({PAUSED: "true", "platform.kubevirt.io/reconcile-paused-because": "a war before"});
         let patch = json!({"metadata": {"annotations": annotations}});
@@ -130,7 +130,7 @@ impl FakeApi {
         assert_eq!(status, 200);
     }
 
-    /// Puts a ConfigMap into the namespace `shop`.
+    /// Creates a ConfigMap in namespace `shop`.
     pub(crate) fn configmap(&self, name: &str) {
         let body =
             json!({"metadata": {"name": name, "namespace": "shop", "annotations": {}}, "data": {"mode": "good"}});
@@ -145,29 +145,29 @@ impl FakeApi {
         self.object(path).is_some_and(|o| o["metadata"]["annotations"][PAUSED] == "true")
     }
 
-    /// From now on, requests with this method (any where empty) whose path and query contain `part` have this fault.
+    /// From now on, requests with this method (empty for any) whose path and query contain `part` have this fault.
     pub(crate) fn fail(&self, method: &str, part: &str, fault: Fault) {
         self.state.lock().unwrap().faults.push((method.to_owned(), part.to_owned(), fault));
     }
 
-    /// All is well again for requests to come; what is withheld stays so.
+    /// Removes all faults for future requests. Withheld responses stay withheld.
     pub(crate) fn heal(&self) {
         self.state.lock().unwrap().faults.clear();
     }
 
-    /// Goes away: every connection is closed, and new ones are closed at once.
+    /// Goes down: closes all connections, and new ones immediately.
     pub(crate) fn halt(&self) {
         let mut state = self.state.lock().unwrap();
         state.is_down = true;
         state.connections.drain(..).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
     }
 
-    /// Comes back.
+    /// Comes back up.
     pub(crate) fn resume(&self) {
         self.state.lock().unwrap().is_down = false;
     }
 
-    /// Requests with this method whose path and query contain `part`, in the order in which they came.
+    /// Returns the requests with this method whose path and query contain `part`, in order of arrival.
     pub(crate) fn seen(&self, method: &str, part: &str) -> Vec<Seen> {
         let state = self.state.lock().unwrap();
         state.seen.iter().filter(|seen| seen.method == method && seen.path.contains(part)).cloned().collect()
@@ -221,7 +221,7 @@ impl FakeApi {
         }
     }
 
-    /// A watch in which nothing happens; it ends when the client said, unless it is a silent one.
+    /// Serves a watch without events. It ends after the requested timeout, unless `is_silent` is set.
     fn watch(&self, mut stream: &TcpStream, path: &str, is_silent: bool) {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
         drop(stream.write_all(head.as_bytes()));
@@ -284,7 +284,7 @@ impl State {
         }
     }
 
-    /// Server-side apply of annotations by one manager, or a merge patch of nothing.
+    /// Applies annotations by server-side apply of a single manager, or an empty merge patch.
     fn patch(&mut self, path: &str, query: &str, patch: &Value) -> (u16, Value) {
         if !self.objects.contains_key(path) && query.contains("force") && !query.contains("fieldManager=editwar") {
             let mut object = patch.clone();
@@ -314,12 +314,12 @@ impl State {
     }
 }
 
-/// The path of a Deployment in the namespace `shop`.
+/// Returns the path of a Deployment in namespace `shop`.
 pub(crate) fn deployment(name: &str) -> String {
     format!("/apis/apps/v1/namespaces/shop/deployments/{name}")
 }
 
-/// The path of a ConfigMap in the namespace `shop`.
+/// Returns the path of a ConfigMap in namespace `shop`.
 pub(crate) fn configmap(name: &str) -> String {
     format!("/api/v1/namespaces/shop/configmaps/{name}")
 }
@@ -351,7 +351,7 @@ fn discovery(path: &str) -> Option<Value> {
     }
 }
 
-/// Method, path with query, and body of the next request; `None` at the end of the connection.
+/// Reads the next request: method, path with query, and body. Returns `None` at the end of the connection.
 fn request(reader: &mut BufReader<TcpStream>) -> Option<(String, String, Vec<u8>)> {
     let mut line = String::new();
     if reader.read_line(&mut line).ok()? == 0 {
@@ -373,7 +373,7 @@ fn request(reader: &mut BufReader<TcpStream>) -> Option<(String, String, Vec<u8>
     Some((method, path, body))
 }
 
-/// Waits up to `seconds` for something, looking five times a second; how long it took.
+/// Waits for a condition for at most `seconds`, and checks it five times a second. Returns how long it took.
 pub(crate) fn within(what: &str, seconds: u64, mut is_so: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
     while !is_so() {

@@ -1,4 +1,4 @@
-//! Following a log through everything that is done to logs, and through crashes.
+//! Tailing of a log through rotations, truncations and crashes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -11,10 +11,10 @@ use serde_json::json;
 use crate::envtest::{ApiServer, pause, scratch, wait_until};
 use crate::util;
 
-/// Stories of 200 rotations each.
+/// Number of random sequences, with 200 rotations each.
 const SEEDS: u64 = 4;
 
-/// A small generator of numbers: the same story for the same seed.
+/// A small random number generator: the same seed results in the same sequence.
 struct Dice(u64);
 
 impl Dice {
@@ -24,16 +24,16 @@ impl Dice {
     }
 }
 
-/// How rotated files are called.
+/// Naming scheme of rotated files.
 #[derive(Clone, Copy, PartialEq)]
 enum Scheme {
-    /// `audit-2026-02-11T10-00-00.000.log`, as kube-apiserver does it.
+    /// `audit-2026-02-11T10-00-00.000.log`, as by kube-apiserver.
     Stamp,
-    /// `audit.log.1`, as logrotate does it: all older ones get the next number.
+    /// `audit.log.1`, as by logrotate, which increments the numbers of older files.
     Number,
 }
 
-/// Who writes a log, and keeps account of it.
+/// The writer of a log, which records what it has written.
 struct Writer {
     scheme: Scheme,
     path: PathBuf,
@@ -48,7 +48,7 @@ impl Writer {
         Writer { scheme: Scheme::Stamp, path, dice: Dice(seed), lines: 0, bytes: 0, rotations: 0 }
     }
 
-    /// An event that differs from every other, of a length of its own.
+    /// Returns a unique event, of varying length.
     fn line(&mut self) -> String {
         let number = self.lines;
         let at = jiff::Timestamp::from_microsecond(1_795_400_000_000_000 + number as i64 * 1_000).unwrap();
@@ -71,13 +71,13 @@ impl Writer {
     fn append(&mut self, count: u64) {
         let text: String = (0..count).map(|_| self.line()).collect();
         let mut file = OpenOptions::new().create(true).append(true).open(&self.path).unwrap();
-        // In two pieces: a reader may see half a line.
+        // In two parts, so that a reader may see half a line.
         let middle = text.len() / 2;
         file.write_all(&text.as_bytes()[..middle]).unwrap();
         file.write_all(&text.as_bytes()[middle..]).unwrap();
     }
 
-    /// The name of the youngest rotated file.
+    /// Returns the name for the next rotated file.
     fn rotated_name(&mut self) -> PathBuf {
         self.rotations += 1;
         if self.scheme == Scheme::Number {
@@ -96,14 +96,14 @@ impl Writer {
         self.path.with_file_name(format!("audit-{}.log", at.strftime("%Y-%m-%dT%H-%M-%S.%3f")))
     }
 
-    /// The log gets another name.
+    /// Rotates the log by renaming it.
     fn rename(&mut self) -> PathBuf {
         let name = self.rotated_name();
         std::fs::rename(&self.path, &name).unwrap();
         name
     }
 
-    /// The log is copied, and cut to nothing.
+    /// Rotates the log by copying and truncating it.
     fn copy_and_truncate(&mut self) {
         let name = self.rotated_name();
         std::fs::copy(&self.path, name).unwrap();
@@ -111,7 +111,7 @@ impl Writer {
     }
 }
 
-/// The rotated files that are not compressed.
+/// Returns the rotated files that are not compressed.
 fn uncompressed(folder: &Path) -> Vec<PathBuf> {
     let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut found: Vec<PathBuf> =
@@ -120,7 +120,7 @@ fn uncompressed(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Compresses as lumberjack does: under the last name at once, and deletes the plain file at the end.
+/// Compresses a file as lumberjack does: writes directly to the final name, and deletes the plain file at the end.
 fn compress(path: &Path) {
     let text = std::fs::read(path).unwrap();
     let mut packed = flate2::write::GzEncoder::new(
@@ -135,7 +135,7 @@ fn compress(path: &Path) {
     std::fs::remove_file(path).unwrap();
 }
 
-/// A reader that loses all that it did not commit when it is killed.
+/// A reader that loses everything that it has not committed when it is killed.
 struct Reader {
     tail: Tail,
     pending: Vec<String>,
@@ -169,7 +169,7 @@ impl Reader {
         self.tail = Tail::new(self.tail.path().to_owned(), self.position.clone());
     }
 
-    /// The IDs of all events, in the order in which they were taken in.
+    /// Returns the IDs of all events, in the order of ingestion.
     fn ids(&self) -> Vec<u64> {
         let id = |line: &String| {
             let event: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -187,7 +187,7 @@ fn every_line_is_taken_in_once_and_in_order_whatever_happens_to_the_log() {
         let mut writer = Writer { scheme, ..Writer::new(folder.join("audit.log"), seed) };
         let mut reader = Reader::new(&writer.path);
         let mut dice = Dice(seed + 1000);
-        // A log is followed from the file that is there at the first look.
+        // Tailing starts with the file that exists at the first step.
         writer.append(1);
         reader.read_all();
         reader.commit();
@@ -197,12 +197,12 @@ fn every_line_is_taken_in_once_and_in_order_whatever_happens_to_the_log() {
                 writer.append(count);
             }
             match dice.roll(12) {
-                // Several times in a row without a look is what a reader meets that was down.
+                // Several rotations in a row without a step, as if the reader was down.
                 0..=2 if writer.path.exists() => drop(writer.rename()),
-                // The newest first, as lumberjack does it.
+                // Newest first, like lumberjack.
                 3 => uncompressed(&folder).iter().rev().for_each(|path| compress(path)),
                 4 => {
-                    // Nothing was written since the last look, so that it is known what was to be read.
+                    // Everything is read first, since what is truncated unread is lost.
                     reader.read_all();
                     reader.commit();
                     if writer.path.exists() {
@@ -217,7 +217,7 @@ fn every_line_is_taken_in_once_and_in_order_whatever_happens_to_the_log() {
                 6 => reader.kill(),
                 7 => reader.read_all(),
                 8 => {
-                    // What was read to its end and checkpointed may be deleted.
+                    // Files that were read completely and checkpointed may be deleted.
                     reader.read_all();
                     reader.commit();
                     uncompressed(&folder).iter().for_each(|path| drop(std::fs::remove_file(path)));
@@ -248,7 +248,7 @@ fn what_was_written_between_the_last_look_and_a_copy_is_read_from_the_copy() {
     reader.read_all();
     writer.append(5);
     writer.copy_and_truncate();
-    // As long as it was before: only its beginning tells that it is another one.
+    // As long as before, so that only its first bytes show that it is a different file.
     writer.append(40);
     reader.read_all();
     reader.commit();
@@ -268,7 +268,7 @@ fn a_hole_that_a_writer_leaves_behind_a_truncation_is_passed_over() {
     reader.read_all();
     file.set_len(0).unwrap();
     reader.read_all();
-    // Not opened for appending: it goes on where it was.
+    // A file that is not opened for appending: the writer continues at its old offset.
     let second: String = (0..5).map(|_| writer.line()).collect();
     file.write_all(second.as_bytes()).unwrap();
     reader.read_all();
@@ -281,7 +281,7 @@ fn links_are_followed_to_where_they_lead_now() {
     let folder = scratch("tail-links");
     let versions = [folder.join("..v1"), folder.join("..v2")];
     versions.iter().for_each(|v| std::fs::create_dir(v).unwrap());
-    // As the kubelet mounts it: the name leads through `..data`, which is replaced in one move.
+    // As mounted by the kubelet: the path leads through the link `..data`, which is replaced atomically.
     std::os::unix::fs::symlink("..v1", folder.join("..data")).unwrap();
     let path = folder.join("audit.log");
     std::os::unix::fs::symlink("..data/audit.log", &path).unwrap();
@@ -290,7 +290,7 @@ fn links_are_followed_to_where_they_lead_now() {
     let mut writer = Writer::new(versions[0].join("audit.log"), 9);
     writer.append(3);
     reader.read_all();
-    // Rotated where the link leads.
+    // Rotated in the directory that the link points to.
     writer.rename();
     writer.append(3);
     reader.step();
@@ -317,7 +317,7 @@ fn a_line_is_taken_in_once_it_is_whole() {
         reader.read_all();
     }
     assert_eq!(reader.pending.len(), 1);
-    // The writer died in the middle of the next, and another began anew.
+    // The writer died in the middle of a line, and another one created a new file.
     file.write_all(b"{\"kind\":").unwrap();
     reader.read_all();
     assert_eq!(reader.pending.len(), 1);
@@ -328,7 +328,7 @@ fn a_line_is_taken_in_once_it_is_whole() {
     assert_eq!(reader.pending[1], "{\"kind\":");
 }
 
-/// `editwar serve --follow`, killed without a warning when it is dropped.
+/// `editwar serve --follow`. It is killed on drop.
 struct Server(Child);
 
 impl Server {
@@ -359,10 +359,10 @@ fn checkpointed(path: &Path, log: &Path) -> (u64, u64) {
     position.map_or((0, 0), |p| (p.lines, p.bytes))
 }
 
-/// What counts is the sum that the checkpoint carries over all lives of the process: it advances together with the place
-/// in the log, so it equals what was written only if no byte was left out and none was passed twice.
+/// Compares the totals in the checkpoint, over all lives of the process, with what was written. They advance together
+/// with the position in the log, so they are only equal if no byte was skipped or read twice.
 ///
-/// `EDITWAR_FOLLOW_FULL=1` runs it at full length: 200 changes and 20 kills.
+/// `EDITWAR_FOLLOW_FULL=1` runs the full version: 200 changes and 20 kills.
 #[test]
 fn a_process_that_is_killed_again_and_again_counts_every_event_once() {
     let (rotations, kills) = if std::env::var_os("EDITWAR_FOLLOW_FULL").is_some() { (200, 20) } else { (30, 3) };
@@ -378,7 +378,7 @@ fn a_process_that_is_killed_again_and_again_counts_every_event_once() {
             writer.append(dice.roll(200));
             pause(dice.roll(20));
         }
-        // One writer compresses and truncates while the process reads, and while it is down.
+        // The writer compresses and truncates while the process reads, and while it is down.
         if turn % (rotations / kills) == 1 {
             drop(server);
             server = Server::start(&log, &checkpoint);
@@ -386,7 +386,7 @@ fn a_process_that_is_killed_again_and_again_counts_every_event_once() {
         match dice.roll(10) {
             0..=3 if log.exists() => drop(writer.rename()),
             4..=6 if log.exists() => compress(&writer.rename()),
-            // Cut or deleted only once all was read: what would be lost otherwise is no fault of the reader.
+            // Truncated or deleted only once everything was read; otherwise losses would not be the reader's fault.
             cut if log.exists() => {
                 let (lines, bytes) = (writer.lines, writer.bytes);
                 wait_until("all is read", 20, || {
@@ -410,7 +410,7 @@ fn a_process_that_is_killed_again_and_again_counts_every_event_once() {
     assert_eq!(checkpointed(&checkpoint, &log), (lines, bytes));
 }
 
-/// The lines of a log and of its rotated files, as they lie there.
+/// Returns the number of lines in a log and its rotated files on disk.
 fn lines_of(folder: &Path) -> u64 {
     let lines = |path: &Path| {
         let mut text = Vec::new();
@@ -440,7 +440,7 @@ fn what_a_real_api_server_rotates_and_compresses_is_read_whole() {
     ];
     let Some(mut api) = ApiServer::start_with(flags) else { return };
     let mut server = Server::start(&log, &checkpoint);
-    // Each change writes a large object twice, as asked for and as stored: a file is full after a few.
+    // Each change logs a large object twice, in request and response, so that a file is full after a few changes.
     let large = "x".repeat(100_000);
     for turn in 0..30 {
         let data = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "large", "namespace": "shop"}, "data": {"x": large, "turn": turn.to_string()}});
@@ -484,7 +484,7 @@ fn a_log_that_is_created_late_is_judged_like_any_other() {
     let paused = lines.by_ref().map(Result::unwrap).find(|line| line.contains(r#""to":"paused""#)).unwrap();
     let told: serde_json::Value = serde_json::from_str(&paused).unwrap();
     assert_eq!((told["cluster"].as_str(), told["namespace"].as_str()), (Some("east"), Some("shop")), "{paused}");
-    // Told to stop, it ends by itself.
+    // It exits on SIGTERM.
     Command::new("kill").arg(server.0.id().to_string()).status().unwrap();
     let mut rest = String::new();
     lines.for_each(|line| rest.push_str(&line.unwrap()));

@@ -1,5 +1,5 @@
-//! The Golden State against a real API server, with the RBAC that is shipped: held, customised, given up, and not fought
-//! for.
+//! The Golden State reconciler against a real API server, with the shipped RBAC: corrections, overrides, unmanaged
+//! objects and pauses.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -24,18 +24,18 @@ pub(crate) struct Cluster {
 // === impl Cluster ===
 
 impl Cluster {
-    /// An API server, and an editwar that holds a copy of the shipped example there.
+    /// Starts an API server, and an editwar that applies a copy of the shipped example to it.
     pub(crate) fn start() -> Option<Cluster> {
         let webhook = format!("127.0.0.1:{}", free_port());
         Cluster::start_at(&webhook.clone(), &webhook, &[])
     }
 
-    /// The API server posts to one address, and editwar listens at the other.
+    /// Starts both with different addresses: the API server posts to `posted`, and editwar listens on `webhook`.
     pub(crate) fn start_at(posted: &str, webhook: &str, more: &[&str]) -> Option<Cluster> {
         Cluster::start_on(ApiServer::start(Some(&format!("http://{posted}/audit")))?, webhook, more)
     }
 
-    /// An editwar that holds a copy of the shipped example on this API server.
+    /// Starts an editwar that applies a copy of the shipped example to this API server.
     pub(crate) fn start_on(server: ApiServer, webhook: &str, more: &[&str]) -> Option<Cluster> {
         server.kubectl("admin", &["create", "namespace", "editwar"]);
         server.apply("admin", &std::fs::read_to_string(util::path("deploy/rbac/reconcile.yaml")).unwrap());
@@ -52,7 +52,7 @@ impl Cluster {
         Some(Cluster { server, editwar, assets })
     }
 
-    /// Waits while others' events let time go on.
+    /// Waits while events of others advance event time.
     pub(crate) fn wait(&self, what: &str, seconds: u64, mut is_so: impl FnMut() -> bool) {
         let mut ticks = 0;
         wait_until(what, seconds, || {
@@ -115,7 +115,7 @@ fn a_golden_state_is_applied_held_customised_and_given_up() {
         cluster.has_metric(r#"virt_platform_compliance_status{kind="ConfigMap",name="features",namespace="shop"} 1"#)
     });
 
-    // A person's edit is corrected, without a pause; what the Golden State does not name stays.
+    // A person's edit is corrected without a pause. Fields that are not in the Golden State are kept.
     server.kubectl(
         "alice",
         &["patch", "cm", "features", "-n", "shop", "--type=merge", "-p", r#"{"data":{"mode":"lax","mine":"1"}}"#],
@@ -124,7 +124,7 @@ fn a_golden_state_is_applied_held_customised_and_given_up() {
     assert_eq!(cluster.features()["data"]["mine"], "1");
     cluster.wait("it is told", 20, || cluster.is_told("DriftCorrected"));
 
-    // Both kinds of patches, an invalid one, and fields that are given up.
+    // Both kinds of patches, an invalid one, and ignored fields.
     cluster.annotate(r#"platform.kubevirt.io/patch={"data":{"mode":"merged"}}"#);
     cluster.wait("a merge patch is followed", 30, || cluster.mode() == "merged");
     cluster.annotate(r#"platform.kubevirt.io/patch=[{"op":"replace","path":"/data/mode","value":"patched"}]"#);
@@ -163,7 +163,7 @@ fn files_are_followed_and_a_broken_one_keeps_the_last_good_state() {
     cluster.set_mode("alice", "lax");
     cluster.wait("the last good state is held", 30, || cluster.mode() == "stricter");
 
-    // A kind that is not there yet: skipped and told, applied when it appears.
+    // A kind that does not exist yet is skipped and reported, and applied when it appears.
     let thing = "apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: it, namespace: shop}\nspec: {x: 1}\n";
     std::fs::write(cluster.assets.join("config/thing.yaml"), thing).unwrap();
     let missing = r#"virt_platform_missing_dependency{group="example.com",kind="Thing",version="v1"}"#;
@@ -189,7 +189,7 @@ fn an_object_that_is_fought_over_is_not_fought_for() {
     let web = || cluster.live(&["deployment", "web"]);
     cluster.wait("it is applied", 40, || web()["spec"]["replicas"] == 3);
     let is_paused = || web()["metadata"]["annotations"]["platform.kubevirt.io/reconcile-paused"] == "true";
-    // An autoscaler that wants five, every time.
+    // An autoscaler that always sets five.
     let started = Instant::now();
     let mut writes = 0;
     wait_until("it is paused", 90, || {
@@ -204,7 +204,7 @@ fn an_object_that_is_fought_over_is_not_fought_for() {
     });
     assert!(started.elapsed() < Duration::from_secs(90));
     cluster.wait("it is told", 20, || cluster.is_told("ThrashingDetected"));
-    // While it is paused the rival has its way, and nothing answers.
+    // While the object is paused, the rival prevails and nothing is corrected.
     server.kubectl(
         HPA,
         &["patch", "deployment", "web", "-n", "shop", "--type=merge", "-p", r#"{"spec":{"replicas":5}}"#],
@@ -215,7 +215,7 @@ fn an_object_that_is_fought_over_is_not_fought_for() {
     let war = cluster.editwar.json("/api/v1/objects/deployments.apps/shop/web")["war"].clone();
     let mine = war["parties"].as_array().unwrap().iter().find(|p| p["actor"] == EDITWAR).unwrap();
     assert!(mine["writes"].as_u64().unwrap() <= writes + 1, "{mine}");
-    // The rival is gone: the pause ends by itself, and the Golden State is held again.
+    // The rival has stopped: the pause ends, and the Golden State is applied again.
     cluster.wait("the pause is lifted and the drift corrected", 60, || !is_paused() && web()["spec"]["replicas"] == 3);
     assert!(cluster.is_told("ThrashingResolved"));
 }

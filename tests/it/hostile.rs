@@ -1,4 +1,5 @@
-//! Slow, stalled, endless and malicious clients, and too many honest ones: they cost little, and delay nobody else.
+//! Slow, stalled, endless and malicious clients, and too many honest ones: they must use few resources, and not delay
+//! others.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -8,16 +9,16 @@ use std::time::{Duration, Instant};
 use crate::cluster::{ALICE, Cluster, Level};
 use crate::serve::Server;
 
-/// The sources of a test: loopback has many addresses.
+/// Source addresses: the loopback network has many.
 const HONEST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 const HOSTILE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 
-/// A connection from an address of our choice.
+/// Opens a connection from a given address.
 fn connect(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
     try_connect(from, to).unwrap()
 }
 
-/// The same, to a server that may be gone.
+/// Like `connect`, to a server that may not be running.
 pub(crate) fn try_connect(from: Ipv4Addr, to: SocketAddr) -> std::io::Result<TcpStream> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stream = runtime.block_on(async {
@@ -38,7 +39,7 @@ pub(crate) fn head(length: usize) -> Vec<u8> {
     .into_bytes()
 }
 
-/// What the server says until it hangs up, or nothing where it just does.
+/// Reads what the server sends until it closes the connection. Empty if it sends nothing.
 fn answer(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     drop(stream.read_to_end(&mut bytes));
@@ -51,14 +52,14 @@ fn post(from: Ipv4Addr, to: SocketAddr, body: &[u8]) -> String {
     answer(&mut stream)
 }
 
-/// An honest client is answered, and soon.
+/// Checks that an honest client gets a response quickly.
 fn assert_serves(server: &Server) {
     let started = Instant::now();
     assert!(post(HONEST, server.webhook(), b"[]").starts_with("HTTP/1.1 200"), "an honest client is not answered");
     assert!(started.elapsed() < Duration::from_secs(2), "an honest client waited {:?}", started.elapsed());
 }
 
-/// The most memory that a server ever had.
+/// Returns the peak memory usage of a server.
 pub(crate) fn peak_bytes(server: &Server) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
@@ -67,12 +68,12 @@ pub(crate) fn peak_bytes(server: &Server) -> usize {
 
 #[test]
 fn who_finds_no_room_is_told_when_to_come_again_before_the_body_is_read() {
-    // An eighth of it for batches on their way, half of that for each source.
+    // An eighth of the limit is for batches in flight, and half of that for each source.
     let server = Server::start(&["--memory-limit", "64MiB"]).ready();
     let mut slow = connect(HOSTILE, server.webhook());
     let expecting = String::from_utf8(head(4 << 20)).unwrap().replacen("Host:", "Expect: 100-continue\r\nHost:", 1);
     slow.write_all(expecting.as_bytes()).unwrap();
-    // It is asked for its body: it has its place.
+    // The server asks for the body, so memory is reserved for it.
     let mut go_on = [0; 12];
     slow.read_exact(&mut go_on).unwrap();
     assert_eq!(&go_on, b"HTTP/1.1 100");
@@ -87,7 +88,7 @@ fn who_finds_no_room_is_told_when_to_come_again_before_the_body_is_read() {
     assert!(said.to_ascii_lowercase().contains("\r\nretry-after: 1\r\n"), "{said}");
     assert_serves(&server);
     assert!(server.metric(r#"editwar_requests_refused_total{reason="full"}"#) >= 1.0);
-    // Room is given back at once.
+    // The memory is released immediately.
     drop(slow);
     let body = [b"[".as_slice(), &vec![b' '; 1 << 20], b"]"].concat();
     crate::util::until("there is room again", || post(HOSTILE, server.webhook(), &body).starts_with("HTTP/1.1 200"));
@@ -96,7 +97,7 @@ fn who_finds_no_room_is_told_when_to_come_again_before_the_body_is_read() {
 #[test]
 fn heads_and_bodies_that_do_not_come_are_given_up() {
     let server = Server::start(&[]).ready();
-    // More than one address may have, each with half a head.
+    // More connections than one address may have, each with half a request head.
     let mut slow: Vec<TcpStream> = (0..300).map(|_| connect(HOSTILE, server.webhook())).collect();
     for stream in &mut slow {
         drop(stream.write_all(b"POST /audit HTTP/1.1\r\nHost: "));
@@ -140,7 +141,7 @@ fn requests_that_are_reset_as_soon_as_they_are_made_end_their_connection() {
     let mut frames = 0;
     for stream in (1u32..400_000).step_by(2) {
         let id = stream.to_be_bytes();
-        // HEADERS with POST, http, / and an authority; then RST_STREAM with CANCEL.
+        // HEADERS with POST, http, / and an authority, followed by RST_STREAM with CANCEL.
         let mut both = vec![0, 0, 6, 1, 4];
         both.extend(id);
         both.extend([0x83, 0x86, 0x84, 0x41, 1, b'x']);
@@ -179,7 +180,7 @@ fn ten_times_too_much_is_refused_in_part_and_what_was_taken_counts() {
                     let count = match said.get(9..12) {
                         Some("200") => taken,
                         Some("429") => refused,
-                        // Hung up on while it still wrote.
+                        // The connection was closed while the client was still writing.
                         _ => others,
                     };
                     count.fetch_add(1, Ordering::Relaxed);

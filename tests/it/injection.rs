@@ -1,4 +1,4 @@
-//! Whatever stands in a log is text and nothing else wherever it is shown: terminals, Markdown, metrics, shells.
+//! Text from logs must stay text wherever it is shown: in terminals, Markdown, metrics and shells.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::cluster::{ALICE, BOB, Cluster, Level, OPERATOR};
 use crate::{envtest, util};
 
-/// What means something somewhere.
+/// Characters that have a special meaning somewhere.
 const NASTY: &[&str] = &[
     "\"",
     "'",
@@ -98,7 +98,7 @@ fn names() -> impl Strategy<Value = Names> {
     )
 }
 
-/// A war in which everything that anybody may choose is chosen to harm.
+/// A war in which all text that clients can choose is malicious.
 fn war(names: &Names) -> Pipeline {
     let mut cluster = Cluster::new(Level::RequestResponse);
     let path = "configmaps/shop/config";
@@ -130,7 +130,7 @@ fn report(pipeline: &Pipeline) -> Report {
     Lens { pipeline, classes: &Classes::default() }.report(&Filter { all: true, ..Filter::default() })
 }
 
-/// Whether nothing in a text moves a cursor, sounds a bell or turns the order of writing.
+/// Returns whether a text contains nothing that moves the cursor, rings the bell or changes the text direction.
 fn is_plain(text: &str) -> bool {
     let is_harmful = |c: char| {
         (c.is_control() && c != '\n')
@@ -140,7 +140,7 @@ fn is_plain(text: &str) -> bool {
     !text.contains(is_harmful)
 }
 
-/// The labels of a line of metrics, as Prometheus reads it; `None` where it would refuse it.
+/// Parses the labels of a metrics line as Prometheus does. Returns `None` if it is invalid.
 fn sample(line: &str) -> Option<Vec<(String, String)>> {
     let is_name =
         |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':');
@@ -176,7 +176,7 @@ fn sample(line: &str) -> Option<Vec<(String, String)>> {
     (is_name(name) && rest.trim().parse::<f64>().is_ok()).then_some(labels)
 }
 
-/// A directory in which a command would leave its mark.
+/// Returns a directory in which an injected command would leave a file.
 fn scratch() -> PathBuf {
     envtest::scratch("injection")
 }
@@ -200,7 +200,7 @@ proptest! {
         }
         for text in std::iter::once(markdown::report(&report)).chain(found.iter().map(markdown::participants)) {
             prop_assert!(is_plain(&text));
-            // Outside of code no tag begins, and every row of a table has as many cells as its head.
+            // Outside of code there are no tags, and every table row has as many cells as the header.
             let mut cells = 0;
             for line in text.lines() {
                 let bare = line.replace("\\|", "");
@@ -217,7 +217,7 @@ proptest! {
 
     #[test]
     fn names_in_metrics_are_label_values_and_nothing_else(names in names()) {
-        // Two programs behind one account are told apart by their tools, and are no names of the event alone.
+        // Two programs with one account are told apart by their tools, so the party's name is not only from the event.
         prop_assume!(names.parties[0] != names.parties[1]);
         let pipeline = war(&names);
         let bounds = Bounds { objects_max: 10, actors_max: 10, idle: std::time::Duration::from_secs(60) };
@@ -237,7 +237,7 @@ proptest! {
         }
         for war in report(&pipeline).wars {
             for party in war.parties {
-                // A terminal may show it: what is harmful there is escaped.
+                // The output may be shown in a terminal, so harmful characters are escaped.
                 let shown: String = party.actor.chars().fold(String::new(), |mut shown, c| {
                     match editwar::escape::is_harmful(c) && c != '\n' {
                         true => shown.extend(c.escape_unicode()),
@@ -265,7 +265,7 @@ proptest! {
         prop_assert_eq!(pasted.is_empty(), report.wars.is_empty());
         for war in &report.wars {
             for command in war.remedies.iter().map(|remedy| &remedy.command).chain([&war.verify]).chain(&pasted) {
-                // As it is shown, in a shell that has the tools that remedies name and nothing else but `touch`.
+                // Executed as shown, in a shell that has the tools of the remedies and otherwise only `touch`.
                 let script = format!(
                     "for tool in kubectl editwar helm argocd flux jq; do eval \"$tool() {{ :; }}\"; done\n{}",
                     output::clean(command)

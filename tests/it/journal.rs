@@ -1,4 +1,4 @@
-//! What survives: kills, restarts, full disks, damaged files.
+//! Tests of persistence: kills, restarts, full disks, damaged files.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -20,19 +20,19 @@ use crate::cluster::{ALICE, BOB, Cluster, Level, OPERATOR};
 use crate::serve::Server;
 use crate::util;
 
-/// How often the server is killed. 300 takes some minutes: `EDITWAR_KILLS=300 cargo test --test it journal`.
+/// Number of kills. 300 take some minutes: `EDITWAR_KILLS=300 cargo test --test it journal`.
 const KILLS: usize = 10;
-/// Events of one batch.
+/// Events per batch.
 const BATCH: usize = 10;
 
-/// A directory of its own for a test.
+/// Returns an empty directory for a test.
 pub(crate) fn folder(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("journal-{name}"));
     drop(std::fs::remove_dir_all(&folder));
     folder
 }
 
-/// Wars over some objects, and others that have one writer.
+/// Returns events of wars over some objects, and of others with a single writer.
 pub(crate) fn load(rounds: usize) -> Vec<Vec<u8>> {
     let mut cluster = Cluster::new(Level::RequestResponse);
     let path = |n: usize| format!("configmaps/shop/config-{n}");
@@ -58,7 +58,7 @@ pub(crate) fn body(lines: &[Vec<u8>]) -> Vec<u8> {
     [head.as_slice(), &lines.join(&b','), b"]}"].concat()
 }
 
-/// One try to post, as an API server makes it; the status, where there was an answer.
+/// Posts a batch once, as an API server does. Returns the status, if there was a response.
 pub(crate) fn try_post(to: SocketAddr, body: &[u8]) -> Option<u16> {
     let mut stream = TcpStream::connect(to).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
@@ -73,7 +73,7 @@ pub(crate) fn try_post(to: SocketAddr, body: &[u8]) -> Option<u16> {
     std::str::from_utf8(answer.get(9..12)?).ok()?.parse().ok()
 }
 
-/// What must be the same, however often the server was killed.
+/// Returns what must be the same after any number of kills.
 fn findings(server: &Server) -> Value {
     let report = server.json("/api/v1/wars");
     let counted = |name: &str| report["stats"][name].clone();
@@ -90,7 +90,7 @@ fn findings(server: &Server) -> Value {
     })
 }
 
-/// How often each audit ID is in a journal that nobody has open.
+/// Returns how often each audit ID is in a closed journal.
 pub(crate) fn kept(folder: &Path) -> BTreeMap<String, usize> {
     let retention = Retention { age: i64::MAX, bytes: u64::MAX, window: i64::MAX, ahead: 0 };
     let place = Place { disk: &Disk::default(), folder, retention, sets_aside: false };
@@ -117,14 +117,14 @@ fn kills_at_any_moment_lose_nothing_and_count_nothing_twice() {
     let mut server = Server::start(&arguments).ready();
     let to = Mutex::new(server.webhook());
     let (answered, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
-    // Any moment: what is asked for must hold for all of them.
+    // At a random moment, since the promise must hold for all of them.
     let mut seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
     let mut random = |below: u64| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) % below
     };
     std::thread::scope(|scope| {
-        // Two API servers, each with every other batch, each sure of nothing that was not answered.
+        // Two API servers that post every other batch each. Only what was answered counts as acknowledged.
         for half in 0..2 {
             let (batches, to, answered, is_over) = (&batches, &to, &answered, &is_over);
             scope.spawn(move || {
@@ -154,7 +154,7 @@ fn kills_at_any_moment_lose_nothing_and_count_nothing_twice() {
         is_over.store(true, Ordering::Relaxed);
         killing.unwrap();
     });
-    // All of it again, long after it was answered.
+    // Everything again, long after it was answered.
     for batch in &batches[..20] {
         assert_eq!(try_post(server.webhook(), batch), Some(200));
     }
@@ -174,7 +174,7 @@ fn kills_at_any_moment_lose_nothing_and_count_nothing_twice() {
     assert!(kept.values().all(|count| *count == 1));
 }
 
-/// A server with this journal, once it has said what became of it.
+/// Starts a server with this journal, and waits until it reports the state of the journal.
 pub(crate) fn start(folder: &Path, on_failure: &str) -> Server {
     let set = format!("journal.on_failure={on_failure}");
     let server = Server::start(&["--journal", folder.to_str().unwrap(), "--set", &set]);
@@ -184,13 +184,14 @@ pub(crate) fn start(folder: &Path, on_failure: &str) -> Server {
     server
 }
 
-/// Writes that were taken in, those that changed nothing too.
+/// Returns the number of ingested writes, including no-ops.
 pub(crate) fn writes(server: &Server) -> u64 {
     let stats = &server.json("/api/v1/wars")["stats"];
     stats["writes"].as_u64().unwrap() + stats["no_ops"].as_u64().unwrap()
 }
 
-/// The journal cannot be used: `degrade` serves without it, `refuse` answers 503; both say why.
+/// Checks the behaviour for an unusable journal: `degrade` runs without it, `refuse` answers 503, and both report the
+/// reason.
 fn assert_says(server: &Server, on_failure: &str, words: &[&str]) {
     let said = server.said();
     assert!(words.iter().all(|word| said.contains(word)), "{words:?} in {said}");
@@ -209,7 +210,7 @@ fn assert_says(server: &Server, on_failure: &str, words: &[&str]) {
     }
 }
 
-/// The one file of a small journal.
+/// Returns the only file of a small journal.
 fn file(folder: &Path) -> PathBuf {
     let mut files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
     files.find(|path| path.extension().is_some_and(|e| e == "redb")).unwrap()
@@ -248,9 +249,9 @@ fn damage_and_other_versions_are_named_and_set_aside_or_refused() {
         let server = start(&folder, "refuse");
         assert_says(&server, "refuse", &[words, path.to_str().unwrap(), "move it away"]);
         drop(server);
-        // What the words say, done: the server goes on by itself.
+        // With `degrade`, the server sets the file aside by itself.
         let mut server = start(&folder, "degrade").ready();
-        // Its log is read by another thread.
+        // The log is read by another thread.
         util::until("it is said", || server.said().contains("set aside") && server.said().contains(words));
         assert_eq!(server.metric("editwar_journal_up"), 1.0);
         assert_eq!(try_post(server.webhook(), &body(&lines)), Some(200));
@@ -267,7 +268,7 @@ fn a_directory_that_may_not_be_written_to_is_named_and_used_once_it_may() {
         std::fs::create_dir(&folder).unwrap();
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o555)).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_editwar"));
-        // Nothing is forbidden to root.
+        // Permissions do not apply to root.
         if folder.metadata().unwrap().uid() == 0 {
             command.uid(65_534);
         }
@@ -286,7 +287,7 @@ fn a_directory_that_may_not_be_written_to_is_named_and_used_once_it_may() {
 fn a_full_disk_is_said_and_nothing_is_lost_that_was_kept() {
     for on_failure in ["degrade", "refuse"] {
         let folder = folder(&format!("full-{on_failure}"));
-        // No file of this process grows beyond 2 MiB.
+        // Limits files of this process to 2 MiB.
         let mut command = Command::new("sh");
         command.args(["-c", r#"trap "" XFSZ; ulimit -S -f 4096; exec "$0" "$@""#, env!("CARGO_BIN_EXE_editwar")]);
         let set = format!("journal.on_failure={on_failure}");
@@ -327,7 +328,7 @@ fn two_servers_do_not_share_a_journal() {
 fn the_history_tells_each_write_once_also_of_last_week_and_after_a_restart() {
     let folder = folder("history");
     let mut cluster = Cluster::new(Level::RequestResponse);
-    // Nothing of it is later than the clock of whoever runs this.
+    // All times are before the current time.
     cluster.wait(-10.0 * 86_400.0);
     let path = "configmaps/shop/old";
     cluster.create(OPERATOR, path, json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"v": "0"}}));
@@ -336,7 +337,7 @@ fn the_history_tells_each_write_once_also_of_last_week_and_after_a_restart() {
         let who = if n % 2 == 0 { ALICE } else { BOB };
         cluster.patch(who, path, "", json!({"data": {"v": n.to_string()}}));
     }
-    // Three quiet days later, nothing of it is in the window that is read at a start.
+    // After three quiet days, none of this is in the window that is replayed.
     cluster.wait(3.0 * 86_400.0);
     cluster.create(OPERATOR, "configmaps/shop/new", json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {}}));
     let lines: Vec<Vec<u8>> = cluster.lines().map(<[u8]>::to_vec).collect();
@@ -353,7 +354,7 @@ fn the_history_tells_each_write_once_also_of_last_week_and_after_a_restart() {
         let timeline = server.json(&format!("{object}/timeline?since={since}"));
         let value = |moment: &Value| moment["changes"][0]["new"].as_str().unwrap_or_default().to_owned();
         let values: Vec<String> = timeline["timeline"].as_array().unwrap().iter().map(value).collect();
-        // The creation, then every patch.
+        // The creation, followed by every patch.
         assert_eq!(values.len(), 1001);
         assert!(values[1..].iter().eq((1..=1000).map(|n| n.to_string()).collect::<Vec<_>>().iter()), "{values:?}");
         assert!(timeline["complete_since"].is_string());
@@ -386,7 +387,7 @@ fn who_looks_back_into_a_servers_journal() {
     assert!(code == 2 && words.contains("--journal DIR"), "{words}");
 }
 
-/// How verdicts changed, as the journal tells it.
+/// Returns the transitions in the journal.
 fn turns(server: &Server) -> Value {
     server.json("/api/v1/turns?since=7d")["turns"].clone()
 }
@@ -404,7 +405,7 @@ fn how_verdicts_changed_is_told_from_the_journal_and_no_kill_changes_it() {
     let mut server = start(&killed, "degrade").ready();
     for (place, batch) in batches.iter().enumerate() {
         assert_eq!(try_post(server.webhook(), batch), Some(200));
-        // Right behind the answer: the turn it brought may not be on disk yet.
+        // Right after the response: the resulting transition may not be on disk yet.
         if place % 3 == 0 {
             server.kill();
             server = start(&killed, "degrade").ready();
@@ -428,7 +429,7 @@ fn how_verdicts_changed_is_told_from_the_journal_and_no_kill_changes_it() {
     for n in 4..8 {
         assert!(states(&told, &format!("config-{n}")).is_empty(), "one writer has no war");
     }
-    // One object's are told with its writes, and by the command.
+    // The transitions of one object are part of its timeline and of the command's output.
     let one = server.json("/api/v1/objects/configmaps/shop/config-1/timeline?since=7d");
     assert_eq!(one["turns"].as_array().unwrap().len(), 3);
     assert_eq!(server.json("/api/v1/turns?since=7d&name=config-2")["turns"].as_array().unwrap().len(), 3);
@@ -480,7 +481,7 @@ fn what_is_read_from_a_followed_log_is_in_the_history_once() {
     let kept = kept(&folder.join("journal"));
     assert_eq!(kept.len(), lines.len());
     assert!(kept.values().all(|count| *count == 1));
-    // And what is known stands as before, although the checkpoint is at the log's end.
+    // The state is restored from the journal, although the checkpoint is at the end of the log.
     let again = start().ready();
     assert_eq!(writes(&again), lines.len() as u64);
     assert_eq!(again.json("/api/v1/wars")["wars"].as_array().unwrap().len(), 4);

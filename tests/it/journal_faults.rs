@@ -1,5 +1,5 @@
-//! Every operation of the journal on files fails, one after the other, and the process ends at every one of them: what was
-//! acknowledged is there afterwards, as it was, and what may be missing is said.
+//! Lets every file operation of the journal fail, and ends the process at each of them. Acknowledged writes must still
+//! exist unchanged, and the journal must report since when it is complete.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,13 +18,13 @@ use editwar::telemetry::metrics::{Bounds, Metrics};
 use crate::util;
 
 const HOUR: i64 = 3_600_000_000;
-/// The time of the first record: long ago, so that none is beyond the clock.
+/// Time of the first record: in the past, so that no record is ahead of the clock.
 const START: i64 = 1_700_000_000_000_000;
-/// Errors of a full disk and of a broken one.
+/// Errors of a full and of a broken disk.
 const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
 
-/// A directory of its own, in memory where there is such a file system: thousands of files are synced.
+/// Returns an empty directory for a test, in memory if possible, since thousands of files are synced.
 fn folder(name: &str) -> PathBuf {
     let below = Path::new("/dev/shm");
     let below = if below.is_dir() { below.to_owned() } else { std::env::temp_dir() };
@@ -33,7 +33,7 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// A disk of which the operations in a range fail, and the count of its operations.
+/// Returns a disk on which a range of operations fails, and the counter of its operations.
 fn failing(range: std::ops::Range<usize>, error: i32) -> (Disk, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = count.clone();
@@ -44,7 +44,7 @@ fn failing(range: std::ops::Range<usize>, error: i32) -> (Disk, Arc<AtomicUsize>
     (disk, count)
 }
 
-/// A write every hour: with a retention of 32 hours, a file ends after every third.
+/// Returns one write per hour. With a retention of 32 hours, a segment is sealed after every third one.
 fn record(n: usize) -> Record {
     let packed = format!("record {n} ").into_bytes().repeat(40);
     Record { key: Key::from(START + n as i64 * HOUR), object: "\0\0cm\0shop\0a".into(), packed }
@@ -59,14 +59,14 @@ fn open(disk: &Disk, folder: &Path, retention: Retention) -> Result<Store, Error
     let started = Instant::now();
     loop {
         match Store::open(place, &Arc::default(), i64::MAX) {
-            // A process that another test is starting holds all locks of this one until it executes.
+            // A process that another test is just forking holds all locks of this one until it calls exec.
             Err(Error::Busy(_)) if started.elapsed() < Duration::from_secs(20) => {}
             opened => return opened.map(|(store, _)| store),
         }
     }
 }
 
-/// All records of a journal, and from when on none is missing.
+/// Returns all records of a journal, and since when it is complete.
 fn contents(store: &Store) -> (BTreeMap<Key, Vec<u8>>, i64) {
     let mut found = BTreeMap::new();
     store.reader().since(i64::MIN, |key, packed| drop(found.insert(key, packed.to_vec()))).unwrap();
@@ -75,7 +75,7 @@ fn contents(store: &Store) -> (BTreeMap<Key, Vec<u8>>, i64) {
 
 fn assert_kept(store: &Store, acknowledged: &[usize], hours: i64, context: &str) {
     let (found, complete_since) = contents(store);
-    // Of a write that failed, all may be there: it was not acknowledged, and counts for the retention.
+    // All records of a failed write may exist. They were not acknowledged, but count for the retention.
     let latest = found.keys().map(Key::at).max().unwrap_or(START);
     for n in acknowledged {
         let Record { key, packed, .. } = record(*n);
@@ -95,12 +95,14 @@ fn assert_kept(store: &Store, acknowledged: &[usize], hours: i64, context: &str)
 
 #[test]
 fn a_process_that_ends_at_any_operation_loses_nothing_that_it_acknowledged() {
-    // 500 hours: nothing goes. 16 hours: a file begins with every second record, and old ones go.
+    // With 500 hours nothing is removed. With 16 hours, a segment begins with every second record and old ones are
+    // removed.
     for hours in [500, 16] {
         let mut at = 0;
         loop {
             let folder = folder("kill");
-            // From there on nothing reaches the disk, whatever destructors still try; the write under way did in part.
+            // From this operation on, nothing reaches the disk, even in destructors; the write in progress is done
+            // partially.
             let (disk, count) = failing(at..usize::MAX, EIO);
             let mut acknowledged = Vec::new();
             if let Ok(mut store) = open(&disk, &folder, retention(hours)) {
@@ -161,7 +163,7 @@ fn any_operation_may_fail_for_a_while_and_what_is_acknowledged_is_kept_or_said_t
             let context = format!("{on_failure:?}, {length} operations fail from {at} on");
             for n in (0..16).step_by(2) {
                 match on_failure {
-                    // As an API server, which comes again.
+                    // Retries, as an API server does.
                     OnFailure::Refuse => util::until(&context, || journal.append_blocking(vec![record(n)]).is_ok()),
                     OnFailure::Degrade => journal.append_blocking(vec![record(n)]).unwrap(),
                 }
@@ -207,7 +209,7 @@ fn a_disk_that_fills_up_is_told_before_a_write_fails_and_without_one() {
         journal.append_blocking(vec![record(0)]).unwrap();
         assert!(up() && journal.check().is_ok());
         is_full.store(true, Ordering::Relaxed);
-        // Nobody writes.
+        // Without any writes.
         util::until("it is told", || !up());
         assert!(journal.reader().is_ok(), "what is there can still be read");
         match on_failure {
@@ -215,7 +217,7 @@ fn a_disk_that_fills_up_is_told_before_a_write_fails_and_without_one() {
                 let why = journal.check().unwrap_err();
                 assert!(why.contains("MiB are free") && why.contains("free some space"), "{why}");
             }
-            // As long as a write succeeds, it is kept.
+            // As long as writes succeed, they are stored.
             OnFailure::Degrade => {
                 assert!(journal.check().is_ok());
                 journal.append_blocking(vec![record(1)]).unwrap();

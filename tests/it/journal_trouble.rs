@@ -1,5 +1,5 @@
-//! What the journal promises while things go wrong around it: wrong clocks, deleted directories, full disks, kills at
-//! the beginning of a file's life, and requests that resemble each other.
+//! What the journal guarantees under wrong clocks, deleted directories, full disks, kills while a file is created, and
+//! similar requests.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,16 +12,16 @@ use crate::journal::{body, folder, kept, load, start};
 use crate::serve::Server;
 use crate::util;
 
-/// How often the server is killed while a file begins. 400 take some minutes: `EDITWAR_KILLS=400`.
+/// Number of kills while a file is created. 400 take some minutes: `EDITWAR_KILLS=400`.
 const KILLS: usize = 24;
-/// An hour, in seconds.
+/// An hour in seconds.
 const HOUR: i64 = 3600;
 
 fn now() -> i64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs().cast_signed()
 }
 
-/// A write of `data.v` to a ConfigMap at a time in seconds since the epoch, or one that is spelled out.
+/// A write to `data.v` of a ConfigMap. `at` is in seconds since the epoch, or a literal timestamp.
 fn write(id: &str, name: &str, value: &str, at: &str) -> Vec<u8> {
     let object = json!({
         "kind": "ConfigMap", "apiVersion": "v1",
@@ -42,12 +42,12 @@ fn time(seconds: i64) -> String {
     format!("{:.6}", jiff::Timestamp::from_second(seconds).unwrap())
 }
 
-/// Posts one batch; the status.
+/// Posts one batch. Returns the status.
 fn post(server: &Server, lines: &[Vec<u8>]) -> u16 {
     server.post("/audit", &body(lines)).0
 }
 
-/// Names of the journal's data files.
+/// Returns the names of the journal's data files.
 fn files(folder: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
@@ -58,7 +58,7 @@ fn descriptors(server: &Server) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count()
 }
 
-/// How many lines of the log are errors.
+/// Returns the number of errors in the log.
 fn errors(server: &Server) -> usize {
     server.said().lines().filter(|line| line.contains("ERROR")).count()
 }
@@ -81,7 +81,7 @@ fn an_event_of_any_age_in_every_batch_costs_no_file_and_no_descriptor() {
     }
     assert!(files(&folder).len() <= 3, "{:?}", files(&folder));
     assert!(descriptors(&server) <= at_first + 6, "{} descriptors, {at_first} at first", descriptors(&server));
-    // What is beyond all bounds is kept as it was given.
+    // Records with implausible times are stored unchanged.
     drop(server);
     assert_eq!(kept(&folder).len(), 120);
 }
@@ -94,7 +94,7 @@ fn a_kill_while_a_file_begins_costs_nothing_and_blocks_nothing() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) % below
     };
-    // A new file after each hour of event time: every batch begins one.
+    // A new file after each hour of event time, so that every batch creates one.
     let arguments = |folder: &Path| {
         ["--journal", folder.to_str().unwrap(), "--set", "journal.on_failure=refuse", "--set", "journal.retention=16h"]
             .map(str::to_owned)
@@ -106,7 +106,7 @@ fn a_kill_while_a_file_begins_costs_nothing_and_blocks_nothing() {
     let folder = folder("begin");
     let mut answered: BTreeMap<String, ()> = BTreeMap::new();
     for kill in 0..kills {
-        // Half of them at the very first file of a journal.
+        // Half of the kills are at the first file of a journal.
         let is_first = kill % 2 == 0;
         if is_first {
             drop(std::fs::remove_dir_all(&folder));
@@ -173,14 +173,14 @@ fn a_journal_that_is_deleted_while_it_is_written_is_told_and_made_anew() {
         assert_eq!(errors(&server), 1, "{}", server.said());
         let anew = time(now());
         assert_eq!(post(&server, &[write("after", "a", "2", &anew)]), 200);
-        // The history does not claim what went with the directory.
+        // The history does not claim to include what was deleted with the directory.
         let timeline = server.json("/api/v1/objects/configmaps/shop/a/timeline?since=1h");
         assert_eq!(timeline["timeline"].as_array().unwrap().len(), 1, "{timeline}");
         assert!(timeline["complete_since"].as_str().unwrap() > time(now() - 30).as_str(), "{timeline}");
         assert!(server.terminate().success());
         assert_eq!(kept(&folder).into_keys().collect::<Vec<_>>(), ["after"]);
     }
-    // Nobody writes, and it is told all the same.
+    // The deletion is noticed without any writes.
     let folder = folder("deleted-silently");
     let server = start(&folder, "refuse").ready();
     std::fs::remove_dir_all(&folder).unwrap();
@@ -196,12 +196,12 @@ fn requests_that_differ_in_their_object_only_are_both_kept_and_counted() {
     let twins = [
         write("twin", "one", "1", &at),
         write("twin", "two", "1", &at),
-        // The same name with another body, and by somebody else.
+        // The same ID with another body, and from another user.
         write("twin", "two", "2", &at),
         String::from_utf8(write("twin", "two", "2", &at)).unwrap().replace("alice", "bob").into_bytes(),
     ];
     assert_eq!(post(&server, &twins), 200);
-    // And again, as an API server that got no answer.
+    // Again, like an API server that got no response.
     assert_eq!(post(&server, &twins), 200);
     let report = server.json("/api/v1/wars");
     assert_eq!(report["stats"]["duplicates"], 4, "{report}");
@@ -219,7 +219,7 @@ fn where_the_history_begins_is_told_after_the_oldest_writes_went_for_their_size(
     let arguments = ["--journal", folder.to_str().unwrap(), "--set", "journal.size_max=24MiB"];
     let server = Server::start(&arguments).ready();
     let started = now();
-    // Values that cannot be packed.
+    // Values that cannot be compressed.
     let mut state = 1_u64;
     let mut noise = |bytes: usize| -> String {
         let digit = |state: &mut u64| {
@@ -237,7 +237,7 @@ fn where_the_history_begins_is_told_after_the_oldest_writes_went_for_their_size(
     let times: Vec<&str> = timeline["timeline"].as_array().unwrap().iter().map(|m| m["at"].as_str().unwrap()).collect();
     let complete = timeline["complete_since"].as_str().unwrap();
     assert!(times.len() > 5 && times.len() < count as usize, "{} writes", times.len());
-    // From there on every second has its write, and before it one is missing.
+    // From that time on every second has its write, and the one before is missing.
     let complete: jiff::Timestamp = complete.parse().unwrap();
     let expected = (0..count).map(|n| started - count + n).filter(|at| *at >= complete.as_second()).count();
     let told = times.iter().filter(|at| at.parse::<jiff::Timestamp>().unwrap() >= complete).count();
@@ -251,7 +251,7 @@ fn where_the_history_begins_is_told_after_the_oldest_writes_went_for_their_size(
 fn while_the_disk_is_full_every_surface_says_so_and_the_log_once() {
     for on_failure in ["degrade", "refuse"] {
         let folder = folder(&format!("flap-{on_failure}"));
-        // No file of this process grows beyond 2 MiB.
+        // Limits files of this process to 2 MiB.
         let mut command = Command::new("sh");
         command.args(["-c", r#"trap "" XFSZ; ulimit -S -f 4096; exec "$0" "$@""#, env!("CARGO_BIN_EXE_editwar")]);
         let set = format!("journal.on_failure={on_failure}");
@@ -264,7 +264,7 @@ fn while_the_disk_is_full_every_surface_says_so_and_the_log_once() {
             post(&server, batches[posted]);
             posted += 1;
         }
-        // In silence, and while others go on trying.
+        // Both without writes, and while others keep trying.
         let started = Instant::now();
         let mut tries = 0;
         while started.elapsed() < Duration::from_secs(9) {

@@ -1,5 +1,5 @@
-//! Real wars on a real API server, posted by it to editwar: the operator of the runbook against a person, a mutating
-//! webhook that sets a field back; and the remedies, pasted as printed, that end a war which scripts keep up.
+//! Real wars on a real API server that posts to editwar: the operator of the runbook against a person, and a mutating
+//! webhook that resets a field. The remedies are executed as printed, and must end a war between scripts.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -14,7 +14,7 @@ use crate::serve::Server;
 
 const AUTOPILOT: &str = "system:serviceaccount:openshift-cnv:virt-platform-autopilot";
 
-/// A mutating webhook that answers every review with one JSON patch.
+/// A mutating webhook that answers every review with the same JSON patch.
 struct Mutator {
     address: SocketAddr,
     certificate: String,
@@ -40,7 +40,7 @@ impl Mutator {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let connection = rustls::ServerConnection::new(config.clone()).unwrap();
-                // A review that the API server gave up is its loss.
+                // The API server may have given up on the review.
                 drop(review(rustls::StreamOwned::new(connection, stream.unwrap()), &patch));
             }
         });
@@ -96,7 +96,7 @@ fn a_webhook_that_changes_a_field_back_is_named_on_a_real_api_server() {
     let mutator = Mutator::start(&json!([{"op": "add", "path": "/data/mode", "value": "strict"}]));
     server.apply("admin", r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "config", "namespace": "shop"}, "data": {"mode": "strict", "n": "0"}}"#);
     server.apply("admin", &mutator.configuration().to_string());
-    // The webhook is not asked at once everywhere.
+    // It takes a moment until the API server uses the webhook.
     wait_until("the webhook answers", 30, || {
         server.kubectl(
             "admin",
@@ -138,12 +138,12 @@ fn the_runbooks_operator_against_a_person_is_named_on_a_real_api_server() {
         );
         pause(200);
         enforce();
-        // What it applies again and again changes nothing, and is nothing.
+        // Applying the same again changes nothing and does not count.
         enforce();
     }
     let path = "/api/v1/objects/configmaps/shop/golden";
     let war = || if editwar.get(path).0 == 200 { editwar.json(path)["war"].clone() } else { Value::Null };
-    // Ten writes of each side after the creation; the first of each takes nothing back.
+    // Ten writes of each side after the creation. The first write of each is not a retake.
     wait_until("the war is seen whole", 30, || war()["retakes"] == 18);
     let war = war();
     assert_eq!((war["state"].as_str(), war["confidence"].as_str()), (Some("paused"), Some("confirmed")));
@@ -160,7 +160,7 @@ fn the_runbooks_operator_against_a_person_is_named_on_a_real_api_server() {
     assert!(run.status.success(), "{first}: {}", String::from_utf8_lossy(&run.stderr));
 }
 
-/// What the operator of the runbook does on each turn: hold a ConfigMap at its Golden State, as far as its annotations let it.
+/// One step of the runbook's operator: apply the Golden State to a ConfigMap, as its annotations allow.
 fn reconcile(server: &ApiServer) {
     let live: Value =
         serde_json::from_str(&server.kubectl(AUTOPILOT, &["get", "cm", "golden", "-n", "shop", "-o", "json"])).unwrap();
@@ -227,12 +227,12 @@ fn each_annotation_remedy_ends_a_war_that_scripts_keep_up() {
         let run = server.shell("admin", command);
         assert!(run.status.success(), "{command}: {}", String::from_utf8_lossy(&run.stderr));
 
-        // Both go on as before; what they wrote up to now has arrived when a later write of somebody else has.
+        // Both continue as before. All writes up to now have arrived once a later write of another actor has.
         fight(1);
         let seen = seen(&editwar, &server);
         fight(6);
         assert_eq!(mode(&server), "relaxed held", "after {command} the rival has its way, and the rest is held");
-        // What else is the operator's is still enforced, but where the object was given up as a whole.
+        // Other fields of the operator are still enforced, unless the object is unmanaged as a whole.
         server.kubectl(
             "alice",
             &["patch", "cm", "golden", "-n", "shop", "--type=merge", "-p", r#"{"data":{"other":"tampered"}}"#],
@@ -244,7 +244,7 @@ fn each_annotation_remedy_ends_a_war_that_scripts_keep_up() {
     }
 }
 
-/// Retakes of `data.mode`, when all that was written up to now has arrived.
+/// Returns the number of retakes of `data.mode`, after all writes up to now have arrived.
 fn seen(editwar: &Server, server: &ApiServer) -> u64 {
     let path = "/api/v1/objects/configmaps/shop/golden";
     let stamp =

@@ -1,4 +1,4 @@
-//! The log of a server: one line for each turn of a war, never one for each event; its level changes while it runs.
+//! The log of a server: one line per transition of a war, never one per event. The level can be changed at run time.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
@@ -74,7 +74,7 @@ fn names_in_the_log_and_in_answers_command_no_terminal() {
 
 #[test]
 fn on_a_terminal_the_log_is_for_people() {
-    // `script` gives the command a terminal.
+    // `script` runs the command in a terminal.
     let Ok(output) = Command::new("script")
         .args([
             "-qec",

@@ -1,4 +1,4 @@
-//! Integration tests: one binary, a file for every surface.
+//! Integration tests: one binary with a file per surface.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

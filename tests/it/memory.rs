@@ -1,4 +1,4 @@
-//! Memory: what is kept grows with nothing that somebody may invent.
+//! Memory is bounded, whatever input clients invent.
 
 use editwar::audit::envelope;
 use editwar::detect::policy::Policy;
@@ -19,7 +19,7 @@ fn event(id: usize, at: i64, name: &str, user: &str, agent: &str, data: &str) ->
     )
 }
 
-/// Takes in events, and looks after each hundred that no more is kept than the limit allows.
+/// Ingests events, and checks the memory limit after every hundred.
 fn flood(pipeline: &Pipeline, events: impl Iterator<Item = String>) {
     let events: Vec<String> = events.collect();
     for run in events.chunks(100) {
@@ -28,7 +28,7 @@ fn flood(pipeline: &Pipeline, events: impl Iterator<Item = String>) {
             envelope::line(event.as_bytes(), |event| batch.take(event, 1));
         }
         let bytes = pipeline.table().bytes();
-        // A write may need some before what is over is given up.
+        // A write may need some memory before the excess is released.
         assert!(bytes <= LIMIT + (1 << 20), "{bytes} bytes are kept");
     }
 }
@@ -109,7 +109,7 @@ fn a_report_tells_of_the_most_urgent_objects_and_how_many_it_leaves_out() {
     let short = report(Some(3), None);
     assert_eq!((short.wars.len(), short.omitted), (3, 18));
     assert_eq!(names(&short)[0], "honest", "it has the most retakes");
-    // Three wars are more than 4,000 bytes; with the first that is too many, it ends.
+    // Three wars are more than 4,000 bytes. The report ends with the first war that exceeds the limit.
     let small = report(None, Some(4_000));
     let bytes = serde_json::to_string(&small.wars).unwrap().len();
     assert!((1..=3).contains(&small.wars.len()) && bytes < 10_000, "{} wars, {bytes} bytes", small.wars.len());
@@ -119,7 +119,7 @@ fn a_report_tells_of_the_most_urgent_objects_and_how_many_it_leaves_out() {
 #[test]
 fn what_is_settled_is_not_counted_any_more() {
     let pipeline = pipeline();
-    // One writer for each object, a write every minute for a month: nothing is kept of it but that it wrote.
+    // A single writer per object and a write every minute for a month: only the fact that it wrote is retained.
     let write = |n: usize| {
         let minute = n as i64 * 60_000_000;
         event(n, minute, &format!("o{}", n % 20), "kubelet", "kubelet/1", "{}")

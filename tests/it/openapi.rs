@@ -1,10 +1,10 @@
-//! The API says of itself what it truly answers.
+//! Checks that the OpenAPI document matches the actual responses.
 
 use serde_json::{Value, json};
 
 use crate::serve::Server;
 
-/// The schema of an answer, with what it refers to.
+/// Returns the schema of a response, with everything that it refers to.
 fn schema(document: &Value, path: &str, status: &str) -> jsonschema::Validator {
     let answer = &document["paths"][path]["get"]["responses"][status]["content"]["application/json"]["schema"];
     assert!(answer.is_object(), "{path} has no answer {status}");
@@ -54,7 +54,7 @@ fn every_answer_is_as_the_document_says() {
     assert_eq!(status, 404);
     let path = "/api/v1/objects/{resource}/{namespace}/{name}";
     assert!(schema(&document, path, "404").is_valid(&serde_json::from_str(&body).unwrap()), "{body}");
-    // The comparison can fail.
+    // Verifies that the check can fail.
     assert!(!schema(&document, "/api/v1/wars", "200").is_valid(&json!({"wars": [{"state": "angry"}]})));
 }
 

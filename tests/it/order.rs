@@ -1,4 +1,4 @@
-//! Order and repetition: neither may change a party, a field or a value of any verdict.
+//! The order and repetition of events must not change the parties, fields or values of any verdict.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,10 +15,10 @@ use crate::cli::{fixture, run, scratch};
 use crate::cluster::{Cluster, Level, OPERATOR};
 use crate::util;
 
-/// What may not change: object and fields, confidence, parties, fields with their values.
+/// What must not change: object and fields, confidence, parties, and fields with their values.
 type Essence = BTreeMap<String, (String, BTreeSet<String>, BTreeMap<String, BTreeSet<String>>)>;
 
-/// The object of a war and what it is over: one object may have several.
+/// Identifies a war by its object and fields, since an object may have several.
 fn over(war: &editwar::query::views::War) -> String {
     let paths: Vec<&str> = war.fields.iter().map(|field| field.path.as_str()).collect();
     format!("{} {}", util::name(&war.object), paths.join(" "))
@@ -40,8 +40,8 @@ fn stage_time(line: &[u8]) -> i64 {
     editwar::audit::times::of_event(line).expect("every event has its time")
 }
 
-/// Runs `check` on every recording with seeds of its own choosing; `is_same` compares what it found with what the log in
-/// its own order gives.
+/// Runs `check` on every recording with several seeds. `is_same` compares the result with that of the log in its
+/// original order.
 fn on_every_recording(
     cases: u32,
     check: impl Fn(&[&[u8]], u64) -> Report,
@@ -51,7 +51,7 @@ fn on_every_recording(
         let log = util::log(&recording);
         let lines = util::lines(&log);
         let expected = util::report(&util::pipeline_of(lines.iter().copied()));
-        // The same seeds each time: EDITWAR_SEEDS asks for so many others.
+        // The same seeds each time. EDITWAR_SEEDS sets a number of other seeds.
         let more = std::env::var("EDITWAR_SEEDS").ok().and_then(|n| n.parse().ok());
         let config = Config { cases: more.unwrap_or(cases), failure_persistence: None, ..Config::default() };
         let mut runner = match more {
@@ -85,7 +85,7 @@ fn counts(report: &Report) -> BTreeMap<String, (u32, u32)> {
         .collect()
 }
 
-/// A small generator, so that a seed says it all.
+/// A small random number generator, so that a seed determines everything.
 fn next(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *seed >> 33
@@ -117,7 +117,7 @@ fn batches_delivered_twice_change_no_verdict_and_no_count() {
                 batches.push(batch.to_vec());
                 rest = behind;
             }
-            // A repeated batch arrives up to eight batches later, as after a lost answer.
+            // A repeated batch arrives up to eight batches later, as after a lost response.
             let mut order: Vec<(usize, usize)> = (0..batches.len()).map(|i| (i * 10, i)).collect();
             for i in 0..batches.len() {
                 if next(&mut seed).is_multiple_of(2) {
@@ -142,7 +142,7 @@ fn batches_delivered_twice_change_no_verdict_and_no_count() {
     );
 }
 
-/// One API server for each half of the users, whose logs are read as two files: the same counts as from one.
+/// Splits the users between two API servers whose logs are read as two files. The counts must be the same as for one.
 #[test]
 fn two_logs_of_one_war_count_as_one() {
     for recording in
@@ -190,7 +190,7 @@ fn two_api_servers_with_clocks_two_seconds_apart_change_no_verdict() {
                         let at = editwar::audit::event::parse_timestamp(&text).unwrap() + shift;
                         event[key] = format!("{:.6}", jiff::Timestamp::from_microsecond(at).unwrap()).into();
                     }
-                    // Each server's events arrive in its own order, a little after they happened.
+                    // Each server's events arrive in their own order, shortly after they happened.
                     (stage_time(line) + (next(&mut seed) % 3_000_000) as i64, serde_json::to_vec(&event).unwrap())
                 })
                 .collect();
@@ -202,9 +202,9 @@ fn two_api_servers_with_clocks_two_seconds_apart_change_no_verdict() {
     );
 }
 
-/// Without stored revisions, the order of writes closer than the clocks differ cannot be known: a war with a faster
-/// rhythm may be missed there, but none may be made up, and a slower one must be seen as it is. Not even whoever created
-/// the object within that time can be told from a party.
+/// Without stored revisions, the order of writes is unknown if they are closer than the clocks' difference. A faster
+/// war may then be missed, but none may be made up, and a slower one must be unchanged. Within that time, the creator
+/// of an object cannot be told from a party either.
 fn is_equal_but_for_lost_order(recording: &str, found: &Report, expected: &Report) -> bool {
     if !recording.contains("-metadata") && !recording.ends_with("-request") {
         return is_equal(recording, found, expected);
@@ -227,7 +227,7 @@ fn what_comes_an_hour_late_is_no_hot_loop() {
     let path = "configmaps/shop/config";
     let body = json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"v": "0"}});
     cluster.create(OPERATOR, path, body);
-    // Another API server's log of the hour before, at a write a minute.
+    // The log of another API server for the hour before, with about a write per minute.
     cluster.wait(-3600.0);
     for turn in 0..70 {
         cluster.wait(50.0);
@@ -235,7 +235,7 @@ fn what_comes_an_hour_late_is_no_hot_loop() {
     }
     let found = |cluster: &Cluster| util::report(&util::pipeline_of(cluster.lines())).hot_loops.len();
     assert_eq!(found(&cluster), 0);
-    // A hot loop is one still.
+    // A hot loop is still detected.
     cluster.wait(300.0);
     for turn in 0..200 {
         cluster.wait(0.2);
@@ -248,7 +248,7 @@ fn what_comes_an_hour_late_is_no_hot_loop() {
 fn events_that_are_taken_in_together_are_what_they_are_one_by_one() {
     for recording in util::smaller_recordings() {
         let log = util::log(&recording);
-        // Each twice: a request and its repetition meet in one window.
+        // Each line twice, so that a request and its repetition are in one window.
         let twice: Vec<&[u8]> = util::lines(&log).into_iter().flat_map(|line| [line, line]).collect();
         let taken = |take: &dyn Fn(&mut Batch<'_>)| {
             let pipeline = Pipeline::new(Policy::default(), Bounds::default());

@@ -1,4 +1,4 @@
-//! Traces, where they are built in: `cargo test --features otlp --test it otlp`.
+//! Traces, if they are built in: `cargo test --features otlp --test it otlp`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::serve::Server;
 
-/// What a collector is sent: requests as they come, each answered with 200.
+/// Starts a collector that answers each request with 200 and records it.
 fn collector() -> (u16, Arc<Mutex<Vec<(String, Vec<u8>)>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -57,11 +57,11 @@ fn a_collector_is_sent_spans_of_batches_and_answers_also_the_last_ones() {
     let sent = sent.lock().unwrap();
     assert!(!sent.is_empty() && sent.iter().all(|(path, _)| path.starts_with("POST /v1/traces ")), "{}", server.said());
     let all: Vec<u8> = sent.iter().flat_map(|(_, body)| body.clone()).collect();
-    // Strings stand in protobuf as they are.
+    // protobuf contains strings unencoded.
     let is_there = |text: &str| memchr::memmem::find(&all, text.as_bytes()).is_some();
     for text in ["service.name", "editwar", "batch", "observe", "events", "answer", "/api/v1/wars"] {
         assert!(is_there(text), "{text}");
     }
-    // The log is not told of it.
+    // Spans do not appear in the log.
     assert!(!server.said().contains("\"span"), "{}", server.said());
 }

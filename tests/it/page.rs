@@ -1,4 +1,4 @@
-//! The page, in a real browser.
+//! Tests of the UI page in a real browser.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,7 +9,7 @@ use crate::cluster::{Cluster, Level};
 use crate::serve::Server;
 use crate::util;
 
-/// A browser, if there is one.
+/// Returns a browser, if there is one.
 fn browser() -> Option<PathBuf> {
     let found = ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(|name| {
         std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
@@ -20,7 +20,7 @@ fn browser() -> Option<PathBuf> {
     found
 }
 
-/// What a page is after its scripts ran.
+/// Returns the DOM of a page after its scripts have run.
 fn dom(browser: &PathBuf, url: &str) -> String {
     static PROFILES: AtomicU32 = AtomicU32::new(0);
     let profile = scratch(&format!("browser-{}", PROFILES.fetch_add(1, Ordering::Relaxed)));
@@ -48,7 +48,7 @@ fn the_page_shows_a_war_and_what_to_do() {
     let one = dom(&browser, &server.url("/#deployments.apps/shop/web"));
     assert!(one.contains("conflicting automation"), "{one}");
     assert!(one.contains("kubectl annotate deployments.apps web -n shop platform.kubevirt.io/ignore=spec.replicas"));
-    // A mark for each of the 23 writes of spec.replicas (truth.txt: created, then 11 and 11); nothing else is a mark.
+    // One mark for each write of spec.replicas after the creation (truth.txt: created, then 11 and 11).
     assert_eq!(one.matches(r#"class="mark""#).count(), 22, "{one}");
 }
 

@@ -1,6 +1,8 @@
-//! Scenarios made up from seeds: peaceful and warlike mechanisms of clusters, each with what truly happens in it.
+//! Random scenarios from seeds: mechanisms in clusters that are wars or not, each with the truth about what happens in
+//! it.
 //!
-//! The truth follows from what the actors want, by the definitions of `docs/`, not from what the engine answers.
+//! The truth is derived from what the actors want, according to the definitions in `docs/`, not from the engine's
+//! results.
 
 mod actors;
 mod check;
@@ -23,7 +25,7 @@ use self::check::{Failure, check};
 use self::scenario::Pattern;
 use crate::cluster::{LEVELS, Level};
 
-/// Seeds that every run of the tests tries.
+/// Number of seeds in every test run.
 const SEEDS: u64 = 3;
 
 fn patterns() -> Vec<&'static Pattern> {
@@ -57,7 +59,7 @@ fn failures(seeds: std::ops::Range<u64>) -> Vec<Failure> {
     found
 }
 
-/// All failures as one table.
+/// Formats all failures as a table.
 fn table(failures: &[Failure]) -> String {
     let mut text = String::from("| pattern | level | arrival | seed | what is wrong |\n|---|---|---|---|---|\n");
     for failure in failures {
@@ -77,7 +79,7 @@ fn every_pattern_is_seen_as_what_it_is() {
     assert_none(&failures(0..SEEDS));
 }
 
-/// `EDITWAR_SEEDS` seeds of every pattern; `EDITWAR_PATTERN` picks patterns by a part of their name.
+/// Tests `EDITWAR_SEEDS` seeds of every pattern. `EDITWAR_PATTERN` selects patterns by a part of their name.
 #[test]
 #[ignore = "takes minutes; EDITWAR_SEEDS says how many seeds"]
 fn every_pattern_is_seen_as_what_it_is_with_many_seeds() {
@@ -107,8 +109,8 @@ fn a_seed_gives_the_same_events_again() {
     }
 }
 
-/// Prints the log of the pattern `EDITWAR_PATTERN` with the seed `EDITWAR_SEED` at the level `EDITWAR_LEVEL`, to be
-/// looked at with `editwar analyze`.
+/// Prints the log of the pattern `EDITWAR_PATTERN` with the seed `EDITWAR_SEED` at the level `EDITWAR_LEVEL`, for
+/// `editwar analyze`.
 #[test]
 #[ignore = "prints a log; EDITWAR_PATTERN says which"]
 fn log_of_a_pattern() {
@@ -124,7 +126,7 @@ fn log_of_a_pattern() {
     std::io::Write::write_all(&mut std::io::stdout(), &log).unwrap();
 }
 
-/// Prints the table of `docs/accuracy.md`.
+/// Prints the table in `docs/accuracy.md`.
 #[test]
 #[ignore = "prints a table; EDITWAR_SEEDS says how many seeds"]
 fn accuracy() {
@@ -132,7 +134,7 @@ fn accuracy() {
     std::io::Write::write_all(&mut std::io::stdout(), format!("\n{}", accuracy_table(seeds)).as_bytes()).unwrap();
 }
 
-/// Precision and recall by level, then by pattern: how many seeds were right in every respect.
+/// Formats precision and recall by level, followed by the number of completely correct seeds per pattern.
 fn accuracy_table(seeds: u64) -> String {
     let mut totals: BTreeMap<usize, check::Score> = BTreeMap::new();
     let mut rows = String::new();

@@ -1,4 +1,4 @@
-//! `kubectl editwar` with a real kubectl and a real API server, which proxies to the server.
+//! `kubectl editwar` with a real kubectl and a real API server that proxies to the server.
 
 use std::net::{IpAddr, UdpSocket};
 use std::process::{Command, Output};
@@ -8,16 +8,16 @@ use serde_json::json;
 use crate::envtest::{ApiServer, scratch};
 use crate::serve::Server;
 
-/// An address of this machine that is not loopback: the API server proxies to no other.
+/// Returns an address of this machine that is not loopback, since the API server does not proxy to loopback.
 fn address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    // Nothing is sent: the kernel only chooses a route.
+    // Nothing is sent; the kernel only selects a route.
     socket.connect("198.51.100.1:9").ok()?;
     Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
 }
 
-/// A Service as the manifests have it, and behind it a pod that is a process of this machine: the API server proxies to
-/// addresses of pods only.
+/// Returns a Service as in the manifests, and a pod behind it that is a process of this machine, since the API server
+/// only proxies to pod addresses.
 fn service(ip: IpAddr, port: u16) -> String {
     let metadata = |name: &str| json!({"name": name, "namespace": "editwar", "labels": {"app.kubernetes.io/name": "editwar", "kubernetes.io/service-name": "editwar"}});
     let pod = json!({"kind": "Pod", "namespace": "editwar", "name": "editwar-0"});
@@ -76,7 +76,7 @@ fn kubectl_editwar_asks_the_server_in_the_cluster() {
     let report: serde_json::Value = serde_json::from_slice(&wars.stdout).unwrap();
     assert_eq!(report["wars"][0]["object"]["name"], "web");
 
-    // The context's namespace is `default`, and there is no war.
+    // The context's namespace is `default`, in which there is no war.
     let calm = kubectl("alice", &["editwar"]);
     assert_eq!(calm.status.code(), Some(0), "{}", text(&calm.stderr));
     let elsewhere = kubectl("alice", &["editwar", "who", "deployment/web"]);
@@ -86,26 +86,26 @@ fn kubectl_editwar_asks_the_server_in_the_cluster() {
         "{said}"
     );
 
-    // As kubectl takes them, behind the command.
+    // kubectl's flags, after the command.
     let config = api.kubeconfig("bob").display().to_string();
     let named = kubectl("alice", &["editwar", "wars", "-A", "--kubeconfig", &config, "--context", "t"]);
     assert_eq!(named.status.code(), Some(1), "{}", text(&named.stderr));
     let unknown = kubectl("alice", &["editwar", "--context", "nowhere"]);
     assert!(unknown.status.code() == Some(2) && text(&unknown.stderr).contains("nowhere"), "{unknown:?}");
 
-    // Without rights the API server's answer is told.
+    // Without permissions, the API server's response is reported.
     let refused = kubectl("system:serviceaccount:editwar:editwar", &["editwar", "-A"]);
     let said = text(&refused.stderr);
     assert!(refused.status.code() == Some(2) && said.contains("403") && said.contains("services/proxy"), "{said}");
     assert!(said.contains("--forward"), "{said}");
 
-    // kubectl completes what it knows nothing of.
+    // kubectl completes the plugin's commands.
     let completed = text(&kubectl("alice", &["__complete", "editwar", "wh"]).stdout);
     assert!(completed.starts_with("who\n"), "{completed}");
     let completed = text(&kubectl("alice", &["__complete", "editwar", "who", "-n", "shop", ""]).stdout);
     assert!(completed.starts_with("deployment/web\n") && completed.contains(":4"), "{completed}");
 
-    // A forwarded port: kubectl's part is played by a script that says what kubectl says, for no kubelet is here.
+    // Port forwarding: since there is no kubelet, a script prints what kubectl would print.
     let forwarding_to = |port: u16| {
         let script = format!(
             "#!/bin/sh\necho \"$@\" > '{}/asked'\necho 'Forwarding from 127.0.0.1:{port} -> {port}'\nexec /bin/sleep 60\n",
@@ -123,7 +123,8 @@ fn kubectl_editwar_asks_the_server_in_the_cluster() {
         asked.trim(),
         "port-forward --address=127.0.0.1 -n editwar --pod-running-timeout=5s service/editwar :8080"
     );
-    // With TLS and names, as the manifests have it, a port is forwarded by itself, and the kubeconfig's token is shown.
+    // With TLS and authentication, as in the manifests, a port is forwarded automatically, and the kubeconfig's token
+    // is sent.
     let certs = bin.join("certs").display().to_string();
     let made = kubectl_editwar(&bin, &["setup", "certs", &certs]);
     assert!(made.status.success(), "{}", text(&made.stderr));
@@ -140,14 +141,14 @@ fn kubectl_editwar_asks_the_server_in_the_cluster() {
     let stranger = kubectl("bob", &["editwar", "-A"]);
     assert!(stranger.status.code() == Some(2) && text(&stranger.stderr).contains("401"), "{}", text(&stranger.stderr));
 
-    // The real one says why it cannot, and that is told.
+    // The error message of the real kubectl is reported.
     std::fs::remove_file(bin.join("kubectl")).unwrap();
     std::os::unix::fs::symlink(api.binary("kubectl"), bin.join("kubectl")).unwrap();
     let failed = kubectl("alice", &["editwar", "-A", "--forward"]);
     let said = text(&failed.stderr);
     assert!(failed.status.code() == Some(2) && said.contains("kubectl port-forward: "), "{said}");
 
-    // The Service's address goes into the webhook's kubeconfig.
+    // The Service's address is used in the webhook kubeconfig.
     let webhook = kubectl("alice", &["editwar", "setup", "webhook", "--certs", &certs]);
     let ip = api.kubectl("alice", &["get", "service", "editwar", "-n", "editwar", "-o", "jsonpath={.spec.clusterIP}"]);
     let said = text(&webhook.stdout);

@@ -1,4 +1,4 @@
-//! Verdicts against what truly happened: every recording has its expected verdicts beside it, reviewed by hand.
+//! Compares verdicts with the truth: every recording has expected verdicts, reviewed by hand.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,14 +11,14 @@ use crate::util;
 struct Expected {
     wars: Vec<War>,
     flapping: Vec<Flapping>,
-    /// Contended objects; not compared where null.
+    /// Objects with contention. Not compared if null.
     contention: Option<Vec<String>>,
     hot_loops: Vec<String>,
     /// What actors do together too often: `nodes /node-2: flapping condition`.
     #[serde(default)]
     cooperation: Vec<String>,
-    /// Retakes by object and field, computed from the stored objects without editwar: those found may differ by one, where a
-    /// creation left the field out.
+    /// Retakes by object and field, computed from the stored objects without editwar. The numbers found may differ by
+    /// one if the field was not set at creation.
     #[serde(default)]
     truth: BTreeMap<String, u32>,
 }
@@ -33,7 +33,7 @@ struct War {
     thrashing_events: u32,
     parties: BTreeMap<String, Party>,
     fields: BTreeMap<String, Field>,
-    /// Writes of the bystanders; not compared where null.
+    /// Number of writes of other writers. Not compared if null.
     bystanders: Option<BTreeMap<String, u32>>,
 }
 
@@ -69,7 +69,7 @@ fn verdicts_are_what_truly_happened() {
         let report = util::report(&util::pipeline_of(util::lines(&log)));
 
         let objects = |names: Vec<String>| names.into_iter().collect::<BTreeSet<String>>();
-        // One object may have several wars, over fields of their own.
+        // One object may have several wars over different fields.
         let found_over = |war: &editwar::query::views::War| {
             let paths: BTreeSet<&str> = war.fields.iter().map(|field| field.path.as_str()).collect();
             format!("{} over {paths:?}", util::name(&war.object))
@@ -172,7 +172,7 @@ fn a_secrets_values_are_nowhere_in_the_output() {
         let pipeline = util::pipeline_of(util::lines(&log));
         let text = serde_json::to_string(&util::report(&pipeline)).unwrap();
         assert!(text.contains("data.p"), "the field is named");
-        // base64 of aaa and bbb, as truth.txt has them, and what stringData holds.
+        // base64 of aaa and bbb, as in truth.txt, and the content of stringData.
         for secret in ["YWFh", "YmJi", "\"aaa\"", "\"bbb\""] {
             assert!(!text.contains(secret), "{recording}: {secret} is shown");
         }

@@ -1,4 +1,4 @@
-//! Every remedy is a command that runs: a real kubectl, against a real API server that has the object.
+//! Runs every remedy with a real kubectl, against a real API server that has the object.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ fn deployment() -> Value {
         "spec": {"containers": [{"name": "web", "image": "web:1"}]}}}})
 }
 
-/// The remedies of the first war of a story.
+/// Returns the remedies of the first war in a story.
 fn remedies(story: impl Fn(&mut Cluster)) -> Vec<editwar::query::views::Remedy> {
     let mut cluster = Cluster::new(Level::RequestResponse);
     cluster.create(("admin", "kubectl-create"), WEB, deployment());
@@ -87,7 +87,7 @@ fn every_remedy_runs_as_printed() {
         let changes = !remedy.command.contains(" get ") && !remedy.command.contains(" can-i ");
         let command = if changes { format!("{} --dry-run=server", remedy.command) } else { remedy.command.clone() };
         let output = server.shell("admin", &command);
-        // `kubectl auth can-i` tells its answer by its exit code too.
+        // `kubectl auth can-i` also reports its answer as the exit code.
         let is_answer = matches!(String::from_utf8_lossy(&output.stdout).trim(), "yes" | "no");
         assert!(output.status.success() || is_answer, "{command}\n{}", String::from_utf8_lossy(&output.stderr));
     }

@@ -1,4 +1,4 @@
-//! Cases invented against ourselves: what is a war, what is none, at every audit level.
+//! Invented edge cases: what is a war and what is not, at every audit level.
 
 use editwar::detect::verdict::{Confidence, State};
 use editwar::pipeline::Pipeline;
@@ -20,7 +20,7 @@ fn config(data: Value) -> Value {
     json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {}, "data": data})
 }
 
-/// Plays a story at every level, and looks at what was found.
+/// Plays a story at every level, and passes the results to `look`.
 fn at_every_level(story: impl Fn(&mut Cluster), look: impl Fn(Level, &Pipeline, &Report)) {
     for level in LEVELS {
         let mut cluster = Cluster::new(level);
@@ -30,7 +30,7 @@ fn at_every_level(story: impl Fn(&mut Cluster), look: impl Fn(Level, &Pipeline, 
     }
 }
 
-/// No war where fields are known, and at Metadata at most a possible one, which pauses nothing.
+/// Checks that there is no war if fields are known, and at Metadata at most a possible one that is not paused.
 fn assert_no_war(story: impl Fn(&mut Cluster)) {
     at_every_level(story, |level, pipeline, report| {
         let is_sure = |war: &War| war.confidence > Confidence::Possible;
@@ -105,12 +105,12 @@ fn a_scale_up_by_hand_and_an_autoscalers_daily_curve_are_no_war() {
         cluster.create(ALICE, WEB, deployment());
         cluster.scale(BOB, WEB, 10);
         cluster.update(DEPLOYER, WEB, "status", json!({"status": {"replicas": 10}}));
-        // One autoscaler follows the load up and down all day; what it takes back is its own.
+        // An autoscaler scales up and down all day. It only overwrites its own values.
         for replicas in [12, 15, 20, 15, 12, 10, 8, 10, 12, 15, 12, 8, 5, 3] {
             cluster.wait(120.0);
             cluster.scale(HPA, WEB, replicas);
             cluster.update(DEPLOYER, WEB, "status", json!({"status": {"replicas": replicas}}));
-            // The operator applies what it always applies, which says nothing of replicas.
+            // The operator always applies the same, which does not contain replicas.
             cluster.patch(OPERATOR, WEB, "", json!({"metadata": {"labels": {"app": "web"}}}));
         }
     });
@@ -137,7 +137,7 @@ fn a_certificate_rotation_is_no_war() {
             let bundle = format!("LS0tLS1CRUdJTi{serial}");
             cluster.update(ISSUER, "secrets/shop/tls", "", json!({"data": {"tls.crt": bundle}}));
             let webhooks = json!({"webhooks": [{"name": "guard.example.com", "clientConfig": {"caBundle": bundle}}]});
-            // Two injectors, one of them too late each time, until the other one stops.
+            // Two injectors that alternately overwrite each other, until one of them stops.
             let (first, second) = if serial < 8 { (INJECTOR, OPERATOR) } else { (OPERATOR, INJECTOR) };
             cluster.update(first, CONFIGURATION, "", webhooks.clone());
             cluster.update(second, CONFIGURATION, "", webhooks);
@@ -224,7 +224,7 @@ fn a_leader_election_is_no_war() {
     );
 }
 
-/// Seconds that passed, as many as there are events: enough for times that grow.
+/// Returns an increasing number of seconds: the number of events so far.
 fn cluster_seconds(cluster: &Cluster) -> usize {
     cluster.lines().count()
 }
@@ -273,7 +273,7 @@ fn one_account_with_one_tool_has_no_war_with_itself() {
     );
 }
 
-/// Seconds from the first retake to the first thrashing event and to the first pause.
+/// Returns the seconds from the first retake to the first thrashing event and to the first pause.
 fn pace(pipeline: &Pipeline, confidence: Confidence) -> (i64, i64) {
     let keys = pipeline.table().notable();
     let key = keys.iter().find(|k| k.object().name == "web").unwrap();
@@ -387,7 +387,7 @@ fn a_webhook_that_sets_a_field_back_is_a_party_by_name() {
             let parties: Vec<&str> = war.parties.iter().map(|p| p.actor.as_str()).collect();
             assert!(parties.contains(&"webhook tags/tags.example.com") && parties.contains(&OPERATOR.0), "{parties:?}");
             assert_eq!((war.fields.len(), war.fields[0].path.as_str()), (1, "data.v"), "{level:?}");
-            // What is stored never moves: no value returns.
+            // The stored value never changes, so no value returns.
             assert_eq!((war.cause.as_str(), war.confidence), ("overriding_webhook", Confidence::Probable));
             assert_eq!(war.parties.iter().find(|p| p.actor.starts_with("webhook")).unwrap().class.as_str(), "webhook");
         },
@@ -426,7 +426,7 @@ fn a_stateful_sets_rolling_restart_is_no_recreate_war() {
                     POD,
                     json!({"kind": "Pod", "apiVersion": "v1", "metadata": {}, "spec": {"x": "1"}}),
                 );
-                // The controller asks for the deletion, the kubelet finishes it.
+                // The controller requests the deletion, and the kubelet completes it.
                 cluster.patch(sts, POD, "", json!({"metadata": {"deletionTimestamp": "2026-11-23T02:00:00Z"}}));
                 cluster.delete(("system:node:n1", "kubelet"), POD);
             }
@@ -476,7 +476,7 @@ fn hot_loops_are_named_apart_from_wars() {
         |level, _, report| {
             assert!(report.wars.is_empty(), "{level:?}: {:#?}", report.wars);
             let hot: Vec<&str> = report.hot_loops.iter().map(|h| h.object.name.as_str()).collect();
-            // That nothing changed shows only in responses.
+            // Only responses show that nothing changed.
             let expected: &[&str] = if level == Level::RequestResponse { &["config", "web"] } else { &["web"] };
             assert_eq!(hot, expected, "{level:?}");
         },
@@ -533,7 +533,7 @@ fn an_answer_of_nothing_but_metadata_leaves_what_is_known_of_the_rest() {
     cluster.patch(BOB, WEB, "", json!({"metadata": {"annotations": {"example.com/pause": "true"}}}));
     cluster.wait(3.0);
     cluster.update(OPERATOR, WEB, "", json!({"metadata": {"annotations": null}, "spec": {"replicas": 3}}));
-    // As a client of metadata only asks for it, and the API server logs it.
+    // As requested by a metadata-only client, and logged by the API server.
     let excerpt = |line: &[u8]| {
         let mut event: Value = serde_json::from_slice(line).unwrap();
         if event["user"]["username"] == BOB.0 {

@@ -1,4 +1,4 @@
-//! The server over real sockets: what kube-apiserver posted to a receiver, posted to editwar.
+//! Tests of the server over real sockets, with bodies that a real kube-apiserver posted to a receiver.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::util;
 
-/// A server of its own for a test, killed with it.
+/// A server for a test. It is killed on drop.
 pub(crate) struct Server {
     child: Child,
     pub(crate) webhook: SocketAddr,
@@ -24,21 +24,21 @@ impl Server {
         Server::start_at("127.0.0.1:0", arguments)
     }
 
-    /// A server whose webhook listens at this address.
+    /// Starts a server whose webhook listens on this address.
     pub(crate) fn start_at(webhook: &str, arguments: &[&str]) -> Server {
         Server::start_as(Command::new(env!("CARGO_BIN_EXE_editwar")), webhook, arguments)
     }
 
-    /// Starts a command that ends as editwar.
+    /// Starts a command that executes editwar.
     pub(crate) fn start_as(command: Command, webhook: &str, arguments: &[&str]) -> Server {
         let (server, lines) = Server::spawn(command, webhook, arguments);
-        // The rest is drained, or the server would block on a full pipe.
+        // The rest must be read, or the server would block on a full pipe.
         let log = server.said.clone();
         std::thread::spawn(move || lines.for_each(|line| *log.lock().unwrap() += &(line + "\n")));
         server
     }
 
-    /// A server, and what it logs once it listens.
+    /// Starts a server, and returns the lines that it logs from then on.
     pub(crate) fn start_logging(webhook: &str, arguments: &[&str]) -> (Server, impl Iterator<Item = String> + use<>) {
         Server::spawn(Command::new(env!("CARGO_BIN_EXE_editwar")), webhook, arguments)
     }
@@ -67,12 +67,12 @@ impl Server {
         (server, lines.map_while(Result::ok))
     }
 
-    /// What it has logged so far.
+    /// Returns the log so far.
     pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap().clone()
     }
 
-    /// Where batches are posted to.
+    /// Returns the address of the webhook.
     pub(crate) fn webhook(&self) -> SocketAddr {
         self.webhook
     }
@@ -87,19 +87,19 @@ impl Server {
         self.child.id()
     }
 
-    /// Ends it with SIGTERM.
+    /// Stops it with SIGTERM.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         self.child.wait().unwrap()
     }
 
-    /// Ends it with SIGKILL.
+    /// Stops it with SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Where the query API listens.
+    /// Returns the address of the query API.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.admin
     }
@@ -115,7 +115,7 @@ impl Server {
         assert!(status.success());
     }
 
-    /// One request over HTTP/1.1; status and body.
+    /// Sends a request over HTTP/1.1. Returns status and body.
     pub(crate) fn request(
         &self,
         to: SocketAddr,
@@ -142,12 +142,12 @@ impl Server {
         self.request(self.webhook, "POST", path, "Content-Type: application/json\r\n", body)
     }
 
-    /// One request to the query API.
+    /// Sends a request to the query API.
     pub(crate) fn ask(&self, method: &str, path: &str) -> (u16, String) {
         self.request(self.admin, method, path, "", b"")
     }
 
-    /// Posts a recording's log as kube-apiserver would: in batches of 400.
+    /// Posts a recording's log in batches of 400, like kube-apiserver.
     pub(crate) fn post_log(&self, recording: &str) {
         self.post_lines(&util::lines(&util::log(recording)));
     }
@@ -162,12 +162,12 @@ impl Server {
         }
     }
 
-    /// Where an API server posts to.
+    /// Returns the URL for an API server to post to.
     pub(crate) fn webhook_url(&self) -> String {
         format!("http://{}/audit", self.webhook)
     }
 
-    /// The URL of a path of the query API's listener.
+    /// Returns the URL of a path of the query API.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.admin)
     }
@@ -176,7 +176,7 @@ impl Server {
         self.request(self.admin, "GET", path, "", b"")
     }
 
-    /// Status and header lines of an answer, with names in lower case.
+    /// Returns status and header lines of a response, with names in lower case.
     pub(crate) fn head(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.admin).unwrap();
         write!(stream, "HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
@@ -202,7 +202,7 @@ impl Drop for Server {
     #[expect(clippy::print_stderr, reason = "the test runner shows it where a test failed")]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // What a failed test is to be understood by.
+            // Helps to understand a failed test.
             eprintln!("the server said:\n{}", self.said());
         }
         drop(self.child.kill());
@@ -212,7 +212,7 @@ impl Drop for Server {
 
 pub(crate) fn answer(stream: &mut impl Read) -> (u16, String) {
     let mut bytes = Vec::new();
-    // A TLS peer may close without saying so.
+    // A TLS peer may close the connection without a close_notify alert.
     drop(stream.read_to_end(&mut bytes));
     let text = String::from_utf8(bytes).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
@@ -223,7 +223,7 @@ fn status(head: &str) -> u16 {
     head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
 }
 
-/// The bodies that a real kube-apiserver posted, in the order of their arrival.
+/// Returns the bodies that a real kube-apiserver posted, in the order of their arrival.
 fn bodies(recording: &str) -> Vec<Vec<u8>> {
     let file = std::fs::File::open(util::path(&format!("fixtures/recordings/{recording}/bodies.tar.gz"))).unwrap();
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
@@ -264,7 +264,7 @@ fn what_an_api_server_posted_gives_the_verdict_and_its_metrics() {
         assert_eq!(war["object"]["name"], "wh");
         assert_eq!(war["fields"][0]["path"], "data.v");
         assert_eq!((&war["state"], &war["confidence"]), (&"paused".into(), &"confirmed".into()));
-        // Repeated batches are counted once: the parties' patches are as many as different ones arrived.
+        // Repeated batches count once: the number of the parties' writes equals the number of different patches.
         let writes: u64 = war["parties"].as_array().unwrap().iter().map(|p| p["writes"].as_u64().unwrap()).sum();
         assert_eq!(writes as usize, distinct.len(), "{recording}");
         let thrashing = war["thrashing_events"].as_u64().unwrap() as f64;
@@ -375,7 +375,7 @@ fn tls_is_real() {
     std::fs::write(&cert, pair.cert.pem()).unwrap();
     std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
     let set = |name: &str, path: &std::path::Path| format!("webhook.tls.{name}={}", path.display());
-    // Both halves at once: a certificate alone is no configuration.
+    // Both at once, since a certificate without a key is not a valid configuration.
     let tls = format!("webhook.tls={{cert: {}, key: {}}}", cert.display(), key.display());
     assert!(set("cert", &cert).contains("cert.pem"));
     let server = Server::start(&["--set", &tls]);
@@ -400,7 +400,7 @@ fn tls_is_real() {
     stream.write_all(body).unwrap();
     assert_eq!(answer(&mut stream), (200, String::new()));
     assert_eq!(server.metric(r#"editwar_batches_total{outcome="taken"}"#), 1.0);
-    // Plain HTTP on the TLS port is nobody's.
+    // Plain HTTP on the TLS port gets no response.
     assert_eq!(server.post("/audit", body).0, 0);
 }
 
@@ -437,7 +437,7 @@ fn sigterm_answers_what_is_open_and_stops() {
     );
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(&body[..1000]).unwrap();
-    // Until the server has seen the head; then it is told to stop while the body is on its way.
+    // Wait until the server has seen the head. Then it is stopped while the body is being sent.
     let started = Instant::now();
     while server.get("/livez").0 != 200 {
         assert!(started.elapsed() < Duration::from_secs(10));

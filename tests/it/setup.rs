@@ -1,5 +1,5 @@
-//! What `editwar setup` prints is given to a real API server unchanged; `editwar doctor` finds all well, and then names
-//! each link that is broken.
+//! Passes the output of `editwar setup` to a real API server unchanged. `editwar doctor` must report no problems, and
+//! then name each step that is broken.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn editwar(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// `editwar serve` with certificates, on ports that stay the same when it is started again.
+/// `editwar serve` with certificates, on ports that stay the same when it is restarted.
 struct Server {
     child: Option<Child>,
     webhook: u16,
@@ -59,7 +59,7 @@ impl Drop for Server {
     }
 }
 
-/// The settings by which a server shows these certificates, and lets in whom their CA knows as kube-apiserver.
+/// Returns the settings for these certificates, with access for kube-apiserver's client certificate.
 fn tls(certs: &Path, clusters: &str) -> Vec<String> {
     let file = |name: &str| certs.join(name).display().to_string();
     vec![
@@ -80,7 +80,7 @@ struct Doctor {
 // === impl Doctor ===
 
 impl Doctor {
-    /// What it finds: exit code, and the findings.
+    /// Runs the checks. Returns exit code and findings.
     fn look(&self, webhook: &str, extra: &[&str]) -> (i32, Vec<Value>) {
         let output = Command::new(env!("CARGO_BIN_EXE_editwar"))
             .args(["doctor", "-o", "json", "--server", &self.server])
@@ -97,7 +97,7 @@ impl Doctor {
         (output.status.code().unwrap(), found["findings"].as_array().unwrap().clone())
     }
 
-    /// The one link that it calls broken.
+    /// Returns the single finding that is broken.
     fn broken(&self, webhook: &str, extra: &[&str]) -> Value {
         let (code, found) = self.look(webhook, extra);
         let broken: Vec<&Value> = found.iter().filter(|f| f["state"] == "broken").collect();
@@ -138,7 +138,7 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
         server: format!("http://127.0.0.1:{}", server.admin),
     };
 
-    // All is well.
+    // Everything works.
     let policy = path("policy.yaml");
     let all = ["--policy", &policy, "--probe", "shop", "--cluster", "east"];
     wait_until("the first writes arrive", 30, || {
@@ -168,7 +168,7 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
         assert!(links.contains(&link), "{link} is not looked at: {links:?}");
     }
 
-    // What editwar may do: nothing, all that a pause takes, a part of it.
+    // Permissions of editwar: none, all that pauses need, a part of them.
     let rbac = || doctor.look("webhook.yaml", &[]).1.into_iter().find(|f| f["link"] == "RBAC").unwrap();
     says(&rbac(), "RBAC", "write nothing");
     api.kubectl("admin", &["create", "namespace", "editwar"]);
@@ -181,7 +181,7 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
     api.kubectl("admin", &["delete", "clusterrole", "editwar-pause"]);
     api.kubectl("admin", &["delete", "role", "editwar-lease", "-n", "editwar"]);
 
-    // The manifests are taken as they are printed.
+    // The manifests are accepted as printed.
     let manifests = editwar(&["setup", "manifests", "--certs", &path("certs")]);
     api.apply("admin", &manifests);
     let kinds = api.kubectl(
@@ -210,7 +210,7 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
     write("path.yaml", webhook(&["--certs", &path("certs")]).replace("/audit/east", "/audits"));
     says(&doctor.broken("path.yaml", &[]), "webhook", "/audits");
 
-    // The client: without a certificate, with a token that nobody knows, with one of another CA, for another cluster.
+    // The client: without a certificate, with an unknown token, with a certificate of another CA, for another cluster.
     write("token", "no-such-token".into());
     write("token.yaml", webhook(&["--certs", &path("certs"), "--token", &path("token")]));
     says(&doctor.broken("token.yaml", &[]), "authentication", "refuses the client");
@@ -220,13 +220,13 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
     write("client.yaml", webhook(&["--certs", &path("strangers")]));
     says(&doctor.broken("client.yaml", &[]), "authentication", "");
     server.start(&tls(&folder.join("certs"), ", clusters: [east]"));
-    // Nobody renews leases here: something has to happen.
+    // Nothing renews leases in this cluster, so a change is needed.
     api.kubectl("admin", &["label", "namespace", "shop", "tick=1"]);
     wait_until("events come again", 30, || doctor.look("webhook.yaml", &[]).0 == 0);
     write("west.yaml", webhook(&["--certs", &path("certs")]).replace("/audit/east", "/audit/west"));
     says(&doctor.broken("west.yaml", &[]), "authentication", "403");
 
-    // Names and authorities.
+    // Names and CAs.
     write("name.yaml", webhook(&["--certs", &path("certs"), "--server-name", "other.example.com"]));
     says(&doctor.broken("name.yaml", &[]), "TLS", "other.example.com");
     editwar(&["setup", "certs", &path("others")]);
@@ -246,7 +246,7 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
         "it speaks plain HTTP: {found:#?}"
     );
 
-    // What the API server could not post is lost, and it says so.
+    // Events that the API server could not post are lost, which it reports.
     let mut hasty = flags.clone();
     hasty.push("--audit-webhook-initial-backoff=1ms".into());
     server.stop();
@@ -258,7 +258,7 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
         found.iter().filter(|f| f["state"] == "broken").map(|f| f["link"].as_str().unwrap()).collect();
     assert_eq!((code, broken), (1, vec!["audit", "listener", "server"]), "{found:#?}");
 
-    // An API server that logs nothing.
+    // An API server without audit logging.
     api.relaunch_with(Vec::new());
     server.start(&tls(&folder.join("certs"), ""));
     let (_, found) = doctor.look("webhook.yaml", &[]);

@@ -1,4 +1,4 @@
-//! What-if: `simulate` says with the live limits what `serve` decided, and counts right with others.
+//! `simulate` with the live limits must agree with the decisions of `serve`, and count correctly with other limits.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use crate::cli::{fixture, run, scratch};
 use crate::serve::Server;
 use crate::util;
 
-/// Of each object that thrashed: its state, since when, how sure, and the counts.
+/// For each thrashing object: its state and since when, confidence, and counts.
 type Decisions = BTreeMap<String, Value>;
 
-/// What a server says after it was posted the log as kube-apiserver posts it: in batches of 400.
+/// Returns the decisions of a server after the log was posted in batches of 400, like kube-apiserver.
 fn served(recording: &str) -> (Server, Decisions) {
     let server = Server::start(&[]);
     server.post_log(recording);
@@ -27,7 +27,8 @@ fn simulated(recording: &str, arguments: &[&str]) -> Value {
     serde_json::from_str(&out).unwrap_or_else(|e| panic!("{recording}: {e}: {out}{err}"))
 }
 
-/// One object may have several wars: told apart by their parties, names to `simulate`, objects to a server.
+/// Returns the key and content of a decision. The wars of one object are told apart by their parties, which are names
+/// in the output of `simulate` and objects in that of a server.
 fn decision(of: &Value) -> (String, Value) {
     let keys = ["state", "confidence", "retakes", "thrashing_events"];
     let name = |party: &Value| party["actor"].as_str().or(party.as_str()).unwrap().to_owned();
@@ -55,11 +56,11 @@ fn simulate_with_the_live_limits_is_what_serve_decided_on_every_recording() {
         let hits = simulation["scenarios"][0]["objects"].as_array().unwrap();
         assert_eq!(hits.iter().map(decision).collect::<Decisions>(), served, "{recording}");
         thrashed += hits.len();
-        // Decisions want more than a possible war.
+        // Decisions require more than a possible war.
         let sure = simulated(&recording, &[]);
         let sure = sure["scenarios"][0]["objects"].as_array().unwrap();
         for object in hits.iter().map(|hit| &hit["object"]) {
-            // The worst of an object's wars decides.
+            // The most urgent war of an object determines the decision.
             let hits: Vec<_> = sure.iter().filter(|hit| hit["object"] == *object).collect();
             let decided = server.json(&decision_path(object));
             let is_paused = hits.iter().any(|hit| hit["state"] == "paused");
@@ -76,9 +77,9 @@ fn simulate_with_the_live_limits_is_what_serve_decided_on_every_recording() {
 fn a_sweep_tries_every_combination_and_tells_each_apart() {
     let arguments = ["--limit", "5/10m", "--limit", "100/10m,200/6h", "--pause-after", "1", "--pause-after", "3"];
     let simulation = simulated("hpa-vs-applier", &arguments);
-    // The recording: twenty-one retakes (the operator created the object, which is a write), the first thrashing event 30 s
-    // and the third 46 s after the first of them. Five tokens leave sixteen thrashing events; the first (or third) pauses; what
-    // comes after that is spared.
+    // The recording has twenty-one retakes (the operator's creation of the object counts as a write). The first
+    // thrashing event is 30 s after the first retake, and the third 46 s after it. Five tokens leave sixteen thrashing
+    // events; the first (or third) one pauses, and the retakes after it are spared.
     let tried: Vec<_> = simulation["scenarios"]
         .as_array()
         .unwrap()
@@ -118,7 +119,7 @@ fn simulate_is_a_gate_for_a_pipeline() {
     let xml = std::fs::read_to_string(&report).unwrap();
     assert!(xml.contains(r#"tests="1" failures="0""#) && !xml.contains("<failure"), "{xml}");
 
-    // Where only Metadata is logged, nothing is sure enough to fail a pipeline, unless asked to be.
+    // At Metadata, no war is certain enough to fail a pipeline, unless requested.
     let metadata = fixture("gitops-vs-kubectl-metadata");
     assert_eq!(run(&["simulate", &metadata], None).0, 0);
     assert_eq!(run(&["simulate", &metadata, "--confidence", "possible"], None).0, 1);

@@ -1,6 +1,6 @@
-//! Everything at once, for as long as one likes: honest load, repeated batches, floods, hostile clients, readers, kills,
-//! restarts and a disk that is full now and then. `tests/soak 600` runs it for ten minutes and prints a table; the test
-//! runner, for some seconds.
+//! Soak test with everything at once: honest load, repeated batches, floods, hostile clients, readers, kills, restarts
+//! and a disk that is full from time to time. `tests/soak 600` runs it for ten minutes and prints a table; the test
+//! runner runs it for some seconds.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -16,20 +16,21 @@ use crate::hostile::{head, peak_bytes, try_connect};
 use crate::journal::kept;
 use crate::serve::Server;
 
-/// Seconds, unless `EDITWAR_SOAK` says otherwise.
+/// Duration in seconds, unless `EDITWAR_SOAK` sets another one.
 const SECONDS: u64 = 8;
-/// API servers, events of a batch, and time between two: together the load of three API servers at their own ceiling.
+/// Number of API servers, events per batch, and time between two batches: together the maximum load of three API
+/// servers.
 const SOURCES: u8 = 3;
 const BATCH: u64 = 400;
 const EVERY: Duration = Duration::from_millis(100);
-/// One event in so many is a write.
+/// One event in this many is a write.
 const WRITES_EVERY: u64 = 5;
-/// Objects; two accounts fight over the first of them.
+/// Number of objects. Two accounts fight over the first ones.
 const OBJECTS: u64 = 60;
 const FOUGHT_OVER: u64 = 5;
 const MEMORY_MAX: usize = 256 << 20;
 
-/// What came of it.
+/// Results.
 #[derive(Default)]
 struct Tally {
     events: AtomicU64,
@@ -40,18 +41,18 @@ struct Tally {
     flood_refused: AtomicU64,
     bad: AtomicU64,
     answers: AtomicU64,
-    /// IDs of the writes that were acknowledged.
+    /// IDs of the acknowledged writes.
     writes: Mutex<BTreeSet<String>>,
     acks: Mutex<Vec<Duration>>,
 }
 
-/// One audit event of an API server, now.
+/// Returns an audit event of an API server, with the current time.
 fn event(source: u8, number: u64) -> (Option<String>, String) {
     let now = jiff::Timestamp::now();
     let id = format!("{source}-{number}");
     let is_write = number.is_multiple_of(WRITES_EVERY);
     let object = number / WRITES_EVERY % OBJECTS;
-    // In turns: each account brings its own value back.
+    // Alternately, each account restores its own value.
     let (user, value) = match (object < FOUGHT_OVER, source % 2) {
         (true, 0) => ("alice", 1),
         (true, _) => ("bob", 2),
@@ -73,7 +74,7 @@ fn body(events: &[String]) -> Vec<u8> {
         .into_bytes()
 }
 
-/// One try; the status, where there was an answer.
+/// Posts a batch once. Returns the status, if there was a response.
 fn try_post(from: Ipv4Addr, to: SocketAddr, body: &[u8]) -> Option<u16> {
     let mut stream = try_connect(from, to).ok()?;
     stream.write_all(&head(body.len())).ok()?;
@@ -83,7 +84,8 @@ fn try_post(from: Ipv4Addr, to: SocketAddr, body: &[u8]) -> Option<u16> {
     std::str::from_utf8(answer.get(9..12)?).ok()?.parse().ok()
 }
 
-/// An API server: a batch now and then, each until it is taken, and some of them again although they were.
+/// An API server that posts batches periodically, retries each until it is accepted, and repeats some of them
+/// afterwards.
 fn honest(source: u8, to: SocketAddr, tally: &Tally, is_over: &AtomicBool) {
     let from = Ipv4Addr::new(127, 0, 0, 10 + source);
     let mut number = 0;
@@ -118,7 +120,7 @@ fn honest(source: u8, to: SocketAddr, tally: &Tally, is_over: &AtomicBool) {
     }
 }
 
-/// More than there is room for, from many addresses at once.
+/// Posts more than there is capacity for, from many addresses at once.
 fn flood(to: SocketAddr, tally: &Tally, is_over: &AtomicBool) {
     let get = event(99, 1).1;
     let body = body(&vec![get; 4000]);
@@ -136,7 +138,7 @@ fn flood(to: SocketAddr, tally: &Tally, is_over: &AtomicBool) {
     }
 }
 
-/// What no API server sends.
+/// Sends what no API server would send.
 fn hostile(to: SocketAddr, tally: &Tally, is_over: &AtomicBool) {
     let from = Ipv4Addr::new(127, 0, 0, 66);
     let nested = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
@@ -168,7 +170,7 @@ fn hostile(to: SocketAddr, tally: &Tally, is_over: &AtomicBool) {
                 drop(stream.read(&mut [0; 512]));
             }
         }
-        // Half a head, held open.
+        // Half a request head, on a connection that stays open.
         for _ in 0..20 {
             if let Ok(mut stream) = try_connect(from, to) {
                 drop(stream.write_all(b"POST /audit HTTP/1.1\r\nHost: "));
@@ -183,7 +185,7 @@ fn hostile(to: SocketAddr, tally: &Tally, is_over: &AtomicBool) {
     }
 }
 
-/// Whoever looks meanwhile.
+/// Queries the server in the meantime.
 fn reader(admin: &Mutex<SocketAddr>, tally: &Tally, is_over: &AtomicBool) {
     let paths =
         ["/api/v1/wars", "/metrics", "/api/v1/turns", "/api/v1/objects/configmaps/shop/config-1/timeline?since=1h"];
@@ -213,7 +215,7 @@ fn nothing_acknowledged_is_lost_whatever_happens_at_once() {
     let to: SocketAddr = webhook.parse().unwrap();
     let start = || {
         let arguments = ["--journal", journal.to_str().unwrap(), "--memory-limit", "256MiB"];
-        // A file that may not grow is an error to the server, not its end.
+        // A file that cannot grow must be an error for the server, and not terminate it.
         let mut command = Command::new("sh");
         command.args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#, env!("CARGO_BIN_EXE_editwar")]);
         Server::start_as(command, &webhook, &[&arguments[..], &["--set", "journal.on_failure=refuse"]].concat())
@@ -251,7 +253,7 @@ fn nothing_acknowledged_is_lost_whatever_happens_at_once() {
                         server = start();
                     }
                     _ => {
-                        // The disk is full for a while: no file grows.
+                        // The disk is full for a while: no file can grow.
                         full += 1;
                         let limit = |bytes: &str| {
                             let pid = server.pid().to_string();

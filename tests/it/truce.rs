@@ -1,5 +1,4 @@
-//! The Golden State against a rival that does not give up, on a real API server: how such a war ends, and what stops
-//! every write.
+//! The Golden State against a persistent rival, on a real API server: how such a war ends, and what stops all writes.
 
 use serde_json::{Value, json};
 
@@ -30,7 +29,7 @@ fn annotate(cluster: &Cluster, annotation: &str) {
     cluster.server.kubectl("alice", &["annotate", "deployment", "web", "-n", "shop", "--overwrite", annotation]);
 }
 
-/// The rival's script: it answers whenever it does not have its way.
+/// The rival's script, which writes whenever its value was changed.
 fn fight_until_paused(cluster: &Cluster) {
     wait_until("it is paused", 90, || {
         if replicas(cluster) != 5 {
@@ -62,14 +61,14 @@ fn the_annotation_remedies_end_a_war_that_a_rival_keeps_up_against_the_golden_st
         });
         let run = cluster.server.shell("alice", &command.unwrap());
         assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-        // The rival goes on; nothing answers it any more, and nothing is paused again.
+        // The rival continues. Nothing reverts it any more, and nothing is paused again.
         for _ in 0..8 {
             scale(&cluster, HPA, 5);
             pause(500);
             assert_eq!(replicas(&cluster), 5, "{way}");
         }
         wait_until("the pause is over", 20, || !is_paused(&cluster));
-        // Back to the plain Golden State: it is held again, or the old war goes on where it was.
+        // Back to the plain Golden State: it is enforced again, or the old war continues where it was.
         annotate(&cluster, &format!("{way}-"));
         wait_until("it is enforced again", 60, || replicas(&cluster) == 3 || is_paused(&cluster));
         if is_paused(&cluster) {
@@ -82,7 +81,7 @@ fn the_annotation_remedies_end_a_war_that_a_rival_keeps_up_against_the_golden_st
 fn a_pause_ends_by_itself_though_nobody_else_does_anything_in_the_cluster() {
     let Some(cluster) = start(&[]) else { return };
     fight_until_paused(&cluster);
-    // No other write, and so no other event, from here on.
+    // There are no other writes from here on, and therefore no other events.
     wait_until("the pause is lifted", 60, || !is_paused(&cluster));
     wait_until("the Golden State is held again", 60, || replicas(&cluster) == 3);
 }
@@ -103,14 +102,14 @@ fn the_kill_switch_ends_pauses_and_corrections_at_once() {
 
 #[test]
 fn without_audit_events_nothing_is_corrected_and_that_is_told() {
-    // The API server posts to where nobody listens.
+    // The API server posts to an address where nothing listens.
     let (posted, webhook) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
     let Some(cluster) = Cluster::start_at(&posted, &webhook, &[]) else { return };
     wait_until("what is missing is made", 60, || replicas(&cluster) == 3);
     scale(&cluster, "alice", 7);
     wait_until("it is told", 40, || cluster.is_told("DriftDetected"));
     assert_eq!(replicas(&cluster), 7);
-    // What somebody deletes is not brought back in the dark either.
+    // A deleted object is not created again without events either.
     cluster.server.kubectl("alice", &["delete", "deployment", "web", "-n", "shop"]);
     pause(5000);
     assert!(web(&cluster).is_null());
@@ -124,7 +123,7 @@ fn events_that_come_in_late_batches_make_answers_rarer_not_wrong() {
     let Some(server) = ApiServer::start_batching(Some(&format!("http://{webhook}/audit")), "10s") else { return };
     let Some(cluster) = Cluster::start_on(server, &webhook, &[]) else { return };
     wait_until("the assets are applied", 60, || replicas(&cluster) == 3);
-    // A rival that answers at once, for half a minute.
+    // A rival that reacts immediately, for half a minute.
     let started = std::time::Instant::now();
     let mut answers = 0;
     while started.elapsed() < std::time::Duration::from_secs(30) {
@@ -134,7 +133,7 @@ fn events_that_come_in_late_batches_make_answers_rarer_not_wrong() {
         }
         pause(200);
     }
-    // One correction for each batch, and one more: not one a second.
+    // One correction per batch and one more, not one per second.
     assert!((2..=6).contains(&answers), "{answers} answers in half a minute");
     assert!(!is_paused(&cluster), "so few retakes are no war by these limits");
 }

@@ -1,4 +1,4 @@
-//! The decoder in use against its plain twin, on every event of every recording.
+//! Compares the decoder with the reference decoder on every event of every recording.
 
 use editwar::audit::decode::{Decoded, decode, plain};
 

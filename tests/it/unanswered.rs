@@ -1,5 +1,5 @@
-//! The enforcer on an API server that accepts requests and does not answer them, stops in the middle of an answer, answers
-//! late, or goes away: what must go on all the same, and how it ends.
+//! The enforcer with an API server that does not answer, stops in the middle of a response, answers late, or goes down:
+//! what must continue to work, and how it ends.
 
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use crate::envtest::{pause, scratch};
 use crate::fake_api::{FakeApi, Fault, LEASE, configmap, deployment, within};
 use crate::serve::Server;
 
-/// How long a Lease holds that is not renewed: after that, another replica may act.
+/// Duration of a Lease that is not renewed. After that, another replica may act.
 const LEASE_HOLDS: Duration = Duration::from_secs(10);
 
-/// An editwar that pauses Deployments there; what is paused stays so for ten minutes.
+/// Starts an editwar that pauses Deployments, with pauses of ten minutes.
 fn enforcing(api: &FakeApi, more: &[&str]) -> Server {
     let kubeconfig = api.kubeconfig().display().to_string();
     let base = [
@@ -32,7 +32,8 @@ fn enforcing(api: &FakeApi, more: &[&str]) -> Server {
     Server::start(&[&base[..], more].concat()).ready()
 }
 
-/// The audit events of a war over `spec.replicas` of a Deployment, which begins 15 s before `until` and ends shortly before it.
+/// Returns the audit events of a war over `spec.replicas` of a Deployment, which begins 15 s before `until` and ends
+/// shortly before it.
 fn war(name: &str, until: i64) -> Vec<Vec<u8>> {
     let path = format!("deployments.apps/shop/{name}");
     let mut cluster = Cluster::at(Level::RequestResponse, until - 15_000_000);
@@ -44,7 +45,7 @@ fn war(name: &str, until: i64) -> Vec<Vec<u8>> {
         cluster.wait(0.4);
         cluster.patch(OPERATOR, &path, "", serde_json::json!({"spec": {"replicas": 3}}));
     }
-    // Each object's requests have names of their own.
+    // Audit IDs must be unique across objects.
     let named = |line: &[u8]| {
         String::from_utf8(line.to_vec()).unwrap().replace("\"id-", &format!("\"{name}-{until}-")).into_bytes()
     };
@@ -70,14 +71,14 @@ fn leads(editwar: &Server) {
     });
 }
 
-/// The answer of the kill switch.
+/// Turns the kill switch on and returns the response.
 fn stop(editwar: &Server) -> Value {
     let (status, body) = editwar.post_json("/api/v1/enforcement/stop", "{}");
     assert_eq!(status, 200, "{body}");
     serde_json::from_str(&body).unwrap()
 }
 
-/// Ends it with SIGTERM; the time that took. It must not need a SIGKILL.
+/// Stops it with SIGTERM and returns how long that took. It must not need a SIGKILL.
 fn terminate(mut editwar: Server) -> Duration {
     let started = Instant::now();
     let ended = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -97,7 +98,7 @@ fn terminate(mut editwar: Server) -> Duration {
     started.elapsed()
 }
 
-/// The longest time between two renewals of the Lease since `since`, with the time up to now.
+/// Returns the longest time between two renewals of the Lease since `since`, including the time up to now.
 fn longest_without_renewal(api: &FakeApi, since: Instant) -> Duration {
     let renewals = api.seen("PUT", LEASE);
     let mut times: Vec<Instant> = renewals.iter().map(|seen| seen.at).filter(|at| *at >= since).collect();
@@ -161,7 +162,8 @@ fn an_object_that_is_recreated_while_paused_is_paused_again() {
     within("the new one is paused", 15, || api.is_paused("web"));
 }
 
-/// Endpoints of which one hangs at a time: method, part of the path, and whether the kill switch can see all pauses then.
+/// Endpoints that hang one at a time: method, part of the path, and whether the kill switch can then still find all
+/// pauses.
 const ENDPOINTS: [(&str, &str, bool); 8] = [
     ("GET", "/deployments/web", true),
     ("PATCH", "dryRun", true),
@@ -228,7 +230,8 @@ fn a_lease_that_cannot_be_renewed_ends_every_write_before_it_expires() {
                 within("a write is under way", 30, || !api.seen("PATCH", "/hangs").is_empty());
                 api.fail(method, "/leases", fault);
                 let failed = Instant::now();
-                // A renewal whose answer is cut off is done all the same: it holds, as others see it, and as it does not.
+                // A renewal with a truncated response was executed nevertheless: other replicas see the Lease as held,
+                // while the holder does not.
                 let expires = |last: Instant| last + LEASE_HOLDS;
                 within("it stops acting", 30, || readiness(&editwar).contains("enforcer: the Lease"));
                 let held = [api.seen("POST", "/leases"), api.seen("PUT", "/leases")].concat();
@@ -276,7 +279,7 @@ fn what_the_kill_switch_cannot_lift_is_named_and_tried_until_it_is_lifted() {
     within("that is said", 10, || readiness(&editwar).contains("enforcer: stopped: all pauses are lifted"));
     assert_eq!(stop(&editwar), serde_json::json!({"stopped": true, "lifted": 3, "not_lifted": []}));
     assert_eq!(editwar.metric("editwar_kill_switch_pending_pauses"), 0.0);
-    // And on again.
+    // Turn enforcement on again.
     assert_eq!(editwar.post_json("/api/v1/enforcement/start", "{}"), (200, r#"{"stopped":false}"#.to_owned()));
     within("what is fought over is paused again", 60, || {
         fight(&editwar, &["b"]);
@@ -306,12 +309,13 @@ fn a_pause_that_is_done_when_its_war_is_over_is_found_and_lifted() {
     api.deployment("web");
     let editwar = enforcing(&api, &["--set", "limits.quiet=8s"]);
     leads(&editwar);
-    // Given up after 15 s, done after 30 s: it is quiet by then, and nothing tries to pause the object any more.
+    // The write times out after 15 s and is executed after 30 s. By then the war is over, and nothing would pause the
+    // object any more.
     api.fail("PATCH", "/web", Fault::After(Duration::from_secs(30)));
     fight(&editwar, &["web"]);
     within("the write is under way", 30, || !api.seen("PATCH", "/web").is_empty());
     api.heal();
-    // Time passes by others' events.
+    // Events of others advance event time.
     within("the API server carries it out", 60, || {
         fight(&editwar, &["another"]);
         pause(800);
@@ -446,7 +450,7 @@ fn freshness_and_time_are_those_of_the_cluster_that_is_acted_on() {
     leads(&editwar);
     let now = jiff::Timestamp::now().as_microsecond();
     let minute = 60_000_000;
-    // A war that is known from events of five minutes ago, and fresh events of another cluster.
+    // A war that is known from events five minutes ago, and fresh events of another cluster.
     let old = war("old", now - 5 * minute);
     editwar.post_lines(&old.iter().map(Vec::as_slice).collect::<Vec<_>>());
     let elsewhere = |at: i64| {
@@ -462,7 +466,7 @@ fn freshness_and_time_are_those_of_the_cluster_that_is_acted_on() {
     elsewhere(now);
     pause(5_000);
     assert!(!api.is_paused("old"), "it is paused by another cluster's freshness");
-    // A pause is not lifted because another cluster's clock is ahead.
+    // A pause is not removed because the clock of another cluster is ahead.
     fight(&editwar, &["new"]);
     within("it is paused", 30, || api.is_paused("new"));
     elsewhere(now + 9 * minute);
@@ -470,7 +474,7 @@ fn freshness_and_time_are_those_of_the_cluster_that_is_acted_on() {
     assert!(api.is_paused("new"), "another cluster's clock has lifted it");
 }
 
-/// An editwar that holds ConfigMaps of these names in the namespace `shop`.
+/// Starts an editwar that reconciles ConfigMaps of these names in namespace `shop`.
 fn reconciling(api: &FakeApi, names: &[&str], more: &[&str]) -> Server {
     let assets = scratch("unanswered-assets");
     std::fs::create_dir_all(assets.join("config")).unwrap();

@@ -1,4 +1,4 @@
-//! Fixtures, and the ways the tests run the engine over them.
+//! Fixtures, and helpers that run the engine over them.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -10,12 +10,12 @@ use editwar::pipeline::{Bounds, Pipeline};
 use editwar::query::lens::Lens;
 use editwar::query::views::{Filter, Report};
 
-/// A file or folder below the repository.
+/// Returns the path of a file or directory in the repository.
 pub(crate) fn path(below: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(below)
 }
 
-/// All recordings' names.
+/// Returns the names of all recordings.
 pub(crate) fn recordings() -> Vec<String> {
     let entries = std::fs::read_dir(path("fixtures/recordings")).unwrap();
     let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -24,8 +24,8 @@ pub(crate) fn recordings() -> Vec<String> {
     names
 }
 
-/// The recordings that can be read many times in a test: the largest would take minutes, and hold nothing that the others do
-/// not.
+/// Returns the recordings that can be read many times in a test. The largest ones would take minutes, and contain
+/// nothing that the others do not.
 pub(crate) fn smaller_recordings() -> Vec<String> {
     let mut names = recordings();
     names.retain(|name| log(name).len() <= 10 << 20);
@@ -33,12 +33,12 @@ pub(crate) fn smaller_recordings() -> Vec<String> {
     names
 }
 
-/// The log of a recording, unpacked.
+/// Returns the decompressed log of a recording.
 pub(crate) fn log(recording: &str) -> Vec<u8> {
     unpacked(&format!("fixtures/recordings/{recording}/audit.log.gz"))
 }
 
-/// A compressed file below the repository, unpacked.
+/// Returns the decompressed content of a file in the repository.
 pub(crate) fn unpacked(below: &str) -> Vec<u8> {
     let file = std::fs::File::open(path(below)).unwrap();
     let mut text = Vec::new();
@@ -46,12 +46,12 @@ pub(crate) fn unpacked(below: &str) -> Vec<u8> {
     text
 }
 
-/// The lines of a log.
+/// Returns the lines of a log.
 pub(crate) fn lines(log: &[u8]) -> Vec<&[u8]> {
     log.split(|b| *b == b'\n').filter(|line| !line.is_empty()).collect()
 }
 
-/// A pipeline that took in these lines, in this order.
+/// Returns a pipeline that has ingested these lines in this order.
 pub(crate) fn pipeline_of<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Pipeline {
     let pipeline = Pipeline::new(Policy::default(), Bounds::default());
     let mut batch = pipeline.batch("", "test");
@@ -63,18 +63,18 @@ pub(crate) fn pipeline_of<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Pipe
     pipeline
 }
 
-/// Everything found in a pipeline.
+/// Returns everything that was found in a pipeline.
 pub(crate) fn report(pipeline: &Pipeline) -> Report {
     Lens { pipeline, classes: &Classes::default() }.report(&Filter::default())
 }
 
-/// `deployments.apps shop/web`
+/// Formats an object as `deployments.apps shop/web`
 pub(crate) fn name(object: &editwar::query::views::Object) -> String {
     let group = if object.group.is_empty() { String::new() } else { format!(".{}", object.group) };
     format!("{}{group} {}/{}", object.resource, object.namespace, object.name)
 }
 
-/// The audit policy of the tests' API servers: what changes is known, what nobody fights over is left out.
+/// The audit policy of the tests' API servers: it logs changes with bodies, and omits what is not contested.
 pub(crate) const POLICY: &str = "
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -86,7 +86,7 @@ rules:
 - {level: Metadata}
 ";
 
-/// Says past the test runner's capture that a test does not run here: it must not look like a passed one.
+/// Reports that a test was skipped, bypassing the test runner's capture, so that it does not look like a passed one.
 pub(crate) fn skipped(why: &str) {
     drop(std::io::Write::write_all(&mut std::io::stderr(), format!("skipped: {why}\n").as_bytes()));
 }

@@ -1,5 +1,5 @@
-//! The eight weaknesses of the reconciler that this one takes over from, as its behaviour is written down; each beaten
-//! by a test that names it.
+//! The eight weaknesses of the reconciler that this one replaces, as documented for it. For each, a test with its name
+//! shows that it is fixed.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ fn replicas(n: u32) -> Value {
     json!({"spec": {"replicas": n}})
 }
 
-/// Both sides alternately, a write every so many seconds.
+/// Both sides write alternately, every `seconds` seconds.
 fn war(seconds: f64, turns: u32) -> Cluster {
     let mut cluster = cluster();
     for _ in 0..turns {
@@ -62,7 +62,7 @@ fn paused() -> Verdict {
     }
 }
 
-/// What is done about one object.
+/// Runs one step with a verdict on one object. Returns the action.
 fn step(plan: &mut Plan<&'static str>, now: Now, verdict: Option<Verdict>) -> Option<Action> {
     let verdicts: BTreeMap<&str, Verdict> = verdict.into_iter().map(|v| ("web", v)).collect();
     plan.step(now, &verdicts).pop().map(|(_, action)| action)
@@ -83,7 +83,7 @@ fn weakness_1_it_knows_no_actor_agent_verb_field_or_value() {
 
 #[test]
 fn weakness_2_quick_retries_of_one_edit_are_a_war_and_a_success_ends_one() {
-    // One edit, answered once, and tried over and over: nothing is taken back more than twice.
+    // One edit that is reverted once and retried repeatedly: there are at most two retakes.
     let mut cluster = cluster();
     cluster.wait(5.0);
     cluster.patch(ALICE, WEB, "", replicas(5));
@@ -92,7 +92,7 @@ fn weakness_2_quick_retries_of_one_edit_are_a_war_and_a_success_ends_one() {
         cluster.patch(OPERATOR, WEB, "", replicas(3));
     }
     assert!(state(&cluster).is_none_or(|state| state < State::Thrashing), "{:?}", state(&cluster));
-    // Successful writes of other fields in between zero nothing.
+    // Successful writes of other fields in between do not reset anything.
     let mut cluster = self::cluster();
     for turn in 0..12 {
         cluster.wait(5.0);
@@ -115,11 +115,11 @@ fn weakness_3_slow_wars_are_never_seen() {
 #[test]
 fn weakness_4_a_failed_or_stripped_pause_is_taken_for_a_users_resume() {
     let mut plan = Plan::new(rules());
-    // The write failed, and so was not reported back: it is tried again.
+    // The write failed and was not reported as done, so it is retried.
     assert!(matches!(step(&mut plan, at(1), Some(paused())), Some(Action::Pause { .. })));
     assert!(matches!(step(&mut plan, at(2), Some(paused())), Some(Action::Pause { .. })));
     plan.has_paused("web", Some(600 * SECOND), at(2));
-    // The rival strips it: it is set again. A person takes it away: that is a resume.
+    // If the rival removes the pause, it is set again. If a person removes it, reconciliation resumes.
     let removal = |is_deliberate| Some(Removal { at: 15 * SECOND, actor: "robot".into(), is_deliberate });
     let stripped = Verdict { removal: removal(false), ..paused() };
     assert!(matches!(step(&mut plan, at(20), Some(stripped)), Some(Action::Pause { .. })));
@@ -133,7 +133,7 @@ fn weakness_5_it_never_resumes_by_itself_and_forgets_at_a_restart() {
     plan.has_paused("web", Some(600 * SECOND), at(1));
     let quiet = Verdict { state: State::HalfOpen, ..paused() };
     assert_eq!(step(&mut plan, at(601), Some(quiet)), Some(Action::Lift(Lift::Quiet)));
-    // After a restart only the annotation is known, and until when it holds.
+    // After a restart, only the annotation and its end are known.
     let mut plan = Plan::new(rules());
     plan.has_paused("web", Some(600 * SECOND), at(300));
     assert_eq!(step(&mut plan, at(301), None), None);
@@ -147,13 +147,13 @@ fn weakness_6_unmanaged_does_not_clear_the_alert() {
     let unmanaged = Verdict { is_unmanaged: true, ..paused() };
     assert_eq!(step(&mut plan, at(2), Some(unmanaged)), Some(Action::Lift(Lift::Unmanaged)));
     plan.has_lifted(&"web");
-    // The gauge counts what is paused: it follows.
+    // The gauge follows the number of paused objects.
     assert_eq!(plan.paused().count(), 0);
 }
 
 #[test]
 fn weakness_7_the_runbooks_alert_can_hardly_fire() {
-    // `increase(virt_platform_thrashing_total[10m]) > 5` on the runbook's own example, in ten minutes.
+    // `increase(virt_platform_thrashing_total[10m]) > 5` for the runbook's own example, within ten minutes.
     let report = util::report(&util::pipeline_of(war(5.0, 30).lines()));
     assert!(report.wars[0].thrashing_events > 5, "{}", report.wars[0].thrashing_events);
 }

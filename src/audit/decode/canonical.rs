@@ -1,4 +1,4 @@
-//! The short path: an event read key by key, in the one order in which kube-apiserver writes them.
+//! The fast path of the decoder: reads an event key by key, in the order in which kube-apiserver writes them.
 
 use std::borrow::Cow;
 
@@ -11,35 +11,35 @@ use crate::audit::event::{
 };
 use crate::audit::scan::{self, skip_string, skip_value};
 
-/// Where a string stands, without its quotes; empty where there is none.
+/// The byte range of a string, without its quotes. Empty if the string is absent.
 #[derive(Clone, Copy, Default)]
 struct Span {
     start: usize,
     end: usize,
 }
 
-/// An event up to its verb.
+/// The beginning of an event, up to and including its verb.
 pub(super) struct Head {
     level: Level,
     audit_id: Span,
     stage: Stage,
-    /// With whether it has escapes.
+    /// The span, and whether it contains escapes.
     request_uri: (Span, bool),
     verb: Verb,
 }
 
-/// An answer's status line.
+/// The status of a response.
 struct FoundStatus {
     code: u16,
     reason: Span,
-    /// With whether it has escapes.
+    /// The span, and whether it contains escapes.
     message: (Span, bool),
 }
 
 // === impl Head ===
 
 impl Head {
-    /// What the event is where that is known without its rest.
+    /// Returns the result if it does not depend on the rest of the event.
     #[inline(always)]
     pub(super) fn without_rest<'a>(&self) -> Option<Decoded<'a>> {
         if !self.stage.is_final() {
@@ -49,8 +49,8 @@ impl Head {
     }
 }
 
-/// The part of an event that its strings lie in, known to be UTF-8: to check it at once costs a tenth of what it costs
-/// to check each.
+/// The part of an event that contains its strings, validated as UTF-8. One check for all of them costs a tenth of
+/// checking each string.
 struct Text<'a> {
     text: &'a str,
     start: usize,
@@ -63,14 +63,14 @@ impl<'a> Text<'a> {
         Some(Text { text: from_utf8(&bytes[start..end]).ok()?, start })
     }
 
-    /// A string of it.
+    /// Returns the string at a span.
     #[inline(always)]
     fn at(&self, span: Span) -> &'a str {
-        // An absent one stands before the text.
+        // The span of an absent string starts before the text, so that `get` returns `None`.
         self.text.get(span.start.wrapping_sub(self.start)..span.end.wrapping_sub(self.start)).unwrap_or_default()
     }
 
-    /// A string of it, escapes undone.
+    /// Returns the string at a span, with escapes decoded.
     #[inline(always)]
     fn unescaped(&self, (span, is_escaped): (Span, bool)) -> Option<Cow<'a, str>> {
         let text = self.at(span);
@@ -84,7 +84,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// A time, and its text where that is of the form that kube-apiserver writes.
+/// A timestamp, and its text if it has the format of kube-apiserver.
 struct Time<'a> {
     canonical: Option<&'a [u8; 27]>,
     at: Micros,
@@ -93,7 +93,7 @@ struct Time<'a> {
 // === impl Time ===
 
 impl Time<'_> {
-    /// A time that differs in nothing but its microseconds.
+    /// Parses a timestamp that differs only in its microseconds.
     #[inline(always)]
     fn in_same_second(&self, text: &[u8; 27]) -> Option<Micros> {
         const SECONDS: usize = "2026-11-23T01:56:08.".len();
@@ -107,7 +107,7 @@ impl Time<'_> {
     }
 }
 
-/// A position in an event; every step either finds what it names, or says no.
+/// A position in an event. Each method either reads what its name says and advances, or returns `None`.
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -116,20 +116,21 @@ pub(super) struct Cursor<'a> {
 // === impl Cursor ===
 
 impl<'a> Cursor<'a> {
-    /// At an event's first byte.
+    /// Starts at the first byte of an event.
     pub(super) fn new(bytes: &'a [u8]) -> Cursor<'a> {
         Cursor { bytes, at: 0 }
     }
 
-    /// How far it came.
+    /// Returns the current position.
     pub(super) fn at(&self) -> usize {
         self.at
     }
 
-    /// Up to the verb, whose closing quote is stepped over.
+    /// Reads up to the verb, including its closing quote.
     #[inline(always)]
     pub(super) fn head(&mut self) -> Option<Head> {
-        // Nearly all of a log: what stands before the ID at once, and literals in the order of their frequency.
+        // Optimised for typical logs: the common prefix is compared as a whole, and alternatives are in the order of
+        // their frequency.
         let level = if self.option(br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":""#)
         {
             Level::Metadata
@@ -172,7 +173,7 @@ impl<'a> Cursor<'a> {
         Some(Head { level, audit_id, stage, request_uri, verb })
     }
 
-    /// What follows the verb, to the end of the event.
+    /// Reads from the end of the verb to the end of the event.
     #[inline(always)]
     pub(super) fn rest(&mut self, head: &Head) -> Option<Event<'a>> {
         self.literal(br#","user":{"#)?;
@@ -188,7 +189,7 @@ impl<'a> Cursor<'a> {
         let user_agent = if self.option(br#","userAgent":""#) { self.text()? } else { Span::default() };
         let object_ref = if self.option(br#","objectRef":{"#) { Some(self.object_ref()?) } else { None };
         let status = if self.option(br#","responseStatus":"#) { Some(self.status()?) } else { None };
-        // All strings up to here lie in this text: one check for them all.
+        // All strings up to here are within this range, so that they need only one UTF-8 check.
         let text = Text::of(self.bytes, head.audit_id.start, self.at)?;
         let request_object = if self.option(br#","requestObject":"#) { self.body()? } else { None };
         let response_object = if self.option(br#","responseObject":"#) { self.body()? } else { None };
@@ -244,13 +245,13 @@ impl<'a> Cursor<'a> {
         self.option(literal).then_some(())
     }
 
-    /// The rest of a string without escapes that is most likely a UUID.
+    /// Reads the rest of a string without escapes that is most likely a UUID.
     #[inline(always)]
     fn id(&mut self) -> Option<Span> {
         const UUID: usize = 36;
         let start = self.at;
         match self.bytes[start..].split_at_checked(UUID) {
-            // Without a branch for each byte.
+            // Folds over all bytes instead of branching on each.
             Some((id, [b'"', ..])) if !id.iter().fold(false, |found, b| found | (*b == b'"') | (*b == b'\\')) => {
                 self.at = start + UUID + 1;
                 Some(Span { start, end: start + UUID })
@@ -259,14 +260,14 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The rest of a string without escapes.
+    /// Reads the rest of a string without escapes.
     #[inline(always)]
     fn text(&mut self) -> Option<Span> {
         let (span, is_escaped) = self.escaped()?;
         (!is_escaped).then_some(span)
     }
 
-    /// The rest of a string, and whether it has escapes.
+    /// Reads the rest of a string. Also returns whether it contains escapes.
     #[inline(always)]
     fn escaped(&mut self) -> Option<(Span, bool)> {
         let start = self.at;
@@ -279,7 +280,8 @@ impl<'a> Cursor<'a> {
         Some((Span { start, end }, is_escaped))
     }
 
-    /// The rest of a string that is a time; most stages are reached in the second of the one `before`.
+    /// Reads the rest of a string that is a timestamp. Most stages are reached within the same second as the timestamp
+    /// `before`.
     #[inline(always)]
     fn time(&mut self, before: Option<&Time<'a>>) -> Option<Time<'a>> {
         let Span { start, end } = self.text()?;
@@ -301,13 +303,13 @@ impl<'a> Cursor<'a> {
         Some(value)
     }
 
-    /// A body: `None` inside where it is null.
+    /// Reads a body. The inner value is `None` for null.
     fn body(&mut self) -> Option<Option<&'a [u8]>> {
         let value = self.value()?;
         Some((value != b"null").then_some(value))
     }
 
-    /// The rest of a user: its name and the pod its credential was given to.
+    /// Reads the rest of a user: its name, and the pod that its credential was issued for.
     fn user(&mut self) -> Option<(Span, Span)> {
         if self.option(b"}") {
             return Some(Default::default());
@@ -325,7 +327,7 @@ impl<'a> Cursor<'a> {
         Some((username, pod))
     }
 
-    /// The pod that a user's `extra` names.
+    /// Reads the pod name from a user's `extra`.
     fn pod(&mut self) -> Option<Span> {
         let mut pod = None;
         let start = self.at;
@@ -346,7 +348,7 @@ impl<'a> Cursor<'a> {
         (!members.is_broken()).then_some(pod.unwrap_or_default())
     }
 
-    /// The rest of an array of strings: its last one.
+    /// Reads the rest of an array of strings, and returns the last one.
     fn last_of_strings(&mut self) -> Option<Span> {
         if self.option(b"]") {
             return Some(Span::default());
@@ -361,7 +363,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The rest of an object's reference: resource, namespace, name, uid, group, version, revision, subresource.
+    /// Reads the rest of an object reference: resource, namespace, name, uid, group, version, resource version,
+    /// subresource.
     fn object_ref(&mut self) -> Option<[Span; 8]> {
         self.literal(br#""resource":""#)?;
         let resource = self.text()?;
@@ -400,7 +403,7 @@ impl<'a> Cursor<'a> {
 
     fn annotations(&mut self) -> Option<Vec<(Cow<'a, str>, Cow<'a, str>)>> {
         let mut kept = Vec::new();
-        // Nearly all: authorization's two, of which nothing is kept.
+        // Most events have only the two annotations of authorization, which are not kept.
         let start = self.at;
         if self.option(br#"{"authorization.k8s.io/decision":"allow","authorization.k8s.io/reason":""#) {
             self.at = skip_string(self.bytes, self.at - 1)?;
@@ -419,7 +422,7 @@ impl<'a> Cursor<'a> {
         Some(kept)
     }
 
-    /// Shows the members of an object, whose keys have no escapes.
+    /// Calls `each` for the members of an object. Keys must not contain escapes.
     fn each_member(&mut self, mut each: impl FnMut(&'a [u8], &'a [u8]) -> Option<()>) -> Option<()> {
         let mut members = scan::members(&self.bytes[self.at..]);
         for (key, value) in members.by_ref() {
@@ -433,7 +436,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// A string whose only escapes are those that Go makes of `&`, `<` and `>`.
+/// Decodes a string whose only escapes are those that Go writes for `&`, `<` and `>`.
 fn html_unescaped(text: &[u8]) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;

@@ -1,10 +1,11 @@
-//! The slow twin: an event decoded by serde_json, in the plainest way. It defines what is right.
+//! The reference decoder: decodes an event with serde_json, as simply as possible. It defines the correct result; the
+//! fast decoder is tested against it.
 //!
-//! The rules it states, and the decoder in use is tested against:
-//! - where a key stands twice, the first counts (kube-apiserver never writes one twice);
-//! - unknown keys are skipped; `null` is an absent value; a value of another type than the contract's is malformed;
-//! - nothing is looked at behind the verb of an event that can be no write, nor behind the stage of one that does
-//!   not end its request: such an event only has to begin as one.
+//! Rules:
+//! - If a key occurs twice, the first one counts (kube-apiserver never writes a key twice).
+//! - Unknown keys are skipped. `null` is the same as an absent value. A value of the wrong type is malformed.
+//! - Events that cannot be writes are not checked after the verb, and events that do not end a request are not checked
+//!   after the stage.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,7 +21,7 @@ use crate::audit::event::{
 /// Decodes one event from its JSON text.
 ///
 /// # Errors
-/// [`Malformed`] where the text is no audit event; nothing of it can be used then.
+/// [`Malformed`] if the text is not an audit event.
 pub fn decode(line: &[u8]) -> Result<Decoded<'_>, Malformed> {
     let members = object(line)?;
     let get = |key: &str| members.iter().find(|(k, _)| k == key).map(|(_, v)| *v).filter(|v| v.get() != "null");
@@ -101,7 +102,7 @@ fn string(raw: &RawValue) -> Result<Cow<'_, str>, Malformed> {
     serde_json::from_str::<Text>(raw.get()).map(|t| t.0).map_err(Malformed::from_json)
 }
 
-/// The string of one member; empty where it is absent or null.
+/// Returns the string value of a member. Empty if it is absent or null.
 fn field<'a>(members: &Members<'a>, key: &str) -> Result<Cow<'a, str>, Malformed> {
     match members.iter().find(|(k, _)| k == key) {
         Some((_, value)) if value.get() != "null" => string(value),
@@ -134,7 +135,7 @@ fn response_status(raw: &RawValue) -> Result<ResponseStatus<'_>, Malformed> {
     Ok(ResponseStatus { code, reason: field(&o, "reason")?, message: field(&o, "message")? })
 }
 
-/// The pod that holds the credential, from the user's extras.
+/// Returns the pod that a credential was issued for, from the user's extra fields.
 fn pod<'a>(user: &Members<'a>) -> Result<Cow<'a, str>, Malformed> {
     let Some((_, extra)) = user.iter().find(|(k, v)| k == "extra" && v.get() != "null") else {
         return Ok(Cow::Borrowed(""));
@@ -155,7 +156,7 @@ fn strings(raw: &RawValue) -> Result<Vec<Cow<'_, str>>, Malformed> {
     Ok(texts.unwrap_or_default().into_iter().map(|t| t.0).collect())
 }
 
-/// A string that is borrowed wherever it holds no escapes.
+/// A string that is borrowed unless it contains escapes.
 #[derive(serde::Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 

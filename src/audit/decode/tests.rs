@@ -1,4 +1,4 @@
-//! The decoder in use against its plain twin.
+//! Tests of the decoder against the reference decoder.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -62,7 +62,7 @@ fn a_stage_in_the_second_of_its_request_has_a_time_of_its_own() {
     assert_eq!(at("2026-11-23T01:56:08.654761Z", "2026-11-23T01:56:08.654762Z"), Some(1));
     assert_eq!(at("2026-11-23T01:56:08.654761Z", "2026-11-23T01:56:09.000000Z"), Some(345_239));
     assert_eq!(at("1969-12-31T23:59:59.999999Z", "1969-12-31T23:59:59.000001Z"), Some(-999_998));
-    // As long as the form that kube-apiserver writes, and another one.
+    // As long as the format of kube-apiserver, but a different format.
     assert_eq!(at("2026-11-23T01:56:08.6+01:00", "2026-11-23T01:56:08.600000Z"), Some(3_600_000_000));
     assert_eq!(at("2026-11-23T01:56:60.000000Z", "2026-11-23T01:56:60.000001Z"), Some(1));
     assert_eq!(at("2026-11-23T01:56:08.654761Z", "2026-11-23T01:56:08.65476xZ"), None);
@@ -115,7 +115,8 @@ fn what_is_no_event_says_why() {
     assert_eq!(reason(wrong_code.trim_end().as_bytes()), "wrong_type");
 }
 
-/// Both decoders on one text: equal where it is valid JSON, and never an event where it begins as none.
+/// Compares both decoders on one text. They must agree if it is valid JSON, and the fast one must not accept what the
+/// reference decoder does not recognise as an event.
 fn assert_twins_agree(text: &[u8]) -> Result<(), TestCaseError> {
     let (fast, slow) = (decode(text), plain::decode(text));
     match &slow {
@@ -128,7 +129,7 @@ fn assert_twins_agree(text: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// The decoder that finds an event's end by itself, on the first of several: as the scan for the end and `decode`.
+/// Checks that `decode_first` on the first of several events equals `skip_value` followed by `decode`.
 fn assert_first_is_as_alone(text: &[u8], tail: &[u8]) -> Result<(), TestCaseError> {
     let all = [text, tail].concat();
     let end = skip_value(&all, 0);
@@ -141,7 +142,7 @@ fn assert_first_is_as_alone(text: &[u8], tail: &[u8]) -> Result<(), TestCaseErro
     Ok(())
 }
 
-/// What may follow an event, and what an attacker would like to.
+/// Generates bytes that may follow an event, including hostile ones.
 fn tail() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         Just(Vec::new()),
@@ -195,7 +196,7 @@ fn key() -> impl Strategy<Value = String> {
     ]
 }
 
-/// An event whose members were replaced, removed, doubled and shuffled; written with or without spaces.
+/// Generates an event whose members are replaced, removed, duplicated and shuffled, with or without white space.
 fn mangled() -> impl Strategy<Value = String> {
     let members = match serde_json::from_str(WRITE).expect("the sample is JSON") {
         Value::Object(map) => map.into_iter().collect::<Vec<(String, Value)>>(),
@@ -224,7 +225,7 @@ fn mangled() -> impl Strategy<Value = String> {
     })
 }
 
-/// Puts a member into an object of the event, last, so that it is a second one where the key is known.
+/// Adds a member at the end of an object of the event, so that it is a duplicate if the key exists already.
 fn nest(target: &mut Value, key: String, value: Value) {
     match target {
         Value::Object(map) => drop(map.insert(key, value)),

@@ -1,18 +1,18 @@
-//! Where what stands open closes, 64 bytes at a step: a mask of each kind of byte instead of a branch for each byte.
+//! Finds closing brackets 64 bytes at a time, with a bit mask per kind of byte instead of a branch per byte.
 //!
-//! The masks are put together as simdjson does (Langdale and Lemire, "Parsing gigabytes of JSON per second"), with
-//! one difference: a backslash outside of strings is no escape to a scan. Such text is no JSON; the walk byte by
-//! byte then decides.
+//! The masks are computed as in simdjson (Langdale and Lemire, "Parsing gigabytes of JSON per second"), with one
+//! difference: a backslash outside of strings is not an escape for a scan. Such text is not JSON, and is handled byte
+//! by byte.
 
 use wide::u8x16;
 
 const BLOCK: usize = 64;
 
-/// How many bytes are compared at once.
+/// Number of bytes that are compared at once.
 const LANE: usize = 16;
 
-/// The position behind the bracket that closes the innermost of `depth` open ones, and all around it; `at` is outside
-/// of strings. `None` where that bracket is not in `bytes`.
+/// Returns the position after the bracket that closes the outermost of `depth` open brackets, or `None` if it is not in
+/// `bytes`. `at` must be outside of strings.
 pub(super) fn close(bytes: &[u8], at: usize, depth: usize) -> Option<usize> {
     let mut walk = Walk { depth, in_string: 0, is_escaped: 0 };
     let (blocks, rest) = bytes.get(at..)?.as_chunks::<BLOCK>();
@@ -33,7 +33,7 @@ pub(super) fn close(bytes: &[u8], at: usize, depth: usize) -> Option<usize> {
     }
 }
 
-/// What [`close`] is, one byte at a time: it defines what is right.
+/// The reference implementation of [`close`], byte by byte.
 fn close_by_byte(bytes: &[u8], mut at: usize, mut depth: usize) -> Option<usize> {
     loop {
         match *bytes.get(at)? {
@@ -54,20 +54,20 @@ fn close_by_byte(bytes: &[u8], mut at: usize, mut depth: usize) -> Option<usize>
     }
 }
 
-/// What is known between two blocks.
+/// State that is carried from one block to the next.
 struct Walk {
     depth: usize,
-    /// All ones where a string goes on, else zero.
+    /// All ones if a string continues into the next block, else zero.
     in_string: u64,
-    /// One where the next byte is escaped, else zero.
+    /// One if the next byte is escaped, else zero.
     is_escaped: u64,
 }
 
 enum Step {
     On,
-    /// Closed: so many bytes of the block belong to the value.
+    /// The bracket was found; the value includes this many bytes of the block.
     Closed(usize),
-    /// A backslash outside of strings.
+    /// There is a backslash outside of strings.
     Stray,
 }
 
@@ -77,7 +77,7 @@ impl Walk {
     #[inline(always)]
     fn step(&mut self, masks: &Masks) -> Step {
         let quotes = masks.quotes & !self.escaped(masks.backslashes);
-        // From a string's first quote to the byte before its last.
+        // Covers each string from its opening quote to the byte before its closing quote.
         let strings = prefix_xor(quotes) ^ self.in_string;
         self.in_string = ((strings as i64) >> 63) as u64;
         if masks.backslashes & !strings != 0 {
@@ -87,7 +87,7 @@ impl Walk {
         let mut brackets = (masks.opening & !strings) | closing;
         while brackets != 0 {
             let place = brackets.trailing_zeros();
-            // Without a branch for the kind, which cannot be guessed.
+            // Computed without a branch on the kind of bracket, which the CPU could not predict.
             self.depth = self.depth + 1 - 2 * (closing >> place & 1) as usize;
             if self.depth == 0 {
                 return Step::Closed(place as usize + 1);
@@ -97,7 +97,7 @@ impl Walk {
         Step::On
     }
 
-    /// The bytes that a backslash escapes. Backslashes come in runs, and every second one of a run is escaped itself.
+    /// Returns a mask of the escaped bytes. In a run of backslashes, every second one is escaped itself.
     #[inline(always)]
     fn escaped(&mut self, backslashes: u64) -> u64 {
         const ODD: u64 = 0xAAAA_AAAA_AAAA_AAAA;
@@ -106,7 +106,7 @@ impl Walk {
             self.is_escaped = 0;
             return carried;
         }
-        // A run's carry out of the subtraction tells the parity of the place it ends at.
+        // The carry of the subtraction out of a run shows whether the run ends at an odd or even position.
         let runs = backslashes & !carried;
         let codes = ((runs << 1) | ODD).wrapping_sub(runs) ^ ODD;
         self.is_escaped = (codes & backslashes) >> 63;
@@ -114,7 +114,7 @@ impl Walk {
     }
 }
 
-/// Each bit with all bits below it.
+/// Returns the XOR of each bit with all lower bits.
 #[inline(always)]
 fn prefix_xor(mut bits: u64) -> u64 {
     for shift in [1, 2, 4, 8, 16, 32] {
@@ -123,7 +123,7 @@ fn prefix_xor(mut bits: u64) -> u64 {
     bits
 }
 
-/// A bit for each byte of a block, the first byte lowest.
+/// Bit masks of a block, one bit per byte, with the first byte in the lowest bit.
 #[derive(Debug, PartialEq)]
 struct Masks {
     quotes: u64,
@@ -141,7 +141,7 @@ impl Masks {
         let mut masks = Masks { quotes: 0, backslashes: 0, opening: 0, closing: 0 };
         for (index, lane) in lanes.iter().enumerate() {
             let bytes = u8x16::new(*lane);
-            // With this bit set, brackets and braces are the same bytes, and no other byte becomes one of them.
+            // With this bit set, brackets and braces become the same bytes, and no other byte becomes one of them.
             let braced = bytes | u8x16::splat(0x20);
             let mask = |bytes: u8x16, byte| u64::from(bytes.simd_eq(u8x16::splat(byte)).to_bitmask()) << (LANE * index);
             masks.quotes |= mask(bytes, b'"');
@@ -153,7 +153,7 @@ impl Masks {
     }
 }
 
-/// Where the first quote or backslash of a block stands.
+/// Returns the position of the first quote or backslash in a block.
 #[inline(always)]
 pub(super) fn quote_or_backslash(block: &[u8; BLOCK]) -> Option<usize> {
     let (lanes, _) = block.as_chunks::<LANE>();

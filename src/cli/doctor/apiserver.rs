@@ -1,5 +1,5 @@
-//! The API server's side: does it log at all, could it post, may editwar do what it is asked to; and a change made on
-//! purpose, to see it arrive.
+//! Checks the API server: whether audit logging is enabled, whether events were lost, whether editwar's account has the
+//! permissions of the enforcer, and whether a test change arrives.
 
 use std::time::{Duration, Instant};
 
@@ -14,25 +14,25 @@ use crate::cli::reach;
 use crate::query::client::Server;
 use crate::query::views::Participants;
 
-/// Who editwar is in a cluster.
+/// The account of editwar in a cluster.
 const ACCOUNT: &str = "system:serviceaccount:editwar:editwar";
-/// What the enforcer needs, beside reading: verb, group, resource, name.
+/// Permissions of the enforcer besides read access: verb, group, resource, name.
 const RIGHTS: &[(&str, &str, &str, &str)] = &[
     ("patch", "apps", "deployments", ""),
     ("create", "events.k8s.io", "events", ""),
     ("update", "coordination.k8s.io", "leases", "editwar"),
 ];
-/// Time for a change to arrive: kube-apiserver's own longest wait is 30 s.
+/// Time for a change to arrive. kube-apiserver delays a batch by at most 30 s by default.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// An API server that answers.
+/// A reachable API server.
 pub(super) struct Cluster {
     client: kube::Client,
-    /// Its clock.
+    /// The time of its clock.
     pub(super) date: Timestamp,
 }
 
-/// Looks at the API server.
+/// Checks the API server. Returns `None` if it is not reachable.
 pub(super) async fn check(client: kube::Client, findings: &mut Findings) -> Option<Cluster> {
     let request = Request::get("/version").body(kube::client::Body::empty()).expect("a path");
     let answer = match client.send(request).await {
@@ -52,14 +52,14 @@ pub(super) async fn check(client: kube::Client, findings: &mut Findings) -> Opti
     Some(Cluster { client, date: date.unwrap_or_else(Timestamp::now) })
 }
 
-/// Sums a metric's samples that have this in their labels.
+/// Sums the samples of a metric whose labels contain `label`.
 fn sum(metrics: &str, name: &str, label: &str) -> Option<f64> {
     let lines = metrics.lines().filter(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
     let values = lines.filter(|l| l.contains(label)).filter_map(|l| l.rsplit_once(' ')?.1.parse::<f64>().ok());
     values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
 }
 
-/// Whether the API server makes events, and what became of them.
+/// Checks whether the API server creates audit events, and whether it has lost any.
 async fn check_audit(client: &kube::Client, findings: &mut Findings) {
     let hint = "may you get /metrics? (`kubectl auth can-i get /metrics`)";
     let metrics = match reach::get(client, "/metrics").await {
@@ -81,7 +81,7 @@ async fn check_audit(client: &kube::Client, findings: &mut Findings) {
     }
 }
 
-/// Whether editwar's account may do what the enforcer does. To watch, it needs nothing.
+/// Checks the permissions of editwar's account for enforcement. Observing needs none.
 async fn check_rights(client: &kube::Client, findings: &mut Findings) {
     let mut missing = Vec::new();
     for right in RIGHTS {

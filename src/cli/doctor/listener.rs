@@ -1,5 +1,5 @@
-//! The way from kube-apiserver to editwar, gone as kube-apiserver goes it: the kubeconfig, the address, TLS, the client
-//! certificate or token, the path.
+//! Checks the connection from kube-apiserver to editwar, using the same kubeconfig as kube-apiserver: address, TLS,
+//! client certificate or token, and path.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,12 +24,12 @@ use super::Findings;
 use crate::cli::setup::certs;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Nothing happened: a batch that any server may take, and that counts for nothing.
+/// A batch without events, which has no effect on the server.
 const EMPTY_BATCH: &str = r#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":[]}"#;
-/// Days before a certificate ends from which on it is told.
+/// A warning is shown if a certificate expires within this time.
 const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// What a webhook's kubeconfig says.
+/// The content of a webhook kubeconfig.
 struct Way {
     uri: http::Uri,
     server_name: String,
@@ -38,7 +38,7 @@ struct Way {
     token: Option<String>,
 }
 
-/// Goes the way that a webhook's kubeconfig describes, as far as it goes.
+/// Checks each step of the connection that a webhook kubeconfig describes, up to the first failure.
 pub(super) async fn check(file: &Path, findings: &mut Findings) {
     let way = match read(file) {
         Ok(way) => way,
@@ -103,7 +103,7 @@ fn unreachable(address: &str, why: &str, findings: &mut Findings) {
 
 fn read(file: &Path) -> Result<Way> {
     let config = Kubeconfig::read_from(file).with_context(|| file.display().to_string())?;
-    // Of several, the one that the current context names.
+    // Uses the current context.
     let context = config.current_context.as_deref().unwrap_or_default();
     let context = config.contexts.iter().find(|c| c.name == context).and_then(|c| c.context.as_ref());
     let context = context.ok_or_else(|| anyhow!("{} has no current context", file.display()))?;
@@ -141,7 +141,7 @@ fn way(cluster: &Cluster, user: Option<&AuthInfo>) -> Result<Way> {
     Ok(way)
 }
 
-/// Whether the client certificate, if there is one, can be shown today.
+/// Checks whether the client certificate, if there is one, is valid today.
 fn check_certificate(way: &Way, findings: &mut Findings) -> bool {
     let Some((certificate, _)) = &way.certificate else { return true };
     let hint = "renew it with `editwar setup certs`, print the kubeconfig again, and restart kube-apiserver";
@@ -185,7 +185,7 @@ fn tls(way: &Way) -> Result<ClientConfig> {
     })
 }
 
-/// What is wrong with a handshake, and what to do.
+/// Explains a failed handshake: what is wrong, and what to do.
 fn tls_trouble(error: &std::io::Error, name: &str) -> (String, String) {
     let cause = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
     let Some(rustls::Error::InvalidCertificate(why)) = cause else {
@@ -203,7 +203,8 @@ fn tls_trouble(error: &std::io::Error, name: &str) -> (String, String) {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             ("the server's certificate is not yet good: clocks differ".into(), "set the clocks".into())
         }
-        // Our own CAs have one name: another one is told by its signature.
+        // The CAs of `editwar setup certs` all have the same name, so that a wrong one is only noticed by its
+        // signature.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => (
             "the server's certificate is from another CA than the kubeconfig names".into(),
             "print the kubeconfig again with `editwar setup webhook`, from the directory whose server.crt is in use"
@@ -213,7 +214,7 @@ fn tls_trouble(error: &std::io::Error, name: &str) -> (String, String) {
     }
 }
 
-/// Posts an empty batch, as kube-apiserver posts its full ones.
+/// Posts an empty batch, in the same way as kube-apiserver.
 async fn post<S>(way: &Way, stream: S, findings: &mut Findings)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -237,7 +238,7 @@ where
             findings.bad("webhook", text, "let the kubeconfig's server end in /audit or /audit/CLUSTER");
         }
         Ok(Ok(status)) => findings.bad("webhook", format!("answers {status}"), "look into the server's log"),
-        // TLS 1.3 refuses a client only once it sends something.
+        // In TLS 1.3, the server rejects a client certificate only after the client's first request.
         Ok(Err(error)) => findings.bad("authentication", format!("the server hangs up: {error:#}"), hint),
         Err(_) => findings.bad("webhook", "no answer in time".into(), "look into the server's log"),
     }
@@ -260,7 +261,7 @@ where
     let answer = match sent {
         Ok(answer) => answer,
         Err(error) => {
-            // The connection knows better why it ended.
+            // The error of the connection is more specific than that of the request.
             drop(sender);
             connection.await?.map_err(|cause| anyhow::Error::new(cause).context("TLS"))?;
             return Err(error.into());

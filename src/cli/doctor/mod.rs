@@ -1,5 +1,5 @@
-//! `editwar doctor`: the way of an audit event from the API server to the verdict, looked at link by link. What is wrong
-//! is named, with what to do about it.
+//! `editwar doctor`: checks each step of an audit event from the API server to the verdict, and suggests a fix for each
+//! problem.
 
 mod apiserver;
 mod listener;
@@ -50,35 +50,35 @@ pub struct Look {
     pub output: Format,
 }
 
-/// How a link is.
+/// The state of a checked step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// As it should be.
+    /// It works.
     Ok,
-    /// It works, and could be better.
+    /// It works, but can be improved.
     Weak,
     /// It does not work.
     Broken,
-    /// Could not be looked at.
+    /// It could not be checked.
     Unknown,
 }
 
-/// What was found of one link.
+/// The result of one check.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// Which.
+    /// The step that was checked.
     pub link: &'static str,
-    /// How it is.
+    /// Its state.
     pub state: State,
-    /// What was seen.
+    /// What was observed.
     pub text: String,
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
-/// All that was found, in the order of an event's way.
+/// All results, in the order of an event's path.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Findings {
     findings: Vec<Finding>,
@@ -112,10 +112,10 @@ impl Findings {
     }
 }
 
-/// Runs `editwar doctor`: 0 where nothing is broken, 1 where something is.
+/// Runs `editwar doctor`. The exit code is 0 if nothing is broken, and 1 otherwise.
 ///
 /// # Errors
-/// Those of standard output; everything else is a finding.
+/// Errors of standard output. All others are reported as findings.
 pub fn run(args: &DoctorArgs) -> Result<Outcome> {
     let reach = match args.remote.server.is_some() {
         true => Reach::At(args.remote.clone()),
@@ -124,10 +124,10 @@ pub fn run(args: &DoctorArgs) -> Result<Outcome> {
     look(&args.look, &args.access, &reach)
 }
 
-/// Looks, and prints what was found.
+/// Runs the checks and prints the results.
 ///
 /// # Errors
-/// As [`run`].
+/// As for [`run`].
 pub fn look(args: &Look, access: &Access, reach: &Reach) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let findings = runtime.block_on(examine(args, access, reach));
@@ -180,7 +180,7 @@ async fn examine(args: &Look, access: &Access, reach: &Reach) -> Findings {
     findings
 }
 
-/// Kinds that a policy should log with bodies, or it answers little.
+/// Kinds that a policy should log with bodies for useful results.
 const KINDS: &[(&str, &str)] =
     &[("deployments.apps", ""), ("deployments.apps", "scale"), ("configmaps", ""), ("services", "")];
 
@@ -219,7 +219,7 @@ fn check_policy(path: &std::path::Path, findings: &mut Findings) {
     }
 }
 
-/// What was found, for people: a line for each link, and below it what to do.
+/// Formats the results for people: a line for each check, followed by its suggestion.
 fn picture(findings: &Findings) -> String {
     let width = findings.findings.iter().map(|f| f.link.len()).max().unwrap_or(0);
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! What an audit policy logs of a write: the rules as kube-apiserver applies them, the first that matches counts.
+//! Evaluates an audit policy as kube-apiserver does: the first matching rule decides how much of a request is logged.
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -8,11 +8,11 @@ use serde::Deserialize;
 pub enum Level {
     /// Nothing.
     None,
-    /// Who, what, when.
+    /// Metadata only.
     Metadata,
-    /// With what was asked for.
+    /// Metadata and the request body.
     Request,
-    /// With what was stored.
+    /// Metadata, the request body and the response body.
     RequestResponse,
 }
 
@@ -21,10 +21,10 @@ pub enum Level {
 #[serde(rename_all = "camelCase")]
 pub struct Policy {
     kind: String,
-    /// Stages that no event is made for.
+    /// Stages for which no events are created.
     #[serde(default)]
     pub omit_stages: Vec<String>,
-    /// Whether bodies come without managed fields.
+    /// Whether managed fields are omitted from bodies.
     #[serde(default)]
     pub omit_managed_fields: bool,
     #[serde(default)]
@@ -63,10 +63,10 @@ struct Resources {
 // === impl Policy ===
 
 impl Policy {
-    /// The policy in a file's text.
+    /// Parses the text of a policy file.
     ///
     /// # Errors
-    /// Where it is none.
+    /// The text is not an audit policy.
     pub fn parse(text: &str) -> Result<Policy> {
         let policy: Policy = serde_yaml_ng::from_str(text).context("no audit policy")?;
         if policy.kind != "Policy" {
@@ -75,7 +75,7 @@ impl Policy {
         Ok(policy)
     }
 
-    /// How much is logged of an ordinary user's update of `RESOURCE.GROUP`, or of a subresource of it.
+    /// Returns how much is logged of an ordinary user's update of `RESOURCE.GROUP`, or of one of its subresources.
     pub fn level(&self, kind: &str, subresource: &str) -> Level {
         let (resource, group) = kind.split_once('.').unwrap_or((kind, ""));
         let rule = self.rules.iter().find(|rule| rule.is_for(group, resource, subresource));

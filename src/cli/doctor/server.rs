@@ -1,4 +1,4 @@
-//! The server's side: is it there, did events come, do they tell enough, and how late are they.
+//! Checks the editwar server: whether it answers, whether events arrive, how complete they are, and how late.
 
 use jiff::Timestamp;
 
@@ -6,20 +6,20 @@ use super::{Findings, Look};
 use crate::query::client::Server;
 use crate::query::views::Report;
 
-/// Age of the last batch from which on a source is silent: an idle cluster still renews its leases.
+/// A source is silent if its last batch is older than this. Even an idle cluster renews its leases.
 const SILENT_SECONDS: f64 = 120.0;
-/// Age of the latest event that is no longer "at once".
+/// Maximum age of the latest event.
 const LATE_SECONDS: f64 = 60.0;
-/// Difference of clocks from which on verdicts come early or late.
+/// Maximum clock difference. Beyond it, verdicts are noticeably early or late.
 const SKEW_SECONDS: i64 = 5;
 
-/// Bytes of a log that may be there unread: some seconds of a busy API server.
+/// Maximum number of unread bytes of a tailed log: a few seconds of a busy API server.
 const BEHIND_BYTES: f64 = 67_108_864.0;
 
-/// A sample of `/metrics`: name with labels, and value.
+/// A sample of `/metrics`: the name with its labels, and the value.
 type Sample<'a> = (&'a str, f64);
 
-/// Looks at a server; `false` where it does not answer. `cluster_date` is the API server's clock.
+/// Checks a server. Returns `false` if it does not answer. `cluster_date` is the time of the API server's clock.
 pub(super) async fn check(
     server: &Server,
     args: &Look,
@@ -57,14 +57,14 @@ fn sample(line: &str) -> Option<Sample<'_>> {
     Some((name, value.parse().ok()?))
 }
 
-/// `Tue, 15 Nov 1994 08:12:31 GMT`
+/// Parses a date like `Tue, 15 Nov 1994 08:12:31 GMT`
 pub(super) fn parse_date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::parse(&text.replace("GMT", "+0000")).ok().map(|zoned| zoned.timestamp())
 }
 
 fn check_clocks(cluster: Option<Timestamp>, server: Option<Timestamp>, findings: &mut Findings) {
     let (Some(cluster), Some(server)) = (cluster, server) else { return };
-    // Asked a moment apart, and told in whole seconds.
+    // The two times were read at slightly different moments, with a resolution of seconds.
     let skew = (cluster.as_second() - server.as_second()).abs();
     match skew > SKEW_SECONDS {
         true => findings.weak(
@@ -110,7 +110,7 @@ fn check_sources(samples: &[Sample<'_>], cluster: Option<&str>, now: f64, findin
     }
 }
 
-/// The logs that are followed, where there are any.
+/// Checks the logs that are tailed, if there are any.
 fn check_follow(samples: &[Sample<'_>], findings: &mut Findings) {
     let sum = |name: &str| {
         let found = samples.iter().filter(|(n, _)| n.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
@@ -133,7 +133,7 @@ fn check_follow(samples: &[Sample<'_>], findings: &mut Findings) {
     }
 }
 
-/// The journal, where there is one.
+/// Checks the journal, if there is one.
 fn check_journal(samples: &[Sample<'_>], findings: &mut Findings) {
     let value = |name: &str| samples.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
     let Some(up) = value("editwar_journal_up") else { return };
@@ -148,7 +148,7 @@ fn check_journal(samples: &[Sample<'_>], findings: &mut Findings) {
     }
 }
 
-/// Whether what comes tells enough.
+/// Checks whether the events contain enough information.
 fn check_evidence(report: &Report, samples: &[Sample<'_>], findings: &mut Findings) {
     let levels = report.coverage.levels;
     let all = levels.metadata + levels.request + levels.request_response;

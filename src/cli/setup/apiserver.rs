@@ -1,4 +1,4 @@
-//! What makes kube-apiserver use the policy and the kubeconfig: the exact lines for what runs the control plane.
+//! Prints the configuration that makes kube-apiserver use the policy and the webhook kubeconfig, for each distribution.
 
 use std::path::Path;
 
@@ -6,18 +6,18 @@ use anyhow::{Context, Result};
 
 use super::{ApiserverArgs, Distribution, indented};
 
-/// Flags beside the two files, and why. The buffer (10000 events), the batch (400) and the first wait between attempts
-/// (10 s: nearly two minutes of outage cost nothing) are good as they are.
+/// Flags besides the two files, and the reason for each. The defaults are good for the buffer (10000 events), the batch
+/// size (400) and the initial backoff (10 s, which covers an outage of almost two minutes).
 const TUNED: &[(&str, &str, &str)] = &[
     ("audit-webhook-batch-max-wait", "2s", "a war is seen within seconds; by default events wait 30 s"),
     ("audit-webhook-truncate-enabled", "true", "an event too large loses its bodies, instead of its whole batch"),
     ("audit-webhook-truncate-max-event-size", "524288", "most large objects keep their bodies"),
 ];
 
-/// The lines, as a file that can be used as it is.
+/// Returns the configuration, as a file that can be used without changes.
 ///
 /// # Errors
-/// Files that cannot be read.
+/// A file cannot be read.
 pub fn print(args: &ApiserverArgs) -> Result<String> {
     let dir = args.dir.as_deref().unwrap_or(match args.on {
         Distribution::K3s => "/var/lib/rancher/k3s/server/editwar",
@@ -52,13 +52,13 @@ fn comment(why: &str) -> String {
     if why.is_empty() { String::new() } else { format!("# {why}\n") }
 }
 
-/// `extraArgs` as kubeadm's newest configuration has them: a list.
+/// Formats `extraArgs` as a list, as in kubeadm's v1beta4 configuration.
 fn args_list(dir: &str) -> String {
     let item = |(k, v, why): &(&str, String, &str)| format!("{}- {{name: {k}, value: '{v}'}}\n", comment(why));
     flags(dir).iter().map(item).collect()
 }
 
-/// `extraArgs` as a map.
+/// Formats `extraArgs` as a map, as in kubeadm's v1beta3 configuration.
 fn args_map(dir: &str) -> String {
     flags(dir).iter().map(|(k, v, why)| format!("{}{k}: '{v}'\n", comment(why))).collect()
 }

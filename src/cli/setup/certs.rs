@@ -1,5 +1,6 @@
-//! Certificates for the way from kube-apiserver to editwar: a CA that nobody else trusts, one certificate for the server,
-//! one for kube-apiserver. Run again, it renews what is due and leaves the rest alone.
+//! Creates the certificates for the connection from kube-apiserver to editwar: a private CA, a server certificate and a
+//! client certificate for kube-apiserver. When it runs again, it renews the certificates that expire soon and keeps the
+//! others.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -15,7 +16,8 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::CertsArgs;
 
-/// The names of the Service, as pods and kube-apiserver may call it, and of the machine itself.
+/// Names in the server certificate: those of the Service, as pods and kube-apiserver use them, and of the local
+/// machine.
 pub const SERVER_NAMES: [&str; 6] = [
     "editwar",
     "editwar.editwar",
@@ -24,30 +26,30 @@ pub const SERVER_NAMES: [&str; 6] = [
     "localhost",
     "127.0.0.1",
 ];
-/// The name of kube-apiserver in its client certificate: what `webhook.auth` lets in.
+/// Common name in kube-apiserver's client certificate, to be used in `webhook.auth`.
 pub const CLIENT_NAME: &str = "kube-apiserver";
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const CA_DAYS: u32 = 3650;
-/// Clocks differ a little.
+/// Certificates are backdated a little, since clocks differ.
 const BACKDATED: Duration = Duration::from_secs(300);
 
-/// What is known of a certificate.
+/// The relevant content of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Common name.
     pub name: String,
-    /// Names and addresses that it is good for.
+    /// DNS names and addresses.
     pub names: Vec<String>,
-    /// From when.
+    /// Start of its validity.
     pub from: SystemTime,
-    /// Until when.
+    /// End of its validity.
     pub until: SystemTime,
 }
 
-/// Makes what is missing or due; what it did, for people.
+/// Creates the files that are missing or expire soon. Returns what was done, as text.
 ///
 /// # Errors
-/// Files that cannot be read or written, a CA that is over.
+/// A file cannot be read or written, or the CA expires too soon.
 pub fn run(args: &CertsArgs, now: SystemTime) -> Result<String> {
     let dir = &args.dir;
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
@@ -96,7 +98,7 @@ fn authority(dir: &Path, now: SystemTime, days: u32, told: &mut String) -> Resul
     Issuer::from_ca_cert_pem(&text, pair).with_context(|| cert.display().to_string())
 }
 
-/// One of the two certificates, made where it is missing, due, or for other names.
+/// Creates one of the two certificates if it is missing, expires soon, or lacks a name.
 fn leaf(
     args: &CertsArgs,
     issuer: &Issuer<'_, KeyPair>,
@@ -111,7 +113,7 @@ fn leaf(
         None => Some("made"),
         Some(_) if args.renew => Some("renewed, as asked"),
         Some(old) if names.iter().any(|name| !old.names.contains(name)) => Some("renewed, for other names"),
-        // The last third of its time: as many weeks to notice that nobody ran this.
+        // Renewed in the last third of its validity, which leaves time to notice if this is not run regularly.
         Some(old) if old.until < now + DAY * args.days / 3 => Some("renewed"),
         Some(_) => None,
     };
@@ -120,7 +122,7 @@ fn leaf(
         told.push_str(&format!("{role}.crt  good until {until}\n"));
         return Ok(());
     };
-    // Names that were asked for once stay, so that running it again without them takes none away.
+    // Names from earlier runs are kept, so that a run without them does not remove them.
     let mut names = names;
     names.extend(old.into_iter().flat_map(|old| old.names).filter(|_| role == "server"));
     names.sort();
@@ -147,7 +149,7 @@ fn params(name: &str, names: Vec<String>, now: SystemTime, days: u32) -> Result<
     Ok(params)
 }
 
-/// Writes a file in one move, with these rights from its first byte.
+/// Replaces a file atomically. The file has its final permissions from the start.
 fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
     let new = path.with_extension("new");
     let write = || -> std::io::Result<()> {
@@ -160,10 +162,10 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
     write().with_context(|| path.display().to_string())
 }
 
-/// What the first certificate of a PEM text says.
+/// Reads the first certificate of a PEM text.
 ///
 /// # Errors
-/// Where it is none.
+/// The text contains no certificate.
 pub fn facts(pem: &[u8]) -> Result<Facts> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(pem).context("no PEM certificate")?;
     let (_, cert) = X509Certificate::from_der(&pem.contents).context("no certificate")?;
@@ -185,7 +187,7 @@ pub fn facts(pem: &[u8]) -> Result<Facts> {
     })
 }
 
-/// A day, as people write it.
+/// Formats a date.
 pub fn date(at: SystemTime) -> String {
     jiff::Timestamp::try_from(at).map_or_else(|_| "?".to_owned(), |at| at.strftime("%Y-%m-%d").to_string())
 }

@@ -1,4 +1,4 @@
-//! The manifests of a server in the cluster: those that `deploy/kustomize` has, and a Secret with its certificates.
+//! Prints the manifests of a server in a cluster: those of `deploy/kustomize`, and a Secret with its certificates.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 const CONFIG: &str = include_str!("../../../deploy/kustomize/base/configmap.yaml");
-/// In the order in which they are applied.
+/// In the order in which they must be applied.
 const FILES: &[&str] = &[
     include_str!("../../../deploy/kustomize/base/namespace.yaml"),
     include_str!("../../../deploy/kustomize/base/serviceaccount.yaml"),
@@ -18,10 +18,10 @@ const FILES: &[&str] = &[
     include_str!("../../../deploy/kustomize/overlays/webhook/deployment.yaml"),
 ];
 
-/// All of them as YAML, with the certificates in this directory.
+/// Returns all manifests as YAML, with the certificates from this directory.
 ///
 /// # Errors
-/// Files that cannot be read.
+/// A file cannot be read.
 pub fn print(certs: &Path) -> Result<String> {
     let read = |name: &str| -> Result<String> {
         let path = certs.join(name);
@@ -42,8 +42,8 @@ pub fn print(certs: &Path) -> Result<String> {
     Ok(hashed(&text))
 }
 
-/// The manifests with the configuration's name ending in a hash of it: a changed one is another object, and makes new pods,
-/// as with kustomize's generator.
+/// Appends a hash of the configuration to the name of its ConfigMap, as kustomize's generator does, so that a changed
+/// configuration results in new pods.
 fn hashed(manifests: &str) -> String {
     let hash = ring::digest::digest(&ring::digest::SHA256, CONFIG.as_bytes());
     let name: String = hash.as_ref()[..5].iter().map(|byte| format!("{byte:02x}")).collect();

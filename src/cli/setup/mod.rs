@@ -1,5 +1,5 @@
-//! `editwar setup`: what a cluster needs so that its audit events arrive, printed ready to use. Nothing is sent anywhere;
-//! only `certs` writes files, into the directory it is given.
+//! `editwar setup`: prints what a cluster needs for its audit events to arrive. Nothing is sent to a cluster; only
+//! `certs` writes files, into the given directory.
 
 pub mod apiserver;
 pub mod certs;
@@ -134,7 +134,7 @@ pub enum Distribution {
 /// Runs `editwar setup`.
 ///
 /// # Errors
-/// Files that cannot be read or written, arguments that make no sense.
+/// A file cannot be read or written, or an argument is not valid.
 pub fn run(setup: &Setup) -> Result<Outcome> {
     let text = match setup {
         Setup::Policy(args) => policy::print(&args.kind, args.all_kinds)?,
@@ -154,7 +154,7 @@ pub fn run(setup: &Setup) -> Result<Outcome> {
     Ok(Outcome::Calm)
 }
 
-/// A text, each line indented.
+/// Indents each line of a text.
 fn indented(text: &str, by: usize) -> String {
     let indent = " ".repeat(by);
     text.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("{indent}{line}\n") }).collect()

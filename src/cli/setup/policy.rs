@@ -1,13 +1,14 @@
-//! The audit policy: what kube-apiserver logs, and how much of it.
+//! Generates the audit policy, which defines what kube-apiserver logs.
 //!
-//! A policy's first rule that matches counts. Reads are most of an API server's requests and cannot write, so they are
-//! left out; of what is written, bodies are logged where people and tools fight, for only bodies tell fields and values.
+//! The first matching rule of a policy decides. Reads are most of an API server's requests and cannot be writes, so
+//! they are not logged. Writes are logged with bodies where people and tools conflict, since only bodies contain fields
+//! and values.
 
 use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
 
-/// Kinds that are fought over: what people, GitOps tools, autoscalers and operators write side by side.
+/// Resources that are often contested, since people, GitOps tools, autoscalers and operators all write them.
 const KINDS: &[(&str, &[&str])] = &[
     (
         "",
@@ -81,10 +82,10 @@ const LAST: &str = "\
 - level: Metadata
 ";
 
-/// The policy as YAML.
+/// Returns the policy as YAML.
 ///
 /// # Errors
-/// A kind that is not written RESOURCE.GROUP.
+/// An argument is not of the form RESOURCE.GROUP.
 pub fn print(kinds: &[String], all_kinds: bool) -> Result<String> {
     let mut text = HEAD.to_owned();
     if all_kinds {
@@ -103,7 +104,7 @@ pub fn print(kinds: &[String], all_kinds: bool) -> Result<String> {
             bail!("--kind {kind}: expected RESOURCE.GROUP, such as virtualmachines.kubevirt.io or *.kubevirt.io");
         }
         match resource {
-            // Without a list, a group is all of its resources.
+            // Without a list of resources, a rule applies to the whole group.
             "*" => writeln!(text, "  - {{group: '{group}'}}")?,
             _ => writeln!(
                 text,
@@ -115,7 +116,7 @@ pub fn print(kinds: &[String], all_kinds: bool) -> Result<String> {
     Ok(text)
 }
 
-/// A policy tells `deployments` from `deployments/scale`, where an autoscaler writes.
+/// Adds subresources, which need entries of their own. Autoscalers write `deployments/scale`.
 fn with_subresources(resources: &[&str]) -> Vec<String> {
     let with = |resource: &&str| match *resource {
         "deployments" | "statefulsets" => {

@@ -1,5 +1,5 @@
-//! The kubeconfig by which kube-apiserver finds editwar. It holds all it needs, for kube-apiserver reads it once, in a
-//! container that sees few directories.
+//! Generates the kubeconfig with which kube-apiserver connects to editwar. All files are embedded, since kube-apiserver
+//! runs in a container that can access few directories.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::WebhookArgs;
 
-/// The kubeconfig as YAML, for a webhook at `server`.
+/// Returns the kubeconfig as YAML, for a webhook at `server`.
 ///
 /// # Errors
-/// Files that cannot be read, a server that is no HTTPS address.
+/// A file cannot be read, or `server` is not an HTTPS address.
 pub fn print(args: &WebhookArgs, server: &str) -> Result<String> {
     let uri: http::Uri = server.parse().with_context(|| format!("--server {server}"))?;
     let (Some("https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
@@ -23,7 +23,7 @@ pub fn print(args: &WebhookArgs, server: &str) -> Result<String> {
     if !is_name {
         bail!("--cluster {}: letters, digits, -, _ and . only, at most 63", args.cluster);
     }
-    // The path is what tells clusters apart: events name none, and kube-apiserver drops a query.
+    // The path identifies the cluster: events do not name it, and kube-apiserver drops query parameters.
     let path = if args.cluster.is_empty() { "/audit".to_owned() } else { format!("/audit/{}", args.cluster) };
     let read = |name: &str| encoded(&args.certs.join(name));
     let user = match &args.token {

@@ -1,4 +1,4 @@
-//! Every rule of the plan, as stories in seconds.
+//! Tests of every rule of the plan, as sequences of steps in seconds.
 
 use super::*;
 
@@ -30,7 +30,7 @@ fn removed(second: i64, is_deliberate: bool) -> Option<Removal> {
     Some(Removal { at: second * SECOND, actor: "alice".into(), is_deliberate })
 }
 
-/// One object's verdict in, a word for what is done about it out; what is done is reported back.
+/// Runs one step with one object's verdict, reports the action as done, and returns a word for it.
 fn step(plan: &mut Plan<&'static str>, now: Now, verdict: Option<Verdict>) -> &'static str {
     let verdicts: BTreeMap<&str, Verdict> = verdict.into_iter().map(|v| ("web", v)).collect();
     let mut actions = plan.step(now, &verdicts);
@@ -109,7 +109,7 @@ fn a_rival_that_strips_a_pause_does_not_end_it_and_gets_no_war_either() {
             done.push((second, word));
         }
     }
-    // Ten seconds between two writes, five at most; then it is left alone for long.
+    // At least ten seconds between two writes and at most five writes; then the object is left alone.
     assert_eq!(done, [(10, "again"), (20, "again"), (30, "again"), (40, "again"), (41, "left")]);
     assert_eq!(step(&mut plan, at(3000), Some(fought(State::Paused))), "");
     assert_eq!(step(&mut plan, at(3700), Some(fought(State::Paused))), "pause");
@@ -131,7 +131,7 @@ fn without_fresh_events_nothing_new_is_decided_and_pauses_stay() {
     assert_eq!(step(&mut plan, stale, Some(fought(State::Paused))), "");
     assert!(!plan.is_fresh(stale) && !plan.is_fresh(Now { latest: None, ..stale }));
     step(&mut plan, at(3), Some(fought(State::Paused)));
-    // A pause that would be longer by now is not touched either.
+    // The end of an existing pause is not updated either.
     let longer = Verdict { until: Some(1200 * SECOND), ..fought(State::Paused) };
     assert_eq!(step(&mut plan, stale, Some(longer.clone())), "");
     assert_eq!(step(&mut plan, at(1000), Some(longer)), "longer");
@@ -166,7 +166,7 @@ fn a_pause_ends_with_the_life_of_its_object_and_one_created_in_its_place_is_paus
             }
         }
     }
-    // At once the first time; then ten seconds apart; and five times in a row at most.
+    // At once the first time, then at least ten seconds apart, and at most five times in a row.
     assert_eq!(paused[..5], [0, 3, 13, 23, 33]);
     assert_eq!(paused[5], 93, "{paused:?}");
 }

@@ -1,4 +1,4 @@
-//! One log, cut into chunks of whole lines.
+//! Reads one log and splits it into chunks of whole lines.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,29 +13,29 @@ use crate::audit::times;
 use crate::ingest::ahead::Ahead;
 use crate::ingest::{decompress, document};
 
-/// Bytes of whole lines that are handled at a time: they stay in a core's cache while they are decoded.
+/// Size of a chunk in bytes: small enough to stay in a core's cache while it is decoded.
 const CHUNK_BYTES: usize = 256 << 10;
-/// Bytes of a buffer that is used again.
+/// Maximum size of a buffer that is reused, in bytes.
 const BUFFER_BYTES_MAX: usize = 4 * CHUNK_BYTES;
 
-/// Whole lines of one input, in a buffer that is used again.
+/// Whole lines of one input, in a reusable buffer.
 #[derive(Debug)]
 pub struct Chunk {
-    /// Which input.
+    /// Index of the input.
     pub input: usize,
-    /// The first line is the rest of one that is longer than any event.
+    /// Whether the first line is the rest of a line that is longer than an event can be.
     pub(super) is_rest_of_too_long: bool,
     buffer: Vec<u8>,
     filled: usize,
 }
 
-/// One input, being read. Between its turns it is closed to a position where it is a plain file, so that a thousand
-/// rotated files are not a thousand buffers.
+/// One input that is being read. A plain file is only opened when it is first read, so that a thousand rotated files do
+/// not need a thousand buffers.
 pub(super) struct Log {
     name: String,
     input: Input,
     read: Arc<AtomicU64>,
-    /// The time of the next event, as far as it was looked for.
+    /// The time of the next event, as far as it is known.
     pub(super) next_at: Micros,
     pub(super) is_packed: bool,
     stream: Option<Stream>,
@@ -43,38 +43,38 @@ pub(super) struct Log {
 
 pub(super) struct Stream {
     reader: Box<dyn Read + Send>,
-    /// Read, and not yet handed on: the first `filled` bytes.
+    /// Data that was read and not passed on yet: the first `filled` bytes.
     buffer: Vec<u8>,
     filled: usize,
     is_over: bool,
-    /// A line longer than any event is being skipped.
+    /// Whether a line that is longer than an event can be is being skipped.
     is_skipping: bool,
     is_document: bool,
     is_packed: bool,
     damage: Option<io::Error>,
 }
 
-/// How an input goes on.
+/// The next step of an input.
 pub(super) enum Step {
-    /// With these lines.
+    /// A chunk of lines.
     Chunk(Chunk),
-    /// With more.
+    /// More data must be read first.
     On,
-    /// Not at all.
+    /// The input has ended.
     Over,
-    /// Not by lines.
+    /// The input is not line-based.
     Document,
 }
 
 // === impl Chunk ===
 
 impl Chunk {
-    /// The lines.
+    /// Returns the lines.
     pub fn bytes(&self) -> &[u8] {
         &self.buffer[..self.filled]
     }
 
-    /// Its buffer, to use again. One that a long line made large is given back.
+    /// Returns the buffer for reuse, or an empty one if a long line made it too large.
     pub(super) fn into_buffer(self) -> Vec<u8> {
         if self.buffer.len() > BUFFER_BYTES_MAX { Vec::new() } else { self.buffer }
     }
@@ -83,13 +83,13 @@ impl Chunk {
 // === impl Log ===
 
 impl Log {
-    /// Looks at the beginning of an input, for the time of its first event.
+    /// Reads the start of an input, to find the time of its first event.
     pub(super) fn open(input: &Input, read: Arc<AtomicU64>) -> Result<Log, Error> {
         let mut log =
             Log { name: input.name(), input: input.clone(), read, next_at: i64::MIN, is_packed: false, stream: None };
         if let Input::File(path) = input {
             let peek = || -> io::Result<(Micros, bool)> {
-                // Peeked bytes are read again later: they must not count twice.
+                // These bytes will be read again, so they must not be counted here.
                 let mut stream = Stream::open(Box::new(File::open(path)?), Arc::default(), None)?;
                 stream.fill();
                 if let Some(damage) = stream.damage.take_if(|_| stream.filled == 0) {
@@ -102,7 +102,7 @@ impl Log {
         Ok(log)
     }
 
-    /// Opens it, where it is not yet; with a permit, what is packed is unpacked by another thread.
+    /// Opens the stream if it is not open. With a permit, a compressed stream is decompressed on another thread.
     pub(super) fn begin(&mut self, permit: Option<Arc<()>>) -> io::Result<&mut Stream> {
         let stream = match self.stream.take() {
             Some(stream) => stream,
@@ -117,13 +117,14 @@ impl Log {
         Ok(self.stream.insert(stream))
     }
 
-    /// The next chunk, of events up to `until` and at least one, or what else comes next; `buffers` are some to use again.
+    /// Returns the next chunk, with events up to `until` and at least one line, or what comes instead. `buffers`
+    /// contains buffers for reuse.
     pub(super) fn step(&mut self, index: usize, until: Micros, buffers: &mut Vec<Vec<u8>>) -> Result<Step, Error> {
         let step = self.begin(None).and_then(|stream| stream.step(index, until, buffers));
         step.map_err(|source| Error::Io { path: self.name.clone(), source })
     }
 
-    /// Looks for the time of the next event.
+    /// Updates the time of the next event.
     pub(super) fn peek(&mut self) {
         if let Some(stream) = &mut self.stream {
             stream.fill();
@@ -131,7 +132,7 @@ impl Log {
         }
     }
 
-    /// Reads a document to its end.
+    /// Reads a multi-line document to its end.
     pub(super) fn document(&mut self, index: usize, sink: &mut impl Sink) -> Result<(), Error> {
         let Some(mut stream) = self.stream.take() else { return Ok(()) };
         stream.buffer.truncate(stream.filled);
@@ -175,15 +176,15 @@ impl Stream {
         &self.buffer[..self.filled]
     }
 
-    /// Reads what comes behind what was read; `false` at the end.
+    /// Discards the current data and reads more. Returns `false` at the end.
     pub(super) fn go_on(&mut self) -> bool {
         self.filled = 0;
         self.fill();
         self.filled > 0
     }
 
-    /// Reads until a chunk is full or the input ends; damage is an end whose reason is told once all before it is
-    /// handed on.
+    /// Reads until a chunk is full or the input ends. A read error counts as the end; it is reported once everything
+    /// before it was passed on.
     fn fill(&mut self) {
         while self.filled < CHUNK_BYTES && !self.is_over {
             self.read_to(CHUNK_BYTES);
@@ -221,7 +222,7 @@ impl Stream {
             None => return Ok(self.grow(index)),
         };
         let end = end_of(&self.buffer[..end], until);
-        // What is left of the last line begins the next buffer.
+        // The incomplete last line goes to the start of the next buffer.
         let rest = self.filled - end;
         let mut next = buffers.pop().unwrap_or_default();
         if next.len() < rest {
@@ -234,7 +235,7 @@ impl Stream {
         Ok(Step::Chunk(Chunk { input: index, is_rest_of_too_long, buffer, filled: end }))
     }
 
-    /// Makes room for a line longer than a chunk; one longer than any event is skipped.
+    /// Grows the buffer for a line longer than a chunk. A line longer than an event can be is skipped.
     fn grow(&mut self, index: usize) -> Step {
         if self.filled > EVENT_BYTES_MAX {
             self.is_skipping = true;
@@ -252,7 +253,7 @@ impl Stream {
     }
 }
 
-/// Where the lines up to `until` end, behind the first line at the earliest. Lines of a log are in order, nearly.
+/// Returns the end of the lines up to `until`, but at least of the first line. The lines of a log are almost in order.
 fn end_of(lines: &[u8], until: Micros) -> usize {
     if until == i64::MAX || times::last(lines).is_none_or(|last| last <= until) {
         return lines.len();
@@ -267,7 +268,8 @@ fn end_of(lines: &[u8], until: Micros) -> usize {
     if end > 0 { end } else { lines.len() }
 }
 
-/// Whether this beginning of an input is a document: a value that goes on behind its first line, or a long list.
+/// Returns whether an input that starts with `head` is a document: a value that does not end on its first line, or a
+/// long list.
 fn is_document(head: &[u8]) -> bool {
     let start = head.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(head.len());
     let head = &head[start..];

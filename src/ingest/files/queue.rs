@@ -1,7 +1,8 @@
-//! Several logs, merged by time.
+//! Merges several logs by time.
 //!
-//! Where several cover the same time (one log per API server), their chunks are taken alternately by the time of their first
-//! event, and none reaches far beyond where the next log begins: what happened at once is seen together.
+//! If several logs cover the same time (one log per API server), their chunks are read alternately, ordered by the time
+//! of their first event. No chunk reaches far beyond the start of the next log, so that concurrent events are ingested
+//! close together.
 
 use std::collections::BinaryHeap;
 use std::num::NonZeroUsize;
@@ -12,29 +13,30 @@ use super::log::{Chunk, Log, Step};
 use super::{Error, Input};
 use crate::audit::event::Micros;
 
-/// How far a chunk may reach beyond the next event of another log. An object without a war keeps 16 writes of its one writer
-/// unread: a second writer in the other log must be seen before more than that have gone by.
+/// How far a chunk may reach beyond the next event of another log, in microseconds. An object without a war retains 16
+/// unparsed writes of its only writer; a second writer in the other log must be seen before more than that have passed.
 const AHEAD_MAX: Micros = 1_000_000;
 
-/// The logs that are not over, the one whose next event is the earliest first.
+/// The logs that have not ended, ordered by the time of their next event, earliest first.
 pub(super) struct Queue {
     turns: BinaryHeap<Turn>,
-    /// Packed inputs that are unpacked at once, each by a thread that holds a clone of `permits`.
+    /// Maximum number of compressed inputs that are decompressed at once. Each has a thread that holds a clone of
+    /// `permits`.
     unpacked_max: usize,
     permits: Arc<()>,
 }
 
-/// What comes next.
+/// The next item of the merged logs.
 pub(super) enum Next {
-    /// These lines.
+    /// A chunk of lines.
     Chunk(Chunk),
-    /// The input of this number, which is no lines.
+    /// A multi-line document, with the index of its input.
     Document(usize, Box<Log>),
-    /// The end of an input that cannot be read on.
+    /// An input that cannot be read any further.
     Broken(Error),
 }
 
-/// A log in the queue: the one whose next event is the earliest comes first.
+/// A log in the queue. Its ordering is reversed, since [`BinaryHeap`] returns the greatest element first.
 struct Turn {
     at: Micros,
     index: usize,
@@ -52,7 +54,7 @@ impl Queue {
                 Err(error) => broken.push(error),
             }
         }
-        // One worker alone has no threads.
+        // A single worker does not use other threads.
         let unpacked_max = if workers.get() == 1 { 0 } else { workers.get() };
         (Queue { turns, unpacked_max, permits: Arc::default() }, broken)
     }
@@ -61,21 +63,21 @@ impl Queue {
         (Arc::strong_count(&self.permits) <= self.unpacked_max).then(|| self.permits.clone())
     }
 
-    /// Begins to unpack the inputs whose turn it is next.
+    /// Starts to decompress the inputs that come next.
     fn unpack(&mut self) {
         let next: Vec<Turn> = std::iter::from_fn(|| self.turns.pop()).take(self.unpacked_max).collect();
         for mut turn in next {
             if turn.log.is_packed
                 && let Some(permit) = self.permit()
             {
-                // An input that cannot be opened is told about when it is its turn.
+                // If the input cannot be opened, that is reported when it is read.
                 drop(turn.log.begin(Some(permit)));
             }
             self.turns.push(turn);
         }
     }
 
-    /// What comes next; `buffers` are some to use again.
+    /// Returns the next item. `buffers` contains buffers for reuse.
     pub(super) fn next(&mut self, buffers: &mut Vec<Vec<u8>>) -> Option<Next> {
         self.unpack();
         loop {
@@ -83,7 +85,7 @@ impl Queue {
             let until = self.turns.peek().map_or(i64::MAX, |next| next.at.saturating_add(AHEAD_MAX));
             match log.step(index, until, buffers) {
                 Ok(Step::Chunk(chunk)) => {
-                    // Alone, it is its turn again whenever its next event was.
+                    // If this is the only log left, the time of its next event does not matter.
                     if !self.turns.is_empty() {
                         log.peek();
                     }

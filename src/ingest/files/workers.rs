@@ -1,4 +1,4 @@
-//! Logs, read and decoded by several workers, and taken in as if by one.
+//! Reads and decodes logs with several workers, and delivers the results in order, as if there was only one.
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
@@ -14,27 +14,29 @@ use crate::audit::event::Event;
 use crate::audit::run::Run;
 use crate::pipeline::lock;
 
-/// Chunks that a worker decodes while it is not its turn.
+/// Maximum number of chunks that a worker decodes while it waits for its turn to deliver.
 const AHEAD_MAX: usize = 4;
-/// The next ticket, where a worker panicked: there is none.
+/// The value of the next ticket after a worker has panicked. No ticket has this number.
 const BROKEN: u64 = u64::MAX;
-/// Looks at whose turn it is before a worker sleeps: some microseconds, where to be woken takes fifty.
+/// Number of spins before a worker sleeps. They take some microseconds; waking up takes fifty.
 const LOOKS: usize = 2_000;
 
-/// Who takes in what is read. An input that cannot be read to its end is told, and the others go on.
+/// Receives the contents of logs. If an input cannot be read to its end, that is reported and the others continue.
 pub trait Sink {
-    /// A chunk of lines, decoded; `before` lines of its input came before it.
+    /// Ingests a decoded chunk of lines. `before` is the number of earlier lines of its input.
     fn run(&mut self, chunk: &Chunk, run: &Run<'_>, before: u64);
-    /// One event of a document, or why it is none; its number there, and the bytes it was read from.
+    /// Ingests one event of a multi-line document, or the reason why it is malformed. `place` is its number in the
+    /// document; `bytes` is the text it was decoded from.
     fn take(&mut self, input: usize, decoded: Result<Decoded<'_>, Malformed>, place: u64, bytes: &[u8]);
-    /// An input ended early.
+    /// Reports that an input ended early.
     fn broken(&mut self, error: Error);
 }
 
-/// Reads all inputs, merged by time; `read` counts bytes as they are on disk.
+/// Reads all inputs, merged by time. `read` counts bytes as they are on disk.
 ///
-/// Each worker reads, decodes and hands on chunks of its own, while they are in its core's cache. Reading is done by one at
-/// a time, and so is handing on, in the order of the chunks: `sink` sees what one worker alone would have shown it.
+/// Each worker reads, decodes and delivers chunks of its own, while they are in its core's cache. Only one worker at a
+/// time reads, and only one delivers, in the order of the chunks, so that `sink` receives the same sequence as from a
+/// single worker.
 pub fn read(inputs: &[Input], workers: NonZeroUsize, read: &Arc<AtomicU64>, sink: &mut (impl Sink + Send)) {
     let (queue, broken) = Queue::open(inputs, read, workers);
     broken.into_iter().for_each(|error| sink.broken(error));
@@ -51,46 +53,46 @@ pub fn read(inputs: &[Input], workers: NonZeroUsize, read: &Arc<AtomicU64>, sink
     });
 }
 
-/// What the workers share.
+/// State shared by the workers.
 struct Work<'s, S> {
     source: Mutex<Source>,
     turn: Turnstile,
     taker: Mutex<Taker<'s, S>>,
 }
 
-/// What is not yet read.
+/// The inputs that are left to read.
 struct Source {
     queue: Queue,
-    /// Tickets given out.
+    /// Number of tickets that were issued.
     begun: u64,
 }
 
-/// The sink, and how far each input has come.
+/// The sink, and the number of lines that were delivered for each input.
 struct Taker<'s, S> {
     lines: Vec<u64>,
     sink: &'s mut S,
 }
 
-/// Lets workers through in the order of their tickets.
+/// Admits workers in the order of their tickets.
 #[derive(Default)]
 struct Turnstile {
     next: AtomicU64,
-    /// Whether somebody sleeps.
+    /// Number of workers that sleep.
     sleepers: Mutex<usize>,
     woken: Condvar,
 }
 
-/// A chunk that is decoded and waits for its turn.
+/// A decoded chunk that waits for its turn.
 type Waiting<'w> = (Ticket<'w>, &'w Chunk, Run<'w>);
 
-/// A worker's memory, to use again.
+/// Reusable allocations of a worker.
 #[derive(Default)]
 struct Spare {
     buffers: Vec<Vec<u8>>,
     rooms: Vec<Vec<Event<'static>>>,
 }
 
-/// A place in the order. Once it is dropped it is the next one's turn.
+/// A position in the order of delivery. When it is dropped, the next ticket is admitted.
 struct Ticket<'t> {
     number: u64,
     turn: &'t Turnstile,
@@ -99,13 +101,13 @@ struct Ticket<'t> {
 // === impl Work ===
 
 impl<S: Sink> Work<'_, S> {
-    /// Takes in one part after another, until there is none.
+    /// Processes chunks until there are none left.
     fn run(&self) {
         let mut spare = Spare::default();
         while self.some(&mut spare) {}
     }
 
-    /// Takes in some chunks: decodes on while it is another one's turn. `false` where there are no more.
+    /// Processes several chunks, decoding ahead while other workers deliver. Returns `false` if there are no more.
     fn some(&self, spare: &mut Spare) -> bool {
         let chunks: [OnceCell<Chunk>; AHEAD_MAX] = Default::default();
         let mut decoded = VecDeque::with_capacity(AHEAD_MAX);
@@ -157,7 +159,7 @@ impl<S: Sink> Work<'_, S> {
         }
     }
 
-    /// What comes next, and its place in the order.
+    /// Returns the next item, with its ticket.
     fn next(&self, spare: &mut Spare) -> Option<(Ticket<'_>, Next)> {
         if self.turn.is_broken() {
             return None;
@@ -188,7 +190,8 @@ impl Turnstile {
     }
 
     fn wake(&self) {
-        // Who falls asleep holds the lock from its last look on: it sees what was stored, or is seen here.
+        // A worker that goes to sleep holds the lock from its last check on: either it sees the new value, or it is
+        // counted here.
         if *lock(&self.sleepers) > 0 {
             self.woken.notify_all();
         }
@@ -203,7 +206,7 @@ impl Ticket<'_> {
         next == self.number || next == BROKEN
     }
 
-    /// Waits until all before it have gone through; `false` where one of them never will.
+    /// Waits until all earlier tickets have been dropped. Returns `false` if a worker has panicked.
     fn wait(&self) -> bool {
         for _ in 0..LOOKS {
             if self.is_next() {
@@ -222,12 +225,12 @@ impl Ticket<'_> {
 }
 
 impl Drop for Ticket<'_> {
-    /// Where a worker panics nobody waits for it: not the others, nor its own tickets for each other.
+    /// If a worker panics, nobody waits for it: neither other workers, nor its own other tickets.
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.turn.next.store(BROKEN, Ordering::Release);
         } else if self.wait() {
-            // Fails where it was broken meanwhile, and stays.
+            // Fails if a worker has panicked in the meantime, so that the value stays `BROKEN`.
             let _ = self.turn.next.compare_exchange(self.number, self.number + 1, Ordering::AcqRel, Ordering::Acquire);
         }
         self.turn.wake();

@@ -1,4 +1,4 @@
-//! How far logs were read, kept in a file that is whole at any moment.
+//! Stores how far logs were read, in a file that is replaced atomically.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,35 +9,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::event::Micros;
 
-/// First bytes by which a file is known: an event's audit ID stands within the first 200.
+/// Maximum number of first bytes that identify a file. The audit ID of an event is within the first 200.
 pub(super) const HEAD_BYTES_MAX: usize = 1024;
 const VERSION: u32 = 1;
 
-/// A place in a file, and what was read up to it since the log was followed first.
+/// A position in a file, and totals since the log was first tailed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// Where the file lies: a hint, for it may be compressed into another.
+    /// Device of the file. Only a hint, since the file may be compressed into another one.
     pub device: u64,
-    /// Which file: a hint too.
+    /// Inode of the file. Only a hint, like the device.
     pub inode: u64,
-    /// How many of its first bytes it is known by.
+    /// Number of first bytes that identify the file.
     pub head_len: usize,
-    /// Their hash.
+    /// Hash of these bytes.
     pub head_hash: u64,
-    /// Bytes of whole lines that were handed on, unpacked.
+    /// Number of decompressed bytes of whole lines that were passed on.
     pub offset: u64,
-    /// The latest time of an event among all that was read.
+    /// The latest event time of everything that was read.
     pub at: Micros,
-    /// Lines that were handed on, of all files.
+    /// Total number of lines that were passed on, of all files.
     pub lines: u64,
-    /// Bytes that were handed on, of all files.
+    /// Total number of bytes that were passed on, of all files.
     pub bytes: u64,
 }
 
-/// The positions of all followed logs.
+/// The positions of all logs that are tailed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// By the log's name.
+    /// Positions by the path of the log.
     pub positions: BTreeMap<PathBuf, Position>,
 }
 
@@ -47,34 +47,34 @@ struct Stored {
     positions: BTreeMap<PathBuf, Position>,
 }
 
-/// Why a checkpoint cannot be used.
+/// The reason why a checkpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Cannot be read or written.
+    /// The file cannot be read or written.
     #[error("the checkpoint {path}: {source}; its directory must exist and be writable")]
     Io {
-        /// Which.
+        /// Path of the checkpoint.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Is none.
+    /// The file is not a valid checkpoint.
     #[error("{path} is no checkpoint: {message}; delete it to begin at the start of the logs")]
     Invalid {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong.
         message: String,
     },
-    /// No thread.
+    /// The thread cannot be started.
     #[error("no thread to follow logs with: {source}; raise the limit of processes")]
     Thread {
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// FNV-1a: the same in every version and on every machine.
+/// Returns the FNV-1a hash, which is the same in every version and on every machine.
 pub(super) fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -82,7 +82,7 @@ pub(super) fn hash(bytes: &[u8]) -> u64 {
 // === impl Checkpoint ===
 
 impl Checkpoint {
-    /// The checkpoint in a file; an empty one where there is no file.
+    /// Loads a checkpoint. Returns an empty one if the file does not exist.
     ///
     /// # Errors
     /// [`Error`].
@@ -100,7 +100,7 @@ impl Checkpoint {
         Ok(Checkpoint { positions: stored.positions })
     }
 
-    /// Writes the checkpoint: a crash leaves the old one or the new one, never a part.
+    /// Saves the checkpoint atomically: after a crash, either the old or the new one exists.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -114,7 +114,7 @@ impl Checkpoint {
             file.write_all(&text)?;
             file.sync_all()?;
             std::fs::rename(&name, path)?;
-            // The new name is on disk once the directory is.
+            // The rename is durable once the directory is synced.
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             File::open(folder)?.sync_all()
         };

@@ -1,8 +1,8 @@
-//! The files of one log, in the order in which they were written: rotated ones, then the one that is written now.
+//! Lists the files of one log in the order in which they were written: rotated files first, the current one last.
 //!
-//! kube-apiserver and lumberjack put a time before the extension (`audit-2026-02-11T10-00-00.000.log`), logrotate a
-//! number or a date behind it (`audit.log.1`, `audit.log-20260211`), the kubelet a time (`0.log.20260211-100000`); each
-//! with `.gz` or without.
+//! Rotated files are recognised by name, each with or without `.gz`: kube-apiserver and lumberjack put a time before
+//! the extension (`audit-2026-02-11T10-00-00.000.log`), logrotate appends a number or a date (`audit.log.1`,
+//! `audit.log-20260211`), and the kubelet appends a time (`0.log.20260211-100000`).
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -12,44 +12,44 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Digits of a number that counts rotations; longer ones are dates.
+/// Maximum length of a rotation number. Longer numbers are dates.
 const NUMBER_LEN_MAX: usize = 4;
 
-/// Which file on disk.
+/// The identity of a file on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
-    /// Where.
+    /// Device number.
     pub(super) device: u64,
-    /// Which there.
+    /// Inode number on the device.
     pub(super) inode: u64,
 }
 
 /// One file of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Its name.
+    /// Its path.
     pub(super) path: PathBuf,
-    /// Which file it is.
+    /// Its identity.
     pub(super) identity: Identity,
     /// Whether it is compressed.
     pub(super) is_packed: bool,
-    /// Whether it is the one that is written now.
+    /// Whether it is the file that is being written.
     pub(super) is_live: bool,
-    /// Whether it has no byte.
+    /// Whether its size is 0.
     pub(super) is_empty: bool,
-    /// Which of the log's directories it is in.
+    /// Index of the log's directory that contains it.
     pub(super) folder: usize,
 }
 
-/// A directory that holds files of a log, and the log's name there.
+/// A directory that contains files of a log, and the log's file name in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Folder {
-    /// The directory.
+    /// Path of the directory.
     pub(super) path: PathBuf,
     name: String,
 }
 
-/// What a rotated file's name says of its age: the least is the oldest.
+/// The age of a rotated file according to its name. The least rank is the oldest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Number(Reverse<u32>),
@@ -73,8 +73,8 @@ impl Identity {
 // === impl Entry ===
 
 impl Entry {
-    /// The file that a log's name stands for now; `None` where there is none. A directory, a pipe or a device is an error:
-    /// it has no beginning to be known by, and a pipe may never end.
+    /// Returns the file that a log's name refers to now, or `None` if there is none. A directory, a pipe or a device is
+    /// an error: it has no first bytes to identify it by, and reading a pipe may never end.
     pub(super) fn live(path: &Path) -> io::Result<Option<Entry>> {
         match std::fs::metadata(path) {
             Ok(found) if !found.is_file() => Err(not_a_file()),
@@ -96,7 +96,8 @@ pub(super) fn not_a_file() -> io::Error {
     io::Error::other("it is not a regular file; put the log there, or follow another file")
 }
 
-/// The directories of a log: where its symbolic links led before (`real`), its own, and where they lead now.
+/// Returns the directories of a log: the previous target of its symbolic links (`real`), its own, and the current
+/// target.
 pub(super) fn folders(path: &Path, real: Option<&Path>) -> Vec<Folder> {
     let now = std::fs::canonicalize(path).ok();
     let mut folders: Vec<Folder> = Vec::new();
@@ -112,12 +113,12 @@ pub(super) fn folders(path: &Path, real: Option<&Path>) -> Vec<Folder> {
     folders
 }
 
-/// All files of a log, the oldest first, the one that is written now last.
+/// Returns all files of a log, oldest first. The file that is being written is last.
 pub(super) fn list(path: &Path, real: Option<&Path>) -> io::Result<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
     for (index, folder) in folders(path, real).iter().enumerate() {
         entries.extend(list_folder(folder, index)?);
-        // Where the links led before, the log's last file still has its name.
+        // In the previous target directory, the last file still has the log's name.
         entries.extend(Entry::live(&folder.path.join(&folder.name))?.map(|e| Entry {
             is_live: false,
             folder: index,
@@ -142,12 +143,12 @@ fn list_folder(folder: &Folder, index: usize) -> io::Result<Vec<Entry>> {
         let metadata = match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => metadata,
             Ok(_) => continue,
-            // Deleted since it was listed.
+            // Deleted since the directory was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
         let is_packed = plain.len() < name.len();
-        // While a file is being compressed there are both, and only the plain one is whole.
+        // While a file is being compressed both exist, and only the plain one is complete.
         if is_packed && found.contains_key(plain) {
             continue;
         }
@@ -159,7 +160,7 @@ fn list_folder(folder: &Folder, index: usize) -> io::Result<Vec<Entry>> {
     }
     let mut found: Vec<Found> = found.into_values().collect();
     let numbers = found.iter().filter(|f| matches!(f.rank, Rank::Number(_))).count();
-    // Numbers and dates side by side say nothing of each other's age.
+    // Numbers and dates cannot be compared, so a mixture is sorted by modification time.
     match numbers == 0 || numbers == found.len() {
         true => found.sort_by(|a, b| a.rank.cmp(&b.rank)),
         false => found.sort_by_key(|f| f.modified),
@@ -167,7 +168,7 @@ fn list_folder(folder: &Folder, index: usize) -> io::Result<Vec<Entry>> {
     Ok(found.into_iter().map(|f| f.entry).collect())
 }
 
-/// The rank of a file among the rotated ones of the log `live`; `None` where it is none of them.
+/// Returns the rank of a file among the rotated files of the log `live`, or `None` if it is not one of them.
 fn rank(name: &str, live: &str) -> Option<Rank> {
     let behind = name.strip_prefix(live).and_then(|rest| rest.strip_prefix(['.', '-']));
     let before = || {

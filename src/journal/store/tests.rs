@@ -4,10 +4,10 @@ use super::*;
 use crate::journal::record::Key;
 
 const HOUR: Micros = 3_600_000_000;
-/// Later than all that is written here.
+/// Later than all times used in these tests.
 const NOW: Micros = 10_000 * HOUR;
 
-/// A directory of its own for a test.
+/// Returns an empty directory for a test.
 fn folder(name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("editwar-store-{name}-{}", std::process::id()));
     drop(std::fs::remove_dir_all(&folder));
@@ -51,7 +51,7 @@ fn what_was_appended_is_there_after_a_restart_and_once() {
     }
     let store = open(&folder, retention);
     assert_eq!(times(&store, i64::MIN).len(), 50);
-    // Killed between the beginning of a file and the end of the one before it.
+    // As if the process was killed after the next segment was created and before the previous one was sealed.
     let ended = store.sealed.last().unwrap().path.clone();
     let number = store.number - 1;
     drop(store);
@@ -128,7 +128,7 @@ fn a_file_that_cannot_be_read_is_named_and_set_aside_where_that_is_wanted() {
         drop(store);
         let mut bytes = std::fs::read(&path).unwrap();
         match damage {
-            // Anywhere in the pages that are in use.
+            // Flips bits throughout the pages in use.
             "flipped" => bytes.iter_mut().skip(4096).step_by(1500).for_each(|b| *b ^= 0x55),
             "cut" => bytes.truncate(bytes.len() / 3),
             _ => bytes[..64].fill(b'x'),

@@ -1,20 +1,20 @@
-//! Who writes: accounts, with the tool, the pod and the manager that their requests show.
+//! Actors: accounts, with the tool, pod and field manager that appear in their requests.
 
 use serde_json::{Value, json};
 
 use super::rng::Rng;
 
-/// An identity, and the name it has as a party.
+/// An identity, and its name as a party.
 #[derive(Clone, Debug)]
 pub(crate) struct Actor {
     pub(crate) user: String,
     pub(crate) agent: String,
-    /// `fieldManager=` of its requests; the user agent's product where absent.
+    /// The `fieldManager=` of its requests. If absent, the product in the user agent.
     pub(crate) manager: Option<String>,
     pod: Option<String>,
     /// The account that impersonates it.
     impersonator: Option<String>,
-    /// How reports name it.
+    /// Its name in reports.
     pub(crate) party: String,
     ip: String,
 }
@@ -37,7 +37,7 @@ impl Actor {
         }
     }
 
-    /// Another person than number `nth` of the same seed.
+    /// Returns person number `nth`, different for each number within a seed.
     pub(crate) fn person(rng: &Rng, nth: usize) -> Actor {
         let first = (rng.seed >> 7) as usize % PEOPLE.len();
         Actor::new(PEOPLE[(first + nth) % PEOPLE.len()], KUBECTL)
@@ -53,7 +53,7 @@ impl Actor {
         Actor::new(&user, &agent).pod(&pod).address(&format!("10.1.0.{}", rng.within(2, 250)))
     }
 
-    /// Number `nth` of several operators with names of their own.
+    /// Number `nth` of several operators with different names.
     pub(crate) fn operator(rng: &mut Rng, nth: usize) -> Actor {
         let name = format!("{}-operator", NAMES[((rng.seed >> 9) as usize + nth) % NAMES.len()]);
         let namespace = *rng.pick(&["operators", "platform", "infra", "team-a"]);
@@ -67,7 +67,7 @@ impl Actor {
         Actor { user: user.clone(), agent, ..Actor::new(&user, "") }
     }
 
-    /// A controller of kube-controller-manager where all share one account.
+    /// A controller of kube-controller-manager if all share one account.
     pub(crate) fn shared_in_tree(name: &str) -> Actor {
         let agent = format!("kube-controller-manager/v1.36.2 (linux/amd64) kubernetes/a1b2c3d/{name}");
         let party = format!("system:kube-controller-manager/{name}");
@@ -94,14 +94,14 @@ impl Actor {
         Actor::new(&format!("system:node:{node}"), "kubelet/v1.36.2 (linux/amd64) kubernetes/a1b2c3d")
     }
 
-    /// A pipeline's account.
+    /// The account of a pipeline.
     pub(crate) fn pipeline(name: &str) -> Actor {
         Actor::new(&format!("system:serviceaccount:ci:{name}"), KUBECTL)
             .manager("kubectl-client-side-apply")
             .address("10.7.0.4")
     }
 
-    /// Who sets the stage, and takes part in nothing.
+    /// The actor that creates objects beforehand and takes no part otherwise.
     pub(crate) fn admin() -> Actor {
         Actor::new("installer", "installer/v1.0.0 (linux/amd64)").manager("installer")
     }
@@ -126,12 +126,12 @@ impl Actor {
         Actor { impersonator: Some(who.into()), ..self }
     }
 
-    /// Named `ACCOUNT via INSTANCE`, as an account that fights itself.
+    /// Names it `ACCOUNT via INSTANCE`, as an account that fights itself.
     pub(crate) fn via(self, instance: &str) -> Actor {
         Actor { party: format!("{} via {instance}", self.user), ..self }
     }
 
-    /// The manager that the server writes down for its fields.
+    /// Returns the field manager that the server records.
     pub(crate) fn field_manager(&self) -> String {
         let product = self.agent.split(['/', ' ']).next().unwrap_or_default();
         self.manager.clone().unwrap_or_else(|| product.into())
@@ -146,7 +146,7 @@ impl Actor {
         }
     }
 
-    /// The members `user`, `impersonatedUser`, `sourceIPs` and `userAgent` of an event, in this order.
+    /// Returns the members `user`, `impersonatedUser`, `sourceIPs` and `userAgent` of an event, in this order.
     pub(crate) fn members(&self) -> Vec<(&'static str, Value)> {
         let mut own = json!({"username": self.user, "groups": self.groups()});
         if let Some(pod) = &self.pod {

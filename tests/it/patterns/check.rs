@@ -1,4 +1,4 @@
-//! Compares what is found in a scenario with what truly happened in it: at every level, in any order of arrival.
+//! Compares the findings for a scenario with the truth, at every level and in different orders of arrival.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use super::scenario::{ExpectedField, Pattern, Scenario, Shown};
 use crate::cluster::{LEVELS, Level};
 use crate::util;
 
-/// Something that is not as it should be.
+/// A difference between findings and truth.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) pattern: &'static str,
@@ -25,7 +25,7 @@ pub(crate) struct Failure {
     pub(crate) what: String,
 }
 
-/// What was found, as far as it is compared.
+/// The part of a finding that is compared.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Found {
     pub(crate) object: String,
@@ -38,15 +38,16 @@ pub(crate) struct Found {
     fields: BTreeMap<String, BTreeSet<(String, String)>>,
 }
 
-/// Seconds that clocks may differ by in the variant with two API servers, and the gap between writes that they need.
+/// Maximum clock difference in the variant with two API servers, and the minimum gap between writes that it requires,
+/// in seconds.
 const SKEW: f64 = 0.5;
 const GAP: f64 = 1.2;
-/// Microseconds by which events arrive out of order.
+/// Maximum delay of shuffled events, in microseconds.
 const SHUFFLE: u64 = 60_000_000;
 
-// === Taking in ===
+// === Ingestion ===
 
-/// Every expectation that a reader of reports can have, through one place: what reports are called may change.
+/// Returns the verdicts on these events. All accesses to reports are in this function, in case their names change.
 pub(crate) fn verdicts<'a>(lines: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<Found> {
     let bounds = Bounds { objects_max: 1_000, body_bytes_max: 8 << 20, requests_max: 10_000, ..Bounds::default() };
     let pipeline = Pipeline::new(Policy::default(), bounds);
@@ -95,9 +96,9 @@ fn one_source(lines: &[Vec<u8>]) -> impl Iterator<Item = (&str, &[u8])> {
     lines.iter().map(|line| ("one", line.as_slice()))
 }
 
-// === Comparing ===
+// === Comparison ===
 
-/// Everything that is wrong with one seed of a pattern.
+/// Returns everything that is wrong with one seed of a pattern.
 pub(crate) fn check(pattern: &Pattern, seed: u64) -> Vec<Failure> {
     let scenario = pattern.play(seed);
     let mut failures = Vec::new();
@@ -122,7 +123,7 @@ pub(crate) fn check(pattern: &Pattern, seed: u64) -> Vec<Failure> {
                 fail(level, variant, what);
             }
         };
-        // One other arrival for each seed: they cost as much as all the rest.
+        // One other order of arrival per seed, since each costs as much as all the rest.
         match seed % 3 {
             0 => compare("shuffled", verdicts(one_source(&shuffled(&scenario, &lines, seed))), true),
             1 => {
@@ -136,7 +137,7 @@ pub(crate) fn check(pattern: &Pattern, seed: u64) -> Vec<Failure> {
     failures
 }
 
-/// What is wrong with the verdicts of one level.
+/// Returns what is wrong with the verdicts at one level.
 pub(crate) fn problems(scenario: &Scenario, level: Level, all: &[Found]) -> Vec<String> {
     if level == Level::Metadata {
         let sure = all.iter().filter(|war| war.confidence > Confidence::Possible);
@@ -207,7 +208,7 @@ fn wrong_field(field: &ExpectedField, war: &Found, level: Level) -> Vec<String> 
             Shown::Hidden => "(hidden)".into(),
         };
         for value in &party.values {
-            // What an apply prunes stands in no request.
+            // Values that an apply prunes are not in any request.
             let is_known = *value != Shown::Pruned || level == Level::RequestResponse;
             if is_known && !found.contains(text(value).as_str()) {
                 problems.push(format!("{}: {} gave {}, shown are {found:?}", field.path, party.name, text(value)));
@@ -231,7 +232,7 @@ fn difference(expected: &[Found], found: &[Found], is_exact: bool) -> Option<Str
         if (a.confidence, &a.parties, &a.fields) != (b.confidence, &b.parties, &b.fields) {
             return Some(format!("{}: other parties, fields, values or confidence", a.object));
         }
-        // Clocks move what lies at the edge of a bucket's window.
+        // Clock differences affect events at the edge of a bucket's window.
         let is_close = a.retakes == b.retakes && a.thrashing_events.abs_diff(b.thrashing_events) <= 1;
         let is_same = if is_exact { counts(a) == counts(b) } else { is_close };
         (!is_same).then(|| format!("{}: counts {:?} instead of {:?}", a.object, counts(b), counts(a)))
@@ -248,7 +249,7 @@ fn shuffled(scenario: &Scenario, lines: &[Vec<u8>], seed: u64) -> Vec<Vec<u8>> {
     keyed.into_iter().map(|(_, line)| line.clone()).collect()
 }
 
-/// Whether two clocks leave the order of any object's writes as it is.
+/// Returns whether two different clocks preserve the order of every object's writes.
 fn is_slow(scenario: &Scenario) -> bool {
     let mut last = BTreeMap::new();
     scenario.server.exchanges.iter().all(|exchange| {
@@ -272,12 +273,12 @@ fn two_clocks(scenario: &Scenario, level: Level, seed: u64) -> Vec<Found> {
     verdicts(merged.iter().map(|(_, source, line)| (*source, line.as_slice())))
 }
 
-// === The patterns themselves ===
+// === Validity of the patterns ===
 
-/// Retakes of stored values below which an expected war would be none.
+/// Minimum number of retakes of stored values in an expected war.
 const RETAKES_MIN: usize = 8;
 
-/// Whether what is called a war moves stored values often enough.
+/// Checks that expected wars change stored values often enough.
 fn unsound(scenario: &Scenario) -> Vec<String> {
     let is_moving = |field: &&ExpectedField| {
         let has_webhook = field.parties.iter().any(|party| party.name.starts_with("webhook "));
@@ -314,17 +315,17 @@ fn unsound(scenario: &Scenario) -> Vec<String> {
 
 // === Accuracy ===
 
-/// How verdicts compare over many runs.
+/// Accuracy over many runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Score {
     pub(crate) runs: u64,
-    /// Objects that are fought over; found, and named though they are not.
+    /// Number of contested objects; how many of them were found; and how many others were reported.
     pub(crate) expected: u64,
     pub(crate) found: u64,
     pub(crate) wrong: u64,
-    /// Runs with nothing wrong: objects, parties, fields and values.
+    /// Number of runs without any difference in objects, parties, fields and values.
     pub(crate) right: u64,
-    /// Whether the level can tell at all.
+    /// Whether the level contains enough information at all.
     pub(crate) is_decidable: bool,
 }
 
@@ -341,7 +342,7 @@ impl Score {
     }
 }
 
-/// How one level does on one seed of a pattern.
+/// Scores one level on one seed of a pattern.
 pub(crate) fn score(pattern: &Pattern, seed: u64, level: Level) -> Score {
     let scenario = pattern.play(seed);
     let all = verdicts(one_source(&lines(&scenario, level)));

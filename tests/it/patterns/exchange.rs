@@ -1,4 +1,4 @@
-//! One request with its answer, rendered as kube-apiserver writes it at any audit level.
+//! A request with its response, formatted like kube-apiserver at any audit level.
 
 use serde_json::{Map, Value, json};
 
@@ -6,7 +6,7 @@ use super::actors::Actor;
 use super::simulator::Target;
 use crate::cluster::Level;
 
-/// A request and what became of it.
+/// A request and its outcome.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     pub(crate) at: i64,
@@ -17,9 +17,9 @@ pub(crate) struct Exchange {
     pub(crate) target: Target,
     pub(crate) subresource: &'static str,
     pub(crate) is_dry_run: bool,
-    /// Names no object: `generateName`, or a whole collection.
+    /// Whether the request names no object: `generateName`, or a whole collection.
     pub(crate) is_unnamed: bool,
-    /// A server-side apply with force.
+    /// Whether it is a server-side apply with force.
     pub(crate) is_forced: bool,
     pub(crate) code: u16,
     pub(crate) request: Option<Value>,
@@ -69,7 +69,7 @@ impl Exchange {
         if self.is_dry_run {
             query.push("dryRun=All".to_owned());
         }
-        // Updates of the scale subresource carry none, and neither do deletions.
+        // Updates of the scale subresource and deletions have no manager.
         if let Some(manager) =
             self.actor.manager.as_ref().filter(|_| self.verb != "delete" && self.subresource != "scale")
         {
@@ -102,7 +102,7 @@ impl Exchange {
         Value::Object(reference)
     }
 
-    /// The event's line, with all clocks `shift` microseconds ahead.
+    /// Formats the event as a line, with all times shifted by `shift` microseconds.
     pub(crate) fn line(&self, level: Level, shift: i64) -> Vec<u8> {
         let time = |at: i64| Value::from(format!("{:.6}", jiff::Timestamp::from_microsecond(at + shift).unwrap()));
         let mut status = json!({"metadata": {}, "code": self.code});
@@ -142,7 +142,7 @@ impl Exchange {
     fn annotations_at(&self, level: Level) -> Value {
         let mut annotations = json!({"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": ""});
         for (key, value) in &self.annotations {
-            // Of a webhook's patch, Metadata shows only that there was one.
+            // At Metadata, only the existence of a webhook's patch is logged.
             if level != Level::Metadata || !key.starts_with("patch.") {
                 annotations[key] = value.as_str().into();
             }
@@ -151,10 +151,10 @@ impl Exchange {
     }
 }
 
-/// What comes first in the API server's own order; the rest follows by name.
+/// The first keys in the API server's order. The others follow by name.
 const FIRST: [&str; 7] = ["kind", "username", "resource", "namespace", "name", "apiVersion", "metadata"];
 
-/// An object with its members in about the order that the API server writes them in.
+/// Formats an object with its members in approximately the API server's order.
 fn ordered(value: &Value) -> String {
     let Some(fields) = value.as_object() else { return value.to_string() };
     let rank = |key: &str| FIRST.iter().position(|first| *first == key).unwrap_or(FIRST.len());

@@ -1,4 +1,4 @@
-//! Kinds of objects: their place in the API, what a plain one looks like, and what the server makes of it.
+//! Kinds of objects: their API resource, a plain object, and the server's defaulting.
 
 use serde_json::{Value, json};
 
@@ -10,11 +10,11 @@ pub(crate) struct Kind {
     pub(crate) resource: &'static str,
     pub(crate) kind: &'static str,
     pub(crate) is_namespaced: bool,
-    /// A custom resource: neither defaulted nor brought into a canonical form.
+    /// Whether it is a custom resource, which is neither defaulted nor normalised.
     pub(crate) is_custom: bool,
-    /// Whether the status is written through its own subresource only.
+    /// Whether the status can only be written through its subresource.
     pub(crate) has_status_apart: bool,
-    /// Where `scale` writes.
+    /// The path that `scale` writes.
     pub(crate) replicas_path: &'static str,
 }
 
@@ -81,13 +81,13 @@ pub(crate) const KAFKA: Kind = custom("kafka.strimzi.io", "v1beta2", "kafkas", "
 pub(crate) const SCALED_OBJECT: Kind = custom("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject");
 pub(crate) const DATABASE: Kind = custom("db.example.com", "v1", "databases", "Database");
 pub(crate) const GATEWAY: Kind = custom("mesh.example.io", "v1beta1", "gateways", "Gateway");
-/// A kind with two versions, in which one field has two names: `spec.hostName`, then `spec.host`.
+/// A kind with two versions in which one field has different names: `spec.hostName`, then `spec.host`.
 pub(crate) const ROUTE_OLD: Kind = custom("routes.example.com", "v1beta1", "routes", "Route");
 pub(crate) const ROUTE: Kind = custom("routes.example.com", "v1", "routes", "Route");
 /// A kind whose `scale` writes `spec.size`.
 pub(crate) const POOL: Kind =
     Kind { replicas_path: "spec.size", ..custom("pool.example.com", "v1alpha1", "workerpools", "WorkerPool") };
-/// A kind whose `scale` writes three levels down.
+/// A kind whose `scale` writes a field three levels deep.
 pub(crate) const SHARDED: Kind = Kind {
     replicas_path: "spec.workers.count",
     ..custom("search.example.com", "v1", "searchclusters", "SearchCluster")
@@ -103,7 +103,7 @@ impl Kind {
         }
     }
 
-    /// `deployments.apps`
+    /// Returns a name like `deployments.apps`.
     pub(crate) fn full_resource(&self) -> String {
         match self.group.is_empty() {
             true => self.resource.into(),
@@ -111,12 +111,12 @@ impl Kind {
         }
     }
 
-    /// Whether objects of this kind count changes of their spec.
+    /// Returns whether objects of this kind have a generation.
     pub(crate) fn has_generation(&self) -> bool {
         self.is_custom || matches!(self.group, "apps" | "batch" | "networking.k8s.io" | "admissionregistration.k8s.io")
     }
 
-    /// What the server adds to a body of this kind, and how it rewrites values.
+    /// Adds the server's defaults to a body, and normalises its values.
     pub(crate) fn complete(&self, body: &mut Value) {
         if self.is_custom {
             return;
@@ -177,7 +177,7 @@ impl Kind {
         canonical("", body);
     }
 
-    /// A plain body of this kind, without its name.
+    /// Returns a plain body without a name.
     pub(crate) fn body(&self) -> Value {
         let pod = json!({"containers": [
             {"name": "web", "image": "registry.example/web:1"},
@@ -224,7 +224,7 @@ impl Kind {
     }
 }
 
-/// Quantities in the one form that built-in kinds store.
+/// Normalises quantities to the form that built-in kinds store.
 fn canonical(name: &str, body: &mut Value) {
     match body {
         Value::Object(fields) => {

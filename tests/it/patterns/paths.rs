@@ -1,4 +1,4 @@
-//! Field paths as reports print them, and the request bodies that change such fields.
+//! Field paths as in reports, and request bodies that change such fields.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use serde_json::{Map, Value, json};
 #[derive(Clone, Debug, PartialEq)]
 enum Step {
     Key(String),
-    /// An item of a list, by its merge keys.
+    /// An item of a list, identified by its merge keys.
     Item(Vec<(String, String)>),
     /// A member of a set of strings.
     Member(String),
 }
 
-/// A change of one field: its path, and its value or `None` to remove it.
+/// A change of one field: its path, and its new value or `None` to remove it.
 pub(crate) type Change = (String, Option<Value>);
 
 fn steps(path: &str) -> Vec<Step> {
@@ -122,7 +122,7 @@ fn put(value: &mut Value, path: &[Step], wanted: Value) {
     }
 }
 
-/// Removes a field, and the maps and lists that it leaves empty.
+/// Removes a field, and maps and lists that become empty.
 fn remove(value: &mut Value, path: &[Step]) {
     let Some((step, rest)) = path.split_first() else { return };
     match step {
@@ -160,7 +160,7 @@ pub(crate) fn set(value: &mut Value, path: &str, wanted: Option<Value>) {
     }
 }
 
-/// The body with all changes made.
+/// Returns the body with all changes applied.
 pub(crate) fn changed(body: &Value, changes: &[Change]) -> Value {
     let mut after = body.clone();
     changes.iter().for_each(|(path, wanted)| set(&mut after, path, wanted.clone()));
@@ -169,7 +169,7 @@ pub(crate) fn changed(body: &Value, changes: &[Change]) -> Value {
 
 // === Request bodies ===
 
-/// A merge patch: lists are sent whole.
+/// Returns a merge patch. Lists are sent as a whole.
 pub(crate) fn merge_patch(stored: &Value, changes: &[Change]) -> Value {
     let after = changed(stored, changes);
     let mut patch = json!({});
@@ -182,7 +182,7 @@ pub(crate) fn merge_patch(stored: &Value, changes: &[Change]) -> Value {
     patch
 }
 
-/// A strategic merge patch: items of lists by name.
+/// Returns a strategic merge patch. List items are identified by name.
 pub(crate) fn strategic_patch(changes: &[Change]) -> Value {
     let mut patch = json!({});
     for (path, wanted) in changes {
@@ -217,13 +217,13 @@ fn pointer(stored: &Value, path: &[Step]) -> String {
     pointer
 }
 
-/// JSON Patch operations; lists by index.
+/// Returns JSON Patch operations. List items are identified by index.
 pub(crate) fn json_operations(stored: &Value, changes: &[Change]) -> Value {
     let mut now = stored.clone();
     let mut operations = Vec::new();
     for (path, wanted) in changes {
         let path = steps(path);
-        // What is missing above the field is added with it.
+        // Missing parents of the field are added with it.
         let known = (0..path.len()).rev().find(|n| find(&now, &path[..*n]).is_some()).unwrap_or(0) + 1;
         let is_there = find(&now, &path).is_some();
         match wanted {
@@ -244,9 +244,9 @@ pub(crate) fn json_operations(stored: &Value, changes: &[Change]) -> Value {
     Value::Array(operations)
 }
 
-// === Merging, as the server does ===
+// === Merging, as in the API server ===
 
-/// The keys that Kubernetes merges a list of this name by.
+/// Returns the merge keys of a list with this name.
 fn merge_keys(list: &str, first: &Value) -> &'static [&'static str] {
     match list {
         "volumeMounts" => &["mountPath"],
@@ -269,7 +269,8 @@ fn item_keys(list: &str, item: &Value) -> Option<Vec<(String, String)>> {
     (!keys.is_empty() && item.is_object()).then(|| keys.iter().map(of).collect()).flatten()
 }
 
-/// Merges a partial object, by strategic merge patch or server-side apply: lists by their keys, sets by their members.
+/// Merges a partial object like a strategic merge patch or server-side apply: lists by their keys, sets by their
+/// members.
 pub(crate) fn merge_by_key(name: &str, into: &mut Value, patch: &Value) {
     match patch {
         Value::Object(fields) => {
@@ -317,7 +318,7 @@ pub(crate) fn merge_by_key(name: &str, into: &mut Value, patch: &Value) {
     }
 }
 
-/// Every field of a body by its path; lists by their keys.
+/// Returns every field of a body by its path. List items are identified by their keys.
 pub(crate) fn leaves(body: &Value) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     collect(String::new(), "", body, &mut found);

@@ -1,4 +1,4 @@
-//! Peace: mechanisms of clusters in which several actors write one object and nobody fights.
+//! Patterns without a war: several actors write one object, and nobody fights.
 
 mod admission;
 mod coworkers;

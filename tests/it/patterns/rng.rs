@@ -1,10 +1,10 @@
-//! All randomness of a scenario, from one seed.
+//! The random numbers of a scenario, from one seed.
 
 /// splitmix64: small, and good enough to vary names, counts and delays.
 #[derive(Clone, Debug)]
 pub(crate) struct Rng {
     state: u64,
-    /// What it was made from.
+    /// The seed.
     pub(crate) seed: u64,
 }
 
@@ -21,12 +21,12 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number from `low` up to, not including, `high`.
+    /// Returns a number from `low` up to, but not including, `high`.
     pub(crate) fn within(&mut self, low: u32, high: u32) -> u32 {
         low + (self.next() % u64::from(high - low)) as u32
     }
 
-    /// A number between both.
+    /// Returns a number between `low` and `high`.
     pub(crate) fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
@@ -39,7 +39,7 @@ impl Rng {
         self.next().is_multiple_of(2)
     }
 
-    /// So many hexadecimal digits.
+    /// Returns `digits` hexadecimal digits.
     pub(crate) fn hex(&mut self, digits: usize) -> String {
         (0..digits).map(|_| char::from_digit((self.next() % 16) as u32, 16).unwrap()).collect()
     }

@@ -1,4 +1,4 @@
-//! A scenario: actors with what they want and when they write, played in simulated time, and what is to be found in it.
+//! A scenario: actors with their intents and rhythms, played in simulated time, and the expected findings.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::paths::Change;
 use super::rng::Rng;
 use super::simulator::{How, START, Server, Target};
 
-/// A named scenario, and why it is a war or none.
+/// A named scenario, and why it is a war or not.
 pub(crate) struct Pattern {
     pub(crate) name: &'static str,
     pub(crate) why: &'static str,
@@ -20,34 +20,34 @@ pub(crate) struct Pattern {
 pub(crate) enum Shown {
     Is(Value),
     Absent,
-    /// Removed by what an apply no longer names: not in any request.
+    /// Removed because an apply no longer names it, so that it is not in any request.
     Pruned,
     Hidden,
 }
 
-/// One contested field.
+/// An expected contested field.
 #[derive(Clone, Debug)]
 pub(crate) struct ExpectedField {
     pub(crate) target: Target,
     pub(crate) path: String,
     pub(crate) parties: Vec<ExpectedParty>,
-    /// The stored value never moves: a webhook overrides each request.
+    /// Whether the stored value never changes because a webhook overrides each request.
     pub(crate) is_override: bool,
 }
 
-/// A party, with all values that it gave the field; none where they are made anew each time.
+/// A party, with all values that it gave to the field. Empty if they are generated each time.
 #[derive(Clone, Debug)]
 pub(crate) struct ExpectedParty {
     pub(crate) name: String,
     pub(crate) values: Vec<Shown>,
 }
 
-/// What is done in a turn, which has a number.
+/// One execution of a routine, with its number.
 type Deed = dyn FnMut(&mut Server, u32);
 
-/// Something that an actor does again and again.
+/// Something that an actor does repeatedly.
 struct Routine {
-    /// Seconds from the start; none while it waits for its reason.
+    /// Time in seconds since the start. `None` while it waits for its condition.
     next: Option<f64>,
     left: u32,
     turn: u32,
@@ -57,7 +57,7 @@ struct Routine {
 
 enum Rhythm {
     Every(f64),
-    /// So many seconds after this came true.
+    /// This many seconds after a condition became true.
     After(f64, Box<dyn Fn(&Server) -> bool>),
 }
 
@@ -65,17 +65,17 @@ pub(crate) struct Scenario {
     pub(crate) server: Server,
     pub(crate) rng: Rng,
     pub(crate) expect: Vec<ExpectedField>,
-    /// Why the war happens, where its mechanism leaves no doubt.
+    /// The expected cause of the war, if the mechanism leaves no doubt.
     pub(crate) cause: Option<&'static str>,
-    /// Why requests alone cannot tell, where they cannot.
+    /// Why requests alone are not sufficient, if so.
     pub(crate) needs_values: Option<&'static str>,
-    /// Whether nobody else writes.
+    /// Whether there are no other writers.
     pub(crate) is_quiet: bool,
     targets: Vec<Target>,
     routines: Vec<Routine>,
 }
 
-/// From when on, every how many seconds, how many times.
+/// Start, period in seconds, and number of repetitions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     from: f64,
@@ -83,7 +83,7 @@ pub(crate) struct Pace {
     times: u32,
 }
 
-/// No more events than this, whatever a pattern does.
+/// Maximum number of events in a scenario.
 const EXCHANGES_MAX: usize = 900;
 
 pub(crate) const fn pattern(name: &'static str, why: &'static str, play: fn(&mut Scenario)) -> Pattern {
@@ -94,17 +94,17 @@ pub(crate) fn pace(from: f64, period: f64, times: u32) -> Pace {
     Pace { from, period, times }
 }
 
-/// A field that is to have a value.
+/// A field that should have a value.
 pub(crate) fn is(path: &str, value: impl Into<Value>) -> Change {
     (path.into(), Some(value.into()))
 }
 
-/// A field that is to be absent.
+/// A field that should be absent.
 pub(crate) fn gone(path: &str) -> Change {
     (path.into(), None)
 }
 
-/// A party that gives one value.
+/// A party that sets a single value.
 pub(crate) fn gives(actor: &Actor, value: impl Into<Value>) -> ExpectedParty {
     party(actor, vec![Shown::Is(value.into())])
 }
@@ -116,7 +116,7 @@ pub(crate) fn party(actor: &Actor, values: Vec<Shown>) -> ExpectedParty {
 // === impl Pattern ===
 
 impl Pattern {
-    /// Plays it: the same seed gives the same events.
+    /// Plays the scenario. The same seed results in the same events.
     pub(crate) fn play(&self, seed: u64) -> Scenario {
         let name = self.name.bytes().fold(seed, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
         let mut scenario = Scenario {
@@ -141,7 +141,7 @@ impl Pattern {
 // === impl Scenario ===
 
 impl Scenario {
-    /// A name for an object; nothing is created.
+    /// Returns a name for an object, without creating it.
     pub(crate) fn target(&mut self, kind: Kind) -> Target {
         let namespace = *self.rng.pick(&["shop", "payments", "search", "team-a", "prod"]);
         let name = *self.rng.pick(&["web", "api", "cart", "worker", "edge", "billing"]);
@@ -150,7 +150,7 @@ impl Scenario {
         target
     }
 
-    /// A plain object that somebody else created before anything happens.
+    /// Creates a plain object as another actor, before anything else happens.
     pub(crate) fn object(&mut self, kind: Kind, fields: &[Change]) -> Target {
         let target = self.target(kind);
         self.server.create(&Actor::admin(), &target, fields);
@@ -161,17 +161,17 @@ impl Scenario {
         *self.rng.pick(of)
     }
 
-    /// Something that happens again and again, from some time on.
+    /// Adds something that happens repeatedly, from some time on.
     pub(crate) fn every(&mut self, pace: Pace, deed: impl FnMut(&mut Server, u32) + 'static) {
         self.routine(Some(pace.from), pace.times, Rhythm::Every(pace.period), deed);
     }
 
-    /// Something that happens once.
+    /// Adds something that happens once.
     pub(crate) fn at(&mut self, time: f64, mut deed: impl FnMut(&mut Server) + 'static) {
         self.every(pace(time, 1.0, 1), move |server, _| deed(server));
     }
 
-    /// Something that happens each time a condition came true, so many seconds later if it then still is.
+    /// Adds something that happens each time a condition has become true, after a delay, if it is still true then.
     pub(crate) fn whenever(
         &mut self,
         is_so: impl Fn(&Server) -> bool + Clone + 'static,
@@ -187,7 +187,7 @@ impl Scenario {
         self.routine(None, 400, Rhythm::After(delay, Box::new(is_so)), deed);
     }
 
-    /// An actor that writes these fields every so often, whatever is stored.
+    /// Adds an actor that periodically writes these fields, whatever is stored.
     pub(crate) fn asserts(&mut self, actor: &Actor, how: How, target: &Target, fields: Vec<Change>, pace: Pace) {
         let (actor, target) = (actor.clone(), target.clone());
         self.every(pace, move |server, _| {
@@ -195,7 +195,7 @@ impl Scenario {
         });
     }
 
-    /// A reconciler: writes its fields back so many seconds after one of them differs.
+    /// Adds a reconciler that restores its fields `delay` seconds after one of them differs.
     pub(crate) fn keeps(&mut self, actor: &Actor, how: How, target: &Target, fields: Vec<Change>, delay: f64) {
         let (actor, target) = (actor.clone(), target.clone());
         let (watched, wanted) = (target.clone(), fields.clone());
@@ -212,20 +212,20 @@ impl Scenario {
         self.routines.push(Routine { next, left, turn: 0, rhythm, deed: Box::new(deed) });
     }
 
-    /// States the truth: this field is fought over by these.
+    /// Declares that this field is contested by these parties.
     pub(crate) fn war(&mut self, target: &Target, path: &str, parties: impl IntoIterator<Item = ExpectedParty>) {
         let parties = parties.into_iter().collect();
         self.expect.push(ExpectedField { target: target.clone(), path: path.into(), parties, is_override: false });
     }
 
-    /// States the truth: a webhook replaces what these ask for.
+    /// Declares that a webhook replaces what these parties request.
     pub(crate) fn overridden(&mut self, target: &Target, path: &str, parties: impl IntoIterator<Item = ExpectedParty>) {
         self.war(target, path, parties);
         self.expect.last_mut().expect("just pushed").is_override = true;
         self.cause = Some("overriding_webhook");
     }
 
-    /// Who writes other fields of the first object, and other objects.
+    /// Adds actors that write other fields of the first object, and other objects.
     fn bystanders(&mut self) {
         let Some(target) = self.targets.first().cloned() else { return };
         if self.rng.coin() {
@@ -291,7 +291,7 @@ impl Scenario {
         }
     }
 
-    /// Lets those react whose reason came.
+    /// Schedules routines whose condition has become true.
     fn wake(&mut self, now: f64) {
         for routine in &mut self.routines {
             if let (Rhythm::After(delay, is_so), None, 1..) = (&routine.rhythm, routine.next, routine.left)
@@ -303,7 +303,7 @@ impl Scenario {
     }
 }
 
-/// A Secret's value.
+/// Returns the value of a Secret.
 pub(crate) fn encoded(text: &str) -> Value {
     use base64::Engine;
     json!(base64::engine::general_purpose::STANDARD.encode(text))

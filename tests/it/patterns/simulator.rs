@@ -1,6 +1,6 @@
-//! A small API server that keeps objects and writes down every request, to be rendered at any audit level.
+//! A small API server simulation that stores objects and records every request, to be formatted at any audit level.
 //!
-//! Left out of bodies: `managedFields`, as with `omitManagedFields: true` in an audit policy.
+//! Bodies do not contain `managedFields`, as with `omitManagedFields: true` in an audit policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use super::paths::{self, Change};
 use super::rng::Rng;
 use super::webhooks::{self, Webhook};
 
-/// An object's name.
+/// The name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Target {
     pub(crate) kind: Kind,
@@ -24,14 +24,14 @@ pub(crate) struct Target {
 /// How a change is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum How {
-    /// Read, change, PUT.
+    /// Read, modify, PUT.
     Put,
     Merge,
     Strategic,
     Json,
-    /// Server-side apply of these fields and nothing else, with force.
+    /// Server-side apply of only these fields, with force.
     Apply,
-    /// A PUT, and a merge patch, of the scale subresource.
+    /// A PUT and a merge patch of the scale subresource.
     ScalePut,
     ScalePatch,
     /// The same for the status.
@@ -41,7 +41,7 @@ pub(crate) enum How {
 
 pub(crate) const PATCHES: [How; 3] = [How::Merge, How::Strategic, How::Json];
 
-/// What a request asks for.
+/// The content of a request.
 enum Request {
     Create(Value),
     Put(Value),
@@ -54,11 +54,11 @@ enum Request {
 #[derive(Clone, Debug)]
 struct Stored {
     body: Value,
-    /// Fields by their manager; of applies, and of all others that took some over.
+    /// Fields by their manager. Only appliers, and managers that took over fields from them, are tracked.
     owned: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// The server: objects, revisions, time, and everything it was asked.
+/// The server: objects, revisions, time, and all requests.
 pub(crate) struct Server {
     pub(crate) now: i64,
     pub(crate) exchanges: Vec<Exchange>,
@@ -72,7 +72,7 @@ pub(crate) struct Server {
 /// Names of one field in the two versions of routes.
 const HOST_NAMES: [(Kind, &str); 2] = [(kinds::ROUTE_OLD, "spec.hostName"), (kinds::ROUTE, "spec.host")];
 
-/// When every scenario starts.
+/// Start time of every scenario.
 pub(crate) const START: i64 = 1_795_300_000_000_000;
 
 // === impl Target ===
@@ -83,12 +83,12 @@ impl Target {
         Target { kind, namespace: namespace.into(), name: name.into() }
     }
 
-    /// The same in another version.
+    /// Returns the same object in another version.
     pub(crate) fn in_version(&self, kind: Kind) -> Target {
         Target { kind, ..self.clone() }
     }
 
-    /// As it is stored.
+    /// Returns the key in the storage version.
     fn key(&self) -> Target {
         match self.kind == kinds::ROUTE_OLD {
             true => self.in_version(kinds::ROUTE),
@@ -96,7 +96,7 @@ impl Target {
         }
     }
 
-    /// `deployments.apps shop/web`, as the tests name objects.
+    /// Formats as `deployments.apps shop/web`, the form used in tests.
     pub(crate) fn text(&self) -> String {
         format!("{} {}/{}", self.kind.full_resource(), self.namespace, self.name)
     }
@@ -119,7 +119,7 @@ impl Server {
         }
     }
 
-    /// An object as it is stored.
+    /// Returns the stored object.
     pub(crate) fn get(&self, target: &Target) -> Option<&Value> {
         self.objects.get(&target.key()).map(|stored| &stored.body)
     }
@@ -128,14 +128,14 @@ impl Server {
         paths::get(self.get(target)?, path)
     }
 
-    /// An object in the version that is asked for.
+    /// Returns the object in the requested version.
     fn read(&self, target: &Target) -> Option<Stored> {
         let mut stored = self.objects.get(&target.key()).cloned()?;
         convert(&mut stored.body, target.kind);
         Some(stored)
     }
 
-    /// Does what `what` does as dry-runs: nothing is stored.
+    /// Executes `what` as dry-runs, so that nothing is stored.
     pub(crate) fn dry_run(&mut self, what: impl FnOnce(&mut Server)) {
         self.is_dry_run = true;
         what(self);
@@ -149,7 +149,7 @@ impl Server {
         self.send(actor, target, "", Request::Create(body))
     }
 
-    /// Creates an object whose name the server completes; gives the name.
+    /// Creates an object with a generated name, and returns it.
     pub(crate) fn create_generated(&mut self, actor: &Actor, prefix: &Target, fields: &[Change]) -> Target {
         let target = Target { name: format!("{}-{}", prefix.name, self.rng.hex(5)), ..prefix.clone() };
         self.create(actor, &target, fields);
@@ -161,7 +161,7 @@ impl Server {
         target
     }
 
-    /// Deletes all objects of a kind in a namespace by one request.
+    /// Deletes all objects of a kind in a namespace with one request.
     pub(crate) fn delete_all(&mut self, actor: &Actor, like: &Target) {
         self.tick();
         let is_meant = |target: &Target| target.kind == like.kind && target.namespace == like.namespace;
@@ -176,7 +176,7 @@ impl Server {
         self.answer(exchange, 200, None, Some(list));
     }
 
-    /// Changes fields of an object that exists; applies create what does not exist.
+    /// Changes fields of an object that exists. An apply also creates it.
     pub(crate) fn write(&mut self, actor: &Actor, how: How, target: &Target, fields: &[Change]) -> u16 {
         let stored = match self.read(target) {
             Some(stored) => stored.body,
@@ -211,12 +211,12 @@ impl Server {
         self.send(actor, target, subresource, request)
     }
 
-    /// A PUT of a body that was read some time ago.
+    /// Sends a PUT of a body that was read earlier.
     pub(crate) fn put_body(&mut self, actor: &Actor, target: &Target, body: Value) -> u16 {
         self.send(actor, target, "", Request::Put(body))
     }
 
-    /// Gives all fields of one manager to another, as Flux does before it applies.
+    /// Transfers all fields of one manager to another, as Flux does before it applies.
     pub(crate) fn adopt(&mut self, target: &Target, from: &str, to: &str) {
         if let Some(stored) = self.objects.get_mut(target) {
             let fields = stored.owned.remove(from).unwrap_or_default();
@@ -249,7 +249,7 @@ impl Server {
         self.answer(Exchange::new(actor, "delete", target), 200, None, Some(status))
     }
 
-    /// Evicts a pod: no delete event follows from this account.
+    /// Evicts a pod. There is no delete event from this account.
     pub(crate) fn evict(&mut self, actor: &Actor, target: &Target) -> u16 {
         self.tick();
         let request = json!({"kind": "Eviction", "apiVersion": "policy/v1",
@@ -273,7 +273,7 @@ impl Server {
             "spec": {"replicas": replicas}, "status": {"replicas": replicas, "selector": "app=web"}})
     }
 
-    /// A request takes a few milliseconds.
+    /// Advances time by a few milliseconds for a request.
     fn tick(&mut self) {
         self.now += 2_000 + (self.rng.next() % 6_000) as i64;
     }
@@ -291,7 +291,7 @@ impl Server {
         exchange.subresource = subresource;
         exchange.is_forced = is_apply;
         exchange.is_dry_run = self.is_dry_run;
-        // Bodies of creations and updates are logged as the server decoded them.
+        // Bodies of creations and updates are logged as decoded by the server.
         let (logged, sent) = match request {
             Request::Create(mut body) | Request::Put(mut body) => {
                 if subresource != "scale" {
@@ -327,7 +327,7 @@ impl Server {
         self.answer(exchange, code, Some(logged), Some(response))
     }
 
-    /// The object as the request wants it.
+    /// Returns the object that results from a request.
     fn merged(
         &self,
         target: &Target,
@@ -366,7 +366,7 @@ impl Server {
                 paths::merge_by_key("", &mut after, intent);
             }
         }
-        // Each endpoint keeps the other's part; metadata is the server's own.
+        // Each endpoint keeps the other's part, and the server sets the metadata.
         let kept = if subresource == "status" { "spec" } else { "status" };
         if *base != json!({}) && target.kind.has_status_apart {
             match base.get(kept) {
@@ -455,7 +455,7 @@ impl Server {
     }
 }
 
-/// Brings a body into another version of its kind.
+/// Converts a body to another version of its kind.
 fn convert(body: &mut Value, kind: Kind) {
     let Some((_, wanted)) = HOST_NAMES.iter().find(|(of, _)| *of == kind) else { return };
     for (_, name) in HOST_NAMES.iter().filter(|(of, _)| *of != kind) {

@@ -1,4 +1,4 @@
-//! Wars: mechanisms of clusters in which several actors take one field back from each other.
+//! Patterns of wars: several actors overwrite each other's values of one field.
 
 mod accounts;
 mod admission;

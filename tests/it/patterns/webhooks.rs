@@ -1,4 +1,4 @@
-//! Admission: webhooks that change or refuse what is sent.
+//! Admission webhooks that change or reject requests.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use super::simulator::{Target, failure};
 type Mutate = dyn Fn(&Value, &Actor) -> Vec<Change>;
 type Validate = dyn Fn(&Value, &Actor) -> Option<String>;
 
-/// A mutating or validating webhook, on the main part of one kind.
+/// A mutating or validating webhook for the main resource of one kind.
 pub(crate) struct Webhook {
     pub(crate) configuration: &'static str,
     pub(crate) name: &'static str,
@@ -40,13 +40,13 @@ impl Webhook {
         Webhook { configuration: "guards", name, kind, mutate: None, validate: Some(Box::new(validate)) }
     }
 
-    /// Its name as a party.
+    /// Returns it as a party.
     pub(crate) fn actor(&self) -> Actor {
         Actor::new(&format!("webhook {}/{}", self.configuration, self.name), "")
     }
 }
 
-/// Sends an object through all webhooks of its kind, in order.
+/// Passes an object through all webhooks of its kind, in order.
 pub(crate) fn admit(
     hooks: &[Webhook],
     target: &Target,

@@ -1,4 +1,4 @@
-//! Webhooks and policies that complete, rewrite or refuse requests without anybody insisting.
+//! Webhooks and policies that complete, change or reject requests, without a client that insists.
 
 use serde_json::json;
 

@@ -7,7 +7,7 @@ use crate::patterns::kinds;
 use crate::patterns::scenario::{Pattern, Scenario, gone, is, pace, pattern};
 use crate::patterns::simulator::{How, PATCHES, Target};
 
-/// Each actor moves its own field between two values, in its own rhythm.
+/// Each actor alternates its own field between two values, at its own rhythm.
 fn each_its_own(s: &mut Scenario, target: &Target, how: &[How], paths: &[&str]) {
     for (nth, path) in paths.iter().enumerate() {
         let actor = Actor::operator(&mut s.rng, nth);

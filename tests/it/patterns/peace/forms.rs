@@ -1,4 +1,4 @@
-//! Values that differ only in form, only grow, or only move on.
+//! Values that differ only in form, only grow, or only progress.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::patterns::kinds::{self, Kind};
 use crate::patterns::scenario::{Pattern, Scenario, is, pace, pattern};
 use crate::patterns::simulator::{How, PATCHES, Server, Target, seconds};
 
-/// Two actors alternately give one field the next value.
+/// Two actors alternately set one field to its next value.
 fn in_turns(s: &mut Scenario, kind: Kind, path: &'static str, next: fn(&Server, &Target, u32) -> serde_json::Value) {
     let target = s.object(kind, &[]);
     let actors = [Actor::operator(&mut s.rng, 0), Actor::operator(&mut s.rng, 1)];
@@ -19,7 +19,7 @@ fn in_turns(s: &mut Scenario, kind: Kind, path: &'static str, next: fn(&Server, 
     });
 }
 
-/// One applies a quantity in its own form, another PUTs the whole object: the stored form never moves.
+/// One actor applies a quantity in its own form, another one PUTs the whole object. The stored form never changes.
 fn one_quantity(s: &mut Scenario, resource: &str, forms: [&str; 2]) {
     let path = format!("spec.template.spec.containers[name=web].resources.limits.{resource}");
     let target = s.object(kinds::DEPLOYMENT, &[is(&path, forms[1])]);

@@ -1,4 +1,4 @@
-//! Objects that are deleted and created again, and what is bound or allocated when they are.
+//! Objects that are deleted and created again, and what is bound or allocated as a result.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Progress: versions, replicas and owners that change without anybody taking anything back.
+//! Progress: versions, replicas and owners that change without any retake.
 
 use serde_json::json;
 
@@ -133,14 +133,14 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             let (awake, asleep) = (target.clone(), target.clone());
             let again = keda.clone();
             s.every(pace(10.0, 120.0, 14), move |server, _| {
-                // It wakes what sleeps, and leaves to its autoscaler what is awake.
+                // Scales up objects that are at zero, and leaves running ones to their autoscaler.
                 if server.field(&awake, "spec.replicas").is_some_and(|replicas| *replicas != 0) {
                     return;
                 }
                 server.write(&keda, How::ScalePut, &awake, &[is("spec.replicas", 1)]);
             });
             s.every(pace(40.0, 120.0, 14), move |server, turn| {
-                // An autoscaler leaves alone what is at zero.
+                // An autoscaler does not touch objects that are at zero.
                 if server.field(&target, "spec.replicas").is_some_and(|replicas| *replicas != 0) {
                     server.write(&autoscaler, How::ScalePut, &target, &[is("spec.replicas", 3 + turn % 3)]);
                 }
@@ -198,7 +198,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
         s.is_quiet = true;
         let target = s.object(kinds::CONFIG_MAP, &[]);
         let actors = [Actor::operator(&mut s.rng, 0), Actor::person(&s.rng, 1)];
-        // Of six writes alternately, the first two are no retakes.
+        // Of six alternating writes, the first two are not retakes.
         let period = s.rng.between(8.0, 90.0);
         s.every(pace(5.0, period, 6), move |server, turn| {
             let nth = (turn % 2) as usize;

@@ -1,4 +1,4 @@
-//! Requests and their execution, elections, counters with two halves: fields that several write by design.
+//! Fields that several actors write by design: requests and their execution, elections, counters with two halves.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::patterns::kinds;
 use crate::patterns::scenario::{Pattern, Scenario, gone, is, pace, pattern};
 use crate::patterns::simulator::{How, Target, seconds};
 
-/// Replicas of one or several programs take turns as the leader.
+/// Replicas of one or more programs alternate as the leader.
 fn elections(s: &mut Scenario, target: &Target, path: &'static str, value: fn(&str, i64) -> serde_json::Value) {
     let replicas: Vec<Actor> =
         (0..3).map(|nth| Actor::controller("kube-system", &format!("manager-{nth}"), &mut s.rng)).collect();

@@ -1,4 +1,4 @@
-//! One account against itself, impersonated accounts, and accounts that many controllers share.
+//! An account that fights itself, impersonated accounts, and accounts that many controllers share.
 
 use crate::patterns::actors::{Actor, KUBECTL};
 use crate::patterns::kinds;
@@ -7,7 +7,8 @@ use crate::patterns::simulator::{How, Target};
 
 const IMAGE: &str = "spec.template.spec.containers[name=web].image";
 
-/// Two instances of one account write their values alternately; further fields go with them and are fought over too.
+/// Two instances of one account write their values alternately. Further fields are written with them and are contested
+/// too.
 fn instances(
     s: &mut Scenario,
     target: &Target,

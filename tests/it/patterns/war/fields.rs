@@ -1,4 +1,4 @@
-//! Two or more actors over one field, of every kind of field.
+//! Two or more actors that fight over one field, for every kind of field.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::patterns::simulator::How;
 
 const IMAGE: &str = "spec.template.spec.containers[name=web].image";
 
-/// One writes every so often, the other sets it back soon after.
+/// One actor writes periodically, and the other one reverts it shortly after.
 fn answered(s: &mut Scenario, kind: Kind, path: &str, values: [Value; 2], how: [&[How]; 2], actors: [Actor; 2]) {
     let target = s.object(kind, &[]);
     let [writer, keeper] = &actors;

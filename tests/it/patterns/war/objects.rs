@@ -10,7 +10,7 @@ use crate::patterns::simulator::{How, Target};
 
 const JOB_IMAGE: &str = "spec.template.spec.containers[name=web].image";
 
-/// One creates the same object again soon after it is gone.
+/// Adds an actor that creates the object again soon after it was deleted.
 fn creates(s: &mut Scenario, actor: &Actor, target: &Target, fields: Vec<Change>, delay: f64) {
     let (actor, target) = (actor.clone(), target.clone());
     let watched = target.clone();
@@ -24,7 +24,7 @@ fn creates(s: &mut Scenario, actor: &Actor, target: &Target, fields: Vec<Change>
     );
 }
 
-/// States the truth: the whole object is fought over.
+/// Declares that the whole object is contested.
 fn recreated(s: &mut Scenario, target: &Target, actors: [&Actor; 2]) {
     s.war(target, "(object)", actors.map(|actor| party(actor, vec![])));
     s.cause = Some("recreate_war");

@@ -1,4 +1,4 @@
-//! Wars by their rhythm, and among other traffic.
+//! Wars with different rhythms, and among other traffic.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::patterns::scenario::{Pattern, Scenario, gives, is, pace, party, patte
 use crate::patterns::simulator::{How, Target};
 use crate::patterns::webhooks::Webhook;
 
-/// Two actors write their values alternately, this many seconds apart.
+/// Two actors write their values alternately, `period` seconds apart.
 fn in_turns(s: &mut Scenario, period: f64, writes: u32) -> (Target, [Actor; 2]) {
     let kind = *s.rng.pick(&[kinds::GATEWAY, kinds::CONFIG_MAP, kinds::DATABASE]);
     let path = if kind == kinds::CONFIG_MAP { "data.mode" } else { "spec.mode" };

@@ -1,4 +1,4 @@
-//! Wars that show only in what is stored: removals, forms, values that never return, unusual paths and bodies.
+//! Wars that are only visible in stored objects: removals, forms, values that never return, unusual paths and bodies.
 
 use serde_json::json;
 
@@ -100,7 +100,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             s.asserts(&person, How::Json, &target, vec![is("spec.paused", true)], pace(5.0, 24.0, 14));
             s.keeps(&operator, How::Json, &target, vec![is("spec.paused", false)], 4.0);
             s.war(&target, "spec.paused", [gives(&person, true), gives(&operator, false)]);
-            // Once only, within the war: an item that is added and removed is no war of its own.
+            // Only once during the war: an item that is added and removed is not a war of its own.
             let on = target.clone();
             s.at(100.0, move |server| {
                 server.write(&Actor::admin(), How::Strategic, &on, &[is(path, "debug:1")]);
