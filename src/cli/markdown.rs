@@ -69,7 +69,7 @@ fn of_war(war: &War) -> String {
     for (number, remedy) in war.remedies.iter().enumerate() {
         let _ = writeln!(out, "{}. {} (option {})\n", number + 1, text(&remedy.title), remedy.option);
         let _ = writeln!(out, "{}\n", block(&remedy.command));
-        let _ = writeln!(out, "   Changes: {}. Gives up: {}.\n", text(&remedy.changes), text(&remedy.gives_up));
+        let _ = writeln!(out, "   Changes: {}. Gives up: {}.\n", text(&remedy.changes), text(&remedy.tradeoff));
     }
     let _ = writeln!(out, "To see that it is over:\n\n{}\n", block(&war.verify));
     out
@@ -77,7 +77,7 @@ fn of_war(war: &War) -> String {
 
 fn values(field: &Field) -> String {
     let one = |v: &crate::query::views::Value| {
-        let value = match (v.absent, v.hidden) {
+        let value = match (v.absent, v.redacted) {
             (true, _) => "(absent)".to_owned(),
             (_, true) => "(hidden)".to_owned(),
             _ => code(&v.value.to_string()),

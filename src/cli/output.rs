@@ -12,7 +12,7 @@ use crate::detect::remedy::quoted;
 use crate::detect::verdict::State;
 use crate::escape;
 use crate::query::views::{
-    Coverage, Field, Moment, Object, Participants, Party, Report, Turns, Value, War, WrongClock, time,
+    Coverage, Field, Moment, Object, Participants, Party, Report, Transitions, Value, War, WrongClock, time,
 };
 
 /// Width if there is no terminal.
@@ -64,8 +64,8 @@ impl Style {
 
     fn state(self, state: State, text: &str) -> String {
         let code = match state {
-            State::Paused => "31",
-            State::Thrashing | State::HalfOpen => "33",
+            State::Sustained => "31",
+            State::Thrashing | State::Subsiding => "33",
             State::Calm | State::Contested => return text.to_owned(),
         };
         if self.is_coloured { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
@@ -265,7 +265,7 @@ fn wars(wars: &[War], style: Style) -> Table {
             .parties
             .iter()
             .map(|p| format!("{} ({})", style.actor(&p.actor), p.writes))
-            .chain(war.echoes.iter().map(|e| format!("echo: {}", name(&e.object))))
+            .chain(war.dependents.iter().map(|e| format!("echo: {}", name(&e.object))))
             .collect();
         table.add_row([
             Cell::new(name(&war.object)),
@@ -297,7 +297,7 @@ fn stacked(wars: &[War], style: Style) -> String {
         for party in &war.parties {
             let _ = writeln!(out, "  {} ({} writes)", style.actor(&party.actor), party.writes);
         }
-        for echo in &war.echoes {
+        for echo in &war.dependents {
             let _ = writeln!(out, "  echo: {}", name(&echo.object));
         }
         let (retakes, rate) = (war.retakes, war.rate());
@@ -328,8 +328,8 @@ fn capitalised(text: &str) -> String {
 fn state_cell(war: &War) -> Cell {
     let cell = Cell::new(verdict(war).join("\n"));
     match shown_state(war) {
-        State::Paused => cell.fg(Color::Red),
-        State::Thrashing | State::HalfOpen => cell.fg(Color::Yellow),
+        State::Sustained => cell.fg(Color::Red),
+        State::Thrashing | State::Subsiding => cell.fg(Color::Yellow),
         State::Calm | State::Contested => cell,
     }
 }
@@ -357,7 +357,7 @@ fn fought_over(field: &Field, style: Style) -> String {
 
 pub(super) fn value_text(value: &Value, style: Style) -> String {
     match &value.value {
-        _ if value.hidden => "(hidden)".into(),
+        _ if value.redacted => "(redacted)".into(),
         serde_json::Value::Null => "(absent)".into(),
         json => json_text(json, style),
     }
@@ -375,15 +375,15 @@ pub(super) fn json_text(json: &serde_json::Value, style: Style) -> String {
 }
 
 /// Formats the transitions of wars, one per line.
-pub fn turns(found: &Turns, style: Style) -> String {
-    if found.turns.is_empty() {
+pub fn transitions(found: &Transitions, style: Style) -> String {
+    if found.transitions.is_empty() {
         return format!("no verdict changed since {}\n", clock(found.complete_since));
     }
     let mut table = style.table();
     table.set_header(["WHEN", "OBJECT", "FROM", "TO"].map(|text| Cell::new(text).add_attribute(Attribute::Bold)));
-    for turn in &found.turns {
-        let (from, to) = (words(turn.from.as_str()), words(turn.to.as_str()));
-        table.add_row([clock(turn.at), name(&turn.object), from, to]);
+    for transition in &found.transitions {
+        let (from, to) = (words(transition.from.as_str()), words(transition.to.as_str()));
+        table.add_row([clock(transition.at), name(&transition.object), from, to]);
     }
     format!("{table}\n")
 }
@@ -444,7 +444,7 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
         out.push_str(&lanes::picture(war, &found.timeline, &found.coverage, style));
         out.push_str(&remedies(war, style));
     }
-    for echo in found.wars.iter().flat_map(|w| &w.echoes) {
+    for echo in found.wars.iter().flat_map(|w| &w.dependents) {
         let _ = writeln!(
             out,
             "echo: {} follows, written {} times by {}",
@@ -468,13 +468,16 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
         }
         let hidden = found.timeline.len() - moments.len();
         if hidden > 0 {
-            let _ = writeln!(out, "({hidden} status writes of bystanders not shown: -o wide shows them)");
+            let _ = writeln!(out, "({hidden} status writes of other_writers not shown: -o wide shows them)");
         }
     }
-    if !found.turns.is_empty() {
-        let turns: Vec<String> =
-            found.turns.iter().map(|turn| format!("{} {}", clock(turn.at), words(turn.to.as_str()))).collect();
-        let _ = writeln!(out, "\nverdicts: {}", turns.join(", "));
+    if !found.transitions.is_empty() {
+        let transitions: Vec<String> = found
+            .transitions
+            .iter()
+            .map(|transition| format!("{} {}", clock(transition.at), words(transition.to.as_str())))
+            .collect();
+        let _ = writeln!(out, "\nverdicts: {}", transitions.join(", "));
     }
     let _ = write!(out, "\n{}", coverage(&found.coverage));
     out
@@ -508,7 +511,7 @@ fn remedies(war: &War, style: Style) -> String {
         let _ = writeln!(out, "\n{} (option {})", style.bold(&title), remedy.option);
         let _ = writeln!(out, "   {}", clean(&remedy.command));
         let _ = writeln!(out, "   changes: {}", clean(&remedy.changes));
-        let _ = writeln!(out, "   gives up: {}", clean(&remedy.gives_up));
+        let _ = writeln!(out, "   gives up: {}", clean(&remedy.tradeoff));
     }
     let _ = writeln!(out, "\n{}\n   {}", style.bold("To see that it is over"), clean(&war.verify));
     out

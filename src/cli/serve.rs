@@ -284,10 +284,12 @@ fn journal(
         let Some(newest) = newest else { return Ok(Vec::new()) };
         let since = newest.saturating_sub(window);
         let mut recent = Vec::new();
-        let count = replay::replay(reader, since, &pipeline, |thrashes, turns| {
-            counted.contested(&pipeline, turns.iter());
+        let count = replay::replay(reader, since, &pipeline, |thrashes, transitions| {
+            counted.contested(&pipeline, transitions.iter());
             counted.thrashes(&pipeline, thrashes);
-            recent.extend(turns.iter().filter(|turn| turn.at > newest.saturating_sub(replay::MARGIN)).cloned());
+            recent.extend(
+                transitions.iter().filter(|transition| transition.at > newest.saturating_sub(replay::MARGIN)).cloned(),
+            );
         })?;
         tracing::info!(writes = count, "the journal's recent writes are taken in again");
         Ok(recent)

@@ -10,7 +10,7 @@ use super::reach::Reach;
 use super::who::encoded;
 use super::{Outcome, analyze, output};
 use crate::detect::verdict::State;
-use crate::query::views::{Report, Turns};
+use crate::query::views::{Report, Transitions};
 
 /// Runs `editwar wars`.
 ///
@@ -24,9 +24,9 @@ pub fn run(args: &WarsArgs) -> Result<Outcome> {
 }
 
 /// Lists transitions.
-fn turns(which: &Which, namespace: Option<&str>, since: &str, reach: &Reach) -> Result<Outcome> {
+fn transitions(which: &Which, namespace: Option<&str>, since: &str, reach: &Reach) -> Result<Outcome> {
     let parameters = [("since", Some(since)), ("namespace", namespace), ("cluster", which.cluster.as_deref())];
-    let found: Turns = ask(reach, path("/api/v1/turns?", &parameters))?;
+    let found: Transitions = ask(reach, path("/api/v1/transitions?", &parameters))?;
     let mut stdout = anstream::stdout().lock();
     match which.output {
         Format::Json => write!(stdout, "{}", output::json(&found)?)?,
@@ -34,11 +34,14 @@ fn turns(which: &Which, namespace: Option<&str>, since: &str, reach: &Reach) -> 
         Format::Markdown => bail!("-o markdown is for one object: see editwar who"),
         Format::Table | Format::Wide => {
             let style = output::Style::of_stdout(which.output == Format::Wide);
-            write!(stdout, "{}", output::turns(&found, style))?;
+            write!(stdout, "{}", output::transitions(&found, style))?;
         }
     }
     stdout.flush()?;
-    let is_war = found.turns.iter().any(|turn| turn.to == State::Thrashing || turn.to == State::Paused);
+    let is_war = found
+        .transitions
+        .iter()
+        .any(|transition| transition.to == State::Thrashing || transition.to == State::Sustained);
     Ok(if is_war { Outcome::War } else { Outcome::Calm })
 }
 
@@ -59,7 +62,7 @@ fn path(base: &str, parameters: &[(&str, Option<&str>)]) -> String {
 /// As for [`run`].
 pub fn list(which: &Which, namespace: Option<&str>, reach: &Reach) -> Result<Outcome> {
     if let Some(since) = &which.since {
-        return turns(which, namespace, since, reach);
+        return transitions(which, namespace, since, reach);
     }
     let all = which.all.to_string();
     let (cluster, actor) = (which.cluster.as_deref(), which.actor.as_deref());

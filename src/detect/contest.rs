@@ -12,7 +12,7 @@ use super::findings::{Findings, Thrashes};
 use super::order::Order;
 use super::policy::{Limits, ObjectLimits};
 use super::record::Record;
-use super::verdict::{Confidence, Transition};
+use super::verdict::{Confidence, StateChange};
 use super::write::Effect;
 use crate::audit::event::Micros;
 
@@ -92,7 +92,7 @@ impl Contest {
     }
 
     /// Makes the state changes that are due by `now`; those of the whole object's state, at `at_least` this confidence.
-    pub fn advance(&mut self, now: Micros, limits: &Limits, at_least: Confidence) -> Vec<Transition> {
+    pub fn advance(&mut self, now: Micros, limits: &Limits, at_least: Confidence) -> Vec<StateChange> {
         let mut transitions = Vec::new();
         self.deadline = self.deadline.filter(|deadline| *deadline > now);
         while let Some(at) = self.live.due(limits).filter(|due| *due <= now) {
@@ -101,7 +101,7 @@ impl Contest {
             self.advanced = self.advanced.max(Some(at));
             let to = self.live.state(at_least);
             if from != to {
-                transitions.push(Transition { from, to, at });
+                transitions.push(StateChange { from, to, at });
             }
         }
         transitions

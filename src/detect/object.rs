@@ -19,7 +19,7 @@ use super::recent::{Kept, Recent, Recents};
 use super::record::Record;
 use super::seen::Seen;
 use super::trouble::Troubles;
-use super::verdict::{Confidence, State, Transition};
+use super::verdict::{Confidence, State, StateChange};
 use super::write::{Effect, Outcome, Part, Write};
 use crate::audit::event::{Level, Micros, Verb};
 
@@ -71,7 +71,7 @@ pub struct Observed {
     /// New thrashing events by party, of wars that are known by their fields.
     pub thrashes: Thrashes,
     /// State changes, at [`Confidence::Probable`]: those that were due before the write, then that of the write.
-    pub transitions: Vec<Transition>,
+    pub transitions: Vec<StateChange>,
     /// Bytes of bodies that are kept unread, more or less than before.
     pub body_bytes: isize,
 }
@@ -120,7 +120,7 @@ impl ObjectState {
         drop(self.advance(now, limits));
         let to = self.state();
         if from != to {
-            observed.transitions.push(Transition { from, to, at: write.at });
+            observed.transitions.push(StateChange { from, to, at: write.at });
         }
     }
 
@@ -131,7 +131,7 @@ impl ObjectState {
     }
 
     /// Makes the state changes that are due by `now`.
-    pub fn advance(&mut self, now: Micros, limits: &Limits) -> Vec<Transition> {
+    pub fn advance(&mut self, now: Micros, limits: &Limits) -> Vec<StateChange> {
         self.contested().map_or_else(Vec::new, |contested| contested.contest.advance(now, limits, Confidence::Probable))
     }
 
@@ -141,11 +141,11 @@ impl ObjectState {
     }
 
     /// A person lifted the pause.
-    pub fn resume(&mut self, at: Micros) -> Option<Transition> {
+    pub fn resume(&mut self, at: Micros) -> Option<StateChange> {
         let from = self.state();
         self.contested()?.contest.resume(at);
         let to = self.state();
-        (from != to).then_some(Transition { from, to, at })
+        (from != to).then_some(StateChange { from, to, at })
     }
 
     /// Whether writes are kept that nobody needs once nobody can come late any more.

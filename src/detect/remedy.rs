@@ -62,7 +62,7 @@ pub struct Remedy {
     /// What it changes.
     pub changes: String,
     /// What is given up by it.
-    pub gives_up: String,
+    pub tradeoff: String,
 }
 
 /// A JSON Pointer and a dotted path, as the annotations want them.
@@ -136,7 +136,7 @@ impl Facts<'_> {
             title: format!("leave {} to {}", fields.join(" and "), self.rivals(owner)),
             command: self.annotate(&[annotation]),
             changes: format!("{owner} no longer writes {}, and goes on with the rest of the object", fields.join(", ")),
-            gives_up: format!("drift of {} is not corrected any more", fields.join(", ")),
+            tradeoff: format!("drift of {} is not corrected any more", fields.join(", ")),
         })
     }
 
@@ -166,7 +166,7 @@ impl Facts<'_> {
             title: format!("take over what {} wants", self.rivals(owner)),
             command: self.annotate(&[format!("patch={}", Value::from(operations))]),
             changes: format!("{owner} writes the value of {} that is in the annotation", fields.join(", ")),
-            gives_up: "the value stays as it is now, also when the rival wants another".into(),
+            tradeoff: "the value stays as it is now, also when the rival wants another".into(),
         })
     }
 
@@ -177,7 +177,7 @@ impl Facts<'_> {
             title: format!("leave the object to {}", self.rivals(owner)),
             command: self.annotate(&["mode=unmanaged".to_owned()]),
             changes: format!("{owner} no longer writes this object at all, and its pause is lifted"),
-            gives_up: "nothing of this object is held at its desired state any more".into(),
+            tradeoff: "nothing of this object is held at its desired state any more".into(),
         }
     }
 
@@ -203,7 +203,7 @@ impl Facts<'_> {
                         target("applications.argoproj.io", application)
                     ),
                     changes: format!("the application {application} ignores these fields when it compares and syncs"),
-                    gives_up: "what the repository says of them; other ignoreDifferences there are replaced".into(),
+                    tradeoff: "what the repository says of them; other ignoreDifferences there are replaced".into(),
                 })
             }
             // On an object that is deleted again and again, the annotation is lost with it.
@@ -215,7 +215,7 @@ impl Facts<'_> {
                     self.kubectl("annotate")
                 ),
                 changes: format!("{actor} no longer applies this object"),
-                gives_up: "what the repository says of it, until the annotation is removed".into(),
+                tradeoff: "what the repository says of it, until the annotation is removed".into(),
             }),
             _ => None,
         }
@@ -241,7 +241,7 @@ impl Facts<'_> {
                 quoted(&patch.to_string())
             ),
             changes: "the webhook no longer sees these requests; its other conditions stay".into(),
-            gives_up: format!("what {webhook} does for them, on all objects"),
+            tradeoff: format!("what {webhook} does for them, on all objects"),
         })
     }
 
@@ -253,7 +253,7 @@ impl Facts<'_> {
             title: format!("exclude {}/{} in the Kyverno policy that changes it", self.kind, self.name),
             command: "kubectl get clusterpolicies.kyverno.io,policies.kyverno.io -A -o wide".into(),
             changes: "nothing; the rule's `exclude` block is where it is exempted".into(),
-            gives_up: "what the policy does for this object".into(),
+            tradeoff: "what the policy does for this object".into(),
         }
     }
 
@@ -276,7 +276,7 @@ impl Facts<'_> {
             title: format!("see why {title} {name} decides differently on the same request"),
             command,
             changes: "nothing; make it deterministic, independent of time, chance and order".into(),
-            gives_up: "nothing".into(),
+            tradeoff: "nothing".into(),
         })
     }
 
@@ -296,14 +296,14 @@ impl Facts<'_> {
                     self.namespace_flag()
                 ),
                 changes: format!("{} is no longer scaled by load", self.name),
-                gives_up: "autoscaling of this object; the autoscaler's settings are gone".into(),
+                tradeoff: "autoscaling of this object; the autoscaler's settings are gone".into(),
             },
             None => Remedy {
                 option: "A",
                 title: "find the HorizontalPodAutoscaler that targets it".into(),
                 command: format!("kubectl get horizontalpodautoscalers.autoscaling{} -o wide", self.namespace_flag()),
                 changes: "nothing; the one that refers to it is the rival".into(),
-                gives_up: "nothing".into(),
+                tradeoff: "nothing".into(),
             },
         })
     }
@@ -327,7 +327,7 @@ impl Facts<'_> {
                 quoted(person)
             ),
             changes: "nothing; it says whether that account may write the object at all".into(),
-            gives_up: "nothing".into(),
+            tradeoff: "nothing".into(),
         })
     }
 
@@ -338,7 +338,7 @@ impl Facts<'_> {
             title: "see who owns which field, and take it from one of them".into(),
             command: format!("{} -o yaml --show-managed-fields", self.kubectl("get")),
             changes: "nothing".into(),
-            gives_up: "nothing".into(),
+            tradeoff: "nothing".into(),
         }
     }
 }

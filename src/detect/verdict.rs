@@ -1,4 +1,4 @@
-//! Retake → bucket → verdict: calm, contested, thrashing, paused, half-open, calm again.
+//! Retake → bucket → verdict: calm, contested, thrashing, sustained, subsiding, calm again.
 //!
 //! Time is the events'. A machine is moved by retakes ([`Machine::retake`]) and by time passing
 //! ([`Machine::advance`]); the same retakes give the same states, live or in replay.
@@ -37,9 +37,9 @@ pub enum State {
     /// A bucket ran empty.
     Thrashing,
     /// It ran empty often enough: reconcilers had better stop.
-    Paused,
+    Sustained,
     /// Quiet for long enough to try again, watched.
-    HalfOpen,
+    Subsiding,
 }
 
 /// How sure a verdict is.
@@ -58,7 +58,7 @@ pub enum Confidence {
 
 /// A change of an object's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transition {
+pub struct StateChange {
     /// The state before.
     pub from: State,
     /// The state after.
@@ -80,7 +80,7 @@ pub struct Machine {
     quiet: Micros,
     first_retake: Option<Micros>,
     last_retake: Micros,
-    /// While half-open: the actor that tried again. Its try is no relapse; an answer to it is.
+    /// While subsiding: the actor that tried again. Its try is no relapse; an answer to it is.
     probe: Option<Arc<str>>,
     worst: State,
     pauses: u32,
@@ -93,14 +93,14 @@ pub struct Machine {
 // === impl State ===
 
 impl State {
-    /// How urgent it is: half-open lies between contested and thrashing.
+    /// How urgent it is: subsiding lies between contested and thrashing.
     pub fn urgency(self) -> u8 {
         match self {
             State::Calm => 0,
             State::Contested => 1,
-            State::HalfOpen => 2,
+            State::Subsiding => 2,
             State::Thrashing => 3,
-            State::Paused => 4,
+            State::Sustained => 4,
         }
     }
 
@@ -110,8 +110,8 @@ impl State {
             State::Calm => "calm",
             State::Contested => "contested",
             State::Thrashing => "thrashing",
-            State::Paused => "paused",
-            State::HalfOpen => "half_open",
+            State::Sustained => "sustained",
+            State::Subsiding => "subsiding",
         }
     }
 }
@@ -155,7 +155,7 @@ impl Machine {
         }
         self.first_retake.get_or_insert(at);
         self.last_retake = at;
-        self.spared += u32::from(self.state == State::Paused);
+        self.spared += u32::from(self.state == State::Sustained);
         if let Some(window) = empty_window {
             self.first_thrash.get_or_insert(at);
             self.thrashes.push_back((at, window));
@@ -165,10 +165,10 @@ impl Machine {
         }
         match self.state {
             State::Calm => self.enter(State::Contested, at),
-            State::HalfOpen if self.probe.is_none() => self.probe = Some(actor.clone()),
-            State::HalfOpen if self.probe.as_ref() != Some(actor) => {
+            State::Subsiding if self.probe.is_none() => self.probe = Some(actor.clone()),
+            State::Subsiding if self.probe.as_ref() != Some(actor) => {
                 self.quiet = (self.quiet * 2).min(limits.quiet_max.max(self.quiet));
-                self.enter(State::Paused, at);
+                self.enter(State::Sustained, at);
             }
             _ => {}
         }
@@ -180,7 +180,7 @@ impl Machine {
             if enough && self.thrashes.iter().all(|(then, window)| at - then <= *window) {
                 self.quiet = quiet.unwrap_or(limits.quiet);
                 self.first_pause.get_or_insert(at);
-                self.enter(State::Paused, at);
+                self.enter(State::Sustained, at);
             }
         }
         empty_window.is_some()
@@ -190,7 +190,7 @@ impl Machine {
     pub fn advance(&mut self, now: Micros, limits: &Limits) {
         while let Some(due) = self.due(limits).filter(|due| *due <= now) {
             self.probe = None;
-            self.enter(if self.state == State::Paused { State::HalfOpen } else { State::Calm }, due);
+            self.enter(if self.state == State::Sustained { State::Subsiding } else { State::Calm }, due);
         }
     }
 
@@ -202,8 +202,8 @@ impl Machine {
                 let refills = limits.buckets.iter().map(|limit| 2 * limit.refill());
                 Some(self.last_retake + refills.fold(limits.quiet, i64::max))
             }
-            State::Paused => Some(self.last_retake + self.quiet),
-            State::HalfOpen => Some(self.since.max(self.last_retake) + self.quiet),
+            State::Sustained => Some(self.last_retake + self.quiet),
+            State::Subsiding => Some(self.since.max(self.last_retake) + self.quiet),
         }
     }
 
@@ -232,7 +232,7 @@ impl Machine {
         self.since
     }
 
-    /// The furthest state ever reached; half-open counts as paused.
+    /// The furthest state ever reached; subsiding counts as paused.
     pub fn worst(&self) -> State {
         self.worst
     }
@@ -240,8 +240,8 @@ impl Machine {
     /// When the pause is next reconsidered: the end of the quiet period, should nobody retake until then.
     pub fn until(&self) -> Option<Micros> {
         match self.state {
-            State::Paused => Some(self.last_retake + self.quiet),
-            State::HalfOpen => Some(self.since.max(self.last_retake) + self.quiet),
+            State::Sustained => Some(self.last_retake + self.quiet),
+            State::Subsiding => Some(self.since.max(self.last_retake) + self.quiet),
             _ => None,
         }
     }
@@ -269,11 +269,11 @@ impl Machine {
     fn enter(&mut self, state: State, at: Micros) {
         self.state = state;
         self.since = at;
-        if state == State::Paused {
+        if state == State::Sustained {
             self.pauses += 1;
             self.last_pause = Some(at);
         }
-        if state != State::HalfOpen {
+        if state != State::Subsiding {
             self.worst = self.worst.max(state);
         }
     }

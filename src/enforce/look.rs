@@ -64,7 +64,7 @@ pub fn would_pause(pipeline: &Pipeline, confidence: Confidence, key: &ObjectKey,
             let own = limits.own.clone().unwrap_or_default();
             next.retake(&own, now, limits, true);
         }
-        Some(next.state() == State::Paused)
+        Some(next.state() == State::Sustained)
     };
     pipeline.table().with(key, look).flatten().unwrap_or(false)
 }

@@ -351,7 +351,7 @@ impl<K: Ord + Clone> Plan<K> {
     }
 
     fn is_to_pause(&self, verdict: &Verdict) -> bool {
-        verdict.state == State::Paused && verdict.confidence >= self.rules.confidence && !verdict.is_unmanaged
+        verdict.state == State::Sustained && verdict.confidence >= self.rules.confidence && !verdict.is_unmanaged
     }
 
     /// Returns what to do about an existing pause.

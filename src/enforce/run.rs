@@ -276,7 +276,7 @@ impl Enforcer {
         let found = look::verdict_on(&self.pipeline, &self.account, self.rules.confidence, &key);
         let (Some(mut verdict), Some(limits)) = (found, self.pipeline.policy().limits(&key.object())) else { return };
         let latest = now.latest.unwrap_or(now.clock);
-        if verdict.state == State::Paused {
+        if verdict.state == State::Sustained {
             // The plan handles this verdict.
             return;
         }
@@ -288,7 +288,7 @@ impl Enforcer {
             _ => 0,
         };
         let until = latest + stretch(times);
-        (verdict.state, verdict.until) = (State::Paused, Some(until));
+        (verdict.state, verdict.until) = (State::Sustained, Some(until));
         if !self.plan.may_pause(&key, &verdict, now) {
             return;
         }

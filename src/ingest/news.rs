@@ -8,10 +8,10 @@ use crate::telemetry::metrics::Metrics;
 
 /// Publishes the results of a batch. Never logs once per event.
 pub fn tell(batch: &Batch<'_>, pipeline: &Pipeline, metrics: &Metrics, journal: Option<&Journal>) {
-    metrics.contested(pipeline, batch.turns.iter());
+    metrics.contested(pipeline, batch.transitions.iter());
     metrics.thrashes(pipeline, &batch.thrashes);
     if let Some(journal) = journal {
-        journal.note(&batch.turns);
+        journal.note(&batch.transitions);
     }
     for (source, Doubts { future, long_ago }) in batch.doubts() {
         for (time, count) in [("future", future), ("long_ago", long_ago)].into_iter().filter(|(_, count)| *count > 0) {
@@ -26,23 +26,23 @@ pub fn tell(batch: &Batch<'_>, pipeline: &Pipeline, metrics: &Metrics, journal: 
             counter.inc_by(count);
         }
     }
-    for turn in &batch.turns {
-        let object = turn.object.object();
-        let message = match turn.to {
+    for transition in &batch.transitions {
+        let object = transition.object.object();
+        let message = match transition.to {
             State::Calm => "the war is over",
             State::Contested => "two writers take a field back from each other",
             State::Thrashing => "an edit war",
-            State::Paused => "an edit war that does not end: reconcilers should pause",
-            State::HalfOpen => "quiet for long enough to try again",
+            State::Sustained => "an edit war that does not end: reconcilers should pause",
+            State::Subsiding => "quiet for long enough to try again",
         };
         tracing::info!(
-            cluster = turn.object.cluster(),
+            cluster = transition.object.cluster(),
             resource = object.resource,
             group = object.group,
             namespace = object.namespace,
             name = object.name,
-            from = turn.from.as_str(),
-            to = turn.to.as_str(),
+            from = transition.from.as_str(),
+            to = transition.to.as_str(),
             "{message}"
         );
     }

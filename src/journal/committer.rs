@@ -19,7 +19,7 @@ use super::record::Record;
 pub use super::shared::{LOOK_EVERY, OnFailure, Replay, Settings, Unavailable};
 use super::shared::{Order, Shared};
 use super::writer::GroupWriter;
-use crate::pipeline::{Turn, lock};
+use crate::pipeline::{Transition, lock};
 use crate::telemetry::metrics::Metrics;
 
 /// The journal of a server.
@@ -79,10 +79,10 @@ impl Journal {
 
     /// Appends these transitions with the next group, without waiting for it. Transitions are derived from stored
     /// writes, so a replay restores those that a crash loses.
-    pub fn note(&self, turns: &[Turn]) {
-        if let (false, Some(orders)) = (turns.is_empty(), &*lock(&self.orders)) {
+    pub fn note(&self, transitions: &[Transition]) {
+        if let (false, Some(orders)) = (transitions.is_empty(), &*lock(&self.orders)) {
             // If the thread has ended, that was already reported.
-            let _ = orders.send(Order { records: Vec::new(), turns: turns.to_vec(), done: None });
+            let _ = orders.send(Order { records: Vec::new(), transitions: transitions.to_vec(), done: None });
         }
     }
 
@@ -93,7 +93,7 @@ impl Journal {
         }
         let (done, is_done) = oneshot::channel();
         let orders = lock(&self.orders);
-        let order = Order { records, turns: Vec::new(), done: Some(done) };
+        let order = Order { records, transitions: Vec::new(), done: Some(done) };
         let sent = orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
         sent.then_some(Some(is_done)).ok_or(Unavailable)
     }

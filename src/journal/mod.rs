@@ -3,7 +3,7 @@
 //! - [`committer`]: the front end. Collects the writes of all requests; its thread, in `writer`, commits them in
 //!   groups.
 //! - [`store`]: a directory of segments with retention by age and size.
-//! - [`segment`]: one file, with an index by object. [`record`] is the stored form of a write, [`turn`] that of a
+//! - [`segment`]: one file, with an index by object. [`record`] is the stored form of a write, [`transition`] that of a
 //!   transition.
 //! - `head`: which segments should exist. `listing`: which do. `disk`: every change to a file.
 //! - [`reader`]: concurrent reads.
@@ -21,7 +21,7 @@ pub mod replay;
 pub mod segment;
 mod shared;
 pub mod store;
-pub mod turn;
+pub mod transition;
 mod writer;
 
 use std::mem::{Discriminant, discriminant};

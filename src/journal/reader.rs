@@ -10,7 +10,7 @@ use super::disk::Disk;
 use super::record::Key;
 use super::segment::Segment;
 use crate::audit::event::Micros;
-use crate::pipeline::{Turn, lock};
+use crate::pipeline::{Transition, lock};
 
 /// Maximum number of sealed segments that stay open. Each uses a file descriptor and up to 4 MiB of cache.
 const OPEN_MAX: usize = 24;
@@ -162,9 +162,9 @@ impl Reader {
     ///
     /// # Errors
     /// [`Error`].
-    pub fn turns(&self, since: Micros, mut each: impl FnMut(Turn)) -> Result<(), Error> {
+    pub fn transitions(&self, since: Micros, mut each: impl FnMut(Transition)) -> Result<(), Error> {
         for segment in self.segments(since) {
-            segment?.turns(since, &mut each)?;
+            segment?.transitions(since, &mut each)?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::record::{self, Entry};
 use crate::audit::envelope;
 use crate::audit::event::Micros;
 use crate::detect::policy::Policy;
-use crate::pipeline::{Batch, Pipeline, Thrash, Turn};
+use crate::pipeline::{Batch, Pipeline, Thrash, Transition};
 
 /// Time added to the longest window, within which an event may arrive late or again. A replay of window and margin
 /// finds every transition that happened live.
@@ -33,7 +33,7 @@ pub fn replay(
     reader: &Reader,
     since: Micros,
     pipeline: &Pipeline,
-    mut tell: impl FnMut(&[Thrash], &[Turn]),
+    mut tell: impl FnMut(&[Thrash], &[Transition]),
 ) -> Result<u64, Error> {
     let mut texts = Vec::with_capacity(RUN);
     let mut count = 0;
@@ -43,7 +43,7 @@ pub fn replay(
             let mut batch = pipeline.batch(run[0].cluster, run[0].source);
             run.iter().for_each(|entry| take(&mut batch, entry));
             batch.pass_time();
-            tell(&batch.thrashes, &batch.turns);
+            tell(&batch.thrashes, &batch.transitions);
         }
         texts.clear();
     };

@@ -12,9 +12,9 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageErro
 
 use super::disk::Disk;
 use super::record::{KEY_BYTES, Key, Record};
-use super::{Error, turn};
+use super::{Error, transition};
 use crate::audit::event::Micros;
-use crate::pipeline::Turn;
+use crate::pipeline::Transition;
 
 /// The format that this version writes and reads.
 pub const FORMAT: u64 = 1;
@@ -30,7 +30,7 @@ const EVENTS: TableDefinition<'_, &[u8; KEY_BYTES], &[u8]> = TableDefinition::ne
 /// Keys: the key text of the object, a zero byte, the record's key.
 const OBJECTS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("objects");
 /// Transitions. Missing in files of editwar 0.1 and before.
-const TURNS: TableDefinition<'_, &[u8; KEY_BYTES], &[u8]> = TableDefinition::new("turns");
+const TRANSITIONS: TableDefinition<'_, &[u8; KEY_BYTES], &[u8]> = TableDefinition::new("transitions");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Written and deleted to check for free space.
 const PROBE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("probe");
@@ -68,7 +68,7 @@ impl Segment {
                 write.open_table(META)?.insert("format", FORMAT)?;
                 write.open_table(EVENTS)?;
                 write.open_table(OBJECTS)?;
-                write.open_table(TURNS)?;
+                write.open_table(TRANSITIONS)?;
                 Ok(())
             })?;
             disk.rename(&draft, path).map_err(|e| storage(path, &e))?;
@@ -160,7 +160,7 @@ impl Segment {
     pub fn append<'r>(
         &self,
         records: impl Iterator<Item = &'r Record>,
-        turns: impl Iterator<Item = &'r Turn>,
+        transitions: impl Iterator<Item = &'r Transition>,
     ) -> Result<(), Error> {
         self.commit(|write| {
             let mut events = write.open_table(EVENTS)?;
@@ -175,9 +175,9 @@ impl Segment {
                 index.extend_from_slice(&record.key.0);
                 objects.insert(index.as_slice(), ())?;
             }
-            let mut kept = write.open_table(TURNS)?;
-            for turn in turns {
-                kept.insert(&turn::key(turn).0, turn::text(turn).as_slice())?;
+            let mut kept = write.open_table(TRANSITIONS)?;
+            for transition in transitions {
+                kept.insert(&transition::key(transition).0, transition::text(transition).as_slice())?;
             }
             Ok(())
         })
@@ -285,15 +285,15 @@ impl Segment {
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub fn turns(&self, since: Micros, mut each: impl FnMut(Turn)) -> Result<(), Error> {
+    pub fn transitions(&self, since: Micros, mut each: impl FnMut(Transition)) -> Result<(), Error> {
         let mut show = || -> Result<(), redb::Error> {
-            let turns = match self.database.begin_read()?.open_table(TURNS) {
+            let transitions = match self.database.begin_read()?.open_table(TRANSITIONS) {
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
-                turns => turns?,
+                transitions => transitions?,
             };
-            for entry in turns.range::<&[u8; KEY_BYTES]>(&Key::from(since).0..)? {
+            for entry in transitions.range::<&[u8; KEY_BYTES]>(&Key::from(since).0..)? {
                 let (key, text) = entry?;
-                turn::read(Key(*key.value()), text.value()).into_iter().for_each(&mut each);
+                transition::read(Key(*key.value()), text.value()).into_iter().for_each(&mut each);
             }
             Ok(())
         };

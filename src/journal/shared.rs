@@ -13,7 +13,7 @@ use super::reader::Reader;
 use super::record::Record;
 use super::store::Retention;
 use crate::audit::event::Micros;
-use crate::pipeline::{Turn, lock};
+use crate::pipeline::{Transition, lock};
 use crate::telemetry::metrics::Metrics;
 
 /// Interval of health checks, and of attempts to open a journal that could not be opened.
@@ -52,7 +52,7 @@ pub struct Unavailable;
 
 /// Called when the store is open for the first time, and again only if that call failed. It replays the past, and
 /// returns the resulting transitions, which may not have been stored yet.
-pub type Replay = Box<dyn FnMut(&Reader, Option<Micros>) -> Result<Vec<Turn>, Error> + Send>;
+pub type Replay = Box<dyn FnMut(&Reader, Option<Micros>) -> Result<Vec<Transition>, Error> + Send>;
 
 /// State that the writer thread publishes.
 pub(super) struct Shared {
@@ -71,7 +71,7 @@ pub(super) struct Shared {
 /// waits for. Number and size are bounded by the requests that are in flight.
 pub(super) struct Order {
     pub(super) records: Vec<Record>,
-    pub(super) turns: Vec<Turn>,
+    pub(super) transitions: Vec<Transition>,
     pub(super) done: Option<oneshot::Sender<Result<(), Unavailable>>>,
 }
 
@@ -113,6 +113,6 @@ impl Shared {
 impl Order {
     /// Returns its approximate size in memory, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.records.iter().map(Record::bytes).sum::<usize>() + self.turns.len() * 256
+        self.records.iter().map(Record::bytes).sum::<usize>() + self.transitions.len() * 256
     }
 }

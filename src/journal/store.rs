@@ -17,7 +17,7 @@ use super::reader::{Reader, Sealed, SealedFiles};
 use super::record::Record;
 use super::segment::Segment;
 use crate::audit::event::Micros;
-use crate::pipeline::Turn;
+use crate::pipeline::Transition;
 
 /// Number of segments in a full journal. Retention removes one such part at a time.
 const SEGMENTS: u64 = 16;
@@ -175,12 +175,12 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Storage`], [`Error::Gone`]. The store must then be opened again.
-    pub fn append(&mut self, records: &[&Record], turns: &[&Turn], now: Micros) -> Result<(), Error> {
+    pub fn append(&mut self, records: &[&Record], transitions: &[&Transition], now: Micros) -> Result<(), Error> {
         if self.is_full() {
             self.rotate()?;
             self.retain();
         }
-        let latest = latest(records, turns, now.saturating_add(self.retention.ahead));
+        let latest = latest(records, transitions, now.saturating_add(self.retention.ahead));
         if let Some(earliest) = records.iter().map(|record| record.key.at()).min()
             && std::mem::take(&mut self.is_fresh)
         {
@@ -188,7 +188,7 @@ impl Store {
             let known = self.head.known();
             self.head.set(Known { complete_since: known.complete_since.min(earliest), ..known })?;
         }
-        self.active.append(records.iter().copied(), turns.iter().copied())?;
+        self.active.append(records.iter().copied(), transitions.iter().copied())?;
         self.check_place()?;
         if let Some(latest) = latest {
             if self.newest == i64::MIN {
@@ -326,8 +326,8 @@ pub(super) fn try_space(disk: &Disk, folder: &Path, bytes: usize) -> Result<(), 
 }
 
 /// Returns the latest time among these, clamped to `until`.
-pub(super) fn latest(records: &[&Record], turns: &[&Turn], until: Micros) -> Option<Micros> {
-    let times = records.iter().map(|record| record.key.at()).chain(turns.iter().map(|turn| turn.at));
+pub(super) fn latest(records: &[&Record], transitions: &[&Transition], until: Micros) -> Option<Micros> {
+    let times = records.iter().map(|record| record.key.at()).chain(transitions.iter().map(|transition| transition.at));
     times.map(|at| at.min(until)).max()
 }
 

@@ -12,7 +12,7 @@ use super::record::Record;
 use super::shared::{OnFailure, Order, Replay, Settings, Shared, Unavailable};
 use super::store::{self, Place, Store};
 use crate::audit::event::Micros;
-use crate::pipeline::{Turn, lock};
+use crate::pipeline::{Transition, lock};
 
 /// Maximum number of bytes of records in one group.
 const GROUP_BYTES_MAX: usize = 32 << 20;
@@ -122,10 +122,10 @@ impl GroupWriter {
             tracing::error!(%damage, "a journal file was set aside, as its name says now; its writes are not in the history");
         }
         if let Some(replay) = &mut self.replay {
-            let turns = replay(&store.reader(), store.newest())?;
+            let transitions = replay(&store.reader(), store.newest())?;
             self.replay = None;
-            if !turns.is_empty() {
-                store.append(&[], &turns.iter().collect::<Vec<_>>(), clock())?;
+            if !transitions.is_empty() {
+                store.append(&[], &transitions.iter().collect::<Vec<_>>(), clock())?;
             }
         }
         if let Some(until) = self.lost_until {
@@ -147,12 +147,12 @@ impl GroupWriter {
             group.push(order);
         }
         let records: Vec<&Record> = group.iter().flat_map(|order| &order.records).collect();
-        let turns: Vec<&Turn> = group.iter().flat_map(|order| &order.turns).collect();
+        let transitions: Vec<&Transition> = group.iter().flat_map(|order| &order.transitions).collect();
         let count = records.len() as u64;
         let outcome = match &mut self.store {
             Some(store) => {
                 let timer = self.shared.commit_seconds.start_timer();
-                let appended = store.append(&records, &turns, clock());
+                let appended = store.append(&records, &transitions, clock());
                 timer.observe_duration();
                 appended.map_err(Some)
             }
@@ -164,7 +164,7 @@ impl GroupWriter {
             (Err(_), OnFailure::Refuse) => ("refused", Err(Unavailable)),
         };
         self.shared.outcomes.with_label_values(&[answer.0]).inc_by(count);
-        let latest = store::latest(&records, &turns, clock().saturating_add(self.settings.retention.ahead));
+        let latest = store::latest(&records, &transitions, clock().saturating_add(self.settings.retention.ahead));
         match outcome {
             Ok(()) => {
                 if let Some(store) = &self.store {

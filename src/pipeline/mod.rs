@@ -22,7 +22,7 @@ use crate::audit::event::{Event, Micros};
 use crate::audit::run::Run;
 use crate::audit::times;
 use crate::detect::policy::{Limits, Policy};
-use crate::detect::verdict::{State, Transition};
+use crate::detect::verdict::{State, StateChange};
 use crate::detect::write::{Outcome, Write, attribute};
 use clients::{Clients, Near};
 use clock::{Belief, Clock, Clocks, Feed, Tolerance};
@@ -71,7 +71,7 @@ pub struct Pipeline {
     stats: Mutex<Stats>,
     clocks: Clocks,
     /// State changes that no batch has reported yet.
-    unreported: Mutex<Vec<Turn>>,
+    unreported: Mutex<Vec<Transition>>,
 }
 
 /// One run of events from one source: counted here, and added to the pipeline's counters when it is dropped.
@@ -88,7 +88,7 @@ pub struct Batch<'p> {
     /// New thrashing events by object and party.
     pub thrashes: Vec<Thrash>,
     /// Verdicts that changed.
-    pub turns: Vec<Turn>,
+    pub transitions: Vec<Transition>,
 }
 
 /// Thrashing events of one object by one party.
@@ -104,7 +104,7 @@ pub struct Thrash {
 
 /// A verdict that changed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Turn {
+pub struct Transition {
     /// The object.
     pub object: ObjectKey,
     /// From which state.
@@ -115,11 +115,11 @@ pub struct Turn {
     pub at: Micros,
 }
 
-// === impl Turn ===
+// === impl Transition ===
 
-impl Turn {
-    pub(super) fn new(object: ObjectKey, Transition { from, to, at }: Transition) -> Turn {
-        Turn { object, from, to, at }
+impl Transition {
+    pub(super) fn new(object: ObjectKey, StateChange { from, to, at }: StateChange) -> Transition {
+        Transition { object, from, to, at }
     }
 }
 
@@ -186,7 +186,7 @@ impl Pipeline {
             stats: Stats::default(),
             near: Box::default(),
             thrashes: Vec::new(),
-            turns: Vec::new(),
+            transitions: Vec::new(),
         }
     }
 
@@ -204,19 +204,19 @@ impl Pipeline {
     ///
     /// Batches of live events do so themselves. What is read from a record of the past ends at a time that is known at the end
     /// only: see [`Pipeline::end`].
-    pub fn pass_time(&self, cluster: &str, now: Micros) -> Vec<Turn> {
+    pub fn pass_time(&self, cluster: &str, now: Micros) -> Vec<Transition> {
         self.table.pass_time(cluster, now, &self.policy)
     }
 
     /// Makes the state changes that are due when everything was taken in from a record of the past.
-    pub fn end(&self) -> Vec<Turn> {
-        let mut turns = Vec::new();
+    pub fn end(&self) -> Vec<Transition> {
+        let mut transitions = Vec::new();
         for cluster in self.clocks.clusters() {
             if let Some(now) = self.latest_of(&cluster) {
-                turns.extend(self.pass_time(&cluster, now));
+                transitions.extend(self.pass_time(&cluster, now));
             }
         }
-        turns
+        transitions
     }
 
     /// A person lifted the pause of this object. The next batch reports what that changes.
@@ -297,9 +297,9 @@ impl<'p> Batch<'p> {
 
     /// Makes the state changes that are due by now: to be called when all events of a batch were taken in.
     pub fn pass_time(&mut self) {
-        self.turns.append(&mut lock(&self.pipeline.unreported));
+        self.transitions.append(&mut lock(&self.pipeline.unreported));
         if let (Feed::Live, Some(now)) = (self.pipeline.clocks.feed(), self.clock.latest()) {
-            self.turns.extend(self.pipeline.pass_time(self.cluster, now));
+            self.transitions.extend(self.pipeline.pass_time(self.cluster, now));
         }
     }
 
@@ -432,7 +432,7 @@ impl<'p> Batch<'p> {
         for (party, count) in observed.thrashes {
             self.thrashes.push(Thrash { object: object.clone(), party, count });
         }
-        self.turns.extend(observed.transitions.into_iter().map(|change| Turn::new(object.clone(), change)));
+        self.transitions.extend(observed.transitions.into_iter().map(|change| Transition::new(object.clone(), change)));
     }
 
     /// Notes the times of whole lines, of reads too: time passes for verdicts even where nobody writes.
@@ -473,8 +473,8 @@ impl<'p> Batch<'p> {
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         if let (Feed::Live, Some(now)) = (self.pipeline.clocks.feed(), self.clock.latest()) {
-            let turns = self.pipeline.pass_time(self.cluster, now);
-            lock(&self.pipeline.unreported).extend(turns);
+            let transitions = self.pipeline.pass_time(self.cluster, now);
+            lock(&self.pipeline.unreported).extend(transitions);
         }
         self.tidy();
         lock(&self.pipeline.stats).add(&self.stats);

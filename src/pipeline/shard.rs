@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use smallvec::SmallVec;
 
-use super::Turn;
+use super::Transition;
 use super::key::{ObjectKey, Place};
 use crate::audit::event::Micros;
 use crate::detect::contest::LATE_MAX;
@@ -130,7 +130,7 @@ impl Shard {
     }
 
     /// Makes the state changes that are due by `now` in a cluster.
-    pub(super) fn pass_time(&mut self, cluster: &str, now: Micros, policy: &Policy, turns: &mut Vec<Turn>) {
+    pub(super) fn pass_time(&mut self, cluster: &str, now: Micros, policy: &Policy, transitions: &mut Vec<Transition>) {
         while let Some((at, hash)) = self.agenda(cluster).deadlines.first().copied().filter(|(at, _)| *at <= now) {
             self.agenda(cluster).deadlines.remove(&(at, hash));
             let mut next = None;
@@ -138,7 +138,7 @@ impl Shard {
             for object in self.objects.iter_hash_mut(hash) {
                 let Some(limits) = policy.limits(&object.key.object()) else { continue };
                 for transition in object.state.advance(now, limits) {
-                    turns.push(Turn::new(object.key.clone(), transition));
+                    transitions.push(Transition::new(object.key.clone(), transition));
                 }
                 next = next.into_iter().chain(object.state.new_deadline(limits)).min();
             }

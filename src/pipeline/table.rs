@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::key::{ObjectKey, Place};
 use super::shard::{Object, Shard};
-use super::{Bounds, Turn, WINDOW, lock};
+use super::{Bounds, Transition, WINDOW, lock};
 use crate::audit::event::Micros;
 use crate::detect::actor::Client;
 use crate::detect::meter::Meter;
@@ -247,20 +247,20 @@ impl Table {
     }
 
     /// Makes the state changes that are due by `now` in a cluster, in the order of their times.
-    pub(super) fn pass_time(&self, cluster: &str, now: Micros, policy: &Policy) -> Vec<Turn> {
-        let mut turns = Vec::new();
+    pub(super) fn pass_time(&self, cluster: &str, now: Micros, policy: &Policy) -> Vec<Transition> {
+        let mut transitions = Vec::new();
         for shard in &self.shards {
-            lock(shard).pass_time(cluster, now, policy, &mut turns);
+            lock(shard).pass_time(cluster, now, policy, &mut transitions);
         }
-        turns.sort_by(|a, b| (a.at, &a.object).cmp(&(b.at, &b.object)));
-        turns
+        transitions.sort_by(|a, b| (a.at, &a.object).cmp(&(b.at, &b.object)));
+        transitions
     }
 
     /// A person lifted the pause of this object.
-    pub(super) fn resume(&self, key: &ObjectKey, at: Micros) -> Option<Turn> {
+    pub(super) fn resume(&self, key: &ObjectKey, at: Micros) -> Option<Transition> {
         let place = self.place_of(key);
         let transition = self.shard(&place).find(&place)?.resume(at)?;
-        Some(Turn::new(key.clone(), transition))
+        Some(Transition::new(key.clone(), transition))
     }
 
     /// The objects that queries are about: contested ones and troubled ones.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lens::Lens;
 use super::past::{self, History};
-use super::views::{Filter, Moment, Object, Participants, Party, TurnView, Turns, time, time_option};
+use super::views::{Filter, Moment, Object, Participants, Party, TransitionView, Transitions, time, time_option};
 use super::{openapi, page};
 use crate::audit::event::Micros;
 use crate::detect::class::Classes;
@@ -33,7 +33,7 @@ use crate::telemetry::control::Control;
 use crate::telemetry::metrics::Metrics;
 
 /// How verdicts changed, from the journal.
-const TURNS: &str = "/api/v1/turns";
+const TRANSITIONS: &str = "/api/v1/transitions";
 /// Questions about the past that wait for the one that is being answered: each brings up to 64 MiB of writes into memory.
 const WAITING_MAX: usize = 8;
 /// Decisions that are followed at a time, by all clients and by each; beyond them, asking once still works.
@@ -71,8 +71,8 @@ struct Turnstile {
 /// May a reconciler write this object now?
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Decision {
-    /// Whether to write.
-    pub write: bool,
+    /// Whether the reconciler may write.
+    pub allowed: bool,
     /// The state of the verdict it follows from.
     pub state: State,
     /// How sure that is; null for an object that nobody fights over.
@@ -82,20 +82,20 @@ pub struct Decision {
     #[schemars(with = "Option<jiff::Timestamp>")]
     pub since: Option<Micros>,
     /// Who fights.
-    pub against: Vec<String>,
+    pub opponents: Vec<String>,
     /// Why, in a sentence.
     pub reason: String,
     /// When to ask again; null where there is nothing to wait for.
     #[serde(with = "time_option")]
     #[schemars(with = "Option<jiff::Timestamp>")]
-    pub ask_again: Option<Micros>,
+    pub retry_at: Option<Micros>,
     /// The time of the latest event: what this is based on.
     #[serde(with = "time_option")]
     #[schemars(with = "Option<jiff::Timestamp>")]
     pub as_of: Option<Micros>,
 }
 
-/// Who takes part in an object, parties and bystanders apart.
+/// Who takes part in an object, parties and other writers apart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sides {
     /// The object.
@@ -105,7 +105,7 @@ pub struct Sides {
     /// Who fights.
     pub parties: Vec<Party>,
     /// Who else writes.
-    pub bystanders: Vec<Party>,
+    pub other_writers: Vec<Party>,
 }
 
 /// An object's writes.
@@ -121,7 +121,7 @@ pub struct Timeline {
     pub complete_since: Option<Micros>,
     /// How the verdict changed, where the journal was asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub turns: Vec<TurnView>,
+    pub transitions: Vec<TransitionView>,
 }
 
 /// Where the kill switch stands.
@@ -226,7 +226,7 @@ impl Api {
         }
         let query = Query::of(request.uri().query().unwrap_or_default());
         let path = request.uri().path();
-        let turn = (query.get("since").is_some() || path == TURNS).then(|| self.turnstile.enter());
+        let turn = (query.get("since").is_some() || path == TRANSITIONS).then(|| self.turnstile.enter());
         if matches!(turn, Some(None)) {
             return problem(StatusCode::SERVICE_UNAVAILABLE, "too many ask about the past at once: ask again");
         }
@@ -256,8 +256,8 @@ impl Api {
                 },
                 Err(error) => problem(StatusCode::BAD_REQUEST, &error),
             },
-            TURNS => match self.turns(&query) {
-                Ok(turns) => json(StatusCode::OK, &turns),
+            TRANSITIONS => match self.transitions(&query) {
+                Ok(transitions) => json(StatusCode::OK, &transitions),
                 Err((status, why)) => problem(status, &why),
             },
             _ => match path.strip_prefix("/api/v1/objects/") {
@@ -335,14 +335,14 @@ impl Api {
         match view.as_ref() {
             "" => json(StatusCode::OK, &found),
             "timeline" => {
-                let Participants { object, timeline, complete_since, turns, .. } = found;
-                json(StatusCode::OK, &Timeline { object, timeline, complete_since, turns })
+                let Participants { object, timeline, complete_since, transitions, .. } = found;
+                json(StatusCode::OK, &Timeline { object, timeline, complete_since, transitions })
             }
             "participants" => {
                 let war = found.wars.first();
                 let is_party = |p: &Party| war.is_some_and(|w| w.parties.iter().any(|q| q.actor == p.actor));
-                let (parties, bystanders) = found.actors.into_iter().partition(is_party);
-                json(StatusCode::OK, &Sides { object: found.object, state: found.state, parties, bystanders })
+                let (parties, other_writers) = found.actors.into_iter().partition(is_party);
+                json(StatusCode::OK, &Sides { object: found.object, state: found.state, parties, other_writers })
             }
             _ => problem(StatusCode::NOT_FOUND, "an object has /participants, /timeline and /decision"),
         }
@@ -359,12 +359,12 @@ impl Api {
     }
 
     /// How verdicts changed, since a time or in the last day.
-    fn turns(&self, query: &Query<'_>) -> Result<Turns, Refusal> {
+    fn transitions(&self, query: &Query<'_>) -> Result<Transitions, Refusal> {
         let filter = query.without("since").filter().map_err(|why| (StatusCode::BAD_REQUEST, why))?;
         let day = Query::of("since=1d");
         let asked = if query.get("since").is_some() { query } else { &day };
         let Some((reader, since)) = self.history(asked)? else { unreachable!("a time is asked for") };
-        self.look_back(&reader, since).turns(&filter).map_err(unreadable)
+        self.look_back(&reader, since).transitions(&filter).map_err(unreadable)
     }
 
     /// Who takes part in an object, from the journal where the question goes back in time.
@@ -401,13 +401,13 @@ impl Api {
     pub fn decision(&self, key: &ObjectKey) -> Decision {
         let as_of = self.pipeline.latest_of(key.cluster());
         let calm = || Decision {
-            write: true,
+            allowed: true,
             state: State::Calm,
             confidence: None,
             since: None,
-            against: Vec::new(),
+            opponents: Vec::new(),
             reason: "nobody fights over it".into(),
-            ask_again: None,
+            retry_at: None,
             as_of,
         };
         if self.pipeline.policy().limits(&key.object()).is_none() {
@@ -420,26 +420,26 @@ impl Api {
             if machine.state() == State::Calm {
                 return None;
             }
-            let against: Vec<String> = tally.parties.keys().map(|p| p.to_string()).collect();
+            let opponents: Vec<String> = tally.parties.keys().map(|p| p.to_string()).collect();
             let until = machine.until();
             let reason = match (machine.state(), until) {
-                (State::Paused, Some(until)) => format!(
+                (State::Sustained, Some(until)) => format!(
                     "{} fight over it; the last retake was at {}, and quiet is awaited until {}",
-                    against.join(" and "),
+                    opponents.join(" and "),
                     time::text(machine.last_retake()),
                     time::text(until)
                 ),
-                (State::HalfOpen, _) => "it was quiet for long enough to try again".into(),
-                _ => format!("{} take it back from each other, not yet often enough to stop", against.join(" and ")),
+                (State::Subsiding, _) => "it was quiet for long enough to try again".into(),
+                _ => format!("{} take it back from each other, not yet often enough to stop", opponents.join(" and ")),
             };
             Some(Decision {
-                write: machine.state() != State::Paused,
+                allowed: machine.state() != State::Sustained,
                 state: machine.state(),
                 confidence: Some(war.confidence),
                 since: Some(machine.since()),
-                against,
+                opponents,
                 reason,
-                ask_again: until,
+                retry_at: until,
                 as_of,
             })
         };

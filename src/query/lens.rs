@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::views::{
-    Bystander, Contender, Contention, Cooperation, Coverage, Echo, Field, Filter, Flapping, HotLoop, Moment, Object,
-    Participants, Party, Remedy, Report, StatsView, Value, War, is_cut, json_of,
+    Contender, Contention, Cooperation, Coverage, Dependent, Field, Filter, Flapping, HotLoop, Moment, Object,
+    OtherWriter, Participants, Party, Remedy, Report, StatsView, Value, War, is_cut, json_of,
 };
 use crate::audit::event::Micros;
 use crate::detect::actor::Client;
@@ -152,7 +152,7 @@ impl<'a> Lens<'a> {
                 actors,
                 timeline: history.map(Moment::of).collect(),
                 complete_since: None,
-                turns: Vec::new(),
+                transitions: Vec::new(),
                 coverage: Coverage::from(&self.pipeline.stats()),
             }
         })?;
@@ -264,9 +264,9 @@ impl<'a> Lens<'a> {
             war.parties.iter().map(|label| self.party(label, state, Some(share(label)))).collect();
         parties.sort_by_key(|p| (std::cmp::Reverse((p.retakes, p.writes)), p.actor.clone()));
         let is_party = |seen: &&Seen| parties.iter().any(|p| seen.client.is_named(&p.actor));
-        let mut bystanders: BTreeMap<&str, (Class, u32)> = BTreeMap::new();
+        let mut other_writers: BTreeMap<&str, (Class, u32)> = BTreeMap::new();
         for seen in state.seen().iter().filter(|s| !is_party(s)) {
-            bystanders.entry(&seen.client.actor).or_insert((seen.client.class, 0)).1 += seen.writes();
+            other_writers.entry(&seen.client.actor).or_insert((seen.client.class, 0)).1 += seen.writes();
         }
         let (first_retake, ..) = tally.machine.firsts();
         let until = tally.machine.last_retake();
@@ -290,12 +290,12 @@ impl<'a> Lens<'a> {
             retakes_per_minute: per_minute(tally.retakes, first_retake.unwrap_or(until), until),
             parties,
             fields,
-            bystanders: bystanders
+            other_writers: other_writers
                 .into_iter()
                 .filter(|(_, (_, writes))| *writes > 0)
-                .map(|(actor, (class, writes))| Bystander { actor: actor.into(), class, writes })
+                .map(|(actor, (class, writes))| OtherWriter { actor: actor.into(), class, writes })
                 .collect(),
-            echoes: Vec::new(),
+            dependents: Vec::new(),
             remedies,
             verify,
         }
@@ -339,7 +339,7 @@ impl<'a> Lens<'a> {
         hpa: Option<String>,
     ) -> (Vec<Remedy>, String) {
         let shown = |field: &'_ Field| -> Vec<(String, Option<serde_json::Value>, u32)> {
-            let values = field.values.iter().filter(|v| !v.hidden && !v.cut);
+            let values = field.values.iter().filter(|v| !v.redacted && !v.cut);
             values.map(|v| (v.actor.clone(), (!v.absent).then(|| v.value.clone()), v.count)).collect()
         };
         let wants: Vec<_> = fields.iter().map(shown).collect();
@@ -370,7 +370,7 @@ impl<'a> Lens<'a> {
             title: r.title,
             command: r.command,
             changes: r.changes,
-            gives_up: r.gives_up,
+            tradeoff: r.tradeoff,
         });
         (found.collect(), remedy::verify(&facts))
     }
@@ -464,13 +464,13 @@ impl<'a> Lens<'a> {
             let writers = state.seen().iter().filter(|s| s.part == Part::Main);
             let busiest = writers.max_by_key(|s| s.writes())?;
             let actor = busiest.client.actor.to_string();
-            let echo = Echo { object: Object::of(key, state), actor, writes: busiest.writes() };
-            Some((index, Neighbour::Echo(echo)))
+            let dependent = Dependent { object: Object::of(key, state), actor, writes: busiest.writes() };
+            Some((index, Neighbour::Dependent(dependent)))
         });
         let mut autoscalers: BTreeMap<usize, String> = BTreeMap::new();
         for (index, neighbour) in found {
             match neighbour {
-                Neighbour::Echo(echo) => wars[index].echoes.push(echo),
+                Neighbour::Dependent(dependent) => wars[index].dependents.push(dependent),
                 // Of two, always the same one.
                 Neighbour::Autoscaler(name) => {
                     let known = autoscalers.entry(index).or_insert_with(|| name.clone());
@@ -484,7 +484,7 @@ impl<'a> Lens<'a> {
             self.name_autoscaler(wars[index], name);
         }
         for war in wars {
-            war.echoes.sort_by(|a, b| a.object.cmp(&b.object));
+            war.dependents.sort_by(|a, b| a.object.cmp(&b.object));
         }
     }
 
@@ -507,7 +507,7 @@ impl<'a> Lens<'a> {
 
 /// What an object around a war's tells of it.
 enum Neighbour {
-    Echo(Echo),
+    Dependent(Dependent),
     Autoscaler(String),
 }
 
@@ -575,8 +575,8 @@ fn per_minute(count: u32, first: Micros, last: Micros) -> Option<f64> {
 }
 
 fn flapping(object: &Object, actor: &str, trouble: &Trouble, limits: &Limits) -> Option<Flapping> {
-    let turns = trouble.turns();
-    if turns < limits.flapping_turns.get() {
+    let alternations = trouble.turns();
+    if alternations < limits.flapping_turns.get() {
         return None;
     }
     let (by, message) = trouble.refusals.iter().next()?;
@@ -588,7 +588,7 @@ fn flapping(object: &Object, actor: &str, trouble: &Trouble, limits: &Limits) ->
         message: message.clone(),
         accepted: trouble.accepted,
         rejected: trouble.rejected,
-        turns,
+        alternations,
         since,
         until,
     })
@@ -632,7 +632,7 @@ fn fields(findings: &Findings, war: &war::War) -> Vec<Field> {
             let counted = by_parties.map(|(client, effect, count)| Value {
                 value: if *effect == Effect::Delete { "deleted".into() } else { "created".into() },
                 absent: false,
-                hidden: false,
+                redacted: false,
                 cut: false,
                 actor: client.actor.to_string(),
                 count: *count,
@@ -652,7 +652,7 @@ fn overridden<'o>(overrides: impl Iterator<Item = &'o Override>) -> Vec<Field> {
         let value = |value: &Option<FieldValue>, actor: &str| Value {
             value: json_of(value),
             absent: value.is_none(),
-            hidden: value.as_ref().is_some_and(|v| v.text().is_none()),
+            redacted: value.as_ref().is_some_and(|v| v.text().is_none()),
             cut: is_cut(value),
             actor: actor.to_owned(),
             count: o.count,
@@ -680,7 +680,7 @@ fn values(field: &FieldHistory, parties: &[Arc<str>]) -> Vec<Value> {
         if !parties.contains(&field.party_of(client)) {
             continue;
         }
-        let (json, absent, hidden) =
+        let (json, absent, redacted) =
             (json_of(value), value.is_none(), value.as_ref().is_some_and(|v| v.text().is_none()));
         let actor = field.party_of(client);
         let is_same = |v: &&mut Value| v.value == json && v.absent == absent && *v.actor == *actor;
@@ -688,7 +688,7 @@ fn values(field: &FieldHistory, parties: &[Arc<str>]) -> Vec<Value> {
             Some(known) => known.count += count,
             None => {
                 let (actor, cut) = (actor.to_string(), is_cut(value));
-                values.push(Value { value: json, absent, hidden, cut, actor, count: *count });
+                values.push(Value { value: json, absent, redacted, cut, actor, count: *count });
             }
         }
     }

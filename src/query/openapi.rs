@@ -5,7 +5,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::api::{Decision, Problem, Sides, Switched, Timeline};
-use super::views::{Participants, Report, Turns};
+use super::views::{Participants, Report, Transitions};
 
 /// The document that `/openapi.json` answers with.
 pub fn document() -> Value {
@@ -34,8 +34,8 @@ pub fn document() -> Value {
             json!([query("kind", "As kubectl takes it."), query("name", "Its name."), query("namespace", "Its namespace."), query("cluster", "Its cluster."), since()]),
             schema::<Participants>(&mut types), &[unknown, ("404", "No such object was seen, or several are meant.")]),
     });
-    paths["/api/v1/turns"] = get(
-        "turns",
+    paths["/api/v1/transitions"] = get(
+        "transitions",
         "How verdicts changed, from the journal: what wars there were. Of the last day, or since.",
         json!([
             since(),
@@ -44,7 +44,7 @@ pub fn document() -> Value {
             query("name", "Only this name."),
             query("cluster", "Only this cluster.")
         ]),
-        schema::<Turns>(&mut types),
+        schema::<Transitions>(&mut types),
         &[unknown, ("501", "The server has no journal."), ("503", "The journal cannot be read now.")],
     );
     paths[objects] = get(
@@ -55,7 +55,7 @@ pub fn document() -> Value {
         &[unseen],
     );
     paths[format!("{objects}/participants")] =
-        get("participants", "Parties and bystanders.", object_since(), schema::<Sides>(&mut types), &[unseen]);
+        get("participants", "Parties and other_writers.", object_since(), schema::<Sides>(&mut types), &[unseen]);
     paths[format!("{objects}/timeline")] =
         get("timeline", "The writes in order.", object_since(), schema::<Timeline>(&mut types), &[unseen]);
     paths[format!("{objects}/decision")] = get(

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::lens::Lens;
-use super::views::{Filter, Moment, Participants, TurnView, Turns};
+use super::views::{Filter, Moment, Participants, TransitionView, Transitions};
 use crate::audit::event::{Micros, parse_duration, parse_timestamp};
 use crate::detect::class::Classes;
 use crate::journal;
@@ -12,8 +12,8 @@ use crate::journal::reader::Reader;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 
-/// Turns that one answer tells.
-const TURNS_MAX: usize = 10_000;
+/// Transitions that one answer tells.
+const TRANSITIONS_MAX: usize = 10_000;
 
 /// The journal beside the memory.
 #[derive(Clone, Copy, Debug)]
@@ -63,9 +63,11 @@ impl History<'_> {
             found.timeline.extend(moments.unwrap_or_default());
         }
         found.complete_since = Some(past.complete_since);
-        self.reader.turns(past.since, |turn| {
-            if turn.object == *key {
-                found.turns.push(TurnView { object: found.object.clone(), ..TurnView::of(&turn) });
+        self.reader.transitions(past.since, |transition| {
+            if transition.object == *key {
+                found
+                    .transitions
+                    .push(TransitionView { object: found.object.clone(), ..TransitionView::of(&transition) });
             }
         })?;
         Ok(Some(found))
@@ -75,21 +77,21 @@ impl History<'_> {
     ///
     /// # Errors
     /// That the journal cannot be read.
-    pub fn turns(&self, filter: &Filter) -> Result<Turns, journal::Error> {
-        let mut turns = VecDeque::new();
+    pub fn transitions(&self, filter: &Filter) -> Result<Transitions, journal::Error> {
+        let mut transitions = VecDeque::new();
         let mut since = self.since;
-        self.reader.turns(self.since, |turn| {
-            if !filter.is_name(&turn.object) {
+        self.reader.transitions(self.since, |transition| {
+            if !filter.is_name(&transition.object) {
                 return;
             }
-            if turns.len() == TURNS_MAX
-                && let Some(TurnView { at, .. }) = turns.pop_front()
+            if transitions.len() == TRANSITIONS_MAX
+                && let Some(TransitionView { at, .. }) = transitions.pop_front()
             {
                 since = at + 1;
             }
-            turns.push_back(TurnView::of(&turn));
+            transitions.push_back(TransitionView::of(&transition));
         })?;
-        Ok(Turns { turns: turns.into(), complete_since: since.max(self.reader.complete_since()) })
+        Ok(Transitions { transitions: transitions.into(), complete_since: since.max(self.reader.complete_since()) })
     }
 
     /// The kept objects that a filter may mean.

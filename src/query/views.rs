@@ -14,7 +14,7 @@ use crate::detect::object::ObjectState;
 use crate::detect::record::Record;
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::{Effect, Part};
-use crate::pipeline::Turn;
+use crate::pipeline::Transition;
 use crate::pipeline::coverage;
 use crate::pipeline::key::ObjectKey;
 use crate::pipeline::stats::{Stats, Tallies};
@@ -129,10 +129,10 @@ pub struct War {
     /// Over what.
     pub fields: Vec<Field>,
     /// Who else writes the object.
-    pub bystanders: Vec<Bystander>,
+    pub other_writers: Vec<OtherWriter>,
     /// Objects that only follow this war.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub echoes: Vec<Echo>,
+    pub dependents: Vec<Dependent>,
     /// What to do, the best first.
     pub remedies: Vec<Remedy>,
     /// How to see that it is over.
@@ -257,14 +257,14 @@ pub struct Field {
 /// A value that somebody gave to a field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Value {
-    /// The value; cut where long, null where absent or hidden.
+    /// The value; cut where long, null where absent or redacted.
     pub value: serde_json::Value,
     /// The field was removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
     /// There is a value that is not shown: a Secret's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub hidden: bool,
+    pub redacted: bool,
     /// Only the beginning is shown: the value is long.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
@@ -276,7 +276,7 @@ pub struct Value {
 
 /// Somebody who writes the object without being a party.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Bystander {
+pub struct OtherWriter {
     /// Who.
     pub actor: String,
     /// What kind of actor.
@@ -287,7 +287,7 @@ pub struct Bystander {
 
 /// An object that one actor writes because its owner is fought over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Echo {
+pub struct Dependent {
     /// Which.
     pub object: Object,
     /// Who writes it.
@@ -310,7 +310,7 @@ pub struct Remedy {
     pub changes: String,
     /// What is given up by it.
     #[serde(default)]
-    pub gives_up: String,
+    pub tradeoff: String,
 }
 
 /// Which times and sources something is based on, and how much these tell.
@@ -462,7 +462,7 @@ pub struct Flapping {
     /// Refused requests.
     pub rejected: u32,
     /// How often one followed the other.
-    pub turns: u32,
+    pub alternations: u32,
     /// First refusal.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
@@ -511,7 +511,7 @@ pub struct Participants {
     pub complete_since: Option<Micros>,
     /// How the verdict changed, where the journal was asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub turns: Vec<TurnView>,
+    pub transitions: Vec<TransitionView>,
     /// Which times and sources this is based on.
     #[serde(default)]
     pub coverage: Coverage,
@@ -519,7 +519,7 @@ pub struct Participants {
 
 /// One change of a verdict.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct TurnView {
+pub struct TransitionView {
     /// When.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
@@ -534,9 +534,9 @@ pub struct TurnView {
 
 /// How verdicts changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Turns {
+pub struct Transitions {
     /// Each change, in order.
-    pub turns: Vec<TurnView>,
+    pub transitions: Vec<TransitionView>,
     /// From when on every change is here.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
@@ -571,9 +571,9 @@ pub struct Moment {
 pub struct ChangeView {
     /// Which field.
     pub path: String,
-    /// Before; null where it was absent, is hidden or is not known.
+    /// Before; null where it was absent, is redacted or is not known.
     pub old: serde_json::Value,
-    /// After; null where removed or hidden.
+    /// After; null where removed or redacted.
     pub new: serde_json::Value,
 }
 
@@ -649,11 +649,16 @@ impl Object {
     }
 }
 
-// === impl TurnView ===
+// === impl TransitionView ===
 
-impl TurnView {
-    pub(super) fn of(turn: &Turn) -> TurnView {
-        TurnView { at: turn.at, object: Object::named(&turn.object, None), from: turn.from, to: turn.to }
+impl TransitionView {
+    pub(super) fn of(transition: &Transition) -> TransitionView {
+        TransitionView {
+            at: transition.at,
+            object: Object::named(&transition.object, None),
+            from: transition.from,
+            to: transition.to,
+        }
     }
 }
 

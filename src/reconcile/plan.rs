@@ -112,7 +112,7 @@ pub fn next(golden: &Value, is_tombstone: bool, live: Option<&Value>, managed_by
 /// Returns whether drift may be corrected now, or a deleted object created again.
 pub fn gate(evidence: &Evidence) -> Gate {
     let is_fresh = evidence.latest.is_some_and(|latest| evidence.now - latest <= evidence.fresh_for);
-    if evidence.state == State::Paused || evidence.would_pause {
+    if evidence.state == State::Sustained || evidence.would_pause {
         return Gate::Fought;
     }
     if !is_fresh {
@@ -206,13 +206,13 @@ mod tests {
         };
         assert_eq!(gate(&calm), Gate::Open);
         assert_eq!(gate(&Evidence { state: State::Thrashing, ..calm }), Gate::Open);
-        assert_eq!(gate(&Evidence { state: State::Paused, ..calm }), Gate::Fought);
-        assert_eq!(gate(&Evidence { state: State::HalfOpen, ..calm }), Gate::Open);
+        assert_eq!(gate(&Evidence { state: State::Sustained, ..calm }), Gate::Fought);
+        assert_eq!(gate(&Evidence { state: State::Subsiding, ..calm }), Gate::Open);
         assert_eq!(gate(&Evidence { latest: Some(94), ..calm }), Gate::Stale);
         assert_eq!(gate(&Evidence { latest: None, ..calm }), Gate::Stale);
         assert_eq!(gate(&Evidence { corrected: Some(101), ..calm }), Gate::Waiting);
         assert_eq!(gate(&Evidence { corrected: Some(100), ..calm }), Gate::Open);
-        assert_eq!(gate(&Evidence { latest: None, state: State::Paused, ..calm }), Gate::Fought);
+        assert_eq!(gate(&Evidence { latest: None, state: State::Sustained, ..calm }), Gate::Fought);
     }
     #[test]
     fn the_pause_comes_before_the_write_that_would_be_the_next_retake() {

@@ -18,7 +18,7 @@ use crate::escape;
 use crate::pipeline::key::ObjectKey;
 use crate::pipeline::stats::{Stats, Tallies};
 use crate::pipeline::table::Ration;
-use crate::pipeline::{Pipeline, Thrash, Turn, lock};
+use crate::pipeline::{Pipeline, Thrash, Transition, lock};
 
 /// The label value for everything beyond a limit.
 const OTHER: &str = "other";
@@ -242,17 +242,17 @@ impl Metrics {
 
     /// Creates counters at zero for objects that became contested, since `increase()` misses the first value of a
     /// counter that starts above 0.
-    pub fn contested<'a>(&self, pipeline: &Pipeline, turns: impl Iterator<Item = &'a Turn>) {
-        for turn in turns.filter(|turn| turn.to == State::Contested) {
+    pub fn contested<'a>(&self, pipeline: &Pipeline, transitions: impl Iterator<Item = &'a Transition>) {
+        for transition in transitions.filter(|transition| transition.to == State::Contested) {
             let look = |object: &ObjectState| {
                 let wars = object.contest()?.findings().wars();
                 let parties = wars.flat_map(|war| war.parties.iter().cloned()).collect::<Vec<_>>();
                 Some((object.kind().cloned(), parties))
             };
-            if let Some((kind, parties)) = pipeline.table().with(&turn.object, look).flatten()
+            if let Some((kind, parties)) = pipeline.table().with(&transition.object, look).flatten()
                 && self.thrashing.has_room()
             {
-                parties.iter().for_each(|party| self.thrash(&turn.object, kind.clone(), party, 0));
+                parties.iter().for_each(|party| self.thrash(&transition.object, kind.clone(), party, 0));
             }
         }
     }

@@ -187,7 +187,7 @@ pub(crate) fn standing(server: &Server, cluster: &str, name: &str) -> Result<Sta
     let state = war.as_ref().and_then(|war| war["state"].as_str().map(str::to_owned));
     let decision = server.json(&format!("/api/v1/objects/configmaps/shop/{name}/decision?cluster={cluster}"))?;
     // The key is `write` or `allowed`.
-    let may_write = decision["write"].as_bool().or(decision["allowed"].as_bool());
+    let may_write = decision["allowed"].as_bool();
     let may_write = may_write.ok_or_else(|| Failure::Control(format!("a decision without an answer: {decision}")))?;
     Ok(Standing { state, may_write })
 }
@@ -203,7 +203,7 @@ pub(crate) fn begin_war(server: &Server, cluster: &str, name: &str) -> Result<St
 /// Returns whether there is an ongoing war.
 pub(crate) fn is_fought(standing: &Standing) -> bool {
     !standing.may_write
-        && standing.state.as_deref().is_some_and(|state| !["calm", "half_open", "subsiding"].contains(&state))
+        && standing.state.as_deref().is_some_and(|state| !["calm", "subsiding", "subsiding"].contains(&state))
 }
 
 /// Returns the number of ingested writes, not counting no-ops.

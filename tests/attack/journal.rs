@@ -402,6 +402,6 @@ fn complete_since(context: &Context, report: &mut Report) -> Outcome {
     let server = Server::start(context, &arguments)?.ready()?;
     check(&server, report, "after a restart")?;
     report.number("files", files(&folder).len());
-    let turns = server.json("/api/v1/turns?since=7d").unwrap_or_else(|_| json!({}));
+    let turns = server.json("/api/v1/transitions?since=7d").unwrap_or_else(|_| json!({}));
     control(turns["turns"].is_array() || turns == json!({}), "verdicts are answered")
 }

@@ -95,7 +95,7 @@ fn json_and_yaml_say_the_same() {
         "thrashing_events",
         "parties",
         "fields",
-        "bystanders",
+        "other_writers",
         "remedies",
     ];
     for key in keys {

@@ -62,11 +62,11 @@ fn verdict(server: &Server, cluster: &str, name: &str) -> (String, bool) {
     let of = |war: &&Value| war["object"]["name"] == name;
     let state = report["wars"].as_array().unwrap().iter().find(of).map_or(Value::Null, |war| war["state"].clone());
     let decision = server.json(&format!("/api/v1/objects/configmaps/shop/{name}/decision?cluster={cluster}"));
-    (state.as_str().unwrap_or("none").to_owned(), decision["write"].as_bool().unwrap())
+    (state.as_str().unwrap_or("none").to_owned(), decision["allowed"].as_bool().unwrap())
 }
 
 fn paused() -> (String, bool) {
-    ("paused".to_owned(), false)
+    ("sustained".to_owned(), false)
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_log_with_a_wrong_time_in_it_gives_the_verdicts_of_the_one_without_and_says_
             events.insert(place, patch("x", "mallory", "1", wrong));
             let (stdout, _) = analyze(&events);
             let report: Value = serde_json::from_str(&stdout).unwrap();
-            assert_eq!(report["wars"][0]["state"], "paused", "{} at {place}", text(wrong));
+            assert_eq!(report["wars"][0]["state"], "sustained", "{} at {place}", text(wrong));
             assert_eq!(report["wars"][0]["retakes"], 38);
             assert_eq!(report["coverage"]["wrong_clocks"][0]["future"], 1, "{}", report["coverage"]);
         }
@@ -171,7 +171,7 @@ fn a_log_of_a_machine_whose_clock_is_ahead_of_this_one_is_read_as_it_is() {
     let report: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(
         (&report["wars"][0]["state"], &report["wars"][0]["retakes"]),
-        (&json!("paused"), &json!(38)),
+        (&json!("sustained"), &json!(38)),
         "{report}"
     );
     assert_eq!(report["coverage"]["wrong_clocks"], Value::Null);
@@ -192,7 +192,7 @@ fn one_log_that_runs_on_behind_the_others_does_not_end_their_wars() {
         .output()
         .unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["wars"][0]["state"], "paused", "{report}");
+    assert_eq!(report["wars"][0]["state"], "sustained", "{report}");
     std::fs::remove_dir_all(folder).unwrap();
 }
 

@@ -47,11 +47,11 @@ fn a_followed_decision_sends_a_line_now_and_one_at_every_change() {
     let server = Server::start(&[]);
     let mut lines = follow(&server, PATH);
     let first = lines.next().unwrap();
-    assert_eq!((first["write"].clone(), first["state"].clone()), (true.into(), "calm".into()));
+    assert_eq!((first["allowed"].clone(), first["state"].clone()), (true.into(), "calm".into()));
     assert_eq!(server.post("/audit", &war()).0, 200);
-    let paused = lines.find(|line| line["state"] == "paused").unwrap();
-    assert_eq!(paused["write"], false);
-    assert!(paused["ask_again"].is_string() && paused["against"].as_array().unwrap().len() == 2, "{paused}");
+    let paused = lines.find(|line| line["state"] == "sustained").unwrap();
+    assert_eq!(paused["allowed"], false);
+    assert!(paused["retry_at"].is_string() && paused["opponents"].as_array().unwrap().len() == 2, "{paused}");
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_decision_takes_less_than_a_millisecond() {
     let api = Api::new(pipeline, Arc::new(Classes::default()), Metrics::new(bounds));
     let name = ObjectName { group: "apps", resource: "deployments", namespace: "shop", name: "web" };
     let key = ObjectKey::new("", &name);
-    assert!(!api.decision(&key).write);
+    assert!(!api.decision(&key).allowed);
     let started = Instant::now();
     for _ in 0..1000 {
         std::hint::black_box(api.decision(&key));

@@ -181,7 +181,7 @@ fn a_person_who_lifts_the_pause_is_obeyed_and_a_rival_that_strips_it_is_not() {
         assert!(!is_paused(server), "a person's word holds");
     }
     let decision = cluster.editwar.json("/api/v1/objects/deployments.apps/shop/web/decision");
-    assert_eq!(decision["write"], true, "{decision}");
+    assert_eq!(decision["allowed"], true, "{decision}");
     // A new war leads to a new pause.
     cluster.fight();
 }

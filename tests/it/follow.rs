@@ -481,7 +481,7 @@ fn a_log_that_is_created_late_is_judged_like_any_other() {
     std::fs::create_dir(log.parent().unwrap()).unwrap();
     std::fs::write(&log, util::log("hpa-vs-applier")).unwrap();
     let mut lines = std::io::BufRead::lines(stderr);
-    let paused = lines.by_ref().map(Result::unwrap).find(|line| line.contains(r#""to":"paused""#)).unwrap();
+    let paused = lines.by_ref().map(Result::unwrap).find(|line| line.contains(r#""to":"sustained""#)).unwrap();
     let told: serde_json::Value = serde_json::from_str(&paused).unwrap();
     assert_eq!((told["cluster"].as_str(), told["namespace"].as_str()), (Some("east"), Some("shop")), "{paused}");
     // It exits on SIGTERM.

@@ -388,20 +388,20 @@ fn who_looks_back_into_a_servers_journal() {
 }
 
 /// Returns the transitions in the journal.
-fn turns(server: &Server) -> Value {
-    server.json("/api/v1/turns?since=7d")["turns"].clone()
+fn transitions(server: &Server) -> Value {
+    server.json("/api/v1/transitions?since=7d")["transitions"].clone()
 }
 
 #[test]
 fn how_verdicts_changed_is_told_from_the_journal_and_no_kill_changes_it() {
     let lines = load(30);
     let batches: Vec<Vec<u8>> = lines.chunks(BATCH).map(body).collect();
-    let steady = folder("turns-steady");
+    let steady = folder("transitions-steady");
     let undisturbed = start(&steady, "degrade").ready();
     for batch in &batches {
         assert_eq!(try_post(undisturbed.webhook(), batch), Some(200));
     }
-    let killed = folder("turns-killed");
+    let killed = folder("transitions-killed");
     let mut server = start(&killed, "degrade").ready();
     for (place, batch) in batches.iter().enumerate() {
         assert_eq!(try_post(server.webhook(), batch), Some(200));
@@ -413,16 +413,16 @@ fn how_verdicts_changed_is_told_from_the_journal_and_no_kill_changes_it() {
     }
     let states = |of: &Value, name: &str| -> Vec<(String, String)> {
         let text = |turn: &Value, key: &str| turn[key].as_str().unwrap().to_owned();
-        let mine = of.as_array().unwrap().iter().filter(|turn| turn["object"]["name"] == name);
-        mine.map(|turn| (text(turn, "from"), text(turn, "to"))).collect()
+        let mine = of.as_array().unwrap().iter().filter(|transition| transition["object"]["name"] == name);
+        mine.map(|transition| (text(transition, "from"), text(transition, "to"))).collect()
     };
-    util::until("the last turns are kept", || !turns(&undisturbed).as_array().unwrap().is_empty());
+    util::until("the last transitions are kept", || !transitions(&undisturbed).as_array().unwrap().is_empty());
     server.kill();
     server = start(&killed, "degrade").ready();
-    util::until("both tell the same", || turns(&server) == turns(&undisturbed));
-    let told = turns(&server);
+    util::until("both tell the same", || transitions(&server) == transitions(&undisturbed));
+    let told = transitions(&server);
     for n in 0..4 {
-        let expected = [("calm", "contested"), ("contested", "thrashing"), ("thrashing", "paused")];
+        let expected = [("calm", "contested"), ("contested", "thrashing"), ("thrashing", "sustained")];
         let expected = expected.map(|(from, to)| (from.to_owned(), to.to_owned()));
         assert_eq!(states(&told, &format!("config-{n}")), expected, "{told:#}");
     }
@@ -431,16 +431,16 @@ fn how_verdicts_changed_is_told_from_the_journal_and_no_kill_changes_it() {
     }
     // The transitions of one object are part of its timeline and of the command's output.
     let one = server.json("/api/v1/objects/configmaps/shop/config-1/timeline?since=7d");
-    assert_eq!(one["turns"].as_array().unwrap().len(), 3);
-    assert_eq!(server.json("/api/v1/turns?since=7d&name=config-2")["turns"].as_array().unwrap().len(), 3);
+    assert_eq!(one["transitions"].as_array().unwrap().len(), 3);
+    assert_eq!(server.json("/api/v1/transitions?since=7d&name=config-2")["transitions"].as_array().unwrap().len(), 3);
     let url = server.url("");
     let (code, out, err) = crate::cli::run(&["wars", "--server", &url, "--since", "7d", "-n", "shop"], None);
     assert_eq!(code, 1, "{err}");
     assert_eq!(out.lines().filter(|line| line.contains("ConfigMap shop/config-")).count(), 12, "{out}");
-    assert!(out.contains("thrashing  paused") || out.contains("thrashing   paused"), "{out}");
+    assert!(out.contains("thrashing  sustained") || out.contains("thrashing   sustained"), "{out}");
     let (code, out, _) = crate::cli::run(&["wars", "--server", &url, "--since", "7d", "-n", "other"], None);
     assert!(code == 0 && out.starts_with("no verdict changed since"), "{out}");
-    assert_eq!(Server::start(&[]).ready().get("/api/v1/turns").0, 501);
+    assert_eq!(Server::start(&[]).ready().get("/api/v1/transitions").0, 501);
 }
 
 #[test]

@@ -243,8 +243,11 @@ fn where_the_history_begins_is_told_after_the_oldest_writes_went_for_their_size(
     let told = times.iter().filter(|at| at.parse::<jiff::Timestamp>().unwrap() >= complete).count();
     assert!(complete.as_second() > started - count, "{complete}");
     assert!(told.abs_diff(expected) <= 1 && told > 0, "{told} told, {expected} expected from {complete} on");
-    let turns: Value = server.json("/api/v1/turns?since=1h");
-    assert!(turns["complete_since"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap() >= complete, "{turns}");
+    let transitions: Value = server.json("/api/v1/transitions?since=1h");
+    assert!(
+        transitions["complete_since"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap() >= complete,
+        "{transitions}"
+    );
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn the_runbooks_operator_against_a_person_is_named_on_a_real_api_server() {
     // Ten writes of each side after the creation. The first write of each is not a retake.
     wait_until("the war is seen whole", 30, || war()["retakes"] == 18);
     let war = war();
-    assert_eq!((war["state"].as_str(), war["confidence"].as_str()), (Some("paused"), Some("confirmed")));
+    assert_eq!((war["state"].as_str(), war["confidence"].as_str()), (Some("sustained"), Some("confirmed")));
     assert_eq!(war["cause"], "manual_edits");
     let mut parties = parties(&war);
     parties.sort_unstable();
@@ -154,7 +154,7 @@ fn the_runbooks_operator_against_a_person_is_named_on_a_real_api_server() {
     assert_eq!(war["fields"].as_array().unwrap().len(), 1, "{}", war["fields"]);
     assert_eq!(war["fields"][0]["path"], "data.mode");
     let decision = editwar.json(&format!("{path}/decision"));
-    assert_eq!((&decision["write"], &decision["state"]), (&json!(false), &json!("paused")), "{decision}");
+    assert_eq!((&decision["allowed"], &decision["state"]), (&json!(false), &json!("sustained")), "{decision}");
     let first = war["remedies"][0]["command"].as_str().unwrap();
     let run = server.shell("admin", first);
     assert!(run.status.success(), "{first}: {}", String::from_utf8_lossy(&run.stderr));

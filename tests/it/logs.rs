@@ -24,7 +24,8 @@ fn a_war_is_a_line_for_each_of_its_turns_and_an_event_is_none() {
         .map(|line| (line["from"].as_str().unwrap(), line["to"].as_str().unwrap()))
         .collect();
     // At the end of the recording the object is deleted, which ends its war.
-    let expected = [("calm", "contested"), ("contested", "thrashing"), ("thrashing", "paused"), ("paused", "calm")];
+    let expected =
+        [("calm", "contested"), ("contested", "thrashing"), ("thrashing", "sustained"), ("sustained", "calm")];
     assert_eq!(turns, expected);
     let others: BTreeSet<&str> =
         told.iter().filter(|line| line["name"] != "web").map(|line| line["message"].as_str().unwrap()).collect();

@@ -41,7 +41,7 @@ fn is_right_about_an_honest_war(pipeline: &Pipeline, at: i64) {
     flood(pipeline, (0..40).map(one));
     let report = util::report(pipeline);
     let war = report.wars.iter().find(|war| war.object.name == "honest").expect("it is found");
-    assert_eq!((war.retakes, war.state), (38, State::Paused));
+    assert_eq!((war.retakes, war.state), (38, State::Sustained));
 }
 
 fn pipeline() -> Pipeline {

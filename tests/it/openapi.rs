@@ -27,7 +27,7 @@ fn every_answer_is_as_the_document_says() {
         let asked: Vec<String> = match path.strip_prefix("/api/v1/objects/{resource}/{namespace}/{name}") {
             None => vec![
                 path.replace("participants", "participants?kind=deployment&name=web")
-                    .replace("turns", "turns?since=100d"),
+                    .replace("transitions", "transitions?since=100d"),
             ],
             Some(rest) => ["deployments.apps/shop/web", "secrets/war/sec", "configmaps/war/phoenix"]
                 .map(|object| format!("/api/v1/objects/{object}{rest}"))
@@ -44,11 +44,11 @@ fn every_answer_is_as_the_document_says() {
         }
     }
     assert!(seen >= 15, "{seen} answers were compared");
-    assert!(!server.json("/api/v1/turns?since=100d")["turns"].as_array().unwrap().is_empty());
+    assert!(!server.json("/api/v1/transitions?since=100d")["transitions"].as_array().unwrap().is_empty());
     let without = Server::start(&[]);
-    let (status, body) = without.get("/api/v1/turns");
+    let (status, body) = without.get("/api/v1/transitions");
     assert_eq!(status, 501);
-    assert!(schema(&document, "/api/v1/turns", "501").is_valid(&serde_json::from_str(&body).unwrap()), "{body}");
+    assert!(schema(&document, "/api/v1/transitions", "501").is_valid(&serde_json::from_str(&body).unwrap()), "{body}");
 
     let (status, body) = server.get("/api/v1/objects/configmaps/none/none");
     assert_eq!(status, 404);
@@ -64,7 +64,7 @@ fn the_document_names_every_path_that_the_api_has() {
     let document = server.json("/openapi.json");
     let (_, hint) = server.get("/api/v1/nothing");
     assert!(hint.contains("/openapi.json"), "{hint}");
-    for path in ["/api/v1/wars", "/api/v1/participants", "/api/v1/turns"] {
+    for path in ["/api/v1/wars", "/api/v1/participants", "/api/v1/transitions"] {
         assert!(document["paths"][path]["get"]["summary"].is_string(), "{path}");
     }
     for (view, parameters) in [("", 5), ("/participants", 5), ("/timeline", 5), ("/decision", 5)] {

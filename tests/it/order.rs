@@ -28,7 +28,7 @@ fn essence(report: &Report) -> Essence {
     let of_war = |war: &editwar::query::views::War| {
         let parties = war.parties.iter().map(|p| p.actor.clone()).collect();
         let values = |field: &editwar::query::views::Field| {
-            field.values.iter().map(|v| format!("{} {} {} {}", v.value, v.absent, v.hidden, v.actor)).collect()
+            field.values.iter().map(|v| format!("{} {} {} {}", v.value, v.absent, v.redacted, v.actor)).collect()
         };
         let fields = war.fields.iter().map(|f| (f.path.clone(), values(f))).collect();
         (over(war), (war.confidence.as_str().to_owned(), parties, fields))
@@ -254,7 +254,7 @@ fn events_that_are_taken_in_together_are_what_they_are_one_by_one() {
             let pipeline = Pipeline::new(Policy::default(), Bounds::default());
             let mut batch = pipeline.batch("", "test");
             take(&mut batch);
-            let told = (batch.turns.clone(), batch.thrashes.clone());
+            let told = (batch.transitions.clone(), batch.thrashes.clone());
             drop(batch);
             (told, pipeline.stats().tallies, serde_json::to_value(util::report(&pipeline).wars).unwrap())
         };

@@ -34,7 +34,7 @@ struct War {
     parties: BTreeMap<String, Party>,
     fields: BTreeMap<String, Field>,
     /// Number of writes of other writers. Not compared if null.
-    bystanders: Option<BTreeMap<String, u32>>,
+    other_writers: Option<BTreeMap<String, u32>>,
 }
 
 #[derive(Deserialize)]
@@ -102,7 +102,7 @@ fn verdicts_are_what_truly_happened() {
                 by: f.by.clone(),
                 accepted: f.accepted,
                 rejected: f.rejected,
-                turns: f.turns,
+                turns: f.alternations,
             })
             .collect();
         assert_eq!(flapping, expected.flapping, "{recording}: flapping");
@@ -146,7 +146,7 @@ fn compare(recording: &str, war: &War, found: &editwar::query::views::War) {
     for field in &found.fields {
         let expected = &war.fields[&field.path];
         assert_eq!(field.retakes, expected.retakes, "{at}: {}", field.path);
-        let value = |v: &editwar::query::views::Value| match (v.absent, v.hidden) {
+        let value = |v: &editwar::query::views::Value| match (v.absent, v.redacted) {
             (true, _) => "(absent)".into(),
             (_, true) => "(hidden)".into(),
             _ => v.value.clone(),
@@ -159,9 +159,9 @@ fn compare(recording: &str, war: &War, found: &editwar::query::views::War) {
         let values = field.values.iter().map(|v| (value(v), v.actor.clone(), v.count)).collect();
         assert_eq!(sorted(values), sorted(expected.values.clone()), "{at}: {}", field.path);
     }
-    if let Some(bystanders) = &war.bystanders {
-        let found = found.bystanders.iter().map(|b| (b.actor.clone(), b.writes)).collect();
-        assert_eq!(*bystanders, found, "{at}: bystanders");
+    if let Some(other_writers) = &war.other_writers {
+        let found = found.other_writers.iter().map(|b| (b.actor.clone(), b.writes)).collect();
+        assert_eq!(*other_writers, found, "{at}: other_writers");
     }
 }
 

@@ -304,7 +304,7 @@ fn the_runbooks_example_is_found_at_every_level_in_time() {
                 Level::Request => Confidence::Probable,
                 Level::RequestResponse => Confidence::Confirmed,
             };
-            assert_eq!((war.confidence, war.state), (confidence, State::Paused), "{level:?}");
+            assert_eq!((war.confidence, war.state), (confidence, State::Sustained), "{level:?}");
             assert_eq!(war.cause.as_str(), "conflicting_automation");
             let (thrash, pause) = pace(pipeline, confidence);
             assert!(thrash < 60 && pause < 90, "{level:?}: thrashing after {thrash} s, paused after {pause} s");
@@ -501,7 +501,7 @@ fn a_pause_ends_in_event_time_even_where_nobody_writes() {
         cluster.get(BOB, WEB);
         util::report(&util::pipeline_of(cluster.lines())).wars[0].state
     };
-    assert_eq!([story(9.0), story(11.0), story(21.0)], [State::Paused, State::HalfOpen, State::Calm]);
+    assert_eq!([story(9.0), story(11.0), story(21.0)], [State::Sustained, State::Subsiding, State::Calm]);
 }
 
 #[test]

@@ -263,7 +263,7 @@ fn what_an_api_server_posted_gives_the_verdict_and_its_metrics() {
         assert_eq!(report["wars"].as_array().unwrap().len(), 1);
         assert_eq!(war["object"]["name"], "wh");
         assert_eq!(war["fields"][0]["path"], "data.v");
-        assert_eq!((&war["state"], &war["confidence"]), (&"paused".into(), &"confirmed".into()));
+        assert_eq!((&war["state"], &war["confidence"]), (&"sustained".into(), &"confirmed".into()));
         // Repeated batches count once: the number of the parties' writes equals the number of different patches.
         let writes: u64 = war["parties"].as_array().unwrap().iter().map(|p| p["writes"].as_u64().unwrap()).sum();
         assert_eq!(writes as usize, distinct.len(), "{recording}");
@@ -277,12 +277,12 @@ fn what_an_api_server_posted_gives_the_verdict_and_its_metrics() {
 
         let object = "/api/v1/objects/configmaps/war/wh";
         let decision = server.json(&format!("{object}/decision"));
-        assert_eq!((&decision["write"], &decision["state"]), (&false.into(), &"paused".into()));
+        assert_eq!((&decision["allowed"], &decision["state"]), (&false.into(), &"sustained".into()));
         let sides = server.json(&format!("{object}/participants"));
         assert_eq!(sides["parties"].as_array().unwrap().len(), 2);
         assert!(!server.json(&format!("{object}/timeline"))["timeline"].as_array().unwrap().is_empty());
         let calm = server.json("/api/v1/objects/deployments.apps/shop/other/decision");
-        assert_eq!((&calm["write"], &calm["state"]), (&true.into(), &"calm".into()));
+        assert_eq!((&calm["allowed"], &calm["state"]), (&true.into(), &"calm".into()));
     }
 }
 
@@ -293,8 +293,8 @@ fn clusters_are_told_apart_by_their_path() {
         assert_eq!(server.post("/audit/east", &body).0, 200);
     }
     let object = "/api/v1/objects/configmaps/war/wh/decision";
-    assert_eq!(server.json(object)["write"], true);
-    assert_eq!(server.json(&format!("{object}?cluster=east"))["write"], false);
+    assert_eq!(server.json(object)["allowed"], true);
+    assert_eq!(server.json(&format!("{object}?cluster=east"))["allowed"], false);
     assert_eq!(server.json("/api/v1/wars?cluster=west")["wars"], Value::Array(Vec::new()));
     assert_eq!(server.json("/api/v1/wars?cluster=east")["wars"][0]["object"]["cluster"], "east");
 }
@@ -357,7 +357,7 @@ fn who_asks_a_running_server() {
     };
     let (code, out, err) = who(&["cm/wh", "-n", "war"]);
     assert_eq!((code, err.as_str()), (1, ""));
-    assert!(out.contains("ConfigMap war/wh: paused") && out.contains("alice") && out.contains("bob"), "{out}");
+    assert!(out.contains("ConfigMap war/wh: sustained") && out.contains("alice") && out.contains("bob"), "{out}");
     let (code, _, err) = who(&["cm/other", "-n", "war"]);
     assert_eq!(code, 2);
     assert!(err.contains("none of"), "{err}");
@@ -468,8 +468,8 @@ fn a_counter_begins_at_zero_with_the_first_retake() {
         let mut lines = text.lines().filter(|line| line.starts_with("virt_platform_thrashing") && line.contains(label));
         lines.next().and_then(|line| line.rsplit_once(' ')).map(|(_, value)| value.to_owned())
     };
-    let fight = |cluster: &mut crate::cluster::Cluster, turns: usize| {
-        for turn in 0..turns {
+    let fight = |cluster: &mut crate::cluster::Cluster, transitions: usize| {
+        for turn in 0..transitions {
             cluster.wait(2.0);
             let who = if turn % 2 == 0 { crate::cluster::ALICE } else { crate::cluster::BOB };
             cluster.patch(who, path, "", serde_json::json!({"data": {"v": who.0}}));

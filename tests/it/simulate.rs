@@ -63,8 +63,8 @@ fn simulate_with_the_live_limits_is_what_serve_decided_on_every_recording() {
             // The most urgent war of an object determines the decision.
             let hits: Vec<_> = sure.iter().filter(|hit| hit["object"] == *object).collect();
             let decided = server.json(&decision_path(object));
-            let is_paused = hits.iter().any(|hit| hit["state"] == "paused");
-            assert_eq!(decided["write"] == false, is_paused, "{recording}: {decided}, {hits:?}");
+            let is_paused = hits.iter().any(|hit| hit["state"] == "sustained");
+            assert_eq!(decided["allowed"] == false, is_paused, "{recording}: {decided}, {hits:?}");
             if !hits.is_empty() {
                 assert!(hits.iter().any(|hit| hit["state"] == decided["state"]), "{recording}: {decided}");
             }

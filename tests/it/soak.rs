@@ -187,8 +187,12 @@ fn hostile(to: SocketAddr, tally: &Tally, is_over: &AtomicBool) {
 
 /// Queries the server in the meantime.
 fn reader(admin: &Mutex<SocketAddr>, tally: &Tally, is_over: &AtomicBool) {
-    let paths =
-        ["/api/v1/wars", "/metrics", "/api/v1/turns", "/api/v1/objects/configmaps/shop/config-1/timeline?since=1h"];
+    let paths = [
+        "/api/v1/wars",
+        "/metrics",
+        "/api/v1/transitions",
+        "/api/v1/objects/configmaps/shop/config-1/timeline?since=1h",
+    ];
     for path in paths.iter().cycle() {
         if is_over.load(Relaxed) {
             return;

@@ -4,7 +4,7 @@
 use editwar::audit::run::Run;
 use editwar::detect::policy::Policy;
 use editwar::detect::verdict::State;
-use editwar::pipeline::{Bounds, Pipeline, Turn};
+use editwar::pipeline::{Bounds, Pipeline, Transition};
 use editwar::query::views::Report;
 use serde_json::json;
 
@@ -17,7 +17,7 @@ const DAY: i64 = 24 * 3600 * SECOND;
 const WEB: &str = "deployments.apps/shop/web";
 
 /// Takes in lines, so many in each batch, and calls `ask` after each; the transitions in order, up to two days later.
-fn transitions(lines: &[&[u8]], batch_len: usize, ask: impl Fn(&Pipeline)) -> (Vec<Turn>, Report) {
+fn observe(lines: &[&[u8]], batch_len: usize, ask: impl Fn(&Pipeline)) -> (Vec<Transition>, Report) {
     let pipeline = Pipeline::new(Policy::default(), Bounds::default());
     let mut found = Vec::new();
     for lines in lines.chunks(batch_len) {
@@ -26,7 +26,7 @@ fn transitions(lines: &[&[u8]], batch_len: usize, ask: impl Fn(&Pipeline)) -> (V
         batch.run(&Run::of(&text, false, Vec::new()), 0);
         batch.lines(&text);
         batch.pass_time();
-        found.append(&mut batch.turns);
+        found.append(&mut batch.transitions);
         drop(batch);
         ask(&pipeline);
     }
@@ -71,20 +71,20 @@ fn a_war_ends_when_its_quiet_periods_are_over_and_that_is_reported_like_its_begi
         cluster.patch(OPERATOR, "configmaps/shop/other", "", json!({"data": {"n": n.to_string()}}));
     }
     let lines: Vec<&[u8]> = cluster.lines().collect();
-    let (found, report) = transitions(&lines, 1, |_| {});
+    let (found, report) = observe(&lines, 1, |_| {});
     let steps: Vec<(State, State, i64)> =
-        found.iter().map(|turn| (turn.from, turn.to, (turn.at - START) / SECOND)).collect();
+        found.iter().map(|transition| (transition.from, transition.to, (transition.at - START) / SECOND)).collect();
     // The buckets are 5 in 10 min and 12 in 6 h: the sixth retake finds one empty, the eighth is the third that does. The last
     // retake is the thirtieth. The quiet period is 10 min, or two refills of the bucket that was empty: 10 min / 5 · 2.
-    let [contested, thrashing, paused, half_open, calm] = steps.as_slice() else { panic!("{steps:?}") };
+    let [contested, thrashing, paused, subsiding, calm] = steps.as_slice() else { panic!("{steps:?}") };
     assert_eq!(*contested, (State::Calm, State::Contested, 1));
     assert_eq!(*thrashing, (State::Contested, State::Thrashing, 6));
-    assert_eq!(*paused, (State::Thrashing, State::Paused, 8));
-    assert_eq!(*half_open, (State::Paused, State::HalfOpen, 30 + 600));
-    assert_eq!(*calm, (State::HalfOpen, State::Calm, 30 + 1200));
+    assert_eq!(*paused, (State::Thrashing, State::Sustained, 8));
+    assert_eq!(*subsiding, (State::Sustained, State::Subsiding, 30 + 600));
+    assert_eq!(*calm, (State::Subsiding, State::Calm, 30 + 1200));
     assert_eq!(report.wars[0].state, State::Calm);
-    assert_eq!(transitions(&lines, 1, ask_everything), (found.clone(), report.clone()));
-    assert_eq!(transitions(&lines, usize::MAX, |_| {}), (found, report));
+    assert_eq!(observe(&lines, 1, ask_everything), (found.clone(), report.clone()));
+    assert_eq!(observe(&lines, usize::MAX, |_| {}), (found, report));
 }
 
 #[test]
@@ -98,15 +98,16 @@ fn a_write_that_arrives_after_the_end_of_its_war_counts_at_its_own_time() {
     later.create(OPERATOR, "configmaps/shop/other", json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {}}));
     lines.extend(later.lines());
     lines.push(last);
-    let (found, report) = transitions(&lines, 1, |_| {});
-    let steps: Vec<(State, i64)> = found.iter().map(|turn| (turn.to, (turn.at - START) / SECOND)).collect();
+    let (found, report) = observe(&lines, 1, |_| {});
+    let steps: Vec<(State, i64)> =
+        found.iter().map(|transition| (transition.to, (transition.at - START) / SECOND)).collect();
     assert_eq!(
         steps[3..],
-        [(State::Paused, 30), (State::HalfOpen, 29 + 600), (State::HalfOpen, 30 + 600), (State::Calm, 30 + 1200)]
+        [(State::Sustained, 30), (State::Subsiding, 29 + 600), (State::Subsiding, 30 + 600), (State::Calm, 30 + 1200)]
     );
     // The numbers are those of the log in its own order.
-    let (_, in_order) = transitions(&cluster.lines().collect::<Vec<_>>(), 1, |_| {});
-    assert_eq!((report.wars[0].state, report.wars[0].retakes), (State::Paused, in_order.wars[0].retakes));
+    let (_, in_order) = observe(&cluster.lines().collect::<Vec<_>>(), 1, |_| {});
+    assert_eq!((report.wars[0].state, report.wars[0].retakes), (State::Sustained, in_order.wars[0].retakes));
     assert_eq!(report.wars[0].thrashing_events, in_order.wars[0].thrashing_events);
 }
 
@@ -115,20 +116,21 @@ fn neither_questions_nor_the_division_into_batches_change_a_transition_of_any_re
     for recording in util::smaller_recordings() {
         let log = util::log(&recording);
         let lines = util::lines(&log);
-        let (turns, report) = transitions(&lines, usize::MAX, |_| {});
-        assert!(turns.iter().all(|turn| turn.from != turn.to), "{recording}");
+        let (transitions, report) = observe(&lines, usize::MAX, |_| {});
+        assert!(transitions.iter().all(|transition| transition.from != transition.to), "{recording}");
         for (batch_len, is_asked) in [(1_000, true), (77, false)] {
-            let (found, told) = transitions(&lines, batch_len, |pipeline| {
+            let (found, told) = observe(&lines, batch_len, |pipeline| {
                 if is_asked {
                     ask_everything(pipeline);
                 }
             });
-            assert_eq!(found, turns, "{recording}, batches of {batch_len}");
+            assert_eq!(found, transitions, "{recording}, batches of {batch_len}");
             assert_eq!(told.wars, report.wars, "{recording}, batches of {batch_len}");
         }
         // Each object's transitions are a chain that begins and ends calm.
-        for key in turns.iter().map(|turn| &turn.object) {
-            let of_object: Vec<&Turn> = turns.iter().filter(|turn| turn.object == *key).collect();
+        for key in transitions.iter().map(|transition| &transition.object) {
+            let of_object: Vec<&Transition> =
+                transitions.iter().filter(|transition| transition.object == *key).collect();
             let is_chain = of_object.windows(2).all(|pair| pair[0].to == pair[1].from);
             let ends = (of_object[0].from, of_object[of_object.len() - 1].to);
             assert!(is_chain && ends == (State::Calm, State::Calm), "{recording}: {of_object:?}");

@@ -50,7 +50,7 @@ fn at(second: i64) -> Now {
 
 fn paused() -> Verdict {
     Verdict {
-        state: State::Paused,
+        state: State::Sustained,
         confidence: Confidence::Confirmed,
         until: Some(600 * SECOND),
         parties: vec!["alice".into(), "robot".into()],
@@ -102,13 +102,13 @@ fn weakness_2_quick_retries_of_one_edit_are_a_war_and_a_success_ends_one() {
         cluster.wait(3.0);
         cluster.patch(OPERATOR, WEB, "", replicas(3));
     }
-    assert_eq!(state(&cluster), Some(State::Paused));
+    assert_eq!(state(&cluster), Some(State::Sustained));
 }
 
 #[test]
 fn weakness_3_slow_wars_are_never_seen() {
-    assert_eq!(state(&war(5.0, 12)), Some(State::Paused), "the runbook's own example");
-    assert_eq!(state(&war(60.0, 12)), Some(State::Paused), "one write a minute");
+    assert_eq!(state(&war(5.0, 12)), Some(State::Sustained), "the runbook's own example");
+    assert_eq!(state(&war(60.0, 12)), Some(State::Sustained), "one write a minute");
     assert!(state(&war(900.0, 20)) >= Some(State::Thrashing), "one write in a quarter of an hour");
 }
 
@@ -131,7 +131,7 @@ fn weakness_4_a_failed_or_stripped_pause_is_taken_for_a_users_resume() {
 fn weakness_5_it_never_resumes_by_itself_and_forgets_at_a_restart() {
     let mut plan = Plan::new(rules());
     plan.has_paused("web", Some(600 * SECOND), at(1));
-    let quiet = Verdict { state: State::HalfOpen, ..paused() };
+    let quiet = Verdict { state: State::Subsiding, ..paused() };
     assert_eq!(step(&mut plan, at(601), Some(quiet)), Some(Action::Lift(Lift::Quiet)));
     // After a restart, only the annotation and its end are known.
     let mut plan = Plan::new(rules());
@@ -171,5 +171,5 @@ fn weakness_8_its_filter_matches_every_patch_of_any_object() {
     let report = util::report(&util::pipeline_of(cluster.lines()));
     assert_eq!(report.wars.len(), 1);
     let actors: Vec<&str> = report.wars[0].parties.iter().map(|p| p.actor.as_str()).collect();
-    assert!(!actors.contains(&BOB.0) && report.wars[0].bystanders.iter().all(|b| b.actor != BOB.0), "{actors:?}");
+    assert!(!actors.contains(&BOB.0) && report.wars[0].other_writers.iter().all(|b| b.actor != BOB.0), "{actors:?}");
 }

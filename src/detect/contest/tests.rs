@@ -308,7 +308,7 @@ fn a_pause_that_a_person_lifted_stays_lifted_whoever_comes_late() {
         .collect();
     let (late, rest) = (&events[11], [&events[..11], &events[12..]].concat());
     rest.iter().for_each(|event| drop(watcher.see(event)));
-    assert_eq!(watcher.state.state(), State::Paused);
+    assert_eq!(watcher.state.state(), State::Sustained);
     watcher.state.resume(START + 70 * SECOND);
     assert_eq!(watcher.state.state(), State::Calm);
     watcher.see(late);

@@ -101,7 +101,7 @@ fn the_sixth_retake_within_ten_minutes_is_told_as_it_happens_with_its_party() {
     let one = |who: &str| vec![(who.to_owned(), 1)];
     assert!(told[..7].iter().all(Vec::is_empty), "{told:?}");
     assert_eq!(told[7..], [one("bob"), one("alice"), one("bob"), one("alice")]);
-    assert_eq!(watcher.findings().state(Confidence::Confirmed), State::Paused);
+    assert_eq!(watcher.findings().state(Confidence::Confirmed), State::Sustained);
     // The same, where two of them come in the other order.
     let mut late = Watcher::of(&[Server::new("RequestResponse").create(0, "carol", data(&[("x", "0")]))]);
     let mut total: BTreeMap<String, u32> = BTreeMap::new();
@@ -210,7 +210,7 @@ fn a_person_who_keeps_asking_is_never_paused_and_a_controller_is() {
         watcher.findings().state(Confidence::Probable)
     };
     assert_eq!(state("alice"), State::Thrashing);
-    assert_eq!(state("system:serviceaccount:argocd:argocd-application-controller"), State::Paused);
+    assert_eq!(state("system:serviceaccount:argocd:argocd-application-controller"), State::Sustained);
 }
 
 #[test]
@@ -291,13 +291,13 @@ fn a_pause_ends_in_time_and_by_a_persons_hand() {
         .collect();
     let (_, mut watcher) = story("RequestResponse", &writes);
     let state = |watcher: &Watcher| watcher.state.state();
-    assert_eq!(state(&watcher), State::Paused);
+    assert_eq!(state(&watcher), State::Sustained);
     let last = START + 120 * SECOND;
     let limits = watcher.limits.clone();
     watcher.state.advance(last + 599 * SECOND, &limits);
-    assert_eq!(state(&watcher), State::Paused);
+    assert_eq!(state(&watcher), State::Sustained);
     watcher.state.advance(last + 600 * SECOND, &limits);
-    assert_eq!(state(&watcher), State::HalfOpen);
+    assert_eq!(state(&watcher), State::Subsiding);
     watcher.state.resume(last + 700 * SECOND);
     assert_eq!(state(&watcher), State::Calm);
 }

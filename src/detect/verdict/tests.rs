@@ -21,7 +21,7 @@ fn war(machine: &mut Machine, from: Micros, period: i64, retakes: i64) -> Vec<(i
 #[test]
 fn the_runbooks_example_thrashes_within_a_minute_and_pauses_within_a_minute_and_a_half() {
     let turns = war(&mut Machine::default(), START, 5, 12);
-    assert_eq!(turns, [(0, State::Contested), (25, State::Thrashing), (35, State::Paused)]);
+    assert_eq!(turns, [(0, State::Contested), (25, State::Thrashing), (35, State::Sustained)]);
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn a_slow_war_empties_the_long_bucket() {
     let turns = war(&mut Machine::default(), START, 900, 40);
     let hours = |seconds: i64| seconds as f64 / 3600.0;
     let states: Vec<_> = turns.iter().map(|(at, state)| (hours(*at), *state)).collect();
-    assert_eq!(states, [(0.0, State::Contested), (3.0, State::Thrashing), (3.5, State::Paused)]);
+    assert_eq!(states, [(0.0, State::Contested), (3.0, State::Thrashing), (3.5, State::Sustained)]);
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn clocks_that_differ_empty_no_bucket() {
 }
 
 #[test]
-fn a_pause_half_opens_after_the_quiet_period_and_calms_after_another() {
+fn a_pause_subsidings_after_the_quiet_period_and_calms_after_another() {
     let mut machine = Machine::default();
     war(&mut machine, START, 5, 12);
     let last = START + 55 * SECOND;
@@ -49,7 +49,10 @@ fn a_pause_half_opens_after_the_quiet_period_and_calms_after_another() {
         machine.advance(last + seconds * SECOND, &Limits::default());
         machine.state()
     };
-    assert_eq!([at(599), at(600), at(1199), at(1200)], [State::Paused, State::HalfOpen, State::HalfOpen, State::Calm]);
+    assert_eq!(
+        [at(599), at(600), at(1199), at(1200)],
+        [State::Sustained, State::Subsiding, State::Subsiding, State::Calm]
+    );
 }
 
 #[test]
@@ -59,13 +62,13 @@ fn trying_again_is_no_relapse_but_an_answer_is_and_doubles_the_quiet_period() {
     war(&mut machine, START, 5, 12);
     let open = START + 700 * SECOND;
     machine.retake(&a, open, &Limits::default(), true);
-    assert_eq!(machine.state(), State::HalfOpen);
+    assert_eq!(machine.state(), State::Subsiding);
     machine.retake(&b, open + SECOND, &Limits::default(), true);
-    assert_eq!(machine.state(), State::Paused);
+    assert_eq!(machine.state(), State::Sustained);
     machine.advance(open + SECOND + 1199 * SECOND, &Limits::default());
-    assert_eq!(machine.state(), State::Paused);
+    assert_eq!(machine.state(), State::Sustained);
     machine.advance(open + SECOND + 1200 * SECOND, &Limits::default());
-    assert_eq!(machine.state(), State::HalfOpen);
+    assert_eq!(machine.state(), State::Subsiding);
 }
 
 #[test]
@@ -82,20 +85,20 @@ fn relapses_stretch_the_quiet_period_to_its_maximum() {
     assert_eq!(machine.until(), Some(at + limits.quiet_max));
 }
 
-/// Half-open since 600 seconds after the last of twelve retakes, which was at 55 s.
+/// Subsiding since 600 seconds after the last of twelve retakes, which was at 55 s.
 const OPEN: Micros = START + 655 * SECOND;
 
-fn half_open() -> Machine {
+fn subsiding() -> Machine {
     let mut machine = Machine::default();
     war(&mut machine, START, 5, 12);
     machine.advance(OPEN, &Limits::default());
-    assert_eq!((machine.state(), machine.since()), (State::HalfOpen, OPEN));
+    assert_eq!((machine.state(), machine.since()), (State::Subsiding, OPEN));
     machine
 }
 
 #[test]
 fn words_are_those_of_the_json_and_states_have_an_order_of_urgency() {
-    let states = [State::Calm, State::Contested, State::HalfOpen, State::Thrashing, State::Paused];
+    let states = [State::Calm, State::Contested, State::Subsiding, State::Thrashing, State::Sustained];
     for state in states {
         assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
     }
@@ -118,18 +121,18 @@ fn a_machine_tells_when_things_happened_first_and_last() {
     let at = |second: i64| START + second * SECOND;
     assert_eq!(machine.firsts(), (Some(START), Some(at(25)), Some(at(35))));
     assert_eq!((machine.pauses(), machine.last_pause()), ((1, 4), Some(at(35))));
-    assert_eq!((machine.worst(), machine.since(), machine.last_retake()), (State::Paused, at(35), at(55)));
+    assert_eq!((machine.worst(), machine.since(), machine.last_retake()), (State::Sustained, at(35), at(55)));
     assert_eq!(machine.until(), Some(at(655)));
 }
 
 #[test]
-fn half_open_ends_one_quiet_period_after_it_began_or_after_the_last_try() {
-    let mut machine = half_open();
-    assert_eq!((machine.until(), machine.worst()), (Some(OPEN + 600 * SECOND), State::Paused));
+fn subsiding_ends_one_quiet_period_after_it_began_or_after_the_last_try() {
+    let mut machine = subsiding();
+    assert_eq!((machine.until(), machine.worst()), (Some(OPEN + 600 * SECOND), State::Sustained));
     let mut tried = machine.clone();
     machine.advance(OPEN + 600 * SECOND, &Limits::default());
     assert_eq!((machine.state(), machine.since()), (State::Calm, OPEN + 600 * SECOND));
-    assert_eq!((machine.until(), machine.worst()), (None, State::Paused));
+    assert_eq!((machine.until(), machine.worst()), (None, State::Sustained));
     tried.retake(&"a".into(), OPEN + 100 * SECOND, &Limits::default(), true);
     assert_eq!(tried.until(), Some(OPEN + 700 * SECOND));
     tried.advance(OPEN + 700 * SECOND, &Limits::default());
@@ -138,14 +141,14 @@ fn half_open_ends_one_quiet_period_after_it_began_or_after_the_last_try() {
 
 #[test]
 fn who_tries_again_may_try_twice_and_a_relapse_is_a_pause_of_its_own() {
-    let mut machine = half_open();
+    let mut machine = subsiding();
     for second in [0, 1] {
         machine.retake(&"a".into(), OPEN + second * SECOND, &Limits::default(), true);
-        assert_eq!(machine.state(), State::HalfOpen, "{second}");
+        assert_eq!(machine.state(), State::Subsiding, "{second}");
     }
     let relapse = OPEN + 2 * SECOND;
     machine.retake(&"b".into(), relapse, &Limits::default(), true);
-    assert_eq!((machine.state(), machine.pauses(), machine.last_pause()), (State::Paused, (2, 4), Some(relapse)));
+    assert_eq!((machine.state(), machine.pauses(), machine.last_pause()), (State::Sustained, (2, 4), Some(relapse)));
     assert_eq!(machine.firsts().2, Some(START + 35 * SECOND), "the first pause stays the first");
 }
 
@@ -154,7 +157,7 @@ fn the_pause_of_a_slow_war_outlasts_two_tokens_of_its_bucket() {
     let mut machine = Machine::default();
     war(&mut machine, START, 900, 15);
     // 12 in 6 hours: a token every half hour.
-    assert_eq!((machine.state(), machine.until()), (State::Paused, Some(machine.last_retake() + 3600 * SECOND)));
+    assert_eq!((machine.state(), machine.until()), (State::Sustained, Some(machine.last_retake() + 3600 * SECOND)));
 }
 
 #[test]
@@ -180,7 +183,7 @@ fn only_thrashing_events_of_one_window_pause() {
     assert_eq!([at(300), at(600)], [(true, State::Thrashing); 2]);
     assert_eq!(at(1300), (false, State::Thrashing), "the last one was more than a window ago");
     assert_eq!([at(1350), at(1400)], [(true, State::Thrashing); 2], "not three within ten minutes");
-    assert_eq!(at(1950), (true, State::Paused), "exactly ten minutes after the first of three");
+    assert_eq!(at(1950), (true, State::Sustained), "exactly ten minutes after the first of three");
 }
 
 #[test]

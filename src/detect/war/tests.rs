@@ -67,7 +67,7 @@ fn a_retake_counts_for_the_party_that_takes_back_and_names_the_other_one() {
     // `a` takes back first, so the thrashing events are those of b, a, b, and of a at the end.
     assert_eq!(share("a"), PartyTally { retakes: 5, thrashes: 2 });
     assert_eq!(share("b"), PartyTally { retakes: 4, thrashes: 2 });
-    assert_eq!((war.confidence, war.tally.state()), (Confidence::Confirmed, State::Paused));
+    assert_eq!((war.confidence, war.tally.state()), (Confidence::Confirmed, State::Sustained));
     let other = wars.iter().nth(1).unwrap();
     assert_eq!((other.tally.retakes, other.confidence, other.tally.state()), (0, Confidence::Possible, State::Calm));
     let mut alone = Wars::default();
@@ -142,12 +142,12 @@ fn time_passes_for_all_wars_and_a_person_lifts_the_pause_of_all() {
             let id = wars.begin(Scope::Fields, names(&parties));
             fight(&mut wars, id, 0, 8);
         }
-        assert!(wars.iter().all(|war| war.tally.state() == State::Paused));
+        assert!(wars.iter().all(|war| war.tally.state() == State::Sustained));
         wars
     };
     let mut later = paused();
     later.advance((35 + 600) * SECOND, &Limits::default());
-    assert!(later.iter().all(|war| war.tally.state() == State::HalfOpen));
+    assert!(later.iter().all(|war| war.tally.state() == State::Subsiding));
     let mut lifted = paused();
     lifted.resume(60 * SECOND);
     assert!(lifted.iter().all(|war| war.tally.state() == State::Calm));
@@ -166,7 +166,7 @@ fn fields_that_go_on_with_more_parties_take_their_retakes_along() {
     assert_eq!(war.parties, names(&["a", "b", "c"]));
     assert_eq!(war.tally.parties.clone().into_iter().collect::<Vec<_>>(), shares);
     assert_eq!((war.scope, war.confidence), (Scope::Fields, Confidence::Confirmed));
-    assert_eq!(war.tally.state(), State::Paused, "its buckets are as empty");
+    assert_eq!(war.tally.state(), State::Sustained, "its buckets are as empty");
     assert_eq!(wars.get(id).unwrap().tally.retakes, 8, "the other fields' war stays as it is");
     let gone = WarId(99);
     let begun = wars.split(gone, names(&["e", "f"]), &shares);

@@ -73,17 +73,17 @@ fn a_pause_is_set_once_and_lifted_when_it_is_quiet() {
     let mut plan = Plan::new(rules());
     assert_eq!(step(&mut plan, at(1), Some(fought(State::Contested))), "");
     assert_eq!(step(&mut plan, at(2), Some(fought(State::Thrashing))), "");
-    assert_eq!(step(&mut plan, at(3), Some(fought(State::Paused))), "pause");
-    assert_eq!(step(&mut plan, at(4), Some(fought(State::Paused))), "");
-    assert_eq!(step(&mut plan, at(601), Some(fought(State::HalfOpen))), "quiet");
-    assert_eq!(step(&mut plan, at(602), Some(fought(State::HalfOpen))), "");
+    assert_eq!(step(&mut plan, at(3), Some(fought(State::Sustained))), "pause");
+    assert_eq!(step(&mut plan, at(4), Some(fought(State::Sustained))), "");
+    assert_eq!(step(&mut plan, at(601), Some(fought(State::Subsiding))), "quiet");
+    assert_eq!(step(&mut plan, at(602), Some(fought(State::Subsiding))), "");
     assert_eq!(step(&mut plan, at(603), None), "");
 }
 
 #[test]
 fn what_is_only_possible_is_not_paused() {
     let mut plan = Plan::new(rules());
-    let possible = Verdict { confidence: Confidence::Possible, ..fought(State::Paused) };
+    let possible = Verdict { confidence: Confidence::Possible, ..fought(State::Sustained) };
     assert_eq!(step(&mut plan, at(1), Some(possible.clone())), "");
     let mut plan = Plan::new(Rules { confidence: Confidence::Possible, ..rules() });
     assert_eq!(step(&mut plan, at(1), Some(possible)), "pause");
@@ -92,18 +92,18 @@ fn what_is_only_possible_is_not_paused() {
 #[test]
 fn a_person_who_lifts_a_pause_is_obeyed_at_once() {
     let mut plan = Plan::new(rules());
-    step(&mut plan, at(3), Some(fought(State::Paused)));
-    let lifted = Verdict { removal: removed(5, true), ..fought(State::Paused) };
+    step(&mut plan, at(3), Some(fought(State::Sustained)));
+    let lifted = Verdict { removal: removed(5, true), ..fought(State::Sustained) };
     assert_eq!(step(&mut plan, at(6), Some(lifted)), "resumed");
 }
 
 #[test]
 fn a_rival_that_strips_a_pause_does_not_end_it_and_gets_no_war_either() {
     let mut plan = Plan::new(Rules { per_minute: 100, ..rules() });
-    assert_eq!(step(&mut plan, at(0), Some(fought(State::Paused))), "pause");
+    assert_eq!(step(&mut plan, at(0), Some(fought(State::Sustained))), "pause");
     let mut done = Vec::new();
     for second in 1..120 {
-        let stripped = Verdict { removal: removed(second, false), ..fought(State::Paused) };
+        let stripped = Verdict { removal: removed(second, false), ..fought(State::Sustained) };
         let word = step(&mut plan, at(second), Some(stripped));
         if !word.is_empty() {
             done.push((second, word));
@@ -111,15 +111,15 @@ fn a_rival_that_strips_a_pause_does_not_end_it_and_gets_no_war_either() {
     }
     // At least ten seconds between two writes and at most five writes; then the object is left alone.
     assert_eq!(done, [(10, "again"), (20, "again"), (30, "again"), (40, "again"), (41, "left")]);
-    assert_eq!(step(&mut plan, at(3000), Some(fought(State::Paused))), "");
-    assert_eq!(step(&mut plan, at(3700), Some(fought(State::Paused))), "pause");
+    assert_eq!(step(&mut plan, at(3000), Some(fought(State::Sustained))), "");
+    assert_eq!(step(&mut plan, at(3700), Some(fought(State::Sustained))), "pause");
 }
 
 #[test]
 fn an_unmanaged_object_is_let_go_and_not_paused() {
     let mut plan = Plan::new(rules());
-    step(&mut plan, at(3), Some(fought(State::Paused)));
-    let unmanaged = Verdict { is_unmanaged: true, ..fought(State::Paused) };
+    step(&mut plan, at(3), Some(fought(State::Sustained)));
+    let unmanaged = Verdict { is_unmanaged: true, ..fought(State::Sustained) };
     assert_eq!(step(&mut plan, at(4), Some(unmanaged.clone())), "unmanaged");
     assert_eq!(step(&mut plan, at(5), Some(unmanaged)), "");
 }
@@ -128,11 +128,11 @@ fn an_unmanaged_object_is_let_go_and_not_paused() {
 fn without_fresh_events_nothing_new_is_decided_and_pauses_stay() {
     let mut plan = Plan::new(rules());
     let stale = Now { clock: 1000 * SECOND, latest: Some(800 * SECOND) };
-    assert_eq!(step(&mut plan, stale, Some(fought(State::Paused))), "");
+    assert_eq!(step(&mut plan, stale, Some(fought(State::Sustained))), "");
     assert!(!plan.is_fresh(stale) && !plan.is_fresh(Now { latest: None, ..stale }));
-    step(&mut plan, at(3), Some(fought(State::Paused)));
+    step(&mut plan, at(3), Some(fought(State::Sustained)));
     // The end of an existing pause is not updated either.
-    let longer = Verdict { until: Some(1200 * SECOND), ..fought(State::Paused) };
+    let longer = Verdict { until: Some(1200 * SECOND), ..fought(State::Sustained) };
     assert_eq!(step(&mut plan, stale, Some(longer.clone())), "");
     assert_eq!(step(&mut plan, at(1000), Some(longer)), "longer");
 }
@@ -141,13 +141,13 @@ fn without_fresh_events_nothing_new_is_decided_and_pauses_stay() {
 fn late_batches_are_fresh_enough() {
     let mut plan = Plan::new(rules());
     let late = Now { clock: 100 * SECOND, latest: Some(70 * SECOND) };
-    assert_eq!(step(&mut plan, late, Some(fought(State::Paused))), "pause");
+    assert_eq!(step(&mut plan, late, Some(fought(State::Sustained))), "pause");
 }
 
 #[test]
 fn a_pause_ends_with_the_life_of_its_object_and_one_created_in_its_place_is_paused_again() {
     let mut plan = Plan::new(Rules { per_minute: 100, ..rules() });
-    let verdicts = BTreeMap::from([("web", fought(State::Paused))]);
+    let verdicts = BTreeMap::from([("web", fought(State::Sustained))]);
     let mut paused = Vec::new();
     // It is deleted and created again as soon as it is paused.
     for second in 0..100 {
@@ -190,7 +190,7 @@ fn of_many_pauses_those_are_checked_first_that_were_not_for_longest() {
 #[test]
 fn what_is_under_way_is_not_begun_twice_and_what_failed_waits() {
     let mut plan = Plan::new(Rules { per_minute: 2, ..rules() });
-    let all: BTreeMap<&str, Verdict> = ["a", "b", "c"].map(|key| (key, fought(State::Paused))).into();
+    let all: BTreeMap<&str, Verdict> = ["a", "b", "c"].map(|key| (key, fought(State::Sustained))).into();
     let keys = |actions: &[(&'static str, Action)]| actions.iter().map(|(key, _)| *key).collect::<Vec<_>>();
     let actions = plan.step(at(0), &all);
     assert_eq!(keys(&actions), ["a", "b"]);
@@ -215,7 +215,7 @@ fn a_pause_that_was_found_outlasts_a_memory_that_begins_with_it() {
 #[test]
 fn no_more_pauses_are_set_in_a_minute_than_may_be() {
     let mut plan = Plan::new(rules());
-    let all: BTreeMap<u32, Verdict> = (0..10).map(|n| (n, fought(State::Paused))).collect();
+    let all: BTreeMap<u32, Verdict> = (0..10).map(|n| (n, fought(State::Sustained))).collect();
     let mut plan_of_numbers: Plan<u32> = Plan::new(rules());
     let mut paused = |second: i64| {
         let mut actions = plan_of_numbers.step(at(second), &all);
@@ -225,5 +225,5 @@ fn no_more_pauses_are_set_in_a_minute_than_may_be() {
         count
     };
     assert_eq!((paused(1), paused(2), paused(62), paused(63)), (3, 0, 3, 0));
-    assert_eq!(step(&mut plan, at(1), Some(fought(State::Paused))), "pause");
+    assert_eq!(step(&mut plan, at(1), Some(fought(State::Sustained))), "pause");
 }

@@ -35,7 +35,7 @@ const plural = (n, one, many = one + "s") => `${n} ${n === 1 ? one : many}`;
 const clock = (time) => (time ? time.slice(0, 19).replace("T", " ") + "Z" : "");
 const title = (o) => `${o.kind} ${o.namespace ? o.namespace + "/" : ""}${o.name}${o.cluster ? ` (${o.cluster})` : ""}`;
 function shown(value) {
-  if (value.hidden) return "(hidden)";
+  if (value.redacted) return "(redacted)";
   if (value.absent) return "∅";
   return text(value.value);
 }
@@ -162,7 +162,7 @@ function rate(war) {
 
 function remedy(r) {
   return el("li", {}, r.title, " ", el("span", { class: "dim" }, `(option ${r.option})`), command(r.command),
-    el("div", { class: "dim" }, `Changes: ${r.changes}. Gives up: ${r.gives_up}.`));
+    el("div", { class: "dim" }, `Changes: ${r.changes}. Gives up: ${r.tradeoff}.`));
 }
 
 function command(line) {

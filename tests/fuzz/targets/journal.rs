@@ -49,7 +49,7 @@ fn record_of(number: usize) -> Record {
 
 libfuzzer_sys::fuzz_target!(
     init: {
-        // A panic of the engine that Segment turns into an error is none; one that leaves it still ends the process.
+        // A panic of the engine that Segment transitions into an error is none; one that leaves it still ends the process.
         std::panic::set_hook(Box::new(|_| {}));
     },
     |input: &[u8]| {

@@ -62,7 +62,7 @@ pub(crate) fn verdicts<'a>(lines: impl IntoIterator<Item = (&'a str, &'a [u8])>)
     }
     let report = util::report(&pipeline);
     let shown = |value: &editwar::query::views::Value| {
-        let text = match (value.absent, value.hidden) {
+        let text = match (value.absent, value.redacted) {
             (true, _) => "(absent)".to_owned(),
             (_, true) => "(hidden)".to_owned(),
             _ => value.value.to_string(),

@@ -131,7 +131,7 @@ impl Pattern {
         };
         (self.play)(&mut scenario);
         if !scenario.is_quiet {
-            scenario.bystanders();
+            scenario.other_writers();
         }
         scenario.run();
         scenario
@@ -226,7 +226,7 @@ impl Scenario {
     }
 
     /// Adds actors that write other fields of the first object, and other objects.
-    fn bystanders(&mut self) {
+    fn other_writers(&mut self) {
         let Some(target) = self.targets.first().cloned() else { return };
         if self.rng.coin() {
             let watcher = Actor::in_tree("status-controller");

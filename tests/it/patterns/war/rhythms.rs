@@ -86,7 +86,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "with_what_was_read",
-        "two bystanders PUT back the whole object as they read it, at once after each side: never parties",
+        "two other_writers PUT back the whole object as they read it, at once after each side: never parties",
         |s| {
             let (target, _) = in_turns(s, 21.0, 22);
             for nth in 2..4 {
