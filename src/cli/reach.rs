@@ -45,13 +45,13 @@ pub enum Reach {
 /// How a cluster is reached, as kubectl takes it.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Access {
-    /// Kubeconfig file; by default as kubectl finds it.
+    /// Kubeconfig file. Default: as for kubectl.
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig.
+    /// Context of the kubeconfig to use.
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
-    /// Reach the server by `kubectl port-forward`, instead of the API server's proxy.
+    /// Connect to the server through `kubectl port-forward` instead of the API server's proxy.
     #[arg(long, global = true)]
     pub forward: bool,
 }

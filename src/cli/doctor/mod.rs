@@ -19,10 +19,10 @@ use super::{Outcome, output};
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
-    /// What is looked at.
+    /// The checks.
     #[command(flatten)]
     pub look: Look,
-    /// The server's query API; without it, the one in the cluster is asked.
+    /// The server.
     #[command(flatten)]
     pub remote: Remote,
     /// The cluster.
@@ -30,22 +30,22 @@ pub struct DoctorArgs {
     pub access: Access,
 }
 
-/// What `doctor` looks at.
+/// What `doctor` checks.
 #[derive(Debug, clap::Args)]
 pub struct Look {
-    /// The kubeconfig given to kube-apiserver as --audit-webhook-config-file: its way is gone.
+    /// Kubeconfig of kube-apiserver's --audit-webhook-config-file, to check the connection that it describes.
     #[arg(long, value_name = "FILE")]
     pub webhook: Option<PathBuf>,
-    /// The policy given to kube-apiserver as --audit-policy-file: read for what it leaves out.
+    /// Policy of kube-apiserver's --audit-policy-file, to check what it does not log.
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// Create a ConfigMap, change it and delete it, in this namespace, to see it arrive.
+    /// Create, change and delete a ConfigMap in this namespace, to check that its events arrive.
     #[arg(long, value_name = "NAMESPACE")]
     pub probe: Option<String>,
-    /// The name by which kube-apiserver's events come, where a server watches several clusters.
+    /// Name of the cluster, if the server watches several.
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
-    /// How to print.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,
 }
