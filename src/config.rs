@@ -138,7 +138,7 @@ pub struct Enforce {
     pub lease_namespace: Option<String>,
 }
 
-/// What may be written to the cluster.
+/// What is written to the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
@@ -155,7 +155,7 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sure {
-    /// The parties wrote the same part of the object alternately.
+    /// The same part was written alternately.
     Possible,
     /// The same fields were named by both sides, or values returned.
     #[default]
