@@ -54,7 +54,7 @@ impl KillSwitch {
         control: Control,
         metrics: &Metrics,
     ) -> KillSwitch {
-        let help = "Pauses that the kill switch could not lift yet, and resources it could not look for pauses in.";
+        let help = "Pauses that the kill switch could not lift yet, and resources that it could not search for pauses.";
         let pending = IntGauge::new("editwar_kill_switch_pending_pauses", help).expect("the name is valid");
         KillSwitch { hand: Hand::new(client, LIFT), events, pauses, kinds, control, pending: metrics.add(pending) }
     }
