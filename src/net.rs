@@ -254,7 +254,7 @@ impl Listener {
             // Responses are small. With Nagle's algorithm, they would wait for the peer's delayed acknowledgement,
             // about 40 ms.
             if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "an answer may be late");
+                tracing::debug!(%error, "cannot set a socket option; responses may be delayed");
             }
             // Drops the connection if the client is over its share and none of its connections can be evicted.
             let Some(place) = connections.enter(address.ip(), Instant::now()) else { continue };

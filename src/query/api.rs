@@ -278,7 +278,7 @@ impl Api {
             return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send Content-Type: application/json");
         }
         enforcer.stop(is_stopped);
-        tracing::warn!(is_stopped, "the kill switch, by the API");
+        tracing::warn!(is_stopped, "the API toggled the kill switch");
         if !is_stopped {
             return json(StatusCode::OK, &Switched { stopped: false, lifted: None, not_lifted: None, note: None });
         }

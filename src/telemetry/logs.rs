@@ -109,9 +109,9 @@ impl Levels {
         let before =
             std::mem::replace(&mut *self.text.lock().unwrap_or_else(PoisonError::into_inner), level.to_owned());
         // Logged before and after the change, since one of the two levels may suppress it.
-        tracing::warn!(before, now = level, "the log level changes");
+        tracing::warn!(before, now = level, "changing the log level");
         drop(self.handle.reload(filter));
-        tracing::warn!(before, now = level, "the log level has changed");
+        tracing::warn!(before, now = level, "changed the log level");
         Ok(())
     }
 }

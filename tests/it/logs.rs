@@ -29,7 +29,7 @@ fn a_war_is_a_line_for_each_of_its_turns_and_an_event_is_none() {
     assert_eq!(turns, expected);
     let others: BTreeSet<&str> =
         told.iter().filter(|line| line["name"] != "web").map(|line| line["message"].as_str().unwrap()).collect();
-    assert_eq!(others, ["stopped", "stopping: open requests are answered first"].into());
+    assert_eq!(others, ["stopped", "stopping after open requests are answered"].into());
 }
 
 #[test]
