@@ -93,8 +93,8 @@ pub enum Error {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => ": another process listens there; stop it or choose another port",
-        io::ErrorKind::PermissionDenied => ": ports below 1024 need a privilege; choose another",
+        io::ErrorKind::AddrInUse => ": another process uses this port; stop it or choose another port",
+        io::ErrorKind::PermissionDenied => ": ports below 1024 need a privilege; choose another port",
         _ => "",
     }
 }

@@ -167,7 +167,7 @@ pub(super) async fn client(enforce: &Enforce) -> Result<kube::Client> {
             let file = Kubeconfig::read_from(path).with_context(|| path.display().to_string())?;
             kube::Config::from_custom_kubeconfig(file, &options).await.context("enforce.kubeconfig")?
         }
-        None => kube::Config::infer().await.context("no API server is known: name one with --kubeconfig")?,
+        None => kube::Config::infer().await.context("no API server is configured: set --kubeconfig")?,
     };
     config.connect_timeout = Some(CONNECT);
     config.write_timeout = Some(CALL);

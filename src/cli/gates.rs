@@ -121,11 +121,11 @@ impl Guarded {
         cluster: &str,
     ) -> Result<(), Reply> {
         if self.is_local && !is_this_machine(request) {
-            let text = "this listener is for this machine: name it 127.0.0.1, [::1] or localhost\n";
+            let text = "this listener only serves this machine: connect to 127.0.0.1, [::1] or localhost\n";
             return Err(self.refuse("host", StatusCode::MISDIRECTED_REQUEST, text));
         }
         if web::is_cross_site(request) {
-            return Err(self.refuse("origin", StatusCode::FORBIDDEN, "no page of another origin is answered\n"));
+            return Err(self.refuse("origin", StatusCode::FORBIDDEN, "cross-origin requests are not allowed\n"));
         }
         let admitted = self.gate.admit(peer, request.headers(), right, cluster).await;
         admitted.map_err(|refusal| {

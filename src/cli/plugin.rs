@@ -88,7 +88,7 @@ fn with_hint(error: anyhow::Error) -> anyhow::Error {
     let Some(Error::Refused { status, .. }) = error.downcast_ref::<Error>() else { return error };
     match status.as_u16() {
         401 | 403 | 502 | 503 => {
-            error.context("the API server's proxy does not get through (--forward forwards a port instead)")
+            error.context("cannot reach editwar through the API server's proxy; try --forward to use port forwarding")
         }
         _ => error,
     }
@@ -119,7 +119,9 @@ impl Plugin {
                 let namespace = namespace(&self)?;
                 let args = who_args(object, namespace.as_deref(), cluster.as_deref(), *writes, *output)?;
                 who::answer(&args, Some(reach)).with_context(|| match namespace {
-                    Some(namespace) => format!("{object} in namespace {namespace} (-n names another, -A is all)"),
+                    Some(namespace) => {
+                        format!("{object} in namespace {namespace} (use -n for another namespace, or -A for all)")
+                    }
                     None => object.clone(),
                 })
             }

@@ -45,7 +45,7 @@ pub fn run(args: &ServeArgs) -> Result<Outcome> {
     }
     if args.check_config {
         check(&config)?;
-        anstream::eprintln!("editwar: the configuration is good");
+        anstream::eprintln!("editwar: the configuration is valid");
         return Ok(Outcome::Calm);
     }
     if args.print_config {
@@ -212,7 +212,7 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     // the enforcer starts only then.
     if let Some(is_opened) = is_opened {
         tokio::select! {
-            opened = is_opened => opened.context("the journal's thread is gone")?,
+            opened = is_opened => opened.context("the journal's thread ended unexpectedly")?,
             // Nothing was acknowledged yet, so there is nothing to finish.
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
@@ -255,7 +255,7 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     };
     tracing::info!(signal = name, "stopping after open requests are answered");
     api.set_ready(false);
-    stop.send(true).context("nobody listens any more")?;
+    stop.send(true).context("no task is left to stop")?;
     webhook_task.await?;
     admin_task.await?;
     if let Some(follower) = follower {

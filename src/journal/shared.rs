@@ -47,7 +47,7 @@ pub struct Settings {
 
 /// The writes could not be stored and are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the journal cannot be written")]
+#[error("cannot write the journal")]
 pub struct Unavailable;
 
 /// Called when the store is open for the first time, and again only if that call failed. It replays the past, and
@@ -92,7 +92,7 @@ impl Shared {
         .buckets(vec![0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]);
         Shared {
             reader: Mutex::new(None),
-            trouble: Mutex::new(Some("the journal is being opened".into())),
+            trouble: Mutex::new(Some("opening the journal".into())),
             on_failure,
             outcomes: metrics.add(outcomes),
             up: gauge("editwar_journal_up", "Whether the journal can be written."),

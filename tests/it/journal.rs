@@ -380,7 +380,7 @@ fn who_looks_back_into_a_servers_journal() {
     assert_eq!(code, 1, "{week}");
     assert_eq!(now.lines().next(), week.lines().next());
     let (code, words) = who(&["cm/wh", "-n", "war", "--since", "yesterday"], &server);
-    assert!(code == 2 && words.contains("neither a time"), "{words}");
+    assert!(code == 2 && words.contains("expected a time"), "{words}");
     let (code, words) = who(&["cm/none", "-n", "war", "--since", "7d"], &server);
     assert!(code == 2 && words.contains("none of"), "{words}");
     let (code, words) = who(&["cm/wh", "--since", "7d"], &Server::start(&[]).ready());

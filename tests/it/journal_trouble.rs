@@ -312,7 +312,7 @@ fn a_pipe_or_a_directory_in_place_of_a_followed_log_stops_nothing_and_the_log_is
             "pipe" => assert!(Command::new("mkfifo").arg(&log).status().unwrap().success()),
             _ => std::fs::create_dir(&log).unwrap(),
         }
-        util::until("it is told", || server.said().contains("is not a regular file"));
+        util::until("it is told", || server.said().contains("not a regular file"));
         let up = format!("editwar_follow_up{{file=\"{}\"}}", log.display());
         util::until("a metric says so", || server.metric(&up) == 0.0 && server.get("/metrics").1.contains(&up));
         append(&other, "other-second");

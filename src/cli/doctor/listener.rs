@@ -57,7 +57,7 @@ pub(super) async fn check(file: &Path, findings: &mut Findings) {
     let stream = match tokio::time::timeout(TIMEOUT, TcpStream::connect(&address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return unreachable(&address, &error.to_string(), findings),
-        Err(_) => return unreachable(&address, "no answer in time", findings),
+        Err(_) => return unreachable(&address, "timed out", findings),
     };
     findings.good("listener", format!("{address} accepts connections"));
     if way.uri.scheme_str() != Some("https") {
@@ -240,7 +240,7 @@ where
         Ok(Ok(status)) => findings.bad("webhook", format!("answers {status}"), "look into the server's log"),
         // In TLS 1.3, the server rejects a client certificate only after the client's first request.
         Ok(Err(error)) => findings.bad("authentication", format!("the server hangs up: {error:#}"), hint),
-        Err(_) => findings.bad("webhook", "no answer in time".into(), "look into the server's log"),
+        Err(_) => findings.bad("webhook", "timed out".into(), "look into the server's log"),
     }
 }
 
