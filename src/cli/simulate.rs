@@ -250,7 +250,7 @@ fn table(simulation: &Simulation, style: output::Style) -> String {
                 at(hit.paused_at),
                 hit.retakes.to_string(),
                 hit.spared.to_string(),
-                if hit.needless { "needless: it was over".to_owned() } else { String::new() },
+                if hit.needless { "needless: the war was over".to_owned() } else { String::new() },
             ]);
         }
         let _ = writeln!(out, "{table}");
@@ -274,12 +274,12 @@ fn junit(hits: &[Hit]) -> String {
         );
         let _ = writeln!(
             out,
-            "  <testcase classname=\"editwar\" name=\"{name} is not fought over\">\n    <failure message=\"{}\"/>\n  </testcase>",
+            "  <testcase classname=\"editwar\" name=\"no war over {name}\">\n    <failure message=\"{}\"/>\n  </testcase>",
             xml(&message)
         );
     }
     if hits.is_empty() {
-        let _ = writeln!(out, "  <testcase classname=\"editwar\" name=\"no object of this test run is fought over\"/>");
+        let _ = writeln!(out, "  <testcase classname=\"editwar\" name=\"no war over any object\"/>");
     }
     out.push_str("</testsuite>\n");
     out

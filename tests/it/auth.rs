@@ -329,7 +329,7 @@ fn a_listener_that_others_reach_asks_who_they_are_or_is_told_not_to() {
     assert!(code == 2 && err.contains("/nowhere"), "{err}");
     std::fs::write(folder.path.join("wrong"), "only-a-secret\n").unwrap();
     let (_, _, err) = check(&["--set", &format!("admin.auth.tokens={}", folder.file("wrong"))]);
-    assert!(err.contains("line 1 is not `TOKEN NAME`") && !err.contains("only-a-secret"), "{err}");
+    assert!(err.contains("line 1: expected `TOKEN NAME`") && !err.contains("only-a-secret"), "{err}");
 }
 
 #[test]

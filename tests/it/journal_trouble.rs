@@ -144,7 +144,7 @@ fn a_kill_while_a_file_begins_costs_nothing_and_blocks_nothing() {
         answered.extend(poster.into_iter().flat_map(|poster| poster.join().unwrap()).map(|id| (id, ())));
         let mut server = Server::start(&arguments);
         util::until("it has said whether it can go on", || {
-            server.get("/readyz").0 == 200 || server.said().contains("mended")
+            server.get("/readyz").0 == 200 || server.said().contains("cannot write the journal")
         });
         assert_eq!(server.get("/readyz").0, 200, "kill {kill}, {delay:?} after the change: {}", server.said());
         server.kill();
