@@ -14,7 +14,7 @@ const IMAGE: &str = "spec.template.spec.containers[name=web].image";
 pub(crate) const PATTERNS: &[Pattern] = &[
     pattern(
         "image_mirror",
-        "a webhook points images to a mirror while a pipeline rolls out ever new versions: nobody insists",
+        "a webhook points images to a mirror while a pipeline rolls out new versions: neither side restores a value",
         |s| {
             s.server.webhooks.push(Webhook::mutating(
                 kinds::DEPLOYMENT,
@@ -47,7 +47,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "default_label",
-        "a webhook sets a label that nobody names where it is missing; two write other fields",
+        "a webhook adds a missing label that no actor sets, and two actors write other fields",
         |s| {
             let label = "metadata.labels['cost.example.com/center']";
             s.server.webhooks.push(Webhook::mutating(
@@ -68,29 +68,25 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             }
         },
     ),
-    pattern(
-        "stamping_webhook",
-        "a webhook stamps the time of every write, on writes of two actors to other fields",
-        |s| {
-            let stamp = "metadata.annotations['audit.example.com/touched']";
-            let clock = std::cell::Cell::new(0);
-            s.server.webhooks.push(Webhook::mutating(kinds::GATEWAY, "stamps", "touch.example.com", move |_, _| {
-                clock.set(clock.get() + 7);
-                vec![is(stamp, seconds((1_795_600_000 + clock.get()) * 1_000_000))]
-            }));
-            let target = s.object(kinds::GATEWAY, &[]);
-            for nth in 0..2 {
-                let (actor, target) = (Actor::operator(&mut s.rng, nth), target.clone());
-                let how = s.pick(&[How::Put, How::Merge, How::Json]);
-                s.every(pace(3.0 + nth as f64 * 4.0, 15.0, 14), move |server, turn| {
-                    server.write(&actor, how, &target, &[is(&format!("spec.k{nth}"), format!("v{}", turn % 2))]);
-                });
-            }
-        },
-    ),
+    pattern("stamping_webhook", "a webhook stamps the time of every write, while two actors write other fields", |s| {
+        let stamp = "metadata.annotations['audit.example.com/touched']";
+        let clock = std::cell::Cell::new(0);
+        s.server.webhooks.push(Webhook::mutating(kinds::GATEWAY, "stamps", "touch.example.com", move |_, _| {
+            clock.set(clock.get() + 7);
+            vec![is(stamp, seconds((1_795_600_000 + clock.get()) * 1_000_000))]
+        }));
+        let target = s.object(kinds::GATEWAY, &[]);
+        for nth in 0..2 {
+            let (actor, target) = (Actor::operator(&mut s.rng, nth), target.clone());
+            let how = s.pick(&[How::Put, How::Merge, How::Json]);
+            s.every(pace(3.0 + nth as f64 * 4.0, 15.0, 14), move |server, turn| {
+                server.write(&actor, how, &target, &[is(&format!("spec.k{nth}"), format!("v{}", turn % 2))]);
+            });
+        }
+    }),
     pattern(
         "refused_now_and_then",
-        "a policy refuses every other write of one actor: flapping admission, and no war",
+        "a policy rejects every other write of one actor: flapping admission, but not a war",
         |s| {
             s.server.webhooks.push(Webhook::validating(kinds::CONFIG_MAP, "guard.example.com", |body, _| {
                 (get(body, "data.level") == Some(&json!("high"))).then(|| "level high is not allowed".to_owned())
@@ -110,7 +106,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "vpa_at_creation",
-        "a webhook sets requests of pods when they are created, the updater evicts the old ones",
+        "a webhook sets the resource requests of new pods, and the updater evicts the old pods",
         |s| {
             let path = "spec.containers[name=web].resources.requests.cpu";
             s.server.webhooks.push(Webhook::mutating(
@@ -138,7 +134,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "two_ask_for_what_is_rewritten",
-        "two pipelines deploy new versions alternately, a webhook rewrites each to a digest: nothing returns",
+        "two pipelines alternately deploy new versions, and a webhook rewrites each to a digest: no value returns",
         |s| {
             s.server.webhooks.push(Webhook::mutating(
                 kinds::STATEFUL_SET,

@@ -20,19 +20,19 @@ fn each_its_own(s: &mut Scenario, target: &Target, how: &[How], paths: &[&str]) 
 }
 
 pub(crate) const PATTERNS: &[Pattern] = &[
-    pattern("keys_by_put", "each PUTs the whole object and changes only its own key", |s| {
+    pattern("keys_by_put", "each actor PUTs the whole object and changes only its own key", |s| {
         let target = s.object(kinds::CONFIG_MAP, &[]);
         each_its_own(s, &target, &[How::Put], &["data.first", "data.second", "data.third"]);
     }),
-    pattern("keys_by_patch", "each patches only its own field of a custom resource", |s| {
+    pattern("keys_by_patch", "each actor patches only its own field of a custom resource", |s| {
         let target = s.object(kinds::DATABASE, &[]);
         each_its_own(s, &target, &[How::Merge, How::Json], &["spec.backup.mode", "spec.tuning.profile"]);
     }),
-    pattern("keys_by_apply", "each applies its own field under its own manager", |s| {
+    pattern("keys_by_apply", "each actor applies its own field under its own field manager", |s| {
         let target = s.object(kinds::CONFIG_MAP, &[]);
         each_its_own(s, &target, &[How::Apply], &["data.first", "data.second", "data.third"]);
     }),
-    pattern("keys_by_all_means", "PUT, patches and applies mixed, each with its own label", |s| {
+    pattern("keys_by_all_means", "actors use PUT, patches and applies, each for its own label", |s| {
         let target = s.object(kinds::SERVICE_ACCOUNT, &[]);
         let paths = ["metadata.labels.a", "metadata.labels.b", "metadata.labels.c", "metadata.labels.d"];
         each_its_own(s, &target, &[How::Put, How::Merge, How::Json, How::Apply, How::Strategic], &paths);
@@ -52,21 +52,25 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             &[&path("LEVEL"), &path("REGION"), &path("ZONE")],
         );
     }),
-    pattern("finalizers_apart", "three controllers add and remove their own finalizers: a set, not one value", |s| {
-        let kind = *s.rng.pick(&[kinds::DATABASE, kinds::CONFIG_MAP, kinds::CLAIM]);
-        let target = s.object(kind, &[]);
-        for (nth, name) in ["a.example.com/f", "b.example.com/f", "c.example.com/f"].into_iter().enumerate() {
-            let (actor, target) = (Actor::operator(&mut s.rng, nth), target.clone());
-            let how = s.pick(&[How::Put, How::Merge]);
-            let path = format!("metadata.finalizers[{name}]");
-            let period = s.rng.between(7.0, 19.0);
-            s.every(pace(1.0 + nth as f64, period, 14), move |server, turn| {
-                let change = if turn % 2 == 0 { is(&path, name) } else { gone(&path) };
-                server.write(&actor, how, &target, &[change]);
-            });
-        }
-    }),
-    pattern("owner_references_apart", "two controllers come and go as owners, each with its own reference", |s| {
+    pattern(
+        "finalizers_apart",
+        "three controllers add and remove their own finalizers, which are a set and not one value",
+        |s| {
+            let kind = *s.rng.pick(&[kinds::DATABASE, kinds::CONFIG_MAP, kinds::CLAIM]);
+            let target = s.object(kind, &[]);
+            for (nth, name) in ["a.example.com/f", "b.example.com/f", "c.example.com/f"].into_iter().enumerate() {
+                let (actor, target) = (Actor::operator(&mut s.rng, nth), target.clone());
+                let how = s.pick(&[How::Put, How::Merge]);
+                let path = format!("metadata.finalizers[{name}]");
+                let period = s.rng.between(7.0, 19.0);
+                s.every(pace(1.0 + nth as f64, period, 14), move |server, turn| {
+                    let change = if turn % 2 == 0 { is(&path, name) } else { gone(&path) };
+                    server.write(&actor, how, &target, &[change]);
+                });
+            }
+        },
+    ),
+    pattern("owner_references_apart", "two controllers add and remove their own owner references", |s| {
         let target = s.object(kinds::SECRET, &[]);
         for nth in 0..2 {
             let (actor, target, uid) = (Actor::operator(&mut s.rng, nth), target.clone(), s.rng.uid());
@@ -99,12 +103,12 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             });
         }
     }),
-    pattern("ports_apart", "two teams open and retarget their own ports of one Service", |s| {
+    pattern("ports_apart", "two teams open and change their own ports of one Service", |s| {
         let target = s.object(kinds::SERVICE, &[]);
         let path = |port: u32| format!("spec.ports[port={port},protocol=TCP].name");
         each_its_own(s, &target, &[How::Put, How::Merge], &[&path(8080), &path(9090)]);
     }),
-    pattern("taints_apart", "node controllers set and remove taints of their own keys", |s| {
+    pattern("taints_apart", "node controllers set and remove taints with their own keys", |s| {
         let target = s.object(kinds::NODE, &[]);
         for (nth, key) in ["example.com/gpu-check", "example.com/disk-check"].into_iter().enumerate() {
             let (actor, target) = (Actor::operator(&mut s.rng, nth), target.clone());
@@ -125,7 +129,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
         ];
         each_its_own(s, &target, &[How::Merge, How::Strategic], &paths);
     }),
-    pattern("bundles_apart", "two controllers keep the CA bundles of their own webhooks of one configuration", |s| {
+    pattern("bundles_apart", "two controllers set the CA bundles of their own webhooks in one configuration", |s| {
         let target = s.object(kinds::WEBHOOKS, &[]);
         let path = |name| format!("webhooks[name={name}].clientConfig.caBundle");
         each_its_own(s, &target, &[How::Put, How::Strategic], &[&path("a.example.com"), &path("b.example.com")]);
@@ -141,22 +145,26 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             });
         }
     }),
-    pattern("spec_and_status", "a person moves replicas up and down, the controller reports them in the status", |s| {
-        let target = s.object(kinds::DEPLOYMENT, &[]);
-        let (person, controller) = (Actor::person(&s.rng, 0), Actor::in_tree("deployment-controller"));
-        let how = s.pick(&[How::ScalePatch, How::ScalePut, How::Strategic]);
-        let (of_person, of_controller) = (target.clone(), target);
-        s.every(pace(5.0, 30.0, 16), move |server, turn| {
-            server.write(&person, how, &of_person, &[is("spec.replicas", 3 + turn % 2)]);
-        });
-        s.every(pace(7.0, 30.0, 16), move |server, _| {
-            let replicas = server.field(&of_controller, "spec.replicas").cloned();
-            server.write(&controller, How::StatusPut, &of_controller, &[("status.replicas".into(), replicas)]);
-        });
-    }),
+    pattern(
+        "spec_and_status",
+        "a person scales up and down, and the controller reports the replicas in the status",
+        |s| {
+            let target = s.object(kinds::DEPLOYMENT, &[]);
+            let (person, controller) = (Actor::person(&s.rng, 0), Actor::in_tree("deployment-controller"));
+            let how = s.pick(&[How::ScalePatch, How::ScalePut, How::Strategic]);
+            let (of_person, of_controller) = (target.clone(), target);
+            s.every(pace(5.0, 30.0, 16), move |server, turn| {
+                server.write(&person, how, &of_person, &[is("spec.replicas", 3 + turn % 2)]);
+            });
+            s.every(pace(7.0, 30.0, 16), move |server, _| {
+                let replicas = server.field(&of_controller, "spec.replicas").cloned();
+                server.write(&controller, How::StatusPut, &of_controller, &[("status.replicas".into(), replicas)]);
+            });
+        },
+    ),
     pattern(
         "retried_conflicts",
-        "read-modify-write clients lose races on revisions, read again and win, each its own key",
+        "clients that read, modify and write get conflicts and retry, each for its own key",
         |s| {
             s.is_quiet = true;
             let target = s.object(kinds::CONFIG_MAP, &[]);
@@ -172,7 +180,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "sent_back_as_read",
-        "two bookkeepers PUT back everything they read, with their own annotation changed",
+        "two actors PUT back everything they read and change only their own annotation",
         |s| {
             let target = s.object(kinds::DEPLOYMENT, &[]);
             let owner = Actor::person(&s.rng, 0);
@@ -189,7 +197,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "roles_and_labels",
-        "the aggregation controller fills a ClusterRole's rules, GitOps keeps its labels",
+        "the aggregation controller sets the rules of a ClusterRole, and GitOps sets its labels",
         |s| {
             let target = s.object(kinds::CLUSTER_ROLE, &[]);
             let (controller, flux) = (Actor::in_tree("clusterrole-aggregation-controller"), Actor::flux(&mut s.rng));
@@ -205,7 +213,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "exported_with_its_status",
-        "a pipeline sends an exported manifest, status included: the server ignores that",
+        "a pipeline sends an exported manifest with its status, which the server ignores",
         |s| {
             let target = s.object(kinds::DEPLOYMENT, &[]);
             let (pipeline, controller) = (Actor::pipeline("deploy"), Actor::in_tree("deployment-controller"));

@@ -37,18 +37,18 @@ fn one_quantity(s: &mut Scenario, resource: &str, forms: [&str; 2]) {
 }
 
 pub(crate) const PATTERNS: &[Pattern] = &[
-    pattern("milli_and_whole", "GitOps applies `1000m` for ever where the server stores `1`", |s| {
+    pattern("milli_and_whole", "GitOps keeps applying `1000m`, which the server stores as `1`", |s| {
         one_quantity(s, "cpu", ["1000m", "1"]);
     }),
-    pattern("fraction_and_milli", "GitOps applies `0.5` for ever where the server stores `500m`", |s| {
+    pattern("fraction_and_milli", "GitOps keeps applying `0.5`, which the server stores as `500m`", |s| {
         one_quantity(s, "cpu", ["0.5", "500m"]);
     }),
-    pattern("mebi_and_gibi", "GitOps applies `1024Mi` for ever where the server stores `1Gi`", |s| {
+    pattern("mebi_and_gibi", "GitOps keeps applying `1024Mi`, which the server stores as `1Gi`", |s| {
         one_quantity(s, "memory", ["1024Mi", "1Gi"]);
     }),
     pattern(
         "defaulted_and_not",
-        "one PUTs bodies that arrive defaulted, another applies without defaults, each its own field",
+        "one actor PUTs bodies with defaults, another one applies without defaults, each for its own field",
         |s| {
             let target = s.object(
                 kinds::DEPLOYMENT,
@@ -69,38 +69,42 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             });
         },
     ),
-    pattern("empty_and_absent", "one applies empty maps that another's PUT leaves out: the same to the server", |s| {
-        let target = s.object(kinds::DEPLOYMENT, &[]);
-        let (flux, operator) = (Actor::flux(&mut s.rng), Actor::operator(&mut s.rng, 0));
-        let of_flux = target.clone();
-        s.every(pace(4.0, 25.0, 14), move |server, turn| {
-            let security = ("spec.template.spec.securityContext".to_owned(), Some(json!({})));
-            server.write(&flux, How::Apply, &of_flux, &[security, is("metadata.labels.rev", format!("r{turn}"))]);
-        });
-        s.every(pace(13.0, 25.0, 14), move |server, turn| {
-            server.write(&operator, How::Put, &target, &[is("metadata.annotations.sum", format!("s{}", turn % 2))]);
-        });
-    }),
-    pattern("counter_as_number", "two actors count up one number alternately", |s| {
+    pattern(
+        "empty_and_absent",
+        "one actor applies empty maps that the PUT of another one omits: the server treats them the same",
+        |s| {
+            let target = s.object(kinds::DEPLOYMENT, &[]);
+            let (flux, operator) = (Actor::flux(&mut s.rng), Actor::operator(&mut s.rng, 0));
+            let of_flux = target.clone();
+            s.every(pace(4.0, 25.0, 14), move |server, turn| {
+                let security = ("spec.template.spec.securityContext".to_owned(), Some(json!({})));
+                server.write(&flux, How::Apply, &of_flux, &[security, is("metadata.labels.rev", format!("r{turn}"))]);
+            });
+            s.every(pace(13.0, 25.0, 14), move |server, turn| {
+                server.write(&operator, How::Put, &target, &[is("metadata.annotations.sum", format!("s{}", turn % 2))]);
+            });
+        },
+    ),
+    pattern("counter_as_number", "two actors alternately increase one number", |s| {
         in_turns(s, kinds::DATABASE, "spec.generation", |_, _, turn| (turn + 10).into());
     }),
-    pattern("counter_as_string", "two actors count up one number that is stored as a string", |s| {
+    pattern("counter_as_string", "two actors alternately increase one number that is stored as a string", |s| {
         in_turns(s, kinds::CONFIG_MAP, "data.count", |_, _, turn| (turn + 95).to_string().into());
     }),
-    pattern("time_as_text", "two actors stamp the time in one annotation alternately", |s| {
+    pattern("time_as_text", "two actors alternately write the time into one annotation", |s| {
         in_turns(s, kinds::SERVICE, "metadata.annotations.stamped", |server, _, _| seconds(server.now).into());
     }),
-    pattern("time_as_number", "two actors stamp the time as seconds since 1970", |s| {
+    pattern("time_as_number", "two actors alternately write the time as seconds since 1970", |s| {
         in_turns(s, kinds::CONFIG_MAP, "data.stamped", |server, _, _| (server.now / 1_000_000).to_string().into());
     }),
-    pattern("list_that_grows", "two actors append to one list alternately", |s| {
+    pattern("list_that_grows", "two actors alternately append to one list", |s| {
         in_turns(s, kinds::DATABASE, "spec.history", |server, target, turn| {
             let mut list = server.field(target, "spec.history").cloned().unwrap_or(json!([]));
             list.as_array_mut().unwrap().push(format!("event {turn}").into());
             list
         });
     }),
-    pattern("list_of_the_last_five", "two actors append to one list that is cut to its last five", |s| {
+    pattern("list_of_the_last_five", "two actors append to one list that keeps its last five items", |s| {
         in_turns(s, kinds::DATABASE, "spec.history", |server, target, turn| {
             let list = server.field(target, "spec.history").cloned().unwrap_or(json!([]));
             let mut list = list.as_array().unwrap().clone();
@@ -108,14 +112,14 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             list[list.len().saturating_sub(5)..].into()
         });
     }),
-    pattern("heartbeats_of_two", "two agents renew one heartbeat alternately", |s| {
+    pattern("heartbeats_of_two", "two agents alternately renew one heartbeat", |s| {
         in_turns(s, kinds::GATEWAY, "spec.heartbeat", |server, _, _| {
             format!("{:.6}", jiff::Timestamp::from_microsecond(server.now).unwrap()).into()
         });
     }),
     pattern(
         "dry_run_reconciler",
-        "a reconciler checks for drift by dry-run every half minute; only a person writes",
+        "a reconciler checks for drift by dry-run every half minute, and only a person writes",
         |s| {
             let target = s.object(kinds::DEPLOYMENT, &[]);
             let (flux, person) = (Actor::flux(&mut s.rng), Actor::person(&s.rng, 0));
@@ -130,7 +134,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             });
         },
     ),
-    pattern("appliers_of_the_same", "two GitOps tools apply the same value for ever: no-ops", |s| {
+    pattern("appliers_of_the_same", "two GitOps tools keep applying the same value: no-ops", |s| {
         let target = s.object(kinds::DEPLOYMENT, &[]);
         let (flux, argo) = (Actor::flux(&mut s.rng), Actor::argo(&mut s.rng));
         s.asserts(&flux, How::Apply, &target, vec![is("spec.replicas", 4)], pace(4.0, 20.0, 16));
@@ -138,7 +142,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "two_versions_of_one_kind",
-        "one writes a field by its old name, another reads and writes others in the new version",
+        "one actor writes a field by its old name, another one writes other fields in the new version",
         |s| {
             let target = s.object(kinds::ROUTE, &[is("spec.host", "a.example.com")]);
             let (old, new) = (Actor::operator(&mut s.rng, 0), Actor::operator(&mut s.rng, 1));
@@ -154,7 +158,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "endpoints_in_any_order",
-        "one controller re-orders an EndpointSlice's addresses, a mirror writes its label",
+        "one controller reorders the addresses of an EndpointSlice, and a mirror writes its label",
         |s| {
             let target = s.object(kinds::SLICE, &[]);
             let (controller, mirror) = (Actor::in_tree("endpointslice-controller"), Actor::operator(&mut s.rng, 0));

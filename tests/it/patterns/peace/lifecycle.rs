@@ -12,7 +12,7 @@ const JOB_IMAGE: &str = "spec.template.spec.containers[name=web].image";
 pub(crate) const PATTERNS: &[Pattern] = &[
     pattern(
         "job_of_each_release",
-        "a pipeline creates a Job for each release, the TTL controller deletes the finished one: cleaning up",
+        "a pipeline creates a Job for each release, and the TTL controller deletes the finished one",
         |s| {
             let target = s.target(kinds::JOB);
             let (pipeline, cleaner) = (Actor::pipeline("deploy"), Actor::in_tree("ttl-after-finished-controller"));
@@ -27,7 +27,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             });
         },
     ),
-    pattern("pod_restarted_by_hand", "people delete a StatefulSet's pod to restart it", |s| {
+    pattern("pod_restarted_by_hand", "people delete a pod of a StatefulSet to restart it", |s| {
         let target = s.target(kinds::POD);
         let sets = Actor::in_tree("statefulset-controller");
         let (person, kubelet) = (Actor::person(&s.rng, 0), Actor::kubelet("node-1"));
@@ -40,7 +40,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             server.create(&sets, &target, &[]);
         });
     }),
-    pattern("pod_drained", "a node is drained by eviction, the StatefulSet's pod comes back elsewhere", |s| {
+    pattern("pod_drained", "a drain evicts a pod of a StatefulSet, which starts again on another node", |s| {
         let target = s.target(kinds::POD);
         let (sets, kubelet) = (Actor::in_tree("statefulset-controller"), Actor::kubelet("node-1"));
         let drainer = Actor::controller("kured", "kured", &mut s.rng);
@@ -55,7 +55,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "labelled_after_each_creation",
-        "an operator labels each new incarnation of a pod: a new uid is a new object",
+        "an operator labels each new pod of the same name: a new uid is a new object",
         |s| {
             let target = s.target(kinds::POD);
             let (sets, kubelet) = (Actor::in_tree("statefulset-controller"), Actor::kubelet("node-1"));
@@ -74,7 +74,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "pod_lost_with_its_node",
-        "the garbage collector removes a lost node's pod, its StatefulSet creates it again",
+        "the garbage collector deletes the pod of a lost node, and its StatefulSet creates it again",
         |s| {
             let target = s.target(kinds::POD);
             let (sets, collector) = (Actor::in_tree("statefulset-controller"), Actor::in_tree("pod-garbage-collector"));
@@ -89,7 +89,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "children_collected",
-        "an owner's children are collected after it; the next owner has children of other names",
+        "the garbage collector deletes the children of a deleted owner, and the next owner has children with other names",
         |s| {
             let (owner, collector) = (Actor::operator(&mut s.rng, 0), Actor::in_tree("generic-garbage-collector"));
             let first = s.target(kinds::CONFIG_MAP);
@@ -103,7 +103,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "foreground_deletion",
-        "one deletes with a finalizer, the collector releases, the first creates anew with new content",
+        "one actor deletes with a finalizer, the garbage collector removes it, and the first creates the object again with new content",
         |s| {
             let target = s.target(kinds::DATABASE);
             let (owner, collector) = (Actor::operator(&mut s.rng, 0), Actor::in_tree("generic-garbage-collector"));
@@ -117,7 +117,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             });
         },
     ),
-    pattern("deleted_and_created_by_one", "one pipeline deletes and creates its ConfigMap with each run", |s| {
+    pattern("deleted_and_created_by_one", "one pipeline deletes and creates its ConfigMap in each run", |s| {
         let target = s.target(kinds::CONFIG_MAP);
         let pipeline = Actor::pipeline("deploy");
         s.every(pace(5.0, 25.0, 16), move |server, turn| {
@@ -128,7 +128,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "namespace_of_each_review",
-        "a pipeline creates a namespace per review, the namespace controller finalizes it",
+        "a pipeline creates a namespace per review, and the namespace controller finalizes it",
         |s| {
             let first = s.target(kinds::NAMESPACE);
             let (pipeline, controller) = (Actor::pipeline("review"), Actor::in_tree("namespace-controller"));
@@ -144,7 +144,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "claim_bound",
-        "claims are created by one and bound by the volume controller, under the same name each time",
+        "one actor creates claims and the volume controller binds them, under the same name each time",
         |s| {
             let target = s.target(kinds::CLAIM);
             let volume = Target::new(kinds::VOLUME, "", "pv-1");
@@ -165,7 +165,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "addresses_allocated",
-        "a Service's address is allocated by the server; GitOps never names it, a cloud controller reports another",
+        "the server allocates the address of a Service, GitOps does not set it, and a cloud controller reports another one",
         |s| {
             let target = s.object(kinds::SERVICE, &[]);
             let (flux, cloud) = (
@@ -189,7 +189,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             });
         },
     ),
-    pattern("secret_rotated", "one rotator renews a Secret, a replicator copies it to other namespaces", |s| {
+    pattern("secret_rotated", "one rotator renews a Secret, and a replicator copies it to other namespaces", |s| {
         let target = s.object(kinds::SECRET, &[]);
         let copy = Target::new(kinds::SECRET, "copies", &target.name);
         let (rotator, replicator) =
@@ -204,7 +204,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "generated_names",
-        "a pipeline creates Jobs with generated names, a janitor deletes the whole collection now and then",
+        "a pipeline creates Jobs with generated names, and a janitor occasionally deletes the whole collection",
         |s| {
             let first = s.target(kinds::JOB);
             let (pipeline, janitor) = (Actor::pipeline("deploy"), Actor::operator(&mut s.rng, 0));
@@ -220,7 +220,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "set_up_and_torn_down",
-        "one account sets up a fixture for each test and tears it down with another tool, ever anew",
+        "one account repeatedly sets up a fixture for each test and tears it down with another tool",
         |s| {
             let target = s.target(kinds::CONFIG_MAP);
             let (up, down) = (Actor::pipeline("setup"), Actor::pipeline("setup"));

@@ -11,7 +11,7 @@ const IMAGE: &str = "spec.template.spec.containers[name=web].image";
 const RESTARTED: &str = "spec.template.metadata.annotations['kubectl.kubernetes.io/restartedAt']";
 
 pub(crate) const PATTERNS: &[Pattern] = &[
-    pattern("handover", "one team stops writing, another goes on: a field has one owner after the other", |s| {
+    pattern("handover", "one team stops writing a field and another one continues: one owner after the other", |s| {
         let target = s.object(kinds::DEPLOYMENT, &[]);
         let (first, second) = (Actor::operator(&mut s.rng, 0), Actor::operator(&mut s.rng, 1));
         let how = s.pick(&[How::Put, How::Merge, How::ScalePut]);
@@ -31,7 +31,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
         });
         s.asserts(&team, How::Merge, &target, vec![is("metadata.labels.team", "web")], pace(60.0, 200.0, 2));
     }),
-    pattern("canary", "one rollout controller walks weights up and down; the image is set by others", |s| {
+    pattern("canary", "one rollout controller moves weights up and down, and other actors set the image", |s| {
         let target = s.object(kinds::GATEWAY, &[]);
         let (controller, team) =
             (Actor::controller("rollouts", "argo-rollouts", &mut s.rng), Actor::pipeline("deploy"));
@@ -45,7 +45,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             server.write(&team, How::Merge, &target, &[is("spec.version", format!("v{turn}"))]);
         });
     }),
-    pattern("two_pipelines", "two pipelines roll out ever new versions, minutes apart: no value returns", |s| {
+    pattern("two_pipelines", "two pipelines roll out new versions, minutes apart: no value returns", |s| {
         let target = s.object(kinds::DEPLOYMENT, &[]);
         let pipelines = [Actor::pipeline("builder"), Actor::pipeline("hotfix")];
         let how = s.pick(&[How::Strategic, How::Put, How::Json]);
@@ -57,7 +57,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "rollback_once",
-        "a person rolls a pipeline's version back once, the pipeline goes on with the next",
+        "a person rolls back one version of a pipeline, and the pipeline continues with the next version",
         |s| {
             let target = s.object(kinds::DEPLOYMENT, &[]);
             let (pipeline, person) = (Actor::pipeline("deploy"), Actor::person(&s.rng, 0));
@@ -71,7 +71,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             });
         },
     ),
-    pattern("autoscaler_alone", "an autoscaler follows the load up and down; GitOps says nothing of replicas", |s| {
+    pattern("autoscaler_alone", "an autoscaler follows the load up and down, and GitOps does not set replicas", |s| {
         let target = s.object(kinds::DEPLOYMENT, &[]);
         let (autoscaler, flux) = (Actor::autoscaler(), Actor::flux(&mut s.rng));
         s.asserts(&flux, How::Apply, &target, vec![is(IMAGE, "registry.example/web:1")], pace(3.0, 60.0, 10));
@@ -80,7 +80,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             server.write(&autoscaler, How::ScalePut, &target, &[is("spec.replicas", replicas)]);
         });
     }),
-    pattern("scaled_once_by_hand", "a person scales twice by hand beside an autoscaler that goes on", |s| {
+    pattern("scaled_once_by_hand", "a person scales twice by hand while an autoscaler keeps scaling", |s| {
         let target = s.object(kinds::STATEFUL_SET, &[]);
         let (autoscaler, person) = (Actor::autoscaler(), Actor::person(&s.rng, 0));
         let of_person = target.clone();
@@ -94,7 +94,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "sleeps_at_night",
-        "a downscaler puts a workload to sleep at night; the autoscaler moves it by day: two retakes a day",
+        "a downscaler scales a workload to zero at night, and an autoscaler scales it by day: two retakes a day",
         |s| {
             let target = s.object(kinds::DEPLOYMENT, &[]);
             let (downscaler, autoscaler) =
@@ -113,7 +113,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "keda_and_its_autoscaler",
-        "KEDA wakes from 0 to 1 and puts to sleep, its own HPA scales from 1 to N: one division of labour",
+        "KEDA scales between 0 and 1, and its own HPA from 1 to N: a designed co-operation",
         |s| {
             let target = s.object(kinds::DEPLOYMENT, &[is("spec.replicas", 0)]);
             let keda = Actor::controller("keda", "keda-operator", &mut s.rng).manager("keda");
@@ -152,7 +152,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "restarted_by_two",
-        "two people restart a rollout alternately: each restart is a new time, nothing returns",
+        "two people alternately restart a rollout: each restart is a new time, so no value returns",
         |s| {
             let target = s.object(kinds::DEPLOYMENT, &[]);
             let people = [0, 1].map(|nth| Actor::person(&s.rng, nth).manager("kubectl-rollout"));
@@ -162,16 +162,20 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             });
         },
     ),
-    pattern("requested_at", "two people ask Flux to reconcile: a new time in `requestedAt` each time", |s| {
-        let target = s.object(kinds::GATEWAY, &[]);
-        let people = [0, 1].map(|nth| Actor::person(&s.rng, nth).agent("flux/v2.6.0").manager("flux"));
-        s.every(pace(5.0, 40.0, 16), move |server, turn| {
-            let time = format!("{:.6}", jiff::Timestamp::from_microsecond(server.now).unwrap());
-            let path = "metadata.annotations['reconcile.fluxcd.io/requestedAt']";
-            server.write(&people[(turn % 2) as usize], How::Merge, &target, &[is(path, time)]);
-        });
-    }),
-    pattern("an_account_per_run", "each CI run has an account of its own and deploys the next version", |s| {
+    pattern(
+        "requested_at",
+        "two people request reconciliations from Flux, with a new time in `requestedAt` each time",
+        |s| {
+            let target = s.object(kinds::GATEWAY, &[]);
+            let people = [0, 1].map(|nth| Actor::person(&s.rng, nth).agent("flux/v2.6.0").manager("flux"));
+            s.every(pace(5.0, 40.0, 16), move |server, turn| {
+                let time = format!("{:.6}", jiff::Timestamp::from_microsecond(server.now).unwrap());
+                let path = "metadata.annotations['reconcile.fluxcd.io/requestedAt']";
+                server.write(&people[(turn % 2) as usize], How::Merge, &target, &[is(path, time)]);
+            });
+        },
+    ),
+    pattern("an_account_per_run", "each CI run has its own account and deploys the next version", |s| {
         let target = s.object(kinds::DEPLOYMENT, &[]);
         let first = s.rng.within(100, 900);
         s.every(pace(5.0, 70.0, 16), move |server, turn| {
@@ -183,7 +187,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "fixed_twice_by_hand",
-        "a person fixes a value twice that an operator sets back: too little to be called a war",
+        "a person twice fixes a value that an operator sets back: too few retakes for a war",
         |s| {
             let kind = *s.rng.pick(&[kinds::CONFIG_MAP, kinds::GATEWAY]);
             let target = s.object(kind, &[]);
@@ -218,7 +222,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "scheduled_by_one_account",
-        "jobs of one account scale up by day and down by night: each pod writes once and is gone",
+        "jobs of one account scale up by day and down by night, and each pod writes only once",
         |s| {
             let target = s.object(kinds::DEPLOYMENT, &[]);
             let base = Actor::controller("schedules", "scaler", &mut s.rng).agent(KUBECTL);
@@ -232,7 +236,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "upgrade_overlap",
-        "old and new version of a controller both run for a short while: two or three writes alternately",
+        "the old and the new version of a controller briefly run together and write alternately two or three times",
         |s| {
             let target = s.object(kinds::GATEWAY, &[]);
             let base = Actor::controller("mesh", "mesh-operator", &mut s.rng);
@@ -244,7 +248,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "two_tools_of_one_account",
-        "one account deploys with Helm and with kubectl alternately, always the next version",
+        "one account alternately deploys with Helm and kubectl, always the next version",
         |s| {
             let target = s.object(kinds::DEPLOYMENT, &[]);
             let helm = Actor::pipeline("deploy").agent("Helm/4.0.1").manager("helm");
@@ -255,22 +259,18 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             });
         },
     ),
-    pattern(
-        "kustomizations_apart",
-        "one Flux controller applies two Kustomizations, each with objects of its own",
-        |s| {
-            let flux = Actor::flux(&mut s.rng);
-            for nth in 0..2 {
-                let (target, flux) = (s.object(kinds::DEPLOYMENT, &[]), flux.clone());
-                s.every(pace(4.0 + nth as f64 * 9.0, 30.0, 14), move |server, turn| {
-                    let label = is("metadata.labels['kustomize.toolkit.fluxcd.io/name']", format!("app-{nth}"));
-                    let image = is(IMAGE, format!("registry.example/web:{}", turn % 2));
-                    server.write(&flux, How::Apply, &target, &[label, image]);
-                });
-            }
-        },
-    ),
-    pattern("moved_between_kustomizations", "an object moves from one Kustomization to another, once", |s| {
+    pattern("kustomizations_apart", "one Flux controller applies two Kustomizations, each with its own objects", |s| {
+        let flux = Actor::flux(&mut s.rng);
+        for nth in 0..2 {
+            let (target, flux) = (s.object(kinds::DEPLOYMENT, &[]), flux.clone());
+            s.every(pace(4.0 + nth as f64 * 9.0, 30.0, 14), move |server, turn| {
+                let label = is("metadata.labels['kustomize.toolkit.fluxcd.io/name']", format!("app-{nth}"));
+                let image = is(IMAGE, format!("registry.example/web:{}", turn % 2));
+                server.write(&flux, How::Apply, &target, &[label, image]);
+            });
+        }
+    }),
+    pattern("moved_between_kustomizations", "an object moves from one Kustomization to another one, once", |s| {
         let target = s.object(kinds::DEPLOYMENT, &[]);
         let flux = Actor::flux(&mut s.rng);
         s.every(pace(4.0, 30.0, 24), move |server, turn| {

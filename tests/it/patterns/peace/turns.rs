@@ -29,7 +29,7 @@ const LEADER: &str = "metadata.annotations['control-plane.alpha.kubernetes.io/le
 pub(crate) const PATTERNS: &[Pattern] = &[
     pattern(
         "argo_operation",
-        "argocd-server asks for a sync, the application controller carries it out and clears it",
+        "argocd-server requests a sync, and the application controller runs it and clears the request",
         |s| {
             let target = s.object(kinds::APPLICATION, &[]);
             let (server, argo) = (Actor::controller("argocd", "argocd-server", &mut s.rng), Actor::argo(&mut s.rng));
@@ -63,7 +63,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "strimzi_rolling_update",
-        "people ask for a rolling update by annotation, the operator carries it out and clears it",
+        "people request a rolling update by annotation, and the operator runs it and clears the request",
         |s| {
             let target = s.object(kinds::KAFKA, &[]);
             let operator = Actor::controller("kafka", "strimzi-cluster-operator", &mut s.rng);
@@ -80,19 +80,27 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             );
         },
     ),
-    pattern("lease_election", "a Lease is held by changing replicas: taking turns is what it is for", |s| {
+    pattern("lease_election", "replicas take turns in holding a Lease, which is its purpose", |s| {
         let target = s.object(kinds::LEASE, &[]);
         elections(s, &target, "spec.holderIdentity", |holder, _| holder.into());
     }),
-    pattern("configmap_election", "an old style election keeps its record in a ConfigMap's annotation", |s| {
-        let target = s.object(kinds::CONFIG_MAP, &[]);
-        elections(s, &target, LEADER, record);
-    }),
-    pattern("endpoints_election", "an old style election keeps its record in an Endpoints' annotation", |s| {
-        let target = s.object(kinds::ENDPOINTS, &[]);
-        elections(s, &target, LEADER, record);
-    }),
-    pattern("terraform_lock", "runs of Terraform take a lock and give it back, each as itself", |s| {
+    pattern(
+        "configmap_election",
+        "an old-style leader election keeps its record in an annotation of a ConfigMap",
+        |s| {
+            let target = s.object(kinds::CONFIG_MAP, &[]);
+            elections(s, &target, LEADER, record);
+        },
+    ),
+    pattern(
+        "endpoints_election",
+        "an old-style leader election keeps its record in an annotation of an Endpoints object",
+        |s| {
+            let target = s.object(kinds::ENDPOINTS, &[]);
+            elections(s, &target, LEADER, record);
+        },
+    ),
+    pattern("terraform_lock", "Terraform runs take and release a lock, each under its own account", |s| {
         let lease = s.object(kinds::LEASE, &[]);
         let lease = Target { name: format!("lock-tfstate-default-{}", lease.name), ..lease };
         s.server.create(&Actor::admin(), &lease, &[]);
@@ -109,7 +117,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "quota_counters",
-        "quota admission counts up, the quota controller counts down: two halves of one counter",
+        "quota admission increases a counter and the quota controller decreases it, by design",
         |s| {
             let target = s.object(kinds::QUOTA, &[]);
             let (up, down) = (Actor::api_server(), Actor::in_tree("resourcequota-controller"));
@@ -127,23 +135,27 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             });
         },
     ),
-    pattern("sick_node", "a node's kubelet falls silent and comes back; the node controller marks it meanwhile", |s| {
-        let target = s.object(kinds::NODE, &[]);
-        let (kubelet, controller) = (Actor::kubelet(&target.name), Actor::in_tree("node-controller"));
-        let status = "status.conditions[type=Ready].status";
-        let reason = "status.conditions[type=Ready].reason";
-        let (silent, back) = (target.clone(), target);
-        s.every(pace(40.0, 90.0, 9), move |server, _| {
-            let changes = [is(status, "Unknown"), is(reason, "NodeStatusUnknown")];
-            server.write(&controller, How::StatusPut, &silent, &changes);
-        });
-        s.every(pace(70.0, 90.0, 9), move |server, _| {
-            server.write(&kubelet, How::StatusMerge, &back, &[is(status, "True"), is(reason, "KubeletReady")]);
-        });
-    }),
+    pattern(
+        "sick_node",
+        "the kubelet of a node goes silent and returns, and the node controller marks the node meanwhile",
+        |s| {
+            let target = s.object(kinds::NODE, &[]);
+            let (kubelet, controller) = (Actor::kubelet(&target.name), Actor::in_tree("node-controller"));
+            let status = "status.conditions[type=Ready].status";
+            let reason = "status.conditions[type=Ready].reason";
+            let (silent, back) = (target.clone(), target);
+            s.every(pace(40.0, 90.0, 9), move |server, _| {
+                let changes = [is(status, "Unknown"), is(reason, "NodeStatusUnknown")];
+                server.write(&controller, How::StatusPut, &silent, &changes);
+            });
+            s.every(pace(70.0, 90.0, 9), move |server, _| {
+                server.write(&kubelet, How::StatusMerge, &back, &[is(status, "True"), is(reason, "KubeletReady")]);
+            });
+        },
+    ),
     pattern(
         "certificate_renewals",
-        "cert-manager's components hand each other the Issuing condition: one program, one pod",
+        "cert-manager's components pass the Issuing condition to each other within one program and pod",
         |s| {
             let target = s.object(kinds::CERTIFICATE, &[]);
             let base = Actor::controller("cert-manager", "cert-manager", &mut s.rng);
@@ -166,7 +178,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "leader_moves_between_replicas",
-        "two replicas of one controller write one after another as the leader moves, the same things",
+        "two replicas of one controller write the same values one after the other, as the leader moves",
         |s| {
             let target = s.object(kinds::GATEWAY, &[]);
             let base = Actor::controller("mesh", "mesh-operator", &mut s.rng);
@@ -179,7 +191,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "controller_upgrade",
-        "the new version of a controller writes another default than the old one, once and for all",
+        "the new version of a controller writes a different default than the old one, once",
         |s| {
             let target = s.object(kinds::GATEWAY, &[]);
             let old = Actor::controller("mesh", "mesh-operator", &mut s.rng).agent("mesh-operator/v1.4.0");
@@ -188,7 +200,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             s.asserts(&new, How::Merge, &target, vec![is("spec.timeout", "10s")], pace(340.0, 30.0, 10));
         },
     ),
-    pattern("hash_follows_edits", "people edit data; one controller alone writes the hash of it", |s| {
+    pattern("hash_follows_edits", "people edit data, and only one controller writes its hash", |s| {
         let target = s.object(kinds::CONFIG_MAP, &[]);
         let (person, controller) = (Actor::person(&s.rng, 0), Actor::operator(&mut s.rng, 0));
         let of_person = target.clone();
@@ -201,14 +213,18 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             server.write(&controller, How::Put, &target, &[is("metadata.annotations['example.com/hash']", hash)]);
         });
     }),
-    pattern("replica_set_follows", "a ReplicaSet follows a Deployment that one person scales: one writer", |s| {
-        let target = s.object(kinds::DEPLOYMENT, &[]);
-        let set = Target::new(kinds::REPLICA_SET, &target.namespace, &format!("{}-7d77", target.name));
-        let (person, controller) = (Actor::person(&s.rng, 0), Actor::in_tree("deployment-controller"));
-        s.server.create(&controller, &set, &[]);
-        s.every(pace(3.0, 25.0, 16), move |server, turn| {
-            server.write(&person, How::ScalePatch, &target, &[is("spec.replicas", 3 + 2 * (turn % 2))]);
-            server.write(&controller, How::Put, &set, &[is("spec.replicas", 3 + 2 * (turn % 2))]);
-        });
-    }),
+    pattern(
+        "replica_set_follows",
+        "a ReplicaSet follows a Deployment that one person scales: it has one writer",
+        |s| {
+            let target = s.object(kinds::DEPLOYMENT, &[]);
+            let set = Target::new(kinds::REPLICA_SET, &target.namespace, &format!("{}-7d77", target.name));
+            let (person, controller) = (Actor::person(&s.rng, 0), Actor::in_tree("deployment-controller"));
+            s.server.create(&controller, &set, &[]);
+            s.every(pace(3.0, 25.0, 16), move |server, turn| {
+                server.write(&person, How::ScalePatch, &target, &[is("spec.replicas", 3 + 2 * (turn % 2))]);
+                server.write(&controller, How::Put, &set, &[is("spec.replicas", 3 + 2 * (turn % 2))]);
+            });
+        },
+    ),
 ];

@@ -34,23 +34,17 @@ fn instances(
 }
 
 pub(crate) const PATTERNS: &[Pattern] = &[
-    pattern(
-        "two_kustomizations",
-        "two Kustomizations of one controller own one Deployment with different images",
-        |s| {
-            let target = s.object(kinds::DEPLOYMENT, &[]);
-            let flux = Actor::flux(&mut s.rng);
-            let label = "metadata.labels['kustomize.toolkit.fluxcd.io/name']";
-            let sides = [
-                (flux.clone().via("Kustomization shop-staging"), "web:1"),
-                (flux.via("Kustomization shop-prod"), "web:2"),
-            ];
-            let space = is("metadata.labels['kustomize.toolkit.fluxcd.io/namespace']", "flux-system");
-            s.server.write(&Actor::admin(), How::Merge, &target, &[space]);
-            instances(s, &target, IMAGE, How::Apply, sides, Some([(label, "shop-staging"), (label, "shop-prod")]));
-        },
-    ),
-    pattern("two_applications", "two Argo CD Applications share an object with different replicas", |s| {
+    pattern("two_kustomizations", "two Kustomizations of one controller set different images of one Deployment", |s| {
+        let target = s.object(kinds::DEPLOYMENT, &[]);
+        let flux = Actor::flux(&mut s.rng);
+        let label = "metadata.labels['kustomize.toolkit.fluxcd.io/name']";
+        let sides =
+            [(flux.clone().via("Kustomization shop-staging"), "web:1"), (flux.via("Kustomization shop-prod"), "web:2")];
+        let space = is("metadata.labels['kustomize.toolkit.fluxcd.io/namespace']", "flux-system");
+        s.server.write(&Actor::admin(), How::Merge, &target, &[space]);
+        instances(s, &target, IMAGE, How::Apply, sides, Some([(label, "shop-staging"), (label, "shop-prod")]));
+    }),
+    pattern("two_applications", "two Argo CD Applications set different replicas of one object", |s| {
         let target = s.object(kinds::DEPLOYMENT, &[]);
         let argo = Actor::argo(&mut s.rng);
         let mark = "metadata.annotations['argocd.argoproj.io/tracking-id']";
@@ -60,7 +54,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             [(argo.clone().via("Application shop-blue"), "blue:1"), (argo.via("Application shop-green"), "green:1")];
         instances(s, &target, IMAGE, How::Apply, sides, Some([(mark, &blue), (mark, &green)]));
     }),
-    pattern("two_releases", "two Helm releases of one CI account own one Service's label", |s| {
+    pattern("two_releases", "two Helm releases of one CI account set the same label of one Service", |s| {
         let target = s.object(kinds::SERVICE, &[]);
         let helm = Actor::pipeline("deployer").agent("Helm/4.0.1").manager("helm");
         let mark = "metadata.annotations['meta.helm.sh/release-name']";
@@ -70,7 +64,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "version_skew",
-        "an old and a new version of one controller run at once and write different defaults",
+        "an old and a new version of one controller run together and write different defaults",
         |s| {
             let target = s.object(kinds::GATEWAY, &[]);
             let base = Actor::controller("mesh", "mesh-operator", &mut s.rng);
@@ -89,7 +83,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "two_leaders",
-        "two replicas with different settings both believe they lead: one account, one version, two pods",
+        "two replicas with different settings both act as the leader: one account, one version, two pods",
         |s| {
             let target = s.object(kinds::DATABASE, &[]);
             let base = Actor::controller("db", "db-operator", &mut s.rng);
@@ -98,13 +92,13 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             instances(s, &target, "status.role", How::StatusPut, sides, None);
         },
     ),
-    pattern("two_tools_by_manager", "one shared account is used by a person's kubectl and by Helm", |s| {
+    pattern("two_tools_by_manager", "kubectl and Helm use one shared account", |s| {
         let target = s.object(kinds::CONFIG_MAP, &[]);
         let kubectl = Actor::new("cluster-admin", KUBECTL).manager("kubectl-edit").via("kubectl-edit");
         let helm = Actor::new("cluster-admin", "Helm/4.0.1").manager("helm").via("helm");
         instances(s, &target, "data.mode", How::Strategic, [(kubectl, "hand"), (helm, "chart")], None);
     }),
-    pattern("two_tools_by_agent", "one token is shared by two programs that name no field manager", |s| {
+    pattern("two_tools_by_agent", "two programs without field managers share one token", |s| {
         let target = s.object(kinds::GATEWAY, &[]);
         let tool = |name: &str| Actor::new("system:serviceaccount:infra:shared", &format!("{name}/1.0.0")).via(name);
         let sides = [(tool("dns-sync"), "internal"), (tool("edge-sync"), "public")];
@@ -112,7 +106,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "shared_controller_account",
-        "two controllers of kube-controller-manager under one account are two actors; one fights an operator",
+        "two controllers of kube-controller-manager share one account but are two actors; one fights an operator",
         |s| {
             let target = s.object(kinds::STATEFUL_SET, &[]);
             let autoscaler = Actor::shared_in_tree("horizontal-pod-autoscaler");
@@ -127,7 +121,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             s.war(&target, "spec.replicas", [gives(&autoscaler, 6), gives(&operator, 2)]);
         },
     ),
-    pattern("impersonated", "one administrator acts as two people: the effective users fight", |s| {
+    pattern("impersonated", "one administrator impersonates two people, who fight as the effective users", |s| {
         let target = s.object(kinds::CONFIG_MAP, &[]);
         let people = [0, 1].map(|nth| Actor::person(&s.rng, nth).impersonated_by("portal"));
         s.asserts(&people[0], How::Merge, &target, vec![is("data.mode", "fast")], pace(5.0, 24.0, 13));
@@ -136,7 +130,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "a_person_against_three",
-        "a person resets three fields at once that three reconcilers hold: three wars with one common party",
+        "a person resets three fields that three reconcilers restore: three wars with one common party",
         |s| {
             let target = s.object(kinds::DATABASE, &[]);
             let person = Actor::person(&s.rng, 0);
@@ -153,11 +147,15 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             }
         },
     ),
-    pattern("two_gitops_tools", "Flux and Argo CD both have the object in git, at different revisions", |s| {
-        let target = s.object(kinds::DEPLOYMENT, &[]);
-        let (flux, argo) = (Actor::flux(&mut s.rng), Actor::argo(&mut s.rng));
-        s.asserts(&flux, How::Apply, &target, vec![is(IMAGE, "web:main")], pace(5.0, 30.0, 14));
-        s.asserts(&argo, How::Apply, &target, vec![is(IMAGE, "web:release")], pace(19.0, 30.0, 14));
-        s.war(&target, IMAGE, [gives(&flux, "web:main"), gives(&argo, "web:release")]);
-    }),
+    pattern(
+        "two_gitops_tools",
+        "Flux and Argo CD both apply the object, from different revisions of the repository",
+        |s| {
+            let target = s.object(kinds::DEPLOYMENT, &[]);
+            let (flux, argo) = (Actor::flux(&mut s.rng), Actor::argo(&mut s.rng));
+            s.asserts(&flux, How::Apply, &target, vec![is(IMAGE, "web:main")], pace(5.0, 30.0, 14));
+            s.asserts(&argo, How::Apply, &target, vec![is(IMAGE, "web:release")], pace(19.0, 30.0, 14));
+            s.war(&target, IMAGE, [gives(&flux, "web:main"), gives(&argo, "web:release")]);
+        },
+    ),
 ];

@@ -16,7 +16,7 @@ fn hook(s: &mut Scenario, hook: Webhook) -> Actor {
 pub(crate) const PATTERNS: &[Pattern] = &[
     pattern(
         "sets_what_nobody_asked_for",
-        "a webhook raises replicas on every write of other fields, an operator lowers them through scale",
+        "a webhook raises replicas on every write of other fields, and an operator lowers them through scale",
         |s| {
             s.is_quiet = true;
             let webhook = hook(
@@ -39,7 +39,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "overridden_for_ever",
-        "a controller applies its label again and again, a webhook replaces it: the stored value never moves",
+        "a controller keeps applying its label and a webhook replaces it: the stored value never changes",
         |s| {
             let label = "metadata.labels['cost.example.com/center']";
             let webhook = hook(
@@ -57,7 +57,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "overridden_by_put",
-        "an operator PUTs the whole object with its value each time, a webhook puts another in its place",
+        "an operator PUTs the whole object with its value each time, and a webhook replaces that value",
         |s| {
             let webhook = hook(
                 s,
@@ -73,7 +73,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "webhook_helps_neither",
-        "two operators fight over a field; a webhook that stamps another field is no party",
+        "two operators fight over a field, and a webhook that stamps another field is not a party",
         |s| {
             hook(
                 s,
@@ -91,7 +91,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "reset_for_all_but_one",
-        "a webhook resets a field on every update by others, an exempt operator sets it by JSON patch",
+        "a webhook resets a field on every update by others, and an exempt operator sets it by JSON patch",
         |s| {
             s.is_quiet = true;
             let operator = Actor::operator(&mut s.rng, 0);

@@ -28,25 +28,29 @@ const ANY: &[How] = &[How::Put, How::Merge, How::Json, How::Strategic];
 const SCALE: &[How] = &[How::ScalePut, How::ScalePatch];
 
 pub(crate) const PATTERNS: &[Pattern] = &[
-    pattern("replicas_autoscaler_and_gitops", "an autoscaler and GitOps both say how many replicas there are", |s| {
+    pattern("replicas_autoscaler_and_gitops", "an autoscaler and GitOps both set the number of replicas", |s| {
         let actors = [Actor::autoscaler(), Actor::flux(&mut s.rng)];
         answered(s, kinds::DEPLOYMENT, "spec.replicas", [json!(7), json!(2)], [SCALE, &[How::Apply]], actors);
     }),
-    pattern("replicas_person_and_operator", "a person scales by hand what an operator holds", |s| {
-        let actors = [Actor::person(&s.rng, 0), Actor::operator(&mut s.rng, 0)];
-        answered(s, kinds::STATEFUL_SET, "spec.replicas", [json!(9), json!(3)], [SCALE, ANY], actors);
-    }),
+    pattern(
+        "replicas_person_and_operator",
+        "a person scales by hand, and an operator restores its number of replicas",
+        |s| {
+            let actors = [Actor::person(&s.rng, 0), Actor::operator(&mut s.rng, 0)];
+            answered(s, kinds::STATEFUL_SET, "spec.replicas", [json!(9), json!(3)], [SCALE, ANY], actors);
+        },
+    ),
     pattern("image_pipeline_and_operator", "a pipeline pins an image that an operator sets back", |s| {
         let actors = [Actor::pipeline("deploy"), Actor::operator(&mut s.rng, 0)];
         let values = [json!("registry.example/web:9"), json!("registry.example/web:1.2")];
         answered(s, kinds::DEPLOYMENT, IMAGE, values, [ANY, &[How::Put, How::Strategic, How::Apply]], actors);
     }),
-    pattern("env_of_two_operators", "two operators set one variable of a container", |s| {
+    pattern("env_of_two_operators", "two operators set the same variable of a container", |s| {
         let actors = [Actor::operator(&mut s.rng, 0), Actor::operator(&mut s.rng, 1)];
         let path = "spec.template.spec.containers[name=log].env[name=LEVEL].value";
         answered(s, kinds::DAEMON_SET, path, [json!("debug"), json!("info")], [&[How::Strategic], PUT], actors);
     }),
-    pattern("resources_vpa_like", "a tuner raises a memory limit that GitOps applies lower", |s| {
+    pattern("resources_vpa_like", "a tuner raises a memory limit, and GitOps applies a lower one", |s| {
         let actors = [Actor::controller("tuning", "rightsizer", &mut s.rng), Actor::argo(&mut s.rng)];
         let path = "spec.template.spec.containers[name=web].resources.limits.memory";
         answered(s, kinds::DEPLOYMENT, path, [json!("900Mi"), json!("300Mi")], [ANY, &[How::Apply]], actors);
@@ -56,7 +60,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
         let path = "metadata.annotations['proxy.example.com/timeout']";
         answered(s, kinds::INGRESS, path, [json!("30"), json!("60")], [ANY, ANY], actors);
     }),
-    pattern("flapping_label", "a person sets a label that an operator removes: one value is absence", |s| {
+    pattern("flapping_label", "a person sets a label that an operator removes: one of the values is absence", |s| {
         let target = s.object(kinds::NODE, &[]);
         let (person, operator) = (Actor::person(&s.rng, 0).manager("kubectl-label"), Actor::operator(&mut s.rng, 0));
         let path = "metadata.labels['example.com/pool']";
@@ -92,14 +96,18 @@ pub(crate) const PATTERNS: &[Pattern] = &[
         let actors = [Actor::operator(&mut s.rng, 0), Actor::operator(&mut s.rng, 1)];
         answered(s, kinds::CONFIG_MAP, "data.mode", [json!("fast"), json!("safe")], [ANY, ANY], actors);
     }),
-    pattern("secret_key", "two operators write one key of a Secret: the field is named, values never", |s| {
-        let actors = [Actor::operator(&mut s.rng, 0), Actor::person(&s.rng, 1)];
-        let values = [encoded("mine-entirely"), encoded("yours-entirely")];
-        let names = actors.clone();
-        answered(s, kinds::SECRET, "data.password", values, [&[How::Put, How::Merge], PUT], actors);
-        let hidden = names.map(|actor| party(&actor, vec![Shown::Hidden]));
-        s.expect.last_mut().unwrap().parties = hidden.into();
-    }),
+    pattern(
+        "secret_key",
+        "two operators write one key of a Secret: editwar shows the field, but never its values",
+        |s| {
+            let actors = [Actor::operator(&mut s.rng, 0), Actor::person(&s.rng, 1)];
+            let values = [encoded("mine-entirely"), encoded("yours-entirely")];
+            let names = actors.clone();
+            answered(s, kinds::SECRET, "data.password", values, [&[How::Put, How::Merge], PUT], actors);
+            let hidden = names.map(|actor| party(&actor, vec![Shown::Hidden]));
+            s.expect.last_mut().unwrap().parties = hidden.into();
+        },
+    ),
     pattern("service_selector", "a rollout tool and GitOps point one Service to different pods", |s| {
         let actors = [Actor::controller("rollouts", "argo-rollouts", &mut s.rng), Actor::argo(&mut s.rng)];
         let values = [json!("7f9c"), json!("stable")];
@@ -119,15 +127,19 @@ pub(crate) const PATTERNS: &[Pattern] = &[
         let values = [json!("Cg=="), json!("LS0tLS1CRUdJTg==")];
         answered(s, kinds::WEBHOOKS, path, values, [&[How::Apply], &[How::Put, How::Apply]], actors);
     }),
-    pattern("aggregated_rules", "git has empty rules for a ClusterRole that the aggregation controller fills", |s| {
-        let target = s.object(kinds::CLUSTER_ROLE, &[]);
-        let (flux, controller) = (Actor::flux(&mut s.rng), Actor::in_tree("clusterrole-aggregation-controller"));
-        let rule = |verb: &str| json!([{"apiGroups": [""], "resources": ["pods"], "verbs": [verb]}]);
-        s.asserts(&flux, How::Apply, &target, vec![is("rules", rule("list"))], pace(5.0, 25.0, 13));
-        s.keeps(&controller, How::Apply, &target, vec![is("rules", rule("get"))], 0.5);
-        s.war(&target, "rules", [gives(&flux, rule("list")), gives(&controller, rule("get"))]);
-    }),
-    pattern("status_condition", "two controllers disagree whether one object is ready", |s| {
+    pattern(
+        "aggregated_rules",
+        "the repository has empty rules for a ClusterRole that the aggregation controller fills",
+        |s| {
+            let target = s.object(kinds::CLUSTER_ROLE, &[]);
+            let (flux, controller) = (Actor::flux(&mut s.rng), Actor::in_tree("clusterrole-aggregation-controller"));
+            let rule = |verb: &str| json!([{"apiGroups": [""], "resources": ["pods"], "verbs": [verb]}]);
+            s.asserts(&flux, How::Apply, &target, vec![is("rules", rule("list"))], pace(5.0, 25.0, 13));
+            s.keeps(&controller, How::Apply, &target, vec![is("rules", rule("get"))], 0.5);
+            s.war(&target, "rules", [gives(&flux, rule("list")), gives(&controller, rule("get"))]);
+        },
+    ),
+    pattern("status_condition", "two controllers disagree on whether an object is ready", |s| {
         let target = s.object(kinds::DATABASE, &[]);
         let (first, second) = (Actor::operator(&mut s.rng, 0), Actor::operator(&mut s.rng, 1));
         let path = "status.conditions[type=Ready].status";
@@ -136,7 +148,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
         s.keeps(&second, How::StatusPut, &target, vec![is(path, "False")], 3.0);
         s.war(&target, path, [gives(&first, "True"), gives(&second, "False")]);
     }),
-    pattern("three_parties", "three actors each want another value of one field", |s| {
+    pattern("three_parties", "three actors each set a different value of one field", |s| {
         let target = s.object(kinds::GATEWAY, &[]);
         let actors = [Actor::operator(&mut s.rng, 0), Actor::person(&s.rng, 1), Actor::argo(&mut s.rng)];
         let values = ["a", "b", "c"];
@@ -149,7 +161,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "two_wars_on_one_object",
-        "image is fought over by three, replicas by two of them and a fourth: parties belong to fields",
+        "three actors fight over the image, and two of them and a fourth over replicas: parties belong to fields",
         |s| {
             let target = s.object(kinds::DEPLOYMENT, &[]);
             let (a, b) = (Actor::person(&s.rng, 0), Actor::person(&s.rng, 1));
@@ -166,12 +178,12 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             s.war(&target, "spec.replicas", [gives(&a, 2), gives(&d, 6)]);
         },
     ),
-    pattern("key_with_dots_and_slashes", "a ConfigMap's key is a file name: the path quotes it", |s| {
+    pattern("key_with_dots_and_slashes", "the key of a ConfigMap is a file name, so the path quotes it", |s| {
         let actors = [Actor::operator(&mut s.rng, 0), Actor::person(&s.rng, 1)];
         let path = "data['application.yaml']";
         answered(s, kinds::CONFIG_MAP, path, [json!("mode: fast"), json!("mode: safe")], [ANY, ANY], actors);
     }),
-    pattern("mount_by_its_path", "two operators mount one path of a container read-only and not", |s| {
+    pattern("mount_by_its_path", "two operators set one mount path of a container to read-only and to writable", |s| {
         let actors = [Actor::operator(&mut s.rng, 0), Actor::operator(&mut s.rng, 1)];
         let path = "spec.template.spec.containers[name=web].volumeMounts[mountPath=/data].subPath";
         let how: [&[How]; 2] = [&[How::Strategic, How::Put, How::Json], PUT];

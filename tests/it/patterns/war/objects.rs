@@ -31,7 +31,7 @@ fn recreated(s: &mut Scenario, target: &Target, actors: [&Actor; 2]) {
 }
 
 pub(crate) const PATTERNS: &[Pattern] = &[
-    pattern("deleted_by_hand", "a person deletes what an operator creates again within seconds", |s| {
+    pattern("deleted_by_hand", "a person deletes an object that an operator creates again within seconds", |s| {
         let kind = *s.rng.pick(&[kinds::CONFIG_MAP, kinds::SERVICE, kinds::GATEWAY]);
         let target = s.target(kind);
         let (operator, person) = (Actor::operator(&mut s.rng, 0), Actor::person(&s.rng, 0));
@@ -42,19 +42,23 @@ pub(crate) const PATTERNS: &[Pattern] = &[
         });
         recreated(s, &target, [&operator, &person]);
     }),
-    pattern("pruner_and_gitops", "a pruner deletes what it thinks is unused, GitOps applies it again", |s| {
-        let target = s.target(kinds::SECRET);
-        let (flux, pruner) = (Actor::flux(&mut s.rng), Actor::controller("janitor", "k8s-cleaner", &mut s.rng));
-        let (on, by) = (target.clone(), pruner.clone());
-        s.asserts(&flux, How::Apply, &target, vec![is("metadata.labels.app", "web")], pace(3.0, 30.0, 15));
-        s.every(pace(21.0, 30.0, 14), move |server, _| {
-            server.delete(&by, &on);
-        });
-        recreated(s, &target, [&flux, &pruner]);
-    }),
+    pattern(
+        "pruner_and_gitops",
+        "a pruner deletes an object that it considers unused, and GitOps applies it again",
+        |s| {
+            let target = s.target(kinds::SECRET);
+            let (flux, pruner) = (Actor::flux(&mut s.rng), Actor::controller("janitor", "k8s-cleaner", &mut s.rng));
+            let (on, by) = (target.clone(), pruner.clone());
+            s.asserts(&flux, How::Apply, &target, vec![is("metadata.labels.app", "web")], pace(3.0, 30.0, 15));
+            s.every(pace(21.0, 30.0, 14), move |server, _| {
+                server.delete(&by, &on);
+            });
+            recreated(s, &target, [&flux, &pruner]);
+        },
+    ),
     pattern(
         "finished_job_for_ever",
-        "Flux creates the same Job again each time the TTL controller deleted it: unchanged, so it runs for ever",
+        "Flux creates the same unchanged Job again each time the TTL controller deletes it, so it runs repeatedly",
         |s| {
             let target = s.target(kinds::JOB);
             let (flux, cleaner) = (Actor::flux(&mut s.rng), Actor::in_tree("ttl-after-finished-controller"));
@@ -72,7 +76,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "held_by_a_finalizer",
-        "each deletion waits for a third controller's finalizer before the object is created again",
+        "each deletion waits for the finalizer of a third controller before the object is created again",
         |s| {
             let target = s.target(kinds::DATABASE);
             let (operator, person) = (Actor::operator(&mut s.rng, 0), Actor::person(&s.rng, 0));
@@ -90,7 +94,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "deleted_slowly",
-        "a person deletes every twelve minutes what GitOps creates again: a slow recreate war",
+        "every twelve minutes, a person deletes an object that GitOps creates again: a slow recreate war",
         |s| {
             let target = s.target(kinds::CONFIG_MAP);
             let (argo, person) = (Actor::argo(&mut s.rng), Actor::person(&s.rng, 0));
@@ -104,7 +108,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "recreated_and_fought_over",
-        "within each life of the object two operators fight over a field; a release recreates it once",
+        "two operators fight over a field, and a release recreates the object once",
         |s| {
             let target = s.object(kinds::GATEWAY, &[]);
             let (first, second) = (Actor::operator(&mut s.rng, 0), Actor::operator(&mut s.rng, 1));

@@ -25,24 +25,20 @@ fn in_turns(s: &mut Scenario, period: f64, writes: u32) -> (Target, [Actor; 2]) 
 }
 
 pub(crate) const PATTERNS: &[Pattern] = &[
-    pattern(
-        "every_ten_minutes",
-        "a retake every ten minutes for five hours: more than both buckets let through",
-        |s| {
-            in_turns(s, 600.0, 34);
-        },
-    ),
-    pattern("fourteen_in_six_hours", "14 retakes in 5.5 hours are more than 12 in 6 hours", |s| {
+    pattern("every_ten_minutes", "a retake every ten minutes for five hours exceeds both buckets", |s| {
+        in_turns(s, 600.0, 34);
+    }),
+    pattern("fourteen_in_six_hours", "14 retakes in 5.5 hours exceed the limit of 12 in 6 hours", |s| {
         s.is_quiet = true;
         in_turns(s, 1_380.0, 16);
     }),
-    pattern("once_a_minute", "a retake a minute, for twenty minutes", |s| {
+    pattern("once_a_minute", "a retake every minute for twenty minutes", |s| {
         in_turns(s, 60.0, 24);
     }),
-    pattern("every_five_seconds", "the runbook's example: a write every five seconds", |s| {
+    pattern("every_five_seconds", "the example of the runbook: a write every five seconds", |s| {
         in_turns(s, 5.0, 30);
     }),
-    pattern("many_times_a_second", "two controllers answer each other within a quarter of a second", |s| {
+    pattern("many_times_a_second", "two controllers overwrite each other within a quarter of a second", |s| {
         in_turns(s, 0.25, 60);
     }),
     pattern("bursts", "eight retakes within two seconds, every quarter of an hour", |s| {
@@ -57,7 +53,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             }
         });
     }),
-    pattern("after_an_hour_of_peace", "an hour of one writer, then a second one that wants something else", |s| {
+    pattern("after_an_hour_of_peace", "after an hour with one writer, a second one sets another value", |s| {
         let target = s.object(kinds::DATABASE, &[]);
         let (first, second) = (Actor::operator(&mut s.rng, 0), Actor::argo(&mut s.rng));
         let of_first = target.clone();
@@ -69,7 +65,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
         s.asserts(&second, How::Apply, &target, vec![is("spec.mode", "safe")], pace(3_714.0, 30.0, 12));
         s.war(&target, "spec.mode", [gives(&first, "fast"), gives(&second, "safe")]);
     }),
-    pattern("among_hundreds_of_objects", "the war's writes are one in twenty of all", |s| {
+    pattern("among_hundreds_of_objects", "the writes of the war are one in twenty of all writes", |s| {
         in_turns(s, 20.0, 22);
         let writers: Vec<Actor> = (2..6).map(|nth| Actor::operator(&mut s.rng, nth)).collect();
         let busy: Vec<Target> =
@@ -86,7 +82,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "with_what_was_read",
-        "two other_writers PUT back the whole object as they read it, at once after each side: never parties",
+        "two other writers PUT back the whole object as they read it, right after each party: they are never parties",
         |s| {
             let (target, _) = in_turns(s, 21.0, 22);
             for nth in 2..4 {
@@ -98,7 +94,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             }
         },
     ),
-    pattern("with_lost_races", "one side often loses the race for a revision and tries again", |s| {
+    pattern("with_lost_races", "one side often gets a conflict and retries", |s| {
         s.is_quiet = true;
         let target = s.object(kinds::CONFIG_MAP, &[]);
         let actors = [Actor::operator(&mut s.rng, 0), Actor::operator(&mut s.rng, 1)];
@@ -115,7 +111,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "with_no_ops",
-        "one side applies every few seconds, mostly without any change; the other comes every half minute",
+        "one side applies every few seconds, mostly without changes, and the other one writes every half minute",
         |s| {
             let target = s.object(kinds::DEPLOYMENT, &[]);
             let (argo, person) = (Actor::argo(&mut s.rng), Actor::person(&s.rng, 0));
@@ -124,7 +120,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             s.war(&target, "spec.replicas", [gives(&argo, 2), gives(&person, 6)]);
         },
     ),
-    pattern("with_dry_runs", "each real apply is preceded by a dry-run of the same", |s| {
+    pattern("with_dry_runs", "each apply follows a dry-run of the same content", |s| {
         let target = s.object(kinds::DEPLOYMENT, &[]);
         let (flux, person) = (Actor::flux(&mut s.rng), Actor::person(&s.rng, 0));
         s.asserts(&person, How::ScalePatch, &target, vec![is("spec.replicas", 6)], pace(10.0, 31.0, 12));
@@ -140,7 +136,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             }
         });
     }),
-    pattern("with_refusals", "a policy refuses every third write of one side; the others go through", |s| {
+    pattern("with_refusals", "a policy rejects every third write of one side and accepts the others", |s| {
         let target = s.object(kinds::GATEWAY, &[]);
         let (first, second) = (Actor::operator(&mut s.rng, 0), Actor::person(&s.rng, 0));
         let refused = first.user.clone();
@@ -155,7 +151,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "with_progress_beside",
-        "each side also counts up a field of its own with every write: only the shared field is fought over",
+        "with every write, each side also increases its own counter: only the shared field is contested",
         |s| {
             let target = s.object(kinds::CONFIG_MAP, &[]);
             let actors = [Actor::operator(&mut s.rng, 0), Actor::operator(&mut s.rng, 1)];
@@ -171,7 +167,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "moving_values_against_a_fixed_one",
-        "an autoscaler asks for ever other numbers, GitOps for always the same",
+        "an autoscaler keeps setting new numbers, and GitOps always sets the same one",
         |s| {
             let target = s.object(kinds::STATEFUL_SET, &[]);
             let (autoscaler, argo) = (Actor::autoscaler(), Actor::argo(&mut s.rng));
@@ -183,7 +179,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             s.war(&target, "spec.replicas", [party(&autoscaler, vec![]), gives(&argo, 2)]);
         },
     ),
-    pattern("relapse", "a fight of two minutes, an hour of peace, and the same fight again", |s| {
+    pattern("relapse", "a fight of two minutes, an hour without retakes, and the same fight again", |s| {
         let target = s.object(kinds::GATEWAY, &[]);
         let actors = [Actor::operator(&mut s.rng, 0), Actor::argo(&mut s.rng)];
         let hows = [s.pick(&[How::Put, How::Merge]), How::Apply];
@@ -197,7 +193,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "twenty_values_against_one",
-        "one side asks for a new version each time, the other always restores the same one",
+        "one side sets a new version each time, and the other one always restores the same value",
         |s| {
             let target = s.object(kinds::DEPLOYMENT, &[]);
             let (pipeline, operator) = (Actor::pipeline("deploy"), Actor::operator(&mut s.rng, 0));

@@ -12,7 +12,7 @@ const IMAGE: &str = "spec.template.spec.containers[name=web].image";
 pub(crate) const PATTERNS: &[Pattern] = &[
     pattern(
         "pruned_by_apply",
-        "Flux takes over what a person's kubectl labelled, and prunes it with its next apply",
+        "Flux takes ownership of a label that a person set with kubectl, and prunes it with its next apply",
         |s| {
             let target = s.object(kinds::DEPLOYMENT, &[]);
             let (flux, person) = (Actor::flux(&mut s.rng), Actor::person(&s.rng, 0).manager("kubectl-label"));
@@ -27,7 +27,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "alternating_applies",
-        "two configurations under one manager name, used by two accounts: each prunes what the other added",
+        "two accounts apply different configurations under one manager name, and each prunes what the other one added",
         |s| {
             let target = s.object(kinds::CONFIG_MAP, &[]);
             let (first, second) =
@@ -39,19 +39,15 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             s.war(&target, "data.b", [party(&first, vec![Shown::Pruned]), gives(&second, "2")]);
         },
     ),
-    pattern(
-        "removed_by_put",
-        "an operator PUTs its own idea of the object, without the key that another one patches in",
-        |s| {
-            let target = s.object(kinds::CONFIG_MAP, &[]);
-            let (adds, replaces) = (Actor::operator(&mut s.rng, 0), Actor::operator(&mut s.rng, 1));
-            let how = s.pick(&[How::Merge, How::Json]);
-            s.asserts(&adds, how, &target, vec![is("data.extra", "1")], pace(9.0, 26.0, 14));
-            s.keeps(&replaces, How::Put, &target, vec![gone("data.extra")], 3.0);
-            s.war(&target, "data.extra", [gives(&adds, "1"), party(&replaces, vec![Shown::Absent])]);
-        },
-    ),
-    pattern("removed_by_json_patch", "one adds an annotation, the other removes it by a JSON patch operation", |s| {
+    pattern("removed_by_put", "an operator PUTs the object without the key that another operator patches in", |s| {
+        let target = s.object(kinds::CONFIG_MAP, &[]);
+        let (adds, replaces) = (Actor::operator(&mut s.rng, 0), Actor::operator(&mut s.rng, 1));
+        let how = s.pick(&[How::Merge, How::Json]);
+        s.asserts(&adds, how, &target, vec![is("data.extra", "1")], pace(9.0, 26.0, 14));
+        s.keeps(&replaces, How::Put, &target, vec![gone("data.extra")], 3.0);
+        s.war(&target, "data.extra", [gives(&adds, "1"), party(&replaces, vec![Shown::Absent])]);
+    }),
+    pattern("removed_by_json_patch", "one side adds an annotation, and the other one removes it by JSON patch", |s| {
         let target = s.object(kinds::INGRESS, &[is("metadata.annotations.keep", "1")]);
         let (adds, removes) = (Actor::operator(&mut s.rng, 0), Actor::person(&s.rng, 0));
         let path = "metadata.annotations['ingress.example.com/rewrite']";
@@ -59,7 +55,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
         s.keeps(&removes, How::Json, &target, vec![gone(path)], 3.0);
         s.war(&target, path, [gives(&adds, "/"), party(&removes, vec![Shown::Absent])]);
     }),
-    pattern("list_indices", "both sides use JSON patches, which name containers by index", |s| {
+    pattern("list_indices", "both sides use JSON patches, which address containers by index", |s| {
         let target = s.object(kinds::DEPLOYMENT, &[]);
         let (first, second) = (Actor::operator(&mut s.rng, 0), Actor::person(&s.rng, 0));
         let path = "spec.template.spec.containers[name=log].image";
@@ -69,7 +65,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "strategic_against_apply",
-        "kubectl edit's strategic patch against a server-side apply of the same container",
+        "the strategic patch of kubectl edit against a server-side apply of the same container",
         |s| {
             let target = s.object(kinds::DEPLOYMENT, &[]);
             let (person, flux) = (Actor::person(&s.rng, 0), Actor::flux(&mut s.rng));
@@ -80,7 +76,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             s.war(&target, IMAGE, [gives(&person, "web:debug"), gives(&flux, "web:1")]);
         },
     ),
-    pattern("atomic_list", "two operators want different tolerations: a list without keys is one value", |s| {
+    pattern("atomic_list", "two operators set different tolerations: a list without keys is one value", |s| {
         let target = s.object(kinds::DAEMON_SET, &[]);
         let (first, second) = (Actor::operator(&mut s.rng, 0), Actor::operator(&mut s.rng, 1));
         let path = "spec.template.spec.tolerations";
@@ -91,7 +87,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "container_comes_and_goes",
-        "one adds a debug container, the other removes it: all fields of the item at once",
+        "one side adds a debug container and the other one removes it, with all fields of the item",
         |s| {
             let target = s.object(kinds::DEPLOYMENT, &[]);
             let (person, operator) = (Actor::person(&s.rng, 0), Actor::operator(&mut s.rng, 0));
@@ -110,7 +106,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "forms_of_a_custom_resource",
-        "a custom resource stores what it is sent: GitOps writes `1000m`, the operator `1`, for ever",
+        "a custom resource stores values as sent: GitOps writes `1000m`, and the operator `1`",
         |s| {
             let target = s.object(kinds::DATABASE, &[]);
             let (flux, operator) = (Actor::flux(&mut s.rng), Actor::operator(&mut s.rng, 0));
@@ -131,7 +127,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             s.war(&target, "spec.weight", [gives(&first, 5), gives(&second, "5")]);
         },
     ),
-    pattern("counter_reset", "one counts up, the other sets back to zero each time", |s| {
+    pattern("counter_reset", "one side increases a counter, and the other one resets it to zero each time", |s| {
         let target = s.object(kinds::DATABASE, &[is("spec.failures", 0)]);
         let (counts, resets) = (Actor::operator(&mut s.rng, 0), Actor::operator(&mut s.rng, 1));
         let (on, by) = (target.clone(), counts.clone());
@@ -144,7 +140,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     }),
     pattern(
         "certificates_made_anew",
-        "two controllers answer each other within a second with a new certificate: no value ever returns",
+        "two controllers overwrite each other within a second with a new certificate: no value ever returns",
         |s| {
             s.is_quiet = true;
             let target = s.object(kinds::WEBHOOKS, &[]);
@@ -161,7 +157,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "hashes_made_anew",
-        "each of two controllers salts its hash and answers the other's within a second, every half minute again",
+        "every half minute, two controllers overwrite each other's salted hash within a second",
         |s| {
             s.is_quiet = true;
             let target = s.object(kinds::SERVICE, &[]);
@@ -179,7 +175,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "scale_of_another_path",
-        "an autoscaler scales a kind whose replicas are `spec.size`, GitOps applies that; the log has the CRD",
+        "an autoscaler scales a kind whose replicas are in `spec.size`, and GitOps applies that field; the log contains the CRD",
         |s| {
             let crd = Target::new(kinds::DEFINITION, "", "workerpools.pool.example.com");
             let versions = json!([{"name": "v1alpha1", "served": true, "storage": true,
@@ -199,7 +195,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "scale_of_a_hidden_path",
-        "as before, three levels down and without the CRD in the log: what moved tells",
+        "as before, but three levels down and without the CRD in the log: the changed number shows the path",
         |s| {
             let target = s.object(kinds::SHARDED, &[is("spec.workers.count", 3)]);
             let (autoscaler, operator) = (Actor::autoscaler(), Actor::operator(&mut s.rng, 0));
@@ -209,7 +205,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             s.war(&target, "spec.workers.count", [gives(&autoscaler, 7), gives(&operator, 2)]);
         },
     ),
-    pattern("keda_to_zero_against_gitops", "KEDA scales to zero, git says three", |s| {
+    pattern("keda_to_zero_against_gitops", "KEDA scales to zero, and the repository says three", |s| {
         let target = s.object(kinds::DEPLOYMENT, &[]);
         let keda = Actor::controller("keda", "keda-operator", &mut s.rng).manager("keda");
         let flux = Actor::flux(&mut s.rng);
@@ -217,17 +213,21 @@ pub(crate) const PATTERNS: &[Pattern] = &[
         s.keeps(&keda, How::ScalePut, &target, vec![is("spec.replicas", 0)], 10.0);
         s.war(&target, "spec.replicas", [gives(&flux, 3), gives(&keda, 0)]);
     }),
-    pattern("cordon_and_uncordon", "a drainer cordons a node that a person uncordons: false is absence", |s| {
-        let target = s.object(kinds::NODE, &[]);
-        let (drainer, person) = (Actor::controller("kured", "kured", &mut s.rng), Actor::person(&s.rng, 0));
-        let how = s.pick(&[How::Merge, How::Strategic]);
-        s.asserts(&drainer, how, &target, vec![is("spec.unschedulable", true)], pace(5.0, 26.0, 14));
-        s.keeps(&person, how, &target, vec![gone("spec.unschedulable")], 5.0);
-        s.war(&target, "spec.unschedulable", [gives(&drainer, true), party(&person, vec![Shown::Absent])]);
-    }),
+    pattern(
+        "cordon_and_uncordon",
+        "a drainer cordons a node that a person uncordons: false is stored as absence",
+        |s| {
+            let target = s.object(kinds::NODE, &[]);
+            let (drainer, person) = (Actor::controller("kured", "kured", &mut s.rng), Actor::person(&s.rng, 0));
+            let how = s.pick(&[How::Merge, How::Strategic]);
+            s.asserts(&drainer, how, &target, vec![is("spec.unschedulable", true)], pace(5.0, 26.0, 14));
+            s.keeps(&person, how, &target, vec![gone("spec.unschedulable")], 5.0);
+            s.war(&target, "spec.unschedulable", [gives(&drainer, true), party(&person, vec![Shown::Absent])]);
+        },
+    ),
     pattern(
         "two_versions_of_one_kind_at_war",
-        "two operators set one field of a kind, one by its old version: the field as it is named in each",
+        "two operators set one field of a kind, one of them through its old version, where it has another name",
         |s| {
             let target = s.object(kinds::ROUTE, &[]);
             let (old, new) = (Actor::operator(&mut s.rng, 0), Actor::operator(&mut s.rng, 1));
@@ -239,7 +239,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     ),
     pattern(
         "owned_set_whole",
-        "two operators replace all keys of a ConfigMap with their own set: every key is fought over",
+        "two operators replace all keys of a ConfigMap with their own set: every key is contested",
         |s| {
             let target = s.object(kinds::CONFIG_MAP, &[gone("data.base"), is("data.a", "0")]);
             let (first, second) = (Actor::operator(&mut s.rng, 0), Actor::operator(&mut s.rng, 1));
@@ -249,12 +249,16 @@ pub(crate) const PATTERNS: &[Pattern] = &[
             s.war(&target, "data.b", [party(&first, vec![Shown::Absent]), gives(&second, "2")]);
         },
     ),
-    pattern("through_scale_and_put", "one side scales through the subresource, the other PUTs the whole object", |s| {
-        let target = s.object(kinds::REPLICA_SET, &[]);
-        let (person, operator) = (Actor::person(&s.rng, 0), Actor::operator(&mut s.rng, 0));
-        let how = s.pick(&[How::ScalePut, How::ScalePatch]);
-        s.asserts(&person, how, &target, vec![is("spec.replicas", 9)], pace(5.0, 24.0, 14));
-        s.keeps(&operator, How::Put, &target, vec![is("spec.replicas", 1)], 4.0);
-        s.war(&target, "spec.replicas", [gives(&person, 9), gives(&operator, 1)]);
-    }),
+    pattern(
+        "through_scale_and_put",
+        "one side scales through the subresource, and the other one PUTs the whole object",
+        |s| {
+            let target = s.object(kinds::REPLICA_SET, &[]);
+            let (person, operator) = (Actor::person(&s.rng, 0), Actor::operator(&mut s.rng, 0));
+            let how = s.pick(&[How::ScalePut, How::ScalePatch]);
+            s.asserts(&person, how, &target, vec![is("spec.replicas", 9)], pace(5.0, 24.0, 14));
+            s.keeps(&operator, How::Put, &target, vec![is("spec.replicas", 1)], 4.0);
+            s.war(&target, "spec.replicas", [gives(&person, 9), gives(&operator, 1)]);
+        },
+    ),
 ];
