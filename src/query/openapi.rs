@@ -20,47 +20,58 @@ pub fn document() -> Value {
         }
         json!({"get": {"operationId": id, "summary": summary, "parameters": parameters, "responses": responses}})
     };
-    let unknown = ("400", "A parameter is not known.");
-    let unseen = ("404", "No write to this object was seen.");
+    let unknown = ("400", "Unknown parameter.");
+    let unseen = ("404", "editwar has seen no write to this object.");
     let objects = "/api/v1/objects/{resource}/{namespace}/{name}";
     let mut paths = json!({
-        "/api/v1/wars": get("wars", "Objects that are fought over, the worst first; hot loops, contention and flapping admission beside them.",
-            json!([query("namespace", "Only this namespace."), query("kind", "Only this kind, as kubectl takes it."), query("name", "Only this name."),
+        "/api/v1/wars": get("wars", "List the wars, the worst first, and hot loops, contention and flapping admission.",
+            json!([query("namespace", "Only this namespace."), query("kind", "Only this kind, in any form that kubectl accepts."), query("name", "Only this name."),
                 query("cluster", "Only this cluster."), query("actor", "Only wars with a party whose name contains this."),
-                {"name": "all", "in": "query", "description": "Contested objects too.", "schema": {"type": "boolean"}},
-                {"name": "limit", "in": "query", "description": "The most objects to tell of, the most urgent first.", "schema": {"type": "integer", "minimum": 1, "maximum": 5000, "default": 1000}}]),
+                {"name": "all", "in": "query", "description": "Include objects that were contested but never thrashed.", "schema": {"type": "boolean"}},
+                {"name": "limit", "in": "query", "description": "Maximum number of objects, the most urgent first.", "schema": {"type": "integer", "minimum": 1, "maximum": 5000, "default": 1000}}]),
             schema::<Report>(&mut types), &[unknown]),
-        "/api/v1/participants": get("find", "The object that a kind and a name mean, and who takes part in it.",
-            json!([query("kind", "As kubectl takes it."), query("name", "Its name."), query("namespace", "Its namespace."), query("cluster", "Its cluster."), since()]),
-            schema::<Participants>(&mut types), &[unknown, ("404", "No such object was seen, or several are meant.")]),
+        "/api/v1/participants": get("find", "Find an object by kind and name, and show its writers.",
+            json!([query("kind", "Kind of the object, in any form that kubectl accepts."), query("name", "Name of the object."),
+                query("namespace", "Namespace of the object."), query("cluster", "Cluster of the object."), since()]),
+            schema::<Participants>(&mut types), &[unknown, ("404", "No object matches, or several do.")]),
     });
     paths["/api/v1/transitions"] = get(
         "transitions",
-        "How verdicts changed, from the journal: what wars there were. Of the last day, or since.",
+        "List past changes of verdicts from the journal, by default of the last day.",
         json!([
             since(),
             query("namespace", "Only this namespace."),
-            query("kind", "Only this kind, as kubectl takes it."),
+            query("kind", "Only this kind, in any form that kubectl accepts."),
             query("name", "Only this name."),
             query("cluster", "Only this cluster.")
         ]),
         schema::<Transitions>(&mut types),
-        &[unknown, ("501", "The server has no journal."), ("503", "The journal cannot be read now.")],
+        &[unknown, ("501", "The server has no journal."), ("503", "The journal cannot be read at the moment.")],
     );
     paths[objects] = get(
         "object",
-        "Who takes part in one object, its war and its writes.",
+        "Show the writers, the wars and the writes of one object.",
         object_since(),
         schema::<Participants>(&mut types),
         &[unseen],
     );
-    paths[format!("{objects}/participants")] =
-        get("participants", "Parties and other_writers.", object_since(), schema::<Sides>(&mut types), &[unseen]);
-    paths[format!("{objects}/timeline")] =
-        get("timeline", "The writes in order.", object_since(), schema::<Timeline>(&mut types), &[unseen]);
+    paths[format!("{objects}/participants")] = get(
+        "participants",
+        "Show the parties and the other writers of one object.",
+        object_since(),
+        schema::<Sides>(&mut types),
+        &[unseen],
+    );
+    paths[format!("{objects}/timeline")] = get(
+        "timeline",
+        "Show the writes to one object, in order.",
+        object_since(),
+        schema::<Timeline>(&mut types),
+        &[unseen],
+    );
     paths[format!("{objects}/decision")] = get(
         "decision",
-        "May a reconciler write this object now? With watch=true one line of JSON now, at every change, and every 30 s.",
+        "Decide whether a reconciler may write this object now. With watch=true, stream a line of JSON now, at every change, and every 30 s.",
         decision_parameters(),
         schema::<Decision>(&mut types),
         &[],
@@ -69,21 +80,21 @@ pub fn document() -> Value {
     for (action, summary) in [
         (
             "stop",
-            "Lift all pauses and write nothing else any more; the answer waits up to 5 s for the pauses, and names those that are not lifted yet.",
+            "Turn the kill switch on: lift all pauses and stop all other writes. Waits up to 5 s, then lists the pauses that are not lifted yet.",
         ),
-        ("start", "Enforce again."),
+        ("start", "Turn the kill switch off."),
     ] {
         paths[format!("/api/v1/enforcement/{action}")] = json!({"post": {"operationId": action, "summary": summary, "responses": {
             "200": answer("The answer.", &switched),
-            "404": answer("Nothing is enforced.", &problem),
+            "404": answer("The server has no enforcer.", &problem),
             "415": answer("The content is not application/json.", &problem),
         }}});
     }
     let level = |summary: &str, parameters: Value| {
         json!({"operationId": summary, "summary": summary, "parameters": parameters, "responses": {
-            "200": {"description": "The level in force, as text.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-            "400": answer("There is no such level.", &problem),
-            "403": answer("Not from elsewhere than the machine itself.", &problem),
+            "200": {"description": "The current log level, as text.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+            "400": answer("Unknown log level.", &problem),
+            "403": answer("Only local clients may change the log level.", &problem),
         }})
     };
     paths["/log-level"] = json!({
@@ -92,7 +103,7 @@ pub fn document() -> Value {
     json!({
         "openapi": "3.1.0",
         "info": {"title": "editwar", "version": env!("CARGO_PKG_VERSION"), "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-            "description": "Who is fighting over a Kubernetes object, over which field, with which values, since when."},
+            "description": "Find out who is fighting over a Kubernetes object: which field, which values, since when."},
         "paths": paths,
         "components": {"schemas": types.take_definitions(true)},
     })
@@ -110,7 +121,7 @@ fn query(name: &str, description: &str) -> Value {
 fn since() -> Value {
     query(
         "since",
-        "Answer from the journal: from this time (RFC 3339) on, or this long before the latest event, such as 7d.",
+        "Answer from the journal, starting at this time (RFC 3339) or this long before the latest event, such as 7d.",
     )
 }
 
@@ -125,17 +136,17 @@ fn object_since() -> Value {
 fn object() -> Value {
     let path = |name: &str, description: &str| json!({"name": name, "in": "path", "required": true, "description": description, "schema": {"type": "string"}});
     json!([
-        path("resource", "RESOURCE.GROUP, such as deployments.apps; only RESOURCE in the core group."),
-        path("namespace", "The namespace, or - where there is none."),
-        path("name", "The name."),
-        query("cluster", "The cluster, where there are several."),
+        path("resource", "RESOURCE.GROUP, such as deployments.apps, or RESOURCE in the core group."),
+        path("namespace", "Namespace of the object, or - for cluster-scoped objects."),
+        path("name", "Name of the object."),
+        query("cluster", "Cluster of the object, if the server watches several."),
     ])
 }
 
 /// The same, and whether the answer goes on.
 fn decision_parameters() -> Value {
     let mut parameters = object();
-    let watch = json!({"name": "watch", "in": "query", "description": "Go on: a line for each change.", "schema": {"type": "boolean"}});
+    let watch = json!({"name": "watch", "in": "query", "description": "Keep the response open and send a line for each change.", "schema": {"type": "boolean"}});
     parameters.as_array_mut().expect("they are a list").push(watch);
     parameters
 }

@@ -170,7 +170,7 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
 
     // Permissions of editwar: none, all that pauses need, a part of them.
     let rbac = || doctor.look("webhook.yaml", &[]).1.into_iter().find(|f| f["link"] == "RBAC").unwrap();
-    says(&rbac(), "RBAC", "write nothing");
+    says(&rbac(), "RBAC", "may only observe");
     api.kubectl("admin", &["create", "namespace", "editwar"]);
     api.apply("admin", &std::fs::read_to_string(util::path("deploy/rbac/pause.yaml")).unwrap());
     wait_until("the rights are known", 10, || rbac()["text"].as_str().unwrap().contains("may pause objects"));
@@ -236,7 +236,7 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
     // The listener.
     let port = format!(":{}", server.webhook);
     write("port.yaml", std::fs::read_to_string(folder.join("webhook.yaml")).unwrap().replace(&port, ":1"));
-    says(&doctor.broken("port.yaml", &[]), "listener", ":1 does not answer");
+    says(&doctor.broken("port.yaml", &[]), "listener", ":1 does not respond");
     server.start(&[]);
     let (_, found) = doctor.look("webhook.yaml", &[]);
     says(found.iter().find(|f| f["link"] == "TLS").unwrap(), "TLS", "");
