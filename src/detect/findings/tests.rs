@@ -472,6 +472,12 @@ fn a_field_whose_change_is_undone_takes_the_place_of_one_that_nobody_takes_back(
     assert_eq!(watcher.findings().unfollowed(), (0, false));
     watcher.see(&server.patch(90, "erin", data(&[("y", "erin")])));
     assert_eq!(watcher.contested(), ["data.x 1/1", "data.y 1/1"]);
+    // What frank undid came back by his hand: to set yet another value takes it from him too.
+    let (mut server, mut watcher) = full();
+    for (second, who, value) in [(70, "erin", "erin"), (80, "frank", "0"), (90, "erin", "other")] {
+        watcher.see(&server.patch(second, who, data(&[("y", value)])));
+    }
+    assert_eq!(watcher.contested(), ["data.x 1/1", "data.y 1/0"]);
 }
 
 #[test]
@@ -553,4 +559,16 @@ fn findings_take_the_bytes_of_what_they_hold() {
     }
     assert_eq!(watcher.findings().cooperations().len(), 1);
     assert_bytes(watcher.findings());
+}
+
+#[test]
+fn a_cooperation_at_the_beginning_of_all_time_is_counted() {
+    let limits = Limits::default();
+    let row = limits.cooperations.mechanism(crate::detect::cooperation::CONSUMED_MARK).unwrap();
+    let mut findings = Findings::default();
+    let author = Author { client: Arc::new(Client::named("alice")), at: 0, seq: 1 };
+    for path in ["data.x", "data.y"] {
+        findings.cooperate(row, path.into(), &author, &Client::named("bob"), &limits);
+    }
+    assert_eq!(findings.cooperations()[0].tally.retakes, 1, "one write, of two fields");
 }
