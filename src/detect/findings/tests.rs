@@ -572,3 +572,16 @@ fn a_cooperation_at_the_beginning_of_all_time_is_counted() {
     }
     assert_eq!(findings.cooperations()[0].tally.retakes, 1, "one write, of two fields");
 }
+
+#[test]
+fn a_late_write_that_takes_nothing_back_is_nobodys_thrashing_event() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "0")]))]);
+    let late = server.patch(5, "dave", data(&[("z", "1")]));
+    for turn in 0..10 {
+        let who = if turn % 2 == 0 { "alice" } else { "bob" };
+        watcher.see(&server.patch(10 + turn * 5, who, data(&[("x", who)])));
+    }
+    assert_eq!(watcher.findings().thrashes.len(), 2);
+    assert!(watcher.see(&late).thrashes.is_empty());
+}

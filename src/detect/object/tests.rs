@@ -143,7 +143,7 @@ fn what_is_known_of_an_object_is_told() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero"))]);
     assert_eq!(watcher.state.kind().map(|kind| &**kind), Some("ConfigMap"));
-    assert_eq!(watcher.state.base(), START - BASE_BEFORE);
+    assert_eq!(watcher.state.base(), START - 600 * SECOND, "ten minutes for what comes late");
     let stored = |watcher: &Watcher| serde_json::from_slice::<Value>(watcher.state.body().unwrap()).unwrap();
     assert_eq!(stored(&watcher)["data"]["mode"], "zero");
     watcher.see(&server.update(10, "alice", mode("one")));
@@ -624,4 +624,29 @@ fn what_webhooks_made_of_a_creation_is_kept_where_its_bodies_do_not_show_it() {
     assert_eq!(kept("Request", false), None);
     assert_eq!(kept("RequestResponse", true), None, "the stored object shows it");
     assert_eq!(kept("Metadata", true), None, "there is no body to change");
+}
+
+#[test]
+fn who_wrote_another_part_before_an_object_was_made_anew_did_not_take_it_away() {
+    let mut server = Server::new("Metadata");
+    let created = server.create(0, "carol", mode("zero"));
+    let mut status = server.patch(5, "node", json!({"status": {"a": 1}}));
+    status["objectRef"]["subresource"] = "status".into();
+    let (deleted, again) = (server.delete(10, "carol"), server.create(20, "carol", mode("zero")));
+    assert!(Watcher::of(&[created, status, deleted, again]).state.contest().is_none());
+}
+
+#[test]
+fn what_was_made_anew_was_made_after_it_was_taken_away() {
+    let begins = |second: i64| {
+        let mut server = Server::new("Metadata");
+        let events = [
+            server.create(0, "alice", mode("zero")),
+            server.delete(10, "bob"),
+            server.create(second, "alice", mode("zero")),
+        ];
+        Watcher::of(&events).state.contest().is_some()
+    };
+    assert!(begins(11));
+    assert!(!begins(10), "at the same time nothing is after anything");
 }
