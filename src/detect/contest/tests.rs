@@ -679,3 +679,25 @@ fn of_updates_of_one_revision_that_all_change_something_time_tells() {
         assert_eq!(who, ["alice", "dave", "erin"]);
     }
 }
+
+#[test]
+fn a_write_before_which_a_rival_is_put_is_counted_once() {
+    let mut server = Server::new("Request");
+    let mut watcher = Watcher::of(&[
+        server.create(0, "carol", mode("zero")),
+        server.patch(3, "alice", mode("a")),
+        server.patch(5, "bob", mode("b")),
+        server.clone().update(10, "alice", mode("a")),
+    ]);
+    // Of the same revision; it changes nothing, so it came before alice's.
+    watcher.see(&server.clone().update(12, "dave", mode("b")));
+    assert_eq!(watcher.contested(), ["data.mode 1/1"]);
+    let counts: Vec<_> = watcher.findings().contested_fields()[0]
+        .1
+        .values
+        .iter()
+        .map(|seen| (&*seen.client.actor, seen.value.as_ref().unwrap().text().unwrap(), seen.count))
+        .collect();
+    let expected = [("carol", r#""zero""#, 1), ("alice", r#""a""#, 2), ("bob", r#""b""#, 1)];
+    assert_eq!(counts, expected);
+}
