@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::detect::tests::{SECOND, START, Server, Watcher, attributed};
-use crate::detect::write::ObjectName;
 
 const LEVELS: [&str; 3] = ["Metadata", "Request", "RequestResponse"];
 
