@@ -46,9 +46,9 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
         cluster: None,
         actor: args.actor.clone(),
         all: args.all,
-        limit: None,
+        ..Filter::default()
     };
-    let report = Lens::at_latest(&pipeline, &classes).report(&filter);
+    let report = Lens { pipeline: &pipeline, classes: &classes }.report(&filter);
     print(&report, &output::Ask::default(), args.log.output)?;
     summary(&pipeline.stats(), args.log.quiet);
     // The process ends here: to give back a million objects one by one takes longer than to end.
@@ -114,6 +114,7 @@ pub fn read_into(
     reader.progress.bar.finish_and_clear();
     let is_whole = reader.is_whole;
     drop(reader);
+    pipelines.iter().for_each(|pipeline| drop(pipeline.end()));
     let stats = pipelines[0].stats();
     if stats.tallies.events == 0 {
         summary(&stats, args.quiet);

@@ -29,6 +29,9 @@ use crate::telemetry::control::Control;
 use crate::telemetry::logs::{self, Levels};
 use crate::telemetry::metrics::{Bounds, Metrics};
 
+/// What part of the largest answer a report may be: while it is built, it is in memory four times, as values and as text.
+const REPORT_SHARE: usize = 4;
+
 /// Runs `editwar serve` until it is told to stop.
 ///
 /// # Errors
@@ -120,6 +123,7 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     let memory = config.bounds.memory.map(|memory| memory.0).or_else(memory::limit);
     let limits = memory::of_connections(memory, descriptors::raise());
     let webhook_listener = Listener::bind(config.webhook.listen, webhook_gate.tls.clone(), limits.clone()).await?;
+    let report_bytes_max = limits.answer_bytes_max() / REPORT_SHARE;
     let admin_listener = Listener::bind(config.admin.listen, admin_gate.tls.clone(), limits).await?;
 
     // The kill switch, from the first moment too.
@@ -155,7 +159,9 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     let classes = Arc::new(config.classes());
     let control = Control::default();
     control.stop(config.enforce.stop);
-    let api = Api::new(pipeline.clone(), classes, metrics.clone()).with_journal(journal.clone());
+    let api = Api::new(pipeline.clone(), classes, metrics.clone())
+        .with_journal(journal.clone())
+        .with_report_bytes_max(report_bytes_max);
     let api = if access.is_some() { api.with_enforcer(control.clone()) } else { api };
 
     let (stop, stopped) = watch::channel(false);

@@ -85,7 +85,7 @@ pub fn run(args: &SimulateArgs) -> Result<Outcome> {
     let scenarios = pipelines
         .iter()
         .zip(&limits)
-        .map(|(pipeline, limits)| scenario(&Lens::at_latest(pipeline, &classes), limits, confidence));
+        .map(|(pipeline, limits)| scenario(&Lens { pipeline, classes: &classes }, limits, confidence));
     let stats = pipelines[0].stats();
     let simulation =
         Simulation { scenarios: scenarios.collect(), coverage: Coverage::from(&stats), stats: StatsView::from(&stats) };
@@ -174,13 +174,13 @@ fn scenario(lens: &Lens<'_>, limits: &Limits, confidence: Confidence) -> Scenari
 fn hits(lens: &Lens<'_>, confidence: Confidence) -> Vec<Hit> {
     let pipeline = lens.pipeline;
     let of = |key: ObjectKey| {
-        let limits = pipeline.policy().limits(&key.object())?;
+        pipeline.policy().limits(&key.object())?;
         let look = |state: &ObjectState| {
             let wars = state.contest().into_iter().flat_map(|contest| contest.findings().wars());
             let fought = wars.filter(|war| war.tally.thrashes > 0 && war.confidence >= confidence);
             fought.map(|war| hit(&key, state, war)).collect::<Vec<_>>()
         };
-        pipeline.table().with_at(&key, lens.now_of(&key), limits, look)
+        pipeline.table().with(&key, look)
     };
     pipeline.table().notable().into_iter().filter_map(of).flatten().collect()
 }

@@ -81,7 +81,8 @@ fn from_files(args: &WhoArgs, kind: &str, name: &str) -> Result<(Participants, b
         ..Filter::default()
     };
     let classes = config.classes();
-    match Lens::at_latest(&pipeline, &classes).find(&filter) {
+    let lens = Lens { pipeline: &pipeline, classes: &classes };
+    match lens.find(&filter) {
         Ok(found) => Ok((found, is_whole)),
         Err(why) => bail!("{}: {why}", args.object),
     }

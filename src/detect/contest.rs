@@ -12,6 +12,7 @@ use super::findings::{Findings, Thrashes};
 use super::order::Order;
 use super::policy::{Limits, ObjectLimits};
 use super::record::Record;
+use super::verdict::{Confidence, Transition};
 use super::write::Effect;
 use crate::audit::event::Micros;
 
@@ -47,6 +48,10 @@ pub struct Contest {
     is_followed: bool,
     /// When a person last lifted the pause, as far as later writes have not yet been folded in behind it.
     resumed: Option<Micros>,
+    /// The latest state change in `live` that was caused by time alone. An earlier write has to be folded in before it.
+    advanced: Option<Micros>,
+    /// The earliest deadline that was handed out by [`Contest::new_deadline`] and has not passed.
+    deadline: Option<Micros>,
 }
 
 // === impl Contest ===
@@ -86,9 +91,27 @@ impl Contest {
         self.live.resume(at);
     }
 
-    /// Lets time pass.
-    pub fn advance(&mut self, now: Micros, limits: &Limits) {
-        self.live.advance(now, limits);
+    /// Makes the state changes that are due by `now`; those of the whole object's state, at `at_least` this confidence.
+    pub fn advance(&mut self, now: Micros, limits: &Limits, at_least: Confidence) -> Vec<Transition> {
+        let mut transitions = Vec::new();
+        self.deadline = self.deadline.filter(|deadline| *deadline > now);
+        while let Some(at) = self.live.due(limits).filter(|due| *due <= now) {
+            let from = self.live.state(at_least);
+            self.live.advance(at, limits);
+            self.advanced = self.advanced.max(Some(at));
+            let to = self.live.state(at_least);
+            if from != to {
+                transitions.push(Transition { from, to, at });
+            }
+        }
+        transitions
+    }
+
+    /// When to call [`Contest::advance`] next, if that is earlier than what this method returned before.
+    pub fn new_deadline(&mut self, limits: &Limits) -> Option<Micros> {
+        let due = self.live.due(limits)?;
+        let is_new = self.deadline.is_none_or(|deadline| due < deadline);
+        is_new.then(|| *self.deadline.insert(due))
     }
 
     /// The record of the same stored revision, if any: of two, the later one changed nothing.
@@ -135,7 +158,7 @@ impl Contest {
     pub fn insert(&mut self, mut record: Record, on: &ObjectLimits<'_>) -> Thrashes {
         let uid = if record.order.is_last { 0 } else { record.order.uid };
         let at = self.place(&record);
-        let mut is_last = at == self.history.len();
+        let mut is_last = at == self.history.len() && self.advanced.is_none_or(|advanced| advanced <= record.order.at);
         if at < self.settled {
             record.is_blind |= record.effect == Effect::Modify;
             record.resolve(None, on);
@@ -220,14 +243,11 @@ impl Contest {
     }
 
     /// Drops the records too: what they amount to stays.
-    pub fn drop_history(&mut self, on: &ObjectLimits<'_>) {
+    pub fn drop_history(&mut self) {
         self.drop_states();
-        while let Some(oldest) = self.history.pop_front() {
-            self.fold_into_base(oldest, on);
-        }
-        self.history.shrink_to_fit();
-        self.bytes = 0;
-        drop(self.refold(on));
+        self.history = VecDeque::new();
+        (self.settled, self.bytes, self.resumed) = (0, 0, None);
+        self.base = self.live.clone();
     }
 
     fn state_before(&self, at: usize) -> Option<&Arc<Fields>> {
@@ -276,6 +296,7 @@ impl Contest {
     /// Folds the kept writes anew; the thrashing events that were not there before.
     fn refold(&mut self, on: &ObjectLimits<'_>) -> Thrashes {
         let before = std::mem::replace(&mut self.live, self.base.clone());
+        self.advanced = None;
         let mut resumed = self.resumed;
         for record in &self.history {
             if let Some(at) = resumed.take_if(|at| *at <= record.order.at) {

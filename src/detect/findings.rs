@@ -157,9 +157,14 @@ impl Findings {
         &self.existence.counts
     }
 
-    /// Lets time pass.
+    /// Makes the state changes that are due by `now`.
     pub(super) fn advance(&mut self, now: Micros, limits: &Limits) {
         self.wars.advance(now, limits);
+    }
+
+    /// When a state changes next if there is no further write.
+    pub(super) fn due(&self, limits: &Limits) -> Option<Micros> {
+        self.wars.due(limits)
     }
 
     /// A person lifted the pause at this time: buckets are full again.

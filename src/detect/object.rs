@@ -19,7 +19,7 @@ use super::recent::{Kept, Recent, Recents};
 use super::record::Record;
 use super::seen::Seen;
 use super::trouble::Troubles;
-use super::verdict::{Confidence, State};
+use super::verdict::{Confidence, State, Transition};
 use super::write::{Effect, Outcome, Part, Write};
 use crate::audit::event::{Level, Micros, Verb};
 
@@ -70,8 +70,8 @@ pub struct Observed {
     pub is_unreadable: bool,
     /// New thrashing events by party, of wars that are known by their fields.
     pub thrashes: Thrashes,
-    /// The state before and after, at [`Confidence::Probable`].
-    pub state: (State, State),
+    /// State changes, at [`Confidence::Probable`]: those that were due before the write, then that of the write.
+    pub transitions: Vec<Transition>,
     /// Bytes of bodies that are kept unread, more or less than before.
     pub body_bytes: isize,
 }
@@ -89,16 +89,17 @@ impl ObjectState {
         self.more.get_or_insert_default().contest.get_or_insert_default().contest.follow();
     }
 
-    /// Takes in one request about this object. Each request must come in once; their order does not matter.
-    pub fn observe(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits) -> Observed {
+    /// Takes in one request about this object. Each request must come in once; their order does not matter. `now` is the time
+    /// up to which [`ObjectState::advance`] may have been called: the verdict does not depend on whether it was.
+    pub fn observe(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits, now: Micros) -> Observed {
         let mut observed = Observed::default();
         let before = self.body_bytes();
-        self.take(write, client, limits, &mut observed);
+        self.take(write, client, limits, now.max(write.at), &mut observed);
         observed.body_bytes = self.body_bytes().wrapping_sub(before) as isize;
         observed
     }
 
-    fn take(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits, observed: &mut Observed) {
+    fn take(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits, now: Micros, observed: &mut Observed) {
         if !write.stored.kind.is_empty() && self.kind().is_none_or(|kind| **kind != *write.stored.kind) {
             self.more.get_or_insert_default().kind = Some(write.stored.kind.into());
         }
@@ -112,9 +113,15 @@ impl ObjectState {
         if let Some(troubles) = self.more.as_mut().and_then(|more| more.troubles.as_mut()) {
             troubles.accepted(client, write.at);
         }
-        observed.state.0 = self.state();
+        observed.transitions = self.advance(now, limits);
+        let from = self.state();
         self.committed(write, client, limits, observed);
-        observed.state.1 = self.state();
+        // A write that arrived late may have undone changes that were due since: they are made again.
+        drop(self.advance(now, limits));
+        let to = self.state();
+        if from != to {
+            observed.transitions.push(Transition { from, to, at: write.at });
+        }
     }
 
     /// Looks at what a request about the object will need, and does nothing: memory that is not near comes meanwhile.
@@ -123,18 +130,22 @@ impl ObjectState {
         black_box((self.base, self.seen.last().map(|seen| seen.part), last));
     }
 
-    /// Lets time pass up to `now`.
-    pub fn advance(&mut self, now: Micros, limits: &Limits) {
-        if let Some(contested) = self.contested() {
-            contested.contest.advance(now, limits);
-        }
+    /// Makes the state changes that are due by `now`.
+    pub fn advance(&mut self, now: Micros, limits: &Limits) -> Vec<Transition> {
+        self.contested().map_or_else(Vec::new, |contested| contested.contest.advance(now, limits, Confidence::Probable))
+    }
+
+    /// When to call [`ObjectState::advance`] next, if that is earlier than what this method returned before.
+    pub fn new_deadline(&mut self, limits: &Limits) -> Option<Micros> {
+        self.contested()?.contest.new_deadline(limits)
     }
 
     /// A person lifted the pause.
-    pub fn resume(&mut self, at: Micros) {
-        if let Some(contested) = self.contested() {
-            contested.contest.resume(at);
-        }
+    pub fn resume(&mut self, at: Micros) -> Option<Transition> {
+        let from = self.state();
+        self.contested()?.contest.resume(at);
+        let to = self.state();
+        (from != to).then_some(Transition { from, to, at })
     }
 
     /// Whether writes are kept that nobody needs once nobody can come late any more.
@@ -208,10 +219,10 @@ impl ObjectState {
     }
 
     /// Drops the writes of a contested object too: what they amount to stays.
-    pub fn drop_history(&mut self, on: &ObjectLimits<'_>) {
+    pub fn drop_history(&mut self) {
         self.drop_bodies();
         if let Some(contested) = self.contested() {
-            contested.contest.drop_history(on);
+            contested.contest.drop_history();
         }
     }
 

@@ -13,8 +13,9 @@ use super::record::Record;
 use super::write::{Effect, Part};
 use crate::audit::event::{Micros, Verb};
 
-/// Writes of an object without a contest that are kept unread. Two clients that write alternately are two within far less.
-const RECENT_MAX: usize = 16;
+/// Writes of an object without a contest that are kept unread: enough for a writer that renews a lock every two seconds, so that a
+/// second writer whose events arrive a minute late finds the first retakes still here.
+const RECENT_MAX: usize = 64;
 
 /// The latest writes of an object that has no contest, in order; mostly one.
 #[derive(Clone, Debug, Default)]

@@ -172,7 +172,7 @@ impl Watcher {
     }
 
     pub(super) fn see(&mut self, event: &Value) -> Observed {
-        attributed(event, |write, client| self.state.observe(write, client, &self.limits))
+        attributed(event, |write, client| self.state.observe(write, client, &self.limits, write.at))
     }
 
     pub(super) fn contest(&self) -> &Contest {

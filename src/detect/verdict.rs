@@ -56,6 +56,17 @@ pub enum Confidence {
     Confirmed,
 }
 
+/// A change of an object's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The state before.
+    pub from: State,
+    /// The state after.
+    pub to: State,
+    /// The event time of the change.
+    pub at: Micros,
+}
+
 /// The state machine of one object at one level of evidence.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
@@ -175,19 +186,24 @@ impl Machine {
         empty_window.is_some()
     }
 
-    /// Lets time pass up to `now`.
+    /// Makes the state changes that are due by `now`.
     pub fn advance(&mut self, now: Micros, limits: &Limits) {
-        if self.state == State::Paused && now - self.last_retake >= self.quiet {
+        while let Some(due) = self.due(limits).filter(|due| *due <= now) {
             self.probe = None;
-            self.enter(State::HalfOpen, self.last_retake + self.quiet);
+            self.enter(if self.state == State::Paused { State::HalfOpen } else { State::Calm }, due);
         }
-        if self.state == State::HalfOpen && now - self.since.max(self.last_retake) >= self.quiet {
-            self.enter(State::Calm, self.since.max(self.last_retake) + self.quiet);
-        }
-        let patience = limits.buckets.iter().map(|limit| 2 * limit.refill()).fold(limits.quiet, i64::max);
-        let is_open = matches!(self.state, State::Contested | State::Thrashing);
-        if is_open && now - self.last_retake >= patience {
-            self.enter(State::Calm, self.last_retake + patience);
+    }
+
+    /// When the state changes next if there is no further retake; `None` if it is calm.
+    pub fn due(&self, limits: &Limits) -> Option<Micros> {
+        match self.state {
+            State::Calm => None,
+            State::Contested | State::Thrashing => {
+                let refills = limits.buckets.iter().map(|limit| 2 * limit.refill());
+                Some(self.last_retake + refills.fold(limits.quiet, i64::max))
+            }
+            State::Paused => Some(self.last_retake + self.quiet),
+            State::HalfOpen => Some(self.since.max(self.last_retake) + self.quiet),
         }
     }
 

@@ -129,9 +129,14 @@ impl Wars {
         self.wars.iter().rev().filter(of).max_by_key(|war| rank(war))
     }
 
-    /// Lets time pass.
+    /// Makes the state changes that are due by `now`.
     pub(super) fn advance(&mut self, now: Micros, limits: &Limits) {
         self.wars.iter_mut().for_each(|war| war.tally.machine.advance(now, limits));
+    }
+
+    /// When the state of a war changes next if there is no further retake.
+    pub(super) fn due(&self, limits: &Limits) -> Option<Micros> {
+        self.wars.iter().filter_map(|war| war.tally.machine.due(limits)).min()
     }
 
     /// A person lifted the pause.

@@ -64,7 +64,7 @@ impl Actor {
                 Ok(Outcome::Over)
             }
             Action::Resumed(removal) => {
-                self.pipeline.table().resume(key, removal.at);
+                self.pipeline.resume(key, removal.at);
                 self.lift(key, &target).await?;
                 self.resolved(&target, format!("{} lifted the pause", removal.actor));
                 Ok(Outcome::Over)

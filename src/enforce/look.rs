@@ -40,10 +40,7 @@ pub fn verdicts(
 
 /// The verdict on one object as of now; `None` where it has one writer.
 pub fn verdict_on(pipeline: &Pipeline, own: &str, confidence: Confidence, key: &ObjectKey) -> Option<Verdict> {
-    let now = pipeline.latest_of(key.cluster()).unwrap_or(i64::MIN);
-    let limits = pipeline.policy().limits(&key.object())?;
-    let look = |state: &ObjectState| Some(verdict(state.contest()?, own, confidence));
-    pipeline.table().with_at(key, now, limits, look)?
+    pipeline.table().with(key, |state| Some(verdict(state.contest()?, own, confidence)))?
 }
 
 /// Whether the object is paused, or would be by our write to the fields at these JSON Pointers; without any, by bringing
@@ -68,7 +65,7 @@ pub fn would_pause(pipeline: &Pipeline, confidence: Confidence, key: &ObjectKey,
         }
         Some(next.state() == State::Paused)
     };
-    pipeline.table().with_at(key, now, limits, look).flatten().unwrap_or(false)
+    pipeline.table().with(key, look).flatten().unwrap_or(false)
 }
 
 /// A path's names, without what selects an item of a list.

@@ -127,6 +127,7 @@ impl Sink for Intake {
         let mut batch = self.pipeline.batch(&self.cluster, source);
         batch.run(&Run::of(lines, false, Vec::new()), 0);
         batch.lines(lines);
+        batch.pass_time();
         news::tell(&batch, &self.pipeline, &self.metrics, self.journal.as_deref());
         drop(batch);
         timer.observe_duration();

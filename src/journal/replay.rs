@@ -40,6 +40,7 @@ pub fn replay(
         for run in entries.chunk_by(|a, b| a.cluster == b.cluster) {
             let mut batch = pipeline.batch(run[0].cluster, run[0].source);
             run.iter().for_each(|entry| take(&mut batch, entry));
+            batch.pass_time();
             tell(&batch.thrashes, &batch.turns);
         }
         texts.clear();

@@ -125,6 +125,11 @@ impl Clocks {
         clock
     }
 
+    /// The clusters whose events were seen.
+    pub(super) fn clusters(&self) -> Vec<Box<str>> {
+        lock(&self.by_cluster).keys().cloned().collect()
+    }
+
     /// The latest time of a cluster's events.
     pub(super) fn latest_of(&self, cluster: &str) -> Option<Micros> {
         lock(&self.by_cluster).get(cluster)?.latest()

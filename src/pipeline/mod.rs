@@ -22,7 +22,7 @@ use crate::audit::event::{Event, Micros};
 use crate::audit::run::Run;
 use crate::audit::times;
 use crate::detect::policy::{Limits, Policy};
-use crate::detect::verdict::State;
+use crate::detect::verdict::{State, Transition};
 use crate::detect::write::{Outcome, Write, attribute};
 use clients::{Clients, Near};
 use clock::{Belief, Clock, Clocks, Feed, Tolerance};
@@ -70,6 +70,8 @@ pub struct Pipeline {
     hasher: RandomState,
     stats: Mutex<Stats>,
     clocks: Clocks,
+    /// State changes that no batch has reported yet.
+    unreported: Mutex<Vec<Turn>>,
 }
 
 /// One run of events from one source: counted here, and added to the pipeline's counters when it is dropped.
@@ -113,6 +115,14 @@ pub struct Turn {
     pub at: Micros,
 }
 
+// === impl Turn ===
+
+impl Turn {
+    pub(super) fn new(object: ObjectKey, Transition { from, to, at }: Transition) -> Turn {
+        Turn { object, from, to, at }
+    }
+}
+
 // === impl Bounds ===
 
 impl Default for Bounds {
@@ -151,6 +161,7 @@ impl Pipeline {
             hasher: RandomState::default(),
             stats: Mutex::default(),
             clocks: Clocks::new(bounds.tolerance, Feed::Live),
+            unreported: Mutex::default(),
         }
     }
 
@@ -187,6 +198,30 @@ impl Pipeline {
     /// The objects.
     pub fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// Makes the state changes that are due in a cluster where it is `now`, in the order of their times.
+    ///
+    /// Batches of live events do so themselves. What is read from a record of the past ends at a time that is known at the end
+    /// only: see [`Pipeline::end`].
+    pub fn pass_time(&self, cluster: &str, now: Micros) -> Vec<Turn> {
+        self.table.pass_time(cluster, now, &self.policy)
+    }
+
+    /// Makes the state changes that are due when everything was taken in from a record of the past.
+    pub fn end(&self) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        for cluster in self.clocks.clusters() {
+            if let Some(now) = self.latest_of(&cluster) {
+                turns.extend(self.pass_time(&cluster, now));
+            }
+        }
+        turns
+    }
+
+    /// A person lifted the pause of this object. The next batch reports what that changes.
+    pub fn resume(&self, key: &ObjectKey, at: Micros) {
+        lock(&self.unreported).extend(self.table.resume(key, at));
     }
 
     /// What was taken in so far.
@@ -260,6 +295,14 @@ impl<'p> Batch<'p> {
         }
     }
 
+    /// Makes the state changes that are due by now: to be called when all events of a batch were taken in.
+    pub fn pass_time(&mut self) {
+        self.turns.append(&mut lock(&self.pipeline.unreported));
+        if let (Feed::Live, Some(now)) = (self.pipeline.clocks.feed(), self.clock.latest()) {
+            self.turns.extend(self.pipeline.pass_time(self.cluster, now));
+        }
+    }
+
     fn belief(&self) -> Belief {
         self.pipeline.clocks.belief(&self.clock, self.arrival)
     }
@@ -290,6 +333,7 @@ impl<'p> Batch<'p> {
             envelope::values_with_bytes(body, |_| {}, |event| all.extend(times::of_event(event)));
             all
         });
+        self.pass_time();
         place
     }
 
@@ -300,7 +344,10 @@ impl<'p> Batch<'p> {
         let Range { since, until } = pipeline.range;
         self.pipeline.clocks.refer(events.iter().filter_map(Event::at));
         let belief = self.belief();
-        let mut writes: Vec<(u64, Write<'_>)> = Vec::with_capacity(events.len());
+        // What time it is in the cluster when a write is seen: the same however events are divided into batches.
+        let is_live = pipeline.clocks.feed() == Feed::Live;
+        let now = |clock: &Clock| clock.latest().filter(|_| is_live).unwrap_or(i64::MIN);
+        let mut writes: Vec<(u64, Write<'_>, Micros)> = Vec::with_capacity(events.len());
         for event in events {
             let attributed = attribute(event).map(|write| {
                 let (at, wrong) = belief.of(write.at);
@@ -314,7 +361,8 @@ impl<'p> Batch<'p> {
                     }
                     self.stats.span(write.at);
                     let is_bare = dedupe::is_bare(pipeline.policy.limits(&write.object), &write.object);
-                    writes.push((dedupe::identity(&pipeline.hasher, self.cluster, &write, is_bare), write));
+                    let identity = dedupe::identity(&pipeline.hasher, self.cluster, &write, is_bare);
+                    writes.push((identity, write, now(&self.clock)));
                     continue;
                 }
                 Ok(_) => self.stats.tallies.ignored += 1,
@@ -325,22 +373,22 @@ impl<'p> Batch<'p> {
         let all = writes.len();
         {
             let mut dedupe = lock(&pipeline.dedupe);
-            writes.retain(|(request, write)| !dedupe.is_repeated(*request, write.at));
+            writes.retain(|(request, write, _)| !dedupe.is_repeated(*request, write.at));
         }
         self.stats.tallies.duplicates += (all - writes.len()) as u64;
         self.stats.tallies.requests += writes.len() as u64;
-        let mut stored: Vec<(&Write<'_>, &Limits)> = Vec::with_capacity(writes.len());
-        for (_, write) in &writes {
-            stored.extend(self.limits(write).map(|limits| (write, limits)));
+        let mut stored: Vec<(&Write<'_>, &Limits, Micros)> = Vec::with_capacity(writes.len());
+        for (_, write, now) in &writes {
+            stored.extend(self.limits(write).map(|limits| (write, limits, *now)));
         }
         let places: Vec<Place<'_>> =
-            stored.iter().map(|(write, _)| pipeline.table.place(self.cluster, write.object)).collect();
+            stored.iter().map(|(write, ..)| pipeline.table.place(self.cluster, write.object)).collect();
         // One alone has nobody to wait together with.
         if places.len() > 1 {
             pipeline.table.warm(&places);
         }
-        for ((write, limits), place) in stored.iter().zip(&places) {
-            self.observe(write, limits, place);
+        for ((write, limits, now), place) in stored.iter().zip(&places) {
+            self.observe(write, limits, place, *now);
         }
     }
 
@@ -358,7 +406,7 @@ impl<'p> Batch<'p> {
     }
 
     /// Takes in one write.
-    fn observe(&mut self, write: &Write<'_>, limits: &Limits, place: &Place<'_>) {
+    fn observe(&mut self, write: &Write<'_>, limits: &Limits, place: &Place<'_>, now: Micros) {
         let Pipeline { policy, table, clients, .. } = self.pipeline;
         let client = clients.intern(&mut self.near, write, &policy.classes);
         if policy.is_followed(&write.object)
@@ -367,7 +415,7 @@ impl<'p> Batch<'p> {
             table.follow(&key, write.at);
         }
         let tallies = &mut self.stats.tallies;
-        let Some(observed) = table.observe(place, write, client, limits, policy) else {
+        let Some(observed) = table.observe(place, write, client, limits, now) else {
             tallies.others += 1;
             return;
         };
@@ -377,17 +425,14 @@ impl<'p> Batch<'p> {
             _ => tallies.failed += 1,
         }
         tallies.unreadable += u64::from(observed.is_unreadable);
-        let (from, to) = observed.state;
-        if from == to && observed.thrashes.is_empty() {
+        if observed.transitions.is_empty() && observed.thrashes.is_empty() {
             return;
         }
         let Some(object) = place.key() else { return };
         for (party, count) in observed.thrashes {
             self.thrashes.push(Thrash { object: object.clone(), party, count });
         }
-        if from != to {
-            self.turns.push(Turn { object, from, to, at: write.at });
-        }
+        self.turns.extend(observed.transitions.into_iter().map(|change| Turn::new(object.clone(), change)));
     }
 
     /// Notes the times of whole lines, of reads too: time passes for verdicts even where nobody writes.
@@ -427,6 +472,10 @@ impl<'p> Batch<'p> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
+        if let (Feed::Live, Some(now)) = (self.pipeline.clocks.feed(), self.clock.latest()) {
+            let turns = self.pipeline.pass_time(self.cluster, now);
+            lock(&self.pipeline.unreported).extend(turns);
+        }
         self.tidy();
         lock(&self.pipeline.stats).add(&self.stats);
     }

@@ -1,6 +1,6 @@
 //! A part of the objects, behind one lock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::hint::black_box;
 
 use foldhash::quality::RandomState;
@@ -8,10 +8,12 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use smallvec::SmallVec;
 
+use super::Turn;
 use super::key::{ObjectKey, Place};
 use crate::audit::event::Micros;
 use crate::detect::contest::LATE_MAX;
 use crate::detect::object::ObjectState;
+use crate::detect::policy::Policy;
 
 /// Bytes of an object's place in a table that is half empty, beside the object.
 const PLACE_BYTES: usize = 40;
@@ -27,8 +29,18 @@ pub(super) struct Object {
     pub(super) counted: usize,
 }
 
-/// Objects that are to be settled, by their hash, and when they may be: the earliest first, as nearly as events come in order.
-type Unsettled = VecDeque<(Micros, u64)>;
+/// Deadlines that are kept for objects that are gone, before they are looked for and removed.
+const STALE_DEADLINES: usize = 1024;
+
+/// What is to be done in a cluster when its time comes, by the hashes of the objects.
+#[derive(Debug)]
+struct Agenda {
+    cluster: Box<str>,
+    /// Objects that are to be settled, and when they may be: the earliest first, as nearly as events come in order.
+    unsettled: VecDeque<(Micros, u64)>,
+    /// Objects whose state changes by time alone, and when.
+    deadlines: BTreeSet<(Micros, u64)>,
+}
 
 /// Some of the objects.
 #[derive(Debug)]
@@ -36,8 +48,7 @@ pub(super) struct Shard {
     /// A box each: a table that has just doubled is half empty, and a pointer is not much to be empty.
     objects: HashTable<Box<Object>>,
     hasher: RandomState,
-    /// Objects that are to be settled, by cluster.
-    unsettled: Vec<(Box<str>, Unsettled)>,
+    agendas: Vec<Agenda>,
 }
 
 // === impl Object ===
@@ -63,7 +74,7 @@ impl Object {
 
 impl Shard {
     pub(super) fn new(hasher: RandomState) -> Shard {
-        Shard { objects: HashTable::new(), hasher, unsettled: Vec::new() }
+        Shard { objects: HashTable::new(), hasher, agendas: Vec::new() }
     }
 
     /// The object at this place, and whether it is new; `None` where the place's names are none.
@@ -97,24 +108,61 @@ impl Shard {
 
     /// Has an object settled, once nobody can come late any more.
     pub(super) fn settle_later(&mut self, cluster: &str, hash: u64, at: Micros) {
-        let index = self.unsettled.iter().position(|(known, _)| **known == *cluster).unwrap_or_else(|| {
-            self.unsettled.push((cluster.into(), VecDeque::new()));
-            self.unsettled.len() - 1
-        });
-        let unsettled = &mut self.unsettled[index].1;
+        let objects = self.objects.len();
+        let unsettled = &mut self.agenda(cluster).unsettled;
         unsettled.push_back((at.saturating_add(LATE_MAX), hash));
         // Where time stands still, what is settled late costs less than a list without end.
-        if unsettled.len() > 2 * self.objects.len() {
+        if unsettled.len() > 2 * objects {
             unsettled.pop_front();
         }
+    }
+
+    /// Has [`Shard::pass_time`] look at an object at this time.
+    pub(super) fn schedule(&mut self, cluster: &str, hash: u64, at: Micros) {
+        let objects = self.objects.len();
+        let deadlines = &mut self.agenda(cluster).deadlines;
+        deadlines.insert((at, hash));
+        if deadlines.len() > 2 * objects + STALE_DEADLINES {
+            let mut deadlines = std::mem::take(deadlines);
+            deadlines.retain(|(_, hash)| self.near(*hash).is_some());
+            self.agenda(cluster).deadlines = deadlines;
+        }
+    }
+
+    /// Makes the state changes that are due by `now` in a cluster.
+    pub(super) fn pass_time(&mut self, cluster: &str, now: Micros, policy: &Policy, turns: &mut Vec<Turn>) {
+        while let Some((at, hash)) = self.agenda(cluster).deadlines.first().copied().filter(|(at, _)| *at <= now) {
+            self.agenda(cluster).deadlines.remove(&(at, hash));
+            let mut next = None;
+            // Another object that happens to be found by the same hash is only looked at early.
+            for object in self.objects.iter_hash_mut(hash) {
+                let Some(limits) = policy.limits(&object.key.object()) else { continue };
+                for transition in object.state.advance(now, limits) {
+                    turns.push(Turn::new(object.key.clone(), transition));
+                }
+                next = next.into_iter().chain(object.state.new_deadline(limits)).min();
+            }
+            if let Some(next) = next {
+                self.schedule(cluster, hash, next);
+            }
+        }
+    }
+
+    fn agenda(&mut self, cluster: &str) -> &mut Agenda {
+        let index = self.agendas.iter().position(|agenda| *agenda.cluster == *cluster).unwrap_or_else(|| {
+            let (unsettled, deadlines) = Default::default();
+            self.agendas.push(Agenda { cluster: cluster.into(), unsettled, deadlines });
+            self.agendas.len() - 1
+        });
+        &mut self.agendas[index]
     }
 
     /// Settles what may be in a cluster where it is `now`, some objects at a time; whether there may be more, and how many
     /// bytes more are counted then.
     pub(super) fn settle(&mut self, cluster: &str, now: Micros) -> (bool, isize) {
-        let Some(index) = self.unsettled.iter().position(|(known, _)| **known == *cluster) else { return (false, 0) };
+        let Some(index) = self.agendas.iter().position(|agenda| *agenda.cluster == *cluster) else { return (false, 0) };
         let mut bytes = 0;
-        let unsettled = &self.unsettled[index].1;
+        let unsettled = &self.agendas[index].unsettled;
         let due = unsettled.iter().take(SETTLED_AT_ONCE).take_while(|(at, _)| *at < now).count();
         {
             let hashes = unsettled.iter().take(due).map(|(_, hash)| *hash);
@@ -122,7 +170,7 @@ impl Shard {
             objects.iter().for_each(|object| object.touch());
         }
         for _ in 0..due {
-            let Some((_, hash)) = self.unsettled[index].1.pop_front() else { break };
+            let Some((_, hash)) = self.agendas[index].unsettled.pop_front() else { break };
             // Another one that happens to be found by the same hash may be settled as well.
             let mut is_unsettled = false;
             for object in self.objects.iter_hash_mut(hash) {

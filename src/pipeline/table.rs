@@ -12,12 +12,12 @@ use smallvec::SmallVec;
 
 use super::key::{ObjectKey, Place};
 use super::shard::{Object, Shard};
-use super::{Bounds, WINDOW, lock};
+use super::{Bounds, Turn, WINDOW, lock};
 use crate::audit::event::Micros;
 use crate::detect::actor::Client;
 use crate::detect::meter::Meter;
 use crate::detect::object::{ObjectState, Observed};
-use crate::detect::policy::{Limits, ObjectLimits, Policy};
+use crate::detect::policy::{Limits, Policy};
 use crate::detect::verdict::State;
 use crate::detect::write::{ObjectName, Write};
 
@@ -136,25 +136,26 @@ impl Table {
         }
     }
 
-    /// Takes in one request about the object at this place; `None` where the place's names are none.
+    /// Takes in one request about the object at this place, in a cluster where it is `now`; `None` where the place's names are
+    /// none.
     pub fn observe(
         &self,
         place: &Place<'_>,
         write: &Write<'_>,
         client: &Arc<Client>,
         limits: &Limits,
-        policy: &Policy,
+        now: Micros,
     ) -> Option<Observed> {
-        let observed = self.step(place, write, client, limits)?;
+        let observed = self.step(place, write, client, limits, now)?;
         if observed.body_bytes != 0 {
             let bytes = self.body_bytes.fetch_add(observed.body_bytes, Ordering::Relaxed) + observed.body_bytes;
             if bytes > self.bounds.body_bytes_max as isize {
                 let cutoff = self.median_time(|object| object.body_bytes() > 0);
-                self.give_up(Ration::Bodies, &|object| object.body_bytes() > 0 && object.last_at() <= cutoff, policy);
+                self.give_up(Ration::Bodies, &|object| object.body_bytes() > 0 && object.last_at() <= cutoff);
             }
         }
         if self.bytes() > self.bounds.bytes_max {
-            self.save_memory(policy);
+            self.save_memory();
         }
         if self.len() > self.bounds.objects_max {
             self.evict();
@@ -173,7 +174,7 @@ impl Table {
     }
 
     /// Gives up an eighth of the memory, so that the next time is far: each time all objects are looked at.
-    fn save_memory(&self, policy: &Policy) {
+    fn save_memory(&self) {
         let Ok(_saving) = self.saving.try_lock() else { return };
         let enough = self.bounds.bytes_max - self.bounds.bytes_max / 8;
         for ration in Ration::ALL {
@@ -186,21 +187,16 @@ impl Table {
                 if self.bytes() <= enough {
                     return;
                 }
-                self.give_up(ration, &|object| is_it(object) && object.last_at() <= cutoff, policy);
+                self.give_up(ration, &|object| is_it(object) && object.last_at() <= cutoff);
             }
         }
     }
 
-    fn give_up(&self, ration: Ration, is_meant: &dyn Fn(&ObjectState) -> bool, policy: &Policy) {
+    fn give_up(&self, ration: Ration, is_meant: &dyn Fn(&ObjectState) -> bool) {
         self.rations[ration as usize].fetch_add(1, Ordering::Relaxed);
-        let shrink = |Object { key, state, .. }: &mut Object| match ration {
-            Ration::Bodies => state.drop_bodies(),
-            _ => {
-                let name = key.object();
-                if let Some(limits) = policy.limits(&name) {
-                    state.drop_history(&ObjectLimits::new(limits, &name));
-                }
-            }
+        let shrink = |object: &mut Object| match ration {
+            Ration::Bodies => object.state.drop_bodies(),
+            _ => object.state.drop_history(),
         };
         match ration {
             Ration::Bodies | Ration::Writes => {
@@ -214,18 +210,29 @@ impl Table {
         }
     }
 
-    fn step(&self, place: &Place<'_>, write: &Write<'_>, client: &Arc<Client>, limits: &Limits) -> Option<Observed> {
+    fn step(
+        &self,
+        place: &Place<'_>,
+        write: &Write<'_>,
+        client: &Arc<Client>,
+        limits: &Limits,
+        now: Micros,
+    ) -> Option<Observed> {
         let mut shard = self.shard(place);
         let (object, is_new) = shard.object(place, write.at)?;
         let state = &mut object.state;
         let (was_notable, was_unsettled) = (is_notable(state, limits), state.is_unsettled());
-        let observed = state.observe(write, client, limits);
+        let observed = state.observe(write, client, limits, now);
         if !was_notable && is_notable(state, limits) {
             self.notable.insert(object.key.clone());
         }
         self.bytes.fetch_add(object.recount(), Ordering::Relaxed);
+        let deadline = object.state.new_deadline(limits);
         if !was_unsettled && object.state.is_unsettled() {
             shard.settle_later(place.cluster, place.hash, write.at);
+        }
+        if let Some(at) = deadline {
+            shard.schedule(place.cluster, place.hash, at);
         }
         if is_new {
             self.len.fetch_add(1, Ordering::Relaxed);
@@ -239,27 +246,21 @@ impl Table {
         self.shard(&place).find(&place).map(|object| look(object))
     }
 
-    /// One object, after time passed up to `now`.
-    pub fn with_at<T>(
-        &self,
-        key: &ObjectKey,
-        now: Micros,
-        limits: &Limits,
-        look: impl FnOnce(&ObjectState) -> T,
-    ) -> Option<T> {
-        let place = self.place_of(key);
-        self.shard(&place).find(&place).map(|object| {
-            object.advance(now, limits);
-            look(object)
-        })
+    /// Makes the state changes that are due by `now` in a cluster, in the order of their times.
+    pub(super) fn pass_time(&self, cluster: &str, now: Micros, policy: &Policy) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        for shard in &self.shards {
+            lock(shard).pass_time(cluster, now, policy, &mut turns);
+        }
+        turns.sort_by(|a, b| (a.at, &a.object).cmp(&(b.at, &b.object)));
+        turns
     }
 
     /// A person lifted the pause of this object.
-    pub fn resume(&self, key: &ObjectKey, at: Micros) {
+    pub(super) fn resume(&self, key: &ObjectKey, at: Micros) -> Option<Turn> {
         let place = self.place_of(key);
-        if let Some(object) = self.shard(&place).find(&place) {
-            object.resume(at);
-        }
+        let transition = self.shard(&place).find(&place)?.resume(at)?;
+        Some(Turn::new(key.clone(), transition))
     }
 
     /// The objects that queries are about: contested ones and troubled ones.

@@ -56,6 +56,7 @@ pub struct Api {
     journal: Option<Arc<Journal>>,
     turnstile: Arc<Turnstile>,
     streams: Budget,
+    report_bytes_max: Option<usize>,
     is_ready: Arc<AtomicBool>,
     enforcer: Option<Control>,
 }
@@ -176,7 +177,13 @@ impl Api {
             journal: None,
             turnstile: Arc::default(),
             streams: Budget::new(STREAMS_MAX, CLIENT_STREAMS_MAX),
+            report_bytes_max: None,
         }
+    }
+
+    /// Leaves the least urgent objects out of a report that takes more bytes than this.
+    pub fn with_report_bytes_max(self, bytes: usize) -> Api {
+        Api { report_bytes_max: Some(bytes), ..self }
     }
 
     /// Shows how an enforcer is doing.
@@ -236,7 +243,10 @@ impl Api {
             }
             "/openapi.json" => json(StatusCode::OK, &openapi::document()),
             "/api/v1/wars" => match query.filter() {
-                Ok(filter) => json(StatusCode::OK, &self.lens().report(&filter)),
+                Ok(filter) => {
+                    let filter = Filter { bytes_max: self.report_bytes_max, ..filter };
+                    json(StatusCode::OK, &self.lens().report(&filter))
+                }
                 Err(error) => problem(StatusCode::BAD_REQUEST, &error),
             },
             "/api/v1/participants" => match query.without("since").filter() {
@@ -294,7 +304,7 @@ impl Api {
     }
 
     fn lens(&self) -> Lens<'_> {
-        Lens::at_latest(&self.pipeline, &self.classes)
+        Lens { pipeline: &self.pipeline, classes: &self.classes }
     }
 
     /// `{resource.group}/{namespace or -}/{name}[/participants|/timeline|/decision]`: the object and its view.
@@ -389,7 +399,6 @@ impl Api {
 
     /// May a reconciler write this object now? Only what is known by its fields stops it.
     pub fn decision(&self, key: &ObjectKey) -> Decision {
-        let lens = self.lens();
         let as_of = self.pipeline.latest_of(key.cluster());
         let calm = || Decision {
             write: true,
@@ -401,7 +410,9 @@ impl Api {
             ask_again: None,
             as_of,
         };
-        let Some(limits) = self.pipeline.policy().limits(&key.object()) else { return calm() };
+        if self.pipeline.policy().limits(&key.object()).is_none() {
+            return calm();
+        }
         let look = |state: &crate::detect::object::ObjectState| {
             let war = state.contest()?.findings().worst(Confidence::Probable)?;
             let tally = &war.tally;
@@ -432,7 +443,7 @@ impl Api {
                 as_of,
             })
         };
-        let found = self.pipeline.table().with_at(key, lens.now_of(key), limits, look).flatten();
+        let found = self.pipeline.table().with(key, look).flatten();
         found.unwrap_or_else(calm)
     }
 }

@@ -38,61 +38,52 @@ pub struct Lens<'a> {
     pub pipeline: &'a Pipeline,
     /// What actors are.
     pub classes: &'a Classes,
-    /// The time up to which verdicts have moved on, where it is not the latest one of each object's cluster.
-    pub now: Option<Micros>,
 }
 
 // === impl Lens ===
 
 impl<'a> Lens<'a> {
-    /// Looks at a pipeline as of the latest event of each cluster.
-    pub fn at_latest(pipeline: &'a Pipeline, classes: &'a Classes) -> Lens<'a> {
-        Lens { pipeline, classes, now: None }
-    }
-
-    /// The time up to which the verdict on this object has moved on.
-    pub fn now_of(&self, key: &ObjectKey) -> Micros {
-        self.now.or_else(|| self.pipeline.latest_of(key.cluster())).unwrap_or(0)
-    }
-
     /// Everything that was found about the objects that the filter lets through.
     pub fn report(&self, filter: &Filter) -> Report {
         let stats = self.pipeline.stats();
         let mut report =
             Report { stats: StatsView::from(&stats), coverage: Coverage::from(&stats), ..Report::default() };
-        let keys = self.most_urgent(filter, &mut report.omitted);
-        for key in keys {
+        let mut bytes = 0;
+        for key in self.most_urgent(filter, &mut report.omitted) {
+            if filter.bytes_max.is_some_and(|max| bytes >= max) {
+                report.omitted += 1;
+                continue;
+            }
             let Some(limits) = self.pipeline.policy().limits(&key.object()) else { continue };
-            self.pipeline.table().with_at(&key, self.now_of(&key), limits, |state| {
+            let mut found = Report::default();
+            self.pipeline.table().with(&key, |state| {
                 let object = Object::of(&key, state);
                 if filter.is_object(&object) {
-                    self.add(&mut report, &object, state, limits, filter);
+                    self.add(&mut found, &object, state, limits, filter);
                 }
             });
+            if filter.bytes_max.is_some() {
+                bytes += json_bytes(&found);
+            }
+            report.append(found);
         }
         self.add_neighbours(report.wars.iter_mut());
-        report.wars.sort_by(|a, b| {
-            let rank = |w: &War| (w.confidence, w.thrashing_events, w.retakes);
-            rank(b).cmp(&rank(a)).then_with(|| a.object.cmp(&b.object))
-        });
+        report.sort();
         report
     }
 
-    /// The objects that a report is about: where they are more than the filter's limit, those over which is fought most. Each takes
-    /// some kilobytes once it is told of.
+    /// The objects that a report is about; where it is limited, the most urgent first, and no more than the limit.
     fn most_urgent(&self, filter: &Filter, omitted: &mut usize) -> Vec<ObjectKey> {
         let keys = self.pipeline.table().notable();
-        let Some(limit) = filter.limit.filter(|limit| keys.len() > *limit) else { return keys };
+        if filter.limit.is_none() && filter.bytes_max.is_none() {
+            return keys;
+        }
         let mut ranked: Vec<_> =
             keys.into_iter().filter_map(|key| Some((std::cmp::Reverse(self.urgency(&key, filter)?), key))).collect();
-        if ranked.len() > limit {
-            ranked.select_nth_unstable(limit);
-            *omitted = ranked.len() - limit;
-            ranked.truncate(limit);
-        }
-        let mut keys: Vec<ObjectKey> = ranked.into_iter().map(|(_, key)| key).collect();
-        keys.sort_unstable();
-        keys
+        ranked.sort_unstable();
+        let limit = filter.limit.unwrap_or(usize::MAX);
+        *omitted = ranked.len().saturating_sub(limit);
+        ranked.into_iter().take(limit).map(|(_, key)| key).collect()
     }
 
     /// How urgent it is to tell of an object; `None` where the filter leaves it out, or there is nothing to tell.
@@ -117,14 +108,14 @@ impl<'a> Lens<'a> {
             let beside = || is_beside().then_some((0, Confidence::Possible, 0, 0));
             told.map(rank).max().or_else(beside)
         };
-        self.pipeline.table().with_at(key, self.now_of(key), limits, look)?
+        self.pipeline.table().with(key, look)?
     }
 
     /// The wars over one object, contested or worse, the worst first.
     pub fn wars(&self, key: &ObjectKey) -> Vec<War> {
         let Some(limits) = self.pipeline.policy().limits(&key.object()) else { return Vec::new() };
         let look = |state: &ObjectState| self.wars_of(&Object::of(key, state), state, limits);
-        let mut wars = self.pipeline.table().with_at(key, self.now_of(key), limits, look).unwrap_or_default();
+        let mut wars = self.pipeline.table().with(key, look).unwrap_or_default();
         self.add_neighbours(wars.iter_mut());
         wars
     }
@@ -132,7 +123,7 @@ impl<'a> Lens<'a> {
     /// Who takes part in one object.
     pub fn participants(&self, key: &ObjectKey) -> Option<Participants> {
         let limits = self.pipeline.policy().limits(&key.object())?;
-        let mut found = self.pipeline.table().with_at(key, self.now_of(key), limits, |state| {
+        let mut found = self.pipeline.table().with(key, |state| {
             let object = Object::of(key, state);
             let wars = self.wars_of(&object, state, limits);
             let mut actors: Vec<Party> = Vec::new();
@@ -558,6 +549,23 @@ impl Owner {
     fn is(&self, object: &Object) -> bool {
         self.kind == object.kind && self.name == object.name
     }
+}
+
+/// Bytes of a report's JSON.
+fn json_bytes(report: &Report) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Neither the report nor this writer has an error.
+    serde_json::to_writer(&mut count, report).map_or(0, |()| count.0)
 }
 
 /// Per minute, to a tenth; nothing over less than a minute, where a rate would promise what was not seen.

@@ -48,8 +48,10 @@ impl History<'_> {
         let policy = self.pipeline.policy();
         let whole = past.whole(policy, key);
         // A pause may have ended since its last write.
-        let now = whole.latest_of(key.cluster()).max(self.pipeline.latest_of(key.cluster()));
-        let Some(mut found) = (Lens { pipeline: &whole, classes: self.classes, now }).participants(key) else {
+        if let Some(now) = self.pipeline.latest_of(key.cluster()) {
+            drop(whole.pass_time(key.cluster(), now));
+        }
+        let Some(mut found) = (Lens { pipeline: &whole, classes: self.classes }).participants(key) else {
             return Ok(None);
         };
         found.timeline.clear();

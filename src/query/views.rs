@@ -24,7 +24,8 @@ use crate::pipeline::stats::{Stats, Tallies};
 pub struct Report {
     /// Objects that are fought over, the worst first.
     pub wars: Vec<War>,
-    /// Objects that are left out because there are more than `limit`: those over which is fought least.
+    /// Objects that are left out because there are more than `limit`, or because the answer would be too large: the least
+    /// urgent ones.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub omitted: usize,
     /// Actors that write one object far too often.
@@ -137,6 +138,31 @@ pub struct War {
     /// How to see that it is over.
     #[serde(default)]
     pub verify: String,
+}
+
+// === impl Report ===
+
+impl Report {
+    /// Adds what was found of other objects.
+    pub(super) fn append(&mut self, other: Report) {
+        self.wars.extend(other.wars);
+        self.hot_loops.extend(other.hot_loops);
+        self.contention.extend(other.contention);
+        self.flapping.extend(other.flapping);
+        self.cooperation.extend(other.cooperation);
+    }
+
+    /// Brings the worst wars to the front, and everything else into the order of objects.
+    pub(super) fn sort(&mut self) {
+        self.wars.sort_by(|a, b| {
+            let rank = |w: &War| (w.confidence, w.thrashing_events, w.retakes);
+            rank(b).cmp(&rank(a)).then_with(|| a.object.cmp(&b.object))
+        });
+        self.hot_loops.sort_by(|a, b| a.object.cmp(&b.object));
+        self.contention.sort_by(|a, b| a.object.cmp(&b.object));
+        self.flapping.sort_by(|a, b| a.object.cmp(&b.object));
+        self.cooperation.sort_by(|a, b| a.object.cmp(&b.object));
+    }
 }
 
 // === impl War ===
@@ -568,6 +594,8 @@ pub struct Filter {
     pub all: bool,
     /// The most objects to tell of; all, where there is no limit.
     pub limit: Option<usize>,
+    /// Bytes of JSON, roughly, after which no further object is told of; any number, where there is no limit.
+    pub bytes_max: Option<usize>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]

@@ -502,12 +502,10 @@ impl Reconciler {
     /// What is known of an object that differs at these places; without any, that is not there.
     fn evidence(&self, id: &Id, key: &ObjectKey, paths: Option<&[String]>) -> Evidence {
         let latest = self.pipeline.latest_of(CLUSTER);
-        let state = self.pipeline.policy().limits(&key.object()).and_then(|limits| {
-            let look = |object: &crate::detect::object::ObjectState| {
-                Some(object.contest()?.findings().state(self.settings.confidence))
-            };
-            self.pipeline.table().with_at(key, latest.unwrap_or(i64::MIN), limits, look).flatten()
-        });
+        let look = |object: &crate::detect::object::ObjectState| {
+            Some(object.contest()?.findings().state(self.settings.confidence))
+        };
+        let state = self.pipeline.table().with(key, look).flatten();
         Evidence {
             state: state.unwrap_or(State::Calm),
             would_pause: would_pause(&self.pipeline, self.settings.confidence, key, paths),

@@ -169,7 +169,10 @@ fn damage(context: &Context, report: &mut Report, is_zeroed: bool) -> Outcome {
             continue;
         };
         let history = ledger.lost(&server);
-        let is_told = server.log().contains("ERROR") || server.log().contains("WARN");
+        let is_missing = history.as_ref().is_ok_and(|lost| !lost.is_empty());
+        // The log is written by a thread of its own, and may come after the answer.
+        let patience = Duration::from_secs(if is_missing { 5 } else { 0 });
+        let is_told = until(patience, || server.log().contains("ERROR") || server.log().contains("WARN"));
         match history {
             _ if is_told => told += 1,
             Ok(lost) if lost.is_empty() => whole += 1,

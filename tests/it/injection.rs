@@ -127,7 +127,7 @@ fn war(names: &Names) -> Pipeline {
 }
 
 fn report(pipeline: &Pipeline) -> Report {
-    Lens::at_latest(pipeline, &Classes::default()).report(&Filter { all: true, ..Filter::default() })
+    Lens { pipeline, classes: &Classes::default() }.report(&Filter { all: true, ..Filter::default() })
 }
 
 /// Whether nothing in a text moves a cursor, sounds a bell or turns the order of writing.
@@ -189,7 +189,7 @@ proptest! {
         let pipeline = war(&names);
         let report = report(&pipeline);
         let classes = Classes::default();
-        let lens = Lens::at_latest(&pipeline, &classes);
+        let lens = Lens { pipeline: &pipeline, classes: &classes };
         let found: Vec<_> = pipeline.table().notable().iter().filter_map(|key| lens.participants(key)).collect();
         for is_wide in [false, true] {
             let style = output::Style { width: 120, is_coloured: false, is_wide };

@@ -41,6 +41,7 @@ mod serve;
 mod setup;
 mod simulate;
 mod soak;
+mod transitions;
 mod truce;
 mod twins;
 mod unanswered;

@@ -97,18 +97,23 @@ fn a_report_tells_of_the_most_urgent_objects_and_how_many_it_leaves_out() {
     };
     flood(&pipeline, (0..240).map(write));
     is_right_about_an_honest_war(&pipeline, 100_000_000);
-    let report = |limit| {
-        let filter = Filter { limit, ..Filter::default() };
+    let report = |limit, bytes_max| {
+        let filter = Filter { limit, bytes_max, ..Filter::default() };
         let classes = Policy::default().classes;
-        Lens::at_latest(&pipeline, &classes).report(&filter)
+        Lens { pipeline: &pipeline, classes: &classes }.report(&filter)
     };
     let names = |report: &Report| report.wars.iter().map(|war| war.object.name.clone()).collect::<Vec<_>>();
-    let whole = report(None);
+    let whole = report(None, None);
     assert_eq!((whole.wars.len(), whole.omitted), (21, 0));
-    assert_eq!(report(Some(21)), whole);
-    let short = report(Some(3));
+    assert_eq!(report(Some(21), None), whole);
+    let short = report(Some(3), None);
     assert_eq!((short.wars.len(), short.omitted), (3, 18));
     assert_eq!(names(&short)[0], "honest", "it has the most retakes");
+    // Three wars are more than 4,000 bytes; with the first that is too many, it ends.
+    let small = report(None, Some(4_000));
+    let bytes = serde_json::to_string(&small.wars).unwrap().len();
+    assert!((1..=3).contains(&small.wars.len()) && bytes < 10_000, "{} wars, {bytes} bytes", small.wars.len());
+    assert_eq!((names(&small)[0].as_str(), small.omitted), ("honest", 21 - small.wars.len()));
 }
 
 #[test]

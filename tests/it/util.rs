@@ -28,7 +28,7 @@ pub(crate) fn recordings() -> Vec<String> {
 /// not.
 pub(crate) fn smaller_recordings() -> Vec<String> {
     let mut names = recordings();
-    names.retain(|name| log(name).len() <= 7 << 20);
+    names.retain(|name| log(name).len() <= 10 << 20);
     assert!(names.len() >= 30, "{names:?}");
     names
 }
@@ -65,7 +65,7 @@ pub(crate) fn pipeline_of<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Pipe
 
 /// Everything found in a pipeline.
 pub(crate) fn report(pipeline: &Pipeline) -> Report {
-    Lens::at_latest(pipeline, &Classes::default()).report(&Filter::default())
+    Lens { pipeline, classes: &Classes::default() }.report(&Filter::default())
 }
 
 /// `deployments.apps shop/web`

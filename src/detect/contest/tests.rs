@@ -636,19 +636,17 @@ fn a_pause_that_a_person_lifted_stays_lifted_when_the_writes_are_dropped() {
         }
         events
     };
-    let limits = Limits::default();
-    let on = &ObjectLimits::new(&limits, &CONFIG_MAP);
     let mut watcher = Watcher::of(&events(12));
     assert_eq!(watcher.state.state(), State::Paused);
     watcher.state.resume(START + 61 * SECOND);
-    watcher.state.drop_history(on);
+    watcher.state.drop_history();
     assert_eq!(watcher.state.state(), State::Calm);
     // The next write, at 65 s, is a retake with full buckets.
     let events = events(13);
     watcher.see(&events[13]);
     assert_eq!(watcher.state.state(), State::Contested);
-    // It folds in behind the resumption, and so does nobody who comes before.
-    watcher.state.drop_history(on);
+    // Its retake stays when it is dropped too.
+    watcher.state.drop_history();
     assert_eq!(watcher.state.state(), State::Contested);
 }
 

@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::detect::tests::{SECOND, START, Server, Watcher, attributed};
-use crate::detect::write::ObjectName;
 
 const LEVELS: [&str; 3] = ["Metadata", "Request", "RequestResponse"];
 
@@ -419,9 +418,7 @@ fn an_object_takes_the_bytes_of_what_it_holds() {
 fn what_the_writes_amount_to_stays_when_they_are_dropped() {
     let mut watcher = Watcher::of(&war("RequestResponse", 6));
     let wars = watcher.wars();
-    let limits = watcher.limits.clone();
-    let name = ObjectName { group: "", resource: "configmaps", namespace: "shop", name: "web" };
-    watcher.state.drop_history(&ObjectLimits::new(&limits, &name));
+    watcher.state.drop_history();
     assert_eq!(watcher.contest().history().count(), 0);
     assert_eq!(watcher.wars(), wars);
 }

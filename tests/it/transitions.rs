@@ -1,0 +1,137 @@
+//! State changes belong to the events: nobody's questions, and no division of the events into batches, changes which there
+//! are or when they were.
+
+use editwar::audit::run::Run;
+use editwar::detect::policy::Policy;
+use editwar::detect::verdict::State;
+use editwar::pipeline::{Bounds, Pipeline, Turn};
+use editwar::query::views::Report;
+use serde_json::json;
+
+use crate::cluster::{Cluster, HPA, Level, OPERATOR};
+use crate::util;
+
+const SECOND: i64 = 1_000_000;
+const START: i64 = 1_795_400_000 * SECOND;
+const DAY: i64 = 24 * 3600 * SECOND;
+const WEB: &str = "deployments.apps/shop/web";
+
+/// Takes in lines, so many in each batch, and calls `ask` after each; the transitions in order, up to two days later.
+fn transitions(lines: &[&[u8]], batch_len: usize, ask: impl Fn(&Pipeline)) -> (Vec<Turn>, Report) {
+    let pipeline = Pipeline::new(Policy::default(), Bounds::default());
+    let mut found = Vec::new();
+    for lines in lines.chunks(batch_len) {
+        let text = lines.join(&b'\n');
+        let mut batch = pipeline.batch("", "test");
+        batch.run(&Run::of(&text, false, Vec::new()), 0);
+        batch.lines(&text);
+        batch.pass_time();
+        found.append(&mut batch.turns);
+        drop(batch);
+        ask(&pipeline);
+    }
+    let report = util::report(&pipeline);
+    found.extend(pipeline.pass_time("", pipeline.latest().unwrap() + 2 * DAY));
+    found.sort_by(|a, b| (a.at, &a.object, a.to).cmp(&(b.at, &b.object, b.to)));
+    (found, report)
+}
+
+fn ask_everything(pipeline: &Pipeline) {
+    drop(util::report(pipeline));
+    for key in pipeline.table().notable() {
+        assert!(pipeline.table().with(&key, |state| state.state()).is_some());
+    }
+}
+
+/// A war of `retakes` retakes, one each second from `START` + 1 s on.
+fn war(cluster: &mut Cluster, retakes: usize) {
+    let body = json!({"kind": "Deployment", "apiVersion": "apps/v1", "spec": {"replicas": 3}});
+    cluster.create(OPERATOR, WEB, body);
+    cluster.wait(0.5);
+    cluster.scale(HPA, WEB, 5);
+    cluster.wait(0.5);
+    for turn in 0..retakes {
+        match turn % 2 {
+            0 => cluster.patch(OPERATOR, WEB, "", json!({"spec": {"replicas": 3}})),
+            _ => cluster.scale(HPA, WEB, 5),
+        }
+        cluster.wait(1.0);
+    }
+}
+
+#[test]
+fn a_war_ends_when_its_quiet_periods_are_over_and_that_is_reported_like_its_beginning() {
+    let mut cluster = Cluster::at(Level::RequestResponse, START);
+    war(&mut cluster, 30);
+    // Somebody else's writes: two hours of them, one each five minutes.
+    let other = json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {}});
+    cluster.create(OPERATOR, "configmaps/shop/other", other);
+    for n in 0..24 {
+        cluster.wait(300.0);
+        cluster.patch(OPERATOR, "configmaps/shop/other", "", json!({"data": {"n": n.to_string()}}));
+    }
+    let lines: Vec<&[u8]> = cluster.lines().collect();
+    let (found, report) = transitions(&lines, 1, |_| {});
+    let steps: Vec<(State, State, i64)> =
+        found.iter().map(|turn| (turn.from, turn.to, (turn.at - START) / SECOND)).collect();
+    // The buckets are 5 in 10 min and 12 in 6 h: the sixth retake finds one empty, the eighth is the third that does. The last
+    // retake is the thirtieth. The quiet period is 10 min, or two refills of the bucket that was empty: 10 min / 5 · 2.
+    let [contested, thrashing, paused, half_open, calm] = steps.as_slice() else { panic!("{steps:?}") };
+    assert_eq!(*contested, (State::Calm, State::Contested, 1));
+    assert_eq!(*thrashing, (State::Contested, State::Thrashing, 6));
+    assert_eq!(*paused, (State::Thrashing, State::Paused, 8));
+    assert_eq!(*half_open, (State::Paused, State::HalfOpen, 30 + 600));
+    assert_eq!(*calm, (State::HalfOpen, State::Calm, 30 + 1200));
+    assert_eq!(report.wars[0].state, State::Calm);
+    assert_eq!(transitions(&lines, 1, ask_everything), (found.clone(), report.clone()));
+    assert_eq!(transitions(&lines, usize::MAX, |_| {}), (found, report));
+}
+
+#[test]
+fn a_write_that_arrives_after_the_end_of_its_war_counts_at_its_own_time() {
+    let mut cluster = Cluster::at(Level::RequestResponse, START);
+    war(&mut cluster, 30);
+    let mut lines: Vec<&[u8]> = cluster.lines().collect();
+    // The last retake is seen only after another object's write has brought the end of the war.
+    let last = lines.pop().unwrap();
+    let mut later = Cluster::at(Level::RequestResponse, START + 29 * SECOND + 601 * SECOND);
+    later.create(OPERATOR, "configmaps/shop/other", json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {}}));
+    lines.extend(later.lines());
+    lines.push(last);
+    let (found, report) = transitions(&lines, 1, |_| {});
+    let steps: Vec<(State, i64)> = found.iter().map(|turn| (turn.to, (turn.at - START) / SECOND)).collect();
+    assert_eq!(
+        steps[3..],
+        [(State::Paused, 30), (State::HalfOpen, 29 + 600), (State::HalfOpen, 30 + 600), (State::Calm, 30 + 1200)]
+    );
+    // The numbers are those of the log in its own order.
+    let (_, in_order) = transitions(&cluster.lines().collect::<Vec<_>>(), 1, |_| {});
+    assert_eq!((report.wars[0].state, report.wars[0].retakes), (State::Paused, in_order.wars[0].retakes));
+    assert_eq!(report.wars[0].thrashing_events, in_order.wars[0].thrashing_events);
+}
+
+#[test]
+fn neither_questions_nor_the_division_into_batches_change_a_transition_of_any_recording() {
+    for recording in util::smaller_recordings() {
+        let log = util::log(&recording);
+        let lines = util::lines(&log);
+        let (turns, report) = transitions(&lines, usize::MAX, |_| {});
+        assert!(turns.iter().all(|turn| turn.from != turn.to), "{recording}");
+        for (batch_len, is_asked) in [(1_000, true), (77, false)] {
+            let (found, told) = transitions(&lines, batch_len, |pipeline| {
+                if is_asked {
+                    ask_everything(pipeline);
+                }
+            });
+            assert_eq!(found, turns, "{recording}, batches of {batch_len}");
+            assert_eq!(told.wars, report.wars, "{recording}, batches of {batch_len}");
+        }
+        // Each object's transitions are a chain that begins and ends calm.
+        for key in turns.iter().map(|turn| &turn.object) {
+            let of_object: Vec<&Turn> = turns.iter().filter(|turn| turn.object == *key).collect();
+            let is_chain = of_object.windows(2).all(|pair| pair[0].to == pair[1].from);
+            let ends = (of_object[0].from, of_object[of_object.len() - 1].to);
+            assert!(is_chain && ends == (State::Calm, State::Calm), "{recording}: {of_object:?}");
+        }
+    }
+}
