@@ -26,6 +26,7 @@ fn dom(browser: &PathBuf, url: &str) -> String {
     let profile = scratch(&format!("browser-{}", PROFILES.fetch_add(1, Ordering::Relaxed)));
     let output = Command::new(browser)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000", "--dump-dom"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"])
         .arg(format!("--user-data-dir={}", profile.display()))
         .arg(url)
         .output()
