@@ -93,8 +93,8 @@ pub enum Error {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => ": another process listens there; stop it or choose another port",
-        io::ErrorKind::PermissionDenied => ": ports below 1024 need a privilege; choose another",
+        io::ErrorKind::AddrInUse => ": another process uses this port; stop it or choose another port",
+        io::ErrorKind::PermissionDenied => ": ports below 1024 need a privilege; choose another port",
         _ => "",
     }
 }
@@ -254,7 +254,7 @@ impl Listener {
             // Responses are small. With Nagle's algorithm, they would wait for the peer's delayed acknowledgement,
             // about 40 ms.
             if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "an answer may be late");
+                tracing::debug!(%error, "cannot set a socket option; responses may be delayed");
             }
             // Drops the connection if the client is over its share and none of its connections can be evicted.
             let Some(place) = connections.enter(address.ip(), Instant::now()) else { continue };

@@ -33,13 +33,13 @@ pub enum Malformed {
     #[error("not valid JSON: {0}")]
     Json(String),
     /// The value is cut off before its end.
-    #[error("the event is cut off")]
+    #[error("the event is truncated")]
     Truncated,
     /// A string is not valid UTF-8.
     #[error("not valid UTF-8")]
     Utf8,
     /// Valid JSON that lacks a field that every audit event has.
-    #[error("no audit event: `{0}` is missing or unknown")]
+    #[error("not an audit event: `{0}` is missing or unknown")]
     NotAnEvent(&'static str),
     /// A field has a different type than in the audit API.
     #[error("`{0}` has the wrong type")]
@@ -48,7 +48,7 @@ pub enum Malformed {
     #[error("longer than {0} bytes")]
     TooLong(usize),
     /// The `legacy` log format, which does not name objects.
-    #[error("the `legacy` log format names no objects: run kube-apiserver with --audit-log-format=json")]
+    #[error("the `legacy` log format does not name objects: run kube-apiserver with --audit-log-format=json")]
     Legacy,
 }
 

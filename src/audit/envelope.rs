@@ -29,7 +29,7 @@ pub fn line<'a>(line: &'a [u8], mut each: impl FnMut(Result<Decoded<'a>, Malform
         Some(_) => match behind_node_name(&line[start..]) {
             Some(json) => values(json, each),
             None if is_legacy(line) => each(Err(Malformed::Legacy)),
-            None => each(Err(Malformed::Json("a line begins with `{`".into()))),
+            None => each(Err(Malformed::Json("expected a line that starts with `{`".into()))),
         },
     }
 }
@@ -57,7 +57,7 @@ pub fn values_with_bytes<'a>(
                 end.inspect(|end| seen(&rest[..*end])).or_else(|| cut(&mut each))
             }
             _ => {
-                each(Err(Malformed::Json("a JSON object is expected here".into())));
+                each(Err(Malformed::Json("expected a JSON object here".into())));
                 None
             }
         };

@@ -114,8 +114,8 @@ impl Reviews {
         let answer = match tokio::time::timeout(TIMEOUT, self.ask(token, right)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "a TokenReview or SubjectAccessReview failed; the account needs \
-                    ClusterRole system:auth-delegator");
+                tracing::warn!(%error, "a TokenReview or SubjectAccessReview failed; grant this account \
+                    the ClusterRole system:auth-delegator");
                 return Err(Refusal::Unavailable);
             }
             Err(_) => return Err(Refusal::Unavailable),

@@ -23,10 +23,10 @@ pub enum Error {
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// A line is not `TOKEN NAME`. The message does not quote the line, which may contain a secret.
-    #[error("line {0} is not `TOKEN NAME`")]
+    #[error("line {0}: expected `TOKEN NAME`")]
     Line(usize),
     /// The file has no tokens or too many.
-    #[error("{0} tokens: at least one and at most {TOKENS_MAX}")]
+    #[error("found {0} tokens: expected 1 to {TOKENS_MAX}")]
     Count(usize),
 }
 
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_wrong_file_is_refused_without_showing_it() {
         let error = Tokens::parse("abc alice\nverysecret\n").unwrap_err().to_string();
-        assert_eq!(error, "line 2 is not `TOKEN NAME`");
+        assert_eq!(error, "line 2: expected `TOKEN NAME`");
         assert!(Tokens::parse("# nothing\n").is_err());
         assert!(Tokens::parse("a b c\n").is_err());
     }

@@ -99,7 +99,7 @@ pub fn read_into(
 ) -> Result<(Vec<Pipeline>, bool)> {
     let inputs = files::inputs(paths)?;
     if inputs.is_empty() {
-        bail!("name a file, a directory or - to read");
+        bail!("no input: give a file, a directory or - for standard input");
     }
     let range = range(args, &inputs, config.bounds().tolerance.ahead)?;
     let new = |policy| Pipeline::new(policy, config.bounds()).recorded().within(range);
@@ -120,9 +120,9 @@ pub fn read_into(
         summary(&stats, args.quiet);
         let why = match stats.malformed.contains_key("legacy_format") {
             true => {
-                "this is the `legacy` log format, which names no objects: run kube-apiserver with --audit-log-format=json"
+                "the log has the `legacy` format, which does not name objects: run kube-apiserver with --audit-log-format=json"
             }
-            false => "no audit event in the input: expected kube-apiserver's JSON log or EventLists",
+            false => "no audit events in the input: expected the JSON audit log of kube-apiserver, or EventLists",
         };
         bail!(why);
     }
@@ -152,7 +152,7 @@ pub fn kind_and_name(typed: &str) -> Result<(String, String)> {
         Some((kind, name)) if !kind.is_empty() && !name.is_empty() && !name.contains('/') => {
             Ok((kind.to_owned(), name.to_owned()))
         }
-        _ => bail!("`{typed}` is no KIND/NAME, such as deployment/web"),
+        _ => bail!("expected KIND/NAME, such as deployment/web, got \"{typed}\""),
     }
 }
 
@@ -185,11 +185,13 @@ fn range(args: &LogArgs, inputs: &[Input], clock_skew: Micros) -> Result<Range> 
             return Ok(at);
         }
         let back = parse_duration(text).with_context(|| {
-            format!("`{text}` is neither a time such as 2026-02-11T10:00:00Z nor a duration such as 30m")
+            format!("expected a time such as 2026-02-11T10:00:00Z or a duration such as 30m, got \"{text}\"")
         })?;
         match end() {
             i64::MAX => {
-                bail!("`{text}` counts back from the end of the log, which standard input does not tell: give a time")
+                bail!(
+                    "`{text}` is relative to the end of the log, which is not known for standard input: give a time instead"
+                )
             }
             end => Ok(end - back),
         }

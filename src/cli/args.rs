@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Who is fighting over my Kubernetes object, over which field, with which values, since when; and make it stop.
+/// Find out who is fighting over a Kubernetes object (which field, which values, since when), and stop it.
 #[derive(Debug, Parser)]
 #[command(name = "editwar", version, max_term_width = 100)]
 pub struct Args {
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -20,86 +20,86 @@ pub struct Args {
 pub enum Command {
     /// Find edit wars in kube-apiserver audit logs.
     ///
-    /// Exit code: 0 no war, 1 a war was found, 2 bad usage or unreadable input.
+    /// Exit code: 0 if no war was found, 1 if a war was found, 2 on wrong usage or unreadable input.
     #[command(after_help = "Examples:\n  \
         editwar analyze /var/log/kubernetes/audit*.log*\n  \
         oc adm node-logs --role=master --path=kube-apiserver/audit.log | editwar analyze -\n  \
         editwar analyze must-gather/audit_logs -n shop -o json")]
     Analyze(AnalyzeArgs),
-    /// Show who takes part in one object: actors, fields, values, timeline.
+    /// Show who writes one object: actors, fields, values, timeline.
     #[command(after_help = "Examples:\n  \
         editwar who deployment/web -n shop audit.log\n  \
         editwar who deployment/web -n shop --server http://127.0.0.1:8080\n  \
-        editwar who deployment/web -n shop --server http://127.0.0.1:8080 --since 7d    (from its journal)")]
+        editwar who deployment/web -n shop --server http://127.0.0.1:8080 --since 7d    (from the server's journal)")]
     Who(WhoArgs),
-    /// List the wars that a running server knows of.
+    /// List the wars that a running server knows about.
     ///
-    /// Exit code: 0 no war, 1 a war was found, 2 the server cannot be asked.
+    /// Exit code: 0 if no war was found, 1 if a war was found, 2 if the server cannot be queried.
     #[command(after_help = "Example:\n  editwar wars --server http://127.0.0.1:8080 -n shop")]
     Wars(WarsArgs),
-    /// Show what other limits would have paused, and when, on a recorded log.
+    /// Replay a log with other limits, and show what they would have paused, and when.
     ///
-    /// Exit code: 0 no object is fought over by the first limits, 1 one is, 2 bad usage or unreadable input.
+    /// Exit code: 0 if the first limits find no war, 1 if they find one, 2 on wrong usage or unreadable input.
     #[command(after_help = "Examples:\n  \
         editwar simulate audit.log --limit 5/10m,12/6h --limit 3/5m --pause-after 1 --pause-after 3\n  \
         editwar simulate test-run/audit.log --junit editwar.xml")]
     Simulate(SimulateArgs),
-    /// Show what the Golden State would make of a live object, and why; without a cluster.
+    /// Show how the Golden State would change a live object, and why, without access to a cluster.
     #[command(after_help = "Example:\n  kubectl get deployment web -n shop -o yaml > live.yaml\n  \
         editwar render --asset assets/apps/web.yaml --live live.yaml")]
     Render(RenderArgs),
-    /// Take in audit events as a kube-apiserver webhook backend; answer queries; export metrics.
-    #[command(after_help = "Without any configuration it listens on loopback only:\n  \
+    /// Run the server: receive audit events from kube-apiserver, answer queries, export metrics.
+    #[command(after_help = "Without any configuration, the server listens on loopback only:\n  \
         audit webhook  http://127.0.0.1:8443/audit or /audit/CLUSTER\n  \
         query API      http://127.0.0.1:8080/api/v1/wars\n  \
         metrics        http://127.0.0.1:8080/metrics\n\n\
-        Nothing is written to disk unless --journal DIR is given: a restart then begins anew.")]
+        Without --journal DIR, the server writes nothing to disk, and a restart loses its history.")]
     Serve(ServeArgs),
-    /// Print what a cluster needs so that its audit events arrive: policy, kubeconfig, flags, certificates.
+    /// Print what a cluster needs to send audit events to editwar: policy, kubeconfig, flags, certificates.
     Setup {
         /// What to print.
         #[command(subcommand)]
         what: super::setup::Setup,
     },
-    /// Look at the way of an audit event from the API server to the verdict, and say what is missing.
+    /// Check each step of an audit event from the API server to the verdict, and report what is missing.
     ///
-    /// Exit code: 0 nothing is broken, 1 something is, 2 bad usage.
+    /// Exit code: 0 if every step works, 1 if a step is broken, 2 on wrong usage.
     #[command(after_help = "Example:\n  editwar doctor --webhook /etc/kubernetes/editwar/webhook.yaml --probe default")]
     Doctor(super::doctor::DoctorArgs),
-    /// Print the version, the commit it was built from, and what it was built for.
+    /// Print the version, the commit and the target platform of the build.
     Version,
-    /// Print a script that completes commands and flags in a shell.
+    /// Print the completion script for a shell.
     #[command(after_help = "Examples:\n  \
         editwar completions bash > /etc/bash_completion.d/editwar\n  \
         editwar completions fish > ~/.config/fish/completions/editwar.fish")]
     Completions {
-        /// Which shell.
+        /// Shell to print the script for.
         shell: clap_complete::Shell,
     },
-    /// Write man pages into a directory, one for each command.
+    /// Write one man page per command into a directory.
     #[command(after_help = "Example:\n  editwar man /usr/local/share/man/man1")]
     Man {
-        /// Where.
+        /// Directory for the man pages. It is created if it does not exist.
         dir: PathBuf,
     },
 }
 
-/// A running server, and what it is shown.
+/// A running server, and the client's credentials.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Remote {
-    /// A running `editwar serve`, such as http://127.0.0.1:8080; https:// where it has a certificate.
+    /// URL of a running `editwar serve`, such as http://127.0.0.1:8080, or https:// if it serves TLS.
     #[arg(long, env = "EDITWAR_SERVER", value_name = "URL")]
     pub server: Option<String>,
-    /// The CA that signed the server's certificate, PEM; by default the system's.
+    /// CA certificates to verify the server's certificate, in PEM. Default: the CA certificates of the system.
     #[arg(long, env = "EDITWAR_SERVER_CA", value_name = "FILE")]
     pub server_ca: Option<PathBuf>,
-    /// A file with the bearer token that says who asks.
+    /// File with the bearer token to authenticate with.
     #[arg(long, env = "EDITWAR_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// A client certificate that says so, PEM.
+    /// Client certificate to authenticate with, in PEM.
     #[arg(long, env = "EDITWAR_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
     pub client_cert: Option<PathBuf>,
-    /// Its private key, PEM.
+    /// Private key of the client certificate, in PEM.
     #[arg(long, env = "EDITWAR_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
     pub client_key: Option<PathBuf>,
 }
@@ -110,30 +110,30 @@ pub struct WarsArgs {
     /// The server.
     #[command(flatten)]
     pub remote: Remote,
-    /// Which of them.
+    /// The filters.
     #[command(flatten)]
     pub which: Which,
-    /// Only objects in this namespace.
+    /// Show only objects in this namespace.
     #[arg(short, long)]
     pub namespace: Option<String>,
 }
 
-/// Which wars are listed, and how.
+/// Which wars to list, and how.
 #[derive(Debug, clap::Args)]
 pub struct Which {
-    /// Only this cluster, where a server watches several.
+    /// Show only this cluster, if the server watches several.
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
-    /// Only wars with a party whose name contains this.
+    /// Show only wars with a party whose name contains this text.
     #[arg(long, value_name = "TEXT")]
     pub actor: Option<String>,
-    /// Also objects that were contested but never thrashed.
+    /// Also show objects that were contested but never thrashed.
     #[arg(short, long)]
     pub all: bool,
-    /// How verdicts changed since then, from the server's journal: a time, or a duration back such as 7d.
+    /// Show how verdicts have changed since this time, from the server's journal: a time, or a duration ago, such as 7d.
     #[arg(long, value_name = "TIME", conflicts_with_all = ["actor", "all"])]
     pub since: Option<String>,
-    /// How to print.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,
 }
@@ -141,23 +141,22 @@ pub struct Which {
 /// Arguments of `simulate`.
 #[derive(Debug, clap::Args)]
 pub struct SimulateArgs {
-    /// Audit logs: files (plain or .gz), directories, or - for standard input.
+    /// Audit logs to read: files (plain or .gz), directories, or - for standard input.
     #[arg(required = true, value_name = "FILE|DIR|-")]
     pub inputs: Vec<PathBuf>,
-    /// Token buckets to try, RETAKES/WINDOW, several with commas; may be given several times. Without any, the
-    /// configured ones are tried.
+    /// Token buckets to try, as RETAKES/WINDOW, separated by commas (can be repeated). Default: the configured buckets.
     #[arg(long, value_name = "N/TIME,…")]
     pub limit: Vec<String>,
-    /// Thrashing events that pause, to try; may be given several times.
+    /// Number of thrashing events after which to pause (can be repeated).
     #[arg(long, value_name = "N")]
     pub pause_after: Vec<std::num::NonZeroU32>,
-    /// Quiet periods to try; may be given several times.
+    /// Quiet period to try (can be repeated).
     #[arg(long, value_name = "TIME")]
     pub quiet_period: Vec<String>,
-    /// How sure a pause must be.
+    /// Minimum confidence of a verdict to pause an object.
     #[arg(long, value_enum, default_value_t = Sureness::Probable)]
     pub confidence: Sureness,
-    /// Write a JUnit report: a failed test for each object that the first limits find fought over.
+    /// Write a JUnit report to this file, with a failed test for each object with a war under the first limits.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
     /// The log.
@@ -165,28 +164,28 @@ pub struct SimulateArgs {
     pub log: LogArgs,
 }
 
-/// How sure a verdict must be to count.
+/// The confidence that a verdict needs to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Sureness {
-    /// The same part was written alternately.
+    /// The parties wrote the same part of the object alternately.
     Possible,
-    /// The same fields were named.
+    /// The parties wrote the same fields.
     Probable,
 }
 
 /// Arguments of `render`.
 #[derive(Debug, clap::Args)]
 pub struct RenderArgs {
-    /// File of the Golden State.
+    /// File with an object of the Golden State.
     #[arg(long, value_name = "FILE")]
     pub asset: PathBuf,
-    /// The object as `kubectl get -o yaml` or `-o json` prints it; without it, as if it were not there.
+    /// File with the live object, as printed by `kubectl get -o yaml` or `-o json`. Default: the object does not exist.
     #[arg(long, value_name = "FILE")]
     pub live: Option<PathBuf>,
-    /// The value of the label `managed-by`.
+    /// Value of the label `managed-by`.
     #[arg(long, value_name = "VALUE", default_value = "virt-platform-autopilot")]
     pub managed_by: String,
-    /// How to print: yaml or json.
+    /// Output format: yaml or json.
     #[arg(short, long, value_enum, default_value_t = Format::Yaml)]
     pub output: Format,
 }
@@ -197,80 +196,80 @@ pub struct ServeArgs {
     /// Configuration file (YAML).
     #[arg(short, long, env = "EDITWAR_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Address of the query API, metrics and health.
+    /// Address of the query API, the metrics and the health checks.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<std::net::SocketAddr>,
     /// Address of the audit webhook.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub webhook_listen: Option<std::net::SocketAddr>,
-    /// What to write to the cluster: nothing, or pauses of objects that are fought over.
+    /// What editwar may write to the cluster.
     #[arg(long, value_enum, value_name = "MODE")]
     pub enforce: Option<Enforce>,
-    /// The directory of the Golden State.
+    /// Directory of the Golden State.
     #[arg(long, value_name = "DIR")]
     pub assets: Option<PathBuf>,
-    /// How to reach the API server for that; by default as kubectl would, or as a pod does.
+    /// Kubeconfig file for access to the API server. Default: as for kubectl, or the service account of the pod.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// Also read this audit log as it is written, through rotations; may be given several times.
+    /// Also read this audit log as it is written, across rotations (can be repeated).
     #[arg(long, value_name = "FILE")]
     pub follow: Vec<PathBuf>,
-    /// Memory that everything together may have, such as 512MiB; by default what the control group has.
+    /// Memory limit of the whole process, such as 512MiB. Default: the limit of the control group.
     #[arg(long, value_name = "SIZE")]
     pub memory_limit: Option<String>,
-    /// Keep every write in this directory, so that a restart forgets nothing and the past can be asked for; off by default.
+    /// Keep every write in this directory, to survive restarts and answer queries about the past. Default: off.
     #[arg(long, value_name = "DIR|off")]
     pub journal: Option<PathBuf>,
-    /// Set one key of the configuration, such as limits.quiet=5m; may be given several times.
+    /// Set one key of the configuration, such as limits.quiet=5m (can be repeated).
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Check the configuration and exit.
     #[arg(long)]
     pub check_config: bool,
-    /// Print the configuration as it would be used, and exit.
+    /// Print the effective configuration and exit.
     #[arg(long)]
     pub print_config: bool,
-    /// What to log: error, warn, info, debug, trace.
+    /// Log level: error, warn, info, debug or trace.
     #[arg(long, env = "EDITWAR_LOG", default_value = "info", value_name = "LEVEL")]
     pub log: String,
 }
 
-/// What is written to the cluster.
+/// What may be written to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Enforce {
-    /// Nothing.
+    /// Write nothing.
     Observe,
-    /// Pauses of objects that are fought over, explained on the object, lifted when it is quiet again.
+    /// Pause objects that several actors fight over, say why on the object, and lift the pause when the war is over.
     Pause,
-    /// Pauses, and a Golden State that objects are held at.
+    /// As pause, and keep the objects of a Golden State in that state.
     Reconcile,
 }
 
-/// Which part of a log is looked at, and how.
+/// Which part of a log to read, and how.
 #[derive(Debug, clap::Args)]
 pub struct LogArgs {
-    /// Only events at or after this time (RFC 3339), or this long before the last event of the log (30m, 2h, 7d).
+    /// Read only events at or after this time (RFC 3339), or within this duration before the last event (30m, 2h, 7d).
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
-    /// Only events before this time (RFC 3339), or this long before the last event of the log.
+    /// Read only events before this time (RFC 3339), or until this duration before the last event.
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
-    /// How many cores to use; by default all, up to eight.
+    /// Number of CPU cores to use. Default: all, up to eight.
     #[arg(long, value_name = "N")]
     pub workers: Option<std::num::NonZeroUsize>,
-    /// How to print.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,
-    /// Keep and print no values: fields are named, values only compared.
+    /// Compare values, but neither keep nor print them.
     #[arg(long)]
     pub redact: bool,
     /// Configuration file (YAML): limits, overrides, actors.
     #[arg(short, long, env = "EDITWAR_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Set one key of the configuration, such as limits.quiet=5m; may be given several times.
+    /// Set one key of the configuration, such as limits.quiet=5m (can be repeated).
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// No progress bar and no summary on stderr.
+    /// Print no progress bar and no summary to stderr.
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -278,19 +277,19 @@ pub struct LogArgs {
 /// Arguments of `analyze`.
 #[derive(Debug, clap::Args)]
 pub struct AnalyzeArgs {
-    /// Audit logs: files (plain or .gz), directories, or - for standard input. KIND/NAME shows that object only.
+    /// Audit logs to read: files (plain or .gz), directories, or - for standard input. KIND/NAME shows only that object.
     #[arg(required = true, value_name = "FILE|DIR|-|KIND/NAME")]
     pub inputs: Vec<PathBuf>,
-    /// Only objects in this namespace.
+    /// Show only objects in this namespace.
     #[arg(short, long)]
     pub namespace: Option<String>,
-    /// Only this object.
+    /// Show only this object.
     #[arg(long, value_name = "KIND/NAME")]
     pub object: Option<String>,
-    /// Only wars with a party whose name contains this.
+    /// Show only wars with a party whose name contains this text.
     #[arg(long, value_name = "TEXT")]
     pub actor: Option<String>,
-    /// Also objects that were contested but never thrashed.
+    /// Also show objects that were contested but never thrashed.
     #[arg(short, long)]
     pub all: bool,
     /// The log.
@@ -301,22 +300,22 @@ pub struct AnalyzeArgs {
 /// Arguments of `who`.
 #[derive(Debug, clap::Args)]
 pub struct WhoArgs {
-    /// The object.
+    /// Object to show, such as deployment/web.
     #[arg(value_name = "KIND/NAME")]
     pub object: String,
-    /// Audit logs to read; without any, the server is asked.
+    /// Audit logs to read: files (plain or .gz), directories, or - for standard input. Default: query the server.
     #[arg(value_name = "FILE|DIR|-")]
     pub inputs: Vec<PathBuf>,
-    /// The object's namespace.
+    /// Namespace of the object.
     #[arg(short, long)]
     pub namespace: Option<String>,
-    /// The object's cluster, where a server watches several.
+    /// Cluster of the object, if the server watches several.
     #[arg(long)]
     pub cluster: Option<String>,
     /// The server.
     #[command(flatten)]
     pub remote: Remote,
-    /// How many writes of the timeline to print, from the last; 0 prints all that are kept.
+    /// Number of most recent writes to print in the timeline, or 0 for all.
     #[arg(long, default_value_t = 40, value_name = "N")]
     pub writes: usize,
     /// The log.
@@ -324,17 +323,17 @@ pub struct WhoArgs {
     pub log: LogArgs,
 }
 
-/// Ways to print.
+/// Output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people, as wide as the terminal.
+    /// Table for people, as wide as the terminal.
     Table,
-    /// For people, with everything.
+    /// Table for people, with all details.
     Wide,
-    /// For programs.
+    /// JSON, for programs.
     Json,
-    /// For programs and people.
+    /// YAML, for programs and people.
     Yaml,
-    /// For tickets and chats.
+    /// Markdown, for tickets and chats.
     Markdown,
 }

@@ -74,7 +74,7 @@ impl Computing {
 
     /// Returns the response for a rejected query.
     pub(super) fn refused() -> Reply {
-        let text = "{\"error\":\"too many questions at once: ask again\"}";
+        let text = "{\"error\":\"too many concurrent requests: try again later\"}";
         let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
         *reply.status_mut() = StatusCode::TOO_MANY_REQUESTS;
         reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

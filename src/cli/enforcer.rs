@@ -50,7 +50,7 @@ impl Access {
         let account = match run::account(&client).await {
             Ok(account) => account,
             Err(error) => {
-                tracing::warn!(%error, account = ACCOUNT, "cannot ask who we are; taken for granted");
+                tracing::warn!(%error, account = ACCOUNT, "cannot query the account of this client; assuming the default");
                 ACCOUNT.to_owned()
             }
         };
@@ -142,15 +142,15 @@ impl Access {
 
 /// Logs at startup which objects may be paused, and which labels and annotations they need for that.
 fn announce(selection: &Selection, mode: Mode) {
-    tracing::info!(selection = %selection, "may pause what is fought over of these objects, and no others");
+    tracing::info!(selection = %selection, "only these objects can be paused");
     if selection.resources.is_empty() && mode == Mode::Pause {
-        tracing::warn!("enforce.resources is empty: nothing can be paused");
+        tracing::warn!("enforce.resources is empty, so no object can be paused");
     }
     if !selection.annotations.is_empty() || !selection.labels.is_empty() {
         tracing::info!(
             annotations = ?selection.annotations,
             labels = ?selection.labels,
-            "an object that does not carry all of these is never paused; --set 'enforce.annotations={{}}' drops the need"
+            "only objects that carry all of these can be paused; --set 'enforce.annotations={{}}' removes this requirement"
         );
     }
 }
@@ -167,7 +167,7 @@ pub(super) async fn client(enforce: &Enforce) -> Result<kube::Client> {
             let file = Kubeconfig::read_from(path).with_context(|| path.display().to_string())?;
             kube::Config::from_custom_kubeconfig(file, &options).await.context("enforce.kubeconfig")?
         }
-        None => kube::Config::infer().await.context("no API server is known: name one with --kubeconfig")?,
+        None => kube::Config::infer().await.context("no API server is configured: set --kubeconfig")?,
     };
     config.connect_timeout = Some(CONNECT);
     config.write_timeout = Some(CALL);

@@ -36,8 +36,8 @@ impl Forward {
         command.args(access.context.iter().map(|context| format!("--context={context}")));
         command.args([format!("service/{}", service.name), format!(":{}", service.port)]);
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut forward = Forward { kubectl: spawned.context("kubectl cannot be run")?, port: 0 };
-        let stdout = forward.kubectl.stdout.take().ok_or_else(|| anyhow!("kubectl has no output"))?;
+        let mut forward = Forward { kubectl: spawned.context("cannot run kubectl")?, port: 0 };
+        let stdout = forward.kubectl.stdout.take().ok_or_else(|| anyhow!("cannot read the output of kubectl"))?;
         let mut line = String::new();
         // kubectl either prints this line first, or exits if it cannot forward the port.
         BufReader::new(stdout).read_line(&mut line).context("kubectl port-forward")?;
@@ -49,7 +49,7 @@ impl Forward {
             }
             let Service { namespace, name, .. } = service;
             bail!(
-                "kubectl port-forward: {}; is a pod behind Service {namespace}/{name} ready? `kubectl get pods -n {namespace}`",
+                "kubectl port-forward: {}; check that a pod of Service {namespace}/{name} is ready: kubectl get pods -n {namespace}",
                 said.trim()
             );
         };

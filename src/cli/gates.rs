@@ -62,14 +62,14 @@ impl Guarded {
                 if is_insecure {
                     tracing::warn!(
                         listener = name,
-                        "allow_insecure: every client that reaches this listener is believed"
+                        "allow_insecure is set: any client that reaches this listener has access without authentication"
                     );
                 }
                 if auth.client_ca.is_some() && auth.allow.is_empty() {
                     tracing::warn!(
                         listener = name,
-                        "client_ca without allow: every certificate of that CA has every right but to act; \
-                     list names in auth.allow"
+                        "client_ca is set without allow: every certificate of that CA has all rights except to act; \
+                     list the permitted names in auth.allow"
                     );
                 }
                 let tokens = match &auth.tokens {
@@ -121,11 +121,11 @@ impl Guarded {
         cluster: &str,
     ) -> Result<(), Reply> {
         if self.is_local && !is_this_machine(request) {
-            let text = "this listener is for this machine: name it 127.0.0.1, [::1] or localhost\n";
+            let text = "this listener only serves this machine: connect to 127.0.0.1, [::1] or localhost\n";
             return Err(self.refuse("host", StatusCode::MISDIRECTED_REQUEST, text));
         }
         if web::is_cross_site(request) {
-            return Err(self.refuse("origin", StatusCode::FORBIDDEN, "no page of another origin is answered\n"));
+            return Err(self.refuse("origin", StatusCode::FORBIDDEN, "cross-origin requests are not allowed\n"));
         }
         let admitted = self.gate.admit(peer, request.headers(), right, cluster).await;
         admitted.map_err(|refusal| {
@@ -181,8 +181,10 @@ impl Guarded {
                     Ok(()) = reload.changed() => {}
                 }
                 match tls.as_ref().map(|tls| tls.reload()) {
-                    Some(Ok(true)) => tracing::info!("changed certificates are in use for new connections"),
-                    Some(Err(error)) => tracing::warn!(%error, "a changed certificate cannot be used; the last one is"),
+                    Some(Ok(true)) => tracing::info!("reloaded changed certificates for new connections"),
+                    Some(Err(error)) => {
+                        tracing::warn!(%error, "cannot use a changed certificate; keeping the previous one")
+                    }
                     _ => {}
                 }
                 if let Some((path, tokens)) = &tokens {
@@ -207,11 +209,11 @@ fn read_tokens(path: &Path, tokens: &Tokens, spoilt_since: &mut Option<Instant>)
         }
         (Err(error), None) => {
             let seconds = TOKENS_HOLD.as_secs();
-            tracing::warn!(%error, %file, seconds, "tokens cannot be read; the last ones hold for a moment, then none");
+            tracing::warn!(%error, %file, seconds, "cannot read tokens; the previous ones expire soon");
             *spoilt_since = Some(Instant::now());
         }
         (Err(error), Some(since)) if since.elapsed() >= TOKENS_HOLD && !tokens.is_empty() => {
-            tracing::error!(%error, %file, "tokens still cannot be read: none is accepted until they can");
+            tracing::error!(%error, %file, "still cannot read tokens; rejecting all tokens until the file is valid");
             tokens.replace(Tokens::default());
         }
         (Err(_), Some(_)) => {}

@@ -29,7 +29,7 @@ pub fn participants(found: &Participants) -> String {
     let is_party = |actor: &str| found.wars.iter().flat_map(|w| &w.parties).any(|p| p.actor == actor);
     let others: Vec<_> = found.actors.iter().filter(|a| !is_party(&a.actor)).collect();
     if !others.is_empty() {
-        let _ = writeln!(out, "Others who write it:\n");
+        let _ = writeln!(out, "Other writers:\n");
         for other in others {
             let _ = writeln!(out, "- {} ({}), {} writes", code(&other.actor), other.role.as_str(), other.writes);
         }
@@ -45,7 +45,7 @@ fn of_war(war: &War) -> String {
     let _ = writeln!(out, "## {}: {verdict}\n", text(&name(&war.object)));
     let _ = writeln!(
         out,
-        "{} retakes since {}, the last at {}, {}. Cause: **{}**.\n",
+        "{} retakes since {}, most recently at {}, {}. Cause: **{}**.\n",
         war.retakes,
         clock(war.since),
         clock(war.until),
@@ -65,13 +65,13 @@ fn of_war(war: &War) -> String {
     for field in &war.fields {
         let _ = writeln!(out, "| {} | {} |", code(&field.path), values(field));
     }
-    let _ = writeln!(out, "\n### What to do, the best first\n");
+    let _ = writeln!(out, "\n### Remedies, the best one first\n");
     for (number, remedy) in war.remedies.iter().enumerate() {
         let _ = writeln!(out, "{}. {} (option {})\n", number + 1, text(&remedy.title), remedy.option);
         let _ = writeln!(out, "{}\n", block(&remedy.command));
-        let _ = writeln!(out, "   Changes: {}. Gives up: {}.\n", text(&remedy.changes), text(&remedy.tradeoff));
+        let _ = writeln!(out, "   Changes: {}. Tradeoff: {}.\n", text(&remedy.changes), text(&remedy.tradeoff));
     }
-    let _ = writeln!(out, "To see that it is over:\n\n{}\n", block(&war.verify));
+    let _ = writeln!(out, "To check that the war is over:\n\n{}\n", block(&war.verify));
     out
 }
 

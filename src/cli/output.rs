@@ -100,7 +100,7 @@ pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
         let (writes, objects) = (stats.writes, stats.objects);
         let _ = match undecided {
             0 => writeln!(out, "No edit war: {writes} writes to {objects} objects."),
-            _ => writeln!(out, "No edit war is known by its fields: {writes} writes to {objects} objects."),
+            _ => writeln!(out, "No edit war with known fields: {writes} writes to {objects} objects."),
         };
     }
     if !report.wars.is_empty() {
@@ -113,13 +113,13 @@ pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
     }
     if report.omitted > 0 {
         let omitted = report.omitted;
-        let _ = writeln!(out, "{omitted} more objects are not shown. Ask for less, such as one namespace.");
+        let _ = writeln!(out, "{omitted} more objects are not shown. Narrow the query, for example to one namespace.");
     }
     if undecided > 0 {
         let _ = writeln!(
             out,
-            "{undecided} undecided: several actors write these objects alternately, and the log does not show which fields. \
-             Record them at level Request or higher to decide: editwar setup policy"
+            "{undecided} undecided: several actors write these objects alternately, but the log does not show which fields. \
+             To decide, log them at level Request or higher: editwar setup policy"
         );
     }
     let line = |out: &mut String, title: &str, text: String| {
@@ -131,7 +131,7 @@ pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
     }
     for flapping in &report.flapping {
         let text = format!(
-            "{}: {} is accepted {} and refused {} times alternately by {}: {}",
+            "{}: requests of {} were alternately accepted ({}) and rejected ({}) by {}: {}",
             name(&flapping.object),
             style.actor(&flapping.actor),
             flapping.accepted,
@@ -167,7 +167,7 @@ pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
     for found in &report.cooperation {
         let actors: Vec<String> = found.actors.iter().map(|actor| style.actor(actor)).collect();
         let text = format!(
-            "{}: {} times in {} ({}); no war: {}",
+            "{}: {} times in {} ({}); not a war: {}",
             name(&found.object),
             found.times,
             span(found.since, found.until),
@@ -178,7 +178,7 @@ pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
     }
     let _ = write!(out, "\n{}", coverage(&report.coverage));
     if let Some(war) = report.wars.first() {
-        let _ = writeln!(out, "Who, why and what to do: {}", who_command(war, ask, &report.coverage));
+        let _ = writeln!(out, "For details and remedies, run: {}", who_command(war, ask, &report.coverage));
     }
     out
 }
@@ -187,7 +187,7 @@ pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
 pub fn coverage(coverage: &Coverage) -> String {
     let mut out = String::new();
     let (Some(first), Some(last)) = (coverage.first, coverage.last) else {
-        return "Based on no audit events at all.\n".into();
+        return "There are no audit events.\n".into();
     };
     let names: Vec<String> = coverage.sources.iter().take(3).map(|s| clean(&s.source)).collect();
     let more = coverage.sources.len().saturating_sub(names.len());
@@ -199,42 +199,44 @@ pub fn coverage(coverage: &Coverage) -> String {
     for (source, gap) in coverage.sources.iter().flat_map(|s| s.gaps.iter().map(move |gap| (s, gap))).take(5) {
         if !coverage.gaps.contains(gap) {
             let (from, to) = (clock(gap.from), clock(gap.to));
-            let _ = writeln!(out, "None of {} from {from} to {}.", clean(&source.source), &to[11..]);
+            let _ = writeln!(out, "No audit events of {} from {from} to {}.", clean(&source.source), &to[11..]);
         }
     }
     for WrongClock { source, future, long_ago } in coverage.wrong_clocks.iter().take(5) {
         let source = clean(source);
         if *future > 0 {
-            let _ = writeln!(out, "{future} writes of {source} are dated in the future. Check that machine's clock.");
+            let _ =
+                writeln!(out, "{future} writes of {source} have times in the future. Check the clock of that machine.");
         }
         if *long_ago > 0 {
-            let _ = writeln!(out, "{long_ago} writes of {source} are dated long ago. Check that machine's clock.");
+            let _ =
+                writeln!(out, "{long_ago} writes of {source} have times long ago. Check the clock of that machine.");
         }
     }
     let levels = &coverage.levels;
     let all = levels.metadata + levels.request + levels.request_response;
     let share = |n: u64| (n * 100).checked_div(all).unwrap_or(0);
     if all == 0 {
-        out.push_str("There is no write among them.\n");
+        out.push_str("None of them is a write.\n");
     } else if levels.request_response == all && coverage.truncated == 0 {
-        out.push_str("All writes have their bodies (RequestResponse).\n");
+        out.push_str("All writes have request and response bodies (RequestResponse).\n");
     }
     if levels.metadata > 0 {
         let _ = writeln!(
             out,
-            "{} % of the writes have no bodies (Metadata): fields are not known there.",
+            "{} % of the writes have no bodies (Metadata), so their fields are unknown.",
             share(levels.metadata)
         );
     }
     if levels.request > 0 {
         let _ = writeln!(
             out,
-            "{} % have no responses (Request): what changed is only what was asked for.",
+            "{} % have no response bodies (Request), so only the requested changes are known.",
             share(levels.request)
         );
     }
     if coverage.truncated > 0 {
-        let _ = writeln!(out, "{} bodies were cut off by kube-apiserver.", coverage.truncated);
+        let _ = writeln!(out, "kube-apiserver truncated {} bodies.", coverage.truncated);
     }
     out
 }
@@ -377,7 +379,7 @@ pub(super) fn json_text(json: &serde_json::Value, style: Style) -> String {
 /// Formats the transitions of wars, one per line.
 pub fn transitions(found: &Transitions, style: Style) -> String {
     if found.transitions.is_empty() {
-        return format!("no verdict changed since {}\n", clock(found.complete_since));
+        return format!("no verdict has changed since {}\n", clock(found.complete_since));
     }
     let mut table = style.table();
     table.set_header(["WHEN", "OBJECT", "FROM", "TO"].map(|text| Cell::new(text).add_attribute(Attribute::Bold)));
@@ -403,7 +405,7 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
         let _ = writeln!(out, "{}: {}", style.bold(&title), style.state(shown_state(war), &verdict));
         let _ = writeln!(
             out,
-            "{} retakes ({} brought a value back) since {}, {}; {} thrashing events; cause: {}",
+            "{} retakes ({} reversals) since {}, {}; {} thrashing events; cause: {}",
             war.retakes,
             war.reversals,
             clock(war.since),
@@ -464,11 +466,11 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
         let from = moments.len() - shown;
         let _ = writeln!(out, "\n{}", timeline(&moments[from..], &found.coverage, style));
         if from > 0 {
-            let _ = writeln!(out, "({from} earlier writes not shown: --writes 0 shows all that are kept)");
+            let _ = writeln!(out, "({from} earlier writes are not shown: --writes 0 shows all)");
         }
         let hidden = found.timeline.len() - moments.len();
         if hidden > 0 {
-            let _ = writeln!(out, "({hidden} status writes of other_writers not shown: -o wide shows them)");
+            let _ = writeln!(out, "({hidden} status writes of other writers are not shown: -o wide shows them)");
         }
     }
     if !found.transitions.is_empty() {
@@ -511,9 +513,9 @@ fn remedies(war: &War, style: Style) -> String {
         let _ = writeln!(out, "\n{} (option {})", style.bold(&title), remedy.option);
         let _ = writeln!(out, "   {}", clean(&remedy.command));
         let _ = writeln!(out, "   changes: {}", clean(&remedy.changes));
-        let _ = writeln!(out, "   gives up: {}", clean(&remedy.tradeoff));
+        let _ = writeln!(out, "   tradeoff: {}", clean(&remedy.tradeoff));
     }
-    let _ = writeln!(out, "\n{}\n   {}", style.bold("To see that it is over"), clean(&war.verify));
+    let _ = writeln!(out, "\n{}\n   {}", style.bold("To check that the war is over"), clean(&war.verify));
     out
 }
 
@@ -577,7 +579,7 @@ fn timeline(moments: &[&Moment], coverage: &Coverage, style: Style) -> Table {
             changes.push(match (moment.effect.as_str(), moment.fields_known) {
                 ("delete", _) => "deleted".into(),
                 ("create", _) => "created".into(),
-                (_, true) => "nothing that is compared".to_owned(),
+                (_, true) => "no compared field".to_owned(),
                 (_, false) => format!("{}: fields not in the log", moment.part),
             });
         }

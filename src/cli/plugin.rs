@@ -22,53 +22,53 @@ const COMPLETION_TIMEOUT: Duration = Duration::from_secs(2);
 /// Tells kubectl's completion not to complete file names.
 const NO_FILES: &str = ":4";
 
-/// Who is fighting over my Kubernetes object, over which field, with which values, since when; and make it stop.
+/// Find out who is fighting over a Kubernetes object (which field, which values, since when), and stop it.
 ///
-/// Asks the editwar in the cluster, through the API server. Without a command it lists the wars.
+/// Queries the editwar server in the cluster through the API server. Without a command, lists the wars.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-editwar", bin_name = "kubectl editwar", version, max_term_width = 100)]
 struct Plugin {
     /// The cluster.
     #[command(flatten)]
     access: Access,
-    /// The object's namespace; by default the context's.
+    /// Namespace of the object. Default: the namespace of the context.
     #[arg(short, long, global = true, value_name = "NAME")]
     namespace: Option<String>,
-    /// All namespaces, and objects without one.
+    /// Show objects in all namespaces, and cluster-scoped objects.
     #[arg(short = 'A', long, global = true, conflicts_with = "namespace")]
     all_namespaces: bool,
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List the wars. Exit code: 0 no war, 1 a war was found, 2 the server cannot be asked.
+    /// List the wars. Exit code: 0 if no war was found, 1 if a war was found, 2 if the server cannot be queried.
     Wars(Which),
-    /// Show who takes part in one object: actors, fields, values, timeline.
+    /// Show who writes one object: actors, fields, values, timeline.
     #[command(after_help = "Example:\n  kubectl editwar who deployment/web -n shop")]
     Who {
-        /// The object.
+        /// Object to show, such as deployment/web.
         #[arg(value_name = "KIND/NAME")]
         object: String,
-        /// The object's cluster, where the server watches several.
+        /// Cluster of the object, if the server watches several.
         #[arg(long, value_name = "NAME")]
         cluster: Option<String>,
-        /// How many writes of the timeline to print, from the last; 0 prints all that are kept.
+        /// Number of most recent writes to print in the timeline, or 0 for all.
         #[arg(long, default_value_t = 40, value_name = "N")]
         writes: usize,
-        /// How to print.
+        /// Output format.
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
     },
-    /// Look at the way of an audit event from the API server to the verdict, and say what is missing.
+    /// Check each step of an audit event from the API server to the verdict, and report what is missing.
     Doctor(Look),
     /// Find edit wars in audit logs.
     Analyze(AnalyzeArgs),
-    /// Show what other limits would have paused, and when, on a recorded log.
+    /// Replay a log with other limits, and show what they would have paused, and when.
     Simulate(SimulateArgs),
-    /// Print what a cluster needs so that its audit events arrive.
+    /// Print what a cluster needs to send audit events to editwar.
     Setup {
         /// What to print.
         #[command(subcommand)]
@@ -88,7 +88,7 @@ fn with_hint(error: anyhow::Error) -> anyhow::Error {
     let Some(Error::Refused { status, .. }) = error.downcast_ref::<Error>() else { return error };
     match status.as_u16() {
         401 | 403 | 502 | 503 => {
-            error.context("the API server's proxy does not get through (--forward forwards a port instead)")
+            error.context("cannot reach editwar through the API server's proxy; try --forward to use port forwarding")
         }
         _ => error,
     }
@@ -119,7 +119,9 @@ impl Plugin {
                 let namespace = namespace(&self)?;
                 let args = who_args(object, namespace.as_deref(), cluster.as_deref(), *writes, *output)?;
                 who::answer(&args, Some(reach)).with_context(|| match namespace {
-                    Some(namespace) => format!("{object} in namespace {namespace} (-n names another, -A is all)"),
+                    Some(namespace) => {
+                        format!("{object} in namespace {namespace} (use -n for another namespace, or -A for all)")
+                    }
                     None => object.clone(),
                 })
             }

@@ -45,13 +45,13 @@ pub enum Reach {
 /// How a cluster is reached, as kubectl takes it.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Access {
-    /// Kubeconfig file; by default as kubectl finds it.
+    /// Kubeconfig file. Default: as for kubectl.
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig.
+    /// Context of the kubeconfig to use.
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
-    /// Reach the server by `kubectl port-forward`, instead of the API server's proxy.
+    /// Connect to the server through `kubectl port-forward` instead of the API server's proxy.
     #[arg(long, global = true)]
     pub forward: bool,
 }
@@ -133,18 +133,20 @@ impl std::ops::Deref for Opened {
 impl Remote {
     /// Creates a client with the given credentials.
     fn open(&self) -> Result<Server> {
-        let address = self.server.clone().context("no server is named")?;
+        let address = self.server.clone().context("no server is configured: set --server URL")?;
         let is_plain = address.starts_with("http://");
         let shows = self.token_file.is_some() || self.client_cert.is_some();
         let is_known = address.starts_with("https://") || (is_plain && shows);
         if !is_known {
             return Ok(Server::At(address));
         }
-        let uri: http::Uri = address.parse().with_context(|| format!("`{address}` is no address of a server"))?;
+        let uri: http::Uri = address.parse().with_context(|| {
+            format!("expected the URL of a server, such as http://127.0.0.1:8080, got \"{address}\"")
+        })?;
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         let is_here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         if is_plain && !is_here {
-            bail!("{address}: who asks is not told over a connection that others may read: name it by https://");
+            bail!("{address}: refusing to send credentials over an unencrypted connection: use https://");
         }
         drop(rustls::crypto::ring::default_provider().install_default());
         let mut config = kube::Config::new(uri);
@@ -225,7 +227,7 @@ impl Access {
         let services = services(&cluster).await?.unwrap_or_default();
         services.iter().find_map(webhook_url).with_context(|| {
             format!(
-                "no Service labelled {LABEL} with a cluster IP: apply editwar's manifests first, or give --server URL"
+                "found no Service with label {LABEL} and a cluster IP: apply editwar's manifests first, or set --server URL"
             )
         })
     }
@@ -240,7 +242,7 @@ impl Access {
                 kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.context("kubeconfig")
             }
             None if self.context.is_some() => kube::Config::from_kubeconfig(&options).await.context("kubeconfig"),
-            None => kube::Config::infer().await.context("no cluster is configured: give --kubeconfig"),
+            None => kube::Config::infer().await.context("no cluster is configured: set --kubeconfig"),
         }
     }
 }
@@ -254,7 +256,7 @@ pub async fn get(cluster: &kube::Client, path: &str) -> Result<(http::StatusCode
     let request = Request::get(path).body(kube::client::Body::empty())?;
     let answer = cluster.send(request).await.context("the API server does not answer")?;
     let status = answer.status();
-    let body = answer.into_body().collect().await.context("the API server hangs up")?.to_bytes();
+    let body = answer.into_body().collect().await.context("the API server closed the connection")?.to_bytes();
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
@@ -267,12 +269,12 @@ async fn find(cluster: &kube::Client) -> Result<Service> {
     let found: Vec<Service> = services.iter().filter_map(Service::of).collect();
     match found.as_slice() {
         [one] => Ok(one.clone()),
-        [] => bail!(
-            "no Service labelled {LABEL} in the cluster: apply editwar's manifests, or give --server URL of a server elsewhere"
-        ),
+        [] => {
+            bail!("found no Service with label {LABEL} in the cluster: apply editwar's manifests, or set --server URL")
+        }
         several => {
             let names: Vec<String> = several.iter().map(|s| format!("{}/{}", s.namespace, s.name)).collect();
-            bail!("several servers: {}; give --server URL of one", names.join(", "))
+            bail!("found several editwar servers: {}; choose one with --server URL", names.join(", "))
         }
     }
 }
@@ -281,7 +283,7 @@ async fn find(cluster: &kube::Client) -> Result<Service> {
 async fn services(cluster: &kube::Client) -> Result<Option<Vec<Value>>> {
     let (status, body) = get(cluster, &format!("/api/v1/services?labelSelector={}", LABEL.replace('=', "%3D"))).await?;
     if status == http::StatusCode::UNAUTHORIZED {
-        bail!("the API server does not know you (401): log in again");
+        bail!("the API server rejected your credentials (401): log in again");
     }
     if !status.is_success() {
         return Ok(None);

@@ -22,40 +22,40 @@ pub(super) fn run(args: &RenderArgs) -> Result<Outcome> {
     let live = match live.as_slice() {
         [] => None,
         [live] => Some(live),
-        _ => bail!("name one live object: --live has {}", live.len()),
+        _ => bail!("expected one live object: --live contains {}", live.len()),
     };
     let assets = objects(&args.asset)?;
     let is_it = |asset: &&Value| live.is_none_or(|live| Id::of(live) == Id::of(asset));
     let asset = assets.iter().find(is_it).with_context(|| {
         let wanted = live.and_then(Id::of).map(|id| id.to_string()).unwrap_or_default();
-        format!("{} has no {wanted}", args.asset.display())
+        format!("{} does not contain {wanted}", args.asset.display())
     })?;
-    let id = Id::of(asset).context("an asset needs apiVersion, kind and metadata.name")?;
+    let id = Id::of(asset).context("apiVersion, kind or metadata.name is missing")?;
     let say = |text: &str| anstream::eprintln!("{}: {}", output::clean(&id.to_string()), output::clean(text));
     let wanted = match plan::next(asset, false, live, &args.managed_by) {
         Next::Apply(wanted) => wanted,
         Next::Leave(why) => {
             say(match why {
-                Left::Paused => "nothing would be applied: its reconciliation is paused",
-                Left::Unmanaged => "nothing would be applied: it is unmanaged",
-                Left::Deleting => "nothing would be applied: it is being deleted",
-                Left::NotOurs => "nothing would be done: it is not ours",
+                Left::Paused => "editwar would apply nothing: the object is paused",
+                Left::Unmanaged => "editwar would apply nothing: the object is unmanaged",
+                Left::Deleting => "editwar would apply nothing: the object is being deleted",
+                Left::NotOurs => "editwar would do nothing: the object does not belong to it",
             });
             return Ok(Outcome::Calm);
         }
-        Next::Delete => bail!("tombstones are not rendered"),
+        Next::Delete => bail!("cannot render a tombstone"),
     };
     for name in &wanted.customizations {
-        say(&format!("its {name} annotation is looked at"));
+        say(&format!("uses the {name} annotation of the object"));
     }
     wanted.invalid.iter().for_each(|invalid| say(&invalid.to_string()));
     match live {
-        None => say("it would be created"),
+        None => say("would create the object"),
         // Approximates the dry-run of an API server: only what the asset contains is compared, and other fields are
         // kept.
         Some(live) => match drift::between(live, &merged(live, &wanted.object)).as_slice() {
-            [] => say("nothing differs"),
-            paths => say(&format!("would be corrected: {}", drift::named(paths))),
+            [] => say("no differences"),
+            paths => say(&format!("would correct: {}", drift::named(paths))),
         },
     }
     let mut stdout = anstream::stdout().lock();
@@ -74,7 +74,7 @@ fn objects(path: &Path) -> Result<Vec<Value>> {
     let all: Vec<Value> = all.collect::<Result<_, _>>().with_context(|| path.display().to_string())?;
     let found: Vec<Value> = all.into_iter().filter(|object| !object.is_null()).collect();
     if found.is_empty() {
-        bail!("{} holds no object", path.display());
+        bail!("{} contains no object", path.display());
     }
     Ok(found)
 }

@@ -45,7 +45,7 @@ pub fn run(args: &ServeArgs) -> Result<Outcome> {
     }
     if args.check_config {
         check(&config)?;
-        anstream::eprintln!("editwar: the configuration is good");
+        anstream::eprintln!("editwar: the configuration is valid");
         return Ok(Outcome::Calm);
     }
     if args.print_config {
@@ -212,7 +212,7 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     // the enforcer starts only then.
     if let Some(is_opened) = is_opened {
         tokio::select! {
-            opened = is_opened => opened.context("the journal's thread is gone")?,
+            opened = is_opened => opened.context("the journal's thread ended unexpectedly")?,
             // Nothing was acknowledged yet, so there is nothing to finish.
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
@@ -238,12 +238,12 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     let toggle = async {
         while switch.recv().await.is_some() {
             control.stop(!control.is_stopped());
-            tracing::warn!(is_stopped = control.is_stopped(), "SIGUSR1: the kill switch");
+            tracing::warn!(is_stopped = control.is_stopped(), "SIGUSR1: kill switch toggled");
         }
     };
     let reloading = async {
         while hangup.recv().await.is_some() {
-            tracing::info!("SIGHUP: certificates, revocation lists and tokens are read again");
+            tracing::info!("SIGHUP: reloading certificates, revocation lists and tokens");
             reload.send_modify(|times| *times += 1);
         }
     };
@@ -253,9 +253,9 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
         () = toggle => unreachable!("signals never end"),
         () = reloading => unreachable!("signals never end"),
     };
-    tracing::info!(signal = name, "stopping: open requests are answered first");
+    tracing::info!(signal = name, "stopping after open requests are answered");
     api.set_ready(false);
-    stop.send(true).context("nobody listens any more")?;
+    stop.send(true).context("no task is left to stop")?;
     webhook_task.await?;
     admin_task.await?;
     if let Some(follower) = follower {
@@ -291,7 +291,7 @@ fn journal(
                 transitions.iter().filter(|transition| transition.at > newest.saturating_sub(replay::MARGIN)).cloned(),
             );
         })?;
-        tracing::info!(writes = count, "the journal's recent writes are taken in again");
+        tracing::info!(writes = count, "replayed recent writes from the journal");
         Ok(recent)
     });
     Ok(Some(Journal::start(settings, metrics, replay)?))

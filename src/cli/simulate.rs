@@ -128,14 +128,16 @@ fn policies(args: &SimulateArgs, live: &Policy) -> Result<Vec<Policy>> {
     }
     if !args.quiet_period.is_empty() {
         let parse = |text: &String| {
-            Duration::parse(text).map(Duration::micros).with_context(|| format!("`{text}` is no duration such as 10m"))
+            Duration::parse(text)
+                .map(Duration::micros)
+                .with_context(|| format!("expected a duration such as 10m, got \"{text}\""))
         };
         let quiets: Vec<Micros> = args.quiet_period.iter().map(parse).collect::<Result<_>>()?;
         let each = |l: &Limits| quiets.iter().map(|q| Limits { quiet: *q, ..l.clone() }).collect::<Vec<_>>();
         all = all.iter().flat_map(each).collect();
     }
     if all.len() > 64 {
-        bail!("{} combinations are more than the 64 that are tried at once", all.len());
+        bail!("{} combinations of limits exceed the maximum of 64: give fewer values", all.len());
     }
     // The configured overrides apply to every scenario.
     Ok(all.into_iter().map(|limits| Policy { limits, ..live.clone() }).collect())
@@ -150,7 +152,7 @@ fn buckets(text: &str) -> Result<Vec<Limit>> {
     };
     let mut found: Vec<Limit> = text
         .split(',')
-        .map(|bucket| one(bucket).with_context(|| format!("`{bucket}` is no limit such as 5/10m")))
+        .map(|bucket| one(bucket).with_context(|| format!("expected a limit such as 5/10m, got \"{bucket}\"")))
         .collect::<Result<_>>()?;
     found.sort_by_key(|limit| limit.window_s);
     Ok(found)
@@ -248,7 +250,7 @@ fn table(simulation: &Simulation, style: output::Style) -> String {
                 at(hit.paused_at),
                 hit.retakes.to_string(),
                 hit.spared.to_string(),
-                if hit.needless { "needless: it was over".to_owned() } else { String::new() },
+                if hit.needless { "needless: the war was over".to_owned() } else { String::new() },
             ]);
         }
         let _ = writeln!(out, "{table}");
@@ -272,12 +274,12 @@ fn junit(hits: &[Hit]) -> String {
         );
         let _ = writeln!(
             out,
-            "  <testcase classname=\"editwar\" name=\"{name} is not fought over\">\n    <failure message=\"{}\"/>\n  </testcase>",
+            "  <testcase classname=\"editwar\" name=\"no war over {name}\">\n    <failure message=\"{}\"/>\n  </testcase>",
             xml(&message)
         );
     }
     if hits.is_empty() {
-        let _ = writeln!(out, "  <testcase classname=\"editwar\" name=\"no object of this test run is fought over\"/>");
+        let _ = writeln!(out, "  <testcase classname=\"editwar\" name=\"no war over any object\"/>");
     }
     out.push_str("</testsuite>\n");
     out

@@ -18,7 +18,7 @@ use crate::query::views::{Report, Transitions};
 /// The server is not reachable or rejects the request.
 pub fn run(args: &WarsArgs) -> Result<Outcome> {
     if args.remote.server.is_none() {
-        bail!("name a running server with --server URL, or in EDITWAR_SERVER");
+        bail!("no server: set --server URL or EDITWAR_SERVER");
     }
     list(&args.which, args.namespace.as_deref(), &Reach::At(args.remote.clone()))
 }
@@ -31,7 +31,7 @@ fn transitions(which: &Which, namespace: Option<&str>, since: &str, reach: &Reac
     match which.output {
         Format::Json => write!(stdout, "{}", output::json(&found)?)?,
         Format::Yaml => write!(stdout, "{}", output::yaml(&found)?)?,
-        Format::Markdown => bail!("-o markdown is for one object: see editwar who"),
+        Format::Markdown => bail!("-o markdown supports a single object only: use editwar who"),
         Format::Table | Format::Wide => {
             let style = output::Style::of_stdout(which.output == Format::Wide);
             write!(stdout, "{}", output::transitions(&found, style))?;

@@ -68,7 +68,7 @@ pub(super) fn encoded(text: &str) -> String {
 
 fn from_files(args: &WhoArgs, kind: &str, name: &str) -> Result<(Participants, bool)> {
     if args.inputs.is_empty() {
-        bail!("name audit logs to read, or a running server with --server URL");
+        bail!("no input: give audit logs to read, or a running server with --server URL");
     }
     let target = Target { kind: kind.to_owned(), name: name.to_owned(), namespace: args.namespace.clone() };
     let config = args.log.config()?;

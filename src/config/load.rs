@@ -105,14 +105,14 @@ impl Config {
             if auth.client_crl.is_some() && auth.client_ca.is_none() {
                 return Err(invalid(
                     &format!("{name}.auth.client_crl"),
-                    &format!("revocation lists are those of client CAs: configure {name}.auth.client_ca"),
+                    &format!("revocation lists need a client CA: configure {name}.auth.client_ca"),
                 ));
             }
             if !listen.ip().is_loopback() && has_tls && !auth.is_on() && !is_allowed {
                 return Err(invalid(
                     &format!("{name}.auth"),
                     &format!(
-                        "{listen} is reachable from outside, and nobody is asked who they are: configure \
+                        "{listen} is reachable from outside without authentication: configure \
                          {name}.auth.client_ca, tokens or kubernetes, or set {name}.allow_insecure=true"
                     ),
                 ));
@@ -121,7 +121,7 @@ impl Config {
                 return Err(invalid(
                     &format!("{name}.listen"),
                     &format!(
-                        "{listen} is reachable from outside, and there is no {name}.tls: configure it, listen on \
+                        "{listen} is reachable from outside without TLS: configure {name}.tls, listen on \
                          127.0.0.1, or set {name}.allow_insecure=true"
                     ),
                 ));
@@ -130,35 +130,35 @@ impl Config {
         let all = std::iter::once(&self.limits).chain(self.overrides.iter().map(|o| &o.limits));
         for limits in all {
             if limits.buckets.as_ref().is_some_and(Vec::is_empty) {
-                return Err(invalid("limits.buckets", "at least one bucket is needed"));
+                return Err(invalid("limits.buckets", "expected at least one bucket"));
             }
             let windows = limits.buckets.iter().flatten().map(|b| b.window);
             if windows.chain(limits.contention.map(|c| c.window)).any(|w| w.0.as_secs() == 0) {
-                return Err(invalid("window", "a window is at least one second"));
+                return Err(invalid("window", "a window must be at least one second"));
             }
         }
         let names = Cooperations::names();
         if let Some(unknown) = self.cooperation.disabled.iter().find(|name| !names.contains(&name.as_str())) {
-            let why = format!("there is no co-operation named {unknown}; there are {}", names.join(", "));
+            let why = format!("unknown co-operation {unknown}; expected one of {}", names.join(", "));
             return Err(invalid("cooperation.disabled", &why));
         }
         if self.enforce.mode == Mode::Pause && self.enforce.resources.is_empty() {
             return Err(invalid(
                 "enforce.resources",
-                "name the resources that may be paused, such as enforce.resources=[deployments.apps]",
+                "set the resources that may be paused, such as enforce.resources=[deployments.apps]",
             ));
         }
         if self.enforce.mode == Mode::Reconcile && !self.enforce.assets.is_dir() {
             return Err(invalid(
                 "enforce.assets",
-                &format!("{} is no directory: name that of the Golden State", self.enforce.assets.display()),
+                &format!("{} is not a directory: set the directory of the Golden State", self.enforce.assets.display()),
             ));
         }
         if self.journal.retention.0.as_secs() < 60 || self.journal.size_max.0 < JOURNAL_BYTES_MIN {
-            return Err(invalid("journal", "retention is at least 1m, and size_max at least 16MiB"));
+            return Err(invalid("journal", "retention must be at least 1m, and size_max at least 16MiB"));
         }
         if self.bounds.memory.is_some_and(|memory| memory.0 < MEMORY_BYTES_MIN) {
-            return Err(invalid("bounds.memory", "nothing useful fits in less than 64MiB"));
+            return Err(invalid("bounds.memory", "must be at least 64MiB"));
         }
         if self.bounds.objects == 0 || self.bounds.requests == 0 {
             return Err(invalid("bounds", "objects and requests must be at least 1"));
@@ -264,12 +264,12 @@ mod tests {
     #[test]
     fn values_that_make_no_sense_are_refused() {
         for (text, expected) in [
-            ("limits: {quiet: soon}", "no duration"),
+            ("limits: {quiet: soon}", "expected a duration"),
             ("limits: {buckets: []}", "at least one bucket"),
             ("limits: {buckets: [{retakes: 0, window: 1m}]}", "nonzero"),
             ("limits: {buckets: [{retakes: 5, window: 0s}]}", "at least one second"),
             ("webhook: {listen: '0.0.0.0:8443'}", "allow_insecure"),
-            ("bounds: {bodies: many}", "no size"),
+            ("bounds: {bodies: many}", "expected a size"),
             ("actors: [{actor: x, class: robot}]", "robot"),
         ] {
             let error = load(text, &[], &[]).unwrap_err();

@@ -70,7 +70,7 @@ impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
         Duration::parse(&text)
-            .ok_or_else(|| D::Error::custom(format!("`{text}` is no duration such as 90s, 10m or 6h")))
+            .ok_or_else(|| D::Error::custom(format!("expected a duration such as 90s, 10m or 6h, got \"{text}\"")))
     }
 }
 
@@ -116,7 +116,8 @@ impl<'de> Deserialize<'de> for Bytes {
             Value::Number(number) => number.to_string(),
             _ => String::new(),
         };
-        Bytes::parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is no size such as 65536 or 64MiB")))
+        Bytes::parse(&text)
+            .ok_or_else(|| D::Error::custom(format!("expected a size such as 65536 or 64MiB, got \"{text}\"")))
     }
 }
 

@@ -94,11 +94,11 @@ pub fn cause(symptoms: &Symptoms<'_>) -> (Cause, Vec<String>) {
     let (cause, why) = found.map_or((Cause::Unknown, None), |(cause, why)| (cause, Some(why)));
     let mut evidence: Vec<String> = why.into_iter().collect();
     if let Some((by, turns)) = symptoms.flapping {
-        evidence.push(format!("{by} accepted and refused the same writer's requests alternately, {turns} times"));
+        evidence.push(format!("{by} alternately accepted and rejected requests of the same writer, {turns} times"));
     }
     if symptoms.stale > 0 {
         evidence.push(format!(
-            "{} requests of the parties failed on a stale resourceVersion, against {} that were stored",
+            "{} requests of the parties failed because of a stale resourceVersion, and {} succeeded",
             symptoms.stale, symptoms.writes
         ));
     }
@@ -109,24 +109,24 @@ fn overriding_webhook(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
     let (webhooks, others) = (symptoms.of(Class::Webhook), symptoms.but(Class::Webhook));
     (symptoms.scope == Scope::Override).then(|| {
         let why =
-            format!("{webhooks} replaces what {others} asks for, each time by what is stored already: nothing moves");
+            format!("{webhooks} replaces the request of {others} with the stored value each time, so nothing changes");
         (Cause::OverridingWebhook, why)
     })
 }
 
 fn flapping_webhook(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
     let webhooks = symptoms.of(Class::Webhook);
-    let why = format!("{webhooks} changes in admission what others have set");
+    let why = format!("{webhooks} changes values of others during admission");
     (!webhooks.is_empty()).then_some((Cause::FlappingWebhook, why))
 }
 
 fn recreate_war(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
     (symptoms.scope == Scope::Object)
-        .then(|| (Cause::RecreateWar, "the object was deleted and created alternately".to_owned()))
+        .then(|| (Cause::RecreateWar, "the object was alternately deleted and created".to_owned()))
 }
 
 fn normalisation(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
-    let why = "all values are forms of one value: one side writes what the other one stores otherwise";
+    let why = "all values are notations of the same value: the parties only write it differently";
     symptoms.is_over_form.then(|| (Cause::Normalisation, why.to_owned()))
 }
 
@@ -134,7 +134,7 @@ fn version_skew(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
     let (account, instances) = symptoms.instances()?;
     let is_replica = |name: &&str| name.starts_with("pod ") || name.contains(" v");
     instances.iter().all(is_replica).then(|| {
-        let why = format!("{account} runs twice and wants different things: {}", instances.join(" against "));
+        let why = format!("several instances of {account} write different values: {}", instances.join(" against "));
         (Cause::VersionSkew, why)
     })
 }
@@ -145,12 +145,12 @@ fn shared_account(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
     instances
         .iter()
         .all(|name| !name.contains(' '))
-        .then(|| (Cause::SharedAccount, format!("{account} is used by several tools: {}", instances.join(" against "))))
+        .then(|| (Cause::SharedAccount, format!("several tools use {account}: {}", instances.join(" against "))))
 }
 
 fn lock_contention(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
     let is_race = symptoms.confidence == Confidence::Possible && symptoms.stale * 2 > symptoms.writes;
-    let why = "the audit level does not show fields, and the writers mostly fail on each other";
+    let why = "the audit level does not show fields, and most requests fail because of conflicts";
     is_race.then(|| (Cause::LockContention, why.to_owned()))
 }
 

@@ -135,8 +135,11 @@ impl Facts<'_> {
             option: "C",
             title: format!("leave {} to {}", fields.join(" and "), self.rivals(owner)),
             command: self.annotate(&[annotation]),
-            changes: format!("{owner} no longer writes {}, and goes on with the rest of the object", fields.join(", ")),
-            tradeoff: format!("drift of {} is not corrected any more", fields.join(", ")),
+            changes: format!(
+                "{owner} no longer writes {}, but still manages the rest of the object",
+                fields.join(", ")
+            ),
+            tradeoff: format!("drift of {} is no longer corrected", fields.join(", ")),
         })
     }
 
@@ -163,10 +166,10 @@ impl Facts<'_> {
         let fields: Vec<&str> = self.fields.iter().map(|f| f.path).collect();
         Some(Remedy {
             option: "C",
-            title: format!("take over what {} wants", self.rivals(owner)),
+            title: format!("adopt the value of {}", self.rivals(owner)),
             command: self.annotate(&[format!("patch={}", Value::from(operations))]),
-            changes: format!("{owner} writes the value of {} that is in the annotation", fields.join(", ")),
-            tradeoff: "the value stays as it is now, also when the rival wants another".into(),
+            changes: format!("{owner} writes the value of {} from the annotation", fields.join(", ")),
+            tradeoff: "the value stays the same, even if the rival wants another one later".into(),
         })
     }
 
@@ -176,8 +179,8 @@ impl Facts<'_> {
             option: "B",
             title: format!("leave the object to {}", self.rivals(owner)),
             command: self.annotate(&["mode=unmanaged".to_owned()]),
-            changes: format!("{owner} no longer writes this object at all, and its pause is lifted"),
-            tradeoff: "nothing of this object is held at its desired state any more".into(),
+            changes: format!("{owner} no longer writes this object, and its pause is lifted"),
+            tradeoff: "the desired state of this object is no longer enforced".into(),
         }
     }
 
@@ -197,25 +200,25 @@ impl Facts<'_> {
                 let patch = quoted(&ignore.to_string());
                 Some(Remedy {
                     option: "C",
-                    title: format!("let Argo CD leave {} alone", pointers.join(" and ")),
+                    title: format!("make Argo CD ignore {}", pointers.join(" and ")),
                     command: format!(
                         "kubectl patch {} -n argocd --type=merge -p {patch}",
                         target("applications.argoproj.io", application)
                     ),
                     changes: format!("the application {application} ignores these fields when it compares and syncs"),
-                    tradeoff: "what the repository says of them; other ignoreDifferences there are replaced".into(),
+                    tradeoff: "the values in the repository have no effect; the patch replaces other ignoreDifferences of the application".into(),
                 })
             }
             // On an object that is deleted again and again, the annotation is lost with it.
             (Role::Flux, _, _) if self.cause != Cause::RecreateWar => Some(Remedy {
                 option: "C",
-                title: "let Flux leave the object alone".into(),
+                title: "make Flux ignore the object".into(),
                 command: format!(
                     "{} kustomize.toolkit.fluxcd.io/reconcile=disabled --overwrite",
                     self.kubectl("annotate")
                 ),
                 changes: format!("{actor} no longer applies this object"),
-                tradeoff: "what the repository says of it, until the annotation is removed".into(),
+                tradeoff: "the repository has no effect on this object until the annotation is removed".into(),
             }),
             _ => None,
         }
@@ -241,7 +244,7 @@ impl Facts<'_> {
                 quoted(&patch.to_string())
             ),
             changes: "the webhook no longer sees these requests; its other conditions stay".into(),
-            tradeoff: format!("what {webhook} does for them, on all objects"),
+            tradeoff: format!("{webhook} has no effect on their requests, for all objects"),
         })
     }
 
@@ -252,8 +255,8 @@ impl Facts<'_> {
             option: "D",
             title: format!("exclude {}/{} in the Kyverno policy that changes it", self.kind, self.name),
             command: "kubectl get clusterpolicies.kyverno.io,policies.kyverno.io -A -o wide".into(),
-            changes: "nothing; the rule's `exclude` block is where it is exempted".into(),
-            tradeoff: "what the policy does for this object".into(),
+            changes: "nothing; add the object to the rule's `exclude` block".into(),
+            tradeoff: "the policy has no effect on this object".into(),
         }
     }
 
@@ -262,10 +265,7 @@ impl Facts<'_> {
         let (kind, name) = self.flapping?.split_once(' ')?;
         let (resource, title) = match kind {
             "policy" => ("validatingadmissionpolicies.admissionregistration.k8s.io", "the policy"),
-            _ => (
-                "validatingwebhookconfigurations.admissionregistration.k8s.io",
-                "the configuration that has the webhook",
-            ),
+            _ => ("validatingwebhookconfigurations.admissionregistration.k8s.io", "the configuration of the webhook"),
         };
         let command = match kind {
             "policy" => format!("kubectl get {} -o yaml", target(resource, name)),
@@ -273,10 +273,10 @@ impl Facts<'_> {
         };
         Some(Remedy {
             option: "D",
-            title: format!("see why {title} {name} decides differently on the same request"),
+            title: format!("find out why {title} {name} decides differently about the same request"),
             command,
-            changes: "nothing; make it deterministic, independent of time, chance and order".into(),
-            tradeoff: "nothing".into(),
+            changes: "nothing; make its decisions independent of time, chance and order".into(),
+            tradeoff: "none".into(),
         })
     }
 
@@ -295,15 +295,15 @@ impl Facts<'_> {
                     target("horizontalpodautoscalers.autoscaling", hpa),
                     self.namespace_flag()
                 ),
-                changes: format!("{} is no longer scaled by load", self.name),
-                tradeoff: "autoscaling of this object; the autoscaler's settings are gone".into(),
+                changes: format!("{} no longer scales with the load", self.name),
+                tradeoff: "no autoscaling of this object; the settings of the autoscaler are lost".into(),
             },
             None => Remedy {
                 option: "A",
                 title: "find the HorizontalPodAutoscaler that targets it".into(),
                 command: format!("kubectl get horizontalpodautoscalers.autoscaling{} -o wide", self.namespace_flag()),
-                changes: "nothing; the one that refers to it is the rival".into(),
-                tradeoff: "nothing".into(),
+                changes: "nothing; the autoscaler that targets the object is the rival".into(),
+                tradeoff: "none".into(),
             },
         })
     }
@@ -319,15 +319,15 @@ impl Facts<'_> {
         let with = if others.is_empty() { "the tools of that account".to_owned() } else { others.join(" and ") };
         Some(Remedy {
             option: "A",
-            title: format!("agree with {person} who sets what; it works against {with}"),
+            title: format!("agree on one owner of these fields: {person} works against {with}"),
             command: format!(
                 "kubectl auth can-i update {}{} --as={}",
                 quoted(&format!("{}/{}", self.resource, self.name)),
                 self.namespace_flag(),
                 quoted(person)
             ),
-            changes: "nothing; it says whether that account may write the object at all".into(),
-            tradeoff: "nothing".into(),
+            changes: "nothing; the command shows whether that account may write the object".into(),
+            tradeoff: "none".into(),
         })
     }
 
@@ -335,10 +335,10 @@ impl Facts<'_> {
     fn look(&self) -> Remedy {
         Remedy {
             option: "A",
-            title: "see who owns which field, and take it from one of them".into(),
+            title: "check which actor owns which field, and remove it from one of them".into(),
             command: format!("{} -o yaml --show-managed-fields", self.kubectl("get")),
             changes: "nothing".into(),
-            tradeoff: "nothing".into(),
+            tradeoff: "none".into(),
         }
     }
 }

@@ -71,7 +71,7 @@ impl Actor {
                 Ok(Outcome::Over)
             }
             Action::Stripped(removal) => {
-                let note = format!("{} takes the pause away again and again: it is not set any more", removal.actor);
+                let note = format!("{} repeatedly removed the pause, so it is no longer set", removal.actor);
                 tracing::warn!(object = target.title(), note, "pause stripped");
                 self.events.warn(&target.reference(), "PauseStripped", note);
                 self.pauses.remove(key);
@@ -135,12 +135,12 @@ impl Actor {
         match again {
             Again::Longer => return Ok(paused),
             Again::Stripped(by) => {
-                tracing::warn!(object = target.title(), %by, "the pause was stripped, and is set again")
+                tracing::warn!(object = target.title(), %by, "the pause was removed and is set again")
             }
             // The runbook searches for this message.
             Again::No => tracing::warn!("Token bucket exhausted for {}, skipping reconcile", target.title()),
         }
-        let until = verdict.until.map(|at| format!("; until {} at least", hand::clock(at))).unwrap_or_default();
+        let until = verdict.until.map(|at| format!("; paused until at least {}", hand::clock(at))).unwrap_or_default();
         let note = format!("{}{until}", because(verdict));
         tracing::info!(object = target.title(), namespace = target.namespace, note, "paused");
         self.events.warn(&target.reference(), "ThrashingDetected", note);
@@ -161,7 +161,7 @@ impl Actor {
     /// its task.
     async fn write(&self, write: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
         if !self.tenure.is_held() {
-            return Err(Error::Unavailable("the Lease was lost before this write".to_owned()));
+            return Err(Error::Unavailable("the Lease was lost before the write".to_owned()));
         }
         write.await
     }

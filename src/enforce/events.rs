@@ -50,7 +50,7 @@ impl Events {
         let action = "Enforce".to_owned();
         let event = Event { type_, reason: reason.to_owned(), note: Some(note), action, secondary: None };
         if self.queue.try_send((about.clone(), event)).is_err() {
-            tracing::warn!(reason, "an Event is dropped: {QUEUE_MAX} others wait to be written");
+            tracing::warn!(reason, "dropping an Event: {QUEUE_MAX} others are queued");
         }
     }
 }

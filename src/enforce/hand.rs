@@ -32,7 +32,7 @@ const PAGE: u32 = 500;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The account does not have the permission.
-    #[error("{message}; allow it: {rule}")]
+    #[error("{message}; add this RBAC rule: {rule}")]
     Forbidden {
         /// The message of the API server.
         message: String,
@@ -43,10 +43,10 @@ pub enum Error {
     #[error("the API server does not know {0}")]
     Unknown(String),
     /// The object was deleted, or replaced by another one with the same name.
-    #[error("it is gone")]
+    #[error("the object no longer exists")]
     Gone,
     /// The API server does not respond, or responds with an unexpected error.
-    #[error("the API server: {0}")]
+    #[error("API server: {0}")]
     Unavailable(String),
 }
 

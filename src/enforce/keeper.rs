@@ -59,7 +59,7 @@ impl Keeper {
             }
         }
         if tokio::time::timeout(RELEASE, self.lease.release(Instant::now())).await.is_err() {
-            tracing::warn!("the Lease could not be given up: another replica takes it over when it has expired");
+            tracing::warn!("cannot release the Lease; another replica takes over when it expires");
         }
     }
 
@@ -67,7 +67,7 @@ impl Keeper {
     fn failed(&self, error: &Error) -> String {
         let trouble = format!("the Lease: {error}");
         if self.standing.borrow().trouble != trouble {
-            tracing::warn!(%error, "the Lease");
+            tracing::warn!(%error, "cannot renew the Lease");
         }
         trouble
     }

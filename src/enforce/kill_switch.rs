@@ -54,7 +54,7 @@ impl KillSwitch {
         control: Control,
         metrics: &Metrics,
     ) -> KillSwitch {
-        let help = "Pauses that the kill switch could not lift yet, and resources it could not look for pauses in.";
+        let help = "Pauses that the kill switch could not lift yet, and resources that it could not search for pauses.";
         let pending = IntGauge::new("editwar_kill_switch_pending_pauses", help).expect("the name is valid");
         KillSwitch { hand: Hand::new(client, LIFT), events, pauses, kinds, control, pending: metrics.add(pending) }
     }
@@ -68,7 +68,7 @@ impl KillSwitch {
         }
         let left = this.control.lifting().not_lifted;
         if this.control.is_stopped() && !left.is_empty() {
-            tracing::error!(pauses = ?left, "ending before the kill switch could lift these pauses");
+            tracing::error!(pauses = ?left, "exiting before the kill switch could lift these pauses");
         }
     }
 
@@ -95,7 +95,7 @@ impl KillSwitch {
             self.control.not_lifted(&name(&key), NOT_TRIED);
         }
         for kind in &self.kinds {
-            self.control.not_lifted(&kind.to_string(), "not looked for pauses yet");
+            self.control.not_lifted(&kind.to_string(), "not searched for pauses yet");
         }
         self.control.looked_for(NOT_BEGUN);
         let (mut again, mut verify) = (Duration::from_secs(1), VERIFY_FIRST);
@@ -104,12 +104,12 @@ impl KillSwitch {
             let Lifting { lifted, not_lifted } = self.control.lifting();
             if not_lifted.is_empty() {
                 if verify == VERIFY_FIRST {
-                    tracing::warn!(lifted = lifted.len(), "the kill switch: all pauses are lifted");
+                    tracing::warn!(lifted = lifted.len(), "kill switch: all pauses are lifted");
                 }
                 tokio::time::sleep(verify).await;
                 (again, verify) = (Duration::from_secs(1), VERIFY_EVERY);
             } else {
-                tracing::error!(not_lifted = not_lifted.len(), again_in = ?again, "the kill switch: not all pauses are lifted");
+                tracing::error!(not_lifted = not_lifted.len(), again_in = ?again, "kill switch: not all pauses are lifted");
                 tokio::time::sleep(again).await;
                 (again, verify) = ((again * 2).min(AGAIN_MAX), VERIFY_FIRST);
             }
@@ -143,7 +143,7 @@ impl KillSwitch {
             }
             // The kind does not exist, so there are no pauses of it.
             Err(Error::Unknown(_)) => self.control.looked_for(&title),
-            Err(error) => self.failed(&title, &format!("cannot be looked for pauses: {error}")),
+            Err(error) => self.failed(&title, &format!("cannot search for pauses: {error}")),
         }
         self.count();
     }
@@ -162,7 +162,7 @@ impl KillSwitch {
             Ok(()) | Err(Error::Gone) => {
                 self.pauses.remove(key);
                 self.control.lifted(&name(key));
-                let note = "pauses are switched off".to_owned();
+                let note = "the kill switch is on".to_owned();
                 tracing::info!(object = target.title(), namespace = target.namespace, note, "pause lifted");
                 self.events.tell(&target.reference(), "ThrashingResolved", note);
             }
@@ -178,7 +178,7 @@ impl KillSwitch {
     /// Records a failure. Logs it if it is new or its reason has changed.
     fn failed(&self, name: &str, why: &str) {
         if self.control.not_lifted(name, why) {
-            tracing::error!(pause = name, why, "the kill switch cannot lift this pause; tried again until it can");
+            tracing::error!(pause = name, why, "the kill switch cannot lift this pause; retrying");
         }
     }
 

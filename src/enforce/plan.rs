@@ -189,9 +189,9 @@ impl Lift {
     /// Returns the reason as text.
     pub fn reason(self) -> &'static str {
         match self {
-            Lift::Quiet => "nobody took anything back for the quiet period",
-            Lift::Unmanaged => "the object is unmanaged now",
-            Lift::SwitchedOff => "the namespace is switched off",
+            Lift::Quiet => "no party retook a field during the quiet period",
+            Lift::Unmanaged => "the object is now unmanaged",
+            Lift::SwitchedOff => "pauses are turned off for the namespace",
         }
     }
 }

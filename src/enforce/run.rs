@@ -139,7 +139,7 @@ impl Enforcer {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = control.wait_for(true), if self.is_acting => self.halt(),
                 () = self.tenure.lost(), if self.is_acting => {
-                    tracing::warn!(why = self.tenure.trouble(), "the Lease is lost: nothing is written until it is held again");
+                    tracing::warn!(why = self.tenure.trouble(), "lost the Lease; not writing until this replica holds it again");
                     self.halt();
                 }
                 Some(done) = self.tasks.join_next() => self.done(done),
@@ -320,17 +320,17 @@ impl Enforcer {
                     self.begin(key, Action::Lift(Lift::SwitchedOff), now);
                 }
             }
-            Ok(Done::SwitchedOff(Err(error))) => self.failed("asking for namespaces", &error),
+            Ok(Done::SwitchedOff(Err(error))) => self.failed("cannot list namespaces", &error),
             Ok(Done::Pinged(result)) => {
                 self.is_pinging = false;
                 if let Err(error) = result
                     && !matches!(error, Error::Gone)
                 {
-                    self.failed("asking for an event", &error);
+                    self.failed("cannot trigger an audit event", &error);
                 }
             }
             Err(error) => {
-                tracing::error!(%error, "an action of the enforcer ended unexpectedly: all are begun anew");
+                tracing::error!(%error, "an action of the enforcer failed unexpectedly; restarting all actions");
                 self.halt();
             }
         }
@@ -349,11 +349,11 @@ impl Enforcer {
             Ok(Outcome::Left(time)) => self.plan.has_left(key, time, self.now()),
             Err(Error::Gone) => self.plan.has_ended(&key),
             Err(error @ (Error::Forbidden { .. } | Error::Unknown(_))) => {
-                self.failed("pausing", &error);
+                self.failed("cannot pause an object", &error);
                 self.plan.has_left(key, REFUSED_FOR, self.now());
             }
             Err(error) => {
-                self.failed("enforcing", &error);
+                self.failed("cannot complete an action", &error);
                 self.plan.has_failed(&key, self.now());
             }
         }
@@ -374,11 +374,11 @@ impl Enforcer {
                 self.adopted.insert(resource);
             }
             Err(error @ (Error::Unknown(_) | Error::Forbidden { .. })) => {
-                self.failed("looking for pauses", &error);
+                self.failed("cannot list paused objects", &error);
                 self.adopted.insert(resource);
             }
             Err(error) => {
-                self.failed("looking for pauses", &error);
+                self.failed("cannot list paused objects", &error);
                 self.list_at.insert(resource, Instant::now() + LIST_AGAIN);
             }
         }
@@ -394,7 +394,7 @@ impl Enforcer {
         let mut status = match self.plan.is_fresh(now) {
             true => format!("enforcing: {paused} objects paused"),
             false => format!(
-                "no audit events for more than {} s: nothing new is decided, {paused} objects stay paused",
+                "no audit events for more than {} s: no new decisions, {paused} objects stay paused",
                 self.rules.fresh_for / 1_000_000
             ),
         };
@@ -427,5 +427,5 @@ pub async fn account(client: &Client) -> Result<String, Error> {
         .status
         .and_then(|s| s.user_info)
         .and_then(|u| u.username)
-        .ok_or_else(|| Error::Unavailable("it does not say who we are".into()))
+        .ok_or_else(|| Error::Unavailable("it did not return the account of this client".into()))
 }

@@ -59,7 +59,7 @@ fn hand_over(mut reader: impl Read, to: &SyncSender<io::Result<Vec<u8>>>) {
 impl Read for Ahead {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.taken == self.piece.len() && !self.is_over {
-            let stopped = |_| Err(io::Error::other("the thread that unpacked it stopped"));
+            let stopped = |_| Err(io::Error::other("the decompression thread stopped"));
             let next = self.pieces.recv().unwrap_or_else(stopped);
             self.is_over = next.as_ref().map_or(true, Vec::is_empty);
             (self.piece, self.taken) = (next?, 0);

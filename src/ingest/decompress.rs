@@ -67,8 +67,9 @@ impl<R: Read> Read for Capped<R> {
         self.given += n as u64;
         let taken = self.taken.load(Ordering::Relaxed).max(1);
         if self.given > FREE_BYTES && self.given / taken > RATIO_MAX {
-            let text =
-                format!("expands more than {RATIO_MAX} times: no audit log does; unpack it yourself if it is one");
+            let text = format!(
+                "expands more than {RATIO_MAX} times, unlike any audit log; decompress it first to read it anyway"
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         Ok(n)

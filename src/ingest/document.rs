@@ -49,7 +49,7 @@ pub fn read(
                 Err(why) => each(Err(why), b""),
             },
             _ => {
-                each(Err(Malformed::Json("a JSON object is expected".into())), b"");
+                each(Err(Malformed::Json("expected a JSON object".into())), b"");
                 return Ok(());
             }
         }

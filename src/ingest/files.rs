@@ -41,7 +41,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A directory without logs.
-    #[error("{0}: no audit logs here; expected files named *.log, *.json, *.jsonl or *audit*, plain or .gz")]
+    #[error("{0}: found no audit logs; expected files named *.log, *.json, *.jsonl or *audit*, plain or .gz")]
     NoLogs(String),
 }
 

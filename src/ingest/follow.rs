@@ -160,10 +160,14 @@ impl Follower {
         let watcher = notify::recommended_watcher(move |_: Result<notify::Event, notify::Error>| {
             // If the channel is full, another wake-up is already pending.
             if let Err(TrySendError::Disconnected(_)) = waker.try_send(Wake::Changed) {
-                tracing::trace!("nobody follows any more");
+                tracing::trace!("no reader is left");
             }
         });
-        let watcher = watcher.inspect_err(|error| tracing::info!(%error, "logs are looked at every second")).ok();
+        let watcher = watcher
+            .inspect_err(
+                |error| tracing::info!(%error, "file notifications are not available; checking logs every second"),
+            )
+            .ok();
         let tails = settings.files.iter().map(|path| {
             let tail = Tail::new(path.clone(), checkpoint.positions.get(path).cloned());
             (path.display().to_string(), tail)
@@ -187,7 +191,7 @@ impl Follower {
     /// Stops the thread, after everything that was read is ingested and a checkpoint is saved.
     pub fn stop(self) {
         if self.wake.send(Wake::Stop).is_err() || self.thread.join().is_err() {
-            tracing::error!("the thread that follows logs had ended before");
+            tracing::error!("the thread that tails logs ended unexpectedly");
         }
     }
 }
@@ -244,7 +248,7 @@ impl<S: Sink> Worker<S> {
                 }
                 Err(error) => {
                     if self.troubled.insert(name.clone()) {
-                        tracing::warn!(file = name, %error, "cannot read the log; trying again every second");
+                        tracing::warn!(file = name, %error, "cannot read the log; retrying every second");
                     }
                 }
             }
@@ -271,7 +275,7 @@ impl<S: Sink> Worker<S> {
             }
             // Retried a second later.
             Err(error) if self.troubled.insert("checkpoint".into()) => {
-                tracing::error!(%error, "after a restart, events would be read again");
+                tracing::error!(%error, "cannot write the checkpoint; a restart would read events again");
             }
             Err(_) => {}
         }

@@ -20,7 +20,7 @@ pub fn tell(batch: &Batch<'_>, pipeline: &Pipeline, metrics: &Metrics, journal: 
                 tracing::warn!(
                     source,
                     time,
-                    "writes whose time cannot be right count as of now: check the clock of that API server"
+                    "writes have an implausible time and are processed as of now; check the clock of this API server"
                 );
             }
             counter.inc_by(count);
@@ -29,11 +29,11 @@ pub fn tell(batch: &Batch<'_>, pipeline: &Pipeline, metrics: &Metrics, journal: 
     for transition in &batch.transitions {
         let object = transition.object.object();
         let message = match transition.to {
-            State::Calm => "the war is over",
-            State::Contested => "two writers take a field back from each other",
+            State::Calm => "the edit war is over",
+            State::Contested => "two writers retake a field from each other",
             State::Thrashing => "an edit war",
-            State::Sustained => "an edit war that does not end: reconcilers should pause",
-            State::Subsiding => "quiet for long enough to try again",
+            State::Sustained => "a sustained edit war: reconcilers should pause",
+            State::Subsiding => "no retake for the quiet period: reconcilers may try again",
         };
         tracing::info!(
             cluster = transition.object.cluster(),

@@ -239,7 +239,7 @@ impl Tail {
                 Ok(opened) if is_stable => return Ok(opened),
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ if looks == LOOKS_MAX => {
-                    return Err(io::Error::other("its directory keeps changing; tried again soon"));
+                    return Err(io::Error::other("its directory keeps changing; retrying"));
                 }
                 _ => {}
             }
@@ -252,8 +252,8 @@ impl Tail {
         tracing::warn!(
             file = %self.path.display(),
             offset = position.offset,
-            "{}; what was not read of it by then is lost",
-            if is_cut { "the log was truncated and left no copy" } else { "the log was rotated and deleted" }
+            "{}; events that were not read before are lost",
+            if is_cut { "the log was truncated without a copy" } else { "the log was rotated and the old file deleted" }
         );
     }
 }
@@ -365,7 +365,7 @@ impl Open {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // A damaged archive ends at the damage.
                 Err(error) if matches!(self.source, Source::Packed(_)) => {
-                    tracing::warn!(%error, "a rotated log is damaged; the rest of it is lost");
+                    tracing::warn!(%error, "a rotated log is damaged; skipping the rest of it");
                     break Ok(0);
                 }
                 result => break result,

@@ -130,7 +130,7 @@ impl Webhook {
             return self.refuse(StatusCode::NOT_FOUND, "path", "post audit events to /audit or /audit/CLUSTER\n");
         };
         if request.method() != Method::POST {
-            let mut reply = self.refuse(StatusCode::METHOD_NOT_ALLOWED, "method", "audit events are posted\n");
+            let mut reply = self.refuse(StatusCode::METHOD_NOT_ALLOWED, "method", "use POST to send audit events\n");
             reply.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             return reply;
         }
@@ -140,13 +140,17 @@ impl Webhook {
             return self.refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", text);
         }
         if request.body().size_hint().lower() > (self.body_bytes_max * DRAIN_FACTOR) as u64 {
-            return self.refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "smaller batches, please\n");
+            return self.refuse(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too_large",
+                "the batch is too large: lower --audit-webhook-batch-max-size of kube-apiserver\n",
+            );
         }
         if self.journal.as_ref().is_some_and(|journal| journal.check().is_err()) {
             return self.unavailable();
         }
         if !self.clusters().has_room_for(&cluster, peer.ip()) {
-            let text = "events of too many clusters came already: see webhook.auth.allow[].clusters\n";
+            let text = "too many clusters: list the permitted ones in webhook.auth.allow[].clusters\n";
             return self.refuse(StatusCode::TOO_MANY_REQUESTS, "clusters", text);
         }
         // Before any of the body is read, so that a rejected request costs almost nothing.
@@ -278,14 +282,19 @@ impl Webhook {
 
     /// Returns the response for an exhausted budget.
     fn full(&self) -> Reply {
-        let mut reply = self.refuse(StatusCode::TOO_MANY_REQUESTS, "full", "too much is on its way in\n");
+        let mut reply = self.refuse(
+            StatusCode::TOO_MANY_REQUESTS,
+            "full",
+            "too many bytes of batches are in flight: retry later\n",
+        );
         reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         reply
     }
 
     /// Returns the response that makes an API server retry.
     fn unavailable(&self) -> Reply {
-        let mut reply = self.refuse(StatusCode::SERVICE_UNAVAILABLE, "journal", "the journal cannot be written\n");
+        let mut reply =
+            self.refuse(StatusCode::SERVICE_UNAVAILABLE, "journal", "cannot write the journal: retry later\n");
         reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
         reply
     }

@@ -82,7 +82,7 @@ impl Head {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::Busy(folder.into())),
             // The file system has no locks. redb's own lock is tried next.
-            Err(TryLockError::Error(error)) => tracing::debug!(%error, "the journal's head cannot be locked"),
+            Err(TryLockError::Error(error)) => tracing::debug!(%error, "cannot lock the journal's head file"),
         }
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(unusable)?;

@@ -31,7 +31,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The directory cannot be used.
-    #[error("journal {path}: {source}: give editwar a directory that it may write to, or --journal off")]
+    #[error("journal {path}: {source}: choose a directory that editwar can write to, or set --journal off")]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -47,12 +47,12 @@ pub enum Error {
         message: String,
     },
     /// Another process has the journal open.
-    #[error("journal {0}: another process has it open; stop that one, or give this one a directory of its own")]
+    #[error("journal {0}: another process has it open; stop that process, or use another directory")]
     Busy(PathBuf),
     /// The file that was open is no longer in the directory.
     #[error(
-        "journal {0}: was deleted or replaced while it was open: what was in it is lost; it is made anew, and the history \
-         begins there"
+        "journal {0}: was deleted or replaced while it was open: its content is lost; editwar creates it again, and the \
+         history starts there"
     )]
     Gone(PathBuf),
     /// Free space is so low that the next write may fail.
@@ -66,7 +66,7 @@ pub enum Error {
     /// The content of the file is not what was written to it.
     #[error(
         "journal {path}: damaged ({message}): the writes in this file are lost; move it away, or set \
-         journal.on_failure=degrade to have that done"
+         journal.on_failure=degrade to let editwar do this"
     )]
     Damaged {
         /// The file.
@@ -76,8 +76,8 @@ pub enum Error {
     },
     /// The file was written by another version.
     #[error(
-        "journal {path}: has format {found}, and this editwar writes format {}: move it away, or set \
-         journal.on_failure=degrade to have that done; the editwar that wrote it can still read it",
+        "journal {path}: has format {found}, but this editwar writes format {}: move it away, or set \
+         journal.on_failure=degrade to let editwar do this; the editwar that wrote it can still read it",
         segment::FORMAT
     )]
     Format {

@@ -47,7 +47,7 @@ pub struct Settings {
 
 /// The writes could not be stored and are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the journal cannot be written")]
+#[error("cannot write the journal")]
 pub struct Unavailable;
 
 /// Called when the store is open for the first time, and again only if that call failed. It replays the past, and
@@ -81,16 +81,18 @@ impl Shared {
     /// Creates the metrics, with nothing to read yet.
     pub(super) fn new(on_failure: OnFailure, metrics: &Metrics) -> Shared {
         let gauge = |name: &str, help: &str| metrics.add(IntGauge::new(name, help).expect("valid"));
-        let outcomes =
-            Opts::new("editwar_journal_records_total", "Writes by what became of them: kept, lost, refused.");
+        let outcomes = Opts::new("editwar_journal_records_total", "Writes, by outcome: kept, lost or refused.");
         let outcomes = IntCounterVec::new(outcomes, &["outcome"]).expect("valid");
         // Created at zero: if a series began with its first loss, `rate()` would miss that loss.
         ["kept", "lost", "refused"].iter().for_each(|outcome| drop(outcomes.with_label_values(&[outcome])));
-        let seconds = HistogramOpts::new("editwar_journal_commit_seconds", "Time to write a group of batches to disk.")
-            .buckets(vec![0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]);
+        let seconds = HistogramOpts::new(
+            "editwar_journal_commit_seconds",
+            "Time to write a group of batches to disk, in seconds.",
+        )
+        .buckets(vec![0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]);
         Shared {
             reader: Mutex::new(None),
-            trouble: Mutex::new(Some("the journal is being opened".into())),
+            trouble: Mutex::new(Some("opening the journal".into())),
             on_failure,
             outcomes: metrics.add(outcomes),
             up: gauge("editwar_journal_up", "Whether the journal can be written."),

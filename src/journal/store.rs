@@ -290,13 +290,13 @@ impl Store {
             ..known
         };
         if let Err(error) = self.head.set(known) {
-            tracing::warn!(%error, "old journal files stay until this can be written");
+            tracing::warn!(%error, "keeping old journal files until this file can be written");
             return;
         }
         for file in &over {
             self.files.forget(file.number);
             if let Err(error) = self.disk.remove(&file.path) {
-                tracing::warn!(path = %file.path.display(), %error, "an old journal file cannot be removed");
+                tracing::warn!(path = %file.path.display(), %error, "cannot delete an old journal file");
             }
         }
         self.sealed = self.sealed.iter().skip(over.len()).cloned().collect();

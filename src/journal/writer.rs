@@ -98,7 +98,7 @@ impl GroupWriter {
         match opened {
             Ok(store) => {
                 let checked = store.check();
-                tracing::info!(path = %self.settings.folder.display(), bytes = store.bytes(), "the journal is open");
+                tracing::info!(path = %self.settings.folder.display(), bytes = store.bytes(), "opened the journal");
                 self.wait = self.settings.look_every;
                 self.failed_bytes = 0;
                 self.lost_until = None;
@@ -119,7 +119,7 @@ impl GroupWriter {
         let place = Place { disk, folder, retention: *retention, sets_aside };
         let (mut store, damages) = Store::open(place, &self.files, clock())?;
         for damage in damages {
-            tracing::error!(%damage, "a journal file was set aside, as its name says now; its writes are not in the history");
+            tracing::error!(%damage, "renamed a damaged journal file; its writes are missing from the history");
         }
         if let Some(replay) = &mut self.replay {
             let transitions = replay(&store.reader(), store.newest())?;
@@ -219,15 +219,15 @@ impl GroupWriter {
     /// Publishes whether writes are stored. Logs once when that changes, and once when the reason does.
     fn set_condition(&mut self, trouble: Option<&Error>) {
         let meaning = match (self.settings.on_failure, &self.store) {
-            (OnFailure::Degrade, None) => "writes are accepted and not kept until this is mended",
-            (OnFailure::Degrade, Some(_)) => "writes are kept, and soon may not be",
-            (OnFailure::Refuse, _) => "writes are refused until this is mended",
+            (OnFailure::Degrade, None) => "cannot write the journal; accepting writes without storing them",
+            (OnFailure::Degrade, Some(_)) => "the journal may soon become unable to store writes",
+            (OnFailure::Refuse, _) => "cannot write the journal; rejecting writes",
         };
         let condition = trouble.map(|error| (meaning, error.kind()));
         match (trouble, self.logged) {
             (Some(error), Some((logged, _))) if logged == meaning => {
                 if condition != self.logged {
-                    tracing::warn!(%error, "the journal still cannot be written");
+                    tracing::warn!(%error, "still cannot write the journal");
                 }
             }
             (Some(error), _) => tracing::error!(%error, "{meaning}"),

@@ -111,12 +111,12 @@ impl TlsFiles {
         let (cert, key) = (self.cert.as_path(), self.key.as_path());
         let wrong = |path: &Path, message: String| Error::Tls { path: path.into(), message };
         let bytes = |path: &Path, what: &str| {
-            std::fs::read(path).map_err(|e| wrong(path, format!("no PEM {what} can be read: {e}")))
+            std::fs::read(path).map_err(|e| wrong(path, format!("cannot read a PEM {what}: {e}")))
         };
         let own = [bytes(cert, "certificate")?, bytes(key, "private key")?];
         let chain = certificates(&own[0]).map_err(|message| wrong(cert, message))?;
         let secret = PrivateKeyDer::from_pem_slice(&own[1])
-            .map_err(|e| wrong(key, format!("no PEM private key can be read: {e}")))?;
+            .map_err(|e| wrong(key, format!("cannot read a PEM private key: {e}")))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -128,7 +128,7 @@ impl TlsFiles {
                 let pem = bytes(path, "certificate")?;
                 let mut roots = RootCertStore::empty();
                 for root in certificates(&pem).map_err(|message| wrong(path, message))? {
-                    roots.add(root).map_err(|e| wrong(path, format!("is no CA: {e}")))?;
+                    roots.add(root).map_err(|e| wrong(path, format!("not a CA certificate: {e}")))?;
                 }
                 clients.push(pem);
                 // Certificates are optional: clients with a token and probes of /livez have none.
@@ -147,7 +147,7 @@ impl TlsFiles {
         };
         let mut config = builder
             .with_single_cert(chain, secret)
-            .map_err(|e| wrong(key, format!("does not belong to {}: {e}", cert.display())))?;
+            .map_err(|e| wrong(key, format!("the key does not belong to the certificate {}: {e}", cert.display())))?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok((Contents { own, clients }, config))
     }
@@ -156,8 +156,8 @@ impl TlsFiles {
 /// Parses the certificates of a PEM file. There must be at least one.
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match found.map_err(|e| format!("no PEM certificate can be read: {e}"))? {
-        found if found.is_empty() => Err("holds no PEM certificate".into()),
+    match found.map_err(|e| format!("cannot read a PEM certificate: {e}"))? {
+        found if found.is_empty() => Err("contains no PEM certificate".into()),
         found => Ok(found),
     }
 }
@@ -165,8 +165,8 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
 /// Parses the revocation lists of a PEM file. There must be at least one.
 fn revocation_lists(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
-    match found.map_err(|e| format!("no PEM revocation list can be read: {e}"))? {
-        found if found.is_empty() => Err("holds no PEM revocation list (X509 CRL)".into()),
+    match found.map_err(|e| format!("cannot read a PEM revocation list: {e}"))? {
+        found if found.is_empty() => Err("contains no PEM revocation list (X509 CRL)".into()),
         found => Ok(found),
     }
 }

@@ -220,7 +220,7 @@ impl Api {
             return self.switch(request, is_stopped);
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
-            let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, "nothing here is written to");
+            let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, "use GET: this path is read-only");
             reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return reply;
         }
@@ -228,7 +228,10 @@ impl Api {
         let path = request.uri().path();
         let turn = (query.get("since").is_some() || path == TRANSITIONS).then(|| self.turnstile.enter());
         if matches!(turn, Some(None)) {
-            return problem(StatusCode::SERVICE_UNAVAILABLE, "too many ask about the past at once: ask again");
+            return problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many concurrent queries of the journal: try again later",
+            );
         }
         match path {
             "/livez" => text(StatusCode::OK, "ok\n".into()),
@@ -263,7 +266,10 @@ impl Api {
             _ => match path.strip_prefix("/api/v1/objects/") {
                 Some(rest) => self.object(rest, request.uri().query().unwrap_or_default()),
                 None => page::file(path).unwrap_or_else(|| {
-                    problem(StatusCode::NOT_FOUND, "try /, /openapi.json, /api/v1/wars, /metrics, /livez or /readyz")
+                    problem(
+                        StatusCode::NOT_FOUND,
+                        "unknown path: try /, /openapi.json, /api/v1/wars, /metrics, /livez or /readyz",
+                    )
                 }),
             },
         }
@@ -272,13 +278,13 @@ impl Api {
     /// The kill switch. A browser sends JSON from a page elsewhere only with the leave of this server, which never gives it.
     fn switch(&self, request: &Request<Incoming>, is_stopped: bool) -> Reply {
         let Some(enforcer) = &self.enforcer else {
-            return problem(StatusCode::NOT_FOUND, "nothing is enforced here: see serve --enforce");
+            return problem(StatusCode::NOT_FOUND, "this server has no enforcer: start it with --enforce");
         };
         if !web::is_json(request.headers()) {
             return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send Content-Type: application/json");
         }
         enforcer.stop(is_stopped);
-        tracing::warn!(is_stopped, "the kill switch, by the API");
+        tracing::warn!(is_stopped, "the API toggled the kill switch");
         if !is_stopped {
             return json(StatusCode::OK, &Switched { stopped: false, lifted: None, not_lifted: None, note: None });
         }
@@ -323,7 +329,10 @@ impl Api {
 
     fn object(&self, path: &str, query: &str) -> Reply {
         let Some((key, view)) = Api::named(path, query) else {
-            return problem(StatusCode::NOT_FOUND, "an object is RESOURCE.GROUP/NAMESPACE/NAME, - for no namespace");
+            return problem(
+                StatusCode::NOT_FOUND,
+                "expected RESOURCE.GROUP/NAMESPACE/NAME, with - as the namespace of cluster-scoped objects",
+            );
         };
         if view == "decision" {
             return json(StatusCode::OK, &self.decision(&key));
@@ -344,7 +353,7 @@ impl Api {
                 let (parties, other_writers) = found.actors.into_iter().partition(is_party);
                 json(StatusCode::OK, &Sides { object: found.object, state: found.state, parties, other_writers })
             }
-            _ => problem(StatusCode::NOT_FOUND, "an object has /participants, /timeline and /decision"),
+            _ => problem(StatusCode::NOT_FOUND, "unknown path: an object has /participants, /timeline and /decision"),
         }
     }
 
@@ -373,18 +382,19 @@ impl Api {
             Some((reader, since)) => self.look_back(&reader, since).participants(key).map_err(unreadable)?,
             None => self.lens().participants(key),
         };
-        found.ok_or_else(|| (StatusCode::NOT_FOUND, "no write to this object was seen".to_owned()))
+        found.ok_or_else(|| (StatusCode::NOT_FOUND, "editwar has seen no write to this object".to_owned()))
     }
 
     /// The journal, and the time a question goes back to; `None` where it does not.
     fn history(&self, query: &Query<'_>) -> Result<Option<(Reader, Micros)>, Refusal> {
         let Some(text) = query.get("since") else { return Ok(None) };
         let Some(since) = past::since(&text, self.pipeline.latest().unwrap_or(0)) else {
-            let error = format!("`{text}` is neither a time such as 2026-02-11T10:00:00Z nor a duration such as 7d");
+            let error =
+                format!("expected a time such as 2026-02-11T10:00:00Z or a duration such as 7d, got \"{text}\"");
             return Err((StatusCode::BAD_REQUEST, error));
         };
         let Some(journal) = &self.journal else {
-            let error = "there is no journal to look back into: start the server with --journal DIR";
+            let error = "the server has no journal: start it with --journal DIR to query the past";
             return Err((StatusCode::NOT_IMPLEMENTED, error.to_owned()));
         };
         match journal.reader() {
@@ -406,7 +416,7 @@ impl Api {
             confidence: None,
             since: None,
             opponents: Vec::new(),
-            reason: "nobody fights over it".into(),
+            reason: "no war over this object".into(),
             retry_at: None,
             as_of,
         };
@@ -424,13 +434,13 @@ impl Api {
             let until = machine.until();
             let reason = match (machine.state(), until) {
                 (State::Sustained, Some(until)) => format!(
-                    "{} fight over it; the last retake was at {}, and quiet is awaited until {}",
+                    "{} fight over the object; the last retake was at {}, and the quiet period lasts until {}",
                     opponents.join(" and "),
                     time::text(machine.last_retake()),
                     time::text(until)
                 ),
-                (State::Subsiding, _) => "it was quiet for long enough to try again".into(),
-                _ => format!("{} take it back from each other, not yet often enough to stop", opponents.join(" and ")),
+                (State::Subsiding, _) => "no retake for the quiet period, so one trial write is allowed".into(),
+                _ => format!("{} retake fields from each other, but not often enough to stop", opponents.join(" and ")),
             };
             Some(Decision {
                 allowed: machine.state() != State::Sustained,
@@ -498,12 +508,12 @@ impl<'a> Query<'a> {
                 "actor" => filter.actor = text,
                 "limit" => match value.parse() {
                     Ok(limit @ 1..=OBJECTS_SHOWN_MAX) => filter.limit = Some(limit),
-                    _ => return Err(format!("`limit` is a number from 1 to {OBJECTS_SHOWN_MAX}")),
+                    _ => return Err(format!("`limit` must be a number from 1 to {OBJECTS_SHOWN_MAX}")),
                 },
                 "all" => filter.all = matches!(value.as_ref(), "" | "1" | "true"),
                 _ => {
                     return Err(format!(
-                        "unknown parameter `{key}`: namespace, kind, name, cluster, actor, limit and all are known"
+                        "unknown parameter `{key}`: expected namespace, kind, name, cluster, actor, limit or all"
                     ));
                 }
             }

@@ -20,10 +20,10 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is none.
-    #[error("`{0}` is no address of a server, such as http://127.0.0.1:8080")]
+    #[error("expected the URL of a server, such as http://127.0.0.1:8080, got \"{0}\"")]
     Address(String),
     /// Nobody answers.
-    #[error("{url} does not answer: {message}; is `editwar serve` running there?")]
+    #[error("{url} does not respond: {message}; check that `editwar serve` is running there")]
     Unreachable {
         /// Which.
         url: String,
@@ -41,7 +41,7 @@ pub enum Error {
         message: String,
     },
     /// The answer is not what was asked for.
-    #[error("{url}: the answer cannot be read: {message}")]
+    #[error("{url}: cannot read the response: {message}")]
     Answer {
         /// Which.
         url: String,
@@ -144,7 +144,7 @@ impl Answer {
             return Ok(self);
         }
         let said = serde_json::from_slice::<Problem>(&self.body).map(|p| p.error);
-        let message = said.unwrap_or_else(|_| "no reason given".into());
+        let message = said.unwrap_or_else(|_| "the server gave no reason".into());
         Err(Error::Refused { url: self.url, status: self.status, message })
     }
 }
@@ -161,11 +161,11 @@ where
 {
     let unreachable = |message: String| Error::Unreachable { url: url.clone(), message };
     let answer = tokio::time::timeout(TIMEOUT, answer).await;
-    let answer = answer.map_err(|_| unreachable("no answer in time".into()))?.map_err(|e| unreachable(cause(&e)))?;
+    let answer = answer.map_err(|_| unreachable("timed out".into()))?.map_err(|e| unreachable(cause(&e)))?;
     let status = answer.status();
     let date = answer.headers().get(hyper::header::DATE).and_then(|d| d.to_str().ok()).map(str::to_owned);
     let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect();
-    let body = tokio::time::timeout(TIMEOUT, body).await.map_err(|_| unreachable("the answer stalled".into()))?;
+    let body = tokio::time::timeout(TIMEOUT, body).await.map_err(|_| unreachable("the response stalled".into()))?;
     let body = body.map_err(|e| Error::Answer { url: url.clone(), message: e.to_string() })?.to_bytes();
     Ok(Answer { url, status, date, body })
 }

@@ -44,7 +44,7 @@ impl Api {
                 Some(stream) => {
                     Following { api: self.clone(), key, last: None, _stream: stream, was_ready: false }.stream()
                 }
-                None => problem(StatusCode::TOO_MANY_REQUESTS, "too many streams; ask without watch")
+                None => problem(StatusCode::TOO_MANY_REQUESTS, "too many watches: query without watch=true")
                     .map(BodyExt::boxed_unsync),
             };
         }

@@ -166,7 +166,7 @@ impl<'a> Lens<'a> {
     /// Why it means none, or which several, in words.
     pub fn find(&self, filter: &Filter) -> Result<Participants, String> {
         let key = self.meant(filter, Vec::new())?;
-        self.participants(&key).ok_or_else(|| "it is left out by the configuration".to_owned())
+        self.participants(&key).ok_or_else(|| "the configuration excludes this object".to_owned())
     }
 
     /// The one object that the filter means, of those in memory and these others.
@@ -184,11 +184,11 @@ impl<'a> Lens<'a> {
             [] => {
                 let events = self.pipeline.stats().tallies.events;
                 let place = filter.namespace.as_ref().map(|n| format!(" in namespace {n}")).unwrap_or_default();
-                Err(format!("none of {events} events is about such an object{place}"))
+                Err(format!("none of the {events} events is about this object{place}"))
             }
             several => {
                 let names: Vec<String> = several.iter().take(10).map(typed).collect();
-                Err(format!("several objects are meant, name one: {}", names.join("; ")))
+                Err(format!("several objects match, choose one: {}", names.join("; ")))
             }
         }
     }
@@ -710,11 +710,14 @@ fn not_looked_at(findings: &Findings) -> Vec<String> {
     let mut found = Vec::new();
     if unfollowed > 0 {
         found.push(format!(
-            "{unfollowed} more fields of it change; of those, only a value that another actor restores is noticed"
+            "{unfollowed} more fields change; editwar only detects when an actor restores an earlier value in them"
         ));
     }
     if is_cut {
-        found.push("the object has more fields than are compared; those at the end of its body are not".to_owned());
+        found.push(
+            "the object has too many fields to compare all; editwar does not compare those at the end of its body"
+                .to_owned(),
+        );
     }
     found
 }

@@ -16,18 +16,18 @@ pub fn handle(levels: &Levels, request: &Request<Incoming>, may_change: bool) ->
     if request.method() != Method::PUT {
         return match *request.method() {
             Method::GET | Method::HEAD => text(StatusCode::OK, levels.text() + "\n"),
-            _ => problem(StatusCode::METHOD_NOT_ALLOWED, "GET it, or PUT ?level=debug"),
+            _ => problem(StatusCode::METHOD_NOT_ALLOWED, "use GET, or PUT ?level=debug"),
         };
     }
     if !may_change {
         let why =
-            "the level is changed from the machine itself: `kubectl -n editwar port-forward deployment/editwar 8080`";
+            "only local clients can change the log level: kubectl -n editwar port-forward deployment/editwar 8080";
         return problem(StatusCode::FORBIDDEN, why);
     }
     let query = Query::of(request.uri().query().unwrap_or_default());
     match query.get("level").map(|level| levels.set(&level)) {
         Some(Ok(())) => text(StatusCode::OK, levels.text() + "\n"),
         Some(Err(error)) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
-        None => problem(StatusCode::BAD_REQUEST, "expected ?level=error, warn, info, debug or trace"),
+        None => problem(StatusCode::BAD_REQUEST, "expected ?level= with error, warn, info, debug or trace"),
     }
 }

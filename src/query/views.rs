@@ -766,7 +766,8 @@ pub mod time {
     /// Reads a time.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Micros, D::Error> {
         let text = String::deserialize(deserializer)?;
-        parse_timestamp(&text).ok_or_else(|| serde::de::Error::custom(format!("`{text}` is no RFC 3339 time")))
+        parse_timestamp(&text)
+            .ok_or_else(|| serde::de::Error::custom(format!("expected an RFC 3339 time, got \"{text}\"")))
     }
 }
 

@@ -131,7 +131,7 @@ impl Reconciler {
         let (changed, mut objects) = mpsc::channel(QUEUE_MAX);
         let mut watches = Watches::new(self.client.clone(), changed);
         let mut watched = directory(&self.settings.directory)
-            .map_err(|error| tracing::warn!(%error, "the Golden State's directory cannot be watched: it is read again each minute"))
+            .map_err(|error| tracing::warn!(%error, "cannot watch the directory of the Golden State; reading it every minute"))
             .ok();
         let mut read: Option<Instant> = None;
         loop {
@@ -189,18 +189,18 @@ impl Reconciler {
     /// Reads the Golden State, and schedules the assets that have changed.
     fn read(&mut self, watches: &mut Watches) {
         if let Err(error) = self.assets.read(&self.settings.directory) {
-            tracing::warn!(%error, directory = %self.settings.directory.display(), "the Golden State cannot be read; the last one holds");
-            self.control.say(format!("the Golden State cannot be read: {error}"));
+            tracing::warn!(%error, directory = %self.settings.directory.display(), "cannot read the Golden State; keeping the previous one");
+            self.control.say(format!("cannot read the Golden State: {error}"));
             return;
         }
         for (file, why) in &self.assets.broken {
-            tracing::warn!(file = %file.display(), why, "not followed; what was last read of it holds");
+            tracing::warn!(file = %file.display(), why, "invalid file in the Golden State; keeping its previous content");
         }
         let golden = self.assets.by_id();
         if golden == self.golden {
             return;
         }
-        tracing::info!(assets = golden.len(), broken = self.assets.broken.len(), "the Golden State was read");
+        tracing::info!(assets = golden.len(), broken = self.assets.broken.len(), "loaded the Golden State");
         let changed: Vec<Id> =
             golden.iter().filter(|(id, asset)| self.golden.get(id) != Some(asset)).map(|(id, _)| id.clone()).collect();
         let gone: Vec<Id> = self.golden.keys().filter(|id| !golden.contains_key(*id)).cloned().collect();
@@ -263,7 +263,7 @@ impl Reconciler {
                 Ok((resource, capabilities)) => drop(self.kinds.insert(kind.clone(), (resource, capabilities.scope))),
                 Err(kube::Error::Discovery(_)) => {
                     if missing.get() == 0 {
-                        tracing::warn!(asset = %id, "the API server does not know this kind: skipped until it does");
+                        tracing::warn!(asset = %id, "the API server does not know this kind; skipping the object until it does");
                     }
                     missing.set(1);
                     return Ok(None);
@@ -307,7 +307,7 @@ impl Reconciler {
                 self.gauge(&self.metrics.tombstones, id, 1);
                 let how = DeleteParams::default().preconditions(only);
                 within(CALL, place.api.delete(&id.name, &how)).await?;
-                tracing::info!(asset = %id, "deleted: a tombstone says so");
+                tracing::info!(asset = %id, "deleted the object of a tombstone");
                 Ok(MISSING_AGAIN)
             }
             Next::Apply(wanted) => {
@@ -339,7 +339,11 @@ impl Reconciler {
             Left::Unmanaged => {
                 self.customized(id, &["unmanaged"]);
                 if self.is_news(id, "UnmanagedMode", "unmanaged") {
-                    self.events.tell(about, "UnmanagedMode", "it is unmanaged, and left as it is".into());
+                    self.events.tell(
+                        about,
+                        "UnmanagedMode",
+                        "the object is unmanaged, so editwar does not change it".into(),
+                    );
                 }
             }
             Left::NotOurs => self.gauge(&self.metrics.tombstones, id, i64::from(live.is_some())),
@@ -357,7 +361,7 @@ impl Reconciler {
         match plan::gate(&evidence) {
             Gate::Fought => {
                 if self.is_news(id, "Throttled", "fought") {
-                    tracing::warn!(asset = %id, "not brought back: it is deleted and brought back alternately");
+                    tracing::warn!(asset = %id, "not created again: another actor keeps deleting the object");
                 }
                 self.gauge(&self.metrics.compliance, id, 0);
                 return Ok(GATE_AGAIN);
@@ -373,15 +377,15 @@ impl Reconciler {
             Ok(made) => {
                 self.known.entry(id.clone()).or_default().corrected = Some(now());
                 self.forget_news(id, "Throttled");
-                tracing::info!(asset = %id, "applied: it was not there");
+                tracing::info!(asset = %id, "created the missing object");
                 self.gauge(&self.metrics.compliance, id, 1);
-                self.events.tell(&reference(id, Some(&made)), "AssetApplied", "it was not there".into());
+                self.events.tell(&reference(id, Some(&made)), "AssetApplied", "created the missing object".into());
                 Ok(RESYNC)
             }
             // The namespace does not exist yet.
             Err(kube::Error::Api(status)) if status.code == 404 => {
                 if self.is_news(id, "missing", &status.message) {
-                    tracing::warn!(asset = %id, why = status.message, "not applied yet");
+                    tracing::warn!(asset = %id, why = status.message, "cannot apply the object yet");
                 }
                 self.gauge(&self.metrics.compliance, id, 0);
                 Ok(MISSING_AGAIN)
@@ -427,14 +431,16 @@ impl Reconciler {
             Gate::Fought => {
                 self.link.ask(place.key.clone());
                 if self.is_news(id, "Throttled", "fought") {
-                    let note = format!("{named}: not corrected, it is fought over; who fights is in ThrashingDetected");
+                    let note = format!(
+                        "{named}: not corrected, because other actors fight over the object; see the Event ThrashingDetected"
+                    );
                     self.events.warn(about, "Throttled", note);
                 }
                 return Ok(GATE_AGAIN);
             }
             Gate::Stale => {
                 if self.is_news(id, "DriftDetected", &named) {
-                    let note = format!("{named}: not corrected, there are no fresh audit events to decide by");
+                    let note = format!("{named}: not corrected, because there are no recent audit events");
                     self.events.warn(about, "DriftDetected", note);
                 }
                 return Ok(GATE_AGAIN);
@@ -457,7 +463,7 @@ impl Reconciler {
             }
         }
         self.gauge(&self.metrics.compliance, id, 1);
-        tracing::info!(asset = %id, fields = named, "drift corrected");
+        tracing::info!(asset = %id, fields = named, "corrected drift");
         self.events.tell(about, "DriftCorrected", named);
         Ok(RESYNC)
     }
@@ -479,7 +485,7 @@ impl Reconciler {
             && !wanted.invalid.iter().any(|i| matches!(i, overrides::Invalid::Patch(_)));
         match is_patched {
             true if self.is_news(id, "PatchApplied", &wanted.object["spec"].to_string()) => {
-                self.events.tell(about, "PatchApplied", "its patch annotation is followed".into());
+                self.events.tell(about, "PatchApplied", "applied the patch annotation".into());
             }
             true => {}
             false => self.forget_news(id, "PatchApplied"),
@@ -493,7 +499,7 @@ impl Reconciler {
         let wait = GATE_AGAIN.saturating_mul(1 << known.failures.min(7));
         let text = error.to_string();
         if self.is_news(id, "ApplyFailed", &text) {
-            tracing::warn!(asset = %id, error = text, "cannot be held; tried again");
+            tracing::warn!(asset = %id, error = text, "cannot reconcile the object; retrying");
             self.control.say(format!("{id}: {text}"));
             if matches!(error, kube::Error::Api(_)) {
                 self.events.warn(&reference(id, None), "ApplyFailed", text.chars().take(900).collect());

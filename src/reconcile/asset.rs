@@ -99,7 +99,7 @@ impl Assets {
             let is_tombstone = path.strip_prefix(directory).is_ok_and(|below| below.starts_with(TOMBSTONES));
             let read = file(&path, is_tombstone).and_then(|assets| {
                 let twice = assets.iter().filter_map(|a| Id::of(&a.object)).find(|id| owners.contains_key(id));
-                twice.map_or(Ok(assets), |id| Err(format!("{id} is in {} too", owners[&id].display())))
+                twice.map_or(Ok(assets), |id| Err(format!("{id} is also defined in {}", owners[&id].display())))
             });
             match read {
                 Ok(assets) => drop(self.files.insert(path.clone(), assets)),
@@ -144,7 +144,7 @@ fn search(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::
 fn file(path: &Path, is_tombstone: bool) -> Result<Vec<Asset>, String> {
     let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
     if size > FILE_BYTES_MAX {
-        return Err(format!("{size} bytes are more than the {FILE_BYTES_MAX} of any object"));
+        return Err(format!("{size} bytes exceed the maximum of {FILE_BYTES_MAX} bytes"));
     }
     let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
     let mut assets = Vec::new();
@@ -153,9 +153,9 @@ fn file(path: &Path, is_tombstone: bool) -> Result<Vec<Asset>, String> {
         if object.is_null() {
             continue;
         }
-        Id::of(&object).ok_or("an object needs apiVersion, kind and metadata.name")?;
+        Id::of(&object).ok_or("apiVersion, kind or metadata.name is missing")?;
         if object.pointer("/metadata/managedFields").is_some() || object.get("status").is_some() {
-            return Err("an object of the Golden State has neither status nor managedFields".into());
+            return Err("remove status and managedFields: the Golden State must not contain them".into());
         }
         assets.push(Asset { object, is_tombstone, file: path.to_owned() });
     }
@@ -216,7 +216,7 @@ mod tests {
         assets.read(&folder).unwrap();
         let all = assets.by_id();
         assert_eq!(all.values().map(|a| a.is_tombstone).collect::<Vec<_>>(), [true, false]);
-        assert!(assets.broken[&folder.join("apps/two.yaml")].contains("one.yaml too"), "{:?}", assets.broken);
+        assert!(assets.broken[&folder.join("apps/two.yaml")].contains("one.yaml"), "{:?}", assets.broken);
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -25,10 +25,10 @@ pub struct Overrides<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     /// The patch, and the reason.
-    #[error("the patch is not followed: {0}")]
+    #[error("ignoring the patch annotation: {0}")]
     Patch(String),
     /// A path to ignore, and the reason.
-    #[error("`{0}` is no field to ignore: {1}")]
+    #[error("cannot ignore the field `{0}`: {1}")]
     Ignore(String, &'static str),
 }
 
@@ -78,12 +78,12 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
 fn patched(golden: &Value, text: &str) -> Result<Value, String> {
     let kind = golden["kind"].as_str().unwrap_or_default();
     if UNPATCHED_KINDS.contains(&kind) {
-        return Err(format!("a {kind} may not be patched by an annotation"));
+        return Err(format!("a {kind} cannot be patched by an annotation"));
     }
     if text.len() > BYTES_MAX {
-        return Err(format!("it has more than {BYTES_MAX} bytes"));
+        return Err(format!("longer than {BYTES_MAX} bytes"));
     }
-    let patch: Value = serde_json::from_str(text).map_err(|e| format!("it is no JSON: {e}"))?;
+    let patch: Value = serde_json::from_str(text).map_err(|e| format!("not valid JSON: {e}"))?;
     let mut patched = golden.clone();
     match &patch {
         Value::Object(_) => json_patch::merge(&mut patched, &patch),
@@ -91,18 +91,18 @@ fn patched(golden: &Value, text: &str) -> Result<Value, String> {
             for key in operations.iter().flat_map(|o| [o.get("path"), o.get("from")]).flatten() {
                 let path = key.as_str().unwrap_or_default();
                 if is_unpatched(path) {
-                    return Err(format!("`{path}` may not be patched"));
+                    return Err(format!("`{path}` cannot be patched"));
                 }
             }
             let operations: json_patch::Patch =
-                serde_json::from_value(patch.clone()).map_err(|e| format!("it is no JSON patch: {e}"))?;
-            json_patch::patch(&mut patched, &operations).map_err(|e| format!("it does not fit: {e}"))?;
+                serde_json::from_value(patch.clone()).map_err(|e| format!("not a valid JSON Patch: {e}"))?;
+            json_patch::patch(&mut patched, &operations).map_err(|e| format!("cannot apply the patch: {e}"))?;
         }
-        _ => return Err("it is neither an array of operations (RFC 6902) nor an object to merge".into()),
+        _ => return Err("expected a JSON Patch (an array of operations, RFC 6902) or an object to merge".into()),
     }
     // Checks the result too, since a merge patch has no list of paths: the identity of the object must not change.
     match UNPATCHED_PATHS.iter().find(|path| patched.pointer(path) != golden.pointer(path)) {
-        Some(path) => Err(format!("`{path}` may not be patched")),
+        Some(path) => Err(format!("`{path}` cannot be patched")),
         None => Ok(patched),
     }
 }
@@ -119,18 +119,18 @@ fn dotted(path: &str) -> Result<Vec<String>, &'static str> {
     let mut rest = path;
     while !rest.is_empty() {
         let (part, behind) = match rest.strip_prefix("['") {
-            Some(quoted) => quoted.split_once("']").ok_or("a bracket is not closed")?,
+            Some(quoted) => quoted.split_once("']").ok_or("a bracket is not closed: expected ['KEY']")?,
             None => rest.split_at(rest.find(['.', '[']).unwrap_or(rest.len())),
         };
         if part.is_empty() {
-            return Err("a part is empty");
+            return Err("a part of the path is empty");
         }
         parts.push(part.to_owned());
         rest = match behind.strip_prefix('.') {
-            Some("") => return Err("a part is empty"),
+            Some("") => return Err("a part of the path is empty"),
             Some(next) => next,
             None if behind.is_empty() || behind.starts_with("['") => behind,
-            None => return Err("items of lists are named by JSON Pointers, in ignore-fields"),
+            None => return Err("use a JSON Pointer in ignore-fields for items of lists"),
         };
     }
     Ok(parts)
@@ -138,21 +138,21 @@ fn dotted(path: &str) -> Result<Vec<String>, &'static str> {
 
 /// Parses a path like `/spec/template/spec/containers/0/image`
 fn pointer(path: &str) -> Result<Vec<String>, &'static str> {
-    let rest = path.strip_prefix('/').ok_or("a JSON Pointer begins with /")?;
+    let rest = path.strip_prefix('/').ok_or("a JSON Pointer must start with /")?;
     Ok(rest.split('/').map(|part| part.replace("~1", "/").replace("~0", "~")).collect())
 }
 
 /// Sets a field to its value in the live object, or removes it if it does not exist there.
 fn ignore(golden: &mut Value, live: &Value, parts: &[String]) -> Result<(), &'static str> {
-    let top = parts.first().map(String::as_str).ok_or("it is the whole object")?;
+    let top = parts.first().map(String::as_str).ok_or("it stands for the whole object")?;
     if matches!(top, "apiVersion" | "kind" | "status") || (top == "metadata" && parts.len() == 1) {
-        return Err("it is what the object is");
+        return Err("it identifies the object");
     }
     if top == "metadata" && matches!(parts[1].as_str(), "name" | "namespace" | "managedFields") {
-        return Err("it is what the object is");
+        return Err("it identifies the object");
     }
     let lived = parts.iter().try_fold(live, |node, part| child(node, part));
-    let (last, parents) = parts.split_last().ok_or("it is the whole object")?;
+    let (last, parents) = parts.split_last().ok_or("it stands for the whole object")?;
     let mut node = golden;
     for part in parents {
         node = match node {
@@ -164,9 +164,9 @@ fn ignore(golden: &mut Value, live: &Value, parts: &[String]) -> Result<(), &'st
             }
             Value::Array(items) => {
                 let item = part.parse::<usize>().ok().and_then(|index| items.get_mut(index));
-                item.ok_or("the Golden State has no such item")?
+                item.ok_or("the Golden State does not contain this item")?
             }
-            _ => return Err("the Golden State has nothing below that"),
+            _ => return Err("the Golden State contains nothing below this path"),
         };
     }
     match (node, lived) {
@@ -174,13 +174,13 @@ fn ignore(golden: &mut Value, live: &Value, parts: &[String]) -> Result<(), &'st
         (Value::Object(map), None) => drop(map.remove(last)),
         (Value::Array(items), lived) => {
             let index = last.parse::<usize>().ok().filter(|i| *i < items.len());
-            let index = index.ok_or("the Golden State has no such item")?;
+            let index = index.ok_or("the Golden State does not contain this item")?;
             match lived {
                 Some(lived) => items[index] = lived.clone(),
                 None => drop(items.remove(index)),
             }
         }
-        _ => return Err("the Golden State has nothing below that"),
+        _ => return Err("the Golden State contains nothing below this path"),
     }
     Ok(())
 }

@@ -70,7 +70,7 @@ impl Watches {
                     Ok(Event::Apply(meta) | Event::InitApply(meta) | Event::Delete(meta)) => meta,
                     Ok(Event::Init | Event::InitDone) => continue,
                     Err(error) => {
-                        tracing::warn!(%error, kind = name, "a watch is interrupted, and begins again");
+                        tracing::warn!(%error, kind = name, "a watch was interrupted; restarting it");
                         continue;
                     }
                 };

@@ -49,7 +49,7 @@ impl Control {
     /// Turns the kill switch on or off. While it is on, all pauses are removed and none are set.
     pub fn stop(&self, is_stopped: bool) {
         if self.is_stopped() != is_stopped {
-            let not_lifted = [(NOT_BEGUN.to_owned(), "not begun yet".to_owned())].into_iter().filter(|_| is_stopped);
+            let not_lifted = [(NOT_BEGUN.to_owned(), "not started yet".to_owned())].into_iter().filter(|_| is_stopped);
             self.lifting.send_replace(Lifting { lifted: BTreeSet::new(), not_lifted: not_lifted.collect() });
             self.stopped.send_replace(is_stopped);
         }
@@ -112,8 +112,8 @@ impl Control {
         let left = &self.lifting.borrow().not_lifted;
         let named: Vec<String> = left.iter().take(NAMED_MAX).map(|(name, why)| format!("{name} ({why})")).collect();
         let mut status = match left.is_empty() {
-            true => format!("{STOPPED}: all pauses are lifted, and none is set"),
-            false => format!("{STOPPED}: none is set; not lifted yet: {} of them: {}", left.len(), named.join(", ")),
+            true => format!("{STOPPED}: all pauses are lifted, and no new ones are set"),
+            false => format!("{STOPPED}: no new pauses are set; {} not lifted yet: {}", left.len(), named.join(", ")),
         };
         if let Some(note) = self.other_replica() {
             status.push_str("; ");
@@ -124,7 +124,7 @@ impl Control {
 
     /// Returns a note if another replica holds the Lease, since this kill switch does not stop it.
     pub fn other_replica(&self) -> Option<String> {
-        (self.said() == STANDING_BY).then(|| format!("{STANDING_BY}, and goes on until it is stopped too"))
+        (self.said() == STANDING_BY).then(|| format!("{STANDING_BY} and keeps acting until you stop it too"))
     }
 
     /// Sets the status.

@@ -29,29 +29,29 @@ impl Golden {
         };
         let seconds = Histogram::with_opts(HistogramOpts::new(
             "virt_platform_reconcile_duration_seconds",
-            "Time to compare one asset with its object, and to correct it.",
+            "Time to compare an object of the Golden State with the live object and to correct it, in seconds.",
         ))
         .expect("the name is valid");
         registry.register(Box::new(seconds.clone())).expect("each name is registered once");
         Golden {
             compliance: gauge(
                 "virt_platform_compliance_status",
-                "Whether an object is as the Golden State has it: 1 or 0.",
+                "Whether an object matches the Golden State: 1 or 0.",
                 &["kind", "name", "namespace"],
             ),
             customizations: gauge(
                 "virt_platform_customization_info",
-                "Overrides that people set on an object; 1 for each.",
+                "Overrides that are set on an object. 1 for each.",
                 &["kind", "name", "namespace", "type"],
             ),
             missing: gauge(
                 "virt_platform_missing_dependency",
-                "Kinds of the Golden State that the API server does not know; 1 for each.",
+                "Kinds in the Golden State that the API server does not serve. 1 for each.",
                 &["group", "version", "kind"],
             ),
             tombstones: gauge(
                 "virt_platform_tombstone_status",
-                "Objects that should be gone and are not; 1 for each.",
+                "Objects of tombstones that still exist. 1 for each.",
                 &["kind", "name", "namespace"],
             ),
             seconds,

@@ -73,7 +73,7 @@ impl<W: Write> Write for Harmless<W> {
 
 /// An invalid filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no level: error, warn, info, debug or trace, or such as info,editwar::ingest=debug")]
+#[error("expected error, warn, info, debug, trace, or a filter such as info,editwar::ingest=debug, got \"{0}\"")]
 pub struct Unknown(String);
 
 /// Parses a filter. A single word must be a level: `EnvFilter` would take a typo such as `inof` as the name of a
@@ -109,9 +109,9 @@ impl Levels {
         let before =
             std::mem::replace(&mut *self.text.lock().unwrap_or_else(PoisonError::into_inner), level.to_owned());
         // Logged before and after the change, since one of the two levels may suppress it.
-        tracing::warn!(before, now = level, "the log level changes");
+        tracing::warn!(before, now = level, "changing the log level");
         drop(self.handle.reload(filter));
-        tracing::warn!(before, now = level, "the log level has changed");
+        tracing::warn!(before, now = level, "changed the log level");
         Ok(())
     }
 }

@@ -127,55 +127,66 @@ impl Metrics {
         let thrashing = Arc::new(Wars::new(bounds));
         registry.register(Box::new(Shared(thrashing.clone()))).expect("registered once");
         let build = prometheus::IntGaugeVec::new(
-            Opts::new("editwar_build_info", "The running version; always 1."),
+            Opts::new("editwar_build_info", "Version and commit of the server. Always 1."),
             &["version", "commit"],
         )
         .expect("valid");
         register(&registry, build).with_label_values(&[env!("CARGO_PKG_VERSION"), crate::COMMIT]).set(1);
         Metrics {
-            batches: counters("editwar_batches_total", "Audit batches by outcome.", "outcome", &BATCHES),
-            bytes: counters("editwar_batch_bytes_total", "Bytes of audit batches by outcome.", "outcome", &BATCHES),
+            batches: counters("editwar_batches_total", "Audit batches, by outcome.", "outcome", &BATCHES),
+            bytes: counters("editwar_batch_bytes_total", "Bytes of audit batches, by outcome.", "outcome", &BATCHES),
             refused: counters(
                 "editwar_requests_refused_total",
-                "HTTP requests refused, by reason.",
+                "Rejected HTTP requests, by reason.",
                 "reason",
                 &REFUSALS,
             ),
-            decode_seconds: histogram("editwar_decode_seconds", "Time to decode and attribute a batch."),
-            ack_seconds: histogram("editwar_ack_seconds", "Time from a batch's first byte to its answer."),
-            events: counters("editwar_events_total", "Audit events by outcome.", "outcome", &[]),
+            decode_seconds: histogram("editwar_decode_seconds", "Time to decode and process a batch, in seconds."),
+            ack_seconds: histogram(
+                "editwar_ack_seconds",
+                "Time from the first byte of a batch to its response, in seconds.",
+            ),
+            events: counters("editwar_events_total", "Audit events, by outcome.", "outcome", &[]),
             malformed: counters(
                 "editwar_malformed_total",
-                "What was no audit event, by reason.",
+                "Input that could not be decoded as an audit event, by reason.",
                 "reason",
                 &Malformed::REASONS,
             ),
             wrong_clocks: counters(
                 "editwar_wrong_clock_writes_total",
-                "Writes whose time cannot be right, and which count as of when they came.",
+                "Writes with an implausible time, which are processed with their arrival time.",
                 "time",
                 &["future", "long_ago"],
             ),
             memory_saved: counters(
                 "editwar_memory_saved_total",
-                "Times that memory was short and something was given up.",
+                "Number of times that data was discarded to save memory, by what was discarded.",
                 "what",
                 &Ration::ALL.map(Ration::as_str),
             ),
             evicted: register(
                 &registry,
-                prometheus::IntCounter::new("editwar_evicted_objects_total", "Objects that made room.").expect("valid"),
+                prometheus::IntCounter::new("editwar_evicted_objects_total", "Objects evicted from memory.")
+                    .expect("valid"),
             ),
-            objects: gauge("editwar_tracked_objects", "Objects whose writers are known."),
-            latest: gauge("editwar_last_event_timestamp_seconds", "Time of the latest event, in seconds since 1970."),
+            objects: gauge("editwar_tracked_objects", "Objects with at least one known writer."),
+            latest: gauge(
+                "editwar_last_event_timestamp_seconds",
+                "Time of the latest audit event, as a Unix timestamp in seconds.",
+            ),
             lag: register(
                 &registry,
-                prometheus::Gauge::new("editwar_lag_seconds", "Age of the latest event.").expect("valid"),
+                prometheus::Gauge::new("editwar_lag_seconds", "Age of the latest audit event, in seconds.")
+                    .expect("valid"),
             ),
             sources: register(
                 &registry,
                 prometheus::GaugeVec::new(
-                    Opts::new("editwar_source_last_batch_timestamp_seconds", "When a source last posted a batch."),
+                    Opts::new(
+                        "editwar_source_last_batch_timestamp_seconds",
+                        "Time of the last batch of a source, as a Unix timestamp in seconds.",
+                    ),
                     &["cluster", "source"],
                 )
                 .expect("valid"),
@@ -183,7 +194,7 @@ impl Metrics {
             paused: register(
                 &registry,
                 prometheus::IntGaugeVec::new(
-                    Opts::new("virt_platform_paused_resources", "Objects whose reconciliation is paused; 1 for each."),
+                    Opts::new("virt_platform_paused_resources", "Objects that are paused. 1 for each."),
                     &["kind", "name", "namespace"],
                 )
                 .expect("valid"),
@@ -192,7 +203,7 @@ impl Metrics {
             follow_behind: register(
                 &registry,
                 prometheus::IntGaugeVec::new(
-                    Opts::new("editwar_follow_behind_bytes", "Bytes of a followed log that were not yet read."),
+                    Opts::new("editwar_follow_behind_bytes", "Bytes of a tailed log that have not been read yet."),
                     &["file"],
                 )
                 .expect("valid"),
@@ -200,7 +211,7 @@ impl Metrics {
             follow_up: register(
                 &registry,
                 prometheus::IntGaugeVec::new(
-                    Opts::new("editwar_follow_up", "Whether a followed log can be read."),
+                    Opts::new("editwar_follow_up", "Whether a tailed log can be read: 1 or 0."),
                     &["file"],
                 )
                 .expect("valid"),
@@ -210,7 +221,7 @@ impl Metrics {
                 prometheus::IntGaugeVec::new(
                     Opts::new(
                         "editwar_follow_gaps",
-                        "How often a followed log's file was gone before it was found again.",
+                        "Number of times that a tailed log was rotated or truncated before it was read to its end.",
                     ),
                     &["file"],
                 )
@@ -345,12 +356,12 @@ impl Wars {
             bounds,
             by_object: desc(
                 "virt_platform_thrashing_total",
-                "Retakes of an object that found a bucket empty.",
+                "Thrashing events of an object: retakes that found a token bucket empty.",
                 &["cluster", "kind", "name", "namespace"],
             ),
             by_actor: desc(
                 "virt_platform_thrashing_by_actor_total",
-                "The same events, by the actor whose write it was.",
+                "Thrashing events of an object, by the actor of the retake.",
                 &["cluster", "kind", "name", "namespace", "actor"],
             ),
         }

@@ -45,7 +45,7 @@ impl Traces {
     /// Flushes the pending traces.
     pub fn stop(&self) {
         if let Err(error) = self.0.shutdown() {
-            tracing::warn!(%error, "the last traces could not be sent");
+            tracing::warn!(%error, "cannot send the last traces");
         }
     }
 }

@@ -65,15 +65,15 @@ fn lanes_show_each_partys_values_at_their_time() {
 #[test]
 fn every_answer_says_what_it_is_based_on() {
     let told = |recording: &str| run(&["analyze", &fixture(recording)], None).1;
-    assert!(told("setup").contains("All writes have their bodies (RequestResponse)."));
+    assert!(told("setup").contains("All writes have request and response bodies (RequestResponse)."));
     let metadata = told("gitops-vs-kubectl-metadata");
-    assert!(metadata.contains("100 % of the writes have no bodies (Metadata): fields are not known there."));
+    assert!(metadata.contains("100 % of the writes have no bodies (Metadata), so their fields are unknown."));
     let request = told("gitops-vs-kubectl-request");
-    assert!(request.contains("100 % have no responses (Request): what changed is only what was asked for."));
+    assert!(request.contains("100 % have no response bodies (Request), so only the requested changes are known."));
     let read = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a","stage":"ResponseComplete","requestURI":"/api/v1/pods","verb":"list","user":{"username":"u"},"objectRef":{"resource":"pods","apiVersion":"v1"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-11-23T02:00:00.000000Z","stageTimestamp":"2026-11-23T02:00:00.001000Z"}"#;
     let (code, out, _) = run(&["analyze", "-"], Some(read));
     assert_eq!(code, 0);
-    assert!(out.contains("There is no write among them."), "{out}");
+    assert!(out.contains("None of them is a write."), "{out}");
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_note_for_a_ticket_has_parties_values_and_commands() {
         "Cause: **conflicting automation**",
         "| `system:serviceaccount:kube-system:horizontal-pod-autoscaler` | horizontal pod autoscaler | 11 | 10 |",
         "kubectl annotate deployments.apps web -n shop platform.kubevirt.io/ignore=spec.replicas",
-        "To see that it is over:",
+        "To check that the war is over:",
         "_Based on ",
     ] {
         assert!(out.contains(part), "{part} is missing:\n{out}");

@@ -239,10 +239,10 @@ fn unusable_input_exits_2_and_says_what_to_do() {
     let bomb = gz.finish().unwrap();
     for (argument, expected) in [
         (write("legacy.log", legacy), "--audit-log-format=json"),
-        (write("nothing.log", b""), "no audit event in the input"),
+        (write("nothing.log", b""), "no audit events in the input"),
         (write("bomb.log.gz", &bomb), "expands more than"),
         (write("damaged.log.gz", &[0x1f, 0x8b, 8, 0, 1, 2, 3]), "damaged.log.gz"),
-        (folder.join("empty").display().to_string(), "no audit logs here"),
+        (folder.join("empty").display().to_string(), "found no audit logs"),
         ("/does/not/exist.log".into(), "/does/not/exist.log: No such file"),
     ] {
         let (code, out, err) = run(&["analyze", &argument], None);

@@ -84,7 +84,7 @@ fn an_event_of_the_year_2300_ends_no_war_anywhere_and_hides_no_new_one() {
     let report = server.json("/api/v1/wars");
     assert_eq!(report["coverage"]["wrong_clocks"][0]["future"], 2, "{}", report["coverage"]);
     assert!(!report["coverage"]["last"].as_str().unwrap().starts_with("2300"), "{}", report["coverage"]);
-    assert!(server.said().contains("check the clock of that API server"), "{}", server.said());
+    assert!(server.said().contains("check the clock of this API server"), "{}", server.said());
 }
 
 #[test]

@@ -232,11 +232,11 @@ fn render_shows_what_would_be_applied_and_why() {
     let (code, out, err) = render(json!({}));
     assert_eq!(code, 0);
     assert!(out.contains("mode: strict") && out.contains("managed-by: virt-platform-autopilot"), "{out}");
-    assert!(err.contains("would be corrected:") && err.contains("/data/mode"), "{err}");
+    assert!(err.contains("would correct:") && err.contains("/data/mode"), "{err}");
     let (_, out, err) = render(json!({"platform.kubevirt.io/patch": "{\"data\":{\"mode\":\"mine\"}}"}));
     assert!(out.contains("mode: mine") && err.contains("patch annotation"), "{out}{err}");
     let (_, out, err) = render(json!({"platform.kubevirt.io/patch": "{\"kind\":\"Secret\"}"}));
-    assert!(out.contains("mode: strict") && err.contains("`/kind` may not be patched"), "{out}{err}");
+    assert!(out.contains("mode: strict") && err.contains("`/kind` cannot be patched"), "{out}{err}");
     let (_, out, err) = render(json!({"platform.kubevirt.io/reconcile-paused": "true"}));
     assert!(out.is_empty() && err.contains("paused"), "{out}{err}");
     let (code, _, err) =

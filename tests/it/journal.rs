@@ -179,7 +179,7 @@ pub(crate) fn start(folder: &Path, on_failure: &str) -> Server {
     let set = format!("journal.on_failure={on_failure}");
     let server = Server::start(&["--journal", folder.to_str().unwrap(), "--set", &set]);
     util::until("the journal is open, or is not", || {
-        server.metric("editwar_journal_up") == 1.0 || server.said().contains("mended")
+        server.metric("editwar_journal_up") == 1.0 || server.said().contains("cannot write the journal")
     });
     server
 }
@@ -230,7 +230,7 @@ fn damage_and_other_versions_are_named_and_set_aside_or_refused() {
             let bytes = std::fs::read(path).unwrap();
             std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
         }),
-        ("has format 0, and this editwar writes format 1", |path| {
+        ("has format 0, but this editwar writes format 1", |path| {
             let database = redb::Database::open(path).unwrap();
             let write = database.begin_write().unwrap();
             write.open_table(redb::TableDefinition::<&str, u64>::new("meta")).unwrap().insert("format", 0).unwrap();
@@ -274,7 +274,7 @@ fn a_directory_that_may_not_be_written_to_is_named_and_used_once_it_may() {
         }
         let set = format!("journal.on_failure={on_failure}");
         let server = Server::start_as(command, "127.0.0.1:0", &["--journal", folder.to_str().unwrap(), "--set", &set]);
-        util::until("it is said", || server.said().contains("mended"));
+        util::until("it is said", || server.said().contains("cannot write the journal"));
         assert_says(&server, on_failure, &[folder.to_str().unwrap(), "Permission denied"]);
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
         util::until("it is used", || server.metric("editwar_journal_up") == 1.0);
@@ -380,7 +380,7 @@ fn who_looks_back_into_a_servers_journal() {
     assert_eq!(code, 1, "{week}");
     assert_eq!(now.lines().next(), week.lines().next());
     let (code, words) = who(&["cm/wh", "-n", "war", "--since", "yesterday"], &server);
-    assert!(code == 2 && words.contains("neither a time"), "{words}");
+    assert!(code == 2 && words.contains("expected a time"), "{words}");
     let (code, words) = who(&["cm/none", "-n", "war", "--since", "7d"], &server);
     assert!(code == 2 && words.contains("none of"), "{words}");
     let (code, words) = who(&["cm/wh", "--since", "7d"], &Server::start(&[]).ready());
@@ -439,7 +439,7 @@ fn how_verdicts_changed_is_told_from_the_journal_and_no_kill_changes_it() {
     assert_eq!(out.lines().filter(|line| line.contains("ConfigMap shop/config-")).count(), 12, "{out}");
     assert!(out.contains("thrashing  sustained") || out.contains("thrashing   sustained"), "{out}");
     let (code, out, _) = crate::cli::run(&["wars", "--server", &url, "--since", "7d", "-n", "other"], None);
-    assert!(code == 0 && out.starts_with("no verdict changed since"), "{out}");
+    assert!(code == 0 && out.starts_with("no verdict has changed since"), "{out}");
     assert_eq!(Server::start(&[]).ready().get("/api/v1/transitions").0, 501);
 }
 

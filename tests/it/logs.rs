@@ -29,7 +29,7 @@ fn a_war_is_a_line_for_each_of_its_turns_and_an_event_is_none() {
     assert_eq!(turns, expected);
     let others: BTreeSet<&str> =
         told.iter().filter(|line| line["name"] != "web").map(|line| line["message"].as_str().unwrap()).collect();
-    assert_eq!(others, ["stopped", "stopping: open requests are answered first"].into());
+    assert_eq!(others, ["stopped", "stopping after open requests are answered"].into());
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn the_level_changes_while_it_runs() {
     assert_eq!(server.ask("PUT", "/log-level?level=error"), (200, "error\n".into()));
     server.post_log("gitops-vs-kubectl");
     let (status, why) = server.ask("PUT", "/log-level?level=editwar=loud");
-    assert!(status == 400 && why.contains("no level"), "{why}");
+    assert!(status == 400 && why.contains("expected error, warn"), "{why}");
     assert_eq!(server.ask("GET", "/log-level").1, "error\n", "a mistake changes nothing");
     assert_eq!(server.ask("PUT", "/log-level?level=info").0, 200);
     server.post_log("hpa-vs-applier");

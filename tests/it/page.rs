@@ -38,7 +38,7 @@ fn dom(browser: &PathBuf, url: &str) -> String {
 fn the_page_shows_a_war_and_what_to_do() {
     let Some(browser) = browser() else { return };
     let server = Server::start(&[]);
-    assert!(dom(&browser, &server.url("/")).contains("is kube-apiserver told to post them here?"));
+    assert!(dom(&browser, &server.url("/")).contains("Check that kube-apiserver posts them to this server."));
     server.post_log("hpa-vs-applier");
     let list = dom(&browser, &server.url("/"));
     for part in

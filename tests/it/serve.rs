@@ -363,7 +363,7 @@ fn who_asks_a_running_server() {
     assert!(err.contains("none of"), "{err}");
     let (code, _, err) = who(&["cm/wh", "--server", "http://127.0.0.1:1"]);
     assert_eq!(code, 2);
-    assert!(err.contains("is `editwar serve` running there?"), "{err}");
+    assert!(err.contains("check that `editwar serve` is running there"), "{err}");
 }
 
 #[test]
@@ -415,7 +415,7 @@ fn a_port_in_use_and_a_bad_certificate_say_what_to_do() {
     let address = taken.local_addr().unwrap().to_string();
     let (code, err) = run(&["--listen", "127.0.0.1:0", "--webhook-listen", &address]);
     assert_eq!(code, 2);
-    assert!(err.contains(&address) && err.contains("another process listens there"), "{err}");
+    assert!(err.contains(&address) && err.contains("another process uses this port"), "{err}");
     let bad = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bad.pem");
     std::fs::write(&bad, "no certificate").unwrap();
     let (code, err) = run(&["--set", &format!("webhook.tls={{cert: {0}, key: {0}}}", bad.display())]);

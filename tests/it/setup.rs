@@ -213,7 +213,7 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
     // The client: without a certificate, with an unknown token, with a certificate of another CA, for another cluster.
     write("token", "no-such-token".into());
     write("token.yaml", webhook(&["--certs", &path("certs"), "--token", &path("token")]));
-    says(&doctor.broken("token.yaml", &[]), "authentication", "refuses the client");
+    says(&doctor.broken("token.yaml", &[]), "authentication", "rejects the client");
     editwar(&["setup", "certs", &path("strangers")]);
     let own = |name: &str| std::fs::copy(folder.join("certs").join(name), folder.join("strangers").join(name)).unwrap();
     own("ca.crt");

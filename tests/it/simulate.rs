@@ -111,7 +111,7 @@ fn simulate_is_a_gate_for_a_pipeline() {
     assert!(out.contains("ConfigMap war/app-config"), "{out}");
     let xml = std::fs::read_to_string(&report).unwrap();
     assert!(xml.contains(r#"<testsuite name="editwar" tests="1" failures="1">"#), "{xml}");
-    assert!(xml.contains(r#"name="ConfigMap war/app-config is not fought over""#), "{xml}");
+    assert!(xml.contains(r#"name="no war over ConfigMap war/app-config""#), "{xml}");
     assert!(xml.contains("72 retakes") && xml.contains("alice and bob"), "{xml}");
 
     let (code, _, _) = run(&["simulate", &fixture("bootstrap"), "--junit", path], None);
@@ -128,8 +128,8 @@ fn simulate_is_a_gate_for_a_pipeline() {
 #[test]
 fn wrong_limits_are_refused_with_an_example() {
     for (arguments, reason) in [
-        (["--limit", "5"], "`5` is no limit such as 5/10m"),
-        (["--quiet-period", "soon"], "`soon` is no duration such as 10m"),
+        (["--limit", "5"], "expected a limit such as 5/10m, got \"5\""),
+        (["--quiet-period", "soon"], "expected a duration such as 10m, got \"soon\""),
         (["--pause-after", "0"], "number would be zero for non-zero type"),
     ] {
         let (code, _, err) = run(&[&["simulate", &fixture("bootstrap")], &arguments[..]].concat(), None);

@@ -39,14 +39,14 @@ pub(super) async fn check(client: kube::Client, findings: &mut Findings) -> Opti
         Ok(answer) => answer,
         Err(error) => {
             let error = anyhow!(error);
-            findings.bad("API server", format!("does not answer: {error:#}"), "does kubectl reach it?");
+            findings.bad("API server", format!("does not respond: {error:#}"), "check that kubectl can reach it");
             return None;
         }
     };
     let date = answer.headers().get("date").and_then(|d| d.to_str().ok()).and_then(server::parse_date);
     let version = answer.into_body().collect().await.ok().map(|body| body.to_bytes());
     let version: Value = version.and_then(|v| serde_json::from_slice(&v).ok()).unwrap_or_default();
-    findings.good("API server", format!("answers, {}", version["gitVersion"].as_str().unwrap_or("of unknown version")));
+    findings.good("API server", format!("responds, {}", version["gitVersion"].as_str().unwrap_or("unknown version")));
     check_audit(&client, findings).await;
     check_rights(&client, findings).await;
     Some(Cluster { client, date: date.unwrap_or_else(Timestamp::now) })
@@ -61,23 +61,27 @@ fn sum(metrics: &str, name: &str, label: &str) -> Option<f64> {
 
 /// Checks whether the API server creates audit events, and whether it has lost any.
 async fn check_audit(client: &kube::Client, findings: &mut Findings) {
-    let hint = "may you get /metrics? (`kubectl auth can-i get /metrics`)";
+    let hint = "check that you may get /metrics: `kubectl auth can-i get /metrics`";
     let metrics = match reach::get(client, "/metrics").await {
         Ok((StatusCode::OK, metrics)) => metrics,
-        Ok((status, _)) => return findings.unknown("audit", format!("/metrics answers {status}"), hint),
+        Ok((status, _)) => return findings.unknown("audit", format!("/metrics returns {status}"), hint),
         Err(error) => return findings.unknown("audit", format!("{error:#}"), hint),
     };
     let events = sum(&metrics, "apiserver_audit_event_total", "").unwrap_or(0.0);
     let errors = sum(&metrics, "apiserver_audit_error_total", "webhook").unwrap_or(0.0);
     if events == 0.0 {
         let hint =
-            "start kube-apiserver with --audit-policy-file and --audit-webhook-config-file: `editwar setup apiserver`";
-        findings.bad("audit", "the API server makes no audit events".into(), hint);
+            "set --audit-policy-file and --audit-webhook-config-file of kube-apiserver: `editwar setup apiserver`";
+        findings.bad("audit", "the API server creates no audit events".into(), hint);
     } else if errors > 0.0 {
         let text = format!("the API server lost {errors} of {events} events that it could not post");
-        findings.bad("audit", text, "its log says why; lost before now is lost, and counts until it is restarted");
+        findings.bad(
+            "audit",
+            text,
+            "see its log for the reason; the counter includes past losses until the API server restarts",
+        );
     } else {
-        findings.good("audit", format!("the API server made {events} events and lost none"));
+        findings.good("audit", format!("the API server created {events} events and lost none"));
     }
 }
 
@@ -89,7 +93,7 @@ async fn check_rights(client: &kube::Client, findings: &mut Findings) {
             Ok(true) => {}
             Ok(false) => missing.push(format!("{} {}", right.0, right.2)),
             Err(error) => {
-                let hint = "may you create subjectaccessreviews?";
+                let hint = "check that you may create subjectaccessreviews";
                 return findings.unknown("RBAC", format!("{error:#}"), hint);
             }
         }
@@ -97,12 +101,12 @@ async fn check_rights(client: &kube::Client, findings: &mut Findings) {
     match missing.is_empty() {
         true => findings.good("RBAC", format!("{ACCOUNT} may pause objects")),
         false if missing.len() == RIGHTS.len() => {
-            findings.good("RBAC", format!("{ACCOUNT} may watch, and write nothing"));
+            findings.good("RBAC", format!("{ACCOUNT} may only observe"));
         }
         false => findings.bad(
             "RBAC",
             format!("{ACCOUNT} may not {}", missing.join(", ")),
-            "apply the manifests of the mode it runs in, all of them",
+            "apply all manifests of the mode that editwar runs in",
         ),
     }
 }
@@ -112,7 +116,7 @@ async fn may(client: &kube::Client, (verb, group, resource, name): &(&str, &str,
         "groups": ["system:serviceaccounts", "system:serviceaccounts:editwar", "system:authenticated"],
         "resourceAttributes": {"verb": verb, "group": group, "resource": resource, "name": name, "namespace": "editwar"}}});
     let answer = send(client, "POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", &review).await?;
-    answer["status"]["allowed"].as_bool().ok_or_else(|| anyhow!("no answer in the review"))
+    answer["status"]["allowed"].as_bool().ok_or_else(|| anyhow!("the review contains no decision"))
 }
 
 async fn send(client: &kube::Client, method: &str, path: &str, body: &Value) -> Result<Value> {
@@ -134,7 +138,11 @@ pub(super) async fn probe(cluster: &Cluster, server: &Server, namespace: &str, f
         send(client, "DELETE", &one, &json!({})).await
     };
     if let Err(error) = made.await {
-        return findings.unknown("probe", format!("{error:#}"), "may you create, patch and delete configmaps there?");
+        return findings.unknown(
+            "probe",
+            format!("{error:#}"),
+            "check that you may create, patch and delete configmaps in this namespace",
+        );
     }
     let started = Instant::now();
     let question = format!("/api/v1/participants?kind=configmap&namespace={namespace}&name={name}");
@@ -149,6 +157,6 @@ pub(super) async fn probe(cluster: &Cluster, server: &Server, namespace: &str, f
     findings.bad(
         "probe",
         format!("a change did not arrive within {} s", PROBE_TIMEOUT.as_secs()),
-        "does the policy log configmaps, and does this cluster's API server post to this server?",
+        "check that the policy logs configmaps, and that the API server of this cluster posts to this server",
     );
 }

@@ -57,14 +57,14 @@ pub(super) async fn check(file: &Path, findings: &mut Findings) {
     let stream = match tokio::time::timeout(TIMEOUT, TcpStream::connect(&address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return unreachable(&address, &error.to_string(), findings),
-        Err(_) => return unreachable(&address, "no answer in time", findings),
+        Err(_) => return unreachable(&address, "timed out", findings),
     };
     findings.good("listener", format!("{address} accepts connections"));
     if way.uri.scheme_str() != Some("https") {
         findings.weak(
             "TLS",
-            "the webhook speaks plain HTTP".into(),
-            "configure webhook.tls, unless both run on one machine",
+            "the webhook uses plain HTTP".into(),
+            "configure webhook.tls, unless kube-apiserver runs on the same machine",
         );
         return post(&way, stream, findings).await;
     }
@@ -79,26 +79,29 @@ pub(super) async fn check(file: &Path, findings: &mut Findings) {
         }
     };
     let Ok(name) = ServerName::try_from(way.server_name.clone()) else {
-        return findings.bad("TLS", format!("`{}` is no server name", way.server_name), "correct tls-server-name");
+        return findings.bad(
+            "TLS",
+            format!("`{}` is not a valid server name", way.server_name),
+            "correct tls-server-name",
+        );
     };
     let connected = TlsConnector::from(Arc::new(config)).connect(name, stream);
     match tokio::time::timeout(TIMEOUT, connected).await {
         Ok(Ok(stream)) => {
-            findings.good("TLS", format!("the certificate is good for {}", way.server_name));
+            findings.good("TLS", format!("the certificate is valid for {}", way.server_name));
             post(&way, stream, findings).await;
         }
         Ok(Err(error)) => {
             let (text, hint) = tls_trouble(&error, &way.server_name);
             findings.bad("TLS", text, &hint);
         }
-        Err(_) => findings.bad("TLS", "no handshake in time".into(), "is it editwar's webhook that listens there?"),
+        Err(_) => findings.bad("TLS", "the handshake timed out".into(), "check that editwar's webhook listens there"),
     }
 }
 
 fn unreachable(address: &str, why: &str, findings: &mut Findings) {
-    let hint =
-        "is `editwar serve` running, with webhook.listen on that address, and may the control plane's nodes reach it?";
-    findings.bad("listener", format!("{address} does not answer: {why}"), hint);
+    let hint = "check that `editwar serve` runs with webhook.listen on that address, and that control plane nodes can reach it";
+    findings.bad("listener", format!("{address} does not respond: {why}"), hint);
 }
 
 fn read(file: &Path) -> Result<Way> {
@@ -119,7 +122,7 @@ fn way(cluster: &Cluster, user: Option<&AuthInfo>) -> Result<Way> {
     let uri: http::Uri = server.parse().with_context(|| format!("server {server}"))?;
     let host = uri.host().ok_or_else(|| anyhow!("server {server} has no host"))?.trim_matches(['[', ']']).to_owned();
     let get = |data: Option<&str>, file: Option<&str>| match (data, file) {
-        (Some(data), _) => STANDARD.decode(data).map(Some).context("data that is not base64"),
+        (Some(data), _) => STANDARD.decode(data).map(Some).context("the data is not valid base64"),
         (None, Some(file)) => std::fs::read(file).map(Some).with_context(|| file.to_owned()),
         (None, None) => Ok(None),
     };
@@ -155,19 +158,19 @@ fn check_certificate(way: &Way, findings: &mut Findings) -> bool {
     let until = certs::date(facts.until);
     let now = SystemTime::now();
     if now > facts.until {
-        findings.bad("client certificate", format!("{} ended on {until}", facts.name), hint);
+        findings.bad("client certificate", format!("{} expired on {until}", facts.name), hint);
         return false;
     }
     match now + SOON > facts.until {
-        true => findings.weak("client certificate", format!("{} ends on {until}", facts.name), hint),
-        false => findings.good("client certificate", format!("{} is good until {until}", facts.name)),
+        true => findings.weak("client certificate", format!("{} expires on {until}", facts.name), hint),
+        false => findings.good("client certificate", format!("{} is valid until {until}", facts.name)),
     }
     true
 }
 
 fn tls(way: &Way) -> Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    let authority = way.authority.as_deref().ok_or_else(|| anyhow!("the kubeconfig names no certificate authority"))?;
+    let authority = way.authority.as_deref().ok_or_else(|| anyhow!("the kubeconfig has no certificate authority"))?;
     for certificate in CertificateDer::pem_slice_iter(authority) {
         roots.add(certificate.context("certificate-authority")?).context("certificate-authority")?;
     }
@@ -189,28 +192,31 @@ fn tls(way: &Way) -> Result<ClientConfig> {
 fn tls_trouble(error: &std::io::Error, name: &str) -> (String, String) {
     let cause = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
     let Some(rustls::Error::InvalidCertificate(why)) = cause else {
-        return (error.to_string(), "is it editwar's webhook that listens there, with webhook.tls?".into());
+        return (error.to_string(), "check that editwar's webhook listens there, with webhook.tls".into());
     };
     match why {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => (
-            format!("the server's certificate is not for {name}"),
+            format!("the server's certificate is not valid for {name}"),
             format!("add the name with `editwar setup certs DIR --name {name}`, or correct tls-server-name"),
         ),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => (
-            "the server's certificate has ended".into(),
+            "the server's certificate has expired".into(),
             "renew it with `editwar setup certs DIR`, and restart the server".into(),
         ),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            ("the server's certificate is not yet good: clocks differ".into(), "set the clocks".into())
+            ("the server's certificate is not valid yet: clocks differ".into(), "synchronize the clocks".into())
         }
         // The CAs of `editwar setup certs` all have the same name, so that a wrong one is only noticed by its
         // signature.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => (
-            "the server's certificate is from another CA than the kubeconfig names".into(),
-            "print the kubeconfig again with `editwar setup webhook`, from the directory whose server.crt is in use"
+            "the server's certificate is from another CA than the one in the kubeconfig".into(),
+            "print the kubeconfig again with `editwar setup webhook`, from the directory with the server.crt in use"
                 .into(),
         ),
-        other => (format!("the server's certificate: {other:?}"), "make new ones with `editwar setup certs`".into()),
+        other => (
+            format!("the server's certificate: {other:?}"),
+            "create new certificates with `editwar setup certs`".into(),
+        ),
     }
 }
 
@@ -219,28 +225,24 @@ async fn post<S>(way: &Way, stream: S, findings: &mut Findings)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let hint = "webhook.auth must know the client: its CA and its name, or its token";
+    let hint = "configure the client in webhook.auth: its CA and its name, or its token";
     match tokio::time::timeout(TIMEOUT, send(way, stream)).await {
-        Ok(Ok(StatusCode::OK)) => findings.good("webhook", format!("{} takes batches", way.uri.path())),
+        Ok(Ok(StatusCode::OK)) => findings.good("webhook", format!("{} accepts batches", way.uri.path())),
         Ok(Ok(status @ StatusCode::UNAUTHORIZED)) => {
-            findings.bad("authentication", format!("the server refuses the client ({status})"), hint);
+            findings.bad("authentication", format!("the server rejects the client ({status})"), hint);
         }
         Ok(Ok(status @ StatusCode::FORBIDDEN)) => {
             let text = format!("the client may not post to {} ({status})", way.uri.path());
-            findings.bad(
-                "authentication",
-                text,
-                "let webhook.auth.allow name it, with the right to post, for this cluster",
-            );
+            findings.bad("authentication", text, "add it to webhook.auth.allow with the right to post to this cluster");
         }
         Ok(Ok(StatusCode::NOT_FOUND)) => {
-            let text = format!("{} is no path of the webhook", way.uri.path());
-            findings.bad("webhook", text, "let the kubeconfig's server end in /audit or /audit/CLUSTER");
+            let text = format!("the webhook has no path {}", way.uri.path());
+            findings.bad("webhook", text, "set a server URL in the kubeconfig that ends in /audit or /audit/CLUSTER");
         }
-        Ok(Ok(status)) => findings.bad("webhook", format!("answers {status}"), "look into the server's log"),
+        Ok(Ok(status)) => findings.bad("webhook", format!("returns {status}"), "see the server's log"),
         // In TLS 1.3, the server rejects a client certificate only after the client's first request.
-        Ok(Err(error)) => findings.bad("authentication", format!("the server hangs up: {error:#}"), hint),
-        Err(_) => findings.bad("webhook", "no answer in time".into(), "look into the server's log"),
+        Ok(Err(error)) => findings.bad("authentication", format!("the server closed the connection: {error:#}"), hint),
+        Err(_) => findings.bad("webhook", "timed out".into(), "see the server's log"),
     }
 }
 

@@ -19,10 +19,10 @@ use super::{Outcome, output};
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
-    /// What is looked at.
+    /// The checks.
     #[command(flatten)]
     pub look: Look,
-    /// The server's query API; without it, the one in the cluster is asked.
+    /// The server.
     #[command(flatten)]
     pub remote: Remote,
     /// The cluster.
@@ -30,22 +30,22 @@ pub struct DoctorArgs {
     pub access: Access,
 }
 
-/// What `doctor` looks at.
+/// What `doctor` checks.
 #[derive(Debug, clap::Args)]
 pub struct Look {
-    /// The kubeconfig given to kube-apiserver as --audit-webhook-config-file: its way is gone.
+    /// Kubeconfig of kube-apiserver's --audit-webhook-config-file, to check the connection that it describes.
     #[arg(long, value_name = "FILE")]
     pub webhook: Option<PathBuf>,
-    /// The policy given to kube-apiserver as --audit-policy-file: read for what it leaves out.
+    /// Policy of kube-apiserver's --audit-policy-file, to check what it does not log.
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// Create a ConfigMap, change it and delete it, in this namespace, to see it arrive.
+    /// Create, change and delete a ConfigMap in this namespace, to check that its events arrive.
     #[arg(long, value_name = "NAMESPACE")]
     pub probe: Option<String>,
-    /// The name by which kube-apiserver's events come, where a server watches several clusters.
+    /// Name of the cluster, if the server watches several.
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
-    /// How to print.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,
 }
@@ -149,11 +149,7 @@ async fn examine(args: &Look, access: &Access, reach: &Reach) -> Findings {
     let cluster = match access.connect().await {
         Ok((cluster, _)) => apiserver::check(cluster, &mut findings).await,
         Err(error) => {
-            findings.unknown(
-                "API server",
-                format!("{error:#}"),
-                "give --kubeconfig to look at the API server's side too",
-            );
+            findings.unknown("API server", format!("{error:#}"), "set --kubeconfig to check the API server too");
             None
         }
     };
@@ -162,14 +158,14 @@ async fn examine(args: &Look, access: &Access, reach: &Reach) -> Findings {
         None => findings.unknown(
             "webhook kubeconfig",
             "not given".into(),
-            "--webhook FILE, on a machine that may read it: the file given to kube-apiserver",
+            "use --webhook FILE with kube-apiserver's --audit-webhook-config-file, on a machine that can read it",
         ),
     }
     let opened = reach.open().await;
     let server = match opened {
         Ok(server) => server,
         Err(error) => {
-            findings.bad("server", format!("{error:#}"), "start `editwar serve`, or give --server URL");
+            findings.bad("server", format!("{error:#}"), "start `editwar serve`, or set --server URL");
             return findings;
         }
     };
@@ -185,7 +181,7 @@ const KINDS: &[(&str, &str)] =
     &[("deployments.apps", ""), ("deployments.apps", "scale"), ("configmaps", ""), ("services", "")];
 
 fn check_policy(path: &std::path::Path, findings: &mut Findings) {
-    let hint = "print one with `editwar setup policy`";
+    let hint = "print a policy with `editwar setup policy`";
     let read = std::fs::read_to_string(path).map_err(anyhow::Error::from).and_then(|text| policy::Policy::parse(&text));
     let policy = match read {
         Ok(policy) => policy,
@@ -201,21 +197,25 @@ fn check_policy(path: &std::path::Path, findings: &mut Findings) {
     if policy.level("secrets", "") > policy::Level::Metadata {
         findings.bad(
             "policy",
-            "logs the bodies of Secrets, in the clear".into(),
-            "log secrets at Metadata, before all other rules",
+            "logs the bodies of Secrets in plain text".into(),
+            "add a rule before all others that logs secrets at level Metadata",
         );
     } else if !none.is_empty() {
-        findings.bad("policy", format!("leaves out writes of {none}"), hint);
+        findings.bad("policy", format!("does not log writes of {none}"), hint);
     } else if !metadata.is_empty() {
-        findings.weak("policy", format!("logs {metadata} without bodies: fields and values stay unknown"), hint);
+        findings.weak(
+            "policy",
+            format!("logs {metadata} without bodies, so editwar cannot see fields and values"),
+            hint,
+        );
     } else if !policy.omit_managed_fields {
-        let text = "managed fields are logged: about half of every body, for nothing".into();
+        let text = "logs managed fields, which are about half of every body and not needed".into();
         findings.weak("policy", text, "set omitManagedFields: true");
     } else if !policy.omit_stages.iter().any(|stage| stage == "RequestReceived") {
-        let text = "every request is logged twice".into();
+        let text = "logs every request twice".into();
         findings.weak("policy", text, "set omitStages: [RequestReceived, ResponseStarted]");
     } else {
-        findings.good("policy", "what is fought over is logged with bodies, Secrets are not".into());
+        findings.good("policy", "logs contested kinds with bodies, and Secrets without".into());
     }
 }
 

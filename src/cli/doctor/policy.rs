@@ -68,9 +68,9 @@ impl Policy {
     /// # Errors
     /// The text is not an audit policy.
     pub fn parse(text: &str) -> Result<Policy> {
-        let policy: Policy = serde_yaml_ng::from_str(text).context("no audit policy")?;
+        let policy: Policy = serde_yaml_ng::from_str(text).context("not an audit policy")?;
         if policy.kind != "Policy" {
-            bail!("no audit policy: its kind is {}", policy.kind);
+            bail!("not an audit policy: its kind is {}", policy.kind);
         }
         Ok(policy)
     }

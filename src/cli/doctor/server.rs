@@ -29,14 +29,15 @@ pub(super) async fn check(
     let (metrics, date) = match server.text("/metrics").await {
         Ok(answer) => answer,
         Err(error) => {
-            let hint = "is `editwar serve` running, and may you ask it (in a cluster: get on services/proxy)?";
+            let hint =
+                "check that `editwar serve` is running and that you have access (in a cluster: get on services/proxy)";
             findings.bad("server", error.to_string(), hint);
             return false;
         }
     };
     match server.text("/readyz").await {
         Ok(_) => findings.good("server", "ready".into()),
-        Err(error) => findings.bad("server", error.to_string(), "it is starting or stopping: look into its log"),
+        Err(error) => findings.bad("server", error.to_string(), "the server is starting or stopping: see its log"),
     }
     let samples: Vec<Sample<'_>> = metrics.lines().filter_map(sample).collect();
     let date = date.as_deref().and_then(parse_date);
@@ -47,7 +48,7 @@ pub(super) async fn check(
     check_journal(&samples, findings);
     match server.get::<Report>("/api/v1/wars").await {
         Ok(report) => check_evidence(&report, &samples, findings),
-        Err(error) => findings.bad("verdict", error.to_string(), "look into the server's log"),
+        Err(error) => findings.bad("verdict", error.to_string(), "see the server's log"),
     }
     true
 }
@@ -69,10 +70,10 @@ fn check_clocks(cluster: Option<Timestamp>, server: Option<Timestamp>, findings:
     match skew > SKEW_SECONDS {
         true => findings.weak(
             "clocks",
-            format!("the API server's and the server's differ by {skew} s"),
-            "let NTP set them: an age of events, and so an alert, is wrong by as much",
+            format!("the clocks of the API server and of editwar differ by {skew} s"),
+            "synchronize them with NTP: the age of events, and so alerts, are wrong by this much",
         ),
-        false => findings.good("clocks", "the API server's and the server's agree".into()),
+        false => findings.good("clocks", "the clocks of the API server and of editwar agree".into()),
     }
 }
 
@@ -85,25 +86,27 @@ fn check_sources(samples: &[Sample<'_>], cluster: Option<&str>, now: f64, findin
     let ages: Vec<f64> = sources.map(|(_, at)| now - at).collect();
     let youngest = ages.iter().copied().fold(f64::INFINITY, f64::min);
     let silent = ages.iter().filter(|age| **age > SILENT_SECONDS).count();
-    let hint = "kube-apiserver posts only when started with both flags of `editwar setup apiserver`; its log names what it \
-                could not post";
+    let hint = "start kube-apiserver with both flags of `editwar setup apiserver`; its log shows what it could not \
+                post";
     if ages.is_empty() {
-        findings.bad("events", "no batch has ever come".into(), hint);
+        findings.bad("events", "no batch has ever arrived".into(), hint);
     } else if youngest > SILENT_SECONDS {
-        findings.bad("events", format!("the last batch came {youngest:.0} s ago"), hint);
+        findings.bad("events", format!("the last batch arrived {youngest:.0} s ago"), hint);
     } else if silent > 0 {
         let text = format!("{silent} of {} sources have been silent for {SILENT_SECONDS} s", ages.len());
-        findings.weak("events", text, "each API server posts its own events: look at the silent one");
+        findings.weak("events", text, "each API server posts its own events: check the silent one");
     } else {
-        findings
-            .good("events", format!("the last batch came {:.0} s ago, of {} sources", youngest.max(0.0), ages.len()));
+        findings.good(
+            "events",
+            format!("the last batch arrived {:.0} s ago, from {} sources", youngest.max(0.0), ages.len()),
+        );
     }
     if let Some((_, lag)) = samples.iter().find(|(name, _)| *name == "editwar_lag_seconds") {
         match *lag > LATE_SECONDS {
             true => findings.weak(
                 "lag",
                 format!("the latest event is {lag:.0} s old"),
-                "set --audit-webhook-batch-max-wait=2s; or nothing happens in the cluster that the policy logs",
+                "set --audit-webhook-batch-max-wait=2s, unless the cluster is idle",
             ),
             false => findings.good("lag", format!("the latest event is {:.0} s old", lag.max(0.0))),
         }
@@ -119,17 +122,17 @@ fn check_follow(samples: &[Sample<'_>], findings: &mut Findings) {
     let Some(behind) = sum("editwar_follow_behind_bytes") else { return };
     let gaps = sum("editwar_follow_gaps").unwrap_or(0.0);
     if behind > BEHIND_BYTES {
-        let text = format!("{:.0} MiB of the followed logs are not yet read", behind / f64::from(1 << 20));
-        findings.weak("follow", text, "it catches up after a start; if it does not, give the server more CPU");
+        let text = format!("{:.0} MiB of the tailed logs are not read yet", behind / f64::from(1 << 20));
+        findings.weak("follow", text, "the server catches up after a start; if it does not, give it more CPU");
     } else if gaps > 0.0 {
-        let text = format!("{gaps} times a log was gone before it was found again");
+        let text = format!("{gaps} times, a log was rotated or truncated before it was read to its end");
         findings.weak(
             "follow",
             text,
-            "keep more rotated files (--audit-log-maxbackup), and the checkpoint on a volume that stays",
+            "keep more rotated files (--audit-log-maxbackup), and put the checkpoint on a persistent volume",
         );
     } else {
-        findings.good("follow", "the logs are read to their ends".into());
+        findings.good("follow", "all logs are read to the end".into());
     }
 }
 
@@ -138,13 +141,13 @@ fn check_journal(samples: &[Sample<'_>], findings: &mut Findings) {
     let value = |name: &str| samples.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
     let Some(up) = value("editwar_journal_up") else { return };
     let lost = value("editwar_journal_records_total{outcome=\"lost\"}").unwrap_or(0.0);
-    let hint = "is its disk full, or mounted read-only? the server's log says why";
+    let hint = "check whether its disk is full or mounted read-only; the server's log shows the reason";
     if up == 0.0 {
         findings.bad("journal", "cannot be written".into(), hint);
     } else if lost > 0.0 {
-        findings.weak("journal", format!("{lost} writes are not in it"), hint);
+        findings.weak("journal", format!("{lost} writes are missing"), hint);
     } else {
-        findings.good("journal", "is written".into());
+        findings.good("journal", "works".into());
     }
 }
 
@@ -153,11 +156,11 @@ fn check_evidence(report: &Report, samples: &[Sample<'_>], findings: &mut Findin
     let levels = report.coverage.levels;
     let all = levels.metadata + levels.request + levels.request_response;
     let share = |n: u64| n * 100 / all.max(1);
-    let hint = "log the kinds that are fought over at RequestResponse: `editwar setup policy`";
+    let hint = "log contested kinds at level RequestResponse: `editwar setup policy`";
     if all == 0 {
-        findings.unknown("bodies", "no write has come yet".into(), "change an object, or give --probe NAMESPACE");
+        findings.unknown("bodies", "no write has arrived yet".into(), "change an object, or use --probe NAMESPACE");
     } else if levels.request + levels.request_response == 0 {
-        findings.weak("bodies", "no write has a body: fields and values stay unknown".into(), hint);
+        findings.weak("bodies", "no write has a body, so editwar cannot see fields and values".into(), hint);
     } else {
         let text = format!(
             "{} % of {all} writes have both bodies, {} % none",
@@ -168,17 +171,17 @@ fn check_evidence(report: &Report, samples: &[Sample<'_>], findings: &mut Findin
     }
     let truncated = report.coverage.truncated;
     if truncated > 0 {
-        let text = format!("{truncated} events lost their bodies, for they were too large");
+        let text = format!("{truncated} events lost their bodies because they were too large");
         findings.weak("bodies", text, "raise --audit-webhook-truncate-max-event-size");
     }
     let malformed: f64 =
         samples.iter().filter(|(name, _)| name.starts_with("editwar_malformed_total")).map(|(_, n)| n).sum();
     if malformed > 0.0 {
         let text = format!("{malformed} events could not be read");
-        findings.weak("decoding", text, "the server's metric editwar_malformed_total tells why");
+        findings.weak("decoding", text, "see the metric editwar_malformed_total for the reasons");
     }
     let wars = report.wars.len();
-    findings.good("verdict", if wars == 0 { "no war".into() } else { format!("{wars} wars: see /api/v1/wars") });
+    findings.good("verdict", if wars == 0 { "no war".into() } else { format!("{wars} wars: see `editwar wars`") });
 }
 
 #[cfg(test)]

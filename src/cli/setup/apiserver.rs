@@ -9,8 +9,8 @@ use super::{ApiserverArgs, Distribution, indented};
 /// Flags besides the two files, and the reason for each. The defaults are good for the buffer (10000 events), the batch
 /// size (400) and the initial backoff (10 s, which covers an outage of almost two minutes).
 const TUNED: &[(&str, &str, &str)] = &[
-    ("audit-webhook-batch-max-wait", "2s", "a war is seen within seconds; by default events wait 30 s"),
-    ("audit-webhook-truncate-enabled", "true", "an event too large loses its bodies, instead of its whole batch"),
+    ("audit-webhook-batch-max-wait", "2s", "detects wars within seconds; by default, events wait up to 30 s"),
+    ("audit-webhook-truncate-enabled", "true", "only an event that is too large loses its bodies, not the whole batch"),
     ("audit-webhook-truncate-max-event-size", "524288", "most large objects keep their bodies"),
 ];
 
@@ -72,9 +72,9 @@ fn volume(dir: &str) -> String {
 fn kubeadm(dir: &str) -> String {
     format!(
         "\
-# kubeadm: put policy.yaml and webhook.yaml into {dir} on every control plane node, then
-#   a new cluster:   merge this into the file given to `kubeadm init --config`;
-#   a running one:   merge it into `kubectl -n kube-system edit configmap kubeadm-config`, write the ClusterConfiguration to
+# kubeadm: copy policy.yaml and webhook.yaml to {dir} on every control plane node. Then:
+#   new cluster:     merge this into the file for `kubeadm init --config`.
+#   running cluster: merge this with `kubectl -n kube-system edit configmap kubeadm-config`, write the ClusterConfiguration to
 #                    a file, and run `kubeadm init phase control-plane apiserver --config FILE` on one node after the other.
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: ClusterConfiguration
@@ -97,14 +97,14 @@ fn kind(dir: &str) -> String {
     };
     format!(
         "\
-# kind: put policy.yaml and webhook.yaml into ./editwar beside this file, then `kind create cluster --config FILE`.
+# kind: copy policy.yaml and webhook.yaml to ./editwar next to this file, then run `kind create cluster --config FILE`.
 apiVersion: kind.x-k8s.io/v1alpha4
 kind: Cluster
 nodes:
 - role: control-plane
   extraMounts:
   - {{hostPath: ./editwar, containerPath: {dir}, readOnly: true}}
-  # Which of the two is used depends on the Kubernetes version of the node.
+  # kind uses one of the two, depending on the Kubernetes version of the node.
   kubeadmConfigPatches:
 {}{}",
         patch("v1beta3", &args_map(dir)),
@@ -121,8 +121,8 @@ fn args_rancher(dir: &str, without: &str) -> String {
 fn k3s(dir: &str) -> String {
     format!(
         "\
-# k3s: put policy.yaml and webhook.yaml into {dir} on every server, this file into
-# /etc/rancher/k3s/config.yaml.d/50-editwar.yaml, and run `systemctl restart k3s` on one server after the other.
+# k3s: on every server, copy policy.yaml and webhook.yaml to {dir}, and this file to
+# /etc/rancher/k3s/config.yaml.d/50-editwar.yaml. Then run `systemctl restart k3s` on one server after the other.
 kube-apiserver-arg+:
 {}",
         args_rancher(dir, "")
@@ -132,9 +132,9 @@ kube-apiserver-arg+:
 fn rke2(dir: &str) -> String {
     format!(
         "\
-# RKE2: put policy.yaml and webhook.yaml into {dir} on every server, this file into
-# /etc/rancher/rke2/config.yaml.d/50-editwar.yaml, and run `systemctl restart rke2-server` on one server after the other.
-# Where no webhook may be set, follow the log instead: editwar serve --follow /var/lib/rancher/rke2/server/logs/audit.log
+# RKE2: on every server, copy policy.yaml and webhook.yaml to {dir}, and this file to
+# /etc/rancher/rke2/config.yaml.d/50-editwar.yaml. Then run `systemctl restart rke2-server` on one server after the other.
+# If you cannot set a webhook, read the log instead: editwar serve --follow /var/lib/rancher/rke2/server/logs/audit.log
 audit-policy-file: {dir}/policy.yaml
 kube-apiserver-arg+:
 {}kube-apiserver-extra-mount+:
@@ -152,12 +152,12 @@ fn talos(dir: &str, policy: &str, webhook: &str) -> String {
         .collect();
     format!(
         "\
-# Talos: `talosctl patch machineconfig --patch @FILE` for every control plane node.
+# Talos: run `talosctl patch machineconfig --patch @FILE` for every control plane node.
 machine:
   files:
   - path: {dir}/webhook.yaml
     op: create
-    # kube-apiserver runs as a user of its own there, and has to read it.
+    # On Talos, kube-apiserver runs as a separate user, which must be able to read this file.
     permissions: 0o444
     content: |
 {}cluster:

@@ -64,9 +64,9 @@ pub fn run(args: &CertsArgs, now: SystemTime) -> Result<String> {
     leaf(args, &issuer, "server", names, now, &mut told)?;
     leaf(args, &issuer, "client", Vec::new(), now, &mut told)?;
     told.push_str(&format!(
-        "\nserver:          webhook: {{tls: {{cert: {0}/server.crt, key: {0}/server.key}}, auth: {{client_ca: {0}/ca.crt}}}}\n\
+        "\neditwar:         webhook: {{tls: {{cert: {0}/server.crt, key: {0}/server.key}}, auth: {{client_ca: {0}/ca.crt}}}}\n\
          kube-apiserver:  editwar setup webhook --certs {0} --server https://ADDRESS:8443\n\
-         keep ca.key where nobody else reads it; run this again before the certificates end\n",
+         Keep ca.key secret. Run this command again before the certificates expire.\n",
         dir.display()
     ));
     Ok(told)
@@ -86,13 +86,13 @@ fn authority(dir: &Path, now: SystemTime, days: u32, told: &mut String) -> Resul
     let facts = facts(text.as_bytes()).with_context(|| cert.display().to_string())?;
     if facts.until < now + DAY * days {
         bail!(
-            "{} is good until {} only: make a new CA in another directory, give its ca.crt together with this one to \
+            "{} is only valid until {}: create a new CA in another directory, give its ca.crt together with this one to \
              kube-apiserver, and then the new certificates to the server",
             cert.display(),
             date(facts.until)
         );
     }
-    told.push_str(&format!("ca.crt      good until {}\n", date(facts.until)));
+    told.push_str(&format!("ca.crt      valid until {}\n", date(facts.until)));
     let secret = std::fs::read_to_string(&key).with_context(|| key.display().to_string())?;
     let pair = KeyPair::from_pem(&secret).with_context(|| key.display().to_string())?;
     Issuer::from_ca_cert_pem(&text, pair).with_context(|| cert.display().to_string())
@@ -110,16 +110,16 @@ fn leaf(
     let (cert, key) = (args.dir.join(format!("{role}.crt")), args.dir.join(format!("{role}.key")));
     let old = std::fs::read(&cert).ok().and_then(|text| facts(&text).ok()).filter(|_| key.exists());
     let why = match &old {
-        None => Some("made"),
-        Some(_) if args.renew => Some("renewed, as asked"),
-        Some(old) if names.iter().any(|name| !old.names.contains(name)) => Some("renewed, for other names"),
+        None => Some("created"),
+        Some(_) if args.renew => Some("renewed on request"),
+        Some(old) if names.iter().any(|name| !old.names.contains(name)) => Some("renewed for other names"),
         // Renewed in the last third of its validity, which leaves time to notice if this is not run regularly.
         Some(old) if old.until < now + DAY * args.days / 3 => Some("renewed"),
         Some(_) => None,
     };
     let Some(why) = why else {
         let until = old.map(|old| date(old.until)).unwrap_or_default();
-        told.push_str(&format!("{role}.crt  good until {until}\n"));
+        told.push_str(&format!("{role}.crt  valid until {until}\n"));
         return Ok(());
     };
     // Names from earlier runs are kept, so that a run without them does not remove them.
@@ -136,7 +136,7 @@ fn leaf(
     let pair = KeyPair::generate()?;
     write(&key, &pair.serialize_pem(), 0o600)?;
     write(&cert, &params.signed_by(&pair, issuer)?.pem(), 0o644)?;
-    told.push_str(&format!("{role}.crt  {why}, good until {}\n", date(now + DAY * args.days)));
+    told.push_str(&format!("{role}.crt  {why}, valid until {}\n", date(now + DAY * args.days)));
     Ok(())
 }
 
@@ -211,7 +211,7 @@ mod tests {
         let dir = folder("renew");
         let start = SystemTime::now();
         let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
-        assert!(run(&args(&dir, &["10.96.0.50"]), start).unwrap().contains("server.crt  made"));
+        assert!(run(&args(&dir, &["10.96.0.50"]), start).unwrap().contains("server.crt  created"));
         let (ca, server, client) = (read("ca.crt"), read("server.crt"), read("client.crt"));
         let of_server = facts(server.as_bytes()).unwrap();
         assert!(

@@ -25,8 +25,8 @@ const FILES: &[&str] = &[
 pub fn print(certs: &Path) -> Result<String> {
     let read = |name: &str| -> Result<String> {
         let path = certs.join(name);
-        let text =
-            std::fs::read(&path).with_context(|| format!("{}; `editwar setup certs` writes it", path.display()))?;
+        let text = std::fs::read(&path)
+            .with_context(|| format!("{}: create it with `editwar setup certs`", path.display()))?;
         Ok(STANDARD.encode(text))
     };
     let secret = format!(

@@ -19,20 +19,20 @@ use super::reach::Access;
 /// The things that `setup` prints.
 #[derive(Debug, Subcommand)]
 pub enum Setup {
-    /// Print an audit policy: the smallest load that still answers who fights over what.
+    /// Print an audit policy that logs no more than editwar needs.
     #[command(after_help = "Example:\n  editwar setup policy --kind '*.kubevirt.io' > policy.yaml")]
     Policy(PolicyArgs),
-    /// Print the kubeconfig by which kube-apiserver finds editwar (--audit-webhook-config-file).
+    /// Print the kubeconfig with which kube-apiserver connects to editwar (--audit-webhook-config-file).
     #[command(after_help = "Example:\n  \
         editwar setup webhook --cluster east --certs certs > webhook.yaml")]
     Webhook(WebhookArgs),
-    /// Print the lines that make kube-apiserver use the policy and the kubeconfig, and say where they go.
+    /// Print the settings that make kube-apiserver use the policy and the kubeconfig, and where to put them.
     #[command(after_help = "Example:\n  editwar setup apiserver --on kubeadm")]
     Apiserver(ApiserverArgs),
-    /// Write a private CA, a certificate for the server and one for kube-apiserver; run again, renew what is due.
+    /// Write a private CA and certificates for the server and for kube-apiserver, or renew those that expire soon.
     #[command(after_help = "Example:\n  editwar setup certs certs --name 10.96.0.50")]
     Certs(CertsArgs),
-    /// Print the manifests of a server that watches and writes nothing, with its certificates.
+    /// Print the manifests of a server that only observes, with its certificates.
     #[command(after_help = "Example:\n  editwar setup manifests --certs certs | kubectl apply -f -")]
     Manifests(ManifestsArgs),
 }
@@ -40,7 +40,7 @@ pub enum Setup {
 /// Arguments of `setup manifests`.
 #[derive(Debug, clap::Args)]
 pub struct ManifestsArgs {
-    /// The directory that `setup certs` wrote.
+    /// Directory that `setup certs` wrote.
     #[arg(long, value_name = "DIR")]
     pub certs: PathBuf,
 }
@@ -48,11 +48,11 @@ pub struct ManifestsArgs {
 /// Arguments of `setup policy`.
 #[derive(Debug, clap::Args)]
 pub struct PolicyArgs {
-    /// Also log these with their bodies: RESOURCE.GROUP, such as virtualmachines.kubevirt.io, or *.kubevirt.io; may be
-    /// given several times.
+    /// Also log this resource with bodies: RESOURCE.GROUP, such as virtualmachines.kubevirt.io or *.kubevirt.io (can be
+    /// repeated).
     #[arg(long, value_name = "RESOURCE.GROUP")]
     pub kind: Vec<String>,
-    /// Log every kind with its bodies, but Secrets.
+    /// Log all resources except Secrets with bodies.
     #[arg(long, conflicts_with = "kind")]
     pub all_kinds: bool,
 }
@@ -60,23 +60,23 @@ pub struct PolicyArgs {
 /// Arguments of `setup webhook`.
 #[derive(Debug, clap::Args)]
 pub struct WebhookArgs {
-    /// The webhook's address as kube-apiserver reaches it; by default that of the Service in the cluster, by its IP, for
-    /// kube-apiserver does not resolve names of Services.
+    /// URL at which kube-apiserver reaches the webhook. Default: the cluster IP of the Service, since kube-apiserver cannot
+    /// resolve the names of Services.
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
     /// The cluster.
     #[command(flatten)]
     pub access: Access,
-    /// The cluster's name, where a server watches several.
+    /// Name of the cluster, if the server watches several.
     #[arg(long, default_value = "", value_name = "NAME")]
     pub cluster: String,
-    /// The directory that `setup certs` wrote.
+    /// Directory that `setup certs` wrote.
     #[arg(long, value_name = "DIR")]
     pub certs: PathBuf,
-    /// The name that the server's certificate is checked for.
+    /// Name to verify the server's certificate against.
     #[arg(long, default_value = certs::SERVER_NAMES[2], value_name = "NAME")]
     pub server_name: String,
-    /// Show a bearer token, from this file, instead of the client certificate.
+    /// Authenticate with the bearer token in this file instead of the client certificate.
     #[arg(long, value_name = "FILE")]
     pub token: Option<PathBuf>,
 }
@@ -84,16 +84,16 @@ pub struct WebhookArgs {
 /// Arguments of `setup apiserver`.
 #[derive(Debug, clap::Args)]
 pub struct ApiserverArgs {
-    /// What runs the control plane.
+    /// Distribution that runs the control plane.
     #[arg(long, value_enum)]
     pub on: Distribution,
-    /// The directory on the control plane's nodes that holds policy.yaml and webhook.yaml; by default one that fits.
+    /// Directory with policy.yaml and webhook.yaml on the control plane nodes. Default: depends on the distribution.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<String>,
-    /// Talos: the policy to put into the machine configuration.
+    /// Talos only: file with the audit policy to put into the machine configuration.
     #[arg(long, value_name = "FILE", required_if_eq("on", "talos"))]
     pub policy: Option<PathBuf>,
-    /// Talos: the kubeconfig to put into the machine configuration.
+    /// Talos only: file with the kubeconfig to put into the machine configuration.
     #[arg(long, value_name = "FILE", required_if_eq("on", "talos"))]
     pub webhook: Option<PathBuf>,
 }
@@ -101,25 +101,25 @@ pub struct ApiserverArgs {
 /// Arguments of `setup certs`.
 #[derive(Debug, clap::Args)]
 pub struct CertsArgs {
-    /// Where the files are, or will be: ca.crt, ca.key, server.crt, server.key, client.crt, client.key.
+    /// Directory for the files ca.crt, ca.key, server.crt, server.key, client.crt and client.key.
     pub dir: PathBuf,
-    /// A further name or address of the server, such as the Service's cluster IP; may be given several times.
+    /// Additional name or address of the server, such as the cluster IP of the Service (can be repeated).
     #[arg(long, value_name = "NAME|ADDRESS")]
     pub name: Vec<String>,
-    /// Days that the certificates of server and client are good for.
+    /// Validity of the server and client certificates, in days.
     #[arg(long, default_value_t = 365, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub days: u32,
-    /// Make new certificates although the old ones are still good.
+    /// Create new certificates even if the old ones are still valid.
     #[arg(long)]
     pub renew: bool,
 }
 
-/// What runs a control plane.
+/// The distribution that runs a control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Distribution {
-    /// Static pods made by kubeadm.
+    /// Static pods of kubeadm.
     Kubeadm,
-    /// A cluster of kind, in containers.
+    /// kind (Kubernetes in Docker).
     Kind,
     /// k3s.
     K3s,
@@ -127,7 +127,7 @@ pub enum Distribution {
     Rke2,
     /// Talos Linux.
     Talos,
-    /// The flags alone.
+    /// Only the flags of kube-apiserver.
     Flags,
 }
 

@@ -34,51 +34,51 @@ const KINDS: &[(&str, &[&str])] = &[
 ];
 
 const HEAD: &str = "\
-# Audit policy for editwar: the smallest load that still answers who fights over what.
-# Give it to kube-apiserver as --audit-policy-file; `editwar setup apiserver` says how.
+# Audit policy for editwar. It logs no more than editwar needs to find out who fights over what.
+# Give it to kube-apiserver as --audit-policy-file; `editwar setup apiserver` prints how.
 apiVersion: audit.k8s.io/v1
 kind: Policy
-# A request is counted when it ends.
+# Log each request once, when it ends.
 omitStages: [RequestReceived, ResponseStarted]
-# Who owns which field is told by the requests themselves; managed fields are about half of every body.
+# Managed fields are about half of every body, and editwar gets the owners of fields from the requests.
 omitManagedFields: true
 rules:
-# A heartbeat: this lease is renewed every two seconds, so that silence can be told from peace.
+# A heartbeat: this Lease is renewed every two seconds, so a silent API server differs from an idle cluster.
 - level: Metadata
   verbs: [update]
   namespaces: [kube-system]
   resources: [{group: coordination.k8s.io, resources: [leases], resourceNames: [kube-controller-manager]}]
-# Reads cannot write.
+# Reads change nothing.
 - level: None
   verbs: [get, list, watch]
-# Nor can what is no resource: health checks, discovery.
+# Neither do non-resource requests, such as health checks and discovery.
 - level: None
   nonResourceURLs: ['*']
-# Written all day, each by one client, by design.
+# By design, these are written frequently, each by a single client.
 - level: None
   resources:
   - {group: coordination.k8s.io, resources: [leases]}
   - {group: '', resources: [events, endpoints]}
   - {group: events.k8s.io}
   - {group: discovery.k8s.io, resources: [endpointslices]}
-# Questions, tokens, connections: no object is written.
+# Reviews, tokens and connections write no object.
 - level: None
   resources:
   - {group: authentication.k8s.io}
   - {group: authorization.k8s.io}
   - group: ''
     resources: [serviceaccounts/token, pods/exec, pods/attach, pods/portforward, pods/proxy, services/proxy, nodes/proxy]
-# The kubelets' own reports: the most frequent writes of all, and nobody else's.
+# Status reports of kubelets are the most frequent writes, and no other client makes them.
 - level: None
   userGroups: [system:nodes]
   resources: [{group: '', resources: [nodes, nodes/status, pods/status]}]
-# Never a body of a Secret: its values would stand in the log in the clear.
+# Never log the body of a Secret: the log would contain its values in plain text.
 - level: Metadata
   resources: [{group: '', resources: [secrets]}]
 ";
 
 const LAST: &str = "\
-# All other writes: who and when, without bodies. A war there is seen, but its fields are not.
+# Log all other writes without bodies. editwar sees wars over these objects, but not their fields.
 - level: Metadata
 ";
 
@@ -89,10 +89,12 @@ const LAST: &str = "\
 pub fn print(kinds: &[String], all_kinds: bool) -> Result<String> {
     let mut text = HEAD.to_owned();
     if all_kinds {
-        text.push_str("# Every other write with its bodies: only these tell which field had which value.\n- level: RequestResponse\n");
+        text.push_str(
+            "# Log every other write with bodies, which contain the fields and values.\n- level: RequestResponse\n",
+        );
         return Ok(text);
     }
-    text.push_str("# What people and tools fight over, with bodies: only these tell which field had which value.\n");
+    text.push_str("# Log contested resources with bodies, which contain the fields and values.\n");
     text.push_str("- level: RequestResponse\n  resources:\n");
     for (group, resources) in KINDS {
         writeln!(text, "  - {{group: '{group}', resources: [{}]}}", with_subresources(resources).join(", "))?;

@@ -21,7 +21,7 @@ pub fn print(args: &WebhookArgs, server: &str) -> Result<String> {
     let is_name = args.cluster.len() <= 63
         && args.cluster.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     if !is_name {
-        bail!("--cluster {}: letters, digits, -, _ and . only, at most 63", args.cluster);
+        bail!("--cluster {}: expected at most 63 letters, digits, -, _ and .", args.cluster);
     }
     // The path identifies the cluster: events do not name it, and kube-apiserver drops query parameters.
     let path = if args.cluster.is_empty() { "/audit".to_owned() } else { format!("/audit/{}", args.cluster) };
@@ -39,15 +39,16 @@ pub fn print(args: &WebhookArgs, server: &str) -> Result<String> {
     };
     Ok(format!(
         "\
-# How kube-apiserver finds editwar: give it this file as --audit-webhook-config-file, readable by kube-apiserver alone,
-# for it holds a secret. kube-apiserver reads it when it starts. `editwar setup apiserver` says how.
+# The connection from kube-apiserver to editwar. Give this file to kube-apiserver as --audit-webhook-config-file;
+# `editwar setup apiserver` prints how. kube-apiserver reads it when it starts. It contains a secret, so only
+# kube-apiserver should be able to read it.
 apiVersion: v1
 kind: Config
 clusters:
 - name: editwar
   cluster:
     server: https://{authority}{path}
-    # The address is not in the certificate; this name is.
+    # The certificate contains this name, but not the address.
     tls-server-name: {}
     certificate-authority-data: {}
 users:
@@ -65,6 +66,7 @@ current-context: editwar
 }
 
 fn encoded(path: &Path) -> Result<String> {
-    let text = std::fs::read(path).with_context(|| format!("{}; `editwar setup certs` writes it", path.display()))?;
+    let text =
+        std::fs::read(path).with_context(|| format!("{}: create it with `editwar setup certs`", path.display()))?;
     Ok(STANDARD.encode(text))
 }

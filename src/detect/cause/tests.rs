@@ -85,7 +85,7 @@ fn the_evidence_names_both_sides() {
     assert_eq!(why(&symptoms(&[argo, ("hpa", Class::Controller)])), "all parties are programs: argocd, hpa");
     let webhook = ("webhook a/b", Class::Webhook);
     let hidden = Symptoms { scope: Scope::Override, ..symptoms(&[argo, webhook]) };
-    let expected = "webhook a/b replaces what argocd asks for, each time by what is stored already: nothing moves";
+    let expected = "webhook a/b replaces the request of argocd with the stored value each time, so nothing changes";
     assert_eq!(why(&hidden), expected);
     assert_eq!(cause(&symptoms(&[alice])), (Cause::Unknown, vec![]), "one party alone has no cause");
 }
@@ -95,12 +95,9 @@ fn conflicts_and_refusals_are_evidence_beside_the_cause() {
     let pair = [("a", Class::Person), ("b", Class::Person)];
     assert_eq!(cause(&symptoms(&pair)).1.len(), 1);
     let stale = cause(&Symptoms { stale: 1, ..symptoms(&pair) }).1;
-    assert_eq!(
-        stale[1..],
-        ["1 requests of the parties failed on a stale resourceVersion, against 22 that were stored"]
-    );
+    assert_eq!(stale[1..], ["1 requests of the parties failed because of a stale resourceVersion, and 22 succeeded"]);
     let refused = cause(&Symptoms { flapping: Some(("policy p", 7)), ..symptoms(&pair) }).1;
-    assert_eq!(refused[1..], ["policy p accepted and refused the same writer's requests alternately, 7 times"]);
+    assert_eq!(refused[1..], ["policy p alternately accepted and rejected requests of the same writer, 7 times"]);
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn titles(facts: &Facts<'_>) -> Vec<String> {
 fn each_way_says_whom_it_leaves_what() {
     let titles = titles(&replicas());
     assert_eq!(titles[0], format!("leave spec.replicas to {HPA}"));
-    assert_eq!(titles[1], format!("take over what {HPA} wants"));
+    assert_eq!(titles[1], format!("adopt the value of {HPA}"));
     assert_eq!(titles[2], format!("leave the object to {HPA}"));
     let three =
         Facts { parties: vec![(HPA, Role::Hpa), (OWNER, Role::Operator), ("alice", Role::Kubectl)], ..replicas() };
@@ -191,7 +191,7 @@ fn what_accepts_and_refuses_in_turns_is_looked_at() {
 fn a_person_is_asked_by_the_name_of_their_account() {
     let facts = Facts { parties: vec![("alice", Role::Kubectl), (HPA, Role::Operator)], honouring: None, ..replicas() };
     let person = remedies(&facts).into_iter().find(|r| r.title.starts_with("agree")).unwrap();
-    assert_eq!(person.title, format!("agree with alice who sets what; it works against {HPA}"));
+    assert_eq!(person.title, format!("agree on one owner of these fields: alice works against {HPA}"));
     assert_eq!(person.command, "kubectl auth can-i update deployments.apps/web -n shop --as=alice");
     let alone = Facts {
         parties: vec![("bob via one", Role::Kubectl), ("bob via two", Role::Kubectl)],
@@ -199,7 +199,7 @@ fn a_person_is_asked_by_the_name_of_their_account() {
         ..replicas()
     };
     let person = remedies(&alone).into_iter().find(|r| r.title.starts_with("agree")).unwrap();
-    assert_eq!(person.title, "agree with bob who sets what; it works against the tools of that account");
+    assert_eq!(person.title, "agree on one owner of these fields: bob works against the tools of that account");
 }
 
 #[test]

@@ -51,7 +51,7 @@ struct Stored {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read or written.
-    #[error("the checkpoint {path}: {source}; its directory must exist and be writable")]
+    #[error("checkpoint {path}: {source}; check that its directory exists and is writable")]
     Io {
         /// Path of the checkpoint.
         path: PathBuf,
@@ -59,7 +59,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The file is not a valid checkpoint.
-    #[error("{path} is no checkpoint: {message}; delete it to begin at the start of the logs")]
+    #[error("{path} is not a valid checkpoint: {message}; delete it to start at the beginning of the logs")]
     Invalid {
         /// Path of the file.
         path: PathBuf,
@@ -67,7 +67,7 @@ pub enum Error {
         message: String,
     },
     /// The thread cannot be started.
-    #[error("no thread to follow logs with: {source}; raise the limit of processes")]
+    #[error("cannot start a thread to tail logs: {source}; raise the limit on processes")]
     Thread {
         /// The error of the operating system.
         source: io::Error,
@@ -95,7 +95,10 @@ impl Checkpoint {
         let invalid = |message: String| Error::Invalid { path: path.into(), message };
         let stored: Stored = serde_json::from_slice(&text).map_err(|e| invalid(e.to_string()))?;
         if stored.version != VERSION {
-            return Err(invalid(format!("version {}, and this editwar knows {VERSION}", stored.version)));
+            return Err(invalid(format!(
+                "it has version {}, but this editwar supports version {VERSION}",
+                stored.version
+            )));
         }
         Ok(Checkpoint { positions: stored.positions })
     }

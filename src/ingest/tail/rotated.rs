@@ -93,7 +93,7 @@ impl Entry {
 }
 
 pub(super) fn not_a_file() -> io::Error {
-    io::Error::other("it is not a regular file; put the log there, or follow another file")
+    io::Error::other("not a regular file; give the path of a log file")
 }
 
 /// Returns the directories of a log: the previous target of its symbolic links (`real`), its own, and the current

@@ -79,17 +79,17 @@ function list(report) {
     el("h2", {}, wars.length ? plural(wars.length, "edit war") : "No edit war"),
     wars.length ? table(["object", "fought over", "parties", "since", "retakes", "state"], wars.map(row), [4]) : null,
     wars.length ? null : el("p", { class: "lead" }, nothing(report.stats)),
-    section("Admission that accepts and refuses alternately", ["object", "whose writes", "refused by", "message", "accepted", "refused"],
+    section("Flapping admission", ["object", "writer", "rejected by", "message", "accepted", "rejected"],
       report.flapping.map((f) => [link(f.object), short(f.actor), f.by, f.message, `${f.accepted}`, `${f.rejected}`]), [4, 5]),
     section("Hot loops", ["object", "actor", "writes", "no-ops", "per minute"],
       report.hot_loops.map((h) => [link(h.object), short(h.actor), `${h.writes}`, `${h.no_ops}`, h.per_minute.toFixed(1)]), [2, 3, 4]),
-    section("Contention", ["object", "stale writes", "refused applies", "who loses (times)"],
+    section("Contention", ["object", "stale writes", "rejected applies", "losers (times)"],
       report.contention.map((c) => [link(c.object), `${c.stale}`, `${c.apply_conflicts}`,
         c.parties.filter((p) => p.conflicts).map((p) => `${short(p.actor)} (${p.conflicts})`).join(", ")]), [1, 2]),
   ];
 }
 
-const nothing = (stats) => `${plural(stats.writes, "write")} to ${plural(stats.objects, "object")}, and nobody takes back what another one wrote.`;
+const nothing = (stats) => `${plural(stats.writes, "write")} to ${plural(stats.objects, "object")}. No actor retakes a field from another one.`;
 
 function row(war) {
   const field = war.fields[0];
@@ -126,9 +126,9 @@ function table(head, rows, numbers = []) {
 function one(found) {
   return [
     el("h2", {}, title(found.object)),
-    found.wars.length ? found.wars.map((war) => over(found, war)) : el("p", { class: "lead" }, "Nobody fights over it."),
+    found.wars.length ? found.wars.map((war) => over(found, war)) : el("p", { class: "lead" }, "No war over this object."),
     found.cooperation?.map((c) => el("p", { class: "dim" }, `By design: ${c.actors.join(" and ")} write ${c.fields.join(", ")}: ${c.reason}.`)),
-    section("Who writes it", ["actor", "what", "writes", "no-ops", "retakes", "field managers", "from", "first", "last"],
+    section("Writers", ["actor", "class", "writes", "no-ops", "retakes", "field managers", "from", "first", "last"],
       found.actors.map((a) => [a.actor, words(a.role), `${a.writes}`, `${a.no_ops}`, `${a.retakes}`, a.field_managers.join(", "),
         a.source_ips.join(", "), clock(a.first), clock(a.last)]), [2, 3, 4]),
     found.timeline.length ? el("details", {}, el("summary", {}, plural(found.timeline.length, "write")),
@@ -144,8 +144,8 @@ function over(found, war) {
       `${plural(war.retakes, "retake")} since ${clock(war.since)}${rate(war)}. Cause: `, el("strong", {}, words(war.cause)), "."),
     war.evidence?.length ? el("ul", {}, war.evidence.map((e) => el("li", {}, e))) : null,
     war.fields.slice(0, 5).map((f) => lanes(found, f.path)),
-    war.remedies.length ? [el("h3", {}, "What to do, the best first"), el("ol", { class: "remedies" }, war.remedies.map(remedy))] : null,
-    war.verify ? [el("p", {}, "To see that it is over:"), command(war.verify)] : null,
+    war.remedies.length ? [el("h3", {}, "Remedies, the best one first"), el("ol", { class: "remedies" }, war.remedies.map(remedy))] : null,
+    war.verify ? [el("p", {}, "To check that the war is over:"), command(war.verify)] : null,
   ];
 }
 
@@ -162,7 +162,7 @@ function rate(war) {
 
 function remedy(r) {
   return el("li", {}, r.title, " ", el("span", { class: "dim" }, `(option ${r.option})`), command(r.command),
-    el("div", { class: "dim" }, `Changes: ${r.changes}. Gives up: ${r.tradeoff}.`));
+    el("div", { class: "dim" }, `Changes: ${r.changes}. Tradeoff: ${r.tradeoff}.`));
 }
 
 function command(line) {
@@ -225,11 +225,11 @@ function based(coverage) {
   const all = metadata + request + request_response;
   const share = (n) => Math.floor((100 * n) / all);
   const sources = coverage.sources.slice(0, 3).map((s) => s.source).join(", ") + (coverage.sources.length > 3 ? ` and ${coverage.sources.length - 3} more` : "");
-  const lines = coverage.first ? [`Based on ${sources}, ${clock(coverage.first)} to ${clock(coverage.last)}.`] : ["Based on no audit events at all: is kube-apiserver told to post them here?"];
+  const lines = coverage.first ? [`Based on ${sources}, ${clock(coverage.first)} to ${clock(coverage.last)}.`] : ["There are no audit events. Check that kube-apiserver posts them to this server."];
   for (const gap of coverage.gaps.slice(0, 5)) lines.push(`No audit events from ${clock(gap.from)} to ${clock(gap.to)}.`);
-  if (metadata) lines.push(`${share(metadata)} % of the writes have no bodies (Metadata): fields are not known there.`);
-  if (request) lines.push(`${share(request)} % have no responses (Request): what changed is only what was asked for.`);
-  if (coverage.truncated) lines.push(`${plural(coverage.truncated, "body was", "bodies were")} cut off by kube-apiserver.`);
+  if (metadata) lines.push(`${share(metadata)} % of the writes have no bodies (Metadata), so their fields are unknown.`);
+  if (request) lines.push(`${share(request)} % have no response bodies (Request), so only the requested changes are known.`);
+  if (coverage.truncated) lines.push(`kube-apiserver truncated ${plural(coverage.truncated, "body", "bodies")}.`);
   return lines.map((line) => el("p", {}, line));
 }
 
@@ -254,7 +254,7 @@ async function refresh() {
     status.textContent = `as of ${clock(answer.coverage.last) || "no event yet"}`;
     status.className = "";
   } catch (error) {
-    status.textContent = plain(`no answer: ${error.message}`);
+    status.textContent = plain(`error: ${error.message}`);
     status.className = "bad";
   }
 }
