@@ -42,7 +42,7 @@ fn the_page_shows_a_war_and_what_to_do() {
     server.post_log("hpa-vs-applier");
     let list = dom(&browser, &server.url("/"));
     for part in
-        ["1 edit war", "Deployment shop/web", "spec.replicas", "horizontal-pod-autoscaler", "8.7/min", ">sustained<"]
+        ["1 edit war", "Deployment shop/web", "spec.replicas", "horizontal-pod-autoscaler", "8.3/min", "object deleted"]
     {
         assert!(list.contains(part), "{part} is missing:\n{list}");
     }
