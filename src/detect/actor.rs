@@ -253,4 +253,19 @@ mod tests {
             assert!(!client.is_named(name), "{name}");
         }
     }
+
+    #[test]
+    fn a_client_is_counted_with_its_texts_as_long_as_it_lives() {
+        let origin = Origin { source_ip: "10.0.0.1".into(), pod: "web-1".into(), impersonator: "admin".into() };
+        let client = Client::new("alice", "kubectl", "kubectl/v1", origin).of_instance("Application web");
+        assert_eq!(client.bytes(), 0, "nobody counts it");
+        let meter = Meter::default();
+        let client = client.metered(&meter);
+        // alice, kubectl, kubectl/v1, Application web, 10.0.0.1, web-1 and admin.
+        let texts = 5 + 7 + 10 + 15 + 8 + 5 + 5;
+        assert_eq!(client.bytes(), size_of::<Client>() + texts + 7 * TEXT_BYTES);
+        assert_eq!(meter.bytes(), client.bytes());
+        drop(client);
+        assert_eq!(meter.bytes(), 0);
+    }
 }

@@ -218,4 +218,13 @@ mod tests {
         assert_eq!(RateBucket::at_ms(0), RateBucket::default());
         assert_eq!([0, 1, 1_500].map(|ms| RateBucket::at_ms(ms).ms()), [0, 1, 1_500]);
     }
+
+    #[test]
+    fn a_bucket_takes_the_bytes_of_the_times_it_keeps() {
+        let mut bucket = RetakeBucket::default();
+        assert_eq!(bucket.bytes(), 0);
+        assert!((0..5).all(|second| bucket.take(&limit(5, 600), START + second * SECOND)));
+        assert!(bucket.taken.capacity() >= 5);
+        assert_eq!(bucket.bytes(), bucket.taken.capacity() * 8);
+    }
 }

@@ -199,10 +199,7 @@ impl Contest {
     }
 
     /// The record that was the oldest one is kept no longer but for what it amounts to.
-    fn fold_into_base(&mut self, mut oldest: Record, on: &ObjectLimits<'_>) {
-        if self.settled == 0 {
-            self.anchor = oldest.settle();
-        }
+    fn fold_into_base(&mut self, oldest: Record, on: &ObjectLimits<'_>) {
         self.settled = self.settled.saturating_sub(1);
         if let Some(at) = self.resumed.take_if(|at| *at <= oldest.order.at) {
             self.base.resume(at);
@@ -213,7 +210,7 @@ impl Contest {
     fn is_too_long(&self) -> bool {
         let is_shown = self.settled <= SHOWN_MAX || self.is_followed;
         let is_too_much = self.bytes > BYTES_MAX && self.history.len() > 1;
-        self.history.len() > HISTORY_MAX || (self.history.len() > SHOWN_MAX && !is_shown) || is_too_much
+        self.history.len() > HISTORY_MAX || !is_shown || is_too_much
     }
 
     /// Changes the record at `index`, and what is known of its size.

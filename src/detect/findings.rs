@@ -106,9 +106,7 @@ impl Findings {
     pub fn wars(&self) -> impl Iterator<Item = &War> {
         let is_known = self.wars.worst(Confidence::Probable).is_some_and(|war| war.tally.thrashes > 0);
         // Where a war is known by its fields, what only may be one says nothing more.
-        self.wars
-            .iter()
-            .filter(move |war| war.tally.retakes > 0 && (war.confidence > Confidence::Possible || !is_known))
+        self.wars.iter().filter(move |war| war.confidence > Confidence::Possible || !is_known)
     }
 
     /// The most urgent war that is at least so sure.
@@ -197,9 +195,9 @@ impl Findings {
         let changes = record.changes.iter().filter(|change| !is_pause(&change.path));
         thrashed = self.step_fields(changes, record, &author, on).or(thrashed);
         if let Some(admission) = &record.admission {
+            // What a webhook changes, the requester and other webhooks do not change in the same write: they need no order.
             for (webhook, changes) in admission.by_webhook() {
-                self.seq += 1;
-                let author = Author { client: webhook.clone(), seq: self.seq, ..author.clone() };
+                let author = Author { client: webhook.clone(), ..author.clone() };
                 thrashed = self.step_fields(changes.into_iter(), record, &author, on).or(thrashed);
             }
             for overridden in &admission.overridden {

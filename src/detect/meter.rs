@@ -79,4 +79,13 @@ mod tests {
         drop((second, Charge::default()));
         assert_eq!(meter.bytes(), 0);
     }
+
+    #[test]
+    fn a_map_takes_nodes_of_eleven_places_that_are_two_thirds_full() {
+        // Eleven pairs of sixteen bytes, and 24: seven entries to a node.
+        let nodes = [0, 1, 7, 8, 14, 15].map(|len| map_bytes::<u64, u64>(len) / 200);
+        assert_eq!(nodes, [0, 1, 1, 2, 2, 3]);
+        assert_eq!(map_bytes::<u64, u64>(1), 200);
+        assert_eq!(map_bytes::<u64, u8>(1), 11 * 9 + 24);
+    }
 }

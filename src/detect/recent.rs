@@ -102,7 +102,7 @@ impl Recents {
         let is_last_body = tells(self.writes.first()?) && !self.writes[1..].iter().any(tells);
         let index = usize::from(is_last_body);
         let is_old = self.writes.get(index).is_some_and(|r| newest - r.order.at > LATE_MAX);
-        let is_over = self.writes.len() > RECENT_MAX || (self.writes.len() > 1 && is_old);
+        let is_over = self.writes.len() > RECENT_MAX || is_old;
         is_over.then(|| {
             let oldest = self.writes.remove(index);
             self.bytes -= oldest.bodies.bytes();

@@ -266,3 +266,7 @@ impl Admission {
         found
     }
 }
+
+#[cfg(test)]
+#[path = "record/tests.rs"]
+mod tests;

@@ -115,4 +115,38 @@ mod tests {
             assert!(round < 200, "it is never noticed");
         }
     }
+
+    #[test]
+    fn a_full_table_forgets_half_of_its_fields_and_another_half_each_time() {
+        let alice = client("alice");
+        let mut sketch = Sketch::default();
+        let mut filled = 0;
+        let mut fill = |sketch: &mut Sketch| {
+            let before = sketch.rounds;
+            while sketch.rounds == before {
+                sketch.put(&change(&format!("f{filled}"), None, Some("1")), &alice);
+                filled += 1;
+            }
+        };
+        fill(&mut sketch);
+        let half = FIELDS_MAX * 2 / 5..FIELDS_MAX * 3 / 5;
+        assert!(half.contains(&sketch.len()), "{}", sketch.len());
+        let kept: Vec<u64> = sketch.fields.keys().copied().collect();
+        fill(&mut sketch);
+        assert!(half.contains(&sketch.len()), "{}", sketch.len());
+        let again = kept.iter().filter(|path| sketch.fields.contains_key(path)).count();
+        assert!((kept.len() * 2 / 5..kept.len() * 3 / 5).contains(&again), "{again} of {}", kept.len());
+    }
+
+    #[test]
+    fn a_table_takes_the_bytes_of_its_places() {
+        let mut sketch = Sketch::default();
+        assert_eq!((sketch.len(), sketch.bytes()), (0, 0));
+        for n in 0..5 {
+            sketch.put(&change(&format!("f{n}"), None, Some("1")), &client("alice"));
+        }
+        assert_eq!(sketch.len(), 5);
+        // Eight places, of which seven may be taken; a byte to each tells which are.
+        assert_eq!(sketch.bytes(), 8 * (size_of::<(u64, Trace)>() + 1));
+    }
 }

@@ -121,7 +121,7 @@ fn what_is_settled_is_not_counted_any_more() {
     let pipeline = pipeline();
     // A single writer per object and a write every minute for a month: only the fact that it wrote is retained.
     let write = |n: usize| {
-        let minute = n as i64 * 60_000_000;
+        let minute = (n as i64 - 40_000) * 60_000_000;
         event(n, minute, &format!("o{}", n % 20), "kubelet", "kubelet/1", "{}")
             .replace(r#","requestObject":{"data":{}}"#, "")
     };

@@ -1,6 +1,7 @@
 //! The order and repetition of events must not change the parties, fields or values of any verdict.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 
 use editwar::audit::envelope;
 use editwar::audit::run::Run;
@@ -40,34 +41,52 @@ fn stage_time(line: &[u8]) -> i64 {
     editwar::audit::times::of_event(line).expect("every event has its time")
 }
 
-/// Runs `check` on every recording with several seeds. `is_same` compares the result with that of the log in its
-/// original order.
+/// Runs `check` on every recording with several seeds, some recordings at a time. `is_same` compares the result with that
+/// of the log in its original order.
 fn on_every_recording(
+    cases: u32,
+    check: impl Fn(&[&[u8]], u64) -> Report + Sync,
+    is_same: impl Fn(&str, &Report, &Report) -> bool + Sync,
+) {
+    let recordings = Mutex::new(util::smaller_recordings());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let Some(recording) = recordings.lock().unwrap().pop() else { return };
+                    on_recording(&recording, cases, &check, &is_same);
+                }
+            });
+        }
+    });
+}
+
+fn on_recording(
+    recording: &str,
     cases: u32,
     check: impl Fn(&[&[u8]], u64) -> Report,
     is_same: impl Fn(&str, &Report, &Report) -> bool,
 ) {
-    for recording in util::smaller_recordings() {
-        let log = util::log(&recording);
-        let lines = util::lines(&log);
-        let expected = util::report(&util::pipeline_of(lines.iter().copied()));
-        // The same seeds each time. EDITWAR_SEEDS sets a number of other seeds.
-        let more = std::env::var("EDITWAR_SEEDS").ok().and_then(|n| n.parse().ok());
-        let config = Config { cases: more.unwrap_or(cases), failure_persistence: None, ..Config::default() };
-        let mut runner = match more {
-            Some(_) => TestRunner::new(config),
-            None => TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha)),
-        };
-        runner
-            .run(&any::<u64>(), |seed| {
-                let found = check(&lines, seed);
-                let told = |report: &Report| (essence(report), counts(report));
-                let message = || format!("{:#?} instead of {:#?}", told(&found), told(&expected));
-                prop_assert!(is_same(&recording, &found, &expected), "{} seed {}: {}", recording, seed, message());
-                Ok(())
-            })
-            .unwrap_or_else(|e| panic!("{recording}: {e}"));
-    }
+    let log = util::log(recording);
+    let lines = util::lines(&log);
+    let expected = util::report(&util::pipeline_of(lines.iter().copied()));
+    // The same seeds each time. EDITWAR_SEEDS sets a number of other seeds.
+    let more = std::env::var("EDITWAR_SEEDS").ok().and_then(|n| n.parse().ok());
+    let config = Config { cases: more.unwrap_or(cases), failure_persistence: None, ..Config::default() };
+    let mut runner = match more {
+        Some(_) => TestRunner::new(config),
+        None => TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha)),
+    };
+    runner
+        .run(&any::<u64>(), |seed| {
+            let found = check(&lines, seed);
+            let told = |report: &Report| (essence(report), counts(report));
+            let message = || format!("{:#?} instead of {:#?}", told(&found), told(&expected));
+            prop_assert!(is_same(recording, &found, &expected), "{} seed {}: {}", recording, seed, message());
+            Ok(())
+        })
+        .unwrap_or_else(|e| panic!("{recording}: {e}"));
 }
 
 fn is_equal(_: &str, found: &Report, expected: &Report) -> bool {

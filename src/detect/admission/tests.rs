@@ -10,7 +10,11 @@ use crate::detect::tests::{Server, attributed};
 fn found(level: &'static str, patch: Value, rounds: &[(&str, Value)]) -> Vec<String> {
     let mut server = Server::new(level);
     server.create(0, "carol", json!({"data": {"mode": "stored", "old": "x", "keep": {"a": "1"}}}));
-    let mut event = server.patch(1, "alice", patch);
+    made_of(server.patch(1, "alice", patch), rounds)
+}
+
+/// The same of any event.
+fn made_of(mut event: Value, rounds: &[(&str, Value)]) -> Vec<String> {
     for (round, (webhook, operations)) in rounds.iter().enumerate() {
         let text = json!({"configuration": webhook, "webhook": "w", "patch": operations, "patchType": "JSONPatch"});
         event["annotations"][format!("patch.webhook.admission.k8s.io/round_{round}_index_0")] = text.to_string().into();
@@ -90,4 +94,35 @@ fn of_two_webhooks_the_later_one_has_the_last_word() {
         found("Request", asked, &[("one", both), ("two", set("3"))]),
         [r#"webhook one/w data.x "y""#, r#"webhook two/w data.mode "3" (asked "a")"#]
     );
+}
+
+#[test]
+fn an_update_asks_for_all_that_is_in_its_body() {
+    for level in ["Request", "RequestResponse"] {
+        let mut server = Server::new(level);
+        server.create(0, "carol", json!({"data": {"mode": "stored"}}));
+        let update = server.update(1, "alice", json!({"data": {"mode": "a"}}));
+        let replace = json!([{"op": "replace", "path": "/data/mode", "value": "w"}]);
+        assert_eq!(made_of(update, &[("cfg", replace)]), [r#"webhook cfg/w data.mode "w" (asked "a")"#], "{level}");
+    }
+}
+
+#[test]
+fn an_extensions_scale_asks_for_its_number() {
+    let mut server = Server { of: ("example.com", "widgets", "Widget"), ..Server::new("Request") };
+    server.create(0, "carol", json!({"spec": {"replicas": 1}}));
+    let mut scale = server.update(1, "alice", json!({"spec": {"replicas": 3}}));
+    scale["objectRef"]["subresource"] = "scale".into();
+    let replace = json!([{"op": "replace", "path": "/spec/replicas", "value": 5}]);
+    assert_eq!(made_of(scale, &[("cfg", replace)]), ["webhook cfg/w spec.replicas 5 (asked 3)"]);
+}
+
+#[test]
+fn the_items_that_a_webhook_counts_are_those_of_the_stored_object() {
+    let mut server = Server::new("RequestResponse");
+    server.create(0, "carol", json!({}));
+    let containers = json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}]}});
+    let replace = json!([{"op": "replace", "path": "/spec/containers/1/image", "value": "w"}]);
+    let found = made_of(server.update(1, "alice", containers), &[("cfg", replace)]);
+    assert_eq!(found, [r#"webhook cfg/w spec.containers[name=b].image "w""#]);
 }

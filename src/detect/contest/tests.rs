@@ -541,6 +541,13 @@ fn the_latest_write_is_kept_and_not_settled_however_large_it_is() {
     assert!(!one.is_too_long());
     one.settle();
     assert_eq!(one.settled, 0);
+    let mut half = of_records([modification(10, 0, START), modification(12, 0, START)]);
+    half.bytes = BYTES_MAX / 2;
+    half.settle();
+    assert_eq!(half.settled, 0, "half as much may still be put in order");
+    half.bytes += 1;
+    half.settle();
+    assert_eq!(half.settled, 1);
     let mut two = of_records([modification(10, 0, START), modification(12, 0, START)]);
     two.bytes = BYTES_MAX;
     assert!(!two.is_too_long(), "as much as is kept");
@@ -560,8 +567,14 @@ fn what_comes_before_settled_writes_is_settled_at_once() {
     contest.insert(modification(8, 0, START - SECOND), on);
     assert_eq!(contest.settled, 3);
     assert!(contest.history[0].is_blind, "what a change changed is not known any more");
+    let (named, lists) = (Vec::new(), Vec::new());
+    let evidence = Evidence::Named { named, tier: Tier::Field, is_apply: false, lists, unresolved: None };
+    let client = Arc::new(Client::named("alice"));
+    let between = order(7, 0, START - SECOND, false);
+    contest.insert(Record::new(between, client, Verb::Patch, Effect::Modify, Part::Main, Tier::Field, evidence), on);
+    assert!(contest.history[0].is_blind, "also where it says what it names");
     contest.insert(bare(order(6, 0, START - 2 * SECOND, false), Effect::Create), on);
-    assert_eq!(contest.settled, 4);
+    assert_eq!(contest.settled, 5);
     assert!(!contest.history[0].is_blind, "a creation changes nothing");
     assert_accounts(&contest);
 }
@@ -603,4 +616,86 @@ fn a_contest_takes_more_bytes_for_what_its_findings_take() {
     // All are kept, and nothing is settled: the base is empty.
     assert!(contest.anchor.is_none());
     assert_eq!(contest.bytes(), contest.bytes + contest.live.bytes() + Findings::default().bytes() / 2);
+    // Ten minutes later the earlier ones are settled, and the state after them is kept by itself.
+    watcher.see(&server.patch(610, "bob", mode("b")));
+    let contest = watcher.contest();
+    let anchor = contest.anchor.as_ref().expect("the state after alice's write").bytes();
+    assert!(anchor > 0);
+    assert_eq!(contest.bytes(), contest.bytes + anchor + contest.live.bytes() + Findings::default().bytes() / 2);
+}
+
+#[test]
+fn a_pause_that_a_person_lifted_stays_lifted_when_the_writes_are_dropped() {
+    // alice and bob alternate every five seconds: bob's write at 50 s is the third thrashing event.
+    let events = |writes: i64| {
+        let mut server = Server::new("RequestResponse");
+        let mut events = vec![server.create(0, "carol", mode("zero"))];
+        for turn in 1..=writes {
+            let who = if turn % 2 == 0 { "alice" } else { "bob" };
+            events.push(server.patch(turn * 5, who, mode(who)));
+        }
+        events
+    };
+    let mut watcher = Watcher::of(&events(12));
+    assert_eq!(watcher.state.state(), State::Sustained);
+    watcher.state.resume(START + 61 * SECOND);
+    watcher.state.drop_history();
+    assert_eq!(watcher.state.state(), State::Calm);
+    // The next write, at 65 s, is a retake with full buckets.
+    let events = events(13);
+    watcher.see(&events[13]);
+    assert_eq!(watcher.state.state(), State::Contested);
+    // It folds in behind the resumption, and so does nobody who comes before.
+    watcher.state.drop_history();
+    assert_eq!(watcher.state.state(), State::Contested);
+}
+
+#[test]
+fn a_resumption_is_folded_in_before_the_first_write_that_came_after_it() {
+    let limits = Limits::default();
+    let on = &ObjectLimits::new(&limits, &CONFIG_MAP);
+    let mut contest = of_records([]);
+    contest.resumed = Some(START + 5);
+    contest.fold_into_base(modification(10, 0, START + 4), on);
+    assert_eq!(contest.resumed, Some(START + 5), "that write was before");
+    contest.fold_into_base(modification(12, 0, START + 5), on);
+    assert_eq!(contest.resumed, None);
+}
+
+#[test]
+fn of_updates_of_one_revision_that_all_change_something_time_tells() {
+    let mut server = Server::new("Request");
+    let created = server.create(0, "carol", mode("zero"));
+    let first = server.patch(5, "bob", mode("b"));
+    let update = |second, who, value| server.clone().update(second, who, mode(value));
+    // erin asks for what alice asked for, which was not there before.
+    let (x, y, again) = (update(10, "alice", "x"), update(11, "dave", "y"), update(12, "erin", "x"));
+    for arrival in [[&x, &y, &again], [&again, &y, &x], [&y, &again, &x]] {
+        let mut watcher = Watcher::of([&created, &first]);
+        arrival.into_iter().for_each(|event| drop(watcher.see(event)));
+        let who: Vec<&str> = watcher.contest().history().skip(2).map(|r| &*r.client.actor).collect();
+        assert_eq!(who, ["alice", "dave", "erin"]);
+    }
+}
+
+#[test]
+fn a_write_before_which_a_rival_is_put_is_counted_once() {
+    let mut server = Server::new("Request");
+    let mut watcher = Watcher::of(&[
+        server.create(0, "carol", mode("zero")),
+        server.patch(3, "alice", mode("a")),
+        server.patch(5, "bob", mode("b")),
+        server.clone().update(10, "alice", mode("a")),
+    ]);
+    // Of the same revision; it changes nothing, so it came before alice's.
+    watcher.see(&server.clone().update(12, "dave", mode("b")));
+    assert_eq!(watcher.contested(), ["data.mode 1/1"]);
+    let counts: Vec<_> = watcher.findings().contested_fields()[0]
+        .1
+        .values
+        .iter()
+        .map(|seen| (&*seen.client.actor, seen.value.as_ref().unwrap().text().unwrap(), seen.count))
+        .collect();
+    let expected = [("carol", r#""zero""#, 1), ("alice", r#""a""#, 2), ("bob", r#""b""#, 1)];
+    assert_eq!(counts, expected);
 }

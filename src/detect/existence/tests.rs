@@ -136,3 +136,24 @@ fn who_creates_and_deletes_is_bounded() {
     assert_eq!(watcher.findings().existence().len(), AUTHORS_MAX);
     assert!(watcher.findings().existence().iter().any(|(who, _, count)| &*who.actor == "alice" && *count > 10));
 }
+
+#[test]
+fn as_many_are_remembered_as_are_followed() {
+    let limits = Limits::default();
+    let on = ObjectLimits { limits: &limits, group: "", resource: "configmaps" };
+    let takes_back = |others: usize| {
+        let mut existence = Existence::default();
+        let mut step = |turn: usize, who: &str| {
+            let client = Arc::new(Client::named(who));
+            let author = Author { client, at: START + turn as i64 * SECOND, seq: turn as u32 };
+            let effect = if turn.is_multiple_of(2) { Effect::Create } else { Effect::Delete };
+            let event = Event { effect, author: &author, tier: Tier::Object, content: None };
+            matches!(existence.step(&event, &on), Step::Retake(_))
+        };
+        step(0, "alice");
+        assert!((1..=others).all(|turn| !step(turn, &format!("other-{turn}"))), "everybody comes once");
+        step(others + 1, "alice")
+    };
+    assert!(takes_back(AUTHORS_MAX - 1));
+    assert!(!takes_back(AUTHORS_MAX), "one too many");
+}

@@ -359,3 +359,14 @@ fn a_mark_is_a_request_only_between_one_that_sets_and_one_that_removes() {
     assert_eq!(last(&taken_back), Is::Reversal, "who asks takes it back too");
     assert_eq!(last(&[("alice", "1"), ("bob", "-"), ("alice", "1")]), Is::Reversal, "the mark is not bob's");
 }
+
+#[test]
+fn a_field_takes_the_bytes_of_its_values_and_writers() {
+    let mut story = Story::of("data.v", "0");
+    story.writes(&[(0, "a", r#""one""#), (60, "b", r#""three""#), (120, "a", "-")]);
+    let field = story.field.unwrap();
+    assert_eq!((field.values.len(), field.writers.len()), (3, 2));
+    let values = FieldValue::of_json(r#""one""#).bytes() + FieldValue::of_json(r#""three""#).bytes();
+    let lists = field.values.capacity() * size_of::<ValueSeen>() + 2 * size_of::<Writer>();
+    assert_eq!(field.bytes(), size_of::<FieldHistory>() + values + lists);
+}

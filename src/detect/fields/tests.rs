@@ -1,7 +1,7 @@
 //! Paths, keyed lists, and what patches of every kind name.
 
 use super::bodies::{named, read};
-use super::walk::{DEPTH_MAX, FIELDS_MAX};
+use super::walk::{DEPTH_MAX, FIELDS_MAX, PATH_BYTES_MAX};
 use super::*;
 
 const OPEN: Rules<'static> = Rules { resource: "", is_hidden: false, is_built_in: true };
@@ -472,4 +472,70 @@ fn what_a_json_patch_sets_to_nothing_is_no_wish() {
     let operations = r#"[{"op":"add","path":"/spec/a","value":null},{"op":"add","path":"/spec/b","value":{}},
         {"op":"replace","path":"/spec/c","value":[]},{"op":"add","path":"/spec/d","value":0}]"#;
     assert_eq!(patch(operations, "", None), ["spec.d 0"]);
+}
+
+#[test]
+fn fields_and_values_take_the_bytes_of_their_texts() {
+    let number = FieldValue::of_json("17");
+    assert_eq!(number.bytes(), TEXT_BYTES + 2);
+    assert_eq!(FieldValue::new("17", true).bytes(), 0, "nothing of it is kept but its hash");
+    let object = fields(r#"{"l":[1,2,3],"x":17}"#);
+    let list = object.get("l").unwrap();
+    // The text `[1,2,3]`, and a hash of each item.
+    assert_eq!(list.bytes(), TEXT_BYTES + 7 + TEXT_BYTES + 3 * 8);
+    let change = Change::new(&"spec.x".into(), Some(&number), Some(list));
+    assert_eq!(change.bytes(), size_of::<Change>() + TEXT_BYTES + 6 + number.bytes() + list.bytes());
+    let named = |want: Want| Named { path: "spec.x".into(), want }.bytes();
+    assert_eq!(named(Want::Removed), size_of::<Named>() + TEXT_BYTES + 6);
+    assert_eq!(named(Want::Value(number.clone())), size_of::<Named>() + TEXT_BYTES + 6 + number.bytes());
+    let texts = 2 * (TEXT_BYTES + 1) + list.bytes() + number.bytes();
+    assert_eq!(object.bytes(), size_of::<Fields>() + map_bytes::<Path, FieldValue>(2) + texts);
+    let keyed = fields(r#"{"l":[{"name":"n"}]}"#);
+    let lists = map_bytes::<Path, Vec<Box<str>>>(1);
+    let leaf = TEXT_BYTES + "l[name=n].name".len() + TEXT_BYTES + r#""n""#.len();
+    assert_eq!(keyed.bytes(), size_of::<Fields>() + map_bytes::<Path, FieldValue>(1) + lists + leaf);
+}
+
+#[test]
+fn what_is_derived_from_a_state_has_its_fields() {
+    let object = fields(r#"{"spec":{"a":1,"l":[{"name":"n"}]}}"#);
+    let derived = object.derived();
+    assert_eq!(paths(&derived), paths(&object));
+    assert!(object.is_complete() && derived.is_complete());
+    assert_eq!(derived.resolve("/spec/l/0/x"), Some(("spec.l[name=n].x".to_owned(), false)));
+}
+
+#[test]
+fn keys_of_letters_digits_dashes_and_underscores_stand_in_a_path_as_they_are() {
+    let object = fields(r#"{"data":{"a-b":1,"a_b":2,"a.b":3,"":4}}"#);
+    assert_eq!(paths(&object), ["data.a-b", "data.a_b", "data['']", "data['a.b']"]);
+}
+
+#[test]
+fn what_is_nested_too_deeply_is_one_value() {
+    let maps = format!("{}1{}", r#"{"a":"#.repeat(DEPTH_MAX + 6), "}".repeat(DEPTH_MAX + 6));
+    assert_eq!(paths(&fields(&maps)), [vec!["a"; DEPTH_MAX].join(".")]);
+    let lists = (0..DEPTH_MAX).fold("1".to_owned(), |inner, _| format!(r#"{{"name":"x","l":[{inner}]}}"#));
+    // The innermost list is no list of maps: it is one value too. An item lies two levels below the one it is in.
+    let object = fields(&lists);
+    let deepest = paths(&object).into_iter().max_by_key(|path| path.len()).unwrap();
+    assert_eq!(deepest, vec!["l[name=x]"; DEPTH_MAX / 2].join("."));
+}
+
+#[test]
+fn what_has_too_long_a_path_is_one_value() {
+    let key = |len: usize| "k".repeat(len);
+    let of = |len: usize, value: &str| format!(r#"{{"{}":{value}}}"#, key(len));
+    let (longest, longer) = (PATH_BYTES_MAX, PATH_BYTES_MAX + 1);
+    let shown = |text: &str| paths(&fields(text)).iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
+    assert_eq!(shown(&of(longest, r#"{"b":1}"#)), [format!("{}.b", key(longest))]);
+    assert_eq!(shown(&of(longer, r#"{"b":1}"#)), [key(longer)]);
+    // The list is walked, and its item, whose selector comes on top, is one value.
+    assert_eq!(shown(&of(longest, r#"[{"name":"n"}]"#)), [format!("{}[name=n]", key(longest))]);
+    assert_eq!(shown(&of(longer, r#"[{"name":"n"}]"#)), [key(longer)]);
+    assert_eq!(shown(&of(longer, "{}")), [""; 0], "nothing is nothing there too");
+    assert_eq!(shown(&of(longer, "[]")), [""; 0]);
+    // What a patch wants of it is a value, and no removal.
+    assert_eq!(patch(&of(longer, "[1]"), "", None), [format!("{} [1]", key(longer))]);
+    assert_eq!(patch(&of(longer, "[]"), "", None), [format!("{} removed", key(longer))]);
 }

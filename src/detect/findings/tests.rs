@@ -107,6 +107,7 @@ fn the_sixth_retake_within_ten_minutes_is_told_as_it_happens_with_its_party() {
     let mut total: BTreeMap<String, u32> = BTreeMap::new();
     for index in [0, 1, 2, 3, 4, 5, 7, 6, 8, 10, 9] {
         for (who, count) in late.see(&events[index]).thrashes {
+            assert!(count > 0, "only who has a new one is told");
             *total.entry(who.to_string()).or_default() += count;
         }
     }
@@ -325,4 +326,262 @@ fn a_write_that_brings_one_value_back_is_a_reversal_whatever_else_it_takes_back(
     assert_eq!(watcher.contested(), ["data.x 2/1", "data.y 2/2"]);
     let war = watcher.findings().wars().next().unwrap();
     assert_eq!((war.tally.retakes, war.tally.reversals), (2, 2));
+}
+
+#[test]
+fn what_only_may_be_a_war_raises_no_thrashing_event() {
+    let mut server = Server::new("Metadata");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "0")]))]);
+    for turn in 0..12 {
+        let who = if turn % 2 == 0 { "alice" } else { "bob" };
+        assert!(watcher.see(&server.patch(10 + turn * 5, who, data(&[("x", who)]))).thrashes.is_empty());
+    }
+    assert_eq!(watcher.wars(), ["Part(Main) alice,bob 10 possible"]);
+}
+
+#[test]
+fn a_deletion_of_what_is_being_deleted_already_ends_no_war() {
+    let (mut server, mut watcher) = story("Metadata", &[("alice", &["x"]), ("bob", &["x"]), ("alice", &["x"])]);
+    let state = |watcher: &Watcher| watcher.findings().state(Confidence::Possible);
+    assert_eq!(state(&watcher), State::Contested);
+    let deletion = server.clone().delete(40, "dave");
+    watcher.see(&deletion);
+    assert_eq!(state(&watcher), State::Calm);
+    // Finalizers hold the object, and the two go on.
+    watcher.see(&server.patch(50, "bob", data(&[("x", "bob")])));
+    assert_eq!(state(&watcher), State::Contested);
+    watcher.see(&server.clone().delete(60, "dave"));
+    assert_eq!(state(&watcher), State::Contested);
+}
+
+#[test]
+fn a_war_that_somebody_joins_over_all_its_fields_stays_one() {
+    let both: &[&str] = &["x", "y"];
+    let writes: &[(&str, &[&str])] = &[("alice", both), ("bob", both), ("alice", both), ("dave", both), ("bob", both)];
+    let (_, watcher) = story("RequestResponse", writes);
+    assert_eq!(watcher.wars(), ["Fields alice,bob,dave 2 confirmed"]);
+}
+
+#[test]
+fn a_war_whose_fields_have_all_gone_on_in_another_one_is_over() {
+    let fight = |all: &'static [&'static str]| {
+        let writes: &[(&str, &[&str])] = &[
+            ("alice", all),
+            ("bob", all),
+            ("alice", all),
+            ("bob", all),
+            ("dave", &["x"]),
+            ("bob", &["x"]),
+            ("dave", &["x"]),
+            ("dave", &["y"]),
+            ("alice", &["y"]),
+        ];
+        story("RequestResponse", writes).1.wars()
+    };
+    // The war over x has had two retakes, then bob's and dave's; y comes in with alice's.
+    assert_eq!(fight(&["x", "y"]), ["Fields alice,bob,dave 5 confirmed"]);
+    let of_z = "Fields alice,bob 2 confirmed".to_owned();
+    assert_eq!(fight(&["x", "y", "z"]), [of_z, "Fields alice,bob,dave 5 confirmed".to_owned()], "z stays");
+}
+
+#[test]
+fn who_takes_a_part_back_from_somebody_new_fights_with_all_of_them() {
+    let writes: &[(&str, &[&str])] =
+        &[("alice", &["x"]), ("bob", &["x"]), ("alice", &["x"]), ("dave", &["x"]), ("alice", &["x"])];
+    let (_, watcher) = story("Metadata", writes);
+    assert_eq!(watcher.wars(), ["Part(Main) alice,bob,dave 2 possible"]);
+}
+
+#[test]
+fn values_that_never_return_make_a_war_no_more_than_probable() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "0")]))]);
+    for turn in 0..10 {
+        let who = if turn % 2 == 0 { "alice" } else { "bob" };
+        watcher.see(&server.patch(10 + turn, who, data(&[("x", &format!("v{turn}"))])));
+    }
+    // Each answers the other one within a second. Of both, the second answer is the first that counts: the sixth write.
+    assert_eq!(watcher.wars(), ["Fields alice,bob 5 probable"]);
+}
+
+#[test]
+fn cooperations_of_one_object_are_bounded() {
+    let row = |n: usize| Row {
+        name: format!("row{n}"),
+        resource: "configmaps".into(),
+        path: format!("data.k{n}"),
+        sides: ("*".into(), "*".into()),
+        reason: "a test".into(),
+        excess: None,
+    };
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::new();
+    let rows: Vec<Row> = (0..=COOPERATIONS_MAX).map(row).collect();
+    watcher.limits.cooperations = Arc::new(crate::detect::cooperation::Cooperations::with(rows, &[]));
+    let keys: Vec<String> = (0..=COOPERATIONS_MAX).map(|n| format!("k{n}")).collect();
+    watcher.see(&server.create(0, "carol", data(&[])));
+    for (turn, who) in ["alice", "bob", "alice"].into_iter().enumerate() {
+        let pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), who)).collect();
+        watcher.see(&server.patch(10 + turn as i64 * 10, who, data(&pairs)));
+    }
+    assert_eq!(watcher.findings().cooperations().len(), COOPERATIONS_MAX);
+    assert_eq!(watcher.wars(), [""; 0]);
+}
+
+/// carol creates the object, alice and bob fight over `data.x`, and dave sets as many other fields as are followed beside it,
+/// a minute later.
+fn full() -> (Server, Watcher) {
+    let (mut server, mut watcher) = story("RequestResponse", &[("alice", &["x"]), ("bob", &["x"]), ("alice", &["x"])]);
+    let keys: Vec<String> = (1..FIELDS_MAX).map(|n| format!("k{n}")).collect();
+    let pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "v")).collect();
+    watcher.see(&server.patch(60, "dave", data(&pairs)));
+    assert_eq!(watcher.findings().fields.len(), FIELDS_MAX);
+    assert_eq!(watcher.findings().unfollowed(), (0, false));
+    (server, watcher)
+}
+
+fn follows(watcher: &Watcher, key: &str) -> bool {
+    watcher.findings().fields.contains_key(format!("data.{key}").as_str())
+}
+
+#[test]
+fn a_field_makes_room_for_another_one_once_it_has_not_changed_for_the_window() {
+    let window = Limits::default().window() / SECOND;
+    let (mut server, mut watcher) = full();
+    watcher.see(&server.patch(60 + window - 1, "erin", data(&[("a", "1")])));
+    assert!(!follows(&watcher, "a"));
+    assert_eq!(watcher.findings().unfollowed(), (1, false));
+    watcher.see(&server.patch(60 + window, "erin", data(&[("b", "1")])));
+    assert!(follows(&watcher, "b"));
+    assert!(follows(&watcher, "x"), "it was taken back, and stays");
+    assert_eq!(watcher.findings().fields.len(), FIELDS_MAX);
+    // The same without a try before.
+    let (mut server, mut watcher) = full();
+    watcher.see(&server.patch(60 + window, "erin", data(&[("b", "1")])));
+    assert!(follows(&watcher, "b") && watcher.findings().fields.len() == FIELDS_MAX);
+}
+
+#[test]
+fn a_field_whose_change_is_undone_takes_the_place_of_one_that_nobody_takes_back() {
+    let (mut server, mut watcher) = full();
+    watcher.see(&server.patch(70, "erin", data(&[("y", "erin")])));
+    assert!(!follows(&watcher, "y"));
+    watcher.see(&server.patch(80, "frank", data(&[("y", "0")])));
+    assert!(follows(&watcher, "y") && follows(&watcher, "x"));
+    assert_eq!(watcher.findings().fields.len(), FIELDS_MAX);
+    assert_eq!(watcher.findings().unfollowed(), (0, false));
+    watcher.see(&server.patch(90, "erin", data(&[("y", "erin")])));
+    assert_eq!(watcher.contested(), ["data.x 1/1", "data.y 1/1"]);
+    // What frank undid came back by his hand: to set yet another value takes it from him too.
+    let (mut server, mut watcher) = full();
+    for (second, who, value) in [(70, "erin", "erin"), (80, "frank", "0"), (90, "erin", "other")] {
+        watcher.see(&server.patch(second, who, data(&[("y", value)])));
+    }
+    assert_eq!(watcher.contested(), ["data.x 1/1", "data.y 1/0"]);
+}
+
+#[test]
+fn a_field_that_the_same_write_changes_is_not_given_up() {
+    let (mut server, mut watcher) = full();
+    watcher.see(&server.patch(70, "erin", data(&[("y", "erin")])));
+    // frank undoes erin's change, and changes all other fields with it.
+    let keys: Vec<String> = (1..FIELDS_MAX).map(|n| format!("k{n}")).collect();
+    let mut pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "w")).collect();
+    pairs.push(("y", "0"));
+    watcher.see(&server.patch(80, "frank", data(&pairs)));
+    assert!(!follows(&watcher, "y"));
+    assert!(keys.iter().all(|key| follows(&watcher, key)));
+}
+
+#[test]
+fn a_body_that_was_cut_once_is_remembered() {
+    use crate::detect::fields::{Asked, Evidence, Fields};
+    use crate::detect::order::Order;
+    use crate::detect::write::{ObjectName, Part};
+    let limits = Limits::default();
+    let name = ObjectName { group: "", resource: "configmaps", namespace: "shop", name: "web" };
+    let on = ObjectLimits::new(&limits, &name);
+    let write = |evidence: Evidence| {
+        let client = Arc::new(Client::named("alice"));
+        let verb = crate::audit::event::Verb::Update;
+        Record::new(Order::default(), client, verb, Effect::Modify, Part::Main, Tier::Value, evidence)
+    };
+    // Of these fields not all are known.
+    let cut = Evidence::Whole { fields: Arc::new(Fields::default()), tier: Tier::Value, asked: Asked::default() };
+    let mut findings = Findings::default();
+    findings.step(&write(Evidence::None), &on);
+    assert_eq!(findings.unfollowed(), (0, false));
+    findings.step(&write(cut), &on);
+    findings.step(&write(Evidence::None), &on);
+    assert_eq!(findings.unfollowed(), (0, true));
+}
+
+/// The bytes of all that they hold, one by one.
+fn assert_bytes(findings: &Findings) {
+    let mut expected = size_of::<Findings>();
+    for (path, field) in &findings.fields {
+        expected += TEXT_BYTES + path.len() + field.bytes();
+    }
+    expected += map_bytes::<Path, Box<FieldHistory>>(findings.fields.len());
+    expected += map_bytes::<Arc<str>, u32>(findings.thrashes.len());
+    expected += findings.others.as_ref().map_or(0, |others| others.bytes());
+    expected += size_of::<Override>() * findings.overrides.len();
+    expected += size_of::<Cooperation>() * findings.cooperations.len();
+    findings.wars.iter().for_each(|war| expected += war.bytes());
+    assert_eq!(findings.bytes(), expected);
+}
+
+#[test]
+fn findings_take_the_bytes_of_what_they_hold() {
+    assert_eq!(Findings::default().bytes(), size_of::<Findings>());
+    // Fields, some of them not followed, a war, thrashing events.
+    let (mut server, mut watcher) = full();
+    for turn in 0..12 {
+        let who = if turn % 2 == 0 { "alice" } else { "bob" };
+        watcher.see(&server.patch(70 + turn * 5, who, data(&[("x", who)])));
+    }
+    watcher.see(&server.patch(200, "erin", data(&[("y", "erin")])));
+    assert!(watcher.findings().others.is_some() && !watcher.findings().thrashes.is_empty());
+    assert_bytes(watcher.findings());
+    // Overridden wishes.
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "stored")]))]);
+    for (second, wish) in [(10, "a"), (20, "b"), (30, "c")] {
+        watcher.see(&through(&mut server, second, "alice", wish, "stored"));
+    }
+    assert_eq!(watcher.findings().overrides.len(), 3);
+    assert_bytes(watcher.findings());
+    // A co-operation.
+    let mut server = Server { of: ("coordination.k8s.io", "leases", "Lease"), ..Server::new("RequestResponse") };
+    let mut watcher = Watcher::of(&[server.create(0, "carol", json!({"spec": {"holderIdentity": "carol"}}))]);
+    for (turn, who) in ["a", "b", "a"].into_iter().enumerate() {
+        watcher.see(&server.patch(10 + turn as i64 * 10, who, json!({"spec": {"holderIdentity": who}})));
+    }
+    assert_eq!(watcher.findings().cooperations().len(), 1);
+    assert_bytes(watcher.findings());
+}
+
+#[test]
+fn a_cooperation_at_the_beginning_of_all_time_is_counted() {
+    let limits = Limits::default();
+    let row = limits.cooperations.mechanism(crate::detect::cooperation::CONSUMED_MARK).unwrap();
+    let mut findings = Findings::default();
+    let author = Author { client: Arc::new(Client::named("alice")), at: 0, seq: 1 };
+    for path in ["data.x", "data.y"] {
+        findings.cooperate(row, path.into(), &author, &Client::named("bob"), &limits);
+    }
+    assert_eq!(findings.cooperations()[0].tally.retakes, 1, "one write, of two fields");
+}
+
+#[test]
+fn a_late_write_that_takes_nothing_back_is_nobodys_thrashing_event() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "0")]))]);
+    let late = server.patch(5, "dave", data(&[("z", "1")]));
+    for turn in 0..10 {
+        let who = if turn % 2 == 0 { "alice" } else { "bob" };
+        watcher.see(&server.patch(10 + turn * 5, who, data(&[("x", who)])));
+    }
+    assert_eq!(watcher.findings().thrashes.len(), 2);
+    assert!(watcher.see(&late).thrashes.is_empty());
 }

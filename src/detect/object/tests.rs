@@ -142,7 +142,7 @@ fn what_is_known_of_an_object_is_told() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero"))]);
     assert_eq!(watcher.state.kind().map(|kind| &**kind), Some("ConfigMap"));
-    assert_eq!(watcher.state.base(), START - BASE_BEFORE);
+    assert_eq!(watcher.state.base(), START - 600 * SECOND, "ten minutes for what comes late");
     let stored = |watcher: &Watcher| serde_json::from_slice::<Value>(watcher.state.body().unwrap()).unwrap();
     assert_eq!(stored(&watcher)["data"]["mode"], "zero");
     watcher.see(&server.update(10, "alice", mode("one")));
@@ -384,4 +384,266 @@ fn a_client_at_as_many_places_as_are_kept_is_shown_with_each_of_them() {
     }
     let origins = watcher.state.more.as_ref().unwrap().contest.as_ref().unwrap().origins.len();
     assert_eq!(origins, ORIGINS_MAX);
+}
+
+#[test]
+fn an_object_takes_the_bytes_of_what_it_holds() {
+    let own = size_of::<ObjectState>();
+    assert_eq!(ObjectState::new(START).bytes(), own);
+    let mut server = Server::new("Metadata");
+    let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero")), server.patch(10, "bob", mode("b"))]);
+    let recent = |watcher: &Watcher| watcher.state.recent.as_ref().unwrap().bytes();
+    assert_eq!(watcher.state.bytes(), own + recent(&watcher), "two clients have their place in it");
+    watcher.see(&server.patch(20, "carol", mode("c")));
+    // With the third one they are four places elsewhere.
+    let seen = 4 * size_of::<Seen>();
+    assert_eq!(watcher.state.bytes(), own + seen + recent(&watcher));
+    let mut stale = server.patch(25, "carol", mode("x"));
+    stale["responseStatus"] = json!({"code": 409, "reason": "Conflict", "message": "the object has been modified"});
+    watcher.see(&stale);
+    let troubles = watcher.state.troubles().unwrap().bytes();
+    assert!(troubles > 0);
+    assert_eq!(watcher.state.bytes(), own + seen + recent(&watcher) + size_of::<More>() + troubles);
+    // Two origins from here on, and no recent writes.
+    for (second, who) in [(30, "alice"), (40, "bob")] {
+        watcher.see(&server.patch(second, who, mode(who)));
+    }
+    let contested = watcher.state.more.as_ref().unwrap().contest.as_ref().unwrap();
+    assert_eq!(contested.origins.len(), 2);
+    let contest = contested.contest.bytes() + 2 * size_of::<(Arc<Client>, Origin)>();
+    assert_eq!(watcher.state.bytes(), own + seen + size_of::<More>() + troubles + contest);
+}
+
+#[test]
+fn what_the_writes_amount_to_stays_when_they_are_dropped() {
+    let mut watcher = Watcher::of(&war("RequestResponse", 6));
+    let wars = watcher.wars();
+    watcher.state.drop_history();
+    assert_eq!(watcher.contest().history().count(), 0);
+    assert_eq!(watcher.wars(), wars);
+}
+
+#[test]
+fn an_object_without_bodies_has_no_kind() {
+    let mut watcher = Watcher::of(&war("Metadata", 1));
+    assert_eq!(watcher.state.kind(), None);
+    let mut server = Server::new("RequestResponse");
+    watcher = Watcher::of(&[server.create(0, "alice", mode("zero")), server.delete(10, "alice")]);
+    assert_eq!(watcher.state.kind().map(|kind| &**kind), Some("ConfigMap"), "the answer to a deletion tells none");
+}
+
+#[test]
+fn a_write_that_another_one_turns_out_to_have_stored_is_taken_back_where_it_was_counted() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero"))]);
+    // alice finds the main part as she wants it.
+    assert!(watcher.see(&server.patch(10, "alice", mode("zero"))).is_no_op);
+    let status = |server: &mut Server, second: i64, who: &str| {
+        let mut event = server.patch(second, who, json!({"status": {"phase": "ready"}}));
+        event["objectRef"]["subresource"] = "status".into();
+        event
+    };
+    let (bob, alice) = (status(&mut server, 20, "bob"), status(&mut server, 21, "alice"));
+    let counts = |watcher: &Watcher| {
+        let of_alice = watcher.state.seen().iter().filter(|s| &*s.client.actor == "alice");
+        of_alice.map(|s| (s.part, s.writes(), s.no_ops)).collect::<Vec<_>>()
+    };
+    watcher.see(&alice);
+    assert_eq!(counts(&watcher), [(Part::Main, 0, 1), (Part::Status, 1, 0)]);
+    watcher.see(&bob);
+    assert_eq!(counts(&watcher), [(Part::Main, 0, 1), (Part::Status, 0, 1)], "bob was first");
+}
+
+#[test]
+fn a_deletion_whose_answer_was_seen_takes_back_as_surely_as_a_creation() {
+    let mut server = Server::new("RequestResponse");
+    let watcher = Watcher::of(&[
+        server.create(0, "alice", mode("zero")),
+        server.delete(10, "bob"),
+        server.create(20, "alice", mode("zero")),
+        server.delete(30, "bob"),
+    ]);
+    let war = watcher.findings().wars().next().unwrap();
+    assert_eq!((war.scope, war.tally.retakes, war.tally.reversals), (crate::detect::war::Scope::Object, 2, 2));
+    assert!(watcher.contest().history().all(|record| record.tier == Tier::Value));
+}
+
+#[test]
+fn what_stored_nothing_has_no_revision_of_its_own() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero")), server.patch(5, "bob", mode("b"))]);
+    let operations = json!([{"op": "replace", "path": "/data/mode", "value": "b"}]);
+    let observed = watcher.see(&server.patch_through(10, "alice", mode("a"), ("policy", operations)));
+    assert!(observed.is_no_op);
+    let last = watcher.contest().history().last().unwrap();
+    assert_eq!((&*last.client.actor, last.is_no_op, last.order.revision), ("alice", true, 0));
+}
+
+#[test]
+fn of_two_writes_to_different_parts_the_one_whose_part_changed_stored_the_revision() {
+    let is_no_op = |changed: bool| {
+        let mut server = Server { of: ("apps", "deployments", "Deployment"), ..Server::new("RequestResponse") };
+        let mut watcher = Watcher::of(&[
+            server.create(0, "carol", json!({"spec": {"a": 0}})),
+            server.patch(5, "bob", json!({"spec": {"a": 1}})),
+        ]);
+        let before = server.clone();
+        let mut status = server.patch(20, "system:node:n1", json!({"status": {"a": 1}}));
+        status["objectRef"]["subresource"] = "status".into();
+        if !changed {
+            // A revision that moved, and a status that did not.
+            let mut other = before.clone();
+            status = other.patch(20, "system:node:n1", json!({"spec": {"a": 2}}));
+            status["objectRef"]["subresource"] = "status".into();
+            server = other;
+        }
+        watcher.see(&status);
+        // By a clock that is a second behind: answered with the same revision.
+        let observed =
+            watcher.see(&server.patch(19, "alice", json!({"spec": server.stored.as_ref().unwrap()["spec"]})));
+        observed.is_no_op
+    };
+    assert!(is_no_op(true), "the status changed with it, so that alice only found it");
+    assert!(!is_no_op(false), "nothing of the status changed with it: alice was first");
+}
+
+#[test]
+fn bodies_that_do_not_belong_to_the_level_are_not_missed() {
+    let mut server = Server::new("Request");
+    let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero")), server.patch(10, "bob", mode("b"))]);
+    let mut event = server.patch(20, "alice", mode("a"));
+    event["level"] = "Metadata".into();
+    event["requestObject"] = json!((0..600).fold(json!("x"), |deep, _| json!([deep])));
+    assert!(!watcher.see(&event).is_unreadable);
+}
+
+#[test]
+fn who_makes_its_object_anew_takes_nothing_back_from_who_changes_it_then() {
+    let mut server = Server::new("Metadata");
+    let watcher = Watcher::of(&[
+        server.create(0, "carol", mode("zero")),
+        server.delete(10, "carol"),
+        server.create(20, "carol", mode("zero")),
+        server.patch(30, "bob", mode("b")),
+    ]);
+    assert!(watcher.state.contest().is_none());
+}
+
+#[test]
+fn a_write_to_the_other_part_is_no_turn() {
+    let mut server = Server::new("Metadata");
+    let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero")), server.patch(10, "bob", mode("b"))]);
+    let mut status = server.patch(20, "alice", json!({"status": {"a": 1}}));
+    status["objectRef"]["subresource"] = "status".into();
+    watcher.see(&status);
+    watcher.see(&server.patch(30, "bob", mode("c")));
+    assert!(watcher.state.contest().is_none(), "of the main part: alice, bob, bob");
+}
+
+#[test]
+fn who_writes_right_after_its_own_write_goes_on() {
+    let mut server = Server::new("Metadata");
+    let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero"))]);
+    let last = |watcher: &Watcher| watcher.state.recent().next_back().unwrap().order;
+    assert!(!watcher.state.goes_on(Part::Main, &last(&watcher)), "it has only begun");
+    let first = last(&watcher);
+    watcher.see(&server.patch(10, "alice", mode("a")));
+    assert!(watcher.state.goes_on(Part::Main, &last(&watcher)));
+    assert!(!watcher.state.goes_on(Part::Main, &first), "another write came after it");
+    assert!(!watcher.state.goes_on(Part::Status, &last(&watcher)), "another part");
+    watcher.see(&server.patch(20, "bob", mode("b")));
+    assert!(!watcher.state.goes_on(Part::Main, &last(&watcher)), "another one's write is before it");
+}
+
+#[test]
+fn bindings_and_the_other_part_are_no_turns_after_they_are_settled_either() {
+    let mut server = Server { of: ("", "pods", "Pod"), ..Server::new("Metadata") };
+    let created = server.create(0, "alice", json!({}));
+    let mut through = |second: i64, who: &str, subresource: &str| {
+        let mut event = server.patch(second, who, json!({"spec": {"turn": second}, "status": {"turn": second}}));
+        event["objectRef"]["subresource"] = subresource.into();
+        if subresource == "binding" {
+            event["verb"] = "create".into();
+        }
+        event
+    };
+    let mut watcher = Watcher::of(&[created]);
+    for (second, who, subresource) in
+        [(10, "system:kube-scheduler", "binding"), (20, "system:node:n1", "status"), (30, "alice", "")]
+    {
+        watcher.see(&through(second, who, subresource));
+    }
+    watcher.state.settle(START + 1000 * SECOND);
+    assert!(!watcher.state.is_unsettled());
+    watcher.see(&through(1100, "bob", ""));
+    assert!(watcher.state.contest().is_none(), "alice, alice, bob");
+}
+
+#[test]
+fn who_only_changed_the_object_before_it_was_settled_did_not_create_it() {
+    let mut server = Server::new("Metadata");
+    let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero")), server.patch(60, "bob", mode("b"))]);
+    watcher.state.settle(START + 1000 * SECOND);
+    watcher.see(&server.patch(1100, "alice", mode("a")));
+    let who: Vec<_> = seconds(&watcher).into_iter().map(|(who, effect, _, second)| (who, effect, second)).collect();
+    let (alice, bob) = ("alice".to_owned(), "bob".to_owned());
+    assert_eq!(who, [(alice.clone(), Effect::Create, 0), (bob, Effect::Modify, 60), (alice, Effect::Modify, 1100)]);
+}
+
+#[test]
+fn only_a_deletion_after_which_the_object_is_gone_is_its_last_write() {
+    let mut server = Server::new("RequestResponse");
+    server.create(0, "alice", mode("zero"));
+    let is_last = |event: &Value| attributed(event, |write, _| order_of(write).is_last);
+    let changed = server.patch(10, "alice", mode("a"));
+    assert!(!is_last(&changed));
+    // Finalizers hold it: the answer is the object, marked.
+    let mut marked = server.clone().delete(20, "bob");
+    marked["responseObject"] = changed["responseObject"].clone();
+    assert!(!is_last(&marked));
+    assert!(is_last(&server.delete(20, "bob")));
+}
+
+#[test]
+fn what_webhooks_made_of_a_creation_is_kept_where_its_bodies_do_not_show_it() {
+    let kept = |level: &'static str, is_mutated: bool| {
+        let mut event = Server::new(level).create(0, "alice", mode("zero"));
+        if is_mutated {
+            let operations = json!([{"op": "add", "path": "/data/more", "value": "m"}]);
+            let patch = json!({"configuration": "policy", "webhook": "policy.example.com", "patch": operations, "patchType": "JSONPatch"});
+            event["annotations"] = json!({"patch.webhook.admission.k8s.io/round_0_index_0": patch.to_string()});
+        }
+        let watcher = Watcher::of(&[event]);
+        let mutations = watcher.state.recent().next().unwrap().mutations.as_ref();
+        mutations.map(|mutations| mutations.iter().map(|m| m.path.to_string()).collect::<Vec<_>>())
+    };
+    assert_eq!(kept("Request", true), Some(vec!["data.more".to_owned()]));
+    assert_eq!(kept("Request", false), None);
+    assert_eq!(kept("RequestResponse", true), None, "the stored object shows it");
+    assert_eq!(kept("Metadata", true), None, "there is no body to change");
+}
+
+#[test]
+fn who_wrote_another_part_before_an_object_was_made_anew_did_not_take_it_away() {
+    let mut server = Server::new("Metadata");
+    let created = server.create(0, "carol", mode("zero"));
+    let mut status = server.patch(5, "node", json!({"status": {"a": 1}}));
+    status["objectRef"]["subresource"] = "status".into();
+    let (deleted, again) = (server.delete(10, "carol"), server.create(20, "carol", mode("zero")));
+    assert!(Watcher::of(&[created, status, deleted, again]).state.contest().is_none());
+}
+
+#[test]
+fn what_was_made_anew_was_made_after_it_was_taken_away() {
+    let begins = |second: i64| {
+        let mut server = Server::new("Metadata");
+        let events = [
+            server.create(0, "alice", mode("zero")),
+            server.delete(10, "bob"),
+            server.create(second, "alice", mode("zero")),
+        ];
+        Watcher::of(&events).state.contest().is_some()
+    };
+    assert!(begins(11));
+    assert!(!begins(10), "at the same time nothing is after anything");
 }

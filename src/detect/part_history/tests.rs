@@ -140,3 +140,9 @@ fn a_status_is_a_part_of_its_own() {
     }
     assert_eq!(watcher.wars(), [""; 0]);
 }
+
+#[test]
+fn a_gitops_tool_takes_something_back_from_its_third_write_in_a_row_on() {
+    let party = format!("Part(Main) {FLUX} 4 possible");
+    assert_eq!(written(DEPLOYMENTS, &[FLUX; 6]), [party]);
+}

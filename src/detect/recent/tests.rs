@@ -177,3 +177,17 @@ fn a_write_is_read_when_a_second_client_comes() {
     assert!(record.is_certain);
     assert_eq!((record.order.at, record.verb, record.effect), (7 * SECOND, Verb::Patch, Effect::Modify));
 }
+
+#[test]
+fn recent_writes_take_the_bytes_of_their_bodies_and_their_places() {
+    let one = of(vec![recent(10, 7)]);
+    assert_eq!(one.bytes(), size_of::<Recents>() + size_of::<Recent>() + 7);
+    let three = of(vec![recent(10, 7), recent(20, 5), recent(30, 0)]);
+    assert_eq!(three.bytes(), size_of::<Recents>() + 3 * size_of::<Recent>() + 12);
+}
+
+#[test]
+fn places_for_recent_writes_are_doubled() {
+    let places = |writes: i64| of((0..writes).map(|second| recent(second, 0)).collect()).writes.capacity();
+    assert_eq!([1, 2, 3, 4, 5, 8, 9].map(places), [1, 2, 4, 4, 8, 8, 16]);
+}

@@ -121,3 +121,21 @@ fn a_long_message_is_cut_between_characters() {
     troubles.note(&alice, &Outcome::Rejected { by: "policy p".into(), message: &message }, SECOND);
     assert_eq!(of(&troubles, "alice").refusals["policy p"], message[..MESSAGE_BYTES_MAX - 1]);
 }
+
+#[test]
+fn who_loses_again_now_and_then_is_not_contended() {
+    let (client, mut rare) = (Client::named("alice"), Troubles::default());
+    (0..12).for_each(|turn| rare.note(&client, &Outcome::Stale, turn * 600 * SECOND));
+    assert!(!rare.is_contended(&Limits::default()), "one in ten minutes");
+}
+
+#[test]
+fn troubles_take_the_bytes_of_their_answers_and_refusals() {
+    assert_eq!(Troubles::default().bytes(), 0);
+    let troubles = troubles("rca");
+    let answers = of(&troubles, "alice").answers.capacity() * size_of::<Answered>();
+    assert!(answers >= 3 * size_of::<Answered>());
+    // `policy p` and `no`, and their place in the map.
+    let refusal = 8 + 2 + 64;
+    assert_eq!(troubles.bytes(), size_of::<(Arc<str>, Trouble)>() + answers + refusal);
+}

@@ -207,3 +207,14 @@ fn a_deletion_ends_what_was_not_calm() {
     let passed = (0..6).map(|i| machine.retake(&"a".into(), START + (60 + i) * SECOND, &Limits::default(), true));
     assert_eq!(passed.collect::<Vec<_>>(), [false, false, false, false, false, true]);
 }
+
+#[test]
+fn a_machine_takes_the_bytes_of_its_buckets_and_thrashing_events() {
+    let mut machine = Machine::default();
+    assert_eq!(machine.bytes(), 0);
+    war(&mut machine, START, 5, 12);
+    let buckets: usize = machine.buckets.iter().map(RetakeBucket::bytes).sum();
+    let thrashes = machine.thrashes.capacity() * 16;
+    assert!(buckets > 0 && thrashes > 0);
+    assert_eq!(machine.bytes(), buckets + thrashes);
+}

@@ -186,3 +186,15 @@ fn one_war_more_than_are_told_apart_takes_the_place_of_the_calmest() {
     assert!(wars.get(ids[5]).is_none() && wars.get(new).is_some());
     assert!(ids.iter().enumerate().all(|(i, id)| i == 5 || wars.get(*id).is_some()));
 }
+
+#[test]
+fn a_war_takes_the_bytes_of_its_parties_and_its_machine() {
+    let mut wars = Wars::default();
+    let id = wars.begin(Scope::Fields, names(&["a", "b", "c"]));
+    fight(&mut wars, id, 0, 8);
+    let war = wars.get(id).unwrap();
+    let machine = war.tally.machine.bytes();
+    assert!(machine > 0);
+    let parties = 3 * size_of::<Arc<str>>() + map_bytes::<Arc<str>, PartyTally>(2);
+    assert_eq!(war.bytes(), size_of::<War>() + parties + machine);
+}

@@ -124,12 +124,13 @@ fn failures_say_what_they_are_evidence_of() {
 fn the_stored_object_is_known_from_the_response_however_its_keys_are_ordered() {
     for body in [
         r#"{"kind":"Deployment","apiVersion":"apps/v1","metadata":{"name":"web","uid":"u1","resourceVersion":"474"},"spec":{}}"#,
+        r#"{"kind":"Deployment","metadata":{"resourceVersion":"474","name":"web","uid":"u1"},"apiVersion":"apps/v1","spec":{}}"#,
         r#"{"spec":{"a":"}"},"metadata":{"annotations":{"uid":"x"},"resourceVersion":"474","name":"web","uid":"u1"},"apiVersion":"apps/v1","kind":"Deployment"}"#,
     ] {
         let found = stored(body.as_bytes());
         assert_eq!(
-            (found.kind, found.name, found.uid, found.resource_version, found.is_whole),
-            ("Deployment", "web", "u1", 474, true)
+            (found.kind, found.api_version, found.name, found.uid, found.resource_version, found.is_whole),
+            ("Deployment", "apps/v1", "web", "u1", 474, true)
         );
     }
     let scale = stored(br#"{"kind":"Scale","apiVersion":"autoscaling/v1","metadata":{"name":"web","uid":"u1","resourceVersion":"426"}}"#);
@@ -214,4 +215,15 @@ fn an_extensions_subresource_that_is_written_to_like_an_object_is_a_write() {
     assert_eq!(sub("example.com", "settings"), "widgets.example.com shop/web Main Modify Committed");
     assert_eq!(sub("subresources.example.com", "settings"), "connect", "an aggregated API that stores nothing");
     assert_eq!(sub("example.com", "proxy"), "connect");
+}
+
+#[test]
+fn a_request_that_only_reads_is_no_write() {
+    let text = event(json!({}));
+    let Ok(Decoded::Event(mut event)) = decode(text.as_bytes()) else { panic!("no event: {text}") };
+    assert!(attribute(&event).is_ok());
+    for verb in [Verb::Read, Verb::Other] {
+        event.verb = verb;
+        assert_eq!(attribute(&event).unwrap_err(), NotAWrite::NonResource, "{verb:?}");
+    }
 }

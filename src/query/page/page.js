@@ -16,7 +16,7 @@ function svg(name, attributes = {}, ...children) {
 function fill(element, attributes, children) {
   for (const [key, value] of Object.entries(attributes)) {
     if (key === "on") for (const [event, handler] of Object.entries(value)) element.addEventListener(event, handler);
-    else element.setAttribute(key, value);
+    else element.setAttribute(key, key === "aria-label" ? plain(value) : value);
   }
   const shown = children.flat(9).filter((child) => child !== null && child !== undefined);
   element.append(...shown.map((child) => (typeof child === "string" ? plain(child) : child)));
@@ -248,7 +248,7 @@ async function refresh() {
       main.replaceChildren(...(at ? one(answer) : list(answer)).flat(9).filter(Boolean));
       if (open && main.querySelector("details")) main.querySelector("details").open = true;
       document.getElementById("coverage").replaceChildren(...based(answer.coverage));
-      document.title = at ? `${title(answer.object)} · editwar` : answer.wars.length ? `(${answer.wars.length}) editwar` : "editwar";
+      document.title = at ? plain(`${title(answer.object)} · editwar`) : answer.wars.length ? `(${answer.wars.length}) editwar` : "editwar";
       last = now;
     }
     status.textContent = `as of ${clock(answer.coverage.last) || "no event yet"}`;

@@ -1,6 +1,8 @@
 //! What the bodies of each kind of request tell.
 
 use super::*;
+use crate::detect::tests::{Server, attributed};
+use crate::detect::write::ObjectName;
 
 const WIDGET: Bodies<'static> = Bodies {
     group: "example.com",
@@ -175,4 +177,81 @@ fn what_is_asked_for_is_known_whole_also_of_what_a_webhook_patches() {
     assert_eq!(paths(whole.asked_whole()), ["data.a", "data.b"]);
     let patch: &[u8] = br#"[{"op":"add","path":"/data/c","value":"3"}]"#;
     assert_eq!(paths(whole.patched_by_webhook(patch, None)), ["data.c"]);
+}
+
+#[test]
+fn evidence_takes_the_bytes_of_what_it_names() {
+    let of_named = |named: &[Named]| named.iter().map(Named::bytes).sum::<usize>();
+    let patch = r#"[{"op":"replace","path":"/data/a","value":"1"}]"#;
+    let evidence = bodies(CONFIG, patch).evidence(None);
+    let Evidence::Named { named, unresolved: Some(Unresolved::JsonPatch(_)), .. } = &evidence else {
+        panic!("a patch")
+    };
+    assert_eq!(evidence.bytes(), of_named(named) + patch.len(), "the patch is kept");
+    let stored: &[u8] = br#"{"data":{"a":"1","c":"3"}}"#;
+    let both = Bodies { shape: Shape::Whole, response: Some(stored), ..bodies(CONFIG, r#"{"data":{"a":"1"}}"#) };
+    let evidence = both.evidence(None);
+    let Evidence::Whole { fields, asked, .. } = &evidence else { panic!("a full body") };
+    assert_eq!(evidence.bytes(), fields.bytes() + of_named(asked.named()));
+    assert!(of_named(asked.named()) > 0);
+}
+
+#[test]
+fn what_depends_on_the_object_is_named_once_that_is_known() {
+    let limits = Limits::default();
+    let name = ObjectName { group: "example.com", resource: "widgets", namespace: "shop", name: "web" };
+    let on = ObjectLimits::new(&limits, &name);
+    let of = |unresolved: &Unresolved, before: Option<&Fields>| {
+        unresolved.named(before, &on).iter().map(|n| n.path.to_string()).collect::<Vec<_>>()
+    };
+    let json: &[u8] = br#"{"spec":{"size":2,"other":1,"parts":[{"name":"a"},{"name":"b"}]}}"#;
+    let before = read(Some(json), |json| Fields::of_object(json, WIDGET.rules())).unwrap();
+    let scale = Unresolved::Scale(FieldValue::of_json("3"));
+    assert_eq!(
+        scale.named(None, &on),
+        [Named { path: "spec.replicas".into(), want: Want::Value(FieldValue::of_json("3")) }]
+    );
+    assert_eq!(of(&scale, Some(&before)), ["spec.size"]);
+    let patch: &[u8] = br#"[{"op":"replace","path":"/spec/parts/1/x","value":"1"}]"#;
+    let patch = Unresolved::JsonPatch(patch.into());
+    assert_eq!(of(&patch, Some(&before)), ["spec.parts[name=b].x"]);
+    assert_eq!(of(&patch, None), ["spec.parts[1].x"]);
+}
+
+#[test]
+fn the_subresource_tells_what_the_bodies_are_of() {
+    let shape = |level: &'static str, subresource: &str| {
+        let mut server = Server::new(level);
+        server.create(0, "carol", serde_json::json!({}));
+        let mut event = server.patch(10, "alice", serde_json::json!({"spec": {"replicas": 1}}));
+        event["objectRef"]["subresource"] = subresource.into();
+        attributed(&event, |write, _| Bodies::of(write, &Limits::default()).shape)
+    };
+    assert_eq!(shape("Request", "scale"), Shape::Scale);
+    assert_eq!(shape("Request", "binding"), Shape::Binding);
+    assert_eq!(shape("Request", ""), Shape::Object);
+    assert_eq!(shape("RequestResponse", ""), Shape::Whole);
+    assert_eq!(shape("RequestResponse", "status"), Shape::Whole, "the answer is the whole object");
+}
+
+#[test]
+fn a_directive_counts_down_to_the_depth_that_is_walked() {
+    let is_found = |text: String| read(Some(text.as_bytes()), |json| has_directive(json, 0)).unwrap();
+    let in_maps = |depth: usize| format!(r#"{}{{"$patch":"x"}}{}"#, r#"{"a":"#.repeat(depth), "}".repeat(depth));
+    assert!(is_found(in_maps(DEPTH_MAX - 1)));
+    assert!(!is_found(in_maps(DEPTH_MAX)));
+    let in_lists =
+        |depth: usize| format!(r#"{{"a":{}{{"$patch":"x"}}{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1));
+    assert!(is_found(in_lists(DEPTH_MAX - 1)));
+    assert!(!is_found(in_lists(DEPTH_MAX)));
+}
+
+#[test]
+fn a_json_patch_is_read_up_to_a_path_that_is_too_long() {
+    let named_of = |len: usize| {
+        let operation = |key: &str| format!(r#"{{"op":"replace","path":"/{key}","value":1}}"#);
+        let text = format!("[{},{}]", operation(&"a".repeat(len)), operation("b"));
+        read(Some(text.as_bytes()), |json| named(json, WIDGET.rules(), None)).unwrap().len()
+    };
+    assert_eq!((named_of(PATH_BYTES_MAX), named_of(PATH_BYTES_MAX + 1)), (2, 0));
 }

@@ -1,0 +1,234 @@
+//! What one write changed, and what of that webhooks did.
+
+use super::*;
+use crate::detect::fields::{Asked, Bodies, Shape, Want};
+use crate::detect::policy::Limits;
+use crate::detect::write::ObjectName;
+
+const CONFIG_MAP: ObjectName<'_> = ObjectName { group: "", resource: "configmaps", namespace: "shop", name: "web" };
+
+fn bodies<'a>(verb: Verb, request: Option<&'a str>, response: Option<&'a str>) -> Bodies<'a> {
+    Bodies {
+        group: "",
+        resource: "configmaps",
+        verb,
+        effect: Effect::Modify,
+        shape: Shape::Whole,
+        is_apply: false,
+        is_hidden: false,
+        request: request.map(str::as_bytes),
+        response: response.map(str::as_bytes),
+    }
+}
+
+/// A full body that was asked for.
+fn asked(json: &str) -> Evidence {
+    bodies(Verb::Update, Some(json), None).evidence(None)
+}
+
+/// A patch whose result was not seen.
+fn patched(json: &str) -> Evidence {
+    bodies(Verb::Patch, Some(json), None).evidence(None)
+}
+
+/// What was stored after a patch.
+fn stored(patch: &str, json: &str) -> Evidence {
+    bodies(Verb::Patch, Some(patch), Some(json)).evidence(None)
+}
+
+fn fields(json: &str) -> Arc<Fields> {
+    let Evidence::Whole { fields, .. } = asked(json) else { panic!("a full body: {json}") };
+    fields
+}
+
+fn tier(evidence: &Evidence) -> Tier {
+    match evidence {
+        Evidence::None => Tier::Object,
+        Evidence::Named { tier, .. } | Evidence::Whole { tier, .. } => *tier,
+    }
+}
+
+fn write(verb: Verb, effect: Effect, evidence: Evidence) -> Record {
+    let tier = tier(&evidence);
+    Record::new(Order::default(), Arc::new(Client::named("alice")), verb, effect, Part::Main, tier, evidence)
+}
+
+/// The write after it was resolved, and its changes as `PATH OLD>NEW`.
+fn resolved(mut record: Record, before: Option<&Arc<Fields>>) -> (Record, Vec<String>) {
+    let limits = Limits::default();
+    record.resolve(before, &ObjectLimits::new(&limits, &CONFIG_MAP));
+    let changes = shown(&record.changes);
+    (record, changes)
+}
+
+fn shown<'c>(changes: impl IntoIterator<Item = &'c Change>) -> Vec<String> {
+    let text = |v: &Option<FieldValue>| v.as_ref().and_then(|v| v.text().map(str::to_owned)).unwrap_or_default();
+    changes.into_iter().map(|c| format!("{} {}>{}", c.path, text(&c.old), text(&c.new))).collect()
+}
+
+/// The text of a field in the state after a write.
+fn known(record: &Record, path: &str) -> Option<String> {
+    record.state.as_ref()?.get(path)?.text().map(str::to_owned)
+}
+
+/// A webhook that gives `data.x` this value, where the request asked for that one.
+fn mutation(asked: Option<Want>, given: &str) -> Mutation {
+    let webhook = Arc::new(Client::webhook("policy", "policy.example.com"));
+    Mutation { webhook, path: "data.x".into(), asked, given: Some(FieldValue::of_json(given)) }
+}
+
+fn want(json: &str) -> Option<Want> {
+    Some(Want::Value(FieldValue::of_json(json)))
+}
+
+#[test]
+fn rivals_are_two_updates_that_replaced_one_revision() {
+    let of = |revision: u64, verb: Verb| Record {
+        order: Order { revision, ..Order::default() },
+        ..write(verb, Effect::Modify, Evidence::None)
+    };
+    assert!(of(15, Verb::Update).is_rival_of(&of(15, Verb::Update)));
+    assert!(!of(14, Verb::Update).is_rival_of(&of(14, Verb::Update)), "it is known that this one was stored");
+    assert!(!of(15, Verb::Update).is_rival_of(&of(17, Verb::Update)), "they replaced different ones");
+    assert!(!of(15, Verb::Update).is_rival_of(&of(15, Verb::Patch)), "a patch replaces no revision");
+    assert!(!of(15, Verb::Patch).is_rival_of(&of(15, Verb::Update)));
+}
+
+#[test]
+fn what_stored_nothing_or_belongs_earlier_leaves_the_state_as_it_was() {
+    let before = fields(r#"{"data":{"x":"1"}}"#);
+    let body = || write(Verb::Update, Effect::Modify, asked(r#"{"data":{"x":"2"}}"#));
+    assert_eq!(resolved(body(), Some(&before)).1, [r#"data.x "1">"2""#]);
+    for record in [Record { is_no_op: true, ..body() }, Record { is_misplaced: true, ..body() }] {
+        let (record, changes) = resolved(record, Some(&before));
+        assert_eq!((changes, known(&record, "data.x")), (vec![], Some(r#""1""#.to_owned())));
+    }
+}
+
+#[test]
+fn what_a_new_object_has_is_no_change_and_what_a_replacement_has_otherwise_is() {
+    let before = fields(r#"{"data":{"x":"1"}}"#);
+    let body = r#"{"data":{"x":"2"}}"#;
+    for evidence in [asked(body), patched(body), stored(body, body)] {
+        let created = || write(Verb::Create, Effect::Create, evidence.clone());
+        assert_eq!(resolved(created(), None).1, [""; 0]);
+        assert_eq!(resolved(created(), Some(&before)).1, [""; 0]);
+        let replacement = || Record { is_replacement: true, ..created() };
+        assert_eq!(resolved(replacement(), Some(&before)).1, [r#"data.x "1">"2""#]);
+        assert_eq!(resolved(replacement(), None).1, [""; 0], "what it replaces is not known");
+    }
+}
+
+#[test]
+fn a_body_that_was_only_asked_for_says_nothing_of_the_part_that_it_may_not_write() {
+    let before = fields(r#"{"data":{"x":"1"},"status":{"y":1}}"#);
+    let (record, changes) =
+        resolved(write(Verb::Update, Effect::Modify, asked(r#"{"data":{"x":"2"},"status":{"y":2}}"#)), Some(&before));
+    assert_eq!(changes, [r#"data.x "1">"2""#]);
+    assert_eq!((known(&record, "data.x"), known(&record, "status.y")), (Some(r#""2""#.into()), Some("1".into())));
+}
+
+#[test]
+fn what_a_webhook_gives_is_known_where_the_stored_object_is_not() {
+    let before = fields(r#"{"data":{"x":"1","y":"1"}}"#);
+    let patch = r#"{"data":{"y":"2"}}"#;
+    let through = |evidence: Evidence| {
+        write(Verb::Patch, Effect::Modify, evidence).with_mutations(vec![mutation(None, r#""w""#)])
+    };
+    let (record, _) = resolved(through(patched(patch)), Some(&before));
+    assert_eq!(known(&record, "data.x").as_deref(), Some(r#""w""#));
+    let (record, _) = resolved(through(stored(patch, r#"{"data":{"x":"s","y":"2"}}"#)), Some(&before));
+    assert_eq!(known(&record, "data.x").as_deref(), Some(r#""s""#), "the stored object says what became of it");
+    let (record, _) = resolved(Record { is_no_op: true, ..through(patched(patch)) }, Some(&before));
+    assert_eq!(known(&record, "data.x").as_deref(), Some(r#""1""#), "nothing was stored");
+}
+
+/// What webhooks changed, and what they replaced by what was there.
+fn admitted(record: Record, before: Option<&Arc<Fields>>) -> (Vec<String>, usize) {
+    let (record, _) = resolved(record, before);
+    let admission = record.admission.unwrap();
+    (shown(admission.changes.iter().map(|(_, change)| change)), admission.overridden.len())
+}
+
+#[test]
+fn what_a_webhook_moves_is_its_change_and_what_it_holds_is_an_override() {
+    let before = fields(r#"{"data":{"x":"1"}}"#);
+    let patch = |given: &str| {
+        let evidence = patched(r#"{"data":{"x":"wish"}}"#);
+        write(Verb::Patch, Effect::Modify, evidence).with_mutations(vec![mutation(want(r#""wish""#), given)])
+    };
+    assert_eq!(admitted(patch(r#""w""#), Some(&before)), (vec![r#"data.x "1">"w""#.to_owned()], 0));
+    assert_eq!(admitted(patch(r#""1""#), Some(&before)), (vec![], 1), "what was asked for was not stored");
+    assert_eq!(admitted(patch(r#""w""#), None), (vec![], 1), "whether it moved is not known");
+    assert_eq!(admitted(patch(r#""wish""#), Some(&fields(r#"{"data":{"x":"wish"}}"#))), (vec![], 0));
+}
+
+#[test]
+fn webhooks_of_a_new_object_change_nothing_and_those_of_a_replacement_do() {
+    let before = fields(r#"{"data":{"x":"1"}}"#);
+    let created = |is_replacement: bool| Record {
+        is_replacement,
+        ..write(Verb::Create, Effect::Create, asked(r#"{"data":{"x":"2"}}"#))
+            .with_mutations(vec![mutation(want(r#""2""#), r#""w""#)])
+    };
+    assert_eq!(admitted(created(false), Some(&before)), (vec![], 0));
+    assert_eq!(admitted(created(true), Some(&before)), (vec![r#"data.x "1">"w""#.to_owned()], 0));
+}
+
+#[test]
+fn a_full_body_that_sends_back_what_was_stored_asks_for_nothing() {
+    let before = fields(r#"{"data":{"x":"1"}}"#);
+    let overridden = |verb: Verb, wish: &str| {
+        let evidence = asked(r#"{"data":{"x":"1"}}"#);
+        let record = write(verb, Effect::Modify, evidence).with_mutations(vec![mutation(want(wish), r#""w""#)]);
+        admitted(Record { is_no_op: true, ..record }, Some(&before))
+    };
+    assert_eq!(overridden(Verb::Update, r#""1""#), (vec![], 0));
+    assert_eq!(overridden(Verb::Update, r#""wish""#), (vec![], 1));
+    assert_eq!(overridden(Verb::Patch, r#""1""#), (vec![], 1), "a patch names only what it wants");
+}
+
+#[test]
+fn a_write_is_cut_where_its_body_has_more_than_is_looked_at() {
+    let whole = |fields: Arc<Fields>| Evidence::Whole { fields, tier: Tier::Value, asked: Asked::default() };
+    let is_cut = |evidence: Evidence| write(Verb::Update, Effect::Modify, evidence).is_cut();
+    assert!(is_cut(whole(Arc::default())), "of these, not all fields are known");
+    assert!(!is_cut(whole(fields(r#"{"data":{"x":"1"}}"#))));
+    assert!(!is_cut(Evidence::None));
+}
+
+#[test]
+fn a_record_takes_the_bytes_of_what_it_holds() {
+    let own = size_of::<Record>();
+    assert_eq!(write(Verb::Patch, Effect::Modify, Evidence::None).bytes(), own);
+    let before = fields(r#"{"data":{"x":"1"}}"#);
+    // The state is the evidence's own, and is counted once.
+    let evidence = stored(r#"{"data":{"x":"2"}}"#, r#"{"data":{"x":"2"}}"#);
+    let of_evidence = evidence.bytes();
+    assert!(of_evidence > 0);
+    let (record, _) = resolved(write(Verb::Patch, Effect::Modify, evidence), Some(&before));
+    let changes: usize = record.changes.iter().map(Change::bytes).sum();
+    assert!(changes > 0);
+    assert_eq!(record.bytes(), own + changes + of_evidence);
+    // A state that was made from the one before, and what a webhook made of it.
+    let evidence = patched(r#"{"data":{"x":"2"}}"#);
+    let of_evidence = evidence.bytes();
+    let record = write(Verb::Patch, Effect::Modify, evidence)
+        .with_mutations(vec![mutation(want(r#""2""#), r#""1""#), mutation(None, r#""1""#)]);
+    let (record, _) = resolved(record, Some(&before));
+    let admission = record.admission.as_ref().unwrap();
+    assert_eq!((admission.changes.len(), admission.overridden.len()), (0, 1));
+    let state = record.state.as_ref().unwrap().bytes();
+    // Two mutations, and what was overridden: each as two.
+    let of_admission = size_of::<Admission>() + 3 * 2 * size_of::<Mutation>();
+    assert_eq!(record.bytes(), own + of_evidence + state + of_admission);
+    let record = write(Verb::Patch, Effect::Modify, Evidence::None).with_mutations(vec![mutation(None, r#""w""#)]);
+    let mut record = Record { evidence: Some(Box::new(patched(r#"{"data":{"y":"2"}}"#))), ..record };
+    let limits = Limits::default();
+    record.resolve(Some(&before), &ObjectLimits::new(&limits, &CONFIG_MAP));
+    assert_eq!(record.admission.as_ref().unwrap().changes.len(), 1);
+    record.state = None;
+    let changes: usize = record.changes.iter().map(Change::bytes).sum();
+    let of_admission = size_of::<Admission>() + 2 * 2 * size_of::<Mutation>();
+    assert_eq!(record.bytes(), own + changes + record.evidence.as_ref().unwrap().bytes() + of_admission);
+}
