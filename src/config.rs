@@ -31,65 +31,65 @@ use crate::journal::store::Retention;
 use crate::pipeline::Bounds;
 use crate::pipeline::clock::Tolerance;
 
-/// Everything that can be configured.
+/// The configuration of editwar.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where kube-apiserver posts its audit events.
+    /// The listener for audit events from kube-apiserver.
     pub webhook: Webhook,
-    /// Query API, metrics, health.
+    /// The listener for the query API, the metrics and the health checks.
     pub admin: Admin,
     /// What counts as a war.
     pub limits: LimitsConfig,
-    /// Other limits for some objects; the first match counts.
+    /// Different limits for some objects. The first match applies.
     pub overrides: Vec<OverrideConfig>,
-    /// What actors are, before the built-in list is asked; the first match counts.
+    /// Classes and roles of actors, which take precedence over the built-in list. The first match applies.
     pub actors: Vec<ActorConfig>,
-    /// Actors that are made to write the same field, which is then no war.
+    /// Actors that are designed to write the same field. This does not count as a war.
     pub cooperation: CooperationConfig,
-    /// What is known of reconcilers.
+    /// Information about reconcilers.
     pub platform: Platform,
-    /// What may be kept of values.
+    /// Handling of field values.
     pub values: Values,
-    /// Bounds of what is kept.
+    /// Limits on memory.
     pub bounds: BoundsConfig,
-    /// Bounds of the metrics' series.
+    /// Limits on the number of metric series.
     pub metrics: Metrics,
-    /// What is written to the cluster.
+    /// What editwar writes to the cluster.
     pub enforce: Enforce,
-    /// Logs that are read as they are written.
+    /// Logs that editwar reads as they are written.
     pub follow: Follow,
-    /// What survives a restart.
+    /// The journal, which keeps writes across restarts.
     pub journal: Journal,
 }
 
-/// Actors that are made to write the same field.
+/// Actors that are designed to write the same field.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CooperationConfig {
-    /// Names of built-in co-operations that count as wars all the same.
+    /// Names of built-in co-operations to ignore, so that they count as wars.
     pub disabled: Vec<String>,
-    /// More of them, asked before the built-in ones.
+    /// Additional co-operations, which take precedence over the built-in ones.
     pub rows: Vec<CooperationRow>,
 }
 
-/// Two actors that are made to write the same field. `*` in a pattern stands for any run of characters.
+/// Two actors that are designed to write the same field. `*` in a pattern matches any characters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CooperationRow {
-    /// Its name.
+    /// Name of the co-operation.
     pub name: String,
-    /// Pattern of `resource.group`, such as `deployments.apps`; any where absent.
+    /// Pattern of `resource.group`, such as `deployments.apps`. Default: any resource.
     #[serde(default = "any")]
     pub resource: String,
-    /// Pattern of the field's path as editwar shows it; `(object)` for creation and deletion.
+    /// Pattern of the field path as editwar shows it, or `(object)` for creation and deletion.
     pub path: String,
-    /// Patterns of the two actors, in either order.
+    /// Patterns of the two actors, in any order.
     #[serde(default = "any_two")]
     pub actors: [String; 2],
-    /// Why it is no war: shown beside it.
+    /// Why this is not a war. Reports show this text.
     pub reason: String,
-    /// What it is called where it happens too often; without it, it never is too often.
+    /// What to call it if it happens too often. Without this name, no frequency is too high.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excess: Option<String>,
 }
@@ -102,62 +102,62 @@ fn any_two() -> [String; 2] {
     [any(), any()]
 }
 
-/// What is written to the cluster, and to which objects.
+/// What editwar writes to the cluster, and to which objects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Enforce {
-    /// Nothing, or pauses.
+    /// What editwar may write: nothing, pauses, or pauses and the Golden State.
     pub mode: Mode,
-    /// Lift all pauses and set none: the kill switch.
+    /// The kill switch: lifts all pauses and sets no new ones.
     pub stop: bool,
-    /// How sure a verdict must be.
+    /// Minimum confidence of a verdict to pause an object.
     pub confidence: Sure,
-    /// How the API server is reached; by default as kubectl would, or as a pod does.
+    /// Kubeconfig file for access to the API server. Default: as for kubectl, or the service account of the pod.
     pub kubeconfig: Option<PathBuf>,
     /// Resources that may be paused, such as `deployments.apps`.
     pub resources: Vec<String>,
-    /// Patterns of the namespaces whose objects may be paused; all where empty.
+    /// Patterns of namespaces whose objects may be paused. Empty: all namespaces.
     pub namespaces: Vec<String>,
-    /// Patterns of namespaces whose objects are left alone.
+    /// Patterns of namespaces whose objects are never paused.
     pub except_namespaces: Vec<String>,
-    /// Labels that an object must have; an empty value stands for any.
+    /// Labels that an object needs to be paused. An empty value matches any value.
     pub labels: BTreeMap<String, String>,
-    /// Annotations that an object must have; an empty value stands for any.
+    /// Annotations that an object needs to be paused. An empty value matches any value.
     pub annotations: BTreeMap<String, String>,
-    /// Pauses that are set within a minute.
+    /// Maximum number of pauses set per minute.
     pub per_minute: NonZeroU32,
-    /// Age of the latest event beyond which nothing new is decided.
+    /// Maximum age of the latest event. If it is older, editwar makes no new decisions.
     pub fresh_for: Duration,
-    /// The directory of the Golden State, `<category>/<resource>.yaml`.
+    /// Directory of the Golden State, with files `<category>/<resource>.yaml`.
     pub assets: PathBuf,
-    /// The field manager that the Golden State is applied with.
+    /// Field manager with which editwar applies the Golden State.
     pub field_manager: String,
-    /// The value of the label `managed-by` on its objects; tombstones delete only what has it.
+    /// Value of the label `managed-by` on objects of the Golden State. Tombstones only delete objects with this label.
     pub managed_by: String,
-    /// Namespace of the Lease that one replica holds; by default the pod's own, else `editwar`.
+    /// Namespace of the Lease. Default: the namespace of the pod, or else `editwar`.
     pub lease_namespace: Option<String>,
 }
 
-/// What is written to the cluster.
+/// What editwar writes to the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Nothing.
+    /// Write nothing.
     #[default]
     Observe,
-    /// Pauses of objects that are fought over.
+    /// Pause objects that several actors fight over.
     Pause,
-    /// Pauses, and a Golden State that objects are held at.
+    /// Pause objects, and keep the objects of a Golden State in that state.
     Reconcile,
 }
 
-/// How sure a verdict must be.
+/// Minimum confidence of a verdict to pause an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sure {
-    /// The same part was written alternately.
+    /// The parties wrote the same part of the object alternately.
     Possible,
-    /// The same fields were named by both sides, or values returned.
+    /// The parties wrote the same fields, or values returned.
     #[default]
     Probable,
 }
@@ -166,63 +166,63 @@ pub enum Sure {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Webhook {
-    /// Address and port.
+    /// Address and port to listen on.
     pub listen: SocketAddr,
-    /// Certificate and key; without them the listener speaks plain HTTP and must stay on loopback.
+    /// Certificate and key. Without them, the listener uses plain HTTP and must listen on loopback.
     pub tls: Option<Tls>,
-    /// The most bytes of one batch that are taken in.
+    /// Maximum number of bytes that editwar reads of one batch.
     pub body_max: Bytes,
-    /// Who may post; everybody who reaches the listener where nothing is said.
+    /// Authentication of clients that post events. Without it, any client that reaches the listener may post.
     pub auth: Auth,
-    /// Listen beyond loopback without TLS, or without knowing who posts.
+    /// Allow a listener beyond loopback without TLS or authentication.
     pub allow_insecure: bool,
 }
 
-/// The listener for people and programs that ask.
+/// The listener for queries.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
-    /// Address and port.
+    /// Address and port to listen on.
     pub listen: SocketAddr,
-    /// Certificate and key; without them the listener speaks plain HTTP and must stay on loopback.
+    /// Certificate and key. Without them, the listener uses plain HTTP and must listen on loopback.
     pub tls: Option<Tls>,
-    /// Who may scrape, read and act; everybody who reaches the listener where nothing is said.
+    /// Authentication of clients that scrape, read and act. Without it, any client that reaches the listener may do so.
     pub auth: Auth,
-    /// Listen beyond loopback without TLS, or without knowing who asks.
+    /// Allow a listener beyond loopback without TLS or authentication.
     pub allow_insecure: bool,
 }
 
-/// Who is known, by what, and what they may do.
+/// Authentication and authorization of clients.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
-    /// CAs of client certificates (PEM).
+    /// CA certificates to verify client certificates, in PEM.
     pub client_ca: Option<PathBuf>,
-    /// Revocation lists (CRLs, PEM) of these CAs. With it, a certificate of a CA that has no list in the file is refused.
+    /// Certificate revocation lists of these CAs, in PEM. If set, certificates of a CA without a list in the file are rejected.
     pub client_crl: Option<PathBuf>,
-    /// Bearer tokens, `TOKEN NAME` to a line; read again when the file changes. Without a readable line it lets nobody in.
+    /// File with bearer tokens, one `TOKEN NAME` per line, which is reloaded when it changes. While it has no valid line, no token is accepted.
     pub tokens: Option<PathBuf>,
-    /// Ask the API server about other tokens: TokenReview, then SubjectAccessReview on the
+    /// Authenticate other tokens by TokenReview, and authorize them by SubjectAccessReview on the
     /// URLs `/metrics` (get) to scrape, `/editwar` (get) to read, `/editwar` (post) to act, `/audit` (post) to post.
     pub kubernetes: bool,
-    /// What the known may do; where empty, anything but act.
+    /// Rights of authenticated clients. Empty: all rights except act.
     pub allow: Vec<AllowConfig>,
 }
 
-/// What a name may do.
+/// The rights of a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllowConfig {
-    /// Pattern of a certificate's common name or DNS name, or of a token's name.
+    /// Pattern of the common name or DNS name of a certificate, or of the name of a token.
     pub name: String,
-    /// post, scrape, read, act.
+    /// Rights: post, scrape, read or act.
     pub rights: Vec<Right>,
-    /// Clusters that it may post for; any where empty.
+    /// Clusters that the client may post for. Empty: any cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<String>,
 }
 
-/// A certificate and its key, as PEM files.
+/// A certificate and its private key, as PEM files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
@@ -232,35 +232,35 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// What counts as a war; absent keys keep what would hold otherwise.
+/// What counts as a war. Absent keys keep their values.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
-    /// Buckets that every retake takes a token from.
+    /// Token buckets. Each retake takes a token from every bucket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub buckets: Option<Vec<BucketConfig>>,
-    /// Thrashing events within one bucket's window that pause.
+    /// Number of thrashing events within the window of a bucket after which a war is sustained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause_after: Option<NonZeroU32>,
-    /// Time without a retake after which a pause is tried to be lifted.
+    /// Quiet period: time without a retake after which a sustained war becomes subsiding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quiet: Option<Duration>,
-    /// The longest that relapses stretch the quiet period to.
+    /// Maximum quiet period. Each relapse doubles it up to this limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quiet_max: Option<Duration>,
-    /// How far back an earlier write makes a later one a retake; by default the longest bucket's window.
+    /// Maximum age of an earlier write that makes a later one a retake. Default: the longest window of the buckets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contest_window: Option<Duration>,
-    /// Writes of one actor to one object per minute beyond which it is in a hot loop.
+    /// Maximum number of writes per minute of one actor to one object. Above, the actor is in a hot loop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hot_loop_per_minute: Option<NonZeroU32>,
-    /// No-ops of one actor in a row that are a hot loop.
+    /// Number of consecutive no-ops of one actor that count as a hot loop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hot_loop_no_ops: Option<NonZeroU32>,
-    /// Conflicts on one object beyond which it is contended.
+    /// Maximum number of conflicts on one object. Above, it counts as contention.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contention: Option<ContentionConfig>,
-    /// Turns from accepted to refused and back that are flapping.
+    /// Number of changes between accepted and rejected that count as flapping admission.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flapping_turns: Option<NonZeroU32>,
 }
@@ -269,19 +269,19 @@ pub struct LimitsConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BucketConfig {
-    /// Retakes that it holds.
+    /// Maximum number of tokens, and so of retakes within the window.
     pub retakes: NonZeroU32,
-    /// Time in which it fills.
+    /// Time after which a token returns.
     pub window: Duration,
 }
 
-/// When writers race too much.
+/// When conflicts between writers count as contention.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ContentionConfig {
-    /// Conflicts that are borne.
+    /// Maximum number of conflicts within the window.
     pub conflicts: NonZeroU32,
-    /// Within this time.
+    /// Length of the window.
     pub window: Duration,
 }
 
@@ -289,105 +289,105 @@ pub struct ContentionConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OverrideConfig {
-    /// `resource.group`, such as `deployments.apps`; `*` stands for any resource or group.
+    /// `resource.group`, such as `deployments.apps`. `*` matches any resource or group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
-    /// Namespace.
+    /// Namespace of the objects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Name.
+    /// Name of the objects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Do not look at these objects at all.
+    /// Ignore these objects.
     pub ignore: bool,
-    /// What differs for them.
+    /// Limits that differ for these objects.
     pub limits: LimitsConfig,
 }
 
-/// What an actor is.
+/// Class and role of an actor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActorConfig {
-    /// Pattern of the user's name; `*` stands for any characters.
+    /// Pattern of the user name. `*` matches any characters.
     pub actor: String,
-    /// Pattern of the field manager or user agent's product; any where absent.
+    /// Pattern of the field manager or of the product in the user agent. Default: any.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tool: String,
-    /// Its class.
+    /// Class of the actor.
     pub class: Class,
-    /// Its role; by default the plain one of its class.
+    /// Role of the actor. Default: the general role of its class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
 }
 
-/// What is known of reconcilers.
+/// Information about reconcilers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Platform {
-    /// Patterns of the actors that honour the annotations `platform.kubevirt.io/…`: remedies propose these for them.
+    /// Patterns of actors that honour the annotations `platform.kubevirt.io/…`. Remedies use the annotations only for these actors.
     pub actors: Vec<String>,
 }
 
-/// What may be kept of values.
+/// Handling of field values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Values {
-    /// Keep no values of any object, as if all were Secrets: fields are named, values only compared.
+    /// Treat all objects like Secrets: compare values, but neither keep nor show them.
     pub redact: bool,
 }
 
-/// Bounds of what is kept in memory.
+/// Limits on memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BoundsConfig {
-    /// Objects that are tracked; the calmest and oldest make room.
+    /// Maximum number of tracked objects. Above, editwar evicts old, uncontested objects first.
     pub objects: usize,
-    /// Stored bodies that are kept unread until a second client writes.
+    /// Maximum size of bodies that editwar keeps until a second client writes the object.
     pub bodies: Bytes,
-    /// Requests that are remembered, to recognise repeated ones.
+    /// Maximum number of requests that editwar remembers to detect duplicates.
     pub requests: usize,
-    /// How far ahead of this machine's clock the time of an event may be. An event dated later counts as of when it came.
+    /// Maximum time by which an event may be ahead of the local clock. Later events are processed with their arrival time.
     pub clock_skew: Duration,
-    /// Memory that everything together may have; by default what the control group has. Tightens the other bounds.
+    /// Memory limit of the whole process. Default: the limit of the control group. A small limit reduces the other limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
 }
 
-/// Bounds of the metrics.
+/// Limits on metrics.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
-    /// Objects with series of their own; further ones are counted as `other`.
+    /// Maximum number of objects with series of their own. Others are counted as `other`.
     pub objects: usize,
-    /// Actors with series of their own for each object; further ones are counted as `other`.
+    /// Maximum number of actors per object with series of their own. Others are counted as `other`.
     pub actors: usize,
-    /// Series that did not change for this long are dropped.
+    /// Time without a change after which series are removed.
     pub idle: Duration,
 }
 
-/// Logs that are read as they are written, where kube-apiserver cannot post to a webhook.
+/// Logs that editwar reads as they are written, if kube-apiserver cannot post to a webhook.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Follow {
-    /// The logs, by the names they are written under; rotated files beside them are found.
+    /// Paths of the logs. editwar finds the rotated files next to them.
     pub files: Vec<PathBuf>,
-    /// The cluster that their events are of.
+    /// Name of the cluster that the events belong to.
     pub cluster: String,
-    /// File that keeps how far they were read; without one, a restart begins at the start of the files that are there.
+    /// Checkpoint file with the read positions. Without it, a restart reads all existing files from the start.
     pub checkpoint: Option<PathBuf>,
 }
 
-/// What survives a restart.
+/// The journal, which keeps writes across restarts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Journal {
-    /// The directory of the journal; without one nothing is kept.
+    /// Directory of the journal. Without it, a restart loses all writes.
     pub path: Option<PathBuf>,
     /// How long writes are kept.
     pub retention: Duration,
-    /// How many bytes of writes are kept; the oldest go first.
+    /// Maximum size of the journal. Above, editwar deletes the oldest writes first.
     pub size_max: Bytes,
-    /// What happens where writes cannot be kept: `degrade` takes them without, `refuse` answers 503.
+    /// What to do if writes cannot be stored: `degrade` accepts them without storing them, `refuse` answers 503.
     pub on_failure: OnFailure,
 }
 

@@ -18,19 +18,19 @@ use crate::net::{Peer, Reply};
 use review::Reviews;
 use tokens::Tokens;
 
-/// What somebody wants.
+/// A right.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Right {
-    /// To post audit events.
+    /// Post audit events.
     Post,
-    /// To scrape metrics: names of objects and actors, but no values.
+    /// Scrape metrics, which contain names of objects and actors, but no values.
     Scrape,
-    /// To ask about wars, with values.
+    /// Query wars, with values.
     Read,
-    /// To switch the enforcer off and on.
+    /// Turn the enforcer off and on.
     Act,
 }
 

@@ -16,11 +16,11 @@ use self::rules::RULES;
 pub enum Class {
     /// A controller: in-tree, an operator, an autoscaler.
     Controller,
-    /// A tool that holds the cluster at what a repository says.
+    /// A tool that keeps the cluster in the state of a repository.
     Gitops,
-    /// A pipeline, infrastructure as code, or a cloud's add-on manager: nobody types what it writes, and it does not watch.
+    /// A pipeline, infrastructure as code, or an add-on manager of a cloud, which writes without a person and does not watch.
     Automation,
-    /// A person, with whatever tool.
+    /// A person, with any tool.
     Person,
     /// A kubelet.
     Node,
@@ -30,7 +30,7 @@ pub enum Class {
     Webhook,
 }
 
-/// What an actor does for a living: finer than its class, and what remedies depend on.
+/// The role of an actor, which is more specific than its class. Remedies depend on it.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
@@ -52,7 +52,7 @@ pub enum Role {
     Flux,
     /// Another GitOps tool.
     Gitops,
-    /// A person at `kubectl`.
+    /// A person with `kubectl`.
     Kubectl,
     /// A person or a pipeline with Helm.
     Helm,
@@ -62,7 +62,7 @@ pub enum Role {
     Console,
     /// A build pipeline.
     Ci,
-    /// Any other person's tool.
+    /// Another tool of a person.
     Person,
     /// A kubelet.
     Node,
@@ -70,9 +70,9 @@ pub enum Role {
     Apiserver,
     /// A mutating webhook.
     Webhook,
-    /// A policy engine: it changes and checks what others write.
+    /// A policy engine, which changes and checks writes of others.
     Policy,
-    /// What installs and upgrades a platform's own parts.
+    /// An add-on manager, which installs and upgrades parts of a platform.
     AddonManager,
     /// cert-manager.
     CertManager,

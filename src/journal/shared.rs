@@ -23,10 +23,10 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
-    /// They count, and are not in the history. Files that cannot be read are set aside.
+    /// Accept writes without storing them, and rename files that cannot be read.
     #[default]
     Degrade,
-    /// They are refused; an API server brings them again for about two minutes.
+    /// Reject writes. API servers retry them for about two minutes.
     Refuse,
 }
 

@@ -17,15 +17,16 @@ use crate::util;
 const HEAD: &str = "\
 # Configuration
 
-Written from the types that read it: `UPDATE_DOCS=1 cargo test --test it configuration`.
+This page is generated from the source code: `UPDATE_DOCS=1 cargo test --test it configuration`.
 
-Every key can be set in a YAML file (`--config FILE`), by an environment variable, and by a flag, the later over the
-earlier: `limits.quiet` is `limits: {quiet: 5m}`, `EDITWAR_LIMITS__QUIET=5m` and `--set limits.quiet=5m`. Unknown keys
-are refused, with the nearest known one. `editwar serve --check-config` checks, `--print-config` prints what holds.
-`docs/configuration.schema.json` is for editors that complete YAML.
+You can set every key in a YAML file (`--config FILE`), with an environment variable, or with a flag. Flags override
+environment variables, which override the file. For example, `limits.quiet` is `limits: {quiet: 5m}` in the file,
+`EDITWAR_LIMITS__QUIET=5m`, or `--set limits.quiet=5m`. editwar rejects unknown keys and suggests the nearest known one.
+`editwar serve --check-config` checks the configuration, and `--print-config` prints the effective configuration. Editors
+can use `docs/configuration.schema.json` to complete YAML.
 
-Times are written `90s`, `10m`, `6h`, `7d`, sizes `64KiB`, `32MiB`, `1GiB`. `[]` behind a key stands for each item of a
-list. A key without a default may be left out.
+Times are written as `90s`, `10m`, `6h` or `7d`, and sizes as `64KiB`, `32MiB` or `1GiB`. `[]` after a key stands for each
+item of a list. Keys without a default are optional.
 ";
 
 fn schema() -> Value {
