@@ -198,9 +198,9 @@ pub struct Admin {
 pub struct Auth {
     /// CA certificates to verify client certificates, in PEM.
     pub client_ca: Option<PathBuf>,
-    /// Certificate revocation lists of these CAs, in PEM. If set, certificates of a CA without a list in the file are rejected.
+    /// Certificate revocation lists of these CAs, in PEM. Certificates of a CA without a list are then rejected.
     pub client_crl: Option<PathBuf>,
-    /// File with bearer tokens, one `TOKEN NAME` per line, which is reloaded when it changes. While it has no valid line, no token is accepted.
+    /// File with bearer tokens, one `TOKEN NAME` per line. Reloaded on changes; without a valid line, rejects all tokens.
     pub tokens: Option<PathBuf>,
     /// Authenticate other tokens by TokenReview, and authorize them by SubjectAccessReview on the
     /// URLs `/metrics` (get) to scrape, `/editwar` (get) to read, `/editwar` (post) to act, `/audit` (post) to post.
@@ -324,7 +324,7 @@ pub struct ActorConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Platform {
-    /// Patterns of actors that honour the annotations `platform.kubevirt.io/…`. Remedies use the annotations only for these actors.
+    /// Patterns of actors that honour the annotations `platform.kubevirt.io/…`. Only their remedies use them.
     pub actors: Vec<String>,
 }
 

@@ -130,7 +130,7 @@ pub struct Which {
     /// Also show objects that were contested but never thrashed.
     #[arg(short, long)]
     pub all: bool,
-    /// Show how verdicts have changed since this time, from the server's journal: a time, or a duration ago, such as 7d.
+    /// Show how verdicts have changed since a time, or a duration ago such as 7d, from the server's journal.
     #[arg(long, value_name = "TIME", conflicts_with_all = ["actor", "all"])]
     pub since: Option<String>,
     /// Output format.
@@ -277,7 +277,7 @@ pub struct LogArgs {
 /// Arguments of `analyze`.
 #[derive(Debug, clap::Args)]
 pub struct AnalyzeArgs {
-    /// Audit logs to read: files (plain or .gz), directories, or - for standard input. KIND/NAME shows only that object.
+    /// Audit logs: files (plain or .gz), directories, or - for standard input. KIND/NAME shows only that object.
     #[arg(required = true, value_name = "FILE|DIR|-|KIND/NAME")]
     pub inputs: Vec<PathBuf>,
     /// Show only objects in this namespace.

@@ -18,7 +18,7 @@ pub enum Class {
     Controller,
     /// A tool that keeps the cluster in the state of a repository.
     Gitops,
-    /// A pipeline, infrastructure as code, or an add-on manager of a cloud, which writes without a person and does not watch.
+    /// A pipeline, infrastructure as code, or a cloud's add-on manager: writes without a person, and does not watch.
     Automation,
     /// A person, with any tool.
     Person,
