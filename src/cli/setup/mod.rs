@@ -60,8 +60,8 @@ pub struct PolicyArgs {
 /// Arguments of `setup webhook`.
 #[derive(Debug, clap::Args)]
 pub struct WebhookArgs {
-    /// URL at which kube-apiserver reaches the webhook. Default: the cluster IP of the Service, since kube-apiserver cannot
-    /// resolve the names of Services.
+    /// URL at which kube-apiserver reaches the webhook. Default: the cluster IP of the Service, since kube-apiserver
+    /// cannot resolve the names of Services.
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
     /// The cluster.
