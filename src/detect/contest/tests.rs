@@ -652,6 +652,15 @@ fn a_pause_that_a_person_lifted_stays_lifted_when_the_writes_are_dropped() {
 }
 
 #[test]
+fn the_last_write_of_all_lies_before_the_pause_was_lifted_too_where_it_comes_late() {
+    let mut watcher = Watcher::of(&fast_war("RequestResponse", 12));
+    watcher.state.resume(START + 70 * SECOND);
+    let late = &fast_war("RequestResponse", 13)[13];
+    assert_eq!(watcher.see_at(71, late).transitions, []);
+    assert_eq!(watcher.state.state(), State::Calm);
+}
+
+#[test]
 fn a_resumption_is_folded_in_before_the_first_write_that_came_after_it() {
     let limits = Limits::default();
     let on = &ObjectLimits::new(&limits, &CONFIG_MAP);
