@@ -158,7 +158,8 @@ impl Contest {
     pub fn insert(&mut self, mut record: Record, on: &ObjectLimits<'_>) -> Thrashes {
         let uid = if record.order.is_last { 0 } else { record.order.uid };
         let at = self.place(&record);
-        let mut is_last = at == self.history.len() && self.advanced.is_none_or(|advanced| advanced <= record.order.at);
+        let passed = self.advanced.max(self.resumed);
+        let mut is_last = at == self.history.len() && passed.is_none_or(|passed| passed <= record.order.at);
         if at < self.settled {
             record.is_blind |= record.effect == Effect::Modify;
             record.resolve(None, on);

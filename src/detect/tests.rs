@@ -11,6 +11,7 @@ use super::findings::Findings;
 use super::instance::instance;
 use super::object::{ObjectState, Observed};
 use super::policy::Limits;
+use super::verdict::{State, StateChange};
 use super::write::{Write, attribute};
 use crate::audit::decode::{Decoded, decode};
 use crate::audit::event::Micros;
@@ -153,6 +154,10 @@ impl Server {
     }
 }
 
+pub(super) fn state_change(from: State, to: State, second: i64) -> StateChange {
+    StateChange { from, to, at: START + second * SECOND }
+}
+
 /// What is known of the object.
 pub(super) struct Watcher {
     pub(super) state: ObjectState,
@@ -173,6 +178,21 @@ impl Watcher {
 
     pub(super) fn see(&mut self, event: &Value) -> Observed {
         attributed(event, |write, client| self.state.observe(write, client, &self.limits, write.at))
+    }
+
+    /// An event that arrives when it is this second already.
+    pub(super) fn see_at(&mut self, second: i64, event: &Value) -> Observed {
+        let now = START + second * SECOND;
+        attributed(event, |write, client| self.state.observe(write, client, &self.limits, now))
+    }
+
+    pub(super) fn advance(&mut self, second: i64) -> Vec<StateChange> {
+        self.state.advance(START + second * SECOND, &self.limits)
+    }
+
+    /// The second of a new deadline.
+    pub(super) fn new_deadline(&mut self) -> Option<i64> {
+        self.state.new_deadline(&self.limits).map(|at| (at - START) / SECOND)
     }
 
     pub(super) fn contest(&self) -> &Contest {

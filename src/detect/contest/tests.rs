@@ -6,7 +6,7 @@ use super::*;
 use crate::audit::event::Verb;
 use crate::detect::actor::Client;
 use crate::detect::fields::{Change, Evidence, FieldValue, Path, Tier};
-use crate::detect::tests::{SECOND, START, Server, Watcher};
+use crate::detect::tests::{SECOND, START, Server, Watcher, state_change};
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::{ObjectName, Part};
 
@@ -624,30 +624,40 @@ fn a_contest_takes_more_bytes_for_what_its_findings_take() {
     assert_eq!(contest.bytes(), contest.bytes + anchor + contest.live.bytes() + Findings::default().bytes() / 2);
 }
 
+/// bob and alice alternate every five seconds. The third write, at 15 s, is the first retake; the sixth retake, at 40 s, is the
+/// first thrashing event, and the eighth, at 50 s, the third one.
+fn fast_war(level: &'static str, writes: i64) -> Vec<Value> {
+    let mut server = Server::new(level);
+    let mut events = vec![server.create(0, "carol", mode("zero"))];
+    for turn in 1..=writes {
+        let who = if turn % 2 == 0 { "alice" } else { "bob" };
+        events.push(server.patch(turn * 5, who, mode(who)));
+    }
+    events
+}
+
 #[test]
 fn a_pause_that_a_person_lifted_stays_lifted_when_the_writes_are_dropped() {
-    // alice and bob alternate every five seconds: bob's write at 50 s is the third thrashing event.
-    let events = |writes: i64| {
-        let mut server = Server::new("RequestResponse");
-        let mut events = vec![server.create(0, "carol", mode("zero"))];
-        for turn in 1..=writes {
-            let who = if turn % 2 == 0 { "alice" } else { "bob" };
-            events.push(server.patch(turn * 5, who, mode(who)));
-        }
-        events
-    };
-    let mut watcher = Watcher::of(&events(12));
+    let mut watcher = Watcher::of(&fast_war("RequestResponse", 12));
     assert_eq!(watcher.state.state(), State::Sustained);
     watcher.state.resume(START + 61 * SECOND);
     watcher.state.drop_history();
     assert_eq!(watcher.state.state(), State::Calm);
     // The next write, at 65 s, is a retake with full buckets.
-    let events = events(13);
-    watcher.see(&events[13]);
+    watcher.see(&fast_war("RequestResponse", 13)[13]);
     assert_eq!(watcher.state.state(), State::Contested);
     // It folds in behind the resumption, and so does nobody who comes before.
     watcher.state.drop_history();
     assert_eq!(watcher.state.state(), State::Contested);
+}
+
+#[test]
+fn the_last_write_of_all_lies_before_the_pause_was_lifted_too_where_it_comes_late() {
+    let mut watcher = Watcher::of(&fast_war("RequestResponse", 12));
+    watcher.state.resume(START + 70 * SECOND);
+    let late = &fast_war("RequestResponse", 13)[13];
+    assert_eq!(watcher.see_at(71, late).transitions, []);
+    assert_eq!(watcher.state.state(), State::Calm);
 }
 
 #[test]
@@ -698,4 +708,61 @@ fn a_write_before_which_a_rival_is_put_is_counted_once() {
         .collect();
     let expected = [("carol", r#""zero""#, 1), ("alice", r#""a""#, 2), ("bob", r#""b""#, 1)];
     assert_eq!(counts, expected);
+}
+
+#[test]
+fn state_changes_happen_at_their_own_times_and_are_told_once() {
+    let mut watcher = Watcher::of(&fast_war("RequestResponse", 12));
+    assert_eq!(watcher.advance(659), []);
+    let subsides = state_change(State::Sustained, State::Subsiding, 660);
+    let calms = state_change(State::Subsiding, State::Calm, 1260);
+    assert_eq!(watcher.advance(5000), [subsides, calms]);
+    assert_eq!(watcher.advance(5000), []);
+}
+
+#[test]
+fn a_war_that_is_only_possible_changes_no_state_of_the_object() {
+    let mut watcher = Watcher::of(&fast_war("Metadata", 12));
+    assert_eq!(watcher.findings().state(Confidence::Possible), State::Sustained);
+    assert_eq!(watcher.advance(700), []);
+    assert_eq!(watcher.findings().state(Confidence::Possible), State::Subsiding);
+}
+
+#[test]
+fn a_deadline_is_handed_out_where_it_is_earlier_than_the_one_before_or_that_one_has_passed() {
+    let mut watcher = Watcher::new();
+    let mut deadlines = Vec::new();
+    for event in fast_war("RequestResponse", 12) {
+        watcher.see(&event);
+        deadlines.extend(watcher.new_deadline().map(|second| (watcher.contest().history().count(), second)));
+    }
+    // What is contested calms an hour after the first retake, which was the fourth write of all. What is sustained subsides ten
+    // minutes after the last retake: the first one with that state was the eleventh write, at 50 s.
+    assert_eq!(deadlines, [(4, 15 + 3600), (11, 50 + 600)]);
+    watcher.advance(649);
+    assert_eq!(watcher.new_deadline(), None, "it has not passed");
+    watcher.advance(650);
+    assert_eq!(watcher.new_deadline(), Some(660), "there were two retakes more");
+    assert_eq!(watcher.new_deadline(), None);
+    watcher.advance(660);
+    assert_eq!(watcher.new_deadline(), Some(1260));
+    watcher.advance(1260);
+    assert_eq!(watcher.new_deadline(), None, "it is calm");
+}
+
+#[test]
+fn a_write_that_arrives_after_time_has_passed_counts_at_its_own_time() {
+    let events = fast_war("RequestResponse", 13);
+    for now in [664, 665, 700] {
+        let mut watcher = Watcher::of(&events[..13]);
+        assert_eq!(watcher.advance(now), [state_change(State::Sustained, State::Subsiding, 660)]);
+        let told = watcher.see_at(now, &events[13]).transitions;
+        // It was written at 65 s, and so the war subsides at 665 s.
+        let is_sustained = now < 665;
+        let expected = is_sustained.then(|| state_change(State::Subsiding, State::Sustained, 65));
+        assert_eq!(told, Vec::from_iter(expected), "{now}");
+        watcher.advance(700);
+        let since = watcher.findings().wars().map(|war| war.tally.machine.since()).collect::<Vec<_>>();
+        assert_eq!((watcher.state.state(), since), (State::Subsiding, vec![START + 665 * SECOND]), "{now}");
+    }
 }

@@ -585,3 +585,8 @@ fn a_late_write_that_takes_nothing_back_is_nobodys_thrashing_event() {
     assert_eq!(watcher.findings().thrashes.len(), 2);
     assert!(watcher.see(&late).thrashes.is_empty());
 }
+
+#[test]
+fn without_a_war_no_state_changes_next() {
+    assert_eq!(Findings::default().due(&Limits::default()), None);
+}

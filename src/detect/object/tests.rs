@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::detect::tests::{SECOND, START, Server, Watcher, attributed};
+use crate::detect::tests::{SECOND, START, Server, Watcher, attributed, state_change};
 
 const LEVELS: [&str; 3] = ["Metadata", "Request", "RequestResponse"];
 
@@ -646,4 +646,43 @@ fn what_was_made_anew_was_made_after_it_was_taken_away() {
     };
     assert!(begins(11));
     assert!(!begins(10), "at the same time nothing is after anything");
+}
+
+#[test]
+fn an_observation_tells_the_changes_that_were_due_and_that_of_its_write() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero"))]);
+    let mut told = Vec::new();
+    // Ten retakes until 120 s; alice tries again after the quiet period of ten minutes, and bob answers.
+    let seconds = (1..=12).map(|turn| turn * 10).chain([725, 730]);
+    for (turn, second) in seconds.enumerate() {
+        let (who, value) = if turn % 2 == 0 { ("alice", "a") } else { ("bob", "b") };
+        let transitions = watcher.see(&server.patch(second, who, mode(value))).transitions;
+        told.extend(transitions.into_iter().map(|change| (second, change)));
+    }
+    let expected = [
+        (30, state_change(State::Calm, State::Contested, 30)),
+        (80, state_change(State::Contested, State::Thrashing, 80)),
+        (100, state_change(State::Thrashing, State::Sustained, 100)),
+        (725, state_change(State::Sustained, State::Subsiding, 720)),
+        (730, state_change(State::Subsiding, State::Sustained, 730)),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn lifting_a_pause_is_a_change_and_lifting_none_is_not() {
+    let mut watcher = Watcher::of(&war("RequestResponse", 12));
+    let at = START + 130 * SECOND;
+    assert_eq!(watcher.state.resume(at), Some(state_change(State::Sustained, State::Calm, 130)));
+    assert_eq!(watcher.state.resume(at), None);
+    assert_eq!(watcher.new_deadline(), None, "nothing is due while it is calm");
+}
+
+#[test]
+fn an_object_with_one_writer_has_nothing_to_change() {
+    let mut watcher = Watcher::of(&war("RequestResponse", 0));
+    assert!(watcher.state.contest().is_none());
+    assert_eq!((watcher.new_deadline(), watcher.advance(5000)), (None, vec![]));
+    assert_eq!(watcher.state.resume(START + SECOND), None);
 }

@@ -218,3 +218,23 @@ fn a_machine_takes_the_bytes_of_its_buckets_and_thrashing_events() {
     assert!(buckets > 0 && thrashes > 0);
     assert_eq!(machine.bytes(), buckets + thrashes);
 }
+
+#[test]
+fn a_machine_tells_when_its_state_changes_next() {
+    let limits = Limits::default();
+    let mut machine = Machine::default();
+    assert_eq!(machine.due(&limits), None);
+    // While contested: two tokens of 12 in 6 hours after the last retake, but not before the quiet period is over.
+    machine.retake(&"a".into(), START, &limits, true);
+    assert_eq!(machine.due(&limits), Some(START + 3600 * SECOND));
+    let short = crate::detect::bucket::Limit { burst: 5.try_into().unwrap(), window_s: 600.try_into().unwrap() };
+    let short = Limits { buckets: [short].into_iter().collect(), ..Limits::default() };
+    assert_eq!(machine.due(&short), Some(START + 600 * SECOND));
+    let mut machine = Machine::default();
+    war(&mut machine, START, 5, 12);
+    assert_eq!(machine.due(&limits), Some(OPEN));
+    let mut machine = subsiding();
+    assert_eq!(machine.due(&limits), Some(OPEN + 600 * SECOND));
+    machine.retake(&"a".into(), OPEN + 100 * SECOND, &limits, true);
+    assert_eq!(machine.due(&limits), Some(OPEN + 700 * SECOND));
+}

@@ -198,3 +198,19 @@ fn a_war_takes_the_bytes_of_its_parties_and_its_machine() {
     let parties = 3 * size_of::<Arc<str>>() + map_bytes::<Arc<str>, PartyTally>(2);
     assert_eq!(war.bytes(), size_of::<War>() + parties + machine);
 }
+
+#[test]
+fn the_state_that_changes_next_is_that_of_the_war_whose_time_comes_first() {
+    let limits = Limits::default();
+    let mut wars = Wars::default();
+    assert_eq!(wars.due(&limits), None);
+    let first = wars.begin(Scope::Fields, names(&["a", "b"]));
+    fight(&mut wars, first, 0, 1);
+    assert_eq!(wars.due(&limits), Some(3600 * SECOND), "contested: an hour after its retake");
+    let second = wars.begin(Scope::Object, names(&["a", "b"]));
+    fight(&mut wars, second, 0, 8);
+    assert_eq!(wars.due(&limits), Some((35 + 600) * SECOND), "sustained: ten minutes after its last retake");
+    let third = wars.begin(Scope::Override, names(&["a", "b"]));
+    fight(&mut wars, third, 0, 2);
+    assert_eq!(wars.due(&limits), Some((35 + 600) * SECOND));
+}
