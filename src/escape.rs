@@ -1,10 +1,11 @@
-//! Characters that are text in a log and orders to a terminal, or that lie about what is written: none leaves as it came.
+//! Escapes characters that would control a terminal or misrepresent the text around them. All output goes through here.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether a character commands a terminal, is not seen, or changes the order or the lines of what is: controls (C0, DEL, C1),
-/// marks of direction, characters without width, separators of lines and paragraphs, fillers, variation selectors, tags.
+/// Whether a character controls a terminal, is invisible, or changes the order or the lines of the text around it:
+/// control characters (C0, DEL, C1), direction marks, zero-width characters, line and paragraph separators, fillers,
+/// variation selectors, and tags.
 pub fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -21,18 +22,18 @@ pub fn is_harmful(c: char) -> bool {
         )
 }
 
-/// Text with every harmful character as `\u{…}`.
+/// Escapes every harmful character as `\u{…}`.
 pub fn text(text: &str) -> Cow<'_, str> {
     replaced(text, is_harmful, |c, out| out.extend(c.escape_unicode()))
 }
 
-/// A document of JSON or a line of it, with every harmful character as `\u….`, which means the same. What makes lines and
-/// columns stays: JSON has no other control characters outside of its strings, and serde escapes those inside.
+/// Escapes every harmful character of a JSON document, or a line of it, as `\u….`, which does not change its meaning.
+/// Line breaks and tabs stay: JSON has no other control characters outside of strings, and serde escapes those inside.
 pub fn json(document: &str) -> Cow<'_, str> {
     replaced(document, |c| is_harmful(c) && !matches!(c, '\n' | '\r' | '\t'), escape_json)
 }
 
-/// The same for a document of JSON that is read as YAML, which has no pairs of surrogates.
+/// Like [`json`], for a JSON document that is read as YAML, which does not support surrogate pairs.
 pub fn yaml(document: &str) -> Cow<'_, str> {
     replaced(
         document,
@@ -43,7 +44,8 @@ pub fn yaml(document: &str) -> Cow<'_, str> {
     )
 }
 
-/// Metrics as Prometheus text, with every harmful character of a label's value as `\u{…}`, whose backslash the format escapes.
+/// Escapes every harmful character in the label values of Prometheus text as `\u{…}`, with the backslash escaped as the
+/// format requires.
 pub fn metrics(text: &str) -> Cow<'_, str> {
     replaced(
         text,
@@ -55,7 +57,7 @@ pub fn metrics(text: &str) -> Cow<'_, str> {
     )
 }
 
-/// A line for a terminal, that may be coloured, with every other harmful character as `\u{…}`.
+/// Escapes every harmful character of a line for a terminal as `\u{…}`, except the escape character of colours.
 pub fn coloured(line: &str) -> Cow<'_, str> {
     replaced(line, |c| is_harmful(c) && !matches!(c, '\n' | '\t' | '\u{1b}'), |c, out| out.extend(c.escape_unicode()))
 }

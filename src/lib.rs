@@ -1,42 +1,50 @@
-//! editwar: who is fighting over a Kubernetes object, over which field, with which values, since when; and how to make
-//! it stop.
+//! editwar finds out who is fighting over a Kubernetes object (which field, which values, since when), and helps to
+//! stop it.
 //!
-//! # The way of an event
+//! # The path of an event
 //!
 //! ```text
-//! bytes ──► audit ────► detect ─────────────────────────────────────────────► query
-//!           envelope    write: which object, by whom, with what outcome        views: wars, participants
-//!           decode      object: who writes it; one writer is no news           api, client
+//! bytes ──► audit ────► detect ──────────────────────────────────────────────► query
+//!           envelope    write: which object, by whom, with what outcome         views: wars, participants
+//!           decode      object: its writers; one writer alone cannot be at war  api, client
 //!           event       fields: what a write changed
-//!                       contest: who takes back what, in the true order
-//!                       bucket, verdict: when it is too much
+//!                       contest: who retakes what, in the order of the writes
+//!                       bucket, verdict: when the limits are exceeded
 //!   ▲                     ▲
-//! ingest: files,        pipeline: one table of objects, each request once,
-//! webhook               counted
+//! ingest: files,        pipeline: the object table, deduplication,
+//! webhook               counters
 //! ```
 //!
-//! [`ingest`] brings bytes: from files, from logs as they are written, from kube-apiserver's audit webhook. [`audit`]
-//! finds the events in them. [`pipeline`] holds the objects and shows each request to one of them, once. [`detect`] is the
-//! engine: pure, without clock, I/O or async. [`query`] shows what it concluded. [`enforce`], where it is asked for,
-//! pauses the objects that are fought over; [`reconcile`] holds others at their Golden State, and stops before it fights
-//! for it. [`journal`], where there is one, has every write of the webhook on disk before it is answered for, and shows it
-//! again after a restart. [`auth`], [`telemetry`], [`net`] and [`config`] serve the edges; [`cli`] puts everything together.
+//! - [`ingest`] reads bytes: from files, from logs while they are written, and from kube-apiserver's audit webhook.
+//! - [`audit`] finds and decodes the events in these bytes.
+//! - [`pipeline`] owns the table of objects. It drops duplicates and passes each request to its object.
+//! - [`detect`] is the engine. It is pure: no clock, no I/O, no async code.
+//! - [`query`] shows the verdicts: reports, the JSON API, and the web page.
+//! - [`enforce`] pauses objects that are fought over, if that is configured. [`reconcile`] keeps other objects at their
+//!   Golden State (the desired state), and stops before it takes part in a war.
+//! - [`journal`], if it is configured, stores every write on disk before its batch is acknowledged, and replays it
+//!   after a restart.
+//! - [`auth`], [`telemetry`], [`net`] and [`config`] serve the modules above. [`cli`] puts everything together.
+//!
+//! # Layers
+//!
+//! `audit`, `net` and `escape` use no other module. `detect` uses only events of `audit`. `pipeline` uses these two,
+//! and sources and sinks use `pipeline`. Nothing imports `cli`. `tests/it/architecture.rs` checks these rules.
 //!
 //! # Invariants
 //!
-//! - The same events give the same verdict, whenever and in whatever order they arrive: time comes with the event, and
-//!   an object's writes are put in order by resourceVersion before anything is concluded from them.
+//! - The same events give the same verdict, no matter when and in which order they arrive: times are event times, and
+//!   an object's writes are sorted by resourceVersion before anything is concluded from them.
 //! - A request is counted once, however often it is delivered.
-//! - An event that cannot be read costs that event and nothing else, and is counted by reason.
-//! - Whatever is kept has a bound, and the bound a reason beside it.
-//! - Values of Secrets are hashed when they are read and never kept.
+//! - An event that cannot be decoded affects nothing else, and is counted by reason.
+//! - All state is bounded, and each limit documents its reason.
+//! - Values of Secrets are hashed when they are read, and never kept.
 //!
 //! # What is deliberately absent
 //!
-//! There is no model of Kubernetes' types: a body is a tree of fields. There is no storage beyond memory but the journal,
-//! and no index in that but by time and by object.
-//! Nothing is written to a cluster but pauses, the Golden State, Events on both and a Lease, and these only
-//! where `enforce.mode` says so.
+//! There is no model of Kubernetes' types: a body is a tree of fields. There is no storage besides memory and the
+//! journal, and the journal has no indexes other than by time and by object. editwar writes nothing to a cluster except
+//! pauses, the Golden State, Events about both, and a Lease, and these only if `enforce.mode` allows them.
 
 pub mod audit;
 pub mod auth;
@@ -53,7 +61,7 @@ pub mod query;
 pub mod reconcile;
 pub mod telemetry;
 
-/// The commit this was built from, where the build knew it.
+/// The commit that this was built from, or `unknown` if the build did not know it.
 pub const COMMIT: &str = match option_env!("EDITWAR_COMMIT") {
     Some(commit) => commit,
     None => "unknown",

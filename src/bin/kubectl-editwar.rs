@@ -1,4 +1,5 @@
-//! `kubectl editwar`: the plugin. Called as `kubectl_complete-editwar`, through a link, it completes for kubectl.
+//! `kubectl editwar`, the kubectl plugin. When it is called as `kubectl_complete-editwar`, through a link, it prints
+//! completions for kubectl.
 
 use std::process::ExitCode;
 

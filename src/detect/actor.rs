@@ -1,4 +1,4 @@
-//! Who writes: the effective user, split by controller where one user stands for many, and the tool in its hand.
+//! Who made a write: the effective user (split by controller where many controllers share one user), and its tool.
 
 use std::sync::Arc;
 
@@ -7,34 +7,34 @@ use super::meter::{Charge, Meter, TEXT_BYTES};
 use super::pipeline_account::pipeline_account;
 use crate::audit::event::Event;
 
-/// Users that many controllers share; the controller's name ends their user agent.
+/// Users that many controllers share. Their user agents end with the controller's name.
 const SHARED_USERS: [&str; 2] = ["system:kube-controller-manager", "system:cloud-controller-manager"];
 
-/// One account with one tool. The account is the actor's identity; the tool is a hint that tells apart two
-/// programs behind one account.
+/// One account with one tool. The account identifies the actor. The tool is a hint that distinguishes two programs of
+/// one account.
 ///
-/// Two clients are equal wherever they write from, but for the pod and the instance: replicas and applications of one account
-/// may fight.
+/// The source address is not part of a client's identity, but the pod and the instance are: replicas and applications
+/// of one account may fight each other.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// The actor: effective user name, `user/controller` for shared users, `webhook CONFIGURATION/NAME` for
+    /// The actor: the effective user name, `user/controller` for shared users, or `webhook CONFIGURATION/NAME` for
     /// mutating webhooks.
     pub actor: Arc<str>,
-    /// The field manager, else the user agent's product name: as the API server names a field's manager.
+    /// The field manager or, without one, the product in the user agent, which the API server then uses as the manager.
     pub tool: Arc<str>,
     /// The full user agent.
     pub user_agent: Arc<str>,
-    /// The application it applies, where its writes say so: `Kustomization shop-prod`; empty otherwise.
+    /// The application that the client applies, taken from its writes: `Kustomization shop-prod`. Empty if not known.
     pub instance: Arc<str>,
-    /// What kind of actor it is.
+    /// The kind of account.
     pub class: Class,
-    /// What it does for a living.
+    /// What the account does, for the choice of remedies.
     pub role: Role,
-    /// From where it writes: evidence about it, never its identity.
+    /// Where it writes from. This is evidence only; of it, only the pod is part of the identity.
     pub origin: Origin,
-    /// A hash of the actor, to compare without looking at its name.
+    /// A hash of the actor, for fast comparison.
     pub actor_id: u64,
-    /// A hash of the client, to compare without looking at its names.
+    /// A hash of the client, for fast comparison.
     pub id: u64,
     charge: Charge,
 }
@@ -42,46 +42,46 @@ pub struct Client {
 /// Where a client writes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// The peer's address.
+    /// The source address.
     pub source_ip: Arc<str>,
-    /// The pod whose token it uses.
+    /// The pod to which its token belongs.
     pub pod: Arc<str>,
     /// The account that impersonates it.
     pub impersonator: Arc<str>,
 }
 
-/// The actor of an event and what it says of its tool, borrowed where possible.
+/// The actor of an event and its user agent, borrowed from the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity<'a> {
-    /// See [`Client::actor`]; without the controller's name.
+    /// The user, see [`Client::actor`], without the controller's name.
     pub user: &'a str,
     /// The account that impersonated the actor.
     pub impersonator: Option<&'a str>,
-    /// The whole user agent.
+    /// The full user agent.
     pub agent: &'a str,
 }
 
 impl<'a> Identity<'a> {
-    /// The identity an event was made with; an empty user is one whose authentication failed.
+    /// Returns the identity of an event. The user is empty if authentication failed.
     pub fn of(event: &'a Event<'_>) -> Identity<'a> {
         let user = event.impersonated.as_deref().unwrap_or(&event.username);
         let impersonator = event.impersonated.as_ref().map(|_| event.username.as_ref());
         Identity { user, impersonator, agent: &event.user_agent }
     }
 
-    /// The user agent's product name.
+    /// Returns the product name at the beginning of the user agent.
     pub fn product(&self) -> &'a str {
         &self.agent[..self.agent.find(['/', ' ']).unwrap_or(self.agent.len())]
     }
 
-    /// The controller's name, for shared users.
+    /// Returns the controller's name, for shared users.
     pub fn controller(&self) -> Option<&'a str> {
         // `kube-controller-manager/v1.36.2 (linux/amd64) kubernetes/$Format/deployment-controller`
         let is_shared = SHARED_USERS.contains(&self.user);
         behind_commit(self.agent).filter(|name| is_shared && !name.is_empty())
     }
 
-    /// The actor's name. Accounts that live for one run of a pipeline are one actor.
+    /// Returns the actor's name. Accounts that a pipeline creates for each run count as one actor.
     pub fn actor(&self) -> std::borrow::Cow<'a, str> {
         match self.controller() {
             Some(controller) => format!("{}/{controller}", self.user).into(),
@@ -90,24 +90,24 @@ impl<'a> Identity<'a> {
     }
 }
 
-/// What a user agent of Kubernetes' own programs says behind its commit.
+/// Returns what follows the commit in a user agent of Kubernetes' own programs.
 fn behind_commit(agent: &str) -> Option<&str> {
     let (_, commit) = agent.split_once(" kubernetes/")?;
     commit.split_once('/').map(|(_, rest)| rest)
 }
 
 impl Client {
-    /// A mutating webhook as a party of its own.
+    /// Returns the client that represents a mutating webhook.
     pub fn webhook(configuration: &str, webhook: &str) -> Client {
         Client::named(&format!("webhook {configuration}/{webhook}"))
     }
 
-    /// An actor of which only the name is known.
+    /// Returns a client of which only the actor's name is known.
     pub fn named(actor: &str) -> Client {
         Client::new(actor, "", "", Origin::default())
     }
 
-    /// An account with a tool, at a place.
+    /// Returns the client for an account, a tool and an origin, classified by the built-in rules.
     pub fn new(actor: &str, tool: &str, user_agent: &str, origin: Origin) -> Client {
         let actor_id = super::hash(actor);
         let (class, role) = Classes::built_in().of(actor, tool, user_agent);
@@ -128,13 +128,13 @@ impl Client {
         client
     }
 
-    /// The client as these rules classify it.
+    /// Returns the client, classified by these rules.
     pub fn classified(mut self, classes: &Classes) -> Client {
         (self.class, self.role) = classes.of(&self.actor, &self.tool, &self.user_agent);
         self
     }
 
-    /// The client, counted by this meter as long as it lives.
+    /// Returns the client, with its bytes counted by this meter as long as it lives.
     pub fn metered(mut self, meter: &Meter) -> Client {
         let Origin { source_ip, pod, impersonator } = &self.origin;
         let texts = [&self.actor, &self.tool, &self.user_agent, &self.instance, source_ip, pod, impersonator];
@@ -143,19 +143,20 @@ impl Client {
         self
     }
 
-    /// Bytes that it is counted with.
+    /// Returns the bytes that the meter counts.
     pub fn bytes(&self) -> usize {
         self.charge.bytes()
     }
 
-    /// One instance of the client's program.
+    /// Returns the client as one instance of its program.
     pub fn of_instance(&self, instance: &str) -> Client {
         let mut client = Client { instance: instance.into(), ..self.clone() };
         client.identify();
         client
     }
 
-    /// The names its party may have: the actor's, or one that tells it from a rival of the same account.
+    /// Whether `label` is a name of this client's party: the actor's name, or one that distinguishes it from an
+    /// opponent of the same account.
     pub fn is_named(&self, label: &str) -> bool {
         let Some(rest) = label.strip_prefix(&*self.actor) else { return false };
         let Some(what) = rest.strip_prefix(" via ") else { return rest.is_empty() };
@@ -170,7 +171,7 @@ impl Client {
         self.id = super::hash_of(&(self.actor_id, &self.tool, &self.user_agent, &self.instance, &self.origin.pod));
     }
 
-    /// Whether both are the same actor, whatever the tool.
+    /// Whether both clients are the same actor, with any tool.
     pub fn is_same_actor(&self, other: &Client) -> bool {
         self.actor_id == other.actor_id
     }

@@ -1,4 +1,4 @@
-//! What mutating webhooks made of a request, as the audit annotations show it.
+//! The changes that mutating webhooks made to a request, from the audit annotations.
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ pub struct Mutation {
     pub webhook: Arc<Client>,
     /// The field.
     pub path: Path,
-    /// What the request wanted of it; `None` where it did not name it.
+    /// What the request wanted; `None` if the request did not name the field.
     pub asked: Option<Want>,
-    /// What the webhook made of it; `None` where it removed the field.
+    /// The value that the webhook set; `None` if it removed the field.
     pub given: Option<FieldValue>,
 }
 
@@ -25,7 +25,7 @@ pub(super) fn is_mutated(write: &Write<'_>) -> bool {
     write.event.annotations.iter().any(|(key, _)| is_patch(key))
 }
 
-/// The fields that webhooks set in a request.
+/// Returns the fields that webhooks changed in a request.
 pub(super) fn mutations(
     write: &Write<'_>,
     bodies: &Bodies<'_>,
@@ -37,7 +37,7 @@ pub(super) fn mutations(
         Evidence::Whole { asked, .. } if !asked.named().is_empty() => asked.named().to_vec(),
         _ => bodies.asked_whole(),
     };
-    // The object that is admitted has its lists in the order of the stored one.
+    // The admitted object has its lists in the order of the stored object.
     let known = match evidence {
         Evidence::Whole { fields, .. } => Some(&**fields),
         _ => known,
@@ -56,7 +56,7 @@ pub(super) fn mutations(
             };
             let is_it = |a: &&Named| a.path == path || (a.want == Want::Removed && is_at_or_below(&path, &a.path));
             let asked = asked.iter().find(is_it).map(|a| a.want.clone());
-            // Of two webhooks that set one field, the later one has the last word.
+            // If two webhooks set one field, the later one wins.
             found.retain(|mutation| mutation.path != path);
             found.push(Mutation { webhook: webhook.clone(), path, asked, given });
         }
@@ -71,7 +71,7 @@ fn is_patch(key: &str) -> bool {
 // === impl Mutation ===
 
 impl Mutation {
-    /// The value that the request asked for, where that is another one than the webhook gave.
+    /// Returns the value that the request asked for, if the webhook set another one.
     pub(super) fn overridden(&self) -> Option<Option<&FieldValue>> {
         let asked = match self.asked.as_ref()? {
             Want::Value(value) => Some(value),

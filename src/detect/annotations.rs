@@ -1,17 +1,17 @@
-//! The annotations by which people and editwar tell reconcilers what to leave alone.
+//! The annotations by which people and editwar tell reconcilers to leave an object alone.
 
-/// Set to `true`: reconcilers that honour it leave the object alone.
+/// Set to `true`: reconcilers that honour it do not write the object.
 pub const PAUSED: &str = "platform.kubevirt.io/reconcile-paused";
-/// Why, and against whom.
+/// The reason for the pause, with the opponents.
 pub const PAUSED_BECAUSE: &str = "platform.kubevirt.io/reconcile-paused-because";
-/// Until when at least.
+/// The earliest end of the pause.
 pub const PAUSED_UNTIL: &str = "platform.kubevirt.io/reconcile-paused-until";
 /// Set to `unmanaged`: reconcilers no longer write the object.
 pub const MODE: &str = "platform.kubevirt.io/mode";
-/// Set to `true`: a reconciler holds the object at its Golden State.
+/// Set to `true`: a reconciler keeps the object at its Golden State.
 pub const MANAGED: &str = "platform.kubevirt.io/managed";
 
-/// Kinds by which rights, nodes and admission are decided: a patch annotation is refused for them.
+/// Kinds that control permissions, nodes and admission. Patch annotations are rejected for them.
 pub const UNPATCHED_KINDS: &[&str] = &[
     "MachineConfig",
     "KubeletConfig",
@@ -24,16 +24,17 @@ pub const UNPATCHED_KINDS: &[&str] = &[
     "ValidatingWebhookConfiguration",
     "MutatingWebhookConfiguration",
 ];
-/// What an object is, and what others set of it: a patch annotation may not touch these, nor what holds them.
+/// Paths of an object's identity, and of what others maintain. A patch annotation may change neither these nor their
+/// parents.
 pub const UNPATCHED_PATHS: &[&str] =
     &["/metadata/name", "/metadata/namespace", "/metadata/managedFields", "/apiVersion", "/kind", "/status"];
 
-/// The path of an annotation, as changes name it.
+/// Returns the path of an annotation in the notation of changes.
 pub fn path(key: &str) -> String {
     format!("metadata.annotations['{key}']")
 }
 
-/// Whether a change of this path only sets or lifts a pause: that is nobody's retake.
+/// Whether a change of this path only sets or lifts a pause. Such a change is not a retake.
 pub fn is_pause(path: &str) -> bool {
     let key = path.strip_prefix("metadata.annotations['").and_then(|rest| rest.strip_suffix("']"));
     matches!(key, Some(PAUSED | PAUSED_BECAUSE | PAUSED_UNTIL))

@@ -1,9 +1,9 @@
-//! Token buckets whose clock is the event's: the same events empty them live and in replay.
+//! Token buckets that run on event time, so that the same events empty them live and in replay.
 //!
-//! [`RetakeBucket`] decides verdicts. It is exact: a token comes back one window after it was taken, so that the statement
-//! "more than 12 retakes in 6 hours" is true of every 6 hours. GCRA, which refills steadily, lets up to twice its burst
-//! through in a window: with 12 in 6 hours, a war of 23 retakes in 6 hours would never be seen. [`RateBucket`] is GCRA (by
-//! governor), in a few bytes, for the rates of millions of writers.
+//! [`RetakeBucket`] decides verdicts. It is exact: a token returns one window after it was taken, so that "more than 12
+//! retakes in 6 hours" holds for every 6 hours. GCRA, which refills steadily, was rejected: it lets up to twice its
+//! burst through in a window, so at 12 in 6 hours, a war of 23 retakes in 6 hours would never be detected.
+//! [`RateBucket`] is GCRA (from governor) in a few bytes, for the write rates of millions of writers.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -18,43 +18,43 @@ use governor::{Quota, RateLimiter};
 
 use crate::audit::event::Micros;
 
-/// How many tokens a bucket holds, and in which time an empty one fills up again.
+/// The number of tokens of a bucket, and the time in which an empty bucket fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// Tokens of a full bucket.
     pub burst: NonZeroU32,
-    /// Time in which an empty bucket fills, in whole seconds.
+    /// Time in which an empty bucket fills, in seconds.
     pub window_s: NonZeroU32,
 }
 
-/// The latest retakes of one war, as many as its bucket holds tokens.
+/// The times of the latest retakes of one war, as many as its bucket has tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RetakeBucket {
     taken: VecDeque<Micros>,
 }
 
-/// One rate's level: the theoretical arrival time of GCRA, in nanoseconds of event time.
+/// The level of one rate: the theoretical arrival time (TAT) of GCRA, in nanoseconds of event time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateBucket {
     tat_ns: Option<u64>,
 }
 
-/// A bucket's level while governor works on it.
+/// A bucket's level in the form that governor updates.
 struct Level(Cell<Option<u64>>);
 
-/// A clock that shows what it was told.
+/// A clock that always shows the time it was set to.
 #[derive(Clone)]
 struct EventClock<'a>(&'a Cell<u64>);
 
 // === impl Limit ===
 
 impl Limit {
-    /// The window in the unit of event time.
+    /// Returns the window in the unit of event time.
     pub fn window(&self) -> Micros {
         i64::from(self.window_s.get()) * 1_000_000
     }
 
-    /// The time in which one token comes back.
+    /// Returns the time in which one token returns.
     pub fn refill(&self) -> Micros {
         self.window() / i64::from(self.burst.get())
     }
@@ -68,13 +68,13 @@ impl Limit {
 // === impl RetakeBucket ===
 
 impl RetakeBucket {
-    /// Bytes that it takes beside itself.
+    /// Returns the bytes of its heap memory.
     pub(super) fn bytes(&self) -> usize {
         self.taken.capacity() * size_of::<Micros>()
     }
 
-    /// Takes one token at `at`; `false` where all tokens were taken within the window before. A retake that finds the
-    /// bucket empty counts towards the window too. Times must not run backwards.
+    /// Takes one token at `at`. Returns `false` if all tokens were taken within the preceding window. A retake that
+    /// finds the bucket empty counts towards the window too. Times must not decrease.
     pub fn take(&mut self, limit: &Limit, at: Micros) -> bool {
         let burst = limit.burst.get() as usize;
         while self.taken.len() > burst {
@@ -90,23 +90,23 @@ impl RetakeBucket {
 // === impl RateBucket ===
 
 impl RateBucket {
-    /// A bucket whose level was kept in milliseconds; 0 stands for full.
+    /// Returns a bucket whose level was stored in milliseconds; 0 means full.
     pub fn at_ms(ms: u32) -> RateBucket {
         RateBucket { tat_ns: (ms > 0).then(|| u64::from(ms) * 1_000_000) }
     }
 
-    /// The level in milliseconds, rounded up.
+    /// Returns the level in milliseconds, rounded up.
     pub fn ms(&self) -> u32 {
         self.tat_ns.map_or(0, |ns| u32::try_from(ns.div_ceil(1_000_000)).unwrap_or(u32::MAX))
     }
 
-    /// Takes one token at `at`; `false` where there was none. Times must not run backwards.
+    /// Takes one token at `at`. Returns `false` if there was none. Times must not decrease.
     pub fn take(&mut self, limit: &Limit, at: Micros) -> bool {
         let now = Cell::new(0);
         let level = Level(Cell::new(self.tat_ns));
         let limiter: RateLimiter<_, _, _, NoOpMiddleware<Nanos>> =
             RateLimiter::new(limit.quota(), &level, EventClock(&now));
-        // An event may claim any year; governor adds to what it is told, and nanoseconds end in 2554.
+        // An event may claim any year. governor adds to this number, and nanoseconds overflow in 2554.
         now.set(u64::try_from(at).unwrap_or(0).saturating_mul(1_000).min(u64::MAX / 2));
         let is_taken = limiter.check().is_ok();
         self.tat_ns = level.0.get();

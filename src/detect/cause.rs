@@ -1,61 +1,61 @@
-//! Why a war happens: one of the runbook's causes or of ours, with the sentences that say why it is thought so. The causes are
-//! an ordered table of rules: the first one that holds is the cause.
+//! Why a war happens: determines its cause, with sentences that give the evidence. The causes are an ordered table of
+//! rules, of which the first that matches decides.
 
 use super::class::Class;
 use super::verdict::Confidence;
 use super::war::Scope;
 
-/// Why.
+/// The cause of a war.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// Programs that want different things.
+    /// Programs that want different values.
     ConflictingAutomation,
     /// A person is one of the parties.
     ManualEdits,
-    /// Admission changes the object back, or accepts and refuses the same write alternately.
+    /// Admission changes the object back, or alternately accepts and rejects the same write.
     FlappingWebhook,
-    /// Admission replaces what is asked for each time, and nothing stored moves.
+    /// Admission replaces the requested value each time, and the stored value never changes.
     OverridingWebhook,
-    /// Writers that race on one resourceVersion.
+    /// Writers that fail on each other's resourceVersion.
     LockContention,
-    /// The object is deleted and created alternately.
+    /// Different actors alternately delete and create the object.
     RecreateWar,
-    /// All values are forms of one value.
+    /// All values are notations of one value.
     Normalisation,
-    /// One account, two replicas or versions of its program.
+    /// One account, with two replicas or versions of its program.
     VersionSkew,
-    /// One account, two programs.
+    /// One account, used by two programs.
     SharedAccount,
-    /// Nothing above can be shown.
+    /// No other cause can be shown.
     Unknown,
 }
 
-/// What is known of a war, as far as its cause depends on it.
+/// The properties of a war that determine its cause.
 #[derive(Clone, Debug)]
 pub struct Symptoms<'a> {
-    /// How sure the war itself is.
+    /// The confidence of the war.
     pub confidence: Confidence,
-    /// What it is over.
+    /// What the war is over.
     pub scope: Scope,
-    /// The parties with their classes.
+    /// The parties, with their classes.
     pub parties: Vec<(&'a str, Class)>,
-    /// Whether all values of all its fields are forms of one value.
+    /// Whether all values of all contested fields are notations of one value.
     pub is_over_form: bool,
-    /// 409s on stale resourceVersions by parties.
+    /// Number of 409s of the parties because of a stale resourceVersion.
     pub stale: u32,
-    /// Writes by parties.
+    /// Number of writes of the parties.
     pub writes: u32,
-    /// Who refuses and accepts alternately, if anybody: name and turns.
+    /// The webhook or policy that alternately accepts and rejects, if there is one, with the number of alternations.
     pub flapping: Option<(&'a str, u32)>,
 }
 
 // === impl Cause ===
 
 impl Cause {
-    /// The word used in output and JSON.
+    /// Returns the word for output and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Cause::ConflictingAutomation => "conflicting_automation",
@@ -72,10 +72,10 @@ impl Cause {
     }
 }
 
-/// A cause, and the sentence that says why it is one; `None` where it is not.
+/// Returns a cause and the sentence that explains it, or `None` if the rule does not match.
 type Rule = fn(&Symptoms<'_>) -> Option<(Cause, String)>;
 
-/// In order: the first that holds.
+/// The rules in order of precedence.
 const RULES: &[Rule] = &[
     overriding_webhook,
     flapping_webhook,
@@ -88,7 +88,7 @@ const RULES: &[Rule] = &[
     conflicting_automation,
 ];
 
-/// The cause of a war, and the evidence for it in sentences.
+/// Returns the cause of a war, and the evidence as sentences.
 pub fn cause(symptoms: &Symptoms<'_>) -> (Cause, Vec<String>) {
     let found = RULES.iter().find_map(|rule| rule(symptoms));
     let (cause, why) = found.map_or((Cause::Unknown, None), |(cause, why)| (cause, Some(why)));
@@ -141,7 +141,7 @@ fn version_skew(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
 
 fn shared_account(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
     let (account, instances) = symptoms.instances()?;
-    // Applications have a noun before their name; tools are one word.
+    // Names of applications consist of a noun and a name; names of tools are one word.
     instances
         .iter()
         .all(|name| !name.contains(' '))
@@ -188,7 +188,7 @@ impl<'a> Symptoms<'a> {
         of_class.collect::<Vec<_>>().join(", ")
     }
 
-    /// The account that fights itself, and its instances.
+    /// Returns the account that fights itself, and its instances, if all parties are of one account.
     fn instances(&self) -> Option<(&'a str, Vec<&'a str>)> {
         let split: Option<Vec<_>> = self.parties.iter().map(|(name, _)| name.split_once(" via ")).collect();
         let split = split?;

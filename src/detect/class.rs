@@ -1,6 +1,6 @@
-//! What kind of actor an account is: from its identity first, then from hints that its tool gives.
+//! Classifies actors: what kind of account it is, from its name and from hints that its tool gives.
 //!
-//! The list is data: the first rule that matches counts, and a configuration may put its own in front.
+//! The rules are data. The first rule that matches decides, and rules from the configuration precede the built-in ones.
 
 mod rules;
 
@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use self::rules::RULES;
 
-/// What stands behind an actor.
+/// The kind of an account.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
@@ -38,7 +38,7 @@ pub enum Class {
 pub enum Role {
     /// Part of Kubernetes.
     InTree,
-    /// A ServiceAccount's controller.
+    /// A controller with a ServiceAccount.
     Operator,
     /// HorizontalPodAutoscaler.
     Hpa,
@@ -78,33 +78,33 @@ pub enum Role {
     CertManager,
 }
 
-/// One rule: what an actor and its tool must look like. `*` stands for any run of characters.
+/// A rule: patterns for an actor and its tool. `*` matches any number of characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Pattern of the actor's name.
     pub actor: String,
-    /// Pattern of the tool: field manager or product. Empty matches any.
+    /// Pattern of the tool, which is a field manager or product. Empty matches all.
     pub tool: String,
-    /// What it then is.
+    /// The class of matching actors.
     pub class: Class,
-    /// And does.
+    /// The role of matching actors.
     pub role: Role,
 }
 
-/// Rules, in order; and who honours the annotations that end a war.
+/// The rules in order, and the actors that honour the annotations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Classes {
     rules: Vec<Rule>,
     honouring: Vec<String>,
 }
 
-/// Reconcilers that are known to honour the annotations `platform.kubevirt.io/…`.
+/// Reconcilers that are known to honour the `platform.kubevirt.io/…` annotations.
 pub const HONOURING: [&str; 2] = ["system:serviceaccount:*:virt-platform-autopilot", "system:serviceaccount:*:editwar"];
 
 // === impl Class ===
 
 impl Class {
-    /// The word used in output and JSON.
+    /// Returns the word for output and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Class::Controller => "controller",
@@ -121,17 +121,17 @@ impl Class {
 // === impl Role ===
 
 impl Role {
-    /// Whether it holds the cluster at what a repository says.
+    /// Whether it keeps the cluster at the state that a repository describes.
     pub fn is_gitops(self) -> bool {
         matches!(self, Role::ArgoCd | Role::Flux | Role::Gitops)
     }
 
-    /// Whether it applies whole objects for several applications under one account, and marks them.
+    /// Whether it applies whole objects of several applications under one account, and marks them.
     pub fn applies(self) -> bool {
         matches!(self, Role::ArgoCd | Role::Flux | Role::Gitops | Role::Helm | Role::Terraform | Role::Ci)
     }
 
-    /// What to call it in a sentence.
+    /// Returns its name in a sentence.
     pub fn as_str(self) -> &'static str {
         match self {
             Role::InTree => "in-tree controller",
@@ -161,7 +161,7 @@ impl Role {
 // === impl Classes ===
 
 impl Classes {
-    /// These rules first, then the built-in ones.
+    /// Returns these rules followed by the built-in ones.
     pub fn with(first: Vec<Rule>) -> Classes {
         let built_in = RULES.iter().map(|(actor, tool, class, role)| Rule {
             actor: (*actor).into(),
@@ -173,7 +173,7 @@ impl Classes {
         Classes { rules: first.into_iter().chain(built_in).collect(), honouring }
     }
 
-    /// Actors that match these patterns honour the annotations, and no others.
+    /// Replaces the patterns of actors that honour the annotations.
     pub fn with_honouring(self, honouring: Vec<String>) -> Classes {
         Classes { honouring, ..self }
     }
@@ -183,7 +183,7 @@ impl Classes {
         self.honouring.iter().any(|pattern| is_match(pattern, actor))
     }
 
-    /// The built-in rules.
+    /// Returns the built-in rules.
     pub fn built_in() -> &'static Classes {
         static BUILT_IN: LazyLock<Classes> = LazyLock::new(Classes::default);
         &BUILT_IN

@@ -1,8 +1,8 @@
-//! Write → retake: the writes of one object that more than one client writes, in their true order.
+//! The writes of an object that more than one client writes, in their true order. From this order follow the retakes.
 //!
-//! Events arrive late and out of order, so the latest writes are kept as [`Record`]s, sorted. What is concluded from
-//! them ([`Findings`]) is a fold over that order: a write at the end is one step further, a write in the middle folds
-//! the kept ones anew. Records that fall off the far end are folded into the base and forgotten.
+//! Events arrive late and out of order, so the latest writes are kept as sorted [`Record`]s. The conclusions
+//! ([`Findings`]) are a fold over that order: a write at the end is one more step, and a write in the middle folds the
+//! kept records again. The oldest records are folded into the base and dropped.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,48 +16,50 @@ use super::verdict::{Confidence, StateChange};
 use super::write::Effect;
 use crate::audit::event::Micros;
 
-/// Writes of one object that are kept to be put in order: a fast war (two a second) for four minutes, which is longer
-/// than kube-apiserver tries to deliver a batch.
+/// Writes of one object that are kept in order: four minutes of a fast war (two writes a second), which is longer than
+/// kube-apiserver retries a batch.
 const HISTORY_MAX: usize = 512;
-/// Writes that are kept to be shown, though nobody comes late before them any more.
+/// Writes that are kept for the timeline, although no late write can precede them any more.
 const SHOWN_MAX: usize = 64;
-/// How far the clocks of API servers may differ; they are kept by NTP, and wrong by seconds at most.
+/// How far the clocks of API servers may differ. NTP keeps them within seconds.
 const CLOCK_SKEW_MAX: Micros = 10_000_000;
 
-/// Time after which nobody comes late any more, counted back from an object's latest write: kube-apiserver gives a
-/// batch up after less than two minutes. Later ones are still counted, by what they name.
+/// Time after which late writes can no longer arrive, counted back from the object's latest write: kube-apiserver drops
+/// a batch after less than two minutes. Writes that are even later are counted by the fields that they name.
 pub const LATE_MAX: Micros = 150_000_000;
-/// Whole states of one object that are kept for those who come late.
+/// Full states of one object that are kept for late writes.
 const STATES_MAX: usize = 256;
 /// Bytes of one object's records and states: those of a hundred writes to a large Deployment. Of an object with tens of
 /// thousands of fields only the latest writes are kept, and one that comes late is counted by what it names.
 const BYTES_MAX: usize = 4 << 20;
 
-/// The writes of an object with more than one client, and what they amount to.
+/// The writes of an object with more than one client, and the findings from them.
 #[derive(Clone, Debug, Default)]
 pub struct Contest {
     base: Findings,
     live: Findings,
     history: VecDeque<Record>,
-    /// Records at the beginning of `history` before which nobody is let in any more.
+    /// Number of records at the beginning of `history` that are settled: late writes are no longer inserted before
+    /// them.
     settled: usize,
     /// The object's fields after the last settled record.
     anchor: Option<Arc<Fields>>,
-    /// Bytes of the records, roughly.
+    /// Approximate bytes of the records.
     bytes: usize,
     is_followed: bool,
     /// When a person last lifted the pause, as far as later writes have not yet been folded in behind it.
     resumed: Option<Micros>,
-    /// The latest state change in `live` that was caused by time alone. An earlier write has to be folded in before it.
+    /// The time of the latest transition in `live` that was caused by time alone. An earlier write must be folded in
+    /// before it.
     advanced: Option<Micros>,
-    /// The earliest deadline that was handed out by [`Contest::new_deadline`] and has not passed.
+    /// The earliest deadline that [`Contest::new_deadline`] returned and that has not passed.
     deadline: Option<Micros>,
 }
 
 // === impl Contest ===
 
 impl Contest {
-    /// A contest that begins with writes of which nothing more will be known.
+    /// Returns a contest that begins with writes that are settled already.
     pub fn begin(seeds: Vec<Record>, on: &ObjectLimits<'_>) -> Contest {
         let mut contest = Contest::default();
         for record in seeds {
@@ -70,28 +72,29 @@ impl Contest {
         contest
     }
 
-    /// The object's fields after the last write.
+    /// Returns the object's fields after the last write.
     pub fn known(&self) -> Option<&Arc<Fields>> {
         self.state_before(self.history.len())
     }
 
-    /// What the writes amount to.
+    /// Returns the findings from all writes.
     pub fn findings(&self) -> &Findings {
         &self.live
     }
 
-    /// The kept writes, in order.
+    /// Returns the kept writes in order.
     pub fn history(&self) -> impl Iterator<Item = &Record> {
         self.history.iter()
     }
 
-    /// A person lifted the pause at this time: buckets are full again.
+    /// Records that a person lifted the pause at this time, which refills the buckets.
     pub fn resume(&mut self, at: Micros) {
         self.resumed = Some(at);
         self.live.resume(at);
     }
 
-    /// Makes the state changes that are due by `now`; those of the whole object's state, at `at_least` this confidence.
+    /// Makes the transitions that are due by `now`. Returns those of the object's state, which counts wars of at least
+    /// this confidence.
     pub fn advance(&mut self, now: Micros, limits: &Limits, at_least: Confidence) -> Vec<StateChange> {
         let mut transitions = Vec::new();
         self.deadline = self.deadline.filter(|deadline| *deadline > now);
@@ -107,14 +110,15 @@ impl Contest {
         transitions
     }
 
-    /// When to call [`Contest::advance`] next, if that is earlier than what this method returned before.
+    /// Returns when to call [`Contest::advance`] next, if that is earlier than what this method returned before.
     pub fn new_deadline(&mut self, limits: &Limits) -> Option<Micros> {
         let due = self.live.due(limits)?;
         let is_new = self.deadline.is_none_or(|deadline| due < deadline);
         is_new.then(|| *self.deadline.insert(due))
     }
 
-    /// The record of the same stored revision, if any: of two, the later one changed nothing.
+    /// Returns the record of the same stored revision, if there is one. Of the two writes, the later one changed
+    /// nothing.
     pub fn same_revision(&self, order: &Order) -> Option<&Record> {
         self.position_of(order).map(|at| &self.history[at])
     }
@@ -132,7 +136,7 @@ impl Contest {
         None
     }
 
-    /// Puts a write in the place of the record of the same revision, which turns out to have stored nothing.
+    /// Replaces the record of the same revision, which turns out to have stored nothing, by this one.
     pub fn correct(&mut self, record: Record, on: &ObjectLimits<'_>) -> Thrashes {
         let Some(at) = self.position_of(&record.order) else { return Thrashes::new() };
         self.bytes -= self.history[at].bytes();
@@ -146,7 +150,7 @@ impl Contest {
             false => self.resolve_from(at, on),
         }
         if found.admission.is_some() {
-            // It changed nothing, but what it asked for was replaced.
+            // It changed nothing, but a webhook replaced what it requested.
             (found.is_no_op, found.order.revision) = (true, 0);
             drop(found.state.take());
             return self.insert(found, on);
@@ -154,7 +158,7 @@ impl Contest {
         self.refold(on)
     }
 
-    /// Puts a write in its place.
+    /// Inserts a write at its position in the order. Returns the new thrashing events.
     pub fn insert(&mut self, mut record: Record, on: &ObjectLimits<'_>) -> Thrashes {
         let uid = if record.order.is_last { 0 } else { record.order.uid };
         let at = self.place(&record);
@@ -199,7 +203,7 @@ impl Contest {
         thrashes
     }
 
-    /// The record that was the oldest one is kept no longer but for what it amounts to.
+    /// Folds the oldest record, which is no longer in the history, into the base.
     fn fold_into_base(&mut self, oldest: Record, on: &ObjectLimits<'_>) {
         self.settled = self.settled.saturating_sub(1);
         if let Some(at) = self.resumed.take_if(|at| *at <= oldest.order.at) {
@@ -214,7 +218,7 @@ impl Contest {
         self.history.len() > HISTORY_MAX || !is_shown || is_too_much
     }
 
-    /// Changes the record at `index`, and what is known of its size.
+    /// Changes the record at `index`, and updates the bytes of all records.
     fn change<T>(&mut self, index: usize, change: impl FnOnce(&mut Record) -> T) -> T {
         let record = &mut self.history[index];
         self.bytes -= record.bytes();
@@ -223,19 +227,19 @@ impl Contest {
         changed
     }
 
-    /// Keeps as many writes as can be kept, to be shown.
+    /// Keeps as many writes as possible for the timeline.
     pub fn follow(&mut self) {
         self.is_followed = true;
     }
 
-    /// Bytes that it takes, roughly.
+    /// Returns the approximate bytes of the contest.
     pub fn bytes(&self) -> usize {
-        // What both findings hold is shared, but for the tables.
+        // Both findings share their contents, except for the tables.
         let findings = self.live.bytes() + self.base.bytes() / 2;
         self.bytes + self.anchor.as_ref().map_or(0, |anchor| anchor.bytes()) + findings
     }
 
-    /// Drops the kept states, to save memory: nobody is let in before the last write any more.
+    /// Drops the kept states to save memory. Late writes can then no longer be inserted before the last write.
     pub fn drop_states(&mut self) {
         self.history.iter_mut().skip(self.settled).for_each(|record| drop(record.settle()));
         self.settled = self.history.len();
@@ -243,7 +247,7 @@ impl Contest {
         self.bytes = self.history.iter().map(Record::bytes).sum();
     }
 
-    /// Drops the records too: what they amount to stays.
+    /// Drops the records too. The findings stay.
     pub fn drop_history(&mut self) {
         self.drop_states();
         self.history = VecDeque::new();
@@ -258,7 +262,7 @@ impl Contest {
         }
     }
 
-    /// Finds anew what the record at `at` changed, and those behind it whose states follow from it.
+    /// Determines again what the record at `at` changed, and the records after it whose states depend on it.
     fn resolve_from(&mut self, at: usize, on: &ObjectLimits<'_>) {
         for index in at..self.history.len() {
             self.order_rivals(index);
@@ -272,7 +276,7 @@ impl Contest {
                 was
             });
             let record = &self.history[index];
-            // A stored state does not depend on what came before it: those behind it stay as they are.
+            // A stored state does not depend on earlier writes, so the records after it stay as they are.
             let is_same = |a: &Arc<Fields>, b: &Arc<Fields>| Arc::ptr_eq(a, b);
             if index > at && was.zip(record.state.as_ref()).is_some_and(|(was, is)| is_same(&was, is)) {
                 return;
@@ -280,7 +284,7 @@ impl Contest {
         }
     }
 
-    /// Settles what is so old, or so much, that nobody is let in before it any more.
+    /// Settles records before which no late write can arrive any more, and the oldest ones if there are too many.
     fn settle(&mut self) {
         let Some(newest) = self.history.back().map(|r| r.order.at) else { return };
         while self.settled + 1 < self.history.len() {
@@ -294,7 +298,7 @@ impl Contest {
         }
     }
 
-    /// Folds the kept writes anew; the thrashing events that were not there before.
+    /// Folds the kept writes again. Returns the thrashing events that are new.
     fn refold(&mut self, on: &ObjectLimits<'_>) -> Thrashes {
         let before = std::mem::replace(&mut self.live, self.base.clone());
         self.advanced = None;
@@ -311,10 +315,10 @@ impl Contest {
         self.live.thrashes_since(&before)
     }
 
-    /// Where a write belongs: by revision among those whose revision is known, by time among the others.
+    /// Returns the position of a write: by revision among writes with a known revision, by time among the others.
     fn place(&self, record: &Record) -> usize {
         let at = |r: &Record| r.order.at;
-        // Nearly all come in order.
+        // Nearly all writes arrive in order.
         let revision = |r: &Record| r.order.revision;
         let is_newest = |last: &Record| {
             let (mine, last_revision) = (revision(record), revision(last));
@@ -340,14 +344,14 @@ impl Contest {
         place
     }
 
-    /// Where the updates begin that replaced the same revision as the one at `at`.
+    /// Returns the position of the first of the adjacent updates that replaced the same revision as the one at `at`.
     fn first_rival(&self, at: usize) -> usize {
         let back = self.history.range(..at).rev().take_while(|r| r.is_rival_of(&self.history[at])).count();
         (at - back).max(self.settled.min(at))
     }
 
-    /// Two updates of one revision were both answered with success: one of them stored nothing. That is the one whose body is
-    /// what was there before, whichever came first and whatever the clocks say.
+    /// Orders updates that replaced the same revision and all succeeded. Only one of them stored something; the others
+    /// have the body of the state before them and sort first, whatever the order of arrival and the clocks.
     fn order_rivals(&mut self, first: usize) {
         let ahead = self.history.range(first + 1..).take_while(|r| r.is_rival_of(&self.history[first])).count();
         let Some(before) = self.state_before(first).cloned().filter(|_| ahead > 0) else { return };
@@ -361,8 +365,8 @@ impl Contest {
         }
     }
 
-    /// Whether a creation replaces what its own author deleted, and not for the first time: who writes an object so holds it at
-    /// what it wants. A Pod is a new one each time: its controller deletes it to make the next.
+    /// Whether a creation replaces what its own author deleted, for at least the second time: the author keeps the
+    /// object at the state it wants. Pods are excluded: a controller deletes a Pod to create another one.
     fn is_replacement(&self, at: usize, on: &ObjectLimits<'_>) -> bool {
         let record = &self.history[at];
         if record.effect != Effect::Create || on.is("", "pods") {
@@ -374,7 +378,7 @@ impl Contest {
             && before().filter(is_own_deletion).nth(1).is_some()
     }
 
-    /// The revision a write stands at. A deletion that tells none comes right behind all that is known of its epoch.
+    /// Returns the revision of a write. A deletion without one follows all known revisions of its epoch.
     fn revision_of(&self, record: &Record) -> Option<u64> {
         match record.order {
             Order { revision: 0, uid: 0, .. } => None,
@@ -387,14 +391,15 @@ impl Contest {
         }
     }
 
-    /// Where an unsettled deletion of this epoch stands that is to be placed anew, now that more is known of the epoch.
+    /// Returns the position of an unsettled deletion of this epoch, which must be moved when more of the epoch is
+    /// known.
     fn deletion_of(&self, uid: u64) -> Option<usize> {
         let is_it = |r: &Record| uid != 0 && r.order.uid == uid && r.order.is_last && r.order.revision == 0;
         (self.settled..self.history.len()).find(|index| is_it(&self.history[*index]))
     }
 
-    /// Whether a creation without a revision stands where the object was there already: the clocks of two API servers
-    /// differ, and it belongs a little earlier.
+    /// Whether a creation without a revision is at a position where the object exists already: the clocks of two API
+    /// servers differ, and the creation belongs a little earlier.
     fn is_misplaced(&self, at: usize) -> bool {
         let record = &self.history[at];
         let is_near = |before: &Record| {

@@ -1,50 +1,50 @@
-//! Actors that are made to write the same field: hand-shakes, shared counters, locks, restarts. What such a pair does is no
-//! war, and where it does it too often, that has a name of its own.
+//! Co-operation: actors that write the same field by design, such as handshakes, shared counters, locks and restarts.
+//! It is not a war. If it happens too often, it is reported under a name of its own.
 //!
-//! A mechanism that the events show comes before a row: see `field_history` (a value is released by who set it, a scale of
-//! zero beside one above zero) and `existence` (a finished Job, an owned Pod). Rows are for what no event shows: that one
-//! side asks and the other one consumes.
+//! A mechanism that events show takes precedence over a row of the table: see `field_history` (the author of a value
+//! removes it; a scale of zero beside scales above zero) and `existence` (a finished Job, an owned Pod). Rows are for
+//! what events cannot show: that one side requests something and the other one consumes the request.
 
 use super::actor::Client;
 use super::class::is_match;
 use super::write::Part;
 
-/// One designed co-operation. `*` in a pattern stands for any run of characters.
+/// A designed co-operation. In patterns, `*` matches any number of characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Its name, by which it can be switched off.
+    /// The name, by which a configuration can switch the row off.
     pub name: String,
-    /// `resource.group` of the objects; the resource alone in the core group.
+    /// The `resource.group` of the objects, or only the resource in the core group.
     pub resource: String,
-    /// Path of the field; `(object)` for creation and deletion.
+    /// The path of the field; `(object)` for creation and deletion.
     pub path: String,
     /// The two sides, in either order.
     pub sides: (String, String),
-    /// Why it is no war, in one sentence.
+    /// Why it is not a war, in one sentence.
     pub reason: String,
-    /// What it is called where it happens too often; `None` where often is normal.
+    /// Its name if it happens too often; `None` if that is normal.
     pub excess: Option<String>,
 }
 
-/// All co-operations that are known.
+/// All known co-operations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cooperations {
     rows: Vec<Row>,
-    /// The rows that can be about a part of which the fields are not known: main, status. Asked for at every write to an object
-    /// with several writers at audit level Metadata.
+    /// The rows that can apply to a part (main, status) whose fields are not known. They are consulted at every write
+    /// to an object with several writers at audit level Metadata.
     of_parts: [Vec<usize>; 2],
 }
 
-/// Name of the row for a Pod that is deleted to be restarted.
+/// The name of the mechanism by which a Pod is deleted to restart it.
 pub const RESTART: &str = "pod-restart";
-/// Name of the row for a finished Job that is removed, and run again.
+/// The name of the mechanism by which a finished Job is removed, and created again.
 pub const FINISHED_JOB: &str = "finished-job";
-/// Name of the row for a mark that is removed by the program whose name it bears.
+/// The name of the mechanism by which the program that is named in a key removes that annotation or label.
 pub const CONSUMED_MARK: &str = "consumed-mark";
-/// Name of the row for two scalers, one of which only switches between zero and more.
+/// The name of the mechanism by which one of two scalers only switches between zero and more.
 pub const ACTIVATION: &str = "activation";
 
-/// Any actor.
+/// Matches all actors.
 const ANY: &str = "*";
 const LEADER: Option<&str> = Some("leader flapping");
 const CONDITION: Option<&str> = Some("flapping condition");
@@ -54,7 +54,7 @@ const NEVER: Option<&str> = None;
 type BuiltIn =
     (&'static str, &'static str, &'static str, &'static str, &'static str, &'static str, Option<&'static str>);
 
-/// The built-in rows; the first that matches counts. Sources: the types and controllers of the projects themselves.
+/// The built-in rows; the first that matches decides. Sources: the types and controllers of the projects themselves.
 #[rustfmt::skip]
 const ROWS: &[BuiltIn] = &[
     // Locks: one holder after another.
@@ -125,17 +125,17 @@ const ROWS: &[BuiltIn] = &[
     (FINISHED_JOB, MECHANISM, "", ANY, ANY, "a finished Job is deleted after some time, and the next Job has the same name", Some("noisy job")),
 ];
 
-/// In place of a resource: a row that no object matches by its name.
+/// Used instead of a resource for mechanisms, so that no object matches the row by name.
 const MECHANISM: &str = "-";
 
-/// Domains of annotation keys that say nothing about whose they are.
+/// Parts of annotation domains that do not identify a program.
 const COMMON_LABELS: &[&str] =
     &["kubernetes", "x-k8s", "github", "example", "cluster", "apps", "controller", "operator"];
 
 // === impl Cooperations ===
 
 impl Cooperations {
-    /// These rows first, then the built-in ones, without those of the names that are switched off.
+    /// Returns these rows followed by the built-in ones, without the rows whose names are in `off`.
     pub fn with(first: Vec<Row>, off: &[String]) -> Cooperations {
         let built_in = ROWS.iter().map(|(name, resource, path, left, right, reason, excess)| Row {
             name: (*name).into(),
@@ -153,25 +153,25 @@ impl Cooperations {
         Cooperations { rows, of_parts }
     }
 
-    /// The co-operation of two actors over a part of an object, if it is one whatever the fields are.
+    /// Returns the co-operation of two actors over a part of an object whose fields are not known.
     pub fn find_part(&self, resource: &str, part: Part, a: &Client, b: &Client) -> Option<&Row> {
         let rows = self.of_parts[part as usize].iter().map(|index| &self.rows[*index]);
         rows.filter(|row| is_match(&row.resource, resource)).find(|row| row.is_of(a, b))
     }
 
-    /// The names of the built-in rows, each once.
+    /// Returns the names of the built-in rows, without duplicates.
     pub fn names() -> Vec<&'static str> {
         let mut names: Vec<&str> = ROWS.iter().map(|row| row.0).collect();
         names.dedup();
         names
     }
 
-    /// The co-operation of two actors over one field of an object, if it is one.
+    /// Returns the co-operation of two actors over one field of an object.
     pub fn find(&self, resource: &str, path: &str, a: &Client, b: &Client) -> Option<&Row> {
         self.rows.iter().find(|row| is_match(&row.resource, resource) && is_path(&row.path, path) && row.is_of(a, b))
     }
 
-    /// The row of a mechanism, unless it is switched off.
+    /// Returns the row of a mechanism, unless it is switched off.
     pub fn mechanism(&self, name: &str) -> Option<&Row> {
         self.rows.iter().find(|row| row.name == name)
     }
@@ -180,7 +180,7 @@ impl Cooperations {
 // === impl Row ===
 
 impl Row {
-    /// Whether the two are its sides, in either order.
+    /// Whether the two clients match its sides, in either order.
     fn is_of(&self, a: &Client, b: &Client) -> bool {
         let side = |pattern: &str, client: &Client| is_match(pattern, &client.actor);
         let (left, right) = (&self.sides.0, &self.sides.1);
@@ -194,8 +194,7 @@ impl Default for Cooperations {
     }
 }
 
-/// Whether a path is what a pattern describes. Where the fields are not known, a status is what any pattern of a status field
-/// describes.
+/// Whether a path matches a pattern. If the fields are not known, `(status)` matches every pattern of a status field.
 fn is_path(pattern: &str, path: &str) -> bool {
     if path == "(status)" && pattern.starts_with("status.") {
         return true;
@@ -203,8 +202,8 @@ fn is_path(pattern: &str, path: &str) -> bool {
     is_match(pattern, path)
 }
 
-/// Whether an annotation or label belongs to this client by its name: `strimzi.io/manual-rolling-update` to
-/// `strimzi-cluster-operator`. Who removes such a mark has done what it asked for.
+/// Whether the key of an annotation or label names this client, as `strimzi.io/manual-rolling-update` names
+/// `strimzi-cluster-operator`. A client that removes such a mark has done what the mark requested.
 pub fn is_own_mark(path: &str, client: &Client) -> bool {
     let is_mark = path.starts_with("metadata.annotations['") || path.starts_with("metadata.labels['");
     let Some((domain, _)) = path.split_once("['").and_then(|(_, key)| key.split_once('/')) else { return false };

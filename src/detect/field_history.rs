@@ -1,4 +1,4 @@
-//! One field: who wrote it, with which values, and which of these writes take it back from another writer.
+//! The history of one field: its writers and values, and which writes are retakes.
 
 use std::sync::Arc;
 
@@ -12,110 +12,111 @@ use super::policy::ObjectLimits;
 use super::war::{PartyTally, WarId};
 use crate::audit::event::Micros;
 
-/// Different values of one field that are counted apart.
+/// Values of one field that are counted separately.
 const VALUES_MAX: usize = 16;
-/// Authors of one field that are followed.
+/// Authors of one field that are tracked.
 const AUTHORS_MAX: usize = 16;
-/// Parties of one field that are counted apart.
+/// Parties of one field that are counted separately.
 const PARTIES_MAX: usize = 16;
-/// How soon after another's write one's own is an answer to it. Controllers that watch an object answer within a second or
-/// two, even when they are throttled; pipelines and people do not.
+/// Maximum time after another actor's write at which a write counts as an answer to it. Controllers that watch an
+/// object answer within a second or two, even if they are throttled; pipelines and people do not.
 const ANSWER_MAX: Micros = 5_000_000;
-/// Answers of each side that show that both react to each other, and do not only meet by chance.
+/// Answers of each side that show that both react to each other, and do not coincide by chance.
 const ANSWERS_MIN: u16 = 2;
 
-/// One write, as far as its fields are concerned.
+/// The author and the time of one write.
 #[derive(Clone, Debug)]
 pub(super) struct Author {
     pub(super) client: Arc<Client>,
     pub(super) at: Micros,
-    /// Its place among the object's writes.
+    /// The number of the write among the object's writes.
     pub(super) seq: u32,
 }
 
-/// One followed field.
+/// A tracked field.
 #[derive(Clone, Debug)]
 pub struct FieldHistory {
     writers: SmallVec<[Writer; 2]>,
-    /// Values the field was given, by whom, how often; `None` stands for its absence.
+    /// The values that the field was given, by client; `None` means that it was removed.
     pub values: Vec<ValueSeen>,
     initial: Option<FieldValue>,
-    /// Retakes that count towards a war.
+    /// Number of retakes that count towards a war.
     pub retakes: u32,
-    /// Those of them that brought a former value back.
+    /// Number of these retakes that brought an earlier value back.
     pub reversals: u32,
-    /// Who took it back, and from whom.
+    /// The parties, with their retakes.
     pub(super) parties: SmallVec<[(Arc<str>, PartyTally); 2]>,
-    /// The war over it.
+    /// The war over the field.
     pub(super) war: Option<WarId>,
-    /// Whether the last write brought a former value back.
+    /// Whether the last write brought an earlier value back.
     is_returned: bool,
-    /// Whether the last write removed a value that its own author had set: then nobody's value is overwritten next.
+    /// Whether the last write removed a value that its own author had set. If so, the next write overwrites nobody's
+    /// value.
     is_released: bool,
-    /// Whether all its values are forms of one value.
+    /// Whether all values are notations of one value.
     is_one_form: bool,
     pub(super) last_at: Micros,
 }
 
-/// A value and who gave it.
+/// A value, and the client that wrote it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValueSeen {
-    /// The value; `None` where the field was removed.
+    /// The value; `None` if the field was removed.
     pub value: Option<FieldValue>,
-    /// Who set it.
+    /// The client that wrote it.
     pub client: Arc<Client>,
-    /// How often.
+    /// How often the client wrote it.
     pub count: u32,
 }
 
-/// What one client did to the field within the window.
+/// The writes of one client to the field within the window.
 #[derive(Clone, Debug)]
 struct Writer {
     author: Author,
-    /// Retakes of this client, and those of them that came right after what they took back.
+    /// The retakes of this client, and those of them that followed right after the write that they undo.
     retakes: u16,
     answers: u16,
     habits: Habits,
 }
 
-/// What kinds of changes a client makes.
+/// The kinds of changes that a client makes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Habits {
     sets: bool,
     removes: bool,
-    /// How often between zero and more.
+    /// Number of changes between zero and a number above zero.
     switches: u16,
-    /// How often from one number above zero to another.
+    /// Number of changes from one number above zero to another.
     scales: u16,
 }
 
-/// What a write to a field amounts to.
+/// The effect of a write on a field's history.
 pub(super) enum Step<'l> {
-    /// Nothing that anybody minds.
+    /// Nothing to report.
     None,
-    /// It takes the field back.
+    /// The write is a retake.
     Retake(Retake),
-    /// It would, if the two were not made to write it both.
+    /// The write would be a retake, but both actors write the field by design.
     Cooperation(&'l Row, Arc<Client>),
 }
 
-/// What one write took back, at which level of evidence.
+/// A retake, with its evidence level.
 #[derive(Clone, Debug)]
 pub(super) struct Retake {
     pub(super) tier: Tier,
     pub(super) is_reversal: bool,
-    /// Who takes it back.
+    /// The party that retakes.
     pub(super) party: Arc<str>,
-    /// From whom.
+    /// The party whose write is undone.
     pub(super) from: Arc<str>,
-    /// When the party wrote it before.
+    /// When the retaking party had written the field before.
     pub(super) since: Micros,
 }
 
 // === impl FieldHistory ===
 
 impl FieldHistory {
-    /// A field that changes for the first time; `creator` wrote the value that it had until then.
+    /// Returns the history of a field that changes for the first time. `creator` wrote its value until then.
     pub(super) fn new(change: &Change, creator: Option<&Author>) -> FieldHistory {
         let mut field = FieldHistory {
             writers: SmallVec::new(),
@@ -134,7 +135,7 @@ impl FieldHistory {
         field
     }
 
-    /// A field whose last change, by this author, is undone by `change`.
+    /// Returns the history of a field whose last change was made by this author, and is undone by `change`.
     pub(super) fn undoing(change: &Change, author: &Author) -> FieldHistory {
         let before = Change { old: change.new.clone(), new: change.old.clone(), ..change.clone() };
         let mut field = FieldHistory::new(&before, None);
@@ -142,14 +143,14 @@ impl FieldHistory {
         field
     }
 
-    /// Bytes that it takes, roughly.
+    /// Returns the approximate bytes of the history.
     pub(super) fn bytes(&self) -> usize {
         let values = self.values.iter().filter_map(|seen| seen.value.as_ref()).map(FieldValue::bytes).sum::<usize>();
         let lists = self.values.capacity() * size_of::<ValueSeen>() + self.writers.len() * size_of::<Writer>();
         size_of::<FieldHistory>() + values + lists
     }
 
-    /// The first change of the field in a new object of the same name: nobody has written it yet but who created that.
+    /// Begins again with a new object of the same name: so far only the creator of that object has written the field.
     pub(super) fn begin_epoch(&mut self, change: &Change, creator: Option<&Author>) {
         self.writers.clear();
         self.initial = change.old.clone();
@@ -161,23 +162,23 @@ impl FieldHistory {
         }
     }
 
-    /// Whether it was taken back.
+    /// Whether the field was retaken.
     pub fn is_contested(&self) -> bool {
         self.retakes > 0
     }
 
-    /// Whether it is fought over only in form: all its values are one value.
+    /// Whether all values are notations of one value, so that the war is only about the notation.
     pub fn is_over_form(&self) -> bool {
         self.is_one_form
     }
 
-    /// The party that a client is of: an instance of its account where the account fights itself.
+    /// Returns the party of a client: the actor, or an instance of its account if the account fights itself.
     pub fn party_of(&self, client: &Client) -> Arc<str> {
         let instance = self.parties.iter().find(|(party, _)| **party != *client.actor && client.is_named(party));
         instance.map_or_else(|| client.actor.clone(), |(party, _)| party.clone())
     }
 
-    /// One write further.
+    /// Processes the next write in order.
     pub(super) fn step<'l>(&mut self, change: &Change, tier: Tier, author: &Author, on: &ObjectLimits<'l>) -> Step<'l> {
         let oldest = author.at.saturating_sub(on.limits.window());
         self.writers.retain(|w| w.author.at >= oldest);
@@ -246,7 +247,7 @@ impl FieldHistory {
         self.parties.get_mut(index).filter(|(known, _)| known == party).map(|(_, share)| share)
     }
 
-    /// When the author wrote the field before `last` did, if it did; and the two are not one.
+    /// Returns when the author had written the field before `last` did, if it had, and if the two can be opponents.
     fn retaken_since(&self, author: &Author, last: &Writer, is_returning: bool) -> Option<Micros> {
         let is_same_actor = author.client.is_same_actor(&last.author.client);
         let is_former = |w: &&Writer| match is_same_actor {
@@ -254,7 +255,7 @@ impl FieldHistory {
             true => w.author.client == author.client,
         };
         let since = self.writers.iter().filter(is_former).map(|w| w.author.at).max()?;
-        // One account with two tools fights itself only where values return.
+        // One account with two tools fights itself only if values return.
         let is_rival = !is_same_actor
             || (is_returning
                 && author.client != last.author.client
@@ -266,7 +267,7 @@ impl FieldHistory {
         self.writers.iter().position(|w| *w.author.client == *client)
     }
 
-    /// Notes a write and its value; where its client stands among the writers.
+    /// Records a write and its value. Returns the index of its client in `writers`.
     fn write(&mut self, author: &Author, value: &Option<FieldValue>, habits: Habits) -> usize {
         self.last_at = self.last_at.max(author.at);
         let is_it = |s: &&mut ValueSeen| s.value == *value && *s.client == *author.client;
@@ -300,7 +301,7 @@ impl FieldHistory {
 // === impl Writer ===
 
 impl Writer {
-    /// Whether it mostly answers right away.
+    /// Whether most of its retakes follow right after the write that they undo.
     fn answers_back(&self) -> bool {
         self.answers >= ANSWERS_MIN && self.answers * 2 >= self.retakes
     }
@@ -328,14 +329,14 @@ impl Habits {
     }
 }
 
-/// The design by which both write the field, if there is one.
+/// Returns the co-operation by which both write the field, if there is one.
 fn cooperation<'l>(change: &Change, a: &Writer, b: &Writer, on: &ObjectLimits<'l>) -> Option<&'l Row> {
     let known = &on.limits.cooperations;
     if let Some(row) = known.find(&on.name(), &change.path, &a.author.client, &b.author.client) {
         return Some(row);
     }
     let is_replicas = change.path.ends_with("eplicas");
-    // Now and then one acts before it has seen what the other one did.
+    // Tolerate some exceptions: a scaler sometimes acts before it has seen the other one's change.
     let switches = |w: &Writer| w.habits.switches > 0 && w.habits.scales <= w.habits.switches / 2;
     let scales = |w: &Writer| w.habits.scales > 0 && w.habits.switches <= w.habits.scales / 2;
     if is_replicas && ((switches(a) && scales(b)) || (switches(b) && scales(a))) {
@@ -352,7 +353,7 @@ fn cooperation<'l>(change: &Change, a: &Writer, b: &Writer, on: &ObjectLimits<'l
 // === impl Change ===
 
 impl Change {
-    /// Whether it only moves its field on.
+    /// Whether the new value only advances the old one.
     fn is_monotonic(&self) -> bool {
         self.old.as_ref().zip(self.new.as_ref()).is_some_and(|(old, new)| new.is_monotonic_update(old))
     }

@@ -1,8 +1,8 @@
-//! Bodies → fields: paths, values, and what differs between two states of an object.
+//! The fields of a body: paths, values, and the differences between two states of an object.
 //!
-//! A body is flattened to its leaves, `spec.template.spec.containers[name=web].image`. Lists whose items Kubernetes
-//! knows by a key are walked by that key; any other list is one value. What the server sets and what tools keep
-//! books in is left out.
+//! A body is flattened to its leaves, such as `spec.template.spec.containers[name=web].image`. Lists whose items
+//! Kubernetes merges by key are walked by that key; any other list is one value. Fields that the server sets and the
+//! bookkeeping of tools are left out.
 
 mod bodies;
 mod quantity;
@@ -21,49 +21,50 @@ use super::meter::{TEXT_BYTES, map_bytes};
 use super::write::Part;
 use crate::audit::event::parse_timestamp;
 
-/// Bytes of a value that are kept to be shown.
+/// Maximum number of bytes of a value that are kept for display.
 pub const VALUE_BYTES_MAX: usize = 256;
 
-/// Lists of built-in resources to which several controllers add items of their own, mostly by merge patches.
+/// Lists of built-in resources to which several controllers add items, mostly by merge patches.
 const SHARED_LISTS: [&str; 3] = ["ownerReferences", "taints", "conditions"];
 
-/// A field's path within its object.
+/// The path of a field within its object.
 pub type Path = Arc<str>;
 
-/// A field's value: compared by a keyed hash, shown by its first bytes.
+/// The value of a field: compared by a keyed hash, displayed by its first bytes.
 #[derive(Clone, Debug)]
 pub struct FieldValue {
     hash: u64,
-    /// A hash of the value whatever its form (`2000m` and `2`); 0 where it has but one. Only for extensions: of a built-in
-    /// resource the API server stores one form, and `hash` is that of the normal form.
+    /// A hash that is the same for all notations of the value (`2000m` and `2`), or 0 if there is only one notation.
+    /// Only for custom resources: of built-in resources the API server stores one notation, and `hash` is the hash of
+    /// that.
     form: u64,
-    /// JSON text, cut at [`VALUE_BYTES_MAX`]; `None` where the value must not be kept.
+    /// JSON text, truncated to [`VALUE_BYTES_MAX`]; `None` if the value must not be kept.
     text: Option<Arc<str>>,
-    /// Hashes of a list's items.
+    /// Hashes of the items, if the value is a list.
     items: Option<Arc<[u64]>>,
 }
 
-/// How much is known of what a write changed.
+/// The evidence level: how much is known of what a write changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
-    /// Which part of the object (Metadata).
+    /// The part of the object that was written (Metadata).
     Object,
-    /// Which fields were asked for, with which values (Request).
+    /// The requested fields and values (Request).
     Field,
-    /// What really changed (RequestResponse).
+    /// The actual changes (RequestResponse).
     Value,
 }
 
-/// One field that one write changed.
+/// A field that one write changed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     /// The field.
     pub path: Path,
-    /// Before; `None` where it was absent or is not known.
+    /// The value before; `None` if it was absent or is not known.
     pub old: Option<FieldValue>,
-    /// After; `None` where the write removed it.
+    /// The value after; `None` if the write removed it.
     pub new: Option<FieldValue>,
-    /// Whether what it became is not known: a patch that depends on what was there.
+    /// Whether the new value is not known, because it depends on the stored one.
     pub is_opaque: bool,
 }
 
@@ -71,20 +72,20 @@ pub struct Change {
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
     leaves: BTreeMap<Path, FieldValue>,
-    /// Selectors of keyed lists in their order, to resolve the indices of JSON Patch.
+    /// The selectors of keyed lists in order, to resolve the indices of a JSON Patch.
     lists: BTreeMap<Path, Vec<Box<str>>>,
-    /// Whether every leaf of the object is here.
+    /// Whether all leaves of the object are known.
     is_complete: bool,
-    /// The `apiVersion` it was read in: states are compared within one version only.
+    /// The `apiVersion` of the body. Only states of the same version are compared.
     api_version: Box<str>,
-    /// Bytes of the texts that it does not share with the state it was made from.
+    /// Bytes of the texts that are not shared with the state that this one was derived from.
     text_bytes: usize,
 }
 
-/// A field that a request names, and what it wants of it.
+/// A field that a request names, and what the request wants of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Named {
-    /// The field, or the branch whose leaves are meant where `want` removes or is not known.
+    /// The field, or a branch if `want` removes it or is not known.
     pub path: Path,
     /// What the request wants.
     pub want: Want,
@@ -95,21 +96,21 @@ pub struct Named {
 pub enum Want {
     /// This value.
     Value(FieldValue),
-    /// The field and everything below it gone.
+    /// Remove the field and everything below it.
     Removed,
-    /// A change that depends on what was there.
+    /// A change whose result depends on the stored value.
     Touched,
 }
 
 // === impl FieldValue ===
 
 impl FieldValue {
-    /// A value of a field; `hidden` keeps nothing of it but its hash.
+    /// Returns the value of some JSON text. If it is `hidden`, only its hash is kept.
     fn new(json: &str, hidden: bool) -> FieldValue {
         FieldValue { hash: super::hash(json), form: 0, text: (!hidden).then(|| cut(json).into()), items: None }
     }
 
-    /// The value of the field at `path`: of a quantity, its forms are one.
+    /// Returns the value of the field at `path`, with quantities normalised.
     fn at(path: &str, json: &str, rules: Rules<'_>, hidden: bool) -> FieldValue {
         let value = FieldValue::new(json, hidden);
         let bare = unquoted(json);
@@ -121,8 +122,8 @@ impl FieldValue {
         }
     }
 
-    /// Whether this value only moves `old` on: a number or a time that grew, also in quotes; a list that kept what it had,
-    /// or lost no more than its oldest items to new ones.
+    /// Whether this value only advances `old`: a number or a time that increased, also in quotes, or a list that kept
+    /// all its items, or that lost only its oldest ones to new ones.
     pub fn is_monotonic_update(&self, old: &FieldValue) -> bool {
         if let (Some(old), Some(new)) = (&old.items, &self.items) {
             let has_grown = new.len() > old.len() && old.iter().all(|item| new.contains(item));
@@ -137,33 +138,33 @@ impl FieldValue {
         parse_timestamp(old).zip(parse_timestamp(new)).is_some_and(|(old, new)| new > old)
     }
 
-    /// Whether both are one value in whatever form.
+    /// Whether both are notations of one value.
     pub fn is_same_form(&self, other: &FieldValue) -> bool {
         self == other || (self.form != 0 && self.form == other.form)
     }
 
-    /// The number that the value is, where it is one.
+    /// Returns the value as a number, if it is one.
     pub fn number(&self) -> Option<f64> {
         unquoted(self.text()?).parse().ok()
     }
 
-    /// JSON text to show, cut where long; `None` for values that are not kept.
+    /// Returns the JSON text for display, truncated if it is long, or `None` if the value is not kept.
     pub fn text(&self) -> Option<&str> {
         self.text.as_deref()
     }
 
-    /// Bytes that it takes beside itself, roughly.
+    /// Returns the approximate bytes of its heap memory.
     pub fn bytes(&self) -> usize {
         let text = self.text.as_ref().map_or(0, |text| TEXT_BYTES + text.len());
         text + self.items.as_ref().map_or(0, |items| TEXT_BYTES + items.len() * 8)
     }
 
-    /// A hash of it.
+    /// Returns a hash of the value.
     pub(super) fn hash(&self) -> u64 {
         self.hash
     }
 
-    /// A value made of JSON text, as it would be read from a body.
+    /// Returns the value of JSON text, as if it was read from a body.
     pub fn of_json(json: &str) -> FieldValue {
         FieldValue::new(json, false)
     }
@@ -175,12 +176,12 @@ impl PartialEq for FieldValue {
     }
 }
 
-/// A JSON string without its quotes; anything else as it is.
+/// Removes the quotes of a JSON string. Returns other JSON as it is.
 fn unquoted(json: &str) -> &str {
     json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(json)
 }
 
-/// The first bytes of a long text, with an ellipsis.
+/// Truncates a long text, and adds an ellipsis.
 fn cut(text: &str) -> Cow<'_, str> {
     if text.len() <= VALUE_BYTES_MAX {
         return text.into();
@@ -192,13 +193,13 @@ fn cut(text: &str) -> Cow<'_, str> {
 // === impl Change ===
 
 impl Change {
-    /// Bytes that it takes, roughly.
+    /// Returns the approximate bytes of the change.
     pub(super) fn bytes(&self) -> usize {
         let value = |value: &Option<FieldValue>| value.as_ref().map_or(0, FieldValue::bytes);
         size_of::<Change>() + TEXT_BYTES + self.path.len() + value(&self.old) + value(&self.new)
     }
 
-    /// A change of which both sides are known, as far as the bodies show them.
+    /// Returns a change with both values as far as the bodies show them.
     pub fn new(path: &Path, old: Option<&FieldValue>, new: Option<&FieldValue>) -> Change {
         Change { path: path.clone(), old: old.cloned(), new: new.cloned(), is_opaque: false }
     }
@@ -207,7 +208,7 @@ impl Change {
 // === impl Fields ===
 
 impl Fields {
-    /// The leaves of a whole object.
+    /// Returns the leaves of a whole object.
     fn of_object(json: &Json<'_>, rules: Rules<'_>) -> Fields {
         let mut walk = Walk::new(rules, false);
         walk.node(json, 0, rules.is_hidden);
@@ -219,23 +220,23 @@ impl Fields {
         Fields { leaves, lists: walk.lists, is_complete, api_version, text_bytes }
     }
 
-    /// The same fields, to be changed: what they hold is shared.
+    /// Returns a copy that can be changed and shares its contents with this one.
     pub(super) fn derived(&self) -> Fields {
         Fields { text_bytes: 0, ..self.clone() }
     }
 
-    /// Bytes that it takes, roughly.
+    /// Returns the approximate bytes of the fields.
     pub fn bytes(&self) -> usize {
         let lists = map_bytes::<Path, Vec<Box<str>>>(self.lists.len());
         size_of::<Fields>() + map_bytes::<Path, FieldValue>(self.leaves.len()) + lists + self.text_bytes
     }
 
-    /// Whether every leaf is here that the body had.
+    /// Whether all leaves of the body are known.
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }
 
-    /// The fields at `branch` and below it.
+    /// Returns the fields at `branch` and below it.
     fn at_or_below<'a>(&'a self, branch: &'a str) -> impl Iterator<Item = (&'a Path, &'a FieldValue)> {
         let below = ['.', '['].into_iter().flat_map(move |open| {
             let from = format!("{branch}{open}");
@@ -245,27 +246,27 @@ impl Fields {
         self.leaves.get_key_value(branch).into_iter().chain(below)
     }
 
-    /// How many leaves there are.
+    /// Returns the number of leaves.
     pub fn len(&self) -> usize {
         self.leaves.len()
     }
 
-    /// Whether there is no leaf.
+    /// Whether there are no leaves.
     pub fn is_empty(&self) -> bool {
         self.leaves.is_empty()
     }
 
-    /// The value of one field.
+    /// Returns the value of one field.
     pub fn get(&self, path: &str) -> Option<&FieldValue> {
         self.leaves.get(path)
     }
 
-    /// Whether both were read in the same apiVersion, so that their leaves can be compared.
+    /// Whether both states have the same apiVersion, so that their leaves can be compared.
     pub fn is_comparable(&self, other: &Fields) -> bool {
         self.api_version == other.api_version || self.api_version.is_empty() || other.api_version.is_empty()
     }
 
-    /// What turns `self` into `next`.
+    /// Returns the changes that lead from `self` to `next`.
     pub fn diff(&self, next: &Fields) -> Vec<Change> {
         let mut changes = Vec::new();
         for (path, new) in &next.leaves {
@@ -282,7 +283,8 @@ impl Fields {
         changes
     }
 
-    /// The changes that naming these fields makes to `self`: what it already has is no change.
+    /// Returns the changes that a request for these fields makes to `self`. Fields that already have the value are left
+    /// out.
     pub fn changes_by(&self, named: &[Named], is_apply: bool) -> Vec<Change> {
         let mut changes = Vec::new();
         for Named { path, want } in named {
@@ -305,9 +307,9 @@ impl Fields {
         changes
     }
 
-    /// What giving these lists whole removes of them: the items that are no longer named. Of a built-in resource a patch may as
-    /// well be strategic, which leaves the others as they are. Lists that controllers share are mostly given whole, so that what
-    /// is not named there is forgotten; others stay.
+    /// Returns the items that a request removes because it replaces these lists without naming them. For built-in
+    /// resources the request may also be a strategic patch, which keeps other items. Controllers mostly replace the
+    /// lists that they share, so items of these lists that are not named become unknown; items of other lists stay.
     pub(super) fn give_lists(&mut self, lists: &[Path], named: &[Named], is_built_in: bool) -> Vec<Change> {
         let mut changes = Vec::new();
         for list in lists {
@@ -326,7 +328,7 @@ impl Fields {
         changes
     }
 
-    /// Takes over what naming these fields gives them.
+    /// Sets the values that these fields request.
     pub fn assert(&mut self, named: &[Named]) {
         for Named { path, want } in named {
             if let Want::Value(value) = want {
@@ -335,28 +337,28 @@ impl Fields {
         }
     }
 
-    /// Makes the changes; what became of an opaque one is not known any more.
+    /// Applies the changes. Values after an opaque change become unknown.
     pub fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             self.set(&change.path, change.new.as_ref());
         }
     }
 
-    /// The numbers of the object's `spec`, by path.
+    /// Returns the paths of the integers in the object's `spec`.
     pub(super) fn spec_numbers(&self) -> impl Iterator<Item = &Path> {
         let below =
             self.leaves.range::<str, _>((std::ops::Bound::Included("spec."), std::ops::Bound::Excluded("spec/")));
         below.filter(|(_, value)| value.text().is_some_and(|text| text.parse::<u32>().is_ok())).map(|(path, _)| path)
     }
 
-    /// A hash of what the object is to do: its `spec`, without the marks by which a Job finds its Pods, which are new with each.
+    /// Returns a hash of the `spec`, without the labels by which a Job finds its Pods, which differ for each Job.
     pub(super) fn spec_hash(&self) -> u64 {
         let is_meant = |path: &Path| path.starts_with("spec.") && !path.contains("controller-uid");
         let meant = self.leaves.iter().filter(|(path, _)| is_meant(path));
         super::hash_of(&meant.map(|(path, value)| (path, value.hash)).collect::<Vec<_>>())
     }
 
-    /// These fields, with one part taken from a whole body.
+    /// Returns these fields, with one part replaced by that of a whole body.
     pub fn with_part_of(&self, body: &Fields, part: Part) -> Fields {
         let of_body = body.leaves.iter().filter(|(path, _)| part_of(path) == part);
         let others = self.leaves.iter().filter(|(path, _)| part_of(path) != part);
@@ -379,8 +381,8 @@ impl Fields {
         }
     }
 
-    /// The path a JSON Pointer means, with the keys of lists where their order is known; and whether it ended early,
-    /// at a list that is one value.
+    /// Resolves a JSON Pointer to a path, with the keys of lists whose order is known. The flag is set if the path ends
+    /// early, at a list that is one value.
     fn resolve(&self, pointer: &str) -> Option<(String, bool)> {
         let mut path = String::new();
         for token in pointer.strip_prefix('/')?.split('/') {
@@ -409,7 +411,7 @@ impl Fields {
 // === impl Named ===
 
 impl Named {
-    /// Bytes that it takes, roughly.
+    /// Returns the approximate bytes of the request for a field.
     pub(super) fn bytes(&self) -> usize {
         let value = if let Want::Value(value) = &self.want { value.bytes() } else { 0 };
         size_of::<Named>() + TEXT_BYTES + self.path.len() + value
@@ -427,7 +429,7 @@ impl Want {
     }
 }
 
-/// Which part of the object a path belongs to.
+/// Returns the part of the object that contains a path.
 pub fn part_of(path: &str) -> Part {
     match path.strip_prefix("status") {
         Some(rest) if rest.is_empty() || rest.starts_with(['.', '[']) => Part::Status,
@@ -435,18 +437,18 @@ pub fn part_of(path: &str) -> Part {
     }
 }
 
-/// Whether a field is an item of a list, or lies in one.
+/// Whether a field is an item of a list, or within one.
 fn is_item_of(path: &str, list: &str) -> bool {
     path.strip_prefix(list).is_some_and(|rest| rest.starts_with('['))
 }
 
-/// The selector of the list's item that a field is, or lies in.
+/// Returns the selector of the list item that contains a field.
 fn item_of<'p>(path: &'p str, list: &str) -> Option<&'p str> {
     let rest = path.strip_prefix(list).filter(|rest| rest.starts_with('['))?;
     Some(&rest[..selector_end(rest)?])
 }
 
-/// Where the selector ends that a text begins with: `[name=web]`, `['quoted ]']`.
+/// Returns the end of the selector at the beginning of a text: `[name=web]`, `['quoted ]']`.
 fn selector_end(text: &str) -> Option<usize> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     for (at, c) in text.char_indices() {
@@ -461,7 +463,7 @@ fn selector_end(text: &str) -> Option<usize> {
     None
 }
 
-/// Whether `path` is `branch` or lies below it.
+/// Whether `path` is `branch` or below it.
 pub(super) fn is_at_or_below(path: &str, branch: &str) -> bool {
     path.strip_prefix(branch).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }

@@ -1,25 +1,25 @@
-//! The order of one object's writes: by resourceVersion where it is known, else by time.
+//! The order of one object's writes: by resourceVersion if it is known, by time otherwise.
 
 use crate::audit::event::Micros;
 
-/// The place of a write among the writes of its object.
+/// The position of a write among the writes of its object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Order {
-    /// Twice the resourceVersion that the write resulted in; or twice the one it replaced, plus one: nothing can
-    /// stand between. 0 where neither is known.
+    /// Twice the resourceVersion that the write resulted in, or twice the one that it replaced, plus one: no other
+    /// write can be between them. 0 if neither is known.
     pub revision: u64,
-    /// A hash of the object's uid, which tells epochs apart; 0 where it is not known.
+    /// A hash of the object's uid, which distinguishes epochs; 0 if it is not known.
     pub uid: u64,
     /// When the request arrived.
     pub at: Micros,
-    /// Whether the object was gone after it: the last write of its epoch.
+    /// Whether the object was gone after the write, which makes it the last one of its epoch.
     pub is_last: bool,
 }
 
 // === impl Order ===
 
 impl Order {
-    /// The revision of a write that resulted in `resulting`, or that replaced `replaced`; 0 stands for not known.
+    /// Returns the revision of a write that resulted in `resulting`, or that replaced `replaced`; 0 means unknown.
     pub fn revision(resulting: u64, replaced: u64) -> u64 {
         match (resulting, replaced) {
             (0, 0) => 0,
@@ -28,7 +28,7 @@ impl Order {
         }
     }
 
-    /// Whether this write came before `other`, as far as the two alone can tell.
+    /// Whether this write precedes `other`, judged by these two alone.
     pub fn is_before(&self, other: &Order) -> bool {
         if self.revision != 0 && other.revision != 0 && self.revision != other.revision {
             return self.revision < other.revision;
@@ -39,12 +39,12 @@ impl Order {
         self.at < other.at
     }
 
-    /// Whether it is known which revision was stored.
+    /// Whether the stored revision is known.
     pub fn is_stored(&self) -> bool {
         self.revision != 0 && self.revision.is_multiple_of(2)
     }
 
-    /// Whether both report the same stored revision: then the later one stored nothing.
+    /// Whether both report the same stored revision. If so, the later one stored nothing.
     pub fn is_same_revision(&self, other: &Order) -> bool {
         self.is_stored() && self.revision == other.revision
     }

@@ -1,4 +1,4 @@
-//! Each account with each of its tools and places once: objects hold a pointer.
+//! Interns clients: each combination of account, tool and origin is stored once, and objects hold a pointer to it.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -14,25 +14,26 @@ use crate::detect::instance::instance;
 use crate::detect::meter::Meter;
 use crate::detect::write::{Effect, Outcome, Write};
 
-/// Clients of one generation. Far more than a cluster has accounts and tools; reached only by somebody who makes them up.
+/// Maximum number of clients in one generation. It is far more than a cluster has accounts and tools; only made-up
+/// names can reach it.
 const GENERATION_MAX: usize = 32_768;
-/// Bytes of a user agent that are kept: the API server itself cuts at 1024.
+/// Maximum number of bytes of a user agent that are kept. The API server itself truncates at 1024.
 const USER_AGENT_BYTES_MAX: usize = 256;
-/// Clients that a batch finds again without asking: a batch has few.
+/// Slots of the cache of one batch. A batch has few clients.
 const NEAR: usize = 64;
 
-/// All clients in use: those of the last one to two generations, and what objects hold besides.
+/// All clients in use: those of the last one to two generations, and older ones that objects still hold.
 #[derive(Debug)]
 pub struct Clients {
     generations: Mutex<Generations>,
     hasher: RandomState,
     meter: Meter,
-    /// Bytes of one generation.
+    /// Maximum bytes of one generation.
     generation_bytes_max: usize,
 }
 
-/// Clients by their hash. Once the young ones are many, they become the old ones, and who was not asked for since is forgotten:
-/// what an object holds lives on there.
+/// Clients by their hash. When the young generation is full, it becomes the old one, and the clients of the old one
+/// that were not used since are dropped. A client that an object holds stays alive there.
 #[derive(Debug, Default)]
 struct Generations {
     young: HashMap<u64, Arc<Client>, RandomState>,
@@ -40,14 +41,15 @@ struct Generations {
     young_bytes: usize,
 }
 
-/// The clients of one batch.
+/// A cache of the clients of one batch, which are found without taking the lock.
 #[derive(Debug)]
 pub struct Near([Option<(u64, Arc<Client>)>; NEAR]);
 
 // === impl Clients ===
 
 impl Clients {
-    /// No clients yet; two generations of them, and those that objects hold, may take so many bytes.
+    /// Returns an empty set of clients. `bytes_max` is the memory limit of the whole pipeline, of which one generation
+    /// gets a sixteenth.
     pub fn new(bytes_max: usize) -> Clients {
         Clients {
             generations: Mutex::default(),
@@ -57,8 +59,8 @@ impl Clients {
         }
     }
 
-    /// The client that made a write. Of tools that apply for several applications under one account, each application is a
-    /// client of its own.
+    /// Returns the client that made a write. If a tool applies several applications under one account, each application
+    /// is a client of its own.
     pub fn intern<'n>(&self, near: &'n mut Near, write: &Write<'_>, classes: &Classes) -> &'n Arc<Client> {
         let (event, identity) = (write.event, &write.identity);
         let manager = write.field_manager.as_deref();
@@ -97,7 +99,7 @@ impl Clients {
         client
     }
 
-    /// Counts the bytes of all clients that live.
+    /// Returns the meter that counts the bytes of all live clients.
     pub fn meter(&self) -> &Meter {
         &self.meter
     }
@@ -118,7 +120,8 @@ impl Clients {
 // === impl Generations ===
 
 impl Generations {
-    /// Adds a young one; the old ones, where they are over with that.
+    /// Adds a client to the young generation. If that was full, returns the old generation, so that the caller can drop
+    /// it after it has released the lock.
     fn add(&mut self, hash: u64, client: Arc<Client>, bytes_max: usize) -> HashMap<u64, Arc<Client>, RandomState> {
         let mut over = HashMap::default();
         if self.young.len() >= GENERATION_MAX || self.young_bytes >= bytes_max {

@@ -1,8 +1,8 @@
-//! What time it is for the objects of one cluster: as late as its latest event, as far as that event's time can be believed.
+//! The clock of a cluster: the time of its latest event, as far as that event's time is plausible.
 //!
-//! The time of an event is a claim of the API server that wrote it, or of whoever posted it. A time that no clock can have is
-//! not believed: it moves no clock, and its event counts as if it had happened when it came. So a wrong clock neither hides a
-//! write nor ends a war.
+//! The time of an event is a claim of the API server that wrote it, or of a client that posted it. An implausible time
+//! does not advance the clock, and its event counts as if it had happened when it arrived. So a wrong clock neither
+//! hides a write nor ends a war.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,28 +12,28 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::lock;
 use crate::audit::event::Micros;
 
-/// Clusters that have a clock of their own. A webhook takes 64; more come only from a journal of many years.
+/// Maximum number of clusters with a clock of their own. A webhook accepts 64; only a journal of many years has more.
 const CLUSTERS_MAX: usize = 1024;
 
-/// 2014-06-01: before it there was no Kubernetes.
+/// 2014-06-01. There was no Kubernetes before it.
 const FIRST: Micros = 1_401_580_800_000_000;
 
-/// How far the time of an event may be from the clock of this machine.
+/// How far the time of an event may differ from this machine's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tolerance {
-    /// How far ahead of it.
+    /// How far it may be ahead.
     pub ahead: Micros,
-    /// How far behind it, once the cluster's other events are less far behind: nobody delivers what is older.
+    /// How far it may be behind, once the cluster has more recent events. No source delivers events that are older.
     pub behind: Micros,
 }
 
-/// Where events come from, which decides what an event is taken to be dated whose own time cannot be believed.
+/// Where events come from. This decides which time replaces an implausible one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Feed {
-    /// They come as they happen: when this one came.
+    /// Events arrive as they happen. The time of arrival replaces an implausible time.
     #[default]
     Live,
-    /// They were recorded: the latest time before it.
+    /// Events were recorded earlier. The latest time before the event replaces an implausible time.
     Recorded,
 }
 
@@ -43,7 +43,8 @@ pub(super) struct Clocks {
     by_cluster: Mutex<BTreeMap<Box<str>, Arc<Clock>>>,
     tolerance: Tolerance,
     feed: Feed,
-    /// Of a record, whether it is one of the future: then this machine's clock says nothing about it.
+    /// For recorded events: whether most of them are dated in the future. If so, this machine's clock is no reference
+    /// for them.
     is_of_future: OnceLock<bool>,
 }
 
@@ -51,28 +52,28 @@ pub(super) struct Clocks {
 #[derive(Debug)]
 pub struct Clock(AtomicI64);
 
-/// What times of events are believed now.
+/// The range of event times that are plausible now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Belief {
     pub(super) from: Micros,
     pub(super) until: Micros,
-    /// What an event is dated whose time is not believed.
+    /// The time that replaces an implausible one.
     instead: Micros,
 }
 
-/// Why the time of an event is not believed.
+/// Why the time of an event is implausible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wrong {
-    /// It lies in the future.
+    /// It is in the future.
     Future,
-    /// It lies before everything that may still be delivered, or before Kubernetes.
+    /// It is before everything that may still be delivered, or before Kubernetes existed.
     LongAgo,
 }
 
 // === impl Tolerance ===
 
 impl Default for Tolerance {
-    /// Clocks that are kept by NTP differ by less than a second, and those that are not by minutes.
+    /// Clocks that NTP keeps in sync differ by less than a second, others by minutes.
     fn default() -> Tolerance {
         Tolerance { ahead: 10 * 60 * 1_000_000, behind: 7 * 24 * 3600 * 1_000_000 }
     }
@@ -93,13 +94,13 @@ impl Clocks {
         self.tolerance
     }
 
-    /// The same clocks, for events that come this way.
+    /// Returns the same clocks with another kind of feed.
     pub(super) fn fed(self, feed: Feed) -> Clocks {
         Clocks { feed, ..self }
     }
 
-    /// Looks at the first events of a record, and whether most of them are dated in the future: that is one of a machine whose
-    /// clock differs from this one's, and not a single wrong time.
+    /// Decides from the first events of a record whether the record is dated in the future. If most of them are, the
+    /// clock of the machine that wrote it differs from this one's; a single wrong time does not count.
     pub(super) fn refer(&self, times: impl Iterator<Item = Micros>) {
         if self.feed == Feed::Recorded && self.is_of_future.get().is_none() {
             let mut times: Vec<Micros> = times.collect();
@@ -112,7 +113,7 @@ impl Clocks {
         }
     }
 
-    /// The clock of a cluster.
+    /// Returns the clock of a cluster, and creates it if necessary.
     pub(super) fn of(&self, cluster: &str) -> Arc<Clock> {
         let mut clocks = lock(&self.by_cluster);
         if let Some(clock) = clocks.get(cluster) {
@@ -125,28 +126,28 @@ impl Clocks {
         clock
     }
 
-    /// The clusters whose events were seen.
+    /// Returns the clusters that have sent events.
     pub(super) fn clusters(&self) -> Vec<Box<str>> {
         lock(&self.by_cluster).keys().cloned().collect()
     }
 
-    /// The latest time of a cluster's events.
+    /// Returns the latest event time of a cluster.
     pub(super) fn latest_of(&self, cluster: &str) -> Option<Micros> {
         lock(&self.by_cluster).get(cluster)?.latest()
     }
 
-    /// The latest time of all clusters' events.
+    /// Returns the latest event time of all clusters.
     pub(super) fn latest(&self) -> Option<Micros> {
         lock(&self.by_cluster).values().filter_map(|clock| clock.latest()).max()
     }
 
-    /// What is believed of events that come in now, or came in at `arrival`.
+    /// Returns which times are plausible for events that arrive now, or that arrived at `arrival`.
     pub(super) fn belief(&self, clock: &Clock, arrival: Option<Micros>) -> Belief {
         let now = arrival.unwrap_or_else(now);
         let latest = clock.latest();
         let oldest = now.saturating_sub(self.tolerance.behind);
         Belief {
-            // A log of last month is as good as one of today.
+            // Recorded events may be arbitrarily old.
             from: match self.feed {
                 Feed::Live if latest.is_some_and(|latest| latest >= oldest) => oldest,
                 Feed::Live | Feed::Recorded => FIRST,
@@ -166,12 +167,12 @@ impl Clocks {
 // === impl Clock ===
 
 impl Clock {
-    /// The latest time, once there is one.
+    /// Returns the latest event time, if there was an event.
     pub fn latest(&self) -> Option<Micros> {
         Some(self.0.load(Ordering::Relaxed)).filter(|at| *at != i64::MIN)
     }
 
-    /// An event of this time was seen.
+    /// Advances the clock to `at`. It never goes back.
     pub(super) fn advance(&self, at: Micros) {
         self.0.fetch_max(at, Ordering::Relaxed);
     }
@@ -180,7 +181,7 @@ impl Clock {
 // === impl Belief ===
 
 impl Belief {
-    /// The time that an event counts with, and what was wrong with its own.
+    /// Returns the time that an event counts with, and what is wrong with the event's own time.
     pub(super) fn of(&self, at: Micros) -> (Micros, Option<Wrong>) {
         if at > self.until {
             (self.instead, Some(Wrong::Future))
@@ -192,7 +193,7 @@ impl Belief {
     }
 }
 
-/// The time of this machine's clock.
+/// Returns the time of this machine's clock.
 fn now() -> Micros {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as Micros)
 }

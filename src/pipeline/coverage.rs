@@ -1,5 +1,4 @@
-//! What verdicts are based on: which sources were seen, for which time, and where nothing was. "No war" differs from
-//! "not looking".
+//! Coverage: which sources sent events, for which time, and with which gaps. It distinguishes "no war" from "no data".
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -8,32 +7,33 @@ use super::clock::Wrong;
 use crate::audit::event::Micros;
 use crate::audit::times;
 
-/// Time without any event, of reads neither, that is a gap: even an idle cluster renews its leases every few seconds.
+/// A time without any event (reads count as well) that is longer than this is a gap: even an idle cluster renews its
+/// leases every few seconds.
 pub const GAP_MIN: Micros = 120_000_000;
-/// Bytes between two looks at the time, where events follow each other closely.
+/// If events follow each other closely, only one event time per this number of bytes is parsed.
 const STRIDE: usize = 64 << 10;
-/// Spans and sources that are told apart.
+/// Maximum number of spans for each source, and of sources.
 const SPANS_MAX: usize = 256;
 const SOURCES_MAX: usize = 256;
 
-/// Times of some events of a body or of lines: as many as it takes to notice a gap.
+/// Times of some events of a body or of lines, close enough together to notice a gap.
 #[derive(Debug, Default)]
 pub struct Marks<'a> {
     times: Vec<Micros>,
-    /// Bytes since the last look.
+    /// Bytes since the last event whose time was parsed.
     skipped: usize,
-    /// The last event, where its time was not looked at.
+    /// The last event, if its time was not parsed.
     last: Option<&'a [u8]>,
 }
 
-/// The times that were seen, by source.
+/// The times from which events were received, by source.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Coverage {
     sources: BTreeMap<String, Spans>,
     doubts: BTreeMap<String, Doubts>,
 }
 
-/// Writes of one source whose time could not be believed, and which were taken to have happened when they came.
+/// Counts of writes of one source whose times are implausible. They count with their time of arrival.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Doubts {
     /// Dated in the future.
@@ -42,14 +42,14 @@ pub struct Doubts {
     pub long_ago: u64,
 }
 
-/// Times without a gap, in order.
+/// Sorted time ranges that contain no gap.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Spans(Vec<(Micros, Micros)>);
 
 // === impl Marks ===
 
 impl<'a> Marks<'a> {
-    /// The marks among whole lines.
+    /// Returns the marks of a block of whole lines.
     pub fn of_lines(lines: &'a [u8]) -> Marks<'a> {
         let mut marks = Marks::default();
         let line_from = |at: usize| {
@@ -61,14 +61,14 @@ impl<'a> Marks<'a> {
             let (line, end) = line_from(at);
             marks.times.extend(times::last(line));
             at = end.max(at + STRIDE);
-            // To the beginning of the next line.
+            // Skip to the beginning of the next line.
             at = lines.get(at..).and_then(|rest| memchr::memchr(b'\n', rest)).map_or(lines.len(), |n| at + n + 1);
         }
         marks.times.extend(times::last(lines));
         marks
     }
 
-    /// Notes the next event.
+    /// Adds the next event.
     pub fn see(&mut self, event: &'a [u8]) {
         self.skipped += event.len();
         match self.times.is_empty() || self.skipped >= STRIDE {
@@ -80,7 +80,7 @@ impl<'a> Marks<'a> {
         }
     }
 
-    /// The times that were looked at, in the order of the events: the first one's, the last one's, and some between.
+    /// Returns the parsed times in the order of the events: those of the first, the last, and some between.
     pub fn times(mut self) -> Vec<Micros> {
         self.times.extend(self.last.and_then(times::of_event));
         self.times
@@ -90,8 +90,8 @@ impl<'a> Marks<'a> {
 // === impl Coverage ===
 
 impl Coverage {
-    /// Notes that events were seen at these times, in their order, and between them: where two are far apart, `all` tells the
-    /// times of all events. Times that are not `believed` are left out.
+    /// Records that events happened at these times and, if they are close together, between them. If two are far apart,
+    /// `all` is called for the times of all events. Times that are not in `believed` are left out.
     pub fn see(
         &mut self,
         source: &str,
@@ -104,7 +104,7 @@ impl Coverage {
         }
         let mut marks: Vec<Micros> = marks.iter().filter(|at| believed.contains(at)).copied().collect();
         if marks.windows(2).any(|pair| (pair[1] - pair[0]).abs() > GAP_MIN) {
-            // Somewhere between these two nothing happened for long: look at every event.
+            // The events between these two may have a gap: parse the time of every event.
             marks = all();
             marks.retain(|at| believed.contains(at));
         }
@@ -119,7 +119,7 @@ impl Coverage {
         }
     }
 
-    /// Counts a write of this source whose time is not believed.
+    /// Counts a write of this source whose time is implausible.
     pub(super) fn doubt(&mut self, source: &str, wrong: Wrong) {
         self.add_doubts(
             source,
@@ -139,14 +139,14 @@ impl Coverage {
         doubts.long_ago += more.long_ago;
     }
 
-    /// The sources of which some times are not believed.
+    /// Returns the sources with implausible times.
     pub fn doubts(&self) -> impl Iterator<Item = (&str, Doubts)> {
         self.doubts.iter().map(|(source, doubts)| (source.as_str(), *doubts))
     }
 
-    /// Where the time ends of which more than one source tells: the latest end but one among the sources that cover the same
-    /// time as the one that ends last. `None` where there is no such other source. Logs that were rotated follow each other,
-    /// and share no time.
+    /// Returns the time up to which more than one source sent events: the latest end among the other sources that
+    /// overlap with the source that ends last. Returns `None` if no other source overlaps. Rotated logs follow each
+    /// other and do not overlap.
     pub fn end_but_one(&self) -> Option<Micros> {
         let ends = || self.sources.iter().filter_map(|(source, spans)| Some((source, spans.ends()?)));
         let (last, (begin, _)) = ends().max_by_key(|(_, (_, end))| *end)?;
@@ -154,7 +154,7 @@ impl Coverage {
         others.map(|(_, (_, end))| end).max()
     }
 
-    /// Adds what another one saw.
+    /// Adds the coverage of `other`.
     pub fn add(&mut self, other: &Coverage) {
         other.doubts.iter().for_each(|(source, doubts)| self.add_doubts(source, *doubts));
         for (source, spans) in &other.sources {
@@ -165,12 +165,12 @@ impl Coverage {
         }
     }
 
-    /// The sources, and what was seen of each.
+    /// Returns the spans of each source.
     pub fn sources(&self) -> impl Iterator<Item = (&str, &Spans)> {
         self.sources.iter().map(|(source, spans)| (source.as_str(), spans))
     }
 
-    /// All sources together.
+    /// Returns the spans of all sources together.
     pub fn all(&self) -> Spans {
         let mut all = Spans::default();
         for spans in self.sources.values() {
@@ -183,7 +183,7 @@ impl Coverage {
 // === impl Spans ===
 
 impl Spans {
-    /// Adds a time in which events were seen.
+    /// Adds a time range that contains events.
     pub fn add(&mut self, from: Micros, to: Micros) {
         let (from, to) = (from.min(to), from.max(to));
         let begin = self.0.partition_point(|(_, end)| *end + GAP_MIN < from);
@@ -191,7 +191,7 @@ impl Spans {
         let joined = self.0[begin..end].iter().fold((from, to), |(a, b), (c, d)| (a.min(*c), b.max(*d)));
         self.0.splice(begin..end, [joined]);
         if self.0.len() > SPANS_MAX {
-            // The two nearest become one: a gap less is told.
+            // Join the two nearest spans, so that the shortest gap is no longer reported.
             let gap = |i: &usize| self.0[i + 1].0 - self.0[*i].1;
             if let Some(i) = (0..self.0.len() - 1).min_by_key(gap) {
                 self.0[i].1 = self.0[i + 1].1;
@@ -200,12 +200,12 @@ impl Spans {
         }
     }
 
-    /// The first and the last time.
+    /// Returns the first and the last time.
     pub fn ends(&self) -> Option<(Micros, Micros)> {
         Some((self.0.first()?.0, self.0.last()?.1))
     }
 
-    /// The times between them in which nothing was seen.
+    /// Returns the gaps between the spans.
     pub fn gaps(&self) -> impl Iterator<Item = (Micros, Micros)> {
         self.0.windows(2).map(|pair| (pair[0].1, pair[1].0))
     }

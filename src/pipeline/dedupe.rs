@@ -1,7 +1,7 @@
-//! At-least-once in, once counted: requests that were seen before.
+//! Deduplication: delivery is at least once, counting is exactly once.
 //!
-//! kube-apiserver posts a batch again when it got no answer, minutes later. A client may choose its audit ID, so the ID
-//! alone does not identify a request: what it is about, who made it and what it sent count too.
+//! kube-apiserver posts a batch again if it got no answer, which can be minutes later. A client can choose its audit
+//! ID, so the ID alone does not identify a request: the object, the account and the content count too.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
@@ -12,7 +12,7 @@ use crate::audit::event::{Micros, Stage};
 use crate::detect::policy::Limits;
 use crate::detect::write::{ObjectName, Write};
 
-/// Time of events that one generation covers: a batch is tried for less than two minutes, and a restart may lie between.
+/// Event time that one generation covers. A batch is retried for less than two minutes, and a restart can lie between.
 const GENERATION: Micros = 15 * 60 * 1_000_000;
 
 /// Hashes of the requests of the last one to two generations.
@@ -24,7 +24,7 @@ pub struct Dedupe {
     generation_max: usize,
 }
 
-/// The hash of what is a hash already.
+/// A hasher for values that are hashes already.
 #[derive(Debug, Default)]
 struct Hashed(u64);
 
@@ -47,7 +47,7 @@ impl Hasher for Hashed {
 // === impl Dedupe ===
 
 impl Dedupe {
-    /// Remembers at most `requests_max` requests.
+    /// Returns an empty set that remembers at most `requests_max` requests.
     pub fn new(requests_max: usize) -> Dedupe {
         Dedupe {
             young: HashSet::default(),
@@ -57,7 +57,7 @@ impl Dedupe {
         }
     }
 
-    /// Whether this request was seen before; it is remembered.
+    /// Whether this request was seen before. Remembers it.
     pub fn is_repeated(&mut self, request: u64, at: Micros) -> bool {
         if self.since == i64::MIN {
             self.since = at;
@@ -71,25 +71,27 @@ impl Dedupe {
     }
 }
 
-/// What identifies a request: equal for one that is posted again or read from the journal, different for every other.
+/// What identifies a request: equal if the request is posted again or replayed from the journal, and different for all
+/// other requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity<'a> {
-    /// Cluster, audit ID, stage, verb, URI; group, resource, subresource, namespace, name; account and the account it
-    /// impersonates; the body.
+    /// Cluster, audit ID, stage, verb, URI; group, resource, subresource, namespace, name; account, impersonated
+    /// account; the body.
     pub texts: [&'a [u8]; 13],
-    /// When the request arrived, as its API server says.
+    /// When the request arrived, according to its API server.
     pub received: Micros,
-    /// The HTTP code of its answer.
+    /// The HTTP status code of the response.
     pub code: u16,
 }
 
-/// What a request is recognised by in memory. Of a `bare` one, such as a Secret's, the journal keeps no body, so the body is
-/// no part of it.
+/// Returns the hash by which a request is recognised in memory. If the request `is_bare`, as for a Secret, the journal
+/// does not keep its body, so the body is not part of the hash.
 pub fn identity(hasher: &RandomState, cluster: &str, write: &Write<'_>, is_bare: bool) -> u64 {
     hasher.hash_one(Identity::of(cluster, write, is_bare))
 }
 
-/// Whether no body of an object is kept, nor anything that may quote one: Secrets, what is redacted, what is not looked at.
+/// Whether no body of an object is kept, nor anything that may quote one: Secrets, redacted objects, and objects that
+/// the configuration excludes (`limits` is `None`).
 pub fn is_bare(limits: Option<&Limits>, object: &ObjectName<'_>) -> bool {
     object.resource == "secrets" || limits.is_none_or(|limits| limits.redacts)
 }
@@ -97,7 +99,7 @@ pub fn is_bare(limits: Option<&Limits>, object: &ObjectName<'_>) -> bool {
 // === impl Identity ===
 
 impl<'a> Identity<'a> {
-    /// The identity of a write.
+    /// Returns the identity of a write.
     pub fn of(cluster: &'a str, write: &Write<'a>, is_bare: bool) -> Identity<'a> {
         let (event, object) = (write.event, &write.object);
         let stage = match event.stage {

@@ -1,4 +1,4 @@
-//! The identity of an object, and where it is looked for.
+//! The key of an object, and its place in the object table.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
@@ -7,11 +7,11 @@ use foldhash::quality::RandomState;
 
 use crate::detect::write::ObjectName;
 
-/// The identity of an object: cluster, group, resource, namespace and name, in one text.
+/// The key of an object: cluster, group, resource, namespace and name in one string.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey(Box<str>);
 
-/// An object's name, and where it is looked for.
+/// An object's name with its hash, by which tables find it.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'k> {
     pub(super) cluster: &'k str,
@@ -19,13 +19,13 @@ pub struct Place<'k> {
     pub(super) hash: u64,
 }
 
-/// Stands between the parts of a key. No name holds it.
+/// Separates the parts of a key. No name contains it.
 const SEPARATOR: u8 = 0;
 
 // === impl ObjectKey ===
 
 impl ObjectKey {
-    /// The key of one object.
+    /// Returns the key of an object.
     pub fn new(cluster: &str, object: &ObjectName<'_>) -> ObjectKey {
         let ObjectName { group, resource, namespace, name } = object;
         let len = cluster.len() + group.len() + resource.len() + namespace.len() + name.len() + 4;
@@ -38,14 +38,14 @@ impl ObjectKey {
         ObjectKey(text.into())
     }
 
-    /// The key of one object; `None` where the names are none.
+    /// Returns the key of an object, or `None` if a name contains the separator, so that it is not a valid name.
     pub fn of(cluster: &str, object: &ObjectName<'_>) -> Option<ObjectKey> {
         let key = ObjectKey::new(cluster, object);
         let separators = key.0.bytes().filter(|b| *b == SEPARATOR).count();
         (separators == 4).then_some(key)
     }
 
-    /// Whether it is the key of the object at this place.
+    /// Whether this is the key of the object at this place.
     pub(super) fn is_of(&self, place: &Place<'_>) -> bool {
         let Place { cluster, object, .. } = place;
         let mut rest = Some(self.0.as_bytes());
@@ -55,18 +55,18 @@ impl ObjectKey {
         rest.is_some_and(|rest| rest == object.name.as_bytes())
     }
 
-    /// What a place of it has.
+    /// Returns the hash of the names, which is also that of [`Place::new`].
     pub(super) fn hash(&self, hasher: &RandomState) -> u64 {
         hash(hasher, &self.parts())
     }
 
-    /// The cluster's name, empty where there is only one.
+    /// Returns the cluster's name. It is empty if there is only one cluster.
     pub fn cluster(&self) -> &str {
         let [cluster, ..] = self.parts();
         cluster
     }
 
-    /// The object within its cluster.
+    /// Returns the object's name within its cluster.
     pub fn object(&self) -> ObjectName<'_> {
         let [_, group, resource, namespace, name] = self.parts();
         ObjectName { group, resource, namespace, name }
@@ -105,19 +105,19 @@ impl fmt::Debug for ObjectKey {
 // === impl Place ===
 
 impl<'k> Place<'k> {
-    /// The place of an object in tables with this hasher.
+    /// Returns the place of an object in tables that use this hasher.
     pub(super) fn new(cluster: &'k str, object: ObjectName<'k>, hasher: &RandomState) -> Place<'k> {
         let parts = [cluster, object.group, object.resource, object.namespace, object.name];
         Place { cluster, object, hash: hash(hasher, &parts) }
     }
 
-    /// The object's key; `None` where the names are none.
+    /// Returns the object's key, or `None` if its names are not valid.
     pub fn key(&self) -> Option<ObjectKey> {
         ObjectKey::of(self.cluster, &self.object)
     }
 }
 
-/// The hash of an object's names.
+/// Returns the hash of an object's names.
 fn hash(hasher: &RandomState, parts: &[&str; 5]) -> u64 {
     let mut hasher = hasher.build_hasher();
     parts.iter().for_each(|part| hasher.write(part.as_bytes()));

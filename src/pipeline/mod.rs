@@ -1,7 +1,13 @@
-//! The way through: decoded events in, object states held, verdicts out.
+//! Takes decoded events, keeps the states of the objects, and returns verdicts.
 //!
-//! A [`Pipeline`] is shared by all who bring events and all who ask. Locks are per shard of the objects and never held
-//! across an await; counters are added per batch.
+//! One [`Pipeline`] is shared by all sources and all queries. Locks cover one shard of the objects each and are never
+//! held across an await. Counters are added once per batch.
+//!
+//! - [`table`], `shard`, [`key`]: the objects, their eviction and their deadlines.
+//! - [`dedupe`]: recognises requests that are delivered again.
+//! - [`clients`]: interns the accounts and tools behind the writes.
+//! - [`clock`]: event time, and which event times are plausible.
+//! - [`coverage`], [`stats`]: what verdicts are based on, and counters.
 
 pub mod clients;
 pub mod clock;
@@ -32,34 +38,35 @@ use key::{ObjectKey, Place};
 use stats::{Stats, Tallies};
 use table::Table;
 
-/// Events that are taken in at a time: so many that their objects are waited for together, so few that these stay near.
+/// Events that are processed together: enough for their cache misses to overlap, few enough to stay in the cache.
 const WINDOW: usize = 128;
 
-/// The bounds of what a pipeline keeps.
+/// The limits of what a pipeline keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Objects that are tracked; the calmest and oldest make room.
+    /// Objects that are tracked. Beyond this number, old, uncontested objects are evicted first.
     pub objects_max: usize,
-    /// Bytes of all objects together, roughly.
+    /// Approximate bytes of all objects together.
     pub bytes_max: usize,
-    /// Bytes of stored bodies that are kept unread.
+    /// Bytes of stored bodies that are kept without being parsed.
     pub body_bytes_max: usize,
-    /// Requests remembered, to recognise repeated ones.
+    /// Requests that are remembered for deduplication.
     pub requests_max: usize,
-    /// How far the times of events may be from this machine's clock.
+    /// How far event times may differ from this machine's clock.
     pub tolerance: Tolerance,
 }
 
-/// The time of events that is looked at: from `since`, before `until`.
+/// A range of event times: from `since`, before `until`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// The first instant.
+    /// The first instant of the range.
     pub since: Micros,
-    /// The first instant after it.
+    /// The first instant after the range.
     pub until: Micros,
 }
 
-/// Everything between the decoder and the surfaces.
+/// Everything between the decoder and the queries: the state of all objects, with the policy, the clocks and the
+/// counters.
 #[derive(Debug)]
 pub struct Pipeline {
     policy: Policy,
@@ -70,48 +77,48 @@ pub struct Pipeline {
     hasher: RandomState,
     stats: Mutex<Stats>,
     clocks: Clocks,
-    /// State changes that no batch has reported yet.
+    /// Transitions that no batch has reported yet.
     unreported: Mutex<Vec<Transition>>,
 }
 
-/// One run of events from one source: counted here, and added to the pipeline's counters when it is dropped.
+/// Events of one source. Counts locally, and adds its counts to the pipeline's when it is dropped.
 #[derive(Debug)]
 pub struct Batch<'p> {
     pipeline: &'p Pipeline,
     cluster: &'p str,
     source: &'p str,
     clock: Arc<Clock>,
-    /// When its events came in, where that was not now.
+    /// When the events arrived, if that was not now.
     arrival: Option<Micros>,
     stats: Stats,
     near: Box<Near>,
     /// New thrashing events by object and party.
     pub thrashes: Vec<Thrash>,
-    /// Verdicts that changed.
+    /// Transitions that these events caused.
     pub transitions: Vec<Transition>,
 }
 
-/// Thrashing events of one object by one party.
+/// Thrashing events of one party on one object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Thrash {
     /// The object.
     pub object: ObjectKey,
-    /// Whose writes they were.
+    /// The party whose writes they were.
     pub party: Arc<str>,
-    /// How many.
+    /// The number of thrashing events.
     pub count: u32,
 }
 
-/// A verdict that changed.
+/// A change of the state of an object's war.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transition {
     /// The object.
     pub object: ObjectKey,
-    /// From which state.
+    /// The state before it.
     pub from: State,
-    /// To which state.
+    /// The state after it.
     pub to: State,
-    /// When.
+    /// Its event time.
     pub at: Micros,
 }
 
@@ -140,7 +147,7 @@ impl Default for Bounds {
 // === impl Range ===
 
 impl Default for Range {
-    /// All time.
+    /// Returns the range of all times.
     fn default() -> Range {
         Range { since: i64::MIN, until: i64::MAX }
     }
@@ -149,7 +156,7 @@ impl Default for Range {
 // === impl Pipeline ===
 
 impl Pipeline {
-    /// An empty pipeline.
+    /// Returns an empty pipeline for live events.
     pub fn new(policy: Policy, bounds: Bounds) -> Pipeline {
         let clients = Clients::new(bounds.bytes_max);
         Pipeline {
@@ -165,17 +172,17 @@ impl Pipeline {
         }
     }
 
-    /// Takes its events from a record of the past.
+    /// Makes this a pipeline of recorded events, such as those of a log file.
     pub fn recorded(self) -> Pipeline {
         Pipeline { clocks: self.clocks.fed(Feed::Recorded), ..self }
     }
 
-    /// Looks only at events of this time; others are counted as ignored.
+    /// Restricts the pipeline to events in this range. Others are counted as ignored.
     pub fn within(self, range: Range) -> Pipeline {
         Pipeline { range, ..self }
     }
 
-    /// A batch of events from one cluster's source: an API server, or a file.
+    /// Returns a batch for events of one source of a cluster: an API server, or a file.
     pub fn batch<'p>(&'p self, cluster: &'p str, source: &'p str) -> Batch<'p> {
         Batch {
             pipeline: self,
@@ -190,25 +197,25 @@ impl Pipeline {
         }
     }
 
-    /// The limits in force.
+    /// Returns the policy in force.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// The objects.
+    /// Returns the object table.
     pub fn table(&self) -> &Table {
         &self.table
     }
 
-    /// Makes the state changes that are due in a cluster where it is `now`, in the order of their times.
+    /// Makes the transitions of a cluster that are due by `now`, in the order of their times.
     ///
-    /// Batches of live events do so themselves. What is read from a record of the past ends at a time that is known at the end
-    /// only: see [`Pipeline::end`].
+    /// Batches of live events do this themselves. The end of a record is known only after all of it was read: see
+    /// [`Pipeline::end`].
     pub fn pass_time(&self, cluster: &str, now: Micros) -> Vec<Transition> {
         self.table.pass_time(cluster, now, &self.policy)
     }
 
-    /// Makes the state changes that are due when everything was taken in from a record of the past.
+    /// Makes the transitions that are due at the end of a record of the past.
     pub fn end(&self) -> Vec<Transition> {
         let mut transitions = Vec::new();
         for cluster in self.clocks.clusters() {
@@ -219,12 +226,12 @@ impl Pipeline {
         transitions
     }
 
-    /// A person lifted the pause of this object. The next batch reports what that changes.
+    /// Records that a person lifted the pause of this object. The next batch reports the transition, if there is one.
     pub fn resume(&self, key: &ObjectKey, at: Micros) {
         lock(&self.unreported).extend(self.table.resume(key, at));
     }
 
-    /// What was taken in so far.
+    /// Returns the counts of all completed batches.
     pub fn stats(&self) -> Stats {
         let mut stats = lock(&self.stats).clone();
         stats.tallies.objects = self.table.len() as u64;
@@ -232,9 +239,9 @@ impl Pipeline {
         stats
     }
 
-    /// What time it is in a cluster: that of its latest event that can be believed. Where the log of one API server goes on for
-    /// longer than clocks may differ behind those of the others, it is the time at which those end: what happened afterwards is
-    /// known of one only, and its clock may be wrong.
+    /// Returns the current time of a cluster: that of its latest plausible event. If the log of one API server ends
+    /// later than the others by more than clocks may differ, it is the time at which the others end: only one source
+    /// reports what happened afterwards, and its clock may be wrong.
     pub fn latest_of(&self, cluster: &str) -> Option<Micros> {
         let latest = self.clocks.latest_of(cluster)?;
         let Feed::Recorded = self.clocks.feed() else { return Some(latest) };
@@ -243,13 +250,14 @@ impl Pipeline {
         Some(told.filter(is_far).unwrap_or(latest))
     }
 
-    /// The latest time of all clusters: how far the events have come, and no cluster's "now".
+    /// Returns the latest event time of all clusters. It says how far the events have come, and is not the time of any
+    /// cluster.
     pub fn latest(&self) -> Option<Micros> {
         self.clocks.latest()
     }
 }
 
-/// Locks, also what somebody panicked with: to go on with what is there is better than to stop.
+/// Locks a mutex even if a thread panicked while it held it: continuing with the present state is better than stopping.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -257,7 +265,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 // === impl Batch ===
 
 impl<'p> Batch<'p> {
-    /// Takes in one decoded event, or counts why there is none. `place` is where it stood (a line's number).
+    /// Processes one decoded event, or counts why there is none. `place` is its position in the input, such as a line
+    /// number.
     pub fn take(&mut self, decoded: Result<Decoded<'_>, Malformed>, place: u64) {
         let tallies = &mut self.stats.tallies;
         tallies.events += 1;
@@ -275,7 +284,7 @@ impl<'p> Batch<'p> {
         }
     }
 
-    /// Takes in a run of decoded lines, behind `before` others.
+    /// Processes a run of decoded lines. `before` is the number of lines before it.
     pub fn run(&mut self, run: &Run<'_>, before: u64) {
         let tallies = &mut self.stats.tallies;
         tallies.events += run.unfinished + run.reads + run.events.len() as u64;
@@ -295,7 +304,7 @@ impl<'p> Batch<'p> {
         }
     }
 
-    /// Makes the state changes that are due by now: to be called when all events of a batch were taken in.
+    /// Makes the transitions that are due by now. Call it when all events of a batch have been processed.
     pub fn pass_time(&mut self) {
         self.transitions.append(&mut lock(&self.pipeline.unreported));
         if let (Feed::Live, Some(now)) = (self.pipeline.clocks.feed(), self.clock.latest()) {
@@ -307,7 +316,7 @@ impl<'p> Batch<'p> {
         self.pipeline.clocks.belief(&self.clock, self.arrival)
     }
 
-    /// Takes in the events of a body as they are decoded, some at a time; how many there were.
+    /// Decodes and processes the events of a body, one window at a time. Returns the number of events.
     pub fn body(&mut self, body: &[u8]) -> u64 {
         let mut events = Vec::with_capacity(WINDOW);
         let mut place = 0;
@@ -337,14 +346,14 @@ impl<'p> Batch<'p> {
         place
     }
 
-    /// Takes in finished events of mutating requests, few at a time. Each step is taken with all of them before the next one:
-    /// what they wait for in memory comes together.
+    /// Processes finished events of mutating requests, at most a window of them. Works stage by stage, so that the
+    /// cache misses of different events overlap.
     fn window(&mut self, events: &[Event<'_>]) {
         let pipeline = self.pipeline;
         let Range { since, until } = pipeline.range;
         self.pipeline.clocks.refer(events.iter().filter_map(Event::at));
         let belief = self.belief();
-        // What time it is in the cluster when a write is seen: the same however events are divided into batches.
+        // The cluster's time at each write. It must not depend on how events are divided into batches.
         let is_live = pipeline.clocks.feed() == Feed::Live;
         let now = |clock: &Clock| clock.latest().filter(|_| is_live).unwrap_or(i64::MIN);
         let mut writes: Vec<(u64, Write<'_>, Micros)> = Vec::with_capacity(events.len());
@@ -383,7 +392,7 @@ impl<'p> Batch<'p> {
         }
         let places: Vec<Place<'_>> =
             stored.iter().map(|(write, ..)| pipeline.table.place(self.cluster, write.object)).collect();
-        // One alone has nobody to wait together with.
+        // Prefetching a single object would gain nothing.
         if places.len() > 1 {
             pipeline.table.warm(&places);
         }
@@ -392,7 +401,7 @@ impl<'p> Batch<'p> {
         }
     }
 
-    /// The limits that a write is held to, if it is one to take in.
+    /// Returns the limits for a write, or counts why it is left out.
     fn limits(&mut self, write: &Write<'_>) -> Option<&'p Limits> {
         self.stats.level(write.event);
         let limits = self.pipeline.policy.limits(&write.object);
@@ -405,7 +414,7 @@ impl<'p> Batch<'p> {
         None
     }
 
-    /// Takes in one write.
+    /// Passes one write to its object.
     fn observe(&mut self, write: &Write<'_>, limits: &Limits, place: &Place<'_>, now: Micros) {
         let Pipeline { policy, table, clients, .. } = self.pipeline;
         let client = clients.intern(&mut self.near, write, &policy.classes);
@@ -435,12 +444,12 @@ impl<'p> Batch<'p> {
         self.transitions.extend(observed.transitions.into_iter().map(|change| Transition::new(object.clone(), change)));
     }
 
-    /// Notes the times of whole lines, of reads too: time passes for verdicts even where nobody writes.
+    /// Records the times of a block of whole lines, including reads: time passes for verdicts even if nobody writes.
     pub fn lines(&mut self, lines: &[u8]) {
         self.reached(&Marks::of_lines(lines).times(), || times::all(lines).collect());
     }
 
-    /// Notes times of events, in their order, and between them where these are far apart.
+    /// Records event times in their order, and the time between them unless it contains gaps.
     fn reached(&mut self, marks: &[Micros], all: impl FnOnce() -> Vec<Micros>) {
         let belief = self.belief();
         self.stats.coverage.see(self.source, marks, belief.from..=belief.until, all);
@@ -449,22 +458,22 @@ impl<'p> Batch<'p> {
         marks.iter().filter(is_believed).for_each(|at| self.clock.advance(*at));
     }
 
-    /// Goes on with events that came in at this time.
+    /// Sets the time of arrival of the events that follow.
     pub fn arrived(&mut self, at: Micros) {
         self.arrival = Some(at);
     }
 
-    /// Goes on with events of another source.
+    /// Sets the source of the events that follow.
     pub fn from(&mut self, source: &'p str) {
         self.source = source;
     }
 
-    /// Writes of this batch whose time is not believed, by source.
+    /// Returns the counts of writes of this batch with implausible times, by source.
     pub fn doubts(&self) -> impl Iterator<Item = (&str, Doubts)> {
         self.stats.coverage.doubts()
     }
 
-    /// What was counted in this batch so far.
+    /// Returns the counts of this batch so far.
     pub fn tallies(&self) -> &Tallies {
         &self.stats.tallies
     }

@@ -1,4 +1,4 @@
-//! A part of the objects, behind one lock.
+//! A part of the objects behind one lock, with the deadlines of these objects.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hint::black_box;
@@ -15,37 +15,37 @@ use crate::detect::contest::LATE_MAX;
 use crate::detect::object::ObjectState;
 use crate::detect::policy::Policy;
 
-/// Bytes of an object's place in a table that is half empty, beside the object.
+/// Bytes that an object takes in a half-empty table, in addition to the object itself.
 const PLACE_BYTES: usize = 40;
-/// Objects that are settled at a time.
+/// Maximum number of objects that one call of [`Shard::settle`] settles.
 const SETTLED_AT_ONCE: usize = 64;
 
-/// An object and its name.
+/// An object and its key.
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) key: ObjectKey,
     pub(super) state: ObjectState,
-    /// Bytes that it is counted with.
+    /// The bytes that the table counts for this object.
     pub(super) counted: usize,
 }
 
-/// Deadlines that are kept for objects that are gone, before they are looked for and removed.
+/// Deadlines of evicted objects that may accumulate before they are searched for and removed.
 const STALE_DEADLINES: usize = 1024;
 
-/// What is to be done in a cluster when its time comes, by the hashes of the objects.
+/// What is due in a cluster at which time, by object hash.
 #[derive(Debug)]
 struct Agenda {
     cluster: Box<str>,
-    /// Objects that are to be settled, and when they may be: the earliest first, as nearly as events come in order.
+    /// Objects to settle, and from which time on. Sorted by time as far as events arrive in order.
     unsettled: VecDeque<(Micros, u64)>,
-    /// Objects whose state changes by time alone, and when.
+    /// Objects whose state changes when time passes, and at which time.
     deadlines: BTreeSet<(Micros, u64)>,
 }
 
 /// Some of the objects.
 #[derive(Debug)]
 pub(super) struct Shard {
-    /// A box each: a table that has just doubled is half empty, and a pointer is not much to be empty.
+    /// Objects are boxed: a table that has just doubled is half empty, and an empty slot then costs only a pointer.
     objects: HashTable<Box<Object>>,
     hasher: RandomState,
     agendas: Vec<Agenda>,
@@ -54,7 +54,7 @@ pub(super) struct Shard {
 // === impl Object ===
 
 impl Object {
-    /// Counts the bytes that it takes, roughly, with its name and its place in the table; how many more they are than before.
+    /// Counts the approximate bytes of the object, its key and its table entry. Returns by how much they have grown.
     pub(super) fn recount(&mut self) -> isize {
         let is_notable = self.state.contest().is_some() || self.state.troubles().is_some();
         let name = self.key.as_ref().len() + PLACE_BYTES;
@@ -63,7 +63,7 @@ impl Object {
         self.counted.wrapping_sub(before) as isize
     }
 
-    /// Looks at what a request about it will need, and does nothing: where it is not near, it comes meanwhile.
+    /// Prefetches the memory that a request about this object needs: reads it without using it.
     pub(super) fn touch(&self) {
         black_box(self.key.as_ref().as_bytes().first());
         self.state.touch();
@@ -77,7 +77,7 @@ impl Shard {
         Shard { objects: HashTable::new(), hasher, agendas: Vec::new() }
     }
 
-    /// The object at this place, and whether it is new; `None` where the place's names are none.
+    /// Returns the object at this place, and whether it is new. Returns `None` if the place's names are not valid.
     pub(super) fn object(&mut self, place: &Place<'_>, at: Micros) -> Option<(&mut Object, bool)> {
         let hasher = &self.hasher;
         let is_it = |key: &ObjectKey| key.is_of(place);
@@ -90,34 +90,35 @@ impl Shard {
         })
     }
 
-    /// The object at this place.
+    /// Returns the object at this place.
     pub(super) fn find(&mut self, place: &Place<'_>) -> Option<&mut ObjectState> {
         let found = self.objects.find_mut(place.hash, |object| object.key.is_of(place));
         found.map(|object| &mut object.state)
     }
 
-    /// All objects.
+    /// Returns all objects.
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &Object> {
         self.objects.iter().map(|object| &**object)
     }
 
-    /// The object with this hash, or seldom another one.
+    /// Returns the object with this hash. On a hash collision it can be another object.
     pub(super) fn near(&self, hash: u64) -> Option<&Object> {
         self.objects.find(hash, |_| true).map(|object| &**object)
     }
 
-    /// Has an object settled, once nobody can come late any more.
+    /// Schedules an object to be settled once late writes can no longer arrive.
     pub(super) fn settle_later(&mut self, cluster: &str, hash: u64, at: Micros) {
         let objects = self.objects.len();
         let unsettled = &mut self.agenda(cluster).unsettled;
         unsettled.push_back((at.saturating_add(LATE_MAX), hash));
-        // Where time stands still, what is settled late costs less than a list without end.
+        // If time does not advance, drop the oldest entry: an object that stays unsettled longer costs less than an
+        // unbounded list.
         if unsettled.len() > 2 * objects {
             unsettled.pop_front();
         }
     }
 
-    /// Has [`Shard::pass_time`] look at an object at this time.
+    /// Schedules an object for [`Shard::pass_time`] at this time.
     pub(super) fn schedule(&mut self, cluster: &str, hash: u64, at: Micros) {
         let objects = self.objects.len();
         let deadlines = &mut self.agenda(cluster).deadlines;
@@ -129,12 +130,12 @@ impl Shard {
         }
     }
 
-    /// Makes the state changes that are due by `now` in a cluster.
+    /// Makes the transitions of a cluster that are due by `now`.
     pub(super) fn pass_time(&mut self, cluster: &str, now: Micros, policy: &Policy, transitions: &mut Vec<Transition>) {
         while let Some((at, hash)) = self.agenda(cluster).deadlines.first().copied().filter(|(at, _)| *at <= now) {
             self.agenda(cluster).deadlines.remove(&(at, hash));
             let mut next = None;
-            // Another object that happens to be found by the same hash is only looked at early.
+            // A hash collision only means that another object is checked early.
             for object in self.objects.iter_hash_mut(hash) {
                 let Some(limits) = policy.limits(&object.key.object()) else { continue };
                 for transition in object.state.advance(now, limits) {
@@ -157,8 +158,8 @@ impl Shard {
         &mut self.agendas[index]
     }
 
-    /// Settles what may be in a cluster where it is `now`, some objects at a time; whether there may be more, and how many
-    /// bytes more are counted then.
+    /// Settles objects of a cluster that are due at `now`, a limited number at a time. Returns whether there may be
+    /// more, and by how much the counted bytes have grown.
     pub(super) fn settle(&mut self, cluster: &str, now: Micros) -> (bool, isize) {
         let Some(index) = self.agendas.iter().position(|agenda| *agenda.cluster == *cluster) else { return (false, 0) };
         let mut bytes = 0;
@@ -171,7 +172,7 @@ impl Shard {
         }
         for _ in 0..due {
             let Some((_, hash)) = self.agendas[index].unsettled.pop_front() else { break };
-            // Another one that happens to be found by the same hash may be settled as well.
+            // On a hash collision, another object is settled as well, which does no harm.
             let mut is_unsettled = false;
             for object in self.objects.iter_hash_mut(hash) {
                 object.state.settle(now);
@@ -185,7 +186,8 @@ impl Shard {
         (due == SETTLED_AT_ONCE, bytes)
     }
 
-    /// Makes these objects smaller; how many bytes more are counted then, and how many more of them are bodies.
+    /// Shrinks the matching objects. Returns by how much their counted bytes, and the bytes of their bodies, have
+    /// grown.
     pub(super) fn shrink(
         &mut self,
         is_meant: impl Fn(&ObjectState) -> bool,
@@ -207,7 +209,7 @@ impl Shard {
         (bytes, bodies)
     }
 
-    /// Keeps the objects that are meant.
+    /// Drops all objects that do not match.
     pub(super) fn retain(&mut self, mut is_meant: impl FnMut(&Object) -> bool) {
         self.objects.retain(|object| is_meant(object));
     }

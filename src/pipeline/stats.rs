@@ -1,4 +1,4 @@
-//! What was taken in, and what was left out for which reason.
+//! Counters: what was processed, and what was left out for which reason.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::detect::write::NotAWrite;
 pub struct Tallies {
     /// Audit events of all stages.
     pub events: u64,
-    /// Requests that ended, each once.
+    /// Completed requests, each counted once.
     pub requests: u64,
     /// Requests that changed an object.
     pub writes: u64,
@@ -20,47 +20,47 @@ pub struct Tallies {
     pub reads: u64,
     /// Server-side dry-runs.
     pub dry_runs: u64,
-    /// Requests answered with success that changed nothing.
+    /// Requests that succeeded but changed nothing.
     pub no_ops: u64,
-    /// Requests that changed nothing because they were refused.
+    /// Requests that changed nothing because they were rejected.
     pub failed: u64,
-    /// Connects, reviews, collections, non-resource requests.
+    /// Connect requests, reviews, collection requests and non-resource requests.
     pub others: u64,
-    /// Requests about objects that the configuration leaves out.
+    /// Requests about objects that the configuration excludes.
     pub ignored: u64,
-    /// Requests that had come before.
+    /// Requests that had been delivered before.
     pub duplicates: u64,
-    /// Lines or items that were no audit events.
+    /// Lines or items that are not audit events.
     pub malformed: u64,
-    /// Writes whose bodies could not be read.
+    /// Writes whose bodies could not be parsed.
     pub unreadable: u64,
-    /// Objects tracked.
+    /// Objects that are tracked.
     pub objects: u64,
-    /// Objects that made room for others.
+    /// Objects that were evicted to limit memory.
     pub evicted: u64,
 }
 
-/// [`Tallies`], with what they are based on.
+/// [`Tallies`], with the evidence they are based on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stats {
     /// Counts.
     pub tallies: Tallies,
-    /// Writes by audit level: Metadata, Request, RequestResponse.
+    /// Number of writes by audit level: Metadata, Request, RequestResponse.
     pub levels: [u64; 3],
-    /// Which times were seen, by source.
+    /// The times from which events were received, by source.
     pub coverage: Coverage,
-    /// Writes of which no body was in the event though its level promises one: kube-apiserver truncated them.
+    /// Writes whose event contains no body although its audit level promises one: kube-apiserver truncated them.
     pub truncated: u64,
-    /// First and last time of a write.
+    /// Times of the first and the last write.
     pub span: Option<(Micros, Micros)>,
-    /// What was no audit event: by reason, how often, and where first.
+    /// Malformed events by reason: how many, and the position of the first.
     pub malformed: BTreeMap<&'static str, (u64, u64)>,
 }
 
 // === impl Stats ===
 
 impl Stats {
-    /// Adds what another one counted.
+    /// Adds the counts of `other`.
     pub fn add(&mut self, other: &Stats) {
         let (sum, add) = (&mut self.tallies, &other.tallies);
         sum.events += add.events;

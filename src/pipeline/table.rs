@@ -1,7 +1,7 @@
-//! The objects, by name. Bounded in number and in bytes.
+//! The table of tracked objects, by name. Bounded in number and in bytes.
 //!
-//! Where memory is short, what is given up comes in this order, of the objects that were silent longest first: bodies and states;
-//! the writes of contested objects, whose verdict stays; calm objects; any objects.
+//! If memory is short, it gives up the following, in this order, each time beginning with the objects that have been
+//! silent longest: bodies and states; the writes of contested objects, whose verdicts stay; calm objects; any objects.
 
 use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -24,30 +24,30 @@ use crate::detect::write::{ObjectName, Write};
 /// All tracked objects.
 #[derive(Debug)]
 pub struct Table {
-    /// A power of two of them.
+    /// The number of shards is a power of two.
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
-    /// Objects with a contest or troubles: the ones that queries are about.
+    /// Objects with a contest or troubles. Queries ask about these.
     notable: DashSet<ObjectKey, RandomState>,
     bounds: Bounds,
-    /// What clients take, which objects share.
+    /// Bytes of the clients, which objects share.
     clients: Meter,
     len: AtomicUsize,
     bytes: AtomicIsize,
     body_bytes: AtomicIsize,
     evicted: AtomicU64,
-    /// How often something was given up to save memory, in the order of [`Ration`].
+    /// How often memory was saved in each way, in the order of [`Ration`].
     rations: [AtomicU64; Ration::ALL.len()],
-    /// Held by who saves memory: one at a time.
+    /// Held while memory is saved, so that only one thread does so.
     saving: Mutex<()>,
 }
 
-/// What is given up where memory is short.
+/// What can be given up if memory is short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ration {
-    /// Bodies and states: the next write to the object is known by what it asks for.
+    /// Bodies and states. Of the next write to the object, only the requested fields are known.
     Bodies,
-    /// The writes of contested objects: their timelines.
+    /// The writes of contested objects, and with them their timelines.
     Writes,
     /// Objects that nobody fights over.
     CalmObjects,
@@ -58,10 +58,10 @@ pub enum Ration {
 // === impl Ration ===
 
 impl Ration {
-    /// All, in the order in which they are given up.
+    /// All variants, in the order in which they are given up.
     pub const ALL: [Ration; 4] = [Ration::Bodies, Ration::Writes, Ration::CalmObjects, Ration::Objects];
 
-    /// As a label of a metric.
+    /// Returns the label value for metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Ration::Bodies => "bodies",
@@ -72,15 +72,16 @@ impl Ration {
     }
 }
 
-/// Shards for each core: so many that two cores seldom want the same one.
+/// Shards for each core. Two cores seldom need the same shard.
 const SHARDS_PER_CORE: usize = 4;
-/// Rounds of settling that a batch does in each shard: more than most batches write to, and done in some milliseconds.
+/// Calls of [`Shard::settle`] for each shard and batch. They settle more objects than most batches write to, and take a
+/// few milliseconds.
 const SETTLE_ROUNDS: usize = 64;
 
 // === impl Table ===
 
 impl Table {
-    /// An empty table within these bounds.
+    /// Returns an empty table with these limits.
     pub fn new(bounds: Bounds, clients: Meter) -> Table {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = (cores * SHARDS_PER_CORE).next_power_of_two();
@@ -100,7 +101,7 @@ impl Table {
         }
     }
 
-    /// Where an object is.
+    /// Returns the place of an object.
     pub fn place<'k>(&self, cluster: &'k str, object: ObjectName<'k>) -> Place<'k> {
         Place::new(cluster, object, &self.hasher)
     }
@@ -109,10 +110,10 @@ impl Table {
         self.place(key.cluster(), key.object())
     }
 
-    /// Brings objects near that will be asked for next: memory is waited for once, not once for each of them.
+    /// Prefetches objects that are needed next, so that their cache misses overlap.
     pub fn warm(&self, places: &[Place<'_>]) {
-        // All locks are taken before anything is looked at: processors do not wait for two places at once across a lock. A
-        // shard in which somebody works is not waited for.
+        // All locks are taken first: processors do not overlap two memory accesses across a lock. Shards in use by
+        // other threads are skipped.
         let mut locked: SmallVec<[Option<MutexGuard<'_, Shard>>; 32]> = self.shards.iter().map(|_| None).collect();
         for place in places {
             let index = self.index(place.hash);
@@ -125,7 +126,7 @@ impl Table {
         objects.iter().for_each(|object| object.touch());
     }
 
-    /// Keeps every write of this object from now on, even while it has one writer.
+    /// Keeps every write to this object from now on, even while it has only one writer.
     pub fn follow(&self, key: &ObjectKey, at: Micros) {
         let place = self.place_of(key);
         let mut shard = self.shard(&place);
@@ -136,8 +137,8 @@ impl Table {
         }
     }
 
-    /// Takes in one request about the object at this place, in a cluster where it is `now`; `None` where the place's names are
-    /// none.
+    /// Passes one request to the object at this place. `now` is the time of its cluster. Returns `None` if the place's
+    /// names are not valid.
     pub fn observe(
         &self,
         place: &Place<'_>,
@@ -163,17 +164,17 @@ impl Table {
         Some(observed)
     }
 
-    /// Bytes that all objects and their clients take, roughly.
+    /// Returns the approximate bytes of all objects and their clients.
     pub fn bytes(&self) -> usize {
         usize::try_from(self.bytes.load(Ordering::Relaxed)).unwrap_or(0) + self.clients.bytes()
     }
 
-    /// How often something was given up to save memory.
+    /// Returns how often memory was saved in each way.
     pub fn rations(&self) -> impl Iterator<Item = (Ration, u64)> {
         Ration::ALL.into_iter().zip(&self.rations).map(|(ration, count)| (ration, count.load(Ordering::Relaxed)))
     }
 
-    /// Gives up an eighth of the memory, so that the next time is far: each time all objects are looked at.
+    /// Frees an eighth of the memory. Every call visits all objects, so it should be called seldom.
     fn save_memory(&self) {
         let Ok(_saving) = self.saving.try_lock() else { return };
         let enough = self.bounds.bytes_max - self.bounds.bytes_max / 8;
@@ -240,13 +241,13 @@ impl Table {
         Some(observed)
     }
 
-    /// One object, looked at.
+    /// Calls `look` with one object, and returns its result.
     pub fn with<T>(&self, key: &ObjectKey, look: impl FnOnce(&ObjectState) -> T) -> Option<T> {
         let place = self.place_of(key);
         self.shard(&place).find(&place).map(|object| look(object))
     }
 
-    /// Makes the state changes that are due by `now` in a cluster, in the order of their times.
+    /// Makes the transitions of a cluster that are due by `now`, in the order of their times.
     pub(super) fn pass_time(&self, cluster: &str, now: Micros, policy: &Policy) -> Vec<Transition> {
         let mut transitions = Vec::new();
         for shard in &self.shards {
@@ -256,21 +257,22 @@ impl Table {
         transitions
     }
 
-    /// A person lifted the pause of this object.
+    /// Records that a person lifted the pause of this object.
     pub(super) fn resume(&self, key: &ObjectKey, at: Micros) -> Option<Transition> {
         let place = self.place_of(key);
         let transition = self.shard(&place).find(&place)?.resume(at)?;
         Some(Transition::new(key.clone(), transition))
     }
 
-    /// The objects that queries are about: contested ones and troubled ones.
+    /// Returns the keys of contested and troubled objects, sorted. Queries ask about these.
     pub fn notable(&self) -> Vec<ObjectKey> {
         let mut keys: Vec<ObjectKey> = self.notable.iter().map(|key| key.clone()).collect();
         keys.sort_unstable();
         keys
     }
 
-    /// What `select` finds in all objects, in no order. It must not ask this table.
+    /// Returns what `select` returns for each object, unordered. `select` must not call this table, because a shard is
+    /// locked meanwhile.
     pub fn select<T>(&self, select: impl Fn(&ObjectKey, &ObjectState) -> Option<T>) -> Vec<T> {
         let mut found = Vec::new();
         for shard in &self.shards {
@@ -279,29 +281,29 @@ impl Table {
         found
     }
 
-    /// The keys of all objects for which `is_wanted` holds, sorted.
+    /// Returns the keys of all objects for which `is_wanted` holds, sorted.
     pub fn keys(&self, is_wanted: impl Fn(&ObjectKey, &ObjectState) -> bool) -> Vec<ObjectKey> {
         let mut keys = self.select(|key, state| is_wanted(key, state).then(|| key.clone()));
         keys.sort_unstable();
         keys
     }
 
-    /// How many objects are tracked.
+    /// Returns the number of tracked objects.
     pub fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }
 
-    /// Whether none is.
+    /// Whether no object is tracked.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many objects made room for others.
+    /// Returns how many objects were evicted.
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
     }
 
-    /// Forgets what is only needed while somebody may come late: of some objects at a time.
+    /// Drops data that is needed only while late writes can arrive, of a limited number of objects per call.
     pub fn tidy(&self, cluster: &str, now: Micros) {
         for shard in &self.shards {
             for _ in 0..SETTLE_ROUNDS {
@@ -315,7 +317,7 @@ impl Table {
     }
 
     fn index(&self, hash: u64) -> usize {
-        // A shard's table takes the bits at both ends.
+        // The hash table of a shard uses the bits at both ends of the hash.
         (hash >> 32) as usize & (self.shards.len() - 1)
     }
 
@@ -323,7 +325,8 @@ impl Table {
         lock(&self.shards[self.index(place.hash)])
     }
 
-    /// Drops calm objects: those of the half that was silent longer; where that is not enough, any.
+    /// Evicts the calm objects of the half that has been silent longer, or all objects of that half if that is not
+    /// enough.
     fn evict(&self) {
         let cutoff = self.median_time(|_| true);
         let is_old = |object: &ObjectState| object.last_at() <= cutoff;
@@ -353,7 +356,7 @@ impl Table {
         self.body_bytes.fetch_sub(bodies as isize, Ordering::Relaxed);
     }
 
-    /// The median of the objects' last times, estimated on some thousand of them.
+    /// Estimates the median of the objects' last times from some thousand of them.
     fn median_time(&self, is_counted: impl Fn(&ObjectState) -> bool) -> Micros {
         let every = (self.len() / 4096).max(1);
         let mut times = Vec::new();

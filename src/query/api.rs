@@ -1,4 +1,4 @@
-//! The HTTP API: wars, objects, decisions; metrics and health beside it.
+//! The HTTP API: wars, objects, decisions and the kill switch, and also metrics and health.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -32,16 +32,16 @@ use crate::pipeline::key::ObjectKey;
 use crate::telemetry::control::Control;
 use crate::telemetry::metrics::Metrics;
 
-/// How verdicts changed, from the journal.
+/// The path of the transitions in the journal.
 const TRANSITIONS: &str = "/api/v1/transitions";
-/// Questions about the past that wait for the one that is being answered: each brings up to 64 MiB of writes into memory.
+/// Maximum number of queries of the journal that wait while one runs. Each loads up to 64 MiB of writes into memory.
 const WAITING_MAX: usize = 8;
-/// Decisions that are followed at a time, by all clients and by each; beyond them, asking once still works.
+/// Maximum number of watched decisions, of all clients and of each. Beyond it, a client can still ask without `watch`.
 const STREAMS_MAX: usize = 512;
 const CLIENT_STREAMS_MAX: usize = 128;
-/// How long the kill switch's answer waits for pauses to be lifted.
+/// How long the response of the kill switch waits for pauses to be lifted.
 const LIFTED_WITHIN: Duration = Duration::from_secs(5);
-/// Objects that a report tells of: by default, and at most. Each is some kilobytes.
+/// Number of objects in a report, by default and at most. Each takes some kilobytes.
 const OBJECTS_SHOWN: usize = 1_000;
 const OBJECTS_SHOWN_MAX: usize = 5_000;
 const JSON: &str = "application/json";
@@ -61,50 +61,50 @@ pub struct Api {
     enforcer: Option<Control>,
 }
 
-/// Lets one question about the past in at a time.
+/// Lets one query of the journal run at a time.
 #[derive(Debug, Default)]
 struct Turnstile {
     inside: Mutex<()>,
     waiting: AtomicUsize,
 }
 
-/// May a reconciler write this object now?
+/// The answer to a reconciler that asks whether it may write an object now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Decision {
     /// Whether the reconciler may write.
     pub allowed: bool,
-    /// The state of the verdict it follows from.
+    /// The state of the war that the decision follows from.
     pub state: State,
-    /// How sure that is; null for an object that nobody fights over.
+    /// How sure the verdict is; null for an object that nobody fights over.
     pub confidence: Option<Confidence>,
-    /// Since when it holds.
+    /// Since when the state holds.
     #[serde(with = "time_option")]
     #[schemars(with = "Option<jiff::Timestamp>")]
     pub since: Option<Micros>,
-    /// Who fights.
+    /// The parties of the war.
     pub opponents: Vec<String>,
-    /// Why, in a sentence.
+    /// The reason, in a sentence.
     pub reason: String,
-    /// When to ask again; null where there is nothing to wait for.
+    /// When to ask again; null if there is nothing to wait for.
     #[serde(with = "time_option")]
     #[schemars(with = "Option<jiff::Timestamp>")]
     pub retry_at: Option<Micros>,
-    /// The time of the latest event: what this is based on.
+    /// The time of the latest event, which the decision is based on.
     #[serde(with = "time_option")]
     #[schemars(with = "Option<jiff::Timestamp>")]
     pub as_of: Option<Micros>,
 }
 
-/// Who takes part in an object, parties and other writers apart.
+/// The actors of an object: the parties of its most urgent war, and the other writers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sides {
     /// The object.
     pub object: Object,
-    /// Where it stands.
+    /// The state of the object's war.
     pub state: State,
-    /// Who fights.
+    /// The parties of the war.
     pub parties: Vec<Party>,
-    /// Who else writes.
+    /// The actors that write the object but are not parties.
     pub other_writers: Vec<Party>,
 }
 
@@ -115,43 +115,43 @@ pub struct Timeline {
     pub object: Object,
     /// Its writes in order, as far as they are kept.
     pub timeline: Vec<Moment>,
-    /// From when on every write is here, where the journal was asked.
+    /// The time from which no write is missing. Only in answers from the journal.
     #[serde(default, with = "time_option", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<jiff::Timestamp>")]
     pub complete_since: Option<Micros>,
-    /// How the verdict changed, where the journal was asked.
+    /// The transitions of the object's wars. Only in answers from the journal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub transitions: Vec<TransitionView>,
 }
 
-/// Where the kill switch stands.
+/// The state of the kill switch.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Switched {
-    /// Nothing is written any more but what lifts pauses.
+    /// Whether the enforcer is stopped: it writes nothing except to lift pauses.
     stopped: bool,
     /// How many pauses were lifted since the switch was turned on.
     #[serde(skip_serializing_if = "Option::is_none")]
     lifted: Option<usize>,
-    /// Pauses that are not lifted yet, and resources that could not be looked for pauses: which, and why. They are tried again
-    /// until it is empty, which `/readyz?verbose` shows.
+    /// Pauses that are not lifted yet, and resources that could not be searched for pauses, each with the reason. They
+    /// are retried until the list is empty; `/readyz?verbose` shows the progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     not_lifted: Option<Vec<String>>,
-    /// Where another replica acts, that this one's switch does not stop it.
+    /// Says that another replica enforces, which this replica's switch does not stop.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
 }
 
-/// Why there is no answer.
+/// An error response.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Problem<'a> {
-    /// What is wrong, and what to do.
+    /// What is wrong, and what to do about it.
     error: Cow<'a, str>,
 }
 
 // === impl Turnstile ===
 
 impl Turnstile {
-    /// Waits for its turn; `None` where too many wait already.
+    /// Waits until no other query runs. Returns `None` if too many are waiting.
     fn enter(&self) -> Option<MutexGuard<'_, ()>> {
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -166,7 +166,7 @@ impl Turnstile {
 // === impl Api ===
 
 impl Api {
-    /// An API over `pipeline`.
+    /// Returns an API for the objects of `pipeline`.
     pub fn new(pipeline: Arc<Pipeline>, classes: Arc<Classes>, metrics: Metrics) -> Api {
         Api {
             pipeline,
@@ -181,37 +181,37 @@ impl Api {
         }
     }
 
-    /// Leaves the least urgent objects out of a report that takes more bytes than this.
+    /// Leaves the least urgent objects out of a report that takes more than this number of bytes.
     pub fn with_report_bytes_max(self, bytes: usize) -> Api {
         Api { report_bytes_max: Some(bytes), ..self }
     }
 
-    /// Shows how an enforcer is doing.
+    /// Adds the kill switch, and the status of the enforcer in `/readyz?verbose`.
     pub fn with_enforcer(self, control: Control) -> Api {
         Api { enforcer: Some(control), ..self }
     }
 
-    /// Answers from the journal too.
+    /// Also answers queries from the journal.
     pub fn with_journal(self, journal: Option<Arc<Journal>>) -> Api {
         Api { journal, ..self }
     }
 
-    /// Decisions that may be followed at a time.
+    /// Returns the budget of watched decisions.
     pub(super) fn streams(&self) -> &Budget {
         &self.streams
     }
 
-    /// Whether events are taken in.
+    /// Whether the server accepts events.
     pub(super) fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Relaxed)
     }
 
-    /// Says whether events can be taken in.
+    /// Sets whether the server accepts events.
     pub fn set_ready(&self, is_ready: bool) {
         self.is_ready.store(is_ready, Ordering::Relaxed);
     }
 
-    /// Answers one request.
+    /// Handles one request.
     pub fn handle(&self, request: &Request<Incoming>) -> Reply {
         let _span = tracing::debug_span!("answer", method = %request.method(), path = request.uri().path()).entered();
         if request.method() == Method::POST
@@ -275,7 +275,8 @@ impl Api {
         }
     }
 
-    /// The kill switch. A browser sends JSON from a page elsewhere only with the leave of this server, which never gives it.
+    /// The kill switch. Requires JSON content: a browser sends that from another site's page only after a CORS
+    /// preflight, which this server never permits.
     fn switch(&self, request: &Request<Incoming>, is_stopped: bool) -> Reply {
         let Some(enforcer) = &self.enforcer else {
             return problem(StatusCode::NOT_FOUND, "this server has no enforcer: start it with --enforce");
@@ -288,7 +289,7 @@ impl Api {
         if !is_stopped {
             return json(StatusCode::OK, &Switched { stopped: false, lifted: None, not_lifted: None, note: None });
         }
-        // Answers run on threads that may wait.
+        // Requests are handled on threads that may block.
         let lifting = tokio::runtime::Handle::current().block_on(enforcer.lifted_within(LIFTED_WITHIN));
         let not_lifted = lifting.not_lifted.iter().map(|(name, why)| format!("{name}: {why}")).collect();
         let lifted = Some(lifting.lifted.len());
@@ -296,7 +297,7 @@ impl Api {
         json(StatusCode::OK, &Switched { stopped: true, lifted, not_lifted: Some(not_lifted), note })
     }
 
-    /// `ok`, and with `?verbose` how the parts are doing.
+    /// Returns `ok` and, with `?verbose`, the time of the latest event and the status of the enforcer.
     fn readiness(&self, query: &Query<'_>) -> String {
         let mut out = String::new();
         if query.get("verbose").is_some() {
@@ -313,7 +314,8 @@ impl Api {
         Lens { pipeline: &self.pipeline, classes: &self.classes }
     }
 
-    /// `{resource.group}/{namespace or -}/{name}[/participants|/timeline|/decision]`: the object and its view.
+    /// Parses `{resource.group}/{namespace or -}/{name}[/participants|/timeline|/decision]` into the object and the
+    /// view.
     pub(super) fn named<'p>(path: &'p str, query: &str) -> Option<(ObjectKey, Cow<'p, str>)> {
         let parts: Vec<Cow<'p, str>> = path.split('/').map(percent_decoded).collect();
         let (resource, namespace, name, view) = match parts.as_slice() {
@@ -357,7 +359,7 @@ impl Api {
         }
     }
 
-    /// The one object that is meant, in memory or, where the question goes back in time, in the journal.
+    /// Finds the one object that the filter matches, in memory and, with `since`, in the journal.
     fn find(&self, filter: &Filter, query: &Query<'_>) -> Result<Participants, Refusal> {
         let kept = match self.history(query)? {
             Some((reader, since)) => self.look_back(&reader, since).named(filter).map_err(unreadable)?,
@@ -367,7 +369,7 @@ impl Api {
         self.participants(&key, query)
     }
 
-    /// How verdicts changed, since a time or in the last day.
+    /// Returns the transitions since a time, by default those of the last day.
     fn transitions(&self, query: &Query<'_>) -> Result<Transitions, Refusal> {
         let filter = query.without("since").filter().map_err(|why| (StatusCode::BAD_REQUEST, why))?;
         let day = Query::of("since=1d");
@@ -376,7 +378,7 @@ impl Api {
         self.look_back(&reader, since).transitions(&filter).map_err(unreadable)
     }
 
-    /// Who takes part in an object, from the journal where the question goes back in time.
+    /// Returns the participants of an object, from the journal if the query has `since`.
     fn participants(&self, key: &ObjectKey, query: &Query<'_>) -> Result<Participants, Refusal> {
         let found = match self.history(query)? {
             Some((reader, since)) => self.look_back(&reader, since).participants(key).map_err(unreadable)?,
@@ -385,7 +387,7 @@ impl Api {
         found.ok_or_else(|| (StatusCode::NOT_FOUND, "editwar has seen no write to this object".to_owned()))
     }
 
-    /// The journal, and the time a question goes back to; `None` where it does not.
+    /// Returns a reader of the journal and the start time, or `None` if the query has no `since`.
     fn history(&self, query: &Query<'_>) -> Result<Option<(Reader, Micros)>, Refusal> {
         let Some(text) = query.get("since") else { return Ok(None) };
         let Some(since) = past::since(&text, self.pipeline.latest().unwrap_or(0)) else {
@@ -407,7 +409,7 @@ impl Api {
         History { reader, pipeline: &self.pipeline, classes: &self.classes, since }
     }
 
-    /// May a reconciler write this object now? Only what is known by its fields stops it.
+    /// Decides whether a reconciler may write this object now. Only a war whose fields are known can forbid it.
     pub fn decision(&self, key: &ObjectKey) -> Decision {
         let as_of = self.pipeline.latest_of(key.cluster());
         let calm = || Decision {
@@ -458,7 +460,7 @@ impl Api {
     }
 }
 
-/// Whether a path is the kill switch's, and what it says.
+/// Returns whether the path turns the kill switch on or off, or `None` for other paths.
 fn switch(path: &str) -> Option<bool> {
     match path {
         "/api/v1/enforcement/stop" => Some(true),
@@ -467,10 +469,10 @@ fn switch(path: &str) -> Option<bool> {
     }
 }
 
-/// Why a question has no answer, and the status that says so.
+/// Why a query fails, and the HTTP status for it.
 type Refusal = (StatusCode, String);
 
-/// The parameters of a query, all but one that was looked at already.
+/// The parameters of a query string, without one that has been handled already.
 pub(super) struct Query<'a>(&'a str, Option<&'a str>);
 
 // === impl Query ===
@@ -522,7 +524,7 @@ impl<'a> Query<'a> {
     }
 }
 
-/// The answer where the journal cannot be read.
+/// Returns the response for a journal that cannot be read.
 #[expect(clippy::needless_pass_by_value, reason = "it is the end of an error's way")]
 fn unreadable(error: journal::Error) -> Refusal {
     (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
@@ -543,13 +545,13 @@ fn json(status: StatusCode, value: &impl Serialize) -> Reply {
     }
 }
 
-/// JSON that a terminal may show.
+/// Escapes JSON so that it is safe to show on a terminal.
 fn harmless(body: String) -> Bytes {
     let body = match escape::json(&body) {
         Cow::Borrowed(_) => body,
         Cow::Owned(escaped) => escaped,
     };
-    // Without the room it grew in: it is held until its client has read it.
+    // Drops the spare capacity, because the body is held until the client has read it.
     body.into_bytes().into_boxed_slice().into()
 }
 

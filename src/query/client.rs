@@ -1,4 +1,5 @@
-//! Asking a running server: one GET, one answer; at its address, or through a cluster's API server.
+//! A client for a running server: sends one GET and reads one answer, either directly or through a cluster's API
+//! server.
 
 use std::time::Duration;
 
@@ -11,74 +12,74 @@ use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// Time for an answer.
+/// Time limit for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// The most bytes of an answer that are read.
+/// Maximum number of bytes of an answer.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is none.
+    /// The address is not valid.
     #[error("expected the URL of a server, such as http://127.0.0.1:8080, got \"{0}\"")]
     Address(String),
-    /// Nobody answers.
+    /// The server does not answer.
     #[error("{url} does not respond: {message}; check that `editwar serve` is running there")]
     Unreachable {
-        /// Which.
+        /// The URL.
         url: String,
-        /// Why.
+        /// The reason.
         message: String,
     },
-    /// The server says no.
+    /// The server answered with an error.
     #[error("{url}: {message} ({status})")]
     Refused {
-        /// Which.
+        /// The URL.
         url: String,
         /// The HTTP status.
         status: StatusCode,
-        /// What it said.
+        /// The message of the server.
         message: String,
     },
     /// The answer is not what was asked for.
     #[error("{url}: cannot read the response: {message}")]
     Answer {
-        /// Which.
+        /// The URL.
         url: String,
         /// What is wrong.
         message: String,
     },
 }
 
-/// Why: in editwar's words, or in the API server's.
+/// The error message of editwar, or of the API server.
 #[derive(Deserialize)]
 struct Problem {
     #[serde(alias = "message")]
     error: String,
 }
 
-/// A running server.
+/// A running server, and how to reach it.
 #[derive(Clone)]
 pub enum Server {
-    /// At an address such as `http://127.0.0.1:8080`.
+    /// Directly, at an address such as `http://127.0.0.1:8080`.
     At(String),
-    /// At an address, asked by a client that shows who it is, or checks who answers.
+    /// Directly, with a client that authenticates itself or verifies the server.
     Known {
         /// The client.
         client: kube::Client,
-        /// The address that it asks.
+        /// The address of the server.
         address: String,
     },
-    /// Behind a Service, by the API server's proxy.
+    /// A Service, through the proxy of the API server.
     Behind {
-        /// The cluster.
+        /// The client for the cluster.
         cluster: kube::Client,
-        /// The Service's path, such as `/api/v1/namespaces/editwar/services/http:editwar:8080/proxy`.
+        /// The path of the Service, such as `/api/v1/namespaces/editwar/services/http:editwar:8080/proxy`.
         proxy: String,
     },
 }
 
-/// What a server answered.
+/// A complete answer of a server.
 struct Answer {
     url: String,
     status: StatusCode,
@@ -89,19 +90,19 @@ struct Answer {
 // === impl Server ===
 
 impl Server {
-    /// Asks for JSON; `path` begins with a slash.
+    /// Requests JSON. `path` begins with a slash.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`] if there is no answer, or not the expected one.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         let Answer { url, body, .. } = self.answer(path).await?.accepted()?;
         serde_json::from_slice(&body).map_err(|e| Error::Answer { url, message: e.to_string() })
     }
 
-    /// Asks for text; with the server's own time, as its answer tells it.
+    /// Requests text. Also returns the server's time, from the `Date` header of the answer.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`] if there is no answer, or not the expected one.
     pub async fn text(&self, path: &str) -> Result<(String, Option<String>), Error> {
         let answer = self.answer(path).await?.accepted()?;
         Ok((String::from_utf8_lossy(&answer.body).into_owned(), answer.date))
@@ -149,7 +150,7 @@ impl Answer {
     }
 }
 
-/// Waits for an answer, all of it.
+/// Waits for an answer and its whole body.
 async fn collected<B, E>(
     url: String,
     answer: impl Future<Output = Result<hyper::Response<B>, E>>,
@@ -170,7 +171,7 @@ where
     Ok(Answer { url, status, date, body })
 }
 
-/// The last of an error's causes: the one that says what happened.
+/// Returns the last of an error's causes, which says what happened.
 fn cause(error: &dyn std::error::Error) -> String {
     let mut last = error;
     while let Some(next) = last.source() {

@@ -1,4 +1,4 @@
-//! Decisions that go on: one line of JSON now, one at every change, and one from time to time as a sign of life.
+//! Watched decisions: one line of JSON now, one for every change, and one every 30 seconds as a sign of life.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -17,27 +17,27 @@ use crate::escape;
 use crate::net::budget::Reservation;
 use crate::pipeline::key::ObjectKey;
 
-/// How often a followed object is looked at: a look is a few microseconds of memory.
+/// How often a watched object is checked. A check takes a few microseconds.
 const EVERY: Duration = Duration::from_millis(200);
-/// A line at least so often, that a broken connection is noticed by both.
+/// Maximum time between two lines, so that both sides notice a broken connection.
 const ALIVE: Duration = Duration::from_secs(30);
-/// The body of any answer.
+/// The body of any answer, complete or streaming.
 pub type Answer = UnsyncBoxBody<Bytes, Infallible>;
 
-/// One stream; counted while it is there.
+/// One watched decision. It takes one unit of the streams' budget until it is dropped.
 struct Following {
     api: Api,
     key: ObjectKey,
     last: Option<(Decision, Instant)>,
     _stream: Reservation,
-    /// The server was ready once: when it no longer is, it stops; before, it starts.
+    /// Whether the server was ready before. If so, not being ready means that it stops; otherwise it is still starting.
     was_ready: bool,
 }
 
 // === impl Api ===
 
 impl Api {
-    /// Answers one request of this client, at once or going on.
+    /// Answers one request of this client, with one response or a stream.
     pub fn answer(&self, request: &Request<Incoming>, client: IpAddr) -> Response<Answer> {
         if let Some(key) = followed(request) {
             return match self.streams().reserve(client, 1) {
@@ -52,7 +52,7 @@ impl Api {
     }
 }
 
-/// The object whose decision a request follows.
+/// Returns the object whose decision a request watches.
 fn followed(request: &Request<Incoming>) -> Option<ObjectKey> {
     let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
     let is_watch = query.split('&').any(|pair| matches!(pair, "watch" | "watch=1" | "watch=true"));
@@ -60,7 +60,7 @@ fn followed(request: &Request<Incoming>) -> Option<ObjectKey> {
     Api::named(rest, query).filter(|(_, view)| view == "decision").map(|(key, _)| key)
 }
 
-/// Whether a request's answer goes on: it must end when its client's rights do.
+/// Whether the answer to a request is a stream. A stream must end when its client's rights do.
 pub fn is_followed(request: &Request<Incoming>) -> bool {
     followed(request).is_some()
 }
@@ -78,12 +78,12 @@ impl Following {
         response
     }
 
-    /// The next line; `None` where the server stops.
+    /// Waits for the next line. Returns `None` if the server is stopping.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             let decision = self.api.decision(&self.key);
             let is_news = self.last.as_ref().is_none_or(|(last, at)| {
-                // Time goes on; that alone is no news.
+                // A newer time alone is not a change.
                 let same = Decision { as_of: last.as_of, ..decision.clone() };
                 same != *last || at.elapsed() >= ALIVE
             });

@@ -1,4 +1,4 @@
-//! From object states to what is shown of them: wars, participants, troubles.
+//! Builds the views (wars, participants, hot loops, contention) from the states of the objects.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -28,22 +28,22 @@ use crate::detect::write::{Effect, ObjectName, Part};
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 
-/// Writes from which on an owned object's writer follows a war, and does not only happen to write.
+/// A writer of an owned object is listed as following a war only after this number of writes. Fewer may be coincidence.
 const ECHO_WRITES_MIN: u32 = 6;
 
-/// What everything is looked at with.
+/// Builds views of the objects of a pipeline.
 #[derive(Clone, Copy, Debug)]
 pub struct Lens<'a> {
-    /// The pipeline whose objects are looked at.
+    /// The pipeline.
     pub pipeline: &'a Pipeline,
-    /// What actors are.
+    /// Classifies the actors.
     pub classes: &'a Classes,
 }
 
 // === impl Lens ===
 
 impl<'a> Lens<'a> {
-    /// Everything that was found about the objects that the filter lets through.
+    /// Returns the report on all objects that match the filter.
     pub fn report(&self, filter: &Filter) -> Report {
         let stats = self.pipeline.stats();
         let mut report =
@@ -72,7 +72,8 @@ impl<'a> Lens<'a> {
         report
     }
 
-    /// The objects that a report is about; where it is limited, the most urgent first, and no more than the limit.
+    /// Returns the objects that a report covers. If the report is limited, these are the most urgent ones, sorted by
+    /// urgency.
     fn most_urgent(&self, filter: &Filter, omitted: &mut usize) -> Vec<ObjectKey> {
         let keys = self.pipeline.table().notable();
         if filter.limit.is_none() && filter.bytes_max.is_none() {
@@ -86,7 +87,7 @@ impl<'a> Lens<'a> {
         ranked.into_iter().take(limit).map(|(_, key)| key).collect()
     }
 
-    /// How urgent it is to tell of an object; `None` where the filter leaves it out, or there is nothing to tell.
+    /// Returns how urgent it is to report an object, or `None` if the filter excludes it or there is nothing to report.
     fn urgency(&self, key: &ObjectKey, filter: &Filter) -> Option<(u8, Confidence, u32, u32)> {
         let limits = self.pipeline.policy().limits(&key.object())?;
         let look = |state: &ObjectState| {
@@ -111,7 +112,7 @@ impl<'a> Lens<'a> {
         self.pipeline.table().with(key, look)?
     }
 
-    /// The wars over one object, contested or worse, the worst first.
+    /// Returns the wars over one object, contested or worse, the worst first.
     pub fn wars(&self, key: &ObjectKey) -> Vec<War> {
         let Some(limits) = self.pipeline.policy().limits(&key.object()) else { return Vec::new() };
         let look = |state: &ObjectState| self.wars_of(&Object::of(key, state), state, limits);
@@ -120,7 +121,7 @@ impl<'a> Lens<'a> {
         wars
     }
 
-    /// Who takes part in one object.
+    /// Returns the actors, wars and writes of one object.
     pub fn participants(&self, key: &ObjectKey) -> Option<Participants> {
         let limits = self.pipeline.policy().limits(&key.object())?;
         let mut found = self.pipeline.table().with(key, |state| {
@@ -129,7 +130,7 @@ impl<'a> Lens<'a> {
             let mut actors: Vec<Party> = Vec::new();
             for party in wars.iter().flat_map(|war| &war.parties) {
                 match actors.iter_mut().find(|known| known.actor == party.actor) {
-                    // In two wars: its writes are the same, its retakes are not.
+                    // A party of two wars: add its retakes, but not its writes, which are the same.
                     Some(known) => {
                         known.retakes += party.retakes;
                         known.thrashing_events += party.thrashing_events;
@@ -160,19 +161,19 @@ impl<'a> Lens<'a> {
         Some(found)
     }
 
-    /// The participants of the one object that the filter means.
+    /// Returns the participants of the one object that matches the filter.
     ///
     /// # Errors
-    /// Why it means none, or which several, in words.
+    /// A message for the user: no object matches, or several do.
     pub fn find(&self, filter: &Filter) -> Result<Participants, String> {
         let key = self.meant(filter, Vec::new())?;
         self.participants(&key).ok_or_else(|| "the configuration excludes this object".to_owned())
     }
 
-    /// The one object that the filter means, of those in memory and these others.
+    /// Returns the one object that matches the filter, among those in memory and `others`.
     ///
     /// # Errors
-    /// Why it means none, or which several, in words.
+    /// A message for the user: no object matches, or several do.
     pub fn meant(&self, filter: &Filter, others: Vec<ObjectKey>) -> Result<ObjectKey, String> {
         let is_meant = |key: &ObjectKey, state: &ObjectState| filter.is_object(&Object::of(key, state));
         let mut keys = self.pipeline.table().keys(is_meant);
@@ -242,7 +243,7 @@ impl<'a> Lens<'a> {
         }
     }
 
-    /// The wars over an object, the worst first.
+    /// Returns the wars over an object, the worst first.
     fn wars_of(&self, object: &Object, state: &ObjectState, limits: &Limits) -> Vec<War> {
         let Some(findings) = state.contest().map(Contest::findings) else { return Vec::new() };
         let mut wars: Vec<War> = findings.wars().map(|war| self.war_of(object, state, findings, war, limits)).collect();
@@ -424,7 +425,7 @@ impl<'a> Lens<'a> {
         let client_or = client.map_or(&unseen, |c| c);
         (party.class, party.role) = self.classes.of(&client_or.actor, &client_or.tool, &client_or.user_agent);
         if client.is_none() {
-            // A webhook never sends a request of its own; its writes are those that others' requests became.
+            // A webhook never sends requests. Its writes are the requests of others that it changed.
             let history = state.contest().into_iter().flat_map(|c| c.history());
             let times: Vec<Micros> = history.filter(|r| r.is_admitted_by(label)).map(|r| r.order.at).collect();
             party.writes = times.len() as u32;
@@ -434,7 +435,7 @@ impl<'a> Lens<'a> {
         party
     }
 
-    /// Adds to wars what the objects around theirs tell: those that only follow, and the autoscaler that is a party.
+    /// Adds to the wars what related objects show: dependents, and an autoscaler that is a party.
     fn add_neighbours<'w>(&self, wars: impl Iterator<Item = &'w mut War>) {
         let mut wars: Vec<&mut War> = wars.collect();
         if wars.is_empty() {
@@ -455,7 +456,8 @@ impl<'a> Lens<'a> {
             let near = near.get(&(key.cluster(), name.namespace))?;
             let of = |owner: &Owner| near.iter().copied().find(|index| owner.is(&wars[*index].object));
             if is_autoscaler {
-                // One that belongs to a ScaledObject, say, would be back in seconds: it is not the one to delete.
+                // If the autoscaler has an owner, such as a ScaledObject, it would be recreated within seconds:
+                // deleting it would not help.
                 let is_owned = state.body().and_then(owners).is_some_and(|owners| !owners.is_empty());
                 let index = of(&target(state)?)?;
                 return (!is_owned).then(|| (index, Neighbour::Autoscaler(name.name.to_owned())));
@@ -471,7 +473,7 @@ impl<'a> Lens<'a> {
         for (index, neighbour) in found {
             match neighbour {
                 Neighbour::Dependent(dependent) => wars[index].dependents.push(dependent),
-                // Of two, always the same one.
+                // If there are two, always choose the same one.
                 Neighbour::Autoscaler(name) => {
                     let known = autoscalers.entry(index).or_insert_with(|| name.clone());
                     if name < *known {
@@ -488,7 +490,7 @@ impl<'a> Lens<'a> {
         }
     }
 
-    /// Makes a war's remedies anew, now that the autoscaler's name is known.
+    /// Recreates a war's remedies with the name of the autoscaler.
     fn name_autoscaler(&self, war: &mut War, name: String) {
         let o = &war.object;
         let object = ObjectName { group: &o.group, resource: &o.resource, namespace: &o.namespace, name: &o.name };
@@ -505,13 +507,13 @@ impl<'a> Lens<'a> {
     }
 }
 
-/// What an object around a war's tells of it.
+/// What a related object adds to a war.
 enum Neighbour {
     Dependent(Dependent),
     Autoscaler(String),
 }
 
-/// The object that an autoscaler targets.
+/// Returns the object that an autoscaler scales.
 fn target(state: &ObjectState) -> Option<Owner> {
     use crate::audit::scan::member;
     if let Some(body) = state.body() {
@@ -522,13 +524,13 @@ fn target(state: &ObjectState) -> Option<Owner> {
     Some(Owner { kind: text("spec.scaleTargetRef.kind")?, name: text("spec.scaleTargetRef.name")? })
 }
 
-/// The owners that an object's body names.
+/// Returns the owners of an object, from its body.
 fn owners(body: &[u8]) -> Option<Vec<Owner>> {
     use crate::audit::scan::member;
     serde_json::from_slice(member(member(body, "metadata")?, "ownerReferences")?).ok()
 }
 
-/// An object as it is typed: `deployments.apps/web -n shop`.
+/// Returns an object in the notation of the command line: `deployments.apps/web -n shop`.
 fn typed(key: &ObjectKey) -> String {
     let name = key.object();
     let group = if name.group.is_empty() { String::new() } else { format!(".{}", name.group) };
@@ -551,7 +553,7 @@ impl Owner {
     }
 }
 
-/// Bytes of a report's JSON.
+/// Returns the number of bytes of a report's JSON.
 fn json_bytes(report: &Report) -> usize {
     struct Count(usize);
     impl std::io::Write for Count {
@@ -564,11 +566,11 @@ fn json_bytes(report: &Report) -> usize {
         }
     }
     let mut count = Count(0);
-    // Neither the report nor this writer has an error.
+    // Neither the serialisation of a report nor this writer can fail.
     serde_json::to_writer(&mut count, report).map_or(0, |()| count.0)
 }
 
-/// Per minute, to a tenth; nothing over less than a minute, where a rate would promise what was not seen.
+/// Returns the rate per minute, rounded to a tenth, or `None` for less than a minute, where it would be misleading.
 fn per_minute(count: u32, first: Micros, last: Micros) -> Option<f64> {
     let minutes = (last - first) as f64 / 60e6;
     (minutes >= 1.0).then(|| (f64::from(count) / minutes * 10.0).round() / 10.0)
@@ -594,7 +596,7 @@ fn flapping(object: &Object, actor: &str, trouble: &Trouble, limits: &Limits) ->
     })
 }
 
-/// What actors do together by design; only what they do too often, where `is_excess`.
+/// Returns the co-operations on an object. With `is_excess`, only those that happen too often.
 fn cooperations(object: &Object, state: &ObjectState, is_excess: bool) -> Vec<Cooperation> {
     let known = state.contest().map_or(&[][..], |contest| contest.findings().cooperations());
     let is_shown =
@@ -645,7 +647,7 @@ fn fields(findings: &Findings, war: &war::War) -> Vec<Field> {
     }
 }
 
-/// The fields that a webhook overrides, with what is asked for and what it makes of that.
+/// Returns the fields that a webhook overrides, with the requested values and those that the webhook sets instead.
 fn overridden<'o>(overrides: impl Iterator<Item = &'o Override>) -> Vec<Field> {
     let mut fields: Vec<Field> = Vec::new();
     for o in overrides {
@@ -673,7 +675,7 @@ fn overridden<'o>(overrides: impl Iterator<Item = &'o Override>) -> Vec<Field> {
     fields
 }
 
-/// The values that the parties gave a field; what others wrote before or beside them is no part of the war.
+/// Returns the values that the parties gave a field. Values of other writers are not part of the war.
 fn values(field: &FieldHistory, parties: &[Arc<str>]) -> Vec<Value> {
     let mut values: Vec<Value> = Vec::new();
     for ValueSeen { value, client, count } in &field.values {
@@ -696,7 +698,7 @@ fn values(field: &FieldHistory, parties: &[Arc<str>]) -> Vec<Value> {
     values
 }
 
-/// The Argo CD application that tracks an object, as its annotation says.
+/// Returns the Argo CD application that tracks an object, from its annotation.
 fn application(state: &ObjectState) -> Option<String> {
     let known = state.contest()?.known()?;
     let tracking = known.get("metadata.annotations['argocd.argoproj.io/tracking-id']")?.text()?;
@@ -704,7 +706,7 @@ fn application(state: &ObjectState) -> Option<String> {
     text.split_once(':').map(|(application, _)| application.to_owned())
 }
 
-/// What of the object is not known, because it has too many fields.
+/// Returns sentences that say which fields of an object are not tracked because it has too many.
 fn not_looked_at(findings: &Findings) -> Vec<String> {
     let (unfollowed, is_cut) = findings.unfollowed();
     let mut found = Vec::new();

@@ -1,5 +1,5 @@
-//! `/log-level`: what is logged, asked by who may read, changed by who may act; where nobody is asked who they are, by
-//! who is on the machine or forwards a port to it.
+//! `/log-level`: shows and changes what is logged. Reading requires the right to read, and changing the right to act.
+//! Without authentication, only clients on the same machine, or with a forwarded port, can change it.
 
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
@@ -11,7 +11,7 @@ use crate::telemetry::logs::Levels;
 /// The path.
 pub const PATH: &str = "/log-level";
 
-/// Answers `GET`, and `PUT ?level=debug` from whom may change it.
+/// Handles `GET` and, if the client `may_change` the level, `PUT ?level=debug`.
 pub fn handle(levels: &Levels, request: &Request<Incoming>, may_change: bool) -> Reply {
     if request.method() != Method::PUT {
         return match *request.method() {

@@ -1,4 +1,4 @@
-//! The API's own description, OpenAPI 3.1: schemas come from the types that are sent, so that they cannot differ.
+//! The OpenAPI 3.1 document. Schemas are generated from the types that are sent, so that both always agree.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::api::{Decision, Problem, Sides, Switched, Timeline};
 use super::views::{Participants, Report, Transitions};
 
-/// The document that `/openapi.json` answers with.
+/// Returns the document that `/openapi.json` serves.
 pub fn document() -> Value {
     let settings = SchemaSettings::draft2020_12().for_serialize();
     let mut types = settings.with(|s| s.definitions_path = "/components/schemas".into()).into_generator();
@@ -117,7 +117,7 @@ fn query(name: &str, description: &str) -> Value {
     json!({"name": name, "in": "query", "description": description, "schema": {"type": "string"}})
 }
 
-/// The parameter that looks back into the journal.
+/// Returns the parameter that asks for an answer from the journal.
 fn since() -> Value {
     query(
         "since",
@@ -125,14 +125,14 @@ fn since() -> Value {
     )
 }
 
-/// The parameters that name an object, and how far to look back.
+/// Returns the parameters that name an object, and how far to look back.
 fn object_since() -> Value {
     let mut parameters = object();
     parameters.as_array_mut().expect("it is one").push(since());
     parameters
 }
 
-/// The parameters that name an object.
+/// Returns the parameters that name an object.
 fn object() -> Value {
     let path = |name: &str, description: &str| json!({"name": name, "in": "path", "required": true, "description": description, "schema": {"type": "string"}});
     json!([
@@ -143,7 +143,7 @@ fn object() -> Value {
     ])
 }
 
-/// The same, and whether the answer goes on.
+/// Returns the parameters that name an object, and whether to watch it.
 fn decision_parameters() -> Value {
     let mut parameters = object();
     let watch = json!({"name": "watch", "in": "query", "description": "Keep the response open and send a line for each change.", "schema": {"type": "boolean"}});

@@ -1,4 +1,4 @@
-//! The page for people who would rather look: the same answers as the API's, drawn by the browser.
+//! The web page: shows the answers of the API in a browser.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -7,11 +7,11 @@ use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, Header
 
 use crate::net::Reply;
 
-/// Nothing but this page's own files and the API beside it; nobody may frame it.
+/// Allows only the page's own files and the API of this server, and forbids framing.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// A file of the page by its path, if it is one.
+/// Returns the page's file at this path, if there is one.
 pub fn file(path: &str) -> Option<Reply> {
     let (kind, text) = match path {
         "/" => ("text/html; charset=utf-8", include_str!("page/index.html")),
@@ -23,7 +23,7 @@ pub fn file(path: &str) -> Option<Reply> {
     for (name, value) in [
         (CONTENT_TYPE, kind),
         (CONTENT_SECURITY_POLICY, POLICY),
-        // The page belongs to the server's version.
+        // The page must match the version of the server.
         (CACHE_CONTROL, "no-cache"),
         (REFERRER_POLICY, "no-referrer"),
     ] {

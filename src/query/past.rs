@@ -1,4 +1,4 @@
-//! What the journal tells of one object: the same views as of memory, from further back.
+//! Queries of the journal: the same views as from memory, for a longer time.
 
 use std::collections::VecDeque;
 
@@ -12,23 +12,23 @@ use crate::journal::reader::Reader;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 
-/// Transitions that one answer tells.
+/// Maximum number of transitions in one answer.
 const TRANSITIONS_MAX: usize = 10_000;
 
-/// The journal beside the memory.
+/// Answers queries from the journal together with the state in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct History<'a> {
     /// The journal's files.
     pub reader: &'a Reader,
-    /// What is in memory, and the limits in force.
+    /// The objects in memory, and the policy in force.
     pub pipeline: &'a Pipeline,
-    /// What actors are.
+    /// Classifies the actors.
     pub classes: &'a Classes,
-    /// From when on.
+    /// The time from which on writes are read.
     pub since: Micros,
 }
 
-/// The time that a question goes back to: itself, or that long before `now`.
+/// Parses the start time of a query: a time, or a duration before `now`.
 pub fn since(text: &str, now: Micros) -> Option<Micros> {
     parse_timestamp(text).or_else(|| parse_duration(text).map(|back| now.saturating_sub(back)))
 }
@@ -36,10 +36,11 @@ pub fn since(text: &str, now: Micros) -> Option<Micros> {
 // === impl History ===
 
 impl History<'_> {
-    /// Who wrote to an object; `None` where nothing is kept of it, or it is left out by the configuration.
+    /// Returns the participants of an object, or `None` if the journal has no write to it or the configuration excludes
+    /// it.
     ///
     /// # Errors
-    /// That the journal cannot be read.
+    /// The journal cannot be read.
     pub fn participants(&self, key: &ObjectKey) -> Result<Option<Participants>, journal::Error> {
         let past = Past::read(self.reader, key, self.since)?;
         if past.is_empty() {
@@ -47,7 +48,7 @@ impl History<'_> {
         }
         let policy = self.pipeline.policy();
         let whole = past.whole(policy, key);
-        // A pause may have ended since its last write.
+        // A quiet period may have ended after the last write.
         if let Some(now) = self.pipeline.latest_of(key.cluster()) {
             drop(whole.pass_time(key.cluster(), now));
         }
@@ -73,10 +74,10 @@ impl History<'_> {
         Ok(Some(found))
     }
 
-    /// How verdicts changed, on objects that a filter means: the latest, in order.
+    /// Returns the latest transitions of objects that match the filter, in order.
     ///
     /// # Errors
-    /// That the journal cannot be read.
+    /// The journal cannot be read.
     pub fn transitions(&self, filter: &Filter) -> Result<Transitions, journal::Error> {
         let mut transitions = VecDeque::new();
         let mut since = self.since;
@@ -94,10 +95,10 @@ impl History<'_> {
         Ok(Transitions { transitions: transitions.into(), complete_since: since.max(self.reader.complete_since()) })
     }
 
-    /// The kept objects that a filter may mean.
+    /// Returns the objects in the journal that match the filter.
     ///
     /// # Errors
-    /// That the journal cannot be read.
+    /// The journal cannot be read.
     pub fn named(&self, filter: &Filter) -> Result<Vec<ObjectKey>, journal::Error> {
         let mut keys = Vec::new();
         self.reader.objects(self.since, |text| {

@@ -1,4 +1,4 @@
-//! The stable JSON that `analyze -o json`, the API and the plugin speak, built from object states.
+//! The types of the stable JSON that `analyze -o json`, the API and the plugin use, built from the states of objects.
 
 use std::collections::BTreeMap;
 
@@ -24,43 +24,43 @@ use crate::pipeline::stats::{Stats, Tallies};
 pub struct Report {
     /// Objects that are fought over, the worst first.
     pub wars: Vec<War>,
-    /// Objects that are left out because there are more than `limit`, or because the answer would be too large: the least
-    /// urgent ones.
+    /// Number of objects, the least urgent ones, that are left out because of `limit` or because the answer would be
+    /// too large.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub omitted: usize,
     /// Actors that write one object far too often.
     pub hot_loops: Vec<HotLoop>,
-    /// Objects whose writers race.
+    /// Objects that several clients write at the same time, so that requests fail with conflicts.
     pub contention: Vec<Contention>,
-    /// Writers that admission accepts and refuses alternately.
+    /// Writers whose requests admission alternately accepts and rejects.
     pub flapping: Vec<Flapping>,
-    /// What actors do together by design, and too often.
+    /// Co-operations that happen too often.
     #[serde(default)]
     pub cooperation: Vec<Cooperation>,
-    /// Which times and sources this is based on, and how much they tell.
+    /// The times and sources that the report is based on, and their audit levels.
     #[serde(default)]
     pub coverage: Coverage,
-    /// Counts.
+    /// Counts of events and requests.
     pub stats: StatsView,
 }
 
-/// What two actors do to a field that both are made to write.
+/// Actors that write the same field, or delete and create the same object, by design.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Cooperation {
-    /// On which object.
+    /// The object.
     pub object: Object,
-    /// The name of the row in the table of co-operations.
+    /// The name of the mechanism, or of the row in the table of co-operations.
     pub name: String,
-    /// What it is called because it happens too often: `leader flapping`.
+    /// What it is called if it happens too often, such as `leader flapping`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excess: Option<String>,
-    /// Why it is no war.
+    /// Why it is not a war.
     pub reason: String,
-    /// Who.
+    /// The actors.
     pub actors: Vec<String>,
-    /// The fields; `(object)` where the whole object is deleted and created.
+    /// The fields; `(object)` if the whole object is deleted and created.
     pub fields: Vec<String>,
-    /// How often one wrote after the other.
+    /// How often one actor wrote after the other.
     pub times: u32,
     /// The first time.
     #[serde(with = "time")]
@@ -72,42 +72,42 @@ pub struct Cooperation {
     pub until: Micros,
 }
 
-/// An object's name, in all its parts.
+/// The full name of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Object {
-    /// The cluster's name, empty where there is only one.
+    /// The cluster's name; empty if there is only one cluster.
     pub cluster: String,
-    /// API group, empty for the core group.
+    /// The API group; empty for the core group.
     pub group: String,
-    /// Plural resource name.
+    /// The plural resource name.
     pub resource: String,
-    /// Kind: from a body, else of the built-in resource, else the resource name.
+    /// The kind: from a body, or that of the built-in resource, or the resource name.
     pub kind: String,
-    /// Namespace, empty where cluster-scoped.
+    /// The namespace; empty for cluster-scoped objects.
     pub namespace: String,
-    /// Name.
+    /// The name.
     pub name: String,
 }
 
-/// One object that is fought over.
+/// A war over fields of an object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct War {
-    /// Which.
+    /// The object.
     pub object: Object,
-    /// Where it stands at the end of the events.
+    /// The state of the war at the time of the latest event.
     pub state: State,
-    /// How sure that is.
+    /// How sure the verdict is.
     pub confidence: Confidence,
-    /// Why it happens.
+    /// Why the war happens.
     pub cause: Cause,
-    /// What speaks for that cause.
+    /// What indicates this cause, and what is not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
-    /// The first write that was taken back.
+    /// The time of the first write that was taken back.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub since: Micros,
-    /// The last retake.
+    /// The time of the last retake.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub until: Micros,
@@ -115,27 +115,27 @@ pub struct War {
     #[serde(default, skip_serializing_if = "Option::is_none", with = "time_option")]
     #[schemars(with = "Option<jiff::Timestamp>")]
     pub deleted: Option<Micros>,
-    /// Writes that took something back.
+    /// Number of retakes.
     pub retakes: u32,
-    /// Those that brought a former value back.
+    /// Number of retakes that brought an earlier value back.
     pub reversals: u32,
-    /// Retakes that found a bucket empty.
+    /// Number of retakes that found a bucket empty.
     pub thrashing_events: u32,
-    /// Retakes per minute, from the first to the last; absent where these are less than a minute apart.
+    /// Retakes per minute, from the first to the last; absent if they are less than a minute apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retakes_per_minute: Option<f64>,
-    /// Who fights, the most retakes first.
+    /// The parties, those with the most retakes first.
     pub parties: Vec<Party>,
-    /// Over what.
+    /// The contested fields.
     pub fields: Vec<Field>,
-    /// Who else writes the object.
+    /// Actors that write the object but are not parties.
     pub other_writers: Vec<OtherWriter>,
     /// Objects that only follow this war.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dependents: Vec<Dependent>,
     /// What to do, the best first.
     pub remedies: Vec<Remedy>,
-    /// How to see that it is over.
+    /// A command that shows whether the war is over.
     #[serde(default)]
     pub verify: String,
 }
@@ -143,7 +143,7 @@ pub struct War {
 // === impl Report ===
 
 impl Report {
-    /// Adds what was found of other objects.
+    /// Adds the findings of another report, but not its counts.
     pub(super) fn append(&mut self, other: Report) {
         self.wars.extend(other.wars);
         self.hot_loops.extend(other.hot_loops);
@@ -152,7 +152,7 @@ impl Report {
         self.cooperation.extend(other.cooperation);
     }
 
-    /// Brings the worst wars to the front, and everything else into the order of objects.
+    /// Sorts wars by severity, and everything else by object.
     pub(super) fn sort(&mut self) {
         self.wars.sort_by(|a, b| {
             let rank = |w: &War| (w.confidence, w.thrashing_events, w.retakes);
@@ -168,17 +168,17 @@ impl Report {
 // === impl War ===
 
 impl War {
-    /// Whether it is worth an exit code and an alert: it thrashes, and its fields are known. What only may be a war is undecided.
+    /// Whether the war deserves an exit code and an alert: it thrashes and is not undecided.
     pub fn is_loud(&self) -> bool {
         self.thrashing_events > 0 && !self.is_undecided()
     }
 
-    /// Whether it cannot be told from co-workers on different fields, for want of bodies in the log.
+    /// Whether it could be co-operation on different fields, because the log has no bodies.
     pub fn is_undecided(&self) -> bool {
         self.confidence == Confidence::Possible
     }
 
-    /// How often something was taken back: `12.5/min`, or `14 in 1 s` within a minute.
+    /// Returns the rate of the retakes: `12.5/min`, or `14 in 1 s` if they are less than a minute apart.
     pub fn rate(&self) -> String {
         rate(self.retakes, self.since, self.until, self.retakes_per_minute)
     }
@@ -187,7 +187,7 @@ impl War {
 // === impl HotLoop ===
 
 impl HotLoop {
-    /// How often it writes: `120/min`, or `90 in 4 s` within a minute.
+    /// Returns the rate of the requests: `120/min`, or `90 in 4 s` if they are less than a minute apart.
     pub fn rate(&self) -> String {
         rate(self.writes + self.no_ops, self.since, self.until, self.per_minute)
     }
@@ -200,43 +200,43 @@ fn rate(count: u32, first: Micros, last: Micros, per_minute: Option<f64>) -> Str
     }
 }
 
-/// One side of a war, or any actor of an object.
+/// A party of a war, or another actor of an object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Party {
-    /// Who: the effective user; `account via tool` where one account fights itself.
+    /// The effective user; `account via tool` if an account fights itself.
     pub actor: String,
-    /// What kind of actor that is.
+    /// The kind of account.
     pub class: Class,
-    /// What it does for a living.
+    /// What the account does, for the choice of remedies.
     pub role: Role,
     /// Its writes that changed the object.
     pub writes: u32,
-    /// Its writes that changed nothing.
+    /// Its requests that changed nothing.
     #[serde(default)]
     pub no_ops: u32,
     /// Its retakes.
     pub retakes: u32,
     /// Its thrashing events.
     pub thrashing_events: u32,
-    /// Writes by verb.
+    /// Its writes by verb.
     pub verbs: BTreeMap<String, u32>,
-    /// Field managers, given or derived as the API server does.
+    /// Its field managers, as given in requests or derived as the API server derives them.
     pub field_managers: Vec<String>,
-    /// User agents.
+    /// Its user agents.
     pub user_agents: Vec<String>,
-    /// Addresses.
+    /// Its source addresses.
     pub source_ips: Vec<String>,
-    /// Pods whose tokens it used.
+    /// The pods whose tokens it used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<String>,
-    /// Accounts that impersonated it.
+    /// The accounts that impersonated it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub impersonated_by: Vec<String>,
-    /// Its first write.
+    /// The time of its first write.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub first: Micros,
-    /// Its last write.
+    /// The time of its last write.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub last: Micros,
@@ -245,84 +245,84 @@ pub struct Party {
 /// A contested field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Field {
-    /// Its path; `(object)` where the whole object is deleted and created alternately, `(main)` or `(status)` where the
+    /// The path; `(object)` if the whole object is alternately deleted and created, `(main)` or `(status)` if the
     /// fields are not known.
     pub path: String,
-    /// Writes that took it back.
+    /// Number of retakes of this field.
     pub retakes: u32,
-    /// The values it was given, the most frequent first.
+    /// The values that the field was given, the most frequent first.
     pub values: Vec<Value>,
 }
 
-/// A value that somebody gave to a field.
+/// A value that an actor gave a field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Value {
-    /// The value; cut where long, null where absent or redacted.
+    /// The value; truncated if it is long, null if it is absent or redacted.
     pub value: serde_json::Value,
-    /// The field was removed.
+    /// Whether the field was removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
-    /// There is a value that is not shown: a Secret's.
+    /// Whether the value is hidden, as those of Secrets are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub redacted: bool,
-    /// Only the beginning is shown: the value is long.
+    /// Whether the value is truncated because it is long.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
-    /// By whom.
+    /// The actor that wrote the value.
     pub actor: String,
-    /// How often.
+    /// How often it did so.
     pub count: u32,
 }
 
-/// Somebody who writes the object without being a party.
+/// An actor that writes the object but is not a party.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OtherWriter {
-    /// Who.
+    /// The actor.
     pub actor: String,
-    /// What kind of actor.
+    /// The kind of account.
     pub class: Class,
-    /// Its writes.
+    /// Its writes that changed the object.
     pub writes: u32,
 }
 
-/// An object that one actor writes because its owner is fought over.
+/// An object that an actor writes because the object's owner is fought over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Dependent {
-    /// Which.
+    /// The object.
     pub object: Object,
-    /// Who writes it.
+    /// The actor that writes it most.
     pub actor: String,
-    /// How often.
+    /// The number of its writes.
     pub writes: u32,
 }
 
 /// One way to end a war.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Remedy {
-    /// The runbook's option: A disable, B unmanaged, C customise, D fix the webhook.
+    /// The option of the runbook: A disable, B unmanaged, C customise, D fix the webhook.
     pub option: String,
-    /// In a few words.
+    /// A short title.
     pub title: String,
     /// A command that runs as printed.
     pub command: String,
-    /// What it changes.
+    /// What the command changes.
     #[serde(default)]
     pub changes: String,
-    /// What is given up by it.
+    /// What you give up.
     #[serde(default)]
     pub tradeoff: String,
 }
 
-/// Which times and sources something is based on, and how much these tell.
+/// The times and sources that an answer is based on, and their audit levels.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Coverage {
     /// Files, or addresses of API servers.
     pub sources: Vec<SourceView>,
-    /// The first event of any.
+    /// The time of the first event of any source.
     #[serde(with = "time_option")]
     #[schemars(with = "Option<jiff::Timestamp>")]
     pub first: Option<Micros>,
-    /// The last event of any.
+    /// The time of the last event of any source.
     #[serde(with = "time_option")]
     #[schemars(with = "Option<jiff::Timestamp>")]
     pub last: Option<Micros>,
@@ -330,35 +330,35 @@ pub struct Coverage {
     pub gaps: Vec<Gap>,
     /// Requests for writes by audit level.
     pub levels: Levels,
-    /// Requests whose bodies kube-apiserver cut off, though their level has bodies.
+    /// Requests whose bodies kube-apiserver truncated, although their level includes bodies.
     pub truncated: u64,
-    /// Sources with writes whose time cannot be right.
+    /// Sources with writes whose times are implausible.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wrong_clocks: Vec<WrongClock>,
 }
 
-/// A source with writes whose time cannot be right. They count as of when they came; of a log, as of the latest time before
-/// them.
+/// A source with writes whose times are implausible. Live, such a write counts with its time of arrival; in a log, with
+/// the latest time before it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WrongClock {
     /// A file, or the address of an API server.
     pub source: String,
     /// Writes dated further in the future than clocks may differ (`bounds.clock_skew`).
     pub future: u64,
-    /// Writes dated before what is kept (`journal.retention`), among events of today.
+    /// Writes older than what is kept (`journal.retention`), in a cluster with more recent events.
     pub long_ago: u64,
 }
 
-/// What was seen of one source.
+/// The events of one source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceView {
-    /// A file, or the address of an API server, behind its cluster's name.
+    /// A file, or the address of an API server, with the cluster's name before it.
     pub source: String,
-    /// Its first event.
+    /// The time of its first event.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub first: Micros,
-    /// Its last event.
+    /// The time of its last event.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub last: Micros,
@@ -366,14 +366,14 @@ pub struct SourceView {
     pub gaps: Vec<Gap>,
 }
 
-/// A time without events, of reads neither.
+/// A time without events. Reads count as events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Gap {
-    /// The last event before it.
+    /// The time of the last event before it.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub from: Micros,
-    /// The first event after it.
+    /// The time of the first event after it.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub to: Micros,
@@ -382,63 +382,63 @@ pub struct Gap {
 /// Requests for writes by audit level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Levels {
-    /// Without bodies: fields are not known.
+    /// Events without bodies: fields are not known.
     pub metadata: u64,
-    /// With the request's body: what was asked for is known.
+    /// Events with the body of the request: the requested fields are known.
     pub request: u64,
-    /// With both bodies: what changed is known.
+    /// Events with both bodies: the changes are known.
     pub request_response: u64,
 }
 
-/// One actor that writes one object far too often.
+/// An actor that writes one object far too often.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HotLoop {
     /// The object.
     pub object: Object,
-    /// Who.
+    /// The actor.
     pub actor: String,
-    /// Its writes that changed something.
+    /// Its writes that changed the object.
     pub writes: u32,
-    /// Its writes that changed nothing.
+    /// Its requests that changed nothing.
     pub no_ops: u32,
-    /// Requests per minute; absent where the first and the last are less than a minute apart.
+    /// Requests per minute; absent if the first and the last are less than a minute apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_minute: Option<f64>,
-    /// First of them.
+    /// The time of the first request.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub since: Micros,
-    /// Last of them.
+    /// The time of the last request.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub until: Micros,
 }
 
-/// An object whose writers race.
+/// An object that several clients write at the same time, so that requests fail with conflicts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Contention {
     /// The object.
     pub object: Object,
-    /// 409s on stale resourceVersions.
+    /// 409s because of a stale resourceVersion.
     pub stale: u32,
-    /// 409s of applies that may not take a field over.
+    /// 409s of server-side applies to fields that another manager owns.
     pub apply_conflicts: u32,
-    /// Who fails how often, and writes how often.
+    /// The clients, with their conflicts and writes.
     pub parties: Vec<Contender>,
-    /// First conflict.
+    /// The time of the first conflict.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub since: Micros,
-    /// Last conflict.
+    /// The time of the last conflict.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub until: Micros,
 }
 
-/// One racing writer.
+/// A client whose requests conflict.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Contender {
-    /// Who.
+    /// The actor.
     pub actor: String,
     /// Its 409s.
     pub conflicts: u32,
@@ -446,143 +446,143 @@ pub struct Contender {
     pub writes: u32,
 }
 
-/// A writer whose requests admission accepts and refuses alternately.
+/// A writer whose requests admission alternately accepts and rejects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Flapping {
     /// The object.
     pub object: Object,
-    /// Whose requests.
+    /// The actor whose requests these are.
     pub actor: String,
-    /// Which webhook or policy refuses.
+    /// The webhook or policy that rejects them.
     pub by: String,
-    /// Its last words.
+    /// The latest message with which it rejected a request.
     pub message: String,
-    /// Accepted requests since the first refusal.
+    /// Requests that were accepted since the first rejection.
     pub accepted: u32,
-    /// Refused requests.
+    /// Requests that were rejected.
     pub rejected: u32,
-    /// How often one followed the other.
+    /// How often an accepted request followed a rejected one, or the reverse.
     pub alternations: u32,
-    /// First refusal.
+    /// The time of the first rejection.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub since: Micros,
-    /// Last refusal.
+    /// The time of the last rejection.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub until: Micros,
 }
 
-/// Counts, and the time they cover.
+/// Counts, and the time that they cover.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StatsView {
-    /// Counts.
+    /// Counts of events and requests.
     #[serde(flatten)]
     pub tallies: Tallies,
-    /// First write seen.
+    /// The time of the first write.
     #[serde(with = "time_option")]
     #[schemars(with = "Option<jiff::Timestamp>")]
     pub first: Option<Micros>,
-    /// Last write seen.
+    /// The time of the last write.
     #[serde(with = "time_option")]
     #[schemars(with = "Option<jiff::Timestamp>")]
     pub last: Option<Micros>,
 }
 
-/// Who takes part in one object, and what they did.
+/// The actors of one object, its wars and its writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Participants {
-    /// Which object.
+    /// The object.
     pub object: Object,
-    /// Where it stands.
+    /// The state of its worst war.
     pub state: State,
-    /// The wars over it, the worst first: one for each group of fields that the same parties fight over.
+    /// The wars over it, the worst first: one for each group of fields with the same parties.
     pub wars: Vec<War>,
-    /// What its actors do together by design.
+    /// Co-operations of its actors.
     #[serde(default)]
     pub cooperation: Vec<Cooperation>,
-    /// Everyone who wrote it, parties first.
+    /// All actors that wrote it, parties first.
     pub actors: Vec<Party>,
-    /// The writes, in order, as far as they are kept.
+    /// The writes in order, as far as they are kept.
     pub timeline: Vec<Moment>,
-    /// From when on every write is here, where the journal was asked.
+    /// The time from which no write is missing. Only in answers from the journal.
     #[serde(default, with = "time_option", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<jiff::Timestamp>")]
     pub complete_since: Option<Micros>,
-    /// How the verdict changed, where the journal was asked.
+    /// The transitions of the object's wars. Only in answers from the journal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub transitions: Vec<TransitionView>,
-    /// Which times and sources this is based on.
+    /// The times and sources that the answer is based on.
     #[serde(default)]
     pub coverage: Coverage,
 }
 
-/// One change of a verdict.
+/// A change of the state of an object's war.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TransitionView {
-    /// When.
+    /// When the state changed.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub at: Micros,
-    /// On which object.
+    /// The object.
     pub object: Object,
-    /// From which state.
+    /// The state before.
     pub from: State,
-    /// To which state.
+    /// The state after.
     pub to: State,
 }
 
-/// How verdicts changed.
+/// Transitions, from the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Transitions {
-    /// Each change, in order.
+    /// The transitions in order.
     pub transitions: Vec<TransitionView>,
-    /// From when on every change is here.
+    /// The time from which no transition is missing.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub complete_since: Micros,
 }
 
-/// One write of an object's timeline.
+/// A write in an object's timeline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Moment {
-    /// When.
+    /// When it happened.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub at: Micros,
-    /// Who.
+    /// The actor.
     pub actor: String,
-    /// With what.
+    /// The tool: the field manager or, without one, the product in the user agent.
     pub tool: String,
-    /// How.
+    /// The verb of the request.
     pub verb: String,
-    /// `main` or `status`.
+    /// The part of the object: `main` or `status`.
     pub part: String,
-    /// `create`, `modify` or `delete`.
+    /// The effect: `create`, `modify` or `delete`.
     pub effect: String,
-    /// Whether its fields are known.
+    /// Whether the written fields are known.
     pub fields_known: bool,
-    /// What it changed.
+    /// The changed fields.
     pub changes: Vec<ChangeView>,
 }
 
-/// One field of one write.
+/// A field that a write changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChangeView {
-    /// Which field.
+    /// The path of the field.
     pub path: String,
-    /// Before; null where it was absent, is redacted or is not known.
+    /// The value before; null if it was absent, is redacted or is not known.
     pub old: serde_json::Value,
-    /// After; null where removed or redacted.
+    /// The value after; null if it was removed or is redacted.
     pub new: serde_json::Value,
 }
 
-/// Which objects a report is about.
+/// Which objects and wars a report includes.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// Only this namespace.
     pub namespace: Option<String>,
-    /// Only this kind, as people type it.
+    /// Only this kind, in any notation that kubectl accepts.
     pub kind: Option<String>,
     /// Only this name.
     pub name: Option<String>,
@@ -590,11 +590,11 @@ pub struct Filter {
     pub cluster: Option<String>,
     /// Only wars with a party whose name contains this.
     pub actor: Option<String>,
-    /// Contested objects too, not only those that thrashed.
+    /// Include contested objects, not only those with thrashing events.
     pub all: bool,
-    /// The most objects to tell of; all, where there is no limit.
+    /// Maximum number of objects.
     pub limit: Option<usize>,
-    /// Bytes of JSON, roughly, after which no further object is told of; any number, where there is no limit.
+    /// Approximate number of bytes of JSON after which no more objects are added.
     pub bytes_max: Option<usize>,
 }
 
@@ -606,7 +606,7 @@ fn is_zero(count: &usize) -> bool {
 // === impl Filter ===
 
 impl Filter {
-    /// Whether the filter means an object of which nothing but its name is known.
+    /// Whether an object matches if only its name is known.
     pub(super) fn is_name(&self, key: &ObjectKey) -> bool {
         self.is_object(&Object::named(key, None))
     }
@@ -630,7 +630,7 @@ impl Filter {
 // === impl Object ===
 
 impl Object {
-    /// The name of an object, with its kind as well as it is known.
+    /// Returns the name of an object, with the best known kind.
     pub fn of(key: &ObjectKey, state: &ObjectState) -> Object {
         Object::named(key, state.kind().map(AsRef::as_ref))
     }
@@ -730,40 +730,40 @@ impl From<&Stats> for Coverage {
     }
 }
 
-/// A value as JSON; a cut one as text.
+/// Returns a value as JSON. A truncated value that is not a string becomes a string.
 pub(super) fn json_of(value: &Option<FieldValue>) -> serde_json::Value {
     let Some(text) = value.as_ref().and_then(FieldValue::text) else { return serde_json::Value::Null };
     let cut = || {
-        // The beginning of a string: its closing quote was cut off.
+        // For a truncated string: add the closing quote.
         let whole = text.strip_prefix('"').map(|_| format!("{text}\""));
         whole.and_then(|whole| serde_json::from_str(&whole).ok()).unwrap_or_else(|| text.into())
     };
     serde_json::from_str(text).unwrap_or_else(|_| cut())
 }
 
-/// Whether only the beginning of a value is shown.
+/// Whether a value is truncated.
 pub(super) fn is_cut(value: &Option<FieldValue>) -> bool {
     let text = value.as_ref().and_then(FieldValue::text);
     text.is_some_and(|text| text.ends_with('…') && serde_json::from_str::<serde_json::Value>(text).is_err())
 }
 
-/// Times as RFC 3339.
+/// Serialises times as RFC 3339.
 pub mod time {
     use serde::{Deserialize, Deserializer, Serializer};
 
     use crate::audit::event::{Micros, parse_timestamp};
 
-    /// The text of a time, with as many digits as it needs.
+    /// Formats a time, with only as many decimals as necessary.
     pub fn text(at: Micros) -> String {
         jiff::Timestamp::from_microsecond(at).map_or_else(|_| at.to_string(), |t| t.to_string())
     }
 
-    /// Writes a time.
+    /// Serialises a time.
     pub fn serialize<S: Serializer>(at: &Micros, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&text(*at))
     }
 
-    /// Reads a time.
+    /// Deserialises a time.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Micros, D::Error> {
         let text = String::deserialize(deserializer)?;
         parse_timestamp(&text)
@@ -771,18 +771,18 @@ pub mod time {
     }
 }
 
-/// Times as RFC 3339, or null.
+/// Serialises times as RFC 3339, or null.
 pub mod time_option {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use crate::audit::event::{Micros, parse_timestamp};
 
-    /// Writes a time.
+    /// Serialises a time, or null.
     pub fn serialize<S: Serializer>(at: &Option<Micros>, serializer: S) -> Result<S::Ok, S::Error> {
         at.map(super::time::text).serialize(serializer)
     }
 
-    /// Reads a time.
+    /// Deserialises a time, or null.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Micros>, D::Error> {
         Ok(Option::<String>::deserialize(deserializer)?.and_then(|text| parse_timestamp(&text)))
     }

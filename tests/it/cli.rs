@@ -148,10 +148,10 @@ fn who_shows_an_object_that_nobody_fights_over() {
 fn who_names_the_choices_where_several_objects_are_meant() {
     let (code, _, err) = run(&["who", "cm/kube-root-ca.crt", &fixture("setup")], None);
     assert_eq!(code, 2);
-    assert!(err.contains("name one: configmaps/kube-root-ca.crt -n "), "{err}");
+    assert!(err.contains("choose one: configmaps/kube-root-ca.crt -n "), "{err}");
     let (code, _, err) = run(&["who", "deploy/nothing", &fixture("setup")], None);
     assert_eq!(code, 2);
-    assert!(err.contains("none of 78 events"), "{err}");
+    assert!(err.contains("none of the 78 events"), "{err}");
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn every_alert_says_what_it_is_and_has_a_runbook() {
         assert!(!text("summary").is_empty() && !text("description").is_empty());
         assert!(text("runbook_url").ends_with(&format!("/docs/runbooks/{name}.md")), "{name}");
         let page = std::fs::read_to_string(util::path(&format!("docs/runbooks/{name}.md"))).unwrap();
-        assert!(page.starts_with(&format!("# {name}\n")) && page.contains("## Find out"), "{name}");
+        assert!(page.starts_with(&format!("# {name}\n")) && page.contains("## Find the cause"), "{name}");
     }
     let thrashing = rules.iter().find(|rule| rule["alert"] == "VirtPlatformThrashingDetected").unwrap();
     assert_eq!(thrashing["expr"], "increase(virt_platform_thrashing_total[10m]) > 5", "the runbook's words");

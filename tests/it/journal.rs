@@ -252,7 +252,9 @@ fn damage_and_other_versions_are_named_and_set_aside_or_refused() {
         // With `degrade`, the server sets the file aside by itself.
         let mut server = start(&folder, "degrade").ready();
         // The log is read by another thread.
-        util::until("it is said", || server.said().contains("set aside") && server.said().contains(words));
+        util::until("it is said", || {
+            server.said().contains("renamed a damaged journal file") && server.said().contains(words)
+        });
         assert_eq!(server.metric("editwar_journal_up"), 1.0);
         assert_eq!(try_post(server.webhook(), &body(&lines)), Some(200));
         assert!(server.terminate().success());

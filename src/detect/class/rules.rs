@@ -1,8 +1,9 @@
-//! The built-in rules: what the accounts and tools of widely used software are. The first rule that matches counts; `*` stands
-//! for any run of characters; the tool is a field manager or the product that a user agent begins with.
+//! The built-in rules: the classes and roles of the accounts and tools of widely used software. The first rule that
+//! matches decides. `*` matches any number of characters. The tool is a field manager, or the product at the beginning
+//! of a user agent.
 //!
-//! Where a fact is from: [m] the project's manifests, charts or constants; [r] recordings of real clusters in `fixtures`;
-//! [d] the vendor's documentation; [k] common knowledge that no source here proves.
+//! Sources: [m] the project's manifests, charts or constants; [r] recordings of real clusters in `fixtures`; [d] the
+//! vendor's documentation; [k] common knowledge without a source here.
 
 use super::{Class, Role};
 

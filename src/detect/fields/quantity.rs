@@ -1,9 +1,9 @@
-//! Quantities: `2000m` and `2` are one value, which the API server stores in one form.
+//! Quantities: `2000m` and `2` are one value, which the API server stores in one notation.
 
-/// Nano-units in one unit: the finest that Kubernetes keeps.
+/// Nano-units in one unit. Kubernetes' quantities are not more precise.
 const NANOS: i128 = 1_000_000_000;
 
-/// Maps whose members are quantities, as Kubernetes' types and most extensions name them.
+/// Maps whose members are quantities in Kubernetes' types and in most extensions.
 const QUANTITY_MAPS: &[&str] = &[
     "limits",
     "requests",
@@ -18,10 +18,10 @@ const QUANTITY_MAPS: &[&str] = &[
     "min",
     "maxLimitRequestRatio",
 ];
-/// Fields that are quantities by themselves.
+/// Fields that are quantities.
 const QUANTITY_FIELDS: &[&str] = &["sizeLimit", "averageValue", "divisor"];
 
-/// Whether the field at this path is a quantity. Text that people keep in ConfigMaps, labels and annotations is not.
+/// Whether the field at this path is a quantity. Free text in ConfigMaps, labels and annotations is not.
 pub(super) fn is_quantity(path: &str) -> bool {
     let (parent, key) = match path.strip_suffix("']").and_then(|rest| rest.rsplit_once("['")) {
         Some((parent, key)) => (parent, key),
@@ -34,7 +34,7 @@ pub(super) fn is_quantity(path: &str) -> bool {
     !is_free_text && (QUANTITY_MAPS.contains(&parent) || QUANTITY_FIELDS.contains(&key))
 }
 
-/// The amount in nano-units; `None` for what is no quantity. What is finer is rounded up, as Kubernetes does.
+/// Returns the amount in nano-units, or `None` if the text is not a quantity. Rounds up, as Kubernetes does.
 pub(super) fn nanos(text: &str) -> Option<i128> {
     let (sign, rest) = match text.as_bytes().first()? {
         b'-' => (-1, &text[1..]),
@@ -55,7 +55,7 @@ pub(super) fn nanos(text: &str) -> Option<i128> {
     Some(sign * (scaled + divisor - 1).div_euclid(divisor))
 }
 
-/// What a suffix multiplies with and divides by.
+/// Returns the factor and the divisor of a suffix.
 fn factor(suffix: &str) -> Option<(i128, i128)> {
     Some(match suffix {
         "" => (1, 1),

@@ -184,7 +184,7 @@ fn what_accepts_and_refuses_in_turns_is_looked_at() {
     let webhook = "D kubectl get validatingwebhookconfigurations.admissionregistration.k8s.io -o yaml".to_owned();
     assert!(of("webhook w.example.com").contains(&webhook), "{:?}", of("webhook w.example.com"));
     let facts = Facts { flapping: Some("policy odd"), honouring: None, ..replicas() };
-    assert!(titles(&facts)[0].starts_with("see why the policy odd"), "{:?}", titles(&facts));
+    assert!(titles(&facts)[0].starts_with("find out why the policy odd"), "{:?}", titles(&facts));
 }
 
 #[test]
