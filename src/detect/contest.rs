@@ -30,7 +30,7 @@ pub const LATE_MAX: Micros = 150_000_000;
 /// Full states of one object that are kept for late writes.
 const STATES_MAX: usize = 256;
 /// Bytes of one object's records and states: those of a hundred writes to a large Deployment. Of an object with tens of
-/// thousands of fields only the latest writes are kept, and one that comes late is counted by what it names.
+/// thousands of fields only the latest writes are kept, and a late write is counted by the fields that it names.
 const BYTES_MAX: usize = 4 << 20;
 
 /// The writes of an object with more than one client, and the findings from them.
@@ -47,7 +47,7 @@ pub struct Contest {
     /// Approximate bytes of the records.
     bytes: usize,
     is_followed: bool,
-    /// When a person last lifted the pause, as far as later writes have not yet been folded in behind it.
+    /// When a person last lifted the pause. Cleared once later writes are folded into the base.
     resumed: Option<Micros>,
     /// The time of the latest transition in `live` that was caused by time alone. An earlier write must be folded in
     /// before it.
@@ -175,7 +175,7 @@ impl Contest {
             self.bytes += record.bytes();
             self.history.insert(at, record);
             let first = self.first_rival(at);
-            // Those that are the same revision's are put in order anew, and so are those behind them.
+            // Updates of the same revision are reordered, and with them the records after them.
             is_last &= first == at;
             self.resolve_from(first, on);
         }

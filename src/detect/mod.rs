@@ -1,8 +1,8 @@
-//! Event → write → retake → bucket → verdict. Pure: no clock, no I/O, no async; time comes in with the event.
+//! The engine: event → write → retake → bucket → verdict. It is pure: no clock, no I/O. Times come with the events.
 //!
-//! [`mod@write`] says which object an event wrote, [`actor`] by whom, [`fields`] what of it. [`object`] keeps what is known
-//! of one object; once it has two clients, [`contest`] puts their writes in order, [`findings`] tells who takes back what, and
-//! [`verdict`] when it is too much.
+//! [`mod@write`] determines which object an event wrote, [`actor`] who did it, and [`fields`] which fields. [`object`]
+//! keeps the state of one object. Once the object has two clients, [`contest`] orders their writes, [`findings`]
+//! detects retakes, and [`verdict`] decides when there are too many.
 
 pub mod actor;
 pub mod admission;
@@ -41,12 +41,12 @@ use std::sync::OnceLock;
 
 use foldhash::quality::RandomState;
 
-/// A keyed hash: equal texts have equal hashes within this process, and nobody outside can make two collide.
+/// A keyed hash: equal texts have equal hashes within this process, and clients cannot provoke collisions.
 pub(crate) fn hash(text: &str) -> u64 {
     hash_of(text)
 }
 
-/// A keyed hash of anything.
+/// A keyed hash of any value.
 pub(crate) fn hash_of(value: &(impl Hash + ?Sized)) -> u64 {
     static HASHER: OnceLock<RandomState> = OnceLock::new();
     HASHER.get_or_init(RandomState::default).hash_one(value)

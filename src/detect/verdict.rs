@@ -1,7 +1,7 @@
-//! Retake → bucket → verdict: calm, contested, thrashing, sustained, subsiding, calm again.
+//! The state machine of a war: calm, contested, thrashing, sustained, subsiding, and calm again.
 //!
-//! Time is the events'. A machine is moved by retakes ([`Machine::retake`]) and by time passing
-//! ([`Machine::advance`]); the same retakes give the same states, live or in replay.
+//! All times are event times. Retakes ([`Machine::retake`]) and time ([`Machine::advance`]) change the state; the same
+//! retakes give the same states, live or in replay.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::bucket::RetakeBucket;
 use super::policy::Limits;
 use crate::audit::event::Micros;
 
-/// Where an object stands.
+/// The state of a war.
 #[derive(
     Clone,
     Copy,
@@ -32,13 +32,13 @@ pub enum State {
     /// Nobody takes anything back.
     #[default]
     Calm,
-    /// Something was taken back.
+    /// There was a retake.
     Contested,
-    /// A bucket ran empty.
+    /// A retake found a bucket empty.
     Thrashing,
-    /// It ran empty often enough: reconcilers had better stop.
+    /// There were several thrashing events within one window: reconcilers should stop.
     Sustained,
-    /// Quiet for long enough to try again, watched.
+    /// There was no retake for the quiet period: one trial write is free.
     Subsiding,
 }
 
@@ -48,11 +48,11 @@ pub enum State {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {
-    /// The same part of the object was written alternately; perhaps different fields of it.
+    /// The same part of the object was written alternately, but perhaps different fields of it.
     Possible,
-    /// The same fields were named by both sides.
+    /// Both sides wrote the same fields.
     Probable,
-    /// Values were seen to return.
+    /// Values returned.
     Confirmed,
 }
 
@@ -67,20 +67,20 @@ pub struct StateChange {
     pub at: Micros,
 }
 
-/// The state machine of one object at one level of evidence.
+/// The state machine of one war.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
     buckets: SmallVec<[RetakeBucket; 2]>,
-    /// The latest thrashing events: when, and the longest window among the buckets that were empty.
+    /// The latest thrashing events: their times, and the longest window among the buckets that were empty.
     thrashes: VecDeque<(Micros, Micros)>,
     state: State,
     since: Micros,
-    /// The quiet period of the present pause: at least two refills of the shortest bucket that was empty, so that the
-    /// pause of a slow war outlasts its rhythm; doubled by each relapse.
+    /// The present quiet period: at least two refills of the shortest bucket that was empty, so that it outlasts the
+    /// rhythm of a slow war. It doubles after each relapse.
     quiet: Micros,
     first_retake: Option<Micros>,
     last_retake: Micros,
-    /// While subsiding: the actor that tried again. Its try is no relapse; an answer to it is.
+    /// While subsiding: the actor that made the trial write. That write is not a relapse; an answer to it is.
     probe: Option<Arc<str>>,
     worst: State,
     pauses: u32,
@@ -93,7 +93,7 @@ pub struct Machine {
 // === impl State ===
 
 impl State {
-    /// How urgent it is: subsiding lies between contested and thrashing.
+    /// Returns the urgency. Subsiding is between contested and thrashing.
     pub fn urgency(self) -> u8 {
         match self {
             State::Calm => 0,
@@ -104,7 +104,7 @@ impl State {
         }
     }
 
-    /// The word used in output and JSON.
+    /// Returns the word for output and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             State::Calm => "calm",
@@ -119,7 +119,7 @@ impl State {
 // === impl Confidence ===
 
 impl Confidence {
-    /// The word used in output and JSON.
+    /// Returns the word for output and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Confidence::Possible => "possible",
@@ -132,16 +132,16 @@ impl Confidence {
 // === impl Machine ===
 
 impl Machine {
-    /// Bytes that it takes beside itself.
+    /// Returns the bytes of its heap memory.
     pub(super) fn bytes(&self) -> usize {
         let buckets: usize = self.buckets.iter().map(RetakeBucket::bytes).sum();
         buckets + self.thrashes.capacity() * size_of::<(Micros, Micros)>()
     }
 
-    /// Counts one retake; `true` where it is a thrashing event, because a bucket was empty. Where a pause cannot help, the
-    /// machine stays at thrashing.
+    /// Counts one retake. Returns `true` if a bucket was empty, which makes it a thrashing event. If a pause cannot
+    /// help, the state stays at thrashing.
     pub fn retake(&mut self, actor: &Arc<str>, at: Micros, limits: &Limits, is_pausable: bool) -> bool {
-        // The clocks of two API servers differ; a bucket's must not run backwards.
+        // The clocks of API servers differ, but the times of a bucket must not decrease.
         let at = at.max(self.last_retake);
         self.advance(at, limits);
         self.buckets.resize_with(limits.buckets.len(), RetakeBucket::default);
@@ -186,7 +186,7 @@ impl Machine {
         empty_window.is_some()
     }
 
-    /// Makes the state changes that are due by `now`.
+    /// Makes the transitions that are due by `now`.
     pub fn advance(&mut self, now: Micros, limits: &Limits) {
         while let Some(due) = self.due(limits).filter(|due| *due <= now) {
             self.probe = None;
@@ -194,7 +194,7 @@ impl Machine {
         }
     }
 
-    /// When the state changes next if there is no further retake; `None` if it is calm.
+    /// Returns when the state changes next if there is no further retake, or `None` if it is calm.
     pub fn due(&self, limits: &Limits) -> Option<Micros> {
         match self.state {
             State::Calm => None,
@@ -207,7 +207,7 @@ impl Machine {
         }
     }
 
-    /// Ends a pause by a person's hand: calm at once, buckets full.
+    /// Makes the war calm and refills the buckets, because a person lifted the pause.
     pub fn resume(&mut self, at: Micros) {
         self.buckets.clear();
         self.thrashes.clear();
@@ -215,19 +215,19 @@ impl Machine {
         self.enter(State::Calm, at);
     }
 
-    /// The object was deleted: what was fought over is gone.
+    /// Ends the war because the object was deleted.
     pub fn end(&mut self, at: Micros) {
         if self.state != State::Calm {
             self.resume(at.max(self.last_retake));
         }
     }
 
-    /// The state as of the last retake or [`Machine::advance`].
+    /// Returns the state as of the last retake or [`Machine::advance`].
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// When the present state began.
+    /// Returns when the present state began.
     pub fn since(&self) -> Micros {
         self.since
     }
@@ -261,7 +261,7 @@ impl Machine {
         self.last_pause
     }
 
-    /// When the last retake was; 0 where there was none.
+    /// Returns the time of the last retake, or 0 if there was none.
     pub fn last_retake(&self) -> Micros {
         self.last_retake
     }

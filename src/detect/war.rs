@@ -1,5 +1,5 @@
-//! Wars of one object: contested fields that the same parties fight over are one war, with a state, a rate and a cause of its
-//! own. One object can hold several.
+//! The wars of one object. Contested fields with the same parties are one war, which has its own state, rate and cause.
+//! One object can have several wars.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,83 +10,83 @@ use super::verdict::{Confidence, Machine, State};
 use super::write::Part;
 use crate::audit::event::Micros;
 
-/// Wars of one object that are told apart; what would be one more is counted with the calmest.
+/// Maximum number of wars of one object.
 const WARS_MAX: usize = 16;
 
-/// Names a war among those of its object.
+/// Identifies a war among those of its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WarId(u32);
 
 /// What a war is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
-    /// Fields.
+    /// Fields of the object.
     Fields,
-    /// The object itself, deleted and created.
+    /// The object itself, which is alternately deleted and created.
     Object,
-    /// Fields that one side asks for and admission replaces each time, so that nothing stored moves.
+    /// Fields that one side requests and admission replaces each time, so that the stored values never change.
     Override,
-    /// A part of the object, of which the fields are not known.
+    /// A part of the object whose fields are not known.
     Part(Part),
 }
 
-/// Who fights over what, and how that stands.
+/// A war: its parties, its scope and its state.
 #[derive(Clone, Debug)]
 pub struct War {
-    /// Its name among the object's wars.
+    /// Its id among the object's wars.
     pub id: WarId,
     /// What it is over.
     pub scope: Scope,
-    /// Who fights.
+    /// The parties, sorted.
     pub parties: Vec<Arc<str>>,
-    /// Its retakes, and the verdict on them.
+    /// Its retakes and its state machine.
     pub tally: Tally,
-    /// How sure it is.
+    /// How sure the verdict is.
     pub confidence: Confidence,
 }
 
-/// Retakes, and the verdict on them.
+/// Counts of retakes, and the verdict on them.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// The state machine they drive.
+    /// The state machine that the retakes drive.
     pub machine: Machine,
-    /// Writes that took something back.
+    /// Number of retakes.
     pub retakes: u32,
-    /// Those of them that brought a former value back.
+    /// Number of retakes that brought an earlier value back.
     pub reversals: u32,
-    /// Thrashing events.
+    /// Number of thrashing events.
     pub thrashes: u32,
-    /// By party.
+    /// The counts by party.
     pub parties: BTreeMap<Arc<str>, PartyTally>,
-    /// When the present run of retakes began: with the write that was first taken back.
+    /// When the present run of retakes began: the time of the first write that was taken back.
     pub since: Option<Micros>,
 }
 
-/// One party's share.
+/// The counts of one party.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartyTally {
     /// Its retakes.
     pub retakes: u32,
-    /// Thrashing events that its writes were.
+    /// Number of its thrashing events.
     pub thrashes: u32,
 }
 
 /// What one write took back in one war.
 #[derive(Clone, Debug)]
 pub(super) struct Blow {
-    /// Who took it back.
+    /// The party that took it back.
     pub(super) party: Arc<str>,
-    /// From whom.
+    /// The party whose write was undone.
     pub(super) from: Arc<str>,
-    /// When.
+    /// When it happened.
     pub(super) at: Micros,
-    /// When the first of what was taken back had been written before.
+    /// When the party had first written what it now takes back.
     pub(super) since: Micros,
-    /// Whether a former value came back.
+    /// Whether an earlier value returned.
     pub(super) is_reversal: bool,
     /// The confidence that this retake alone gives.
     pub(super) confidence: Confidence,
-    /// Whether a pause can help: some side keeps asking by itself.
+    /// Whether a pause can help, because some side keeps writing by itself.
     pub(super) is_pausable: bool,
 }
 
@@ -100,7 +100,7 @@ pub struct Wars {
 // === impl War ===
 
 impl War {
-    /// Bytes that it takes, roughly.
+    /// Returns the approximate bytes of the war.
     pub(super) fn bytes(&self) -> usize {
         let parties =
             self.parties.len() * size_of::<Arc<str>>() + map_bytes::<Arc<str>, PartyTally>(self.tally.parties.len());
@@ -111,64 +111,64 @@ impl War {
 // === impl Wars ===
 
 impl Wars {
-    /// The wars, in the order in which they began.
+    /// Returns the wars in the order in which they began.
     pub fn iter(&self) -> std::slice::Iter<'_, War> {
         self.wars.iter()
     }
 
-    /// The war of this name.
+    /// Returns the war with this id.
     pub fn get(&self, id: WarId) -> Option<&War> {
         self.wars.iter().find(|war| war.id == id)
     }
 
-    /// The most urgent war that is at least so sure.
+    /// Returns the most urgent war with at least this confidence.
     pub fn worst(&self, at_least: Confidence) -> Option<&War> {
         let rank = |war: &War| (war.tally.machine.state().urgency(), war.tally.thrashes, war.tally.retakes);
         let of = |war: &&War| war.confidence >= at_least.min(Confidence::Probable) && war.tally.retakes > 0;
-        // Of equals the first: `max_by_key` would take the last.
+        // Of equally urgent wars take the first; `max_by_key` would return the last.
         self.wars.iter().rev().filter(of).max_by_key(|war| rank(war))
     }
 
-    /// Makes the state changes that are due by `now`.
+    /// Makes the transitions that are due by `now`.
     pub(super) fn advance(&mut self, now: Micros, limits: &Limits) {
         self.wars.iter_mut().for_each(|war| war.tally.machine.advance(now, limits));
     }
 
-    /// When the state of a war changes next if there is no further retake.
+    /// Returns when the state of a war changes next if there is no further retake.
     pub(super) fn due(&self, limits: &Limits) -> Option<Micros> {
         self.wars.iter().filter_map(|war| war.tally.machine.due(limits)).min()
     }
 
-    /// A person lifted the pause.
+    /// Records that a person lifted the pause.
     pub(super) fn resume(&mut self, at: Micros) {
         self.wars.iter_mut().for_each(|war| war.tally.machine.resume(at));
     }
 
-    /// The object was deleted: what was fought over is gone. Whether it may be there at all may still be fought over.
+    /// Ends the wars because the object was deleted, except for a war over its existence.
     pub(super) fn end(&mut self, at: Micros) {
         let ends = |war: &&mut War| war.scope != Scope::Object;
         self.wars.iter_mut().filter(ends).for_each(|war| war.tally.machine.end(at));
     }
 
-    /// The war of these parties, sorted, if there is one.
+    /// Returns the war with these (sorted) parties, if there is one.
     pub(super) fn of(&self, scope: Scope, parties: &[Arc<str>]) -> Option<WarId> {
         self.wars.iter().find(|war| war.scope == scope && war.parties == parties).map(|war| war.id)
     }
 
-    /// Begins a war of these parties, sorted.
+    /// Begins a war with these (sorted) parties.
     pub(super) fn begin(&mut self, scope: Scope, parties: Vec<Arc<str>>) -> WarId {
         self.put(War { id: WarId(0), scope, parties, tally: Tally::default(), confidence: Confidence::Possible })
     }
 
-    /// A war goes on with more parties.
+    /// Replaces the parties of a war by a larger set.
     pub(super) fn widen(&mut self, id: WarId, parties: Vec<Arc<str>>) {
         if let Some(war) = self.wars.iter_mut().find(|war| war.id == id) {
             war.parties = parties;
         }
     }
 
-    /// Some fields of a war go on with more parties: as a war of their own, whose buckets are as empty, and which has had these
-    /// retakes.
+    /// Splits a war, because more parties fight over some of its fields. The new war starts with the same buckets, and
+    /// with these retakes.
     pub(super) fn split(&mut self, id: WarId, parties: Vec<Arc<str>>, shares: &[(Arc<str>, PartyTally)]) -> WarId {
         let Some(war) = self.get(id) else { return self.begin(Scope::Fields, parties) };
         let retakes = shares.iter().map(|(_, share)| share.retakes).sum();
@@ -183,12 +183,12 @@ impl Wars {
         self.put(war)
     }
 
-    /// Forgets a war whose fields have all gone on in another one.
+    /// Drops a war whose fields all belong to another one now.
     pub(super) fn drop(&mut self, id: WarId) {
         self.wars.retain(|war| war.id != id);
     }
 
-    /// Counts what one write took back in one war; whether that was a thrashing event.
+    /// Counts what one write took back in one war. Returns whether it was a thrashing event.
     pub(super) fn strike(&mut self, id: WarId, blow: &Blow, limits: &Limits) -> bool {
         let Some(war) = self.wars.iter_mut().find(|war| war.id == id) else { return false };
         war.confidence = war.confidence.max(blow.confidence);
@@ -212,7 +212,7 @@ impl Wars {
 // === impl Tally ===
 
 impl Tally {
-    /// Counts a retake; whether it was a thrashing event.
+    /// Counts a retake. Returns whether it was a thrashing event.
     pub(super) fn count(&mut self, blow: &Blow, limits: &Limits) -> bool {
         self.retakes += 1;
         self.reversals += u32::from(blow.is_reversal);
@@ -228,7 +228,7 @@ impl Tally {
         is_thrash
     }
 
-    /// Where it stands.
+    /// Returns the state of the war.
     pub fn state(&self) -> State {
         self.machine.state()
     }

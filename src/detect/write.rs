@@ -1,4 +1,5 @@
-//! Event → write: which object, which part of it, by whom, and what became of it. No body is parsed here.
+//! Determines the write that an event reports: the object, the part of it, the actor and the outcome. Does not parse
+//! bodies.
 
 use std::borrow::Cow;
 
@@ -6,128 +7,128 @@ use super::actor::Identity;
 use crate::audit::event::{Event, Micros, ObjectRef, Verb};
 use crate::audit::scan::{member, members, plain_string};
 
-/// The two halves of an object that different actors may own in peace.
+/// The two parts of an object, which different actors may own without conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
-    /// Everything but `status`.
+    /// Everything except `status`.
     Main,
     /// `status`.
     Status,
 }
 
-/// What a committed write does to its object.
+/// The effect of a committed write on its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// Brings the object into being: also an update or an apply that was answered 201.
+    /// Creates the object; also an update or an apply that was answered with 201.
     Create,
-    /// Changes it.
+    /// Changes the object.
     Modify,
-    /// Takes it away, at once or when its finalizers are done.
+    /// Deletes the object, immediately or after its finalizers.
     Delete,
 }
 
-/// What became of a request that asked for a write.
+/// The outcome of a request to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome<'a> {
     /// 200, 201 or 202: stored.
     Committed,
-    /// 409 on a stale resourceVersion: another writer was faster.
+    /// 409 because of a stale resourceVersion: another write was faster.
     Stale,
     /// 409 of an apply without force: another manager owns the field.
     ApplyConflict,
-    /// Refused by an admission webhook or policy, which is named.
+    /// Rejected by an admission webhook or policy.
     Rejected {
         /// `webhook NAME` or `policy NAME`.
         by: Cow<'a, str>,
-        /// What it said.
+        /// Its message.
         message: &'a str,
     },
-    /// 500, 504, a panic, a connection that closed early: stored or not.
+    /// 500, 504, a panic, or a connection that closed early: stored or not.
     Uncertain,
-    /// Anything else that changed nothing: RBAC, 404, 429, invalid objects.
+    /// Other failures that changed nothing: RBAC, 404, 429, invalid objects.
     Failed,
 }
 
-/// The name of an object; apiVersion is no part of it.
+/// The name of an object, without the API version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectName<'a> {
-    /// API group, empty for the core group.
+    /// The API group; empty for the core group.
     pub group: &'a str,
-    /// Plural resource name.
+    /// The plural resource name.
     pub resource: &'a str,
-    /// Namespace, empty for cluster-scoped objects.
+    /// The namespace; empty for cluster-scoped objects.
     pub namespace: &'a str,
-    /// Name.
+    /// The name.
     pub name: &'a str,
 }
 
-/// A request that asked for a write to one object, with everything known of it short of its fields.
+/// A request to write one object, with everything that is known without its fields.
 #[derive(Clone, Debug)]
 pub struct Write<'a> {
-    /// The event it was read from; bodies and user agent are there.
+    /// The event, which has the bodies and the user agent.
     pub event: &'a Event<'a>,
-    /// The object; a subresource's write belongs to its parent.
+    /// The object. A write to a subresource belongs to its parent.
     pub object: ObjectName<'a>,
-    /// The subresource the request went through, empty for the object itself.
+    /// The subresource of the request; empty for the object itself.
     pub subresource: &'a str,
-    /// The half of the object it is about.
+    /// The part of the object that it writes.
     pub part: Part,
-    /// What it does.
+    /// Its effect.
     pub effect: Effect,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Outcome<'a>,
-    /// Who did it.
+    /// The identity that made it.
     pub identity: Identity<'a>,
-    /// The `fieldManager` parameter, where the client gave one.
+    /// The `fieldManager` parameter, if the client set it.
     pub field_manager: Option<Cow<'a, str>>,
-    /// Whether it is known to be an apply: only these may be forced.
+    /// Whether it is known to be an apply, because only applies may be forced.
     pub is_forced: bool,
     /// When the request arrived.
     pub at: Micros,
-    /// The revision that an update says it replaced; 0 where it does not.
+    /// The revision that an update replaced, according to its body; 0 if the body has none.
     pub replaced: u64,
-    /// What the stored object said of itself, where the response shows it.
+    /// Metadata of the stored object, if the response contains it.
     pub stored: Stored<'a>,
 }
 
-/// What a response tells of the stored object without being parsed.
+/// The metadata of the stored object in a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stored<'a> {
-    /// `kind` of the object; empty for a Status or a Scale.
+    /// The object's `kind`; empty for a Status or a Scale.
     pub kind: &'a str,
-    /// `apiVersion` of the body.
+    /// The body's `apiVersion`.
     pub api_version: &'a str,
     /// `metadata.name`.
     pub name: &'a str,
     /// `metadata.uid`, or the uid of a deletion's Status.
     pub uid: &'a str,
-    /// `metadata.resourceVersion` where it is a number; 0 otherwise.
+    /// `metadata.resourceVersion` if it is a number, or 0.
     pub resource_version: u64,
     /// Whether the body is the whole stored object.
     pub is_whole: bool,
-    /// Whether the response says that the object is gone, not only marked.
+    /// Whether the response says that the object is gone, and not only marked for deletion.
     pub is_gone: bool,
 }
 
-/// Why a mutating request is no write to any object.
+/// Why a mutating request is not a write to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NotAWrite {
-    /// `dryRun=All`: validated and thrown away.
+    /// `dryRun=All`: validated, but not stored.
     DryRun,
     /// exec, attach, portforward, proxy, token and other subresources that store nothing.
     Connect,
-    /// A TokenReview, SubjectAccessReview or their like: a question, not an object.
+    /// A TokenReview, SubjectAccessReview or similar: a query, not an object.
     Review,
-    /// A collection, or a generated name that the event does not show.
+    /// A request for a collection, or for a generated name that the event does not contain.
     Unnamed,
     /// Not a request for a resource.
     NonResource,
-    /// An event without any time.
+    /// An event without a time.
     NoTime,
 }
 
 impl NotAWrite {
-    /// The reason as a metric label.
+    /// Returns the label value for metrics.
     pub fn reason(self) -> &'static str {
         match self {
             NotAWrite::DryRun => "dry_run",
@@ -140,10 +141,10 @@ impl NotAWrite {
     }
 }
 
-/// The write that an event reports.
+/// Returns the write that an event reports.
 ///
 /// # Errors
-/// [`NotAWrite`] where the request could not have changed one named object.
+/// [`NotAWrite`] if the request could not have changed one named object.
 pub fn attribute<'a>(event: &'a Event<'a>) -> Result<Write<'a>, NotAWrite> {
     let reference = event.object_ref.as_ref().ok_or(NotAWrite::NonResource)?;
     let at = event.at().ok_or(NotAWrite::NoTime)?;
@@ -255,7 +256,7 @@ fn outcome<'a>(event: &'a Event<'a>, code: u16) -> Outcome<'a> {
     }
 }
 
-/// The webhook or policy whose name stands in a refusal.
+/// Returns the webhook or policy that is named in a rejection.
 fn refused_by<'a>(event: &'a Event<'a>, message: &'a str) -> Option<Cow<'a, str>> {
     let quoted = |intro: &str, quote: char| {
         let (_, rest) = message.split_once(intro)?;
@@ -272,7 +273,7 @@ fn refused_by<'a>(event: &'a Event<'a>, message: &'a str) -> Option<Cow<'a, str>
         })
 }
 
-/// What a committed request's response says of the stored object.
+/// Returns the metadata of the stored object from the response of a committed request.
 fn stored(body: &[u8]) -> Stored<'_> {
     let mut found = Stored::default();
     let mut metadata: &[u8] = b"";
