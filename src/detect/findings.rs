@@ -1,4 +1,5 @@
-//! What a run of an object's writes amounts to, step by step, in their true order: retakes, and the wars they make up.
+//! The conclusions from a sequence of writes, folded step by step in their true order: retakes, and the wars they make
+//! up.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,30 +23,30 @@ use super::war::{Blow, Scope, Tally, War, WarId, Wars};
 use super::write::Effect;
 use crate::audit::event::Micros;
 
-/// Fields of one object that are followed. Of others, only a change that another writer undoes is noticed.
+/// Fields of one object that are tracked. Of other fields, only a change that another writer undoes is noticed.
 const FIELDS_MAX: usize = 256;
-/// Requests that webhooks override, by requester, field and value.
+/// Overridden requests that are kept, by requester, field and value.
 const OVERRIDES_MAX: usize = 64;
-/// Co-operations of one object that are counted apart.
+/// Co-operations of one object that are counted separately.
 const COOPERATIONS_MAX: usize = 8;
 
-/// Time after which it is looked anew whether a followed field can be given up, where none could.
+/// If no tracked field could be dropped, time until this is tried again.
 const LOOK_AGAIN: Micros = 60_000_000;
 
 /// New thrashing events, by party.
 pub type Thrashes = SmallVec<[(Arc<str>, u32); 1]>;
 
-/// What a run of writes amounts to.
+/// The conclusions from a sequence of writes.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     seq: u32,
-    /// A box each: a map's first node has room for eleven, and most objects have one.
+    /// Boxed, because the first node of a map has room for eleven entries, and most objects have one field.
     fields: BTreeMap<Path, Box<FieldHistory>>,
-    /// Fields that changed when as many as can be were followed.
+    /// Fields that changed while no further field could be tracked.
     others: Option<Box<Sketch>>,
-    /// No followed field can be given up for another one before this time.
+    /// Before this time, no tracked field can be dropped for another one.
     full_until: Micros,
-    /// Whether a body had more fields than are looked at.
+    /// Whether a body had more fields than are compared.
     is_cut: bool,
     /// Histories that began in an earlier object of the same name, and have not changed in this one yet.
     outdated: Vec<Path>,
@@ -56,7 +57,7 @@ pub struct Findings {
     wars: Wars,
     cooperations: Vec<Cooperation>,
     creator: Option<Author>,
-    /// Thrashing events by party: one a write, whatever the wars it takes part in.
+    /// Thrashing events by party: at most one for each write, regardless of the number of its wars.
     thrashes: BTreeMap<Arc<str>, u32>,
 }
 
@@ -65,66 +66,66 @@ pub struct Findings {
 pub struct Override {
     /// The field.
     pub path: Path,
-    /// Who asks.
+    /// The client that requests the value.
     pub requester: Arc<Client>,
     /// The webhook.
     pub webhook: Arc<Client>,
-    /// What is asked for; `None` for the field's absence.
+    /// The requested value; `None` if the field should be absent.
     pub asked: Option<FieldValue>,
-    /// What the webhook makes of it.
+    /// The value that the webhook sets instead.
     pub given: Option<FieldValue>,
-    /// How often.
+    /// How often this happened.
     pub count: u32,
     at: Micros,
     war: Option<WarId>,
 }
 
-/// What two actors do to a field that both are made to write.
+/// Actors that write the same field by design.
 #[derive(Clone, Debug)]
 pub struct Cooperation {
     /// The row's name.
     pub name: Arc<str>,
-    /// Why it is no war.
+    /// Why it is not a war.
     pub reason: Arc<str>,
-    /// What it is called where it happens too often; `None` where often is normal.
+    /// What it is called if it happens too often; `None` if that is normal.
     pub excess: Option<Arc<str>>,
     /// The actors.
     pub actors: Vec<Arc<str>>,
-    /// How often one wrote after the other, and whether that is too often.
+    /// How often one actor wrote after the other, and whether that is too often.
     pub tally: Tally,
     /// The fields.
     pub paths: Vec<Path>,
 }
 
-/// A retake and the field it was of; of the whole object, where there is none.
+/// A retake and the path of its field.
 type OfField = (Path, Retake);
 
 // === impl Findings ===
 
 impl Findings {
-    /// The wars over the object.
+    /// Returns the wars over the object.
     pub fn wars(&self) -> impl Iterator<Item = &War> {
         let is_known = self.wars.worst(Confidence::Probable).is_some_and(|war| war.tally.thrashes > 0);
         // Where a war is known by its fields, what only may be one says nothing more.
         self.wars.iter().filter(move |war| war.confidence > Confidence::Possible || !is_known)
     }
 
-    /// The most urgent war that is at least so sure.
+    /// Returns the most urgent war with at least this confidence.
     pub fn worst(&self, at_least: Confidence) -> Option<&War> {
         self.wars.worst(at_least)
     }
 
-    /// Where the most urgent war stands that is at least so sure.
+    /// Returns the state of the most urgent war with at least this confidence.
     pub fn state(&self, at_least: Confidence) -> State {
         self.worst(at_least).map_or(State::Calm, |war| war.tally.state())
     }
 
-    /// What is done together by design.
+    /// Returns the co-operations.
     pub fn cooperations(&self) -> &[Cooperation] {
         &self.cooperations
     }
 
-    /// The fields that were taken back, the most often first.
+    /// Returns the contested fields, those with the most retakes first.
     pub fn contested_fields(&self) -> Vec<(&Path, &FieldHistory)> {
         let fields = self.fields.iter().map(|(path, field)| (path, &**field));
         let mut fields: Vec<_> = fields.filter(|(_, field)| field.is_contested()).collect();
@@ -132,54 +133,54 @@ impl Findings {
         fields
     }
 
-    /// The fields of one war, the most often taken back first.
+    /// Returns the fields of one war, those with the most retakes first.
     pub fn fields_of(&self, war: WarId) -> Vec<(&Path, &FieldHistory)> {
         self.contested_fields().into_iter().filter(|(_, field)| field.war == Some(war)).collect()
     }
 
-    /// The overridden requests of one war.
+    /// Returns the overridden requests of one war.
     pub fn overrides_of(&self, war: WarId) -> impl Iterator<Item = &Override> {
         self.overrides.iter().filter(move |o| o.war == Some(war))
     }
 
-    /// How often the object was deleted and created alternately.
+    /// Returns how often the object was alternately deleted and created.
     pub fn existence_retakes(&self) -> u32 {
         self.existence.retakes
     }
 
-    /// When the object was deleted, if it is gone: that ended the wars over what was in it.
+    /// Returns when the object was deleted, if it is gone. The deletion ended the wars over its fields.
     pub fn deleted_at(&self) -> Option<Micros> {
         self.existence.deleted_at()
     }
 
-    /// Who created and who deleted the object, how often.
+    /// Returns how often each client created and deleted the object.
     pub fn existence(&self) -> &[(Arc<Client>, Effect, u32)] {
         &self.existence.counts
     }
 
-    /// Makes the state changes that are due by `now`.
+    /// Makes the transitions that are due by `now`.
     pub(super) fn advance(&mut self, now: Micros, limits: &Limits) {
         self.wars.advance(now, limits);
     }
 
-    /// When a state changes next if there is no further write.
+    /// Returns when a state changes next if there is no further write.
     pub(super) fn due(&self, limits: &Limits) -> Option<Micros> {
         self.wars.due(limits)
     }
 
-    /// A person lifted the pause at this time: buckets are full again.
+    /// Records that a person lifted the pause at this time, which refills the buckets.
     pub(super) fn resume(&mut self, at: Micros) {
         self.wars.resume(at);
     }
 
-    /// The thrashing events that were not there before.
+    /// Returns the thrashing events that `before` does not have.
     pub(super) fn thrashes_since(&self, before: &Findings) -> Thrashes {
         let then = |party: &Arc<str>| before.thrashes.get(party).copied().unwrap_or(0);
         let new = self.thrashes.iter().map(|(party, count)| (party.clone(), count.saturating_sub(then(party))));
         new.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// One write further; the party whose thrashing event it was.
+    /// Folds in the next write. Returns the party if it was a thrashing event.
     pub(super) fn step(&mut self, record: &Record, on: &ObjectLimits<'_>) -> Option<Arc<str>> {
         self.seq += 1;
         let author = Author { client: record.client.clone(), at: record.order.at, seq: self.seq };
@@ -189,7 +190,7 @@ impl Findings {
         }
         self.is_cut |= record.is_cut();
         if record.is_blind && self.creator.as_ref().is_some_and(|c| !c.client.is_same_actor(&record.client)) {
-            // What it set is not known: a value that is there from now on need not be the creator's.
+            // It is not known what the write set: from now on, values need not be the creator's.
             self.creator = None;
         }
         let changes = record.changes.iter().filter(|change| !is_pause(&change.path));
@@ -227,7 +228,8 @@ impl Findings {
         let step = self.existence.step(&event, on);
         match record.effect {
             Effect::Delete if !was_deleted => self.wars.end(author.at),
-            // What replaces the object by its own hand goes on with it; anybody else's is a new one.
+            // If the author of a deletion recreates the object, its history continues; a creation by another actor
+            // begins a new one.
             Effect::Create if !record.is_misplaced && !record.is_replacement => {
                 self.creator = Some(author.clone());
                 self.outdated = self.fields.keys().cloned().collect();
@@ -296,8 +298,8 @@ impl Findings {
         self.fields.get_mut(&change.path).map_or(Step::None, |field| field.step(change, tier, author, on))
     }
 
-    /// A value that a webhook replaced. It counts where the requester had asked for the same before: a pipeline whose images
-    /// are renamed asks for another one each time.
+    /// Counts a value that a webhook replaced. It counts only if the requester requested the same value before: a
+    /// pipeline whose image names are rewritten requests another value each time.
     fn step_override(&mut self, overridden: &Overridden, record: &Record, on: &ObjectLimits<'_>) -> Option<Arc<str>> {
         let (requester, at) = (&record.client, record.order.at);
         let is_it = |o: &&mut Override| {
@@ -331,7 +333,7 @@ impl Findings {
         if at.saturating_sub(since) > on.limits.window() {
             return None;
         }
-        // The requester takes the field up again, and the webhook takes it back at once.
+        // The requester retakes the field, and the webhook retakes it at once.
         let webhook = overridden.webhook.clone();
         let by = |party: &Client, from: &Client| Retake {
             tier: Tier::Field,
@@ -350,7 +352,7 @@ impl Findings {
         self.strike(id, &replaces, &author, on.limits).or(asked)
     }
 
-    /// The war of the parties of a retake; one that is known goes on with them.
+    /// Returns the war for the parties of a retake. A known war continues with these parties added.
     fn war(&mut self, scope: Scope, known: Option<WarId>, retake: &Retake) -> WarId {
         let is_party = |war: &War| war.parties.contains(&retake.party) && war.parties.contains(&retake.from);
         if let Some(id) = known
@@ -368,7 +370,7 @@ impl Findings {
         }
     }
 
-    /// The parties of a war with those of these retakes, sorted.
+    /// Returns the parties of a war together with those of these retakes, sorted.
     fn parties<'r>(&self, known: Option<WarId>, retakes: impl Iterator<Item = &'r Retake>) -> Vec<Arc<str>> {
         let mut parties = known.and_then(|id| self.wars.get(id)).map_or_else(Vec::new, |war| war.parties.clone());
         parties.extend(retakes.flat_map(|retake| [retake.party.clone(), retake.from.clone()]));
@@ -377,8 +379,8 @@ impl Findings {
         parties
     }
 
-    /// The wars that the fields of one write belong to: parties belong to fields, and a field whose parties grow goes on in the
-    /// war of those.
+    /// Assigns the fields of one write to wars. Parties belong to fields: a field whose parties grow moves to the war
+    /// of these parties.
     fn assign(&mut self, retakes: SmallVec<[OfField; 2]>) -> Vec<(WarId, SmallVec<[OfField; 2]>)> {
         type Group = (Option<WarId>, Vec<Arc<str>>, SmallVec<[OfField; 2]>);
         let mut groups: Vec<Group> = Vec::new();
@@ -407,7 +409,7 @@ impl Findings {
         assigned
     }
 
-    /// The war of these parties over fields that were in `war` before.
+    /// Returns the war of these parties over fields that belonged to `war` before.
     fn war_of(&mut self, war: Option<WarId>, parties: Vec<Arc<str>>, fields: &[OfField]) -> WarId {
         let is_here = |path: &Path| fields.iter().any(|(moving, _)| moving == path);
         let stays = |id: WarId| self.fields.iter().any(|(path, field)| field.war == Some(id) && !is_here(path));
@@ -433,8 +435,8 @@ impl Findings {
         }
     }
 
-    /// Counts a retake in its war; the party, where it is a thrashing event of a war that is known by its fields. What only may be
-    /// a war raises no counter and no alert.
+    /// Counts a retake in its war. Returns the party if it is a thrashing event and the war's fields are known. An
+    /// undecided war raises no counter and no alert.
     fn strike(&mut self, id: WarId, retake: &Retake, author: &Author, limits: &Limits) -> Option<Arc<str>> {
         let scope = self.wars.get(id)?.scope;
         let confidence = match (scope, retake.tier) {
@@ -474,9 +476,9 @@ impl Findings {
         known.note(path, author, other, limits);
     }
 
-    /// The history of a field that changes for the first time, where it is to be followed. A field that is contested is never
-    /// given up for another one; one that is not, where it has not changed for long, or where the other one's last change is
-    /// undone.
+    /// Returns the history of a field that changes for the first time, if the field can be tracked. Contested fields
+    /// are never dropped for it. Other fields are dropped if they have not changed for long, or if this write undoes
+    /// the last change of the new field.
     fn begin_to_follow(&mut self, change: &Change, author: &Author, limits: &Limits) -> Option<FieldHistory> {
         if self.fields.len() < FIELDS_MAX || self.give_up(author.at.saturating_sub(limits.window()), author.at) {
             return Some(FieldHistory::new(change, self.creator.as_ref()));
@@ -488,18 +490,19 @@ impl Findings {
         if self.give_up(i64::MAX, author.at) {
             return Some(FieldHistory::undoing(change, &undone));
         }
-        // All that are followed are contested, or are by this very write. This one is too, and is one of those that are not named.
+        // All tracked fields are contested, or become contested by this write. So does this one, but it stays
+        // untracked.
         self.others.get_or_insert_default().put(change, &author.client);
         None
     }
 
-    /// Follows the field no longer that is not contested and has not changed for the longest time, where that is not since
-    /// `until`; whether there was one.
+    /// Stops tracking the uncontested field that has not changed for the longest time, if it has not changed since
+    /// `until`. Returns whether there was one.
     fn give_up(&mut self, until: Micros, now: Micros) -> bool {
         if now < self.full_until {
             return false;
         }
-        // One that this write changes may become contested by it.
+        // Fields that this write changes may become contested by it.
         let calm = self.fields.iter().filter(|(_, field)| field.retakes == 0 && field.last_at != now);
         let oldest = calm.min_by_key(|(_, field)| field.last_at).map(|(path, field)| (path.clone(), field.last_at));
         match oldest {
@@ -515,12 +518,12 @@ impl Findings {
         }
     }
 
-    /// How many fields changed that are not followed, and whether some were not even looked at.
+    /// Returns the number of changed fields that are not tracked, and whether a body had more fields than are compared.
     pub fn unfollowed(&self) -> (usize, bool) {
         (self.others.as_ref().map_or(0, |others| others.len()), self.is_cut)
     }
 
-    /// Bytes that they take, roughly.
+    /// Returns the approximate bytes of the findings.
     pub(super) fn bytes(&self) -> usize {
         let fields: usize = self.fields.iter().map(|(path, field)| TEXT_BYTES + path.len() + field.bytes()).sum();
         let nodes =
@@ -535,10 +538,10 @@ impl Findings {
 // === impl Cooperation ===
 
 impl Cooperation {
-    /// Actors and fields that are named.
+    /// Maximum number of actors and fields that are named.
     const SHOWN_MAX: usize = 8;
 
-    /// Counts one write, however many fields it is about.
+    /// Counts one write once, regardless of the number of its fields.
     fn note(&mut self, path: Path, author: &Author, other: &Client, limits: &Limits) {
         for actor in [&author.client.actor, &other.actor] {
             if self.actors.len() < Self::SHOWN_MAX && !self.actors.contains(actor) {

@@ -1,7 +1,7 @@
-//! One object: who writes to it, and, once a second client does, their contest.
+//! The state of one object: its writers and, once a second client writes, their contest.
 //!
-//! Almost all objects have one writer. For these a few numbers are kept, and the latest writes with their bodies unread:
-//! the first write by a second client, which may come late, opens them and begins a [`Contest`].
+//! Almost all objects have one writer. For these, only a few numbers are kept, and the latest writes with unparsed
+//! bodies. The first write of a second client, which may be a late write, parses them and begins a [`Contest`].
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ const REPEATS_MIN: u32 = 4;
 /// How far before an object's first event its times may lie: what comes late is not later than that.
 const BASE_BEFORE: Micros = 10 * 60 * 1_000_000;
 
-/// Everything known of one object. Small while nobody fights over it: a cluster has a million of them.
+/// Everything known of one object. It is small while nobody fights over the object: a cluster has a million objects.
 #[derive(Clone, Debug)]
 pub struct ObjectState {
     seen: SmallVec<[Seen; 2]>,
@@ -61,7 +61,7 @@ struct Contested {
     origins: Vec<(Arc<Client>, Origin)>,
 }
 
-/// What one write did to the verdict.
+/// The effect of one write on the verdict.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
     /// Whether the write was answered with success and changed nothing.

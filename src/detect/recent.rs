@@ -1,4 +1,4 @@
-//! Writes that may yet become part of a contest, with their bodies unread.
+//! Recent writes of an object without a contest, with unparsed bodies. They may become part of a contest later.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! One write of an object that several clients write: what it changed, found from the state before it.
+//! One write to an object with several writers: what it changed, determined from the state before it.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::policy::ObjectLimits;
 use super::write::{Effect, Part};
 use crate::audit::event::Verb;
 
-/// One write of a contested object.
+/// A write to a contested object.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// Its place among the object's writes.
