@@ -106,7 +106,7 @@ impl Findings {
     /// Returns the wars over the object.
     pub fn wars(&self) -> impl Iterator<Item = &War> {
         let is_known = self.wars.worst(Confidence::Probable).is_some_and(|war| war.tally.thrashes > 0);
-        // Where a war is known by its fields, what only may be one says nothing more.
+        // If a war with known fields thrashes, one without known fields adds nothing.
         self.wars.iter().filter(move |war| war.confidence > Confidence::Possible || !is_known)
     }
 
