@@ -1,4 +1,4 @@
-//! A write's bodies, and what they tell: states, patches of every kind, a Scale, a Binding.
+//! Reads the bodies of a write: whole objects, patches of every type, a Scale, a Binding.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,11 +25,11 @@ pub struct Bodies<'a> {
     pub verb: Verb,
     /// The write's effect.
     pub effect: Effect,
-    /// What the bodies are of.
+    /// What the bodies contain.
     pub shape: Shape,
     /// Whether the request is known to be an apply.
     pub is_apply: bool,
-    /// Whether no value may be kept.
+    /// Whether values must not be kept.
     pub is_hidden: bool,
     /// The request's body.
     pub request: Option<&'a [u8]>,
@@ -37,63 +37,63 @@ pub struct Bodies<'a> {
     pub response: Option<&'a [u8]>,
 }
 
-/// What a write's bodies are of.
+/// What the bodies of a write contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// The object itself; the response is the whole stored object.
     Whole,
     /// The object itself; the response is not the object, or there is none.
     Object,
-    /// A Scale, which speaks for `spec.replicas`, or for what an extension has in its place.
+    /// A Scale, which represents `spec.replicas`, or the corresponding field of a custom resource.
     Scale,
-    /// A Binding, which speaks for `spec.nodeName`.
+    /// A Binding, which represents `spec.nodeName`.
     Binding,
 }
 
-/// What one write's bodies tell.
+/// What the bodies of one write show.
 #[derive(Clone, Debug)]
 pub enum Evidence {
     /// No body, or none that could be read.
     None,
-    /// The fields a patch names.
+    /// The fields that a patch names.
     Named {
         /// Those fields.
         named: Vec<Named>,
-        /// What is known of them.
+        /// The evidence level.
         tier: Tier,
-        /// Whether it is an apply, which repeats all it ever wanted: naming a field for the first time changes nothing
-        /// that is known of.
+        /// Whether it is an apply. An apply repeats everything that it ever requested, so a field that it names for the
+        /// first time is not known to have changed.
         is_apply: bool,
-        /// Lists that it gives whole, as a merge patch does.
+        /// Lists that it replaces, as a merge patch does.
         lists: Vec<Path>,
-        /// What names fields only by what the object is at that time.
+        /// The part of the request whose fields depend on the state of the object.
         unresolved: Option<Unresolved>,
     },
     /// A whole body: the request's at [`Tier::Field`], the stored object at [`Tier::Value`].
     Whole {
         /// Its leaves.
         fields: Arc<Fields>,
-        /// What is known of it.
+        /// The evidence level.
         tier: Tier,
-        /// What the request asked for, where it was a patch.
+        /// What the request asked for, if it was a patch.
         asked: Asked,
     },
 }
 
-/// A request whose fields depend on the object that it is made to.
+/// A request whose fields depend on the state of the object.
 #[derive(Clone, Debug)]
 pub enum Unresolved {
-    /// The number of a Scale, for a resource that has its own name for it.
+    /// The number of a Scale, for a custom resource that may have its own name for the field.
     Scale(FieldValue),
-    /// A JSON Patch, whose list indices stand for items.
+    /// A JSON Patch, whose list indices refer to items.
     JsonPatch(Box<[u8]>),
 }
 
-/// What a patch asked for; everything, where it was none.
+/// What a patch asked for. Empty for other requests, which ask for everything.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
     named: Vec<Named>,
-    /// Lists that it gives anew: what is no longer among their items was asked for too.
+    /// Lists that it replaces, which also removes the items that it does not name.
     lists: Vec<Path>,
     /// Whether it may remove fields without naming them, as an apply does.
     removes_unnamed: bool,
@@ -103,7 +103,7 @@ pub struct Asked {
 // === impl Evidence ===
 
 impl Evidence {
-    /// Bytes that it takes, roughly.
+    /// Returns the approximate bytes of the evidence.
     pub(in crate::detect) fn bytes(&self) -> usize {
         match self {
             Evidence::None => 0,
@@ -124,7 +124,8 @@ impl Evidence {
 // === impl Asked ===
 
 impl Asked {
-    /// Those changes that were asked for; all, where none was or nothing is known of what was.
+    /// Returns the changes that were requested. Returns all changes if no request is known, or if none of them was
+    /// requested.
     pub fn of(&self, changes: Vec<Change>) -> Vec<Change> {
         if self.named.is_empty() {
             return changes;
@@ -149,13 +150,13 @@ impl Asked {
         if asked.is_empty() { unasked } else { asked }
     }
 
-    /// What was asked for as if all of it were changed, with the values of the stored object.
+    /// Returns the requested fields as if all of them had changed, with the values of the stored object.
     pub fn taken_from(&self, stored: &Fields, part: Part) -> Vec<Change> {
         let of_part = self.named.iter().filter(|n| part_of(&n.path) == part && !self.is_apply);
         of_part.map(|n| Change::new(&n.path, None, stored.get(&n.path))).collect()
     }
 
-    /// The fields that were named.
+    /// Returns the fields that were named.
     pub fn named(&self) -> &[Named] {
         &self.named
     }
@@ -164,7 +165,7 @@ impl Asked {
 // === impl Unresolved ===
 
 impl Unresolved {
-    /// The fields that are meant, of an object that is `before` when the request is made.
+    /// Returns the fields that the request names. `before` is the state of the object before it.
     pub(in crate::detect) fn named(&self, before: Option<&Fields>, on: &ObjectLimits<'_>) -> Vec<Named> {
         match self {
             Unresolved::Scale(value) => {
@@ -178,8 +179,8 @@ impl Unresolved {
     }
 }
 
-/// The field that an extension's Scale stands for. Its path is in the extension's definition, which is not at hand: it is the
-/// number in its `spec` that is named so, or the only one there is.
+/// Returns the field that the Scale of a custom resource represents. Its path is in the resource's definition, which is
+/// not available, so this is the number in `spec` with a usual name, or the only number there.
 fn scale_path(known: Option<&Fields>) -> Path {
     let usual: Path = "spec.replicas".into();
     let Some(known) = known.filter(|known| known.get(&usual).is_none()) else { return usual };
@@ -192,7 +193,7 @@ fn scale_path(known: Option<&Fields>) -> Path {
 // === impl Bodies ===
 
 impl<'a> Bodies<'a> {
-    /// The bodies of a write.
+    /// Returns the bodies of a write.
     pub fn of(write: &Write<'a>, limits: &Limits) -> Bodies<'a> {
         let shape = match write.subresource {
             "scale" => Shape::Scale,
@@ -218,7 +219,7 @@ impl<'a> Bodies<'a> {
         (self.group.is_empty() && self.resource == "secrets") || self.is_hidden
     }
 
-    /// Whether the API server knows the resource's types.
+    /// Whether the resource is built in, so that the API server knows its types.
     fn is_built_in(&self) -> bool {
         kind::built_in(self.group, self.resource).is_some()
     }
@@ -231,7 +232,7 @@ impl<'a> Bodies<'a> {
         }
     }
 
-    /// Reads them; `known` resolves the list indices of JSON Patch.
+    /// Parses the bodies. `known` resolves the list indices of a JSON Patch.
     pub fn evidence(&self, known: Option<&Fields>) -> Evidence {
         let tier = if self.response.is_some() { Tier::Value } else { Tier::Field };
         let one = |path: &str, json: &str| {
@@ -283,9 +284,9 @@ impl<'a> Bodies<'a> {
             }
             (None, Some(Request::Patch(asked))) => {
                 let Asked { named, lists, is_apply, removes_unnamed } = asked;
-                // An apply and a strategic patch say what they remove.
+                // An apply and a strategic patch state what they remove.
                 let lists = if removes_unnamed { Vec::new() } else { lists };
-                // A Secret's values are not kept, also not in a patch.
+                // Values of Secrets are not kept, not even within a patch.
                 let patch = self.request.filter(|patch| patch.starts_with(b"[") && !self.is_secret());
                 let unresolved = patch.map(|patch| Unresolved::JsonPatch(patch.into()));
                 Evidence::Named { named, tier: Tier::Field, is_apply, lists, unresolved }
@@ -297,26 +298,26 @@ impl<'a> Bodies<'a> {
         }
     }
 
-    /// The fields a mutating webhook's JSON Patch names, as the admission annotation shows it.
+    /// Returns the fields that a mutating webhook's JSON Patch names, from the admission annotation.
     pub fn patched_by_webhook(&self, patch: &[u8], known: Option<&Fields>) -> Vec<Named> {
         read(Some(patch), |json| named(json, self.rules(), known)).unwrap_or_default()
     }
 
-    /// The fields that a request with a whole body wants.
+    /// Returns the fields that a request with a whole body asks for.
     pub fn asked_whole(&self) -> Vec<Named> {
         let fields = read(self.request, |json| Fields::of_object(json, self.rules())).unwrap_or_default();
         fields.leaves.into_iter().map(|(path, value)| Named { path, want: Want::Value(value) }).collect()
     }
 
-    /// Whether a patch is an apply: says so, or is a whole intent.
+    /// Whether a patch is an apply: it is known to be one, or contains `apiVersion` and `kind`.
     fn is_apply(&self, patch: &Json<'_>) -> bool {
         self.is_apply || (patch.get("apiVersion").is_some() && patch.get("kind").is_some())
     }
 }
 
-/// Parses a body and looks at it; `None` where there is none, or none that can be read.
+/// Parses a body and passes it to `look`. Returns `None` if there is no body, or if it cannot be parsed.
 pub(super) fn read<T>(body: Option<&[u8]>, look: impl FnOnce(&Json<'_>) -> T) -> Option<T> {
-    // The parser is recursive; nothing that the API server accepts is nested that deeply.
+    // The parser is recursive. The API server accepts no body that is nested that deeply.
     let mut text = body.filter(|body| scan::depth(body) <= 512)?.to_vec();
     simd_json::to_borrowed_value(&mut text).ok().map(|json| look(&json))
 }
@@ -336,10 +337,10 @@ fn has_directive(json: &Json<'_>, depth: usize) -> bool {
         }
 }
 
-/// What extensions call the field that a Scale stands for, in small letters.
+/// Usual names of the field that a Scale represents, in lower case.
 const SCALE_NAMES: [&str; 6] = ["replicas", "size", "instances", "replicacount", "nodecount", "count"];
 
-/// The lists that a merge patch gives whole.
+/// Returns the lists that a merge patch replaces.
 fn lists(patch: &Json<'_>, rules: Rules<'_>) -> Vec<Path> {
     if !patch.is_object() {
         return Vec::new();
@@ -349,7 +350,7 @@ fn lists(patch: &Json<'_>, rules: Rules<'_>) -> Vec<Path> {
     walk.lists.into_keys().collect()
 }
 
-/// The fields a patch of any content type names.
+/// Returns the fields that a patch of any content type names.
 pub(super) fn named(patch: &Json<'_>, rules: Rules<'_>, known: Option<&Fields>) -> Vec<Named> {
     let Json::Array(operations) = patch else {
         let mut walk = Walk::new(rules, true);
@@ -371,7 +372,7 @@ pub(super) fn named(patch: &Json<'_>, rules: Rules<'_>, known: Option<&Fields>) 
                 let path = format!("{path}{}", set_selector(item)).into();
                 found.push(Named { path, want: Want::Value(value) });
             }
-            // Here stands what is put into the list, not what the list becomes.
+            // The value is the item that the patch puts into the list, not the new value of the list.
             ("add" | "replace" | "remove", _) if is_in_list => {
                 found.push(Named { path: path.into(), want: Want::Touched });
             }

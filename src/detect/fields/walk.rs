@@ -1,4 +1,4 @@
-//! From a body to its leaves: lists by Kubernetes' keys, without what the server sets.
+//! Flattens a body to its leaves: identifies list items by Kubernetes' keys, and leaves out what the server sets.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,17 +10,17 @@ use simd_json::{BorrowedValue as Json, StaticNode};
 
 use super::{FieldValue, Named, Path, Want};
 
-/// Nesting up to which a body is walked; what is deeper is one value. Real objects stay below 20.
+/// Maximum depth of a walk; anything deeper is one value. Real objects stay below 20.
 pub(super) const DEPTH_MAX: usize = 64;
-/// Leaves of one body that are looked at, in order of their paths. A large Deployment has some 300; of the shortest that there
-/// can be, an object of 1.5 MiB, etcd's limit, holds more, and is compared as far as this.
+/// Maximum number of leaves of one body, in the order of their paths. A large Deployment has about 300. An object of
+/// 1.5 MiB, etcd's limit, can have more; the leaves beyond this number are not compared.
 pub(super) const FIELDS_MAX: usize = 131_072;
-/// Bytes of a path; a longer one ends the walk there.
+/// Maximum number of bytes of a path; a node with a longer path is one value.
 pub(super) const PATH_BYTES_MAX: usize = 512;
-/// Items of a list up to which it is seen whether a list only grew.
+/// Maximum number of items for which it is checked whether a list only grew.
 const ITEMS_MAX: usize = 1_024;
 
-/// What the server sets, and what tools keep books in.
+/// Whether the server sets the field, or a tool uses it for bookkeeping.
 pub(super) fn is_left_out(path: &str) -> bool {
     matches!(
         path,
@@ -43,19 +43,19 @@ pub(super) fn is_left_out(path: &str) -> bool {
     )
 }
 
-/// Timestamps that controllers stamp into conditions and statuses with every look at them.
+/// Timestamps that controllers update in conditions and statuses whenever they check them.
 fn is_heartbeat(key: &str) -> bool {
     matches!(key, "lastTransitionTime" | "lastUpdateTime" | "lastHeartbeatTime" | "lastProbeTime")
 }
 
-/// What is known of a body before it is walked.
+/// How to read a body.
 #[derive(Clone, Copy)]
 pub(super) struct Rules<'a> {
     /// Resource name of the object in the core group; empty for others.
     pub(super) resource: &'a str,
-    /// Whether no value may be kept.
+    /// Whether values must not be kept.
     pub(super) is_hidden: bool,
-    /// Whether the API server knows the resource's types, and stores values in one form.
+    /// Whether the resource is built in, so that the API server knows its types and stores values in one notation.
     pub(super) is_built_in: bool,
 }
 
@@ -65,10 +65,10 @@ pub(super) struct Walk<'a> {
     pub(super) path: String,
     pub(super) found: Vec<Named>,
     pub(super) lists: BTreeMap<Path, Vec<Box<str>>>,
-    /// Whether the body is a patch: nulls remove, `$` keys direct.
+    /// Whether the body is a patch, in which nulls remove fields and `$` keys are directives.
     is_partial: bool,
     pub(super) is_secret: bool,
-    /// Whether there were more leaves than are looked at.
+    /// Whether there were more than [`FIELDS_MAX`] leaves.
     pub(super) is_cut: bool,
 }
 
@@ -93,7 +93,7 @@ impl<'a> Walk<'a> {
         }
         let is_too_much = depth >= DEPTH_MAX || self.path.len() > PATH_BYTES_MAX || self.found.len() >= FIELDS_MAX;
         match json {
-            // What else such an item holds only says which one is meant.
+            // The other members of such an item only identify it.
             Json::Object(map) if self.is_partial && map.get("$patch").and_then(Json::as_str) == Some("delete") => {
                 self.push(Want::Removed);
             }
@@ -113,8 +113,8 @@ impl<'a> Walk<'a> {
                 Some(selectors) => self.items(items, selectors, depth, is_hidden),
                 None => self.leaf(json, is_hidden),
             },
-            // Nothing, an empty map and an empty list are the same to Kubernetes' omitempty.
-            // To a patch, an empty list is one that empties.
+            // To Kubernetes' omitempty, an absent field, an empty map and an empty list are the same. In a patch, an
+            // empty list removes all items.
             Json::Object(map) if map.is_empty() => {}
             Json::Array(items) if items.is_empty() && !self.is_partial => {}
             Json::Static(StaticNode::Null) if !self.is_partial => {}
@@ -140,7 +140,7 @@ impl<'a> Walk<'a> {
         self.path.truncate(len);
     }
 
-    /// Items that a strategic patch takes out of a list of plain values.
+    /// Removes items of a list of plain values, as a strategic patch directs.
     fn deleted_from(&mut self, list: &str, items: &Json<'_>) {
         let Some(items) = items.as_array().filter(|_| is_set(list)) else { return self.push(Want::Touched) };
         let len = self.path.len();
@@ -151,7 +151,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A Secret's write-only `stringData` is stored as `data`, encoded.
+    /// Handles the write-only `stringData` of a Secret, which is stored as `data`, base64-encoded.
     fn string_data(&mut self, json: &Json<'_>) {
         for (key, value) in json.as_object().into_iter().flat_map(|map| map.iter()) {
             self.path.push_str("data");
@@ -198,7 +198,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The list's name at the end of a path.
+/// Returns the name of the list at the end of a path.
 pub(super) fn last_key(path: &str) -> &str {
     path.rsplit(['.', ']']).next().unwrap_or_default()
 }
@@ -218,7 +218,7 @@ pub(super) fn push_key(path: &mut String, key: &str) {
     }
 }
 
-/// The keys by which Kubernetes merges a list of this name; for unknown lists, `name` where all items have one.
+/// Returns the keys by which Kubernetes merges a list of this name. For unknown lists, this is `name`.
 fn merge_keys(list: &str, first: &Json<'_>) -> &'static [&'static str] {
     match list {
         "volumeMounts" => &["mountPath"],
@@ -235,17 +235,17 @@ fn merge_keys(list: &str, first: &Json<'_>) -> &'static [&'static str] {
     }
 }
 
-/// Whether a list is a set to Kubernetes: each item is there or not, whatever the others are.
+/// Whether Kubernetes treats a list as a set, whose items are independent of each other.
 pub(super) fn is_set(list: &str) -> bool {
     list == "finalizers"
 }
 
-/// The selector of a set's item: the item itself.
+/// Returns the selector of a set's item, which is the item itself.
 pub(super) fn set_selector(item: &str) -> String {
     format!("[{}]", quoted_selector(item))
 }
 
-/// The selectors of a list's items, where all of them have the list's keys and no two the same.
+/// Returns the selectors of a list's items, if all items have the list's keys and the selectors are unique.
 fn keyed(list: &str, items: &[Json<'_>]) -> Option<Vec<Box<str>>> {
     if is_set(list) {
         return items.iter().map(|item| Some(set_selector(item.as_str()?).into())).collect();
@@ -279,7 +279,7 @@ fn keyed(list: &str, items: &[Json<'_>]) -> Option<Vec<Box<str>>> {
     sorted.windows(2).all(|pair| pair[0] != pair[1]).then_some(selectors)
 }
 
-/// A selector's value as it is, or quoted where it could end the selector.
+/// Returns a selector's value, quoted if it could otherwise end the selector.
 fn quoted_selector(text: &str) -> Cow<'_, str> {
     match text.contains([']', '[', ',', '=', '\'', '"', ' ']) || text.is_empty() {
         true => format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'")).into(),
