@@ -53,7 +53,7 @@ pub enum Shape {
 /// What the bodies of one write show.
 #[derive(Clone, Debug)]
 pub enum Evidence {
-    /// No body, or none that could be read.
+    /// There is no body, or none that can be parsed.
     None,
     /// The fields that a patch names.
     Named {
