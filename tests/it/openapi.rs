@@ -72,5 +72,5 @@ fn the_document_names_every_path_that_the_api_has() {
         assert_eq!(document["paths"][&path]["get"]["parameters"].as_array().map(Vec::len), Some(parameters), "{path}");
     }
     let described = &document["components"]["schemas"]["War"]["properties"]["retakes"]["description"];
-    assert_eq!(described, "Writes that took something back.");
+    assert_eq!(described, "Number of retakes.");
 }
