@@ -425,7 +425,7 @@ fn the_command_line_shows_who_asks_and_checks_who_answers() {
     // The same for `who` and `doctor`.
     let who = ["who", "deployment/web", "-n", "shop", "--server", &url, "--server-ca", &ca, "--token-file", &token];
     let (code, _, err) = crate::cli::run(&who, None);
-    assert!(code == 2 && err.contains("none of 0 events"), "{err}");
+    assert!(code == 2 && err.contains("none of the 0 events"), "{err}");
     let doctor = ["doctor", "--server", &url, "--server-ca", &ca, "--token-file", &token];
     let (_, out, err) = crate::cli::run(&doctor, None);
     assert!(out.contains("ready"), "{out}{err}");

@@ -241,5 +241,5 @@ fn render_shows_what_would_be_applied_and_why() {
     assert!(out.is_empty() && err.contains("paused"), "{out}{err}");
     let (code, _, err) =
         cli::run(&["render", "--asset", "assets/apps/web.yaml", "--live", live.to_str().unwrap()], None);
-    assert!(code == 2 && err.contains("has no ConfigMap/shop/features"), "{err}");
+    assert!(code == 2 && err.contains("does not contain ConfigMap/shop/features"), "{err}");
 }

@@ -365,7 +365,7 @@ fn a_start_while_the_api_server_answers_nothing_listens_and_says_so() {
     let started = Instant::now();
     let editwar = enforcing(&api, &[]);
     assert!(started.elapsed() < Duration::from_secs(15), "it took {:?}", started.elapsed());
-    within("it says what is wrong", 10, || readiness(&editwar).contains("enforcer: the Lease: the API server: "));
+    within("it says what is wrong", 10, || readiness(&editwar).contains("enforcer: the Lease: API server: "));
     let answer = stop(&editwar);
     assert_eq!(answer["lifted"], 0, "{answer}");
     assert!(answer["not_lifted"][0].as_str().unwrap().starts_with("deployments.apps: "), "{answer}");
