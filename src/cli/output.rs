@@ -267,7 +267,7 @@ fn wars(wars: &[War], style: Style) -> Table {
             .parties
             .iter()
             .map(|p| format!("{} ({})", style.actor(&p.actor), p.writes))
-            .chain(war.dependents.iter().map(|e| format!("echo: {}", name(&e.object))))
+            .chain(war.dependents.iter().map(|e| format!("dependent: {}", name(&e.object))))
             .collect();
         table.add_row([
             Cell::new(name(&war.object)),
@@ -299,8 +299,8 @@ fn stacked(wars: &[War], style: Style) -> String {
         for party in &war.parties {
             let _ = writeln!(out, "  {} ({} writes)", style.actor(&party.actor), party.writes);
         }
-        for echo in &war.dependents {
-            let _ = writeln!(out, "  echo: {}", name(&echo.object));
+        for dependent in &war.dependents {
+            let _ = writeln!(out, "  dependent: {}", name(&dependent.object));
         }
         let (retakes, rate) = (war.retakes, war.rate());
         let _ = writeln!(out, "  since {}, {retakes} retakes, {rate}", clock(war.since));
@@ -436,7 +436,7 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
     }
     let is_party = |p: &&Party| found.wars.iter().flat_map(|w| &w.parties).any(|q| q.actor == p.actor);
     let (parties, others): (Vec<_>, Vec<_>) = found.actors.iter().partition(is_party);
-    for (title, actors) in [("PARTIES", parties), ("BYSTANDERS", others)] {
+    for (title, actors) in [("PARTIES", parties), ("OTHER WRITERS", others)] {
         if !actors.is_empty() {
             let title = if found.wars.is_empty() { "WRITERS" } else { title };
             let _ = writeln!(out, "\n{}", actors_table(title, &actors, style));
@@ -446,13 +446,13 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
         out.push_str(&lanes::picture(war, &found.timeline, &found.coverage, style));
         out.push_str(&remedies(war, style));
     }
-    for echo in found.wars.iter().flat_map(|w| &w.dependents) {
+    for dependent in found.wars.iter().flat_map(|w| &w.dependents) {
         let _ = writeln!(
             out,
-            "echo: {} follows, written {} times by {}",
-            name(&echo.object),
-            echo.writes,
-            style.actor(&echo.actor)
+            "dependent: {}, written {} times by {}",
+            name(&dependent.object),
+            dependent.writes,
+            style.actor(&dependent.actor)
         );
     }
     // If there is a war, status writes of other writers are hidden.

@@ -124,17 +124,17 @@ fn filters_leave_only_what_is_asked_for() {
 }
 
 #[test]
-fn who_tells_parties_from_bystanders_and_prints_the_writes() {
+fn who_tells_parties_from_other_writers_and_prints_the_writes() {
     let (code, out, err) = run(&["who", "deployment/web", "-n", "shop", &fixture("hpa-vs-applier")], None);
     assert_eq!((code, err.as_str()), (1, ""));
-    let (parties, others) = out.split_once("BYSTANDERS").unwrap();
+    let (parties, others) = out.split_once("OTHER WRITERS").unwrap();
     assert!(
         parties.contains("kube-system:horizontal-pod-autoscaler")
             && parties.contains("openshift-cnv:virt-platform-autopilot")
     );
     assert!(others.contains("kube-system:deployment-controller"), "{out}");
     assert!(out.contains("spec.replicas 3 → 5") && out.contains("spec.replicas 5 → 3"), "{out}");
-    assert!(out.contains("echo: ReplicaSet shop/web-7d7548795c"), "{out}");
+    assert!(out.contains("dependent: ReplicaSet shop/web-7d7548795c"), "{out}");
 }
 
 #[test]
