@@ -97,7 +97,11 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
         match word.as_str() {
             "--full" => found.is_full = true,
             "--list" => found.lists = true,
-            "--binary" => found.binary = Some(words.next().ok_or("--binary needs a path")?.into()),
+            // Some attacks run it in another directory.
+            "--binary" => {
+                let path = words.next().ok_or("--binary needs a path")?;
+                found.binary = Some(std::path::absolute(path).map_err(|error| error.to_string())?);
+            }
             option if option.starts_with('-') => return Err(format!("no such option: {option}")),
             _ => found.names.push(word),
         }
