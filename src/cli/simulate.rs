@@ -178,7 +178,6 @@ fn scenario(lens: &Lens<'_>, limits: &Limits, confidence: Confidence) -> Scenari
 fn hits(lens: &Lens<'_>, confidence: Confidence) -> Vec<Hit> {
     let pipeline = lens.pipeline;
     let of = |key: ObjectKey| {
-        pipeline.policy().limits(&key.object())?;
         let look = |state: &ObjectState| {
             let wars = state.contest().into_iter().flat_map(|contest| contest.findings().wars());
             let fought = wars.filter(|war| war.tally.thrashes > 0 && war.confidence >= confidence);

@@ -202,8 +202,7 @@ impl Machine {
                 let refills = limits.buckets.iter().map(|limit| 2 * limit.refill());
                 Some(self.last_retake + refills.fold(limits.quiet, i64::max))
             }
-            State::Sustained => Some(self.last_retake + self.quiet),
-            State::Subsiding => Some(self.since.max(self.last_retake) + self.quiet),
+            State::Sustained | State::Subsiding => self.until(),
         }
     }
 
@@ -237,7 +236,7 @@ impl Machine {
         self.worst
     }
 
-    /// When the pause is next reconsidered: the end of the quiet period, should nobody retake until then.
+    /// Returns the end of the quiet period of a sustained or subsiding war, if there is no further retake.
     pub fn until(&self) -> Option<Micros> {
         match self.state {
             State::Sustained => Some(self.last_retake + self.quiet),

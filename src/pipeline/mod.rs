@@ -307,8 +307,15 @@ impl<'p> Batch<'p> {
     /// Makes the transitions that are due by now. Call it when all events of a batch have been processed.
     pub fn pass_time(&mut self) {
         self.transitions.append(&mut lock(&self.pipeline.unreported));
-        if let (Feed::Live, Some(now)) = (self.pipeline.clocks.feed(), self.clock.latest()) {
-            self.transitions.extend(self.pipeline.pass_time(self.cluster, now));
+        self.transitions.extend(self.due());
+    }
+
+    /// Makes the transitions that are due by now, and returns them. For a record of the past, [`Pipeline::end`] makes
+    /// them.
+    fn due(&self) -> Vec<Transition> {
+        match (self.pipeline.clocks.feed(), self.clock.latest()) {
+            (Feed::Live, Some(now)) => self.pipeline.pass_time(self.cluster, now),
+            _ => Vec::new(),
         }
     }
 
@@ -481,10 +488,7 @@ impl<'p> Batch<'p> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        if let (Feed::Live, Some(now)) = (self.pipeline.clocks.feed(), self.clock.latest()) {
-            let transitions = self.pipeline.pass_time(self.cluster, now);
-            lock(&self.pipeline.unreported).extend(transitions);
-        }
+        lock(&self.pipeline.unreported).extend(self.due());
         self.tidy();
         lock(&self.pipeline.stats).add(&self.stats);
     }

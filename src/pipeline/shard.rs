@@ -51,6 +51,15 @@ pub(super) struct Shard {
     agendas: Vec<Agenda>,
 }
 
+/// Returns the objects with this hash. The table alone finds others too, also of other clusters: it compares a few bits.
+fn with_hash<'o>(
+    objects: &'o mut HashTable<Box<Object>>,
+    hasher: &'o RandomState,
+    hash: u64,
+) -> impl Iterator<Item = &'o mut Box<Object>> {
+    objects.iter_hash_mut(hash).filter(move |object| object.key.hash(hasher) == hash)
+}
+
 // === impl Object ===
 
 impl Object {
@@ -135,8 +144,7 @@ impl Shard {
         while let Some((at, hash)) = self.agenda(cluster).deadlines.first().copied().filter(|(at, _)| *at <= now) {
             self.agenda(cluster).deadlines.remove(&(at, hash));
             let mut next = None;
-            // A hash collision only means that another object is checked early.
-            for object in self.objects.iter_hash_mut(hash) {
+            for object in with_hash(&mut self.objects, &self.hasher, hash) {
                 let Some(limits) = policy.limits(&object.key.object()) else { continue };
                 for transition in object.state.advance(now, limits) {
                     transitions.push(Transition::new(object.key.clone(), transition));
@@ -172,9 +180,8 @@ impl Shard {
         }
         for _ in 0..due {
             let Some((_, hash)) = self.agendas[index].unsettled.pop_front() else { break };
-            // On a hash collision, another object is settled as well, which does no harm.
             let mut is_unsettled = false;
-            for object in self.objects.iter_hash_mut(hash) {
+            for object in with_hash(&mut self.objects, &self.hasher, hash) {
                 object.state.settle(now);
                 bytes += object.recount();
                 is_unsettled |= object.state.is_unsettled();

@@ -147,7 +147,26 @@ impl Table {
         limits: &Limits,
         now: Micros,
     ) -> Option<Observed> {
-        let observed = self.step(place, write, client, limits, now)?;
+        let observed = {
+            let mut shard = self.shard(place);
+            let (object, is_new) = shard.object(place, write.at)?;
+            let state = &mut object.state;
+            let (was_notable, was_unsettled) = (is_notable(state, limits), state.is_unsettled());
+            let observed = state.observe(write, client, limits, now);
+            if !was_notable && is_notable(state, limits) {
+                self.notable.insert(object.key.clone());
+            }
+            self.len.fetch_add(usize::from(is_new), Ordering::Relaxed);
+            self.bytes.fetch_add(object.recount(), Ordering::Relaxed);
+            let deadline = object.state.new_deadline(limits);
+            if !was_unsettled && object.state.is_unsettled() {
+                shard.settle_later(place.cluster, place.hash, write.at);
+            }
+            if let Some(at) = deadline {
+                shard.schedule(place.cluster, place.hash, at);
+            }
+            observed
+        };
         if observed.body_bytes != 0 {
             let bytes = self.body_bytes.fetch_add(observed.body_bytes, Ordering::Relaxed) + observed.body_bytes;
             if bytes > self.bounds.body_bytes_max as isize {
@@ -209,36 +228,6 @@ impl Table {
             }
             Ration::CalmObjects | Ration::Objects => self.drop_where(is_meant),
         }
-    }
-
-    fn step(
-        &self,
-        place: &Place<'_>,
-        write: &Write<'_>,
-        client: &Arc<Client>,
-        limits: &Limits,
-        now: Micros,
-    ) -> Option<Observed> {
-        let mut shard = self.shard(place);
-        let (object, is_new) = shard.object(place, write.at)?;
-        let state = &mut object.state;
-        let (was_notable, was_unsettled) = (is_notable(state, limits), state.is_unsettled());
-        let observed = state.observe(write, client, limits, now);
-        if !was_notable && is_notable(state, limits) {
-            self.notable.insert(object.key.clone());
-        }
-        self.bytes.fetch_add(object.recount(), Ordering::Relaxed);
-        let deadline = object.state.new_deadline(limits);
-        if !was_unsettled && object.state.is_unsettled() {
-            shard.settle_later(place.cluster, place.hash, write.at);
-        }
-        if let Some(at) = deadline {
-            shard.schedule(place.cluster, place.hash, at);
-        }
-        if is_new {
-            self.len.fetch_add(1, Ordering::Relaxed);
-        }
-        Some(observed)
     }
 
     /// Calls `look` with one object, and returns its result.

@@ -422,9 +422,6 @@ impl Api {
             retry_at: None,
             as_of,
         };
-        if self.pipeline.policy().limits(&key.object()).is_none() {
-            return calm();
-        }
         let look = |state: &crate::detect::object::ObjectState| {
             let war = state.contest()?.findings().worst(Confidence::Probable)?;
             let tally = &war.tally;

@@ -8,7 +8,7 @@ use editwar::pipeline::{Bounds, Pipeline, Transition};
 use editwar::query::views::Report;
 use serde_json::json;
 
-use crate::cluster::{Cluster, HPA, Level, OPERATOR};
+use crate::cluster::{ALICE, BOB, Cluster, HPA, Level, OPERATOR};
 use crate::util;
 
 const SECOND: i64 = 1_000_000;
@@ -136,4 +136,60 @@ fn neither_questions_nor_the_division_into_batches_change_a_transition_of_any_re
             assert!(is_chain && ends == (State::Calm, State::Calm), "{recording}: {of_object:?}");
         }
     }
+}
+
+/// Takes in wars over 500 objects of a cluster, with so many writes each: by alice, bob, alice, and so on.
+fn begin_wars(pipeline: &Pipeline, cluster: &str, writes: usize) {
+    let mut events = Cluster::at(Level::RequestResponse, START);
+    for n in 0..500 {
+        let path = format!("configmaps/shop/o{n}");
+        events.create(ALICE, &path, json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"v": "a"}}));
+        for write in 1..writes {
+            let (who, value) = if write % 2 == 0 { (ALICE, "a") } else { (BOB, "b") };
+            events.patch(who, &path, "", json!({"data": {"v": value}}));
+        }
+    }
+    take(pipeline, cluster, &events);
+}
+
+fn take(pipeline: &Pipeline, cluster: &str, events: &Cluster) {
+    let text = events.lines().collect::<Vec<_>>().join(&b'\n');
+    pipeline.batch(cluster, "test").run(&Run::of(&text, false, Vec::new()), 0);
+}
+
+fn states(pipeline: &Pipeline, cluster: &str) -> Vec<State> {
+    pipeline.table().select(|key, state| (key.cluster() == cluster).then(|| state.state()))
+}
+
+#[test]
+fn the_time_of_one_cluster_makes_no_transition_in_another() {
+    let pipeline = Pipeline::new(Policy::default(), Bounds::default());
+    begin_wars(&pipeline, "ahead", 3);
+    begin_wars(&pipeline, "behind", 3);
+    let ended = pipeline.pass_time("ahead", START + DAY);
+    assert_eq!(ended.len(), 500);
+    assert!(ended.iter().all(|transition| transition.object.cluster() == "ahead"), "{ended:?}");
+    assert!(states(&pipeline, "ahead").iter().all(|state| *state == State::Calm));
+    assert!(states(&pipeline, "behind").iter().all(|state| *state == State::Contested));
+}
+
+#[test]
+fn a_deadline_is_kept_while_the_table_grows() {
+    // As long as a contested war lasts: each has one deadline, and no earlier one is left over.
+    let mut policy = Policy::default();
+    policy.limits.quiet = 7_200 * SECOND;
+    let pipeline = Pipeline::new(policy, Bounds::default());
+    // Ten retakes each: the eighth is the third thrashing event.
+    begin_wars(&pipeline, "", 12);
+    assert!(states(&pipeline, "").iter().all(|state| *state == State::Sustained));
+    // The first quiet period is over, then the table grows, then the second one is over.
+    assert_eq!(pipeline.pass_time("", START + 7_300 * SECOND).len(), 500);
+    let mut others = Cluster::at(Level::RequestResponse, START + 7_300 * SECOND);
+    for n in 0..20_000 {
+        others.create(ALICE, &format!("configmaps/other/o{n}"), json!({"kind": "ConfigMap", "apiVersion": "v1"}));
+    }
+    take(&pipeline, "", &others);
+    drop(pipeline.pass_time("", START + DAY));
+    let left = states(&pipeline, "").iter().filter(|state| **state != State::Calm).count();
+    assert_eq!(left, 0, "wars did not end");
 }
