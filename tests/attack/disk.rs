@@ -9,20 +9,20 @@ use crate::outcome::Kind::Beside;
 use crate::outcome::{Attack, Context, Failure, Outcome, Report, control};
 use crate::server::{Server, pause, until};
 
-const DISK: &str = "a full disk is told once, and no flapping";
+const DISK: &str = "a full disk is reported once, and readiness does not flap";
 
 pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "disk/full-disk-degrade", promise: DISK, kind: Beside, run: |c, r| full(c, r, "degrade") },
     Attack { name: "disk/full-disk-refuse", promise: DISK, kind: Beside, run: |c, r| full(c, r, "refuse") },
     Attack {
         name: "disk/zeroed-pages",
-        promise: "damage is told, or nothing is missing",
+        promise: "damage is reported, or nothing is missing",
         kind: Beside,
         run: |c, r| damage(c, r, true),
     },
     Attack {
         name: "disk/flipped-pages",
-        promise: "damage is told, or nothing is missing",
+        promise: "damage is reported, or nothing is missing",
         kind: Beside,
         run: |c, r| damage(c, r, false),
     },

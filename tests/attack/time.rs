@@ -62,7 +62,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "time/hiding", promise: "a war cannot hide behind a wrong clock", kind: Beside, run: hiding },
     Attack {
         name: "time/offline",
-        promise: "offline, a log of one wrong clock is told, not believed",
+        promise: "offline, a log with a wrong clock is reported and decides nothing",
         kind: Beside,
         run: offline,
     },
