@@ -57,6 +57,7 @@ pub mod escape;
 pub mod ingest;
 pub mod journal;
 pub mod net;
+pub mod notify;
 pub mod pipeline;
 pub mod query;
 pub mod reconcile;

@@ -1,14 +1,15 @@
 //! Decoding of audit events: the types of `audit.k8s.io`, and everything between raw bytes and these types.
 //!
 //! [`mod@decode`] is the decoder; [`decode::plain`] is the slow reference decoder that defines the correct results.
-//! [`envelope`] takes log lines, lists and arrays apart. [`run`] decodes chunks of lines. [`scan`] finds the ends of
+//! [`envelope`] finds the events in the formats that they arrive in. [`decoded_chunk`] decodes a part of the
+//! input as a whole. [`scan`] finds the ends of
 //! JSON values without parsing them, and [`times`] finds event times. This module knows nothing about writes, wars or
 //! clocks.
 
 pub mod decode;
+pub mod decoded_chunk;
 pub mod envelope;
 pub mod event;
-pub mod run;
 pub mod scan;
 pub mod times;
 

@@ -3,12 +3,65 @@
 //! Only the `stageTimestamp` of the event itself counts. A timestamp inside of a body or an annotation may be written
 //! by anyone.
 
-use super::envelope::{behind_node_name, is_list, list_items};
+use super::envelope::native::{behind_node_name, is_list, list_items};
 use super::event::{Micros, parse_timestamp};
 use super::scan::{member, skip_space, skip_value};
 
 /// Maximum number of lines that are searched for a time, from the start or the end.
 const LINES_TRIED: usize = 8;
+/// If events follow each other closely, only one event time per this number of bytes is parsed.
+const STRIDE: usize = 64 << 10;
+
+/// Samples the times of events in their order, close enough together to notice a gap.
+#[derive(Debug, Default)]
+pub struct Marks<'a> {
+    times: Vec<Micros>,
+    /// Bytes since the last event whose time was parsed.
+    skipped: usize,
+    /// The last event, if its time was not parsed.
+    last: Option<&'a [u8]>,
+}
+
+// === impl Marks ===
+
+impl<'a> Marks<'a> {
+    /// Returns the marks of a block of whole lines.
+    pub fn of_lines(lines: &'a [u8]) -> Marks<'a> {
+        let mut marks = Marks::default();
+        let line_from = |at: usize| {
+            let end = memchr::memchr(b'\n', &lines[at..]).map_or(lines.len(), |newline| at + newline);
+            (&lines[at..end], end + 1)
+        };
+        let mut at = 0;
+        while at < lines.len() {
+            let (line, end) = line_from(at);
+            marks.times.extend(last(line));
+            at = end.max(at + STRIDE);
+            // Skip to the beginning of the next line.
+            at = lines.get(at..).and_then(|rest| memchr::memchr(b'\n', rest)).map_or(lines.len(), |n| at + n + 1);
+        }
+        marks.times.extend(last(lines));
+        marks
+    }
+
+    /// Adds the next event.
+    pub fn see(&mut self, event: &'a [u8]) {
+        self.skipped += event.len();
+        match self.times.is_empty() || self.skipped >= STRIDE {
+            true => {
+                (self.skipped, self.last) = (0, None);
+                self.times.extend(of_event(event));
+            }
+            false => self.last = Some(event),
+        }
+    }
+
+    /// Returns the parsed times in the order of the events: those of the first, the last, and some between.
+    pub fn times(mut self) -> Vec<Micros> {
+        self.times.extend(self.last.and_then(of_event));
+        self.times
+    }
+}
 
 /// Returns the time of one event.
 pub fn of_event(event: &[u8]) -> Option<Micros> {

@@ -12,12 +12,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::{AnalyzeArgs, Format, LogArgs};
 use super::{Outcome, markdown, output};
-use crate::audit::decode::{Decoded, Malformed};
+use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::event::{Micros, parse_duration, parse_timestamp};
-use crate::audit::run::Run;
 use crate::config::Config;
 use crate::detect::policy::Policy;
-use crate::ingest::files::{self, Chunk, Input};
+use crate::ingest::files::{self, Input};
 use crate::pipeline::stats::Stats;
 use crate::pipeline::{Batch, Pipeline, Range};
 use crate::query::lens::Lens;
@@ -223,22 +222,12 @@ struct Reader<'p> {
     is_whole: bool,
 }
 
-impl files::Sink for Reader<'_> {
-    fn run(&mut self, chunk: &Chunk, run: &Run<'_>, before: u64) {
-        self.from(chunk.input);
+impl files::Consumer for Reader<'_> {
+    fn ingest(&mut self, input: usize, chunk: &DecodedChunk<'_>, before: u64) {
         // There is one batch, or several in a simulation.
         for batch in &mut self.batches {
-            batch.run(run, before);
-            batch.lines(chunk.bytes());
-        }
-        self.progress.bar.set_position(self.progress.read.load(Ordering::Relaxed));
-    }
-
-    fn take(&mut self, input: usize, decoded: Result<Decoded<'_>, Malformed>, place: u64, bytes: &[u8]) {
-        self.from(input);
-        for batch in &mut self.batches {
-            batch.take(decoded.clone(), place);
-            batch.lines(bytes);
+            batch.from(&self.names[input]);
+            batch.ingest(chunk, before);
         }
         self.progress.bar.set_position(self.progress.read.load(Ordering::Relaxed));
     }
@@ -246,12 +235,6 @@ impl files::Sink for Reader<'_> {
     fn broken(&mut self, error: files::Error) {
         self.is_whole = false;
         self.progress.bar.suspend(|| anstream::eprintln!("editwar: {}", output::clean(&error.to_string())));
-    }
-}
-
-impl Reader<'_> {
-    fn from(&mut self, input: usize) {
-        self.batches.iter_mut().for_each(|batch| batch.from(&self.names[input]));
     }
 }
 

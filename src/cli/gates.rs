@@ -22,6 +22,7 @@ use crate::auth::review::Reviews;
 use crate::auth::tokens::Tokens;
 use crate::auth::{Allow, Gate, Refusal, Right};
 use crate::config::{Auth, Config, Tls};
+use crate::ingest::webhook::Admission;
 use crate::net::{Peer, Reply, Secured, TlsFiles, web};
 use crate::query::follow::Answer;
 use crate::telemetry::metrics::Metrics;
@@ -195,6 +196,12 @@ impl Guarded {
     }
 }
 
+impl Admission for Guarded {
+    async fn admit(&self, request: &Request<Incoming>, peer: &Peer, cluster: &str) -> Result<(), Reply> {
+        Guarded::admit(self, request, peer, Right::Post, cluster).await
+    }
+}
+
 /// Reloads the token file. If that fails, the last tokens stay in effect for [`TOKENS_HOLD`]; after that, none are
 /// accepted.
 fn read_tokens(path: &Path, tokens: &Tokens, spoilt_since: &mut Option<Instant>) {
@@ -272,9 +279,4 @@ pub(super) fn right(request: &Request<Incoming>) -> Option<Right> {
         (&Method::GET | &Method::HEAD, _) => Some(Right::Read),
         _ => Some(Right::Act),
     }
-}
-
-/// Returns the cluster in the path of a webhook request.
-pub(super) fn cluster(request: &Request<Incoming>) -> &str {
-    request.uri().path().trim_end_matches('/').strip_prefix("/audit/").unwrap_or_default()
 }

@@ -1,5 +1,6 @@
 //! The command line: arguments, output and exit codes. This module may use all others, and none of them uses it.
 
+mod admin;
 pub mod analyze;
 pub mod args;
 mod computing;
@@ -16,6 +17,7 @@ pub mod plugin;
 pub mod reach;
 mod render;
 pub mod serve;
+mod server;
 pub mod setup;
 pub mod shells;
 pub mod simulate;

@@ -93,6 +93,9 @@ pub struct Machine {
 // === impl State ===
 
 impl State {
+    /// All states.
+    pub const ALL: [State; 5] = [State::Calm, State::Contested, State::Thrashing, State::Sustained, State::Subsiding];
+
     /// Returns the urgency. Subsiding is between contested and thrashing.
     pub fn urgency(self) -> u8 {
         match self {

@@ -9,10 +9,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use self::log::Chunk;
 use self::log::Stream;
-pub use self::workers::{Sink, read};
-use super::{decompress, document};
+pub use self::workers::{Consumer, read};
 use crate::audit::envelope::EVENT_BYTES_MAX;
 use crate::audit::event::Micros;
 use crate::audit::times;
@@ -119,18 +117,13 @@ pub fn total_bytes(inputs: &[Input]) -> u64 {
     inputs.iter().map(size).sum()
 }
 
-/// Returns the time at which an input ends, from its last events. A compressed input is read completely. A single event
-/// that is more than `apart` later than all others is ignored.
+/// Returns the time at which an input ends, from its last events. An input that is compressed or must be converted is
+/// read completely. A single event that is more than `apart` later than all others is ignored.
 pub fn end_time(input: &Input, apart: Micros) -> Option<Micros> {
     let Input::File(path) = input else { return None };
-    let mut file = File::open(path).ok()?;
-    let length = file.metadata().ok()?.len();
+    let mut stream = Stream::open(Box::new(File::open(path).ok()?), Arc::default(), None).ok()?;
     let mut tail = Vec::new();
-    file.seek(SeekFrom::Start(length.saturating_sub(EVENT_BYTES_MAX as u64))).ok()?;
-    file.read_to_end(&mut tail).ok()?;
-    if tail.starts_with(&[0x1f, 0x8b]) {
-        tail.clear();
-        let mut stream = Stream::open(Box::new(File::open(path).ok()?), Arc::default(), None).ok()?;
+    if stream.is_sequential {
         loop {
             let keep = tail.len().saturating_sub(EVENT_BYTES_MAX);
             tail.drain(..keep);
@@ -139,14 +132,11 @@ pub fn end_time(input: &Input, apart: Micros) -> Option<Micros> {
                 break;
             }
         }
+    } else {
+        let mut file = File::open(path).ok()?;
+        let length = file.metadata().ok()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(EVENT_BYTES_MAX as u64))).ok()?;
+        file.read_to_end(&mut tail).ok()?;
     }
-    times::end(&tail, apart).or_else(|| last_time_of_document(path))
-}
-
-/// Returns the time of the last event of a multi-line document, which must be read from its start.
-fn last_time_of_document(path: &Path) -> Option<Micros> {
-    let opened = decompress::open(Box::new(File::open(path).ok()?), Arc::default()).ok()?;
-    let mut last = None;
-    document::read(Vec::new(), opened.reader, |_, bytes| last = times::of_event(bytes).or(last)).ok()?;
-    last
+    times::end(&tail, apart)
 }

@@ -1,19 +1,31 @@
 //! Event sources: files, logs that are tailed, and the audit webhook. All of them use bounded memory, whatever their
 //! input is.
 //!
-//! - [`files`]: reads complete logs with several workers. [`document`], [`decompress`] and [`ahead`] handle other
-//!   formats.
-//! - [`follow`]: tails logs; [`tail`] tracks one log across rotations.
+//! - [`intake`]: decodes events of live sources, makes them durable, and observes them.
 //! - [`webhook`]: receives batches from kube-apiserver; [`buffers`] is its buffer pool.
-//! - [`keep`] decides what is stored in the journal; [`news`] publishes the results of a batch.
+//! - [`tail`]: reads logs while they are written, across rotations.
+//! - [`files`]: reads complete logs with several workers. [`convert`], [`decompress`] and [`ahead`] handle other formats
+//!   and compression.
+//!
+//! To add a live source, implement [`Source`] in one file, and add it to the list in `cli/server.rs`.
 
 pub mod ahead;
 pub mod buffers;
+pub mod convert;
 pub mod decompress;
-pub mod document;
 pub mod files;
-pub mod follow;
-pub mod keep;
-pub mod news;
+pub mod intake;
 pub mod tail;
 pub mod webhook;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+/// A live source of audit events. It passes them to the [`intake::Intake`] that it was created with.
+pub trait Source: Send {
+    /// Returns its name for logs.
+    fn name(&self) -> &'static str;
+
+    /// Runs until `stop` turns true. Returns after everything that was received is ingested.
+    fn run(self: Box<Self>, stop: watch::Receiver<bool>) -> BoxFuture<'static, ()>;
+}

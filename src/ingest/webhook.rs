@@ -5,27 +5,26 @@
 //! requests that no API server sends.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 use tracing::Instrument as _;
 
+use super::Source;
 use super::buffers::Buffers;
-use super::{keep, news};
-use crate::audit::envelope;
-use crate::journal::committer::{Journal, Unavailable};
-use crate::journal::record::Record;
+use super::intake::{Intake, Origin, Rejected};
+use crate::journal::committer::Unavailable;
 use crate::net::budget::{Budget, Reservation, client_of};
-use crate::net::{Reply, web};
-use crate::pipeline::Pipeline;
+use crate::net::{Listener, Peer, Reply, web};
 use crate::telemetry::metrics::Metrics;
 
 /// Timeout for receiving a batch. kube-apiserver itself allows 30 s per attempt.
@@ -43,14 +42,11 @@ const SHARES: usize = 4;
 /// The webhook handler of a server.
 #[derive(Clone)]
 pub struct Webhook {
-    pipeline: Arc<Pipeline>,
+    intake: Intake,
     metrics: Metrics,
-    journal: Option<Arc<Journal>>,
     body_bytes_max: usize,
     budget: Budget,
     buffers: Buffers,
-    /// Limits concurrent decoding to the number of cores. More threads would only use more memory.
-    decoders: Arc<Semaphore>,
     clusters: Arc<Mutex<Clusters>>,
     sources: Arc<Mutex<BTreeSet<(String, String)>>>,
 }
@@ -65,9 +61,6 @@ struct Clusters {
 
 /// Number of bytes that are reserved at a time for a body of unknown length.
 const STEP_BYTES: usize = 64 << 10;
-/// Bodies up to this size are decoded on the async thread, in well below a millisecond: 400 events at Metadata have 340
-/// kB.
-const AT_ONCE_BYTES: usize = 512 << 10;
 /// Maximum time between two parts of a body. An API server sends it without pauses.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -86,35 +79,22 @@ enum Read {
 // === impl Webhook ===
 
 impl Webhook {
-    /// Creates a webhook that feeds `pipeline`. A batch may have `body_bytes_max` bytes, and all batches in flight
+    /// Creates a webhook that feeds `intake`. A batch may have `body_bytes_max` bytes, and all batches in flight
     /// `in_flight_bytes_max` bytes.
-    pub fn new(
-        pipeline: Arc<Pipeline>,
-        metrics: Metrics,
-        body_bytes_max: usize,
-        in_flight_bytes_max: usize,
-    ) -> Webhook {
+    pub fn new(intake: Intake, metrics: Metrics, body_bytes_max: usize, in_flight_bytes_max: usize) -> Webhook {
         // There is room for at least two bodies.
         let body_bytes_max = body_bytes_max.min(in_flight_bytes_max / 2);
         let budget = Budget::new(in_flight_bytes_max, (in_flight_bytes_max / SHARES).max(body_bytes_max));
         let (clusters, sources) = (Arc::default(), Arc::default());
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Webhook {
-            pipeline,
+            intake,
             metrics,
-            journal: None,
             body_bytes_max,
             budget,
             buffers: Buffers::new(in_flight_bytes_max / 2),
-            decoders: Arc::new(Semaphore::new(cores)),
             clusters,
             sources,
         }
-    }
-
-    /// Stores every write in the journal before its batch is acknowledged.
-    pub fn with_journal(self, journal: Option<Arc<Journal>>) -> Webhook {
-        Webhook { journal, ..self }
     }
 
     /// Always accepts events of these clusters, independent of the limit on learned clusters.
@@ -146,7 +126,7 @@ impl Webhook {
                 "the batch is too large: lower --audit-webhook-batch-max-size of kube-apiserver\n",
             );
         }
-        if self.journal.as_ref().is_some_and(|journal| journal.check().is_err()) {
+        if self.intake.check().is_err() {
             return self.unavailable();
         }
         if !self.clusters().has_room_for(&cluster, peer.ip()) {
@@ -167,23 +147,23 @@ impl Webhook {
         let outcome = if is_whole { "taken" } else { "cut" };
         self.metrics.batches.with_label_values(&[outcome]).inc();
         self.metrics.bytes.with_label_values(&[outcome]).inc_by(body.len() as u64);
-        let this = self.clone();
-        let name = cluster.clone();
+        let (intake, buffers, name) = (self.intake.clone(), self.buffers.clone(), cluster.clone());
         let span = tracing::debug_span!("batch", cluster, source = %peer.ip(), bytes = body.len());
         let task = async move {
-            let taken = this.keep_and_take(&name, &peer.ip().to_string(), &body).await;
-            this.buffers.give(body);
-            drop(reservation);
-            taken
+            let source = peer.ip().to_string();
+            let origin = Origin { cluster: &name, source: &source };
+            let ingested = intake.ingest_body(origin, &body, |bytes| reservation.grow(bytes)).await;
+            buffers.give(body);
+            ingested
         };
-        let task = task.instrument(span);
-        let taken = match self.journal {
-            None => task.await,
-            // A separate task: a batch whose writes were sent to the journal must be ingested even if the client
-            // disconnects.
-            Some(_) => tokio::spawn(task).await.unwrap_or(Err(Unavailable)),
+        // A separate task: a batch whose writes were sent to the journal must be observed even if the client
+        // disconnects.
+        let ingested = tokio::spawn(task.instrument(span)).await;
+        let events = match ingested.unwrap_or(Err(Rejected::Journal(Unavailable))) {
+            Ok(events) => events,
+            Err(Rejected::Journal(_)) => return self.unavailable(),
+            Err(Rejected::Memory) => return self.full(),
         };
-        let Ok(events) = taken else { return self.unavailable() };
         // An empty batch is a connectivity check.
         if events > 0 {
             self.clusters().learn(&cluster, peer.ip());
@@ -238,48 +218,6 @@ impl Webhook {
         tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or(Read::Lost("too_slow"))
     }
 
-    /// Stores the writes of a body in the journal, then ingests all of it. Returns the number of events.
-    async fn keep_and_take(&self, cluster: &str, source: &str, body: &[u8]) -> Result<u64, Unavailable> {
-        if let Some(journal) = &self.journal {
-            let records = self.decoding(body, || self.records(cluster, source, body)).await;
-            let span = tracing::debug_span!("journal", records = records.len());
-            journal.append(records).instrument(span).await?;
-        }
-        Ok(self.decoding(body, || self.take(cluster, source, body)).await)
-    }
-
-    /// Runs CPU-bound work once a decoder permit is available.
-    async fn decoding<T>(&self, body: &[u8], work: impl FnOnce() -> T) -> T {
-        // The semaphore is never closed; if it were, the batch would be decoded without a permit.
-        let _turn = self.decoders.acquire().await;
-        match body.len() <= AT_ONCE_BYTES {
-            true => work(),
-            // Moves the other tasks of this thread to another one, which costs more than decoding a small batch.
-            false => tokio::task::block_in_place(work),
-        }
-    }
-
-    /// Returns the writes of a body as journal records. Decoding is repeated for ingestion instead of keeping the
-    /// events: decoded events may need many times the size of the body, records do not.
-    fn records(&self, cluster: &str, source: &str, body: &[u8]) -> Vec<Record> {
-        let mut records = Vec::new();
-        envelope::values(body, |event| records.extend(keep::record(self.pipeline.policy(), cluster, source, event)));
-        records
-    }
-
-    /// Ingests the events of a body. Returns their number.
-    fn take(&self, cluster: &str, source: &str, body: &[u8]) -> u64 {
-        let span = tracing::debug_span!("observe", events = tracing::field::Empty).entered();
-        let timer = self.metrics.decode_seconds.start_timer();
-        let mut batch = self.pipeline.batch(cluster, source);
-        let events = batch.body(body);
-        news::tell(&batch, &self.pipeline, &self.metrics, self.journal.as_deref());
-        drop(batch);
-        timer.observe_duration();
-        span.record("events", events);
-        events
-    }
-
     /// Returns the response for an exhausted budget.
     fn full(&self) -> Reply {
         let mut reply = self.refuse(
@@ -304,6 +242,54 @@ impl Webhook {
         let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
         *reply.status_mut() = status;
         reply
+    }
+}
+
+/// The source that serves the webhook on a listener.
+pub struct WebhookSource<A> {
+    listener: Listener,
+    admission: A,
+    webhook: Webhook,
+}
+
+/// Decides which requests the webhook accepts.
+pub trait Admission: Clone + Send + Sync + 'static {
+    /// Admits a request with events of a cluster, or returns the response to reject it with.
+    fn admit(
+        &self,
+        request: &Request<Incoming>,
+        peer: &Peer,
+        cluster: &str,
+    ) -> impl Future<Output = Result<(), Reply>> + Send;
+}
+
+// === impl WebhookSource ===
+
+impl<A: Admission> WebhookSource<A> {
+    /// Creates a source that serves `webhook` to the clients that `admission` admits.
+    pub fn new(listener: Listener, admission: A, webhook: Webhook) -> WebhookSource<A> {
+        WebhookSource { listener, admission, webhook }
+    }
+}
+
+impl<A: Admission> Source for WebhookSource<A> {
+    fn name(&self) -> &'static str {
+        "webhook"
+    }
+
+    fn run(self: Box<Self>, stop: watch::Receiver<bool>) -> BoxFuture<'static, ()> {
+        let WebhookSource { listener, admission, webhook } = *self;
+        let handler = move |request: Request<Incoming>, peer: Peer| {
+            let (admission, webhook) = (admission.clone(), webhook.clone());
+            async move {
+                let cluster = cluster(request.uri().path()).unwrap_or_default();
+                match admission.admit(&request, &peer, &cluster).await {
+                    Ok(()) => webhook.handle(request, peer.address).await,
+                    Err(refusal) => refusal,
+                }
+            }
+        };
+        Box::pin(listener.serve(handler, stop))
     }
 }
 

@@ -19,7 +19,8 @@ use super::record::Record;
 pub use super::shared::{LOOK_EVERY, OnFailure, Replay, Settings, Unavailable};
 use super::shared::{Order, Shared};
 use super::writer::GroupWriter;
-use crate::pipeline::{Transition, lock};
+use crate::notify::{Changes, Sink};
+use crate::pipeline::lock;
 use crate::telemetry::metrics::Metrics;
 
 /// The journal of a server.
@@ -77,15 +78,6 @@ impl Journal {
         }
     }
 
-    /// Appends these transitions with the next group, without waiting for it. Transitions are derived from stored
-    /// writes, so a replay restores those that a crash loses.
-    pub fn note(&self, transitions: &[Transition]) {
-        if let (false, Some(orders)) = (transitions.is_empty(), &*lock(&self.orders)) {
-            // If the thread has ended, that was already reported.
-            let _ = orders.send(Order { records: Vec::new(), transitions: transitions.to_vec(), done: None });
-        }
-    }
-
     /// Sends records to the thread. Returns `None` if there is nothing to wait for.
     fn order(&self, records: Vec<Record>) -> Result<Option<oneshot::Receiver<Result<(), Unavailable>>>, Unavailable> {
         if records.is_empty() {
@@ -125,6 +117,17 @@ impl Journal {
             && thread.join().is_err()
         {
             tracing::error!("the journal's thread panicked");
+        }
+    }
+}
+
+impl Sink for Journal {
+    /// Appends transitions with the next group, without waiting for it. Transitions are derived from stored writes, so a
+    /// replay restores those that a crash loses.
+    fn publish(&self, changes: &Changes<'_>) {
+        if let (false, Some(orders)) = (changes.transitions.is_empty(), &*lock(&self.orders)) {
+            // If the thread has ended, that was already reported.
+            let _ = orders.send(Order { records: Vec::new(), transitions: changes.transitions.to_vec(), done: None });
         }
     }
 }

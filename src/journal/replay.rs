@@ -3,15 +3,16 @@
 use super::Error;
 use super::reader::Reader;
 use super::record::{self, Entry};
-use crate::audit::envelope;
+use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::event::Micros;
 use crate::detect::policy::Policy;
-use crate::pipeline::{Batch, Pipeline, Thrash, Transition};
+use crate::notify::Changes;
+use crate::pipeline::{Batch, Pipeline};
 
 /// Time added to the longest window, within which an event may arrive late or again. A replay of window and margin
 /// finds every transition that happened live.
 pub const MARGIN: Micros = 15 * 60 * 1_000_000;
-/// Number of records that are replayed between two calls of `tell`.
+/// Number of records that are replayed between two calls of `publish`.
 const RUN: usize = 1000;
 
 /// Returns how far back events can influence the verdicts of this policy, in microseconds.
@@ -24,8 +25,8 @@ pub fn window(policy: &Policy) -> Micros {
     longest.max().unwrap_or(0).saturating_add(MARGIN)
 }
 
-/// Replays all records at or after `since` into `pipeline`, and passes the resulting thrashing events and transitions
-/// to `tell`. Returns the number of records.
+/// Replays all records at or after `since` into `pipeline`, and passes the resulting changes to `publish`. Returns the
+/// number of records.
 ///
 /// # Errors
 /// [`Error`].
@@ -33,7 +34,7 @@ pub fn replay(
     reader: &Reader,
     since: Micros,
     pipeline: &Pipeline,
-    mut tell: impl FnMut(&[Thrash], &[Transition]),
+    mut publish: impl FnMut(&Changes<'_>),
 ) -> Result<u64, Error> {
     let mut texts = Vec::with_capacity(RUN);
     let mut count = 0;
@@ -43,7 +44,7 @@ pub fn replay(
             let mut batch = pipeline.batch(run[0].cluster, run[0].source);
             run.iter().for_each(|entry| take(&mut batch, entry));
             batch.pass_time();
-            tell(&batch.thrashes, &batch.transitions);
+            publish(&Changes { transitions: &batch.transitions, thrashing: &batch.thrashes });
         }
         texts.clear();
     };
@@ -64,6 +65,5 @@ pub(super) fn take<'p>(batch: &mut Batch<'p>, entry: &Entry<'p>) {
     if let Some(at) = entry.arrived {
         batch.arrived(at);
     }
-    envelope::line(entry.event, |event| batch.take(event, 1));
-    batch.lines(entry.event);
+    batch.ingest(&DecodedChunk::of(entry.event, false, Vec::new()), 0);
 }

@@ -5,26 +5,13 @@ use std::ops::RangeInclusive;
 
 use super::clock::Wrong;
 use crate::audit::event::Micros;
-use crate::audit::times;
 
 /// A time without any event (reads count as well) that is longer than this is a gap: even an idle cluster renews its
 /// leases every few seconds.
 pub const GAP_MIN: Micros = 120_000_000;
-/// If events follow each other closely, only one event time per this number of bytes is parsed.
-const STRIDE: usize = 64 << 10;
 /// Maximum number of spans for each source, and of sources.
 const SPANS_MAX: usize = 256;
 const SOURCES_MAX: usize = 256;
-
-/// Times of some events of a body or of lines, close enough together to notice a gap.
-#[derive(Debug, Default)]
-pub struct Marks<'a> {
-    times: Vec<Micros>,
-    /// Bytes since the last event whose time was parsed.
-    skipped: usize,
-    /// The last event, if its time was not parsed.
-    last: Option<&'a [u8]>,
-}
 
 /// The times from which events were received, by source.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,47 +32,6 @@ pub struct Doubts {
 /// Sorted time ranges that contain no gap.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Spans(Vec<(Micros, Micros)>);
-
-// === impl Marks ===
-
-impl<'a> Marks<'a> {
-    /// Returns the marks of a block of whole lines.
-    pub fn of_lines(lines: &'a [u8]) -> Marks<'a> {
-        let mut marks = Marks::default();
-        let line_from = |at: usize| {
-            let end = memchr::memchr(b'\n', &lines[at..]).map_or(lines.len(), |newline| at + newline);
-            (&lines[at..end], end + 1)
-        };
-        let mut at = 0;
-        while at < lines.len() {
-            let (line, end) = line_from(at);
-            marks.times.extend(times::last(line));
-            at = end.max(at + STRIDE);
-            // Skip to the beginning of the next line.
-            at = lines.get(at..).and_then(|rest| memchr::memchr(b'\n', rest)).map_or(lines.len(), |n| at + n + 1);
-        }
-        marks.times.extend(times::last(lines));
-        marks
-    }
-
-    /// Adds the next event.
-    pub fn see(&mut self, event: &'a [u8]) {
-        self.skipped += event.len();
-        match self.times.is_empty() || self.skipped >= STRIDE {
-            true => {
-                (self.skipped, self.last) = (0, None);
-                self.times.extend(times::of_event(event));
-            }
-            false => self.last = Some(event),
-        }
-    }
-
-    /// Returns the parsed times in the order of the events: those of the first, the last, and some between.
-    pub fn times(mut self) -> Vec<Micros> {
-        self.times.extend(self.last.and_then(times::of_event));
-        self.times
-    }
-}
 
 // === impl Coverage ===
 
@@ -214,6 +160,7 @@ impl Spans {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::times::{self, Marks};
 
     const MINUTE: Micros = 60_000_000;
 

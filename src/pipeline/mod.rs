@@ -22,17 +22,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use foldhash::quality::RandomState;
 
-use crate::audit::decode::{Decoded, Malformed};
-use crate::audit::envelope;
+use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::event::{Event, Micros};
-use crate::audit::run::Run;
-use crate::audit::times;
 use crate::detect::policy::{Limits, Policy};
 use crate::detect::verdict::{State, StateChange};
 use crate::detect::write::{Outcome, Write, attribute};
 use clients::{Clients, Near};
 use clock::{Belief, Clock, Clocks, Feed, Tolerance};
-use coverage::{Doubts, Marks};
+use coverage::Doubts;
 use dedupe::Dedupe;
 use key::{ObjectKey, Place};
 use stats::{Stats, Tallies};
@@ -265,36 +262,18 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 // === impl Batch ===
 
 impl<'p> Batch<'p> {
-    /// Processes one decoded event, or counts why there is none. `place` is its position in the input, such as a line
-    /// number.
-    pub fn take(&mut self, decoded: Result<Decoded<'_>, Malformed>, place: u64) {
+    /// Processes a decoded chunk. `before` is the number of positions before it in its input.
+    pub fn ingest(&mut self, chunk: &DecodedChunk<'_>, before: u64) {
         let tallies = &mut self.stats.tallies;
-        tallies.events += 1;
-        match decoded {
-            Ok(Decoded::Unfinished) => {}
-            Ok(Decoded::Read(_)) => {
-                tallies.requests += 1;
-                tallies.reads += 1;
-            }
-            Ok(Decoded::Event(event)) => self.window(std::slice::from_ref(&event)),
-            Err(malformed) => {
-                tallies.events -= 1;
-                self.stats.malformed(&malformed, place);
-            }
+        tallies.events += chunk.unfinished + chunk.reads + chunk.events.len() as u64;
+        tallies.requests += chunk.reads;
+        tallies.reads += chunk.reads;
+        for (reason, (count, position)) in &chunk.malformed {
+            self.stats.malformed(reason, *count, before + position);
         }
-    }
-
-    /// Processes a run of decoded lines. `before` is the number of lines before it.
-    pub fn run(&mut self, run: &Run<'_>, before: u64) {
-        let tallies = &mut self.stats.tallies;
-        tallies.events += run.unfinished + run.reads + run.events.len() as u64;
-        tallies.requests += run.reads;
-        tallies.reads += run.reads;
-        for (place, malformed) in &run.malformed {
-            self.stats.malformed(malformed, before + place);
-        }
-        self.pipeline.clocks.refer(run.events.iter().filter_map(Event::at));
-        run.events.chunks(WINDOW).for_each(|events| self.window(events));
+        self.pipeline.clocks.refer(chunk.events.iter().filter_map(Event::at));
+        chunk.events.chunks(WINDOW).for_each(|events| self.window(events));
+        self.reached(&chunk.times, || chunk.all_times());
         self.tidy();
     }
 
@@ -321,36 +300,6 @@ impl<'p> Batch<'p> {
 
     fn belief(&self) -> Belief {
         self.pipeline.clocks.belief(&self.clock, self.arrival)
-    }
-
-    /// Decodes and processes the events of a body, one window at a time. Returns the number of events.
-    pub fn body(&mut self, body: &[u8]) -> u64 {
-        let mut events = Vec::with_capacity(WINDOW);
-        let mut place = 0;
-        let mut marks = Marks::default();
-        let each = |decoded| {
-            place += 1;
-            match decoded {
-                Ok(Decoded::Event(event)) => {
-                    self.stats.tallies.events += 1;
-                    events.push(event);
-                }
-                other => self.take(other, place),
-            }
-            if events.len() == WINDOW {
-                self.window(&events);
-                events.clear();
-            }
-        };
-        envelope::values_with_bytes(body, each, |event| marks.see(event));
-        self.window(&events);
-        self.reached(&marks.times(), || {
-            let mut all = Vec::new();
-            envelope::values_with_bytes(body, |_| {}, |event| all.extend(times::of_event(event)));
-            all
-        });
-        self.pass_time();
-        place
     }
 
     /// Processes finished events of mutating requests, at most a window of them. Works stage by stage, so that the
@@ -451,12 +400,8 @@ impl<'p> Batch<'p> {
         self.transitions.extend(observed.transitions.into_iter().map(|change| Transition::new(object.clone(), change)));
     }
 
-    /// Records the times of a block of whole lines, including reads: time passes for verdicts even if nobody writes.
-    pub fn lines(&mut self, lines: &[u8]) {
-        self.reached(&Marks::of_lines(lines).times(), || times::all(lines).collect());
-    }
-
-    /// Records event times in their order, and the time between them unless it contains gaps.
+    /// Records event times in their order, and the time between them unless it contains gaps. Reads count as well: time
+    /// passes for verdicts even if nobody writes.
     fn reached(&mut self, marks: &[Micros], all: impl FnOnce() -> Vec<Micros>) {
         let belief = self.belief();
         self.stats.coverage.see(self.source, marks, belief.from..=belief.until, all);

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::coverage::Coverage;
-use crate::audit::decode::Malformed;
 use crate::audit::event::{Event, Level, Micros};
 use crate::detect::write::NotAWrite;
 
@@ -89,9 +88,9 @@ impl Stats {
         }
     }
 
-    pub(super) fn malformed(&mut self, malformed: &Malformed, place: u64) {
-        self.tallies.malformed += 1;
-        self.malformed.entry(malformed.reason()).or_insert((0, place)).0 += 1;
+    pub(super) fn malformed(&mut self, reason: &'static str, count: u64, position: u64) {
+        self.tallies.malformed += count;
+        self.malformed.entry(reason).or_insert((0, position)).0 += count;
     }
 
     pub(super) fn not_a_write(&mut self, why: NotAWrite) {

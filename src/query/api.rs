@@ -13,6 +13,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::follow::Changed;
 use super::lens::Lens;
 use super::past::{self, History};
 use super::views::{Filter, Moment, Object, Participants, Party, TransitionView, Transitions, time, time_option};
@@ -59,6 +60,7 @@ pub struct Api {
     report_bytes_max: Option<usize>,
     is_ready: Arc<AtomicBool>,
     enforcer: Option<Control>,
+    changed: Changed,
 }
 
 /// Lets one query of the journal run at a time.
@@ -178,6 +180,7 @@ impl Api {
             turnstile: Arc::default(),
             streams: Budget::new(STREAMS_MAX, CLIENT_STREAMS_MAX),
             report_bytes_max: None,
+            changed: Changed::default(),
         }
     }
 
@@ -187,8 +190,13 @@ impl Api {
     }
 
     /// Adds the kill switch, and the status of the enforcer in `/readyz?verbose`.
-    pub fn with_enforcer(self, control: Control) -> Api {
-        Api { enforcer: Some(control), ..self }
+    pub fn with_enforcer(self, control: Option<Control>) -> Api {
+        Api { enforcer: control, ..self }
+    }
+
+    /// Answers watches as soon as this sink learns of a change.
+    pub fn with_changed(self, changed: Changed) -> Api {
+        Api { changed, ..self }
     }
 
     /// Also answers queries from the journal.
@@ -199,6 +207,11 @@ impl Api {
     /// Returns the budget of watched decisions.
     pub(super) fn streams(&self) -> &Budget {
         &self.streams
+    }
+
+    /// Returns what wakes up watches.
+    pub(super) fn changed(&self) -> &Changed {
+        &self.changed
     }
 
     /// Whether the server accepts events.

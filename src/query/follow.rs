@@ -12,13 +12,19 @@ use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
+use tokio::sync::watch;
+
 use super::api::{Api, Decision, problem};
 use crate::escape;
 use crate::net::budget::Reservation;
+use crate::notify::{Changes, Sink};
 use crate::pipeline::key::ObjectKey;
 
-/// How often a watched object is checked. A check takes a few microseconds.
-const EVERY: Duration = Duration::from_millis(200);
+/// Minimum time between two checks of a watched object. A check takes a few microseconds.
+const EVERY: Duration = Duration::from_millis(100);
+/// Maximum time between two checks, for changes of a decision that no transition belongs to: a new party, or the end of
+/// the server.
+const AT_LATEST: Duration = Duration::from_secs(1);
 /// Maximum time between two lines, so that both sides notice a broken connection.
 const ALIVE: Duration = Duration::from_secs(30);
 /// The body of any answer, complete or streaming.
@@ -28,10 +34,23 @@ pub type Answer = UnsyncBoxBody<Bytes, Infallible>;
 struct Following {
     api: Api,
     key: ObjectKey,
+    changes: watch::Receiver<()>,
     last: Option<(Decision, Instant)>,
     _stream: Reservation,
     /// Whether the server was ready before. If so, not being ready means that it stops; otherwise it is still starting.
     was_ready: bool,
+}
+
+/// The sink that wakes up watches.
+#[derive(Clone, Debug, Default)]
+pub struct Changed(watch::Sender<()>);
+
+// === impl Changed ===
+
+impl Sink for Changed {
+    fn publish(&self, _: &Changes<'_>) {
+        self.0.send_replace(());
+    }
 }
 
 // === impl Api ===
@@ -42,7 +61,8 @@ impl Api {
         if let Some(key) = followed(request) {
             return match self.streams().reserve(client, 1) {
                 Some(stream) => {
-                    Following { api: self.clone(), key, last: None, _stream: stream, was_ready: false }.stream()
+                    let (api, changes) = (self.clone(), self.changed().0.subscribe());
+                    Following { api, key, changes, last: None, _stream: stream, was_ready: false }.stream()
                 }
                 None => problem(StatusCode::TOO_MANY_REQUESTS, "too many watches: query without watch=true")
                     .map(BodyExt::boxed_unsync),
@@ -98,6 +118,7 @@ impl Following {
                 false => {}
             }
             tokio::time::sleep(EVERY).await;
+            drop(tokio::time::timeout(AT_LATEST, self.changes.changed()).await);
         }
     }
 }

@@ -12,13 +12,12 @@ use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opt
 use super::golden::Golden;
 use crate::audit::decode::Malformed;
 use crate::detect::kind;
-use crate::detect::object::ObjectState;
 use crate::detect::verdict::State;
 use crate::escape;
 use crate::pipeline::key::ObjectKey;
 use crate::pipeline::stats::{Stats, Tallies};
 use crate::pipeline::table::Ration;
-use crate::pipeline::{Pipeline, Thrash, Transition, lock};
+use crate::pipeline::{Pipeline, lock};
 
 /// The label value for everything beyond a limit.
 const OTHER: &str = "other";
@@ -45,6 +44,8 @@ pub struct Metrics {
     memory_saved: IntCounterVec,
     /// Writes whose time is implausible, by kind of error.
     pub wrong_clocks: IntCounterVec,
+    /// Changes of the states of wars, by the new state.
+    pub transitions: IntCounterVec,
     objects: IntGauge,
     latest: IntGauge,
     lag: prometheus::Gauge,
@@ -159,6 +160,12 @@ impl Metrics {
                 "time",
                 &["future", "long_ago"],
             ),
+            transitions: counters(
+                "editwar_transitions_total",
+                "Changes of the states of wars, by the new state. calm is the end of a war.",
+                "to",
+                &State::ALL.map(State::as_str),
+            ),
             memory_saved: counters(
                 "editwar_memory_saved_total",
                 "Number of times that data was discarded to save memory, by what was discarded.",
@@ -243,29 +250,9 @@ impl Metrics {
         register(&self.registry, collector)
     }
 
-    /// Counts all thrashing events of a batch.
-    pub fn thrashes(&self, pipeline: &Pipeline, thrashes: &[Thrash]) {
-        for thrash in thrashes {
-            let kind = pipeline.table().with(&thrash.object, |o| o.kind().cloned()).flatten();
-            self.thrash(&thrash.object, kind, &thrash.party, thrash.count);
-        }
-    }
-
-    /// Creates counters at zero for objects that became contested, since `increase()` misses the first value of a
-    /// counter that starts above 0.
-    pub fn contested<'a>(&self, pipeline: &Pipeline, transitions: impl Iterator<Item = &'a Transition>) {
-        for transition in transitions.filter(|transition| transition.to == State::Contested) {
-            let look = |object: &ObjectState| {
-                let wars = object.contest()?.findings().wars();
-                let parties = wars.flat_map(|war| war.parties.iter().cloned()).collect::<Vec<_>>();
-                Some((object.kind().cloned(), parties))
-            };
-            if let Some((kind, parties)) = pipeline.table().with(&transition.object, look).flatten()
-                && self.thrashing.has_room()
-            {
-                parties.iter().for_each(|party| self.thrash(&transition.object, kind.clone(), party, 0));
-            }
-        }
+    /// Returns whether counters may be created for objects that are not thrashing yet.
+    pub fn has_room_for_thrashing(&self) -> bool {
+        self.thrashing.has_room()
     }
 
     /// Records that a source posted a batch.
@@ -499,7 +486,7 @@ virt_platform_thrashing_total{cluster="east",kind="Deployment",name="web",namesp
         let event = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"RequestResponse","auditID":"a","stage":"ResponseComplete","requestURI":"/apis/hco.kubevirt.io/v1/namespaces/cnv/hyperconvergeds/hco","verb":"update","user":{"username":"alice"},"objectRef":{"resource":"hyperconvergeds","namespace":"cnv","name":"hco","apiGroup":"hco.kubevirt.io","apiVersion":"v1"},"responseStatus":{"metadata":{},"code":200},"responseObject":{"kind":"HyperConverged","apiVersion":"hco.kubevirt.io/v1","metadata":{"name":"hco","namespace":"cnv","uid":"u","resourceVersion":"7"}},"requestReceivedTimestamp":"2026-11-23T02:00:00.000000Z","stageTimestamp":"2026-11-23T02:00:00.001000Z"}"#;
         let pipeline = Pipeline::new(Policy::default(), crate::pipeline::Bounds::default());
         let mut batch = pipeline.batch("", "test");
-        crate::audit::envelope::line(event, |decoded| batch.take(decoded, 1));
+        batch.ingest(&crate::audit::decoded_chunk::DecodedChunk::of(event, false, Vec::new()), 0);
         drop(batch);
         let metrics = Metrics::new(bounds());
         let name = ObjectName { group: "hco.kubevirt.io", resource: "hyperconvergeds", namespace: "cnv", name: "hco" };

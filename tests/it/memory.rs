@@ -1,6 +1,6 @@
 //! Memory is bounded, whatever input clients invent.
 
-use editwar::audit::envelope;
+use editwar::audit::decoded_chunk::DecodedChunk;
 use editwar::detect::policy::Policy;
 use editwar::detect::verdict::State;
 use editwar::pipeline::table::Ration;
@@ -25,7 +25,7 @@ fn flood(pipeline: &Pipeline, events: impl Iterator<Item = String>) {
     for run in events.chunks(100) {
         let mut batch = pipeline.batch("", "test");
         for event in run {
-            envelope::line(event.as_bytes(), |event| batch.take(event, 1));
+            batch.ingest(&DecodedChunk::of(event.as_bytes(), false, Vec::new()), 0);
         }
         let bytes = pipeline.table().bytes();
         // A write may need some memory before the excess is released.

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use editwar::audit::envelope;
-use editwar::audit::run::Run;
+use editwar::audit::decoded_chunk::DecodedChunk;
 use editwar::detect::policy::Policy;
 use editwar::pipeline::{Batch, Bounds, Pipeline};
 use editwar::query::views::Report;
@@ -150,7 +149,7 @@ fn batches_delivered_twice_change_no_verdict_and_no_count() {
                     batches[index].iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect();
                 let body = format!(r#"{{"kind":"EventList","items":[{}]}}"#, items.join(","));
                 let mut batch = pipeline.batch("", "test");
-                envelope::values(body.as_bytes(), |event| batch.take(event, 0));
+                batch.ingest(&DecodedChunk::of_values(body.as_bytes()), 0);
             }
             let once = util::pipeline_of(lines.iter().copied());
             let writes = |p: &Pipeline| (p.stats().tallies.writes, p.stats().tallies.no_ops, p.stats().tallies.failed);
@@ -277,14 +276,16 @@ fn events_that_are_taken_in_together_are_what_they_are_one_by_one() {
             drop(batch);
             (told, pipeline.stats().tallies, serde_json::to_value(util::report(&pipeline).wars).unwrap())
         };
-        let one_by_one =
-            taken(&|batch| twice.iter().for_each(|line| envelope::line(line, |event| batch.take(event, 1))));
-        let text = twice.iter().flat_map(|line| line.iter().copied().chain([b'\n'])).collect::<Vec<u8>>();
-        assert_eq!(taken(&|batch| batch.run(&Run::of(&text, false, Vec::new()), 0)), one_by_one, "{recording}");
-        let as_they_come = taken(&|batch| {
-            batch.body(&text);
+        let one_by_one = taken(&|batch| {
+            twice.iter().for_each(|line| batch.ingest(&DecodedChunk::of(line, false, Vec::new()), 0));
         });
-        assert_eq!(as_they_come, one_by_one, "{recording}");
+        let text = twice.iter().flat_map(|line| line.iter().copied().chain([b'\n'])).collect::<Vec<u8>>();
+        assert_eq!(
+            taken(&|batch| batch.ingest(&DecodedChunk::of(&text, false, Vec::new()), 0)),
+            one_by_one,
+            "{recording}"
+        );
+        assert_eq!(taken(&|batch| batch.ingest(&DecodedChunk::of_values(&text), 0)), one_by_one, "{recording}");
         assert!(one_by_one.1.duplicates > 0, "{recording}");
     }
 }

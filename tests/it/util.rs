@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::PathBuf;
 
-use editwar::audit::envelope;
+use editwar::audit::decoded_chunk::DecodedChunk;
 use editwar::detect::class::Classes;
 use editwar::detect::policy::Policy;
 use editwar::pipeline::{Bounds, Pipeline};
@@ -56,8 +56,7 @@ pub(crate) fn pipeline_of<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Pipe
     let pipeline = Pipeline::new(Policy::default(), Bounds::default());
     let mut batch = pipeline.batch("", "test");
     for (number, line) in lines.into_iter().enumerate() {
-        envelope::line(line, |event| batch.take(event, number as u64 + 1));
-        batch.lines(line);
+        batch.ingest(&DecodedChunk::of(line, false, Vec::new()), number as u64);
     }
     drop(batch);
     pipeline

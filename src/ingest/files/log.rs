@@ -5,24 +5,25 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::{Error, Input, Sink, io_error};
-use crate::audit::envelope::{self, EVENT_BYTES_MAX};
+use super::{Error, Input, io_error};
+use crate::audit::envelope::{self, EVENT_BYTES_MAX, Format, HEAD_BYTES};
 use crate::audit::event::Micros;
-use crate::audit::scan::skip_value;
 use crate::audit::times;
 use crate::ingest::ahead::Ahead;
-use crate::ingest::{decompress, document};
+use crate::ingest::convert::Converted;
+use crate::ingest::decompress;
 
 /// Size of a chunk in bytes: small enough to stay in a core's cache while it is decoded.
 const CHUNK_BYTES: usize = 256 << 10;
+const _: () = assert!(CHUNK_BYTES >= HEAD_BYTES, "the format is recognized by the first chunk");
 /// Maximum size of a buffer that is reused, in bytes.
 const BUFFER_BYTES_MAX: usize = 4 * CHUNK_BYTES;
 
 /// Whole lines of one input, in a reusable buffer.
 #[derive(Debug)]
-pub struct Chunk {
+pub(super) struct Chunk {
     /// Index of the input.
-    pub input: usize,
+    pub(super) input: usize,
     /// Whether the first line is the rest of a line that is longer than an event can be.
     pub(super) is_rest_of_too_long: bool,
     buffer: Vec<u8>,
@@ -49,7 +50,8 @@ pub(super) struct Stream {
     is_over: bool,
     /// Whether a line that is longer than an event can be is being skipped.
     is_skipping: bool,
-    is_document: bool,
+    /// Whether the whole stream must be read to find its end: it is compressed, or converted to lines.
+    pub(super) is_sequential: bool,
     is_packed: bool,
     damage: Option<io::Error>,
 }
@@ -62,15 +64,13 @@ pub(super) enum Step {
     On,
     /// The input has ended.
     Over,
-    /// The input is not line-based.
-    Document,
 }
 
 // === impl Chunk ===
 
 impl Chunk {
     /// Returns the lines.
-    pub fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer[..self.filled]
     }
 
@@ -131,18 +131,6 @@ impl Log {
             self.next_at = times::first(stream.bytes()).unwrap_or(self.next_at);
         }
     }
-
-    /// Reads a multi-line document to its end.
-    pub(super) fn document(&mut self, index: usize, sink: &mut impl Sink) -> Result<(), Error> {
-        let Some(mut stream) = self.stream.take() else { return Ok(()) };
-        stream.buffer.truncate(stream.filled);
-        let mut place = 0;
-        let read = document::read(stream.buffer, &mut stream.reader, |event, bytes| {
-            place += 1;
-            sink.take(index, event, place, bytes);
-        });
-        read.map_err(|source| Error::Io { path: self.name.clone(), source })
-    }
 }
 
 // === impl Stream ===
@@ -163,13 +151,25 @@ impl Stream {
             filled: 0,
             is_over: false,
             is_skipping: false,
-            is_document: false,
+            is_sequential: is_packed,
             is_packed,
             damage: None,
         };
         stream.fill();
-        stream.is_document = is_document(stream.bytes());
+        if let Some(format) = envelope::recognize(stream.bytes()) {
+            stream.convert(format);
+        }
         Ok(stream)
+    }
+
+    /// Converts the stream to lines from now on.
+    fn convert(&mut self, format: &Format) {
+        self.buffer.truncate(self.filled);
+        let head = std::mem::take(&mut self.buffer);
+        let rest = std::mem::replace(&mut self.reader, Box::new(io::empty()));
+        self.reader = Box::new(Converted::new(head, rest, (format.open)()));
+        (self.filled, self.is_over, self.is_sequential) = (0, false, true);
+        self.fill();
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -209,9 +209,6 @@ impl Stream {
     }
 
     fn step(&mut self, index: usize, until: Micros, buffers: &mut Vec<Vec<u8>>) -> io::Result<Step> {
-        if self.is_document {
-            return Ok(Step::Document);
-        }
         self.fill();
         if self.is_over && self.filled == 0 {
             return self.damage.take().map_or(Ok(Step::Over), Err);
@@ -266,21 +263,4 @@ fn end_of(lines: &[u8], until: Micros) -> usize {
         end = newline + 1;
     }
     if end > 0 { end } else { lines.len() }
-}
-
-/// Returns whether an input that starts with `head` is a document: a value that does not end on its first line, or a
-/// long list.
-fn is_document(head: &[u8]) -> bool {
-    let start = head.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(head.len());
-    let head = &head[start..];
-    let is_open = matches!(head.first(), Some(b'{' | b'['));
-    match memchr::memchr(b'\n', head) {
-        Some(end) => {
-            is_open
-                && end < 4096
-                && skip_value(&head[..end], 0).is_none()
-                && !head[..end].starts_with(br#"{"kind":"Event","#)
-        }
-        None => is_open && head.len() >= CHUNK_BYTES && (head[0] == b'[' || envelope::is_list(head)),
-    }
 }

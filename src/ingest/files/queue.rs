@@ -30,8 +30,6 @@ pub(super) struct Queue {
 pub(super) enum Next {
     /// A chunk of lines.
     Chunk(Chunk),
-    /// A multi-line document, with the index of its input.
-    Document(usize, Box<Log>),
     /// An input that cannot be read any further.
     Broken(Error),
 }
@@ -94,7 +92,6 @@ impl Queue {
                 }
                 Ok(Step::On) => self.turns.push(Turn { at: log.next_at, index, log }),
                 Ok(Step::Over) => {}
-                Ok(Step::Document) => return Some(Next::Document(index, Box::new(log))),
                 Err(error) => return Some(Next::Broken(error)),
             }
         }

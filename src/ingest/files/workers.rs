@@ -9,9 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use super::log::Chunk;
 use super::queue::{Next, Queue};
 use super::{Error, Input};
-use crate::audit::decode::{Decoded, Malformed};
+use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::event::Event;
-use crate::audit::run::Run;
 use crate::pipeline::lock;
 
 /// Maximum number of chunks that a worker decodes while it waits for its turn to deliver.
@@ -22,12 +21,9 @@ const BROKEN: u64 = u64::MAX;
 const LOOKS: usize = 2_000;
 
 /// Receives the contents of logs. If an input cannot be read to its end, that is reported and the others continue.
-pub trait Sink {
-    /// Ingests a decoded chunk of lines. `before` is the number of earlier lines of its input.
-    fn run(&mut self, chunk: &Chunk, run: &Run<'_>, before: u64);
-    /// Ingests one event of a multi-line document, or the reason why it is malformed. `place` is its number in the
-    /// document; `bytes` is the text it was decoded from.
-    fn take(&mut self, input: usize, decoded: Result<Decoded<'_>, Malformed>, place: u64, bytes: &[u8]);
+pub trait Consumer {
+    /// Ingests a decoded chunk of lines of an input. `before` is the number of earlier lines of that input.
+    fn ingest(&mut self, input: usize, chunk: &DecodedChunk<'_>, before: u64);
     /// Reports that an input ended early.
     fn broken(&mut self, error: Error);
 }
@@ -35,15 +31,15 @@ pub trait Sink {
 /// Reads all inputs, merged by time. `read` counts bytes as they are on disk.
 ///
 /// Each worker reads, decodes and delivers chunks of its own, while they are in its core's cache. Only one worker at a
-/// time reads, and only one delivers, in the order of the chunks, so that `sink` receives the same sequence as from a
+/// time reads, and only one delivers, in the order of the chunks, so that `consumer` receives the same sequence as from a
 /// single worker.
-pub fn read(inputs: &[Input], workers: NonZeroUsize, read: &Arc<AtomicU64>, sink: &mut (impl Sink + Send)) {
+pub fn read(inputs: &[Input], workers: NonZeroUsize, read: &Arc<AtomicU64>, consumer: &mut (impl Consumer + Send)) {
     let (queue, broken) = Queue::open(inputs, read, workers);
-    broken.into_iter().for_each(|error| sink.broken(error));
+    broken.into_iter().for_each(|error| consumer.broken(error));
     let work = Work {
         source: Mutex::new(Source { queue, begun: 0 }),
         turn: Turnstile::default(),
-        taker: Mutex::new(Taker { lines: vec![0; inputs.len()], sink }),
+        delivery: Mutex::new(Delivery { lines: vec![0; inputs.len()], consumer }),
     };
     std::thread::scope(|scope| {
         for _ in 1..workers.get() {
@@ -54,10 +50,10 @@ pub fn read(inputs: &[Input], workers: NonZeroUsize, read: &Arc<AtomicU64>, sink
 }
 
 /// State shared by the workers.
-struct Work<'s, S> {
+struct Work<'c, C> {
     source: Mutex<Source>,
     turn: Turnstile,
-    taker: Mutex<Taker<'s, S>>,
+    delivery: Mutex<Delivery<'c, C>>,
 }
 
 /// The inputs that are left to read.
@@ -67,10 +63,10 @@ struct Source {
     begun: u64,
 }
 
-/// The sink, and the number of lines that were delivered for each input.
-struct Taker<'s, S> {
+/// The consumer, and the number of lines that were delivered for each input.
+struct Delivery<'c, C> {
     lines: Vec<u64>,
-    sink: &'s mut S,
+    consumer: &'c mut C,
 }
 
 /// Admits workers in the order of their tickets.
@@ -83,13 +79,17 @@ struct Turnstile {
 }
 
 /// A decoded chunk that waits for its turn.
-type Waiting<'w> = (Ticket<'w>, &'w Chunk, Run<'w>);
+struct Pending<'w> {
+    ticket: Ticket<'w>,
+    chunk: &'w Chunk,
+    decoded: DecodedChunk<'w>,
+}
 
 /// Reusable allocations of a worker.
 #[derive(Default)]
-struct Spare {
+struct Scratch {
     buffers: Vec<Vec<u8>>,
-    rooms: Vec<Vec<Event<'static>>>,
+    events: Vec<Vec<Event<'static>>>,
 }
 
 /// A position in the order of delivery. When it is dropped, the next ticket is admitted.
@@ -100,85 +100,75 @@ struct Ticket<'t> {
 
 // === impl Work ===
 
-impl<S: Sink> Work<'_, S> {
+impl<C: Consumer> Work<'_, C> {
     /// Processes chunks until there are none left.
     fn run(&self) {
-        let mut spare = Spare::default();
-        while self.some(&mut spare) {}
+        let mut scratch = Scratch::default();
+        while self.process_batch(&mut scratch) {}
     }
 
     /// Processes several chunks, decoding ahead while other workers deliver. Returns `false` if there are no more.
-    fn some(&self, spare: &mut Spare) -> bool {
+    fn process_batch(&self, scratch: &mut Scratch) -> bool {
         let chunks: [OnceCell<Chunk>; AHEAD_MAX] = Default::default();
-        let mut decoded = VecDeque::with_capacity(AHEAD_MAX);
+        let mut pending = VecDeque::with_capacity(AHEAD_MAX);
         let mut has_more = true;
-        for place in &chunks {
-            while let Some(next) = decoded.pop_front_if(|(ticket, ..): &mut Waiting<'_>| ticket.is_next()) {
-                self.take(next, spare);
+        for slot in &chunks {
+            while let Some(next) = pending.pop_front_if(|pending: &mut Pending<'_>| pending.ticket.is_next()) {
+                self.deliver(next, scratch);
             }
-            let Some((ticket, next)) = self.next(spare) else {
+            let Some((ticket, next)) = self.next(scratch) else {
                 has_more = false;
                 break;
             };
             match next {
                 Next::Chunk(chunk) => {
-                    let chunk = place.get_or_init(|| chunk);
-                    let room = spare.rooms.pop().unwrap_or_default();
-                    decoded.push_back((ticket, chunk, Run::of(chunk.bytes(), chunk.is_rest_of_too_long, room)));
-                }
-                Next::Document(index, mut log) => {
-                    decoded.drain(..).for_each(|next| self.take(next, spare));
-                    self.alone(&ticket, |sink| log.document(index, sink));
+                    let chunk = slot.get_or_init(|| chunk);
+                    let events = scratch.events.pop().unwrap_or_default();
+                    let decoded = DecodedChunk::of(chunk.bytes(), chunk.is_rest_of_too_long, events);
+                    pending.push_back(Pending { ticket, chunk, decoded });
                 }
                 Next::Broken(error) => {
-                    decoded.drain(..).for_each(|next| self.take(next, spare));
-                    self.alone(&ticket, |_| Err(error));
+                    pending.drain(..).for_each(|next| self.deliver(next, scratch));
+                    if ticket.wait() {
+                        lock(&self.delivery).consumer.broken(error);
+                    }
                 }
             }
         }
-        decoded.into_iter().for_each(|next| self.take(next, spare));
-        spare.buffers.extend(chunks.into_iter().filter_map(OnceCell::into_inner).map(Chunk::into_buffer));
+        pending.into_iter().for_each(|next| self.deliver(next, scratch));
+        scratch.buffers.extend(chunks.into_iter().filter_map(OnceCell::into_inner).map(Chunk::into_buffer));
         has_more
     }
 
-    fn take(&self, (ticket, chunk, run): Waiting<'_>, spare: &mut Spare) {
+    fn deliver(&self, pending: Pending<'_>, scratch: &mut Scratch) {
+        let Pending { ticket, chunk, decoded } = pending;
         if ticket.wait() {
-            lock(&self.taker).run(chunk, &run);
+            lock(&self.delivery).ingest(chunk, &decoded);
         }
         drop(ticket);
-        spare.rooms.push(run.into_room());
-    }
-
-    fn alone(&self, ticket: &Ticket<'_>, read: impl FnOnce(&mut S) -> Result<(), Error>) {
-        if !ticket.wait() {
-            return;
-        }
-        let sink = &mut lock(&self.taker).sink;
-        if let Err(error) = read(sink) {
-            sink.broken(error);
-        }
+        scratch.events.push(decoded.into_events());
     }
 
     /// Returns the next item, with its ticket.
-    fn next(&self, spare: &mut Spare) -> Option<(Ticket<'_>, Next)> {
+    fn next(&self, scratch: &mut Scratch) -> Option<(Ticket<'_>, Next)> {
         if self.turn.is_broken() {
             return None;
         }
         let source = &mut *lock(&self.source);
-        let next = source.queue.next(&mut spare.buffers)?;
+        let next = source.queue.next(&mut scratch.buffers)?;
         let number = source.begun;
         source.begun += 1;
         Some((Ticket { number, turn: &self.turn }, next))
     }
 }
 
-// === impl Taker ===
+// === impl Delivery ===
 
-impl<S: Sink> Taker<'_, S> {
-    fn run(&mut self, chunk: &Chunk, run: &Run<'_>) {
+impl<C: Consumer> Delivery<'_, C> {
+    fn ingest(&mut self, chunk: &Chunk, decoded: &DecodedChunk<'_>) {
         let before = self.lines[chunk.input];
-        self.lines[chunk.input] += run.lines;
-        self.sink.run(chunk, run, before);
+        self.lines[chunk.input] += decoded.positions;
+        self.consumer.ingest(chunk.input, decoded, before);
     }
 }
 

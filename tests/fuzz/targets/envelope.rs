@@ -1,7 +1,7 @@
 //! Whatever a body or a line holds, all events of it are handed on or counted, in one pass and by the whole engine.
 #![no_main]
 
-use editwar::audit::envelope;
+use editwar::audit::decoded_chunk::DecodedChunk;
 use editwar::detect::policy::Policy;
 use editwar::pipeline::{Bounds, Pipeline};
 
@@ -9,18 +9,8 @@ libfuzzer_sys::fuzz_target!(|text: &[u8]| {
     let bounds = Bounds { objects_max: 8, body_bytes_max: 1 << 12, requests_max: 64, ..Bounds::default() };
     let pipeline = Pipeline::new(Policy::default(), bounds);
     let mut batch = pipeline.batch("", "fuzz");
-    let mut place = 0;
-    envelope::values(text, |event| {
-        place += 1;
-        batch.take(event, place);
-    });
-    for line in text.split(|b| *b == b'\n') {
-        envelope::line(line, |event| {
-            place += 1;
-            batch.take(event, place);
-        });
-    }
-    batch.lines(text);
+    batch.ingest(&DecodedChunk::of_values(text), 0);
+    batch.ingest(&DecodedChunk::of(text, false, Vec::new()), 0);
     drop(batch);
     assert!(pipeline.table().len() <= 9);
 });

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use editwar::audit::envelope;
+use editwar::audit::decoded_chunk::DecodedChunk;
 use editwar::detect::policy::Policy;
 use editwar::detect::verdict::Confidence;
 use editwar::pipeline::{Bounds, Pipeline};
@@ -56,8 +56,7 @@ pub(crate) fn verdicts<'a>(lines: impl IntoIterator<Item = (&'a str, &'a [u8])>)
         let mut batch = pipeline.batch("", source);
         let more = std::iter::from_fn(|| lines.next_if(|(next, _)| *next == source));
         for line in std::iter::once(first).chain(more.map(|(_, line)| line)) {
-            envelope::line(line, |event| batch.take(event, 0));
-            batch.lines(line);
+            batch.ingest(&DecodedChunk::of(line, false, Vec::new()), 0);
         }
     }
     let report = util::report(&pipeline);

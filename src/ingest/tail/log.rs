@@ -9,9 +9,6 @@
 //! old one. All files between the two are opened at once, so that they stay readable when they are renamed, compressed
 //! or deleted.
 
-mod checkpoint;
-mod rotated;
-
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -19,14 +16,12 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use checkpoint::{Checkpoint, Error, Position};
-use checkpoint::{HEAD_BYTES_MAX, hash};
-use rotated::{Entry, Identity};
-
-use super::decompress;
-use super::files::{self, Input};
+use super::checkpoint::{HEAD_BYTES_MAX, Position, hash};
+use super::rotated::{self, Entry, Identity};
 use crate::audit::envelope::EVENT_BYTES_MAX;
 use crate::audit::times;
+use crate::ingest::decompress;
+use crate::ingest::files::{self, Input};
 use crate::pipeline::clock::Tolerance;
 
 /// Number of bytes that are read at a time.

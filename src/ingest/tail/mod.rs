@@ -4,22 +4,23 @@
 //! The position in each log is saved in a checkpoint. It is saved after the events were ingested and their writes were
 //! stored in the journal: after a crash, at most the events of the last second are read again, and none is lost.
 
+mod checkpoint;
+mod log;
+mod rotated;
+
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::BoxFuture;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::{oneshot, watch};
 
-use super::tail::{Checkpoint, Error, Step, Tail};
-use super::{keep, news};
-use crate::audit::envelope;
-use crate::audit::run::Run;
-use crate::journal::committer::Journal;
-use crate::journal::record::Record;
-use crate::pipeline::Pipeline;
+pub use self::checkpoint::{Checkpoint, Error, Position};
+pub use self::log::{Step, Tail};
+use super::Source;
+use super::intake::{Intake, Origin};
 use crate::telemetry::metrics::Metrics;
 
 /// Polling interval when there are no notifications.
@@ -35,38 +36,16 @@ const GATHER: Duration = Duration::from_millis(50);
 pub struct Settings {
     /// The paths of the logs.
     pub files: Vec<PathBuf>,
+    /// The cluster that the logs are from.
+    pub cluster: String,
     /// Path of the checkpoint. Without one, every start reads the current files from their beginning.
     pub checkpoint: Option<PathBuf>,
 }
 
-/// Receives the lines. Everything that must be done before a checkpoint can be saved goes here.
-pub trait Sink: Send + 'static {
-    /// Returns whether more lines can be ingested now.
-    fn is_ready(&mut self) -> bool {
-        true
-    }
-    /// Ingests whole lines of a log.
-    fn take(&mut self, source: &str, lines: &[u8]);
-    /// Makes the ingested lines durable. Returns `false` if that failed; no checkpoint is saved then.
-    fn sync(&mut self) -> bool {
-        true
-    }
-}
-
-/// The sink that feeds a pipeline and stores writes in the journal.
-pub struct Intake {
-    pipeline: Arc<Pipeline>,
-    metrics: Metrics,
-    cluster: String,
-    journal: Option<Arc<Journal>>,
-    /// Writes that were ingested and are not stored yet. They are from one chunk at most, since no more is read before
-    /// they are stored.
-    unkept: Vec<Record>,
-}
-
-/// A handle of the thread that tails logs.
-pub struct Follower {
-    thread: JoinHandle<()>,
+/// The source that tails logs.
+pub struct TailSource {
+    worker: Worker,
+    woken: Receiver<Wake>,
     wake: SyncSender<Wake>,
 }
 
@@ -76,76 +55,30 @@ enum Wake {
     Stop,
 }
 
-struct Worker<S> {
+struct Worker {
+    intake: Intake,
+    cluster: String,
     tails: Vec<(String, Tail)>,
     checkpoint: Checkpoint,
     path: Option<PathBuf>,
     saved: Instant,
-    sink: S,
     metrics: Metrics,
     watcher: Option<RecommendedWatcher>,
     watched: HashSet<PathBuf>,
     /// Logs whose errors were reported already.
     troubled: HashSet<String>,
+    /// Lines that the intake rejected, and their log. No more lines are read before these are ingested.
+    rejected: Option<(String, Vec<u8>)>,
 }
 
-// === impl Intake ===
+// === impl TailSource ===
 
-impl Intake {
-    /// Creates a sink that feeds `pipeline` with events of this cluster, and stores their writes in `journal`.
-    pub fn new(pipeline: Arc<Pipeline>, metrics: Metrics, cluster: String, journal: Option<Arc<Journal>>) -> Intake {
-        Intake { pipeline, metrics, cluster, journal, unkept: Vec::new() }
-    }
-
-    /// Stores the writes that are not stored yet. Returns `false` if the journal rejects them for now.
-    fn keep(&mut self) -> bool {
-        let Some(journal) = self.journal.as_ref().filter(|_| !self.unkept.is_empty()) else { return true };
-        let is_kept = journal.append_blocking(self.unkept.clone()).is_ok();
-        if is_kept {
-            self.unkept.clear();
-        }
-        is_kept
-    }
-}
-
-impl Sink for Intake {
-    fn is_ready(&mut self) -> bool {
-        self.keep() && self.journal.as_ref().is_none_or(|journal| journal.check().is_ok())
-    }
-
-    fn sync(&mut self) -> bool {
-        self.keep()
-    }
-
-    fn take(&mut self, source: &str, lines: &[u8]) {
-        if self.journal.is_some() {
-            let policy = self.pipeline.policy();
-            for line in lines.split(|b| *b == b'\n') {
-                envelope::line(line, |event| self.unkept.extend(keep::record(policy, &self.cluster, source, event)));
-            }
-            self.keep();
-        }
-        let timer = self.metrics.decode_seconds.start_timer();
-        let mut batch = self.pipeline.batch(&self.cluster, source);
-        batch.run(&Run::of(lines, false, Vec::new()), 0);
-        batch.lines(lines);
-        batch.pass_time();
-        news::tell(&batch, &self.pipeline, &self.metrics, self.journal.as_deref());
-        drop(batch);
-        timer.observe_duration();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
-        self.metrics.source(&self.cluster, source, now);
-    }
-}
-
-// === impl Follower ===
-
-impl Follower {
-    /// Starts to tail.
+impl TailSource {
+    /// Creates the source. Its thread starts when it runs.
     ///
     /// # Errors
     /// The checkpoint cannot be read or written.
-    pub fn start(settings: Settings, sink: impl Sink, metrics: Metrics) -> Result<Follower, Error> {
+    pub fn new(settings: Settings, intake: Intake, metrics: Metrics) -> Result<TailSource, Error> {
         let checkpoint = match &settings.checkpoint {
             Some(path) => {
                 let checkpoint = Checkpoint::load(path)?;
@@ -172,33 +105,55 @@ impl Follower {
             let tail = Tail::new(path.clone(), checkpoint.positions.get(path).cloned());
             (path.display().to_string(), tail)
         });
-        let mut worker = Worker {
+        let worker = Worker {
             tails: tails.collect(),
+            intake,
+            cluster: settings.cluster,
             checkpoint,
             path: settings.checkpoint,
             saved: Instant::now(),
-            sink,
             metrics,
             watcher,
             watched: HashSet::new(),
             troubled: HashSet::new(),
+            rejected: None,
         };
-        let spawned = std::thread::Builder::new().name("follow".into()).spawn(move || worker.run(&woken));
-        let thread = spawned.map_err(|source| Error::Thread { source })?;
-        Ok(Follower { thread, wake })
+        Ok(TailSource { worker, woken, wake })
+    }
+}
+
+impl Source for TailSource {
+    fn name(&self) -> &'static str {
+        "tail"
     }
 
-    /// Stops the thread, after everything that was read is ingested and a checkpoint is saved.
-    pub fn stop(self) {
-        if self.wake.send(Wake::Stop).is_err() || self.thread.join().is_err() {
-            tracing::error!("the thread that tails logs ended unexpectedly");
-        }
+    /// Tails until `stop` turns true. Returns after everything that was read is ingested and a checkpoint is saved.
+    fn run(self: Box<Self>, mut stop: watch::Receiver<bool>) -> BoxFuture<'static, ()> {
+        let TailSource { mut worker, woken, wake } = *self;
+        Box::pin(async move {
+            let (ended, has_ended) = oneshot::channel();
+            let thread = std::thread::Builder::new().name("tail".into()).spawn(move || {
+                worker.run(&woken);
+                // Nobody waits if the server was not stopped in order.
+                let _ = ended.send(());
+            });
+            if let Err(error) = thread {
+                tracing::error!(%error, "cannot start the thread that tails logs");
+                return;
+            }
+            drop(stop.wait_for(|stop| *stop).await);
+            // The channel may be full of a wake-up that the thread has not taken yet.
+            let stopped = tokio::task::spawn_blocking(move || wake.send(Wake::Stop)).await;
+            if !matches!(stopped, Ok(Ok(()))) || has_ended.await.is_err() {
+                tracing::error!("the thread that tails logs ended unexpectedly");
+            }
+        })
     }
 }
 
 // === impl Worker ===
 
-impl<S: Sink> Worker<S> {
+impl Worker {
     fn run(&mut self, woken: &Receiver<Wake>) {
         loop {
             // Directories are watched before the logs are read, so that no change in between is missed.
@@ -236,12 +191,24 @@ impl<S: Sink> Worker<S> {
     /// Ingests at most one chunk of each log. Returns `true` if there may be more.
     fn step(&mut self) -> bool {
         let mut has_more = false;
-        for (name, tail) in &mut self.tails {
-            let sink = &mut self.sink;
-            if !sink.is_ready() {
+        let Worker { intake, cluster, tails, metrics, rejected, .. } = self;
+        for (name, tail) in tails {
+            if !retry(intake, cluster, rejected) || intake.check().is_err() {
                 return false;
             }
-            match tail.step(&mut |lines| sink.take(name, lines)) {
+            let step = tail.step(&mut |lines| {
+                let origin = Origin { cluster, source: name };
+                match rejected {
+                    Some((_, waiting)) => waiting.extend_from_slice(lines),
+                    None if intake.ingest_lines(origin, lines).is_err() => {
+                        *rejected = Some((name.clone(), lines.to_vec()));
+                    }
+                    None => {}
+                }
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
+                metrics.source(cluster, name, now);
+            });
+            match step {
                 Ok(step) => {
                     has_more |= step == Step::More;
                     self.troubled.remove(name);
@@ -252,7 +219,7 @@ impl<S: Sink> Worker<S> {
                     }
                 }
             }
-            self.metrics.followed(name, !self.troubled.contains(name), tail.behind(), tail.gaps());
+            metrics.followed(name, !self.troubled.contains(name), tail.behind(), tail.gaps());
         }
         has_more
     }
@@ -265,7 +232,7 @@ impl<S: Sink> Worker<S> {
         // Positions of logs that are no longer tailed are kept, in case they are tailed again.
         let mut next = self.checkpoint.clone();
         next.positions.extend(now);
-        if next == self.checkpoint || !self.sink.sync() {
+        if next == self.checkpoint || !retry(&self.intake, &self.cluster, &mut self.rejected) {
             return;
         }
         match next.save(path) {
@@ -297,4 +264,14 @@ impl<S: Sink> Worker<S> {
             self.watched.remove(&folder);
         }
     }
+}
+
+/// Passes rejected lines to the intake again. Returns `false` if they are rejected again.
+fn retry(intake: &Intake, cluster: &str, rejected: &mut Option<(String, Vec<u8>)>) -> bool {
+    let Some((source, lines)) = rejected else { return true };
+    let is_ingested = intake.ingest_lines(Origin { cluster, source }, lines).is_ok();
+    if is_ingested {
+        *rejected = None;
+    }
+    is_ingested
 }

@@ -1,0 +1,293 @@
+//! The server: creates all parts, starts them, waits for a signal, and stops them in order.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::admin::Admin;
+use super::enforcer::Access;
+use super::gates::Guarded;
+use super::{descriptors, memory};
+use crate::audit::event::Micros;
+use crate::config::{Config, Mode};
+use crate::detect::policy::Policy;
+use crate::ingest::Source;
+use crate::ingest::intake::Intake;
+use crate::ingest::tail::{self, TailSource};
+use crate::ingest::webhook::{Webhook, WebhookSource};
+use crate::journal::committer::Journal;
+use crate::journal::reader::Reader;
+use crate::journal::replay;
+use crate::net::Listener;
+use crate::notify::log::Log;
+use crate::notify::metrics::Counting;
+use crate::notify::{Changes, Sink, Sinks};
+use crate::pipeline::Pipeline;
+use crate::query::api::Api;
+use crate::query::follow::Changed;
+use crate::telemetry::control::Control;
+use crate::telemetry::logs::Levels;
+use crate::telemetry::metrics::{Bounds, Metrics};
+
+/// Divisor of the maximum response size for reports: while a report is built, it is in memory four times, as values and
+/// as text.
+const REPORT_SHARE: usize = 4;
+
+/// All parts of a server.
+struct Server {
+    config: Config,
+    signals: Signals,
+    pipeline: Arc<Pipeline>,
+    metrics: Metrics,
+    journal: Option<Arc<Journal>>,
+    /// Resolves when the journal was replayed.
+    replayed: Option<oneshot::Receiver<()>>,
+    api: Api,
+    admin: Option<(Listener, Admin)>,
+    gates: [Guarded; 2],
+    sources: Vec<Box<dyn Source>>,
+    access: Option<Access>,
+    control: Control,
+    stop: watch::Sender<bool>,
+    /// Counts requests to reload certificates, revocation lists and tokens.
+    reload: watch::Sender<u64>,
+    tasks: Tasks,
+}
+
+/// The signals that a server handles. Their handlers are installed first: a replay takes time, and an unhandled signal
+/// would kill the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+    kill_switch: Signal,
+}
+
+/// Running tasks, in the order in which they are joined when the server stops.
+#[derive(Default)]
+struct Tasks {
+    /// They deliver events, or answer queries.
+    serving: Vec<JoinHandle<()>>,
+    others: Vec<JoinHandle<()>>,
+}
+
+/// Runs a server until it is stopped by a signal.
+///
+/// # Errors
+/// The configuration is not valid, an address cannot be bound, or a certificate cannot be used.
+pub(super) async fn serve(config: Config, log_levels: Levels) -> Result<()> {
+    let mut server = Server::build(config, log_levels).await?;
+    if !server.start().await? {
+        // Nothing was acknowledged yet, so there is nothing to finish.
+        return Ok(());
+    }
+    let signal = server.wait().await;
+    tracing::info!(signal, "stopping after open requests are answered");
+    server.stop().await
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Creates all parts, and binds the listeners.
+    async fn build(config: Config, log_levels: Levels) -> Result<Server> {
+        let signals = Signals::install()?;
+        let (webhook_gate, admin_gate) = Guarded::of(&config).await?;
+        let memory = config.bounds.memory.map(|memory| memory.0).or_else(memory::limit);
+        let limits = memory::of_connections(memory, descriptors::raise());
+        let webhook_listener = Listener::bind(config.webhook.listen, webhook_gate.tls.clone(), limits.clone()).await?;
+        let report_bytes_max = limits.answer_bytes_max() / REPORT_SHARE;
+        let admin_listener = Listener::bind(config.admin.listen, admin_gate.tls.clone(), limits).await?;
+        let access = match config.enforce.mode {
+            Mode::Observe => None,
+            Mode::Pause | Mode::Reconcile => Some(Access::of(&config.enforce).await?),
+        };
+        tracing::info!(
+            webhook = format!("{}://{}/audit", webhook_listener.scheme(), webhook_listener.address()?),
+            api = format!("{}://{}", admin_listener.scheme(), admin_listener.address()?),
+            version = env!("CARGO_PKG_VERSION"),
+            "listening"
+        );
+
+        let (bounds, in_flight_bytes_max) = memory::within(memory, config.bounds());
+        tracing::debug!(memory, in_flight = in_flight_bytes_max, ?bounds, "bounds");
+        let pipeline = Arc::new(Pipeline::new(policy(&config, access.as_ref()), bounds));
+        let metrics = Metrics::new(Bounds {
+            objects_max: config.metrics.objects,
+            actors_max: config.metrics.actors,
+            idle: config.metrics.idle.0,
+        });
+        let (webhook_gate, admin_gate) = (webhook_gate.counting(&metrics), admin_gate.counting(&metrics));
+
+        let changed = Changed::default();
+        let counting = Counting::new(pipeline.clone(), metrics.clone());
+        let state: Vec<Arc<dyn Sink>> = vec![Arc::new(counting), Arc::new(changed.clone())];
+        let (journal, replayed) = journal(&config, &pipeline, &metrics, Sinks::new(state.clone()))?.unzip();
+        let journal = journal.map(Arc::new);
+        let mut sinks = state;
+        sinks.push(Arc::new(Log));
+        sinks.extend(journal.clone().map(|journal| journal as Arc<dyn Sink>));
+
+        let intake = Intake::new(pipeline.clone(), metrics.clone(), Sinks::new(sinks)).with_journal(journal.clone());
+        let webhook = Webhook::new(intake.clone(), metrics.clone(), config.webhook.body_max.0, in_flight_bytes_max)
+            .with_clusters(config.webhook.auth.allow.iter().flat_map(|allow| allow.clusters.clone()));
+        let mut sources: Vec<Box<dyn Source>> =
+            vec![Box::new(WebhookSource::new(webhook_listener, webhook_gate.clone(), webhook))];
+        if !config.follow.files.is_empty() {
+            let settings = tail::Settings {
+                files: config.follow.files.clone(),
+                cluster: config.follow.cluster.clone(),
+                checkpoint: config.follow.checkpoint.clone(),
+            };
+            sources.push(Box::new(TailSource::new(settings, intake, metrics.clone())?));
+        }
+
+        let control = Control::default();
+        control.stop(config.enforce.stop);
+        let api = Api::new(pipeline.clone(), Arc::new(config.classes()), metrics.clone())
+            .with_journal(journal.clone())
+            .with_report_bytes_max(report_bytes_max)
+            .with_changed(changed)
+            .with_enforcer(access.as_ref().map(|_| control.clone()));
+        let admin_listener = admin_listener.counting(metrics.refused.with_label_values(&["unread"]));
+        let has_authentication = config.admin.auth.is_on();
+        let admin = Admin::new(admin_gate.clone(), has_authentication, api.clone(), log_levels, &metrics);
+        Ok(Server {
+            config,
+            signals,
+            pipeline,
+            metrics,
+            journal,
+            replayed,
+            api,
+            admin: Some((admin_listener, admin)),
+            gates: [webhook_gate, admin_gate],
+            sources,
+            access,
+            control,
+            stop: watch::channel(false).0,
+            reload: watch::channel(0).0,
+            tasks: Tasks::default(),
+        })
+    }
+
+    /// Starts all parts. Health checks and the kill switch work first; sources and the enforcer start when the journal
+    /// was replayed. Until then, batches wait in the kernel's accept queue. Returns `false` if a signal stops the
+    /// server before that.
+    async fn start(&mut self) -> Result<bool> {
+        if let Some(access) = &self.access {
+            let task = access.start_kill_switch(&self.config.enforce, &self.metrics, &self.control, &self.stop);
+            self.tasks.others.push(task);
+        }
+        for gate in &self.gates {
+            self.tasks.others.push(gate.keep_fresh(self.stop.subscribe(), self.reload.subscribe()));
+        }
+        let admin = self.admin.take().map(|(listener, admin)| {
+            let handler = move |request, peer| admin.clone().handle(request, peer);
+            tokio::spawn(listener.serve(handler, self.stop.subscribe()))
+        });
+        if let Some(replayed) = self.replayed.take() {
+            tokio::select! {
+                replayed = replayed => replayed.context("the journal's thread ended unexpectedly")?,
+                _ = self.signals.terminate.recv() => return Ok(false),
+                _ = self.signals.interrupt.recv() => return Ok(false),
+            }
+        }
+        // The webhook's socket is bound already, so requests are accepted as soon as readiness is reported.
+        self.api.set_ready(true);
+        for source in self.sources.drain(..) {
+            tracing::debug!(source = source.name(), "starting a source");
+            self.tasks.serving.push(tokio::spawn(source.run(self.stop.subscribe())));
+        }
+        self.tasks.serving.extend(admin);
+        if let Some(access) = self.access.take() {
+            let parts = (self.pipeline.clone(), self.metrics.clone());
+            self.tasks.others.extend(access.start(parts, &self.config.enforce, &self.control, &self.stop));
+        }
+        Ok(true)
+    }
+
+    /// Waits for a signal to stop, and returns its name. In the meantime, handles the other signals.
+    async fn wait(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.signals.terminate.recv() => return "SIGTERM",
+                _ = self.signals.interrupt.recv() => return "SIGINT",
+                _ = self.signals.kill_switch.recv() => {
+                    self.control.stop(!self.control.is_stopped());
+                    tracing::warn!(is_stopped = self.control.is_stopped(), "SIGUSR1: kill switch toggled");
+                }
+                _ = self.signals.reload.recv() => {
+                    tracing::info!("SIGHUP: reloading certificates, revocation lists and tokens");
+                    self.reload.send_modify(|times| *times += 1);
+                }
+            }
+        }
+    }
+
+    /// Stops all parts: first the sources and the listeners, so that everything that was received is ingested, and the
+    /// journal last.
+    async fn stop(self) -> Result<()> {
+        self.api.set_ready(false);
+        self.stop.send_replace(true);
+        for task in self.tasks.serving.into_iter().chain(self.tasks.others) {
+            task.await?;
+        }
+        if let Some(journal) = self.journal {
+            tokio::task::block_in_place(|| journal.close());
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+// === impl Signals ===
+
+impl Signals {
+    fn install() -> Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::hangup())?,
+            kill_switch: signal(SignalKind::user_defined1())?,
+        })
+    }
+}
+
+/// Returns the configured policy. It knows the account of this server, whose writes are not those of a party.
+fn policy(config: &Config, access: Option<&Access>) -> Policy {
+    let mut policy = config.policy();
+    policy.limits.own = access.map(|access| access.place.account.as_str().into());
+    for over in &mut policy.overrides {
+        over.limits.own = policy.limits.own.clone();
+    }
+    policy
+}
+
+/// Opens the journal, if one is configured, and replays its recent past into the pipeline and these sinks.
+fn journal(
+    config: &Config,
+    pipeline: &Arc<Pipeline>,
+    metrics: &Metrics,
+    sinks: Sinks,
+) -> Result<Option<(Journal, oneshot::Receiver<()>)>> {
+    let Some(settings) = config.journal() else { return Ok(None) };
+    let pipeline = pipeline.clone();
+    let window = settings.retention.window;
+    let replay = Box::new(move |reader: &Reader, newest: Option<Micros>| {
+        let Some(newest) = newest else { return Ok(Vec::new()) };
+        let since = newest.saturating_sub(window);
+        let mut recent = Vec::new();
+        let count = replay::replay(reader, since, &pipeline, |changes: &Changes<'_>| {
+            sinks.publish(changes);
+            let is_recent = |at: Micros| at > newest.saturating_sub(replay::MARGIN);
+            recent.extend(changes.transitions.iter().filter(|transition| is_recent(transition.at)).cloned());
+        })?;
+        tracing::info!(writes = count, "replayed recent writes from the journal");
+        Ok(recent)
+    });
+    Ok(Some(Journal::start(settings, metrics, replay)?))
+}

@@ -1,0 +1,126 @@
+//! A reader that converts a stream of some format into lines of audit events.
+
+use std::io::{self, Read};
+
+use crate::audit::envelope::{EVENT_BYTES_MAX, Envelope};
+
+/// Number of bytes that are read from the stream at a time.
+const READ_BYTES: usize = 256 << 10;
+/// Maximum number of bytes that are read before the converter consumes some of them. More than an event can have.
+const INPUT_BYTES_MAX: usize = 2 * EVENT_BYTES_MAX;
+
+/// Yields the lines that an [`Envelope`] converts a stream into.
+pub struct Converted<R> {
+    inner: R,
+    envelope: Box<dyn Envelope>,
+    /// Bytes that were read and not converted yet.
+    input: Vec<u8>,
+    lines: Vec<u8>,
+    /// Number of bytes of `lines` that were returned already.
+    returned: usize,
+    is_over: bool,
+}
+
+// === impl Converted ===
+
+impl<R: Read> Converted<R> {
+    /// Converts a stream that starts with `head`, which was read already, and continues with `inner`.
+    pub fn new(head: Vec<u8>, inner: R, envelope: Box<dyn Envelope>) -> Converted<R> {
+        let mut converted = Converted { inner, envelope, input: head, lines: Vec::new(), returned: 0, is_over: false };
+        converted.convert(false);
+        converted
+    }
+
+    fn convert(&mut self, is_end: bool) {
+        let used = self.envelope.convert(&self.input, is_end, &mut self.lines);
+        self.input.drain(..used);
+    }
+
+    /// Reads and converts more of the stream.
+    fn fill(&mut self) -> io::Result<()> {
+        self.lines.clear();
+        self.returned = 0;
+        if self.input.len() > INPUT_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "has no end of an event within 32 MiB"));
+        }
+        let len = self.input.len();
+        self.input.resize(len + READ_BYTES, 0);
+        let read = self.inner.read(&mut self.input[len..]);
+        self.input.truncate(len + *read.as_ref().unwrap_or(&0));
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+            Ok(n) => {
+                self.is_over = n == 0;
+                self.convert(self.is_over);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Converted<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while self.returned == self.lines.len() && !self.is_over {
+            self.fill()?;
+        }
+        let n = (self.lines.len() - self.returned).min(buf.len());
+        buf[..n].copy_from_slice(&self.lines[self.returned..self.returned + n]);
+        self.returned += n;
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::envelope::recognize;
+
+    const READ: &str =
+        r#"{"level":"Metadata","auditID":"a","stage":"ResponseComplete","requestURI":"/","verb":"get","user":{}}"#;
+
+    /// Returns one byte at a time, and an error at the end.
+    struct Torn<'a>(&'a [u8]);
+
+    impl Read for Torn<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            let Some((first, rest)) = self.0.split_first() else { return Err(io::Error::other("torn")) };
+            (buf[0], self.0) = (*first, rest);
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn a_document_is_read_as_lines() {
+        let text = format!("[\n{READ},\n{READ}]\n");
+        let format = recognize(text.as_bytes()).unwrap();
+        for head_len in [0, 1, 50, text.len()] {
+            let (head, rest) = text.as_bytes().split_at(head_len);
+            let mut lines = String::new();
+            Converted::new(head.to_vec(), rest, (format.open)()).read_to_string(&mut lines).unwrap();
+            assert_eq!(lines, format!("{READ}\n{READ}\n"));
+        }
+    }
+
+    #[test]
+    fn events_before_an_error_are_returned_first() {
+        let text = format!("[{READ},{READ},{{");
+        let mut lines = Vec::new();
+        let mut reader = Converted::new(Vec::new(), Torn(text.as_bytes()), (recognize(b"[\n").unwrap().open)());
+        let error = reader.read_to_end(&mut lines).unwrap_err();
+        assert_eq!(error.to_string(), "torn");
+        assert_eq!(String::from_utf8(lines).unwrap(), format!("{READ}\n{READ}\n{{"));
+    }
+
+    #[test]
+    fn a_converter_that_consumes_nothing_is_an_error() {
+        struct Stuck;
+        impl Envelope for Stuck {
+            fn convert(&mut self, _: &[u8], _: bool, _: &mut Vec<u8>) -> usize {
+                0
+            }
+        }
+        let error = Converted::new(Vec::new(), io::repeat(b'x'), Box::new(Stuck)).read(&mut [0; 8]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+}

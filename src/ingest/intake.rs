@@ -1,0 +1,194 @@
+//! The intake: live sources pass bytes with audit events to it. It decodes them once, makes the writes durable, observes
+//! the events, and publishes what they changed, in this order. Nothing is observed that is not durable.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Semaphore;
+use tracing::Instrument as _;
+
+use crate::audit::decoded_chunk::DecodedChunk;
+use crate::detect::write::attribute;
+use crate::journal::committer::{Journal, Unavailable};
+use crate::journal::record::{Arrival, Record};
+use crate::notify::{Changes, Sinks};
+use crate::pipeline::coverage::Doubts;
+use crate::pipeline::{Batch, Pipeline, dedupe};
+use crate::telemetry::metrics::Metrics;
+
+/// Bodies up to this size are decoded on the async thread, in well below a millisecond: 400 events at Metadata have 340
+/// kB.
+const AT_ONCE_BYTES: usize = 512 << 10;
+/// Maximum number of decoded events of one body that are in memory at once. kube-apiserver sends 400 by default.
+const EVENTS_MAX: usize = 16 << 10;
+
+/// Where events come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin<'a> {
+    /// The cluster.
+    pub cluster: &'a str,
+    /// The source: the address of an API server, or the path of a log.
+    pub source: &'a str,
+}
+
+/// The reason why events were not accepted now. They may be accepted later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// The writes cannot be stored.
+    #[error(transparent)]
+    Journal(#[from] Unavailable),
+    /// The decoded events need more memory than is left.
+    #[error("too many bytes of batches are in flight")]
+    Memory,
+}
+
+/// The path of events from the sources to the sinks, shared by all sources of a server.
+#[derive(Clone)]
+pub struct Intake {
+    pipeline: Arc<Pipeline>,
+    metrics: Metrics,
+    journal: Option<Arc<Journal>>,
+    sinks: Sinks,
+    /// Limits concurrent decoding to the number of cores. More threads would only use more memory.
+    decoders: Arc<Semaphore>,
+}
+
+// === impl Intake ===
+
+impl Intake {
+    /// Creates an intake without a journal.
+    pub fn new(pipeline: Arc<Pipeline>, metrics: Metrics, sinks: Sinks) -> Intake {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Intake { pipeline, metrics, journal: None, sinks, decoders: Arc::new(Semaphore::new(cores)) }
+    }
+
+    /// Stores every write in the journal before it is observed.
+    pub fn with_journal(self, journal: Option<Arc<Journal>>) -> Intake {
+        Intake { journal, ..self }
+    }
+
+    /// Checks whether events are accepted at the moment.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if writes cannot be stored.
+    pub fn check(&self) -> Result<(), Unavailable> {
+        self.journal.as_ref().map_or(Ok(()), |journal| journal.check().map_err(|_| Unavailable))
+    }
+
+    /// Ingests the body of a request. On `Ok`, its writes are durable, if there is a journal, and its events are
+    /// observed. Returns the number of events, malformed ones included. `reserve` reserves memory, in bytes, and
+    /// returns `false` if there is not enough.
+    ///
+    /// # Errors
+    /// [`Rejected`]. If the same body is sent again, nothing of it counts twice.
+    pub async fn ingest_body(
+        &self,
+        origin: Origin<'_>,
+        body: &[u8],
+        reserve: impl FnOnce(usize) -> bool,
+    ) -> Result<u64, Rejected> {
+        let mut stored = Ok(());
+        let chunk = self
+            .computing(body, || {
+                let timer = self.metrics.decode_seconds.start_timer();
+                let part = |part: &DecodedChunk<'_>| {
+                    if stored.is_ok() {
+                        stored = self.ingest_blocking(origin, part);
+                    }
+                };
+                let chunk = match is_long(body) {
+                    true => DecodedChunk::of_values_in_parts(body, EVENTS_MAX, part),
+                    false => DecodedChunk::of_values(body),
+                };
+                timer.observe_duration();
+                chunk
+            })
+            .await;
+        stored?;
+        if !reserve(chunk.bytes()) {
+            return Err(Rejected::Memory);
+        }
+        if let Some(journal) = &self.journal {
+            let records = self.computing(body, || self.records(origin, &chunk)).await;
+            let span = tracing::debug_span!("journal", records = records.len());
+            journal.append(records).instrument(span).await?;
+        }
+        self.computing(body, || self.observe(origin, &chunk)).await;
+        Ok(chunk.positions)
+    }
+
+    /// Ingests lines of a log. On `Ok`, their writes are durable, if there is a journal, and their events are observed.
+    /// Must not be called from async code.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the writes cannot be stored. The lines have no effect then.
+    pub fn ingest_lines(&self, origin: Origin<'_>, lines: &[u8]) -> Result<(), Unavailable> {
+        let timer = self.metrics.decode_seconds.start_timer();
+        let chunk = DecodedChunk::of(lines, false, Vec::new());
+        timer.observe_duration();
+        self.ingest_blocking(origin, &chunk)
+    }
+
+    fn ingest_blocking(&self, origin: Origin<'_>, chunk: &DecodedChunk<'_>) -> Result<(), Unavailable> {
+        if let Some(journal) = &self.journal {
+            journal.append_blocking(self.records(origin, chunk))?;
+        }
+        self.observe(origin, chunk);
+        Ok(())
+    }
+
+    /// Runs CPU-bound work for a body, once a permit is available.
+    async fn computing<T>(&self, body: &[u8], work: impl FnOnce() -> T) -> T {
+        // The semaphore is never closed; if it were, the work would be done without a permit.
+        let _permit = self.decoders.acquire().await;
+        match is_long(body) {
+            // Moves the other tasks of this thread to another one, which costs more than decoding a small batch.
+            true => tokio::task::block_in_place(work),
+            false => work(),
+        }
+    }
+
+    /// Returns the writes of a chunk that are within the configured scope, as journal records.
+    fn records(&self, Origin { cluster, source }: Origin<'_>, chunk: &DecodedChunk<'_>) -> Vec<Record> {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros() as i64);
+        let record = |event| {
+            let write = attribute(event).ok()?;
+            let limits = self.pipeline.policy().limits(&write.object)?;
+            // What must not be kept in memory must not be stored on disk either.
+            let is_bare = dedupe::is_bare(Some(limits), &write.object);
+            Record::new(Arrival { cluster, source, at }, &write, is_bare)
+        };
+        chunk.events.iter().filter_map(record).collect()
+    }
+
+    /// Observes the events of a chunk, and publishes what they changed.
+    fn observe(&self, Origin { cluster, source }: Origin<'_>, chunk: &DecodedChunk<'_>) {
+        let _span = tracing::debug_span!("observe", events = chunk.events.len()).entered();
+        let mut batch = self.pipeline.batch(cluster, source);
+        batch.ingest(chunk, 0);
+        batch.pass_time();
+        self.count_wrong_clocks(&batch);
+        self.sinks.publish(&Changes { transitions: &batch.transitions, thrashing: &batch.thrashes });
+    }
+
+    fn count_wrong_clocks(&self, batch: &Batch<'_>) {
+        for (source, Doubts { future, long_ago }) in batch.doubts() {
+            for (time, count) in [("future", future), ("long_ago", long_ago)] {
+                let counter = self.metrics.wrong_clocks.with_label_values(&[time]);
+                if count > 0 && counter.get() == 0 {
+                    tracing::warn!(
+                        source,
+                        time,
+                        "writes have an implausible time and are processed as of now; check the clock of this API server"
+                    );
+                }
+                counter.inc_by(count);
+            }
+        }
+    }
+}
+
+fn is_long(body: &[u8]) -> bool {
+    body.len() > AT_ONCE_BYTES
+}

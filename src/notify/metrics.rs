@@ -1,0 +1,55 @@
+//! The sink that counts thrashing events and transitions.
+
+use std::sync::Arc;
+
+use super::{Changes, Sink};
+use crate::detect::object::ObjectState;
+use crate::detect::verdict::State;
+use crate::pipeline::key::ObjectKey;
+use crate::pipeline::{Pipeline, Transition};
+use crate::telemetry::metrics::Metrics;
+
+/// Updates the thrashing counters, and the counter of transitions.
+pub struct Counting {
+    pipeline: Arc<Pipeline>,
+    metrics: Metrics,
+}
+
+// === impl Counting ===
+
+impl Counting {
+    /// Creates a sink that updates `metrics`. The kinds of the objects are looked up in `pipeline`.
+    pub fn new(pipeline: Arc<Pipeline>, metrics: Metrics) -> Counting {
+        Counting { pipeline, metrics }
+    }
+
+    /// Creates counters at zero for an object that became contested, since `increase()` misses the first value of a
+    /// counter that starts above 0.
+    fn begin(&self, object: &ObjectKey) {
+        let look = |object: &ObjectState| {
+            let wars = object.contest()?.findings().wars();
+            let parties = wars.flat_map(|war| war.parties.iter().cloned()).collect::<Vec<_>>();
+            Some((object.kind().cloned(), parties))
+        };
+        if let Some((kind, parties)) = self.pipeline.table().with(object, look).flatten()
+            && self.metrics.has_room_for_thrashing()
+        {
+            parties.iter().for_each(|party| self.metrics.thrash(object, kind.clone(), party, 0));
+        }
+    }
+}
+
+impl Sink for Counting {
+    fn publish(&self, changes: &Changes<'_>) {
+        for Transition { object, to, .. } in changes.transitions {
+            self.metrics.transitions.with_label_values(&[to.as_str()]).inc();
+            if *to == State::Contested {
+                self.begin(object);
+            }
+        }
+        for thrashing in changes.thrashing {
+            let kind = self.pipeline.table().with(&thrashing.object, |o| o.kind().cloned()).flatten();
+            self.metrics.thrash(&thrashing.object, kind, &thrashing.party, thrashing.count);
+        }
+    }
+}

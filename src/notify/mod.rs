@@ -1,0 +1,55 @@
+//! Sinks: what learns of the changes that events cause.
+//!
+//! To add a sink, implement [`Sink`] in one file, and add it to the list in `cli/server.rs`.
+
+pub mod log;
+pub mod metrics;
+
+use std::sync::Arc;
+
+use crate::pipeline::{Thrash, Transition};
+
+/// What a batch of events changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Changes<'a> {
+    /// Changes of the states of wars, in the order in which they happened.
+    pub transitions: &'a [Transition],
+    /// Thrashing events, by object and party.
+    pub thrashing: &'a [Thrash],
+}
+
+/// Something that is told about every change, once. It is called from the thread that ingests a batch, before the batch
+/// is acknowledged, and must not wait for anything.
+pub trait Sink: Send + Sync {
+    /// Handles the changes of one batch.
+    fn publish(&self, changes: &Changes<'_>);
+}
+
+/// Several sinks.
+#[derive(Clone)]
+pub struct Sinks(Arc<[Arc<dyn Sink>]>);
+
+// === impl Changes ===
+
+impl Changes<'_> {
+    /// Returns whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.transitions.is_empty() && self.thrashing.is_empty()
+    }
+}
+
+// === impl Sinks ===
+
+impl Sinks {
+    /// Creates the list of sinks, which are called in this order.
+    pub fn new(sinks: Vec<Arc<dyn Sink>>) -> Sinks {
+        Sinks(sinks.into())
+    }
+
+    /// Tells all sinks about new changes.
+    pub fn publish(&self, changes: &Changes<'_>) {
+        if !changes.is_empty() {
+            self.0.iter().for_each(|sink| sink.publish(changes));
+        }
+    }
+}
