@@ -12,7 +12,7 @@ use futures_util::stream;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{HOST, HeaderMap};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Interval;
@@ -24,7 +24,7 @@ use crate::auth::{Allow, Gate, Refusal, Right};
 use crate::config::{Auth, Config, Tls};
 use crate::ingest::webhook::Admission;
 use crate::net::{Peer, Reply, Secured, TlsFiles, web};
-use crate::query::follow::Answer;
+use crate::query::watch::Answer;
 use crate::telemetry::metrics::Metrics;
 
 /// Interval at which certificates, keys, CAs, revocation lists and tokens are reloaded, and the rights of clients that
@@ -268,15 +268,4 @@ fn is_this_machine(request: &Request<Incoming>) -> bool {
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
-}
-
-/// Returns the right that a request to the admin listener needs, or `None` if it is public.
-pub(super) fn right(request: &Request<Incoming>) -> Option<Right> {
-    match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/livez" | "/" | "/page.js" | "/page.css") => None,
-        (&Method::GET | &Method::HEAD, "/readyz") if request.uri().query().is_none() => None,
-        (&Method::GET | &Method::HEAD, "/metrics") => Some(Right::Scrape),
-        (&Method::GET | &Method::HEAD, _) => Some(Right::Read),
-        _ => Some(Right::Act),
-    }
 }

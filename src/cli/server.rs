@@ -27,7 +27,8 @@ use crate::notify::metrics::Counting;
 use crate::notify::{Changes, Sink, Sinks};
 use crate::pipeline::Pipeline;
 use crate::query::api::Api;
-use crate::query::follow::Changed;
+use crate::query::log_level::LogLevel;
+use crate::query::watch::Changed;
 use crate::telemetry::control::Control;
 use crate::telemetry::logs::Levels;
 use crate::telemetry::metrics::{Bounds, Metrics};
@@ -151,10 +152,10 @@ impl Server {
             .with_journal(journal.clone())
             .with_report_bytes_max(report_bytes_max)
             .with_changed(changed)
+            .with_log_level(LogLevel { levels: log_levels, is_authenticated: config.admin.auth.is_on() })
             .with_enforcer(access.as_ref().map(|_| control.clone()));
         let admin_listener = admin_listener.counting(metrics.refused.with_label_values(&["unread"]));
-        let has_authentication = config.admin.auth.is_on();
-        let admin = Admin::new(admin_gate.clone(), has_authentication, api.clone(), log_levels, &metrics);
+        let admin = Admin::new(admin_gate.clone(), api.clone(), &metrics);
         Ok(Server {
             config,
             signals,

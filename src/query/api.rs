@@ -1,52 +1,33 @@
-//! The HTTP API: wars, objects, decisions and the kill switch, and also metrics and health.
+//! The HTTP API: what its handlers use, and how a request reaches them.
 
-use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use hyper::header::{ALLOW, HeaderValue};
+use hyper::{Request, Response, StatusCode};
 
-use super::follow::Changed;
 use super::lens::Lens;
-use super::past::{self, History};
-use super::views::{Filter, Moment, Object, Participants, Party, TransitionView, Transitions, time, time_option};
-use super::{openapi, page};
-use crate::audit::event::Micros;
+use super::log_level::LogLevel;
+use super::reply::problem;
+use super::route::{Call, Handler};
+use super::routes::{self, Found};
+use super::watch::{Answer, Changed};
 use crate::detect::class::Classes;
-use crate::detect::verdict::{Confidence, State};
-use crate::detect::write::ObjectName;
-use crate::escape;
-use crate::journal;
 use crate::journal::committer::Journal;
-use crate::journal::reader::Reader;
+use crate::net::Reply;
 use crate::net::budget::Budget;
-use crate::net::{Reply, web};
 use crate::pipeline::Pipeline;
-use crate::pipeline::key::ObjectKey;
 use crate::telemetry::control::Control;
 use crate::telemetry::metrics::Metrics;
 
-/// The path of the transitions in the journal.
-const TRANSITIONS: &str = "/api/v1/transitions";
 /// Maximum number of queries of the journal that wait while one runs. Each loads up to 64 MiB of writes into memory.
 const WAITING_MAX: usize = 8;
 /// Maximum number of watched decisions, of all clients and of each. Beyond it, a client can still ask without `watch`.
 const STREAMS_MAX: usize = 512;
 const CLIENT_STREAMS_MAX: usize = 128;
-/// How long the response of the kill switch waits for pauses to be lifted.
-const LIFTED_WITHIN: Duration = Duration::from_secs(5);
-/// Number of objects in a report, by default and at most. Each takes some kilobytes.
-const OBJECTS_SHOWN: usize = 1_000;
-const OBJECTS_SHOWN_MAX: usize = 5_000;
-const JSON: &str = "application/json";
-const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The query side of a server.
 #[derive(Clone)]
@@ -55,106 +36,27 @@ pub struct Api {
     classes: Arc<Classes>,
     metrics: Metrics,
     journal: Option<Arc<Journal>>,
-    turnstile: Arc<Turnstile>,
+    journal_queries: Arc<JournalQueries>,
     streams: Budget,
     report_bytes_max: Option<usize>,
     is_ready: Arc<AtomicBool>,
     enforcer: Option<Control>,
     changed: Changed,
+    log_level: Option<LogLevel>,
 }
 
 /// Lets one query of the journal run at a time.
 #[derive(Debug, Default)]
-struct Turnstile {
+pub(super) struct JournalQueries {
     inside: Mutex<()>,
     waiting: AtomicUsize,
 }
 
-/// The answer to a reconciler that asks whether it may write an object now.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Decision {
-    /// Whether the reconciler may write.
-    pub allowed: bool,
-    /// The state of the war that the decision follows from.
-    pub state: State,
-    /// How sure the verdict is; null for an object that nobody fights over.
-    pub confidence: Option<Confidence>,
-    /// Since when the state holds.
-    #[serde(with = "time_option")]
-    #[schemars(with = "Option<jiff::Timestamp>")]
-    pub since: Option<Micros>,
-    /// The parties of the war.
-    pub opponents: Vec<String>,
-    /// The reason, in a sentence.
-    pub reason: String,
-    /// When to ask again; null if there is nothing to wait for.
-    #[serde(with = "time_option")]
-    #[schemars(with = "Option<jiff::Timestamp>")]
-    pub retry_at: Option<Micros>,
-    /// The time of the latest event, which the decision is based on.
-    #[serde(with = "time_option")]
-    #[schemars(with = "Option<jiff::Timestamp>")]
-    pub as_of: Option<Micros>,
-}
+// === impl JournalQueries ===
 
-/// The actors of an object: the parties of its most urgent war, and the other writers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Sides {
-    /// The object.
-    pub object: Object,
-    /// The state of the object's war.
-    pub state: State,
-    /// The parties of the war.
-    pub parties: Vec<Party>,
-    /// The actors that write the object but are not parties.
-    pub other_writers: Vec<Party>,
-}
-
-/// An object's writes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Timeline {
-    /// The object.
-    pub object: Object,
-    /// Its writes in order, as far as they are kept.
-    pub timeline: Vec<Moment>,
-    /// The time from which no write is missing. Only in answers from the journal.
-    #[serde(default, with = "time_option", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<jiff::Timestamp>")]
-    pub complete_since: Option<Micros>,
-    /// The transitions of the object's wars. Only in answers from the journal.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub transitions: Vec<TransitionView>,
-}
-
-/// The state of the kill switch.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct Switched {
-    /// Whether the enforcer is stopped: it writes nothing except to lift pauses.
-    stopped: bool,
-    /// How many pauses were lifted since the switch was turned on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lifted: Option<usize>,
-    /// Pauses that are not lifted yet, and resources that could not be searched for pauses, each with the reason. They
-    /// are retried until the list is empty; `/readyz?verbose` shows the progress.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    not_lifted: Option<Vec<String>>,
-    /// Says that another replica enforces, which this replica's switch does not stop.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    note: Option<String>,
-}
-
-/// An error response.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct Problem<'a> {
-    /// What is wrong, and what to do about it.
-    error: Cow<'a, str>,
-}
-
-// === impl Turnstile ===
-
-impl Turnstile {
+impl JournalQueries {
     /// Waits until no other query runs. Returns `None` if too many are waiting.
-    fn enter(&self) -> Option<MutexGuard<'_, ()>> {
+    pub(super) fn enter(&self) -> Option<MutexGuard<'_, ()>> {
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return None;
@@ -174,13 +76,14 @@ impl Api {
             pipeline,
             classes,
             metrics,
-            is_ready: Arc::default(),
-            enforcer: None,
             journal: None,
-            turnstile: Arc::default(),
+            journal_queries: Arc::default(),
             streams: Budget::new(STREAMS_MAX, CLIENT_STREAMS_MAX),
             report_bytes_max: None,
+            is_ready: Arc::default(),
+            enforcer: None,
             changed: Changed::default(),
+            log_level: None,
         }
     }
 
@@ -190,13 +93,8 @@ impl Api {
     }
 
     /// Adds the kill switch, and the status of the enforcer in `/readyz?verbose`.
-    pub fn with_enforcer(self, control: Option<Control>) -> Api {
-        Api { enforcer: control, ..self }
-    }
-
-    /// Answers watches as soon as this sink learns of a change.
-    pub fn with_changed(self, changed: Changed) -> Api {
-        Api { changed, ..self }
+    pub fn with_enforcer(self, enforcer: Option<Control>) -> Api {
+        Api { enforcer, ..self }
     }
 
     /// Also answers queries from the journal.
@@ -204,19 +102,14 @@ impl Api {
         Api { journal, ..self }
     }
 
-    /// Returns the budget of watched decisions.
-    pub(super) fn streams(&self) -> &Budget {
-        &self.streams
+    /// Answers watches as soon as this sink learns of a change.
+    pub fn with_changed(self, changed: Changed) -> Api {
+        Api { changed, ..self }
     }
 
-    /// Returns what wakes up watches.
-    pub(super) fn changed(&self) -> &Changed {
-        &self.changed
-    }
-
-    /// Whether the server accepts events.
-    pub(super) fn is_ready(&self) -> bool {
-        self.is_ready.load(Ordering::Relaxed)
+    /// Adds `/log-level`.
+    pub fn with_log_level(self, log_level: LogLevel) -> Api {
+        Api { log_level: Some(log_level), ..self }
     }
 
     /// Sets whether the server accepts events.
@@ -224,356 +117,89 @@ impl Api {
         self.is_ready.store(is_ready, Ordering::Relaxed);
     }
 
-    /// Handles one request.
-    pub fn handle(&self, request: &Request<Incoming>) -> Reply {
-        let _span = tracing::debug_span!("answer", method = %request.method(), path = request.uri().path()).entered();
-        if request.method() == Method::POST
-            && let Some(is_stopped) = switch(request.uri().path())
-        {
-            return self.switch(request, is_stopped);
-        }
-        if request.method() != Method::GET && request.method() != Method::HEAD {
-            let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, "use GET: this path is read-only");
-            reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return reply;
-        }
-        let query = Query::of(request.uri().query().unwrap_or_default());
-        let path = request.uri().path();
-        let turn = (query.get("since").is_some() || path == TRANSITIONS).then(|| self.turnstile.enter());
-        if matches!(turn, Some(None)) {
-            return problem(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too many concurrent queries of the journal: try again later",
-            );
-        }
-        match path {
-            "/livez" => text(StatusCode::OK, "ok\n".into()),
-            "/readyz" if self.is_ready.load(Ordering::Relaxed) => match self.journal.as_ref().map(|j| j.check()) {
-                Some(Err(why)) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
-                _ => text(StatusCode::OK, self.readiness(&query)),
-            },
-            "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n".into()),
-            "/metrics" => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
-                text(StatusCode::OK, self.metrics.text(&self.pipeline, now))
-            }
-            "/openapi.json" => json(StatusCode::OK, &openapi::document()),
-            "/api/v1/wars" => match query.filter() {
-                Ok(filter) => {
-                    let filter = Filter { bytes_max: self.report_bytes_max, ..filter };
-                    json(StatusCode::OK, &self.lens().report(&filter))
-                }
-                Err(error) => problem(StatusCode::BAD_REQUEST, &error),
-            },
-            "/api/v1/participants" => match query.without("since").filter() {
-                Ok(filter) => match self.find(&filter, &query) {
-                    Ok(found) => json(StatusCode::OK, &found),
-                    Err((status, why)) => problem(status, &why),
-                },
-                Err(error) => problem(StatusCode::BAD_REQUEST, &error),
-            },
-            TRANSITIONS => match self.transitions(&query) {
-                Ok(transitions) => json(StatusCode::OK, &transitions),
-                Err((status, why)) => problem(status, &why),
-            },
-            _ => match path.strip_prefix("/api/v1/objects/") {
-                Some(rest) => self.object(rest, request.uri().query().unwrap_or_default()),
-                None => page::file(path).unwrap_or_else(|| {
-                    problem(
-                        StatusCode::NOT_FOUND,
-                        "unknown path: try /, /openapi.json, /api/v1/wars, /metrics, /livez or /readyz",
-                    )
-                }),
-            },
-        }
-    }
-
-    /// The kill switch. Requires JSON content: a browser sends that from another site's page only after a CORS
-    /// preflight, which this server never permits.
-    fn switch(&self, request: &Request<Incoming>, is_stopped: bool) -> Reply {
-        let Some(enforcer) = &self.enforcer else {
-            return problem(StatusCode::NOT_FOUND, "this server has no enforcer: start it with --enforce");
+    /// Answers a request of this client. The client's rights must have been checked.
+    pub fn answer(&self, request: &Request<Incoming>, client: IpAddr) -> Response<Answer> {
+        let uri = request.uri();
+        let _span = tracing::debug_span!("answer", method = %request.method(), path = uri.path()).entered();
+        let (route, segments) = match routes::find(request.method(), uri.path()) {
+            Found::Route(route, segments) => (route, segments),
+            other => return without_route(&other).map(BodyExt::boxed_unsync),
         };
-        if !web::is_json(request.headers()) {
-            return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send Content-Type: application/json");
+        let query = uri.query().unwrap_or_default();
+        let call = Call::new(self, client, request.headers(), segments, query);
+        if let Err(failure) = route.check(&call.parameters) {
+            return failure.reply().map(BodyExt::boxed_unsync);
         }
-        enforcer.stop(is_stopped);
-        tracing::warn!(is_stopped, "the API toggled the kill switch");
-        if !is_stopped {
-            return json(StatusCode::OK, &Switched { stopped: false, lifted: None, not_lifted: None, note: None });
-        }
-        // Requests are handled on threads that may block.
-        let lifting = tokio::runtime::Handle::current().block_on(enforcer.lifted_within(LIFTED_WITHIN));
-        let not_lifted = lifting.not_lifted.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-        let lifted = Some(lifting.lifted.len());
-        let note = enforcer.other_replica();
-        json(StatusCode::OK, &Switched { stopped: true, lifted, not_lifted: Some(not_lifted), note })
+        let computed = match route.handler {
+            Handler::Watchable(_, stream) if route.is_stream(query) => return stream(&call),
+            Handler::Immediate(handler) => Ok(handler(&call)),
+            Handler::Computed(handler) | Handler::Watchable(handler, _) => handler(&call),
+        };
+        computed.unwrap_or_else(|failure| failure.reply()).map(BodyExt::boxed_unsync)
     }
 
-    /// Returns `ok` and, with `?verbose`, the time of the latest event and the status of the enforcer.
-    fn readiness(&self, query: &Query<'_>) -> String {
-        let mut out = String::new();
-        if query.get("verbose").is_some() {
-            let latest = self.pipeline.latest().map_or_else(|| "none yet".to_owned(), time::text);
-            out.push_str(&format!("latest event: {latest}\n"));
-            let enforcer = self.enforcer.as_ref().map_or_else(|| "off".to_owned(), Control::status);
-            out.push_str(&format!("enforcer: {enforcer}\n"));
-        }
-        out.push_str("ok\n");
-        out
+    pub(super) fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
     }
 
-    fn lens(&self) -> Lens<'_> {
+    pub(super) fn classes(&self) -> &Classes {
+        &self.classes
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(super) fn journal(&self) -> Option<&Journal> {
+        self.journal.as_deref()
+    }
+
+    pub(super) fn journal_queries(&self) -> &JournalQueries {
+        &self.journal_queries
+    }
+
+    pub(super) fn enforcer(&self) -> Option<&Control> {
+        self.enforcer.as_ref()
+    }
+
+    pub(super) fn log_level(&self) -> Option<&LogLevel> {
+        self.log_level.as_ref()
+    }
+
+    /// Returns the budget of watched decisions.
+    pub(super) fn streams(&self) -> &Budget {
+        &self.streams
+    }
+
+    pub(super) fn changed(&self) -> &Changed {
+        &self.changed
+    }
+
+    pub(super) fn report_bytes_max(&self) -> Option<usize> {
+        self.report_bytes_max
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn lens(&self) -> Lens<'_> {
         Lens { pipeline: &self.pipeline, classes: &self.classes }
     }
-
-    /// Parses `{resource.group}/{namespace or -}/{name}[/participants|/timeline|/decision]` into the object and the
-    /// view.
-    pub(super) fn named<'p>(path: &'p str, query: &str) -> Option<(ObjectKey, Cow<'p, str>)> {
-        let parts: Vec<Cow<'p, str>> = path.split('/').map(percent_decoded).collect();
-        let (resource, namespace, name, view) = match parts.as_slice() {
-            [resource, namespace, name] => (resource, namespace, name, Cow::Borrowed("")),
-            [resource, namespace, name, view] => (resource, namespace, name, view.clone()),
-            _ => return None,
-        };
-        let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
-        let namespace = if namespace == "-" { "" } else { namespace };
-        let cluster = Query::of(query).get("cluster").unwrap_or_default();
-        Some((ObjectKey::new(&cluster, &ObjectName { group, resource, namespace, name }), view))
-    }
-
-    fn object(&self, path: &str, query: &str) -> Reply {
-        let Some((key, view)) = Api::named(path, query) else {
-            return problem(
-                StatusCode::NOT_FOUND,
-                "expected RESOURCE.GROUP/NAMESPACE/NAME, with - as the namespace of cluster-scoped objects",
-            );
-        };
-        if view == "decision" {
-            return json(StatusCode::OK, &self.decision(&key));
-        }
-        let found = match self.participants(&key, &Query::of(query)) {
-            Ok(found) => found,
-            Err((status, why)) => return problem(status, &why),
-        };
-        match view.as_ref() {
-            "" => json(StatusCode::OK, &found),
-            "timeline" => {
-                let Participants { object, timeline, complete_since, transitions, .. } = found;
-                json(StatusCode::OK, &Timeline { object, timeline, complete_since, transitions })
-            }
-            "participants" => {
-                let war = found.wars.first();
-                let is_party = |p: &Party| war.is_some_and(|w| w.parties.iter().any(|q| q.actor == p.actor));
-                let (parties, other_writers) = found.actors.into_iter().partition(is_party);
-                json(StatusCode::OK, &Sides { object: found.object, state: found.state, parties, other_writers })
-            }
-            _ => problem(StatusCode::NOT_FOUND, "unknown path: an object has /participants, /timeline and /decision"),
-        }
-    }
-
-    /// Finds the one object that the filter matches, in memory and, with `since`, in the journal.
-    fn find(&self, filter: &Filter, query: &Query<'_>) -> Result<Participants, Refusal> {
-        let kept = match self.history(query)? {
-            Some((reader, since)) => self.look_back(&reader, since).named(filter).map_err(unreadable)?,
-            None => Vec::new(),
-        };
-        let key = self.lens().meant(filter, kept).map_err(|why| (StatusCode::NOT_FOUND, why))?;
-        self.participants(&key, query)
-    }
-
-    /// Returns the transitions since a time, by default those of the last day.
-    fn transitions(&self, query: &Query<'_>) -> Result<Transitions, Refusal> {
-        let filter = query.without("since").filter().map_err(|why| (StatusCode::BAD_REQUEST, why))?;
-        let day = Query::of("since=1d");
-        let asked = if query.get("since").is_some() { query } else { &day };
-        let Some((reader, since)) = self.history(asked)? else { unreachable!("a time is asked for") };
-        self.look_back(&reader, since).transitions(&filter).map_err(unreadable)
-    }
-
-    /// Returns the participants of an object, from the journal if the query has `since`.
-    fn participants(&self, key: &ObjectKey, query: &Query<'_>) -> Result<Participants, Refusal> {
-        let found = match self.history(query)? {
-            Some((reader, since)) => self.look_back(&reader, since).participants(key).map_err(unreadable)?,
-            None => self.lens().participants(key),
-        };
-        found.ok_or_else(|| (StatusCode::NOT_FOUND, "editwar has seen no write to this object".to_owned()))
-    }
-
-    /// Returns a reader of the journal and the start time, or `None` if the query has no `since`.
-    fn history(&self, query: &Query<'_>) -> Result<Option<(Reader, Micros)>, Refusal> {
-        let Some(text) = query.get("since") else { return Ok(None) };
-        let Some(since) = past::since(&text, self.pipeline.latest().unwrap_or(0)) else {
-            let error =
-                format!("expected a time such as 2026-02-11T10:00:00Z or a duration such as 7d, got \"{text}\"");
-            return Err((StatusCode::BAD_REQUEST, error));
-        };
-        let Some(journal) = &self.journal else {
-            let error = "the server has no journal: start it with --journal DIR to query the past";
-            return Err((StatusCode::NOT_IMPLEMENTED, error.to_owned()));
-        };
-        match journal.reader() {
-            Ok(reader) => Ok(Some((reader, since))),
-            Err(why) => Err((StatusCode::SERVICE_UNAVAILABLE, why)),
-        }
-    }
-
-    fn look_back<'a>(&'a self, reader: &'a Reader, since: Micros) -> History<'a> {
-        History { reader, pipeline: &self.pipeline, classes: &self.classes, since }
-    }
-
-    /// Decides whether a reconciler may write this object now. Only a war whose fields are known can forbid it.
-    pub fn decision(&self, key: &ObjectKey) -> Decision {
-        let as_of = self.pipeline.latest_of(key.cluster());
-        let calm = || Decision {
-            allowed: true,
-            state: State::Calm,
-            confidence: None,
-            since: None,
-            opponents: Vec::new(),
-            reason: "no war over this object".into(),
-            retry_at: None,
-            as_of,
-        };
-        let look = |state: &crate::detect::object::ObjectState| {
-            let war = state.contest()?.findings().worst(Confidence::Probable)?;
-            let tally = &war.tally;
-            let machine = &tally.machine;
-            if machine.state() == State::Calm {
-                return None;
-            }
-            let opponents: Vec<String> = tally.parties.keys().map(|p| p.to_string()).collect();
-            let until = machine.until();
-            let reason = match (machine.state(), until) {
-                (State::Sustained, Some(until)) => format!(
-                    "{} fight over the object; the last retake was at {}, and the quiet period lasts until {}",
-                    opponents.join(" and "),
-                    time::text(machine.last_retake()),
-                    time::text(until)
-                ),
-                (State::Subsiding, _) => "no retake for the quiet period, so one trial write is allowed".into(),
-                _ => format!("{} retake fields from each other, but not often enough to stop", opponents.join(" and ")),
-            };
-            Some(Decision {
-                allowed: machine.state() != State::Sustained,
-                state: machine.state(),
-                confidence: Some(war.confidence),
-                since: Some(machine.since()),
-                opponents,
-                reason,
-                retry_at: until,
-                as_of,
-            })
-        };
-        let found = self.pipeline.table().with(key, look).flatten();
-        found.unwrap_or_else(calm)
-    }
 }
 
-/// Returns whether the path turns the kill switch on or off, or `None` for other paths.
-fn switch(path: &str) -> Option<bool> {
-    match path {
-        "/api/v1/enforcement/stop" => Some(true),
-        "/api/v1/enforcement/start" => Some(false),
-        _ => None,
-    }
-}
-
-/// Why a query fails, and the HTTP status for it.
-type Refusal = (StatusCode, String);
-
-/// The parameters of a query string, without one that has been handled already.
-pub(super) struct Query<'a>(&'a str, Option<&'a str>);
-
-// === impl Query ===
-
-impl<'a> Query<'a> {
-    pub(super) fn of(text: &'a str) -> Query<'a> {
-        Query(text, None)
-    }
-
-    fn without(&self, name: &'a str) -> Query<'a> {
-        Query(self.0, Some(name))
-    }
-
-    fn pairs(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
-        let pairs = self.0.split('&').filter(|pair| !pair.is_empty());
-        pairs
-            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-            .map(|(k, v)| (percent_decoded(k), percent_decoded(v)))
-            .filter(|(key, _)| self.1 != Some(key.as_ref()))
-    }
-
-    pub(super) fn get(&self, name: &str) -> Option<Cow<'a, str>> {
-        self.pairs().find(|(key, _)| key == name).map(|(_, value)| value)
-    }
-
-    fn filter(&self) -> Result<Filter, String> {
-        let mut filter = Filter { limit: Some(OBJECTS_SHOWN), ..Filter::default() };
-        for (key, value) in self.pairs() {
-            let text = Some(value.clone().into_owned());
-            match key.as_ref() {
-                "namespace" => filter.namespace = text,
-                "kind" => filter.kind = text,
-                "name" => filter.name = text,
-                "cluster" => filter.cluster = text,
-                "actor" => filter.actor = text,
-                "limit" => match value.parse() {
-                    Ok(limit @ 1..=OBJECTS_SHOWN_MAX) => filter.limit = Some(limit),
-                    _ => return Err(format!("`limit` must be a number from 1 to {OBJECTS_SHOWN_MAX}")),
-                },
-                "all" => filter.all = matches!(value.as_ref(), "" | "1" | "true"),
-                _ => {
-                    return Err(format!(
-                        "unknown parameter `{key}`: expected namespace, kind, name, cluster, actor, limit or all"
-                    ));
-                }
-            }
-        }
-        Ok(filter)
-    }
-}
-
-/// Returns the response for a journal that cannot be read.
-#[expect(clippy::needless_pass_by_value, reason = "it is the end of an error's way")]
-fn unreadable(error: journal::Error) -> Refusal {
-    (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-}
-
-fn percent_decoded(text: &str) -> Cow<'_, str> {
-    crate::audit::event::percent_decoded(text)
-}
-
-pub(super) fn text(status: StatusCode, text: String) -> Reply {
-    reply(status, TEXT, text.into_bytes().into_boxed_slice().into())
-}
-
-fn json(status: StatusCode, value: &impl Serialize) -> Reply {
-    match serde_json::to_string(value) {
-        Ok(body) => reply(status, JSON, harmless(body)),
-        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-    }
-}
-
-/// Escapes JSON so that it is safe to show on a terminal.
-fn harmless(body: String) -> Bytes {
-    let body = match escape::json(&body) {
-        Cow::Borrowed(_) => body,
-        Cow::Owned(escaped) => escaped,
+/// Returns the response to a request that has no route.
+fn without_route(found: &Found<'_>) -> Reply {
+    let Found::OtherMethods(methods) = found else {
+        let error = "unknown path: try /, /openapi.json, /api/v1/wars, /metrics, /livez or /readyz; an object has \
+                     /api/v1/objects/RESOURCE.GROUP/NAMESPACE/NAME, with - as the namespace of cluster-scoped objects";
+        return problem(StatusCode::NOT_FOUND, error);
     };
-    // Drops the spare capacity, because the body is held until the client has read it.
-    body.into_bytes().into_boxed_slice().into()
-}
-
-pub(super) fn problem(status: StatusCode, error: &str) -> Reply {
-    let body = serde_json::to_string(&Problem { error: error.into() }).unwrap_or_default();
-    reply(status, JSON, harmless(body))
-}
-
-fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
-    let mut reply = Response::new(Full::new(body));
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    reply.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    let methods: Vec<&str> = methods.iter().map(|method| method.as_str()).collect();
+    let methods = methods.join(", ").replace("GET", "GET, HEAD");
+    let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("this path only has {methods}"));
+    if let Ok(allowed) = HeaderValue::from_str(&methods) {
+        reply.headers_mut().insert(ALLOW, allowed);
+    }
     reply
 }

@@ -2,15 +2,24 @@
 //!
 //! - [`lens`]: builds the views from the states of the objects. [`past`] does the same from the journal.
 //! - [`views`]: the types of the stable JSON.
-//! - [`api`], [`openapi`], [`page`], [`levels`]: the HTTP routes and their description. [`follow`]: watched decisions.
+//! - [`routes`]: the HTTP routes, each with its right, its handler and its description. [`api`]: how a request reaches
+//!   its handler. The handlers: [`objects`], [`decision`], [`watch`] (watched decisions), [`enforcement`] (the kill
+//!   switch), [`health`], [`log_level`], [`page`], [`openapi`].
 //! - [`client`]: requests these routes from a running server.
 
 pub mod api;
 pub mod client;
-pub mod follow;
+pub mod decision;
+pub mod enforcement;
+mod health;
 pub mod lens;
-pub mod levels;
-pub mod openapi;
-pub mod page;
+pub mod log_level;
+pub mod objects;
+mod openapi;
+mod page;
 pub mod past;
+mod reply;
+pub mod route;
+pub mod routes;
 pub mod views;
+pub mod watch;

@@ -11,17 +11,22 @@ use crate::net::Reply;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Returns the page's file at this path, if there is one.
-pub fn file(path: &str) -> Option<Reply> {
-    let (kind, text) = match path {
-        "/" => ("text/html; charset=utf-8", include_str!("page/index.html")),
-        "/page.css" => ("text/css; charset=utf-8", include_str!("page/page.css")),
-        "/page.js" => ("text/javascript; charset=utf-8", include_str!("page/page.js")),
-        _ => return None,
-    };
+pub(super) fn index() -> Reply {
+    file("text/html; charset=utf-8", include_str!("page/index.html"))
+}
+
+pub(super) fn style() -> Reply {
+    file("text/css; charset=utf-8", include_str!("page/page.css"))
+}
+
+pub(super) fn script() -> Reply {
+    file("text/javascript; charset=utf-8", include_str!("page/page.js"))
+}
+
+fn file(content_type: &'static str, text: &'static str) -> Reply {
     let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     for (name, value) in [
-        (CONTENT_TYPE, kind),
+        (CONTENT_TYPE, content_type),
         (CONTENT_SECURITY_POLICY, POLICY),
         // The page must match the version of the server.
         (CACHE_CONTROL, "no-cache"),
@@ -30,5 +35,5 @@ pub fn file(path: &str) -> Option<Reply> {
         reply.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     reply.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    Some(reply)
+    reply
 }

@@ -1,20 +1,22 @@
 //! Watched decisions: one line of JSON now, one for every change, and one every 30 seconds as a sign of life.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Response, StatusCode};
 
 use tokio::sync::watch;
 
-use super::api::{Api, Decision, problem};
+use super::api::Api;
+use super::decision::Decision;
+use super::reply::problem;
+use super::route::Call;
 use crate::escape;
 use crate::net::budget::Reservation;
 use crate::notify::{Changes, Sink};
@@ -53,36 +55,15 @@ impl Sink for Changed {
     }
 }
 
-// === impl Api ===
-
-impl Api {
-    /// Answers one request of this client, with one response or a stream.
-    pub fn answer(&self, request: &Request<Incoming>, client: IpAddr) -> Response<Answer> {
-        if let Some(key) = followed(request) {
-            return match self.streams().reserve(client, 1) {
-                Some(stream) => {
-                    let (api, changes) = (self.clone(), self.changed().0.subscribe());
-                    Following { api, key, changes, last: None, _stream: stream, was_ready: false }.stream()
-                }
-                None => problem(StatusCode::TOO_MANY_REQUESTS, "too many watches: query without watch=true")
-                    .map(BodyExt::boxed_unsync),
-            };
-        }
-        self.handle(request).map(BodyExt::boxed_unsync)
-    }
-}
-
-/// Returns the object whose decision a request watches.
-fn followed(request: &Request<Incoming>) -> Option<ObjectKey> {
-    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
-    let is_watch = query.split('&').any(|pair| matches!(pair, "watch" | "watch=1" | "watch=true"));
-    let rest = path.strip_prefix("/api/v1/objects/").filter(|_| is_watch && request.method() == Method::GET)?;
-    Api::named(rest, query).filter(|(_, view)| view == "decision").map(|(key, _)| key)
-}
-
-/// Whether the answer to a request is a stream. A stream must end when its client's rights do.
-pub fn is_followed(request: &Request<Incoming>) -> bool {
-    followed(request).is_some()
+/// Answers a request with a stream of decisions.
+pub(super) fn stream(call: &Call<'_>) -> Response<Answer> {
+    let api = call.api.clone();
+    let Some(stream) = api.streams().reserve(call.client, 1) else {
+        let error = "too many watches: query without watch=true";
+        return problem(StatusCode::TOO_MANY_REQUESTS, error).map(BodyExt::boxed_unsync);
+    };
+    let changes = api.changed().0.subscribe();
+    Following { api, key: call.object(), changes, last: None, _stream: stream, was_ready: false }.stream()
 }
 
 // === impl Following ===

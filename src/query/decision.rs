@@ -1,0 +1,96 @@
+//! The decision: whether a reconciler may write an object now.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::api::Api;
+use super::reply::{Failure, json};
+use super::route::Call;
+use super::views::{time, time_option};
+use crate::audit::event::Micros;
+use crate::detect::object::ObjectState;
+use crate::detect::verdict::{Confidence, State};
+use crate::net::Reply;
+use crate::pipeline::key::ObjectKey;
+
+/// The answer to a reconciler that asks whether it may write an object now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Decision {
+    /// Whether the reconciler may write.
+    pub allowed: bool,
+    /// The state of the war that the decision follows from.
+    pub state: State,
+    /// How sure the verdict is; null for an object that nobody fights over.
+    pub confidence: Option<Confidence>,
+    /// Since when the state holds.
+    #[serde(with = "time_option")]
+    #[schemars(with = "Option<jiff::Timestamp>")]
+    pub since: Option<Micros>,
+    /// The parties of the war.
+    pub opponents: Vec<String>,
+    /// The reason, in a sentence.
+    pub reason: String,
+    /// When to ask again; null if there is nothing to wait for.
+    #[serde(with = "time_option")]
+    #[schemars(with = "Option<jiff::Timestamp>")]
+    pub retry_at: Option<Micros>,
+    /// The time of the latest event, which the decision is based on.
+    #[serde(with = "time_option")]
+    #[schemars(with = "Option<jiff::Timestamp>")]
+    pub as_of: Option<Micros>,
+}
+
+// === impl Api ===
+
+impl Api {
+    /// Decides whether a reconciler may write this object now. Only a war whose fields are known can forbid it.
+    pub fn decision(&self, key: &ObjectKey) -> Decision {
+        let as_of = self.pipeline().latest_of(key.cluster());
+        let calm = || Decision {
+            allowed: true,
+            state: State::Calm,
+            confidence: None,
+            since: None,
+            opponents: Vec::new(),
+            reason: "no war over this object".into(),
+            retry_at: None,
+            as_of,
+        };
+        let look = |state: &ObjectState| {
+            let war = state.contest()?.findings().worst(Confidence::Probable)?;
+            let tally = &war.tally;
+            let machine = &tally.machine;
+            if machine.state() == State::Calm {
+                return None;
+            }
+            let opponents: Vec<String> = tally.parties.keys().map(|p| p.to_string()).collect();
+            let until = machine.until();
+            let reason = match (machine.state(), until) {
+                (State::Sustained, Some(until)) => format!(
+                    "{} fight over the object; the last retake was at {}, and the quiet period lasts until {}",
+                    opponents.join(" and "),
+                    time::text(machine.last_retake()),
+                    time::text(until)
+                ),
+                (State::Subsiding, _) => "no retake for the quiet period, so one trial write is allowed".into(),
+                _ => format!("{} retake fields from each other, but not often enough to stop", opponents.join(" and ")),
+            };
+            Some(Decision {
+                allowed: machine.state() != State::Sustained,
+                state: machine.state(),
+                confidence: Some(war.confidence),
+                since: Some(machine.since()),
+                opponents,
+                reason,
+                retry_at: until,
+                as_of,
+            })
+        };
+        let found = self.pipeline().table().with(key, look).flatten();
+        found.unwrap_or_else(calm)
+    }
+}
+
+pub(super) fn show(call: &Call<'_>) -> Result<Reply, Failure> {
+    Ok(json(&call.api.decision(&call.object())))
+}

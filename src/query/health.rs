@@ -1,0 +1,41 @@
+//! Health checks and metrics.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hyper::StatusCode;
+
+use super::reply::{Failure, text};
+use super::route::Call;
+use super::views::time;
+use crate::net::Reply;
+use crate::telemetry::control::Control;
+
+pub(super) fn livez(_: &Call<'_>) -> Reply {
+    text(StatusCode::OK, "ok\n".into())
+}
+
+/// Answers whether the server accepts events. With `?verbose`, also gives the time of the latest event and the status of
+/// the enforcer.
+pub(super) fn readyz(call: &Call<'_>) -> Reply {
+    let api = call.api;
+    if !api.is_ready() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n".into());
+    }
+    if let Some(Err(why)) = api.journal().map(|journal| journal.check()) {
+        return text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
+    }
+    let mut out = String::new();
+    if call.parameters.get("verbose").is_some() {
+        let latest = api.pipeline().latest().map_or_else(|| "none yet".to_owned(), time::text);
+        out.push_str(&format!("latest event: {latest}\n"));
+        let enforcer = api.enforcer().map_or_else(|| "off".to_owned(), Control::status);
+        out.push_str(&format!("enforcer: {enforcer}\n"));
+    }
+    out.push_str("ok\n");
+    text(StatusCode::OK, out)
+}
+
+pub(super) fn metrics(call: &Call<'_>) -> Result<Reply, Failure> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+    Ok(text(StatusCode::OK, call.api.metrics().text(call.api.pipeline(), now)))
+}

@@ -1,0 +1,144 @@
+//! Queries about wars and objects: from memory and, with `since`, from the journal.
+
+use std::sync::MutexGuard;
+
+use hyper::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::past::{self, History};
+use super::reply::{Failure, json};
+use super::route::Call;
+use super::views::{Filter, Moment, Object, Participants, Party, TransitionView, time_option};
+use crate::audit::event::Micros;
+use crate::detect::verdict::State;
+use crate::journal;
+use crate::journal::reader::Reader;
+use crate::net::Reply;
+use crate::pipeline::key::ObjectKey;
+
+/// How far transitions are listed by default, before the latest event.
+const TRANSITIONS_SINCE: &str = "1d";
+
+/// The actors of an object: the parties of its most urgent war, and the other writers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Sides {
+    /// The object.
+    pub object: Object,
+    /// The state of the object's war.
+    pub state: State,
+    /// The parties of the war.
+    pub parties: Vec<Party>,
+    /// The actors that write the object but are not parties.
+    pub other_writers: Vec<Party>,
+}
+
+/// An object's writes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Timeline {
+    /// The object.
+    pub object: Object,
+    /// Its writes in order, as far as they are kept.
+    pub timeline: Vec<Moment>,
+    /// The time from which no write is missing. Only in answers from the journal.
+    #[serde(default, with = "time_option", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<jiff::Timestamp>")]
+    pub complete_since: Option<Micros>,
+    /// The transitions of the object's wars. Only in answers from the journal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transitions: Vec<TransitionView>,
+}
+
+/// A reader of the journal, which queries use one at a time.
+struct Opened<'a> {
+    reader: Reader,
+    since: Micros,
+    _permit: MutexGuard<'a, ()>,
+}
+
+pub(super) fn wars(call: &Call<'_>) -> Result<Reply, Failure> {
+    let filter = Filter { bytes_max: call.api.report_bytes_max(), ..call.parameters.filter()? };
+    Ok(json(&call.api.lens().report(&filter)))
+}
+
+pub(super) fn find(call: &Call<'_>) -> Result<Reply, Failure> {
+    let filter = call.parameters.filter()?;
+    let opened = open(call, call.parameters.get("since"))?;
+    let kept = match &opened {
+        Some(opened) => opened.history(call).named(&filter).map_err(unreadable)?,
+        None => Vec::new(),
+    };
+    let key = call.api.lens().meant(&filter, kept).map_err(|why| Failure::new(StatusCode::NOT_FOUND, why))?;
+    Ok(json(&look(call, opened.as_ref(), &key)?))
+}
+
+pub(super) fn transitions(call: &Call<'_>) -> Result<Reply, Failure> {
+    let filter = call.parameters.filter()?;
+    let since = call.parameters.get("since").unwrap_or(TRANSITIONS_SINCE);
+    let opened = open(call, Some(since))?.expect("a time is asked for");
+    Ok(json(&opened.history(call).transitions(&filter).map_err(unreadable)?))
+}
+
+pub(super) fn object(call: &Call<'_>) -> Result<Reply, Failure> {
+    Ok(json(&asked(call)?))
+}
+
+pub(super) fn participants(call: &Call<'_>) -> Result<Reply, Failure> {
+    let found = asked(call)?;
+    let war = found.wars.first();
+    let is_party = |p: &Party| war.is_some_and(|w| w.parties.iter().any(|q| q.actor == p.actor));
+    let (parties, other_writers) = found.actors.into_iter().partition(is_party);
+    Ok(json(&Sides { object: found.object, state: found.state, parties, other_writers }))
+}
+
+pub(super) fn timeline(call: &Call<'_>) -> Result<Reply, Failure> {
+    let Participants { object, timeline, complete_since, transitions, .. } = asked(call)?;
+    Ok(json(&Timeline { object, timeline, complete_since, transitions }))
+}
+
+/// Returns the participants of the object that the path names.
+fn asked(call: &Call<'_>) -> Result<Participants, Failure> {
+    look(call, open(call, call.parameters.get("since"))?.as_ref(), &call.object())
+}
+
+fn look(call: &Call<'_>, opened: Option<&Opened<'_>>, key: &ObjectKey) -> Result<Participants, Failure> {
+    let found = match opened {
+        Some(opened) => opened.history(call).participants(key).map_err(unreadable)?,
+        None => call.api.lens().participants(key),
+    };
+    found.ok_or_else(|| Failure::new(StatusCode::NOT_FOUND, "editwar has seen no write to this object"))
+}
+
+/// Opens the journal for queries since a time. Returns `None` without a time.
+fn open<'a>(call: &Call<'a>, since: Option<&str>) -> Result<Option<Opened<'a>>, Failure> {
+    let Some(text) = since else { return Ok(None) };
+    let Some(since) = past::since(text, call.api.pipeline().latest().unwrap_or(0)) else {
+        let error = format!("expected a time such as 2026-02-11T10:00:00Z or a duration such as 7d, got \"{text}\"");
+        return Err(Failure::new(StatusCode::BAD_REQUEST, error));
+    };
+    let Some(journal) = call.api.journal() else {
+        let error = "the server has no journal: start it with --journal DIR to query the past";
+        return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, error));
+    };
+    let Some(permit) = call.api.journal_queries().enter() else {
+        let error = "too many concurrent queries of the journal: try again later";
+        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error));
+    };
+    let reader = journal.reader().map_err(|why| Failure::new(StatusCode::SERVICE_UNAVAILABLE, why))?;
+    Ok(Some(Opened { reader, since, _permit: permit }))
+}
+
+// === impl Opened ===
+
+impl Opened<'_> {
+    fn history<'a>(&'a self, call: &Call<'a>) -> History<'a> {
+        let api = call.api;
+        History { reader: &self.reader, pipeline: api.pipeline(), classes: api.classes(), since: self.since }
+    }
+}
+
+/// Returns the failure for a journal that cannot be read.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn unreadable(error: journal::Error) -> Failure {
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+}

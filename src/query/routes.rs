@@ -1,0 +1,315 @@
+//! The routes of the admin listener. A new route is one entry in [`ROUTES`].
+
+use std::sync::LazyLock;
+
+use hyper::Method;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::Value;
+
+use super::decision::{self, Decision};
+use super::enforcement::{self, Switched};
+use super::objects::{self, Sides, Timeline};
+use super::reply::json;
+use super::route::{Access, Call, Handler, Operation, Parameter, ParameterKind, Route};
+use super::views::{Participants, Report, Transitions};
+use super::{health, log_level, openapi, page, watch};
+use crate::auth::Right;
+use crate::net::Reply;
+
+/// All routes.
+pub static ROUTES: &[Route] = &[
+    page("/", |_| page::index()),
+    page("/page.js", |_| page::script()),
+    page("/page.css", |_| page::style()),
+    Route {
+        method: Method::GET,
+        path: "/livez",
+        access: Access::Public,
+        handler: Handler::Immediate(health::livez),
+        parameters: &[],
+        operation: None,
+    },
+    Route {
+        method: Method::GET,
+        path: "/readyz",
+        access: Access::PublicWithoutQuery(Right::Read),
+        handler: Handler::Immediate(health::readyz),
+        parameters: &[],
+        operation: None,
+    },
+    Route {
+        method: Method::GET,
+        path: "/metrics",
+        access: Access::Needs(Right::Scrape),
+        handler: Handler::Computed(health::metrics),
+        parameters: &[],
+        operation: None,
+    },
+    Route {
+        method: Method::GET,
+        path: "/openapi.json",
+        access: Access::Needs(Right::Read),
+        handler: Handler::Computed(|_| Ok(json(&openapi::document(ROUTES)))),
+        parameters: &[],
+        operation: None,
+    },
+    Route {
+        method: Method::GET,
+        path: "/log-level",
+        access: Access::Needs(Right::Read),
+        handler: Handler::Immediate(log_level::show),
+        parameters: &[],
+        operation: None,
+    },
+    Route {
+        method: Method::PUT,
+        path: "/log-level",
+        access: Access::Needs(Right::Act),
+        handler: Handler::Immediate(log_level::change),
+        parameters: &[text("level", "error, warn, info, debug, trace, or such as info,editwar::ingest=debug.")],
+        operation: Some(Operation {
+            id: "log-level",
+            summary: "Change what is logged.",
+            schema: None,
+            errors: &[("400", "Unknown log level."), ("403", "Only local clients may change the log level.")],
+        }),
+    },
+    Route {
+        method: Method::GET,
+        path: "/api/v1/wars",
+        access: Access::Needs(Right::Read),
+        handler: Handler::Computed(objects::wars),
+        parameters: &[
+            NAMESPACE,
+            KIND,
+            NAME,
+            CLUSTER,
+            text("actor", "Only wars with a party whose name contains this."),
+            flag("all", "Include objects that were contested but never thrashed."),
+            Parameter {
+                name: "limit",
+                description: "Maximum number of objects, the most urgent first.",
+                kind: ParameterKind::Limit,
+            },
+        ],
+        operation: Some(Operation {
+            id: "wars",
+            summary: "List the wars, the worst first, and hot loops, contention and flapping admission.",
+            schema: Some(schema::<Report>),
+            errors: &[UNKNOWN],
+        }),
+    },
+    Route {
+        method: Method::GET,
+        path: "/api/v1/participants",
+        access: Access::Needs(Right::Read),
+        handler: Handler::Computed(objects::find),
+        parameters: &[
+            text("kind", "Kind of the object, in any form that kubectl accepts."),
+            text("name", "Name of the object."),
+            text("namespace", "Namespace of the object."),
+            text("cluster", "Cluster of the object."),
+            SINCE,
+        ],
+        operation: Some(Operation {
+            id: "find",
+            summary: "Find an object by kind and name, and show its writers.",
+            schema: Some(schema::<Participants>),
+            errors: &[UNKNOWN, ("404", "No object matches, or several do.")],
+        }),
+    },
+    Route {
+        method: Method::GET,
+        path: "/api/v1/transitions",
+        access: Access::Needs(Right::Read),
+        handler: Handler::Computed(objects::transitions),
+        parameters: &[SINCE, NAMESPACE, KIND, NAME, CLUSTER],
+        operation: Some(Operation {
+            id: "transitions",
+            summary: "List past changes of verdicts from the journal, by default of the last day.",
+            schema: Some(schema::<Transitions>),
+            errors: &[
+                UNKNOWN,
+                ("501", "The server has no journal."),
+                ("503", "The journal cannot be read at the moment."),
+            ],
+        }),
+    },
+    Route {
+        method: Method::GET,
+        path: "/api/v1/objects/{resource}/{namespace}/{name}",
+        access: Access::Needs(Right::Read),
+        handler: Handler::Computed(objects::object),
+        parameters: OBJECT,
+        operation: Some(Operation {
+            id: "object",
+            summary: "Show the writers, the wars and the writes of one object.",
+            schema: Some(schema::<Participants>),
+            errors: &[UNSEEN],
+        }),
+    },
+    Route {
+        method: Method::GET,
+        path: "/api/v1/objects/{resource}/{namespace}/{name}/participants",
+        access: Access::Needs(Right::Read),
+        handler: Handler::Computed(objects::participants),
+        parameters: OBJECT,
+        operation: Some(Operation {
+            id: "participants",
+            summary: "Show the parties and the other writers of one object.",
+            schema: Some(schema::<Sides>),
+            errors: &[UNSEEN],
+        }),
+    },
+    Route {
+        method: Method::GET,
+        path: "/api/v1/objects/{resource}/{namespace}/{name}/timeline",
+        access: Access::Needs(Right::Read),
+        handler: Handler::Computed(objects::timeline),
+        parameters: OBJECT,
+        operation: Some(Operation {
+            id: "timeline",
+            summary: "Show the writes to one object, in order.",
+            schema: Some(schema::<Timeline>),
+            errors: &[UNSEEN],
+        }),
+    },
+    Route {
+        method: Method::GET,
+        path: "/api/v1/objects/{resource}/{namespace}/{name}/decision",
+        access: Access::Needs(Right::Read),
+        handler: Handler::Watchable(decision::show, watch::stream),
+        parameters: &[
+            RESOURCE,
+            OBJECT_NAMESPACE,
+            OBJECT_NAME,
+            OBJECT_CLUSTER,
+            flag("watch", "Keep the response open and send a line for each change."),
+        ],
+        operation: Some(Operation {
+            id: "decision",
+            summary: "Decide whether a reconciler may write this object now. With watch=true, stream a line of JSON \
+                      now, at every change, and every 30 s.",
+            schema: Some(schema::<Decision>),
+            errors: &[],
+        }),
+    },
+    Route {
+        method: Method::POST,
+        path: "/api/v1/enforcement/stop",
+        access: Access::Needs(Right::Act),
+        handler: Handler::Computed(enforcement::stop),
+        parameters: &[],
+        operation: Some(Operation {
+            id: "stop",
+            summary: "Turn the kill switch on: lift all pauses and stop all other writes. Waits up to 5 s, then lists \
+                      the pauses that are not lifted yet.",
+            schema: Some(schema::<Switched>),
+            errors: SWITCH_ERRORS,
+        }),
+    },
+    Route {
+        method: Method::POST,
+        path: "/api/v1/enforcement/start",
+        access: Access::Needs(Right::Act),
+        handler: Handler::Computed(enforcement::start),
+        parameters: &[],
+        operation: Some(Operation {
+            id: "start",
+            summary: "Turn the kill switch off.",
+            schema: Some(schema::<Switched>),
+            errors: SWITCH_ERRORS,
+        }),
+    },
+];
+
+const NAMESPACE: Parameter = text("namespace", "Only this namespace.");
+const KIND: Parameter = text("kind", "Only this kind, in any form that kubectl accepts.");
+const NAME: Parameter = text("name", "Only this name.");
+const CLUSTER: Parameter = text("cluster", "Only this cluster.");
+const SINCE: Parameter = text(
+    "since",
+    "Answer from the journal, starting at this time (RFC 3339) or this long before the latest event, such as 7d.",
+);
+const RESOURCE: Parameter =
+    segment("resource", "RESOURCE.GROUP, such as deployments.apps, or RESOURCE in the core group.");
+const OBJECT_NAMESPACE: Parameter = segment("namespace", "Namespace of the object, or - for cluster-scoped objects.");
+const OBJECT_NAME: Parameter = segment("name", "Name of the object.");
+const OBJECT_CLUSTER: Parameter = text("cluster", "Cluster of the object, if the server watches several.");
+const OBJECT: &[Parameter] = &[RESOURCE, OBJECT_NAMESPACE, OBJECT_NAME, OBJECT_CLUSTER, SINCE];
+const UNKNOWN: (&str, &str) = ("400", "Unknown parameter.");
+const UNSEEN: (&str, &str) = ("404", "editwar has seen no write to this object.");
+const SWITCH_ERRORS: &[(&str, &str)] =
+    &[("404", "The server has no enforcer."), ("415", "The content is not application/json.")];
+
+/// The routes by path. Several methods may share a path.
+static ROUTER: LazyLock<matchit::Router<Vec<&'static Route>>> = LazyLock::new(|| {
+    let mut by_path: Vec<(&str, Vec<&Route>)> = Vec::new();
+    for route in ROUTES {
+        match by_path.iter_mut().find(|(path, _)| *path == route.path) {
+            Some((_, routes)) => routes.push(route),
+            None => by_path.push((route.path, vec![route])),
+        }
+    }
+    let mut router = matchit::Router::new();
+    for (path, routes) in by_path {
+        router.insert(path, routes).expect("the paths do not contradict each other");
+    }
+    router
+});
+
+/// The route of a request.
+pub enum Found<'a> {
+    /// The route, and the segments of the path that it names.
+    Route(&'static Route, matchit::Params<'static, 'a>),
+    /// The path exists, but only with these methods.
+    OtherMethods(Vec<&'static Method>),
+    /// There is no such path.
+    None,
+}
+
+/// Finds the route of a request.
+pub fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
+    let method = if method == Method::HEAD { &Method::GET } else { method };
+    let Ok(matched) = ROUTER.at(path) else { return Found::None };
+    match matched.value.iter().find(|route| route.method == method) {
+        Some(route) => Found::Route(route, matched.params),
+        None => Found::OtherMethods(matched.value.iter().map(|route| &route.method).collect()),
+    }
+}
+
+// === impl Found ===
+
+impl Found<'_> {
+    /// Returns the right that a request needs, or `None` if it is public. A request without a route needs a right as
+    /// well, so that strangers do not learn which paths exist.
+    pub fn right(&self, method: &Method, has_query: bool) -> Option<Right> {
+        match self {
+            Found::Route(route, _) => route.right(has_query),
+            Found::OtherMethods(_) | Found::None if method.is_safe() => Some(Right::Read),
+            Found::OtherMethods(_) | Found::None => Some(Right::Act),
+        }
+    }
+}
+
+/// Returns the route of a file of the page.
+const fn page(path: &'static str, handler: fn(&Call<'_>) -> Reply) -> Route {
+    let handler = Handler::Immediate(handler);
+    Route { method: Method::GET, path, access: Access::Public, handler, parameters: &[], operation: None }
+}
+
+const fn text(name: &'static str, description: &'static str) -> Parameter {
+    Parameter { name, description, kind: ParameterKind::Text }
+}
+
+const fn flag(name: &'static str, description: &'static str) -> Parameter {
+    Parameter { name, description, kind: ParameterKind::Flag }
+}
+
+const fn segment(name: &'static str, description: &'static str) -> Parameter {
+    Parameter { name, description, kind: ParameterKind::Segment }
+}
+
+fn schema<T: JsonSchema>(types: &mut SchemaGenerator) -> Value {
+    types.subschema_for::<T>().to_value()
+}
