@@ -4,21 +4,23 @@
 //! # The path of an event
 //!
 //! ```text
-//! bytes ──► audit ────► detect ──────────────────────────────────────────────► query
-//!           envelope    write: which object, by whom, with what outcome         views: wars, participants
-//!           decode      object: its writers; one writer alone cannot be at war  api, client
-//!           event       fields: what a write changed
-//!                       contest: who retakes what, in the order of the writes
-//!                       bucket, verdict: when the limits are exceeded
-//!   ▲                     ▲
-//! ingest: files,        pipeline: the object table, deduplication,
-//! webhook               counters
+//! SOURCES            INTAKE                ENGINE                               SINKS
+//! ingest/webhook ──► ingest/intake ──────► pipeline ─────────────────────────► notify: log, metrics
+//! ingest/tail          audit/decoded_chunk   the object table, deduplication     journal
+//!                      journal: append       detect                              query/watch
+//!                      observe, publish        write: which object, by whom
+//! ingest/files ──────► audit/envelope          fields: what a write changed     query: reports, API, page
+//!   (analyze)            other formats         history: who retakes what        enforce, reconcile: pauses and
+//!                        become lines          bucket, verdict: the limits        the Golden State
 //! ```
 //!
-//! - [`ingest`] reads bytes: from files, from logs while they are written, and from kube-apiserver's audit webhook.
-//! - [`audit`] finds and decodes the events in these bytes.
+//! - [`ingest`] receives bytes: from kube-apiserver's audit webhook, from logs while they are written, and from files.
+//!   Live sources pass them to one intake, which decodes them once, makes the writes durable, observes them, and
+//!   publishes what they changed.
+//! - [`audit`] finds and decodes the events in these bytes. Each format is an envelope.
 //! - [`pipeline`] owns the table of objects. It drops duplicates and passes each request to its object.
 //! - [`detect`] is the engine. It is pure: no clock, no I/O, no async code.
+//! - [`notify`] tells the sinks about transitions and thrashing events.
 //! - [`query`] shows the verdicts: reports, the JSON API, and the web page.
 //! - [`enforce`] pauses objects that are fought over, if that is configured. [`reconcile`] keeps other objects at their
 //!   Golden State (the desired state), and stops before it takes part in a war.
@@ -29,7 +31,8 @@
 //! # Layers
 //!
 //! `audit`, `net` and `escape` use no other module. `detect` uses only events of `audit`. `pipeline` uses these two,
-//! and sources and sinks use `pipeline`. Nothing imports `cli`. `tests/it/architecture.rs` checks these rules.
+//! and sources and sinks use `pipeline`, but not each other. Nothing imports `cli`. `tests/it/architecture.rs` checks
+//! these rules.
 //!
 //! # Invariants
 //!

@@ -1,13 +1,27 @@
-//! State changes belong to the events: nobody's questions, and no division of the events into batches, changes which there
-//! are or when they were.
+//! Transitions belong to the events. They do not depend on queries, on how events are divided into batches, files and
+//! workers, or on whether they are replayed from the journal.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use editwar::audit::decoded_chunk::DecodedChunk;
 use editwar::detect::policy::Policy;
 use editwar::detect::verdict::State;
-use editwar::pipeline::{Bounds, Pipeline, Transition};
+use editwar::ingest::files::{self, Consumer, Input};
+use editwar::ingest::intake::{Intake, Origin};
+use editwar::journal::committer::{Journal, OnFailure, Settings};
+use editwar::journal::disk::Disk;
+use editwar::journal::replay;
+use editwar::journal::store::Retention;
+use editwar::notify::metrics::Counting;
+use editwar::notify::{Changes, Sink, Sinks};
+use editwar::pipeline::{Batch, Bounds, Pipeline, Transition};
 use editwar::query::views::Report;
+use editwar::telemetry::metrics::{self, Metrics};
 use serde_json::json;
 
+use crate::cli::scratch;
 use crate::cluster::{ALICE, BOB, Cluster, HPA, Level, OPERATOR};
 use crate::util;
 
@@ -191,4 +205,114 @@ fn a_deadline_is_kept_while_the_table_grows() {
     drop(pipeline.pass_time("", START + DAY));
     let left = states(&pipeline, "").iter().filter(|state| **state != State::Calm).count();
     assert_eq!(left, 0, "wars did not end");
+}
+
+/// Collects the transitions of log files.
+struct Collector<'p>(Batch<'p>);
+
+impl Consumer for Collector<'_> {
+    fn ingest(&mut self, _: usize, chunk: &DecodedChunk<'_>, before: u64) {
+        self.0.ingest(chunk, before);
+    }
+
+    fn broken(&mut self, error: files::Error) {
+        panic!("{error}");
+    }
+}
+
+/// Reads files with a number of workers, and returns the transitions in order.
+fn read(paths: &[PathBuf], workers: usize) -> Vec<Transition> {
+    let pipeline = Pipeline::new(Policy::default(), Bounds::default()).recorded();
+    let mut collector = Collector(pipeline.batch("", "test"));
+    let inputs: Vec<Input> = paths.iter().cloned().map(Input::File).collect();
+    files::read(&inputs, NonZeroUsize::new(workers).unwrap(), &Arc::default(), &mut collector);
+    let mut found = collector.0.transitions.clone();
+    drop(collector);
+    found.extend(pipeline.end());
+    in_order(found)
+}
+
+fn in_order(mut transitions: Vec<Transition>) -> Vec<Transition> {
+    transitions.sort_by(|a, b| (a.at, &a.object, a.to).cmp(&(b.at, &b.object, b.to)));
+    transitions
+}
+
+#[test]
+fn workers_and_the_division_into_files_do_not_change_transitions() {
+    let folder = scratch("transitions-files");
+    let mut compared = 0;
+    for recording in util::smaller_recordings() {
+        let log = util::log(&recording);
+        let lines = util::lines(&log);
+        let (first, second) = lines.split_at(lines.len() / 2);
+        let write = |name: &str, lines: &[&[u8]]| {
+            let path = folder.join(format!("{recording}-{name}.log"));
+            std::fs::write(&path, lines.join(&b'\n')).unwrap();
+            path
+        };
+        let whole = [write("whole", &lines)];
+        let halves = [write("first", first), write("second", second)];
+        let transitions = read(&whole, 1);
+        for (paths, workers) in [(&whole[..], 2), (&whole, 8), (&halves, 1), (&halves, 2)] {
+            assert_eq!(read(paths, workers), transitions, "{recording}: {} files, {workers} workers", paths.len());
+        }
+        compared += transitions.len();
+    }
+    assert!(compared > 100, "only {compared} transitions were compared");
+}
+
+/// A sink that keeps the transitions.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<Transition>>>);
+
+impl Sink for Kept {
+    fn publish(&self, changes: &Changes<'_>) {
+        self.0.lock().unwrap().extend(changes.transitions.iter().cloned());
+    }
+}
+
+/// Returns the counters of wars in the metrics of a server.
+fn counters(metrics: &Metrics, pipeline: &Pipeline) -> Vec<String> {
+    let text = metrics.text(pipeline, 0.0);
+    let is_of_wars =
+        |line: &&str| line.starts_with("virt_platform_thrashing") || line.starts_with("editwar_transitions");
+    text.lines().filter(is_of_wars).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_replay_of_the_journal_makes_the_same_transitions_and_counts() {
+    let mut compared = 0;
+    for recording in util::smaller_recordings() {
+        let log = util::log(&recording);
+        let new = || {
+            let pipeline = Arc::new(Pipeline::new(Policy::default(), Bounds::default()));
+            let bounds = metrics::Bounds { objects_max: 1_000, actors_max: 16, idle: std::time::Duration::MAX };
+            (pipeline, Metrics::new(bounds), Kept::default())
+        };
+        let (pipeline, metrics, kept) = new();
+        let folder = scratch(&format!("transitions-{recording}"));
+        let retention = Retention { age: i64::MAX / 4, bytes: 1 << 30, window: i64::MAX / 4, ahead: 0 };
+        let (disk, look_every) = (Disk::default(), std::time::Duration::from_secs(60));
+        let settings = Settings { folder, retention, on_failure: OnFailure::Refuse, disk, look_every };
+        let (journal, is_open) = Journal::start(settings, &metrics, Box::new(|_, _| Ok(Vec::new()))).unwrap();
+        is_open.blocking_recv().unwrap();
+        let journal = Arc::new(journal);
+        let counting = Arc::new(Counting::new(pipeline.clone(), metrics.clone()));
+        let sinks = Sinks::new(vec![Arc::new(kept.clone()), counting, journal.clone()]);
+        let intake = Intake::new(pipeline.clone(), metrics.clone(), sinks).with_journal(Some(journal.clone()));
+        for lines in util::lines(&log).chunks(100) {
+            intake.ingest_lines(Origin { cluster: "", source: "test" }, &lines.join(&b'\n')).unwrap();
+        }
+
+        let (replayed, replayed_metrics, replayed_kept) = new();
+        let counting = Arc::new(Counting::new(replayed.clone(), replayed_metrics.clone()));
+        let sinks = Sinks::new(vec![Arc::new(replayed_kept.clone()), counting]);
+        replay::replay(&journal.reader().unwrap(), i64::MIN, &replayed, |changes| sinks.publish(changes)).unwrap();
+        journal.close();
+        let of = |kept: &Kept| in_order(kept.0.lock().unwrap().clone());
+        assert_eq!(of(&replayed_kept), of(&kept), "{recording}");
+        assert_eq!(counters(&replayed_metrics, &replayed), counters(&metrics, &pipeline), "{recording}");
+        compared += of(&kept).len();
+    }
+    assert!(compared > 100, "only {compared} transitions were compared");
 }
