@@ -1,11 +1,21 @@
-//! Event to verdict: decoded writes, ingested by a pipeline that tracks 100,000 objects.
+//! Event to verdict: decoded writes, ingested by a pipeline that tracks 100,000 objects; and the decision that a reconciler
+//! is given about one of them.
 
 mod generator;
 
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use editwar::audit::decoded_chunk::DecodedChunk;
+use editwar::detect::class::Classes;
 use editwar::detect::policy::Policy;
+use editwar::detect::write::attribute;
+use editwar::pipeline::key::ObjectKey;
 use editwar::pipeline::{Bounds, Pipeline};
+use editwar::query::api::Api;
+use editwar::telemetry::metrics::{self, Metrics};
 use generator::{Generator, Mix};
 
 const WRITES: usize = 100_000;
@@ -32,6 +42,17 @@ fn observe(criterion: &mut Criterion) {
         let warm = || take(Pipeline::new(Policy::default(), Bounds::default()), &known);
         b.iter_batched(warm, |pipeline| take(pipeline, &new), BatchSize::PerIteration);
     });
+    group.finish();
+
+    let pipeline = Arc::new(Pipeline::new(Policy::default(), Bounds::default()));
+    pipeline.batch("", "test").ingest(&known, 0);
+    let keys = known.events.iter().filter_map(|event| Some(ObjectKey::new("", &attribute(event).ok()?.object)));
+    let keys: Vec<ObjectKey> = keys.collect();
+    let bounds = metrics::Bounds { objects_max: 10, actors_max: 10, idle: Duration::from_secs(60) };
+    let api = Api::new(pipeline, Arc::new(Classes::default()), Metrics::new(bounds));
+    let mut next = keys.iter().cycle();
+    criterion
+        .bench_function("decision", |b| b.iter(|| black_box(api.decision(next.next().expect("there are writes")))));
 }
 
 criterion_group!(benches, observe);

@@ -2,6 +2,7 @@
 
 mod log;
 mod queue;
+mod sequencer;
 mod workers;
 
 use std::fs::File;

@@ -39,8 +39,8 @@ impl Disk {
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&folder).output();
         match mounted {
             Ok(output) if output.status.success() => Ok(Disk(folder)),
-            Ok(output) => Err(Failure::Skipped(format!("mount: {}", String::from_utf8_lossy(&output.stderr).trim()))),
-            Err(error) => Err(Failure::Skipped(format!("mount: {error}"))),
+            Ok(output) => Err(Failure::missing("mount", String::from_utf8_lossy(&output.stderr).trim())),
+            Err(error) => Err(Failure::missing("mount", &error.to_string())),
         }
     }
 }

@@ -22,6 +22,8 @@ mod journal;
 mod memory;
 mod outcome;
 mod outputs;
+#[path = "../it/require.rs"]
+mod require;
 mod server;
 mod time;
 mod tls;

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::require;
+
 /// One attack on one promise.
 pub(crate) struct Attack {
     /// `area/name`, as on the command line.
@@ -130,6 +132,16 @@ impl Report {
 /// Checks a precondition of the attack.
 pub(crate) fn control(is_so: bool, what: impl Into<String>) -> Outcome {
     if is_so { Ok(()) } else { Err(Failure::Control(what.into())) }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// Returns the failure of an attack that needs what this machine does not have.
+    pub(crate) fn missing(requirement: &str, why: &str) -> Failure {
+        let why = format!("{requirement}: {why}");
+        if require::is_required(requirement) { Failure::Control(why) } else { Failure::Skipped(why) }
+    }
 }
 
 impl From<std::io::Error> for Failure {

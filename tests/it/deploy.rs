@@ -6,20 +6,12 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::envtest::ApiServer;
-use crate::util;
+use crate::{require, util};
 
 const OVERLAYS: [&str; 4] = ["webhook", "pause", "reconcile", "follow-daemonset"];
 
 fn yaml(path: &str) -> Value {
     serde_yaml_ng::from_str(&std::fs::read_to_string(util::path(path)).unwrap()).unwrap()
-}
-
-fn program(name: &str) -> Option<PathBuf> {
-    let found = std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|p| p.is_file());
-    if found.is_none() {
-        util::skipped(&format!("no {name} in PATH"));
-    }
-    found
 }
 
 fn rules() -> Vec<Value> {
@@ -82,7 +74,7 @@ fn every_metric_of_an_alert_is_one_that_is_exported() {
 
 #[test]
 fn alerts_fire_when_they_should_and_not_otherwise() {
-    let Some(promtool) = program("promtool") else { return };
+    let Some(promtool) = require::program("promtool", &["promtool"]) else { return };
     for arguments in [["check", "rules", "editwar.rules.yaml"], ["test", "rules", "editwar.test.yaml"]] {
         let run = Command::new(&promtool).args(arguments).current_dir(util::path("deploy/alerts")).output().unwrap();
         let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
@@ -151,7 +143,7 @@ fn chart(helm: &PathBuf, values: &[&str]) -> String {
 
 #[test]
 fn the_chart_renders_with_defaults_and_with_every_toggle() {
-    let Some(helm) = program("helm") else { return };
+    let Some(helm) = require::program("helm", &["helm"]) else { return };
     let rules = std::fs::read_to_string(util::path("deploy/helm/editwar/files/editwar.rules.yaml")).unwrap();
     assert_eq!(rules, std::fs::read_to_string(util::path("deploy/alerts/editwar.rules.yaml")).unwrap());
     let server = ApiServer::start(None);

@@ -3,13 +3,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::cluster::{ALICE, BOB, Cluster, Level, OPERATOR};
 use crate::envtest::pause;
-use crate::hostile::{peak_bytes, try_connect};
+use crate::hostile::{is_held, peak_bytes, try_connect};
 use crate::serve::Server;
 use crate::util;
 
@@ -118,17 +117,11 @@ fn health_and_honest_clients_are_answered_while_1024_silent_connections_hold_on(
             held.extend((0..256).map(|_| connect(Ipv4Addr::new(127, 0, 7, address), to)));
         }
     }
-    // Long before they are closed because of their silence.
-    let started = Instant::now();
+    // Before the silent ones are closed because of their silence.
     assert_eq!(get(Ipv4Addr::LOCALHOST, server.admin(), "/livez"), 200);
     assert_eq!(get(STRANGER, server.admin(), "/livez"), 200);
     assert_eq!(server.post("/audit", b"[]").0, 200);
-    assert!(
-        started.elapsed() < Duration::from_secs(8),
-        "they had to wait for the silent ones: {:?}",
-        started.elapsed()
-    );
-    drop(held);
+    assert!(held.iter().any(is_held), "they had to wait for the silent ones");
 }
 
 #[test]
@@ -142,9 +135,12 @@ fn connections_that_had_their_answer_give_way_to_new_ones() {
             held.push(stream);
         }
     }
-    let started = Instant::now();
     assert_eq!(get(STRANGER, server.admin(), "/livez"), 200);
-    assert!(started.elapsed() < Duration::from_secs(8), "it had to wait: {:?}", started.elapsed());
+    let mut idle = held.iter().map(|mut stream| {
+        drop(stream.read(&mut [0; 4096]));
+        is_held(stream)
+    });
+    assert!(idle.any(|is_held| is_held), "it had to wait until the others were closed for being idle");
 }
 
 #[test]
@@ -194,9 +190,8 @@ fn sigterm_does_not_wait_for_those_who_do_not_read_or_send() {
     let mut stalled = connect(STRANGER, server.webhook());
     stalled.write_all(&crate::hostile::head(1000)).unwrap();
     pause(500);
-    let started = Instant::now();
+    // It returns, although neither of them ever does anything more.
     assert!(server.terminate().success());
-    assert!(started.elapsed() < Duration::from_secs(10), "it took {:?}", started.elapsed());
     drop((unread, stalled));
 }
 

@@ -1,13 +1,15 @@
-//! A real etcd and kube-apiserver for tests. The binaries are found as by envtest: in `$KUBEBUILDER_ASSETS`, or else in
-//! `/usr/local/kubebuilder/bin`. Without them, tests report that they were skipped.
+//! A real etcd and kube-apiserver for tests. `tests/controlplane/build` builds the binaries. Others are used if they are
+//! in `$KUBEBUILDER_ASSETS`, as envtest has them. Without any, tests are skipped.
 
-use std::net::TcpListener;
+use std::fs::File;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::util;
+use crate::{require, util};
 
 /// Tokens that the API server accepts: user and groups.
 const USERS: &[(&str, &str)] = &[
@@ -30,26 +32,54 @@ pub(crate) struct ApiServer {
     audit: Vec<String>,
 }
 
-/// Returns the directory with the binaries, or reports that the test is skipped.
+/// Returns the directory with the binaries. Without them, the test is skipped.
 fn assets() -> Option<PathBuf> {
-    let folder =
-        std::env::var_os("KUBEBUILDER_ASSETS").map_or_else(|| "/usr/local/kubebuilder/bin".into(), PathBuf::from);
+    let folder = std::env::var_os("KUBEBUILDER_ASSETS").map_or_else(built, PathBuf::from);
     let missing: Vec<&str> =
         ["etcd", "kube-apiserver", "kubectl"].into_iter().filter(|name| !folder.join(name).exists()).collect();
     if missing.is_empty() {
         return Some(folder);
     }
-    util::skipped(&format!("{} not in {} (set KUBEBUILDER_ASSETS)", missing.join(", "), folder.display()));
+    let missing = missing.join(", ");
+    require::skip("apiserver", &format!("no {missing} in {} (run tests/controlplane/build)", folder.display()));
     None
 }
 
-/// Returns a free port for a server that starts later. It is below the range of ephemeral ports, so that it is not
-/// assigned to a client in the meantime.
+/// Returns the directory into which `tests/controlplane/build` writes the version of `$EDITWAR_KUBERNETES`, or else of
+/// its `go.mod`.
+fn built() -> PathBuf {
+    let version = std::env::var("EDITWAR_KUBERNETES").unwrap_or_else(|_| {
+        let requirements = include_str!("../controlplane/go.mod").lines();
+        requirements.filter_map(|line| line.trim().strip_prefix("k8s.io/kubernetes ")).next().unwrap().to_owned()
+    });
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("controlplane").join(version).join("bin")
+}
+
+/// Returns a port for a server that starts later. It is below the range of ephemeral ports, so that it is not assigned
+/// to a client in the meantime, and this process locks it against other test processes of the machine.
 pub(crate) fn free_port() -> u16 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    static LOCKED: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let locks = std::env::temp_dir().join("editwar-test-ports");
+    std::fs::create_dir_all(&locks).unwrap();
     let next = || 20_000 + ((std::process::id() * 61 + COUNT.fetch_add(1, Ordering::Relaxed)) % 10_000) as u16;
+    let is_free = |port: &u16| {
+        let lock = File::create(locks.join(port.to_string())).unwrap();
+        let is_free = lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        if is_free {
+            LOCKED.lock().unwrap().push(lock);
+        }
+        is_free
+    };
     std::iter::repeat_with(next).find(is_free).unwrap()
+}
+
+/// Number of attempts to start a server, if other programs take its port first.
+const STARTS_MAX: usize = 5;
+
+/// Returns whether a server has ended because its port is in use, by its log.
+fn lost_its_port(log: &Path) -> bool {
+    std::fs::read_to_string(log).is_ok_and(|log| log.contains("address already in use"))
 }
 
 /// Creates an empty directory below the target directory.
@@ -108,18 +138,7 @@ impl ApiServer {
     pub(crate) fn start_with(audit: Vec<String>) -> Option<ApiServer> {
         let assets = assets()?;
         let folder = scratch("apiserver");
-        let (etcd_port, peer) = (free_port(), free_port());
-        let etcd = Command::new(assets.join("etcd"))
-            .args(["--data-dir", folder.join("etcd").to_str().unwrap(), "--unsafe-no-fsync"])
-            .arg(format!("--listen-client-urls=http://127.0.0.1:{etcd_port}"))
-            .arg(format!("--advertise-client-urls=http://127.0.0.1:{etcd_port}"))
-            .arg(format!("--listen-peer-urls=http://127.0.0.1:{peer}"))
-            .arg(format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"))
-            .arg(format!("--initial-cluster=default=http://127.0.0.1:{peer}"))
-            .stdout(Stdio::null())
-            .stderr(log(&folder, "etcd.log"))
-            .spawn()
-            .unwrap();
+        let (etcd, etcd_port) = (0..STARTS_MAX).find_map(|_| start_etcd(&assets, &folder)).expect("etcd gets a port");
         let tokens: Vec<String> =
             USERS.iter().map(|(user, groups)| format!("{},{user},{user},\"{groups}\"", token(user))).collect();
         std::fs::write(folder.join("tokens.csv"), tokens.join("\n")).unwrap();
@@ -128,6 +147,12 @@ impl ApiServer {
         std::fs::write(folder.join("sa.pub"), key.public_key_pem()).unwrap();
         std::fs::write(folder.join("policy.yaml"), util::POLICY).unwrap();
         let mut server = ApiServer { folder, assets, etcd, etcd_port, apiserver: None, port: free_port(), audit };
+        for _ in 1..STARTS_MAX {
+            if server.try_launch() {
+                break;
+            }
+            server.port = free_port();
+        }
         server.launch();
         server.kubectl("admin", &["create", "namespace", "shop"]);
         server.kubectl(
@@ -139,6 +164,16 @@ impl ApiServer {
 
     /// Starts the API server and waits until it answers.
     pub(crate) fn launch(&mut self) {
+        assert!(self.try_launch(), "port {} is in use: {}", self.port, self.log());
+    }
+
+    /// Like `launch`. Returns `false` if another program uses the port. Does nothing if the API server runs.
+    fn try_launch(&mut self) -> bool {
+        if self.apiserver.is_some() {
+            return true;
+        }
+        let log_path = self.folder.join("apiserver.log");
+        drop(std::fs::remove_file(&log_path));
         let file = |name: &str| self.folder.join(name).display().to_string();
         let mut command = Command::new(self.assets.join("kube-apiserver"));
         command
@@ -157,10 +192,15 @@ impl ApiServer {
         let started = Instant::now();
         while !self.output("admin", &["get", "--raw", "/readyz"]).status.success() {
             let exited = self.apiserver.as_mut().and_then(|child| child.try_wait().unwrap());
+            if exited.is_some() && lost_its_port(&log_path) {
+                self.halt();
+                return false;
+            }
             assert!(exited.is_none(), "the API server ended: {}", self.log());
-            assert!(started.elapsed() < Duration::from_secs(90), "the API server does not come up: {}", self.log());
+            assert!(started.elapsed() < Duration::from_secs(180), "the API server does not come up: {}", self.log());
             pause(300);
         }
+        true
     }
 
     /// Restarts the API server with other flags for audit logging.
@@ -253,10 +293,39 @@ impl Drop for ApiServer {
     }
 }
 
+/// Starts etcd and waits until it listens. Returns `None` if another program uses one of its ports.
+fn start_etcd(assets: &Path, folder: &Path) -> Option<(Child, u16)> {
+    let (port, peer) = (free_port(), free_port());
+    drop(std::fs::remove_file(folder.join("etcd.log")));
+    let mut etcd = Command::new(assets.join("etcd"))
+        .args(["--data-dir", folder.join("etcd").to_str().unwrap(), "--unsafe-no-fsync"])
+        .arg(format!("--listen-client-urls=http://127.0.0.1:{port}"))
+        .arg(format!("--advertise-client-urls=http://127.0.0.1:{port}"))
+        .arg(format!("--listen-peer-urls=http://127.0.0.1:{peer}"))
+        .arg(format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"))
+        .arg(format!("--initial-cluster=default=http://127.0.0.1:{peer}"))
+        .stdout(Stdio::null())
+        .stderr(log(folder, "etcd.log"))
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        let log = || std::fs::read_to_string(folder.join("etcd.log")).unwrap();
+        if etcd.try_wait().unwrap().is_some() {
+            assert!(lost_its_port(&folder.join("etcd.log")), "etcd ended: {}", log());
+            drop(std::fs::remove_dir_all(folder.join("etcd")));
+            return None;
+        }
+        assert!(started.elapsed() < Duration::from_secs(180), "etcd does not listen: {}", log());
+        pause(50);
+    }
+    Some((etcd, port))
+}
+
 fn token(user: &str) -> String {
     format!("token-{}", user.replace(':', "-"))
 }
 
-fn log(folder: &Path, name: &str) -> std::fs::File {
+fn log(folder: &Path, name: &str) -> File {
     std::fs::OpenOptions::new().create(true).append(true).open(folder.join(name)).unwrap()
 }

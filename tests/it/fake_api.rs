@@ -35,6 +35,8 @@ pub(crate) struct Seen {
     pub(crate) at: Instant,
     pub(crate) method: String,
     pub(crate) path: String,
+    /// What went wrong with it.
+    pub(crate) fault: Option<Fault>,
     /// When the client closed the connection of a request that was never answered.
     pub(crate) given_up: Option<Instant>,
 }
@@ -178,16 +180,13 @@ impl FakeApi {
         while let Some((method, path, body)) = request(&mut reader) {
             let (number, fault) = {
                 let mut state = self.state.lock().unwrap();
-                state.seen.push(Seen {
-                    at: Instant::now(),
-                    method: method.clone(),
-                    path: path.clone(),
-                    given_up: None,
-                });
                 let matches = |(m, part, _): &&(String, String, Fault)| {
                     (m.is_empty() || *m == method) && path.contains(part.as_str())
                 };
-                (state.seen.len() - 1, state.faults.iter().find(matches).map(|(_, _, fault)| *fault))
+                let fault = state.faults.iter().find(matches).map(|(_, _, fault)| *fault);
+                let (method, path) = (method.clone(), path.clone());
+                state.seen.push(Seen { at: Instant::now(), method, path, fault, given_up: None });
+                (state.seen.len() - 1, fault)
             };
             match fault {
                 Some(Fault::Silent) => {
@@ -216,6 +215,7 @@ impl FakeApi {
             }
             if fault == Some(Fault::HalfBody) {
                 drop(reader.read(&mut [0; 1]));
+                self.state.lock().unwrap().seen[number].given_up = Some(Instant::now());
                 return;
             }
         }

@@ -2,7 +2,6 @@
 //! objects and pauses.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -190,7 +189,6 @@ fn an_object_that_is_fought_over_is_not_fought_for() {
     cluster.wait("it is applied", 40, || web()["spec"]["replicas"] == 3);
     let is_paused = || web()["metadata"]["annotations"]["platform.kubevirt.io/reconcile-paused"] == "true";
     // An autoscaler that always sets five.
-    let started = Instant::now();
     let mut writes = 0;
     wait_until("it is paused", 90, || {
         if web()["spec"]["replicas"] != 5 {
@@ -202,7 +200,6 @@ fn an_object_that_is_fought_over_is_not_fought_for() {
         }
         is_paused()
     });
-    assert!(started.elapsed() < Duration::from_secs(90));
     cluster.wait("it is told", 20, || cluster.is_told("ThrashingDetected"));
     // While the object is paused, the rival prevails and nothing is corrected.
     server.kubectl(

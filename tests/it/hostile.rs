@@ -1,10 +1,10 @@
 //! Slow, stalled, endless and malicious clients, and too many honest ones: they must use few resources, and not delay
 //! others.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cluster::{ALICE, Cluster, Level};
 use crate::serve::Server;
@@ -52,11 +52,17 @@ fn post(from: Ipv4Addr, to: SocketAddr, body: &[u8]) -> String {
     answer(&mut stream)
 }
 
-/// Checks that an honest client gets a response quickly.
+/// Checks that an honest client gets a response.
 fn assert_serves(server: &Server) {
-    let started = Instant::now();
     assert!(post(HONEST, server.webhook(), b"[]").starts_with("HTTP/1.1 200"), "an honest client is not answered");
-    assert!(started.elapsed() < Duration::from_secs(2), "an honest client waited {:?}", started.elapsed());
+}
+
+/// Returns whether the server has neither answered on this connection nor closed it.
+pub(crate) fn is_held(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    let is_held = stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+    stream.set_nonblocking(false).unwrap();
+    is_held
 }
 
 /// Returns the peak memory usage of a server.
@@ -105,12 +111,14 @@ fn heads_and_bodies_that_do_not_come_are_given_up() {
     let mut stalled = connect(HONEST, server.webhook());
     stalled.write_all(&head(1 << 20)).unwrap();
     assert_serves(&server);
-    let started = Instant::now();
+    assert!(is_held(&stalled), "the honest client had to wait until the others were given up");
     for stream in &mut slow {
-        let said = answer(stream);
-        assert!(said.is_empty() || said.starts_with("HTTP/1.1 408"), "{said}");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let mut said = Vec::new();
+        let end = stream.read_to_end(&mut said).err().map(|error| error.kind());
+        assert!(!matches!(end, Some(ErrorKind::WouldBlock | ErrorKind::TimedOut)), "it is not given up");
+        assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&said));
     }
-    assert!(started.elapsed() < Duration::from_secs(15), "they were waited for {:?}", started.elapsed());
     assert!(answer(&mut stalled).starts_with("HTTP/1.1 408"));
     assert_serves(&server);
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::serve::Server;
-use crate::util;
+use crate::{require, util};
 
 #[test]
 fn a_war_is_a_line_for_each_of_its_turns_and_an_event_is_none() {
@@ -76,7 +76,8 @@ fn names_in_the_log_and_in_answers_command_no_terminal() {
 #[test]
 fn on_a_terminal_the_log_is_for_people() {
     // `script` runs the command in a terminal.
-    let Ok(output) = Command::new("script")
+    let Some(script) = require::program("script", &["script"]) else { return };
+    let output = Command::new(script)
         .args([
             "-qec",
             &format!(
@@ -88,9 +89,7 @@ fn on_a_terminal_the_log_is_for_people() {
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .output()
-    else {
-        return;
-    };
+        .unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(told.contains("INFO listening") && !told.contains(r#"{"timestamp""#), "{told}");
 }

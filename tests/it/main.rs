@@ -36,6 +36,7 @@ mod patterns;
 mod plugin;
 mod recordings;
 mod remedies;
+mod require;
 mod scenarios;
 mod serve;
 mod setup;

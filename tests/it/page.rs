@@ -6,18 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::cli::scratch;
 use crate::cluster::{Cluster, Level};
+use crate::require;
 use crate::serve::Server;
-use crate::util;
 
 /// Returns a browser, if there is one.
 fn browser() -> Option<PathBuf> {
-    let found = ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(|name| {
-        std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
-    });
-    if found.is_none() {
-        util::skipped("no chromium in PATH");
-    }
-    found
+    require::program("browser", &["chromium", "chromium-browser", "google-chrome"])
 }
 
 /// Returns the DOM of a page after its scripts have run.

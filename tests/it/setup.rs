@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::envtest::{ApiServer, scratch, wait_until};
+use crate::envtest::{ApiServer, free_port, scratch, wait_until};
 use crate::util;
 
 fn editwar(args: &[&str]) -> String {
@@ -27,8 +27,7 @@ struct Server {
 
 impl Server {
     fn new() -> Server {
-        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Server { child: None, webhook: free(), admin: free() }
+        Server { child: None, webhook: free_port(), admin: free_port() }
     }
 
     fn start(&mut self, settings: &[String]) {
@@ -141,8 +140,10 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
     // Everything works.
     let policy = path("policy.yaml");
     let all = ["--policy", &policy, "--probe", "shop", "--cluster", "east"];
-    wait_until("the first writes arrive", 30, || {
-        doctor.look("webhook.yaml", &[]).1.iter().any(|f| f["link"] == "bodies" && f["state"] == "ok")
+    // The API server counts its first events, and posts its first batch, some time after it is ready.
+    wait_until("the first writes arrive", 120, || {
+        let (code, found) = doctor.look("webhook.yaml", &[]);
+        code == 0 && found.iter().any(|f| f["link"] == "bodies") && found.iter().all(|f| f["state"] == "ok")
     });
     let (code, found) = doctor.look("webhook.yaml", &all);
     assert!(code == 0 && found.iter().all(|f| f["state"] == "ok"), "{found:#?}");

@@ -85,11 +85,6 @@ rules:
 - {level: Metadata}
 ";
 
-/// Reports that a test was skipped, bypassing the test runner's capture, so that it does not look like a passed one.
-pub(crate) fn skipped(why: &str) {
-    drop(std::io::Write::write_all(&mut std::io::stderr(), format!("skipped: {why}\n").as_bytes()));
-}
-
 /// Waits for something that happens soon.
 pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
     let started = std::time::Instant::now();

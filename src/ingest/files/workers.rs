@@ -3,11 +3,12 @@
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use super::log::Chunk;
 use super::queue::{Next, Queue};
+use super::sequencer::{Sequencer, Ticket};
 use super::{Error, Input};
 use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::event::Event;
@@ -15,10 +16,6 @@ use crate::pipeline::lock;
 
 /// Maximum number of chunks that a worker decodes while it waits for its turn to deliver.
 const AHEAD_MAX: usize = 4;
-/// The value of the next ticket after a worker has panicked. No ticket has this number.
-const BROKEN: u64 = u64::MAX;
-/// Number of spins before a worker sleeps. They take some microseconds; waking up takes fifty.
-const LOOKS: usize = 2_000;
 
 /// Receives the contents of logs. If an input cannot be read to its end, that is reported and the others continue.
 pub trait Consumer {
@@ -38,7 +35,7 @@ pub fn read(inputs: &[Input], workers: NonZeroUsize, read: &Arc<AtomicU64>, cons
     broken.into_iter().for_each(|error| consumer.broken(error));
     let work = Work {
         source: Mutex::new(Source { queue, begun: 0 }),
-        turn: Turnstile::default(),
+        sequencer: Sequencer::new(),
         delivery: Mutex::new(Delivery { lines: vec![0; inputs.len()], consumer }),
     };
     std::thread::scope(|scope| {
@@ -52,7 +49,7 @@ pub fn read(inputs: &[Input], workers: NonZeroUsize, read: &Arc<AtomicU64>, cons
 /// State shared by the workers.
 struct Work<'c, C> {
     source: Mutex<Source>,
-    turn: Turnstile,
+    sequencer: Sequencer,
     delivery: Mutex<Delivery<'c, C>>,
 }
 
@@ -69,15 +66,6 @@ struct Delivery<'c, C> {
     consumer: &'c mut C,
 }
 
-/// Admits workers in the order of their tickets.
-#[derive(Default)]
-struct Turnstile {
-    next: AtomicU64,
-    /// Number of workers that sleep.
-    sleepers: Mutex<usize>,
-    woken: Condvar,
-}
-
 /// A decoded chunk that waits for its turn.
 struct Pending<'w> {
     ticket: Ticket<'w>,
@@ -90,12 +78,6 @@ struct Pending<'w> {
 struct Scratch {
     buffers: Vec<Vec<u8>>,
     events: Vec<Vec<Event<'static>>>,
-}
-
-/// A position in the order of delivery. When it is dropped, the next ticket is admitted.
-struct Ticket<'t> {
-    number: u64,
-    turn: &'t Turnstile,
 }
 
 // === impl Work ===
@@ -151,14 +133,14 @@ impl<C: Consumer> Work<'_, C> {
 
     /// Returns the next item, with its ticket.
     fn next(&self, scratch: &mut Scratch) -> Option<(Ticket<'_>, Next)> {
-        if self.turn.is_broken() {
+        if self.sequencer.is_broken() {
             return None;
         }
         let source = &mut *lock(&self.source);
         let next = source.queue.next(&mut scratch.buffers)?;
         let number = source.begun;
         source.begun += 1;
-        Some((Ticket { number, turn: &self.turn }, next))
+        Some((self.sequencer.ticket(number), next))
     }
 }
 
@@ -169,82 +151,5 @@ impl<C: Consumer> Delivery<'_, C> {
         let before = self.lines[chunk.input];
         self.lines[chunk.input] += decoded.positions;
         self.consumer.ingest(chunk.input, decoded, before);
-    }
-}
-
-// === impl Turnstile ===
-
-impl Turnstile {
-    fn is_broken(&self) -> bool {
-        self.next.load(Ordering::Acquire) == BROKEN
-    }
-
-    fn wake(&self) {
-        // A worker that goes to sleep holds the lock from its last check on: either it sees the new value, or it is
-        // counted here.
-        if *lock(&self.sleepers) > 0 {
-            self.woken.notify_all();
-        }
-    }
-}
-
-// === impl Ticket ===
-
-impl Ticket<'_> {
-    fn is_next(&self) -> bool {
-        let next = self.turn.next.load(Ordering::Acquire);
-        next == self.number || next == BROKEN
-    }
-
-    /// Waits until all earlier tickets have been dropped. Returns `false` if a worker has panicked.
-    fn wait(&self) -> bool {
-        for _ in 0..LOOKS {
-            if self.is_next() {
-                return !self.turn.is_broken();
-            }
-            std::hint::spin_loop();
-        }
-        let mut sleepers = lock(&self.turn.sleepers);
-        *sleepers += 1;
-        while !self.is_next() {
-            sleepers = self.turn.woken.wait(sleepers).unwrap_or_else(PoisonError::into_inner);
-        }
-        *sleepers -= 1;
-        !self.turn.is_broken()
-    }
-}
-
-impl Drop for Ticket<'_> {
-    /// If a worker panics, nobody waits for it: neither other workers, nor its own other tickets.
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.turn.next.store(BROKEN, Ordering::Release);
-        } else if self.wait() {
-            // Fails if a worker has panicked in the meantime, so that the value stays `BROKEN`.
-            let _ = self.turn.next.compare_exchange(self.number, self.number + 1, Ordering::AcqRel, Ordering::Acquire);
-        }
-        self.turn.wake();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_worker_that_panics_keeps_nobody_waiting() {
-        let turn = Turnstile::default();
-        let ticket = |number| Ticket { number, turn: &turn };
-        std::thread::scope(|scope| {
-            let other = scope.spawn(|| ticket(2).wait());
-            let panics = scope.spawn(|| {
-                // The later one is dropped first.
-                let (_first, _second) = (ticket(0), ticket(1));
-                let _later = ticket(3);
-                panic!("as a decoder never should");
-            });
-            assert!(panics.join().is_err());
-            assert!(!other.join().unwrap(), "what comes behind the panic is not taken in");
-        });
     }
 }
