@@ -3,7 +3,7 @@
 mod generator;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use editwar::audit::run::Run;
+use editwar::audit::decoded_chunk::DecodedChunk;
 use editwar::detect::policy::Policy;
 use editwar::pipeline::{Bounds, Pipeline};
 use generator::{Generator, Mix};
@@ -21,11 +21,11 @@ fn observe(criterion: &mut Criterion) {
         log
     };
     let (known, new) = (writes(), writes());
-    let [known, new] = [&known, &new].map(|log| Run::of(log, false, Vec::new()));
+    let [known, new] = [&known, &new].map(|log| DecodedChunk::of(log, false, Vec::new()));
     let mut group = criterion.benchmark_group("observe");
     group.throughput(Throughput::Elements(new.events.len() as u64)).sample_size(10);
     group.bench_function("writes", |b| {
-        let take = |pipeline: Pipeline, run: &Run<'_>| {
+        let take = |pipeline: Pipeline, run: &DecodedChunk<'_>| {
             pipeline.batch("", "test").run(run, 0);
             pipeline
         };

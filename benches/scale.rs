@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use editwar::audit::run::Run;
+use editwar::audit::decoded_chunk::DecodedChunk;
 use editwar::detect::policy::Policy;
 use editwar::pipeline::{Bounds, Pipeline};
 
@@ -93,7 +93,7 @@ impl Cluster {
                 let object = objects.start + place.wrapping_mul(7_368_787) % len;
                 self.line(&mut log, object, actor);
             }
-            let run = Run::of(log.as_bytes(), false, Vec::new());
+            let run = DecodedChunk::of(log.as_bytes(), false, Vec::new());
             assert_eq!(run.events.len() as u64, batch, "every line is a write");
             let begun = Instant::now();
             self.pipeline.batch("", "scale").run(&run, 0);

@@ -1,15 +1,15 @@
 //! Decoding of audit events: the types of `audit.k8s.io`, and everything between raw bytes and these types.
 //!
 //! [`mod@decode`] is the decoder; [`decode::plain`] is the slow reference decoder that defines the correct results.
-//! [`envelope`] takes log lines, lists and arrays apart. [`run`] decodes chunks of lines. [`scan`] finds the ends of
+//! [`envelope`] takes log lines, lists and arrays apart. [`decoded_chunk`] decodes chunks of lines. [`json_scan`] finds the ends of
 //! JSON values without parsing them, and [`times`] finds event times. This module knows nothing about writes, wars or
 //! clocks.
 
 pub mod decode;
+pub mod decoded_chunk;
 pub mod envelope;
 pub mod event;
-pub mod run;
-pub mod scan;
+pub mod json_scan;
 pub mod times;
 
 pub use decode::{Decoded, Malformed, decode};

@@ -5,7 +5,7 @@
 
 use super::envelope::{behind_node_name, is_list, list_items};
 use super::event::{Micros, parse_timestamp};
-use super::scan::{member, skip_space, skip_value};
+use super::json_scan::{member, skip_space, skip_value};
 
 /// Maximum number of lines that are searched for a time, from the start or the end.
 const LINES_TRIED: usize = 8;

@@ -13,13 +13,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::args::{AnalyzeArgs, Format, LogArgs};
 use super::{Outcome, markdown, output};
 use crate::audit::decode::{Decoded, Malformed};
+use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::event::{Micros, parse_duration, parse_timestamp};
-use crate::audit::run::Run;
 use crate::config::Config;
 use crate::detect::policy::Policy;
 use crate::ingest::files::{self, Chunk, Input};
 use crate::pipeline::stats::Stats;
-use crate::pipeline::{Batch, Pipeline, Range};
+use crate::pipeline::{Batch, Pipeline, TimeRange};
 use crate::query::lens::Lens;
 use crate::query::views::{Filter, Report};
 
@@ -116,7 +116,7 @@ pub fn read_into(
     drop(reader);
     pipelines.iter().for_each(|pipeline| drop(pipeline.end()));
     let stats = pipelines[0].stats();
-    if stats.tallies.events == 0 {
+    if stats.counters.events == 0 {
         summary(&stats, args.quiet);
         let why = match stats.malformed.contains_key("legacy_format") {
             true => {
@@ -173,7 +173,7 @@ fn split(inputs: &[PathBuf], object: Option<&str>) -> (Vec<PathBuf>, Option<Stri
 
 /// Returns the time range to analyze. Durations count back from the end of the newest file. A file that ends in the
 /// future is only considered if all do, since the clock that wrote it is wrong.
-fn range(args: &LogArgs, inputs: &[Input], clock_skew: Micros) -> Result<Range> {
+fn range(args: &LogArgs, inputs: &[Input], clock_skew: Micros) -> Result<TimeRange> {
     let now = jiff::Timestamp::now().as_microsecond();
     let end = || -> Micros {
         let ends = || inputs.iter().filter_map(|input| files::end_time(input, clock_skew));
@@ -196,7 +196,7 @@ fn range(args: &LogArgs, inputs: &[Input], clock_skew: Micros) -> Result<Range> 
             end => Ok(end - back),
         }
     };
-    Ok(Range {
+    Ok(TimeRange {
         since: args.since.as_ref().map(time).transpose()?.unwrap_or(i64::MIN),
         until: args.until.as_ref().map(time).transpose()?.unwrap_or(i64::MAX),
     })
@@ -213,7 +213,7 @@ pub fn summary(stats: &Stats, is_quiet: bool) {
         .iter()
         .map(|(reason, (count, place))| format!("{reason} {count} (first at line {place})"))
         .collect();
-    anstream::eprintln!("editwar: skipped {skipped} of {}: {}", stats.tallies.events + skipped, reasons.join(", "));
+    anstream::eprintln!("editwar: skipped {skipped} of {}: {}", stats.counters.events + skipped, reasons.join(", "));
 }
 
 struct Reader<'p> {
@@ -224,7 +224,7 @@ struct Reader<'p> {
 }
 
 impl files::Sink for Reader<'_> {
-    fn run(&mut self, chunk: &Chunk, run: &Run<'_>, before: u64) {
+    fn run(&mut self, chunk: &Chunk, run: &DecodedChunk<'_>, before: u64) {
         self.from(chunk.input);
         // There is one batch, or several in a simulation.
         for batch in &mut self.batches {

@@ -154,7 +154,7 @@ impl<R: Read> Window<R> {
                 self.at += open + 1;
                 return Ok(true);
             }
-            let is_whole = crate::audit::scan::skip_value(rest, 0).is_some();
+            let is_whole = crate::audit::json_scan::skip_value(rest, 0).is_some();
             if is_whole || rest.len() > EVENT_BYTES_MAX || !self.more()? {
                 return Ok(false);
             }

@@ -15,8 +15,8 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::tail::{Checkpoint, Error, Step, Tail};
 use super::{keep, news};
+use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::envelope;
-use crate::audit::run::Run;
 use crate::journal::committer::Journal;
 use crate::journal::record::Record;
 use crate::pipeline::Pipeline;
@@ -127,7 +127,7 @@ impl Sink for Intake {
         }
         let timer = self.metrics.decode_seconds.start_timer();
         let mut batch = self.pipeline.batch(&self.cluster, source);
-        batch.run(&Run::of(lines, false, Vec::new()), 0);
+        batch.run(&DecodedChunk::of(lines, false, Vec::new()), 0);
         batch.lines(lines);
         batch.pass_time();
         news::tell(&batch, &self.pipeline, &self.metrics, self.journal.as_deref());

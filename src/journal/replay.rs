@@ -6,7 +6,7 @@ use super::record::{self, Entry};
 use crate::audit::envelope;
 use crate::audit::event::Micros;
 use crate::detect::policy::Policy;
-use crate::pipeline::{Batch, Pipeline, Thrash, Transition};
+use crate::pipeline::{Batch, Pipeline, ThrashingEvent, Transition};
 
 /// Time added to the longest window, within which an event may arrive late or again. A replay of window and margin
 /// finds every transition that happened live.
@@ -33,7 +33,7 @@ pub fn replay(
     reader: &Reader,
     since: Micros,
     pipeline: &Pipeline,
-    mut tell: impl FnMut(&[Thrash], &[Transition]),
+    mut tell: impl FnMut(&[ThrashingEvent], &[Transition]),
 ) -> Result<u64, Error> {
     let mut texts = Vec::with_capacity(RUN);
     let mut count = 0;

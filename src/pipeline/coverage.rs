@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::clock::Wrong;
+use super::clock::Implausible;
 use crate::audit::event::Micros;
 use crate::audit::times;
 
@@ -18,7 +18,7 @@ const SOURCES_MAX: usize = 256;
 
 /// Times of some events of a body or of lines, close enough together to notice a gap.
 #[derive(Debug, Default)]
-pub struct Marks<'a> {
+pub struct TimeSamples<'a> {
     times: Vec<Micros>,
     /// Bytes since the last event whose time was parsed.
     skipped: usize,
@@ -46,12 +46,12 @@ pub struct Doubts {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Spans(Vec<(Micros, Micros)>);
 
-// === impl Marks ===
+// === impl TimeSamples ===
 
-impl<'a> Marks<'a> {
-    /// Returns the marks of a block of whole lines.
-    pub fn of_lines(lines: &'a [u8]) -> Marks<'a> {
-        let mut marks = Marks::default();
+impl<'a> TimeSamples<'a> {
+    /// Returns the samples of a block of whole lines.
+    pub fn of_lines(lines: &'a [u8]) -> TimeSamples<'a> {
+        let mut samples = TimeSamples::default();
         let line_from = |at: usize| {
             let end = memchr::memchr(b'\n', &lines[at..]).map_or(lines.len(), |newline| at + newline);
             (&lines[at..end], end + 1)
@@ -59,24 +59,23 @@ impl<'a> Marks<'a> {
         let mut at = 0;
         while at < lines.len() {
             let (line, end) = line_from(at);
-            marks.times.extend(times::last(line));
+            samples.times.extend(times::last(line));
             at = end.max(at + STRIDE);
             // Skip to the beginning of the next line.
             at = lines.get(at..).and_then(|rest| memchr::memchr(b'\n', rest)).map_or(lines.len(), |n| at + n + 1);
         }
-        marks.times.extend(times::last(lines));
-        marks
+        samples.times.extend(times::last(lines));
+        samples
     }
 
     /// Adds the next event.
     pub fn see(&mut self, event: &'a [u8]) {
         self.skipped += event.len();
-        match self.times.is_empty() || self.skipped >= STRIDE {
-            true => {
-                (self.skipped, self.last) = (0, None);
-                self.times.extend(times::of_event(event));
-            }
-            false => self.last = Some(event),
+        if self.times.is_empty() || self.skipped >= STRIDE {
+            (self.skipped, self.last) = (0, None);
+            self.times.extend(times::of_event(event));
+        } else {
+            self.last = Some(event);
         }
     }
 
@@ -91,26 +90,26 @@ impl<'a> Marks<'a> {
 
 impl Coverage {
     /// Records that events happened at these times and, if they are close together, between them. If two are far apart,
-    /// `all` is called for the times of all events. Times that are not in `believed` are left out.
+    /// `all` is called for the times of all events. Times that are not in `plausible` are left out.
     pub fn see(
         &mut self,
         source: &str,
-        marks: &[Micros],
-        believed: RangeInclusive<Micros>,
+        samples: &[Micros],
+        plausible: RangeInclusive<Micros>,
         all: impl FnOnce() -> Vec<Micros>,
     ) {
         if !self.sources.contains_key(source) && self.sources.len() >= SOURCES_MAX {
             return;
         }
-        let mut marks: Vec<Micros> = marks.iter().filter(|at| believed.contains(at)).copied().collect();
-        if marks.windows(2).any(|pair| (pair[1] - pair[0]).abs() > GAP_MIN) {
+        let mut samples: Vec<Micros> = samples.iter().filter(|at| plausible.contains(at)).copied().collect();
+        if samples.windows(2).any(|pair| (pair[1] - pair[0]).abs() > GAP_MIN) {
             // The events between these two may have a gap: parse the time of every event.
-            marks = all();
-            marks.retain(|at| believed.contains(at));
+            samples = all();
+            samples.retain(|at| plausible.contains(at));
         }
-        let Some(mut from) = marks.first().copied() else { return };
+        let Some(mut from) = samples.first().copied() else { return };
         let spans = self.sources.entry(source.to_owned()).or_default();
-        for at in marks {
+        for at in samples {
             if (at - from).abs() > GAP_MIN {
                 from = at;
             }
@@ -120,12 +119,12 @@ impl Coverage {
     }
 
     /// Counts a write of this source whose time is implausible.
-    pub(super) fn doubt(&mut self, source: &str, wrong: Wrong) {
+    pub(super) fn doubt(&mut self, source: &str, wrong: Implausible) {
         self.add_doubts(
             source,
             match wrong {
-                Wrong::Future => Doubts { future: 1, long_ago: 0 },
-                Wrong::LongAgo => Doubts { future: 0, long_ago: 1 },
+                Implausible::Future => Doubts { future: 1, long_ago: 0 },
+                Implausible::LongAgo => Doubts { future: 0, long_ago: 1 },
             },
         );
     }
@@ -224,7 +223,8 @@ mod tests {
 
     fn see(coverage: &mut Coverage, source: &str, lines: &str) {
         let lines = lines.as_bytes();
-        coverage.see(source, &Marks::of_lines(lines).times(), i64::MIN..=i64::MAX, || times::all(lines).collect());
+        coverage
+            .see(source, &TimeSamples::of_lines(lines).times(), i64::MIN..=i64::MAX, || times::all(lines).collect());
     }
 
     fn gaps(spans: &Spans) -> Vec<(i64, i64)> {
@@ -259,26 +259,26 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_marked_like_lines() {
+    fn a_body_is_sampled_like_lines() {
         let lines: Vec<String> = (0..1000).map(|n| line(n / 20)).collect();
-        let mut marks = Marks::default();
-        lines.iter().for_each(|line| marks.see(line.trim_end().as_bytes()));
-        let (marks, log) = (marks.times(), lines.concat());
+        let mut samples = TimeSamples::default();
+        lines.iter().for_each(|line| samples.see(line.trim_end().as_bytes()));
+        let (samples, log) = (samples.times(), lines.concat());
         assert_eq!(
-            (marks.first(), marks.last()),
+            (samples.first(), samples.last()),
             (times::first(log.as_bytes()).as_ref(), times::last(log.as_bytes()).as_ref())
         );
-        assert!((5..20).contains(&marks.len()), "{} looks at 600 kB", marks.len());
-        let of_lines = Marks::of_lines(log.as_bytes()).times();
+        assert!((5..20).contains(&samples.len()), "{} looks at 600 kB", samples.len());
+        let of_lines = TimeSamples::of_lines(log.as_bytes()).times();
         assert!((5..20).contains(&of_lines.len()), "{} looks at 600 kB", of_lines.len());
     }
 
     #[test]
-    fn a_time_that_cannot_be_believed_covers_nothing() {
+    fn an_implausible_time_covers_nothing() {
         let mut coverage = Coverage::default();
         let now = 1_795_400_000_000_000 + 5 * MINUTE;
-        let marks: Vec<Micros> = [0, 1, 3000, 2].map(|minute| 1_795_400_000_000_000 + minute * MINUTE).into();
-        coverage.see("a", &marks, 0..=now, Vec::new);
+        let samples: Vec<Micros> = [0, 1, 3000, 2].map(|minute| 1_795_400_000_000_000 + minute * MINUTE).into();
+        coverage.see("a", &samples, 0..=now, Vec::new);
         assert_eq!(coverage.all().ends(), Some((now - 5 * MINUTE, now - 3 * MINUTE)));
     }
 

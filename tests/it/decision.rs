@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use editwar::detect::class::Classes;
+use editwar::detect::actor_class::ActorClassifier;
 use editwar::detect::write::ObjectName;
 use editwar::pipeline::key::ObjectKey;
 use editwar::query::api::Api;
@@ -59,7 +59,7 @@ fn a_decision_takes_less_than_a_millisecond() {
     let war = war();
     let pipeline = Arc::new(util::pipeline_of(util::lines(&war)));
     let bounds = Bounds { objects_max: 10, actors_max: 10, idle: Duration::from_secs(60) };
-    let api = Api::new(pipeline, Arc::new(Classes::default()), Metrics::new(bounds));
+    let api = Api::new(pipeline, Arc::new(ActorClassifier::default()), Metrics::new(bounds));
     let name = ObjectName { group: "apps", resource: "deployments", namespace: "shop", name: "web" };
     let key = ObjectKey::new("", &name);
     assert!(!api.decision(&key).allowed);

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
+use editwar::audit::decoded_chunk::DecodedChunk;
 use editwar::audit::envelope;
-use editwar::audit::run::Run;
 use editwar::detect::policy::Policy;
 use editwar::pipeline::{Batch, Bounds, Pipeline};
 use editwar::query::views::Report;
@@ -153,7 +153,8 @@ fn batches_delivered_twice_change_no_verdict_and_no_count() {
                 envelope::values(body.as_bytes(), |event| batch.take(event, 0));
             }
             let once = util::pipeline_of(lines.iter().copied());
-            let writes = |p: &Pipeline| (p.stats().tallies.writes, p.stats().tallies.no_ops, p.stats().tallies.failed);
+            let writes =
+                |p: &Pipeline| (p.stats().counters.writes, p.stats().counters.no_ops, p.stats().counters.failed);
             assert_eq!(writes(&pipeline), writes(&once));
             util::report(&pipeline)
         },
@@ -275,12 +276,16 @@ fn events_that_are_taken_in_together_are_what_they_are_one_by_one() {
             take(&mut batch);
             let told = (batch.transitions.clone(), batch.thrashes.clone());
             drop(batch);
-            (told, pipeline.stats().tallies, serde_json::to_value(util::report(&pipeline).wars).unwrap())
+            (told, pipeline.stats().counters, serde_json::to_value(util::report(&pipeline).wars).unwrap())
         };
         let one_by_one =
             taken(&|batch| twice.iter().for_each(|line| envelope::line(line, |event| batch.take(event, 1))));
         let text = twice.iter().flat_map(|line| line.iter().copied().chain([b'\n'])).collect::<Vec<u8>>();
-        assert_eq!(taken(&|batch| batch.run(&Run::of(&text, false, Vec::new()), 0)), one_by_one, "{recording}");
+        assert_eq!(
+            taken(&|batch| batch.run(&DecodedChunk::of(&text, false, Vec::new()), 0)),
+            one_by_one,
+            "{recording}"
+        );
         let as_they_come = taken(&|batch| {
             batch.body(&text);
         });

@@ -1,7 +1,7 @@
 //! State changes belong to the events: nobody's questions, and no division of the events into batches, changes which there
 //! are or when they were.
 
-use editwar::audit::run::Run;
+use editwar::audit::decoded_chunk::DecodedChunk;
 use editwar::detect::policy::Policy;
 use editwar::detect::verdict::State;
 use editwar::pipeline::{Bounds, Pipeline, Transition};
@@ -23,7 +23,7 @@ fn observe(lines: &[&[u8]], batch_len: usize, ask: impl Fn(&Pipeline)) -> (Vec<T
     for lines in lines.chunks(batch_len) {
         let text = lines.join(&b'\n');
         let mut batch = pipeline.batch("", "test");
-        batch.run(&Run::of(&text, false, Vec::new()), 0);
+        batch.run(&DecodedChunk::of(&text, false, Vec::new()), 0);
         batch.lines(&text);
         batch.pass_time();
         found.append(&mut batch.transitions);
@@ -154,7 +154,7 @@ fn begin_wars(pipeline: &Pipeline, cluster: &str, writes: usize) {
 
 fn take(pipeline: &Pipeline, cluster: &str, events: &Cluster) {
     let text = events.lines().collect::<Vec<_>>().join(&b'\n');
-    pipeline.batch(cluster, "test").run(&Run::of(&text, false, Vec::new()), 0);
+    pipeline.batch(cluster, "test").run(&DecodedChunk::of(&text, false, Vec::new()), 0);
 }
 
 fn states(pipeline: &Pipeline, cluster: &str) -> Vec<State> {

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use super::{Error, Input, Sink, io_error};
 use crate::audit::envelope::{self, EVENT_BYTES_MAX};
 use crate::audit::event::Micros;
-use crate::audit::scan::skip_value;
+use crate::audit::json_scan::skip_value;
 use crate::audit::times;
 use crate::ingest::ahead::Ahead;
 use crate::ingest::{decompress, document};

@@ -10,8 +10,8 @@ use super::log::Chunk;
 use super::queue::{Next, Queue};
 use super::{Error, Input};
 use crate::audit::decode::{Decoded, Malformed};
+use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::event::Event;
-use crate::audit::run::Run;
 use crate::pipeline::lock;
 
 /// Maximum number of chunks that a worker decodes while it waits for its turn to deliver.
@@ -24,7 +24,7 @@ const LOOKS: usize = 2_000;
 /// Receives the contents of logs. If an input cannot be read to its end, that is reported and the others continue.
 pub trait Sink {
     /// Ingests a decoded chunk of lines. `before` is the number of earlier lines of its input.
-    fn run(&mut self, chunk: &Chunk, run: &Run<'_>, before: u64);
+    fn run(&mut self, chunk: &Chunk, run: &DecodedChunk<'_>, before: u64);
     /// Ingests one event of a multi-line document, or the reason why it is malformed. `place` is its number in the
     /// document; `bytes` is the text it was decoded from.
     fn take(&mut self, input: usize, decoded: Result<Decoded<'_>, Malformed>, place: u64, bytes: &[u8]);
@@ -83,7 +83,7 @@ struct Turnstile {
 }
 
 /// A decoded chunk that waits for its turn.
-type Waiting<'w> = (Ticket<'w>, &'w Chunk, Run<'w>);
+type Waiting<'w> = (Ticket<'w>, &'w Chunk, DecodedChunk<'w>);
 
 /// Reusable allocations of a worker.
 #[derive(Default)]
@@ -124,7 +124,11 @@ impl<S: Sink> Work<'_, S> {
                 Next::Chunk(chunk) => {
                     let chunk = place.get_or_init(|| chunk);
                     let room = spare.rooms.pop().unwrap_or_default();
-                    decoded.push_back((ticket, chunk, Run::of(chunk.bytes(), chunk.is_rest_of_too_long, room)));
+                    decoded.push_back((
+                        ticket,
+                        chunk,
+                        DecodedChunk::of(chunk.bytes(), chunk.is_rest_of_too_long, room),
+                    ));
                 }
                 Next::Document(index, mut log) => {
                     decoded.drain(..).for_each(|next| self.take(next, spare));
@@ -175,7 +179,7 @@ impl<S: Sink> Work<'_, S> {
 // === impl Taker ===
 
 impl<S: Sink> Taker<'_, S> {
-    fn run(&mut self, chunk: &Chunk, run: &Run<'_>) {
+    fn run(&mut self, chunk: &Chunk, run: &DecodedChunk<'_>) {
         let before = self.lines[chunk.input];
         self.lines[chunk.input] += run.lines;
         self.sink.run(chunk, run, before);

@@ -6,7 +6,7 @@ use super::event::Event;
 
 /// A chunk of decoded lines. Line numbers start at 1.
 #[derive(Debug, Default)]
-pub struct Run<'a> {
+pub struct DecodedChunk<'a> {
     /// Final events of mutating requests, in order.
     pub events: Vec<Event<'a>>,
     /// Line numbers of malformed events, and the reasons.
@@ -19,14 +19,14 @@ pub struct Run<'a> {
     pub lines: u64,
 }
 
-// === impl Run ===
+// === impl DecodedChunk ===
 
-impl<'a> Run<'a> {
+impl<'a> DecodedChunk<'a> {
     /// Decodes `lines`. With `is_rest_of_too_long`, the first line is the rest of a line that is longer than an event
     /// can be. `room` is an empty vector whose allocation is reused: growing a new one for each chunk costs as much as
     /// decoding.
-    pub fn of(mut lines: &'a [u8], is_rest_of_too_long: bool, room: Vec<Event<'a>>) -> Run<'a> {
-        let mut run = Run { events: room, ..Run::default() };
+    pub fn of(mut lines: &'a [u8], is_rest_of_too_long: bool, room: Vec<Event<'a>>) -> DecodedChunk<'a> {
+        let mut run = DecodedChunk { events: room, ..DecodedChunk::default() };
         if is_rest_of_too_long {
             let len = memchr::memchr(b'\n', lines).map_or(lines.len(), |newline| newline + 1);
             lines = &lines[len..];
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn room_is_used_again() {
         let line = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a","stage":"ResponseComplete","requestURI":"/","verb":"patch"}"#;
-        let run = Run::of(line, false, Vec::with_capacity(100));
+        let run = DecodedChunk::of(line, false, Vec::with_capacity(100));
         assert_eq!((run.events.len(), run.lines), (1, 1));
         let room = run.into_room();
         assert_eq!(room.len(), 0);
