@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use editwar::audit::decoded_chunk::DecodedChunk;
-use editwar::detect::class::Classes;
+use editwar::detect::actor_class::ActorClassifier;
 use editwar::detect::policy::Policy;
-use editwar::detect::write::attribute;
+use editwar::detect::write::classify_write;
 use editwar::pipeline::key::ObjectKey;
 use editwar::pipeline::{Bounds, Pipeline};
 use editwar::query::api::Api;
@@ -46,10 +46,10 @@ fn observe(criterion: &mut Criterion) {
 
     let pipeline = Arc::new(Pipeline::new(Policy::default(), Bounds::default()));
     pipeline.batch("", "test").ingest(&known, 0);
-    let keys = known.events.iter().filter_map(|event| Some(ObjectKey::new("", &attribute(event).ok()?.object)));
+    let keys = known.events.iter().filter_map(|event| Some(ObjectKey::new("", &classify_write(event).ok()?.object)));
     let keys: Vec<ObjectKey> = keys.collect();
     let bounds = metrics::Bounds { objects_max: 10, actors_max: 10, idle: Duration::from_secs(60) };
-    let api = Api::new(pipeline, Arc::new(Classes::default()), Metrics::new(bounds));
+    let api = Api::new(pipeline, Arc::new(ActorClassifier::default()), Metrics::new(bounds));
     let mut next = keys.iter().cycle();
     criterion
         .bench_function("decision", |b| b.iter(|| black_box(api.decision(next.next().expect("there are writes")))));

@@ -19,10 +19,10 @@ pub use self::load::Error;
 pub use self::units::{Bytes, Duration};
 
 use crate::auth::Right;
+use crate::detect::actor_class::{ActorClass, ActorClassifier, ActorRule, HONOURING, Role};
 use crate::detect::annotations::MANAGED;
 use crate::detect::bucket::Limit;
-use crate::detect::class::{Class, Classes, HONOURING, Role, Rule};
-use crate::detect::cooperation::{Cooperations, Row};
+use crate::detect::cooperation::{CooperationRule, CooperationRules};
 use crate::detect::policy::{Limits, Override, Policy};
 use crate::journal::committer::{LOOK_EVERY, OnFailure, Settings};
 use crate::journal::disk::Disk;
@@ -43,7 +43,7 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Different limits for some objects. The first match applies.
     pub overrides: Vec<OverrideConfig>,
-    /// Classes and roles of actors, which take precedence over the built-in list. The first match applies.
+    /// ActorClassifier and roles of actors, which take precedence over the built-in list. The first match applies.
     pub actors: Vec<ActorConfig>,
     /// Actors that are designed to write the same field. This does not count as a war.
     pub cooperation: CooperationConfig,
@@ -314,7 +314,7 @@ pub struct ActorConfig {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tool: String,
     /// Class of the actor.
-    pub class: Class,
+    pub class: ActorClass,
     /// Role of the actor. Default: the general role of its class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
@@ -396,7 +396,7 @@ pub struct Journal {
 impl Config {
     /// Returns the policy by which objects are judged.
     pub fn policy(&self) -> Policy {
-        let rows = self.cooperation.rows.iter().map(|row| Row {
+        let rows = self.cooperation.rows.iter().map(|row| CooperationRule {
             name: row.name.clone(),
             resource: row.resource.clone(),
             path: row.path.clone(),
@@ -404,7 +404,7 @@ impl Config {
             reason: row.reason.clone(),
             excess: row.excess.clone(),
         });
-        let cooperations = Arc::new(Cooperations::with(rows.collect(), &self.cooperation.disabled));
+        let cooperations = Arc::new(CooperationRules::with(rows.collect(), &self.cooperation.disabled));
         let defaults = Limits { redacts: self.values.redact, cooperations, ..Limits::default() };
         let limits = self.limits.over(&defaults);
         let overrides = self.overrides.iter().map(|o| Override {
@@ -414,26 +414,26 @@ impl Config {
             limits: o.limits.over(&limits),
             is_ignored: o.ignore,
         });
-        Policy { overrides: overrides.collect(), limits, follow: None, classes: Arc::new(self.classes()) }
+        Policy { overrides: overrides.collect(), limits, history_of: None, classes: Arc::new(self.classes()) }
     }
 
     /// Returns the classification of actors.
-    pub fn classes(&self) -> Classes {
-        let rules = self.actors.iter().map(|a| Rule {
+    pub fn classes(&self) -> ActorClassifier {
+        let rules = self.actors.iter().map(|a| ActorRule {
             actor: a.actor.clone(),
             tool: a.tool.clone(),
             class: a.class,
             role: a.role.unwrap_or(match a.class {
-                Class::Controller => Role::Operator,
-                Class::Gitops => Role::Gitops,
-                Class::Automation => Role::Ci,
-                Class::Person => Role::Person,
-                Class::Node => Role::Node,
-                Class::Apiserver => Role::Apiserver,
-                Class::Webhook => Role::Webhook,
+                ActorClass::Controller => Role::Operator,
+                ActorClass::Gitops => Role::Gitops,
+                ActorClass::Automation => Role::Ci,
+                ActorClass::Person => Role::Person,
+                ActorClass::Node => Role::Node,
+                ActorClass::Apiserver => Role::Apiserver,
+                ActorClass::Webhook => Role::Webhook,
             }),
         });
-        Classes::with(rules.collect()).with_honouring(self.platform.actors.clone())
+        ActorClassifier::with(rules.collect()).with_honouring(self.platform.actors.clone())
     }
 
     /// Returns the settings of the journal, or `None` if there is no directory for it.

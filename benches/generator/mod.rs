@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 
 use editwar::audit::decode::{Decoded, decode};
 use editwar::audit::event::{Micros, parse_timestamp};
-use editwar::audit::scan::{member, members};
+use editwar::audit::json_scan::{member, members};
 
 /// What to generate.
 #[derive(Clone, Copy, Debug)]

@@ -12,7 +12,7 @@ pub mod plain;
 use canonical::Cursor;
 
 use crate::audit::event::{Event, Verb};
-use crate::audit::scan::{self, skip_value};
+use crate::audit::json_scan::{self, skip_value};
 
 /// The result of decoding one event.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,7 +113,7 @@ pub fn decode_first<'a>(
     let mut c = Cursor::new(bytes);
     if let Some(head) = c.head() {
         if let Some(decoded) = head.without_rest() {
-            let end = scan::skip_open(bytes, c.at())?;
+            let end = json_scan::skip_open(bytes, c.at())?;
             if end <= len_max && bytes[end - 1] == b'}' {
                 show(Ok(decoded));
                 return Some(end);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::decode::{Decoded, Malformed};
 use super::envelope::{self, EVENT_BYTES_MAX};
 use super::event::{Event, Micros};
-use super::times::{self, Marks};
+use super::times::{self, TimeSamples};
 
 /// A decoded chunk of lines, or of other JSON values.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ impl<'a> DecodedChunk<'a> {
             chunk.positions = 1;
             chunk.add(Err(Malformed::TooLong(EVENT_BYTES_MAX)));
         }
-        chunk.times = Marks::of_lines(rest).times();
+        chunk.times = TimeSamples::of_lines(rest).times();
         while !rest.is_empty() {
             let len = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
             chunk.positions += 1;
@@ -78,7 +78,7 @@ impl<'a> DecodedChunk<'a> {
         mut part: impl FnMut(&DecodedChunk<'a>),
     ) -> DecodedChunk<'a> {
         let mut chunk = DecodedChunk { text: Text::Values(values), ..DecodedChunk::default() };
-        let mut marks = Marks::default();
+        let mut marks = TimeSamples::default();
         let add = |event| {
             chunk.positions += 1;
             chunk.add(event);

@@ -5,7 +5,7 @@
 
 use super::envelope::native::{behind_node_name, is_list, list_items};
 use super::event::{Micros, parse_timestamp};
-use super::scan::{member, skip_space, skip_value};
+use super::json_scan::{member, skip_space, skip_value};
 
 /// Maximum number of lines that are searched for a time, from the start or the end.
 const LINES_TRIED: usize = 8;
@@ -14,7 +14,7 @@ const STRIDE: usize = 64 << 10;
 
 /// Samples the times of events in their order, close enough together to notice a gap.
 #[derive(Debug, Default)]
-pub struct Marks<'a> {
+pub struct TimeSamples<'a> {
     times: Vec<Micros>,
     /// Bytes since the last event whose time was parsed.
     skipped: usize,
@@ -22,12 +22,12 @@ pub struct Marks<'a> {
     last: Option<&'a [u8]>,
 }
 
-// === impl Marks ===
+// === impl TimeSamples ===
 
-impl<'a> Marks<'a> {
+impl<'a> TimeSamples<'a> {
     /// Returns the marks of a block of whole lines.
-    pub fn of_lines(lines: &'a [u8]) -> Marks<'a> {
-        let mut marks = Marks::default();
+    pub fn of_lines(lines: &'a [u8]) -> TimeSamples<'a> {
+        let mut marks = TimeSamples::default();
         let line_from = |at: usize| {
             let end = memchr::memchr(b'\n', &lines[at..]).map_or(lines.len(), |newline| at + newline);
             (&lines[at..end], end + 1)

@@ -13,7 +13,7 @@ use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, Response, StatusCode};
 
-use crate::detect::class::is_match;
+use crate::detect::actor_class::matches_pattern;
 use crate::net::{Peer, Reply};
 use review::Reviews;
 use tokens::Tokens;
@@ -83,7 +83,7 @@ impl Gate {
         Gate { is_closed: true, tokens, reviews, allow: allow.into() }
     }
 
-    /// Checks whether a client has a right. Marks its connection as authenticated if so.
+    /// Checks whether a client has a right. TimeSamples its connection as authenticated if so.
     ///
     /// # Errors
     /// [`Refusal`].
@@ -120,7 +120,7 @@ impl Gate {
             return right != Right::Act;
         }
         self.allow.iter().any(|allow| {
-            is_match(&allow.name, name)
+            matches_pattern(&allow.name, name)
                 && allow.rights.contains(&right)
                 && (allow.clusters.is_empty() || allow.clusters.iter().any(|c| c == cluster))
         })

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::detect::policy::Policy;
 use crate::ingest::files::{self, Input};
 use crate::pipeline::stats::Stats;
-use crate::pipeline::{Batch, Pipeline, Range};
+use crate::pipeline::{Batch, Pipeline, TimeRange};
 use crate::query::lens::Lens;
 use crate::query::views::{Filter, Report};
 
@@ -115,7 +115,7 @@ pub fn read_into(
     drop(reader);
     pipelines.iter().for_each(|pipeline| drop(pipeline.end()));
     let stats = pipelines[0].stats();
-    if stats.tallies.events == 0 {
+    if stats.counters.events == 0 {
         summary(&stats, args.quiet);
         let why = match stats.malformed.contains_key("legacy_format") {
             true => {
@@ -172,7 +172,7 @@ fn split(inputs: &[PathBuf], object: Option<&str>) -> (Vec<PathBuf>, Option<Stri
 
 /// Returns the time range to analyze. Durations count back from the end of the newest file. A file that ends in the
 /// future is only considered if all do, since the clock that wrote it is wrong.
-fn range(args: &LogArgs, inputs: &[Input], clock_skew: Micros) -> Result<Range> {
+fn range(args: &LogArgs, inputs: &[Input], clock_skew: Micros) -> Result<TimeRange> {
     let now = jiff::Timestamp::now().as_microsecond();
     let end = || -> Micros {
         let ends = || inputs.iter().filter_map(|input| files::end_time(input, clock_skew));
@@ -195,7 +195,7 @@ fn range(args: &LogArgs, inputs: &[Input], clock_skew: Micros) -> Result<Range> 
             end => Ok(end - back),
         }
     };
-    Ok(Range {
+    Ok(TimeRange {
         since: args.since.as_ref().map(time).transpose()?.unwrap_or(i64::MIN),
         until: args.until.as_ref().map(time).transpose()?.unwrap_or(i64::MAX),
     })
@@ -212,7 +212,7 @@ pub fn summary(stats: &Stats, is_quiet: bool) {
         .iter()
         .map(|(reason, (count, place))| format!("{reason} {count} (first at line {place})"))
         .collect();
-    anstream::eprintln!("editwar: skipped {skipped} of {}: {}", stats.tallies.events + skipped, reasons.join(", "));
+    anstream::eprintln!("editwar: skipped {skipped} of {}: {}", stats.counters.events + skipped, reasons.join(", "));
 }
 
 struct Reader<'p> {

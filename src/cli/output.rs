@@ -96,7 +96,7 @@ pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
     let mut out = String::new();
     let undecided = report.wars.iter().filter(|war| war.is_undecided()).count();
     if undecided == report.wars.len() {
-        let stats = &report.stats.tallies;
+        let stats = &report.stats.counters;
         let (writes, objects) = (stats.writes, stats.objects);
         let _ = match undecided {
             0 => writeln!(out, "No edit war: {writes} writes to {objects} objects."),

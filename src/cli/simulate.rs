@@ -13,11 +13,11 @@ use super::args::{Format, SimulateArgs, Sureness};
 use super::{Outcome, analyze, output};
 use crate::audit::event::Micros;
 use crate::config::Duration;
+use crate::detect::assessment::{Assessment, WarAssessment};
 use crate::detect::bucket::Limit;
 use crate::detect::object::ObjectState;
 use crate::detect::policy::{Limits, Policy};
 use crate::detect::verdict::{Confidence, State};
-use crate::detect::war::War;
 use crate::pipeline::key::ObjectKey;
 use crate::query::lens::Lens;
 use crate::query::views::{Coverage, Object, StatsView, time, time_option};
@@ -179,32 +179,32 @@ fn hits(lens: &Lens<'_>, confidence: Confidence) -> Vec<Hit> {
     let pipeline = lens.pipeline;
     let of = |key: ObjectKey| {
         let look = |state: &ObjectState| {
-            let wars = state.contest().into_iter().flat_map(|contest| contest.findings().wars());
-            let fought = wars.filter(|war| war.tally.thrashes > 0 && war.confidence >= confidence);
-            fought.map(|war| hit(&key, state, war)).collect::<Vec<_>>()
+            let assessment = Assessment::of(state);
+            let hits = assessment.wars().filter(|war| war.is_thrashing() && war.confidence >= confidence);
+            hits.map(|war| hit(&key, state, war)).collect::<Vec<_>>()
         };
         pipeline.table().with(&key, look)
     };
     pipeline.table().notable().into_iter().filter_map(of).flatten().collect()
 }
 
-fn hit(key: &ObjectKey, state: &ObjectState, war: &War) -> Hit {
+fn hit(key: &ObjectKey, state: &ObjectState, war: &WarAssessment<'_>) -> Hit {
     let machine = &war.tally.machine;
-    let (first_retake, thrashing_at, paused_at) = machine.firsts();
-    let (pauses, spared) = machine.pauses();
-    let is_over = machine.last_pause().is_some_and(|at| machine.last_retake() <= at);
+    let first = machine.milestones();
+    let pauses = machine.sustained_count();
+    let is_over = machine.last_sustained().is_some_and(|at| machine.last_retake() <= at);
     Hit {
         object: Object::of(key, state),
-        state: machine.state(),
+        state: war.state,
         confidence: war.confidence,
         retakes: war.tally.retakes,
-        thrashing_events: war.tally.thrashes,
-        first_retake,
-        thrashing_at,
-        paused_at,
-        since: machine.since(),
+        thrashing_events: war.tally.thrashing_events,
+        first_retake: first.retake,
+        thrashing_at: first.thrashing,
+        paused_at: first.sustained,
+        since: war.state_since,
         pauses,
-        spared,
+        spared: machine.spared(),
         needless: pauses > 0 && is_over,
         parties: war.parties.iter().map(|party| party.to_string()).collect(),
     }

@@ -72,7 +72,7 @@ fn from_files(args: &WhoArgs, kind: &str, name: &str) -> Result<(Participants, b
     }
     let target = Target { kind: kind.to_owned(), name: name.to_owned(), namespace: args.namespace.clone() };
     let config = args.log.config()?;
-    let policy = Policy { follow: Some(target), ..config.policy() };
+    let policy = Policy { history_of: Some(target), ..config.policy() };
     let (pipeline, is_whole) = analyze::read(&args.inputs, &args.log, &config, policy)?;
     let filter = Filter {
         kind: Some(kind.to_owned()),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_yaml_ng::Value;
 
 use super::{Config, Mode};
-use crate::detect::cooperation::Cooperations;
+use crate::detect::cooperation::CooperationRules;
 
 /// Prefix of environment variables that set a key: `EDITWAR_LIMITS__QUIET=5m` sets `limits.quiet`. Every key is in a
 /// section, so every such variable contains two underscores. Others are ignored: Kubernetes injects
@@ -137,7 +137,7 @@ impl Config {
                 return Err(invalid("window", "a window must be at least one second"));
             }
         }
-        let names = Cooperations::names();
+        let names = CooperationRules::names();
         if let Some(unknown) = self.cooperation.disabled.iter().find(|name| !names.contains(&name.as_str())) {
             let why = format!("unknown co-operation {unknown}; expected one of {}", names.join(", "));
             return Err(invalid("cooperation.disabled", &why));

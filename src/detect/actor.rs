@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::class::{Class, Classes, Role};
+use super::actor_class::{ActorClass, ActorClassifier, Role};
 use super::meter::{Charge, Meter, TEXT_BYTES};
 use super::pipeline_account::pipeline_account;
 use crate::audit::event::Event;
@@ -27,7 +27,7 @@ pub struct Client {
     /// The application that the client applies, taken from its writes: `Kustomization shop-prod`. Empty if not known.
     pub instance: Arc<str>,
     /// The kind of account.
-    pub class: Class,
+    pub class: ActorClass,
     /// What the account does, for the choice of remedies.
     pub role: Role,
     /// Where it writes from. This is evidence only; of it, only the pod is part of the identity.
@@ -110,7 +110,7 @@ impl Client {
     /// Returns the client for an account, a tool and an origin, classified by the built-in rules.
     pub fn new(actor: &str, tool: &str, user_agent: &str, origin: Origin) -> Client {
         let actor_id = super::hash(actor);
-        let (class, role) = Classes::built_in().of(actor, tool, user_agent);
+        let (class, role) = ActorClassifier::built_in().classify(actor, tool, user_agent);
         let (actor, tool, user_agent) = (actor.into(), tool.into(), user_agent.into());
         let mut client = Client {
             actor,
@@ -129,8 +129,8 @@ impl Client {
     }
 
     /// Returns the client, classified by these rules.
-    pub fn classified(mut self, classes: &Classes) -> Client {
-        (self.class, self.role) = classes.of(&self.actor, &self.tool, &self.user_agent);
+    pub fn classified(mut self, classes: &ActorClassifier) -> Client {
+        (self.class, self.role) = classes.classify(&self.actor, &self.tool, &self.user_agent);
         self
     }
 
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_impersonated_user_acts() {
+    fn the_actor_is_the_impersonated_user() {
         let event = event("admin", Some("alice"), "kubectl/v1.36.2 (linux/amd64) kubernetes/$Format");
         let identity = Identity::of(&event);
         assert_eq!(identity.actor(), "alice");
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_a_client_of_its_own_and_the_actor_it_was() {
+    fn an_instance_is_a_separate_client_of_the_same_actor() {
         let flux = Client::new("flux", "kustomize-controller", "kustomize-controller/v1.4", Origin::default());
         let shop = flux.of_instance("Kustomization shop");
         assert_eq!(&*shop.instance, "Kustomization shop");
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_party_is_named_by_what_tells_it_apart() {
+    fn a_party_is_named_by_what_distinguishes_it() {
         let origin = Origin { pod: "web-1".into(), ..Origin::default() };
         let client = Client::new("a", "manager", "manager/v1 (linux/amd64)", origin).of_instance("Application web");
         for name in ["a", "a via Application web", "a via manager", "a via pod web-1", "a via manager v1"] {
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_counted_with_its_texts_as_long_as_it_lives() {
+    fn the_bytes_of_a_client_count_as_long_as_it_lives() {
         let origin = Origin { source_ip: "10.0.0.1".into(), pod: "web-1".into(), impersonator: "admin".into() };
         let client = Client::new("alice", "kubectl", "kubectl/v1", origin).of_instance("Application web");
         assert_eq!(client.bytes(), 0, "nobody counts it");

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::actor::Client;
-use super::fields::{Bodies, Evidence, FieldValue, Fields, Named, Path, Want, is_at_or_below};
+use super::fields::{Bodies, Evidence, FieldIntent, FieldValue, Fields, Intent, Path, is_at_or_below};
 use super::write::Write;
-use crate::audit::scan;
+use crate::audit::json_scan;
 
 /// One field that a webhook set or removed.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub struct Mutation {
     /// The field.
     pub path: Path,
     /// What the request wanted; `None` if the request did not name the field.
-    pub asked: Option<Want>,
+    pub requested: Option<Intent>,
     /// The value that the webhook set; `None` if it removed the field.
     pub given: Option<FieldValue>,
 }
@@ -32,10 +32,10 @@ pub(super) fn mutations(
     evidence: &Evidence,
     known: Option<&Fields>,
 ) -> Vec<Mutation> {
-    let asked = match evidence {
-        Evidence::Named { named, .. } if !named.is_empty() => named.clone(),
-        Evidence::Whole { asked, .. } if !asked.named().is_empty() => asked.named().to_vec(),
-        _ => bodies.asked_whole(),
+    let requested = match evidence {
+        Evidence::Intents { intents, .. } if !intents.is_empty() => intents.clone(),
+        Evidence::Whole { requested, .. } if !requested.intents().is_empty() => requested.intents().to_vec(),
+        _ => bodies.whole_request_intents(),
     };
     // The admitted object has its lists in the order of the stored object.
     let known = match evidence {
@@ -44,21 +44,22 @@ pub(super) fn mutations(
     };
     let mut found: Vec<Mutation> = Vec::new();
     for (_, value) in write.event.annotations.iter().filter(|(key, _)| is_patch(key)) {
-        let text = |key| scan::member(value.as_bytes(), key).and_then(scan::plain_string);
+        let text = |key| json_scan::member(value.as_bytes(), key).and_then(json_scan::plain_string);
         let (Some(configuration), Some(webhook)) = (text("configuration"), text("webhook")) else { continue };
-        let Some(patch) = scan::member(value.as_bytes(), "patch") else { continue };
+        let Some(patch) = json_scan::member(value.as_bytes(), "patch") else { continue };
         let webhook = Arc::new(Client::webhook(configuration, webhook));
-        for Named { path, want } in bodies.patched_by_webhook(patch, known) {
-            let given = match want {
-                Want::Value(value) => Some(value),
-                Want::Removed => None,
-                Want::Touched => continue,
+        for FieldIntent { path, intent } in bodies.webhook_intents(patch, known) {
+            let given = match intent {
+                Intent::Set(value) => Some(value),
+                Intent::Remove => None,
+                Intent::Modify => continue,
             };
-            let is_it = |a: &&Named| a.path == path || (a.want == Want::Removed && is_at_or_below(&path, &a.path));
-            let asked = asked.iter().find(is_it).map(|a| a.want.clone());
+            let is_it =
+                |a: &&FieldIntent| a.path == path || (a.intent == Intent::Remove && is_at_or_below(&path, &a.path));
+            let requested = requested.iter().find(is_it).map(|a| a.intent.clone());
             // If two webhooks set one field, the later one wins.
             found.retain(|mutation| mutation.path != path);
-            found.push(Mutation { webhook: webhook.clone(), path, asked, given });
+            found.push(Mutation { webhook: webhook.clone(), path, requested, given });
         }
     }
     found
@@ -73,12 +74,12 @@ fn is_patch(key: &str) -> bool {
 impl Mutation {
     /// Returns the value that the request asked for, if the webhook set another one.
     pub(super) fn overridden(&self) -> Option<Option<&FieldValue>> {
-        let asked = match self.asked.as_ref()? {
-            Want::Value(value) => Some(value),
-            Want::Removed => None,
-            Want::Touched => return None,
+        let requested = match self.requested.as_ref()? {
+            Intent::Set(value) => Some(value),
+            Intent::Remove => None,
+            Intent::Modify => return None,
         };
-        (asked != self.given.as_ref()).then_some(asked)
+        (requested != self.given.as_ref()).then_some(requested)
     }
 }
 

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_are_told_from_other_annotations() {
+    fn only_pause_annotations_are_pauses() {
         assert!(is_pause(&path(PAUSED)) && is_pause(&path(PAUSED_UNTIL)));
         assert!(!is_pause(&path(MODE)) && !is_pause("metadata.annotations.team") && !is_pause("spec.replicas"));
     }

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_at_the_end_of_all_time_is_one_like_any_other() {
+    fn the_maximum_time_is_handled_like_any_other() {
         let limit = limit(2, 60);
         let mut rate = RateBucket::default();
         assert_eq!([0; 3].map(|_| rate.take(&limit, i64::MAX)), [true, true, false]);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn no_window_holds_more_than_burst_retakes_unnoticed() {
+    fn more_retakes_than_burst_in_any_window_empty_the_bucket() {
         // However the retakes lie: the first `burst` of any window pass, the next one within it is a thrashing event.
         let limit = limit(12, 6 * 3600);
         for period_s in [1, 60, 900, 1_500, 1_660] {
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_comes_back_one_window_after_it_was_taken() {
+    fn a_token_returns_one_window_after_it_was_taken() {
         let (mut bucket, limit) = (RetakeBucket::default(), limit(2, 60));
         let at = |second| START + second * SECOND;
         assert!(bucket.take(&limit, at(0)) && bucket.take(&limit, at(30)));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_smaller_burst_forgets_what_is_too_much() {
+    fn a_smaller_burst_drops_the_oldest_times() {
         let mut bucket = RetakeBucket::default();
         assert!((0..5).all(|second| bucket.take(&limit(5, 600), START + second * SECOND)));
         assert!(!bucket.take(&limit(2, 600), START + 10 * SECOND));
@@ -214,13 +214,13 @@ mod tests {
     }
 
     #[test]
-    fn a_level_is_kept_in_milliseconds_and_none_is_a_full_bucket() {
+    fn a_level_is_stored_in_milliseconds_and_zero_means_full() {
         assert_eq!(RateBucket::at_ms(0), RateBucket::default());
         assert_eq!([0, 1, 1_500].map(|ms| RateBucket::at_ms(ms).ms()), [0, 1, 1_500]);
     }
 
     #[test]
-    fn a_bucket_takes_the_bytes_of_the_times_it_keeps() {
+    fn the_bytes_of_a_bucket_are_those_of_its_times() {
         let mut bucket = RetakeBucket::default();
         assert_eq!(bucket.bytes(), 0);
         assert!((0..5).all(|second| bucket.take(&limit(5, 600), START + second * SECOND)));

@@ -1,7 +1,7 @@
 //! Why a war happens: determines its cause, with sentences that give the evidence. The causes are an ordered table of
-//! rules, of which the first that matches decides.
+//! rules, of which the first that matches decides. To add a cause, add a variant of [`Cause`] and a row of `RULES`.
 
-use super::class::Class;
+use super::actor_class::ActorClass;
 use super::verdict::Confidence;
 use super::war::Scope;
 
@@ -19,7 +19,7 @@ pub enum Cause {
     FlappingWebhook,
     /// Admission replaces the requested value each time, and the stored value never changes.
     OverridingWebhook,
-    /// Writers that fail on each other's resourceVersion.
+    /// Writers whose requests fail because of each other's resourceVersion.
     LockContention,
     /// Different actors alternately delete and create the object.
     RecreateWar,
@@ -41,60 +41,73 @@ pub struct Symptoms<'a> {
     /// What the war is over.
     pub scope: Scope,
     /// The parties, with their classes.
-    pub parties: Vec<(&'a str, Class)>,
+    pub parties: Vec<(&'a str, ActorClass)>,
     /// Whether all values of all contested fields are notations of one value.
     pub is_over_form: bool,
     /// Number of 409s of the parties because of a stale resourceVersion.
     pub stale: u32,
     /// Number of writes of the parties.
     pub writes: u32,
-    /// The webhook or policy that alternately accepts and rejects, if there is one, with the number of alternations.
-    pub flapping: Option<(&'a str, u32)>,
+    /// The webhook or policy that alternately accepts and rejects, if there is one.
+    pub flapping: Option<Flapping<'a>>,
 }
 
-// === impl Cause ===
-
-impl Cause {
-    /// Returns the word for output and JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Cause::ConflictingAutomation => "conflicting_automation",
-            Cause::ManualEdits => "manual_edits",
-            Cause::FlappingWebhook => "flapping_webhook",
-            Cause::OverridingWebhook => "overriding_webhook",
-            Cause::LockContention => "lock_contention",
-            Cause::RecreateWar => "recreate_war",
-            Cause::Normalisation => "normalisation",
-            Cause::VersionSkew => "version_skew",
-            Cause::SharedAccount => "shared_account",
-            Cause::Unknown => "unknown",
-        }
-    }
+/// A webhook or policy that alternately accepts and rejects the same requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flapping<'a> {
+    /// Its name.
+    pub by: &'a str,
+    /// The number of alternations.
+    pub alternations: u32,
 }
 
-/// Returns a cause and the sentence that explains it, or `None` if the rule does not match.
-type Rule = fn(&Symptoms<'_>) -> Option<(Cause, String)>;
+/// The instances of one account that fights itself.
+struct Instances<'a> {
+    account: &'a str,
+    names: Vec<&'a str>,
+}
 
-/// The rules in order of precedence.
+/// One row of the table: a cause, and the test by which it is recognised.
+struct Rule {
+    cause: Cause,
+    /// The word for output and JSON.
+    name: &'static str,
+    /// Returns the sentence that explains the cause, or `None` if the war has another cause.
+    explain: fn(&Symptoms<'_>) -> Option<String>,
+}
+
+/// The rules in order of precedence: the first that matches decides.
 const RULES: &[Rule] = &[
-    overriding_webhook,
-    flapping_webhook,
-    recreate_war,
-    normalisation,
-    version_skew,
-    shared_account,
-    lock_contention,
-    manual_edits,
-    conflicting_automation,
+    Rule { cause: Cause::OverridingWebhook, name: "overriding_webhook", explain: overriding_webhook },
+    Rule { cause: Cause::FlappingWebhook, name: "flapping_webhook", explain: flapping_webhook },
+    Rule { cause: Cause::RecreateWar, name: "recreate_war", explain: recreate_war },
+    Rule { cause: Cause::Normalisation, name: "normalisation", explain: normalisation },
+    Rule { cause: Cause::VersionSkew, name: "version_skew", explain: version_skew },
+    Rule { cause: Cause::SharedAccount, name: "shared_account", explain: shared_account },
+    Rule { cause: Cause::LockContention, name: "lock_contention", explain: lock_contention },
+    Rule { cause: Cause::ManualEdits, name: "manual_edits", explain: manual_edits },
+    Rule { cause: Cause::ConflictingAutomation, name: "conflicting_automation", explain: conflicting_automation },
 ];
 
-/// Returns the cause of a war, and the evidence as sentences.
-pub fn cause(symptoms: &Symptoms<'_>) -> (Cause, Vec<String>) {
-    let found = RULES.iter().find_map(|rule| rule(symptoms));
-    let (cause, why) = found.map_or((Cause::Unknown, None), |(cause, why)| (cause, Some(why)));
-    let mut evidence: Vec<String> = why.into_iter().collect();
-    if let Some((by, turns)) = symptoms.flapping {
-        evidence.push(format!("{by} alternately accepted and rejected requests of the same writer, {turns} times"));
+/// The cause of a war, with the evidence for it as sentences.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// The cause.
+    pub cause: Cause,
+    /// What indicates this cause.
+    pub evidence: Vec<String>,
+}
+
+/// Returns the cause of a war, and the evidence for it.
+pub fn explain(symptoms: &Symptoms<'_>) -> Explanation {
+    let matching = RULES.iter().find_map(|rule| Some((rule.cause, (rule.explain)(symptoms)?)));
+    let (cause, mut evidence) = match matching {
+        Some((cause, sentence)) => (cause, vec![sentence]),
+        None => (Cause::Unknown, Vec::new()),
+    };
+    if let Some(Flapping { by, alternations }) = symptoms.flapping {
+        evidence
+            .push(format!("{by} alternately accepted and rejected requests of the same writer, {alternations} times"));
     }
     if symptoms.stale > 0 {
         evidence.push(format!(
@@ -102,99 +115,101 @@ pub fn cause(symptoms: &Symptoms<'_>) -> (Cause, Vec<String>) {
             symptoms.stale, symptoms.writes
         ));
     }
-    (cause, evidence)
+    Explanation { cause, evidence }
 }
 
-fn overriding_webhook(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
-    let (webhooks, others) = (symptoms.of(Class::Webhook), symptoms.but(Class::Webhook));
+fn overriding_webhook(symptoms: &Symptoms<'_>) -> Option<String> {
+    let (webhooks, others) = (symptoms.of(ActorClass::Webhook), symptoms.but(ActorClass::Webhook));
     (symptoms.scope == Scope::Override).then(|| {
-        let why =
-            format!("{webhooks} replaces the request of {others} with the stored value each time, so nothing changes");
-        (Cause::OverridingWebhook, why)
+        format!("{webhooks} replaces the request of {others} with the stored value each time, so nothing changes")
     })
 }
 
-fn flapping_webhook(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
-    let webhooks = symptoms.of(Class::Webhook);
-    let why = format!("{webhooks} changes values of others during admission");
-    (!webhooks.is_empty()).then_some((Cause::FlappingWebhook, why))
+fn flapping_webhook(symptoms: &Symptoms<'_>) -> Option<String> {
+    let webhooks = symptoms.of(ActorClass::Webhook);
+    (!webhooks.is_empty()).then(|| format!("{webhooks} changes values of others during admission"))
 }
 
-fn recreate_war(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
-    (symptoms.scope == Scope::Object)
-        .then(|| (Cause::RecreateWar, "the object was alternately deleted and created".to_owned()))
+fn recreate_war(symptoms: &Symptoms<'_>) -> Option<String> {
+    (symptoms.scope == Scope::Object).then(|| "the object was alternately deleted and created".to_owned())
 }
 
-fn normalisation(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
-    let why = "all values are notations of the same value: the parties only write it differently";
-    symptoms.is_over_form.then(|| (Cause::Normalisation, why.to_owned()))
+fn normalisation(symptoms: &Symptoms<'_>) -> Option<String> {
+    let sentence = "all values are notations of the same value: the parties only write it differently";
+    symptoms.is_over_form.then(|| sentence.to_owned())
 }
 
-fn version_skew(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
-    let (account, instances) = symptoms.instances()?;
+fn version_skew(symptoms: &Symptoms<'_>) -> Option<String> {
+    let Instances { account, names } = symptoms.instances()?;
     let is_replica = |name: &&str| name.starts_with("pod ") || name.contains(" v");
-    instances.iter().all(is_replica).then(|| {
-        let why = format!("several instances of {account} write different values: {}", instances.join(" against "));
-        (Cause::VersionSkew, why)
-    })
-}
-
-fn shared_account(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
-    let (account, instances) = symptoms.instances()?;
-    // Names of applications consist of a noun and a name; names of tools are one word.
-    instances
+    names
         .iter()
-        .all(|name| !name.contains(' '))
-        .then(|| (Cause::SharedAccount, format!("several tools use {account}: {}", instances.join(" against "))))
+        .all(is_replica)
+        .then(|| format!("several instances of {account} write different values: {}", names.join(" against ")))
 }
 
-fn lock_contention(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
-    let is_race = symptoms.confidence == Confidence::Possible && symptoms.stale * 2 > symptoms.writes;
-    let why = "the audit level does not show fields, and most requests fail because of conflicts";
-    is_race.then(|| (Cause::LockContention, why.to_owned()))
+fn shared_account(symptoms: &Symptoms<'_>) -> Option<String> {
+    let Instances { account, names } = symptoms.instances()?;
+    // Names of applications consist of a noun and a name; names of tools are one word.
+    let is_tool = |name: &&str| !name.contains(' ');
+    names.iter().all(is_tool).then(|| format!("several tools use {account}: {}", names.join(" against ")))
 }
 
-fn manual_edits(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
-    let (people, others) = (symptoms.of(Class::Person), symptoms.but(Class::Person));
-    let why = match others.is_empty() {
-        true => format!("all parties are people: {people}"),
-        false => format!("{people} by hand against {others}"),
+fn lock_contention(symptoms: &Symptoms<'_>) -> Option<String> {
+    let is_race = !symptoms.confidence.is_decided() && symptoms.stale * 2 > symptoms.writes;
+    let sentence = "the audit level does not show fields, and most requests fail because of conflicts";
+    is_race.then(|| sentence.to_owned())
+}
+
+fn manual_edits(symptoms: &Symptoms<'_>) -> Option<String> {
+    let (people, others) = (symptoms.of(ActorClass::Person), symptoms.but(ActorClass::Person));
+    let sentence = if others.is_empty() {
+        format!("all parties are people: {people}")
+    } else {
+        format!("{people} by hand against {others}")
     };
-    (symptoms.parties.len() > 1 && !people.is_empty()).then_some((Cause::ManualEdits, why))
+    (symptoms.parties.len() > 1 && !people.is_empty()).then_some(sentence)
 }
 
-fn conflicting_automation(symptoms: &Symptoms<'_>) -> Option<(Cause, String)> {
-    if let Some((account, instances)) = symptoms.instances() {
-        let why = format!("{account} applies the object twice: {}", instances.join(" against "));
-        return Some((Cause::ConflictingAutomation, why));
+fn conflicting_automation(symptoms: &Symptoms<'_>) -> Option<String> {
+    if let Some(Instances { account, names }) = symptoms.instances() {
+        return Some(format!("{account} applies the object twice: {}", names.join(" against ")));
     }
-    let why = || format!("all parties are programs: {}", symptoms.but(Class::Person));
-    (symptoms.parties.len() > 1).then(|| (Cause::ConflictingAutomation, why()))
+    (symptoms.parties.len() > 1).then(|| format!("all parties are programs: {}", symptoms.but(ActorClass::Person)))
+}
+
+// === impl Cause ===
+
+impl Cause {
+    /// Returns the word for output and JSON.
+    pub fn as_str(self) -> &'static str {
+        RULES.iter().find(|rule| rule.cause == self).map_or("unknown", |rule| rule.name)
+    }
 }
 
 // === impl Symptoms ===
 
 impl<'a> Symptoms<'a> {
-    fn of(&self, class: Class) -> String {
+    fn of(&self, class: ActorClass) -> String {
         self.names(|of| of == class)
     }
 
-    fn but(&self, class: Class) -> String {
+    fn but(&self, class: ActorClass) -> String {
         self.names(|of| of != class)
     }
 
-    fn names(&self, is_it: impl Fn(Class) -> bool) -> String {
+    fn names(&self, is_it: impl Fn(ActorClass) -> bool) -> String {
         let of_class = self.parties.iter().filter(|(_, class)| is_it(*class)).map(|(name, _)| *name);
         of_class.collect::<Vec<_>>().join(", ")
     }
 
     /// Returns the account that fights itself, and its instances, if all parties are of one account.
-    fn instances(&self) -> Option<(&'a str, Vec<&'a str>)> {
+    fn instances(&self) -> Option<Instances<'a>> {
         let split: Option<Vec<_>> = self.parties.iter().map(|(name, _)| name.split_once(" via ")).collect();
         let split = split?;
         let account = split.first()?.0;
         (split.len() > 1 && split.iter().all(|(of, _)| *of == account))
-            .then(|| (account, split.iter().map(|(_, instance)| *instance).collect()))
+            .then(|| Instances { account, names: split.iter().map(|(_, instance)| *instance).collect() })
     }
 }
 

@@ -1,18 +1,18 @@
 //! Co-operation: actors that write the same field by design, such as handshakes, shared counters, locks and restarts.
 //! It is not a war. If it happens too often, it is reported under a name of its own.
 //!
-//! A mechanism that events show takes precedence over a row of the table: see `field_history` (the author of a value
-//! removes it; a scale of zero beside scales above zero) and `existence` (a finished Job, an owned Pod). Rows are for
+//! A mechanism that events show takes precedence over a rule of the table: see `field_history` (the author of a value
+//! removes it; a scale of zero beside scales above zero) and `existence` (a finished Job, an owned Pod). Rules are for
 //! what events cannot show: that one side requests something and the other one consumes the request.
 
 use super::actor::Client;
-use super::class::is_match;
+use super::actor_class::matches_pattern;
 use super::write::Part;
 
 /// A designed co-operation. In patterns, `*` matches any number of characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// The name, by which a configuration can switch the row off.
+pub struct CooperationRule {
+    /// The name, by which a configuration can switch the rule off.
     pub name: String,
     /// The `resource.group` of the objects, or only the resource in the core group.
     pub resource: String,
@@ -28,9 +28,9 @@ pub struct Row {
 
 /// All known co-operations.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cooperations {
-    rows: Vec<Row>,
-    /// The rows that can apply to a part (main, status) whose fields are not known. They are consulted at every write
+pub struct CooperationRules {
+    rules: Vec<CooperationRule>,
+    /// The rules that can apply to a part (main, status) whose fields are not known. They are consulted at every write
     /// to an object with several writers at audit level Metadata.
     of_parts: [Vec<usize>; 2],
 }
@@ -50,147 +50,169 @@ const LEADER: Option<&str> = Some("leader flapping");
 const CONDITION: Option<&str> = Some("flapping condition");
 const NEVER: Option<&str> = None;
 
-/// A built-in row: name, resource, path, the two sides, reason, excess.
-type BuiltIn =
-    (&'static str, &'static str, &'static str, &'static str, &'static str, &'static str, Option<&'static str>);
+/// A built-in rule; see [`CooperationRule`].
+struct BuiltInRule {
+    name: &'static str,
+    resource: &'static str,
+    path: &'static str,
+    sides: (&'static str, &'static str),
+    reason: &'static str,
+    excess: Option<&'static str>,
+}
 
-/// The built-in rows; the first that matches decides. Sources: the types and controllers of the projects themselves.
+const fn rule(
+    name: &'static str,
+    resource: &'static str,
+    path: &'static str,
+    left: &'static str,
+    right: &'static str,
+    reason: &'static str,
+    excess: Option<&'static str>,
+) -> BuiltInRule {
+    BuiltInRule { name, resource, path, sides: (left, right), reason, excess }
+}
+
+/// The built-in rules: name, resource, path, the two sides, reason, excess. The first that matches decides. Sources: the
+/// types and controllers of the projects themselves.
 #[rustfmt::skip]
-const ROWS: &[BuiltIn] = &[
+const RULES: &[BuiltInRule] = &[
     // Locks: one holder after another.
-    ("lease", "leases.coordination.k8s.io", "*", ANY, ANY, "a Lease is a lock: its holders take turns", LEADER),
-    ("leader-annotation", "*", "metadata.annotations['control-plane.alpha.kubernetes.io/leader']", ANY, ANY,
+    rule("lease", "leases.coordination.k8s.io", "*", ANY, ANY, "a Lease is a lock: its holders take turns", LEADER),
+    rule("leader-annotation", "*", "metadata.annotations['control-plane.alpha.kubernetes.io/leader']", ANY, ANY,
         "the annotation is a leader lock: its holders take turns", LEADER),
-    ("patroni-leader", "*", "metadata.annotations.leader", ANY, ANY, "Patroni keeps its leader lock in this annotation", LEADER),
-    ("patroni-leader", "endpoints", "metadata.annotations.*", "*postgres*", "*postgres*",
+    rule("patroni-leader", "*", "metadata.annotations.leader", ANY, ANY, "Patroni keeps its leader lock in this annotation", LEADER),
+    rule("patroni-leader", "endpoints", "metadata.annotations.*", "*postgres*", "*postgres*",
         "Patroni keeps its leader lock and its configuration in the annotations of this object", LEADER),
-    ("kured-lock", "daemonsets.apps", "metadata.annotations['*-node-lock']", ANY, ANY,
+    rule("kured-lock", "daemonsets.apps", "metadata.annotations['*-node-lock']", ANY, ANY,
         "the annotation is the lock of nodes that reboot one after another", LEADER),
-    ("lock-holder", "*", "*holderIdentity", ANY, ANY, "the field names the holder of a lock: its holders take turns", LEADER),
-    ("terraform-state", "secrets", "data.tfstate", ANY, ANY, "each Terraform run writes its resulting state", NEVER),
+    rule("lock-holder", "*", "*holderIdentity", ANY, ANY, "the field names the holder of a lock: its holders take turns", LEADER),
+    rule("terraform-state", "secrets", "data.tfstate", ANY, ANY, "each Terraform run writes its resulting state", NEVER),
     // Counters that one side counts up and the other one down.
-    ("quota-usage", "resourcequotas", "status.*", "system:apiserver", "*resourcequota-controller",
+    rule("quota-usage", "resourcequotas", "status.*", "system:apiserver", "*resourcequota-controller",
         "admission increases the usage, and the quota controller corrects it", NEVER),
     // Nodes: the kubelet says how it is, others that they do not hear from it.
-    ("node-conditions", "nodes", "status.*", "system:node:*", "*node-*controller",
+    rule("node-conditions", "nodes", "status.*", "system:node:*", "*node-*controller",
         "the node controller marks a silent node as unknown, and the kubelet reverts this when it reports again", CONDITION),
-    ("node-conditions", "nodes", "status.*", "system:node:*", "*cloud-*", "the cloud controller adds what the kubelet does not know", CONDITION),
-    ("node-taints", "nodes", "spec.taints*", "*node-*controller", ANY,
+    rule("node-conditions", "nodes", "status.*", "system:node:*", "*cloud-*", "the cloud controller adds what the kubelet does not know", CONDITION),
+    rule("node-taints", "nodes", "spec.taints*", "*node-*controller", ANY,
         "the node controller adds taints for the conditions of a node, and removes them again", CONDITION),
-    ("autoscaler-taints", "nodes", "spec.taints[key=*OfClusterAutoscaler*", "*cluster-autoscaler*", ANY,
+    rule("autoscaler-taints", "nodes", "spec.taints[key=*OfClusterAutoscaler*", "*cluster-autoscaler*", ANY,
         "the autoscaler marks a node that it may remove, and removes the mark again", NEVER),
-    ("autoscaler-taints", "nodes", "spec.taints[key=*ByClusterAutoscaler*", "*cluster-autoscaler*", ANY,
+    rule("autoscaler-taints", "nodes", "spec.taints[key=*ByClusterAutoscaler*", "*cluster-autoscaler*", ANY,
         "the autoscaler marks a node that it removes, and removes the mark again", NEVER),
-    ("karpenter-taints", "nodes", "spec.taints[key=*karpenter.sh/*", "*karpenter*", ANY,
+    rule("karpenter-taints", "nodes", "spec.taints[key=*karpenter.sh/*", "*karpenter*", ANY,
         "Karpenter marks a node that it may remove, and removes the mark again", NEVER),
-    ("node-cordon", "nodes", "spec.unschedulable", "*machine-config-controller", ANY, "a node is cordoned for an update and uncordoned after it", NEVER),
-    ("node-cordon", "nodes", "spec.unschedulable", "*:kured", "*:kured", "a node is cordoned for a reboot and uncordoned after it", NEVER),
-    ("machine-config", "nodes", "metadata.annotations['machineconfiguration.openshift.io/*']", "*:machine-config-*", "*:machine-config-*",
+    rule("node-cordon", "nodes", "spec.unschedulable", "*machine-config-controller", ANY, "a node is cordoned for an update and uncordoned after it", NEVER),
+    rule("node-cordon", "nodes", "spec.unschedulable", "*:kured", "*:kured", "a node is cordoned for a reboot and uncordoned after it", NEVER),
+    rule("machine-config", "nodes", "metadata.annotations['machineconfiguration.openshift.io/*']", "*:machine-config-*", "*:machine-config-*",
         "the controller and the daemon of a node exchange requests and answers in annotations", NEVER),
     // Volumes: each side does its part.
-    ("volume-binding", "persistentvolumes", "spec.claimRef*", "*:persistent-volume-binder", ANY, "the binder completes the work of a provisioner", NEVER),
-    ("volume-node", "persistentvolumeclaims", "metadata.annotations['volume.kubernetes.io/selected-node']", "system:kube-scheduler", ANY,
+    rule("volume-binding", "persistentvolumes", "spec.claimRef*", "*:persistent-volume-binder", ANY, "the binder completes the work of a provisioner", NEVER),
+    rule("volume-node", "persistentvolumeclaims", "metadata.annotations['volume.kubernetes.io/selected-node']", "system:kube-scheduler", ANY,
         "the scheduler proposes a node, and a provisioner that cannot serve it removes the proposal", NEVER),
-    ("volume-resize", "persistentvolumeclaims", "status.*", "system:node:*", ANY, "the resizer and the kubelet each do their part of a resize", NEVER),
+    rule("volume-resize", "persistentvolumeclaims", "status.*", "system:node:*", ANY, "the resizer and the kubelet each do their part of a resize", NEVER),
     // Requests by annotation or field, which their controller consumes.
-    ("argocd-operation", "applications.argoproj.io", "operation*", ANY, "*application-controller*",
+    rule("argocd-operation", "applications.argoproj.io", "operation*", ANY, "*application-controller*",
         "setting `operation` requests a sync, and the application controller removes it again", NEVER),
-    ("argocd-operation", "applications.argoproj.io", "status.operationState*", ANY, "*application-controller*",
+    rule("argocd-operation", "applications.argoproj.io", "status.operationState*", ANY, "*application-controller*",
         "a sync request clears the state of the last sync, and the application controller writes the new state", NEVER),
-    ("argocd-refresh", "applications.argoproj.io", "metadata.annotations['argocd.argoproj.io/*']", ANY, "*application-controller*",
+    rule("argocd-refresh", "applications.argoproj.io", "metadata.annotations['argocd.argoproj.io/*']", ANY, "*application-controller*",
         "the annotation requests a refresh, and the application controller removes it again", NEVER),
-    ("argocd-refresh", "applicationsets.argoproj.io", "metadata.annotations['argocd.argoproj.io/*']", ANY, "*applicationset-controller*",
+    rule("argocd-refresh", "applicationsets.argoproj.io", "metadata.annotations['argocd.argoproj.io/*']", ANY, "*applicationset-controller*",
         "the annotation requests a refresh, and the controller removes it again", NEVER),
-    ("rollout-pause", "rollouts.argoproj.io", "status.pauseConditions*", ANY, "*argo-rollouts*",
+    rule("rollout-pause", "rollouts.argoproj.io", "status.pauseConditions*", ANY, "*argo-rollouts*",
         "the controller pauses at a step, and a promotion clears the pause", NEVER),
-    ("restarted-at", "*", "*annotations['kubectl.kubernetes.io/restartedAt']", ANY, ANY, "each restart writes its time here", NEVER),
-    ("restarted-at", "rollouts.argoproj.io", "spec.restartAt", ANY, ANY, "each restart writes its time here", NEVER),
-    ("requested-at", "*", "metadata.annotations['*/*equestedAt']", ANY, ANY, "writing the time here requests a reconciliation", NEVER),
-    ("requested-at", "*", "metadata.annotations['*/*equested-at']", ANY, ANY, "writing the time here requests a reconciliation", NEVER),
-    ("requested-at", "*.toolkit.fluxcd.io", "metadata.annotations['reconcile.fluxcd.io/*']", ANY, ANY,
+    rule("restarted-at", "*", "*annotations['kubectl.kubernetes.io/restartedAt']", ANY, ANY, "each restart writes its time here", NEVER),
+    rule("restarted-at", "rollouts.argoproj.io", "spec.restartAt", ANY, ANY, "each restart writes its time here", NEVER),
+    rule("requested-at", "*", "metadata.annotations['*/*equestedAt']", ANY, ANY, "writing the time here requests a reconciliation", NEVER),
+    rule("requested-at", "*", "metadata.annotations['*/*equested-at']", ANY, ANY, "writing the time here requests a reconciliation", NEVER),
+    rule("requested-at", "*.toolkit.fluxcd.io", "metadata.annotations['reconcile.fluxcd.io/*']", ANY, ANY,
         "writing the time here requests a reconciliation", NEVER),
-    ("force-sync", "*", "metadata.annotations*force-sync*", ANY, ANY, "writing a new value here requests a synchronisation", NEVER),
-    ("certificate-issuing", "certificates.cert-manager.io", "status.conditions[type=Issuing]*", "*cert-manager*", ANY,
+    rule("force-sync", "*", "metadata.annotations*force-sync*", ANY, ANY, "writing a new value here requests a synchronisation", NEVER),
+    rule("certificate-issuing", "certificates.cert-manager.io", "status.conditions[type=Issuing]*", "*cert-manager*", ANY,
         "setting `Issuing` requests a certificate, and cert-manager removes it when the certificate is issued", NEVER),
-    ("certificate-issuing", "certificates.cert-manager.io", "status.nextPrivateKeySecretName", "*cert-manager*", "*cert-manager*",
+    rule("certificate-issuing", "certificates.cert-manager.io", "status.nextPrivateKeySecretName", "*cert-manager*", "*cert-manager*",
         "one controller of cert-manager names the next key, and another one uses it", NEVER),
-    ("kueue-admission", "*", "spec.suspend", "*kueue*", ANY, "a suspended job waits for admission, and Kueue resumes it", NEVER),
-    ("scheduling-gates", "pods", "spec.schedulingGates*", ANY, ANY, "a scheduling gate exists to be removed by its controller", NEVER),
-    ("velero-phase", "*.velero.io", "status.*", "*:velero", "*:velero", "the server and the agents of Velero advance the phase", NEVER),
-    ("longhorn-owner", "*.longhorn.io", "status.*", "*longhorn*", "*longhorn*", "the managers of Longhorn hand over the responsibility", NEVER),
+    rule("kueue-admission", "*", "spec.suspend", "*kueue*", ANY, "a suspended job waits for admission, and Kueue resumes it", NEVER),
+    rule("scheduling-gates", "pods", "spec.schedulingGates*", ANY, ANY, "a scheduling gate exists to be removed by its controller", NEVER),
+    rule("velero-phase", "*.velero.io", "status.*", "*:velero", "*:velero", "the server and the agents of Velero advance the phase", NEVER),
+    rule("longhorn-owner", "*.longhorn.io", "status.*", "*longhorn*", "*longhorn*", "the managers of Longhorn hand over the responsibility", NEVER),
     // Mechanisms, which the events show; a configuration may switch them off by these names.
-    (CONSUMED_MARK, MECHANISM, "", ANY, ANY, "the mark is a request to a program, which removes it when the request is done", NEVER),
-    (ACTIVATION, MECHANISM, "", ANY, ANY, "one side only switches between zero and more, and the other one only scales what runs", NEVER),
-    (RESTART, MECHANISM, "", ANY, ANY, "deleting a Pod of a controller restarts it", Some("restart loop")),
-    (FINISHED_JOB, MECHANISM, "", ANY, ANY, "a finished Job is deleted after some time, and the next Job has the same name", Some("noisy job")),
+    rule(CONSUMED_MARK, MECHANISM, "", ANY, ANY, "the mark is a request to a program, which removes it when the request is done", NEVER),
+    rule(ACTIVATION, MECHANISM, "", ANY, ANY, "one side only switches between zero and more, and the other one only scales what runs", NEVER),
+    rule(RESTART, MECHANISM, "", ANY, ANY, "deleting a Pod of a controller restarts it", Some("restart loop")),
+    rule(FINISHED_JOB, MECHANISM, "", ANY, ANY, "a finished Job is deleted after some time, and the next Job has the same name", Some("noisy job")),
 ];
 
-/// Used instead of a resource for mechanisms, so that no object matches the row by name.
+/// Used instead of a resource for mechanisms, so that no object matches the rule by name.
 const MECHANISM: &str = "-";
 
 /// Parts of annotation domains that do not identify a program.
 const COMMON_LABELS: &[&str] =
     &["kubernetes", "x-k8s", "github", "example", "cluster", "apps", "controller", "operator"];
 
-// === impl Cooperations ===
+// === impl CooperationRules ===
 
-impl Cooperations {
-    /// Returns these rows followed by the built-in ones, without the rows whose names are in `off`.
-    pub fn with(first: Vec<Row>, off: &[String]) -> Cooperations {
-        let built_in = ROWS.iter().map(|(name, resource, path, left, right, reason, excess)| Row {
-            name: (*name).into(),
-            resource: (*resource).into(),
-            path: (*path).into(),
-            sides: ((*left).into(), (*right).into()),
-            reason: (*reason).into(),
-            excess: excess.map(Into::into),
+impl CooperationRules {
+    /// Returns these rules followed by the built-in ones, without the rules whose names are in `off`.
+    pub fn with(first: Vec<CooperationRule>, off: &[String]) -> CooperationRules {
+        let built_in = RULES.iter().map(|rule| CooperationRule {
+            name: rule.name.into(),
+            resource: rule.resource.into(),
+            path: rule.path.into(),
+            sides: (rule.sides.0.into(), rule.sides.1.into()),
+            reason: rule.reason.into(),
+            excess: rule.excess.map(Into::into),
         });
-        let rows: Vec<Row> = first.into_iter().chain(built_in).filter(|row| !off.contains(&row.name)).collect();
+        let rules: Vec<CooperationRule> =
+            first.into_iter().chain(built_in).filter(|rule| !off.contains(&rule.name)).collect();
         let of_parts = ["(main)", "(status)"].map(|part| {
-            let is_possible = |index: &usize| rows[*index].resource != MECHANISM && is_path(&rows[*index].path, part);
-            (0..rows.len()).filter(is_possible).collect()
+            let is_possible = |index: &usize| rules[*index].resource != MECHANISM && is_path(&rules[*index].path, part);
+            (0..rules.len()).filter(is_possible).collect()
         });
-        Cooperations { rows, of_parts }
+        CooperationRules { rules, of_parts }
     }
 
     /// Returns the co-operation of two actors over a part of an object whose fields are not known.
-    pub fn find_part(&self, resource: &str, part: Part, a: &Client, b: &Client) -> Option<&Row> {
-        let rows = self.of_parts[part as usize].iter().map(|index| &self.rows[*index]);
-        rows.filter(|row| is_match(&row.resource, resource)).find(|row| row.is_of(a, b))
+    pub fn find_part(&self, resource: &str, part: Part, a: &Client, b: &Client) -> Option<&CooperationRule> {
+        let rules = self.of_parts[part as usize].iter().map(|index| &self.rules[*index]);
+        rules.filter(|rule| matches_pattern(&rule.resource, resource)).find(|rule| rule.matches(a, b))
     }
 
-    /// Returns the names of the built-in rows, without duplicates.
+    /// Returns the names of the built-in rules, without duplicates.
     pub fn names() -> Vec<&'static str> {
-        let mut names: Vec<&str> = ROWS.iter().map(|row| row.0).collect();
+        let mut names: Vec<&str> = RULES.iter().map(|rule| rule.name).collect();
         names.dedup();
         names
     }
 
     /// Returns the co-operation of two actors over one field of an object.
-    pub fn find(&self, resource: &str, path: &str, a: &Client, b: &Client) -> Option<&Row> {
-        self.rows.iter().find(|row| is_match(&row.resource, resource) && is_path(&row.path, path) && row.is_of(a, b))
+    pub fn find(&self, resource: &str, path: &str, a: &Client, b: &Client) -> Option<&CooperationRule> {
+        self.rules
+            .iter()
+            .find(|rule| matches_pattern(&rule.resource, resource) && is_path(&rule.path, path) && rule.matches(a, b))
     }
 
-    /// Returns the row of a mechanism, unless it is switched off.
-    pub fn mechanism(&self, name: &str) -> Option<&Row> {
-        self.rows.iter().find(|row| row.name == name)
+    /// Returns the rule of a mechanism, unless it is switched off.
+    pub fn mechanism(&self, name: &str) -> Option<&CooperationRule> {
+        self.rules.iter().find(|rule| rule.name == name)
     }
 }
 
-// === impl Row ===
+// === impl CooperationRule ===
 
-impl Row {
+impl CooperationRule {
     /// Whether the two clients match its sides, in either order.
-    fn is_of(&self, a: &Client, b: &Client) -> bool {
-        let side = |pattern: &str, client: &Client| is_match(pattern, &client.actor);
+    fn matches(&self, a: &Client, b: &Client) -> bool {
+        let side = |pattern: &str, client: &Client| matches_pattern(pattern, &client.actor);
         let (left, right) = (&self.sides.0, &self.sides.1);
         (side(left, a) && side(right, b)) || (side(left, b) && side(right, a))
     }
 }
 
-impl Default for Cooperations {
-    fn default() -> Cooperations {
-        Cooperations::with(Vec::new(), &[])
+impl Default for CooperationRules {
+    fn default() -> CooperationRules {
+        CooperationRules::with(Vec::new(), &[])
     }
 }
 
@@ -199,7 +221,7 @@ fn is_path(pattern: &str, path: &str) -> bool {
     if path == "(status)" && pattern.starts_with("status.") {
         return true;
     }
-    is_match(pattern, path)
+    matches_pattern(pattern, path)
 }
 
 /// Whether the key of an annotation or label names this client, as `strimzi.io/manual-rolling-update` names

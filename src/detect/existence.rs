@@ -1,23 +1,23 @@
-//! The object itself: who creates it, who deletes it, and whether that is a fight.
+//! The existence of the object: who creates and deletes it, and whether that is a war.
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::actor::Client;
-use super::class::{Class, Role};
-use super::cooperation::{FINISHED_JOB, RESTART, Row};
+use super::actor_class::{ActorClass, Role};
+use super::cooperation::{CooperationRule, FINISHED_JOB, RESTART};
 use super::field_history::{Author, Retake, Step};
-use super::fields::Tier;
+use super::fields::EvidenceLevel;
 use super::policy::ObjectLimits;
 use super::war::WarId;
 use super::write::Effect;
 use crate::audit::event::Micros;
 
-/// Actors that are followed.
+/// Maximum number of actors that are tracked.
 const AUTHORS_MAX: usize = 16;
 
-/// The object's comings and goings.
+/// The creations and deletions of the object.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Existence {
     last: Option<(Effect, Author)>,
@@ -25,36 +25,36 @@ pub(super) struct Existence {
     pub(super) retakes: u32,
     pub(super) war: Option<WarId>,
     pub(super) counts: SmallVec<[(Arc<Client>, Effect, u32); 2]>,
-    /// A hash of what the object was last created with.
+    /// A hash of the contents of the last creation.
     content: Option<u64>,
-    /// Whether the last creation only brought back what was there before.
+    /// Whether the last creation had the same contents as the one before.
     is_unchanged: bool,
 }
 
 /// A creation or a deletion.
-pub(super) struct Event<'a> {
+pub(super) struct ExistenceEvent<'a> {
     pub(super) effect: Effect,
     pub(super) author: &'a Author,
-    pub(super) tier: Tier,
-    /// A hash of what it was created with, where that is known.
+    pub(super) level: EvidenceLevel,
+    /// For a creation, a hash of the object's contents, if they are known.
     pub(super) content: Option<u64>,
 }
 
 // === impl Existence ===
 
 impl Existence {
-    /// Whether the last thing that happened to the object was its deletion.
+    /// Whether the object is deleted.
     pub(super) fn is_deleted(&self) -> bool {
         self.deleted_at().is_some()
     }
 
-    /// When the object was deleted, if that was the last thing that happened to it.
+    /// Returns when the object was deleted, if it was not created again.
     pub(super) fn deleted_at(&self) -> Option<Micros> {
         self.last.as_ref().filter(|(effect, _)| *effect == Effect::Delete).map(|(_, author)| author.at)
     }
 
-    /// One creation or deletion further. Who deletes what is already being deleted only finishes it.
-    pub(super) fn step<'l>(&mut self, event: &Event<'_>, on: &ObjectLimits<'l>) -> Step<'l> {
+    /// Processes the next creation or deletion in order. A deletion of a deleted object only completes the first one.
+    pub(super) fn step<'l>(&mut self, event: &ExistenceEvent<'_>, on: &ObjectLimits<'l>) -> Step<'l> {
         let author = event.author;
         if event.effect == Effect::Delete && self.is_deleted() {
             return Step::None;
@@ -70,7 +70,7 @@ impl Existence {
             (Some((effect, last)), Some(since))
                 if *effect != event.effect && !last.client.is_same_actor(&author.client) =>
             {
-                self.taken_back(event, last, since, on)
+                self.retake(event, last, since, on)
             }
             _ => Step::None,
         };
@@ -90,13 +90,13 @@ impl Existence {
         step
     }
 
-    fn taken_back<'l>(&self, event: &Event<'_>, last: &Author, since: Micros, on: &ObjectLimits<'l>) -> Step<'l> {
+    fn retake<'l>(&self, event: &ExistenceEvent<'_>, last: &Author, since: Micros, on: &ObjectLimits<'l>) -> Step<'l> {
         let author = event.author;
         let (creator, deleter) = match event.effect {
             Effect::Delete => (&last.client, &author.client),
             _ => (&author.client, &last.client),
         };
-        // Whose owner was deleted follows it: the fight, if there is one, is over the owner.
+        // The garbage collector follows the deletion of an owner. If there is a war, it is over the owner.
         if is_named(deleter, "generic-garbage-collector") {
             return Step::None;
         }
@@ -104,19 +104,24 @@ impl Existence {
             return Step::Cooperation(row, last.client.clone());
         }
         Step::Retake(Retake {
-            tier: event.tier,
-            is_reversal: event.tier == Tier::Value,
+            level: event.level,
+            is_reversal: event.level == EvidenceLevel::Value,
             party: author.client.actor.clone(),
             from: last.client.actor.clone(),
             since,
         })
     }
 
-    fn cooperation<'l>(&self, creator: &Client, deleter: &Client, on: &ObjectLimits<'l>) -> Option<&'l Row> {
+    fn cooperation<'l>(
+        &self,
+        creator: &Client,
+        deleter: &Client,
+        on: &ObjectLimits<'l>,
+    ) -> Option<&'l CooperationRule> {
         let known = &on.limits.cooperations;
-        let is_restart = on.is("", "pods") && creator.class == Class::Controller;
-        // A controller or a tool that applies what is in git brings a Job back for ever; a pipeline runs the next one.
-        let insists = self.is_unchanged && matches!(creator.class, Class::Controller | Class::Gitops);
+        let is_restart = on.is("", "pods") && creator.class == ActorClass::Controller;
+        // A controller or a GitOps tool recreates the same Job forever. A pipeline creates the next Job.
+        let insists = self.is_unchanged && matches!(creator.class, ActorClass::Controller | ActorClass::Gitops);
         let is_finished = on.is("batch", "jobs") && is_named(deleter, "ttl-after-finished-controller") && !insists;
         let row = known.find(&on.name(), "(object)", creator, deleter);
         row.or_else(|| known.mechanism(RESTART).filter(|_| is_restart))

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::actor::Client;
-use super::cooperation::{ACTIVATION, CONSUMED_MARK, Row, is_own_mark};
-use super::fields::{Change, FieldValue, Tier};
+use super::cooperation::{ACTIVATION, CONSUMED_MARK, CooperationRule, is_own_mark};
+use super::fields::{Change, EvidenceLevel, FieldValue};
 use super::instance::party;
 use super::policy::ObjectLimits;
 use super::war::{PartyTally, WarId};
@@ -97,13 +97,13 @@ pub(super) enum Step<'l> {
     /// The write is a retake.
     Retake(Retake),
     /// The write would be a retake, but both actors write the field by design.
-    Cooperation(&'l Row, Arc<Client>),
+    Cooperation(&'l CooperationRule, Arc<Client>),
 }
 
 /// A retake, with its evidence level.
 #[derive(Clone, Debug)]
 pub(super) struct Retake {
-    pub(super) tier: Tier,
+    pub(super) level: EvidenceLevel,
     pub(super) is_reversal: bool,
     /// The party that retakes.
     pub(super) party: Arc<str>,
@@ -179,7 +179,13 @@ impl FieldHistory {
     }
 
     /// Processes the next write in order.
-    pub(super) fn step<'l>(&mut self, change: &Change, tier: Tier, author: &Author, on: &ObjectLimits<'l>) -> Step<'l> {
+    pub(super) fn step<'l>(
+        &mut self,
+        change: &Change,
+        level: EvidenceLevel,
+        author: &Author,
+        on: &ObjectLimits<'l>,
+    ) -> Step<'l> {
         let oldest = author.at.saturating_sub(on.limits.window());
         self.writers.retain(|w| w.author.at >= oldest);
         let is_known = !change.is_opaque;
@@ -216,7 +222,7 @@ impl FieldHistory {
             {
                 self.retakes += 1;
                 self.reversals += u32::from(is_returning);
-                step = Step::Retake(Retake { tier, is_reversal: is_returning, party, from, since });
+                step = Step::Retake(Retake { level, is_reversal: is_returning, party, from, since });
             }
         } else {
             self.write(author, &change.new, habits);
@@ -230,11 +236,11 @@ impl FieldHistory {
     }
 
     /// Counts a retake for its party.
-    pub(super) fn count(&mut self, retake: &Retake, is_thrash: bool) {
+    pub(super) fn count(&mut self, retake: &Retake, is_thrashing: bool) {
         self.share(&retake.from);
         if let Some(share) = self.share(&retake.party) {
             share.retakes += 1;
-            share.thrashes += u32::from(is_thrash);
+            share.thrashing_events += u32::from(is_thrashing);
         }
     }
 
@@ -250,9 +256,8 @@ impl FieldHistory {
     /// Returns when the author had written the field before `last` did, if it had, and if the two can be opponents.
     fn retaken_since(&self, author: &Author, last: &Writer, is_returning: bool) -> Option<Micros> {
         let is_same_actor = author.client.is_same_actor(&last.author.client);
-        let is_former = |w: &&Writer| match is_same_actor {
-            false => w.author.client.is_same_actor(&author.client),
-            true => w.author.client == author.client,
+        let is_former = |w: &&Writer| {
+            if is_same_actor { w.author.client == author.client } else { w.author.client.is_same_actor(&author.client) }
         };
         let since = self.writers.iter().filter(is_former).map(|w| w.author.at).max()?;
         // One account with two tools fights itself only if values return.
@@ -330,7 +335,7 @@ impl Habits {
 }
 
 /// Returns the co-operation by which both write the field, if there is one.
-fn cooperation<'l>(change: &Change, a: &Writer, b: &Writer, on: &ObjectLimits<'l>) -> Option<&'l Row> {
+fn cooperation<'l>(change: &Change, a: &Writer, b: &Writer, on: &ObjectLimits<'l>) -> Option<&'l CooperationRule> {
     let known = &on.limits.cooperations;
     if let Some(row) = known.find(&on.name(), &change.path, &a.author.client, &b.author.client) {
         return Some(row);

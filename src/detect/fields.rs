@@ -15,8 +15,8 @@ use std::sync::Arc;
 use simd_json::BorrowedValue as Json;
 use simd_json::prelude::*;
 
-pub use self::bodies::{Asked, Bodies, Evidence, Shape};
-use self::walk::{Rules, Walk, is_set, last_key, push_key};
+pub use self::bodies::{Bodies, Evidence, PatchIntent, Shape};
+use self::walk::{Walk, WalkOptions, is_set, last_key, push_key};
 use super::meter::{TEXT_BYTES, map_bytes};
 use super::write::Part;
 use crate::audit::event::parse_timestamp;
@@ -46,7 +46,7 @@ pub struct FieldValue {
 
 /// The evidence level: how much is known of what a write changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Tier {
+pub enum EvidenceLevel {
     /// The part of the object that was written (Metadata).
     Object,
     /// The requested fields and values (Request).
@@ -82,24 +82,24 @@ pub struct Fields {
     text_bytes: usize,
 }
 
-/// A field that a request names, and what the request wants of it.
+/// A field that a request names, and what the request does with it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Named {
-    /// The field, or a branch if `want` removes it or is not known.
+pub struct FieldIntent {
+    /// The field, or a branch if `intent` removes it or is not known.
     pub path: Path,
-    /// What the request wants.
-    pub want: Want,
+    /// What the request does with it.
+    pub intent: Intent,
 }
 
-/// What a request wants of a field.
+/// What a request does with a field.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Want {
-    /// This value.
-    Value(FieldValue),
+pub enum Intent {
+    /// Set the field to this value.
+    Set(FieldValue),
     /// Remove the field and everything below it.
-    Removed,
-    /// A change whose result depends on the stored value.
-    Touched,
+    Remove,
+    /// Change the field in a way whose result depends on the stored value.
+    Modify,
 }
 
 // === impl FieldValue ===
@@ -111,12 +111,12 @@ impl FieldValue {
     }
 
     /// Returns the value of the field at `path`, with quantities normalised.
-    fn at(path: &str, json: &str, rules: Rules<'_>, hidden: bool) -> FieldValue {
+    fn at(path: &str, json: &str, options: WalkOptions<'_>, hidden: bool) -> FieldValue {
         let value = FieldValue::new(json, hidden);
         let bare = unquoted(json);
         let is_number = bare.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'));
         match quantity::nanos(bare).filter(|_| is_number && quantity::is_quantity(path)) {
-            Some(nanos) if rules.is_built_in => FieldValue { hash: super::hash_of(&nanos), ..value },
+            Some(nanos) if options.is_built_in => FieldValue { hash: super::hash_of(&nanos), ..value },
             Some(nanos) => FieldValue { form: super::hash_of(&nanos), ..value },
             None => value,
         }
@@ -209,12 +209,12 @@ impl Change {
 
 impl Fields {
     /// Returns the leaves of a whole object.
-    fn of_object(json: &Json<'_>, rules: Rules<'_>) -> Fields {
-        let mut walk = Walk::new(rules, false);
-        walk.node(json, 0, rules.is_hidden);
-        let is_complete = !walk.is_cut;
+    fn of_object(json: &Json<'_>, options: WalkOptions<'_>) -> Fields {
+        let mut walk = Walk::new(options, false);
+        walk.node(json, 0, options.is_hidden);
+        let is_complete = !walk.is_truncated;
         let leaves: BTreeMap<Path, FieldValue> =
-            walk.found.into_iter().filter_map(|n| n.want.value().map(|v| (n.path, v))).collect();
+            walk.found.into_iter().filter_map(|n| n.intent.value().map(|v| (n.path, v))).collect();
         let text_bytes = leaves.iter().map(|(path, value)| TEXT_BYTES + path.len() + value.bytes()).sum();
         let api_version = json.get_str("apiVersion").unwrap_or_default().into();
         Fields { leaves, lists: walk.lists, is_complete, api_version, text_bytes }
@@ -285,16 +285,16 @@ impl Fields {
 
     /// Returns the changes that a request for these fields makes to `self`. Fields that already have the value are left
     /// out.
-    pub fn changes_by(&self, named: &[Named], is_apply: bool) -> Vec<Change> {
+    pub fn changes_by(&self, intents: &[FieldIntent], is_apply: bool) -> Vec<Change> {
         let mut changes = Vec::new();
-        for Named { path, want } in named {
+        for FieldIntent { path, intent } in intents {
             let old = self.leaves.get(path);
-            match want {
-                Want::Value(_) if old.is_none() && is_apply && !self.is_complete => {}
-                Want::Value(new) if old == Some(new) => {}
-                Want::Value(new) => changes.push(Change::new(path, old, Some(new))),
-                Want::Touched => changes.push(Change { is_opaque: true, ..Change::new(path, old, None) }),
-                Want::Removed => {
+            match intent {
+                Intent::Set(_) if old.is_none() && is_apply && !self.is_complete => {}
+                Intent::Set(new) if old == Some(new) => {}
+                Intent::Set(new) => changes.push(Change::new(path, old, Some(new))),
+                Intent::Modify => changes.push(Change { is_opaque: true, ..Change::new(path, old, None) }),
+                Intent::Remove => {
                     let before = changes.len();
                     let gone = self.at_or_below(path);
                     changes.extend(gone.map(|(leaf, old)| Change::new(leaf, Some(old), None)));
@@ -310,10 +310,10 @@ impl Fields {
     /// Returns the items that a request removes because it replaces these lists without naming them. For built-in
     /// resources the request may also be a strategic patch, which keeps other items. Controllers mostly replace the
     /// lists that they share, so items of these lists that are not named become unknown; items of other lists stay.
-    pub(super) fn give_lists(&mut self, lists: &[Path], named: &[Named], is_built_in: bool) -> Vec<Change> {
+    pub(super) fn replace_lists(&mut self, lists: &[Path], intents: &[FieldIntent], is_built_in: bool) -> Vec<Change> {
         let mut changes = Vec::new();
         for list in lists {
-            let given: HashSet<&str> = named.iter().filter_map(|n| item_of(&n.path, list)).collect();
+            let given: HashSet<&str> = intents.iter().filter_map(|n| item_of(&n.path, list)).collect();
             let is_named = |leaf: &Path| item_of(leaf, list).is_some_and(|item| given.contains(item));
             let items = self.at_or_below(list).map(|(leaf, _)| leaf).filter(|leaf| is_item_of(leaf, list));
             let others: Vec<Path> = items.filter(|leaf| !is_named(leaf)).cloned().collect();
@@ -329,9 +329,9 @@ impl Fields {
     }
 
     /// Sets the values that these fields request.
-    pub fn assert(&mut self, named: &[Named]) {
-        for Named { path, want } in named {
-            if let Want::Value(value) = want {
+    pub fn set_all(&mut self, intents: &[FieldIntent]) {
+        for FieldIntent { path, intent } in intents {
+            if let Intent::Set(value) = intent {
                 self.set(path, Some(value));
             }
         }
@@ -408,23 +408,23 @@ impl Fields {
     }
 }
 
-// === impl Named ===
+// === impl FieldIntent ===
 
-impl Named {
-    /// Returns the approximate bytes of the request for a field.
+impl FieldIntent {
+    /// Returns the approximate bytes of the intent.
     pub(super) fn bytes(&self) -> usize {
-        let value = if let Want::Value(value) = &self.want { value.bytes() } else { 0 };
-        size_of::<Named>() + TEXT_BYTES + self.path.len() + value
+        let value = if let Intent::Set(value) = &self.intent { value.bytes() } else { 0 };
+        size_of::<FieldIntent>() + TEXT_BYTES + self.path.len() + value
     }
 }
 
-// === impl Want ===
+// === impl Intent ===
 
-impl Want {
+impl Intent {
     fn value(self) -> Option<FieldValue> {
         match self {
-            Want::Value(value) => Some(value),
-            Want::Removed | Want::Touched => None,
+            Intent::Set(value) => Some(value),
+            Intent::Remove | Intent::Modify => None,
         }
     }
 }

@@ -1,56 +1,56 @@
-//! One account, several instances of its program: which of them wrote, and whether two of them are rivals.
+//! The instances of a program that share one account: which instance wrote, and whether two of them are rivals.
 //!
-//! GitOps tools write into each object which of their applications it belongs to. Where two applications own one object,
-//! these marks differ in the very writes that undo each other, while the account, the pod and the tool are the same.
+//! GitOps tools mark each object with the application that it belongs to. If two applications own one object, these marks
+//! differ in the writes that undo each other, while the account, the pod and the tool are the same.
 
 use std::sync::Arc;
 
 use super::actor::Client;
-use crate::audit::scan::{member, members, plain_string};
+use crate::audit::json_scan::{member, members, plain_string};
 
-/// Where a tool marks what it applies: a label or annotation with the application's name, and one with its namespace.
-struct Mark {
+/// A label or annotation by which a tool marks the application of an object, and one with the application's namespace.
+struct InstanceMark {
     /// `labels` or `annotations`.
     at: &'static [u8],
     name: &'static str,
     namespace: &'static str,
-    /// What the tool calls its applications.
+    /// The tool's word for its applications.
     noun: &'static str,
 }
 
 /// Sources: Flux (`fluxcd/pkg/ssa`), Argo CD (`common/common.go`), Helm (`pkg/action/validate.go`), Rancher's wrangler
-/// (`pkg/apply`), Config Sync (`pkg/metadata`), kapp (`pkg/kapp`). Argo CD's `app.kubernetes.io/instance`, which it wrote until
-/// version 3, is not among them: Helm charts write it too.
-const MARKS: &[Mark] = &[
-    Mark {
+/// (`pkg/apply`), Config Sync (`pkg/metadata`), kapp (`pkg/kapp`). `app.kubernetes.io/instance`, which Argo CD used until
+/// version 3, is left out, because Helm charts set it too.
+const MARKS: &[InstanceMark] = &[
+    InstanceMark {
         at: b"labels",
         name: "kustomize.toolkit.fluxcd.io/name",
         namespace: "kustomize.toolkit.fluxcd.io/namespace",
         noun: "Kustomization",
     },
-    Mark {
+    InstanceMark {
         at: b"labels",
         name: "helm.toolkit.fluxcd.io/name",
         namespace: "helm.toolkit.fluxcd.io/namespace",
         noun: "HelmRelease",
     },
-    Mark { at: b"annotations", name: "argocd.argoproj.io/tracking-id", namespace: "", noun: "Application" },
-    Mark { at: b"labels", name: "argocd.argoproj.io/instance", namespace: "", noun: "Application" },
-    Mark {
+    InstanceMark { at: b"annotations", name: "argocd.argoproj.io/tracking-id", namespace: "", noun: "Application" },
+    InstanceMark { at: b"labels", name: "argocd.argoproj.io/instance", namespace: "", noun: "Application" },
+    InstanceMark {
         at: b"annotations",
         name: "meta.helm.sh/release-name",
         namespace: "meta.helm.sh/release-namespace",
         noun: "Helm release",
     },
-    Mark { at: b"annotations", name: "objectset.rio.cattle.io/id", namespace: "", noun: "object set" },
-    Mark { at: b"annotations", name: "configsync.gke.io/manager", namespace: "", noun: "sync" },
-    Mark { at: b"labels", name: "kapp.k14s.io/app", namespace: "", noun: "kapp app" },
+    InstanceMark { at: b"annotations", name: "objectset.rio.cattle.io/id", namespace: "", noun: "object set" },
+    InstanceMark { at: b"annotations", name: "configsync.gke.io/manager", namespace: "", noun: "sync" },
+    InstanceMark { at: b"labels", name: "kapp.k14s.io/app", namespace: "", noun: "kapp app" },
 ];
-/// Bytes of a mark's value that are kept.
+/// Maximum number of bytes of a mark's value that are kept.
 const NAME_BYTES_MAX: usize = 128;
 
-/// The instance that a request's body is marked with, such as `Kustomization shop-prod`; the namespace is told where it is
-/// not the account's own. `None` where the body carries no mark, as patches of single fields do.
+/// Returns the instance that a request's body is marked with, such as `Kustomization shop-prod`. Includes the namespace if
+/// it is not the account's own. Returns `None` if the body has no mark, as patches of single fields do.
 pub fn instance(body: &[u8], account: &str) -> Option<String> {
     if !body.starts_with(b"{") {
         return None;
@@ -64,34 +64,34 @@ pub fn instance(body: &[u8], account: &str) -> Option<String> {
             _ => {}
         }
     }
-    let of = |mark: &Mark, key: &str| {
+    let of = |mark: &InstanceMark, key: &str| {
         let map = if mark.at == b"labels" { labels } else { annotations };
         map.and_then(|map| member(map, key)).and_then(plain_string).filter(|text| !text.is_empty())
     };
     MARKS.iter().find_map(|mark| {
         let name = of(mark, mark.name)?;
-        // Argo CD's tracking id names the object too: `web:apps/Deployment:shop/web`.
+        // Argo CD's tracking id also contains the object: `web:apps/Deployment:shop/web`.
         let name = name.split_once(':').map_or(name, |(application, _)| application);
         let end = (0..=name.len().min(NAME_BYTES_MAX)).rev().find(|i| name.is_char_boundary(*i))?;
         let own = account.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split(':').next());
-        let elsewhere = of(mark, mark.namespace).filter(|_| !mark.namespace.is_empty()).filter(|n| Some(*n) != own);
-        let place = elsewhere.map(|namespace| format!("{namespace}/")).unwrap_or_default();
-        Some(format!("{} {place}{}", mark.noun, &name[..end]))
+        let namespace = of(mark, mark.namespace).filter(|_| !mark.namespace.is_empty()).filter(|n| Some(*n) != own);
+        let prefix = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
+        Some(format!("{} {prefix}{}", mark.noun, &name[..end]))
     })
 }
 
-/// What the party of a client is called against another one: its actor, or `actor via instance` where one account fights
-/// itself. `None` where the two are no rivals.
+/// Returns the name of a client as a party against another one: its actor, or `actor via instance` if one account fights
+/// itself. Returns `None` if the two are not rivals.
 pub fn party(client: &Client, other: &Client) -> Option<Arc<str>> {
     if !client.is_same_actor(other) {
         return Some(client.actor.clone());
     }
-    rivals(client, other).map(|what| format!("{} via {what}", client.actor).into())
+    distinction(client, other).map(|what| format!("{} via {what}", client.actor).into())
 }
 
-/// What tells `client` apart from `other` of the same account, where they are rivals: the application, the pod, the tool or
-/// its version. `None` where both are the same program at one place: its parts hand work to each other.
-pub fn rivals(client: &Client, other: &Client) -> Option<String> {
+/// Returns what distinguishes `client` from its rival `other` of the same account: the application, the pod, the tool or its
+/// version. Returns `None` if both are the same program in the same place, whose parts hand work to each other.
+pub fn distinction(client: &Client, other: &Client) -> Option<String> {
     let (origin, others) = (&client.origin, &other.origin);
     if !client.instance.is_empty() && !other.instance.is_empty() {
         return (client.instance != other.instance).then(|| client.instance.to_string());
@@ -106,8 +106,8 @@ pub fn rivals(client: &Client, other: &Client) -> Option<String> {
     (!version.is_empty() && !others.is_empty() && version != others).then(|| format!("{} {version}", client.tool))
 }
 
-/// Whether both are parts of one program: subcommands of kubectl, or controllers that say the same build of the same
-/// program behind their own names, as cert-manager's do.
+/// Whether both are parts of one program: subcommands of kubectl, or controllers whose user agents contain the same build
+/// of the same program, as those of cert-manager do.
 fn is_one_program(a: &Client, b: &Client) -> bool {
     let is_kubectl = |client: &Client| {
         client.tool.starts_with("kubectl") && product(&client.user_agent).is_none_or(|name| name.starts_with("kubectl"))
@@ -120,12 +120,12 @@ fn product(agent: &str) -> Option<&str> {
     agent.split(['/', ' ']).next().filter(|name| !name.is_empty())
 }
 
-/// `v1.15.3` of `cert-manager-certificates-trigger/v1.15.3 (linux/amd64) cert-manager/5a2b3c4`.
+/// Returns `v1.15.3` for `cert-manager-certificates-trigger/v1.15.3 (linux/amd64) cert-manager/5a2b3c4`.
 fn version(agent: &str) -> &str {
     agent.split(' ').next().and_then(|product| product.split_once('/')).map_or("", |(_, version)| version)
 }
 
-/// `cert-manager/5a2b3c4` of the same. `kubernetes/…` says only with which library a program was built.
+/// Returns `cert-manager/5a2b3c4` for the same. `kubernetes/…` only identifies the client library.
 fn build(agent: &str) -> Option<&str> {
     let (_, build) = agent.split_once(") ")?;
     Some(build).filter(|build| build.contains('/') && !build.starts_with("kubernetes/"))

@@ -1,24 +1,24 @@
-//! Bytes of what many objects share, counted as long as it lives: no object can say what it is charged for.
+//! Counts the bytes of values that many objects share, as long as these values live. No single object accounts for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes of a shared text beside itself: its counts, and what an allocator rounds up.
+/// Bytes of a shared text in addition to its characters: its reference counts, and the allocator's rounding.
 pub(super) const TEXT_BYTES: usize = 24;
 
-/// Bytes of a B-tree map of so many entries: nodes of eleven places, of which the first is never smaller, and which are two thirds
-/// full on average.
+/// Returns the approximate bytes of a B-tree map with `len` entries: nodes of eleven slots, two thirds full on average. The
+/// first node is as large as the others.
 pub(super) fn map_bytes<K, V>(len: usize) -> usize {
-    const PLACES: usize = 11;
-    let node = PLACES * (size_of::<K>() + size_of::<V>()) + 24;
-    len.div_ceil(PLACES * 2 / 3) * node
+    const NODE_SLOTS: usize = 11;
+    let node = NODE_SLOTS * (size_of::<K>() + size_of::<V>()) + 24;
+    len.div_ceil(NODE_SLOTS * 2 / 3) * node
 }
 
-/// A count of bytes.
+/// A shared count of bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Meter(Arc<AtomicUsize>);
 
-/// Bytes that are counted until this is dropped.
+/// Bytes that count until this is dropped.
 #[derive(Debug, Default)]
 pub struct Charge {
     bytes: usize,
@@ -28,12 +28,12 @@ pub struct Charge {
 // === impl Meter ===
 
 impl Meter {
-    /// What is counted now.
+    /// Returns the present count.
     pub fn bytes(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Counts so many bytes more.
+    /// Adds bytes to the count until the returned charge is dropped.
     pub fn charge(&self, bytes: usize) -> Charge {
         self.0.fetch_add(bytes, Ordering::Relaxed);
         Charge { bytes, meter: Some(self.clone()) }
@@ -43,7 +43,7 @@ impl Meter {
 // === impl Charge ===
 
 impl Charge {
-    /// How many they are.
+    /// Returns the number of bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lives_is_counted_and_what_is_dropped_is_not() {
+    fn charges_count_until_they_are_dropped() {
         let meter = Meter::default();
         let first = meter.charge(10);
         let second = first.clone();
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_takes_nodes_of_eleven_places_that_are_two_thirds_full() {
+    fn a_map_has_nodes_of_eleven_slots_that_are_two_thirds_full() {
         // Eleven pairs of sixteen bytes, and 24: seven entries to a node.
         let nodes = [0, 1, 7, 8, 14, 15].map(|len| map_bytes::<u64, u64>(len) / 200);
         assert_eq!(nodes, [0, 1, 1, 2, 2, 3]);

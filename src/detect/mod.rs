@@ -1,40 +1,41 @@
 //! The engine: event → write → retake → bucket → verdict. It is pure: no clock, no I/O. Times come with the events.
 //!
 //! [`mod@write`] determines which object an event wrote, [`actor`] who did it, and [`fields`] which fields. [`object`]
-//! keeps the state of one object. Once the object has two clients, [`contest`] orders their writes, [`findings`]
+//! keeps the state of one object. Once the object has two clients, [`write_history`] orders their writes, [`analysis`]
 //! detects retakes, and [`verdict`] decides when there are too many.
 
 pub mod actor;
+pub mod actor_class;
 pub mod admission;
+pub mod analysis;
 pub mod annotations;
+pub mod assessment;
 pub mod bucket;
 pub mod cause;
-pub mod class;
-pub mod contest;
 pub mod cooperation;
 mod existence;
+pub mod failures;
 pub mod field_history;
 pub mod fields;
-pub mod findings;
 pub mod instance;
-pub mod kind;
 pub mod meter;
 pub mod object;
-pub mod order;
 mod part_history;
+pub mod pending_writes;
 mod pipeline_account;
 pub mod policy;
-pub mod recent;
 pub mod record;
 pub mod remedy;
-pub mod seen;
+pub mod resource_kind;
 mod sketch;
 #[cfg(test)]
 mod tests;
-pub mod trouble;
 pub mod verdict;
 pub mod war;
 pub mod write;
+pub mod write_history;
+pub mod write_order;
+pub mod writer_stats;
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::OnceLock;

@@ -1,122 +1,130 @@
-//! The state of one object: its writers and, once a second client writes, their contest.
+//! The state of one object: its writers and, once a second client writes, the history of their writes.
 //!
-//! Almost all objects have one writer. For these, only a few numbers are kept, and the latest writes with unparsed
-//! bodies. The first write of a second client, which may be a late write, parses them and begins a [`Contest`].
+//! Almost all objects have one writer. For these, only a few numbers and the latest writes are kept, with unparsed
+//! bodies. The first write of a second client, which may be a late write, parses them and begins a [`WriteHistory`].
+
+mod incoming;
+mod promotion;
 
 use std::hint::black_box;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use self::incoming::{Incoming, Revision, StoredRevision, order_of};
 use super::actor::{Client, Origin};
 use super::admission;
-use super::contest::Contest;
-use super::fields::{Bodies, Evidence, Tier};
-use super::findings::Thrashes;
-use super::order::Order;
+use super::analysis::ThrashingCounts;
+use super::failures::Failures;
+use super::pending_writes::{PendingWrite, PendingWrites};
 use super::policy::{Limits, ObjectLimits};
-use super::recent::{Kept, Recent, Recents};
-use super::record::Record;
-use super::seen::Seen;
-use super::trouble::Troubles;
 use super::verdict::{Confidence, State, StateChange};
-use super::write::{Effect, Outcome, Part, Write};
-use crate::audit::event::{Level, Micros, Verb};
+use super::write::{Effect, Outcome, Write};
+use super::write_history::WriteHistory;
+use super::write_order::WriteOrder;
+use super::writer_stats::WriterStats;
+use crate::audit::event::Micros;
 
-/// Clients of one object and part that are counted apart; the one that was silent longest makes room.
-const SEEN_MAX: usize = 32;
+/// Writers of one object, by client and part, that are counted separately. Beyond this number, the one that has been
+/// silent longest is dropped.
+const WRITERS_MAX: usize = 32;
 /// Origins of a contested object's clients that are kept.
 const ORIGINS_MAX: usize = 32;
-/// Writes of a GitOps tool to one object, without bodies, from which on they are looked at together.
-const REPEATS_MIN: u32 = 4;
-/// How far before an object's first event its times may lie: what comes late is not later than that.
+/// How far before an object's first event its other times may be. Late writes are not later than that.
 const BASE_BEFORE: Micros = 10 * 60 * 1_000_000;
 
-/// Everything known of one object. It is small while nobody fights over the object: a cluster has a million objects.
+/// Everything that is known of one object. Kept small for uncontested objects, because a cluster can have a million.
 #[derive(Clone, Debug)]
 pub struct ObjectState {
-    seen: SmallVec<[Seen; 2]>,
-    /// The latest writes, in order, while there is no contest.
-    recent: Option<Box<Recents>>,
-    /// What most objects have nothing of.
-    more: Option<Box<More>>,
-    /// What the times of [`Seen`] count from.
+    writers: SmallVec<[WriterStats; 2]>,
+    /// The latest writes, in order, as long as there is no history.
+    pending: Option<Box<PendingWrites>>,
+    /// State that most objects do not have.
+    optional: Option<Box<OptionalState>>,
+    /// The time from which the times of [`WriterStats`] are counted.
     base: Micros,
 }
 
-/// What few objects have, and none at the level `Metadata` while it has one client.
+/// State that few objects have. At audit level Metadata, objects with one client do not have it.
 #[derive(Clone, Debug, Default)]
-struct More {
-    contest: Option<Box<Contested>>,
-    troubles: Option<Box<Troubles>>,
-    /// `kind`, where a body told it.
+struct OptionalState {
+    conflict: Option<Box<ConflictState>>,
+    failures: Option<Box<Failures>>,
+    /// The object's `kind`, if a body contained it.
     kind: Option<Arc<str>>,
 }
 
-/// What is kept of an object with more than one client.
+/// State of an object with more than one client.
 #[derive(Clone, Debug, Default)]
-struct Contested {
-    contest: Contest,
-    /// From where its clients write, where that is more than one place.
+struct ConflictState {
+    history: WriteHistory,
+    /// Origins of clients that write from more than one place.
     origins: Vec<(Arc<Client>, Origin)>,
 }
 
 /// The effect of one write on the verdict.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
-    /// Whether the write was answered with success and changed nothing.
+    /// Whether the write succeeded and changed nothing.
     pub is_no_op: bool,
-    /// Whether the bodies that it carried could not be read.
+    /// Whether the write has bodies that cannot be parsed.
     pub is_unreadable: bool,
-    /// New thrashing events by party, of wars that are known by their fields.
-    pub thrashes: Thrashes,
+    /// New thrashing events by party, of wars whose fields are known.
+    pub thrashing_events: ThrashingCounts,
     /// State changes, at [`Confidence::Probable`]: those that were due before the write, then that of the write.
     pub transitions: Vec<StateChange>,
-    /// Bytes of bodies that are kept unread, more or less than before.
+    /// The change of [`ObjectState::body_bytes`].
     pub body_bytes: isize,
 }
 
 // === impl ObjectState ===
 
 impl ObjectState {
-    /// An object whose first event was at `at`.
+    /// Returns the state of an object whose first event happened at `at`.
     pub fn new(at: Micros) -> ObjectState {
-        ObjectState { seen: SmallVec::new(), recent: None, more: None, base: at - BASE_BEFORE }
+        ObjectState { writers: SmallVec::new(), pending: None, optional: None, base: at - BASE_BEFORE }
     }
 
-    /// Keeps every write from now on, even while there is one writer.
-    pub fn follow(&mut self) {
-        self.more.get_or_insert_default().contest.get_or_insert_default().contest.follow();
+    /// Keeps the full history of writes from now on, even if there is only one writer.
+    pub fn keep_history(&mut self) {
+        self.optional.get_or_insert_default().conflict.get_or_insert_default().history.keep_all();
     }
 
-    /// Takes in one request about this object. Each request must come in once; their order does not matter. `now` is the time
-    /// up to which [`ObjectState::advance`] may have been called: the verdict does not depend on whether it was.
+    /// Processes one request about this object. Each request must be passed once, in any order. `now` is the time up to
+    /// which [`ObjectState::advance`] may have been called; the verdict does not depend on whether it was.
     pub fn observe(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits, now: Micros) -> Observed {
         let mut observed = Observed::default();
         let before = self.body_bytes();
-        self.take(write, client, limits, now.max(write.at), &mut observed);
+        self.observe_request(write, client, limits, now.max(write.at), &mut observed);
         observed.body_bytes = self.body_bytes().wrapping_sub(before) as isize;
         observed
     }
 
-    fn take(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits, now: Micros, observed: &mut Observed) {
+    fn observe_request(
+        &mut self,
+        write: &Write<'_>,
+        client: &Arc<Client>,
+        limits: &Limits,
+        now: Micros,
+        observed: &mut Observed,
+    ) {
         if !write.stored.kind.is_empty() && self.kind().is_none_or(|kind| **kind != *write.stored.kind) {
-            self.more.get_or_insert_default().kind = Some(write.stored.kind.into());
+            self.optional.get_or_insert_default().kind = Some(write.stored.kind.into());
         }
         if write.outcome != Outcome::Committed {
             if write.outcome != Outcome::Failed {
-                let troubles = self.more.get_or_insert_default().troubles.get_or_insert_default();
-                troubles.note(client, &write.outcome, write.at);
+                let failures = self.optional.get_or_insert_default().failures.get_or_insert_default();
+                failures.record(client, &write.outcome, write.at);
             }
             return;
         }
-        if let Some(troubles) = self.more.as_mut().and_then(|more| more.troubles.as_mut()) {
-            troubles.accepted(client, write.at);
+        if let Some(failures) = self.optional.as_mut().and_then(|optional| optional.failures.as_mut()) {
+            failures.record_accepted(client, write.at);
         }
         observed.transitions = self.advance(now, limits);
         let from = self.state();
-        self.committed(write, client, limits, observed);
-        // A write that arrived late may have undone changes that were due since: they are made again.
+        self.observe_committed(write, client, limits, observed);
+        // A late write may have undone transitions that were due since its time: make them again.
         drop(self.advance(now, limits));
         let to = self.state();
         if from != to {
@@ -124,445 +132,250 @@ impl ObjectState {
         }
     }
 
-    /// Looks at what a request about the object will need, and does nothing: memory that is not near comes meanwhile.
-    pub fn touch(&self) {
-        let last = self.recent().next_back().map(|recent| recent.order.at);
-        black_box((self.base, self.seen.last().map(|seen| seen.part), last));
+    /// Reads the memory that a request about the object needs, without using it, to load it into the cache.
+    pub fn prefetch(&self) {
+        let last = self.pending_writes().next_back().map(|write| write.order.at);
+        black_box((self.base, self.writers.last().map(|writer| writer.part), last));
     }
 
-    /// Makes the state changes that are due by `now`.
+    /// Makes the transitions that are due by `now`, and returns them.
     pub fn advance(&mut self, now: Micros, limits: &Limits) -> Vec<StateChange> {
-        self.contested().map_or_else(Vec::new, |contested| contested.contest.advance(now, limits, Confidence::Probable))
+        let conflict = self.conflict_mut();
+        conflict.map_or_else(Vec::new, |conflict| conflict.history.advance(now, limits, Confidence::Probable))
     }
 
-    /// When to call [`ObjectState::advance`] next, if that is earlier than what this method returned before.
+    /// Returns when to call [`ObjectState::advance`] next, if that is earlier than what this method returned before.
     pub fn new_deadline(&mut self, limits: &Limits) -> Option<Micros> {
-        self.contested()?.contest.new_deadline(limits)
+        self.conflict_mut()?.history.new_deadline(limits)
     }
 
-    /// A person lifted the pause.
+    /// Records that a person lifted the pause. Returns the transition, if there is one.
     pub fn resume(&mut self, at: Micros) -> Option<StateChange> {
         let from = self.state();
-        self.contested()?.contest.resume(at);
+        self.conflict_mut()?.history.resume(at);
         let to = self.state();
         (from != to).then_some(StateChange { from, to, at })
     }
 
-    /// Whether writes are kept that nobody needs once nobody can come late any more.
-    pub fn is_unsettled(&self) -> bool {
-        self.recent.as_ref().is_some_and(|recent| recent.body_bytes() == 0)
+    /// Whether there are pending writes that are needed only while late writes can arrive.
+    pub fn can_be_finalized(&self) -> bool {
+        self.pending.as_ref().is_some_and(|pending| pending.body_bytes() == 0)
     }
 
-    /// Forgets what is only needed while somebody may come late, as of `now`. Bodies stay: they are for the client that
-    /// comes next, whenever that is.
-    pub fn settle(&mut self, now: Micros) {
-        if self.is_unsettled() && self.recent.as_ref().is_some_and(|recent| recent.is_over(now)) {
-            for recent in self.recent.take().into_iter().flat_map(|recent| *recent) {
-                self.settle_recent(&recent);
+    /// Drops the pending writes if late writes can no longer arrive, as of `now`. Writes with bodies stay: a second
+    /// client needs them, whenever it writes.
+    pub fn finalize(&mut self, now: Micros) {
+        if self.can_be_finalized() && self.pending.as_ref().is_some_and(|pending| pending.is_expired(now)) {
+            for write in self.pending.take().into_iter().flat_map(|pending| *pending) {
+                self.finalize_pending(&write);
             }
         }
     }
 
-    /// The state of the verdict that is known by its fields.
+    /// Returns the state of the most urgent war whose fields are known.
     pub fn state(&self) -> State {
-        self.contest().map_or(State::Calm, |c| c.findings().state(Confidence::Probable))
+        self.history().map_or(State::Calm, |history| history.analysis().state(Confidence::Probable))
     }
 
-    /// Who wrote, each client and part once.
-    pub fn seen(&self) -> &[Seen] {
-        &self.seen
+    /// Returns the writers, one for each client and part.
+    pub fn writers(&self) -> &[WriterStats] {
+        &self.writers
     }
 
-    /// What the times of [`ObjectState::seen`] count from.
+    /// Returns the time from which the times of [`ObjectState::writers`] are counted.
     pub fn base(&self) -> Micros {
         self.base
     }
 
-    /// From where a client writes.
+    /// Returns the origins from which a client writes.
     pub fn origins<'a>(&'a self, client: &'a Arc<Client>) -> impl Iterator<Item = &'a Origin> {
-        let more = self.more.iter().filter_map(|more| more.contest.as_ref()).flat_map(|c| &c.origins);
-        std::iter::once(&client.origin).chain(more.filter(move |(c, _)| c == client).map(|(_, origin)| origin))
+        let conflict = self.optional.iter().filter_map(|optional| optional.conflict.as_ref());
+        let others = conflict.flat_map(|conflict| &conflict.origins).filter(move |(known, _)| known == client);
+        std::iter::once(&client.origin).chain(others.map(|(_, origin)| origin))
     }
 
-    /// The contest, once a second client wrote.
-    pub fn contest(&self) -> Option<&Contest> {
-        self.more.as_ref()?.contest.as_deref().map(|c| &c.contest)
+    /// Returns the history of writes, if a second client has written.
+    pub fn history(&self) -> Option<&WriteHistory> {
+        self.optional.as_ref()?.conflict.as_deref().map(|conflict| &conflict.history)
     }
 
-    /// What was not stored.
-    pub fn troubles(&self) -> Option<&Troubles> {
-        self.more.as_ref()?.troubles.as_deref()
+    /// Returns the requests that were not stored, if there are any.
+    pub fn failures(&self) -> Option<&Failures> {
+        self.optional.as_ref()?.failures.as_deref()
     }
 
-    /// `kind`, where a body told it.
+    /// Returns the object's `kind`, if a body contained it.
     pub fn kind(&self) -> Option<&Arc<str>> {
-        self.more.as_ref()?.kind.as_ref()
+        self.optional.as_ref()?.kind.as_ref()
     }
 
-    /// The body of the latest write, unread, where it is kept: the stored object, else the request's.
+    /// Returns the unparsed body of the latest write, if it is kept: the stored object or, without it, the request's.
     pub fn body(&self) -> Option<&[u8]> {
-        self.recent().rev().find_map(Recent::object)
+        self.pending_writes().rev().find_map(PendingWrite::body)
     }
 
-    /// When the last write to the object was.
+    /// Returns the time of the last request about the object.
     pub fn last_at(&self) -> Micros {
-        let troubles = self.troubles().map_or(i64::MIN, Troubles::last_at);
-        self.seen.iter().map(|s| s.span(self.base).1).max().unwrap_or(self.base).max(troubles)
+        let failures = self.failures().map_or(i64::MIN, Failures::last_at);
+        self.writers.iter().map(|w| w.span(self.base).1).max().unwrap_or(self.base).max(failures)
     }
 
-    /// Drops kept bodies and states, to make room.
+    /// Drops kept bodies and states to save memory.
     pub fn drop_bodies(&mut self) {
-        self.recent.iter_mut().for_each(|recent| recent.drop_bodies());
-        if let Some(contested) = self.contested() {
-            contested.contest.drop_states();
+        self.pending.iter_mut().for_each(|pending| pending.drop_bodies());
+        if let Some(conflict) = self.conflict_mut() {
+            conflict.history.drop_states();
         }
     }
 
-    /// Drops the writes of a contested object too: what they amount to stays.
+    /// Drops the records of the history too. What was concluded from them stays.
     pub fn drop_history(&mut self) {
         self.drop_bodies();
-        if let Some(contested) = self.contested() {
-            contested.contest.drop_history();
+        if let Some(conflict) = self.conflict_mut() {
+            conflict.history.drop_records();
         }
     }
 
-    /// Bytes of bodies that are kept unread.
+    /// Returns the bytes of bodies that are kept unparsed.
     pub fn body_bytes(&self) -> usize {
-        self.recent.as_ref().map_or(0, |recent| recent.body_bytes())
+        self.pending.as_ref().map_or(0, |pending| pending.body_bytes())
     }
 
-    /// Bytes that it takes, roughly, beside its clients, which objects share.
+    /// Returns the approximate bytes of the state, without its clients, which objects share.
     pub fn bytes(&self) -> usize {
-        let seen = if self.seen.spilled() { self.seen.capacity() * size_of::<Seen>() } else { 0 };
-        let recent = self.recent.as_ref().map_or(0, |recent| recent.bytes());
-        let more = self.more.as_ref().map_or(0, |more| {
-            let contested = |contested: &Contested| {
-                contested.contest.bytes() + contested.origins.len() * size_of::<(Arc<Client>, Origin)>()
-            };
-            let contest = more.contest.as_deref().map_or(0, contested);
-            size_of::<More>() + contest + more.troubles.as_ref().map_or(0, |troubles| troubles.bytes())
+        let writers = if self.writers.spilled() { self.writers.capacity() * size_of::<WriterStats>() } else { 0 };
+        let pending = self.pending.as_ref().map_or(0, |pending| pending.bytes());
+        let optional = self.optional.as_ref().map_or(0, |optional| {
+            let conflict = optional.conflict.as_deref().map_or(0, ConflictState::bytes);
+            let failures = optional.failures.as_ref().map_or(0, |failures| failures.bytes());
+            size_of::<OptionalState>() + conflict + failures
         });
-        size_of::<ObjectState>() + seen + recent + more
+        size_of::<ObjectState>() + writers + pending + optional
     }
 
-    fn contested(&mut self) -> Option<&mut Contested> {
-        self.more.as_mut()?.contest.as_deref_mut()
+    fn conflict_mut(&mut self) -> Option<&mut ConflictState> {
+        self.optional.as_mut()?.conflict.as_deref_mut()
     }
 
-    fn recent(&self) -> impl DoubleEndedIterator<Item = &Recent> {
-        self.recent.iter().flat_map(|recent| recent.iter())
+    fn pending_writes(&self) -> impl DoubleEndedIterator<Item = &PendingWrite> {
+        self.pending.iter().flat_map(|pending| pending.iter())
     }
 
-    /// A time in the unit of [`Seen`].
+    /// Returns a time in the unit of [`WriterStats`].
     fn ms(&self, at: Micros) -> u32 {
         u32::try_from((at - self.base).max(0) / 1_000).unwrap_or(u32::MAX)
     }
 
-    fn committed(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits, observed: &mut Observed) {
+    fn observe_committed(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits, observed: &mut Observed) {
         let order = order_of(write);
-        let is_unmoved = write.stored.resource_version != 0 && write.stored.resource_version == write.replaced;
-        let revision = if is_unmoved { Revision::Found } else { self.revision(write, &order) };
+        let revision = Revision::of(write, &order, || self.same_revision(&order));
         if let Revision::Corrects(counted) = &revision
-            && let Some(seen) = self.seen.iter_mut().find(|s| s.client == *counted && s.writes() > 0)
+            && let Some(writer) = self.writers.iter_mut().find(|w| w.client == *counted && w.writes() > 0)
         {
-            seen.discount();
+            writer.discount();
         }
         let is_no_op = revision == Revision::Found;
         observed.is_no_op = is_no_op;
-        self.note(write, client, is_no_op, limits);
+        self.count(write, client, is_no_op, limits);
         let is_mutated = admission::is_mutated(write);
         if is_no_op && !is_mutated {
             return;
         }
         let on = &ObjectLimits::new(limits, &write.object);
-        let bodies = Bodies::of(write, limits);
-        let tier = tier_of(write.event.level, write);
-        let mut is_in = false;
-        if self.contest().is_none() {
-            // What webhooks make of a new object is no fight; what they make of a change may be one.
-            let is_fought = is_mutated && write.effect != Effect::Create;
-            if !is_fought {
-                self.keep(write, client, order, tier, &bodies, &revision);
-                is_in = true;
-                if !self.is_contested(write.part, &order, tier) && !self.may_be_two(client, write.part, tier) {
+        let incoming = Incoming::new(write, client, order, is_mutated, limits);
+        let mut is_pending = false;
+        if self.history().is_none() {
+            // A webhook that completes a new object fights nobody; one that changes an update may.
+            if !is_mutated || write.effect == Effect::Create {
+                self.keep_pending(&incoming, &revision);
+                is_pending = true;
+                if !self.has_rival_writers(&incoming) && !self.may_be_two_applications(&incoming) {
                     return;
                 }
             }
-            observed.thrashes = self.begin_contest(&bodies, on);
+            observed.thrashing_events = self.begin_history(&incoming.bodies, on);
         }
-        let Some(contested) = self.more.as_mut().and_then(|more| more.contest.as_mut()) else { return };
-        let contest = &mut contested.contest;
-        let mut add = |thrashes: Thrashes| observed.thrashes.extend(thrashes);
-        if !is_in {
-            let evidence = bodies.evidence(contest.known().map(|k| &**k));
-            let has_body = bodies.request.is_some() || bodies.response.is_some();
-            observed.is_unreadable =
-                has_body && write.effect == Effect::Modify && matches!(evidence, Evidence::None) && tier > Tier::Object;
-            let mutations = match is_mutated {
-                true => admission::mutations(write, &bodies, &evidence, contest.known().map(|k| &**k)),
-                false => Vec::new(),
-            };
-            let tier = match &evidence {
-                Evidence::None if write.effect == Effect::Delete => tier,
-                Evidence::None => Tier::Object,
-                Evidence::Named { tier, .. } | Evidence::Whole { tier, .. } => *tier,
-            };
-            // What changed nothing has no revision of its own; it is kept for what was asked and not stored.
-            let order = if is_no_op { Order { revision: 0, ..order } } else { order };
-            let record = Record::new(order, client.clone(), write.event.verb, write.effect, write.part, tier, evidence);
-            let mut record = record.with_mutations(mutations);
-            record.is_certain = is_certain(write);
-            record.is_no_op = is_no_op;
-            match revision {
-                Revision::New | Revision::Found => add(contest.insert(record, on)),
-                Revision::Corrects(_) => add(contest.correct(record, on)),
-            }
+        let Some(conflict) = self.conflict_mut() else { return };
+        if !is_pending {
+            let history = &mut conflict.history;
+            let record = incoming.record(is_no_op, history.current_fields().map(|fields| &**fields));
+            observed.is_unreadable = record.is_blind && incoming.has_readable_body();
+            observed.thrashing_events.extend(match revision {
+                Revision::New | Revision::Found => history.insert(record, on),
+                Revision::Corrects(_) => history.correct(record, on),
+            });
         }
-        contested.note_origin(client);
+        conflict.record_origin(client);
     }
 
-    /// Whether another request was already taken to have stored this revision. Of two answered with one revision only one
-    /// stored it: the one that cannot have found it, or whose part was changed, or that came first.
-    fn revision(&self, write: &Write<'_>, order: &Order) -> Revision {
-        if !order.is_stored() {
-            return Revision::New;
+    /// Returns the earlier request that was answered with the same revision.
+    fn same_revision(&self, order: &WriteOrder) -> Option<StoredRevision<'_>> {
+        if let Some(history) = self.history() {
+            let same = history.same_revision(order)?;
+            let changed_part = (!same.changes.is_empty()).then_some(same.part);
+            let (at, client, is_certain) = (same.order.at, &same.client, same.is_certain);
+            return Some(StoredRevision { at, client, is_certain, changed_part });
         }
-        let (at, client, was_certain, changed_part) = match self.contest() {
-            Some(contest) => match contest.same_revision(order) {
-                Some(same) => {
-                    let changed = (!same.changes.is_empty()).then_some(same.part);
-                    (same.order.at, &same.client, same.is_certain, changed)
-                }
-                None => return Revision::New,
-            },
-            None => match self.recent().find(|r| r.order.is_same_revision(order)) {
-                Some(same) => (same.order.at, &same.client, same.is_certain, None),
-                None => return Revision::New,
-            },
-        };
-        let is_found = match (was_certain, is_certain(write)) {
-            (true, _) => true,
-            (false, true) => false,
-            _ => changed_part.is_some_and(|part| part != write.part) || at <= order.at,
-        };
-        if is_found { Revision::Found } else { Revision::Corrects(client.clone()) }
+        let same = self.pending_writes().find(|w| w.order.is_same_revision(order))?;
+        let (at, client, is_certain) = (same.order.at, &same.client, same.is_certain);
+        Some(StoredRevision { at, client, is_certain, changed_part: None })
     }
 
-    /// Whether the object now, after a write of this part and order, has two clients whose writes to the same part must be
-    /// told apart.
-    fn is_contested(&self, part: Part, order: &Order, tier: Tier) -> bool {
-        if self.seen.len() < 2 {
-            return false;
-        }
-        // Bringing it again takes back that it was taken away.
-        let is_recreated = self.seen.iter().any(|a| {
-            let is_others = |b: &Seen| b.deletes() > 0 && b.client != a.client;
-            let is_after = |b: &Seen| a.span(self.base).1 > b.span(self.base).0;
-            a.creates() > 0 && self.seen.iter().any(|b| is_others(b) && is_after(b))
-        });
-        if is_recreated && self.seen.iter().map(Seen::creates).sum::<u32>() > 1 {
-            return true;
-        }
-        let has_two = |part| self.seen.iter().filter(|s| s.part == part && s.contents() > 0).nth(1).is_some();
-        match tier {
-            // Without fields, only actors that write alternately matter; who goes on takes no new turn.
-            Tier::Object => has_two(part) && !self.goes_on(part, order) && self.is_in_turns(part),
-            _ => [Part::Main, Part::Status].into_iter().any(has_two),
-        }
-    }
-
-    /// Whether one client may be two applications of a GitOps tool, which look alike without bodies.
-    fn may_be_two(&self, client: &Client, part: Part, tier: Tier) -> bool {
-        let is_busy = |s: &Seen| s.part == part && *s.client == *client && s.contents() >= REPEATS_MIN;
-        tier == Tier::Object && part == Part::Main && client.role.is_gitops() && self.seen.iter().any(is_busy)
-    }
-
-    /// The recent writes that gave a part contents.
-    fn contents(&self, part: Part) -> impl DoubleEndedIterator<Item = &Recent> {
-        self.recent().filter(move |r| r.part == part && r.effect != Effect::Delete && !r.is_binding)
-    }
-
-    /// Whether the write of this order is the last one, and so was the one before it by its actor.
-    fn goes_on(&self, part: Part, order: &Order) -> bool {
-        let mut back = self.contents(part).rev();
-        back.next().zip(back.next()).is_some_and(|(a, b)| a.order == *order && a.client.is_same_actor(&b.client))
-    }
-
-    /// Whether an actor wrote to a part before and after another one.
-    fn is_in_turns(&self, part: Part) -> bool {
-        let writers = self.seen.iter().filter(|s| s.part == part && s.contents() > 0);
-        let mut turns: SmallVec<[&Client; 4]> = SmallVec::new();
-        let mut is_turn = |client| {
-            // The third entry of a run of turns in which an actor comes again is a turn back.
-            let is_same = |other: &&Client| other.is_same_actor(client);
-            if turns.last().is_some_and(&is_same) {
-                return false;
-            }
-            let comes_again = turns.iter().any(is_same);
-            turns.push(client);
-            comes_again
-        };
-        let mut settled: SmallVec<[(Micros, &Client); 8]> = SmallVec::new();
-        for seen in writers {
-            let last = seen.settled(self.base);
-            settled.extend(last.map(|last| (seen.span(self.base).0.min(last), &*seen.client)));
-            settled.extend(last.map(|last| (last, &*seen.client)));
-        }
-        settled.sort_by_key(|(at, _)| *at);
-        settled.iter().any(|(_, client)| is_turn(client)) || self.contents(part).any(|recent| is_turn(&recent.client))
-    }
-
-    /// Begins the contest: with what was counted before the recent writes, and with those.
-    fn begin_contest(&mut self, bodies: &Bodies<'_>, on: &ObjectLimits<'_>) -> Thrashes {
-        let recent = self.recent.take().map(|recent| *recent).unwrap_or_default();
-        let tier = recent.iter().map(|r| r.tier).max().unwrap_or(Tier::Object);
-        let mut seeds = Vec::new();
-        for seen in &self.seen {
-            let Some(settled) = seen.settled(self.base) else { continue };
-            let mut seed = |at: Micros, effect, verb| {
-                let order = Order { at, ..Order::default() };
-                seeds.push(Record::new(order, seen.client.clone(), verb, effect, seen.part, tier, Evidence::None));
-            };
-            let first = seen.span(self.base).0;
-            let begins = if seen.creates() > 0 {
-                (Effect::Create, Verb::Create)
-            } else {
-                (Effect::Modify, seen.modifying_verb())
-            };
-            let ends = match (seen.deletes() > 0, first < settled) {
-                (true, _) => (Effect::Delete, Verb::Delete),
-                (false, true) => (Effect::Modify, seen.modifying_verb()),
-                (false, false) => begins,
-            };
-            if first < settled {
-                seed(first, begins.0, begins.1);
-            }
-            seed(settled, ends.0, ends.1);
-        }
-        let mut contest = Contest::begin(seeds, on);
-        let mut thrashes = Thrashes::new();
-        for recent in recent {
-            thrashes.extend(contest.insert(recent.record(bodies, contest.known().map(|k| &**k)), on));
-        }
-        self.more.get_or_insert_default().contest = Some(Box::new(Contested { contest, origins: Vec::new() }));
-        thrashes
-    }
-
-    /// Keeps a write for the day a second client writes.
-    fn keep(
-        &mut self,
-        write: &Write<'_>,
-        client: &Arc<Client>,
-        order: Order,
-        tier: Tier,
-        bodies: &Bodies<'_>,
-        revision: &Revision,
-    ) {
-        let new = Recent {
-            order,
-            client: client.clone(),
-            part: write.part,
-            verb: write.event.verb,
-            effect: write.effect,
-            tier,
-            is_certain: is_certain(write),
-            is_binding: write.subresource == "binding",
-            bodies: Kept::of(bodies),
-            // What is stored shows what webhooks made of it; a request alone does not.
-            mutations: match tier == Tier::Field && admission::is_mutated(write) {
-                true => Some(Box::new(admission::mutations(write, bodies, &bodies.evidence(None), None))),
-                false => None,
-            },
-        };
-        let recent = self.recent.get_or_insert_default();
+    /// Keeps a write in case a second client writes.
+    fn keep_pending(&mut self, incoming: &Incoming<'_, '_>, revision: &Revision) {
+        let new = incoming.pending_write();
+        let pending = self.pending.get_or_insert_default();
         let new = match revision {
-            Revision::Corrects(_) => recent.correct(new),
-            _ => Some(new),
+            Revision::Corrects(_) => pending.correct(new),
+            Revision::New | Revision::Found => Some(new),
         };
         let Some(new) = new else { return };
-        recent.put(new);
-        while let Some(oldest) = self.recent.as_mut().and_then(|recent| recent.pop_over()) {
-            self.settle_recent(&oldest);
+        pending.insert(new);
+        while let Some(oldest) = self.pending.as_mut().and_then(|pending| pending.pop_expired()) {
+            self.finalize_pending(&oldest);
         }
     }
 
-    fn settle_recent(&mut self, recent: &Recent) {
-        let ms = self.ms(recent.order.at);
-        if let Some(seen) = self.seen.iter_mut().find(|s| s.part == recent.part && s.client == recent.client) {
-            seen.settle(ms);
+    fn finalize_pending(&mut self, write: &PendingWrite) {
+        let ms = self.ms(write.order.at);
+        if let Some(writer) = self.writers.iter_mut().find(|w| w.part == write.part && w.client == write.client) {
+            writer.finalize(ms);
         }
     }
 
-    fn note(&mut self, write: &Write<'_>, client: &Arc<Client>, is_no_op: bool, limits: &Limits) {
-        let is_it = |s: &Seen| s.part == write.part && s.client == *client;
+    /// Counts a request of a writer.
+    fn count(&mut self, write: &Write<'_>, client: &Arc<Client>, is_no_op: bool, limits: &Limits) {
+        let is_it = |w: &WriterStats| w.part == write.part && w.client == *client;
         let ms = self.ms(write.at);
-        let index = self.seen.iter().position(is_it).unwrap_or_else(|| {
-            if self.seen.len() >= SEEN_MAX
-                && let Some(silent) = (0..self.seen.len()).min_by_key(|i| self.seen[*i].span(self.base).1)
+        let index = self.writers.iter().position(is_it).unwrap_or_else(|| {
+            if self.writers.len() >= WRITERS_MAX
+                && let Some(silent) = (0..self.writers.len()).min_by_key(|i| self.writers[*i].span(self.base).1)
             {
-                self.seen.remove(silent);
+                self.writers.remove(silent);
             }
-            if self.seen.len() == self.seen.capacity() {
-                self.seen.reserve_exact(2);
+            if self.writers.len() == self.writers.capacity() {
+                self.writers.reserve_exact(2);
             }
-            self.seen.push(Seen::new(client.clone(), write.part));
-            self.seen.len() - 1
+            self.writers.push(WriterStats::new(client.clone(), write.part));
+            self.writers.len() - 1
         });
-        self.seen[index].count(write, ms, is_no_op, limits);
+        self.writers[index].count(write, ms, is_no_op, limits);
     }
 }
 
-// === impl Contested ===
+// === impl ConflictState ===
 
-impl Contested {
-    fn note_origin(&mut self, client: &Arc<Client>) {
+impl ConflictState {
+    fn bytes(&self) -> usize {
+        self.history.bytes() + self.origins.len() * size_of::<(Arc<Client>, Origin)>()
+    }
+
+    fn record_origin(&mut self, client: &Arc<Client>) {
         let origin = &client.origin;
         let is_new = !self.origins.iter().any(|(c, o)| c == client && o == origin);
         if is_new && self.origins.len() < ORIGINS_MAX {
             self.origins.push((client.clone(), origin.clone()));
         }
-    }
-}
-
-/// What a write's answer says about the revision it names.
-#[derive(PartialEq)]
-enum Revision {
-    /// It is this write's.
-    New,
-    /// It was there before: this write changed nothing.
-    Found,
-    /// It is this write's, and not that other client's which was taken for it.
-    Corrects(Arc<Client>),
-}
-
-/// Whether a write surely stored the revision that it was answered with: an update of an earlier one, a creation, or a deletion,
-/// which marks the object. (Who then takes away the last finalizer is answered with the same revision.)
-fn is_certain(write: &Write<'_>) -> bool {
-    let (stored, replaced) = (write.stored.resource_version, write.replaced);
-    write.effect != Effect::Modify || (stored != 0 && replaced != 0 && stored != replaced)
-}
-
-/// The most a write of this level can tell.
-fn tier_of(level: Level, write: &Write<'_>) -> Tier {
-    let event = write.event;
-    match level {
-        Level::RequestResponse if event.response_object.is_some() => Tier::Value,
-        Level::Metadata => Tier::Object,
-        _ if event.request_object.is_some() => Tier::Field,
-        // A deletion may be sent without options.
-        _ if write.effect == Effect::Delete && level > Level::Metadata => Tier::Field,
-        _ => Tier::Object,
-    }
-}
-
-fn order_of(write: &Write<'_>) -> Order {
-    let claimed = write.event.object_ref.as_ref().map_or("", |o| o.uid.as_ref());
-    let uid = if write.stored.uid.is_empty() { claimed } else { write.stored.uid };
-    Order {
-        revision: Order::revision(write.stored.resource_version, write.replaced),
-        uid: if uid.is_empty() { 0 } else { super::hash(uid) },
-        at: write.at,
-        is_last: write.effect == Effect::Delete && write.stored.is_gone,
     }
 }
 

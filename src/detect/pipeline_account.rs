@@ -1,9 +1,9 @@
-//! Accounts that a pipeline makes anew for each run, or whose name ends with the run: `*` stands for the run.
+//! Accounts that a pipeline creates for each run, or whose names end with the run. `*` replaces the run.
 
-/// Words by which an account says that a pipeline uses it.
+/// Words in the names of accounts that pipelines use.
 const PIPELINE_WORDS: [&str; 9] = ["ci", "cd", "run", "runner", "job", "build", "pipeline", "deploy", "deployer"];
 
-/// The account with its run cut off; `None` where its name tells of none.
+/// Returns the account with `*` instead of the run, or `None` if its name contains no run.
 pub(super) fn pipeline_account(user: &str) -> Option<String> {
     if user.starts_with("system:node:") {
         return None;
@@ -17,8 +17,8 @@ fn gitlab_job(user: &str) -> Option<String> {
     is_number(job, 1).then(|| "gitlab:ci_job:*".to_owned())
 }
 
-/// `ISSUER#repo:acme/shop:ref:refs/heads/main` and `ISSUER#project_path:acme/shop:ref_type:branch:ref:main`: the branch or tag
-/// is the run's. An environment is not.
+/// `ISSUER#repo:acme/shop:ref:refs/heads/main` and `ISSUER#project_path:acme/shop:ref_type:branch:ref:main`: the branch or
+/// tag belongs to the run. An environment does not.
 fn oidc_subject(user: &str) -> Option<String> {
     let marked = |mark: &str| user.find(mark).map(|at| at + mark.len());
     let from = marked("project_path:").or_else(|| marked("repo:"))?;
@@ -27,7 +27,8 @@ fn oidc_subject(user: &str) -> Option<String> {
     is_run.then(|| format!("{}{repository}:*", &user[..from]))
 }
 
-/// `arn:aws:sts::111122223333:assumed-role/deploy/1732489012345678901`: the session is new each time. A person's is their name.
+/// `arn:aws:sts::111122223333:assumed-role/deploy/1732489012345678901`: each run has a new session. The session of a person
+/// is the person's name.
 fn aws_session(user: &str) -> Option<String> {
     let (account, role) = user.split_once(":assumed-role/")?;
     let (role, session) = role.split_once('/')?;
@@ -35,10 +36,10 @@ fn aws_session(user: &str) -> Option<String> {
     (account.starts_with("arn:aws") && !is_person).then(|| format!("{account}:assumed-role/{role}/*"))
 }
 
-/// `…:deploy-1732489012`, `…:ci-8f3a9c1b`, `…:runner-x7k2p-9dk4s`: cut from the end while a part is a number or a hash. What is
-/// shorter counts where the name says that it is a pipeline's.
+/// `…:deploy-1732489012`, `…:ci-8f3a9c1b`, `…:runner-x7k2p-9dk4s`: removes parts from the end as long as they are numbers or
+/// hashes. Shorter numbers and generated names count only if the name contains a word of pipelines.
 fn numbered(user: &str) -> Option<String> {
-    let (place, name) = user.rsplit_once(':').map_or(("", user), |(place, name)| (place, name));
+    let (prefix, name) = user.rsplit_once(':').unwrap_or(("", user));
     let mut parts: Vec<&str> = name.split('-').collect();
     let all = parts.len();
     let is_pipeline = parts.iter().any(|part| PIPELINE_WORDS.contains(part));
@@ -47,21 +48,21 @@ fn numbered(user: &str) -> Option<String> {
     while parts.len() > 1 && parts.last().is_some_and(|part| is_run(part)) {
         parts.pop();
     }
-    let colon = if place.is_empty() { "" } else { ":" };
-    (parts.len() < all).then(|| format!("{place}{colon}{}-*", parts.join("-")))
+    let colon = if prefix.is_empty() { "" } else { ":" };
+    (parts.len() < all).then(|| format!("{prefix}{colon}{}-*", parts.join("-")))
 }
 
 fn is_number(text: &str, digits_min: usize) -> bool {
     text.len() >= digits_min && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Seven to forty hexadecimal digits, with a number among them: a commit, or a revision's hash.
+/// Whether a text has seven to forty hexadecimal digits, of which at least one is decimal: a commit, or the hash of a revision.
 fn is_hash(text: &str) -> bool {
     let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     (7..=40).contains(&text.len()) && text.bytes().all(is_hex) && text.bytes().any(|b| b.is_ascii_digit())
 }
 
-/// Five characters of the alphabet that Kubernetes makes names of, with a number among them.
+/// Whether a text has five characters of the alphabet of Kubernetes' generated names, of which at least one is a digit.
 fn is_generated(text: &str) -> bool {
     let is_letter = |b: u8| b"bcdfghjklmnpqrstvwxz2456789".contains(&b);
     text.len() == 5 && text.bytes().all(is_letter) && text.bytes().any(|b| b.is_ascii_digit())
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn other_accounts_stay_what_they_are() {
+    fn other_accounts_are_not_changed() {
         for user in [
             "alice",
             "gitlab:user:alice",
@@ -108,7 +109,7 @@ mod tests {
             "system:serviceaccount:kube-system:deployment-controller",
             "system:serviceaccount:ci:deployer",
             "system:serviceaccount:x:shop-facade",
-            // Five letters are a word; so are five characters that Kubernetes makes no names of.
+            // Five letters may be a word. Kubernetes' generated names do not contain vowels, 0, 1 or 3.
             "system:serviceaccount:ci:runner-tests",
             "system:serviceaccount:ci:runner-bcdfg",
             "system:serviceaccount:ci:runner-linu1",

@@ -1,4 +1,4 @@
-//! The limits a verdict is measured by, with overrides by kind and namespace.
+//! The limits for verdicts, with overrides by resource, namespace and name.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -6,45 +6,46 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::actor_class::ActorClassifier;
 use super::bucket::Limit;
-use super::class::Classes;
-use super::cooperation::Cooperations;
-use super::kind;
+use super::cooperation::CooperationRules;
+use super::resource_kind;
 use super::write::ObjectName;
 use crate::audit::event::Micros;
 
 const SECOND: Micros = 1_000_000;
 
-/// What counts as a war for one object.
+/// The limits for one object: what counts as a war.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// Buckets that every retake takes a token from; an empty one is a thrashing event.
+    /// The token buckets. A retake takes a token from each; it is a thrashing event if one of them is empty.
     pub buckets: SmallVec<[Limit; 2]>,
-    /// Thrashing events within one bucket's window that pause the object.
+    /// Number of thrashing events within one bucket's window after which a war is sustained.
     pub pause_after: NonZeroU32,
-    /// Time without a retake after which a pause is tried to be lifted.
+    /// The quiet period: time without a retake after which a sustained war is subsiding.
     pub quiet: Micros,
-    /// The longest that repeated relapses stretch the quiet period to.
+    /// Maximum quiet period. Each relapse doubles the quiet period up to this.
     pub quiet_max: Micros,
-    /// How far back an earlier write makes a later one a retake; by default the longest bucket's window.
+    /// Maximum time between two writes of an actor for the second one to be a retake. By default, this is the window of the
+    /// longest bucket.
     pub contest_window: Option<Micros>,
-    /// Writes of one actor to one object per minute beyond which it runs in a hot loop.
+    /// Maximum number of writes of one actor to one object per minute. More are a hot loop.
     pub hot_loop_per_minute: NonZeroU32,
-    /// No-ops of one actor in a row that are a hot loop.
+    /// Number of consecutive no-ops of one actor that are a hot loop.
     pub hot_loop_no_ops: NonZeroU32,
-    /// Tries of one actor on one object that failed with 409 right after another 409, beyond which there is contention.
+    /// Maximum number of requests of one client that fail with 409 right after another 409. More are contention.
     pub contention: Limit,
-    /// Turns from accepted to rejected and back, on one object by one actor, that are flapping.
+    /// Number of alternations between accepted and rejected, for one actor and object, that are flapping.
     pub flapping_turns: NonZeroU32,
-    /// Keep no values, as if all objects were Secrets.
+    /// Whether values are not kept, as if all objects were Secrets.
     pub redacts: bool,
-    /// The account that pauses are set with: its writes are no retakes of a part whose fields are not known.
+    /// The account that sets pauses. Its writes are not retakes of a part whose fields are not known.
     pub own: Option<Arc<str>>,
-    /// Who is made to write the same field.
-    pub cooperations: Arc<Cooperations>,
+    /// Actors that write the same field by design.
+    pub cooperations: Arc<CooperationRules>,
 }
 
-/// The limits for one object, and what it is.
+/// The limits for one object, with its resource.
 #[derive(Clone, Copy, Debug)]
 pub struct ObjectLimits<'l> {
     /// The limits.
@@ -55,56 +56,56 @@ pub struct ObjectLimits<'l> {
     pub resource: &'l str,
 }
 
-/// The limits for all objects: defaults, and overrides of which the first match counts.
+/// The limits for all objects: defaults and overrides.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
-    /// For objects that no override matches.
+    /// The limits for objects that no override matches.
     pub limits: Limits,
-    /// In order; the first match counts.
+    /// The overrides. The first that matches applies.
     pub overrides: Vec<Override>,
-    /// An object whose every write is kept, even while it has one writer.
-    pub follow: Option<Target>,
-    /// What actors are.
-    pub classes: Arc<Classes>,
+    /// An object of which all writes are kept, even if it has only one writer.
+    pub history_of: Option<Target>,
+    /// Classifies the actors.
+    pub classes: Arc<ActorClassifier>,
 }
 
-/// An object that is followed.
+/// An object of which all writes are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Its kind or resource, as people type it.
+    /// Its kind or resource, in any notation that kubectl accepts.
     pub kind: String,
     /// Its name.
     pub name: String,
-    /// Its namespace; any where absent.
+    /// Its namespace; `None` matches any.
     pub namespace: Option<String>,
 }
 
-/// Limits for the objects it matches.
+/// Limits for the objects that it matches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Override {
-    /// `resource.group`, such as `deployments.apps`; any where absent.
+    /// `resource.group`, such as `deployments.apps`; `None` matches any.
     pub resource: Option<String>,
-    /// Namespace; any where absent.
+    /// The namespace; `None` matches any.
     pub namespace: Option<String>,
-    /// Name; any where absent.
+    /// The name; `None` matches any.
     pub name: Option<String>,
-    /// The limits for these.
+    /// The limits of these objects.
     pub limits: Limits,
-    /// Objects that are not looked at.
+    /// Whether these objects are ignored.
     pub is_ignored: bool,
 }
 
 // === impl Limits ===
 
 impl Limits {
-    /// How far back an earlier write makes a later one a retake.
+    /// Returns the maximum time between two writes of an actor for the second one to be a retake.
     pub fn window(&self) -> Micros {
         self.contest_window.unwrap_or_else(|| self.buckets.iter().map(Limit::window).max().unwrap_or(600 * SECOND))
     }
 }
 
 impl Default for Limits {
-    /// The runbook's own window (5 in 10 minutes), and 12 in 6 hours for slow wars.
+    /// Returns the runbook's limit (5 in 10 minutes), and 12 in 6 hours for slow wars.
     fn default() -> Limits {
         let limit = |burst, window_s| Limit { burst: at_least_one(burst), window_s: at_least_one(window_s) };
         Limits {
@@ -131,22 +132,22 @@ fn at_least_one(n: u32) -> NonZeroU32 {
 // === impl ObjectLimits ===
 
 impl<'l> ObjectLimits<'l> {
-    /// The limits for this object.
+    /// Returns these limits for an object.
     pub fn new(limits: &'l Limits, object: &ObjectName<'l>) -> ObjectLimits<'l> {
         ObjectLimits { limits, group: object.group, resource: object.resource }
     }
 
-    /// `deployments.apps`; the resource alone in the core group.
+    /// Returns `deployments.apps`, or only the resource in the core group.
     pub fn name(&self) -> Cow<'l, str> {
         if self.group.is_empty() { self.resource.into() } else { format!("{}.{}", self.resource, self.group).into() }
     }
 
-    /// Whether the API server knows the object's types.
+    /// Whether the resource is built in, so that the API server knows its types.
     pub fn is_built_in(&self) -> bool {
-        kind::built_in(self.group, self.resource).is_some()
+        resource_kind::built_in(self.group, self.resource).is_some()
     }
 
-    /// Whether this is an object of this group and resource.
+    /// Whether the object is of this group and resource.
     pub fn is(&self, group: &str, resource: &str) -> bool {
         self.group == group && self.resource == resource
     }
@@ -155,7 +156,7 @@ impl<'l> ObjectLimits<'l> {
 // === impl Policy ===
 
 impl Policy {
-    /// The limits for one object; `None` where it is not looked at.
+    /// Returns the limits for an object, or `None` if it is ignored.
     pub fn limits(&self, object: &ObjectName<'_>) -> Option<&Limits> {
         match self.overrides.iter().find(|o| o.matches(object)) {
             Some(found) if found.is_ignored => None,
@@ -164,12 +165,12 @@ impl Policy {
         }
     }
 
-    /// Whether every write of this object is to be kept.
-    pub fn is_followed(&self, object: &ObjectName<'_>) -> bool {
-        let Some(target) = &self.follow else { return false };
-        let is_kind = || match kind::built_in(object.group, object.resource) {
-            Some(kind) => kind::is_meant(&target.kind, object.group, object.resource, kind),
-            // The kinds of extensions are not known here: any may be meant.
+    /// Whether all writes of an object are kept.
+    pub fn keeps_history(&self, object: &ObjectName<'_>) -> bool {
+        let Some(target) = &self.history_of else { return false };
+        let is_kind = || match resource_kind::built_in(object.group, object.resource) {
+            Some(kind) => resource_kind::matches_input(&target.kind, object.group, object.resource, kind),
+            // The kinds of custom resources are not known here, so any kind matches.
             None => true,
         };
         target.name == object.name && target.namespace.as_deref().is_none_or(|n| n == object.namespace) && is_kind()

@@ -5,9 +5,9 @@
 
 use serde_json::{Value, json};
 
+use super::actor_class::Role;
 use super::annotations::{UNPATCHED_KINDS, UNPATCHED_PATHS};
 use super::cause::Cause;
-use super::class::Role;
 
 /// The prefix of the annotations that reconcilers of this kind honour.
 pub const PREFIX: &str = "platform.kubevirt.io/";
@@ -32,7 +32,7 @@ pub struct Facts<'a> {
     /// The party that honours the annotations, if any does.
     pub honouring: Option<&'a str>,
     /// Over what, with the values of each party: `None` where it removed the field.
-    pub fields: Vec<Contested<'a>>,
+    pub fields: Vec<ContestedField<'a>>,
     /// The HorizontalPodAutoscaler that targets the object, where the events show it.
     pub hpa: Option<String>,
     /// The Argo CD application that tracks it, where its annotations show it.
@@ -43,7 +43,7 @@ pub struct Facts<'a> {
 
 /// A contested field, and what each party wants of it.
 #[derive(Clone, Debug)]
-pub struct Contested<'a> {
+pub struct ContestedField<'a> {
     /// Its path, as editwar writes it.
     pub path: &'a str,
     /// Who, what, how often. Values that are hidden or cut are not among them.

@@ -1,9 +1,9 @@
-//! Fields of an object that changes more of them than are followed: of each only its last change, to notice one that is
-//! undone.
+//! The last change of each untracked field, for objects of which more fields change than can be tracked. It shows when
+//! another writer undoes the change.
 //!
-//! Somebody may change thousands of fields with each write, other ones each time, to hide a fight over one. A field whose value
-//! another writer brings back is worth following from then on; who of the others is forgotten is left to chance, so that no
-//! order of writes keeps a field out of sight.
+//! A client can change thousands of fields with each write, different ones each time, to hide a war over one field. A field
+//! whose value another writer restores is tracked from then on. Which of the other fields are forgotten is random, so that
+//! no sequence of writes can hide a field.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,62 +11,62 @@ use std::sync::Arc;
 use super::actor::Client;
 use super::fields::{Change, FieldValue};
 
-/// Fields that are kept: less than half of what a table of 2^17 places holds, which then never grows to twice that.
+/// Maximum number of fields. It is less than seven eighths of 2^16, so that the table never has more than 2^16 slots.
 const FIELDS_MAX: usize = 56_000;
 
 /// The last changes of many fields.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sketch {
-    /// By a hash of the path, which nobody outside can aim.
-    fields: HashMap<u64, Trace, foldhash::fast::RandomState>,
-    /// How often half of it was forgotten.
-    rounds: u32,
+    /// By a keyed hash of the path, for which clients cannot construct collisions.
+    fields: HashMap<u64, LastChange, foldhash::fast::RandomState>,
+    /// How often half of the fields were forgotten.
+    halvings: u32,
 }
 
 /// The last change of a field.
 #[derive(Clone, Debug)]
-pub(super) struct Trace {
-    /// Who made it.
+pub(super) struct LastChange {
+    /// The client that made it.
     pub(super) client: Arc<Client>,
-    /// A hash of the value before it; `None` for the field's absence.
+    /// A hash of the value before it; `None` if the field was absent.
     before: Option<u64>,
 }
 
 // === impl Sketch ===
 
 impl Sketch {
-    /// Notes a change; the change that it undoes, where another writer made that.
-    pub(super) fn note(&mut self, change: &Change, client: &Arc<Client>) -> Option<Trace> {
+    /// Records a change. If it undoes the last change by another writer, returns that change.
+    pub(super) fn record(&mut self, change: &Change, client: &Arc<Client>) -> Option<LastChange> {
         let path = super::hash(&change.path);
         let hash = |value: &Option<FieldValue>| value.as_ref().map(FieldValue::hash);
-        let is_undone = |last: &&Trace| !last.client.is_same_actor(client) && last.before == hash(&change.new);
+        let is_undone = |last: &&LastChange| !last.client.is_same_actor(client) && last.before == hash(&change.new);
         if self.fields.get(&path).filter(is_undone).is_some() {
             return self.fields.remove(&path);
         }
-        self.put(change, client);
+        self.insert(change, client);
         None
     }
 
-    /// Notes a change, whatever it undoes.
-    pub(super) fn put(&mut self, change: &Change, client: &Arc<Client>) {
+    /// Records a change without checking what it undoes.
+    pub(super) fn insert(&mut self, change: &Change, client: &Arc<Client>) {
         let path = super::hash(&change.path);
         if self.fields.len() >= FIELDS_MAX && !self.fields.contains_key(&path) {
-            self.rounds += 1;
-            let is_kept = |path: &u64| super::hash_of(&(path, self.rounds)) & 1 == 0;
+            self.halvings += 1;
+            let is_kept = |path: &u64| super::hash_of(&(path, self.halvings)) & 1 == 0;
             self.fields.retain(|path, _| is_kept(path));
         }
         let before = change.old.as_ref().map(FieldValue::hash);
-        self.fields.insert(path, Trace { client: client.clone(), before });
+        self.fields.insert(path, LastChange { client: client.clone(), before });
     }
 
-    /// How many fields are in it.
+    /// Returns the number of fields.
     pub(super) fn len(&self) -> usize {
         self.fields.len()
     }
 
-    /// Bytes that it takes, roughly.
+    /// Returns the approximate bytes of the sketch.
     pub(super) fn bytes(&self) -> usize {
-        self.fields.capacity() * 8 / 7 * (size_of::<(u64, Trace)>() + 1)
+        self.fields.capacity() * 8 / 7 * (size_of::<(u64, LastChange)>() + 1)
     }
 }
 
@@ -83,48 +83,48 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_another_writer_undoes_is_noticed() {
+    fn a_change_that_another_writer_undoes_is_returned() {
         let (alice, bob) = (client("alice"), client("bob"));
         let mut sketch = Sketch::default();
-        assert!(sketch.note(&change("a", Some("1"), Some("2")), &alice).is_none());
-        assert!(sketch.note(&change("b", None, Some("1")), &alice).is_none());
-        assert!(sketch.note(&change("a", Some("2"), Some("1")), &alice).is_none(), "by its own hand");
-        assert!(sketch.note(&change("a", Some("1"), Some("3")), &bob).is_none(), "a third value");
-        assert_eq!(sketch.note(&change("b", Some("1"), None), &bob).unwrap().client, alice);
+        assert!(sketch.record(&change("a", Some("1"), Some("2")), &alice).is_none());
+        assert!(sketch.record(&change("b", None, Some("1")), &alice).is_none());
+        assert!(sketch.record(&change("a", Some("2"), Some("1")), &alice).is_none(), "its author undid it");
+        assert!(sketch.record(&change("a", Some("1"), Some("3")), &bob).is_none(), "a third value");
+        assert_eq!(sketch.record(&change("b", Some("1"), None), &bob).unwrap().client, alice);
         assert_eq!(sketch.len(), 1);
     }
 
     #[test]
-    fn a_fight_is_noticed_among_any_number_of_others() {
+    fn a_war_over_one_field_is_detected_among_any_number_of_changes() {
         let (alice, bob) = (client("alice"), client("bob"));
         let mut sketch = Sketch::default();
-        let mut round = 0;
+        let mut attempt = 0;
         loop {
-            if sketch.note(&change("x", Some("1"), Some("2")), &bob).is_some() {
+            if sketch.record(&change("x", Some("1"), Some("2")), &bob).is_some() {
                 break;
             }
             for n in 0..FIELDS_MAX {
-                sketch.note(&change(&format!("dummy{round}-{n}"), None, Some("1")), &bob);
+                sketch.record(&change(&format!("dummy{attempt}-{n}"), None, Some("1")), &bob);
             }
             assert!(sketch.len() <= FIELDS_MAX && sketch.bytes() < 8 << 20, "{}", sketch.bytes());
-            if sketch.note(&change("x", Some("2"), Some("1")), &alice).is_some() {
+            if sketch.record(&change("x", Some("2"), Some("1")), &alice).is_some() {
                 break;
             }
-            round += 1;
-            // A chance of a half or a quarter each time.
-            assert!(round < 200, "it is never noticed");
+            attempt += 1;
+            // The chance is a half or a quarter for each attempt.
+            assert!(attempt < 200, "it is never noticed");
         }
     }
 
     #[test]
-    fn a_full_table_forgets_half_of_its_fields_and_another_half_each_time() {
+    fn a_full_sketch_forgets_a_different_half_of_its_fields_each_time() {
         let alice = client("alice");
         let mut sketch = Sketch::default();
         let mut filled = 0;
         let mut fill = |sketch: &mut Sketch| {
-            let before = sketch.rounds;
-            while sketch.rounds == before {
-                sketch.put(&change(&format!("f{filled}"), None, Some("1")), &alice);
+            let before = sketch.halvings;
+            while sketch.halvings == before {
+                sketch.insert(&change(&format!("f{filled}"), None, Some("1")), &alice);
                 filled += 1;
             }
         };
@@ -139,14 +139,14 @@ mod tests {
     }
 
     #[test]
-    fn a_table_takes_the_bytes_of_its_places() {
+    fn the_bytes_are_those_of_all_slots() {
         let mut sketch = Sketch::default();
         assert_eq!((sketch.len(), sketch.bytes()), (0, 0));
         for n in 0..5 {
-            sketch.put(&change(&format!("f{n}"), None, Some("1")), &client("alice"));
+            sketch.insert(&change(&format!("f{n}"), None, Some("1")), &client("alice"));
         }
         assert_eq!(sketch.len(), 5);
-        // Eight places, of which seven may be taken; a byte to each tells which are.
-        assert_eq!(sketch.bytes(), 8 * (size_of::<(u64, Trace)>() + 1));
+        // Eight slots, of which seven may be used, and a control byte for each.
+        assert_eq!(sketch.bytes(), 8 * (size_of::<(u64, LastChange)>() + 1));
     }
 }

@@ -6,13 +6,14 @@ use json_patch::merge;
 use serde_json::{Value, json};
 
 use super::actor::{Client, Origin};
-use super::contest::Contest;
-use super::findings::Findings;
+use super::analysis::Analysis;
+use super::assessment::{Assessment, WarAssessment};
 use super::instance::instance;
 use super::object::{ObjectState, Observed};
 use super::policy::Limits;
 use super::verdict::{State, StateChange};
-use super::write::{Write, attribute};
+use super::write::{Write, classify_write};
+use super::write_history::WriteHistory;
 use crate::audit::decode::{Decoded, decode};
 use crate::audit::event::Micros;
 
@@ -24,7 +25,7 @@ pub(super) const START: Micros = 1_795_399_200 * SECOND;
 pub(super) fn attributed<T>(event: &Value, look: impl FnOnce(&Write<'_>, &Arc<Client>) -> T) -> T {
     let text = event.to_string();
     let Ok(Decoded::Event(event)) = decode(text.as_bytes()) else { panic!("no event: {text}") };
-    let write = attribute(&event).unwrap_or_else(|why| panic!("{}: {text}", why.reason()));
+    let write = classify_write(&event).unwrap_or_else(|why| panic!("{}: {text}", why.reason()));
     let tool = write.field_manager.as_deref().unwrap_or(write.identity.product());
     let origin =
         Origin { source_ip: event.source_ip.as_ref().into(), pod: event.pod.as_ref().into(), ..Origin::default() };
@@ -195,29 +196,28 @@ impl Watcher {
         self.state.new_deadline(&self.limits).map(|at| (at - START) / SECOND)
     }
 
-    pub(super) fn contest(&self) -> &Contest {
-        self.state.contest().expect("two clients")
+    pub(super) fn history(&self) -> &WriteHistory {
+        self.state.history().expect("two clients")
     }
 
-    pub(super) fn findings(&self) -> &Findings {
-        self.contest().findings()
+    pub(super) fn analysis(&self) -> &Analysis {
+        self.history().analysis()
     }
 
     /// What is contested, as `PATH RETAKES/REVERSALS`.
     pub(super) fn contested(&self) -> Vec<String> {
-        let Some(contest) = self.state.contest() else { return Vec::new() };
-        let fields = contest.findings().contested_fields();
+        let Some(history) = self.state.history() else { return Vec::new() };
+        let fields = history.analysis().contested_fields();
         fields.iter().map(|(path, field)| format!("{path} {}/{}", field.retakes, field.reversals)).collect()
     }
 
     /// The wars, as `SCOPE PARTIES RETAKES CONFIDENCE`.
     pub(super) fn wars(&self) -> Vec<String> {
-        let Some(contest) = self.state.contest() else { return Vec::new() };
-        let show = |war: &super::war::War| {
+        let show = |war: &WarAssessment<'_>| {
             let scope = format!("{:?}", war.scope);
             let parties: Vec<&str> = war.parties.iter().map(AsRef::as_ref).collect();
             format!("{scope} {} {} {}", parties.join(","), war.tally.retakes, war.confidence.as_str())
         };
-        contest.findings().wars().map(show).collect()
+        Assessment::of(&self.state).wars().map(show).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! The state machine of a war: calm, contested, thrashing, sustained, subsiding, and calm again.
 //!
-//! All times are event times. Retakes ([`Machine::retake`]) and time ([`Machine::advance`]) change the state; the same
+//! All times are event times. Retakes ([`WarState::retake`]) and time ([`WarState::advance`]) change the state; the same
 //! retakes give the same states, live or in replay.
 
 use std::collections::VecDeque;
@@ -29,7 +29,7 @@ use crate::audit::event::Micros;
 )]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Nobody takes anything back.
+    /// There is no retake.
     #[default]
     Calm,
     /// There was a retake.
@@ -69,25 +69,34 @@ pub struct StateChange {
 
 /// The state machine of one war.
 #[derive(Clone, Debug, Default)]
-pub struct Machine {
+pub struct WarState {
     buckets: SmallVec<[RetakeBucket; 2]>,
     /// The latest thrashing events: their times, and the longest window among the buckets that were empty.
-    thrashes: VecDeque<(Micros, Micros)>,
+    thrashing_events: VecDeque<(Micros, Micros)>,
     state: State,
     since: Micros,
     /// The present quiet period: at least two refills of the shortest bucket that was empty, so that it outlasts the
     /// rhythm of a slow war. It doubles after each relapse.
-    quiet: Micros,
-    first_retake: Option<Micros>,
+    quiet_period: Micros,
+    milestones: Milestones,
     last_retake: Micros,
     /// While subsiding: the actor that made the trial write. That write is not a relapse; an answer to it is.
-    probe: Option<Arc<str>>,
+    trial_writer: Option<Arc<str>>,
     worst: State,
-    pauses: u32,
+    sustained_count: u32,
     spared: u32,
-    last_pause: Option<Micros>,
-    first_thrash: Option<Micros>,
-    first_pause: Option<Micros>,
+    last_sustained: Option<Micros>,
+}
+
+/// When a war escalated for the first time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Milestones {
+    /// The first retake.
+    pub retake: Option<Micros>,
+    /// The first thrashing event.
+    pub thrashing: Option<Micros>,
+    /// The first time that the war was sustained.
+    pub sustained: Option<Micros>,
 }
 
 // === impl State ===
@@ -122,6 +131,12 @@ impl State {
 // === impl Confidence ===
 
 impl Confidence {
+    /// Whether the fields of the war are known. An undecided war may be co-operation on different fields, and raises no
+    /// counter and no alert.
+    pub fn is_decided(self) -> bool {
+        self > Confidence::Possible
+    }
+
     /// Returns the word for output and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -132,13 +147,13 @@ impl Confidence {
     }
 }
 
-// === impl Machine ===
+// === impl WarState ===
 
-impl Machine {
+impl WarState {
     /// Returns the bytes of its heap memory.
     pub(super) fn bytes(&self) -> usize {
         let buckets: usize = self.buckets.iter().map(RetakeBucket::bytes).sum();
-        buckets + self.thrashes.capacity() * size_of::<(Micros, Micros)>()
+        buckets + self.thrashing_events.capacity() * size_of::<(Micros, Micros)>()
     }
 
     /// Counts one retake. Returns `true` if a bucket was empty, which makes it a thrashing event. If a pause cannot
@@ -149,28 +164,28 @@ impl Machine {
         self.advance(at, limits);
         self.buckets.resize_with(limits.buckets.len(), RetakeBucket::default);
         let mut empty_window = None;
-        let mut quiet = None;
+        let mut quiet_period = None;
         for (bucket, limit) in self.buckets.iter_mut().zip(&limits.buckets) {
             if !bucket.take(limit, at) {
                 empty_window = empty_window.max(Some(limit.window()));
-                quiet = quiet.or(Some(limits.quiet.max(2 * limit.refill())));
+                quiet_period = quiet_period.or(Some(limits.quiet.max(2 * limit.refill())));
             }
         }
-        self.first_retake.get_or_insert(at);
+        self.milestones.retake.get_or_insert(at);
         self.last_retake = at;
         self.spared += u32::from(self.state == State::Sustained);
         if let Some(window) = empty_window {
-            self.first_thrash.get_or_insert(at);
-            self.thrashes.push_back((at, window));
-            while self.thrashes.len() > limits.pause_after.get() as usize {
-                self.thrashes.pop_front();
+            self.milestones.thrashing.get_or_insert(at);
+            self.thrashing_events.push_back((at, window));
+            while self.thrashing_events.len() > limits.pause_after.get() as usize {
+                self.thrashing_events.pop_front();
             }
         }
         match self.state {
             State::Calm => self.enter(State::Contested, at),
-            State::Subsiding if self.probe.is_none() => self.probe = Some(actor.clone()),
-            State::Subsiding if self.probe.as_ref() != Some(actor) => {
-                self.quiet = (self.quiet * 2).min(limits.quiet_max.max(self.quiet));
+            State::Subsiding if self.trial_writer.is_none() => self.trial_writer = Some(actor.clone()),
+            State::Subsiding if self.trial_writer.as_ref() != Some(actor) => {
+                self.quiet_period = (self.quiet_period * 2).min(limits.quiet_max.max(self.quiet_period));
                 self.enter(State::Sustained, at);
             }
             _ => {}
@@ -179,10 +194,10 @@ impl Machine {
             if self.state == State::Contested {
                 self.enter(State::Thrashing, at);
             }
-            let enough = is_pausable && self.thrashes.len() >= limits.pause_after.get() as usize;
-            if enough && self.thrashes.iter().all(|(then, window)| at - then <= *window) {
-                self.quiet = quiet.unwrap_or(limits.quiet);
-                self.first_pause.get_or_insert(at);
+            let enough = is_pausable && self.thrashing_events.len() >= limits.pause_after.get() as usize;
+            if enough && self.thrashing_events.iter().all(|(then, window)| at - then <= *window) {
+                self.quiet_period = quiet_period.unwrap_or(limits.quiet);
+                self.milestones.sustained.get_or_insert(at);
                 self.enter(State::Sustained, at);
             }
         }
@@ -192,7 +207,7 @@ impl Machine {
     /// Makes the transitions that are due by `now`.
     pub fn advance(&mut self, now: Micros, limits: &Limits) {
         while let Some(due) = self.due(limits).filter(|due| *due <= now) {
-            self.probe = None;
+            self.trial_writer = None;
             self.enter(if self.state == State::Sustained { State::Subsiding } else { State::Calm }, due);
         }
     }
@@ -212,8 +227,8 @@ impl Machine {
     /// Makes the war calm and refills the buckets, because a person lifted the pause.
     pub fn resume(&mut self, at: Micros) {
         self.buckets.clear();
-        self.thrashes.clear();
-        self.probe = None;
+        self.thrashing_events.clear();
+        self.trial_writer = None;
         self.enter(State::Calm, at);
     }
 
@@ -224,7 +239,7 @@ impl Machine {
         }
     }
 
-    /// Returns the state as of the last retake or [`Machine::advance`].
+    /// Returns the state as of the last retake or [`WarState::advance`].
     pub fn state(&self) -> State {
         self.state
     }
@@ -234,7 +249,7 @@ impl Machine {
         self.since
     }
 
-    /// The furthest state ever reached; subsiding counts as paused.
+    /// Returns the worst state so far. Subsiding counts as sustained.
     pub fn worst(&self) -> State {
         self.worst
     }
@@ -242,25 +257,30 @@ impl Machine {
     /// Returns the end of the quiet period of a sustained or subsiding war, if there is no further retake.
     pub fn until(&self) -> Option<Micros> {
         match self.state {
-            State::Sustained => Some(self.last_retake + self.quiet),
-            State::Subsiding => Some(self.since.max(self.last_retake) + self.quiet),
+            State::Sustained => Some(self.last_retake + self.quiet_period),
+            State::Subsiding => Some(self.since.max(self.last_retake) + self.quiet_period),
             _ => None,
         }
     }
 
-    /// When the first retake, the first thrashing event and the first pause were.
-    pub fn firsts(&self) -> (Option<Micros>, Option<Micros>, Option<Micros>) {
-        (self.first_retake, self.first_thrash, self.first_pause)
+    /// Returns when the war escalated for the first time.
+    pub fn milestones(&self) -> Milestones {
+        self.milestones
     }
 
-    /// How often it paused, and how many retakes came while it was: those that a reconciler would have been spared.
-    pub fn pauses(&self) -> (u32, u32) {
-        (self.pauses, self.spared)
+    /// Returns how often the war became sustained.
+    pub fn sustained_count(&self) -> u32 {
+        self.sustained_count
     }
 
-    /// When the latest pause began.
-    pub fn last_pause(&self) -> Option<Micros> {
-        self.last_pause
+    /// Returns the number of retakes while the war was sustained. Reconcilers that honour pauses would have avoided theirs.
+    pub fn spared(&self) -> u32 {
+        self.spared
+    }
+
+    /// Returns when the war last became sustained.
+    pub fn last_sustained(&self) -> Option<Micros> {
+        self.last_sustained
     }
 
     /// Returns the time of the last retake, or 0 if there was none.
@@ -272,8 +292,8 @@ impl Machine {
         self.state = state;
         self.since = at;
         if state == State::Sustained {
-            self.pauses += 1;
-            self.last_pause = Some(at);
+            self.sustained_count += 1;
+            self.last_sustained = Some(at);
         }
         if state != State::Subsiding {
             self.worst = self.worst.max(state);

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::fields::EvidenceLevel;
 use super::meter::map_bytes;
 use super::policy::Limits;
-use super::verdict::{Confidence, Machine, State};
+use super::verdict::{Confidence, State, WarState};
 use super::write::Part;
 use crate::audit::event::Micros;
 
@@ -41,21 +42,23 @@ pub struct War {
     pub parties: Vec<Arc<str>>,
     /// Its retakes and its state machine.
     pub tally: Tally,
-    /// How sure the verdict is.
+    /// How sure the verdict is: the confidence of the surest retake.
     pub confidence: Confidence,
+    /// The highest evidence level of its retakes.
+    pub level: EvidenceLevel,
 }
 
 /// Counts of retakes, and the verdict on them.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// The state machine that the retakes drive.
-    pub machine: Machine,
+    pub machine: WarState,
     /// Number of retakes.
     pub retakes: u32,
     /// Number of retakes that brought an earlier value back.
     pub reversals: u32,
     /// Number of thrashing events.
-    pub thrashes: u32,
+    pub thrashing_events: u32,
     /// The counts by party.
     pub parties: BTreeMap<Arc<str>, PartyTally>,
     /// When the present run of retakes began: the time of the first write that was taken back.
@@ -68,12 +71,12 @@ pub struct PartyTally {
     /// Its retakes.
     pub retakes: u32,
     /// Number of its thrashing events.
-    pub thrashes: u32,
+    pub thrashing_events: u32,
 }
 
 /// What one write took back in one war.
 #[derive(Clone, Debug)]
-pub(super) struct Blow {
+pub(super) struct CountedRetake {
     /// The party that took it back.
     pub(super) party: Arc<str>,
     /// The party whose write was undone.
@@ -84,8 +87,8 @@ pub(super) struct Blow {
     pub(super) since: Micros,
     /// Whether an earlier value returned.
     pub(super) is_reversal: bool,
-    /// The confidence that this retake alone gives.
-    pub(super) confidence: Confidence,
+    /// Its evidence level.
+    pub(super) level: EvidenceLevel,
     /// Whether a pause can help, because some side keeps writing by itself.
     pub(super) is_pausable: bool,
 }
@@ -123,7 +126,7 @@ impl Wars {
 
     /// Returns the most urgent war with at least this confidence.
     pub fn worst(&self, at_least: Confidence) -> Option<&War> {
-        let rank = |war: &War| (war.tally.machine.state().urgency(), war.tally.thrashes, war.tally.retakes);
+        let rank = |war: &War| (war.tally.machine.state().urgency(), war.tally.thrashing_events, war.tally.retakes);
         let of = |war: &&War| war.confidence >= at_least.min(Confidence::Probable) && war.tally.retakes > 0;
         // Of equally urgent wars take the first; `max_by_key` would return the last.
         self.wars.iter().rev().filter(of).max_by_key(|war| rank(war))
@@ -151,13 +154,42 @@ impl Wars {
     }
 
     /// Returns the war with these (sorted) parties, if there is one.
-    pub(super) fn of(&self, scope: Scope, parties: &[Arc<str>]) -> Option<WarId> {
+    pub(super) fn find(&self, scope: Scope, parties: &[Arc<str>]) -> Option<WarId> {
         self.wars.iter().find(|war| war.scope == scope && war.parties == parties).map(|war| war.id)
+    }
+
+    /// Returns the war of these two parties. The `known` war continues, with these parties added; otherwise a war of the
+    /// same parties continues, or a new one begins.
+    pub(super) fn join(&mut self, scope: Scope, known: Option<WarId>, retaking: [&Arc<str>; 2]) -> WarId {
+        let known = known.and_then(|id| self.get(id));
+        if let Some(war) = known
+            && retaking.iter().all(|party| war.parties.contains(party))
+        {
+            return war.id;
+        }
+        let mut parties = known.map_or_else(Vec::new, |war| war.parties.clone());
+        parties.extend(retaking.map(Arc::clone));
+        parties.sort_unstable();
+        parties.dedup();
+        match known.map(|war| war.id) {
+            Some(id) => {
+                self.widen(id, parties);
+                id
+            }
+            None => self.find(scope, &parties).unwrap_or_else(|| self.begin(scope, parties)),
+        }
     }
 
     /// Begins a war with these (sorted) parties.
     pub(super) fn begin(&mut self, scope: Scope, parties: Vec<Arc<str>>) -> WarId {
-        self.put(War { id: WarId(0), scope, parties, tally: Tally::default(), confidence: Confidence::Possible })
+        self.insert(War {
+            id: WarId(0),
+            scope,
+            parties,
+            tally: Tally::default(),
+            confidence: Confidence::Possible,
+            level: EvidenceLevel::Object,
+        })
     }
 
     /// Replaces the parties of a war by a larger set.
@@ -175,12 +207,12 @@ impl Wars {
         let tally = Tally {
             retakes,
             reversals: war.tally.reversals.min(retakes),
-            thrashes: shares.iter().map(|(_, share)| share.thrashes).sum(),
+            thrashing_events: shares.iter().map(|(_, share)| share.thrashing_events).sum(),
             parties: shares.iter().cloned().collect(),
             ..war.tally.clone()
         };
         let war = War { parties, tally, ..war.clone() };
-        self.put(war)
+        self.insert(war)
     }
 
     /// Drops a war whose fields all belong to another one now.
@@ -189,16 +221,17 @@ impl Wars {
     }
 
     /// Counts what one write took back in one war. Returns whether it was a thrashing event.
-    pub(super) fn strike(&mut self, id: WarId, blow: &Blow, limits: &Limits) -> bool {
+    pub(super) fn count_retake(&mut self, id: WarId, counted: &CountedRetake, limits: &Limits) -> bool {
         let Some(war) = self.wars.iter_mut().find(|war| war.id == id) else { return false };
-        war.confidence = war.confidence.max(blow.confidence);
-        war.tally.count(blow, limits)
+        war.confidence = war.confidence.max(counted.confidence(war.scope));
+        war.level = war.level.max(counted.level);
+        war.tally.count(counted, limits)
     }
 
-    fn put(&mut self, mut war: War) -> WarId {
+    fn insert(&mut self, mut war: War) -> WarId {
         if self.wars.len() >= WARS_MAX
             && let Some(calmest) =
-                (0..self.wars.len()).min_by_key(|i| (self.wars[*i].tally.thrashes, self.wars[*i].tally.retakes))
+                (0..self.wars.len()).min_by_key(|i| (self.wars[*i].tally.thrashing_events, self.wars[*i].tally.retakes))
         {
             self.wars.remove(calmest);
         }
@@ -209,23 +242,36 @@ impl Wars {
     }
 }
 
+// === impl CountedRetake ===
+
+impl CountedRetake {
+    /// Returns the confidence that this retake alone gives to a war of this scope.
+    fn confidence(&self, scope: Scope) -> Confidence {
+        match (scope, self.level) {
+            (Scope::Part(_), _) | (_, EvidenceLevel::Object) => Confidence::Possible,
+            (Scope::Fields | Scope::Object, EvidenceLevel::Value) if self.is_reversal => Confidence::Confirmed,
+            _ => Confidence::Probable,
+        }
+    }
+}
+
 // === impl Tally ===
 
 impl Tally {
     /// Counts a retake. Returns whether it was a thrashing event.
-    pub(super) fn count(&mut self, blow: &Blow, limits: &Limits) -> bool {
+    pub(super) fn count(&mut self, counted: &CountedRetake, limits: &Limits) -> bool {
         self.retakes += 1;
-        self.reversals += u32::from(blow.is_reversal);
-        if self.since.is_none() || blow.at.saturating_sub(self.machine.last_retake()) > limits.window() {
-            self.since = Some(blow.since);
+        self.reversals += u32::from(counted.is_reversal);
+        if self.since.is_none() || counted.at.saturating_sub(self.machine.last_retake()) > limits.window() {
+            self.since = Some(counted.since);
         }
-        let is_thrash = self.machine.retake(&blow.party, blow.at, limits, blow.is_pausable);
-        self.thrashes += u32::from(is_thrash);
-        self.parties.entry(blow.from.clone()).or_default();
-        let share = self.parties.entry(blow.party.clone()).or_default();
+        let is_thrashing = self.machine.retake(&counted.party, counted.at, limits, counted.is_pausable);
+        self.thrashing_events += u32::from(is_thrashing);
+        self.parties.entry(counted.from.clone()).or_default();
+        let share = self.parties.entry(counted.party.clone()).or_default();
         share.retakes += 1;
-        share.thrashes += u32::from(is_thrash);
-        is_thrash
+        share.thrashing_events += u32::from(is_thrashing);
+        is_thrashing
     }
 
     /// Returns the state of the war.

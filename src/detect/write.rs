@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::actor::Identity;
 use crate::audit::event::{Event, Micros, ObjectRef, Verb};
-use crate::audit::scan::{member, members, plain_string};
+use crate::audit::json_scan::{member, members, plain_string};
 
 /// The two parts of an object, which different actors may own without conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -145,7 +145,7 @@ impl NotAWrite {
 ///
 /// # Errors
 /// [`NotAWrite`] if the request could not have changed one named object.
-pub fn attribute<'a>(event: &'a Event<'a>) -> Result<Write<'a>, NotAWrite> {
+pub fn classify_write<'a>(event: &'a Event<'a>) -> Result<Write<'a>, NotAWrite> {
     let reference = event.object_ref.as_ref().ok_or(NotAWrite::NonResource)?;
     let at = event.at().ok_or(NotAWrite::NoTime)?;
     if matches!(reference.group.as_ref(), "authentication.k8s.io" | "authorization.k8s.io") {
@@ -154,10 +154,10 @@ pub fn attribute<'a>(event: &'a Event<'a>) -> Result<Write<'a>, NotAWrite> {
     let code = event.status.as_ref().map_or(0, |s| s.code);
     let (part, effect) = target(reference, event.verb, code)?;
     let (mut field_manager, mut is_forced) = (None, false);
-    // The letters that the keys below begin with.
+    // The first letters of the keys below.
     for (key, value) in event.queries(b"df") {
         match key.as_ref() {
-            // Dry-runs stand in the query …
+            // A dry-run is requested in the query or, for deletions, in the body.
             "dryRun" if !value.is_empty() => return Err(NotAWrite::DryRun),
             "fieldManager" if !value.is_empty() && field_manager.is_none() => field_manager = Some(value),
             "force" => is_forced = true,
@@ -204,7 +204,7 @@ pub fn attribute<'a>(event: &'a Event<'a>) -> Result<Write<'a>, NotAWrite> {
     })
 }
 
-/// Which part of the parent a request is about and what it would do to it.
+/// Returns the part of the parent that a request is about, and what the request does to it.
 fn target(reference: &ObjectRef<'_>, verb: Verb, code: u16) -> Result<(Part, Effect), NotAWrite> {
     let modify = |part| Ok((part, Effect::Modify));
     match (reference.subresource.as_ref(), verb) {
@@ -217,7 +217,7 @@ fn target(reference: &ObjectRef<'_>, verb: Verb, code: u16) -> Result<(Part, Eff
         ("status" | "approval", _) => modify(Part::Status),
         ("scale" | "binding" | "finalize" | "ephemeralcontainers" | "resize", _) => modify(Part::Main),
         ("eviction", Verb::Create) => Ok((Part::Main, Effect::Delete)),
-        // A subresource of an extension stores something only if it is written to like an object.
+        // A subresource of a custom API stores something only if it is written like an object.
         (_, Verb::Update | Verb::Patch) if !reference.group.starts_with("subresources.") && !is_connect(reference) => {
             modify(Part::Main)
         }
@@ -229,7 +229,7 @@ fn is_connect(reference: &ObjectRef<'_>) -> bool {
     matches!(reference.subresource.as_ref(), "exec" | "attach" | "portforward" | "proxy" | "token" | "log")
 }
 
-/// … for deletions also in the options that are the body.
+/// Whether the options in a deletion's body request a dry-run.
 fn is_dry_deletion(event: &Event<'_>) -> bool {
     let in_options = |options: &[u8]| member(options, "dryRun").is_some_and(|list| list != b"null" && list != b"[]");
     let options = event.request_object;
@@ -308,8 +308,8 @@ fn stored(body: &[u8]) -> Stored<'_> {
             break;
         }
     }
-    // A Scale speaks for its parent's revision, but is not the parent; nor is the excerpt that a client asked for instead,
-    // a PartialObjectMetadata or a Table.
+    // A Scale has its parent's revision, but is not the parent. Neither is an excerpt that a client asked for, which is a
+    // PartialObjectMetadata or a Table.
     let is_excerpt = found.kind == "Scale" || found.api_version.starts_with("meta.k8s.io/");
     found.is_whole = !metadata.is_empty() && !is_excerpt;
     if !found.is_whole {

@@ -21,7 +21,7 @@ struct Linked {
 // === impl Link ===
 
 impl Link {
-    /// Marks an object as part of the Golden State, so that it may be paused.
+    /// TimeSamples an object as part of the Golden State, so that it may be paused.
     pub fn hold(&self, key: ObjectKey) {
         self.lock().held.insert(key);
     }

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::plan::{Removal, Verdict};
+use crate::detect::actor_class::ActorClass;
 use crate::detect::annotations::{self, MODE, PAUSED};
-use crate::detect::class::Class;
-use crate::detect::contest::Contest;
+use crate::detect::assessment::{Assessment, WarAssessment};
 use crate::detect::field_history::FieldHistory;
 use crate::detect::fields::FieldValue;
 use crate::detect::object::ObjectState;
 use crate::detect::record::Record;
 use crate::detect::verdict::{Confidence, State};
-use crate::detect::war::Tally;
+use crate::detect::write_history::WriteHistory;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 
@@ -41,7 +41,7 @@ pub fn verdicts(
 
 /// Returns the current verdict on one object, or `None` if it has only one writer.
 pub fn verdict_on(pipeline: &Pipeline, own: &str, confidence: Confidence, key: &ObjectKey) -> Option<Verdict> {
-    pipeline.table().with(key, |state| Some(verdict(state.contest()?, own, confidence)))?
+    pipeline.table().with(key, |state| Some(verdict(state, state.history()?, own, confidence)))?
 }
 
 /// Returns whether the object's war calls for a pause, or would after our write to the fields at these JSON Pointers.
@@ -50,16 +50,16 @@ pub fn would_pause(pipeline: &Pipeline, confidence: Confidence, key: &ObjectKey,
     let now = pipeline.latest_of(key.cluster()).unwrap_or(i64::MIN);
     let Some(limits) = pipeline.policy().limits(&key.object()) else { return false };
     let look = |state: &ObjectState| {
-        let findings = state.contest()?.findings();
-        let war = findings.worst(confidence);
+        let analysis = state.history()?.analysis();
         let is_contested = match pointers {
-            None => findings.existence_retakes() > 0,
-            Some(pointers) => findings.contested_fields().iter().any(|(path, _)| {
+            None => analysis.existence_retakes() > 0,
+            Some(pointers) => analysis.contested_fields().iter().any(|(path, _)| {
                 let path = bare(path.split(['.', '[', ']']));
                 pointers.iter().any(|pointer| is_within(&path, &bare(pointer.split('/'))))
             }),
         };
-        let mut next = war.map(|war| war.tally.machine.clone()).unwrap_or_default();
+        let assessment = Assessment::of(state);
+        let mut next = assessment.worst(confidence).map(|war| war.tally.machine.clone()).unwrap_or_default();
         if is_contested {
             let own = limits.own.clone().unwrap_or_default();
             next.retake(&own, now, limits, true);
@@ -80,13 +80,11 @@ fn is_within(a: &[&str], b: &[&str]) -> bool {
     a.iter().zip(b).all(|(a, b)| a == b)
 }
 
-fn verdict(contest: &Contest, own: &str, confidence: Confidence) -> Verdict {
-    let findings = contest.findings();
-    let war = findings.worst(confidence);
-    let nothing = Tally::default();
-    let tally = war.map_or(&nothing, |war| &war.tally);
+fn verdict(state: &ObjectState, history: &WriteHistory, own: &str, confidence: Confidence) -> Verdict {
+    let assessment = Assessment::of(state);
+    let war = assessment.worst(confidence);
     let (mut removal, mut mode) = (None, None);
-    for record in contest.history() {
+    for record in history.records() {
         for change in &record.changes {
             if *change.path == *annotations::path(PAUSED) && *record.client.actor != *own && !is_true(&change.new) {
                 removal = Some(removal_of(record));
@@ -96,16 +94,16 @@ fn verdict(contest: &Contest, own: &str, confidence: Confidence) -> Verdict {
             }
         }
     }
-    let fields = war.map_or_else(Vec::new, |war| findings.fields_of(war.id));
-    let over: Vec<String> = fields.iter().take(FIELDS_SHOWN).map(|(path, field)| words(path, field)).collect();
+    let fields = war.into_iter().flat_map(|war| &war.fields);
+    let over: Vec<String> = fields.take(FIELDS_SHOWN).map(|(path, field)| words(path, field)).collect();
     Verdict {
-        state: tally.machine.state(),
+        state: war.map_or(State::Calm, |war| war.state),
         confidence: war.map_or(confidence, |war| war.confidence),
-        until: tally.machine.until(),
-        parties: tally.parties.keys().cloned().collect(),
+        until: war.and_then(WarAssessment::quiet_until),
+        parties: war.into_iter().flat_map(|war| war.tally.parties.keys().cloned()).collect(),
         over: if over.is_empty() { "the whole object".to_owned() } else { over.join(", ") },
-        retakes: tally.retakes,
-        since: tally.since,
+        retakes: war.map_or(0, |war| war.tally.retakes),
+        since: war.map(|war| war.since),
         removal,
         is_unmanaged: mode.as_deref() == Some("\"unmanaged\""),
     }
@@ -118,7 +116,7 @@ fn is_true(value: &Option<FieldValue>) -> bool {
 /// A removal is deliberate if a person removed the annotation in a write that changed nothing but annotations for
 /// reconcilers. Any other removal may be a side effect.
 fn removal_of(record: &Record) -> Removal {
-    let is_person = record.client.class == Class::Person;
+    let is_person = record.client.class == ActorClass::Person;
     let is_annotation = |path: &str| path.starts_with("metadata.annotations['platform.kubevirt.io/");
     Removal {
         at: record.order.at,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::look::CLUSTER;
-use crate::detect::class::is_match;
+use crate::detect::actor_class::matches_pattern;
 use crate::pipeline::key::ObjectKey;
 
 /// Criteria for the objects that may be paused.
@@ -29,7 +29,7 @@ impl Selection {
     /// checked before a pause is written.
     pub fn may(&self, key: &ObjectKey) -> bool {
         let object = key.object();
-        let is_any = |patterns: &[String]| patterns.iter().any(|pattern| is_match(pattern, object.namespace));
+        let is_any = |patterns: &[String]| patterns.iter().any(|pattern| matches_pattern(pattern, object.namespace));
         key.cluster() == CLUSTER
             && self.resources.iter().any(|(r, g)| r == object.resource && g == object.group)
             && (self.namespaces.is_empty() || is_any(&self.namespaces))

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 use crate::audit::decoded_chunk::DecodedChunk;
-use crate::detect::write::attribute;
+use crate::detect::write::classify_write;
 use crate::journal::committer::{Journal, Unavailable};
 use crate::journal::record::{Arrival, Record};
 use crate::notify::{Changes, Sinks};
@@ -153,10 +153,10 @@ impl Intake {
     fn records(&self, Origin { cluster, source }: Origin<'_>, chunk: &DecodedChunk<'_>) -> Vec<Record> {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros() as i64);
         let record = |event| {
-            let write = attribute(event).ok()?;
+            let write = classify_write(event).ok()?;
             let limits = self.pipeline.policy().limits(&write.object)?;
             // What must not be kept in memory must not be stored on disk either.
-            let is_bare = dedupe::is_bare(Some(limits), &write.object);
+            let is_bare = dedupe::omits_body(Some(limits), &write.object);
             Record::new(Arrival { cluster, source, at }, &write, is_bare)
         };
         chunk.events.iter().filter_map(record).collect()

@@ -87,7 +87,7 @@ impl Past {
 fn show(texts: &[(Micros, Vec<u8>)], policy: &Policy, object: &ObjectKey) -> Pipeline {
     let pipeline = Pipeline::new(policy.clone(), Bounds::default());
     if let Some((first, _)) = texts.first() {
-        pipeline.table().follow(object, *first);
+        pipeline.table().keep_history(object, *first);
     }
     let entries = || texts.iter().filter_map(|(_, text)| record::entry(text));
     if let Some(first) = entries().next() {

@@ -11,7 +11,7 @@ use ring::digest::{Context, SHA256};
 use crate::audit::envelope::EVENT_BYTES_MAX;
 use crate::audit::event::{Event, Level, Micros, Stage};
 use crate::detect::write::Write;
-use crate::pipeline::dedupe::Identity;
+use crate::pipeline::dedupe::RequestIdentity;
 use crate::pipeline::key::ObjectKey;
 
 /// Length of a record's key in bytes.
@@ -65,10 +65,10 @@ pub struct Entry<'a> {
 impl Key {
     /// Returns the key of a write: its time, and a SHA-256 of everything that identifies it. Clients can choose their
     /// audit IDs, so the ID alone is not enough: the hash includes account, object, outcome and number of bodies too,
-    /// as in [`crate::pipeline::dedupe::Identity`].
+    /// as in [`crate::pipeline::dedupe::RequestIdentity`].
     pub fn new(cluster: &str, write: &Write<'_>, is_bare: bool) -> Key {
         let mut context = Context::new(&SHA256);
-        let identity = Identity::of(cluster, write, is_bare);
+        let identity = RequestIdentity::of(cluster, write, is_bare);
         for part in identity.texts {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);
@@ -271,7 +271,7 @@ fn stage(stage: Stage) -> &'static str {
 mod tests {
     use super::*;
     use crate::audit::decode::{Decoded, decode};
-    use crate::detect::write::attribute;
+    use crate::detect::write::classify_write;
 
     const LINE: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"RequestResponse","auditID":"a-1","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/shop/secrets?fieldManager=x%22y","verb":"create","user":{"username":"al\"ice","extra":{"authentication.kubernetes.io/pod-name":["web-0"]}},"impersonatedUser":{"username":"bob"},"sourceIPs":["10.0.0.1","10.0.0.2"],"userAgent":"kubectl/v1","objectRef":{"resource":"secrets","namespace":"shop","apiVersion":"v1"},"responseStatus":{"metadata":{},"code":201},"requestObject":{"kind":"Secret","data":{"k":"aHVudGVyMg=="}},"responseObject":{"kind":"Secret","apiVersion":"v1","metadata":{"name":"gen-x7","uid":"u","resourceVersion":"7"},"data":{"k":"aHVudGVyMg=="}},"requestReceivedTimestamp":"2026-11-23T01:56:08.654761Z","stageTimestamp":"2026-11-23T01:56:08.754761Z","annotations":{"mutation.webhook.admission.k8s.io/round_0_index_0":"{\"hunter2\":1}"}}"#;
 
@@ -285,7 +285,7 @@ mod tests {
     }
 
     fn text_of(event: &Event<'_>, is_bare: bool) -> Vec<u8> {
-        let record = Record::new(ARRIVAL, &attribute(event).unwrap(), is_bare).unwrap();
+        let record = Record::new(ARRIVAL, &classify_write(event).unwrap(), is_bare).unwrap();
         unpack(&record.packed).unwrap()
     }
 
@@ -306,7 +306,7 @@ mod tests {
         let text = text_of(&first, true);
         let kept = event(entry(&text).unwrap().event);
         assert_eq!((kept.level, kept.request_object, kept.response_object), (Level::Metadata, None, None));
-        assert_eq!(attribute(&kept).unwrap().object.name, "gen-x7");
+        assert_eq!(classify_write(&kept).unwrap().object.name, "gen-x7");
         let text = String::from_utf8(text.clone()).unwrap();
         assert!(!text.contains("aHVudGVyMg") && !text.contains("hunter2"), "{text}");
     }
@@ -315,7 +315,7 @@ mod tests {
     fn keys_are_ordered_by_time_and_equal_for_equal_requests_only() {
         let one = event(LINE.as_bytes());
         let at = one.at().unwrap();
-        let key_of = |cluster: &str, event: &Event<'_>| Key::new(cluster, &attribute(event).unwrap(), false);
+        let key_of = |cluster: &str, event: &Event<'_>| Key::new(cluster, &classify_write(event).unwrap(), false);
         let key = key_of("", &one);
         assert_eq!((key.at(), key), (at, key_of("", &one)));
         assert_ne!(key, key_of("east", &one));

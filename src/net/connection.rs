@@ -121,7 +121,7 @@ impl Connection {
         self.lock().not_after.is_some()
     }
 
-    /// Marks the client as authenticated.
+    /// TimeSamples the client as authenticated.
     pub(super) fn set_known(&self) {
         self.lock().is_known = true;
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Changes, Sink};
+use crate::detect::assessment::Assessment;
 use crate::detect::object::ObjectState;
 use crate::detect::verdict::State;
 use crate::pipeline::key::ObjectKey;
@@ -27,11 +28,11 @@ impl Counting {
     /// counter that starts above 0.
     fn begin(&self, object: &ObjectKey) {
         let look = |object: &ObjectState| {
-            let wars = object.contest()?.findings().wars();
-            let parties = wars.flat_map(|war| war.parties.iter().cloned()).collect::<Vec<_>>();
-            Some((object.kind().cloned(), parties))
+            let assessment = Assessment::of(object);
+            let parties = assessment.wars().flat_map(|war| war.parties.iter().cloned()).collect::<Vec<_>>();
+            (object.kind().cloned(), parties)
         };
-        if let Some((kind, parties)) = self.pipeline.table().with(object, look).flatten()
+        if let Some((kind, parties)) = self.pipeline.table().with(object, look)
             && self.metrics.has_room_for_thrashing()
         {
             parties.iter().for_each(|party| self.metrics.thrash(object, kind.clone(), party, 0));

@@ -7,7 +7,7 @@ pub mod metrics;
 
 use std::sync::Arc;
 
-use crate::pipeline::{Thrash, Transition};
+use crate::pipeline::{ThrashingEvent, Transition};
 
 /// What a batch of events changed.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +15,7 @@ pub struct Changes<'a> {
     /// Changes of the states of wars, in the order in which they happened.
     pub transitions: &'a [Transition],
     /// Thrashing events, by object and party.
-    pub thrashing: &'a [Thrash],
+    pub thrashing: &'a [ThrashingEvent],
 }
 
 /// Something that is told about every change, once. It is called from the thread that ingests a batch, before the batch

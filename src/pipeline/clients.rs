@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use foldhash::quality::RandomState;
 
-use super::lock;
-
+use super::lock::lock;
 use crate::detect::actor::{Client, Origin};
-use crate::detect::class::Classes;
+use crate::detect::actor_class::ActorClassifier;
 use crate::detect::instance::instance;
 use crate::detect::meter::Meter;
 use crate::detect::write::{Effect, Outcome, Write};
@@ -20,7 +19,7 @@ const GENERATION_MAX: usize = 32_768;
 /// Maximum number of bytes of a user agent that are kept. The API server itself truncates at 1024.
 const USER_AGENT_BYTES_MAX: usize = 256;
 /// Slots of the cache of one batch. A batch has few clients.
-const NEAR: usize = 64;
+const CACHE_SLOTS: usize = 64;
 
 /// All clients in use: those of the last one to two generations, and older ones that objects still hold.
 #[derive(Debug)]
@@ -43,7 +42,7 @@ struct Generations {
 
 /// A cache of the clients of one batch, which are found without taking the lock.
 #[derive(Debug)]
-pub struct Near([Option<(u64, Arc<Client>)>; NEAR]);
+pub struct BatchClientCache([Option<(u64, Arc<Client>)>; CACHE_SLOTS]);
 
 // === impl Clients ===
 
@@ -61,14 +60,19 @@ impl Clients {
 
     /// Returns the client that made a write. If a tool applies several applications under one account, each application
     /// is a client of its own.
-    pub fn intern<'n>(&self, near: &'n mut Near, write: &Write<'_>, classes: &Classes) -> &'n Arc<Client> {
+    pub fn intern<'n>(
+        &self,
+        client_cache: &'n mut BatchClientCache,
+        write: &Write<'_>,
+        classes: &ActorClassifier,
+    ) -> &'n Arc<Client> {
         let (event, identity) = (write.event, &write.identity);
         let manager = write.field_manager.as_deref();
         let impersonator = identity.impersonator.unwrap_or_default();
         let from = (event.source_ip.as_ref(), event.pod.as_ref(), impersonator);
         let hash = self.hasher.hash_one((identity.user, identity.agent, manager, from));
-        let account = hash as usize % NEAR;
-        let slot = &mut near.0[account];
+        let account = hash as usize % CACHE_SLOTS;
+        let slot = &mut client_cache.0[account];
         drop(slot.take_if(|(known, _)| *known != hash));
         let make = || {
             let origin = Origin {
@@ -85,15 +89,15 @@ impl Clients {
             || write.effect == Effect::Delete
             || !write.subresource.is_empty()
         {
-            return &near.0[account].as_ref().expect("it was just put there").1;
+            return &client_cache.0[account].as_ref().expect("it was just put there").1;
         }
         let client = client.clone();
         let instance = event.request_object.and_then(|body| instance(body, &client.actor));
         let Some(instance) = instance else {
-            return &near.0[account].as_ref().expect("it was just put there").1;
+            return &client_cache.0[account].as_ref().expect("it was just put there").1;
         };
         let hash = self.hasher.hash_one((hash, &instance));
-        let slot = &mut near.0[hash as usize % NEAR];
+        let slot = &mut client_cache.0[hash as usize % CACHE_SLOTS];
         drop(slot.take_if(|(known, _)| *known != hash));
         let (_, client) = slot.get_or_insert_with(|| (hash, self.find(hash, || client.of_instance(&instance))));
         client
@@ -134,9 +138,9 @@ impl Generations {
     }
 }
 
-impl Default for Near {
-    fn default() -> Near {
-        Near([const { None }; NEAR])
+impl Default for BatchClientCache {
+    fn default() -> BatchClientCache {
+        BatchClientCache([const { None }; CACHE_SLOTS])
     }
 }
 
@@ -153,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_number_of_clients_costs_the_same_for_each_and_those_in_use_stay() {
+    fn clients_are_bounded_and_those_in_use_stay() {
         let clients = Clients::new(1 << 30);
         let of = |n: u64| clients.find(n, || Client::named(&n.to_string()));
         let held = of(0);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::lock;
+use super::lock::lock;
 use crate::audit::event::Micros;
 
 /// Maximum number of clusters with a clock of their own. A webhook accepts 64; only a journal of many years has more.
@@ -54,16 +54,16 @@ pub struct Clock(AtomicI64);
 
 /// The range of event times that are plausible now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Belief {
+pub(super) struct PlausibleTimes {
     pub(super) from: Micros,
     pub(super) until: Micros,
     /// The time that replaces an implausible one.
-    instead: Micros,
+    replacement: Micros,
 }
 
 /// Why the time of an event is implausible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wrong {
+pub(super) enum Implausible {
     /// It is in the future.
     Future,
     /// It is before everything that may still be delivered, or before Kubernetes existed.
@@ -95,13 +95,13 @@ impl Clocks {
     }
 
     /// Returns the same clocks with another kind of feed.
-    pub(super) fn fed(self, feed: Feed) -> Clocks {
+    pub(super) fn with_feed(self, feed: Feed) -> Clocks {
         Clocks { feed, ..self }
     }
 
     /// Decides from the first events of a record whether the record is dated in the future. If most of them are, the
     /// clock of the machine that wrote it differs from this one's; a single wrong time does not count.
-    pub(super) fn refer(&self, times: impl Iterator<Item = Micros>) {
+    pub(super) fn detect_future_record(&self, times: impl Iterator<Item = Micros>) {
         if self.feed == Feed::Recorded && self.is_of_future.get().is_none() {
             let mut times: Vec<Micros> = times.collect();
             let middle = times.len() / 2;
@@ -142,11 +142,11 @@ impl Clocks {
     }
 
     /// Returns which times are plausible for events that arrive now, or that arrived at `arrival`.
-    pub(super) fn belief(&self, clock: &Clock, arrival: Option<Micros>) -> Belief {
+    pub(super) fn plausible_times(&self, clock: &Clock, arrival: Option<Micros>) -> PlausibleTimes {
         let now = arrival.unwrap_or_else(now);
         let latest = clock.latest();
         let oldest = now.saturating_sub(self.tolerance.behind);
-        Belief {
+        PlausibleTimes {
             // Recorded events may be arbitrarily old.
             from: match self.feed {
                 Feed::Live if latest.is_some_and(|latest| latest >= oldest) => oldest,
@@ -156,7 +156,7 @@ impl Clocks {
                 Some(true) => i64::MAX,
                 Some(false) | None => now.saturating_add(self.tolerance.ahead),
             },
-            instead: match self.feed {
+            replacement: match self.feed {
                 Feed::Live => now,
                 Feed::Recorded => latest.unwrap_or(now),
             },
@@ -178,15 +178,15 @@ impl Clock {
     }
 }
 
-// === impl Belief ===
+// === impl PlausibleTimes ===
 
-impl Belief {
+impl PlausibleTimes {
     /// Returns the time that an event counts with, and what is wrong with the event's own time.
-    pub(super) fn of(&self, at: Micros) -> (Micros, Option<Wrong>) {
+    pub(super) fn of(&self, at: Micros) -> (Micros, Option<Implausible>) {
         if at > self.until {
-            (self.instead, Some(Wrong::Future))
+            (self.replacement, Some(Implausible::Future))
         } else if at < self.from {
-            (self.instead, Some(Wrong::LongAgo))
+            (self.replacement, Some(Implausible::LongAgo))
         } else {
             (at, None)
         }
@@ -205,48 +205,52 @@ mod tests {
     const MINUTE: Micros = 60_000_000;
     const NOW: Micros = 1_795_400_000_000_000;
 
-    fn belief(feed: Feed, latest: Option<Micros>) -> Belief {
+    fn plausible_times(feed: Feed, latest: Option<Micros>) -> PlausibleTimes {
         let clocks = Clocks::new(Tolerance::default(), feed);
         let clock = clocks.of("a");
         latest.into_iter().for_each(|at| clock.advance(at));
-        clocks.belief(&clock, Some(NOW))
+        clocks.plausible_times(&clock, Some(NOW))
     }
 
     #[test]
-    fn a_time_in_the_future_is_not_believed_from_the_tolerance_on() {
-        let live = belief(Feed::Live, None);
+    fn a_time_beyond_the_tolerance_is_implausible() {
+        let live = plausible_times(Feed::Live, None);
         assert_eq!(live.of(NOW + 10 * MINUTE), (NOW + 10 * MINUTE, None));
-        assert_eq!(live.of(NOW + 10 * MINUTE + 1), (NOW, Some(Wrong::Future)));
-        let recorded = belief(Feed::Recorded, Some(NOW - 100 * MINUTE));
-        assert_eq!(recorded.of(NOW + 11 * MINUTE), (NOW - 100 * MINUTE, Some(Wrong::Future)));
+        assert_eq!(live.of(NOW + 10 * MINUTE + 1), (NOW, Some(Implausible::Future)));
+        let recorded = plausible_times(Feed::Recorded, Some(NOW - 100 * MINUTE));
+        assert_eq!(recorded.of(NOW + 11 * MINUTE), (NOW - 100 * MINUTE, Some(Implausible::Future)));
     }
 
     #[test]
-    fn long_ago_is_not_believed_among_events_of_today_and_is_in_an_old_log() {
+    fn an_old_time_is_implausible_live_and_plausible_in_a_log() {
         let long_ago = NOW - 8 * 24 * 60 * MINUTE;
-        assert_eq!(belief(Feed::Live, Some(NOW)).of(long_ago), (NOW, Some(Wrong::LongAgo)));
-        assert_eq!(belief(Feed::Live, None).of(long_ago), (long_ago, None));
-        assert_eq!(belief(Feed::Live, Some(long_ago + MINUTE)).of(long_ago), (long_ago, None));
-        assert_eq!(belief(Feed::Recorded, Some(NOW)).of(long_ago), (long_ago, None));
-        assert_eq!(belief(Feed::Recorded, Some(long_ago)).of(0), (long_ago, Some(Wrong::LongAgo)), "1970");
+        assert_eq!(plausible_times(Feed::Live, Some(NOW)).of(long_ago), (NOW, Some(Implausible::LongAgo)));
+        assert_eq!(plausible_times(Feed::Live, None).of(long_ago), (long_ago, None));
+        assert_eq!(plausible_times(Feed::Live, Some(long_ago + MINUTE)).of(long_ago), (long_ago, None));
+        assert_eq!(plausible_times(Feed::Recorded, Some(NOW)).of(long_ago), (long_ago, None));
+        assert_eq!(
+            plausible_times(Feed::Recorded, Some(long_ago)).of(0),
+            (long_ago, Some(Implausible::LongAgo)),
+            "1970"
+        );
     }
 
     #[test]
-    fn a_record_of_the_future_is_as_good_as_another_and_a_single_time_is_not() {
-        let is_believed = |feed, times: &[Micros]| {
+    fn a_log_dated_in_the_future_is_accepted_and_a_single_future_time_is_not() {
+        let is_plausible = |feed, times: &[Micros]| {
             let clocks = Clocks::new(Tolerance::default(), feed);
-            clocks.refer(times.iter().map(|minute| now() + minute * MINUTE));
+            clocks.detect_future_record(times.iter().map(|minute| now() + minute * MINUTE));
             // It is decided once.
-            clocks.refer(std::iter::once(0));
-            clocks.belief(&clocks.of(""), None).of(now() + 60 * MINUTE).1.is_none()
+            clocks.detect_future_record(std::iter::once(0));
+            clocks.plausible_times(&clocks.of(""), None).of(now() + 60 * MINUTE).1.is_none()
         };
-        assert!(is_believed(Feed::Recorded, &[60, 61, 62, 0]));
-        assert!(!is_believed(Feed::Recorded, &[60, 0, 1]) && !is_believed(Feed::Recorded, &[]));
-        assert!(!is_believed(Feed::Live, &[60, 61, 62]));
+        assert!(is_plausible(Feed::Recorded, &[60, 61, 62, 0]));
+        assert!(!is_plausible(Feed::Recorded, &[60, 0, 1]) && !is_plausible(Feed::Recorded, &[]));
+        assert!(!is_plausible(Feed::Live, &[60, 61, 62]));
     }
 
     #[test]
-    fn each_cluster_has_a_clock_of_its_own() {
+    fn each_cluster_has_its_own_clock() {
         let clocks = Clocks::new(Tolerance::default(), Feed::Live);
         clocks.of("a").advance(7);
         clocks.of("b").advance(9);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::clock::Wrong;
+use super::clock::Implausible;
 use crate::audit::event::Micros;
 
 /// A time without any event (reads count as well) that is longer than this is a gap: even an idle cluster renews its
@@ -37,26 +37,26 @@ pub struct Spans(Vec<(Micros, Micros)>);
 
 impl Coverage {
     /// Records that events happened at these times and, if they are close together, between them. If two are far apart,
-    /// `all` is called for the times of all events. Times that are not in `believed` are left out.
+    /// `all` is called for the times of all events. Times that are not in `plausible` are left out.
     pub fn see(
         &mut self,
         source: &str,
-        marks: &[Micros],
-        believed: RangeInclusive<Micros>,
+        samples: &[Micros],
+        plausible: RangeInclusive<Micros>,
         all: impl FnOnce() -> Vec<Micros>,
     ) {
         if !self.sources.contains_key(source) && self.sources.len() >= SOURCES_MAX {
             return;
         }
-        let mut marks: Vec<Micros> = marks.iter().filter(|at| believed.contains(at)).copied().collect();
-        if marks.windows(2).any(|pair| (pair[1] - pair[0]).abs() > GAP_MIN) {
+        let mut samples: Vec<Micros> = samples.iter().filter(|at| plausible.contains(at)).copied().collect();
+        if samples.windows(2).any(|pair| (pair[1] - pair[0]).abs() > GAP_MIN) {
             // The events between these two may have a gap: parse the time of every event.
-            marks = all();
-            marks.retain(|at| believed.contains(at));
+            samples = all();
+            samples.retain(|at| plausible.contains(at));
         }
-        let Some(mut from) = marks.first().copied() else { return };
+        let Some(mut from) = samples.first().copied() else { return };
         let spans = self.sources.entry(source.to_owned()).or_default();
-        for at in marks {
+        for at in samples {
             if (at - from).abs() > GAP_MIN {
                 from = at;
             }
@@ -66,12 +66,12 @@ impl Coverage {
     }
 
     /// Counts a write of this source whose time is implausible.
-    pub(super) fn doubt(&mut self, source: &str, wrong: Wrong) {
+    pub(super) fn doubt(&mut self, source: &str, wrong: Implausible) {
         self.add_doubts(
             source,
             match wrong {
-                Wrong::Future => Doubts { future: 1, long_ago: 0 },
-                Wrong::LongAgo => Doubts { future: 0, long_ago: 1 },
+                Implausible::Future => Doubts { future: 1, long_ago: 0 },
+                Implausible::LongAgo => Doubts { future: 0, long_ago: 1 },
             },
         );
     }
@@ -160,7 +160,7 @@ impl Spans {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::times::{self, Marks};
+    use crate::audit::times::{self, TimeSamples};
 
     const MINUTE: Micros = 60_000_000;
 
@@ -171,7 +171,8 @@ mod tests {
 
     fn see(coverage: &mut Coverage, source: &str, lines: &str) {
         let lines = lines.as_bytes();
-        coverage.see(source, &Marks::of_lines(lines).times(), i64::MIN..=i64::MAX, || times::all(lines).collect());
+        coverage
+            .see(source, &TimeSamples::of_lines(lines).times(), i64::MIN..=i64::MAX, || times::all(lines).collect());
     }
 
     fn gaps(spans: &Spans) -> Vec<(i64, i64)> {
@@ -206,26 +207,26 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_marked_like_lines() {
+    fn a_body_is_sampled_like_lines() {
         let lines: Vec<String> = (0..1000).map(|n| line(n / 20)).collect();
-        let mut marks = Marks::default();
-        lines.iter().for_each(|line| marks.see(line.trim_end().as_bytes()));
-        let (marks, log) = (marks.times(), lines.concat());
+        let mut samples = TimeSamples::default();
+        lines.iter().for_each(|line| samples.see(line.trim_end().as_bytes()));
+        let (samples, log) = (samples.times(), lines.concat());
         assert_eq!(
-            (marks.first(), marks.last()),
+            (samples.first(), samples.last()),
             (times::first(log.as_bytes()).as_ref(), times::last(log.as_bytes()).as_ref())
         );
-        assert!((5..20).contains(&marks.len()), "{} looks at 600 kB", marks.len());
-        let of_lines = Marks::of_lines(log.as_bytes()).times();
+        assert!((5..20).contains(&samples.len()), "{} looks at 600 kB", samples.len());
+        let of_lines = TimeSamples::of_lines(log.as_bytes()).times();
         assert!((5..20).contains(&of_lines.len()), "{} looks at 600 kB", of_lines.len());
     }
 
     #[test]
-    fn a_time_that_cannot_be_believed_covers_nothing() {
+    fn an_implausible_time_covers_nothing() {
         let mut coverage = Coverage::default();
         let now = 1_795_400_000_000_000 + 5 * MINUTE;
-        let marks: Vec<Micros> = [0, 1, 3000, 2].map(|minute| 1_795_400_000_000_000 + minute * MINUTE).into();
-        coverage.see("a", &marks, 0..=now, Vec::new);
+        let samples: Vec<Micros> = [0, 1, 3000, 2].map(|minute| 1_795_400_000_000_000 + minute * MINUTE).into();
+        coverage.see("a", &samples, 0..=now, Vec::new);
         assert_eq!(coverage.all().ends(), Some((now - 5 * MINUTE, now - 3 * MINUTE)));
     }
 

@@ -18,19 +18,19 @@ const GENERATION: Micros = 15 * 60 * 1_000_000;
 /// Hashes of the requests of the last one to two generations.
 #[derive(Debug)]
 pub struct Dedupe {
-    young: HashSet<u64, BuildHasherDefault<Hashed>>,
-    old: HashSet<u64, BuildHasherDefault<Hashed>>,
+    young: HashSet<u64, BuildHasherDefault<IdentityHasher>>,
+    old: HashSet<u64, BuildHasherDefault<IdentityHasher>>,
     since: Micros,
     generation_max: usize,
 }
 
 /// A hasher for values that are hashes already.
 #[derive(Debug, Default)]
-struct Hashed(u64);
+struct IdentityHasher(u64);
 
-// === impl Hashed ===
+// === impl IdentityHasher ===
 
-impl Hasher for Hashed {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -74,7 +74,7 @@ impl Dedupe {
 /// What identifies a request: equal if the request is posted again or replayed from the journal, and different for all
 /// other requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Identity<'a> {
+pub struct RequestIdentity<'a> {
     /// Cluster, audit ID, stage, verb, URI; group, resource, subresource, namespace, name; account, impersonated
     /// account; the body.
     pub texts: [&'a [u8]; 13],
@@ -84,23 +84,23 @@ pub struct Identity<'a> {
     pub code: u16,
 }
 
-/// Returns the hash by which a request is recognised in memory. If the request `is_bare`, as for a Secret, the journal
+/// Returns the hash by which a request is recognised in memory. If the request `omits_body`, as for a Secret, the journal
 /// does not keep its body, so the body is not part of the hash.
-pub fn identity(hasher: &RandomState, cluster: &str, write: &Write<'_>, is_bare: bool) -> u64 {
-    hasher.hash_one(Identity::of(cluster, write, is_bare))
+pub fn identity(hasher: &RandomState, cluster: &str, write: &Write<'_>, omits_body: bool) -> u64 {
+    hasher.hash_one(RequestIdentity::of(cluster, write, omits_body))
 }
 
 /// Whether no body of an object is kept, nor anything that may quote one: Secrets, redacted objects, and objects that
 /// the configuration excludes (`limits` is `None`).
-pub fn is_bare(limits: Option<&Limits>, object: &ObjectName<'_>) -> bool {
+pub fn omits_body(limits: Option<&Limits>, object: &ObjectName<'_>) -> bool {
     object.resource == "secrets" || limits.is_none_or(|limits| limits.redacts)
 }
 
-// === impl Identity ===
+// === impl RequestIdentity ===
 
-impl<'a> Identity<'a> {
+impl<'a> RequestIdentity<'a> {
     /// Returns the identity of a write.
-    pub fn of(cluster: &'a str, write: &Write<'a>, is_bare: bool) -> Identity<'a> {
+    pub fn of(cluster: &'a str, write: &Write<'a>, omits_body: bool) -> RequestIdentity<'a> {
         let (event, object) = (write.event, &write.object);
         let stage = match event.stage {
             Stage::RequestReceived => "received",
@@ -108,7 +108,7 @@ impl<'a> Identity<'a> {
             Stage::ResponseComplete => "complete",
             Stage::Panic => "panic",
         };
-        let body = event.request_object.or(event.response_object).filter(|_| !is_bare).unwrap_or_default();
+        let body = event.request_object.or(event.response_object).filter(|_| !omits_body).unwrap_or_default();
         let texts = [
             cluster,
             &event.audit_id,
@@ -128,6 +128,6 @@ impl<'a> Identity<'a> {
             *part = text.as_bytes();
         }
         let code = event.status.as_ref().map_or(0, |status| status.code);
-        Identity { texts: parts, received: event.received.unwrap_or(i64::MIN), code }
+        RequestIdentity { texts: parts, received: event.received.unwrap_or(i64::MIN), code }
     }
 }

@@ -1,4 +1,4 @@
-//! The key of an object, and its place in the object table.
+//! The key of an object, and its slot in the object table.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
@@ -13,7 +13,7 @@ pub struct ObjectKey(Box<str>);
 
 /// An object's name with its hash, by which tables find it.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'k> {
+pub struct ObjectSlot<'k> {
     pub(super) cluster: &'k str,
     object: ObjectName<'k>,
     pub(super) hash: u64,
@@ -45,9 +45,9 @@ impl ObjectKey {
         (separators == 4).then_some(key)
     }
 
-    /// Whether this is the key of the object at this place.
-    pub(super) fn is_of(&self, place: &Place<'_>) -> bool {
-        let Place { cluster, object, .. } = place;
+    /// Whether this is the key of the object at this slot.
+    pub(super) fn is_of(&self, slot: &ObjectSlot<'_>) -> bool {
+        let ObjectSlot { cluster, object, .. } = slot;
         let mut rest = Some(self.0.as_bytes());
         for part in [cluster, object.group, object.resource, object.namespace] {
             rest = rest.and_then(|rest| rest.strip_prefix(part.as_bytes())?.strip_prefix(&[SEPARATOR]));
@@ -55,7 +55,7 @@ impl ObjectKey {
         rest.is_some_and(|rest| rest == object.name.as_bytes())
     }
 
-    /// Returns the hash of the names, which is also that of [`Place::new`].
+    /// Returns the hash of the names, which is also that of [`ObjectSlot::new`].
     pub(super) fn hash(&self, hasher: &RandomState) -> u64 {
         hash(hasher, &self.parts())
     }
@@ -102,13 +102,13 @@ impl fmt::Debug for ObjectKey {
     }
 }
 
-// === impl Place ===
+// === impl ObjectSlot ===
 
-impl<'k> Place<'k> {
-    /// Returns the place of an object in tables that use this hasher.
-    pub(super) fn new(cluster: &'k str, object: ObjectName<'k>, hasher: &RandomState) -> Place<'k> {
+impl<'k> ObjectSlot<'k> {
+    /// Returns the slot of an object in tables that use this hasher.
+    pub(super) fn new(cluster: &'k str, object: ObjectName<'k>, hasher: &RandomState) -> ObjectSlot<'k> {
         let parts = [cluster, object.group, object.resource, object.namespace, object.name];
-        Place { cluster, object, hash: hash(hasher, &parts) }
+        ObjectSlot { cluster, object, hash: hash(hasher, &parts) }
     }
 
     /// Returns the object's key, or `None` if its names are not valid.

@@ -4,21 +4,20 @@ use std::collections::{BTreeSet, VecDeque};
 use std::hint::black_box;
 
 use foldhash::quality::RandomState;
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
+use hashbrown::{HashTable, hash_table};
 use smallvec::SmallVec;
 
-use super::Transition;
-use super::key::{ObjectKey, Place};
+use super::key::{ObjectKey, ObjectSlot};
+use super::transition::Transition;
 use crate::audit::event::Micros;
-use crate::detect::contest::LATE_MAX;
 use crate::detect::object::ObjectState;
 use crate::detect::policy::Policy;
+use crate::detect::write_history::LATE_MAX;
 
 /// Bytes that an object takes in a half-empty table, in addition to the object itself.
-const PLACE_BYTES: usize = 40;
-/// Maximum number of objects that one call of [`Shard::settle`] settles.
-const SETTLED_AT_ONCE: usize = 64;
+const ENTRY_BYTES: usize = 40;
+/// Maximum number of objects that one call of [`Shard::finalize`] finalizes.
+const FINALIZED_AT_ONCE: usize = 64;
 
 /// An object and its key.
 #[derive(Debug)]
@@ -36,8 +35,8 @@ const STALE_DEADLINES: usize = 1024;
 #[derive(Debug)]
 struct Agenda {
     cluster: Box<str>,
-    /// Objects to settle, and from which time on. Sorted by time as far as events arrive in order.
-    unsettled: VecDeque<(Micros, u64)>,
+    /// Objects to finalize, and from which time on. Sorted by time as far as events arrive in order.
+    to_finalize: VecDeque<(Micros, u64)>,
     /// Objects whose state changes when time passes, and at which time.
     deadlines: BTreeSet<(Micros, u64)>,
 }
@@ -49,6 +48,29 @@ pub(super) struct Shard {
     objects: HashTable<Box<Object>>,
     hasher: RandomState,
     agendas: Vec<Agenda>,
+}
+
+/// The object at a slot.
+pub(super) struct Entry<'s> {
+    pub(super) object: &'s mut Object,
+    /// Whether it was just created.
+    pub(super) is_new: bool,
+}
+
+/// By how much the counted bytes have grown.
+#[derive(Default)]
+pub(super) struct Growth {
+    pub(super) bytes: isize,
+    pub(super) body_bytes: isize,
+}
+
+/// The result of [`Shard::finalize`].
+#[derive(Default)]
+pub(super) struct Finalized {
+    /// Whether more objects may be due.
+    pub(super) is_more: bool,
+    /// By how much the counted bytes have grown.
+    pub(super) growth: isize,
 }
 
 /// Returns the objects with this hash. The table alone finds others too, also of other clusters: it compares a few bits.
@@ -65,17 +87,17 @@ fn with_hash<'o>(
 impl Object {
     /// Counts the approximate bytes of the object, its key and its table entry. Returns by how much they have grown.
     pub(super) fn recount(&mut self) -> isize {
-        let is_notable = self.state.contest().is_some() || self.state.troubles().is_some();
-        let name = self.key.as_ref().len() + PLACE_BYTES;
+        let is_notable = self.state.history().is_some() || self.state.failures().is_some();
+        let name = self.key.as_ref().len() + ENTRY_BYTES;
         let before = self.counted;
         self.counted = self.state.bytes() + name * if is_notable { 2 } else { 1 };
         self.counted.wrapping_sub(before) as isize
     }
 
     /// Prefetches the memory that a request about this object needs: reads it without using it.
-    pub(super) fn touch(&self) {
+    pub(super) fn prefetch(&self) {
         black_box(self.key.as_ref().as_bytes().first());
-        self.state.touch();
+        self.state.prefetch();
     }
 }
 
@@ -86,22 +108,22 @@ impl Shard {
         Shard { objects: HashTable::new(), hasher, agendas: Vec::new() }
     }
 
-    /// Returns the object at this place, and whether it is new. Returns `None` if the place's names are not valid.
-    pub(super) fn object(&mut self, place: &Place<'_>, at: Micros) -> Option<(&mut Object, bool)> {
+    /// Returns the object at this slot, and creates it if necessary. Returns `None` if the slot's names are not valid.
+    pub(super) fn entry(&mut self, slot: &ObjectSlot<'_>, at: Micros) -> Option<Entry<'_>> {
         let hasher = &self.hasher;
-        let is_it = |key: &ObjectKey| key.is_of(place);
-        Some(match self.objects.entry(place.hash, |object| is_it(&object.key), |object| object.key.hash(hasher)) {
-            Entry::Occupied(found) => (found.into_mut(), false),
-            Entry::Vacant(room) => {
-                let new = Object { key: place.key()?, state: ObjectState::new(at), counted: 0 };
-                (room.insert(Box::new(new)).into_mut(), true)
+        let is_it = |key: &ObjectKey| key.is_of(slot);
+        Some(match self.objects.entry(slot.hash, |object| is_it(&object.key), |object| object.key.hash(hasher)) {
+            hash_table::Entry::Occupied(found) => Entry { object: found.into_mut(), is_new: false },
+            hash_table::Entry::Vacant(vacant) => {
+                let new = Object { key: slot.key()?, state: ObjectState::new(at), counted: 0 };
+                Entry { object: vacant.insert(Box::new(new)).into_mut(), is_new: true }
             }
         })
     }
 
-    /// Returns the object at this place.
-    pub(super) fn find(&mut self, place: &Place<'_>) -> Option<&mut ObjectState> {
-        let found = self.objects.find_mut(place.hash, |object| object.key.is_of(place));
+    /// Returns the object at this slot.
+    pub(super) fn find(&mut self, slot: &ObjectSlot<'_>) -> Option<&mut ObjectState> {
+        let found = self.objects.find_mut(slot.hash, |object| object.key.is_of(slot));
         found.map(|object| &mut object.state)
     }
 
@@ -111,19 +133,19 @@ impl Shard {
     }
 
     /// Returns the object with this hash. On a hash collision it can be another object.
-    pub(super) fn near(&self, hash: u64) -> Option<&Object> {
+    pub(super) fn peek(&self, hash: u64) -> Option<&Object> {
         self.objects.find(hash, |_| true).map(|object| &**object)
     }
 
-    /// Schedules an object to be settled once late writes can no longer arrive.
-    pub(super) fn settle_later(&mut self, cluster: &str, hash: u64, at: Micros) {
+    /// Schedules an object to be finalized once late writes can no longer arrive.
+    pub(super) fn finalize_later(&mut self, cluster: &str, hash: u64, at: Micros) {
         let objects = self.objects.len();
-        let unsettled = &mut self.agenda(cluster).unsettled;
-        unsettled.push_back((at.saturating_add(LATE_MAX), hash));
-        // If time does not advance, drop the oldest entry: an object that stays unsettled longer costs less than an
+        let to_finalize = &mut self.agenda(cluster).to_finalize;
+        to_finalize.push_back((at.saturating_add(LATE_MAX), hash));
+        // If time does not advance, drop the oldest entry: an object that stays unfinalized longer costs less than an
         // unbounded list.
-        if unsettled.len() > 2 * objects {
-            unsettled.pop_front();
+        if to_finalize.len() > 2 * objects {
+            to_finalize.pop_front();
         }
     }
 
@@ -134,7 +156,7 @@ impl Shard {
         deadlines.insert((at, hash));
         if deadlines.len() > 2 * objects + STALE_DEADLINES {
             let mut deadlines = std::mem::take(deadlines);
-            deadlines.retain(|(_, hash)| self.near(*hash).is_some());
+            deadlines.retain(|(_, hash)| self.peek(*hash).is_some());
             self.agenda(cluster).deadlines = deadlines;
         }
     }
@@ -159,61 +181,61 @@ impl Shard {
 
     fn agenda(&mut self, cluster: &str) -> &mut Agenda {
         let index = self.agendas.iter().position(|agenda| *agenda.cluster == *cluster).unwrap_or_else(|| {
-            let (unsettled, deadlines) = Default::default();
-            self.agendas.push(Agenda { cluster: cluster.into(), unsettled, deadlines });
+            let (to_finalize, deadlines) = Default::default();
+            self.agendas.push(Agenda { cluster: cluster.into(), to_finalize, deadlines });
             self.agendas.len() - 1
         });
         &mut self.agendas[index]
     }
 
-    /// Settles objects of a cluster that are due at `now`, a limited number at a time. Returns whether there may be
-    /// more, and by how much the counted bytes have grown.
-    pub(super) fn settle(&mut self, cluster: &str, now: Micros) -> (bool, isize) {
-        let Some(index) = self.agendas.iter().position(|agenda| *agenda.cluster == *cluster) else { return (false, 0) };
-        let mut bytes = 0;
-        let unsettled = &self.agendas[index].unsettled;
-        let due = unsettled.iter().take(SETTLED_AT_ONCE).take_while(|(at, _)| *at < now).count();
+    /// Finalizes objects of a cluster that are due at `now`, a limited number at a time.
+    pub(super) fn finalize(&mut self, cluster: &str, now: Micros) -> Finalized {
+        let Some(index) = self.agendas.iter().position(|agenda| *agenda.cluster == *cluster) else {
+            return Finalized::default();
+        };
+        let mut growth = 0;
+        let to_finalize = &self.agendas[index].to_finalize;
+        let due = to_finalize.iter().take(FINALIZED_AT_ONCE).take_while(|(at, _)| *at < now).count();
         {
-            let hashes = unsettled.iter().take(due).map(|(_, hash)| *hash);
-            let objects: SmallVec<[&Object; SETTLED_AT_ONCE]> = hashes.filter_map(|hash| self.near(hash)).collect();
-            objects.iter().for_each(|object| object.touch());
+            let hashes = to_finalize.iter().take(due).map(|(_, hash)| *hash);
+            let objects: SmallVec<[&Object; FINALIZED_AT_ONCE]> = hashes.filter_map(|hash| self.peek(hash)).collect();
+            objects.iter().for_each(|object| object.prefetch());
         }
         for _ in 0..due {
-            let Some((_, hash)) = self.agendas[index].unsettled.pop_front() else { break };
-            let mut is_unsettled = false;
+            let Some((_, hash)) = self.agendas[index].to_finalize.pop_front() else { break };
+            let mut can_be_finalized = false;
             for object in with_hash(&mut self.objects, &self.hasher, hash) {
-                object.state.settle(now);
-                bytes += object.recount();
-                is_unsettled |= object.state.is_unsettled();
+                object.state.finalize(now);
+                growth += object.recount();
+                can_be_finalized |= object.state.can_be_finalized();
             }
-            if is_unsettled {
-                self.settle_later(cluster, hash, now);
+            if can_be_finalized {
+                self.finalize_later(cluster, hash, now);
             }
         }
-        (due == SETTLED_AT_ONCE, bytes)
+        Finalized { is_more: due == FINALIZED_AT_ONCE, growth }
     }
 
-    /// Shrinks the matching objects. Returns by how much their counted bytes, and the bytes of their bodies, have
-    /// grown.
+    /// Shrinks the matching objects.
     pub(super) fn shrink(
         &mut self,
         is_meant: impl Fn(&ObjectState) -> bool,
         mut shrink: impl FnMut(&mut Object),
-    ) -> (isize, isize) {
-        let (mut bytes, mut bodies) = (0, 0);
-        let mut unsettled = Vec::new();
+    ) -> Growth {
+        let mut growth = Growth::default();
+        let mut to_finalize = Vec::new();
         for object in self.objects.iter_mut().filter(|object| is_meant(&object.state)) {
             let before = object.state.body_bytes();
             shrink(object);
-            bytes += object.recount();
-            bodies += object.state.body_bytes().wrapping_sub(before) as isize;
-            if object.state.is_unsettled() {
+            growth.bytes += object.recount();
+            growth.body_bytes += object.state.body_bytes().wrapping_sub(before) as isize;
+            if object.state.can_be_finalized() {
                 let hash = object.key.hash(&self.hasher);
-                unsettled.push((object.key.cluster().to_owned(), hash, object.state.last_at()));
+                to_finalize.push((object.key.cluster().to_owned(), hash, object.state.last_at()));
             }
         }
-        unsettled.into_iter().for_each(|(cluster, hash, at)| self.settle_later(&cluster, hash, at));
-        (bytes, bodies)
+        to_finalize.into_iter().for_each(|(cluster, hash, at)| self.finalize_later(&cluster, hash, at));
+        growth
     }
 
     /// Drops all objects that do not match.

@@ -8,7 +8,7 @@ use crate::detect::write::NotAWrite;
 
 /// Counts of events and requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-pub struct Tallies {
+pub struct Counters {
     /// Audit events of all stages.
     pub events: u64,
     /// Completed requests, each counted once.
@@ -39,11 +39,11 @@ pub struct Tallies {
     pub evicted: u64,
 }
 
-/// [`Tallies`], with the evidence they are based on.
+/// [`Counters`], with the evidence they are based on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stats {
     /// Counts.
-    pub tallies: Tallies,
+    pub counters: Counters,
     /// Number of writes by audit level: Metadata, Request, RequestResponse.
     pub levels: [u64; 3],
     /// The times from which events were received, by source.
@@ -61,7 +61,7 @@ pub struct Stats {
 impl Stats {
     /// Adds the counts of `other`.
     pub fn add(&mut self, other: &Stats) {
-        let (sum, add) = (&mut self.tallies, &other.tallies);
+        let (sum, add) = (&mut self.counters, &other.counters);
         sum.events += add.events;
         sum.requests += add.requests;
         sum.writes += add.writes;
@@ -83,20 +83,20 @@ impl Stats {
             self.span(first);
             self.span(last);
         }
-        for (reason, (count, place)) in &other.malformed {
-            self.malformed.entry(reason).or_insert((0, *place)).0 += count;
+        for (reason, (count, position)) in &other.malformed {
+            self.malformed.entry(reason).or_insert((0, *position)).0 += count;
         }
     }
 
     pub(super) fn malformed(&mut self, reason: &'static str, count: u64, position: u64) {
-        self.tallies.malformed += count;
+        self.counters.malformed += count;
         self.malformed.entry(reason).or_insert((0, position)).0 += count;
     }
 
     pub(super) fn not_a_write(&mut self, why: NotAWrite) {
         match why {
-            NotAWrite::DryRun => self.tallies.dry_runs += 1,
-            _ => self.tallies.others += 1,
+            NotAWrite::DryRun => self.counters.dry_runs += 1,
+            _ => self.counters.others += 1,
         }
     }
 

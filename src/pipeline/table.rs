@@ -10,9 +10,11 @@ use dashmap::DashSet;
 use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
-use super::key::{ObjectKey, Place};
-use super::shard::{Object, Shard};
-use super::{Bounds, Transition, WINDOW, lock};
+use super::bounds::Bounds;
+use super::key::{ObjectKey, ObjectSlot};
+use super::lock::lock;
+use super::shard::{Entry, Object, Shard};
+use super::transition::Transition;
 use crate::audit::event::Micros;
 use crate::detect::actor::Client;
 use crate::detect::meter::Meter;
@@ -20,6 +22,9 @@ use crate::detect::object::{ObjectState, Observed};
 use crate::detect::policy::{Limits, Policy};
 use crate::detect::verdict::State;
 use crate::detect::write::{ObjectName, Write};
+
+/// Events that are processed together: enough for their cache misses to overlap, few enough to stay in the cache.
+pub(super) const WINDOW: usize = 128;
 
 /// All tracked objects.
 #[derive(Debug)]
@@ -36,15 +41,15 @@ pub struct Table {
     bytes: AtomicIsize,
     body_bytes: AtomicIsize,
     evicted: AtomicU64,
-    /// How often memory was saved in each way, in the order of [`Ration`].
-    rations: [AtomicU64; Ration::ALL.len()],
+    /// How often memory was saved in each way, in the order of [`Reclaimable`].
+    reclaimed: [AtomicU64; Reclaimable::ALL.len()],
     /// Held while memory is saved, so that only one thread does so.
     saving: Mutex<()>,
 }
 
 /// What can be given up if memory is short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ration {
+pub enum Reclaimable {
     /// Bodies and states. Of the next write to the object, only the requested fields are known.
     Bodies,
     /// The writes of contested objects, and with them their timelines.
@@ -55,28 +60,29 @@ pub enum Ration {
     Objects,
 }
 
-// === impl Ration ===
+// === impl Reclaimable ===
 
-impl Ration {
+impl Reclaimable {
     /// All variants, in the order in which they are given up.
-    pub const ALL: [Ration; 4] = [Ration::Bodies, Ration::Writes, Ration::CalmObjects, Ration::Objects];
+    pub const ALL: [Reclaimable; 4] =
+        [Reclaimable::Bodies, Reclaimable::Writes, Reclaimable::CalmObjects, Reclaimable::Objects];
 
     /// Returns the label value for metrics.
     pub fn as_str(self) -> &'static str {
         match self {
-            Ration::Bodies => "bodies",
-            Ration::Writes => "writes",
-            Ration::CalmObjects => "calm_objects",
-            Ration::Objects => "objects",
+            Reclaimable::Bodies => "bodies",
+            Reclaimable::Writes => "writes",
+            Reclaimable::CalmObjects => "calm_objects",
+            Reclaimable::Objects => "objects",
         }
     }
 }
 
 /// Shards for each core. Two cores seldom need the same shard.
 const SHARDS_PER_CORE: usize = 4;
-/// Calls of [`Shard::settle`] for each shard and batch. They settle more objects than most batches write to, and take a
+/// Calls of [`Shard::finalize`] for each shard and batch. They finalize more objects than most batches write to, and take a
 /// few milliseconds.
-const SETTLE_ROUNDS: usize = 64;
+const FINALIZE_ROUNDS: usize = 64;
 
 // === impl Table ===
 
@@ -96,62 +102,62 @@ impl Table {
             bytes: AtomicIsize::new(0),
             body_bytes: AtomicIsize::new(0),
             evicted: AtomicU64::new(0),
-            rations: [const { AtomicU64::new(0) }; Ration::ALL.len()],
+            reclaimed: [const { AtomicU64::new(0) }; Reclaimable::ALL.len()],
             saving: Mutex::default(),
         }
     }
 
-    /// Returns the place of an object.
-    pub fn place<'k>(&self, cluster: &'k str, object: ObjectName<'k>) -> Place<'k> {
-        Place::new(cluster, object, &self.hasher)
+    /// Returns the slot of an object.
+    pub fn slot<'k>(&self, cluster: &'k str, object: ObjectName<'k>) -> ObjectSlot<'k> {
+        ObjectSlot::new(cluster, object, &self.hasher)
     }
 
-    fn place_of<'k>(&self, key: &'k ObjectKey) -> Place<'k> {
-        self.place(key.cluster(), key.object())
+    fn slot_of<'k>(&self, key: &'k ObjectKey) -> ObjectSlot<'k> {
+        self.slot(key.cluster(), key.object())
     }
 
     /// Prefetches objects that are needed next, so that their cache misses overlap.
-    pub fn warm(&self, places: &[Place<'_>]) {
+    pub(super) fn prefetch(&self, hashes: impl Iterator<Item = u64> + Clone) {
         // All locks are taken first: processors do not overlap two memory accesses across a lock. Shards in use by
         // other threads are skipped.
         let mut locked: SmallVec<[Option<MutexGuard<'_, Shard>>; 32]> = self.shards.iter().map(|_| None).collect();
-        for place in places {
-            let index = self.index(place.hash);
+        for hash in hashes.clone() {
+            let index = self.index(hash);
             if locked[index].is_none() {
                 locked[index] = self.shards[index].try_lock().ok();
             }
         }
-        let near = |place: &Place<'_>| locked[self.index(place.hash)].as_ref()?.near(place.hash);
-        let objects: SmallVec<[&Object; WINDOW]> = places.iter().filter_map(near).collect();
-        objects.iter().for_each(|object| object.touch());
+        let peek = |hash: u64| locked[self.index(hash)].as_ref()?.peek(hash);
+        let objects: SmallVec<[&Object; WINDOW]> = hashes.filter_map(peek).collect();
+        objects.iter().for_each(|object| object.prefetch());
     }
 
     /// Keeps every write to this object from now on, even while it has only one writer.
-    pub fn follow(&self, key: &ObjectKey, at: Micros) {
-        let place = self.place_of(key);
-        let mut shard = self.shard(&place);
-        if let Some((object, is_new)) = shard.object(&place, at) {
+    pub fn keep_history(&self, key: &ObjectKey, at: Micros) {
+        let slot = self.slot_of(key);
+        let mut shard = self.shard(&slot);
+        if let Some(Entry { object, is_new }) = shard.entry(&slot, at) {
             self.len.fetch_add(usize::from(is_new), Ordering::Relaxed);
-            object.state.follow();
+            object.state.keep_history();
             self.bytes.fetch_add(object.recount(), Ordering::Relaxed);
         }
     }
 
-    /// Passes one request to the object at this place. `now` is the time of its cluster. Returns `None` if the place's
+    /// Passes one request to the object at this slot. `now` is the time of its cluster. Returns `None` if the slot's
     /// names are not valid.
     pub fn observe(
         &self,
-        place: &Place<'_>,
+        slot: &ObjectSlot<'_>,
         write: &Write<'_>,
         client: &Arc<Client>,
         limits: &Limits,
         now: Micros,
     ) -> Option<Observed> {
         let observed = {
-            let mut shard = self.shard(place);
-            let (object, is_new) = shard.object(place, write.at)?;
+            let mut shard = self.shard(slot);
+            let Entry { object, is_new } = shard.entry(slot, write.at)?;
             let state = &mut object.state;
-            let (was_notable, was_unsettled) = (is_notable(state, limits), state.is_unsettled());
+            let (was_notable, could_be_finalized) = (is_notable(state, limits), state.can_be_finalized());
             let observed = state.observe(write, client, limits, now);
             if !was_notable && is_notable(state, limits) {
                 self.notable.insert(object.key.clone());
@@ -159,11 +165,11 @@ impl Table {
             self.len.fetch_add(usize::from(is_new), Ordering::Relaxed);
             self.bytes.fetch_add(object.recount(), Ordering::Relaxed);
             let deadline = object.state.new_deadline(limits);
-            if !was_unsettled && object.state.is_unsettled() {
-                shard.settle_later(place.cluster, place.hash, write.at);
+            if !could_be_finalized && object.state.can_be_finalized() {
+                shard.finalize_later(slot.cluster, slot.hash, write.at);
             }
             if let Some(at) = deadline {
-                shard.schedule(place.cluster, place.hash, at);
+                shard.schedule(slot.cluster, slot.hash, at);
             }
             observed
         };
@@ -171,7 +177,7 @@ impl Table {
             let bytes = self.body_bytes.fetch_add(observed.body_bytes, Ordering::Relaxed) + observed.body_bytes;
             if bytes > self.bounds.body_bytes_max as isize {
                 let cutoff = self.median_time(|object| object.body_bytes() > 0);
-                self.give_up(Ration::Bodies, &|object| object.body_bytes() > 0 && object.last_at() <= cutoff);
+                self.reclaim(Reclaimable::Bodies, &|object| object.body_bytes() > 0 && object.last_at() <= cutoff);
             }
         }
         if self.bytes() > self.bounds.bytes_max {
@@ -189,51 +195,54 @@ impl Table {
     }
 
     /// Returns how often memory was saved in each way.
-    pub fn rations(&self) -> impl Iterator<Item = (Ration, u64)> {
-        Ration::ALL.into_iter().zip(&self.rations).map(|(ration, count)| (ration, count.load(Ordering::Relaxed)))
+    pub fn reclaimed(&self) -> impl Iterator<Item = (Reclaimable, u64)> {
+        Reclaimable::ALL
+            .into_iter()
+            .zip(&self.reclaimed)
+            .map(|(reclaimable, count)| (reclaimable, count.load(Ordering::Relaxed)))
     }
 
     /// Frees an eighth of the memory. Every call visits all objects, so it should be called seldom.
     fn save_memory(&self) {
         let Ok(_saving) = self.saving.try_lock() else { return };
         let enough = self.bounds.bytes_max - self.bounds.bytes_max / 8;
-        for ration in Ration::ALL {
-            let is_it = |object: &ObjectState| match ration {
-                Ration::Bodies | Ration::Objects => true,
-                Ration::Writes => object.contest().is_some(),
-                Ration::CalmObjects => object.state() == State::Calm,
+        for reclaimable in Reclaimable::ALL {
+            let is_it = |object: &ObjectState| match reclaimable {
+                Reclaimable::Bodies | Reclaimable::Objects => true,
+                Reclaimable::Writes => object.history().is_some(),
+                Reclaimable::CalmObjects => object.state() == State::Calm,
             };
             for cutoff in [self.median_time(is_it), i64::MAX] {
                 if self.bytes() <= enough {
                     return;
                 }
-                self.give_up(ration, &|object| is_it(object) && object.last_at() <= cutoff);
+                self.reclaim(reclaimable, &|object| is_it(object) && object.last_at() <= cutoff);
             }
         }
     }
 
-    fn give_up(&self, ration: Ration, is_meant: &dyn Fn(&ObjectState) -> bool) {
-        self.rations[ration as usize].fetch_add(1, Ordering::Relaxed);
-        let shrink = |object: &mut Object| match ration {
-            Ration::Bodies => object.state.drop_bodies(),
+    fn reclaim(&self, reclaimable: Reclaimable, is_meant: &dyn Fn(&ObjectState) -> bool) {
+        self.reclaimed[reclaimable as usize].fetch_add(1, Ordering::Relaxed);
+        let shrink = |object: &mut Object| match reclaimable {
+            Reclaimable::Bodies => object.state.drop_bodies(),
             _ => object.state.drop_history(),
         };
-        match ration {
-            Ration::Bodies | Ration::Writes => {
+        match reclaimable {
+            Reclaimable::Bodies | Reclaimable::Writes => {
                 for shard in &self.shards {
-                    let (bytes, bodies) = lock(shard).shrink(is_meant, shrink);
-                    self.bytes.fetch_add(bytes, Ordering::Relaxed);
-                    self.body_bytes.fetch_add(bodies, Ordering::Relaxed);
+                    let growth = lock(shard).shrink(is_meant, shrink);
+                    self.bytes.fetch_add(growth.bytes, Ordering::Relaxed);
+                    self.body_bytes.fetch_add(growth.body_bytes, Ordering::Relaxed);
                 }
             }
-            Ration::CalmObjects | Ration::Objects => self.drop_where(is_meant),
+            Reclaimable::CalmObjects | Reclaimable::Objects => self.drop_where(is_meant),
         }
     }
 
     /// Calls `look` with one object, and returns its result.
     pub fn with<T>(&self, key: &ObjectKey, look: impl FnOnce(&ObjectState) -> T) -> Option<T> {
-        let place = self.place_of(key);
-        self.shard(&place).find(&place).map(|object| look(object))
+        let slot = self.slot_of(key);
+        self.shard(&slot).find(&slot).map(|object| look(object))
     }
 
     /// Makes the transitions of a cluster that are due by `now`, in the order of their times.
@@ -248,8 +257,8 @@ impl Table {
 
     /// Records that a person lifted the pause of this object.
     pub(super) fn resume(&self, key: &ObjectKey, at: Micros) -> Option<Transition> {
-        let place = self.place_of(key);
-        let transition = self.shard(&place).find(&place)?.resume(at)?;
+        let slot = self.slot_of(key);
+        let transition = self.shard(&slot).find(&slot)?.resume(at)?;
         Some(Transition::new(key.clone(), transition))
     }
 
@@ -293,12 +302,12 @@ impl Table {
     }
 
     /// Drops data that is needed only while late writes can arrive, of a limited number of objects per call.
-    pub fn tidy(&self, cluster: &str, now: Micros) {
+    pub fn compact(&self, cluster: &str, now: Micros) {
         for shard in &self.shards {
-            for _ in 0..SETTLE_ROUNDS {
-                let (is_more, bytes) = lock(shard).settle(cluster, now);
-                self.bytes.fetch_add(bytes, Ordering::Relaxed);
-                if !is_more {
+            for _ in 0..FINALIZE_ROUNDS {
+                let finalized = lock(shard).finalize(cluster, now);
+                self.bytes.fetch_add(finalized.growth, Ordering::Relaxed);
+                if !finalized.is_more {
                     break;
                 }
             }
@@ -310,8 +319,8 @@ impl Table {
         (hash >> 32) as usize & (self.shards.len() - 1)
     }
 
-    fn shard(&self, place: &Place<'_>) -> MutexGuard<'_, Shard> {
-        lock(&self.shards[self.index(place.hash)])
+    fn shard(&self, slot: &ObjectSlot<'_>) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[self.index(slot.hash)])
     }
 
     /// Evicts the calm objects of the half that has been silent longer, or all objects of that half if that is not
@@ -360,5 +369,5 @@ impl Table {
 }
 
 fn is_notable(object: &ObjectState, limits: &Limits) -> bool {
-    object.contest().is_some() || object.troubles().is_some() || object.seen().iter().any(|s| s.is_hot(limits))
+    object.history().is_some() || object.failures().is_some() || object.writers().iter().any(|s| s.is_hot(limits))
 }

@@ -15,7 +15,7 @@ use super::reply::problem;
 use super::route::{Call, Handler};
 use super::routes::{self, Found};
 use super::watch::{Answer, Changed};
-use crate::detect::class::Classes;
+use crate::detect::actor_class::ActorClassifier;
 use crate::journal::committer::Journal;
 use crate::net::Reply;
 use crate::net::budget::Budget;
@@ -33,7 +33,7 @@ const CLIENT_STREAMS_MAX: usize = 128;
 #[derive(Clone)]
 pub struct Api {
     pipeline: Arc<Pipeline>,
-    classes: Arc<Classes>,
+    classes: Arc<ActorClassifier>,
     metrics: Metrics,
     journal: Option<Arc<Journal>>,
     journal_queries: Arc<JournalQueries>,
@@ -71,7 +71,7 @@ impl JournalQueries {
 
 impl Api {
     /// Returns an API for the objects of `pipeline`.
-    pub fn new(pipeline: Arc<Pipeline>, classes: Arc<Classes>, metrics: Metrics) -> Api {
+    pub fn new(pipeline: Arc<Pipeline>, classes: Arc<ActorClassifier>, metrics: Metrics) -> Api {
         Api {
             pipeline,
             classes,
@@ -142,7 +142,7 @@ impl Api {
         &self.pipeline
     }
 
-    pub(super) fn classes(&self) -> &Classes {
+    pub(super) fn classes(&self) -> &ActorClassifier {
         &self.classes
     }
 

@@ -8,6 +8,7 @@ use super::reply::{Failure, json};
 use super::route::Call;
 use super::views::{time, time_option};
 use crate::audit::event::Micros;
+use crate::detect::assessment::Assessment;
 use crate::detect::object::ObjectState;
 use crate::detect::verdict::{Confidence, State};
 use crate::net::Reply;
@@ -57,29 +58,25 @@ impl Api {
             as_of,
         };
         let look = |state: &ObjectState| {
-            let war = state.contest()?.findings().worst(Confidence::Probable)?;
-            let tally = &war.tally;
-            let machine = &tally.machine;
-            if machine.state() == State::Calm {
-                return None;
-            }
-            let opponents: Vec<String> = tally.parties.keys().map(|p| p.to_string()).collect();
-            let until = machine.until();
-            let reason = match (machine.state(), until) {
+            let assessment = Assessment::of(state);
+            let war = assessment.worst(Confidence::Probable).filter(|war| war.state != State::Calm)?;
+            let opponents: Vec<String> = war.tally.parties.keys().map(|p| p.to_string()).collect();
+            let until = war.quiet_until();
+            let reason = match (war.state, until) {
                 (State::Sustained, Some(until)) => format!(
                     "{} fight over the object; the last retake was at {}, and the quiet period lasts until {}",
                     opponents.join(" and "),
-                    time::text(machine.last_retake()),
+                    time::text(war.last_retake),
                     time::text(until)
                 ),
                 (State::Subsiding, _) => "no retake for the quiet period, so one trial write is allowed".into(),
                 _ => format!("{} retake fields from each other, but not often enough to stop", opponents.join(" and ")),
             };
             Some(Decision {
-                allowed: machine.state() != State::Sustained,
-                state: machine.state(),
+                allowed: war.state != State::Sustained,
+                state: war.state,
                 confidence: Some(war.confidence),
-                since: Some(machine.since()),
+                since: Some(war.state_since),
                 opponents,
                 reason,
                 retry_at: until,

@@ -11,25 +11,26 @@ use super::views::{
 };
 use crate::audit::event::Micros;
 use crate::detect::actor::Client;
-use crate::detect::cause::{Cause, Symptoms, cause};
-use crate::detect::class::{Class, Classes, Role};
-use crate::detect::contest::Contest;
+use crate::detect::actor_class::{ActorClass, ActorClassifier, Role};
+use crate::detect::analysis::{self, AdmissionOverride, Analysis};
+use crate::detect::assessment::{Assessment, WarAssessment};
+use crate::detect::cause::{self, Cause, Explanation, Symptoms};
+use crate::detect::failures::ActorFailures;
 use crate::detect::field_history::{FieldHistory, ValueSeen};
-use crate::detect::fields::FieldValue;
-use crate::detect::findings::{Findings, Override};
+use crate::detect::fields::{FieldValue, Path};
 use crate::detect::object::ObjectState;
 use crate::detect::policy::Limits;
-use crate::detect::remedy::{self, Contested, Facts};
-use crate::detect::seen::Seen;
-use crate::detect::trouble::Trouble;
+use crate::detect::remedy::{self, ContestedField, Facts};
 use crate::detect::verdict::{Confidence, State};
-use crate::detect::war::{self, PartyTally, Scope};
+use crate::detect::war::{PartyTally, Scope};
 use crate::detect::write::{Effect, ObjectName, Part};
+use crate::detect::write_history::WriteHistory;
+use crate::detect::writer_stats::WriterStats;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 
 /// A writer of an owned object is listed as following a war only after this number of writes. Fewer may be coincidence.
-const ECHO_WRITES_MIN: u32 = 6;
+const DEPENDENT_WRITES_MIN: u32 = 6;
 
 /// Builds views of the objects of a pipeline.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +38,7 @@ pub struct Lens<'a> {
     /// The pipeline.
     pub pipeline: &'a Pipeline,
     /// Classifies the actors.
-    pub classes: &'a Classes,
+    pub classes: &'a ActorClassifier,
 }
 
 // === impl Lens ===
@@ -94,20 +95,20 @@ impl<'a> Lens<'a> {
             if !filter.is_object(&Object::of(key, state)) {
                 return None;
             }
-            let findings = state.contest().map(Contest::findings);
-            let wars = findings.into_iter().flat_map(Findings::wars);
-            let told = wars.filter(|war| {
-                (filter.all || war.tally.thrashes > 0) && filter.is_actor(war.parties.iter().map(|party| &**party))
+            let assessment = Assessment::of(state);
+            let reported = assessment.wars().filter(|war| {
+                (filter.all || war.is_thrashing()) && filter.is_actor(war.parties.iter().map(|party| &**party))
             });
-            let rank =
-                |war: &war::War| (war.tally.state().urgency(), war.confidence, war.tally.thrashes, war.tally.retakes);
-            let is_beside = || {
-                state.troubles().is_some()
-                    || findings.is_some_and(|findings| !findings.cooperations().is_empty())
-                    || state.seen().iter().any(|seen| seen.is_hot(limits))
+            let rank = |war: &WarAssessment<'_>| {
+                (war.state.urgency(), war.confidence, war.tally.thrashing_events, war.tally.retakes)
             };
-            let beside = || is_beside().then_some((0, Confidence::Possible, 0, 0));
-            told.map(rank).max().or_else(beside)
+            let has_other_findings = || {
+                state.failures().is_some()
+                    || state.history().is_some_and(|history| !history.analysis().cooperations().is_empty())
+                    || state.writers().iter().any(|writer| writer.is_hot(limits))
+            };
+            let lowest = || has_other_findings().then_some((0, Confidence::Possible, 0, 0));
+            reported.map(rank).max().or_else(lowest)
         };
         self.pipeline.table().with(key, look)?
     }
@@ -138,13 +139,13 @@ impl<'a> Lens<'a> {
                     None => actors.push(party.clone()),
                 }
             }
-            for seen in state.seen() {
+            for seen in state.writers() {
                 let is_listed = |p: &Party| seen.client.is_named(&p.actor);
                 if !actors.iter().any(is_listed) {
                     actors.push(self.party(&seen.client.actor, state, None));
                 }
             }
-            let history = state.contest().into_iter().flat_map(|c| c.history());
+            let history = state.history().into_iter().flat_map(|c| c.records());
             Participants {
                 state: wars.first().map_or(State::Calm, |w| w.state),
                 object,
@@ -183,7 +184,7 @@ impl<'a> Lens<'a> {
         match keys.as_slice() {
             [key] => Ok(key.clone()),
             [] => {
-                let events = self.pipeline.stats().tallies.events;
+                let events = self.pipeline.stats().counters.events;
                 let place = filter.namespace.as_ref().map(|n| format!(" in namespace {n}")).unwrap_or_default();
                 Err(format!("none of the {events} events is about this object{place}"))
             }
@@ -202,7 +203,7 @@ impl<'a> Lens<'a> {
                 report.wars.push(war);
             }
         }
-        for seen in state.seen().iter().filter(|s| s.is_hot(limits)) {
+        for seen in state.writers().iter().filter(|s| s.is_hot(limits)) {
             let (first, last) = seen.activity(state.base());
             let count = seen.writes() + seen.no_ops;
             report.hot_loops.push(HotLoop {
@@ -215,12 +216,12 @@ impl<'a> Lens<'a> {
                 until: last,
             });
         }
-        let Some(troubles) = state.troubles() else { return };
+        let Some(failures) = state.failures() else { return };
         let writes = |actor: &Arc<str>| -> u32 {
-            state.seen().iter().filter(|s| s.client.actor == *actor).map(Seen::writes).sum()
+            state.writers().iter().filter(|s| s.client.actor == *actor).map(WriterStats::writes).sum()
         };
-        if troubles.is_contended(limits) {
-            let racing = || troubles.actors().filter_map(|(actor, t)| Some((actor, t, t.conflicts_at?)));
+        if failures.is_contended(limits) {
+            let racing = || failures.actors().filter_map(|(actor, t)| Some((actor, t, t.conflicts_at?)));
             report.contention.push(Contention {
                 object: object.clone(),
                 stale: racing().map(|(_, t, _)| t.stale).sum(),
@@ -236,8 +237,8 @@ impl<'a> Lens<'a> {
                 until: racing().map(|(.., (_, last))| last).max().unwrap_or(0),
             });
         }
-        for (actor, trouble) in troubles.actors() {
-            if let Some(flapping) = flapping(object, actor, trouble, limits) {
+        for (actor, actor_failures) in failures.actors() {
+            if let Some(flapping) = flapping(object, actor, actor_failures, limits) {
                 report.flapping.push(flapping);
             }
         }
@@ -245,8 +246,10 @@ impl<'a> Lens<'a> {
 
     /// Returns the wars over an object, the worst first.
     fn wars_of(&self, object: &Object, state: &ObjectState, limits: &Limits) -> Vec<War> {
-        let Some(findings) = state.contest().map(Contest::findings) else { return Vec::new() };
-        let mut wars: Vec<War> = findings.wars().map(|war| self.war_of(object, state, findings, war, limits)).collect();
+        let Some(analysis) = state.history().map(WriteHistory::analysis) else { return Vec::new() };
+        let assessment = Assessment::of(state);
+        let mut wars: Vec<War> =
+            assessment.wars().map(|war| self.war_of(object, state, analysis, war, limits)).collect();
         wars.sort_by_key(|war| std::cmp::Reverse((war.confidence, war.thrashing_events, war.retakes)));
         wars
     }
@@ -255,40 +258,39 @@ impl<'a> Lens<'a> {
         &self,
         object: &Object,
         state: &ObjectState,
-        findings: &Findings,
-        war: &war::War,
+        analysis: &Analysis,
+        war: &WarAssessment<'_>,
         limits: &Limits,
     ) -> War {
-        let tally = &war.tally;
+        let tally = war.tally;
         let share = |label: &Arc<str>| tally.parties.get(label).copied().unwrap_or_default();
         let mut parties: Vec<Party> =
             war.parties.iter().map(|label| self.party(label, state, Some(share(label)))).collect();
         parties.sort_by_key(|p| (std::cmp::Reverse((p.retakes, p.writes)), p.actor.clone()));
-        let is_party = |seen: &&Seen| parties.iter().any(|p| seen.client.is_named(&p.actor));
-        let mut other_writers: BTreeMap<&str, (Class, u32)> = BTreeMap::new();
-        for seen in state.seen().iter().filter(|s| !is_party(s)) {
+        let is_party = |seen: &&WriterStats| parties.iter().any(|p| seen.client.is_named(&p.actor));
+        let mut other_writers: BTreeMap<&str, (ActorClass, u32)> = BTreeMap::new();
+        for seen in state.writers().iter().filter(|s| !is_party(s)) {
             other_writers.entry(&seen.client.actor).or_insert((seen.client.class, 0)).1 += seen.writes();
         }
-        let (first_retake, ..) = tally.machine.firsts();
-        let until = tally.machine.last_retake();
-        let since = tally.since.or(first_retake).unwrap_or(until);
-        let fields = fields(findings, war);
-        let (cause, mut evidence) = self.cause(state, findings, war, &parties, limits);
-        evidence.extend(not_looked_at(findings));
+        let until = war.last_retake;
+        let first_retake = tally.machine.milestones().retake.unwrap_or(until);
+        let fields = fields(analysis, war);
+        let Explanation { cause, mut evidence } = explain(state, war, &parties, limits);
+        evidence.extend(not_compared(analysis));
         let (remedies, verify) = self.remedies(object, state, cause, &parties, &fields, limits, None);
         War {
             object: object.clone(),
-            state: tally.machine.state(),
+            state: war.state,
             confidence: war.confidence,
             cause,
             evidence,
-            since,
+            since: war.since,
             until,
-            deleted: findings.deleted_at().filter(|_| war.scope != Scope::Object),
+            deleted: war.deleted_at,
             retakes: tally.retakes,
             reversals: tally.reversals,
-            thrashing_events: tally.thrashes,
-            retakes_per_minute: per_minute(tally.retakes, first_retake.unwrap_or(until), until),
+            thrashing_events: tally.thrashing_events,
+            retakes_per_minute: per_minute(tally.retakes, first_retake, until),
             parties,
             fields,
             other_writers: other_writers
@@ -300,32 +302,6 @@ impl<'a> Lens<'a> {
             remedies,
             verify,
         }
-    }
-
-    fn cause(
-        &self,
-        state: &ObjectState,
-        findings: &Findings,
-        war: &war::War,
-        parties: &[Party],
-        limits: &Limits,
-    ) -> (Cause, Vec<String>) {
-        let troubles = || state.troubles().into_iter().flat_map(|t| t.actors());
-        let is_party = |actor: &str| parties.iter().any(|p| p.actor == actor);
-        let stale = troubles().filter(|(actor, _)| is_party(actor)).map(|(_, t)| t.stale).sum();
-        let flapping = troubles()
-            .filter(|(actor, t)| is_party(actor) && t.turns() >= limits.flapping_turns.get())
-            .find_map(|(_, t)| Some((t.refusals.keys().next()?.as_str(), t.turns())));
-        let fields = findings.fields_of(war.id);
-        cause(&Symptoms {
-            confidence: war.confidence,
-            scope: war.scope,
-            parties: parties.iter().map(|p| (p.actor.as_str(), p.class)).collect(),
-            is_over_form: !fields.is_empty() && fields.iter().all(|(_, field)| field.is_over_form()),
-            stale,
-            writes: parties.iter().map(|p| p.writes).sum(),
-            flapping,
-        })
     }
 
     #[expect(clippy::too_many_arguments, reason = "a war has this many sides")]
@@ -345,12 +321,12 @@ impl<'a> Lens<'a> {
         };
         let wants: Vec<_> = fields.iter().map(shown).collect();
         let contested =
-            fields.iter().zip(&wants).filter(|(f, _)| !f.path.starts_with('(')).map(|(field, wants)| Contested {
+            fields.iter().zip(&wants).filter(|(f, _)| !f.path.starts_with('(')).map(|(field, wants)| ContestedField {
                 path: &field.path,
                 wants: wants.iter().map(|(actor, value, count)| (actor.as_str(), value.clone(), *count)).collect(),
             });
-        let troubles = state.troubles().into_iter().flat_map(|t| t.actors());
-        let flapping = troubles.filter(|(_, t)| t.turns() >= limits.flapping_turns.get());
+        let failures = state.failures().into_iter().flat_map(|t| t.actors());
+        let flapping = failures.filter(|(_, t)| t.alternations() >= limits.flapping_turns.get());
         let group = if object.group.is_empty() { String::new() } else { format!(".{}", object.group) };
         let facts = Facts {
             resource: format!("{}{group}", object.resource),
@@ -364,7 +340,7 @@ impl<'a> Lens<'a> {
             fields: contested.collect(),
             hpa,
             application: application(state),
-            flapping: flapping.flat_map(|(_, t)| t.refusals.keys()).next().map(String::as_str),
+            flapping: flapping.flat_map(|(_, t)| t.rejections.keys()).next().map(String::as_str),
         };
         let found = remedy::remedies(&facts).into_iter().map(|r| Remedy {
             option: r.option.to_owned(),
@@ -380,12 +356,12 @@ impl<'a> Lens<'a> {
         let share = share.unwrap_or_default();
         let mut party = Party {
             actor: label.to_owned(),
-            class: Class::Person,
+            class: ActorClass::Person,
             role: Role::Person,
             writes: 0,
             no_ops: 0,
             retakes: share.retakes,
-            thrashing_events: share.thrashes,
+            thrashing_events: share.thrashing_events,
             verbs: BTreeMap::new(),
             field_managers: Vec::new(),
             user_agents: Vec::new(),
@@ -401,7 +377,7 @@ impl<'a> Lens<'a> {
             }
         };
         let mut client = None;
-        for seen in state.seen().iter().filter(|s| s.client.is_named(label)) {
+        for seen in state.writers().iter().filter(|s| s.client.is_named(label)) {
             client = client.or(Some(&seen.client));
             party.writes += seen.writes();
             party.no_ops += seen.no_ops;
@@ -423,10 +399,10 @@ impl<'a> Lens<'a> {
         }
         let unseen = Client::named(label);
         let client_or = client.map_or(&unseen, |c| c);
-        (party.class, party.role) = self.classes.of(&client_or.actor, &client_or.tool, &client_or.user_agent);
+        (party.class, party.role) = self.classes.classify(&client_or.actor, &client_or.tool, &client_or.user_agent);
         if client.is_none() {
             // A webhook never sends requests. Its writes are the requests of others that it changed.
-            let history = state.contest().into_iter().flat_map(|c| c.history());
+            let history = state.history().into_iter().flat_map(|c| c.records());
             let times: Vec<Micros> = history.filter(|r| r.is_admitted_by(label)).map(|r| r.order.at).collect();
             party.writes = times.len() as u32;
             party.first = times.iter().min().copied().unwrap_or(0);
@@ -441,8 +417,9 @@ impl<'a> Lens<'a> {
         if wars.is_empty() {
             return;
         }
-        let is_busy =
-            |state: &ObjectState| state.seen().iter().any(|s| s.part == Part::Main && s.writes() >= ECHO_WRITES_MIN);
+        let is_busy = |state: &ObjectState| {
+            state.writers().iter().any(|s| s.part == Part::Main && s.writes() >= DEPENDENT_WRITES_MIN)
+        };
         let mut near: HashMap<(&str, &str), Vec<usize>> = HashMap::new();
         for (index, war) in wars.iter().enumerate() {
             near.entry((&war.object.cluster, &war.object.namespace)).or_default().push(index);
@@ -463,7 +440,7 @@ impl<'a> Lens<'a> {
                 return (!is_owned).then(|| (index, Neighbour::Autoscaler(name.name.to_owned())));
             }
             let index = owners(state.body()?)?.iter().filter_map(of).min()?;
-            let writers = state.seen().iter().filter(|s| s.part == Part::Main);
+            let writers = state.writers().iter().filter(|s| s.part == Part::Main);
             let busiest = writers.max_by_key(|s| s.writes())?;
             let actor = busiest.client.actor.to_string();
             let dependent = Dependent { object: Object::of(key, state), actor, writes: busiest.writes() };
@@ -515,18 +492,18 @@ enum Neighbour {
 
 /// Returns the object that an autoscaler scales.
 fn target(state: &ObjectState) -> Option<Owner> {
-    use crate::audit::scan::member;
+    use crate::audit::json_scan::member;
     if let Some(body) = state.body() {
         return serde_json::from_slice(member(member(body, "spec")?, "scaleTargetRef")?).ok();
     }
-    let known = state.contest()?.known()?;
+    let known = state.history()?.current_fields()?;
     let text = |path: &str| serde_json::from_str(known.get(path)?.text()?).ok();
     Some(Owner { kind: text("spec.scaleTargetRef.kind")?, name: text("spec.scaleTargetRef.name")? })
 }
 
 /// Returns the owners of an object, from its body.
 fn owners(body: &[u8]) -> Option<Vec<Owner>> {
-    use crate::audit::scan::member;
+    use crate::audit::json_scan::member;
     serde_json::from_slice(member(member(body, "metadata")?, "ownerReferences")?).ok()
 }
 
@@ -576,20 +553,41 @@ fn per_minute(count: u32, first: Micros, last: Micros) -> Option<f64> {
     (minutes >= 1.0).then(|| (f64::from(count) / minutes * 10.0).round() / 10.0)
 }
 
-fn flapping(object: &Object, actor: &str, trouble: &Trouble, limits: &Limits) -> Option<Flapping> {
-    let alternations = trouble.turns();
+/// Returns the cause of a war, with the evidence for it.
+fn explain(state: &ObjectState, war: &WarAssessment<'_>, parties: &[Party], limits: &Limits) -> Explanation {
+    let of_parties = || {
+        let failures = state.failures().into_iter().flat_map(|failures| failures.actors());
+        failures.filter(|(actor, _)| parties.iter().any(|party| *party.actor == ***actor)).map(|(_, failures)| failures)
+    };
+    let mut flapping = of_parties().filter(|failures| failures.alternations() >= limits.flapping_turns.get());
+    cause::explain(&Symptoms {
+        confidence: war.confidence,
+        scope: war.scope,
+        parties: parties.iter().map(|p| (p.actor.as_str(), p.class)).collect(),
+        is_over_form: war.is_over_form(),
+        stale: of_parties().map(|failures| failures.stale).sum(),
+        writes: parties.iter().map(|p| p.writes).sum(),
+        flapping: flapping.find_map(|failures| {
+            let by = failures.rejections.keys().next()?;
+            Some(cause::Flapping { by, alternations: failures.alternations() })
+        }),
+    })
+}
+
+fn flapping(object: &Object, actor: &str, actor_failures: &ActorFailures, limits: &Limits) -> Option<Flapping> {
+    let alternations = actor_failures.alternations();
     if alternations < limits.flapping_turns.get() {
         return None;
     }
-    let (by, message) = trouble.refusals.iter().next()?;
-    let (since, until) = trouble.rejected_at?;
+    let (by, message) = actor_failures.rejections.iter().next()?;
+    let (since, until) = actor_failures.rejected_at?;
     Some(Flapping {
         object: object.clone(),
         actor: actor.to_owned(),
         by: by.clone(),
         message: message.clone(),
-        accepted: trouble.accepted,
-        rejected: trouble.rejected,
+        accepted: actor_failures.accepted,
+        rejected: actor_failures.rejected,
         alternations,
         since,
         until,
@@ -598,13 +596,12 @@ fn flapping(object: &Object, actor: &str, trouble: &Trouble, limits: &Limits) ->
 
 /// Returns the co-operations on an object. With `is_excess`, only those that happen too often.
 fn cooperations(object: &Object, state: &ObjectState, is_excess: bool) -> Vec<Cooperation> {
-    let known = state.contest().map_or(&[][..], |contest| contest.findings().cooperations());
-    let is_shown =
-        |c: &&crate::detect::findings::Cooperation| !is_excess || (c.excess.is_some() && c.tally.thrashes > 0);
-    let view = |c: &crate::detect::findings::Cooperation| Cooperation {
+    let known = state.history().map_or(&[][..], |history| history.analysis().cooperations());
+    let is_shown = |c: &&analysis::Cooperation| !is_excess || (c.excess.is_some() && c.tally.thrashing_events > 0);
+    let view = |c: &analysis::Cooperation| Cooperation {
         object: object.clone(),
         name: c.name.to_string(),
-        excess: c.excess.as_ref().filter(|_| c.tally.thrashes > 0).map(|excess| excess.to_string()),
+        excess: c.excess.as_ref().filter(|_| c.tally.thrashing_events > 0).map(|excess| excess.to_string()),
         reason: c.reason.to_string(),
         actors: c.actors.iter().map(|actor| actor.to_string()).collect(),
         fields: c.paths.iter().map(|path| path.to_string()).collect(),
@@ -615,22 +612,20 @@ fn cooperations(object: &Object, state: &ObjectState, is_excess: bool) -> Vec<Co
     known.iter().filter(is_shown).map(view).collect()
 }
 
-fn fields(findings: &Findings, war: &war::War) -> Vec<Field> {
+fn fields(analysis: &Analysis, war: &WarAssessment<'_>) -> Vec<Field> {
     let retakes = war.tally.retakes;
     match war.scope {
         Scope::Fields => {
-            let contested = findings.fields_of(war.id).into_iter();
-            contested
-                .map(|(path, field)| Field {
-                    path: path.to_string(),
-                    retakes: field.retakes,
-                    values: values(field, &war.parties),
-                })
-                .collect()
+            let field = |(path, field): &(&Path, &FieldHistory)| Field {
+                path: path.to_string(),
+                retakes: field.retakes,
+                values: values(field, war.parties),
+            };
+            war.fields.iter().map(field).collect()
         }
         Scope::Object => {
             let is_party = |client: &Client| war.parties.iter().any(|party| client.is_named(party));
-            let by_parties = findings.existence().iter().filter(|(client, ..)| is_party(client));
+            let by_parties = analysis.existence().iter().filter(|(client, ..)| is_party(client));
             let counted = by_parties.map(|(client, effect, count)| Value {
                 value: if *effect == Effect::Delete { "deleted".into() } else { "created".into() },
                 absent: false,
@@ -641,14 +636,14 @@ fn fields(findings: &Findings, war: &war::War) -> Vec<Field> {
             });
             vec![Field { path: "(object)".into(), retakes, values: counted.collect() }]
         }
-        Scope::Override => overridden(findings.overrides_of(war.id)),
+        Scope::Override => overridden(analysis.overrides_of(war.id)),
         Scope::Part(Part::Main) => vec![Field { path: "(main)".into(), retakes, values: Vec::new() }],
         Scope::Part(Part::Status) => vec![Field { path: "(status)".into(), retakes, values: Vec::new() }],
     }
 }
 
 /// Returns the fields that a webhook overrides, with the requested values and those that the webhook sets instead.
-fn overridden<'o>(overrides: impl Iterator<Item = &'o Override>) -> Vec<Field> {
+fn overridden<'o>(overrides: impl Iterator<Item = &'o AdmissionOverride>) -> Vec<Field> {
     let mut fields: Vec<Field> = Vec::new();
     for o in overrides {
         let value = |value: &Option<FieldValue>, actor: &str| Value {
@@ -659,7 +654,7 @@ fn overridden<'o>(overrides: impl Iterator<Item = &'o Override>) -> Vec<Field> {
             actor: actor.to_owned(),
             count: o.count,
         };
-        let values = [value(&o.asked, &o.requester.actor), value(&o.given, &o.webhook.actor)];
+        let values = [value(&o.requested, &o.requester.actor), value(&o.given, &o.webhook.actor)];
         match fields.iter_mut().find(|field| *field.path == *o.path) {
             Some(field) => {
                 field.retakes += o.count.saturating_sub(1);
@@ -700,22 +695,22 @@ fn values(field: &FieldHistory, parties: &[Arc<str>]) -> Vec<Value> {
 
 /// Returns the Argo CD application that tracks an object, from its annotation.
 fn application(state: &ObjectState) -> Option<String> {
-    let known = state.contest()?.known()?;
+    let known = state.history()?.current_fields()?;
     let tracking = known.get("metadata.annotations['argocd.argoproj.io/tracking-id']")?.text()?;
     let text: String = serde_json::from_str(tracking).ok()?;
     text.split_once(':').map(|(application, _)| application.to_owned())
 }
 
 /// Returns sentences that say which fields of an object are not tracked because it has too many.
-fn not_looked_at(findings: &Findings) -> Vec<String> {
-    let (unfollowed, is_cut) = findings.unfollowed();
+fn not_compared(analysis: &Analysis) -> Vec<String> {
+    let untracked = analysis.untracked_fields();
     let mut found = Vec::new();
-    if unfollowed > 0 {
+    if untracked > 0 {
         found.push(format!(
-            "{unfollowed} more fields change; editwar only detects when an actor restores an earlier value in them"
+            "{untracked} more fields change; editwar only detects when an actor restores an earlier value in them"
         ));
     }
-    if is_cut {
+    if analysis.is_truncated() {
         found.push(
             "the object has too many fields to compare all; editwar does not compare those at the end of its body"
                 .to_owned(),

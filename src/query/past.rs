@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::lens::Lens;
 use super::views::{Filter, Moment, Participants, TransitionView, Transitions};
 use crate::audit::event::{Micros, parse_duration, parse_timestamp};
-use crate::detect::class::Classes;
+use crate::detect::actor_class::ActorClassifier;
 use crate::journal;
 use crate::journal::past::Past;
 use crate::journal::reader::Reader;
@@ -23,7 +23,7 @@ pub struct History<'a> {
     /// The objects in memory, and the policy in force.
     pub pipeline: &'a Pipeline,
     /// Classifies the actors.
-    pub classes: &'a Classes,
+    pub classes: &'a ActorClassifier,
     /// The time from which on writes are read.
     pub since: Micros,
 }
@@ -58,7 +58,7 @@ impl History<'_> {
         found.timeline.clear();
         for (from, page) in past.pages(policy, key) {
             let moments = page.table().with(key, |state| {
-                let history = state.contest().into_iter().flat_map(|c| c.history());
+                let history = state.history().into_iter().flat_map(|c| c.records());
                 history.filter(|record| record.order.at >= from).map(Moment::of).collect::<Vec<_>>()
             });
             found.timeline.extend(moments.unwrap_or_default());

@@ -6,18 +6,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::event::Micros;
+use crate::detect::actor_class::{ActorClass, Role};
 use crate::detect::cause::Cause;
-use crate::detect::class::{Class, Role};
-use crate::detect::fields::{Change, FieldValue, Tier};
-use crate::detect::kind;
+use crate::detect::fields::{Change, EvidenceLevel, FieldValue};
 use crate::detect::object::ObjectState;
 use crate::detect::record::Record;
+use crate::detect::resource_kind;
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::{Effect, Part};
 use crate::pipeline::Transition;
 use crate::pipeline::coverage;
 use crate::pipeline::key::ObjectKey;
-use crate::pipeline::stats::{Stats, Tallies};
+use crate::pipeline::stats::{Counters, Stats};
 
 /// Everything that was found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -175,7 +175,7 @@ impl War {
 
     /// Whether it could be co-operation on different fields, because the log has no bodies.
     pub fn is_undecided(&self) -> bool {
-        self.confidence == Confidence::Possible
+        !self.confidence.is_decided()
     }
 
     /// Returns the rate of the retakes: `12.5/min`, or `14 in 1 s` if they are less than a minute apart.
@@ -206,7 +206,7 @@ pub struct Party {
     /// The effective user; `account via tool` if an account fights itself.
     pub actor: String,
     /// The kind of account.
-    pub class: Class,
+    pub class: ActorClass,
     /// What the account does, for the choice of remedies.
     pub role: Role,
     /// Its writes that changed the object.
@@ -280,7 +280,7 @@ pub struct OtherWriter {
     /// The actor.
     pub actor: String,
     /// The kind of account.
-    pub class: Class,
+    pub class: ActorClass,
     /// Its writes that changed the object.
     pub writes: u32,
 }
@@ -478,7 +478,7 @@ pub struct Flapping {
 pub struct StatsView {
     /// Counts of events and requests.
     #[serde(flatten)]
-    pub tallies: Tallies,
+    pub counters: Counters,
     /// The time of the first write.
     #[serde(with = "time_option")]
     #[schemars(with = "Option<jiff::Timestamp>")]
@@ -619,7 +619,7 @@ impl Filter {
             && self
                 .kind
                 .as_deref()
-                .is_none_or(|typed| kind::is_meant(typed, &object.group, &object.resource, &object.kind))
+                .is_none_or(|typed| resource_kind::matches_input(typed, &object.group, &object.resource, &object.kind))
     }
 
     pub(super) fn is_actor<'a>(&self, mut actors: impl Iterator<Item = &'a str>) -> bool {
@@ -637,7 +637,7 @@ impl Object {
 
     fn named(key: &ObjectKey, kind: Option<&str>) -> Object {
         let name = key.object();
-        let kind = kind.or(kind::built_in(name.group, name.resource));
+        let kind = kind.or(resource_kind::built_in(name.group, name.resource));
         Object {
             cluster: key.cluster().into(),
             group: name.group.into(),
@@ -680,7 +680,7 @@ impl Moment {
                 Effect::Modify => "modify".into(),
                 Effect::Delete => "delete".into(),
             },
-            fields_known: record.tier > Tier::Object,
+            fields_known: record.level > EvidenceLevel::Object,
             changes: record.changes.iter().map(ChangeView::of).collect(),
         }
     }
@@ -698,7 +698,7 @@ impl ChangeView {
 
 impl From<&Stats> for StatsView {
     fn from(stats: &Stats) -> StatsView {
-        StatsView { tallies: stats.tallies, first: stats.span.map(|s| s.0), last: stats.span.map(|s| s.1) }
+        StatsView { counters: stats.counters, first: stats.span.map(|s| s.0), last: stats.span.map(|s| s.1) }
     }
 }
 

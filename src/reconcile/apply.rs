@@ -20,6 +20,7 @@ use super::watch::{QUEUE_MAX, Watches, directory};
 use super::{drift, overrides};
 use crate::audit::event::{Micros, parse_timestamp};
 use crate::detect::annotations::{PAUSED_BECAUSE, PAUSED_UNTIL};
+use crate::detect::assessment::Assessment;
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::ObjectName;
 use crate::enforce::calls::{CALL, within};
@@ -512,10 +513,8 @@ impl Reconciler {
     /// exist.
     fn evidence(&self, id: &Id, key: &ObjectKey, paths: Option<&[String]>) -> Evidence {
         let latest = self.pipeline.latest_of(CLUSTER);
-        let look = |object: &crate::detect::object::ObjectState| {
-            Some(object.contest()?.findings().state(self.settings.confidence))
-        };
-        let state = self.pipeline.table().with(key, look).flatten();
+        let look = |object: &crate::detect::object::ObjectState| Assessment::of(object).state(self.settings.confidence);
+        let state = self.pipeline.table().with(key, look);
         Evidence {
             state: state.unwrap_or(State::Calm),
             would_pause: would_pause(&self.pipeline, self.settings.confidence, key, paths),

@@ -11,12 +11,12 @@ use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opt
 
 use super::golden::Golden;
 use crate::audit::decode::Malformed;
-use crate::detect::kind;
+use crate::detect::resource_kind;
 use crate::detect::verdict::State;
 use crate::escape;
 use crate::pipeline::key::ObjectKey;
-use crate::pipeline::stats::{Stats, Tallies};
-use crate::pipeline::table::Ration;
+use crate::pipeline::stats::{Counters, Stats};
+use crate::pipeline::table::Reclaimable;
 use crate::pipeline::{Pipeline, lock};
 
 /// The label value for everything beyond a limit.
@@ -170,7 +170,7 @@ impl Metrics {
                 "editwar_memory_saved_total",
                 "Number of times that data was discarded to save memory, by what was discarded.",
                 "what",
-                &Ration::ALL.map(Ration::as_str),
+                &Reclaimable::ALL.map(Reclaimable::as_str),
             ),
             evicted: register(
                 &registry,
@@ -267,7 +267,8 @@ impl Metrics {
             let object = key.object();
             // The same kind as in the thrashing counters. The kind of a custom resource is only known from its bodies.
             let seen = pipeline.table().with(key, |o| o.kind().cloned()).flatten();
-            let kind = seen.as_deref().or(kind::built_in(object.group, object.resource)).unwrap_or(object.resource);
+            let kind =
+                seen.as_deref().or(resource_kind::built_in(object.group, object.resource)).unwrap_or(object.resource);
             self.paused.with_label_values(&[kind, object.name, object.namespace]).set(1);
         }
     }
@@ -290,19 +291,19 @@ impl Metrics {
     fn refresh(&self, pipeline: &Pipeline, now_seconds: f64) {
         let stats = pipeline.stats();
         let mut counted = lock(&self.counted);
-        for (outcome, now, then) in outcomes(&stats.tallies, &counted.tallies) {
+        for (outcome, now, then) in outcomes(&stats.counters, &counted.counters) {
             self.events.with_label_values(&[outcome]).inc_by(now.saturating_sub(then));
         }
         for (reason, (now, _)) in &stats.malformed {
             let then = counted.malformed.get(reason).map_or(0, |(n, _)| *n);
             self.malformed.with_label_values(&[*reason]).inc_by(now.saturating_sub(then));
         }
-        self.evicted.inc_by(stats.tallies.evicted.saturating_sub(counted.tallies.evicted));
-        for (ration, now) in pipeline.table().rations() {
-            let counter = self.memory_saved.with_label_values(&[ration.as_str()]);
+        self.evicted.inc_by(stats.counters.evicted.saturating_sub(counted.counters.evicted));
+        for (reclaimable, now) in pipeline.table().reclaimed() {
+            let counter = self.memory_saved.with_label_values(&[reclaimable.as_str()]);
             counter.inc_by(now.saturating_sub(counter.get()));
         }
-        self.objects.set(stats.tallies.objects as i64);
+        self.objects.set(stats.counters.objects as i64);
         if let Some(latest) = pipeline.latest() {
             self.latest.set(latest / 1_000_000);
             self.lag.set(((now_seconds - latest as f64 / 1e6) * 1e3).round() / 1e3);
@@ -312,7 +313,7 @@ impl Metrics {
     }
 }
 
-fn outcomes(now: &Tallies, then: &Tallies) -> [(&'static str, u64, u64); 8] {
+fn outcomes(now: &Counters, then: &Counters) -> [(&'static str, u64, u64); 8] {
     [
         ("write", now.writes, then.writes),
         ("read", now.reads, then.reads),
@@ -360,7 +361,7 @@ impl Wars {
         let other = || ObjectKey::from(["", "", OTHER, "", OTHER].join("\0").as_str());
         let key = if is_room { object.clone() } else { other() };
         let name = key.object();
-        let built_in = || kind::built_in(name.group, name.resource).unwrap_or(name.resource).into();
+        let built_in = || resource_kind::built_in(name.group, name.resource).unwrap_or(name.resource).into();
         let kind = kind.filter(|_| is_room).unwrap_or_else(built_in);
         let entry = series.entry(key).or_insert(ObjectSeries { kind, total: 0, actors: Vec::new(), changed: now });
         entry.total += u64::from(count);

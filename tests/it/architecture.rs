@@ -7,7 +7,7 @@ use crate::util;
 /// A directory or file below `src`, and the other modules of the crate that it may use.
 const RULES: &[(&str, &[&str])] = &[
     ("audit", &[]),
-    ("detect", &["audit::event", "audit::scan"]),
+    ("detect", &["audit::event", "audit::json_scan"]),
     ("pipeline", &["audit", "detect"]),
     ("ingest", &["pipeline", "detect", "audit", "telemetry", "net", "journal", "notify"]),
     ("notify", &["pipeline", "detect", "audit", "telemetry"]),

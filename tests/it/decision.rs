@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use editwar::detect::class::Classes;
+use editwar::detect::actor_class::ActorClassifier;
 use editwar::detect::write::ObjectName;
 use editwar::pipeline::key::ObjectKey;
 use editwar::query::api::Api;
@@ -61,7 +61,7 @@ fn a_decision_is_the_same_however_often_it_is_asked_for() {
     let report = || serde_json::to_value(util::report(&pipeline)).unwrap();
     let before = report();
     let bounds = Bounds { objects_max: 10, actors_max: 10, idle: Duration::from_secs(60) };
-    let api = Api::new(pipeline.clone(), Arc::new(Classes::default()), Metrics::new(bounds));
+    let api = Api::new(pipeline.clone(), Arc::new(ActorClassifier::default()), Metrics::new(bounds));
     let name = ObjectName { group: "apps", resource: "deployments", namespace: "shop", name: "web" };
     let key = ObjectKey::new("", &name);
     let first = api.decision(&key);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use editwar::cli::{markdown, output};
-use editwar::detect::class::Classes;
+use editwar::detect::actor_class::ActorClassifier;
 use editwar::pipeline::Pipeline;
 use editwar::query::lens::Lens;
 use editwar::query::views::{Filter, Report};
@@ -127,7 +127,7 @@ fn war(names: &Names) -> Pipeline {
 }
 
 fn report(pipeline: &Pipeline) -> Report {
-    Lens { pipeline, classes: &Classes::default() }.report(&Filter { all: true, ..Filter::default() })
+    Lens { pipeline, classes: &ActorClassifier::default() }.report(&Filter { all: true, ..Filter::default() })
 }
 
 /// Returns whether a text contains nothing that moves the cursor, rings the bell or changes the text direction.
@@ -188,7 +188,7 @@ proptest! {
     fn nothing_in_an_event_reaches_a_terminal_or_a_ticket_as_more_than_text(names in names()) {
         let pipeline = war(&names);
         let report = report(&pipeline);
-        let classes = Classes::default();
+        let classes = ActorClassifier::default();
         let lens = Lens { pipeline: &pipeline, classes: &classes };
         let found: Vec<_> = pipeline.table().notable().iter().filter_map(|key| lens.participants(key)).collect();
         for is_wide in [false, true] {

@@ -3,7 +3,7 @@
 use editwar::audit::decoded_chunk::DecodedChunk;
 use editwar::detect::policy::Policy;
 use editwar::detect::verdict::State;
-use editwar::pipeline::table::Ration;
+use editwar::pipeline::table::Reclaimable;
 use editwar::pipeline::{Bounds, Pipeline};
 use editwar::query::lens::Lens;
 use editwar::query::views::{Filter, Report};
@@ -57,7 +57,7 @@ fn contested_objects_with_large_bodies_stay_within_the_limit() {
         event(n, n as i64 * 100_000, &format!("o{object}"), user, "kubectl/1", &body(n / 200))
     };
     flood(&pipeline, (0..6_000).map(write));
-    assert!(pipeline.table().rations().any(|(ration, times)| ration == Ration::Bodies && times > 0));
+    assert!(pipeline.table().reclaimed().any(|(reclaimable, times)| reclaimable == Reclaimable::Bodies && times > 0));
     is_right_about_an_honest_war(&pipeline, 600_000_000);
 }
 
@@ -70,7 +70,7 @@ fn small_wars_without_end_stay_within_the_limit() {
         event(n, n as i64 * 1_000, &format!("{name}{}", n / 6), user, "kubectl/1", &format!(r#"{{"v":"{}"}}"#, n % 2))
     };
     flood(&pipeline, (0..20_000).map(write));
-    assert!(pipeline.table().rations().any(|(ration, times)| ration == Ration::Objects && times > 0));
+    assert!(pipeline.table().reclaimed().any(|(reclaimable, times)| reclaimable == Reclaimable::Objects && times > 0));
     is_right_about_an_honest_war(&pipeline, 30_000_000);
 }
 
@@ -130,5 +130,5 @@ fn what_is_settled_is_not_counted_any_more() {
     flood(&pipeline, (8_000..40_000).map(write));
     let late = pipeline.table().bytes();
     assert!(late <= early + early / 10, "{early} bytes were counted, and then {late}");
-    assert!(pipeline.table().rations().all(|(_, times)| times == 0), "nothing had to be given up");
+    assert!(pipeline.table().reclaimed().all(|(_, times)| times == 0), "nothing had to be given up");
 }

@@ -152,7 +152,8 @@ fn batches_delivered_twice_change_no_verdict_and_no_count() {
                 batch.ingest(&DecodedChunk::of_values(body.as_bytes()), 0);
             }
             let once = util::pipeline_of(lines.iter().copied());
-            let writes = |p: &Pipeline| (p.stats().tallies.writes, p.stats().tallies.no_ops, p.stats().tallies.failed);
+            let writes =
+                |p: &Pipeline| (p.stats().counters.writes, p.stats().counters.no_ops, p.stats().counters.failed);
             assert_eq!(writes(&pipeline), writes(&once));
             util::report(&pipeline)
         },
@@ -274,7 +275,7 @@ fn events_that_are_taken_in_together_are_what_they_are_one_by_one() {
             take(&mut batch);
             let told = (batch.transitions.clone(), batch.thrashes.clone());
             drop(batch);
-            (told, pipeline.stats().tallies, serde_json::to_value(util::report(&pipeline).wars).unwrap())
+            (told, pipeline.stats().counters, serde_json::to_value(util::report(&pipeline).wars).unwrap())
         };
         let one_by_one = taken(&|batch| {
             twice.iter().for_each(|line| batch.ingest(&DecodedChunk::of(line, false, Vec::new()), 0));

@@ -278,9 +278,9 @@ fn pace(pipeline: &Pipeline, confidence: Confidence) -> (i64, i64) {
     let keys = pipeline.table().notable();
     let key = keys.iter().find(|k| k.object().name == "web").unwrap();
     let look = |object: &editwar::detect::object::ObjectState| {
-        let (first, thrash, pause) =
-            object.contest().unwrap().findings().worst(confidence).unwrap().tally.machine.firsts();
-        ((thrash.unwrap() - first.unwrap()) / 1_000_000, (pause.unwrap() - first.unwrap()) / 1_000_000)
+        let first = object.history().unwrap().analysis().worst(confidence).unwrap().tally.machine.milestones();
+        let seconds = |at: Option<i64>| (at.unwrap() - first.retake.unwrap()) / 1_000_000;
+        (seconds(first.thrashing), seconds(first.sustained))
     };
     pipeline.table().with(key, look).unwrap()
 }
@@ -556,7 +556,7 @@ fn an_answer_of_nothing_but_metadata_leaves_what_is_known_of_the_rest() {
             };
             record.changes.iter().map(change).collect::<Vec<_>>()
         };
-        object.contest().unwrap().history().map(of).collect::<Vec<_>>()
+        object.history().unwrap().records().map(of).collect::<Vec<_>>()
     });
     let pause = "metadata.annotations['example.com/pause']";
     assert_eq!(

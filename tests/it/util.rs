@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use editwar::audit::decoded_chunk::DecodedChunk;
-use editwar::detect::class::Classes;
+use editwar::detect::actor_class::ActorClassifier;
 use editwar::detect::policy::Policy;
 use editwar::pipeline::{Bounds, Pipeline};
 use editwar::query::lens::Lens;
@@ -64,7 +64,7 @@ pub(crate) fn pipeline_of<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Pipe
 
 /// Returns everything that was found in a pipeline.
 pub(crate) fn report(pipeline: &Pipeline) -> Report {
-    Lens { pipeline, classes: &Classes::default() }.report(&Filter::default())
+    Lens { pipeline, classes: &ActorClassifier::default() }.report(&Filter::default())
 }
 
 /// Formats an object as `deployments.apps shop/web`

@@ -9,7 +9,7 @@ use crate::audit::event::{
     Event, Level, Micros, ObjectRef, ResponseStatus, Stage, Verb, canonical_timestamp, keeps_annotation,
     parse_timestamp,
 };
-use crate::audit::scan::{self, skip_string, skip_value};
+use crate::audit::json_scan::{self, skip_string, skip_value};
 
 /// The byte range of a string, without its quotes. Empty if the string is absent.
 #[derive(Clone, Copy, Default)]
@@ -271,7 +271,7 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     fn escaped(&mut self) -> Option<(Span, bool)> {
         let start = self.at;
-        let mut end = start + scan::quote_or_backslash(self.bytes.get(start..)?)?;
+        let mut end = start + json_scan::quote_or_backslash(self.bytes.get(start..)?)?;
         let is_escaped = self.bytes[end] != b'"';
         if is_escaped {
             end = skip_string(self.bytes, start - 1)? - 1;
@@ -331,7 +331,7 @@ impl<'a> Cursor<'a> {
     fn pod(&mut self) -> Option<Span> {
         let mut pod = None;
         let start = self.at;
-        let mut members = scan::members(&self.bytes[start..]);
+        let mut members = json_scan::members(&self.bytes[start..]);
         while let Some((key, value)) = members.next() {
             if memchr::memchr(b'\\', key).is_some() {
                 return None;
@@ -424,7 +424,7 @@ impl<'a> Cursor<'a> {
 
     /// Calls `each` for the members of an object. Keys must not contain escapes.
     fn each_member(&mut self, mut each: impl FnMut(&'a [u8], &'a [u8]) -> Option<()>) -> Option<()> {
-        let mut members = scan::members(&self.bytes[self.at..]);
+        let mut members = json_scan::members(&self.bytes[self.at..]);
         for (key, value) in members.by_ref() {
             if memchr::memchr(b'\\', key).is_some() {
                 return None;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::{Decoded, Malformed, canonical, decode, decode_first, plain};
-use crate::audit::scan::skip_value;
+use crate::audit::json_scan::skip_value;
 
 const WRITE: &str = include_str!("tests/write.json");
 

@@ -3,7 +3,7 @@
 
 use super::native::{EVENT_BYTES_MAX, is_list, list_items};
 use super::{Envelope, Format, HEAD_BYTES};
-use crate::audit::scan::skip_value;
+use crate::audit::json_scan::skip_value;
 
 /// The entry in the list of formats.
 pub(super) const FORMAT: Format =

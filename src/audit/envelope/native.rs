@@ -4,7 +4,7 @@
 //! Everything that can be decoded is passed on item by item; for the rest, the reason is passed on.
 
 use crate::audit::decode::{Decoded, Malformed, decode_first, decode_line};
-use crate::audit::scan::{member, members, skip_space, skip_string, skip_value};
+use crate::audit::json_scan::{member, members, skip_space, skip_string, skip_value};
 
 /// Maximum size of an event in bytes. The API server limits request and response to 3 MiB each; the rest leaves room
 /// for escapes. Longer events are counted and skipped.

@@ -26,49 +26,52 @@ fn made_of(mut event: Value, rounds: &[(&str, Value)]) -> Vec<String> {
         assert_eq!(is_mutated(write), !rounds.is_empty());
         let text = |value: Option<&FieldValue>| value.and_then(FieldValue::text).unwrap_or("-").to_owned();
         let show = |m: &Mutation| {
-            let asked = match m.overridden() {
-                Some(asked) => format!(" (asked {})", text(asked)),
+            let requested = match m.overridden() {
+                Some(requested) => format!(" (requested {})", text(requested)),
                 None => String::new(),
             };
-            format!("{} {} {}{asked}", m.webhook.actor, m.path, text(m.given.as_ref()))
+            format!("{} {} {}{requested}", m.webhook.actor, m.path, text(m.given.as_ref()))
         };
         mutations(write, &bodies, &bodies.evidence(None), None).iter().map(show).collect()
     })
 }
 
 #[test]
-fn a_webhook_is_named_with_what_it_set_and_what_was_asked() {
+fn a_mutation_has_the_webhook_the_value_it_set_and_the_requested_value() {
     let replace = json!([{"op": "replace", "path": "/data/mode", "value": "w"}]);
     for level in ["Request", "RequestResponse"] {
-        let asked = json!({"data": {"mode": "a"}});
-        assert_eq!(found(level, asked, &[("cfg", replace.clone())]), [r#"webhook cfg/w data.mode "w" (asked "a")"#]);
+        let requested = json!({"data": {"mode": "a"}});
+        assert_eq!(
+            found(level, requested, &[("cfg", replace.clone())]),
+            [r#"webhook cfg/w data.mode "w" (requested "a")"#]
+        );
         let other = json!({"data": {"other": "a"}});
         assert_eq!(
             found(level, other, &[("cfg", replace.clone())]),
             [r#"webhook cfg/w data.mode "w""#],
-            "not asked for"
+            "not requested for"
         );
         let same = json!({"data": {"mode": "w"}});
         assert_eq!(
             found(level, same, &[("cfg", replace.clone())]),
             [r#"webhook cfg/w data.mode "w""#],
-            "as it was asked"
+            "as it was requested"
         );
         assert_eq!(found(level, json!({"data": {"mode": "a"}}), &[]), [""; 0]);
     }
 }
 
 #[test]
-fn a_removal_is_asked_for_or_done_like_a_value() {
+fn a_removal_can_be_requested_or_made_like_a_value() {
     for level in ["Request", "RequestResponse"] {
         let add = json!([{"op": "add", "path": "/data/old", "value": "back"}]);
         let removed = json!({"data": {"old": null}});
-        assert_eq!(found(level, removed, &[("cfg", add)]), [r#"webhook cfg/w data.old "back" (asked -)"#]);
+        assert_eq!(found(level, removed, &[("cfg", add)]), [r#"webhook cfg/w data.old "back" (requested -)"#]);
         let branch = json!([{"op": "add", "path": "/data/keep/b", "value": "2"}]);
         let removed = json!({"data": {"keep": null}});
         assert_eq!(
             found(level, removed, &[("cfg", branch)]),
-            [r#"webhook cfg/w data.keep.b "2" (asked -)"#],
+            [r#"webhook cfg/w data.keep.b "2" (requested -)"#],
             "who removes a branch removes all below it"
         );
         let elsewhere = json!([{"op": "replace", "path": "/data/mode", "value": "w"}]);
@@ -79,46 +82,46 @@ fn a_removal_is_asked_for_or_done_like_a_value() {
             "not what was removed"
         );
         let gone = json!([{"op": "remove", "path": "/data/mode"}]);
-        let asked = json!({"data": {"mode": "a"}});
-        assert_eq!(found(level, asked, &[("cfg", gone)]), [r#"webhook cfg/w data.mode - (asked "a")"#]);
+        let requested = json!({"data": {"mode": "a"}});
+        assert_eq!(found(level, requested, &[("cfg", gone)]), [r#"webhook cfg/w data.mode - (requested "a")"#]);
     }
 }
 
 #[test]
-fn of_two_webhooks_the_later_one_has_the_last_word() {
+fn if_two_webhooks_set_a_field_the_later_one_wins() {
     let set = |value: &str| json!([{"op": "replace", "path": "/data/mode", "value": value}]);
     let both =
         json!([{"op": "replace", "path": "/data/mode", "value": "2"}, {"op": "add", "path": "/data/x", "value": "y"}]);
-    let asked = json!({"data": {"mode": "a"}});
+    let requested = json!({"data": {"mode": "a"}});
     assert_eq!(
-        found("Request", asked, &[("one", both), ("two", set("3"))]),
-        [r#"webhook one/w data.x "y""#, r#"webhook two/w data.mode "3" (asked "a")"#]
+        found("Request", requested, &[("one", both), ("two", set("3"))]),
+        [r#"webhook one/w data.x "y""#, r#"webhook two/w data.mode "3" (requested "a")"#]
     );
 }
 
 #[test]
-fn an_update_asks_for_all_that_is_in_its_body() {
+fn an_update_requests_all_fields_of_its_body() {
     for level in ["Request", "RequestResponse"] {
         let mut server = Server::new(level);
         server.create(0, "carol", json!({"data": {"mode": "stored"}}));
         let update = server.update(1, "alice", json!({"data": {"mode": "a"}}));
         let replace = json!([{"op": "replace", "path": "/data/mode", "value": "w"}]);
-        assert_eq!(made_of(update, &[("cfg", replace)]), [r#"webhook cfg/w data.mode "w" (asked "a")"#], "{level}");
+        assert_eq!(made_of(update, &[("cfg", replace)]), [r#"webhook cfg/w data.mode "w" (requested "a")"#], "{level}");
     }
 }
 
 #[test]
-fn an_extensions_scale_asks_for_its_number() {
+fn the_scale_of_a_custom_resource_requests_its_number() {
     let mut server = Server { of: ("example.com", "widgets", "Widget"), ..Server::new("Request") };
     server.create(0, "carol", json!({"spec": {"replicas": 1}}));
     let mut scale = server.update(1, "alice", json!({"spec": {"replicas": 3}}));
     scale["objectRef"]["subresource"] = "scale".into();
     let replace = json!([{"op": "replace", "path": "/spec/replicas", "value": 5}]);
-    assert_eq!(made_of(scale, &[("cfg", replace)]), ["webhook cfg/w spec.replicas 5 (asked 3)"]);
+    assert_eq!(made_of(scale, &[("cfg", replace)]), ["webhook cfg/w spec.replicas 5 (requested 3)"]);
 }
 
 #[test]
-fn the_items_that_a_webhook_counts_are_those_of_the_stored_object() {
+fn list_indices_of_a_webhooks_patch_refer_to_the_stored_object() {
     let mut server = Server::new("RequestResponse");
     server.create(0, "carol", json!({}));
     let containers = json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}]}});

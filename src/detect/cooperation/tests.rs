@@ -6,11 +6,11 @@ fn client(actor: &str) -> Client {
 }
 
 fn name(resource: &str, path: &str, a: &str, b: &str) -> Option<String> {
-    Cooperations::default().find(resource, path, &client(a), &client(b)).map(|row| row.name.clone())
+    CooperationRules::default().find(resource, path, &client(a), &client(b)).map(|rule| rule.name.clone())
 }
 
 #[test]
-fn hand_shakes_are_known_in_either_order() {
+fn handshakes_match_in_either_order() {
     let (apiserver, quota) = ("system:apiserver", "system:serviceaccount:kube-system:resourcequota-controller");
     for (a, b) in [(apiserver, quota), (quota, apiserver)] {
         assert_eq!(name("resourcequotas", "status.used.pods", a, b).as_deref(), Some("quota-usage"));
@@ -20,7 +20,7 @@ fn hand_shakes_are_known_in_either_order() {
 }
 
 #[test]
-fn locks_are_known_wherever_they_are() {
+fn locks_match_on_every_resource() {
     for (resource, path) in [
         ("leases.coordination.k8s.io", "spec.renewTime"),
         ("leases.coordination.k8s.io", "(object)"),
@@ -33,7 +33,7 @@ fn locks_are_known_wherever_they_are() {
 }
 
 #[test]
-fn requests_are_known_by_their_key() {
+fn requests_match_by_their_key() {
     let path = "metadata.annotations['reconcile.fluxcd.io/requestedAt']";
     assert_eq!(name("kustomizations.kustomize.toolkit.fluxcd.io", path, "a", "b").as_deref(), Some("requested-at"));
     let path = "metadata.annotations['example.com/lastRequestedAt']";
@@ -41,8 +41,8 @@ fn requests_are_known_by_their_key() {
 }
 
 #[test]
-fn rows_can_be_added_and_switched_off() {
-    let own = Row {
+fn rules_can_be_added_and_switched_off() {
+    let own = CooperationRule {
         name: "ours".into(),
         resource: "widgets.example.com".into(),
         path: "spec.turn".into(),
@@ -50,18 +50,18 @@ fn rows_can_be_added_and_switched_off() {
         reason: "they take turns".into(),
         excess: None,
     };
-    let known = Cooperations::with(vec![own], &["lease".to_owned()]);
+    let known = CooperationRules::with(vec![own], &["lease".to_owned()]);
     let find = |resource: &str, path: &str, a: &str, b: &str| {
-        known.find(resource, path, &client(a), &client(b)).map(|row| row.name.clone())
+        known.find(resource, path, &client(a), &client(b)).map(|rule| rule.name.clone())
     };
     assert_eq!(find("widgets.example.com", "spec.turn", "x:right", "x:left").as_deref(), Some("ours"));
     assert_eq!(find("leases.coordination.k8s.io", "spec.renewTime", "a", "b"), None);
     assert!(known.mechanism(RESTART).is_some());
-    assert!(Cooperations::with(Vec::new(), &[RESTART.to_owned()]).mechanism(RESTART).is_none());
+    assert!(CooperationRules::with(Vec::new(), &[RESTART.to_owned()]).mechanism(RESTART).is_none());
 }
 
 #[test]
-fn a_mark_belongs_to_the_program_its_domain_names() {
+fn a_mark_belongs_to_the_program_that_its_domain_names() {
     let strimzi = client("system:serviceaccount:kafka:strimzi-cluster-operator");
     let flux = client("system:serviceaccount:flux-system:kustomize-controller");
     assert!(is_own_mark("metadata.annotations['strimzi.io/manual-rolling-update']", &strimzi));
@@ -73,10 +73,10 @@ fn a_mark_belongs_to_the_program_its_domain_names() {
 }
 
 #[test]
-fn over_a_part_only_rows_for_all_of_it_count() {
-    let known = Cooperations::default();
+fn only_rules_for_the_whole_part_apply_to_a_part() {
+    let known = CooperationRules::default();
     let over = |resource: &str, part: Part, a: &str, b: &str| {
-        known.find_part(resource, part, &client(a), &client(b)).map(|row| row.name.as_str())
+        known.find_part(resource, part, &client(a), &client(b)).map(|rule| rule.name.as_str())
     };
     assert_eq!(over("leases.coordination.k8s.io", Part::Main, "a", "b"), Some("lease"));
     assert_eq!(over("configmaps", Part::Main, "a", "b"), None);
@@ -90,14 +90,14 @@ fn over_a_part_only_rows_for_all_of_it_count() {
 
 #[test]
 fn each_name_that_can_be_switched_off_is_listed_once() {
-    let names = Cooperations::names();
+    let names = CooperationRules::names();
     for name in ["lease", "quota-usage", CONSUMED_MARK, ACTIVATION, RESTART, FINISHED_JOB] {
         assert_eq!(names.iter().filter(|known| **known == name).count(), 1, "{name}");
     }
 }
 
 #[test]
-fn both_sides_must_be_there() {
+fn a_rule_needs_both_sides() {
     let node = |a: &str, b: &str| name("nodes", "status.conditions[type=Ready].status", a, b);
     let (kubelet, controller) = ("system:node:n1", "system:serviceaccount:kube-system:node-lifecycle-controller");
     assert_eq!(node(kubelet, controller).as_deref(), Some("node-conditions"));

@@ -43,7 +43,7 @@ impl Story {
         let on = ObjectLimits { limits: &self.limits, group: "", resource: "configmaps" };
         let field = self.field.get_or_insert_with(|| FieldHistory::new(&change, None));
         self.now = new;
-        match field.step(&change, Tier::Value, &author, &on) {
+        match field.step(&change, EvidenceLevel::Value, &author, &on) {
             Step::None => Is::Nothing,
             Step::Retake(retake) if retake.is_reversal => Is::Reversal,
             Step::Retake(_) => Is::Retake,
@@ -66,7 +66,7 @@ fn the_third_write_is_the_first_retake() {
 }
 
 #[test]
-fn a_write_from_before_the_window_is_none() {
+fn a_write_before_the_window_does_not_make_a_retake() {
     let mut story = Story::of("data.v", "0");
     let window = 6 * 3600;
     assert_eq!(story.writes(&[(0, "a", "1"), (60, "b", "2"), (window, "a", "1")])[2], Is::Reversal);
@@ -75,7 +75,7 @@ fn a_write_from_before_the_window_is_none() {
 }
 
 #[test]
-fn values_that_never_return_are_progress_unless_both_sides_answer() {
+fn new_values_are_a_war_only_if_both_sides_answer_each_other() {
     let mut slow = Story::of("data.v", r#""v0""#);
     for turn in 0..20 {
         let value = format!(r#""v{}""#, turn + 1);
@@ -91,7 +91,7 @@ fn values_that_never_return_are_progress_unless_both_sides_answer() {
 }
 
 #[test]
-fn one_side_that_answers_alone_is_no_fight() {
+fn answers_of_one_side_are_not_a_war() {
     let mut story = Story::of("data.v", r#""v0""#);
     for turn in 0..12 {
         let at = turn * 60;
@@ -101,7 +101,7 @@ fn one_side_that_answers_alone_is_no_fight() {
 }
 
 #[test]
-fn a_counter_that_two_count_up_is_no_fight_however_fast() {
+fn a_counter_that_two_actors_increase_is_not_a_war() {
     for form in [|n: i64| n.to_string(), |n: i64| format!(r#""{n}""#)] {
         let mut story = Story::of("data.count", &form(0));
         for turn in 1..20 {
@@ -112,7 +112,7 @@ fn a_counter_that_two_count_up_is_no_fight_however_fast() {
 }
 
 #[test]
-fn what_answers_a_returned_value_counts_although_it_is_new() {
+fn a_new_value_after_a_reversal_is_a_retake() {
     let mut story = Story::of("data.v", "-");
     let found =
         story.writes(&[(0, "bob", "1"), (30, "flux", "-"), (60, "bob", "2"), (90, "flux", "-"), (120, "bob", "3")]);
@@ -120,7 +120,7 @@ fn what_answers_a_returned_value_counts_although_it_is_new() {
 }
 
 #[test]
-fn what_its_own_author_removed_is_free_to_take() {
+fn setting_a_value_that_its_author_removed_is_not_a_retake() {
     let mut lock = Story::of("data.lock", "-");
     for turn in 0..10 {
         let who = if turn % 2 == 0 { "a" } else { "b" };
@@ -130,14 +130,14 @@ fn what_its_own_author_removed_is_free_to_take() {
 }
 
 #[test]
-fn a_value_that_is_not_known_may_be_a_fight() {
+fn an_unknown_value_can_be_a_retake() {
     let mut story = Story::of("data.v", "0");
     let found = story.writes(&[(0, "a", "?"), (60, "b", "?"), (120, "a", "?")]);
     assert_eq!(found, [Is::Nothing, Is::Nothing, Is::Retake]);
 }
 
 #[test]
-fn one_account_fights_itself_only_with_two_tools_and_values_that_return() {
+fn one_account_fights_itself_only_with_two_tools_and_reversals() {
     let mut one = Story::of("data.v", "0");
     assert_eq!(one.writes(&[(0, "a@x", "1"), (60, "a@x", "2"), (120, "a@x", "1")])[2], Is::Nothing);
     let mut two = Story::of("data.v", "0");
@@ -149,7 +149,7 @@ fn one_account_fights_itself_only_with_two_tools_and_values_that_return() {
 }
 
 #[test]
-fn one_that_switches_and_one_that_scales_share_the_replicas() {
+fn switching_and_scaling_replicas_is_a_cooperation() {
     let mut story = Story::of("spec.replicas", "0");
     for turn in 0..8 {
         for (second, who, value) in [(0, "keda", "1"), (20, "hpa", "4"), (40, "hpa", "3"), (60, "keda", "0")] {
@@ -166,7 +166,7 @@ fn one_that_switches_and_one_that_scales_share_the_replicas() {
 }
 
 #[test]
-fn a_mark_is_consumed_by_the_program_whose_name_it_bears() {
+fn a_mark_is_consumed_by_the_program_that_it_names() {
     let strimzi = "system:serviceaccount:kafka:strimzi-cluster-operator";
     let path = "metadata.annotations['strimzi.io/manual-rolling-update']";
     let mut story = Story::of(path, "-");
@@ -183,7 +183,7 @@ fn a_mark_is_consumed_by_the_program_whose_name_it_bears() {
 }
 
 #[test]
-fn values_in_one_form_only_are_told() {
+fn values_that_differ_only_in_notation_are_recognised() {
     let quantity = |text: &str| FieldValue::of_json(text);
     let mut story = Story::of("data.v", r#""1""#);
     story.writes(&[(0, "a", r#""2""#), (60, "b", r#""1""#)]);
@@ -196,19 +196,25 @@ fn parties_are_counted_and_named() {
     let mut story = Story::of("data.v", "0");
     story.writes(&[(0, "a@x", "1"), (60, "a@y", "2")]);
     let author = Story::client("a@x");
-    let retake =
-        Retake { tier: Tier::Value, is_reversal: true, party: "a via x".into(), from: "a via y".into(), since: 0 };
+    let retake = Retake {
+        level: EvidenceLevel::Value,
+        is_reversal: true,
+        party: "a via x".into(),
+        from: "a via y".into(),
+        since: 0,
+    };
     let field = story.field.as_mut().unwrap();
     field.count(&retake, true);
     field.count(&retake, false);
-    let shares: Vec<(&str, u32, u32)> = field.parties.iter().map(|(p, s)| (&**p, s.retakes, s.thrashes)).collect();
+    let shares: Vec<(&str, u32, u32)> =
+        field.parties.iter().map(|(p, s)| (&**p, s.retakes, s.thrashing_events)).collect();
     assert_eq!(shares, [("a via y", 0, 0), ("a via x", 2, 1)]);
     assert_eq!(&*field.party_of(&author), "a via x");
     assert_eq!(&*field.party_of(&Story::client("b")), "b");
 }
 
 #[test]
-fn a_new_object_of_the_same_name_begins_anew_with_its_creator() {
+fn a_new_object_of_the_same_name_begins_with_its_creator() {
     let mut story = Story::of("data.v", "0");
     story.writes(&[(0, "a", "1"), (60, "b", "2")]);
     let begin = |story: &mut Story, creator: Option<&Author>| {
@@ -230,7 +236,7 @@ fn a_new_object_of_the_same_name_begins_anew_with_its_creator() {
 }
 
 #[test]
-fn a_field_is_contested_once_it_was_taken_back_and_over_form_while_its_values_are_one() {
+fn a_retaken_field_is_contested_and_over_form_if_its_values_are_equal() {
     let mut story = Story::of("data.v", "-");
     story.write(0, "a", "1");
     let field = story.field.as_ref().unwrap();
@@ -240,7 +246,7 @@ fn a_field_is_contested_once_it_was_taken_back_and_over_form_while_its_values_ar
 }
 
 #[test]
-fn an_account_with_a_third_tool_takes_back_what_only_another_actor_holds() {
+fn an_account_retakes_with_a_third_tool_only_from_another_actor() {
     let mut third = Story::of("data.v", "0");
     assert_eq!(
         third.writes(&[(0, "a@x", "1"), (60, "a@y", "2"), (120, "a@z", "1")])[2],
@@ -258,7 +264,7 @@ fn an_account_with_a_third_tool_takes_back_what_only_another_actor_holds() {
 }
 
 #[test]
-fn values_are_counted_by_value_and_by_who_set_them() {
+fn values_are_counted_by_value_and_client() {
     let mut story = Story::of("data.v", "0");
     story.writes(&[(0, "a", "1"), (60, "b", "2"), (120, "a", "1"), (180, "b", "1"), (240, "a", "1"), (300, "a", "-")]);
     let field = story.field.unwrap();
@@ -279,16 +285,17 @@ fn values_and_writers_and_parties_are_bounded() {
     assert!(field.writers.iter().all(|w| w.author.at >= 24 * SECOND), "the latest are followed");
     for i in 0..PARTIES_MAX {
         let (party, from) = (format!("p{i}").as_str().into(), format!("p{i}").as_str().into());
-        field.count(&Retake { tier: Tier::Value, is_reversal: true, party, from, since: 0 }, false);
+        field.count(&Retake { level: EvidenceLevel::Value, is_reversal: true, party, from, since: 0 }, false);
     }
-    let retake = Retake { tier: Tier::Value, is_reversal: true, party: "late".into(), from: "p0".into(), since: 0 };
+    let retake =
+        Retake { level: EvidenceLevel::Value, is_reversal: true, party: "late".into(), from: "p0".into(), since: 0 };
     field.count(&retake, true);
     assert_eq!(field.parties.len(), PARTIES_MAX);
-    assert!(field.parties.iter().all(|(_, share)| (share.retakes, share.thrashes) == (1, 0)));
+    assert!(field.parties.iter().all(|(_, share)| (share.retakes, share.thrashing_events) == (1, 0)));
 }
 
 #[test]
-fn both_sides_answer_where_half_of_their_retakes_come_at_once() {
+fn a_side_answers_if_half_of_its_retakes_are_immediate() {
     /// New values, alternately; in each round the first writes after the first two come at once, the others a minute later.
     fn rounds(turns_in_round: i64) -> Vec<Is> {
         let (mut story, mut at) = (Story::of("data.v", r#""v""#), 0);
@@ -313,7 +320,7 @@ fn replicas(initial: &str, writes: &[(&str, &str)]) -> Is {
 }
 
 #[test]
-fn who_switches_and_who_scales_is_told_by_what_they_do() {
+fn switching_and_scaling_are_recognised_by_the_changes() {
     // Only off, and only on; the autoscaler does the other thing once, and scales twice.
     let off = [("keda", "0"), ("hpa", "3"), ("hpa", "4"), ("hpa", "5"), ("keda", "0")];
     assert_eq!(replicas("5", &off), Is::Cooperation);
@@ -336,7 +343,7 @@ fn who_switches_and_who_scales_is_told_by_what_they_do() {
 }
 
 #[test]
-fn who_does_both_or_neither_fights_for_the_replicas() {
+fn switching_and_scaling_by_both_sides_is_a_war() {
     assert_eq!(replicas("0", &[("x", "2"), ("hpa", "3"), ("x", "2")]), Is::Reversal, "it switches and scales");
     assert_eq!(replicas("3", &[("x", "4"), ("keda", "0"), ("x", "4")]), Is::Reversal, "it scales and switches");
     assert_eq!(replicas("3", &[("hpa", "5"), ("flux", "-"), ("hpa", "5")]), Is::Reversal, "it removes the number");
@@ -345,7 +352,7 @@ fn who_does_both_or_neither_fights_for_the_replicas() {
 }
 
 #[test]
-fn a_mark_is_a_request_only_between_one_that_sets_and_one_that_removes() {
+fn a_mark_is_a_request_only_if_one_side_sets_and_the_other_removes_it() {
     let strimzi = "system:serviceaccount:kafka:strimzi-cluster-operator";
     let last = |writes: &[(&str, &str)]| {
         let mut story = Story::of("metadata.annotations['strimzi.io/manual-rolling-update']", "-");
@@ -361,7 +368,7 @@ fn a_mark_is_a_request_only_between_one_that_sets_and_one_that_removes() {
 }
 
 #[test]
-fn a_field_takes_the_bytes_of_its_values_and_writers() {
+fn the_bytes_of_a_field_are_those_of_its_values_and_writers() {
     let mut story = Story::of("data.v", "0");
     story.writes(&[(0, "a", r#""one""#), (60, "b", r#""three""#), (120, "a", "-")]);
     let field = story.field.unwrap();

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use simd_json::BorrowedValue as Json;
 use simd_json::prelude::*;
 
-use super::walk::{DEPTH_MAX, FIELDS_MAX, PATH_BYTES_MAX, Rules, Walk, is_left_out, is_set, last_key, set_selector};
-use super::{Change, FieldValue, Fields, Named, Path, Tier, Want, is_at_or_below, part_of};
+use super::walk::{
+    DEPTH_MAX, FIELDS_MAX, PATH_BYTES_MAX, Walk, WalkOptions, is_left_out, is_set, last_key, set_selector,
+};
+use super::{Change, EvidenceLevel, FieldIntent, FieldValue, Fields, Intent, Path, is_at_or_below, part_of};
 use crate::audit::event::Verb;
-use crate::audit::scan;
-use crate::detect::kind;
+use crate::audit::json_scan;
 use crate::detect::policy::{Limits, ObjectLimits};
+use crate::detect::resource_kind;
 use crate::detect::write::{Effect, Part, Write};
 
 /// The bodies of one write, and how to read them.
@@ -56,11 +58,11 @@ pub enum Evidence {
     /// There is no body, or none that can be parsed.
     None,
     /// The fields that a patch names.
-    Named {
+    Intents {
         /// Those fields.
-        named: Vec<Named>,
+        intents: Vec<FieldIntent>,
         /// The evidence level.
-        tier: Tier,
+        level: EvidenceLevel,
         /// Whether it is an apply. An apply repeats everything that it ever requested, so a field that it names for the
         /// first time is not known to have changed.
         is_apply: bool,
@@ -69,14 +71,14 @@ pub enum Evidence {
         /// The part of the request whose fields depend on the state of the object.
         unresolved: Option<Unresolved>,
     },
-    /// A whole body: the request's at [`Tier::Field`], the stored object at [`Tier::Value`].
+    /// A whole body: the request's at [`EvidenceLevel::Field`], the stored object at [`EvidenceLevel::Value`].
     Whole {
         /// Its leaves.
         fields: Arc<Fields>,
         /// The evidence level.
-        tier: Tier,
+        level: EvidenceLevel,
         /// What the request asked for, if it was a patch.
-        asked: Asked,
+        requested: PatchIntent,
     },
 }
 
@@ -89,10 +91,10 @@ pub enum Unresolved {
     JsonPatch(Box<[u8]>),
 }
 
-/// What a patch asked for. Empty for other requests, which ask for everything.
+/// What a patch requests. Empty for other requests, which request all fields of their body.
 #[derive(Clone, Debug, Default)]
-pub struct Asked {
-    named: Vec<Named>,
+pub struct PatchIntent {
+    intents: Vec<FieldIntent>,
     /// Lists that it replaces, which also removes the items that it does not name.
     lists: Vec<Path>,
     /// Whether it may remove fields without naming them, as an apply does.
@@ -107,32 +109,32 @@ impl Evidence {
     pub(in crate::detect) fn bytes(&self) -> usize {
         match self {
             Evidence::None => 0,
-            Evidence::Named { named, unresolved, .. } => {
+            Evidence::Intents { intents, unresolved, .. } => {
                 let patch = match unresolved {
                     Some(Unresolved::JsonPatch(patch)) => patch.len(),
                     Some(Unresolved::Scale(_)) | None => 0,
                 };
-                named.iter().map(Named::bytes).sum::<usize>() + patch
+                intents.iter().map(FieldIntent::bytes).sum::<usize>() + patch
             }
-            Evidence::Whole { fields, asked, .. } => {
-                fields.bytes() + asked.named.iter().map(Named::bytes).sum::<usize>()
+            Evidence::Whole { fields, requested, .. } => {
+                fields.bytes() + requested.intents.iter().map(FieldIntent::bytes).sum::<usize>()
             }
         }
     }
 }
 
-// === impl Asked ===
+// === impl PatchIntent ===
 
-impl Asked {
+impl PatchIntent {
     /// Returns the changes that were requested. Returns all changes if no request is known, or if none of them was
     /// requested.
-    pub fn of(&self, changes: Vec<Change>) -> Vec<Change> {
-        if self.named.is_empty() {
+    pub fn requested_of(&self, changes: Vec<Change>) -> Vec<Change> {
+        if self.intents.is_empty() {
             return changes;
         }
         let named: BTreeSet<&str> =
-            self.named.iter().map(|n| &*n.path).chain(self.lists.iter().map(|l| &**l)).collect();
-        let fields: BTreeSet<&str> = self.named.iter().map(|n| &*n.path).collect();
+            self.intents.iter().map(|n| &*n.path).chain(self.lists.iter().map(|l| &**l)).collect();
+        let fields: BTreeSet<&str> = self.intents.iter().map(|n| &*n.path).collect();
         let is_below_named = |path: &str| {
             let ends = path.char_indices().filter(|(_, c)| matches!(c, '.' | '[')).map(|(at, _)| at);
             ends.chain([path.len()]).any(|end| named.contains(&path[..end]))
@@ -145,20 +147,20 @@ impl Asked {
             starts('.') || starts('[')
         };
         let is_named = |path: &str| is_below_named(path) || holds_named(path);
-        let is_asked = |c: &Change| is_named(&c.path) || (self.removes_unnamed && c.new.is_none());
-        let (asked, unasked): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_asked);
-        if asked.is_empty() { unasked } else { asked }
+        let is_requested = |c: &Change| is_named(&c.path) || (self.removes_unnamed && c.new.is_none());
+        let (requested, unrequested): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_requested);
+        if requested.is_empty() { unrequested } else { requested }
     }
 
     /// Returns the requested fields as if all of them had changed, with the values of the stored object.
-    pub fn taken_from(&self, stored: &Fields, part: Part) -> Vec<Change> {
-        let of_part = self.named.iter().filter(|n| part_of(&n.path) == part && !self.is_apply);
+    pub fn assume_changed(&self, stored: &Fields, part: Part) -> Vec<Change> {
+        let of_part = self.intents.iter().filter(|n| part_of(&n.path) == part && !self.is_apply);
         of_part.map(|n| Change::new(&n.path, None, stored.get(&n.path))).collect()
     }
 
     /// Returns the fields that were named.
-    pub fn named(&self) -> &[Named] {
-        &self.named
+    pub fn intents(&self) -> &[FieldIntent] {
+        &self.intents
     }
 }
 
@@ -166,14 +168,14 @@ impl Asked {
 
 impl Unresolved {
     /// Returns the fields that the request names. `before` is the state of the object before it.
-    pub(in crate::detect) fn named(&self, before: Option<&Fields>, on: &ObjectLimits<'_>) -> Vec<Named> {
+    pub(in crate::detect) fn intents(&self, before: Option<&Fields>, on: &ObjectLimits<'_>) -> Vec<FieldIntent> {
         match self {
             Unresolved::Scale(value) => {
-                vec![Named { path: scale_path(before), want: Want::Value(value.clone()) }]
+                vec![FieldIntent { path: scale_path(before), intent: Intent::Set(value.clone()) }]
             }
             Unresolved::JsonPatch(patch) => {
-                let rules = Rules { resource: "", is_hidden: on.limits.redacts, is_built_in: on.is_built_in() };
-                read(Some(patch), |json| named(json, rules, before)).unwrap_or_default()
+                let options = WalkOptions { resource: "", is_hidden: on.limits.redacts, is_built_in: on.is_built_in() };
+                read(Some(patch), |json| intents(json, options, before)).unwrap_or_default()
             }
         }
     }
@@ -185,9 +187,9 @@ fn scale_path(known: Option<&Fields>) -> Path {
     let usual: Path = "spec.replicas".into();
     let Some(known) = known.filter(|known| known.get(&usual).is_none()) else { return usual };
     let is_named_so = |path: &&Path| SCALE_NAMES.iter().any(|name| path.to_ascii_lowercase().ends_with(name));
-    let named = known.spec_numbers().find(is_named_so);
+    let intents = known.spec_numbers().find(is_named_so);
     let only = || known.spec_numbers().next().filter(|_| known.spec_numbers().nth(1).is_none());
-    named.or_else(only).cloned().unwrap_or(usual)
+    intents.or_else(only).cloned().unwrap_or(usual)
 }
 
 // === impl Bodies ===
@@ -221,11 +223,11 @@ impl<'a> Bodies<'a> {
 
     /// Whether the resource is built in, so that the API server knows its types.
     fn is_built_in(&self) -> bool {
-        kind::built_in(self.group, self.resource).is_some()
+        resource_kind::built_in(self.group, self.resource).is_some()
     }
 
-    fn rules(&self) -> Rules<'a> {
-        Rules {
+    fn options(&self) -> WalkOptions<'a> {
+        WalkOptions {
             resource: if self.group.is_empty() { self.resource } else { "" },
             is_hidden: self.is_hidden,
             is_built_in: self.is_built_in(),
@@ -234,14 +236,15 @@ impl<'a> Bodies<'a> {
 
     /// Parses the bodies. `known` resolves the list indices of a JSON Patch.
     pub fn evidence(&self, known: Option<&Fields>) -> Evidence {
-        let tier = if self.response.is_some() { Tier::Value } else { Tier::Field };
+        let level = if self.response.is_some() { EvidenceLevel::Value } else { EvidenceLevel::Field };
         let one = |path: &str, json: &str| {
-            let named = vec![Named { path: path.into(), want: Want::Value(FieldValue::new(json, self.is_hidden)) }];
-            Evidence::Named { named, tier, is_apply: false, lists: Vec::new(), unresolved: None }
+            let intents =
+                vec![FieldIntent { path: path.into(), intent: Intent::Set(FieldValue::new(json, self.is_hidden)) }];
+            Evidence::Intents { intents, level, is_apply: false, lists: Vec::new(), unresolved: None }
         };
-        let scaled = |json: &str| Evidence::Named {
-            named: Vec::new(),
-            tier,
+        let scaled = |json: &str| Evidence::Intents {
+            intents: Vec::new(),
+            level,
             is_apply: false,
             lists: Vec::new(),
             unresolved: Some(Unresolved::Scale(FieldValue::new(json, self.is_hidden))),
@@ -250,9 +253,10 @@ impl<'a> Bodies<'a> {
         match self.shape {
             Shape::Scale => read(read_either(), |scale| {
                 let replicas = scale.get("spec").and_then(|spec| spec.get_i64("replicas")).unwrap_or(0);
-                match self.is_built_in() {
-                    true => one("spec.replicas", &replicas.to_string()),
-                    false => scaled(&replicas.to_string()),
+                if self.is_built_in() {
+                    one("spec.replicas", &replicas.to_string())
+                } else {
+                    scaled(&replicas.to_string())
                 }
             })
             .unwrap_or(Evidence::None),
@@ -267,46 +271,49 @@ impl<'a> Bodies<'a> {
 
     fn of_object(&self, known: Option<&Fields>) -> Evidence {
         let stored = self.response.filter(|_| self.shape == Shape::Whole);
-        let stored = read(stored, |json| Fields::of_object(json, self.rules()));
-        let asked = read(self.request, |json| match self.verb {
-            Verb::Patch => Request::Patch(Asked {
-                lists: lists(json, self.rules()),
-                named: named(json, self.rules(), stored.as_ref().or(known)),
+        let stored = read(stored, |json| Fields::of_object(json, self.options()));
+        let requested = read(self.request, |json| match self.verb {
+            Verb::Patch => Request::Patch(PatchIntent {
+                lists: lists(json, self.options()),
+                intents: intents(json, self.options(), stored.as_ref().or(known)),
                 removes_unnamed: self.is_apply(json) || (json.is_object() && has_directive(json, 0)),
                 is_apply: self.is_apply(json),
             }),
-            _ => Request::Whole(Fields::of_object(json, self.rules())),
+            _ => Request::Whole(Fields::of_object(json, self.options())),
         });
-        match (stored, asked) {
-            (Some(fields), asked) => {
-                let asked = if let Some(Request::Patch(asked)) = asked { asked } else { Asked::default() };
-                Evidence::Whole { fields: Arc::new(fields), tier: Tier::Value, asked }
+        match (stored, requested) {
+            (Some(fields), requested) => {
+                let requested =
+                    if let Some(Request::Patch(requested)) = requested { requested } else { PatchIntent::default() };
+                Evidence::Whole { fields: Arc::new(fields), level: EvidenceLevel::Value, requested }
             }
-            (None, Some(Request::Patch(asked))) => {
-                let Asked { named, lists, is_apply, removes_unnamed } = asked;
+            (None, Some(Request::Patch(requested))) => {
+                let PatchIntent { intents, lists, is_apply, removes_unnamed } = requested;
                 // An apply and a strategic patch state what they remove.
                 let lists = if removes_unnamed { Vec::new() } else { lists };
                 // Values of Secrets are not kept, not even within a patch.
                 let patch = self.request.filter(|patch| patch.starts_with(b"[") && !self.is_secret());
                 let unresolved = patch.map(|patch| Unresolved::JsonPatch(patch.into()));
-                Evidence::Named { named, tier: Tier::Field, is_apply, lists, unresolved }
+                Evidence::Intents { intents, level: EvidenceLevel::Field, is_apply, lists, unresolved }
             }
-            (None, Some(Request::Whole(fields))) if self.effect != Effect::Delete => {
-                Evidence::Whole { fields: Arc::new(fields), tier: Tier::Field, asked: Asked::default() }
-            }
+            (None, Some(Request::Whole(fields))) if self.effect != Effect::Delete => Evidence::Whole {
+                fields: Arc::new(fields),
+                level: EvidenceLevel::Field,
+                requested: PatchIntent::default(),
+            },
             _ => Evidence::None,
         }
     }
 
     /// Returns the fields that a mutating webhook's JSON Patch names, from the admission annotation.
-    pub fn patched_by_webhook(&self, patch: &[u8], known: Option<&Fields>) -> Vec<Named> {
-        read(Some(patch), |json| named(json, self.rules(), known)).unwrap_or_default()
+    pub fn webhook_intents(&self, patch: &[u8], known: Option<&Fields>) -> Vec<FieldIntent> {
+        read(Some(patch), |json| intents(json, self.options(), known)).unwrap_or_default()
     }
 
     /// Returns the fields that a request with a whole body asks for.
-    pub fn asked_whole(&self) -> Vec<Named> {
-        let fields = read(self.request, |json| Fields::of_object(json, self.rules())).unwrap_or_default();
-        fields.leaves.into_iter().map(|(path, value)| Named { path, want: Want::Value(value) }).collect()
+    pub fn whole_request_intents(&self) -> Vec<FieldIntent> {
+        let fields = read(self.request, |json| Fields::of_object(json, self.options())).unwrap_or_default();
+        fields.leaves.into_iter().map(|(path, value)| FieldIntent { path, intent: Intent::Set(value) }).collect()
     }
 
     /// Whether a patch is an apply: it is known to be one, or contains `apiVersion` and `kind`.
@@ -318,13 +325,13 @@ impl<'a> Bodies<'a> {
 /// Parses a body and passes it to `look`. Returns `None` if there is no body, or if it cannot be parsed.
 pub(super) fn read<T>(body: Option<&[u8]>, look: impl FnOnce(&Json<'_>) -> T) -> Option<T> {
     // The parser is recursive. The API server accepts no body that is nested that deeply.
-    let mut text = body.filter(|body| scan::depth(body) <= 512)?.to_vec();
+    let mut text = body.filter(|body| json_scan::depth(body) <= 512)?.to_vec();
     simd_json::to_borrowed_value(&mut text).ok().map(|json| look(&json))
 }
 
 /// A request's body.
 enum Request {
-    Patch(Asked),
+    Patch(PatchIntent),
     Whole(Fields),
 }
 
@@ -341,20 +348,20 @@ fn has_directive(json: &Json<'_>, depth: usize) -> bool {
 const SCALE_NAMES: [&str; 6] = ["replicas", "size", "instances", "replicacount", "nodecount", "count"];
 
 /// Returns the lists that a merge patch replaces.
-fn lists(patch: &Json<'_>, rules: Rules<'_>) -> Vec<Path> {
+fn lists(patch: &Json<'_>, options: WalkOptions<'_>) -> Vec<Path> {
     if !patch.is_object() {
         return Vec::new();
     }
-    let mut walk = Walk::new(rules, true);
-    walk.node(patch, 0, rules.is_hidden);
+    let mut walk = Walk::new(options, true);
+    walk.node(patch, 0, options.is_hidden);
     walk.lists.into_keys().collect()
 }
 
 /// Returns the fields that a patch of any content type names.
-pub(super) fn named(patch: &Json<'_>, rules: Rules<'_>, known: Option<&Fields>) -> Vec<Named> {
+pub(super) fn intents(patch: &Json<'_>, options: WalkOptions<'_>, known: Option<&Fields>) -> Vec<FieldIntent> {
     let Json::Array(operations) = patch else {
-        let mut walk = Walk::new(rules, true);
-        walk.node(patch, 0, rules.is_hidden);
+        let mut walk = Walk::new(options, true);
+        walk.node(patch, 0, options.is_hidden);
         return walk.found;
     };
     let nothing = Fields::default();
@@ -368,28 +375,30 @@ pub(super) fn named(patch: &Json<'_>, rules: Rules<'_>, known: Option<&Fields>) 
         }
         match (operation.get_str("op").unwrap_or_default(), operation.get("value")) {
             ("add", Some(Json::String(item))) if is_in_list && is_set(last_key(&path)) => {
-                let value = FieldValue::at(&path, &Json::from(item.as_ref()).encode(), rules, rules.is_hidden);
+                let value = FieldValue::at(&path, &Json::from(item.as_ref()).encode(), options, options.is_hidden);
                 let path = format!("{path}{}", set_selector(item)).into();
-                found.push(Named { path, want: Want::Value(value) });
+                found.push(FieldIntent { path, intent: Intent::Set(value) });
             }
             // The value is the item that the patch puts into the list, not the new value of the list.
             ("add" | "replace" | "remove", _) if is_in_list => {
-                found.push(Named { path: path.into(), want: Want::Touched });
+                found.push(FieldIntent { path: path.into(), intent: Intent::Modify });
             }
             ("add" | "replace", Some(value)) => {
-                let mut walk = Walk::new(rules, false);
+                let mut walk = Walk::new(options, false);
                 let is_hidden =
                     walk.is_secret && (is_at_or_below(&path, "data") || is_at_or_below(&path, "stringData"));
                 walk.path = path;
-                walk.node(value, 1, is_hidden || rules.is_hidden);
+                walk.node(value, 1, is_hidden || options.is_hidden);
                 found.append(&mut walk.found);
             }
-            ("remove", _) => found.push(Named { path: path.into(), want: Want::Removed }),
+            ("remove", _) => found.push(FieldIntent { path: path.into(), intent: Intent::Remove }),
             ("move", _) => {
-                found.extend(resolved("from").map(|(from, _)| Named { path: from.into(), want: Want::Removed }));
-                found.push(Named { path: path.into(), want: Want::Touched });
+                found.extend(
+                    resolved("from").map(|(from, _)| FieldIntent { path: from.into(), intent: Intent::Remove }),
+                );
+                found.push(FieldIntent { path: path.into(), intent: Intent::Modify });
             }
-            ("copy", _) => found.push(Named { path: path.into(), want: Want::Touched }),
+            ("copy", _) => found.push(FieldIntent { path: path.into(), intent: Intent::Modify }),
             _ => {}
         }
     }

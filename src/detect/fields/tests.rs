@@ -1,10 +1,10 @@
 //! Paths, keyed lists, and what patches of every kind name.
 
-use super::bodies::{named, read};
+use super::bodies::{intents, read};
 use super::walk::{DEPTH_MAX, FIELDS_MAX, PATH_BYTES_MAX};
 use super::*;
 
-const OPEN: Rules<'static> = Rules { resource: "", is_hidden: false, is_built_in: true };
+const OPEN: WalkOptions<'static> = WalkOptions { resource: "", is_hidden: false, is_built_in: true };
 
 fn fields(json: &str) -> Fields {
     read(Some(json.as_bytes()), |json| Fields::of_object(json, OPEN)).unwrap()
@@ -15,15 +15,16 @@ fn paths(fields: &Fields) -> Vec<&str> {
 }
 
 fn patch(json: &str, resource: &str, known: Option<&Fields>) -> Vec<String> {
-    let named =
-        read(Some(json.as_bytes()), |json| named(json, Rules { resource, is_hidden: false, is_built_in: true }, known))
-            .unwrap();
-    let show = |want: &Want| match want {
-        Want::Value(value) => value.text().unwrap_or("(hidden)").to_owned(),
-        Want::Removed => "removed".to_owned(),
-        Want::Touched => "touched".to_owned(),
+    let intents = read(Some(json.as_bytes()), |json| {
+        intents(json, WalkOptions { resource, is_hidden: false, is_built_in: true }, known)
+    })
+    .unwrap();
+    let show = |intent: &Intent| match intent {
+        Intent::Set(value) => value.text().unwrap_or("(hidden)").to_owned(),
+        Intent::Remove => "removed".to_owned(),
+        Intent::Modify => "touched".to_owned(),
     };
-    named.iter().map(|n| format!("{} {}", n.path, show(&n.want))).collect()
+    intents.iter().map(|n| format!("{} {}", n.path, show(&n.intent))).collect()
 }
 
 #[test]
@@ -55,7 +56,7 @@ fn items_are_keyed_as_kubernetes_keys_them() {
 fn lists_without_keys_or_with_repeated_ones_are_one_value() {
     let object =
         fields(r#"{"spec":{"rules":[{"name":"a"}],"env":[{"name":"a"},{"name":"a"}],"mixed":[{"name":"a"},1]}}"#);
-    assert_eq!(paths(&object), ["spec.env", "spec.mixed", "spec.rules"]);
+    assert_eq!(paths(&object), ["spec.env", "spec.mixed", "spec.options"]);
 }
 
 #[test]
@@ -69,7 +70,7 @@ fn the_servers_fields_and_bookkeeping_are_left_out() {
 }
 
 #[test]
-fn differences_are_named_with_both_values() {
+fn differences_have_both_values() {
     let before = fields(r#"{"spec":{"a":1,"b":{"c":"x"},"gone":true}}"#);
     let after = fields(r#"{"spec":{"a":2,"b":{"c":"x"},"new":[1]}}"#);
     let mut shown: Vec<String> = before
@@ -109,7 +110,7 @@ fn merge_and_strategic_patches_name_their_leaves() {
 }
 
 #[test]
-fn json_patch_indices_become_keys_where_the_object_is_known() {
+fn json_patch_indices_become_keys_if_the_object_is_known() {
     let known = fields(r#"{"spec":{"containers":[{"name":"a","args":["x"]},{"name":"b"}],"map":{"1":"x"}}}"#);
     let operations = r#"[
         {"op":"test","path":"/spec/containers/1/name","value":"b"},
@@ -137,24 +138,24 @@ fn json_patch_indices_become_keys_where_the_object_is_known() {
 }
 
 #[test]
-fn a_secrets_values_are_never_kept_however_they_are_written() {
+fn values_of_secrets_are_never_kept() {
     let plain = patch(r#"{"stringData":{"p":"aaa"}}"#, "secrets", None);
     assert_eq!(plain, ["data.p (hidden)"]);
     assert_eq!(patch(r#"[{"op":"add","path":"/data/p","value":"YWFh"}]"#, "secrets", None), plain);
     let value = |json: &str| {
         read(Some(json.as_bytes()), |json| {
-            named(json, Rules { resource: "secrets", is_hidden: false, is_built_in: true }, None)
+            intents(json, WalkOptions { resource: "secrets", is_hidden: false, is_built_in: true }, None)
         })
         .unwrap()
         .remove(0)
-        .want
+        .intent
     };
     assert_eq!(value(r#"{"stringData":{"p":"aaa"}}"#), value(r#"{"data":{"p":"YWFh"}}"#));
     assert_ne!(value(r#"{"stringData":{"p":"aaa"}}"#), value(r#"{"data":{"p":"YmJi"}}"#));
 }
 
 #[test]
-fn a_state_knows_its_bytes_also_while_it_changes() {
+fn the_bytes_of_a_state_follow_its_changes() {
     let node = map_bytes::<Path, FieldValue>(1);
     let own = fields(r#"{"a":"x","b":"yyyy","c":{"d":1}}"#);
     assert!(own.bytes() > node && own.bytes() < node + 500, "{}", own.bytes());
@@ -171,7 +172,7 @@ fn a_state_knows_its_bytes_also_while_it_changes() {
 }
 
 #[test]
-fn bodies_without_bounds_are_bounded() {
+fn unbounded_bodies_are_bounded() {
     let deep = format!("{}1{}", r#"{"a":"#.repeat(300), "}".repeat(300));
     assert!(paths(&fields(&deep))[0].len() < 2 * DEPTH_MAX + 4);
     assert!(read(Some("[".repeat(100_000).as_bytes()), |_| ()).is_none());
@@ -183,7 +184,7 @@ fn bodies_without_bounds_are_bounded() {
 }
 
 #[test]
-fn what_only_grows_is_monotonic_update() {
+fn growth_is_a_monotonic_update() {
     let value = |json: &str| fields(&format!(r#"{{"v":{json}}}"#)).get("v").unwrap().clone();
     for (old, new, is) in [
         ("1", "2", true),
@@ -199,18 +200,18 @@ fn what_only_grows_is_monotonic_update() {
 
 #[test]
 fn redacted_values_are_compared_but_not_kept() {
-    let rules = Rules { resource: "", is_hidden: true, is_built_in: true };
-    let of = |json: &str| read(Some(json.as_bytes()), |json| Fields::of_object(json, rules)).unwrap();
+    let options = WalkOptions { resource: "", is_hidden: true, is_built_in: true };
+    let of = |json: &str| read(Some(json.as_bytes()), |json| Fields::of_object(json, options)).unwrap();
     let (a, b) = (of(r#"{"spec":{"x":"secret","l":["s"]}}"#), of(r#"{"spec":{"x":"other","l":["s"]}}"#));
     let changes = a.diff(&b);
     assert_eq!((changes.len(), changes[0].new.as_ref().unwrap().text()), (1, None));
 }
 
-const CUSTOM: Rules<'static> = Rules { resource: "", is_hidden: false, is_built_in: false };
+const CUSTOM: WalkOptions<'static> = WalkOptions { resource: "", is_hidden: false, is_built_in: false };
 
 /// Quoted keys and brackets within selectors are part of them.
 #[test]
-fn items_of_a_list_are_told_by_their_selectors() {
+fn list_items_are_identified_by_their_selectors() {
     assert_eq!(selector_end("[name=web].image"), Some(10));
     assert_eq!(selector_end("['a]b'].x"), Some(7));
     assert_eq!(selector_end(r"['it\'s]'].x"), Some(10));
@@ -226,7 +227,7 @@ fn items_of_a_list_are_told_by_their_selectors() {
 }
 
 #[test]
-fn the_status_is_a_part_and_what_begins_alike_is_not() {
+fn only_status_and_its_fields_are_the_status_part() {
     for path in ["status", "status.x", "status['x/y']"] {
         assert_eq!(part_of(path), Part::Status, "{path}");
     }
@@ -238,8 +239,8 @@ fn the_status_is_a_part_and_what_begins_alike_is_not() {
 }
 
 #[test]
-fn a_quantity_is_one_value_where_the_server_stores_one_form() {
-    let at = |path: &str, json: &str, rules| FieldValue::at(path, json, rules, false);
+fn quantities_of_built_in_resources_are_compared_by_amount() {
+    let at = |path: &str, json: &str, options| FieldValue::at(path, json, options, false);
     let path = "spec.containers[name=a].resources.requests.cpu";
     let (milli, whole) = (r#""2000m""#, "2");
     assert_eq!(at(path, milli, OPEN), at(path, whole, OPEN));
@@ -255,7 +256,7 @@ fn a_quantity_is_one_value_where_the_server_stores_one_form() {
 }
 
 #[test]
-fn what_moves_on_is_told_from_what_stays_or_goes_back() {
+fn only_increasing_values_are_monotonic_updates() {
     let value = |json: &str| fields(&format!(r#"{{"v":{json}}}"#)).get("v").unwrap().clone();
     for (old, new, is) in [
         ("1", "1", false),
@@ -278,14 +279,14 @@ fn what_moves_on_is_told_from_what_stays_or_goes_back() {
 }
 
 #[test]
-fn long_values_are_cut_to_what_is_shown() {
+fn long_values_are_truncated() {
     let text = |len: usize| FieldValue::of_json(&"x".repeat(len)).text().unwrap().to_owned();
     assert_eq!(text(VALUE_BYTES_MAX), "x".repeat(VALUE_BYTES_MAX));
     assert_eq!(text(VALUE_BYTES_MAX + 1), format!("{}…", "x".repeat(VALUE_BYTES_MAX - 3)));
 }
 
 #[test]
-fn states_are_compared_within_one_version() {
+fn only_states_of_one_version_are_comparable() {
     let of = |version: &str| fields(&format!(r#"{{"apiVersion":"{version}","spec":{{"a":1}}}}"#));
     assert!(of("v1").is_comparable(&of("v1")) && !of("v1").is_comparable(&of("v2")));
     assert!(of("v1").is_comparable(&Fields::default()) && Fields::default().is_comparable(&of("v1")), "not known");
@@ -302,50 +303,52 @@ fn shown(changes: &[Change]) -> Vec<String> {
 }
 
 #[test]
-fn naming_fields_changes_what_they_were() {
+fn the_named_fields_of_a_request_become_changes() {
     let state = fields(r#"{"spec":{"a":1,"b":{"c":2,"d":3},"e":5}}"#);
-    let value = |path: &str, json: &str| Named { path: path.into(), want: Want::Value(FieldValue::of_json(json)) };
-    let want = |path: &str, want: Want| Named { path: path.into(), want };
-    let named = [
+    let value =
+        |path: &str, json: &str| FieldIntent { path: path.into(), intent: Intent::Set(FieldValue::of_json(json)) };
+    let intent = |path: &str, intent: Intent| FieldIntent { path: path.into(), intent };
+    let intents = [
         value("spec.a", "1"),
         value("spec.e", "6"),
         value("spec.new", "7"),
-        want("spec.b", Want::Removed),
-        want("spec.absent", Want::Removed),
-        want("spec.x", Want::Touched),
+        intent("spec.b", Intent::Remove),
+        intent("spec.absent", Intent::Remove),
+        intent("spec.x", Intent::Modify),
     ];
-    let changes = state.changes_by(&named, false);
+    let changes = state.changes_by(&intents, false);
     assert_eq!(shown(&changes), ["spec.b.c 2>", "spec.b.d 3>", "spec.e 5>6", "spec.new >7", "spec.x >?"]);
     let mut after = state.clone();
     after.apply(&changes);
     assert_eq!(paths(&after), ["spec.a", "spec.e", "spec.new"]);
     // Of an object of which not all is known, a removal may be of something, and an apply may name what was there before.
     let mut part = Fields::default();
-    assert_eq!(shown(&part.changes_by(&named, true)), ["spec.absent >", "spec.b >", "spec.x >?"]);
-    assert_eq!(part.changes_by(&named, false).len(), 6);
-    part.assert(&named);
-    assert_eq!(paths(&part), ["spec.a", "spec.e", "spec.new"], "what is named is known from now on");
+    assert_eq!(shown(&part.changes_by(&intents, true)), ["spec.absent >", "spec.b >", "spec.x >?"]);
+    assert_eq!(part.changes_by(&intents, false).len(), 6);
+    part.set_all(&intents);
+    assert_eq!(paths(&part), ["spec.a", "spec.e", "spec.new"], "what is intents is known from now on");
     assert_eq!(shown(&part.changes_by(&[value("spec.a", "2")], true)), ["spec.a 1>2"]);
     assert_eq!(shown(&state.changes_by(&[value("spec.n", "2")], true)), ["spec.n >2"], "all of this one is known");
 }
 
 #[test]
-fn a_field_that_is_not_among_those_known_is_no_difference() {
+fn a_field_missing_from_an_incomplete_state_is_no_difference() {
     let mut part = Fields::default();
-    part.assert(&[Named { path: "spec.a".into(), want: Want::Value(FieldValue::of_json("1")) }]);
+    part.set_all(&[FieldIntent { path: "spec.a".into(), intent: Intent::Set(FieldValue::of_json("1")) }]);
     let whole = fields(r#"{"spec":{"a":2,"b":1}}"#);
     assert_eq!(shown(&part.diff(&whole)), ["spec.a 1>2"]);
     assert_eq!(shown(&whole.diff(&part)), ["spec.a 2>1"], "nothing is known to be gone");
 }
 
 #[test]
-fn a_list_that_is_given_whole_loses_what_is_not_named() {
+fn a_replaced_list_loses_the_items_that_are_not_named() {
     let object = r#"{"metadata":{"finalizers":["a","b"]},"spec":{"env":[{"name":"a","value":"1"},{"name":"b","value":"2"}],"taints":[{"key":"k","effect":"e"}]}}"#;
-    let given = |is_built_in: bool, lists: &[&str], named: &[&str]| {
+    let given = |is_built_in: bool, lists: &[&str], intents: &[&str]| {
         let mut state = fields(object);
-        let named: Vec<Named> = named.iter().map(|path| Named { path: (*path).into(), want: Want::Touched }).collect();
+        let intents: Vec<FieldIntent> =
+            intents.iter().map(|path| FieldIntent { path: (*path).into(), intent: Intent::Modify }).collect();
         let lists: Vec<Path> = lists.iter().map(|list| (*list).into()).collect();
-        let changes = state.give_lists(&lists, &named, is_built_in);
+        let changes = state.replace_lists(&lists, &intents, is_built_in);
         (shown(&changes), state.len())
     };
     let finalizers = (vec![r#"metadata.finalizers[b] "b">"#.to_owned()], 8);
@@ -358,7 +361,7 @@ fn a_list_that_is_given_whole_loses_what_is_not_named() {
 }
 
 #[test]
-fn what_an_object_is_to_do_is_its_spec_without_a_jobs_marks() {
+fn the_spec_hash_leaves_out_the_labels_of_a_job() {
     let hash = |json: &str| fields(json).spec_hash();
     let spec = hash(r#"{"spec":{"a":1}}"#);
     assert_eq!(hash(r#"{"metadata":{"labels":{"x":"y"}},"spec":{"a":1},"status":{"b":2}}"#), spec);
@@ -371,7 +374,7 @@ fn what_an_object_is_to_do_is_its_spec_without_a_jobs_marks() {
 }
 
 #[test]
-fn a_body_gives_the_part_that_its_request_may_write() {
+fn a_body_replaces_only_the_part_that_its_request_may_write() {
     let before = fields(r#"{"spec":{"a":1},"status":{"x":1}}"#);
     let body = fields(r#"{"spec":{"a":2},"status":{"x":2}}"#);
     assert_eq!(shown(&before.diff(&before.with_part_of(&body, Part::Main))), ["spec.a 1>2"]);
@@ -384,7 +387,7 @@ fn a_body_gives_the_part_that_its_request_may_write() {
 }
 
 #[test]
-fn lists_have_the_keys_that_kubernetes_merges_them_by() {
+fn lists_have_kubernetes_merge_keys() {
     let object = fields(
         r#"{"spec":{"volumeDevices":[{"devicePath":"/d"}],"ports":[{"port":80}],"hostAliases":[{"ip":"1.2.3.4"}],
             "topologySpreadConstraints":[{"topologyKey":"z","whenUnsatisfiable":"w"}],"taints":[{"key":"k","effect":"e"}],
@@ -415,7 +418,7 @@ fn lists_have_the_keys_that_kubernetes_merges_them_by() {
 }
 
 #[test]
-fn nothing_is_as_good_as_absent_in_an_object_and_a_wish_in_a_patch() {
+fn empty_values_are_absent_in_an_object_and_removals_in_a_patch() {
     assert_eq!(
         paths(&fields(r#"{"spec":{"map":{},"list":[],"null":null,"zero":0,"empty":""}}"#)),
         ["spec.empty", "spec.zero"]
@@ -427,7 +430,7 @@ fn nothing_is_as_good_as_absent_in_an_object_and_a_wish_in_a_patch() {
 }
 
 #[test]
-fn only_a_secrets_own_data_is_hidden() {
+fn only_the_data_of_secrets_is_hidden() {
     let text = r#"{"data":{"p":"YQ=="},"stringData":{"q":"x"},"metadata":{"labels":{"data":"shown"}},"other":{"stringData":{"r":"z"}}}"#;
     assert_eq!(
         patch(text, "secrets", None),
@@ -449,7 +452,7 @@ fn only_a_secrets_own_data_is_hidden() {
 }
 
 #[test]
-fn a_json_patch_names_what_it_puts_where() {
+fn a_json_patch_names_the_fields_and_values_that_it_sets() {
     let known = fields(r#"{"metadata":{"finalizers":["a"]},"spec":{"args":["x"],"list":[{"name":"n"}]}}"#);
     let operations = r#"[
         {"op":"add","path":"/metadata/finalizers/-","value":"b"},
@@ -468,14 +471,14 @@ fn a_json_patch_names_what_it_puts_where() {
 }
 
 #[test]
-fn what_a_json_patch_sets_to_nothing_is_no_wish() {
+fn a_json_patch_that_sets_an_empty_value_names_nothing() {
     let operations = r#"[{"op":"add","path":"/spec/a","value":null},{"op":"add","path":"/spec/b","value":{}},
         {"op":"replace","path":"/spec/c","value":[]},{"op":"add","path":"/spec/d","value":0}]"#;
     assert_eq!(patch(operations, "", None), ["spec.d 0"]);
 }
 
 #[test]
-fn fields_and_values_take_the_bytes_of_their_texts() {
+fn the_bytes_of_fields_and_values_are_those_of_their_texts() {
     let number = FieldValue::of_json("17");
     assert_eq!(number.bytes(), TEXT_BYTES + 2);
     assert_eq!(FieldValue::new("17", true).bytes(), 0, "nothing of it is kept but its hash");
@@ -485,9 +488,9 @@ fn fields_and_values_take_the_bytes_of_their_texts() {
     assert_eq!(list.bytes(), TEXT_BYTES + 7 + TEXT_BYTES + 3 * 8);
     let change = Change::new(&"spec.x".into(), Some(&number), Some(list));
     assert_eq!(change.bytes(), size_of::<Change>() + TEXT_BYTES + 6 + number.bytes() + list.bytes());
-    let named = |want: Want| Named { path: "spec.x".into(), want }.bytes();
-    assert_eq!(named(Want::Removed), size_of::<Named>() + TEXT_BYTES + 6);
-    assert_eq!(named(Want::Value(number.clone())), size_of::<Named>() + TEXT_BYTES + 6 + number.bytes());
+    let intents = |intent: Intent| FieldIntent { path: "spec.x".into(), intent }.bytes();
+    assert_eq!(intents(Intent::Remove), size_of::<FieldIntent>() + TEXT_BYTES + 6);
+    assert_eq!(intents(Intent::Set(number.clone())), size_of::<FieldIntent>() + TEXT_BYTES + 6 + number.bytes());
     let texts = 2 * (TEXT_BYTES + 1) + list.bytes() + number.bytes();
     assert_eq!(object.bytes(), size_of::<Fields>() + map_bytes::<Path, FieldValue>(2) + texts);
     let keyed = fields(r#"{"l":[{"name":"n"}]}"#);
@@ -497,7 +500,7 @@ fn fields_and_values_take_the_bytes_of_their_texts() {
 }
 
 #[test]
-fn what_is_derived_from_a_state_has_its_fields() {
+fn a_derived_state_has_the_same_fields() {
     let object = fields(r#"{"spec":{"a":1,"l":[{"name":"n"}]}}"#);
     let derived = object.derived();
     assert_eq!(paths(&derived), paths(&object));
@@ -506,13 +509,13 @@ fn what_is_derived_from_a_state_has_its_fields() {
 }
 
 #[test]
-fn keys_of_letters_digits_dashes_and_underscores_stand_in_a_path_as_they_are() {
+fn plain_keys_are_not_quoted_in_paths() {
     let object = fields(r#"{"data":{"a-b":1,"a_b":2,"a.b":3,"":4}}"#);
     assert_eq!(paths(&object), ["data.a-b", "data.a_b", "data['']", "data['a.b']"]);
 }
 
 #[test]
-fn what_is_nested_too_deeply_is_one_value() {
+fn values_nested_too_deeply_are_one_value() {
     let maps = format!("{}1{}", r#"{"a":"#.repeat(DEPTH_MAX + 6), "}".repeat(DEPTH_MAX + 6));
     assert_eq!(paths(&fields(&maps)), [vec!["a"; DEPTH_MAX].join(".")]);
     let lists = (0..DEPTH_MAX).fold("1".to_owned(), |inner, _| format!(r#"{{"name":"x","l":[{inner}]}}"#));
@@ -523,7 +526,7 @@ fn what_is_nested_too_deeply_is_one_value() {
 }
 
 #[test]
-fn what_has_too_long_a_path_is_one_value() {
+fn values_with_too_long_paths_are_one_value() {
     let key = |len: usize| "k".repeat(len);
     let of = |len: usize, value: &str| format!(r#"{{"{}":{value}}}"#, key(len));
     let (longest, longer) = (PATH_BYTES_MAX, PATH_BYTES_MAX + 1);

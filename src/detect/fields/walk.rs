@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use simd_json::prelude::*;
 use simd_json::{BorrowedValue as Json, StaticNode};
 
-use super::{FieldValue, Named, Path, Want};
+use super::{FieldIntent, FieldValue, Intent, Path};
 
 /// Maximum depth of a walk; anything deeper is one value. Real objects stay below 20.
 pub(super) const DEPTH_MAX: usize = 64;
@@ -50,7 +50,7 @@ fn is_heartbeat(key: &str) -> bool {
 
 /// How to read a body.
 #[derive(Clone, Copy)]
-pub(super) struct Rules<'a> {
+pub(super) struct WalkOptions<'a> {
     /// Resource name of the object in the core group; empty for others.
     pub(super) resource: &'a str,
     /// Whether values must not be kept.
@@ -61,29 +61,29 @@ pub(super) struct Rules<'a> {
 
 /// A walk over a body that collects its leaves.
 pub(super) struct Walk<'a> {
-    rules: Rules<'a>,
+    options: WalkOptions<'a>,
     pub(super) path: String,
-    pub(super) found: Vec<Named>,
+    pub(super) found: Vec<FieldIntent>,
     pub(super) lists: BTreeMap<Path, Vec<Box<str>>>,
     /// Whether the body is a patch, in which nulls remove fields and `$` keys are directives.
     is_partial: bool,
     pub(super) is_secret: bool,
     /// Whether there were more than [`FIELDS_MAX`] leaves.
-    pub(super) is_cut: bool,
+    pub(super) is_truncated: bool,
 }
 
 // === impl Walk ===
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(rules: Rules<'a>, is_partial: bool) -> Walk<'a> {
+    pub(super) fn new(options: WalkOptions<'a>, is_partial: bool) -> Walk<'a> {
         Walk {
-            rules,
+            options,
             path: String::new(),
             found: Vec::new(),
             lists: BTreeMap::new(),
             is_partial,
-            is_secret: rules.resource == "secrets",
-            is_cut: false,
+            is_secret: options.resource == "secrets",
+            is_truncated: false,
         }
     }
 
@@ -95,7 +95,7 @@ impl<'a> Walk<'a> {
         match json {
             // The other members of such an item only identify it.
             Json::Object(map) if self.is_partial && map.get("$patch").and_then(Json::as_str) == Some("delete") => {
-                self.push(Want::Removed);
+                self.push(Intent::Remove);
             }
             Json::Object(map) if !is_too_much => {
                 // The parser keeps members in the order of its table; the walk's order must be the paths'.
@@ -118,8 +118,8 @@ impl<'a> Walk<'a> {
             Json::Object(map) if map.is_empty() => {}
             Json::Array(items) if items.is_empty() && !self.is_partial => {}
             Json::Static(StaticNode::Null) if !self.is_partial => {}
-            Json::Array(items) if items.is_empty() => self.push(Want::Removed),
-            Json::Static(StaticNode::Null) => self.push(Want::Removed),
+            Json::Array(items) if items.is_empty() => self.push(Intent::Remove),
+            Json::Static(StaticNode::Null) => self.push(Intent::Remove),
             _ => self.leaf(json, is_hidden),
         }
     }
@@ -128,7 +128,7 @@ impl<'a> Walk<'a> {
         let len = self.path.len();
         if self.is_partial && key.starts_with('$') {
             if key == "$patch" {
-                self.push(Want::Touched);
+                self.push(Intent::Modify);
             } else if let Some(list) = key.strip_prefix("$deleteFromPrimitiveList/") {
                 push_key(&mut self.path, list);
                 self.deleted_from(list, value);
@@ -142,11 +142,11 @@ impl<'a> Walk<'a> {
 
     /// Removes items of a list of plain values, as a strategic patch directs.
     fn deleted_from(&mut self, list: &str, items: &Json<'_>) {
-        let Some(items) = items.as_array().filter(|_| is_set(list)) else { return self.push(Want::Touched) };
+        let Some(items) = items.as_array().filter(|_| is_set(list)) else { return self.push(Intent::Modify) };
         let len = self.path.len();
         for item in items.iter().filter_map(Json::as_str) {
             self.path.push_str(&set_selector(item));
-            self.push(Want::Removed);
+            self.push(Intent::Remove);
             self.path.truncate(len);
         }
     }
@@ -180,21 +180,21 @@ impl<'a> Walk<'a> {
     }
 
     fn leaf(&mut self, json: &Json<'_>, is_hidden: bool) {
-        let mut value = FieldValue::at(&self.path, &json.encode(), self.rules, is_hidden);
+        let mut value = FieldValue::at(&self.path, &json.encode(), self.options, is_hidden);
         if let Json::Array(items) = json
             && items.len() <= ITEMS_MAX
         {
             value.items = Some(items.iter().map(|item| crate::detect::hash(&item.encode())).collect());
         }
-        self.push(Want::Value(value));
+        self.push(Intent::Set(value));
     }
 
-    fn push(&mut self, want: Want) {
+    fn push(&mut self, intent: Intent) {
         if self.found.len() >= FIELDS_MAX {
-            self.is_cut = true;
+            self.is_truncated = true;
             return;
         }
-        self.found.push(Named { path: self.path.as_str().into(), want });
+        self.found.push(FieldIntent { path: self.path.as_str().into(), intent });
     }
 }
 
@@ -281,8 +281,9 @@ fn keyed(list: &str, items: &[Json<'_>]) -> Option<Vec<Box<str>>> {
 
 /// Returns a selector's value, quoted if it could otherwise end the selector.
 fn quoted_selector(text: &str) -> Cow<'_, str> {
-    match text.contains([']', '[', ',', '=', '\'', '"', ' ']) || text.is_empty() {
-        true => format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'")).into(),
-        false => text.into(),
+    if text.contains([']', '[', ',', '=', '\'', '"', ' ']) || text.is_empty() {
+        format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'")).into()
+    } else {
+        text.into()
     }
 }

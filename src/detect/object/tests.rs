@@ -2,8 +2,13 @@
 
 use serde_json::{Value, json};
 
+use super::incoming::evidence_level_of;
 use super::*;
+use crate::audit::event::Verb;
+use crate::detect::fields::EvidenceLevel;
+use crate::detect::record::Record;
 use crate::detect::tests::{SECOND, START, Server, Watcher, attributed, state_change};
+use crate::detect::write::Part;
 
 const LEVELS: [&str; 3] = ["Metadata", "Request", "RequestResponse"];
 
@@ -23,7 +28,7 @@ fn war(level: &'static str, writes: i64) -> Vec<Value> {
 }
 
 #[test]
-fn the_same_war_is_seen_at_every_level_as_sure_as_the_level_allows() {
+fn a_war_is_detected_at_every_level_with_the_confidence_of_that_level() {
     let seen = |level| {
         let watcher = Watcher::of(&war(level, 6));
         (watcher.contested(), watcher.wars())
@@ -34,7 +39,7 @@ fn the_same_war_is_seen_at_every_level_as_sure_as_the_level_allows() {
 }
 
 #[test]
-fn the_order_of_arrival_changes_nothing() {
+fn the_order_of_arrival_does_not_matter() {
     for level in LEVELS {
         let events = war(level, 4);
         let expected = Watcher::of(&events);
@@ -59,18 +64,18 @@ fn the_order_of_arrival_changes_nothing() {
 
 fn seconds(watcher: &Watcher) -> Vec<(String, Effect, Verb, i64)> {
     let show = |r: &Record| (r.client.actor.to_string(), r.effect, r.verb, (r.order.at - START) / SECOND);
-    watcher.contest().history().map(show).collect()
+    watcher.history().records().map(show).collect()
 }
 
 #[test]
-fn one_client_has_no_contest_and_at_metadata_two_have_none_until_they_write_in_turns() {
+fn a_history_begins_with_the_second_client_and_at_metadata_with_alternation() {
     let begins = |level: &'static str, who: &[&str]| {
         let mut server = Server::new(level);
         let mut watcher = Watcher::of(&[server.create(0, who[0], mode("zero"))]);
         for (turn, who) in who.iter().enumerate().skip(1) {
             watcher.see(&server.patch(turn as i64 * 10, who, mode(&turn.to_string())));
         }
-        watcher.state.contest().is_some()
+        watcher.state.history().is_some()
     };
     for level in LEVELS {
         assert!(!begins(level, &["alice"; 5]), "{level}");
@@ -83,7 +88,7 @@ fn one_client_has_no_contest_and_at_metadata_two_have_none_until_they_write_in_t
 }
 
 #[test]
-fn what_was_settled_before_a_contest_is_remembered_by_its_first_and_last_write() {
+fn finalized_writes_are_represented_by_the_first_and_the_last_one() {
     let mut server = Server::new("Metadata");
     let mut watcher = Watcher::of(&[
         server.create(0, "alice", mode("zero")),
@@ -91,11 +96,11 @@ fn what_was_settled_before_a_contest_is_remembered_by_its_first_and_last_write()
         server.update(120, "alice", mode("2")),
         server.patch(180, "alice", mode("3")),
     ]);
-    assert!(watcher.state.is_unsettled());
-    watcher.state.settle(START + 180 * SECOND + super::super::contest::LATE_MAX);
-    assert!(watcher.state.is_unsettled(), "somebody may still come late");
-    watcher.state.settle(START + 181 * SECOND + super::super::contest::LATE_MAX);
-    assert!(!watcher.state.is_unsettled());
+    assert!(watcher.state.can_be_finalized());
+    watcher.state.finalize(START + 180 * SECOND + super::super::write_history::LATE_MAX);
+    assert!(watcher.state.can_be_finalized(), "somebody may still come late");
+    watcher.state.finalize(START + 181 * SECOND + super::super::write_history::LATE_MAX);
+    assert!(!watcher.state.can_be_finalized());
     watcher.see(&server.patch(600, "bob", mode("4")));
     watcher.see(&server.patch(700, "alice", mode("5")));
     let alice = |effect, verb, second| ("alice".to_owned(), effect, verb, second);
@@ -108,10 +113,10 @@ fn what_was_settled_before_a_contest_is_remembered_by_its_first_and_last_write()
 }
 
 #[test]
-fn a_deletion_that_was_settled_is_remembered_as_one() {
+fn a_finalized_deletion_is_remembered() {
     let mut server = Server::new("Metadata");
     let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero")), server.delete(60, "bob")]);
-    watcher.state.settle(START + 1000 * SECOND);
+    watcher.state.finalize(START + 1000 * SECOND);
     watcher.see(&server.create(1100, "alice", mode("zero")));
     let who: Vec<_> = seconds(&watcher).into_iter().map(|(who, effect, _, second)| (who, effect, second)).collect();
     let (alice, bob) = ("alice".to_owned(), "bob".to_owned());
@@ -119,13 +124,13 @@ fn a_deletion_that_was_settled_is_remembered_as_one() {
 }
 
 #[test]
-fn bringing_back_what_another_one_took_away_is_a_contest() {
+fn recreating_what_another_client_deleted_begins_a_history() {
     for level in LEVELS {
         let mut server = Server::new(level);
         let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero")), server.delete(10, "bob")]);
-        assert!(watcher.state.contest().is_none(), "{level}: taken away once");
+        assert!(watcher.state.history().is_none(), "{level}: taken away once");
         watcher.see(&server.create(20, "alice", mode("zero")));
-        assert!(watcher.state.contest().is_some(), "{level}");
+        assert!(watcher.state.history().is_some(), "{level}");
     }
     // Who makes anew what it took away itself contests nothing.
     let mut server = Server::new("Metadata");
@@ -134,11 +139,11 @@ fn bringing_back_what_another_one_took_away_is_a_contest() {
         watcher.see(&server.create(turn * 20, "alice", mode("zero")));
         watcher.see(&server.delete(turn * 20 + 10, "alice"));
     }
-    assert!(watcher.state.contest().is_none());
+    assert!(watcher.state.history().is_none());
 }
 
 #[test]
-fn what_is_known_of_an_object_is_told() {
+fn the_state_returns_what_is_known_of_the_object() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero"))]);
     assert_eq!(watcher.state.kind().map(|kind| &**kind), Some("ConfigMap"));
@@ -148,17 +153,17 @@ fn what_is_known_of_an_object_is_told() {
     watcher.see(&server.update(10, "alice", mode("one")));
     assert_eq!(stored(&watcher)["data"]["mode"], "one", "the latest");
     assert_eq!(watcher.state.last_at(), START + 10 * SECOND);
-    assert!(watcher.state.troubles().is_none());
+    assert!(watcher.state.failures().is_none());
     let mut stale = server.patch(30, "bob", mode("x"));
     stale["responseStatus"] = json!({"code": 409, "reason": "Conflict", "message": "the object has been modified"});
     watcher.see(&stale);
     assert_eq!(watcher.state.last_at(), START + 30 * SECOND, "also what failed");
-    assert_eq!(watcher.state.troubles().unwrap().actors().next().map(|(who, t)| (&**who, t.stale)), Some(("bob", 1)));
-    assert_eq!(watcher.state.seen().len(), 1, "what was not stored is no write");
+    assert_eq!(watcher.state.failures().unwrap().actors().next().map(|(who, t)| (&**who, t.stale)), Some(("bob", 1)));
+    assert_eq!(watcher.state.writers().len(), 1, "what was not stored is no write");
     let mut failed = server.patch(40, "dave", mode("y"));
     failed["responseStatus"] = json!({"code": 403, "reason": "Forbidden", "message": "no"});
     watcher.see(&failed);
-    assert_eq!(watcher.state.troubles().unwrap().actors().count(), 1, "a refusal by RBAC is nobody's trouble");
+    assert_eq!(watcher.state.failures().unwrap().actors().count(), 1, "a refusal by RBAC is nobody's actor_failures");
     let mut other = server.update(50, "alice", mode("two"));
     other["responseObject"]["kind"] = "Other".into();
     watcher.see(&other);
@@ -166,7 +171,7 @@ fn what_is_known_of_an_object_is_told() {
 }
 
 #[test]
-fn what_an_observation_adds_is_what_is_kept() {
+fn an_observation_reports_the_body_bytes_that_it_adds() {
     for level in LEVELS {
         let mut watcher = Watcher::new();
         let mut bodies = 0;
@@ -183,22 +188,22 @@ fn what_an_observation_adds_is_what_is_kept() {
 }
 
 #[test]
-fn clients_are_bounded_and_the_longest_silent_one_goes_first() {
+fn clients_are_bounded_and_the_longest_silent_one_is_dropped_first() {
     let mut server = Server::new("Metadata");
     let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero"))]);
-    for turn in 1..SEEN_MAX as i64 {
+    for turn in 1..WRITERS_MAX as i64 {
         watcher.see(&server.patch(turn, &format!("w{turn}"), mode(&turn.to_string())));
     }
     watcher.see(&server.patch(100, "carol", mode("again")));
-    assert_eq!(watcher.state.seen().len(), SEEN_MAX);
+    assert_eq!(watcher.state.writers().len(), WRITERS_MAX);
     watcher.see(&server.patch(101, "late", mode("late")));
-    let names: Vec<&str> = watcher.state.seen().iter().map(|s| &*s.client.actor).collect();
-    assert_eq!(names.len(), SEEN_MAX);
+    let names: Vec<&str> = watcher.state.writers().iter().map(|s| &*s.client.actor).collect();
+    assert_eq!(names.len(), WRITERS_MAX);
     assert!(names.contains(&"carol") && names.contains(&"late") && !names.contains(&"w1") && names.contains(&"w2"));
 }
 
 #[test]
-fn one_client_at_several_places_is_shown_with_all_of_them() {
+fn a_client_has_all_origins_it_writes_from() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&war("RequestResponse", 0));
     let mut from = |watcher: &mut Watcher, second: i64, who: &str, ip: &str| {
@@ -213,7 +218,7 @@ fn one_client_at_several_places_is_shown_with_all_of_them() {
         from(&mut watcher, second, "alice", ip);
     }
     from(&mut watcher, 50, "bob", "10.0.0.9");
-    let alice = watcher.state.seen().iter().find(|s| &*s.client.actor == "alice").unwrap().client.clone();
+    let alice = watcher.state.writers().iter().find(|s| &*s.client.actor == "alice").unwrap().client.clone();
     let mut places: Vec<String> = watcher.state.origins(&alice).map(|o| o.source_ip.to_string()).collect();
     places.sort();
     places.dedup();
@@ -225,7 +230,7 @@ fn one_client_at_several_places_is_shown_with_all_of_them() {
 }
 
 #[test]
-fn writes_of_a_scheduler_and_a_kubelet_to_one_pod_are_no_contest() {
+fn writes_of_scheduler_and_kubelet_to_a_pod_begin_no_history() {
     let mut server = Server { of: ("", "pods", "Pod"), ..Server::new("Metadata") };
     let controller = "system:serviceaccount:kube-system:replicaset-controller";
     let mut watcher = Watcher::of(&[server.create(0, controller, json!({"spec": {"a": 1}}))]);
@@ -242,22 +247,22 @@ fn writes_of_a_scheduler_and_a_kubelet_to_one_pod_are_no_contest() {
         }
         watcher.see(&event);
     }
-    assert!(watcher.state.contest().is_none());
+    assert!(watcher.state.history().is_none());
 }
 
 #[test]
-fn an_update_that_is_answered_with_the_revision_it_replaced_changed_nothing() {
+fn an_update_answered_with_the_replaced_revision_is_a_no_op() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero"))]);
     let observed = watcher.see(&server.update(10, "bob", mode("zero")));
     assert!(observed.is_no_op);
     assert!(!watcher.see(&server.update(20, "bob", mode("one"))).is_no_op);
-    let seen = watcher.state.seen().iter().find(|s| &*s.client.actor == "bob").unwrap();
+    let seen = watcher.state.writers().iter().find(|s| &*s.client.actor == "bob").unwrap();
     assert_eq!((seen.writes(), seen.no_ops), (1, 1));
 }
 
 #[test]
-fn a_change_whose_bodies_cannot_be_read_says_so() {
+fn a_write_with_unparsable_bodies_is_unreadable() {
     let mut server = Server::new("Request");
     let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero")), server.patch(10, "bob", mode("b"))]);
     let mut deep = json!("x");
@@ -275,7 +280,7 @@ fn a_change_whose_bodies_cannot_be_read_says_so() {
 }
 
 #[test]
-fn of_a_change_that_cannot_be_read_only_the_part_is_known() {
+fn an_unreadable_write_is_known_only_by_its_part() {
     let mut server = Server::new("Request");
     let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero"))]);
     let mut deep = json!("x");
@@ -291,9 +296,9 @@ fn of_a_change_that_cannot_be_read_only_the_part_is_known() {
 }
 
 #[test]
-fn an_event_tells_as_much_as_its_level_and_its_bodies_allow() {
+fn the_evidence_level_depends_on_the_audit_level_and_the_bodies() {
     let body = json!({"data": {"mode": "a"}});
-    let tier = |level: &'static str, verb: &str, request: Option<&Value>, response: Option<&Value>| {
+    let level = |level: &'static str, verb: &str, request: Option<&Value>, response: Option<&Value>| {
         let mut event = Server::new(level).create(0, "alice", mode("zero"));
         event["verb"] = verb.into();
         let fields = event.as_object_mut().unwrap();
@@ -301,16 +306,20 @@ fn an_event_tells_as_much_as_its_level_and_its_bodies_allow() {
             fields.remove(key);
             fields.extend(value.map(|value| (key.to_owned(), value.clone())));
         }
-        attributed(&event, |write, _| tier_of(write.event.level, write))
+        attributed(&event, |write, _| evidence_level_of(write))
     };
-    assert_eq!(tier("RequestResponse", "patch", Some(&body), Some(&body)), Tier::Value);
-    assert_eq!(tier("RequestResponse", "patch", Some(&body), None), Tier::Field);
-    assert_eq!(tier("RequestResponse", "patch", None, None), Tier::Object);
-    assert_eq!(tier("Request", "patch", Some(&body), None), Tier::Field);
-    assert_eq!(tier("Request", "patch", None, None), Tier::Object, "a change without a body");
-    assert_eq!(tier("Request", "delete", None, None), Tier::Field, "a deletion may be sent without options");
-    assert_eq!(tier("Metadata", "delete", None, None), Tier::Object);
-    assert_eq!(tier("Metadata", "patch", Some(&body), Some(&body)), Tier::Object, "no bodies belong to this level");
+    assert_eq!(level("RequestResponse", "patch", Some(&body), Some(&body)), EvidenceLevel::Value);
+    assert_eq!(level("RequestResponse", "patch", Some(&body), None), EvidenceLevel::Field);
+    assert_eq!(level("RequestResponse", "patch", None, None), EvidenceLevel::Object);
+    assert_eq!(level("Request", "patch", Some(&body), None), EvidenceLevel::Field);
+    assert_eq!(level("Request", "patch", None, None), EvidenceLevel::Object, "a change without a body");
+    assert_eq!(level("Request", "delete", None, None), EvidenceLevel::Field, "a deletion may be sent without options");
+    assert_eq!(level("Metadata", "delete", None, None), EvidenceLevel::Object);
+    assert_eq!(
+        level("Metadata", "patch", Some(&body), Some(&body)),
+        EvidenceLevel::Object,
+        "no bodies belong to this level"
+    );
 }
 
 #[test]
@@ -325,9 +334,9 @@ fn only_a_gitops_tool_without_bodies_may_be_two_applications() {
             event["objectRef"]["subresource"] = subresource.into();
             watcher.see(&event);
         }
-        watcher.state.contest().is_some()
+        watcher.state.history().is_some()
     };
-    let repeats = i64::from(REPEATS_MIN);
+    let repeats = i64::from(promotion::REPEATS_MIN);
     assert!(begins("Metadata", ARGO, "", repeats));
     assert!(!begins("Metadata", ARGO, "", repeats - 1), "it has not repeated itself often enough");
     assert!(!begins("Metadata", "alice", "", 2 * repeats), "no GitOps tool");
@@ -336,7 +345,7 @@ fn only_a_gitops_tool_without_bodies_may_be_two_applications() {
 }
 
 #[test]
-fn writes_to_different_parts_are_no_contest() {
+fn writes_to_different_parts_begin_no_history() {
     for level in LEVELS {
         let mut server = Server { of: ("apps", "deployments", "Deployment"), ..Server::new(level) };
         let mut watcher = Watcher::of(&[server.create(0, "alice", json!({"spec": {"a": 0}}))]);
@@ -346,12 +355,12 @@ fn writes_to_different_parts_are_no_contest() {
             event["objectRef"]["subresource"] = if who == "bob" { "status" } else { "" }.into();
             watcher.see(&event);
         }
-        assert!(watcher.state.contest().is_none(), "{level}");
+        assert!(watcher.state.history().is_none(), "{level}");
     }
 }
 
 #[test]
-fn a_creation_behind_the_deletion_of_an_object_that_nobody_saw_made_is_no_contest() {
+fn the_first_creation_after_a_deletion_begins_no_history() {
     let mut server = Server::new("Metadata");
     server.create(0, "carol", mode("zero"));
     let watcher = Watcher::of(&[
@@ -359,22 +368,22 @@ fn a_creation_behind_the_deletion_of_an_object_that_nobody_saw_made_is_no_contes
         server.create(20, "alice", mode("zero")),
         server.patch(30, "alice", mode("one")),
     ]);
-    assert!(watcher.state.contest().is_none(), "the first one was made by somebody nobody saw");
+    assert!(watcher.state.history().is_none(), "the first one was made by somebody nobody saw");
 }
 
 #[test]
-fn a_change_answered_with_the_revision_that_it_replaced_leaves_no_record() {
+fn a_no_op_leaves_no_record() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero")), server.patch(5, "bob", mode("b"))]);
-    assert_eq!(watcher.contest().history().count(), 2);
+    assert_eq!(watcher.history().records().count(), 2);
     assert!(watcher.see(&server.update(10, "alice", mode("b"))).is_no_op);
-    assert_eq!(watcher.contest().history().count(), 2);
+    assert_eq!(watcher.history().records().count(), 2);
     assert!(!watcher.see(&server.update(20, "alice", mode("a"))).is_no_op);
-    assert_eq!(watcher.contest().history().count(), 3);
+    assert_eq!(watcher.history().records().count(), 3);
 }
 
 #[test]
-fn a_client_at_as_many_places_as_are_kept_is_shown_with_each_of_them() {
+fn origins_are_kept_up_to_the_maximum() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero")), server.patch(1, "bob", mode("b"))]);
     for place in 0..2 * ORIGINS_MAX {
@@ -382,44 +391,44 @@ fn a_client_at_as_many_places_as_are_kept_is_shown_with_each_of_them() {
         event["sourceIPs"] = json!([format!("10.0.0.{place}")]);
         watcher.see(&event);
     }
-    let origins = watcher.state.more.as_ref().unwrap().contest.as_ref().unwrap().origins.len();
+    let origins = watcher.state.optional.as_ref().unwrap().conflict.as_ref().unwrap().origins.len();
     assert_eq!(origins, ORIGINS_MAX);
 }
 
 #[test]
-fn an_object_takes_the_bytes_of_what_it_holds() {
+fn the_bytes_of_an_object_are_those_of_its_contents() {
     let own = size_of::<ObjectState>();
     assert_eq!(ObjectState::new(START).bytes(), own);
     let mut server = Server::new("Metadata");
     let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero")), server.patch(10, "bob", mode("b"))]);
-    let recent = |watcher: &Watcher| watcher.state.recent.as_ref().unwrap().bytes();
-    assert_eq!(watcher.state.bytes(), own + recent(&watcher), "two clients have their place in it");
+    let pending = |watcher: &Watcher| watcher.state.pending.as_ref().unwrap().bytes();
+    assert_eq!(watcher.state.bytes(), own + pending(&watcher), "two clients have their place in it");
     watcher.see(&server.patch(20, "carol", mode("c")));
     // With the third one they are four places elsewhere.
-    let seen = 4 * size_of::<Seen>();
-    assert_eq!(watcher.state.bytes(), own + seen + recent(&watcher));
+    let seen = 4 * size_of::<WriterStats>();
+    assert_eq!(watcher.state.bytes(), own + seen + pending(&watcher));
     let mut stale = server.patch(25, "carol", mode("x"));
     stale["responseStatus"] = json!({"code": 409, "reason": "Conflict", "message": "the object has been modified"});
     watcher.see(&stale);
-    let troubles = watcher.state.troubles().unwrap().bytes();
-    assert!(troubles > 0);
-    assert_eq!(watcher.state.bytes(), own + seen + recent(&watcher) + size_of::<More>() + troubles);
+    let failures = watcher.state.failures().unwrap().bytes();
+    assert!(failures > 0);
+    assert_eq!(watcher.state.bytes(), own + seen + pending(&watcher) + size_of::<OptionalState>() + failures);
     // Two origins from here on, and no recent writes.
     for (second, who) in [(30, "alice"), (40, "bob")] {
         watcher.see(&server.patch(second, who, mode(who)));
     }
-    let contested = watcher.state.more.as_ref().unwrap().contest.as_ref().unwrap();
-    assert_eq!(contested.origins.len(), 2);
-    let contest = contested.contest.bytes() + 2 * size_of::<(Arc<Client>, Origin)>();
-    assert_eq!(watcher.state.bytes(), own + seen + size_of::<More>() + troubles + contest);
+    let conflict = watcher.state.optional.as_ref().unwrap().conflict.as_ref().unwrap();
+    assert_eq!(conflict.origins.len(), 2);
+    let history = conflict.history.bytes() + 2 * size_of::<(Arc<Client>, Origin)>();
+    assert_eq!(watcher.state.bytes(), own + seen + size_of::<OptionalState>() + failures + history);
 }
 
 #[test]
-fn what_the_writes_amount_to_stays_when_they_are_dropped() {
+fn conclusions_stay_when_the_records_are_dropped() {
     let mut watcher = Watcher::of(&war("RequestResponse", 6));
     let wars = watcher.wars();
     watcher.state.drop_history();
-    assert_eq!(watcher.contest().history().count(), 0);
+    assert_eq!(watcher.history().records().count(), 0);
     assert_eq!(watcher.wars(), wars);
 }
 
@@ -433,7 +442,7 @@ fn an_object_without_bodies_has_no_kind() {
 }
 
 #[test]
-fn a_write_that_another_one_turns_out_to_have_stored_is_taken_back_where_it_was_counted() {
+fn a_write_that_turns_out_to_be_a_no_op_is_discounted() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero"))]);
     // alice finds the main part as she wants it.
@@ -445,7 +454,7 @@ fn a_write_that_another_one_turns_out_to_have_stored_is_taken_back_where_it_was_
     };
     let (bob, alice) = (status(&mut server, 20, "bob"), status(&mut server, 21, "alice"));
     let counts = |watcher: &Watcher| {
-        let of_alice = watcher.state.seen().iter().filter(|s| &*s.client.actor == "alice");
+        let of_alice = watcher.state.writers().iter().filter(|s| &*s.client.actor == "alice");
         of_alice.map(|s| (s.part, s.writes(), s.no_ops)).collect::<Vec<_>>()
     };
     watcher.see(&alice);
@@ -455,7 +464,7 @@ fn a_write_that_another_one_turns_out_to_have_stored_is_taken_back_where_it_was_
 }
 
 #[test]
-fn a_deletion_whose_answer_was_seen_takes_back_as_surely_as_a_creation() {
+fn a_deletion_certainly_stored_its_revision() {
     let mut server = Server::new("RequestResponse");
     let watcher = Watcher::of(&[
         server.create(0, "alice", mode("zero")),
@@ -463,24 +472,24 @@ fn a_deletion_whose_answer_was_seen_takes_back_as_surely_as_a_creation() {
         server.create(20, "alice", mode("zero")),
         server.delete(30, "bob"),
     ]);
-    let war = watcher.findings().wars().next().unwrap();
+    let war = watcher.analysis().wars().next().unwrap();
     assert_eq!((war.scope, war.tally.retakes, war.tally.reversals), (crate::detect::war::Scope::Object, 2, 2));
-    assert!(watcher.contest().history().all(|record| record.tier == Tier::Value));
+    assert!(watcher.history().records().all(|record| record.level == EvidenceLevel::Value));
 }
 
 #[test]
-fn what_stored_nothing_has_no_revision_of_its_own() {
+fn a_no_op_has_no_revision_of_its_own() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero")), server.patch(5, "bob", mode("b"))]);
     let operations = json!([{"op": "replace", "path": "/data/mode", "value": "b"}]);
     let observed = watcher.see(&server.patch_through(10, "alice", mode("a"), ("policy", operations)));
     assert!(observed.is_no_op);
-    let last = watcher.contest().history().last().unwrap();
+    let last = watcher.history().records().last().unwrap();
     assert_eq!((&*last.client.actor, last.is_no_op, last.order.revision), ("alice", true, 0));
 }
 
 #[test]
-fn of_two_writes_to_different_parts_the_one_whose_part_changed_stored_the_revision() {
+fn of_two_writes_with_one_revision_the_one_whose_part_changed_stored_it() {
     let is_no_op = |changed: bool| {
         let mut server = Server { of: ("apps", "deployments", "Deployment"), ..Server::new("RequestResponse") };
         let mut watcher = Watcher::of(&[
@@ -508,7 +517,7 @@ fn of_two_writes_to_different_parts_the_one_whose_part_changed_stored_the_revisi
 }
 
 #[test]
-fn bodies_that_do_not_belong_to_the_level_are_not_missed() {
+fn missing_bodies_at_metadata_are_not_unreadable() {
     let mut server = Server::new("Request");
     let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero")), server.patch(10, "bob", mode("b"))]);
     let mut event = server.patch(20, "alice", mode("a"));
@@ -518,7 +527,7 @@ fn bodies_that_do_not_belong_to_the_level_are_not_missed() {
 }
 
 #[test]
-fn who_makes_its_object_anew_takes_nothing_back_from_who_changes_it_then() {
+fn recreating_an_object_is_not_a_retake_from_later_writers() {
     let mut server = Server::new("Metadata");
     let watcher = Watcher::of(&[
         server.create(0, "carol", mode("zero")),
@@ -526,37 +535,37 @@ fn who_makes_its_object_anew_takes_nothing_back_from_who_changes_it_then() {
         server.create(20, "carol", mode("zero")),
         server.patch(30, "bob", mode("b")),
     ]);
-    assert!(watcher.state.contest().is_none());
+    assert!(watcher.state.history().is_none());
 }
 
 #[test]
-fn a_write_to_the_other_part_is_no_turn() {
+fn writes_to_the_other_part_do_not_alternate() {
     let mut server = Server::new("Metadata");
     let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero")), server.patch(10, "bob", mode("b"))]);
     let mut status = server.patch(20, "alice", json!({"status": {"a": 1}}));
     status["objectRef"]["subresource"] = "status".into();
     watcher.see(&status);
     watcher.see(&server.patch(30, "bob", mode("c")));
-    assert!(watcher.state.contest().is_none(), "of the main part: alice, bob, bob");
+    assert!(watcher.state.history().is_none(), "of the main part: alice, bob, bob");
 }
 
 #[test]
-fn who_writes_right_after_its_own_write_goes_on() {
+fn a_write_right_after_an_own_write_does_not_alternate() {
     let mut server = Server::new("Metadata");
     let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero"))]);
-    let last = |watcher: &Watcher| watcher.state.recent().next_back().unwrap().order;
-    assert!(!watcher.state.goes_on(Part::Main, &last(&watcher)), "it has only begun");
+    let last = |watcher: &Watcher| watcher.state.pending_writes().next_back().unwrap().order;
+    assert!(!watcher.state.continues_own(Part::Main, &last(&watcher)), "it has only begun");
     let first = last(&watcher);
     watcher.see(&server.patch(10, "alice", mode("a")));
-    assert!(watcher.state.goes_on(Part::Main, &last(&watcher)));
-    assert!(!watcher.state.goes_on(Part::Main, &first), "another write came after it");
-    assert!(!watcher.state.goes_on(Part::Status, &last(&watcher)), "another part");
+    assert!(watcher.state.continues_own(Part::Main, &last(&watcher)));
+    assert!(!watcher.state.continues_own(Part::Main, &first), "another write came after it");
+    assert!(!watcher.state.continues_own(Part::Status, &last(&watcher)), "another part");
     watcher.see(&server.patch(20, "bob", mode("b")));
-    assert!(!watcher.state.goes_on(Part::Main, &last(&watcher)), "another one's write is before it");
+    assert!(!watcher.state.continues_own(Part::Main, &last(&watcher)), "another one's write is before it");
 }
 
 #[test]
-fn bindings_and_the_other_part_are_no_turns_after_they_are_settled_either() {
+fn finalized_bindings_and_writes_to_the_other_part_do_not_alternate() {
     let mut server = Server { of: ("", "pods", "Pod"), ..Server::new("Metadata") };
     let created = server.create(0, "alice", json!({}));
     let mut through = |second: i64, who: &str, subresource: &str| {
@@ -573,17 +582,17 @@ fn bindings_and_the_other_part_are_no_turns_after_they_are_settled_either() {
     {
         watcher.see(&through(second, who, subresource));
     }
-    watcher.state.settle(START + 1000 * SECOND);
-    assert!(!watcher.state.is_unsettled());
+    watcher.state.finalize(START + 1000 * SECOND);
+    assert!(!watcher.state.can_be_finalized());
     watcher.see(&through(1100, "bob", ""));
-    assert!(watcher.state.contest().is_none(), "alice, alice, bob");
+    assert!(watcher.state.history().is_none(), "alice, alice, bob");
 }
 
 #[test]
-fn who_only_changed_the_object_before_it_was_settled_did_not_create_it() {
+fn a_finalized_writer_without_a_creation_begins_with_a_modification() {
     let mut server = Server::new("Metadata");
     let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero")), server.patch(60, "bob", mode("b"))]);
-    watcher.state.settle(START + 1000 * SECOND);
+    watcher.state.finalize(START + 1000 * SECOND);
     watcher.see(&server.patch(1100, "alice", mode("a")));
     let who: Vec<_> = seconds(&watcher).into_iter().map(|(who, effect, _, second)| (who, effect, second)).collect();
     let (alice, bob) = ("alice".to_owned(), "bob".to_owned());
@@ -591,7 +600,7 @@ fn who_only_changed_the_object_before_it_was_settled_did_not_create_it() {
 }
 
 #[test]
-fn only_a_deletion_after_which_the_object_is_gone_is_its_last_write() {
+fn only_a_completed_deletion_is_the_last_write() {
     let mut server = Server::new("RequestResponse");
     server.create(0, "alice", mode("zero"));
     let is_last = |event: &Value| attributed(event, |write, _| order_of(write).is_last);
@@ -605,7 +614,7 @@ fn only_a_deletion_after_which_the_object_is_gone_is_its_last_write() {
 }
 
 #[test]
-fn what_webhooks_made_of_a_creation_is_kept_where_its_bodies_do_not_show_it() {
+fn mutations_of_a_creation_are_kept_if_its_bodies_do_not_show_them() {
     let kept = |level: &'static str, is_mutated: bool| {
         let mut event = Server::new(level).create(0, "alice", mode("zero"));
         if is_mutated {
@@ -614,7 +623,7 @@ fn what_webhooks_made_of_a_creation_is_kept_where_its_bodies_do_not_show_it() {
             event["annotations"] = json!({"patch.webhook.admission.k8s.io/round_0_index_0": patch.to_string()});
         }
         let watcher = Watcher::of(&[event]);
-        let mutations = watcher.state.recent().next().unwrap().mutations.as_ref();
+        let mutations = watcher.state.pending_writes().next().unwrap().mutations.as_ref();
         mutations.map(|mutations| mutations.iter().map(|m| m.path.to_string()).collect::<Vec<_>>())
     };
     assert_eq!(kept("Request", true), Some(vec!["data.more".to_owned()]));
@@ -624,17 +633,17 @@ fn what_webhooks_made_of_a_creation_is_kept_where_its_bodies_do_not_show_it() {
 }
 
 #[test]
-fn who_wrote_another_part_before_an_object_was_made_anew_did_not_take_it_away() {
+fn a_writer_of_another_part_did_not_delete_the_object() {
     let mut server = Server::new("Metadata");
     let created = server.create(0, "carol", mode("zero"));
     let mut status = server.patch(5, "node", json!({"status": {"a": 1}}));
     status["objectRef"]["subresource"] = "status".into();
     let (deleted, again) = (server.delete(10, "carol"), server.create(20, "carol", mode("zero")));
-    assert!(Watcher::of(&[created, status, deleted, again]).state.contest().is_none());
+    assert!(Watcher::of(&[created, status, deleted, again]).state.history().is_none());
 }
 
 #[test]
-fn what_was_made_anew_was_made_after_it_was_taken_away() {
+fn a_recreation_follows_the_deletion() {
     let begins = |second: i64| {
         let mut server = Server::new("Metadata");
         let events = [
@@ -642,14 +651,14 @@ fn what_was_made_anew_was_made_after_it_was_taken_away() {
             server.delete(10, "bob"),
             server.create(second, "alice", mode("zero")),
         ];
-        Watcher::of(&events).state.contest().is_some()
+        Watcher::of(&events).state.history().is_some()
     };
     assert!(begins(11));
     assert!(!begins(10), "at the same time nothing is after anything");
 }
 
 #[test]
-fn an_observation_tells_the_changes_that_were_due_and_that_of_its_write() {
+fn an_observation_returns_the_due_transitions_and_that_of_its_write() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero"))]);
     let mut told = Vec::new();
@@ -671,7 +680,7 @@ fn an_observation_tells_the_changes_that_were_due_and_that_of_its_write() {
 }
 
 #[test]
-fn lifting_a_pause_is_a_change_and_lifting_none_is_not() {
+fn lifting_a_pause_is_a_transition_only_if_the_state_changes() {
     let mut watcher = Watcher::of(&war("RequestResponse", 12));
     let at = START + 130 * SECOND;
     assert_eq!(watcher.state.resume(at), Some(state_change(State::Sustained, State::Calm, 130)));
@@ -680,9 +689,9 @@ fn lifting_a_pause_is_a_change_and_lifting_none_is_not() {
 }
 
 #[test]
-fn an_object_with_one_writer_has_nothing_to_change() {
+fn an_object_with_one_writer_has_no_transitions() {
     let mut watcher = Watcher::of(&war("RequestResponse", 0));
-    assert!(watcher.state.contest().is_none());
+    assert!(watcher.state.history().is_none());
     assert_eq!((watcher.new_deadline(), watcher.advance(5000)), (None, vec![]));
     assert_eq!(watcher.state.resume(START + SECOND), None);
 }

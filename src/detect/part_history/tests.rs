@@ -20,7 +20,7 @@ fn written(of: (&'static str, &'static str, &'static str), who: &[&str]) -> Vec<
 }
 
 #[test]
-fn who_writes_again_after_another_one_may_take_something_back() {
+fn a_write_after_another_actors_write_can_be_a_retake() {
     assert_eq!(written(DEPLOYMENTS, &["alice", "bob"]), [""; 0]);
     assert_eq!(written(DEPLOYMENTS, &["alice", "bob", "alice"]), ["Part(Main) alice,bob 1 possible"]);
     assert_eq!(written(DEPLOYMENTS, &["alice", "bob", "bob", "alice"]), ["Part(Main) alice,bob 1 possible"]);
@@ -33,7 +33,7 @@ fn who_writes_again_after_another_one_may_take_something_back() {
 }
 
 #[test]
-fn who_only_keeps_books_in_an_object_is_no_party() {
+fn a_bookkeeper_is_not_a_party() {
     assert_eq!(written(DEPLOYMENTS, &["alice", BOOKS, "alice", BOOKS, "alice"]), [""; 0]);
     assert_eq!(written(DEPLOYMENTS, &["alice", "bob", BOOKS, "alice"]), ["Part(Main) alice,bob 1 possible"]);
     let elsewhere = written(("", "configmaps", "ConfigMap"), &["alice", BOOKS, "alice"]);
@@ -44,7 +44,7 @@ fn who_only_keeps_books_in_an_object_is_no_party() {
 }
 
 #[test]
-fn a_gitops_tool_that_writes_again_and_again_may_be_two_applications() {
+fn a_gitops_tool_that_writes_repeatedly_may_be_two_applications() {
     let config = ("", "configmaps", "ConfigMap");
     assert!(written(config, &[FLUX; 3]).is_empty(), "a few writes are routine");
     let many = written(config, &[FLUX; 6]);
@@ -62,13 +62,13 @@ fn a_gitops_tool_that_writes_again_and_again_may_be_two_applications() {
 }
 
 #[test]
-fn a_known_co_operation_over_the_part_is_no_retake() {
+fn a_known_cooperation_over_the_part_is_not_a_retake() {
     let lease = ("coordination.k8s.io", "leases", "Lease");
     assert_eq!(written(lease, &["a", "b", "a", "b"]), [""; 0]);
 }
 
 #[test]
-fn a_new_object_of_the_same_name_has_had_no_writers() {
+fn a_new_object_of_the_same_name_has_no_writers_yet() {
     let mut server = Server::new("Metadata");
     let patch = |turn: i64| json!({"data": {"turn": turn.to_string()}});
     let mut events = vec![
@@ -87,7 +87,7 @@ fn a_new_object_of_the_same_name_has_had_no_writers() {
 }
 
 #[test]
-fn a_write_from_before_the_window_is_not_taken_up_again() {
+fn a_write_before_the_window_does_not_make_a_retake() {
     let window = Limits::default().window() / SECOND;
     let wars = |second: i64| {
         let mut server = Server::new("Metadata");
@@ -104,7 +104,7 @@ fn a_write_from_before_the_window_is_not_taken_up_again() {
 }
 
 #[test]
-fn where_the_fields_of_all_writes_are_known_the_part_says_nothing() {
+fn parts_are_not_retaken_if_all_fields_are_known() {
     let mut server = Server::new("Request");
     let mut watcher = Watcher::of(&[server.create(0, "carol", json!({}))]);
     for (turn, who) in ["alice", "bob", "alice", "bob"].iter().enumerate() {
@@ -128,7 +128,7 @@ fn where_the_fields_of_all_writes_are_known_the_part_says_nothing() {
 }
 
 #[test]
-fn a_status_is_a_part_of_its_own() {
+fn the_status_is_a_separate_part() {
     let mut server = Server { of: DEPLOYMENTS, ..Server::new("Metadata") };
     let mut watcher = Watcher::of(&[server.create(0, "carol", json!({}))]);
     for (turn, who) in ["alice", "bob", "alice"].iter().enumerate() {
@@ -142,7 +142,7 @@ fn a_status_is_a_part_of_its_own() {
 }
 
 #[test]
-fn a_gitops_tool_takes_something_back_from_its_third_write_in_a_row_on() {
+fn a_gitops_tool_retakes_from_its_third_consecutive_write() {
     let party = format!("Part(Main) {FLUX} 4 possible");
     assert_eq!(written(DEPLOYMENTS, &[FLUX; 6]), [party]);
 }

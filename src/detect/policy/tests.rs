@@ -16,7 +16,7 @@ fn any() -> Override {
 }
 
 #[test]
-fn an_earlier_write_counts_for_as_long_as_the_longest_bucket_remembers() {
+fn the_default_window_is_that_of_the_longest_bucket() {
     assert_eq!(Limits::default().window(), 6 * 3600 * SECOND);
     let own = Limits { contest_window: Some(60 * SECOND), ..Limits::default() };
     assert_eq!(own.window(), 60 * SECOND);
@@ -72,17 +72,17 @@ fn an_override_matches_by_all_that_it_names() {
 }
 
 #[test]
-fn one_object_is_followed_as_people_name_it() {
+fn the_history_is_kept_of_the_object_in_any_notation() {
     let follow = |kind: &str, name: &str, namespace: Option<&str>| {
         let target = Target { kind: kind.into(), name: name.into(), namespace: namespace.map(Into::into) };
-        Policy { follow: Some(target), ..Policy::default() }
+        Policy { history_of: Some(target), ..Policy::default() }
     };
-    assert!(!Policy::default().is_followed(&WEB));
-    assert!(follow("deploy", "web", Some("shop")).is_followed(&WEB));
-    assert!(follow("Deployment", "web", None).is_followed(&WEB), "any namespace");
-    assert!(!follow("deploy", "web", Some("other")).is_followed(&WEB));
-    assert!(!follow("deploy", "api", Some("shop")).is_followed(&WEB));
-    assert!(!follow("pod", "web", Some("shop")).is_followed(&WEB));
+    assert!(!Policy::default().keeps_history(&WEB));
+    assert!(follow("deploy", "web", Some("shop")).keeps_history(&WEB));
+    assert!(follow("Deployment", "web", None).keeps_history(&WEB), "any namespace");
+    assert!(!follow("deploy", "web", Some("other")).keeps_history(&WEB));
+    assert!(!follow("deploy", "api", Some("shop")).keeps_history(&WEB));
+    assert!(!follow("pod", "web", Some("shop")).keeps_history(&WEB));
     let widget = object("example.com", "widgets", "shop", "web");
-    assert!(follow("anything", "web", None).is_followed(&widget), "kinds of extensions are not known here");
+    assert!(follow("anything", "web", None).keeps_history(&widget), "kinds of extensions are not known here");
 }

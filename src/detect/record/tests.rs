@@ -1,7 +1,7 @@
 //! What one write changed, and what of that webhooks did.
 
 use super::*;
-use crate::detect::fields::{Asked, Bodies, Shape, Want};
+use crate::detect::fields::{Bodies, Intent, PatchIntent, Shape};
 use crate::detect::policy::Limits;
 use crate::detect::write::ObjectName;
 
@@ -22,7 +22,7 @@ fn bodies<'a>(verb: Verb, request: Option<&'a str>, response: Option<&'a str>) -
 }
 
 /// A full body that was asked for.
-fn asked(json: &str) -> Evidence {
+fn requested(json: &str) -> Evidence {
     bodies(Verb::Update, Some(json), None).evidence(None)
 }
 
@@ -37,20 +37,20 @@ fn stored(patch: &str, json: &str) -> Evidence {
 }
 
 fn fields(json: &str) -> Arc<Fields> {
-    let Evidence::Whole { fields, .. } = asked(json) else { panic!("a full body: {json}") };
+    let Evidence::Whole { fields, .. } = requested(json) else { panic!("a full body: {json}") };
     fields
 }
 
-fn tier(evidence: &Evidence) -> Tier {
+fn level(evidence: &Evidence) -> EvidenceLevel {
     match evidence {
-        Evidence::None => Tier::Object,
-        Evidence::Named { tier, .. } | Evidence::Whole { tier, .. } => *tier,
+        Evidence::None => EvidenceLevel::Object,
+        Evidence::Intents { level, .. } | Evidence::Whole { level, .. } => *level,
     }
 }
 
 fn write(verb: Verb, effect: Effect, evidence: Evidence) -> Record {
-    let tier = tier(&evidence);
-    Record::new(Order::default(), Arc::new(Client::named("alice")), verb, effect, Part::Main, tier, evidence)
+    let level = level(&evidence);
+    Record::new(WriteOrder::default(), Arc::new(Client::named("alice")), verb, effect, Part::Main, level, evidence)
 }
 
 /// The write after it was resolved, and its changes as `PATH OLD>NEW`.
@@ -72,19 +72,19 @@ fn known(record: &Record, path: &str) -> Option<String> {
 }
 
 /// A webhook that gives `data.x` this value, where the request asked for that one.
-fn mutation(asked: Option<Want>, given: &str) -> Mutation {
+fn mutation(requested: Option<Intent>, given: &str) -> Mutation {
     let webhook = Arc::new(Client::webhook("policy", "policy.example.com"));
-    Mutation { webhook, path: "data.x".into(), asked, given: Some(FieldValue::of_json(given)) }
+    Mutation { webhook, path: "data.x".into(), requested, given: Some(FieldValue::of_json(given)) }
 }
 
-fn want(json: &str) -> Option<Want> {
-    Some(Want::Value(FieldValue::of_json(json)))
+fn intent(json: &str) -> Option<Intent> {
+    Some(Intent::Set(FieldValue::of_json(json)))
 }
 
 #[test]
-fn rivals_are_two_updates_that_replaced_one_revision() {
+fn rivals_are_two_updates_of_the_same_revision() {
     let of = |revision: u64, verb: Verb| Record {
-        order: Order { revision, ..Order::default() },
+        order: WriteOrder { revision, ..WriteOrder::default() },
         ..write(verb, Effect::Modify, Evidence::None)
     };
     assert!(of(15, Verb::Update).is_rival_of(&of(15, Verb::Update)));
@@ -95,9 +95,9 @@ fn rivals_are_two_updates_that_replaced_one_revision() {
 }
 
 #[test]
-fn what_stored_nothing_or_belongs_earlier_leaves_the_state_as_it_was() {
+fn no_ops_and_misplaced_creations_do_not_change_the_state() {
     let before = fields(r#"{"data":{"x":"1"}}"#);
-    let body = || write(Verb::Update, Effect::Modify, asked(r#"{"data":{"x":"2"}}"#));
+    let body = || write(Verb::Update, Effect::Modify, requested(r#"{"data":{"x":"2"}}"#));
     assert_eq!(resolved(body(), Some(&before)).1, [r#"data.x "1">"2""#]);
     for record in [Record { is_no_op: true, ..body() }, Record { is_misplaced: true, ..body() }] {
         let (record, changes) = resolved(record, Some(&before));
@@ -106,10 +106,10 @@ fn what_stored_nothing_or_belongs_earlier_leaves_the_state_as_it_was() {
 }
 
 #[test]
-fn what_a_new_object_has_is_no_change_and_what_a_replacement_has_otherwise_is() {
+fn a_creation_changes_nothing_and_a_replacement_changes_what_differs() {
     let before = fields(r#"{"data":{"x":"1"}}"#);
     let body = r#"{"data":{"x":"2"}}"#;
-    for evidence in [asked(body), patched(body), stored(body, body)] {
+    for evidence in [requested(body), patched(body), stored(body, body)] {
         let created = || write(Verb::Create, Effect::Create, evidence.clone());
         assert_eq!(resolved(created(), None).1, [""; 0]);
         assert_eq!(resolved(created(), Some(&before)).1, [""; 0]);
@@ -120,16 +120,18 @@ fn what_a_new_object_has_is_no_change_and_what_a_replacement_has_otherwise_is() 
 }
 
 #[test]
-fn a_body_that_was_only_asked_for_says_nothing_of_the_part_that_it_may_not_write() {
+fn a_requested_body_shows_only_the_part_that_it_may_write() {
     let before = fields(r#"{"data":{"x":"1"},"status":{"y":1}}"#);
-    let (record, changes) =
-        resolved(write(Verb::Update, Effect::Modify, asked(r#"{"data":{"x":"2"},"status":{"y":2}}"#)), Some(&before));
+    let (record, changes) = resolved(
+        write(Verb::Update, Effect::Modify, requested(r#"{"data":{"x":"2"},"status":{"y":2}}"#)),
+        Some(&before),
+    );
     assert_eq!(changes, [r#"data.x "1">"2""#]);
     assert_eq!((known(&record, "data.x"), known(&record, "status.y")), (Some(r#""2""#.into()), Some("1".into())));
 }
 
 #[test]
-fn what_a_webhook_gives_is_known_where_the_stored_object_is_not() {
+fn a_mutation_shows_the_stored_value_if_the_object_is_not_known() {
     let before = fields(r#"{"data":{"x":"1","y":"1"}}"#);
     let patch = r#"{"data":{"y":"2"}}"#;
     let through = |evidence: Evidence| {
@@ -151,36 +153,36 @@ fn admitted(record: Record, before: Option<&Arc<Fields>>) -> (Vec<String>, usize
 }
 
 #[test]
-fn what_a_webhook_moves_is_its_change_and_what_it_holds_is_an_override() {
+fn a_mutation_is_a_change_or_an_override() {
     let before = fields(r#"{"data":{"x":"1"}}"#);
     let patch = |given: &str| {
         let evidence = patched(r#"{"data":{"x":"wish"}}"#);
-        write(Verb::Patch, Effect::Modify, evidence).with_mutations(vec![mutation(want(r#""wish""#), given)])
+        write(Verb::Patch, Effect::Modify, evidence).with_mutations(vec![mutation(intent(r#""wish""#), given)])
     };
     assert_eq!(admitted(patch(r#""w""#), Some(&before)), (vec![r#"data.x "1">"w""#.to_owned()], 0));
-    assert_eq!(admitted(patch(r#""1""#), Some(&before)), (vec![], 1), "what was asked for was not stored");
+    assert_eq!(admitted(patch(r#""1""#), Some(&before)), (vec![], 1), "what was requested for was not stored");
     assert_eq!(admitted(patch(r#""w""#), None), (vec![], 1), "whether it moved is not known");
     assert_eq!(admitted(patch(r#""wish""#), Some(&fields(r#"{"data":{"x":"wish"}}"#))), (vec![], 0));
 }
 
 #[test]
-fn webhooks_of_a_new_object_change_nothing_and_those_of_a_replacement_do() {
+fn mutations_are_changes_of_a_replacement_but_not_of_a_new_object() {
     let before = fields(r#"{"data":{"x":"1"}}"#);
     let created = |is_replacement: bool| Record {
         is_replacement,
-        ..write(Verb::Create, Effect::Create, asked(r#"{"data":{"x":"2"}}"#))
-            .with_mutations(vec![mutation(want(r#""2""#), r#""w""#)])
+        ..write(Verb::Create, Effect::Create, requested(r#"{"data":{"x":"2"}}"#))
+            .with_mutations(vec![mutation(intent(r#""2""#), r#""w""#)])
     };
     assert_eq!(admitted(created(false), Some(&before)), (vec![], 0));
     assert_eq!(admitted(created(true), Some(&before)), (vec![r#"data.x "1">"w""#.to_owned()], 0));
 }
 
 #[test]
-fn a_full_body_that_sends_back_what_was_stored_asks_for_nothing() {
+fn a_whole_body_that_repeats_stored_values_requests_nothing() {
     let before = fields(r#"{"data":{"x":"1"}}"#);
     let overridden = |verb: Verb, wish: &str| {
-        let evidence = asked(r#"{"data":{"x":"1"}}"#);
-        let record = write(verb, Effect::Modify, evidence).with_mutations(vec![mutation(want(wish), r#""w""#)]);
+        let evidence = requested(r#"{"data":{"x":"1"}}"#);
+        let record = write(verb, Effect::Modify, evidence).with_mutations(vec![mutation(intent(wish), r#""w""#)]);
         admitted(Record { is_no_op: true, ..record }, Some(&before))
     };
     assert_eq!(overridden(Verb::Update, r#""1""#), (vec![], 0));
@@ -189,16 +191,20 @@ fn a_full_body_that_sends_back_what_was_stored_asks_for_nothing() {
 }
 
 #[test]
-fn a_write_is_cut_where_its_body_has_more_than_is_looked_at() {
-    let whole = |fields: Arc<Fields>| Evidence::Whole { fields, tier: Tier::Value, asked: Asked::default() };
-    let is_cut = |evidence: Evidence| write(Verb::Update, Effect::Modify, evidence).is_cut();
-    assert!(is_cut(whole(Arc::default())), "of these, not all fields are known");
-    assert!(!is_cut(whole(fields(r#"{"data":{"x":"1"}}"#))));
-    assert!(!is_cut(Evidence::None));
+fn a_record_is_truncated_if_its_body_has_too_many_fields() {
+    let whole = |fields: Arc<Fields>| Evidence::Whole {
+        fields,
+        level: EvidenceLevel::Value,
+        requested: PatchIntent::default(),
+    };
+    let is_truncated = |evidence: Evidence| write(Verb::Update, Effect::Modify, evidence).is_truncated();
+    assert!(is_truncated(whole(Arc::default())), "of these, not all fields are known");
+    assert!(!is_truncated(whole(fields(r#"{"data":{"x":"1"}}"#))));
+    assert!(!is_truncated(Evidence::None));
 }
 
 #[test]
-fn a_record_takes_the_bytes_of_what_it_holds() {
+fn the_bytes_of_a_record_are_those_of_its_contents() {
     let own = size_of::<Record>();
     assert_eq!(write(Verb::Patch, Effect::Modify, Evidence::None).bytes(), own);
     let before = fields(r#"{"data":{"x":"1"}}"#);
@@ -214,7 +220,7 @@ fn a_record_takes_the_bytes_of_what_it_holds() {
     let evidence = patched(r#"{"data":{"x":"2"}}"#);
     let of_evidence = evidence.bytes();
     let record = write(Verb::Patch, Effect::Modify, evidence)
-        .with_mutations(vec![mutation(want(r#""2""#), r#""1""#), mutation(None, r#""1""#)]);
+        .with_mutations(vec![mutation(intent(r#""2""#), r#""1""#), mutation(None, r#""1""#)]);
     let (record, _) = resolved(record, Some(&before));
     let admission = record.admission.as_ref().unwrap();
     assert_eq!((admission.changes.len(), admission.overridden.len()), (0, 1));

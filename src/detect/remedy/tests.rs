@@ -13,7 +13,7 @@ fn replicas<'a>() -> Facts<'a> {
         cause: Cause::ConflictingAutomation,
         parties: vec![(HPA, Role::Hpa), (OWNER, Role::Operator)],
         honouring: Some(OWNER),
-        fields: vec![Contested {
+        fields: vec![ContestedField {
             path: "spec.replicas",
             wants: vec![(HPA, Some(json!(5)), 11), (OWNER, Some(json!(3)), 11)],
         }],
@@ -45,7 +45,7 @@ fn giving_up_a_field_comes_before_deleting_the_autoscaler() {
 }
 
 #[test]
-fn what_the_rules_refuse_is_not_proposed() {
+fn rejected_annotations_are_not_proposed() {
     let forbidden = Facts { kind: "ClusterRole", ..replicas() };
     assert!(!commands(&forbidden).iter().any(|c| c.contains("patch=")));
     let mut status = replicas();
@@ -57,7 +57,7 @@ fn what_the_rules_refuse_is_not_proposed() {
 }
 
 #[test]
-fn keys_with_dots_are_named_by_pointers_and_items_by_their_list() {
+fn keys_with_dots_become_pointers_and_items_become_their_list() {
     let of = |path: &str| {
         let location = Location::of(path);
         (location.pointer.unwrap_or_default(), location.dotted.unwrap_or_default())
@@ -80,7 +80,7 @@ fn words_are_quoted_for_a_shell() {
 }
 
 #[test]
-fn a_webhook_is_exempted_before_anything_is_deleted() {
+fn exempting_from_a_webhook_comes_before_deletions() {
     let facts = Facts {
         parties: vec![("alice", Role::Kubectl), ("webhook tags/tags.example.com", Role::Webhook)],
         honouring: None,
@@ -93,7 +93,7 @@ fn a_webhook_is_exempted_before_anything_is_deleted() {
 }
 
 #[test]
-fn what_kyverno_would_take_back_is_not_proposed() {
+fn changes_that_kyverno_would_revert_are_not_proposed() {
     let webhook = "webhook kyverno-resource-mutating-webhook-cfg/mutate.kyverno.svc-fail";
     let argo = ("system:serviceaccount:argocd:argocd-application-controller", Role::ArgoCd);
     let facts = Facts { parties: vec![argo, (webhook, Role::Policy)], honouring: None, ..replicas() };
@@ -103,7 +103,7 @@ fn what_kyverno_would_take_back_is_not_proposed() {
 }
 
 #[test]
-fn an_annotation_is_not_proposed_for_an_object_that_is_deleted_again_and_again() {
+fn an_annotation_is_not_proposed_for_a_recreate_war() {
     let flux = ("system:serviceaccount:flux-system:kustomize-controller", Role::Flux);
     let of = |cause| commands(&Facts { cause, parties: vec![flux], honouring: None, fields: Vec::new(), ..replicas() });
     assert!(of(Cause::ConflictingAutomation)[0].contains("reconcile=disabled"));
@@ -111,7 +111,7 @@ fn an_annotation_is_not_proposed_for_an_object_that_is_deleted_again_and_again()
 }
 
 #[test]
-fn gitops_tools_have_ways_of_their_own() {
+fn gitops_tools_have_their_own_remedies() {
     let argo = ("system:serviceaccount:argocd:argocd-application-controller", Role::ArgoCd);
     let facts = Facts {
         parties: vec![argo, (HPA, Role::Hpa)],
@@ -130,7 +130,7 @@ fn titles(facts: &Facts<'_>) -> Vec<String> {
 }
 
 #[test]
-fn each_way_says_whom_it_leaves_what() {
+fn each_remedy_names_the_actor_and_the_field() {
     let titles = titles(&replicas());
     assert_eq!(titles[0], format!("leave spec.replicas to {HPA}"));
     assert_eq!(titles[1], format!("adopt the value of {HPA}"));
@@ -141,20 +141,20 @@ fn each_way_says_whom_it_leaves_what() {
 }
 
 #[test]
-fn without_a_field_nothing_is_left_to_the_rival_but_the_object() {
+fn without_fields_only_the_whole_object_can_be_left_to_the_rival() {
     let whole = Facts { fields: Vec::new(), ..replicas() };
     assert!(commands(&whole)[0].contains("mode=unmanaged"), "{:?}", commands(&whole));
 }
 
 #[test]
-fn how_to_see_that_it_is_over_names_the_object() {
+fn the_verification_names_the_object() {
     assert_eq!(verify(&replicas()), "editwar who deployments.apps/web -n shop --server http://127.0.0.1:8080");
     let cluster = Facts { resource: "nodes".into(), namespace: "", name: "n1", ..replicas() };
     assert_eq!(verify(&cluster), "editwar who nodes/n1 --server http://127.0.0.1:8080");
 }
 
 #[test]
-fn a_webhook_no_longer_sees_the_requests_of_all_others() {
+fn all_other_parties_are_exempted_from_a_webhook() {
     let facts = Facts {
         parties: vec![
             ("alice", Role::Kubectl),
@@ -177,7 +177,7 @@ fn a_webhook_no_longer_sees_the_requests_of_all_others() {
 }
 
 #[test]
-fn what_accepts_and_refuses_in_turns_is_looked_at() {
+fn a_flapping_policy_or_webhook_is_investigated() {
     let of = |flapping| commands(&Facts { flapping: Some(flapping), honouring: None, ..replicas() });
     let policy = "D kubectl get validatingadmissionpolicies.admissionregistration.k8s.io odd -o yaml".to_owned();
     assert!(of("policy odd").contains(&policy), "{:?}", of("policy odd"));
@@ -188,7 +188,7 @@ fn what_accepts_and_refuses_in_turns_is_looked_at() {
 }
 
 #[test]
-fn a_person_is_asked_by_the_name_of_their_account() {
+fn a_person_is_named_by_their_account() {
     let facts = Facts { parties: vec![("alice", Role::Kubectl), (HPA, Role::Operator)], honouring: None, ..replicas() };
     let person = remedies(&facts).into_iter().find(|r| r.title.starts_with("agree")).unwrap();
     assert_eq!(person.title, format!("agree on one owner of these fields: alice works against {HPA}"));
@@ -203,7 +203,7 @@ fn a_person_is_asked_by_the_name_of_their_account() {
 }
 
 #[test]
-fn a_key_ends_at_its_own_quote() {
+fn a_quoted_key_ends_at_its_closing_quote() {
     assert_eq!(quoted_end("a']"), Some(1));
     assert_eq!(quoted_end(r"it\'s'].x"), Some(5));
     assert_eq!(quoted_end("a'b']"), None, "a quote that ends nothing");

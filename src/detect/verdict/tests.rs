@@ -4,7 +4,7 @@ const SECOND: Micros = 1_000_000;
 const START: Micros = 1_795_398_968 * SECOND;
 
 /// Two sides taking turns every `period` seconds from `from`, the first retake being the third write.
-fn war(machine: &mut Machine, from: Micros, period: i64, retakes: i64) -> Vec<(i64, State)> {
+fn war(machine: &mut WarState, from: Micros, period: i64, retakes: i64) -> Vec<(i64, State)> {
     let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
     let mut turns = Vec::new();
     for i in 0..retakes {
@@ -19,30 +19,30 @@ fn war(machine: &mut Machine, from: Micros, period: i64, retakes: i64) -> Vec<(i
 }
 
 #[test]
-fn the_runbooks_example_thrashes_within_a_minute_and_pauses_within_a_minute_and_a_half() {
-    let turns = war(&mut Machine::default(), START, 5, 12);
+fn the_runbooks_example_thrashes_within_a_minute_and_is_sustained_within_a_minute_and_a_half() {
+    let turns = war(&mut WarState::default(), START, 5, 12);
     assert_eq!(turns, [(0, State::Contested), (25, State::Thrashing), (35, State::Sustained)]);
 }
 
 #[test]
 fn a_slow_war_empties_the_long_bucket() {
-    let turns = war(&mut Machine::default(), START, 900, 40);
+    let turns = war(&mut WarState::default(), START, 900, 40);
     let hours = |seconds: i64| seconds as f64 / 3600.0;
     let states: Vec<_> = turns.iter().map(|(at, state)| (hours(*at), *state)).collect();
     assert_eq!(states, [(0.0, State::Contested), (3.0, State::Thrashing), (3.5, State::Sustained)]);
 }
 
 #[test]
-fn clocks_that_differ_empty_no_bucket() {
-    let mut machine = Machine::default();
+fn differing_clocks_do_not_empty_a_bucket() {
+    let mut machine = WarState::default();
     let limits = Limits::default();
     let thrashes = [0, 2, 0, 2, 0].map(|s| machine.retake(&"a".into(), START + s * SECOND, &limits, true));
     assert_eq!(thrashes, [false; 5]);
 }
 
 #[test]
-fn a_pause_subsidings_after_the_quiet_period_and_calms_after_another() {
-    let mut machine = Machine::default();
+fn a_sustained_war_subsides_after_the_quiet_period_and_calms_after_another() {
+    let mut machine = WarState::default();
     war(&mut machine, START, 5, 12);
     let last = START + 55 * SECOND;
     let mut at = |seconds: i64| {
@@ -56,9 +56,9 @@ fn a_pause_subsidings_after_the_quiet_period_and_calms_after_another() {
 }
 
 #[test]
-fn trying_again_is_no_relapse_but_an_answer_is_and_doubles_the_quiet_period() {
+fn a_trial_write_is_not_a_relapse_but_an_answer_to_it_is() {
     let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
-    let mut machine = Machine::default();
+    let mut machine = WarState::default();
     war(&mut machine, START, 5, 12);
     let open = START + 700 * SECOND;
     machine.retake(&a, open, &Limits::default(), true);
@@ -72,8 +72,8 @@ fn trying_again_is_no_relapse_but_an_answer_is_and_doubles_the_quiet_period() {
 }
 
 #[test]
-fn relapses_stretch_the_quiet_period_to_its_maximum() {
-    let mut machine = Machine::default();
+fn relapses_double_the_quiet_period_up_to_its_maximum() {
+    let mut machine = WarState::default();
     war(&mut machine, START, 5, 12);
     let mut at = START + 55 * SECOND;
     let limits = Limits::default();
@@ -88,8 +88,8 @@ fn relapses_stretch_the_quiet_period_to_its_maximum() {
 /// Subsiding since 600 seconds after the last of twelve retakes, which was at 55 s.
 const OPEN: Micros = START + 655 * SECOND;
 
-fn subsiding() -> Machine {
-    let mut machine = Machine::default();
+fn subsiding() -> WarState {
+    let mut machine = WarState::default();
     war(&mut machine, START, 5, 12);
     machine.advance(OPEN, &Limits::default());
     assert_eq!((machine.state(), machine.since()), (State::Subsiding, OPEN));
@@ -97,7 +97,7 @@ fn subsiding() -> Machine {
 }
 
 #[test]
-fn words_are_those_of_the_json_and_states_have_an_order_of_urgency() {
+fn the_names_are_those_of_the_json_and_states_have_an_urgency() {
     let states = [State::Calm, State::Contested, State::Subsiding, State::Thrashing, State::Sustained];
     for state in states {
         assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
@@ -109,24 +109,26 @@ fn words_are_those_of_the_json_and_states_have_an_order_of_urgency() {
 }
 
 #[test]
-fn a_machine_tells_when_things_happened_first_and_last() {
-    let mut machine = Machine::default();
-    assert_eq!((machine.firsts(), machine.last_pause()), ((None, None, None), None));
-    assert_eq!((machine.pauses(), machine.last_retake(), machine.until()), ((0, 0), 0, None));
+fn the_times_of_the_first_and_last_events_are_kept() {
+    let mut machine = WarState::default();
+    assert_eq!((machine.milestones(), machine.last_sustained()), (Milestones::default(), None));
+    assert_eq!((machine.sustained_count(), machine.spared()), (0, 0));
+    assert_eq!((machine.last_retake(), machine.until()), (0, None));
     war(&mut machine, START, 5, 1);
     assert_eq!((machine.worst(), machine.since(), machine.until()), (State::Contested, START, None));
-    assert_eq!(machine.firsts(), (Some(START), None, None));
+    assert_eq!(machine.milestones(), Milestones { retake: Some(START), ..Milestones::default() });
     war(&mut machine, START + 5 * SECOND, 5, 11);
     // The sixth retake is the first thrashing event, the eighth the third one, which pauses; four more come while it is paused.
     let at = |second: i64| START + second * SECOND;
-    assert_eq!(machine.firsts(), (Some(START), Some(at(25)), Some(at(35))));
-    assert_eq!((machine.pauses(), machine.last_pause()), ((1, 4), Some(at(35))));
+    let milestones = Milestones { retake: Some(START), thrashing: Some(at(25)), sustained: Some(at(35)) };
+    assert_eq!(machine.milestones(), milestones);
+    assert_eq!((machine.sustained_count(), machine.spared(), machine.last_sustained()), (1, 4, Some(at(35))));
     assert_eq!((machine.worst(), machine.since(), machine.last_retake()), (State::Sustained, at(35), at(55)));
     assert_eq!(machine.until(), Some(at(655)));
 }
 
 #[test]
-fn subsiding_ends_one_quiet_period_after_it_began_or_after_the_last_try() {
+fn subsiding_ends_one_quiet_period_after_its_start_or_the_last_trial_write() {
     let mut machine = subsiding();
     assert_eq!((machine.until(), machine.worst()), (Some(OPEN + 600 * SECOND), State::Sustained));
     let mut tried = machine.clone();
@@ -140,7 +142,7 @@ fn subsiding_ends_one_quiet_period_after_it_began_or_after_the_last_try() {
 }
 
 #[test]
-fn who_tries_again_may_try_twice_and_a_relapse_is_a_pause_of_its_own() {
+fn one_writer_may_try_twice_and_a_relapse_counts_as_sustained_again() {
     let mut machine = subsiding();
     for second in [0, 1] {
         machine.retake(&"a".into(), OPEN + second * SECOND, &Limits::default(), true);
@@ -148,21 +150,22 @@ fn who_tries_again_may_try_twice_and_a_relapse_is_a_pause_of_its_own() {
     }
     let relapse = OPEN + 2 * SECOND;
     machine.retake(&"b".into(), relapse, &Limits::default(), true);
-    assert_eq!((machine.state(), machine.pauses(), machine.last_pause()), (State::Sustained, (2, 4), Some(relapse)));
-    assert_eq!(machine.firsts().2, Some(START + 35 * SECOND), "the first pause stays the first");
+    assert_eq!((machine.state(), machine.last_sustained()), (State::Sustained, Some(relapse)));
+    assert_eq!((machine.sustained_count(), machine.spared()), (2, 4));
+    assert_eq!(machine.milestones().sustained, Some(START + 35 * SECOND), "a relapse does not move the first time");
 }
 
 #[test]
-fn the_pause_of_a_slow_war_outlasts_two_tokens_of_its_bucket() {
-    let mut machine = Machine::default();
+fn the_quiet_period_of_a_slow_war_outlasts_two_tokens_of_its_bucket() {
+    let mut machine = WarState::default();
     war(&mut machine, START, 900, 15);
     // 12 in 6 hours: a token every half hour.
     assert_eq!((machine.state(), machine.until()), (State::Sustained, Some(machine.last_retake() + 3600 * SECOND)));
 }
 
 #[test]
-fn what_is_contested_calms_when_nobody_answers_for_two_tokens_of_the_slowest_bucket() {
-    let mut machine = Machine::default();
+fn a_contested_object_calms_after_two_refills_of_the_slowest_bucket() {
+    let mut machine = WarState::default();
     machine.retake(&"a".into(), START, &Limits::default(), true);
     machine.advance(START + 3599 * SECOND, &Limits::default());
     assert_eq!(machine.state(), State::Contested);
@@ -171,10 +174,10 @@ fn what_is_contested_calms_when_nobody_answers_for_two_tokens_of_the_slowest_buc
 }
 
 #[test]
-fn only_thrashing_events_of_one_window_pause() {
+fn only_thrashing_events_of_one_window_make_a_war_sustained() {
     let one = crate::detect::bucket::Limit { burst: 1.try_into().unwrap(), window_s: 600.try_into().unwrap() };
     let limits = Limits { buckets: [one].into_iter().collect(), ..Limits::default() };
-    let mut machine = Machine::default();
+    let mut machine = WarState::default();
     let mut at = |second: i64| {
         let is_thrash = machine.retake(&"a".into(), START + second * SECOND, &limits, true);
         (is_thrash, machine.state())
@@ -187,17 +190,17 @@ fn only_thrashing_events_of_one_window_pause() {
 }
 
 #[test]
-fn a_war_that_no_pause_can_help_thrashes_on() {
-    let mut machine = Machine::default();
+fn a_war_that_cannot_be_paused_stays_thrashing() {
+    let mut machine = WarState::default();
     for i in 0..20 {
         machine.retake(&"a".into(), START + i * SECOND, &Limits::default(), false);
     }
-    assert_eq!((machine.state(), machine.pauses()), (State::Thrashing, (0, 0)));
+    assert_eq!((machine.state(), machine.sustained_count(), machine.spared()), (State::Thrashing, 0, 0));
 }
 
 #[test]
-fn a_deletion_ends_what_was_not_calm() {
-    let mut machine = Machine::default();
+fn a_deletion_ends_a_war() {
+    let mut machine = WarState::default();
     machine.end(START);
     assert_eq!((machine.state(), machine.since()), (State::Calm, 0), "nothing to end");
     war(&mut machine, START, 5, 12);
@@ -209,20 +212,20 @@ fn a_deletion_ends_what_was_not_calm() {
 }
 
 #[test]
-fn a_machine_takes_the_bytes_of_its_buckets_and_thrashing_events() {
-    let mut machine = Machine::default();
+fn the_bytes_of_a_war_state_are_those_of_buckets_and_thrashing_events() {
+    let mut machine = WarState::default();
     assert_eq!(machine.bytes(), 0);
     war(&mut machine, START, 5, 12);
     let buckets: usize = machine.buckets.iter().map(RetakeBucket::bytes).sum();
-    let thrashes = machine.thrashes.capacity() * 16;
+    let thrashes = machine.thrashing_events.capacity() * 16;
     assert!(buckets > 0 && thrashes > 0);
     assert_eq!(machine.bytes(), buckets + thrashes);
 }
 
 #[test]
-fn a_machine_tells_when_its_state_changes_next() {
+fn the_next_transition_is_known_in_advance() {
     let limits = Limits::default();
-    let mut machine = Machine::default();
+    let mut machine = WarState::default();
     assert_eq!(machine.due(&limits), None);
     // While contested: two tokens of 12 in 6 hours after the last retake, but not before the quiet period is over.
     machine.retake(&"a".into(), START, &limits, true);
@@ -230,7 +233,7 @@ fn a_machine_tells_when_its_state_changes_next() {
     let short = crate::detect::bucket::Limit { burst: 5.try_into().unwrap(), window_s: 600.try_into().unwrap() };
     let short = Limits { buckets: [short].into_iter().collect(), ..Limits::default() };
     assert_eq!(machine.due(&short), Some(START + 600 * SECOND));
-    let mut machine = Machine::default();
+    let mut machine = WarState::default();
     war(&mut machine, START, 5, 12);
     assert_eq!(machine.due(&limits), Some(OPEN));
     let mut machine = subsiding();

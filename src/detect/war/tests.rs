@@ -9,14 +9,14 @@ fn names(parties: &[&str]) -> Vec<Arc<str>> {
 }
 
 /// `party` takes something back from `from`, which it had written 30 seconds before.
-fn blow(party: &str, from: &str, second: i64) -> Blow {
-    Blow {
+fn counted(party: &str, from: &str, second: i64) -> CountedRetake {
+    CountedRetake {
         party: party.into(),
         from: from.into(),
         at: second * SECOND,
         since: (second - 30) * SECOND,
         is_reversal: true,
-        confidence: Confidence::Confirmed,
+        level: EvidenceLevel::Value,
         is_pausable: true,
     }
 }
@@ -24,7 +24,9 @@ fn blow(party: &str, from: &str, second: i64) -> Blow {
 /// Two sides that answer each other every five seconds; how many of the retakes were thrashing events.
 fn fight(wars: &mut Wars, id: WarId, from: i64, retakes: i64) -> usize {
     let turn = |i: i64| if i % 2 == 0 { ("a", "b") } else { ("b", "a") };
-    (0..retakes).filter(|i| wars.strike(id, &blow(turn(*i).0, turn(*i).1, from + i * 5), &Limits::default())).count()
+    (0..retakes)
+        .filter(|i| wars.count_retake(id, &counted(turn(*i).0, turn(*i).1, from + i * 5), &Limits::default()))
+        .count()
 }
 
 fn parties_of(wars: &Wars) -> Vec<Vec<&str>> {
@@ -32,16 +34,16 @@ fn parties_of(wars: &Wars) -> Vec<Vec<&str>> {
 }
 
 #[test]
-fn a_war_is_found_by_its_name_and_by_what_it_is_over_and_whose() {
+fn a_war_is_found_by_its_id_and_by_its_scope_and_parties() {
     let mut wars = Wars::default();
     let fields = wars.begin(Scope::Fields, names(&["a", "b"]));
     let object = wars.begin(Scope::Object, names(&["a", "b"]));
     let others = wars.begin(Scope::Fields, names(&["a", "c"]));
-    assert_eq!(wars.of(Scope::Fields, &names(&["a", "b"])), Some(fields));
-    assert_eq!(wars.of(Scope::Object, &names(&["a", "b"])), Some(object));
-    assert_eq!(wars.of(Scope::Fields, &names(&["a", "c"])), Some(others));
-    assert_eq!(wars.of(Scope::Override, &names(&["a", "b"])), None);
-    assert_eq!(wars.of(Scope::Object, &names(&["a", "c"])), None);
+    assert_eq!(wars.find(Scope::Fields, &names(&["a", "b"])), Some(fields));
+    assert_eq!(wars.find(Scope::Object, &names(&["a", "b"])), Some(object));
+    assert_eq!(wars.find(Scope::Fields, &names(&["a", "c"])), Some(others));
+    assert_eq!(wars.find(Scope::Override, &names(&["a", "b"])), None);
+    assert_eq!(wars.find(Scope::Object, &names(&["a", "c"])), None);
     assert_eq!(wars.get(others).map(|war| war.parties.clone()), Some(names(&["a", "c"])));
     wars.widen(fields, names(&["a", "b", "d"]));
     assert_eq!(parties_of(&wars), [vec!["a", "b", "d"], vec!["a", "b"], vec!["a", "c"]]);
@@ -53,36 +55,36 @@ fn a_war_is_found_by_its_name_and_by_what_it_is_over_and_whose() {
 }
 
 #[test]
-fn a_retake_counts_for_the_party_that_takes_back_and_names_the_other_one() {
+fn a_retake_counts_for_its_party_and_adds_the_other_one() {
     let mut wars = Wars::default();
     let id = wars.begin(Scope::Fields, names(&["a", "b"]));
     wars.begin(Scope::Fields, names(&["c", "d"]));
     // Five retakes in ten minutes pass; the next three are thrashing events.
     assert_eq!(fight(&mut wars, id, 0, 8), 3);
-    let once = Blow { is_reversal: false, ..blow("a", "b", 40) };
-    assert!(wars.strike(id, &once, &Limits::default()));
+    let once = CountedRetake { is_reversal: false, ..counted("a", "b", 40) };
+    assert!(wars.count_retake(id, &once, &Limits::default()));
     let war = wars.get(id).unwrap();
-    assert_eq!((war.tally.retakes, war.tally.reversals, war.tally.thrashes), (9, 8, 4));
+    assert_eq!((war.tally.retakes, war.tally.reversals, war.tally.thrashing_events), (9, 8, 4));
     let share = |party: &str| war.tally.parties[party];
     // `a` takes back first, so the thrashing events are those of b, a, b, and of a at the end.
-    assert_eq!(share("a"), PartyTally { retakes: 5, thrashes: 2 });
-    assert_eq!(share("b"), PartyTally { retakes: 4, thrashes: 2 });
+    assert_eq!(share("a"), PartyTally { retakes: 5, thrashing_events: 2 });
+    assert_eq!(share("b"), PartyTally { retakes: 4, thrashing_events: 2 });
     assert_eq!((war.confidence, war.tally.state()), (Confidence::Confirmed, State::Sustained));
     let other = wars.iter().nth(1).unwrap();
     assert_eq!((other.tally.retakes, other.confidence, other.tally.state()), (0, Confidence::Possible, State::Calm));
     let mut alone = Wars::default();
     let id = alone.begin(Scope::Fields, names(&["a", "b"]));
-    assert!(!alone.strike(id, &blow("a", "b", 0), &Limits::default()));
+    assert!(!alone.count_retake(id, &counted("a", "b", 0), &Limits::default()));
     assert_eq!(alone.get(id).unwrap().tally.parties["b"], PartyTally::default(), "who was taken from is named");
 }
 
 #[test]
-fn a_war_that_rested_for_longer_than_the_window_begins_anew() {
+fn a_war_that_was_quiet_for_the_window_starts_a_new_run() {
     let window = Limits::default().window() / SECOND;
     let since = |pause: i64| {
         let mut tally = Tally::default();
-        tally.count(&blow("a", "b", 0), &Limits::default());
-        tally.count(&blow("b", "a", pause), &Limits::default());
+        tally.count(&counted("a", "b", 0), &Limits::default());
+        tally.count(&counted("b", "a", pause), &Limits::default());
         tally.since.unwrap() / SECOND
     };
     assert_eq!(since(60), -30, "it goes on");
@@ -91,7 +93,7 @@ fn a_war_that_rested_for_longer_than_the_window_begins_anew() {
 }
 
 #[test]
-fn the_most_urgent_war_comes_first_and_of_equals_the_older_one() {
+fn the_most_urgent_war_is_the_worst_and_of_equals_the_older_one() {
     let mut wars = Wars::default();
     let untouched = wars.begin(Scope::Fields, names(&["x", "y"]));
     let old = wars.begin(Scope::Fields, names(&["a", "b"]));
@@ -108,20 +110,20 @@ fn the_most_urgent_war_comes_first_and_of_equals_the_older_one() {
 }
 
 #[test]
-fn what_is_only_possible_is_no_answer_to_who_asks_for_more() {
+fn a_possible_war_is_not_returned_if_more_confidence_is_required() {
     let mut wars = Wars::default();
     let id = wars.begin(Scope::Part(Part::Main), names(&["a", "b"]));
-    let possible = Blow { confidence: Confidence::Possible, ..blow("a", "b", 0) };
-    wars.strike(id, &possible, &Limits::default());
+    let possible = CountedRetake { level: EvidenceLevel::Object, ..counted("a", "b", 0) };
+    wars.count_retake(id, &possible, &Limits::default());
     assert_eq!(wars.worst(Confidence::Possible).map(|war| war.id), Some(id));
     assert!(wars.worst(Confidence::Probable).is_none());
-    wars.strike(id, &Blow { confidence: Confidence::Probable, ..possible }, &Limits::default());
+    wars.count_retake(id, &CountedRetake { level: EvidenceLevel::Field, ..possible }, &Limits::default());
     // What is asked of one who wants it confirmed: probable is known by its fields, and enough.
     assert_eq!(wars.worst(Confidence::Confirmed).map(|war| war.id), Some(id));
 }
 
 #[test]
-fn a_deletion_ends_the_wars_over_what_was_in_the_object() {
+fn a_deletion_ends_the_wars_over_fields() {
     let mut wars = Wars::default();
     let fields = wars.begin(Scope::Fields, names(&["a", "b"]));
     let part = wars.begin(Scope::Part(Part::Main), names(&["a", "b"]));
@@ -135,7 +137,7 @@ fn a_deletion_ends_the_wars_over_what_was_in_the_object() {
 }
 
 #[test]
-fn time_passes_for_all_wars_and_a_person_lifts_the_pause_of_all() {
+fn time_and_lifting_a_pause_apply_to_all_wars() {
     let paused = || {
         let mut wars = Wars::default();
         for parties in [["a", "b"], ["c", "d"]] {
@@ -154,15 +156,15 @@ fn time_passes_for_all_wars_and_a_person_lifts_the_pause_of_all() {
 }
 
 #[test]
-fn fields_that_go_on_with_more_parties_take_their_retakes_along() {
+fn a_split_war_keeps_the_retakes_of_its_fields() {
     let mut wars = Wars::default();
     let id = wars.begin(Scope::Fields, names(&["a", "b"]));
     fight(&mut wars, id, 0, 8);
-    let share = |retakes, thrashes| PartyTally { retakes, thrashes };
+    let share = |retakes, thrashing_events| PartyTally { retakes, thrashing_events };
     let shares = [("a".into(), share(2, 1)), ("b".into(), share(1, 0))];
     let split = wars.split(id, names(&["a", "b", "c"]), &shares);
     let war = wars.get(split).unwrap();
-    assert_eq!((war.tally.retakes, war.tally.reversals, war.tally.thrashes), (3, 3, 1));
+    assert_eq!((war.tally.retakes, war.tally.reversals, war.tally.thrashing_events), (3, 3, 1));
     assert_eq!(war.parties, names(&["a", "b", "c"]));
     assert_eq!(war.tally.parties.clone().into_iter().collect::<Vec<_>>(), shares);
     assert_eq!((war.scope, war.confidence), (Scope::Fields, Confidence::Confirmed));
@@ -174,7 +176,7 @@ fn fields_that_go_on_with_more_parties_take_their_retakes_along() {
 }
 
 #[test]
-fn one_war_more_than_are_told_apart_takes_the_place_of_the_calmest() {
+fn one_war_too_many_replaces_the_calmest() {
     let mut wars = Wars::default();
     let ids: Vec<WarId> = (0..WARS_MAX).map(|i| wars.begin(Scope::Fields, names(&["a", &format!("b{i}")]))).collect();
     assert_eq!(wars.iter().count(), WARS_MAX);
@@ -188,7 +190,7 @@ fn one_war_more_than_are_told_apart_takes_the_place_of_the_calmest() {
 }
 
 #[test]
-fn a_war_takes_the_bytes_of_its_parties_and_its_machine() {
+fn the_bytes_of_a_war_are_those_of_its_parties_and_state() {
     let mut wars = Wars::default();
     let id = wars.begin(Scope::Fields, names(&["a", "b", "c"]));
     fight(&mut wars, id, 0, 8);
@@ -200,7 +202,7 @@ fn a_war_takes_the_bytes_of_its_parties_and_its_machine() {
 }
 
 #[test]
-fn the_state_that_changes_next_is_that_of_the_war_whose_time_comes_first() {
+fn the_next_transition_is_that_of_the_earliest_war() {
     let limits = Limits::default();
     let mut wars = Wars::default();
     assert_eq!(wars.due(&limits), None);

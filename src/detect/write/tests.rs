@@ -21,7 +21,7 @@ fn event(change: Value) -> String {
 fn of(change: Value) -> String {
     let text = event(change);
     let Ok(Decoded::Event(event)) = decode(text.as_bytes()) else { return "no event".into() };
-    match attribute(&event) {
+    match classify_write(&event) {
         Ok(w) => {
             let o = w.object;
             let outcome = format!("{:?}", w.outcome);
@@ -60,7 +60,7 @@ fn subresources_belong_to_their_parent() {
 }
 
 #[test]
-fn dry_runs_stand_in_the_query_and_for_deletions_in_the_body() {
+fn dry_runs_are_in_the_query_or_in_the_body_of_a_deletion() {
     assert_eq!(of(json!({"requestURI": "/x?dryRun=All&fieldManager=k"})), "dry_run");
     assert_eq!(of(json!({"requestURI": "/x?fieldManager=dryRun"})), "deployments.apps shop/web Main Modify Committed");
     assert_eq!(of(json!({"requestURI": "/x?%64ryRun=All"})), "dry_run");
@@ -72,7 +72,7 @@ fn dry_runs_stand_in_the_query_and_for_deletions_in_the_body() {
 }
 
 #[test]
-fn questions_collections_and_nameless_requests_are_no_writes() {
+fn reviews_collections_and_unnamed_requests_are_not_writes() {
     assert_eq!(
         of(json!({"verb": "create", "objectRef": {"resource": "tokenreviews", "apiGroup": "authentication.k8s.io"}})),
         "review"
@@ -95,7 +95,7 @@ fn a_namespace_is_not_inside_itself() {
 }
 
 #[test]
-fn failures_say_what_they_are_evidence_of() {
+fn failures_have_their_outcome() {
     let outcome = |code: u16, reason: &str, message: &str| {
         let text = of(json!({"responseStatus": {"code": code, "reason": reason, "message": message}}));
         text.rsplit(' ').next().unwrap_or_default().to_owned()
@@ -121,7 +121,7 @@ fn failures_say_what_they_are_evidence_of() {
 }
 
 #[test]
-fn the_stored_object_is_known_from_the_response_however_its_keys_are_ordered() {
+fn the_stored_object_is_read_from_the_response_in_any_key_order() {
     for body in [
         r#"{"kind":"Deployment","apiVersion":"apps/v1","metadata":{"name":"web","uid":"u1","resourceVersion":"474"},"spec":{}}"#,
         r#"{"kind":"Deployment","metadata":{"resourceVersion":"474","name":"web","uid":"u1"},"apiVersion":"apps/v1","spec":{}}"#,
@@ -147,11 +147,11 @@ fn the_stored_object_is_known_from_the_response_however_its_keys_are_ordered() {
 fn look<T>(change: Value, look: impl FnOnce(&Write<'_>) -> T) -> T {
     let text = event(change);
     let Ok(Decoded::Event(event)) = decode(text.as_bytes()) else { panic!("no event: {text}") };
-    look(&attribute(&event).unwrap())
+    look(&classify_write(&event).unwrap())
 }
 
 #[test]
-fn the_query_names_the_manager_and_whether_the_apply_is_forced() {
+fn the_query_has_the_field_manager_and_the_force_flag() {
     let of =
         |uri: &str| look(json!({"requestURI": uri}), |w| (w.field_manager.as_deref().map(str::to_owned), w.is_forced));
     assert_eq!(of("/x"), (None, false));
@@ -162,13 +162,13 @@ fn the_query_names_the_manager_and_whether_the_apply_is_forced() {
 }
 
 #[test]
-fn only_an_update_says_which_revision_it_replaced() {
+fn only_an_update_has_the_revision_that_it_replaced() {
     let of = |verb: &str| look(json!({"verb": verb, "objectRef": {"resourceVersion": "474"}}), |w| w.replaced);
     assert_eq!((of("update"), of("patch"), of("delete")), (474, 0, 0));
 }
 
 #[test]
-fn subresources_are_written_to_as_their_kind_allows() {
+fn the_verb_determines_whether_a_subresource_is_written() {
     let sub = |group: &str, name: &str, verb: &str| {
         of(json!({"objectRef": {"apiGroup": group, "subresource": name}, "verb": verb}))
     };
@@ -190,12 +190,12 @@ fn subresources_are_written_to_as_their_kind_allows() {
 }
 
 #[test]
-fn what_ended_in_a_panic_may_have_been_stored() {
+fn a_panic_is_uncertain() {
     assert_eq!(of(json!({"stage": "Panic"})), "deployments.apps shop/web Main Modify Uncertain");
 }
 
 #[test]
-fn a_stored_object_is_known_only_with_its_kind_and_version() {
+fn a_stored_object_needs_kind_and_version() {
     let status = stored(br#"{"kind":"Status","apiVersion":"v1","details":{"name":"web"}}"#);
     assert!(!status.is_gone, "without a uid it says of nothing that it is gone");
     let other = stored(
@@ -208,7 +208,7 @@ fn a_stored_object_is_known_only_with_its_kind_and_version() {
 }
 
 #[test]
-fn an_extensions_subresource_that_is_written_to_like_an_object_is_a_write() {
+fn a_custom_subresource_that_is_written_like_an_object_is_a_write() {
     let sub = |group: &str, name: &str| {
         of(json!({"objectRef": {"apiGroup": group, "resource": "widgets", "subresource": name}, "verb": "update"}))
     };
@@ -218,12 +218,12 @@ fn an_extensions_subresource_that_is_written_to_like_an_object_is_a_write() {
 }
 
 #[test]
-fn a_request_that_only_reads_is_no_write() {
+fn a_read_is_not_a_write() {
     let text = event(json!({}));
     let Ok(Decoded::Event(mut event)) = decode(text.as_bytes()) else { panic!("no event: {text}") };
-    assert!(attribute(&event).is_ok());
+    assert!(classify_write(&event).is_ok());
     for verb in [Verb::Read, Verb::Other] {
         event.verb = verb;
-        assert_eq!(attribute(&event).unwrap_err(), NotAWrite::NonResource, "{verb:?}");
+        assert_eq!(classify_write(&event).unwrap_err(), NotAWrite::NonResource, "{verb:?}");
     }
 }

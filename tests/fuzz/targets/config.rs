@@ -1,4 +1,4 @@
-//! A configuration is taken or refused with a reason, and what is taken makes a policy.
+//! A configuration is accepted or rejected with a reason, and an accepted one yields a policy.
 #![no_main]
 
 use editwar::config::Config;

@@ -1,5 +1,5 @@
-//! The decoder in use agrees with its plain twin on every text that is valid JSON, and takes nothing else for a write
-//! that the twin refuses at its head.
+//! The decoder agrees with the plain reference decoder on every text that is valid JSON. On other texts it returns no
+//! event that differs from the reference's.
 #![no_main]
 
 use editwar::audit::decode::{Decoded, decode, plain};

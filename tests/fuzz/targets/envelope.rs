@@ -1,4 +1,4 @@
-//! Whatever a body or a line holds, all events of it are handed on or counted, in one pass and by the whole engine.
+//! All events of any body or line are processed or counted, by the envelope and by the whole pipeline.
 #![no_main]
 
 use editwar::audit::decoded_chunk::DecodedChunk;

@@ -1,5 +1,5 @@
-//! Whatever bytes a client sends to either listener: it is answered or hung up on, and the listener works afterwards.
-//! The first byte says how the rest is meant: as raw bytes of a connection, a path and query, or a body.
+//! Whatever bytes a client sends to a listener, the listener answers or closes the connection, and continues to work.
+//! The first byte determines what the rest is: raw bytes of a connection, a path and query, or a body.
 #![no_main]
 
 use std::convert::Infallible;
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use editwar::detect::class::Classes;
+use editwar::detect::actor_class::ActorClassifier;
 use editwar::detect::policy::Policy;
 use editwar::ingest::webhook::Webhook;
 use editwar::net;
@@ -31,7 +31,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let bounds = Bounds { objects_max: 64, body_bytes_max: 1 << 16, requests_max: 256, ..Bounds::default() };
     let pipeline = Arc::new(Pipeline::new(Policy::default(), bounds));
     let metrics = Metrics::new(metrics::Bounds { objects_max: 16, actors_max: 16, idle: Duration::from_secs(60) });
-    let api = Api::new(pipeline.clone(), Arc::new(Classes::default()), metrics.clone());
+    let api = Api::new(pipeline.clone(), Arc::new(ActorClassifier::default()), metrics.clone());
     api.set_ready(true);
     let webhook = Webhook::new(pipeline, metrics, 1 << 16, 1 << 20);
     let runtime =
@@ -39,7 +39,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
     Server { runtime, webhook, api }
 });
 
-/// What a server answers to these bytes.
+/// Returns a server's answer to these bytes.
 async fn talk(is_webhook: bool, bytes: &[u8], is_whole: bool) -> Vec<u8> {
     let (client, server) = tokio::io::duplex(64 << 10);
     let connection = tokio::spawn(async move {
@@ -62,12 +62,12 @@ async fn talk(is_webhook: bool, bytes: &[u8], is_whole: bool) -> Vec<u8> {
     let mut answer = Vec::new();
     let write = async {
         drop(to.write_all(bytes).await);
-        // Who hangs up before the answer gets none.
+        // A client that closes the connection early gets no answer.
         if !is_whole {
             drop(to.shutdown().await);
         }
     };
-    // A followed decision goes on until its reader leaves.
+    // A watched decision continues until its reader disconnects.
     let read = tokio::time::timeout(Duration::from_millis(500), from.read_to_end(&mut answer));
     drop(tokio::join!(write, read));
     drop((from, to));

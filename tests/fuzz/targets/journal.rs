@@ -1,5 +1,5 @@
-//! A journal file that is damaged anywhere is read as it was written, or said to be damaged: nothing panics, and no record
-//! comes out that was not put in. The first bytes of an input are a record by themselves.
+//! A damaged journal file is read as it was written, or reported as damaged: nothing panics, and no record is returned
+//! that was not written. The input is also read as a single record.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use editwar::audit::decode::{Decoded, decode};
-use editwar::detect::write::attribute;
+use editwar::detect::write::classify_write;
 use editwar::journal::disk::Disk;
 use editwar::journal::record::{self, Arrival, Key, Record};
 use editwar::journal::segment::Segment;
 
-/// A whole file, and the records in it.
+/// An undamaged file, and its records.
 struct Whole {
     file: Vec<u8>,
     records: BTreeMap<Key, Vec<u8>>,
@@ -44,12 +44,12 @@ fn record_of(number: usize) -> Record {
     );
     let Ok(Decoded::Event(event)) = decode(line.as_bytes()) else { panic!("an event") };
     let arrival = Arrival { cluster: "", source: "10.0.0.1", at: 1_795_400_000_000_000 };
-    Record::new(arrival, &attribute(&event).expect("a write"), false).expect("a record")
+    Record::new(arrival, &classify_write(&event).expect("a write"), false).expect("a record")
 }
 
 libfuzzer_sys::fuzz_target!(
     init: {
-        // A panic of the engine that Segment transitions into an error is none; one that leaves it still ends the process.
+        // Segment turns panics of the storage engine into errors. A panic that leaves it still ends the process.
         std::panic::set_hook(Box::new(|_| {}));
     },
     |input: &[u8]| {

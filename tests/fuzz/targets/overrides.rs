@@ -1,4 +1,4 @@
-//! No annotation changes what an object is.
+//! No annotation changes the identity or the status of an object.
 #![no_main]
 
 use editwar::reconcile::overrides::Overrides;

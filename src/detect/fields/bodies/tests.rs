@@ -23,39 +23,40 @@ fn bodies<'a>(like: Bodies<'a>, request: &'a str) -> Bodies<'a> {
 
 /// What is told, in a line: the kind of evidence, the fields with what is wanted, the lists that are given whole.
 fn told(bodies: Bodies<'_>) -> String {
-    let text = |want: &Want| match want {
-        Want::Value(value) => value.text().unwrap_or("(hidden)").to_owned(),
-        Want::Removed => "-".to_owned(),
-        Want::Touched => "?".to_owned(),
+    let text = |intent: &Intent| match intent {
+        Intent::Set(value) => value.text().unwrap_or("(hidden)").to_owned(),
+        Intent::Remove => "-".to_owned(),
+        Intent::Modify => "?".to_owned(),
     };
-    let show =
-        |named: &[Named]| named.iter().map(|n| format!("{}={}", n.path, text(&n.want))).collect::<Vec<_>>().join(" ");
+    let show = |intents: &[FieldIntent]| {
+        intents.iter().map(|n| format!("{}={}", n.path, text(&n.intent))).collect::<Vec<_>>().join(" ")
+    };
     match bodies.evidence(None) {
         Evidence::None => "none".into(),
-        Evidence::Named { named, tier, is_apply, lists, unresolved } => {
+        Evidence::Intents { intents, level, is_apply, lists, unresolved } => {
             let marks = [(is_apply, " apply"), (unresolved.is_some(), " unresolved")];
             let marks: String = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
-            format!("named {tier:?}{marks}: {} lists {lists:?}", show(&named))
+            format!("named {level:?}{marks}: {} lists {lists:?}", show(&intents))
         }
-        Evidence::Whole { fields, tier, asked } => {
+        Evidence::Whole { fields, level, requested } => {
             let paths: Vec<&str> = fields.leaves.keys().map(AsRef::as_ref).collect();
-            format!("whole {tier:?}: {} asked {}", paths.join(" "), show(asked.named()))
+            format!("whole {level:?}: {} requested {}", paths.join(" "), show(requested.intents()))
         }
     }
 }
 
 #[test]
-fn a_patch_names_its_fields_and_a_full_body_all_of_them() {
+fn a_patch_names_its_fields_and_a_whole_body_names_all() {
     let patch = r#"{"data":{"a":"1","b":null}}"#;
     assert_eq!(told(bodies(CONFIG, patch)), r#"named Field: data.a="1" data.b=- lists []"#);
     assert_eq!(
         told(bodies(Bodies { verb: Verb::Update, ..CONFIG }, r#"{"data":{"a":"1"}}"#)),
-        "whole Field: data.a asked "
+        "whole Field: data.a requested "
     );
     let stored: &[u8] = br#"{"data":{"a":"1","c":"3"}}"#;
     let both = Bodies { shape: Shape::Whole, response: Some(stored), ..bodies(CONFIG, patch) };
-    assert_eq!(told(both), r#"whole Value: data.a data.c asked data.a="1" data.b=-"#);
-    assert_eq!(told(Bodies { verb: Verb::Update, ..both }), "whole Value: data.a data.c asked ");
+    assert_eq!(told(both), r#"whole Value: data.a data.c requested data.a="1" data.b=-"#);
+    assert_eq!(told(Bodies { verb: Verb::Update, ..both }), "whole Value: data.a data.c requested ");
     let no_object = Bodies { shape: Shape::Object, ..both };
     assert_eq!(told(no_object), r#"named Field: data.a="1" data.b=- lists []"#, "the response is not the object");
     assert_eq!(told(CONFIG), "none");
@@ -65,7 +66,7 @@ fn a_patch_names_its_fields_and_a_full_body_all_of_them() {
 }
 
 #[test]
-fn an_apply_and_a_strategic_patch_say_what_they_remove_and_a_merge_patch_gives_lists_whole() {
+fn applies_and_strategic_patches_state_removals_and_merge_patches_replace_lists() {
     let list = r#"{"spec":{"env":[{"name":"a"}]}}"#;
     assert_eq!(told(bodies(WIDGET, list)), r#"named Field: spec.env[name=a].name="a" lists ["spec.env"]"#);
     let apply = r#"{"apiVersion":"v1","kind":"Widget","spec":{"env":[{"name":"a"}]}}"#;
@@ -85,7 +86,7 @@ fn an_apply_and_a_strategic_patch_say_what_they_remove_and_a_merge_patch_gives_l
 }
 
 #[test]
-fn a_json_patch_is_kept_to_be_read_when_the_object_is_known() {
+fn a_json_patch_is_kept_until_the_object_is_known() {
     let patch = r#"[{"op":"replace","path":"/data/a","value":"1"}]"#;
     assert_eq!(told(bodies(CONFIG, patch)), r#"named Field unresolved: data.a="1" lists []"#);
     let secret = Bodies { resource: "secrets", ..bodies(CONFIG, patch) };
@@ -94,14 +95,14 @@ fn a_json_patch_is_kept_to_be_read_when_the_object_is_known() {
 }
 
 #[test]
-fn secrets_are_those_of_the_core_group_and_what_is_to_be_hidden() {
+fn core_secrets_and_redacted_objects_are_secret() {
     assert!(Bodies { resource: "secrets", ..CONFIG }.is_secret());
     assert!(!CONFIG.is_secret() && !Bodies { resource: "secrets", ..WIDGET }.is_secret());
     assert!(Bodies { is_hidden: true, ..CONFIG }.is_secret());
 }
 
 #[test]
-fn a_scale_speaks_for_the_replicas_or_what_an_extension_has_in_their_place() {
+fn a_scale_represents_the_replicas_field_or_that_of_a_custom_resource() {
     let scale = r#"{"kind":"Scale","spec":{"replicas":3}}"#;
     let of = |like: Bodies<'static>| Bodies { shape: Shape::Scale, verb: Verb::Update, ..bodies(like, scale) };
     let deployment = Bodies { group: "apps", resource: "deployments", ..WIDGET };
@@ -116,10 +117,10 @@ fn a_scale_speaks_for_the_replicas_or_what_an_extension_has_in_their_place() {
 }
 
 #[test]
-fn the_field_of_an_extensions_scale_is_the_number_that_is_named_so_or_the_only_one() {
+fn the_scale_field_of_a_custom_resource_is_the_usual_or_only_number() {
     let of = |spec: &str| {
         let json = format!(r#"{{"spec":{spec}}}"#);
-        let known = read(Some(json.as_bytes()), |json| Fields::of_object(json, WIDGET.rules())).unwrap();
+        let known = read(Some(json.as_bytes()), |json| Fields::of_object(json, WIDGET.options())).unwrap();
         scale_path(Some(&known)).to_string()
     };
     assert_eq!(&*scale_path(None), "spec.replicas");
@@ -136,80 +137,83 @@ fn change(path: &str, new: Option<&str>) -> Change {
 }
 
 #[test]
-fn of_what_changed_only_what_was_asked_for_is_the_requesters() {
-    let named = |path: &str| Named { path: path.into(), want: Want::Touched };
-    let asked =
-        Asked { named: vec![named("spec.a"), named("spec.b.c")], lists: vec!["spec.list".into()], ..Asked::default() };
-    let of = |asked: &Asked, changes: &[Change]| {
-        asked.of(changes.to_vec()).iter().map(|c| c.path.to_string()).collect::<Vec<_>>()
+fn only_requested_changes_belong_to_the_requester() {
+    let intents = |path: &str| FieldIntent { path: path.into(), intent: Intent::Modify };
+    let requested = PatchIntent {
+        intents: vec![intents("spec.a"), intents("spec.b.c")],
+        lists: vec!["spec.list".into()],
+        ..PatchIntent::default()
+    };
+    let of = |requested: &PatchIntent, changes: &[Change]| {
+        requested.requested_of(changes.to_vec()).iter().map(|c| c.path.to_string()).collect::<Vec<_>>()
     };
     let changes = ["spec.a.deep", "spec.b", "spec.list[x]", "spec.other"].map(|path| change(path, Some("1")));
-    assert_eq!(of(&asked, &changes), ["spec.a.deep", "spec.b", "spec.list[x]"]);
-    assert_eq!(of(&asked, &changes[3..]), ["spec.other"], "where none of it was asked for, all is told");
-    assert_eq!(of(&Asked::default(), &changes).len(), 4, "a full body asks for all");
+    assert_eq!(of(&requested, &changes), ["spec.a.deep", "spec.b", "spec.list[x]"]);
+    assert_eq!(of(&requested, &changes[3..]), ["spec.other"], "where none of it was requested for, all is told");
+    assert_eq!(of(&PatchIntent::default(), &changes).len(), 4, "a full body asks for all");
     let gone = [change("spec.a", Some("1")), change("spec.gone", None)];
-    assert_eq!(of(&asked, &gone), ["spec.a"]);
-    let apply = Asked { removes_unnamed: true, ..asked.clone() };
+    assert_eq!(of(&requested, &gone), ["spec.a"]);
+    let apply = PatchIntent { removes_unnamed: true, ..requested.clone() };
     assert_eq!(of(&apply, &gone), ["spec.a", "spec.gone"], "an apply removes what it no longer names");
     assert_eq!(of(&apply, &changes), ["spec.a.deep", "spec.b", "spec.list[x]"]);
 }
 
 #[test]
-fn without_a_state_before_what_a_patch_names_is_taken_to_be_changed() {
-    let named = |path: &str| Named { path: path.into(), want: Want::Touched };
-    let asked = Asked { named: vec![named("spec.a"), named("status.b")], ..Asked::default() };
+fn without_a_state_before_the_named_fields_are_assumed_changed() {
+    let intents = |path: &str| FieldIntent { path: path.into(), intent: Intent::Modify };
+    let requested = PatchIntent { intents: vec![intents("spec.a"), intents("status.b")], ..PatchIntent::default() };
     let json: &[u8] = br#"{"spec":{"a":1},"status":{"b":2}}"#;
-    let stored = read(Some(json), |json| Fields::of_object(json, WIDGET.rules())).unwrap();
-    let of = |asked: &Asked, part| {
-        let changes = asked.taken_from(&stored, part);
+    let stored = read(Some(json), |json| Fields::of_object(json, WIDGET.options())).unwrap();
+    let of = |requested: &PatchIntent, part| {
+        let changes = requested.assume_changed(&stored, part);
         changes.iter().map(|c| format!("{}={}", c.path, c.new.as_ref().unwrap().text().unwrap())).collect::<Vec<_>>()
     };
-    assert_eq!(of(&asked, Part::Main), ["spec.a=1"]);
-    assert_eq!(of(&asked, Part::Status), ["status.b=2"]);
-    let apply = Asked { is_apply: true, ..asked };
+    assert_eq!(of(&requested, Part::Main), ["spec.a=1"]);
+    assert_eq!(of(&requested, Part::Status), ["status.b=2"]);
+    let apply = PatchIntent { is_apply: true, ..requested };
     assert_eq!(of(&apply, Part::Main), [""; 0], "an apply repeats what it ever wanted");
 }
 
 #[test]
-fn what_is_asked_for_is_known_whole_also_of_what_a_webhook_patches() {
+fn all_intents_of_requests_and_webhook_patches_are_read() {
     let whole = bodies(Bodies { verb: Verb::Update, ..CONFIG }, r#"{"data":{"a":"1","b":"2"}}"#);
-    let paths = |named: Vec<Named>| named.into_iter().map(|n| n.path.to_string()).collect::<Vec<_>>();
-    assert_eq!(paths(whole.asked_whole()), ["data.a", "data.b"]);
+    let paths = |intents: Vec<FieldIntent>| intents.into_iter().map(|n| n.path.to_string()).collect::<Vec<_>>();
+    assert_eq!(paths(whole.whole_request_intents()), ["data.a", "data.b"]);
     let patch: &[u8] = br#"[{"op":"add","path":"/data/c","value":"3"}]"#;
-    assert_eq!(paths(whole.patched_by_webhook(patch, None)), ["data.c"]);
+    assert_eq!(paths(whole.webhook_intents(patch, None)), ["data.c"]);
 }
 
 #[test]
-fn evidence_takes_the_bytes_of_what_it_names() {
-    let of_named = |named: &[Named]| named.iter().map(Named::bytes).sum::<usize>();
+fn the_bytes_of_evidence_are_those_of_its_intents() {
+    let of_named = |intents: &[FieldIntent]| intents.iter().map(FieldIntent::bytes).sum::<usize>();
     let patch = r#"[{"op":"replace","path":"/data/a","value":"1"}]"#;
     let evidence = bodies(CONFIG, patch).evidence(None);
-    let Evidence::Named { named, unresolved: Some(Unresolved::JsonPatch(_)), .. } = &evidence else {
+    let Evidence::Intents { intents, unresolved: Some(Unresolved::JsonPatch(_)), .. } = &evidence else {
         panic!("a patch")
     };
-    assert_eq!(evidence.bytes(), of_named(named) + patch.len(), "the patch is kept");
+    assert_eq!(evidence.bytes(), of_named(intents) + patch.len(), "the patch is kept");
     let stored: &[u8] = br#"{"data":{"a":"1","c":"3"}}"#;
     let both = Bodies { shape: Shape::Whole, response: Some(stored), ..bodies(CONFIG, r#"{"data":{"a":"1"}}"#) };
     let evidence = both.evidence(None);
-    let Evidence::Whole { fields, asked, .. } = &evidence else { panic!("a full body") };
-    assert_eq!(evidence.bytes(), fields.bytes() + of_named(asked.named()));
-    assert!(of_named(asked.named()) > 0);
+    let Evidence::Whole { fields, requested, .. } = &evidence else { panic!("a full body") };
+    assert_eq!(evidence.bytes(), fields.bytes() + of_named(requested.intents()));
+    assert!(of_named(requested.intents()) > 0);
 }
 
 #[test]
-fn what_depends_on_the_object_is_named_once_that_is_known() {
+fn unresolved_fields_are_named_once_the_object_is_known() {
     let limits = Limits::default();
     let name = ObjectName { group: "example.com", resource: "widgets", namespace: "shop", name: "web" };
     let on = ObjectLimits::new(&limits, &name);
     let of = |unresolved: &Unresolved, before: Option<&Fields>| {
-        unresolved.named(before, &on).iter().map(|n| n.path.to_string()).collect::<Vec<_>>()
+        unresolved.intents(before, &on).iter().map(|n| n.path.to_string()).collect::<Vec<_>>()
     };
     let json: &[u8] = br#"{"spec":{"size":2,"other":1,"parts":[{"name":"a"},{"name":"b"}]}}"#;
-    let before = read(Some(json), |json| Fields::of_object(json, WIDGET.rules())).unwrap();
+    let before = read(Some(json), |json| Fields::of_object(json, WIDGET.options())).unwrap();
     let scale = Unresolved::Scale(FieldValue::of_json("3"));
     assert_eq!(
-        scale.named(None, &on),
-        [Named { path: "spec.replicas".into(), want: Want::Value(FieldValue::of_json("3")) }]
+        scale.intents(None, &on),
+        [FieldIntent { path: "spec.replicas".into(), intent: Intent::Set(FieldValue::of_json("3")) }]
     );
     assert_eq!(of(&scale, Some(&before)), ["spec.size"]);
     let patch: &[u8] = br#"[{"op":"replace","path":"/spec/parts/1/x","value":"1"}]"#;
@@ -219,7 +223,7 @@ fn what_depends_on_the_object_is_named_once_that_is_known() {
 }
 
 #[test]
-fn the_subresource_tells_what_the_bodies_are_of() {
+fn the_subresource_determines_the_shape_of_the_bodies() {
     let shape = |level: &'static str, subresource: &str| {
         let mut server = Server::new(level);
         server.create(0, "carol", serde_json::json!({}));
@@ -235,7 +239,7 @@ fn the_subresource_tells_what_the_bodies_are_of() {
 }
 
 #[test]
-fn a_directive_counts_down_to_the_depth_that_is_walked() {
+fn directives_are_found_up_to_the_walked_depth() {
     let is_found = |text: String| read(Some(text.as_bytes()), |json| has_directive(json, 0)).unwrap();
     let in_maps = |depth: usize| format!(r#"{}{{"$patch":"x"}}{}"#, r#"{"a":"#.repeat(depth), "}".repeat(depth));
     assert!(is_found(in_maps(DEPTH_MAX - 1)));
@@ -247,11 +251,11 @@ fn a_directive_counts_down_to_the_depth_that_is_walked() {
 }
 
 #[test]
-fn a_json_patch_is_read_up_to_a_path_that_is_too_long() {
+fn a_json_patch_is_read_up_to_the_first_path_that_is_too_long() {
     let named_of = |len: usize| {
         let operation = |key: &str| format!(r#"{{"op":"replace","path":"/{key}","value":1}}"#);
         let text = format!("[{},{}]", operation(&"a".repeat(len)), operation("b"));
-        read(Some(text.as_bytes()), |json| named(json, WIDGET.rules(), None)).unwrap().len()
+        read(Some(text.as_bytes()), |json| intents(json, WIDGET.options(), None)).unwrap().len()
     };
     assert_eq!((named_of(PATH_BYTES_MAX), named_of(PATH_BYTES_MAX + 1)), (2, 0));
 }

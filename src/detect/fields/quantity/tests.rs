@@ -24,14 +24,14 @@ fn amounts_that_differ_are_not_equal() {
 }
 
 #[test]
-fn other_texts_are_no_quantities() {
+fn other_texts_are_not_quantities() {
     for text in ["", "-", ".", "1.2.3", "v2", "1x", "1 Gi", "1e", "1e99", "mi", "9".repeat(40).as_str()] {
         assert_eq!(nanos(text), None, "{text}");
     }
 }
 
 #[test]
-fn quantities_are_known_by_where_they_stand() {
+fn quantities_are_recognised_by_their_path() {
     for path in [
         "spec.template.spec.containers[name=web].resources.requests.cpu",
         "spec.containers[name=web].resources.limits['nvidia.com/gpu']",
@@ -72,7 +72,7 @@ fn suffixes_are_powers_of_ten_and_of_1024() {
 }
 
 #[test]
-fn what_has_too_many_digits_to_be_computed_is_no_quantity() {
+fn a_number_with_too_many_digits_is_not_a_quantity() {
     assert_eq!(nanos(&"0".repeat(30)), Some(0), "thirty characters");
     assert_eq!(nanos(&"0".repeat(31)), None);
     assert_eq!(nanos("1e18"), Some(NANOS * 1_000_000_000_000_000_000));

@@ -1,4 +1,4 @@
-//! What one client did to one part of an object: a few numbers, for the many objects that nobody fights over.
+//! Statistics of one client and one part of an object: a few numbers, which are all that is kept of most objects.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -10,55 +10,55 @@ use super::write::{Effect, Part, Write};
 use crate::audit::event::{Micros, Verb};
 
 const MINUTE_MS: u32 = 60_000;
-/// The longest pause between two no-ops of a hot loop. No controller looks at its objects again by the clock as often as
-/// that: it is its own writes, or their answers, that wake it.
+/// Maximum time between two no-ops of a hot loop. No controller resyncs that often; such a controller is triggered by its
+/// own writes or by their responses.
 const NO_OPS_APART_MS: u32 = 5_000;
 
-/// What one client did to one part of an object. Kept small: there are one or two for every object of a cluster.
+/// The writes of one client to one part of an object. Kept small, because every object of a cluster has one or two.
 ///
-/// Times are milliseconds after the object's base time, for 49 days.
+/// Times are milliseconds after the object's base time. They overflow after 49 days.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    /// Who, and from where it wrote first.
+pub struct WriterStats {
+    /// The client, with the origin of its first write.
     pub client: Arc<Client>,
     first_ms: u32,
     last_ms: u32,
-    /// The last of its writes that is no longer among the recent ones; 0 where all still are.
-    settled_ms: u32,
-    /// Writes that changed something, by verb: create, update, patch, delete.
+    /// The time of the last write that is no longer pending; 0 if all are pending.
+    finalized_ms: u32,
+    /// Numbers of writes that changed something, by verb: create, update, patch, delete.
     verbs: [u32; 4],
-    /// Writes that were answered with success and changed nothing.
+    /// Number of writes that succeeded and changed nothing.
     pub no_ops: u32,
-    /// The last of its writes and no-ops.
+    /// The time of the last write or no-op.
     last_any_ms: u32,
     /// The level of the hot-loop bucket, counted from `last_any_ms`: at most its window.
     ahead_ms: u16,
     creates: u16,
     deletes: u16,
     bindings: u16,
-    /// Whether its writes and no-ops were more than the hot-loop bucket holds.
-    is_fast: bool,
+    /// Whether its writes and no-ops ever emptied the hot-loop bucket.
+    exceeds_rate: bool,
     no_ops_in_a_row: u8,
     no_ops_longest: u8,
-    /// Which part.
+    /// The part of the object.
     pub part: Part,
 }
 
-// === impl Seen ===
+// === impl WriterStats ===
 
-impl Seen {
-    /// A client whose first request about a part this is.
-    pub fn new(client: Arc<Client>, part: Part) -> Seen {
-        Seen {
+impl WriterStats {
+    /// Returns the statistics of a client that has not written this part yet.
+    pub fn new(client: Arc<Client>, part: Part) -> WriterStats {
+        WriterStats {
             client,
             first_ms: u32::MAX,
             last_ms: 0,
-            settled_ms: 0,
+            finalized_ms: 0,
             verbs: [0; 4],
             no_ops: 0,
             last_any_ms: 0,
             ahead_ms: 0,
-            is_fast: false,
+            exceeds_rate: false,
             creates: 0,
             deletes: 0,
             bindings: 0,
@@ -68,9 +68,9 @@ impl Seen {
         }
     }
 
-    /// Counts one request that was answered with success, `ms` after the object's base time.
+    /// Counts one successful request, `ms` after the object's base time.
     pub fn count(&mut self, write: &Write<'_>, ms: u32, is_no_op: bool, limits: &Limits) {
-        self.pace(ms, is_no_op, limits);
+        self.count_rate(ms, is_no_op, limits);
         if is_no_op {
             self.no_ops += 1;
             if self.writes() == 0 {
@@ -99,7 +99,7 @@ impl Seen {
         }
     }
 
-    /// Takes back one write that turned out to have changed nothing.
+    /// Counts one write as a no-op, because it turned out that it changed nothing.
     pub fn discount(&mut self) {
         if let Some(count) = self.verbs.iter_mut().rev().find(|count| **count > 0) {
             *count -= 1;
@@ -107,67 +107,67 @@ impl Seen {
         }
     }
 
-    /// Notes that the write at `ms` is no longer among the recent ones.
-    pub fn settle(&mut self, ms: u32) {
-        self.settled_ms = self.settled_ms.max(ms).max(1);
+    /// Records that the write at `ms` is no longer pending.
+    pub fn finalize(&mut self, ms: u32) {
+        self.finalized_ms = self.finalized_ms.max(ms).max(1);
     }
 
-    /// Writes that changed something, as far as is known.
+    /// Returns the number of writes that changed something, as far as is known.
     pub fn writes(&self) -> u32 {
         self.verbs.iter().sum()
     }
 
-    /// Writes by verb.
+    /// Returns the numbers of writes by verb.
     pub fn verbs(&self) -> [(&'static str, u32); 4] {
         let [creates, updates, patches, deletes] = self.verbs;
         [("create", creates), ("update", updates), ("patch", patches), ("delete", deletes)]
     }
 
-    /// Writes that brought the object into being.
+    /// Returns the number of writes that created the object.
     pub fn creates(&self) -> u32 {
         u32::from(self.creates)
     }
 
-    /// Writes that took it away.
+    /// Returns the number of writes that deleted the object.
     pub fn deletes(&self) -> u32 {
         u32::from(self.deletes)
     }
 
-    /// Writes that gave the object contents; bindings are no contest.
-    pub fn contents(&self) -> u32 {
+    /// Returns the number of writes that gave the object contents, without bindings, which contest nothing.
+    pub fn content_writes(&self) -> u32 {
         self.writes().saturating_sub(self.deletes() + u32::from(self.bindings))
     }
 
-    /// The verb it mostly changes the object with.
+    /// Returns the verb with which it mostly changes the object.
     pub fn modifying_verb(&self) -> Verb {
         if self.verbs[1] > self.verbs[2] { Verb::Update } else { Verb::Patch }
     }
 
-    /// When its first and its last write were, for an object with this base time.
+    /// Returns the times of its first and last write, for an object with this base time.
     pub fn span(&self, base: Micros) -> (Micros, Micros) {
         let at = |ms: u32| base + i64::from(ms) * 1_000;
         (at(self.first_ms.min(self.last_ms)), at(self.last_ms))
     }
 
-    /// When its first and its last write or no-op were, for an object with this base time.
+    /// Returns the times of its first write and its last write or no-op, for an object with this base time.
     pub fn activity(&self, base: Micros) -> (Micros, Micros) {
         let (first, last) = self.span(base);
         (first, last.max(base + i64::from(self.last_any_ms) * 1_000))
     }
 
-    /// When the last write was that is no longer among the recent ones.
-    pub fn settled(&self, base: Micros) -> Option<Micros> {
-        (self.settled_ms > 0).then(|| base + i64::from(self.settled_ms) * 1_000)
+    /// Returns the time of the last write that is no longer pending.
+    pub fn finalized(&self, base: Micros) -> Option<Micros> {
+        (self.finalized_ms > 0).then(|| base + i64::from(self.finalized_ms) * 1_000)
     }
 
-    /// Whether it is in a hot loop.
+    /// Whether it is, or was, in a hot loop.
     pub fn is_hot(&self, limits: &Limits) -> bool {
-        self.is_fast || u32::from(self.no_ops_longest) >= limits.hot_loop_no_ops.get()
+        self.exceeds_rate || u32::from(self.no_ops_longest) >= limits.hot_loop_no_ops.get()
     }
 
-    fn pace(&mut self, ms: u32, is_no_op: bool, limits: &Limits) {
-        let goes_on = ms.saturating_sub(self.last_any_ms) <= NO_OPS_APART_MS;
-        self.no_ops_in_a_row = match (is_no_op, goes_on) {
+    fn count_rate(&mut self, ms: u32, is_no_op: bool, limits: &Limits) {
+        let is_continued = ms.saturating_sub(self.last_any_ms) <= NO_OPS_APART_MS;
+        self.no_ops_in_a_row = match (is_no_op, is_continued) {
             (true, true) => self.no_ops_in_a_row.saturating_add(1),
             (true, false) => 1,
             (false, _) => 0,
@@ -175,19 +175,19 @@ impl Seen {
         self.no_ops_longest = self.no_ops_longest.max(self.no_ops_in_a_row);
         let per_minute =
             Limit { burst: limits.hot_loop_per_minute, window_s: NonZeroU32::new(60).expect("a minute is not zero") };
-        // What comes a little late counts with the latest: the bucket's clock must not run backwards. What comes later
-        // still is of another minute, of which nothing is known any more.
+        // A request that is a little late counts at the latest time, because the times of a bucket must not decrease. A
+        // request that is more than a minute late is left out: the level of its minute is no longer known.
         if self.last_any_ms.saturating_sub(ms) > MINUTE_MS {
             return;
         }
         let level = if self.ahead_ms > 0 { self.last_any_ms.saturating_add(u32::from(self.ahead_ms)) } else { 0 };
         let mut bucket = RateBucket::at_ms(level);
         self.last_any_ms = self.last_any_ms.max(ms);
-        self.is_fast |= !bucket.take(&per_minute, i64::from(self.last_any_ms) * 1_000);
+        self.exceeds_rate |= !bucket.take(&per_minute, i64::from(self.last_any_ms) * 1_000);
         self.ahead_ms = u16::try_from(bucket.ms().saturating_sub(self.last_any_ms)).unwrap_or(u16::MAX);
     }
 }
 
 #[cfg(test)]
-#[path = "seen/tests.rs"]
+#[path = "writer_stats/tests.rs"]
 mod tests;

@@ -1,6 +1,6 @@
 //! The kinds of the built-in resources, for events without bodies.
 
-/// The kind of a built-in resource; `None` for others.
+/// Returns the kind of a built-in resource, or `None` for other resources.
 pub fn built_in(group: &str, resource: &str) -> Option<&'static str> {
     Some(match (group, resource) {
         ("", "bindings") => "Binding",
@@ -67,8 +67,8 @@ pub fn built_in(group: &str, resource: &str) -> Option<&'static str> {
     })
 }
 
-/// Short names that people type, by resource.
-const SHORT: &[(&str, &str)] = &[
+/// kubectl's short names and their resources.
+const SHORT_NAMES: &[(&str, &str)] = &[
     ("cm", "configmaps"),
     ("cj", "cronjobs"),
     ("crd", "customresourcedefinitions"),
@@ -96,8 +96,8 @@ const SHORT: &[(&str, &str)] = &[
     ("svc", "services"),
 ];
 
-/// Whether what a person typed (`deploy`, `Deployment`, `deployments.apps`, …) means this resource or kind.
-pub fn is_meant(typed: &str, group: &str, resource: &str, kind: &str) -> bool {
+/// Whether a user's input (`deploy`, `Deployment`, `deployments.apps`, …) refers to this resource or kind.
+pub fn matches_input(typed: &str, group: &str, resource: &str, kind: &str) -> bool {
     let typed = typed.to_ascii_lowercase();
     let (name, wanted_group) = match typed.split_once('.') {
         Some((name, group)) => (name, Some(group)),
@@ -107,10 +107,10 @@ pub fn is_meant(typed: &str, group: &str, resource: &str, kind: &str) -> bool {
         let wanted = wanted.strip_prefix("v1.").unwrap_or(wanted);
         wanted == group || (group.starts_with(wanted) && group[wanted.len()..].starts_with('.'))
     });
-    let name = SHORT.iter().find(|(short, _)| *short == name).map_or(name, |(_, full)| full);
+    let name = SHORT_NAMES.iter().find(|(short, _)| *short == name).map_or(name, |(_, full)| full);
     is_group && (name == resource || name.eq_ignore_ascii_case(kind) || format!("{name}s") == resource)
 }
 
 #[cfg(test)]
-#[path = "kind/tests.rs"]
+#[path = "resource_kind/tests.rs"]
 mod tests;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::audit::event::Verb;
 use crate::detect::actor::Client;
-use crate::detect::fields::{Change, Evidence, FieldValue, Path, Tier};
+use crate::detect::fields::{Change, Evidence, EvidenceLevel, FieldValue, Path};
 use crate::detect::tests::{SECOND, START, Server, Watcher, state_change};
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::{ObjectName, Part};
@@ -16,12 +16,12 @@ fn mode(value: &str) -> Value {
     json!({"data": {"mode": value}})
 }
 
-/// The counted bytes are those of the records, and nothing settled keeps a state.
-fn assert_accounts(contest: &Contest) {
-    assert_eq!(contest.bytes, contest.history.iter().map(Record::bytes).sum::<usize>());
-    assert!(contest.bytes() > contest.bytes);
-    assert!(contest.history.iter().take(contest.settled).all(|r| r.state.is_none() && !r.has_evidence()));
-    assert!(contest.settled < contest.history.len().max(1) || contest.history.len() == contest.settled);
+/// The counted bytes are those of the records, and nothing finalized keeps a state.
+fn assert_accounts(history: &WriteHistory) {
+    assert_eq!(history.bytes, history.records.iter().map(Record::bytes).sum::<usize>());
+    assert!(history.bytes() > history.bytes);
+    assert!(history.records.iter().take(history.finalized).all(|r| r.state.is_none() && !r.has_evidence()));
+    assert!(history.finalized < history.records.len().max(1) || history.records.len() == history.finalized);
 }
 
 /// What is concluded.
@@ -35,10 +35,10 @@ struct Essence {
 }
 
 fn essence(watcher: &Watcher) -> Essence {
-    let seen = watcher.state.seen().iter().map(|s| (s.client.actor.to_string(), s.writes(), s.no_ops));
+    let seen = watcher.state.writers().iter().map(|s| (s.client.actor.to_string(), s.writes(), s.no_ops));
     let mut seen: Vec<_> = seen.collect();
     seen.sort();
-    let deleted = watcher.state.contest().and_then(|contest| contest.findings().deleted_at());
+    let deleted = watcher.state.history().and_then(|history| history.analysis().deleted_at());
     Essence { wars: watcher.wars(), contested: watcher.contested(), seen, deleted }
 }
 
@@ -72,14 +72,14 @@ fn in_any_order(events: &[Value]) -> Watcher {
     for order in orders(events.len()) {
         let watcher = Watcher::of(order.iter().map(|index| &events[*index]));
         assert_eq!(essence(&watcher), essence(&expected), "{order:?}");
-        assert_accounts(watcher.contest());
+        assert_accounts(watcher.history());
     }
-    assert_accounts(expected.contest());
+    assert_accounts(expected.history());
     expected
 }
 
 #[test]
-fn a_life_of_an_object_is_seen_the_same_in_any_order() {
+fn the_life_of_an_object_is_the_same_in_any_order_of_arrival() {
     for level in LEVELS {
         let mut server = Server::new(level);
         let events = [
@@ -101,7 +101,7 @@ fn a_life_of_an_object_is_seen_the_same_in_any_order() {
 }
 
 #[test]
-fn who_only_found_what_another_one_stored_changed_nothing_in_any_order() {
+fn a_write_that_found_its_revision_changed_nothing_in_any_order_of_arrival() {
     let mut server = Server::new("RequestResponse");
     let events = [
         server.create(0, "carol", mode("zero")),
@@ -121,7 +121,7 @@ fn who_only_found_what_another_one_stored_changed_nothing_in_any_order() {
 }
 
 #[test]
-fn a_deletion_is_the_last_of_its_object_whatever_its_clock_says() {
+fn a_deletion_is_the_last_write_of_its_object_regardless_of_clocks() {
     let mut server = Server::new("RequestResponse");
     let events = [
         server.create(0, "carol", mode("zero")),
@@ -132,13 +132,13 @@ fn a_deletion_is_the_last_of_its_object_whatever_its_clock_says() {
         server.delete(38, "dave"),
     ];
     let watcher = in_any_order(&events);
-    assert_eq!(watcher.findings().deleted_at(), Some(START + 38 * SECOND));
+    assert_eq!(watcher.analysis().deleted_at(), Some(START + 38 * SECOND));
     assert_eq!(watcher.state.state(), State::Calm, "the deletion ended it");
     assert_eq!(watcher.contested(), ["data.mode 1/1"]);
 }
 
 #[test]
-fn a_new_object_of_the_same_name_is_another_one_in_any_order() {
+fn a_new_object_of_the_same_name_is_another_one_in_any_order_of_arrival() {
     let mut server = Server::new("RequestResponse");
     let events = [
         server.create(0, "carol", mode("zero")),
@@ -149,11 +149,11 @@ fn a_new_object_of_the_same_name_is_another_one_in_any_order() {
         server.patch(50, "alice", mode("a")),
     ];
     let watcher = in_any_order(&events);
-    assert_eq!((watcher.wars(), watcher.findings().deleted_at()), (vec![], None));
+    assert_eq!((watcher.wars(), watcher.analysis().deleted_at()), (vec![], None));
 }
 
 #[test]
-fn a_creation_by_a_clock_that_is_ahead_belongs_before_the_first_change() {
+fn a_creation_with_a_clock_ahead_precedes_the_first_change() {
     let retakes = |created: i64| {
         let mut server = Server::new("Request");
         let events = [
@@ -170,7 +170,7 @@ fn a_creation_by_a_clock_that_is_ahead_belongs_before_the_first_change() {
 }
 
 #[test]
-fn of_two_updates_of_one_revision_the_one_that_changes_nothing_came_first() {
+fn of_two_updates_of_one_revision_the_no_op_is_first() {
     // bob sends back what he read; alice really writes. Both say that they replaced the same revision.
     for (bob, alice) in [(0, 1), (1, 0)] {
         let mut server = Server::new("Request");
@@ -186,7 +186,7 @@ fn of_two_updates_of_one_revision_the_one_that_changes_nothing_came_first() {
 }
 
 #[test]
-fn updates_that_replaced_different_revisions_are_a_war_whatever_their_clocks_say() {
+fn updates_of_different_revisions_are_a_war_regardless_of_clocks() {
     let mut server = Server::new("Request");
     let mut events = vec![server.create(0, "carol", mode("zero"))];
     for round in 1..5 {
@@ -218,7 +218,7 @@ fn a_request_for_the_status_writes_nothing_else() {
 }
 
 #[test]
-fn an_extension_without_a_status_of_its_own_has_it_written_with_the_rest() {
+fn the_status_of_a_custom_resource_without_a_status_subresource_is_written_with_the_rest() {
     let contested = |of| {
         let mut server = Server { of, ..Server::new("RequestResponse") };
         let mut events = vec![server.create(0, "carol", json!({"status": {"a": "0"}}))];
@@ -239,62 +239,62 @@ fn long_war(watcher: &mut Watcher, writes: i64, per_second: i64) {
         let who = if turn % 2 == 0 { "alice" } else { "bob" };
         watcher.see(&server.patch(turn / per_second, who, mode(who)));
         if turn % 50 == 0 {
-            assert_accounts(watcher.contest());
+            assert_accounts(watcher.history());
         }
     }
 }
 
 #[test]
-fn what_nobody_can_come_late_before_is_settled() {
+fn records_are_finalized_once_late_writes_cannot_precede_them() {
     let mut watcher = Watcher::new();
     let mut server = Server::new("RequestResponse");
     watcher.see(&server.create(0, "alice", mode("a")));
     for turn in 1..20 {
         watcher.see(&server.patch(turn * 30, if turn % 2 == 0 { "alice" } else { "bob" }, mode(&turn.to_string())));
-        assert_accounts(watcher.contest());
+        assert_accounts(watcher.history());
         // Five of them lie within 150 seconds before the latest.
-        assert_eq!(watcher.contest().settled as i64, (turn - 5).max(0), "{turn}");
+        assert_eq!(watcher.history().finalized as i64, (turn - 5).max(0), "{turn}");
     }
-    assert!(watcher.contest().known().is_some());
-    // Who comes later still is counted by what it names, and settled at once.
+    assert!(watcher.history().current_fields().is_some());
+    // Who comes later still is counted by what it names, and finalized at once.
     let mut late = server.patch(95, "dave", mode("late"));
     late["responseObject"] = Value::Null;
     late["level"] = "Request".into();
     watcher.see(&late);
-    assert_accounts(watcher.contest());
-    let at: Vec<i64> = watcher.contest().history().map(|r| (r.order.at - START) / SECOND).collect();
+    assert_accounts(watcher.history());
+    let at: Vec<i64> = watcher.history().records().map(|r| (r.order.at - START) / SECOND).collect();
     assert!(at.is_sorted() && at.contains(&95), "{at:?}");
-    assert_eq!(watcher.contest().settled, 15);
+    assert_eq!(watcher.history().finalized, 15);
 }
 
 #[test]
-fn a_long_war_is_counted_whole_and_kept_in_part() {
+fn a_long_war_is_counted_completely_and_kept_partly() {
     // The third write brings a value that is new; from the fourth on each takes a value back.
     let mut slow = Watcher::new();
     long_war(&mut slow, 600, 1);
     assert_eq!(slow.wars(), ["Fields alice,bob 597 confirmed"]);
     // 150 seconds and the latest may still be corrected; 64 more are shown.
-    assert_eq!((slow.contest().settled, slow.contest().history.len()), (SHOWN_MAX, SHOWN_MAX + 151));
+    assert_eq!((slow.history().finalized, slow.history().records.len()), (SHOWN_MAX, SHOWN_MAX + 151));
     let mut fast = Watcher::new();
     long_war(&mut fast, 600, 4);
     assert_eq!(fast.wars(), ["Fields alice,bob 597 confirmed"]);
-    assert_eq!((fast.contest().settled, fast.contest().history.len()), (SHOWN_MAX, SHOWN_MAX + STATES_MAX));
+    assert_eq!((fast.history().finalized, fast.history().records.len()), (SHOWN_MAX, SHOWN_MAX + STATES_MAX));
     let mut followed = Watcher::new();
-    followed.state.follow();
+    followed.state.keep_history();
     long_war(&mut followed, 600, 1);
-    assert_eq!(followed.contest().history.len(), HISTORY_MAX);
+    assert_eq!(followed.history().records.len(), RECORDS_MAX);
     assert_eq!(followed.wars(), ["Fields alice,bob 597 confirmed"]);
 }
 
 #[test]
-fn a_short_war_is_shown_whole() {
+fn a_short_war_is_kept_completely() {
     let mut watcher = Watcher::new();
     long_war(&mut watcher, SHOWN_MAX as i64, 1);
-    assert_eq!(watcher.contest().history.len(), SHOWN_MAX);
+    assert_eq!(watcher.history().records.len(), SHOWN_MAX);
 }
 
 #[test]
-fn a_pause_that_a_person_lifted_stays_lifted_whoever_comes_late() {
+fn a_lifted_pause_stays_lifted_after_late_writes() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero"))]);
     let events: Vec<Value> = (1..14)
@@ -321,14 +321,14 @@ fn a_pause_that_a_person_lifted_stays_lifted_whoever_comes_late() {
             if turn % 2 == 0 { "alice" } else { "bob" },
             mode(if turn % 2 == 0 { "a" } else { "b" }),
         ));
-        states.push(watcher.findings().state(Confidence::Confirmed));
+        states.push(watcher.analysis().state(Confidence::Confirmed));
     }
     assert_eq!(states[..5], [State::Contested; 5]);
     assert_eq!(states[5], State::Thrashing);
 }
 
 #[test]
-fn states_that_are_dropped_make_room_and_the_war_goes_on() {
+fn a_war_continues_after_its_states_are_dropped() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero"))]);
     for turn in 1..6 {
@@ -340,22 +340,22 @@ fn states_that_are_dropped_make_room_and_the_war_goes_on() {
     }
     let before = watcher.state.bytes();
     watcher.state.drop_bodies();
-    assert_eq!((watcher.state.bytes() < before, watcher.contest().known().is_some()), (true, false));
-    assert_accounts(watcher.contest());
+    assert_eq!((watcher.state.bytes() < before, watcher.history().current_fields().is_some()), (true, false));
+    assert_accounts(watcher.history());
     for turn in 6..9 {
         watcher.see(&server.patch(
             turn * 10,
             if turn % 2 == 0 { "alice" } else { "bob" },
             mode(if turn % 2 == 0 { "a" } else { "b" }),
         ));
-        assert_accounts(watcher.contest());
+        assert_accounts(watcher.history());
     }
-    assert!(watcher.contest().known().is_some());
+    assert!(watcher.history().current_fields().is_some());
     assert_eq!(watcher.wars(), ["Fields alice,bob 6 confirmed"]);
 }
 
 #[test]
-fn what_one_actor_replaces_again_and_again_goes_on_in_the_new_object() {
+fn the_history_continues_in_an_object_that_its_actor_replaces() {
     // flux replaces the object each time it finds alice's value: deletes it and creates it with its own.
     let mut server = Server::new("RequestResponse");
     let mut events = vec![server.create(0, "flux", mode("f"))];
@@ -366,7 +366,7 @@ fn what_one_actor_replaces_again_and_again_goes_on_in_the_new_object() {
     }
     let watcher = Watcher::of(&events);
     let replacements: Vec<bool> =
-        watcher.contest().history().filter(|r| r.effect == Effect::Create).map(|r| r.is_replacement).collect();
+        watcher.history().records().filter(|r| r.effect == Effect::Create).map(|r| r.is_replacement).collect();
     assert_eq!(replacements, [false, false, true, true, true], "from the second time on");
     assert!(watcher.wars().iter().any(|war| war.starts_with("Fields alice,flux")), "{:?}", watcher.wars());
     let pods = Server { of: ("", "pods", "Pod"), ..Server::new("RequestResponse") };
@@ -378,17 +378,17 @@ fn what_one_actor_replaces_again_and_again_goes_on_in_the_new_object() {
         events.push(server.create(round * 60 + 11, "controller", mode("f")));
     }
     let watcher = Watcher::of(&events);
-    assert!(watcher.contest().history().all(|r| !r.is_replacement), "each Pod is a new one");
+    assert!(watcher.history().records().all(|r| !r.is_replacement), "each Pod is a new one");
 }
 
 #[test]
-fn who_changed_what_by_which_webhook_is_known() {
+fn records_show_which_webhook_changed_them() {
     let mut server = Server::new("RequestResponse");
     let mut events = vec![server.create(0, "carol", mode("zero")), server.patch(5, "bob", mode("b"))];
     let operations = json!([{"op": "replace", "path": "/data/mode", "value": "w"}, {"op": "add", "path": "/data/more", "value": "m"}]);
     events.push(server.patch_through(10, "alice", json!({"data": {"other": "o"}}), ("policy", operations)));
     let watcher = Watcher::of(&events);
-    let last = watcher.contest().history().last().unwrap();
+    let last = watcher.history().records().last().unwrap();
     assert!(last.is_admitted_by("webhook policy/policy.example.com") && !last.is_admitted_by("webhook other/x"));
     let paths = |changes: &[Change]| changes.iter().map(|change| change.path.to_string()).collect::<Vec<_>>();
     assert_eq!(paths(&last.changes), ["data.other"], "what alice changed");
@@ -397,15 +397,15 @@ fn who_changed_what_by_which_webhook_is_known() {
     assert_eq!(of_webhook[0].1.iter().map(|c| c.path.to_string()).collect::<Vec<_>>(), ["data.mode", "data.more"]);
     assert!(
         watcher
-            .contest()
             .history()
+            .records()
             .next()
             .is_some_and(|first| !first.is_admitted_by("webhook policy/policy.example.com"))
     );
 }
 
 #[test]
-fn an_update_of_an_earlier_revision_stored_it_whatever_the_clock_of_who_found_it() {
+fn an_update_of_an_earlier_revision_stored_it_regardless_of_clocks() {
     for skew in [1, -1] {
         let mut server = Server::new("RequestResponse");
         let events = [
@@ -423,7 +423,7 @@ fn an_update_of_an_earlier_revision_stored_it_whatever_the_clock_of_who_found_it
 }
 
 #[test]
-fn of_two_patches_with_one_revision_the_later_one_found_it() {
+fn of_two_patches_with_one_revision_the_later_one_is_a_no_op() {
     let mut server = Server::new("RequestResponse");
     let events = [
         server.create(0, "carol", mode("zero")),
@@ -440,19 +440,19 @@ fn of_two_patches_with_one_revision_the_later_one_found_it() {
 }
 
 /// What a write is ordered by: revision, epoch, time, and whether the object was gone after it.
-fn order(revision: u64, uid: u64, at: Micros, is_last: bool) -> Order {
-    Order { revision, uid, at, is_last }
+fn order(revision: u64, uid: u64, at: Micros, is_last: bool) -> WriteOrder {
+    WriteOrder { revision, uid, at, is_last }
 }
 
 /// A write without bodies.
-fn bare(order: Order, effect: Effect) -> Record {
+fn bare(order: WriteOrder, effect: Effect) -> Record {
     let verb = match effect {
         Effect::Create => Verb::Create,
         Effect::Delete => Verb::Delete,
         Effect::Modify => Verb::Patch,
     };
     let client = Arc::new(Client::named("alice"));
-    Record::new(order, client, verb, effect, Part::Main, Tier::Object, Evidence::None)
+    Record::new(order, client, verb, effect, Part::Main, EvidenceLevel::Object, Evidence::None)
 }
 
 fn modification(revision: u64, uid: u64, at: Micros) -> Record {
@@ -463,66 +463,66 @@ fn deletion(revision: u64, uid: u64, at: Micros) -> Record {
     bare(order(revision, uid, at, true), Effect::Delete)
 }
 
-/// A contest with exactly these writes, in this order, none of them settled.
-fn of_records(records: impl IntoIterator<Item = Record>) -> Contest {
-    let history: VecDeque<Record> = records.into_iter().collect();
-    let bytes = history.iter().map(Record::bytes).sum();
-    Contest { history, bytes, ..Contest::default() }
+/// A history with exactly these writes, in this order, none of them finalized.
+fn of_records(records: impl IntoIterator<Item = Record>) -> WriteHistory {
+    let records: VecDeque<Record> = records.into_iter().collect();
+    let bytes = records.iter().map(Record::bytes).sum();
+    WriteHistory { records, bytes, ..WriteHistory::default() }
 }
 
 const CONFIG_MAP: ObjectName<'_> = ObjectName { group: "", resource: "configmaps", namespace: "shop", name: "web" };
 
 #[test]
-fn a_write_with_a_revision_stands_by_it_and_one_without_by_its_time() {
+fn writes_are_ordered_by_revision_or_else_by_time() {
     let known = || of_records([modification(10, 0, 1), modification(14, 0, 3)]);
-    assert_eq!(known().place(&modification(12, 0, 9)), 1, "between two revisions, whatever its clock says");
-    assert_eq!(known().place(&modification(20, 0, 0)), 2, "after a smaller revision, whatever its clock says");
-    assert_eq!(known().place(&modification(0, 0, 2)), 1, "without a revision, by time");
-    assert_eq!(known().place(&modification(0, 0, 3)), 2, "at the same time, behind");
+    assert_eq!(known().position_for(&modification(12, 0, 9)), 1, "between two revisions, whatever its clock says");
+    assert_eq!(known().position_for(&modification(20, 0, 0)), 2, "after a smaller revision, whatever its clock says");
+    assert_eq!(known().position_for(&modification(0, 0, 2)), 1, "without a revision, by time");
+    assert_eq!(known().position_for(&modification(0, 0, 3)), 2, "at the same time, behind");
     // The last write has no revision, and is later by the clock.
     let unknown_last = of_records([modification(10, 0, 1), modification(0, 0, 9)]);
-    assert_eq!(unknown_last.place(&modification(20, 0, 5)), 1);
-    assert_eq!(unknown_last.place(&modification(20, 0, 9)), 2);
+    assert_eq!(unknown_last.position_for(&modification(20, 0, 5)), 1);
+    assert_eq!(unknown_last.position_for(&modification(20, 0, 9)), 2);
 }
 
 #[test]
-fn of_two_writes_with_the_same_revision_the_earlier_one_stands_first() {
-    let contest = of_records([modification(10, 0, 1), modification(15, 0, 5)]);
-    assert_eq!(contest.place(&modification(15, 0, 3)), 1);
-    assert_eq!(contest.place(&modification(15, 0, 7)), 2);
+fn of_two_writes_with_the_same_revision_the_earlier_one_is_first() {
+    let history = of_records([modification(10, 0, 1), modification(15, 0, 5)]);
+    assert_eq!(history.position_for(&modification(15, 0, 3)), 1);
+    assert_eq!(history.position_for(&modification(15, 0, 7)), 2);
 }
 
 #[test]
-fn a_deletion_without_a_revision_stands_behind_the_writes_of_its_epoch() {
-    let contest = of_records([modification(10, 1, 1), modification(20, 2, 2)]);
-    assert_eq!(contest.place(&deletion(0, 1, 9)), 1, "before the next epoch, however late its clock");
-    assert_eq!(contest.place(&deletion(0, 2, 0)), 2, "behind its own epoch, however early its clock");
-    assert_eq!(contest.place(&deletion(0, 3, 9)), 2, "of an epoch of which nothing is known, by time");
+fn a_deletion_without_a_revision_follows_the_writes_of_its_epoch() {
+    let history = of_records([modification(10, 1, 1), modification(20, 2, 2)]);
+    assert_eq!(history.position_for(&deletion(0, 1, 9)), 1, "before the next epoch, however late its clock");
+    assert_eq!(history.position_for(&deletion(0, 2, 0)), 2, "behind its own epoch, however early its clock");
+    assert_eq!(history.position_for(&deletion(0, 3, 9)), 2, "of an epoch of which nothing is known, by time");
 }
 
 #[test]
-fn the_deletion_that_may_have_to_move_is_the_one_without_a_revision_of_that_epoch() {
-    let contest = of_records([modification(10, 1, 1), modification(0, 1, 2), deletion(0, 1, 3)]);
-    assert_eq!(contest.deletion_of(1), Some(2));
-    assert_eq!(contest.deletion_of(2), None, "another epoch");
+fn only_a_deletion_without_a_revision_may_have_to_be_moved() {
+    let history = of_records([modification(10, 1, 1), modification(0, 1, 2), deletion(0, 1, 3)]);
+    assert_eq!(history.deletion_of(1), Some(2));
+    assert_eq!(history.deletion_of(2), None, "another epoch");
     assert_eq!(of_records([deletion(12, 1, 3)]).deletion_of(1), None, "its revision is known");
     assert_eq!(of_records([modification(0, 1, 3)]).deletion_of(1), None, "no deletion");
     assert_eq!(of_records([deletion(0, 0, 3)]).deletion_of(0), None, "the epoch is not known");
-    let mut settled = of_records([deletion(0, 1, 3)]);
-    settled.settled = 1;
-    assert_eq!(settled.deletion_of(1), None, "what is settled stays");
+    let mut finalized = of_records([deletion(0, 1, 3)]);
+    finalized.finalized = 1;
+    assert_eq!(finalized.deletion_of(1), None, "what is finalized stays");
 }
 
 #[test]
-fn the_record_of_a_revision_is_found_behind_writes_without_one() {
-    let contest = of_records([modification(14, 0, 1), modification(0, 0, 2), modification(18, 0, 3)]);
-    assert_eq!(contest.position_of(&order(14, 0, 9, false)), Some(0));
-    assert_eq!(contest.position_of(&order(18, 0, 9, false)), Some(2));
-    assert_eq!(contest.position_of(&order(16, 0, 9, false)), None);
+fn the_record_of_a_revision_is_found_among_writes_without_one() {
+    let history = of_records([modification(14, 0, 1), modification(0, 0, 2), modification(18, 0, 3)]);
+    assert_eq!(history.position_of(&order(14, 0, 9, false)), Some(0));
+    assert_eq!(history.position_of(&order(18, 0, 9, false)), Some(2));
+    assert_eq!(history.position_of(&order(16, 0, 9, false)), None);
 }
 
 #[test]
-fn a_creation_stands_wrongly_up_to_ten_seconds_behind_another_write() {
+fn a_creation_up_to_ten_seconds_after_another_write_is_misplaced() {
     let is_misplaced = |before: Record, revision, at| {
         of_records([before, bare(order(revision, 0, at, false), Effect::Create)]).is_misplaced(1)
     };
@@ -535,52 +535,55 @@ fn a_creation_stands_wrongly_up_to_ten_seconds_behind_another_write() {
 }
 
 #[test]
-fn the_latest_write_is_kept_and_not_settled_however_large_it_is() {
+fn the_latest_write_is_kept_unfinalized_regardless_of_its_size() {
     let mut one = of_records([modification(10, 0, START)]);
     one.bytes = BYTES_MAX + 1;
     assert!(!one.is_too_long());
-    one.settle();
-    assert_eq!(one.settled, 0);
+    one.finalize();
+    assert_eq!(one.finalized, 0);
     let mut half = of_records([modification(10, 0, START), modification(12, 0, START)]);
     half.bytes = BYTES_MAX / 2;
-    half.settle();
-    assert_eq!(half.settled, 0, "half as much may still be put in order");
+    half.finalize();
+    assert_eq!(half.finalized, 0, "half as much may still be put in order");
     half.bytes += 1;
-    half.settle();
-    assert_eq!(half.settled, 1);
+    half.finalize();
+    assert_eq!(half.finalized, 1);
     let mut two = of_records([modification(10, 0, START), modification(12, 0, START)]);
     two.bytes = BYTES_MAX;
     assert!(!two.is_too_long(), "as much as is kept");
     two.bytes = BYTES_MAX + 1;
     assert!(two.is_too_long());
-    two.settle();
-    assert_eq!(two.settled, 1);
+    two.finalize();
+    assert_eq!(two.finalized, 1);
 }
 
 #[test]
-fn what_comes_before_settled_writes_is_settled_at_once() {
+fn a_write_before_finalized_records_is_finalized_immediately() {
     let limits = Limits::default();
     let on = &ObjectLimits::new(&limits, &CONFIG_MAP);
-    let mut contest = of_records([modification(10, 0, START), modification(12, 0, START + SECOND)]);
-    contest.drop_states();
-    assert_eq!(contest.settled, 2);
-    contest.insert(modification(8, 0, START - SECOND), on);
-    assert_eq!(contest.settled, 3);
-    assert!(contest.history[0].is_blind, "what a change changed is not known any more");
-    let (named, lists) = (Vec::new(), Vec::new());
-    let evidence = Evidence::Named { named, tier: Tier::Field, is_apply: false, lists, unresolved: None };
+    let mut history = of_records([modification(10, 0, START), modification(12, 0, START + SECOND)]);
+    history.drop_states();
+    assert_eq!(history.finalized, 2);
+    history.insert(modification(8, 0, START - SECOND), on);
+    assert_eq!(history.finalized, 3);
+    assert!(history.records[0].is_blind, "what a change changed is not known any more");
+    let (intents, lists) = (Vec::new(), Vec::new());
+    let evidence = Evidence::Intents { intents, level: EvidenceLevel::Field, is_apply: false, lists, unresolved: None };
     let client = Arc::new(Client::named("alice"));
     let between = order(7, 0, START - SECOND, false);
-    contest.insert(Record::new(between, client, Verb::Patch, Effect::Modify, Part::Main, Tier::Field, evidence), on);
-    assert!(contest.history[0].is_blind, "also where it says what it names");
-    contest.insert(bare(order(6, 0, START - 2 * SECOND, false), Effect::Create), on);
-    assert_eq!(contest.settled, 5);
-    assert!(!contest.history[0].is_blind, "a creation changes nothing");
-    assert_accounts(&contest);
+    history.insert(
+        Record::new(between, client, Verb::Patch, Effect::Modify, Part::Main, EvidenceLevel::Field, evidence),
+        on,
+    );
+    assert!(history.records[0].is_blind, "also where it says what it names");
+    history.insert(bare(order(6, 0, START - 2 * SECOND, false), Effect::Create), on);
+    assert_eq!(history.finalized, 5);
+    assert!(!history.records[0].is_blind, "a creation changes nothing");
+    assert_accounts(&history);
 }
 
 #[test]
-fn a_rival_that_says_nothing_does_not_hide_what_the_one_behind_it_stored() {
+fn a_rival_without_a_body_does_not_hide_the_next_ones_change() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero")), server.patch(5, "bob", mode("b"))]);
     let mut other = server.clone();
@@ -588,12 +591,12 @@ fn a_rival_that_says_nothing_does_not_hide_what_the_one_behind_it_stored() {
     watcher.see(&server.update(10, "dave", mode("b")));
     other.level = "Request";
     watcher.see(&other.update(11, "alice", mode("a")));
-    let known = watcher.contest().known().expect("what alice sent");
+    let known = watcher.history().current_fields().expect("what alice sent");
     assert_eq!(known.get(&Path::from("data.mode")), Some(&FieldValue::of_json(r#""a""#)));
 }
 
 #[test]
-fn of_three_updates_of_one_revision_those_that_change_nothing_come_first() {
+fn of_three_updates_of_one_revision_the_no_ops_are_first() {
     let mut server = Server::new("Request");
     let created = server.create(0, "carol", mode("zero"));
     let first = server.patch(5, "bob", mode("b"));
@@ -602,26 +605,29 @@ fn of_three_updates_of_one_revision_those_that_change_nothing_come_first() {
     for arrival in [[&x, &y, &same], [&same, &x, &y], [&y, &same, &x], [&y, &x, &same], [&x, &same, &y]] {
         let mut watcher = Watcher::of([&created, &first]);
         arrival.into_iter().for_each(|event| drop(watcher.see(event)));
-        let who: Vec<&str> = watcher.contest().history().skip(2).map(|r| &*r.client.actor).collect();
+        let who: Vec<&str> = watcher.history().records().skip(2).map(|r| &*r.client.actor).collect();
         assert_eq!(who, ["erin", "alice", "dave"]);
     }
 }
 
 #[test]
-fn a_contest_takes_more_bytes_for_what_its_findings_take() {
+fn the_bytes_of_a_history_include_its_analysis() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero")), server.patch(5, "bob", mode("b"))]);
     watcher.see(&server.patch(10, "alice", mode("a")));
-    let contest = watcher.contest();
-    // All are kept, and nothing is settled: the base is empty.
-    assert!(contest.anchor.is_none());
-    assert_eq!(contest.bytes(), contest.bytes + contest.live.bytes() + Findings::default().bytes() / 2);
-    // Ten minutes later the earlier ones are settled, and the state after them is kept by itself.
+    let history = watcher.history();
+    // All are kept, and nothing is finalized: the base is empty.
+    assert!(history.finalized_fields.is_none());
+    assert_eq!(history.bytes(), history.bytes + history.live.bytes() + Analysis::default().bytes() / 2);
+    // Ten minutes later the earlier ones are finalized, and the state after them is kept by itself.
     watcher.see(&server.patch(610, "bob", mode("b")));
-    let contest = watcher.contest();
-    let anchor = contest.anchor.as_ref().expect("the state after alice's write").bytes();
-    assert!(anchor > 0);
-    assert_eq!(contest.bytes(), contest.bytes + anchor + contest.live.bytes() + Findings::default().bytes() / 2);
+    let history = watcher.history();
+    let finalized_fields = history.finalized_fields.as_ref().expect("the state after alice's write").bytes();
+    assert!(finalized_fields > 0);
+    assert_eq!(
+        history.bytes(),
+        history.bytes + finalized_fields + history.live.bytes() + Analysis::default().bytes() / 2
+    );
 }
 
 /// bob and alice alternate every five seconds. The third write, at 15 s, is the first retake; the sixth retake, at 40 s, is the
@@ -637,7 +643,7 @@ fn fast_war(level: &'static str, writes: i64) -> Vec<Value> {
 }
 
 #[test]
-fn a_pause_that_a_person_lifted_stays_lifted_when_the_writes_are_dropped() {
+fn a_lifted_pause_stays_lifted_when_records_are_dropped() {
     let mut watcher = Watcher::of(&fast_war("RequestResponse", 12));
     assert_eq!(watcher.state.state(), State::Sustained);
     watcher.state.resume(START + 61 * SECOND);
@@ -652,7 +658,7 @@ fn a_pause_that_a_person_lifted_stays_lifted_when_the_writes_are_dropped() {
 }
 
 #[test]
-fn the_last_write_of_all_lies_before_the_pause_was_lifted_too_where_it_comes_late() {
+fn a_late_last_write_precedes_the_lifting_of_the_pause() {
     let mut watcher = Watcher::of(&fast_war("RequestResponse", 12));
     watcher.state.resume(START + 70 * SECOND);
     let late = &fast_war("RequestResponse", 13)[13];
@@ -661,19 +667,19 @@ fn the_last_write_of_all_lies_before_the_pause_was_lifted_too_where_it_comes_lat
 }
 
 #[test]
-fn a_resumption_is_folded_in_before_the_first_write_that_came_after_it() {
+fn the_lifting_of_a_pause_is_folded_in_before_later_writes() {
     let limits = Limits::default();
     let on = &ObjectLimits::new(&limits, &CONFIG_MAP);
-    let mut contest = of_records([]);
-    contest.resumed = Some(START + 5);
-    contest.fold_into_base(modification(10, 0, START + 4), on);
-    assert_eq!(contest.resumed, Some(START + 5), "that write was before");
-    contest.fold_into_base(modification(12, 0, START + 5), on);
-    assert_eq!(contest.resumed, None);
+    let mut history = of_records([]);
+    history.resumed = Some(START + 5);
+    history.fold_into_base(modification(10, 0, START + 4), on);
+    assert_eq!(history.resumed, Some(START + 5), "that write was before");
+    history.fold_into_base(modification(12, 0, START + 5), on);
+    assert_eq!(history.resumed, None);
 }
 
 #[test]
-fn of_updates_of_one_revision_that_all_change_something_time_tells() {
+fn updates_of_one_revision_that_all_change_something_are_ordered_by_time() {
     let mut server = Server::new("Request");
     let created = server.create(0, "carol", mode("zero"));
     let first = server.patch(5, "bob", mode("b"));
@@ -683,13 +689,13 @@ fn of_updates_of_one_revision_that_all_change_something_time_tells() {
     for arrival in [[&x, &y, &again], [&again, &y, &x], [&y, &again, &x]] {
         let mut watcher = Watcher::of([&created, &first]);
         arrival.into_iter().for_each(|event| drop(watcher.see(event)));
-        let who: Vec<&str> = watcher.contest().history().skip(2).map(|r| &*r.client.actor).collect();
+        let who: Vec<&str> = watcher.history().records().skip(2).map(|r| &*r.client.actor).collect();
         assert_eq!(who, ["alice", "dave", "erin"]);
     }
 }
 
 #[test]
-fn a_write_before_which_a_rival_is_put_is_counted_once() {
+fn a_write_is_counted_once_if_a_rival_is_inserted_before_it() {
     let mut server = Server::new("Request");
     let mut watcher = Watcher::of(&[
         server.create(0, "carol", mode("zero")),
@@ -700,7 +706,7 @@ fn a_write_before_which_a_rival_is_put_is_counted_once() {
     // Of the same revision; it changes nothing, so it came before alice's.
     watcher.see(&server.clone().update(12, "dave", mode("b")));
     assert_eq!(watcher.contested(), ["data.mode 1/1"]);
-    let counts: Vec<_> = watcher.findings().contested_fields()[0]
+    let counts: Vec<_> = watcher.analysis().contested_fields()[0]
         .1
         .values
         .iter()
@@ -711,7 +717,7 @@ fn a_write_before_which_a_rival_is_put_is_counted_once() {
 }
 
 #[test]
-fn state_changes_happen_at_their_own_times_and_are_told_once() {
+fn transitions_happen_at_their_own_times_and_are_returned_once() {
     let mut watcher = Watcher::of(&fast_war("RequestResponse", 12));
     assert_eq!(watcher.advance(659), []);
     let subsides = state_change(State::Sustained, State::Subsiding, 660);
@@ -721,20 +727,20 @@ fn state_changes_happen_at_their_own_times_and_are_told_once() {
 }
 
 #[test]
-fn a_war_that_is_only_possible_changes_no_state_of_the_object() {
+fn a_possible_war_does_not_change_the_objects_state() {
     let mut watcher = Watcher::of(&fast_war("Metadata", 12));
-    assert_eq!(watcher.findings().state(Confidence::Possible), State::Sustained);
+    assert_eq!(watcher.analysis().state(Confidence::Possible), State::Sustained);
     assert_eq!(watcher.advance(700), []);
-    assert_eq!(watcher.findings().state(Confidence::Possible), State::Subsiding);
+    assert_eq!(watcher.analysis().state(Confidence::Possible), State::Subsiding);
 }
 
 #[test]
-fn a_deadline_is_handed_out_where_it_is_earlier_than_the_one_before_or_that_one_has_passed() {
+fn a_deadline_is_returned_if_it_is_earlier_or_the_last_one_has_passed() {
     let mut watcher = Watcher::new();
     let mut deadlines = Vec::new();
     for event in fast_war("RequestResponse", 12) {
         watcher.see(&event);
-        deadlines.extend(watcher.new_deadline().map(|second| (watcher.contest().history().count(), second)));
+        deadlines.extend(watcher.new_deadline().map(|second| (watcher.history().records().count(), second)));
     }
     // What is contested calms an hour after the first retake, which was the fourth write of all. What is sustained subsides ten
     // minutes after the last retake: the first one with that state was the eleventh write, at 50 s.
@@ -751,7 +757,7 @@ fn a_deadline_is_handed_out_where_it_is_earlier_than_the_one_before_or_that_one_
 }
 
 #[test]
-fn a_write_that_arrives_after_time_has_passed_counts_at_its_own_time() {
+fn a_late_write_counts_at_its_own_time() {
     let events = fast_war("RequestResponse", 13);
     for now in [664, 665, 700] {
         let mut watcher = Watcher::of(&events[..13]);
@@ -762,7 +768,7 @@ fn a_write_that_arrives_after_time_has_passed_counts_at_its_own_time() {
         let expected = is_sustained.then(|| state_change(State::Subsiding, State::Sustained, 65));
         assert_eq!(told, Vec::from_iter(expected), "{now}");
         watcher.advance(700);
-        let since = watcher.findings().wars().map(|war| war.tally.machine.since()).collect::<Vec<_>>();
+        let since = watcher.analysis().wars().map(|war| war.tally.machine.since()).collect::<Vec<_>>();
         assert_eq!((watcher.state.state(), since), (State::Subsiding, vec![START + 665 * SECOND]), "{now}");
     }
 }

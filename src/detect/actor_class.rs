@@ -2,6 +2,8 @@
 //!
 //! The rules are data. The first rule that matches decides, and rules from the configuration precede the built-in ones.
 
+#[cfg(test)]
+mod known_identities;
 mod rules;
 
 use std::sync::LazyLock;
@@ -13,7 +15,7 @@ use self::rules::RULES;
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Class {
+pub enum ActorClass {
     /// A controller: in-tree, an operator, an autoscaler.
     Controller,
     /// A tool that keeps the cluster in the state of a repository.
@@ -80,40 +82,40 @@ pub enum Role {
 
 /// A rule: patterns for an actor and its tool. `*` matches any number of characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct ActorRule {
     /// Pattern of the actor's name.
     pub actor: String,
     /// Pattern of the tool, which is a field manager or product. Empty matches all.
     pub tool: String,
     /// The class of matching actors.
-    pub class: Class,
+    pub class: ActorClass,
     /// The role of matching actors.
     pub role: Role,
 }
 
-/// The rules in order, and the actors that honour the annotations.
+/// The rules in order, and the patterns of actors that honour the annotations.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Classes {
-    rules: Vec<Rule>,
+pub struct ActorClassifier {
+    rules: Vec<ActorRule>,
     honouring: Vec<String>,
 }
 
 /// Reconcilers that are known to honour the `platform.kubevirt.io/…` annotations.
 pub const HONOURING: [&str; 2] = ["system:serviceaccount:*:virt-platform-autopilot", "system:serviceaccount:*:editwar"];
 
-// === impl Class ===
+// === impl ActorClass ===
 
-impl Class {
+impl ActorClass {
     /// Returns the word for output and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
-            Class::Controller => "controller",
-            Class::Gitops => "gitops",
-            Class::Automation => "automation",
-            Class::Person => "person",
-            Class::Node => "node",
-            Class::Apiserver => "apiserver",
-            Class::Webhook => "webhook",
+            ActorClass::Controller => "controller",
+            ActorClass::Gitops => "gitops",
+            ActorClass::Automation => "automation",
+            ActorClass::Person => "person",
+            ActorClass::Node => "node",
+            ActorClass::Apiserver => "apiserver",
+            ActorClass::Webhook => "webhook",
         }
     }
 }
@@ -158,56 +160,57 @@ impl Role {
     }
 }
 
-// === impl Classes ===
+// === impl ActorClassifier ===
 
-impl Classes {
+impl ActorClassifier {
     /// Returns these rules followed by the built-in ones.
-    pub fn with(first: Vec<Rule>) -> Classes {
-        let built_in = RULES.iter().map(|(actor, tool, class, role)| Rule {
-            actor: (*actor).into(),
-            tool: (*tool).into(),
-            class: *class,
-            role: *role,
+    pub fn with(first: Vec<ActorRule>) -> ActorClassifier {
+        let built_in = RULES.iter().map(|rule| ActorRule {
+            actor: rule.actor.into(),
+            tool: rule.tool.into(),
+            class: rule.class,
+            role: rule.role,
         });
         let honouring = HONOURING.iter().map(|pattern| (*pattern).to_owned()).collect();
-        Classes { rules: first.into_iter().chain(built_in).collect(), honouring }
+        ActorClassifier { rules: first.into_iter().chain(built_in).collect(), honouring }
     }
 
     /// Replaces the patterns of actors that honour the annotations.
-    pub fn with_honouring(self, honouring: Vec<String>) -> Classes {
-        Classes { honouring, ..self }
+    pub fn with_honouring(self, honouring: Vec<String>) -> ActorClassifier {
+        ActorClassifier { honouring, ..self }
     }
 
     /// Whether an actor honours the annotations.
     pub fn is_honouring(&self, actor: &str) -> bool {
-        self.honouring.iter().any(|pattern| is_match(pattern, actor))
+        self.honouring.iter().any(|pattern| matches_pattern(pattern, actor))
     }
 
     /// Returns the built-in rules.
-    pub fn built_in() -> &'static Classes {
-        static BUILT_IN: LazyLock<Classes> = LazyLock::new(Classes::default);
+    pub fn built_in() -> &'static ActorClassifier {
+        static BUILT_IN: LazyLock<ActorClassifier> = LazyLock::new(ActorClassifier::default);
         &BUILT_IN
     }
 
     /// What an actor is, from its name, its tool, and what its user agent begins with: a field manager can hide the program.
-    pub fn of(&self, actor: &str, tool: &str, user_agent: &str) -> (Class, Role) {
+    pub fn classify(&self, actor: &str, tool: &str, user_agent: &str) -> (ActorClass, Role) {
         let product = user_agent.split('/').next().unwrap_or_default();
         // Scripts and controllers call kubectl too: with a field manager of their own they say who they are.
         let product = if product.starts_with("kubectl") { tool } else { product };
-        let is_tool = |pattern: &str| pattern.is_empty() || is_match(pattern, tool) || is_match(pattern, product);
-        let is_it = |rule: &&Rule| is_match(&rule.actor, actor) && is_tool(&rule.tool);
-        self.rules.iter().find(is_it).map_or((Class::Person, Role::Person), |rule| (rule.class, rule.role))
+        let is_tool =
+            |pattern: &str| pattern.is_empty() || matches_pattern(pattern, tool) || matches_pattern(pattern, product);
+        let is_it = |rule: &&ActorRule| matches_pattern(&rule.actor, actor) && is_tool(&rule.tool);
+        self.rules.iter().find(is_it).map_or((ActorClass::Person, Role::Person), |rule| (rule.class, rule.role))
     }
 }
 
-impl Default for Classes {
-    fn default() -> Classes {
-        Classes::with(Vec::new())
+impl Default for ActorClassifier {
+    fn default() -> ActorClassifier {
+        ActorClassifier::with(Vec::new())
     }
 }
 
-/// Whether `text` is what `pattern` describes; `*` stands for any run of characters, none included.
-pub fn is_match(pattern: &str, text: &str) -> bool {
+/// Whether a text matches a pattern, in which `*` matches any number of characters.
+pub fn matches_pattern(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
     let mut is_open = false;
@@ -228,5 +231,5 @@ pub fn is_match(pattern: &str, text: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "class/tests.rs"]
+#[path = "actor_class/tests.rs"]
 mod tests;

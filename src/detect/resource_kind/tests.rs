@@ -1,13 +1,13 @@
 use super::*;
 
 #[test]
-fn what_people_type_is_understood() {
+fn the_notations_of_kubectl_match() {
     for typed in ["deploy", "deployment", "Deployment", "deployments", "deployments.apps", "deployment.v1.apps"] {
-        assert!(is_meant(typed, "apps", "deployments", "Deployment"), "{typed}");
+        assert!(matches_input(typed, "apps", "deployments", "Deployment"), "{typed}");
     }
-    assert!(!is_meant("deployments.batch", "apps", "deployments", "Deployment"));
-    assert!(is_meant("ingress", "networking.k8s.io", "ingresses", "Ingress"));
-    assert!(is_meant("hco", "hco.kubevirt.io", "hcos", "HyperConverged"));
+    assert!(!matches_input("deployments.batch", "apps", "deployments", "Deployment"));
+    assert!(matches_input("ingress", "networking.k8s.io", "ingresses", "Ingress"));
+    assert!(matches_input("hco", "hco.kubevirt.io", "hcos", "HyperConverged"));
 }
 
 /// What Kubernetes' own API says.
@@ -20,7 +20,7 @@ macro_rules! assert_known {
 }
 
 #[test]
-fn kinds_are_those_of_kubernetes() {
+fn the_kinds_are_those_of_kubernetes() {
     use k8s_openapi::api::core::v1 as core;
     use k8s_openapi::api::{
         admissionregistration::v1 as admission, apps::v1 as apps, autoscaling::v2 as autoscaling, batch::v1 as batch,
@@ -99,8 +99,8 @@ fn kinds_are_those_of_kubernetes() {
 }
 
 #[test]
-fn a_group_is_meant_from_its_beginning_up_to_a_dot() {
-    let is = |typed: &str| is_meant(typed, "networking.k8s.io", "ingresses", "Ingress");
+fn a_group_can_be_abbreviated_up_to_a_dot() {
+    let is = |typed: &str| matches_input(typed, "networking.k8s.io", "ingresses", "Ingress");
     assert!(is("ingresses.networking.k8s.io") && is("ing.networking") && is("ingress.v1.networking.k8s.io"));
     assert!(!is("ingresses.network") && !is("ingresses.networking.k8s.io.x") && !is("ingressclasses"));
 }

@@ -2,7 +2,14 @@
 
 use serde_json::{Value, json};
 
+use super::cooperations::COOPERATIONS_MAX;
+use super::overrides::OVERRIDES_MAX;
+use super::tracked_fields::FIELDS_MAX;
 use super::*;
+use crate::detect::assessment::{Assessment, WarAssessment};
+use crate::detect::cooperation::{CooperationRule, CooperationRules};
+use crate::detect::fields::FieldValue;
+use crate::detect::meter::TEXT_BYTES;
 use crate::detect::tests::{SECOND, START, Server, Watcher};
 
 fn data(pairs: &[(&str, &str)]) -> Value {
@@ -22,7 +29,7 @@ fn story(level: &'static str, writes: &[(&str, &[&str])]) -> (Server, Watcher) {
 }
 
 #[test]
-fn fields_with_the_same_parties_are_one_war_and_others_are_wars_of_their_own() {
+fn fields_with_the_same_parties_are_one_war_and_others_are_separate_wars() {
     let writes: &[(&str, &[&str])] = &[
         ("alice", &["x", "y", "z"]),
         ("bob", &["x", "y"]),
@@ -32,15 +39,15 @@ fn fields_with_the_same_parties_are_one_war_and_others_are_wars_of_their_own() {
     ];
     let (_, watcher) = story("RequestResponse", writes);
     assert_eq!(watcher.wars(), ["Fields alice,bob 2 confirmed", "Fields alice,dave 1 confirmed"]);
-    let paths =
-        |war: &War| watcher.findings().fields_of(war.id).iter().map(|(path, _)| path.to_string()).collect::<Vec<_>>();
-    let wars: Vec<Vec<String>> = watcher.findings().wars().map(paths).collect();
+    let assessment = Assessment::of(&watcher.state);
+    let paths = |war: &WarAssessment<'_>| war.fields.iter().map(|(path, _)| path.to_string()).collect::<Vec<_>>();
+    let wars: Vec<Vec<String>> = assessment.wars().map(paths).collect();
     assert_eq!(wars, [vec!["data.x", "data.y"], vec!["data.z"]], "the most often taken back first");
     assert_eq!(watcher.contested(), ["data.x 2/2", "data.y 1/1", "data.z 1/1"]);
 }
 
 #[test]
-fn a_war_that_somebody_joins_goes_on_with_all_its_parties() {
+fn a_war_that_an_actor_joins_continues_with_all_parties() {
     let writes: &[(&str, &[&str])] =
         &[("alice", &["x"]), ("bob", &["x"]), ("alice", &["x"]), ("dave", &["x"]), ("bob", &["x"]), ("dave", &["x"])];
     let (_, watcher) = story("RequestResponse", writes);
@@ -48,7 +55,7 @@ fn a_war_that_somebody_joins_goes_on_with_all_its_parties() {
 }
 
 #[test]
-fn where_somebody_joins_over_one_field_only_the_wars_part() {
+fn a_war_splits_if_an_actor_joins_over_one_of_its_fields() {
     let both: &[&str] = &["x", "y"];
     let writes: &[(&str, &[&str])] = &[
         ("alice", both),
@@ -66,7 +73,7 @@ fn where_somebody_joins_over_one_field_only_the_wars_part() {
 }
 
 #[test]
-fn what_is_only_possible_is_not_told_beside_a_war_that_is_known() {
+fn a_possible_war_is_not_reported_beside_a_thrashing_war_with_known_fields() {
     let (mut server, mut watcher) = story("Metadata", &[("dave", &["y"]), ("erin", &["y"]), ("dave", &["y"])]);
     assert_eq!(watcher.wars(), ["Part(Main) dave,erin 1 possible"]);
     server.level = "RequestResponse";
@@ -84,7 +91,7 @@ fn what_is_only_possible_is_not_told_beside_a_war_that_is_known() {
 }
 
 #[test]
-fn the_sixth_retake_within_ten_minutes_is_told_as_it_happens_with_its_party() {
+fn the_sixth_retake_within_ten_minutes_is_a_thrashing_event_of_its_party() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "0")]))]);
     let events: Vec<Value> = (0..11)
@@ -95,18 +102,18 @@ fn the_sixth_retake_within_ten_minutes_is_told_as_it_happens_with_its_party() {
         .collect();
     let told: Vec<Vec<(String, u32)>> = events
         .iter()
-        .map(|event| watcher.see(event).thrashes.iter().map(|(who, count)| (who.to_string(), *count)).collect())
+        .map(|event| watcher.see(event).thrashing_events.iter().map(|(who, count)| (who.to_string(), *count)).collect())
         .collect();
     // The third write is the first retake, so the eighth is the sixth; it is bob's.
     let one = |who: &str| vec![(who.to_owned(), 1)];
     assert!(told[..7].iter().all(Vec::is_empty), "{told:?}");
     assert_eq!(told[7..], [one("bob"), one("alice"), one("bob"), one("alice")]);
-    assert_eq!(watcher.findings().state(Confidence::Confirmed), State::Sustained);
+    assert_eq!(watcher.analysis().state(Confidence::Confirmed), State::Sustained);
     // The same, where two of them come in the other order.
     let mut late = Watcher::of(&[Server::new("RequestResponse").create(0, "carol", data(&[("x", "0")]))]);
     let mut total: BTreeMap<String, u32> = BTreeMap::new();
     for index in [0, 1, 2, 3, 4, 5, 7, 6, 8, 10, 9] {
-        for (who, count) in late.see(&events[index]).thrashes {
+        for (who, count) in late.see(&events[index]).thrashing_events {
             assert!(count > 0, "only who has a new one is told");
             *total.entry(who.to_string()).or_default() += count;
         }
@@ -115,7 +122,7 @@ fn the_sixth_retake_within_ten_minutes_is_told_as_it_happens_with_its_party() {
 }
 
 #[test]
-fn whoever_created_an_object_wrote_its_fields() {
+fn the_creator_of_an_object_is_the_first_writer_of_its_fields() {
     let mut server = Server::new("RequestResponse");
     let events = [
         server.create(0, "carol", data(&[("x", "0")])),
@@ -138,7 +145,7 @@ fn whoever_created_an_object_wrote_its_fields() {
 }
 
 #[test]
-fn pauses_are_nobodys_retakes() {
+fn setting_and_lifting_pauses_is_not_a_retake() {
     for level in ["Metadata", "Request", "RequestResponse"] {
         let mut server = Server::new(level);
         let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "0")]))]);
@@ -156,13 +163,13 @@ fn pauses_are_nobodys_retakes() {
     }
 }
 
-fn through(server: &mut Server, second: i64, who: &str, asked: &str, given: &str) -> Value {
+fn through(server: &mut Server, second: i64, who: &str, requested: &str, given: &str) -> Value {
     let operations = json!([{"op": "replace", "path": "/data/x", "value": given}]);
-    server.patch_through(second, who, data(&[("x", asked)]), ("policy", operations))
+    server.patch_through(second, who, data(&[("x", requested)]), ("policy", operations))
 }
 
 #[test]
-fn a_webhook_that_replaces_the_same_wish_again_and_again_overrides_it() {
+fn a_webhook_that_replaces_the_same_request_repeatedly_overrides_it() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "stored")]))]);
     watcher.see(&through(&mut server, 10, "alice", "wish", "stored"));
@@ -175,8 +182,8 @@ fn a_webhook_that_replaces_the_same_wish_again_and_again_overrides_it() {
         ["Override alice,webhook policy/policy.example.com 4 probable"],
         "both take it back each time"
     );
-    let war = watcher.findings().wars().next().unwrap();
-    let found: Vec<_> = watcher.findings().overrides_of(war.id).map(|o| (o.path.to_string(), o.count)).collect();
+    let war = watcher.analysis().wars().next().unwrap();
+    let found: Vec<_> = watcher.analysis().overrides_of(war.id).map(|o| (o.path.to_string(), o.count)).collect();
     assert_eq!(found, [("data.x".to_owned(), 3)]);
     // Another wish each time is a pipeline's, and no war; nor is another requester's, once.
     let mut pipeline = Watcher::of(&[Server::new("RequestResponse").create(0, "carol", data(&[("x", "stored")]))]);
@@ -188,34 +195,34 @@ fn a_webhook_that_replaces_the_same_wish_again_and_again_overrides_it() {
 }
 
 #[test]
-fn a_wish_that_comes_again_after_the_window_begins_anew() {
+fn a_request_repeated_after_the_window_does_not_count() {
     let window = Limits::default().window() / SECOND;
     let retakes = |pause: i64| {
         let mut server = Server::new("RequestResponse");
         let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "stored")]))]);
         watcher.see(&through(&mut server, 10, "alice", "wish", "stored"));
         watcher.see(&through(&mut server, 10 + pause, "alice", "wish", "stored"));
-        watcher.findings().wars().map(|war| war.tally.retakes).sum::<u32>()
+        watcher.analysis().wars().map(|war| war.tally.retakes).sum::<u32>()
     };
     assert_eq!((retakes(window), retakes(window + 1)), (2, 0));
 }
 
 #[test]
-fn a_person_who_keeps_asking_is_never_paused_and_a_controller_is() {
+fn an_override_is_sustained_for_controllers_and_never_for_people() {
     let state = |who: &str| {
         let mut server = Server::new("RequestResponse");
         let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "stored")]))]);
         for turn in 1..20 {
             watcher.see(&through(&mut server, turn * 10, who, "wish", "stored"));
         }
-        watcher.findings().state(Confidence::Probable)
+        watcher.analysis().state(Confidence::Probable)
     };
     assert_eq!(state("alice"), State::Thrashing);
     assert_eq!(state("system:serviceaccount:argocd:argocd-application-controller"), State::Sustained);
 }
 
 #[test]
-fn a_webhook_that_moves_the_stored_value_is_a_party() {
+fn a_webhook_that_changes_the_stored_value_is_a_party() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "zero")]))]);
     for turn in 0..4 {
@@ -229,7 +236,7 @@ fn a_webhook_that_moves_the_stored_value_is_a_party() {
 }
 
 #[test]
-fn overridden_wishes_are_bounded_and_the_rarest_goes_first() {
+fn overridden_requests_are_bounded_and_the_rarest_is_dropped_first() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "stored")]))]);
     for second in [10, 20] {
@@ -238,14 +245,14 @@ fn overridden_wishes_are_bounded_and_the_rarest_goes_first() {
     for turn in 0..OVERRIDES_MAX as i64 + 5 {
         watcher.see(&through(&mut server, 100 + turn, "alice", &format!("v{turn}"), "stored"));
     }
-    let overrides = &watcher.findings().overrides;
-    assert_eq!(overrides.len(), OVERRIDES_MAX);
-    assert!(overrides.iter().any(|o| o.count == 2), "what was asked for most often is kept");
-    assert!(!overrides.iter().any(|o| o.asked == Some(FieldValue::of_json(r#""v0""#))), "the oldest is not");
+    let overrides = &watcher.analysis().overrides;
+    assert_eq!(overrides.iter().len(), OVERRIDES_MAX);
+    assert!(overrides.iter().any(|o| o.count == 2), "what was requested for most often is kept");
+    assert!(!overrides.iter().any(|o| o.requested == Some(FieldValue::of_json(r#""v0""#))), "the oldest is not");
 }
 
 #[test]
-fn what_two_do_by_design_is_counted_once_a_write_with_who_and_where() {
+fn a_cooperation_is_counted_once_per_write_with_its_actors_and_fields() {
     let mut server = Server { of: ("coordination.k8s.io", "leases", "Lease"), ..Server::new("RequestResponse") };
     let mut watcher = Watcher::of(&[server.create(0, "carol", json!({"spec": {"holderIdentity": "carol", "t": 0}}))]);
     for turn in 1..=6 {
@@ -254,14 +261,14 @@ fn what_two_do_by_design_is_counted_once_a_write_with_who_and_where() {
         watcher.see(&server.patch(turn * 10, who, json!({"spec": {"holderIdentity": who, "t": turn % 2}})));
     }
     assert_eq!(watcher.wars(), [""; 0]);
-    let [lease] = watcher.findings().cooperations() else { panic!("one") };
+    let [lease] = watcher.analysis().cooperations() else { panic!("one") };
     assert_eq!((&*lease.name, lease.excess.as_deref(), lease.tally.retakes), ("lease", Some("leader flapping"), 4));
     assert_eq!(lease.actors.iter().map(AsRef::as_ref).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(lease.paths.iter().map(AsRef::as_ref).collect::<Vec<_>>(), ["spec.holderIdentity", "spec.t"]);
 }
 
 #[test]
-fn who_and_where_is_shown_up_to_a_few() {
+fn a_cooperation_names_a_limited_number_of_actors_and_fields() {
     let mut server = Server { of: ("coordination.k8s.io", "leases", "Lease"), ..Server::new("RequestResponse") };
     let mut watcher = Watcher::of(&[server.create(0, "carol", json!({"spec": {}}))]);
     for turn in 0..4 * 12 {
@@ -269,7 +276,7 @@ fn who_and_where_is_shown_up_to_a_few() {
             (0..12).map(|i| (format!("f{i:02}"), json!(format!("v{}", turn % 12)))).collect();
         watcher.see(&server.patch(turn * 10 + 10, &format!("actor-{}", turn % 12), json!({"spec": spec})));
     }
-    let [lease] = watcher.findings().cooperations() else { panic!("one") };
+    let [lease] = watcher.analysis().cooperations() else { panic!("one") };
     assert_eq!((lease.actors.len(), lease.paths.len()), (Cooperation::SHOWN_MAX, Cooperation::SHOWN_MAX));
 }
 
@@ -281,12 +288,12 @@ fn fields_are_bounded_and_contested_ones_are_kept() {
         let pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "v")).collect();
         watcher.see(&server.patch(100 + turn * 10, "dave", data(&pairs)));
     }
-    assert_eq!(watcher.findings().fields.len(), FIELDS_MAX);
+    assert_eq!(watcher.analysis().fields.len(), FIELDS_MAX);
     assert_eq!(watcher.contested(), ["data.x 1/1"]);
 }
 
 #[test]
-fn a_pause_ends_in_time_and_by_a_persons_hand() {
+fn a_sustained_war_ends_with_time_or_when_a_person_lifts_the_pause() {
     let writes: Vec<(&str, &[&str])> = (0..12)
         .map(|turn| if turn % 2 == 0 { ("alice", ["x"].as_slice()) } else { ("bob", ["x"].as_slice()) })
         .collect();
@@ -304,45 +311,45 @@ fn a_pause_ends_in_time_and_by_a_persons_hand() {
 }
 
 #[test]
-fn a_deletion_ends_the_wars_over_what_was_in_the_object_and_a_new_one_begins_anew() {
+fn a_deletion_ends_the_wars_and_a_recreated_object_starts_without_them() {
     let (mut server, mut watcher) =
         story("RequestResponse", &[("alice", &["x"]), ("bob", &["x"]), ("alice", &["x"]), ("bob", &["x"])]);
-    assert_eq!(watcher.findings().state(Confidence::Confirmed), State::Contested);
+    assert_eq!(watcher.analysis().state(Confidence::Confirmed), State::Contested);
     watcher.see(&server.delete(60, "dave"));
-    assert_eq!(watcher.findings().state(Confidence::Confirmed), State::Calm);
+    assert_eq!(watcher.analysis().state(Confidence::Confirmed), State::Calm);
     watcher.see(&server.create(70, "erin", data(&[("x", "0")])));
     watcher.see(&server.patch(80, "alice", data(&[("x", "alice")])));
-    assert_eq!(watcher.findings().state(Confidence::Confirmed), State::Calm, "alice has not written this object yet");
+    assert_eq!(watcher.analysis().state(Confidence::Confirmed), State::Calm, "alice has not written this object yet");
     watcher.see(&server.patch(90, "erin", data(&[("x", "0")])));
-    assert_eq!(watcher.findings().state(Confidence::Confirmed), State::Contested, "erin takes back what she created");
+    assert_eq!(watcher.analysis().state(Confidence::Confirmed), State::Contested, "erin takes back what she created");
 }
 
 #[test]
-fn a_write_that_brings_one_value_back_is_a_reversal_whatever_else_it_takes_back() {
+fn a_write_that_restores_one_value_is_a_reversal() {
     let both: &[&str] = &["x", "y"];
     let (mut server, mut watcher) = story("RequestResponse", &[("alice", both), ("bob", both), ("alice", both)]);
     // bob answers alice's reversal: x gets a new value, y the one that he gave it before.
     watcher.see(&server.patch(60, "bob", data(&[("x", "new"), ("y", "bob")])));
     assert_eq!(watcher.contested(), ["data.x 2/1", "data.y 2/2"]);
-    let war = watcher.findings().wars().next().unwrap();
+    let war = watcher.analysis().wars().next().unwrap();
     assert_eq!((war.tally.retakes, war.tally.reversals), (2, 2));
 }
 
 #[test]
-fn what_only_may_be_a_war_raises_no_thrashing_event() {
+fn a_possible_war_raises_no_thrashing_event() {
     let mut server = Server::new("Metadata");
     let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "0")]))]);
     for turn in 0..12 {
         let who = if turn % 2 == 0 { "alice" } else { "bob" };
-        assert!(watcher.see(&server.patch(10 + turn * 5, who, data(&[("x", who)]))).thrashes.is_empty());
+        assert!(watcher.see(&server.patch(10 + turn * 5, who, data(&[("x", who)]))).thrashing_events.is_empty());
     }
     assert_eq!(watcher.wars(), ["Part(Main) alice,bob 10 possible"]);
 }
 
 #[test]
-fn a_deletion_of_what_is_being_deleted_already_ends_no_war() {
+fn a_repeated_deletion_ends_no_war() {
     let (mut server, mut watcher) = story("Metadata", &[("alice", &["x"]), ("bob", &["x"]), ("alice", &["x"])]);
-    let state = |watcher: &Watcher| watcher.findings().state(Confidence::Possible);
+    let state = |watcher: &Watcher| watcher.analysis().state(Confidence::Possible);
     assert_eq!(state(&watcher), State::Contested);
     let deletion = server.clone().delete(40, "dave");
     watcher.see(&deletion);
@@ -355,7 +362,7 @@ fn a_deletion_of_what_is_being_deleted_already_ends_no_war() {
 }
 
 #[test]
-fn a_war_that_somebody_joins_over_all_its_fields_stays_one() {
+fn a_war_stays_one_if_an_actor_joins_over_all_its_fields() {
     let both: &[&str] = &["x", "y"];
     let writes: &[(&str, &[&str])] = &[("alice", both), ("bob", both), ("alice", both), ("dave", both), ("bob", both)];
     let (_, watcher) = story("RequestResponse", writes);
@@ -363,7 +370,7 @@ fn a_war_that_somebody_joins_over_all_its_fields_stays_one() {
 }
 
 #[test]
-fn a_war_whose_fields_have_all_gone_on_in_another_one_is_over() {
+fn a_war_ends_when_all_its_fields_have_moved_to_another_one() {
     let fight = |all: &'static [&'static str]| {
         let writes: &[(&str, &[&str])] = &[
             ("alice", all),
@@ -385,7 +392,7 @@ fn a_war_whose_fields_have_all_gone_on_in_another_one_is_over() {
 }
 
 #[test]
-fn who_takes_a_part_back_from_somebody_new_fights_with_all_of_them() {
+fn a_part_retaken_from_a_new_actor_is_the_same_war_with_one_more_party() {
     let writes: &[(&str, &[&str])] =
         &[("alice", &["x"]), ("bob", &["x"]), ("alice", &["x"]), ("dave", &["x"]), ("alice", &["x"])];
     let (_, watcher) = story("Metadata", writes);
@@ -393,7 +400,7 @@ fn who_takes_a_part_back_from_somebody_new_fights_with_all_of_them() {
 }
 
 #[test]
-fn values_that_never_return_make_a_war_no_more_than_probable() {
+fn without_reversals_a_war_is_at_most_probable() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "0")]))]);
     for turn in 0..10 {
@@ -406,8 +413,8 @@ fn values_that_never_return_make_a_war_no_more_than_probable() {
 
 #[test]
 fn cooperations_of_one_object_are_bounded() {
-    let row = |n: usize| Row {
-        name: format!("row{n}"),
+    let rule = |n: usize| CooperationRule {
+        name: format!("rule{n}"),
         resource: "configmaps".into(),
         path: format!("data.k{n}"),
         sides: ("*".into(), "*".into()),
@@ -416,15 +423,15 @@ fn cooperations_of_one_object_are_bounded() {
     };
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::new();
-    let rows: Vec<Row> = (0..=COOPERATIONS_MAX).map(row).collect();
-    watcher.limits.cooperations = Arc::new(crate::detect::cooperation::Cooperations::with(rows, &[]));
+    let rules: Vec<CooperationRule> = (0..=COOPERATIONS_MAX).map(rule).collect();
+    watcher.limits.cooperations = Arc::new(CooperationRules::with(rules, &[]));
     let keys: Vec<String> = (0..=COOPERATIONS_MAX).map(|n| format!("k{n}")).collect();
     watcher.see(&server.create(0, "carol", data(&[])));
     for (turn, who) in ["alice", "bob", "alice"].into_iter().enumerate() {
         let pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), who)).collect();
         watcher.see(&server.patch(10 + turn as i64 * 10, who, data(&pairs)));
     }
-    assert_eq!(watcher.findings().cooperations().len(), COOPERATIONS_MAX);
+    assert_eq!(watcher.analysis().cooperations().len(), COOPERATIONS_MAX);
     assert_eq!(watcher.wars(), [""; 0]);
 }
 
@@ -435,41 +442,41 @@ fn full() -> (Server, Watcher) {
     let keys: Vec<String> = (1..FIELDS_MAX).map(|n| format!("k{n}")).collect();
     let pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "v")).collect();
     watcher.see(&server.patch(60, "dave", data(&pairs)));
-    assert_eq!(watcher.findings().fields.len(), FIELDS_MAX);
-    assert_eq!(watcher.findings().unfollowed(), (0, false));
+    assert_eq!(watcher.analysis().fields.len(), FIELDS_MAX);
+    assert_eq!((watcher.analysis().untracked_fields(), watcher.analysis().is_truncated()), (0, false));
     (server, watcher)
 }
 
 fn follows(watcher: &Watcher, key: &str) -> bool {
-    watcher.findings().fields.contains_key(format!("data.{key}").as_str())
+    watcher.analysis().fields.get(&format!("data.{key}").into()).is_some()
 }
 
 #[test]
-fn a_field_makes_room_for_another_one_once_it_has_not_changed_for_the_window() {
+fn a_field_that_has_not_changed_for_the_window_is_replaced_by_another_one() {
     let window = Limits::default().window() / SECOND;
     let (mut server, mut watcher) = full();
     watcher.see(&server.patch(60 + window - 1, "erin", data(&[("a", "1")])));
     assert!(!follows(&watcher, "a"));
-    assert_eq!(watcher.findings().unfollowed(), (1, false));
+    assert_eq!((watcher.analysis().untracked_fields(), watcher.analysis().is_truncated()), (1, false));
     watcher.see(&server.patch(60 + window, "erin", data(&[("b", "1")])));
     assert!(follows(&watcher, "b"));
     assert!(follows(&watcher, "x"), "it was taken back, and stays");
-    assert_eq!(watcher.findings().fields.len(), FIELDS_MAX);
+    assert_eq!(watcher.analysis().fields.len(), FIELDS_MAX);
     // The same without a try before.
     let (mut server, mut watcher) = full();
     watcher.see(&server.patch(60 + window, "erin", data(&[("b", "1")])));
-    assert!(follows(&watcher, "b") && watcher.findings().fields.len() == FIELDS_MAX);
+    assert!(follows(&watcher, "b") && watcher.analysis().fields.len() == FIELDS_MAX);
 }
 
 #[test]
-fn a_field_whose_change_is_undone_takes_the_place_of_one_that_nobody_takes_back() {
+fn a_field_whose_change_is_undone_replaces_an_uncontested_one() {
     let (mut server, mut watcher) = full();
     watcher.see(&server.patch(70, "erin", data(&[("y", "erin")])));
     assert!(!follows(&watcher, "y"));
     watcher.see(&server.patch(80, "frank", data(&[("y", "0")])));
     assert!(follows(&watcher, "y") && follows(&watcher, "x"));
-    assert_eq!(watcher.findings().fields.len(), FIELDS_MAX);
-    assert_eq!(watcher.findings().unfollowed(), (0, false));
+    assert_eq!(watcher.analysis().fields.len(), FIELDS_MAX);
+    assert_eq!((watcher.analysis().untracked_fields(), watcher.analysis().is_truncated()), (0, false));
     watcher.see(&server.patch(90, "erin", data(&[("y", "erin")])));
     assert_eq!(watcher.contested(), ["data.x 1/1", "data.y 1/1"]);
     // What frank undid came back by his hand: to set yet another value takes it from him too.
@@ -481,7 +488,7 @@ fn a_field_whose_change_is_undone_takes_the_place_of_one_that_nobody_takes_back(
 }
 
 #[test]
-fn a_field_that_the_same_write_changes_is_not_given_up() {
+fn a_field_that_the_same_write_changes_stays_tracked() {
     let (mut server, mut watcher) = full();
     watcher.see(&server.patch(70, "erin", data(&[("y", "erin")])));
     // frank undoes erin's change, and changes all other fields with it.
@@ -494,46 +501,50 @@ fn a_field_that_the_same_write_changes_is_not_given_up() {
 }
 
 #[test]
-fn a_body_that_was_cut_once_is_remembered() {
-    use crate::detect::fields::{Asked, Evidence, Fields};
-    use crate::detect::order::Order;
+fn a_truncated_body_is_remembered() {
+    use crate::detect::fields::{Evidence, Fields, PatchIntent};
     use crate::detect::write::{ObjectName, Part};
+    use crate::detect::write_order::WriteOrder;
     let limits = Limits::default();
     let name = ObjectName { group: "", resource: "configmaps", namespace: "shop", name: "web" };
     let on = ObjectLimits::new(&limits, &name);
     let write = |evidence: Evidence| {
         let client = Arc::new(Client::named("alice"));
         let verb = crate::audit::event::Verb::Update;
-        Record::new(Order::default(), client, verb, Effect::Modify, Part::Main, Tier::Value, evidence)
+        Record::new(WriteOrder::default(), client, verb, Effect::Modify, Part::Main, EvidenceLevel::Value, evidence)
     };
     // Of these fields not all are known.
-    let cut = Evidence::Whole { fields: Arc::new(Fields::default()), tier: Tier::Value, asked: Asked::default() };
-    let mut findings = Findings::default();
-    findings.step(&write(Evidence::None), &on);
-    assert_eq!(findings.unfollowed(), (0, false));
-    findings.step(&write(cut), &on);
-    findings.step(&write(Evidence::None), &on);
-    assert_eq!(findings.unfollowed(), (0, true));
+    let cut = Evidence::Whole {
+        fields: Arc::new(Fields::default()),
+        level: EvidenceLevel::Value,
+        requested: PatchIntent::default(),
+    };
+    let mut analysis = Analysis::default();
+    analysis.step(&write(Evidence::None), &on);
+    assert_eq!((analysis.untracked_fields(), analysis.is_truncated()), (0, false));
+    analysis.step(&write(cut), &on);
+    analysis.step(&write(Evidence::None), &on);
+    assert_eq!((analysis.untracked_fields(), analysis.is_truncated()), (0, true));
 }
 
 /// The bytes of all that they hold, one by one.
-fn assert_bytes(findings: &Findings) {
-    let mut expected = size_of::<Findings>();
-    for (path, field) in &findings.fields {
+fn assert_bytes(analysis: &Analysis) {
+    let mut expected = size_of::<Analysis>();
+    for (path, field) in analysis.fields.iter() {
         expected += TEXT_BYTES + path.len() + field.bytes();
     }
-    expected += map_bytes::<Path, Box<FieldHistory>>(findings.fields.len());
-    expected += map_bytes::<Arc<str>, u32>(findings.thrashes.len());
-    expected += findings.others.as_ref().map_or(0, |others| others.bytes());
-    expected += size_of::<Override>() * findings.overrides.len();
-    expected += size_of::<Cooperation>() * findings.cooperations.len();
-    findings.wars.iter().for_each(|war| expected += war.bytes());
-    assert_eq!(findings.bytes(), expected);
+    expected += map_bytes::<Path, Box<FieldHistory>>(analysis.fields.len());
+    expected += map_bytes::<Arc<str>, u32>(analysis.thrashing_events.len());
+    expected += analysis.fields.sketch_bytes().unwrap_or(0);
+    expected += size_of::<AdmissionOverride>() * analysis.overrides.iter().len();
+    expected += size_of::<Cooperation>() * analysis.cooperations().len();
+    analysis.wars.iter().for_each(|war| expected += war.bytes());
+    assert_eq!(analysis.bytes(), expected);
 }
 
 #[test]
-fn findings_take_the_bytes_of_what_they_hold() {
-    assert_eq!(Findings::default().bytes(), size_of::<Findings>());
+fn the_bytes_of_an_analysis_are_those_of_its_contents() {
+    assert_eq!(Analysis::default().bytes(), size_of::<Analysis>());
     // Fields, some of them not followed, a war, thrashing events.
     let (mut server, mut watcher) = full();
     for turn in 0..12 {
@@ -541,40 +552,40 @@ fn findings_take_the_bytes_of_what_they_hold() {
         watcher.see(&server.patch(70 + turn * 5, who, data(&[("x", who)])));
     }
     watcher.see(&server.patch(200, "erin", data(&[("y", "erin")])));
-    assert!(watcher.findings().others.is_some() && !watcher.findings().thrashes.is_empty());
-    assert_bytes(watcher.findings());
+    assert!(watcher.analysis().fields.sketch_bytes().is_some() && !watcher.analysis().thrashing_events.is_empty());
+    assert_bytes(watcher.analysis());
     // Overridden wishes.
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "stored")]))]);
     for (second, wish) in [(10, "a"), (20, "b"), (30, "c")] {
         watcher.see(&through(&mut server, second, "alice", wish, "stored"));
     }
-    assert_eq!(watcher.findings().overrides.len(), 3);
-    assert_bytes(watcher.findings());
+    assert_eq!(watcher.analysis().overrides.iter().len(), 3);
+    assert_bytes(watcher.analysis());
     // A co-operation.
     let mut server = Server { of: ("coordination.k8s.io", "leases", "Lease"), ..Server::new("RequestResponse") };
     let mut watcher = Watcher::of(&[server.create(0, "carol", json!({"spec": {"holderIdentity": "carol"}}))]);
     for (turn, who) in ["a", "b", "a"].into_iter().enumerate() {
         watcher.see(&server.patch(10 + turn as i64 * 10, who, json!({"spec": {"holderIdentity": who}})));
     }
-    assert_eq!(watcher.findings().cooperations().len(), 1);
-    assert_bytes(watcher.findings());
+    assert_eq!(watcher.analysis().cooperations().len(), 1);
+    assert_bytes(watcher.analysis());
 }
 
 #[test]
-fn a_cooperation_at_the_beginning_of_all_time_is_counted() {
+fn a_cooperation_at_time_zero_is_counted() {
     let limits = Limits::default();
-    let row = limits.cooperations.mechanism(crate::detect::cooperation::CONSUMED_MARK).unwrap();
-    let mut findings = Findings::default();
+    let rule = limits.cooperations.mechanism(crate::detect::cooperation::CONSUMED_MARK).unwrap();
+    let mut analysis = Analysis::default();
     let author = Author { client: Arc::new(Client::named("alice")), at: 0, seq: 1 };
     for path in ["data.x", "data.y"] {
-        findings.cooperate(row, path.into(), &author, &Client::named("bob"), &limits);
+        analysis.cooperations.record(rule, path.into(), &author, &Client::named("bob"), &limits);
     }
-    assert_eq!(findings.cooperations()[0].tally.retakes, 1, "one write, of two fields");
+    assert_eq!(analysis.cooperations()[0].tally.retakes, 1, "one write, of two fields");
 }
 
 #[test]
-fn a_late_write_that_takes_nothing_back_is_nobodys_thrashing_event() {
+fn a_late_write_that_is_no_retake_adds_no_thrashing_event() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "0")]))]);
     let late = server.patch(5, "dave", data(&[("z", "1")]));
@@ -582,11 +593,11 @@ fn a_late_write_that_takes_nothing_back_is_nobodys_thrashing_event() {
         let who = if turn % 2 == 0 { "alice" } else { "bob" };
         watcher.see(&server.patch(10 + turn * 5, who, data(&[("x", who)])));
     }
-    assert_eq!(watcher.findings().thrashes.len(), 2);
-    assert!(watcher.see(&late).thrashes.is_empty());
+    assert_eq!(watcher.analysis().thrashing_events.len(), 2);
+    assert!(watcher.see(&late).thrashing_events.is_empty());
 }
 
 #[test]
-fn without_a_war_no_state_changes_next() {
-    assert_eq!(Findings::default().due(&Limits::default()), None);
+fn without_a_war_no_transition_is_due() {
+    assert_eq!(Analysis::default().due(&Limits::default()), None);
 }

@@ -1,21 +1,21 @@
 use super::*;
 
-const _: () = assert!(size_of::<Seen>() <= 56, "a cluster has millions of them");
+const _: () = assert!(size_of::<WriterStats>() <= 56, "a cluster has millions of them");
 
 fn hot(times_ms: impl Iterator<Item = u32>, is_no_op: bool) -> bool {
-    let mut seen = Seen::new(Arc::new(Client::named("a")), Part::Main);
-    times_ms.for_each(|ms| seen.pace(ms, is_no_op, &Limits::default()));
+    let mut seen = WriterStats::new(Arc::new(Client::named("a")), Part::Main);
+    times_ms.for_each(|ms| seen.count_rate(ms, is_no_op, &Limits::default()));
     seen.is_hot(&Limits::default())
 }
 
 #[test]
-fn a_resync_that_changes_nothing_is_no_hot_loop() {
+fn a_periodic_no_op_is_not_a_hot_loop() {
     assert!(!hot((0..200).map(|i| i * 15_000), true));
     assert!(!hot((0..200).map(|i| i * 5_001), true));
 }
 
 #[test]
-fn no_op_right_after_no_op_is_a_hot_loop() {
+fn consecutive_no_ops_are_a_hot_loop() {
     assert!(!hot((0..29).map(|i| i * 4_000), true), "29 of them");
     assert!(hot((0..30).map(|i| i * 4_000), true), "30 of them");
     assert!(!hot((0..200).map(|i| i * 4_000), false), "writes are changes");
@@ -33,8 +33,8 @@ use crate::detect::tests::{SECOND, START, Server, attributed};
 use serde_json::{Value, json};
 
 /// Counts these writes, each at its millisecond.
-fn seen_of(events: &[(&Value, u32, bool)]) -> Seen {
-    let mut seen = Seen::new(Arc::new(Client::named("a")), Part::Main);
+fn seen_of(events: &[(&Value, u32, bool)]) -> WriterStats {
+    let mut seen = WriterStats::new(Arc::new(Client::named("a")), Part::Main);
     for (event, ms, is_no_op) in events {
         attributed(event, |write, _| seen.count(write, *ms, *is_no_op, &Limits::default()));
     }
@@ -56,16 +56,16 @@ fn life() -> [Value; 6] {
 }
 
 #[test]
-fn writes_are_counted_by_verb_and_by_what_they_do() {
+fn writes_are_counted_by_verb_and_effect() {
     let life = life();
     let seen = seen_of(&life.each_ref().map(|event| (event, 1_000, false)));
     assert_eq!(seen.verbs(), [("create", 2), ("update", 1), ("patch", 2), ("delete", 1)]);
     assert_eq!((seen.writes(), seen.creates(), seen.deletes(), seen.no_ops), (6, 1, 1, 0));
-    assert_eq!(seen.contents(), 4, "neither the binding nor the deletion gives the object contents");
+    assert_eq!(seen.content_writes(), 4, "neither the binding nor the deletion gives the object contents");
 }
 
 #[test]
-fn what_turned_out_to_change_nothing_is_no_write_any_more() {
+fn a_discounted_write_is_a_no_op() {
     let life = life();
     let mut seen = seen_of(&life.each_ref().map(|event| (event, 1_000, false)));
     seen.discount();
@@ -77,7 +77,7 @@ fn what_turned_out_to_change_nothing_is_no_write_any_more() {
 }
 
 #[test]
-fn the_verb_that_changes_most_is_the_one_it_mostly_used() {
+fn the_modifying_verb_is_the_most_frequent_one() {
     let [_, update, patch, ..] = life();
     let of = |events: &[&Value]| {
         seen_of(&events.iter().map(|event| (*event, 0, false)).collect::<Vec<_>>()).modifying_verb()
@@ -88,7 +88,7 @@ fn the_verb_that_changes_most_is_the_one_it_mostly_used() {
 }
 
 #[test]
-fn times_count_from_the_objects_base() {
+fn times_are_relative_to_the_objects_base() {
     let [_, update, patch, ..] = life();
     let at = |ms: i64| START + ms * 1_000;
     let seen = seen_of(&[(&update, 5_000, false), (&patch, 2_000, false), (&patch, 9_000, true)]);
@@ -102,19 +102,19 @@ fn times_count_from_the_objects_base() {
 }
 
 #[test]
-fn the_latest_write_that_is_settled_is_remembered() {
-    let mut seen = Seen::new(Arc::new(Client::named("a")), Part::Main);
-    assert_eq!(seen.settled(START), None);
-    seen.settle(7_000);
-    seen.settle(3_000);
-    assert_eq!(seen.settled(START), Some(START + 7 * SECOND));
-    let mut first = Seen::new(Arc::new(Client::named("a")), Part::Main);
-    first.settle(0);
-    assert_eq!(first.settled(START), Some(START + 1_000), "a write at the base itself is told from none");
+fn the_latest_finalized_write_is_remembered() {
+    let mut seen = WriterStats::new(Arc::new(Client::named("a")), Part::Main);
+    assert_eq!(seen.finalized(START), None);
+    seen.finalize(7_000);
+    seen.finalize(3_000);
+    assert_eq!(seen.finalized(START), Some(START + 7 * SECOND));
+    let mut first = WriterStats::new(Arc::new(Client::named("a")), Part::Main);
+    first.finalize(0);
+    assert_eq!(first.finalized(START), Some(START + 1_000), "a write at the base itself is told from none");
 }
 
 #[test]
-fn what_comes_a_minute_late_is_of_another_minute() {
+fn a_request_more_than_a_minute_late_does_not_count_towards_the_rate() {
     let burst = |late: u32| {
         // Sixty in a row fill the bucket; one more would be too many.
         hot((0..60).map(|i| 100_000 + i * 10).chain([100_590 - late]), false)

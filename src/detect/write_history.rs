@@ -1,24 +1,24 @@
-//! The writes of an object that more than one client writes, in their true order. From this order follow the retakes.
+//! The writes of an object that more than one client writes, in their true order, from which the retakes follow.
 //!
 //! Events arrive late and out of order, so the latest writes are kept as sorted [`Record`]s. The conclusions
-//! ([`Findings`]) are a fold over that order: a write at the end is one more step, and a write in the middle folds the
+//! ([`Analysis`]) are a fold over that order: a write at the end is one more step, and a write in the middle folds the
 //! kept records again. The oldest records are folded into the base and dropped.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::analysis::{Analysis, ThrashingCounts};
 use super::fields::Fields;
-use super::findings::{Findings, Thrashes};
-use super::order::Order;
 use super::policy::{Limits, ObjectLimits};
 use super::record::Record;
 use super::verdict::{Confidence, StateChange};
 use super::write::Effect;
+use super::write_order::WriteOrder;
 use crate::audit::event::Micros;
 
 /// Writes of one object that are kept in order: four minutes of a fast war (two writes a second), which is longer than
 /// kube-apiserver retries a batch.
-const HISTORY_MAX: usize = 512;
+const RECORDS_MAX: usize = 512;
 /// Writes that are kept for the timeline, although no late write can precede them any more.
 const SHOWN_MAX: usize = 64;
 /// How far the clocks of API servers may differ. NTP keeps them within seconds.
@@ -33,58 +33,61 @@ const STATES_MAX: usize = 256;
 /// thousands of fields only the latest writes are kept, and a late write is counted by the fields that it names.
 const BYTES_MAX: usize = 4 << 20;
 
-/// The writes of an object with more than one client, and the findings from them.
+/// The writes of an object with more than one client, and their analysis.
 #[derive(Clone, Debug, Default)]
-pub struct Contest {
-    base: Findings,
-    live: Findings,
-    history: VecDeque<Record>,
-    /// Number of records at the beginning of `history` that are settled: late writes are no longer inserted before
+pub struct WriteHistory {
+    /// The analysis of the records that were dropped.
+    base: Analysis,
+    /// The analysis of all writes.
+    live: Analysis,
+    records: VecDeque<Record>,
+    /// Number of records at the beginning of `records` that are finalized: late writes are no longer inserted before
     /// them.
-    settled: usize,
-    /// The object's fields after the last settled record.
-    anchor: Option<Arc<Fields>>,
+    finalized: usize,
+    /// The object's fields after the last finalized record.
+    finalized_fields: Option<Arc<Fields>>,
     /// Approximate bytes of the records.
     bytes: usize,
-    is_followed: bool,
+    /// Whether as many records as possible are kept for the timeline.
+    keeps_all: bool,
     /// When a person last lifted the pause. Cleared once later writes are folded into the base.
     resumed: Option<Micros>,
     /// The time of the latest transition in `live` that was caused by time alone. An earlier write must be folded in
     /// before it.
     advanced: Option<Micros>,
-    /// The earliest deadline that [`Contest::new_deadline`] returned and that has not passed.
+    /// The earliest deadline that [`WriteHistory::new_deadline`] returned and that has not passed.
     deadline: Option<Micros>,
 }
 
-// === impl Contest ===
+// === impl WriteHistory ===
 
-impl Contest {
-    /// Returns a contest that begins with writes that are settled already.
-    pub fn begin(seeds: Vec<Record>, on: &ObjectLimits<'_>) -> Contest {
-        let mut contest = Contest::default();
+impl WriteHistory {
+    /// Returns a history that begins with writes that are finalized already.
+    pub fn begin(seeds: Vec<Record>, on: &ObjectLimits<'_>) -> WriteHistory {
+        let mut history = WriteHistory::default();
         for record in seeds {
-            let place = contest.place(&record);
-            contest.history.insert(place, record);
+            let position = history.position_for(&record);
+            history.records.insert(position, record);
         }
-        contest.settled = contest.history.len();
-        contest.bytes = contest.history.iter().map(Record::bytes).sum();
-        drop(contest.refold(on));
-        contest
+        history.finalized = history.records.len();
+        history.bytes = history.records.iter().map(Record::bytes).sum();
+        drop(history.recompute(on));
+        history
     }
 
     /// Returns the object's fields after the last write.
-    pub fn known(&self) -> Option<&Arc<Fields>> {
-        self.state_before(self.history.len())
+    pub fn current_fields(&self) -> Option<&Arc<Fields>> {
+        self.state_before(self.records.len())
     }
 
-    /// Returns the findings from all writes.
-    pub fn findings(&self) -> &Findings {
+    /// Returns the analysis of all writes.
+    pub fn analysis(&self) -> &Analysis {
         &self.live
     }
 
     /// Returns the kept writes in order.
-    pub fn history(&self) -> impl Iterator<Item = &Record> {
-        self.history.iter()
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter()
     }
 
     /// Records that a person lifted the pause at this time, which refills the buckets.
@@ -110,7 +113,7 @@ impl Contest {
         transitions
     }
 
-    /// Returns when to call [`Contest::advance`] next, if that is earlier than what this method returned before.
+    /// Returns when to call [`WriteHistory::advance`] next, if that is earlier than what this method returned before.
     pub fn new_deadline(&mut self, limits: &Limits) -> Option<Micros> {
         let due = self.live.due(limits)?;
         let is_new = self.deadline.is_none_or(|deadline| due < deadline);
@@ -119,13 +122,13 @@ impl Contest {
 
     /// Returns the record of the same stored revision, if there is one. Of the two writes, the later one changed
     /// nothing.
-    pub fn same_revision(&self, order: &Order) -> Option<&Record> {
-        self.position_of(order).map(|at| &self.history[at])
+    pub fn same_revision(&self, order: &WriteOrder) -> Option<&Record> {
+        self.position_of(order).map(|at| &self.records[at])
     }
 
-    fn position_of(&self, order: &Order) -> Option<usize> {
+    fn position_of(&self, order: &WriteOrder) -> Option<usize> {
         let is_earlier = |r: &Record| r.order.revision != 0 && r.order.revision < order.revision;
-        for (at, record) in self.history.iter().enumerate().rev() {
+        for (at, record) in self.records.iter().enumerate().rev() {
             if record.order.is_same_revision(order) {
                 return Some(at);
             }
@@ -137,17 +140,18 @@ impl Contest {
     }
 
     /// Replaces the record of the same revision, which turns out to have stored nothing, by this one.
-    pub fn correct(&mut self, record: Record, on: &ObjectLimits<'_>) -> Thrashes {
-        let Some(at) = self.position_of(&record.order) else { return Thrashes::new() };
-        self.bytes -= self.history[at].bytes();
+    pub fn correct(&mut self, record: Record, on: &ObjectLimits<'_>) -> ThrashingCounts {
+        let Some(at) = self.position_of(&record.order) else { return ThrashingCounts::new() };
+        self.bytes -= self.records[at].bytes();
         self.bytes += record.bytes();
-        let mut found = std::mem::replace(&mut self.history[at], record);
-        match at < self.settled {
-            true => self.change(at, |record| {
+        let mut found = std::mem::replace(&mut self.records[at], record);
+        if at < self.finalized {
+            self.change(at, |record| {
                 record.resolve(None, on);
-                drop(record.settle());
-            }),
-            false => self.resolve_from(at, on),
+                drop(record.finalize());
+            });
+        } else {
+            self.resolve_from(at, on);
         }
         if found.admission.is_some() {
             // It changed nothing, but a webhook replaced what it requested.
@@ -155,57 +159,58 @@ impl Contest {
             drop(found.state.take());
             return self.insert(found, on);
         }
-        self.refold(on)
+        self.recompute(on)
     }
 
     /// Inserts a write at its position in the order. Returns the new thrashing events.
-    pub fn insert(&mut self, mut record: Record, on: &ObjectLimits<'_>) -> Thrashes {
+    pub fn insert(&mut self, mut record: Record, on: &ObjectLimits<'_>) -> ThrashingCounts {
         let uid = if record.order.is_last { 0 } else { record.order.uid };
-        let at = self.place(&record);
+        let at = self.position_for(&record);
         let passed = self.advanced.max(self.resumed);
-        let mut is_last = at == self.history.len() && passed.is_none_or(|passed| passed <= record.order.at);
-        if at < self.settled {
+        let mut is_last = at == self.records.len() && passed.is_none_or(|passed| passed <= record.order.at);
+        if at < self.finalized {
             record.is_blind |= record.effect == Effect::Modify;
             record.resolve(None, on);
-            drop(record.settle());
-            self.settled += 1;
+            drop(record.finalize());
+            self.finalized += 1;
             self.bytes += record.bytes();
-            self.history.insert(at, record);
+            self.records.insert(at, record);
         } else {
             self.bytes += record.bytes();
-            self.history.insert(at, record);
+            self.records.insert(at, record);
             let first = self.first_rival(at);
             // Updates of the same revision are reordered, and with them the records after them.
             is_last &= first == at;
             self.resolve_from(first, on);
         }
         if let Some(from) = self.deletion_of(uid)
-            && let Some(deletion) = self.history.remove(from)
+            && let Some(deletion) = self.records.remove(from)
         {
-            let to = self.place(&deletion).max(self.settled);
-            self.history.insert(to, deletion);
+            let to = self.position_for(&deletion).max(self.finalized);
+            self.records.insert(to, deletion);
             if from != to {
                 self.resolve_from(from.min(to), on);
                 is_last = false;
             }
         }
-        let thrashes = match is_last {
-            true => self.live.step(&self.history[at], on).map(|party| (party, 1)).into_iter().collect(),
-            false => self.refold(on),
+        let thrashing = if is_last {
+            self.live.step(&self.records[at], on).map(|party| (party, 1)).into_iter().collect()
+        } else {
+            self.recompute(on)
         };
-        self.settle();
+        self.finalize();
         while self.is_too_long()
-            && let Some(oldest) = self.history.pop_front()
+            && let Some(oldest) = self.records.pop_front()
         {
             self.bytes -= oldest.bytes();
             self.fold_into_base(oldest, on);
         }
-        thrashes
+        thrashing
     }
 
-    /// Folds the oldest record, which is no longer in the history, into the base.
+    /// Folds the oldest record, which was removed from the records, into the base.
     fn fold_into_base(&mut self, oldest: Record, on: &ObjectLimits<'_>) {
-        self.settled = self.settled.saturating_sub(1);
+        self.finalized = self.finalized.saturating_sub(1);
         if let Some(at) = self.resumed.take_if(|at| *at <= oldest.order.at) {
             self.base.resume(at);
         }
@@ -213,14 +218,14 @@ impl Contest {
     }
 
     fn is_too_long(&self) -> bool {
-        let is_shown = self.settled <= SHOWN_MAX || self.is_followed;
-        let is_too_much = self.bytes > BYTES_MAX && self.history.len() > 1;
-        self.history.len() > HISTORY_MAX || !is_shown || is_too_much
+        let is_shown = self.finalized <= SHOWN_MAX || self.keeps_all;
+        let is_too_much = self.bytes > BYTES_MAX && self.records.len() > 1;
+        self.records.len() > RECORDS_MAX || !is_shown || is_too_much
     }
 
     /// Changes the record at `index`, and updates the bytes of all records.
     fn change<T>(&mut self, index: usize, change: impl FnOnce(&mut Record) -> T) -> T {
-        let record = &mut self.history[index];
+        let record = &mut self.records[index];
         self.bytes -= record.bytes();
         let changed = change(record);
         self.bytes += record.bytes();
@@ -228,43 +233,40 @@ impl Contest {
     }
 
     /// Keeps as many writes as possible for the timeline.
-    pub fn follow(&mut self) {
-        self.is_followed = true;
+    pub fn keep_all(&mut self) {
+        self.keeps_all = true;
     }
 
-    /// Returns the approximate bytes of the contest.
+    /// Returns the approximate bytes of the history.
     pub fn bytes(&self) -> usize {
-        // Both findings share their contents, except for the tables.
-        let findings = self.live.bytes() + self.base.bytes() / 2;
-        self.bytes + self.anchor.as_ref().map_or(0, |anchor| anchor.bytes()) + findings
+        // Both analyses share their contents, except for the tables.
+        let analysis = self.live.bytes() + self.base.bytes() / 2;
+        self.bytes + self.finalized_fields.as_ref().map_or(0, |finalized_fields| finalized_fields.bytes()) + analysis
     }
 
     /// Drops the kept states to save memory. Late writes can then no longer be inserted before the last write.
     pub fn drop_states(&mut self) {
-        self.history.iter_mut().skip(self.settled).for_each(|record| drop(record.settle()));
-        self.settled = self.history.len();
-        self.anchor = None;
-        self.bytes = self.history.iter().map(Record::bytes).sum();
+        self.records.iter_mut().skip(self.finalized).for_each(|record| drop(record.finalize()));
+        self.finalized = self.records.len();
+        self.finalized_fields = None;
+        self.bytes = self.records.iter().map(Record::bytes).sum();
     }
 
-    /// Drops the records too. The findings stay.
-    pub fn drop_history(&mut self) {
+    /// Drops the records too. The analysis stays.
+    pub fn drop_records(&mut self) {
         self.drop_states();
-        self.history = VecDeque::new();
-        (self.settled, self.bytes, self.resumed) = (0, 0, None);
+        self.records = VecDeque::new();
+        (self.finalized, self.bytes, self.resumed) = (0, 0, None);
         self.base = self.live.clone();
     }
 
     fn state_before(&self, at: usize) -> Option<&Arc<Fields>> {
-        match at > self.settled {
-            true => self.history[at - 1].state.as_ref(),
-            false => self.anchor.as_ref(),
-        }
+        if at > self.finalized { self.records[at - 1].state.as_ref() } else { self.finalized_fields.as_ref() }
     }
 
     /// Determines again what the record at `at` changed, and the records after it whose states depend on it.
     fn resolve_from(&mut self, at: usize, on: &ObjectLimits<'_>) {
-        for index in at..self.history.len() {
+        for index in at..self.records.len() {
             self.order_rivals(index);
             let before = self.state_before(index).cloned();
             let is_misplaced = self.is_misplaced(index);
@@ -275,7 +277,7 @@ impl Contest {
                 record.resolve(before.as_ref(), on);
                 was
             });
-            let record = &self.history[index];
+            let record = &self.records[index];
             // A stored state does not depend on earlier writes, so the records after it stay as they are.
             let is_same = |a: &Arc<Fields>, b: &Arc<Fields>| Arc::ptr_eq(a, b);
             if index > at && was.zip(record.state.as_ref()).is_some_and(|(was, is)| is_same(&was, is)) {
@@ -284,26 +286,26 @@ impl Contest {
         }
     }
 
-    /// Settles records before which no late write can arrive any more, and the oldest ones if there are too many.
-    fn settle(&mut self) {
-        let Some(newest) = self.history.back().map(|r| r.order.at) else { return };
-        while self.settled + 1 < self.history.len() {
-            let is_old = newest - self.history[self.settled].order.at > LATE_MAX;
+    /// Finalizes records before which no late write can arrive any more, and the oldest ones if there are too many.
+    fn finalize(&mut self) {
+        let Some(newest) = self.records.back().map(|r| r.order.at) else { return };
+        while self.finalized + 1 < self.records.len() {
+            let is_old = newest - self.records[self.finalized].order.at > LATE_MAX;
             let is_too_much = self.bytes > BYTES_MAX / 2;
-            if !is_old && !is_too_much && self.history.len() - self.settled <= STATES_MAX {
+            if !is_old && !is_too_much && self.records.len() - self.finalized <= STATES_MAX {
                 return;
             }
-            self.anchor = self.change(self.settled, Record::settle);
-            self.settled += 1;
+            self.finalized_fields = self.change(self.finalized, Record::finalize);
+            self.finalized += 1;
         }
     }
 
     /// Folds the kept writes again. Returns the thrashing events that are new.
-    fn refold(&mut self, on: &ObjectLimits<'_>) -> Thrashes {
+    fn recompute(&mut self, on: &ObjectLimits<'_>) -> ThrashingCounts {
         let before = std::mem::replace(&mut self.live, self.base.clone());
         self.advanced = None;
         let mut resumed = self.resumed;
-        for record in &self.history {
+        for record in &self.records {
             if let Some(at) = resumed.take_if(|at| *at <= record.order.at) {
                 self.live.resume(at);
             }
@@ -312,11 +314,11 @@ impl Contest {
         if let Some(at) = resumed {
             self.live.resume(at);
         }
-        self.live.thrashes_since(&before)
+        self.live.thrashing_since(&before)
     }
 
     /// Returns the position of a write: by revision among writes with a known revision, by time among the others.
-    fn place(&self, record: &Record) -> usize {
+    fn position_for(&self, record: &Record) -> usize {
         let at = |r: &Record| r.order.at;
         // Nearly all writes arrive in order.
         let revision = |r: &Record| r.order.revision;
@@ -325,55 +327,55 @@ impl Contest {
             (mine != 0 && last_revision != 0 && last_revision < mine)
                 || (mine == 0 && record.order.uid == 0 && at(last) <= at(record))
         };
-        if self.history.back().is_none_or(is_newest) {
-            return self.history.len();
+        if self.records.back().is_none_or(is_newest) {
+            return self.records.len();
         }
         let Some(revision) = self.revision_of(record) else {
-            return self.history.iter().rposition(|r| at(r) <= at(record)).map_or(0, |index| index + 1);
+            return self.records.iter().rposition(|r| at(r) <= at(record)).map_or(0, |index| index + 1);
         };
         let is_after = |r: &Record| match self.revision_of(r) {
             Some(other) if other == revision => at(r) <= at(record),
             Some(other) => other < revision,
             None => false,
         };
-        let mut place = self.history.iter().rposition(is_after).map_or(0, |index| index + 1);
+        let mut position = self.records.iter().rposition(is_after).map_or(0, |index| index + 1);
         let is_earlier = |r: &Record| self.revision_of(r).is_none() && at(r) <= at(record);
-        while self.history.get(place).is_some_and(is_earlier) {
-            place += 1;
+        while self.records.get(position).is_some_and(is_earlier) {
+            position += 1;
         }
-        place
+        position
     }
 
     /// Returns the position of the first of the adjacent updates that replaced the same revision as the one at `at`.
     fn first_rival(&self, at: usize) -> usize {
-        let back = self.history.range(..at).rev().take_while(|r| r.is_rival_of(&self.history[at])).count();
-        (at - back).max(self.settled.min(at))
+        let back = self.records.range(..at).rev().take_while(|r| r.is_rival_of(&self.records[at])).count();
+        (at - back).max(self.finalized.min(at))
     }
 
     /// Orders updates that replaced the same revision and all succeeded. Only one of them stored something; the others
     /// have the body of the state before them and sort first, whatever the order of arrival and the clocks.
     fn order_rivals(&mut self, first: usize) {
-        let ahead = self.history.range(first + 1..).take_while(|r| r.is_rival_of(&self.history[first])).count();
+        let ahead = self.records.range(first + 1..).take_while(|r| r.is_rival_of(&self.records[first])).count();
         let Some(before) = self.state_before(first).cloned().filter(|_| ahead > 0) else { return };
         if self.first_rival(first) < first {
             return;
         }
-        let mut rivals: Vec<Record> = self.history.drain(first..=first + ahead).collect();
+        let mut rivals: Vec<Record> = self.records.drain(first..=first + ahead).collect();
         rivals.sort_by_key(|r| (!r.is_no_op_on(&before), r.order.at));
         for (index, record) in rivals.into_iter().enumerate() {
-            self.history.insert(first + index, record);
+            self.records.insert(first + index, record);
         }
     }
 
     /// Whether a creation replaces what its own author deleted, for at least the second time: the author keeps the
     /// object at the state it wants. Pods are excluded: a controller deletes a Pod to create another one.
     fn is_replacement(&self, at: usize, on: &ObjectLimits<'_>) -> bool {
-        let record = &self.history[at];
+        let record = &self.records[at];
         if record.effect != Effect::Create || on.is("", "pods") {
             return false;
         }
         let is_own_deletion = |r: &&Record| r.effect == Effect::Delete && r.client.is_same_actor(&record.client);
-        let before = || self.history.range(..at).rev();
+        let before = || self.records.range(..at).rev();
         before().find(|r| r.effect != Effect::Modify).as_ref().is_some_and(is_own_deletion)
             && before().filter(is_own_deletion).nth(1).is_some()
     }
@@ -381,36 +383,36 @@ impl Contest {
     /// Returns the revision of a write. A deletion without one follows all known revisions of its epoch.
     fn revision_of(&self, record: &Record) -> Option<u64> {
         match record.order {
-            Order { revision: 0, uid: 0, .. } => None,
-            Order { revision: 0, uid, is_last: true, .. } => {
-                let epoch = self.history.iter().filter(|r| r.order.uid == uid).map(|r| r.order.revision);
+            WriteOrder { revision: 0, uid: 0, .. } => None,
+            WriteOrder { revision: 0, uid, is_last: true, .. } => {
+                let epoch = self.records.iter().filter(|r| r.order.uid == uid).map(|r| r.order.revision);
                 epoch.max().filter(|revision| *revision != 0).map(|revision| revision + 1)
             }
-            Order { revision: 0, .. } => None,
-            Order { revision, .. } => Some(revision),
+            WriteOrder { revision: 0, .. } => None,
+            WriteOrder { revision, .. } => Some(revision),
         }
     }
 
-    /// Returns the position of an unsettled deletion of this epoch, which must be moved when more of the epoch is
+    /// Returns the position of an unfinalized deletion of this epoch, which must be moved when more of the epoch is
     /// known.
     fn deletion_of(&self, uid: u64) -> Option<usize> {
         let is_it = |r: &Record| uid != 0 && r.order.uid == uid && r.order.is_last && r.order.revision == 0;
-        (self.settled..self.history.len()).find(|index| is_it(&self.history[*index]))
+        (self.finalized..self.records.len()).find(|index| is_it(&self.records[*index]))
     }
 
     /// Whether a creation without a revision is at a position where the object exists already: the clocks of two API
     /// servers differ, and the creation belongs a little earlier.
     fn is_misplaced(&self, at: usize) -> bool {
-        let record = &self.history[at];
+        let record = &self.records[at];
         let is_near = |before: &Record| {
             before.effect != Effect::Delete && (record.order.at - before.order.at).abs() <= CLOCK_SKEW_MAX
         };
         record.effect == Effect::Create
             && record.order.revision == 0
-            && at.checked_sub(1).is_some_and(|before| is_near(&self.history[before]))
+            && at.checked_sub(1).is_some_and(|before| is_near(&self.records[before]))
     }
 }
 
 #[cfg(test)]
-#[path = "contest/tests.rs"]
+#[path = "write_history/tests.rs"]
 mod tests;

@@ -4,7 +4,7 @@ use crate::audit::event::Micros;
 
 /// The position of a write among the writes of its object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Order {
+pub struct WriteOrder {
     /// Twice the resourceVersion that the write resulted in, or twice the one that it replaced, plus one: no other
     /// write can be between them. 0 if neither is known.
     pub revision: u64,
@@ -16,9 +16,9 @@ pub struct Order {
     pub is_last: bool,
 }
 
-// === impl Order ===
+// === impl WriteOrder ===
 
-impl Order {
+impl WriteOrder {
     /// Returns the revision of a write that resulted in `resulting`, or that replaced `replaced`; 0 means unknown.
     pub fn revision(resulting: u64, replaced: u64) -> u64 {
         match (resulting, replaced) {
@@ -29,7 +29,7 @@ impl Order {
     }
 
     /// Whether this write precedes `other`, judged by these two alone.
-    pub fn is_before(&self, other: &Order) -> bool {
+    pub fn is_before(&self, other: &WriteOrder) -> bool {
         if self.revision != 0 && other.revision != 0 && self.revision != other.revision {
             return self.revision < other.revision;
         }
@@ -45,7 +45,7 @@ impl Order {
     }
 
     /// Whether both report the same stored revision. If so, the later one stored nothing.
-    pub fn is_same_revision(&self, other: &Order) -> bool {
+    pub fn is_same_revision(&self, other: &WriteOrder) -> bool {
         self.is_stored() && self.revision == other.revision
     }
 }
@@ -54,23 +54,26 @@ impl Order {
 mod tests {
     use super::*;
 
-    fn at(at: Micros) -> Order {
-        Order { at, ..Order::default() }
+    fn at(at: Micros) -> WriteOrder {
+        WriteOrder { at, ..WriteOrder::default() }
     }
 
     #[test]
-    fn what_replaced_a_revision_stands_right_behind_it() {
-        assert_eq!(Order::revision(0, 0), 0, "nothing is known");
-        assert_eq!(Order::revision(7, 0), 14);
-        assert_eq!(Order::revision(7, 6), 14, "what it resulted in says more than what it replaced");
+    fn an_update_of_a_revision_directly_follows_it() {
+        assert_eq!(WriteOrder::revision(0, 0), 0, "nothing is known");
+        assert_eq!(WriteOrder::revision(7, 0), 14);
+        assert_eq!(WriteOrder::revision(7, 6), 14, "what it resulted in says more than what it replaced");
         // An update of 7 lies behind what stored 7, and before what stored 8.
-        assert_eq!(Order::revision(0, 7), 15);
-        assert!(Order::revision(7, 0) < Order::revision(0, 7) && Order::revision(0, 7) < Order::revision(8, 0));
+        assert_eq!(WriteOrder::revision(0, 7), 15);
+        assert!(
+            WriteOrder::revision(7, 0) < WriteOrder::revision(0, 7)
+                && WriteOrder::revision(0, 7) < WriteOrder::revision(8, 0)
+        );
     }
 
     #[test]
-    fn revisions_come_before_times() {
-        let revision = |revision, at| Order { revision, at, ..Order::default() };
+    fn revisions_take_precedence_over_times() {
+        let revision = |revision, at| WriteOrder { revision, at, ..WriteOrder::default() };
         assert!(revision(14, 9).is_before(&revision(16, 1)) && !revision(16, 1).is_before(&revision(14, 9)));
         // Of one revision, or where one is not known, time tells.
         for (a, b) in
@@ -83,20 +86,20 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_is_the_last_of_its_epoch_whatever_the_clocks_say() {
-        let write = |uid, at, is_last| Order { uid, at, is_last, ..Order::default() };
+    fn a_deletion_is_the_last_write_of_its_epoch_regardless_of_clocks() {
+        let write = |uid, at, is_last| WriteOrder { uid, at, is_last, ..WriteOrder::default() };
         assert!(write(1, 9, false).is_before(&write(1, 5, true)) && !write(1, 5, true).is_before(&write(1, 9, false)));
         // Of another epoch, or of one that is not known, time tells.
         assert!(!write(2, 9, false).is_before(&write(1, 5, true)) && write(1, 5, true).is_before(&write(2, 9, false)));
         assert!(!write(0, 9, false).is_before(&write(0, 5, true)));
         assert!(write(1, 5, true).is_before(&write(1, 9, true)), "of two deletions, time tells");
-        let known = |revision, at, is_last| Order { revision, ..write(1, at, is_last) };
+        let known = |revision, at, is_last| WriteOrder { revision, ..write(1, at, is_last) };
         assert!(known(14, 5, true).is_before(&known(16, 9, false)), "revisions come first");
     }
 
     #[test]
-    fn only_a_stored_revision_is_one_that_two_can_report() {
-        let revision = |revision| Order { revision, ..Order::default() };
+    fn only_stored_revisions_can_be_equal() {
+        let revision = |revision| WriteOrder { revision, ..WriteOrder::default() };
         assert_eq!([0, 14, 15].map(|r| revision(r).is_stored()), [false, true, false]);
         assert!(revision(14).is_same_revision(&revision(14)));
         assert!(!revision(14).is_same_revision(&revision(16)));

@@ -1,0 +1,97 @@
+use super::*;
+
+fn classify(actor: &str, tool: &str) -> (ActorClass, Role) {
+    ActorClassifier::built_in().classify(actor, tool, "")
+}
+
+#[test]
+fn patterns_match_as_in_a_shell() {
+    for (pattern, text, is) in [
+        ("a", "a", true),
+        ("a", "ab", false),
+        ("a*", "ab", true),
+        ("*b", "ab", true),
+        ("*", "", true),
+        ("a*b*c", "aXbYc", true),
+        ("a*b*c", "aXcYb", false),
+        ("a*a", "a", false),
+    ] {
+        assert_eq!(matches_pattern(pattern, text), is, "{pattern} {text}");
+    }
+}
+
+#[test]
+fn known_identities_have_the_expected_class_and_role() {
+    for (actor, tool, class, role) in known_identities::KNOWN_IDENTITIES {
+        assert_eq!(classify(actor, tool), (*class, *role), "{actor} {tool}");
+    }
+}
+
+#[test]
+fn a_user_agent_shows_the_program_behind_a_field_manager() {
+    let of = |tool: &str, agent: &str| ActorClassifier::built_in().classify("alice", tool, agent).1;
+    assert_eq!(of("kubectl", "HashiCorp/1.0 Terraform/1.9.5"), Role::Terraform);
+    assert_eq!(of("kubectl-edit", "kubectl/v1.36.2 (linux/amd64) kubernetes/abc"), Role::Kubectl);
+}
+
+#[test]
+fn configured_rules_precede_the_built_in_ones() {
+    let rule = ActorRule { actor: "alice".into(), tool: String::new(), class: ActorClass::Automation, role: Role::Ci };
+    assert_eq!(ActorClassifier::with(vec![rule]).classify("alice", "kubectl", ""), (ActorClass::Automation, Role::Ci));
+}
+
+const CLASSES: [ActorClass; 7] = [
+    ActorClass::Controller,
+    ActorClass::Gitops,
+    ActorClass::Automation,
+    ActorClass::Person,
+    ActorClass::Node,
+    ActorClass::Apiserver,
+    ActorClass::Webhook,
+];
+
+#[test]
+fn the_names_are_those_of_the_json() {
+    for class in CLASSES {
+        assert_eq!(serde_json::to_value(class).unwrap(), class.as_str());
+    }
+}
+
+#[test]
+fn roles_apply_several_applications_and_are_gitops_tools_as_listed() {
+    for role in [Role::ArgoCd, Role::Flux, Role::Gitops] {
+        assert!(role.is_gitops() && role.applies(), "{role:?}");
+    }
+    for role in [Role::Helm, Role::Terraform, Role::Ci] {
+        assert!(!role.is_gitops() && role.applies(), "{role:?}");
+    }
+    for role in [Role::Kubectl, Role::Operator, Role::Hpa, Role::Webhook] {
+        assert!(!role.is_gitops() && !role.applies(), "{role:?}");
+    }
+}
+
+#[test]
+fn every_role_has_a_name_of_its_own() {
+    let mut words: Vec<&str> = RULES.iter().map(|rule| rule.role.as_str()).collect();
+    words.sort_unstable();
+    words.dedup();
+    let mut roles: Vec<Role> = RULES.iter().map(|rule| rule.role).collect();
+    roles.sort_unstable();
+    roles.dedup();
+    assert_eq!(words.len(), roles.len());
+    assert_eq!(Role::Kubectl.as_str(), "person with kubectl");
+}
+
+#[test]
+fn the_actors_that_honour_annotations_can_be_replaced() {
+    let autopilot = "system:serviceaccount:openshift-cnv:virt-platform-autopilot";
+    let built_in = ActorClassifier::built_in();
+    assert!(built_in.is_honouring(autopilot) && !built_in.is_honouring("alice"));
+    let own = ActorClassifier::default().with_honouring(vec!["*:mine".into()]);
+    assert!(own.is_honouring("system:serviceaccount:a:mine") && !own.is_honouring(autopilot));
+    assert_eq!(
+        own.classify("kubelet", "", ""),
+        ActorClassifier::default().classify("kubelet", "", ""),
+        "what actors are stays"
+    );
+}

@@ -1,0 +1,150 @@
+//! The assessment of one object: the conclusions about its wars, computed in one place. Reports, decisions, pauses and
+//! simulations are projections of it.
+
+use std::sync::Arc;
+
+use super::analysis::Analysis;
+use super::field_history::FieldHistory;
+use super::fields::{EvidenceLevel, Path};
+use super::object::ObjectState;
+use super::verdict::{Confidence, State};
+use super::war::{Scope, Tally, War, WarId};
+use crate::audit::event::Micros;
+
+/// What is concluded about one object, as of its latest write or [`ObjectState::advance`].
+#[derive(Clone, Debug)]
+pub struct Assessment<'a> {
+    analysis: Option<&'a Analysis>,
+    /// All wars over the object, in the order in which they began.
+    wars: Vec<WarAssessment<'a>>,
+    /// When the object was deleted, if it is gone.
+    pub deleted_at: Option<Micros>,
+}
+
+/// What is concluded about one war: a group of contested fields with the same parties.
+#[derive(Clone, Debug)]
+pub struct WarAssessment<'a> {
+    /// Its id among the object's wars.
+    pub id: WarId,
+    /// What it is over.
+    pub scope: Scope,
+    /// Its state.
+    pub state: State,
+    /// When this state began.
+    pub state_since: Micros,
+    /// How sure it is that this is a war.
+    pub confidence: Confidence,
+    /// The highest evidence level of its retakes.
+    pub level: EvidenceLevel,
+    /// The parties, sorted.
+    pub parties: &'a [Arc<str>],
+    /// The contested fields, those with the most retakes first. Empty unless the scope is [`Scope::Fields`].
+    pub fields: Vec<(&'a Path, &'a FieldHistory)>,
+    /// Its retakes, by party, and its state machine.
+    pub tally: &'a Tally,
+    /// The time of the first write that was taken back in the present run of retakes.
+    pub since: Micros,
+    /// The time of the last retake.
+    pub last_retake: Micros,
+    /// When the war ended: with the deletion of the object, or with the last retake before a quiet period. `None` if it
+    /// is ongoing.
+    pub ended_at: Option<Micros>,
+    /// When the object was deleted, which ended the war.
+    pub deleted_at: Option<Micros>,
+}
+
+// === impl Assessment ===
+
+impl<'a> Assessment<'a> {
+    /// Returns the assessment of an object.
+    pub fn of(object: &'a ObjectState) -> Assessment<'a> {
+        let Some(history) = object.history() else {
+            return Assessment { analysis: None, wars: Vec::new(), deleted_at: None };
+        };
+        let analysis = history.analysis();
+        let deleted_at = analysis.deleted_at();
+        let mut wars: Vec<_> = analysis.wars().map(|war| WarAssessment::new(war, deleted_at)).collect();
+        for (path, field) in analysis.contested_fields() {
+            if let Some(war) = wars.iter_mut().find(|war| field.war == Some(war.id)) {
+                war.fields.push((path, field));
+            }
+        }
+        Assessment { analysis: Some(analysis), wars, deleted_at }
+    }
+
+    /// Returns the wars to report. If the fields of the most urgent war are known and it thrashes, wars without known
+    /// fields add nothing.
+    pub fn wars(&self) -> impl Iterator<Item = &WarAssessment<'a>> {
+        let is_known = self.worst(Confidence::Probable).is_some_and(WarAssessment::is_thrashing);
+        self.wars.iter().filter(move |war| war.confidence.is_decided() || !is_known)
+    }
+
+    /// Returns the most urgent war with at least this confidence. [`Confidence::Probable`] is the highest that can be
+    /// required.
+    pub fn worst(&self, at_least: Confidence) -> Option<&WarAssessment<'a>> {
+        let worst = self.analysis?.worst(at_least)?;
+        self.wars.iter().find(|war| war.id == worst.id)
+    }
+
+    /// Returns the state of the most urgent war with at least this confidence.
+    pub fn state(&self, at_least: Confidence) -> State {
+        self.worst(at_least).map_or(State::Calm, |war| war.state)
+    }
+}
+
+// === impl WarAssessment ===
+
+impl<'a> WarAssessment<'a> {
+    fn new(war: &'a War, object_deleted_at: Option<Micros>) -> WarAssessment<'a> {
+        let tally = &war.tally;
+        let machine = &tally.machine;
+        let last_retake = machine.last_retake();
+        // A deletion is a part of a war over the object's existence, and does not end it.
+        let deleted_at = object_deleted_at.filter(|_| war.scope != Scope::Object);
+        let is_ongoing = matches!(machine.state(), State::Contested | State::Thrashing | State::Sustained);
+        WarAssessment {
+            id: war.id,
+            scope: war.scope,
+            state: machine.state(),
+            state_since: machine.since(),
+            confidence: war.confidence,
+            level: war.level,
+            parties: &war.parties,
+            fields: Vec::new(),
+            tally,
+            since: tally.since.or(machine.milestones().retake).unwrap_or(last_retake),
+            last_retake,
+            ended_at: (!is_ongoing).then(|| deleted_at.unwrap_or(last_retake)),
+            deleted_at,
+        }
+    }
+
+    /// Whether there is no quiet period since the last retake.
+    pub fn is_ongoing(&self) -> bool {
+        self.ended_at.is_none()
+    }
+
+    /// Whether it has thrashing events.
+    pub fn is_thrashing(&self) -> bool {
+        self.tally.thrashing_events > 0
+    }
+
+    /// Whether it deserves an alert: it thrashes, and its fields are known.
+    pub fn is_loud(&self) -> bool {
+        self.is_thrashing() && self.confidence.is_decided()
+    }
+
+    /// Returns the end of the quiet period of a sustained or subsiding war, if there is no further retake.
+    pub fn quiet_until(&self) -> Option<Micros> {
+        self.tally.machine.until()
+    }
+
+    /// Whether all values of all contested fields are notations of one value.
+    pub fn is_over_form(&self) -> bool {
+        !self.fields.is_empty() && self.fields.iter().all(|(_, field)| field.is_over_form())
+    }
+}
+
+#[cfg(test)]
+#[path = "assessment/tests.rs"]
+mod tests;

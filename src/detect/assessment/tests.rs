@@ -1,0 +1,89 @@
+use serde_json::json;
+
+use super::*;
+use crate::detect::tests::{SECOND, START, Server, Watcher};
+
+/// alice and bob set `data.mode` alternately, every ten seconds, after carol created the object.
+fn war(level: &'static str, writes: i64) -> (Server, Watcher) {
+    let mut server = Server::new(level);
+    let mut watcher = Watcher::of(&[server.create(0, "carol", json!({"data": {"mode": "zero"}}))]);
+    for turn in 1..=writes {
+        let (who, value) = if turn % 2 == 1 { ("alice", "a") } else { ("bob", "b") };
+        watcher.see(&server.patch(turn * 10, who, json!({"data": {"mode": value}})));
+    }
+    (server, watcher)
+}
+
+#[test]
+fn a_war_has_the_evidence_level_of_its_retakes() {
+    for (level, expected) in [
+        ("Metadata", (EvidenceLevel::Object, Confidence::Possible)),
+        ("Request", (EvidenceLevel::Field, Confidence::Probable)),
+        ("RequestResponse", (EvidenceLevel::Value, Confidence::Confirmed)),
+    ] {
+        let (_, watcher) = war(level, 6);
+        let assessment = Assessment::of(&watcher.state);
+        let found: Vec<_> = assessment.wars().map(|war| (war.level, war.confidence)).collect();
+        assert_eq!(found, [expected], "{level}");
+    }
+}
+
+#[test]
+fn an_object_with_one_writer_has_no_wars() {
+    let mut server = Server::new("RequestResponse");
+    let watcher = Watcher::of(&[server.create(0, "carol", json!({}))]);
+    let assessment = Assessment::of(&watcher.state);
+    assert_eq!((assessment.wars().count(), assessment.deleted_at), (0, None));
+    assert_eq!(assessment.state(Confidence::Possible), State::Calm);
+    assert!(assessment.worst(Confidence::Possible).is_none());
+}
+
+#[test]
+fn a_war_is_ongoing_until_its_quiet_period_has_passed() {
+    let (_, mut watcher) = war("RequestResponse", 20);
+    let last = START + 200 * SECOND;
+    let look = |watcher: &Watcher| {
+        let assessment = Assessment::of(&watcher.state);
+        let war = assessment.worst(Confidence::Probable).unwrap();
+        assert_eq!((war.last_retake, war.is_ongoing()), (last, war.ended_at.is_none()));
+        (war.state, war.ended_at)
+    };
+    assert_eq!(look(&watcher), (State::Sustained, None));
+    watcher.advance(200 + 600);
+    assert_eq!(look(&watcher), (State::Subsiding, Some(last)));
+    watcher.advance(200 + 1200);
+    assert_eq!(look(&watcher), (State::Calm, Some(last)));
+}
+
+#[test]
+fn a_deletion_ends_a_war_over_fields() {
+    let (mut server, mut watcher) = war("RequestResponse", 6);
+    watcher.see(&server.delete(100, "carol"));
+    let assessment = Assessment::of(&watcher.state);
+    let war = assessment.wars().next().unwrap();
+    let deleted = Some(START + 100 * SECOND);
+    assert_eq!((war.state, war.ended_at, war.deleted_at), (State::Calm, deleted, deleted));
+    assert_eq!(assessment.deleted_at, deleted);
+}
+
+#[test]
+fn each_war_has_its_own_fields() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", json!({"data": {"x": "0", "y": "0"}}))]);
+    for (turn, (who, key)) in
+        [("alice", "x"), ("bob", "x"), ("alice", "x"), ("dave", "y"), ("erin", "y"), ("dave", "y")]
+            .into_iter()
+            .enumerate()
+    {
+        watcher.see(&server.patch(10 * (turn as i64 + 1), who, json!({"data": {key: who}})));
+    }
+    let assessment = Assessment::of(&watcher.state);
+    let found: Vec<_> = assessment
+        .wars()
+        .map(|war| {
+            let fields: Vec<String> = war.fields.iter().map(|(path, _)| path.to_string()).collect();
+            (war.parties.iter().map(|party| party.to_string()).collect::<Vec<_>>().join(","), fields.join(","))
+        })
+        .collect();
+    assert_eq!(found, [("alice,bob".into(), "data.x".into()), ("dave,erin".into(), "data.y".into())]);
+}

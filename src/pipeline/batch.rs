@@ -1,0 +1,257 @@
+//! Events of one source on their way into the pipeline.
+
+use std::sync::Arc;
+
+use super::bounds::TimeRange;
+use super::clients::BatchClientCache;
+use super::clock::{Clock, Feed, PlausibleTimes};
+use super::coverage::Doubts;
+use super::dedupe;
+use super::key::ObjectSlot;
+use super::lock::lock;
+use super::shared::Pipeline;
+use super::stats::{Counters, Stats};
+use super::table::WINDOW;
+use super::transition::{ThrashingEvent, Transition};
+use crate::audit::decoded_chunk::DecodedChunk;
+use crate::audit::event::{Event, Micros};
+use crate::detect::policy::Limits;
+use crate::detect::write::{Outcome, Write, classify_write};
+
+/// Events of one source. Counts locally, and adds its counts to the pipeline's when it is dropped.
+#[derive(Debug)]
+pub struct Batch<'p> {
+    pipeline: &'p Pipeline,
+    cluster: &'p str,
+    source: &'p str,
+    clock: Arc<Clock>,
+    /// When the events arrived, if that was not now.
+    arrival: Option<Micros>,
+    stats: Stats,
+    client_cache: Box<BatchClientCache>,
+    /// New thrashing events by object and party.
+    pub thrashes: Vec<ThrashingEvent>,
+    /// Transitions that these events caused.
+    pub transitions: Vec<Transition>,
+}
+
+/// A request that could have changed an object.
+struct Request<'e> {
+    /// A hash by which a repeated delivery is recognised.
+    identity: u64,
+    write: Write<'e>,
+    /// The cluster's time at the request.
+    now: Micros,
+}
+
+/// A request that is counted once and concerns a tracked object.
+struct Accepted<'b> {
+    write: &'b Write<'b>,
+    limits: &'b Limits,
+    slot: ObjectSlot<'b>,
+    now: Micros,
+}
+
+// === impl Pipeline ===
+
+impl Pipeline {
+    /// Returns a batch for events of one source of a cluster: an API server, or a file.
+    pub fn batch<'p>(&'p self, cluster: &'p str, source: &'p str) -> Batch<'p> {
+        Batch {
+            pipeline: self,
+            cluster,
+            source,
+            clock: self.clocks.of(cluster),
+            arrival: None,
+            stats: Stats::default(),
+            client_cache: Box::default(),
+            thrashes: Vec::new(),
+            transitions: Vec::new(),
+        }
+    }
+}
+
+// === impl Batch ===
+
+impl<'p> Batch<'p> {
+    /// Processes a decoded chunk. `before` is the number of positions before it in its input.
+    pub fn ingest(&mut self, chunk: &DecodedChunk<'_>, before: u64) {
+        let counters = &mut self.stats.counters;
+        counters.events += chunk.unfinished + chunk.reads + chunk.events.len() as u64;
+        counters.requests += chunk.reads;
+        counters.reads += chunk.reads;
+        for (reason, (count, position)) in &chunk.malformed {
+            self.stats.malformed(reason, *count, before + position);
+        }
+        self.pipeline.clocks.detect_future_record(chunk.events.iter().filter_map(Event::at));
+        chunk.events.chunks(WINDOW).for_each(|events| self.window(events));
+        self.record_coverage(&chunk.times, || chunk.all_times());
+        self.compact();
+    }
+
+    fn compact(&self) {
+        if let Some(latest) = self.clock.latest() {
+            self.pipeline.table.compact(self.cluster, latest);
+        }
+    }
+
+    /// Makes the transitions that are due by now. Call it when all events of a batch have been processed.
+    pub fn pass_time(&mut self) {
+        self.transitions.append(&mut lock(&self.pipeline.unreported));
+        self.transitions.extend(self.due());
+    }
+
+    /// Makes the transitions that are due by now, and returns them. For a record of the past, [`Pipeline::end`] makes
+    /// them.
+    fn due(&self) -> Vec<Transition> {
+        match (self.pipeline.clocks.feed(), self.clock.latest()) {
+            (Feed::Live, Some(now)) => self.pipeline.pass_time(self.cluster, now),
+            _ => Vec::new(),
+        }
+    }
+
+    fn plausible_times(&self) -> PlausibleTimes {
+        self.pipeline.clocks.plausible_times(&self.clock, self.arrival)
+    }
+
+    /// Processes finished events of mutating requests, at most a window of them. Works stage by stage, so that the
+    /// cache misses of different events overlap.
+    fn window(&mut self, events: &[Event<'_>]) {
+        let pipeline = self.pipeline;
+        let TimeRange { since, until } = pipeline.range;
+        self.pipeline.clocks.detect_future_record(events.iter().filter_map(Event::at));
+        let plausible_times = self.plausible_times();
+        // The cluster's time at each write. It must not depend on how events are divided into batches.
+        let is_live = pipeline.clocks.feed() == Feed::Live;
+        let now = |clock: &Clock| clock.latest().filter(|_| is_live).unwrap_or(i64::MIN);
+        let mut requests: Vec<Request<'_>> = Vec::with_capacity(events.len());
+        for event in events {
+            let write = match classify_write(event) {
+                Ok(write) => write,
+                Err(why) => {
+                    self.stats.not_a_write(why);
+                    self.stats.counters.requests += 1;
+                    continue;
+                }
+            };
+            let (at, implausible) = plausible_times.of(write.at);
+            let write = Write { at, ..write };
+            if !(since..until).contains(&at) {
+                self.stats.counters.ignored += 1;
+                self.stats.counters.requests += 1;
+                continue;
+            }
+            match implausible {
+                None => self.clock.advance(at),
+                Some(implausible) => self.stats.coverage.doubt(self.source, implausible),
+            }
+            self.stats.span(at);
+            let omits_body = dedupe::omits_body(pipeline.policy.limits(&write.object), &write.object);
+            let identity = dedupe::identity(&pipeline.hasher, self.cluster, &write, omits_body);
+            requests.push(Request { identity, write, now: now(&self.clock) });
+        }
+        let all = requests.len();
+        {
+            let mut dedupe = lock(&pipeline.dedupe);
+            requests.retain(|request| !dedupe.is_repeated(request.identity, request.write.at));
+        }
+        self.stats.counters.duplicates += (all - requests.len()) as u64;
+        self.stats.counters.requests += requests.len() as u64;
+        let mut accepted: Vec<Accepted<'_>> = Vec::with_capacity(requests.len());
+        for Request { write, now, .. } in &requests {
+            if let Some(limits) = self.limits(write) {
+                let slot = pipeline.table.slot(self.cluster, write.object);
+                accepted.push(Accepted { write, limits, slot, now: *now });
+            }
+        }
+        // Prefetching a single object would gain nothing.
+        if accepted.len() > 1 {
+            pipeline.table.prefetch(accepted.iter().map(|accepted| accepted.slot.hash));
+        }
+        for accepted in &accepted {
+            self.observe(accepted);
+        }
+    }
+
+    /// Returns the limits for a write, or counts why it is left out.
+    fn limits(&mut self, write: &Write<'_>) -> Option<&'p Limits> {
+        self.stats.level(write.event);
+        let limits = self.pipeline.policy.limits(&write.object);
+        let counters = &mut self.stats.counters;
+        match limits {
+            None => counters.ignored += 1,
+            Some(_) if write.outcome == Outcome::Failed => counters.failed += 1,
+            Some(limits) => return Some(limits),
+        }
+        None
+    }
+
+    /// Passes one write to its object.
+    fn observe(&mut self, accepted: &Accepted<'_>) {
+        let Accepted { write, limits, slot, now } = accepted;
+        let Pipeline { policy, table, clients, .. } = self.pipeline;
+        let client = clients.intern(&mut self.client_cache, write, &policy.classes);
+        if policy.keeps_history(&write.object)
+            && let Some(key) = slot.key()
+        {
+            table.keep_history(&key, write.at);
+        }
+        let counters = &mut self.stats.counters;
+        let Some(observed) = table.observe(slot, write, client, limits, *now) else {
+            counters.others += 1;
+            return;
+        };
+        match (&write.outcome, observed.is_no_op) {
+            (Outcome::Committed, true) => counters.no_ops += 1,
+            (Outcome::Committed, false) => counters.writes += 1,
+            _ => counters.failed += 1,
+        }
+        counters.unreadable += u64::from(observed.is_unreadable);
+        if observed.transitions.is_empty() && observed.thrashing_events.is_empty() {
+            return;
+        }
+        let Some(object) = slot.key() else { return };
+        for (party, count) in observed.thrashing_events {
+            self.thrashes.push(ThrashingEvent { object: object.clone(), party, count });
+        }
+        self.transitions.extend(observed.transitions.into_iter().map(|change| Transition::new(object.clone(), change)));
+    }
+
+    /// Records event times in their order, and the time between them unless it contains gaps. Reads count as well: time
+    /// passes for verdicts even if nobody writes.
+    fn record_coverage(&mut self, samples: &[Micros], all: impl FnOnce() -> Vec<Micros>) {
+        let plausible_times = self.plausible_times();
+        self.stats.coverage.see(self.source, samples, plausible_times.from..=plausible_times.until, all);
+        let TimeRange { since, until } = self.pipeline.range;
+        let is_plausible = |at: &&Micros| (since..until).contains(*at) && plausible_times.of(**at).1.is_none();
+        samples.iter().filter(is_plausible).for_each(|at| self.clock.advance(*at));
+    }
+
+    /// Sets the time of arrival of the events that follow.
+    pub fn arrived(&mut self, at: Micros) {
+        self.arrival = Some(at);
+    }
+
+    /// Sets the source of the events that follow.
+    pub fn from(&mut self, source: &'p str) {
+        self.source = source;
+    }
+
+    /// Returns the counts of writes of this batch with implausible times, by source.
+    pub fn doubts(&self) -> impl Iterator<Item = (&str, Doubts)> {
+        self.stats.coverage.doubts()
+    }
+
+    /// Returns the counts of this batch so far.
+    pub fn counters(&self) -> &Counters {
+        &self.stats.counters
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        lock(&self.pipeline.unreported).extend(self.due());
+        self.compact();
+        lock(&self.pipeline.stats).add(&self.stats);
+    }
+}
