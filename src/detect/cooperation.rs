@@ -174,9 +174,16 @@ impl CooperationRules {
     }
 
     /// Returns the co-operation of two actors over a part of an object whose fields are not known.
-    pub fn find_part(&self, resource: &str, part: Part, a: &Client, b: &Client) -> Option<&CooperationRule> {
+    pub fn find_part(
+        &self,
+        group: &str,
+        resource: &str,
+        part: Part,
+        a: &Client,
+        b: &Client,
+    ) -> Option<&CooperationRule> {
         let rules = self.of_parts[part as usize].iter().map(|index| &self.rules[*index]);
-        rules.filter(|rule| matches_pattern(&rule.resource, resource)).find(|rule| rule.matches(a, b))
+        rules.filter(|rule| is_resource(&rule.resource, group, resource)).find(|rule| rule.matches(a, b))
     }
 
     /// Returns the names of the built-in rules, without duplicates.
@@ -207,6 +214,24 @@ impl CooperationRule {
         let side = |pattern: &str, client: &Client| matches_pattern(pattern, &client.actor);
         let (left, right) = (&self.sides.0, &self.sides.1);
         (side(left, a) && side(right, b)) || (side(left, b) && side(right, a))
+    }
+}
+
+/// Returns whether a pattern of `resource.group` matches. Equivalent to [`matches_pattern`] for the name of the resource,
+/// which it builds only if the pattern may match, since this is called at every write to a contested object.
+fn is_resource(pattern: &str, group: &str, resource: &str) -> bool {
+    let Some((_, suffix)) = pattern.rsplit_once('*') else {
+        let rest = pattern.strip_prefix(resource);
+        return match group {
+            "" => rest == Some(""),
+            group => rest.and_then(|rest| rest.strip_prefix('.')) == Some(group),
+        };
+    };
+    let is_possible = suffix.len() > group.len() || group.ends_with(suffix);
+    match (pattern, group) {
+        (ANY, _) => true,
+        (_, "") => matches_pattern(pattern, resource),
+        _ => is_possible && matches_pattern(pattern, &format!("{resource}.{group}")),
     }
 }
 

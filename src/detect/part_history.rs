@@ -100,7 +100,7 @@ impl PartHistory {
             return None;
         }
         let known = &on.limits.cooperations;
-        if known.find_part(&on.name(), part, &author.client, &last.author.client).is_some() {
+        if known.find_part(on.group, on.resource, part, &author.client, &last.author.client).is_some() {
             return None;
         }
         let is_blind = level == EvidenceLevel::Object
@@ -123,7 +123,8 @@ impl PartWriter {
 /// locks and Events.
 fn may_be_two_applications(part: Part, author: &Author, on: &ObjectLimits<'_>) -> bool {
     let is_own = OWN_GROUPS.iter().any(|group| on.group.ends_with(group)) || on.resource == "events";
-    let is_lock = on.limits.cooperations.find_part(&on.name(), part, &author.client, &author.client).is_some();
+    let is_lock =
+        on.limits.cooperations.find_part(on.group, on.resource, part, &author.client, &author.client).is_some();
     part == Part::Main && author.client.role.is_gitops() && !is_own && !is_lock
 }
 

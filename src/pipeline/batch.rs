@@ -40,6 +40,7 @@ struct Request<'e> {
     /// A hash by which a repeated delivery is recognised.
     identity: u64,
     write: Write<'e>,
+    slot: ObjectSlot<'e>,
     /// The cluster's time at the request.
     now: Micros,
 }
@@ -48,7 +49,7 @@ struct Request<'e> {
 struct Accepted<'b> {
     write: &'b Write<'b>,
     limits: &'b Limits,
-    slot: ObjectSlot<'b>,
+    slot: &'b ObjectSlot<'b>,
     now: Micros,
 }
 
@@ -147,8 +148,9 @@ impl<'p> Batch<'p> {
             }
             self.stats.span(at);
             let omits_body = dedupe::omits_body(pipeline.policy.limits(&write.object), &write.object);
-            let identity = dedupe::identity(&pipeline.hasher, self.cluster, &write, omits_body);
-            requests.push(Request { identity, write, now: now(&self.clock) });
+            let slot = pipeline.table.slot(self.cluster, write.object);
+            let identity = dedupe::identity(&pipeline.hasher, slot.hash, &write, omits_body);
+            requests.push(Request { identity, write, slot, now: now(&self.clock) });
         }
         let all = requests.len();
         {
@@ -158,9 +160,8 @@ impl<'p> Batch<'p> {
         self.stats.counters.duplicates += (all - requests.len()) as u64;
         self.stats.counters.requests += requests.len() as u64;
         let mut accepted: Vec<Accepted<'_>> = Vec::with_capacity(requests.len());
-        for Request { write, now, .. } in &requests {
+        for Request { write, slot, now, .. } in &requests {
             if let Some(limits) = self.limits(write) {
-                let slot = pipeline.table.slot(self.cluster, write.object);
                 accepted.push(Accepted { write, limits, slot, now: *now });
             }
         }

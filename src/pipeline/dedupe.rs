@@ -73,7 +73,7 @@ impl Dedupe {
 
 /// What identifies a request: equal if the request is posted again or replayed from the journal, and different for all
 /// other requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestIdentity<'a> {
     /// Cluster, audit ID, stage, verb, URI; group, resource, subresource, namespace, name; account, impersonated
     /// account; the body.
@@ -84,10 +84,24 @@ pub struct RequestIdentity<'a> {
     pub code: u16,
 }
 
-/// Returns the hash by which a request is recognised in memory. If the request `omits_body`, as for a Secret, the journal
+/// Returns the hash by which a request is recognised in memory: of the same parts as [`RequestIdentity`], where `object`
+/// is the hash of cluster, group, resource, namespace and name. If the request `omits_body`, as for a Secret, the journal
 /// does not keep its body, so the body is not part of the hash.
-pub fn identity(hasher: &RandomState, cluster: &str, write: &Write<'_>, omits_body: bool) -> u64 {
-    hasher.hash_one(RequestIdentity::of(cluster, write, omits_body))
+pub(super) fn identity(hasher: &RandomState, object: u64, write: &Write<'_>, omits_body: bool) -> u64 {
+    let event = write.event;
+    let impersonated = event.impersonated.as_deref().unwrap_or_default();
+    let body = event.request_object.or(event.response_object).filter(|_| !omits_body).unwrap_or_default();
+    let code = event.status.as_ref().map_or(0, |status| status.code);
+    let texts = [&event.audit_id, &event.request_uri, write.subresource, &event.username, impersonated];
+    let mut hasher = hasher.build_hasher();
+    hasher.write_u64(object);
+    hasher.write_i64(event.received.unwrap_or(i64::MIN));
+    hasher.write_u32(u32::from(code) << 16 | (event.stage as u32) << 8 | event.verb as u32);
+    // The lengths, so that no text can continue in the next one.
+    texts.iter().for_each(|text| hasher.write_usize(text.len()));
+    texts.iter().filter(|text| !text.is_empty()).for_each(|text| hasher.write(text.as_bytes()));
+    hasher.write(body);
+    hasher.finish()
 }
 
 /// Whether no body of an object is kept, nor anything that may quote one: Secrets, redacted objects, and objects that

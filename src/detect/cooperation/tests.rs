@@ -76,7 +76,8 @@ fn a_mark_belongs_to_the_program_that_its_domain_names() {
 fn only_rules_for_the_whole_part_apply_to_a_part() {
     let known = CooperationRules::default();
     let over = |resource: &str, part: Part, a: &str, b: &str| {
-        known.find_part(resource, part, &client(a), &client(b)).map(|rule| rule.name.as_str())
+        let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
+        known.find_part(group, resource, part, &client(a), &client(b)).map(|rule| rule.name.as_str())
     };
     assert_eq!(over("leases.coordination.k8s.io", Part::Main, "a", "b"), Some("lease"));
     assert_eq!(over("configmaps", Part::Main, "a", "b"), None);
@@ -104,4 +105,18 @@ fn a_rule_needs_both_sides() {
     assert_eq!(node(controller, kubelet).as_deref(), Some("node-conditions"));
     assert_eq!(node(kubelet, "system:node:n2"), None, "two of one side");
     assert_eq!(node(controller, controller), None);
+}
+
+#[test]
+fn resources_match_like_their_names() {
+    let patterns =
+        ["*", "pods", "widgets.example.com", "*.example.com", "wid*", "*s.example.com", "*.com", "-", "a*b", ""];
+    for (resource, group) in
+        [("pods", ""), ("widgets", "example.com"), ("widgets", "example.org"), ("pod", "s"), ("", "")]
+    {
+        let name = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
+        for pattern in patterns {
+            assert_eq!(is_resource(pattern, group, resource), matches_pattern(pattern, &name), "{pattern} {name}");
+        }
+    }
 }
