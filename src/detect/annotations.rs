@@ -1,4 +1,4 @@
-//! The annotations by which people and editwar tell reconcilers to leave an object alone.
+//! The annotations by which people and editwar ask reconcilers not to write an object.
 
 /// Set to `true`: reconcilers that honour it do not write the object.
 pub const PAUSED: &str = "platform.kubevirt.io/reconcile-paused";

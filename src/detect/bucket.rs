@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn more_retakes_than_burst_in_any_window_empty_the_bucket() {
-        // However the retakes lie: the first `burst` of any window pass, the next one within it is a thrashing event.
+        // Whatever the times of the retakes: the first `burst` of any window pass, and the next one is a thrashing event.
         let limit = limit(12, 6 * 3600);
         for period_s in [1, 60, 900, 1_500, 1_660] {
             let mut bucket = RetakeBucket::default();

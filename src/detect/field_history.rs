@@ -50,8 +50,8 @@ pub struct FieldHistory {
     pub(super) war: Option<WarId>,
     /// Whether the last write brought an earlier value back.
     is_returned: bool,
-    /// Whether the last write removed a value that its own author had set. If so, the next write overwrites nobody's
-    /// value.
+    /// Whether the last write removed a value that its own author had set. If so, the next write does not
+    /// overwrite a value.
     is_released: bool,
     /// Whether all values are notations of one value.
     is_one_form: bool,

@@ -285,7 +285,7 @@ impl ObjectState {
         let incoming = Incoming::new(write, client, order, is_mutated, limits);
         let mut is_pending = false;
         if self.history().is_none() {
-            // A webhook that completes a new object fights nobody; one that changes an update may.
+            // Mutations of a new object contest nothing; mutations of an update may.
             if !is_mutated || write.effect == Effect::Create {
                 self.keep_pending(&incoming, &revision);
                 is_pending = true;

@@ -1,100 +1,109 @@
-//! How to end a war: commands that run as printed, the best first. Nothing destructive comes first.
+//! How to end a war: commands that run as printed, the best first. Destructive ones never come first.
 //!
-//! The options are the runbook's: A disable the rival, B leave the object to it, C leave it the field or take its value
-//! over, D fix the webhook.
+//! The options are those of the runbook: A disables the rival, B leaves the object to it, C leaves the field to it or adopts
+//! its value, D fixes the webhook.
+
+mod location;
+mod shell;
 
 use serde_json::{Value, json};
 
+use self::location::Location;
+pub use self::shell::quoted;
+use self::shell::target;
 use super::actor_class::Role;
 use super::annotations::{UNPATCHED_KINDS, UNPATCHED_PATHS};
 use super::cause::Cause;
 
-/// The prefix of the annotations that reconcilers of this kind honour.
+/// The prefix of the annotations of virt-platform-autopilot, which compatible reconcilers honour.
 pub const PREFIX: &str = "platform.kubevirt.io/";
 
-/// A war, as far as its remedies depend on it.
+/// The properties of a war that determine its remedies.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
     /// `deployments.apps`.
     pub resource: String,
-    /// Kind.
+    /// The kind.
     pub kind: &'a str,
-    /// API group.
+    /// The API group.
     pub group: &'a str,
-    /// Namespace, empty where cluster-scoped.
+    /// The namespace; empty for cluster-scoped objects.
     pub namespace: &'a str,
-    /// Name.
+    /// The name.
     pub name: &'a str,
-    /// Why it happens.
+    /// The cause of the war.
     pub cause: Cause,
-    /// Who fights, with what they are.
+    /// The parties, with their roles.
     pub parties: Vec<(&'a str, Role)>,
-    /// The party that honours the annotations, if any does.
+    /// The party that honours the annotations, if there is one.
     pub honouring: Option<&'a str>,
-    /// Over what, with the values of each party: `None` where it removed the field.
+    /// The contested fields, with the values that the parties want.
     pub fields: Vec<ContestedField<'a>>,
-    /// The HorizontalPodAutoscaler that targets the object, where the events show it.
+    /// The HorizontalPodAutoscaler that targets the object, if the events show it.
     pub hpa: Option<String>,
-    /// The Argo CD application that tracks it, where its annotations show it.
+    /// The Argo CD application that tracks the object, if its annotations show it.
     pub application: Option<String>,
-    /// The policy or webhook that accepts and refuses alternately.
+    /// The policy or webhook that alternately accepts and rejects.
     pub flapping: Option<&'a str>,
 }
 
-/// A contested field, and what each party wants of it.
+/// A contested field, and the values that the parties want.
 #[derive(Clone, Debug)]
 pub struct ContestedField<'a> {
-    /// Its path, as editwar writes it.
+    /// Its path, in editwar's notation.
     pub path: &'a str,
-    /// Who, what, how often. Values that are hidden or cut are not among them.
-    pub wants: Vec<(&'a str, Option<Value>, u32)>,
+    /// The values, without redacted and truncated ones.
+    pub wanted: Vec<Wanted<'a>>,
+}
+
+/// A value that a party wants a field to have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted<'a> {
+    /// The party.
+    pub actor: &'a str,
+    /// The value; `None` if the party removes the field.
+    pub value: Option<Value>,
 }
 
 /// One way to end a war.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remedy {
-    /// The runbook's option.
+    /// The option of the runbook.
     pub option: &'static str,
-    /// In a few words.
+    /// A short title.
     pub title: String,
     /// A command that runs as printed.
     pub command: String,
-    /// What it changes.
+    /// What the command changes.
     pub changes: String,
-    /// What is given up by it.
+    /// What you give up.
     pub tradeoff: String,
 }
 
-/// A JSON Pointer and a dotted path, as the annotations want them.
-struct Location {
-    pointer: Option<String>,
-    dotted: Option<String>,
-}
+/// Returns remedies of one kind.
+type Rule = fn(&Facts<'_>) -> Vec<Remedy>;
 
-/// The ways to end a war, the best first.
+/// The kinds of remedies, the best first.
+const RULES: &[Rule] = &[
+    |facts| facts.give_up_fields(),
+    |facts| facts.adopt_values(),
+    |facts| facts.of_tools(),
+    |facts| facts.fix_flapping(),
+    |facts| facts.leave_object(),
+    |facts| facts.agree_with_person(),
+    |facts| facts.disable_autoscaler(),
+];
+
+/// Returns the remedies for a war, the best first.
 pub fn remedies(facts: &Facts<'_>) -> Vec<Remedy> {
-    let mut found = Vec::new();
-    if let Some(owner) = facts.honouring {
-        found.extend(facts.ignore(owner));
-        found.extend(facts.customise(owner));
-    }
-    for (actor, role) in &facts.parties {
-        found.extend(facts.of_gitops(actor, *role));
-        found.extend(facts.of_webhook(actor, *role));
-    }
-    found.extend(facts.of_flapping());
-    if let Some(owner) = facts.honouring {
-        found.push(facts.unmanaged(owner));
-    }
-    found.extend(facts.of_person());
-    found.extend(facts.of_autoscaler());
+    let mut found: Vec<Remedy> = RULES.iter().flat_map(|rule| rule(facts)).collect();
     if found.is_empty() {
-        found.push(facts.look());
+        found.push(facts.investigate());
     }
     found
 }
 
-/// How to see that it is over.
+/// Returns the command that shows whether the war is over.
 pub fn verify(facts: &Facts<'_>) -> String {
     let object = quoted(&format!("{}/{}", facts.resource, facts.name));
     format!("editwar who {object}{} --server http://127.0.0.1:8080", facts.namespace_flag())
@@ -107,31 +116,32 @@ impl Facts<'_> {
         if self.namespace.is_empty() { String::new() } else { format!(" -n {}", quoted(self.namespace)) }
     }
 
-    /// `kubectl VERB RESOURCE NAME -n NAMESPACE`
+    /// Returns `kubectl VERB RESOURCE NAME -n NAMESPACE`.
     fn kubectl(&self, verb: &str) -> String {
         format!("kubectl {verb} {}{}", target(&self.resource, self.name), self.namespace_flag())
     }
 
+    /// Returns the command that sets annotations and lifts the pause, which no annotation does by itself.
     fn annotate(&self, annotations: &[String]) -> String {
-        // Alone, none of the annotations ends a pause.
         let mut all: Vec<String> = annotations.iter().map(|a| quoted(&format!("{PREFIX}{a}"))).collect();
         all.push(format!("{PREFIX}reconcile-paused-"));
         format!("{} {} --overwrite", self.kubectl("annotate"), all.join(" "))
     }
 
     /// C: leave the contested fields to the rival.
-    fn ignore(&self, owner: &str) -> Option<Remedy> {
+    fn give_up_fields(&self) -> Vec<Remedy> {
+        let Some(owner) = self.honouring else { return Vec::new() };
         let locations: Vec<Location> = self.fields.iter().map(|f| Location::of(f.path)).collect();
         let dotted: Option<Vec<&str>> = locations.iter().map(|l| l.dotted.as_deref()).collect();
         let pointers: Option<Vec<&str>> = locations.iter().map(|l| l.pointer.as_deref()).collect();
         let annotation = match (dotted, pointers) {
-            _ if locations.is_empty() => return None,
+            _ if locations.is_empty() => return Vec::new(),
             (Some(paths), _) => format!("ignore={}", paths.join(",")),
             (None, Some(paths)) => format!("ignore-fields={}", paths.join(",")),
-            (None, None) => return None,
+            (None, None) => return Vec::new(),
         };
         let fields: Vec<&str> = self.fields.iter().map(|f| f.path).collect();
-        Some(Remedy {
+        vec![Remedy {
             option: "C",
             title: format!("leave {} to {}", fields.join(" and "), self.rivals(owner)),
             command: self.annotate(&[annotation]),
@@ -140,25 +150,29 @@ impl Facts<'_> {
                 fields.join(", ")
             ),
             tradeoff: format!("drift of {} is no longer corrected", fields.join(", ")),
-        })
+        }]
     }
 
     /// C: make the rival's value the desired one.
-    fn customise(&self, owner: &str) -> Option<Remedy> {
+    fn adopt_values(&self) -> Vec<Remedy> {
+        self.honouring.and_then(|owner| self.adopt_values_of_rival(owner)).into_iter().collect()
+    }
+
+    fn adopt_values_of_rival(&self, owner: &str) -> Option<Remedy> {
         if UNPATCHED_KINDS.contains(&self.kind) || self.fields.is_empty() {
             return None;
         }
         let mut operations = Vec::new();
         for field in &self.fields {
             let pointer = Location::of(field.path).pointer?;
-            let is_refused = |p: &&str| pointer == **p || pointer.starts_with(&format!("{p}/"));
-            if UNPATCHED_PATHS.iter().any(is_refused) {
+            let is_rejected = |p: &&str| pointer == **p || pointer.starts_with(&format!("{p}/"));
+            if UNPATCHED_PATHS.iter().any(is_rejected) {
                 return None;
             }
-            let wants: Vec<_> = field.wants.iter().filter(|(actor, ..)| *actor != owner).collect();
-            // A rival that wants something else each time wants no value.
-            let [(_, want, _)] = wants.as_slice() else { return None };
-            operations.push(match want {
+            let wanted: Vec<_> = field.wanted.iter().filter(|wanted| wanted.actor != owner).collect();
+            // There is no single value to adopt if the rivals want several ones.
+            let [wanted] = wanted.as_slice() else { return None };
+            operations.push(match &wanted.value {
                 Some(value) => json!({"op": "add", "path": pointer, "value": value}),
                 None => json!({"op": "remove", "path": pointer}),
             });
@@ -174,14 +188,15 @@ impl Facts<'_> {
     }
 
     /// B: leave the whole object to the rival.
-    fn unmanaged(&self, owner: &str) -> Remedy {
-        Remedy {
+    fn leave_object(&self) -> Vec<Remedy> {
+        let Some(owner) = self.honouring else { return Vec::new() };
+        vec![Remedy {
             option: "B",
             title: format!("leave the object to {}", self.rivals(owner)),
             command: self.annotate(&["mode=unmanaged".to_owned()]),
             changes: format!("{owner} no longer writes this object, and its pause is lifted"),
             tradeoff: "the desired state of this object is no longer enforced".into(),
-        }
+        }]
     }
 
     fn rivals(&self, owner: &str) -> String {
@@ -189,8 +204,16 @@ impl Facts<'_> {
         rivals.collect::<Vec<_>>().join(" and ")
     }
 
-    /// C: the GitOps tool's own way to leave a field alone.
-    fn of_gitops(&self, actor: &str, role: Role) -> Option<Remedy> {
+    /// C and D: what the tools of the parties offer themselves.
+    fn of_tools(&self) -> Vec<Remedy> {
+        let of = |(actor, role): &(&str, Role)| {
+            [self.ignore_in_gitops(actor, *role), self.exempt_from_webhook(actor, *role)]
+        };
+        self.parties.iter().flat_map(of).flatten().collect()
+    }
+
+    /// C: the GitOps tool's own setting to ignore fields.
+    fn ignore_in_gitops(&self, actor: &str, role: Role) -> Option<Remedy> {
         let pointers: Option<Vec<String>> = self.fields.iter().map(|f| Location::of(f.path).pointer).collect();
         match (role, pointers.filter(|p| !p.is_empty()), &self.application) {
             (Role::ArgoCd, Some(pointers), Some(application)) => {
@@ -209,7 +232,7 @@ impl Facts<'_> {
                     tradeoff: "the values in the repository have no effect; the patch replaces other ignoreDifferences of the application".into(),
                 })
             }
-            // On an object that is deleted again and again, the annotation is lost with it.
+            // An object that is deleted repeatedly would lose the annotation.
             (Role::Flux, _, _) if self.cause != Cause::RecreateWar => Some(Remedy {
                 option: "C",
                 title: "make Flux ignore the object".into(),
@@ -224,11 +247,11 @@ impl Facts<'_> {
         }
     }
 
-    /// D: exempt whoever fights a mutating webhook from it.
-    fn of_webhook(&self, actor: &str, role: Role) -> Option<Remedy> {
+    /// D: exempt the other parties from a mutating webhook.
+    fn exempt_from_webhook(&self, actor: &str, role: Role) -> Option<Remedy> {
         let (configuration, webhook) = actor.strip_prefix("webhook ")?.split_once('/')?;
         if role == Role::Policy && configuration.starts_with("kyverno-") {
-            return Some(self.of_kyverno());
+            return Some(self.exclude_in_kyverno());
         }
         let others = self.parties.iter().map(|(other, _)| *other).filter(|other| *other != actor);
         let exempt: Vec<String> =
@@ -248,9 +271,9 @@ impl Facts<'_> {
         })
     }
 
-    /// D: Kyverno writes its webhook configuration itself, and takes back within a second what others change in it: what may be
-    /// exempted is said in the policy.
-    fn of_kyverno(&self) -> Remedy {
+    /// D: exclude the object in the Kyverno policy. Kyverno maintains its webhook configuration itself and reverts changes
+    /// within a second.
+    fn exclude_in_kyverno(&self) -> Remedy {
         Remedy {
             option: "D",
             title: format!("exclude {}/{} in the Kyverno policy that changes it", self.kind, self.name),
@@ -260,9 +283,13 @@ impl Facts<'_> {
         }
     }
 
-    /// D: look at what refuses alternately.
-    fn of_flapping(&self) -> Option<Remedy> {
-        let (kind, name) = self.flapping?.split_once(' ')?;
+    /// D: investigate a policy or webhook that alternately accepts and rejects.
+    fn fix_flapping(&self) -> Vec<Remedy> {
+        self.flapping.and_then(|flapping| self.investigate_flapping(flapping)).into_iter().collect()
+    }
+
+    fn investigate_flapping(&self, flapping: &str) -> Option<Remedy> {
+        let (kind, name) = flapping.split_once(' ')?;
         let (resource, title) = match kind {
             "policy" => ("validatingadmissionpolicies.admissionregistration.k8s.io", "the policy"),
             _ => ("validatingwebhookconfigurations.admissionregistration.k8s.io", "the configuration of the webhook"),
@@ -280,13 +307,13 @@ impl Facts<'_> {
         })
     }
 
-    /// A: the last resort for an autoscaler. Giving up one field comes before.
-    fn of_autoscaler(&self) -> Option<Remedy> {
+    /// A: delete an autoscaler. This is the last resort; giving up the field is better.
+    fn disable_autoscaler(&self) -> Vec<Remedy> {
         let is_party = self.parties.iter().any(|(_, role)| *role == Role::Hpa);
         if !is_party {
-            return None;
+            return Vec::new();
         }
-        Some(match &self.hpa {
+        let remedy = match &self.hpa {
             Some(hpa) => Remedy {
                 option: "A",
                 title: format!("delete the HorizontalPodAutoscaler {hpa}"),
@@ -305,19 +332,20 @@ impl Facts<'_> {
                 changes: "nothing; the autoscaler that targets the object is the rival".into(),
                 tradeoff: "none".into(),
             },
-        })
+        };
+        vec![remedy]
     }
 
-    /// A: people are asked, not disabled; what they may do can be seen.
-    fn of_person(&self) -> Option<Remedy> {
+    /// A: agree with a person on one owner. People are not disabled; the command only shows their rights.
+    fn agree_with_person(&self) -> Vec<Remedy> {
         let is_person = |role: Role| {
             matches!(role, Role::Kubectl | Role::Helm | Role::Terraform | Role::Console | Role::Ci | Role::Person)
         };
-        let (person, _) = self.parties.iter().find(|(_, role)| is_person(*role))?;
+        let Some((person, _)) = self.parties.iter().find(|(_, role)| is_person(*role)) else { return Vec::new() };
         let person = person.split(" via ").next().unwrap_or(person);
         let others: Vec<&str> = self.parties.iter().map(|(a, _)| *a).filter(|a| !a.starts_with(person)).collect();
         let with = if others.is_empty() { "the tools of that account".to_owned() } else { others.join(" and ") };
-        Some(Remedy {
+        vec![Remedy {
             option: "A",
             title: format!("agree on one owner of these fields: {person} works against {with}"),
             command: format!(
@@ -328,11 +356,11 @@ impl Facts<'_> {
             ),
             changes: "nothing; the command shows whether that account may write the object".into(),
             tradeoff: "none".into(),
-        })
+        }]
     }
 
-    /// Where nothing better is known.
-    fn look(&self) -> Remedy {
+    /// A: what to do if nothing better is known.
+    fn investigate(&self) -> Remedy {
         Remedy {
             option: "A",
             title: "check which actor owns which field, and remove it from one of them".into(),
@@ -340,73 +368,6 @@ impl Facts<'_> {
             changes: "nothing".into(),
             tradeoff: "none".into(),
         }
-    }
-}
-
-// === impl Location ===
-
-impl Location {
-    /// Where a path of ours points. Items of keyed lists have no place that both annotations can name: the list is meant.
-    fn of(path: &str) -> Location {
-        if path.starts_with('(') {
-            return Location { pointer: None, dotted: None };
-        }
-        let mut keys: Vec<String> = Vec::new();
-        let mut rest = path;
-        let mut is_list = false;
-        while !rest.is_empty() {
-            if let Some(quoted) = rest.strip_prefix("['") {
-                let Some(end) = quoted_end(quoted) else { break };
-                keys.push(quoted[..end].replace("\\'", "'").replace("\\\\", "\\"));
-                rest = &quoted[end + 2..];
-            } else if rest.starts_with('[') {
-                is_list = true;
-                break;
-            } else {
-                let plain = rest.strip_prefix('.').unwrap_or(rest);
-                let end = plain.find(['.', '[']).unwrap_or(plain.len());
-                keys.push(plain[..end].to_owned());
-                rest = &plain[end..];
-            }
-        }
-        let pointer = || keys.iter().map(|k| format!("/{}", k.replace('~', "~0").replace('/', "~1"))).collect();
-        let is_dotted = keys.iter().all(|k| !k.contains(['.', ',', '=', ' ', '/']) && !k.is_empty());
-        let has_comma = keys.iter().any(|k| k.contains(','));
-        Location {
-            pointer: (!is_list && !keys.is_empty() && !has_comma).then(pointer),
-            dotted: (is_dotted && !keys.is_empty()).then(|| keys.join(".")),
-        }
-    }
-}
-
-/// Where the key ends that stands in `['…']`.
-fn quoted_end(text: &str) -> Option<usize> {
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'\\' => at += 2,
-            b'\'' => return (bytes.get(at + 1) == Some(&b']')).then_some(at),
-            _ => at += 1,
-        }
-    }
-    None
-}
-
-/// An object for kubectl: a name that begins as a flag does is no word of its own.
-fn target(resource: &str, name: &str) -> String {
-    match name.starts_with('-') {
-        true => quoted(&format!("{resource}/{name}")),
-        false => format!("{} {}", quoted(resource), quoted(name)),
-    }
-}
-
-/// A word for a POSIX shell: as it is where nothing in it is special, else in single quotes.
-pub fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
     }
 }
 

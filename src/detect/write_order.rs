@@ -62,8 +62,8 @@ mod tests {
     fn an_update_of_a_revision_directly_follows_it() {
         assert_eq!(WriteOrder::revision(0, 0), 0, "nothing is known");
         assert_eq!(WriteOrder::revision(7, 0), 14);
-        assert_eq!(WriteOrder::revision(7, 6), 14, "what it resulted in says more than what it replaced");
-        // An update of 7 lies behind what stored 7, and before what stored 8.
+        assert_eq!(WriteOrder::revision(7, 6), 14, "the resulting revision takes precedence over the replaced one");
+        // An update of 7 follows the write that stored 7, and precedes the one that stored 8.
         assert_eq!(WriteOrder::revision(0, 7), 15);
         assert!(
             WriteOrder::revision(7, 0) < WriteOrder::revision(0, 7)
@@ -75,13 +75,13 @@ mod tests {
     fn revisions_take_precedence_over_times() {
         let revision = |revision, at| WriteOrder { revision, at, ..WriteOrder::default() };
         assert!(revision(14, 9).is_before(&revision(16, 1)) && !revision(16, 1).is_before(&revision(14, 9)));
-        // Of one revision, or where one is not known, time tells.
+        // If the revisions are equal, or one is not known, the time decides.
         for (a, b) in
             [(revision(14, 1), revision(14, 2)), (at(1), revision(14, 2)), (revision(14, 1), at(2)), (at(1), at(2))]
         {
             assert!(a.is_before(&b) && !b.is_before(&a), "{a:?} {b:?}");
         }
-        assert!(!at(1).is_before(&at(1)), "nothing comes before itself");
+        assert!(!at(1).is_before(&at(1)), "no write precedes itself");
         assert!(!revision(14, 1).is_before(&revision(14, 1)));
     }
 
@@ -89,10 +89,10 @@ mod tests {
     fn a_deletion_is_the_last_write_of_its_epoch_regardless_of_clocks() {
         let write = |uid, at, is_last| WriteOrder { uid, at, is_last, ..WriteOrder::default() };
         assert!(write(1, 9, false).is_before(&write(1, 5, true)) && !write(1, 5, true).is_before(&write(1, 9, false)));
-        // Of another epoch, or of one that is not known, time tells.
+        // If the epochs differ, or one is not known, the time decides.
         assert!(!write(2, 9, false).is_before(&write(1, 5, true)) && write(1, 5, true).is_before(&write(2, 9, false)));
         assert!(!write(0, 9, false).is_before(&write(0, 5, true)));
-        assert!(write(1, 5, true).is_before(&write(1, 9, true)), "of two deletions, time tells");
+        assert!(write(1, 5, true).is_before(&write(1, 9, true)), "of two deletions, the earlier one is first");
         let known = |revision, at, is_last| WriteOrder { revision, ..write(1, at, is_last) };
         assert!(known(14, 5, true).is_before(&known(16, 9, false)), "revisions come first");
     }
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!([0, 14, 15].map(|r| revision(r).is_stored()), [false, true, false]);
         assert!(revision(14).is_same_revision(&revision(14)));
         assert!(!revision(14).is_same_revision(&revision(16)));
-        assert!(!revision(15).is_same_revision(&revision(15)), "both replaced 7: that is no stored revision");
+        assert!(!revision(15).is_same_revision(&revision(15)), "both replaced 7, which is not a stored revision");
         assert!(!revision(0).is_same_revision(&revision(0)));
     }
 }

@@ -12,7 +12,8 @@ use crate::audit::event::{Micros, Stage};
 use crate::detect::policy::Limits;
 use crate::detect::write::{ObjectName, Write};
 
-/// Event time that one generation covers. A batch is retried for less than two minutes, and a restart can lie between.
+/// Event time that one generation covers. A batch is retried for less than two minutes, possibly with a restart
+/// in between.
 const GENERATION: Micros = 15 * 60 * 1_000_000;
 
 /// Hashes of the requests of the last one to two generations.

@@ -1,6 +1,6 @@
 //! The table of tracked objects, by name. Bounded in number and in bytes.
 //!
-//! If memory is short, it gives up the following, in this order, each time beginning with the objects that have been
+//! If memory is short, it drops the following, in this order, each time beginning with the objects that have been
 //! silent longest: bodies and states; the writes of contested objects, whose verdicts stay; calm objects; any objects.
 
 use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
@@ -32,7 +32,7 @@ pub struct Table {
     /// The number of shards is a power of two.
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
-    /// Objects with a contest or troubles. Queries ask about these.
+    /// Objects with a history, failures or a hot loop. Queries ask about these.
     notable: DashSet<ObjectKey, RandomState>,
     bounds: Bounds,
     /// Bytes of the clients, which objects share.
@@ -41,20 +41,20 @@ pub struct Table {
     bytes: AtomicIsize,
     body_bytes: AtomicIsize,
     evicted: AtomicU64,
-    /// How often memory was saved in each way, in the order of [`Reclaimable`].
+    /// How often memory was reclaimed in each way, in the order of [`Reclaimable`].
     reclaimed: [AtomicU64; Reclaimable::ALL.len()],
     /// Held while memory is saved, so that only one thread does so.
     saving: Mutex<()>,
 }
 
-/// What can be given up if memory is short.
+/// What can be dropped if memory is short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reclaimable {
     /// Bodies and states. Of the next write to the object, only the requested fields are known.
     Bodies,
     /// The writes of contested objects, and with them their timelines.
     Writes,
-    /// Objects that nobody fights over.
+    /// Objects without a war.
     CalmObjects,
     /// Any objects.
     Objects,
@@ -63,7 +63,7 @@ pub enum Reclaimable {
 // === impl Reclaimable ===
 
 impl Reclaimable {
-    /// All variants, in the order in which they are given up.
+    /// All variants, in the order in which they are dropped.
     pub const ALL: [Reclaimable; 4] =
         [Reclaimable::Bodies, Reclaimable::Writes, Reclaimable::CalmObjects, Reclaimable::Objects];
 
@@ -262,7 +262,7 @@ impl Table {
         Some(Transition::new(key.clone(), transition))
     }
 
-    /// Returns the keys of contested and troubled objects, sorted. Queries ask about these.
+    /// Returns the keys of objects with a history, failures or a hot loop, sorted. Queries ask about these.
     pub fn notable(&self) -> Vec<ObjectKey> {
         let mut keys: Vec<ObjectKey> = self.notable.iter().map(|key| key.clone()).collect();
         keys.sort_unstable();

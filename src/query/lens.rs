@@ -305,26 +305,24 @@ impl<'a> Lens<'a> {
     }
 
     #[expect(clippy::too_many_arguments, reason = "a war has this many sides")]
-    fn remedies(
+    fn remedies<'f>(
         &self,
         object: &Object,
         state: &ObjectState,
         cause: Cause,
         parties: &[Party],
-        fields: &[Field],
+        fields: &'f [Field],
         limits: &Limits,
         hpa: Option<String>,
     ) -> (Vec<Remedy>, String) {
-        let shown = |field: &'_ Field| -> Vec<(String, Option<serde_json::Value>, u32)> {
-            let values = field.values.iter().filter(|v| !v.redacted && !v.cut);
-            values.map(|v| (v.actor.clone(), (!v.absent).then(|| v.value.clone()), v.count)).collect()
+        let wanted = |value: &'f Value| remedy::Wanted {
+            actor: &value.actor,
+            value: (!value.absent).then(|| value.value.clone()),
         };
-        let wants: Vec<_> = fields.iter().map(shown).collect();
-        let contested =
-            fields.iter().zip(&wants).filter(|(f, _)| !f.path.starts_with('(')).map(|(field, wants)| ContestedField {
-                path: &field.path,
-                wants: wants.iter().map(|(actor, value, count)| (actor.as_str(), value.clone(), *count)).collect(),
-            });
+        let contested = fields.iter().filter(|field| !field.path.starts_with('(')).map(|field| ContestedField {
+            path: &field.path,
+            wanted: field.values.iter().filter(|value| !value.redacted && !value.cut).map(wanted).collect(),
+        });
         let failures = state.failures().into_iter().flat_map(|t| t.actors());
         let flapping = failures.filter(|(_, t)| t.alternations() >= limits.flapping_turns.get());
         let group = if object.group.is_empty() { String::new() } else { format!(".{}", object.group) };

@@ -1,5 +1,6 @@
 //! Checks the import rules between modules by scanning the sources.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::util;
@@ -29,6 +30,9 @@ const RULES: &[(&str, &[&str])] = &[
 /// Words that must not occur in `detect`, which has no clock, I/O or async code.
 const IMPURE: &[&str] =
     &["tokio", "kube::", "hyper", "tracing", "Instant::now", "SystemTime", "std::fs", "std::net", "async "];
+
+/// Folders whose files may still import each other in a circle.
+const WITH_CYCLES: &[&str] = &["net", "auth", "audit/decode", "ingest/files", "query", "cli"];
 
 fn sources(below: &Path, found: &mut Vec<(String, String)>) {
     // Unit tests may use more modules than the code that they test.
@@ -112,4 +116,150 @@ fn every_source_says_why_it_exists() {
     for (file, source) in of("") {
         assert!(source.starts_with("//!"), "{file} has no opening line");
     }
+}
+
+/// The module of a source file, such as `["detect", "fields", "walk"]`.
+type Module = Vec<String>;
+
+/// Returns the sources by module.
+fn modules() -> BTreeMap<Module, String> {
+    let module = |file: &str| {
+        let below = Path::new(file).strip_prefix(util::path("src")).unwrap().with_extension("");
+        let mut names: Module = below.iter().map(|name| name.to_str().unwrap().to_owned()).collect();
+        if names.last().is_some_and(|name| name == "mod" || name == "lib") {
+            names.pop();
+        }
+        names
+    };
+    of("").into_iter().map(|(file, source)| (module(&file), source)).collect()
+}
+
+/// Returns a source without its unit tests and comments.
+fn code(source: &str) -> String {
+    let code = source.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// Returns the paths of a `use` tree: `a::{b, c::d}` has `a::b` and `a::c::d`.
+fn paths_of(tree: &str) -> Vec<String> {
+    let Some((prefix, rest)) = tree.split_once('{') else {
+        return vec![tree.split(" as ").next().unwrap().trim().to_owned()];
+    };
+    let inner = rest.rsplit_once('}').expect("braces are balanced").0;
+    let (mut depth, mut parts) = (0, vec![String::new()]);
+    for c in inner.chars() {
+        match c {
+            ',' if depth == 0 => {
+                parts.push(String::new());
+                continue;
+            }
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        parts.last_mut().unwrap().push(c);
+    }
+    let parts = parts.iter().map(|part| part.trim()).filter(|part| !part.is_empty());
+    parts.flat_map(|part| paths_of(&format!("{}{part}", prefix.trim()))).collect()
+}
+
+/// Returns the paths that a source imports or mentions. A re-export (`pub use`) is not an import: the module that uses the
+/// item depends on the one that defines it.
+fn imports(source: &str) -> Vec<String> {
+    let (mut paths, mut rest) = (Vec::new(), String::new());
+    for statement in code(source).split_inclusive(';') {
+        // A `use` can follow an item without a semicolon, but begins a line of its own.
+        let used = statement.match_indices("use ").find_map(|(at, word)| {
+            let before = statement[..at].rsplit('\n').next()?.trim();
+            (before.is_empty() || before.starts_with("pub")).then(|| (at, before, &statement[at + word.len()..]))
+        });
+        match used {
+            Some((at, visibility, tree)) => {
+                rest.push_str(&statement[..at]);
+                if visibility.is_empty() {
+                    paths.extend(paths_of(tree.trim_end_matches(';')));
+                }
+            }
+            None => rest.push_str(statement),
+        }
+    }
+    let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    for root in ["crate::", "super::"] {
+        for (at, _) in rest.match_indices(root) {
+            if !rest[..at].ends_with(is_path) {
+                paths.push(rest[at..].chars().take_while(|c| is_path(*c)).collect());
+            }
+        }
+    }
+    paths
+}
+
+/// Returns the module that a path of a module refers to, as deep as there is a file for it.
+fn resolve(path: &str, from: &Module, modules: &BTreeMap<Module, String>) -> Option<Module> {
+    let mut names: Vec<&str> = path.split("::").collect();
+    let mut found = from.clone();
+    match names[0] {
+        "crate" => found.clear(),
+        "super" | "self" => {}
+        first => {
+            let child: Module = from.iter().map(String::as_str).chain([first]).map(str::to_owned).collect();
+            modules.contains_key(&child).then_some(())?;
+            names.insert(0, "self");
+        }
+    }
+    while names.first() == Some(&"super") {
+        found.pop();
+        names.remove(0);
+    }
+    if matches!(names.first(), Some(&"crate" | &"self")) {
+        names.remove(0);
+    }
+    for name in names {
+        found.push(name.to_owned());
+        if !modules.contains_key(&found) {
+            found.pop();
+            break;
+        }
+    }
+    (found != *from).then_some(found)
+}
+
+#[test]
+fn files_do_not_import_each_other_in_a_circle() {
+    let modules = modules();
+    let mut edges: BTreeMap<&Module, BTreeSet<Module>> = BTreeMap::new();
+    for (module, source) in &modules {
+        let targets = imports(source).into_iter().filter_map(|path| resolve(&path, module, &modules));
+        edges.insert(module, targets.collect());
+    }
+    // Whether a module imports itself through others.
+    let is_cyclic = |module: &Module| {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![module]);
+        while let Some(from) = open.pop() {
+            for target in &edges[from] {
+                if target == module {
+                    return true;
+                }
+                if seen.insert(target) {
+                    open.push(target);
+                }
+            }
+        }
+        false
+    };
+    let is_allowed = |module: &Module| {
+        let path = module.join("/");
+        WITH_CYCLES.iter().any(|folder| path == *folder || path.starts_with(&format!("{folder}/")))
+    };
+    let cyclic = modules.keys().filter(|module| !is_allowed(module) && is_cyclic(module));
+    let cyclic: Vec<String> = cyclic.map(|module| module.join("/")).collect();
+    assert!(cyclic.is_empty(), "these files import each other in a circle: {cyclic:?}");
+}
+
+#[test]
+fn imports_are_read_from_use_trees_and_paths() {
+    let source = "//! use crate::a;\nmod b;\nuse self::b::C;\npub use self::b::D;\nuse crate::{e, f::{G, h::I as J}};\n\
+                  fn k() { crate::l::m(super::n()) }\n#[cfg(test)]\nmod tests {\n use super::o; }";
+    let expected = ["self::b::C", "crate::e", "crate::f::G", "crate::f::h::I", "crate::l::m", "super::n"];
+    assert_eq!(imports(source), expected);
 }

@@ -1,6 +1,7 @@
 //! Real identities with their classes and roles, by which the rules are tested.
 
-use crate::detect::actor_class::{ActorClass, Role};
+use super::class::ActorClass;
+use super::role::Role;
 
 /// Actor, tool, class, role.
 pub(super) const KNOWN_IDENTITIES: &[(&str, &str, ActorClass, Role)] = &[

@@ -5,7 +5,8 @@
 //! Sources: [m] the project's manifests, charts or constants; [r] recordings of real clusters in `fixtures`; [d] the
 //! vendor's documentation; [k] common knowledge without a source here.
 
-use super::{ActorClass, Role};
+use super::class::ActorClass;
+use super::role::Role;
 
 /// A built-in rule; see [`super::ActorRule`].
 pub(super) struct BuiltInRule {
@@ -148,7 +149,7 @@ pub(super) const RULES: &[BuiltInRule] = &[
     rule("system:serviceaccount:*:karpenter*", "", ActorClass::Controller, Role::Autoscaler), // [m] karpenter-provider-aws chart
     rule("*", "karpenter", ActorClass::Controller, Role::Autoscaler), // [m] karpenter pkg/operator/operator.go: user agent karpenter/VERSION
     rule("system:serviceaccount:knative-serving:*", "autoscaler*", ActorClass::Controller, Role::Autoscaler), // [m] one SA `controller` for all; the binary tells
-    // Argo: Rollouts and Workflows are no GitOps, even in the namespace argocd.
+    // Argo: Rollouts and Workflows are not GitOps tools, even in the namespace argocd.
     rule("system:serviceaccount:*:argo-rollouts*", "", ActorClass::Controller, Role::Operator), // [m] argo-rollouts manifests/base/argo-rollouts-sa.yaml
     rule("system:serviceaccount:*:argocd-*", "", ActorClass::Gitops, Role::ArgoCd), // [m] argo-cd manifests/base/**/*-sa.yaml; argocd-manager in target clusters
     rule("system:serviceaccount:*:*-argocd-*", "", ActorClass::Gitops, Role::ArgoCd), // [k] argocd-operator: INSTANCE-argocd-application-controller
@@ -235,7 +236,7 @@ pub(super) const RULES: &[BuiltInRule] = &[
     rule("arn:aws:sts::*:assumed-role/*/AWSCodeBuild-*", "", ActorClass::Automation, Role::Ci), // [k]
     rule("arn:aws:sts::*:assumed-role/*/GitLabRunner-*", "", ActorClass::Automation, Role::Ci), // [k] GitLab's documented example
     rule("*.gserviceaccount.com", "", ActorClass::Automation, Role::Ci), // [k] a Google service account is never a person
-    // Infrastructure as code, whoever runs it.
+    // Infrastructure as code, under any account.
     rule("*", "Terraform*", ActorClass::Automation, Role::Terraform), // [m] terraform-provider-kubernetes: field manager Terraform
     rule("*", "HashiCorp*", ActorClass::Automation, Role::Terraform), // [m] user agent HashiCorp/1.0 Terraform/VERSION; gavinbunney/kubectl the same
     rule("*", "terraform-provider-*", ActorClass::Automation, Role::Terraform), // [m] Helm provider: no manager set, so the plugin's binary

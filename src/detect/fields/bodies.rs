@@ -6,10 +6,12 @@ use std::sync::Arc;
 use simd_json::BorrowedValue as Json;
 use simd_json::prelude::*;
 
-use super::walk::{
-    DEPTH_MAX, FIELDS_MAX, PATH_BYTES_MAX, Walk, WalkOptions, is_left_out, is_set, last_key, set_selector,
-};
-use super::{Change, EvidenceLevel, FieldIntent, FieldValue, Fields, Intent, Path, is_at_or_below, part_of};
+use super::change::{Change, EvidenceLevel};
+use super::intent::{FieldIntent, Intent};
+use super::path::{Path, is_at_or_below, is_set, last_key, part_of, set_selector};
+use super::state::Fields;
+use super::value::FieldValue;
+use super::walk::{DEPTH_MAX, FIELDS_MAX, PATH_BYTES_MAX, Walk, WalkOptions, is_left_out};
 use crate::audit::event::Verb;
 use crate::audit::json_scan;
 use crate::detect::policy::{Limits, ObjectLimits};
@@ -375,7 +377,8 @@ pub(super) fn intents(patch: &Json<'_>, options: WalkOptions<'_>, known: Option<
         }
         match (operation.get_str("op").unwrap_or_default(), operation.get("value")) {
             ("add", Some(Json::String(item))) if is_in_list && is_set(last_key(&path)) => {
-                let value = FieldValue::at(&path, &Json::from(item.as_ref()).encode(), options, options.is_hidden);
+                let value =
+                    FieldValue::at(&path, &Json::from(item.as_ref()).encode(), options.is_built_in, options.is_hidden);
                 let path = format!("{path}{}", set_selector(item)).into();
                 found.push(FieldIntent { path, intent: Intent::Set(value) });
             }

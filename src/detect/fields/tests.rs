@@ -1,8 +1,11 @@
 //! Paths, keyed lists, and what patches of every kind name.
 
 use super::bodies::{intents, read};
-use super::walk::{DEPTH_MAX, FIELDS_MAX, PATH_BYTES_MAX};
+use super::path::{is_item_of, item_of, selector_end};
+use super::walk::{DEPTH_MAX, FIELDS_MAX, PATH_BYTES_MAX, WalkOptions};
 use super::*;
+use crate::detect::meter::{TEXT_BYTES, map_bytes};
+use crate::detect::write::Part;
 
 const OPEN: WalkOptions<'static> = WalkOptions { resource: "", is_hidden: false, is_built_in: true };
 
@@ -207,8 +210,6 @@ fn redacted_values_are_compared_but_not_kept() {
     assert_eq!((changes.len(), changes[0].new.as_ref().unwrap().text()), (1, None));
 }
 
-const CUSTOM: WalkOptions<'static> = WalkOptions { resource: "", is_hidden: false, is_built_in: false };
-
 /// Quoted keys and brackets within selectors are part of them.
 #[test]
 fn list_items_are_identified_by_their_selectors() {
@@ -243,15 +244,15 @@ fn quantities_of_built_in_resources_are_compared_by_amount() {
     let at = |path: &str, json: &str, options| FieldValue::at(path, json, options, false);
     let path = "spec.containers[name=a].resources.requests.cpu";
     let (milli, whole) = (r#""2000m""#, "2");
-    assert_eq!(at(path, milli, OPEN), at(path, whole, OPEN));
-    assert_ne!(at(path, milli, OPEN), at(path, "3", OPEN));
-    let (a, b) = (at(path, milli, CUSTOM), at(path, whole, CUSTOM));
+    assert_eq!(at(path, milli, true), at(path, whole, true));
+    assert_ne!(at(path, milli, true), at(path, "3", true));
+    let (a, b) = (at(path, milli, false), at(path, whole, false));
     assert!(a != b && a.is_same_form(&b), "stored as they are, and one value all the same");
-    assert!(!a.is_same_form(&at(path, "3", CUSTOM)));
-    assert_ne!(at("spec.version", r#""1""#, OPEN), at("spec.version", "1", OPEN), "no quantity");
-    assert_ne!(at(path, r#""E""#, OPEN), at(path, r#""0""#, OPEN), "a word is no number");
+    assert!(!a.is_same_form(&at(path, "3", false)));
+    assert_ne!(at("spec.version", r#""1""#, true), at("spec.version", "1", true), "no quantity");
+    assert_ne!(at(path, r#""E""#, true), at(path, r#""0""#, true), "a word is no number");
     for sign in [(r#""+2""#, "2"), (r#""-2""#, "-2"), (r#"".5""#, "0.5")] {
-        assert_eq!(at(path, sign.0, OPEN), at(path, sign.1, OPEN), "{sign:?}");
+        assert_eq!(at(path, sign.0, true), at(path, sign.1, true), "{sign:?}");
     }
 }
 
@@ -380,10 +381,10 @@ fn a_body_replaces_only_the_part_that_its_request_may_write() {
     assert_eq!(shown(&before.diff(&before.with_part_of(&body, Part::Main))), ["spec.a 1>2"]);
     assert_eq!(shown(&before.diff(&before.with_part_of(&body, Part::Status))), ["status.x 1>2"]);
     let part = Fields::default();
-    assert!(part.with_part_of(&body, Part::Main).is_complete, "of the main part all is known now");
-    assert!(!part.with_part_of(&body, Part::Status).is_complete);
-    assert!(before.with_part_of(&body, Part::Status).is_complete);
-    assert!(!part.with_part_of(&part, Part::Main).is_complete);
+    assert!(part.with_part_of(&body, Part::Main).is_complete(), "of the main part all is known now");
+    assert!(!part.with_part_of(&body, Part::Status).is_complete());
+    assert!(before.with_part_of(&body, Part::Status).is_complete());
+    assert!(!part.with_part_of(&part, Part::Main).is_complete());
 }
 
 #[test]

@@ -8,7 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use simd_json::prelude::*;
 use simd_json::{BorrowedValue as Json, StaticNode};
 
-use super::{FieldIntent, FieldValue, Intent, Path};
+use super::intent::{FieldIntent, Intent};
+use super::path::{Path, is_set, last_key, push_key, quoted_selector, set_selector};
+use super::value::FieldValue;
 
 /// Maximum depth of a walk; anything deeper is one value. Real objects stay below 20.
 pub(super) const DEPTH_MAX: usize = 64;
@@ -180,7 +182,7 @@ impl<'a> Walk<'a> {
     }
 
     fn leaf(&mut self, json: &Json<'_>, is_hidden: bool) {
-        let mut value = FieldValue::at(&self.path, &json.encode(), self.options, is_hidden);
+        let mut value = FieldValue::at(&self.path, &json.encode(), self.options.is_built_in, is_hidden);
         if let Json::Array(items) = json
             && items.len() <= ITEMS_MAX
         {
@@ -195,26 +197,6 @@ impl<'a> Walk<'a> {
             return;
         }
         self.found.push(FieldIntent { path: self.path.as_str().into(), intent });
-    }
-}
-
-/// Returns the name of the list at the end of a path.
-pub(super) fn last_key(path: &str) -> &str {
-    path.rsplit(['.', ']']).next().unwrap_or_default()
-}
-
-/// Appends a key to a path: `.key`, or `['key']` where it holds more than letters, digits, `-` and `_`.
-pub(super) fn push_key(path: &mut String, key: &str) {
-    let is_plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    if is_plain {
-        if !path.is_empty() {
-            path.push('.');
-        }
-        path.push_str(key);
-    } else {
-        path.push_str("['");
-        path.push_str(&key.replace('\\', "\\\\").replace('\'', "\\'"));
-        path.push_str("']");
     }
 }
 
@@ -233,16 +215,6 @@ fn merge_keys(list: &str, first: &Json<'_>) -> &'static [&'static str] {
         "tolerations" | "endpoints" | "subsets" | "subjects" | "rules" => &[],
         _ => &["name"],
     }
-}
-
-/// Whether Kubernetes treats a list as a set, whose items are independent of each other.
-pub(super) fn is_set(list: &str) -> bool {
-    list == "finalizers"
-}
-
-/// Returns the selector of a set's item, which is the item itself.
-pub(super) fn set_selector(item: &str) -> String {
-    format!("[{}]", quoted_selector(item))
 }
 
 /// Returns the selectors of a list's items, if all items have the list's keys and the selectors are unique.
@@ -277,13 +249,4 @@ fn keyed(list: &str, items: &[Json<'_>]) -> Option<Vec<Box<str>>> {
     let mut sorted: Vec<&str> = selectors.iter().map(AsRef::as_ref).collect();
     sorted.sort_unstable();
     sorted.windows(2).all(|pair| pair[0] != pair[1]).then_some(selectors)
-}
-
-/// Returns a selector's value, quoted if it could otherwise end the selector.
-fn quoted_selector(text: &str) -> Cow<'_, str> {
-    if text.contains([']', '[', ',', '=', '\'', '"', ' ']) || text.is_empty() {
-        format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'")).into()
-    } else {
-        text.into()
-    }
 }

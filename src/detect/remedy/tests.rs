@@ -1,3 +1,4 @@
+use super::location::quoted_end;
 use super::*;
 
 const HPA: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
@@ -15,7 +16,7 @@ fn replicas<'a>() -> Facts<'a> {
         honouring: Some(OWNER),
         fields: vec![ContestedField {
             path: "spec.replicas",
-            wants: vec![(HPA, Some(json!(5)), 11), (OWNER, Some(json!(3)), 11)],
+            wanted: vec![Wanted { actor: HPA, value: Some(json!(5)) }, Wanted { actor: OWNER, value: Some(json!(3)) }],
         }],
         hpa: Some("web".into()),
         application: None,
@@ -52,7 +53,7 @@ fn rejected_annotations_are_not_proposed() {
     status.fields[0].path = "status.replicas";
     assert!(!commands(&status).iter().any(|c| c.contains("patch=")));
     let mut changing = replicas();
-    changing.fields[0].wants.push((HPA, Some(json!(6)), 1));
+    changing.fields[0].wanted.push(Wanted { actor: HPA, value: Some(json!(6)) });
     assert!(!commands(&changing).iter().any(|c| c.contains("patch=")));
 }
 
