@@ -10,7 +10,7 @@ use crate::events::{War, Write, list, now};
 use crate::http2;
 use crate::outcome::Kind::Beside;
 use crate::outcome::{Attack, Context, Failure, Outcome, Report, control};
-use crate::server::{self, HONEST, Server, answer, ask, connect, pause, read_to_end, request, until};
+use crate::server::{self, HONEST, PATIENCE, Server, answer, ask, connect, pause, read_to_end, request, until};
 
 /// An address other than that of the honest client.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
@@ -177,7 +177,7 @@ fn watches(context: &Context, report: &mut Report) -> Outcome {
     let watch = |from: Ipv4Addr| -> Result<u16, Failure> {
         let mut stream = connect(from, server.admin)?;
         stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let mut buffer = [0; 4096];
         let read = stream.read(&mut buffer)?;
         Ok(answer(&buffer[..read], Duration::ZERO)?.status)
@@ -202,10 +202,8 @@ fn followed(context: &Context, report: &mut Report) -> Outcome {
     let log = folder.join("audit.log");
     std::fs::write(&log, War::plain("before").join("\n") + "\n")?;
     let server = Server::start(context, &["--follow", &log.display().to_string()])?.ready()?;
-    let is_found = |name: &str| {
-        let limit = Duration::from_secs(15);
-        until(limit, || crate::events::war_over(&server, "", name).is_ok_and(|war| war.is_some()))
-    };
+    let is_found =
+        |name: &str| until(PATIENCE, || crate::events::war_over(&server, "", name).is_ok_and(|war| war.is_some()));
     control(is_found("before"), "the log is read")?;
     std::fs::remove_file(&log)?;
     let made = std::process::Command::new("mkfifo").arg(&log).status();

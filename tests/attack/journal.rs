@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::events::{SECOND, Write, now, quick, time};
 use crate::outcome::Kind::{Beside, Heavy};
 use crate::outcome::{Attack, Context, Failure, Outcome, Report, control};
-use crate::server::{HONEST, Server, pause, until};
+use crate::server::{HONEST, PATIENCE, Server, pause, until};
 
 const KEPT: &str = "what was acknowledged is there after a restart";
 
@@ -182,7 +182,7 @@ fn first_file(context: &Context, report: &mut Report) -> Outcome {
         child.wait()?;
         control(!files(&folder).is_empty(), "the journal makes a file")?;
         let server = start(context, &folder, "refuse")?;
-        let is_ready = until(Duration::from_secs(6), || server.get("/readyz").is_ok_and(|answer| answer.status == 200));
+        let is_ready = until(PATIENCE, || server.get("/readyz").is_ok_and(|answer| answer.status == 200));
         let is_taken = is_ready && Ledger::new("ledger").try_post(&server, 0);
         broken += usize::from(!is_taken);
         drop(server);

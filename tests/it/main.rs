@@ -27,6 +27,7 @@ mod journal_trouble;
 mod live;
 mod logs;
 mod memory;
+mod mock_api;
 mod openapi;
 mod order;
 #[cfg(feature = "otlp")]
