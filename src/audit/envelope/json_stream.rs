@@ -28,8 +28,8 @@ enum State {
     Values,
     /// Items of a list or an array.
     Items(Container),
-    /// An item that is not an object.
-    Scalar(Container),
+    /// The rest of an item that is not an object, which is skipped.
+    Other(Container, Nesting),
     /// The rest of an event, which is copied without white space.
     Event(Container, Nesting),
     /// The members of a list after its items.
@@ -83,7 +83,7 @@ impl Envelope for JsonStream {
         if is_end {
             match self.state {
                 State::Event(..) => lines.push(b'\n'),
-                State::Items(_) | State::Scalar(_) => lines.extend_from_slice(TRUNCATED),
+                State::Items(_) | State::Other(..) => lines.extend_from_slice(TRUNCATED),
                 State::Values | State::ListEnd(_) | State::Broken => {}
             }
         }
@@ -114,17 +114,21 @@ impl JsonStream {
                     }
                     _ => {
                         lines.extend_from_slice(NOT_AN_EVENT);
-                        self.state = State::Scalar(container);
+                        self.state = State::Other(container, Nesting::default());
+                        return Some(0);
                     }
                 }
                 return Some(1);
             }
-            State::Scalar(container) => {
-                let end = memchr::memchr2(b',', b']', input);
-                if end.is_some() {
-                    self.state = State::Items(*container);
+            State::Other(container, nesting) => {
+                let container = *container;
+                for (at, byte) in input.iter().enumerate() {
+                    if nesting.is_outside() && matches!(byte, b',' | b']') {
+                        self.state = State::Items(container);
+                        return Some(at);
+                    }
+                    nesting.feed(*byte);
                 }
-                return Some(end.unwrap_or(input.len()));
             }
             State::Event(container, nesting) => {
                 let container = *container;
@@ -157,13 +161,14 @@ impl JsonStream {
                 Some(1)
             }
             b'{' => {
-                if let Some(open) = list_items(input) {
-                    self.state = State::Items(Container::List);
-                    return Some(open + 1);
-                }
-                let is_known = is_end || input.len() > EVENT_BYTES_MAX || skip_value(input, 0).is_some();
-                if !is_known {
-                    return None;
+                match list_items(input) {
+                    // The kind may also come after the items, and is not known then.
+                    Some(open) if is_list(&input[..=open]) => {
+                        self.state = State::Items(Container::List);
+                        return Some(open + 1);
+                    }
+                    None if !is_end && input.len() <= EVENT_BYTES_MAX && skip_value(input, 0).is_none() => return None,
+                    _ => {}
                 }
                 self.state = State::Event(Container::None, Nesting::default());
                 Some(0)
@@ -180,6 +185,11 @@ impl JsonStream {
 // === impl Nesting ===
 
 impl Nesting {
+    /// Returns whether the position is neither in an object or array nor in a string.
+    fn is_outside(&self) -> bool {
+        self.depth == 0 && !self.in_string
+    }
+
     /// Consumes one byte. Returns whether it is part of a string.
     fn feed(&mut self, byte: u8) -> bool {
         if self.in_string {
@@ -209,7 +219,7 @@ impl Nesting {
             if is_kept {
                 to.push(if *byte == b'\n' { b' ' } else { *byte });
             }
-            if self.depth == 0 && matches!(byte, b'}' | b']') && !self.in_string {
+            if self.is_outside() && matches!(byte, b'}' | b']') {
                 return (at + 1, true);
             }
         }
@@ -290,6 +300,20 @@ mod tests {
         assert_eq!(found(&format!("[{READ},")), "event truncated");
         assert_eq!(found("hello"), "not_json");
         assert_eq!(found("{\n"), "truncated");
+    }
+
+    #[test]
+    fn an_item_that_is_not_an_object_is_one_malformed_event_whatever_it_contains() {
+        for item in [format!("[{READ}]"), format!("[[],[{READ},1]]"), r#""a,b]{""#.into(), "null".into()] {
+            assert_eq!(found(&format!("[{item},{READ}, {item} ]")), "not_an_event event not_an_event", "{item}");
+        }
+    }
+
+    #[test]
+    fn an_object_of_another_kind_is_not_a_list_although_it_has_items() {
+        assert_eq!(found(&format!(r#"{{"kind":"PodList","items":[{READ}]}}"#)), "not_an_event");
+        assert_eq!(found(&READ.replace("{}}", r#"{},"items":[{}]}"#)), "event");
+        assert_eq!(found(&format!(r#"{{"metadata":{{}},"items":[{READ}]}}"#)), "event");
     }
 
     #[test]
