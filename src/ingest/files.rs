@@ -1,9 +1,9 @@
 //! Audit logs as files: plain or gzip files, rotated sets, directories and standard input, merged by time.
 
 mod log;
-mod queue;
+mod merge;
+mod parallel_reader;
 mod sequencer;
-mod workers;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::log::Stream;
-pub use self::workers::{Consumer, read};
+pub use self::parallel_reader::{Consumer, read};
 use crate::audit::envelope::EVENT_BYTES_MAX;
 use crate::audit::event::Micros;
 use crate::audit::times;

@@ -2,19 +2,19 @@
 //! input is.
 //!
 //! - [`intake`]: decodes events of live sources, makes them durable, and observes them.
-//! - [`webhook`]: receives batches from kube-apiserver; [`buffers`] is its buffer pool.
+//! - [`webhook`]: receives batches from kube-apiserver; [`buffer_pool`] is its buffer pool.
 //! - [`tail`]: reads logs while they are written, across rotations.
-//! - [`files`]: reads complete logs with several workers. [`convert`], [`decompress`] and [`ahead`] handle other formats
+//! - [`files`]: reads complete logs with several workers. [`convert`], [`decompress`] and [`readahead`] handle other formats
 //!   and compression.
 //!
 //! To add a live source, implement [`Source`] in one file, and add it to the list in `cli/server.rs`.
 
-pub mod ahead;
-pub mod buffers;
+pub mod buffer_pool;
 pub mod convert;
 pub mod decompress;
 pub mod files;
 pub mod intake;
+pub mod readahead;
 pub mod tail;
 pub mod webhook;
 
@@ -26,6 +26,6 @@ pub trait Source: Send {
     /// Returns its name for logs.
     fn name(&self) -> &'static str;
 
-    /// Runs until `stop` turns true. Returns after everything that was received is ingested.
+    /// Runs until `stop` logs true. Returns after everything that was received is ingested.
     fn run(self: Box<Self>, stop: watch::Receiver<bool>) -> BoxFuture<'static, ()>;
 }

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use super::Source;
-use super::buffers::Buffers;
+use super::buffer_pool::BufferPool;
 use super::intake::{Intake, Origin, Rejected};
 use crate::journal::committer::Unavailable;
 use crate::net::budget::{Budget, Reservation, client_of};
@@ -46,7 +46,7 @@ pub struct Webhook {
     metrics: Metrics,
     body_bytes_max: usize,
     budget: Budget,
-    buffers: Buffers,
+    buffers: BufferPool,
     clusters: Arc<Mutex<Clusters>>,
     sources: Arc<Mutex<BTreeSet<(String, String)>>>,
 }
@@ -91,7 +91,7 @@ impl Webhook {
             metrics,
             body_bytes_max,
             budget,
-            buffers: Buffers::new(in_flight_bytes_max / 2),
+            buffers: BufferPool::new(in_flight_bytes_max / 2),
             clusters,
             sources,
         }
@@ -153,7 +153,7 @@ impl Webhook {
             let source = peer.ip().to_string();
             let origin = Origin { cluster: &name, source: &source };
             let ingested = intake.ingest_body(origin, &body, |bytes| reservation.grow(bytes)).await;
-            buffers.give(body);
+            buffers.release(body);
             ingested
         };
         // A separate task: a batch whose writes were sent to the journal must be observed even if the client
@@ -167,7 +167,7 @@ impl Webhook {
         // An empty batch is a connectivity check.
         if events > 0 {
             self.clusters().learn(&cluster, peer.ip());
-            self.note_source(&cluster, peer);
+            self.record_source(&cluster, peer);
         }
         self.metrics.ack_seconds.observe(started.elapsed().as_secs_f64());
         Response::new(Full::default())
@@ -177,7 +177,7 @@ impl Webhook {
         self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note_source(&self, cluster: &str, peer: SocketAddr) {
+    fn record_source(&self, cluster: &str, peer: SocketAddr) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
         let source = (cluster.to_owned(), peer.ip().to_string());
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
@@ -188,7 +188,7 @@ impl Webhook {
     }
 
     async fn body(&self, mut body: Incoming, reservation: &mut Reservation) -> Read {
-        let mut whole = self.buffers.take(reservation.amount());
+        let mut whole = self.buffers.acquire(reservation.amount());
         let mut dropped = 0;
         let read = async {
             loop {

@@ -14,18 +14,18 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+use super::group_commit::GroupCommitWriter;
 use super::reader::Reader;
 use super::record::Record;
+use super::shared::{AppendRequest, Shared};
 pub use super::shared::{LOOK_EVERY, OnFailure, Replay, Settings, Unavailable};
-use super::shared::{Order, Shared};
-use super::writer::GroupWriter;
 use crate::notify::{Changes, Sink};
 use crate::pipeline::lock;
 use crate::telemetry::metrics::Metrics;
 
 /// The journal of a server.
 pub struct Journal {
-    orders: Mutex<Option<Sender<Order>>>,
+    requests: Mutex<Option<Sender<AppendRequest>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     shared: Arc<Shared>,
 }
@@ -44,15 +44,15 @@ impl Journal {
         replay: Replay,
     ) -> std::io::Result<(Journal, oneshot::Receiver<()>)> {
         let shared = Arc::new(Shared::new(settings.on_failure, metrics));
-        let (sender, orders) = mpsc::channel();
+        let (sender, requests) = mpsc::channel();
         let (opened, is_opened) = oneshot::channel();
-        let mut writer = GroupWriter::new(settings, orders, shared.clone(), replay);
+        let mut writer = GroupCommitWriter::new(settings, requests, shared.clone(), replay);
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || {
             writer.open();
             let _ = opened.send(());
             writer.run();
         })?;
-        let journal = Journal { orders: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), shared };
+        let journal = Journal { requests: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), shared };
         Ok((journal, is_opened))
     }
 
@@ -61,7 +61,7 @@ impl Journal {
     /// # Errors
     /// [`Unavailable`] if writes that cannot be stored are rejected.
     pub async fn append(&self, records: Vec<Record>) -> Result<(), Unavailable> {
-        match self.order(records)? {
+        match self.request(records)? {
             Some(is_done) => is_done.await.unwrap_or(Err(Unavailable)),
             None => Ok(()),
         }
@@ -72,21 +72,21 @@ impl Journal {
     /// # Errors
     /// [`Unavailable`] if writes that cannot be stored are rejected.
     pub fn append_blocking(&self, records: Vec<Record>) -> Result<(), Unavailable> {
-        match self.order(records)? {
+        match self.request(records)? {
             Some(is_done) => is_done.blocking_recv().unwrap_or(Err(Unavailable)),
             None => Ok(()),
         }
     }
 
     /// Sends records to the thread. Returns `None` if there is nothing to wait for.
-    fn order(&self, records: Vec<Record>) -> Result<Option<oneshot::Receiver<Result<(), Unavailable>>>, Unavailable> {
+    fn request(&self, records: Vec<Record>) -> Result<Option<oneshot::Receiver<Result<(), Unavailable>>>, Unavailable> {
         if records.is_empty() {
             return self.shared.refusal().map(|()| None);
         }
         let (done, is_done) = oneshot::channel();
-        let orders = lock(&self.orders);
-        let order = Order { records, transitions: Vec::new(), done: Some(done) };
-        let sent = orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
+        let requests = lock(&self.requests);
+        let request = AppendRequest { records, transitions: Vec::new(), done: Some(done) };
+        let sent = requests.as_ref().is_some_and(|requests| requests.send(request).is_ok());
         sent.then_some(Some(is_done)).ok_or(Unavailable)
     }
 
@@ -112,7 +112,7 @@ impl Journal {
 
     /// Writes all queued records and closes the files.
     pub fn close(&self) {
-        drop(lock(&self.orders).take());
+        drop(lock(&self.requests).take());
         if let Some(thread) = lock(&self.thread).take()
             && thread.join().is_err()
         {
@@ -125,9 +125,13 @@ impl Sink for Journal {
     /// Appends transitions with the next group, without waiting for it. Transitions are derived from stored writes, so a
     /// replay restores those that a crash loses.
     fn publish(&self, changes: &Changes<'_>) {
-        if let (false, Some(orders)) = (changes.transitions.is_empty(), &*lock(&self.orders)) {
+        if let (false, Some(requests)) = (changes.transitions.is_empty(), &*lock(&self.requests)) {
             // If the thread has ended, that was already reported.
-            let _ = orders.send(Order { records: Vec::new(), transitions: changes.transitions.to_vec(), done: None });
+            let _ = requests.send(AppendRequest {
+                records: Vec::new(),
+                transitions: changes.transitions.to_vec(),
+                done: None,
+            });
         }
     }
 }

@@ -16,7 +16,7 @@ pub(super) const PROBE: &str = "probe.new";
 /// The files of a directory, by kind.
 #[derive(Default)]
 pub(super) struct Listing {
-    /// Sealed segments: number, path, and the time of the last write.
+    /// SealedSegment segments: number, path, and the time of the last write.
     pub(super) sealed: Vec<(u64, PathBuf, Micros)>,
     /// Segments that are not sealed, or were not renamed yet when the process ended.
     pub(super) plain: Vec<(u64, PathBuf)>,

@@ -1,20 +1,21 @@
 //! Persistent storage: every write is on disk before its batch is acknowledged, and is read again at the next start.
 //!
-//! - [`committer`]: the front end. Collects the writes of all requests; its thread, in `writer`, commits them in
+//! - [`committer`]: the front end. Collects the writes of all requests; its thread, in `group_commit`, commits them in
 //!   groups.
 //! - [`store`]: a directory of segments with retention by age and size.
 //! - [`segment`]: one file, with an index by object. [`record`] is the stored form of a write, [`transition`] that of a
 //!   transition.
 //! - `head`: which segments should exist. `listing`: which do. `disk`: every change to a file.
 //! - [`reader`]: concurrent reads.
-//! - [`replay`]: feeds the recent past into the pipeline at a start. [`past`]: the full history of one object, for
+//! - [`replay`]: feeds the recent past into the pipeline at a start. [`object_history`]: the full history of one object, for
 //!   queries.
 
 pub mod committer;
 pub mod disk;
+mod group_commit;
 mod head;
 mod listing;
-pub mod past;
+pub mod object_history;
 pub mod reader;
 pub mod record;
 pub mod replay;
@@ -22,7 +23,6 @@ pub mod segment;
 mod shared;
 pub mod store;
 pub mod transition;
-mod writer;
 
 use std::mem::{Discriminant, discriminant};
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Reads a journal's segments while the journal is being written. Sealed segments are opened on first use, and only a
+//! Reads a journal's segments while the journal is being written. SealedSegment segments are opened on first use, and only a
 //! few stay open.
 
 use std::collections::{HashSet, VecDeque};
@@ -17,7 +17,7 @@ const OPEN_MAX: usize = 24;
 
 /// A segment that is only read.
 #[derive(Clone, Debug)]
-pub(super) struct Sealed {
+pub(super) struct SealedSegment {
     /// Its number.
     pub(super) number: u64,
     /// Its path.
@@ -30,7 +30,7 @@ pub(super) struct Sealed {
 
 /// The sealed segments that are open, and the numbers of those whose checksums were verified.
 #[derive(Debug, Default)]
-pub struct SealedFiles {
+pub struct SealedSegments {
     /// By number, most recently used last.
     open: Mutex<VecDeque<(u64, Arc<Segment>)>>,
     verified: Mutex<HashSet<u64>>,
@@ -40,29 +40,29 @@ pub struct SealedFiles {
 #[derive(Clone, Debug)]
 pub struct Reader {
     pub(super) disk: Disk,
-    pub(super) files: Arc<SealedFiles>,
-    pub(super) sealed: Arc<[Sealed]>,
+    pub(super) files: Arc<SealedSegments>,
+    pub(super) sealed: Arc<[SealedSegment]>,
     pub(super) active: Arc<Segment>,
     pub(super) complete_since: Micros,
 }
 
-// === impl Sealed ===
+// === impl SealedSegment ===
 
-impl Sealed {
-    pub(super) fn new(number: u64, path: PathBuf, last: Micros) -> Sealed {
+impl SealedSegment {
+    pub(super) fn new(number: u64, path: PathBuf, last: Micros) -> SealedSegment {
         let bytes = std::fs::metadata(&path).map_or(0, |m| m.len());
-        Sealed { number, path, last, bytes }
+        SealedSegment { number, path, last, bytes }
     }
 }
 
-// === impl SealedFiles ===
+// === impl SealedSegments ===
 
-impl SealedFiles {
+impl SealedSegments {
     /// Opens a segment and verifies its checksums, unless it is already open.
     ///
     /// # Errors
     /// As for [`Segment::open`].
-    pub(super) fn open(&self, disk: &Disk, file: &Sealed) -> Result<Arc<Segment>, Error> {
+    pub(super) fn open(&self, disk: &Disk, file: &SealedSegment) -> Result<Arc<Segment>, Error> {
         // Locked while the segment is opened, so that a second reader gets the open segment instead of a lock error.
         let mut open = lock(&self.open);
         let found = open.iter().position(|(number, _)| *number == file.number).and_then(|at| open.remove(at));
@@ -141,15 +141,15 @@ impl Reader {
     ) -> Result<(), Error> {
         let segments = self.segments(since).collect::<Result<Vec<_>, _>>()?;
         let mut keys: Vec<(Key, usize)> = Vec::new();
-        for (place, segment) in segments.iter().enumerate() {
-            keys.extend(segment.keys_of(object, since, records_max)?.into_iter().map(|key| (key, place)));
+        for (segment_index, segment) in segments.iter().enumerate() {
+            keys.extend(segment.keys_of(object, since, records_max)?.into_iter().map(|key| (key, segment_index)));
         }
         // A late write is in a later segment than writes with earlier times. A write that was posted again after its
         // segment was sealed is in two segments; the first copy is the one that was acknowledged.
         keys.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
         keys.dedup_by_key(|(key, _)| *key);
-        for (key, place) in keys.into_iter().take(records_max) {
-            if let Some(packed) = segments[place].get(key)?
+        for (key, segment_index) in keys.into_iter().take(records_max) {
+            if let Some(packed) = segments[segment_index].get(key)?
                 && !each(key, &packed)
             {
                 break;

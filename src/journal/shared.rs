@@ -69,7 +69,7 @@ pub(super) struct Shared {
 
 /// A request to append: the records of one batch and the channel that its caller waits on, or transitions that nobody
 /// waits for. Number and size are bounded by the requests that are in flight.
-pub(super) struct Order {
+pub(super) struct AppendRequest {
     pub(super) records: Vec<Record>,
     pub(super) transitions: Vec<Transition>,
     pub(super) done: Option<oneshot::Sender<Result<(), Unavailable>>>,
@@ -110,9 +110,9 @@ impl Shared {
     }
 }
 
-// === impl Order ===
+// === impl AppendRequest ===
 
-impl Order {
+impl AppendRequest {
     /// Returns its approximate size in memory, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.records.iter().map(Record::bytes).sum::<usize>() + self.transitions.len() * 256

@@ -13,7 +13,7 @@ use super::Error;
 use super::disk::Disk;
 use super::head::{Found, Head, Known};
 use super::listing::{ASIDE, Listing, PROBE, SUFFIX};
-use super::reader::{Reader, Sealed, SealedFiles};
+use super::reader::{Reader, SealedSegment, SealedSegments};
 use super::record::Record;
 use super::segment::Segment;
 use crate::audit::event::Micros;
@@ -46,7 +46,7 @@ pub struct Retention {
 
 /// Parameters of [`Store::open`].
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct Location<'a> {
     /// The file system.
     pub disk: &'a Disk,
     /// The directory.
@@ -64,8 +64,8 @@ pub struct Store {
     folder: PathBuf,
     retention: Retention,
     head: Head,
-    files: Arc<SealedFiles>,
-    sealed: Arc<[Sealed]>,
+    files: Arc<SealedSegments>,
+    sealed: Arc<[SealedSegment]>,
     active: Arc<Segment>,
     number: u64,
     /// The latest event time, clamped to what the clock allows.
@@ -87,8 +87,12 @@ impl Store {
     ///
     /// # Errors
     /// [`Error`].
-    pub fn open(place: Place<'_>, files: &Arc<SealedFiles>, now: Micros) -> Result<(Store, Vec<Error>), Error> {
-        let Place { disk, folder, retention, sets_aside } = place;
+    pub fn open(
+        location: Location<'_>,
+        files: &Arc<SealedSegments>,
+        now: Micros,
+    ) -> Result<(Store, Vec<Error>), Error> {
+        let Location { disk, folder, retention, sets_aside } = location;
         let unusable = |source| Error::Directory { path: folder.into(), source };
         disk.make_directory(folder).map_err(unusable)?;
         let (mut head, found) = Head::open(disk, folder)?;
@@ -110,9 +114,9 @@ impl Store {
             }
             opened => opened.map(Some),
         };
-        let mut sealed: Vec<Sealed> = Vec::new();
+        let mut sealed: Vec<SealedSegment> = Vec::new();
         for (number, path, last) in &listing.sealed {
-            sealed.push(Sealed::new(*number, path.clone(), (*last).min(until)));
+            sealed.push(SealedSegment::new(*number, path.clone(), (*last).min(until)));
         }
         let mut active = None;
         let number = listing.numbers().max().unwrap_or(0);
@@ -189,7 +193,7 @@ impl Store {
             self.head.set(Known { complete_since: known.complete_since.min(earliest), ..known })?;
         }
         self.active.append(records.iter().copied(), transitions.iter().copied())?;
-        self.check_place()?;
+        self.check_location()?;
         if let Some(latest) = latest {
             if self.newest == i64::MIN {
                 self.begun = latest;
@@ -226,7 +230,7 @@ impl Store {
     /// # Errors
     /// [`Error::Gone`]: the store must be opened again. [`Error::Full`]: writes may still succeed.
     pub fn check(&self) -> Result<(), Error> {
-        self.check_place()?;
+        self.check_location()?;
         check_space(&self.disk, &self.folder)
     }
 
@@ -248,7 +252,7 @@ impl Store {
         self.active.probe(bytes)
     }
 
-    fn check_place(&self) -> Result<(), Error> {
+    fn check_location(&self) -> Result<(), Error> {
         if self.active.is_in_place() { Ok(()) } else { Err(Error::Gone(self.folder.clone())) }
     }
 
@@ -275,12 +279,12 @@ impl Store {
     fn retain(&mut self) {
         let oldest = self.newest.saturating_sub(self.retention.age);
         let mut bytes = self.bytes();
-        let is_over = |file: &&Sealed| {
+        let is_over = |file: &&SealedSegment| {
             let is_over = file.last < oldest || bytes > self.retention.bytes;
             bytes -= file.bytes;
             is_over
         };
-        let over: Vec<Sealed> = self.sealed.iter().take_while(is_over).cloned().collect();
+        let over: Vec<SealedSegment> = self.sealed.iter().take_while(is_over).cloned().collect();
         let (Some(last), Some(until)) = (over.last(), over.iter().map(|file| file.last).max()) else { return };
         // The head is updated on disk before the files are removed.
         let known = self.head.known();
@@ -335,17 +339,17 @@ pub(super) fn latest(records: &[&Record], transitions: &[&Transition], until: Mi
 fn seal(
     disk: &Disk,
     folder: &Path,
-    files: &SealedFiles,
+    files: &SealedSegments,
     number: u64,
     segment: &Arc<Segment>,
     last: Micros,
-) -> Result<Sealed, Error> {
+) -> Result<SealedSegment, Error> {
     let unusable = |source| Error::Directory { path: folder.into(), source };
     let path = folder.join(format!("{number:08}-{last}.{SUFFIX}"));
     disk.rename(&path_of(folder, number), &path).map_err(unusable)?;
     disk.sync_directory(folder).map_err(unusable)?;
     files.keep(number, segment.clone());
-    Ok(Sealed::new(number, path, last))
+    Ok(SealedSegment::new(number, path, last))
 }
 
 fn path_of(folder: &Path, number: u64) -> PathBuf {

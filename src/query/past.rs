@@ -7,7 +7,7 @@ use super::views::{Filter, Moment, Participants, TransitionView, Transitions};
 use crate::audit::event::{Micros, parse_duration, parse_timestamp};
 use crate::detect::actor_class::ActorClassifier;
 use crate::journal;
-use crate::journal::past::Past;
+use crate::journal::object_history::ObjectHistory;
 use crate::journal::reader::Reader;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
@@ -42,7 +42,7 @@ impl History<'_> {
     /// # Errors
     /// The journal cannot be read.
     pub fn participants(&self, key: &ObjectKey) -> Result<Option<Participants>, journal::Error> {
-        let past = Past::read(self.reader, key, self.since)?;
+        let past = ObjectHistory::read(self.reader, key, self.since)?;
         if past.is_empty() {
             return Ok(None);
         }

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use editwar::journal::disk::Disk;
 use editwar::journal::record;
-use editwar::journal::store::{Place, Retention, Store};
+use editwar::journal::store::{Location, Retention, Store};
 use serde_json::{Value, json};
 
 use crate::cluster::{ALICE, BOB, Cluster, Level, OPERATOR};
@@ -93,7 +93,7 @@ fn findings(server: &Server) -> Value {
 /// Returns how often each audit ID is in a closed journal.
 pub(crate) fn kept(folder: &Path) -> BTreeMap<String, usize> {
     let retention = Retention { age: i64::MAX, bytes: u64::MAX, window: i64::MAX, ahead: 0 };
-    let place = Place { disk: &Disk::default(), folder, retention, sets_aside: false };
+    let place = Location { disk: &Disk::default(), folder, retention, sets_aside: false };
     let (store, damages) = Store::open(place, &Arc::default(), i64::MAX).unwrap();
     assert!(damages.is_empty());
     let mut found = BTreeMap::new();

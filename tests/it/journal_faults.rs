@@ -12,7 +12,7 @@ use editwar::journal::Error;
 use editwar::journal::committer::{Journal, OnFailure, Settings};
 use editwar::journal::disk::{Disk, Operation};
 use editwar::journal::record::{Key, Record};
-use editwar::journal::store::{Place, Retention, Store};
+use editwar::journal::store::{Location, Retention, Store};
 use editwar::telemetry::metrics::{Bounds, Metrics};
 
 use crate::util;
@@ -55,7 +55,7 @@ fn retention(hours: i64) -> Retention {
 }
 
 fn open(disk: &Disk, folder: &Path, retention: Retention) -> Result<Store, Error> {
-    let place = Place { disk, folder, retention, sets_aside: false };
+    let place = Location { disk, folder, retention, sets_aside: false };
     let started = Instant::now();
     loop {
         match Store::open(place, &Arc::default(), i64::MAX) {

@@ -9,9 +9,9 @@ use super::{Error, Input, io_error};
 use crate::audit::envelope::{self, EVENT_BYTES_MAX, Format, HEAD_BYTES};
 use crate::audit::event::Micros;
 use crate::audit::times;
-use crate::ingest::ahead::Ahead;
 use crate::ingest::convert::Converted;
 use crate::ingest::decompress;
+use crate::ingest::readahead::ReadaheadReader;
 
 /// Size of a chunk in bytes: small enough to stay in a core's cache while it is decoded.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -61,9 +61,9 @@ pub(super) enum Step {
     /// A chunk of lines.
     Chunk(Chunk),
     /// More data must be read first.
-    On,
+    NeedsData,
     /// The input has ended.
-    Over,
+    End,
 }
 
 // === impl Chunk ===
@@ -143,7 +143,7 @@ impl Stream {
     ) -> io::Result<Stream> {
         let decompress::Opened { mut reader, is_packed } = decompress::open(inner, read)?;
         if let (true, Some(permit)) = (is_packed, permit) {
-            reader = Box::new(Ahead::begin(reader, permit)?);
+            reader = Box::new(ReadaheadReader::begin(reader, permit)?);
         }
         let mut stream = Stream {
             reader,
@@ -211,7 +211,7 @@ impl Stream {
     fn step(&mut self, index: usize, until: Micros, buffers: &mut Vec<Vec<u8>>) -> io::Result<Step> {
         self.fill();
         if self.is_over && self.filled == 0 {
-            return self.damage.take().map_or(Ok(Step::Over), Err);
+            return self.damage.take().map_or(Ok(Step::End), Err);
         }
         let end = match memchr::memrchr(b'\n', self.bytes()) {
             Some(newline) => newline + 1,
@@ -239,13 +239,13 @@ impl Stream {
         }
         if !self.is_skipping {
             self.read_to(self.filled + CHUNK_BYTES);
-            return Step::On;
+            return Step::NeedsData;
         }
         self.filled = 0;
         self.fill();
         match self.is_over && self.filled == 0 {
             true => Step::Chunk(Chunk { input: index, is_rest_of_too_long: true, buffer: Vec::new(), filled: 0 }),
-            false => Step::On,
+            false => Step::NeedsData,
         }
     }
 }

@@ -123,7 +123,7 @@ impl Tail {
             self.queue.clear();
             return Ok(Step::More);
         }
-        self.hand_on(false, sink);
+        self.pass_on(false, sink);
         if !is_at_end {
             return Ok(Step::More);
         }
@@ -137,10 +137,10 @@ impl Tail {
             }
             // The writer has moved on to another file, so that this one is complete now.
             while self.current.as_mut().is_some_and(|open| open.fill().is_ok_and(|n| n > 0)) {
-                self.hand_on(false, sink);
+                self.pass_on(false, sink);
             }
         }
-        self.hand_on(true, sink);
+        self.pass_on(true, sink);
         if self.queue.is_empty() {
             self.queue = self.successors()?;
             self.real = std::fs::canonicalize(&self.path).ok();
@@ -154,7 +154,7 @@ impl Tail {
     }
 
     /// Passes on the whole lines in the buffer. At the end of a file, also an unterminated last line.
-    fn hand_on(&mut self, is_end: bool, sink: &mut impl FnMut(&[u8])) {
+    fn pass_on(&mut self, is_end: bool, sink: &mut impl FnMut(&[u8])) {
         let Some(open) = &mut self.current else { return };
         let end = open.whole_lines(is_end);
         if end == 0 {
@@ -187,7 +187,7 @@ impl Tail {
                 let position = position.clone();
                 let (chain, is_found) = self.chain(&position)?;
                 if !is_found && !chain.is_empty() {
-                    self.note_gap(&position);
+                    self.record_gap(&position);
                 }
                 chain
             }
@@ -241,7 +241,7 @@ impl Tail {
         }
     }
 
-    fn note_gap(&mut self, position: &Position) {
+    fn record_gap(&mut self, position: &Position) {
         let is_cut = Entry::live(&self.path).ok().flatten().is_some_and(|e| e.identity.inode == position.inode);
         self.gaps += 1;
         tracing::warn!(

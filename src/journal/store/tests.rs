@@ -28,7 +28,7 @@ fn open(folder: &Path, retention: Retention) -> Store {
 }
 
 fn try_open(folder: &Path, retention: Retention, sets_aside: bool) -> Result<(Store, Vec<Error>), Error> {
-    Store::open(Place { disk: &Disk::default(), folder, retention, sets_aside }, &Arc::default(), NOW)
+    Store::open(Location { disk: &Disk::default(), folder, retention, sets_aside }, &Arc::default(), NOW)
 }
 
 fn times(store: &Store, since: Micros) -> Vec<Micros> {

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::Error;
 use super::head::Head;
-use super::reader::SealedFiles;
+use super::reader::SealedSegments;
 use super::record::Record;
-use super::shared::{OnFailure, Order, Replay, Settings, Shared, Unavailable};
-use super::store::{self, Place, Store};
+use super::shared::{AppendRequest, OnFailure, Replay, Settings, Shared, Unavailable};
+use super::store::{self, Location, Store};
 use crate::audit::event::Micros;
 use crate::pipeline::{Transition, lock};
 
@@ -20,14 +20,14 @@ const GROUP_BYTES_MAX: usize = 32 << 20;
 const TRY_SHARE: u32 = 10;
 
 /// Writes groups to the store while it is open.
-pub(super) struct GroupWriter {
+pub(super) struct GroupCommitWriter {
     settings: Settings,
-    orders: Receiver<Order>,
+    requests: Receiver<AppendRequest>,
     shared: Arc<Shared>,
     replay: Option<Replay>,
     store: Option<Store>,
     /// State of sealed segments that is carried over when the store is opened again.
-    files: Arc<SealedFiles>,
+    files: Arc<SealedSegments>,
     /// Time of the last health check, and the delay until the next one.
     looked: Instant,
     wait: Duration,
@@ -39,15 +39,20 @@ pub(super) struct GroupWriter {
     logged: Option<(&'static str, Discriminant<Error>)>,
 }
 
-// === impl GroupWriter ===
+// === impl GroupCommitWriter ===
 
-impl GroupWriter {
+impl GroupCommitWriter {
     /// Returns a writer whose store is not open yet.
-    pub(super) fn new(settings: Settings, orders: Receiver<Order>, shared: Arc<Shared>, replay: Replay) -> GroupWriter {
-        GroupWriter {
+    pub(super) fn new(
+        settings: Settings,
+        requests: Receiver<AppendRequest>,
+        shared: Arc<Shared>,
+        replay: Replay,
+    ) -> GroupCommitWriter {
+        GroupCommitWriter {
             wait: settings.look_every,
             settings,
-            orders,
+            requests,
             shared,
             replay: Some(replay),
             store: None,
@@ -62,12 +67,12 @@ impl GroupWriter {
     /// Writes queued records until all senders are gone.
     pub(super) fn run(&mut self) {
         loop {
-            let order = self.orders.recv_timeout(self.wait.saturating_sub(self.looked.elapsed()));
+            let request = self.requests.recv_timeout(self.wait.saturating_sub(self.looked.elapsed()));
             if self.looked.elapsed() >= self.wait {
                 self.look();
             }
-            match order {
-                Ok(order) => self.commit(order),
+            match request {
+                Ok(request) => self.commit(request),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -116,8 +121,8 @@ impl GroupWriter {
             store::try_space(disk, folder, self.failed_bytes)?;
         }
         let sets_aside = *on_failure == OnFailure::Degrade;
-        let place = Place { disk, folder, retention: *retention, sets_aside };
-        let (mut store, damages) = Store::open(place, &self.files, clock())?;
+        let location = Location { disk, folder, retention: *retention, sets_aside };
+        let (mut store, damages) = Store::open(location, &self.files, clock())?;
         for damage in damages {
             tracing::error!(%damage, "renamed a damaged journal file; its writes are missing from the history");
         }
@@ -137,17 +142,17 @@ impl GroupWriter {
         Ok(store)
     }
 
-    fn commit(&mut self, first: Order) {
+    fn commit(&mut self, first: AppendRequest) {
         let mut bytes = first.bytes();
         let mut group = vec![first];
         while bytes < GROUP_BYTES_MAX
-            && let Ok(order) = self.orders.try_recv()
+            && let Ok(request) = self.requests.try_recv()
         {
-            bytes += order.bytes();
-            group.push(order);
+            bytes += request.bytes();
+            group.push(request);
         }
-        let records: Vec<&Record> = group.iter().flat_map(|order| &order.records).collect();
-        let transitions: Vec<&Transition> = group.iter().flat_map(|order| &order.transitions).collect();
+        let records: Vec<&Record> = group.iter().flat_map(|request| &request.records).collect();
+        let transitions: Vec<&Transition> = group.iter().flat_map(|request| &request.transitions).collect();
         let count = records.len() as u64;
         let outcome = match &mut self.store {
             Some(store) => {
@@ -184,9 +189,9 @@ impl GroupWriter {
         {
             self.note_lost(latest);
         }
-        for order in group {
+        for request in group {
             // If the client has disconnected, it posts the batch again, which results in the same records.
-            let _ = order.done.map(|done| done.send(answer.1));
+            let _ = request.done.map(|done| done.send(answer.1));
         }
     }
 

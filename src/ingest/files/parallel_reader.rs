@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use super::log::Chunk;
-use super::queue::{Next, Queue};
+use super::merge::{Merge, Next};
 use super::sequencer::{Sequencer, Ticket};
 use super::{Error, Input};
 use crate::audit::decoded_chunk::DecodedChunk;
@@ -31,7 +31,7 @@ pub trait Consumer {
 /// time reads, and only one delivers, in the order of the chunks, so that `consumer` receives the same sequence as from a
 /// single worker.
 pub fn read(inputs: &[Input], workers: NonZeroUsize, read: &Arc<AtomicU64>, consumer: &mut (impl Consumer + Send)) {
-    let (queue, broken) = Queue::open(inputs, read, workers);
+    let (queue, broken) = Merge::open(inputs, read, workers);
     broken.into_iter().for_each(|error| consumer.broken(error));
     let work = Work {
         source: Mutex::new(Source { queue, begun: 0 }),
@@ -55,7 +55,7 @@ struct Work<'c, C> {
 
 /// The inputs that are left to read.
 struct Source {
-    queue: Queue,
+    queue: Merge,
     /// Number of tickets that were issued.
     begun: u64,
 }

@@ -5,22 +5,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Free buffers, with a limit on their total size.
 #[derive(Clone, Debug)]
-pub struct Buffers {
+pub struct BufferPool {
     free: Arc<Mutex<Vec<Vec<u8>>>>,
     bytes_max: usize,
 }
 
-// === impl Buffers ===
+// === impl BufferPool ===
 
-impl Buffers {
+impl BufferPool {
     /// Creates a pool that keeps free buffers of at most `bytes_max` bytes in total.
-    pub fn new(bytes_max: usize) -> Buffers {
-        Buffers { free: Arc::default(), bytes_max }
+    pub fn new(bytes_max: usize) -> BufferPool {
+        BufferPool { free: Arc::default(), bytes_max }
     }
 
     /// Returns an empty buffer with a capacity of at least `bytes`: the smallest free one that is large enough, or else
     /// a new one.
-    pub fn take(&self, bytes: usize) -> Vec<u8> {
+    pub fn acquire(&self, bytes: usize) -> Vec<u8> {
         let mut free = self.lock();
         let fitting = (0..free.len()).filter(|at| free[*at].capacity() >= bytes).min_by_key(|at| free[*at].capacity());
         match fitting {
@@ -30,7 +30,7 @@ impl Buffers {
     }
 
     /// Returns a buffer to the pool.
-    pub fn give(&self, mut buffer: Vec<u8>) {
+    pub fn release(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         let mut free = self.lock();
         let held: usize = free.iter().map(Vec::capacity).sum();
@@ -50,17 +50,17 @@ mod tests {
 
     #[test]
     fn the_smallest_that_fits_is_used_again_and_no_more_are_kept_than_may_be() {
-        let buffers = Buffers::new(3000);
+        let buffers = BufferPool::new(3000);
         for bytes in [2000, 1000, 500] {
             let mut buffer = Vec::with_capacity(bytes);
             buffer.extend_from_slice(b"rest");
-            buffers.give(buffer);
+            buffers.release(buffer);
         }
         assert_eq!(buffers.lock().len(), 2, "the third is one too many");
-        let small = buffers.take(10);
+        let small = buffers.acquire(10);
         assert!(small.is_empty() && small.capacity() == 1000);
-        assert_eq!(buffers.take(1500).capacity(), 2000);
+        assert_eq!(buffers.acquire(1500).capacity(), 2000);
         assert_eq!(buffers.lock().len(), 0);
-        assert!(buffers.take(7).capacity() >= 7);
+        assert!(buffers.acquire(7).capacity() >= 7);
     }
 }

@@ -21,7 +21,7 @@ const CONTEXT: usize = 40;
 
 /// The stored writes of one object, in order of time.
 #[derive(Clone, Debug)]
-pub struct Past {
+pub struct ObjectHistory {
     texts: Vec<(Micros, Vec<u8>)>,
     /// Start of the covered time: the requested one, or later if there are more writes than a query reads.
     pub since: Micros,
@@ -29,14 +29,14 @@ pub struct Past {
     pub complete_since: Micros,
 }
 
-// === impl Past ===
+// === impl ObjectHistory ===
 
-impl Past {
+impl ObjectHistory {
     /// Reads the writes of an object at or after `since`, or the latest of them if there are too many.
     ///
     /// # Errors
     /// [`Error`].
-    pub fn read(reader: &Reader, object: &ObjectKey, since: Micros) -> Result<Past, Error> {
+    pub fn read(reader: &Reader, object: &ObjectKey, since: Micros) -> Result<ObjectHistory, Error> {
         let mut found: Vec<(Key, Vec<u8>)> = Vec::new();
         let mut bytes = 0;
         let mut since = since;
@@ -53,7 +53,7 @@ impl Past {
         })?;
         found.reverse();
         let texts = found.into_iter().filter(|(key, _)| key.at() >= since).map(|(k, t)| (k.at(), t)).collect();
-        Ok(Past { texts, since, complete_since: since.max(reader.complete_since()) })
+        Ok(ObjectHistory { texts, since, complete_since: since.max(reader.complete_since()) })
     }
 
     /// Returns whether there are no stored writes.

@@ -13,32 +13,32 @@ const PIECES_MAX: usize = 4;
 
 /// The receiving end of the thread, which yields its bytes in order.
 #[derive(Debug)]
-pub struct Ahead {
+pub struct ReadaheadReader {
     pieces: Receiver<io::Result<Vec<u8>>>,
     piece: Vec<u8>,
     taken: usize,
     is_over: bool,
 }
 
-// === impl Ahead ===
+// === impl ReadaheadReader ===
 
-impl Ahead {
+impl ReadaheadReader {
     /// Starts to read ahead from `reader`. `permit` is dropped when `reader` has ended or the result was dropped.
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn begin(reader: impl Read + Send + 'static, permit: Arc<()>) -> io::Result<Ahead> {
+    pub fn begin(reader: impl Read + Send + 'static, permit: Arc<()>) -> io::Result<ReadaheadReader> {
         let (sender, pieces) = mpsc::sync_channel(PIECES_MAX);
         thread::Builder::new().name("unpack".to_owned()).spawn(move || {
-            hand_over(reader, &sender);
+            send_all(reader, &sender);
             drop(permit);
         })?;
-        Ok(Ahead { pieces, piece: Vec::new(), taken: 0, is_over: false })
+        Ok(ReadaheadReader { pieces, piece: Vec::new(), taken: 0, is_over: false })
     }
 }
 
 /// Sends everything that can be read, followed by an empty piece at the end, or an error.
-fn hand_over(mut reader: impl Read, to: &SyncSender<io::Result<Vec<u8>>>) {
+fn send_all(mut reader: impl Read, to: &SyncSender<io::Result<Vec<u8>>>) {
     loop {
         let mut piece = Vec::with_capacity(PIECE_BYTES);
         // Bytes that were read before an error are in the piece.
@@ -56,7 +56,7 @@ fn hand_over(mut reader: impl Read, to: &SyncSender<io::Result<Vec<u8>>>) {
     }
 }
 
-impl Read for Ahead {
+impl Read for ReadaheadReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.taken == self.piece.len() && !self.is_over {
             let stopped = |_| Err(io::Error::other("the decompression thread stopped"));
@@ -95,7 +95,7 @@ mod tests {
         let bytes: Vec<u8> = (0..3 * PIECE_BYTES + 7).map(|i| (i / 11) as u8).collect();
         let mut read = Vec::new();
         let permit = Arc::new(());
-        let mut ahead = Ahead::begin(io::Cursor::new(bytes.clone()), permit.clone()).unwrap();
+        let mut ahead = ReadaheadReader::begin(io::Cursor::new(bytes.clone()), permit.clone()).unwrap();
         ahead.read_to_end(&mut read).unwrap();
         assert!(read == bytes);
         assert_eq!(ahead.read(&mut [0; 8]).unwrap(), 0, "an end stays one");
@@ -104,14 +104,15 @@ mod tests {
     #[test]
     fn what_lies_before_damage_arrives_and_the_damage_after_it() {
         let mut read = Vec::new();
-        let error = Ahead::begin(Torn(PIECE_BYTES + 5), Arc::default()).unwrap().read_to_end(&mut read).unwrap_err();
+        let error =
+            ReadaheadReader::begin(Torn(PIECE_BYTES + 5), Arc::default()).unwrap().read_to_end(&mut read).unwrap_err();
         assert_eq!((read.len(), error.to_string().as_str()), (PIECE_BYTES + 5, "torn"));
     }
 
     #[test]
     fn whoever_stops_listening_ends_the_thread() {
         let permit = Arc::new(());
-        drop(Ahead::begin(io::repeat(b'x'), permit.clone()).unwrap());
+        drop(ReadaheadReader::begin(io::repeat(b'x'), permit.clone()).unwrap());
         // Gives the permit back within the time of a few pieces; without it the test would not end.
         while Arc::strong_count(&permit) > 1 {
             thread::yield_now();

@@ -18,8 +18,8 @@ use crate::audit::event::Micros;
 const AHEAD_MAX: Micros = 1_000_000;
 
 /// The logs that have not ended, ordered by the time of their next event, earliest first.
-pub(super) struct Queue {
-    turns: BinaryHeap<Turn>,
+pub(super) struct Merge {
+    logs: BinaryHeap<QueuedLog>,
     /// Maximum number of compressed inputs that are decompressed at once. Each has a thread that holds a clone of
     /// `permits`.
     unpacked_max: usize,
@@ -35,26 +35,26 @@ pub(super) enum Next {
 }
 
 /// A log in the queue. Its ordering is reversed, since [`BinaryHeap`] returns the greatest element first.
-struct Turn {
+struct QueuedLog {
     at: Micros,
     index: usize,
     log: Log,
 }
 
-// === impl Queue ===
+// === impl Merge ===
 
-impl Queue {
-    pub(super) fn open(inputs: &[Input], read: &Arc<AtomicU64>, workers: NonZeroUsize) -> (Queue, Vec<Error>) {
-        let (mut turns, mut broken) = (BinaryHeap::new(), Vec::new());
+impl Merge {
+    pub(super) fn open(inputs: &[Input], read: &Arc<AtomicU64>, workers: NonZeroUsize) -> (Merge, Vec<Error>) {
+        let (mut logs, mut broken) = (BinaryHeap::new(), Vec::new());
         for (index, input) in inputs.iter().enumerate() {
             match Log::open(input, read.clone()) {
-                Ok(log) => turns.push(Turn { at: log.next_at, index, log }),
+                Ok(log) => logs.push(QueuedLog { at: log.next_at, index, log }),
                 Err(error) => broken.push(error),
             }
         }
         // A single worker does not use other threads.
         let unpacked_max = if workers.get() == 1 { 0 } else { workers.get() };
-        (Queue { turns, unpacked_max, permits: Arc::default() }, broken)
+        (Merge { logs, unpacked_max, permits: Arc::default() }, broken)
     }
 
     fn permit(&self) -> Option<Arc<()>> {
@@ -63,7 +63,7 @@ impl Queue {
 
     /// Starts to decompress the inputs that come next.
     fn unpack(&mut self) {
-        let next: Vec<Turn> = std::iter::from_fn(|| self.turns.pop()).take(self.unpacked_max).collect();
+        let next: Vec<QueuedLog> = std::iter::from_fn(|| self.logs.pop()).take(self.unpacked_max).collect();
         for mut turn in next {
             if turn.log.is_packed
                 && let Some(permit) = self.permit()
@@ -71,7 +71,7 @@ impl Queue {
                 // If the input cannot be opened, that is reported when it is read.
                 drop(turn.log.begin(Some(permit)));
             }
-            self.turns.push(turn);
+            self.logs.push(turn);
         }
     }
 
@@ -79,43 +79,43 @@ impl Queue {
     pub(super) fn next(&mut self, buffers: &mut Vec<Vec<u8>>) -> Option<Next> {
         self.unpack();
         loop {
-            let Turn { index, mut log, .. } = self.turns.pop()?;
-            let until = self.turns.peek().map_or(i64::MAX, |next| next.at.saturating_add(AHEAD_MAX));
+            let QueuedLog { index, mut log, .. } = self.logs.pop()?;
+            let until = self.logs.peek().map_or(i64::MAX, |next| next.at.saturating_add(AHEAD_MAX));
             match log.step(index, until, buffers) {
                 Ok(Step::Chunk(chunk)) => {
                     // If this is the only log left, the time of its next event does not matter.
-                    if !self.turns.is_empty() {
+                    if !self.logs.is_empty() {
                         log.peek();
                     }
-                    self.turns.push(Turn { at: log.next_at, index, log });
+                    self.logs.push(QueuedLog { at: log.next_at, index, log });
                     return Some(Next::Chunk(chunk));
                 }
-                Ok(Step::On) => self.turns.push(Turn { at: log.next_at, index, log }),
-                Ok(Step::Over) => {}
+                Ok(Step::NeedsData) => self.logs.push(QueuedLog { at: log.next_at, index, log }),
+                Ok(Step::End) => {}
                 Err(error) => return Some(Next::Broken(error)),
             }
         }
     }
 }
 
-// === impl Turn ===
+// === impl QueuedLog ===
 
-impl PartialEq for Turn {
-    fn eq(&self, other: &Turn) -> bool {
+impl PartialEq for QueuedLog {
+    fn eq(&self, other: &QueuedLog) -> bool {
         (self.at, self.index) == (other.at, other.index)
     }
 }
 
-impl Eq for Turn {}
+impl Eq for QueuedLog {}
 
-impl PartialOrd for Turn {
-    fn partial_cmp(&self, other: &Turn) -> Option<std::cmp::Ordering> {
+impl PartialOrd for QueuedLog {
+    fn partial_cmp(&self, other: &QueuedLog) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Turn {
-    fn cmp(&self, other: &Turn) -> std::cmp::Ordering {
+impl Ord for QueuedLog {
+    fn cmp(&self, other: &QueuedLog) -> std::cmp::Ordering {
         (other.at, other.index).cmp(&(self.at, self.index))
     }
 }
