@@ -136,10 +136,10 @@ impl Reviews {
             return Ok(Err(Refusal::Unknown));
         };
         let (path, verb) = match right {
-            Right::Post => ("/audit", "post"),
-            Right::Scrape => ("/metrics", "get"),
+            Right::Ingest => ("/audit", "post"),
+            Right::Metrics => ("/metrics", "get"),
             Right::Read => ("/editwar", "get"),
-            Right::Act => ("/editwar", "post"),
+            Right::Admin => ("/editwar", "post"),
         };
         let review = SubjectAccessReview {
             metadata: ObjectMeta::default(),

@@ -137,7 +137,7 @@ impl LogArgs {
     pub fn config(&self) -> Result<Config> {
         let mut settings = self.set.clone();
         if self.redact {
-            settings.push("values.redact=true".to_owned());
+            settings.push("redact_values=true".to_owned());
         }
         Ok(Config::load(self.config.as_deref(), std::env::vars(), &settings)?)
     }

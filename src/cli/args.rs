@@ -155,7 +155,7 @@ pub struct SimulateArgs {
     pub quiet_period: Vec<String>,
     /// Minimum confidence of a verdict to pause an object.
     #[arg(long, value_enum, default_value_t = Sureness::Probable)]
-    pub confidence: Sureness,
+    pub min_confidence: Sureness,
     /// Write a JUnit report to this file, with a failed test for each object with a war under the first limits.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
@@ -213,14 +213,14 @@ pub struct ServeArgs {
     pub kubeconfig: Option<PathBuf>,
     /// Also read this audit log as it is written, across rotations (can be repeated).
     #[arg(long, value_name = "FILE")]
-    pub follow: Vec<PathBuf>,
+    pub tail: Vec<PathBuf>,
     /// Memory limit of the whole process, such as 512MiB. Default: the limit of the control group.
     #[arg(long, value_name = "SIZE")]
     pub memory_limit: Option<String>,
     /// Keep every write in this directory, to survive restarts and answer queries about the past. Default: off.
     #[arg(long, value_name = "DIR|off")]
     pub journal: Option<PathBuf>,
-    /// Set one key of the configuration, such as limits.quiet=5m (can be repeated).
+    /// Set one key of the configuration, such as limits.quiet_period=5m (can be repeated).
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Check the configuration and exit.
@@ -230,8 +230,8 @@ pub struct ServeArgs {
     #[arg(long)]
     pub print_config: bool,
     /// Log level: error, warn, info, debug or trace.
-    #[arg(long, env = "EDITWAR_LOG", default_value = "info", value_name = "LEVEL")]
-    pub log: String,
+    #[arg(long, env = "EDITWAR_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    pub log_level: String,
 }
 
 /// What may be written to the cluster.
@@ -266,7 +266,7 @@ pub struct LogArgs {
     /// Configuration file (YAML): limits, overrides, actors.
     #[arg(short, long, env = "EDITWAR_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Set one key of the configuration, such as limits.quiet=5m (can be repeated).
+    /// Set one key of the configuration, such as limits.quiet_period=5m (can be repeated).
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Print no progress bar and no summary to stderr.
@@ -317,7 +317,7 @@ pub struct WhoArgs {
     pub remote: Remote,
     /// Number of most recent writes to print in the timeline, or 0 for all.
     #[arg(long, default_value_t = 40, value_name = "N")]
-    pub writes: usize,
+    pub timeline_limit: usize,
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,

@@ -53,7 +53,7 @@ pub(super) struct Guarded {
 impl Guarded {
     /// Creates the access control of the webhook's and the admin listener, without contacting an API server.
     pub(super) async fn of(config: &Config) -> Result<(Guarded, Guarded)> {
-        let reviews = match config.webhook.auth.kubernetes || config.admin.auth.kubernetes {
+        let reviews = match config.webhook.auth.token_review || config.admin.auth.token_review {
             true => Some(Arc::new(Reviews::new(enforcer::client(&config.enforce).await?))),
             false => None,
         };
@@ -68,14 +68,14 @@ impl Guarded {
                 if auth.client_ca.is_some() && auth.allow.is_empty() {
                     tracing::warn!(
                         listener = name,
-                        "client_ca is set without allow: every certificate of that CA has all rights except to act; \
+                        "client_ca is set without allow: every certificate of that CA has all rights except `admin`; \
                      list the permitted names in auth.allow"
                     );
                 }
-                let tokens = match &auth.tokens {
+                let tokens = match &auth.token_file {
                     Some(path) => {
-                        let tokens =
-                            Tokens::read(path).with_context(|| format!("{name}.auth.tokens: {}", path.display()))?;
+                        let tokens = Tokens::read(path)
+                            .with_context(|| format!("{name}.auth.token_file: {}", path.display()))?;
                         Some((path.clone(), Arc::new(tokens)))
                     }
                     None => None,
@@ -87,7 +87,7 @@ impl Guarded {
                 });
                 let known = tokens.as_ref().map(|(_, tokens)| tokens.clone());
                 let gate = match auth.is_on() {
-                    true => Gate::new(known, reviews.clone().filter(|_| auth.kubernetes), allow.collect()),
+                    true => Gate::new(known, reviews.clone().filter(|_| auth.token_review), allow.collect()),
                     false => Gate::open(),
                 };
                 let files = tls.as_ref().map(|tls| TlsFiles {
@@ -130,7 +130,7 @@ impl Guarded {
         let admitted = self.gate.admit(peer, request.headers(), right, cluster).await;
         admitted.map_err(|refusal| {
             if let Some(metrics) = &self.metrics {
-                metrics.refused.with_label_values(&[refusal.reason()]).inc();
+                metrics.rejected.with_label_values(&[refusal.reason()]).inc();
             }
             refusal.reply()
         })
@@ -140,7 +140,7 @@ impl Guarded {
     /// rebinding), or its browser reports a cross-site request.
     fn refuse(&self, reason: &str, status: StatusCode, text: &'static str) -> Reply {
         if let Some(metrics) = &self.metrics {
-            metrics.refused.with_label_values(&[reason]).inc();
+            metrics.rejected.with_label_values(&[reason]).inc();
         }
         let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
         *reply.status_mut() = status;
@@ -268,9 +268,9 @@ pub(super) fn right(request: &Request<Incoming>) -> Option<Right> {
     match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/livez" | "/" | "/page.js" | "/page.css") => None,
         (&Method::GET | &Method::HEAD, "/readyz") if request.uri().query().is_none() => None,
-        (&Method::GET | &Method::HEAD, "/metrics") => Some(Right::Scrape),
+        (&Method::GET | &Method::HEAD, "/metrics") => Some(Right::Metrics),
         (&Method::GET | &Method::HEAD, _) => Some(Right::Read),
-        _ => Some(Right::Act),
+        _ => Some(Right::Admin),
     }
 }
 

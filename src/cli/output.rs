@@ -466,7 +466,7 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
         let from = moments.len() - shown;
         let _ = writeln!(out, "\n{}", timeline(&moments[from..], &found.coverage, style));
         if from > 0 {
-            let _ = writeln!(out, "({from} earlier writes are not shown: --writes 0 shows all)");
+            let _ = writeln!(out, "({from} earlier writes are not shown: --timeline-limit 0 shows all)");
         }
         let hidden = found.timeline.len() - moments.len();
         if hidden > 0 {

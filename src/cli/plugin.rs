@@ -57,7 +57,7 @@ enum Command {
         cluster: Option<String>,
         /// Number of most recent writes to print in the timeline, or 0 for all.
         #[arg(long, default_value_t = 40, value_name = "N")]
-        writes: usize,
+        timeline_limit: usize,
         /// Output format.
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
@@ -87,9 +87,8 @@ pub fn run() -> ExitCode {
 fn with_hint(error: anyhow::Error) -> anyhow::Error {
     let Some(Error::Refused { status, .. }) = error.downcast_ref::<Error>() else { return error };
     match status.as_u16() {
-        401 | 403 | 502 | 503 => {
-            error.context("cannot reach editwar through the API server's proxy; try --forward to use port forwarding")
-        }
+        401 | 403 | 502 | 503 => error
+            .context("cannot reach editwar through the API server's proxy; try --port-forward to use port forwarding"),
         _ => error,
     }
 }
@@ -115,9 +114,9 @@ impl Plugin {
                 wars::list(&which, namespace(&self)?.as_deref(), &reach)
             }
             Some(Command::Wars(which)) => wars::list(which, namespace(&self)?.as_deref(), &reach),
-            Some(Command::Who { object, cluster, writes, output }) => {
+            Some(Command::Who { object, cluster, timeline_limit, output }) => {
                 let namespace = namespace(&self)?;
-                let args = who_args(object, namespace.as_deref(), cluster.as_deref(), *writes, *output)?;
+                let args = who_args(object, namespace.as_deref(), cluster.as_deref(), *timeline_limit, *output)?;
                 who::answer(&args, Some(reach)).with_context(|| match namespace {
                     Some(namespace) => {
                         format!("{object} in namespace {namespace} (use -n for another namespace, or -A for all)")
@@ -139,13 +138,13 @@ fn who_args(
     object: &str,
     namespace: Option<&str>,
     cluster: Option<&str>,
-    writes: usize,
+    timeline_limit: usize,
     output: Format,
 ) -> Result<WhoArgs> {
     use clap::ValueEnum as _;
-    let writes = writes.to_string();
+    let limit = timeline_limit.to_string();
     let output = output.to_possible_value().context("every format has a name")?;
-    let mut words = vec!["editwar", "who", "--writes", &writes, "-o", output.get_name()];
+    let mut words = vec!["editwar", "who", "--timeline-limit", &limit, "-o", output.get_name()];
     words.extend(namespace.iter().flat_map(|n| ["-n", n]));
     words.extend(cluster.iter().flat_map(|c| ["--cluster", c]));
     words.extend(["--", object]);
@@ -208,7 +207,7 @@ fn objects(words: &[String]) -> Vec<String> {
     let access = Access {
         kubeconfig: value("--kubeconfig", "--kubeconfig").map(Into::into),
         context: value("--context", "--context"),
-        forward: words.iter().any(|word| word == "--forward"),
+        port_forward: words.iter().any(|word| word == "--port-forward"),
     };
     let ask = async {
         let namespace = match value("--namespace", "-n") {

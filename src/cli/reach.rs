@@ -3,7 +3,7 @@
 //! In a cluster, the default is the API server's proxy for Services. Compared with port forwarding, this does not need
 //! to select a pod, works wherever kubectl works, and has its own permission (`get` on `services/proxy`) that can be
 //! granted for this one Service. Port forwarding is needed if the server only listens on its pod's loopback, or
-//! requires authentication, since the proxy does not pass on the client's identity. It is used with `--forward`, and
+//! requires authentication, since the proxy does not pass on the client's identity. It is used with `--port-forward`, and
 //! for Services whose port has `appProtocol: https`.
 
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ pub struct Access {
     pub context: Option<String>,
     /// Connect to the server through `kubectl port-forward` instead of the API server's proxy.
     #[arg(long, global = true)]
-    pub forward: bool,
+    pub port_forward: bool,
 }
 
 /// The Service of a server.
@@ -88,7 +88,7 @@ impl Reach {
         };
         let (cluster, _) = access.connect().await?;
         let service = find(&cluster).await?;
-        if access.forward || service.is_tls {
+        if access.port_forward || service.is_tls {
             let forward = Forward::start(access, &service)?;
             let server = match service.is_tls {
                 true => access.behind(&forward).await?,

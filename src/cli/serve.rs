@@ -27,7 +27,7 @@ use crate::query::api::Api;
 use crate::query::{follow as follow_decision, levels};
 use crate::telemetry::control::Control;
 use crate::telemetry::logs::{self, Levels};
-use crate::telemetry::metrics::{Bounds, Metrics};
+use crate::telemetry::metrics::{Metrics, SeriesLimits};
 
 /// Divisor of the maximum response size for reports: while a report is built, it is in memory four times, as values and
 /// as text.
@@ -51,7 +51,7 @@ pub fn run(args: &ServeArgs) -> Result<Outcome> {
     if args.print_config {
         return Ok(Outcome::Calm);
     }
-    let log_levels = logs::start(&args.log).context("--log")?;
+    let log_levels = logs::start(&args.log_level).context("--log-level")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("editwar").build()?;
     let served = runtime.block_on(serve(config, log_levels.clone()));
     log_levels.stop();
@@ -70,7 +70,7 @@ fn load(args: &ServeArgs) -> Result<Config> {
     }));
     settings.extend(args.assets.iter().map(|path| format!("enforce.assets={}", path.display())));
     settings.extend(args.kubeconfig.iter().map(|path| format!("enforce.kubeconfig={}", path.display())));
-    settings.extend(args.memory_limit.iter().map(|size| format!("bounds.memory={size}")));
+    settings.extend(args.memory_limit.iter().map(|size| format!("bounds.max_memory={size}")));
     settings.extend(args.journal.iter().map(|folder| match folder.to_str() {
         Some("off") => "journal.path=null".to_owned(),
         // Formatted as JSON, which is valid YAML, so that no directory name is interpreted as another type.
@@ -78,8 +78,8 @@ fn load(args: &ServeArgs) -> Result<Config> {
     }));
     settings.extend(args.set.iter().cloned());
     let mut config = Config::load(args.config.as_deref(), std::env::vars(), &settings)?;
-    if !args.follow.is_empty() {
-        config.follow.files.clone_from(&args.follow);
+    if !args.tail.is_empty() {
+        config.tail.files.clone_from(&args.tail);
     }
     Ok(config)
 }
@@ -92,7 +92,7 @@ fn check(config: &Config) -> Result<()> {
             let (client_ca, client_crl) = (auth.client_ca.clone(), auth.client_crl.clone());
             drop(Secured::new(TlsFiles { cert, key, client_ca, client_crl })?);
         }
-        if let Some(path) = &auth.tokens {
+        if let Some(path) = &auth.token_file {
             drop(Tokens::read(path).with_context(|| path.display().to_string())?);
         }
     }
@@ -106,12 +106,11 @@ fn follow(
     metrics: &Metrics,
     journal: Option<Arc<Journal>>,
 ) -> Result<Option<Follower>> {
-    if config.follow.files.is_empty() {
+    if config.tail.files.is_empty() {
         return Ok(None);
     }
-    let settings =
-        follow::Settings { files: config.follow.files.clone(), checkpoint: config.follow.checkpoint.clone() };
-    let cluster = config.follow.cluster.clone();
+    let settings = follow::Settings { files: config.tail.files.clone(), checkpoint: config.tail.checkpoint.clone() };
+    let cluster = config.tail.cluster.clone();
     let intake = Intake::new(pipeline.clone(), metrics.clone(), cluster, journal);
     Ok(Some(Follower::start(settings, intake, metrics.clone())?))
 }
@@ -121,7 +120,7 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hangup = signal(SignalKind::hangup())?;
     let (webhook_gate, admin_gate) = Guarded::of(&config).await?;
-    let memory = config.bounds.memory.map(|memory| memory.0).or_else(memory::limit);
+    let memory = config.bounds.max_memory.map(|memory| memory.0).or_else(memory::limit);
     let limits = memory::of_connections(memory, descriptors::raise());
     let webhook_listener = Listener::bind(config.webhook.listen, webhook_gate.tls.clone(), limits.clone()).await?;
     let report_bytes_max = limits.answer_bytes_max() / REPORT_SHARE;
@@ -147,19 +146,19 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     let (bounds, in_flight_bytes_max) = memory::within(memory, config.bounds());
     tracing::debug!(memory, in_flight = in_flight_bytes_max, ?bounds, "bounds");
     let pipeline = Arc::new(Pipeline::new(policy, bounds));
-    let metrics = Metrics::new(Bounds {
-        objects_max: config.metrics.objects,
-        actors_max: config.metrics.actors,
-        idle: config.metrics.idle.0,
+    let metrics = Metrics::new(SeriesLimits {
+        max_objects: config.metrics.max_objects,
+        max_actors_per_object: config.metrics.max_actors_per_object,
+        ttl: config.metrics.series_ttl.0,
     });
     let (journal, is_opened) = journal(&config, &pipeline, &metrics)?.unzip();
     let journal = journal.map(Arc::new);
-    let webhook = Webhook::new(pipeline.clone(), metrics.clone(), config.webhook.body_max.0, in_flight_bytes_max)
+    let webhook = Webhook::new(pipeline.clone(), metrics.clone(), config.webhook.max_body_bytes.0, in_flight_bytes_max)
         .with_clusters(config.webhook.auth.allow.iter().flat_map(|allow| allow.clusters.clone()))
         .with_journal(journal.clone());
     let classes = Arc::new(config.classes());
     let control = Control::default();
-    control.stop(config.enforce.stop);
+    control.stop(config.enforce.kill_switch);
     let api = Api::new(pipeline.clone(), classes, metrics.clone())
         .with_journal(journal.clone())
         .with_report_bytes_max(report_bytes_max);
@@ -175,8 +174,8 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
     let (reload, reloads) = watch::channel(0);
     let refreshers = [&webhook_gate, &admin_gate].map(|gate| gate.keep_fresh(stopped.clone(), reloads.clone()));
     let computing = Computing::default();
-    let busy = metrics.refused.with_label_values(&["busy"]);
-    let admin_listener = admin_listener.counting(metrics.refused.with_label_values(&["unread"]));
+    let busy = metrics.rejected.with_label_values(&["busy"]);
+    let admin_listener = admin_listener.counting(metrics.rejected.with_label_values(&["unread"]));
     let admin_task = tokio::spawn(admin_listener.serve(
         move |request, peer| {
             let (gate, api, levels) = (admin_gate.clone(), answer.clone(), log_levels.clone());
@@ -224,7 +223,7 @@ async fn serve(config: Config, log_levels: Levels) -> Result<()> {
         move |request, peer| {
             let (gate, webhook) = (webhook_gate.clone(), webhook.clone());
             async move {
-                match gate.admit(&request, &peer, Right::Post, gates::cluster(&request)).await {
+                match gate.admit(&request, &peer, Right::Ingest, gates::cluster(&request)).await {
                     Ok(()) => webhook.handle(request, peer.address).await,
                     Err(refusal) => refusal,
                 }

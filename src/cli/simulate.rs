@@ -79,7 +79,7 @@ pub fn run(args: &SimulateArgs) -> Result<Outcome> {
     let policies = policies(args, &config.policy())?;
     let limits: Vec<Limits> = policies.iter().map(|p| p.limits.clone()).collect();
     let (pipelines, is_whole) = analyze::read_into(&args.inputs, &args.log, &config, policies)?;
-    let confidence = match args.confidence {
+    let confidence = match args.min_confidence {
         Sureness::Possible => Confidence::Possible,
         Sureness::Probable => Confidence::Probable,
     };

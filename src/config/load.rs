@@ -7,13 +7,15 @@ use serde_yaml_ng::Value;
 use super::{Config, Mode};
 use crate::detect::cooperation::Cooperations;
 
-/// Prefix of environment variables that set a key: `EDITWAR_LIMITS__QUIET=5m` sets `limits.quiet`. Every key is in a
-/// section, so every such variable contains two underscores. Others are ignored: Kubernetes injects
-/// `EDITWAR_SERVICE_HOST` into every pod next to a Service named `editwar`.
+/// Prefix of environment variables that set a key: `EDITWAR_LIMITS__QUIET_PERIOD=5m` sets `limits.quiet_period`. A key in
+/// a section contains two underscores, and the keys without a section are known. Other variables are ignored: Kubernetes
+/// injects `EDITWAR_SERVICE_HOST` into every pod next to a Service named `editwar`.
 const ENVIRONMENT: &str = "EDITWAR_";
-/// Minimum of `bounds.memory`.
+/// The keys that are not in a section.
+const WITHOUT_SECTION: [&str; 1] = ["redact_values"];
+/// Minimum of `bounds.max_memory`.
 const MEMORY_BYTES_MIN: usize = 64 << 20;
-/// Minimum of `journal.size_max`: a few of the smallest segments.
+/// Minimum of `journal.max_size`: a few of the smallest segments.
 const JOURNAL_BYTES_MIN: usize = 16 << 20;
 
 /// The reason why a configuration is rejected.
@@ -61,16 +63,19 @@ impl Config {
             }
         }
         for (name, value) in environment {
-            let Some(key) = name.strip_prefix(ENVIRONMENT).filter(|key| key.contains("__")) else {
+            let Some(key) = name.strip_prefix(ENVIRONMENT).map(|key| key.to_ascii_lowercase().replace("__", "."))
+            else {
                 continue;
             };
-            set(&mut tree, &key.to_ascii_lowercase().replace("__", "."), &value, &name)?;
+            if key.contains('.') || WITHOUT_SECTION.contains(&key.as_str()) {
+                set(&mut tree, &key, &value, &name)?;
+            }
         }
         for setting in settings {
             let origin = format!("--set {setting}");
             let (key, value) = setting
                 .split_once('=')
-                .ok_or_else(|| invalid(&origin, "expected KEY=VALUE, such as limits.quiet=5m"))?;
+                .ok_or_else(|| invalid(&origin, "expected KEY=VALUE, such as limits.quiet_period=5m"))?;
             set(&mut tree, key, value, &origin)?;
         }
         let config: Config = serde_yaml_ng::from_value(tree).map_err(|e| invalid("configuration", &e.to_string()))?;
@@ -113,7 +118,7 @@ impl Config {
                     &format!("{name}.auth"),
                     &format!(
                         "{listen} is reachable from outside without authentication: configure \
-                         {name}.auth.client_ca, tokens or kubernetes, or set {name}.allow_insecure=true"
+                         {name}.auth.client_ca, token_file or token_review, or set {name}.allow_insecure=true"
                     ),
                 ));
             }
@@ -154,14 +159,14 @@ impl Config {
                 &format!("{} is not a directory: set the directory of the Golden State", self.enforce.assets.display()),
             ));
         }
-        if self.journal.retention.0.as_secs() < 60 || self.journal.size_max.0 < JOURNAL_BYTES_MIN {
-            return Err(invalid("journal", "retention must be at least 1m, and size_max at least 16MiB"));
+        if self.journal.retention.0.as_secs() < 60 || self.journal.max_size.0 < JOURNAL_BYTES_MIN {
+            return Err(invalid("journal", "retention must be at least 1m, and max_size at least 16MiB"));
         }
-        if self.bounds.memory.is_some_and(|memory| memory.0 < MEMORY_BYTES_MIN) {
-            return Err(invalid("bounds.memory", "must be at least 64MiB"));
+        if self.bounds.max_memory.is_some_and(|memory| memory.0 < MEMORY_BYTES_MIN) {
+            return Err(invalid("bounds.max_memory", "must be at least 64MiB"));
         }
-        if self.bounds.objects == 0 || self.bounds.requests == 0 {
-            return Err(invalid("bounds", "objects and requests must be at least 1"));
+        if self.bounds.max_objects == 0 || self.bounds.max_remembered_requests == 0 {
+            return Err(invalid("bounds", "max_objects and max_remembered_requests must be at least 1"));
         }
         Ok(())
     }
@@ -244,18 +249,30 @@ mod tests {
 
     #[test]
     fn flags_win_over_environment_and_environment_over_the_file() {
-        let text = "limits: {quiet: 1m, pause_after: 4}";
-        let config =
-            load(text, &[("EDITWAR_LIMITS__QUIET", "2m"), ("EDITWAR_SERVICE_HOST", "x")], &["limits.pause_after=5"])
-                .unwrap();
-        assert_eq!(config.limits.quiet, Duration::parse("2m"));
+        let text = "limits: {quiet_period: 1m, pause_after: 4}";
+        let config = load(
+            text,
+            &[("EDITWAR_LIMITS__QUIET_PERIOD", "2m"), ("EDITWAR_SERVICE_HOST", "x")],
+            &["limits.pause_after=5"],
+        )
+        .unwrap();
+        assert_eq!(config.limits.quiet_period, Duration::parse("2m"));
         assert_eq!(config.limits.pause_after, NonZeroU32::new(5));
     }
 
     #[test]
+    fn a_key_without_a_section_can_be_set_by_a_variable() {
+        let config = load("", &[("EDITWAR_REDACT_VALUES", "true")], &[]).unwrap();
+        assert!(config.redact_values && config.policy().limits.redacts);
+    }
+
+    #[test]
     fn unknown_keys_are_named_with_the_nearest_known_one() {
-        let error = load("limits:\n  quite: 5m\n", &[], &[]).unwrap_err();
-        assert!(error.contains("unknown key `limits.quite`") && error.contains("did you mean `quiet`?"), "{error}");
+        let error = load("limits:\n  quite_period: 5m\n", &[], &[]).unwrap_err();
+        assert!(
+            error.contains("unknown key `limits.quite_period`") && error.contains("did you mean `quiet_period`?"),
+            "{error}"
+        );
         assert!(error.contains("line 2"), "{error}");
         let error = load("", &[("EDITWAR_WEBHOK__LISTEN", "x")], &[]).unwrap_err();
         assert!(error.starts_with("EDITWAR_WEBHOK__LISTEN") && error.contains("`webhook`"), "{error}");
@@ -264,12 +281,12 @@ mod tests {
     #[test]
     fn values_that_make_no_sense_are_refused() {
         for (text, expected) in [
-            ("limits: {quiet: soon}", "expected a duration"),
+            ("limits: {quiet_period: soon}", "expected a duration"),
             ("limits: {buckets: []}", "at least one bucket"),
-            ("limits: {buckets: [{retakes: 0, window: 1m}]}", "nonzero"),
-            ("limits: {buckets: [{retakes: 5, window: 0s}]}", "at least one second"),
+            ("limits: {buckets: [{burst: 0, window: 1m}]}", "nonzero"),
+            ("limits: {buckets: [{burst: 5, window: 0s}]}", "at least one second"),
             ("webhook: {listen: '0.0.0.0:8443'}", "allow_insecure"),
-            ("bounds: {bodies: many}", "expected a size"),
+            ("bounds: {max_retained_body_bytes: many}", "expected a size"),
             ("actors: [{actor: x, class: robot}]", "robot"),
         ] {
             let error = load(text, &[], &[]).unwrap_err();
@@ -282,7 +299,7 @@ mod tests {
         let text = "
 limits: {pause_after: 4}
 overrides:
-- {resource: deployments.apps, namespace: shop, limits: {quiet: 1m}}
+- {resource: deployments.apps, namespace: shop, limits: {quiet_period: 1m}}
 - {resource: leases.coordination.k8s.io, ignore: true}
 ";
         let policy = load(text, &[], &[]).unwrap().policy();

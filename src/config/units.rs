@@ -9,7 +9,7 @@ use serde_yaml_ng::Value;
 
 use crate::audit::event::Micros;
 
-/// A time span, written `90s`, `10m`, `6h`, `7d`.
+/// A time span, written `90s`, `10m`, `1h30m`, `7d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
 pub struct Duration(#[schemars(with = "String")] pub std::time::Duration);
 

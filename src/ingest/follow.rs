@@ -125,7 +125,7 @@ impl Sink for Intake {
             }
             self.keep();
         }
-        let timer = self.metrics.decode_seconds.start_timer();
+        let timer = self.metrics.batch_decode_duration.start_timer();
         let mut batch = self.pipeline.batch(&self.cluster, source);
         batch.run(&Run::of(lines, false, Vec::new()), 0);
         batch.lines(lines);
@@ -252,7 +252,7 @@ impl<S: Sink> Worker<S> {
                     }
                 }
             }
-            self.metrics.followed(name, !self.troubled.contains(name), tail.behind(), tail.gaps());
+            self.metrics.tailed(name, !self.troubled.contains(name), tail.behind(), tail.gaps());
         }
         has_more
     }

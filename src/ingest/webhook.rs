@@ -164,7 +164,7 @@ impl Webhook {
                 return self.refuse(StatusCode::REQUEST_TIMEOUT, reason, "the batch did not arrive in full\n");
             }
         };
-        let outcome = if is_whole { "taken" } else { "cut" };
+        let outcome = if is_whole { "accepted" } else { "truncated" };
         self.metrics.batches.with_label_values(&[outcome]).inc();
         self.metrics.bytes.with_label_values(&[outcome]).inc_by(body.len() as u64);
         let this = self.clone();
@@ -189,7 +189,7 @@ impl Webhook {
             self.clusters().learn(&cluster, peer.ip());
             self.note_source(&cluster, peer);
         }
-        self.metrics.ack_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics.webhook_request_duration.observe(started.elapsed().as_secs_f64());
         Response::new(Full::default())
     }
 
@@ -270,7 +270,7 @@ impl Webhook {
     /// Ingests the events of a body. Returns their number.
     fn take(&self, cluster: &str, source: &str, body: &[u8]) -> u64 {
         let span = tracing::debug_span!("observe", events = tracing::field::Empty).entered();
-        let timer = self.metrics.decode_seconds.start_timer();
+        let timer = self.metrics.batch_decode_duration.start_timer();
         let mut batch = self.pipeline.batch(cluster, source);
         let events = batch.body(body);
         news::tell(&batch, &self.pipeline, &self.metrics, self.journal.as_deref());
@@ -300,7 +300,7 @@ impl Webhook {
     }
 
     fn refuse(&self, status: StatusCode, reason: &str, text: &'static str) -> Reply {
-        self.metrics.refused.with_label_values(&[reason]).inc();
+        self.metrics.rejected.with_label_values(&[reason]).inc();
         let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
         *reply.status_mut() = status;
         reply

@@ -113,7 +113,7 @@ impl Journal {
     /// The reason why not, as text for users.
     pub fn check(&self) -> Result<(), String> {
         match (self.shared.on_failure, &*lock(&self.shared.trouble)) {
-            (OnFailure::Refuse, Some(why)) => Err(why.clone()),
+            (OnFailure::Reject, Some(why)) => Err(why.clone()),
             _ => Ok(()),
         }
     }

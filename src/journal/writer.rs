@@ -159,9 +159,9 @@ impl GroupWriter {
             None => Err(None),
         };
         let answer = match (&outcome, self.settings.on_failure) {
-            (Ok(()), _) => ("kept", Ok(())),
-            (Err(_), OnFailure::Degrade) => ("lost", Ok(())),
-            (Err(_), OnFailure::Refuse) => ("refused", Err(Unavailable)),
+            (Ok(()), _) => ("committed", Ok(())),
+            (Err(_), OnFailure::Degrade) => ("dropped", Ok(())),
+            (Err(_), OnFailure::Reject) => ("rejected", Err(Unavailable)),
         };
         self.shared.outcomes.with_label_values(&[answer.0]).inc_by(count);
         let latest = store::latest(&records, &transitions, clock().saturating_add(self.settings.retention.ahead));
@@ -179,7 +179,7 @@ impl GroupWriter {
             }
             Err(None) => {}
         }
-        if answer.0 == "lost"
+        if answer.0 == "dropped"
             && let Some(latest) = latest
         {
             self.note_lost(latest);
@@ -221,7 +221,7 @@ impl GroupWriter {
         let meaning = match (self.settings.on_failure, &self.store) {
             (OnFailure::Degrade, None) => "cannot write the journal; accepting writes without storing them",
             (OnFailure::Degrade, Some(_)) => "the journal may soon become unable to store writes",
-            (OnFailure::Refuse, _) => "cannot write the journal; rejecting writes",
+            (OnFailure::Reject, _) => "cannot write the journal; rejecting writes",
         };
         let condition = trouble.map(|error| (meaning, error.kind()));
         match (trouble, self.logged) {

@@ -1,4 +1,4 @@
-//! `/log-level`: shows and changes what is logged. Reading requires the right to read, and changing the right to act.
+//! `/log-level`: shows and changes what is logged. Reading requires the right `read`, and changing the right `admin`.
 //! Without authentication, only clients on the same machine, or with a forwarded port, can change it.
 
 use hyper::body::Incoming;

@@ -31,7 +31,7 @@ use crate::enforce::pauses::Target;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 use crate::telemetry::control::Control;
-use crate::telemetry::golden::Golden;
+use crate::telemetry::golden_state_metrics::GoldenStateMetrics;
 
 /// Interval at which every asset is compared, even without notifications, in case a watch missed a change.
 const RESYNC: Duration = Duration::from_secs(600);
@@ -67,7 +67,7 @@ pub struct Settings {
 pub struct Reconciler {
     client: Client,
     pipeline: Arc<Pipeline>,
-    metrics: Golden,
+    metrics: GoldenStateMetrics,
     settings: Settings,
     link: Link,
     control: Control,
@@ -102,7 +102,7 @@ impl Reconciler {
     /// Creates a reconciler that has not read any files yet.
     pub fn new(
         client: Client,
-        (pipeline, metrics): (Arc<Pipeline>, Golden),
+        (pipeline, metrics): (Arc<Pipeline>, GoldenStateMetrics),
         settings: Settings,
         events: Events,
         link: Link,

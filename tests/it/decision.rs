@@ -9,7 +9,7 @@ use editwar::detect::class::Classes;
 use editwar::detect::write::ObjectName;
 use editwar::pipeline::key::ObjectKey;
 use editwar::query::api::Api;
-use editwar::telemetry::metrics::{Bounds, Metrics};
+use editwar::telemetry::metrics::{Metrics, SeriesLimits};
 use serde_json::Value;
 
 use crate::serve::Server;
@@ -58,7 +58,7 @@ fn a_followed_decision_sends_a_line_now_and_one_at_every_change() {
 fn a_decision_takes_less_than_a_millisecond() {
     let war = war();
     let pipeline = Arc::new(util::pipeline_of(util::lines(&war)));
-    let bounds = Bounds { objects_max: 10, actors_max: 10, idle: Duration::from_secs(60) };
+    let bounds = SeriesLimits { max_objects: 10, max_actors_per_object: 10, ttl: Duration::from_secs(60) };
     let api = Api::new(pipeline, Arc::new(Classes::default()), Metrics::new(bounds));
     let name = ObjectName { group: "apps", resource: "deployments", namespace: "shop", name: "web" };
     let key = ObjectKey::new("", &name);

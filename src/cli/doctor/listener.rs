@@ -233,7 +233,11 @@ where
         }
         Ok(Ok(status @ StatusCode::FORBIDDEN)) => {
             let text = format!("the client may not post to {} ({status})", way.uri.path());
-            findings.bad("authentication", text, "add it to webhook.auth.allow with the right to post to this cluster");
+            findings.bad(
+                "authentication",
+                text,
+                "add it to webhook.auth.allow with the right `ingest` for this cluster",
+            );
         }
         Ok(Ok(StatusCode::NOT_FOUND)) => {
             let text = format!("the webhook has no path {}", way.uri.path());

@@ -19,14 +19,14 @@ const TUNED: &[(&str, &str, &str)] = &[
 /// # Errors
 /// A file cannot be read.
 pub fn print(args: &ApiserverArgs) -> Result<String> {
-    let dir = args.dir.as_deref().unwrap_or(match args.on {
+    let dir = args.dir.as_deref().unwrap_or(match args.distribution {
         Distribution::K3s => "/var/lib/rancher/k3s/server/editwar",
         Distribution::Rke2 => "/etc/rancher/rke2/editwar",
         Distribution::Talos => "/var/lib/editwar",
         Distribution::Kubeadm | Distribution::Kind | Distribution::Flags => "/etc/kubernetes/editwar",
     });
     let dir = dir.trim_end_matches('/');
-    Ok(match args.on {
+    Ok(match args.distribution {
         Distribution::Flags => flags(dir).iter().map(|(k, v, why)| format!("{}--{k}={v}\n", comment(why))).collect(),
         Distribution::Kubeadm => kubeadm(dir),
         Distribution::Kind => kind(dir),
@@ -134,7 +134,7 @@ fn rke2(dir: &str) -> String {
         "\
 # RKE2: on every server, copy policy.yaml and webhook.yaml to {dir}, and this file to
 # /etc/rancher/rke2/config.yaml.d/50-editwar.yaml. Then run `systemctl restart rke2-server` on one server after the other.
-# If you cannot set a webhook, read the log instead: editwar serve --follow /var/lib/rancher/rke2/server/logs/audit.log
+# If you cannot set a webhook, read the log instead: editwar serve --tail /var/lib/rancher/rke2/server/logs/audit.log
 audit-policy-file: {dir}/policy.yaml
 kube-apiserver-arg+:
 {}kube-apiserver-extra-mount+:

@@ -20,14 +20,14 @@ use super::reach::Access;
 #[derive(Debug, Subcommand)]
 pub enum Setup {
     /// Print an audit policy that logs no more than editwar needs.
-    #[command(after_help = "Example:\n  editwar setup policy --kind '*.kubevirt.io' > policy.yaml")]
+    #[command(after_help = "Example:\n  editwar setup policy --resource '*.kubevirt.io' > policy.yaml")]
     Policy(PolicyArgs),
     /// Print the kubeconfig with which kube-apiserver connects to editwar (--audit-webhook-config-file).
     #[command(after_help = "Example:\n  \
         editwar setup webhook --cluster east --certs certs > webhook.yaml")]
     Webhook(WebhookArgs),
     /// Print the settings that make kube-apiserver use the policy and the kubeconfig, and where to put them.
-    #[command(after_help = "Example:\n  editwar setup apiserver --on kubeadm")]
+    #[command(after_help = "Example:\n  editwar setup apiserver --distribution kubeadm")]
     Apiserver(ApiserverArgs),
     /// Write a private CA and certificates for the server and for kube-apiserver, or renew those that expire soon.
     #[command(after_help = "Example:\n  editwar setup certs certs --name 10.96.0.50")]
@@ -51,10 +51,10 @@ pub struct PolicyArgs {
     /// Also log this resource with bodies: RESOURCE.GROUP, such as virtualmachines.kubevirt.io or *.kubevirt.io (can be
     /// repeated).
     #[arg(long, value_name = "RESOURCE.GROUP")]
-    pub kind: Vec<String>,
+    pub resource: Vec<String>,
     /// Log all resources except Secrets with bodies.
-    #[arg(long, conflicts_with = "kind")]
-    pub all_kinds: bool,
+    #[arg(long, conflicts_with = "resource")]
+    pub all_resources: bool,
 }
 
 /// Arguments of `setup webhook`.
@@ -78,7 +78,7 @@ pub struct WebhookArgs {
     pub server_name: String,
     /// Authenticate with the bearer token in this file instead of the client certificate.
     #[arg(long, value_name = "FILE")]
-    pub token: Option<PathBuf>,
+    pub token_file: Option<PathBuf>,
 }
 
 /// Arguments of `setup apiserver`.
@@ -86,15 +86,15 @@ pub struct WebhookArgs {
 pub struct ApiserverArgs {
     /// Distribution that runs the control plane.
     #[arg(long, value_enum)]
-    pub on: Distribution,
+    pub distribution: Distribution,
     /// Directory with policy.yaml and webhook.yaml on the control plane nodes. Default: depends on the distribution.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<String>,
     /// Talos only: file with the audit policy to put into the machine configuration.
-    #[arg(long, value_name = "FILE", required_if_eq("on", "talos"))]
+    #[arg(long, value_name = "FILE", required_if_eq("distribution", "talos"))]
     pub policy: Option<PathBuf>,
     /// Talos only: file with the kubeconfig to put into the machine configuration.
-    #[arg(long, value_name = "FILE", required_if_eq("on", "talos"))]
+    #[arg(long, value_name = "FILE", required_if_eq("distribution", "talos"))]
     pub webhook: Option<PathBuf>,
 }
 
@@ -137,7 +137,7 @@ pub enum Distribution {
 /// A file cannot be read or written, or an argument is not valid.
 pub fn run(setup: &Setup) -> Result<Outcome> {
     let text = match setup {
-        Setup::Policy(args) => policy::print(&args.kind, args.all_kinds)?,
+        Setup::Policy(args) => policy::print(&args.resource, args.all_resources)?,
         Setup::Webhook(args) => match &args.server {
             Some(server) => webhook::print(args, server)?,
             None => {
