@@ -3,8 +3,11 @@
 //!
 //! The doc comments of the configuration types are user documentation: docs/configuration.md is generated from them.
 
+mod keys;
 mod load;
+mod overlay;
 mod units;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,10 +15,11 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-pub use self::load::Error;
+pub use self::load::{ENVIRONMENT, Error};
+pub use self::overlay::Overlay;
 pub use self::units::{Bytes, Duration};
 
 use crate::auth::Right;
@@ -24,6 +28,7 @@ use crate::detect::bucket::Limit;
 use crate::detect::class::{Class, Classes, HONOURING, Role, Rule};
 use crate::detect::cooperation::{Cooperations, Row};
 use crate::detect::policy::{Limits, Override, Policy};
+use crate::detect::verdict::Confidence;
 use crate::journal::committer::{LOOK_EVERY, OnFailure, Settings};
 use crate::journal::disk::Disk;
 use crate::journal::replay;
@@ -111,7 +116,8 @@ pub struct Enforce {
     /// The kill switch: lifts all pauses and sets no new ones.
     pub kill_switch: bool,
     /// Minimum confidence of a verdict to pause an object.
-    pub min_confidence: Sure,
+    #[schemars(schema_with = "pausing_confidence")]
+    pub min_confidence: Confidence,
     /// Kubeconfig file for access to the API server. Default: as for kubectl, or the service account of the pod.
     pub kubeconfig: Option<PathBuf>,
     /// Resources that may be paused, such as `deployments.apps`.
@@ -138,28 +144,22 @@ pub struct Enforce {
     pub lease_namespace: Option<String>,
 }
 
+/// Returns the schema of a minimum confidence: the enforcer does not wait for a confirmed verdict.
+fn pausing_confidence(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "enum": ["possible", "probable"]})
+}
+
 /// What editwar writes to the cluster.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Write nothing.
     #[default]
     Observe,
-    /// Pause objects that several actors fight over.
+    /// Pause objects that several actors fight over, say why on the object, and lift the pause when the war is over.
     Pause,
-    /// Pause objects, and keep the objects of a Golden State in that state.
+    /// As pause, and keep the objects of a Golden State in that state.
     Reconcile,
-}
-
-/// Minimum confidence of a verdict to pause an object.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Sure {
-    /// The parties wrote the same part of the object alternately.
-    Possible,
-    /// The parties wrote the same fields, or values returned.
-    #[default]
-    Probable,
 }
 
 /// The audit webhook's listener.
@@ -538,7 +538,7 @@ impl Default for Enforce {
         Enforce {
             mode: Mode::Observe,
             kill_switch: false,
-            min_confidence: Sure::Probable,
+            min_confidence: Confidence::Probable,
             kubeconfig: None,
             resources: Vec::new(),
             namespaces: Vec::new(),

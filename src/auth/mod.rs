@@ -14,8 +14,8 @@ use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, Response, StatusCode};
 
-use crate::detect::class::is_match;
 use crate::net::{Peer, Reply};
+use crate::util::glob::is_match;
 use review::Reviews;
 use tokens::Tokens;
 

@@ -4,7 +4,11 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::{Bytes, Duration, Mode};
+use crate::detect::verdict::Confidence;
 
 /// Find out who is fighting over a Kubernetes object (which field, which values, since when), and stop it.
 #[derive(Debug, Parser)]
@@ -152,25 +156,16 @@ pub struct SimulateArgs {
     pub pause_after: Vec<std::num::NonZeroU32>,
     /// Quiet period to try (can be repeated).
     #[arg(long, value_name = "TIME")]
-    pub quiet_period: Vec<String>,
+    pub quiet_period: Vec<Duration>,
     /// Minimum confidence of a verdict to pause an object.
-    #[arg(long, value_enum, default_value_t = Sureness::Probable)]
-    pub min_confidence: Sureness,
+    #[arg(long, value_parser = confidence(), default_value = "probable", value_name = "CONFIDENCE")]
+    pub min_confidence: Confidence,
     /// Write a JUnit report to this file, with a failed test for each object with a war under the first limits.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
-}
-
-/// The confidence that a verdict needs to count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Sureness {
-    /// The parties wrote the same part of the object alternately.
-    Possible,
-    /// The parties wrote the same fields.
-    Probable,
 }
 
 /// Arguments of `render`.
@@ -204,7 +199,7 @@ pub struct ServeArgs {
     pub webhook_listen: Option<std::net::SocketAddr>,
     /// What editwar may write to the cluster.
     #[arg(long, value_enum, value_name = "MODE")]
-    pub enforce: Option<Enforce>,
+    pub enforce: Option<Mode>,
     /// Directory of the Golden State.
     #[arg(long, value_name = "DIR")]
     pub assets: Option<PathBuf>,
@@ -216,7 +211,7 @@ pub struct ServeArgs {
     pub tail: Vec<PathBuf>,
     /// Memory limit of the whole process, such as 512MiB. Default: the limit of the control group.
     #[arg(long, value_name = "SIZE")]
-    pub memory_limit: Option<String>,
+    pub memory_limit: Option<Bytes>,
     /// Keep every write in this directory, to survive restarts and answer queries about the past. Default: off.
     #[arg(long, value_name = "DIR|off")]
     pub journal: Option<PathBuf>,
@@ -232,17 +227,6 @@ pub struct ServeArgs {
     /// Log level: error, warn, info, debug or trace.
     #[arg(long, env = "EDITWAR_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
     pub log_level: String,
-}
-
-/// What may be written to the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Enforce {
-    /// Write nothing.
-    Observe,
-    /// Pause objects that several actors fight over, say why on the object, and lift the pause when the war is over.
-    Pause,
-    /// As pause, and keep the objects of a Golden State in that state.
-    Reconcile,
 }
 
 /// Which part of a log to read, and how.
@@ -336,4 +320,17 @@ pub enum Format {
     Yaml,
     /// Markdown, for tickets and chats.
     Markdown,
+}
+
+/// Parses the minimum confidence of a pause.
+fn confidence() -> impl TypedValueParser<Value = Confidence> {
+    let values = [
+        (Confidence::Possible, "The parties wrote the same part of the object alternately"),
+        (Confidence::Probable, "The parties wrote the same fields"),
+    ];
+    let shown = values.map(|(value, help)| PossibleValue::new(value.as_str()).help(help));
+    PossibleValuesParser::new(shown).map(move |word| {
+        let found = values.into_iter().find(|(value, _)| value.as_str() == word);
+        found.expect("the parser accepts no other word").0
+    })
 }

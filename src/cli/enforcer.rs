@@ -8,8 +8,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::{Enforce, Mode, Sure};
-use crate::detect::verdict::Confidence;
+use crate::config::{Enforce, Mode};
 use crate::enforce::calls::{CALL, CONNECT, SILENCE};
 use crate::enforce::events::Events;
 use crate::enforce::hand::Kind;
@@ -97,10 +96,7 @@ impl Access {
         control: &Control,
         stop: &watch::Sender<bool>,
     ) -> Vec<JoinHandle<()>> {
-        let confidence = match enforce.min_confidence {
-            Sure::Possible => Confidence::Possible,
-            Sure::Probable => Confidence::Probable,
-        };
+        let confidence = enforce.min_confidence;
         let fresh_for = enforce.max_event_age.micros();
         let rules = Rules { confidence, per_minute: enforce.max_pauses_per_minute.get() as usize, fresh_for };
         let Place { account, namespace, identity } = self.place;

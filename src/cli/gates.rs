@@ -53,9 +53,10 @@ pub(super) struct Guarded {
 impl Guarded {
     /// Creates the access control of the webhook's and the admin listener, without contacting an API server.
     pub(super) async fn of(config: &Config) -> Result<(Guarded, Guarded)> {
-        let reviews = match config.webhook.auth.token_review || config.admin.auth.token_review {
-            true => Some(Arc::new(Reviews::new(enforcer::client(&config.enforce).await?))),
-            false => None,
+        let reviews = if config.webhook.auth.token_review || config.admin.auth.token_review {
+            Some(Arc::new(Reviews::new(enforcer::client(&config.enforce).await?)))
+        } else {
+            None
         };
         let one =
             |name: &str, listen: SocketAddr, tls: &Option<Tls>, auth: &Auth, is_insecure: bool| -> Result<Guarded> {
@@ -86,9 +87,10 @@ impl Guarded {
                     clusters: a.clusters.clone(),
                 });
                 let known = tokens.as_ref().map(|(_, tokens)| tokens.clone());
-                let gate = match auth.is_on() {
-                    true => Gate::new(known, reviews.clone().filter(|_| auth.token_review), allow.collect()),
-                    false => Gate::open(),
+                let gate = if auth.is_on() {
+                    Gate::new(known, reviews.clone().filter(|_| auth.token_review), allow.collect())
+                } else {
+                    Gate::open()
                 };
                 let files = tls.as_ref().map(|tls| TlsFiles {
                     cert: tls.cert.clone(),
@@ -201,7 +203,7 @@ fn read_tokens(path: &Path, tokens: &Tokens, spoilt_since: &mut Option<Instant>)
     let file = path.display();
     match (Tokens::read(path), *spoilt_since) {
         (Ok(read), since) => {
-            tokens.replace(read);
+            tokens.replace(&read);
             if since.is_some() {
                 tracing::info!(%file, "tokens can be read again");
             }
@@ -214,7 +216,7 @@ fn read_tokens(path: &Path, tokens: &Tokens, spoilt_since: &mut Option<Instant>)
         }
         (Err(error), Some(since)) if since.elapsed() >= TOKENS_HOLD && !tokens.is_empty() => {
             tracing::error!(%error, %file, "still cannot read tokens; rejecting all tokens until the file is valid");
-            tokens.replace(Tokens::default());
+            tokens.replace(&Tokens::default());
         }
         (Err(_), Some(_)) => {}
     }

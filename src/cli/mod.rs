@@ -16,6 +16,7 @@ pub mod plugin;
 pub mod reach;
 mod render;
 pub mod serve;
+mod settings;
 pub mod setup;
 pub mod shells;
 pub mod simulate;
@@ -51,19 +52,21 @@ fn end(outcome: Result<Outcome>) -> ExitCode {
         // The reader of our output is gone, so there is nothing left to report.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            anstream::eprintln!("editwar: {}", output::clean(&told(&error)));
+            anstream::eprintln!("editwar: {}", output::clean(&error_chain(&error)));
             Outcome::Unusable.into()
         }
     }
 }
 
 /// Formats an error with its causes. A cause that is already part of the text is not repeated.
-fn told(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
-        match (told.is_empty(), told.contains(&cause)) {
-            (true, _) => cause,
-            (_, true) => told,
-            (_, false) => format!("{told}: {cause}"),
+fn error_chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
+        if text.is_empty() {
+            cause
+        } else if text.contains(&cause) {
+            text
+        } else {
+            format!("{text}: {cause}")
         }
     })
 }
@@ -77,6 +80,21 @@ pub enum Outcome {
     War,
     /// 2: invalid usage, or unreadable input.
     Unusable,
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// Returns the outcome of a search for wars. If not everything could be read, no answer is certain.
+    fn of_search(is_whole: bool, is_war: bool) -> Outcome {
+        if !is_whole {
+            Outcome::Unusable
+        } else if is_war {
+            Outcome::War
+        } else {
+            Outcome::Calm
+        }
+    }
 }
 
 impl From<Outcome> for ExitCode {

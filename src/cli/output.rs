@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use super::lanes;
 use crate::audit::event::Micros;
-use crate::detect::remedy::quoted;
 use crate::detect::verdict::State;
 use crate::escape;
 use crate::query::views::{
     Coverage, Field, Moment, Object, Participants, Party, Report, Transitions, Value, War, WrongClock, time,
 };
+use crate::util::shell::quoted;
 
 /// Width if there is no terminal.
 const WIDTH_DEFAULT: u16 = 120;
@@ -40,9 +40,10 @@ impl Style {
     pub fn of_stdout(is_wide: bool) -> Style {
         let stdout = std::io::stdout();
         let columns = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
-        let width = match stdout.is_terminal() {
-            true => Table::new().width().unwrap_or(WIDTH_DEFAULT),
-            false => columns.unwrap_or(WIDTH_DEFAULT),
+        let width = if stdout.is_terminal() {
+            Table::new().width().unwrap_or(WIDTH_DEFAULT)
+        } else {
+            columns.unwrap_or(WIDTH_DEFAULT)
         };
         let is_coloured = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never && stdout.is_terminal();
         Style { width: if is_wide { 1000 } else { width.max(60) }, is_coloured, is_wide }
@@ -51,9 +52,10 @@ impl Style {
     pub(super) fn table(self) -> Table {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(self.width);
-        match self.is_coloured {
-            true => table.enforce_styling(),
-            false => table.force_no_tty(),
+        if self.is_coloured {
+            table.enforce_styling()
+        } else {
+            table.force_no_tty()
         };
         table
     }
@@ -104,11 +106,10 @@ pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
         };
     }
     if !report.wars.is_empty() {
-        match style.width < STACKED_BELOW {
-            true => out.push_str(&stacked(&report.wars, style)),
-            false => {
-                let _ = writeln!(out, "{}", wars(&report.wars, style));
-            }
+        if style.width < STACKED_BELOW {
+            out.push_str(&stacked(&report.wars, style))
+        } else {
+            let _ = writeln!(out, "{}", wars(&report.wars, style));
         }
     }
     if report.omitted > 0 {
@@ -642,9 +643,10 @@ pub(super) fn json(value: &impl Serialize) -> serde_json::Result<String> {
 /// is formatted as JSON, which is valid YAML too.
 pub(super) fn yaml(value: &impl Serialize) -> anyhow::Result<String> {
     let text = serde_yaml_ng::to_string(value)?;
-    match text.contains(|c| escape::is_harmful(c) && c != '\n') {
-        true => Ok(escape::yaml(&serde_json::to_string_pretty(value)?).into_owned() + "\n"),
-        false => Ok(text),
+    if text.contains(|c| escape::is_harmful(c) && c != '\n') {
+        Ok(escape::yaml(&serde_json::to_string_pretty(value)?).into_owned() + "\n")
+    } else {
+        Ok(text)
     }
 }
 

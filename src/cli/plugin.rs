@@ -14,7 +14,7 @@ use super::reach::{Access, Reach};
 use super::setup::{self, Setup};
 use super::{Outcome, analyze, end, shells, simulate, wars, who};
 use crate::escape;
-use crate::query::client::Error;
+use crate::query::client::{Error, with_query};
 use crate::query::views::Report;
 
 /// Timeout of a completion, which must not delay the shell for long.
@@ -216,8 +216,9 @@ fn objects(words: &[String]) -> Vec<String> {
         };
         let all = words.iter().any(|word| word == "-A" || word == "--all-namespaces");
         let server = Reach::In(access).open().await?;
-        let query = if all { String::new() } else { format!("&namespace={}", who::encoded(&namespace)) };
-        let report: Report = server.get(&format!("/api/v1/wars?all=true{query}")).await?;
+        let namespace = (!all).then_some(namespace.as_str());
+        let path = with_query("/api/v1/wars", &[("all", Some("true")), ("namespace", namespace)]);
+        let report: Report = server.get(&path).await?;
         anyhow::Ok(
             report.wars.iter().map(|war| format!("{}/{}", war.object.kind.to_lowercase(), war.object.name)).collect(),
         )

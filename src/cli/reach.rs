@@ -18,8 +18,8 @@ use serde_json::Value;
 use super::args::Remote;
 use super::forward::Forward;
 use super::output::Ask;
-use crate::detect::remedy::quoted;
-use crate::query::client::Server;
+use crate::query::client::{Server, with_query};
+use crate::util::shell::quoted;
 
 /// The label of the Service, and its name and namespace if Services cannot be listed.
 const LABEL: &str = "app.kubernetes.io/name=editwar";
@@ -90,10 +90,8 @@ impl Reach {
         let service = find(&cluster).await?;
         if access.port_forward || service.is_tls {
             let forward = Forward::start(access, &service)?;
-            let server = match service.is_tls {
-                true => access.behind(&forward).await?,
-                false => Server::At(forward.address("http")),
-            };
+            let server =
+                if service.is_tls { access.behind(&forward).await? } else { Server::At(forward.address("http")) };
             return Ok(Opened { server, _forward: Some(forward) });
         }
         Ok(Opened { server: Server::Behind { cluster, proxy: service.proxy() }, _forward: None })
@@ -281,7 +279,7 @@ async fn find(cluster: &kube::Client) -> Result<Service> {
 
 /// Lists the Services of editwar. Returns `None` without the permission to do so.
 async fn services(cluster: &kube::Client) -> Result<Option<Vec<Value>>> {
-    let (status, body) = get(cluster, &format!("/api/v1/services?labelSelector={}", LABEL.replace('=', "%3D"))).await?;
+    let (status, body) = get(cluster, &with_query("/api/v1/services", &[("labelSelector", Some(LABEL))])).await?;
     if status == http::StatusCode::UNAUTHORIZED {
         bail!("the API server rejected your credentials (401): log in again");
     }

@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use super::args::{Enforce, ServeArgs};
+use super::args::ServeArgs;
 use super::computing::Computing;
 use super::gates::{self, Guarded};
 use super::{Outcome, descriptors, enforcer, memory};
@@ -38,7 +38,7 @@ const REPORT_SHARE: usize = 4;
 /// # Errors
 /// The configuration is not valid, an address cannot be bound, or a certificate cannot be used.
 pub fn run(args: &ServeArgs) -> Result<Outcome> {
-    let config = load(args)?;
+    let config = args.config()?;
     if args.print_config {
         let mut stdout = anstream::stdout().lock();
         write!(stdout, "{}", serde_yaml_ng::to_string(&config)?).and_then(|()| stdout.flush())?;
@@ -57,31 +57,6 @@ pub fn run(args: &ServeArgs) -> Result<Outcome> {
     log_levels.stop();
     served?;
     Ok(Outcome::Calm)
-}
-
-fn load(args: &ServeArgs) -> Result<Config> {
-    let mut settings = Vec::new();
-    settings.extend(args.listen.iter().map(|address| format!("admin.listen={address}")));
-    settings.extend(args.webhook_listen.iter().map(|address| format!("webhook.listen={address}")));
-    settings.extend(args.enforce.iter().map(|mode| match mode {
-        Enforce::Observe => "enforce.mode=observe".to_owned(),
-        Enforce::Pause => "enforce.mode=pause".to_owned(),
-        Enforce::Reconcile => "enforce.mode=reconcile".to_owned(),
-    }));
-    settings.extend(args.assets.iter().map(|path| format!("enforce.assets={}", path.display())));
-    settings.extend(args.kubeconfig.iter().map(|path| format!("enforce.kubeconfig={}", path.display())));
-    settings.extend(args.memory_limit.iter().map(|size| format!("bounds.max_memory={size}")));
-    settings.extend(args.journal.iter().map(|folder| match folder.to_str() {
-        Some("off") => "journal.path=null".to_owned(),
-        // Formatted as JSON, which is valid YAML, so that no directory name is interpreted as another type.
-        _ => format!("journal.path={}", serde_json::Value::from(folder.to_string_lossy())),
-    }));
-    settings.extend(args.set.iter().cloned());
-    let mut config = Config::load(args.config.as_deref(), std::env::vars(), &settings)?;
-    if !args.tail.is_empty() {
-        config.tail.files.clone_from(&args.tail);
-    }
-    Ok(config)
 }
 
 /// Checks everything that `serve` checks before it listens.

@@ -7,9 +7,9 @@ use serde::de::DeserializeOwned;
 
 use super::args::{Format, WarsArgs, Which};
 use super::reach::Reach;
-use super::who::encoded;
 use super::{Outcome, analyze, output};
 use crate::detect::verdict::State;
+use crate::query::client::with_query;
 use crate::query::views::{Report, Transitions};
 
 /// Runs `editwar wars`.
@@ -26,7 +26,7 @@ pub fn run(args: &WarsArgs) -> Result<Outcome> {
 /// Lists transitions.
 fn transitions(which: &Which, namespace: Option<&str>, since: &str, reach: &Reach) -> Result<Outcome> {
     let parameters = [("since", Some(since)), ("namespace", namespace), ("cluster", which.cluster.as_deref())];
-    let found: Transitions = ask(reach, path("/api/v1/transitions?", &parameters))?;
+    let found: Transitions = ask(reach, with_query("/api/v1/transitions", &parameters))?;
     let mut stdout = anstream::stdout().lock();
     match which.output {
         Format::Json => write!(stdout, "{}", output::json(&found)?)?,
@@ -50,12 +50,6 @@ fn ask<T: DeserializeOwned>(reach: &Reach, path: String) -> Result<T> {
     runtime.block_on(async { Ok(reach.open().await?.get(&path).await?) })
 }
 
-/// Returns a path with the parameters that have a value.
-fn path(base: &str, parameters: &[(&str, Option<&str>)]) -> String {
-    let given = parameters.iter().filter_map(|(key, value)| Some(format!("{key}={}", encoded((*value)?))));
-    base.to_owned() + &given.collect::<Vec<_>>().join("&")
-}
-
 /// Lists the wars that a server knows, or past transitions.
 ///
 /// # Errors
@@ -67,7 +61,7 @@ pub fn list(which: &Which, namespace: Option<&str>, reach: &Reach) -> Result<Out
     let all = which.all.to_string();
     let (cluster, actor) = (which.cluster.as_deref(), which.actor.as_deref());
     let parameters = [("all", Some(all.as_str())), ("namespace", namespace), ("cluster", cluster), ("actor", actor)];
-    let report: Report = ask(reach, path("/api/v1/wars?", &parameters))?;
+    let report: Report = ask(reach, with_query("/api/v1/wars", &parameters))?;
     analyze::print(&report, &reach.ask(), which.output)?;
     Ok(if report.wars.iter().any(|war| war.thrashing_events > 0) { Outcome::War } else { Outcome::Calm })
 }

@@ -8,6 +8,7 @@ use super::args::{Format, WhoArgs};
 use super::reach::Reach;
 use super::{Outcome, analyze, markdown, output};
 use crate::detect::policy::{Policy, Target};
+use crate::query::client::with_query;
 use crate::query::lens::Lens;
 use crate::query::views::{Filter, Participants};
 
@@ -40,30 +41,21 @@ pub fn answer(args: &WhoArgs, server: Option<Reach>) -> Result<Outcome> {
         }
     }
     stdout.flush()?;
-    Ok(match (is_whole, found.wars.iter().any(|war| war.is_loud())) {
-        (false, _) => Outcome::Unusable,
-        (true, true) => Outcome::War,
-        (true, false) => Outcome::Calm,
-    })
+    Ok(Outcome::of_search(is_whole, found.wars.iter().any(|war| war.is_loud())))
 }
 
 /// Queries a server for the participants of an object.
 fn from_server(args: &WhoArgs, server: &Reach, kind: &str, name: &str) -> Result<Participants> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut path = format!("/api/v1/participants?kind={}&name={}", encoded(kind), encoded(name));
-    let parameters = [("namespace", &args.namespace), ("cluster", &args.cluster), ("since", &args.log.since)];
-    for (key, value) in parameters {
-        if let Some(value) = value {
-            path.push_str(&format!("&{key}={}", encoded(value)));
-        }
-    }
+    let parameters = [
+        ("kind", Some(kind)),
+        ("name", Some(name)),
+        ("namespace", args.namespace.as_deref()),
+        ("cluster", args.cluster.as_deref()),
+        ("since", args.log.since.as_deref()),
+    ];
+    let path = with_query("/api/v1/participants", &parameters);
     runtime.block_on(async { Ok(server.open().await?.get(&path).await?) })
-}
-
-/// Percent-encodes a query parameter.
-pub(super) fn encoded(text: &str) -> String {
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-    text.bytes().map(|b| if is_plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 fn from_files(args: &WhoArgs, kind: &str, name: &str) -> Result<(Participants, bool)> {

@@ -7,6 +7,7 @@ mod rules;
 use std::sync::LazyLock;
 
 use self::rules::RULES;
+use crate::util::glob::is_match;
 
 /// The kind of an account.
 #[derive(
@@ -203,27 +204,6 @@ impl Classes {
 impl Default for Classes {
     fn default() -> Classes {
         Classes::with(Vec::new())
-    }
-}
-
-/// Whether `text` is what `pattern` describes; `*` stands for any run of characters, none included.
-pub fn is_match(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
-    let mut is_open = false;
-    let mut last = None;
-    for part in parts {
-        is_open = true;
-        if let Some(middle) = last.replace(part) {
-            match rest.find(middle) {
-                Some(at) => rest = &rest[at + str::len(middle)..],
-                None => return false,
-            }
-        }
-    }
-    match last {
-        Some(last) => rest.ends_with(last),
-        None => !is_open && rest.is_empty(),
     }
 }
 

@@ -6,8 +6,8 @@
 //! what events cannot show: that one side requests something and the other one consumes the request.
 
 use super::actor::Client;
-use super::class::is_match;
 use super::write::Part;
+use crate::util::glob::is_match;
 
 /// A designed co-operation. In patterns, `*` matches any number of characters.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::annotations::{UNPATCHED_KINDS, UNPATCHED_PATHS};
 use super::cause::Cause;
 use super::class::Role;
+use crate::util::shell::quoted;
 
 /// The prefix of the annotations that reconcilers of this kind honour.
 pub const PREFIX: &str = "platform.kubevirt.io/";
@@ -398,15 +399,6 @@ fn target(resource: &str, name: &str) -> String {
     match name.starts_with('-') {
         true => quoted(&format!("{resource}/{name}")),
         false => format!("{} {}", quoted(resource), quoted(name)),
-    }
-}
-
-/// A word for a POSIX shell: as it is where nothing in it is special, else in single quotes.
-pub fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
     }
 }
 

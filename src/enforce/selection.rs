@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::look::CLUSTER;
-use crate::detect::class::is_match;
 use crate::pipeline::key::ObjectKey;
+use crate::util::glob::is_match;
 
 /// Criteria for the objects that may be paused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,9 +44,10 @@ impl fmt::Display for Selection {
         let names: Vec<String> = self.resources.iter().map(|(resource, group)| title(resource, group)).collect();
         f.write_str(if names.is_empty() { "no resource" } else { "" })?;
         write!(f, "{} in ", names.join(", "))?;
-        match self.namespaces.is_empty() {
-            true => f.write_str("all namespaces")?,
-            false => write!(f, "namespaces {}", self.namespaces.join(", "))?,
+        if self.namespaces.is_empty() {
+            f.write_str("all namespaces")?
+        } else {
+            write!(f, "namespaces {}", self.namespaces.join(", "))?
         }
         if !self.except.is_empty() {
             write!(f, " except {}", self.except.join(", "))?;

@@ -19,8 +19,9 @@ use super::record::Record;
 pub use super::shared::{LOOK_EVERY, OnFailure, Replay, Settings, Unavailable};
 use super::shared::{Order, Shared};
 use super::writer::GroupWriter;
-use crate::pipeline::{Transition, lock};
+use crate::pipeline::Transition;
 use crate::telemetry::metrics::Metrics;
+use crate::util::lock::lock;
 
 /// The journal of a server.
 pub struct Journal {

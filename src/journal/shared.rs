@@ -13,8 +13,9 @@ use super::reader::Reader;
 use super::record::Record;
 use super::store::Retention;
 use crate::audit::event::Micros;
-use crate::pipeline::{Transition, lock};
+use crate::pipeline::Transition;
 use crate::telemetry::metrics::Metrics;
+use crate::util::lock::lock;
 
 /// Interval of health checks, and of attempts to open a journal that could not be opened.
 pub const LOOK_EVERY: Duration = Duration::from_secs(2);

@@ -12,7 +12,8 @@ use super::record::Record;
 use super::shared::{OnFailure, Order, Replay, Settings, Shared, Unavailable};
 use super::store::{self, Place, Store};
 use crate::audit::event::Micros;
-use crate::pipeline::{Transition, lock};
+use crate::pipeline::Transition;
+use crate::util::lock::lock;
 
 /// Maximum number of bytes of records in one group.
 const GROUP_BYTES_MAX: usize = 32 << 20;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use foldhash::quality::RandomState;
 
-use super::lock;
+use crate::util::lock::lock;
 
 use crate::detect::actor::{Client, Origin};
 use crate::detect::class::Classes;

@@ -18,7 +18,7 @@ mod shard;
 pub mod stats;
 pub mod table;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use foldhash::quality::RandomState;
 
@@ -30,6 +30,7 @@ use crate::audit::times;
 use crate::detect::policy::{Limits, Policy};
 use crate::detect::verdict::{State, StateChange};
 use crate::detect::write::{Outcome, Write, attribute};
+use crate::util::lock::lock;
 use clients::{Clients, Near};
 use clock::{Belief, Clock, Clocks, Feed, Tolerance};
 use coverage::{Doubts, Marks};
@@ -255,11 +256,6 @@ impl Pipeline {
     pub fn latest(&self) -> Option<Micros> {
         self.clocks.latest()
     }
-}
-
-/// Locks a mutex even if a thread panicked while it held it: continuing with the present state is better than stopping.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 // === impl Batch ===

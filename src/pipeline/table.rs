@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::key::{ObjectKey, Place};
 use super::shard::{Object, Shard};
-use super::{Bounds, Transition, WINDOW, lock};
+use super::{Bounds, Transition, WINDOW};
 use crate::audit::event::Micros;
 use crate::detect::actor::Client;
 use crate::detect::meter::Meter;
@@ -20,6 +20,7 @@ use crate::detect::object::{ObjectState, Observed};
 use crate::detect::policy::{Limits, Policy};
 use crate::detect::verdict::State;
 use crate::detect::write::{ObjectName, Write};
+use crate::util::lock::lock;
 
 /// All tracked objects.
 #[derive(Debug)]

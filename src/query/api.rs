@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,7 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 use crate::telemetry::control::Control;
 use crate::telemetry::metrics::Metrics;
+use crate::util::lock::lock;
 
 /// The path of the transitions in the journal.
 const TRANSITIONS: &str = "/api/v1/transitions";
@@ -157,7 +159,7 @@ impl Turnstile {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let inside = lock(&self.inside);
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         Some(inside)
     }
@@ -317,7 +319,7 @@ impl Api {
     /// Parses `{resource.group}/{namespace or -}/{name}[/participants|/timeline|/decision]` into the object and the
     /// view.
     pub(super) fn named<'p>(path: &'p str, query: &str) -> Option<(ObjectKey, Cow<'p, str>)> {
-        let parts: Vec<Cow<'p, str>> = path.split('/').map(percent_decoded).collect();
+        let parts: Vec<Cow<'p, str>> = path.split('/').map(decoded).collect();
         let (resource, namespace, name, view) = match parts.as_slice() {
             [resource, namespace, name] => (resource, namespace, name, Cow::Borrowed("")),
             [resource, namespace, name, view] => (resource, namespace, name, view.clone()),
@@ -484,11 +486,7 @@ impl<'a> Query<'a> {
     }
 
     fn pairs(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
-        let pairs = self.0.split('&').filter(|pair| !pair.is_empty());
-        pairs
-            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-            .map(|(k, v)| (percent_decoded(k), percent_decoded(v)))
-            .filter(|(key, _)| self.1 != Some(key.as_ref()))
+        form_urlencoded::parse(self.0.as_bytes()).filter(|(key, _)| self.1 != Some(key.as_ref()))
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Cow<'a, str>> {
@@ -527,8 +525,9 @@ fn unreadable(error: journal::Error) -> Refusal {
     (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }
 
-fn percent_decoded(text: &str) -> Cow<'_, str> {
-    crate::audit::event::percent_decoded(text)
+/// Decodes a segment of a path. `+` is not a space there: names of roles may contain it.
+fn decoded(segment: &str) -> Cow<'_, str> {
+    percent_decode_str(segment).decode_utf8().unwrap_or(Cow::Borrowed(segment))
 }
 
 pub(super) fn text(status: StatusCode, text: String) -> Reply {

@@ -18,7 +18,8 @@ use crate::escape;
 use crate::pipeline::key::ObjectKey;
 use crate::pipeline::stats::{Stats, Tallies};
 use crate::pipeline::table::Ration;
-use crate::pipeline::{Pipeline, Thrash, Transition, lock};
+use crate::pipeline::{Pipeline, Thrash, Transition};
+use crate::util::lock::lock;
 
 /// The label value for everything beyond a limit.
 const OTHER: &str = "other";
@@ -378,10 +379,8 @@ impl Wars {
         entry.total += u64::from(count);
         entry.changed = now;
         let is_room = entry.actors.len() < self.limits.max_actors_per_object;
-        let party = match entry.actors.iter().any(|(actor, _)| actor == party) || is_room {
-            true => party.clone(),
-            false => OTHER.into(),
-        };
+        let party =
+            if entry.actors.iter().any(|(actor, _)| actor == party) || is_room { party.clone() } else { OTHER.into() };
         match entry.actors.iter_mut().find(|(actor, _)| *actor == party) {
             Some((_, total)) => *total += u64::from(count),
             None => entry.actors.push((party, u64::from(count))),

@@ -129,7 +129,7 @@ fn simulate_is_a_gate_for_a_pipeline() {
 fn wrong_limits_are_refused_with_an_example() {
     for (arguments, reason) in [
         (["--limit", "5"], "expected a limit such as 5/10m, got \"5\""),
-        (["--quiet-period", "soon"], "expected a duration such as 10m, got \"soon\""),
+        (["--quiet-period", "soon"], "expected a duration such as 90s, 10m or 1h30m, got \"soon\""),
         (["--pause-after", "0"], "number would be zero for non-zero type"),
     ] {
         let (code, _, err) = run(&[&["simulate", &fixture("bootstrap")], &arguments[..]].concat(), None);

@@ -98,16 +98,16 @@ async fn check_rights(client: &kube::Client, findings: &mut Findings) {
             }
         }
     }
-    match missing.is_empty() {
-        true => findings.good("RBAC", format!("{ACCOUNT} may pause objects")),
-        false if missing.len() == RIGHTS.len() => {
-            findings.good("RBAC", format!("{ACCOUNT} may only observe"));
-        }
-        false => findings.bad(
+    if missing.is_empty() {
+        findings.good("RBAC", format!("{ACCOUNT} may pause objects"));
+    } else if missing.len() == RIGHTS.len() {
+        findings.good("RBAC", format!("{ACCOUNT} may only observe"));
+    } else {
+        findings.bad(
             "RBAC",
             format!("{ACCOUNT} may not {}", missing.join(", ")),
             "apply all manifests of the mode that editwar runs in",
-        ),
+        );
     }
 }
 

@@ -161,9 +161,10 @@ fn check_certificate(way: &Way, findings: &mut Findings) -> bool {
         findings.bad("client certificate", format!("{} expired on {until}", facts.name), hint);
         return false;
     }
-    match now + SOON > facts.until {
-        true => findings.weak("client certificate", format!("{} expires on {until}", facts.name), hint),
-        false => findings.good("client certificate", format!("{} is valid until {until}", facts.name)),
+    if now + SOON > facts.until {
+        findings.weak("client certificate", format!("{} expires on {until}", facts.name), hint)
+    } else {
+        findings.good("client certificate", format!("{} is valid until {until}", facts.name))
     }
     true
 }

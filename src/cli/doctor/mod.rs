@@ -117,10 +117,8 @@ impl Findings {
 /// # Errors
 /// Errors of standard output. All others are reported as findings.
 pub fn run(args: &DoctorArgs) -> Result<Outcome> {
-    let reach = match args.remote.server.is_some() {
-        true => Reach::At(args.remote.clone()),
-        false => Reach::In(args.access.clone()),
-    };
+    let reach =
+        if args.remote.server.is_some() { Reach::At(args.remote.clone()) } else { Reach::In(args.access.clone()) };
     look(&args.look, &args.access, &reach)
 }
 

@@ -67,13 +67,14 @@ fn check_clocks(cluster: Option<Timestamp>, server: Option<Timestamp>, findings:
     let (Some(cluster), Some(server)) = (cluster, server) else { return };
     // The two times were read at slightly different moments, with a resolution of seconds.
     let skew = (cluster.as_second() - server.as_second()).abs();
-    match skew > SKEW_SECONDS {
-        true => findings.weak(
+    if skew > SKEW_SECONDS {
+        findings.weak(
             "clocks",
             format!("the clocks of the API server and of editwar differ by {skew} s"),
             "synchronize them with NTP: the age of events, and so alerts, are wrong by this much",
-        ),
-        false => findings.good("clocks", "the clocks of the API server and of editwar agree".into()),
+        )
+    } else {
+        findings.good("clocks", "the clocks of the API server and of editwar agree".into())
     }
 }
 
@@ -102,13 +103,14 @@ fn check_sources(samples: &[Sample<'_>], cluster: Option<&str>, now: f64, findin
         );
     }
     if let Some((_, lag)) = samples.iter().find(|(name, _)| *name == "editwar_event_lag_seconds") {
-        match *lag > LATE_SECONDS {
-            true => findings.weak(
+        if *lag > LATE_SECONDS {
+            findings.weak(
                 "lag",
                 format!("the latest event is {lag:.0} s old"),
                 "set --audit-webhook-batch-max-wait=2s, unless the cluster is idle",
-            ),
-            false => findings.good("lag", format!("the latest event is {:.0} s old", lag.max(0.0))),
+            )
+        } else {
+            findings.good("lag", format!("the latest event is {:.0} s old", lag.max(0.0)))
         }
     }
 }

@@ -73,13 +73,6 @@ fn keys_with_dots_are_named_by_pointers_and_items_by_their_list() {
 }
 
 #[test]
-fn words_are_quoted_for_a_shell() {
-    assert_eq!(quoted("a-b.c/d:e=f"), "a-b.c/d:e=f");
-    assert_eq!(quoted("it's $HOME;"), r"'it'\''s $HOME;'");
-    assert_eq!(quoted(""), "''");
-}
-
-#[test]
 fn a_webhook_is_exempted_before_anything_is_deleted() {
     let facts = Facts {
         parties: vec![("alice", Role::Kubectl), ("webhook tags/tags.example.com", Role::Webhook)],
