@@ -2,11 +2,16 @@
 //!
 //! The doc comments on arguments and commands are their help texts.
 
+mod common;
+pub mod doctor;
+pub mod setup;
+
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
+pub use self::common::{Access, Format, Remote};
 use crate::config::{Bytes, Duration, Mode};
 use crate::detect::verdict::Confidence;
 
@@ -63,13 +68,13 @@ pub enum Command {
     Setup {
         /// What to print.
         #[command(subcommand)]
-        what: super::setup::Setup,
+        what: setup::Setup,
     },
     /// Check each step of an audit event from the API server to the verdict, and report what is missing.
     ///
     /// Exit code: 0 if every step works, 1 if a step is broken, 2 on wrong usage.
     #[command(after_help = "Example:\n  editwar doctor --webhook /etc/kubernetes/editwar/webhook.yaml --probe default")]
-    Doctor(super::doctor::DoctorArgs),
+    Doctor(doctor::DoctorArgs),
     /// Print the version, the commit and the target platform of the build.
     Version,
     /// Print the completion script for a shell.
@@ -86,26 +91,6 @@ pub enum Command {
         /// Directory for the man pages. It is created if it does not exist.
         dir: PathBuf,
     },
-}
-
-/// A running server, and the client's credentials.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct Remote {
-    /// URL of a running `editwar serve`, such as http://127.0.0.1:8080, or https:// if it serves TLS.
-    #[arg(long, env = "EDITWAR_SERVER", value_name = "URL")]
-    pub server: Option<String>,
-    /// CA certificates to verify the server's certificate, in PEM. Default: the CA certificates of the system.
-    #[arg(long, env = "EDITWAR_SERVER_CA", value_name = "FILE")]
-    pub server_ca: Option<PathBuf>,
-    /// File with the bearer token to authenticate with.
-    #[arg(long, env = "EDITWAR_TOKEN_FILE", value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// Client certificate to authenticate with, in PEM.
-    #[arg(long, env = "EDITWAR_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
-    pub client_cert: Option<PathBuf>,
-    /// Private key of the client certificate, in PEM.
-    #[arg(long, env = "EDITWAR_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
-    pub client_key: Option<PathBuf>,
 }
 
 /// Arguments of `wars`.
@@ -305,21 +290,6 @@ pub struct WhoArgs {
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
-}
-
-/// Output formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Table for people, as wide as the terminal.
-    Table,
-    /// Table for people, with all details.
-    Wide,
-    /// JSON, for programs.
-    Json,
-    /// YAML, for programs and people.
-    Yaml,
-    /// Markdown, for tickets and chats.
-    Markdown,
 }
 
 /// Parses the minimum confidence of a pause.

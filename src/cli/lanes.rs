@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::output::{Style, clean, clock, is_by, json_text};
+use super::style::{Style, clean, clock, is_by, json_text};
 use crate::audit::event::Micros;
 use crate::query::views::{Coverage, Moment, War};
 

@@ -3,7 +3,8 @@
 
 use std::fmt::Write;
 
-use super::output::{clean, clock, coverage, name, verdict, words};
+use super::output::{coverage, name, verdict};
+use super::style::{clean, clock, words};
 use crate::query::views::{Coverage, Field, Participants, Report, War};
 
 /// Formats a report.

@@ -3,6 +3,7 @@
 pub mod analyze;
 pub mod args;
 mod computing;
+pub mod connection;
 mod descriptors;
 pub mod doctor;
 mod enforcer;
@@ -13,13 +14,14 @@ pub mod markdown;
 pub mod memory;
 pub mod output;
 pub mod plugin;
-pub mod reach;
 mod render;
 pub mod serve;
+pub mod service;
 mod settings;
 pub mod setup;
 pub mod shells;
 pub mod simulate;
+pub mod style;
 pub mod wars;
 pub mod who;
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
 
-use super::args::{AnalyzeArgs, Args, Format, SimulateArgs, Which, WhoArgs};
-use super::doctor::{self, Look};
-use super::reach::{Access, Reach};
-use super::setup::{self, Setup};
-use super::{Outcome, analyze, end, shells, simulate, wars, who};
+use super::args::doctor::Look;
+use super::args::setup::Setup;
+use super::args::{Access, AnalyzeArgs, Args, Format, SimulateArgs, Which, WhoArgs};
+use super::connection::ServerTarget;
+use super::{Outcome, analyze, doctor, end, setup, shells, simulate, wars, who};
 use crate::escape;
 use crate::query::client::{Error, with_query};
 use crate::query::views::Report;
@@ -97,7 +97,7 @@ fn with_hint(error: anyhow::Error) -> anyhow::Error {
 
 impl Plugin {
     fn run(self) -> Result<Outcome> {
-        let reach = Reach::In(self.access.clone());
+        let target = ServerTarget::In(self.access.clone());
         let namespace = |plugin: &Plugin| -> Result<Option<String>> {
             match (&plugin.namespace, plugin.all_namespaces) {
                 (Some(namespace), _) => Ok(Some(namespace.clone())),
@@ -111,20 +111,20 @@ impl Plugin {
         match &self.command {
             None => {
                 let which = Which { cluster: None, actor: None, all: false, since: None, output: Format::Table };
-                wars::list(&which, namespace(&self)?.as_deref(), &reach)
+                wars::list(&which, namespace(&self)?.as_deref(), &target)
             }
-            Some(Command::Wars(which)) => wars::list(which, namespace(&self)?.as_deref(), &reach),
+            Some(Command::Wars(which)) => wars::list(which, namespace(&self)?.as_deref(), &target),
             Some(Command::Who { object, cluster, timeline_limit, output }) => {
                 let namespace = namespace(&self)?;
                 let args = who_args(object, namespace.as_deref(), cluster.as_deref(), *timeline_limit, *output)?;
-                who::answer(&args, Some(reach)).with_context(|| match namespace {
+                who::answer(&args, Some(target)).with_context(|| match namespace {
                     Some(namespace) => {
                         format!("{object} in namespace {namespace} (use -n for another namespace, or -A for all)")
                     }
                     None => object.clone(),
                 })
             }
-            Some(Command::Doctor(look)) => doctor::look(look, &self.access, &reach),
+            Some(Command::Doctor(look)) => doctor::look(look, &self.access, &target),
             Some(Command::Analyze(args)) => analyze::run(args),
             Some(Command::Simulate(args)) => simulate::run(args),
             Some(Command::Setup { what }) => setup::run(what),
@@ -215,7 +215,7 @@ fn objects(words: &[String]) -> Vec<String> {
             None => access.connect().await?.1,
         };
         let all = words.iter().any(|word| word == "-A" || word == "--all-namespaces");
-        let server = Reach::In(access).open().await?;
+        let server = ServerTarget::In(access).open().await?;
         let namespace = (!all).then_some(namespace.as_str());
         let path = with_query("/api/v1/wars", &[("all", Some("true")), ("namespace", namespace)]);
         let report: Report = server.get(&path).await?;

@@ -10,7 +10,7 @@ use comfy_table::Cell;
 use serde::Serialize;
 
 use super::args::{Format, SimulateArgs};
-use super::{Outcome, analyze, output};
+use super::{Outcome, analyze, output, style};
 use crate::audit::event::Micros;
 use crate::config::Duration;
 use crate::detect::bucket::Limit;
@@ -229,7 +229,7 @@ fn table(simulation: &Simulation, style: output::Style) -> String {
         let mut table = style.table();
         table.set_header(["OBJECT", "SURE", "THRASHING AT", "PAUSED AT", "RETAKES", "SPARED", ""]);
         for hit in &scenario.objects {
-            let at = |at: Option<Micros>| at.map_or_else(|| "never".to_owned(), output::clock);
+            let at = |at: Option<Micros>| at.map_or_else(|| "never".to_owned(), style::clock);
             table.add_row([
                 output::name(&hit.object),
                 hit.confidence.as_str().to_owned(),

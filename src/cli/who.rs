@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::{Result, bail};
 
 use super::args::{Format, WhoArgs};
-use super::reach::Reach;
+use super::connection::ServerTarget;
 use super::{Outcome, analyze, markdown, output};
 use crate::detect::policy::{Policy, Target};
 use crate::query::client::with_query;
@@ -17,14 +17,14 @@ use crate::query::views::{Filter, Participants};
 /// # Errors
 /// Invalid arguments, an unknown object, or no readable input.
 pub fn run(args: &WhoArgs) -> Result<Outcome> {
-    answer(args, args.remote.server.is_some().then(|| Reach::At(args.remote.clone())))
+    answer(args, args.remote.server.is_some().then(|| ServerTarget::At(args.remote.clone())))
 }
 
 /// Queries `server`, unless there are files to read.
 ///
 /// # Errors
 /// As for [`run`].
-pub fn answer(args: &WhoArgs, server: Option<Reach>) -> Result<Outcome> {
+pub fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
     let (kind, name) = analyze::kind_and_name(&args.object)?;
     let (found, is_whole) = match (server, args.inputs.is_empty()) {
         (Some(server), true) => (from_server(args, &server, &kind, &name)?, true),
@@ -45,7 +45,7 @@ pub fn answer(args: &WhoArgs, server: Option<Reach>) -> Result<Outcome> {
 }
 
 /// Queries a server for the participants of an object.
-fn from_server(args: &WhoArgs, server: &Reach, kind: &str, name: &str) -> Result<Participants> {
+fn from_server(args: &WhoArgs, server: &ServerTarget, kind: &str, name: &str) -> Result<Participants> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let parameters = [
         ("kind", Some(kind)),

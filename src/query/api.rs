@@ -11,12 +11,12 @@ use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::answers::{Decision, Problem, Sides, Switched, Timeline};
 use super::lens::Lens;
 use super::past::{self, History};
-use super::views::{Filter, Moment, Object, Participants, Party, TransitionView, Transitions, time, time_option};
+use super::views::{Filter, Participants, Party, Transitions, time};
 use super::{openapi, page};
 use crate::audit::event::Micros;
 use crate::detect::class::Classes;
@@ -68,86 +68,6 @@ pub struct Api {
 struct Turnstile {
     inside: Mutex<()>,
     waiting: AtomicUsize,
-}
-
-/// The answer to a reconciler that asks whether it may write an object now.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Decision {
-    /// Whether the reconciler may write.
-    pub allowed: bool,
-    /// The state of the war that the decision follows from.
-    pub state: State,
-    /// How sure the verdict is; null for an object that nobody fights over.
-    pub confidence: Option<Confidence>,
-    /// Since when the state holds.
-    #[serde(with = "time_option")]
-    #[schemars(with = "Option<jiff::Timestamp>")]
-    pub since: Option<Micros>,
-    /// The parties of the war.
-    pub opponents: Vec<String>,
-    /// The reason, in a sentence.
-    pub reason: String,
-    /// When to ask again; null if there is nothing to wait for.
-    #[serde(with = "time_option")]
-    #[schemars(with = "Option<jiff::Timestamp>")]
-    pub retry_at: Option<Micros>,
-    /// The time of the latest event, which the decision is based on.
-    #[serde(with = "time_option")]
-    #[schemars(with = "Option<jiff::Timestamp>")]
-    pub as_of: Option<Micros>,
-}
-
-/// The actors of an object: the parties of its most urgent war, and the other writers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Sides {
-    /// The object.
-    pub object: Object,
-    /// The state of the object's war.
-    pub state: State,
-    /// The parties of the war.
-    pub parties: Vec<Party>,
-    /// The actors that write the object but are not parties.
-    pub other_writers: Vec<Party>,
-}
-
-/// An object's writes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Timeline {
-    /// The object.
-    pub object: Object,
-    /// Its writes in order, as far as they are kept.
-    pub timeline: Vec<Moment>,
-    /// The time from which no write is missing. Only in answers from the journal.
-    #[serde(default, with = "time_option", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<jiff::Timestamp>")]
-    pub complete_since: Option<Micros>,
-    /// The transitions of the object's wars. Only in answers from the journal.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub transitions: Vec<TransitionView>,
-}
-
-/// The state of the kill switch.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct Switched {
-    /// Whether the enforcer is stopped: it writes nothing except to lift pauses.
-    stopped: bool,
-    /// How many pauses were lifted since the switch was turned on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lifted: Option<usize>,
-    /// Pauses that are not lifted yet, and resources that could not be searched for pauses, each with the reason. They
-    /// are retried until the list is empty; `/readyz?verbose` shows the progress.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    not_lifted: Option<Vec<String>>,
-    /// Says that another replica enforces, which this replica's switch does not stop.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    note: Option<String>,
-}
-
-/// An error response.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct Problem<'a> {
-    /// What is wrong, and what to do about it.
-    error: Cow<'a, str>,
 }
 
 // === impl Turnstile ===
@@ -562,4 +482,23 @@ fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plus_is_itself_in_a_path_and_a_space_in_a_query() {
+        let path = "clusterroles.rbac.authorization.k8s.io/-/a+b%3Ac/timeline";
+        let (key, view) = Api::named(path, "cluster=x+y%2Bz&cluster=other").unwrap();
+        assert_eq!((key.object().name, key.object().namespace, key.cluster()), ("a+b:c", "", "x y+z"));
+        assert_eq!(view, "timeline");
+        let (key, _) = Api::named("configmaps/n/%ff", "cluster=%ff").unwrap();
+        assert_eq!(
+            (key.object().name, key.cluster()),
+            ("%ff", "\u{fffd}"),
+            "neither is a name of an object or a cluster"
+        );
+    }
 }

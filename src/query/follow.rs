@@ -12,7 +12,8 @@ use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::api::{Api, Decision, problem};
+use super::answers::Decision;
+use super::api::{Api, problem};
 use crate::escape;
 use crate::net::budget::Reservation;
 use crate::pipeline::key::ObjectKey;

@@ -1,10 +1,11 @@
 //! Shows what was detected: reports, the JSON API, decisions, and the web page.
 //!
 //! - [`lens`]: builds the views from the states of the objects. [`past`] does the same from the journal.
-//! - [`views`]: the types of the stable JSON.
+//! - [`views`] and [`answers`]: the types of the stable JSON.
 //! - [`api`], [`openapi`], [`page`], [`levels`]: the HTTP routes and their description. [`follow`]: watched decisions.
 //! - [`client`]: requests these routes from a running server.
 
+pub mod answers;
 pub mod api;
 pub mod client;
 pub mod follow;

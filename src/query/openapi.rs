@@ -4,7 +4,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Value, json};
 
-use super::api::{Decision, Problem, Sides, Switched, Timeline};
+use super::answers::{Decision, Problem, Sides, Switched, Timeline};
 use super::views::{Participants, Report, Transitions};
 
 /// Returns the document that `/openapi.json` serves.

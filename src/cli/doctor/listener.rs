@@ -20,7 +20,7 @@ use secrecy::ExposeSecret as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::Findings;
+use super::findings::Findings;
 use crate::cli::setup::certs;
 
 const TIMEOUT: Duration = Duration::from_secs(10);

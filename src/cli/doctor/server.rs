@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::{Findings, Look};
+use super::findings::Findings;
+use crate::cli::args::doctor::Look;
 use crate::query::client::Server;
 use crate::query::views::Report;
 
@@ -188,7 +189,7 @@ fn check_evidence(report: &Report, samples: &[Sample<'_>], findings: &mut Findin
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
+    use super::super::findings::State;
     use super::*;
 
     /// The states of what is found in these metrics, half a minute after the time 1000.

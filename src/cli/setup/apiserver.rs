@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{ApiserverArgs, Distribution, indented};
+use crate::cli::args::setup::{ApiserverArgs, Distribution};
 
 /// Flags besides the two files, and the reason for each. The defaults are good for the buffer (10000 events), the batch
 /// size (400) and the initial backoff (10 s, which covers an outage of almost two minutes).
@@ -171,6 +171,12 @@ machine:
         indented(&args, 6),
         indented(policy, 6)
     )
+}
+
+/// Indents each line of a text.
+fn indented(text: &str, by: usize) -> String {
+    let indent = " ".repeat(by);
+    text.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("{indent}{line}\n") }).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::WebhookArgs;
+use crate::cli::args::setup::WebhookArgs;
 
 /// Returns the kubeconfig as YAML, for a webhook at `server`.
 ///
