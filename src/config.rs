@@ -3,32 +3,31 @@
 //!
 //! The doc comments of the configuration types are user documentation: docs/configuration.md is generated from them.
 
+mod enforce;
 mod keys;
+mod limits;
+mod listeners;
 mod load;
 mod overlay;
 mod units;
 mod validate;
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::enforce::{Enforce, Mode};
+pub use self::limits::{BucketConfig, ContentionConfig, LimitsConfig, OverrideConfig};
+pub use self::listeners::{Admin, AllowConfig, Auth, Tls, Webhook};
 pub use self::load::{ENVIRONMENT, Error};
 pub use self::overlay::Overlay;
 pub use self::units::{Bytes, Duration};
 
-use crate::auth::Right;
-use crate::detect::annotations::MANAGED;
-use crate::detect::bucket::Limit;
 use crate::detect::class::{Class, Classes, HONOURING, Role, Rule};
 use crate::detect::cooperation::{Cooperations, Row};
 use crate::detect::policy::{Limits, Override, Policy};
-use crate::detect::verdict::Confidence;
 use crate::journal::committer::{LOOK_EVERY, OnFailure, Settings};
 use crate::journal::disk::Disk;
 use crate::journal::replay;
@@ -105,204 +104,6 @@ fn any() -> String {
 
 fn any_two() -> [String; 2] {
     [any(), any()]
-}
-
-/// What editwar writes to the cluster, and to which objects.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Enforce {
-    /// What editwar may write: nothing, pauses, or pauses and the Golden State.
-    pub mode: Mode,
-    /// The kill switch: lifts all pauses and sets no new ones.
-    pub kill_switch: bool,
-    /// Minimum confidence of a verdict to pause an object.
-    #[schemars(schema_with = "pausing_confidence")]
-    pub min_confidence: Confidence,
-    /// Kubeconfig file for access to the API server. Default: as for kubectl, or the service account of the pod.
-    pub kubeconfig: Option<PathBuf>,
-    /// Resources that may be paused, such as `deployments.apps`.
-    pub resources: Vec<String>,
-    /// Patterns of namespaces whose objects may be paused. Empty: all namespaces.
-    pub namespaces: Vec<String>,
-    /// Patterns of namespaces whose objects are never paused.
-    pub excluded_namespaces: Vec<String>,
-    /// Labels that an object needs to be paused. An empty value matches any value.
-    pub labels: BTreeMap<String, String>,
-    /// Annotations that an object needs to be paused. An empty value matches any value.
-    pub annotations: BTreeMap<String, String>,
-    /// Maximum number of pauses set per minute.
-    pub max_pauses_per_minute: NonZeroU32,
-    /// Maximum age of the latest event. If it is older, editwar makes no new decisions.
-    pub max_event_age: Duration,
-    /// Directory of the Golden State, with files `<category>/<resource>.yaml`.
-    pub assets: PathBuf,
-    /// Field manager with which editwar applies the Golden State.
-    pub field_manager: String,
-    /// Value of the label `managed-by` on objects of the Golden State. Tombstones only delete objects with this label.
-    pub managed_by: String,
-    /// Namespace of the Lease. Default: the namespace of the pod, or else `editwar`.
-    pub lease_namespace: Option<String>,
-}
-
-/// Returns the schema of a minimum confidence: the enforcer does not wait for a confirmed verdict.
-fn pausing_confidence(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "enum": ["possible", "probable"]})
-}
-
-/// What editwar writes to the cluster.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// Write nothing.
-    #[default]
-    Observe,
-    /// Pause objects that several actors fight over, say why on the object, and lift the pause when the war is over.
-    Pause,
-    /// As pause, and keep the objects of a Golden State in that state.
-    Reconcile,
-}
-
-/// The audit webhook's listener.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Webhook {
-    /// Address and port to listen on.
-    pub listen: SocketAddr,
-    /// Certificate and key. Without them, the listener uses plain HTTP and must listen on loopback.
-    pub tls: Option<Tls>,
-    /// Maximum number of bytes that editwar reads of one batch.
-    pub max_body_bytes: Bytes,
-    /// Authentication of clients that post events. Without it, any client that reaches the listener may post.
-    pub auth: Auth,
-    /// Allow a listener beyond loopback without TLS or authentication.
-    pub allow_insecure: bool,
-}
-
-/// The listener for queries.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Admin {
-    /// Address and port to listen on.
-    pub listen: SocketAddr,
-    /// Certificate and key. Without them, the listener uses plain HTTP and must listen on loopback.
-    pub tls: Option<Tls>,
-    /// Authentication of clients that scrape metrics, read and administer. Without it, any client that reaches the
-    /// listener may do so.
-    pub auth: Auth,
-    /// Allow a listener beyond loopback without TLS or authentication.
-    pub allow_insecure: bool,
-}
-
-/// Authentication and authorization of clients.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Auth {
-    /// CA certificates to verify client certificates, in PEM.
-    pub client_ca: Option<PathBuf>,
-    /// Certificate revocation lists of these CAs, in PEM. Certificates of a CA without a list are then rejected.
-    pub client_crl: Option<PathBuf>,
-    /// File with bearer tokens, one `TOKEN NAME` per line. Reloaded on changes; without a valid line, rejects all tokens.
-    pub token_file: Option<PathBuf>,
-    /// Authenticate other tokens by TokenReview, and authorize them by SubjectAccessReview on URLs: `/audit` (post) for
-    /// `ingest`, `/metrics` (get) for `metrics`, `/editwar` (get) for `read`, `/editwar` (post) for `admin`.
-    pub token_review: bool,
-    /// Rights of authenticated clients. Empty: all rights except `admin`.
-    pub allow: Vec<AllowConfig>,
-}
-
-/// The rights of a client.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AllowConfig {
-    /// Pattern of the common name or DNS name of a certificate, or of the name of a token.
-    pub name: String,
-    /// Rights: `ingest` (post events), `metrics` (scrape), `read` (query), `admin` (kill switch, log level).
-    pub rights: Vec<Right>,
-    /// Clusters that the client may post for. Empty: any cluster.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub clusters: Vec<String>,
-}
-
-/// A certificate and its private key, as PEM files.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Tls {
-    /// Certificate chain.
-    pub cert: PathBuf,
-    /// Private key.
-    pub key: PathBuf,
-}
-
-/// What counts as a war. Absent keys keep their values.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct LimitsConfig {
-    /// Token buckets. Each retake takes a token from every bucket.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub buckets: Option<Vec<BucketConfig>>,
-    /// Number of thrashing events within the window of a bucket after which a war is sustained.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pause_after: Option<NonZeroU32>,
-    /// Quiet period: time without a retake after which a sustained war becomes subsiding.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub quiet_period: Option<Duration>,
-    /// Maximum quiet period. Each relapse doubles it up to this limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_quiet_period: Option<Duration>,
-    /// Maximum age of an earlier write that makes a later one a retake. Default: the longest window of the buckets.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retake_window: Option<Duration>,
-    /// Maximum number of writes per minute of one actor to one object. Above, the actor is in a hot loop.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hot_loop_writes_per_minute: Option<NonZeroU32>,
-    /// Number of consecutive no-ops of one actor that count as a hot loop.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hot_loop_no_ops: Option<NonZeroU32>,
-    /// Maximum number of conflicts on one object. Above, it counts as contention.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub contention: Option<ContentionConfig>,
-    /// Number of changes between accepted and rejected that count as flapping admission.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub flapping_changes: Option<NonZeroU32>,
-}
-
-/// One token bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BucketConfig {
-    /// Maximum number of tokens, and so of retakes within the window.
-    pub burst: NonZeroU32,
-    /// Time after which a token returns.
-    pub window: Duration,
-}
-
-/// When conflicts between writers count as contention.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ContentionConfig {
-    /// Maximum number of conflicts within the window.
-    pub conflicts: NonZeroU32,
-    /// Length of the window.
-    pub window: Duration,
-}
-
-/// Limits for some objects.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct OverrideConfig {
-    /// `resource.group`, such as `deployments.apps`. `*` matches any resource or group.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resource: Option<String>,
-    /// Namespace of the objects.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// Name of the objects.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Ignore these objects.
-    pub ignore: bool,
-    /// Limits that differ for these objects.
-    pub limits: LimitsConfig,
 }
 
 /// Class and role of an actor.
@@ -464,97 +265,7 @@ impl Config {
     }
 }
 
-// === impl LimitsConfig ===
-
-impl LimitsConfig {
-    /// Returns these limits, with the values of `base` where a key is absent.
-    fn over(&self, base: &Limits) -> Limits {
-        let seconds =
-            |d: Duration| NonZeroU32::new(d.0.as_secs().min(u64::from(u32::MAX)) as u32).unwrap_or(NonZeroU32::MIN);
-        let limit = |burst, window| Limit { burst, window_s: seconds(window) };
-        Limits {
-            buckets: match &self.buckets {
-                Some(buckets) => {
-                    let mut buckets: Vec<Limit> = buckets.iter().map(|b| limit(b.burst, b.window)).collect();
-                    buckets.sort_by_key(|b| b.window_s);
-                    buckets.into_iter().collect()
-                }
-                None => base.buckets.clone(),
-            },
-            pause_after: self.pause_after.unwrap_or(base.pause_after),
-            quiet: self.quiet_period.map_or(base.quiet, Duration::micros),
-            quiet_max: self.max_quiet_period.map_or(base.quiet_max, Duration::micros),
-            contest_window: self.retake_window.map(Duration::micros).or(base.contest_window),
-            hot_loop_per_minute: self.hot_loop_writes_per_minute.unwrap_or(base.hot_loop_per_minute),
-            hot_loop_no_ops: self.hot_loop_no_ops.unwrap_or(base.hot_loop_no_ops),
-            contention: self.contention.map_or(base.contention, |c| limit(c.conflicts, c.window)),
-            flapping_turns: self.flapping_changes.unwrap_or(base.flapping_turns),
-            redacts: base.redacts,
-            own: base.own.clone(),
-            cooperations: base.cooperations.clone(),
-        }
-    }
-}
-
-// === impl Auth ===
-
-impl Auth {
-    /// Returns whether clients must authenticate.
-    pub fn is_on(&self) -> bool {
-        self.client_ca.is_some() || self.token_file.is_some() || self.token_review
-    }
-}
-
-// === impl Webhook, Admin, BoundsConfig, Metrics, Journal ===
-
-impl Default for Webhook {
-    /// Plain HTTP on loopback: works immediately, and is not reachable by others.
-    fn default() -> Webhook {
-        Webhook {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8443)),
-            tls: None,
-            // kube-apiserver truncates events to 100 KiB and sends 400 per batch; this leaves some room for batches
-            // without truncation.
-            max_body_bytes: Bytes(64 << 20),
-            auth: Auth::default(),
-            allow_insecure: false,
-        }
-    }
-}
-
-impl Default for Admin {
-    fn default() -> Admin {
-        Admin {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            tls: None,
-            auth: Auth::default(),
-            allow_insecure: false,
-        }
-    }
-}
-
-impl Default for Enforce {
-    fn default() -> Enforce {
-        Enforce {
-            mode: Mode::Observe,
-            kill_switch: false,
-            min_confidence: Confidence::Probable,
-            kubeconfig: None,
-            resources: Vec::new(),
-            namespaces: Vec::new(),
-            excluded_namespaces: vec!["kube-system".to_owned()],
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::from([(MANAGED.to_owned(), "true".to_owned())]),
-            max_pauses_per_minute: NonZeroU32::new(30).expect("at least one"),
-            max_event_age: Duration(std::time::Duration::from_secs(120)),
-            assets: PathBuf::from("assets"),
-            // The values of virt-platform-autopilot, so that its fields are taken over without conflicts.
-            field_manager: "virt-platform-autopilot".to_owned(),
-            managed_by: "virt-platform-autopilot".to_owned(),
-            lease_namespace: None,
-        }
-    }
-}
+// === impl Platform, BoundsConfig, Metrics, Journal ===
 
 impl Default for Platform {
     fn default() -> Platform {
