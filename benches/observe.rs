@@ -48,7 +48,7 @@ fn observe(criterion: &mut Criterion) {
     pipeline.batch("", "test").ingest(&known, 0);
     let keys = known.events.iter().filter_map(|event| Some(ObjectKey::new("", &classify_write(event).ok()?.object)));
     let keys: Vec<ObjectKey> = keys.collect();
-    let bounds = metrics::Bounds { objects_max: 10, actors_max: 10, idle: Duration::from_secs(60) };
+    let bounds = metrics::SeriesLimits { max_objects: 10, max_actors_per_object: 10, ttl: Duration::from_secs(60) };
     let api = Api::new(pipeline, Arc::new(ActorClassifier::default()), Metrics::new(bounds));
     let mut next = keys.iter().cycle();
     criterion

@@ -3,26 +3,30 @@
 //!
 //! The doc comments of the configuration types are user documentation: docs/configuration.md is generated from them.
 
+mod enforce;
+mod keys;
+mod limits;
+mod listeners;
 mod load;
+mod overlay;
 mod units;
+mod validate;
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::load::Error;
+pub use self::enforce::{Enforce, Mode};
+pub use self::limits::{BucketConfig, ContentionConfig, LimitsConfig, OverrideConfig};
+pub use self::listeners::{Admin, AllowConfig, Auth, Tls, Webhook};
+pub use self::load::{ENVIRONMENT, Error};
+pub use self::overlay::Overlay;
 pub use self::units::{Bytes, Duration};
 
-use crate::auth::Right;
 use crate::detect::actor_class::{ActorClass, ActorClassifier, ActorRule, HONOURING, Role};
-use crate::detect::annotations::MANAGED;
-use crate::detect::bucket::Limit;
-use crate::detect::cooperation::{CooperationRule, CooperationRules};
+use crate::detect::cooperation::{self, CooperationRules};
 use crate::detect::policy::{Limits, Override, Policy};
 use crate::journal::committer::{LOOK_EVERY, OnFailure, Settings};
 use crate::journal::disk::Disk;
@@ -49,8 +53,8 @@ pub struct Config {
     pub cooperation: CooperationConfig,
     /// Information about reconcilers.
     pub platform: Platform,
-    /// Handling of field values.
-    pub values: Values,
+    /// Treat all objects like Secrets: compare values, but neither keep nor show them.
+    pub redact_values: bool,
     /// Limits on memory.
     pub bounds: BoundsConfig,
     /// Limits on the number of metric series.
@@ -58,7 +62,7 @@ pub struct Config {
     /// What editwar writes to the cluster.
     pub enforce: Enforce,
     /// Logs that editwar reads as they are written.
-    pub follow: Follow,
+    pub tail: Tail,
     /// The journal, which keeps writes across restarts.
     pub journal: Journal,
 }
@@ -70,13 +74,13 @@ pub struct CooperationConfig {
     /// Names of built-in co-operations to ignore, so that they count as wars.
     pub disabled: Vec<String>,
     /// Additional co-operations, which take precedence over the built-in ones.
-    pub rows: Vec<CooperationRow>,
+    pub rules: Vec<CooperationRule>,
 }
 
 /// Two actors that are designed to write the same field. `*` in a pattern matches any characters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct CooperationRow {
+pub struct CooperationRule {
     /// Name of the co-operation.
     pub name: String,
     /// Pattern of `resource.group`, such as `deployments.apps`. Default: any resource.
@@ -102,209 +106,7 @@ fn any_two() -> [String; 2] {
     [any(), any()]
 }
 
-/// What editwar writes to the cluster, and to which objects.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Enforce {
-    /// What editwar may write: nothing, pauses, or pauses and the Golden State.
-    pub mode: Mode,
-    /// The kill switch: lifts all pauses and sets no new ones.
-    pub stop: bool,
-    /// Minimum confidence of a verdict to pause an object.
-    pub confidence: Sure,
-    /// Kubeconfig file for access to the API server. Default: as for kubectl, or the service account of the pod.
-    pub kubeconfig: Option<PathBuf>,
-    /// Resources that may be paused, such as `deployments.apps`.
-    pub resources: Vec<String>,
-    /// Patterns of namespaces whose objects may be paused. Empty: all namespaces.
-    pub namespaces: Vec<String>,
-    /// Patterns of namespaces whose objects are never paused.
-    pub except_namespaces: Vec<String>,
-    /// Labels that an object needs to be paused. An empty value matches any value.
-    pub labels: BTreeMap<String, String>,
-    /// Annotations that an object needs to be paused. An empty value matches any value.
-    pub annotations: BTreeMap<String, String>,
-    /// Maximum number of pauses set per minute.
-    pub per_minute: NonZeroU32,
-    /// Maximum age of the latest event. If it is older, editwar makes no new decisions.
-    pub fresh_for: Duration,
-    /// Directory of the Golden State, with files `<category>/<resource>.yaml`.
-    pub assets: PathBuf,
-    /// Field manager with which editwar applies the Golden State.
-    pub field_manager: String,
-    /// Value of the label `managed-by` on objects of the Golden State. Tombstones only delete objects with this label.
-    pub managed_by: String,
-    /// Namespace of the Lease. Default: the namespace of the pod, or else `editwar`.
-    pub lease_namespace: Option<String>,
-}
-
-/// What editwar writes to the cluster.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// Write nothing.
-    #[default]
-    Observe,
-    /// Pause objects that several actors fight over.
-    Pause,
-    /// Pause objects, and keep the objects of a Golden State in that state.
-    Reconcile,
-}
-
-/// Minimum confidence of a verdict to pause an object.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Sure {
-    /// The parties wrote the same part of the object alternately.
-    Possible,
-    /// The parties wrote the same fields, or values returned.
-    #[default]
-    Probable,
-}
-
-/// The audit webhook's listener.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Webhook {
-    /// Address and port to listen on.
-    pub listen: SocketAddr,
-    /// Certificate and key. Without them, the listener uses plain HTTP and must listen on loopback.
-    pub tls: Option<Tls>,
-    /// Maximum number of bytes that editwar reads of one batch.
-    pub body_max: Bytes,
-    /// Authentication of clients that post events. Without it, any client that reaches the listener may post.
-    pub auth: Auth,
-    /// Allow a listener beyond loopback without TLS or authentication.
-    pub allow_insecure: bool,
-}
-
-/// The listener for queries.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Admin {
-    /// Address and port to listen on.
-    pub listen: SocketAddr,
-    /// Certificate and key. Without them, the listener uses plain HTTP and must listen on loopback.
-    pub tls: Option<Tls>,
-    /// Authentication of clients that scrape, read and act. Without it, any client that reaches the listener may do so.
-    pub auth: Auth,
-    /// Allow a listener beyond loopback without TLS or authentication.
-    pub allow_insecure: bool,
-}
-
-/// Authentication and authorization of clients.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Auth {
-    /// CA certificates to verify client certificates, in PEM.
-    pub client_ca: Option<PathBuf>,
-    /// Certificate revocation lists of these CAs, in PEM. Certificates of a CA without a list are then rejected.
-    pub client_crl: Option<PathBuf>,
-    /// File with bearer tokens, one `TOKEN NAME` per line. Reloaded on changes; without a valid line, rejects all tokens.
-    pub tokens: Option<PathBuf>,
-    /// Authenticate other tokens by TokenReview, and authorize them by SubjectAccessReview on the
-    /// URLs `/metrics` (get) to scrape, `/editwar` (get) to read, `/editwar` (post) to act, `/audit` (post) to post.
-    pub kubernetes: bool,
-    /// Rights of authenticated clients. Empty: all rights except act.
-    pub allow: Vec<AllowConfig>,
-}
-
-/// The rights of a client.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AllowConfig {
-    /// Pattern of the common name or DNS name of a certificate, or of the name of a token.
-    pub name: String,
-    /// Rights: post, scrape, read or act.
-    pub rights: Vec<Right>,
-    /// Clusters that the client may post for. Empty: any cluster.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub clusters: Vec<String>,
-}
-
-/// A certificate and its private key, as PEM files.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Tls {
-    /// Certificate chain.
-    pub cert: PathBuf,
-    /// Private key.
-    pub key: PathBuf,
-}
-
-/// What counts as a war. Absent keys keep their values.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct LimitsConfig {
-    /// Token buckets. Each retake takes a token from every bucket.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub buckets: Option<Vec<BucketConfig>>,
-    /// Number of thrashing events within the window of a bucket after which a war is sustained.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pause_after: Option<NonZeroU32>,
-    /// Quiet period: time without a retake after which a sustained war becomes subsiding.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub quiet: Option<Duration>,
-    /// Maximum quiet period. Each relapse doubles it up to this limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub quiet_max: Option<Duration>,
-    /// Maximum age of an earlier write that makes a later one a retake. Default: the longest window of the buckets.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub contest_window: Option<Duration>,
-    /// Maximum number of writes per minute of one actor to one object. Above, the actor is in a hot loop.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hot_loop_per_minute: Option<NonZeroU32>,
-    /// Number of consecutive no-ops of one actor that count as a hot loop.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hot_loop_no_ops: Option<NonZeroU32>,
-    /// Maximum number of conflicts on one object. Above, it counts as contention.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub contention: Option<ContentionConfig>,
-    /// Number of changes between accepted and rejected that count as flapping admission.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub flapping_turns: Option<NonZeroU32>,
-}
-
-/// One token bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BucketConfig {
-    /// Maximum number of tokens, and so of retakes within the window.
-    pub retakes: NonZeroU32,
-    /// Time after which a token returns.
-    pub window: Duration,
-}
-
-/// When conflicts between writers count as contention.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ContentionConfig {
-    /// Maximum number of conflicts within the window.
-    pub conflicts: NonZeroU32,
-    /// Length of the window.
-    pub window: Duration,
-}
-
-/// Limits for some objects.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct OverrideConfig {
-    /// `resource.group`, such as `deployments.apps`. `*` matches any resource or group.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resource: Option<String>,
-    /// Namespace of the objects.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// Name of the objects.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Ignore these objects.
-    pub ignore: bool,
-    /// Limits that differ for these objects.
-    pub limits: LimitsConfig,
-}
-
-/// Class and role of an actor.
+/// ActorClass and role of an actor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActorConfig {
@@ -313,7 +115,7 @@ pub struct ActorConfig {
     /// Pattern of the field manager or of the product in the user agent. Default: any.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tool: String,
-    /// Class of the actor.
+    /// ActorClass of the actor.
     pub class: ActorClass,
     /// Role of the actor. Default: the general role of its class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -325,15 +127,7 @@ pub struct ActorConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct Platform {
     /// Patterns of actors that honour the annotations `platform.kubevirt.io/…`. Only their remedies use them.
-    pub actors: Vec<String>,
-}
-
-/// Handling of field values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Values {
-    /// Treat all objects like Secrets: compare values, but neither keep nor show them.
-    pub redact: bool,
+    pub pause_aware_actors: Vec<String>,
 }
 
 /// Limits on memory.
@@ -341,16 +135,16 @@ pub struct Values {
 #[serde(default, deny_unknown_fields)]
 pub struct BoundsConfig {
     /// Maximum number of tracked objects. Above, editwar evicts old, uncontested objects first.
-    pub objects: usize,
+    pub max_objects: usize,
     /// Maximum size of bodies that editwar keeps until a second client writes the object.
-    pub bodies: Bytes,
+    pub max_retained_body_bytes: Bytes,
     /// Maximum number of requests that editwar remembers to detect duplicates.
-    pub requests: usize,
+    pub max_remembered_requests: usize,
     /// Maximum time by which an event may be ahead of the local clock. Later events are processed with their arrival time.
-    pub clock_skew: Duration,
+    pub max_clock_skew: Duration,
     /// Memory limit of the whole process. Default: the limit of the control group. A small limit reduces the other limits.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<Bytes>,
+    pub max_memory: Option<Bytes>,
 }
 
 /// Limits on metrics.
@@ -358,17 +152,17 @@ pub struct BoundsConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
     /// Maximum number of objects with series of their own. Others are counted as `other`.
-    pub objects: usize,
+    pub max_objects: usize,
     /// Maximum number of actors per object with series of their own. Others are counted as `other`.
-    pub actors: usize,
+    pub max_actors_per_object: usize,
     /// Time without a change after which series are removed.
-    pub idle: Duration,
+    pub series_ttl: Duration,
 }
 
 /// Logs that editwar reads as they are written, if kube-apiserver cannot post to a webhook.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Follow {
+pub struct Tail {
     /// Paths of the logs. editwar finds the rotated files next to them.
     pub files: Vec<PathBuf>,
     /// Name of the cluster that the events belong to.
@@ -386,8 +180,8 @@ pub struct Journal {
     /// How long writes are kept.
     pub retention: Duration,
     /// Maximum size of the journal. Above, editwar deletes the oldest writes first.
-    pub size_max: Bytes,
-    /// What to do if writes cannot be stored: `degrade` accepts them without storing them, `refuse` answers 503.
+    pub max_size: Bytes,
+    /// What to do if writes cannot be stored: `degrade` accepts them without storing them, `reject` answers 503.
     pub on_failure: OnFailure,
 }
 
@@ -396,16 +190,16 @@ pub struct Journal {
 impl Config {
     /// Returns the policy by which objects are judged.
     pub fn policy(&self) -> Policy {
-        let rows = self.cooperation.rows.iter().map(|row| CooperationRule {
-            name: row.name.clone(),
-            resource: row.resource.clone(),
-            path: row.path.clone(),
-            sides: row.actors.clone().into(),
-            reason: row.reason.clone(),
-            excess: row.excess.clone(),
+        let rows = self.cooperation.rules.iter().map(|rule| cooperation::CooperationRule {
+            name: rule.name.clone(),
+            resource: rule.resource.clone(),
+            path: rule.path.clone(),
+            sides: rule.actors.clone().into(),
+            reason: rule.reason.clone(),
+            excess: rule.excess.clone(),
         });
         let cooperations = Arc::new(CooperationRules::with(rows.collect(), &self.cooperation.disabled));
-        let defaults = Limits { redacts: self.values.redact, cooperations, ..Limits::default() };
+        let defaults = Limits { redacts: self.redact_values, cooperations, ..Limits::default() };
         let limits = self.limits.over(&defaults);
         let overrides = self.overrides.iter().map(|o| Override {
             resource: o.resource.clone(),
@@ -433,18 +227,18 @@ impl Config {
                 ActorClass::Webhook => Role::Webhook,
             }),
         });
-        ActorClassifier::with(rules.collect()).with_honouring(self.platform.actors.clone())
+        ActorClassifier::with(rules.collect()).with_honouring(self.platform.pause_aware_actors.clone())
     }
 
     /// Returns the settings of the journal, or `None` if there is no directory for it.
     pub fn journal(&self) -> Option<Settings> {
-        let Journal { path, retention, size_max, on_failure } = &self.journal;
+        let Journal { path, retention, max_size, on_failure } = &self.journal;
         let window = replay::window(&self.policy());
         let retention = Retention {
             age: retention.micros(),
-            bytes: size_max.0 as u64,
+            bytes: max_size.0 as u64,
             window,
-            ahead: self.bounds.clock_skew.micros(),
+            ahead: self.bounds.max_clock_skew.micros(),
         };
         let on_failure = *on_failure;
         path.clone().map(|folder| Settings {
@@ -459,110 +253,23 @@ impl Config {
     /// Returns the limits of the pipeline.
     pub fn bounds(&self) -> Bounds {
         Bounds {
-            objects_max: self.bounds.objects,
+            objects_max: self.bounds.max_objects,
             bytes_max: Bounds::default().bytes_max,
-            body_bytes_max: self.bounds.bodies.0,
-            requests_max: self.bounds.requests,
-            tolerance: Tolerance { ahead: self.bounds.clock_skew.micros(), behind: self.journal.retention.micros() },
-        }
-    }
-}
-
-// === impl LimitsConfig ===
-
-impl LimitsConfig {
-    /// Returns these limits, with the values of `base` where a key is absent.
-    fn over(&self, base: &Limits) -> Limits {
-        let seconds =
-            |d: Duration| NonZeroU32::new(d.0.as_secs().min(u64::from(u32::MAX)) as u32).unwrap_or(NonZeroU32::MIN);
-        let limit = |burst, window| Limit { burst, window_s: seconds(window) };
-        Limits {
-            buckets: match &self.buckets {
-                Some(buckets) => {
-                    let mut buckets: Vec<Limit> = buckets.iter().map(|b| limit(b.retakes, b.window)).collect();
-                    buckets.sort_by_key(|b| b.window_s);
-                    buckets.into_iter().collect()
-                }
-                None => base.buckets.clone(),
+            body_bytes_max: self.bounds.max_retained_body_bytes.0,
+            requests_max: self.bounds.max_remembered_requests,
+            tolerance: Tolerance {
+                ahead: self.bounds.max_clock_skew.micros(),
+                behind: self.journal.retention.micros(),
             },
-            pause_after: self.pause_after.unwrap_or(base.pause_after),
-            quiet: self.quiet.map_or(base.quiet, Duration::micros),
-            quiet_max: self.quiet_max.map_or(base.quiet_max, Duration::micros),
-            contest_window: self.contest_window.map(Duration::micros).or(base.contest_window),
-            hot_loop_per_minute: self.hot_loop_per_minute.unwrap_or(base.hot_loop_per_minute),
-            hot_loop_no_ops: self.hot_loop_no_ops.unwrap_or(base.hot_loop_no_ops),
-            contention: self.contention.map_or(base.contention, |c| limit(c.conflicts, c.window)),
-            flapping_turns: self.flapping_turns.unwrap_or(base.flapping_turns),
-            redacts: base.redacts,
-            own: base.own.clone(),
-            cooperations: base.cooperations.clone(),
         }
     }
 }
 
-// === impl Auth ===
-
-impl Auth {
-    /// Returns whether clients must authenticate.
-    pub fn is_on(&self) -> bool {
-        self.client_ca.is_some() || self.tokens.is_some() || self.kubernetes
-    }
-}
-
-// === impl Webhook, Admin, BoundsConfig, Metrics, Journal ===
-
-impl Default for Webhook {
-    /// Plain HTTP on loopback: works immediately, and is not reachable by others.
-    fn default() -> Webhook {
-        Webhook {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8443)),
-            tls: None,
-            // kube-apiserver truncates events to 100 KiB and sends 400 per batch; this leaves some room for batches
-            // without truncation.
-            body_max: Bytes(64 << 20),
-            auth: Auth::default(),
-            allow_insecure: false,
-        }
-    }
-}
-
-impl Default for Admin {
-    fn default() -> Admin {
-        Admin {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            tls: None,
-            auth: Auth::default(),
-            allow_insecure: false,
-        }
-    }
-}
-
-impl Default for Enforce {
-    fn default() -> Enforce {
-        Enforce {
-            mode: Mode::Observe,
-            stop: false,
-            confidence: Sure::Probable,
-            kubeconfig: None,
-            resources: Vec::new(),
-            namespaces: Vec::new(),
-            except_namespaces: vec!["kube-system".to_owned()],
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::from([(MANAGED.to_owned(), "true".to_owned())]),
-            per_minute: NonZeroU32::new(30).expect("at least one"),
-            fresh_for: Duration(std::time::Duration::from_secs(120)),
-            assets: PathBuf::from("assets"),
-            // The values of virt-platform-autopilot, so that its fields are taken over without conflicts.
-            field_manager: "virt-platform-autopilot".to_owned(),
-            managed_by: "virt-platform-autopilot".to_owned(),
-            lease_namespace: None,
-        }
-    }
-}
+// === impl Platform, BoundsConfig, Metrics, Journal ===
 
 impl Default for Platform {
     fn default() -> Platform {
-        Platform { actors: HONOURING.iter().map(|pattern| (*pattern).to_owned()).collect() }
+        Platform { pause_aware_actors: HONOURING.iter().map(|pattern| (*pattern).to_owned()).collect() }
     }
 }
 
@@ -570,18 +277,22 @@ impl Default for BoundsConfig {
     fn default() -> BoundsConfig {
         let bounds = Bounds::default();
         BoundsConfig {
-            objects: bounds.objects_max,
-            bodies: Bytes(bounds.body_bytes_max),
-            requests: bounds.requests_max,
-            clock_skew: Duration(std::time::Duration::from_micros(bounds.tolerance.ahead.unsigned_abs())),
-            memory: None,
+            max_objects: bounds.objects_max,
+            max_retained_body_bytes: Bytes(bounds.body_bytes_max),
+            max_remembered_requests: bounds.requests_max,
+            max_clock_skew: Duration(std::time::Duration::from_micros(bounds.tolerance.ahead.unsigned_abs())),
+            max_memory: None,
         }
     }
 }
 
 impl Default for Metrics {
     fn default() -> Metrics {
-        Metrics { objects: 500, actors: 8, idle: Duration(std::time::Duration::from_secs(24 * 3600)) }
+        Metrics {
+            max_objects: 500,
+            max_actors_per_object: 8,
+            series_ttl: Duration(std::time::Duration::from_secs(24 * 3600)),
+        }
     }
 }
 
@@ -590,7 +301,7 @@ impl Default for Journal {
         Journal {
             path: None,
             retention: Duration(std::time::Duration::from_secs(7 * 24 * 3600)),
-            size_max: Bytes(4 << 30),
+            max_size: Bytes(4 << 30),
             on_failure: OnFailure::default(),
         }
     }

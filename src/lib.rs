@@ -26,7 +26,7 @@
 //!   Golden State (the desired state), and stops before it takes part in a war.
 //! - [`journal`], if it is configured, stores every write on disk before its batch is acknowledged, and replays it
 //!   after a restart.
-//! - [`auth`], [`telemetry`], [`net`] and [`config`] serve the modules above. [`cli`] puts everything together.
+//! - [`auth`], [`telemetry`], [`net`], [`config`] and [`util`] serve the modules above. [`cli`] puts everything together.
 //!
 //! # Layers
 //!
@@ -65,6 +65,7 @@ pub mod pipeline;
 pub mod query;
 pub mod reconcile;
 pub mod telemetry;
+pub mod util;
 
 /// The commit that this was built from, or `unknown` if the build did not know it.
 pub const COMMIT: &str = match option_env!("EDITWAR_COMMIT") {

@@ -164,10 +164,7 @@ impl Peer {
     /// Returns the common name and the DNS names of the client certificate. Empty if there is no certificate or it has
     /// expired.
     pub fn names(&self) -> &[String] {
-        match self.not_after.is_some_and(|end| end <= SystemTime::now()) {
-            true => &[],
-            false => &self.names,
-        }
+        if self.not_after.is_some_and(|end| end <= SystemTime::now()) { &[] } else { &self.names }
     }
 
     /// Returns whether the client reads its responses. While too many unread bytes are pending on a connection, the

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::percent_decode_str;
+
 /// Microseconds since the Unix epoch, UTC. This is the resolution that kube-apiserver writes.
 pub type Micros = i64;
 
@@ -202,41 +204,13 @@ impl<'a> Event<'a> {
     }
 }
 
-/// Decodes a query string: `+` is a space, `%XX` a byte. Invalid escapes are left as they are.
+/// Decodes a word of a query string: `+` is a space, `%XX` a byte. What is not valid is left as it is.
 pub fn percent_decoded(text: &str) -> Cow<'_, str> {
-    if !text.bytes().any(|b| b == b'%' || b == b'+') {
-        return Cow::Borrowed(text);
+    if !text.contains('+') {
+        return percent_decode_str(text).decode_utf8().unwrap_or(Cow::Borrowed(text));
     }
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while i < bytes.len() {
-        let hex = |at: usize| bytes.get(at).and_then(|b| (*b as char).to_digit(16));
-        match (bytes[i], hex(i + 1), hex(i + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                i += 3;
-                continue;
-            }
-            (b'+', ..) => out.push(b' '),
-            (byte, ..) => out.push(byte),
-        }
-        i += 1;
-    }
-    String::from_utf8(out).map_or(Cow::Borrowed(text), Cow::Owned)
-}
-
-/// Parses a duration like `90s`, `30m`, `2h` or `7d` into microseconds.
-pub fn parse_duration(text: &str) -> Option<Micros> {
-    let (number, unit) = text.split_at(text.len().checked_sub(1)?);
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    number.parse::<u32>().ok().map(|n| i64::from(n) * seconds * 1_000_000)
+    let spaced = text.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().map_or(Cow::Borrowed(text), |decoded| Cow::Owned(decoded.into_owned()))
 }
 
 /// Parses an RFC 3339 timestamp, with a fast path for the format of kube-apiserver (UTC, six fractional digits).

@@ -1,5 +1,6 @@
-//! Authentication and authorization of clients: who may post, scrape, read and act. Clients identify themselves with a
-//! client certificate, a bearer token from a file, or a Kubernetes token that is checked with TokenReview.
+//! Authentication and authorization of clients: who may post events, scrape metrics, read and administer. Clients
+//! identify themselves with a client certificate, a bearer token from a file, or a Kubernetes token that is checked with
+//! TokenReview.
 //!
 //! The response to a rejected token never reveals whether the token is unknown, or known but without the right.
 
@@ -13,8 +14,8 @@ use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, Response, StatusCode};
 
-use crate::detect::actor_class::matches_pattern;
 use crate::net::{Peer, Reply};
+use crate::util::glob::is_match;
 use review::Reviews;
 use tokens::Tokens;
 
@@ -25,13 +26,13 @@ use tokens::Tokens;
 #[serde(rename_all = "snake_case")]
 pub enum Right {
     /// Post audit events.
-    Post,
+    Ingest,
     /// Scrape metrics, which contain names of objects and actors, but no values.
-    Scrape,
+    Metrics,
     /// Query wars, with values.
     Read,
-    /// Turn the enforcer off and on.
-    Act,
+    /// Use the kill switch, and change the log level.
+    Admin,
 }
 
 /// The rights of the clients whose name matches a pattern.
@@ -78,7 +79,7 @@ impl Gate {
     }
 
     /// Returns a gate that requires a certificate of the listener's CA, a token, or a Kubernetes account, each with the
-    /// rights in `allow`. If `allow` is empty, authenticated clients have all rights except [`Right::Act`].
+    /// rights in `allow`. If `allow` is empty, authenticated clients have all rights except [`Right::Admin`].
     pub fn new(tokens: Option<Arc<Tokens>>, reviews: Option<Arc<Reviews>>, allow: Vec<Allow>) -> Gate {
         Gate { is_closed: true, tokens, reviews, allow: allow.into() }
     }
@@ -117,10 +118,10 @@ impl Gate {
 
     fn allows(&self, name: &str, right: Right, cluster: &str) -> bool {
         if self.allow.is_empty() {
-            return right != Right::Act;
+            return right != Right::Admin;
         }
         self.allow.iter().any(|allow| {
-            matches_pattern(&allow.name, name)
+            is_match(&allow.name, name)
                 && allow.rights.contains(&right)
                 && (allow.clusters.is_empty() || allow.clusters.iter().any(|c| c == cluster))
         })
@@ -189,22 +190,22 @@ mod tests {
     async fn nobody_gets_in_without_a_name_and_nobody_further_than_allowed() {
         let tokens = Arc::new(Tokens::parse("s3cret scraper\n# nobody\nother reader\n").unwrap());
         let rules = vec![
-            allow("scraper", &[Right::Scrape], &[]),
-            allow("read*", &[Right::Scrape, Right::Read], &[]),
-            allow("kube-apiserver-a", &[Right::Post], &["a"]),
+            allow("scraper", &[Right::Metrics], &[]),
+            allow("read*", &[Right::Metrics, Right::Read], &[]),
+            allow("kube-apiserver-a", &[Right::Ingest], &["a"]),
         ];
         let gate = Gate::new(Some(tokens), None, rules);
-        assert_eq!(ask(&gate, &[], "", Right::Scrape, "").await, Err(Refusal::Unknown));
-        assert_eq!(ask(&gate, &[], "Bearer wrong", Right::Scrape, "").await, Err(Refusal::Unknown));
-        assert_eq!(ask(&gate, &[], "Basic s3cret", Right::Scrape, "").await, Err(Refusal::Unknown));
-        assert_eq!(ask(&gate, &[], "Bearer s3cret", Right::Scrape, "").await, Ok(()));
+        assert_eq!(ask(&gate, &[], "", Right::Metrics, "").await, Err(Refusal::Unknown));
+        assert_eq!(ask(&gate, &[], "Bearer wrong", Right::Metrics, "").await, Err(Refusal::Unknown));
+        assert_eq!(ask(&gate, &[], "Basic s3cret", Right::Metrics, "").await, Err(Refusal::Unknown));
+        assert_eq!(ask(&gate, &[], "Bearer s3cret", Right::Metrics, "").await, Ok(()));
         assert_eq!(ask(&gate, &[], "bearer s3cret", Right::Read, "").await, Err(Refusal::TokenForbidden));
         assert_eq!(ask(&gate, &[], "Bearer other", Right::Read, "").await, Ok(()));
-        assert_eq!(ask(&gate, &[], "Bearer other", Right::Act, "").await, Err(Refusal::TokenForbidden));
-        assert_eq!(ask(&gate, &["kube-apiserver-a"], "", Right::Post, "a").await, Ok(()));
-        assert_eq!(ask(&gate, &["kube-apiserver-a"], "", Right::Post, "b").await, Err(Refusal::Forbidden));
+        assert_eq!(ask(&gate, &[], "Bearer other", Right::Admin, "").await, Err(Refusal::TokenForbidden));
+        assert_eq!(ask(&gate, &["kube-apiserver-a"], "", Right::Ingest, "a").await, Ok(()));
+        assert_eq!(ask(&gate, &["kube-apiserver-a"], "", Right::Ingest, "b").await, Err(Refusal::Forbidden));
         assert_eq!(ask(&gate, &["kube-apiserver-a"], "", Right::Read, "a").await, Err(Refusal::Forbidden));
-        assert_eq!(ask(&gate, &["somebody"], "", Right::Post, "a").await, Err(Refusal::Forbidden));
+        assert_eq!(ask(&gate, &["somebody"], "", Right::Ingest, "a").await, Err(Refusal::Forbidden));
         // A certificate that may not, with a token that may.
         assert_eq!(ask(&gate, &["somebody"], "Bearer other", Right::Read, "").await, Ok(()));
     }
@@ -212,10 +213,10 @@ mod tests {
     #[tokio::test]
     async fn without_rules_the_known_may_do_anything_but_act() {
         let gate = Gate::new(Some(Arc::new(Tokens::parse("s3cret me\n").unwrap())), None, Vec::new());
-        for right in [Right::Post, Right::Scrape, Right::Read] {
+        for right in [Right::Ingest, Right::Metrics, Right::Read] {
             assert_eq!(ask(&gate, &[], "Bearer s3cret", right, "x").await, Ok(()));
         }
-        assert_eq!(ask(&gate, &[], "Bearer s3cret", Right::Act, "").await, Err(Refusal::TokenForbidden));
-        assert_eq!(ask(&Gate::open(), &[], "", Right::Act, "").await, Ok(()));
+        assert_eq!(ask(&gate, &[], "Bearer s3cret", Right::Admin, "").await, Err(Refusal::TokenForbidden));
+        assert_eq!(ask(&Gate::open(), &[], "", Right::Admin, "").await, Ok(()));
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -16,6 +16,7 @@ use kube::{Client, core::ObjectMeta};
 use super::tokens::{Hash, hash};
 use super::{Refusal, Right};
 use crate::net::budget::client_of;
+use crate::util::lock::lock;
 
 /// How long positive and negative results are cached.
 const YES_FOR: Duration = Duration::from_secs(60);
@@ -93,7 +94,7 @@ impl Reviews {
         let (question, address) = ((hash(token), right), client_of(from));
         let now = Instant::now();
         let standing = {
-            let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+            let past = lock(&self.past);
             if let Some(known) = past.answer(&question, now) {
                 return known;
             }
@@ -120,7 +121,7 @@ impl Reviews {
             }
             Err(_) => return Err(Refusal::Unavailable),
         };
-        self.past.lock().unwrap_or_else(PoisonError::into_inner).learn(question, address, answer, now);
+        lock(&self.past).learn(question, address, answer, now);
         answer
     }
 
@@ -136,10 +137,10 @@ impl Reviews {
             return Ok(Err(Refusal::Unknown));
         };
         let (path, verb) = match right {
-            Right::Post => ("/audit", "post"),
-            Right::Scrape => ("/metrics", "get"),
+            Right::Ingest => ("/audit", "post"),
+            Right::Metrics => ("/metrics", "get"),
             Right::Read => ("/editwar", "get"),
-            Right::Act => ("/editwar", "post"),
+            Right::Admin => ("/editwar", "post"),
         };
         let review = SubjectAccessReview {
             metadata: ObjectMeta::default(),

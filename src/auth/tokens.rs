@@ -1,8 +1,9 @@
 //! Bearer tokens from a file with one `TOKEN NAME` per line. The file is read again when it changes.
 
 use std::path::Path;
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 
+use crate::util::lock::{read, write};
 use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
 
@@ -70,20 +71,19 @@ impl Tokens {
     }
 
     /// Replaces all tokens with those of `other`.
-    pub fn replace(&self, other: Tokens) {
-        let other = other.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = other;
+    pub fn replace(&self, other: &Tokens) {
+        *write(&self.0) = std::mem::take(&mut *write(&other.0));
     }
 
     /// Returns whether there are no tokens.
     pub fn is_empty(&self) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+        read(&self.0).is_empty()
     }
 
     /// Returns the name of a token's owner. Compares with all tokens, each in constant time.
     pub fn name(&self, token: &str) -> Option<String> {
         let hash = hash(token);
-        let tokens = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let tokens = read(&self.0);
         let mut found = None;
         for (known, name) in tokens.iter() {
             if bool::from(known.ct_eq(&hash)) {
@@ -106,7 +106,7 @@ mod tests {
         for unknown in ["", "ab", "abcd", "alice", "#"] {
             assert_eq!(tokens.name(unknown), None, "{unknown}");
         }
-        tokens.replace(Tokens::parse("new alice").unwrap());
+        tokens.replace(&Tokens::parse("new alice").unwrap());
         assert_eq!((tokens.name("abc"), tokens.name("new").as_deref()), (None, Some("alice")));
     }
 

@@ -27,7 +27,7 @@ pub(super) struct Admin {
 
 impl Admin {
     pub(super) fn new(gate: Guarded, api: Api, metrics: &Metrics) -> Admin {
-        Admin { gate, api, computing: Computing::default(), busy: metrics.refused.with_label_values(&["busy"]) }
+        Admin { gate, api, computing: Computing::default(), busy: metrics.rejected.with_label_values(&["busy"]) }
     }
 
     /// Answers one request.

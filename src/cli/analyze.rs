@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::args::{AnalyzeArgs, Format, LogArgs};
 use super::{Outcome, markdown, output};
 use crate::audit::decoded_chunk::DecodedChunk;
-use crate::audit::event::{Micros, parse_duration, parse_timestamp};
+use crate::audit::event::{Micros, parse_timestamp};
 use crate::config::Config;
 use crate::detect::policy::Policy;
 use crate::ingest::files::{self, Input};
@@ -21,6 +21,7 @@ use crate::pipeline::stats::Stats;
 use crate::pipeline::{Batch, Pipeline, TimeRange};
 use crate::query::lens::Lens;
 use crate::query::views::{Filter, Report};
+use crate::util::duration;
 
 /// Minimum input size for which a progress bar is shown.
 const PROGRESS_FROM_BYTES: u64 = 64 << 20;
@@ -52,11 +53,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
     summary(&pipeline.stats(), args.log.quiet);
     // The process is about to exit: freeing a million objects one by one would take longer than that.
     std::mem::forget(pipeline);
-    Ok(match (is_whole, report.wars.iter().any(|war| war.is_loud())) {
-        (false, _) => Outcome::Unusable,
-        (true, true) => Outcome::War,
-        (true, false) => Outcome::Calm,
-    })
+    Ok(Outcome::of_search(is_whole, report.wars.iter().any(|war| war.is_loud())))
 }
 
 /// Prints a report.
@@ -128,20 +125,6 @@ pub fn read_into(
     Ok((pipelines, is_whole))
 }
 
-impl LogArgs {
-    /// Loads the configuration for these arguments.
-    ///
-    /// # Errors
-    /// The configuration is not valid.
-    pub fn config(&self) -> Result<Config> {
-        let mut settings = self.set.clone();
-        if self.redact {
-            settings.push("values.redact=true".to_owned());
-        }
-        Ok(Config::load(self.config.as_deref(), std::env::vars(), &settings)?)
-    }
-}
-
 /// Splits `KIND/NAME`.
 ///
 /// # Errors
@@ -183,7 +166,7 @@ fn range(args: &LogArgs, inputs: &[Input], clock_skew: Micros) -> Result<TimeRan
         if let Some(at) = parse_timestamp(text) {
             return Ok(at);
         }
-        let back = parse_duration(text).with_context(|| {
+        let back = duration::parse(text).map(duration::micros).with_context(|| {
             format!("expected a time such as 2026-02-11T10:00:00Z or a duration such as 30m, got \"{text}\"")
         })?;
         match end() {
@@ -192,7 +175,7 @@ fn range(args: &LogArgs, inputs: &[Input], clock_skew: Micros) -> Result<TimeRan
                     "`{text}` is relative to the end of the log, which is not known for standard input: give a time instead"
                 )
             }
-            end => Ok(end - back),
+            end => Ok(end.saturating_sub(back)),
         }
     };
     Ok(TimeRange {

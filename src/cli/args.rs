@@ -2,9 +2,18 @@
 //!
 //! The doc comments on arguments and commands are their help texts.
 
+mod common;
+pub mod doctor;
+pub mod setup;
+
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Parser, Subcommand};
+
+pub use self::common::{Access, Format, Remote};
+use crate::config::{Bytes, Duration, Mode};
+use crate::detect::verdict::Confidence;
 
 /// Find out who is fighting over a Kubernetes object (which field, which values, since when), and stop it.
 #[derive(Debug, Parser)]
@@ -59,13 +68,13 @@ pub enum Command {
     Setup {
         /// What to print.
         #[command(subcommand)]
-        what: super::setup::Setup,
+        what: setup::Setup,
     },
     /// Check each step of an audit event from the API server to the verdict, and report what is missing.
     ///
     /// Exit code: 0 if every step works, 1 if a step is broken, 2 on wrong usage.
     #[command(after_help = "Example:\n  editwar doctor --webhook /etc/kubernetes/editwar/webhook.yaml --probe default")]
-    Doctor(super::doctor::DoctorArgs),
+    Doctor(doctor::DoctorArgs),
     /// Print the version, the commit and the target platform of the build.
     Version,
     /// Print the completion script for a shell.
@@ -82,26 +91,6 @@ pub enum Command {
         /// Directory for the man pages. It is created if it does not exist.
         dir: PathBuf,
     },
-}
-
-/// A running server, and the client's credentials.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct Remote {
-    /// URL of a running `editwar serve`, such as http://127.0.0.1:8080, or https:// if it serves TLS.
-    #[arg(long, env = "EDITWAR_SERVER", value_name = "URL")]
-    pub server: Option<String>,
-    /// CA certificates to verify the server's certificate, in PEM. Default: the CA certificates of the system.
-    #[arg(long, env = "EDITWAR_SERVER_CA", value_name = "FILE")]
-    pub server_ca: Option<PathBuf>,
-    /// File with the bearer token to authenticate with.
-    #[arg(long, env = "EDITWAR_TOKEN_FILE", value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// Client certificate to authenticate with, in PEM.
-    #[arg(long, env = "EDITWAR_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
-    pub client_cert: Option<PathBuf>,
-    /// Private key of the client certificate, in PEM.
-    #[arg(long, env = "EDITWAR_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
-    pub client_key: Option<PathBuf>,
 }
 
 /// Arguments of `wars`.
@@ -152,25 +141,16 @@ pub struct SimulateArgs {
     pub pause_after: Vec<std::num::NonZeroU32>,
     /// Quiet period to try (can be repeated).
     #[arg(long, value_name = "TIME")]
-    pub quiet_period: Vec<String>,
+    pub quiet_period: Vec<Duration>,
     /// Minimum confidence of a verdict to pause an object.
-    #[arg(long, value_enum, default_value_t = Sureness::Probable)]
-    pub confidence: Sureness,
+    #[arg(long, value_parser = confidence(), default_value = "probable", value_name = "CONFIDENCE")]
+    pub min_confidence: Confidence,
     /// Write a JUnit report to this file, with a failed test for each object with a war under the first limits.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
-}
-
-/// The confidence that a verdict needs to count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Sureness {
-    /// The parties wrote the same part of the object alternately.
-    Possible,
-    /// The parties wrote the same fields.
-    Probable,
 }
 
 /// Arguments of `render`.
@@ -204,7 +184,7 @@ pub struct ServeArgs {
     pub webhook_listen: Option<std::net::SocketAddr>,
     /// What editwar may write to the cluster.
     #[arg(long, value_enum, value_name = "MODE")]
-    pub enforce: Option<Enforce>,
+    pub enforce: Option<Mode>,
     /// Directory of the Golden State.
     #[arg(long, value_name = "DIR")]
     pub assets: Option<PathBuf>,
@@ -213,14 +193,14 @@ pub struct ServeArgs {
     pub kubeconfig: Option<PathBuf>,
     /// Also read this audit log as it is written, across rotations (can be repeated).
     #[arg(long, value_name = "FILE")]
-    pub follow: Vec<PathBuf>,
+    pub tail: Vec<PathBuf>,
     /// Memory limit of the whole process, such as 512MiB. Default: the limit of the control group.
     #[arg(long, value_name = "SIZE")]
-    pub memory_limit: Option<String>,
+    pub memory_limit: Option<Bytes>,
     /// Keep every write in this directory, to survive restarts and answer queries about the past. Default: off.
     #[arg(long, value_name = "DIR|off")]
     pub journal: Option<PathBuf>,
-    /// Set one key of the configuration, such as limits.quiet=5m (can be repeated).
+    /// Set one key of the configuration, such as limits.quiet_period=5m (can be repeated).
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Check the configuration and exit.
@@ -230,19 +210,8 @@ pub struct ServeArgs {
     #[arg(long)]
     pub print_config: bool,
     /// Log level: error, warn, info, debug or trace.
-    #[arg(long, env = "EDITWAR_LOG", default_value = "info", value_name = "LEVEL")]
-    pub log: String,
-}
-
-/// What may be written to the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Enforce {
-    /// Write nothing.
-    Observe,
-    /// Pause objects that several actors fight over, say why on the object, and lift the pause when the war is over.
-    Pause,
-    /// As pause, and keep the objects of a Golden State in that state.
-    Reconcile,
+    #[arg(long, env = "EDITWAR_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    pub log_level: String,
 }
 
 /// Which part of a log to read, and how.
@@ -266,7 +235,7 @@ pub struct LogArgs {
     /// Configuration file (YAML): limits, overrides, actors.
     #[arg(short, long, env = "EDITWAR_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Set one key of the configuration, such as limits.quiet=5m (can be repeated).
+    /// Set one key of the configuration, such as limits.quiet_period=5m (can be repeated).
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Print no progress bar and no summary to stderr.
@@ -317,23 +286,21 @@ pub struct WhoArgs {
     pub remote: Remote,
     /// Number of most recent writes to print in the timeline, or 0 for all.
     #[arg(long, default_value_t = 40, value_name = "N")]
-    pub writes: usize,
+    pub timeline_limit: usize,
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
 }
 
-/// Output formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Table for people, as wide as the terminal.
-    Table,
-    /// Table for people, with all details.
-    Wide,
-    /// JSON, for programs.
-    Json,
-    /// YAML, for programs and people.
-    Yaml,
-    /// Markdown, for tickets and chats.
-    Markdown,
+/// Parses the minimum confidence of a pause.
+fn confidence() -> impl TypedValueParser<Value = Confidence> {
+    let values = [
+        (Confidence::Possible, "The parties wrote the same part of the object alternately"),
+        (Confidence::Probable, "The parties wrote the same fields"),
+    ];
+    let shown = values.map(|(value, help)| PossibleValue::new(value.as_str()).help(help));
+    PossibleValuesParser::new(shown).map(move |word| {
+        let found = values.into_iter().find(|(value, _)| value.as_str() == word);
+        found.expect("the parser accepts no other word").0
+    })
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::net::Reply;
 use crate::net::budget::{Budget, Reservation, client_of};
+use crate::util::lock::lock;
 
 /// Maximum number of queued and running queries, in total and per client.
 const QUESTIONS_MAX: usize = 512;
@@ -61,7 +62,7 @@ impl Computing {
     }
 
     fn queue(&self, client: IpAddr) -> Arc<Semaphore> {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queues = lock(&self.queues);
         if let Some(queue) = queues.get(&client).and_then(Weak::upgrade) {
             return queue;
         }

@@ -8,8 +8,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::{Enforce, Mode, Sure};
-use crate::detect::verdict::Confidence;
+use crate::config::{Enforce, Mode};
 use crate::enforce::calls::{CALL, CONNECT, SILENCE};
 use crate::enforce::events::Events;
 use crate::enforce::hand::Kind;
@@ -97,12 +96,9 @@ impl Access {
         control: &Control,
         stop: &watch::Sender<bool>,
     ) -> Vec<JoinHandle<()>> {
-        let confidence = match enforce.confidence {
-            Sure::Possible => Confidence::Possible,
-            Sure::Probable => Confidence::Probable,
-        };
-        let fresh_for = enforce.fresh_for.micros();
-        let rules = Rules { confidence, per_minute: enforce.per_minute.get() as usize, fresh_for };
+        let confidence = enforce.min_confidence;
+        let fresh_for = enforce.max_event_age.micros();
+        let rules = Rules { confidence, per_minute: enforce.max_pauses_per_minute.get() as usize, fresh_for };
         let Place { account, namespace, identity } = self.place;
         let selection = selection(enforce);
         announce(&selection, enforce.mode);
@@ -127,7 +123,7 @@ impl Access {
                 confidence,
                 fresh_for,
             };
-            let golden = metrics.golden.clone();
+            let golden = metrics.golden_state.clone();
             let reconciler =
                 Reconciler::new(self.client, (pipeline, golden), settings, self.events, link, control.clone());
             tasks.push(tokio::spawn(reconciler.run(tenure, stop.subscribe())));
@@ -185,7 +181,7 @@ fn selection(enforce: &Enforce) -> Selection {
     Selection {
         resources: enforce.resources.iter().map(split).collect(),
         namespaces: enforce.namespaces.clone(),
-        except: enforce.except_namespaces.clone(),
+        except: enforce.excluded_namespaces.clone(),
         labels: enforce.labels.clone(),
         annotations: enforce.annotations.clone(),
     }

@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::reach::{Access, Service};
+use super::args::Access;
+use super::service::Service;
 
 /// The beginning of kubectl's message that the port is ready.
 const READY: &str = "Forwarding from 127.0.0.1:";

@@ -54,9 +54,10 @@ pub(super) struct Guarded {
 impl Guarded {
     /// Creates the access control of the webhook's and the admin listener, without contacting an API server.
     pub(super) async fn of(config: &Config) -> Result<(Guarded, Guarded)> {
-        let reviews = match config.webhook.auth.kubernetes || config.admin.auth.kubernetes {
-            true => Some(Arc::new(Reviews::new(enforcer::client(&config.enforce).await?))),
-            false => None,
+        let reviews = if config.webhook.auth.token_review || config.admin.auth.token_review {
+            Some(Arc::new(Reviews::new(enforcer::client(&config.enforce).await?)))
+        } else {
+            None
         };
         let one =
             |name: &str, listen: SocketAddr, tls: &Option<Tls>, auth: &Auth, is_insecure: bool| -> Result<Guarded> {
@@ -69,14 +70,14 @@ impl Guarded {
                 if auth.client_ca.is_some() && auth.allow.is_empty() {
                     tracing::warn!(
                         listener = name,
-                        "client_ca is set without allow: every certificate of that CA has all rights except to act; \
+                        "client_ca is set without allow: every certificate of that CA has all rights except `admin`; \
                      list the permitted names in auth.allow"
                     );
                 }
-                let tokens = match &auth.tokens {
+                let tokens = match &auth.token_file {
                     Some(path) => {
-                        let tokens =
-                            Tokens::read(path).with_context(|| format!("{name}.auth.tokens: {}", path.display()))?;
+                        let tokens = Tokens::read(path)
+                            .with_context(|| format!("{name}.auth.token_file: {}", path.display()))?;
                         Some((path.clone(), Arc::new(tokens)))
                     }
                     None => None,
@@ -87,9 +88,10 @@ impl Guarded {
                     clusters: a.clusters.clone(),
                 });
                 let known = tokens.as_ref().map(|(_, tokens)| tokens.clone());
-                let gate = match auth.is_on() {
-                    true => Gate::new(known, reviews.clone().filter(|_| auth.kubernetes), allow.collect()),
-                    false => Gate::open(),
+                let gate = if auth.is_on() {
+                    Gate::new(known, reviews.clone().filter(|_| auth.token_review), allow.collect())
+                } else {
+                    Gate::open()
                 };
                 let files = tls.as_ref().map(|tls| TlsFiles {
                     cert: tls.cert.clone(),
@@ -131,7 +133,7 @@ impl Guarded {
         let admitted = self.gate.admit(peer, request.headers(), right, cluster).await;
         admitted.map_err(|refusal| {
             if let Some(metrics) = &self.metrics {
-                metrics.refused.with_label_values(&[refusal.reason()]).inc();
+                metrics.rejected.with_label_values(&[refusal.reason()]).inc();
             }
             refusal.reply()
         })
@@ -141,7 +143,7 @@ impl Guarded {
     /// rebinding), or its browser reports a cross-site request.
     fn refuse(&self, reason: &str, status: StatusCode, text: &'static str) -> Reply {
         if let Some(metrics) = &self.metrics {
-            metrics.refused.with_label_values(&[reason]).inc();
+            metrics.rejected.with_label_values(&[reason]).inc();
         }
         let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
         *reply.status_mut() = status;
@@ -198,7 +200,7 @@ impl Guarded {
 
 impl Admission for Guarded {
     async fn admit(&self, request: &Request<Incoming>, peer: &Peer, cluster: &str) -> Result<(), Reply> {
-        Guarded::admit(self, request, peer, Right::Post, cluster).await
+        Guarded::admit(self, request, peer, Right::Ingest, cluster).await
     }
 }
 
@@ -208,7 +210,7 @@ fn read_tokens(path: &Path, tokens: &Tokens, spoilt_since: &mut Option<Instant>)
     let file = path.display();
     match (Tokens::read(path), *spoilt_since) {
         (Ok(read), since) => {
-            tokens.replace(read);
+            tokens.replace(&read);
             if since.is_some() {
                 tracing::info!(%file, "tokens can be read again");
             }
@@ -221,7 +223,7 @@ fn read_tokens(path: &Path, tokens: &Tokens, spoilt_since: &mut Option<Instant>)
         }
         (Err(error), Some(since)) if since.elapsed() >= TOKENS_HOLD && !tokens.is_empty() => {
             tracing::error!(%error, %file, "still cannot read tokens; rejecting all tokens until the file is valid");
-            tokens.replace(Tokens::default());
+            tokens.replace(&Tokens::default());
         }
         (Err(_), Some(_)) => {}
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::output::{Style, clean, clock, is_by, json_text};
+use super::style::{Style, clean, clock, is_by, json_text};
 use crate::audit::event::Micros;
 use crate::query::views::{Coverage, Moment, War};
 
@@ -67,9 +67,10 @@ fn value_of(moment: &Moment, path: &str) -> Option<String> {
         serde_json::Value::Null => "∅".to_owned(),
         value => json_text(value, style),
     };
-    Some(match text.chars().count() > VALUE_CHARS_MAX {
-        true => text.chars().take(VALUE_CHARS_MAX - 1).chain(['…']).collect(),
-        false => text,
+    Some(if text.chars().count() > VALUE_CHARS_MAX {
+        text.chars().take(VALUE_CHARS_MAX - 1).chain(['…']).collect()
+    } else {
+        text
     })
 }
 

@@ -3,7 +3,8 @@
 
 use std::fmt::Write;
 
-use super::output::{clean, clock, coverage, name, verdict, words};
+use super::output::{coverage, name, verdict};
+use super::style::{clean, clock, words};
 use crate::query::views::{Coverage, Field, Participants, Report, War};
 
 /// Formats a report.
@@ -77,10 +78,12 @@ fn of_war(war: &War) -> String {
 
 fn values(field: &Field) -> String {
     let one = |v: &crate::query::views::Value| {
-        let value = match (v.absent, v.redacted) {
-            (true, _) => "(absent)".to_owned(),
-            (_, true) => "(hidden)".to_owned(),
-            _ => code(&v.value.to_string()),
+        let value = if v.absent {
+            "(absent)".to_owned()
+        } else if v.redacted {
+            "(hidden)".to_owned()
+        } else {
+            code(&v.value.to_string())
         };
         format!("{value} by {} ×{}", code(&v.actor), v.count)
     };

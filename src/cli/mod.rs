@@ -4,6 +4,7 @@ mod admin;
 pub mod analyze;
 pub mod args;
 mod computing;
+pub mod connection;
 mod descriptors;
 pub mod doctor;
 mod enforcer;
@@ -14,13 +15,15 @@ pub mod markdown;
 pub mod memory;
 pub mod output;
 pub mod plugin;
-pub mod reach;
 mod render;
 pub mod serve;
 mod server;
+pub mod service;
+mod settings;
 pub mod setup;
 pub mod shells;
 pub mod simulate;
+pub mod style;
 pub mod wars;
 pub mod who;
 
@@ -53,19 +56,21 @@ fn end(outcome: Result<Outcome>) -> ExitCode {
         // The reader of our output is gone, so there is nothing left to report.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            anstream::eprintln!("editwar: {}", output::clean(&told(&error)));
+            anstream::eprintln!("editwar: {}", output::clean(&error_chain(&error)));
             Outcome::Unusable.into()
         }
     }
 }
 
 /// Formats an error with its causes. A cause that is already part of the text is not repeated.
-fn told(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
-        match (told.is_empty(), told.contains(&cause)) {
-            (true, _) => cause,
-            (_, true) => told,
-            (_, false) => format!("{told}: {cause}"),
+fn error_chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
+        if text.is_empty() {
+            cause
+        } else if text.contains(&cause) {
+            text
+        } else {
+            format!("{text}: {cause}")
         }
     })
 }
@@ -79,6 +84,21 @@ pub enum Outcome {
     War,
     /// 2: invalid usage, or unreadable input.
     Unusable,
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// Returns the outcome of a search for wars. If not everything could be read, no answer is certain.
+    fn of_search(is_whole: bool, is_war: bool) -> Outcome {
+        if !is_whole {
+            Outcome::Unusable
+        } else if is_war {
+            Outcome::War
+        } else {
+            Outcome::Calm
+        }
+    }
 }
 
 impl From<Outcome> for ExitCode {

@@ -1,80 +1,23 @@
 //! Text output for people: tables and timelines. All external text is escaped first.
 
 use std::fmt::Write;
-use std::io::IsTerminal;
 
-use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, Table, Width};
 use serde::Serialize;
 
 use super::lanes;
+pub use super::style::{Style, clean};
+use super::style::{clock, is_by, json_text, words};
 use crate::audit::event::Micros;
-use crate::detect::remedy::quoted;
 use crate::detect::verdict::State;
 use crate::escape;
 use crate::query::views::{
-    Coverage, Field, Moment, Object, Participants, Party, Report, Transitions, Value, War, WrongClock, time,
+    Coverage, Field, Moment, Object, Participants, Party, Report, Transitions, Value, War, WrongClock,
 };
+use crate::util::shell::quoted;
 
-/// Width if there is no terminal.
-const WIDTH_DEFAULT: u16 = 120;
 /// Below this width, wars are listed one below the other, since table columns would be too narrow.
 const STACKED_BELOW: u16 = 110;
-/// Maximum length of a value in a table, in characters.
-const VALUE_CHARS_MAX: usize = 40;
-
-/// How output is formatted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Style {
-    /// Width in columns.
-    pub width: u16,
-    /// Whether to use colours and bold text.
-    pub is_coloured: bool,
-    /// Whether to show full names and all rows.
-    pub is_wide: bool,
-}
-
-// === impl Style ===
-
-impl Style {
-    /// Returns the style for standard output: the width of the terminal, and colours unless `NO_COLOR` is set.
-    pub fn of_stdout(is_wide: bool) -> Style {
-        let stdout = std::io::stdout();
-        let columns = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
-        let width = match stdout.is_terminal() {
-            true => Table::new().width().unwrap_or(WIDTH_DEFAULT),
-            false => columns.unwrap_or(WIDTH_DEFAULT),
-        };
-        let is_coloured = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never && stdout.is_terminal();
-        Style { width: if is_wide { 1000 } else { width.max(60) }, is_coloured, is_wide }
-    }
-
-    pub(super) fn table(self) -> Table {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(self.width);
-        match self.is_coloured {
-            true => table.enforce_styling(),
-            false => table.force_no_tty(),
-        };
-        table
-    }
-
-    pub(super) fn actor(self, name: &str) -> String {
-        if self.is_wide { clean(name) } else { short(name) }
-    }
-
-    fn state(self, state: State, text: &str) -> String {
-        let code = match state {
-            State::Sustained => "31",
-            State::Thrashing | State::Subsiding => "33",
-            State::Calm | State::Contested => return text.to_owned(),
-        };
-        if self.is_coloured { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
-    }
-
-    pub(super) fn bold(self, text: &str) -> String {
-        if self.is_coloured { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
-    }
-}
 
 /// How to query for details: the command before the object, and the arguments after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,11 +47,10 @@ pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
         };
     }
     if !report.wars.is_empty() {
-        match style.width < STACKED_BELOW {
-            true => out.push_str(&stacked(&report.wars, style)),
-            false => {
-                let _ = writeln!(out, "{}", wars(&report.wars, style));
-            }
+        if style.width < STACKED_BELOW {
+            out.push_str(&stacked(&report.wars, style))
+        } else {
+            let _ = writeln!(out, "{}", wars(&report.wars, style));
         }
     }
     if report.omitted > 0 {
@@ -365,17 +307,6 @@ pub(super) fn value_text(value: &Value, style: Style) -> String {
     }
 }
 
-pub(super) fn json_text(json: &serde_json::Value, style: Style) -> String {
-    let text = match json {
-        serde_json::Value::String(text) => clean(text),
-        other => clean(&other.to_string()),
-    };
-    if style.is_wide || text.chars().count() <= VALUE_CHARS_MAX {
-        return text;
-    }
-    text.chars().take(VALUE_CHARS_MAX - 1).chain(['…']).collect()
-}
-
 /// Formats the transitions of wars, one per line.
 pub fn transitions(found: &Transitions, style: Style) -> String {
     if found.transitions.is_empty() {
@@ -466,7 +397,7 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
         let from = moments.len() - shown;
         let _ = writeln!(out, "\n{}", timeline(&moments[from..], &found.coverage, style));
         if from > 0 {
-            let _ = writeln!(out, "({from} earlier writes are not shown: --writes 0 shows all)");
+            let _ = writeln!(out, "({from} earlier writes are not shown: --timeline-limit 0 shows all)");
         }
         let hidden = found.timeline.len() - moments.len();
         if hidden > 0 {
@@ -499,11 +430,6 @@ fn wrapped(text: &str, indent: usize, style: Style) -> String {
         }
     }
     lines.iter().map(|line| format!("{:indent$}{line}\n", "")).collect()
-}
-
-/// Returns whether a write was made by the party with this name.
-pub fn is_by(party: &str, moment: &Moment) -> bool {
-    party == moment.actor || party.strip_prefix(&moment.actor) == Some(&format!(" via {}", moment.tool))
 }
 
 fn remedies(war: &War, style: Style) -> String {
@@ -600,21 +526,6 @@ pub fn name(object: &Object) -> String {
     format!("{} {}", clean(&object.kind), place.join("/"))
 }
 
-/// Shortens an actor's name by a common prefix. The result is always a suffix of the full name.
-fn short(actor: &str) -> String {
-    let rest = actor.strip_prefix("system:serviceaccount:").or_else(|| actor.strip_prefix("system:"));
-    clean(rest.unwrap_or(actor))
-}
-
-/// Formats a time as `2026-02-11 10:00:00Z`, always with this width.
-pub(super) fn clock(at: Micros) -> String {
-    let text = time::text(at);
-    match text.get(..19) {
-        Some(seconds) if text.len() >= 20 => format!("{}Z", seconds.replacen('T', " ", 1)),
-        _ => "0000-00-00 00:00:00Z".to_owned(),
-    }
-}
-
 fn span(since: Micros, until: Micros) -> String {
     let seconds = (until - since) / 1_000_000;
     match seconds {
@@ -622,15 +533,6 @@ fn span(since: Micros, until: Micros) -> String {
         120..7200 => format!("{} min", seconds / 60),
         _ => format!("{} h", seconds / 3600),
     }
-}
-
-pub(super) fn words(snake: &str) -> String {
-    snake.replace('_', " ")
-}
-
-/// Escapes text, so that it cannot contain control sequences or change the text direction.
-pub fn clean(text: &str) -> String {
-    escape::text(text).into_owned()
 }
 
 /// Formats a value as JSON. Characters that are harmful in a terminal are escaped, which does not change the value.
@@ -642,9 +544,10 @@ pub(super) fn json(value: &impl Serialize) -> serde_json::Result<String> {
 /// is formatted as JSON, which is valid YAML too.
 pub(super) fn yaml(value: &impl Serialize) -> anyhow::Result<String> {
     let text = serde_yaml_ng::to_string(value)?;
-    match text.contains(|c| escape::is_harmful(c) && c != '\n') {
-        true => Ok(escape::yaml(&serde_json::to_string_pretty(value)?).into_owned() + "\n"),
-        false => Ok(text),
+    if text.contains(|c| escape::is_harmful(c) && c != '\n') {
+        Ok(escape::yaml(&serde_json::to_string_pretty(value)?).into_owned() + "\n")
+    } else {
+        Ok(text)
     }
 }
 
@@ -662,12 +565,5 @@ mod tests {
         assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), value);
         assert_eq!(serde_yaml_ng::from_str::<serde_json::Value>(&written).unwrap(), value);
         assert_eq!(yaml(&serde_json::json!({"a": "größe"})).unwrap(), "a: größe\n");
-    }
-
-    #[test]
-    fn names_are_short_but_greppable() {
-        assert_eq!(short("system:serviceaccount:kube-system:hpa"), "kube-system:hpa");
-        assert_eq!(short("system:node:n1"), "node:n1");
-        assert_eq!(short("alice"), "alice");
     }
 }

@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
 
-use super::args::{AnalyzeArgs, Args, Format, SimulateArgs, Which, WhoArgs};
-use super::doctor::{self, Look};
-use super::reach::{Access, Reach};
-use super::setup::{self, Setup};
-use super::{Outcome, analyze, end, shells, simulate, wars, who};
+use super::args::doctor::Look;
+use super::args::setup::Setup;
+use super::args::{Access, AnalyzeArgs, Args, Format, SimulateArgs, Which, WhoArgs};
+use super::connection::ServerTarget;
+use super::{Outcome, analyze, doctor, end, setup, shells, simulate, wars, who};
 use crate::escape;
-use crate::query::client::Error;
+use crate::query::client::{Error, with_query};
 use crate::query::views::Report;
 
 /// Timeout of a completion, which must not delay the shell for long.
@@ -57,7 +57,7 @@ enum Command {
         cluster: Option<String>,
         /// Number of most recent writes to print in the timeline, or 0 for all.
         #[arg(long, default_value_t = 40, value_name = "N")]
-        writes: usize,
+        timeline_limit: usize,
         /// Output format.
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
@@ -87,9 +87,8 @@ pub fn run() -> ExitCode {
 fn with_hint(error: anyhow::Error) -> anyhow::Error {
     let Some(Error::Refused { status, .. }) = error.downcast_ref::<Error>() else { return error };
     match status.as_u16() {
-        401 | 403 | 502 | 503 => {
-            error.context("cannot reach editwar through the API server's proxy; try --forward to use port forwarding")
-        }
+        401 | 403 | 502 | 503 => error
+            .context("cannot reach editwar through the API server's proxy; try --port-forward to use port forwarding"),
         _ => error,
     }
 }
@@ -98,7 +97,7 @@ fn with_hint(error: anyhow::Error) -> anyhow::Error {
 
 impl Plugin {
     fn run(self) -> Result<Outcome> {
-        let reach = Reach::In(self.access.clone());
+        let target = ServerTarget::In(self.access.clone());
         let namespace = |plugin: &Plugin| -> Result<Option<String>> {
             match (&plugin.namespace, plugin.all_namespaces) {
                 (Some(namespace), _) => Ok(Some(namespace.clone())),
@@ -112,20 +111,20 @@ impl Plugin {
         match &self.command {
             None => {
                 let which = Which { cluster: None, actor: None, all: false, since: None, output: Format::Table };
-                wars::list(&which, namespace(&self)?.as_deref(), &reach)
+                wars::list(&which, namespace(&self)?.as_deref(), &target)
             }
-            Some(Command::Wars(which)) => wars::list(which, namespace(&self)?.as_deref(), &reach),
-            Some(Command::Who { object, cluster, writes, output }) => {
+            Some(Command::Wars(which)) => wars::list(which, namespace(&self)?.as_deref(), &target),
+            Some(Command::Who { object, cluster, timeline_limit, output }) => {
                 let namespace = namespace(&self)?;
-                let args = who_args(object, namespace.as_deref(), cluster.as_deref(), *writes, *output)?;
-                who::answer(&args, Some(reach)).with_context(|| match namespace {
+                let args = who_args(object, namespace.as_deref(), cluster.as_deref(), *timeline_limit, *output)?;
+                who::answer(&args, Some(target)).with_context(|| match namespace {
                     Some(namespace) => {
                         format!("{object} in namespace {namespace} (use -n for another namespace, or -A for all)")
                     }
                     None => object.clone(),
                 })
             }
-            Some(Command::Doctor(look)) => doctor::look(look, &self.access, &reach),
+            Some(Command::Doctor(look)) => doctor::look(look, &self.access, &target),
             Some(Command::Analyze(args)) => analyze::run(args),
             Some(Command::Simulate(args)) => simulate::run(args),
             Some(Command::Setup { what }) => setup::run(what),
@@ -139,13 +138,13 @@ fn who_args(
     object: &str,
     namespace: Option<&str>,
     cluster: Option<&str>,
-    writes: usize,
+    timeline_limit: usize,
     output: Format,
 ) -> Result<WhoArgs> {
     use clap::ValueEnum as _;
-    let writes = writes.to_string();
+    let limit = timeline_limit.to_string();
     let output = output.to_possible_value().context("every format has a name")?;
-    let mut words = vec!["editwar", "who", "--writes", &writes, "-o", output.get_name()];
+    let mut words = vec!["editwar", "who", "--timeline-limit", &limit, "-o", output.get_name()];
     words.extend(namespace.iter().flat_map(|n| ["-n", n]));
     words.extend(cluster.iter().flat_map(|c| ["--cluster", c]));
     words.extend(["--", object]);
@@ -208,7 +207,7 @@ fn objects(words: &[String]) -> Vec<String> {
     let access = Access {
         kubeconfig: value("--kubeconfig", "--kubeconfig").map(Into::into),
         context: value("--context", "--context"),
-        forward: words.iter().any(|word| word == "--forward"),
+        port_forward: words.iter().any(|word| word == "--port-forward"),
     };
     let ask = async {
         let namespace = match value("--namespace", "-n") {
@@ -216,9 +215,10 @@ fn objects(words: &[String]) -> Vec<String> {
             None => access.connect().await?.1,
         };
         let all = words.iter().any(|word| word == "-A" || word == "--all-namespaces");
-        let server = Reach::In(access).open().await?;
-        let query = if all { String::new() } else { format!("&namespace={}", who::encoded(&namespace)) };
-        let report: Report = server.get(&format!("/api/v1/wars?all=true{query}")).await?;
+        let server = ServerTarget::In(access).open().await?;
+        let namespace = (!all).then_some(namespace.as_str());
+        let path = with_query("/api/v1/wars", &[("all", Some("true")), ("namespace", namespace)]);
+        let report: Report = server.get(&path).await?;
         anyhow::Ok(
             report.wars.iter().map(|war| format!("{}/{}", war.object.kind.to_lowercase(), war.object.name)).collect(),
         )

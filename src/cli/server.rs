@@ -31,7 +31,7 @@ use crate::query::log_level::LogLevel;
 use crate::query::watch::Changed;
 use crate::telemetry::control::Control;
 use crate::telemetry::logs::Levels;
-use crate::telemetry::metrics::{Bounds, Metrics};
+use crate::telemetry::metrics::{Metrics, SeriesLimits};
 
 /// Divisor of the maximum response size for reports: while a report is built, it is in memory four times, as values and
 /// as text.
@@ -97,7 +97,7 @@ impl Server {
     async fn build(config: Config, log_levels: Levels) -> Result<Server> {
         let signals = Signals::install()?;
         let (webhook_gate, admin_gate) = Guarded::of(&config).await?;
-        let memory = config.bounds.memory.map(|memory| memory.0).or_else(memory::limit);
+        let memory = config.bounds.max_memory.map(|memory| memory.0).or_else(memory::limit);
         let limits = memory::of_connections(memory, descriptors::raise());
         let webhook_listener = Listener::bind(config.webhook.listen, webhook_gate.tls.clone(), limits.clone()).await?;
         let report_bytes_max = limits.answer_bytes_max() / REPORT_SHARE;
@@ -116,10 +116,10 @@ impl Server {
         let (bounds, in_flight_bytes_max) = memory::within(memory, config.bounds());
         tracing::debug!(memory, in_flight = in_flight_bytes_max, ?bounds, "bounds");
         let pipeline = Arc::new(Pipeline::new(policy(&config, access.as_ref()), bounds));
-        let metrics = Metrics::new(Bounds {
-            objects_max: config.metrics.objects,
-            actors_max: config.metrics.actors,
-            idle: config.metrics.idle.0,
+        let metrics = Metrics::new(SeriesLimits {
+            max_objects: config.metrics.max_objects,
+            max_actors_per_object: config.metrics.max_actors_per_object,
+            ttl: config.metrics.series_ttl.0,
         });
         let (webhook_gate, admin_gate) = (webhook_gate.counting(&metrics), admin_gate.counting(&metrics));
 
@@ -133,28 +133,29 @@ impl Server {
         sinks.extend(journal.clone().map(|journal| journal as Arc<dyn Sink>));
 
         let intake = Intake::new(pipeline.clone(), metrics.clone(), Sinks::new(sinks)).with_journal(journal.clone());
-        let webhook = Webhook::new(intake.clone(), metrics.clone(), config.webhook.body_max.0, in_flight_bytes_max)
-            .with_clusters(config.webhook.auth.allow.iter().flat_map(|allow| allow.clusters.clone()));
+        let webhook =
+            Webhook::new(intake.clone(), metrics.clone(), config.webhook.max_body_bytes.0, in_flight_bytes_max)
+                .with_clusters(config.webhook.auth.allow.iter().flat_map(|allow| allow.clusters.clone()));
         let mut sources: Vec<Box<dyn Source>> =
             vec![Box::new(WebhookSource::new(webhook_listener, webhook_gate.clone(), webhook))];
-        if !config.follow.files.is_empty() {
+        if !config.tail.files.is_empty() {
             let settings = tail::Settings {
-                files: config.follow.files.clone(),
-                cluster: config.follow.cluster.clone(),
-                checkpoint: config.follow.checkpoint.clone(),
+                files: config.tail.files.clone(),
+                cluster: config.tail.cluster.clone(),
+                checkpoint: config.tail.checkpoint.clone(),
             };
             sources.push(Box::new(TailSource::new(settings, intake, metrics.clone())?));
         }
 
         let control = Control::default();
-        control.stop(config.enforce.stop);
+        control.stop(config.enforce.kill_switch);
         let api = Api::new(pipeline.clone(), Arc::new(config.classes()), metrics.clone())
             .with_journal(journal.clone())
             .with_report_bytes_max(report_bytes_max)
             .with_changed(changed)
             .with_log_level(LogLevel { levels: log_levels, is_authenticated: config.admin.auth.is_on() })
             .with_enforcer(access.as_ref().map(|_| control.clone()));
-        let admin_listener = admin_listener.counting(metrics.refused.with_label_values(&["unread"]));
+        let admin_listener = admin_listener.counting(metrics.rejected.with_label_values(&["unread"]));
         let admin = Admin::new(admin_gate.clone(), api.clone(), &metrics);
         Ok(Server {
             config,

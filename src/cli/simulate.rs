@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use comfy_table::Cell;
 use serde::Serialize;
 
-use super::args::{Format, SimulateArgs, Sureness};
-use super::{Outcome, analyze, output};
+use super::args::{Format, SimulateArgs};
+use super::{Outcome, analyze, output, style};
 use crate::audit::event::Micros;
 use crate::config::Duration;
 use crate::detect::assessment::{Assessment, WarAssessment};
@@ -21,6 +21,7 @@ use crate::detect::verdict::{Confidence, State};
 use crate::pipeline::key::ObjectKey;
 use crate::query::lens::Lens;
 use crate::query::views::{Coverage, Object, StatsView, time, time_option};
+use crate::util::duration;
 
 /// The result of a simulation.
 #[derive(Debug, Serialize)]
@@ -35,7 +36,7 @@ struct Simulation {
 struct Scenario {
     buckets: Vec<String>,
     pause_after: u32,
-    quiet: String,
+    quiet_period: String,
     /// Number of objects with a thrashing event.
     thrashing: u32,
     /// Number of retakes while their object was paused. A reconciler that honours pauses would not have made its share
@@ -79,15 +80,11 @@ pub fn run(args: &SimulateArgs) -> Result<Outcome> {
     let policies = policies(args, &config.policy())?;
     let limits: Vec<Limits> = policies.iter().map(|p| p.limits.clone()).collect();
     let (pipelines, is_whole) = analyze::read_into(&args.inputs, &args.log, &config, policies)?;
-    let confidence = match args.confidence {
-        Sureness::Possible => Confidence::Possible,
-        Sureness::Probable => Confidence::Probable,
-    };
     let classes = config.classes();
     let scenarios = pipelines
         .iter()
         .zip(&limits)
-        .map(|(pipeline, limits)| scenario(&Lens { pipeline, classes: &classes }, limits, confidence));
+        .map(|(pipeline, limits)| scenario(&Lens { pipeline, classes: &classes }, limits, args.min_confidence));
     let stats = pipelines[0].stats();
     let simulation =
         Simulation { scenarios: scenarios.collect(), coverage: Coverage::from(&stats), stats: StatsView::from(&stats) };
@@ -106,11 +103,7 @@ pub fn run(args: &SimulateArgs) -> Result<Outcome> {
     if let Some(path) = &args.junit {
         std::fs::write(path, junit(hits)).with_context(|| path.display().to_string())?;
     }
-    Ok(match (is_whole, hits.is_empty()) {
-        (false, _) => Outcome::Unusable,
-        (true, true) => Outcome::Calm,
-        (true, false) => Outcome::War,
-    })
+    Ok(Outcome::of_search(is_whole, !hits.is_empty()))
 }
 
 /// Returns all combinations of the given limits.
@@ -127,13 +120,8 @@ fn policies(args: &SimulateArgs, live: &Policy) -> Result<Vec<Policy>> {
         all = all.iter().flat_map(each).collect();
     }
     if !args.quiet_period.is_empty() {
-        let parse = |text: &String| {
-            Duration::parse(text)
-                .map(Duration::micros)
-                .with_context(|| format!("expected a duration such as 10m, got \"{text}\""))
-        };
-        let quiets: Vec<Micros> = args.quiet_period.iter().map(parse).collect::<Result<_>>()?;
-        let each = |l: &Limits| quiets.iter().map(|q| Limits { quiet: *q, ..l.clone() }).collect::<Vec<_>>();
+        let quiets = args.quiet_period.iter().map(|period| period.micros());
+        let each = |l: &Limits| quiets.clone().map(|quiet| Limits { quiet, ..l.clone() }).collect::<Vec<_>>();
         all = all.iter().flat_map(each).collect();
     }
     if all.len() > 64 {
@@ -147,7 +135,7 @@ fn policies(args: &SimulateArgs, live: &Policy) -> Result<Vec<Policy>> {
 fn buckets(text: &str) -> Result<Vec<Limit>> {
     let one = |bucket: &str| {
         let (burst, window) = bucket.split_once('/')?;
-        let window = Duration::parse(window)?.0.as_secs();
+        let window = duration::parse(window)?.as_secs();
         Some(Limit { burst: burst.parse().ok()?, window_s: NonZeroU32::new(u32::try_from(window).ok()?)? })
     };
     let mut found: Vec<Limit> = text
@@ -167,7 +155,7 @@ fn scenario(lens: &Lens<'_>, limits: &Limits, confidence: Confidence) -> Scenari
     Scenario {
         buckets: limits.buckets.iter().map(|l| format!("{}/{}", l.burst, window(l))).collect(),
         pause_after: limits.pause_after.get(),
-        quiet: Duration(std::time::Duration::from_micros(limits.quiet.unsigned_abs())).to_string(),
+        quiet_period: Duration(std::time::Duration::from_micros(limits.quiet.unsigned_abs())).to_string(),
         thrashing: objects.len() as u32,
         spared: objects.iter().map(|hit| hit.spared).sum(),
         needless: objects.iter().map(|hit| u32::from(hit.needless)).sum(),
@@ -219,7 +207,7 @@ fn table(simulation: &Simulation, style: output::Style) -> String {
         table.add_row([
             Cell::new(scenario.buckets.join(", ")),
             Cell::new(scenario.pause_after),
-            Cell::new(&scenario.quiet),
+            Cell::new(&scenario.quiet_period),
             Cell::new(scenario.thrashing),
             Cell::new(paused),
             Cell::new(scenario.spared),
@@ -236,12 +224,12 @@ fn table(simulation: &Simulation, style: output::Style) -> String {
             "\n{} pause after {}, quiet {}",
             scenario.buckets.join(", "),
             scenario.pause_after,
-            scenario.quiet
+            scenario.quiet_period
         );
         let mut table = style.table();
         table.set_header(["OBJECT", "SURE", "THRASHING AT", "PAUSED AT", "RETAKES", "SPARED", ""]);
         for hit in &scenario.objects {
-            let at = |at: Option<Micros>| at.map_or_else(|| "never".to_owned(), output::clock);
+            let at = |at: Option<Micros>| at.map_or_else(|| "never".to_owned(), style::clock);
             table.add_row([
                 output::name(&hit.object),
                 hit.confidence.as_str().to_owned(),

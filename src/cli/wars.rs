@@ -6,10 +6,10 @@ use anyhow::{Result, bail};
 use serde::de::DeserializeOwned;
 
 use super::args::{Format, WarsArgs, Which};
-use super::reach::Reach;
-use super::who::encoded;
+use super::connection::ServerTarget;
 use super::{Outcome, analyze, output};
 use crate::detect::verdict::State;
+use crate::query::client::with_query;
 use crate::query::views::{Report, Transitions};
 
 /// Runs `editwar wars`.
@@ -20,13 +20,13 @@ pub fn run(args: &WarsArgs) -> Result<Outcome> {
     if args.remote.server.is_none() {
         bail!("no server: set --server URL or EDITWAR_SERVER");
     }
-    list(&args.which, args.namespace.as_deref(), &Reach::At(args.remote.clone()))
+    list(&args.which, args.namespace.as_deref(), &ServerTarget::At(args.remote.clone()))
 }
 
 /// Lists transitions.
-fn transitions(which: &Which, namespace: Option<&str>, since: &str, reach: &Reach) -> Result<Outcome> {
+fn transitions(which: &Which, namespace: Option<&str>, since: &str, target: &ServerTarget) -> Result<Outcome> {
     let parameters = [("since", Some(since)), ("namespace", namespace), ("cluster", which.cluster.as_deref())];
-    let found: Transitions = ask(reach, path("/api/v1/transitions?", &parameters))?;
+    let found: Transitions = ask(target, with_query("/api/v1/transitions", &parameters))?;
     let mut stdout = anstream::stdout().lock();
     match which.output {
         Format::Json => write!(stdout, "{}", output::json(&found)?)?,
@@ -45,29 +45,23 @@ fn transitions(which: &Which, namespace: Option<&str>, since: &str, reach: &Reac
     Ok(if is_war { Outcome::War } else { Outcome::Calm })
 }
 
-fn ask<T: DeserializeOwned>(reach: &Reach, path: String) -> Result<T> {
+fn ask<T: DeserializeOwned>(target: &ServerTarget, path: String) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { Ok(reach.open().await?.get(&path).await?) })
-}
-
-/// Returns a path with the parameters that have a value.
-fn path(base: &str, parameters: &[(&str, Option<&str>)]) -> String {
-    let given = parameters.iter().filter_map(|(key, value)| Some(format!("{key}={}", encoded((*value)?))));
-    base.to_owned() + &given.collect::<Vec<_>>().join("&")
+    runtime.block_on(async { Ok(target.open().await?.get(&path).await?) })
 }
 
 /// Lists the wars that a server knows, or past transitions.
 ///
 /// # Errors
 /// As for [`run`].
-pub fn list(which: &Which, namespace: Option<&str>, reach: &Reach) -> Result<Outcome> {
+pub fn list(which: &Which, namespace: Option<&str>, target: &ServerTarget) -> Result<Outcome> {
     if let Some(since) = &which.since {
-        return transitions(which, namespace, since, reach);
+        return transitions(which, namespace, since, target);
     }
     let all = which.all.to_string();
     let (cluster, actor) = (which.cluster.as_deref(), which.actor.as_deref());
     let parameters = [("all", Some(all.as_str())), ("namespace", namespace), ("cluster", cluster), ("actor", actor)];
-    let report: Report = ask(reach, path("/api/v1/wars?", &parameters))?;
-    analyze::print(&report, &reach.ask(), which.output)?;
+    let report: Report = ask(target, with_query("/api/v1/wars", &parameters))?;
+    analyze::print(&report, &target.ask(), which.output)?;
     Ok(if report.wars.iter().any(|war| war.thrashing_events > 0) { Outcome::War } else { Outcome::Calm })
 }

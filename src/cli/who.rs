@@ -5,9 +5,10 @@ use std::io::Write;
 use anyhow::{Result, bail};
 
 use super::args::{Format, WhoArgs};
-use super::reach::Reach;
+use super::connection::ServerTarget;
 use super::{Outcome, analyze, markdown, output};
 use crate::detect::policy::{Policy, Target};
+use crate::query::client::with_query;
 use crate::query::lens::Lens;
 use crate::query::views::{Filter, Participants};
 
@@ -16,14 +17,14 @@ use crate::query::views::{Filter, Participants};
 /// # Errors
 /// Invalid arguments, an unknown object, or no readable input.
 pub fn run(args: &WhoArgs) -> Result<Outcome> {
-    answer(args, args.remote.server.is_some().then(|| Reach::At(args.remote.clone())))
+    answer(args, args.remote.server.is_some().then(|| ServerTarget::At(args.remote.clone())))
 }
 
 /// Queries `server`, unless there are files to read.
 ///
 /// # Errors
 /// As for [`run`].
-pub fn answer(args: &WhoArgs, server: Option<Reach>) -> Result<Outcome> {
+pub fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
     let (kind, name) = analyze::kind_and_name(&args.object)?;
     let (found, is_whole) = match (server, args.inputs.is_empty()) {
         (Some(server), true) => (from_server(args, &server, &kind, &name)?, true),
@@ -36,34 +37,25 @@ pub fn answer(args: &WhoArgs, server: Option<Reach>) -> Result<Outcome> {
         Format::Markdown => write!(stdout, "{}", markdown::participants(&found))?,
         Format::Table | Format::Wide => {
             let style = output::Style::of_stdout(args.log.output == Format::Wide);
-            write!(stdout, "{}", output::participants(&found, args.writes, style))?;
+            write!(stdout, "{}", output::participants(&found, args.timeline_limit, style))?;
         }
     }
     stdout.flush()?;
-    Ok(match (is_whole, found.wars.iter().any(|war| war.is_loud())) {
-        (false, _) => Outcome::Unusable,
-        (true, true) => Outcome::War,
-        (true, false) => Outcome::Calm,
-    })
+    Ok(Outcome::of_search(is_whole, found.wars.iter().any(|war| war.is_loud())))
 }
 
 /// Queries a server for the participants of an object.
-fn from_server(args: &WhoArgs, server: &Reach, kind: &str, name: &str) -> Result<Participants> {
+fn from_server(args: &WhoArgs, server: &ServerTarget, kind: &str, name: &str) -> Result<Participants> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut path = format!("/api/v1/participants?kind={}&name={}", encoded(kind), encoded(name));
-    let parameters = [("namespace", &args.namespace), ("cluster", &args.cluster), ("since", &args.log.since)];
-    for (key, value) in parameters {
-        if let Some(value) = value {
-            path.push_str(&format!("&{key}={}", encoded(value)));
-        }
-    }
+    let parameters = [
+        ("kind", Some(kind)),
+        ("name", Some(name)),
+        ("namespace", args.namespace.as_deref()),
+        ("cluster", args.cluster.as_deref()),
+        ("since", args.log.since.as_deref()),
+    ];
+    let path = with_query("/api/v1/participants", &parameters);
     runtime.block_on(async { Ok(server.open().await?.get(&path).await?) })
-}
-
-/// Percent-encodes a query parameter.
-pub(super) fn encoded(text: &str) -> String {
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-    text.bytes().map(|b| if is_plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 fn from_files(args: &WhoArgs, kind: &str, name: &str) -> Result<(Participants, bool)> {

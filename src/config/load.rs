@@ -1,20 +1,22 @@
-//! Loads the configuration from a file, the environment and flags, and validates it.
+//! Loads the configuration. The file, the environment and `--set` are layers of one tree, which is read into the typed
+//! configuration once; the flags of a command are typed already, and overlay it.
 
 use std::path::{Path, PathBuf};
 
-use serde_yaml_ng::Value;
+use serde_path_to_error::Path as KeyPath;
+use serde_yaml_ng::{Mapping, Value};
 
-use super::{Config, Mode};
-use crate::detect::cooperation::CooperationRules;
+use super::{Config, Overlay, keys};
 
-/// Prefix of environment variables that set a key: `EDITWAR_LIMITS__QUIET=5m` sets `limits.quiet`. Every key is in a
-/// section, so every such variable contains two underscores. Others are ignored: Kubernetes injects
-/// `EDITWAR_SERVICE_HOST` into every pod next to a Service named `editwar`.
-const ENVIRONMENT: &str = "EDITWAR_";
-/// Minimum of `bounds.memory`.
-const MEMORY_BYTES_MIN: usize = 64 << 20;
-/// Minimum of `journal.size_max`: a few of the smallest segments.
-const JOURNAL_BYTES_MIN: usize = 16 << 20;
+/// Prefix of environment variables that set a key: `EDITWAR_LIMITS__QUIET_PERIOD=5m` sets `limits.quiet_period`. A key in
+/// a section contains two underscores, and the keys without a section are known. Other variables are ignored: Kubernetes
+/// injects `EDITWAR_SERVICE_HOST` into every pod next to a Service named `editwar`.
+pub const ENVIRONMENT: &str = "EDITWAR_";
+/// The keys that are not in a section.
+const WITHOUT_SECTION: [&str; 1] = ["redact_values"];
+/// How similar a variable must be to one of these keys to count as a misspelling of it. Such a variable is rejected: to
+/// ignore it would show values that should be redacted.
+const MISSPELT: f64 = 0.85;
 
 /// The reason why a configuration is rejected.
 #[derive(Debug, thiserror::Error)]
@@ -30,178 +32,172 @@ pub enum Error {
     /// The configuration is not valid.
     #[error("{origin}: {message}")]
     Invalid {
-        /// The file, variable or flag.
+        /// The file, variable, flag or key.
         origin: String,
         /// What is wrong, with a suggestion if there is one.
         message: String,
     },
 }
 
+/// The layers of a configuration, merged into one tree.
+#[derive(Debug)]
+struct Layers {
+    tree: Value,
+    /// The lowest layer, if there is a file.
+    file: Option<Text>,
+    /// The keys that the other layers set, in this order.
+    settings: Vec<Setting>,
+}
+
+#[derive(Debug)]
+struct Text {
+    origin: String,
+    text: String,
+}
+
+#[derive(Debug)]
+struct Setting {
+    /// The dotted path.
+    key: String,
+    /// The environment variable or the flag.
+    origin: String,
+}
+
 // === impl Config ===
 
 impl Config {
-    /// Loads a file, environment variables and `KEY=VALUE` settings. Later sources override earlier ones.
+    /// Loads a file, environment variables, `KEY=VALUE` settings, and what the flags of the command say. Later sources
+    /// override earlier ones.
     ///
     /// # Errors
     /// A source cannot be read, names an unknown key, or has an invalid value.
     pub fn load(
         file: Option<&Path>,
-        environment: impl Iterator<Item = (String, String)>,
+        environment: impl IntoIterator<Item = (String, String)>,
         settings: &[String],
+        flags: &Overlay,
     ) -> Result<Config, Error> {
-        let mut tree = Value::Mapping(serde_yaml_ng::Mapping::new());
-        if let Some(path) = file {
-            let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.into(), source })?;
-            let origin = path.display().to_string();
-            // Parsed into the typed configuration first, for error messages with line numbers.
-            Config::parse(&text, &origin)?;
-            let read: Value = serde_yaml_ng::from_str(&text).map_err(|e| invalid(&origin, &e.to_string()))?;
-            if !read.is_null() {
-                tree = read;
+        let mut layers = match file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.into(), source })?;
+                Layers::of_file(Text { origin: path.display().to_string(), text })?
             }
-        }
+            None => Layers::default(),
+        };
         for (name, value) in environment {
-            let Some(key) = name.strip_prefix(ENVIRONMENT).filter(|key| key.contains("__")) else {
+            let Some(key) = name.strip_prefix(ENVIRONMENT).map(|key| key.to_ascii_lowercase().replace("__", "."))
+            else {
                 continue;
             };
-            set(&mut tree, &key.to_ascii_lowercase().replace("__", "."), &value, &name)?;
+            if key.contains('.') || WITHOUT_SECTION.contains(&key.as_str()) {
+                layers.set(&key, &value, name)?;
+            } else if let Some(meant) = WITHOUT_SECTION.iter().find(|k| strsim::jaro_winkler(k, &key) > MISSPELT) {
+                let meant = meant.to_ascii_uppercase();
+                return Err(invalid(&name, &format!("unknown variable: did you mean {ENVIRONMENT}{meant}?")));
+            }
         }
         for setting in settings {
             let origin = format!("--set {setting}");
             let (key, value) = setting
                 .split_once('=')
-                .ok_or_else(|| invalid(&origin, "expected KEY=VALUE, such as limits.quiet=5m"))?;
-            set(&mut tree, key, value, &origin)?;
+                .ok_or_else(|| invalid(&origin, "expected KEY=VALUE, such as limits.quiet_period=5m"))?;
+            layers.set(key, value, origin)?;
         }
-        let config: Config = serde_yaml_ng::from_value(tree).map_err(|e| invalid("configuration", &e.to_string()))?;
+        let mut config = layers.config()?;
+        flags.apply(&mut config);
         config.validate()?;
         Ok(config)
     }
 
-    /// Parses the text of a configuration file.
+    /// Parses the text of a configuration file, without validating it.
     ///
     /// # Errors
     /// [`Error::Invalid`].
     pub fn parse(text: &str, origin: &str) -> Result<Config, Error> {
-        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-            return Ok(Config::default());
-        }
-        serde_yaml_ng::from_str(text).map_err(|e| invalid(origin, &e.to_string()))
+        Layers::of_file(Text { origin: origin.to_owned(), text: text.to_owned() })?.config()
+    }
+}
+
+// === impl Layers ===
+
+impl Default for Layers {
+    fn default() -> Layers {
+        Layers { tree: Value::Mapping(Mapping::new()), file: None, settings: Vec::new() }
+    }
+}
+
+impl Layers {
+    fn of_file(file: Text) -> Result<Layers, Error> {
+        let tree: Value = serde_yaml_ng::from_str(&file.text).map_err(|e| invalid(&file.origin, &e.to_string()))?;
+        let tree = if tree.is_null() { Value::Mapping(Mapping::new()) } else { tree };
+        Ok(Layers { tree, file: Some(file), settings: Vec::new() })
     }
 
-    fn validate(&self) -> Result<(), Error> {
-        let listeners = [
-            ("webhook", self.webhook.listen, &self.webhook.tls, &self.webhook.auth, self.webhook.allow_insecure),
-            ("admin", self.admin.listen, &self.admin.tls, &self.admin.auth, self.admin.allow_insecure),
-        ];
-        for (name, listen, tls, auth, is_allowed) in listeners {
-            let has_tls = tls.is_some();
-            if auth.client_ca.is_some() && !has_tls {
-                return Err(invalid(
-                    &format!("{name}.auth.client_ca"),
-                    &format!("client certificates need TLS: configure {name}.tls"),
-                ));
+    /// Sets one key, given as a dotted path, to a value in YAML.
+    fn set(&mut self, key: &str, value: &str, origin: String) -> Result<(), Error> {
+        let value: Value = serde_yaml_ng::from_str(value).map_err(|e| invalid(&origin, &e.to_string()))?;
+        let mut node = &mut self.tree;
+        for part in key.split('.') {
+            if !node.is_mapping() {
+                *node = Value::Mapping(Mapping::new());
             }
-            if auth.client_crl.is_some() && auth.client_ca.is_none() {
-                return Err(invalid(
-                    &format!("{name}.auth.client_crl"),
-                    &format!("revocation lists need a client CA: configure {name}.auth.client_ca"),
-                ));
-            }
-            if !listen.ip().is_loopback() && has_tls && !auth.is_on() && !is_allowed {
-                return Err(invalid(
-                    &format!("{name}.auth"),
-                    &format!(
-                        "{listen} is reachable from outside without authentication: configure \
-                         {name}.auth.client_ca, tokens or kubernetes, or set {name}.allow_insecure=true"
-                    ),
-                ));
-            }
-            if !listen.ip().is_loopback() && !has_tls && !is_allowed {
-                return Err(invalid(
-                    &format!("{name}.listen"),
-                    &format!(
-                        "{listen} is reachable from outside without TLS: configure {name}.tls, listen on \
-                         127.0.0.1, or set {name}.allow_insecure=true"
-                    ),
-                ));
-            }
+            let Value::Mapping(map) = node else { unreachable!("just made one") };
+            node = map.entry(Value::from(part)).or_insert(Value::Null);
         }
-        let all = std::iter::once(&self.limits).chain(self.overrides.iter().map(|o| &o.limits));
-        for limits in all {
-            if limits.buckets.as_ref().is_some_and(Vec::is_empty) {
-                return Err(invalid("limits.buckets", "expected at least one bucket"));
-            }
-            let windows = limits.buckets.iter().flatten().map(|b| b.window);
-            if windows.chain(limits.contention.map(|c| c.window)).any(|w| w.0.as_secs() == 0) {
-                return Err(invalid("window", "a window must be at least one second"));
-            }
-        }
-        let names = CooperationRules::names();
-        if let Some(unknown) = self.cooperation.disabled.iter().find(|name| !names.contains(&name.as_str())) {
-            let why = format!("unknown co-operation {unknown}; expected one of {}", names.join(", "));
-            return Err(invalid("cooperation.disabled", &why));
-        }
-        if self.enforce.mode == Mode::Pause && self.enforce.resources.is_empty() {
-            return Err(invalid(
-                "enforce.resources",
-                "set the resources that may be paused, such as enforce.resources=[deployments.apps]",
-            ));
-        }
-        if self.enforce.mode == Mode::Reconcile && !self.enforce.assets.is_dir() {
-            return Err(invalid(
-                "enforce.assets",
-                &format!("{} is not a directory: set the directory of the Golden State", self.enforce.assets.display()),
-            ));
-        }
-        if self.journal.retention.0.as_secs() < 60 || self.journal.size_max.0 < JOURNAL_BYTES_MIN {
-            return Err(invalid("journal", "retention must be at least 1m, and size_max at least 16MiB"));
-        }
-        if self.bounds.memory.is_some_and(|memory| memory.0 < MEMORY_BYTES_MIN) {
-            return Err(invalid("bounds.memory", "must be at least 64MiB"));
-        }
-        if self.bounds.objects == 0 || self.bounds.requests == 0 {
-            return Err(invalid("bounds", "objects and requests must be at least 1"));
-        }
+        *node = value;
+        self.settings.push(Setting { key: key.to_owned(), origin });
         Ok(())
     }
+
+    /// Reads the tree.
+    fn config(self) -> Result<Config, Error> {
+        serde_path_to_error::deserialize(&self.tree).map_err(|error| self.explain(&error))
+    }
+
+    /// Says which key of which layer is wrong, and why.
+    fn explain(&self, error: &serde_path_to_error::Error<serde_yaml_ng::Error>) -> Error {
+        let path = error.path();
+        let key = path.to_string();
+        let (origin, place) = match self.setting(&key) {
+            Some(setting) => (setting.origin.as_str(), None),
+            None => match &self.file {
+                Some(file) => (file.origin.as_str(), file.place(path)),
+                None => ("configuration", None),
+            },
+        };
+        let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
+        let message = match keys::Unknown::at(path) {
+            Some(unknown) => format!("unknown key `{key}`{place}: {unknown}"),
+            None if path.iter().next().is_none() => format!("{}{place}", error.inner()),
+            None => format!("{key}: {}{place}", error.inner()),
+        };
+        invalid(origin, &message)
+    }
+
+    /// Returns the last setting that concerns a key: it sets the key, a section around it, or a part of it.
+    fn setting(&self, key: &str) -> Option<&Setting> {
+        let is_within = |inner: &str, outer: &str| {
+            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        self.settings.iter().rev().find(|set| is_within(key, &set.key) || is_within(&set.key, key))
+    }
 }
 
-/// Sets one key, given as a dotted path.
-fn set(tree: &mut Value, key: &str, value: &str, origin: &str) -> Result<(), Error> {
-    let value: Value = serde_yaml_ng::from_str(value).map_err(|e| invalid(origin, &e.to_string()))?;
-    let mut node = &mut *tree;
-    for part in key.split('.') {
-        if !node.is_mapping() {
-            *node = Value::Mapping(serde_yaml_ng::Mapping::new());
-        }
-        let Value::Mapping(map) = node else { unreachable!("just made one") };
-        node = map.entry(Value::from(part)).or_insert(Value::Null);
-    }
-    *node = value;
-    let check: Result<Config, _> = serde_yaml_ng::from_value(tree.clone());
-    match check.map_err(|e| e.to_string()) {
-        // A missing field may be set later: for example, a certificate and its key are two settings.
-        Err(message) if !message.contains("missing field") => Err(invalid(origin, &message)),
-        _ => Ok(()),
+// === impl Text ===
+
+impl Text {
+    /// Returns where the section begins that contains this path, if reading it fails there. The tree has no lines, so this
+    /// reads the text again.
+    fn place(&self, path: &KeyPath) -> Option<String> {
+        let reader = serde_yaml_ng::Deserializer::from_str(&self.text);
+        let error = serde_path_to_error::deserialize::<_, Config>(reader).err()?;
+        let location = error.inner().location().filter(|_| error.path().to_string() == path.to_string())?;
+        Some(format!("line {} column {}", location.line(), location.column()))
     }
 }
 
-/// Creates an error. For an unknown key, suggests the most similar known one.
-fn invalid(origin: &str, message: &str) -> Error {
-    let quoted = |text: &str| -> Vec<String> { text.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
-    let names = quoted(message);
-    let mut message = message.to_owned();
-    if let (true, Some((unknown, known))) = (message.contains("unknown field"), names.split_first()) {
-        let place = message.split(" at line").nth(1).map(|rest| format!(" (line{rest})")).unwrap_or_default();
-        let path = message.split("unknown field").next().unwrap_or_default().trim_end_matches([' ', ':']).to_owned();
-        let path = if path.is_empty() { unknown.clone() } else { format!("{path}.{unknown}") };
-        let nearest =
-            known.iter().max_by(|a, b| strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown)));
-        let hint = nearest.map(|n| format!(": did you mean `{n}`?")).unwrap_or_default();
-        message = format!("unknown key `{path}`{place}{hint}");
-    }
-    Error::Invalid { origin: origin.to_owned(), message }
+pub(super) fn invalid(origin: &str, message: &str) -> Error {
+    Error::Invalid { origin: origin.to_owned(), message: message.to_owned() }
 }
 
 #[cfg(test)]
@@ -209,7 +205,7 @@ mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
-    use crate::config::Duration;
+    use crate::config::Mode;
 
     fn load(text: &str, environment: &[(&str, &str)], settings: &[&str]) -> Result<Config, String> {
         let file = std::env::temp_dir().join(format!(
@@ -220,7 +216,7 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
-        let loaded = Config::load(Some(&file), environment, &settings);
+        let loaded = Config::load(Some(&file), environment, &settings, &Overlay::default());
         std::fs::remove_file(&file).unwrap();
         loaded.map_err(|e| e.to_string())
     }
@@ -237,39 +233,100 @@ mod tests {
         let tls = [("EDITWAR_WEBHOOK__TLS__CERT", "/c"), ("EDITWAR_WEBHOOK__TLS__KEY", "/k")];
         assert_eq!(load("", &tls, &[]).unwrap().webhook.tls.unwrap().key, Path::new("/k"));
         let one = load("", &tls[..1], &[]).unwrap_err();
-        assert!(one.contains("missing field `key`"), "{one}");
+        assert_eq!(one, "EDITWAR_WEBHOOK__TLS__CERT: webhook.tls: missing field `key`");
         let set = ["webhook.tls.cert=/c", "webhook.tls.key=/k"];
         assert_eq!(load("", &[], &set).unwrap().webhook.tls.unwrap().cert, Path::new("/c"));
     }
 
     #[test]
     fn flags_win_over_environment_and_environment_over_the_file() {
-        let text = "limits: {quiet: 1m, pause_after: 4}";
-        let config =
-            load(text, &[("EDITWAR_LIMITS__QUIET", "2m"), ("EDITWAR_SERVICE_HOST", "x")], &["limits.pause_after=5"])
-                .unwrap();
-        assert_eq!(config.limits.quiet, Duration::parse("2m"));
+        let text = "limits: {quiet_period: 1m, pause_after: 4}";
+        let config = load(
+            text,
+            &[("EDITWAR_LIMITS__QUIET_PERIOD", "2m"), ("EDITWAR_SERVICE_HOST", "x")],
+            &["limits.pause_after=5"],
+        )
+        .unwrap();
+        assert_eq!(config.limits.quiet_period, Some("2m".parse().unwrap()));
         assert_eq!(config.limits.pause_after, NonZeroU32::new(5));
     }
 
     #[test]
+    fn what_a_flag_says_overlays_everything_else() {
+        let flags = Overlay { mode: Some(Mode::Pause), journal: Some(None), ..Overlay::default() };
+        let settings = ["journal.path=/x".to_owned(), "enforce.resources=[deployments.apps]".to_owned()];
+        let config = Config::load(None, [], &settings, &flags).unwrap();
+        assert_eq!((config.enforce.mode, config.journal.path), (Mode::Pause, None));
+        assert_eq!(config.enforce.resources, ["deployments.apps"], "a flag that is absent changes nothing");
+        assert!(Config::load(None, [], &[], &flags).is_err(), "what flags say is validated");
+    }
+
+    #[test]
+    fn a_key_without_a_section_can_be_set_by_a_variable() {
+        let config = load("", &[("EDITWAR_REDACT_VALUES", "true")], &[]).unwrap();
+        assert!(config.redact_values && config.policy().limits.redacts);
+        for misspelt in ["EDITWAR_REDACT", "EDITWAR_REDACT_VALUE", "EDITWAR_REDACTED_VALUES"] {
+            let error = load("", &[(misspelt, "true")], &[]).unwrap_err();
+            assert!(error.starts_with(misspelt) && error.ends_with("did you mean EDITWAR_REDACT_VALUES?"), "{error}");
+        }
+        for other in ["EDITWAR_SERVICE_HOST", "EDITWAR_PORT_8080_TCP_ADDR", "EDITWAR_SERVER", "EDITWAR_TOKEN_FILE"] {
+            assert!(load("", &[(other, "x")], &[]).is_ok(), "{other}");
+        }
+    }
+
+    #[test]
     fn unknown_keys_are_named_with_the_nearest_known_one() {
-        let error = load("limits:\n  quite: 5m\n", &[], &[]).unwrap_err();
-        assert!(error.contains("unknown key `limits.quite`") && error.contains("did you mean `quiet`?"), "{error}");
+        let error = load("limits:\n  quite_period: 5m\n", &[], &[]).unwrap_err();
+        assert!(
+            error.contains("unknown key `limits.quite_period`") && error.contains("did you mean `quiet_period`?"),
+            "{error}"
+        );
         assert!(error.contains("line 2"), "{error}");
         let error = load("", &[("EDITWAR_WEBHOK__LISTEN", "x")], &[]).unwrap_err();
-        assert!(error.starts_with("EDITWAR_WEBHOK__LISTEN") && error.contains("`webhook`"), "{error}");
+        assert_eq!(error, "EDITWAR_WEBHOK__LISTEN: unknown key `webhok`: did you mean `webhook`?");
+        let error = load("", &[], &["limits.buckets=[{brust: 5, window: 1m}]"]).unwrap_err();
+        assert!(error.contains("unknown key `limits.buckets[0].brust`: did you mean `burst`?"), "{error}");
+    }
+
+    #[test]
+    fn keys_of_earlier_versions_are_named_with_their_new_name() {
+        for (setting, expected) in [
+            ("limits.quiet=5m", "unknown key `limits.quiet`: it is now `quiet_period`"),
+            ("overrides=[{limits: {quiet: 5m}}]", "unknown key `overrides[0].limits.quiet`: it is now `quiet_period`"),
+            ("follow.files=[a]", "unknown key `follow`: it is now `tail`"),
+            ("admin.auth.tokens=a", "unknown key `admin.auth.tokens`: it is now `token_file`"),
+            ("values.redact=true", "unknown key `values`: it is now `redact_values`"),
+        ] {
+            let error = load("", &[], &[setting]).unwrap_err();
+            assert_eq!(error, format!("--set {setting}: {expected}"));
+        }
+    }
+
+    #[test]
+    fn errors_name_the_key_and_the_last_source_that_set_it() {
+        let quiet = "expected a duration such as 90s, 10m or 1h30m, got \"soon\"";
+        let error = load("limits:\n  quiet_period: soon\n", &[], &[]).unwrap_err();
+        // The place is that of the section's first key: the parser keeps no others.
+        assert!(error.ends_with(&format!("limits.quiet_period: {quiet} (line 2 column 3)")), "{error}");
+        let variable = [("EDITWAR_LIMITS__QUIET_PERIOD", "soon")];
+        let error = load("limits: {quiet_period: 5m}", &variable, &["limits.pause_after=4"]).unwrap_err();
+        assert_eq!(error, format!("EDITWAR_LIMITS__QUIET_PERIOD: limits.quiet_period: {quiet}"));
+        let section = "limits={quiet_period: soon}";
+        let error = load("", &[], &[section]).unwrap_err();
+        assert_eq!(error, format!("--set {section}: limits.quiet_period: {quiet}"));
+        let error = load("webhook: {listen: '127.0.0.1:8443', auth: {allow: [{name: x, rights: [fly]}]}}", &[], &[]);
+        assert!(error.unwrap_err().contains("webhook.auth.allow[0].rights[0]: unknown variant `fly`"));
     }
 
     #[test]
     fn values_that_make_no_sense_are_refused() {
         for (text, expected) in [
-            ("limits: {quiet: soon}", "expected a duration"),
+            ("limits: {quiet_period: soon}", "expected a duration"),
             ("limits: {buckets: []}", "at least one bucket"),
-            ("limits: {buckets: [{retakes: 0, window: 1m}]}", "nonzero"),
-            ("limits: {buckets: [{retakes: 5, window: 0s}]}", "at least one second"),
+            ("limits: {buckets: [{burst: 0, window: 1m}]}", "nonzero"),
+            ("limits: {buckets: [{burst: 5, window: 0s}]}", "at least one second"),
             ("webhook: {listen: '0.0.0.0:8443'}", "allow_insecure"),
-            ("bounds: {bodies: many}", "expected a size"),
+            ("bounds: {max_retained_body_bytes: many}", "expected a size"),
             ("actors: [{actor: x, class: robot}]", "robot"),
         ] {
             let error = load(text, &[], &[]).unwrap_err();
@@ -282,7 +339,7 @@ mod tests {
         let text = "
 limits: {pause_after: 4}
 overrides:
-- {resource: deployments.apps, namespace: shop, limits: {quiet: 1m}}
+- {resource: deployments.apps, namespace: shop, limits: {quiet_period: 1m}}
 - {resource: leases.coordination.k8s.io, ignore: true}
 ";
         let policy = load(text, &[], &[]).unwrap().policy();

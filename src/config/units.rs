@@ -1,6 +1,7 @@
 //! Parsing and formatting of durations and sizes in the configuration.
 
 use std::fmt;
+use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::de::Error as _;
@@ -8,8 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_yaml_ng::Value;
 
 use crate::audit::event::Micros;
+use crate::util::duration;
 
-/// A time span, written `90s`, `10m`, `6h`, `7d`.
+/// A time span, written `90s`, `10m`, `1h30m`, `7d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
 pub struct Duration(#[schemars(with = "String")] pub std::time::Duration);
 
@@ -17,46 +19,36 @@ pub struct Duration(#[schemars(with = "String")] pub std::time::Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
 pub struct Bytes(#[schemars(with = "String")] pub usize);
 
+/// A text that is not a duration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a duration such as 90s, 10m or 1h30m, got \"{0}\"")]
+pub struct NotADuration(String);
+
+/// A text that is not a size.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a size such as 65536 or 64MiB, got \"{0}\"")]
+pub struct NotASize(String);
+
 // === impl Duration ===
 
 impl Duration {
     /// Returns the duration in microseconds, the unit of event time.
     pub fn micros(self) -> Micros {
-        i64::try_from(self.0.as_micros()).unwrap_or(i64::MAX)
+        duration::micros(self.0)
     }
+}
 
-    /// Parses `90s`, `10m`, `6h`, `7d`, and sums such as `1h30m`.
-    pub fn parse(text: &str) -> Option<Duration> {
-        let mut total = std::time::Duration::ZERO;
-        let mut rest = text;
-        while !rest.is_empty() {
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            let number: u64 = rest[..digits].parse().ok()?;
-            let unit_len = rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
-            let millis = match &rest[digits..digits + unit_len] {
-                "ms" => 1,
-                "s" => 1_000,
-                "m" => 60_000,
-                "h" => 3_600_000,
-                "d" => 86_400_000,
-                _ => return None,
-            };
-            total = total.checked_add(std::time::Duration::from_millis(number.checked_mul(millis)?))?;
-            rest = &rest[digits + unit_len..];
-        }
-        (!text.is_empty()).then_some(Duration(total))
+impl FromStr for Duration {
+    type Err = NotADuration;
+
+    fn from_str(text: &str) -> Result<Duration, NotADuration> {
+        duration::parse(text).map(Duration).ok_or_else(|| NotADuration(text.to_owned()))
     }
 }
 
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = self.0.as_millis();
-        for (unit, name) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
-            if millis >= unit && millis.is_multiple_of(unit) {
-                return write!(f, "{}{name}", millis / unit);
-            }
-        }
-        write!(f, "{millis}ms")
+        f.write_str(&duration::text(self.0))
     }
 }
 
@@ -68,26 +60,26 @@ impl Serialize for Duration {
 
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Duration::parse(&text)
-            .ok_or_else(|| D::Error::custom(format!("expected a duration such as 90s, 10m or 6h, got \"{text}\"")))
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
 // === impl Bytes ===
 
-impl Bytes {
-    fn parse(text: &str) -> Option<Bytes> {
+impl FromStr for Bytes {
+    type Err = NotASize;
+
+    fn from_str(text: &str) -> Result<Bytes, NotASize> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let number: usize = text[..digits].parse().ok()?;
         let shift = match text[digits..].trim() {
-            "" | "B" => 0,
-            "KiB" | "Ki" => 10,
-            "MiB" | "Mi" => 20,
-            "GiB" | "Gi" => 30,
-            _ => return None,
+            "" | "B" => Some(0),
+            "KiB" | "Ki" => Some(10),
+            "MiB" | "Mi" => Some(20),
+            "GiB" | "Gi" => Some(30),
+            _ => None,
         };
-        number.checked_mul(1 << shift).map(Bytes)
+        let bytes = shift.and_then(|shift| text[..digits].parse::<usize>().ok()?.checked_mul(1 << shift));
+        bytes.map(Bytes).ok_or_else(|| NotASize(text.to_owned()))
     }
 }
 
@@ -116,8 +108,7 @@ impl<'de> Deserialize<'de> for Bytes {
             Value::Number(number) => number.to_string(),
             _ => String::new(),
         };
-        Bytes::parse(&text)
-            .ok_or_else(|| D::Error::custom(format!("expected a size such as 65536 or 64MiB, got \"{text}\"")))
+        text.parse().map_err(D::Error::custom)
     }
 }
 
@@ -126,14 +117,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_and_sizes_are_written_as_they_are_read() {
-        for text in ["90s", "10m", "6h", "7d", "250ms"] {
-            assert_eq!(Duration::parse(text).unwrap().to_string(), text);
-        }
-        assert_eq!(Duration::parse("1h30m"), Duration::parse("90m"));
-        assert_eq!(Duration::parse("10"), None);
+    fn sizes_are_written_as_they_are_read() {
         for text in ["64MiB", "1GiB", "4KiB", "1000"] {
-            assert_eq!(Bytes::parse(text).unwrap().to_string(), text);
+            assert_eq!(text.parse::<Bytes>().unwrap().to_string(), text);
+        }
+        assert_eq!("1 GiB".parse(), Ok(Bytes(1 << 30)));
+        for wrong in ["", "many", "1TB", "-1", "99999999999999999999"] {
+            assert_eq!(wrong.parse::<Bytes>(), Err(NotASize(wrong.to_owned())));
         }
     }
 }

@@ -59,7 +59,7 @@ impl ActorClassifier {
 
     /// Whether an actor honours the annotations.
     pub fn is_honouring(&self, actor: &str) -> bool {
-        self.honouring.iter().any(|pattern| matches_pattern(pattern, actor))
+        self.honouring.iter().any(|pattern| is_match(pattern, actor))
     }
 
     /// Returns the built-in rules.
@@ -73,9 +73,8 @@ impl ActorClassifier {
         let product = user_agent.split('/').next().unwrap_or_default();
         // Scripts and controllers call kubectl too: with a field manager of their own they say who they are.
         let product = if product.starts_with("kubectl") { tool } else { product };
-        let is_tool =
-            |pattern: &str| pattern.is_empty() || matches_pattern(pattern, tool) || matches_pattern(pattern, product);
-        let is_it = |rule: &&ActorRule| matches_pattern(&rule.actor, actor) && is_tool(&rule.tool);
+        let is_tool = |pattern: &str| pattern.is_empty() || is_match(pattern, tool) || is_match(pattern, product);
+        let is_it = |rule: &&ActorRule| is_match(&rule.actor, actor) && is_tool(&rule.tool);
         self.rules.iter().find(is_it).map_or((ActorClass::Person, Role::Person), |rule| (rule.class, rule.role))
     }
 }
@@ -87,7 +86,7 @@ impl Default for ActorClassifier {
 }
 
 /// Whether a text matches a pattern, in which `*` matches any number of characters.
-pub fn matches_pattern(pattern: &str, text: &str) -> bool {
+pub fn is_match(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
     let mut is_open = false;

@@ -6,8 +6,8 @@
 //! what events cannot show: that one side requests something and the other one consumes the request.
 
 use super::actor::Client;
-use super::actor_class::matches_pattern;
 use super::write::Part;
+use crate::util::glob::is_match;
 
 /// A designed co-operation. In patterns, `*` matches any number of characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,7 +197,7 @@ impl CooperationRules {
     pub fn find(&self, resource: &str, path: &str, a: &Client, b: &Client) -> Option<&CooperationRule> {
         self.rules
             .iter()
-            .find(|rule| matches_pattern(&rule.resource, resource) && is_path(&rule.path, path) && rule.matches(a, b))
+            .find(|rule| is_match(&rule.resource, resource) && is_path(&rule.path, path) && rule.matches(a, b))
     }
 
     /// Returns the rule of a mechanism, unless it is switched off.
@@ -211,13 +211,13 @@ impl CooperationRules {
 impl CooperationRule {
     /// Whether the two clients match its sides, in either order.
     fn matches(&self, a: &Client, b: &Client) -> bool {
-        let side = |pattern: &str, client: &Client| matches_pattern(pattern, &client.actor);
+        let side = |pattern: &str, client: &Client| is_match(pattern, &client.actor);
         let (left, right) = (&self.sides.0, &self.sides.1);
         (side(left, a) && side(right, b)) || (side(left, b) && side(right, a))
     }
 }
 
-/// Returns whether a pattern of `resource.group` matches. Equivalent to [`matches_pattern`] for the name of the resource,
+/// Returns whether a pattern of `resource.group` matches. Equivalent to [`is_match`] for the name of the resource,
 /// which it builds only if the pattern may match, since this is called at every write to a contested object.
 fn is_resource(pattern: &str, group: &str, resource: &str) -> bool {
     let Some((_, suffix)) = pattern.rsplit_once('*') else {
@@ -230,8 +230,8 @@ fn is_resource(pattern: &str, group: &str, resource: &str) -> bool {
     let is_possible = suffix.len() > group.len() || group.ends_with(suffix);
     match (pattern, group) {
         (ANY, _) => true,
-        (_, "") => matches_pattern(pattern, resource),
-        _ => is_possible && matches_pattern(pattern, &format!("{resource}.{group}")),
+        (_, "") => is_match(pattern, resource),
+        _ => is_possible && is_match(pattern, &format!("{resource}.{group}")),
     }
 }
 
@@ -246,7 +246,7 @@ fn is_path(pattern: &str, path: &str) -> bool {
     if path == "(status)" && pattern.starts_with("status.") {
         return true;
     }
-    matches_pattern(pattern, path)
+    is_match(pattern, path)
 }
 
 /// Whether the key of an annotation or label names this client, as `strimzi.io/manual-rolling-update` names

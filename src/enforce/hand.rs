@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -20,6 +20,7 @@ use crate::audit::event::{Micros, parse_timestamp};
 use crate::detect::annotations::{MODE, PAUSED, PAUSED_BECAUSE, PAUSED_UNTIL};
 use crate::detect::write::ObjectName;
 use crate::pipeline::key::ObjectKey;
+use crate::util::lock::lock;
 
 /// The field manager of pauses.
 pub const MANAGER: &str = "editwar";
@@ -268,7 +269,7 @@ impl Hand {
     /// Looks up the kind and version of a plural resource name.
     async fn resource(&self, group: &str, plural: &str) -> Result<ApiResource, Error> {
         let name = title(plural, group);
-        let known = || self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = || lock(&self.resources);
         if let Some(known) = known().get(&name) {
             return Ok(known.clone());
         }

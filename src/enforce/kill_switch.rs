@@ -76,12 +76,8 @@ impl KillSwitch {
         let mut stopped = self.control.changes();
         loop {
             let is_stopped = *stopped.borrow_and_update();
-            let lifting = async {
-                match is_stopped {
-                    true => self.lift_until_started().await,
-                    false => std::future::pending().await,
-                }
-            };
+            let lifting =
+                async { if is_stopped { self.lift_until_started().await } else { std::future::pending().await } };
             tokio::select! {
                 changed = stopped.changed() => if changed.is_err() { return },
                 () = lifting => {}

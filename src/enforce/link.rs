@@ -1,11 +1,12 @@
 //! Shared state through which the Golden State reconciler and the enforcer communicate.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::pauses::Target;
 use crate::audit::event::Micros;
 use crate::pipeline::key::ObjectKey;
+use crate::util::lock::lock;
 
 /// Shared by the reconciler and the enforcer.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +50,6 @@ impl Link {
     }
 
     fn lock(&self) -> MutexGuard<'_, Linked> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }

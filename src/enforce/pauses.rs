@@ -1,13 +1,14 @@
 //! The registry of pauses that are set or may be set: what the kill switch must remove.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::ApiResource;
 
 use crate::pipeline::key::ObjectKey;
+use crate::util::lock::lock;
 
 /// A reference to an object that is sufficient to write to it without another lookup.
 #[derive(Clone, Debug)]
@@ -78,6 +79,6 @@ impl Pauses {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, (Target, Instant)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }

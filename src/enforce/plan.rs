@@ -365,11 +365,14 @@ impl<K: Ord + Clone> Plan<K> {
             return Some(Action::Lift(Lift::Unmanaged));
         }
         if let Some(removal) = verdict.removal.as_ref().filter(|removal| removal.at > held.since) {
-            return match removal.is_deliberate {
-                true => Some(Action::Resumed(removal.clone())),
-                false if !self.is_to_pause(verdict) => Some(Action::Lift(Lift::Quiet)),
-                false if held.sets >= SETS_MAX => Some(Action::Stripped(removal.clone())),
-                false => self.again(held, verdict, Again::Stripped(removal.actor.clone()), now),
+            return if removal.is_deliberate {
+                Some(Action::Resumed(removal.clone()))
+            } else if !self.is_to_pause(verdict) {
+                Some(Action::Lift(Lift::Quiet))
+            } else if held.sets >= SETS_MAX {
+                Some(Action::Stripped(removal.clone()))
+            } else {
+                self.again(held, verdict, Again::Stripped(removal.actor.clone()), now)
             };
         }
         if !self.is_to_pause(verdict) {

@@ -391,12 +391,13 @@ impl Enforcer {
 
     fn report(&mut self, now: Now) {
         let paused = self.plan.paused().count();
-        let mut status = match self.plan.is_fresh(now) {
-            true => format!("enforcing: {paused} objects paused"),
-            false => format!(
+        let mut status = if self.plan.is_fresh(now) {
+            format!("enforcing: {paused} objects paused")
+        } else {
+            format!(
                 "no audit events for more than {} s: no new decisions, {paused} objects stay paused",
                 self.rules.fresh_for / 1_000_000
-            ),
+            )
         };
         let lease = Some(self.tenure.trouble()).filter(|trouble| !trouble.is_empty());
         let trouble = self.trouble.as_ref().filter(|(_, at)| at.elapsed() < TROUBLE_FOR).map(|(text, _)| text.clone());

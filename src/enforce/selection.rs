@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::look::CLUSTER;
-use crate::detect::actor_class::matches_pattern;
 use crate::pipeline::key::ObjectKey;
+use crate::util::glob::is_match;
 
 /// Criteria for the objects that may be paused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Selection {
     /// checked before a pause is written.
     pub fn may(&self, key: &ObjectKey) -> bool {
         let object = key.object();
-        let is_any = |patterns: &[String]| patterns.iter().any(|pattern| matches_pattern(pattern, object.namespace));
+        let is_any = |patterns: &[String]| patterns.iter().any(|pattern| is_match(pattern, object.namespace));
         key.cluster() == CLUSTER
             && self.resources.iter().any(|(r, g)| r == object.resource && g == object.group)
             && (self.namespaces.is_empty() || is_any(&self.namespaces))
@@ -44,9 +44,10 @@ impl fmt::Display for Selection {
         let names: Vec<String> = self.resources.iter().map(|(resource, group)| title(resource, group)).collect();
         f.write_str(if names.is_empty() { "no resource" } else { "" })?;
         write!(f, "{} in ", names.join(", "))?;
-        match self.namespaces.is_empty() {
-            true => f.write_str("all namespaces")?,
-            false => write!(f, "namespaces {}", self.namespaces.join(", "))?,
+        if self.namespaces.is_empty() {
+            f.write_str("all namespaces")?
+        } else {
+            write!(f, "namespaces {}", self.namespaces.join(", "))?
         }
         if !self.except.is_empty() {
             write!(f, " except {}", self.except.join(", "))?;

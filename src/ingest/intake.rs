@@ -91,7 +91,7 @@ impl Intake {
         let mut stored = Ok(());
         let chunk = self
             .computing(body, || {
-                let timer = self.metrics.decode_seconds.start_timer();
+                let timer = self.metrics.batch_decode_duration.start_timer();
                 let part = |part: &DecodedChunk<'_>| {
                     if stored.is_ok() {
                         stored = self.ingest_blocking(origin, part);
@@ -124,7 +124,7 @@ impl Intake {
     /// # Errors
     /// [`Unavailable`] if the writes cannot be stored. The lines have no effect then.
     pub fn ingest_lines(&self, origin: Origin<'_>, lines: &[u8]) -> Result<(), Unavailable> {
-        let timer = self.metrics.decode_seconds.start_timer();
+        let timer = self.metrics.batch_decode_duration.start_timer();
         let chunk = DecodedChunk::of(lines, false, Vec::new());
         timer.observe_duration();
         self.ingest_blocking(origin, &chunk)

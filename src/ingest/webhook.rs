@@ -144,7 +144,7 @@ impl Webhook {
                 return self.refuse(StatusCode::REQUEST_TIMEOUT, reason, "the batch did not arrive in full\n");
             }
         };
-        let outcome = if is_whole { "taken" } else { "cut" };
+        let outcome = if is_whole { "accepted" } else { "truncated" };
         self.metrics.batches.with_label_values(&[outcome]).inc();
         self.metrics.bytes.with_label_values(&[outcome]).inc_by(body.len() as u64);
         let (intake, buffers, name) = (self.intake.clone(), self.buffers.clone(), cluster.clone());
@@ -169,7 +169,7 @@ impl Webhook {
             self.clusters().learn(&cluster, peer.ip());
             self.record_source(&cluster, peer);
         }
-        self.metrics.ack_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics.webhook_request_duration.observe(started.elapsed().as_secs_f64());
         Response::new(Full::default())
     }
 
@@ -238,7 +238,7 @@ impl Webhook {
     }
 
     fn refuse(&self, status: StatusCode, reason: &str, text: &'static str) -> Reply {
-        self.metrics.refused.with_label_values(&[reason]).inc();
+        self.metrics.rejected.with_label_values(&[reason]).inc();
         let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
         *reply.status_mut() = status;
         reply

@@ -20,8 +20,8 @@ use super::record::Record;
 use super::shared::{AppendRequest, Shared};
 pub use super::shared::{LOOK_EVERY, OnFailure, Replay, Settings, Unavailable};
 use crate::notify::{Changes, Sink};
-use crate::pipeline::lock;
 use crate::telemetry::metrics::Metrics;
+use crate::util::lock::lock;
 
 /// The journal of a server.
 pub struct Journal {
@@ -105,7 +105,7 @@ impl Journal {
     /// The reason why not, as text for users.
     pub fn check(&self) -> Result<(), String> {
         match (self.shared.on_failure, &*lock(&self.shared.trouble)) {
-            (OnFailure::Refuse, Some(why)) => Err(why.clone()),
+            (OnFailure::Reject, Some(why)) => Err(why.clone()),
             _ => Ok(()),
         }
     }

@@ -12,7 +12,8 @@ use super::record::Record;
 use super::shared::{AppendRequest, OnFailure, Replay, Settings, Shared, Unavailable};
 use super::store::{self, Location, Store};
 use crate::audit::event::Micros;
-use crate::pipeline::{Transition, lock};
+use crate::pipeline::Transition;
+use crate::util::lock::lock;
 
 /// Maximum number of bytes of records in one group.
 const GROUP_BYTES_MAX: usize = 32 << 20;
@@ -164,9 +165,9 @@ impl GroupCommitWriter {
             None => Err(None),
         };
         let answer = match (&outcome, self.settings.on_failure) {
-            (Ok(()), _) => ("kept", Ok(())),
-            (Err(_), OnFailure::Degrade) => ("lost", Ok(())),
-            (Err(_), OnFailure::Refuse) => ("refused", Err(Unavailable)),
+            (Ok(()), _) => ("committed", Ok(())),
+            (Err(_), OnFailure::Degrade) => ("dropped", Ok(())),
+            (Err(_), OnFailure::Reject) => ("rejected", Err(Unavailable)),
         };
         self.shared.outcomes.with_label_values(&[answer.0]).inc_by(count);
         let latest = store::latest(&records, &transitions, clock().saturating_add(self.settings.retention.ahead));
@@ -184,7 +185,7 @@ impl GroupCommitWriter {
             }
             Err(None) => {}
         }
-        if answer.0 == "lost"
+        if answer.0 == "dropped"
             && let Some(latest) = latest
         {
             self.note_lost(latest);
@@ -226,7 +227,7 @@ impl GroupCommitWriter {
         let meaning = match (self.settings.on_failure, &self.store) {
             (OnFailure::Degrade, None) => "cannot write the journal; accepting writes without storing them",
             (OnFailure::Degrade, Some(_)) => "the journal may soon become unable to store writes",
-            (OnFailure::Refuse, _) => "cannot write the journal; rejecting writes",
+            (OnFailure::Reject, _) => "cannot write the journal; rejecting writes",
         };
         let condition = trouble.map(|error| (meaning, error.kind()));
         match (trouble, self.logged) {

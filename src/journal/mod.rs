@@ -101,7 +101,7 @@ impl Error {
 }
 
 /// What to do when space is exhausted.
-const FULL_HINT: &str = ": free some space, or lower journal.size_max";
+const FULL_HINT: &str = ": free some space, or lower journal.max_size";
 
 fn hint(message: &str) -> &'static str {
     let is_full = ["No space left", "File too large", "quota"].iter().any(|words| message.contains(words));

@@ -10,7 +10,8 @@ use super::disk::Disk;
 use super::record::Key;
 use super::segment::Segment;
 use crate::audit::event::Micros;
-use crate::pipeline::{Transition, lock};
+use crate::pipeline::Transition;
+use crate::util::lock::lock;
 
 /// Maximum number of sealed segments that stay open. Each uses a file descriptor and up to 4 MiB of cache.
 const OPEN_MAX: usize = 24;

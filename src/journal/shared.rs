@@ -13,8 +13,9 @@ use super::reader::Reader;
 use super::record::Record;
 use super::store::Retention;
 use crate::audit::event::Micros;
-use crate::pipeline::{Transition, lock};
+use crate::pipeline::Transition;
 use crate::telemetry::metrics::Metrics;
+use crate::util::lock::lock;
 
 /// Interval of health checks, and of attempts to open a journal that could not be opened.
 pub const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -27,7 +28,7 @@ pub enum OnFailure {
     #[default]
     Degrade,
     /// Reject writes. API servers retry them for about two minutes.
-    Refuse,
+    Reject,
 }
 
 /// Configuration of a journal.
@@ -81,12 +82,13 @@ impl Shared {
     /// Creates the metrics, with nothing to read yet.
     pub(super) fn new(on_failure: OnFailure, metrics: &Metrics) -> Shared {
         let gauge = |name: &str, help: &str| metrics.add(IntGauge::new(name, help).expect("valid"));
-        let outcomes = Opts::new("editwar_journal_records_total", "Writes, by outcome: kept, lost or refused.");
+        let outcomes =
+            Opts::new("editwar_journal_records_total", "Writes, by outcome: committed, dropped or rejected.");
         let outcomes = IntCounterVec::new(outcomes, &["outcome"]).expect("valid");
         // Created at zero: if a series began with its first loss, `rate()` would miss that loss.
-        ["kept", "lost", "refused"].iter().for_each(|outcome| drop(outcomes.with_label_values(&[outcome])));
+        ["committed", "dropped", "rejected"].iter().for_each(|outcome| drop(outcomes.with_label_values(&[outcome])));
         let seconds = HistogramOpts::new(
-            "editwar_journal_commit_seconds",
+            "editwar_journal_commit_duration_seconds",
             "Time to write a group of batches to disk, in seconds.",
         )
         .buckets(vec![0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]);
@@ -96,7 +98,7 @@ impl Shared {
             on_failure,
             outcomes: metrics.add(outcomes),
             up: gauge("editwar_journal_up", "Whether the journal can be written."),
-            bytes: gauge("editwar_journal_bytes", "Bytes of the journal's files."),
+            bytes: gauge("editwar_journal_size_bytes", "Bytes of the journal's files."),
             commit_seconds: metrics.add(Histogram::with_opts(seconds).expect("valid")),
         }
     }
@@ -104,7 +106,7 @@ impl Shared {
     /// Returns an error if batches are rejected at the moment, including those without writes.
     pub(super) fn refusal(&self) -> Result<(), Unavailable> {
         match (self.on_failure, lock(&self.trouble).is_some()) {
-            (OnFailure::Refuse, true) => Err(Unavailable),
+            (OnFailure::Reject, true) => Err(Unavailable),
             _ => Ok(()),
         }
     }

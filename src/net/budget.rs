@@ -1,9 +1,10 @@
 //! A budget that clients share, with a limit per client. Used for bytes of batches, bytes of responses and watched
 //! decisions.
 
+use crate::util::lock::lock;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// A limit on the units in use at once, in total and per client.
 #[derive(Clone, Debug)]
@@ -67,7 +68,7 @@ impl Reservation {
     /// Reserves `amount` more units. Returns `false`, and changes nothing, if they are not available.
     pub fn grow(&mut self, amount: usize) -> bool {
         let Inner { max, client_max, used } = &*self.budget.inner;
-        let mut used = used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = lock(used);
         let of_client = used.by_client.get(&self.client).copied().unwrap_or(0);
         if used.all.saturating_add(amount) > *max || of_client.saturating_add(amount) > *client_max {
             return false;
@@ -86,7 +87,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut used = self.budget.inner.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = lock(&self.budget.inner.used);
         used.all -= self.amount;
         let left = used.by_client.get(&self.client).map_or(0, |amount| amount - self.amount);
         // Clients without reservations are removed, so that the map stays small.

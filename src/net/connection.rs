@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 
 use super::{GRACE, HEAD_TIMEOUT};
+use crate::util::lock::lock;
 
 /// Time without progress after which a response, or any other pending write, is aborted.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -106,7 +107,7 @@ impl Connection {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Records the end of the handshake and the expiry time of the client certificate, if there is one.
@@ -173,10 +174,7 @@ impl Connection {
             return Closing::Now;
         }
         let is_idle = state.open == 0 && is_over(state.idle, IDLE_TIMEOUT);
-        match is_idle || state.not_after.is_some_and(|end| end <= clock) {
-            true => Closing::Graceful,
-            false => Closing::No,
-        }
+        if is_idle || state.not_after.is_some_and(|end| end <= clock) { Closing::Graceful } else { Closing::No }
     }
 
     /// Returns whether the connection can be evicted in favour of another, that is, unless it has an open request and

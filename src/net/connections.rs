@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Instant, SystemTime};
 
 use super::budget::client_of;
 use super::connection::{Closing, Connection};
+use crate::util::lock::lock;
 
 /// Divisors of the maximum: one client can have at most a quarter of all connections, and an eighth is reserved for
 /// authenticated clients and the local host.
@@ -49,7 +50,7 @@ impl Connections {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 
     /// Adds a connection from this address, evicting another one if necessary. Returns `None` if the limit is reached

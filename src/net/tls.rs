@@ -1,7 +1,7 @@
 //! TLS of a listener: loading and reloading of certificate files, and extraction of names from client certificates.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::pem::PemObject;
@@ -14,6 +14,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 
 use super::Error;
+use crate::util::lock::{read, write};
 
 /// The TLS configuration of a listener. It can be reloaded while connections are open.
 pub struct Secured {
@@ -80,7 +81,7 @@ impl Secured {
     /// [`Error::Tls`]. The previous configuration stays in use.
     pub fn reload(&self) -> Result<bool, Error> {
         let (contents, config) = self.files.read()?;
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let mut held = write(&self.held);
         if held.contents == contents {
             return Ok(false);
         }
@@ -94,7 +95,7 @@ impl Secured {
     }
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.held.read().unwrap_or_else(PoisonError::into_inner).config.clone())
+        TlsAcceptor::from(read(&self.held).config.clone())
     }
 
     /// Returns a receiver that changes whenever the set of accepted client certificates does.

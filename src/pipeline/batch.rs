@@ -8,7 +8,6 @@ use super::clock::{Clock, Feed, PlausibleTimes};
 use super::coverage::Doubts;
 use super::dedupe;
 use super::key::ObjectSlot;
-use super::lock::lock;
 use super::shared::Pipeline;
 use super::stats::{Counters, Stats};
 use super::table::WINDOW;
@@ -17,6 +16,7 @@ use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::event::{Event, Micros};
 use crate::detect::policy::Limits;
 use crate::detect::write::{Outcome, Write, classify_write};
+use crate::util::lock::lock;
 
 /// Events of one source. Counts locally, and adds its counts to the pipeline's when it is dropped.
 #[derive(Debug)]

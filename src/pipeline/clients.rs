@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use foldhash::quality::RandomState;
 
-use super::lock::lock;
 use crate::detect::actor::{Client, Origin};
 use crate::detect::actor_class::ActorClassifier;
 use crate::detect::instance::instance;
 use crate::detect::meter::Meter;
 use crate::detect::write::{Effect, Outcome, Write};
+use crate::util::lock::lock;
 
 /// Maximum number of clients in one generation. It is far more than a cluster has accounts and tools; only made-up
 /// names can reach it.

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::lock::lock;
 use crate::audit::event::Micros;
+use crate::util::lock::lock;
 
 /// Maximum number of clusters with a clock of their own. A webhook accepts 64; only a journal of many years has more.
 const CLUSTERS_MAX: usize = 1024;

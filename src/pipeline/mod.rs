@@ -16,7 +16,6 @@ pub mod clock;
 pub mod coverage;
 pub mod dedupe;
 pub mod key;
-mod lock;
 mod shard;
 mod shared;
 pub mod stats;
@@ -25,6 +24,5 @@ mod transition;
 
 pub use self::batch::Batch;
 pub use self::bounds::{Bounds, TimeRange};
-pub(crate) use self::lock::lock;
 pub use self::shared::Pipeline;
 pub use self::transition::{ThrashingEvent, Transition};

@@ -9,12 +9,12 @@ use super::clients::Clients;
 use super::clock::{Clocks, Feed};
 use super::dedupe::Dedupe;
 use super::key::ObjectKey;
-use super::lock::lock;
 use super::stats::Stats;
 use super::table::Table;
 use super::transition::Transition;
 use crate::audit::event::Micros;
 use crate::detect::policy::Policy;
+use crate::util::lock::lock;
 
 /// Everything between the decoder and the queries: the state of all objects, with the policy, the clocks and the
 /// counters.

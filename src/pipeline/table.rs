@@ -12,7 +12,6 @@ use smallvec::SmallVec;
 
 use super::bounds::Bounds;
 use super::key::{ObjectKey, ObjectSlot};
-use super::lock::lock;
 use super::shard::{Entry, Object, Shard};
 use super::transition::Transition;
 use crate::audit::event::Micros;
@@ -22,6 +21,7 @@ use crate::detect::object::{ObjectState, Observed};
 use crate::detect::policy::{Limits, Policy};
 use crate::detect::verdict::State;
 use crate::detect::write::{ObjectName, Write};
+use crate::util::lock::lock;
 
 /// Events that are processed together: enough for their cache misses to overlap, few enough to stay in the cache.
 pub(super) const WINDOW: usize = 128;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -22,6 +22,7 @@ use crate::net::budget::Budget;
 use crate::pipeline::Pipeline;
 use crate::telemetry::control::Control;
 use crate::telemetry::metrics::Metrics;
+use crate::util::lock::lock;
 
 /// Maximum number of queries of the journal that wait while one runs. Each loads up to 64 MiB of writes into memory.
 const WAITING_MAX: usize = 8;
@@ -61,7 +62,7 @@ impl JournalQueries {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let inside = lock(&self.inside);
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         Some(inside)
     }

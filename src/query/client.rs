@@ -79,6 +79,17 @@ pub enum Server {
     },
 }
 
+/// Returns a path with those parameters that have a value.
+pub fn with_query(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in parameters {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    format!("{path}?{}", query.finish())
+}
+
 /// A complete answer of a server.
 struct Answer {
     url: String,

@@ -40,7 +40,7 @@ pub static ROUTES: &[Route] = &[
     Route {
         method: Method::GET,
         path: "/metrics",
-        access: Access::Needs(Right::Scrape),
+        access: Access::Needs(Right::Metrics),
         handler: Handler::Computed(health::metrics),
         parameters: &[],
         operation: None,
@@ -64,7 +64,7 @@ pub static ROUTES: &[Route] = &[
     Route {
         method: Method::PUT,
         path: "/log-level",
-        access: Access::Needs(Right::Act),
+        access: Access::Needs(Right::Admin),
         handler: Handler::Immediate(log_level::change),
         parameters: &[text("level", "error, warn, info, debug, trace, or such as info,editwar::ingest=debug.")],
         operation: Some(Operation {
@@ -197,7 +197,7 @@ pub static ROUTES: &[Route] = &[
     Route {
         method: Method::POST,
         path: "/api/v1/enforcement/stop",
-        access: Access::Needs(Right::Act),
+        access: Access::Needs(Right::Admin),
         handler: Handler::Computed(enforcement::stop),
         parameters: &[],
         operation: Some(Operation {
@@ -211,7 +211,7 @@ pub static ROUTES: &[Route] = &[
     Route {
         method: Method::POST,
         path: "/api/v1/enforcement/start",
-        access: Access::Needs(Right::Act),
+        access: Access::Needs(Right::Admin),
         handler: Handler::Computed(enforcement::start),
         parameters: &[],
         operation: Some(Operation {
@@ -287,7 +287,7 @@ impl Found<'_> {
         match self {
             Found::Route(route, _) => route.right(has_query),
             Found::OtherMethods(_) | Found::None if method.is_safe() => Some(Right::Read),
-            Found::OtherMethods(_) | Found::None => Some(Right::Act),
+            Found::OtherMethods(_) | Found::None => Some(Right::Admin),
         }
     }
 }

@@ -343,7 +343,7 @@ pub struct Coverage {
 pub struct WrongClock {
     /// A file, or the address of an API server.
     pub source: String,
-    /// Writes dated further in the future than clocks may differ (`bounds.clock_skew`).
+    /// Writes dated further in the future than clocks may differ (`bounds.max_clock_skew`).
     pub future: u64,
     /// Writes older than what is kept (`journal.retention`), in a cluster with more recent events.
     pub long_ago: u64,

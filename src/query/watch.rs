@@ -93,10 +93,10 @@ impl Following {
                 self.last = Some((decision, Instant::now()));
                 return Some(line.into());
             }
-            match self.api.is_ready() {
-                true => self.was_ready = true,
-                false if self.was_ready => return None,
-                false => {}
+            if self.api.is_ready() {
+                self.was_ready = true;
+            } else if self.was_ready {
+                return None;
             }
             tokio::time::sleep(EVERY).await;
             drop(tokio::time::timeout(AT_LATEST, self.changes.changed()).await);

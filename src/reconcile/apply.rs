@@ -32,7 +32,7 @@ use crate::enforce::pauses::Target;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 use crate::telemetry::control::Control;
-use crate::telemetry::golden::Golden;
+use crate::telemetry::golden_state_metrics::GoldenStateMetrics;
 
 /// Interval at which every asset is compared, even without notifications, in case a watch missed a change.
 const RESYNC: Duration = Duration::from_secs(600);
@@ -68,7 +68,7 @@ pub struct Settings {
 pub struct Reconciler {
     client: Client,
     pipeline: Arc<Pipeline>,
-    metrics: Golden,
+    metrics: GoldenStateMetrics,
     settings: Settings,
     link: Link,
     control: Control,
@@ -103,7 +103,7 @@ impl Reconciler {
     /// Creates a reconciler that has not read any files yet.
     pub fn new(
         client: Client,
-        (pipeline, metrics): (Arc<Pipeline>, Golden),
+        (pipeline, metrics): (Arc<Pipeline>, GoldenStateMetrics),
         settings: Settings,
         events: Events,
         link: Link,
@@ -476,20 +476,18 @@ impl Reconciler {
             ("InvalidPatch", invalid(wanted, |i| matches!(i, overrides::Invalid::Patch(_)))),
             ("InvalidIgnoreFields", invalid(wanted, |i| matches!(i, overrides::Invalid::Ignore(..)))),
         ] {
-            match text.is_empty() {
-                true => self.forget_news(id, reason),
-                false if self.is_news(id, reason, &text) => self.events.warn(about, reason, text),
-                false => {}
+            if text.is_empty() {
+                self.forget_news(id, reason);
+            } else if self.is_news(id, reason, &text) {
+                self.events.warn(about, reason, text);
             }
         }
         let is_patched = wanted.customizations.contains(&"patch")
             && !wanted.invalid.iter().any(|i| matches!(i, overrides::Invalid::Patch(_)));
-        match is_patched {
-            true if self.is_news(id, "PatchApplied", &wanted.object["spec"].to_string()) => {
-                self.events.tell(about, "PatchApplied", "applied the patch annotation".into());
-            }
-            true => {}
-            false => self.forget_news(id, "PatchApplied"),
+        if !is_patched {
+            self.forget_news(id, "PatchApplied");
+        } else if self.is_news(id, "PatchApplied", &wanted.object["spec"].to_string()) {
+            self.events.tell(about, "PatchApplied", "applied the patch annotation".into());
         }
     }
 
@@ -536,9 +534,10 @@ impl Reconciler {
     fn customized(&self, id: &Id, types: &[&str]) {
         for kind in ["patch", "ignore", "unmanaged"] {
             let labels = [id.kind.as_str(), id.name.as_str(), id.namespace.as_str(), kind];
-            match types.contains(&kind) {
-                true => self.metrics.customizations.with_label_values(&labels).set(1),
-                false => drop(self.metrics.customizations.remove_label_values(&labels)),
+            if types.contains(&kind) {
+                self.metrics.customizations.with_label_values(&labels).set(1)
+            } else {
+                drop(self.metrics.customizations.remove_label_values(&labels))
             }
         }
     }

@@ -83,10 +83,10 @@ pub fn next(golden: &Value, is_tombstone: bool, live: Option<&Value>, managed_by
         |pointer: &[&str]| -> Option<&str> { pointer.iter().try_fold(live?, |node, key| node.get(*key))?.as_str() };
     let annotation = |key: &str| text(&["metadata", "annotations", key]);
     if is_tombstone {
-        return match text(&["metadata", "labels", MANAGED_BY]) == Some(managed_by) && annotation(PAUSED) != Some("true")
-        {
-            true => Next::Delete,
-            false => Next::Leave(Left::NotOurs),
+        return if text(&["metadata", "labels", MANAGED_BY]) == Some(managed_by) && annotation(PAUSED) != Some("true") {
+            Next::Delete
+        } else {
+            Next::Leave(Left::NotOurs)
         };
     }
     if text(&["metadata", "deletionTimestamp"]).is_some() {

@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 
 use super::asset::Id;
 use crate::enforce::calls::WATCH;
+use crate::util::lock::{read, write};
 
 /// Maximum number of queued changes. When the queue is full, changes can be dropped without loss, since every asset is
 /// compared again periodically.
@@ -47,9 +48,7 @@ impl Watches {
             }
             stays
         });
-        if let Ok(mut wanted) = self.wanted.write() {
-            *wanted = ids;
-        }
+        *write(&self.wanted) = ids;
     }
 
     /// Starts to watch a kind, if it is not watched yet. The API server ends each watch after [`WATCH`]; a watch that
@@ -83,13 +82,14 @@ impl Watches {
                 // The manifest may omit the namespace `default`.
                 let plain = Id { namespace: String::new(), ..id.clone() };
                 let is_default = id.namespace == "default";
-                let Ok(wanted) = wanted.read().map(|wanted| (wanted.contains(&id), wanted.contains(&plain))) else {
-                    continue;
+                let (is_wanted, is_plain_wanted) = {
+                    let wanted = read(&wanted);
+                    (wanted.contains(&id), is_default && wanted.contains(&plain))
                 };
-                match wanted {
-                    (true, _) => drop(changed.try_send(id)),
-                    (false, true) if is_default => drop(changed.try_send(plain)),
-                    _ => {}
+                if is_wanted {
+                    drop(changed.try_send(id));
+                } else if is_plain_wanted {
+                    drop(changed.try_send(plain));
                 }
             }
         });

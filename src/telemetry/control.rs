@@ -1,9 +1,10 @@
 //! The status and the kill switch of the enforcer, shared with the admin API.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::util::lock::lock;
 use tokio::sync::watch;
 
 /// The first word of the status while the kill switch is on.
@@ -111,9 +112,10 @@ impl Control {
         }
         let left = &self.lifting.borrow().not_lifted;
         let named: Vec<String> = left.iter().take(NAMED_MAX).map(|(name, why)| format!("{name} ({why})")).collect();
-        let mut status = match left.is_empty() {
-            true => format!("{STOPPED}: all pauses are lifted, and no new ones are set"),
-            false => format!("{STOPPED}: no new pauses are set; {} not lifted yet: {}", left.len(), named.join(", ")),
+        let mut status = if left.is_empty() {
+            format!("{STOPPED}: all pauses are lifted, and no new ones are set")
+        } else {
+            format!("{STOPPED}: no new pauses are set; {} not lifted yet: {}", left.len(), named.join(", "))
         };
         if let Some(note) = self.other_replica() {
             status.push_str("; ");
@@ -129,10 +131,10 @@ impl Control {
 
     /// Sets the status.
     pub fn say(&self, status: impl Into<String>) {
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status.into();
+        *lock(&self.status) = status.into();
     }
 
     fn said(&self) -> String {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.status).clone()
     }
 }

@@ -2,7 +2,7 @@
 //! event.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt;
@@ -11,6 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::escape;
+use crate::util::lock::lock;
 
 /// The current log filter, and a handle to change it.
 #[derive(Clone)]
@@ -31,10 +32,11 @@ pub fn start(level: &str) -> Result<Levels, Unknown> {
     let is_terminal = io::stderr().is_terminal();
     let writer = move || Harmless { inner: io::stderr(), is_json: !is_terminal };
     let layer = fmt::layer().with_writer(writer).with_target(false);
-    let layer = match is_terminal {
-        true => layer.with_ansi(std::env::var_os("NO_COLOR").is_none()).boxed(),
+    let layer = if is_terminal {
+        layer.with_ansi(std::env::var_os("NO_COLOR").is_none()).boxed()
+    } else {
         // Spans are for traces; log lines are complete without them.
-        false => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+        layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
     };
     let registry = tracing_subscriber::registry().with(layer.with_filter(filter));
     #[cfg(feature = "otlp")]
@@ -97,7 +99,7 @@ impl Levels {
 
     /// Returns the current filter.
     pub fn text(&self) -> String {
-        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.text).clone()
     }
 
     /// Changes the filter.
@@ -106,8 +108,7 @@ impl Levels {
     /// The filter is not valid. The current one is kept.
     pub fn set(&self, level: &str) -> Result<(), Unknown> {
         let filter = filter(level)?;
-        let before =
-            std::mem::replace(&mut *self.text.lock().unwrap_or_else(PoisonError::into_inner), level.to_owned());
+        let before = std::mem::replace(&mut *lock(&self.text), level.to_owned());
         // Logged before and after the change, since one of the two levels may suppress it.
         tracing::warn!(before, now = level, "changing the log level");
         drop(self.handle.reload(filter));

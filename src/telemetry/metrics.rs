@@ -9,15 +9,16 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
-use super::golden::Golden;
+use super::golden_state_metrics::GoldenStateMetrics;
 use crate::audit::decode::Malformed;
 use crate::detect::resource_kind;
 use crate::detect::verdict::State;
 use crate::escape;
+use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 use crate::pipeline::stats::{Counters, Stats};
 use crate::pipeline::table::Reclaimable;
-use crate::pipeline::{Pipeline, lock};
+use crate::util::lock::lock;
 
 /// The label value for everything beyond a limit.
 const OTHER: &str = "other";
@@ -31,17 +32,17 @@ pub struct Metrics {
     /// Bytes of batches by outcome.
     pub bytes: IntCounterVec,
     /// HTTP requests that were rejected, by reason.
-    pub refused: IntCounterVec,
+    pub rejected: IntCounterVec,
     /// Seconds to decode and ingest a batch.
-    pub decode_seconds: Histogram,
+    pub batch_decode_duration: Histogram,
     /// Seconds from the first byte of a batch to its response.
-    pub ack_seconds: Histogram,
+    pub webhook_request_duration: Histogram,
     /// Metrics of the Golden State.
-    pub golden: Golden,
+    pub golden_state: GoldenStateMetrics,
     events: IntCounterVec,
     malformed: IntCounterVec,
     evicted: prometheus::IntCounter,
-    memory_saved: IntCounterVec,
+    memory_reclaims: IntCounterVec,
     /// Writes whose time is implausible, by kind of error.
     pub wrong_clocks: IntCounterVec,
     /// Changes of the states of wars, by the new state.
@@ -53,23 +54,23 @@ pub struct Metrics {
     counted: Arc<Mutex<Stats>>,
     sources: prometheus::GaugeVec,
     paused: prometheus::IntGaugeVec,
-    follow_behind: prometheus::IntGaugeVec,
-    follow_gaps: prometheus::IntGaugeVec,
-    follow_up: prometheus::IntGaugeVec,
+    tail_lag: prometheus::IntGaugeVec,
+    tail_gaps: IntCounterVec,
+    tail_up: prometheus::IntGaugeVec,
 }
 
 /// Thrashing counters with a bounded number of series.
 struct Wars {
     series: Mutex<HashMap<ObjectKey, ObjectSeries>>,
-    bounds: Bounds,
+    limits: SeriesLimits,
     by_object: Desc,
     by_actor: Desc,
 }
 
 /// Outcomes of batches.
-const BATCHES: [&str; 2] = ["taken", "cut"];
+const BATCHES: [&str; 2] = ["accepted", "truncated"];
 /// Reasons for rejecting requests.
-const REFUSALS: [&str; 17] = [
+const REJECTIONS: [&str; 17] = [
     "unauthenticated",
     "forbidden",
     "host",
@@ -91,13 +92,13 @@ const REFUSALS: [&str; 17] = [
 
 /// Limits of the thrashing series.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct SeriesLimits {
     /// Maximum number of objects with series of their own.
-    pub objects_max: usize,
+    pub max_objects: usize,
     /// Maximum number of actors per object with series of their own.
-    pub actors_max: usize,
+    pub max_actors_per_object: usize,
     /// Time without a change after which the series of an object are removed.
-    pub idle: Duration,
+    pub ttl: Duration,
 }
 
 struct ObjectSeries {
@@ -111,7 +112,7 @@ struct ObjectSeries {
 
 impl Metrics {
     /// Creates and registers the metrics.
-    pub fn new(bounds: Bounds) -> Metrics {
+    pub fn new(limits: SeriesLimits) -> Metrics {
         let registry = Registry::new();
         // All label values start at zero: if a series started with its first increment, `rate()` would miss it and no
         // alert would fire.
@@ -125,7 +126,7 @@ impl Metrics {
             register(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)).expect("valid"))
         };
         let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help).expect("valid"));
-        let thrashing = Arc::new(Wars::new(bounds));
+        let thrashing = Arc::new(Wars::new(limits));
         registry.register(Box::new(Shared(thrashing.clone()))).expect("registered once");
         let build = prometheus::IntGaugeVec::new(
             Opts::new("editwar_build_info", "Version and commit of the server. Always 1."),
@@ -136,20 +137,23 @@ impl Metrics {
         Metrics {
             batches: counters("editwar_batches_total", "Audit batches, by outcome.", "outcome", &BATCHES),
             bytes: counters("editwar_batch_bytes_total", "Bytes of audit batches, by outcome.", "outcome", &BATCHES),
-            refused: counters(
-                "editwar_requests_refused_total",
+            rejected: counters(
+                "editwar_requests_rejected_total",
                 "Rejected HTTP requests, by reason.",
                 "reason",
-                &REFUSALS,
+                &REJECTIONS,
             ),
-            decode_seconds: histogram("editwar_decode_seconds", "Time to decode and process a batch, in seconds."),
-            ack_seconds: histogram(
-                "editwar_ack_seconds",
+            batch_decode_duration: histogram(
+                "editwar_batch_decode_duration_seconds",
+                "Time to decode and process a batch, in seconds.",
+            ),
+            webhook_request_duration: histogram(
+                "editwar_webhook_request_duration_seconds",
                 "Time from the first byte of a batch to its response, in seconds.",
             ),
             events: counters("editwar_events_total", "Audit events, by outcome.", "outcome", &[]),
             malformed: counters(
-                "editwar_malformed_total",
+                "editwar_malformed_events_total",
                 "Input that could not be decoded as an audit event, by reason.",
                 "reason",
                 &Malformed::REASONS,
@@ -166,8 +170,8 @@ impl Metrics {
                 "to",
                 &State::ALL.map(State::as_str),
             ),
-            memory_saved: counters(
-                "editwar_memory_saved_total",
+            memory_reclaims: counters(
+                "editwar_memory_reclaims_total",
                 "Number of times that data was discarded to save memory, by what was discarded.",
                 "what",
                 &Reclaimable::ALL.map(Reclaimable::as_str),
@@ -184,7 +188,7 @@ impl Metrics {
             ),
             lag: register(
                 &registry,
-                prometheus::Gauge::new("editwar_lag_seconds", "Age of the latest audit event, in seconds.")
+                prometheus::Gauge::new("editwar_event_lag_seconds", "Age of the latest audit event, in seconds.")
                     .expect("valid"),
             ),
             sources: register(
@@ -206,33 +210,28 @@ impl Metrics {
                 )
                 .expect("valid"),
             ),
-            golden: Golden::new(&registry),
-            follow_behind: register(
+            golden_state: GoldenStateMetrics::new(&registry),
+            tail_lag: register(
                 &registry,
                 prometheus::IntGaugeVec::new(
-                    Opts::new("editwar_follow_behind_bytes", "Bytes of a tailed log that have not been read yet."),
+                    Opts::new("editwar_tail_lag_bytes", "Bytes of a tailed log that have not been read yet."),
                     &["file"],
                 )
                 .expect("valid"),
             ),
-            follow_up: register(
+            tail_up: register(
                 &registry,
                 prometheus::IntGaugeVec::new(
-                    Opts::new("editwar_follow_up", "Whether a tailed log can be read: 1 or 0."),
+                    Opts::new("editwar_tail_up", "Whether a tailed log can be read: 1 or 0."),
                     &["file"],
                 )
                 .expect("valid"),
             ),
-            follow_gaps: register(
-                &registry,
-                prometheus::IntGaugeVec::new(
-                    Opts::new(
-                        "editwar_follow_gaps",
-                        "Number of times that a tailed log was rotated or truncated before it was read to its end.",
-                    ),
-                    &["file"],
-                )
-                .expect("valid"),
+            tail_gaps: counters(
+                "editwar_tail_gaps_total",
+                "Number of times that a tailed log was rotated or truncated before it was read to its end.",
+                "file",
+                &[],
             ),
             thrashing,
             counted: Arc::default(),
@@ -273,11 +272,12 @@ impl Metrics {
         }
     }
 
-    /// Records whether a tailed log can be read, and how far it was read.
-    pub fn followed(&self, file: &str, is_readable: bool, behind_bytes: u64, gaps: u64) {
-        self.follow_up.with_label_values(&[file]).set(i64::from(is_readable));
-        self.follow_behind.with_label_values(&[file]).set(i64::try_from(behind_bytes).unwrap_or(i64::MAX));
-        self.follow_gaps.with_label_values(&[file]).set(i64::try_from(gaps).unwrap_or(i64::MAX));
+    /// Records whether a tailed log can be read, how many bytes are unread, and how many gaps it has had so far.
+    pub fn tailed(&self, file: &str, is_readable: bool, lag_bytes: u64, gaps: u64) {
+        self.tail_up.with_label_values(&[file]).set(i64::from(is_readable));
+        self.tail_lag.with_label_values(&[file]).set(i64::try_from(lag_bytes).unwrap_or(i64::MAX));
+        let counter = self.tail_gaps.with_label_values(&[file]);
+        counter.inc_by(gaps.saturating_sub(counter.get()));
     }
 
     /// Returns all metrics as Prometheus text, updated from the pipeline.
@@ -300,7 +300,7 @@ impl Metrics {
         }
         self.evicted.inc_by(stats.counters.evicted.saturating_sub(counted.counters.evicted));
         for (reclaimable, now) in pipeline.table().reclaimed() {
-            let counter = self.memory_saved.with_label_values(&[reclaimable.as_str()]);
+            let counter = self.memory_reclaims.with_label_values(&[reclaimable.as_str()]);
             counter.inc_by(now.saturating_sub(counter.get()));
         }
         self.objects.set(stats.counters.objects as i64);
@@ -334,14 +334,14 @@ fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -
 // === impl Wars ===
 
 impl Wars {
-    fn new(bounds: Bounds) -> Wars {
+    fn new(limits: SeriesLimits) -> Wars {
         let labels = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
         let desc = |name: &str, help: &str, names: &[&str]| {
             Desc::new(name.to_owned(), help.to_owned(), labels(names), HashMap::new()).expect("the name is valid")
         };
         Wars {
             series: Mutex::default(),
-            bounds,
+            limits,
             by_object: desc(
                 "virt_platform_thrashing_total",
                 "Thrashing events of an object: retakes that found a token bucket empty.",
@@ -357,7 +357,7 @@ impl Wars {
 
     fn add(&self, object: &ObjectKey, kind: Option<Arc<str>>, party: &Arc<str>, count: u32, now: Instant) {
         let mut series = lock(&self.series);
-        let is_room = series.len() < self.bounds.objects_max || series.contains_key(object);
+        let is_room = series.len() < self.limits.max_objects || series.contains_key(object);
         let other = || ObjectKey::from(["", "", OTHER, "", OTHER].join("\0").as_str());
         let key = if is_room { object.clone() } else { other() };
         let name = key.object();
@@ -366,11 +366,9 @@ impl Wars {
         let entry = series.entry(key).or_insert(ObjectSeries { kind, total: 0, actors: Vec::new(), changed: now });
         entry.total += u64::from(count);
         entry.changed = now;
-        let is_room = entry.actors.len() < self.bounds.actors_max;
-        let party = match entry.actors.iter().any(|(actor, _)| actor == party) || is_room {
-            true => party.clone(),
-            false => OTHER.into(),
-        };
+        let is_room = entry.actors.len() < self.limits.max_actors_per_object;
+        let party =
+            if entry.actors.iter().any(|(actor, _)| actor == party) || is_room { party.clone() } else { OTHER.into() };
         match entry.actors.iter_mut().find(|(actor, _)| *actor == party) {
             Some((_, total)) => *total += u64::from(count),
             None => entry.actors.push((party, u64::from(count))),
@@ -380,11 +378,11 @@ impl Wars {
     /// Returns whether counters may be created for objects that are not thrashing yet. Half of the capacity is reserved
     /// for those that are.
     fn has_room(&self) -> bool {
-        lock(&self.series).len() < self.bounds.objects_max / 2
+        lock(&self.series).len() < self.limits.max_objects / 2
     }
 
     fn expire(&self, now: Instant) {
-        lock(&self.series).retain(|_, series| now.duration_since(series.changed) < self.bounds.idle);
+        lock(&self.series).retain(|_, series| now.duration_since(series.changed) < self.limits.ttl);
     }
 
     fn families(&self) -> Vec<MetricFamily> {
@@ -462,13 +460,13 @@ mod tests {
         text.lines().filter(|line| line.starts_with("virt_platform_thrashing")).collect::<Vec<_>>().join("\n")
     }
 
-    fn bounds() -> Bounds {
-        Bounds { objects_max: 2, actors_max: 2, idle: Duration::from_secs(60) }
+    fn limits() -> SeriesLimits {
+        SeriesLimits { max_objects: 2, max_actors_per_object: 2, ttl: Duration::from_secs(60) }
     }
 
     #[test]
     fn the_runbooks_series_have_its_labels() {
-        let metrics = Metrics::new(bounds());
+        let metrics = Metrics::new(limits());
         metrics.thrash(&key("", "web"), None, &"alice".into(), 2);
         metrics.thrash(&key("", "web"), None, &"b\"o\nb".into(), 1);
         metrics.thrash(&key("east", "web"), None, &"alice".into(), 1);
@@ -489,7 +487,7 @@ virt_platform_thrashing_total{cluster="east",kind="Deployment",name="web",namesp
         let mut batch = pipeline.batch("", "test");
         batch.ingest(&crate::audit::decoded_chunk::DecodedChunk::of(event, false, Vec::new()), 0);
         drop(batch);
-        let metrics = Metrics::new(bounds());
+        let metrics = Metrics::new(limits());
         let name = ObjectName { group: "hco.kubevirt.io", resource: "hyperconvergeds", namespace: "cnv", name: "hco" };
         metrics.paused(&pipeline, [&ObjectKey::new("", &name), &key("", "web")].into_iter());
         let text = metrics.text(&pipeline, 0.0);
@@ -502,8 +500,8 @@ virt_platform_thrashing_total{cluster="east",kind="Deployment",name="web",namesp
     }
 
     #[test]
-    fn series_beyond_the_bounds_become_other() {
-        let metrics = Metrics::new(bounds());
+    fn series_beyond_the_limits_become_other() {
+        let metrics = Metrics::new(limits());
         for object in ["a", "b", "c", "d"] {
             for actor in ["x", "y", "z"] {
                 metrics.thrash(&key("", object), None, &actor.into(), 1);
@@ -517,7 +515,7 @@ virt_platform_thrashing_total{cluster="east",kind="Deployment",name="web",namesp
 
     #[test]
     fn idle_series_expire() {
-        let wars = Wars::new(bounds());
+        let wars = Wars::new(limits());
         let start = Instant::now();
         wars.add(&key("", "a"), None, &"x".into(), 1, start);
         wars.add(&key("", "b"), None, &"x".into(), 1, start + Duration::from_secs(30));

@@ -2,7 +2,7 @@
 //! kill switch.
 
 pub mod control;
-pub mod golden;
+pub mod golden_state_metrics;
 pub mod logs;
 pub mod metrics;
 #[cfg(feature = "otlp")]

@@ -29,9 +29,10 @@ impl Traces {
         // An exporter that cannot be built now could never send anything.
         let exporter = SpanExporter::builder().with_http().build().ok()?;
         let resource = Resource::builder();
-        let resource = match is_named("OTEL_SERVICE_NAME") {
-            true => resource.build(),
-            false => resource.with_service_name("editwar").build(),
+        let resource = if is_named("OTEL_SERVICE_NAME") {
+            resource.build()
+        } else {
+            resource.with_service_name("editwar").build()
         };
         Some(Traces(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()))
     }

@@ -55,7 +55,7 @@ fn get_as(token: &str) -> Vec<u8> {
 fn tokens(context: &Context, report: &mut Report, how: &str) -> Outcome {
     let path = context.folder(&format!("doors-tokens-{}", how.replace(' ', "-"))).join("tokens");
     std::fs::write(&path, "first oncall\nsecond other\n")?;
-    let setting = format!("admin.auth.tokens={}", path.display());
+    let setting = format!("admin.auth.token_file={}", path.display());
     let server = Server::start(context, &["--set", &setting])?;
     let ask_as = |token: &str| ask(HONEST, server.admin, &get_as(token), server::PATIENCE).map_or(0, |a| a.status);
     control(until(server::PATIENCE, || ask_as("first") == 200), "the token is known")?;
@@ -183,8 +183,8 @@ fn refusals(context: &Context, report: &mut Report) -> Outcome {
     std::fs::write(folder.join("tokens"), "known scraper\nposter apiserver\n")?;
     let tokens = folder.join("tokens").display().to_string();
     let config = format!(
-        "webhook: {{auth: {{tokens: {tokens}, allow: [{{name: apiserver, rights: [post]}}]}}}}\n\
-         admin: {{auth: {{tokens: {tokens}, allow: [{{name: scraper, rights: [scrape]}}]}}}}\n"
+        "webhook: {{auth: {{token_file: {tokens}, allow: [{{name: apiserver, rights: [ingest]}}]}}}}\n\
+         admin: {{auth: {{token_file: {tokens}, allow: [{{name: scraper, rights: [metrics]}}]}}}}\n"
     );
     std::fs::write(folder.join("editwar.yaml"), config)?;
     let server = Server::start(context, &["--config", &folder.join("editwar.yaml").display().to_string()])?;
@@ -239,7 +239,7 @@ fn refusals(context: &Context, report: &mut Report) -> Outcome {
 fn sighup(context: &Context, report: &mut Report) -> Outcome {
     let path = context.folder("doors-sighup").join("tokens");
     std::fs::write(&path, "first oncall\n")?;
-    let setting = format!("admin.auth.tokens={}", path.display());
+    let setting = format!("admin.auth.token_file={}", path.display());
     let mut server = Server::start(context, &["--set", &setting])?;
     let ask_as = |server: &Server, token: &str| {
         ask(HONEST, server.admin, &get_as(token), server::PATIENCE).map_or(0, |a| a.status)

@@ -13,7 +13,7 @@ const DISK: &str = "a full disk is reported once, and readiness does not flap";
 
 pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "disk/full-disk-degrade", promise: DISK, kind: Beside, run: |c, r| full(c, r, "degrade") },
-    Attack { name: "disk/full-disk-refuse", promise: DISK, kind: Beside, run: |c, r| full(c, r, "refuse") },
+    Attack { name: "disk/full-disk-reject", promise: DISK, kind: Beside, run: |c, r| full(c, r, "reject") },
     Attack {
         name: "disk/zeroed-pages",
         promise: "damage is reported, or nothing is missing",
@@ -81,7 +81,7 @@ fn full(context: &Context, report: &mut Report, on_failure: &str) -> Outcome {
     }
     report.number("up while full", format!("{ups} of {looks}"));
     report.promise(ups == 0, format!("editwar_journal_up is 1 in {ups} of {looks} looks while the disk is full"));
-    if on_failure == "refuse" {
+    if on_failure == "reject" {
         report.promise(readies == 0, format!("/readyz is 200 in {readies} of {looks} looks while the disk is full"));
     }
     // Some clients retry in the meantime.
@@ -94,10 +94,10 @@ fn full(context: &Context, report: &mut Report, on_failure: &str) -> Outcome {
     report.number("ERROR lines", lines);
     report.promise((1..=2).contains(&lines), format!("{lines} ERROR lines for one change"));
     match on_failure {
-        "refuse" => report.promise(taken == 0, format!("{taken} batches were acknowledged on a full disk")),
+        "reject" => report.promise(taken == 0, format!("{taken} batches were acknowledged on a full disk")),
         _ => {
             report.promise(taken == 20, format!("{} of 20 batches were refused", 20 - taken));
-            let lost = server.metric(r#"editwar_journal_records_total{outcome="lost"}"#);
+            let lost = server.metric(r#"editwar_journal_records_total{outcome="dropped"}"#);
             report.promise(lost >= 20.0, format!("{lost} writes are counted as lost"));
         }
     }
@@ -111,7 +111,7 @@ fn full(context: &Context, report: &mut Report, on_failure: &str) -> Outcome {
     drop(server);
     let server = start(context, &folder, on_failure)?.ready()?;
     let lost = ledger.lost(&server)?;
-    let lost = lost.iter().filter(|n| on_failure == "refuse" || **n < acknowledged_before.min(20) as u64).count();
+    let lost = lost.iter().filter(|n| on_failure == "reject" || **n < acknowledged_before.min(20) as u64).count();
     report.promise(lost == 0, format!("{lost} acknowledged writes are gone"));
     report.promise(after.lost(&server)?.is_empty(), "the write after the disk had room again is gone");
     drop(server);

@@ -201,7 +201,7 @@ fn followed(context: &Context, report: &mut Report) -> Outcome {
     let folder = context.folder("doors-followed");
     let log = folder.join("audit.log");
     std::fs::write(&log, War::plain("before").join("\n") + "\n")?;
-    let server = Server::start(context, &["--follow", &log.display().to_string()])?.ready()?;
+    let server = Server::start(context, &["--tail", &log.display().to_string()])?.ready()?;
     let is_found =
         |name: &str| until(PATIENCE, || crate::events::war_over(&server, "", name).is_ok_and(|war| war.is_some()));
     control(is_found("before"), "the log is read")?;

@@ -44,7 +44,7 @@ pub(crate) fn start(context: &Context, api: &ApiServer, name: &str) -> Result<Se
         "--set",
         "enforce.resources=[deployments.apps]",
         "--set",
-        "limits.quiet=10m",
+        "limits.quiet_period=10m",
     ];
     Server::start(context, &arguments)
 }

@@ -32,10 +32,10 @@ pub(crate) const ATTACKS: &[Attack] = &[
         run: |c, r| deleted(c, r, "degrade"),
     },
     Attack {
-        name: "journal/directory-deleted-refuse",
+        name: "journal/directory-deleted-reject",
         promise: KEPT,
         kind: Beside,
-        run: |c, r| deleted(c, r, "refuse"),
+        run: |c, r| deleted(c, r, "reject"),
     },
     Attack {
         name: "journal/late-events",
@@ -144,7 +144,7 @@ impl Ledger {
 /// Starts a server with a small journal.
 pub(crate) fn start(context: &Context, folder: &Path, on_failure: &str) -> Result<Server, Failure> {
     let (folder, on_failure) = (folder.display().to_string(), format!("journal.on_failure={on_failure}"));
-    Server::start(context, &["--journal", &folder, "--set", &on_failure, "--set", "journal.size_max=64MiB"])
+    Server::start(context, &["--journal", &folder, "--set", &on_failure, "--set", "journal.max_size=64MiB"])
 }
 
 /// Returns the journal's files.
@@ -165,7 +165,7 @@ fn first_file(context: &Context, report: &mut Report) -> Outcome {
         let mut child = Command::new(&context.binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--webhook-listen", "127.0.0.1:0", "--journal"])
             .arg(&folder)
-            .args(["--set", "journal.on_failure=refuse"])
+            .args(["--set", "journal.on_failure=reject"])
             .env_clear()
             .stderr(std::process::Stdio::null())
             .spawn()?;
@@ -181,7 +181,7 @@ fn first_file(context: &Context, report: &mut Report) -> Outcome {
         child.kill()?;
         child.wait()?;
         control(!files(&folder).is_empty(), "the journal makes a file")?;
-        let server = start(context, &folder, "refuse")?;
+        let server = start(context, &folder, "reject")?;
         let is_ready = until(PATIENCE, || server.get("/readyz").is_ok_and(|answer| answer.status == 200));
         let is_taken = is_ready && Ledger::new("ledger").try_post(&server, 0);
         broken += usize::from(!is_taken);
@@ -202,7 +202,7 @@ fn first_file(context: &Context, report: &mut Report) -> Outcome {
 fn kills(context: &Context, report: &mut Report) -> Outcome {
     let folder = context.folder("journal-kills");
     let ledger = Ledger::new("ledger");
-    let server = Mutex::new(std::sync::Arc::new(start(context, &folder, "refuse")?.ready()?));
+    let server = Mutex::new(std::sync::Arc::new(start(context, &folder, "reject")?.ready()?));
     let is_over = AtomicBool::new(false);
     let kills = context.count(150, 8);
     let ended: Outcome = std::thread::scope(|scope| {
@@ -242,7 +242,7 @@ fn kills(context: &Context, report: &mut Report) -> Outcome {
                 // The process and its lock are only gone when all its threads are.
                 let threads = format!("/proc/{id}/task");
                 until(Duration::from_secs(10), || std::fs::read_dir(&threads).map_or(0, Iterator::count) <= 1);
-                let next = start(context, &folder, "refuse")?.ready()?;
+                let next = start(context, &folder, "reject")?.ready()?;
                 *server.lock().unwrap() = std::sync::Arc::new(next);
                 known = files(&folder).len();
             }
@@ -298,8 +298,8 @@ fn deleted(context: &Context, report: &mut Report, on_failure: &str) -> Outcome 
         format!("{lost} of {taken} acknowledged writes are gone, and editwar_journal_up stayed 1"),
     );
     report.promise(lost == 0 || is_logged, "writes are gone, and no line in the log says so");
-    let is_refused = on_failure == "refuse";
-    report.promise(!is_refused || lost == 0, format!("under `refuse`, {lost} acknowledged writes are gone"));
+    let is_refused = on_failure == "reject";
+    report.promise(!is_refused || lost == 0, format!("under `reject`, {lost} acknowledged writes are gone"));
     Ok(())
 }
 
@@ -373,7 +373,7 @@ fn complete_since(context: &Context, report: &mut Report) -> Outcome {
     let folder = context.folder("journal-complete");
     let ledger = Ledger::new("ledger");
     let folder_text = folder.display().to_string();
-    let arguments = ["--journal", &folder_text, "--set", "journal.size_max=16MiB"];
+    let arguments = ["--journal", &folder_text, "--set", "journal.max_size=16MiB"];
     let mut server = Server::start(context, &arguments)?.ready()?;
     let mut times: Vec<(u64, i64)> = Vec::new();
     for _ in 0..context.count(120, 36) {

@@ -104,7 +104,7 @@ fn logged(context: &Context, report: &mut Report) -> Outcome {
     let folder = context.folder("doors-logged");
     let log = folder.join("audit.log");
     std::fs::write(&log, nasty_war().join("\n"))?;
-    let server = Server::start(context, &["--log", "debug", "--follow", &log.display().to_string()])?.ready()?;
+    let server = Server::start(context, &["--log-level", "debug", "--tail", &log.display().to_string()])?.ready()?;
     server.post("/audit", &nasty_war())?;
     for path in ["/audit/%1b%5d0%3b", "/\u{9b}31m", "/api/v1/objects/x/%c2%9b/%e2%80%ae"] {
         for to in [server.webhook, server.admin] {

@@ -143,11 +143,11 @@ fn bait() -> Write {
 
 /// Sends the annotation in an ordinary batch, or in one that is truncated.
 fn text(context: &Context, report: &mut Report, is_cut: bool) -> Outcome {
-    let server = Server::start(context, &["--set", "webhook.body_max=64KiB"])?.ready()?;
+    let server = Server::start(context, &["--set", "webhook.max_body_bytes=64KiB"])?.ready()?;
     let before = begin_war(&server, "a", "config")?;
     // In the middle and at the end, which is where a truncated batch ends.
     let mut events = vec![bait().line(), Write::new("carol", "elsewhere", "1", now()).line(), bait().line()];
-    let cut_before = server.metric(r#"editwar_batches_total{outcome="cut"}"#);
+    let cut_before = server.metric(r#"editwar_batches_total{outcome="truncated"}"#);
     if is_cut {
         let mut big = bait();
         big.patch["data"]["zbig"] = "x".repeat(80 << 10).into();
@@ -160,7 +160,7 @@ fn text(context: &Context, report: &mut Report, is_cut: bool) -> Outcome {
     }
     server.post("/audit/a", &events)?;
     if is_cut {
-        let cut = server.metric(r#"editwar_batches_total{outcome="cut"}"#);
+        let cut = server.metric(r#"editwar_batches_total{outcome="truncated"}"#);
         control(cut > cut_before || cut_before.is_nan(), "the batch was cut")?;
     }
     let wars = server.json("/api/v1/wars?cluster=a")?;

@@ -114,7 +114,7 @@ fn with_redact_no_value_is_anywhere() {
     let (_, out, _) = run(&["who", "cm/app-config", "-n", "war", &file], None);
     assert!(VALUES.iter().all(|value| out.contains(value)), "{out}");
 
-    let server = Server::start(&["--set", "values.redact=true"]);
+    let server = Server::start(&["--set", "redact_values=true"]);
     server.post_log("gitops-vs-kubectl");
     for path in ["", "/participants", "/timeline", "/decision"] {
         let (status, body) = server.get(&format!("/api/v1/objects/configmaps/war/app-config{path}"));

@@ -89,7 +89,7 @@ impl Folder {
         std::fs::write(folder.path.join("ca.pem"), &folder.ca.pem).unwrap();
         std::fs::write(
             folder.path.join("tokens"),
-            "t-scrape prometheus\nt-read oncall\nt-act admin\nt-post apiserver\n",
+            "t-metrics prometheus\nt-read oncall\nt-admin admin\nt-ingest apiserver\n",
         )
         .unwrap();
         folder
@@ -112,11 +112,11 @@ impl Folder {
         let (cert, key, ca, tokens) =
             (self.file("tls.crt"), self.file("tls.key"), self.file("ca.pem"), self.file("tokens"));
         let text = format!(
-            "webhook:\n  tls: {{cert: {cert}, key: {key}}}\n  auth:\n    client_ca: {ca}\n    tokens: {tokens}\n    allow:\n    \
-             - {{name: kube-apiserver-a, rights: [post], clusters: [a]}}\n    - {{name: apiserver, rights: [post]}}\n\
-             admin:\n  tls: {{cert: {cert}, key: {key}}}\n  auth:\n    client_ca: {ca}\n    tokens: {tokens}\n    allow:\n    \
-             - {{name: prometheus, rights: [scrape]}}\n    - {{name: oncall, rights: [scrape, read]}}\n    \
-             - {{name: admin, rights: [scrape, read, act]}}\n"
+            "webhook:\n  tls: {{cert: {cert}, key: {key}}}\n  auth:\n    client_ca: {ca}\n    token_file: {tokens}\n    allow:\n    \
+             - {{name: kube-apiserver-a, rights: [ingest], clusters: [a]}}\n    - {{name: apiserver, rights: [ingest]}}\n\
+             admin:\n  tls: {{cert: {cert}, key: {key}}}\n  auth:\n    client_ca: {ca}\n    token_file: {tokens}\n    allow:\n    \
+             - {{name: prometheus, rights: [metrics]}}\n    - {{name: oncall, rights: [metrics, read]}}\n    \
+             - {{name: admin, rights: [metrics, read, admin]}}\n"
         );
         std::fs::write(&path, text).unwrap();
         path
@@ -195,7 +195,7 @@ fn an_api_server_posts_with_its_certificate_for_its_cluster_and_nobody_else_does
     assert_eq!(post(Some(&forged), "/audit/a", ""), 0, "another CA of the same name");
     assert_eq!(post(None, "/audit/a", ""), 401);
     assert_eq!(post(None, "/audit/a", "wrong"), 401);
-    assert_eq!(post(None, "/audit/b", "t-post"), 200);
+    assert_eq!(post(None, "/audit/b", "t-ingest"), 200);
     assert_eq!(post(None, "/audit/b", "t-read"), 401, "a token for reading does not post");
 }
 
@@ -210,23 +210,23 @@ fn scraping_reading_and_acting_are_rights_of_their_own() {
     for closed in ["/metrics", "/api/v1/wars", "/readyz?verbose", "/openapi.json", "/nothing"] {
         assert_eq!(get(closed, ""), (401, r#"{"error":"unauthorized"}"#.to_owned()), "{closed}");
     }
-    assert_eq!(get("/metrics", "t-scrape").0, 200);
+    assert_eq!(get("/metrics", "t-metrics").0, 200);
     let web = "/api/v1/objects/deployments.apps/shop/web";
     let views =
         ["", "/participants", "/timeline", "/decision", "/decision?watch=true"].map(|view| format!("{web}{view}"));
     for values in views.iter().map(String::as_str).chain(["/api/v1/wars", "/api/v1/participants", "/log-level"]) {
         // The same response as for an unknown token: a rejection does not reveal which tokens exist.
-        let refused = get(values, "t-scrape");
+        let refused = get(values, "t-metrics");
         assert_eq!((refused.0, &refused), (401, &get(values, "no-such-token")), "{values}");
     }
     assert_eq!(get("/api/v1/wars", "t-read").0, 200);
     let stop = |token| ask(server.admin, &folder.ca, None, "POST", "/api/v1/enforcement/stop", token).0;
     assert_eq!((stop(""), stop("t-read")), (401, 401));
-    assert_eq!(stop("t-act"), 404, "there is no enforcer to stop, and that is told to who may know");
+    assert_eq!(stop("t-admin"), 404, "there is no enforcer to stop, and that is told to who may know");
     // Rejections are counted, and tokens are not logged.
-    let metrics = get("/metrics", "t-scrape").1;
+    let metrics = get("/metrics", "t-metrics").1;
     let refused =
-        metrics.lines().find_map(|l| l.strip_prefix(r#"editwar_requests_refused_total{reason="unauthenticated"} "#));
+        metrics.lines().find_map(|l| l.strip_prefix(r#"editwar_requests_rejected_total{reason="unauthenticated"} "#));
     assert!(refused.is_some_and(|count| count != "0"), "{metrics}");
 }
 
@@ -287,7 +287,7 @@ fn kubernetes_says_who_may_ask() {
     let (cert, key) = (folder.file("tls.crt"), folder.file("tls.key"));
     let kubeconfig = cluster.kubeconfig("system:serviceaccount:editwar:editwar");
     let text = format!(
-        "admin: {{tls: {{cert: {cert}, key: {key}}}, auth: {{kubernetes: true}}}}\nenforce: {{kubeconfig: {}}}\n",
+        "admin: {{tls: {{cert: {cert}, key: {key}}}, auth: {{token_review: true}}}}\nenforce: {{kubeconfig: {}}}\n",
         kubeconfig.display()
     );
     std::fs::write(&config, text).unwrap();
@@ -310,7 +310,7 @@ fn kubernetes_says_who_may_ask() {
     );
     // A rejection is cached for ten seconds.
     wait_until("it may scrape", 20, || get("/metrics", robot) == 200);
-    assert_eq!(get("/api/v1/wars", robot), 401, "a stolen scrape token reads no values");
+    assert_eq!(get("/api/v1/wars", robot), 401, "a stolen metrics token reads no values");
     assert_eq!(ask(server.admin, &folder.ca, None, "POST", "/api/v1/enforcement/stop", robot).0, 401);
 }
 
@@ -323,12 +323,12 @@ fn a_listener_that_others_reach_asks_who_they_are_or_is_told_not_to() {
     };
     let (code, _, err) = check(&[]);
     assert!(code == 2 && err.contains("without authentication") && err.contains("admin.allow_insecure"), "{err}");
-    assert_eq!(check(&["--set", &format!("admin.auth.tokens={}", folder.file("tokens"))]).0, 0);
+    assert_eq!(check(&["--set", &format!("admin.auth.token_file={}", folder.file("tokens"))]).0, 0);
     assert_eq!(check(&["--set", "admin.allow_insecure=true"]).0, 0);
-    let (code, _, err) = check(&["--set", "admin.auth.tokens=/nowhere"]);
+    let (code, _, err) = check(&["--set", "admin.auth.token_file=/nowhere"]);
     assert!(code == 2 && err.contains("/nowhere"), "{err}");
     std::fs::write(folder.path.join("wrong"), "only-a-secret\n").unwrap();
-    let (_, _, err) = check(&["--set", &format!("admin.auth.tokens={}", folder.file("wrong"))]);
+    let (_, _, err) = check(&["--set", &format!("admin.auth.token_file={}", folder.file("wrong"))]);
     assert!(err.contains("line 1: expected `TOKEN NAME`") && !err.contains("only-a-secret"), "{err}");
 }
 
@@ -629,7 +629,7 @@ fn invented_tokens_keep_no_fresh_one_from_being_reviewed() {
     );
     std::fs::write(&kubeconfig, text).unwrap();
     let kubeconfig = format!("enforce.kubeconfig={}", kubeconfig.display());
-    let server = Server::start(&["--set", "admin.auth.kubernetes=true", "--set", &kubeconfig]);
+    let server = Server::start(&["--set", "admin.auth.token_review=true", "--set", &kubeconfig]);
     let get = |from: std::net::Ipv4Addr, token: &str| -> std::io::Result<u16> {
         let mut stream = crate::hostile::try_connect(from, server.admin)?;
         let head = format!(

@@ -139,7 +139,7 @@ fn who_tells_parties_from_other_writers_and_prints_the_writes() {
 
 #[test]
 fn who_shows_an_object_that_nobody_fights_over() {
-    let (code, out, _) = run(&["who", "cm/dry", "-n", "war", &fixture("oddities"), "--writes", "0"], None);
+    let (code, out, _) = run(&["who", "cm/dry", "-n", "war", &fixture("oddities"), "--timeline-limit", "0"], None);
     assert_eq!(code, 0);
     assert!(out.contains("ConfigMap war/dry: no war") && out.contains("admin") && !out.contains("alice"), "{out}");
 }
@@ -326,10 +326,10 @@ fn serve_checks_its_configuration() {
         path.display().to_string()
     };
     let check = |path: &str| run(&["serve", "--check-config", "--config", path], None);
-    assert_eq!(check(&file("limits: {quiet: 5m}\n")).0, 0);
-    let (code, _, err) = check(&file("limits:\n  quite: 5m\n"));
+    assert_eq!(check(&file("limits: {quiet_period: 5m}\n")).0, 0);
+    let (code, _, err) = check(&file("limits:\n  quite_period: 5m\n"));
     assert_eq!(code, 2);
-    assert!(err.contains("limits.quite") && err.contains("did you mean `quiet`"), "{err}");
+    assert!(err.contains("limits.quite_period") && err.contains("did you mean `quiet_period`"), "{err}");
     let (code, _, err) = check(&file("webhook: {tls: {cert: /no/cert.pem, key: /no/key.pem}}\n"));
     assert_eq!(code, 2);
     assert!(err.contains("/no/cert.pem"), "{err}");

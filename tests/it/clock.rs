@@ -104,7 +104,7 @@ fn a_cluster_whose_clock_is_ahead_lifts_no_pause_of_another_one() {
 
 #[test]
 fn a_time_in_an_annotation_is_the_time_of_nothing() {
-    let server = Server::start(&["--set", "webhook.body_max=64KiB"]);
+    let server = Server::start(&["--set", "webhook.max_body_bytes=64KiB"]);
     post(&server, "prod", &war("web", now(), |at| at));
     let forged = json!({"metadata": {"annotations": {"stageTimestamp": "2300-01-01T00:00:00Z"}}});
     let forged = event("y", "tenant", &forged, now());

@@ -20,12 +20,12 @@ const HEAD: &str = "\
 This page is generated from the source code: `UPDATE_DOCS=1 cargo test --test it configuration`.
 
 You can set every key in a YAML file (`--config FILE`), with an environment variable, or with a flag. Flags override
-environment variables, which override the file. For example, `limits.quiet` is `limits: {quiet: 5m}` in the file,
-`EDITWAR_LIMITS__QUIET=5m`, or `--set limits.quiet=5m`. editwar rejects unknown keys and suggests the nearest known one.
-`editwar serve --check-config` checks the configuration, and `--print-config` prints the effective configuration. Editors
-can use `docs/configuration.schema.json` to complete YAML.
+environment variables, which override the file. For example, `limits.quiet_period` is `limits: {quiet_period: 5m}` in the
+file, `EDITWAR_LIMITS__QUIET_PERIOD=5m`, or `--set limits.quiet_period=5m`. editwar rejects unknown keys and suggests the
+nearest known one. `editwar serve --check-config` checks the configuration, and `--print-config` prints the effective
+configuration. Editors can use `docs/configuration.schema.json` to complete YAML.
 
-Times are written as `90s`, `10m`, `6h` or `7d`, and sizes as `64KiB`, `32MiB` or `1GiB`. `[]` after a key stands for each
+Times are written as `90s`, `10m`, `1h30m` or `7d`, and sizes as `64KiB`, `32MiB` or `1GiB`. `[]` after a key stands for each
 item of a list. Keys without a default are optional.
 ";
 
@@ -79,18 +79,18 @@ fn built_in(path: &str) -> String {
     let time = |seconds: i64| Duration(std::time::Duration::from_secs(seconds.unsigned_abs())).to_string();
     let bucket = |of: fn(&Limit) -> String| limits.buckets.iter().map(of).collect::<Vec<_>>().join("` and `");
     let default = match path {
-        "limits.buckets[].retakes" => bucket(|b| b.burst.to_string()),
+        "limits.buckets[].burst" => bucket(|b| b.burst.to_string()),
         "limits.buckets[].window" => {
             bucket(|b| Duration(std::time::Duration::from_secs(b.window_s.get().into())).to_string())
         }
         "limits.contention.conflicts" => limits.contention.burst.to_string(),
         "limits.contention.window" => time(limits.contention.window_s.get().into()),
-        "limits.flapping_turns" => limits.flapping_turns.to_string(),
+        "limits.flapping_changes" => limits.flapping_turns.to_string(),
         "limits.hot_loop_no_ops" => limits.hot_loop_no_ops.to_string(),
-        "limits.hot_loop_per_minute" => limits.hot_loop_per_minute.to_string(),
+        "limits.hot_loop_writes_per_minute" => limits.hot_loop_per_minute.to_string(),
         "limits.pause_after" => limits.pause_after.to_string(),
-        "limits.quiet" => time(limits.quiet / 1_000_000),
-        "limits.quiet_max" => time(limits.quiet_max / 1_000_000),
+        "limits.quiet_period" => time(limits.quiet / 1_000_000),
+        "limits.max_quiet_period" => time(limits.quiet_max / 1_000_000),
         _ => return String::new(),
     };
     format!("`{default}`")
@@ -145,7 +145,8 @@ fn reference() -> String {
     let mut text = HEAD.to_owned();
     for (section, below) in schema["properties"].as_object().unwrap() {
         let mut found = Vec::new();
-        keys(section, below, schema["default"].get(section), &mut found);
+        let only = serde_json::json!({"properties": {section: below}});
+        keys("", &only, schema.get("default"), &mut found);
         write!(
             text,
             "\n## `{section}`\n\n{}\n\n| key | kind | default | meaning |\n|---|---|---|---|\n",

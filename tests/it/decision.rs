@@ -9,7 +9,7 @@ use editwar::detect::actor_class::ActorClassifier;
 use editwar::detect::write::ObjectName;
 use editwar::pipeline::key::ObjectKey;
 use editwar::query::api::Api;
-use editwar::telemetry::metrics::{Bounds, Metrics};
+use editwar::telemetry::metrics::{Metrics, SeriesLimits};
 use serde_json::Value;
 
 use crate::serve::Server;
@@ -60,7 +60,7 @@ fn a_decision_is_the_same_however_often_it_is_asked_for() {
     let pipeline = Arc::new(util::pipeline_of(util::lines(&war)));
     let report = || serde_json::to_value(util::report(&pipeline)).unwrap();
     let before = report();
-    let bounds = Bounds { objects_max: 10, actors_max: 10, idle: Duration::from_secs(60) };
+    let bounds = SeriesLimits { max_objects: 10, max_actors_per_object: 10, ttl: Duration::from_secs(60) };
     let api = Api::new(pipeline.clone(), Arc::new(ActorClassifier::default()), Metrics::new(bounds));
     let name = ObjectName { group: "apps", resource: "deployments", namespace: "shop", name: "web" };
     let key = ObjectKey::new("", &name);

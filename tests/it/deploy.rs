@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::envtest::ApiServer;
 use crate::{require, util};
 
-const OVERLAYS: [&str; 4] = ["webhook", "pause", "reconcile", "follow-daemonset"];
+const OVERLAYS: [&str; 4] = ["webhook", "pause", "reconcile", "tail-daemonset"];
 
 fn yaml(path: &str) -> Value {
     serde_yaml_ng::from_str(&std::fs::read_to_string(util::path(path)).unwrap()).unwrap()
@@ -121,7 +121,7 @@ fn the_shipped_configuration_is_one_that_editwar_takes() {
     editwar::config::Config::parse(&config, "configmap.yaml").unwrap();
     let generated = std::fs::read_to_string(util::path("deploy/kustomize/base/editwar.yaml")).unwrap();
     assert_eq!(generated, config, "what the overlays have is what `editwar setup manifests` prints");
-    for overlay in ["webhook/deployment.yaml", "follow-daemonset/daemonset.yaml"] {
+    for overlay in ["webhook/deployment.yaml", "tail-daemonset/daemonset.yaml"] {
         let pod = &yaml(&format!("deploy/kustomize/overlays/{overlay}"))["spec"]["template"]["spec"];
         let container = &pod["containers"][0];
         assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true, "{overlay}");
@@ -155,15 +155,22 @@ fn the_chart_renders_with_defaults_and_with_every_toggle() {
     let tombstone = format!("tombstones.files.features-v1\\.yaml={}", tombstone.display());
     for (values, kinds) in [
         (vec![], vec!["StatefulSet", "Service", "NetworkPolicy"]),
-        (vec!["--set", "mode=pause"], vec!["Role", "ClusterRole"]),
+        (vec!["--set", "enforce.mode=pause"], vec!["Role", "ClusterRole"]),
         (
-            vec!["--set", "mode=reconcile", "--set-file", &asset, "--set", "resources={deployments.apps,configmaps}"],
+            vec![
+                "--set",
+                "enforce.mode=reconcile",
+                "--set-file",
+                &asset,
+                "--set",
+                "enforce.resources={deployments.apps,configmaps}",
+            ],
             vec!["Role"],
         ),
         (
             vec![
                 "--set",
-                "mode=reconcile,resources={configmaps}",
+                "enforce.mode=reconcile,enforce.resources={configmaps}",
                 "--set",
                 "tombstones.delete[0].resource=configmaps,tombstones.delete[0].namespace=editwar",
                 "--set",
@@ -205,7 +212,7 @@ fn the_chart_renders_with_defaults_and_with_every_toggle() {
         assert!(run.status.success(), "{values:?}: {}", String::from_utf8_lossy(&run.stderr));
     }
     let folder = util::path("deploy/helm/editwar");
-    let wrong = ["template", "x", folder.to_str().unwrap(), "--kube-version", "1.36.0", "--set", "mode=fight"];
+    let wrong = ["template", "x", folder.to_str().unwrap(), "--kube-version", "1.36.0", "--set", "enforce.mode=fight"];
     let run = Command::new(&helm).args(wrong).output().unwrap();
     assert!(String::from_utf8_lossy(&run.stderr).contains("'observe', 'pause', 'reconcile'"));
 }

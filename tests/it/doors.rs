@@ -243,7 +243,7 @@ fn sighup_reads_files_again_and_ends_nothing() {
     let folder = crate::cli::scratch("doors-sighup");
     let tokens = folder.join("tokens");
     std::fs::write(&tokens, "t-old oncall\n").unwrap();
-    let server = Server::start(&["--set", &format!("admin.auth.tokens={}", tokens.display())]);
+    let server = Server::start(&["--set", &format!("admin.auth.token_file={}", tokens.display())]);
     let ask = |token: &str| {
         server.request(server.admin(), "GET", "/api/v1/wars", &format!("Authorization: Bearer {token}\r\n"), b"").0
     };

@@ -11,7 +11,7 @@ const HPA: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
 const EDITWAR: &str = "system:serviceaccount:editwar:editwar";
 const PAUSED: &str = "platform.kubevirt.io/reconcile-paused";
 /// Short periods: five retakes within ten seconds, and a quiet period of four seconds.
-const SHORT: [&str; 4] = ["--set", "limits.buckets=[{retakes: 5, window: 10s}]", "--set", "limits.quiet=4s"];
+const SHORT: [&str; 4] = ["--set", "limits.buckets=[{burst: 5, window: 10s}]", "--set", "limits.quiet_period=4s"];
 
 /// An API server with an audit webhook, the shipped RBAC and a contested object, and an editwar for it.
 struct Cluster {
@@ -153,7 +153,7 @@ fn an_autoscaler_against_a_golden_state_is_paused_and_resumed_by_itself() {
 
 #[test]
 fn a_person_who_lifts_the_pause_is_obeyed_and_a_rival_that_strips_it_is_not() {
-    let Some(cluster) = Cluster::start(&["--set", "limits.quiet=60s"]) else { return };
+    let Some(cluster) = Cluster::start(&["--set", "limits.quiet_period=60s"]) else { return };
     let server = &cluster.server;
     cluster.fight();
     // The rival replaces the whole object, without the annotation.
@@ -197,7 +197,7 @@ fn a_persons_edit_is_corrected_without_a_pause() {
 
 #[test]
 fn unmanaged_objects_the_kill_switch_and_a_switched_off_namespace_end_pauses() {
-    let Some(cluster) = Cluster::start(&["--set", "limits.quiet=120s"]) else { return };
+    let Some(cluster) = Cluster::start(&["--set", "limits.quiet_period=120s"]) else { return };
     let server = &cluster.server;
     cluster.fight();
     cluster.editwar.signal("USR1");

@@ -328,17 +328,17 @@ fn a_line_is_taken_in_once_it_is_whole() {
     assert_eq!(reader.pending[1], "{\"kind\":");
 }
 
-/// `editwar serve --follow`. It is killed on drop.
+/// `editwar serve --tail`. It is killed on drop.
 struct Server(Child);
 
 impl Server {
     fn start(log: &Path, checkpoint: &Path) -> Server {
         let child = Command::new(env!("CARGO_BIN_EXE_editwar"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--webhook-listen", "127.0.0.1:0", "--log", "error"])
-            .arg("--follow")
+            .args(["serve", "--listen", "127.0.0.1:0", "--webhook-listen", "127.0.0.1:0", "--log-level", "error"])
+            .arg("--tail")
             .arg(log)
             .arg("--set")
-            .arg(format!("follow.checkpoint={}", checkpoint.display()))
+            .arg(format!("tail.checkpoint={}", checkpoint.display()))
             .env_clear()
             .stderr(Stdio::inherit())
             .spawn()
@@ -469,7 +469,7 @@ fn a_log_that_is_created_late_is_judged_like_any_other() {
     let log = folder.join("not-yet/audit.log");
     let child = Command::new(env!("CARGO_BIN_EXE_editwar"))
         .args(["serve", "--listen", "127.0.0.1:0", "--webhook-listen", "127.0.0.1:0"])
-        .args(["--follow", log.to_str().unwrap(), "--set", "follow.cluster=east"])
+        .args(["--tail", log.to_str().unwrap(), "--set", "tail.cluster=east"])
         .env_clear()
         .stderr(Stdio::piped())
         .spawn()

@@ -12,7 +12,7 @@ use crate::util;
 
 const EDITWAR: &str = "system:serviceaccount:editwar:editwar";
 const HPA: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
-const SHORT: [&str; 4] = ["--set", "limits.buckets=[{retakes: 5, window: 10s}]", "--set", "limits.quiet=4s"];
+const SHORT: [&str; 4] = ["--set", "limits.buckets=[{burst: 5, window: 10s}]", "--set", "limits.quiet_period=4s"];
 
 pub(crate) struct Cluster {
     pub(crate) server: ApiServer,

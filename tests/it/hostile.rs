@@ -93,7 +93,7 @@ fn who_finds_no_room_is_told_when_to_come_again_before_the_body_is_read() {
     assert!(said.starts_with("HTTP/1.1 429"), "{said}");
     assert!(said.to_ascii_lowercase().contains("\r\nretry-after: 1\r\n"), "{said}");
     assert_serves(&server);
-    assert!(server.metric(r#"editwar_requests_refused_total{reason="full"}"#) >= 1.0);
+    assert!(server.metric(r#"editwar_requests_rejected_total{reason="full"}"#) >= 1.0);
     // The memory is released immediately.
     drop(slow);
     let body = [b"[".as_slice(), &vec![b' '; 1 << 20], b"]"].concat();

@@ -8,7 +8,7 @@ use editwar::detect::actor_class::ActorClassifier;
 use editwar::pipeline::Pipeline;
 use editwar::query::lens::Lens;
 use editwar::query::views::{Filter, Report};
-use editwar::telemetry::metrics::{Bounds, Metrics};
+use editwar::telemetry::metrics::{Metrics, SeriesLimits};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -220,7 +220,7 @@ proptest! {
         // Two programs with one account are told apart by their tools, so the party's name is not only from the event.
         prop_assume!(names.parties[0] != names.parties[1]);
         let pipeline = war(&names);
-        let bounds = Bounds { objects_max: 10, actors_max: 10, idle: std::time::Duration::from_secs(60) };
+        let bounds = SeriesLimits { max_objects: 10, max_actors_per_object: 10, ttl: std::time::Duration::from_secs(60) };
         let metrics = Metrics::new(bounds);
         for key in pipeline.table().notable() {
             for party in &names.parties {

@@ -190,7 +190,7 @@ pub(crate) fn writes(server: &Server) -> u64 {
     stats["writes"].as_u64().unwrap() + stats["no_ops"].as_u64().unwrap()
 }
 
-/// Checks the behaviour for an unusable journal: `degrade` runs without it, `refuse` answers 503, and both report the
+/// Checks the behaviour for an unusable journal: `degrade` runs without it, `reject` answers 503, and both report the
 /// reason.
 fn assert_says(server: &Server, on_failure: &str, words: &[&str]) {
     let said = server.said();
@@ -198,14 +198,14 @@ fn assert_says(server: &Server, on_failure: &str, words: &[&str]) {
     let lines = load(3);
     let answer = try_post(server.webhook(), &body(&lines));
     assert_eq!(server.metric("editwar_journal_up"), 0.0);
-    if on_failure == "refuse" {
+    if on_failure == "reject" {
         let (status, why) = server.get("/readyz");
         assert_eq!((answer, status), (Some(503), 503));
         assert!(words.iter().all(|word| why.contains(word)), "{words:?} in {why}");
         assert_eq!(writes(server), 0);
     } else {
         assert_eq!((answer, server.get("/readyz").0), (Some(200), 200));
-        assert_eq!(server.metric(r#"editwar_journal_records_total{outcome="lost"}"#), lines.len() as f64);
+        assert_eq!(server.metric(r#"editwar_journal_records_total{outcome="dropped"}"#), lines.len() as f64);
         assert_eq!(writes(server), lines.len() as u64);
     }
 }
@@ -246,8 +246,8 @@ fn damage_and_other_versions_are_named_and_set_aside_or_refused() {
         let path = file(&folder);
         damage(&path);
 
-        let server = start(&folder, "refuse");
-        assert_says(&server, "refuse", &[words, path.to_str().unwrap(), "move it away"]);
+        let server = start(&folder, "reject");
+        assert_says(&server, "reject", &[words, path.to_str().unwrap(), "move it away"]);
         drop(server);
         // With `degrade`, the server sets the file aside by itself.
         let mut server = start(&folder, "degrade").ready();
@@ -265,7 +265,7 @@ fn damage_and_other_versions_are_named_and_set_aside_or_refused() {
 
 #[test]
 fn a_directory_that_may_not_be_written_to_is_named_and_used_once_it_may() {
-    for on_failure in ["degrade", "refuse"] {
+    for on_failure in ["degrade", "reject"] {
         let folder = folder(&format!("readonly-{on_failure}"));
         std::fs::create_dir(&folder).unwrap();
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o555)).unwrap();
@@ -281,13 +281,13 @@ fn a_directory_that_may_not_be_written_to_is_named_and_used_once_it_may() {
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
         util::until("it is used", || server.metric("editwar_journal_up") == 1.0);
         assert_eq!((try_post(server.webhook(), &body(&load(3))), server.get("/readyz").0), (Some(200), 200));
-        assert_eq!(server.metric(r#"editwar_journal_records_total{outcome="kept"}"#), load(3).len() as f64);
+        assert_eq!(server.metric(r#"editwar_journal_records_total{outcome="committed"}"#), load(3).len() as f64);
     }
 }
 
 #[test]
 fn a_full_disk_is_said_and_nothing_is_lost_that_was_kept() {
-    for on_failure in ["degrade", "refuse"] {
+    for on_failure in ["degrade", "reject"] {
         let folder = folder(&format!("full-{on_failure}"));
         // Limits files of this process to 2 MiB.
         let mut command = Command::new("sh");
@@ -302,7 +302,7 @@ fn a_full_disk_is_said_and_nothing_is_lost_that_was_kept() {
         }
         let said = server.said();
         assert!(said.contains("File too large") && said.contains("free some space"), "{said}");
-        let is_refusing = on_failure == "refuse";
+        let is_refusing = on_failure == "reject";
         assert_eq!(answers.contains(&503), is_refusing, "{answers:?}");
         assert_eq!(writes(&server) == lines.len() as u64, !is_refusing);
 
@@ -321,9 +321,9 @@ fn a_full_disk_is_said_and_nothing_is_lost_that_was_kept() {
 #[test]
 fn two_servers_do_not_share_a_journal() {
     let folder = folder("shared");
-    let _first = start(&folder, "refuse").ready();
-    let second = start(&folder, "refuse");
-    assert_says(&second, "refuse", &["another process has it open"]);
+    let _first = start(&folder, "reject").ready();
+    let second = start(&folder, "reject");
+    assert_says(&second, "reject", &["another process has it open"]);
 }
 
 #[test]
@@ -344,12 +344,12 @@ fn the_history_tells_each_write_once_also_of_last_week_and_after_a_restart() {
     cluster.create(OPERATOR, "configmaps/shop/new", json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {}}));
     let lines: Vec<Vec<u8>> = cluster.lines().map(<[u8]>::to_vec).collect();
 
-    let mut server = start(&folder, "refuse");
+    let mut server = start(&folder, "reject");
     for batch in lines.chunks(400).chain(lines[..400].chunks(400)) {
         assert_eq!(try_post(server.webhook(), &body(batch)), Some(200));
     }
     assert!(server.terminate().success());
-    let server = start(&folder, "refuse").ready();
+    let server = start(&folder, "reject").ready();
     let object = "/api/v1/objects/configmaps/shop/old";
     assert_eq!(server.get(&format!("{object}/timeline")).0, 404, "it is beyond the window");
     for since in ["7d", "2020-01-01T00:00:00Z"] {
@@ -456,10 +456,10 @@ fn what_is_read_from_a_followed_log_is_in_the_history_once() {
         Server::start(&[
             "--journal",
             folder.join("journal").to_str().unwrap(),
-            "--follow",
+            "--tail",
             log.to_str().unwrap(),
             "--set",
-            &format!("follow.checkpoint={}", checkpoint.display()),
+            &format!("tail.checkpoint={}", checkpoint.display()),
         ])
     };
     let mut server = start();

@@ -13,7 +13,7 @@ use editwar::journal::committer::{Journal, OnFailure, Settings};
 use editwar::journal::disk::{Disk, Operation};
 use editwar::journal::record::{Key, Record};
 use editwar::journal::store::{Location, Retention, Store};
-use editwar::telemetry::metrics::{Bounds, Metrics};
+use editwar::telemetry::metrics::{Metrics, SeriesLimits};
 
 use crate::util;
 
@@ -136,7 +136,7 @@ fn a_process_that_ends_at_any_operation_loses_nothing_that_it_acknowledged() {
 }
 
 fn journal(folder: &Path, on_failure: OnFailure, disk: Disk) -> (Journal, Metrics) {
-    let metrics = Metrics::new(Bounds { objects_max: 1, actors_max: 1, idle: Duration::from_secs(1) });
+    let metrics = Metrics::new(SeriesLimits { max_objects: 1, max_actors_per_object: 1, ttl: Duration::from_secs(1) });
     let settings = Settings {
         folder: folder.into(),
         retention: retention(64),
@@ -153,7 +153,7 @@ fn journal(folder: &Path, on_failure: OnFailure, disk: Disk) -> (Journal, Metric
 fn any_operation_may_fail_for_a_while_and_what_is_acknowledged_is_kept_or_said_to_be_missing() {
     let faults = [(1, ENOSPC), (1, EIO), (40, ENOSPC)];
     for (on_failure, (length, error)) in
-        [OnFailure::Refuse, OnFailure::Degrade].into_iter().flat_map(|f| faults.map(|x| (f, x)))
+        [OnFailure::Reject, OnFailure::Degrade].into_iter().flat_map(|f| faults.map(|x| (f, x)))
     {
         let mut at = 0;
         loop {
@@ -164,7 +164,7 @@ fn any_operation_may_fail_for_a_while_and_what_is_acknowledged_is_kept_or_said_t
             for n in (0..16).step_by(2) {
                 match on_failure {
                     // Retries, as an API server does.
-                    OnFailure::Refuse => util::until(&context, || journal.append_blocking(vec![record(n)]).is_ok()),
+                    OnFailure::Reject => util::until(&context, || journal.append_blocking(vec![record(n)]).is_ok()),
                     OnFailure::Degrade => journal.append_blocking(vec![record(n)]).unwrap(),
                 }
             }
@@ -194,7 +194,7 @@ fn any_operation_may_fail_for_a_while_and_what_is_acknowledged_is_kept_or_said_t
 
 #[test]
 fn a_disk_that_fills_up_is_told_before_a_write_fails_and_without_one() {
-    for on_failure in [OnFailure::Refuse, OnFailure::Degrade] {
+    for on_failure in [OnFailure::Reject, OnFailure::Degrade] {
         let folder = folder(&format!("space-{on_failure:?}"));
         let is_full = Arc::new(AtomicBool::new(false));
         let asked = is_full.clone();
@@ -213,7 +213,7 @@ fn a_disk_that_fills_up_is_told_before_a_write_fails_and_without_one() {
         util::until("it is told", || !up());
         assert!(journal.reader().is_ok(), "what is there can still be read");
         match on_failure {
-            OnFailure::Refuse => {
+            OnFailure::Reject => {
                 let why = journal.check().unwrap_err();
                 assert!(why.contains("MiB are free") && why.contains("free some space"), "{why}");
             }
@@ -229,7 +229,7 @@ fn a_disk_that_fills_up_is_told_before_a_write_fails_and_without_one() {
         journal.append_blocking(vec![record(2)]).unwrap();
         journal.close();
         let store = open(&Disk::default(), &folder, retention(64)).unwrap();
-        let expected = if on_failure == OnFailure::Refuse { 2 } else { 3 };
+        let expected = if on_failure == OnFailure::Reject { 2 } else { 3 };
         assert_eq!(contents(&store).0.len(), expected);
         drop(store);
         std::fs::remove_dir_all(&folder).unwrap();

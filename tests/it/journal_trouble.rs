@@ -66,7 +66,7 @@ fn errors(server: &Server) -> usize {
 #[test]
 fn an_event_of_any_age_in_every_batch_costs_no_file_and_no_descriptor() {
     let folder = folder("late");
-    let server = start(&folder, "refuse").ready();
+    let server = start(&folder, "reject").ready();
     let at_first = descriptors(&server);
     let times = [
         "0001-01-01T00:00:00.000000Z".to_owned(),
@@ -96,7 +96,7 @@ fn a_kill_while_a_file_begins_costs_nothing_and_blocks_nothing() {
     };
     // A new file after each hour of event time, so that every batch creates one.
     let arguments = |folder: &Path| {
-        ["--journal", folder.to_str().unwrap(), "--set", "journal.on_failure=refuse", "--set", "journal.retention=16h"]
+        ["--journal", folder.to_str().unwrap(), "--set", "journal.on_failure=reject", "--set", "journal.retention=16h"]
             .map(str::to_owned)
     };
     let everything = |folder: &Path| {
@@ -157,15 +157,15 @@ fn a_kill_while_a_file_begins_costs_nothing_and_blocks_nothing() {
 
 #[test]
 fn a_journal_that_is_deleted_while_it_is_written_is_told_and_made_anew() {
-    for on_failure in ["refuse", "degrade"] {
+    for on_failure in ["reject", "degrade"] {
         let folder = folder(&format!("deleted-{on_failure}"));
         let mut server = start(&folder, on_failure).ready();
         assert_eq!(post(&server, &[write("before", "a", "1", &time(now() - 60))]), 200);
         std::fs::remove_dir_all(&folder).unwrap();
         let status = post(&server, &[write("at", "b", "1", &time(now() - 30))]);
-        let lost = server.metric(r#"editwar_journal_records_total{outcome="lost"}"#);
+        let lost = server.metric(r#"editwar_journal_records_total{outcome="dropped"}"#);
         match on_failure {
-            "refuse" => assert_eq!((status, lost), (503, 0.0)),
+            "reject" => assert_eq!((status, lost), (503, 0.0)),
             _ => assert_eq!((status, lost), (200, 1.0)),
         }
         util::until("it is told", || server.said().contains("was deleted"));
@@ -182,7 +182,7 @@ fn a_journal_that_is_deleted_while_it_is_written_is_told_and_made_anew() {
     }
     // The deletion is noticed without any writes.
     let folder = folder("deleted-silently");
-    let server = start(&folder, "refuse").ready();
+    let server = start(&folder, "reject").ready();
     std::fs::remove_dir_all(&folder).unwrap();
     util::until("it is told", || server.said().contains("was deleted"));
     util::until("it is made anew", || server.get("/readyz").0 == 200 && !files(&folder).is_empty());
@@ -191,7 +191,7 @@ fn a_journal_that_is_deleted_while_it_is_written_is_told_and_made_anew() {
 #[test]
 fn requests_that_differ_in_their_object_only_are_both_kept_and_counted() {
     let folder = folder("twins");
-    let mut server = start(&folder, "refuse").ready();
+    let mut server = start(&folder, "reject").ready();
     let at = time(now() - 60);
     let twins = [
         write("twin", "one", "1", &at),
@@ -216,7 +216,7 @@ fn requests_that_differ_in_their_object_only_are_both_kept_and_counted() {
 #[test]
 fn where_the_history_begins_is_told_after_the_oldest_writes_went_for_their_size() {
     let folder = folder("complete");
-    let arguments = ["--journal", folder.to_str().unwrap(), "--set", "journal.size_max=24MiB"];
+    let arguments = ["--journal", folder.to_str().unwrap(), "--set", "journal.max_size=24MiB"];
     let server = Server::start(&arguments).ready();
     let started = now();
     // Values that cannot be compressed.
@@ -252,7 +252,7 @@ fn where_the_history_begins_is_told_after_the_oldest_writes_went_for_their_size(
 
 #[test]
 fn while_the_disk_is_full_every_surface_says_so_and_the_log_once() {
-    for on_failure in ["degrade", "refuse"] {
+    for on_failure in ["degrade", "reject"] {
         let folder = folder(&format!("flap-{on_failure}"));
         // Limits files of this process to 2 MiB.
         let mut command = Command::new("sh");
@@ -272,11 +272,11 @@ fn while_the_disk_is_full_every_surface_says_so_and_the_log_once() {
         let mut tries = 0;
         while started.elapsed() < Duration::from_secs(9) {
             assert_eq!(server.metric("editwar_journal_up"), 0.0, "{on_failure} after {:?}", started.elapsed());
-            assert_eq!(server.get("/readyz").0 == 503, on_failure == "refuse", "{:?}", started.elapsed());
+            assert_eq!(server.get("/readyz").0 == 503, on_failure == "reject", "{:?}", started.elapsed());
             if started.elapsed() > Duration::from_secs(4) && tries < 4 {
                 tries += 1;
                 let status = post(&server, batches[posted]);
-                assert_eq!(status, if on_failure == "refuse" { 503 } else { 200 });
+                assert_eq!(status, if on_failure == "reject" { 503 } else { 200 });
             }
             let next = Instant::now() + Duration::from_millis(100);
             util::until("a moment has passed", || Instant::now() >= next);
@@ -303,7 +303,7 @@ fn a_pipe_or_a_directory_in_place_of_a_followed_log_stops_nothing_and_the_log_is
         };
         append(&log, "first");
         append(&other, "other-first");
-        let arguments = ["--follow", log.to_str().unwrap(), "--follow", other.to_str().unwrap()];
+        let arguments = ["--tail", log.to_str().unwrap(), "--tail", other.to_str().unwrap()];
         let mut server = Server::start(&arguments).ready();
         let writes = || server.json("/api/v1/wars")["stats"]["writes"].as_u64().unwrap();
         util::until("both logs are read", || writes() == 2);
@@ -313,7 +313,7 @@ fn a_pipe_or_a_directory_in_place_of_a_followed_log_stops_nothing_and_the_log_is
             _ => std::fs::create_dir(&log).unwrap(),
         }
         util::until("it is told", || server.said().contains("not a regular file"));
-        let up = format!("editwar_follow_up{{file=\"{}\"}}", log.display());
+        let up = format!("editwar_tail_up{{file=\"{}\"}}", log.display());
         util::until("a metric says so", || server.metric(&up) == 0.0 && server.get("/metrics").1.contains(&up));
         append(&other, "other-second");
         util::until("the other log is read on", || writes() == 3);

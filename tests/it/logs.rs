@@ -34,7 +34,7 @@ fn a_war_is_a_line_for_each_of_its_turns_and_an_event_is_none() {
 
 #[test]
 fn the_level_changes_while_it_runs() {
-    let (server, lines) = Server::start_logging("127.0.0.1:0", &["--log", "info"]);
+    let (server, lines) = Server::start_logging("127.0.0.1:0", &["--log-level", "info"]);
     let lines = std::thread::spawn(move || lines.collect::<Vec<_>>());
     assert_eq!(server.ask("GET", "/log-level"), (200, "info\n".into()));
     assert_eq!(server.ask("PUT", "/log-level?level=error"), (200, "error\n".into()));

@@ -100,7 +100,7 @@ fn kubectl_editwar_asks_the_server_in_the_cluster() {
     let refused = kubectl("system:serviceaccount:editwar:editwar", &["editwar", "-A"]);
     let said = text(&refused.stderr);
     assert!(refused.status.code() == Some(2) && said.contains("403") && said.contains("services/proxy"), "{said}");
-    assert!(said.contains("--forward"), "{said}");
+    assert!(said.contains("--port-forward"), "{said}");
 
     // kubectl completes the plugin's commands.
     let completed = text(&kubectl("alice", &["__complete", "editwar", "wh"]).stdout);
@@ -119,7 +119,7 @@ fn kubectl_editwar_asks_the_server_in_the_cluster() {
         std::fs::set_permissions(bin.join("kubectl"), rights).unwrap();
     };
     forwarding_to(local.admin_port());
-    let forwarded = kubectl("alice", &["editwar", "-A", "--forward"]);
+    let forwarded = kubectl("alice", &["editwar", "-A", "--port-forward"]);
     assert_eq!(forwarded.status.code(), Some(1), "{}", text(&forwarded.stderr));
     let asked = std::fs::read_to_string(bin.join("asked")).unwrap();
     assert_eq!(
@@ -133,7 +133,7 @@ fn kubectl_editwar_asks_the_server_in_the_cluster() {
     assert!(made.status.success(), "{}", text(&made.stderr));
     std::fs::write(bin.join("tokens"), "token-alice alice\n").unwrap();
     let tls = format!("admin.tls={{cert: '{certs}/server.crt', key: '{certs}/server.key'}}");
-    let tokens = format!("admin.auth.tokens='{}'", bin.join("tokens").display());
+    let tokens = format!("admin.auth.token_file='{}'", bin.join("tokens").display());
     let guarded = Server::start(&["--set", &tls, "--set", &tokens]);
     guarded.post_log("hpa-vs-applier");
     forwarding_to(guarded.admin_port());
@@ -147,7 +147,7 @@ fn kubectl_editwar_asks_the_server_in_the_cluster() {
     // The error message of the real kubectl is reported.
     std::fs::remove_file(bin.join("kubectl")).unwrap();
     std::os::unix::fs::symlink(api.binary("kubectl"), bin.join("kubectl")).unwrap();
-    let failed = kubectl("alice", &["editwar", "-A", "--forward"]);
+    let failed = kubectl("alice", &["editwar", "-A", "--port-forward"]);
     let said = text(&failed.stderr);
     assert!(failed.status.code() == Some(2) && said.contains("kubectl port-forward: "), "{said}");
 

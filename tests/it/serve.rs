@@ -300,7 +300,7 @@ fn clusters_are_told_apart_by_their_path() {
 
 #[test]
 fn what_cannot_be_read_is_counted_and_not_asked_for_again() {
-    let server = Server::start(&["--set", "webhook.body_max=1MiB"]);
+    let server = Server::start(&["--set", "webhook.max_body_bytes=1MiB"]);
     let event =
         r#"{"level":"Metadata","auditID":"a","stage":"ResponseComplete","requestURI":"/","verb":"get","user":{}}"#;
     let list = |items: &str| format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{items}]}}"#);
@@ -315,15 +315,15 @@ fn what_cannot_be_read_is_counted_and_not_asked_for_again() {
         assert_eq!(server.post("/audit", body.as_bytes()), (200, String::new()), "{}", &body[..body.len().min(80)]);
     }
     assert_eq!(server.metric(r#"editwar_events_total{outcome="read"}"#), 3.0);
-    assert_eq!(server.metric(r#"editwar_malformed_total{reason="not_json"}"#), 1.0);
-    assert_eq!(server.metric(r#"editwar_malformed_total{reason="not_an_event"}"#), 1.0);
-    assert_eq!(server.metric(r#"editwar_malformed_total{reason="truncated"}"#), 3.0);
-    assert_eq!(server.metric(r#"editwar_batches_total{outcome="cut"}"#), 1.0);
+    assert_eq!(server.metric(r#"editwar_malformed_events_total{reason="not_json"}"#), 1.0);
+    assert_eq!(server.metric(r#"editwar_malformed_events_total{reason="not_an_event"}"#), 1.0);
+    assert_eq!(server.metric(r#"editwar_malformed_events_total{reason="truncated"}"#), 3.0);
+    assert_eq!(server.metric(r#"editwar_batches_total{outcome="truncated"}"#), 1.0);
 }
 
 #[test]
 fn what_no_api_server_sends_is_refused_with_a_reason() {
-    let server = Server::start(&["--set", "webhook.body_max=1KiB"]);
+    let server = Server::start(&["--set", "webhook.max_body_bytes=1KiB"]);
     let webhook = server.webhook;
     let status =
         |method: &str, path: &str, headers: &str, body: &[u8]| server.request(webhook, method, path, headers, body).0;
@@ -398,7 +398,7 @@ fn tls_is_real() {
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(body).unwrap();
     assert_eq!(answer(&mut stream), (200, String::new()));
-    assert_eq!(server.metric(r#"editwar_batches_total{outcome="taken"}"#), 1.0);
+    assert_eq!(server.metric(r#"editwar_batches_total{outcome="accepted"}"#), 1.0);
     // Plain HTTP on the TLS port gets no response.
     assert_eq!(server.post("/audit", body).0, 0);
 }
@@ -486,7 +486,7 @@ fn every_documented_reason_is_counted_from_zero() {
     let server = Server::start(&["--journal", journal.to_str().unwrap()]);
     let (_, metrics) = server.get("/metrics");
     let named = |row: &str| -> Vec<String> { row.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
-    let refused = docs.split("| reason of `editwar_requests_refused_total` |").nth(1).unwrap();
+    let refused = docs.split("| reason of `editwar_requests_rejected_total` |").nth(1).unwrap();
     let refused = refused.lines().skip(2).take_while(|row| row.starts_with("| `"));
     let refused: Vec<String> = refused.flat_map(|row| named(row.split('|').nth(1).unwrap())).collect();
     let of_row = |metric: &str| {
@@ -495,8 +495,8 @@ fn every_documented_reason_is_counted_from_zero() {
     };
     let outcomes = of_row("editwar_journal_records_total");
     for (metric, label, values) in [
-        ("editwar_requests_refused_total", "reason", refused),
-        ("editwar_malformed_total", "reason", of_row("editwar_malformed_total")),
+        ("editwar_requests_rejected_total", "reason", refused),
+        ("editwar_malformed_events_total", "reason", of_row("editwar_malformed_events_total")),
         ("editwar_journal_records_total", "outcome", outcomes),
     ] {
         assert!(values.len() >= 3, "{metric}: {values:?}");

@@ -63,7 +63,7 @@ fn tls(certs: &Path, clusters: &str) -> Vec<String> {
     let file = |name: &str| certs.join(name).display().to_string();
     vec![
         format!(
-            "webhook.auth={{client_ca: '{}', allow: [{{name: kube-apiserver, rights: [post]{clusters}}}]}}",
+            "webhook.auth={{client_ca: '{}', allow: [{{name: kube-apiserver, rights: [ingest]{clusters}}}]}}",
             file("ca.crt")
         ),
         format!("webhook.tls={{cert: '{}', key: '{}'}}", file("server.crt"), file("server.key")),
@@ -128,7 +128,7 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
     write("webhook.yaml", webhook(&["--certs", &path("certs")]));
     server.start(&tls(&folder.join("certs"), ""));
 
-    let printed = editwar(&["setup", "apiserver", "--on", "flags", "--dir", &path("")]);
+    let printed = editwar(&["setup", "apiserver", "--distribution", "flags", "--dir", &path("")]);
     let flags: Vec<String> = printed.lines().filter(|line| line.starts_with("--")).map(str::to_owned).collect();
     let Some(mut api) = ApiServer::start_with(flags.clone()) else { return };
     let doctor = Doctor {
@@ -213,7 +213,7 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
 
     // The client: without a certificate, with an unknown token, with a certificate of another CA, for another cluster.
     write("token", "no-such-token".into());
-    write("token.yaml", webhook(&["--certs", &path("certs"), "--token", &path("token")]));
+    write("token.yaml", webhook(&["--certs", &path("certs"), "--token-file", &path("token")]));
     says(&doctor.broken("token.yaml", &[]), "authentication", "rejects the client");
     editwar(&["setup", "certs", &path("strangers")]);
     let own = |name: &str| std::fs::copy(folder.join("certs").join(name), folder.join("strangers").join(name)).unwrap();

@@ -52,7 +52,7 @@ fn simulate_with_the_live_limits_is_what_serve_decided_on_every_recording() {
     let mut thrashed = 0;
     for recording in util::smaller_recordings() {
         let (server, served) = served(&recording);
-        let simulation = simulated(&recording, &["--confidence", "possible"]);
+        let simulation = simulated(&recording, &["--min-confidence", "possible"]);
         let hits = simulation["scenarios"][0]["objects"].as_array().unwrap();
         assert_eq!(hits.iter().map(decision).collect::<Decisions>(), served, "{recording}");
         thrashed += hits.len();
@@ -122,14 +122,14 @@ fn simulate_is_a_gate_for_a_pipeline() {
     // At Metadata, no war is certain enough to fail a pipeline, unless requested.
     let metadata = fixture("gitops-vs-kubectl-metadata");
     assert_eq!(run(&["simulate", &metadata], None).0, 0);
-    assert_eq!(run(&["simulate", &metadata, "--confidence", "possible"], None).0, 1);
+    assert_eq!(run(&["simulate", &metadata, "--min-confidence", "possible"], None).0, 1);
 }
 
 #[test]
 fn wrong_limits_are_refused_with_an_example() {
     for (arguments, reason) in [
         (["--limit", "5"], "expected a limit such as 5/10m, got \"5\""),
-        (["--quiet-period", "soon"], "expected a duration such as 10m, got \"soon\""),
+        (["--quiet-period", "soon"], "expected a duration such as 90s, 10m or 1h30m, got \"soon\""),
         (["--pause-after", "0"], "number would be zero for non-zero type"),
     ] {
         let (code, _, err) = run(&[&["simulate", &fixture("bootstrap")], &arguments[..]].concat(), None);

@@ -222,7 +222,7 @@ fn nothing_acknowledged_is_lost_whatever_happens_at_once() {
         // A file that cannot grow must be an error for the server, and not terminate it.
         let mut command = Command::new("sh");
         command.args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#, env!("CARGO_BIN_EXE_editwar")]);
-        Server::start_as(command, &webhook, &[&arguments[..], &["--set", "journal.on_failure=refuse"]].concat())
+        Server::start_as(command, &webhook, &[&arguments[..], &["--set", "journal.on_failure=reject"]].concat())
     };
     let mut server = start();
     let admin = Mutex::new(server.admin());

@@ -286,14 +286,14 @@ fn a_replay_of_the_journal_makes_the_same_transitions_and_counts() {
         let log = util::log(&recording);
         let new = || {
             let pipeline = Arc::new(Pipeline::new(Policy::default(), Bounds::default()));
-            let bounds = metrics::Bounds { objects_max: 1_000, actors_max: 16, idle: std::time::Duration::MAX };
+            let bounds = metrics::SeriesLimits { max_objects: 1_000, max_actors_per_object: 16, ttl: std::time::Duration::MAX };
             (pipeline, Metrics::new(bounds), Kept::default())
         };
         let (pipeline, metrics, kept) = new();
         let folder = scratch(&format!("transitions-{recording}"));
         let retention = Retention { age: i64::MAX / 4, bytes: 1 << 30, window: i64::MAX / 4, ahead: 0 };
         let (disk, look_every) = (Disk::default(), std::time::Duration::from_secs(60));
-        let settings = Settings { folder, retention, on_failure: OnFailure::Refuse, disk, look_every };
+        let settings = Settings { folder, retention, on_failure: OnFailure::Reject, disk, look_every };
         let (journal, is_open) = Journal::start(settings, &metrics, Box::new(|_, _| Ok(Vec::new()))).unwrap();
         is_open.blocking_recv().unwrap();
         let journal = Arc::new(journal);

@@ -48,7 +48,7 @@ fn start(more: &[&str]) -> Option<Cluster> {
 
 #[test]
 fn the_annotation_remedies_end_a_war_that_a_rival_keeps_up_against_the_golden_state() {
-    let Some(cluster) = start(&["--set", "limits.quiet=120s"]) else { return };
+    let Some(cluster) = start(&["--set", "limits.quiet_period=120s"]) else { return };
     for way in ["platform.kubevirt.io/ignore", "platform.kubevirt.io/patch", "platform.kubevirt.io/mode"] {
         fight_until_paused(&cluster);
         let mut command = None;
@@ -88,7 +88,7 @@ fn a_pause_ends_by_itself_though_nobody_else_does_anything_in_the_cluster() {
 
 #[test]
 fn the_kill_switch_ends_pauses_and_corrections_at_once() {
-    let Some(cluster) = start(&["--set", "limits.quiet=120s"]) else { return };
+    let Some(cluster) = start(&["--set", "limits.quiet_period=120s"]) else { return };
     fight_until_paused(&cluster);
     let post = |action: &str| cluster.editwar.post_json(&format!("/api/v1/enforcement/{action}"), "{}");
     assert_eq!(post("stop"), (200, r#"{"stopped":true,"lifted":1,"not_lifted":[]}"#.to_owned()));

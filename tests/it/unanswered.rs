@@ -25,9 +25,9 @@ fn enforcing(api: &FakeApi, more: &[&str]) -> Server {
         "--set",
         "enforce.resources=[deployments.apps]",
         "--set",
-        "limits.buckets=[{retakes: 5, window: 10s}]",
+        "limits.buckets=[{burst: 5, window: 10s}]",
         "--set",
-        "limits.quiet=600s",
+        "limits.quiet_period=600s",
     ];
     Server::start(&[&base[..], more].concat()).ready()
 }
@@ -302,7 +302,7 @@ fn a_pause_that_is_done_after_it_was_given_up_is_lifted_all_the_same() {
 fn a_pause_that_is_done_when_its_war_is_over_is_found_and_lifted() {
     let api = FakeApi::start();
     api.deployment("web");
-    let editwar = enforcing(&api, &["--set", "limits.quiet=8s"]);
+    let editwar = enforcing(&api, &["--set", "limits.quiet_period=8s"]);
     leads(&editwar);
     // The write times out after 15 s and is executed after 30 s. By then the war is over, and nothing would pause the
     // object any more.
@@ -439,7 +439,7 @@ fn a_kill_switch_that_is_turned_on_and_off_at_once_leaves_no_pause_that_is_only_
 fn freshness_and_time_are_those_of_the_cluster_that_is_acted_on() {
     let api = FakeApi::start();
     ["old", "new"].iter().for_each(|name| api.deployment(name));
-    let editwar = enforcing(&api, &["--set", "limits.quiet=400s"]);
+    let editwar = enforcing(&api, &["--set", "limits.quiet_period=400s"]);
     leads(&editwar);
     let now = jiff::Timestamp::now().as_microsecond();
     let minute = 60_000_000;
@@ -517,7 +517,7 @@ fn a_start_with_the_kill_switch_on_lifts_pauses_of_the_golden_state_too() {
     api.deployment("web");
     api.pause(&configmap("features"));
     api.pause(&deployment("web"));
-    let stopped = ["--set", "enforce.stop=true", "--set", "enforce.resources=[deployments.apps]"];
+    let stopped = ["--set", "enforce.kill_switch=true", "--set", "enforce.resources=[deployments.apps]"];
     let editwar = reconciling(&api, &["features"], &stopped);
     within("both are lifted", 20, || !api.is_paused("web") && !api.carries_pause(&configmap("features")));
     assert_eq!(stop(&editwar), serde_json::json!({"stopped": true, "lifted": 2, "not_lifted": []}));

@@ -9,8 +9,9 @@ use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Findings, server};
-use crate::cli::reach;
+use super::findings::Findings;
+use super::server;
+use crate::cli::service;
 use crate::query::client::Server;
 use crate::query::views::Participants;
 
@@ -62,7 +63,7 @@ fn sum(metrics: &str, name: &str, label: &str) -> Option<f64> {
 /// Checks whether the API server creates audit events, and whether it has lost any.
 async fn check_audit(client: &kube::Client, findings: &mut Findings) {
     let hint = "check that you may get /metrics: `kubectl auth can-i get /metrics`";
-    let metrics = match reach::get(client, "/metrics").await {
+    let metrics = match service::get(client, "/metrics").await {
         Ok((StatusCode::OK, metrics)) => metrics,
         Ok((status, _)) => return findings.unknown("audit", format!("/metrics returns {status}"), hint),
         Err(error) => return findings.unknown("audit", format!("{error:#}"), hint),
@@ -98,16 +99,16 @@ async fn check_rights(client: &kube::Client, findings: &mut Findings) {
             }
         }
     }
-    match missing.is_empty() {
-        true => findings.good("RBAC", format!("{ACCOUNT} may pause objects")),
-        false if missing.len() == RIGHTS.len() => {
-            findings.good("RBAC", format!("{ACCOUNT} may only observe"));
-        }
-        false => findings.bad(
+    if missing.is_empty() {
+        findings.good("RBAC", format!("{ACCOUNT} may pause objects"));
+    } else if missing.len() == RIGHTS.len() {
+        findings.good("RBAC", format!("{ACCOUNT} may only observe"));
+    } else {
+        findings.bad(
             "RBAC",
             format!("{ACCOUNT} may not {}", missing.join(", ")),
             "apply all manifests of the mode that editwar runs in",
-        ),
+        );
     }
 }
 

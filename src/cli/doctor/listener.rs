@@ -20,7 +20,7 @@ use secrecy::ExposeSecret as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::Findings;
+use super::findings::Findings;
 use crate::cli::setup::certs;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -161,9 +161,10 @@ fn check_certificate(way: &Way, findings: &mut Findings) -> bool {
         findings.bad("client certificate", format!("{} expired on {until}", facts.name), hint);
         return false;
     }
-    match now + SOON > facts.until {
-        true => findings.weak("client certificate", format!("{} expires on {until}", facts.name), hint),
-        false => findings.good("client certificate", format!("{} is valid until {until}", facts.name)),
+    if now + SOON > facts.until {
+        findings.weak("client certificate", format!("{} expires on {until}", facts.name), hint)
+    } else {
+        findings.good("client certificate", format!("{} is valid until {until}", facts.name))
     }
     true
 }
@@ -233,7 +234,11 @@ where
         }
         Ok(Ok(status @ StatusCode::FORBIDDEN)) => {
             let text = format!("the client may not post to {} ({status})", way.uri.path());
-            findings.bad("authentication", text, "add it to webhook.auth.allow with the right to post to this cluster");
+            findings.bad(
+                "authentication",
+                text,
+                "add it to webhook.auth.allow with the right `ingest` for this cluster",
+            );
         }
         Ok(Ok(StatusCode::NOT_FOUND)) => {
             let text = format!("the webhook has no path {}", way.uri.path());

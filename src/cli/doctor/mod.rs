@@ -2,135 +2,41 @@
 //! problem.
 
 mod apiserver;
+mod findings;
 mod listener;
 pub mod policy;
 mod server;
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use anyhow::Result;
-use serde::Serialize;
 
-use super::args::{Format, Remote};
-use super::reach::{Access, Reach};
+use self::findings::{Findings, State};
+use super::args::doctor::{DoctorArgs, Look};
+use super::args::{Access, Format};
+use super::connection::ServerTarget;
 use super::{Outcome, output};
-
-/// Arguments of `doctor`.
-#[derive(Debug, clap::Args)]
-pub struct DoctorArgs {
-    /// The checks.
-    #[command(flatten)]
-    pub look: Look,
-    /// The server.
-    #[command(flatten)]
-    pub remote: Remote,
-    /// The cluster.
-    #[command(flatten)]
-    pub access: Access,
-}
-
-/// What `doctor` checks.
-#[derive(Debug, clap::Args)]
-pub struct Look {
-    /// Kubeconfig of kube-apiserver's --audit-webhook-config-file, to check the connection that it describes.
-    #[arg(long, value_name = "FILE")]
-    pub webhook: Option<PathBuf>,
-    /// Policy of kube-apiserver's --audit-policy-file, to check what it does not log.
-    #[arg(long, value_name = "FILE")]
-    pub policy: Option<PathBuf>,
-    /// Create, change and delete a ConfigMap in this namespace, to check that its events arrive.
-    #[arg(long, value_name = "NAMESPACE")]
-    pub probe: Option<String>,
-    /// Name of the cluster, if the server watches several.
-    #[arg(long, value_name = "NAME")]
-    pub cluster: Option<String>,
-    /// Output format.
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    pub output: Format,
-}
-
-/// The state of a checked step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// It works.
-    Ok,
-    /// It works, but can be improved.
-    Weak,
-    /// It does not work.
-    Broken,
-    /// It could not be checked.
-    Unknown,
-}
-
-/// The result of one check.
-#[derive(Clone, Debug, Serialize)]
-pub struct Finding {
-    /// The step that was checked.
-    pub link: &'static str,
-    /// Its state.
-    pub state: State,
-    /// What was observed.
-    pub text: String,
-    /// What to do.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-}
-
-/// All results, in the order of an event's path.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Findings {
-    findings: Vec<Finding>,
-}
-
-// === impl Findings ===
-
-impl Findings {
-    fn add(&mut self, link: &'static str, state: State, text: String, hint: Option<&str>) {
-        self.findings.push(Finding { link, state, text, hint: hint.map(str::to_owned) });
-    }
-
-    fn good(&mut self, link: &'static str, text: String) {
-        self.add(link, State::Ok, text, None);
-    }
-
-    fn weak(&mut self, link: &'static str, text: String, hint: &str) {
-        self.add(link, State::Weak, text, Some(hint));
-    }
-
-    fn bad(&mut self, link: &'static str, text: String, hint: &str) {
-        self.add(link, State::Broken, text, Some(hint));
-    }
-
-    fn unknown(&mut self, link: &'static str, text: String, hint: &str) {
-        self.add(link, State::Unknown, text, Some(hint));
-    }
-
-    fn is_broken(&self) -> bool {
-        self.findings.iter().any(|f| f.state == State::Broken)
-    }
-}
 
 /// Runs `editwar doctor`. The exit code is 0 if nothing is broken, and 1 otherwise.
 ///
 /// # Errors
 /// Errors of standard output. All others are reported as findings.
 pub fn run(args: &DoctorArgs) -> Result<Outcome> {
-    let reach = match args.remote.server.is_some() {
-        true => Reach::At(args.remote.clone()),
-        false => Reach::In(args.access.clone()),
+    let target = if args.remote.server.is_some() {
+        ServerTarget::At(args.remote.clone())
+    } else {
+        ServerTarget::In(args.access.clone())
     };
-    look(&args.look, &args.access, &reach)
+    look(&args.look, &args.access, &target)
 }
 
 /// Runs the checks and prints the results.
 ///
 /// # Errors
 /// As for [`run`].
-pub fn look(args: &Look, access: &Access, reach: &Reach) -> Result<Outcome> {
+pub fn look(args: &Look, access: &Access, target: &ServerTarget) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let findings = runtime.block_on(examine(args, access, reach));
+    let findings = runtime.block_on(examine(args, access, target));
     let mut stdout = anstream::stdout().lock();
     match args.output {
         Format::Json => write!(stdout, "{}", output::json(&findings)?)?,
@@ -141,7 +47,7 @@ pub fn look(args: &Look, access: &Access, reach: &Reach) -> Result<Outcome> {
     Ok(if findings.is_broken() { Outcome::War } else { Outcome::Calm })
 }
 
-async fn examine(args: &Look, access: &Access, reach: &Reach) -> Findings {
+async fn examine(args: &Look, access: &Access, target: &ServerTarget) -> Findings {
     let mut findings = Findings::default();
     if let Some(path) = &args.policy {
         check_policy(path, &mut findings);
@@ -161,7 +67,7 @@ async fn examine(args: &Look, access: &Access, reach: &Reach) -> Findings {
             "use --webhook FILE with kube-apiserver's --audit-webhook-config-file, on a machine that can read it",
         ),
     }
-    let opened = reach.open().await;
+    let opened = target.open().await;
     let server = match opened {
         Ok(server) => server,
         Err(error) => {

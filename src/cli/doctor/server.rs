@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::{Findings, Look};
+use super::findings::Findings;
+use crate::cli::args::doctor::Look;
 use crate::query::client::Server;
 use crate::query::views::Report;
 
@@ -44,7 +45,7 @@ pub(super) async fn check(
     check_clocks(cluster_date, date, findings);
     let now = date.unwrap_or_else(Timestamp::now).as_millisecond() as f64 / 1e3;
     check_sources(&samples, args.cluster.as_deref(), now, findings);
-    check_follow(&samples, findings);
+    check_tail(&samples, findings);
     check_journal(&samples, findings);
     match server.get::<Report>("/api/v1/wars").await {
         Ok(report) => check_evidence(&report, &samples, findings),
@@ -67,13 +68,14 @@ fn check_clocks(cluster: Option<Timestamp>, server: Option<Timestamp>, findings:
     let (Some(cluster), Some(server)) = (cluster, server) else { return };
     // The two times were read at slightly different moments, with a resolution of seconds.
     let skew = (cluster.as_second() - server.as_second()).abs();
-    match skew > SKEW_SECONDS {
-        true => findings.weak(
+    if skew > SKEW_SECONDS {
+        findings.weak(
             "clocks",
             format!("the clocks of the API server and of editwar differ by {skew} s"),
             "synchronize them with NTP: the age of events, and so alerts, are wrong by this much",
-        ),
-        false => findings.good("clocks", "the clocks of the API server and of editwar agree".into()),
+        )
+    } else {
+        findings.good("clocks", "the clocks of the API server and of editwar agree".into())
     }
 }
 
@@ -101,38 +103,39 @@ fn check_sources(samples: &[Sample<'_>], cluster: Option<&str>, now: f64, findin
             format!("the last batch arrived {:.0} s ago, from {} sources", youngest.max(0.0), ages.len()),
         );
     }
-    if let Some((_, lag)) = samples.iter().find(|(name, _)| *name == "editwar_lag_seconds") {
-        match *lag > LATE_SECONDS {
-            true => findings.weak(
+    if let Some((_, lag)) = samples.iter().find(|(name, _)| *name == "editwar_event_lag_seconds") {
+        if *lag > LATE_SECONDS {
+            findings.weak(
                 "lag",
                 format!("the latest event is {lag:.0} s old"),
                 "set --audit-webhook-batch-max-wait=2s, unless the cluster is idle",
-            ),
-            false => findings.good("lag", format!("the latest event is {:.0} s old", lag.max(0.0))),
+            )
+        } else {
+            findings.good("lag", format!("the latest event is {:.0} s old", lag.max(0.0)))
         }
     }
 }
 
 /// Checks the logs that are tailed, if there are any.
-fn check_follow(samples: &[Sample<'_>], findings: &mut Findings) {
+fn check_tail(samples: &[Sample<'_>], findings: &mut Findings) {
     let sum = |name: &str| {
         let found = samples.iter().filter(|(n, _)| n.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
         found.fold(None, |sum, (_, value)| Some(sum.unwrap_or(0.0) + value))
     };
-    let Some(behind) = sum("editwar_follow_behind_bytes") else { return };
-    let gaps = sum("editwar_follow_gaps").unwrap_or(0.0);
+    let Some(behind) = sum("editwar_tail_lag_bytes") else { return };
+    let gaps = sum("editwar_tail_gaps_total").unwrap_or(0.0);
     if behind > BEHIND_BYTES {
         let text = format!("{:.0} MiB of the tailed logs are not read yet", behind / f64::from(1 << 20));
-        findings.weak("follow", text, "the server catches up after a start; if it does not, give it more CPU");
+        findings.weak("tail", text, "the server catches up after a start; if it does not, give it more CPU");
     } else if gaps > 0.0 {
         let text = format!("{gaps} times, a log was rotated or truncated before it was read to its end");
         findings.weak(
-            "follow",
+            "tail",
             text,
             "keep more rotated files (--audit-log-maxbackup), and put the checkpoint on a persistent volume",
         );
     } else {
-        findings.good("follow", "all logs are read to the end".into());
+        findings.good("tail", "all logs are read to the end".into());
     }
 }
 
@@ -175,10 +178,10 @@ fn check_evidence(report: &Report, samples: &[Sample<'_>], findings: &mut Findin
         findings.weak("bodies", text, "raise --audit-webhook-truncate-max-event-size");
     }
     let malformed: f64 =
-        samples.iter().filter(|(name, _)| name.starts_with("editwar_malformed_total")).map(|(_, n)| n).sum();
+        samples.iter().filter(|(name, _)| name.starts_with("editwar_malformed_events_total")).map(|(_, n)| n).sum();
     if malformed > 0.0 {
         let text = format!("{malformed} events could not be read");
-        findings.weak("decoding", text, "see the metric editwar_malformed_total for the reasons");
+        findings.weak("decoding", text, "see the metric editwar_malformed_events_total for the reasons");
     }
     let wars = report.wars.len();
     findings.good("verdict", if wars == 0 { "no war".into() } else { format!("{wars} wars: see `editwar wars`") });
@@ -186,7 +189,7 @@ fn check_evidence(report: &Report, samples: &[Sample<'_>], findings: &mut Findin
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
+    use super::super::findings::State;
     use super::*;
 
     /// The states of what is found in these metrics, half a minute after the time 1000.
@@ -223,10 +226,10 @@ mod tests {
     fn a_log_that_is_behind_or_was_lost_is_told() {
         let of = |behind: u64, gaps: u64| {
             let text =
-                format!("editwar_follow_behind_bytes{{file=\"a\"}} {behind}\neditwar_follow_gaps{{file=\"a\"}} {gaps}");
+                format!("editwar_tail_lag_bytes{{file=\"a\"}} {behind}\neditwar_tail_gaps_total{{file=\"a\"}} {gaps}");
             let samples: Vec<Sample<'_>> = text.lines().filter_map(sample).collect();
             let mut findings = Findings::default();
-            check_follow(&samples, &mut findings);
+            check_tail(&samples, &mut findings);
             findings.findings.remove(0).state
         };
         assert_eq!((of(100, 0), of(1 << 30, 0), of(100, 1)), (State::Ok, State::Weak, State::Weak));

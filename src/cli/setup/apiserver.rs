@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{ApiserverArgs, Distribution, indented};
+use crate::cli::args::setup::{ApiserverArgs, Distribution};
 
 /// Flags besides the two files, and the reason for each. The defaults are good for the buffer (10000 events), the batch
 /// size (400) and the initial backoff (10 s, which covers an outage of almost two minutes).
@@ -19,14 +19,14 @@ const TUNED: &[(&str, &str, &str)] = &[
 /// # Errors
 /// A file cannot be read.
 pub fn print(args: &ApiserverArgs) -> Result<String> {
-    let dir = args.dir.as_deref().unwrap_or(match args.on {
+    let dir = args.dir.as_deref().unwrap_or(match args.distribution {
         Distribution::K3s => "/var/lib/rancher/k3s/server/editwar",
         Distribution::Rke2 => "/etc/rancher/rke2/editwar",
         Distribution::Talos => "/var/lib/editwar",
         Distribution::Kubeadm | Distribution::Kind | Distribution::Flags => "/etc/kubernetes/editwar",
     });
     let dir = dir.trim_end_matches('/');
-    Ok(match args.on {
+    Ok(match args.distribution {
         Distribution::Flags => flags(dir).iter().map(|(k, v, why)| format!("{}--{k}={v}\n", comment(why))).collect(),
         Distribution::Kubeadm => kubeadm(dir),
         Distribution::Kind => kind(dir),
@@ -134,7 +134,7 @@ fn rke2(dir: &str) -> String {
         "\
 # RKE2: on every server, copy policy.yaml and webhook.yaml to {dir}, and this file to
 # /etc/rancher/rke2/config.yaml.d/50-editwar.yaml. Then run `systemctl restart rke2-server` on one server after the other.
-# If you cannot set a webhook, read the log instead: editwar serve --follow /var/lib/rancher/rke2/server/logs/audit.log
+# If you cannot set a webhook, read the log instead: editwar serve --tail /var/lib/rancher/rke2/server/logs/audit.log
 audit-policy-file: {dir}/policy.yaml
 kube-apiserver-arg+:
 {}kube-apiserver-extra-mount+:
@@ -171,6 +171,12 @@ machine:
         indented(&args, 6),
         indented(policy, 6)
     )
+}
+
+/// Indents each line of a text.
+fn indented(text: &str, by: usize) -> String {
+    let indent = " ".repeat(by);
+    text.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("{indent}{line}\n") }).collect()
 }
 
 #[cfg(test)]

@@ -14,18 +14,12 @@ use rcgen::{
 };
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::CertsArgs;
+use crate::cli::args::setup::{CertsArgs, SERVER_NAME};
 
 /// Names in the server certificate: those of the Service, as pods and kube-apiserver use them, and of the local
 /// machine.
-pub const SERVER_NAMES: [&str; 6] = [
-    "editwar",
-    "editwar.editwar",
-    "editwar.editwar.svc",
-    "editwar.editwar.svc.cluster.local",
-    "localhost",
-    "127.0.0.1",
-];
+pub const SERVER_NAMES: [&str; 6] =
+    ["editwar", "editwar.editwar", SERVER_NAME, "editwar.editwar.svc.cluster.local", "localhost", "127.0.0.1"];
 /// Common name in kube-apiserver's client certificate, to be used in `webhook.auth`.
 pub const CLIENT_NAME: &str = "kube-apiserver";
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -128,7 +122,7 @@ fn leaf(
     names.sort();
     names.dedup();
     let is_server = role == "server";
-    let mut params = params(if is_server { SERVER_NAMES[2] } else { CLIENT_NAME }, names, now, args.days)?;
+    let mut params = params(if is_server { SERVER_NAME } else { CLIENT_NAME }, names, now, args.days)?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages =
         vec![if is_server { ExtendedKeyUsagePurpose::ServerAuth } else { ExtendedKeyUsagePurpose::ClientAuth }];

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use anyhow::{Result, bail};
 
 /// Resources that are often contested, since people, GitOps tools, autoscalers and operators all write them.
-const KINDS: &[(&str, &[&str])] = &[
+const RESOURCES: &[(&str, &[&str])] = &[
     (
         "",
         &[
@@ -86,9 +86,9 @@ const LAST: &str = "\
 ///
 /// # Errors
 /// An argument is not of the form RESOURCE.GROUP.
-pub fn print(kinds: &[String], all_kinds: bool) -> Result<String> {
+pub fn print(extra: &[String], all_resources: bool) -> Result<String> {
     let mut text = HEAD.to_owned();
-    if all_kinds {
+    if all_resources {
         text.push_str(
             "# Log every other write with bodies, which contain the fields and values.\n- level: RequestResponse\n",
         );
@@ -96,14 +96,14 @@ pub fn print(kinds: &[String], all_kinds: bool) -> Result<String> {
     }
     text.push_str("# Log contested resources with bodies, which contain the fields and values.\n");
     text.push_str("- level: RequestResponse\n  resources:\n");
-    for (group, resources) in KINDS {
+    for (group, resources) in RESOURCES {
         writeln!(text, "  - {{group: '{group}', resources: [{}]}}", with_subresources(resources).join(", "))?;
     }
-    for kind in kinds {
-        let (resource, group) = kind.split_once('.').unwrap_or((kind, ""));
+    for given in extra {
+        let (resource, group) = given.split_once('.').unwrap_or((given, ""));
         let is_plain = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
         if resource.is_empty() || !is_plain(group) || !(resource == "*" || is_plain(resource)) {
-            bail!("--kind {kind}: expected RESOURCE.GROUP, such as virtualmachines.kubevirt.io or *.kubevirt.io");
+            bail!("--resource {given}: expected RESOURCE.GROUP, such as virtualmachines.kubevirt.io or *.kubevirt.io");
         }
         match resource {
             // Without a list of resources, a rule applies to the whole group.
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_kind_is_refused() {
+    fn what_is_no_resource_is_refused() {
         assert!(print(&["a: b".to_owned()], false).unwrap_err().to_string().contains("RESOURCE.GROUP"));
     }
 }

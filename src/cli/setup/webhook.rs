@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::WebhookArgs;
+use crate::cli::args::setup::WebhookArgs;
 
 /// Returns the kubeconfig as YAML, for a webhook at `server`.
 ///
@@ -26,7 +26,7 @@ pub fn print(args: &WebhookArgs, server: &str) -> Result<String> {
     // The path identifies the cluster: events do not name it, and kube-apiserver drops query parameters.
     let path = if args.cluster.is_empty() { "/audit".to_owned() } else { format!("/audit/{}", args.cluster) };
     let read = |name: &str| encoded(&args.certs.join(name));
-    let user = match &args.token {
+    let user = match &args.token_file {
         Some(path) => {
             let token = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
             format!("    token: '{}'", token.trim())

@@ -12,7 +12,7 @@ use super::sequencer::{Sequencer, Ticket};
 use super::{Error, Input};
 use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::event::Event;
-use crate::pipeline::lock;
+use crate::util::lock::lock;
 
 /// Maximum number of chunks that a worker decodes while it waits for its turn to deliver.
 const AHEAD_MAX: usize = 4;

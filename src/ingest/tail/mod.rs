@@ -219,7 +219,7 @@ impl Worker {
                     }
                 }
             }
-            metrics.followed(name, !self.troubled.contains(name), tail.behind(), tail.gaps());
+            metrics.tailed(name, !self.troubled.contains(name), tail.behind(), tail.gaps());
         }
         has_more
     }

@@ -30,7 +30,7 @@ struct Server {
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let bounds = Bounds { objects_max: 64, body_bytes_max: 1 << 16, requests_max: 256, ..Bounds::default() };
     let pipeline = Arc::new(Pipeline::new(Policy::default(), bounds));
-    let metrics = Metrics::new(metrics::Bounds { objects_max: 16, actors_max: 16, idle: Duration::from_secs(60) });
+    let metrics = Metrics::new(metrics::SeriesLimits { max_objects: 16, max_actors_per_object: 16, ttl: Duration::from_secs(60) });
     let api = Api::new(pipeline.clone(), Arc::new(ActorClassifier::default()), metrics.clone());
     api.set_ready(true);
     let webhook = Webhook::new(pipeline, metrics, 1 << 16, 1 << 20);

@@ -17,14 +17,14 @@ webhook:
 admin:
   listen: 0.0.0.0:8080
   tls: {cert: /etc/editwar/tls/tls.crt, key: /etc/editwar/tls/tls.key}
-  auth: {kubernetes: true}
+  auth: {token_review: true}
 {{- if .Values.journal.enabled }}
 journal: {path: /var/lib/editwar/journal}
 {{- end }}
 enforce:
-  mode: {{ .Values.mode }}
-  resources: {{ toJson .Values.resources }}
-  {{- if eq .Values.mode "reconcile" }}
+  mode: {{ .Values.enforce.mode }}
+  resources: {{ toJson .Values.enforce.resources }}
+  {{- if eq .Values.enforce.mode "reconcile" }}
   assets: /etc/editwar/assets
   {{- end }}
 {{- end }}

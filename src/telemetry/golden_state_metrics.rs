@@ -4,7 +4,7 @@ use prometheus::{Histogram, HistogramOpts, IntGaugeVec, Opts, Registry};
 
 /// Gauges of assets, and the duration of their reconciliation.
 #[derive(Clone)]
-pub struct Golden {
+pub struct GoldenStateMetrics {
     /// 1 if an object matches the Golden State, else 0.
     pub compliance: IntGaugeVec,
     /// 1 for each override that is set on an object, by type.
@@ -17,11 +17,11 @@ pub struct Golden {
     pub seconds: Histogram,
 }
 
-// === impl Golden ===
+// === impl GoldenStateMetrics ===
 
-impl Golden {
+impl GoldenStateMetrics {
     /// Creates and registers the metrics.
-    pub fn new(registry: &Registry) -> Golden {
+    pub fn new(registry: &Registry) -> GoldenStateMetrics {
         let gauge = |name: &str, help: &str, labels: &[&str]| {
             let vec = IntGaugeVec::new(Opts::new(name, help), labels).expect("the name is valid");
             registry.register(Box::new(vec.clone())).expect("each name is registered once");
@@ -33,7 +33,7 @@ impl Golden {
         ))
         .expect("the name is valid");
         registry.register(Box::new(seconds.clone())).expect("each name is registered once");
-        Golden {
+        GoldenStateMetrics {
             compliance: gauge(
                 "virt_platform_compliance_status",
                 "Whether an object matches the Golden State: 1 or 0.",

@@ -1,0 +1,59 @@
+//! The configuration that a command runs with: the file, the environment, `--set`, and the flags of the command.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+
+use super::args::{LogArgs, ServeArgs};
+use crate::config::{Config, ENVIRONMENT, Overlay};
+
+/// The argument of `--journal` that turns the journal off.
+const OFF: &str = "off";
+
+// === impl ServeArgs ===
+
+impl ServeArgs {
+    /// Loads the configuration for these arguments.
+    ///
+    /// # Errors
+    /// The configuration is not valid.
+    pub fn config(&self) -> Result<Config> {
+        let flags = Overlay {
+            admin_listen: self.listen,
+            webhook_listen: self.webhook_listen,
+            mode: self.enforce,
+            assets: self.assets.clone(),
+            kubeconfig: self.kubeconfig.clone(),
+            tail_files: Some(self.tail.clone()).filter(|files| !files.is_empty()),
+            max_memory: self.memory_limit,
+            journal: self.journal.clone().map(|folder| Some(folder).filter(|folder| folder != Path::new(OFF))),
+            redact_values: None,
+        };
+        Ok(Config::load(self.config.as_deref(), environment()?, &self.set, &flags)?)
+    }
+}
+
+// === impl LogArgs ===
+
+impl LogArgs {
+    /// Loads the configuration for these arguments.
+    ///
+    /// # Errors
+    /// The configuration is not valid.
+    pub fn config(&self) -> Result<Config> {
+        let flags = Overlay { redact_values: self.redact.then_some(true), ..Overlay::default() };
+        Ok(Config::load(self.config.as_deref(), environment()?, &self.set, &flags)?)
+    }
+}
+
+/// Returns the environment variables that may concern editwar.
+fn environment() -> Result<Vec<(String, String)>> {
+    let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    named
+        .filter(|(name, _)| name.starts_with(ENVIRONMENT))
+        .map(|(name, value)| match value.into_string() {
+            Ok(value) => Ok((name, value)),
+            Err(_) => Err(anyhow!("{name}: expected text in UTF-8")),
+        })
+        .collect()
+}

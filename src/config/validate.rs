@@ -1,0 +1,171 @@
+//! Checks that keys make sense together.
+
+use std::net::SocketAddr;
+
+use super::load::{Error, invalid};
+use super::{Auth, Config, LimitsConfig, Mode, Tls};
+use crate::detect::cooperation::CooperationRules;
+use crate::detect::verdict::Confidence;
+
+/// Minimum of `bounds.max_memory`.
+const MEMORY_BYTES_MIN: usize = 64 << 20;
+/// Minimum of `journal.max_size`: a few of the smallest segments.
+const JOURNAL_BYTES_MIN: usize = 16 << 20;
+/// Minimum of `journal.retention`, in seconds.
+const RETENTION_S_MIN: u64 = 60;
+
+/// What a listener's security depends on.
+struct Listener<'a> {
+    name: &'a str,
+    listen: SocketAddr,
+    tls: &'a Option<Tls>,
+    auth: &'a Auth,
+    allow_insecure: bool,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// # Errors
+    /// [`Error::Invalid`], with the key as its origin.
+    pub(super) fn validate(&self) -> Result<(), Error> {
+        let Config { webhook, admin, .. } = self;
+        let listeners = [
+            Listener {
+                name: "webhook",
+                listen: webhook.listen,
+                tls: &webhook.tls,
+                auth: &webhook.auth,
+                allow_insecure: webhook.allow_insecure,
+            },
+            Listener {
+                name: "admin",
+                listen: admin.listen,
+                tls: &admin.tls,
+                auth: &admin.auth,
+                allow_insecure: admin.allow_insecure,
+            },
+        ];
+        listeners.iter().try_for_each(Listener::validate)?;
+        self.limits.validate("limits")?;
+        for (number, over) in self.overrides.iter().enumerate() {
+            over.limits.validate(&format!("overrides[{number}].limits"))?;
+        }
+        self.validate_cooperation()?;
+        self.validate_enforce()?;
+        self.validate_journal()?;
+        self.validate_bounds()
+    }
+
+    fn validate_cooperation(&self) -> Result<(), Error> {
+        let names = CooperationRules::names();
+        match self.cooperation.disabled.iter().find(|name| !names.contains(&name.as_str())) {
+            Some(unknown) => {
+                let why = format!("unknown co-operation {unknown}; expected one of {}", names.join(", "));
+                Err(invalid("cooperation.disabled", &why))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn validate_enforce(&self) -> Result<(), Error> {
+        if self.enforce.min_confidence == Confidence::Confirmed {
+            return Err(invalid("enforce.min_confidence", "expected possible or probable"));
+        }
+        let assets = &self.enforce.assets;
+        match self.enforce.mode {
+            Mode::Pause if self.enforce.resources.is_empty() => Err(invalid(
+                "enforce.resources",
+                "set the resources that may be paused, such as enforce.resources=[deployments.apps]",
+            )),
+            Mode::Reconcile if !assets.is_dir() => Err(invalid(
+                "enforce.assets",
+                &format!("{} is not a directory: set the directory of the Golden State", assets.display()),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn validate_journal(&self) -> Result<(), Error> {
+        if self.journal.retention.0.as_secs() < RETENTION_S_MIN {
+            return Err(invalid("journal.retention", "must be at least 1m"));
+        }
+        if self.journal.max_size.0 < JOURNAL_BYTES_MIN {
+            return Err(invalid("journal.max_size", "must be at least 16MiB"));
+        }
+        Ok(())
+    }
+
+    fn validate_bounds(&self) -> Result<(), Error> {
+        if self.bounds.max_memory.is_some_and(|memory| memory.0 < MEMORY_BYTES_MIN) {
+            return Err(invalid("bounds.max_memory", "must be at least 64MiB"));
+        }
+        for (key, count) in [
+            ("bounds.max_objects", self.bounds.max_objects),
+            ("bounds.max_remembered_requests", self.bounds.max_remembered_requests),
+        ] {
+            if count == 0 {
+                return Err(invalid(key, "must be at least 1"));
+            }
+        }
+        Ok(())
+    }
+}
+
+// === impl Listener ===
+
+impl Listener<'_> {
+    fn validate(&self) -> Result<(), Error> {
+        let Listener { name, listen, tls, auth, allow_insecure } = self;
+        let has_tls = tls.is_some();
+        if auth.client_ca.is_some() && !has_tls {
+            return Err(invalid(
+                &format!("{name}.auth.client_ca"),
+                &format!("client certificates need TLS: configure {name}.tls"),
+            ));
+        }
+        if auth.client_crl.is_some() && auth.client_ca.is_none() {
+            return Err(invalid(
+                &format!("{name}.auth.client_crl"),
+                &format!("revocation lists need a client CA: configure {name}.auth.client_ca"),
+            ));
+        }
+        if listen.ip().is_loopback() || *allow_insecure {
+            return Ok(());
+        }
+        if !has_tls {
+            return Err(invalid(
+                &format!("{name}.listen"),
+                &format!(
+                    "{listen} is reachable from outside without TLS: configure {name}.tls, listen on 127.0.0.1, or set \
+                     {name}.allow_insecure=true"
+                ),
+            ));
+        }
+        if !auth.is_on() {
+            return Err(invalid(
+                &format!("{name}.auth"),
+                &format!(
+                    "{listen} is reachable from outside without authentication: configure {name}.auth.client_ca, \
+                     token_file or token_review, or set {name}.allow_insecure=true"
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+// === impl LimitsConfig ===
+
+impl LimitsConfig {
+    fn validate(&self, key: &str) -> Result<(), Error> {
+        if self.buckets.as_ref().is_some_and(Vec::is_empty) {
+            return Err(invalid(&format!("{key}.buckets"), "expected at least one bucket"));
+        }
+        let windows = self.buckets.iter().flatten().map(|bucket| bucket.window);
+        if windows.chain(self.contention.map(|contention| contention.window)).any(|window| window.0.as_secs() == 0) {
+            return Err(invalid(key, "a window must be at least one second"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,6 @@
+//! Helpers without a module of their own. Every module may use them; they use no other module.
+
+pub mod duration;
+pub mod glob;
+pub mod lock;
+pub mod shell;
