@@ -49,7 +49,7 @@ fn a_mutation_has_the_webhook_the_value_it_set_and_the_requested_value() {
         assert_eq!(
             found(level, other, &[("cfg", replace.clone())]),
             [r#"webhook cfg/w data.mode "w""#],
-            "not requested for"
+            "not requested"
         );
         let same = json!({"data": {"mode": "w"}});
         assert_eq!(

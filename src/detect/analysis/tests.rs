@@ -247,7 +247,7 @@ fn overridden_requests_are_bounded_and_the_rarest_is_dropped_first() {
     }
     let overrides = &watcher.analysis().overrides;
     assert_eq!(overrides.iter().len(), OVERRIDES_MAX);
-    assert!(overrides.iter().any(|o| o.count == 2), "what was requested for most often is kept");
+    assert!(overrides.iter().any(|o| o.count == 2), "the most frequent request is kept");
     assert!(!overrides.iter().any(|o| o.requested == Some(FieldValue::of_json(r#""v0""#))), "the oldest is not");
 }
 
@@ -537,7 +537,7 @@ fn assert_bytes(analysis: &Analysis) {
     expected += map_bytes::<Arc<str>, u32>(analysis.thrashing_events.len());
     expected += analysis.fields.sketch_bytes().unwrap_or(0);
     expected += size_of::<AdmissionOverride>() * analysis.overrides.iter().len();
-    expected += size_of::<Cooperation>() * analysis.cooperations().len();
+    expected += size_of_val(analysis.cooperations());
     analysis.wars.iter().for_each(|war| expected += war.bytes());
     assert_eq!(analysis.bytes(), expected);
 }

@@ -338,9 +338,9 @@ fn only_a_gitops_tool_without_bodies_may_be_two_applications() {
     };
     let repeats = i64::from(promotion::REPEATS_MIN);
     assert!(begins("Metadata", ARGO, "", repeats));
-    assert!(!begins("Metadata", ARGO, "", repeats - 1), "it has not repeated itself often enough");
+    assert!(!begins("Metadata", ARGO, "", repeats - 1), "not enough repetitions");
     assert!(!begins("Metadata", "alice", "", 2 * repeats), "no GitOps tool");
-    assert!(!begins("Metadata", ARGO, "status", 2 * repeats), "the status is nobody's intent");
+    assert!(!begins("Metadata", ARGO, "status", 2 * repeats), "a status is not an intent");
     assert!(!begins("Request", ARGO, "", 2 * repeats), "bodies tell the applications apart");
 }
 

@@ -152,7 +152,7 @@ fn only_needed_bodies_are_kept() {
             RetainedBodies::Raw(raw) => (raw.request.is_some(), raw.response.is_some()),
             other => panic!("{other:?}"),
         };
-    assert_eq!(kept(Verb::Update, Shape::Whole), (false, true), "what is stored tells what was requested");
+    assert_eq!(kept(Verb::Update, Shape::Whole), (false, true), "the stored object shows what was requested");
     assert_eq!(kept(Verb::Patch, Shape::Whole), (true, true));
     assert_eq!(kept(Verb::Update, Shape::Object), (true, false), "the response is not the object");
     assert_eq!(kept(Verb::Update, Shape::Scale), (true, true));

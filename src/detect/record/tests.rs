@@ -160,7 +160,7 @@ fn a_mutation_is_a_change_or_an_override() {
         write(Verb::Patch, Effect::Modify, evidence).with_mutations(vec![mutation(intent(r#""wish""#), given)])
     };
     assert_eq!(admitted(patch(r#""w""#), Some(&before)), (vec![r#"data.x "1">"w""#.to_owned()], 0));
-    assert_eq!(admitted(patch(r#""1""#), Some(&before)), (vec![], 1), "what was requested for was not stored");
+    assert_eq!(admitted(patch(r#""1""#), Some(&before)), (vec![], 1), "the requested value was not stored");
     assert_eq!(admitted(patch(r#""w""#), None), (vec![], 1), "whether it moved is not known");
     assert_eq!(admitted(patch(r#""wish""#), Some(&fields(r#"{"data":{"x":"wish"}}"#))), (vec![], 0));
 }

@@ -112,13 +112,13 @@ fn the_most_urgent_war_is_the_worst_and_of_equals_the_older_one() {
 #[test]
 fn a_possible_war_is_not_returned_if_more_confidence_is_required() {
     let mut wars = Wars::default();
-    let id = wars.begin(Scope::Part(Part::Main), names(&["a", "b"]));
+    let id = wars.begin(Scope::Fields, names(&["a", "b"]));
     let possible = CountedRetake { level: EvidenceLevel::Object, ..counted("a", "b", 0) };
     wars.count_retake(id, &possible, &Limits::default());
     assert_eq!(wars.worst(Confidence::Possible).map(|war| war.id), Some(id));
     assert!(wars.worst(Confidence::Probable).is_none());
     wars.count_retake(id, &CountedRetake { level: EvidenceLevel::Field, ..possible }, &Limits::default());
-    // What is asked of one who wants it confirmed: probable is known by its fields, and enough.
+    // Probable is the highest confidence that can be required.
     assert_eq!(wars.worst(Confidence::Confirmed).map(|war| war.id), Some(id));
 }
 
@@ -215,4 +215,17 @@ fn the_next_transition_is_that_of_the_earliest_war() {
     let third = wars.begin(Scope::Override, names(&["a", "b"]));
     fight(&mut wars, third, 0, 2);
     assert_eq!(wars.due(&limits), Some((35 + 600) * SECOND));
+}
+
+#[test]
+fn the_confidence_depends_on_scope_level_and_reversal() {
+    let of = |scope, level, is_reversal| CountedRetake { level, is_reversal, ..counted("a", "b", 0) }.confidence(scope);
+    let (object, field, value) = (EvidenceLevel::Object, EvidenceLevel::Field, EvidenceLevel::Value);
+    assert_eq!(of(Scope::Fields, value, true), Confidence::Confirmed);
+    assert_eq!(of(Scope::Object, value, true), Confidence::Confirmed);
+    assert_eq!(of(Scope::Fields, value, false), Confidence::Probable, "no value returned");
+    assert_eq!(of(Scope::Fields, field, true), Confidence::Probable, "a request is not what was stored");
+    assert_eq!(of(Scope::Override, value, true), Confidence::Probable, "no stored value returns");
+    assert_eq!(of(Scope::Fields, object, true), Confidence::Possible);
+    assert_eq!(of(Scope::Part(Part::Main), value, true), Confidence::Possible);
 }

@@ -138,9 +138,9 @@ fn change(path: &str, new: Option<&str>) -> Change {
 
 #[test]
 fn only_requested_changes_belong_to_the_requester() {
-    let intents = |path: &str| FieldIntent { path: path.into(), intent: Intent::Modify };
+    let intent_for = |path: &str| FieldIntent { path: path.into(), intent: Intent::Modify };
     let requested = PatchIntent {
-        intents: vec![intents("spec.a"), intents("spec.b.c")],
+        intents: vec![intent_for("spec.a"), intent_for("spec.b.c")],
         lists: vec!["spec.list".into()],
         ..PatchIntent::default()
     };
@@ -149,7 +149,7 @@ fn only_requested_changes_belong_to_the_requester() {
     };
     let changes = ["spec.a.deep", "spec.b", "spec.list[x]", "spec.other"].map(|path| change(path, Some("1")));
     assert_eq!(of(&requested, &changes), ["spec.a.deep", "spec.b", "spec.list[x]"]);
-    assert_eq!(of(&requested, &changes[3..]), ["spec.other"], "where none of it was requested for, all is told");
+    assert_eq!(of(&requested, &changes[3..]), ["spec.other"], "if none of them was requested, all are returned");
     assert_eq!(of(&PatchIntent::default(), &changes).len(), 4, "a full body asks for all");
     let gone = [change("spec.a", Some("1")), change("spec.gone", None)];
     assert_eq!(of(&requested, &gone), ["spec.a"]);
@@ -160,8 +160,9 @@ fn only_requested_changes_belong_to_the_requester() {
 
 #[test]
 fn without_a_state_before_the_named_fields_are_assumed_changed() {
-    let intents = |path: &str| FieldIntent { path: path.into(), intent: Intent::Modify };
-    let requested = PatchIntent { intents: vec![intents("spec.a"), intents("status.b")], ..PatchIntent::default() };
+    let intent_for = |path: &str| FieldIntent { path: path.into(), intent: Intent::Modify };
+    let requested =
+        PatchIntent { intents: vec![intent_for("spec.a"), intent_for("status.b")], ..PatchIntent::default() };
     let json: &[u8] = br#"{"spec":{"a":1},"status":{"b":2}}"#;
     let stored = read(Some(json), |json| Fields::of_object(json, WIDGET.options())).unwrap();
     let of = |requested: &PatchIntent, part| {
