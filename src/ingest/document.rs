@@ -6,7 +6,8 @@ use std::io::{self, Read};
 use crate::audit::decode::{Decoded, Malformed, decode};
 use crate::audit::envelope::{self, EVENT_BYTES_MAX};
 
-const READ_BYTES: usize = 256 << 10;
+/// Number of bytes that are read at a time. Fuzzed streams are small.
+const READ_BYTES: usize = if cfg!(fuzzing) { 1 << 8 } else { 256 << 10 };
 
 /// Finds the end of an object or array that arrives in pieces.
 #[derive(Default)]
@@ -60,6 +61,11 @@ pub fn read(
 // === impl Brackets ===
 
 impl Brackets {
+    /// Returns whether the position is neither in an object or array nor in a string.
+    fn is_outside(&self) -> bool {
+        self.depth == 0 && !self.in_string
+    }
+
     /// Consumes more bytes. Returns the position after the closing bracket, once it is reached.
     fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
         for (at, byte) in bytes.iter().enumerate() {
@@ -151,8 +157,10 @@ impl<R: Read> Window<R> {
         loop {
             let rest = &self.buffer[self.at..];
             if let Some(open) = envelope::list_items(rest) {
-                self.at += open + 1;
-                return Ok(true);
+                // Of the members, only those before the items are read yet.
+                let is_list = envelope::is_list(&rest[..=open]);
+                self.at += if is_list { open + 1 } else { 0 };
+                return Ok(is_list);
             }
             let is_whole = crate::audit::scan::skip_value(rest, 0).is_some();
             if is_whole || rest.len() > EVENT_BYTES_MAX || !self.more()? {
@@ -180,7 +188,7 @@ impl<R: Read> Window<R> {
                 },
                 Some(_) => {
                     each(Err(Malformed::NotAnEvent("object")), b"");
-                    self.skip_scalar()?;
+                    self.skip_element()?;
                 }
                 None => {
                     each(Err(Malformed::Truncated), b"");
@@ -190,14 +198,17 @@ impl<R: Read> Window<R> {
         }
     }
 
-    fn skip_scalar(&mut self) -> io::Result<()> {
-        self.at += 1;
+    /// Skips the element of an array that starts here, up to the comma or the bracket after it.
+    fn skip_element(&mut self) -> io::Result<()> {
+        let mut brackets = Brackets::default();
         loop {
-            if let Some(n) = self.buffer[self.at..].iter().position(|b| matches!(b, b',' | b']')) {
-                self.at += n;
-                return Ok(());
+            while let Some(byte) = self.buffer.get(self.at) {
+                if brackets.is_outside() && matches!(byte, b',' | b']') {
+                    return Ok(());
+                }
+                brackets.feed(&[*byte]);
+                self.at += 1;
             }
-            self.at = self.buffer.len();
             if !self.more()? {
                 return Ok(());
             }
@@ -270,6 +281,24 @@ mod tests {
         assert_eq!(found(&format!("[{READ},\n{{\"level\":")), "event truncated");
         assert_eq!(found("hello"), "not_json");
         assert_eq!(found("{\n"), "truncated");
+    }
+
+    #[test]
+    fn an_element_that_is_no_object_is_one_malformed_event_whatever_it_contains() {
+        for element in [format!("[{READ}]"), format!("[[],[{READ},1]]"), r#""a,b]{"""#.into(), "null".into()] {
+            assert_eq!(
+                found(&format!("[{element},{READ}, {element} ]")),
+                "not_an_event event not_an_event",
+                "{element}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_object_of_another_kind_is_no_list_though_it_has_items() {
+        assert_eq!(found(&format!(r#"{{"kind":"PodList","items":[{READ}]}}"#)), "not_an_event");
+        assert_eq!(found(&READ.replace("{}}", r#"{},"items":[{}]}"#)), "event");
+        assert_eq!(found(&format!(r#"{{"metadata":{{}},"items":[{READ}]}}"#)), "event");
     }
 
     #[test]
