@@ -53,7 +53,7 @@ fn the_annotation_remedies_end_a_war_that_a_rival_keeps_up_against_the_golden_st
         fight_until_paused(&cluster);
         let mut command = None;
         wait_until("the remedy is there", 20, || {
-            let war = cluster.editwar.json(WEB)["war"].clone();
+            let war = cluster.editwar.json(WEB)["wars"][0].clone();
             let remedies = war["remedies"].as_array().cloned().unwrap_or_default();
             let commands = remedies.iter().filter_map(|r| r["command"].as_str());
             command = commands.map(str::to_owned).find(|c| c.contains(&format!("{way}=")));
