@@ -117,7 +117,7 @@ fn a_webhook_that_changes_a_field_back_is_named_on_a_real_api_server() {
     assert!(parties.contains(&("alice", "person")), "{parties:?}");
     assert_eq!(
         (war["cause"].as_str(), war["fields"][0]["path"].as_str()),
-        (Some("flapping_webhook"), Some("data.mode"))
+        (Some("overriding_webhook"), Some("data.mode"))
     );
     let values: Vec<_> = war["fields"][0]["values"].as_array().unwrap().iter().map(|v| v["value"].clone()).collect();
     assert!(values.contains(&json!("strict")) && values.contains(&json!("relaxed")), "{values:?}");
