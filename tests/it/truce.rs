@@ -97,7 +97,7 @@ fn the_kill_switch_ends_pauses_and_corrections_at_once() {
     pause(4000);
     assert_eq!(replicas(&cluster), 6, "nothing is corrected");
     assert_eq!(post("start"), (200, r#"{"stopped":false}"#.to_owned()));
-    wait_until("the war that was is known", 40, || is_paused(&cluster) || replicas(&cluster) == 3);
+    wait_until("the war that was is known", 150, || is_paused(&cluster) || replicas(&cluster) == 3);
 }
 
 #[test]
