@@ -142,7 +142,7 @@ fn an_autoscaler_against_a_golden_state_is_paused_and_resumed_by_itself() {
     assert!(reconcile(server));
 
     // Our own writes do not count: the parties are the two that fought.
-    let war = cluster.editwar.json("/api/v1/objects/deployments.apps/shop/web")["war"].clone();
+    let war = cluster.editwar.json("/api/v1/objects/deployments.apps/shop/web")["wars"][0].clone();
     let mut parties: Vec<&str> =
         war["parties"].as_array().unwrap().iter().map(|p| p["actor"].as_str().unwrap()).collect();
     parties.sort_unstable();
@@ -233,7 +233,7 @@ fn a_restart_of_editwar_or_of_the_api_server_loses_no_pause() {
 
     cluster.fight();
     cluster.server.halt();
-    wait_until("the loss is told", 60, || cluster.readiness().contains("the API server"));
+    wait_until("the loss is told", 60, || cluster.readiness().contains("the Lease: API server"));
     cluster.server.launch();
     wait_until("it goes on", 90, || cluster.readiness().contains("enforcer: enforcing"));
     cluster.wait("it is lifted", 60, || !is_paused(&cluster.server));
@@ -273,6 +273,9 @@ fn a_missing_permission_is_named() {
         cluster.readiness().contains("cannot patch resource")
     });
     let told = cluster.readiness();
-    assert!(told.contains(r#"allow it: {apiGroups: ["apps"], resources: [deployments], verbs: [patch]}"#), "{told}");
+    assert!(
+        told.contains(r#"add this RBAC rule: {apiGroups: ["apps"], resources: [deployments], verbs: [patch]}"#),
+        "{told}"
+    );
     assert!(!is_paused(&cluster.server));
 }

@@ -180,6 +180,46 @@ impl Reader {
 }
 
 #[test]
+fn an_empty_rotated_file_hides_no_other_when_the_file_that_was_read_is_gone() {
+    for scheme in [Scheme::Stamp, Scheme::Number] {
+        let folder = scratch("tail-empty");
+        let mut writer = Writer { scheme, ..Writer::new(folder.join("audit.log"), 1) };
+        let mut reader = Reader::new(&writer.path);
+        writer.append(1);
+        reader.read_all();
+        reader.commit();
+        // Only times tell that the second line is new.
+        std::fs::remove_file(&writer.path).unwrap();
+        reader.kill();
+        writer.append(1);
+        writer.rename();
+        writer.append(0);
+        writer.rename();
+        writer.append(1);
+        reader.read_all();
+        reader.commit();
+        assert_eq!(reader.ids(), [0, 1, 2]);
+    }
+}
+
+#[test]
+fn a_log_that_is_copied_and_truncated_between_its_opening_and_its_reading_is_read_from_the_copy() {
+    let mut writer = Writer::new(scratch("tail-queued").join("audit.log"), 1);
+    let mut reader = Reader::new(&writer.path);
+    writer.append(1);
+    reader.read_all();
+    writer.rename();
+    writer.append(1);
+    // Finds that the first file is finished, and opens the second one.
+    assert_eq!(reader.step(), Step::More);
+    writer.copy_and_truncate();
+    writer.append(1);
+    reader.read_all();
+    reader.commit();
+    assert_eq!(reader.ids(), [0, 1, 2]);
+}
+
+#[test]
 fn every_line_is_taken_in_once_and_in_order_whatever_happens_to_the_log() {
     for seed in 0..SEEDS {
         let folder = scratch("tail");

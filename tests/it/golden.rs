@@ -209,7 +209,7 @@ fn an_object_that_is_fought_over_is_not_fought_for() {
     let revision = web()["metadata"]["resourceVersion"].clone();
     pause(1500);
     assert_eq!(web()["metadata"]["resourceVersion"], revision, "nobody answers");
-    let war = cluster.editwar.json("/api/v1/objects/deployments.apps/shop/web")["war"].clone();
+    let war = cluster.editwar.json("/api/v1/objects/deployments.apps/shop/web")["wars"][0].clone();
     let mine = war["parties"].as_array().unwrap().iter().find(|p| p["actor"] == EDITWAR).unwrap();
     assert!(mine["writes"].as_u64().unwrap() <= writes + 1, "{mine}");
     // The rival has stopped: the pause ends, and the Golden State is applied again.

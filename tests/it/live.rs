@@ -109,7 +109,7 @@ fn a_webhook_that_changes_a_field_back_is_named_on_a_real_api_server() {
         server.kubectl("alice", &["patch", "cm", "config", "-n", "shop", "--type=merge", "-p", &patch]);
     }
     let path = "/api/v1/objects/configmaps/shop/config";
-    let war = || if editwar.get(path).0 == 200 { editwar.json(path)["war"].clone() } else { Value::Null };
+    let war = || if editwar.get(path).0 == 200 { editwar.json(path)["wars"][0].clone() } else { Value::Null };
     wait_until("the war is seen", 30, || war()["retakes"].as_u64().is_some_and(|n| n >= 20));
     let war = war();
     let parties = parties(&war);
@@ -117,7 +117,7 @@ fn a_webhook_that_changes_a_field_back_is_named_on_a_real_api_server() {
     assert!(parties.contains(&("alice", "person")), "{parties:?}");
     assert_eq!(
         (war["cause"].as_str(), war["fields"][0]["path"].as_str()),
-        (Some("flapping_webhook"), Some("data.mode"))
+        (Some("overriding_webhook"), Some("data.mode"))
     );
     let values: Vec<_> = war["fields"][0]["values"].as_array().unwrap().iter().map(|v| v["value"].clone()).collect();
     assert!(values.contains(&json!("strict")) && values.contains(&json!("relaxed")), "{values:?}");
@@ -142,7 +142,7 @@ fn the_runbooks_operator_against_a_person_is_named_on_a_real_api_server() {
         enforce();
     }
     let path = "/api/v1/objects/configmaps/shop/golden";
-    let war = || if editwar.get(path).0 == 200 { editwar.json(path)["war"].clone() } else { Value::Null };
+    let war = || if editwar.get(path).0 == 200 { editwar.json(path)["wars"][0].clone() } else { Value::Null };
     // Ten writes of each side after the creation. The first write of each is not a retake.
     wait_until("the war is seen whole", 30, || war()["retakes"] == 18);
     let war = war();
@@ -200,7 +200,7 @@ fn each_annotation_remedy_ends_a_war_that_scripts_keep_up() {
     let editwar = Server::start(&[]);
     let Some(server) = ApiServer::start(Some(&editwar.webhook_url())) else { return };
     let path = "/api/v1/objects/configmaps/shop/golden";
-    let retakes = || editwar.json(path)["war"]["retakes"].as_u64().unwrap_or(0);
+    let retakes = || editwar.json(path)["wars"][0]["retakes"].as_u64().unwrap_or(0);
     let rival = || {
         server.kubectl(
             "alice",
@@ -221,7 +221,7 @@ fn each_annotation_remedy_ends_a_war_that_scripts_keep_up() {
         assert_eq!(mode(&server), "strict held", "the operator answers each time");
         wait_until("the war is seen", 30, || editwar.get(path).0 == 200 && retakes() >= 8);
         let found = editwar.json(path);
-        let remedies = found["war"]["remedies"].as_array().unwrap();
+        let remedies = found["wars"][0]["remedies"].as_array().unwrap();
         let commands: Vec<&str> = remedies.iter().map(|r| r["command"].as_str().unwrap()).collect();
         let command = commands.iter().find(|c| c.contains(wanted)).unwrap_or_else(|| panic!("{wanted}: {commands:#?}"));
         let run = server.shell("admin", command);
@@ -252,7 +252,7 @@ fn seen(editwar: &Server, server: &ApiServer) -> u64 {
     let mark = format!(r#"{{"metadata":{{"labels":{{"mark":"r{stamp}"}}}}}}"#);
     server.kubectl("bob", &["patch", "cm", "golden", "-n", "shop", "--type=merge", "-p", &mark]);
     wait_until("the mark arrives", 30, || editwar.get(&format!("{path}/timeline")).1.contains(&format!("r{stamp}")));
-    let war = editwar.json(path)["war"].clone();
+    let war = editwar.json(path)["wars"][0].clone();
     let fields = war["fields"].as_array().cloned().unwrap_or_default();
     fields.iter().filter(|f| f["path"] == "data.mode").map(|f| f["retakes"].as_u64().unwrap()).sum()
 }

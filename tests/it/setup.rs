@@ -270,5 +270,5 @@ fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
     // No API server at all.
     api.halt();
     let (_, found) = doctor.look("webhook.yaml", &[]);
-    says(found.iter().find(|f| f["state"] == "broken").unwrap(), "API server", "does not answer");
+    says(found.iter().find(|f| f["state"] == "broken").unwrap(), "API server", "does not respond");
 }

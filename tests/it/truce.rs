@@ -53,7 +53,7 @@ fn the_annotation_remedies_end_a_war_that_a_rival_keeps_up_against_the_golden_st
         fight_until_paused(&cluster);
         let mut command = None;
         wait_until("the remedy is there", 20, || {
-            let war = cluster.editwar.json(WEB)["war"].clone();
+            let war = cluster.editwar.json(WEB)["wars"][0].clone();
             let remedies = war["remedies"].as_array().cloned().unwrap_or_default();
             let commands = remedies.iter().filter_map(|r| r["command"].as_str());
             command = commands.map(str::to_owned).find(|c| c.contains(&format!("{way}=")));
@@ -97,7 +97,7 @@ fn the_kill_switch_ends_pauses_and_corrections_at_once() {
     pause(4000);
     assert_eq!(replicas(&cluster), 6, "nothing is corrected");
     assert_eq!(post("start"), (200, r#"{"stopped":false}"#.to_owned()));
-    wait_until("the war that was is known", 40, || is_paused(&cluster) || replicas(&cluster) == 3);
+    wait_until("the war that was is known", 150, || is_paused(&cluster) || replicas(&cluster) == 3);
 }
 
 #[test]

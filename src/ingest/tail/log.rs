@@ -19,13 +19,14 @@ use std::sync::Arc;
 use super::checkpoint::{HEAD_BYTES_MAX, Position, hash};
 use super::rotated::{self, Entry, Identity};
 use crate::audit::envelope::EVENT_BYTES_MAX;
+use crate::audit::event::Micros;
 use crate::audit::times;
 use crate::ingest::decompress;
 use crate::ingest::files::{self, Input};
 use crate::pipeline::clock::Tolerance;
 
-/// Number of bytes that are read at a time.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Number of bytes that are read at a time. Fuzzed logs are small, and must consist of several chunks nevertheless.
+const CHUNK_BYTES: usize = if cfg!(fuzzing) { 1 << 11 } else { 1 << 20 };
 /// Maximum number of files that are open at once. Further ones are found when these have been read.
 const QUEUE_MAX: usize = 64;
 /// Maximum number of attempts to get two identical directory listings in a row. The listing may change during a
@@ -268,8 +269,9 @@ fn open_from(entries: &[Entry], position: &Position) -> io::Result<(VecDeque<Ope
     let is_found = own.is_some();
     let begin = match &own {
         Some((own, _)) => entries.iter().position(|entry| entry == *own).map_or(0, |i| i + 1),
-        // The file is gone, so that only times tell which files were read before.
-        None => entries.iter().rposition(|entry| !entry.is_live && !is_newer(entry, position)).map_or(0, |i| i + 1),
+        // The file is gone, so that only times tell which files were read before. A file without times, such as an empty
+        // one, says nothing about those before it.
+        None => entries.iter().rposition(|entry| !entry.is_live && is_older(entry, position)).map_or(0, |i| i + 1),
     };
     let folder = own.as_ref().map(|(entry, _)| entry.folder);
     let mut chain: VecDeque<Open> = own.into_iter().map(|(_, open)| open).collect();
@@ -284,7 +286,15 @@ fn open_from(entries: &[Entry], position: &Position) -> io::Result<(VecDeque<Ope
 }
 
 fn is_newer(entry: &Entry, position: &Position) -> bool {
-    files::end_time(&Input::File(entry.path.clone()), Tolerance::default().ahead).is_some_and(|at| at > position.at)
+    end_time(entry).is_some_and(|at| at > position.at)
+}
+
+fn is_older(entry: &Entry, position: &Position) -> bool {
+    end_time(entry).is_some_and(|at| at <= position.at)
+}
+
+fn end_time(entry: &Entry) -> Option<Micros> {
+    files::end_time(&Input::File(entry.path.clone()), Tolerance::default().ahead)
 }
 
 // === impl Open ===
@@ -301,11 +311,12 @@ impl Open {
             true => Source::Packed(decompress::open(file, Arc::default())?.reader),
             false => Source::Plain(file),
         };
-        let identity = match &source {
-            Source::Plain(file) => Identity::of(&file.metadata()?),
-            Source::Packed(_) => entry.identity,
+        let (identity, head) = match &source {
+            // The file may be truncated before its turn comes.
+            Source::Plain(file) => (Identity::of(&file.metadata()?), read_head(file)?),
+            Source::Packed(_) => (entry.identity, Vec::new()),
         };
-        Ok(Open { identity, source, head: Vec::new(), offset: 0, buffer: Vec::new(), is_skipping: false })
+        Ok(Open { identity, source, head, offset: 0, buffer: Vec::new(), is_skipping: false })
     }
 
     /// Opens a file at a position. Returns `None` if it is a different file.
@@ -367,7 +378,8 @@ impl Open {
             }
         };
         self.buffer.truncate(len + *read.as_ref().unwrap_or(&0));
-        if self.offset == 0 && self.head.len() < HEAD_BYTES_MAX {
+        // If the start is another one, `is_itself` finds out.
+        if self.offset == 0 && self.head.len() < HEAD_BYTES_MAX && self.buffer.starts_with(&self.head) {
             self.head = self.buffer[..self.buffer.len().min(HEAD_BYTES_MAX)].to_vec();
         }
         read
@@ -414,6 +426,22 @@ impl Open {
         self.buffer.drain(..len);
         self.offset += len as u64;
     }
+}
+
+/// Reads the first bytes of a file, without moving its position.
+fn read_head(file: &File) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; HEAD_BYTES_MAX];
+    let mut len = 0;
+    while len < head.len() {
+        match file.read_at(&mut head[len..], len as u64) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    head.truncate(len);
+    Ok(head)
 }
 
 // === impl Source ===
