@@ -102,6 +102,11 @@ impl Analysis {
         fields
     }
 
+    /// Whether a field was contested in an earlier object of the same name, and has not changed in the present one.
+    pub fn is_outdated(&self, path: &str) -> bool {
+        self.fields.is_outdated(path)
+    }
+
     /// Returns the overridden requests of one war.
     pub fn overrides_of(&self, war: WarId) -> impl Iterator<Item = &AdmissionOverride> {
         self.overrides.iter().filter(move |o| o.war == Some(war))

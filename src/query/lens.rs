@@ -319,7 +319,11 @@ impl<'a> Lens<'a> {
             actor: &value.actor,
             value: (!value.absent).then(|| value.value.clone()),
         };
-        let contested = fields.iter().filter(|field| !field.path.starts_with('(')).map(|field| ContestedField {
+        // A remedy leaves a field alone that was contested in an earlier object of this name, and is not in this one.
+        let is_outdated = |field: &Field| state.history().is_some_and(|h| h.analysis().is_outdated(&field.path));
+        let is_all_outdated = fields.iter().all(is_outdated);
+        let is_meant = |field: &&Field| !field.path.starts_with('(') && (is_all_outdated || !is_outdated(field));
+        let contested = fields.iter().filter(is_meant).map(|field| ContestedField {
             path: &field.path,
             wanted: field.values.iter().filter(|value| !value.redacted && !value.cut).map(wanted).collect(),
         });

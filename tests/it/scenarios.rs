@@ -567,3 +567,31 @@ fn an_answer_of_nothing_but_metadata_leaves_what_is_known_of_the_rest() {
         ]
     );
 }
+
+#[test]
+fn a_remedy_leaves_a_field_alone_that_was_contested_only_before_the_object_was_created_again() {
+    let mut cluster = Cluster::new(Level::RequestResponse);
+    let strict = json!({"mode": "strict", "other": "held"});
+    let fight = |cluster: &mut Cluster, field: &str, values: [&str; 2], times: usize| {
+        for _ in 0..times {
+            for (who, value) in [(ALICE, values[0]), (OPERATOR, values[1])] {
+                cluster.wait(1.0);
+                cluster.patch(who, CONFIG, "", json!({"data": {field: value}}));
+            }
+        }
+    };
+    cluster.create(OPERATOR, CONFIG, config(strict.clone()));
+    fight(&mut cluster, "mode", ["relaxed", "strict"], 8);
+    fight(&mut cluster, "other", ["tampered", "held"], 2);
+    cluster.wait(1.0);
+    cluster.delete(ADMIN, CONFIG);
+    cluster.wait(1.0);
+    cluster.create(OPERATOR, CONFIG, config(strict));
+    fight(&mut cluster, "mode", ["relaxed", "strict"], 8);
+    let report = util::report(&util::pipeline_of(cluster.lines()));
+    let war = &report.wars[0];
+    assert!(war.fields.iter().any(|field| field.path == "data.other"), "it was contested: {war:#?}");
+    let commands: Vec<&str> = war.remedies.iter().map(|remedy| remedy.command.as_str()).collect();
+    assert!(commands.iter().any(|command| command.contains("/data/mode")), "{commands:#?}");
+    assert!(!commands.iter().any(|command| command.contains("other")), "{commands:#?}");
+}

@@ -286,7 +286,8 @@ fn a_replay_of_the_journal_makes_the_same_transitions_and_counts() {
         let log = util::log(&recording);
         let new = || {
             let pipeline = Arc::new(Pipeline::new(Policy::default(), Bounds::default()));
-            let bounds = metrics::SeriesLimits { max_objects: 1_000, max_actors_per_object: 16, ttl: std::time::Duration::MAX };
+            let bounds =
+                metrics::SeriesLimits { max_objects: 1_000, max_actors_per_object: 16, ttl: std::time::Duration::MAX };
             (pipeline, Metrics::new(bounds), Kept::default())
         };
         let (pipeline, metrics, kept) = new();

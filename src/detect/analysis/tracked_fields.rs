@@ -60,6 +60,11 @@ impl TrackedFields {
         self.outdated = self.by_path.keys().cloned().collect();
     }
 
+    /// Whether the field has a history, but has not changed since the present object was created.
+    pub(super) fn is_outdated(&self, path: &str) -> bool {
+        self.outdated.binary_search_by(|outdated| (**outdated).cmp(path)).is_ok()
+    }
+
     /// Whether a field other than `except` belongs to this war.
     pub(super) fn has_others_of(&self, war: WarId, except: impl Fn(&Path) -> bool) -> bool {
         self.iter().any(|(path, field)| field.war == Some(war) && !except(path))
