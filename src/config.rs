@@ -47,7 +47,7 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Different limits for some objects. The first match applies.
     pub overrides: Vec<OverrideConfig>,
-    /// ActorClassifier and roles of actors, which take precedence over the built-in list. The first match applies.
+    /// Classes and roles of actors, which take precedence over the built-in list. The first match applies.
     pub actors: Vec<ActorConfig>,
     /// Actors that are designed to write the same field. This does not count as a war.
     pub cooperation: CooperationConfig,
@@ -106,7 +106,7 @@ fn any_two() -> [String; 2] {
     [any(), any()]
 }
 
-/// ActorClass and role of an actor.
+/// Class and role of an actor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActorConfig {
@@ -115,7 +115,7 @@ pub struct ActorConfig {
     /// Pattern of the field manager or of the product in the user agent. Default: any.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tool: String,
-    /// ActorClass of the actor.
+    /// Class of the actor.
     pub class: ActorClass,
     /// Role of the actor. Default: the general role of its class.
     #[serde(default, skip_serializing_if = "Option::is_none")]

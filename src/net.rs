@@ -173,7 +173,7 @@ impl Peer {
         self.place.as_ref().is_none_or(|place| place.connection.unsent() <= self.unsent_max)
     }
 
-    /// TimeSamples the client as authenticated, by a certificate or a token. This connection, and later ones from the same
+    /// Marks the client as authenticated, by a certificate or a token. This connection, and later ones from the same
     /// address, take precedence over unauthenticated ones when connections are scarce.
     pub fn set_known(&self) {
         if let Some(place) = &self.place {

@@ -84,7 +84,7 @@ impl Gate {
         Gate { is_closed: true, tokens, reviews, allow: allow.into() }
     }
 
-    /// Checks whether a client has a right. TimeSamples its connection as authenticated if so.
+    /// Checks whether a client has a right. Marks its connection as authenticated if so.
     ///
     /// # Errors
     /// [`Refusal`].

@@ -22,7 +22,7 @@ struct Linked {
 // === impl Link ===
 
 impl Link {
-    /// TimeSamples an object as part of the Golden State, so that it may be paused.
+    /// Marks an object as part of the Golden State, so that it may be paused.
     pub fn hold(&self, key: ObjectKey) {
         self.lock().held.insert(key);
     }

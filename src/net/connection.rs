@@ -122,7 +122,7 @@ impl Connection {
         self.lock().not_after.is_some()
     }
 
-    /// TimeSamples the client as authenticated.
+    /// Marks the client as authenticated.
     pub(super) fn set_known(&self) {
         self.lock().is_known = true;
     }

@@ -132,7 +132,7 @@ impl Table {
 // === impl Place ===
 
 impl Place {
-    /// TimeSamples the client as authenticated. Its address can use the reserved connections from now on.
+    /// Marks the client as authenticated. Its address can use the reserved connections from now on.
     pub(super) fn set_known(&self) {
         self.connection.set_known();
         let (now, mut table) = (Instant::now(), self.connections.lock());

@@ -389,7 +389,7 @@ fn what_acts_is_json_which_no_page_may_send_unasked() {
         "Origin: https://evil.example\r\nAccess-Control-Request-Method: POST\r\n",
         b"",
     );
-    assert_eq!(preflight.0, 405, "and leave is not given");
+    assert_eq!(preflight.0, 403, "a preflight from another origin is rejected");
     assert_eq!(stop("application/json"), 200);
 }
 

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use editwar::detect::actor_class::ActorClassifier;
 use editwar::detect::policy::Policy;
+use editwar::ingest::intake::Intake;
 use editwar::ingest::webhook::Webhook;
 use editwar::net;
+use editwar::notify::Sinks;
 use editwar::pipeline::{Bounds, Pipeline};
 use editwar::query::api::Api;
 use editwar::telemetry::metrics::{self, Metrics};
@@ -30,10 +32,15 @@ struct Server {
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let bounds = Bounds { objects_max: 64, body_bytes_max: 1 << 16, requests_max: 256, ..Bounds::default() };
     let pipeline = Arc::new(Pipeline::new(Policy::default(), bounds));
-    let metrics = Metrics::new(metrics::SeriesLimits { max_objects: 16, max_actors_per_object: 16, ttl: Duration::from_secs(60) });
+    let metrics = Metrics::new(metrics::SeriesLimits {
+        max_objects: 16,
+        max_actors_per_object: 16,
+        ttl: Duration::from_secs(60),
+    });
     let api = Api::new(pipeline.clone(), Arc::new(ActorClassifier::default()), metrics.clone());
     api.set_ready(true);
-    let webhook = Webhook::new(pipeline, metrics, 1 << 16, 1 << 20);
+    let webhook =
+        Webhook::new(Intake::new(pipeline, metrics.clone(), Sinks::new(Vec::new())), metrics, 1 << 16, 1 << 20);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     Server { runtime, webhook, api }
