@@ -237,12 +237,19 @@ fn in_order(mut transitions: Vec<Transition>) -> Vec<Transition> {
     transitions
 }
 
+/// Returns the recordings of up to 3 MiB, which are read several times in a few seconds, with their logs.
+fn short_recordings() -> Vec<(String, Vec<u8>)> {
+    let all = util::smaller_recordings().into_iter().map(|recording| (recording.clone(), util::log(&recording)));
+    let short: Vec<_> = all.filter(|(_, log)| log.len() <= 3 << 20).collect();
+    assert!(short.len() >= 10, "{}", short.len());
+    short
+}
+
 #[test]
 fn workers_and_the_division_into_files_do_not_change_transitions() {
     let folder = scratch("transitions-files");
     let mut compared = 0;
-    for recording in util::smaller_recordings() {
-        let log = util::log(&recording);
+    for (recording, log) in short_recordings() {
         let lines = util::lines(&log);
         let (first, second) = lines.split_at(lines.len() / 2);
         let write = |name: &str, lines: &[&[u8]]| {
@@ -258,7 +265,7 @@ fn workers_and_the_division_into_files_do_not_change_transitions() {
         }
         compared += transitions.len();
     }
-    assert!(compared > 100, "only {compared} transitions were compared");
+    assert!(compared > 30, "only {compared} transitions were compared");
 }
 
 /// A sink that keeps the transitions.
@@ -282,8 +289,7 @@ fn counters(metrics: &Metrics, pipeline: &Pipeline) -> Vec<String> {
 #[test]
 fn a_replay_of_the_journal_makes_the_same_transitions_and_counts() {
     let mut compared = 0;
-    for recording in util::smaller_recordings() {
-        let log = util::log(&recording);
+    for (recording, log) in short_recordings() {
         let new = || {
             let pipeline = Arc::new(Pipeline::new(Policy::default(), Bounds::default()));
             let bounds =
@@ -315,5 +321,5 @@ fn a_replay_of_the_journal_makes_the_same_transitions_and_counts() {
         assert_eq!(counters(&replayed_metrics, &replayed), counters(&metrics, &pipeline), "{recording}");
         compared += of(&kept).len();
     }
-    assert!(compared > 100, "only {compared} transitions were compared");
+    assert!(compared > 30, "only {compared} transitions were compared");
 }
