@@ -4,7 +4,7 @@
 //! - [`views`]: the types of the stable JSON.
 //! - [`routes`]: the HTTP routes, each with its right, its handler and its description. [`api`]: how a request reaches
 //!   its handler. The handlers: [`objects`], [`decision`], [`watch`] (watched decisions), [`enforcement`] (the kill
-//!   switch), [`health`], [`log_level`], [`page`], [`openapi`].
+//!   switch), `health`, [`log_level`], `page`, `openapi`.
 //! - [`client`]: requests these routes from a running server.
 
 pub mod api;

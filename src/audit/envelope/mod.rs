@@ -29,7 +29,7 @@ pub struct Format {
     pub open: fn() -> Box<dyn Envelope>,
 }
 
-/// Converts a stream of one format into lines of audit events. Lines are passed to [`line`], so that a part of the
+/// Converts a stream of one format into lines of audit events. Lines are passed to [`line()`], so that a part of the
 /// stream that is not an event results in a line that is counted as malformed.
 pub trait Envelope: Send {
     /// Consumes bytes from the start of `input`, and appends events to `lines`, each followed by a newline. Returns the
