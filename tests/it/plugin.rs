@@ -43,8 +43,7 @@ fn kubectl_editwar_asks_the_server_in_the_cluster() {
         return require::skip("network", "this machine has no IPv4 address but loopback");
     };
     let Some(api) = ApiServer::start(None) else { return };
-    let listen = format!("admin.listen='{ip}:0'");
-    let server = Server::start(&["--set", &listen, "--set", "admin.allow_insecure=true"]);
+    let server = Server::start(&["--listen", &format!("{ip}:0"), "--set", "admin.allow_insecure=true"]);
     server.post_log("hpa-vs-applier");
     let local = Server::start(&[]);
     local.post_log("hpa-vs-applier");

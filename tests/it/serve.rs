@@ -47,8 +47,10 @@ impl Server {
         webhook: &str,
         arguments: &[&str],
     ) -> (Server, impl Iterator<Item = String> + use<>) {
+        let listen: &[&str] = if arguments.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
         let mut child = command
-            .args(["serve", "--listen", "127.0.0.1:0", "--webhook-listen", webhook])
+            .args(["serve", "--webhook-listen", webhook])
+            .args(listen)
             .args(arguments)
             .env_clear()
             .stderr(Stdio::piped())
