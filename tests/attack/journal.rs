@@ -41,13 +41,13 @@ pub(crate) const ATTACKS: &[Attack] = &[
         name: "journal/late-events",
         promise: "late events cost no files and no descriptors",
         kind: Heavy,
-        run: |c, r| late(c, r, &time(now() - 11 * 3600 * SECOND)),
+        run: |c, r| late(c, r, "journal-late", &time(now() - 11 * 3600 * SECOND)),
     },
     Attack {
         name: "journal/events-of-year-1",
         promise: "late events cost no files and no descriptors",
         kind: Heavy,
-        run: |c, r| late(c, r, "0001-01-01T00:00:00.000000Z"),
+        run: |c, r| late(c, r, "journal-year-1", "0001-01-01T00:00:00.000000Z"),
     },
     Attack {
         name: "journal/twins",
@@ -304,8 +304,8 @@ fn deleted(context: &Context, report: &mut Report, on_failure: &str) -> Outcome 
 }
 
 /// Adds an event with this time to each batch.
-fn late(context: &Context, report: &mut Report, dated: &str) -> Outcome {
-    let folder = context.folder("journal-late");
+fn late(context: &Context, report: &mut Report, folder: &str, dated: &str) -> Outcome {
+    let folder = context.folder(folder);
     let ledger = Ledger::new("ledger");
     let mut server = Server::start(context, &["--journal", &folder.display().to_string()])?.ready()?;
     ledger.post(&server, 0)?;
