@@ -36,7 +36,7 @@ use tokio::task::JoinSet;
 
 use answer::Answer;
 use budget::Budget;
-use connection::{Closing, GIVES_WAY, Open, Socket};
+use connection::{Closing, MIN_IDLE_BEFORE_EVICTION, Open, Socket};
 use connections::{Connections, Place};
 use tls::ClientCertificate;
 pub use tls::{Secured, TlsFiles};
@@ -65,7 +65,7 @@ const SMALL_ANSWER_BYTES: usize = 4 << 10;
 /// Interval at which connections are checked against their time limits.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 /// Time that open requests have to finish after a shutdown was requested.
-pub const GRACE: Duration = Duration::from_secs(5);
+pub const SHUTDOWN_GRACE_PERIOD: Duration = Duration::from_secs(5);
 
 /// The response type of handlers.
 pub type Reply = Response<Full<Bytes>>;
@@ -212,7 +212,7 @@ impl Listener {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    /// Serves requests until `stop` turns true, then waits up to [`GRACE`] for open requests to finish.
+    /// Serves requests until `stop` turns true, then waits up to [`SHUTDOWN_GRACE_PERIOD`] for open requests to finish.
     pub async fn serve<H, F, B>(self, handler: H, mut stop: watch::Receiver<bool>)
     where
         H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
@@ -280,7 +280,7 @@ impl Listener {
                 }
             }
         };
-        if tokio::time::timeout(GRACE, all_end).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_GRACE_PERIOD, all_end).await.is_err() {
             tracing::warn!("requests were still open at the end of the grace period");
         }
         tasks.shutdown().await;
@@ -379,7 +379,7 @@ where
         }
         // A limited number of responses wait until stalled connections are closed and their memory is released.
         if let Ok(_permit) = self.limits.waiting.try_acquire() {
-            let give_up = Instant::now() + 2 * GIVES_WAY;
+            let give_up = Instant::now() + 2 * MIN_IDLE_BEFORE_EVICTION;
             while Instant::now() < give_up {
                 self.connections.end_stalled(Instant::now());
                 tokio::time::sleep(Duration::from_millis(50)).await;

@@ -5,8 +5,8 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use prometheus::IntCounter;
 
-use super::computing::Computing;
-use super::gates::Guarded;
+use super::listener_auth::ListenerSecurity;
+use super::query_limits::QueryLimiter;
 use crate::net::Peer;
 use crate::query::api::Api;
 use crate::query::routes::{self, Found};
@@ -16,9 +16,9 @@ use crate::telemetry::metrics::Metrics;
 /// The handler of the admin listener.
 #[derive(Clone)]
 pub(super) struct Admin {
-    gate: Guarded,
+    gate: ListenerSecurity,
     api: Api,
-    computing: Computing,
+    computing: QueryLimiter,
     /// Counts requests that are rejected because too many others are queued.
     busy: IntCounter,
 }
@@ -26,8 +26,8 @@ pub(super) struct Admin {
 // === impl Admin ===
 
 impl Admin {
-    pub(super) fn new(gate: Guarded, api: Api, metrics: &Metrics) -> Admin {
-        Admin { gate, api, computing: Computing::default(), busy: metrics.rejected.with_label_values(&["busy"]) }
+    pub(super) fn new(gate: ListenerSecurity, api: Api, metrics: &Metrics) -> Admin {
+        Admin { gate, api, computing: QueryLimiter::default(), busy: metrics.rejected.with_label_values(&["busy"]) }
     }
 
     /// Answers one request.
@@ -53,7 +53,7 @@ impl Admin {
             Some(_permits) if peer.is_reading() => tokio::task::block_in_place(|| self.api.answer(&request, client)),
             _ => {
                 self.busy.inc();
-                Computing::refused().map(BodyExt::boxed_unsync)
+                QueryLimiter::refused().map(BodyExt::boxed_unsync)
             }
         }
     }

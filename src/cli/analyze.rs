@@ -19,7 +19,7 @@ use crate::detect::policy::Policy;
 use crate::ingest::files::{self, Input};
 use crate::pipeline::stats::Stats;
 use crate::pipeline::{Batch, Pipeline, TimeRange};
-use crate::query::lens::Lens;
+use crate::query::reporter::Reporter;
 use crate::query::views::{Filter, Report};
 use crate::util::duration;
 
@@ -48,7 +48,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
         all: args.all,
         ..Filter::default()
     };
-    let report = Lens { pipeline: &pipeline, classes: &classes }.report(&filter);
+    let report = Reporter { pipeline: &pipeline, classes: &classes }.report(&filter);
     print(&report, &output::Ask::default(), args.log.output)?;
     summary(&pipeline.stats(), args.log.quiet);
     // The process is about to exit: freeing a million objects one by one would take longer than that.

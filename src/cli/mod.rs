@@ -3,27 +3,27 @@
 mod admin;
 pub mod analyze;
 pub mod args;
-mod computing;
+pub mod completions;
 pub mod connection;
 mod descriptors;
 pub mod doctor;
-mod enforcer;
+mod enforcer_setup;
 pub mod forward;
-mod gates;
-pub mod lanes;
+mod listener_auth;
 pub mod markdown;
-pub mod memory;
+pub mod memory_budget;
 pub mod output;
 pub mod plugin;
+mod query_limits;
 mod render;
 pub mod serve;
 mod server;
 pub mod service;
 mod settings;
 pub mod setup;
-pub mod shells;
 pub mod simulate;
 pub mod style;
+pub mod timeline_chart;
 pub mod wars;
 pub mod who;
 
@@ -42,9 +42,9 @@ pub fn run(args: args::Args) -> ExitCode {
         args::Command::Wars(args) => wars::run(&args),
         args::Command::Setup { what } => setup::run(&what),
         args::Command::Doctor(args) => doctor::run(&args),
-        args::Command::Version => shells::version(),
-        args::Command::Completions { shell } => shells::completions(shell),
-        args::Command::Man { dir } => shells::man(&dir),
+        args::Command::Version => completions::version(),
+        args::Command::Completions { shell } => completions::completions(shell),
+        args::Command::Man { dir } => completions::man(&dir),
     };
     end(outcome)
 }

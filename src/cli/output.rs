@@ -5,14 +5,14 @@ use std::fmt::Write;
 use comfy_table::{Attribute, Cell, Color, ColumnConstraint, Table, Width};
 use serde::Serialize;
 
-use super::lanes;
 pub use super::style::{Style, clean};
 use super::style::{clock, is_by, json_text, words};
+use super::timeline_chart;
 use crate::audit::event::Micros;
 use crate::detect::verdict::State;
 use crate::escape;
 use crate::query::views::{
-    Coverage, Field, Moment, Object, Participants, Party, Report, Transitions, Value, War, WrongClock,
+    Coverage, Field, Object, Participants, Party, Report, TimelineEntry, Transitions, Value, War, WrongClock,
 };
 use crate::util::shell::quoted;
 
@@ -374,7 +374,7 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
         }
     }
     for war in &found.wars {
-        out.push_str(&lanes::picture(war, &found.timeline, &found.coverage, style));
+        out.push_str(&timeline_chart::picture(war, &found.timeline, &found.coverage, style));
         out.push_str(&remedies(war, style));
     }
     for dependent in found.wars.iter().flat_map(|w| &w.dependents) {
@@ -387,11 +387,11 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
         );
     }
     // If there is a war, status writes of other writers are hidden.
-    let is_shown = |m: &&Moment| {
+    let is_shown = |m: &&TimelineEntry| {
         let is_party = |war: &War| war.parties.iter().any(|p| is_by(&p.actor, m));
         style.is_wide || m.part == "main" || found.wars.is_empty() || found.wars.iter().any(is_party)
     };
-    let moments: Vec<&Moment> = found.timeline.iter().filter(is_shown).collect();
+    let moments: Vec<&TimelineEntry> = found.timeline.iter().filter(is_shown).collect();
     if !moments.is_empty() {
         let shown = if writes_max == 0 { moments.len() } else { writes_max.min(moments.len()) };
         let from = moments.len() - shown;
@@ -478,7 +478,7 @@ fn actors_table(title: &str, actors: &[&Party], style: Style) -> Table {
     table
 }
 
-fn timeline(moments: &[&Moment], coverage: &Coverage, style: Style) -> Table {
+fn timeline(moments: &[&TimelineEntry], coverage: &Coverage, style: Style) -> Table {
     let mut table = style.table();
     let head = ["TIME", "ACTOR", "VERB", "CHANGED"];
     table.set_header(head.map(|text| Cell::new(text).add_attribute(Attribute::Bold)));

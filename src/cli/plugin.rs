@@ -12,7 +12,7 @@ use super::args::doctor::Look;
 use super::args::setup::Setup;
 use super::args::{Access, AnalyzeArgs, Args, Format, SimulateArgs, Which, WhoArgs};
 use super::connection::ServerTarget;
-use super::{Outcome, analyze, doctor, end, setup, shells, simulate, wars, who};
+use super::{Outcome, analyze, completions, doctor, end, setup, simulate, wars, who};
 use crate::escape;
 use crate::query::client::{Error, with_query};
 use crate::query::views::Report;
@@ -128,7 +128,7 @@ impl Plugin {
             Some(Command::Analyze(args)) => analyze::run(args),
             Some(Command::Simulate(args)) => simulate::run(args),
             Some(Command::Setup { what }) => setup::run(what),
-            Some(Command::Version) => shells::version(),
+            Some(Command::Version) => completions::version(),
         }
     }
 }

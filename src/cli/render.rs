@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::args::{Format, RenderArgs};
 use super::{Outcome, output};
-use crate::reconcile::asset::Id;
 use crate::reconcile::drift;
+use crate::reconcile::manifest::Id;
 use crate::reconcile::plan::{self, Left, Next};
 
 /// Runs `editwar render`.

@@ -8,9 +8,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::admin::Admin;
-use super::enforcer::Access;
-use super::gates::Guarded;
-use super::{descriptors, memory};
+use super::enforcer_setup::Access;
+use super::listener_auth::ListenerSecurity;
+use super::{descriptors, memory_budget};
 use crate::audit::event::Micros;
 use crate::config::{Config, Mode};
 use crate::detect::policy::Policy;
@@ -48,7 +48,7 @@ struct Server {
     replayed: Option<oneshot::Receiver<()>>,
     api: Api,
     admin: Option<(Listener, Admin)>,
-    gates: [Guarded; 2],
+    gates: [ListenerSecurity; 2],
     sources: Vec<Box<dyn Source>>,
     access: Option<Access>,
     control: Control,
@@ -96,9 +96,9 @@ impl Server {
     /// Creates all parts, and binds the listeners.
     async fn build(config: Config, log_levels: Levels) -> Result<Server> {
         let signals = Signals::install()?;
-        let (webhook_gate, admin_gate) = Guarded::of(&config).await?;
-        let memory = config.bounds.max_memory.map(|memory| memory.0).or_else(memory::limit);
-        let limits = memory::of_connections(memory, descriptors::raise());
+        let (webhook_gate, admin_gate) = ListenerSecurity::of(&config).await?;
+        let memory = config.bounds.max_memory.map(|memory| memory.0).or_else(memory_budget::limit);
+        let limits = memory_budget::of_connections(memory, descriptors::raise());
         let webhook_listener = Listener::bind(config.webhook.listen, webhook_gate.tls.clone(), limits.clone()).await?;
         let report_bytes_max = limits.answer_bytes_max() / REPORT_SHARE;
         let admin_listener = Listener::bind(config.admin.listen, admin_gate.tls.clone(), limits).await?;
@@ -113,7 +113,7 @@ impl Server {
             "listening"
         );
 
-        let (bounds, in_flight_bytes_max) = memory::within(memory, config.bounds());
+        let (bounds, in_flight_bytes_max) = memory_budget::within(memory, config.bounds());
         tracing::debug!(memory, in_flight = in_flight_bytes_max, ?bounds, "bounds");
         let pipeline = Arc::new(Pipeline::new(policy(&config, access.as_ref()), bounds));
         let metrics = Metrics::new(SeriesLimits {
@@ -231,7 +231,7 @@ impl Server {
     }
 
     /// Stops all parts: first the sources and the listeners, so that everything that was received is ingested, and the
-    /// journal last.
+    /// journal last. Open requests have [`crate::net::SHUTDOWN_GRACE_PERIOD`] to finish.
     async fn stop(self) -> Result<()> {
         self.api.set_ready(false);
         self.stop.send_replace(true);

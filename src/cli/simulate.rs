@@ -19,7 +19,7 @@ use crate::detect::object::ObjectState;
 use crate::detect::policy::{Limits, Policy};
 use crate::detect::verdict::{Confidence, State};
 use crate::pipeline::key::ObjectKey;
-use crate::query::lens::Lens;
+use crate::query::reporter::Reporter;
 use crate::query::views::{Coverage, Object, StatsView, time, time_option};
 use crate::util::duration;
 
@@ -84,7 +84,7 @@ pub fn run(args: &SimulateArgs) -> Result<Outcome> {
     let scenarios = pipelines
         .iter()
         .zip(&limits)
-        .map(|(pipeline, limits)| scenario(&Lens { pipeline, classes: &classes }, limits, args.min_confidence));
+        .map(|(pipeline, limits)| scenario(&Reporter { pipeline, classes: &classes }, limits, args.min_confidence));
     let stats = pipelines[0].stats();
     let simulation =
         Simulation { scenarios: scenarios.collect(), coverage: Coverage::from(&stats), stats: StatsView::from(&stats) };
@@ -146,7 +146,7 @@ fn buckets(text: &str) -> Result<Vec<Limit>> {
     Ok(found)
 }
 
-fn scenario(lens: &Lens<'_>, limits: &Limits, confidence: Confidence) -> Scenario {
+fn scenario(lens: &Reporter<'_>, limits: &Limits, confidence: Confidence) -> Scenario {
     let mut objects: Vec<Hit> = hits(lens, confidence);
     objects.sort_by(|a, b| {
         (a.paused_at.is_none(), a.paused_at, &a.object).cmp(&(b.paused_at.is_none(), b.paused_at, &b.object))
@@ -163,7 +163,7 @@ fn scenario(lens: &Lens<'_>, limits: &Limits, confidence: Confidence) -> Scenari
     }
 }
 
-fn hits(lens: &Lens<'_>, confidence: Confidence) -> Vec<Hit> {
+fn hits(lens: &Reporter<'_>, confidence: Confidence) -> Vec<Hit> {
     let pipeline = lens.pipeline;
     let of = |key: ObjectKey| {
         let look = |state: &ObjectState| {

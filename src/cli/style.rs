@@ -7,7 +7,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use crate::audit::event::Micros;
 use crate::detect::verdict::State;
 use crate::escape;
-use crate::query::views::{Moment, time};
+use crate::query::views::{TimelineEntry, time};
 
 /// Width if there is no terminal.
 const WIDTH_DEFAULT: u16 = 120;
@@ -82,7 +82,7 @@ pub(super) fn json_text(json: &serde_json::Value, style: Style) -> String {
 }
 
 /// Returns whether a write was made by the party with this name.
-pub fn is_by(party: &str, moment: &Moment) -> bool {
+pub fn is_by(party: &str, moment: &TimelineEntry) -> bool {
     party == moment.actor || party.strip_prefix(&moment.actor) == Some(&format!(" via {}", moment.tool))
 }
 

@@ -9,7 +9,7 @@ use super::connection::ServerTarget;
 use super::{Outcome, analyze, markdown, output};
 use crate::detect::policy::{Policy, Target};
 use crate::query::client::with_query;
-use crate::query::lens::Lens;
+use crate::query::reporter::Reporter;
 use crate::query::views::{Filter, Participants};
 
 /// Runs `editwar who`.
@@ -73,7 +73,7 @@ fn from_files(args: &WhoArgs, kind: &str, name: &str) -> Result<(Participants, b
         ..Filter::default()
     };
     let classes = config.classes();
-    let lens = Lens { pipeline: &pipeline, classes: &classes };
+    let lens = Reporter { pipeline: &pipeline, classes: &classes };
     match lens.find(&filter) {
         Ok(found) => Ok((found, is_whole)),
         Err(why) => bail!("{}: {why}", args.object),

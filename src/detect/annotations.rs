@@ -1,5 +1,8 @@
 //! The annotations by which people and editwar ask reconcilers not to write an object.
 
+/// The prefix of the annotations of virt-platform-autopilot, which compatible reconcilers honour. The names below begin
+/// with it.
+pub const PREFIX: &str = "platform.kubevirt.io/";
 /// Set to `true`: reconcilers that honour it do not write the object.
 pub const PAUSED: &str = "platform.kubevirt.io/reconcile-paused";
 /// The reason for the pause, with the opponents.

@@ -18,12 +18,12 @@ use governor::{Quota, RateLimiter};
 
 use crate::audit::event::Micros;
 
-/// The number of tokens of a bucket, and the time in which an empty bucket fills.
+/// The number of tokens of a bucket, and the time in which all of them return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// Tokens of a full bucket.
     pub burst: NonZeroU32,
-    /// Time in which an empty bucket fills, in seconds.
+    /// Time in which all tokens return, in seconds.
     pub window_s: NonZeroU32,
 }
 
@@ -54,7 +54,8 @@ impl Limit {
         i64::from(self.window_s.get()) * 1_000_000
     }
 
-    /// Returns the time in which one token returns.
+    /// Returns the window divided by the tokens: the time in which one token of a [`RateBucket`] returns, and the mean time
+    /// between the tokens of a [`RetakeBucket`], whose tokens return one window after they were taken.
     pub fn refill(&self) -> Micros {
         self.window() / i64::from(self.burst.get())
     }

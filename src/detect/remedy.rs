@@ -12,11 +12,8 @@ use self::location::Location;
 pub use self::shell::quoted;
 use self::shell::target;
 use super::actor_class::Role;
-use super::annotations::{UNPATCHED_KINDS, UNPATCHED_PATHS};
+use super::annotations::{PAUSED, PREFIX, UNPATCHED_KINDS, UNPATCHED_PATHS};
 use super::cause::Cause;
-
-/// The prefix of the annotations of virt-platform-autopilot, which compatible reconcilers honour.
-pub const PREFIX: &str = "platform.kubevirt.io/";
 
 /// The properties of a war that determine its remedies.
 #[derive(Clone, Debug)]
@@ -87,7 +84,7 @@ type Rule = fn(&Facts<'_>) -> Vec<Remedy>;
 const RULES: &[Rule] = &[
     |facts| facts.give_up_fields(),
     |facts| facts.adopt_values(),
-    |facts| facts.of_tools(),
+    |facts| facts.by_gitops_tools(),
     |facts| facts.fix_flapping(),
     |facts| facts.leave_object(),
     |facts| facts.agree_with_person(),
@@ -124,7 +121,7 @@ impl Facts<'_> {
     /// Returns the command that sets annotations and lifts the pause, which no annotation does by itself.
     fn annotate(&self, annotations: &[String]) -> String {
         let mut all: Vec<String> = annotations.iter().map(|a| quoted(&format!("{PREFIX}{a}"))).collect();
-        all.push(format!("{PREFIX}reconcile-paused-"));
+        all.push(format!("{PAUSED}-"));
         format!("{} {} --overwrite", self.kubectl("annotate"), all.join(" "))
     }
 
@@ -205,7 +202,7 @@ impl Facts<'_> {
     }
 
     /// C and D: what the tools of the parties offer themselves.
-    fn of_tools(&self) -> Vec<Remedy> {
+    fn by_gitops_tools(&self) -> Vec<Remedy> {
         let of = |(actor, role): &(&str, Role)| {
             [self.ignore_in_gitops(actor, *role), self.exempt_from_webhook(actor, *role)]
         };

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::events::Events;
-use super::hand::{self, Error, Hand, Live, because};
 use super::keeper::Tenure;
+use super::pause_client::{self, Error, Live, PauseClient, because};
 use super::pauses::{Pauses, Target};
 use super::plan::{Action, Again, REFUSED_FOR, STRIPPED_FOR, Verdict};
 use super::selection::Selection;
@@ -19,7 +19,7 @@ const UNANSWERED: Duration = Duration::from_secs(90);
 
 /// Executes actions. Shared by all actions in flight.
 pub(super) struct Actor {
-    pub(super) hand: Hand,
+    pub(super) pause_client: PauseClient,
     pub(super) events: Events,
     pub(super) selection: Selection,
     pub(super) pauses: Pauses,
@@ -51,7 +51,7 @@ impl Actor {
     /// [`Error`] of the API server. The state of the object is then unknown.
     #[tracing::instrument(level = "debug", name = "enforce", skip_all, fields(object = ?key, action = action.name()))]
     pub(super) async fn act(&self, key: &ObjectKey, action: Action) -> Result<Outcome, Error> {
-        let Some(live) = self.hand.live(key).await? else {
+        let Some(live) = self.pause_client.live(key).await? else {
             self.pauses.remove(key);
             return Ok(Outcome::Ended);
         };
@@ -111,12 +111,12 @@ impl Actor {
         again: &Again,
     ) -> Result<Outcome, Error> {
         let is_selected = live.has(&self.selection.labels, &self.selection.annotations) && !live.is_unmanaged();
-        if !is_selected || self.hand.is_switched_off(key.object().namespace).await? {
+        if !is_selected || self.pause_client.is_switched_off(key.object().namespace).await? {
             return Ok(Outcome::Left(REFUSED_FOR));
         }
         let was_entered = self.pauses.entered(key).is_some();
         self.pauses.insert(key.clone(), target.clone());
-        match self.write(self.hand.pause(&target, verdict)).await {
+        match self.write(self.pause_client.pause(&target, verdict)).await {
             // The write may have succeeded, so the pause stays registered.
             Err(error @ Error::Unavailable(_)) => return Err(error),
             Err(Error::Gone) => {
@@ -140,7 +140,8 @@ impl Actor {
             // The runbook searches for this message.
             Again::No => tracing::warn!("Token bucket exhausted for {}, skipping reconcile", target.title()),
         }
-        let until = verdict.until.map(|at| format!("; paused until at least {}", hand::clock(at))).unwrap_or_default();
+        let until =
+            verdict.until.map(|at| format!("; paused until at least {}", pause_client::clock(at))).unwrap_or_default();
         let note = format!("{}{until}", because(verdict));
         tracing::info!(object = target.title(), namespace = target.namespace, note, "paused");
         self.events.warn(&target.reference(), "ThrashingDetected", note);
@@ -148,7 +149,7 @@ impl Actor {
     }
 
     async fn lift(&self, key: &ObjectKey, target: &Target) -> Result<(), Error> {
-        match self.write(self.hand.lift(target)).await {
+        match self.write(self.pause_client.lift(target)).await {
             Ok(()) | Err(Error::Gone) => {
                 self.pauses.remove(key);
                 Ok(())

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::calls::{RELEASE, RENEWAL};
-use super::hand::Error;
 use super::lease::{EVERY, Lease};
+use super::pause_client::Error;
 use crate::telemetry::control::STANDING_BY;
 
 /// The task that renews the Lease. It releases the Lease and ends when every [`Tenure`] is dropped.

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::calls::LIFT;
 use super::events::Events;
-use super::hand::{Error, Hand, Kind};
+use super::pause_client::{Error, Kind, PauseClient};
 use super::pauses::{Pauses, Target};
 use super::selection::title;
 use crate::pipeline::key::ObjectKey;
@@ -34,7 +34,7 @@ const NOT_TRIED: &str = "not tried yet";
 
 /// The task of the kill switch.
 pub struct KillSwitch {
-    hand: Hand,
+    pause_client: PauseClient,
     events: Events,
     pauses: Pauses,
     kinds: Vec<Kind>,
@@ -56,7 +56,14 @@ impl KillSwitch {
     ) -> KillSwitch {
         let help = "Pauses that the kill switch could not lift yet, and resources that it could not search for pauses.";
         let pending = IntGauge::new("editwar_kill_switch_pending_pauses", help).expect("the name is valid");
-        KillSwitch { hand: Hand::new(client, LIFT), events, pauses, kinds, control, pending: metrics.add(pending) }
+        KillSwitch {
+            pause_client: PauseClient::new(client, LIFT),
+            events,
+            pauses,
+            kinds,
+            control,
+            pending: metrics.add(pending),
+        }
     }
 
     /// Runs until `stop` turns true.
@@ -128,7 +135,7 @@ impl KillSwitch {
     /// Lists a kind and removes the pauses that are found. Those in `known` are skipped, since they are removed anyway.
     async fn lift_found(self: &Arc<Self>, kind: &Kind, known: &BTreeSet<ObjectKey>) {
         let title = kind.to_string();
-        match self.hand.paused(kind).await {
+        match self.pause_client.paused(kind).await {
             Ok(mut found) => {
                 found.retain(|found| !known.contains(&found.key));
                 for found in &found {
@@ -154,7 +161,7 @@ impl KillSwitch {
     }
 
     async fn lift(&self, key: &ObjectKey, target: &Target) {
-        match self.hand.lift(target).await {
+        match self.pause_client.lift(target).await {
             Ok(()) | Err(Error::Gone) => {
                 self.pauses.remove(key);
                 self.control.lifted(&name(key));

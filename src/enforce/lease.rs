@@ -9,7 +9,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use kube::core::ApiResource;
 use kube::{Client, Resource};
 
-use super::hand::{self, explained};
+use super::pause_client::{self, explained};
 
 /// Duration of the Lease. With the interval of checks, another replica takes over within 15 s.
 pub const DURATION: Duration = Duration::from_secs(10);
@@ -52,8 +52,8 @@ impl Lease {
     /// Acquires or renews the Lease, if it is free or held by this identity. Returns whether it is held.
     ///
     /// # Errors
-    /// [`hand::Error`] if it cannot be read or written.
-    pub async fn renew(&mut self, now: Instant) -> Result<bool, hand::Error> {
+    /// [`pause_client::Error`] if it cannot be read or written.
+    pub async fn renew(&mut self, now: Instant) -> Result<bool, pause_client::Error> {
         let resource = ApiResource::erase::<Object>(&());
         let found = self.api.get_opt(&self.name).await.map_err(|e| explained(e, &resource, "get"))?;
         let written = match found {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            sustained, confident enough              quiet, a person, unmanaged, switched off
-//!  (nothing) ────────────────────► Pause ► held ────────────────────────────────────────────────► Lift ► (nothing)
+//!  (nothing) ────────────────────► Pause ► paused ──────────────────────────────────────────────► Lift ► (nothing)
 //!                                           │ ▲
 //!                     a rival removes it    └─┘ set again, up to a limit; then the object is left alone
 //! ```
@@ -63,14 +63,14 @@ pub struct Verdict {
     /// Time of the first retake.
     pub since: Option<Micros>,
     /// The last removal of the pause annotation by someone else.
-    pub removal: Option<Removal>,
+    pub removal: Option<PauseRemoval>,
     /// Whether a person has set `mode=unmanaged`.
     pub is_unmanaged: bool,
 }
 
 /// A removal of the pause annotation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Removal {
+pub struct PauseRemoval {
     /// When it happened.
     pub at: Micros,
     /// Who removed it.
@@ -99,11 +99,11 @@ pub enum Action {
         again: Again,
     },
     /// Remove the annotations.
-    Lift(Lift),
+    Lift(ResumeReason),
     /// A person removed the pause: tell the engine, remove what is left of it, and report it.
-    Resumed(Removal),
+    Resumed(PauseRemoval),
     /// A rival keeps removing the annotation: leave the object alone, and report it.
-    Stripped(Removal),
+    Stripped(PauseRemoval),
     /// Check whether the object still has this uid. Without a uid, find out whether it is paused, and which uid it has.
     Check(Option<Arc<str>>),
 }
@@ -121,7 +121,7 @@ pub enum Again {
 
 /// The reason why a pause ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lift {
+pub enum ResumeReason {
     /// There was no retake for the quiet period.
     Quiet,
     /// Someone set `mode=unmanaged`.
@@ -134,7 +134,7 @@ pub enum Lift {
 #[derive(Clone, Debug)]
 pub struct Plan<K> {
     rules: Rules,
-    held: BTreeMap<K, Held>,
+    held: BTreeMap<K, PauseRecord>,
     /// When pauses were set within the last minute.
     set: VecDeque<Micros>,
     /// Actions in flight, and whether each sets a pause.
@@ -144,7 +144,7 @@ pub struct Plan<K> {
 }
 
 #[derive(Clone, Debug)]
-struct Held {
+struct PauseRecord {
     status: Status,
     /// Wall clock of the last write. For an object that is left alone, the end of that time.
     written: Micros,
@@ -183,15 +183,15 @@ impl Action {
     }
 }
 
-// === impl Lift ===
+// === impl ResumeReason ===
 
-impl Lift {
+impl ResumeReason {
     /// Returns the reason as text.
     pub fn reason(self) -> &'static str {
         match self {
-            Lift::Quiet => "no party retook a field during the quiet period",
-            Lift::Unmanaged => "the object is now unmanaged",
-            Lift::SwitchedOff => "pauses are turned off for the namespace",
+            ResumeReason::Quiet => "no party retook a field during the quiet period",
+            ResumeReason::Unmanaged => "the object is now unmanaged",
+            ResumeReason::SwitchedOff => "pauses are turned off for the namespace",
         }
     }
 }
@@ -277,8 +277,15 @@ impl<K: Ord + Clone> Plan<K> {
         self.is_done(&key);
         let since = now.latest.unwrap_or(i64::MIN);
         let sets = self.held.get(&key).map_or(0, |held| held.sets) + 1;
-        let held =
-            Held { status: Status::Paused, written: now.clock, since, until, sets, uid: None, checked: now.clock };
+        let held = PauseRecord {
+            status: Status::Paused,
+            written: now.clock,
+            since,
+            until,
+            sets,
+            uid: None,
+            checked: now.clock,
+        };
         self.held.insert(key, held);
         self.set.push_back(now.clock);
     }
@@ -309,7 +316,7 @@ impl<K: Ord + Clone> Plan<K> {
     pub fn has_left(&mut self, key: K, time: Micros, now: Now) {
         self.is_done(&key);
         let written = now.clock + time;
-        let held = Held { status: Status::Left, written, since: 0, until: None, sets: 0, uid: None, checked: 0 };
+        let held = PauseRecord { status: Status::Left, written, since: 0, until: None, sets: 0, uid: None, checked: 0 };
         self.held.insert(key, held);
     }
 
@@ -355,20 +362,20 @@ impl<K: Ord + Clone> Plan<K> {
     }
 
     /// Returns what to do about an existing pause.
-    fn of_held(&self, held: &Held, verdict: Option<&Verdict>, now: Now) -> Option<Action> {
+    fn of_held(&self, held: &PauseRecord, verdict: Option<&Verdict>, now: Now) -> Option<Action> {
         let Some(verdict) = verdict else {
             // No longer contested, or found at startup and without events since: the pause ends when its time is over.
             let is_over = held.until.zip(now.latest).is_some_and(|(until, latest)| until <= latest);
-            return is_over.then_some(Action::Lift(Lift::Quiet));
+            return is_over.then_some(Action::Lift(ResumeReason::Quiet));
         };
         if verdict.is_unmanaged {
-            return Some(Action::Lift(Lift::Unmanaged));
+            return Some(Action::Lift(ResumeReason::Unmanaged));
         }
         if let Some(removal) = verdict.removal.as_ref().filter(|removal| removal.at > held.since) {
             return if removal.is_deliberate {
                 Some(Action::Resumed(removal.clone()))
             } else if !self.is_to_pause(verdict) {
-                Some(Action::Lift(Lift::Quiet))
+                Some(Action::Lift(ResumeReason::Quiet))
             } else if held.sets >= SETS_MAX {
                 Some(Action::Stripped(removal.clone()))
             } else {
@@ -378,13 +385,13 @@ impl<K: Ord + Clone> Plan<K> {
         if !self.is_to_pause(verdict) {
             // A pause that was found at startup must outlast an engine that has not seen the events before it.
             let is_over = held.until.is_none_or(|until| now.latest.is_some_and(|latest| until <= latest));
-            return is_over.then_some(Action::Lift(Lift::Quiet));
+            return is_over.then_some(Action::Lift(ResumeReason::Quiet));
         }
         let is_longer = verdict.until.zip(held.until).is_some_and(|(is, was)| is > was + UNTIL_SLACK);
         is_longer.then(|| self.again(held, verdict, Again::Longer, now)).flatten()
     }
 
-    fn again(&self, held: &Held, verdict: &Verdict, again: Again, now: Now) -> Option<Action> {
+    fn again(&self, held: &PauseRecord, verdict: &Verdict, again: Again, now: Now) -> Option<Action> {
         let may =
             self.is_fresh(now) && now.clock - held.written >= OBJECT_EVERY && self.set.len() < self.rules.per_minute;
         may.then(|| Action::Pause { verdict: verdict.clone(), again })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::look::CLUSTER;
+use super::verdicts::CLUSTER;
 use crate::pipeline::key::ObjectKey;
 use crate::util::glob::is_match;
 

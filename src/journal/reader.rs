@@ -1,5 +1,5 @@
-//! Reads a journal's segments while the journal is being written. SealedSegment segments are opened on first use, and only a
-//! few stay open.
+//! Reads a journal's segments while the journal is being written. Sealed segments are opened on first use, and only a few
+//! stay open.
 
 use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 
-use super::{GRACE, HEAD_TIMEOUT};
+use super::{HEAD_TIMEOUT, SHUTDOWN_GRACE_PERIOD};
 use crate::util::lock::lock;
 
 /// Time without progress after which a response, or any other pending write, is aborted.
@@ -22,7 +22,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// [`HEAD_TIMEOUT`] in the parser.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Time without progress after which a connection can be evicted when connections or memory are scarce.
-pub(super) const GIVES_WAY: Duration = Duration::from_secs(1);
+pub(super) const MIN_IDLE_BEFORE_EVICTION: Duration = Duration::from_secs(1);
 
 /// Whether and how a connection must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -163,7 +163,10 @@ impl Connection {
         let is_over = |since: Instant, limit: Duration| now.saturating_duration_since(since) >= limit;
         // Time limits are shorter for a connection that is closing.
         let (stall, end) = match state.closing_since {
-            Some(since) => (GIVES_WAY, Some(since + if state.open == 0 { GIVES_WAY } else { GRACE })),
+            Some(since) => (
+                MIN_IDLE_BEFORE_EVICTION,
+                Some(since + if state.open == 0 { MIN_IDLE_BEFORE_EVICTION } else { SHUTDOWN_GRACE_PERIOD }),
+            ),
             None => (STALL_TIMEOUT, None),
         };
         if state.is_stalled(now, stall)
@@ -183,14 +186,14 @@ impl Connection {
         let state = self.lock();
         let still = now.saturating_duration_since(state.moved);
         let is_stranger = !state.is_known;
-        let is_stuck = still >= GIVES_WAY || state.is_stalled(now, GIVES_WAY);
+        let is_stuck = still >= MIN_IDLE_BEFORE_EVICTION || state.is_stalled(now, MIN_IDLE_BEFORE_EVICTION);
         (state.open == 0 || (is_stranger && is_stuck)).then_some((is_stranger, still))
     }
 
     /// Returns the number of unwritten response bytes if the client has stopped reading them.
     pub(super) fn stalled_bytes(&self, now: Instant) -> Option<usize> {
         let state = self.lock();
-        (state.unsent > 0 && state.is_stalled(now, GIVES_WAY)).then_some(state.unsent)
+        (state.unsent > 0 && state.is_stalled(now, MIN_IDLE_BEFORE_EVICTION)).then_some(state.unsent)
     }
 }
 

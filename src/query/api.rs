@@ -9,9 +9,9 @@ use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 
-use super::lens::Lens;
 use super::log_level::LogLevel;
 use super::reply::problem;
+use super::reporter::Reporter;
 use super::route::{Call, Handler};
 use super::routes::{self, Found};
 use super::watch::{Answer, Changed};
@@ -184,8 +184,8 @@ impl Api {
         self.is_ready.load(Ordering::Relaxed)
     }
 
-    pub(super) fn lens(&self) -> Lens<'_> {
-        Lens { pipeline: &self.pipeline, classes: &self.classes }
+    pub(super) fn reporter(&self) -> Reporter<'_> {
+        Reporter { pipeline: &self.pipeline, classes: &self.classes }
     }
 }
 

@@ -6,10 +6,10 @@ use hyper::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::past::{self, History};
+use super::history::{self, History};
 use super::reply::{Failure, json};
 use super::route::Call;
-use super::views::{Filter, Moment, Object, Participants, Party, TransitionView, time_option};
+use super::views::{Filter, Object, Participants, Party, TimelineEntry, TransitionView, time_option};
 use crate::audit::event::Micros;
 use crate::detect::verdict::State;
 use crate::journal;
@@ -39,7 +39,7 @@ pub struct Timeline {
     /// The object.
     pub object: Object,
     /// Its writes in order, as far as they are kept.
-    pub timeline: Vec<Moment>,
+    pub timeline: Vec<TimelineEntry>,
     /// The time from which no write is missing. Only in answers from the journal.
     #[serde(default, with = "time_option", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<jiff::Timestamp>")]
@@ -58,7 +58,7 @@ struct Opened<'a> {
 
 pub(super) fn wars(call: &Call<'_>) -> Result<Reply, Failure> {
     let filter = Filter { bytes_max: call.api.report_bytes_max(), ..call.parameters.filter()? };
-    Ok(json(&call.api.lens().report(&filter)))
+    Ok(json(&call.api.reporter().report(&filter)))
 }
 
 pub(super) fn find(call: &Call<'_>) -> Result<Reply, Failure> {
@@ -68,7 +68,8 @@ pub(super) fn find(call: &Call<'_>) -> Result<Reply, Failure> {
         Some(opened) => opened.history(call).named(&filter).map_err(unreadable)?,
         None => Vec::new(),
     };
-    let key = call.api.lens().meant(&filter, kept).map_err(|why| Failure::new(StatusCode::NOT_FOUND, why))?;
+    let key =
+        call.api.reporter().resolve_object(&filter, kept).map_err(|why| Failure::new(StatusCode::NOT_FOUND, why))?;
     Ok(json(&look(call, opened.as_ref(), &key)?))
 }
 
@@ -104,7 +105,7 @@ fn asked(call: &Call<'_>) -> Result<Participants, Failure> {
 fn look(call: &Call<'_>, opened: Option<&Opened<'_>>, key: &ObjectKey) -> Result<Participants, Failure> {
     let found = match opened {
         Some(opened) => opened.history(call).participants(key).map_err(unreadable)?,
-        None => call.api.lens().participants(key),
+        None => call.api.reporter().participants(key),
     };
     found.ok_or_else(|| Failure::new(StatusCode::NOT_FOUND, "editwar has seen no write to this object"))
 }
@@ -112,7 +113,7 @@ fn look(call: &Call<'_>, opened: Option<&Opened<'_>>, key: &ObjectKey) -> Result
 /// Opens the journal for queries since a time. Returns `None` without a time.
 fn open<'a>(call: &Call<'a>, since: Option<&str>) -> Result<Option<Opened<'a>>, Failure> {
     let Some(text) = since else { return Ok(None) };
-    let Some(since) = past::since(text, call.api.pipeline().latest().unwrap_or(0)) else {
+    let Some(since) = history::since(text, call.api.pipeline().latest().unwrap_or(0)) else {
         let error = format!("expected a time such as 2026-02-11T10:00:00Z or a duration such as 7d, got \"{text}\"");
         return Err(Failure::new(StatusCode::BAD_REQUEST, error));
     };

@@ -12,15 +12,15 @@ use super::objects::{self, Sides, Timeline};
 use super::reply::json;
 use super::route::{Access, Call, Handler, Operation, Parameter, ParameterKind, Route};
 use super::views::{Participants, Report, Transitions};
-use super::{health, log_level, openapi, page, watch};
+use super::{health, log_level, openapi, ui, watch};
 use crate::auth::Right;
 use crate::net::Reply;
 
 /// All routes.
 pub static ROUTES: &[Route] = &[
-    page("/", |_| page::index()),
-    page("/page.js", |_| page::script()),
-    page("/page.css", |_| page::style()),
+    page("/", |_| ui::index()),
+    page("/page.js", |_| ui::script()),
+    page("/page.css", |_| ui::style()),
     Route {
         method: Method::GET,
         path: "/livez",

@@ -504,7 +504,7 @@ pub struct Participants {
     /// All actors that wrote it, parties first.
     pub actors: Vec<Party>,
     /// The writes in order, as far as they are kept.
-    pub timeline: Vec<Moment>,
+    pub timeline: Vec<TimelineEntry>,
     /// The time from which no write is missing. Only in answers from the journal.
     #[serde(default, with = "time_option", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<jiff::Timestamp>")]
@@ -545,7 +545,7 @@ pub struct Transitions {
 
 /// A write in an object's timeline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Moment {
+pub struct TimelineEntry {
     /// When it happened.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
@@ -662,11 +662,11 @@ impl TransitionView {
     }
 }
 
-// === impl Moment ===
+// === impl TimelineEntry ===
 
-impl Moment {
-    pub(super) fn of(record: &Record) -> Moment {
-        Moment {
+impl TimelineEntry {
+    pub(super) fn of(record: &Record) -> TimelineEntry {
+        TimelineEntry {
             at: record.order.at,
             actor: record.client.actor.to_string(),
             tool: record.client.tool.to_string(),

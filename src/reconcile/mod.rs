@@ -2,14 +2,14 @@
 //! other writers. It is compatible with virt-platform-autopilot, the operator whose annotations, metrics and runbook it
 //! uses.
 //!
-//! - [`asset`] reads the manifests.
+//! - [`manifest`] reads the manifests.
 //! - [`overrides`] applies annotations with which people deviate from the Golden State on an object.
 //! - [`drift`] computes differences, and [`plan`] decides the next action. Both are pure.
-//! - [`apply`] is the task that executes the actions; [`watch`] wakes it when files or objects change.
+//! - [`controller`] is the task that executes the actions; [`watchers`] wakes it when files or objects change.
 
-pub mod apply;
-pub mod asset;
+pub mod controller;
 pub mod drift;
+pub mod manifest;
 pub mod overrides;
 pub mod plan;
-pub mod watch;
+pub mod watchers;

@@ -1,5 +1,7 @@
 //! Prometheus metrics: the names of virt-platform-autopilot's runbook (`virt_platform_…`), and `editwar_…` for the
 //! pipeline itself. The number of series is bounded.
+//!
+//! To add a metric, add a field to [`Metrics`], create it in [`Metrics::new`], and add a row to `docs/metrics.md`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -6,7 +6,7 @@ use std::process::Command;
 use editwar::cli::{markdown, output};
 use editwar::detect::actor_class::ActorClassifier;
 use editwar::pipeline::Pipeline;
-use editwar::query::lens::Lens;
+use editwar::query::reporter::Reporter;
 use editwar::query::views::{Filter, Report};
 use editwar::telemetry::metrics::{Metrics, SeriesLimits};
 use proptest::prelude::*;
@@ -127,7 +127,7 @@ fn war(names: &Names) -> Pipeline {
 }
 
 fn report(pipeline: &Pipeline) -> Report {
-    Lens { pipeline, classes: &ActorClassifier::default() }.report(&Filter { all: true, ..Filter::default() })
+    Reporter { pipeline, classes: &ActorClassifier::default() }.report(&Filter { all: true, ..Filter::default() })
 }
 
 /// Returns whether a text contains nothing that moves the cursor, rings the bell or changes the text direction.
@@ -189,7 +189,7 @@ proptest! {
         let pipeline = war(&names);
         let report = report(&pipeline);
         let classes = ActorClassifier::default();
-        let lens = Lens { pipeline: &pipeline, classes: &classes };
+        let lens = Reporter { pipeline: &pipeline, classes: &classes };
         let found: Vec<_> = pipeline.table().notable().iter().filter_map(|key| lens.participants(key)).collect();
         for is_wide in [false, true] {
             let style = output::Style { width: 120, is_coloured: false, is_wide };

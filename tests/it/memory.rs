@@ -5,7 +5,7 @@ use editwar::detect::policy::Policy;
 use editwar::detect::verdict::State;
 use editwar::pipeline::table::Reclaimable;
 use editwar::pipeline::{Bounds, Pipeline};
-use editwar::query::lens::Lens;
+use editwar::query::reporter::Reporter;
 use editwar::query::views::{Filter, Report};
 
 use crate::util;
@@ -100,7 +100,7 @@ fn a_report_tells_of_the_most_urgent_objects_and_how_many_it_leaves_out() {
     let report = |limit, bytes_max| {
         let filter = Filter { limit, bytes_max, ..Filter::default() };
         let classes = Policy::default().classes;
-        Lens { pipeline: &pipeline, classes: &classes }.report(&filter)
+        Reporter { pipeline: &pipeline, classes: &classes }.report(&filter)
     };
     let names = |report: &Report| report.wars.iter().map(|war| war.object.name.clone()).collect::<Vec<_>>();
     let whole = report(None, None);

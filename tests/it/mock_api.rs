@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use editwar::detect::verdict::{Confidence, State};
-use editwar::enforce::hand::{Error, Hand};
 use editwar::enforce::keeper::Keeper;
 use editwar::enforce::lease::Lease;
+use editwar::enforce::pause_client::{Error, PauseClient};
 use editwar::enforce::pauses::Target;
 use editwar::enforce::plan::Verdict;
 use http::{Request, Response, StatusCode};
@@ -109,7 +109,7 @@ fn metadata() -> Value {
 #[tokio::test]
 async fn a_pause_is_one_forced_apply_of_annotations_to_the_object_of_this_uid() {
     let (client, mut server) = Server::new();
-    let hand = Hand::new(client, LIMIT);
+    let hand = PauseClient::new(client, LIMIT);
     let (target, verdict) = (target(), verdict());
     let (paused, call) = tokio::join!(hand.pause(&target, &verdict), server.answer(200, &[], metadata()));
     paused.unwrap();
@@ -138,7 +138,7 @@ async fn a_pause_is_one_forced_apply_of_annotations_to_the_object_of_this_uid() 
 #[tokio::test]
 async fn an_object_that_was_deleted_or_replaced_is_gone() {
     let (client, mut server) = Server::new();
-    let hand = Hand::new(client, LIMIT);
+    let hand = PauseClient::new(client, LIMIT);
     let (target, verdict) = (target(), verdict());
     for (code, reason) in [(404, "NotFound"), (409, "Conflict")] {
         let (paused, _) = tokio::join!(hand.pause(&target, &verdict), server.refuse(code, reason, &[]));
@@ -151,7 +151,7 @@ async fn an_object_that_was_deleted_or_replaced_is_gone() {
 #[tokio::test]
 async fn a_missing_permission_comes_with_the_rule_that_grants_it() {
     let (client, mut server) = Server::new();
-    let hand = Hand::new(client, LIMIT);
+    let hand = PauseClient::new(client, LIMIT);
     let (target, verdict) = (target(), verdict());
     let (paused, _) = tokio::join!(hand.pause(&target, &verdict), server.refuse(403, "Forbidden", &[]));
     let Err(Error::Forbidden { message, rule }) = paused else { panic!("{paused:?}") };
@@ -162,7 +162,7 @@ async fn a_missing_permission_comes_with_the_rule_that_grants_it() {
 #[tokio::test]
 async fn an_api_server_that_is_busy_fails_the_call_and_the_call_is_not_repeated_by_itself() {
     let (client, mut server) = Server::new();
-    let hand = Hand::new(client, LIMIT);
+    let hand = PauseClient::new(client, LIMIT);
     let (target, verdict) = (target(), verdict());
     for (code, reason) in [(429, "TooManyRequests"), (503, "ServiceUnavailable"), (500, "InternalError")] {
         let refused = server.refuse(code, reason, &[("retry-after", "1")]);
@@ -176,7 +176,7 @@ async fn an_api_server_that_is_busy_fails_the_call_and_the_call_is_not_repeated_
 #[tokio::test]
 async fn a_call_that_is_not_answered_is_given_up() {
     let (client, _server) = Server::new();
-    let hand = Hand::new(client, Duration::from_millis(20));
+    let hand = PauseClient::new(client, Duration::from_millis(20));
     let paused = hand.pause(&target(), &verdict()).await;
     assert!(matches!(&paused, Err(Error::Unavailable(why)) if why.contains("no answer within")), "{paused:?}");
 }

@@ -7,7 +7,7 @@ use editwar::audit::decoded_chunk::DecodedChunk;
 use editwar::detect::actor_class::ActorClassifier;
 use editwar::detect::policy::Policy;
 use editwar::pipeline::{Bounds, Pipeline};
-use editwar::query::lens::Lens;
+use editwar::query::reporter::Reporter;
 use editwar::query::views::{Filter, Report};
 
 /// Returns the path of a file or directory in the repository.
@@ -65,7 +65,7 @@ pub(crate) fn pipeline_of<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Pipe
 
 /// Returns everything that was found in a pipeline.
 pub(crate) fn report(pipeline: &Pipeline) -> Report {
-    Lens { pipeline, classes: &ActorClassifier::default() }.report(&Filter::default())
+    Reporter { pipeline, classes: &ActorClassifier::default() }.report(&Filter::default())
 }
 
 /// Formats an object as `deployments.apps shop/web`

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use editwar::detect::verdict::{Confidence, State};
-use editwar::enforce::plan::{Action, Lift, Now, Plan, Removal, Rules, Verdict};
+use editwar::enforce::plan::{Action, Now, PauseRemoval, Plan, ResumeReason, Rules, Verdict};
 use serde_json::{Value, json};
 
 use crate::cluster::{ALICE, BOB, Cluster, HPA, Level, OPERATOR};
@@ -120,7 +120,7 @@ fn weakness_4_a_failed_or_stripped_pause_is_taken_for_a_users_resume() {
     assert!(matches!(step(&mut plan, at(2), Some(paused())), Some(Action::Pause { .. })));
     plan.has_paused("web", Some(600 * SECOND), at(2));
     // If the rival removes the pause, it is set again. If a person removes it, reconciliation resumes.
-    let removal = |is_deliberate| Some(Removal { at: 15 * SECOND, actor: "robot".into(), is_deliberate });
+    let removal = |is_deliberate| Some(PauseRemoval { at: 15 * SECOND, actor: "robot".into(), is_deliberate });
     let stripped = Verdict { removal: removal(false), ..paused() };
     assert!(matches!(step(&mut plan, at(20), Some(stripped)), Some(Action::Pause { .. })));
     let lifted = Verdict { removal: removal(true), ..paused() };
@@ -132,12 +132,12 @@ fn weakness_5_it_never_resumes_by_itself_and_forgets_at_a_restart() {
     let mut plan = Plan::new(rules());
     plan.has_paused("web", Some(600 * SECOND), at(1));
     let quiet = Verdict { state: State::Subsiding, ..paused() };
-    assert_eq!(step(&mut plan, at(601), Some(quiet)), Some(Action::Lift(Lift::Quiet)));
+    assert_eq!(step(&mut plan, at(601), Some(quiet)), Some(Action::Lift(ResumeReason::Quiet)));
     // After a restart, only the annotation and its end are known.
     let mut plan = Plan::new(rules());
     plan.has_paused("web", Some(600 * SECOND), at(300));
     assert_eq!(step(&mut plan, at(301), None), None);
-    assert_eq!(step(&mut plan, at(600), None), Some(Action::Lift(Lift::Quiet)));
+    assert_eq!(step(&mut plan, at(600), None), Some(Action::Lift(ResumeReason::Quiet)));
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn weakness_6_unmanaged_does_not_clear_the_alert() {
     let mut plan = Plan::new(rules());
     plan.has_paused("web", Some(600 * SECOND), at(1));
     let unmanaged = Verdict { is_unmanaged: true, ..paused() };
-    assert_eq!(step(&mut plan, at(2), Some(unmanaged)), Some(Action::Lift(Lift::Unmanaged)));
+    assert_eq!(step(&mut plan, at(2), Some(unmanaged)), Some(Action::Lift(ResumeReason::Unmanaged)));
     plan.has_lifted(&"web");
     // The gauge follows the number of paused objects.
     assert_eq!(plan.paused().count(), 0);

@@ -255,7 +255,7 @@ pub(super) const RULES: &[BuiltInRule] = &[
     rule("*", "OpenAPI-Generator", ActorClass::Automation, Role::Ci), // [m] kubernetes-client/python: Ansible, or any Python script
     rule("*", "helm", ActorClass::Person, Role::Helm),                // [m] helm cmd/helm/helm.go
     rule("*", "Helm", ActorClass::Person, Role::Helm), // [m] helm internal/version/version.go: user agent Helm/VERSION
-    rule("*", "Mozilla", ActorClass::Person, Role::Console), // [m] openshift/console and Lens pass on the browser's user agent
+    rule("*", "Mozilla", ActorClass::Person, Role::Console), // [m] openshift/console and Reporter pass on the browser's user agent
     rule("*", "Headlamp*", ActorClass::Person, Role::Console), // [m] headlamp kubeconfig.go: `Headlamp VERSION (linux/amd64)`: no slash before the version
     rule("*", "dashboard", ActorClass::Person, Role::Console), // [k]
     rule("*", "kubectl*", ActorClass::Person, Role::Kubectl),

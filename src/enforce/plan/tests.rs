@@ -26,8 +26,8 @@ fn fought(state: State) -> Verdict {
     }
 }
 
-fn removed(second: i64, is_deliberate: bool) -> Option<Removal> {
-    Some(Removal { at: second * SECOND, actor: "alice".into(), is_deliberate })
+fn removed(second: i64, is_deliberate: bool) -> Option<PauseRemoval> {
+    Some(PauseRemoval { at: second * SECOND, actor: "alice".into(), is_deliberate })
 }
 
 /// Runs one step with one object's verdict, reports the action as done, and returns a word for it.
@@ -48,9 +48,9 @@ fn step(plan: &mut Plan<&'static str>, now: Now, verdict: Option<Verdict>) -> &'
         Some(Action::Lift(why)) => {
             plan.has_lifted(&"web");
             match why {
-                Lift::Quiet => "quiet",
-                Lift::Unmanaged => "unmanaged",
-                Lift::SwitchedOff => "switched off",
+                ResumeReason::Quiet => "quiet",
+                ResumeReason::Unmanaged => "unmanaged",
+                ResumeReason::SwitchedOff => "switched off",
             }
         }
         Some(Action::Resumed(_)) => {

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Interval;
 
-use super::enforcer;
+use super::enforcer_setup;
 use crate::auth::review::Reviews;
 use crate::auth::tokens::Tokens;
 use crate::auth::{Allow, Gate, Refusal, Right};
@@ -39,7 +39,7 @@ const UNKNOWN_LOOKS_MAX: u32 = 60;
 
 /// TLS and access control of one listener.
 #[derive(Clone)]
-pub(super) struct Guarded {
+pub(super) struct ListenerSecurity {
     pub(super) tls: Option<Arc<Secured>>,
     gate: Gate,
     tokens: Option<(PathBuf, Arc<Tokens>)>,
@@ -49,60 +49,64 @@ pub(super) struct Guarded {
     is_local: bool,
 }
 
-// === impl Guarded ===
+// === impl ListenerSecurity ===
 
-impl Guarded {
+impl ListenerSecurity {
     /// Creates the access control of the webhook's and the admin listener, without contacting an API server.
-    pub(super) async fn of(config: &Config) -> Result<(Guarded, Guarded)> {
+    pub(super) async fn of(config: &Config) -> Result<(ListenerSecurity, ListenerSecurity)> {
         let reviews = if config.webhook.auth.token_review || config.admin.auth.token_review {
-            Some(Arc::new(Reviews::new(enforcer::client(&config.enforce).await?)))
+            Some(Arc::new(Reviews::new(enforcer_setup::client(&config.enforce).await?)))
         } else {
             None
         };
-        let one =
-            |name: &str, listen: SocketAddr, tls: &Option<Tls>, auth: &Auth, is_insecure: bool| -> Result<Guarded> {
-                if is_insecure {
-                    tracing::warn!(
-                        listener = name,
-                        "allow_insecure is set: any client that reaches this listener has access without authentication"
-                    );
-                }
-                if auth.client_ca.is_some() && auth.allow.is_empty() {
-                    tracing::warn!(
-                        listener = name,
-                        "client_ca is set without allow: every certificate of that CA has all rights except `admin`; \
+        let one = |name: &str,
+                   listen: SocketAddr,
+                   tls: &Option<Tls>,
+                   auth: &Auth,
+                   is_insecure: bool|
+         -> Result<ListenerSecurity> {
+            if is_insecure {
+                tracing::warn!(
+                    listener = name,
+                    "allow_insecure is set: any client that reaches this listener has access without authentication"
+                );
+            }
+            if auth.client_ca.is_some() && auth.allow.is_empty() {
+                tracing::warn!(
+                    listener = name,
+                    "client_ca is set without allow: every certificate of that CA has all rights except `admin`; \
                      list the permitted names in auth.allow"
-                    );
+                );
+            }
+            let tokens = match &auth.token_file {
+                Some(path) => {
+                    let tokens =
+                        Tokens::read(path).with_context(|| format!("{name}.auth.token_file: {}", path.display()))?;
+                    Some((path.clone(), Arc::new(tokens)))
                 }
-                let tokens = match &auth.token_file {
-                    Some(path) => {
-                        let tokens = Tokens::read(path)
-                            .with_context(|| format!("{name}.auth.token_file: {}", path.display()))?;
-                        Some((path.clone(), Arc::new(tokens)))
-                    }
-                    None => None,
-                };
-                let allow = auth.allow.iter().map(|a| Allow {
-                    name: a.name.clone(),
-                    rights: a.rights.clone(),
-                    clusters: a.clusters.clone(),
-                });
-                let known = tokens.as_ref().map(|(_, tokens)| tokens.clone());
-                let gate = if auth.is_on() {
-                    Gate::new(known, reviews.clone().filter(|_| auth.token_review), allow.collect())
-                } else {
-                    Gate::open()
-                };
-                let files = tls.as_ref().map(|tls| TlsFiles {
-                    cert: tls.cert.clone(),
-                    key: tls.key.clone(),
-                    client_ca: auth.client_ca.clone(),
-                    client_crl: auth.client_crl.clone(),
-                });
-                let tls = files.map(Secured::new).transpose()?;
-                let is_local = !auth.is_on() && listen.ip().is_loopback();
-                Ok(Guarded { tls, gate, tokens, metrics: None, is_local })
+                None => None,
             };
+            let allow = auth.allow.iter().map(|a| Allow {
+                name: a.name.clone(),
+                rights: a.rights.clone(),
+                clusters: a.clusters.clone(),
+            });
+            let known = tokens.as_ref().map(|(_, tokens)| tokens.clone());
+            let gate = if auth.is_on() {
+                Gate::new(known, reviews.clone().filter(|_| auth.token_review), allow.collect())
+            } else {
+                Gate::open()
+            };
+            let files = tls.as_ref().map(|tls| TlsFiles {
+                cert: tls.cert.clone(),
+                key: tls.key.clone(),
+                client_ca: auth.client_ca.clone(),
+                client_crl: auth.client_crl.clone(),
+            });
+            let tls = files.map(Secured::new).transpose()?;
+            let is_local = !auth.is_on() && listen.ip().is_loopback();
+            Ok(ListenerSecurity { tls, gate, tokens, metrics: None, is_local })
+        };
         let (webhook, admin) = (&config.webhook, &config.admin);
         Ok((
             one("webhook", webhook.listen, &webhook.tls, &webhook.auth, webhook.allow_insecure)?,
@@ -111,8 +115,8 @@ impl Guarded {
     }
 
     /// Counts rejected requests in these metrics.
-    pub(super) fn counting(self, metrics: &Metrics) -> Guarded {
-        Guarded { metrics: Some(metrics.clone()), ..self }
+    pub(super) fn counting(self, metrics: &Metrics) -> ListenerSecurity {
+        ListenerSecurity { metrics: Some(metrics.clone()), ..self }
     }
 
     /// Admits a request, or returns the response to reject it with.
@@ -198,9 +202,9 @@ impl Guarded {
     }
 }
 
-impl Admission for Guarded {
+impl Admission for ListenerSecurity {
     async fn admit(&self, request: &Request<Incoming>, peer: &Peer, cluster: &str) -> Result<(), Reply> {
-        Guarded::admit(self, request, peer, Right::Ingest, cluster).await
+        ListenerSecurity::admit(self, request, peer, Right::Ingest, cluster).await
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::lens::Lens;
-use super::views::{Filter, Moment, Participants, TransitionView, Transitions};
+use super::reporter::Reporter;
+use super::views::{Filter, Participants, TimelineEntry, TransitionView, Transitions};
 use crate::audit::event::{Micros, parse_timestamp};
 use crate::detect::actor_class::ActorClassifier;
 use crate::journal;
@@ -53,14 +53,14 @@ impl History<'_> {
         if let Some(now) = self.pipeline.latest_of(key.cluster()) {
             drop(whole.pass_time(key.cluster(), now));
         }
-        let Some(mut found) = (Lens { pipeline: &whole, classes: self.classes }).participants(key) else {
+        let Some(mut found) = (Reporter { pipeline: &whole, classes: self.classes }).participants(key) else {
             return Ok(None);
         };
         found.timeline.clear();
         for (from, page) in past.pages(policy, key) {
             let moments = page.table().with(key, |state| {
                 let history = state.history().into_iter().flat_map(|c| c.records());
-                history.filter(|record| record.order.at >= from).map(Moment::of).collect::<Vec<_>>()
+                history.filter(|record| record.order.at >= from).map(TimelineEntry::of).collect::<Vec<_>>()
             });
             found.timeline.extend(moments.unwrap_or_default());
         }

@@ -22,7 +22,7 @@ const CLIENT_QUESTIONS_MAX: usize = 32;
 
 /// The query limiter, shared by all requests.
 #[derive(Clone, Debug)]
-pub(super) struct Computing {
+pub(super) struct QueryLimiter {
     cores: Arc<Semaphore>,
     questions: Budget,
     /// A queue per client. A client only queues for the shared cores as many queries as it may run at once.
@@ -30,15 +30,15 @@ pub(super) struct Computing {
 }
 
 /// The permits of a running query.
-pub(super) struct Turn {
+pub(super) struct QueryPermit {
     _core: OwnedSemaphorePermit,
     _own: OwnedSemaphorePermit,
     _question: Reservation,
 }
 
-impl Default for Computing {
-    fn default() -> Computing {
-        Computing {
+impl Default for QueryLimiter {
+    fn default() -> QueryLimiter {
+        QueryLimiter {
             cores: Arc::new(Semaphore::new(cores())),
             questions: Budget::new(QUESTIONS_MAX, CLIENT_QUESTIONS_MAX),
             queues: Arc::default(),
@@ -50,15 +50,15 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
-// === impl Computing ===
+// === impl QueryLimiter ===
 
-impl Computing {
+impl QueryLimiter {
     /// Waits for a core. Returns `None` if too many queries are queued, of this client or in total.
-    pub(super) async fn begin(&self, client: IpAddr) -> Option<Turn> {
+    pub(super) async fn begin(&self, client: IpAddr) -> Option<QueryPermit> {
         let question = self.questions.reserve(client, 1)?;
         let own = self.queue(client_of(client)).acquire_owned().await.ok()?;
         let core = self.cores.clone().acquire_owned().await.ok()?;
-        Some(Turn { _core: core, _own: own, _question: question })
+        Some(QueryPermit { _core: core, _own: own, _question: question })
     }
 
     fn queue(&self, client: IpAddr) -> Arc<Semaphore> {
@@ -90,7 +90,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_asks_much_waits_behind_itself() {
-        let computing = Computing::default();
+        let computing = QueryLimiter::default();
         let (greedy, modest) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         let first = computing.begin(greedy).await.unwrap();
         let more: Vec<_> = (0..40)

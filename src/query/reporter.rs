@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::views::{
-    Contender, Contention, Cooperation, Coverage, Dependent, Field, Filter, Flapping, HotLoop, Moment, Object,
-    OtherWriter, Participants, Party, Remedy, Report, StatsView, Value, War, is_cut, json_of,
+    Contender, Contention, Cooperation, Coverage, Dependent, Field, Filter, Flapping, HotLoop, Object, OtherWriter,
+    Participants, Party, Remedy, Report, StatsView, TimelineEntry, Value, War, is_cut, json_of,
 };
 use crate::audit::event::Micros;
 use crate::detect::actor::Client;
@@ -34,16 +34,16 @@ const DEPENDENT_WRITES_MIN: u32 = 6;
 
 /// Builds views of the objects of a pipeline.
 #[derive(Clone, Copy, Debug)]
-pub struct Lens<'a> {
+pub struct Reporter<'a> {
     /// The pipeline.
     pub pipeline: &'a Pipeline,
     /// Classifies the actors.
     pub classes: &'a ActorClassifier,
 }
 
-// === impl Lens ===
+// === impl Reporter ===
 
-impl<'a> Lens<'a> {
+impl<'a> Reporter<'a> {
     /// Returns the report on all objects that match the filter.
     pub fn report(&self, filter: &Filter) -> Report {
         let stats = self.pipeline.stats();
@@ -152,7 +152,7 @@ impl<'a> Lens<'a> {
                 wars,
                 cooperation: cooperations(&Object::of(key, state), state, false),
                 actors,
-                timeline: history.map(Moment::of).collect(),
+                timeline: history.map(TimelineEntry::of).collect(),
                 complete_since: None,
                 transitions: Vec::new(),
                 coverage: Coverage::from(&self.pipeline.stats()),
@@ -167,7 +167,7 @@ impl<'a> Lens<'a> {
     /// # Errors
     /// A message for the user: no object matches, or several do.
     pub fn find(&self, filter: &Filter) -> Result<Participants, String> {
-        let key = self.meant(filter, Vec::new())?;
+        let key = self.resolve_object(filter, Vec::new())?;
         self.participants(&key).ok_or_else(|| "the configuration excludes this object".to_owned())
     }
 
@@ -175,7 +175,7 @@ impl<'a> Lens<'a> {
     ///
     /// # Errors
     /// A message for the user: no object matches, or several do.
-    pub fn meant(&self, filter: &Filter, others: Vec<ObjectKey>) -> Result<ObjectKey, String> {
+    pub fn resolve_object(&self, filter: &Filter, others: Vec<ObjectKey>) -> Result<ObjectKey, String> {
         let is_meant = |key: &ObjectKey, state: &ObjectState| filter.is_object(&Object::of(key, state));
         let mut keys = self.pipeline.table().keys(is_meant);
         keys.extend(others);

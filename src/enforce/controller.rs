@@ -15,13 +15,13 @@ use tokio::time::MissedTickBehavior;
 use super::action::{Actor, Outcome};
 use super::calls::{ACCOUNT, CALL, within};
 use super::events::Events;
-use super::hand::{Error, Found, Hand, Kind};
 use super::keeper::Tenure;
 use super::link::Link;
-use super::look::{self, CLUSTER};
+use super::pause_client::{Error, Found, Kind, PauseClient};
 use super::pauses::Pauses;
-use super::plan::{Action, Again, Lift, Now, Plan, REFUSED_FOR, Rules};
+use super::plan::{Action, Again, Now, Plan, REFUSED_FOR, ResumeReason, Rules};
 use super::selection::Selection;
+use super::verdicts::{self, CLUSTER};
 use crate::audit::event::Micros;
 use crate::detect::verdict::State;
 use crate::pipeline::Pipeline;
@@ -45,7 +45,7 @@ const TROUBLE_FOR: Duration = Duration::from_secs(30);
 
 /// The identity of this replica in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ReplicaIdentity {
     /// The account of its client.
     pub account: String,
     /// The namespace of the Lease.
@@ -103,8 +103,9 @@ impl Enforcer {
         (link, pauses): (Link, Pauses),
         (tenure, events): (Tenure, Events),
     ) -> Enforcer {
-        let hand = Hand::new(client, CALL);
-        let actor = Actor { hand, events, selection, pauses, pipeline: pipeline.clone(), tenure: tenure.clone() };
+        let pause_client = PauseClient::new(client, CALL);
+        let actor =
+            Actor { pause_client, events, selection, pauses, pipeline: pipeline.clone(), tenure: tenure.clone() };
         Enforcer {
             actor: Arc::new(actor),
             plan: Plan::new(rules.clone()),
@@ -201,7 +202,7 @@ impl Enforcer {
                 let actor = self.actor.clone();
                 self.tasks.spawn(async move {
                     let kind = Kind::Resource(resource.0.clone(), resource.1.clone());
-                    let result = actor.hand.paused(&kind).await;
+                    let result = actor.pause_client.paused(&kind).await;
                     Done::Listed { resource, result }
                 });
             }
@@ -219,7 +220,7 @@ impl Enforcer {
         self.tasks.spawn(async move {
             let mut off = BTreeSet::new();
             for namespace in namespaces {
-                match actor.hand.is_switched_off(&namespace).await {
+                match actor.pause_client.is_switched_off(&namespace).await {
                     Ok(true) => drop(off.insert(namespace)),
                     Ok(false) => {}
                     Err(error) => return Done::SwitchedOff(Err(error)),
@@ -238,7 +239,7 @@ impl Enforcer {
         let may = |key: &ObjectKey| held.contains(key) || self.actor.selection.may(key) && is_adopted(key);
         // This takes a while if there are many objects; other tasks, such as the renewal of the Lease, move to another
         // thread.
-        let verdicts = block_in_place(|| look::verdicts(&self.pipeline, &self.account, self.rules.confidence, may));
+        let verdicts = block_in_place(|| verdicts::verdicts(&self.pipeline, &self.account, self.rules.confidence, may));
         for (key, action) in self.plan.step(now, &verdicts) {
             self.begin(key, action, now);
         }
@@ -273,7 +274,7 @@ impl Enforcer {
 
     /// Pauses an object before the write that would have led to this verdict.
     fn pause_early(&mut self, key: ObjectKey, now: Now) {
-        let found = look::verdict_on(&self.pipeline, &self.account, self.rules.confidence, &key);
+        let found = verdicts::verdict_on(&self.pipeline, &self.account, self.rules.confidence, &key);
         let (Some(mut verdict), Some(limits)) = (found, self.pipeline.policy().limits(&key.object())) else { return };
         let latest = now.latest.unwrap_or(now.clock);
         if verdict.state == State::Sustained {
@@ -306,7 +307,7 @@ impl Enforcer {
         }
         (self.pinged, self.is_pinging) = (now.clock, true);
         let actor = self.actor.clone();
-        self.tasks.spawn(async move { Done::Pinged(actor.hand.ping(&key).await) });
+        self.tasks.spawn(async move { Done::Pinged(actor.pause_client.ping(&key).await) });
     }
 
     fn done(&mut self, done: Result<Done, JoinError>) {
@@ -317,7 +318,7 @@ impl Enforcer {
                 let now = self.now();
                 let is_off = |key: &&ObjectKey| off.contains(key.object().namespace) && self.plan.may_try(key, now);
                 for key in self.plan.paused().filter(is_off).cloned().collect::<Vec<_>>() {
-                    self.begin(key, Action::Lift(Lift::SwitchedOff), now);
+                    self.begin(key, Action::Lift(ResumeReason::SwitchedOff), now);
                 }
             }
             Ok(Done::SwitchedOff(Err(error))) => self.failed("cannot list namespaces", &error),

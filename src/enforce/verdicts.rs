@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::plan::{Removal, Verdict};
+use super::plan::{PauseRemoval, Verdict};
 use crate::detect::actor_class::ActorClass;
 use crate::detect::annotations::{self, MODE, PAUSED};
 use crate::detect::assessment::{Assessment, WarAssessment};
@@ -115,10 +115,10 @@ fn is_true(value: &Option<FieldValue>) -> bool {
 
 /// A removal is deliberate if a person removed the annotation in a write that changed nothing but annotations for
 /// reconcilers. Any other removal may be a side effect.
-fn removal_of(record: &Record) -> Removal {
+fn removal_of(record: &Record) -> PauseRemoval {
     let is_person = record.client.class == ActorClass::Person;
     let is_annotation = |path: &str| path.starts_with("metadata.annotations['platform.kubevirt.io/");
-    Removal {
+    PauseRemoval {
         at: record.order.at,
         actor: record.client.actor.clone(),
         is_deliberate: is_person && record.changes.iter().all(|change| is_annotation(&change.path)),

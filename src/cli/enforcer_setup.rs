@@ -10,19 +10,19 @@ use tokio::task::JoinHandle;
 
 use crate::config::{Enforce, Mode};
 use crate::enforce::calls::{CALL, CONNECT, SILENCE};
+use crate::enforce::controller::{self, Enforcer, ReplicaIdentity};
 use crate::enforce::events::Events;
-use crate::enforce::hand::Kind;
 use crate::enforce::keeper::Keeper;
 use crate::enforce::kill_switch::KillSwitch;
 use crate::enforce::lease::Lease;
 use crate::enforce::link::Link;
+use crate::enforce::pause_client::Kind;
 use crate::enforce::pauses::Pauses;
 use crate::enforce::plan::Rules;
-use crate::enforce::run::{self, Enforcer, Place};
 use crate::enforce::selection::Selection;
 use crate::pipeline::Pipeline;
-use crate::reconcile::apply::{Reconciler, Settings};
-use crate::reconcile::asset::Assets;
+use crate::reconcile::controller::{Reconciler, Settings};
+use crate::reconcile::manifest::Assets;
 use crate::telemetry::control::Control;
 use crate::telemetry::metrics::Metrics;
 
@@ -37,7 +37,7 @@ pub(super) struct Access {
     killing: kube::Client,
     events: Events,
     pauses: Pauses,
-    pub(super) place: Place,
+    pub(super) place: ReplicaIdentity,
 }
 
 // === impl Access ===
@@ -46,7 +46,7 @@ impl Access {
     /// Creates the clients as configured. The API server does not have to be reachable yet.
     pub(super) async fn of(enforce: &Enforce) -> Result<Access> {
         let client = client(enforce).await?;
-        let account = match run::account(&client).await {
+        let account = match controller::account(&client).await {
             Ok(account) => account,
             Err(error) => {
                 tracing::warn!(%error, account = ACCOUNT, "cannot query the account of this client; assuming the default");
@@ -62,7 +62,7 @@ impl Access {
             events: Events::new(client.clone(), &identity),
             client,
             pauses: Pauses::default(),
-            place: Place { account, namespace, identity },
+            place: ReplicaIdentity { account, namespace, identity },
         })
     }
 
@@ -99,7 +99,7 @@ impl Access {
         let confidence = enforce.min_confidence;
         let fresh_for = enforce.max_event_age.micros();
         let rules = Rules { confidence, per_minute: enforce.max_pauses_per_minute.get() as usize, fresh_for };
-        let Place { account, namespace, identity } = self.place;
+        let ReplicaIdentity { account, namespace, identity } = self.place;
         let selection = selection(enforce);
         announce(&selection, enforce.mode);
         let link = Link::default();

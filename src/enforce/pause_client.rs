@@ -12,10 +12,10 @@ use kube::{Client, ResourceExt, discovery};
 use serde_json::json;
 
 use super::calls::within;
-use super::look::CLUSTER;
 use super::pauses::Target;
 use super::plan::Verdict;
 use super::selection::title;
+use super::verdicts::CLUSTER;
 use crate::audit::event::{Micros, parse_timestamp};
 use crate::detect::annotations::{MODE, PAUSED, PAUSED_BECAUSE, PAUSED_UNTIL};
 use crate::detect::write::ObjectName;
@@ -79,7 +79,7 @@ pub enum Kind {
 }
 
 /// Client for pauses. Each call has a timeout.
-pub struct Hand {
+pub struct PauseClient {
     client: Client,
     limit: Duration,
     resources: Mutex<BTreeMap<String, ApiResource>>,
@@ -129,12 +129,12 @@ impl Live {
     }
 }
 
-// === impl Hand ===
+// === impl PauseClient ===
 
-impl Hand {
+impl PauseClient {
     /// Creates a client with a timeout per call.
-    pub fn new(client: Client, limit: Duration) -> Hand {
-        Hand { client, limit, resources: Mutex::default() }
+    pub fn new(client: Client, limit: Duration) -> PauseClient {
+        PauseClient { client, limit, resources: Mutex::default() }
     }
 
     /// Reads an object. Returns `None` if it does not exist.

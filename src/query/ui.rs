@@ -12,15 +12,15 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(super) fn index() -> Reply {
-    file("text/html; charset=utf-8", include_str!("page/index.html"))
+    file("text/html; charset=utf-8", include_str!("ui/index.html"))
 }
 
 pub(super) fn style() -> Reply {
-    file("text/css; charset=utf-8", include_str!("page/page.css"))
+    file("text/css; charset=utf-8", include_str!("ui/page.css"))
 }
 
 pub(super) fn script() -> Reply {
-    file("text/javascript; charset=utf-8", include_str!("page/page.js"))
+    file("text/javascript; charset=utf-8", include_str!("ui/page.js"))
 }
 
 fn file(content_type: &'static str, text: &'static str) -> Reply {

@@ -14,7 +14,7 @@ use notify::{RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::asset::Id;
+use super::manifest::Id;
 use crate::enforce::calls::WATCH;
 use crate::util::lock::{read, write};
 

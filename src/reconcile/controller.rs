@@ -14,9 +14,9 @@ use kube::{Client, ResourceExt, discovery};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
-use super::asset::{Asset, Assets, Id};
+use super::manifest::{Asset, Assets, Id};
 use super::plan::{self, Evidence, Gate, Left, Next, Wanted};
-use super::watch::{QUEUE_MAX, Watches, directory};
+use super::watchers::{QUEUE_MAX, Watches, directory};
 use super::{drift, overrides};
 use crate::audit::event::{Micros, parse_timestamp};
 use crate::detect::annotations::{PAUSED_BECAUSE, PAUSED_UNTIL};
@@ -27,8 +27,8 @@ use crate::enforce::calls::{CALL, within};
 use crate::enforce::events::Events;
 use crate::enforce::keeper::Tenure;
 use crate::enforce::link::Link;
-use crate::enforce::look::{CLUSTER, would_pause};
 use crate::enforce::pauses::Target;
+use crate::enforce::verdicts::{CLUSTER, would_pause};
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 use crate::telemetry::control::Control;
@@ -152,7 +152,7 @@ impl Reconciler {
                 () = tenure.gained(IDLE), if !is_held => false,
                 _ = files => true,
                 Some(id) = objects.recv() => {
-                    self.put_off(id, Duration::ZERO);
+                    self.schedule(id, Duration::ZERO);
                     false
                 }
                 () = tokio::time::sleep_until(until.into()) => false,
@@ -178,10 +178,10 @@ impl Reconciler {
                     _ = stop.wait_for(|stop| *stop) => return,
                     () = control.wait_for(true) => Some(GATE_AGAIN),
                     () = tenure.lost() => Some(GATE_AGAIN),
-                    again = self.one(&id, &mut watches) => again,
+                    again = self.reconcile(&id, &mut watches) => again,
                 };
                 if let Some(again) = again {
-                    self.put_off(id, again);
+                    self.schedule(id, again);
                 }
             }
         }
@@ -215,11 +215,11 @@ impl Reconciler {
         self.known.retain(|id, _| self.golden.contains_key(id));
         self.due.retain(|(_, id)| self.golden.contains_key(id));
         watches.want(self.golden.keys().cloned().collect());
-        changed.into_iter().for_each(|id| self.put_off(id, Duration::ZERO));
+        changed.into_iter().for_each(|id| self.schedule(id, Duration::ZERO));
     }
 
     /// Schedules an asset after `wait`, unless it is already scheduled earlier.
-    fn put_off(&mut self, id: Id, wait: Duration) {
+    fn schedule(&mut self, id: Id, wait: Duration) {
         let at = Instant::now() + wait;
         let known = self.known.entry(id.clone()).or_default();
         if let Some(before) = known.due {
@@ -233,7 +233,7 @@ impl Reconciler {
     }
 
     /// Reconciles one asset. Returns the delay until the next time.
-    async fn one(&mut self, id: &Id, watches: &mut Watches) -> Option<Duration> {
+    async fn reconcile(&mut self, id: &Id, watches: &mut Watches) -> Option<Duration> {
         let asset = self.golden.get(id)?.clone();
         let started = Instant::now();
         let again = match self.place(id).await {

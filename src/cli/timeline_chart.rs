@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::style::{Style, clean, clock, is_by, json_text};
 use crate::audit::event::Micros;
-use crate::query::views::{Coverage, Moment, War};
+use crate::query::views::{Coverage, TimelineEntry, War};
 
 /// Maximum number of rows and fields that are drawn. The tables show the rest.
 const LANES_MAX: usize = 6;
@@ -15,7 +15,7 @@ const VALUE_CHARS_MAX: usize = 10;
 const TIME_COLUMNS_MIN: usize = 30;
 
 /// Draws the contested fields of a war. Returns an empty string if there is nothing to draw or not enough space.
-pub fn picture(war: &War, timeline: &[Moment], coverage: &Coverage, style: Style) -> String {
+pub fn picture(war: &War, timeline: &[TimelineEntry], coverage: &Coverage, style: Style) -> String {
     let mut out = String::new();
     let lanes: Vec<&str> = war.parties.iter().take(LANES_MAX).map(|p| p.actor.as_str()).collect();
     let labels: Vec<String> = lanes.iter().map(|lane| style.actor(lane)).collect();
@@ -50,7 +50,7 @@ pub fn picture(war: &War, timeline: &[Moment], coverage: &Coverage, style: Style
 }
 
 /// Returns the value that a write gave to a field, shortened.
-fn value_of(moment: &Moment, path: &str) -> Option<String> {
+fn value_of(moment: &TimelineEntry, path: &str) -> Option<String> {
     if path == "(object)" {
         return match moment.effect.as_str() {
             "create" => Some("created".into()),
