@@ -13,6 +13,7 @@ use std::sync::LazyLock;
 pub use self::class::ActorClass;
 pub use self::role::Role;
 use self::rules::RULES;
+use crate::util::glob::is_match;
 
 /// A rule: patterns for an actor and its tool. `*` matches any number of characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,27 +83,6 @@ impl ActorClassifier {
 impl Default for ActorClassifier {
     fn default() -> ActorClassifier {
         ActorClassifier::with(Vec::new())
-    }
-}
-
-/// Whether a text matches a pattern, in which `*` matches any number of characters.
-pub fn is_match(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
-    let mut is_open = false;
-    let mut last = None;
-    for part in parts {
-        is_open = true;
-        if let Some(middle) = last.replace(part) {
-            match rest.find(middle) {
-                Some(at) => rest = &rest[at + str::len(middle)..],
-                None => return false,
-            }
-        }
-    }
-    match last {
-        Some(last) => rest.ends_with(last),
-        None => !is_open && rest.is_empty(),
     }
 }
 

@@ -9,11 +9,11 @@ mod shell;
 use serde_json::{Value, json};
 
 use self::location::Location;
-pub use self::shell::quoted;
 use self::shell::target;
 use super::actor_class::Role;
 use super::annotations::{PAUSED, PREFIX, UNPATCHED_KINDS, UNPATCHED_PATHS};
 use super::cause::Cause;
+use crate::util::shell::quoted;
 
 /// The properties of a war that determine its remedies.
 #[derive(Clone, Debug)]

@@ -32,17 +32,6 @@ pub struct Origin<'a> {
     pub source: &'a str,
 }
 
-/// The reason why events were not accepted now. They may be accepted later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Rejected {
-    /// The writes cannot be stored.
-    #[error(transparent)]
-    Journal(#[from] Unavailable),
-    /// The decoded events need more memory than is left.
-    #[error("too many bytes of batches are in flight")]
-    Memory,
-}
-
 /// The path of events from the sources to the sinks, shared by all sources of a server.
 #[derive(Clone)]
 pub struct Intake {
@@ -77,37 +66,42 @@ impl Intake {
     }
 
     /// Ingests the body of a request. On `Ok`, its writes are durable, if there is a journal, and its events are
-    /// observed. Returns the number of events, malformed ones included. `reserve` reserves memory, in bytes, and
-    /// returns `false` if there is not enough.
+    /// observed. Returns the number of events, malformed ones included.
+    ///
+    /// `reserve` reserves memory for the decoded events, in bytes, and returns `false` if there is not enough. Then no
+    /// other body is decoded on this core until the journal has stored the events.
     ///
     /// # Errors
-    /// [`Rejected`]. If the same body is sent again, nothing of it counts twice.
+    /// [`Unavailable`] if the writes cannot be stored. If the same body is sent again, nothing of it counts twice.
     pub async fn ingest_body(
         &self,
         origin: Origin<'_>,
         body: &[u8],
         reserve: impl FnOnce(usize) -> bool,
-    ) -> Result<u64, Rejected> {
-        let mut stored = Ok(());
-        let chunk = self
-            .computing(body, || {
-                let timer = self.metrics.batch_decode_duration.start_timer();
-                let part = |part: &DecodedChunk<'_>| {
+    ) -> Result<u64, Unavailable> {
+        let decode = || -> Result<(DecodedChunk<'_>, bool), Unavailable> {
+            let mut stored = Ok(());
+            let timer = self.metrics.batch_decode_duration.start_timer();
+            let chunk = if is_long(body) {
+                DecodedChunk::of_values_in_parts(body, EVENTS_MAX, |part| {
                     if stored.is_ok() {
                         stored = self.ingest_blocking(origin, part);
                     }
-                };
-                let chunk = match is_long(body) {
-                    true => DecodedChunk::of_values_in_parts(body, EVENTS_MAX, part),
-                    false => DecodedChunk::of_values(body),
-                };
-                timer.observe_duration();
-                chunk
-            })
-            .await;
-        stored?;
-        if !reserve(chunk.bytes()) {
-            return Err(Rejected::Memory);
+                })
+            } else {
+                DecodedChunk::of_values(body)
+            };
+            timer.observe_duration();
+            stored?;
+            let may_wait = reserve(chunk.bytes());
+            if !may_wait {
+                tokio::task::block_in_place(|| self.ingest_blocking(origin, &chunk))?;
+            }
+            Ok((chunk, may_wait))
+        };
+        let (chunk, is_left) = self.computing(body, decode).await?;
+        if !is_left {
+            return Ok(chunk.positions);
         }
         if let Some(journal) = &self.journal {
             let records = self.computing(body, || self.records(origin, &chunk)).await;
@@ -142,10 +136,11 @@ impl Intake {
     async fn computing<T>(&self, body: &[u8], work: impl FnOnce() -> T) -> T {
         // The semaphore is never closed; if it were, the work would be done without a permit.
         let _permit = self.decoders.acquire().await;
-        match is_long(body) {
+        if is_long(body) {
             // Moves the other tasks of this thread to another one, which costs more than decoding a small batch.
-            true => tokio::task::block_in_place(work),
-            false => work(),
+            tokio::task::block_in_place(work)
+        } else {
+            work()
         }
     }
 

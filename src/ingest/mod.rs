@@ -26,6 +26,6 @@ pub trait Source: Send {
     /// Returns its name for logs.
     fn name(&self) -> &'static str;
 
-    /// Runs until `stop` logs true. Returns after everything that was received is ingested.
+    /// Runs until `stop` turns true. Returns after everything that was received is ingested.
     fn run(self: Box<Self>, stop: watch::Receiver<bool>) -> BoxFuture<'static, ()>;
 }

@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 
 use super::Source;
 use super::buffer_pool::BufferPool;
-use super::intake::{Intake, Origin, Rejected};
+use super::intake::{Intake, Origin};
 use crate::journal::committer::Unavailable;
 use crate::net::budget::{Budget, Reservation, client_of};
 use crate::net::{Listener, Peer, Reply, web};
@@ -159,11 +159,7 @@ impl Webhook {
         // A separate task: a batch whose writes were sent to the journal must be observed even if the client
         // disconnects.
         let ingested = tokio::spawn(task.instrument(span)).await;
-        let events = match ingested.unwrap_or(Err(Rejected::Journal(Unavailable))) {
-            Ok(events) => events,
-            Err(Rejected::Journal(_)) => return self.unavailable(),
-            Err(Rejected::Memory) => return self.full(),
-        };
+        let Ok(events) = ingested.unwrap_or(Err(Unavailable)) else { return self.unavailable() };
         // An empty batch is a connectivity check.
         if events > 0 {
             self.clusters().learn(&cluster, peer.ip());

@@ -147,7 +147,7 @@ impl Metrics {
             ),
             batch_decode_duration: histogram(
                 "editwar_batch_decode_duration_seconds",
-                "Time to decode and process a batch, in seconds.",
+                "Time to decode a batch, in seconds.",
             ),
             webhook_request_duration: histogram(
                 "editwar_webhook_request_duration_seconds",

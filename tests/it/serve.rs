@@ -406,6 +406,23 @@ fn tls_is_real() {
 }
 
 #[test]
+fn a_body_of_the_largest_size_is_accepted_although_its_events_need_memory_too() {
+    // An eighth of the memory is for batches, and half of that for one: 4 MiB, which is also what one client may have.
+    let server = Server::start(&["--set", "bounds.max_memory=64MiB"]);
+    let event = |n: usize| {
+        format!(
+            r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"{n}","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/shop/configmaps/web","verb":"patch","user":{{"username":"alice"}},"objectRef":{{"resource":"configmaps","namespace":"shop","name":"web","apiVersion":"v1"}},"responseStatus":{{"metadata":{{}},"code":200}},"requestReceivedTimestamp":"2026-11-23T02:00:00.000000Z","stageTimestamp":"2026-11-23T02:00:00.001000Z"}}"#
+        )
+    };
+    let items: Vec<String> = (0..12_000).map(event).collect();
+    let body = format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{}]}}"#, items.join(","));
+    assert!(body.len() > 4 << 20, "{}", body.len());
+    assert_eq!(server.post("/audit", body.as_bytes()).0, 200);
+    assert_eq!(server.metric(r#"editwar_batches_total{outcome="truncated"}"#), 1.0);
+    assert!(server.metric(r#"editwar_events_total{outcome="write"}"#) > 9_000.0);
+}
+
+#[test]
 fn a_port_in_use_and_a_bad_certificate_say_what_to_do() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let run = |arguments: &[&str]| {

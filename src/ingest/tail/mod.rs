@@ -127,7 +127,7 @@ impl Source for TailSource {
         "tail"
     }
 
-    /// Tails until `stop` logs true. Returns after everything that was read is ingested and a checkpoint is saved.
+    /// Tails until `stop` turns true. Returns after everything that was read is ingested and a checkpoint is saved.
     fn run(self: Box<Self>, mut stop: watch::Receiver<bool>) -> BoxFuture<'static, ()> {
         let TailSource { mut worker, woken, wake } = *self;
         Box::pin(async move {
