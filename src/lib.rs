@@ -20,7 +20,7 @@
 //! - [`audit`] finds and decodes the events in these bytes. Each format is an envelope.
 //! - [`pipeline`] owns the table of objects. It drops duplicates and passes each request to its object.
 //! - [`detect`] is the engine. It is pure: no clock, no I/O, no async code.
-//! - [`notify`] tells the sinks about transitions and thrashing events.
+//! - [`notify`] passes transitions and thrashing events to the sinks.
 //! - [`query`] shows the verdicts: reports, the JSON API, and the web page.
 //! - [`enforce`] pauses objects that are fought over, if that is configured. [`reconcile`] keeps other objects at their
 //!   Golden State (the desired state), and stops before it takes part in a war.

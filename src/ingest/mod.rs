@@ -7,7 +7,7 @@
 //! - [`files`]: reads complete logs with several workers. [`convert`], [`decompress`] and [`readahead`] handle other formats
 //!   and compression.
 //!
-//! To add a live source, implement [`Source`] in one file, and add it to the list in `cli/server.rs`.
+//! To add a live source, implement [`Source`] in one file, and add it to the list in `Server::build` (`cli/server.rs`).
 
 pub mod buffer_pool;
 pub mod convert;

@@ -1,6 +1,6 @@
 //! Sinks: what learns of the changes that events cause.
 //!
-//! To add a sink, implement [`Sink`] in one file, and add it to the list in `cli/server.rs`.
+//! To add a sink, implement [`Sink`] in one file, and add it to the list in `Server::build` (`cli/server.rs`).
 
 pub mod log;
 pub mod metrics;
@@ -18,7 +18,7 @@ pub struct Changes<'a> {
     pub thrashing: &'a [ThrashingEvent],
 }
 
-/// Something that is told about every change, once. It is called from the thread that ingests a batch, before the batch
+/// Receives every change once. It is called from the thread that ingests a batch, before the batch
 /// is acknowledged, and must not wait for anything.
 pub trait Sink: Send + Sync {
     /// Handles the changes of one batch.
@@ -46,7 +46,7 @@ impl Sinks {
         Sinks(sinks.into())
     }
 
-    /// Tells all sinks about new changes.
+    /// Passes new changes to all sinks.
     pub fn publish(&self, changes: &Changes<'_>) {
         if !changes.is_empty() {
             self.0.iter().for_each(|sink| sink.publish(changes));

@@ -98,7 +98,7 @@ fn finalized_writes_are_represented_by_the_first_and_the_last_one() {
     ]);
     assert!(watcher.state.can_be_finalized());
     watcher.state.finalize(START + 180 * SECOND + super::super::write_history::LATE_MAX);
-    assert!(watcher.state.can_be_finalized(), "somebody may still come late");
+    assert!(watcher.state.can_be_finalized(), "a late write may still arrive");
     watcher.state.finalize(START + 181 * SECOND + super::super::write_history::LATE_MAX);
     assert!(!watcher.state.can_be_finalized());
     watcher.see(&server.patch(600, "bob", mode("4")));
@@ -159,11 +159,15 @@ fn the_state_returns_what_is_known_of_the_object() {
     watcher.see(&stale);
     assert_eq!(watcher.state.last_at(), START + 30 * SECOND, "also what failed");
     assert_eq!(watcher.state.failures().unwrap().actors().next().map(|(who, t)| (&**who, t.stale)), Some(("bob", 1)));
-    assert_eq!(watcher.state.writers().len(), 1, "what was not stored is no write");
+    assert_eq!(watcher.state.writers().len(), 1, "a request that was not stored does not count as a write");
     let mut failed = server.patch(40, "dave", mode("y"));
     failed["responseStatus"] = json!({"code": 403, "reason": "Forbidden", "message": "no"});
     watcher.see(&failed);
-    assert_eq!(watcher.state.failures().unwrap().actors().count(), 1, "a refusal by RBAC is nobody's actor_failures");
+    assert_eq!(
+        watcher.state.failures().unwrap().actors().count(),
+        1,
+        "a request that RBAC rejects is not counted as a failure"
+    );
     let mut other = server.update(50, "alice", mode("two"));
     other["responseObject"]["kind"] = "Other".into();
     watcher.see(&other);
@@ -368,7 +372,7 @@ fn the_first_creation_after_a_deletion_begins_no_history() {
         server.create(20, "alice", mode("zero")),
         server.patch(30, "alice", mode("one")),
     ]);
-    assert!(watcher.state.history().is_none(), "the first one was made by somebody nobody saw");
+    assert!(watcher.state.history().is_none(), "the creator of the object is not known");
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn the_latest_finalized_write_is_remembered() {
     assert_eq!(seen.finalized(START), Some(START + 7 * SECOND));
     let mut first = WriterStats::new(Arc::new(Client::named("a")), Part::Main);
     first.finalize(0);
-    assert_eq!(first.finalized(START), Some(START + 1_000), "a write at the base itself is told from none");
+    assert_eq!(first.finalized(START), Some(START + 1_000), "a write at the base time differs from no write");
 }
 
 #[test]
