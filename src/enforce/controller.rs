@@ -19,7 +19,7 @@ use super::keeper::Tenure;
 use super::link::Link;
 use super::pause_client::{Error, Found, Kind, PauseClient};
 use super::pauses::Pauses;
-use super::plan::{Action, Again, Now, Plan, REFUSED_FOR, ResumeReason, Rules};
+use super::plan::{Action, Again, Now, Plan, REFUSED_FOR, Rules};
 use super::selection::Selection;
 use super::verdicts::{self, CLUSTER};
 use crate::audit::event::Micros;
@@ -315,13 +315,12 @@ impl Enforcer {
             Ok(Done::Acted { key, began, result }) => self.acted(key, began, result),
             Ok(Done::Listed { resource, result }) => self.listed(resource, result),
             Ok(Done::SwitchedOff(Ok(off))) => {
-                let now = self.now();
-                let is_off = |key: &&ObjectKey| off.contains(key.object().namespace) && self.plan.may_try(key, now);
+                let is_off = |key: &&ObjectKey| off.contains(key.object().namespace);
                 for key in self.plan.paused().filter(is_off).cloned().collect::<Vec<_>>() {
-                    self.begin(key, Action::Lift(ResumeReason::SwitchedOff), now);
+                    self.plan.has_switched_off(&key);
                 }
             }
-            Ok(Done::SwitchedOff(Err(error))) => self.failed("cannot list namespaces", &error),
+            Ok(Done::SwitchedOff(Err(error))) => self.failed("cannot read a namespace", &error),
             Ok(Done::Pinged(result)) => {
                 self.is_pinging = false;
                 if let Err(error) = result

@@ -155,6 +155,8 @@ struct PauseRecord {
     uid: Option<Arc<str>>,
     /// Wall clock when the object was last known to have the paused uid.
     checked: Micros,
+    /// Whether pauses are switched off for its namespace.
+    is_switched_off: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -285,6 +287,7 @@ impl<K: Ord + Clone> Plan<K> {
             sets,
             uid: None,
             checked: now.clock,
+            is_switched_off: false,
         };
         self.held.insert(key, held);
         self.set.push_back(now.clock);
@@ -295,6 +298,14 @@ impl<K: Ord + Clone> Plan<K> {
         self.is_done(key);
         if let Some(held) = self.held.get_mut(key) {
             (held.uid, held.checked) = (uid.map(Arc::from), now.clock);
+        }
+    }
+
+    /// Records that pauses are switched off for the namespace of an object. Its pause is removed as soon as no other
+    /// action is in flight for it.
+    pub fn has_switched_off(&mut self, key: &K) {
+        if let Some(held) = self.held.get_mut(key) {
+            held.is_switched_off = true;
         }
     }
 
@@ -316,7 +327,16 @@ impl<K: Ord + Clone> Plan<K> {
     pub fn has_left(&mut self, key: K, time: Micros, now: Now) {
         self.is_done(&key);
         let written = now.clock + time;
-        let held = PauseRecord { status: Status::Left, written, since: 0, until: None, sets: 0, uid: None, checked: 0 };
+        let held = PauseRecord {
+            status: Status::Left,
+            written,
+            since: 0,
+            until: None,
+            sets: 0,
+            uid: None,
+            checked: 0,
+            is_switched_off: false,
+        };
         self.held.insert(key, held);
     }
 
@@ -363,6 +383,9 @@ impl<K: Ord + Clone> Plan<K> {
 
     /// Returns what to do about an existing pause.
     fn of_held(&self, held: &PauseRecord, verdict: Option<&Verdict>, now: Now) -> Option<Action> {
+        if held.is_switched_off {
+            return Some(Action::Lift(ResumeReason::SwitchedOff));
+        }
         let Some(verdict) = verdict else {
             // No longer contested, or found at startup and without events since: the pause ends when its time is over.
             let is_over = held.until.zip(now.latest).is_some_and(|(until, latest)| until <= latest);

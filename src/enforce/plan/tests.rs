@@ -125,6 +125,20 @@ fn an_unmanaged_object_is_let_go_and_not_paused() {
 }
 
 #[test]
+fn a_pause_in_a_switched_off_namespace_ends_also_if_another_action_is_in_flight_when_that_is_found() {
+    let mut plan = Plan::new(rules());
+    step(&mut plan, at(3), Some(fought(State::Sustained)));
+    plan.has_begun(&"web", &Action::Check(None));
+    plan.has_switched_off(&"web");
+    assert_eq!(step(&mut plan, at(4), Some(fought(State::Sustained))), "");
+    plan.has_checked(&"web", None, at(5));
+    assert_eq!(step(&mut plan, at(5), Some(fought(State::Sustained))), "switched off");
+    // A later pause knows nothing of it.
+    assert_eq!(step(&mut plan, at(6), Some(fought(State::Sustained))), "pause");
+    assert_eq!(step(&mut plan, at(7), Some(fought(State::Sustained))), "");
+}
+
+#[test]
 fn without_fresh_events_nothing_new_is_decided_and_pauses_stay() {
     let mut plan = Plan::new(rules());
     let stale = Now { clock: 1000 * SECOND, latest: Some(800 * SECOND) };
