@@ -1,0 +1,63 @@
+//! The report on everything that was found, and the order of its findings.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::coverage::{Coverage, StatsView};
+use super::findings::{Contention, Cooperation, Flapping, HotLoop};
+use super::war::War;
+
+/// Everything that was found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    /// Objects that are fought over, the worst first.
+    pub wars: Vec<War>,
+    /// Number of objects, the least urgent ones, that are left out because of `limit` or because the answer would be
+    /// too large.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: usize,
+    /// Actors that write one object far too often.
+    pub hot_loops: Vec<HotLoop>,
+    /// Objects that several clients write at the same time, so that requests fail with conflicts.
+    pub contention: Vec<Contention>,
+    /// Writers whose requests admission alternately accepts and rejects.
+    pub flapping: Vec<Flapping>,
+    /// Co-operations that happen too often.
+    #[serde(default)]
+    pub cooperation: Vec<Cooperation>,
+    /// The times and sources that the report is based on, and their audit levels.
+    #[serde(default)]
+    pub coverage: Coverage,
+    /// Counts of events and requests.
+    pub stats: StatsView,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+// === impl Report ===
+
+impl Report {
+    /// Adds the findings of another report, but not its counts.
+    pub(in crate::query) fn append(&mut self, other: Report) {
+        self.wars.extend(other.wars);
+        self.hot_loops.extend(other.hot_loops);
+        self.contention.extend(other.contention);
+        self.flapping.extend(other.flapping);
+        self.cooperation.extend(other.cooperation);
+    }
+
+    /// Sorts wars by severity, and everything else by object.
+    pub(in crate::query) fn sort(&mut self) {
+        self.wars.sort_by(|a, b| {
+            let rank = |w: &War| (w.confidence, w.thrashing_events, w.retakes);
+            rank(b).cmp(&rank(a)).then_with(|| a.object.cmp(&b.object))
+        });
+        self.hot_loops.sort_by(|a, b| a.object.cmp(&b.object));
+        self.contention.sort_by(|a, b| a.object.cmp(&b.object));
+        self.flapping.sort_by(|a, b| a.object.cmp(&b.object));
+        self.cooperation.sort_by(|a, b| a.object.cmp(&b.object));
+    }
+}
