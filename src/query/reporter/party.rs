@@ -1,0 +1,70 @@
+//! Builds the view of one actor of an object.
+
+use std::collections::BTreeMap;
+
+use crate::audit::event::Micros;
+use crate::detect::actor::Client;
+use crate::detect::actor_class::{ActorClass, ActorClassifier, Role};
+use crate::detect::object::ObjectState;
+use crate::detect::war::PartyTally;
+use crate::query::views::Party;
+
+/// Returns what the actor, or the webhook, `label` did to an object; `share` is its share of a war.
+pub(super) fn of(classes: &ActorClassifier, label: &str, state: &ObjectState, share: Option<PartyTally>) -> Party {
+    let share = share.unwrap_or_default();
+    let mut party = Party {
+        actor: label.to_owned(),
+        class: ActorClass::Person,
+        role: Role::Person,
+        writes: 0,
+        no_ops: 0,
+        retakes: share.retakes,
+        thrashing_events: share.thrashing_events,
+        verbs: BTreeMap::new(),
+        field_managers: Vec::new(),
+        user_agents: Vec::new(),
+        source_ips: Vec::new(),
+        pods: Vec::new(),
+        impersonated_by: Vec::new(),
+        first: i64::MAX,
+        last: i64::MIN,
+    };
+    let note = |list: &mut Vec<String>, word: &str| {
+        if !word.is_empty() && !list.iter().any(|w| w == word) {
+            list.push(word.to_owned());
+        }
+    };
+    let mut client = None;
+    for seen in state.writers().iter().filter(|s| s.client.is_named(label)) {
+        client = client.or(Some(&seen.client));
+        party.writes += seen.writes();
+        party.no_ops += seen.no_ops;
+        let (first, last) = seen.span(state.base());
+        party.first = party.first.min(first);
+        party.last = party.last.max(last);
+        for (verb, count) in seen.verbs() {
+            if count > 0 {
+                *party.verbs.entry(verb.into()).or_default() += count;
+            }
+        }
+        note(&mut party.field_managers, &seen.client.tool);
+        note(&mut party.user_agents, &seen.client.user_agent);
+        for origin in state.origins(&seen.client) {
+            note(&mut party.source_ips, &origin.source_ip);
+            note(&mut party.pods, &origin.pod);
+            note(&mut party.impersonated_by, &origin.impersonator);
+        }
+    }
+    let unseen = Client::named(label);
+    let client_or = client.map_or(&unseen, |c| c);
+    (party.class, party.role) = classes.classify(&client_or.actor, &client_or.tool, &client_or.user_agent);
+    if client.is_none() {
+        // A webhook never sends requests. Its writes are the requests of others that it changed.
+        let history = state.history().into_iter().flat_map(|c| c.records());
+        let times: Vec<Micros> = history.filter(|r| r.is_admitted_by(label)).map(|r| r.order.at).collect();
+        party.writes = times.len() as u32;
+        party.first = times.iter().min().copied().unwrap_or(0);
+        party.last = times.iter().max().copied().unwrap_or(0);
+    }
+    party
+}
