@@ -1,0 +1,64 @@
+//! What an answer is based on: sources, time range, gaps, and how complete the events are.
+
+use std::fmt::Write;
+
+use crate::cli::style::{clean, clock};
+use crate::query::views::{Coverage, WrongClock};
+
+/// Formats what a report is based on: sources, time range, gaps, and how complete the events are.
+pub fn coverage(coverage: &Coverage) -> String {
+    let mut out = String::new();
+    let (Some(first), Some(last)) = (coverage.first, coverage.last) else {
+        return "There are no audit events.\n".into();
+    };
+    let names: Vec<String> = coverage.sources.iter().take(3).map(|s| clean(&s.source)).collect();
+    let more = coverage.sources.len().saturating_sub(names.len());
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let _ = writeln!(out, "Based on {}{more}, {} to {}.", names.join(", "), clock(first), clock(last));
+    for gap in coverage.gaps.iter().take(5) {
+        let _ = writeln!(out, "No audit events from {} to {}.", clock(gap.from), &clock(gap.to)[11..]);
+    }
+    for (source, gap) in coverage.sources.iter().flat_map(|s| s.gaps.iter().map(move |gap| (s, gap))).take(5) {
+        if !coverage.gaps.contains(gap) {
+            let (from, to) = (clock(gap.from), clock(gap.to));
+            let _ = writeln!(out, "No audit events of {} from {from} to {}.", clean(&source.source), &to[11..]);
+        }
+    }
+    for WrongClock { source, future, long_ago } in coverage.wrong_clocks.iter().take(5) {
+        let source = clean(source);
+        if *future > 0 {
+            let _ =
+                writeln!(out, "{future} writes of {source} have times in the future. Check the clock of that machine.");
+        }
+        if *long_ago > 0 {
+            let _ =
+                writeln!(out, "{long_ago} writes of {source} have times long ago. Check the clock of that machine.");
+        }
+    }
+    let levels = &coverage.levels;
+    let all = levels.metadata + levels.request + levels.request_response;
+    let share = |n: u64| (n * 100).checked_div(all).unwrap_or(0);
+    if all == 0 {
+        out.push_str("None of them is a write.\n");
+    } else if levels.request_response == all && coverage.truncated == 0 {
+        out.push_str("All writes have request and response bodies (RequestResponse).\n");
+    }
+    if levels.metadata > 0 {
+        let _ = writeln!(
+            out,
+            "{} % of the writes have no bodies (Metadata), so their fields are unknown.",
+            share(levels.metadata)
+        );
+    }
+    if levels.request > 0 {
+        let _ = writeln!(
+            out,
+            "{} % have no response bodies (Request), so only the requested changes are known.",
+            share(levels.request)
+        );
+    }
+    if coverage.truncated > 0 {
+        let _ = writeln!(out, "kube-apiserver truncated {} bodies.", coverage.truncated);
+    }
+    out
+}

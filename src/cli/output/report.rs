@@ -1,0 +1,234 @@
+//! The report of `analyze` and `wars`: a table of the wars, or a list in narrow terminals, and a line for each other
+//! finding.
+
+use std::fmt::Write;
+
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, Table, Width};
+
+use super::coverage::coverage;
+use super::war::{name, shown_state, value_text, verdict};
+use crate::audit::event::Micros;
+use crate::cli::style::{Style, clean, clock};
+use crate::detect::verdict::State;
+use crate::query::views::{Coverage, Field, Object, Report, War};
+use crate::util::shell::quoted;
+
+/// Below this width, wars are listed one below the other, since table columns would be too narrow.
+const STACKED_BELOW: u16 = 110;
+
+/// How to query for details: the command before the object, and the arguments after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// `editwar who`, or the equivalent of the kubectl plugin.
+    pub command: &'static str,
+    /// Arguments that name the server. Without them, the same files are used.
+    pub place: Option<String>,
+}
+
+impl Default for Ask {
+    fn default() -> Ask {
+        Ask { command: "editwar who", place: None }
+    }
+}
+
+/// Formats the report of `analyze`.
+pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
+    let mut out = String::new();
+    let undecided = report.wars.iter().filter(|war| war.is_undecided()).count();
+    if undecided == report.wars.len() {
+        let stats = &report.stats.counters;
+        let (writes, objects) = (stats.writes, stats.objects);
+        let _ = match undecided {
+            0 => writeln!(out, "No edit war: {writes} writes to {objects} objects."),
+            _ => writeln!(out, "No edit war with known fields: {writes} writes to {objects} objects."),
+        };
+    }
+    if !report.wars.is_empty() {
+        if style.width < STACKED_BELOW {
+            out.push_str(&stacked(&report.wars, style))
+        } else {
+            let _ = writeln!(out, "{}", wars(&report.wars, style));
+        }
+    }
+    if report.omitted > 0 {
+        let omitted = report.omitted;
+        let _ = writeln!(out, "{omitted} more objects are not shown. Narrow the query, for example to one namespace.");
+    }
+    if undecided > 0 {
+        let _ = writeln!(
+            out,
+            "{undecided} undecided: several actors write these objects alternately, but the log does not show which fields. \
+             To decide, log them at level Request or higher: editwar setup policy"
+        );
+    }
+    let line = |out: &mut String, title: &str, text: String| {
+        let _ = writeln!(out, "{} {text}", style.bold(title));
+    };
+    let others = report.flapping.len() + report.contention.len() + report.hot_loops.len() + report.cooperation.len();
+    if others > 0 {
+        let _ = writeln!(out);
+    }
+    for flapping in &report.flapping {
+        let text = format!(
+            "{}: requests of {} were alternately accepted ({}) and rejected ({}) by {}: {}",
+            name(&flapping.object),
+            style.actor(&flapping.actor),
+            flapping.accepted,
+            flapping.rejected,
+            clean(&flapping.by),
+            clean(&flapping.message)
+        );
+        line(&mut out, "Flapping admission", text);
+    }
+    for contention in &report.contention {
+        let who: Vec<String> =
+            contention.parties.iter().map(|p| format!("{} {}", style.actor(&p.actor), p.conflicts)).collect();
+        let text = format!(
+            "{}: {} conflicts in {} ({})",
+            name(&contention.object),
+            contention.stale + contention.apply_conflicts,
+            span(contention.since, contention.until),
+            who.join(", ")
+        );
+        line(&mut out, "Contention", text);
+    }
+    for hot in &report.hot_loops {
+        let mut what = Vec::new();
+        if hot.writes > 0 {
+            what.push(format!("wrote {} times", hot.writes));
+        }
+        if hot.no_ops > 0 {
+            what.push(format!("sent {} requests that changed nothing", hot.no_ops));
+        }
+        let (actor, what) = (style.actor(&hot.actor), what.join(" and "));
+        line(&mut out, "Hot loop", format!("{}: {actor} {what}, {}", name(&hot.object), hot.rate()));
+    }
+    for found in &report.cooperation {
+        let actors: Vec<String> = found.actors.iter().map(|actor| style.actor(actor)).collect();
+        let text = format!(
+            "{}: {} times in {} ({}); not a war: {}",
+            name(&found.object),
+            found.times,
+            span(found.since, found.until),
+            actors.join(", "),
+            clean(&found.reason)
+        );
+        line(&mut out, &capitalised(found.excess.as_deref().unwrap_or(&found.name)), text);
+    }
+    let _ = write!(out, "\n{}", coverage(&report.coverage));
+    if let Some(war) = report.wars.first() {
+        let _ = writeln!(out, "For details and remedies, run: {}", who_command(war, ask, &report.coverage));
+    }
+    out
+}
+
+/// Returns the command that shows more about a war.
+fn who_command(war: &War, ask: &Ask, coverage: &Coverage) -> String {
+    let Object { group, resource, namespace, name, .. } = &war.object;
+    let dot = if group.is_empty() { "" } else { "." };
+    let object = quoted(&clean(&format!("{resource}{dot}{group}/{name}")));
+    let namespace = if namespace.is_empty() { String::new() } else { format!(" -n {}", quoted(&clean(namespace))) };
+    let command = ask.command;
+    if let Some(place) = &ask.place {
+        return format!("{command} {object}{namespace} {place}").trim_end().to_owned();
+    }
+    let file = |source: &str| if source == "standard input" { "-".to_owned() } else { quoted(&clean(source)) };
+    let files: Vec<String> = coverage.sources.iter().take(3).map(|s| file(&s.source)).collect();
+    let files = if coverage.sources.len() <= 3 { files.join(" ") } else { "FILE…".into() };
+    format!("{command} {object}{namespace} {files}")
+}
+
+fn wars(wars: &[War], style: Style) -> Table {
+    let mut table = style.table();
+    let head = ["OBJECT", "FOUGHT OVER", "PARTIES (WRITES)", "SINCE", "RETAKES", "STATE"];
+    table.set_header(head.map(|text| Cell::new(text).add_attribute(Attribute::Bold)));
+    for war in wars {
+        let fields: Vec<String> = war.fields.iter().map(|field| fought_over(field, style)).collect();
+        let parties: Vec<String> = war
+            .parties
+            .iter()
+            .map(|p| format!("{} ({})", style.actor(&p.actor), p.writes))
+            .chain(war.dependents.iter().map(|e| format!("dependent: {}", name(&e.object))))
+            .collect();
+        table.add_row([
+            Cell::new(name(&war.object)),
+            Cell::new(fields.join("\n")),
+            Cell::new(parties.join("\n")),
+            Cell::new(clock(war.since).replacen(' ', "\n", 1)),
+            Cell::new(format!("{}\n{}", war.retakes, war.rate())),
+            state_cell(war),
+        ]);
+    }
+    let fixed = |chars: u16| ColumnConstraint::LowerBoundary(Width::Fixed(chars));
+    for (index, chars) in [(3, 10), (4, 9), (5, 10)] {
+        if let Some(column) = table.column_mut(index) {
+            column.set_constraint(fixed(chars + 2));
+        }
+    }
+    table
+}
+
+/// Formats wars one below the other, for narrow terminals.
+fn stacked(wars: &[War], style: Style) -> String {
+    let mut out = String::new();
+    for war in wars {
+        let (object, verdict) = (style.bold(&name(&war.object)), verdict(war).join(", "));
+        let _ = writeln!(out, "{object}  {}", style.state(shown_state(war), &verdict));
+        for field in &war.fields {
+            let _ = writeln!(out, "  {}", fought_over(field, style));
+        }
+        for party in &war.parties {
+            let _ = writeln!(out, "  {} ({} writes)", style.actor(&party.actor), party.writes);
+        }
+        for dependent in &war.dependents {
+            let _ = writeln!(out, "  dependent: {}", name(&dependent.object));
+        }
+        let (retakes, rate) = (war.retakes, war.rate());
+        let _ = writeln!(out, "  since {}, {retakes} retakes, {rate}", clock(war.since));
+    }
+    out
+}
+
+fn state_cell(war: &War) -> Cell {
+    let cell = Cell::new(verdict(war).join("\n"));
+    match shown_state(war) {
+        State::Sustained => cell.fg(Color::Red),
+        State::Thrashing | State::Subsiding => cell.fg(Color::Yellow),
+        State::Calm | State::Contested => cell,
+    }
+}
+
+/// Formats a field with its values, as `spec.replicas 3 ⇄ 5`.
+fn fought_over(field: &Field, style: Style) -> String {
+    let path = match field.path.as_str() {
+        "(object)" => "the whole object",
+        "(main)" => "fields not in the log",
+        "(status)" => "status, fields not in the log",
+        path => path,
+    };
+    let mut values: Vec<String> = Vec::new();
+    for value in &field.values {
+        let text = value_text(value, style);
+        if !values.contains(&text) {
+            values.push(text);
+        }
+    }
+    let shown = if style.is_wide { values.len() } else { 4 };
+    let more = if values.len() > shown { " ⇄ …" } else { "" };
+    values.truncate(shown);
+    format!("{} {}{more}", clean(path), values.join(" ⇄ ")).trim_end().to_owned()
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+fn span(since: Micros, until: Micros) -> String {
+    let seconds = (until - since) / 1_000_000;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
+}

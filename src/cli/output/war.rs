@@ -1,0 +1,50 @@
+//! The parts of wars that several outputs share: names of objects, verdicts and values; and the list of transitions.
+
+use comfy_table::{Attribute, Cell};
+
+use crate::cli::style::{Style, clean, clock, json_text, words};
+use crate::detect::verdict::State;
+use crate::query::views::{Object, Transitions, Value, War};
+
+/// Formats an object as `Deployment shop/web`, with its cluster if it has one.
+pub fn name(object: &Object) -> String {
+    let place = [&object.cluster, &object.namespace, &object.name];
+    let place: Vec<String> = place.iter().filter(|part| !part.is_empty()).map(|part| clean(part)).collect();
+    format!("{} {}", clean(&object.kind), place.join("/"))
+}
+
+/// Returns the state and confidence of a war. An undecided one has no state.
+pub(in crate::cli) fn verdict(war: &War) -> Vec<String> {
+    if war.is_undecided() {
+        return vec!["undecided".to_owned()];
+    }
+    let state = if war.deleted.is_some() { "ended: deleted".to_owned() } else { words(war.state.as_str()) };
+    vec![state, war.confidence.as_str().to_owned()]
+}
+
+/// Returns the state for colours. Undecided wars have none.
+pub(super) fn shown_state(war: &War) -> State {
+    if war.is_undecided() { State::Calm } else { war.state }
+}
+
+pub(in crate::cli) fn value_text(value: &Value, style: Style) -> String {
+    match &value.value {
+        _ if value.redacted => "(redacted)".into(),
+        serde_json::Value::Null => "(absent)".into(),
+        json => json_text(json, style),
+    }
+}
+
+/// Formats the transitions of wars, one per line.
+pub fn transitions(found: &Transitions, style: Style) -> String {
+    if found.transitions.is_empty() {
+        return format!("no verdict has changed since {}\n", clock(found.complete_since));
+    }
+    let mut table = style.table();
+    table.set_header(["WHEN", "OBJECT", "FROM", "TO"].map(|text| Cell::new(text).add_attribute(Attribute::Bold)));
+    for transition in &found.transitions {
+        let (from, to) = (words(transition.from.as_str()), words(transition.to.as_str()));
+        table.add_row([clock(transition.at), name(&transition.object), from, to]);
+    }
+    format!("{table}\n")
+}
