@@ -3,14 +3,16 @@
 //!
 //! To add a metric, add a field to [`Metrics`], create it in [`Metrics::new`], and add a row to `docs/metrics.md`.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+mod thrashing;
 
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Counter, LabelPair, Metric, MetricFamily, MetricType};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use prometheus::core::Collector;
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
+pub use self::thrashing::SeriesLimits;
+use self::thrashing::{Shared, Wars};
 use super::golden_state_metrics::GoldenStateMetrics;
 use crate::audit::decode::Malformed;
 use crate::detect::resource_kind;
@@ -21,9 +23,6 @@ use crate::pipeline::key::ObjectKey;
 use crate::pipeline::stats::{Counters, Stats};
 use crate::pipeline::table::Reclaimable;
 use crate::util::lock::lock;
-
-/// The label value for everything beyond a limit.
-const OTHER: &str = "other";
 
 /// All metrics of a server.
 #[derive(Clone)]
@@ -61,14 +60,6 @@ pub struct Metrics {
     tail_up: prometheus::IntGaugeVec,
 }
 
-/// Thrashing counters with a bounded number of series.
-struct Wars {
-    series: Mutex<HashMap<ObjectKey, ObjectSeries>>,
-    limits: SeriesLimits,
-    by_object: Desc,
-    by_actor: Desc,
-}
-
 /// Outcomes of batches.
 const BATCHES: [&str; 2] = ["accepted", "truncated"];
 /// Reasons for rejecting requests.
@@ -91,24 +82,6 @@ const REJECTIONS: [&str; 17] = [
     "busy",
     "unread",
 ];
-
-/// Limits of the thrashing series.
-#[derive(Clone, Copy, Debug)]
-pub struct SeriesLimits {
-    /// Maximum number of objects with series of their own.
-    pub max_objects: usize,
-    /// Maximum number of actors per object with series of their own.
-    pub max_actors_per_object: usize,
-    /// Time without a change after which the series of an object are removed.
-    pub ttl: Duration,
-}
-
-struct ObjectSeries {
-    kind: Arc<str>,
-    total: u64,
-    actors: Vec<(Arc<str>, u64)>,
-    changed: Instant,
-}
 
 // === impl Metrics ===
 
@@ -333,195 +306,5 @@ fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -
     collector
 }
 
-// === impl Wars ===
-
-impl Wars {
-    fn new(limits: SeriesLimits) -> Wars {
-        let labels = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
-        let desc = |name: &str, help: &str, names: &[&str]| {
-            Desc::new(name.to_owned(), help.to_owned(), labels(names), HashMap::new()).expect("the name is valid")
-        };
-        Wars {
-            series: Mutex::default(),
-            limits,
-            by_object: desc(
-                "virt_platform_thrashing_total",
-                "Thrashing events of an object: retakes that found a token bucket empty.",
-                &["cluster", "kind", "name", "namespace"],
-            ),
-            by_actor: desc(
-                "virt_platform_thrashing_by_actor_total",
-                "Thrashing events of an object, by the actor of the retake.",
-                &["cluster", "kind", "name", "namespace", "actor"],
-            ),
-        }
-    }
-
-    fn add(&self, object: &ObjectKey, kind: Option<Arc<str>>, party: &Arc<str>, count: u32, now: Instant) {
-        let mut series = lock(&self.series);
-        let is_room = series.len() < self.limits.max_objects || series.contains_key(object);
-        let other = || ObjectKey::from(["", "", OTHER, "", OTHER].join("\0").as_str());
-        let key = if is_room { object.clone() } else { other() };
-        let name = key.object();
-        let built_in = || resource_kind::built_in(name.group, name.resource).unwrap_or(name.resource).into();
-        let kind = kind.filter(|_| is_room).unwrap_or_else(built_in);
-        let entry = series.entry(key).or_insert(ObjectSeries { kind, total: 0, actors: Vec::new(), changed: now });
-        entry.total += u64::from(count);
-        entry.changed = now;
-        let is_room = entry.actors.len() < self.limits.max_actors_per_object;
-        let party =
-            if entry.actors.iter().any(|(actor, _)| actor == party) || is_room { party.clone() } else { OTHER.into() };
-        match entry.actors.iter_mut().find(|(actor, _)| *actor == party) {
-            Some((_, total)) => *total += u64::from(count),
-            None => entry.actors.push((party, u64::from(count))),
-        }
-    }
-
-    /// Returns whether counters may be created for objects that are not thrashing yet. Half of the capacity is reserved
-    /// for those that are.
-    fn has_room(&self) -> bool {
-        lock(&self.series).len() < self.limits.max_objects / 2
-    }
-
-    fn expire(&self, now: Instant) {
-        lock(&self.series).retain(|_, series| now.duration_since(series.changed) < self.limits.ttl);
-    }
-
-    fn families(&self) -> Vec<MetricFamily> {
-        let series = lock(&self.series);
-        let mut objects: Vec<_> = series.iter().collect();
-        objects.sort_by_key(|(key, _)| (*key).clone());
-        let metric = |key: &ObjectKey, kind: &str, actor: Option<&str>, value: u64| {
-            let name = key.object();
-            let mut labels = vec![("kind", kind), ("name", name.name), ("namespace", name.namespace)];
-            labels.extend(actor.map(|actor| ("actor", actor)));
-            // A single cluster has no name and no label, as the runbook's queries expect.
-            labels.extend(Some(("cluster", key.cluster())).filter(|(_, c)| !c.is_empty()));
-            labels.sort_unstable();
-            let mut metric = Metric::default();
-            metric.set_label(labels.into_iter().map(|(name, value)| label(name, value)).collect());
-            let mut counter = Counter::default();
-            counter.set_value(value as f64);
-            metric.set_counter(counter);
-            metric
-        };
-        let by_object = objects.iter().map(|(key, s)| metric(key, &s.kind, None, s.total)).collect();
-        let by_actor = objects
-            .iter()
-            .flat_map(|(key, s)| s.actors.iter().map(|(actor, n)| metric(key, &s.kind, Some(actor.as_ref()), *n)));
-        [(&self.by_object, by_object), (&self.by_actor, by_actor.collect())]
-            .into_iter()
-            .filter(|(_, metrics): &(_, Vec<Metric>)| !metrics.is_empty())
-            .map(|(desc, metrics)| family(desc, MetricType::COUNTER, metrics))
-            .collect()
-    }
-}
-
-/// Builds a family of metrics, whose label names may differ between metrics.
-fn family(desc: &Desc, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(desc.fq_name.clone());
-    family.set_help(desc.help.clone());
-    family.set_field_type(kind);
-    family.set_metric(metrics);
-    family
-}
-
-fn label(name: &str, value: &str) -> LabelPair {
-    let mut pair = LabelPair::default();
-    pair.set_name(name.to_owned());
-    pair.set_value(value.to_owned());
-    pair
-}
-
-struct Shared(Arc<Wars>);
-
-impl Collector for Shared {
-    fn desc(&self) -> Vec<&Desc> {
-        vec![&self.0.by_object, &self.0.by_actor]
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        self.0.families()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::detect::policy::Policy;
-    use crate::detect::write::ObjectName;
-
-    fn key(cluster: &str, name: &str) -> ObjectKey {
-        ObjectKey::new(cluster, &ObjectName { group: "apps", resource: "deployments", namespace: "shop", name })
-    }
-
-    fn text(metrics: &Metrics) -> String {
-        let pipeline = Pipeline::new(Policy::default(), crate::pipeline::Bounds::default());
-        let text = metrics.text(&pipeline, 0.0);
-        text.lines().filter(|line| line.starts_with("virt_platform_thrashing")).collect::<Vec<_>>().join("\n")
-    }
-
-    fn limits() -> SeriesLimits {
-        SeriesLimits { max_objects: 2, max_actors_per_object: 2, ttl: Duration::from_secs(60) }
-    }
-
-    #[test]
-    fn the_runbooks_series_have_its_labels() {
-        let metrics = Metrics::new(limits());
-        metrics.thrash(&key("", "web"), None, &"alice".into(), 2);
-        metrics.thrash(&key("", "web"), None, &"b\"o\nb".into(), 1);
-        metrics.thrash(&key("east", "web"), None, &"alice".into(), 1);
-        assert_eq!(
-            text(&metrics),
-            r#"virt_platform_thrashing_by_actor_total{actor="alice",kind="Deployment",name="web",namespace="shop"} 2
-virt_platform_thrashing_by_actor_total{actor="b\"o\nb",kind="Deployment",name="web",namespace="shop"} 1
-virt_platform_thrashing_by_actor_total{actor="alice",cluster="east",kind="Deployment",name="web",namespace="shop"} 1
-virt_platform_thrashing_total{kind="Deployment",name="web",namespace="shop"} 3
-virt_platform_thrashing_total{cluster="east",kind="Deployment",name="web",namespace="shop"} 1"#
-        );
-    }
-
-    #[test]
-    fn a_paused_custom_resource_has_its_kind() {
-        let event = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"RequestResponse","auditID":"a","stage":"ResponseComplete","requestURI":"/apis/hco.kubevirt.io/v1/namespaces/cnv/hyperconvergeds/hco","verb":"update","user":{"username":"alice"},"objectRef":{"resource":"hyperconvergeds","namespace":"cnv","name":"hco","apiGroup":"hco.kubevirt.io","apiVersion":"v1"},"responseStatus":{"metadata":{},"code":200},"responseObject":{"kind":"HyperConverged","apiVersion":"hco.kubevirt.io/v1","metadata":{"name":"hco","namespace":"cnv","uid":"u","resourceVersion":"7"}},"requestReceivedTimestamp":"2026-11-23T02:00:00.000000Z","stageTimestamp":"2026-11-23T02:00:00.001000Z"}"#;
-        let pipeline = Pipeline::new(Policy::default(), crate::pipeline::Bounds::default());
-        let mut batch = pipeline.batch("", "test");
-        batch.ingest(&crate::audit::decoded_chunk::DecodedChunk::of(event, false, Vec::new()), 0);
-        drop(batch);
-        let metrics = Metrics::new(limits());
-        let name = ObjectName { group: "hco.kubevirt.io", resource: "hyperconvergeds", namespace: "cnv", name: "hco" };
-        metrics.paused(&pipeline, [&ObjectKey::new("", &name), &key("", "web")].into_iter());
-        let text = metrics.text(&pipeline, 0.0);
-        for paused in [
-            r#"virt_platform_paused_resources{kind="HyperConverged",name="hco",namespace="cnv"} 1"#,
-            r#"virt_platform_paused_resources{kind="Deployment",name="web",namespace="shop"} 1"#,
-        ] {
-            assert!(text.lines().any(|line| line == paused), "{paused} is missing:\n{text}");
-        }
-    }
-
-    #[test]
-    fn series_beyond_the_limits_become_other() {
-        let metrics = Metrics::new(limits());
-        for object in ["a", "b", "c", "d"] {
-            for actor in ["x", "y", "z"] {
-                metrics.thrash(&key("", object), None, &actor.into(), 1);
-            }
-        }
-        let text = text(&metrics);
-        assert!(text.contains(r#"virt_platform_thrashing_total{kind="other",name="other",namespace=""} 6"#), "{text}");
-        assert!(text.contains(r#"actor="other",kind="Deployment",name="a",namespace="shop"} 1"#), "{text}");
-        assert_eq!(text.lines().filter(|l| l.starts_with("virt_platform_thrashing_total")).count(), 3);
-    }
-
-    #[test]
-    fn idle_series_expire() {
-        let wars = Wars::new(limits());
-        let start = Instant::now();
-        wars.add(&key("", "a"), None, &"x".into(), 1, start);
-        wars.add(&key("", "b"), None, &"x".into(), 1, start + Duration::from_secs(30));
-        wars.expire(start + Duration::from_secs(70));
-        assert_eq!(lock(&wars.series).len(), 1);
-    }
-}
+mod tests;
