@@ -9,6 +9,7 @@ mod answer;
 pub mod budget;
 mod connection;
 mod connections;
+mod error;
 mod tls;
 pub mod web;
 
@@ -16,7 +17,6 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -36,15 +36,15 @@ use tokio::task::JoinSet;
 
 use answer::Answer;
 use budget::Budget;
-use connection::{Closing, MIN_IDLE_BEFORE_EVICTION, Open, Socket};
+pub use connection::SHUTDOWN_GRACE_PERIOD;
+use connection::{Closing, HEAD_TIMEOUT, MIN_IDLE_BEFORE_EVICTION, Open, Socket};
 use connections::{Connections, Place};
+pub use error::Error;
 use tls::ClientCertificate;
 pub use tls::{Secured, TlsFiles};
 
 /// Maximum number of simultaneous connections per listener.
 pub const CONNECTIONS_MAX: usize = 1024;
-/// Time limit for a TLS handshake, for the head of the first request, and for every HTTP/1.1 request head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Memory that one request uses besides its body and its response body: the decoded head and the response head.
 const REQUEST_BYTES: u32 = 16 << 10;
 /// HTTP/2 stream window: bytes of one request that a peer may send before the handler reads them.
@@ -64,40 +64,9 @@ const HEAD_BYTES_MAX: usize = 32 << 10;
 const SMALL_ANSWER_BYTES: usize = 4 << 10;
 /// Interval at which connections are checked against their time limits.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
-/// Time that open requests have to finish after a shutdown was requested.
-pub const SHUTDOWN_GRACE_PERIOD: Duration = Duration::from_secs(5);
 
 /// The response type of handlers.
 pub type Reply = Response<Full<Bytes>>;
-
-/// The reason why a listener cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The address cannot be bound.
-    #[error("cannot listen on {address}: {source}{}", hint(source))]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// The error of the operating system.
-        source: io::Error,
-    },
-    /// A certificate or key cannot be used.
-    #[error("{path}: {message}")]
-    Tls {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        message: String,
-    },
-}
-
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => ": another process uses this port; stop it or choose another port",
-        io::ErrorKind::PermissionDenied => ": ports below 1024 need a privilege; choose another port",
-        _ => "",
-    }
-}
 
 /// Resource limits shared by all listeners of a server.
 #[derive(Clone, Debug)]

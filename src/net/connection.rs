@@ -11,9 +11,10 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 
-use super::{HEAD_TIMEOUT, SHUTDOWN_GRACE_PERIOD};
 use crate::util::lock::lock;
 
+/// Time limit for a TLS handshake, for the head of the first request, and for every HTTP/1.1 request head.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time without progress after which a response, or any other pending write, is aborted.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for reading one response of known length.
@@ -23,6 +24,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Time without progress after which a connection can be evicted when connections or memory are scarce.
 pub(super) const MIN_IDLE_BEFORE_EVICTION: Duration = Duration::from_secs(1);
+/// Time that open requests have to finish after a shutdown was requested.
+pub const SHUTDOWN_GRACE_PERIOD: Duration = Duration::from_secs(5);
 
 /// Whether and how a connection must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

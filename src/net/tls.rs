@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 
-use super::Error;
+use super::error::Error;
 use crate::util::lock::{read, write};
 
 /// The TLS configuration of a listener. It can be reloaded while connections are open.
