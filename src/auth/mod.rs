@@ -4,36 +4,22 @@
 //!
 //! The response to a rejected token never reveals whether the token is unknown, or known but without the right.
 
+mod refusal;
 pub mod review;
+mod right;
 pub mod tokens;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
-use hyper::{HeaderMap, Response, StatusCode};
+use hyper::HeaderMap;
+use hyper::header::AUTHORIZATION;
 
-use crate::net::{Peer, Reply};
+use crate::net::Peer;
 use crate::util::glob::is_match;
+pub use refusal::Refusal;
 use review::Reviews;
+pub use right::Right;
 use tokens::Tokens;
-
-/// A right.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Right {
-    /// Post audit events.
-    Ingest,
-    /// Scrape metrics, which contain names of objects and actors, but no values.
-    Metrics,
-    /// Query wars, with values.
-    Read,
-    /// Use the kill switch, and change the log level.
-    Admin,
-}
 
 /// The rights of the clients whose name matches a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,20 +30,6 @@ pub struct Allow {
     pub rights: Vec<Right>,
     /// The clusters for which they may post events. Empty means any cluster.
     pub clusters: Vec<String>,
-}
-
-/// The reason why a request is rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The client is not known.
-    Unknown,
-    /// The client has a known certificate without the right.
-    Forbidden,
-    /// The client has a known token without the right. The response is the same as for [`Refusal::Unknown`]; otherwise
-    /// anyone could probe which strings are tokens.
-    TokenForbidden,
-    /// The Kubernetes API server cannot be reached or the rate limit is exceeded.
-    Unavailable,
 }
 
 /// The access control of one listener.
@@ -133,34 +105,6 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= 8192).then(|| token.trim())
-}
-
-// === impl Refusal ===
-
-impl Refusal {
-    /// Returns the value of the metric label.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Refusal::Unknown => "unauthenticated",
-            Refusal::Forbidden | Refusal::TokenForbidden => "forbidden",
-            Refusal::Unavailable => "review_unavailable",
-        }
-    }
-
-    /// Returns the response. It does not reveal more than the status code.
-    pub fn reply(self) -> Reply {
-        let (status, text) = match self {
-            Refusal::Unknown | Refusal::TokenForbidden => (StatusCode::UNAUTHORIZED, "{\"error\":\"unauthorized\"}"),
-            Refusal::Forbidden => (StatusCode::FORBIDDEN, "{\"error\":\"forbidden\"}"),
-            Refusal::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "{\"error\":\"try again\"}"),
-        };
-        let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
-        *reply.status_mut() = status;
-        if status == StatusCode::UNAUTHORIZED {
-            reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        reply
-    }
 }
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ use k8s_openapi::api::authorization::v1::{NonResourceAttributes, SubjectAccessRe
 use kube::api::{Api, PostParams};
 use kube::{Client, core::ObjectMeta};
 
+use super::refusal::Refusal;
+use super::right::Right;
 use super::tokens::{Hash, hash};
-use super::{Refusal, Right};
 use crate::net::budget::client_of;
 use crate::util::lock::lock;
 
