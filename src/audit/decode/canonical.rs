@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use simdutf8::basic::from_utf8;
 
-use super::Decoded;
+use super::outcome::Decoded;
 use crate::audit::event::{
     Event, Level, Micros, ObjectRef, ResponseStatus, Stage, Verb, canonical_timestamp, keeps_annotation,
     parse_timestamp,

@@ -13,7 +13,7 @@ use std::fmt;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Decoded, Malformed};
+use super::outcome::{Decoded, Malformed};
 use crate::audit::event::{
     Event, Level, Micros, ObjectRef, ResponseStatus, Stage, Verb, keeps_annotation, parse_timestamp,
 };
