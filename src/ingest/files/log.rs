@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::{Error, Input, io_error};
+use super::input::{Error, Input, io_error};
 use crate::audit::envelope::{self, EVENT_BYTES_MAX, Format, HEAD_BYTES};
 use crate::audit::event::Micros;
 use crate::audit::times;

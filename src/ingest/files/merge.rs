@@ -9,8 +9,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::input::{Error, Input};
 use super::log::{Chunk, Log, Step};
-use super::{Error, Input};
 use crate::audit::event::Micros;
 
 /// How far a chunk may reach beyond the next event of another log, in microseconds. An object without a war retains 16

@@ -6,10 +6,10 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
+use super::input::{Error, Input};
 use super::log::Chunk;
 use super::merge::{Merge, Next};
 use super::sequencer::{Sequencer, Ticket};
-use super::{Error, Input};
 use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::event::Event;
 use crate::util::lock::lock;
