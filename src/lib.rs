@@ -7,7 +7,7 @@
 //! SOURCES            INTAKE                ENGINE                               SINKS
 //! ingest/webhook ──► ingest/intake ──────► pipeline ─────────────────────────► notify: log, metrics
 //! ingest/tail          audit/decoded_chunk   the object table, deduplication     journal
-//!                      journal: append       detect                              query/watch
+//!                      journal: append       detect                              query/change_signal
 //!                      observe, publish        write: which object, by whom
 //! ingest/files ──────► audit/envelope          fields: what a write changed     query: reports, API, page
 //!   (analyze)            other formats         history: who retakes what        enforce, reconcile: pauses and

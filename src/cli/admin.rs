@@ -9,8 +9,8 @@ use super::listener_auth::ListenerSecurity;
 use super::query_limits::QueryLimiter;
 use crate::net::Peer;
 use crate::query::api::Api;
+use crate::query::reply::Answer;
 use crate::query::routes::{self, Found};
-use crate::query::watch::Answer;
 use crate::telemetry::metrics::Metrics;
 
 /// The handler of the admin listener.

@@ -24,7 +24,7 @@ use crate::auth::{Allow, Gate, Refusal, Right};
 use crate::config::{Auth, Config, Tls};
 use crate::ingest::webhook::Admission;
 use crate::net::{Peer, Reply, Secured, TlsFiles, web};
-use crate::query::watch::Answer;
+use crate::query::reply::Answer;
 use crate::telemetry::metrics::Metrics;
 
 /// Interval at which certificates, keys, CAs, revocation lists and tokens are reloaded, and the rights of clients that

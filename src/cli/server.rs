@@ -26,9 +26,8 @@ use crate::notify::log::Log;
 use crate::notify::metrics::Counting;
 use crate::notify::{Changes, Sink, Sinks};
 use crate::pipeline::Pipeline;
-use crate::query::api::Api;
-use crate::query::log_level::LogLevel;
-use crate::query::watch::Changed;
+use crate::query::api::{Api, LogLevel};
+use crate::query::change_signal::ChangeSignal;
 use crate::telemetry::control::Control;
 use crate::telemetry::logs::Levels;
 use crate::telemetry::metrics::{Metrics, SeriesLimits};
@@ -123,9 +122,9 @@ impl Server {
         });
         let (webhook_gate, admin_gate) = (webhook_gate.counting(&metrics), admin_gate.counting(&metrics));
 
-        let changed = Changed::default();
+        let change_signal = ChangeSignal::default();
         let counting = Counting::new(pipeline.clone(), metrics.clone());
-        let state: Vec<Arc<dyn Sink>> = vec![Arc::new(counting), Arc::new(changed.clone())];
+        let state: Vec<Arc<dyn Sink>> = vec![Arc::new(counting), Arc::new(change_signal.clone())];
         let (journal, replayed) = journal(&config, &pipeline, &metrics, Sinks::new(state.clone()))?.unzip();
         let journal = journal.map(Arc::new);
         let mut sinks = state;
@@ -152,7 +151,7 @@ impl Server {
         let api = Api::new(pipeline.clone(), Arc::new(config.classes()), metrics.clone())
             .with_journal(journal.clone())
             .with_report_bytes_max(report_bytes_max)
-            .with_changed(changed)
+            .with_change_signal(change_signal)
             .with_log_level(LogLevel { levels: log_levels, is_authenticated: config.admin.auth.is_on() })
             .with_enforcer(access.as_ref().map(|_| control.clone()));
         let admin_listener = admin_listener.counting(metrics.rejected.with_label_values(&["unread"]));

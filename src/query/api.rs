@@ -1,26 +1,16 @@
-//! The HTTP API: what its handlers use, and how a request reaches them.
+//! What the handlers of the HTTP API use. How a request reaches them is in `dispatch`.
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper::header::{ALLOW, HeaderValue};
-use hyper::{Request, Response, StatusCode};
-
-use super::log_level::LogLevel;
-use super::reply::problem;
+use super::change_signal::ChangeSignal;
 use super::reporter::Reporter;
-use super::route::{Call, Handler};
-use super::routes::{self, Found};
-use super::watch::{Answer, Changed};
 use crate::detect::actor_class::ActorClassifier;
 use crate::journal::committer::Journal;
-use crate::net::Reply;
 use crate::net::budget::Budget;
 use crate::pipeline::Pipeline;
 use crate::telemetry::control::Control;
+use crate::telemetry::logs::Levels;
 use crate::telemetry::metrics::Metrics;
 use crate::util::lock::lock;
 
@@ -42,8 +32,17 @@ pub struct Api {
     report_bytes_max: Option<usize>,
     is_ready: Arc<AtomicBool>,
     enforcer: Option<Control>,
-    changed: Changed,
+    change_signal: ChangeSignal,
     log_level: Option<LogLevel>,
+}
+
+/// Access to the log level of a server.
+#[derive(Clone)]
+pub struct LogLevel {
+    /// Reads and changes the level.
+    pub levels: Levels,
+    /// Whether the listener authenticates its clients.
+    pub is_authenticated: bool,
 }
 
 /// Lets one query of the journal run at a time.
@@ -83,7 +82,7 @@ impl Api {
             report_bytes_max: None,
             is_ready: Arc::default(),
             enforcer: None,
-            changed: Changed::default(),
+            change_signal: ChangeSignal::default(),
             log_level: None,
         }
     }
@@ -104,8 +103,8 @@ impl Api {
     }
 
     /// Answers watches as soon as this sink learns of a change.
-    pub fn with_changed(self, changed: Changed) -> Api {
-        Api { changed, ..self }
+    pub fn with_change_signal(self, change_signal: ChangeSignal) -> Api {
+        Api { change_signal, ..self }
     }
 
     /// Adds `/log-level`.
@@ -116,27 +115,6 @@ impl Api {
     /// Sets whether the server accepts events.
     pub fn set_ready(&self, is_ready: bool) {
         self.is_ready.store(is_ready, Ordering::Relaxed);
-    }
-
-    /// Answers a request of this client. The client's rights must have been checked.
-    pub fn answer(&self, request: &Request<Incoming>, client: IpAddr) -> Response<Answer> {
-        let uri = request.uri();
-        let _span = tracing::debug_span!("answer", method = %request.method(), path = uri.path()).entered();
-        let (route, segments) = match routes::find(request.method(), uri.path()) {
-            Found::Route(route, segments) => (route, segments),
-            other => return without_route(&other).map(BodyExt::boxed_unsync),
-        };
-        let query = uri.query().unwrap_or_default();
-        let call = Call::new(self, client, request.headers(), segments, query);
-        if let Err(failure) = route.check(&call.parameters) {
-            return failure.reply().map(BodyExt::boxed_unsync);
-        }
-        let computed = match route.handler {
-            Handler::Watchable(_, stream) if route.is_stream(query) => return stream(&call),
-            Handler::Immediate(handler) => Ok(handler(&call)),
-            Handler::Computed(handler) | Handler::Watchable(handler, _) => handler(&call),
-        };
-        computed.unwrap_or_else(|failure| failure.reply()).map(BodyExt::boxed_unsync)
     }
 
     pub(super) fn pipeline(&self) -> &Pipeline {
@@ -172,8 +150,8 @@ impl Api {
         &self.streams
     }
 
-    pub(super) fn changed(&self) -> &Changed {
-        &self.changed
+    pub(super) fn change_signal(&self) -> &ChangeSignal {
+        &self.change_signal
     }
 
     pub(super) fn report_bytes_max(&self) -> Option<usize> {
@@ -187,20 +165,4 @@ impl Api {
     pub(super) fn reporter(&self) -> Reporter<'_> {
         Reporter { pipeline: &self.pipeline, classes: &self.classes }
     }
-}
-
-/// Returns the response to a request that has no route.
-fn without_route(found: &Found<'_>) -> Reply {
-    let Found::OtherMethods(methods) = found else {
-        let error = "unknown path: try /, /openapi.json, /api/v1/wars, /metrics, /livez or /readyz; an object has \
-                     /api/v1/objects/RESOURCE.GROUP/NAMESPACE/NAME, with - as the namespace of cluster-scoped objects";
-        return problem(StatusCode::NOT_FOUND, error);
-    };
-    let methods: Vec<&str> = methods.iter().map(|method| method.as_str()).collect();
-    let methods = methods.join(", ").replace("GET", "GET, HEAD");
-    let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("this path only has {methods}"));
-    if let Ok(allowed) = HeaderValue::from_str(&methods) {
-        reply.headers_mut().insert(ALLOW, allowed);
-    }
-    reply
 }

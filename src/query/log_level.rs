@@ -3,19 +3,10 @@
 
 use hyper::StatusCode;
 
+use super::api::LogLevel;
 use super::reply::{problem, text};
 use super::route::Call;
 use crate::net::Reply;
-use crate::telemetry::logs::Levels;
-
-/// Access to the log level of a server.
-#[derive(Clone)]
-pub struct LogLevel {
-    /// Reads and changes the level.
-    pub levels: Levels,
-    /// Whether the listener authenticates its clients.
-    pub is_authenticated: bool,
-}
 
 pub(super) fn show(call: &Call<'_>) -> Reply {
     match call.api.log_level() {

@@ -1,9 +1,11 @@
 //! Responses of the HTTP API.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 
 use bytes::Bytes;
 use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use schemars::JsonSchema;
@@ -14,6 +16,9 @@ use crate::net::Reply;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The body of any answer, complete or streaming.
+pub type Answer = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Why a request cannot be answered, and the HTTP status for it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,9 +11,8 @@ use schemars::SchemaGenerator;
 use serde_json::Value;
 
 use super::api::Api;
-use super::reply::Failure;
+use super::reply::{Answer, Failure};
 use super::views::Filter;
-use super::watch::Answer;
 use crate::auth::Right;
 use crate::detect::write::ObjectName;
 use crate::net::Reply;

@@ -1,11 +1,9 @@
 //! Watched decisions: one line of JSON now, one for every change, and one every 30 seconds as a sign of life.
 
-use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream;
-use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -15,11 +13,10 @@ use tokio::sync::watch;
 
 use super::api::Api;
 use super::decision::Decision;
-use super::reply::problem;
+use super::reply::{Answer, problem};
 use super::route::Call;
 use crate::escape;
 use crate::net::budget::Reservation;
-use crate::notify::{Changes, Sink};
 use crate::pipeline::key::ObjectKey;
 
 /// Minimum time between two checks of a watched object. A check takes a few microseconds.
@@ -29,11 +26,9 @@ const EVERY: Duration = Duration::from_millis(100);
 const AT_LATEST: Duration = Duration::from_secs(1);
 /// Maximum time between two lines, so that both sides notice a broken connection.
 const ALIVE: Duration = Duration::from_secs(30);
-/// The body of any answer, complete or streaming.
-pub type Answer = UnsyncBoxBody<Bytes, Infallible>;
 
 /// One watched decision. It takes one unit of the streams' budget until it is dropped.
-struct Following {
+struct WatchedDecision {
     api: Api,
     key: ObjectKey,
     changes: watch::Receiver<()>,
@@ -43,18 +38,6 @@ struct Following {
     was_ready: bool,
 }
 
-/// The sink that wakes up watches.
-#[derive(Clone, Debug, Default)]
-pub struct Changed(watch::Sender<()>);
-
-// === impl Changed ===
-
-impl Sink for Changed {
-    fn publish(&self, _: &Changes<'_>) {
-        self.0.send_replace(());
-    }
-}
-
 /// Answers a request with a stream of decisions.
 pub(super) fn stream(call: &Call<'_>) -> Response<Answer> {
     let api = call.api.clone();
@@ -62,17 +45,17 @@ pub(super) fn stream(call: &Call<'_>) -> Response<Answer> {
         let error = "too many watches: query without watch=true";
         return problem(StatusCode::TOO_MANY_REQUESTS, error).map(BodyExt::boxed_unsync);
     };
-    let changes = api.changed().0.subscribe();
-    Following { api, key: call.object(), changes, last: None, _stream: stream, was_ready: false }.stream()
+    let changes = api.change_signal().subscribe();
+    WatchedDecision { api, key: call.object(), changes, last: None, _stream: stream, was_ready: false }.stream()
 }
 
-// === impl Following ===
+// === impl WatchedDecision ===
 
-impl Following {
+impl WatchedDecision {
     fn stream(self) -> Response<Answer> {
-        let lines = stream::unfold(self, async |mut following| {
-            let line = following.next().await?;
-            Some((Ok(Frame::data(line)), following))
+        let lines = stream::unfold(self, async |mut decision| {
+            let line = decision.next().await?;
+            Some((Ok(Frame::data(line)), decision))
         });
         let mut response = Response::new(StreamBody::new(lines).boxed_unsync());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
