@@ -12,8 +12,8 @@ use crate::config::{Enforce, Mode};
 use crate::enforce::calls::{CALL, CONNECT, SILENCE};
 use crate::enforce::controller::{self, Enforcer, ReplicaIdentity};
 use crate::enforce::events::Events;
-use crate::enforce::keeper::Keeper;
 use crate::enforce::kill_switch::KillSwitch;
+use crate::enforce::leader_election::LeaderElector;
 use crate::enforce::lease::Lease;
 use crate::enforce::link::Link;
 use crate::enforce::pause_client::Kind;
@@ -103,7 +103,8 @@ impl Access {
         let selection = selection(enforce);
         announce(&selection, enforce.mode);
         let link = Link::default();
-        let (keeper, tenure) = Keeper::new(Lease::new(self.client.clone(), &namespace, "editwar", &identity));
+        let (elector, leadership) =
+            LeaderElector::new(Lease::new(self.client.clone(), &namespace, "editwar", &identity));
         let enforcer = Enforcer::new(
             self.client.clone(),
             (pipeline.clone(), metrics.clone()),
@@ -112,7 +113,7 @@ impl Access {
             rules,
             control.clone(),
             (link.clone(), self.pauses),
-            (tenure.clone(), self.events.clone()),
+            (leadership.clone(), self.events.clone()),
         );
         let mut tasks = vec![tokio::spawn(enforcer.run(stop.subscribe()))];
         if enforce.mode == Mode::Reconcile {
@@ -126,12 +127,12 @@ impl Access {
             let golden = metrics.golden_state.clone();
             let reconciler =
                 Reconciler::new(self.client, (pipeline, golden), settings, self.events, link, control.clone());
-            tasks.push(tokio::spawn(reconciler.run(tenure, stop.subscribe())));
+            tasks.push(tokio::spawn(reconciler.run(leadership, stop.subscribe())));
         } else {
-            drop(tenure);
+            drop(leadership);
         }
-        // Ends when no task holds a tenure any more.
-        tasks.push(tokio::spawn(keeper.run()));
+        // Ends when no task holds a `Leadership` any more.
+        tasks.push(tokio::spawn(elector.run()));
         tasks
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::events::Events;
-use super::keeper::Tenure;
+use super::leader_election::Leadership;
 use super::pause_client::{self, Error, Live, PauseClient, because};
 use super::pauses::{Pauses, Target};
 use super::plan::{Action, Again, REFUSED_FOR, STRIPPED_FOR, Verdict};
@@ -24,7 +24,7 @@ pub(super) struct Actor {
     pub(super) selection: Selection,
     pub(super) pauses: Pauses,
     pub(super) pipeline: Arc<Pipeline>,
-    pub(super) tenure: Tenure,
+    pub(super) leadership: Leadership,
 }
 
 /// The outcome of an action.
@@ -161,7 +161,7 @@ impl Actor {
     /// Runs a write, but only while the Lease is held. A write that is in flight when the Lease is lost is dropped with
     /// its task.
     async fn write(&self, write: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
-        if !self.tenure.is_held() {
+        if !self.leadership.is_held() {
             return Err(Error::Unavailable("the Lease was lost before the write".to_owned()));
         }
         write.await

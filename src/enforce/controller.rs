@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use super::action::{Actor, Outcome};
 use super::calls::{ACCOUNT, CALL, within};
 use super::events::Events;
-use super::keeper::Tenure;
+use super::leader_election::Leadership;
 use super::link::Link;
 use super::pause_client::{Error, Found, Kind, PauseClient};
 use super::pauses::Pauses;
@@ -63,7 +63,7 @@ pub struct Enforcer {
     rules: Rules,
     control: Control,
     link: Link,
-    tenure: Tenure,
+    leadership: Leadership,
     actor: Arc<Actor>,
     plan: Plan<ObjectKey>,
     tasks: JoinSet<Done>,
@@ -101,11 +101,17 @@ impl Enforcer {
         rules: Rules,
         control: Control,
         (link, pauses): (Link, Pauses),
-        (tenure, events): (Tenure, Events),
+        (leadership, events): (Leadership, Events),
     ) -> Enforcer {
         let pause_client = PauseClient::new(client, CALL);
-        let actor =
-            Actor { pause_client, events, selection, pauses, pipeline: pipeline.clone(), tenure: tenure.clone() };
+        let actor = Actor {
+            pause_client,
+            events,
+            selection,
+            pauses,
+            pipeline: pipeline.clone(),
+            leadership: leadership.clone(),
+        };
         Enforcer {
             actor: Arc::new(actor),
             plan: Plan::new(rules.clone()),
@@ -115,7 +121,7 @@ impl Enforcer {
             rules,
             control,
             link,
-            tenure,
+            leadership,
             tasks: JoinSet::new(),
             is_acting: false,
             adopted: BTreeSet::new(),
@@ -139,8 +145,8 @@ impl Enforcer {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = control.wait_for(true), if self.is_acting => self.halt(),
-                () = self.tenure.lost(), if self.is_acting => {
-                    tracing::warn!(why = self.tenure.trouble(), "lost the Lease; not writing until this replica holds it again");
+                () = self.leadership.wait_until_lost(), if self.is_acting => {
+                    tracing::warn!(why = self.leadership.problem(), "lost the Lease; not writing until this replica holds it again");
                     self.halt();
                 }
                 Some(done) = self.tasks.join_next() => self.done(done),
@@ -161,14 +167,14 @@ impl Enforcer {
     }
 
     fn tick(&mut self) {
-        if !self.tenure.is_held() {
-            let trouble = self.tenure.trouble();
+        if !self.leadership.is_held() {
+            let trouble = self.leadership.problem();
             self.control.say(if trouble.is_empty() { "the Lease was not renewed in time".to_owned() } else { trouble });
         }
         if self.control.is_stopped() {
             self.metrics.paused(&self.pipeline, self.actor.pauses.keys().iter());
         }
-        if self.control.is_stopped() || !self.tenure.is_held() {
+        if self.control.is_stopped() || !self.leadership.is_held() {
             return;
         }
         if !self.is_acting {
@@ -399,7 +405,7 @@ impl Enforcer {
                 self.rules.fresh_for / 1_000_000
             )
         };
-        let lease = Some(self.tenure.trouble()).filter(|trouble| !trouble.is_empty());
+        let lease = Some(self.leadership.problem()).filter(|trouble| !trouble.is_empty());
         let trouble = self.trouble.as_ref().filter(|(_, at)| at.elapsed() < TROUBLE_FOR).map(|(text, _)| text.clone());
         for text in [lease, trouble].into_iter().flatten() {
             status.push_str("; ");

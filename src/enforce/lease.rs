@@ -62,7 +62,7 @@ impl Lease {
                 self.api.create(&PostParams::default(), &lease).await.map_err(|e| (e, "create"))
             }
             Some(lease) => {
-                if !self.may_take(&lease, now) {
+                if !self.may_acquire(&lease, now) {
                     self.held_until = None;
                     return Ok(false);
                 }
@@ -100,7 +100,7 @@ impl Lease {
 
     /// Returns whether the Lease can be acquired: it is ours, has no holder, or was not renewed for its whole duration
     /// by the local clock.
-    fn may_take(&mut self, lease: &Object, now: Instant) -> bool {
+    fn may_acquire(&mut self, lease: &Object, now: Instant) -> bool {
         let spec = lease.spec.as_ref();
         let holder = spec.and_then(|s| s.holder_identity.clone()).filter(|holder| !holder.is_empty());
         if holder.is_none() || holder.as_ref() == Some(&self.identity) {

@@ -1,16 +1,16 @@
 //! Enforcement: pauses objects that are fought over. [`plan`] decides and is pure; the other modules execute.
 //!
-//! Three tasks run independently of each other: [`keeper`] renews the Lease, [`controller`] acts while it is held, and
-//! [`kill_switch`] removes all pauses on request. [`pause_client`] writes the annotations of a pause, whose names are in
-//! [`crate::detect::annotations`]. [`verdicts`] derives the verdicts, [`selection`] says which objects may
+//! Three tasks run independently of each other: [`leader_election`] renews the Lease, [`controller`] acts while it is
+//! held, and [`kill_switch`] removes all pauses on request. [`pause_client`] writes the annotations of a pause, whose
+//! names are in [`crate::detect::annotations`]. [`verdicts`] derives the verdicts, [`selection`] says which objects may
 //! be paused, [`pauses`] registers what was set, and [`calls`] contains all timeouts.
 
 mod action;
 pub mod calls;
 pub mod controller;
 pub mod events;
-pub mod keeper;
 pub mod kill_switch;
+pub mod leader_election;
 pub mod lease;
 pub mod link;
 pub mod pause_client;

@@ -24,7 +24,7 @@ use super::watchers::{QUEUE_MAX, Watches, directory};
 use crate::audit::event::Micros;
 use crate::detect::verdict::Confidence;
 use crate::enforce::events::Events;
-use crate::enforce::keeper::Tenure;
+use crate::enforce::leader_election::Leadership;
 use crate::enforce::link::Link;
 use crate::pipeline::Pipeline;
 use crate::telemetry::control::Control;
@@ -111,7 +111,7 @@ impl Reconciler {
 
     /// Runs until `stop` turns true, and acts while the Lease is held. Calls in flight are dropped when the Lease is
     /// lost, the kill switch is turned on, or `stop` turns true.
-    pub async fn run(mut self, mut tenure: Tenure, mut stop: watch::Receiver<bool>) {
+    pub async fn run(mut self, mut leadership: Leadership, mut stop: watch::Receiver<bool>) {
         let control = self.control.clone();
         let (changed, mut objects) = mpsc::channel(QUEUE_MAX);
         let mut watches = Watches::new(self.client.clone(), changed);
@@ -121,7 +121,7 @@ impl Reconciler {
         let mut read: Option<Instant> = None;
         loop {
             // The kill switch stops every write, also those of the reconciler.
-            let is_held = tenure.is_held();
+            let is_held = leadership.is_held();
             let is_leading = is_held && !control.is_stopped();
             let at = self.schedule.next().filter(|_| is_leading);
             let until = at.unwrap_or_else(|| Instant::now() + IDLE).min(read.map_or(Instant::now(), |at| at + REREAD));
@@ -133,7 +133,7 @@ impl Reconciler {
             };
             let has_files = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
-                () = tenure.gained(IDLE), if !is_held => false,
+                () = leadership.wait_until_held(IDLE), if !is_held => false,
                 _ = files => true,
                 Some(id) = objects.recv() => {
                     self.schedule(id, Duration::ZERO);
@@ -151,7 +151,7 @@ impl Reconciler {
             }
             let now = Instant::now();
             while is_leading
-                && tenure.is_held()
+                && leadership.is_held()
                 && !control.is_stopped()
                 && let Some(id) = self.schedule.pop_due(now)
             {
@@ -159,7 +159,7 @@ impl Reconciler {
                     biased;
                     _ = stop.wait_for(|stop| *stop) => return,
                     () = control.wait_for(true) => Some(GATE_AGAIN),
-                    () = tenure.lost() => Some(GATE_AGAIN),
+                    () = leadership.wait_until_lost() => Some(GATE_AGAIN),
                     again = self.reconcile(&id, &mut watches) => again,
                 };
                 if let Some(again) = again {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use editwar::detect::verdict::{Confidence, State};
-use editwar::enforce::keeper::Keeper;
+use editwar::enforce::leader_election::LeaderElector;
 use editwar::enforce::lease::Lease;
 use editwar::enforce::pause_client::{Error, PauseClient};
 use editwar::enforce::pauses::Target;
@@ -259,21 +259,21 @@ async fn a_failed_renewal_does_not_prolong_the_lease() {
 }
 
 #[tokio::test]
-async fn the_tenure_ends_when_another_replica_holds_the_lease() {
+async fn the_leadership_ends_when_another_replica_holds_the_lease() {
     let (client, mut server) = Server::new();
-    let (keeper, mut tenure) = Keeper::new(Lease::new(client, "editwar", "editwar", "me"));
-    assert!(!tenure.is_held());
-    let keeping = tokio::spawn(keeper.run());
+    let (elector, mut leadership) = LeaderElector::new(Lease::new(client, "editwar", "editwar", "me"));
+    assert!(!leadership.is_held());
+    let electing = tokio::spawn(elector.run());
     server.answer(200, &[], lease_of("", "1")).await;
     server.answer(200, &[], lease_of("me", "2")).await;
-    tenure.gained(LIMIT).await;
-    assert!(tenure.is_held());
+    leadership.wait_until_held(LIMIT).await;
+    assert!(leadership.is_held());
     server.answer(200, &[], lease_of("other", "3")).await;
-    tenure.lost().await;
-    assert!(!tenure.is_held());
-    assert_eq!(tenure.trouble(), editwar::telemetry::control::STANDING_BY);
-    // It ends with the last tenure, and does not release what it does not hold.
-    drop(tenure);
-    keeping.await.unwrap();
+    leadership.wait_until_lost().await;
+    assert!(!leadership.is_held());
+    assert_eq!(leadership.problem(), editwar::telemetry::control::STANDING_BY);
+    // It ends with the last `Leadership`, and does not release what it does not hold.
+    drop(leadership);
+    electing.await.unwrap();
     assert!(server.0.next_request().await.is_none());
 }

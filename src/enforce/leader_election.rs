@@ -1,0 +1,145 @@
+//! Renews the Lease in a task of its own, independent of slow calls elsewhere, and publishes until when this replica
+//! may act.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::calls::{RELEASE, RENEWAL};
+use super::lease::{EVERY, Lease};
+use super::pause_client::Error;
+use crate::telemetry::control::STANDING_BY;
+
+/// The task that renews the Lease. It releases the Lease and ends when every [`Leadership`] is dropped.
+pub struct LeaderElector {
+    lease: Lease,
+    status: watch::Sender<LeaseStatus>,
+}
+
+/// The right to act. It expires by the monotonic clock of this process, before another replica can acquire the Lease.
+#[derive(Clone, Debug)]
+pub struct Leadership(watch::Receiver<LeaseStatus>);
+
+#[derive(Clone, Debug)]
+struct LeaseStatus {
+    held_until: Option<Instant>,
+    /// Why the Lease is not held, or why the last renewal failed. Empty if neither is the case.
+    problem: String,
+}
+
+// === impl LeaderElector ===
+
+impl LeaderElector {
+    /// Creates an elector that has not tried to acquire the Lease yet, and a receiver of its state.
+    pub fn new(lease: Lease) -> (LeaderElector, Leadership) {
+        let (status, leadership) = watch::channel(LeaseStatus { held_until: None, problem: "starting".to_owned() });
+        (LeaderElector { lease, status }, Leadership(leadership))
+    }
+
+    /// Renews the Lease until every [`Leadership`] is dropped.
+    pub async fn run(mut self) {
+        loop {
+            let started = Instant::now();
+            let renewal = tokio::time::timeout(RENEWAL, self.lease.renew(started));
+            let problem = tokio::select! {
+                () = self.status.closed() => break,
+                renewed = renewal => match renewed {
+                    Ok(Ok(true)) => String::new(),
+                    Ok(Ok(false)) => STANDING_BY.to_owned(),
+                    Ok(Err(error)) => self.describe(&error),
+                    Err(_) => {
+                        self.describe(&Error::Unavailable(format!("no answer within {} s", RENEWAL.as_secs())))
+                    }
+                },
+            };
+            self.status.send_replace(LeaseStatus { held_until: self.lease.held_until(), problem });
+            tokio::select! {
+                () = self.status.closed() => break,
+                () = tokio::time::sleep_until((started + EVERY).into()) => {}
+            }
+        }
+        if tokio::time::timeout(RELEASE, self.lease.release(Instant::now())).await.is_err() {
+            tracing::warn!("cannot release the Lease; another replica takes over when it expires");
+        }
+    }
+
+    /// Describes an error. Logs it if it differs from the previous one.
+    fn describe(&self, error: &Error) -> String {
+        let problem = format!("the Lease: {error}");
+        if self.status.borrow().problem != problem {
+            tracing::warn!(%error, "cannot renew the Lease");
+        }
+        problem
+    }
+}
+
+// === impl Leadership ===
+
+impl Leadership {
+    /// Returns whether this replica may act now.
+    pub fn is_held(&self) -> bool {
+        self.0.borrow().held_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Returns why it may not act, or why the last renewal failed.
+    pub fn problem(&self) -> String {
+        self.0.borrow().problem.clone()
+    }
+
+    /// Waits until this replica may no longer act. Returns at once if it may not act now.
+    pub async fn wait_until_lost(&mut self) {
+        loop {
+            let Some(until) = self.0.borrow_and_update().held_until else { return };
+            tokio::select! {
+                biased;
+                renewed = self.0.changed() => if renewed.is_err() { return },
+                () = tokio::time::sleep_until(until.into()) => return,
+            }
+        }
+    }
+
+    /// Waits until this replica may act, for at most `limit`.
+    pub async fn wait_until_held(&mut self, limit: Duration) {
+        let is_held = |s: &LeaseStatus| s.held_until.is_some_and(|until| Instant::now() < until);
+        drop(tokio::time::timeout(limit, self.0.wait_for(is_held)).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leadership(held_until: Option<Instant>) -> (watch::Sender<LeaseStatus>, Leadership) {
+        let (status, leadership) = watch::channel(LeaseStatus { held_until, problem: String::new() });
+        (status, Leadership(leadership))
+    }
+
+    fn held(time: Duration) -> LeaseStatus {
+        LeaseStatus { held_until: Some(Instant::now() + time), problem: String::new() }
+    }
+
+    #[tokio::test]
+    async fn the_right_to_act_ends_by_its_own_clock_though_nothing_says_so() {
+        let (_status, mut leadership) = leadership(Some(Instant::now() + Duration::from_millis(50)));
+        assert!(leadership.is_held());
+        leadership.wait_until_lost().await;
+        assert!(!leadership.is_held());
+    }
+
+    #[tokio::test]
+    async fn a_renewal_extends_it_and_an_elector_that_is_gone_ends_it() {
+        let (status, mut leadership) = leadership(Some(Instant::now() + Duration::from_millis(100)));
+        status.send_replace(held(Duration::from_secs(60)));
+        let lost = tokio::time::timeout(Duration::from_millis(300), leadership.wait_until_lost()).await;
+        assert!(lost.is_err() && leadership.is_held(), "it was renewed");
+        drop(status);
+        leadership.wait_until_lost().await;
+    }
+
+    #[tokio::test]
+    async fn who_does_not_hold_the_lease_may_not_act() {
+        let (_status, mut leadership) = leadership(None);
+        assert!(!leadership.is_held());
+        leadership.wait_until_lost().await;
+    }
+}
