@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::{Enforce, Mode};
 use crate::enforce::calls::{CALL, CONNECT, SILENCE};
+use crate::enforce::control::Control;
 use crate::enforce::controller::{self, Enforcer, ReplicaIdentity};
 use crate::enforce::events::Events;
 use crate::enforce::kill_switch::KillSwitch;
@@ -23,7 +24,6 @@ use crate::enforce::selection::Selection;
 use crate::pipeline::Pipeline;
 use crate::reconcile::controller::{Reconciler, Settings};
 use crate::reconcile::manifest::Assets;
-use crate::telemetry::control::Control;
 use crate::telemetry::metrics::Metrics;
 
 /// The account that is assumed if the API server cannot be asked: the one in the manifests.

@@ -14,6 +14,7 @@ use super::{descriptors, memory_budget};
 use crate::audit::event::Micros;
 use crate::config::{Config, Mode};
 use crate::detect::policy::Policy;
+use crate::enforce::control::Control;
 use crate::ingest::Source;
 use crate::ingest::intake::Intake;
 use crate::ingest::tail::{self, TailSource};
@@ -28,7 +29,6 @@ use crate::notify::{Changes, Sink, Sinks};
 use crate::pipeline::Pipeline;
 use crate::query::api::{Api, LogLevel};
 use crate::query::change_signal::ChangeSignal;
-use crate::telemetry::control::Control;
 use crate::telemetry::logs::Levels;
 use crate::telemetry::metrics::{Metrics, SeriesLimits};
 
@@ -147,7 +147,7 @@ impl Server {
         }
 
         let control = Control::default();
-        control.stop(config.enforce.kill_switch);
+        control.set_stopped(config.enforce.kill_switch);
         let api = Api::new(pipeline.clone(), Arc::new(config.classes()), metrics.clone())
             .with_journal(journal.clone())
             .with_report_bytes_max(report_bytes_max)
@@ -218,7 +218,7 @@ impl Server {
                 _ = self.signals.terminate.recv() => return "SIGTERM",
                 _ = self.signals.interrupt.recv() => return "SIGINT",
                 _ = self.signals.kill_switch.recv() => {
-                    self.control.stop(!self.control.is_stopped());
+                    self.control.set_stopped(!self.control.is_stopped());
                     tracing::warn!(is_stopped = self.control.is_stopped(), "SIGUSR1: kill switch toggled");
                 }
                 _ = self.signals.reload.recv() => {

@@ -14,6 +14,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::action::{Actor, Outcome};
 use super::calls::{ACCOUNT, CALL, within};
+use super::control::Control;
 use super::events::Events;
 use super::leader_election::Leadership;
 use super::link::Link;
@@ -26,7 +27,6 @@ use crate::audit::event::Micros;
 use crate::detect::verdict::State;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
-use crate::telemetry::control::Control;
 use crate::telemetry::metrics::Metrics;
 
 /// Interval of evaluations.
@@ -136,7 +136,7 @@ impl Enforcer {
 
     /// Runs until `stop` turns true. Pauses are kept: another replica, or this one after a restart, finds them.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        self.control.say("starting");
+        self.control.set_status("starting");
         let mut every = tokio::time::interval(EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let control = self.control.clone();
@@ -169,7 +169,11 @@ impl Enforcer {
     fn tick(&mut self) {
         if !self.leadership.is_held() {
             let trouble = self.leadership.problem();
-            self.control.say(if trouble.is_empty() { "the Lease was not renewed in time".to_owned() } else { trouble });
+            self.control.set_status(if trouble.is_empty() {
+                "the Lease was not renewed in time".to_owned()
+            } else {
+                trouble
+            });
         }
         if self.control.is_stopped() {
             self.metrics.paused(&self.pipeline, self.actor.pauses.keys().iter());
@@ -411,7 +415,7 @@ impl Enforcer {
             status.push_str("; ");
             status.push_str(&text);
         }
-        self.control.say(status);
+        self.control.set_status(status);
     }
 
     fn now(&self) -> Now {

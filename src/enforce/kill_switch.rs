@@ -12,12 +12,12 @@ use prometheus::IntGauge;
 use tokio::sync::watch;
 
 use super::calls::LIFT;
+use super::control::{Control, LiftProgress, NOT_STARTED};
 use super::events::Events;
 use super::pause_client::{Error, Kind, PauseClient};
 use super::pauses::{Pauses, Target};
 use super::selection::title;
 use crate::pipeline::key::ObjectKey;
-use crate::telemetry::control::{Control, Lifting, NOT_BEGUN};
 use crate::telemetry::metrics::Metrics;
 
 /// Number of pauses that are removed concurrently.
@@ -73,7 +73,7 @@ impl KillSwitch {
             _ = stop.wait_for(|stop| *stop) => {}
             () = this.lift_when_stopped() => {}
         }
-        let left = this.control.lifting().not_lifted;
+        let left = this.control.progress().not_lifted;
         if this.control.is_stopped() && !left.is_empty() {
             tracing::error!(pauses = ?left, "exiting before the kill switch could lift these pauses");
         }
@@ -95,16 +95,16 @@ impl KillSwitch {
 
     async fn lift_until_started(self: &Arc<Self>) {
         for (key, _) in self.pauses.all() {
-            self.control.not_lifted(&name(&key), NOT_TRIED);
+            self.control.record_not_lifted(&name(&key), NOT_TRIED);
         }
         for kind in &self.kinds {
-            self.control.not_lifted(&kind.to_string(), "not searched for pauses yet");
+            self.control.record_not_lifted(&kind.to_string(), "not searched for pauses yet");
         }
-        self.control.looked_for(NOT_BEGUN);
+        self.control.record_search(NOT_STARTED);
         let (mut again, mut verify) = (Duration::from_secs(1), VERIFY_FIRST);
         loop {
             self.pass().await;
-            let Lifting { lifted, not_lifted } = self.control.lifting();
+            let LiftProgress { lifted, not_lifted } = self.control.progress();
             if not_lifted.is_empty() {
                 if verify == VERIFY_FIRST {
                     tracing::warn!(lifted = lifted.len(), "kill switch: all pauses are lifted");
@@ -139,13 +139,13 @@ impl KillSwitch {
             Ok(mut found) => {
                 found.retain(|found| !known.contains(&found.key));
                 for found in &found {
-                    self.control.not_lifted(&name(&found.key), NOT_TRIED);
+                    self.control.record_not_lifted(&name(&found.key), NOT_TRIED);
                 }
-                self.control.looked_for(&title);
+                self.control.record_search(&title);
                 self.lift_all(found.into_iter().map(|found| (found.key, found.target)).collect()).await;
             }
             // The kind does not exist, so there are no pauses of it.
-            Err(Error::Unknown(_)) => self.control.looked_for(&title),
+            Err(Error::Unknown(_)) => self.control.record_search(&title),
             Err(error) => self.failed(&title, &format!("cannot search for pauses: {error}")),
         }
         self.count();
@@ -164,7 +164,7 @@ impl KillSwitch {
         match self.pause_client.lift(target).await {
             Ok(()) | Err(Error::Gone) => {
                 self.pauses.remove(key);
-                self.control.lifted(&name(key));
+                self.control.record_lifted(&name(key));
                 let note = "the kill switch is on".to_owned();
                 tracing::info!(object = target.title(), namespace = target.namespace, note, "pause lifted");
                 self.events.tell(&target.reference(), "ThrashingResolved", note);
@@ -180,13 +180,13 @@ impl KillSwitch {
 
     /// Records a failure. Logs it if it is new or its reason has changed.
     fn failed(&self, name: &str, why: &str) {
-        if self.control.not_lifted(name, why) {
+        if self.control.record_not_lifted(name, why) {
             tracing::error!(pause = name, why, "the kill switch cannot lift this pause; retrying");
         }
     }
 
     fn count(&self) {
-        self.pending.set(i64::try_from(self.control.lifting().not_lifted.len()).unwrap_or(i64::MAX));
+        self.pending.set(i64::try_from(self.control.progress().not_lifted.len()).unwrap_or(i64::MAX));
     }
 }
 

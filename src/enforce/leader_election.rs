@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::calls::{RELEASE, RENEWAL};
+use super::control::STANDING_BY;
 use super::lease::{EVERY, Lease};
 use super::pause_client::Error;
-use crate::telemetry::control::STANDING_BY;
 
 /// The task that renews the Lease. It releases the Lease and ends when every [`Leadership`] is dropped.
 pub struct LeaderElector {

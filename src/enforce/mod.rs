@@ -1,12 +1,14 @@
 //! Enforcement: pauses objects that are fought over. [`plan`] decides and is pure; the other modules execute.
 //!
 //! Three tasks run independently of each other: [`leader_election`] renews the Lease, [`controller`] acts while it is
-//! held, and [`kill_switch`] removes all pauses on request. [`pause_client`] writes the annotations of a pause, whose
-//! names are in [`crate::detect::annotations`]. [`verdicts`] derives the verdicts, [`selection`] says which objects may
-//! be paused, [`pauses`] registers what was set, and [`calls`] contains all timeouts.
+//! held, and [`kill_switch`] removes all pauses on request, which [`control`] passes on. [`pause_client`] writes the
+//! annotations of a pause, whose names are in [`crate::detect::annotations`]. [`verdicts`] derives the verdicts,
+//! [`selection`] says which objects may be paused, [`pauses`] registers what was set, and [`calls`] contains all
+//! timeouts.
 
 mod action;
 pub mod calls;
+pub mod control;
 pub mod controller;
 pub mod events;
 pub mod kill_switch;

@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use super::reply::{Failure, json};
 use super::route::Call;
+use crate::enforce::control::Control;
 use crate::net::{Reply, web};
-use crate::telemetry::control::Control;
 
 /// How long the response of the kill switch waits for pauses to be lifted.
-const LIFTED_WITHIN: Duration = Duration::from_secs(5);
+const LIFT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The state of the kill switch.
 #[derive(Serialize, JsonSchema)]
@@ -34,9 +34,9 @@ pub(super) struct Switched {
 pub(super) fn stop(call: &Call<'_>) -> Result<Reply, Failure> {
     let enforcer = switch(call, true)?;
     // Requests are handled on threads that may block.
-    let lifting = tokio::runtime::Handle::current().block_on(enforcer.lifted_within(LIFTED_WITHIN));
-    let not_lifted = lifting.not_lifted.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-    let lifted = Some(lifting.lifted.len());
+    let progress = tokio::runtime::Handle::current().block_on(enforcer.wait_until_lifted(LIFT_WAIT_MAX));
+    let not_lifted = progress.not_lifted.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    let lifted = Some(progress.lifted.len());
     let note = enforcer.other_replica();
     Ok(json(&Switched { stopped: true, lifted, not_lifted: Some(not_lifted), note }))
 }
@@ -56,7 +56,7 @@ fn switch<'a>(call: &Call<'a>, is_stopped: bool) -> Result<&'a Control, Failure>
     if !web::is_json(call.headers) {
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send Content-Type: application/json"));
     }
-    enforcer.stop(is_stopped);
+    enforcer.set_stopped(is_stopped);
     tracing::warn!(is_stopped, "the API toggled the kill switch");
     Ok(enforcer)
 }

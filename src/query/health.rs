@@ -7,8 +7,8 @@ use hyper::StatusCode;
 use super::reply::{Failure, text};
 use super::route::Call;
 use super::views::time;
+use crate::enforce::control::Control;
 use crate::net::Reply;
-use crate::telemetry::control::Control;
 
 pub(super) fn livez(_: &Call<'_>) -> Reply {
     text(StatusCode::OK, "ok\n".into())

@@ -23,11 +23,11 @@ use super::manifest::{Asset, Assets, Id};
 use super::watchers::{QUEUE_MAX, Watches, directory};
 use crate::audit::event::Micros;
 use crate::detect::verdict::Confidence;
+use crate::enforce::control::Control;
 use crate::enforce::events::Events;
 use crate::enforce::leader_election::Leadership;
 use crate::enforce::link::Link;
 use crate::pipeline::Pipeline;
-use crate::telemetry::control::Control;
 use crate::telemetry::golden_state_metrics::GoldenStateMetrics;
 
 /// Interval at which a replica that does not act checks whether it should.
@@ -173,7 +173,7 @@ impl Reconciler {
     fn read(&mut self, watches: &mut Watches) {
         if let Err(error) = self.assets.read(&self.settings.directory) {
             tracing::warn!(%error, directory = %self.settings.directory.display(), "cannot read the Golden State; keeping the previous one");
-            self.control.say(format!("cannot read the Golden State: {error}"));
+            self.control.set_status(format!("cannot read the Golden State: {error}"));
             return;
         }
         for (file, why) in &self.assets.broken {
@@ -237,7 +237,7 @@ impl Reconciler {
         let text = error.to_string();
         if self.is_news(id, "ApplyFailed", &text) {
             tracing::warn!(asset = %id, error = text, "cannot reconcile the object; retrying");
-            self.control.say(format!("{id}: {text}"));
+            self.control.set_status(format!("{id}: {text}"));
             if matches!(error, kube::Error::Api(_)) {
                 self.events.warn(&reference(id, None), "ApplyFailed", text.chars().take(900).collect());
             }

@@ -1,7 +1,5 @@
-//! Telemetry of the server itself: logs, metrics and, if built in, traces. [`control`] holds the enforcer's status and
-//! kill switch.
+//! Telemetry of the server itself: logs, metrics and, if built in, traces.
 
-pub mod control;
 pub mod golden_state_metrics;
 pub mod logs;
 pub mod metrics;

@@ -271,7 +271,7 @@ async fn the_leadership_ends_when_another_replica_holds_the_lease() {
     server.answer(200, &[], lease_of("other", "3")).await;
     leadership.wait_until_lost().await;
     assert!(!leadership.is_held());
-    assert_eq!(leadership.problem(), editwar::telemetry::control::STANDING_BY);
+    assert_eq!(leadership.problem(), editwar::enforce::control::STANDING_BY);
     // It ends with the last `Leadership`, and does not release what it does not hold.
     drop(leadership);
     electing.await.unwrap();

@@ -12,21 +12,21 @@ pub const STOPPED: &str = "stopped";
 /// The status of a replica that does not act because another one does.
 pub const STANDING_BY: &str = "standing by: another replica holds the Lease";
 /// The entry of `not_lifted` before any pause was looked up.
-pub const NOT_BEGUN: &str = "all pauses";
+pub const NOT_STARTED: &str = "all pauses";
 /// Maximum number of pauses in a status.
-const NAMED_MAX: usize = 3;
+const PAUSES_SHOWN: usize = 3;
 
 /// The kill switch, and the status of the enforcer.
 #[derive(Clone, Debug)]
 pub struct Control {
     stopped: Arc<watch::Sender<bool>>,
-    lifting: Arc<watch::Sender<Lifting>>,
+    progress: Arc<watch::Sender<LiftProgress>>,
     status: Arc<Mutex<String>>,
 }
 
 /// Progress of removing pauses since the kill switch was turned on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lifting {
+pub struct LiftProgress {
     /// Pauses that were removed, such as `deployments.apps/shop/web`.
     pub lifted: BTreeSet<String>,
     /// Pauses that could not be removed yet, and resources that could not be listed, with the reason. Empty when
@@ -40,7 +40,7 @@ impl Default for Control {
     fn default() -> Control {
         Control {
             stopped: Arc::new(watch::Sender::new(false)),
-            lifting: Arc::new(watch::Sender::new(Lifting::default())),
+            progress: Arc::new(watch::Sender::new(LiftProgress::default())),
             status: Arc::default(),
         }
     }
@@ -48,10 +48,11 @@ impl Default for Control {
 
 impl Control {
     /// Turns the kill switch on or off. While it is on, all pauses are removed and none are set.
-    pub fn stop(&self, is_stopped: bool) {
+    pub fn set_stopped(&self, is_stopped: bool) {
         if self.is_stopped() != is_stopped {
-            let not_lifted = [(NOT_BEGUN.to_owned(), "not started yet".to_owned())].into_iter().filter(|_| is_stopped);
-            self.lifting.send_replace(Lifting { lifted: BTreeSet::new(), not_lifted: not_lifted.collect() });
+            let not_lifted =
+                [(NOT_STARTED.to_owned(), "not started yet".to_owned())].into_iter().filter(|_| is_stopped);
+            self.progress.send_replace(LiftProgress { lifted: BTreeSet::new(), not_lifted: not_lifted.collect() });
             self.stopped.send_replace(is_stopped);
         }
     }
@@ -73,45 +74,45 @@ impl Control {
     }
 
     /// Returns the current progress.
-    pub fn lifting(&self) -> Lifting {
-        self.lifting.borrow().clone()
+    pub fn progress(&self) -> LiftProgress {
+        self.progress.borrow().clone()
     }
 
     /// Waits until all pauses are removed, for at most `limit`. Returns the progress.
-    pub async fn lifted_within(&self, limit: Duration) -> Lifting {
-        let mut lifting = self.lifting.subscribe();
-        drop(tokio::time::timeout(limit, lifting.wait_for(|lifting| lifting.not_lifted.is_empty())).await);
-        self.lifting()
+    pub async fn wait_until_lifted(&self, limit: Duration) -> LiftProgress {
+        let mut progress = self.progress.subscribe();
+        drop(tokio::time::timeout(limit, progress.wait_for(|progress| progress.not_lifted.is_empty())).await);
+        self.progress()
     }
 
     /// Records that a pause could not be removed yet, or a resource could not be listed. Returns whether this is new.
-    pub fn not_lifted(&self, name: &str, why: &str) -> bool {
-        self.lifting.send_if_modified(|lifting| {
-            let before = lifting.not_lifted.insert(name.to_owned(), why.to_owned());
+    pub fn record_not_lifted(&self, name: &str, why: &str) -> bool {
+        self.progress.send_if_modified(|progress| {
+            let before = progress.not_lifted.insert(name.to_owned(), why.to_owned());
             before.as_deref() != Some(why)
         })
     }
 
     /// Records that a pause was removed.
-    pub fn lifted(&self, name: &str) {
-        self.lifting.send_modify(|lifting| {
-            lifting.not_lifted.remove(name);
-            lifting.lifted.insert(name.to_owned());
+    pub fn record_lifted(&self, name: &str) {
+        self.progress.send_modify(|progress| {
+            progress.not_lifted.remove(name);
+            progress.lifted.insert(name.to_owned());
         });
     }
 
     /// Records that a resource was searched for pauses.
-    pub fn looked_for(&self, resource: &str) {
-        self.lifting.send_modify(|lifting| drop(lifting.not_lifted.remove(resource)));
+    pub fn record_search(&self, resource: &str) {
+        self.progress.send_modify(|progress| drop(progress.not_lifted.remove(resource)));
     }
 
     /// Returns the status as one sentence.
     pub fn status(&self) -> String {
         if !self.is_stopped() {
-            return self.said();
+            return self.current_status();
         }
-        let left = &self.lifting.borrow().not_lifted;
-        let named: Vec<String> = left.iter().take(NAMED_MAX).map(|(name, why)| format!("{name} ({why})")).collect();
+        let left = &self.progress.borrow().not_lifted;
+        let named: Vec<String> = left.iter().take(PAUSES_SHOWN).map(|(name, why)| format!("{name} ({why})")).collect();
         let mut status = if left.is_empty() {
             format!("{STOPPED}: all pauses are lifted, and no new ones are set")
         } else {
@@ -126,15 +127,15 @@ impl Control {
 
     /// Returns a note if another replica holds the Lease, since this kill switch does not stop it.
     pub fn other_replica(&self) -> Option<String> {
-        (self.said() == STANDING_BY).then(|| format!("{STANDING_BY} and keeps acting until you stop it too"))
+        (self.current_status() == STANDING_BY).then(|| format!("{STANDING_BY} and keeps acting until you stop it too"))
     }
 
     /// Sets the status.
-    pub fn say(&self, status: impl Into<String>) {
+    pub fn set_status(&self, status: impl Into<String>) {
         *lock(&self.status) = status.into();
     }
 
-    fn said(&self) -> String {
+    fn current_status(&self) -> String {
         lock(&self.status).clone()
     }
 }
