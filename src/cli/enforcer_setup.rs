@@ -13,10 +13,10 @@ use crate::enforce::calls::{CALL, CONNECT, SILENCE};
 use crate::enforce::control::Control;
 use crate::enforce::controller::{self, Enforcer, ReplicaIdentity};
 use crate::enforce::events::Events;
+use crate::enforce::inbox::Inbox;
 use crate::enforce::kill_switch::KillSwitch;
 use crate::enforce::leader_election::LeaderElector;
 use crate::enforce::lease::Lease;
-use crate::enforce::link::Link;
 use crate::enforce::pause_client::Kind;
 use crate::enforce::pauses::Pauses;
 use crate::enforce::plan::Rules;
@@ -102,7 +102,7 @@ impl Access {
         let ReplicaIdentity { account, namespace, identity } = self.place;
         let selection = selection(enforce);
         announce(&selection, enforce.mode);
-        let link = Link::default();
+        let inbox = Inbox::default();
         let (elector, leadership) =
             LeaderElector::new(Lease::new(self.client.clone(), &namespace, "editwar", &identity));
         let enforcer = Enforcer::new(
@@ -112,7 +112,7 @@ impl Access {
             account,
             rules,
             control.clone(),
-            (link.clone(), self.pauses),
+            (inbox.clone(), self.pauses),
             (leadership.clone(), self.events.clone()),
         );
         let mut tasks = vec![tokio::spawn(enforcer.run(stop.subscribe()))];
@@ -126,7 +126,7 @@ impl Access {
             };
             let golden = metrics.golden_state.clone();
             let reconciler =
-                Reconciler::new(self.client, (pipeline, golden), settings, self.events, link, control.clone());
+                Reconciler::new(self.client, (pipeline, golden), settings, self.events, inbox, control.clone());
             tasks.push(tokio::spawn(reconciler.run(leadership, stop.subscribe())));
         } else {
             drop(leadership);

@@ -16,8 +16,8 @@ use super::action::{Actor, Outcome};
 use super::calls::{ACCOUNT, CALL, within};
 use super::control::Control;
 use super::events::Events;
+use super::inbox::Inbox;
 use super::leader_election::Leadership;
-use super::link::Link;
 use super::pause_client::{Error, Found, Kind, PauseClient};
 use super::pauses::Pauses;
 use super::plan::{Action, Again, Now, Plan, REFUSED_FOR, Rules};
@@ -62,7 +62,7 @@ pub struct Enforcer {
     account: String,
     rules: Rules,
     control: Control,
-    link: Link,
+    inbox: Inbox,
     leadership: Leadership,
     actor: Arc<Actor>,
     plan: Plan<ObjectKey>,
@@ -100,7 +100,7 @@ impl Enforcer {
         account: String,
         rules: Rules,
         control: Control,
-        (link, pauses): (Link, Pauses),
+        (inbox, pauses): (Inbox, Pauses),
         (leadership, events): (Leadership, Events),
     ) -> Enforcer {
         let pause_client = PauseClient::new(client, CALL);
@@ -120,7 +120,7 @@ impl Enforcer {
             account,
             rules,
             control,
-            link,
+            inbox,
             leadership,
             tasks: JoinSet::new(),
             is_acting: false,
@@ -196,7 +196,7 @@ impl Enforcer {
 
     /// Looks for pauses of earlier holders of the Lease. The objects of a resource are left alone until it was listed.
     fn look_for_pauses(&mut self, now: Now) {
-        for (key, (target, until)) in self.link.take_found() {
+        for (key, (target, until)) in self.inbox.take_existing_pauses() {
             if !self.plan.is_known(&key) {
                 let uid = target.uid.clone();
                 self.actor.pauses.insert(key.clone(), target);
@@ -241,19 +241,19 @@ impl Enforcer {
     }
 
     fn step(&mut self, now: Now) {
-        let held = self.link.held();
+        let managed = self.inbox.managed();
         let is_adopted = |key: &ObjectKey| {
             let object = key.object();
             self.adopted.iter().any(|(resource, group)| resource == object.resource && group == object.group)
         };
-        let may = |key: &ObjectKey| held.contains(key) || self.actor.selection.may(key) && is_adopted(key);
+        let may = |key: &ObjectKey| managed.contains(key) || self.actor.selection.may(key) && is_adopted(key);
         // This takes a while if there are many objects; other tasks, such as the renewal of the Lease, move to another
         // thread.
         let verdicts = block_in_place(|| verdicts::verdicts(&self.pipeline, &self.account, self.rules.confidence, may));
         for (key, action) in self.plan.step(now, &verdicts) {
             self.begin(key, action, now);
         }
-        for key in self.link.take_asked() {
+        for key in self.inbox.take_pause_requests() {
             self.pause_early(key, now);
         }
         // Pauses that the kill switch has removed. It may be off again by now.

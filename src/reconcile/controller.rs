@@ -25,8 +25,8 @@ use crate::audit::event::Micros;
 use crate::detect::verdict::Confidence;
 use crate::enforce::control::Control;
 use crate::enforce::events::Events;
+use crate::enforce::inbox::Inbox;
 use crate::enforce::leader_election::Leadership;
-use crate::enforce::link::Link;
 use crate::pipeline::Pipeline;
 use crate::telemetry::golden_state_metrics::GoldenStateMetrics;
 
@@ -62,7 +62,7 @@ pub struct Reconciler {
     pipeline: Arc<Pipeline>,
     metrics: GoldenStateMetrics,
     settings: Settings,
-    link: Link,
+    inbox: Inbox,
     control: Control,
     events: Events,
     assets: Assets,
@@ -90,7 +90,7 @@ impl Reconciler {
         (pipeline, metrics): (Arc<Pipeline>, GoldenStateMetrics),
         settings: Settings,
         events: Events,
-        link: Link,
+        inbox: Inbox,
         control: Control,
     ) -> Reconciler {
         Reconciler {
@@ -98,7 +98,7 @@ impl Reconciler {
             pipeline,
             metrics,
             settings,
-            link,
+            inbox,
             control,
             assets: Assets::default(),
             golden: BTreeMap::new(),
@@ -212,7 +212,7 @@ impl Reconciler {
         let missing = self.metrics.missing.with_label_values(&[id.group(), id.version(), id.kind.as_str()]);
         let again = match self.kinds.find(id, &missing).await {
             Ok(Some(place)) => {
-                self.link.hold(place.key.clone());
+                self.inbox.add_managed(place.key.clone());
                 watches.watch(id, &place.resource);
                 match self.compare(id, &asset, &place).await {
                     Ok(again) => {

@@ -71,7 +71,7 @@ impl Reconciler {
                         name: id.name.clone(),
                         uid: live.and_then(ResourceExt::uid),
                     };
-                    self.link.found(place.key.clone(), target, until);
+                    self.inbox.report_pause(place.key.clone(), target, until);
                 }
             }
             Left::Unmanaged => {
@@ -167,7 +167,7 @@ impl Reconciler {
             Gate::Open => {}
             Gate::Waiting => return Ok(GATE_AGAIN),
             Gate::Fought => {
-                self.link.ask(place.key.clone());
+                self.inbox.request_pause(place.key.clone());
                 if self.is_news(id, "Throttled", "fought") {
                     let note = format!(
                         "{named}: not corrected, because other actors fight over the object; see the Event ThrashingDetected"

@@ -1,0 +1,56 @@
+//! What the Golden State reconciler tells the enforcer: which objects it manages, the pauses that it finds on them, and
+//! the pauses that it requests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::pauses::Target;
+use crate::audit::event::Micros;
+use crate::pipeline::key::ObjectKey;
+use crate::util::lock::lock;
+
+/// Shared by the reconciler, which writes to it, and the enforcer, which reads it.
+#[derive(Clone, Debug, Default)]
+pub struct Inbox(Arc<Mutex<Contents>>);
+
+#[derive(Debug, Default)]
+struct Contents {
+    managed: BTreeSet<ObjectKey>,
+    existing_pauses: BTreeMap<ObjectKey, (Target, Option<Micros>)>,
+    pause_requests: BTreeSet<ObjectKey>,
+}
+
+// === impl Inbox ===
+
+impl Inbox {
+    /// Marks an object as part of the Golden State, so that it may be paused.
+    pub fn add_managed(&self, key: ObjectKey) {
+        self.lock().managed.insert(key);
+    }
+
+    /// Reports that an object carries a pause of editwar, and when that ends.
+    pub fn report_pause(&self, key: ObjectKey, target: Target, until: Option<Micros>) {
+        self.lock().existing_pauses.insert(key, (target, until));
+    }
+
+    /// Requests a pause of an object, instead of a correction that would be another retake.
+    pub fn request_pause(&self, key: ObjectKey) {
+        self.lock().pause_requests.insert(key);
+    }
+
+    pub(super) fn managed(&self) -> BTreeSet<ObjectKey> {
+        self.lock().managed.clone()
+    }
+
+    pub(super) fn take_pause_requests(&self) -> BTreeSet<ObjectKey> {
+        std::mem::take(&mut self.lock().pause_requests)
+    }
+
+    pub(super) fn take_existing_pauses(&self) -> BTreeMap<ObjectKey, (Target, Option<Micros>)> {
+        std::mem::take(&mut self.lock().existing_pauses)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        lock(&self.0)
+    }
+}
