@@ -176,7 +176,7 @@ impl Enforcer {
             });
         }
         if self.control.is_stopped() {
-            self.metrics.paused(&self.pipeline, self.actor.pauses.keys().iter());
+            self.metrics.set_paused(&self.pipeline, self.actor.pauses.keys().iter());
         }
         if self.control.is_stopped() || !self.leadership.is_held() {
             return;
@@ -190,7 +190,7 @@ impl Enforcer {
         self.ask_namespaces();
         self.step(now);
         self.ping(now);
-        self.metrics.paused(&self.pipeline, self.plan.paused());
+        self.metrics.set_paused(&self.pipeline, self.plan.paused());
         self.report(now);
     }
 

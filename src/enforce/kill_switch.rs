@@ -62,7 +62,7 @@ impl KillSwitch {
             pauses,
             kinds,
             control,
-            pending: metrics.add(pending),
+            pending: metrics.register(pending),
         }
     }
 

@@ -178,7 +178,7 @@ impl Webhook {
         let source = (cluster.to_owned(), peer.ip().to_string());
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if sources.contains(&source) || sources.len() < SOURCES_MAX {
-            self.metrics.source(&source.0, &source.1, now);
+            self.metrics.set_last_batch(&source.0, &source.1, now);
             sources.insert(source);
         }
     }

@@ -81,7 +81,7 @@ pub(super) struct AppendRequest {
 impl Shared {
     /// Creates the metrics, with nothing to read yet.
     pub(super) fn new(on_failure: OnFailure, metrics: &Metrics) -> Shared {
-        let gauge = |name: &str, help: &str| metrics.add(IntGauge::new(name, help).expect("valid"));
+        let gauge = |name: &str, help: &str| metrics.register(IntGauge::new(name, help).expect("valid"));
         let outcomes =
             Opts::new("editwar_journal_records_total", "Writes, by outcome: committed, dropped or rejected.");
         let outcomes = IntCounterVec::new(outcomes, &["outcome"]).expect("valid");
@@ -96,10 +96,10 @@ impl Shared {
             reader: Mutex::new(None),
             trouble: Mutex::new(Some("opening the journal".into())),
             on_failure,
-            outcomes: metrics.add(outcomes),
+            outcomes: metrics.register(outcomes),
             up: gauge("editwar_journal_up", "Whether the journal can be written."),
             bytes: gauge("editwar_journal_size_bytes", "Bytes of the journal's files."),
-            commit_seconds: metrics.add(Histogram::with_opts(seconds).expect("valid")),
+            commit_seconds: metrics.register(Histogram::with_opts(seconds).expect("valid")),
         }
     }
 

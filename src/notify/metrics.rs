@@ -33,9 +33,9 @@ impl Counting {
             (object.kind().cloned(), parties)
         };
         if let Some((kind, parties)) = self.pipeline.table().with(object, look)
-            && self.metrics.has_room_for_thrashing()
+            && self.metrics.has_thrashing_capacity()
         {
-            parties.iter().for_each(|party| self.metrics.thrash(object, kind.clone(), party, 0));
+            parties.iter().for_each(|party| self.metrics.count_thrashing(object, kind.clone(), party, 0));
         }
     }
 }
@@ -50,7 +50,7 @@ impl Sink for Counting {
         }
         for thrashing in changes.thrashing {
             let kind = self.pipeline.table().with(&thrashing.object, |o| o.kind().cloned()).flatten();
-            self.metrics.thrash(&thrashing.object, kind, &thrashing.party, thrashing.count);
+            self.metrics.count_thrashing(&thrashing.object, kind, &thrashing.party, thrashing.count);
         }
     }
 }

@@ -12,7 +12,7 @@ use prometheus::core::Collector;
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 pub use self::thrashing::SeriesLimits;
-use self::thrashing::{Shared, Wars};
+use self::thrashing::{ThrashingCollector, ThrashingCounters};
 use super::golden_state_metrics::GoldenStateMetrics;
 use crate::audit::decode::Malformed;
 use crate::detect::resource_kind;
@@ -51,8 +51,8 @@ pub struct Metrics {
     objects: IntGauge,
     latest: IntGauge,
     lag: prometheus::Gauge,
-    thrashing: Arc<Wars>,
-    counted: Arc<Mutex<Stats>>,
+    thrashing: Arc<ThrashingCounters>,
+    last_stats: Arc<Mutex<Stats>>,
     sources: prometheus::GaugeVec,
     paused: prometheus::IntGaugeVec,
     tail_lag: prometheus::IntGaugeVec,
@@ -101,8 +101,8 @@ impl Metrics {
             register(&registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)).expect("valid"))
         };
         let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help).expect("valid"));
-        let thrashing = Arc::new(Wars::new(limits));
-        registry.register(Box::new(Shared(thrashing.clone()))).expect("registered once");
+        let thrashing = Arc::new(ThrashingCounters::new(limits));
+        registry.register(Box::new(ThrashingCollector(thrashing.clone()))).expect("registered once");
         let build = prometheus::IntGaugeVec::new(
             Opts::new("editwar_build_info", "Version and commit of the server. Always 1."),
             &["version", "commit"],
@@ -209,33 +209,33 @@ impl Metrics {
                 &[],
             ),
             thrashing,
-            counted: Arc::default(),
+            last_stats: Arc::default(),
             registry,
         }
     }
 
     /// Counts thrashing events of one object by one party.
-    pub fn thrash(&self, object: &ObjectKey, kind: Option<Arc<str>>, party: &Arc<str>, count: u32) {
+    pub fn count_thrashing(&self, object: &ObjectKey, kind: Option<Arc<str>>, party: &Arc<str>, count: u32) {
         self.thrashing.add(object, kind, party, count, Instant::now());
     }
 
     /// Registers a metric of another part of the server.
-    pub fn add<C: Collector + Clone + 'static>(&self, collector: C) -> C {
+    pub fn register<C: Collector + Clone + 'static>(&self, collector: C) -> C {
         register(&self.registry, collector)
     }
 
     /// Returns whether counters may be created for objects that are not thrashing yet.
-    pub fn has_room_for_thrashing(&self) -> bool {
-        self.thrashing.has_room()
+    pub fn has_thrashing_capacity(&self) -> bool {
+        self.thrashing.has_capacity()
     }
 
     /// Records that a source posted a batch.
-    pub fn source(&self, cluster: &str, source: &str, at_seconds: f64) {
+    pub fn set_last_batch(&self, cluster: &str, source: &str, at_seconds: f64) {
         self.sources.with_label_values(&[cluster, source]).set(at_seconds);
     }
 
     /// Replaces the set of paused objects.
-    pub fn paused<'a>(&self, pipeline: &Pipeline, objects: impl Iterator<Item = &'a ObjectKey>) {
+    pub fn set_paused<'a>(&self, pipeline: &Pipeline, objects: impl Iterator<Item = &'a ObjectKey>) {
         self.paused.reset();
         for key in objects {
             let object = key.object();
@@ -248,7 +248,7 @@ impl Metrics {
     }
 
     /// Records whether a tailed log can be read, how many bytes are unread, and how many gaps it has had so far.
-    pub fn tailed(&self, file: &str, is_readable: bool, lag_bytes: u64, gaps: u64) {
+    pub fn record_tail(&self, file: &str, is_readable: bool, lag_bytes: u64, gaps: u64) {
         self.tail_up.with_label_values(&[file]).set(i64::from(is_readable));
         self.tail_lag.with_label_values(&[file]).set(i64::try_from(lag_bytes).unwrap_or(i64::MAX));
         let counter = self.tail_gaps.with_label_values(&[file]);
@@ -265,15 +265,15 @@ impl Metrics {
 
     fn refresh(&self, pipeline: &Pipeline, now_seconds: f64) {
         let stats = pipeline.stats();
-        let mut counted = lock(&self.counted);
-        for (outcome, now, then) in outcomes(&stats.counters, &counted.counters) {
+        let mut last_stats = lock(&self.last_stats);
+        for (outcome, now, then) in outcomes(&stats.counters, &last_stats.counters) {
             self.events.with_label_values(&[outcome]).inc_by(now.saturating_sub(then));
         }
         for (reason, (now, _)) in &stats.malformed {
-            let then = counted.malformed.get(reason).map_or(0, |(n, _)| *n);
+            let then = last_stats.malformed.get(reason).map_or(0, |(n, _)| *n);
             self.malformed.with_label_values(&[*reason]).inc_by(now.saturating_sub(then));
         }
-        self.evicted.inc_by(stats.counters.evicted.saturating_sub(counted.counters.evicted));
+        self.evicted.inc_by(stats.counters.evicted.saturating_sub(last_stats.counters.evicted));
         for (reclaimable, now) in pipeline.table().reclaimed() {
             let counter = self.memory_reclaims.with_label_values(&[reclaimable.as_str()]);
             counter.inc_by(now.saturating_sub(counter.get()));
@@ -283,7 +283,7 @@ impl Metrics {
             self.latest.set(latest / 1_000_000);
             self.lag.set(((now_seconds - latest as f64 / 1e6) * 1e3).round() / 1e3);
         }
-        *counted = stats;
+        *last_stats = stats;
         self.thrashing.expire(Instant::now());
     }
 }

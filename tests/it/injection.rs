@@ -224,10 +224,10 @@ proptest! {
         let metrics = Metrics::new(bounds);
         for key in pipeline.table().notable() {
             for party in &names.parties {
-                metrics.thrash(&key, None, &party.as_str().into(), 1);
+                metrics.count_thrashing(&key, None, &party.as_str().into(), 1);
             }
         }
-        metrics.source(&names.namespace, &names.name, 1.0);
+        metrics.set_last_batch(&names.namespace, &names.name, 1.0);
         let text = metrics.text(&pipeline, 2.0);
         let mut actors = std::collections::BTreeSet::new();
         for line in text.split('\n').filter(|line| !line.is_empty() && !line.starts_with('#')) {

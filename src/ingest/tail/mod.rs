@@ -206,7 +206,7 @@ impl Worker {
                     None => {}
                 }
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
-                metrics.source(cluster, name, now);
+                metrics.set_last_batch(cluster, name, now);
             });
             match step {
                 Ok(step) => {
@@ -219,7 +219,7 @@ impl Worker {
                     }
                 }
             }
-            metrics.tailed(name, !self.troubled.contains(name), tail.behind(), tail.gaps());
+            metrics.record_tail(name, !self.troubled.contains(name), tail.behind(), tail.gaps());
         }
         has_more
     }

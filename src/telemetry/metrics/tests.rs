@@ -23,9 +23,9 @@ fn limits() -> SeriesLimits {
 #[test]
 fn the_runbooks_series_have_its_labels() {
     let metrics = Metrics::new(limits());
-    metrics.thrash(&key("", "web"), None, &"alice".into(), 2);
-    metrics.thrash(&key("", "web"), None, &"b\"o\nb".into(), 1);
-    metrics.thrash(&key("east", "web"), None, &"alice".into(), 1);
+    metrics.count_thrashing(&key("", "web"), None, &"alice".into(), 2);
+    metrics.count_thrashing(&key("", "web"), None, &"b\"o\nb".into(), 1);
+    metrics.count_thrashing(&key("east", "web"), None, &"alice".into(), 1);
     assert_eq!(
         text(&metrics),
         r#"virt_platform_thrashing_by_actor_total{actor="alice",kind="Deployment",name="web",namespace="shop"} 2
@@ -45,7 +45,7 @@ fn a_paused_custom_resource_has_its_kind() {
     drop(batch);
     let metrics = Metrics::new(limits());
     let name = ObjectName { group: "hco.kubevirt.io", resource: "hyperconvergeds", namespace: "cnv", name: "hco" };
-    metrics.paused(&pipeline, [&ObjectKey::new("", &name), &key("", "web")].into_iter());
+    metrics.set_paused(&pipeline, [&ObjectKey::new("", &name), &key("", "web")].into_iter());
     let text = metrics.text(&pipeline, 0.0);
     for paused in [
         r#"virt_platform_paused_resources{kind="HyperConverged",name="hco",namespace="cnv"} 1"#,
@@ -60,7 +60,7 @@ fn series_beyond_the_limits_become_other() {
     let metrics = Metrics::new(limits());
     for object in ["a", "b", "c", "d"] {
         for actor in ["x", "y", "z"] {
-            metrics.thrash(&key("", object), None, &actor.into(), 1);
+            metrics.count_thrashing(&key("", object), None, &actor.into(), 1);
         }
     }
     let text = text(&metrics);

@@ -16,7 +16,7 @@ use crate::util::lock::lock;
 const OTHER: &str = "other";
 
 /// Thrashing counters with a bounded number of series.
-pub(super) struct Wars {
+pub(super) struct ThrashingCounters {
     series: Mutex<HashMap<ObjectKey, ObjectSeries>>,
     limits: SeriesLimits,
     by_object: Desc,
@@ -41,15 +41,15 @@ struct ObjectSeries {
     changed: Instant,
 }
 
-// === impl Wars ===
+// === impl ThrashingCounters ===
 
-impl Wars {
-    pub(super) fn new(limits: SeriesLimits) -> Wars {
+impl ThrashingCounters {
+    pub(super) fn new(limits: SeriesLimits) -> ThrashingCounters {
         let labels = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
         let desc = |name: &str, help: &str, names: &[&str]| {
             Desc::new(name.to_owned(), help.to_owned(), labels(names), HashMap::new()).expect("the name is valid")
         };
-        Wars {
+        ThrashingCounters {
             series: Mutex::default(),
             limits,
             by_object: desc(
@@ -67,18 +67,21 @@ impl Wars {
 
     pub(super) fn add(&self, object: &ObjectKey, kind: Option<Arc<str>>, party: &Arc<str>, count: u32, now: Instant) {
         let mut series = lock(&self.series);
-        let is_room = series.len() < self.limits.max_objects || series.contains_key(object);
+        let has_capacity = series.len() < self.limits.max_objects || series.contains_key(object);
         let other = || ObjectKey::from(["", "", OTHER, "", OTHER].join("\0").as_str());
-        let key = if is_room { object.clone() } else { other() };
+        let key = if has_capacity { object.clone() } else { other() };
         let name = key.object();
         let built_in = || resource_kind::built_in(name.group, name.resource).unwrap_or(name.resource).into();
-        let kind = kind.filter(|_| is_room).unwrap_or_else(built_in);
+        let kind = kind.filter(|_| has_capacity).unwrap_or_else(built_in);
         let entry = series.entry(key).or_insert(ObjectSeries { kind, total: 0, actors: Vec::new(), changed: now });
         entry.total += u64::from(count);
         entry.changed = now;
-        let is_room = entry.actors.len() < self.limits.max_actors_per_object;
-        let party =
-            if entry.actors.iter().any(|(actor, _)| actor == party) || is_room { party.clone() } else { OTHER.into() };
+        let has_capacity = entry.actors.len() < self.limits.max_actors_per_object;
+        let party = if entry.actors.iter().any(|(actor, _)| actor == party) || has_capacity {
+            party.clone()
+        } else {
+            OTHER.into()
+        };
         match entry.actors.iter_mut().find(|(actor, _)| *actor == party) {
             Some((_, total)) => *total += u64::from(count),
             None => entry.actors.push((party, u64::from(count))),
@@ -87,7 +90,7 @@ impl Wars {
 
     /// Returns whether counters may be created for objects that are not thrashing yet. Half of the capacity is reserved
     /// for those that are.
-    pub(super) fn has_room(&self) -> bool {
+    pub(super) fn has_capacity(&self) -> bool {
         lock(&self.series).len() < self.limits.max_objects / 2
     }
 
@@ -142,9 +145,9 @@ fn label(name: &str, value: &str) -> LabelPair {
     pair
 }
 
-pub(super) struct Shared(pub(super) Arc<Wars>);
+pub(super) struct ThrashingCollector(pub(super) Arc<ThrashingCounters>);
 
-impl Collector for Shared {
+impl Collector for ThrashingCollector {
     fn desc(&self) -> Vec<&Desc> {
         vec![&self.0.by_object, &self.0.by_actor]
     }
@@ -164,11 +167,11 @@ mod tests {
         let key =
             |name| ObjectKey::new("", &ObjectName { group: "apps", resource: "deployments", namespace: "shop", name });
         let limits = SeriesLimits { max_objects: 2, max_actors_per_object: 2, ttl: Duration::from_secs(60) };
-        let wars = Wars::new(limits);
+        let counters = ThrashingCounters::new(limits);
         let start = Instant::now();
-        wars.add(&key("a"), None, &"x".into(), 1, start);
-        wars.add(&key("b"), None, &"x".into(), 1, start + Duration::from_secs(30));
-        wars.expire(start + Duration::from_secs(70));
-        assert_eq!(lock(&wars.series).len(), 1);
+        counters.add(&key("a"), None, &"x".into(), 1, start);
+        counters.add(&key("b"), None, &"x".into(), 1, start + Duration::from_secs(30));
+        counters.expire(start + Duration::from_secs(70));
+        assert_eq!(lock(&counters.series).len(), 1);
     }
 }
