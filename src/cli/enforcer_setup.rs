@@ -97,8 +97,9 @@ impl Access {
         stop: &watch::Sender<bool>,
     ) -> Vec<JoinHandle<()>> {
         let confidence = enforce.min_confidence;
-        let fresh_for = enforce.max_event_age.micros();
-        let rules = Rules { confidence, per_minute: enforce.max_pauses_per_minute.get() as usize, fresh_for };
+        let max_event_age = enforce.max_event_age.micros();
+        let rules =
+            Rules { confidence, max_pauses_per_minute: enforce.max_pauses_per_minute.get() as usize, max_event_age };
         let ReplicaIdentity { account, namespace, identity } = self.place;
         let selection = selection(enforce);
         announce(&selection, enforce.mode);
@@ -122,7 +123,7 @@ impl Access {
                 field_manager: enforce.field_manager.clone(),
                 managed_by: enforce.managed_by.clone(),
                 confidence,
-                fresh_for,
+                max_event_age,
             };
             let golden = metrics.golden_state.clone();
             let reconciler =

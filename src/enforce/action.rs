@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::events::Events;
 use super::leader_election::Leadership;
-use super::pause_client::{self, Error, Live, PauseClient, because};
+use super::pause_client::{self, Error, LiveObject, PauseClient, because};
 use super::pauses::{Pauses, Target};
-use super::plan::{Action, Again, REFUSED_FOR, STRIPPED_FOR, Verdict};
+use super::plan::{Action, INELIGIBLE_BACKOFF, PauseKind, REMOVAL_BACKOFF, Verdict};
 use super::selection::Selection;
 use crate::audit::event::Micros;
 use crate::pipeline::Pipeline;
@@ -15,10 +15,10 @@ use crate::pipeline::key::ObjectKey;
 
 /// How long a pause whose write timed out may still appear. Longer than an API server works on a request (60 s by
 /// default).
-const UNANSWERED: Duration = Duration::from_secs(90);
+const WRITE_MAY_APPEAR_FOR: Duration = Duration::from_secs(90);
 
 /// Executes actions. Shared by all actions in flight.
-pub(super) struct Actor {
+pub(super) struct ActionExecutor {
     pub(super) pause_client: PauseClient,
     pub(super) events: Events,
     pub(super) selection: Selection,
@@ -33,18 +33,18 @@ pub(super) enum Outcome {
     /// The object with this uid is paused, until this time at least.
     Paused(Option<String>, Option<Micros>),
     /// The object is not paused, and there is nothing to do.
-    Over,
+    NotPaused,
     /// The object must be left alone for this duration.
-    Left(Micros),
+    Skipped(Micros),
     /// The paused object still exists, with this uid.
     Checked(Option<String>),
     /// The paused object is gone, and its pause with it.
-    Ended,
+    Gone,
 }
 
-// === impl Actor ===
+// === impl ActionExecutor ===
 
-impl Actor {
+impl ActionExecutor {
     /// Executes one action.
     ///
     /// # Errors
@@ -53,34 +53,34 @@ impl Actor {
     pub(super) async fn act(&self, key: &ObjectKey, action: Action) -> Result<Outcome, Error> {
         let Some(live) = self.pause_client.live(key).await? else {
             self.pauses.remove(key);
-            return Ok(Outcome::Ended);
+            return Ok(Outcome::Gone);
         };
         let target = live.target();
         match action {
             Action::Check(uid) => Ok(self.check(key, &live, target, uid.as_deref())),
-            Action::Pause { verdict, again } => self.pause(key, &live, target, &verdict, &again).await,
+            Action::Pause { verdict, kind } => self.pause(key, &live, target, &verdict, &kind).await,
             Action::Lift(why) => {
                 self.lift(key, &target).await?;
-                self.resolved(&target, why.reason().to_owned());
-                Ok(Outcome::Over)
+                self.report_lift(&target, why.reason().to_owned());
+                Ok(Outcome::NotPaused)
             }
-            Action::Resumed(removal) => {
+            Action::Resume(removal) => {
                 self.pipeline.resume(key, removal.at);
                 self.lift(key, &target).await?;
-                self.resolved(&target, format!("{} lifted the pause", removal.actor));
-                Ok(Outcome::Over)
+                self.report_lift(&target, format!("{} lifted the pause", removal.actor));
+                Ok(Outcome::NotPaused)
             }
-            Action::Stripped(removal) => {
+            Action::GiveUp(removal) => {
                 let note = format!("{} repeatedly removed the pause, so it is no longer set", removal.actor);
                 tracing::warn!(object = target.title(), note, "pause stripped");
                 self.events.warn(&target.reference(), "PauseStripped", note);
                 self.pauses.remove(key);
-                Ok(Outcome::Left(STRIPPED_FOR))
+                Ok(Outcome::Skipped(REMOVAL_BACKOFF))
             }
         }
     }
 
-    fn check(&self, key: &ObjectKey, live: &Live, target: Target, uid: Option<&str>) -> Outcome {
+    fn check(&self, key: &ObjectKey, live: &LiveObject, target: Target, uid: Option<&str>) -> Outcome {
         if uid.is_some() && target.uid.as_deref() == uid {
             return Outcome::Checked(target.uid);
         }
@@ -92,12 +92,14 @@ impl Actor {
                 Outcome::Paused(uid, until)
             }
             // The write of the pause may still succeed.
-            None if uid.is_none() && self.pauses.entered(key).is_some_and(|at| at.elapsed() < UNANSWERED) => {
-                Outcome::Over
+            None if uid.is_none()
+                && self.pauses.registered_at(key).is_some_and(|at| at.elapsed() < WRITE_MAY_APPEAR_FOR) =>
+            {
+                Outcome::NotPaused
             }
             None => {
                 self.pauses.remove(key);
-                Outcome::Ended
+                Outcome::Gone
             }
         }
     }
@@ -105,26 +107,26 @@ impl Actor {
     async fn pause(
         &self,
         key: &ObjectKey,
-        live: &Live,
+        live: &LiveObject,
         target: Target,
         verdict: &Verdict,
-        again: &Again,
+        kind: &PauseKind,
     ) -> Result<Outcome, Error> {
         let is_selected = live.has(&self.selection.labels, &self.selection.annotations) && !live.is_unmanaged();
         if !is_selected || self.pause_client.is_switched_off(key.object().namespace).await? {
-            return Ok(Outcome::Left(REFUSED_FOR));
+            return Ok(Outcome::Skipped(INELIGIBLE_BACKOFF));
         }
-        let was_entered = self.pauses.entered(key).is_some();
+        let was_registered = self.pauses.registered_at(key).is_some();
         self.pauses.insert(key.clone(), target.clone());
         match self.write(self.pause_client.pause(&target, verdict)).await {
             // The write may have succeeded, so the pause stays registered.
             Err(error @ Error::Unavailable(_)) => return Err(error),
             Err(Error::Gone) => {
                 self.pauses.remove(key);
-                return Ok(Outcome::Ended);
+                return Ok(Outcome::Gone);
             }
             Err(error) => {
-                if !was_entered {
+                if !was_registered {
                     self.pauses.remove(key);
                 }
                 return Err(error);
@@ -132,13 +134,13 @@ impl Actor {
             Ok(()) => {}
         }
         let paused = Outcome::Paused(target.uid.clone(), verdict.until);
-        match again {
-            Again::Longer => return Ok(paused),
-            Again::Stripped(by) => {
+        match kind {
+            PauseKind::Extension => return Ok(paused),
+            PauseKind::Restored(by) => {
                 tracing::warn!(object = target.title(), %by, "the pause was removed and is set again")
             }
             // The runbook searches for this message.
-            Again::No => tracing::warn!("Token bucket exhausted for {}, skipping reconcile", target.title()),
+            PauseKind::New => tracing::warn!("Token bucket exhausted for {}, skipping reconcile", target.title()),
         }
         let until =
             verdict.until.map(|at| format!("; paused until at least {}", pause_client::clock(at))).unwrap_or_default();
@@ -167,7 +169,7 @@ impl Actor {
         write.await
     }
 
-    fn resolved(&self, target: &Target, note: String) {
+    fn report_lift(&self, target: &Target, note: String) {
         tracing::info!(object = target.title(), note, "pause lifted");
         self.events.tell(&target.reference(), "ThrashingResolved", note);
     }

@@ -12,15 +12,15 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet, block_in_place};
 use tokio::time::MissedTickBehavior;
 
-use super::action::{Actor, Outcome};
+use super::action::{ActionExecutor, Outcome};
 use super::calls::{ACCOUNT, CALL, within};
 use super::control::Control;
 use super::events::Events;
 use super::inbox::Inbox;
 use super::leader_election::Leadership;
-use super::pause_client::{Error, Found, Kind, PauseClient};
+use super::pause_client::{Error, ExistingPause, Kind, PauseClient};
 use super::pauses::Pauses;
-use super::plan::{Action, Again, Now, Plan, REFUSED_FOR, Rules};
+use super::plan::{Action, INELIGIBLE_BACKOFF, Now, PauseKind, Plan, Rules};
 use super::selection::Selection;
 use super::verdicts::{self, CLUSTER};
 use crate::audit::event::Micros;
@@ -39,9 +39,9 @@ const LIST_AGAIN: Duration = Duration::from_secs(10);
 /// may be quiet.
 const PING_AFTER: Micros = 10_000_000;
 /// Maximum number of actions in flight.
-const UNDER_WAY_MAX: usize = 32;
+const IN_FLIGHT_MAX: usize = 32;
 /// How long the status shows the last error.
-const TROUBLE_FOR: Duration = Duration::from_secs(30);
+const ERROR_SHOWN_FOR: Duration = Duration::from_secs(30);
 
 /// The identity of this replica in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,28 +64,28 @@ pub struct Enforcer {
     control: Control,
     inbox: Inbox,
     leadership: Leadership,
-    actor: Arc<Actor>,
+    executor: Arc<ActionExecutor>,
     plan: Plan<ObjectKey>,
-    tasks: JoinSet<Done>,
+    tasks: JoinSet<TaskResult>,
     is_acting: bool,
     /// Resources whose existing pauses were taken over, as `(resource, group)`, and when the others are listed next.
-    adopted: BTreeSet<(String, String)>,
+    listed: BTreeSet<(String, String)>,
     list_at: BTreeMap<(String, String), Instant>,
     namespaces_at: Option<Instant>,
     is_pinging: bool,
     /// Wall clock of the last event that we triggered.
-    pinged: Micros,
+    last_ping: Micros,
     /// Pauses that the reconciler requested: the number of consecutive ones, and when the last one ends.
-    early: BTreeMap<ObjectKey, (u32, Micros)>,
-    trouble: Option<(String, Instant)>,
+    early_pauses: BTreeMap<ObjectKey, (u32, Micros)>,
+    last_error: Option<(String, Instant)>,
 }
 
 /// The result of a task.
-enum Done {
-    Acted { key: ObjectKey, began: Now, result: Result<Outcome, Error> },
-    Listed { resource: (String, String), result: Result<Vec<Found>, Error> },
-    SwitchedOff(Result<BTreeSet<String>, Error>),
-    Pinged(Result<(), Error>),
+enum TaskResult {
+    Action { key: ObjectKey, started: Now, result: Result<Outcome, Error> },
+    List { resource: (String, String), result: Result<Vec<ExistingPause>, Error> },
+    SwitchedOffNamespaces(Result<BTreeSet<String>, Error>),
+    Ping(Result<(), Error>),
 }
 
 // === impl Enforcer ===
@@ -104,7 +104,7 @@ impl Enforcer {
         (leadership, events): (Leadership, Events),
     ) -> Enforcer {
         let pause_client = PauseClient::new(client, CALL);
-        let actor = Actor {
+        let executor = ActionExecutor {
             pause_client,
             events,
             selection,
@@ -113,7 +113,7 @@ impl Enforcer {
             leadership: leadership.clone(),
         };
         Enforcer {
-            actor: Arc::new(actor),
+            executor: Arc::new(executor),
             plan: Plan::new(rules.clone()),
             pipeline,
             metrics,
@@ -124,13 +124,13 @@ impl Enforcer {
             leadership,
             tasks: JoinSet::new(),
             is_acting: false,
-            adopted: BTreeSet::new(),
+            listed: BTreeSet::new(),
             list_at: BTreeMap::new(),
             namespaces_at: None,
             is_pinging: false,
-            pinged: 0,
-            early: BTreeMap::new(),
-            trouble: None,
+            last_ping: 0,
+            early_pauses: BTreeMap::new(),
+            last_error: None,
         }
     }
 
@@ -149,7 +149,7 @@ impl Enforcer {
                     tracing::warn!(why = self.leadership.problem(), "lost the Lease; not writing until this replica holds it again");
                     self.halt();
                 }
-                Some(done) = self.tasks.join_next() => self.done(done),
+                Some(result) = self.tasks.join_next() => self.handle(result),
                 _ = every.tick() => self.tick(),
             }
         }
@@ -161,22 +161,22 @@ impl Enforcer {
         // Dropping the set aborts its tasks.
         self.tasks = JoinSet::new();
         self.plan.forget_pauses();
-        self.adopted.clear();
+        self.listed.clear();
         self.list_at.clear();
         self.is_pinging = false;
     }
 
     fn tick(&mut self) {
         if !self.leadership.is_held() {
-            let trouble = self.leadership.problem();
-            self.control.set_status(if trouble.is_empty() {
+            let problem = self.leadership.problem();
+            self.control.set_status(if problem.is_empty() {
                 "the Lease was not renewed in time".to_owned()
             } else {
-                trouble
+                problem
             });
         }
         if self.control.is_stopped() {
-            self.metrics.set_paused(&self.pipeline, self.actor.pauses.keys().iter());
+            self.metrics.set_paused(&self.pipeline, self.executor.pauses.keys().iter());
         }
         if self.control.is_stopped() || !self.leadership.is_held() {
             return;
@@ -186,8 +186,8 @@ impl Enforcer {
             tracing::info!("enforcing: this replica holds the Lease");
         }
         let now = self.now();
-        self.look_for_pauses(now);
-        self.ask_namespaces();
+        self.find_existing_pauses(now);
+        self.check_namespaces();
         self.step(now);
         self.ping(now);
         self.metrics.set_paused(&self.pipeline, self.plan.paused());
@@ -195,90 +195,91 @@ impl Enforcer {
     }
 
     /// Looks for pauses of earlier holders of the Lease. The objects of a resource are left alone until it was listed.
-    fn look_for_pauses(&mut self, now: Now) {
+    fn find_existing_pauses(&mut self, now: Now) {
         for (key, (target, until)) in self.inbox.take_existing_pauses() {
             if !self.plan.is_known(&key) {
                 let uid = target.uid.clone();
-                self.actor.pauses.insert(key.clone(), target);
-                self.plan.has_paused(key.clone(), until, now);
-                self.plan.has_checked(&key, uid.as_deref(), now);
+                self.executor.pauses.insert(key.clone(), target);
+                self.plan.record_pause(key.clone(), until, now);
+                self.plan.record_check(&key, uid.as_deref(), now);
             }
         }
-        for resource in self.actor.selection.resources.clone() {
+        for resource in self.executor.selection.resources.clone() {
             let is_due = self.list_at.get(&resource).is_none_or(|at| *at <= Instant::now());
-            if !self.adopted.contains(&resource) && is_due {
+            if !self.listed.contains(&resource) && is_due {
                 // Prevents a second list while one is in flight.
                 self.list_at.insert(resource.clone(), Instant::now() + Duration::from_secs(3600));
-                let actor = self.actor.clone();
+                let executor = self.executor.clone();
                 self.tasks.spawn(async move {
                     let kind = Kind::Resource(resource.0.clone(), resource.1.clone());
-                    let result = actor.pause_client.paused(&kind).await;
-                    Done::Listed { resource, result }
+                    let result = executor.pause_client.paused(&kind).await;
+                    TaskResult::List { resource, result }
                 });
             }
         }
     }
 
     /// Checks whether pauses are switched off for the namespaces of paused objects.
-    fn ask_namespaces(&mut self) {
+    fn check_namespaces(&mut self) {
         if self.namespaces_at.is_some_and(|at| at.elapsed() < NAMESPACES_EVERY) {
             return;
         }
         self.namespaces_at = Some(Instant::now());
         let namespaces: BTreeSet<String> = self.plan.paused().map(|key| key.object().namespace.to_owned()).collect();
-        let actor = self.actor.clone();
+        let executor = self.executor.clone();
         self.tasks.spawn(async move {
             let mut off = BTreeSet::new();
             for namespace in namespaces {
-                match actor.pause_client.is_switched_off(&namespace).await {
+                match executor.pause_client.is_switched_off(&namespace).await {
                     Ok(true) => drop(off.insert(namespace)),
                     Ok(false) => {}
-                    Err(error) => return Done::SwitchedOff(Err(error)),
+                    Err(error) => return TaskResult::SwitchedOffNamespaces(Err(error)),
                 }
             }
-            Done::SwitchedOff(Ok(off))
+            TaskResult::SwitchedOffNamespaces(Ok(off))
         });
     }
 
     fn step(&mut self, now: Now) {
         let managed = self.inbox.managed();
-        let is_adopted = |key: &ObjectKey| {
+        let is_listed = |key: &ObjectKey| {
             let object = key.object();
-            self.adopted.iter().any(|(resource, group)| resource == object.resource && group == object.group)
+            self.listed.iter().any(|(resource, group)| resource == object.resource && group == object.group)
         };
-        let may = |key: &ObjectKey| managed.contains(key) || self.actor.selection.may(key) && is_adopted(key);
+        let may = |key: &ObjectKey| managed.contains(key) || self.executor.selection.allows(key) && is_listed(key);
         // This takes a while if there are many objects; other tasks, such as the renewal of the Lease, move to another
         // thread.
         let verdicts = block_in_place(|| verdicts::verdicts(&self.pipeline, &self.account, self.rules.confidence, may));
         for (key, action) in self.plan.step(now, &verdicts) {
-            self.begin(key, action, now);
+            self.start(key, action, now);
         }
         for key in self.inbox.take_pause_requests() {
             self.pause_early(key, now);
         }
         // Pauses that the kill switch has removed. It may be off again by now.
-        let is_lifted = |key: &&ObjectKey| self.plan.may_try(key, now) && self.actor.pauses.entered(key).is_none();
+        let is_lifted =
+            |key: &&ObjectKey| self.plan.can_start(key, now) && self.executor.pauses.registered_at(key).is_none();
         for key in self.plan.paused().filter(is_lifted).cloned().collect::<Vec<_>>() {
-            self.plan.has_lifted(&key);
+            self.plan.record_lift(&key);
         }
         // Pauses whose write timed out, or that were known before the Lease was lost.
-        for key in self.actor.pauses.keys() {
-            if !self.plan.is_known(&key) && self.plan.may_try(&key, now) {
-                self.begin(key, Action::Check(None), now);
+        for key in self.executor.pauses.keys() {
+            if !self.plan.is_known(&key) && self.plan.can_start(&key, now) {
+                self.start(key, Action::Check(None), now);
             }
         }
     }
 
-    fn begin(&mut self, key: ObjectKey, action: Action, began: Now) {
-        if self.tasks.len() >= UNDER_WAY_MAX {
+    fn start(&mut self, key: ObjectKey, action: Action, started: Now) {
+        if self.tasks.len() >= IN_FLIGHT_MAX {
             // The plan proposes it again.
             return;
         }
-        self.plan.has_begun(&key, &action);
-        let actor = self.actor.clone();
+        self.plan.record_start(&key, &action);
+        let executor = self.executor.clone();
         self.tasks.spawn(async move {
-            let result = actor.act(&key, action).await;
-            Done::Acted { key, began, result }
+            let result = executor.act(&key, action).await;
+            TaskResult::Action { key, started, result }
         });
     }
 
@@ -294,7 +295,7 @@ impl Enforcer {
         // As in the engine: the pause doubles if it follows soon after the last one.
         let most = limits.quiet_max.max(limits.quiet);
         let stretch = |times: u32| limits.quiet.saturating_mul(1 << times.min(16)).min(most);
-        let times = match self.early.get(&key) {
+        let times = match self.early_pauses.get(&key) {
             Some((times, until)) if latest - until < 2 * stretch(*times) => times + 1,
             _ => 0,
         };
@@ -303,40 +304,40 @@ impl Enforcer {
         if !self.plan.may_pause(&key, &verdict, now) {
             return;
         }
-        self.early.retain(|_, (times, until)| latest - *until < 2 * stretch(*times));
-        self.early.insert(key.clone(), (times, until));
-        self.begin(key, Action::Pause { verdict, again: Again::No }, now);
+        self.early_pauses.retain(|_, (times, until)| latest - *until < 2 * stretch(*times));
+        self.early_pauses.insert(key.clone(), (times, until));
+        self.start(key, Action::Pause { verdict, kind: PauseKind::New }, now);
     }
 
     /// Triggers an event if there are none, so that event time advances and pauses can end.
     fn ping(&mut self, now: Now) {
         let is_quiet = now.latest.is_none_or(|latest| now.clock - latest >= PING_AFTER);
         let Some(key) = self.plan.paused().next().cloned() else { return };
-        if !is_quiet || self.is_pinging || now.clock - self.pinged < PING_AFTER {
+        if !is_quiet || self.is_pinging || now.clock - self.last_ping < PING_AFTER {
             return;
         }
-        (self.pinged, self.is_pinging) = (now.clock, true);
-        let actor = self.actor.clone();
-        self.tasks.spawn(async move { Done::Pinged(actor.pause_client.ping(&key).await) });
+        (self.last_ping, self.is_pinging) = (now.clock, true);
+        let executor = self.executor.clone();
+        self.tasks.spawn(async move { TaskResult::Ping(executor.pause_client.ping(&key).await) });
     }
 
-    fn done(&mut self, done: Result<Done, JoinError>) {
-        match done {
-            Ok(Done::Acted { key, began, result }) => self.acted(key, began, result),
-            Ok(Done::Listed { resource, result }) => self.listed(resource, result),
-            Ok(Done::SwitchedOff(Ok(off))) => {
+    fn handle(&mut self, result: Result<TaskResult, JoinError>) {
+        match result {
+            Ok(TaskResult::Action { key, started, result }) => self.record(key, started, result),
+            Ok(TaskResult::List { resource, result }) => self.record_list(resource, result),
+            Ok(TaskResult::SwitchedOffNamespaces(Ok(off))) => {
                 let is_off = |key: &&ObjectKey| off.contains(key.object().namespace);
                 for key in self.plan.paused().filter(is_off).cloned().collect::<Vec<_>>() {
-                    self.plan.has_switched_off(&key);
+                    self.plan.record_switched_off(&key);
                 }
             }
-            Ok(Done::SwitchedOff(Err(error))) => self.failed("cannot read a namespace", &error),
-            Ok(Done::Pinged(result)) => {
+            Ok(TaskResult::SwitchedOffNamespaces(Err(error))) => self.record_error("cannot read a namespace", &error),
+            Ok(TaskResult::Ping(result)) => {
                 self.is_pinging = false;
                 if let Err(error) = result
                     && !matches!(error, Error::Gone)
                 {
-                    self.failed("cannot trigger an audit event", &error);
+                    self.record_error("cannot trigger an audit event", &error);
                 }
             }
             Err(error) => {
@@ -346,57 +347,57 @@ impl Enforcer {
         }
     }
 
-    /// `began` is the time that counts for what was done: later events may be reactions to it.
-    fn acted(&mut self, key: ObjectKey, began: Now, result: Result<Outcome, Error>) {
+    /// `started` is the time that counts for what was done: later events may be reactions to it.
+    fn record(&mut self, key: ObjectKey, started: Now, result: Result<Outcome, Error>) {
         match result {
             Ok(Outcome::Paused(uid, until)) => {
-                self.plan.has_paused(key.clone(), until, began);
-                self.plan.has_checked(&key, uid.as_deref(), self.now());
+                self.plan.record_pause(key.clone(), until, started);
+                self.plan.record_check(&key, uid.as_deref(), self.now());
             }
-            Ok(Outcome::Checked(uid)) => self.plan.has_checked(&key, uid.as_deref(), self.now()),
-            Ok(Outcome::Over) => self.plan.has_lifted(&key),
-            Ok(Outcome::Ended) => self.plan.has_ended(&key),
-            Ok(Outcome::Left(time)) => self.plan.has_left(key, time, self.now()),
-            Err(Error::Gone) => self.plan.has_ended(&key),
+            Ok(Outcome::Checked(uid)) => self.plan.record_check(&key, uid.as_deref(), self.now()),
+            Ok(Outcome::NotPaused) => self.plan.record_lift(&key),
+            Ok(Outcome::Gone) => self.plan.record_gone(&key),
+            Ok(Outcome::Skipped(time)) => self.plan.record_skip(key, time, self.now()),
+            Err(Error::Gone) => self.plan.record_gone(&key),
             Err(error @ (Error::Forbidden { .. } | Error::Unknown(_))) => {
-                self.failed("cannot pause an object", &error);
-                self.plan.has_left(key, REFUSED_FOR, self.now());
+                self.record_error("cannot pause an object", &error);
+                self.plan.record_skip(key, INELIGIBLE_BACKOFF, self.now());
             }
             Err(error) => {
-                self.failed("cannot complete an action", &error);
-                self.plan.has_failed(&key, self.now());
+                self.record_error("cannot complete an action", &error);
+                self.plan.record_failure(&key, self.now());
             }
         }
     }
 
-    fn listed(&mut self, resource: (String, String), result: Result<Vec<Found>, Error>) {
+    fn record_list(&mut self, resource: (String, String), result: Result<Vec<ExistingPause>, Error>) {
         match result {
             Ok(found) => {
                 let now = self.now();
-                for Found { key, target, until } in found {
-                    if self.actor.selection.may(&key) && !self.plan.is_known(&key) {
+                for ExistingPause { key, target, until } in found {
+                    if self.executor.selection.allows(&key) && !self.plan.is_known(&key) {
                         let uid = target.uid.clone();
-                        self.actor.pauses.insert(key.clone(), target);
-                        self.plan.has_paused(key.clone(), until, now);
-                        self.plan.has_checked(&key, uid.as_deref(), now);
+                        self.executor.pauses.insert(key.clone(), target);
+                        self.plan.record_pause(key.clone(), until, now);
+                        self.plan.record_check(&key, uid.as_deref(), now);
                     }
                 }
-                self.adopted.insert(resource);
+                self.listed.insert(resource);
             }
             Err(error @ (Error::Unknown(_) | Error::Forbidden { .. })) => {
-                self.failed("cannot list paused objects", &error);
-                self.adopted.insert(resource);
+                self.record_error("cannot list paused objects", &error);
+                self.listed.insert(resource);
             }
             Err(error) => {
-                self.failed("cannot list paused objects", &error);
+                self.record_error("cannot list paused objects", &error);
                 self.list_at.insert(resource, Instant::now() + LIST_AGAIN);
             }
         }
     }
 
-    fn failed(&mut self, what: &str, error: &Error) {
+    fn record_error(&mut self, what: &str, error: &Error) {
         tracing::warn!(%error, "{what}");
-        self.trouble = Some((format!("{what}: {error}"), Instant::now()));
+        self.last_error = Some((format!("{what}: {error}"), Instant::now()));
     }
 
     fn report(&mut self, now: Now) {
@@ -406,12 +407,13 @@ impl Enforcer {
         } else {
             format!(
                 "no audit events for more than {} s: no new decisions, {paused} objects stay paused",
-                self.rules.fresh_for / 1_000_000
+                self.rules.max_event_age / 1_000_000
             )
         };
-        let lease = Some(self.leadership.problem()).filter(|trouble| !trouble.is_empty());
-        let trouble = self.trouble.as_ref().filter(|(_, at)| at.elapsed() < TROUBLE_FOR).map(|(text, _)| text.clone());
-        for text in [lease, trouble].into_iter().flatten() {
+        let lease = Some(self.leadership.problem()).filter(|problem| !problem.is_empty());
+        let error =
+            self.last_error.as_ref().filter(|(_, at)| at.elapsed() < ERROR_SHOWN_FOR).map(|(text, _)| text.clone());
+        for text in [lease, error].into_iter().flatten() {
             status.push_str("; ");
             status.push_str(&text);
         }

@@ -53,14 +53,14 @@ pub enum Error {
 
 /// The current metadata of an object.
 #[derive(Clone, Debug)]
-pub struct Live {
+pub struct LiveObject {
     meta: PartialObjectMeta<DynamicObject>,
     resource: ApiResource,
 }
 
 /// A pause that editwar has set.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct ExistingPause {
     /// The object that carries it.
     pub key: ObjectKey,
     /// The same object, as the API server refers to it.
@@ -97,9 +97,9 @@ impl fmt::Display for Kind {
     }
 }
 
-// === impl Live ===
+// === impl LiveObject ===
 
-impl Live {
+impl LiveObject {
     /// Returns whether the object has all these labels and annotations. An empty value matches any value.
     pub fn has(&self, labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> bool {
         let all = |wanted: &BTreeMap<String, String>, are: &BTreeMap<String, String>| {
@@ -141,12 +141,12 @@ impl PauseClient {
     ///
     /// # Errors
     /// [`Error`] if it cannot be read.
-    pub async fn live(&self, key: &ObjectKey) -> Result<Option<Live>, Error> {
+    pub async fn live(&self, key: &ObjectKey) -> Result<Option<LiveObject>, Error> {
         let object = key.object();
         let resource = self.resource(object.group, object.resource).await?;
         let api = self.api(&resource, object.namespace);
         let meta = within(self.limit, api.get_metadata_opt(object.name)).await;
-        Ok(meta.map_err(|e| explained(e, &resource, "get"))?.map(|meta| Live { meta, resource }))
+        Ok(meta.map_err(|e| explained(e, &resource, "get"))?.map(|meta| LiveObject { meta, resource }))
     }
 
     /// Sets a pause.
@@ -205,7 +205,7 @@ impl PauseClient {
     ///
     /// # Errors
     /// [`Error`] if they cannot be listed.
-    pub async fn paused(&self, kind: &Kind) -> Result<Vec<Found>, Error> {
+    pub async fn paused(&self, kind: &Kind) -> Result<Vec<ExistingPause>, Error> {
         let resource = match kind {
             Kind::Resource(plural, group) => self.resource(group, plural).await?,
             Kind::Manifest(api_version, kind) => self.manifest(api_version, kind).await?,
@@ -223,7 +223,7 @@ impl PauseClient {
                 let object = ObjectName { group, resource: plural, namespace: &namespace, name: &name };
                 let key = ObjectKey::new(CLUSTER, &object);
                 let target = Target { resource: resource.clone(), uid: meta.uid(), namespace, name };
-                found.push(Found { key, target, until });
+                found.push(ExistingPause { key, target, until });
             }
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = page.continue_token(&token),

@@ -64,7 +64,7 @@ impl Pauses {
     }
 
     /// Returns when a pause was last registered, or `None` if it is not.
-    pub fn entered(&self, key: &ObjectKey) -> Option<Instant> {
+    pub fn registered_at(&self, key: &ObjectKey) -> Option<Instant> {
         self.lock().get(key).map(|(_, at)| *at)
     }
 

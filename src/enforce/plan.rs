@@ -17,18 +17,18 @@ use crate::audit::event::Micros;
 use crate::detect::verdict::{Confidence, State};
 
 /// How often a pause is set that a rival keeps removing. More would be a war of our own.
-const SETS_MAX: u32 = 5;
+const SET_COUNT_MAX: u32 = 5;
 /// Minimum time between two writes to one object.
-const OBJECT_EVERY: Micros = 10_000_000;
+const OBJECT_WRITE_INTERVAL: Micros = 10_000_000;
 /// How long an object that must not be paused is left alone before it is considered again.
-pub const REFUSED_FOR: Micros = 60_000_000;
+pub const INELIGIBLE_BACKOFF: Micros = 60_000_000;
 /// How long an object is left alone after a rival has removed its pause too often.
-pub const STRIPPED_FOR: Micros = 3_600_000_000;
+pub const REMOVAL_BACKOFF: Micros = 3_600_000_000;
 /// The annotation with the end of a pause is updated if the end becomes later by more than this.
 const UNTIL_SLACK: Micros = 60_000_000;
 const MINUTE: Micros = 60_000_000;
 /// Interval of checks whether a paused object still has the same uid.
-const CHECK_EVERY: Micros = 2_000_000;
+const CHECK_INTERVAL: Micros = 2_000_000;
 /// Maximum number of checks per step. They are reads, and there may be many pauses.
 const CHECKS_MAX: usize = 10;
 /// Maximum delay before a failed action is retried. The first delay is one second.
@@ -40,9 +40,9 @@ pub struct Rules {
     /// Minimum confidence of a verdict.
     pub confidence: Confidence,
     /// Maximum number of pauses per minute.
-    pub per_minute: usize,
+    pub max_pauses_per_minute: usize,
     /// If the latest event is older than this, no new decisions are made.
-    pub fresh_for: Micros,
+    pub max_event_age: Micros,
 }
 
 /// What the events say about one object.
@@ -95,28 +95,28 @@ pub enum Action {
     Pause {
         /// The verdict that leads to it.
         verdict: Verdict,
-        /// Whether the pause is new, is extended, or was removed by a rival.
-        again: Again,
+        /// Whether the pause is new, is extended, or is restored because a rival removed it.
+        kind: PauseKind,
     },
     /// Remove the annotations.
     Lift(ResumeReason),
     /// A person removed the pause: tell the engine, remove what is left of it, and report it.
-    Resumed(PauseRemoval),
+    Resume(PauseRemoval),
     /// A rival keeps removing the annotation: leave the object alone, and report it.
-    Stripped(PauseRemoval),
+    GiveUp(PauseRemoval),
     /// Check whether the object still has this uid. Without a uid, find out whether it is paused, and which uid it has.
     Check(Option<Arc<str>>),
 }
 
-/// Whether a pause is a new one.
+/// Why a pause is set.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Again {
+pub enum PauseKind {
     /// A new pause.
-    No,
+    New,
     /// The pause ends later than its annotation says.
-    Longer,
+    Extension,
     /// This actor removed the pause.
-    Stripped(Arc<str>),
+    Restored(Arc<str>),
 }
 
 /// The reason why a pause ends.
@@ -134,27 +134,27 @@ pub enum ResumeReason {
 #[derive(Clone, Debug)]
 pub struct Plan<K> {
     rules: Rules,
-    held: BTreeMap<K, PauseRecord>,
+    records: BTreeMap<K, PauseRecord>,
     /// When pauses were set within the last minute.
-    set: VecDeque<Micros>,
+    recent_pauses: VecDeque<Micros>,
     /// Actions in flight, and whether each sets a pause.
-    begun: BTreeMap<K, bool>,
+    in_flight: BTreeMap<K, bool>,
     /// Failed actions: number of consecutive failures, and when to retry.
-    failed: BTreeMap<K, (u32, Micros)>,
+    failures: BTreeMap<K, (u32, Micros)>,
 }
 
 #[derive(Clone, Debug)]
 struct PauseRecord {
     status: Status,
     /// Wall clock of the last write. For an object that is left alone, the end of that time.
-    written: Micros,
+    last_write: Micros,
     /// Event time when the annotation was last set.
     since: Micros,
     until: Option<Micros>,
-    sets: u32,
+    set_count: u32,
     uid: Option<Arc<str>>,
     /// Wall clock when the object was last known to have the paused uid.
-    checked: Micros,
+    last_check: Micros,
     /// Whether pauses are switched off for its namespace.
     is_switched_off: bool,
 }
@@ -164,10 +164,10 @@ enum Status {
     /// The annotation is set.
     Paused,
     /// The object must not be paused, or a rival keeps removing the pause: it is left alone for now.
-    Left,
+    Skipped,
     /// The paused object is gone. Kept for a while, so that an object that is recreated repeatedly is not paused each
     /// time.
-    Ended,
+    Gone,
 }
 
 // === impl Action ===
@@ -178,8 +178,8 @@ impl Action {
         match self {
             Action::Pause { .. } => "pause",
             Action::Lift(_) => "lift",
-            Action::Resumed(_) => "resumed",
-            Action::Stripped(_) => "stripped",
+            Action::Resume(_) => "resumed",
+            Action::GiveUp(_) => "stripped",
             Action::Check(_) => "check",
         }
     }
@@ -203,221 +203,230 @@ impl ResumeReason {
 impl<K: Ord + Clone> Plan<K> {
     /// Creates a plan without pauses.
     pub fn new(rules: Rules) -> Plan<K> {
-        Plan { rules, held: BTreeMap::new(), set: VecDeque::new(), begun: BTreeMap::new(), failed: BTreeMap::new() }
+        Plan {
+            rules,
+            records: BTreeMap::new(),
+            recent_pauses: VecDeque::new(),
+            in_flight: BTreeMap::new(),
+            failures: BTreeMap::new(),
+        }
     }
 
-    /// Returns the actions to execute now. The result of each action must be reported with [`Plan::has_paused`],
-    /// [`Plan::has_lifted`], [`Plan::has_left`], [`Plan::has_checked`], [`Plan::has_ended`] or [`Plan::has_failed`];
-    /// otherwise it is proposed again. [`Plan::has_begun`] marks an action as in flight, so that nothing is proposed
-    /// for its object until the result is reported.
+    /// Returns the actions to execute now. The result of each action must be reported with [`Plan::record_pause`],
+    /// [`Plan::record_lift`], [`Plan::record_skip`], [`Plan::record_check`], [`Plan::record_gone`] or
+    /// [`Plan::record_failure`]; otherwise it is proposed again. [`Plan::record_start`] marks an action as in flight, so
+    /// that nothing is proposed for its object until the result is reported.
     pub fn step(&mut self, now: Now, verdicts: &BTreeMap<K, Verdict>) -> Vec<(K, Action)> {
-        self.forget_old(now);
+        self.remove_expired(now);
         let mut actions = Vec::new();
         let mut checks = Vec::new();
-        for (key, held) in
-            self.held.iter().filter(|(key, held)| held.status == Status::Paused && self.may_try(key, now))
+        for (key, record) in
+            self.records.iter().filter(|(key, record)| record.status == Status::Paused && self.can_start(key, now))
         {
-            match self.of_held(held, verdicts.get(key), now) {
+            match self.next_for_pause(record, verdicts.get(key), now) {
                 Some(action) => actions.push((key.clone(), action)),
-                None if now.clock - held.checked >= CHECK_EVERY => checks.push((held.checked, key, &held.uid)),
+                None if now.clock - record.last_check >= CHECK_INTERVAL => {
+                    checks.push((record.last_check, key, &record.uid))
+                }
                 None => {}
             }
         }
-        checks.sort_by_key(|(checked, ..)| *checked);
+        checks.sort_by_key(|(last_check, ..)| *last_check);
         let check = |(_, key, uid): (Micros, &K, &Option<Arc<str>>)| (key.clone(), Action::Check(uid.clone()));
         actions.extend(checks.into_iter().take(CHECKS_MAX).map(check));
         if !self.is_fresh(now) {
             return actions;
         }
-        let is_new = |(key, verdict): &(&K, &Verdict)| self.is_to_pause(verdict) && self.is_free(key, now);
-        let new = verdicts.iter().filter(is_new).take(self.room());
-        actions.extend(new.map(|(k, v)| (k.clone(), Action::Pause { verdict: v.clone(), again: Again::No })));
+        let is_new = |(key, verdict): &(&K, &Verdict)| self.needs_pause(verdict) && self.is_eligible(key, now);
+        let new = verdicts.iter().filter(is_new).take(self.remaining_pauses());
+        actions.extend(new.map(|(k, v)| (k.clone(), Action::Pause { verdict: v.clone(), kind: PauseKind::New })));
         actions
     }
 
     /// Returns whether events are recent enough for decisions.
     pub fn is_fresh(&self, now: Now) -> bool {
-        now.latest.is_some_and(|latest| now.clock - latest <= self.rules.fresh_for)
+        now.latest.is_some_and(|latest| now.clock - latest <= self.rules.max_event_age)
     }
 
     /// Returns whether an object that is not paused may be paused now.
     pub fn may_pause(&mut self, key: &K, verdict: &Verdict, now: Now) -> bool {
-        self.forget_old(now);
-        self.is_free(key, now) && self.room() > 0 && self.is_fresh(now) && self.is_to_pause(verdict)
+        self.remove_expired(now);
+        self.is_eligible(key, now) && self.remaining_pauses() > 0 && self.is_fresh(now) && self.needs_pause(verdict)
     }
 
     /// Returns whether an action can be started for this object: none is in flight, and none has just failed.
-    pub fn may_try(&self, key: &K, now: Now) -> bool {
-        !self.begun.contains_key(key) && self.failed.get(key).is_none_or(|(_, again)| *again <= now.clock)
+    pub fn can_start(&self, key: &K, now: Now) -> bool {
+        !self.in_flight.contains_key(key) && self.failures.get(key).is_none_or(|(_, again)| *again <= now.clock)
     }
 
     /// Returns the paused objects.
     pub fn paused(&self) -> impl Iterator<Item = &K> {
-        self.held.iter().filter(|(_, held)| held.status == Status::Paused).map(|(key, _)| key)
+        self.records.iter().filter(|(_, record)| record.status == Status::Paused).map(|(key, _)| key)
     }
 
     /// Returns whether the object is paused, or was left alone or recreated recently.
     pub fn is_known(&self, key: &K) -> bool {
-        self.held.contains_key(key)
+        self.records.contains_key(key)
     }
 
     /// Records that an action was started.
-    pub fn has_begun(&mut self, key: &K, action: &Action) {
-        self.begun.insert(key.clone(), matches!(action, Action::Pause { .. }));
+    pub fn record_start(&mut self, key: &K, action: &Action) {
+        self.in_flight.insert(key.clone(), matches!(action, Action::Pause { .. }));
     }
 
     /// Records that an action failed, or timed out and may have succeeded. It is retried with exponential backoff.
-    pub fn has_failed(&mut self, key: &K, now: Now) {
-        self.begun.remove(key);
-        let (times, again) = self.failed.entry(key.clone()).or_default();
+    pub fn record_failure(&mut self, key: &K, now: Now) {
+        self.in_flight.remove(key);
+        let (times, again) = self.failures.entry(key.clone()).or_default();
         let wait = 1_000_000 << (*times).min(5);
         (*times, *again) = (*times + 1, now.clock + wait.min(RETRY_MAX));
     }
 
     /// Records a pause that was set or found.
-    pub fn has_paused(&mut self, key: K, until: Option<Micros>, now: Now) {
-        self.is_done(&key);
+    pub fn record_pause(&mut self, key: K, until: Option<Micros>, now: Now) {
+        self.clear_in_flight(&key);
         let since = now.latest.unwrap_or(i64::MIN);
-        let sets = self.held.get(&key).map_or(0, |held| held.sets) + 1;
-        let held = PauseRecord {
+        let set_count = self.records.get(&key).map_or(0, |record| record.set_count) + 1;
+        let record = PauseRecord {
             status: Status::Paused,
-            written: now.clock,
+            last_write: now.clock,
             since,
             until,
-            sets,
+            set_count,
             uid: None,
-            checked: now.clock,
+            last_check: now.clock,
             is_switched_off: false,
         };
-        self.held.insert(key, held);
-        self.set.push_back(now.clock);
+        self.records.insert(key, record);
+        self.recent_pauses.push_back(now.clock);
     }
 
     /// Records that the paused object has this uid.
-    pub fn has_checked(&mut self, key: &K, uid: Option<&str>, now: Now) {
-        self.is_done(key);
-        if let Some(held) = self.held.get_mut(key) {
-            (held.uid, held.checked) = (uid.map(Arc::from), now.clock);
+    pub fn record_check(&mut self, key: &K, uid: Option<&str>, now: Now) {
+        self.clear_in_flight(key);
+        if let Some(record) = self.records.get_mut(key) {
+            (record.uid, record.last_check) = (uid.map(Arc::from), now.clock);
         }
     }
 
     /// Records that pauses are switched off for the namespace of an object. Its pause is removed as soon as no other
     /// action is in flight for it.
-    pub fn has_switched_off(&mut self, key: &K) {
-        if let Some(held) = self.held.get_mut(key) {
-            held.is_switched_off = true;
+    pub fn record_switched_off(&mut self, key: &K) {
+        if let Some(record) = self.records.get_mut(key) {
+            record.is_switched_off = true;
         }
     }
 
     /// Records that the paused object is gone, and its pause with it. An object that replaces it may be paused.
-    pub fn has_ended(&mut self, key: &K) {
-        self.is_done(key);
-        if let Some(held) = self.held.get_mut(key) {
-            held.status = Status::Ended;
+    pub fn record_gone(&mut self, key: &K) {
+        self.clear_in_flight(key);
+        if let Some(record) = self.records.get_mut(key) {
+            record.status = Status::Gone;
         }
     }
 
     /// Records that a pause was removed.
-    pub fn has_lifted(&mut self, key: &K) {
-        self.is_done(key);
-        self.held.remove(key);
+    pub fn record_lift(&mut self, key: &K) {
+        self.clear_in_flight(key);
+        self.records.remove(key);
     }
 
     /// Records that an object must be left alone for `time`.
-    pub fn has_left(&mut self, key: K, time: Micros, now: Now) {
-        self.is_done(&key);
-        let written = now.clock + time;
-        let held = PauseRecord {
-            status: Status::Left,
-            written,
+    pub fn record_skip(&mut self, key: K, time: Micros, now: Now) {
+        self.clear_in_flight(&key);
+        let last_write = now.clock + time;
+        let record = PauseRecord {
+            status: Status::Skipped,
+            last_write,
             since: 0,
             until: None,
-            sets: 0,
+            set_count: 0,
             uid: None,
-            checked: 0,
+            last_check: 0,
             is_switched_off: false,
         };
-        self.held.insert(key, held);
+        self.records.insert(key, record);
     }
 
     /// Discards all pauses and actions in flight, since it is no longer known which pauses exist. They must be looked
     /// up again.
     pub fn forget_pauses(&mut self) {
-        self.begun.clear();
-        self.held.retain(|_, held| held.status != Status::Paused);
+        self.in_flight.clear();
+        self.records.retain(|_, record| record.status != Status::Paused);
     }
 
-    fn is_done(&mut self, key: &K) {
-        self.begun.remove(key);
-        self.failed.remove(key);
+    fn clear_in_flight(&mut self, key: &K) {
+        self.in_flight.remove(key);
+        self.failures.remove(key);
     }
 
-    fn forget_old(&mut self, now: Now) {
-        self.set.retain(|at| now.clock - at < MINUTE);
-        self.failed.retain(|_, (_, again)| now.clock - *again < MINUTE);
-        self.held.retain(|_, held| match held.status {
+    fn remove_expired(&mut self, now: Now) {
+        self.recent_pauses.retain(|at| now.clock - at < MINUTE);
+        self.failures.retain(|_, (_, again)| now.clock - *again < MINUTE);
+        self.records.retain(|_, record| match record.status {
             Status::Paused => true,
-            Status::Left => now.clock < held.written,
-            Status::Ended => now.clock - held.written < MINUTE,
+            Status::Skipped => now.clock < record.last_write,
+            Status::Gone => now.clock - record.last_write < MINUTE,
         });
     }
 
     /// Returns how many more pauses may be set now.
-    fn room(&self) -> usize {
-        let under_way = self.begun.values().filter(|is_pause| **is_pause).count();
-        self.rules.per_minute.saturating_sub(self.set.len() + under_way)
+    fn remaining_pauses(&self) -> usize {
+        let in_flight = self.in_flight.values().filter(|is_pause| **is_pause).count();
+        self.rules.max_pauses_per_minute.saturating_sub(self.recent_pauses.len() + in_flight)
     }
 
     /// Returns whether an object is neither paused nor left alone, and was not recreated too often.
-    fn is_free(&self, key: &K, now: Now) -> bool {
-        let is_free = self.held.get(key).is_none_or(|held| {
-            let is_rested = held.sets == 1 || now.clock - held.written >= OBJECT_EVERY;
-            held.status == Status::Ended && held.sets < SETS_MAX && is_rested
+    fn is_eligible(&self, key: &K, now: Now) -> bool {
+        let is_idle = self.records.get(key).is_none_or(|record| {
+            let is_late_enough = record.set_count == 1 || now.clock - record.last_write >= OBJECT_WRITE_INTERVAL;
+            record.status == Status::Gone && record.set_count < SET_COUNT_MAX && is_late_enough
         });
-        is_free && self.may_try(key, now)
+        is_idle && self.can_start(key, now)
     }
 
-    fn is_to_pause(&self, verdict: &Verdict) -> bool {
+    fn needs_pause(&self, verdict: &Verdict) -> bool {
         verdict.state == State::Sustained && verdict.confidence >= self.rules.confidence && !verdict.is_unmanaged
     }
 
     /// Returns what to do about an existing pause.
-    fn of_held(&self, held: &PauseRecord, verdict: Option<&Verdict>, now: Now) -> Option<Action> {
-        if held.is_switched_off {
+    fn next_for_pause(&self, record: &PauseRecord, verdict: Option<&Verdict>, now: Now) -> Option<Action> {
+        if record.is_switched_off {
             return Some(Action::Lift(ResumeReason::SwitchedOff));
         }
         let Some(verdict) = verdict else {
             // No longer contested, or found at startup and without events since: the pause ends when its time is over.
-            let is_over = held.until.zip(now.latest).is_some_and(|(until, latest)| until <= latest);
+            let is_over = record.until.zip(now.latest).is_some_and(|(until, latest)| until <= latest);
             return is_over.then_some(Action::Lift(ResumeReason::Quiet));
         };
         if verdict.is_unmanaged {
             return Some(Action::Lift(ResumeReason::Unmanaged));
         }
-        if let Some(removal) = verdict.removal.as_ref().filter(|removal| removal.at > held.since) {
+        if let Some(removal) = verdict.removal.as_ref().filter(|removal| removal.at > record.since) {
             return if removal.is_deliberate {
-                Some(Action::Resumed(removal.clone()))
-            } else if !self.is_to_pause(verdict) {
+                Some(Action::Resume(removal.clone()))
+            } else if !self.needs_pause(verdict) {
                 Some(Action::Lift(ResumeReason::Quiet))
-            } else if held.sets >= SETS_MAX {
-                Some(Action::Stripped(removal.clone()))
+            } else if record.set_count >= SET_COUNT_MAX {
+                Some(Action::GiveUp(removal.clone()))
             } else {
-                self.again(held, verdict, Again::Stripped(removal.actor.clone()), now)
+                self.pause_again(record, verdict, PauseKind::Restored(removal.actor.clone()), now)
             };
         }
-        if !self.is_to_pause(verdict) {
+        if !self.needs_pause(verdict) {
             // A pause that was found at startup must outlast an engine that has not seen the events before it.
-            let is_over = held.until.is_none_or(|until| now.latest.is_some_and(|latest| until <= latest));
+            let is_over = record.until.is_none_or(|until| now.latest.is_some_and(|latest| until <= latest));
             return is_over.then_some(Action::Lift(ResumeReason::Quiet));
         }
-        let is_longer = verdict.until.zip(held.until).is_some_and(|(is, was)| is > was + UNTIL_SLACK);
-        is_longer.then(|| self.again(held, verdict, Again::Longer, now)).flatten()
+        let is_longer = verdict.until.zip(record.until).is_some_and(|(is, was)| is > was + UNTIL_SLACK);
+        is_longer.then(|| self.pause_again(record, verdict, PauseKind::Extension, now)).flatten()
     }
 
-    fn again(&self, held: &PauseRecord, verdict: &Verdict, again: Again, now: Now) -> Option<Action> {
-        let may =
-            self.is_fresh(now) && now.clock - held.written >= OBJECT_EVERY && self.set.len() < self.rules.per_minute;
-        may.then(|| Action::Pause { verdict: verdict.clone(), again })
+    fn pause_again(&self, record: &PauseRecord, verdict: &Verdict, kind: PauseKind, now: Now) -> Option<Action> {
+        let may = self.is_fresh(now)
+            && now.clock - record.last_write >= OBJECT_WRITE_INTERVAL
+            && self.recent_pauses.len() < self.rules.max_pauses_per_minute;
+        may.then(|| Action::Pause { verdict: verdict.clone(), kind })
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Selection {
 impl Selection {
     /// Returns whether an object may be paused according to its resource and namespace. Labels and annotations are
     /// checked before a pause is written.
-    pub fn may(&self, key: &ObjectKey) -> bool {
+    pub fn allows(&self, key: &ObjectKey) -> bool {
         let object = key.object();
         let is_any = |patterns: &[String]| patterns.iter().any(|pattern| is_match(pattern, object.namespace));
         key.cluster() == CLUSTER

@@ -53,7 +53,7 @@ pub struct Settings {
     /// Minimum confidence of a verdict that stops a correction.
     pub confidence: Confidence,
     /// If the latest event is older than this, nothing is corrected.
-    pub fresh_for: Micros,
+    pub max_event_age: Micros,
 }
 
 /// The reconciler.

@@ -74,7 +74,7 @@ pub struct Evidence {
     /// The wall clock.
     pub now: Micros,
     /// If the latest event is older than this, nothing is decided.
-    pub fresh_for: Micros,
+    pub max_event_age: Micros,
 }
 
 /// Returns the next step for an asset with this live object.
@@ -111,7 +111,7 @@ pub fn next(golden: &Value, is_tombstone: bool, live: Option<&Value>, managed_by
 
 /// Returns whether drift may be corrected now, or a deleted object created again.
 pub fn gate(evidence: &Evidence) -> Gate {
-    let is_fresh = evidence.latest.is_some_and(|latest| evidence.now - latest <= evidence.fresh_for);
+    let is_fresh = evidence.latest.is_some_and(|latest| evidence.now - latest <= evidence.max_event_age);
     if evidence.state == State::Sustained || evidence.would_pause {
         return Gate::Fought;
     }
@@ -202,7 +202,7 @@ mod tests {
             latest: Some(100),
             corrected: None,
             now: 105,
-            fresh_for: 10,
+            max_event_age: 10,
         };
         assert_eq!(gate(&calm), Gate::Open);
         assert_eq!(gate(&Evidence { state: State::Thrashing, ..calm }), Gate::Open);
@@ -222,7 +222,7 @@ mod tests {
             latest: Some(100),
             corrected: None,
             now: 105,
-            fresh_for: 10,
+            max_event_age: 10,
         };
         assert_eq!(gate(&thrashing), Gate::Fought);
     }

@@ -41,7 +41,7 @@ fn state(cluster: &Cluster) -> Option<State> {
 }
 
 fn rules() -> Rules {
-    Rules { confidence: Confidence::Probable, per_minute: 10, fresh_for: 120 * SECOND }
+    Rules { confidence: Confidence::Probable, max_pauses_per_minute: 10, max_event_age: 120 * SECOND }
 }
 
 fn at(second: i64) -> Now {
@@ -118,24 +118,24 @@ fn weakness_4_a_failed_or_stripped_pause_is_taken_for_a_users_resume() {
     // The write failed and was not reported as done, so it is retried.
     assert!(matches!(step(&mut plan, at(1), Some(paused())), Some(Action::Pause { .. })));
     assert!(matches!(step(&mut plan, at(2), Some(paused())), Some(Action::Pause { .. })));
-    plan.has_paused("web", Some(600 * SECOND), at(2));
+    plan.record_pause("web", Some(600 * SECOND), at(2));
     // If the rival removes the pause, it is set again. If a person removes it, reconciliation resumes.
     let removal = |is_deliberate| Some(PauseRemoval { at: 15 * SECOND, actor: "robot".into(), is_deliberate });
     let stripped = Verdict { removal: removal(false), ..paused() };
     assert!(matches!(step(&mut plan, at(20), Some(stripped)), Some(Action::Pause { .. })));
     let lifted = Verdict { removal: removal(true), ..paused() };
-    assert!(matches!(step(&mut plan, at(20), Some(lifted)), Some(Action::Resumed(_))));
+    assert!(matches!(step(&mut plan, at(20), Some(lifted)), Some(Action::Resume(_))));
 }
 
 #[test]
 fn weakness_5_it_never_resumes_by_itself_and_forgets_at_a_restart() {
     let mut plan = Plan::new(rules());
-    plan.has_paused("web", Some(600 * SECOND), at(1));
+    plan.record_pause("web", Some(600 * SECOND), at(1));
     let quiet = Verdict { state: State::Subsiding, ..paused() };
     assert_eq!(step(&mut plan, at(601), Some(quiet)), Some(Action::Lift(ResumeReason::Quiet)));
     // After a restart, only the annotation and its end are known.
     let mut plan = Plan::new(rules());
-    plan.has_paused("web", Some(600 * SECOND), at(300));
+    plan.record_pause("web", Some(600 * SECOND), at(300));
     assert_eq!(step(&mut plan, at(301), None), None);
     assert_eq!(step(&mut plan, at(600), None), Some(Action::Lift(ResumeReason::Quiet)));
 }
@@ -143,10 +143,10 @@ fn weakness_5_it_never_resumes_by_itself_and_forgets_at_a_restart() {
 #[test]
 fn weakness_6_unmanaged_does_not_clear_the_alert() {
     let mut plan = Plan::new(rules());
-    plan.has_paused("web", Some(600 * SECOND), at(1));
+    plan.record_pause("web", Some(600 * SECOND), at(1));
     let unmanaged = Verdict { is_unmanaged: true, ..paused() };
     assert_eq!(step(&mut plan, at(2), Some(unmanaged)), Some(Action::Lift(ResumeReason::Unmanaged)));
-    plan.has_lifted(&"web");
+    plan.record_lift(&"web");
     // The gauge follows the number of paused objects.
     assert_eq!(plan.paused().count(), 0);
 }

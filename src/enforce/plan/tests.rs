@@ -5,7 +5,7 @@ use super::*;
 const SECOND: Micros = 1_000_000;
 
 fn rules() -> Rules {
-    Rules { confidence: Confidence::Probable, per_minute: 3, fresh_for: 120 * SECOND }
+    Rules { confidence: Confidence::Probable, max_pauses_per_minute: 3, max_event_age: 120 * SECOND }
 }
 
 fn at(second: i64) -> Now {
@@ -37,32 +37,32 @@ fn step(plan: &mut Plan<&'static str>, now: Now, verdict: Option<Verdict>) -> &'
     assert!(actions.len() <= 1, "{actions:?}");
     match actions.pop().map(|(_, action)| action) {
         None => "",
-        Some(Action::Pause { verdict, again }) => {
-            plan.has_paused("web", verdict.until, now);
-            match again {
-                Again::No => "pause",
-                Again::Longer => "longer",
-                Again::Stripped(_) => "again",
+        Some(Action::Pause { verdict, kind }) => {
+            plan.record_pause("web", verdict.until, now);
+            match kind {
+                PauseKind::New => "pause",
+                PauseKind::Extension => "longer",
+                PauseKind::Restored(_) => "again",
             }
         }
         Some(Action::Lift(why)) => {
-            plan.has_lifted(&"web");
+            plan.record_lift(&"web");
             match why {
                 ResumeReason::Quiet => "quiet",
                 ResumeReason::Unmanaged => "unmanaged",
                 ResumeReason::SwitchedOff => "switched off",
             }
         }
-        Some(Action::Resumed(_)) => {
-            plan.has_lifted(&"web");
+        Some(Action::Resume(_)) => {
+            plan.record_lift(&"web");
             "resumed"
         }
-        Some(Action::Stripped(_)) => {
-            plan.has_left("web", STRIPPED_FOR, now);
+        Some(Action::GiveUp(_)) => {
+            plan.record_skip("web", REMOVAL_BACKOFF, now);
             "left"
         }
         Some(Action::Check(uid)) => {
-            plan.has_checked(&"web", uid.as_deref(), now);
+            plan.record_check(&"web", uid.as_deref(), now);
             ""
         }
     }
@@ -99,7 +99,7 @@ fn a_person_who_lifts_a_pause_is_obeyed_at_once() {
 
 #[test]
 fn a_rival_that_strips_a_pause_does_not_end_it_and_gets_no_war_either() {
-    let mut plan = Plan::new(Rules { per_minute: 100, ..rules() });
+    let mut plan = Plan::new(Rules { max_pauses_per_minute: 100, ..rules() });
     assert_eq!(step(&mut plan, at(0), Some(fought(State::Sustained))), "pause");
     let mut done = Vec::new();
     for second in 1..120 {
@@ -128,10 +128,10 @@ fn an_unmanaged_object_is_let_go_and_not_paused() {
 fn a_pause_in_a_switched_off_namespace_ends_also_if_another_action_is_in_flight_when_that_is_found() {
     let mut plan = Plan::new(rules());
     step(&mut plan, at(3), Some(fought(State::Sustained)));
-    plan.has_begun(&"web", &Action::Check(None));
-    plan.has_switched_off(&"web");
+    plan.record_start(&"web", &Action::Check(None));
+    plan.record_switched_off(&"web");
     assert_eq!(step(&mut plan, at(4), Some(fought(State::Sustained))), "");
-    plan.has_checked(&"web", None, at(5));
+    plan.record_check(&"web", None, at(5));
     assert_eq!(step(&mut plan, at(5), Some(fought(State::Sustained))), "switched off");
     // A later pause knows nothing of it.
     assert_eq!(step(&mut plan, at(6), Some(fought(State::Sustained))), "pause");
@@ -160,21 +160,21 @@ fn late_batches_are_fresh_enough() {
 
 #[test]
 fn a_pause_ends_with_the_life_of_its_object_and_one_created_in_its_place_is_paused_again() {
-    let mut plan = Plan::new(Rules { per_minute: 100, ..rules() });
+    let mut plan = Plan::new(Rules { max_pauses_per_minute: 100, ..rules() });
     let verdicts = BTreeMap::from([("web", fought(State::Sustained))]);
     let mut paused = Vec::new();
     // It is deleted and created again as soon as it is paused.
     for second in 0..100 {
         for (_, action) in plan.step(at(second), &verdicts) {
             match action {
-                Action::Pause { verdict, again: Again::No } => {
+                Action::Pause { verdict, kind: PauseKind::New } => {
                     paused.push(second);
-                    plan.has_paused("web", verdict.until, at(second));
-                    plan.has_checked(&"web", Some(&format!("uid-{second}")), at(second));
+                    plan.record_pause("web", verdict.until, at(second));
+                    plan.record_check(&"web", Some(&format!("uid-{second}")), at(second));
                 }
                 Action::Check(Some(uid)) => {
                     assert_eq!(*uid, *format!("uid-{}", paused.last().unwrap()));
-                    plan.has_ended(&"web");
+                    plan.record_gone(&"web");
                 }
                 other => panic!("{other:?}"),
             }
@@ -188,11 +188,11 @@ fn a_pause_ends_with_the_life_of_its_object_and_one_created_in_its_place_is_paus
 #[test]
 fn of_many_pauses_those_are_checked_first_that_were_not_for_longest() {
     let mut plan: Plan<u32> = Plan::new(rules());
-    (0..25).for_each(|n| plan.has_paused(n, None, at(0)));
+    (0..25).for_each(|n| plan.record_pause(n, None, at(0)));
     let mut checked = |second| {
         let actions = plan.step(at(second), &BTreeMap::new());
         let keys: Vec<u32> = actions.iter().map(|(key, _)| *key).collect();
-        keys.iter().for_each(|key| plan.has_checked(key, None, at(second)));
+        keys.iter().for_each(|key| plan.record_check(key, None, at(second)));
         keys
     };
     assert!(checked(1).is_empty());
@@ -203,24 +203,24 @@ fn of_many_pauses_those_are_checked_first_that_were_not_for_longest() {
 
 #[test]
 fn what_is_under_way_is_not_begun_twice_and_what_failed_waits() {
-    let mut plan = Plan::new(Rules { per_minute: 2, ..rules() });
+    let mut plan = Plan::new(Rules { max_pauses_per_minute: 2, ..rules() });
     let all: BTreeMap<&str, Verdict> = ["a", "b", "c"].map(|key| (key, fought(State::Sustained))).into();
     let keys = |actions: &[(&'static str, Action)]| actions.iter().map(|(key, _)| *key).collect::<Vec<_>>();
     let actions = plan.step(at(0), &all);
     assert_eq!(keys(&actions), ["a", "b"]);
-    actions.iter().for_each(|(key, action)| plan.has_begun(key, action));
+    actions.iter().for_each(|(key, action)| plan.record_start(key, action));
     assert!(plan.step(at(1), &all).is_empty(), "both are under way, and no more may be set in this minute");
-    plan.has_failed(&"a", at(15));
+    plan.record_failure(&"a", at(15));
     assert_eq!(keys(&plan.step(at(15), &all)), ["c"]);
     assert_eq!(keys(&plan.step(at(16), &all)), ["a"]);
-    plan.has_failed(&"a", at(16));
-    assert!(!plan.may_try(&"a", at(17)) && plan.may_try(&"a", at(18)));
+    plan.record_failure(&"a", at(16));
+    assert!(!plan.can_start(&"a", at(17)) && plan.can_start(&"a", at(18)));
 }
 
 #[test]
 fn a_pause_that_was_found_outlasts_a_memory_that_begins_with_it() {
     let mut plan = Plan::new(rules());
-    plan.has_paused("web", Some(600 * SECOND), at(1));
+    plan.record_pause("web", Some(600 * SECOND), at(1));
     assert_eq!(step(&mut plan, at(2), None), "", "nothing was heard of it yet");
     assert_eq!(step(&mut plan, at(3), Some(fought(State::Contested))), "", "too little was heard of it yet");
     assert_eq!(step(&mut plan, at(600), None), "quiet");
@@ -235,7 +235,7 @@ fn no_more_pauses_are_set_in_a_minute_than_may_be() {
         let mut actions = plan_of_numbers.step(at(second), &all);
         actions.retain(|(_, action)| matches!(action, Action::Pause { .. }));
         let count = actions.len();
-        actions.into_iter().for_each(|(key, _)| plan_of_numbers.has_paused(key, None, at(second)));
+        actions.into_iter().for_each(|(key, _)| plan_of_numbers.record_pause(key, None, at(second)));
         count
     };
     assert_eq!((paused(1), paused(2), paused(62), paused(63)), (3, 0, 3, 0));

@@ -218,7 +218,7 @@ impl Reconciler {
             latest,
             corrected: self.known.get(id).and_then(|known| known.corrected),
             now: now(),
-            fresh_for: self.settings.fresh_for,
+            max_event_age: self.settings.max_event_age,
         }
     }
 
