@@ -11,7 +11,7 @@ use super::args::{Format, RenderArgs};
 use super::{Outcome, output};
 use crate::reconcile::drift;
 use crate::reconcile::manifest::Id;
-use crate::reconcile::plan::{self, Left, Next};
+use crate::reconcile::plan::{self, Action, SkipReason};
 
 /// Runs `editwar render`.
 ///
@@ -32,18 +32,18 @@ pub(super) fn run(args: &RenderArgs) -> Result<Outcome> {
     })?;
     let id = Id::of(asset).context("apiVersion, kind or metadata.name is missing")?;
     let say = |text: &str| anstream::eprintln!("{}: {}", output::clean(&id.to_string()), output::clean(text));
-    let wanted = match plan::next(asset, false, live, &args.managed_by) {
-        Next::Apply(wanted) => wanted,
-        Next::Leave(why) => {
+    let wanted = match plan::action(asset, false, live, &args.managed_by) {
+        Action::Apply(wanted) => wanted,
+        Action::Skip(why) => {
             say(match why {
-                Left::Paused => "editwar would apply nothing: the object is paused",
-                Left::Unmanaged => "editwar would apply nothing: the object is unmanaged",
-                Left::Deleting => "editwar would apply nothing: the object is being deleted",
-                Left::NotOurs => "editwar would do nothing: the object does not belong to it",
+                SkipReason::Paused => "editwar would apply nothing: the object is paused",
+                SkipReason::Unmanaged => "editwar would apply nothing: the object is unmanaged",
+                SkipReason::Deleting => "editwar would apply nothing: the object is being deleted",
+                SkipReason::NotOurs => "editwar would do nothing: the object does not belong to it",
             });
             return Ok(Outcome::Calm);
         }
-        Next::Delete => bail!("cannot render a tombstone"),
+        Action::Delete => bail!("cannot render a tombstone"),
     };
     for name in &wanted.customizations {
         say(&format!("uses the {name} annotation of the object"));

@@ -171,6 +171,6 @@ impl ActionExecutor {
 
     fn report_lift(&self, target: &Target, note: String) {
         tracing::info!(object = target.title(), note, "pause lifted");
-        self.events.tell(&target.reference(), "ThrashingResolved", note);
+        self.events.publish(&target.reference(), "ThrashingResolved", note);
     }
 }

@@ -38,15 +38,15 @@ impl Events {
 
     /// Writes a Warning, for a problem that began or continues.
     pub fn warn(&self, about: &ObjectReference, reason: &str, note: String) {
-        self.publish(about, EventType::Warning, reason, note);
+        self.enqueue(about, EventType::Warning, reason, note);
     }
 
     /// Writes a Normal Event, for a change or the end of a problem.
-    pub fn tell(&self, about: &ObjectReference, reason: &str, note: String) {
-        self.publish(about, EventType::Normal, reason, note);
+    pub fn publish(&self, about: &ObjectReference, reason: &str, note: String) {
+        self.enqueue(about, EventType::Normal, reason, note);
     }
 
-    fn publish(&self, about: &ObjectReference, type_: EventType, reason: &str, note: String) {
+    fn enqueue(&self, about: &ObjectReference, type_: EventType, reason: &str, note: String) {
         let action = "Enforce".to_owned();
         let event = Event { type_, reason: reason.to_owned(), note: Some(note), action, secondary: None };
         if self.queue.try_send((about.clone(), event)).is_err() {

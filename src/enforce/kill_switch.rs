@@ -167,7 +167,7 @@ impl KillSwitch {
                 self.control.record_lifted(&name(key));
                 let note = "the kill switch is on".to_owned();
                 tracing::info!(object = target.title(), namespace = target.namespace, note, "pause lifted");
-                self.events.tell(&target.reference(), "ThrashingResolved", note);
+                self.events.publish(&target.reference(), "ThrashingResolved", note);
             }
             Err(error) => {
                 // The next pass retries it.

@@ -1,8 +1,8 @@
 //! The reconciler's task: compares each asset with its object when either changes, and corrects the object by
 //! server-side apply.
 //!
-//! This file schedules the assets; `correction` handles one asset, `object_api` finds the API of its object, and `reports`
-//! sends metrics and Events.
+//! This file schedules the assets; `correction` handles one asset, `object_api` finds the API of its object, and
+//! `reports` sends metrics and Events.
 
 mod correction;
 mod object_api;
@@ -33,13 +33,13 @@ use crate::telemetry::golden_state_metrics::GoldenStateMetrics;
 /// Interval at which a replica that does not act checks whether it should.
 const IDLE: Duration = Duration::from_secs(2);
 /// Delay before an asset is compared again whose kind or namespace does not exist.
-const MISSING_AGAIN: Duration = Duration::from_secs(10);
+const MISSING_RETRY: Duration = Duration::from_secs(10);
 /// Delay before an asset is compared again that must not be corrected yet.
-const GATE_AGAIN: Duration = Duration::from_secs(2);
+const GATE_RETRY: Duration = Duration::from_secs(2);
 /// Delay after a file changes before the files are read, for further changes.
 const SETTLE: Duration = Duration::from_millis(300);
 /// Interval at which the directory is read without notifications, which not all file systems send.
-const REREAD: Duration = Duration::from_secs(60);
+const REREAD_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Configuration of the reconciler.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,19 +66,19 @@ pub struct Reconciler {
     control: Control,
     events: Events,
     assets: Assets,
-    golden: BTreeMap<Id, Asset>,
+    desired: BTreeMap<Id, Asset>,
     kinds: Kinds,
-    known: BTreeMap<Id, Known>,
+    states: BTreeMap<Id, AssetState>,
     schedule: Schedule,
 }
 
 /// State of one asset.
 #[derive(Clone, Debug, Default)]
-struct Known {
-    corrected: Option<Micros>,
+struct AssetState {
+    last_correction: Option<Micros>,
     failures: u32,
     /// What was last reported, by reason, so that it is reported only once.
-    told: BTreeMap<&'static str, String>,
+    last_reports: BTreeMap<&'static str, String>,
 }
 
 // === impl Reconciler ===
@@ -101,10 +101,10 @@ impl Reconciler {
             inbox,
             control,
             assets: Assets::default(),
-            golden: BTreeMap::new(),
+            desired: BTreeMap::new(),
             kinds: Kinds::new(client.clone()),
             client,
-            known: BTreeMap::new(),
+            states: BTreeMap::new(),
             schedule: Schedule::default(),
         }
     }
@@ -124,7 +124,8 @@ impl Reconciler {
             let is_held = leadership.is_held();
             let is_leading = is_held && !control.is_stopped();
             let at = self.schedule.next().filter(|_| is_leading);
-            let until = at.unwrap_or_else(|| Instant::now() + IDLE).min(read.map_or(Instant::now(), |at| at + REREAD));
+            let until =
+                at.unwrap_or_else(|| Instant::now() + IDLE).min(read.map_or(Instant::now(), |at| at + REREAD_INTERVAL));
             let files = async {
                 match &mut watched {
                     Some((_, files)) => files.recv().await,
@@ -145,7 +146,7 @@ impl Reconciler {
                 tokio::time::sleep(SETTLE).await;
                 read = None;
             }
-            if read.is_none_or(|at| at.elapsed() >= REREAD) {
+            if read.is_none_or(|at| at.elapsed() >= REREAD_INTERVAL) {
                 read = Some(Instant::now());
                 self.read(&mut watches);
             }
@@ -158,8 +159,8 @@ impl Reconciler {
                 let again = tokio::select! {
                     biased;
                     _ = stop.wait_for(|stop| *stop) => return,
-                    () = control.wait_for(true) => Some(GATE_AGAIN),
-                    () = leadership.wait_until_lost() => Some(GATE_AGAIN),
+                    () = control.wait_for(true) => Some(GATE_RETRY),
+                    () = leadership.wait_until_lost() => Some(GATE_RETRY),
                     again = self.reconcile(&id, &mut watches) => again,
                 };
                 if let Some(again) = again {
@@ -179,24 +180,27 @@ impl Reconciler {
         for (file, why) in &self.assets.broken {
             tracing::warn!(file = %file.display(), why, "invalid file in the Golden State; keeping its previous content");
         }
-        let golden = self.assets.by_id();
-        if golden == self.golden {
+        let desired = self.assets.by_id();
+        if desired == self.desired {
             return;
         }
-        tracing::info!(assets = golden.len(), broken = self.assets.broken.len(), "loaded the Golden State");
-        let changed: Vec<Id> =
-            golden.iter().filter(|(id, asset)| self.golden.get(id) != Some(asset)).map(|(id, _)| id.clone()).collect();
-        let gone: Vec<Id> = self.golden.keys().filter(|id| !golden.contains_key(*id)).cloned().collect();
-        self.golden = golden;
+        tracing::info!(assets = desired.len(), broken = self.assets.broken.len(), "loaded the Golden State");
+        let changed: Vec<Id> = desired
+            .iter()
+            .filter(|(id, asset)| self.desired.get(id) != Some(asset))
+            .map(|(id, _)| id.clone())
+            .collect();
+        let gone: Vec<Id> = self.desired.keys().filter(|id| !desired.contains_key(*id)).cloned().collect();
+        self.desired = desired;
         for id in &gone {
-            self.customized(id, &[]);
+            self.set_customizations(id, &[]);
             for gauge in [&self.metrics.compliance, &self.metrics.tombstones] {
                 drop(gauge.remove_label_values(&[&id.kind, &id.name, &id.namespace]));
             }
         }
-        self.known.retain(|id, _| self.golden.contains_key(id));
-        self.schedule.retain(|id| self.golden.contains_key(id));
-        watches.want(self.golden.keys().cloned().collect());
+        self.states.retain(|id, _| self.desired.contains_key(id));
+        self.schedule.retain(|id| self.desired.contains_key(id));
+        watches.set_objects(self.desired.keys().cloned().collect());
         changed.into_iter().for_each(|id| self.schedule(id, Duration::ZERO));
     }
 
@@ -207,22 +211,22 @@ impl Reconciler {
 
     /// Reconciles one asset. Returns the delay until the next time.
     async fn reconcile(&mut self, id: &Id, watches: &mut Watches) -> Option<Duration> {
-        let asset = self.golden.get(id)?.clone();
+        let asset = self.desired.get(id)?.clone();
         let started = Instant::now();
         let missing = self.metrics.missing.with_label_values(&[id.group(), id.version(), id.kind.as_str()]);
         let again = match self.kinds.find(id, &missing).await {
-            Ok(Some(place)) => {
-                self.inbox.add_managed(place.key.clone());
-                watches.watch(id, &place.resource);
-                match self.compare(id, &asset, &place).await {
+            Ok(Some(object_api)) => {
+                self.inbox.add_managed(object_api.key.clone());
+                watches.watch(id, &object_api.resource);
+                match self.compare(id, &asset, &object_api).await {
                     Ok(again) => {
-                        self.known.entry(id.clone()).or_default().failures = 0;
+                        self.states.entry(id.clone()).or_default().failures = 0;
                         again
                     }
                     Err(error) => self.failed(id, &error).await,
                 }
             }
-            Ok(None) => MISSING_AGAIN,
+            Ok(None) => MISSING_RETRY,
             Err(error) => self.failed(id, &error).await,
         };
         self.metrics.seconds.observe(started.elapsed().as_secs_f64());
@@ -230,12 +234,12 @@ impl Reconciler {
     }
 
     async fn failed(&mut self, id: &Id, error: &kube::Error) -> Duration {
-        self.gauge(&self.metrics.compliance, id, 0);
-        let known = self.known.entry(id.clone()).or_default();
-        known.failures = known.failures.saturating_add(1);
-        let wait = GATE_AGAIN.saturating_mul(1 << known.failures.min(7));
+        self.set_gauge(&self.metrics.compliance, id, 0);
+        let state = self.states.entry(id.clone()).or_default();
+        state.failures = state.failures.saturating_add(1);
+        let wait = GATE_RETRY.saturating_mul(1 << state.failures.min(7));
         let text = error.to_string();
-        if self.is_news(id, "ApplyFailed", &text) {
+        if self.is_new_report(id, "ApplyFailed", &text) {
             tracing::warn!(asset = %id, error = text, "cannot reconcile the object; retrying");
             self.control.set_status(format!("{id}: {text}"));
             if matches!(error, kube::Error::Api(_)) {

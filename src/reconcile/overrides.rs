@@ -49,18 +49,18 @@ impl<'a> Overrides<'a> {
     }
 
     /// Applies the overrides to the Golden State. Returns those that were rejected.
-    pub fn apply(&self, golden: &mut Value, live: &Value) -> Vec<Invalid> {
+    pub fn apply(&self, desired: &mut Value, live: &Value) -> Vec<Invalid> {
         let mut invalid = Vec::new();
         if let Some(text) = self.patch {
-            match patched(golden, text) {
-                Ok(patched) => *golden = patched,
+            match patched(desired, text) {
+                Ok(patched) => *desired = patched,
                 Err(why) => invalid.push(Invalid::Patch(why)),
             }
         }
         let dotted = self.ignore.into_iter().flat_map(split).map(|path| (path, dotted(path)));
         let pointers = self.ignore_fields.into_iter().flat_map(split).map(|path| (path, pointer(path)));
         for (path, parts) in dotted.chain(pointers) {
-            match parts.and_then(|parts| ignore(golden, live, &parts)) {
+            match parts.and_then(|parts| ignore(desired, live, &parts)) {
                 Ok(()) => {}
                 Err(why) => invalid.push(Invalid::Ignore(path.to_owned(), why)),
             }
@@ -75,8 +75,8 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Returns the Golden State with a patch applied, or the reason why the patch is rejected.
-fn patched(golden: &Value, text: &str) -> Result<Value, String> {
-    let kind = golden["kind"].as_str().unwrap_or_default();
+fn patched(desired: &Value, text: &str) -> Result<Value, String> {
+    let kind = desired["kind"].as_str().unwrap_or_default();
     if UNPATCHED_KINDS.contains(&kind) {
         return Err(format!("a {kind} cannot be patched by an annotation"));
     }
@@ -84,7 +84,7 @@ fn patched(golden: &Value, text: &str) -> Result<Value, String> {
         return Err(format!("longer than {BYTES_MAX} bytes"));
     }
     let patch: Value = serde_json::from_str(text).map_err(|e| format!("not valid JSON: {e}"))?;
-    let mut patched = golden.clone();
+    let mut patched = desired.clone();
     match &patch {
         Value::Object(_) => json_patch::merge(&mut patched, &patch),
         Value::Array(operations) => {
@@ -101,7 +101,7 @@ fn patched(golden: &Value, text: &str) -> Result<Value, String> {
         _ => return Err("expected a JSON Patch (an array of operations, RFC 6902) or an object to merge".into()),
     }
     // Checks the result too, since a merge patch has no list of paths: the identity of the object must not change.
-    match UNPATCHED_PATHS.iter().find(|path| patched.pointer(path) != golden.pointer(path)) {
+    match UNPATCHED_PATHS.iter().find(|path| patched.pointer(path) != desired.pointer(path)) {
         Some(path) => Err(format!("`{path}` cannot be patched")),
         None => Ok(patched),
     }
@@ -143,7 +143,7 @@ fn pointer(path: &str) -> Result<Vec<String>, &'static str> {
 }
 
 /// Sets a field to its value in the live object, or removes it if it does not exist there.
-fn ignore(golden: &mut Value, live: &Value, parts: &[String]) -> Result<(), &'static str> {
+fn ignore(desired: &mut Value, live: &Value, parts: &[String]) -> Result<(), &'static str> {
     let top = parts.first().map(String::as_str).ok_or("it stands for the whole object")?;
     if matches!(top, "apiVersion" | "kind" | "status") || (top == "metadata" && parts.len() == 1) {
         return Err("it identifies the object");
@@ -153,7 +153,7 @@ fn ignore(golden: &mut Value, live: &Value, parts: &[String]) -> Result<(), &'st
     }
     let lived = parts.iter().try_fold(live, |node, part| child(node, part));
     let (last, parents) = parts.split_last().ok_or("it stands for the whole object")?;
-    let mut node = golden;
+    let mut node = desired;
     for part in parents {
         node = match node {
             Value::Object(map) => {
@@ -199,19 +199,19 @@ mod tests {
 
     use super::*;
 
-    fn golden() -> Value {
+    fn desired() -> Value {
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"},
             "spec": {"replicas": 3, "items": [{"a": 1}, {"a": 2}], "template": {"annotations": {}}}})
     }
 
     fn with(overrides: Overrides<'_>, live: &Value) -> (Value, Vec<String>) {
-        let mut object = golden();
+        let mut object = desired();
         let invalid = overrides.apply(&mut object, live);
         (object, invalid.iter().map(ToString::to_string).collect())
     }
 
     fn patch(text: &str) -> (Value, Vec<String>) {
-        with(Overrides { patch: Some(text), ..Overrides::default() }, &golden())
+        with(Overrides { patch: Some(text), ..Overrides::default() }, &desired())
     }
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
         for text in [r#"[{"op":"replace","path":"/spec/replicas","value":5}]"#, r#"{"spec":{"replicas":5}}"#] {
             let (object, invalid) = patch(text);
             assert_eq!((object["spec"]["replicas"].as_i64(), invalid.len()), (Some(5), 0), "{text}");
-            assert_eq!(object["spec"]["items"], golden()["spec"]["items"]);
+            assert_eq!(object["spec"]["items"], desired()["spec"]["items"]);
         }
     }
 
@@ -245,7 +245,7 @@ mod tests {
             "{",
         ] {
             let (object, invalid) = patch(text);
-            assert_eq!(object, golden(), "{text}: the Golden State holds as a whole");
+            assert_eq!(object, desired(), "{text}: the Golden State holds as a whole");
             assert_eq!(invalid.len(), 1, "{text}");
         }
     }
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn kinds_that_decide_rights_cannot_be_patched() {
         for kind in UNPATCHED_KINDS {
-            let mut object = golden();
+            let mut object = desired();
             object["kind"] = json!(kind);
             let before = object.clone();
             let overrides = Overrides { patch: Some(r#"{"spec":{"replicas":5}}"#), ..Overrides::default() };
@@ -290,7 +290,7 @@ mod tests {
         };
         let (object, invalid) = with(overrides, &live);
         assert_eq!(object["spec"]["replicas"], 7);
-        assert_eq!(object["metadata"], golden()["metadata"]);
+        assert_eq!(object["metadata"], desired()["metadata"]);
         assert_eq!(invalid.len(), 9, "{invalid:#?}");
     }
 }

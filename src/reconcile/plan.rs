@@ -1,4 +1,4 @@
-//! Decides the next step for one asset, from the Golden State and the live object. Pure.
+//! Decides what to do about one asset, from the Golden State and the live object. Pure.
 //!
 //! Precedence: paused, unmanaged, patch, ignore. A pause stays in effect until its annotation is removed.
 
@@ -12,20 +12,20 @@ use crate::detect::verdict::State;
 /// The label of managed objects. Only objects with this label can be deleted by a tombstone.
 pub const MANAGED_BY: &str = "managed-by";
 
-/// The next step for an asset.
+/// What to do about an asset.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Next {
+pub enum Action {
     /// Leave the object alone.
-    Leave(Left),
+    Skip(SkipReason),
     /// Check with a dry-run what this would change, and apply it if there is a difference.
-    Apply(Wanted),
+    Apply(DesiredObject),
     /// Delete the object, as its tombstone requires.
     Delete,
 }
 
 /// The reason why an object is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
+pub enum SkipReason {
     /// It is paused.
     Paused,
     /// A person has set `mode=unmanaged`.
@@ -38,7 +38,7 @@ pub enum Left {
 
 /// The desired state of an object.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Wanted {
+pub struct DesiredObject {
     /// The object to apply.
     pub object: Value,
     /// Overrides that were rejected.
@@ -49,20 +49,20 @@ pub struct Wanted {
 
 /// Whether a correction may be written now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gate {
+pub enum WriteGate {
     /// It may be written.
     Open,
     /// The object is fought over and must be paused instead.
-    Fought,
+    AtWar,
     /// The audit event of our last write has not arrived yet.
-    Waiting,
+    AwaitingEvent,
     /// There are no recent events to base a decision on.
     Stale,
 }
 
-/// The input of the gate.
+/// What the gate depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Evidence {
+pub struct GateInput {
     /// The state of the object's war, at the required confidence.
     pub state: State,
     /// Whether our next write would be the retake that leads to a pause.
@@ -70,35 +70,35 @@ pub struct Evidence {
     /// Time of the latest event in the cluster.
     pub latest: Option<Micros>,
     /// Wall clock of the last correction of this object.
-    pub corrected: Option<Micros>,
+    pub last_correction: Option<Micros>,
     /// The wall clock.
     pub now: Micros,
     /// If the latest event is older than this, nothing is decided.
     pub max_event_age: Micros,
 }
 
-/// Returns the next step for an asset with this live object.
-pub fn next(golden: &Value, is_tombstone: bool, live: Option<&Value>, managed_by: &str) -> Next {
+/// Returns what to do about an asset with this live object.
+pub fn action(desired: &Value, is_tombstone: bool, live: Option<&Value>, managed_by: &str) -> Action {
     let text =
         |pointer: &[&str]| -> Option<&str> { pointer.iter().try_fold(live?, |node, key| node.get(*key))?.as_str() };
     let annotation = |key: &str| text(&["metadata", "annotations", key]);
     if is_tombstone {
         return if text(&["metadata", "labels", MANAGED_BY]) == Some(managed_by) && annotation(PAUSED) != Some("true") {
-            Next::Delete
+            Action::Delete
         } else {
-            Next::Leave(Left::NotOurs)
+            Action::Skip(SkipReason::NotOurs)
         };
     }
     if text(&["metadata", "deletionTimestamp"]).is_some() {
-        return Next::Leave(Left::Deleting);
+        return Action::Skip(SkipReason::Deleting);
     }
     if annotation(PAUSED) == Some("true") {
-        return Next::Leave(Left::Paused);
+        return Action::Skip(SkipReason::Paused);
     }
     if annotation(MODE) == Some("unmanaged") {
-        return Next::Leave(Left::Unmanaged);
+        return Action::Skip(SkipReason::Unmanaged);
     }
-    let (mut object, mut invalid, mut customizations) = (golden.clone(), Vec::new(), Vec::new());
+    let (mut object, mut invalid, mut customizations) = (desired.clone(), Vec::new(), Vec::new());
     if let Some(live) = live {
         let overrides = Overrides::of(live);
         invalid = overrides.apply(&mut object, live);
@@ -106,21 +106,21 @@ pub fn next(golden: &Value, is_tombstone: bool, live: Option<&Value>, managed_by
         customizations.extend(overrides.ignore.or(overrides.ignore_fields).map(|_| "ignore"));
     }
     mark(&mut object, managed_by);
-    Next::Apply(Wanted { object, invalid, customizations })
+    Action::Apply(DesiredObject { object, invalid, customizations })
 }
 
 /// Returns whether drift may be corrected now, or a deleted object created again.
-pub fn gate(evidence: &Evidence) -> Gate {
-    let is_fresh = evidence.latest.is_some_and(|latest| evidence.now - latest <= evidence.max_event_age);
-    if evidence.state == State::Sustained || evidence.would_pause {
-        return Gate::Fought;
+pub fn write_gate(input: &GateInput) -> WriteGate {
+    let is_fresh = input.latest.is_some_and(|latest| input.now - latest <= input.max_event_age);
+    if input.state == State::Sustained || input.would_pause {
+        return WriteGate::AtWar;
     }
     if !is_fresh {
-        return Gate::Stale;
+        return WriteGate::Stale;
     }
-    match (evidence.corrected, evidence.latest) {
-        (Some(corrected), Some(latest)) if latest < corrected => Gate::Waiting,
-        _ => Gate::Open,
+    match (input.last_correction, input.latest) {
+        (Some(correction), Some(latest)) if latest < correction => WriteGate::AwaitingEvent,
+        _ => WriteGate::Open,
     }
 }
 
@@ -141,46 +141,50 @@ mod tests {
 
     const BY: &str = "virt-platform-autopilot";
 
-    fn golden() -> Value {
+    fn desired() -> Value {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "b"}, "data": {"x": "1"}})
     }
 
     fn live(annotations: Value) -> Value {
-        let mut live = golden();
+        let mut live = desired();
         live["metadata"]["annotations"] = annotations;
         live["metadata"]["labels"] = json!({"managed-by": BY});
         live
     }
 
-    fn with(annotations: Value) -> Next {
-        next(&golden(), false, Some(&live(annotations)), BY)
+    fn with(annotations: Value) -> Action {
+        action(&desired(), false, Some(&live(annotations)), BY)
     }
 
     #[test]
     fn a_pause_comes_before_unmanaged_and_both_before_patches() {
         let paused = json!({PAUSED: "true", MODE: "unmanaged", "platform.kubevirt.io/patch": "{}"});
-        assert_eq!(with(paused), Next::Leave(Left::Paused));
-        assert_eq!(with(json!({MODE: "unmanaged", "platform.kubevirt.io/patch": "{}"})), Next::Leave(Left::Unmanaged));
+        assert_eq!(with(paused), Action::Skip(SkipReason::Paused));
+        assert_eq!(
+            with(json!({MODE: "unmanaged", "platform.kubevirt.io/patch": "{}"})),
+            Action::Skip(SkipReason::Unmanaged)
+        );
         for other in
             [json!({PAUSED: "True"}), json!({PAUSED: ""}), json!({MODE: "managed"}), json!({MODE: "Unmanaged"})]
         {
-            assert!(matches!(with(other.clone()), Next::Apply(_)), "only the exact value counts: {other}");
+            assert!(matches!(with(other.clone()), Action::Apply(_)), "only the exact value counts: {other}");
         }
     }
 
     #[test]
     fn what_is_wanted_is_marked_and_names_its_customizations() {
-        let Next::Apply(wanted) = next(&golden(), false, None, BY) else { panic!("it is applied") };
+        let Action::Apply(wanted) = action(&desired(), false, None, BY) else { panic!("it is applied") };
         assert_eq!(wanted.object["metadata"]["labels"][MANAGED_BY], BY);
         assert_eq!(wanted.object["metadata"]["annotations"][MANAGED], "true");
-        let Next::Apply(wanted) =
+        let Action::Apply(wanted) =
             with(json!({"platform.kubevirt.io/patch": "[]", "platform.kubevirt.io/ignore-fields": "/data/x"}))
         else {
             panic!("it is applied")
         };
         assert_eq!(wanted.customizations, ["patch", "ignore"]);
         // Not even a patch takes the marker away.
-        let Next::Apply(wanted) = with(json!({"platform.kubevirt.io/patch": r#"{"metadata":{"labels":null}}"#})) else {
+        let Action::Apply(wanted) = with(json!({"platform.kubevirt.io/patch": r#"{"metadata":{"labels":null}}"#}))
+        else {
             panic!("it is applied")
         };
         assert_eq!(wanted.object["metadata"]["labels"][MANAGED_BY], BY);
@@ -188,42 +192,45 @@ mod tests {
 
     #[test]
     fn tombstones_delete_only_what_is_ours() {
-        assert_eq!(next(&golden(), true, Some(&live(json!({}))), BY), Next::Delete);
-        assert_eq!(next(&golden(), true, Some(&live(json!({PAUSED: "true"}))), BY), Next::Leave(Left::NotOurs));
-        assert_eq!(next(&golden(), true, Some(&golden()), BY), Next::Leave(Left::NotOurs));
-        assert_eq!(next(&golden(), true, None, BY), Next::Leave(Left::NotOurs));
+        assert_eq!(action(&desired(), true, Some(&live(json!({}))), BY), Action::Delete);
+        assert_eq!(
+            action(&desired(), true, Some(&live(json!({PAUSED: "true"}))), BY),
+            Action::Skip(SkipReason::NotOurs)
+        );
+        assert_eq!(action(&desired(), true, Some(&desired()), BY), Action::Skip(SkipReason::NotOurs));
+        assert_eq!(action(&desired(), true, None, BY), Action::Skip(SkipReason::NotOurs));
     }
 
     #[test]
     fn nothing_is_corrected_that_is_fought_over_or_not_seen() {
-        let calm = Evidence {
+        let calm = GateInput {
             state: State::Calm,
             would_pause: false,
             latest: Some(100),
-            corrected: None,
+            last_correction: None,
             now: 105,
             max_event_age: 10,
         };
-        assert_eq!(gate(&calm), Gate::Open);
-        assert_eq!(gate(&Evidence { state: State::Thrashing, ..calm }), Gate::Open);
-        assert_eq!(gate(&Evidence { state: State::Sustained, ..calm }), Gate::Fought);
-        assert_eq!(gate(&Evidence { state: State::Subsiding, ..calm }), Gate::Open);
-        assert_eq!(gate(&Evidence { latest: Some(94), ..calm }), Gate::Stale);
-        assert_eq!(gate(&Evidence { latest: None, ..calm }), Gate::Stale);
-        assert_eq!(gate(&Evidence { corrected: Some(101), ..calm }), Gate::Waiting);
-        assert_eq!(gate(&Evidence { corrected: Some(100), ..calm }), Gate::Open);
-        assert_eq!(gate(&Evidence { latest: None, state: State::Sustained, ..calm }), Gate::Fought);
+        assert_eq!(write_gate(&calm), WriteGate::Open);
+        assert_eq!(write_gate(&GateInput { state: State::Thrashing, ..calm }), WriteGate::Open);
+        assert_eq!(write_gate(&GateInput { state: State::Sustained, ..calm }), WriteGate::AtWar);
+        assert_eq!(write_gate(&GateInput { state: State::Subsiding, ..calm }), WriteGate::Open);
+        assert_eq!(write_gate(&GateInput { latest: Some(94), ..calm }), WriteGate::Stale);
+        assert_eq!(write_gate(&GateInput { latest: None, ..calm }), WriteGate::Stale);
+        assert_eq!(write_gate(&GateInput { last_correction: Some(101), ..calm }), WriteGate::AwaitingEvent);
+        assert_eq!(write_gate(&GateInput { last_correction: Some(100), ..calm }), WriteGate::Open);
+        assert_eq!(write_gate(&GateInput { latest: None, state: State::Sustained, ..calm }), WriteGate::AtWar);
     }
     #[test]
     fn the_pause_comes_before_the_write_that_would_be_the_next_retake() {
-        let thrashing = Evidence {
+        let thrashing = GateInput {
             state: State::Thrashing,
             would_pause: true,
             latest: Some(100),
-            corrected: None,
+            last_correction: None,
             now: 105,
             max_event_age: 10,
         };
-        assert_eq!(gate(&thrashing), Gate::Fought);
+        assert_eq!(write_gate(&thrashing), WriteGate::AtWar);
     }
 }

@@ -39,7 +39,7 @@ impl Watches {
     }
 
     /// Sets the objects of interest. Watches of kinds that are no longer needed end.
-    pub fn want(&mut self, ids: BTreeSet<Id>) {
+    pub fn set_objects(&mut self, ids: BTreeSet<Id>) {
         let kinds: BTreeSet<_> = ids.iter().map(|id| (id.api_version.clone(), id.kind.clone())).collect();
         self.tasks.retain(|kind, task| {
             let stays = kinds.contains(kind);

@@ -16,7 +16,7 @@ use crate::pipeline::key::ObjectKey;
 use crate::reconcile::manifest::Id;
 
 /// An object, and the API to access it.
-pub(super) struct Place {
+pub(super) struct ObjectApi {
     pub(super) api: Api<DynamicObject>,
     pub(super) resource: ApiResource,
     pub(super) key: ObjectKey,
@@ -36,7 +36,7 @@ impl Kinds {
     }
 
     /// Looks up the API of an object. Returns `None` if its kind does not exist yet, and records that in `missing`.
-    pub(super) async fn find(&mut self, id: &Id, missing: &IntGauge) -> kube::Result<Option<Place>> {
+    pub(super) async fn find(&mut self, id: &Id, missing: &IntGauge) -> kube::Result<Option<ObjectApi>> {
         let kind = (id.api_version.clone(), id.kind.clone());
         if !self.known.contains_key(&kind) {
             let gvk = GroupVersionKind::gvk(id.group(), id.version(), &id.kind);
@@ -69,7 +69,7 @@ impl Kinds {
             name: &id.name,
         };
         let key = ObjectKey::new(CLUSTER, &name);
-        Ok(Some(Place { api, resource, key }))
+        Ok(Some(ObjectApi { api, resource, key }))
     }
 }
 

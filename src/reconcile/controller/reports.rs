@@ -5,38 +5,38 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use super::Reconciler;
 use crate::reconcile::manifest::Id;
 use crate::reconcile::overrides;
-use crate::reconcile::plan::Wanted;
+use crate::reconcile::plan::DesiredObject;
 
 // === impl Reconciler ===
 
 impl Reconciler {
     /// Reports overrides that are new, and those that are invalid.
-    pub(super) async fn overrides(&mut self, id: &Id, wanted: &Wanted, about: &ObjectReference) {
-        self.customized(id, &wanted.customizations);
+    pub(super) async fn report_overrides(&mut self, id: &Id, wanted: &DesiredObject, about: &ObjectReference) {
+        self.set_customizations(id, &wanted.customizations);
         for (reason, text) in [
             ("InvalidPatch", invalid(wanted, |i| matches!(i, overrides::Invalid::Patch(_)))),
             ("InvalidIgnoreFields", invalid(wanted, |i| matches!(i, overrides::Invalid::Ignore(..)))),
         ] {
             if text.is_empty() {
-                self.forget_news(id, reason);
-            } else if self.is_news(id, reason, &text) {
+                self.clear_report(id, reason);
+            } else if self.is_new_report(id, reason, &text) {
                 self.events.warn(about, reason, text);
             }
         }
         let is_patched = wanted.customizations.contains(&"patch")
             && !wanted.invalid.iter().any(|i| matches!(i, overrides::Invalid::Patch(_)));
         if !is_patched {
-            self.forget_news(id, "PatchApplied");
-        } else if self.is_news(id, "PatchApplied", &wanted.object["spec"].to_string()) {
-            self.events.tell(about, "PatchApplied", "applied the patch annotation".into());
+            self.clear_report(id, "PatchApplied");
+        } else if self.is_new_report(id, "PatchApplied", &wanted.object["spec"].to_string()) {
+            self.events.publish(about, "PatchApplied", "applied the patch annotation".into());
         }
     }
 
-    pub(super) fn gauge(&self, gauge: &prometheus::IntGaugeVec, id: &Id, value: i64) {
+    pub(super) fn set_gauge(&self, gauge: &prometheus::IntGaugeVec, id: &Id, value: i64) {
         gauge.with_label_values(&[id.kind.as_str(), id.name.as_str(), id.namespace.as_str()]).set(value);
     }
 
-    pub(super) fn customized(&self, id: &Id, types: &[&str]) {
+    pub(super) fn set_customizations(&self, id: &Id, types: &[&str]) {
         for kind in ["patch", "ignore", "unmanaged"] {
             let labels = [id.kind.as_str(), id.name.as_str(), id.namespace.as_str(), kind];
             if types.contains(&kind) {
@@ -47,18 +47,18 @@ impl Reconciler {
         }
     }
 
-    pub(super) fn is_news(&mut self, id: &Id, what: &'static str, text: &str) -> bool {
-        let told = &mut self.known.entry(id.clone()).or_default().told;
-        told.insert(what, text.to_owned()).as_deref() != Some(text)
+    pub(super) fn is_new_report(&mut self, id: &Id, what: &'static str, text: &str) -> bool {
+        let reports = &mut self.states.entry(id.clone()).or_default().last_reports;
+        reports.insert(what, text.to_owned()).as_deref() != Some(text)
     }
 
-    pub(super) fn forget_news(&mut self, id: &Id, what: &str) {
-        if let Some(known) = self.known.get_mut(id) {
-            known.told.remove(what);
+    pub(super) fn clear_report(&mut self, id: &Id, what: &str) {
+        if let Some(state) = self.states.get_mut(id) {
+            state.last_reports.remove(what);
         }
     }
 }
 
-fn invalid(wanted: &Wanted, is_it: impl Fn(&overrides::Invalid) -> bool) -> String {
+fn invalid(wanted: &DesiredObject, is_it: impl Fn(&overrides::Invalid) -> bool) -> String {
     wanted.invalid.iter().filter(|i| is_it(i)).map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
