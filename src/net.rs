@@ -37,11 +37,11 @@ use tokio::task::JoinSet;
 use answer::Answer;
 use budget::Budget;
 pub use connection::SHUTDOWN_GRACE_PERIOD;
-use connection::{Closing, HEAD_TIMEOUT, MIN_IDLE_BEFORE_EVICTION, Open, Socket};
-use connections::{Connections, Place};
+use connection::{Closing, HEAD_TIMEOUT, MIN_IDLE_BEFORE_EVICTION, OpenRequest, TrackedSocket};
+use connections::{ConnectionSlot, Connections};
 pub use error::Error;
 use tls::ClientCertificate;
-pub use tls::{Secured, TlsFiles};
+pub use tls::{TlsConfig, TlsFiles};
 
 /// Maximum number of simultaneous connections per listener.
 pub const CONNECTIONS_MAX: usize = 1024;
@@ -50,13 +50,13 @@ const REQUEST_BYTES: u32 = 16 << 10;
 /// HTTP/2 stream window: bytes of one request that a peer may send before the handler reads them.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 /// The default window size of HTTP/2.
-const NARROW_WINDOW_BYTES: u32 = (64 << 10) - 1;
+const DEFAULT_WINDOW_BYTES: u32 = (64 << 10) - 1;
 /// Settings for HTTP/2 connections, largest first. Each connection gets the first one whose memory can be reserved; the
 /// last one is used without a reservation.
-const WIDTHS: [Width; 3] = [
-    Width { streams: 128, stream_window: STREAM_WINDOW_BYTES, window: 2 * STREAM_WINDOW_BYTES },
-    Width { streams: 32, stream_window: NARROW_WINDOW_BYTES, window: NARROW_WINDOW_BYTES },
-    Width { streams: 4, stream_window: NARROW_WINDOW_BYTES, window: NARROW_WINDOW_BYTES },
+const HTTP2_SETTINGS: [Http2Settings; 3] = [
+    Http2Settings { streams: 128, stream_window: STREAM_WINDOW_BYTES, window: 2 * STREAM_WINDOW_BYTES },
+    Http2Settings { streams: 32, stream_window: DEFAULT_WINDOW_BYTES, window: DEFAULT_WINDOW_BYTES },
+    Http2Settings { streams: 4, stream_window: DEFAULT_WINDOW_BYTES, window: DEFAULT_WINDOW_BYTES },
 ];
 /// Maximum size of a request head in bytes.
 const HEAD_BYTES_MAX: usize = 32 << 10;
@@ -84,9 +84,9 @@ pub struct Limits {
 /// A bound socket, with TLS if it has a certificate.
 pub struct Listener {
     tcp: TcpListener,
-    tls: Option<Arc<Secured>>,
+    tls: Option<Arc<TlsConfig>>,
     limits: Limits,
-    refused: Option<IntCounter>,
+    rejections: Option<IntCounter>,
 }
 
 /// The client that sent a request.
@@ -96,7 +96,7 @@ pub struct Peer {
     pub address: SocketAddr,
     names: Arc<[String]>,
     not_after: Option<SystemTime>,
-    place: Option<Arc<Place>>,
+    slot: Option<Arc<ConnectionSlot>>,
     unsent_max: usize,
 }
 
@@ -127,7 +127,7 @@ impl Peer {
     /// Returns a peer whose certificate has these names.
     pub fn new(address: SocketAddr, names: &[&str]) -> Peer {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        Peer { address, names, not_after: None, place: None, unsent_max: usize::MAX }
+        Peer { address, names, not_after: None, slot: None, unsent_max: usize::MAX }
     }
 
     /// Returns the common name and the DNS names of the client certificate. Empty if there is no certificate or it has
@@ -139,14 +139,14 @@ impl Peer {
     /// Returns whether the client reads its responses. While too many unread bytes are pending on a connection, the
     /// server computes no further responses for it.
     pub fn is_reading(&self) -> bool {
-        self.place.as_ref().is_none_or(|place| place.connection.unsent() <= self.unsent_max)
+        self.slot.as_ref().is_none_or(|slot| slot.connection.unsent() <= self.unsent_max)
     }
 
     /// Marks the client as authenticated, by a certificate or a token. This connection, and later ones from the same
     /// address, take precedence over unauthenticated ones when connections are scarce.
-    pub fn set_known(&self) {
-        if let Some(place) = &self.place {
-            place.set_known();
+    pub fn set_authenticated(&self) {
+        if let Some(slot) = &self.slot {
+            slot.set_authenticated();
         }
     }
 }
@@ -158,14 +158,14 @@ impl Listener {
     ///
     /// # Errors
     /// [`Error::Bind`].
-    pub async fn bind(address: SocketAddr, tls: Option<Arc<Secured>>, limits: Limits) -> Result<Listener, Error> {
+    pub async fn bind(address: SocketAddr, tls: Option<Arc<TlsConfig>>, limits: Limits) -> Result<Listener, Error> {
         let tcp = TcpListener::bind(address).await.map_err(|source| Error::Bind { address, source })?;
-        Ok(Listener { tcp, tls, limits, refused: None })
+        Ok(Listener { tcp, tls, limits, rejections: None })
     }
 
     /// Sets the counter of responses that were rejected for lack of memory.
-    pub fn counting(self, refused: IntCounter) -> Listener {
-        Listener { refused: Some(refused), ..self }
+    pub fn counting(self, rejections: IntCounter) -> Listener {
+        Listener { rejections: Some(rejections), ..self }
     }
 
     /// Returns the local address. For port 0, it contains the port that the system chose.
@@ -223,18 +223,18 @@ impl Listener {
                 tracing::debug!(%error, "cannot set a socket option; responses may be delayed");
             }
             // Drops the connection if the client is over its share and none of its connections can be evicted.
-            let Some(place) = connections.enter(address.ip(), Instant::now()) else { continue };
-            let served = Served {
+            let Some(slot) = connections.add(address.ip(), Instant::now()) else { continue };
+            let context = ConnectionContext {
                 handler: handler.clone(),
                 limits: self.limits.clone(),
                 connections: connections.clone(),
-                refused: self.refused.clone(),
+                rejections: self.rejections.clone(),
             };
             let tls = tls.clone();
             tasks.spawn(async move {
-                let mut closing = place.connection.closing();
+                let mut closing = slot.connection.closing();
                 tokio::select! {
-                    () = served.run(stream, address, place, tls) => {}
+                    () = context.run(stream, address, slot, tls) => {}
                     _ = closing.wait_for(|closing| *closing == Closing::Now) => {}
                 }
             });
@@ -257,67 +257,69 @@ impl Listener {
 }
 
 /// What the connections of a listener share.
-struct Served<H> {
+struct ConnectionContext<H> {
     handler: H,
     limits: Limits,
     connections: Arc<Connections>,
-    refused: Option<IntCounter>,
+    rejections: Option<IntCounter>,
 }
 
-// === impl Served ===
+// === impl ConnectionContext ===
 
-impl<H, F, B> Served<H>
+impl<H, F, B> ConnectionContext<H>
 where
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static,
 {
     /// Serves one connection. Errors of the peer end this connection only.
-    async fn run(self, stream: TcpStream, address: SocketAddr, place: Place, tls: Option<Arc<Secured>>) {
-        let socket = Socket { inner: stream, connection: place.connection.clone() };
-        let place = Arc::new(place);
+    async fn run(self, stream: TcpStream, address: SocketAddr, slot: ConnectionSlot, tls: Option<Arc<TlsConfig>>) {
+        let socket = TrackedSocket { inner: stream, connection: slot.connection.clone() };
+        let slot = Arc::new(slot);
         let peer = |client: ClientCertificate| {
             let peer = Peer {
                 address,
                 names: client.names.into(),
                 not_after: client.not_after,
-                place: Some(place.clone()),
+                slot: Some(slot.clone()),
                 unsent_max: self.limits.answer_bytes_max() / 2,
             };
-            place.connection.shook_hands(client.not_after);
+            slot.connection.record_handshake(client.not_after);
             if !peer.names.is_empty() {
-                peer.set_known();
+                peer.set_authenticated();
             }
             peer
         };
         let Some(tls) = tls else {
             let peer = peer(ClientCertificate::default());
-            return self.speak_http(socket, peer, &place).await;
+            return self.speak_http(socket, peer, &slot).await;
         };
         match tokio::time::timeout(HEAD_TIMEOUT, tls.acceptor().accept(socket)).await {
             Ok(Ok(stream)) => {
                 let peer = peer(ClientCertificate::of(stream.get_ref().1.peer_certificates()));
-                self.speak_http(stream, peer, &place).await;
+                self.speak_http(stream, peer, &slot).await;
             }
             Ok(Err(error)) => tracing::debug!(peer = %address, %error, "TLS handshake failed"),
             Err(_) => {}
         }
     }
 
-    async fn speak_http<S>(self, stream: S, peer: Peer, place: &Place)
+    async fn speak_http<S>(self, stream: S, peer: Peer, slot: &ConnectionSlot)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let connection = place.connection.clone();
+        let connection = slot.connection.clone();
         let mut closing = connection.closing();
         let mut builder = http_builder();
-        let reserve = |width: &Width| Some((*width, self.limits.windows.reserve(peer.address.ip(), width.bytes())?));
-        let (width, _reserved) = WIDTHS.iter().find_map(reserve).unzip();
-        width.unwrap_or(WIDTHS[WIDTHS.len() - 1]).apply(&mut builder);
-        let served = Arc::new(self);
+        let reserve = |settings: &Http2Settings| {
+            Some((*settings, self.limits.windows.reserve(peer.address.ip(), settings.bytes())?))
+        };
+        let (settings, _reserved) = HTTP2_SETTINGS.iter().find_map(reserve).unzip();
+        settings.unwrap_or(HTTP2_SETTINGS[HTTP2_SETTINGS.len() - 1]).apply(&mut builder);
+        let context = Arc::new(self);
         let service = service_fn(move |request| {
-            let (open, peer, served) = (connection.open(), peer.clone(), served.clone());
-            async move { Ok::<_, Infallible>(served.answer(request, peer, open).await) }
+            let (open, peer, context) = (connection.open(), peer.clone(), context.clone());
+            async move { Ok::<_, Infallible>(context.answer(request, peer, open).await) }
         });
         let mut http = pin!(builder.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
@@ -329,7 +331,7 @@ where
     }
 
     /// Handles one request and sends its response if memory for it can be reserved.
-    async fn answer(&self, request: Request<Incoming>, peer: Peer, open: Open) -> Response<Answer<B>> {
+    async fn answer(&self, request: Request<Incoming>, peer: Peer, open: OpenRequest) -> Response<Answer<B>> {
         let client = peer.address.ip();
         // Checked before anything is computed, so that a client that never reads its responses costs almost nothing.
         if !peer.is_reading() {
@@ -350,7 +352,7 @@ where
         if let Ok(_permit) = self.limits.waiting.try_acquire() {
             let give_up = Instant::now() + 2 * MIN_IDLE_BEFORE_EVICTION;
             while Instant::now() < give_up {
-                self.connections.end_stalled(Instant::now());
+                self.connections.close_stalled(Instant::now());
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 if let Some(reservation) = self.limits.answers.reserve(client, bytes) {
                     return Answer::reply(reply, open, Some(reservation));
@@ -360,9 +362,9 @@ where
         self.refuse(open, UNREAD)
     }
 
-    fn refuse(&self, open: Open, text: &'static str) -> Response<Answer<B>> {
-        if let Some(refused) = &self.refused {
-            refused.inc();
+    fn refuse(&self, open: OpenRequest, text: &'static str) -> Response<Answer<B>> {
+        if let Some(rejections) = &self.rejections {
+            rejections.inc();
         }
         Answer::refused(open, text)
     }
@@ -382,13 +384,13 @@ pub fn http_builder() -> auto::Builder<TokioExecutor> {
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(HEAD_TIMEOUT);
-    WIDTHS[0].apply(&mut builder);
+    HTTP2_SETTINGS[0].apply(&mut builder);
     builder
 }
 
 /// The memory-relevant settings of one HTTP/2 connection.
 #[derive(Clone, Copy)]
-struct Width {
+struct Http2Settings {
     /// Maximum number of concurrent streams.
     streams: u32,
     /// Flow-control window of one stream, in bytes. Large enough for most of a batch, since each window update costs a
@@ -398,9 +400,9 @@ struct Width {
     window: u32,
 }
 
-// === impl Width ===
+// === impl Http2Settings ===
 
-impl Width {
+impl Http2Settings {
     /// Returns the maximum number of bytes that the connection can use.
     fn bytes(&self) -> usize {
         (self.window + self.streams * REQUEST_BYTES) as usize

@@ -66,7 +66,7 @@ impl Gate {
         }
         let admitted = self.authorize(peer, headers, right, cluster).await;
         if admitted.is_ok() {
-            peer.set_known();
+            peer.set_authenticated();
         }
         admitted
     }

@@ -23,7 +23,7 @@ use crate::auth::tokens::Tokens;
 use crate::auth::{Allow, Gate, Refusal, Right};
 use crate::config::{Auth, Config, Tls};
 use crate::ingest::webhook::Admission;
-use crate::net::{Peer, Reply, Secured, TlsFiles, web};
+use crate::net::{Peer, Reply, TlsConfig, TlsFiles, web};
 use crate::query::reply::Answer;
 use crate::telemetry::metrics::Metrics;
 
@@ -40,7 +40,7 @@ const UNKNOWN_LOOKS_MAX: u32 = 60;
 /// TLS and access control of one listener.
 #[derive(Clone)]
 pub(super) struct ListenerSecurity {
-    pub(super) tls: Option<Arc<Secured>>,
+    pub(super) tls: Option<Arc<TlsConfig>>,
     gate: Gate,
     tokens: Option<(PathBuf, Arc<Tokens>)>,
     metrics: Option<Metrics>,
@@ -103,7 +103,7 @@ impl ListenerSecurity {
                 client_ca: auth.client_ca.clone(),
                 client_crl: auth.client_crl.clone(),
             });
-            let tls = files.map(Secured::new).transpose()?;
+            let tls = files.map(TlsConfig::new).transpose()?;
             let is_local = !auth.is_on() && listen.ip().is_loopback();
             Ok(ListenerSecurity { tls, gate, tokens, metrics: None, is_local })
         };

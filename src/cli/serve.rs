@@ -8,7 +8,7 @@ use super::args::ServeArgs;
 use super::{Outcome, server};
 use crate::auth::tokens::Tokens;
 use crate::config::{Config, Tls};
-use crate::net::{Secured, TlsFiles};
+use crate::net::{TlsConfig, TlsFiles};
 use crate::telemetry::logs;
 
 /// Runs `editwar serve` until it is stopped by a signal.
@@ -43,7 +43,7 @@ fn check(config: &Config) -> Result<()> {
     for (tls, auth) in listeners {
         if let Some(Tls { cert, key }) = tls.clone() {
             let (client_ca, client_crl) = (auth.client_ca.clone(), auth.client_crl.clone());
-            drop(Secured::new(TlsFiles { cert, key, client_ca, client_crl })?);
+            drop(TlsConfig::new(TlsFiles { cert, key, client_ca, client_crl })?);
         }
         if let Some(path) = &auth.token_file {
             drop(Tokens::read(path).with_context(|| path.display().to_string())?);

@@ -13,7 +13,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 
 use super::budget::Reservation;
-use super::connection::Open;
+use super::connection::OpenRequest;
 
 /// Bytes of a response that are handed to hyper at a time.
 const PART_BYTES: usize = 64 << 10;
@@ -22,37 +22,41 @@ const PART_BYTES: usize = 64 << 10;
 pub(super) struct Answer<B> {
     inner: Option<B>,
     rest: Bytes,
-    sending: Arc<Sending>,
+    delivery: Arc<Delivery>,
 }
 
 /// What is released when the response has been written.
-struct Sending {
-    open: Open,
+struct Delivery {
+    open: OpenRequest,
     _reservation: Option<Reservation>,
 }
 
 /// A part of a response that has not been written yet.
 struct Part {
     bytes: Bytes,
-    sending: Arc<Sending>,
+    delivery: Arc<Delivery>,
 }
 
 // === impl Answer ===
 
 impl<B: Body<Data = Bytes, Error = Infallible> + Unpin> Answer<B> {
     /// Wraps a response and counts its reserved bytes as unsent.
-    pub(super) fn reply(reply: Response<B>, open: Open, reservation: Option<Reservation>) -> Response<Answer<B>> {
+    pub(super) fn reply(
+        reply: Response<B>,
+        open: OpenRequest,
+        reservation: Option<Reservation>,
+    ) -> Response<Answer<B>> {
         open.answer(reservation.as_ref().map_or(0, Reservation::amount));
-        let sending = Arc::new(Sending { open, _reservation: reservation });
-        reply.map(|body| Answer { inner: Some(body), rest: Bytes::new(), sending })
+        let delivery = Arc::new(Delivery { open, _reservation: reservation });
+        reply.map(|body| Answer { inner: Some(body), rest: Bytes::new(), delivery })
     }
 
     /// Returns a 503 response for a request that is rejected because too many response bytes are unread.
-    pub(super) fn refused(open: Open, text: &'static str) -> Response<Answer<B>> {
+    pub(super) fn refused(open: OpenRequest, text: &'static str) -> Response<Answer<B>> {
         let rest = Bytes::from_static(text.as_bytes());
         open.answer(rest.len());
-        let sending = Arc::new(Sending { open, _reservation: None });
-        let mut reply = Response::new(Answer { inner: None, rest, sending });
+        let delivery = Arc::new(Delivery { open, _reservation: None });
+        let mut reply = Response::new(Answer { inner: None, rest, delivery });
         *reply.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -69,7 +73,7 @@ impl<B: Body<Data = Bytes, Error = Infallible> + Unpin> Body for Answer<B> {
             let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
             match Pin::new(inner).poll_frame(cx) {
                 Poll::Pending => {
-                    self.sending.open.awaits_part();
+                    self.delivery.open.record_part_awaited();
                     return Poll::Pending;
                 }
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
@@ -80,8 +84,8 @@ impl<B: Body<Data = Bytes, Error = Infallible> + Unpin> Body for Answer<B> {
             }
         }
         let length = self.rest.len().min(PART_BYTES);
-        let part = Part { bytes: self.rest.split_to(length), sending: self.sending.clone() };
-        self.sending.open.gave_part();
+        let part = Part { bytes: self.rest.split_to(length), delivery: self.delivery.clone() };
+        self.delivery.open.record_part_queued();
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(part)))))
     }
 
@@ -111,6 +115,6 @@ impl AsRef<[u8]> for Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        self.sending.open.wrote_part();
+        self.delivery.open.record_part_written();
     }
 }

@@ -49,17 +49,18 @@ pub(super) struct Connection {
 #[derive(Debug)]
 struct State {
     /// When the connection was accepted or its handshake ended.
-    begun: Instant,
-    has_asked: bool,
-    is_known: bool,
+    started: Instant,
+    has_requested: bool,
+    /// Whether this client, or an earlier one from the same address, has authenticated.
+    is_authenticated: bool,
     /// Number of requests whose responses are not completely written.
     open: usize,
     /// Since when there has been no open request.
-    idle: Instant,
+    idle_since: Instant,
     /// When a byte was last read or written.
-    moved: Instant,
+    last_progress: Instant,
     /// Since when the socket has not accepted more bytes.
-    blocked: Option<Instant>,
+    blocked_since: Option<Instant>,
     answers: HashMap<u64, Progress>,
     next_answer: u64,
     /// Unwritten bytes of all responses.
@@ -74,7 +75,7 @@ struct State {
 struct Progress {
     bytes: usize,
     since: Instant,
-    moved: Instant,
+    last_progress: Instant,
     /// The next part of the body does not exist yet: the client waits for the server, not the reverse.
     is_awaited: bool,
     /// Number of parts that were handed to hyper and are not written yet.
@@ -83,7 +84,7 @@ struct Progress {
 
 /// One open request. It ends on drop, when its response is completely written.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct OpenRequest {
     connection: Arc<Connection>,
     answer: u64,
 }
@@ -91,15 +92,15 @@ pub(super) struct Open {
 // === impl Connection ===
 
 impl Connection {
-    pub(super) fn new(client: IpAddr, is_known: bool, now: Instant) -> Arc<Connection> {
+    pub(super) fn new(client: IpAddr, is_authenticated: bool, now: Instant) -> Arc<Connection> {
         let state = State {
-            begun: now,
-            has_asked: false,
-            is_known,
+            started: now,
+            has_requested: false,
+            is_authenticated,
             open: 0,
-            idle: now,
-            moved: now,
-            blocked: None,
+            idle_since: now,
+            last_progress: now,
+            blocked_since: None,
             answers: HashMap::new(),
             next_answer: 0,
             unsent: 0,
@@ -114,9 +115,9 @@ impl Connection {
     }
 
     /// Records the end of the handshake and the expiry time of the client certificate, if there is one.
-    pub(super) fn shook_hands(&self, not_after: Option<SystemTime>) {
+    pub(super) fn record_handshake(&self, not_after: Option<SystemTime>) {
         let mut state = self.lock();
-        state.begun = Instant::now();
+        state.started = Instant::now();
         state.not_after = not_after;
     }
 
@@ -126,18 +127,18 @@ impl Connection {
     }
 
     /// Marks the client as authenticated.
-    pub(super) fn set_known(&self) {
-        self.lock().is_known = true;
+    pub(super) fn set_authenticated(&self) {
+        self.lock().is_authenticated = true;
     }
 
     /// Records the start of a request.
-    pub(super) fn open(self: &Arc<Connection>) -> Open {
+    pub(super) fn open(self: &Arc<Connection>) -> OpenRequest {
         let mut state = self.lock();
-        state.has_asked = true;
+        state.has_requested = true;
         state.open += 1;
         let answer = state.next_answer;
         state.next_answer += 1;
-        Open { connection: self.clone(), answer }
+        OpenRequest { connection: self.clone(), answer }
     }
 
     /// Returns the number of response bytes that are not written yet.
@@ -175,20 +176,20 @@ impl Connection {
         if state.is_stalled(now, stall)
             || end.is_some_and(|end| end <= now)
             || state.answers.values().any(|answer| answer.bytes > 0 && is_over(answer.since, ANSWER_TIMEOUT))
-            || (!state.has_asked && is_over(state.begun, HEAD_TIMEOUT))
+            || (!state.has_requested && is_over(state.started, HEAD_TIMEOUT))
         {
             return Closing::Now;
         }
-        let is_idle = state.open == 0 && is_over(state.idle, IDLE_TIMEOUT);
+        let is_idle = state.open == 0 && is_over(state.idle_since, IDLE_TIMEOUT);
         if is_idle || state.not_after.is_some_and(|end| end <= clock) { Closing::Graceful } else { Closing::No }
     }
 
     /// Returns whether the connection can be evicted in favour of another, that is, unless it has an open request and
     /// is either authenticated or making progress. The connection with the greatest value is evicted first.
-    pub(super) fn gives_way(&self, now: Instant) -> Option<(bool, Duration)> {
+    pub(super) fn eviction_rank(&self, now: Instant) -> Option<(bool, Duration)> {
         let state = self.lock();
-        let still = now.saturating_duration_since(state.moved);
-        let is_stranger = !state.is_known;
+        let still = now.saturating_duration_since(state.last_progress);
+        let is_stranger = !state.is_authenticated;
         let is_stuck = still >= MIN_IDLE_BEFORE_EVICTION || state.is_stalled(now, MIN_IDLE_BEFORE_EVICTION);
         (state.open == 0 || (is_stranger && is_stuck)).then_some((is_stranger, still))
     }
@@ -205,19 +206,21 @@ impl Connection {
 impl State {
     fn is_stalled(&self, now: Instant, limit: Duration) -> bool {
         let is_over = |since: Instant| now.saturating_duration_since(since) >= limit;
-        self.blocked.is_some_and(is_over)
-            || self.answers.values().any(|a| (!a.is_awaited || a.parts > 0) && is_over(a.moved))
+        self.blocked_since.is_some_and(is_over)
+            || self.answers.values().any(|a| (!a.is_awaited || a.parts > 0) && is_over(a.last_progress))
     }
 }
 
-// === impl Open ===
+// === impl OpenRequest ===
 
-impl Open {
+impl OpenRequest {
     /// Records the start of a response of `bytes` bytes; 0 if the length is not known.
     pub(super) fn answer(&self, bytes: usize) {
         let (now, mut state) = (Instant::now(), self.connection.lock());
         state.unsent += bytes;
-        state.answers.insert(self.answer, Progress { bytes, since: now, moved: now, is_awaited: false, parts: 0 });
+        state
+            .answers
+            .insert(self.answer, Progress { bytes, since: now, last_progress: now, is_awaited: false, parts: 0 });
     }
 
     fn with(&self, change: impl FnOnce(&mut Progress)) {
@@ -227,74 +230,74 @@ impl Open {
     }
 
     /// Records that a part was handed to hyper.
-    pub(super) fn gave_part(&self) {
+    pub(super) fn record_part_queued(&self) {
         self.with(|answer| {
             answer.parts += 1;
-            answer.moved = Instant::now();
+            answer.last_progress = Instant::now();
             answer.is_awaited = false;
         });
     }
 
     /// Records that a part was written.
-    pub(super) fn wrote_part(&self) {
+    pub(super) fn record_part_written(&self) {
         self.with(|answer| {
             answer.parts -= 1;
-            answer.moved = Instant::now();
+            answer.last_progress = Instant::now();
         });
     }
 
     /// Records that the next part of the body is not available yet.
-    pub(super) fn awaits_part(&self) {
+    pub(super) fn record_part_awaited(&self) {
         self.with(|answer| answer.is_awaited = true);
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenRequest {
     fn drop(&mut self) {
         let mut state = self.connection.lock();
         let bytes = state.answers.remove(&self.answer).map_or(0, |answer| answer.bytes);
         state.unsent -= bytes;
         state.open -= 1;
         if state.open == 0 {
-            state.idle = Instant::now();
+            state.idle_since = Instant::now();
         }
     }
 }
 
 /// The socket of a connection. It records when bytes move and when writes block.
-pub(super) struct Socket<S> {
+pub(super) struct TrackedSocket<S> {
     pub(super) inner: S,
     pub(super) connection: Arc<Connection>,
 }
 
-// === impl Socket ===
+// === impl TrackedSocket ===
 
-impl<S> Socket<S> {
+impl<S> TrackedSocket<S> {
     fn wrote<T>(&self, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let mut state = self.connection.lock();
         match &poll {
-            Poll::Pending => drop(state.blocked.get_or_insert_with(Instant::now)),
+            Poll::Pending => drop(state.blocked_since.get_or_insert_with(Instant::now)),
             Poll::Ready(_) => {
-                state.blocked = None;
-                state.moved = Instant::now();
+                state.blocked_since = None;
+                state.last_progress = Instant::now();
             }
         }
         poll
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TrackedSocket<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let poll = Pin::new(&mut self.inner).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.connection.lock().moved = Instant::now();
+            self.connection.lock().last_progress = Instant::now();
         }
         poll
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedSocket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.wrote(poll)

@@ -13,9 +13,9 @@ use crate::util::lock::lock;
 /// Divisors of the maximum: one client can have at most a quarter of all connections, and an eighth is reserved for
 /// authenticated clients and the local host.
 const CLIENT_SHARE: usize = 4;
-const KNOWN_SHARE: usize = 8;
+const RESERVED_SHARE: usize = 8;
 /// Maximum number of addresses that are remembered as authenticated.
-const KNOWN_MAX: usize = 4096;
+const AUTHENTICATED_MAX: usize = 4096;
 
 /// The open connections of a listener.
 #[derive(Debug)]
@@ -30,12 +30,12 @@ struct Table {
     open: BTreeMap<u64, Arc<Connection>>,
     by_client: HashMap<IpAddr, usize>,
     /// Addresses from which a client has authenticated, and when it last did.
-    known: HashMap<IpAddr, Instant>,
+    authenticated: HashMap<IpAddr, Instant>,
 }
 
 /// The slot of a connection in the table. It is released on drop.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionSlot {
     connections: Arc<Connections>,
     number: u64,
     address: IpAddr,
@@ -55,25 +55,25 @@ impl Connections {
 
     /// Adds a connection from this address, evicting another one if necessary. Returns `None` if the limit is reached
     /// and no connection can be evicted.
-    pub(super) fn enter(self: &Arc<Connections>, address: IpAddr, now: Instant) -> Option<Place> {
+    pub(super) fn add(self: &Arc<Connections>, address: IpAddr, now: Instant) -> Option<ConnectionSlot> {
         let (address, client) = (address.to_canonical(), client_of(address));
         let mut table = self.lock();
-        let is_known = table.known.contains_key(&address);
+        let is_authenticated = table.authenticated.contains_key(&address);
         // Clients on this machine are health probes, or port forwards of users who have access to it.
-        let is_kept_for = is_known || address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST;
-        let max = if is_kept_for { self.max } else { self.max - self.max / KNOWN_SHARE };
+        let may_use_reserve = is_authenticated || address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST;
+        let max = if may_use_reserve { self.max } else { self.max - self.max / RESERVED_SHARE };
         let of_client = table.by_client.get(&client).copied().unwrap_or(0);
         if of_client >= self.max / CLIENT_SHARE {
-            table.end_one(Some(client), now)?;
+            table.evict_one(Some(client), now)?;
         } else if table.open.len() >= max {
-            table.end_one(None, now)?;
+            table.evict_one(None, now)?;
         }
-        let connection = Connection::new(client, is_known, now);
+        let connection = Connection::new(client, is_authenticated, now);
         let number = table.next;
         table.next += 1;
         table.open.insert(number, connection.clone());
         *table.by_client.entry(client).or_default() += 1;
-        Some(Place { connections: self.clone(), number, address, connection })
+        Some(ConnectionSlot { connections: self.clone(), number, address, connection })
     }
 
     /// Closes connections that have exceeded a time limit.
@@ -87,7 +87,7 @@ impl Connections {
     }
 
     /// Closes connections whose responses are not being read, to release their memory.
-    pub(super) fn end_stalled(&self, now: Instant) {
+    pub(super) fn close_stalled(&self, now: Instant) {
         let stalled = self.lock().open.values().filter(|c| c.stalled_bytes(now).is_some()).cloned().collect::<Vec<_>>();
         stalled.iter().for_each(|connection| connection.close(Closing::Now));
     }
@@ -106,10 +106,10 @@ impl Table {
     /// Evicts one connection, optionally only of one client. Unauthenticated connections go first, then those of the
     /// client with the most connections, then those without traffic for the longest time. Returns `None` if none can be
     /// evicted.
-    fn end_one(&mut self, of: Option<IpAddr>, now: Instant) -> Option<()> {
+    fn evict_one(&mut self, of: Option<IpAddr>, now: Instant) -> Option<()> {
         let candidates = self.open.iter().filter(|(_, connection)| of.is_none_or(|client| connection.client == client));
         let ranked = candidates.filter_map(|(number, connection)| {
-            let (is_stranger, still) = connection.gives_way(now)?;
+            let (is_stranger, still) = connection.eviction_rank(now)?;
             Some((is_stranger, self.by_client.get(&connection.client).copied(), still, *number))
         });
         let (.., number) = ranked.max()?;
@@ -129,22 +129,22 @@ impl Table {
     }
 }
 
-// === impl Place ===
+// === impl ConnectionSlot ===
 
-impl Place {
+impl ConnectionSlot {
     /// Marks the client as authenticated. Its address can use the reserved connections from now on.
-    pub(super) fn set_known(&self) {
-        self.connection.set_known();
+    pub(super) fn set_authenticated(&self) {
+        self.connection.set_authenticated();
         let (now, mut table) = (Instant::now(), self.connections.lock());
-        if table.known.len() >= KNOWN_MAX && !table.known.contains_key(&self.address) {
-            let oldest = table.known.iter().min_by_key(|(_, at)| **at).map(|(address, _)| *address);
-            oldest.map(|address| table.known.remove(&address));
+        if table.authenticated.len() >= AUTHENTICATED_MAX && !table.authenticated.contains_key(&self.address) {
+            let oldest = table.authenticated.iter().min_by_key(|(_, at)| **at).map(|(address, _)| *address);
+            oldest.map(|address| table.authenticated.remove(&address));
         }
-        table.known.insert(self.address, now);
+        table.authenticated.insert(self.address, now);
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         drop(self.connections.lock().remove(self.number));
     }
@@ -165,10 +165,10 @@ mod tests {
         n: u8,
         count: usize,
         now: Instant,
-    ) -> Vec<(Place, super::super::connection::Open)> {
-        let places = std::iter::repeat_with(|| connections.enter(address(n), now));
-        places
-            .map_while(|place| place.map(|place| (place.connection.open(), place)))
+    ) -> Vec<(ConnectionSlot, super::super::connection::OpenRequest)> {
+        let slots = std::iter::repeat_with(|| connections.add(address(n), now));
+        slots
+            .map_while(|slot| slot.map(|slot| (slot.connection.open(), slot)))
             .take(count)
             .map(|(o, p)| (p, o))
             .collect()
@@ -177,13 +177,13 @@ mod tests {
     #[test]
     fn one_client_has_its_share_and_known_ones_have_places_kept_for_them() {
         let (connections, now) = (Connections::new(64), Instant::now());
-        let known = connections.enter(address(9), now).unwrap();
-        known.set_known();
+        let known = connections.add(address(9), now).unwrap();
+        known.set_authenticated();
         drop(known);
         let held: Vec<_> = (1..=8).map(|n| busy(&connections, n, 100, now)).collect();
         let counts: Vec<usize> = held.iter().map(Vec::len).collect();
         assert_eq!(counts, [16, 16, 16, 8, 0, 0, 0, 0], "an eighth is kept");
-        assert!(connections.enter(address(7), now).is_none());
+        assert!(connections.add(address(7), now).is_none());
         assert_eq!(busy(&connections, 9, 100, now).len(), 8);
         drop(held);
         assert!(connections.lock().open.is_empty() && connections.lock().by_client.is_empty());
@@ -193,14 +193,14 @@ mod tests {
     fn the_silent_give_way_and_of_them_those_of_whom_there_are_most() {
         let (connections, now) = (Connections::new(64), Instant::now());
         let later = now + Duration::from_millis(1);
-        let greedy: Vec<Place> = (0..16).filter_map(|_| connections.enter(address(1), now)).collect();
-        let modest = connections.enter(address(2), now).unwrap();
+        let greedy: Vec<ConnectionSlot> = (0..16).filter_map(|_| connections.add(address(1), now)).collect();
+        let modest = connections.add(address(2), now).unwrap();
         let others: Vec<_> = (3..=4).flat_map(|n| busy(&connections, n, 16, now)).collect();
         let more: Vec<_> = busy(&connections, 5, 7, now);
         assert_eq!(connections.lock().open.len(), 56);
-        let newcomers: Vec<Place> = (10..20).map(|n| connections.enter(address(n), later).unwrap()).collect();
-        let is_ended = |place: &Place| *place.connection.closing().borrow() == Closing::Now;
-        assert_eq!(greedy.iter().filter(|place| is_ended(place)).count(), 10);
+        let newcomers: Vec<ConnectionSlot> = (10..20).map(|n| connections.add(address(n), later).unwrap()).collect();
+        let is_ended = |slot: &ConnectionSlot| *slot.connection.closing().borrow() == Closing::Now;
+        assert_eq!(greedy.iter().filter(|slot| is_ended(slot)).count(), 10);
         assert!(!is_ended(&modest) && !newcomers.iter().any(is_ended));
         drop((others, more));
     }
@@ -209,8 +209,8 @@ mod tests {
     fn what_waits_for_an_answer_gives_way_only_where_nothing_moves() {
         let (connections, now) = (Connections::new(64), Instant::now());
         let held: Vec<_> = (1..=4).flat_map(|n| busy(&connections, n, 16, now)).collect();
-        assert!(connections.enter(address(9), now).is_none());
-        assert!(connections.enter(address(9), now + Duration::from_secs(2)).is_some());
+        assert!(connections.add(address(9), now).is_none());
+        assert!(connections.add(address(9), now + Duration::from_secs(2)).is_some());
         drop(held);
     }
 
@@ -227,10 +227,10 @@ mod tests {
         open.answer(100);
         assert_eq!(asked.overdue(after(9), clock), Closing::No);
         assert_eq!(asked.overdue(after(11), clock), Closing::Now, "nothing of it was read");
-        open.gave_part();
-        open.awaits_part();
+        open.record_part_queued();
+        open.record_part_awaited();
         assert_eq!(asked.overdue(after(11), clock), Closing::Now, "a part of it was not written");
-        open.wrote_part();
+        open.record_part_written();
         assert_eq!(asked.overdue(after(50), clock), Closing::No, "the next part is not there yet");
         assert_eq!(asked.overdue(after(61), clock), Closing::Now, "no answer of known length takes as long");
         drop(open);
@@ -240,11 +240,11 @@ mod tests {
         let followed = Connection::new(address(1), false, now);
         let open = followed.open();
         open.answer(0);
-        open.awaits_part();
+        open.record_part_awaited();
         assert_eq!(followed.overdue(after(6000), clock), Closing::No, "a stream goes on");
         let expired = Connection::new(address(1), false, now);
         drop(expired.open());
-        expired.shook_hands(Some(clock));
+        expired.record_handshake(Some(clock));
         assert_eq!(expired.overdue(now, clock - Duration::from_secs(1)), Closing::No);
         assert_eq!(expired.overdue(now, clock), Closing::Graceful);
         expired.close(Closing::Graceful);

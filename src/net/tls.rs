@@ -17,14 +17,14 @@ use super::error::Error;
 use crate::util::lock::{read, write};
 
 /// The TLS configuration of a listener. It can be reloaded while connections are open.
-pub struct Secured {
+pub struct TlsConfig {
     files: TlsFiles,
-    held: RwLock<Held>,
+    loaded: RwLock<LoadedConfig>,
     /// Counts changes of the accepted client certificates.
     clients: watch::Sender<u64>,
 }
 
-struct Held {
+struct LoadedConfig {
     contents: Contents,
     config: Arc<ServerConfig>,
 }
@@ -58,18 +58,18 @@ pub(super) struct ClientCertificate {
     pub(super) not_after: Option<SystemTime>,
 }
 
-// === impl Secured ===
+// === impl TlsConfig ===
 
-impl Secured {
+impl TlsConfig {
     /// Loads the files. The listener offers TLS 1.2 and later, HTTP/2 and HTTP/1.1, and accepts client certificates of
     /// the given CAs.
     ///
     /// # Errors
     /// [`Error::Tls`] if a file cannot be read or its content is not valid.
-    pub fn new(files: TlsFiles) -> Result<Arc<Secured>, Error> {
+    pub fn new(files: TlsFiles) -> Result<Arc<TlsConfig>, Error> {
         let (contents, config) = files.read()?;
-        let held = RwLock::new(Held { contents, config: Arc::new(config) });
-        Ok(Arc::new(Secured { files, held, clients: watch::Sender::new(0) }))
+        let loaded = RwLock::new(LoadedConfig { contents, config: Arc::new(config) });
+        Ok(Arc::new(TlsConfig { files, loaded, clients: watch::Sender::new(0) }))
     }
 
     /// Loads the files again if they have changed, and returns whether they had.
@@ -81,13 +81,13 @@ impl Secured {
     /// [`Error::Tls`]. The previous configuration stays in use.
     pub fn reload(&self) -> Result<bool, Error> {
         let (contents, config) = self.files.read()?;
-        let mut held = write(&self.held);
-        if held.contents == contents {
+        let mut loaded = write(&self.loaded);
+        if loaded.contents == contents {
             return Ok(false);
         }
-        let is_about_clients = held.contents.clients != contents.clients;
-        *held = Held { contents, config: Arc::new(config) };
-        drop(held);
+        let is_about_clients = loaded.contents.clients != contents.clients;
+        *loaded = LoadedConfig { contents, config: Arc::new(config) };
+        drop(loaded);
         if is_about_clients {
             self.clients.send_modify(|changes| *changes += 1);
         }
@@ -95,7 +95,7 @@ impl Secured {
     }
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(read(&self.held).config.clone())
+        TlsAcceptor::from(read(&self.loaded).config.clone())
     }
 
     /// Returns a receiver that changes whenever the set of accepted client certificates does.
