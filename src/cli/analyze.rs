@@ -49,7 +49,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
         ..Filter::default()
     };
     let report = Reporter { pipeline: &pipeline, classes: &classes }.report(&filter);
-    print(&report, &output::Ask::default(), args.log.output)?;
+    print(&report, &output::WhoCommand::default(), args.log.output)?;
     summary(&pipeline.stats(), args.log.quiet);
     // The process is about to exit: freeing a million objects one by one would take longer than that.
     std::mem::forget(pipeline);
@@ -60,7 +60,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
 ///
 /// # Errors
 /// Errors of standard output.
-pub fn print(report: &Report, ask: &output::Ask, format: Format) -> Result<()> {
+pub fn print(report: &Report, who: &output::WhoCommand, format: Format) -> Result<()> {
     let mut stdout = anstream::stdout().lock();
     match format {
         Format::Json => write!(stdout, "{}", output::json(report)?)?,
@@ -68,7 +68,7 @@ pub fn print(report: &Report, ask: &output::Ask, format: Format) -> Result<()> {
         Format::Markdown => write!(stdout, "{}", markdown::report(report))?,
         Format::Table | Format::Wide => {
             let style = output::Style::of_stdout(format == Format::Wide);
-            write!(stdout, "{}", output::report(report, ask, style))?;
+            write!(stdout, "{}", output::report(report, who, style))?;
         }
     }
     Ok(stdout.flush()?)
@@ -193,7 +193,7 @@ pub fn summary(stats: &Stats, is_quiet: bool) {
     let reasons: Vec<String> = stats
         .malformed
         .iter()
-        .map(|(reason, (count, place))| format!("{reason} {count} (first at line {place})"))
+        .map(|(reason, (count, line))| format!("{reason} {count} (first at line {line})"))
         .collect();
     anstream::eprintln!("editwar: skipped {skipped} of {}: {}", stats.counters.events + skipped, reasons.join(", "));
 }

@@ -15,7 +15,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::args::{Access, Remote};
 use super::forward::Forward;
-use super::output::Ask;
+use super::output::WhoCommand;
 use super::service;
 use crate::query::client::Server;
 use crate::util::shell::quoted;
@@ -59,10 +59,12 @@ impl ServerTarget {
     }
 
     /// Returns how users can query for details in the same way.
-    pub fn ask(&self) -> Ask {
+    pub fn who_command(&self) -> WhoCommand {
         let remote = match self {
             ServerTarget::At(remote) => remote,
-            ServerTarget::In(_) => return Ask { command: "kubectl editwar who", place: Some(String::new()) },
+            ServerTarget::In(_) => {
+                return WhoCommand { command: "kubectl editwar who", server_arguments: Some(String::new()) };
+            }
         };
         let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         let shown = [
@@ -73,7 +75,7 @@ impl ServerTarget {
             ("--client-key", file(&remote.client_key)),
         ];
         let shown = shown.into_iter().filter_map(|(flag, value)| Some(format!("{flag} {}", quoted(&value?))));
-        Ask { place: Some(shown.collect::<Vec<_>>().join(" ")), ..Ask::default() }
+        WhoCommand { server_arguments: Some(shown.collect::<Vec<_>>().join(" ")), ..WhoCommand::default() }
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) struct Access {
     killing: kube::Client,
     events: Events,
     pauses: Pauses,
-    pub(super) place: ReplicaIdentity,
+    pub(super) replica: ReplicaIdentity,
 }
 
 // === impl Access ===
@@ -62,7 +62,7 @@ impl Access {
             events: Events::new(client.clone(), &identity),
             client,
             pauses: Pauses::default(),
-            place: ReplicaIdentity { account, namespace, identity },
+            replica: ReplicaIdentity { account, namespace, identity },
         })
     }
 
@@ -100,7 +100,7 @@ impl Access {
         let max_event_age = enforce.max_event_age.micros();
         let rules =
             Rules { confidence, max_pauses_per_minute: enforce.max_pauses_per_minute.get() as usize, max_event_age };
-        let ReplicaIdentity { account, namespace, identity } = self.place;
+        let ReplicaIdentity { account, namespace, identity } = self.replica;
         let selection = selection(enforce);
         announce(&selection, enforce.mode);
         let inbox = Inbox::default();

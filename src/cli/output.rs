@@ -13,6 +13,6 @@ pub use super::style::{Style, clean};
 pub use coverage::coverage;
 pub(super) use document::{json, yaml};
 pub use participants::participants;
-pub use report::{Ask, report};
+pub use report::{WhoCommand, report};
 pub(super) use war::verdict;
 pub use war::{name, transitions};

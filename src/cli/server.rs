@@ -261,7 +261,7 @@ impl Signals {
 /// Returns the configured policy. It knows the account of this server, whose writes are not those of a party.
 fn policy(config: &Config, access: Option<&Access>) -> Policy {
     let mut policy = config.policy();
-    policy.limits.own = access.map(|access| access.place.account.as_str().into());
+    policy.limits.own = access.map(|access| access.replica.account.as_str().into());
     for over in &mut policy.overrides {
         over.limits.own = policy.limits.own.clone();
     }

@@ -62,6 +62,6 @@ pub fn list(which: &Which, namespace: Option<&str>, target: &ServerTarget) -> Re
     let (cluster, actor) = (which.cluster.as_deref(), which.actor.as_deref());
     let parameters = [("all", Some(all.as_str())), ("namespace", namespace), ("cluster", cluster), ("actor", actor)];
     let report: Report = ask(target, with_query("/api/v1/wars", &parameters))?;
-    analyze::print(&report, &target.ask(), which.output)?;
+    analyze::print(&report, &target.who_command(), which.output)?;
     Ok(if report.wars.iter().any(|war| war.thrashing_events > 0) { Outcome::War } else { Outcome::Calm })
 }

@@ -158,18 +158,18 @@ impl Layers {
     fn explain(&self, error: &serde_path_to_error::Error<serde_yaml_ng::Error>) -> Error {
         let path = error.path();
         let key = path.to_string();
-        let (origin, place) = match self.setting(&key) {
+        let (origin, location) = match self.setting(&key) {
             Some(setting) => (setting.origin.as_str(), None),
             None => match &self.file {
-                Some(file) => (file.origin.as_str(), file.place(path)),
+                Some(file) => (file.origin.as_str(), file.location(path)),
                 None => ("configuration", None),
             },
         };
-        let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
+        let location = location.map(|location| format!(" ({location})")).unwrap_or_default();
         let message = match keys::Unknown::at(path) {
-            Some(unknown) => format!("unknown key `{key}`{place}: {unknown}"),
-            None if path.iter().next().is_none() => format!("{}{place}", error.inner()),
-            None => format!("{key}: {}{place}", error.inner()),
+            Some(unknown) => format!("unknown key `{key}`{location}: {unknown}"),
+            None if path.iter().next().is_none() => format!("{}{location}", error.inner()),
+            None => format!("{key}: {}{location}", error.inner()),
         };
         invalid(origin, &message)
     }
@@ -188,7 +188,7 @@ impl Layers {
 impl Text {
     /// Returns where the section begins that contains this path, if reading it fails there. The tree has no lines, so this
     /// reads the text again.
-    fn place(&self, path: &KeyPath) -> Option<String> {
+    fn location(&self, path: &KeyPath) -> Option<String> {
         let reader = serde_yaml_ng::Deserializer::from_str(&self.text);
         let error = serde_path_to_error::deserialize::<_, Config>(reader).err()?;
         let location = error.inner().location().filter(|_| error.path().to_string() == path.to_string())?;

@@ -185,8 +185,8 @@ impl Reporter<'_> {
             [key] => Ok(key.clone()),
             [] => {
                 let events = self.pipeline.stats().counters.events;
-                let place = filter.namespace.as_ref().map(|n| format!(" in namespace {n}")).unwrap_or_default();
-                Err(format!("none of the {events} events is about this object{place}"))
+                let scope = filter.namespace.as_ref().map(|n| format!(" in namespace {n}")).unwrap_or_default();
+                Err(format!("none of the {events} events is about this object{scope}"))
             }
             several => {
                 let names: Vec<String> = several.iter().take(10).map(typed).collect();

@@ -193,7 +193,7 @@ proptest! {
         let found: Vec<_> = pipeline.table().notable().iter().filter_map(|key| lens.participants(key)).collect();
         for is_wide in [false, true] {
             let style = output::Style { width: 120, is_coloured: false, is_wide };
-            prop_assert!(is_plain(&output::report(&report, &output::Ask::default(), style)));
+            prop_assert!(is_plain(&output::report(&report, &output::WhoCommand::default(), style)));
             for found in &found {
                 prop_assert!(is_plain(&output::participants(found, 0, style)));
             }
@@ -259,7 +259,7 @@ proptest! {
         let folder = scratch();
         let report = report(&war(&names));
         let style = output::Style { width: 120, is_coloured: false, is_wide: false };
-        let shown = output::report(&report, &output::Ask::default(), style);
+        let shown = output::report(&report, &output::WhoCommand::default(), style);
         let pasted = shown.lines().filter_map(|line| line.find("editwar who ").map(|at| &line[at..]));
         let pasted: Vec<String> = pasted.map(str::to_owned).collect();
         prop_assert_eq!(pasted.is_empty(), report.wars.is_empty());

@@ -32,8 +32,8 @@ pub fn decode(line: &[u8]) -> Result<Decoded<'_>, Malformed> {
         true => Ok(()),
         false => Err(Malformed::NotAnEvent("kind")),
     };
-    let place = |key: &str| members.iter().position(|(k, _)| k == key);
-    if place("kind") < place("verb") {
+    let position = |key: &str| members.iter().position(|(k, _)| k == key);
+    if position("kind") < position("verb") {
         is_event()?;
     }
     let stage = match required("stage")?.as_ref() {

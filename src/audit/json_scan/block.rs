@@ -86,11 +86,11 @@ impl Walk {
         let closing = masks.closing & !strings;
         let mut brackets = (masks.opening & !strings) | closing;
         while brackets != 0 {
-            let place = brackets.trailing_zeros();
+            let bit = brackets.trailing_zeros();
             // Computed without a branch on the kind of bracket, which the CPU could not predict.
-            self.depth = self.depth + 1 - 2 * (closing >> place & 1) as usize;
+            self.depth = self.depth + 1 - 2 * (closing >> bit & 1) as usize;
             if self.depth == 0 {
-                return Step::Closed(place as usize + 1);
+                return Step::Closed(bit as usize + 1);
             }
             brackets &= brackets - 1;
         }
@@ -209,17 +209,17 @@ mod tests {
 
     #[test]
     fn each_byte_is_of_its_kind_only_at_every_place() {
-        for (byte, place) in (0..=u8::MAX).flat_map(|byte| (0..BLOCK).map(move |place| (byte, place))) {
+        for (byte, bit) in (0..=u8::MAX).flat_map(|byte| (0..BLOCK).map(move |bit| (byte, bit))) {
             let mut block = [b' '; BLOCK];
-            block[place] = byte;
-            let mask = |is: bool| u64::from(is) << place;
+            block[bit] = byte;
+            let mask = |is: bool| u64::from(is) << bit;
             let expected = Masks {
                 quotes: mask(byte == b'"'),
                 backslashes: mask(byte == b'\\'),
                 opening: mask(matches!(byte, b'{' | b'[')),
                 closing: mask(matches!(byte, b'}' | b']')),
             };
-            assert_eq!(Masks::of(&block), expected, "{byte} {place}");
+            assert_eq!(Masks::of(&block), expected, "{byte} {bit}");
         }
     }
 

@@ -18,21 +18,21 @@ const STACKED_BELOW: u16 = 110;
 
 /// How to query for details: the command before the object, and the arguments after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ask {
+pub struct WhoCommand {
     /// `editwar who`, or the equivalent of the kubectl plugin.
     pub command: &'static str,
     /// Arguments that name the server. Without them, the same files are used.
-    pub place: Option<String>,
+    pub server_arguments: Option<String>,
 }
 
-impl Default for Ask {
-    fn default() -> Ask {
-        Ask { command: "editwar who", place: None }
+impl Default for WhoCommand {
+    fn default() -> WhoCommand {
+        WhoCommand { command: "editwar who", server_arguments: None }
     }
 }
 
 /// Formats the report of `analyze`.
-pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
+pub fn report(report: &Report, who: &WhoCommand, style: Style) -> String {
     let mut out = String::new();
     let undecided = report.wars.iter().filter(|war| war.is_undecided()).count();
     if undecided == report.wars.len() {
@@ -117,20 +117,20 @@ pub fn report(report: &Report, ask: &Ask, style: Style) -> String {
     }
     let _ = write!(out, "\n{}", coverage(&report.coverage));
     if let Some(war) = report.wars.first() {
-        let _ = writeln!(out, "For details and remedies, run: {}", who_command(war, ask, &report.coverage));
+        let _ = writeln!(out, "For details and remedies, run: {}", who_command(war, who, &report.coverage));
     }
     out
 }
 
 /// Returns the command that shows more about a war.
-fn who_command(war: &War, ask: &Ask, coverage: &Coverage) -> String {
+fn who_command(war: &War, who: &WhoCommand, coverage: &Coverage) -> String {
     let Object { group, resource, namespace, name, .. } = &war.object;
     let dot = if group.is_empty() { "" } else { "." };
     let object = quoted(&clean(&format!("{resource}{dot}{group}/{name}")));
     let namespace = if namespace.is_empty() { String::new() } else { format!(" -n {}", quoted(&clean(namespace))) };
-    let command = ask.command;
-    if let Some(place) = &ask.place {
-        return format!("{command} {object}{namespace} {place}").trim_end().to_owned();
+    let command = who.command;
+    if let Some(server) = &who.server_arguments {
+        return format!("{command} {object}{namespace} {server}").trim_end().to_owned();
     }
     let file = |source: &str| if source == "standard input" { "-".to_owned() } else { quoted(&clean(source)) };
     let files: Vec<String> = coverage.sources.iter().take(3).map(|s| file(&s.source)).collect();

@@ -8,9 +8,9 @@ use crate::query::views::{Object, Transitions, Value, War};
 
 /// Formats an object as `Deployment shop/web`, with its cluster if it has one.
 pub fn name(object: &Object) -> String {
-    let place = [&object.cluster, &object.namespace, &object.name];
-    let place: Vec<String> = place.iter().filter(|part| !part.is_empty()).map(|part| clean(part)).collect();
-    format!("{} {}", clean(&object.kind), place.join("/"))
+    let path = [&object.cluster, &object.namespace, &object.name];
+    let path: Vec<String> = path.iter().filter(|part| !part.is_empty()).map(|part| clean(part)).collect();
+    format!("{} {}", clean(&object.kind), path.join("/"))
 }
 
 /// Returns the state and confidence of a war. An undecided one has no state.
