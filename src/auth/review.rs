@@ -48,7 +48,7 @@ type Question = (Hash, Right);
 /// Reviews tokens with an API server.
 pub struct Reviews {
     client: Client,
-    past: Mutex<Past>,
+    cache: Mutex<ReviewCache>,
     of_address: DefaultKeyedRateLimiter<IpAddr>,
     of_good: DefaultDirectRateLimiter,
     of_new: DefaultDirectRateLimiter,
@@ -57,15 +57,15 @@ pub struct Reviews {
 
 /// The cached results, and what is known about addresses.
 #[derive(Debug, Default)]
-struct Past {
+struct ReviewCache {
     yes: HashMap<Question, Instant>,
     no: HashMap<Question, (Refusal, Instant)>,
-    addresses: HashMap<IpAddr, (Standing, Instant)>,
+    addresses: HashMap<IpAddr, (Reputation, Instant)>,
 }
 
 /// What is known about a token or an address before the API server is asked. It decides which rate limit applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum Reputation {
     Good,
     New,
     Bad,
@@ -79,7 +79,7 @@ impl Reviews {
         let of_all = |rate| RateLimiter::direct(Quota::per_second(rate));
         Reviews {
             client,
-            past: Mutex::default(),
+            cache: Mutex::default(),
             of_address: RateLimiter::keyed(Quota::per_second(PER_ADDRESS)),
             of_good: of_all(OF_GOOD),
             of_new: of_all(OF_NEW),
@@ -94,20 +94,20 @@ impl Reviews {
     pub async fn may(&self, token: &str, right: Right, from: IpAddr) -> Result<(), Refusal> {
         let (question, address) = ((hash(token), right), client_of(from));
         let now = Instant::now();
-        let standing = {
-            let past = lock(&self.past);
-            if let Some(known) = past.answer(&question, now) {
+        let reputation = {
+            let cache = lock(&self.cache);
+            if let Some(known) = cache.answer(&question, now) {
                 return known;
             }
-            past.standing(&question, address, now)
+            cache.reputation(&question, address, now)
         };
         if self.of_address.len() >= ADDRESSES_MAX {
             self.of_address.retain_recent();
         }
-        let of_all = match standing {
-            Standing::Good => &self.of_good,
-            Standing::New => &self.of_new,
-            Standing::Bad => &self.of_bad,
+        let of_all = match reputation {
+            Reputation::Good => &self.of_good,
+            Reputation::New => &self.of_new,
+            Reputation::Bad => &self.of_bad,
         };
         // The limit per address goes first: requests over it must not count towards the shared limit.
         if self.of_address.check_key(&address).is_err() || of_all.check().is_err() {
@@ -122,7 +122,7 @@ impl Reviews {
             }
             Err(_) => return Err(Refusal::Unavailable),
         };
-        lock(&self.past).learn(question, address, answer, now);
+        lock(&self.cache).learn(question, address, answer, now);
         answer
     }
 
@@ -164,9 +164,9 @@ impl Reviews {
     }
 }
 
-// === impl Past ===
+// === impl ReviewCache ===
 
-impl Past {
+impl ReviewCache {
     /// Returns the cached result, if it is recent enough.
     fn answer(&self, question: &Question, now: Instant) -> Option<Answer> {
         if self.yes.get(question).is_some_and(|at| is_within(*at, YES_FOR, now)) {
@@ -175,11 +175,11 @@ impl Past {
         self.no.get(question).filter(|(_, at)| is_within(*at, NO_FOR, now)).map(|(refusal, _)| Err(*refusal))
     }
 
-    fn standing(&self, question: &Question, address: IpAddr, now: Instant) -> Standing {
+    fn reputation(&self, question: &Question, address: IpAddr, now: Instant) -> Reputation {
         if self.yes.get(question).is_some_and(|at| is_within(*at, GOOD_FOR, now)) {
-            return Standing::Good;
+            return Reputation::Good;
         }
-        self.addresses.get(&address).filter(|known| is_remembered(known, now)).map_or(Standing::New, |known| known.0)
+        self.addresses.get(&address).filter(|known| is_remembered(known, now)).map_or(Reputation::New, |known| known.0)
     }
 
     fn learn(&mut self, question: Question, address: IpAddr, answer: Answer, now: Instant) {
@@ -195,15 +195,15 @@ impl Past {
                 self.yes.remove(&question);
             }
         }
-        let was_good = self.standing(&question, address, now) == Standing::Good;
+        let was_good = self.reputation(&question, address, now) == Reputation::Good;
         // A valid token without this one right does not make the address bad.
-        let standing = match answer {
-            Ok(()) => Standing::Good,
-            Err(Refusal::Unknown) if !was_good => Standing::Bad,
+        let reputation = match answer {
+            Ok(()) => Reputation::Good,
+            Err(Refusal::Unknown) if !was_good => Reputation::Bad,
             Err(_) => return,
         };
         make_room(&mut self.addresses, ADDRESSES_MAX, |known| is_remembered(known, now));
-        self.addresses.insert(address, (standing, now));
+        self.addresses.insert(address, (reputation, now));
     }
 }
 
@@ -211,8 +211,8 @@ fn is_within(at: Instant, time: Duration, now: Instant) -> bool {
     now.saturating_duration_since(at) < time
 }
 
-fn is_remembered((standing, at): &(Standing, Instant), now: Instant) -> bool {
-    is_within(*at, if *standing == Standing::Good { GOOD_FOR } else { BAD_FOR }, now)
+fn is_remembered((reputation, at): &(Reputation, Instant), now: Instant) -> bool {
+    is_within(*at, if *reputation == Reputation::Good { GOOD_FOR } else { BAD_FOR }, now)
 }
 
 /// Makes room for one entry: removes expired entries, and if that is not enough, an arbitrary one.
@@ -234,27 +234,27 @@ mod tests {
 
     #[test]
     fn invented_tokens_use_up_their_own_share_only() {
-        let (mut past, now) = (Past::default(), Instant::now());
+        let (mut cache, now) = (ReviewCache::default(), Instant::now());
         let question = |n: u32| (hash(&n.to_string()), Right::Read);
         let address = |n: u8| IpAddr::from([10, 0, 0, n]);
-        assert_eq!(past.standing(&question(0), address(1), now), Standing::New);
-        past.learn(question(0), address(1), Ok(()), now);
-        past.learn(question(1), address(2), Err(Refusal::Unknown), now);
-        past.learn(question(2), address(3), Err(Refusal::TokenForbidden), now);
-        let standings = [1, 2, 3].map(|n| past.standing(&question(9), address(n), now));
-        assert_eq!(standings, [Standing::Good, Standing::Bad, Standing::New]);
+        assert_eq!(cache.reputation(&question(0), address(1), now), Reputation::New);
+        cache.learn(question(0), address(1), Ok(()), now);
+        cache.learn(question(1), address(2), Err(Refusal::Unknown), now);
+        cache.learn(question(2), address(3), Err(Refusal::TokenForbidden), now);
+        let reputations = [1, 2, 3].map(|n| cache.reputation(&question(9), address(n), now));
+        assert_eq!(reputations, [Reputation::Good, Reputation::Bad, Reputation::New]);
         // Behind the address of a good one, and the token of a good one from elsewhere.
-        past.learn(question(3), address(1), Err(Refusal::Unknown), now);
-        assert_eq!(past.standing(&question(9), address(1), now), Standing::Good);
+        cache.learn(question(3), address(1), Err(Refusal::Unknown), now);
+        assert_eq!(cache.reputation(&question(9), address(1), now), Reputation::Good);
         let later = now + YES_FOR;
         assert_eq!(
-            (past.answer(&question(0), later), past.standing(&question(0), address(2), later)),
-            (None, Standing::Good)
+            (cache.answer(&question(0), later), cache.reputation(&question(0), address(2), later)),
+            (None, Reputation::Good)
         );
         for n in 10..20_000 {
-            past.learn(question(n), IpAddr::from(n.to_be_bytes()), Err(Refusal::Unknown), later);
+            cache.learn(question(n), IpAddr::from(n.to_be_bytes()), Err(Refusal::Unknown), later);
         }
-        assert!(past.no.len() <= ANSWERS_MAX && past.addresses.len() <= ADDRESSES_MAX);
-        assert_eq!(past.standing(&question(0), address(200), later), Standing::Good, "no flood displaces it");
+        assert!(cache.no.len() <= ANSWERS_MAX && cache.addresses.len() <= ADDRESSES_MAX);
+        assert_eq!(cache.reputation(&question(0), address(200), later), Reputation::Good, "no flood displaces it");
     }
 }

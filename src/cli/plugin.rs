@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
 
-use super::args::doctor::Look;
+use super::args::doctor::DoctorChecks;
 use super::args::setup::Setup;
 use super::args::{Access, AnalyzeArgs, Args, Format, SimulateArgs, Which, WhoArgs};
 use super::connection::ServerTarget;
@@ -63,7 +63,7 @@ enum Command {
         output: Format,
     },
     /// Check each step of an audit event from the API server to the verdict, and report what is missing.
-    Doctor(Look),
+    Doctor(DoctorChecks),
     /// Find edit wars in audit logs.
     Analyze(AnalyzeArgs),
     /// Replay a log with other limits, and show what they would have paused, and when.

@@ -24,7 +24,7 @@ use crate::journal::reader::Reader;
 use crate::journal::replay;
 use crate::net::Listener;
 use crate::notify::log::Log;
-use crate::notify::metrics::Counting;
+use crate::notify::metrics::MetricsSink;
 use crate::notify::{Changes, Sink, Sinks};
 use crate::pipeline::Pipeline;
 use crate::query::api::{Api, LogLevel};
@@ -123,8 +123,8 @@ impl Server {
         let (webhook_gate, admin_gate) = (webhook_gate.counting(&metrics), admin_gate.counting(&metrics));
 
         let change_signal = ChangeSignal::default();
-        let counting = Counting::new(pipeline.clone(), metrics.clone());
-        let state: Vec<Arc<dyn Sink>> = vec![Arc::new(counting), Arc::new(change_signal.clone())];
+        let metrics_sink = MetricsSink::new(pipeline.clone(), metrics.clone());
+        let state: Vec<Arc<dyn Sink>> = vec![Arc::new(metrics_sink), Arc::new(change_signal.clone())];
         let (journal, replayed) = journal(&config, &pipeline, &metrics, Sinks::new(state.clone()))?.unzip();
         let journal = journal.map(Arc::new);
         let mut sinks = state;

@@ -10,7 +10,7 @@ const READ_BYTES: usize = 256 << 10;
 const INPUT_BYTES_MAX: usize = 2 * EVENT_BYTES_MAX;
 
 /// Yields the lines that an [`Envelope`] converts a stream into.
-pub struct Converted<R> {
+pub struct ConvertingReader<R> {
     inner: R,
     envelope: Box<dyn Envelope>,
     /// Bytes that were read and not converted yet.
@@ -21,14 +21,15 @@ pub struct Converted<R> {
     is_over: bool,
 }
 
-// === impl Converted ===
+// === impl ConvertingReader ===
 
-impl<R: Read> Converted<R> {
+impl<R: Read> ConvertingReader<R> {
     /// Converts a stream that starts with `head`, which was read already, and continues with `inner`.
-    pub fn new(head: Vec<u8>, inner: R, envelope: Box<dyn Envelope>) -> Converted<R> {
-        let mut converted = Converted { inner, envelope, input: head, lines: Vec::new(), returned: 0, is_over: false };
-        converted.convert(false);
-        converted
+    pub fn new(head: Vec<u8>, inner: R, envelope: Box<dyn Envelope>) -> ConvertingReader<R> {
+        let mut reader =
+            ConvertingReader { inner, envelope, input: head, lines: Vec::new(), returned: 0, is_over: false };
+        reader.convert(false);
+        reader
     }
 
     fn convert(&mut self, is_end: bool) {
@@ -59,7 +60,7 @@ impl<R: Read> Converted<R> {
     }
 }
 
-impl<R: Read> Read for Converted<R> {
+impl<R: Read> Read for ConvertingReader<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         while self.returned == self.lines.len() && !self.is_over {
             self.fill()?;
@@ -97,7 +98,7 @@ mod tests {
         for head_len in [0, 1, 50, text.len()] {
             let (head, rest) = text.as_bytes().split_at(head_len);
             let mut lines = String::new();
-            Converted::new(head.to_vec(), rest, (format.open)()).read_to_string(&mut lines).unwrap();
+            ConvertingReader::new(head.to_vec(), rest, (format.open)()).read_to_string(&mut lines).unwrap();
             assert_eq!(lines, format!("{READ}\n{READ}\n"));
         }
     }
@@ -106,7 +107,7 @@ mod tests {
     fn events_before_an_error_are_returned_first() {
         let text = format!("[{READ},{READ},{{");
         let mut lines = Vec::new();
-        let mut reader = Converted::new(Vec::new(), Torn(text.as_bytes()), (recognize(b"[\n").unwrap().open)());
+        let mut reader = ConvertingReader::new(Vec::new(), Torn(text.as_bytes()), (recognize(b"[\n").unwrap().open)());
         let error = reader.read_to_end(&mut lines).unwrap_err();
         assert_eq!(error.to_string(), "torn");
         assert_eq!(String::from_utf8(lines).unwrap(), format!("{READ}\n{READ}\n{{"));
@@ -120,7 +121,7 @@ mod tests {
                 0
             }
         }
-        let error = Converted::new(Vec::new(), io::repeat(b'x'), Box::new(Stuck)).read(&mut [0; 8]).unwrap_err();
+        let error = ConvertingReader::new(Vec::new(), io::repeat(b'x'), Box::new(Stuck)).read(&mut [0; 8]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }

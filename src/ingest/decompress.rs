@@ -15,7 +15,7 @@ const FREE_BYTES: u64 = 64 << 20;
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// An opened stream.
-pub struct Opened {
+pub struct DecompressedStream {
     /// Yields the decompressed content.
     pub reader: Box<dyn Read + Send>,
     /// Whether the stream is compressed, so that reading it costs CPU time.
@@ -27,24 +27,24 @@ pub struct Opened {
 ///
 /// # Errors
 /// Errors of reading the first bytes.
-pub fn open(inner: impl Read + Send + 'static, read: Arc<AtomicU64>) -> io::Result<Opened> {
+pub fn open(inner: impl Read + Send + 'static, read: Arc<AtomicU64>) -> io::Result<DecompressedStream> {
     let taken = Arc::new(AtomicU64::new(0));
-    let counted = Counted { inner, counters: [read, taken.clone()] };
-    let mut buffered = BufReader::with_capacity(BUFFER_BYTES, counted);
+    let counting = CountingReader { inner, counters: [read, taken.clone()] };
+    let mut buffered = BufReader::with_capacity(BUFFER_BYTES, counting);
     let is_packed = buffered.fill_buf()?.starts_with(&[0x1f, 0x8b]);
     let reader: Box<dyn Read + Send> = match is_packed {
-        true => Box::new(Capped { inner: MultiGzDecoder::new(buffered), taken, given: 0 }),
+        true => Box::new(LimitedReader { inner: MultiGzDecoder::new(buffered), taken, given: 0 }),
         false => Box::new(buffered),
     };
-    Ok(Opened { reader, is_packed })
+    Ok(DecompressedStream { reader, is_packed })
 }
 
-struct Counted<R> {
+struct CountingReader<R> {
     inner: R,
     counters: [Arc<AtomicU64>; 2],
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
         for counter in &self.counters {
@@ -54,14 +54,14 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-struct Capped<R> {
+struct LimitedReader<R> {
     inner: R,
     /// Compressed bytes read and decompressed bytes returned, of this stream.
     taken: Arc<AtomicU64>,
     given: u64,
 }
 
-impl<R: Read> Read for Capped<R> {
+impl<R: Read> Read for LimitedReader<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
         self.given += n as u64;

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::group_commit::GroupCommitWriter;
 use super::reader::Reader;
 use super::record::Record;
-use super::shared::{AppendRequest, Shared};
+use super::shared::{AppendRequest, WriterStatus};
 pub use super::shared::{LOOK_EVERY, OnFailure, Replay, Settings, Unavailable};
 use crate::notify::{Changes, Sink};
 use crate::telemetry::metrics::Metrics;
@@ -27,7 +27,7 @@ use crate::util::lock::lock;
 pub struct Journal {
     requests: Mutex<Option<Sender<AppendRequest>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    shared: Arc<Shared>,
+    shared: Arc<WriterStatus>,
 }
 
 // === impl Journal ===
@@ -43,7 +43,7 @@ impl Journal {
         metrics: &Metrics,
         replay: Replay,
     ) -> std::io::Result<(Journal, oneshot::Receiver<()>)> {
-        let shared = Arc::new(Shared::new(settings.on_failure, metrics));
+        let shared = Arc::new(WriterStatus::new(settings.on_failure, metrics));
         let (sender, requests) = mpsc::channel();
         let (opened, is_opened) = oneshot::channel();
         let mut writer = GroupCommitWriter::new(settings, requests, shared.clone(), replay);

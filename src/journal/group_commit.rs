@@ -9,7 +9,7 @@ use super::Error;
 use super::head::Head;
 use super::reader::SealedSegments;
 use super::record::Record;
-use super::shared::{AppendRequest, OnFailure, Replay, Settings, Shared, Unavailable};
+use super::shared::{AppendRequest, OnFailure, Replay, Settings, Unavailable, WriterStatus};
 use super::store::{self, Location, Store};
 use crate::audit::event::Micros;
 use crate::pipeline::Transition;
@@ -24,7 +24,7 @@ const TRY_SHARE: u32 = 10;
 pub(super) struct GroupCommitWriter {
     settings: Settings,
     requests: Receiver<AppendRequest>,
-    shared: Arc<Shared>,
+    shared: Arc<WriterStatus>,
     replay: Option<Replay>,
     store: Option<Store>,
     /// State of sealed segments that is carried over when the store is opened again.
@@ -47,7 +47,7 @@ impl GroupCommitWriter {
     pub(super) fn new(
         settings: Settings,
         requests: Receiver<AppendRequest>,
-        shared: Arc<Shared>,
+        shared: Arc<WriterStatus>,
         replay: Replay,
     ) -> GroupCommitWriter {
         GroupCommitWriter {

@@ -23,12 +23,12 @@ pub(super) struct Head {
     disk: Disk,
     path: PathBuf,
     file: File,
-    known: Known,
+    known: HeadContent,
 }
 
 /// The content of a head file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Known {
+pub(super) struct HeadContent {
     /// Number of the first segment that retention has not removed.
     pub(super) first: u64,
     /// Number of the last segment that was created.
@@ -43,7 +43,7 @@ pub(super) enum Found {
     /// Empty: the journal is new, or older than head files are.
     Nothing,
     /// Valid content.
-    Known(Known),
+    Known(HeadContent),
     /// Content that does not parse.
     Damaged,
 }
@@ -67,7 +67,7 @@ impl Head {
         let (mut head, found) = Head::open_file(disk, folder, false)?;
         match found {
             Found::Known(known) if known.complete_since < complete_since => {
-                head.known = Known { complete_since, ..known };
+                head.known = HeadContent { complete_since, ..known };
                 head.write()
             }
             _ => Ok(()),
@@ -86,17 +86,17 @@ impl Head {
         }
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(unusable)?;
-        let found = match (text.is_empty(), Known::parse(&text)) {
+        let found = match (text.is_empty(), HeadContent::parse(&text)) {
             (true, _) => Found::Nothing,
             (false, Some(known)) => Found::Known(known),
             (false, None) => Found::Damaged,
         };
-        let known = if let Found::Known(known) = found { known } else { Known::default() };
+        let known = if let Found::Known(known) = found { known } else { HeadContent::default() };
         Ok((Head { disk: disk.clone(), path, file, known }, found))
     }
 
     /// Returns the current content.
-    pub(super) fn known(&self) -> Known {
+    pub(super) fn known(&self) -> HeadContent {
         self.known
     }
 
@@ -104,7 +104,7 @@ impl Head {
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub(super) fn set(&mut self, known: Known) -> Result<(), Error> {
+    pub(super) fn set(&mut self, known: HeadContent) -> Result<(), Error> {
         if known == self.known {
             return Ok(());
         }
@@ -120,21 +120,21 @@ impl Head {
     }
 }
 
-// === impl Known ===
+// === impl HeadContent ===
 
-impl Known {
+impl HeadContent {
     fn text(&self) -> String {
         // There are no writes from before 1970 that could be missing.
         let complete_since = self.complete_since.max(0);
         format!("editwar journal: files {:020} to {:020}, complete since {complete_since:020}\n", self.first, self.last)
     }
 
-    fn parse(text: &[u8]) -> Option<Known> {
+    fn parse(text: &[u8]) -> Option<HeadContent> {
         let rest = std::str::from_utf8(text).ok()?.strip_prefix("editwar journal: files ")?;
         let (first, rest) = rest.split_once(" to ")?;
         let (last, rest) = rest.split_once(", complete since ")?;
         let complete_since = rest.strip_suffix('\n')?;
-        let known = Known {
+        let known = HeadContent {
             first: first.parse().ok()?,
             last: last.parse().ok()?,
             complete_since: complete_since.parse().ok()?,
@@ -149,22 +149,22 @@ mod tests {
 
     #[test]
     fn a_head_is_read_as_it_was_written_and_everything_else_is_damage() {
-        let known = Known { first: 3, last: 12, complete_since: 1_795_400_000_000_001 };
+        let known = HeadContent { first: 3, last: 12, complete_since: 1_795_400_000_000_001 };
         let text = known.text();
-        assert_eq!(Known::parse(text.as_bytes()), Some(known));
+        assert_eq!(HeadContent::parse(text.as_bytes()), Some(known));
         for end in 0..text.len() {
-            assert_eq!(Known::parse(&text.as_bytes()[..end]), None);
+            assert_eq!(HeadContent::parse(&text.as_bytes()[..end]), None);
         }
-        assert_eq!(Known::parse(&vec![0; text.len()]), None);
+        assert_eq!(HeadContent::parse(&vec![0; text.len()]), None);
     }
 
     #[test]
     fn a_head_that_was_written_in_part_says_no_less_than_before() {
-        let before = Known { first: 3, last: 99, complete_since: 1_795_399_999_999_999 };
-        let after = Known { first: 4, last: 100, complete_since: 1_795_400_000_000_001 };
+        let before = HeadContent { first: 3, last: 99, complete_since: 1_795_399_999_999_999 };
+        let after = HeadContent { first: 4, last: 100, complete_since: 1_795_400_000_000_001 };
         let (old, new) = (before.text(), after.text());
         for end in 0..=old.len() {
-            let torn = Known::parse(&[&new.as_bytes()[..end], &old.as_bytes()[end..]].concat()).unwrap();
+            let torn = HeadContent::parse(&[&new.as_bytes()[..end], &old.as_bytes()[end..]].concat()).unwrap();
             assert!(torn.first >= before.first && torn.last >= before.last, "{torn:?}");
             assert!(torn.complete_since >= before.complete_since, "{torn:?}");
         }

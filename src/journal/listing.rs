@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::head::{Found, Known};
+use super::head::{Found, HeadContent};
 use super::segment::DRAFT;
 use crate::audit::event::Micros;
 
@@ -64,7 +64,7 @@ impl Listing {
     }
 
     /// Returns the content of the head, corrected for segments that are missing.
-    pub(super) fn reconcile(&self, found: Found, now: Micros) -> Known {
+    pub(super) fn reconcile(&self, found: Found, now: Micros) -> HeadContent {
         let numbers: BTreeSet<u64> = self.numbers().collect();
         let (first, last) = (numbers.first().copied().unwrap_or(0), numbers.last().copied().unwrap_or(0));
         let mut known = match found {
@@ -72,9 +72,9 @@ impl Listing {
             // A journal from before head files existed: what retention removed is not known.
             Found::Nothing if !numbers.is_empty() => {
                 let oldest = self.sealed.first().filter(|(number, ..)| *number > 1).map(|(.., last)| last + 1);
-                Known { first, last, complete_since: oldest.unwrap_or(0).min(now) }
+                HeadContent { first, last, complete_since: oldest.unwrap_or(0).min(now) }
             }
-            Found::Nothing | Found::Damaged => Known { first, last, complete_since: now },
+            Found::Nothing | Found::Damaged => HeadContent { first, last, complete_since: now },
         };
         let mut lost = None;
         let expected = numbers.range(known.first..).copied();

@@ -56,7 +56,7 @@ pub struct Unavailable;
 pub type Replay = Box<dyn FnMut(&Reader, Option<Micros>) -> Result<Vec<Transition>, Error> + Send>;
 
 /// State that the writer thread publishes.
-pub(super) struct Shared {
+pub(super) struct WriterStatus {
     /// Reads the journal, while it is open.
     pub(super) reader: Mutex<Option<Reader>>,
     /// Why the next write would not be stored, or may not be.
@@ -76,11 +76,11 @@ pub(super) struct AppendRequest {
     pub(super) done: Option<oneshot::Sender<Result<(), Unavailable>>>,
 }
 
-// === impl Shared ===
+// === impl WriterStatus ===
 
-impl Shared {
+impl WriterStatus {
     /// Creates the metrics, with nothing to read yet.
-    pub(super) fn new(on_failure: OnFailure, metrics: &Metrics) -> Shared {
+    pub(super) fn new(on_failure: OnFailure, metrics: &Metrics) -> WriterStatus {
         let gauge = |name: &str, help: &str| metrics.register(IntGauge::new(name, help).expect("valid"));
         let outcomes =
             Opts::new("editwar_journal_records_total", "Writes, by outcome: committed, dropped or rejected.");
@@ -92,7 +92,7 @@ impl Shared {
             "Time to write a group of batches to disk, in seconds.",
         )
         .buckets(vec![0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0]);
-        Shared {
+        WriterStatus {
             reader: Mutex::new(None),
             trouble: Mutex::new(Some("opening the journal".into())),
             on_failure,

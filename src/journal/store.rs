@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::Error;
 use super::disk::Disk;
-use super::head::{Found, Head, Known};
+use super::head::{Found, Head, HeadContent};
 use super::listing::{ASIDE, Listing, PROBE, SUFFIX};
 use super::reader::{Reader, SealedSegment, SealedSegments};
 use super::record::Record;
@@ -190,7 +190,7 @@ impl Store {
         {
             let earliest = earliest.max(latest.unwrap_or(now).saturating_sub(self.retention.age));
             let known = self.head.known();
-            self.head.set(Known { complete_since: known.complete_since.min(earliest), ..known })?;
+            self.head.set(HeadContent { complete_since: known.complete_since.min(earliest), ..known })?;
         }
         self.active.append(records.iter().copied(), transitions.iter().copied())?;
         self.check_location()?;
@@ -241,7 +241,7 @@ impl Store {
     pub fn note_lost(&mut self, until: Micros) -> Result<(), Error> {
         self.is_fresh = false;
         let known = self.head.known();
-        self.head.set(Known { complete_since: known.complete_since.max(until.saturating_add(1)), ..known })
+        self.head.set(HeadContent { complete_since: known.complete_since.max(until.saturating_add(1)), ..known })
     }
 
     /// Checks whether a group of this size can be written, by writing it.
@@ -272,7 +272,7 @@ impl Store {
         self.number = number;
         self.begun = self.newest;
         self.last = i64::MIN;
-        self.head.set(Known { last: number, ..self.head.known() })
+        self.head.set(HeadContent { last: number, ..self.head.known() })
     }
 
     /// Removes the oldest segments that are beyond the age or size limit.
@@ -288,7 +288,7 @@ impl Store {
         let (Some(last), Some(until)) = (over.last(), over.iter().map(|file| file.last).max()) else { return };
         // The head is updated on disk before the files are removed.
         let known = self.head.known();
-        let known = Known {
+        let known = HeadContent {
             first: known.first.max(last.number + 1),
             complete_since: known.complete_since.max(until.saturating_add(1)),
             ..known

@@ -16,11 +16,11 @@ pub struct Budget {
 struct Inner {
     max: usize,
     client_max: usize,
-    used: Mutex<Used>,
+    used: Mutex<Usage>,
 }
 
 #[derive(Debug, Default)]
-struct Used {
+struct Usage {
     all: usize,
     by_client: HashMap<IpAddr, usize>,
 }

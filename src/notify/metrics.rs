@@ -11,17 +11,17 @@ use crate::pipeline::{Pipeline, Transition};
 use crate::telemetry::metrics::Metrics;
 
 /// Updates the thrashing counters, and the counter of transitions.
-pub struct Counting {
+pub struct MetricsSink {
     pipeline: Arc<Pipeline>,
     metrics: Metrics,
 }
 
-// === impl Counting ===
+// === impl MetricsSink ===
 
-impl Counting {
+impl MetricsSink {
     /// Creates a sink that updates `metrics`. The kinds of the objects are looked up in `pipeline`.
-    pub fn new(pipeline: Arc<Pipeline>, metrics: Metrics) -> Counting {
-        Counting { pipeline, metrics }
+    pub fn new(pipeline: Arc<Pipeline>, metrics: Metrics) -> MetricsSink {
+        MetricsSink { pipeline, metrics }
     }
 
     /// Creates counters at zero for an object that became contested, since `increase()` misses the first value of a
@@ -40,7 +40,7 @@ impl Counting {
     }
 }
 
-impl Sink for Counting {
+impl Sink for MetricsSink {
     fn publish(&self, changes: &Changes<'_>) {
         for Transition { object, to, .. } in changes.transitions {
             self.metrics.transitions.with_label_values(&[to.as_str()]).inc();

@@ -50,7 +50,7 @@ pub struct Timeline {
 }
 
 /// A reader of the journal, which queries use one at a time.
-struct Opened<'a> {
+struct JournalQuery<'a> {
     reader: Reader,
     since: Micros,
     _permit: MutexGuard<'a, ()>,
@@ -63,29 +63,29 @@ pub(super) fn wars(call: &Call<'_>) -> Result<Reply, Failure> {
 
 pub(super) fn find(call: &Call<'_>) -> Result<Reply, Failure> {
     let filter = call.parameters.filter()?;
-    let opened = open(call, call.parameters.get("since"))?;
-    let kept = match &opened {
-        Some(opened) => opened.history(call).named(&filter).map_err(unreadable)?,
+    let query = open_journal(call, call.parameters.get("since"))?;
+    let kept = match &query {
+        Some(query) => query.history(call).named(&filter).map_err(unreadable)?,
         None => Vec::new(),
     };
     let key =
         call.api.reporter().resolve_object(&filter, kept).map_err(|why| Failure::new(StatusCode::NOT_FOUND, why))?;
-    Ok(json(&look(call, opened.as_ref(), &key)?))
+    Ok(json(&look(call, query.as_ref(), &key)?))
 }
 
 pub(super) fn transitions(call: &Call<'_>) -> Result<Reply, Failure> {
     let filter = call.parameters.filter()?;
     let since = call.parameters.get("since").unwrap_or(TRANSITIONS_SINCE);
-    let opened = open(call, Some(since))?.expect("a time is asked for");
-    Ok(json(&opened.history(call).transitions(&filter).map_err(unreadable)?))
+    let query = open_journal(call, Some(since))?.expect("a time is asked for");
+    Ok(json(&query.history(call).transitions(&filter).map_err(unreadable)?))
 }
 
 pub(super) fn object(call: &Call<'_>) -> Result<Reply, Failure> {
-    Ok(json(&asked(call)?))
+    Ok(json(&find_by_path(call)?))
 }
 
 pub(super) fn participants(call: &Call<'_>) -> Result<Reply, Failure> {
-    let found = asked(call)?;
+    let found = find_by_path(call)?;
     let war = found.wars.first();
     let is_party = |p: &Party| war.is_some_and(|w| w.parties.iter().any(|q| q.actor == p.actor));
     let (parties, other_writers) = found.actors.into_iter().partition(is_party);
@@ -93,25 +93,25 @@ pub(super) fn participants(call: &Call<'_>) -> Result<Reply, Failure> {
 }
 
 pub(super) fn timeline(call: &Call<'_>) -> Result<Reply, Failure> {
-    let Participants { object, timeline, complete_since, transitions, .. } = asked(call)?;
+    let Participants { object, timeline, complete_since, transitions, .. } = find_by_path(call)?;
     Ok(json(&Timeline { object, timeline, complete_since, transitions }))
 }
 
 /// Returns the participants of the object that the path names.
-fn asked(call: &Call<'_>) -> Result<Participants, Failure> {
-    look(call, open(call, call.parameters.get("since"))?.as_ref(), &call.object())
+fn find_by_path(call: &Call<'_>) -> Result<Participants, Failure> {
+    look(call, open_journal(call, call.parameters.get("since"))?.as_ref(), &call.object())
 }
 
-fn look(call: &Call<'_>, opened: Option<&Opened<'_>>, key: &ObjectKey) -> Result<Participants, Failure> {
-    let found = match opened {
-        Some(opened) => opened.history(call).participants(key).map_err(unreadable)?,
+fn look(call: &Call<'_>, query: Option<&JournalQuery<'_>>, key: &ObjectKey) -> Result<Participants, Failure> {
+    let found = match query {
+        Some(query) => query.history(call).participants(key).map_err(unreadable)?,
         None => call.api.reporter().participants(key),
     };
     found.ok_or_else(|| Failure::new(StatusCode::NOT_FOUND, "editwar has seen no write to this object"))
 }
 
 /// Opens the journal for queries since a time. Returns `None` without a time.
-fn open<'a>(call: &Call<'a>, since: Option<&str>) -> Result<Option<Opened<'a>>, Failure> {
+fn open_journal<'a>(call: &Call<'a>, since: Option<&str>) -> Result<Option<JournalQuery<'a>>, Failure> {
     let Some(text) = since else { return Ok(None) };
     let Some(since) = history::since(text, call.api.pipeline().latest().unwrap_or(0)) else {
         let error = format!("expected a time such as 2026-02-11T10:00:00Z or a duration such as 7d, got \"{text}\"");
@@ -126,12 +126,12 @@ fn open<'a>(call: &Call<'a>, since: Option<&str>) -> Result<Option<Opened<'a>>, 
         return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error));
     };
     let reader = journal.reader().map_err(|why| Failure::new(StatusCode::SERVICE_UNAVAILABLE, why))?;
-    Ok(Some(Opened { reader, since, _permit: permit }))
+    Ok(Some(JournalQuery { reader, since, _permit: permit }))
 }
 
-// === impl Opened ===
+// === impl JournalQuery ===
 
-impl Opened<'_> {
+impl JournalQuery<'_> {
     fn history<'a>(&'a self, call: &Call<'a>) -> History<'a> {
         let api = call.api;
         History { reader: &self.reader, pipeline: api.pipeline(), classes: api.classes(), since: self.since }

@@ -30,7 +30,7 @@ pub struct Levels {
 pub fn start(level: &str) -> Result<Levels, Unknown> {
     let (filter, handle) = reload::Layer::new(filter(level)?);
     let is_terminal = io::stderr().is_terminal();
-    let writer = move || Harmless { inner: io::stderr(), is_json: !is_terminal };
+    let writer = move || EscapingWriter { inner: io::stderr(), is_json: !is_terminal };
     let layer = fmt::layer().with_writer(writer).with_target(false);
     let layer = if is_terminal {
         layer.with_ansi(std::env::var_os("NO_COLOR").is_none()).boxed()
@@ -54,12 +54,12 @@ pub fn start(level: &str) -> Result<Levels, Unknown> {
 }
 
 /// Escapes terminal control sequences in log lines, since anyone can choose the names in them.
-struct Harmless<W> {
+struct EscapingWriter<W> {
     inner: W,
     is_json: bool,
 }
 
-impl<W: Write> Write for Harmless<W> {
+impl<W: Write> Write for EscapingWriter<W> {
     /// The subscriber writes a whole line at a time.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
@@ -124,13 +124,13 @@ mod tests {
     #[test]
     fn nothing_in_a_line_of_the_log_is_obeyed() {
         let line = "{\"name\":\"a\u{9b}2J\u{202e}\u{200b}\u{2028}\u{e0041}\"}\n";
-        let mut json = Harmless { inner: Vec::new(), is_json: true };
+        let mut json = EscapingWriter { inner: Vec::new(), is_json: true };
         json.write_all(line.as_bytes()).unwrap();
         let written = String::from_utf8(json.inner).unwrap();
         assert!(!written.trim_end().contains(escape::is_harmful), "{written}");
         let values = [line, &written].map(|text| serde_json::from_str::<serde_json::Value>(text).unwrap());
         assert_eq!(values[0], values[1]);
-        let mut coloured = Harmless { inner: Vec::new(), is_json: false };
+        let mut coloured = EscapingWriter { inner: Vec::new(), is_json: false };
         coloured.write_all("\u{1b}[31mERROR\u{1b}[0m a\u{9b}b\n".as_bytes()).unwrap();
         assert_eq!(String::from_utf8(coloured.inner).unwrap(), "\u{1b}[31mERROR\u{1b}[0m a\\u{9b}b\n");
     }

@@ -14,7 +14,7 @@ use editwar::journal::committer::{Journal, OnFailure, Settings};
 use editwar::journal::disk::Disk;
 use editwar::journal::replay;
 use editwar::journal::store::Retention;
-use editwar::notify::metrics::Counting;
+use editwar::notify::metrics::MetricsSink;
 use editwar::notify::{Changes, Sink, Sinks};
 use editwar::pipeline::{Batch, Bounds, Pipeline, Transition};
 use editwar::query::views::Report;
@@ -304,8 +304,8 @@ fn a_replay_of_the_journal_makes_the_same_transitions_and_counts() {
         let (journal, is_open) = Journal::start(settings, &metrics, Box::new(|_, _| Ok(Vec::new()))).unwrap();
         is_open.blocking_recv().unwrap();
         let journal = Arc::new(journal);
-        let counting = Arc::new(Counting::new(pipeline.clone(), metrics.clone()));
-        let sinks = Sinks::new(vec![Arc::new(kept.clone()), counting, journal.clone()]);
+        let metrics_sink = Arc::new(MetricsSink::new(pipeline.clone(), metrics.clone()));
+        let sinks = Sinks::new(vec![Arc::new(kept.clone()), metrics_sink, journal.clone()]);
         let intake = Intake::new(pipeline.clone(), metrics.clone(), sinks.clone()).with_journal(Some(journal.clone()));
         // The journal keeps no bodies of Secrets, so that a replay knows less about them than there was known before.
         let mut lines = util::lines(&log);
@@ -318,8 +318,8 @@ fn a_replay_of_the_journal_makes_the_same_transitions_and_counts() {
         sinks.publish(&Changes { transitions: &pipeline.pass_time("", end), thrashing: &[] });
 
         let (replayed, replayed_metrics, replayed_kept) = new();
-        let counting = Arc::new(Counting::new(replayed.clone(), replayed_metrics.clone()));
-        let sinks = Sinks::new(vec![Arc::new(replayed_kept.clone()), counting]);
+        let metrics_sink = Arc::new(MetricsSink::new(replayed.clone(), replayed_metrics.clone()));
+        let sinks = Sinks::new(vec![Arc::new(replayed_kept.clone()), metrics_sink]);
         replay::replay(&journal.reader().unwrap(), i64::MIN, &replayed, |changes| sinks.publish(changes)).unwrap();
         sinks.publish(&Changes { transitions: &replayed.pass_time("", end), thrashing: &[] });
         journal.close();

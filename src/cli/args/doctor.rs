@@ -9,7 +9,7 @@ use super::common::{Access, Format, Remote};
 pub struct DoctorArgs {
     /// The checks.
     #[command(flatten)]
-    pub look: Look,
+    pub look: DoctorChecks,
     /// The server.
     #[command(flatten)]
     pub remote: Remote,
@@ -20,7 +20,7 @@ pub struct DoctorArgs {
 
 /// What `doctor` checks.
 #[derive(Debug, clap::Args)]
-pub struct Look {
+pub struct DoctorChecks {
     /// Kubeconfig of kube-apiserver's --audit-webhook-config-file, to check the connection that it describes.
     #[arg(long, value_name = "FILE")]
     pub webhook: Option<PathBuf>,

@@ -30,7 +30,7 @@ const EMPTY_BATCH: &str = r#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1",
 const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The content of a webhook kubeconfig.
-struct Way {
+struct WebhookTarget {
     uri: http::Uri,
     server_name: String,
     authority: Option<Vec<u8>>,
@@ -40,19 +40,19 @@ struct Way {
 
 /// Checks each step of the connection that a webhook kubeconfig describes, up to the first failure.
 pub(super) async fn check(file: &Path, findings: &mut Findings) {
-    let way = match read(file) {
-        Ok(way) => way,
+    let target = match read(file) {
+        Ok(target) => target,
         Err(error) => {
             let hint =
                 "print one with `editwar setup webhook`, and give it to kube-apiserver as --audit-webhook-config-file";
             return findings.bad("webhook kubeconfig", format!("{error:#}"), hint);
         }
     };
-    findings.good("webhook kubeconfig", format!("{} posts to {}", file.display(), way.uri));
-    if !check_certificate(&way, findings) {
+    findings.good("webhook kubeconfig", format!("{} posts to {}", file.display(), target.uri));
+    if !check_certificate(&target, findings) {
         return;
     }
-    let (host, port) = (way.uri.host().unwrap_or_default(), way.uri.port_u16().unwrap_or(443));
+    let (host, port) = (target.uri.host().unwrap_or_default(), target.uri.port_u16().unwrap_or(443));
     let address = format!("{host}:{port}");
     let stream = match tokio::time::timeout(TIMEOUT, TcpStream::connect(&address)).await {
         Ok(Ok(stream)) => stream,
@@ -60,15 +60,15 @@ pub(super) async fn check(file: &Path, findings: &mut Findings) {
         Err(_) => return unreachable(&address, "timed out", findings),
     };
     findings.good("listener", format!("{address} accepts connections"));
-    if way.uri.scheme_str() != Some("https") {
+    if target.uri.scheme_str() != Some("https") {
         findings.weak(
             "TLS",
             "the webhook uses plain HTTP".into(),
             "configure webhook.tls, unless kube-apiserver runs on the same machine",
         );
-        return post(&way, stream, findings).await;
+        return post(&target, stream, findings).await;
     }
-    let config = match tls(&way) {
+    let config = match tls(&target) {
         Ok(config) => config,
         Err(error) => {
             return findings.bad(
@@ -78,21 +78,21 @@ pub(super) async fn check(file: &Path, findings: &mut Findings) {
             );
         }
     };
-    let Ok(name) = ServerName::try_from(way.server_name.clone()) else {
+    let Ok(name) = ServerName::try_from(target.server_name.clone()) else {
         return findings.bad(
             "TLS",
-            format!("`{}` is not a valid server name", way.server_name),
+            format!("`{}` is not a valid server name", target.server_name),
             "correct tls-server-name",
         );
     };
     let connected = TlsConnector::from(Arc::new(config)).connect(name, stream);
     match tokio::time::timeout(TIMEOUT, connected).await {
         Ok(Ok(stream)) => {
-            findings.good("TLS", format!("the certificate is valid for {}", way.server_name));
-            post(&way, stream, findings).await;
+            findings.good("TLS", format!("the certificate is valid for {}", target.server_name));
+            post(&target, stream, findings).await;
         }
         Ok(Err(error)) => {
-            let (text, hint) = tls_trouble(&error, &way.server_name);
+            let (text, hint) = tls_trouble(&error, &target.server_name);
             findings.bad("TLS", text, &hint);
         }
         Err(_) => findings.bad("TLS", "the handshake timed out".into(), "check that editwar's webhook listens there"),
@@ -104,7 +104,7 @@ fn unreachable(address: &str, why: &str, findings: &mut Findings) {
     findings.bad("listener", format!("{address} does not respond: {why}"), hint);
 }
 
-fn read(file: &Path) -> Result<Way> {
+fn read(file: &Path) -> Result<WebhookTarget> {
     let config = Kubeconfig::read_from(file).with_context(|| file.display().to_string())?;
     // Uses the current context.
     let context = config.current_context.as_deref().unwrap_or_default();
@@ -114,10 +114,10 @@ fn read(file: &Path) -> Result<Way> {
     let cluster = cluster.ok_or_else(|| anyhow!("{} has no cluster {}", file.display(), context.cluster))?;
     let user = context.user.as_deref().unwrap_or_default();
     let user = config.auth_infos.iter().find(|u| u.name == user).and_then(|u| u.auth_info.as_ref());
-    way(cluster, user)
+    target(cluster, user)
 }
 
-fn way(cluster: &Cluster, user: Option<&AuthInfo>) -> Result<Way> {
+fn target(cluster: &Cluster, user: Option<&AuthInfo>) -> Result<WebhookTarget> {
     let server = cluster.server.as_deref().ok_or_else(|| anyhow!("the cluster has no server"))?;
     let uri: http::Uri = server.parse().with_context(|| format!("server {server}"))?;
     let host = uri.host().ok_or_else(|| anyhow!("server {server} has no host"))?.trim_matches(['[', ']']).to_owned();
@@ -128,7 +128,7 @@ fn way(cluster: &Cluster, user: Option<&AuthInfo>) -> Result<Way> {
     };
     let authority = get(cluster.certificate_authority_data.as_deref(), cluster.certificate_authority.as_deref())
         .context("certificate-authority")?;
-    let mut way = Way {
+    let mut target = WebhookTarget {
         server_name: cluster.tls_server_name.clone().unwrap_or(host),
         uri,
         authority,
@@ -138,15 +138,15 @@ fn way(cluster: &Cluster, user: Option<&AuthInfo>) -> Result<Way> {
     if let Some(user) = user {
         let certificate = get(user.client_certificate_data.as_deref(), user.client_certificate.as_deref());
         let key = get(user.client_key_data.as_ref().map(|k| k.expose_secret()), user.client_key.as_deref());
-        way.certificate = certificate.context("client-certificate")?.zip(key.context("client-key")?);
-        way.token = user.token.as_ref().map(|token| token.expose_secret().to_owned());
+        target.certificate = certificate.context("client-certificate")?.zip(key.context("client-key")?);
+        target.token = user.token.as_ref().map(|token| token.expose_secret().to_owned());
     }
-    Ok(way)
+    Ok(target)
 }
 
 /// Checks whether the client certificate, if there is one, is valid today.
-fn check_certificate(way: &Way, findings: &mut Findings) -> bool {
-    let Some((certificate, _)) = &way.certificate else { return true };
+fn check_certificate(target: &WebhookTarget, findings: &mut Findings) -> bool {
+    let Some((certificate, _)) = &target.certificate else { return true };
     let hint = "renew it with `editwar setup certs`, print the kubeconfig again, and restart kube-apiserver";
     let facts = match certs::facts(certificate) {
         Ok(facts) => facts,
@@ -169,16 +169,17 @@ fn check_certificate(way: &Way, findings: &mut Findings) -> bool {
     true
 }
 
-fn tls(way: &Way) -> Result<ClientConfig> {
+fn tls(target: &WebhookTarget) -> Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    let authority = way.authority.as_deref().ok_or_else(|| anyhow!("the kubeconfig has no certificate authority"))?;
+    let authority =
+        target.authority.as_deref().ok_or_else(|| anyhow!("the kubeconfig has no certificate authority"))?;
     for certificate in CertificateDer::pem_slice_iter(authority) {
         roots.add(certificate.context("certificate-authority")?).context("certificate-authority")?;
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots);
-    Ok(match &way.certificate {
+    Ok(match &target.certificate {
         None => builder.with_no_client_auth(),
         Some((chain, key)) => {
             let chain: Vec<CertificateDer<'static>> =
@@ -222,18 +223,18 @@ fn tls_trouble(error: &std::io::Error, name: &str) -> (String, String) {
 }
 
 /// Posts an empty batch, in the same way as kube-apiserver.
-async fn post<S>(way: &Way, stream: S, findings: &mut Findings)
+async fn post<S>(target: &WebhookTarget, stream: S, findings: &mut Findings)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let hint = "configure the client in webhook.auth: its CA and its name, or its token";
-    match tokio::time::timeout(TIMEOUT, send(way, stream)).await {
-        Ok(Ok(StatusCode::OK)) => findings.good("webhook", format!("{} accepts batches", way.uri.path())),
+    match tokio::time::timeout(TIMEOUT, send(target, stream)).await {
+        Ok(Ok(StatusCode::OK)) => findings.good("webhook", format!("{} accepts batches", target.uri.path())),
         Ok(Ok(status @ StatusCode::UNAUTHORIZED)) => {
             findings.bad("authentication", format!("the server rejects the client ({status})"), hint);
         }
         Ok(Ok(status @ StatusCode::FORBIDDEN)) => {
-            let text = format!("the client may not post to {} ({status})", way.uri.path());
+            let text = format!("the client may not post to {} ({status})", target.uri.path());
             findings.bad(
                 "authentication",
                 text,
@@ -241,7 +242,7 @@ where
             );
         }
         Ok(Ok(StatusCode::NOT_FOUND)) => {
-            let text = format!("the webhook has no path {}", way.uri.path());
+            let text = format!("the webhook has no path {}", target.uri.path());
             findings.bad("webhook", text, "set a server URL in the kubeconfig that ends in /audit or /audit/CLUSTER");
         }
         Ok(Ok(status)) => findings.bad("webhook", format!("returns {status}"), "see the server's log"),
@@ -251,17 +252,17 @@ where
     }
 }
 
-async fn send<S>(way: &Way, stream: S) -> Result<StatusCode>
+async fn send<S>(target: &WebhookTarget, stream: S) -> Result<StatusCode>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let path = way.uri.path_and_query().map_or("/", |p| p.as_str());
+    let path = target.uri.path_and_query().map_or("/", |p| p.as_str());
     let mut request = Request::post(path)
-        .header("host", way.uri.authority().map_or("", |a| a.as_str()))
+        .header("host", target.uri.authority().map_or("", |a| a.as_str()))
         .header("content-type", "application/json");
-    if let Some(token) = &way.token {
+    if let Some(token) = &target.token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
     let sent = sender.send_request(request.body(Full::new(Bytes::from_static(EMPTY_BATCH.as_bytes())))?).await;

@@ -12,7 +12,7 @@ use std::io::Write;
 use anyhow::Result;
 
 use self::findings::{Findings, State};
-use super::args::doctor::{DoctorArgs, Look};
+use super::args::doctor::{DoctorArgs, DoctorChecks};
 use super::args::{Access, Format};
 use super::connection::ServerTarget;
 use super::{Outcome, output};
@@ -34,7 +34,7 @@ pub fn run(args: &DoctorArgs) -> Result<Outcome> {
 ///
 /// # Errors
 /// As for [`run`].
-pub fn look(args: &Look, access: &Access, target: &ServerTarget) -> Result<Outcome> {
+pub fn look(args: &DoctorChecks, access: &Access, target: &ServerTarget) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let findings = runtime.block_on(examine(args, access, target));
     let mut stdout = anstream::stdout().lock();
@@ -47,7 +47,7 @@ pub fn look(args: &Look, access: &Access, target: &ServerTarget) -> Result<Outco
     Ok(if findings.is_broken() { Outcome::War } else { Outcome::Calm })
 }
 
-async fn examine(args: &Look, access: &Access, target: &ServerTarget) -> Findings {
+async fn examine(args: &DoctorChecks, access: &Access, target: &ServerTarget) -> Findings {
     let mut findings = Findings::default();
     if let Some(path) = &args.policy {
         check_policy(path, &mut findings);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::findings::Findings;
-use crate::cli::args::doctor::Look;
+use crate::cli::args::doctor::DoctorChecks;
 use crate::query::client::Server;
 use crate::query::views::Report;
 
@@ -23,7 +23,7 @@ type Sample<'a> = (&'a str, f64);
 /// Checks a server. Returns `false` if it does not answer. `cluster_date` is the time of the API server's clock.
 pub(super) async fn check(
     server: &Server,
-    args: &Look,
+    args: &DoctorChecks,
     cluster_date: Option<Timestamp>,
     findings: &mut Findings,
 ) -> bool {

@@ -9,7 +9,7 @@ use super::input::{Error, Input, io_error};
 use crate::audit::envelope::{self, EVENT_BYTES_MAX, Format, HEAD_BYTES};
 use crate::audit::event::Micros;
 use crate::audit::times;
-use crate::ingest::convert::Converted;
+use crate::ingest::convert::ConvertingReader;
 use crate::ingest::decompress;
 use crate::ingest::readahead::ReadaheadReader;
 
@@ -141,7 +141,7 @@ impl Stream {
         read: Arc<AtomicU64>,
         permit: Option<Arc<()>>,
     ) -> io::Result<Stream> {
-        let decompress::Opened { mut reader, is_packed } = decompress::open(inner, read)?;
+        let decompress::DecompressedStream { mut reader, is_packed } = decompress::open(inner, read)?;
         if let (true, Some(permit)) = (is_packed, permit) {
             reader = Box::new(ReadaheadReader::begin(reader, permit)?);
         }
@@ -167,7 +167,7 @@ impl Stream {
         self.buffer.truncate(self.filled);
         let head = std::mem::take(&mut self.buffer);
         let rest = std::mem::replace(&mut self.reader, Box::new(io::empty()));
-        self.reader = Box::new(Converted::new(head, rest, (format.open)()));
+        self.reader = Box::new(ConvertingReader::new(head, rest, (format.open)()));
         (self.filled, self.is_over, self.is_sequential) = (0, false, true);
         self.fill();
     }

@@ -27,7 +27,7 @@ pub(super) struct Merge {
 }
 
 /// The next item of the merged logs.
-pub(super) enum Next {
+pub(super) enum MergeItem {
     /// A chunk of lines.
     Chunk(Chunk),
     /// An input that cannot be read any further.
@@ -76,7 +76,7 @@ impl Merge {
     }
 
     /// Returns the next item. `buffers` contains buffers for reuse.
-    pub(super) fn next(&mut self, buffers: &mut Vec<Vec<u8>>) -> Option<Next> {
+    pub(super) fn next(&mut self, buffers: &mut Vec<Vec<u8>>) -> Option<MergeItem> {
         self.unpack();
         loop {
             let QueuedLog { index, mut log, .. } = self.logs.pop()?;
@@ -88,11 +88,11 @@ impl Merge {
                         log.peek();
                     }
                     self.logs.push(QueuedLog { at: log.next_at, index, log });
-                    return Some(Next::Chunk(chunk));
+                    return Some(MergeItem::Chunk(chunk));
                 }
                 Ok(Step::NeedsData) => self.logs.push(QueuedLog { at: log.next_at, index, log }),
                 Ok(Step::End) => {}
-                Err(error) => return Some(Next::Broken(error)),
+                Err(error) => return Some(MergeItem::Broken(error)),
             }
         }
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use super::input::{Error, Input};
 use super::log::Chunk;
-use super::merge::{Merge, Next};
+use super::merge::{Merge, MergeItem};
 use super::sequencer::{Sequencer, Ticket};
 use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::event::Event;
@@ -103,13 +103,13 @@ impl<C: Consumer> Work<'_, C> {
                 break;
             };
             match next {
-                Next::Chunk(chunk) => {
+                MergeItem::Chunk(chunk) => {
                     let chunk = slot.get_or_init(|| chunk);
                     let events = scratch.events.pop().unwrap_or_default();
                     let decoded = DecodedChunk::of(chunk.bytes(), chunk.is_rest_of_too_long, events);
                     pending.push_back(Pending { ticket, chunk, decoded });
                 }
-                Next::Broken(error) => {
+                MergeItem::Broken(error) => {
                     pending.drain(..).for_each(|next| self.deliver(next, scratch));
                     if ticket.wait() {
                         lock(&self.delivery).consumer.broken(error);
@@ -132,7 +132,7 @@ impl<C: Consumer> Work<'_, C> {
     }
 
     /// Returns the next item, with its ticket.
-    fn next(&self, scratch: &mut Scratch) -> Option<(Ticket<'_>, Next)> {
+    fn next(&self, scratch: &mut Scratch) -> Option<(Ticket<'_>, MergeItem)> {
         if self.sequencer.is_broken() {
             return None;
         }

@@ -42,7 +42,7 @@ pub struct Checkpoint {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct CheckpointFile {
     version: u32,
     positions: BTreeMap<PathBuf, Position>,
 }
@@ -93,14 +93,14 @@ impl Checkpoint {
             Err(source) => return Err(Error::Io { path: path.into(), source }),
         };
         let invalid = |message: String| Error::Invalid { path: path.into(), message };
-        let stored: Stored = serde_json::from_slice(&text).map_err(|e| invalid(e.to_string()))?;
-        if stored.version != VERSION {
+        let file: CheckpointFile = serde_json::from_slice(&text).map_err(|e| invalid(e.to_string()))?;
+        if file.version != VERSION {
             return Err(invalid(format!(
                 "it has version {}, but this editwar supports version {VERSION}",
-                stored.version
+                file.version
             )));
         }
-        Ok(Checkpoint { positions: stored.positions })
+        Ok(Checkpoint { positions: file.positions })
     }
 
     /// Saves the checkpoint atomically: after a crash, either the old or the new one exists.
@@ -108,8 +108,8 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, path: &Path) -> Result<(), Error> {
-        let stored = Stored { version: VERSION, positions: self.positions.clone() };
-        let text = serde_json::to_vec_pretty(&stored).expect("paths were read as text");
+        let file = CheckpointFile { version: VERSION, positions: self.positions.clone() };
+        let text = serde_json::to_vec_pretty(&file).expect("paths were read as text");
         let write = || -> io::Result<()> {
             let mut name = path.as_os_str().to_owned();
             name.push(".new");

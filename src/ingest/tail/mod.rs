@@ -45,12 +45,12 @@ pub struct Settings {
 /// The source that tails logs.
 pub struct TailSource {
     worker: Worker,
-    woken: Receiver<Wake>,
-    wake: SyncSender<Wake>,
+    woken: Receiver<WakeReason>,
+    wake: SyncSender<WakeReason>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wake {
+enum WakeReason {
     Changed,
     Stop,
 }
@@ -92,7 +92,7 @@ impl TailSource {
         let waker = wake.clone();
         let watcher = notify::recommended_watcher(move |_: Result<notify::Event, notify::Error>| {
             // If the channel is full, another wake-up is already pending.
-            if let Err(TrySendError::Disconnected(_)) = waker.try_send(Wake::Changed) {
+            if let Err(TrySendError::Disconnected(_)) = waker.try_send(WakeReason::Changed) {
                 tracing::trace!("no reader is left");
             }
         });
@@ -143,7 +143,7 @@ impl Source for TailSource {
             }
             drop(stop.wait_for(|stop| *stop).await);
             // The channel may be full of a wake-up that the thread has not taken yet.
-            let stopped = tokio::task::spawn_blocking(move || wake.send(Wake::Stop)).await;
+            let stopped = tokio::task::spawn_blocking(move || wake.send(WakeReason::Stop)).await;
             if !matches!(stopped, Ok(Ok(()))) || has_ended.await.is_err() {
                 tracing::error!("the thread that tails logs ended unexpectedly");
             }
@@ -154,7 +154,7 @@ impl Source for TailSource {
 // === impl Worker ===
 
 impl Worker {
-    fn run(&mut self, woken: &Receiver<Wake>) {
+    fn run(&mut self, woken: &Receiver<WakeReason>) {
         loop {
             // Directories are watched before the logs are read, so that no change in between is missed.
             self.watch();
@@ -171,18 +171,18 @@ impl Worker {
     }
 
     /// Waits for a change, for at most `wait`. Returns `true` if the thread should stop.
-    fn wait(&self, woken: &Receiver<Wake>, wait: Duration) -> bool {
+    fn wait(&self, woken: &Receiver<WakeReason>, wait: Duration) -> bool {
         match woken.recv_timeout(wait) {
-            Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
+            Ok(WakeReason::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
             Err(RecvTimeoutError::Timeout) => return false,
-            Ok(Wake::Changed) if wait.is_zero() => return false,
-            Ok(Wake::Changed) => {}
+            Ok(WakeReason::Changed) if wait.is_zero() => return false,
+            Ok(WakeReason::Changed) => {}
         }
         let until = Instant::now() + GATHER;
         loop {
             match woken.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Wake::Changed) => {}
-                Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
+                Ok(WakeReason::Changed) => {}
+                Ok(WakeReason::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
                 Err(RecvTimeoutError::Timeout) => return false,
             }
         }

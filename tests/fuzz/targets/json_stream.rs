@@ -5,7 +5,7 @@
 use std::io::Read;
 
 use editwar::audit::envelope::{self, FORMATS, Format};
-use editwar::ingest::convert::Converted;
+use editwar::ingest::convert::ConvertingReader;
 
 /// A stream that is read in pieces of these sizes, over and over again.
 struct Pieces<'a> {
@@ -25,7 +25,7 @@ impl Read for Pieces<'_> {
 
 fn convert(format: &Format, head: &[u8], stream: impl Read) -> Vec<u8> {
     let mut lines = Vec::new();
-    let mut reader = Converted::new(head.to_vec(), stream, (format.open)());
+    let mut reader = ConvertingReader::new(head.to_vec(), stream, (format.open)());
     reader.read_to_end(&mut lines).expect("the stream has no errors");
     lines
 }
