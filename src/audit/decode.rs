@@ -1,4 +1,5 @@
-//! The audit event decoder: bytes to [`Event`], with a fast path for the exact format that kube-apiserver writes.
+//! The audit event decoder: bytes to [`Event`](crate::audit::event::Event), with a fast path for the exact format that
+//! kube-apiserver writes.
 //!
 //! The fast path checks everything that it relies on. It knows the one key order that kube-apiserver uses, and gives up
 //! at the first byte that differs; [`plain`], the reference decoder, then decides. It stops at the verb of reads, and
