@@ -87,7 +87,7 @@ fn one_contested_field_is_found_among_any_number_of_others() {
 }
 
 #[test]
-fn a_fight_behind_fields_that_change_with_each_write_is_found() {
+fn a_war_hidden_behind_changing_fields_is_found() {
     for dummies in [10, 300, 3_000] {
         // First the same fields with different values each time, then different fields each time that are removed
         // again.
@@ -105,7 +105,7 @@ fn a_fight_behind_fields_that_change_with_each_write_is_found() {
 }
 
 #[test]
-fn a_war_over_more_fields_than_are_followed_names_as_many_and_says_so() {
+fn fields_beyond_the_tracking_limit_are_counted_in_the_evidence() {
     let mut lines = Vec::new();
     for n in 0..2 * ROUNDS {
         let (user, value) = if n.is_multiple_of(2) { ("alice", "a") } else { ("bob", "b") };
@@ -120,7 +120,7 @@ fn a_war_over_more_fields_than_are_followed_names_as_many_and_says_so() {
 }
 
 #[test]
-fn what_was_not_looked_at_is_told() {
+fn untracked_fields_are_reported_in_the_evidence() {
     let report = fight(How::Patches, 0, |round| (0..300).map(|n| (format!("d{round}-{n}"), json!("1"))).collect());
     let evidence = report.wars[0].evidence.join("\n");
     assert!(evidence.contains("more fields change"), "{evidence}");
