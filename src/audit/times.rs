@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_inside_of_a_body_or_an_annotation_is_no_time_of_the_event() {
+    fn timestamps_inside_bodies_and_annotations_are_ignored() {
         assert_eq!(seconds(of_event(event(7).as_bytes())), [7]);
         assert_eq!(of_event(br#"{"requestObject":{"stageTimestamp":"2300-01-01T00:00:00Z"}}"#), None);
         let cut = &event(7).into_bytes()[..150];
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn one_wrong_time_is_not_the_end_of_a_log() {
+    fn one_wrong_time_does_not_set_the_end_of_a_log() {
         let wrong = event(9).replace("2026-11-23", "2027-01-01");
         let log = [event(1), event(2), wrong].join("\n");
         assert_eq!(seconds(end(log.as_bytes(), 60_000_000)), [2]);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn first_last_and_all_are_found_in_every_envelope() {
+    fn first_last_and_all_times_are_found_in_every_envelope() {
         let (a, b, c) = (event(1), event(2), event(3));
         for log in [
             format!("{a}\n{b}\n{c}\n"),

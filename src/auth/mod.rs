@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_gets_in_without_a_name_and_nobody_further_than_allowed() {
+    async fn unknown_clients_are_rejected_and_known_ones_get_only_their_rights() {
         let tokens = Arc::new(Tokens::parse("s3cret scraper\n# nobody\nother reader\n").unwrap());
         let rules = vec![
             allow("scraper", &[Right::Metrics], &[]),
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_rules_the_known_may_do_anything_but_act() {
+    async fn without_rules_known_clients_have_every_right_but_admin() {
         let gate = Gate::new(Some(Arc::new(Tokens::parse("s3cret me\n").unwrap())), None, Vec::new());
         for right in [Right::Ingest, Right::Metrics, Right::Read] {
             assert_eq!(ask(&gate, &[], "Bearer s3cret", right, "x").await, Ok(()));

@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn invented_tokens_use_up_their_own_share_only() {
+    fn unknown_tokens_only_use_up_their_own_share() {
         let (mut past, now) = (Past::default(), Instant::now());
         let question = |n: u32| (hash(&n.to_string()), Right::Read);
         let address = |n: u8| IpAddr::from([10, 0, 0, n]);

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plugin_has_every_command_that_asks_a_server() {
+    fn the_plugin_has_every_command_that_queries_a_server() {
         Plugin::command().debug_assert();
         let plugin = Plugin::command();
         let asks = |command: &&clap::Command| command.get_arguments().any(|a| a.get_id() == "server");

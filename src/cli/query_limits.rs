@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_client_that_asks_much_waits_behind_itself() {
+    async fn queries_of_one_client_queue_behind_each_other() {
         let computing = QueryLimiter::default();
         let (greedy, modest) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         let first = computing.begin(greedy).await.unwrap();

@@ -282,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_read_as_they_are_written() {
+    fn limits_are_parsed_and_sorted_by_window() {
         let read = |text: &str| {
             buckets(text).map(|found| found.iter().map(|l| (l.burst.get(), l.window_s.get())).collect::<Vec<_>>())
         };
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_from_outside_is_xml() {
+    fn untrusted_text_is_escaped_in_xml() {
         assert_eq!(xml("<a b='\"&'>\u{1b}"), "&lt;a b=&apos;&quot;&amp;&apos;&gt;\\u{1b}");
     }
 }

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_new_name_is_a_key_and_no_old_one_is_in_the_same_section() {
+    fn renamed_keys_exist_under_their_new_name_only() {
         fn sections(schema: &Value, found: &mut Vec<Vec<String>>) {
             let schema = without_null(schema);
             if let Some(keys) = schema["properties"].as_object() {

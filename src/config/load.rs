@@ -222,14 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn the_default_survives_being_written_and_read() {
+    fn the_default_configuration_round_trips() {
         let text = serde_yaml_ng::to_string(&Config::default()).unwrap();
         assert_eq!(Config::parse(&text, "default").unwrap(), Config::default());
         assert_eq!(Config::parse("# nothing\n", "empty").unwrap(), Config::default());
     }
 
     #[test]
-    fn keys_that_belong_together_may_be_set_one_by_one() {
+    fn keys_that_need_each_other_can_be_set_separately() {
         let tls = [("EDITWAR_WEBHOOK__TLS__CERT", "/c"), ("EDITWAR_WEBHOOK__TLS__KEY", "/k")];
         assert_eq!(load("", &tls, &[]).unwrap().webhook.tls.unwrap().key, Path::new("/k"));
         let one = load("", &tls[..1], &[]).unwrap_err();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_win_over_environment_and_environment_over_the_file() {
+    fn set_overrides_the_environment_which_overrides_the_file() {
         let text = "limits: {quiet_period: 1m, pause_after: 4}";
         let config = load(
             text,
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_flag_says_overlays_everything_else() {
+    fn flags_override_everything_and_are_validated() {
         let flags = Overlay { mode: Some(Mode::Pause), journal: Some(None), ..Overlay::default() };
         let settings = ["journal.path=/x".to_owned(), "enforce.resources=[deployments.apps]".to_owned()];
         let config = Config::load(None, [], &settings, &flags).unwrap();
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_without_a_section_can_be_set_by_a_variable() {
+    fn top_level_keys_can_be_set_by_variables() {
         let config = load("", &[("EDITWAR_REDACT_VALUES", "true")], &[]).unwrap();
         assert!(config.redact_values && config.policy().limits.redacts);
         for misspelt in ["EDITWAR_REDACT", "EDITWAR_REDACT_VALUE", "EDITWAR_REDACTED_VALUES"] {
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_are_named_with_the_nearest_known_one() {
+    fn unknown_keys_suggest_the_nearest_known_one() {
         let error = load("limits:\n  quite_period: 5m\n", &[], &[]).unwrap_err();
         assert!(
             error.contains("unknown key `limits.quite_period`") && error.contains("did you mean `quiet_period`?"),
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_earlier_versions_are_named_with_their_new_name() {
+    fn keys_of_earlier_versions_suggest_their_new_name() {
         for (setting, expected) in [
             ("limits.quiet=5m", "unknown key `limits.quiet`: it is now `quiet_period`"),
             ("overrides=[{limits: {quiet: 5m}}]", "unknown key `overrides[0].limits.quiet`: it is now `quiet_period`"),
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_make_no_sense_are_refused() {
+    fn invalid_values_are_rejected() {
         for (text, expected) in [
             ("limits: {quiet_period: soon}", "expected a duration"),
             ("limits: {buckets: []}", "at least one bucket"),
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn overrides_change_what_they_name_and_nothing_else() {
+    fn overrides_change_only_what_they_name() {
         let text = "
 limits: {pause_after: 4}
 overrides:

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_selection_says_which_objects_and_what_they_must_carry() {
+    fn selections_are_described_in_words() {
         let selection = Selection {
             resources: vec![("deployments".into(), "apps".into()), ("configmaps".into(), String::new())],
             except: vec!["kube-system".into()],

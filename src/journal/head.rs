@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_is_read_as_it_was_written_and_everything_else_is_damage() {
+    fn heads_round_trip_and_anything_else_is_damage() {
         let known = Known { first: 3, last: 12, complete_since: 1_795_400_000_000_001 };
         let text = known.text();
         assert_eq!(Known::parse(text.as_bytes()), Some(known));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_was_written_in_part_says_no_less_than_before() {
+    fn a_partially_written_head_never_has_lower_values() {
         let before = Known { first: 3, last: 99, complete_since: 1_795_399_999_999_999 };
         let after = Known { first: 4, last: 100, complete_since: 1_795_400_000_000_001 };
         let (old, new) = (before.text(), after.text());

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_of_patches_are_followed() {
+    fn json_patches_and_merge_patches_are_applied() {
         for text in [r#"[{"op":"replace","path":"/spec/replicas","value":5}]"#, r#"{"spec":{"replicas":5}}"#] {
             let (object, invalid) = patch(text);
             assert_eq!((object["spec"]["replicas"].as_i64(), invalid.len()), (Some(5), 0), "{text}");
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_object_is_cannot_be_patched() {
+    fn invalid_patches_and_patches_of_identity_or_status_are_rejected() {
         for text in [
             r#"[{"op":"replace","path":"","value":{}}]"#,
             r#"[{"op":"replace","path":"/metadata","value":{"name":"x"}}]"#,
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_that_decide_rights_cannot_be_patched() {
+    fn security_relevant_kinds_cannot_be_patched() {
         for kind in UNPATCHED_KINDS {
             let mut object = golden();
             object["kind"] = json!(kind);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn ignored_fields_are_as_they_live() {
+    fn ignored_fields_keep_their_live_values() {
         let live = json!({"spec": {"replicas": 7, "items": [{"a": 1}, {"a": 9}], "template": {"annotations": {"a.b/c": "x"}}}});
         let ignore = |text: &str| with(Overrides { ignore: Some(text), ..Overrides::default() }, &live);
         let fields = |text: &str| with(Overrides { ignore_fields: Some(text), ..Overrides::default() }, &live);
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_paths_to_ignore_are_told_and_the_others_hold() {
+    fn invalid_paths_to_ignore_are_reported_and_the_others_applied() {
         let live = json!({"spec": {"replicas": 7}, "metadata": {"name": "evil"}});
         let overrides = Overrides {
             ignore: Some("spec..x,spec.replicas,spec.items[0],metadata.name,kind,spec.['x"),

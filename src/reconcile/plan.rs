@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_comes_before_unmanaged_and_both_before_patches() {
+    fn paused_takes_precedence_over_unmanaged_and_both_over_patches() {
         let paused = json!({PAUSED: "true", MODE: "unmanaged", "platform.kubevirt.io/patch": "{}"});
         assert_eq!(with(paused), Next::Leave(Left::Paused));
         assert_eq!(with(json!({MODE: "unmanaged", "platform.kubevirt.io/patch": "{}"})), Next::Leave(Left::Unmanaged));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wanted_is_marked_and_names_its_customizations() {
+    fn desired_objects_carry_markers_and_list_customizations() {
         let Next::Apply(wanted) = next(&golden(), false, None, BY) else { panic!("it is applied") };
         assert_eq!(wanted.object["metadata"]["labels"][MANAGED_BY], BY);
         assert_eq!(wanted.object["metadata"]["annotations"][MANAGED], "true");
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn tombstones_delete_only_what_is_ours() {
+    fn tombstones_delete_only_managed_objects() {
         assert_eq!(next(&golden(), true, Some(&live(json!({}))), BY), Next::Delete);
         assert_eq!(next(&golden(), true, Some(&live(json!({PAUSED: "true"}))), BY), Next::Leave(Left::NotOurs));
         assert_eq!(next(&golden(), true, Some(&golden()), BY), Next::Leave(Left::NotOurs));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_corrected_that_is_fought_over_or_not_seen() {
+    fn contested_or_stale_objects_are_not_corrected() {
         let calm = Evidence {
             state: State::Calm,
             would_pause: false,
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(gate(&Evidence { latest: None, state: State::Sustained, ..calm }), Gate::Fought);
     }
     #[test]
-    fn the_pause_comes_before_the_write_that_would_be_the_next_retake() {
+    fn a_write_that_would_pause_the_object_is_withheld() {
         let thrashing = Evidence {
             state: State::Thrashing,
             would_pause: true,

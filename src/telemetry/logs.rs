@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_in_a_line_of_the_log_is_obeyed() {
+    fn harmful_characters_in_log_lines_are_escaped() {
         let line = "{\"name\":\"a\u{9b}2J\u{202e}\u{200b}\u{2028}\u{e0041}\"}\n";
         let mut json = Harmless { inner: Vec::new(), is_json: true };
         json.write_all(line.as_bytes()).unwrap();

@@ -188,7 +188,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
 
         #[test]
-        fn closes_where_the_walk_by_bytes_does(text in adversarial(), depth in 1usize..70, shift in 0usize..70) {
+        fn close_agrees_with_the_byte_by_byte_twin(text in adversarial(), depth in 1usize..70, shift in 0usize..70) {
             let text = [vec![b' '; shift], text].concat();
             for at in [0, shift / 2, shift, text.len()] {
                 for depth in [1, 2, depth] {
@@ -199,7 +199,7 @@ mod tests {
         }
 
         #[test]
-        fn closes_where_the_walk_by_bytes_does_when_cut(text in adversarial(), len in any::<prop::sample::Index>()) {
+        fn close_agrees_with_the_byte_by_byte_twin_on_truncated_text(text in adversarial(), len in any::<prop::sample::Index>()) {
             let whole = [&b"["[..], &text, b"]}]}"].concat();
             let cut = &whole[..len.index(whole.len() + 1)];
             prop_assert_eq!(close(cut, 0, 1), close_by_byte(cut, 0, 1));
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn each_byte_is_of_its_kind_only_at_every_place() {
+    fn masks_classify_every_byte_at_every_position() {
         for (byte, place) in (0..=u8::MAX).flat_map(|byte| (0..BLOCK).map(move |place| (byte, place))) {
             let mut block = [b' '; BLOCK];
             block[place] = byte;
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn backslashes_escape_across_blocks_at_every_place() {
+    fn runs_of_backslashes_are_counted_across_blocks() {
         for backslashes in 0..140 {
             for shift in 0..70 {
                 // An even run leaves the quote to end the string, an odd one makes `}` a part of it.

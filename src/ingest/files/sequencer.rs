@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_that_panics_keeps_nobody_waiting() {
+    fn a_panic_releases_waiting_threads() {
         let sequencer = Sequencer::new();
         let ticket = |number| sequencer.ticket(number);
         std::thread::scope(|scope| {
