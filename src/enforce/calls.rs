@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// One call for an object, such as a GET, a PATCH or a page of a list. An admission webhook that does not answer delays
-/// a write by 10 s, its default timeout, and the write may succeed nevertheless.
+/// a write by 10 s, its default timeout, and the write may still succeed.
 pub const CALL: Duration = Duration::from_secs(15);
 /// One attempt to renew the Lease. Short enough for a second attempt before the Lease expires.
 pub const RENEWAL: Duration = Duration::from_secs(3);
@@ -36,7 +36,7 @@ pub async fn within<T>(limit: Duration, call: impl Future<Output = kube::Result<
 mod tests {
     use super::*;
 
-    /// What the limits promise together; docs/enforcer.md says the same.
+    /// Properties that depend on several limits. docs/enforcer.md states them too.
     #[test]
     fn a_renewal_that_hangs_leaves_time_for_another() {
         use crate::enforce::lease::{DURATION, EVERY, MARGIN};

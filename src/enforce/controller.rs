@@ -184,7 +184,8 @@ impl Enforcer {
         self.report(now);
     }
 
-    /// Looks for pauses of earlier holders of the Lease. The objects of a resource are left alone until it was listed.
+    /// Looks for pauses of earlier holders of the Lease. The objects of a resource are left alone until the resource
+    /// has been listed.
     fn look_for_pauses(&mut self, now: Now) {
         for (key, (target, until)) in self.link.take_found() {
             if !self.plan.is_known(&key) {
@@ -281,7 +282,7 @@ impl Enforcer {
             // The plan handles this verdict.
             return;
         }
-        // As in the engine: the pause doubles if it follows soon after the last one.
+        // As in the engine: the pause is twice as long if it follows soon after the last one.
         let most = limits.quiet_max.max(limits.quiet);
         let stretch = |times: u32| limits.quiet.saturating_mul(1 << times.min(16)).min(most);
         let times = match self.early.get(&key) {
@@ -336,7 +337,8 @@ impl Enforcer {
         }
     }
 
-    /// `began` is the time that counts for what was done: later events may be reactions to it.
+    /// Handles the result of an action. `began` is recorded as the time of the action, since any later event may be a
+    /// reaction to it.
     fn acted(&mut self, key: ObjectKey, began: Now, result: Result<Outcome, Error>) {
         match result {
             Ok(Outcome::Paused(uid, until)) => {

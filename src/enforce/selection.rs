@@ -38,7 +38,7 @@ impl Selection {
 }
 
 /// Formats as `deployments.apps in all namespaces except kube-system, with annotation
-/// platform.kubevirt.io/managed=true`
+/// platform.kubevirt.io/managed=true`.
 impl fmt::Display for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<String> = self.resources.iter().map(|(resource, group)| title(resource, group)).collect();

@@ -133,7 +133,7 @@ fn a_pause_in_a_switched_off_namespace_ends_after_an_action_in_flight() {
     assert_eq!(step(&mut plan, at(4), Some(fought(State::Sustained))), "");
     plan.has_checked(&"web", None, at(5));
     assert_eq!(step(&mut plan, at(5), Some(fought(State::Sustained))), "switched off");
-    // A later pause knows nothing of it.
+    // A later pause is not affected.
     assert_eq!(step(&mut plan, at(6), Some(fought(State::Sustained))), "pause");
     assert_eq!(step(&mut plan, at(7), Some(fought(State::Sustained))), "");
 }
@@ -180,7 +180,7 @@ fn a_recreated_object_is_paused_again_a_limited_number_of_times() {
             }
         }
     }
-    // At once the first time, then at least ten seconds apart, and at most five times in a row.
+    // Immediately the first time, then at least ten seconds apart, and at most five times in a row.
     assert_eq!(paused[..5], [0, 3, 13, 23, 33]);
     assert_eq!(paused[5], 93, "{paused:?}");
 }
