@@ -113,7 +113,7 @@ fn is_unpatched(path: &str) -> bool {
     UNPATCHED_PATHS.iter().any(|top| is_below(path, top) || is_below(top, path))
 }
 
-/// Parses a path like `spec.template.metadata.annotations['a.b/c']`
+/// Parses a path like `spec.template.metadata.annotations['a.b/c']`.
 fn dotted(path: &str) -> Result<Vec<String>, &'static str> {
     let mut parts = Vec::new();
     let mut rest = path;
@@ -136,7 +136,7 @@ fn dotted(path: &str) -> Result<Vec<String>, &'static str> {
     Ok(parts)
 }
 
-/// Parses a path like `/spec/template/spec/containers/0/image`
+/// Parses a path like `/spec/template/spec/containers/0/image`.
 fn pointer(path: &str) -> Result<Vec<String>, &'static str> {
     let rest = path.strip_prefix('/').ok_or("a JSON Pointer must start with /")?;
     Ok(rest.split('/').map(|part| part.replace("~1", "/").replace("~0", "~")).collect())
@@ -274,7 +274,7 @@ mod tests {
         let (object, invalid) = fields("/spec/items/1/a,/spec/template/annotations/a.b~1c");
         assert_eq!((&object["spec"]["items"][1]["a"], invalid.len()), (&json!(9), 0));
         assert_eq!(object["spec"]["template"]["annotations"], json!({"a.b/c": "x"}));
-        // Absent in the live object: absent in what is wanted.
+        // A field that is absent in the live object is also removed from the desired state.
         let bare = json!({"spec": {}});
         let (object, _) = with(Overrides { ignore: Some("spec.replicas"), ..Overrides::default() }, &bare);
         assert_eq!(object["spec"].get("replicas"), None);

@@ -179,7 +179,7 @@ mod tests {
             panic!("it is applied")
         };
         assert_eq!(wanted.customizations, ["patch", "ignore"]);
-        // Not even a patch takes the marker away.
+        // A patch cannot remove the marker.
         let Next::Apply(wanted) = with(json!({"platform.kubevirt.io/patch": r#"{"metadata":{"labels":null}}"#})) else {
             panic!("it is applied")
         };
