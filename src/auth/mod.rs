@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(ask(&gate, &["kube-apiserver-a"], "", Right::Ingest, "b").await, Err(Refusal::Forbidden));
         assert_eq!(ask(&gate, &["kube-apiserver-a"], "", Right::Read, "a").await, Err(Refusal::Forbidden));
         assert_eq!(ask(&gate, &["somebody"], "", Right::Ingest, "a").await, Err(Refusal::Forbidden));
-        // A certificate that may not, with a token that may.
+        // A certificate without the right, and a token that has it.
         assert_eq!(ask(&gate, &["somebody"], "Bearer other", Right::Read, "").await, Ok(()));
     }
 

@@ -21,8 +21,8 @@ use crate::util::lock::lock;
 /// How long positive and negative results are cached.
 const YES_FOR: Duration = Duration::from_secs(60);
 const NO_FOR: Duration = Duration::from_secs(10);
-/// How long a token or an address counts as good after a successful review, and how long an address counts as bad that
-/// has only sent invalid tokens.
+/// How long a token or an address counts as good after a successful review, and how long an address that has only sent
+/// invalid tokens counts as bad.
 const GOOD_FOR: Duration = Duration::from_secs(3600);
 const BAD_FOR: Duration = Duration::from_secs(300);
 /// Maximum number of cached results of each kind, and of addresses.
@@ -242,7 +242,7 @@ mod tests {
         past.learn(question(2), address(3), Err(Refusal::TokenForbidden), now);
         let standings = [1, 2, 3].map(|n| past.standing(&question(9), address(n), now));
         assert_eq!(standings, [Standing::Good, Standing::Bad, Standing::New]);
-        // Behind the address of a good one, and the token of a good one from elsewhere.
+        // An invalid token from the address of a good one, and a good token from another address.
         past.learn(question(3), address(1), Err(Refusal::Unknown), now);
         assert_eq!(past.standing(&question(9), address(1), now), Standing::Good);
         let later = now + YES_FOR;
