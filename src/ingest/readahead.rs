@@ -1,5 +1,5 @@
-//! A reader that reads ahead on a thread of its own. Several compressed files are decompressed in parallel, while their
-//! contents are ingested one after the other.
+//! A reader that reads ahead on a separate thread. Several compressed files are decompressed in parallel, while their
+//! contents are ingested one after another.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -75,7 +75,7 @@ impl Read for ReadaheadReader {
 mod tests {
     use super::*;
 
-    /// Gives some bytes, and then an error.
+    /// Yields some bytes, and then an error.
     struct Torn(usize);
 
     impl Read for Torn {
@@ -113,7 +113,7 @@ mod tests {
     fn dropping_the_reader_ends_the_thread() {
         let permit = Arc::new(());
         drop(ReadaheadReader::begin(io::repeat(b'x'), permit.clone()).unwrap());
-        // Gives the permit back within the time of a few pieces; without it the test would not end.
+        // The thread drops its permit after at most a few pieces. Otherwise, this loop would not end.
         while Arc::strong_count(&permit) > 1 {
             thread::yield_now();
         }

@@ -68,7 +68,7 @@ impl Merge {
             if turn.log.is_packed
                 && let Some(permit) = self.permit()
             {
-                // If the input cannot be opened, that is reported when it is read.
+                // If the input cannot be opened, the error is reported when the input is read.
                 drop(turn.log.begin(Some(permit)));
             }
             self.logs.push(turn);

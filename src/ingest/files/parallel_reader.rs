@@ -17,7 +17,8 @@ use crate::util::lock::lock;
 /// Maximum number of chunks that a worker decodes while it waits for its turn to deliver.
 const AHEAD_MAX: usize = 4;
 
-/// Receives the contents of logs. If an input cannot be read to its end, that is reported and the others continue.
+/// Receives the contents of logs. If an input cannot be read to its end, the consumer is informed, and the other inputs
+/// continue.
 pub trait Consumer {
     /// Ingests a decoded chunk of lines of an input. `before` is the number of earlier lines of that input.
     fn ingest(&mut self, input: usize, chunk: &DecodedChunk<'_>, before: u64);
