@@ -1,8 +1,8 @@
 //! The head file of a journal: which segment files should exist, and since when no acknowledged write is missing.
 //!
 //! It is a single line of fixed length that is overwritten in place, so that an update needs no space on a full disk.
-//! Once the first write is known, all three numbers only grow. A torn update, with only its first part written,
-//! therefore never reads lower than the previous line.
+//! Once the first write is known, all three numbers only grow. Therefore a torn update, with only its first part
+//! written, never reads lower than the previous line.
 //!
 //! The file is locked while the journal is open: two processes cannot share a journal.
 

@@ -102,7 +102,7 @@ impl From<Micros> for Key {
 
 impl Record {
     /// Returns the record of a write, or `None` if its object has no valid key. A `bare` record has no bodies and
-    /// nothing that may quote them, as if the audit policy had said `Metadata`.
+    /// nothing that may quote them, as if the audit level were `Metadata`.
     pub fn new(arrival: Arrival<'_>, write: &Write<'_>, is_bare: bool) -> Option<Record> {
         let Arrival { cluster, source, at } = arrival;
         let object = ObjectKey::of(cluster, &write.object)?;
@@ -217,7 +217,7 @@ fn event_text(text: &mut Vec<u8>, write: &Write<'_>, is_bare: bool) {
 
 fn object_ref(text: &mut Vec<u8>, write: &Write<'_>, is_bare: bool) {
     let Some(reference) = &write.event.object_ref else { return };
-    // A generated name is only in the body, which a bare record does not have.
+    // A generated name is only in the body, which a bare record omits.
     let name = if is_bare { write.object.name } else { reference.name.as_ref() };
     string(text, r#","objectRef":{"resource":"#, &reference.resource);
     optional(text, r#","namespace":"#, &reference.namespace);

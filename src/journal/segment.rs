@@ -29,7 +29,7 @@ const PROBE_BYTES: usize = 16 << 10;
 const EVENTS: TableDefinition<'_, &[u8; KEY_BYTES], &[u8]> = TableDefinition::new("events");
 /// Keys: the key text of the object, a zero byte, the record's key.
 const OBJECTS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("objects");
-/// Transitions. Missing in files of editwar 0.1 and before.
+/// Transitions. Missing in files of editwar 0.1 and earlier.
 const TRANSITIONS: TableDefinition<'_, &[u8; KEY_BYTES], &[u8]> = TableDefinition::new("transitions");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Written and deleted to check for free space.
