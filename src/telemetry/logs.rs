@@ -35,7 +35,7 @@ pub fn start(level: &str) -> Result<Levels, Unknown> {
     let layer = if is_terminal {
         layer.with_ansi(std::env::var_os("NO_COLOR").is_none()).boxed()
     } else {
-        // Spans are for traces; log lines are complete without them.
+        // Spans are only for traces; log lines contain everything that they need.
         layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
     };
     let registry = tracing_subscriber::registry().with(layer.with_filter(filter));
