@@ -1,4 +1,4 @@
-//! The names of the keys, from the schema of the configuration: explains why a key is unknown.
+//! The names of the keys, from the schema of the configuration. Explains why a key is unknown.
 
 use std::fmt;
 
@@ -74,7 +74,7 @@ impl fmt::Display for Unknown {
     }
 }
 
-/// Returns the keys of a section, or `None` if its keys are free, as those of a map.
+/// Returns the keys of a section, or `None` if its keys are arbitrary, as in a map.
 fn keys_of(section: &[&Segment]) -> Option<Vec<String>> {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let schema = settings.into_generator().into_root_schema_for::<Config>().to_value();
