@@ -1,7 +1,7 @@
 //! Finds the times of events without decoding them.
 //!
-//! Only the `stageTimestamp` of the event itself counts. A timestamp inside of a body or an annotation may be written
-//! by anyone.
+//! Only the `stageTimestamp` of the event itself counts. Anyone may have written a timestamp inside of a body or an
+//! annotation.
 
 use super::envelope::native::{behind_node_name, is_list, list_items};
 use super::event::{Micros, parse_timestamp};
@@ -25,7 +25,7 @@ pub struct TimeSamples<'a> {
 // === impl TimeSamples ===
 
 impl<'a> TimeSamples<'a> {
-    /// Returns the marks of a block of whole lines.
+    /// Samples the times in a block of whole lines.
     pub fn of_lines(lines: &'a [u8]) -> TimeSamples<'a> {
         let mut marks = TimeSamples::default();
         let line_from = |at: usize| {
@@ -130,7 +130,7 @@ fn elements(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
         }
         let end = skip_value(json, at);
         next = end.map(|end| skip_space(json, end)).filter(|at| json.get(*at) == Some(&b',')).map(|at| at + 1);
-        // An event that is cut off may still contain its time.
+        // A truncated event may still contain its time.
         (json.get(at) == Some(&b'{')).then(|| &json[at..end.unwrap_or(json.len())])
     })
 }

@@ -62,7 +62,7 @@ fn both_timestamps_are_parsed_when_they_share_a_second() {
     assert_eq!(at("2026-11-23T01:56:08.654761Z", "2026-11-23T01:56:08.654762Z"), Some(1));
     assert_eq!(at("2026-11-23T01:56:08.654761Z", "2026-11-23T01:56:09.000000Z"), Some(345_239));
     assert_eq!(at("1969-12-31T23:59:59.999999Z", "1969-12-31T23:59:59.000001Z"), Some(-999_998));
-    // As long as the format of kube-apiserver, but a different format.
+    // As long as a timestamp of kube-apiserver, but in a different format.
     assert_eq!(at("2026-11-23T01:56:08.6+01:00", "2026-11-23T01:56:08.600000Z"), Some(3_600_000_000));
     assert_eq!(at("2026-11-23T01:56:60.000000Z", "2026-11-23T01:56:60.000001Z"), Some(1));
     assert_eq!(at("2026-11-23T01:56:08.654761Z", "2026-11-23T01:56:08.65476xZ"), None);

@@ -215,7 +215,7 @@ impl Nesting {
     fn copy(&mut self, bytes: &[u8], to: &mut Vec<u8>) -> (usize, bool) {
         for (at, byte) in bytes.iter().enumerate() {
             let is_kept = self.feed(*byte) || !byte.is_ascii_whitespace();
-            // A line break in a string is not valid JSON, and must not start a line.
+            // A line break in a string is not valid JSON, and must not start a new line.
             if is_kept {
                 to.push(if *byte == b'\n' { b' ' } else { *byte });
             }

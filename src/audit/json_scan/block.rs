@@ -1,8 +1,8 @@
 //! Finds closing brackets 64 bytes at a time, with a bit mask per kind of byte instead of a branch per byte.
 //!
 //! The masks are computed as in simdjson (Langdale and Lemire, "Parsing gigabytes of JSON per second"), with one
-//! difference: a backslash outside of strings is not an escape for a scan. Such text is not JSON, and is handled byte
-//! by byte.
+//! difference: a backslash outside of strings does not escape anything. Such text is not JSON, and is processed byte by
+//! byte.
 
 use wide::u8x16;
 
@@ -171,7 +171,8 @@ mod tests {
 
     use super::*;
 
-    /// Text of the bytes that matter, with long and short runs of each, so that any of them meets a block's border.
+    /// Generates text of the bytes that matter, with long and short runs of each, so that any of them can cross the
+    /// border of a block.
     fn adversarial() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
             4 => prop::sample::select(b"\"\\{}[],: a\n\x7f\xff\x02".to_vec()).prop_map(|b| vec![b]),
@@ -227,7 +228,8 @@ mod tests {
     fn runs_of_backslashes_are_counted_across_blocks() {
         for backslashes in 0..140 {
             for shift in 0..70 {
-                // An even run leaves the quote to end the string, an odd one makes `}` a part of it.
+                // After an even number of backslashes, the quote ends the string. After an odd number, it is escaped,
+                // and `}` is part of the string.
                 let text = format!("{}\"{}\"}}\"}}", " ".repeat(shift), "\\".repeat(backslashes));
                 let end = text.len() - if backslashes % 2 == 0 { 2 } else { 0 };
                 assert_eq!(close(text.as_bytes(), 0, 1), Some(end), "{shift} {backslashes}");
