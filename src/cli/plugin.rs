@@ -1,5 +1,5 @@
-//! `kubectl editwar`: the commands for a server, which is found in kubectl's current cluster, and all other commands
-//! unchanged.
+//! `kubectl editwar`: runs the commands for a server against the server in kubectl's current cluster, and all other
+//! commands unchanged.
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -120,7 +120,7 @@ fn port<'s>(service: &'s Value, wanted: &Port) -> Option<&'s Value> {
     ports.iter().find(|p| p["port"].as_u64() == Some(wanted.number)).or_else(|| ports.iter().find(has_name))
 }
 
-/// Returns a URL like `https://10.96.0.50:8443`
+/// Returns a URL like `https://10.96.0.50:8443`.
 fn webhook_url(service: &Value) -> Option<String> {
     let address: std::net::IpAddr = service["spec"]["clusterIP"].as_str()?.parse().ok()?;
     let port = u16::try_from(port(service, &POSTED_TO)?["port"].as_u64()?).ok()?;

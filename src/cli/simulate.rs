@@ -131,7 +131,7 @@ fn policies(args: &SimulateArgs, live: &Policy) -> Result<Vec<Policy>> {
     Ok(all.into_iter().map(|limits| Policy { limits, ..live.clone() }).collect())
 }
 
-/// Parses token buckets like `5/10m,12/6h`
+/// Parses token buckets like `5/10m,12/6h`.
 fn buckets(text: &str) -> Result<Vec<Limit>> {
     let one = |bucket: &str| {
         let (burst, window) = bucket.split_once('/')?;

@@ -59,7 +59,7 @@ fn sample(line: &str) -> Option<Sample<'_>> {
     Some((name, value.parse().ok()?))
 }
 
-/// Parses a date like `Tue, 15 Nov 1994 08:12:31 GMT`
+/// Parses a date like `Tue, 15 Nov 1994 08:12:31 GMT`.
 pub(super) fn parse_date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::parse(&text.replace("GMT", "+0000")).ok().map(|zoned| zoned.timestamp())
 }
@@ -192,7 +192,7 @@ mod tests {
     use super::super::findings::State;
     use super::*;
 
-    /// The states of what is found in these metrics, half a minute after the time 1000.
+    /// Returns the states of the findings for these metrics, half a minute after time 1000.
     fn found(metrics: &str) -> Vec<(&'static str, State)> {
         let samples: Vec<Sample<'_>> = metrics.lines().filter_map(sample).collect();
         let mut findings = Findings::default();

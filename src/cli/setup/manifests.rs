@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 const CONFIG: &str = include_str!("../../../deploy/kustomize/base/configmap.yaml");
-/// In the order in which they must be applied.
+/// The manifests, in the order in which they must be applied.
 const FILES: &[&str] = &[
     include_str!("../../../deploy/kustomize/base/namespace.yaml"),
     include_str!("../../../deploy/kustomize/base/serviceaccount.yaml"),
