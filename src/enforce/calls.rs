@@ -1,4 +1,4 @@
-//! Timeouts of calls to the API server. Every call has one, except for watches, which have a limit of their own.
+//! Timeouts of calls to the API server. Every call has one, except for watches, which have a separate limit.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub const CONNECT: Duration = Duration::from_secs(5);
 /// The requested duration of a watch. A watch without events for 5 s longer than this is restarted.
 pub const WATCH: Duration = Duration::from_secs(30);
 /// A connection is closed if nothing arrives on it for this long while data is expected. This bounds what has no
-/// timeout of its own: the start of a watch, and the list before it.
+/// separate timeout: the start of a watch, and the list before it.
 pub const SILENCE: Duration = Duration::from_secs(40);
 
 /// Waits for a call, for at most `limit`. The API server may still execute a write that timed out.

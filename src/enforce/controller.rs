@@ -1,6 +1,6 @@
 //! The enforcer's task: evaluates the verdicts every second, and executes the plan's actions while the Lease is held.
 //!
-//! The task itself never waits for a call. Each action is a task of its own, so that slow calls for one object do not
+//! The task itself never waits for a call. Each action is a separate task, so that slow calls for one object do not
 //! delay others. All of them are dropped when the Lease is lost, the kill switch is turned on, or the process ends.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,8 +35,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const NAMESPACES_EVERY: Duration = Duration::from_secs(30);
 /// Delay after which a resource that could not be listed is listed again.
 const LIST_AGAIN: Duration = Duration::from_secs(10);
-/// If the latest event is older than this, an event of our own is triggered: pauses end by event time, and a cluster
-/// may be quiet.
+/// If the latest event is older than this, the enforcer triggers an event itself: pauses end by event time, and the
+/// cluster may be quiet.
 const PING_AFTER: Micros = 10_000_000;
 /// Maximum number of actions in flight.
 const UNDER_WAY_MAX: usize = 32;

@@ -34,7 +34,7 @@ const DRAIN_FACTOR: usize = 4;
 /// Maximum number of clusters that are learned from the paths of batches with events, in total and per client.
 const CLUSTERS_MAX: usize = 64;
 const CLIENT_CLUSTERS_MAX: usize = 32;
-/// Maximum number of sources with a metric of their own.
+/// Maximum number of sources with their own metrics.
 const SOURCES_MAX: usize = 256;
 /// Divisor of the budget for batches: one client can use at most this fraction, so that other clients are not blocked.
 const SHARES: usize = 4;

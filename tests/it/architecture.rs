@@ -172,7 +172,7 @@ fn paths_of(tree: &str) -> Vec<String> {
 fn imports(source: &str) -> Vec<String> {
     let (mut paths, mut rest) = (Vec::new(), String::new());
     for statement in code(source).split_inclusive(';') {
-        // A `use` can follow an item without a semicolon, but begins a line of its own.
+        // A `use` can follow an item without a semicolon, but begins a new line.
         let used = statement.match_indices("use ").find_map(|(at, word)| {
             let before = statement[..at].rsplit('\n').next()?.trim();
             (before.is_empty() || before.starts_with("pub")).then(|| (at, before, &statement[at + word.len()..]))

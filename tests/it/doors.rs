@@ -12,7 +12,7 @@ use crate::hostile::{is_held, peak_bytes, try_connect};
 use crate::serve::Server;
 use crate::util;
 
-/// The address of another client: every loopback address counts as a client of its own.
+/// The address of another client: every loopback address counts as a separate client.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 /// The connection preface of HTTP/2.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -47,7 +47,7 @@ fn event(n: u32, user: &str, how: How, data: &Map<String, Value>) -> Vec<u8> {
     serde_json::to_vec(&event).unwrap()
 }
 
-/// Alice and Mallory set `data.x` to values of their own. With each write, Mallory also sets the fields that `dummies`
+/// Alice and Mallory set `data.x` to different values. With each write, Mallory also sets the fields that `dummies`
 /// returns for the round.
 fn fight(how: How, common: u32, dummies: impl Fn(u32) -> Vec<(String, Value)>) -> Report {
     let mut data: Map<String, Value> = (0..common).map(|n| (format!("k{n}"), json!("1"))).collect();

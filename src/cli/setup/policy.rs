@@ -118,7 +118,7 @@ pub fn print(extra: &[String], all_resources: bool) -> Result<String> {
     Ok(text)
 }
 
-/// Adds subresources, which need entries of their own. Autoscalers write `deployments/scale`.
+/// Adds subresources, which need separate entries. Autoscalers write `deployments/scale`.
 fn with_subresources(resources: &[&str]) -> Vec<String> {
     let with = |resource: &&str| match *resource {
         "deployments" | "statefulsets" => {

@@ -28,9 +28,9 @@ pub trait Consumer {
 
 /// Reads all inputs, merged by time. `read` counts bytes as they are on disk.
 ///
-/// Each worker reads, decodes and delivers chunks of its own, while they are in its core's cache. Only one worker at a
-/// time reads, and only one delivers, in the order of the chunks, so that `consumer` receives the same sequence as from a
-/// single worker.
+/// Each worker reads, decodes and delivers its own chunks, while they are in its core's cache. Only one worker at a
+/// time reads, and only one delivers, in the order of the chunks, so that `consumer` receives the same sequence as from
+/// a single worker.
 pub fn read(inputs: &[Input], workers: NonZeroUsize, read: &Arc<AtomicU64>, consumer: &mut (impl Consumer + Send)) {
     let (queue, broken) = Merge::open(inputs, read, workers);
     broken.into_iter().for_each(|error| consumer.broken(error));
