@@ -15,7 +15,7 @@ use crate::net::Reply;
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Why a request cannot be answered, and the HTTP status for it.
+/// The reason why a request cannot be answered, with the HTTP status for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) status: StatusCode,
