@@ -1,5 +1,5 @@
-//! The intake: live sources pass bytes with audit events to it. It decodes them once, makes the writes durable, observes
-//! the events, and publishes what they changed, in this order. Nothing is observed that is not durable.
+//! The intake: live sources pass bytes with audit events to it. It decodes them once, makes the writes durable,
+//! observes the events, and publishes what they changed, in this order. Writes are only observed once they are durable.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

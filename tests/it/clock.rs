@@ -1,4 +1,4 @@
-//! Tests with wrong clocks and forged times: they neither end nor hide a war, and do not affect other clusters.
+//! Tests that wrong clocks and forged times neither end nor hide a war, and do not affect other clusters.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

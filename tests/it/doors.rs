@@ -190,7 +190,7 @@ fn sigterm_does_not_wait_for_stalled_clients() {
     let mut stalled = connect(STRANGER, server.webhook());
     stalled.write_all(&crate::hostile::head(1000)).unwrap();
     pause(500);
-    // It returns, although neither of them ever does anything more.
+    // The server stops, although neither connection makes any progress.
     assert!(server.terminate().success());
     drop((unread, stalled));
 }

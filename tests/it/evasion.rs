@@ -81,7 +81,7 @@ fn is_found(report: &Report, missed: u32) {
 #[test]
 fn one_contested_field_is_found_among_any_number_of_others() {
     for others in [10, 300, 5_000, 50_000] {
-        // What the first update changed is not known.
+        // The changes of the first update are unknown.
         is_found(&fight(How::Updates, others, |_| Vec::new()), 1);
     }
 }

@@ -242,7 +242,7 @@ fn every_line_is_ingested_once_and_in_order_through_random_rotations() {
                 // Newest first, like lumberjack.
                 3 => uncompressed(&folder).iter().rev().for_each(|path| compress(path)),
                 4 => {
-                    // Everything is read first, since what is truncated unread is lost.
+                    // Everything is read first, since data that is truncated before it is read is lost.
                     reader.read_all();
                     reader.commit();
                     if writer.path.exists() {

@@ -74,7 +74,7 @@ pub(crate) fn name(object: &editwar::query::views::Object) -> String {
     format!("{}{group} {}/{}", object.resource, object.namespace, object.name)
 }
 
-/// The audit policy of the tests' API servers: it logs changes with bodies, and omits what is not contested.
+/// The audit policy of the tests' API servers: it logs changes with bodies, and omits resources that are not contested.
 pub(crate) const POLICY: &str = "
 apiVersion: audit.k8s.io/v1
 kind: Policy
