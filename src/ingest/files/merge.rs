@@ -13,7 +13,7 @@ use super::log::{Chunk, Log, Step};
 use super::{Error, Input};
 use crate::audit::event::Micros;
 
-/// How far a chunk may reach beyond the next event of another log, in microseconds. An object without a war retains 16
+/// How far a chunk may reach beyond the next event of another log, in microseconds. An object without a war retains 64
 /// unparsed writes of its only writer; a second writer in the other log must be seen before more than that have passed.
 const AHEAD_MAX: Micros = 1_000_000;
 

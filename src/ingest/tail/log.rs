@@ -6,9 +6,9 @@
 //! start with the same bytes, except for a copy. If the original was truncated after it was copied, reading continues
 //! in the copy.
 //!
-//! A file is finished when the log's name refers to another file that is not empty: the writer is then done with the
-//! old one. All files between the two are opened at once, so that they stay readable when they are renamed, compressed
-//! or deleted.
+//! A file is finished when the log's name refers to another file that is not empty: by then, the writer no longer
+//! writes to the old file. All files between the two are opened together, so that they stay readable when they are
+//! renamed, compressed or deleted.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -26,7 +26,8 @@ use crate::ingest::decompress;
 use crate::ingest::files::{self, Input};
 use crate::pipeline::clock::Tolerance;
 
-/// Number of bytes that are read at a time. Fuzzed logs are small, and must consist of several chunks nevertheless.
+/// Number of bytes that are read at a time. It is smaller when fuzzing, so that even small logs consist of several
+/// chunks.
 const CHUNK_BYTES: usize = if cfg!(fuzzing) { 1 << 11 } else { 1 << 20 };
 /// Maximum number of files that are open at once. Further ones are found when these have been read.
 const QUEUE_MAX: usize = 64;
