@@ -86,7 +86,7 @@ mod tests {
         \u{2069}\u{feff}\u{fe0f}\u{e0001}\u{e0041}\u{e007f}";
 
     #[test]
-    fn nothing_harmful_gets_through() {
+    fn harmful_characters_are_escaped() {
         assert_eq!(text("a\u{1b}[2Jb\n\u{202e}c\u{9b}"), "a\\u{1b}[2Jb\\u{a}\\u{202e}c\\u{9b}");
         assert_eq!(text("größe ⇄ 5 · 日本語 🦀"), "größe ⇄ 5 · 日本語 🦀");
         assert!(!text(HARMFUL).contains(is_harmful) && HARMFUL.chars().all(is_harmful));
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn json_means_the_same() {
+    fn escaped_json_keeps_its_meaning() {
         let value = serde_json::json!({ HARMFUL: [HARMFUL, "größe", "\\u{9b}", "\\"] });
         for written in [serde_json::to_string(&value), serde_json::to_string_pretty(&value)] {
             let written = written.unwrap();

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_and_lists_of_the_same_events_are_equal() {
+    fn lines_and_lists_of_the_same_events_decode_alike() {
         let later = EVENT.replace("00:01", "00:02");
         let lines = format!("{EVENT}\n7\n{later}\n");
         let list = format!(r#"{{"kind":"EventList","items":[{EVENT},7,{later}]}}"#);

@@ -204,7 +204,7 @@ impl<'a> Event<'a> {
     }
 }
 
-/// Decodes a word of a query string: `+` is a space, `%XX` a byte. What is not valid is left as it is.
+/// Decodes a word of a query string: `+` is a space, `%XX` a byte. Invalid escapes are kept unchanged.
 pub fn percent_decoded(text: &str) -> Cow<'_, str> {
     if !text.contains('+') {
         return percent_decode_str(text).decode_utf8().unwrap_or(Cow::Borrowed(text));

@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_end_where_they_end() {
+    fn skip_value_finds_the_end_of_a_value() {
         for (text, rest) in [
             (r#"{"a":"}\"]"} x"#, " x"),
             (r#"[1,[2,{"b":"["}]],3"#, ",3"),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn members_walk_and_notice_breakage() {
+    fn members_yields_keys_and_detects_broken_objects() {
         let walk = |text: &'static str| {
             let mut all = members(text.as_bytes());
             let keys: Vec<_> = all.by_ref().map(|(k, _)| String::from_utf8_lossy(k).into_owned()).collect();

@@ -1,7 +1,7 @@
 //! Finds the times of events without decoding them.
 //!
-//! Only the `stageTimestamp` of the event itself counts. A timestamp inside of a body or an annotation may be written
-//! by anyone.
+//! Only the `stageTimestamp` of the event itself counts. Anyone may have written a timestamp inside of a body or an
+//! annotation.
 
 use super::envelope::native::{behind_node_name, is_list, list_items};
 use super::event::{Micros, parse_timestamp};
@@ -25,7 +25,7 @@ pub struct TimeSamples<'a> {
 // === impl TimeSamples ===
 
 impl<'a> TimeSamples<'a> {
-    /// Returns the marks of a block of whole lines.
+    /// Samples the times in a block of whole lines.
     pub fn of_lines(lines: &'a [u8]) -> TimeSamples<'a> {
         let mut marks = TimeSamples::default();
         let line_from = |at: usize| {
@@ -130,7 +130,7 @@ fn elements(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
         }
         let end = skip_value(json, at);
         next = end.map(|end| skip_space(json, end)).filter(|at| json.get(*at) == Some(&b',')).map(|at| at + 1);
-        // An event that is cut off may still contain its time.
+        // A truncated event may still contain its time.
         (json.get(at) == Some(&b'{')).then(|| &json[at..end.unwrap_or(json.len())])
     })
 }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_inside_of_a_body_or_an_annotation_is_no_time_of_the_event() {
+    fn timestamps_inside_bodies_and_annotations_are_ignored() {
         assert_eq!(seconds(of_event(event(7).as_bytes())), [7]);
         assert_eq!(of_event(br#"{"requestObject":{"stageTimestamp":"2300-01-01T00:00:00Z"}}"#), None);
         let cut = &event(7).into_bytes()[..150];
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn one_wrong_time_is_not_the_end_of_a_log() {
+    fn one_wrong_time_does_not_set_the_end_of_a_log() {
         let wrong = event(9).replace("2026-11-23", "2027-01-01");
         let log = [event(1), event(2), wrong].join("\n");
         assert_eq!(seconds(end(log.as_bytes(), 60_000_000)), [2]);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn first_last_and_all_are_found_in_every_envelope() {
+    fn first_last_and_all_times_are_found_in_every_envelope() {
         let (a, b, c) = (event(1), event(2), event(3));
         for log in [
             format!("{a}\n{b}\n{c}\n"),

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_gets_in_without_a_name_and_nobody_further_than_allowed() {
+    async fn unknown_clients_are_rejected_and_known_ones_get_only_their_rights() {
         let tokens = Arc::new(Tokens::parse("s3cret scraper\n# nobody\nother reader\n").unwrap());
         let rules = vec![
             allow("scraper", &[Right::Metrics], &[]),
@@ -150,12 +150,12 @@ mod tests {
         assert_eq!(ask(&gate, &["kube-apiserver-a"], "", Right::Ingest, "b").await, Err(Refusal::Forbidden));
         assert_eq!(ask(&gate, &["kube-apiserver-a"], "", Right::Read, "a").await, Err(Refusal::Forbidden));
         assert_eq!(ask(&gate, &["somebody"], "", Right::Ingest, "a").await, Err(Refusal::Forbidden));
-        // A certificate that may not, with a token that may.
+        // A certificate without the right, and a token that has it.
         assert_eq!(ask(&gate, &["somebody"], "Bearer other", Right::Read, "").await, Ok(()));
     }
 
     #[tokio::test]
-    async fn without_rules_the_known_may_do_anything_but_act() {
+    async fn without_rules_known_clients_have_every_right_but_admin() {
         let gate = Gate::new(Some(Arc::new(Tokens::parse("s3cret me\n").unwrap())), None, Vec::new());
         for right in [Right::Ingest, Right::Metrics, Right::Read] {
             assert_eq!(ask(&gate, &[], "Bearer s3cret", right, "x").await, Ok(()));

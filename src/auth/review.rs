@@ -22,8 +22,8 @@ use crate::util::lock::lock;
 /// How long positive and negative results are cached.
 const YES_FOR: Duration = Duration::from_secs(60);
 const NO_FOR: Duration = Duration::from_secs(10);
-/// How long a token or an address counts as good after a successful review, and how long an address counts as bad that
-/// has only sent invalid tokens.
+/// How long a token or an address counts as good after a successful review, and how long an address that has only sent
+/// invalid tokens counts as bad.
 const GOOD_FOR: Duration = Duration::from_secs(3600);
 const BAD_FOR: Duration = Duration::from_secs(300);
 /// Maximum number of cached results of each kind, and of addresses.
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn invented_tokens_use_up_their_own_share_only() {
+    fn unknown_tokens_only_use_up_their_own_share() {
         let (mut cache, now) = (ReviewCache::default(), Instant::now());
         let question = |n: u32| (hash(&n.to_string()), Right::Read);
         let address = |n: u8| IpAddr::from([10, 0, 0, n]);
@@ -243,7 +243,7 @@ mod tests {
         cache.learn(question(2), address(3), Err(Refusal::TokenForbidden), now);
         let reputations = [1, 2, 3].map(|n| cache.reputation(&question(9), address(n), now));
         assert_eq!(reputations, [Reputation::Good, Reputation::Bad, Reputation::New]);
-        // Behind the address of a good one, and the token of a good one from elsewhere.
+        // An invalid token from the address of a good one, and a good token from another address.
         cache.learn(question(3), address(1), Err(Refusal::Unknown), now);
         assert_eq!(cache.reputation(&question(9), address(1), now), Reputation::Good);
         let later = now + YES_FOR;

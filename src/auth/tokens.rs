@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_a_token_and_a_name_to_a_line() {
+    fn token_files_have_one_token_and_name_per_line() {
         let tokens = Tokens::parse("# comment\n\n abc  alice \ndef bob\n").unwrap();
         assert_eq!(tokens.name("abc").as_deref(), Some("alice"));
         assert_eq!(tokens.name("def").as_deref(), Some("bob"));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_file_is_refused_without_showing_it() {
+    fn an_invalid_file_is_rejected_without_revealing_its_content() {
         let error = Tokens::parse("abc alice\nverysecret\n").unwrap_err().to_string();
         assert_eq!(error, "line 2: expected `TOKEN NAME`");
         assert!(Tokens::parse("# nothing\n").is_err());

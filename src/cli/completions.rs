@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_is_sound_completed_and_has_a_page() {
+    fn every_command_is_completed_and_has_a_man_page() {
         let mut command = Args::command();
         command.clone().debug_assert();
         command.build();

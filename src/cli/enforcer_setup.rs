@@ -66,7 +66,7 @@ impl Access {
         })
     }
 
-    /// Starts the kill switch. It works from now on, independent of the other tasks.
+    /// Starts the kill switch. From then on it works independently of the other tasks.
     pub(super) fn start_kill_switch(
         &self,
         enforce: &Enforce,
@@ -78,7 +78,7 @@ impl Access {
         let mut kinds: BTreeSet<Kind> =
             resources.into_iter().map(|(name, group)| Kind::Resource(name, group)).collect();
         if enforce.mode == Mode::Reconcile {
-            // Objects of the Golden State may be paused too. If it cannot be read, the reconciler reports that.
+            // Objects of the Golden State may be paused too. If they cannot be read, the reconciler reports that.
             let mut assets = Assets::default();
             drop(assets.read(&enforce.assets));
             kinds.extend(assets.by_id().into_keys().map(|id| Kind::Manifest(id.api_version, id.kind)));

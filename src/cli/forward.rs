@@ -1,6 +1,6 @@
-//! A local port that is forwarded to a Service with `kubectl port-forward`, for as long as it is needed.
+//! Forwards a local port to a Service with `kubectl port-forward`, for as long as it is needed.
 //!
-//! kubectl is used because users of a kubectl plugin have it, with credentials and proxies that work.
+//! kubectl is used because users of the kubectl plugin have it, with working credentials and proxy settings.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_from_outside_is_markdown() {
+    fn untrusted_text_is_escaped_in_markdown() {
         assert_eq!(text("[x](javascript:1) <img> *b* @all"), r"\[x\](javascript:1) &lt;img&gt; \*b\* \@all");
         assert_eq!(code("a`b|c"), r"``a`b\|c``");
         assert_eq!(code("`x`"), "`` `x` ``");

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_tightens_and_never_widens() {
+    fn a_memory_limit_lowers_the_defaults_and_never_raises_them() {
         let (bounds, in_flight) = within(Some(256 << 20), Bounds::default());
         assert_eq!((bounds.bytes_max, bounds.body_bytes_max, in_flight), (32 << 20, 32 << 20, 32 << 20));
         assert_eq!(within(Some(1 << 40), Bounds::default()), (Bounds::default(), IN_FLIGHT_BYTES));
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tightest_group_around_the_process_is_what_counts() {
+    fn the_lowest_limit_of_all_enclosing_cgroups_applies() {
         let files = [
             ("/sys/fs/cgroup/system.slice/memory.max", 4 << 30),
             ("/sys/fs/cgroup/system.slice/editwar.service/memory.max", 512 << 20),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn both_versions_of_no_limit_are_none() {
+    fn unlimited_cgroups_of_both_versions_have_no_limit() {
         assert_eq!(limit_in("max\n"), None);
         assert_eq!(limit_in("9223372036854771712\n"), None);
         assert_eq!(limit_in("536870912\n"), Some(512 << 20));

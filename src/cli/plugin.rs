@@ -1,5 +1,5 @@
-//! `kubectl editwar`: the commands for a server, which is found in kubectl's current cluster, and all other commands
-//! unchanged.
+//! `kubectl editwar`: runs the commands for a server against the server in kubectl's current cluster, and all other
+//! commands unchanged.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plugin_has_every_command_that_asks_a_server() {
+    fn the_plugin_has_every_command_that_queries_a_server() {
         Plugin::command().debug_assert();
         let plugin = Plugin::command();
         let asks = |command: &&clap::Command| command.get_arguments().any(|a| a.get_id() == "server");

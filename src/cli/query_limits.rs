@@ -25,7 +25,8 @@ const CLIENT_QUESTIONS_MAX: usize = 32;
 pub(super) struct QueryLimiter {
     cores: Arc<Semaphore>,
     questions: Budget,
-    /// A queue per client. A client only queues for the shared cores as many queries as it may run at once.
+    /// A queue per client. Of the queries in it, only as many as the client may run at once also queue for the shared
+    /// cores.
     queues: Arc<Mutex<HashMap<IpAddr, Weak<Semaphore>>>>,
 }
 
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_client_that_asks_much_waits_behind_itself() {
+    async fn queries_of_one_client_queue_behind_each_other() {
         let computing = QueryLimiter::default();
         let (greedy, modest) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         let first = computing.begin(greedy).await.unwrap();
@@ -102,7 +103,7 @@ mod tests {
             })
             .collect();
         tokio::task::yield_now().await;
-        // Two cores are needed for two clients at once; one takes the other's place when that is done.
+        // With a single core, the second client would have to wait for the first one.
         if cores() > 1 {
             assert!(computing.begin(modest).await.is_some());
         }

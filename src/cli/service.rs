@@ -120,7 +120,7 @@ fn port<'s>(service: &'s Value, wanted: &Port) -> Option<&'s Value> {
     ports.iter().find(|p| p["port"].as_u64() == Some(wanted.number)).or_else(|| ports.iter().find(has_name))
 }
 
-/// Returns a URL like `https://10.96.0.50:8443`
+/// Returns a URL like `https://10.96.0.50:8443`.
 fn webhook_url(service: &Value) -> Option<String> {
     let address: std::net::IpAddr = service["spec"]["clusterIP"].as_str()?.parse().ok()?;
     let port = u16::try_from(port(service, &POSTED_TO)?["port"].as_u64()?).ok()?;
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_services_port_for_people_is_found() {
+    fn the_admin_port_of_the_service_is_found() {
         let service = |ports: Value| json!({"metadata": {"namespace": "n", "name": "s"}, "spec": {"ports": ports}});
         let both = json!([{"name": "webhook", "port": 8443}, {"name": "admin", "port": 8080}]);
         assert_eq!(Service::of(&service(both)).unwrap().proxy(), "/api/v1/namespaces/n/services/http:s:8080/proxy");
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_webhook_is_named_by_its_address() {
+    fn webhook_urls_use_the_cluster_ip() {
         let service = |ip: &str| json!({"spec": {"clusterIP": ip, "ports": [{"name": "admin", "port": 8080}, {"name": "webhook", "port": 443}]}});
         assert_eq!(webhook_url(&service("10.96.0.50")).unwrap(), "https://10.96.0.50:443");
         assert_eq!(webhook_url(&service("fd00::5")).unwrap(), "https://[fd00::5]:443");

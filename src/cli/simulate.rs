@@ -131,7 +131,7 @@ fn policies(args: &SimulateArgs, live: &Policy) -> Result<Vec<Policy>> {
     Ok(all.into_iter().map(|limits| Policy { limits, ..live.clone() }).collect())
 }
 
-/// Parses token buckets like `5/10m,12/6h`
+/// Parses token buckets like `5/10m,12/6h`.
 fn buckets(text: &str) -> Result<Vec<Limit>> {
     let one = |bucket: &str| {
         let (burst, window) = bucket.split_once('/')?;
@@ -282,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_read_as_they_are_written() {
+    fn limits_are_parsed_and_sorted_by_window() {
         let read = |text: &str| {
             buckets(text).map(|found| found.iter().map(|l| (l.burst.get(), l.window_s.get())).collect::<Vec<_>>())
         };
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_from_outside_is_xml() {
+    fn untrusted_text_is_escaped_in_xml() {
         assert_eq!(xml("<a b='\"&'>\u{1b}"), "&lt;a b=&apos;&quot;&amp;&apos;&gt;\\u{1b}");
     }
 }

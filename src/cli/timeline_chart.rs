@@ -135,7 +135,7 @@ mod tests {
     use crate::query::views::Gap;
 
     #[test]
-    fn values_stand_at_their_time_and_gaps_are_shaded() {
+    fn values_are_drawn_at_their_time_and_gaps_are_shaded() {
         let scale = Scale { from: 0, to: 100, width: 21 };
         let coverage = Coverage { gaps: vec![Gap { from: 40, to: 60 }], ..Coverage::default() };
         let mut row = scale.row(&coverage);

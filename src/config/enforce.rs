@@ -48,7 +48,7 @@ pub struct Enforce {
     pub lease_namespace: Option<String>,
 }
 
-/// Returns the schema of a minimum confidence: the enforcer does not wait for a confirmed verdict.
+/// Returns the schema of a minimum confidence. It excludes `confirmed`, since the enforcer does not wait for that.
 fn pausing_confidence(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "enum": ["possible", "probable"]})
 }

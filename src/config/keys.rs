@@ -1,4 +1,4 @@
-//! The names of the keys, from the schema of the configuration: explains why a key is unknown.
+//! The names of the keys, from the schema of the configuration. Explains why a key is unknown.
 
 use std::fmt;
 
@@ -74,7 +74,7 @@ impl fmt::Display for Unknown {
     }
 }
 
-/// Returns the keys of a section, or `None` if its keys are free, as those of a map.
+/// Returns the keys of a section, or `None` if its keys are arbitrary, as in a map.
 fn keys_of(section: &[&Segment]) -> Option<Vec<String>> {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let schema = settings.into_generator().into_root_schema_for::<Config>().to_value();
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_new_name_is_a_key_and_no_old_one_is_in_the_same_section() {
+    fn renamed_keys_exist_under_their_new_name_only() {
         fn sections(schema: &Value, found: &mut Vec<Vec<String>>) {
             let schema = without_null(schema);
             if let Some(keys) = schema["properties"].as_object() {

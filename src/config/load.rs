@@ -1,5 +1,5 @@
-//! Loads the configuration. The file, the environment and `--set` are layers of one tree, which is read into the typed
-//! configuration once; the flags of a command are typed already, and overlay it.
+//! Loads the configuration. The file, the environment and `--set` are layers of one tree, which is parsed once into the
+//! typed configuration. The flags of a command are already typed, and are applied on top of it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,14 +8,14 @@ use serde_yaml_ng::{Mapping, Value};
 
 use super::{Config, Overlay, keys};
 
-/// Prefix of environment variables that set a key: `EDITWAR_LIMITS__QUIET_PERIOD=5m` sets `limits.quiet_period`. A key in
-/// a section contains two underscores, and the keys without a section are known. Other variables are ignored: Kubernetes
-/// injects `EDITWAR_SERVICE_HOST` into every pod next to a Service named `editwar`.
+/// Prefix of environment variables that set a key: `EDITWAR_LIMITS__QUIET_PERIOD=5m` sets `limits.quiet_period`. A
+/// variable for a key in a section contains two underscores; keys outside of sections are listed below. Other variables
+/// are ignored: Kubernetes injects `EDITWAR_SERVICE_HOST` into every pod next to a Service named `editwar`.
 pub const ENVIRONMENT: &str = "EDITWAR_";
 /// The keys that are not in a section.
 const WITHOUT_SECTION: [&str; 1] = ["redact_values"];
-/// How similar a variable must be to one of these keys to count as a misspelling of it. Such a variable is rejected: to
-/// ignore it would show values that should be redacted.
+/// How similar a variable must be to one of these keys to count as a misspelling of it. Such a variable is rejected,
+/// because ignoring it would reveal values that should be redacted.
 const MISSPELT: f64 = 0.85;
 
 /// The reason why a configuration is rejected.
@@ -66,8 +66,8 @@ struct Setting {
 // === impl Config ===
 
 impl Config {
-    /// Loads a file, environment variables, `KEY=VALUE` settings, and what the flags of the command say. Later sources
-    /// override earlier ones.
+    /// Loads a file, environment variables, `KEY=VALUE` settings, and the flags of the command. Later sources override
+    /// earlier ones.
     ///
     /// # Errors
     /// A source cannot be read, names an unknown key, or has an invalid value.
@@ -154,7 +154,7 @@ impl Layers {
         serde_path_to_error::deserialize(&self.tree).map_err(|error| self.explain(&error))
     }
 
-    /// Says which key of which layer is wrong, and why.
+    /// Returns an error that names the key, its layer and the reason.
     fn explain(&self, error: &serde_path_to_error::Error<serde_yaml_ng::Error>) -> Error {
         let path = error.path();
         let key = path.to_string();
@@ -186,8 +186,8 @@ impl Layers {
 // === impl Text ===
 
 impl Text {
-    /// Returns where the section begins that contains this path, if reading it fails there. The tree has no lines, so this
-    /// reads the text again.
+    /// Returns the position of the section that contains this path, if parsing fails there. The tree has no positions,
+    /// so the text is parsed again.
     fn location(&self, path: &KeyPath) -> Option<String> {
         let reader = serde_yaml_ng::Deserializer::from_str(&self.text);
         let error = serde_path_to_error::deserialize::<_, Config>(reader).err()?;
@@ -222,14 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn the_default_survives_being_written_and_read() {
+    fn the_default_configuration_round_trips() {
         let text = serde_yaml_ng::to_string(&Config::default()).unwrap();
         assert_eq!(Config::parse(&text, "default").unwrap(), Config::default());
         assert_eq!(Config::parse("# nothing\n", "empty").unwrap(), Config::default());
     }
 
     #[test]
-    fn keys_that_belong_together_may_be_set_one_by_one() {
+    fn keys_that_need_each_other_can_be_set_separately() {
         let tls = [("EDITWAR_WEBHOOK__TLS__CERT", "/c"), ("EDITWAR_WEBHOOK__TLS__KEY", "/k")];
         assert_eq!(load("", &tls, &[]).unwrap().webhook.tls.unwrap().key, Path::new("/k"));
         let one = load("", &tls[..1], &[]).unwrap_err();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_win_over_environment_and_environment_over_the_file() {
+    fn set_overrides_the_environment_which_overrides_the_file() {
         let text = "limits: {quiet_period: 1m, pause_after: 4}";
         let config = load(
             text,
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_flag_says_overlays_everything_else() {
+    fn flags_override_everything_and_are_validated() {
         let flags = Overlay { mode: Some(Mode::Pause), journal: Some(None), ..Overlay::default() };
         let settings = ["journal.path=/x".to_owned(), "enforce.resources=[deployments.apps]".to_owned()];
         let config = Config::load(None, [], &settings, &flags).unwrap();
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_without_a_section_can_be_set_by_a_variable() {
+    fn top_level_keys_can_be_set_by_variables() {
         let config = load("", &[("EDITWAR_REDACT_VALUES", "true")], &[]).unwrap();
         assert!(config.redact_values && config.policy().limits.redacts);
         for misspelt in ["EDITWAR_REDACT", "EDITWAR_REDACT_VALUE", "EDITWAR_REDACTED_VALUES"] {
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_are_named_with_the_nearest_known_one() {
+    fn unknown_keys_suggest_the_nearest_known_one() {
         let error = load("limits:\n  quite_period: 5m\n", &[], &[]).unwrap_err();
         assert!(
             error.contains("unknown key `limits.quite_period`") && error.contains("did you mean `quiet_period`?"),
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_earlier_versions_are_named_with_their_new_name() {
+    fn keys_of_earlier_versions_suggest_their_new_name() {
         for (setting, expected) in [
             ("limits.quiet=5m", "unknown key `limits.quiet`: it is now `quiet_period`"),
             ("overrides=[{limits: {quiet: 5m}}]", "unknown key `overrides[0].limits.quiet`: it is now `quiet_period`"),
@@ -306,7 +306,7 @@ mod tests {
     fn errors_name_the_key_and_the_last_source_that_set_it() {
         let quiet = "expected a duration such as 90s, 10m or 1h30m, got \"soon\"";
         let error = load("limits:\n  quiet_period: soon\n", &[], &[]).unwrap_err();
-        // The place is that of the section's first key: the parser keeps no others.
+        // The position is that of the section's first key, since the parser does not keep others.
         assert!(error.ends_with(&format!("limits.quiet_period: {quiet} (line 2 column 3)")), "{error}");
         let variable = [("EDITWAR_LIMITS__QUIET_PERIOD", "soon")];
         let error = load("limits: {quiet_period: 5m}", &variable, &["limits.pause_after=4"]).unwrap_err();
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_make_no_sense_are_refused() {
+    fn invalid_values_are_rejected() {
         for (text, expected) in [
             ("limits: {quiet_period: soon}", "expected a duration"),
             ("limits: {buckets: []}", "at least one bucket"),
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn overrides_change_what_they_name_and_nothing_else() {
+    fn overrides_change_only_what_they_name() {
         let text = "
 limits: {pause_after: 4}
 overrides:

@@ -1,11 +1,11 @@
-//! What the flags of a command say about the configuration.
+//! The part of the configuration that is set by the flags of a command.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::{Bytes, Config, Mode};
 
-/// A partial configuration: the keys that have a flag. Those that are absent keep the value of the other sources.
+/// A partial configuration: the keys that have a flag. Absent keys keep the value of the other sources.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overlay {
     /// `admin.listen`

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_written_as_they_are_read() {
+    fn sizes_round_trip() {
         for text in ["64MiB", "1GiB", "4KiB", "1000"] {
             assert_eq!(text.parse::<Bytes>().unwrap().to_string(), text);
         }

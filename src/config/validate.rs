@@ -1,4 +1,4 @@
-//! Checks that keys make sense together.
+//! Validates values, and combinations of keys.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ const JOURNAL_BYTES_MIN: usize = 16 << 20;
 /// Minimum of `journal.retention`, in seconds.
 const RETENTION_S_MIN: u64 = 60;
 
-/// What a listener's security depends on.
+/// The settings that determine whether a listener is secure.
 struct Listener<'a> {
     name: &'a str,
     listen: SocketAddr,

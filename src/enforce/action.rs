@@ -13,8 +13,8 @@ use crate::audit::event::Micros;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 
-/// How long a pause whose write timed out may still appear. Longer than an API server works on a request (60 s by
-/// default).
+/// How long after its timeout the write of a pause may still take effect. Longer than an API server works on a request
+/// (60 s by default).
 const WRITE_MAY_APPEAR_FOR: Duration = Duration::from_secs(90);
 
 /// Executes actions. Shared by all actions in flight.
@@ -139,7 +139,7 @@ impl ActionExecutor {
             PauseKind::Restored(by) => {
                 tracing::warn!(object = target.title(), %by, "the pause was removed and is set again")
             }
-            // The runbook searches for this message.
+            // The runbook refers to this message.
             PauseKind::New => tracing::warn!("Token bucket exhausted for {}, skipping reconcile", target.title()),
         }
         let until =

@@ -1,9 +1,9 @@
-//! Timeouts of calls to the API server. Every call has one, except for watches, which have a limit of their own.
+//! Timeouts of calls to the API server. Every call has one, except for watches, which have a separate limit.
 
 use std::time::Duration;
 
 /// One call for an object, such as a GET, a PATCH or a page of a list. An admission webhook that does not answer delays
-/// a write by 10 s, its default timeout, and the write may succeed nevertheless.
+/// a write by 10 s, its default timeout, and the write may still succeed.
 pub const CALL: Duration = Duration::from_secs(15);
 /// One attempt to renew the Lease. Short enough for a second attempt before the Lease expires.
 pub const RENEWAL: Duration = Duration::from_secs(3);
@@ -20,7 +20,7 @@ pub const CONNECT: Duration = Duration::from_secs(5);
 /// The requested duration of a watch. A watch without events for 5 s longer than this is restarted.
 pub const WATCH: Duration = Duration::from_secs(30);
 /// A connection is closed if nothing arrives on it for this long while data is expected. This bounds what has no
-/// timeout of its own: the start of a watch, and the list before it.
+/// separate timeout: the start of a watch, and the list before it.
 pub const SILENCE: Duration = Duration::from_secs(40);
 
 /// Waits for a call, for at most `limit`. The API server may still execute a write that timed out.
@@ -36,7 +36,7 @@ pub async fn within<T>(limit: Duration, call: impl Future<Output = kube::Result<
 mod tests {
     use super::*;
 
-    /// What the limits promise together; docs/enforcer.md says the same.
+    /// Properties that depend on several limits. docs/enforcer.md states them too.
     #[test]
     fn a_renewal_that_hangs_leaves_time_for_another() {
         use crate::enforce::lease::{DURATION, EVERY, MARGIN};

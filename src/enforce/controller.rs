@@ -1,6 +1,6 @@
 //! The enforcer's task: evaluates the verdicts every second, and executes the plan's actions while the Lease is held.
 //!
-//! The task itself never waits for a call. Each action is a task of its own, so that slow calls for one object do not
+//! The task itself never waits for a call. Each action is a separate task, so that slow calls for one object do not
 //! delay others. All of them are dropped when the Lease is lost, the kill switch is turned on, or the process ends.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,8 +35,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const NAMESPACES_EVERY: Duration = Duration::from_secs(30);
 /// Delay after which a resource that could not be listed is listed again.
 const LIST_AGAIN: Duration = Duration::from_secs(10);
-/// If the latest event is older than this, an event of our own is triggered: pauses end by event time, and a cluster
-/// may be quiet.
+/// If the latest event is older than this, the enforcer triggers an event itself: pauses end by event time, and the
+/// cluster may be quiet.
 const PING_AFTER: Micros = 10_000_000;
 /// Maximum number of actions in flight.
 const IN_FLIGHT_MAX: usize = 32;
@@ -194,7 +194,8 @@ impl Enforcer {
         self.report(now);
     }
 
-    /// Looks for pauses of earlier holders of the Lease. The objects of a resource are left alone until it was listed.
+    /// Looks for pauses of earlier holders of the Lease. The objects of a resource are left alone until the resource
+    /// has been listed.
     fn find_existing_pauses(&mut self, now: Now) {
         for (key, (target, until)) in self.inbox.take_existing_pauses() {
             if !self.plan.is_known(&key) {
@@ -292,7 +293,7 @@ impl Enforcer {
             // The plan handles this verdict.
             return;
         }
-        // As in the engine: the pause doubles if it follows soon after the last one.
+        // As in the engine: the pause is twice as long if it follows soon after the last one.
         let most = limits.quiet_max.max(limits.quiet);
         let stretch = |times: u32| limits.quiet.saturating_mul(1 << times.min(16)).min(most);
         let times = match self.early_pauses.get(&key) {
@@ -347,7 +348,8 @@ impl Enforcer {
         }
     }
 
-    /// `started` is the time that counts for what was done: later events may be reactions to it.
+    /// Handles the result of an action. `started` is recorded as the time of the action, since any later event may be a
+    /// reaction to it.
     fn record(&mut self, key: ObjectKey, started: Now, result: Result<Outcome, Error>) {
         match result {
             Ok(Outcome::Paused(uid, until)) => {

@@ -10,7 +10,7 @@ use super::calls::{EVENT, within};
 /// Maximum number of queued Events. Further ones are dropped.
 const QUEUE_MAX: usize = 256;
 
-/// Writes Events in a task of its own, so that nothing waits for them. Failures are logged.
+/// Writes Events in a separate task, so that nothing waits for them. Failures are logged.
 #[derive(Clone)]
 pub struct Events {
     queue: mpsc::Sender<(ObjectReference, Event)>,

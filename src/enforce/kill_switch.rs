@@ -1,6 +1,6 @@
-//! The kill switch: removes all pauses, in parallel and with a client of its own. It works whether or not this replica
-//! holds the Lease, and independent of other calls that wait for the API server. Pauses that cannot be removed are
-//! reported and retried.
+//! The kill switch: removes all pauses, in parallel and with its own client. It works whether or not this replica holds
+//! the Lease, and independently of other calls that wait for the API server. Pauses that cannot be removed are reported
+//! and retried.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,8 +24,8 @@ use crate::telemetry::metrics::Metrics;
 const PARALLEL: usize = 32;
 /// Maximum delay between retries. The first delay is one second.
 const AGAIN_MAX: Duration = Duration::from_secs(10);
-/// Delays after all pauses are removed until the next search for pauses, the first time and later. A write that timed
-/// out earlier may have succeeded in the meantime.
+/// Delays between the removal of all pauses and the next search for pauses: the first delay, and all later ones. A
+/// write that timed out earlier may have succeeded in the meantime.
 const VERIFY_FIRST: Duration = Duration::from_secs(2);
 const VERIFY_EVERY: Duration = Duration::from_secs(30);
 
@@ -119,7 +119,7 @@ impl KillSwitch {
         }
     }
 
-    /// Tries to remove each pause once: known ones at once, others as they are found.
+    /// Tries to remove each pause once: known pauses immediately, others as they are found.
     async fn pass(self: &Arc<Self>) {
         let known = self.pauses.all();
         let keys: Arc<BTreeSet<ObjectKey>> = Arc::new(known.iter().map(|(key, _)| key.clone()).collect());

@@ -1,4 +1,4 @@
-//! Sets and removes pauses: annotations, by server-side apply, with a field manager of their own.
+//! Sets and removes pauses: annotations that are written by server-side apply, with a separate field manager.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -65,7 +65,7 @@ pub struct ExistingPause {
     pub key: ObjectKey,
     /// The same object, as the API server refers to it.
     pub target: Target,
-    /// When it is to end, if that is annotated.
+    /// The end of the pause, if it is annotated.
     pub until: Option<Micros>,
 }
 
@@ -186,7 +186,7 @@ impl PauseClient {
 
     async fn apply(&self, target: &Target, annotations: serde_json::Value) -> Result<(), Error> {
         let resource = &target.resource;
-        // The uid prevents that an object is created again that was deleted in the meantime.
+        // The uid prevents the patch from recreating an object that was deleted in the meantime.
         let patch = json!({
             "apiVersion": resource.api_version, "kind": resource.kind,
             "metadata": {"name": target.name, "uid": target.uid, "annotations": annotations},

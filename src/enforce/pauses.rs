@@ -19,7 +19,7 @@ pub struct Target {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// The uid of the paused object, to tell it from a later object of the same name.
+    /// The uid of the paused object, to distinguish it from a later object of the same name.
     pub uid: Option<String>,
 }
 
@@ -44,7 +44,7 @@ impl Target {
         }
     }
 
-    /// Returns the name in the form of the runbook: `Deployment/web`
+    /// Returns the name in the form of the runbook: `Deployment/web`.
     pub fn title(&self) -> String {
         format!("{}/{}", self.resource.kind, self.name)
     }

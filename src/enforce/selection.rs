@@ -38,7 +38,7 @@ impl Selection {
 }
 
 /// Formats as `deployments.apps in all namespaces except kube-system, with annotation
-/// platform.kubevirt.io/managed=true`
+/// platform.kubevirt.io/managed=true`.
 impl fmt::Display for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<String> = self.resources.iter().map(|(resource, group)| title(resource, group)).collect();
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_selection_says_which_objects_and_what_they_must_carry() {
+    fn selections_are_described_in_words() {
         let selection = Selection {
             resources: vec![("deployments".into(), "apps".into()), ("configmaps".into(), String::new())],
             except: vec!["kube-system".into()],

@@ -25,7 +25,7 @@ const VALUE_CHARS_MAX: usize = 40;
 pub const CLUSTER: &str = "";
 
 /// Returns the current verdicts on all contested objects for which `is_wanted` holds. `own` is the account of this
-/// client, whose writes are not taken as removals of a pause.
+/// client, whose writes do not count as removals of a pause.
 pub fn verdicts(
     pipeline: &Pipeline,
     own: &str,

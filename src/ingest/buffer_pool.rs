@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_smallest_that_fits_is_used_again_and_no_more_are_kept_than_may_be() {
+    fn the_smallest_sufficient_buffer_is_reused_and_the_pool_is_bounded() {
         let buffers = BufferPool::new(3000);
         for bytes in [2000, 1000, 500] {
             let mut buffer = Vec::with_capacity(bytes);

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_read_as_lines() {
+    fn documents_are_converted_to_lines() {
         let text = format!("[\n{READ},\n{READ}]\n");
         let format = recognize(text.as_bytes()).unwrap();
         for head_len in [0, 1, 50, text.len()] {

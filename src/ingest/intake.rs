@@ -1,5 +1,5 @@
-//! The intake: live sources pass bytes with audit events to it. It decodes them once, makes the writes durable, observes
-//! the events, and publishes what they changed, in this order. Nothing is observed that is not durable.
+//! The intake: live sources pass bytes with audit events to it. It decodes them once, makes the writes durable,
+//! observes the events, and publishes what they changed, in this order. Writes are only observed once they are durable.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::pipeline::coverage::Doubts;
 use crate::pipeline::{Batch, Pipeline, dedupe};
 use crate::telemetry::metrics::Metrics;
 
-/// Bodies up to this size are decoded on the async thread, in well below a millisecond: 400 events at Metadata have 340
-/// kB.
+/// Bodies up to this size are decoded on the async thread, which takes well below a millisecond. 400 events at Metadata
+/// have 340 kB.
 const AT_ONCE_BYTES: usize = 512 << 10;
 /// Maximum number of decoded events of one body that are in memory at once. kube-apiserver sends 400 by default.
 const EVENTS_MAX: usize = 16 << 10;
@@ -68,11 +68,11 @@ impl Intake {
     /// Ingests the body of a request. On `Ok`, its writes are durable, if there is a journal, and its events are
     /// observed. Returns the number of events, malformed ones included.
     ///
-    /// `reserve` reserves memory for the decoded events, in bytes, and returns `false` if there is not enough. Then no
-    /// other body is decoded on this core until the journal has stored the events.
+    /// `reserve` reserves memory for the decoded events, in bytes, and returns `false` if there is not enough. In that
+    /// case no other body is decoded on this core until the journal has stored the events.
     ///
     /// # Errors
-    /// [`Unavailable`] if the writes cannot be stored. If the same body is sent again, nothing of it counts twice.
+    /// [`Unavailable`] if the writes cannot be stored. If the same body is sent again, none of its events counts twice.
     pub async fn ingest_body(
         &self,
         origin: Origin<'_>,

@@ -1,5 +1,5 @@
-//! A reader that reads ahead on a thread of its own. Several compressed files are decompressed in parallel, while their
-//! contents are ingested one after the other.
+//! A reader that reads ahead on a separate thread. Several compressed files are decompressed in parallel, while their
+//! contents are ingested one after another.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -75,7 +75,7 @@ impl Read for ReadaheadReader {
 mod tests {
     use super::*;
 
-    /// Gives some bytes, and then an error.
+    /// Yields some bytes, and then an error.
     struct Torn(usize);
 
     impl Read for Torn {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_arrives_in_order() {
+    fn all_bytes_arrive_in_order() {
         let bytes: Vec<u8> = (0..3 * PIECE_BYTES + 7).map(|i| (i / 11) as u8).collect();
         let mut read = Vec::new();
         let permit = Arc::new(());
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_before_damage_arrives_and_the_damage_after_it() {
+    fn an_error_arrives_after_all_bytes_before_it() {
         let mut read = Vec::new();
         let error =
             ReadaheadReader::begin(Torn(PIECE_BYTES + 5), Arc::default()).unwrap().read_to_end(&mut read).unwrap_err();
@@ -110,10 +110,10 @@ mod tests {
     }
 
     #[test]
-    fn whoever_stops_listening_ends_the_thread() {
+    fn dropping_the_reader_ends_the_thread() {
         let permit = Arc::new(());
         drop(ReadaheadReader::begin(io::repeat(b'x'), permit.clone()).unwrap());
-        // Gives the permit back within the time of a few pieces; without it the test would not end.
+        // The thread drops its permit after at most a few pieces. Otherwise, this loop would not end.
         while Arc::strong_count(&permit) > 1 {
             thread::yield_now();
         }

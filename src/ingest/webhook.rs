@@ -34,9 +34,9 @@ const DRAIN_FACTOR: usize = 4;
 /// Maximum number of clusters that are learned from the paths of batches with events, in total and per client.
 const CLUSTERS_MAX: usize = 64;
 const CLIENT_CLUSTERS_MAX: usize = 32;
-/// Maximum number of sources with a metric of their own.
+/// Maximum number of sources with their own metrics.
 const SOURCES_MAX: usize = 256;
-/// Divisor of the budget for batches: one client can use at most this fraction, so that there is room for others.
+/// Divisor of the budget for batches: one client can use at most this fraction, so that other clients are not blocked.
 const SHARES: usize = 4;
 
 /// The webhook handler of a server.
@@ -82,7 +82,7 @@ impl Webhook {
     /// Creates a webhook that feeds `intake`. A batch may have `body_bytes_max` bytes, and all batches in flight
     /// `in_flight_bytes_max` bytes.
     pub fn new(intake: Intake, metrics: Metrics, body_bytes_max: usize, in_flight_bytes_max: usize) -> Webhook {
-        // There is room for at least two bodies.
+        // There is memory for at least two bodies.
         let body_bytes_max = body_bytes_max.min(in_flight_bytes_max / 2);
         let budget = Budget::new(in_flight_bytes_max, (in_flight_bytes_max / SHARES).max(body_bytes_max));
         let (clusters, sources) = (Arc::default(), Arc::default());
@@ -302,7 +302,7 @@ fn cluster(path: &str) -> Option<String> {
 // === impl Clusters ===
 
 impl Clusters {
-    /// Returns whether events of a cluster are accepted from this client: the cluster is known, or there is room for
+    /// Returns whether events of a cluster are accepted from this client: the cluster is known, or the limits allow
     /// another one.
     fn has_room_for(&self, name: &str, address: IpAddr) -> bool {
         let of_client = self.by_client.get(&client_of(address)).copied().unwrap_or(0);

@@ -1,6 +1,6 @@
-//! The journal's front end: appends writes with group commit on a thread of its own.
+//! The journal's front end: appends writes with group commit on a separate thread.
 //!
-//! While one group is being written to disk, new requests queue up; together they form the next group, which is durable
+//! While one group is being written to disk, new requests queue up. Together they form the next group, which is durable
 //! after a single commit.
 //!
 //! Every two seconds the thread checks whether the next write would succeed: whether the directory still exists and has

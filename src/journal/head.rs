@@ -1,8 +1,8 @@
 //! The head file of a journal: which segment files should exist, and since when no acknowledged write is missing.
 //!
 //! It is a single line of fixed length that is overwritten in place, so that an update needs no space on a full disk.
-//! Once the first write is known, all three numbers only grow. A torn update, with only its first part written,
-//! therefore never reads lower than the previous line.
+//! Once the first write is known, all three numbers only grow. Therefore a torn update, with only its first part
+//! written, never reads lower than the previous line.
 //!
 //! The file is locked while the journal is open: two processes cannot share a journal.
 
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_is_read_as_it_was_written_and_everything_else_is_damage() {
+    fn heads_round_trip_and_anything_else_is_damage() {
         let known = HeadContent { first: 3, last: 12, complete_since: 1_795_400_000_000_001 };
         let text = known.text();
         assert_eq!(HeadContent::parse(text.as_bytes()), Some(known));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_was_written_in_part_says_no_less_than_before() {
+    fn a_partially_written_head_never_has_lower_values() {
         let before = HeadContent { first: 3, last: 99, complete_since: 1_795_399_999_999_999 };
         let after = HeadContent { first: 4, last: 100, complete_since: 1_795_400_000_000_001 };
         let (old, new) = (before.text(), after.text());

@@ -16,7 +16,7 @@ pub(super) const PROBE: &str = "probe.new";
 /// The files of a directory, by kind.
 #[derive(Default)]
 pub(super) struct Listing {
-    /// SealedSegment segments: number, path, and the time of the last write.
+    /// Sealed segments: number, path, and the time of the last write.
     pub(super) sealed: Vec<(u64, PathBuf, Micros)>,
     /// Segments that are not sealed, or were not renamed yet when the process ended.
     pub(super) plain: Vec<(u64, PathBuf)>,
@@ -69,7 +69,7 @@ impl Listing {
         let (first, last) = (numbers.first().copied().unwrap_or(0), numbers.last().copied().unwrap_or(0));
         let mut known = match found {
             Found::Known(known) => known,
-            // A journal from before head files existed: what retention removed is not known.
+            // A journal from before head files existed: it is not known what retention has removed.
             Found::Nothing if !numbers.is_empty() => {
                 let oldest = self.sealed.first().filter(|(number, ..)| *number > 1).map(|(.., last)| last + 1);
                 HeadContent { first, last, complete_since: oldest.unwrap_or(0).min(now) }

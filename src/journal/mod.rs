@@ -5,10 +5,11 @@
 //! - [`store`]: a directory of segments with retention by age and size.
 //! - [`segment`]: one file, with an index by object. [`record`] is the stored form of a write, [`transition`] that of a
 //!   transition.
-//! - `head`: which segments should exist. `listing`: which do. `disk`: every change to a file.
+//! - `head`: which segments should exist. `listing`: which segments do exist. `disk`: all file operations that change
+//!   something.
 //! - [`reader`]: concurrent reads.
-//! - [`replay`]: feeds the recent past into the pipeline at a start. [`object_history`]: the full history of one object, for
-//!   queries.
+//! - [`replay`]: feeds the recent past into the pipeline at startup. [`object_history`]: the full history of one object,
+//!   for queries.
 
 pub mod committer;
 pub mod disk;

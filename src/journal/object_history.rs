@@ -1,5 +1,5 @@
-//! The stored history of one object, replayed into pipelines of its own. The same engine that judges live events
-//! therefore also judges past ones.
+//! The stored history of one object, replayed into separate pipelines, so that past events are judged by the same
+//! engine as live ones.
 
 use super::Error;
 use super::reader::Reader;

@@ -102,7 +102,7 @@ impl From<Micros> for Key {
 
 impl Record {
     /// Returns the record of a write, or `None` if its object has no valid key. A `bare` record has no bodies and
-    /// nothing that may quote them, as if the audit policy had said `Metadata`.
+    /// nothing that may quote them, as if the audit level were `Metadata`.
     pub fn new(arrival: Arrival<'_>, write: &Write<'_>, is_bare: bool) -> Option<Record> {
         let Arrival { cluster, source, at } = arrival;
         let object = ObjectKey::of(cluster, &write.object)?;
@@ -217,7 +217,7 @@ fn event_text(text: &mut Vec<u8>, write: &Write<'_>, is_bare: bool) {
 
 fn object_ref(text: &mut Vec<u8>, write: &Write<'_>, is_bare: bool) {
     let Some(reference) = &write.event.object_ref else { return };
-    // A generated name is only in the body, which a bare record does not have.
+    // A generated name is only in the body, which a bare record omits.
     let name = if is_bare { write.object.name } else { reference.name.as_ref() };
     string(text, r#","objectRef":{"resource":"#, &reference.resource);
     optional(text, r#","namespace":"#, &reference.namespace);
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_the_same_after_it_was_kept() {
+    fn records_round_trip() {
         let first = event(LINE.as_bytes());
         let text = text_of(&first, false);
         let entry = entry(&text).unwrap();
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_record_has_no_body_and_nothing_that_quotes_one_and_keeps_its_name() {
+    fn bare_records_keep_the_name_and_nothing_of_the_body() {
         let first = event(LINE.as_bytes());
         let text = text_of(&first, true);
         let kept = event(entry(&text).unwrap().event);
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_ordered_by_time_and_equal_for_equal_requests_only() {
+    fn keys_are_ordered_by_time_and_equal_only_for_equal_requests() {
         let one = event(LINE.as_bytes());
         let at = one.at().unwrap();
         let key_of = |cluster: &str, event: &Event<'_>| Key::new(cluster, &classify_write(event).unwrap(), false);
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_none() {
+    fn invalid_records_are_not_decoded() {
         assert_eq!(unpack(b""), None);
         assert_eq!(unpack(&[0xff; 64]), None);
         assert_eq!(unpack(&[9, 0, 0, 0, 0xff]), None);

@@ -1,4 +1,4 @@
-//! Replays stored writes into a pipeline: the recent window at a start, or the history of one object for a query.
+//! Replays stored writes into a pipeline: the recent window at startup, or the history of one object for a query.
 
 use super::Error;
 use super::reader::Reader;
@@ -9,8 +9,8 @@ use crate::detect::policy::Policy;
 use crate::notify::Changes;
 use crate::pipeline::{Batch, Pipeline};
 
-/// Time added to the longest window, within which an event may arrive late or again. A replay of window and margin
-/// finds every transition that happened live.
+/// Time added to the longest window, for events that arrive late or again. A replay of the window and this margin finds
+/// every transition that happened live.
 pub const MARGIN: Micros = 15 * 60 * 1_000_000;
 /// Number of records that are replayed between two calls of `publish`.
 const RUN: usize = 1000;

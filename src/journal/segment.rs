@@ -29,7 +29,7 @@ const PROBE_BYTES: usize = 16 << 10;
 const EVENTS: TableDefinition<'_, &[u8; KEY_BYTES], &[u8]> = TableDefinition::new("events");
 /// Keys: the key text of the object, a zero byte, the record's key.
 const OBJECTS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("objects");
-/// Transitions. Missing in files of editwar 0.1 and before.
+/// Transitions. Missing in files of editwar 0.1 and earlier.
 const TRANSITIONS: TableDefinition<'_, &[u8; KEY_BYTES], &[u8]> = TableDefinition::new("transitions");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Written and deleted to check for free space.
@@ -358,7 +358,7 @@ mod tests {
     const RECORDS: i64 = 60;
 
     #[test]
-    fn a_page_that_was_zeroed_after_a_kill_costs_no_acknowledged_write_silently() {
+    fn a_zeroed_page_is_harmless_or_reported_as_damage() {
         let folder = std::env::temp_dir().join(format!("editwar-segment-zeroed-{}", std::process::id()));
         drop(std::fs::remove_dir_all(&folder));
         std::fs::create_dir(&folder).unwrap();

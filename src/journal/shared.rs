@@ -20,7 +20,7 @@ use crate::util::lock::lock;
 /// Interval of health checks, and of attempts to open a journal that could not be opened.
 pub const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// What happens to writes that cannot be kept.
+/// What happens to writes that cannot be stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
@@ -51,8 +51,8 @@ pub struct Settings {
 #[error("cannot write the journal")]
 pub struct Unavailable;
 
-/// Called when the store is open for the first time, and again only if that call failed. It replays the past, and
-/// returns the resulting transitions, which may not have been stored yet.
+/// Called when the store is open for the first time, and again only if that call failed. Replays the past, and returns
+/// the resulting transitions, which may not have been stored yet.
 pub type Replay = Box<dyn FnMut(&Reader, Option<Micros>) -> Result<Vec<Transition>, Error> + Send>;
 
 /// State that the writer thread publishes.

@@ -19,12 +19,11 @@ use super::segment::Segment;
 use crate::audit::event::Micros;
 use crate::pipeline::Transition;
 
-/// Number of segments in a full journal. Retention removes one such part at a time.
+/// Number of segments in a full journal. Retention removes whole segments, each about this fraction of the journal.
 const SEGMENTS: u64 = 16;
 /// Minimum size at which a segment is sealed. An empty segment has about 1 MiB.
 const SEGMENT_BYTES_MIN: u64 = 4 << 20;
-/// Maximum size at which a segment is sealed. After a crash, the last segment must be read completely before anything
-/// else.
+/// Maximum size at which a segment is sealed. After a crash, the last segment must be read completely first.
 const SEGMENT_BYTES_MAX: u64 = 256 << 20;
 /// If the file system has fewer free bytes, the journal reports that it is full before a write fails. Enough for the
 /// largest group of writes. On a small file system, a sixteenth of its size is used instead.
@@ -37,7 +36,7 @@ pub struct Retention {
     pub age: Micros,
     /// Beyond this number of bytes, the oldest writes are removed.
     pub bytes: u64,
-    /// Writes up to this age are replayed at a start.
+    /// Writes up to this age are replayed at startup.
     pub window: Micros,
     /// How far an event time may be ahead of the clock. A later time is clamped for rotation and retention; the event
     /// is stored unchanged.
@@ -83,7 +82,7 @@ pub struct Store {
 
 impl Store {
     /// Opens a directory, and creates it if it is missing. `files` carries over which sealed segments are open and
-    /// verified from a previous opening. Returns also an error for each file that was set aside.
+    /// verified from a previous opening. Also returns an error for each file that was set aside.
     ///
     /// # Errors
     /// [`Error`].

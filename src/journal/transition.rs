@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turn_is_the_same_after_it_was_kept_and_has_one_key() {
+    fn transitions_round_trip_and_have_one_key() {
         let transition = Transition {
             object: ObjectKey::from("\0apps\0deployments\0shop\0web"),
             from: State::Contested,

@@ -106,7 +106,7 @@ mod tests {
     const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
     #[test]
-    fn one_client_leaves_a_part_for_others_and_gives_back_what_it_had() {
+    fn one_client_gets_a_limited_share_and_returns_it_on_drop() {
         let budget = Budget::new(1000, 250);
         let reservations: Vec<Reservation> = (0..10).map_while(|_| budget.reserve(A, 50)).collect();
         assert_eq!(reservations.len(), 5);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn all_clients_together_keep_to_the_budget() {
+    fn all_clients_together_stay_within_the_budget() {
         let budget = Budget::new(1000, 400);
         let clients = (1..=9).map(|n| IpAddr::from([10, 0, 0, n]));
         let reservations: Vec<Reservation> = clients.filter_map(|client| budget.reserve(client, 400)).collect();
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_client() {
+    fn an_ipv6_network_counts_as_one_client() {
         let of = |text: &str| client_of(text.parse().unwrap());
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));

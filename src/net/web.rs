@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_page_itself_and_programs_send_anything() {
+    fn requests_from_foreign_pages_are_detected() {
         assert!(!is_foreign("POST", &[]));
         assert!(!is_foreign("POST", &[("origin", "https://localhost:8443"), ("sec-fetch-site", "same-origin")]));
         assert!(!is_foreign("GET", &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")]));
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_said_once_and_exactly() {
+    fn exactly_one_json_content_type_is_required() {
         let is = |types: &[&str]| is_json(&types.iter().map(|t| (CONTENT_TYPE, t.parse().unwrap())).collect());
         for json in
             ["application/json", "APPLICATION/JSON ; charset=utf-8", "application/x-ndjson", "application/json;"]

@@ -87,7 +87,7 @@ impl Api {
         }
     }
 
-    /// Leaves the least urgent objects out of a report that takes more than this number of bytes.
+    /// Limits reports to this size, by omitting the least urgent objects.
     pub fn with_report_bytes_max(self, bytes: usize) -> Api {
         Api { report_bytes_max: Some(bytes), ..self }
     }

@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum number of bytes of an answer.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is not valid.
@@ -182,7 +182,7 @@ where
     Ok(Answer { url, status, date, body })
 }
 
-/// Returns the last of an error's causes, which says what happened.
+/// Returns the last of an error's causes, which is the most specific one.
 fn cause(error: &dyn std::error::Error) -> String {
     let mut last = error;
     while let Some(next) = last.source() {

@@ -49,7 +49,7 @@ pub struct Timeline {
     pub transitions: Vec<TransitionView>,
 }
 
-/// A reader of the journal, which queries use one at a time.
+/// A reader of the journal. Only one query uses it at a time.
 struct JournalQuery<'a> {
     reader: Reader,
     since: Micros,

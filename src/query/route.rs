@@ -1,5 +1,5 @@
-//! What a route is: its method and path, the right that it needs, its parameters, its handler and its description, all
-//! declared in one place. [`super::routes`] is the list.
+//! A route: its method and path, the right that it needs, its parameters, its handler and its description, all declared
+//! in one place. [`super::routes`] is the list.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

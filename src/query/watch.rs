@@ -1,4 +1,5 @@
-//! Watched decisions: one line of JSON now, one for every change, and one every 30 seconds as a sign of life.
+//! Watched decisions: one line of JSON immediately, one for every change, and one every 30 seconds to keep the
+//! connection alive.
 
 use std::time::{Duration, Instant};
 
@@ -21,20 +22,21 @@ use crate::pipeline::key::ObjectKey;
 
 /// Minimum time between two checks of a watched object. A check takes a few microseconds.
 const EVERY: Duration = Duration::from_millis(100);
-/// Maximum time between two checks, for changes of a decision that no transition belongs to: a new party, or the end of
-/// the server.
+/// Maximum time between two checks. Some changes of a decision come without a transition: a new party, or the shutdown
+/// of the server.
 const AT_LATEST: Duration = Duration::from_secs(1);
 /// Maximum time between two lines, so that both sides notice a broken connection.
 const ALIVE: Duration = Duration::from_secs(30);
 
-/// One watched decision. It takes one unit of the streams' budget until it is dropped.
+/// One watched decision. It uses one unit of the budget for streams until it is dropped.
 struct WatchedDecision {
     api: Api,
     key: ObjectKey,
     changes: watch::Receiver<()>,
     last: Option<(Decision, Instant)>,
     _stream: Reservation,
-    /// Whether the server was ready before. If so, not being ready means that it stops; otherwise it is still starting.
+    /// Whether the server was ready before. If so, a server that is not ready is stopping; otherwise it is still
+    /// starting.
     was_ready: bool,
 }
 

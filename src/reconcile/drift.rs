@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_server_sets_is_no_drift() {
+    fn fields_set_by_the_server_are_not_drift() {
         let live = json!({"metadata": {"name": "a", "resourceVersion": "1", "generation": 1, "managedFields": []}, "spec": {"x": 1}, "status": {"y": 1}});
         let same = json!({"metadata": {"name": "a", "resourceVersion": "2", "generation": 2, "managedFields": [{}]}, "spec": {"x": 1}, "status": {"y": 2}});
         assert!(between(&live, &same).is_empty());

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn tombstones_are_told_by_their_folder_and_one_object_has_one_file() {
+    fn tombstones_are_recognized_by_folder_and_duplicates_are_errors() {
         let folder = folder("twice");
         std::fs::create_dir_all(folder.join("tombstones/old")).unwrap();
         std::fs::write(folder.join("apps/one.yaml"), config("one")).unwrap();

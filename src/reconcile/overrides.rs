@@ -113,7 +113,7 @@ fn is_unpatched(path: &str) -> bool {
     UNPATCHED_PATHS.iter().any(|top| is_below(path, top) || is_below(top, path))
 }
 
-/// Parses a path like `spec.template.metadata.annotations['a.b/c']`
+/// Parses a path like `spec.template.metadata.annotations['a.b/c']`.
 fn dotted(path: &str) -> Result<Vec<String>, &'static str> {
     let mut parts = Vec::new();
     let mut rest = path;
@@ -136,7 +136,7 @@ fn dotted(path: &str) -> Result<Vec<String>, &'static str> {
     Ok(parts)
 }
 
-/// Parses a path like `/spec/template/spec/containers/0/image`
+/// Parses a path like `/spec/template/spec/containers/0/image`.
 fn pointer(path: &str) -> Result<Vec<String>, &'static str> {
     let rest = path.strip_prefix('/').ok_or("a JSON Pointer must start with /")?;
     Ok(rest.split('/').map(|part| part.replace("~1", "/").replace("~0", "~")).collect())
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_of_patches_are_followed() {
+    fn json_patches_and_merge_patches_are_applied() {
         for text in [r#"[{"op":"replace","path":"/spec/replicas","value":5}]"#, r#"{"spec":{"replicas":5}}"#] {
             let (object, invalid) = patch(text);
             assert_eq!((object["spec"]["replicas"].as_i64(), invalid.len()), (Some(5), 0), "{text}");
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_object_is_cannot_be_patched() {
+    fn invalid_patches_and_patches_of_identity_or_status_are_rejected() {
         for text in [
             r#"[{"op":"replace","path":"","value":{}}]"#,
             r#"[{"op":"replace","path":"/metadata","value":{"name":"x"}}]"#,
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_that_decide_rights_cannot_be_patched() {
+    fn security_relevant_kinds_cannot_be_patched() {
         for kind in UNPATCHED_KINDS {
             let mut object = desired();
             object["kind"] = json!(kind);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn ignored_fields_are_as_they_live() {
+    fn ignored_fields_keep_their_live_values() {
         let live = json!({"spec": {"replicas": 7, "items": [{"a": 1}, {"a": 9}], "template": {"annotations": {"a.b/c": "x"}}}});
         let ignore = |text: &str| with(Overrides { ignore: Some(text), ..Overrides::default() }, &live);
         let fields = |text: &str| with(Overrides { ignore_fields: Some(text), ..Overrides::default() }, &live);
@@ -274,14 +274,14 @@ mod tests {
         let (object, invalid) = fields("/spec/items/1/a,/spec/template/annotations/a.b~1c");
         assert_eq!((&object["spec"]["items"][1]["a"], invalid.len()), (&json!(9), 0));
         assert_eq!(object["spec"]["template"]["annotations"], json!({"a.b/c": "x"}));
-        // Absent in the live object: absent in what is wanted.
+        // A field that is absent in the live object is also removed from the desired state.
         let bare = json!({"spec": {}});
         let (object, _) = with(Overrides { ignore: Some("spec.replicas"), ..Overrides::default() }, &bare);
         assert_eq!(object["spec"].get("replicas"), None);
     }
 
     #[test]
-    fn wrong_paths_to_ignore_are_told_and_the_others_hold() {
+    fn invalid_paths_to_ignore_are_reported_and_the_others_applied() {
         let live = json!({"spec": {"replicas": 7}, "metadata": {"name": "evil"}});
         let overrides = Overrides {
             ignore: Some("spec..x,spec.replicas,spec.items[0],metadata.name,kind,spec.['x"),

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_comes_before_unmanaged_and_both_before_patches() {
+    fn paused_takes_precedence_over_unmanaged_and_both_over_patches() {
         let paused = json!({PAUSED: "true", MODE: "unmanaged", "platform.kubevirt.io/patch": "{}"});
         assert_eq!(with(paused), Action::Skip(SkipReason::Paused));
         assert_eq!(
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wanted_is_marked_and_names_its_customizations() {
+    fn desired_objects_carry_markers_and_list_customizations() {
         let Action::Apply(wanted) = action(&desired(), false, None, BY) else { panic!("it is applied") };
         assert_eq!(wanted.object["metadata"]["labels"][MANAGED_BY], BY);
         assert_eq!(wanted.object["metadata"]["annotations"][MANAGED], "true");
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn tombstones_delete_only_what_is_ours() {
+    fn tombstones_delete_only_managed_objects() {
         assert_eq!(action(&desired(), true, Some(&live(json!({}))), BY), Action::Delete);
         assert_eq!(
             action(&desired(), true, Some(&live(json!({PAUSED: "true"}))), BY),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_corrected_that_is_fought_over_or_not_seen() {
+    fn contested_or_stale_objects_are_not_corrected() {
         let calm = GateInput {
             state: State::Calm,
             would_pause: false,
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(write_gate(&GateInput { latest: None, state: State::Sustained, ..calm }), WriteGate::AtWar);
     }
     #[test]
-    fn the_pause_comes_before_the_write_that_would_be_the_next_retake() {
+    fn a_write_that_would_pause_the_object_is_withheld() {
         let thrashing = GateInput {
             state: State::Thrashing,
             would_pause: true,

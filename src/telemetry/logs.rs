@@ -35,7 +35,7 @@ pub fn start(level: &str) -> Result<Levels, Unknown> {
     let layer = if is_terminal {
         layer.with_ansi(std::env::var_os("NO_COLOR").is_none()).boxed()
     } else {
-        // Spans are for traces; log lines are complete without them.
+        // Spans are only for traces; log lines contain everything that they need.
         layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
     };
     let registry = tracing_subscriber::registry().with(layer.with_filter(filter));
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_in_a_line_of_the_log_is_obeyed() {
+    fn harmful_characters_in_log_lines_are_escaped() {
         let line = "{\"name\":\"a\u{9b}2J\u{202e}\u{200b}\u{2028}\u{e0041}\"}\n";
         let mut json = EscapingWriter { inner: Vec::new(), is_json: true };
         json.write_all(line.as_bytes()).unwrap();

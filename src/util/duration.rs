@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_written_as_they_are_read() {
+    fn durations_round_trip() {
         for written in ["90s", "10m", "6h", "7d", "250ms", "36h", "0ms"] {
             assert_eq!(parse(written).map(text).as_deref(), Some(written));
         }
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_fixed_or_no_positive_length_is_rejected() {
+    fn invalid_negative_and_variable_lengths_are_rejected() {
         for wrong in ["", "10", "soon", "h", "1mo", "1y", "-5m", "5m ago", "10 parsecs", "99999999999999999999s"] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }

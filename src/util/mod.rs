@@ -1,4 +1,4 @@
-//! Helpers without a module of their own. Every module may use them; they use no other module.
+//! Small helpers that belong to no other module. Every module may use them; they use no other module.
 
 pub mod duration;
 pub mod glob;

@@ -1,4 +1,4 @@
-//! A fake API server with what the enforcer needs. It can be told not to answer certain calls.
+//! A fake API server that supports the calls of the enforcer. It can withhold responses to certain calls.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

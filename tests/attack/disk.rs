@@ -170,7 +170,7 @@ fn damage(context: &Context, report: &mut Report, is_zeroed: bool) -> Outcome {
         };
         let history = ledger.lost(&server);
         let is_missing = history.as_ref().is_ok_and(|lost| !lost.is_empty());
-        // The log is written by a thread of its own, and may come after the answer.
+        // The log is written by a separate thread, so its line may appear after the response.
         let patience = Duration::from_secs(if is_missing { 5 } else { 0 });
         let is_told = until(patience, || server.log().contains("ERROR") || server.log().contains("WARN"));
         match history {

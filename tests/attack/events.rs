@@ -186,7 +186,7 @@ pub(crate) fn standing(server: &Server, cluster: &str, name: &str) -> Result<Sta
     let war = war_over(server, cluster, name)?;
     let state = war.as_ref().and_then(|war| war["state"].as_str().map(str::to_owned));
     let decision = server.json(&format!("/api/v1/objects/configmaps/shop/{name}/decision?cluster={cluster}"))?;
-    // The key is `write` or `allowed`.
+    // Whether a reconciler may write.
     let may_write = decision["allowed"].as_bool();
     let may_write = may_write.ok_or_else(|| Failure::Control(format!("a decision without an answer: {decision}")))?;
     Ok(Standing { state, may_write })

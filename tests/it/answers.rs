@@ -29,7 +29,7 @@ fn with_a_gap() -> (Vec<u8>, String, String) {
 }
 
 #[test]
-fn a_time_without_audit_events_is_told_and_shaded() {
+fn gaps_in_the_events_are_reported_and_shaded() {
     let (log, from, to) = with_a_gap();
     let (_, out, _) = run(&["who", "cm/app-config", "-n", "war", "-"], Some(&log));
     let told = format!("No audit events from {} {}Z to {}Z.", &from[..10], &from[11..], &to[11..]);
@@ -63,7 +63,7 @@ fn lanes_show_each_partys_values_at_their_time() {
 }
 
 #[test]
-fn every_answer_says_what_it_is_based_on() {
+fn every_report_states_the_audit_levels_it_is_based_on() {
     let told = |recording: &str| run(&["analyze", &fixture(recording)], None).1;
     assert!(told("setup").contains("All writes have request and response bodies (RequestResponse)."));
     let metadata = told("gitops-vs-kubectl-metadata");
@@ -77,7 +77,7 @@ fn every_answer_says_what_it_is_based_on() {
 }
 
 #[test]
-fn a_note_for_a_ticket_has_parties_values_and_commands() {
+fn markdown_has_the_cause_parties_and_commands() {
     let (code, out, _) =
         run(&["who", "deployment/web", "-n", "shop", "-o", "markdown", &fixture("hpa-vs-applier")], None);
     assert_eq!(code, 1);
@@ -98,7 +98,7 @@ fn a_note_for_a_ticket_has_parties_values_and_commands() {
 const VALUES: [&str; 4] = ["green", "blue", "silver", "gold"];
 
 #[test]
-fn with_redact_no_value_is_anywhere() {
+fn redacted_values_appear_in_no_output() {
     let file = fixture("gitops-vs-kubectl");
     for format in ["table", "wide", "json", "yaml", "markdown"] {
         for command in [&["analyze", "--all"][..], &["who", "cm/app-config", "-n", "war"]] {

@@ -83,7 +83,7 @@ fn uses(source: &str) -> Vec<String> {
 }
 
 #[test]
-fn nobody_uses_what_the_house_forbids() {
+fn modules_use_only_what_the_rules_allow() {
     for (who, allowed) in RULES {
         let own = who.trim_end_matches(".rs");
         for (file, source) in of(who) {
@@ -98,7 +98,7 @@ fn nobody_uses_what_the_house_forbids() {
 }
 
 #[test]
-fn nobody_uses_the_command_line() {
+fn nothing_but_the_binaries_uses_cli() {
     for (file, source) in of("") {
         let is_own = file.contains("/cli/") || file.ends_with("/main.rs") || file.contains("/bin/");
         assert!(is_own || !uses(&source).iter().any(|used| used.starts_with("cli")), "{file} uses cli");
@@ -127,7 +127,7 @@ fn plans_are_pure() {
 }
 
 #[test]
-fn every_source_says_why_it_exists() {
+fn every_source_starts_with_a_module_comment() {
     for (file, source) in of("") {
         assert!(source.starts_with("//!"), "{file} has no opening line");
     }
@@ -183,7 +183,7 @@ fn paths_of(tree: &str) -> Vec<String> {
 fn imports(source: &str) -> Vec<String> {
     let (mut paths, mut rest) = (Vec::new(), String::new());
     for statement in code(source).split_inclusive(';') {
-        // A `use` can follow an item without a semicolon, but begins a line of its own.
+        // A `use` can follow an item without a semicolon, but begins a new line.
         let used = statement.match_indices("use ").find_map(|(at, word)| {
             let before = statement[..at].rsplit('\n').next()?.trim();
             (before.is_empty() || before.starts_with("pub")).then(|| (at, before, &statement[at + word.len()..]))
@@ -240,7 +240,7 @@ fn resolve(path: &str, from: &Module, modules: &BTreeMap<Module, String>) -> Opt
 }
 
 #[test]
-fn files_do_not_import_each_other_in_a_circle() {
+fn files_have_no_import_cycles() {
     let modules = modules();
     let mut edges: BTreeMap<&Module, BTreeSet<Module>> = BTreeMap::new();
     for (module, source) in &modules {

@@ -179,7 +179,7 @@ fn ask(
 }
 
 #[test]
-fn an_api_server_posts_with_its_certificate_for_its_cluster_and_nobody_else_does() {
+fn posting_needs_a_certificate_or_token_for_that_cluster() {
     let folder = Folder::new("auth-webhook");
     let server = start(&folder.config(), &[]);
     let (_, _, a) = folder.ca.sign("kube-apiserver-a", &[]);
@@ -200,7 +200,7 @@ fn an_api_server_posts_with_its_certificate_for_its_cluster_and_nobody_else_does
 }
 
 #[test]
-fn scraping_reading_and_acting_are_rights_of_their_own() {
+fn metrics_read_and_admin_are_separate_rights() {
     let folder = Folder::new("auth-admin");
     let server = start(&folder.config(), &[]);
     let get = |path, token| ask(server.admin, &folder.ca, None, "GET", path, token);
@@ -231,7 +231,7 @@ fn scraping_reading_and_acting_are_rights_of_their_own() {
 }
 
 #[test]
-fn certificates_and_tokens_are_renewed_while_connections_last() {
+fn certificates_tokens_and_cas_are_reloaded_without_closing_connections() {
     let folder = Folder::new("auth-renewal");
     let server = start(&folder.config(), &[]);
     let serial = |stream: &rustls::StreamOwned<rustls::ClientConnection, TcpStream>| {
@@ -278,7 +278,7 @@ fn certificates_and_tokens_are_renewed_while_connections_last() {
 }
 
 #[test]
-fn kubernetes_says_who_may_ask() {
+fn token_review_grants_the_rights_of_rbac() {
     let Some(cluster) = ApiServer::start(None) else { return };
     cluster.kubectl("admin", &["create", "namespace", "editwar"]);
     cluster.apply("admin", &std::fs::read_to_string(util::path("deploy/rbac/auth.yaml")).unwrap());
@@ -315,7 +315,7 @@ fn kubernetes_says_who_may_ask() {
 }
 
 #[test]
-fn a_listener_that_others_reach_asks_who_they_are_or_is_told_not_to() {
+fn a_non_loopback_listener_needs_auth_or_allow_insecure() {
     let folder = Folder::new("auth-outside");
     let tls = format!("admin.tls={{cert: {}, key: {}}}", folder.file("tls.crt"), folder.file("tls.key"));
     let check = |more: &[&str]| {
@@ -333,7 +333,7 @@ fn a_listener_that_others_reach_asks_who_they_are_or_is_told_not_to() {
 }
 
 #[test]
-fn a_page_elsewhere_cannot_make_a_browser_of_this_machine_ask_or_act() {
+fn requests_with_a_foreign_host_header_are_rejected() {
     let server = Server::start(&[]);
     let to = |address: SocketAddr, method: &str, path: &str, host: &str, more: &str| {
         let mut stream = TcpStream::connect(address).unwrap();
@@ -359,7 +359,7 @@ fn a_page_elsewhere_cannot_make_a_browser_of_this_machine_ask_or_act() {
 }
 
 #[test]
-fn what_acts_is_json_which_no_page_may_send_unasked() {
+fn actions_require_json_which_needs_a_cors_preflight() {
     let Some(cluster) = ApiServer::start(None) else { return };
     cluster.kubectl("admin", &["create", "namespace", "editwar"]);
     cluster.apply("admin", &std::fs::read_to_string(util::path("deploy/rbac/pause.yaml")).unwrap());
@@ -394,7 +394,7 @@ fn what_acts_is_json_which_no_page_may_send_unasked() {
 }
 
 #[test]
-fn the_command_line_shows_who_asks_and_checks_who_answers() {
+fn the_client_authenticates_itself_and_verifies_the_server() {
     let folder = Folder::new("auth-cli");
     let server = start(&folder.config(), &[]);
     let (cert, key, _) = folder.ca.sign("oncall", &[]);
@@ -432,7 +432,7 @@ fn the_command_line_shows_who_asks_and_checks_who_answers() {
 }
 
 #[test]
-fn a_page_elsewhere_forges_no_wars_on_a_listener_of_this_machine() {
+fn cross_site_requests_to_a_loopback_listener_are_rejected() {
     let server = Server::start(&[]);
     let post = |headers: &str| server.request(server.webhook, "POST", "/audit", headers, b"[]").0;
     // What `fetch(…, {mode: "no-cors"})` sends for a Blob without a type, for plain text, and for a form.
@@ -468,7 +468,7 @@ fn a_page_elsewhere_forges_no_wars_on_a_listener_of_this_machine() {
 }
 
 #[test]
-fn a_connection_from_outside_without_a_handshake_is_closed() {
+fn connections_without_a_handshake_or_request_are_closed() {
     let folder = Folder::new("auth-silent");
     let server = start(&folder.config(), &[]);
     for said in [&b""[..], b"\x16\x03\x01"] {
@@ -488,7 +488,7 @@ fn a_connection_from_outside_without_a_handshake_is_closed() {
 }
 
 #[test]
-fn a_token_file_that_is_emptied_or_deleted_closes_the_door() {
+fn an_empty_invalid_or_deleted_token_file_admits_nobody() {
     let folder = Folder::new("auth-emptied");
     let server = start(&folder.config(), &[]);
     let get = || ask(server.admin, &folder.ca, None, "GET", "/api/v1/wars", "t-read").0;
@@ -524,7 +524,7 @@ fn ask_until_refused(stream: &mut (impl std::io::Read + Write), path: &str, toke
 }
 
 #[test]
-fn a_connection_ends_with_its_certificate() {
+fn a_connection_is_closed_when_its_certificate_expires() {
     let folder = Folder::new("auth-expiry");
     let server = start(&folder.config(), &[]);
     // `/metrics` may be larger than one read. Health checks are small, and need no authentication.
@@ -536,7 +536,7 @@ fn a_connection_ends_with_its_certificate() {
 }
 
 #[test]
-fn what_a_connection_follows_ends_with_its_token() {
+fn a_watch_ends_when_its_token_is_removed() {
     let folder = Folder::new("auth-followed");
     let server = start(&folder.config(), &[]);
     let mut stream = connect(server.admin, &folder.ca, None);
@@ -556,7 +556,7 @@ fn what_a_connection_follows_ends_with_its_token() {
 }
 
 #[test]
-fn a_revoked_certificate_and_its_connections_are_refused() {
+fn a_revoked_certificate_is_rejected_and_its_connections_are_closed() {
     let folder = Folder::new("auth-revoked");
     let crl = folder.path.join("revoked.crl");
     std::fs::write(&crl, folder.ca.revoking(&[])).unwrap();
@@ -619,7 +619,7 @@ fn reviewer() -> SocketAddr {
 }
 
 #[test]
-fn invented_tokens_keep_no_fresh_one_from_being_reviewed() {
+fn a_flood_of_unknown_tokens_does_not_block_valid_ones() {
     let folder = scratch("auth-flood");
     let kubeconfig = folder.join("kubeconfig");
     let text = format!(

@@ -168,7 +168,7 @@ fn next(seed: &mut u64) -> i64 {
 }
 
 #[test]
-fn what_is_peace_is_no_war_however_it_arrives() {
+fn peaceful_cases_have_no_war_in_any_order_of_arrival() {
     for (case, why) in PEACE {
         for (arrival, lines) in arrivals(&lines(case)) {
             let report = found(&lines);
@@ -196,7 +196,7 @@ fn wars_are_found_with_their_parties_fields_counts_and_causes() {
 }
 
 #[test]
-fn a_case_without_an_expectation_is_a_mistake() {
+fn every_case_has_an_expectation() {
     let files = std::fs::read_dir(util::path("fixtures/cases")).unwrap();
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap().replace(".log.gz", ""));
     let known: BTreeSet<String> =
@@ -205,6 +205,6 @@ fn a_case_without_an_expectation_is_a_mistake() {
 }
 
 #[test]
-fn four_no_ops_a_minute_are_no_hot_loop() {
+fn four_no_ops_a_minute_are_not_a_hot_loop() {
     assert!(found(&lines("noop_rate")).hot_loops.is_empty());
 }

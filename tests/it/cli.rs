@@ -77,7 +77,7 @@ fn analyze_says_that_there_is_no_war_and_exits_0() {
 }
 
 #[test]
-fn json_and_yaml_say_the_same() {
+fn json_and_yaml_have_the_same_content() {
     let (_, json, _) = run(&["analyze", "-o", "json", &fixture("oddities")], None);
     let (_, yaml, _) = run(&["analyze", "-o", "yaml", &fixture("oddities")], None);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -104,7 +104,7 @@ fn json_and_yaml_say_the_same() {
 }
 
 #[test]
-fn filters_leave_only_what_is_asked_for() {
+fn filters_select_wars_by_object_actor_and_time() {
     let wars = |args: &[&str]| {
         let (code, out, err) = run(&[&["analyze", "-o", "json", &fixture("oddities")], args].concat(), None);
         let report: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out} {err}"));
@@ -124,7 +124,7 @@ fn filters_leave_only_what_is_asked_for() {
 }
 
 #[test]
-fn who_tells_parties_from_other_writers_and_prints_the_writes() {
+fn who_separates_parties_from_other_writers_and_prints_writes() {
     let (code, out, err) = run(&["who", "deployment/web", "-n", "shop", &fixture("hpa-vs-applier")], None);
     assert_eq!((code, err.as_str()), (1, ""));
     let (parties, others) = out.split_once("OTHER WRITERS").unwrap();
@@ -138,14 +138,14 @@ fn who_tells_parties_from_other_writers_and_prints_the_writes() {
 }
 
 #[test]
-fn who_shows_an_object_that_nobody_fights_over() {
+fn who_shows_uncontested_objects() {
     let (code, out, _) = run(&["who", "cm/dry", "-n", "war", &fixture("oddities"), "--timeline-limit", "0"], None);
     assert_eq!(code, 0);
     assert!(out.contains("ConfigMap war/dry: no war") && out.contains("admin") && !out.contains("alice"), "{out}");
 }
 
 #[test]
-fn who_names_the_choices_where_several_objects_are_meant() {
+fn who_lists_the_choices_if_the_name_is_ambiguous() {
     let (code, _, err) = run(&["who", "cm/kube-root-ca.crt", &fixture("setup")], None);
     assert_eq!(code, 2);
     assert!(err.contains("choose one: configmaps/kube-root-ca.crt -n "), "{err}");
@@ -155,7 +155,7 @@ fn who_names_the_choices_where_several_objects_are_meant() {
 }
 
 #[test]
-fn logs_come_in_many_wrappings() {
+fn logs_are_read_in_every_format() {
     let folder = scratch("wrappings");
     let log = util::log("gitops-vs-kubectl");
     let lines = util::lines(&log);
@@ -197,7 +197,7 @@ fn logs_come_in_many_wrappings() {
 }
 
 #[test]
-fn what_cannot_be_read_is_counted_and_nothing_else_is_lost() {
+fn unreadable_lines_are_counted_and_the_rest_is_analyzed() {
     let folder = scratch("broken");
     let log = util::log("gitops-vs-kubectl");
     let mut mixed: Vec<u8> = b"not json\n\0\0\0\n{\"kind\":\"Event\",\n\n".to_vec();
@@ -223,7 +223,7 @@ fn what_cannot_be_read_is_counted_and_nothing_else_is_lost() {
 }
 
 #[test]
-fn unusable_input_exits_2_and_says_what_to_do() {
+fn unusable_input_exits_2_with_a_hint() {
     let folder = scratch("unusable");
     let write = |name: &str, bytes: &[u8]| {
         std::fs::write(folder.join(name), bytes).unwrap();
@@ -263,7 +263,7 @@ fn unusable_input_exits_2_and_says_what_to_do() {
 }
 
 #[test]
-fn a_damaged_file_is_used_up_to_the_damage() {
+fn a_damaged_file_is_read_up_to_the_damage() {
     let folder = scratch("damaged");
     let whole = std::fs::read(util::path(&fixture("gitops-vs-kubectl"))).unwrap();
     let path = folder.join("audit.log.gz");
@@ -274,7 +274,7 @@ fn a_damaged_file_is_used_up_to_the_damage() {
 }
 
 #[test]
-fn nothing_in_a_log_can_command_a_terminal() {
+fn control_characters_in_a_log_are_escaped() {
     let folder = scratch("escapes");
     let text = String::from_utf8(util::log("gitops-vs-kubectl")).unwrap();
     let text = text
@@ -310,7 +310,7 @@ fn nothing_in_a_log_can_command_a_terminal() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_closed_output_pipe_is_not_an_error() {
     let command = format!("{} analyze {} | head -c 1", env!("CARGO_BIN_EXE_editwar"), fixture("oddities"));
     let output =
         Command::new("bash").args(["-o", "pipefail", "-c", &command]).current_dir(util::path("")).output().unwrap();
@@ -318,7 +318,7 @@ fn a_reader_that_goes_away_is_no_error() {
 }
 
 #[test]
-fn serve_checks_its_configuration() {
+fn serve_check_config_reports_errors() {
     let folder = scratch("config");
     let file = |text: &str| {
         let path = folder.join("editwar.yaml");
@@ -337,7 +337,7 @@ fn serve_checks_its_configuration() {
 }
 
 #[test]
-fn however_many_workers_read_the_verdicts_are_the_same() {
+fn the_number_of_workers_does_not_change_verdicts() {
     let folder = scratch("workers");
     for recording in util::smaller_recordings() {
         // Longer than a chunk, so that several workers have work; with reads in between, as in a real log.
@@ -384,7 +384,7 @@ fn slow_war(line: impl Fn(&str, &str, usize) -> String) -> [String; 2] {
 }
 
 #[test]
-fn a_slow_war_in_the_logs_of_two_api_servers_is_the_war_of_one_log() {
+fn a_slow_war_is_the_same_in_one_log_or_split_over_two() {
     let folder = scratch("two-logs");
     let levels = [("Metadata", false), ("RequestResponse", true)];
     for (level, has_bodies) in levels {

@@ -1,4 +1,4 @@
-//! Tests with wrong clocks and forged times: they neither end nor hide a war, and do not affect other clusters.
+//! Tests that wrong clocks and forged times neither end nor hide a war, and do not affect other clusters.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -70,7 +70,7 @@ fn paused() -> (String, bool) {
 }
 
 #[test]
-fn an_event_of_the_year_2300_ends_no_war_anywhere_and_hides_no_new_one() {
+fn an_event_from_the_year_2300_neither_ends_nor_hides_wars() {
     let server = Server::start(&[]);
     post(&server, "prod", &war("web", now(), |at| at));
     assert_eq!(verdict(&server, "prod", "web"), paused());
@@ -88,7 +88,7 @@ fn an_event_of_the_year_2300_ends_no_war_anywhere_and_hides_no_new_one() {
 }
 
 #[test]
-fn a_cluster_whose_clock_is_ahead_lifts_no_pause_of_another_one() {
+fn a_clock_that_is_ahead_does_not_end_wars_of_other_clusters() {
     let server = Server::start(&[]);
     // A window and a pause that end after nine minutes.
     post(&server, "prod", &war("web", now(), |at| at));
@@ -103,7 +103,7 @@ fn a_cluster_whose_clock_is_ahead_lifts_no_pause_of_another_one() {
 }
 
 #[test]
-fn a_time_in_an_annotation_is_the_time_of_nothing() {
+fn timestamps_in_annotations_are_ignored() {
     let server = Server::start(&["--set", "webhook.max_body_bytes=64KiB"]);
     post(&server, "prod", &war("web", now(), |at| at));
     let forged = json!({"metadata": {"annotations": {"stageTimestamp": "2300-01-01T00:00:00Z"}}});
@@ -120,7 +120,7 @@ fn a_time_in_an_annotation_is_the_time_of_nothing() {
 }
 
 #[test]
-fn a_rival_behind_a_wrong_clock_is_found() {
+fn a_rival_with_a_wrong_clock_is_found() {
     for (clock, of_bob) in [("2300", IN_2300), ("the year 1", IN_YEAR_1)] {
         let server = Server::start(&[]);
         for n in 0..40 {
@@ -138,7 +138,7 @@ fn a_rival_behind_a_wrong_clock_is_found() {
 }
 
 #[test]
-fn a_gap_in_what_was_seen_is_told_whatever_a_tenant_writes() {
+fn forged_times_do_not_hide_a_coverage_gap() {
     let server = Server::start(&[]);
     let (before, after) = (now() - 30 * MINUTE, now());
     let forged = json!({"metadata": {"annotations": {"stageTimestamp": text(now() - 15 * MINUTE)}}});
@@ -149,7 +149,7 @@ fn a_gap_in_what_was_seen_is_told_whatever_a_tenant_writes() {
 }
 
 #[test]
-fn a_log_with_a_wrong_time_in_it_gives_the_verdicts_of_the_one_without_and_says_so() {
+fn one_wrong_time_in_a_log_is_reported_and_changes_no_verdict() {
     let last_week = now() - 8 * 24 * 60 * MINUTE;
     let plain = war("web", last_week, |at| at);
     for wrong in [IN_2300, 253_402_300_799 * SECOND - 2 * 24 * 60 * MINUTE] {
@@ -166,7 +166,7 @@ fn a_log_with_a_wrong_time_in_it_gives_the_verdicts_of_the_one_without_and_says_
 }
 
 #[test]
-fn a_log_of_a_machine_whose_clock_is_ahead_of_this_one_is_read_as_it_is() {
+fn a_log_from_the_future_is_analyzed_normally() {
     let (stdout, _) = analyze(&war("web", now() + 30 * 24 * 60 * MINUTE, |at| at));
     let report: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(
@@ -178,7 +178,7 @@ fn a_log_of_a_machine_whose_clock_is_ahead_of_this_one_is_read_as_it_is() {
 }
 
 #[test]
-fn one_log_that_runs_on_behind_the_others_does_not_end_their_wars() {
+fn a_log_that_runs_longer_does_not_end_wars_in_the_others() {
     let folder = tempfile("ahead");
     let end = now() - 24 * 60 * MINUTE;
     let lines = |events: &[Value]| events.iter().map(|event| format!("{event}\n")).collect::<String>();

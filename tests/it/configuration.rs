@@ -172,7 +172,7 @@ fn compare(path: &str, text: &str) {
 }
 
 #[test]
-fn the_reference_is_written_from_the_types() {
+fn the_reference_matches_the_types() {
     compare("docs/configuration.md", &reference());
     compare("docs/configuration.schema.json", &format!("{:#}\n", schema()));
 }
@@ -190,7 +190,7 @@ fn printed(path: &str, value: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn no_key_that_is_printed_is_missing() {
+fn every_printed_key_is_in_the_reference() {
     let reference = reference();
     let known: Vec<&str> = reference.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     let mut found = BTreeSet::new();

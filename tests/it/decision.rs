@@ -43,7 +43,7 @@ fn war() -> Vec<u8> {
 }
 
 #[test]
-fn a_followed_decision_sends_a_line_now_and_one_at_every_change() {
+fn a_watched_decision_sends_a_line_at_once_and_at_each_change() {
     let server = Server::start(&[]);
     let mut lines = follow(&server, PATH);
     let first = lines.next().unwrap();
@@ -55,7 +55,7 @@ fn a_followed_decision_sends_a_line_now_and_one_at_every_change() {
 }
 
 #[test]
-fn a_decision_is_the_same_however_often_it_is_asked_for() {
+fn queries_do_not_change_decisions() {
     let war = war();
     let pipeline = Arc::new(util::pipeline_of(util::lines(&war)));
     let report = || serde_json::to_value(util::report(&pipeline)).unwrap();

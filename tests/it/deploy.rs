@@ -36,13 +36,13 @@ fn metric_sources() -> String {
 }
 
 #[test]
-fn both_forms_of_the_alerts_are_the_same() {
+fn both_alert_files_have_the_same_rules() {
     let plain = &yaml("deploy/alerts/editwar.rules.yaml")["groups"];
     assert_eq!(&yaml("deploy/alerts/prometheusrule.yaml")["spec"]["groups"], plain);
 }
 
 #[test]
-fn every_alert_says_what_it_is_and_has_a_runbook() {
+fn every_alert_has_a_description_and_a_runbook() {
     let rules = rules();
     assert!(rules.len() >= 10);
     for rule in &rules {
@@ -58,7 +58,7 @@ fn every_alert_says_what_it_is_and_has_a_runbook() {
 }
 
 #[test]
-fn every_metric_of_an_alert_is_one_that_is_exported() {
+fn every_metric_in_the_alerts_is_exported() {
     let sources = metric_sources();
     for rule in rules() {
         let expr = rule["expr"].as_str().unwrap().to_owned();
@@ -73,7 +73,7 @@ fn every_metric_of_an_alert_is_one_that_is_exported() {
 }
 
 #[test]
-fn alerts_fire_when_they_should_and_not_otherwise() {
+fn alerts_fire_only_when_they_should() {
     let Some(promtool) = require::program("promtool", &["promtool"]) else { return };
     for arguments in [["check", "rules", "editwar.rules.yaml"], ["test", "rules", "editwar.test.yaml"]] {
         let run = Command::new(&promtool).args(arguments).current_dir(util::path("deploy/alerts")).output().unwrap();
@@ -83,7 +83,7 @@ fn alerts_fire_when_they_should_and_not_otherwise() {
 }
 
 #[test]
-fn manifests_ship_the_rights_that_the_tests_run_with() {
+fn shipped_manifests_have_the_rbac_and_assets_of_the_tests() {
     for (shipped, tested) in [
         ("base/auth.yaml", "auth.yaml"),
         ("overlays/pause/rbac.yaml", "pause.yaml"),
@@ -100,7 +100,7 @@ fn manifests_ship_the_rights_that_the_tests_run_with() {
 }
 
 #[test]
-fn a_real_api_server_takes_every_overlay() {
+fn a_real_api_server_accepts_every_overlay() {
     let Some(server) = ApiServer::start(None) else { return };
     server.kubectl("admin", &["create", "namespace", "editwar"]);
     for overlay in OVERLAYS {
@@ -116,7 +116,7 @@ fn a_real_api_server_takes_every_overlay() {
 }
 
 #[test]
-fn the_shipped_configuration_is_one_that_editwar_takes() {
+fn the_shipped_configuration_is_valid_and_its_pods_are_restricted() {
     let config = yaml("deploy/kustomize/base/configmap.yaml")["data"]["editwar.yaml"].as_str().unwrap().to_owned();
     editwar::config::Config::parse(&config, "configmap.yaml").unwrap();
     let generated = std::fs::read_to_string(util::path("deploy/kustomize/base/editwar.yaml")).unwrap();
@@ -218,7 +218,7 @@ fn the_chart_renders_with_defaults_and_with_every_toggle() {
 }
 
 #[test]
-fn every_metric_of_the_dashboard_is_one_that_is_exported() {
+fn every_metric_on_the_dashboard_is_exported() {
     let board: Value =
         serde_json::from_str(&std::fs::read_to_string(util::path("deploy/grafana/dashboard.json")).unwrap()).unwrap();
     let sources = metric_sources();

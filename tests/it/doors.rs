@@ -12,7 +12,7 @@ use crate::hostile::{is_held, peak_bytes, try_connect};
 use crate::serve::Server;
 use crate::util;
 
-/// The address of another client: every loopback address counts as a client of its own.
+/// The address of another client: every loopback address counts as a separate client.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 /// The connection preface of HTTP/2.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -94,7 +94,7 @@ fn with_wars(count: usize, arguments: &[&str]) -> Server {
 }
 
 #[test]
-fn a_connection_that_says_nothing_is_closed() {
+fn silent_connections_are_closed() {
     let server = Server::start(&[]).ready();
     let said: [&[u8]; 5] = [b"", b"P", b"PRI * HT", PREFACE, b"GET /livez HTTP/1.1\r\nHost"];
     for to in [server.admin(), server.webhook()] {
@@ -109,7 +109,7 @@ fn a_connection_that_says_nothing_is_closed() {
 }
 
 #[test]
-fn health_and_honest_clients_are_answered_while_1024_silent_connections_hold_on() {
+fn honest_clients_are_answered_despite_1024_silent_connections() {
     let server = Server::start(&[]).ready();
     let mut held = Vec::new();
     for to in [server.admin(), server.webhook()] {
@@ -117,7 +117,7 @@ fn health_and_honest_clients_are_answered_while_1024_silent_connections_hold_on(
             held.extend((0..256).map(|_| connect(Ipv4Addr::new(127, 0, 7, address), to)));
         }
     }
-    // Before the silent ones are closed because of their silence.
+    // Before the silent connections time out.
     assert_eq!(get(Ipv4Addr::LOCALHOST, server.admin(), "/livez"), 200);
     assert_eq!(get(STRANGER, server.admin(), "/livez"), 200);
     assert_eq!(server.post("/audit", b"[]").0, 200);
@@ -125,7 +125,7 @@ fn health_and_honest_clients_are_answered_while_1024_silent_connections_hold_on(
 }
 
 #[test]
-fn connections_that_had_their_answer_give_way_to_new_ones() {
+fn idle_connections_are_closed_to_admit_new_ones() {
     let server = Server::start(&[]).ready();
     let mut held = Vec::new();
     for address in 1..=4 {
@@ -144,7 +144,7 @@ fn connections_that_had_their_answer_give_way_to_new_ones() {
 }
 
 #[test]
-fn answers_that_nobody_reads_stay_within_their_memory_and_are_given_up() {
+fn unread_responses_stay_within_memory_limits_and_are_aborted() {
     let server = with_wars(1500, &["--memory-limit", "256MiB"]);
     let (status, report) = server.get(REPORT);
     assert!(status == 200 && report.len() > 2 << 20, "{status}: {} bytes", report.len());
@@ -164,7 +164,7 @@ fn answers_that_nobody_reads_stay_within_their_memory_and_are_given_up() {
 }
 
 #[test]
-fn an_unread_answer_over_http_1_is_given_up() {
+fn an_unread_http_1_response_is_aborted() {
     let server = with_wars(1500, &[]);
     let length = server.get(REPORT).1.len();
     let files = || std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
@@ -184,19 +184,19 @@ fn an_unread_answer_over_http_1_is_given_up() {
 }
 
 #[test]
-fn sigterm_does_not_wait_for_those_who_do_not_read_or_send() {
+fn sigterm_does_not_wait_for_stalled_clients() {
     let mut server = with_wars(200, &[]);
     let unread = h2(STRANGER, server.admin(), NO_WINDOW, 8, REPORT);
     let mut stalled = connect(STRANGER, server.webhook());
     stalled.write_all(&crate::hostile::head(1000)).unwrap();
     pause(500);
-    // It returns, although neither of them ever does anything more.
+    // The server stops, although neither connection makes any progress.
     assert!(server.terminate().success());
     drop((unread, stalled));
 }
 
 #[test]
-fn clusters_are_learned_from_batches_and_one_client_learns_its_share_only() {
+fn clusters_are_registered_by_events_up_to_a_share_per_client() {
     let server = Server::start(&[]).ready();
     let mut cluster = Cluster::new(Level::Metadata);
     cluster.create(OPERATOR, "configmaps/shop/config", json!({"kind": "ConfigMap", "apiVersion": "v1"}));
@@ -225,7 +225,7 @@ fn clusters_are_learned_from_batches_and_one_client_learns_its_share_only() {
 }
 
 #[test]
-fn one_client_does_not_have_all_followed_decisions() {
+fn one_client_cannot_use_up_all_watched_decisions() {
     let server = Server::start(&[]).ready();
     let wide: &[u8] = &[];
     let held: Vec<TcpStream> = (0..5).map(|_| h2(STRANGER, server.admin(), wide, 128, DECISION)).collect();
@@ -239,7 +239,7 @@ fn one_client_does_not_have_all_followed_decisions() {
 }
 
 #[test]
-fn sighup_reads_files_again_and_ends_nothing() {
+fn sighup_reloads_files_without_stopping() {
     let folder = crate::cli::scratch("doors-sighup");
     let tokens = folder.join("tokens");
     std::fs::write(&tokens, "t-old oncall\n").unwrap();

@@ -107,7 +107,7 @@ fn scale(server: &ApiServer, user: &str, replicas: u32) {
 }
 
 #[test]
-fn an_autoscaler_against_a_golden_state_is_paused_and_resumed_by_itself() {
+fn an_object_contested_by_an_autoscaler_is_paused_and_resumed() {
     let Some(cluster) = Cluster::start(&[]) else { return };
     let server = &cluster.server;
     cluster.fight();
@@ -152,7 +152,7 @@ fn an_autoscaler_against_a_golden_state_is_paused_and_resumed_by_itself() {
 }
 
 #[test]
-fn a_person_who_lifts_the_pause_is_obeyed_and_a_rival_that_strips_it_is_not() {
+fn a_person_can_lift_a_pause_but_a_rival_cannot_strip_it() {
     let Some(cluster) = Cluster::start(&["--set", "limits.quiet_period=60s"]) else { return };
     let server = &cluster.server;
     cluster.fight();
@@ -196,7 +196,7 @@ fn a_persons_edit_is_corrected_without_a_pause() {
 }
 
 #[test]
-fn unmanaged_objects_the_kill_switch_and_a_switched_off_namespace_end_pauses() {
+fn the_kill_switch_unmanaged_mode_and_namespace_opt_out_end_pauses() {
     let Some(cluster) = Cluster::start(&["--set", "limits.quiet_period=120s"]) else { return };
     let server = &cluster.server;
     cluster.fight();
@@ -217,7 +217,7 @@ fn unmanaged_objects_the_kill_switch_and_a_switched_off_namespace_end_pauses() {
 }
 
 #[test]
-fn a_restart_of_editwar_or_of_the_api_server_loses_no_pause() {
+fn pauses_survive_a_restart_of_editwar_or_of_the_api_server() {
     let Some(mut cluster) = Cluster::start(&[]) else { return };
     cluster.fight();
     let webhook = cluster.webhook.clone();
@@ -240,7 +240,7 @@ fn a_restart_of_editwar_or_of_the_api_server_loses_no_pause() {
 }
 
 #[test]
-fn of_two_replicas_one_acts_and_the_other_takes_over() {
+fn a_standby_takes_over_when_the_leader_is_killed() {
     let Some(mut cluster) = Cluster::start(&[]) else { return };
     wait_until("one leads", 30, || cluster.readiness().contains("enforcer: enforcing"));
     let webhook = format!("127.0.0.1:{}", free_port());
@@ -261,7 +261,7 @@ fn of_two_replicas_one_acts_and_the_other_takes_over() {
 }
 
 #[test]
-fn a_missing_permission_is_named() {
+fn a_missing_permission_is_reported_with_the_rbac_rule() {
     let Some(cluster) = Cluster::start(&[]) else { return };
     let rule = r#"[{"op":"replace","path":"/rules/0/verbs","value":["get","list"]}]"#;
     cluster.server.kubectl("admin", &["patch", "clusterrole", "editwar-pause", "--type=json", "-p", rule]);

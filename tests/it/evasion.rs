@@ -47,7 +47,7 @@ fn event(n: u32, user: &str, how: How, data: &Map<String, Value>) -> Vec<u8> {
     serde_json::to_vec(&event).unwrap()
 }
 
-/// Alice and Mallory set `data.x` to values of their own. With each write, Mallory also sets the fields that `dummies`
+/// Alice and Mallory set `data.x` to different values. With each write, Mallory also sets the fields that `dummies`
 /// returns for the round.
 fn fight(how: How, common: u32, dummies: impl Fn(u32) -> Vec<(String, Value)>) -> Report {
     let mut data: Map<String, Value> = (0..common).map(|n| (format!("k{n}"), json!("1"))).collect();
@@ -81,13 +81,13 @@ fn is_found(report: &Report, missed: u32) {
 #[test]
 fn one_contested_field_is_found_among_any_number_of_others() {
     for others in [10, 300, 5_000, 50_000] {
-        // What the first update changed is not known.
+        // The changes of the first update are unknown.
         is_found(&fight(How::Updates, others, |_| Vec::new()), 1);
     }
 }
 
 #[test]
-fn a_fight_behind_fields_that_change_with_each_write_is_found() {
+fn a_war_hidden_behind_changing_fields_is_found() {
     for dummies in [10, 300, 3_000] {
         // First the same fields with different values each time, then different fields each time that are removed
         // again.
@@ -105,7 +105,7 @@ fn a_fight_behind_fields_that_change_with_each_write_is_found() {
 }
 
 #[test]
-fn a_war_over_more_fields_than_are_followed_names_as_many_and_says_so() {
+fn fields_beyond_the_tracking_limit_are_counted_in_the_evidence() {
     let mut lines = Vec::new();
     for n in 0..2 * ROUNDS {
         let (user, value) = if n.is_multiple_of(2) { ("alice", "a") } else { ("bob", "b") };
@@ -120,7 +120,7 @@ fn a_war_over_more_fields_than_are_followed_names_as_many_and_says_so() {
 }
 
 #[test]
-fn what_was_not_looked_at_is_told() {
+fn untracked_fields_are_reported_in_the_evidence() {
     let report = fight(How::Patches, 0, |round| (0..300).map(|n| (format!("d{round}-{n}"), json!("1"))).collect());
     let evidence = report.wars[0].evidence.join("\n");
     assert!(evidence.contains("more fields change"), "{evidence}");

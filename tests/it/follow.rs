@@ -180,7 +180,7 @@ impl Reader {
 }
 
 #[test]
-fn an_empty_rotated_file_hides_no_other_when_the_file_that_was_read_is_gone() {
+fn an_empty_rotated_file_does_not_hide_others_if_the_log_was_deleted() {
     for scheme in [Scheme::Stamp, Scheme::Number] {
         let folder = scratch("tail-empty");
         let mut writer = Writer { scheme, ..Writer::new(folder.join("audit.log"), 1) };
@@ -188,7 +188,7 @@ fn an_empty_rotated_file_hides_no_other_when_the_file_that_was_read_is_gone() {
         writer.append(1);
         reader.read_all();
         reader.commit();
-        // Only times tell that the second line is new.
+        // Only the times show that the second line is new.
         std::fs::remove_file(&writer.path).unwrap();
         reader.kill();
         writer.append(1);
@@ -203,7 +203,7 @@ fn an_empty_rotated_file_hides_no_other_when_the_file_that_was_read_is_gone() {
 }
 
 #[test]
-fn a_log_that_is_copied_and_truncated_between_its_opening_and_its_reading_is_read_from_the_copy() {
+fn a_log_copied_and_truncated_before_it_is_read_is_read_from_the_copy() {
     let mut writer = Writer::new(scratch("tail-queued").join("audit.log"), 1);
     let mut reader = Reader::new(&writer.path);
     writer.append(1);
@@ -220,7 +220,7 @@ fn a_log_that_is_copied_and_truncated_between_its_opening_and_its_reading_is_rea
 }
 
 #[test]
-fn every_line_is_taken_in_once_and_in_order_whatever_happens_to_the_log() {
+fn every_line_is_ingested_once_and_in_order_through_random_rotations() {
     for seed in 0..SEEDS {
         let folder = scratch("tail");
         let scheme = if seed % 2 == 0 { Scheme::Stamp } else { Scheme::Number };
@@ -242,7 +242,7 @@ fn every_line_is_taken_in_once_and_in_order_whatever_happens_to_the_log() {
                 // Newest first, like lumberjack.
                 3 => uncompressed(&folder).iter().rev().for_each(|path| compress(path)),
                 4 => {
-                    // Everything is read first, since what is truncated unread is lost.
+                    // Everything is read first, since data that is truncated before it is read is lost.
                     reader.read_all();
                     reader.commit();
                     if writer.path.exists() {
@@ -280,7 +280,7 @@ fn every_line_is_taken_in_once_and_in_order_whatever_happens_to_the_log() {
 }
 
 #[test]
-fn what_was_written_between_the_last_look_and_a_copy_is_read_from_the_copy() {
+fn lines_written_just_before_a_copytruncate_are_read_from_the_copy() {
     let folder = scratch("tail-copy");
     let mut writer = Writer::new(folder.join("audit.log"), 7);
     let mut reader = Reader::new(&writer.path);
@@ -297,7 +297,7 @@ fn what_was_written_between_the_last_look_and_a_copy_is_read_from_the_copy() {
 }
 
 #[test]
-fn a_hole_that_a_writer_leaves_behind_a_truncation_is_passed_over() {
+fn a_hole_left_by_a_writer_after_truncation_is_skipped() {
     let folder = scratch("tail-hole");
     let path = folder.join("audit.log");
     let mut writer = Writer::new(path.clone(), 8);
@@ -317,7 +317,7 @@ fn a_hole_that_a_writer_leaves_behind_a_truncation_is_passed_over() {
 }
 
 #[test]
-fn links_are_followed_to_where_they_lead_now() {
+fn replaced_symlinks_are_followed() {
     let folder = scratch("tail-links");
     let versions = [folder.join("..v1"), folder.join("..v2")];
     versions.iter().for_each(|v| std::fs::create_dir(v).unwrap());
@@ -345,7 +345,7 @@ fn links_are_followed_to_where_they_lead_now() {
 }
 
 #[test]
-fn a_line_is_taken_in_once_it_is_whole() {
+fn a_line_is_ingested_when_it_is_complete() {
     let folder = scratch("tail-part");
     let mut writer = Writer::new(folder.join("audit.log"), 10);
     let mut reader = Reader::new(&writer.path);
@@ -404,7 +404,7 @@ fn checkpointed(path: &Path, log: &Path) -> (u64, u64) {
 ///
 /// `EDITWAR_FOLLOW_FULL=1` runs the full version: 200 changes and 20 kills.
 #[test]
-fn a_process_that_is_killed_again_and_again_counts_every_event_once() {
+fn repeated_kills_neither_skip_nor_repeat_events() {
     let (rotations, kills) = if std::env::var_os("EDITWAR_FOLLOW_FULL").is_some() { (200, 20) } else { (30, 3) };
     let folder = scratch("follow");
     let (log, checkpoint) = (folder.join("audit.log"), folder.join("state.json"));
@@ -466,7 +466,7 @@ fn lines_of(folder: &Path) -> u64 {
 }
 
 #[test]
-fn what_a_real_api_server_rotates_and_compresses_is_read_whole() {
+fn logs_rotated_by_a_real_api_server_are_read_completely() {
     let folder = scratch("follow-real");
     let (logs, checkpoint) = (folder.join("logs"), folder.join("state.json"));
     std::fs::create_dir(&logs).unwrap();
@@ -504,7 +504,7 @@ fn what_a_real_api_server_rotates_and_compresses_is_read_whole() {
 }
 
 #[test]
-fn a_log_that_is_created_late_is_judged_like_any_other() {
+fn a_log_created_after_the_start_is_tailed() {
     let folder = scratch("follow-late");
     let log = folder.join("not-yet/audit.log");
     let child = Command::new(env!("CARGO_BIN_EXE_editwar"))

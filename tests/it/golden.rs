@@ -98,7 +98,7 @@ impl Cluster {
 }
 
 #[test]
-fn a_golden_state_is_applied_held_customised_and_given_up() {
+fn the_golden_state_is_applied_enforced_customized_and_released() {
     let Some(cluster) = Cluster::start() else { return };
     let server = &cluster.server;
     let old = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "features-v1", "namespace": "shop", "labels": {"managed-by": "virt-platform-autopilot"}}});
@@ -151,7 +151,7 @@ fn a_golden_state_is_applied_held_customised_and_given_up() {
 }
 
 #[test]
-fn files_are_followed_and_a_broken_one_keeps_the_last_good_state() {
+fn changed_files_are_applied_and_broken_ones_keep_the_last_good_state() {
     let Some(cluster) = Cluster::start() else { return };
     let file = cluster.assets.join("config/features.yaml");
     let text = std::fs::read_to_string(&file).unwrap();
@@ -182,7 +182,7 @@ fn files_are_followed_and_a_broken_one_keeps_the_last_good_state() {
 }
 
 #[test]
-fn an_object_that_is_fought_over_is_not_fought_for() {
+fn a_contested_object_is_paused_instead_of_corrected() {
     let Some(cluster) = Cluster::start() else { return };
     let server = &cluster.server;
     let web = || cluster.live(&["deployment", "web"]);

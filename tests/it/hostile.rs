@@ -73,7 +73,7 @@ pub(crate) fn peak_bytes(server: &Server) -> usize {
 }
 
 #[test]
-fn who_finds_no_room_is_told_when_to_come_again_before_the_body_is_read() {
+fn a_full_server_answers_429_with_retry_after_before_reading_the_body() {
     // An eighth of the limit is for batches in flight, and half of that for each source.
     let server = Server::start(&["--memory-limit", "64MiB"]).ready();
     let mut slow = connect(HOSTILE, server.webhook());
@@ -101,7 +101,7 @@ fn who_finds_no_room_is_told_when_to_come_again_before_the_body_is_read() {
 }
 
 #[test]
-fn heads_and_bodies_that_do_not_come_are_given_up() {
+fn stalled_request_heads_and_bodies_time_out() {
     let server = Server::start(&[]).ready();
     // More connections than one address may have, each with half a request head.
     let mut slow: Vec<TcpStream> = (0..300).map(|_| connect(HOSTILE, server.webhook())).collect();
@@ -124,7 +124,7 @@ fn heads_and_bodies_that_do_not_come_are_given_up() {
 }
 
 #[test]
-fn endless_bodies_and_floods_of_headers_end() {
+fn endless_bodies_and_header_floods_are_cut_off() {
     let server = Server::start(&["--memory-limit", "128MiB"]).ready();
     let mut endless = connect(HOSTILE, server.webhook());
     endless.write_all(b"POST /audit HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
@@ -142,7 +142,7 @@ fn endless_bodies_and_floods_of_headers_end() {
 }
 
 #[test]
-fn requests_that_are_reset_as_soon_as_they_are_made_end_their_connection() {
+fn http_2_rapid_resets_close_the_connection() {
     let server = Server::start(&[]).ready();
     let mut rapid = connect(HOSTILE, server.webhook());
     rapid.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
@@ -166,7 +166,7 @@ fn requests_that_are_reset_as_soon_as_they_are_made_end_their_connection() {
 }
 
 #[test]
-fn ten_times_too_much_is_refused_in_part_and_what_was_taken_counts() {
+fn overload_is_partly_rejected_and_accepted_batches_count() {
     let server = Server::start(&["--memory-limit", "192MiB"]).ready();
     let mut cluster = Cluster::new(Level::RequestResponse);
     let value = "x".repeat(20_000);

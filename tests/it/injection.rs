@@ -185,7 +185,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_in_an_event_reaches_a_terminal_or_a_ticket_as_more_than_text(names in names()) {
+    fn event_text_stays_plain_text_in_terminals_and_markdown(names in names()) {
         let pipeline = war(&names);
         let report = report(&pipeline);
         let classes = ActorClassifier::default();
@@ -216,8 +216,9 @@ proptest! {
     }
 
     #[test]
-    fn names_in_metrics_are_label_values_and_nothing_else(names in names()) {
-        // Two programs with one account are told apart by their tools, so the party's name is not only from the event.
+    fn names_in_metrics_are_only_label_values(names in names()) {
+        // Two programs with one account are distinguished by their tools, so the party's name is not only text from the
+        // event.
         prop_assume!(names.parties[0] != names.parties[1]);
         let pipeline = war(&names);
         let bounds = SeriesLimits { max_objects: 10, max_actors_per_object: 10, ttl: std::time::Duration::from_secs(60) };
@@ -255,7 +256,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_remedy_that_is_pasted_runs_kubectl_and_nothing_else(names in names()) {
+    fn pasted_remedies_run_only_the_intended_tools(names in names()) {
         let folder = scratch();
         let report = report(&war(&names));
         let style = output::Style { width: 120, is_coloured: false, is_wide: false };

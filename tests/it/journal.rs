@@ -217,7 +217,7 @@ fn file(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn damage_and_other_versions_are_named_and_set_aside_or_refused() {
+fn damaged_files_and_other_versions_are_set_aside_or_rejected() {
     type Damage = fn(&Path);
     let damages: [(&str, Damage); 3] = [
         ("damaged", |path| {
@@ -264,7 +264,7 @@ fn damage_and_other_versions_are_named_and_set_aside_or_refused() {
 }
 
 #[test]
-fn a_directory_that_may_not_be_written_to_is_named_and_used_once_it_may() {
+fn an_unwritable_directory_is_reported_and_used_once_writable() {
     for on_failure in ["degrade", "reject"] {
         let folder = folder(&format!("readonly-{on_failure}"));
         std::fs::create_dir(&folder).unwrap();
@@ -286,7 +286,7 @@ fn a_directory_that_may_not_be_written_to_is_named_and_used_once_it_may() {
 }
 
 #[test]
-fn a_full_disk_is_said_and_nothing_is_lost_that_was_kept() {
+fn a_full_disk_is_reported_and_loses_no_committed_record() {
     for on_failure in ["degrade", "reject"] {
         let folder = folder(&format!("full-{on_failure}"));
         // Limits files of this process to 2 MiB.
@@ -319,7 +319,7 @@ fn a_full_disk_is_said_and_nothing_is_lost_that_was_kept() {
 }
 
 #[test]
-fn two_servers_do_not_share_a_journal() {
+fn two_servers_cannot_share_a_journal() {
     let folder = folder("shared");
     let _first = start(&folder, "reject").ready();
     let second = start(&folder, "reject");
@@ -327,7 +327,7 @@ fn two_servers_do_not_share_a_journal() {
 }
 
 #[test]
-fn the_history_tells_each_write_once_also_of_last_week_and_after_a_restart() {
+fn the_history_has_each_write_once_even_after_a_restart() {
     let folder = folder("history");
     let mut cluster = Cluster::new(Level::RequestResponse);
     // All times are before the current time.
@@ -365,7 +365,7 @@ fn the_history_tells_each_write_once_also_of_last_week_and_after_a_restart() {
 }
 
 #[test]
-fn who_looks_back_into_a_servers_journal() {
+fn who_since_reads_the_journal_of_a_server() {
     let folder = folder("who");
     let mut server = start(&folder, "degrade");
     server.post_log("webhook-capture");
@@ -395,7 +395,7 @@ fn transitions(server: &Server) -> Value {
 }
 
 #[test]
-fn how_verdicts_changed_is_told_from_the_journal_and_no_kill_changes_it() {
+fn transitions_in_the_journal_are_the_same_after_kills() {
     let lines = load(30);
     let batches: Vec<Vec<u8>> = lines.chunks(BATCH).map(body).collect();
     let steady = folder("transitions-steady");
@@ -446,7 +446,7 @@ fn how_verdicts_changed_is_told_from_the_journal_and_no_kill_changes_it() {
 }
 
 #[test]
-fn what_is_read_from_a_followed_log_is_in_the_history_once() {
+fn lines_of_a_tailed_log_are_in_the_journal_exactly_once() {
     let folder = folder("follow");
     std::fs::create_dir_all(&folder).unwrap();
     let (log, checkpoint) = (folder.join("audit.log"), folder.join("state.json"));

@@ -94,7 +94,7 @@ fn assert_kept(store: &Store, acknowledged: &[usize], hours: i64, context: &str)
 }
 
 #[test]
-fn a_process_that_ends_at_any_operation_loses_nothing_that_it_acknowledged() {
+fn a_crash_at_any_operation_loses_no_acknowledged_record() {
     // With 500 hours nothing is removed. With 16 hours, a segment begins with every second record and old ones are
     // removed.
     for hours in [500, 16] {
@@ -150,7 +150,7 @@ fn journal(folder: &Path, on_failure: OnFailure, disk: Disk) -> (Journal, Metric
 }
 
 #[test]
-fn any_operation_may_fail_for_a_while_and_what_is_acknowledged_is_kept_or_said_to_be_missing() {
+fn failing_operations_lose_no_acknowledged_record_unreported() {
     let faults = [(1, ENOSPC), (1, EIO), (40, ENOSPC)];
     for (on_failure, (length, error)) in
         [OnFailure::Reject, OnFailure::Degrade].into_iter().flat_map(|f| faults.map(|x| (f, x)))
@@ -193,7 +193,7 @@ fn any_operation_may_fail_for_a_while_and_what_is_acknowledged_is_kept_or_said_t
 }
 
 #[test]
-fn a_disk_that_fills_up_is_told_before_a_write_fails_and_without_one() {
+fn a_full_disk_is_reported_before_a_write_fails() {
     for on_failure in [OnFailure::Reject, OnFailure::Degrade] {
         let folder = folder(&format!("space-{on_failure:?}"));
         let is_full = Arc::new(AtomicBool::new(false));

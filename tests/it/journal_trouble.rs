@@ -64,7 +64,7 @@ fn errors(server: &Server) -> usize {
 }
 
 #[test]
-fn an_event_of_any_age_in_every_batch_costs_no_file_and_no_descriptor() {
+fn late_and_early_events_do_not_use_up_files_or_descriptors() {
     let folder = folder("late");
     let server = start(&folder, "reject").ready();
     let at_first = descriptors(&server);
@@ -87,7 +87,7 @@ fn an_event_of_any_age_in_every_batch_costs_no_file_and_no_descriptor() {
 }
 
 #[test]
-fn a_kill_while_a_file_begins_costs_nothing_and_blocks_nothing() {
+fn a_kill_during_file_creation_loses_nothing_and_blocks_no_start() {
     let kills: usize = std::env::var("EDITWAR_KILLS").map_or(KILLS, |n| n.parse().unwrap());
     let mut seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
     let mut random = |below: u64| {
@@ -156,7 +156,7 @@ fn a_kill_while_a_file_begins_costs_nothing_and_blocks_nothing() {
 }
 
 #[test]
-fn a_journal_that_is_deleted_while_it_is_written_is_told_and_made_anew() {
+fn a_deleted_journal_is_reported_and_created_again() {
     for on_failure in ["reject", "degrade"] {
         let folder = folder(&format!("deleted-{on_failure}"));
         let mut server = start(&folder, on_failure).ready();
@@ -189,7 +189,7 @@ fn a_journal_that_is_deleted_while_it_is_written_is_told_and_made_anew() {
 }
 
 #[test]
-fn requests_that_differ_in_their_object_only_are_both_kept_and_counted() {
+fn different_requests_with_the_same_audit_id_are_all_kept() {
     let folder = folder("twins");
     let mut server = start(&folder, "reject").ready();
     let at = time(now() - 60);
@@ -214,7 +214,7 @@ fn requests_that_differ_in_their_object_only_are_both_kept_and_counted() {
 }
 
 #[test]
-fn where_the_history_begins_is_told_after_the_oldest_writes_went_for_their_size() {
+fn complete_since_advances_when_the_size_limit_removes_writes() {
     let folder = folder("complete");
     let arguments = ["--journal", folder.to_str().unwrap(), "--set", "journal.max_size=24MiB"];
     let server = Server::start(&arguments).ready();
@@ -251,7 +251,7 @@ fn where_the_history_begins_is_told_after_the_oldest_writes_went_for_their_size(
 }
 
 #[test]
-fn while_the_disk_is_full_every_surface_says_so_and_the_log_once() {
+fn a_full_disk_is_reported_everywhere_and_logged_once() {
     for on_failure in ["degrade", "reject"] {
         let folder = folder(&format!("flap-{on_failure}"));
         // Limits files of this process to 2 MiB.
@@ -291,7 +291,7 @@ fn while_the_disk_is_full_every_surface_says_so_and_the_log_once() {
 }
 
 #[test]
-fn a_pipe_or_a_directory_in_place_of_a_followed_log_stops_nothing_and_the_log_is_read_again() {
+fn a_pipe_or_directory_in_place_of_a_tailed_log_stops_nothing_else() {
     for what in ["pipe", "directory"] {
         let folder = folder(&format!("follow-{what}"));
         std::fs::create_dir_all(&folder).unwrap();

@@ -90,7 +90,7 @@ fn parties(war: &Value) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn a_webhook_that_changes_a_field_back_is_named_on_a_real_api_server() {
+fn a_webhook_that_resets_a_field_is_named_on_a_real_api_server() {
     let editwar = Server::start(&[]);
     let Some(server) = ApiServer::start(Some(&editwar.webhook_url())) else { return };
     let mutator = Mutator::start(&json!([{"op": "add", "path": "/data/mode", "value": "strict"}]));
@@ -126,7 +126,7 @@ fn a_webhook_that_changes_a_field_back_is_named_on_a_real_api_server() {
 }
 
 #[test]
-fn the_runbooks_operator_against_a_person_is_named_on_a_real_api_server() {
+fn a_war_of_operator_and_person_is_found_on_a_real_api_server() {
     let editwar = Server::start(&[]);
     let Some(server) = ApiServer::start(Some(&editwar.webhook_url())) else { return };
     let enforce = || reconcile(&server);
@@ -197,7 +197,7 @@ fn mode(server: &ApiServer) -> String {
 }
 
 #[test]
-fn each_annotation_remedy_ends_a_war_that_scripts_keep_up() {
+fn each_annotation_remedy_ends_a_war_between_scripts() {
     let editwar = Server::start(&[]);
     let Some(server) = ApiServer::start(Some(&editwar.webhook_url())) else { return };
     let path = "/api/v1/objects/configmaps/shop/golden";

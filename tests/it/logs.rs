@@ -9,7 +9,7 @@ use crate::serve::Server;
 use crate::{require, util};
 
 #[test]
-fn a_war_is_a_line_for_each_of_its_turns_and_an_event_is_none() {
+fn transitions_are_logged_and_events_are_not() {
     let (server, lines) = Server::start_logging("127.0.0.1:0", &[]);
     let lines = std::thread::spawn(move || lines.collect::<Vec<_>>());
     server.post_log("hpa-vs-applier");
@@ -33,7 +33,7 @@ fn a_war_is_a_line_for_each_of_its_turns_and_an_event_is_none() {
 }
 
 #[test]
-fn the_level_changes_while_it_runs() {
+fn the_log_level_can_be_changed_at_run_time() {
     let (server, lines) = Server::start_logging("127.0.0.1:0", &["--log-level", "info"]);
     let lines = std::thread::spawn(move || lines.collect::<Vec<_>>());
     assert_eq!(server.ask("GET", "/log-level"), (200, "info\n".into()));
@@ -53,7 +53,7 @@ fn the_level_changes_while_it_runs() {
 }
 
 #[test]
-fn names_in_the_log_and_in_answers_command_no_terminal() {
+fn control_characters_in_logs_and_responses_are_escaped() {
     let (server, lines) = Server::start_logging("127.0.0.1:0", &[]);
     let lines = std::thread::spawn(move || lines.collect::<Vec<_>>());
     let hostile = "web\u{9b}2J\u{202e}\u{200b}\u{2028}\u{e0041}\u{feff}";
@@ -74,7 +74,7 @@ fn names_in_the_log_and_in_answers_command_no_terminal() {
 }
 
 #[test]
-fn on_a_terminal_the_log_is_for_people() {
+fn the_log_is_human_readable_on_a_terminal() {
     // `script` runs the command in a terminal.
     let Some(script) = require::program("script", &["script"]) else { return };
     let output = Command::new(script)

@@ -62,7 +62,7 @@ fn contested_objects_with_large_bodies_stay_within_the_limit() {
 }
 
 #[test]
-fn small_wars_without_end_stay_within_the_limit() {
+fn any_number_of_small_wars_stays_within_the_limit() {
     let pipeline = pipeline();
     let name = "n".repeat(240);
     let write = |n: usize| {
@@ -75,7 +75,7 @@ fn small_wars_without_end_stay_within_the_limit() {
 }
 
 #[test]
-fn user_agents_without_end_stay_within_the_limit() {
+fn any_number_of_user_agents_stays_within_the_limit() {
     let pipeline = pipeline();
     let agent = "a".repeat(300);
     let write = |n: usize| {
@@ -87,7 +87,7 @@ fn user_agents_without_end_stay_within_the_limit() {
 }
 
 #[test]
-fn a_report_tells_of_the_most_urgent_objects_and_how_many_it_leaves_out() {
+fn a_limited_report_has_the_most_urgent_wars_and_counts_the_rest() {
     let pipeline = pipeline();
     let write = |n: usize| {
         let (object, round) = (n % 20, n / 20);
@@ -117,7 +117,7 @@ fn a_report_tells_of_the_most_urgent_objects_and_how_many_it_leaves_out() {
 }
 
 #[test]
-fn what_is_settled_is_not_counted_any_more() {
+fn objects_with_a_single_writer_do_not_grow() {
     let pipeline = pipeline();
     // A single writer per object and a write every minute for a month: only the fact that it wrote is retained.
     let write = |n: usize| {

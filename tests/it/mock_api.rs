@@ -1,4 +1,4 @@
-//! The calls of the enforcer, one by one, with a mock instead of an API server: what is sent, and what each answer means.
+//! Tests each API call of the enforcer against a mock API server: what it sends, and how it interprets each response.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use tower_test::mock::Handle;
 const WEB: &str = "/apis/apps/v1/namespaces/shop/deployments/web";
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/editwar/leases/editwar";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/editwar/leases";
-/// A timeout that no test waits for, unless it says so.
+/// A timeout that no test reaches, unless it says so.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The API server: receives requests in order, and answers each.
@@ -107,7 +107,7 @@ fn metadata() -> Value {
 }
 
 #[tokio::test]
-async fn a_pause_is_one_forced_apply_of_annotations_to_the_object_of_this_uid() {
+async fn a_pause_is_a_forced_apply_of_annotations_with_the_uid() {
     let (client, mut server) = Server::new();
     let hand = PauseClient::new(client, LIMIT);
     let (target, verdict) = (target(), verdict());
@@ -136,7 +136,7 @@ async fn a_pause_is_one_forced_apply_of_annotations_to_the_object_of_this_uid() 
 }
 
 #[tokio::test]
-async fn an_object_that_was_deleted_or_replaced_is_gone() {
+async fn not_found_and_conflict_mean_that_the_object_is_gone() {
     let (client, mut server) = Server::new();
     let hand = PauseClient::new(client, LIMIT);
     let (target, verdict) = (target(), verdict());
@@ -149,7 +149,7 @@ async fn an_object_that_was_deleted_or_replaced_is_gone() {
 }
 
 #[tokio::test]
-async fn a_missing_permission_comes_with_the_rule_that_grants_it() {
+async fn a_forbidden_call_names_the_rbac_rule_that_allows_it() {
     let (client, mut server) = Server::new();
     let hand = PauseClient::new(client, LIMIT);
     let (target, verdict) = (target(), verdict());
@@ -160,7 +160,7 @@ async fn a_missing_permission_comes_with_the_rule_that_grants_it() {
 }
 
 #[tokio::test]
-async fn an_api_server_that_is_busy_fails_the_call_and_the_call_is_not_repeated_by_itself() {
+async fn a_busy_api_server_fails_the_call_without_retries() {
     let (client, mut server) = Server::new();
     let hand = PauseClient::new(client, LIMIT);
     let (target, verdict) = (target(), verdict());
@@ -174,7 +174,7 @@ async fn an_api_server_that_is_busy_fails_the_call_and_the_call_is_not_repeated_
 }
 
 #[tokio::test]
-async fn a_call_that_is_not_answered_is_given_up() {
+async fn unanswered_calls_time_out() {
     let (client, _server) = Server::new();
     let hand = PauseClient::new(client, Duration::from_millis(20));
     let paused = hand.pause(&target(), &verdict()).await;
@@ -217,7 +217,7 @@ async fn a_lease_is_created_and_then_renewed_at_the_revision_that_was_read() {
 }
 
 #[tokio::test]
-async fn a_lease_that_another_replica_holds_or_takes_first_is_lost() {
+async fn a_lease_held_or_taken_by_another_replica_is_lost() {
     let (client, mut server) = Server::new();
     let mut lease = Lease::new(client, "editwar", "editwar", "me");
     let now = Instant::now();
@@ -242,7 +242,7 @@ async fn a_lease_that_another_replica_holds_or_takes_first_is_lost() {
 }
 
 #[tokio::test]
-async fn a_failed_renewal_does_not_prolong_the_lease() {
+async fn a_failed_renewal_does_not_extend_the_lease() {
     let (client, mut server) = Server::new();
     let mut lease = Lease::new(client, "editwar", "editwar", "me");
     let now = Instant::now();
@@ -272,7 +272,7 @@ async fn the_leadership_ends_when_another_replica_holds_the_lease() {
     leadership.wait_until_lost().await;
     assert!(!leadership.is_held());
     assert_eq!(leadership.problem(), editwar::enforce::control::STANDING_BY);
-    // It ends with the last `Leadership`, and does not release what it does not hold.
+    // The keeper ends with the last tenure, and does not release a Lease that it does not hold.
     drop(leadership);
     electing.await.unwrap();
     assert!(server.0.next_request().await.is_none());

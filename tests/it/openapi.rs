@@ -13,7 +13,7 @@ fn schema(document: &Value, path: &str, status: &str) -> jsonschema::Validator {
 }
 
 #[test]
-fn every_answer_is_as_the_document_says() {
+fn every_response_matches_the_openapi_document() {
     let folder = crate::envtest::scratch("openapi");
     let server = Server::start(&["--journal", folder.join("journal").to_str().unwrap()]).ready();
     let document = server.json("/openapi.json");
@@ -59,7 +59,7 @@ fn every_answer_is_as_the_document_says() {
 }
 
 #[test]
-fn the_document_names_every_path_that_the_api_has() {
+fn the_openapi_document_describes_every_path() {
     let server = Server::start(&[]);
     let document = server.json("/openapi.json");
     let (_, hint) = server.get("/api/v1/nothing");

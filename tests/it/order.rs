@@ -92,8 +92,9 @@ fn is_equal(_: &str, found: &Report, expected: &Report) -> bool {
     essence(found) == essence(expected) && counts(found) == counts(expected)
 }
 
-/// How often each war's fields were taken back, and how often that was too often. Where one actor alone may be two, without bodies,
-/// its first writes are looked at only once there are some of them: how many depends on their order.
+/// Returns the numbers of retakes and thrashing events of each war. Wars with a single party are omitted: an account
+/// that may be two actors is only examined after its first few writes, so without bodies its counts depend on the
+/// order.
 fn counts(report: &Report) -> BTreeMap<String, (u32, u32)> {
     report
         .wars
@@ -163,7 +164,7 @@ fn batches_delivered_twice_change_no_verdict_and_no_count() {
 
 /// Splits the users between two API servers whose logs are read as two files. The counts must be the same as for one.
 #[test]
-fn two_logs_of_one_war_count_as_one() {
+fn a_log_split_in_two_gives_the_same_counts() {
     for recording in
         ["conflict-storm", "conflict-storm-metadata", "gitops-vs-kubectl-request", "hpa-vs-applier", "oddities"]
     {
@@ -195,7 +196,7 @@ fn two_logs_of_one_war_count_as_one() {
 }
 
 #[test]
-fn two_api_servers_with_clocks_two_seconds_apart_change_no_verdict() {
+fn clocks_two_seconds_apart_change_no_verdict() {
     on_every_recording(
         2,
         |lines, mut seed| {
@@ -221,9 +222,9 @@ fn two_api_servers_with_clocks_two_seconds_apart_change_no_verdict() {
     );
 }
 
-/// Without stored revisions, the order of writes is unknown if they are closer than the clocks' difference. A faster
-/// war may then be missed, but none may be made up, and a slower one must be unchanged. Within that time, the creator
-/// of an object cannot be told from a party either.
+/// Without stored revisions, the order of writes is unknown if they are closer together than the difference between the
+/// clocks. A faster war may then be missed, but none may be made up, and a slower one must be unchanged. Within that
+/// time, the creator of an object also cannot be distinguished from a party.
 fn is_equal_but_for_lost_order(recording: &str, found: &Report, expected: &Report) -> bool {
     if !recording.contains("-metadata") && !recording.ends_with("-request") {
         return is_equal(recording, found, expected);
@@ -241,7 +242,7 @@ fn is_equal_but_for_lost_order(recording: &str, found: &Report, expected: &Repor
 }
 
 #[test]
-fn what_comes_an_hour_late_is_no_hot_loop() {
+fn events_that_arrive_an_hour_late_are_not_a_hot_loop() {
     let mut cluster = Cluster::new(Level::Metadata);
     let path = "configmaps/shop/config";
     let body = json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"v": "0"}});
@@ -264,7 +265,7 @@ fn what_comes_an_hour_late_is_no_hot_loop() {
 }
 
 #[test]
-fn events_that_are_taken_in_together_are_what_they_are_one_by_one() {
+fn events_in_one_chunk_give_the_same_result_as_one_by_one() {
     for recording in util::smaller_recordings() {
         let log = util::log(&recording);
         // Each line twice, so that a request and its repetition are in one window.

@@ -45,7 +45,7 @@ fn collector() -> (u16, Arc<Mutex<Vec<(String, Vec<u8>)>>>) {
 }
 
 #[test]
-fn a_collector_is_sent_spans_of_batches_and_answers_also_the_last_ones() {
+fn spans_are_exported_and_flushed_at_shutdown() {
     let (port, sent) = collector();
     let mut command = Command::new("sh");
     let script = format!(r#"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:{port} exec "$0" "$@""#);

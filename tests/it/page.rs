@@ -29,7 +29,7 @@ fn dom(browser: &PathBuf, url: &str) -> String {
 }
 
 #[test]
-fn the_page_shows_a_war_and_what_to_do() {
+fn the_page_shows_a_war_and_its_remedies() {
     let Some(browser) = browser() else { return };
     let server = Server::start(&[]);
     assert!(dom(&browser, &server.url("/")).contains("Check that kube-apiserver posts them to this server."));
@@ -48,7 +48,7 @@ fn the_page_shows_a_war_and_what_to_do() {
 }
 
 #[test]
-fn nothing_in_a_log_is_markup() {
+fn event_text_is_escaped_on_the_page() {
     let Some(browser) = browser() else { return };
     let server = Server::start(&[]);
     let mut cluster = Cluster::new(Level::RequestResponse);
@@ -77,7 +77,7 @@ fn nothing_in_a_log_is_markup() {
 }
 
 #[test]
-fn the_page_may_load_nothing_from_elsewhere() {
+fn the_page_loads_nothing_from_other_servers() {
     let server = Server::start(&[]);
     let (status, head) = server.head("/");
     assert_eq!(status, 200);

@@ -75,20 +75,20 @@ fn assert_none(failures: &[Failure]) {
 }
 
 #[test]
-fn every_pattern_is_seen_as_what_it_is() {
+fn every_pattern_is_judged_correctly() {
     assert_none(&failures(0..SEEDS));
 }
 
 /// Tests `EDITWAR_SEEDS` seeds of every pattern. `EDITWAR_PATTERN` selects patterns by a part of their name.
 #[test]
 #[ignore = "takes minutes; EDITWAR_SEEDS says how many seeds"]
-fn every_pattern_is_seen_as_what_it_is_with_many_seeds() {
+fn every_pattern_is_judged_correctly_with_many_seeds() {
     let seeds = std::env::var("EDITWAR_SEEDS").map_or(1_000, |text| text.parse().unwrap());
     assert_none(&failures(0..seeds));
 }
 
 #[test]
-fn patterns_have_names_and_reasons_of_their_own() {
+fn patterns_have_unique_names_and_reasons() {
     let all = patterns();
     let names: std::collections::BTreeSet<&str> = all.iter().map(|pattern| pattern.name).collect();
     assert_eq!(names.len(), all.len(), "two patterns share a name");
@@ -99,7 +99,7 @@ fn patterns_have_names_and_reasons_of_their_own() {
 }
 
 #[test]
-fn a_seed_gives_the_same_events_again() {
+fn a_seed_always_gives_the_same_events() {
     for pattern in patterns() {
         let lines = |seed| {
             let exchanges = pattern.play(seed).server.exchanges;

@@ -38,7 +38,7 @@ fn kubectl_editwar(bin: &std::path::Path, args: &[&str]) -> Output {
 }
 
 #[test]
-fn kubectl_editwar_asks_the_server_in_the_cluster() {
+fn kubectl_editwar_queries_the_server_in_the_cluster() {
     let Some(ip) = address().filter(IpAddr::is_ipv4) else {
         return require::skip("network", "this machine has no IPv4 address but loopback");
     };

@@ -14,7 +14,7 @@ struct Expected {
     /// Objects with contention. Not compared if null.
     contention: Option<Vec<String>>,
     hot_loops: Vec<String>,
-    /// What actors do together too often: `nodes /node-2: flapping condition`.
+    /// Excessive co-operation, such as `nodes /node-2: flapping condition`.
     #[serde(default)]
     cooperation: Vec<String>,
     /// Retakes by object and field, computed from the stored objects without editwar. The numbers found may differ by
@@ -61,7 +61,7 @@ struct Flapping {
 }
 
 #[test]
-fn verdicts_are_what_truly_happened() {
+fn verdicts_match_the_reviewed_truth() {
     for recording in util::recordings() {
         let text = std::fs::read_to_string(util::path(&format!("fixtures/recordings/{recording}/expected.yaml")));
         let expected: Expected = serde_yaml_ng::from_str(&text.unwrap()).unwrap();
@@ -166,7 +166,7 @@ fn compare(recording: &str, war: &War, found: &editwar::query::views::War) {
 }
 
 #[test]
-fn a_secrets_values_are_nowhere_in_the_output() {
+fn values_of_secrets_are_never_shown() {
     for recording in ["oddities", "oddities-request"] {
         let log = util::log(recording);
         let pipeline = util::pipeline_of(util::lines(&log));

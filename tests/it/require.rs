@@ -1,5 +1,5 @@
-//! Tests that need what not every machine has, such as a browser. Without it they are skipped, and say so. `.ci/run` lists
-//! in `EDITWAR_REQUIRE` what there must be; a test that is skipped for want of that fails.
+//! Requirements of tests that not every machine meets, such as a browser. A test without its requirement is skipped and
+//! says so. `.ci/run` lists the mandatory requirements in `EDITWAR_REQUIRE`: without one of these, the test fails.
 
 /// Returns whether `EDITWAR_REQUIRE`, a comma-separated list, contains this requirement.
 pub(crate) fn is_required(requirement: &str) -> bool {
@@ -11,7 +11,7 @@ fn contains(list: &str, requirement: &str) -> bool {
 }
 
 /// Reports that a test is skipped because of a missing requirement. The message bypasses the test runner's capture, so
-/// that the test does not look like a passed one.
+/// that a skipped test does not look like a passed one.
 ///
 /// # Panics
 /// Panics if `EDITWAR_REQUIRE` lists the requirement.
@@ -35,7 +35,7 @@ pub(crate) fn program(requirement: &str, names: &[&str]) -> Option<std::path::Pa
 }
 
 #[test]
-fn a_requirement_is_a_whole_item_of_the_list() {
+fn requirements_match_whole_list_items() {
     assert!(contains("apiserver", "apiserver") && contains("kafka, apiserver,browser", "apiserver"));
     assert!(!contains("", "apiserver") && !contains("apiserver-2,my apiserver", "apiserver"));
 }

@@ -44,7 +44,7 @@ fn assert_no_war(story: impl Fn(&mut Cluster)) {
 }
 
 #[test]
-fn co_workers_on_fields_of_their_own_are_no_war() {
+fn writers_of_different_fields_are_not_at_war() {
     assert_no_war(|cluster| {
         cluster.create(ADMIN, CONFIG, config(json!({"a": "0", "b": "0", "c": "0"})));
         for turn in 0..40 {
@@ -57,7 +57,7 @@ fn co_workers_on_fields_of_their_own_are_no_war() {
 }
 
 #[test]
-fn a_status_writer_beside_a_spec_writer_is_no_war_and_not_even_possible() {
+fn status_and_spec_writers_are_not_even_a_possible_war() {
     at_every_level(
         |cluster| {
             cluster.create(ALICE, WEB, deployment());
@@ -77,7 +77,7 @@ fn a_status_writer_beside_a_spec_writer_is_no_war_and_not_even_possible() {
 }
 
 #[test]
-fn rollouts_with_the_controllers_bookkeeping_are_no_war() {
+fn rollouts_are_not_a_war() {
     assert_no_war(|cluster| {
         cluster.create(ALICE, WEB, deployment());
         for build in 2..14 {
@@ -100,7 +100,7 @@ fn rollouts_with_the_controllers_bookkeeping_are_no_war() {
 }
 
 #[test]
-fn a_scale_up_by_hand_and_an_autoscalers_daily_curve_are_no_war() {
+fn manual_scaling_and_an_autoscaler_are_not_a_war() {
     assert_no_war(|cluster| {
         cluster.create(ALICE, WEB, deployment());
         cluster.scale(BOB, WEB, 10);
@@ -117,7 +117,7 @@ fn a_scale_up_by_hand_and_an_autoscalers_daily_curve_are_no_war() {
 }
 
 #[test]
-fn a_certificate_rotation_is_no_war() {
+fn a_certificate_rotation_is_not_a_war() {
     const CONFIGURATION: &str = "validatingwebhookconfigurations.admissionregistration.k8s.io//guard";
     const ISSUER: Who = ("system:serviceaccount:cert-manager:cert-manager", "cert-manager");
     const INJECTOR: Who = ("system:serviceaccount:cert-manager:cert-manager-cainjector", "cainjector");
@@ -146,7 +146,7 @@ fn a_certificate_rotation_is_no_war() {
 }
 
 #[test]
-fn what_follows_an_owner_is_no_war() {
+fn a_dependent_that_follows_its_owner_is_not_a_war() {
     const SET: &str = "replicasets.apps/shop/web-7d77";
     assert_no_war(|cluster| {
         cluster.create(ALICE, WEB, deployment());
@@ -171,7 +171,7 @@ fn what_follows_an_owner_is_no_war() {
 }
 
 #[test]
-fn a_hand_over_is_no_war() {
+fn a_handover_is_not_a_war() {
     at_every_level(
         |cluster| {
             cluster.create(ALICE, WEB, deployment());
@@ -187,7 +187,7 @@ fn a_hand_over_is_no_war() {
 }
 
 #[test]
-fn a_person_who_edits_twice_against_a_reconciler_is_not_paused() {
+fn two_edits_against_a_reconciler_are_not_a_war() {
     at_every_level(
         |cluster| {
             cluster.create(OPERATOR, WEB, deployment());
@@ -203,7 +203,7 @@ fn a_person_who_edits_twice_against_a_reconciler_is_not_paused() {
 }
 
 #[test]
-fn a_leader_election_is_no_war() {
+fn a_leader_election_is_not_a_war() {
     const LEASE: &str = "leases.coordination.k8s.io/kube-system/lock";
     at_every_level(
         |cluster| {
@@ -230,7 +230,7 @@ fn cluster_seconds(cluster: &Cluster) -> usize {
 }
 
 #[test]
-fn heartbeats_of_two_controllers_in_one_status_are_no_war() {
+fn heartbeats_of_two_controllers_in_one_status_are_not_a_war() {
     const NODE: &str = "nodes/-/n1";
     assert_no_war(|cluster| {
         cluster.create(ADMIN, NODE, json!({"kind": "Node", "apiVersion": "v1", "metadata": {}, "status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "Network", "status": "True"}]}}));
@@ -245,7 +245,7 @@ fn heartbeats_of_two_controllers_in_one_status_are_no_war() {
 }
 
 #[test]
-fn a_counter_and_a_list_that_two_move_on_are_no_war_where_values_are_seen() {
+fn shared_counters_and_growing_lists_are_not_a_war() {
     let mut cluster = Cluster::new(Level::RequestResponse);
     cluster.create(ADMIN, WEB, deployment());
     let mut items: Vec<String> = Vec::new();
@@ -260,7 +260,7 @@ fn a_counter_and_a_list_that_two_move_on_are_no_war_where_values_are_seen() {
 }
 
 #[test]
-fn one_account_with_one_tool_has_no_war_with_itself() {
+fn one_account_with_one_tool_is_not_at_war_with_itself() {
     at_every_level(
         |cluster| {
             cluster.create(ALICE, WEB, deployment());
@@ -313,7 +313,7 @@ fn the_runbooks_example_is_found_at_every_level_in_time() {
 }
 
 #[test]
-fn a_real_autoscalers_rhythm_is_paused_within_a_minute_and_a_half() {
+fn a_war_with_an_autoscaler_is_sustained_within_90_seconds() {
     at_every_level(
         |cluster| {
             cluster.create(ADMIN, WEB, deployment());
@@ -333,7 +333,7 @@ fn a_real_autoscalers_rhythm_is_paused_within_a_minute_and_a_half() {
 }
 
 #[test]
-fn a_war_over_a_keyed_item_names_the_item() {
+fn a_war_over_a_list_item_names_the_item_by_its_key() {
     const HOOK: &str = "mutatingwebhookconfigurations.admissionregistration.k8s.io/-/injector";
     let webhooks = |bundle: &str| json!({"webhooks": [{"name": "a.example.com", "clientConfig": {"caBundle": "YQ=="}}, {"name": "b.example.com", "clientConfig": {"caBundle": bundle}}]});
     at_every_level(
@@ -364,7 +364,7 @@ fn a_war_over_a_keyed_item_names_the_item() {
 }
 
 #[test]
-fn a_webhook_that_sets_a_field_back_is_a_party_by_name() {
+fn a_webhook_that_resets_a_field_is_a_named_party() {
     at_every_level(
         |cluster| {
             cluster.create(ADMIN, CONFIG, config(json!({"v": "webhook", "other": "0"})));
@@ -395,7 +395,7 @@ fn a_webhook_that_sets_a_field_back_is_a_party_by_name() {
 }
 
 #[test]
-fn delete_and_create_in_turns_is_a_recreate_war() {
+fn alternating_deletes_and_creates_are_a_recreate_war() {
     at_every_level(
         |cluster| {
             for _ in 0..8 {
@@ -414,7 +414,7 @@ fn delete_and_create_in_turns_is_a_recreate_war() {
 }
 
 #[test]
-fn a_stateful_sets_rolling_restart_is_no_recreate_war() {
+fn a_rolling_restart_of_a_stateful_set_is_not_a_recreate_war() {
     const POD: &str = "pods/shop/db-0";
     let sts: Who = ("system:serviceaccount:kube-system:statefulset-controller", "kube-controller-manager");
     at_every_level(
@@ -440,7 +440,7 @@ fn a_stateful_sets_rolling_restart_is_no_recreate_war() {
 }
 
 #[test]
-fn races_that_store_nothing_are_contention_and_no_war() {
+fn conflicts_that_store_nothing_are_contention_and_not_a_war() {
     at_every_level(
         |cluster| {
             cluster.create(ADMIN, CONFIG, config(json!({"a": "0", "b": "0"})));
@@ -459,7 +459,7 @@ fn races_that_store_nothing_are_contention_and_no_war() {
 }
 
 #[test]
-fn hot_loops_are_named_apart_from_wars() {
+fn hot_loops_are_reported_separately_from_wars() {
     at_every_level(
         |cluster| {
             cluster.create(OPERATOR, WEB, deployment());
@@ -484,7 +484,7 @@ fn hot_loops_are_named_apart_from_wars() {
 }
 
 #[test]
-fn a_pause_ends_in_event_time_even_where_nobody_writes() {
+fn a_war_subsides_in_event_time_without_further_writes() {
     let story = |minutes: f64| {
         let mut cluster = Cluster::new(Level::RequestResponse);
         cluster.create(ADMIN, WEB, deployment());
@@ -524,7 +524,7 @@ fn a_war_of_three_has_three_parties() {
 }
 
 #[test]
-fn an_answer_of_nothing_but_metadata_leaves_what_is_known_of_the_rest() {
+fn a_metadata_only_response_keeps_the_known_values_of_other_fields() {
     let mut cluster = Cluster::new(Level::RequestResponse);
     cluster.create(ADMIN, WEB, deployment());
     cluster.wait(3.0);
@@ -569,7 +569,7 @@ fn an_answer_of_nothing_but_metadata_leaves_what_is_known_of_the_rest() {
 }
 
 #[test]
-fn a_remedy_leaves_a_field_alone_that_was_contested_only_before_the_object_was_created_again() {
+fn remedies_omit_fields_contested_only_before_a_recreation() {
     let mut cluster = Cluster::new(Level::RequestResponse);
     let strict = json!({"mode": "strict", "other": "held"});
     let fight = |cluster: &mut Cluster, field: &str, values: [&str; 2], times: usize| {

@@ -243,7 +243,7 @@ fn bodies(recording: &str) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn what_an_api_server_posted_gives_the_verdict_and_its_metrics() {
+fn recorded_webhook_batches_give_the_verdict_and_its_metrics() {
     for recording in ["webhook-capture", "webhook-faults"] {
         let server = Server::start(&[]);
         let mut distinct: std::collections::BTreeSet<String> = Default::default();
@@ -288,7 +288,7 @@ fn what_an_api_server_posted_gives_the_verdict_and_its_metrics() {
 }
 
 #[test]
-fn clusters_are_told_apart_by_their_path() {
+fn clusters_are_distinguished_by_webhook_path() {
     let server = Server::start(&[]);
     for body in bodies("webhook-faults") {
         assert_eq!(server.post("/audit/east", &body).0, 200);
@@ -301,7 +301,7 @@ fn clusters_are_told_apart_by_their_path() {
 }
 
 #[test]
-fn what_cannot_be_read_is_counted_and_not_asked_for_again() {
+fn unreadable_bodies_are_counted_and_answered_with_200() {
     let server = Server::start(&["--set", "webhook.max_body_bytes=1MiB"]);
     let event =
         r#"{"level":"Metadata","auditID":"a","stage":"ResponseComplete","requestURI":"/","verb":"get","user":{}}"#;
@@ -324,7 +324,7 @@ fn what_cannot_be_read_is_counted_and_not_asked_for_again() {
 }
 
 #[test]
-fn what_no_api_server_sends_is_refused_with_a_reason() {
+fn invalid_requests_are_rejected_with_a_matching_status() {
     let server = Server::start(&["--set", "webhook.max_body_bytes=1KiB"]);
     let webhook = server.webhook;
     let status =
@@ -343,7 +343,7 @@ fn what_no_api_server_sends_is_refused_with_a_reason() {
 }
 
 #[test]
-fn who_asks_a_running_server() {
+fn who_queries_a_running_server() {
     let server = Server::start(&[]);
     for body in bodies("webhook-faults") {
         server.post("/audit", &body);
@@ -368,7 +368,7 @@ fn who_asks_a_running_server() {
 }
 
 #[test]
-fn tls_is_real() {
+fn a_tls_listener_accepts_tls_and_ignores_plain_http() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("tls");
     std::fs::create_dir_all(&folder).unwrap();
     let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
@@ -406,7 +406,7 @@ fn tls_is_real() {
 }
 
 #[test]
-fn a_body_of_the_largest_size_is_accepted_although_its_events_need_memory_too() {
+fn a_body_of_the_maximum_size_is_accepted() {
     // An eighth of the memory is for batches, and half of that for one: 4 MiB, which is also what one client may have.
     let server = Server::start(&["--set", "bounds.max_memory=64MiB"]);
     let event = |n: usize| {
@@ -423,7 +423,7 @@ fn a_body_of_the_largest_size_is_accepted_although_its_events_need_memory_too() 
 }
 
 #[test]
-fn a_port_in_use_and_a_bad_certificate_say_what_to_do() {
+fn startup_errors_name_the_cause() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let run = |arguments: &[&str]| {
         let output =
@@ -445,7 +445,7 @@ fn a_port_in_use_and_a_bad_certificate_say_what_to_do() {
 }
 
 #[test]
-fn sigterm_answers_what_is_open_and_stops() {
+fn sigterm_finishes_open_requests_and_stops() {
     let mut server = Server::start(&[]);
     let body = bodies("webhook-faults").remove(0);
     let mut stream = TcpStream::connect(server.webhook).unwrap();
@@ -465,7 +465,7 @@ fn sigterm_answers_what_is_open_and_stops() {
 }
 
 #[test]
-fn a_counter_begins_at_zero_with_the_first_retake() {
+fn thrashing_counters_start_at_zero_with_the_first_retake() {
     let server = Server::start(&[]).ready();
     let mut cluster = crate::cluster::Cluster::new(crate::cluster::Level::RequestResponse);
     let path = "configmaps/shop/config";
@@ -499,7 +499,7 @@ fn a_counter_begins_at_zero_with_the_first_retake() {
 }
 
 #[test]
-fn every_documented_reason_is_counted_from_zero() {
+fn every_documented_label_value_starts_at_zero() {
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).unwrap();
     let journal = std::env::temp_dir().join(format!("editwar-zero-{}", std::process::id()));
     let server = Server::start(&["--journal", journal.to_str().unwrap()]);

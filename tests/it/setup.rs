@@ -112,7 +112,7 @@ fn says(finding: &Value, link: &str, text: &str) {
 }
 
 #[test]
-fn what_setup_prints_works_unchanged_and_doctor_names_each_broken_link() {
+fn setup_output_works_unchanged_and_doctor_finds_each_fault() {
     let folder = scratch("setup");
     let path = |name: &str| folder.join(name).display().to_string();
     let write = |name: &str, text: String| std::fs::write(folder.join(name), text).unwrap();

@@ -27,8 +27,8 @@ fn simulated(recording: &str, arguments: &[&str]) -> Value {
     serde_json::from_str(&out).unwrap_or_else(|e| panic!("{recording}: {e}: {out}{err}"))
 }
 
-/// Returns the key and content of a decision. The wars of one object are told apart by their parties, which are names
-/// in the output of `simulate` and objects in that of a server.
+/// Returns the key and content of a decision. The wars of one object are distinguished by their parties, which are
+/// names in the output of `simulate` and objects in that of a server.
 fn decision(of: &Value) -> (String, Value) {
     let keys = ["state", "confidence", "retakes", "thrashing_events"];
     let name = |party: &Value| party["actor"].as_str().or(party.as_str()).unwrap().to_owned();
@@ -48,7 +48,7 @@ fn decision_path(object: &Value) -> String {
 }
 
 #[test]
-fn simulate_with_the_live_limits_is_what_serve_decided_on_every_recording() {
+fn simulate_with_the_live_limits_agrees_with_serve() {
     let mut thrashed = 0;
     for recording in util::smaller_recordings() {
         let (server, served) = served(&recording);
@@ -74,12 +74,12 @@ fn simulate_with_the_live_limits_is_what_serve_decided_on_every_recording() {
 }
 
 #[test]
-fn a_sweep_tries_every_combination_and_tells_each_apart() {
+fn a_sweep_simulates_every_combination_of_limits() {
     let arguments = ["--limit", "5/10m", "--limit", "100/10m,200/6h", "--pause-after", "1", "--pause-after", "3"];
     let simulation = simulated("hpa-vs-applier", &arguments);
     // The recording has twenty-one retakes (the operator's creation of the object counts as a write). The first
-    // thrashing event is 30 s after the first retake, and the third 46 s after it. Five tokens leave sixteen thrashing
-    // events; the first (or third) one pauses, and the retakes after it are spared.
+    // thrashing event is 30 s after the first retake, and the third 46 s after it. With five tokens, sixteen retakes
+    // are thrashing events. The first (or third) one pauses the object, and the retakes after it are spared.
     let tried: Vec<_> = simulation["scenarios"]
         .as_array()
         .unwrap()
@@ -93,7 +93,7 @@ fn a_sweep_tries_every_combination_and_tells_each_apart() {
 }
 
 #[test]
-fn a_pause_after_the_last_retake_is_called_needless() {
+fn a_pause_after_the_last_retake_is_reported_as_needless() {
     // Twenty-one retakes: the sixteenth thrashing event is the last of them.
     let simulation = simulated("hpa-vs-applier", &["--pause-after", "16"]);
     assert_eq!(simulation["scenarios"][0]["needless"], 1, "{simulation:#}");
@@ -103,7 +103,7 @@ fn a_pause_after_the_last_retake_is_called_needless() {
 }
 
 #[test]
-fn simulate_is_a_gate_for_a_pipeline() {
+fn simulate_exits_1_and_writes_junit_for_a_war() {
     let report = scratch("simulate-junit").join("report.xml");
     let path = report.to_str().unwrap();
     let (code, out, _) = run(&["simulate", &fixture("gitops-vs-kubectl"), "--junit", path], None);
@@ -126,7 +126,7 @@ fn simulate_is_a_gate_for_a_pipeline() {
 }
 
 #[test]
-fn wrong_limits_are_refused_with_an_example() {
+fn invalid_limits_are_rejected_with_an_example() {
     for (arguments, reason) in [
         (["--limit", "5"], "expected a limit such as 5/10m, got \"5\""),
         (["--quiet-period", "soon"], "expected a duration such as 90s, 10m or 1h30m, got \"soon\""),

@@ -211,7 +211,7 @@ fn reader(admin: &Mutex<SocketAddr>, tally: &Tally, is_over: &AtomicBool) {
 
 #[test]
 #[expect(clippy::print_stdout, reason = "the table is what it is run for")]
-fn nothing_acknowledged_is_lost_whatever_happens_at_once() {
+fn no_acknowledged_write_is_lost_under_load_and_faults() {
     let seconds: u64 = std::env::var("EDITWAR_SOAK").map_or(SECONDS, |s| s.parse().unwrap());
     let folder = crate::envtest::scratch("soak");
     let journal = folder.join("journal");

@@ -1,5 +1,5 @@
-//! Transitions belong to the events. They do not depend on queries, on how events are divided into batches, files and
-//! workers, or on whether they are replayed from the journal.
+//! Transitions depend only on the events: not on queries, nor on how events are divided into batches, files and
+//! workers, nor on whether they are replayed from the journal.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -30,7 +30,8 @@ const START: i64 = 1_795_400_000 * SECOND;
 const DAY: i64 = 24 * 3600 * SECOND;
 const WEB: &str = "deployments.apps/shop/web";
 
-/// Takes in lines, so many in each batch, and calls `ask` after each; the transitions in order, up to two days later.
+/// Ingests the lines in batches of `batch_len`, and calls `ask` after each batch. Returns all transitions in order,
+/// including those of the two days after the last event, and the report before that time.
 fn observe(lines: &[&[u8]], batch_len: usize, ask: impl Fn(&Pipeline)) -> (Vec<Transition>, Report) {
     let pipeline = Pipeline::new(Policy::default(), Bounds::default());
     let mut found = Vec::new();
@@ -56,7 +57,7 @@ fn ask_everything(pipeline: &Pipeline) {
     }
 }
 
-/// A war of `retakes` retakes, one each second from `START` + 1 s on.
+/// Adds a war with this number of retakes, one per second from `START` + 1 s on.
 fn war(cluster: &mut Cluster, retakes: usize) {
     let body = json!({"kind": "Deployment", "apiVersion": "apps/v1", "spec": {"replicas": 3}});
     cluster.create(OPERATOR, WEB, body);
@@ -73,10 +74,10 @@ fn war(cluster: &mut Cluster, retakes: usize) {
 }
 
 #[test]
-fn a_war_ends_when_its_quiet_periods_are_over_and_that_is_reported_like_its_beginning() {
+fn a_war_ends_after_its_quiet_periods_and_the_end_is_a_transition() {
     let mut cluster = Cluster::at(Level::RequestResponse, START);
     war(&mut cluster, 30);
-    // Somebody else's writes: two hours of them, one each five minutes.
+    // Writes to another object: one every five minutes, for two hours.
     let other = json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {}});
     cluster.create(OPERATOR, "configmaps/shop/other", other);
     for n in 0..24 {
@@ -87,8 +88,9 @@ fn a_war_ends_when_its_quiet_periods_are_over_and_that_is_reported_like_its_begi
     let (found, report) = observe(&lines, 1, |_| {});
     let steps: Vec<(State, State, i64)> =
         found.iter().map(|transition| (transition.from, transition.to, (transition.at - START) / SECOND)).collect();
-    // The buckets are 5 in 10 min and 12 in 6 h: the sixth retake finds one empty, the eighth is the third that does. The last
-    // retake is the thirtieth. The quiet period is 10 min, or two refills of the bucket that was empty: 10 min / 5 · 2.
+    // The buckets are 5 in 10 min and 12 in 6 h: the sixth retake is the first to find one empty, and the eighth is the
+    // third. The last retake is the thirtieth. The quiet period is the longer one of 10 min and two refills of the
+    // empty bucket (10 min / 5 · 2).
     let [contested, thrashing, paused, subsiding, calm] = steps.as_slice() else { panic!("{steps:?}") };
     assert_eq!(*contested, (State::Calm, State::Contested, 1));
     assert_eq!(*thrashing, (State::Contested, State::Thrashing, 6));
@@ -101,11 +103,11 @@ fn a_war_ends_when_its_quiet_periods_are_over_and_that_is_reported_like_its_begi
 }
 
 #[test]
-fn a_write_that_arrives_after_the_end_of_its_war_counts_at_its_own_time() {
+fn a_late_write_counts_at_its_own_time() {
     let mut cluster = Cluster::at(Level::RequestResponse, START);
     war(&mut cluster, 30);
     let mut lines: Vec<&[u8]> = cluster.lines().collect();
-    // The last retake is seen only after another object's write has brought the end of the war.
+    // The last retake arrives after a write to another object has already ended the war.
     let last = lines.pop().unwrap();
     let mut later = Cluster::at(Level::RequestResponse, START + 29 * SECOND + 601 * SECOND);
     later.create(OPERATOR, "configmaps/shop/other", json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {}}));
@@ -118,14 +120,14 @@ fn a_write_that_arrives_after_the_end_of_its_war_counts_at_its_own_time() {
         steps[3..],
         [(State::Sustained, 30), (State::Subsiding, 29 + 600), (State::Subsiding, 30 + 600), (State::Calm, 30 + 1200)]
     );
-    // The numbers are those of the log in its own order.
+    // The counts are the same as for the log in its original order.
     let (_, in_order) = observe(&cluster.lines().collect::<Vec<_>>(), 1, |_| {});
     assert_eq!((report.wars[0].state, report.wars[0].retakes), (State::Sustained, in_order.wars[0].retakes));
     assert_eq!(report.wars[0].thrashing_events, in_order.wars[0].thrashing_events);
 }
 
 #[test]
-fn neither_questions_nor_the_division_into_batches_change_a_transition_of_any_recording() {
+fn queries_and_batch_sizes_do_not_change_transitions() {
     for recording in util::smaller_recordings() {
         let log = util::log(&recording);
         let lines = util::lines(&log);
@@ -151,7 +153,7 @@ fn neither_questions_nor_the_division_into_batches_change_a_transition_of_any_re
     }
 }
 
-/// Takes in wars over 500 objects of a cluster, with so many writes each: by alice, bob, alice, and so on.
+/// Ingests wars over 500 objects of a cluster, with this number of writes each, alternately by alice and bob.
 fn begin_wars(pipeline: &Pipeline, cluster: &str, writes: usize) {
     let mut events = Cluster::at(Level::RequestResponse, START);
     for n in 0..500 {
@@ -175,7 +177,7 @@ fn states(pipeline: &Pipeline, cluster: &str) -> Vec<State> {
 }
 
 #[test]
-fn the_time_of_one_cluster_makes_no_transition_in_another() {
+fn time_in_one_cluster_causes_no_transition_in_another() {
     let pipeline = Pipeline::new(Policy::default(), Bounds::default());
     begin_wars(&pipeline, "ahead", 3);
     begin_wars(&pipeline, "behind", 3);
@@ -187,15 +189,16 @@ fn the_time_of_one_cluster_makes_no_transition_in_another() {
 }
 
 #[test]
-fn a_deadline_is_kept_while_the_table_grows() {
-    // As long as a contested war lasts: each has one deadline, and no earlier one is left over.
+fn deadlines_are_kept_while_the_table_grows() {
+    // As long as the time after which a contested war ends, so that each war has one deadline and no earlier one is
+    // left over.
     let mut policy = Policy::default();
     policy.limits.quiet = 7_200 * SECOND;
     let pipeline = Pipeline::new(policy, Bounds::default());
     // Ten retakes each: the eighth is the third thrashing event.
     begin_wars(&pipeline, "", 12);
     assert!(states(&pipeline, "").iter().all(|state| *state == State::Sustained));
-    // The first quiet period is over, then the table grows, then the second one is over.
+    // The first quiet period ends, the table grows, and then the second one ends.
     assert_eq!(pipeline.pass_time("", START + 7_300 * SECOND).len(), 500);
     let mut others = Cluster::at(Level::RequestResponse, START + 7_300 * SECOND);
     for n in 0..20_000 {
@@ -246,7 +249,7 @@ fn short_recordings() -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn workers_and_the_division_into_files_do_not_change_transitions() {
+fn worker_count_and_file_splits_do_not_change_transitions() {
     let folder = scratch("transitions-files");
     let mut compared = 0;
     for (recording, log) in short_recordings() {
@@ -268,7 +271,7 @@ fn workers_and_the_division_into_files_do_not_change_transitions() {
     assert!(compared > 30, "only {compared} transitions were compared");
 }
 
-/// A sink that keeps the transitions.
+/// A sink that collects transitions.
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<Vec<Transition>>>);
 
@@ -287,7 +290,7 @@ fn counters(metrics: &Metrics, pipeline: &Pipeline) -> Vec<String> {
 }
 
 #[test]
-fn a_replay_of_the_journal_makes_the_same_transitions_and_counts() {
+fn a_journal_replay_gives_the_same_transitions_and_counts() {
     let mut compared = 0;
     for (recording, log) in short_recordings() {
         let new = || {
@@ -307,7 +310,7 @@ fn a_replay_of_the_journal_makes_the_same_transitions_and_counts() {
         let metrics_sink = Arc::new(MetricsSink::new(pipeline.clone(), metrics.clone()));
         let sinks = Sinks::new(vec![Arc::new(kept.clone()), metrics_sink, journal.clone()]);
         let intake = Intake::new(pipeline.clone(), metrics.clone(), sinks.clone()).with_journal(Some(journal.clone()));
-        // The journal keeps no bodies of Secrets, so that a replay knows less about them than there was known before.
+        // The journal does not keep bodies of Secrets, so a replay knows less about them than the original run.
         let mut lines = util::lines(&log);
         lines.retain(|line| memchr::memmem::find(line, br#""resource":"secrets""#).is_none());
         for lines in lines.chunks(100) {

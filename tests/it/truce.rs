@@ -47,7 +47,7 @@ fn start(more: &[&str]) -> Option<Cluster> {
 }
 
 #[test]
-fn the_annotation_remedies_end_a_war_that_a_rival_keeps_up_against_the_golden_state() {
+fn annotation_remedies_end_a_war_against_the_golden_state() {
     let Some(cluster) = start(&["--set", "limits.quiet_period=120s"]) else { return };
     for way in ["platform.kubevirt.io/ignore", "platform.kubevirt.io/patch", "platform.kubevirt.io/mode"] {
         fight_until_paused(&cluster);
@@ -68,7 +68,7 @@ fn the_annotation_remedies_end_a_war_that_a_rival_keeps_up_against_the_golden_st
             assert_eq!(replicas(&cluster), 5, "{way}");
         }
         wait_until("the pause is over", 20, || !is_paused(&cluster));
-        // Back to the plain Golden State: it is enforced again, or the old war continues where it was.
+        // Without the annotation, the Golden State is enforced again, or the old war continues.
         annotate(&cluster, &format!("{way}-"));
         wait_until("it is enforced again", 60, || replicas(&cluster) == 3 || is_paused(&cluster));
         if is_paused(&cluster) {
@@ -78,7 +78,7 @@ fn the_annotation_remedies_end_a_war_that_a_rival_keeps_up_against_the_golden_st
 }
 
 #[test]
-fn a_pause_ends_by_itself_though_nobody_else_does_anything_in_the_cluster() {
+fn a_pause_ends_even_without_other_events() {
     let Some(cluster) = start(&[]) else { return };
     fight_until_paused(&cluster);
     // There are no other writes from here on, and therefore no other events.
@@ -87,7 +87,7 @@ fn a_pause_ends_by_itself_though_nobody_else_does_anything_in_the_cluster() {
 }
 
 #[test]
-fn the_kill_switch_ends_pauses_and_corrections_at_once() {
+fn the_kill_switch_ends_pauses_and_corrections() {
     let Some(cluster) = start(&["--set", "limits.quiet_period=120s"]) else { return };
     fight_until_paused(&cluster);
     let post = |action: &str| cluster.editwar.post_json(&format!("/api/v1/enforcement/{action}"), "{}");
@@ -101,7 +101,7 @@ fn the_kill_switch_ends_pauses_and_corrections_at_once() {
 }
 
 #[test]
-fn without_audit_events_nothing_is_corrected_and_that_is_told() {
+fn without_audit_events_drift_is_reported_but_not_corrected() {
     // The API server posts to an address where nothing listens.
     let (posted, webhook) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
     let Some(cluster) = Cluster::start_at(&posted, &webhook, &[]) else { return };
@@ -118,7 +118,7 @@ fn without_audit_events_nothing_is_corrected_and_that_is_told() {
 }
 
 #[test]
-fn events_that_come_in_late_batches_make_answers_rarer_not_wrong() {
+fn late_batches_make_corrections_less_frequent() {
     let webhook = format!("127.0.0.1:{}", free_port());
     let Some(server) = ApiServer::start_batching(Some(&format!("http://{webhook}/audit")), "10s") else { return };
     let Some(cluster) = Cluster::start_on(server, &webhook, &[]) else { return };

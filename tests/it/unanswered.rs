@@ -108,7 +108,7 @@ fn is_renewed_during(api: &FakeApi, method: &str, part: &str) -> bool {
 }
 
 #[test]
-fn a_patch_that_is_never_answered_stops_neither_the_lease_nor_other_pauses_nor_sigterm() {
+fn an_unanswered_patch_blocks_no_lease_renewal_other_pause_or_sigterm() {
     let api = FakeApi::start();
     let names = ["a-hangs", "b", "c"];
     names.iter().for_each(|name| api.deployment(name));
@@ -176,7 +176,7 @@ const ENDPOINTS: [(&str, &str, bool); 8] = [
 ];
 
 #[test]
-fn whichever_endpoint_hangs_the_kill_switch_lifts_and_sigterm_ends_within_seconds() {
+fn the_kill_switch_and_sigterm_work_whichever_endpoint_hangs() {
     std::thread::scope(|scope| {
         for (method, part, is_complete) in ENDPOINTS {
             scope.spawn(move || {
@@ -205,7 +205,7 @@ fn whichever_endpoint_hangs_the_kill_switch_lifts_and_sigterm_ends_within_second
 }
 
 #[test]
-fn a_lease_that_cannot_be_renewed_ends_every_write_before_it_expires() {
+fn writes_end_before_a_lease_that_cannot_be_renewed_expires() {
     let faults = [
         ("GET", Fault::Silent),
         ("PUT", Fault::Silent),
@@ -249,7 +249,7 @@ fn a_lease_that_cannot_be_renewed_ends_every_write_before_it_expires() {
 }
 
 #[test]
-fn what_the_kill_switch_cannot_lift_is_named_and_tried_until_it_is_lifted() {
+fn pauses_that_the_kill_switch_cannot_lift_are_named_and_retried() {
     let api = FakeApi::start();
     let names = ["a-hangs", "b", "c"];
     names.iter().for_each(|name| api.deployment(name));
@@ -283,7 +283,7 @@ fn what_the_kill_switch_cannot_lift_is_named_and_tried_until_it_is_lifted() {
 }
 
 #[test]
-fn a_pause_that_is_done_after_it_was_given_up_is_lifted_all_the_same() {
+fn a_pause_executed_after_its_timeout_is_lifted_by_the_kill_switch() {
     let api = FakeApi::start();
     api.deployment("web");
     let editwar = enforcing(&api, &[]);
@@ -299,7 +299,7 @@ fn a_pause_that_is_done_after_it_was_given_up_is_lifted_all_the_same() {
 }
 
 #[test]
-fn a_pause_that_is_done_when_its_war_is_over_is_found_and_lifted() {
+fn a_pause_executed_after_its_war_is_found_and_lifted() {
     let api = FakeApi::start();
     api.deployment("web");
     let editwar = enforcing(&api, &["--set", "limits.quiet_period=8s"]);
@@ -325,7 +325,7 @@ fn a_pause_that_is_done_when_its_war_is_over_is_found_and_lifted() {
 }
 
 #[test]
-fn answers_that_stop_in_the_middle_or_come_late_hold_up_nothing_else() {
+fn truncated_or_late_responses_delay_nothing_else() {
     let late = Fault::After(Duration::from_secs(30));
     std::thread::scope(|scope| {
         for (method, fault) in [("GET", Fault::HalfBody), ("PATCH", Fault::HalfBody), ("GET", late), ("PATCH", late)] {
@@ -351,7 +351,7 @@ fn answers_that_stop_in_the_middle_or_come_late_hold_up_nothing_else() {
 }
 
 #[test]
-fn a_start_while_the_api_server_answers_nothing_listens_and_says_so() {
+fn editwar_starts_while_the_api_server_does_not_answer() {
     let api = FakeApi::start();
     api.deployment("web");
     api.pause(&deployment("web"));
@@ -366,7 +366,7 @@ fn a_start_while_the_api_server_answers_nothing_listens_and_says_so() {
 }
 
 #[test]
-fn an_api_server_that_goes_away_and_comes_back_is_acted_on_again() {
+fn enforcement_continues_when_the_api_server_comes_back() {
     let api = FakeApi::start();
     ["before", "after"].iter().for_each(|name| api.deployment(name));
     let editwar = enforcing(&api, &[]);
@@ -383,7 +383,7 @@ fn an_api_server_that_goes_away_and_comes_back_is_acted_on_again() {
 }
 
 #[test]
-fn what_may_be_paused_is_said_at_the_start() {
+fn the_selection_is_logged_at_the_start() {
     let api = FakeApi::start();
     let editwar = enforcing(&api, &[]);
     let said = || editwar.said();
@@ -394,7 +394,7 @@ fn what_may_be_paused_is_said_at_the_start() {
 }
 
 #[test]
-fn the_kill_switch_of_a_replica_that_stands_by_lifts_and_says_that_the_other_goes_on() {
+fn the_kill_switch_of_a_standby_lifts_pauses_and_mentions_the_leader() {
     let api = FakeApi::start();
     ["web", "next"].iter().for_each(|name| api.deployment(name));
     let leader = enforcing(&api, &[]);
@@ -414,7 +414,7 @@ fn the_kill_switch_of_a_replica_that_stands_by_lifts_and_says_that_the_other_goe
 }
 
 #[test]
-fn a_kill_switch_that_is_turned_on_and_off_at_once_leaves_no_pause_that_is_only_believed() {
+fn toggling_the_kill_switch_quickly_leaves_pauses_consistent() {
     let api = FakeApi::start();
     let names = ["a", "b", "c"];
     names.iter().for_each(|name| api.deployment(name));
@@ -436,7 +436,7 @@ fn a_kill_switch_that_is_turned_on_and_off_at_once_leaves_no_pause_that_is_only_
 }
 
 #[test]
-fn freshness_and_time_are_those_of_the_cluster_that_is_acted_on() {
+fn events_of_other_clusters_affect_neither_freshness_nor_time() {
     let api = FakeApi::start();
     ["old", "new"].iter().for_each(|name| api.deployment(name));
     let editwar = enforcing(&api, &["--set", "limits.quiet_period=400s"]);
@@ -482,7 +482,7 @@ fn reconciling(api: &FakeApi, names: &[&str], more: &[&str]) -> Server {
 }
 
 #[test]
-fn the_golden_state_of_other_objects_is_held_while_one_is_not_answered() {
+fn an_unanswered_object_does_not_block_reconciling_others() {
     for method in ["GET", "PATCH"] {
         let api = FakeApi::start();
         api.fail(method, "/a-hangs", Fault::Silent);
@@ -496,7 +496,7 @@ fn the_golden_state_of_other_objects_is_held_while_one_is_not_answered() {
 }
 
 #[test]
-fn a_watch_that_says_nothing_is_begun_anew() {
+fn a_silent_watch_is_restarted() {
     std::thread::scope(|scope| {
         for fault in [Fault::SilentWatch, Fault::Silent] {
             scope.spawn(move || {
@@ -511,7 +511,7 @@ fn a_watch_that_says_nothing_is_begun_anew() {
 }
 
 #[test]
-fn a_start_with_the_kill_switch_on_lifts_pauses_of_the_golden_state_too() {
+fn starting_with_the_kill_switch_on_lifts_all_pauses() {
     let api = FakeApi::start();
     api.configmap("features");
     api.deployment("web");

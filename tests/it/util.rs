@@ -24,8 +24,8 @@ pub(crate) fn recordings() -> Vec<String> {
     names
 }
 
-/// Returns the recordings that can be read many times in a test: those of up to 6 MiB, or of up to 10 MiB if `EDITWAR_SEEDS` is set.
-/// The largest ones would take minutes, and contain nothing that the others do not.
+/// Returns the recordings of up to 6 MiB, or of up to 10 MiB if `EDITWAR_SEEDS` is set. Tests can read these many
+/// times. The largest recordings would take minutes, and contain nothing that the others do not.
 pub(crate) fn smaller_recordings() -> Vec<String> {
     let max = if std::env::var_os("EDITWAR_SEEDS").is_some() { 10 << 20 } else { 6 << 20 };
     let mut names = recordings();
@@ -68,13 +68,13 @@ pub(crate) fn report(pipeline: &Pipeline) -> Report {
     Reporter { pipeline, classes: &ActorClassifier::default() }.report(&Filter::default())
 }
 
-/// Formats an object as `deployments.apps shop/web`
+/// Formats an object as `deployments.apps shop/web`.
 pub(crate) fn name(object: &editwar::query::views::Object) -> String {
     let group = if object.group.is_empty() { String::new() } else { format!(".{}", object.group) };
     format!("{}{group} {}/{}", object.resource, object.namespace, object.name)
 }
 
-/// The audit policy of the tests' API servers: it logs changes with bodies, and omits what is not contested.
+/// The audit policy of the tests' API servers: it logs changes with bodies, and omits resources that are not contested.
 pub(crate) const POLICY: &str = "
 apiVersion: audit.k8s.io/v1
 kind: Policy

@@ -1,5 +1,5 @@
-//! The eight weaknesses of the reconciler that this one replaces, as documented for it. For each, a test with its name
-//! shows that it is fixed.
+//! The eight documented weaknesses of the reconciler that editwar replaces. For each of them, a test with its name
+//! shows that editwar does not have it.
 
 use std::collections::BTreeMap;
 
@@ -69,7 +69,7 @@ fn step(plan: &mut Plan<&'static str>, now: Now, verdict: Option<Verdict>) -> Op
 }
 
 #[test]
-fn weakness_1_it_knows_no_actor_agent_verb_field_or_value() {
+fn weakness_1_it_ignores_actor_agent_verb_field_and_value() {
     let report = util::report(&util::pipeline_of(war(5.0, 12).lines()));
     let war = &report.wars[0];
     let party = war.parties.iter().find(|p| p.actor == HPA.0).unwrap();
@@ -82,7 +82,7 @@ fn weakness_1_it_knows_no_actor_agent_verb_field_or_value() {
 }
 
 #[test]
-fn weakness_2_quick_retries_of_one_edit_are_a_war_and_a_success_ends_one() {
+fn weakness_2_retries_of_one_edit_are_a_war_and_a_success_ends_it() {
     // One edit that is reverted once and retried repeatedly: there are at most two retakes.
     let mut cluster = cluster();
     cluster.wait(5.0);
@@ -113,7 +113,7 @@ fn weakness_3_slow_wars_are_never_seen() {
 }
 
 #[test]
-fn weakness_4_a_failed_or_stripped_pause_is_taken_for_a_users_resume() {
+fn weakness_4_a_failed_or_stripped_pause_counts_as_a_users_resume() {
     let mut plan = Plan::new(rules());
     // The write failed and was not reported as done, so it is retried.
     assert!(matches!(step(&mut plan, at(1), Some(paused())), Some(Action::Pause { .. })));
@@ -128,7 +128,7 @@ fn weakness_4_a_failed_or_stripped_pause_is_taken_for_a_users_resume() {
 }
 
 #[test]
-fn weakness_5_it_never_resumes_by_itself_and_forgets_at_a_restart() {
+fn weakness_5_it_never_resumes_and_forgets_pauses_at_a_restart() {
     let mut plan = Plan::new(rules());
     plan.record_pause("web", Some(600 * SECOND), at(1));
     let quiet = Verdict { state: State::Subsiding, ..paused() };

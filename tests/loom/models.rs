@@ -24,8 +24,8 @@ fn check(preemptions_max: usize, model: impl Fn() + Send + Sync + 'static) {
     builder.check(model);
 }
 
-/// What the threads share: the sequencer, and the number of tickets that were admitted. The number is only accessed with
-/// relaxed ordering, so that it is right only if each ticket brings what the previous one left behind.
+/// State shared by the threads: the sequencer, and the number of admitted tickets. The number is only accessed with
+/// relaxed ordering, so it is only correct if each ticket synchronizes with the previous one.
 #[derive(Clone)]
 struct Shared {
     sequencer: Arc<Sequencer>,
@@ -39,7 +39,7 @@ impl Shared {
         Shared { sequencer: Arc::new(Sequencer::new()), admitted: Arc::new(AtomicU64::new(0)) }
     }
 
-    /// Takes these tickets one after the other, and delivers for each.
+    /// Takes these tickets one after another, and delivers each.
     fn deliver(&self, numbers: &[u64]) {
         for number in numbers {
             let ticket = self.sequencer.ticket(*number);
@@ -55,7 +55,7 @@ impl Shared {
     }
 }
 
-/// Checks threads with these tickets.
+/// Checks the order of delivery for threads with these tickets.
 fn check_order(preemptions_max: usize, tickets: &'static [&'static [u64]]) {
     check(preemptions_max, move || {
         let shared = Shared::new();
@@ -97,7 +97,7 @@ fn a_ticket_that_delivers_nothing_still_waits_for_those_before_it() {
 
 /// Loom cannot unwind one of its threads, so the model does what the drop of a ticket does while its thread panics.
 #[test]
-fn a_thread_that_panics_keeps_nobody_waiting_and_nothing_is_delivered_behind_it() {
+fn a_panic_releases_waiting_threads_and_nothing_after_it_is_delivered() {
     check(3, || {
         let shared = Shared::new();
         let other = shared.spawn(|shared| {

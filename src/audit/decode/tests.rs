@@ -26,7 +26,7 @@ fn a_canonical_write_takes_the_short_path() {
 }
 
 #[test]
-fn a_write_cut_anywhere_is_malformed() {
+fn a_write_truncated_anywhere_is_malformed() {
     let whole = write();
     for len in 0..whole.len() {
         let cut = decode(&whole[..len]);
@@ -35,7 +35,7 @@ fn a_write_cut_anywhere_is_malformed() {
 }
 
 #[test]
-fn an_annotation_of_authorization_is_left_out_whatever_it_is_called() {
+fn authorization_annotations_are_skipped_whatever_their_name() {
     let key = r#""authorization.k8s.io/mutation.webhook.admission.k8s.io/decision":"allow","#;
     let text = WRITE.trim_end().replacen(r#""annotations":{"#, &format!(r#""annotations":{{{key}"#), 1);
     assert_eq!(decode(text.as_bytes()), plain::decode(text.as_bytes()));
@@ -44,7 +44,7 @@ fn an_annotation_of_authorization_is_left_out_whatever_it_is_called() {
 }
 
 #[test]
-fn a_stage_in_the_second_of_its_request_has_a_time_of_its_own() {
+fn both_timestamps_are_parsed_when_they_share_a_second() {
     let at = |received: &str, staged: &str| {
         let times = |text: &str, key: &str, time: &str| {
             let (head, rest) = text.split_once(&format!(r#""{key}":""#)).unwrap();
@@ -62,14 +62,14 @@ fn a_stage_in_the_second_of_its_request_has_a_time_of_its_own() {
     assert_eq!(at("2026-11-23T01:56:08.654761Z", "2026-11-23T01:56:08.654762Z"), Some(1));
     assert_eq!(at("2026-11-23T01:56:08.654761Z", "2026-11-23T01:56:09.000000Z"), Some(345_239));
     assert_eq!(at("1969-12-31T23:59:59.999999Z", "1969-12-31T23:59:59.000001Z"), Some(-999_998));
-    // As long as the format of kube-apiserver, but a different format.
+    // As long as a timestamp of kube-apiserver, but in a different format.
     assert_eq!(at("2026-11-23T01:56:08.6+01:00", "2026-11-23T01:56:08.600000Z"), Some(3_600_000_000));
     assert_eq!(at("2026-11-23T01:56:60.000000Z", "2026-11-23T01:56:60.000001Z"), Some(1));
     assert_eq!(at("2026-11-23T01:56:08.654761Z", "2026-11-23T01:56:08.65476xZ"), None);
 }
 
 #[test]
-fn what_stands_behind_authorizations_annotations_is_kept() {
+fn annotations_after_those_of_authorization_are_kept() {
     let reason = r#""authorization.k8s.io/reason":"\"}\" allowed""#;
     let text = |more: &str| {
         let (head, _) = WRITE.rsplit_once(r#""annotations":{"#).unwrap();
@@ -84,7 +84,7 @@ fn what_stands_behind_authorizations_annotations_is_kept() {
 }
 
 #[test]
-fn deep_nesting_is_no_trouble() {
+fn deeply_nested_bodies_are_decoded() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let text = WRITE.trim_end().replacen(r#"{"data":{"mode":"green"}}"#, &deep, 1);
     let (fast, slow) = (decode(text.as_bytes()), plain::decode(text.as_bytes()));
@@ -93,7 +93,7 @@ fn deep_nesting_is_no_trouble() {
 }
 
 #[test]
-fn the_kind_of_a_read_is_not_looked_at_behind_its_verb() {
+fn a_kind_after_the_verb_is_ignored_for_reads_only() {
     let event = |verb: &str| {
         let head = r#"{"level":"Request","auditID":"","stage":"ResponseComplete","requestURI":"/""#;
         format!(r#"{head},"verb":"{verb}","kind":{{}}}}"#)
@@ -105,7 +105,7 @@ fn the_kind_of_a_read_is_not_looked_at_behind_its_verb() {
 }
 
 #[test]
-fn what_is_no_event_says_why() {
+fn malformed_events_are_reported_with_a_reason() {
     let reason = |text: &[u8]| decode(text).expect_err("malformed").reason();
     assert_eq!(reason(b"\x00\x00"), "not_json");
     assert_eq!(reason(b"{}"), "not_an_event");
@@ -261,13 +261,13 @@ proptest! {
     }
 
     #[test]
-    fn the_first_of_mangled_events_is_as_alone(text in mangled(), tail in tail(), verb in 0usize..3) {
+    fn a_mangled_event_is_decoded_the_same_with_others_after_it(text in mangled(), tail in tail(), verb in 0usize..3) {
         let text = text.replacen(r#""patch""#, [r#""patch""#, r#""get""#, r#""create""#][verb], 1);
         assert_first_is_as_alone(text.as_bytes(), &tail)?;
     }
 
     #[test]
-    fn the_first_of_broken_events_is_as_alone(
+    fn a_broken_event_is_decoded_the_same_with_others_after_it(
         changes in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(b"\"\\{}[],: a0\xff".to_vec())), 0..3),
         cut in any::<prop::sample::Index>(),
         is_cut in any::<bool>(),

@@ -215,7 +215,7 @@ impl Nesting {
     fn copy(&mut self, bytes: &[u8], to: &mut Vec<u8>) -> (usize, bool) {
         for (at, byte) in bytes.iter().enumerate() {
             let is_kept = self.feed(*byte) || !byte.is_ascii_whitespace();
-            // A line break in a string is not valid JSON, and must not start a line.
+            // A line break in a string is not valid JSON, and must not start a new line.
             if is_kept {
                 to.push(if *byte == b'\n' { b' ' } else { *byte });
             }
@@ -303,21 +303,21 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_is_not_an_object_is_one_malformed_event_whatever_it_contains() {
+    fn a_non_object_item_counts_as_one_malformed_event() {
         for item in [format!("[{READ}]"), format!("[[],[{READ},1]]"), r#""a,b]{""#.into(), "null".into()] {
             assert_eq!(found(&format!("[{item},{READ}, {item} ]")), "not_an_event event not_an_event", "{item}");
         }
     }
 
     #[test]
-    fn an_object_of_another_kind_is_not_a_list_although_it_has_items() {
+    fn an_object_of_another_kind_is_not_a_list_even_with_items() {
         assert_eq!(found(&format!(r#"{{"kind":"PodList","items":[{READ}]}}"#)), "not_an_event");
         assert_eq!(found(&READ.replace("{}}", r#"{},"items":[{}]}"#)), "event");
         assert_eq!(found(&format!(r#"{{"metadata":{{}},"items":[{READ}]}}"#)), "event");
     }
 
     #[test]
-    fn an_event_that_is_too_long_results_in_a_line_that_is_too_long() {
+    fn an_oversized_event_becomes_an_oversized_line() {
         let huge = format!(r#"{{"a":"{}"}}"#, "x".repeat(EVENT_BYTES_MAX + 1));
         let lines = converted(format!("[{READ},\n{huge},{READ}]").as_bytes(), 1 << 20);
         let lengths: Vec<bool> = lines.split(|b| *b == b'\n').map(|line| line.len() > EVENT_BYTES_MAX).collect();

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_bare_prefixed_or_as_lists() {
+    fn bare_prefixed_and_list_lines_are_decoded() {
         assert_eq!(of_line(READ), "event");
         assert_eq!(of_line(&format!("{READ}\r")), "event");
         assert_eq!(of_line(&format!("master-0.example.com {READ}")), "event");
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_whole_of_a_broken_body_is_kept() {
+    fn complete_events_of_a_broken_body_are_kept() {
         let list = |items: &str| {
             format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":{items}"#)
         };
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn items_are_found_in_any_order_of_keys() {
+    fn items_are_found_in_any_key_order() {
         let body = format!(r#"{{"items":[{READ}],"metadata":{{}},"kind":"EventList"}}"#);
         assert_eq!(of_body(&body), "event");
         assert_eq!(of_body(&format!(r#"{{ "metadata":{{}} , "items" : [ {READ} ] }}"#)), "event");

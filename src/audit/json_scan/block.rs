@@ -1,8 +1,8 @@
 //! Finds closing brackets 64 bytes at a time, with a bit mask per kind of byte instead of a branch per byte.
 //!
 //! The masks are computed as in simdjson (Langdale and Lemire, "Parsing gigabytes of JSON per second"), with one
-//! difference: a backslash outside of strings is not an escape for a scan. Such text is not JSON, and is handled byte
-//! by byte.
+//! difference: a backslash outside of strings does not escape anything. Such text is not JSON, and is processed byte by
+//! byte.
 
 use wide::u8x16;
 
@@ -171,7 +171,8 @@ mod tests {
 
     use super::*;
 
-    /// Text of the bytes that matter, with long and short runs of each, so that any of them meets a block's border.
+    /// Generates text of the bytes that matter, with long and short runs of each, so that any of them can cross the
+    /// border of a block.
     fn adversarial() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
             4 => prop::sample::select(b"\"\\{}[],: a\n\x7f\xff\x02".to_vec()).prop_map(|b| vec![b]),
@@ -188,7 +189,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
 
         #[test]
-        fn closes_where_the_walk_by_bytes_does(text in adversarial(), depth in 1usize..70, shift in 0usize..70) {
+        fn close_agrees_with_the_byte_by_byte_twin(text in adversarial(), depth in 1usize..70, shift in 0usize..70) {
             let text = [vec![b' '; shift], text].concat();
             for at in [0, shift / 2, shift, text.len()] {
                 for depth in [1, 2, depth] {
@@ -199,7 +200,7 @@ mod tests {
         }
 
         #[test]
-        fn closes_where_the_walk_by_bytes_does_when_cut(text in adversarial(), len in any::<prop::sample::Index>()) {
+        fn close_agrees_with_the_byte_by_byte_twin_on_truncated_text(text in adversarial(), len in any::<prop::sample::Index>()) {
             let whole = [&b"["[..], &text, b"]}]}"].concat();
             let cut = &whole[..len.index(whole.len() + 1)];
             prop_assert_eq!(close(cut, 0, 1), close_by_byte(cut, 0, 1));
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn each_byte_is_of_its_kind_only_at_every_place() {
+    fn masks_classify_every_byte_at_every_position() {
         for (byte, bit) in (0..=u8::MAX).flat_map(|byte| (0..BLOCK).map(move |bit| (byte, bit))) {
             let mut block = [b' '; BLOCK];
             block[bit] = byte;
@@ -224,10 +225,11 @@ mod tests {
     }
 
     #[test]
-    fn backslashes_escape_across_blocks_at_every_place() {
+    fn runs_of_backslashes_are_counted_across_blocks() {
         for backslashes in 0..140 {
             for shift in 0..70 {
-                // An even run leaves the quote to end the string, an odd one makes `}` a part of it.
+                // After an even number of backslashes, the quote ends the string. After an odd number, it is escaped,
+                // and `}` is part of the string.
                 let text = format!("{}\"{}\"}}\"}}", " ".repeat(shift), "\\".repeat(backslashes));
                 let end = text.len() - if backslashes % 2 == 0 { 2 } else { 0 };
                 assert_eq!(close(text.as_bytes(), 0, 1), Some(end), "{shift} {backslashes}");

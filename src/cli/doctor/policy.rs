@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_rule_that_matches_counts() {
+    fn the_first_matching_rule_applies() {
         let policy = Policy::parse(
             "
 kind: Policy
@@ -147,7 +147,7 @@ rules:
     }
 
     #[test]
-    fn what_is_no_policy_is_told() {
+    fn invalid_policies_are_rejected() {
         assert!(Policy::parse("kind: Config").unwrap_err().to_string().contains("Config"));
         assert!(Policy::parse("rules: [{level: Loud}]\nkind: Policy").is_err());
     }

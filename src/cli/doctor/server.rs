@@ -59,7 +59,7 @@ fn sample(line: &str) -> Option<Sample<'_>> {
     Some((name, value.parse().ok()?))
 }
 
-/// Parses a date like `Tue, 15 Nov 1994 08:12:31 GMT`
+/// Parses a date like `Tue, 15 Nov 1994 08:12:31 GMT`.
 pub(super) fn parse_date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::parse(&text.replace("GMT", "+0000")).ok().map(|zoned| zoned.timestamp())
 }
@@ -192,7 +192,7 @@ mod tests {
     use super::super::findings::State;
     use super::*;
 
-    /// The states of what is found in these metrics, half a minute after the time 1000.
+    /// Returns the states of the findings for these metrics, half a minute after time 1000.
     fn found(metrics: &str) -> Vec<(&'static str, State)> {
         let samples: Vec<Sample<'_>> = metrics.lines().filter_map(sample).collect();
         let mut findings = Findings::default();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_source_is_told_from_a_silent_cluster() {
+    fn silent_sources_and_silent_clusters_are_distinguished() {
         let batch = |source: &str, at: u32| {
             format!("editwar_source_last_batch_timestamp_seconds{{cluster=\"a\",source=\"{source}\"}} {at}\n")
         };
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_is_looked_at_where_there_is_one() {
+    fn the_journal_is_checked_if_there_is_one() {
         let of =
             |metrics: &str| found(metrics).into_iter().find(|(link, _)| *link == "journal").map(|(_, state)| state);
         assert_eq!(of(""), None);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_is_behind_or_was_lost_is_told() {
+    fn tail_lag_and_gaps_are_reported() {
         let of = |behind: u64, gaps: u64| {
             let text =
                 format!("editwar_tail_lag_bytes{{file=\"a\"}} {behind}\neditwar_tail_gaps_total{{file=\"a\"}} {gaps}");
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_that_differ_are_told() {
+    fn differing_clocks_are_reported() {
         let at = |text: &str| parse_date(text);
         let mut findings = Findings::default();
         check_clocks(at("Mon, 23 Nov 2026 15:00:00 GMT"), at("Mon, 23 Nov 2026 15:00:02 GMT"), &mut findings);

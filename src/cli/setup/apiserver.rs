@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_is_a_whole_document_that_names_every_flag() {
+    fn every_distribution_gets_a_complete_document_with_every_flag() {
         let policy = super::super::policy::print(&[], false).unwrap();
         for text in [kubeadm("/d"), kind("/d"), k3s("/d"), rke2("/d"), talos("/d", &policy, "kind: Config\n")] {
             parsed(&text);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_forms_have_the_shape_that_their_readers_expect() {
+    fn documents_have_the_structure_of_their_distribution() {
         let kubeadm = parsed(&kubeadm("/d"));
         assert_eq!(kubeadm["apiServer"]["extraArgs"][0]["name"], "audit-policy-file");
         assert_eq!(kubeadm["apiServer"]["extraVolumes"][0]["hostPath"], "/d");

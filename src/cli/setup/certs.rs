@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn running_again_renews_what_is_due_and_nothing_else() {
+    fn a_second_run_renews_only_what_is_due() {
         let dir = folder("renew");
         let start = SystemTime::now();
         let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_for_their_owner_alone() {
+    fn keys_are_readable_by_their_owner_only() {
         let dir = folder("rights");
         run(&args(&dir, &[]), SystemTime::now()).unwrap();
         for name in ["ca.key", "server.key", "client.key"] {

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 const CONFIG: &str = include_str!("../../../deploy/kustomize/base/configmap.yaml");
-/// In the order in which they must be applied.
+/// The manifests, in the order in which they must be applied.
 const FILES: &[&str] = &[
     include_str!("../../../deploy/kustomize/base/namespace.yaml"),
     include_str!("../../../deploy/kustomize/base/serviceaccount.yaml"),
@@ -58,7 +58,7 @@ fn hashed(manifests: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn pods_mount_the_configuration_by_the_name_it_has() {
+    fn pods_mount_the_config_map_by_its_hashed_name() {
         let text = super::hashed(&super::FILES.join("\n---\n"));
         let name = text.split("configMap: {name: ").nth(1).and_then(|rest| rest.split('}').next()).unwrap();
         assert!(name.len() == "editwar-".len() + 10, "{name}");

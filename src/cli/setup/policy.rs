@@ -118,7 +118,7 @@ pub fn print(extra: &[String], all_resources: bool) -> Result<String> {
     Ok(text)
 }
 
-/// Adds subresources, which need entries of their own. Autoscalers write `deployments/scale`.
+/// Adds subresources, which need separate entries. Autoscalers write `deployments/scale`.
 fn with_subresources(resources: &[&str]) -> Vec<String> {
     let with = |resource: &&str| match *resource {
         "deployments" | "statefulsets" => {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_logged_where_people_and_tools_fight() {
+    fn bodies_are_logged_for_commonly_contested_kinds() {
         let policy = policy(&["virtualmachines.kubevirt.io", "*.cdi.kubevirt.io"], false);
         for kind in ["deployments.apps", "configmaps", "virtualmachines.kubevirt.io", "datavolumes.cdi.kubevirt.io"] {
             assert_eq!(policy.level(kind, ""), Level::RequestResponse, "{kind}");
@@ -150,13 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn bodies_of_secrets_never_are() {
+    fn bodies_of_secrets_are_never_logged() {
         assert_eq!(policy(&["secrets"], false).level("secrets", ""), Level::Metadata);
         assert_eq!(policy(&[], true).level("secrets", ""), Level::Metadata);
     }
 
     #[test]
-    fn what_nobody_fights_over_is_left_out() {
+    fn uncontested_kinds_are_not_logged() {
         for kind in [
             "leases.coordination.k8s.io",
             "events",
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_resource_is_refused() {
+    fn invalid_resources_are_rejected() {
         assert!(print(&["a: b".to_owned()], false).unwrap_err().to_string().contains("RESOURCE.GROUP"));
     }
 }

@@ -69,7 +69,7 @@ fn step(plan: &mut Plan<&'static str>, now: Now, verdict: Option<Verdict>) -> &'
 }
 
 #[test]
-fn a_pause_is_set_once_and_lifted_when_it_is_quiet() {
+fn a_pause_is_set_once_and_lifted_after_the_quiet_period() {
     let mut plan = Plan::new(rules());
     assert_eq!(step(&mut plan, at(1), Some(fought(State::Contested))), "");
     assert_eq!(step(&mut plan, at(2), Some(fought(State::Thrashing))), "");
@@ -81,7 +81,7 @@ fn a_pause_is_set_once_and_lifted_when_it_is_quiet() {
 }
 
 #[test]
-fn what_is_only_possible_is_not_paused() {
+fn possible_wars_are_not_paused_by_default() {
     let mut plan = Plan::new(rules());
     let possible = Verdict { confidence: Confidence::Possible, ..fought(State::Sustained) };
     assert_eq!(step(&mut plan, at(1), Some(possible.clone())), "");
@@ -90,7 +90,7 @@ fn what_is_only_possible_is_not_paused() {
 }
 
 #[test]
-fn a_person_who_lifts_a_pause_is_obeyed_at_once() {
+fn a_pause_lifted_by_a_person_ends_immediately() {
     let mut plan = Plan::new(rules());
     step(&mut plan, at(3), Some(fought(State::Sustained)));
     let lifted = Verdict { removal: removed(5, true), ..fought(State::Sustained) };
@@ -98,7 +98,7 @@ fn a_person_who_lifts_a_pause_is_obeyed_at_once() {
 }
 
 #[test]
-fn a_rival_that_strips_a_pause_does_not_end_it_and_gets_no_war_either() {
+fn a_stripped_pause_is_set_again_a_limited_number_of_times() {
     let mut plan = Plan::new(Rules { max_pauses_per_minute: 100, ..rules() });
     assert_eq!(step(&mut plan, at(0), Some(fought(State::Sustained))), "pause");
     let mut done = Vec::new();
@@ -116,7 +116,7 @@ fn a_rival_that_strips_a_pause_does_not_end_it_and_gets_no_war_either() {
 }
 
 #[test]
-fn an_unmanaged_object_is_let_go_and_not_paused() {
+fn the_pause_of_an_unmanaged_object_is_lifted_once() {
     let mut plan = Plan::new(rules());
     step(&mut plan, at(3), Some(fought(State::Sustained)));
     let unmanaged = Verdict { is_unmanaged: true, ..fought(State::Sustained) };
@@ -125,7 +125,7 @@ fn an_unmanaged_object_is_let_go_and_not_paused() {
 }
 
 #[test]
-fn a_pause_in_a_switched_off_namespace_ends_also_if_another_action_is_in_flight_when_that_is_found() {
+fn a_pause_in_a_switched_off_namespace_ends_after_an_action_in_flight() {
     let mut plan = Plan::new(rules());
     step(&mut plan, at(3), Some(fought(State::Sustained)));
     plan.record_start(&"web", &Action::Check(None));
@@ -133,13 +133,13 @@ fn a_pause_in_a_switched_off_namespace_ends_also_if_another_action_is_in_flight_
     assert_eq!(step(&mut plan, at(4), Some(fought(State::Sustained))), "");
     plan.record_check(&"web", None, at(5));
     assert_eq!(step(&mut plan, at(5), Some(fought(State::Sustained))), "switched off");
-    // A later pause knows nothing of it.
+    // A later pause is not affected.
     assert_eq!(step(&mut plan, at(6), Some(fought(State::Sustained))), "pause");
     assert_eq!(step(&mut plan, at(7), Some(fought(State::Sustained))), "");
 }
 
 #[test]
-fn without_fresh_events_nothing_new_is_decided_and_pauses_stay() {
+fn without_fresh_events_no_pause_is_set_or_extended() {
     let mut plan = Plan::new(rules());
     let stale = Now { clock: 1000 * SECOND, latest: Some(800 * SECOND) };
     assert_eq!(step(&mut plan, stale, Some(fought(State::Sustained))), "");
@@ -152,14 +152,14 @@ fn without_fresh_events_nothing_new_is_decided_and_pauses_stay() {
 }
 
 #[test]
-fn late_batches_are_fresh_enough() {
+fn events_from_30_seconds_ago_are_fresh() {
     let mut plan = Plan::new(rules());
     let late = Now { clock: 100 * SECOND, latest: Some(70 * SECOND) };
     assert_eq!(step(&mut plan, late, Some(fought(State::Sustained))), "pause");
 }
 
 #[test]
-fn a_pause_ends_with_the_life_of_its_object_and_one_created_in_its_place_is_paused_again() {
+fn a_recreated_object_is_paused_again_a_limited_number_of_times() {
     let mut plan = Plan::new(Rules { max_pauses_per_minute: 100, ..rules() });
     let verdicts = BTreeMap::from([("web", fought(State::Sustained))]);
     let mut paused = Vec::new();
@@ -180,13 +180,13 @@ fn a_pause_ends_with_the_life_of_its_object_and_one_created_in_its_place_is_paus
             }
         }
     }
-    // At once the first time, then at least ten seconds apart, and at most five times in a row.
+    // Immediately the first time, then at least ten seconds apart, and at most five times in a row.
     assert_eq!(paused[..5], [0, 3, 13, 23, 33]);
     assert_eq!(paused[5], 93, "{paused:?}");
 }
 
 #[test]
-fn of_many_pauses_those_are_checked_first_that_were_not_for_longest() {
+fn the_least_recently_checked_pauses_are_checked_first() {
     let mut plan: Plan<u32> = Plan::new(rules());
     (0..25).for_each(|n| plan.record_pause(n, None, at(0)));
     let mut checked = |second| {
@@ -202,7 +202,7 @@ fn of_many_pauses_those_are_checked_first_that_were_not_for_longest() {
 }
 
 #[test]
-fn what_is_under_way_is_not_begun_twice_and_what_failed_waits() {
+fn actions_in_flight_are_not_repeated_and_failed_ones_are_delayed() {
     let mut plan = Plan::new(Rules { max_pauses_per_minute: 2, ..rules() });
     let all: BTreeMap<&str, Verdict> = ["a", "b", "c"].map(|key| (key, fought(State::Sustained))).into();
     let keys = |actions: &[(&'static str, Action)]| actions.iter().map(|(key, _)| *key).collect::<Vec<_>>();
@@ -218,7 +218,7 @@ fn what_is_under_way_is_not_begun_twice_and_what_failed_waits() {
 }
 
 #[test]
-fn a_pause_that_was_found_outlasts_a_memory_that_begins_with_it() {
+fn a_pause_found_at_the_start_is_kept_until_its_end() {
     let mut plan = Plan::new(rules());
     plan.record_pause("web", Some(600 * SECOND), at(1));
     assert_eq!(step(&mut plan, at(2), None), "", "nothing was heard of it yet");
@@ -227,7 +227,7 @@ fn a_pause_that_was_found_outlasts_a_memory_that_begins_with_it() {
 }
 
 #[test]
-fn no_more_pauses_are_set_in_a_minute_than_may_be() {
+fn pauses_per_minute_are_limited() {
     let mut plan = Plan::new(rules());
     let all: BTreeMap<u32, Verdict> = (0..10).map(|n| (n, fought(State::Sustained))).collect();
     let mut plan_of_numbers: Plan<u32> = Plan::new(rules());

@@ -117,8 +117,8 @@ impl Log {
         Ok(self.stream.insert(stream))
     }
 
-    /// Returns the next chunk, with events up to `until` and at least one line, or what comes instead. `buffers`
-    /// contains buffers for reuse.
+    /// Returns the next step: a chunk with events up to `until` and at least one line, or the reason why there is none.
+    /// `buffers` contains buffers for reuse.
     pub(super) fn step(&mut self, index: usize, until: Micros, buffers: &mut Vec<Vec<u8>>) -> Result<Step, Error> {
         let step = self.begin(None).and_then(|stream| stream.step(index, until, buffers));
         step.map_err(|source| Error::Io { path: self.name.clone(), source })
@@ -184,7 +184,7 @@ impl Stream {
     }
 
     /// Reads until a chunk is full or the input ends. A read error counts as the end; it is reported once everything
-    /// before it was passed on.
+    /// before it has been passed on.
     fn fill(&mut self) {
         while self.filled < CHUNK_BYTES && !self.is_over {
             self.read_to(CHUNK_BYTES);

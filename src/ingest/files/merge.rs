@@ -13,7 +13,7 @@ use super::input::{Error, Input};
 use super::log::{Chunk, Log, Step};
 use crate::audit::event::Micros;
 
-/// How far a chunk may reach beyond the next event of another log, in microseconds. An object without a war retains 16
+/// How far a chunk may reach beyond the next event of another log, in microseconds. An object without a war retains 64
 /// unparsed writes of its only writer; a second writer in the other log must be seen before more than that have passed.
 const AHEAD_MAX: Micros = 1_000_000;
 
@@ -68,7 +68,7 @@ impl Merge {
             if turn.log.is_packed
                 && let Some(permit) = self.permit()
             {
-                // If the input cannot be opened, that is reported when it is read.
+                // If the input cannot be opened, the error is reported when the input is read.
                 drop(turn.log.begin(Some(permit)));
             }
             self.logs.push(turn);

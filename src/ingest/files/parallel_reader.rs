@@ -17,7 +17,8 @@ use crate::util::lock::lock;
 /// Maximum number of chunks that a worker decodes while it waits for its turn to deliver.
 const AHEAD_MAX: usize = 4;
 
-/// Receives the contents of logs. If an input cannot be read to its end, that is reported and the others continue.
+/// Receives the contents of logs. If an input cannot be read to its end, the consumer is informed, and the other inputs
+/// continue.
 pub trait Consumer {
     /// Ingests a decoded chunk of lines of an input. `before` is the number of earlier lines of that input.
     fn ingest(&mut self, input: usize, chunk: &DecodedChunk<'_>, before: u64);
@@ -27,9 +28,9 @@ pub trait Consumer {
 
 /// Reads all inputs, merged by time. `read` counts bytes as they are on disk.
 ///
-/// Each worker reads, decodes and delivers chunks of its own, while they are in its core's cache. Only one worker at a
-/// time reads, and only one delivers, in the order of the chunks, so that `consumer` receives the same sequence as from a
-/// single worker.
+/// Each worker reads, decodes and delivers its own chunks, while they are in its core's cache. Only one worker at a
+/// time reads, and only one delivers, in the order of the chunks, so that `consumer` receives the same sequence as from
+/// a single worker.
 pub fn read(inputs: &[Input], workers: NonZeroUsize, read: &Arc<AtomicU64>, consumer: &mut (impl Consumer + Send)) {
     let (queue, broken) = Merge::open(inputs, read, workers);
     broken.into_iter().for_each(|error| consumer.broken(error));

@@ -16,8 +16,8 @@ use std::{
 
 /// The value of the next ticket after a thread has panicked. No ticket has this number.
 const BROKEN: u64 = u64::MAX;
-/// Number of spins before a thread sleeps. They take some microseconds; waking up takes fifty. To loom, all spins are
-/// alike.
+/// Number of spins before a thread sleeps. They take some microseconds; waking up takes fifty. For loom, more than one
+/// spin would add nothing.
 const SPINS: usize = if cfg!(loom) { 1 } else { 2_000 };
 
 /// Admits threads in the order of their tickets.
@@ -52,7 +52,7 @@ impl Sequencer {
         self.next.load(Ordering::Acquire) == BROKEN
     }
 
-    /// Admits all tickets, so that nobody waits for a thread that has panicked.
+    /// Admits all tickets, so that no thread waits for one that has panicked.
     pub(super) fn set_broken(&self) {
         // Not a store: loom does not know that a store comes after the exchange of a ticket that it races with.
         self.next.swap(BROKEN, Ordering::AcqRel);
@@ -101,7 +101,8 @@ impl Ticket<'_> {
 }
 
 impl Drop for Ticket<'_> {
-    /// If a thread panics, nobody waits for it: neither other threads, nor its own other tickets.
+    /// Admits the next ticket once this one is admitted. If the thread is panicking, admits all tickets, so that
+    /// neither other threads nor its own other tickets wait for it.
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.sequencer.set_broken();
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_that_panics_keeps_nobody_waiting() {
+    fn a_panic_releases_waiting_threads() {
         let sequencer = Sequencer::new();
         let ticket = |number| sequencer.ticket(number);
         std::thread::scope(|scope| {

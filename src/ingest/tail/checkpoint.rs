@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_checkpoint_is_read_as_it_was_written_and_damage_is_told() {
+    fn checkpoints_round_trip_and_damage_is_an_error() {
         let path = std::env::temp_dir().join(format!("editwar-checkpoint-{}.json", std::process::id()));
         drop(std::fs::remove_file(&path));
         assert_eq!(Checkpoint::load(&path).unwrap(), Checkpoint::default());
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_stays_what_it_was() {
+    fn the_hash_is_fnv_1a() {
         // The published test values of FNV-1a.
         assert_eq!(hash(b""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(hash(b"a"), 0xaf63_dc4c_8601_ec8c);

@@ -3,11 +3,12 @@
 //!
 //! A file is identified by its first bytes, not by its name or inode: rotation renames it, compression gives it another
 //! inode, and a new file may get the inode of a deleted one. An audit event starts with a unique ID, so no two logs
-//! start alike, except for a copy. If the original was truncated after it was copied, reading continues in the copy.
+//! start with the same bytes, except for a copy. If the original was truncated after it was copied, reading continues
+//! in the copy.
 //!
-//! A file is finished when the log's name refers to another file that is not empty: the writer is then done with the
-//! old one. All files between the two are opened at once, so that they stay readable when they are renamed, compressed
-//! or deleted.
+//! A file is finished when the log's name refers to another file that is not empty: by then, the writer no longer
+//! writes to the old file. All files between the two are opened together, so that they stay readable when they are
+//! renamed, compressed or deleted.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -25,7 +26,8 @@ use crate::ingest::decompress;
 use crate::ingest::files::{self, Input};
 use crate::pipeline::clock::Tolerance;
 
-/// Number of bytes that are read at a time. Fuzzed logs are small, and must consist of several chunks nevertheless.
+/// Number of bytes that are read at a time. It is smaller when fuzzing, so that even small logs consist of several
+/// chunks.
 const CHUNK_BYTES: usize = if cfg!(fuzzing) { 1 << 11 } else { 1 << 20 };
 /// Maximum number of files that are open at once. Further ones are found when these have been read.
 const QUEUE_MAX: usize = 64;
@@ -91,7 +93,7 @@ impl Tail {
         self.position.as_ref()
     }
 
-    /// Returns how often the file at the position was not found again, so that its unread rest is lost.
+    /// Returns how often the file at the position could not be found again, so that its unread rest was lost.
     pub fn gaps(&self) -> u64 {
         self.gaps
     }
@@ -136,7 +138,7 @@ impl Tail {
             if live.is_none_or(|live| live.is_empty) && self.successors()?.iter().all(Open::is_empty) {
                 return Ok(Step::Idle);
             }
-            // The writer has moved on to another file, so that this one is complete now.
+            // The writer has moved on to another file, so this one is complete now.
             while self.current.as_mut().is_some_and(|open| open.fill().is_ok_and(|n| n > 0)) {
                 self.pass_on(false, sink);
             }
@@ -269,8 +271,8 @@ fn open_from(entries: &[Entry], position: &Position) -> io::Result<(VecDeque<Ope
     let is_found = own.is_some();
     let begin = match &own {
         Some((own, _)) => entries.iter().position(|entry| entry == *own).map_or(0, |i| i + 1),
-        // The file is gone, so that only times tell which files were read before. A file without times, such as an empty
-        // one, says nothing about those before it.
+        // The file is gone, so only event times show which files were read before. A file without times, such as an
+        // empty one, says nothing about earlier files.
         None => entries.iter().rposition(|entry| !entry.is_live && is_older(entry, position)).map_or(0, |i| i + 1),
     };
     let folder = own.as_ref().map(|(entry, _)| entry.folder);
@@ -312,7 +314,7 @@ impl Open {
             false => Source::Plain(file),
         };
         let (identity, head) = match &source {
-            // The file may be truncated before its turn comes.
+            // The file may be truncated before it is read.
             Source::Plain(file) => (Identity::of(&file.metadata()?), read_head(file)?),
             Source::Packed(_) => (entry.identity, Vec::new()),
         };
@@ -378,7 +380,7 @@ impl Open {
             }
         };
         self.buffer.truncate(len + *read.as_ref().unwrap_or(&0));
-        // If the start is another one, `is_itself` finds out.
+        // If the start has changed, `is_itself` detects that.
         if self.offset == 0 && self.head.len() < HEAD_BYTES_MAX && self.buffer.starts_with(&self.head) {
             self.head = self.buffer[..self.buffer.len().min(HEAD_BYTES_MAX)].to_vec();
         }

@@ -134,7 +134,7 @@ impl Source for TailSource {
             let (ended, has_ended) = oneshot::channel();
             let thread = std::thread::Builder::new().name("tail".into()).spawn(move || {
                 worker.run(&woken);
-                // Nobody waits if the server was not stopped in order.
+                // The receiver is gone if the server was not shut down gracefully.
                 let _ = ended.send(());
             });
             if let Err(error) = thread {
@@ -142,7 +142,7 @@ impl Source for TailSource {
                 return;
             }
             drop(stop.wait_for(|stop| *stop).await);
-            // The channel may be full of a wake-up that the thread has not taken yet.
+            // Sending may block: the channel may still contain a wake-up that the thread has not received.
             let stopped = tokio::task::spawn_blocking(move || wake.send(WakeReason::Stop)).await;
             if !matches!(stopped, Ok(Ok(()))) || has_ended.await.is_err() {
                 tracing::error!("the thread that tails logs ended unexpectedly");

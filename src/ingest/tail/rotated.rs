@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn rotated_files_are_told_from_neighbours() {
+    fn rotated_files_are_distinguished_from_other_files() {
         for name in ["audit-2026-02-11T10-00-00.000.log", "audit.log.1", "audit.log-20260211", "audit.log.20260211-10"]
         {
             assert!(is_rotated(name, "audit.log"), "{name}");
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_comes_first() {
+    fn the_oldest_rotated_file_comes_first() {
         let in_order = |names: &[&str]| {
             let ranks: Vec<Rank> = names.iter().map(|name| rank(name, "audit.log").unwrap()).collect();
             assert!(ranks.is_sorted(), "{names:?}");

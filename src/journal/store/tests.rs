@@ -38,7 +38,7 @@ fn times(store: &Store, since: Micros) -> Vec<Micros> {
 }
 
 #[test]
-fn what_was_appended_is_there_after_a_restart_and_once() {
+fn records_survive_a_restart_without_duplicates() {
     let folder = folder("restart");
     let retention = Retention { age: 100 * HOUR, bytes: 1 << 30, window: HOUR, ahead: 0 };
     let records: Vec<Record> = (0..50).map(|n| record(n * HOUR, "\0\0cm\0shop\0a", 100)).collect();
@@ -65,7 +65,7 @@ fn what_was_appended_is_there_after_a_restart_and_once() {
 }
 
 #[test]
-fn an_objects_records_are_found_and_no_neighbours() {
+fn only_the_records_of_the_requested_object_are_found() {
     let folder = folder("objects");
     let mut store = open(&folder, Retention { age: 100 * HOUR, bytes: 1 << 30, window: HOUR, ahead: 0 });
     let names = ["\0\0cm\0shop\0a", "\0\0cm\0shop\0ab", "\0apps\0deployments\0shop\0a"];
@@ -93,7 +93,7 @@ fn an_objects_records_are_found_and_no_neighbours() {
 }
 
 #[test]
-fn what_is_too_old_goes_and_what_is_too_much_goes() {
+fn retention_removes_records_by_age_and_size() {
     let folder = folder("retention");
     let mut store = open(&folder, Retention { age: 32 * HOUR, bytes: 1 << 30, window: HOUR, ahead: 0 });
     for n in 0..100 {
@@ -116,7 +116,7 @@ fn what_is_too_old_goes_and_what_is_too_much_goes() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named_and_set_aside_where_that_is_wanted() {
+fn damaged_files_are_named_and_set_aside_on_request() {
     let folder = folder("damage");
     let retention = Retention { age: 100 * HOUR, bytes: 1 << 30, window: HOUR, ahead: 0 };
     for damage in ["flipped", "cut", "other format"] {

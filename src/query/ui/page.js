@@ -1,4 +1,4 @@
-// What the query API says, as a page. Everything from outside becomes text, never markup.
+// Renders the answers of the query API as a page. Data from outside is always inserted as text, never as markup.
 
 const REFRESH_MS = 5000;
 const COLOURS = ["#2563eb", "#d9480f", "#0b7a43", "#9333ea", "#b4155f", "#8a6100", "#0e7490", "#525b66"];
@@ -6,7 +6,7 @@ const main = document.getElementById("main");
 const filter = document.getElementById("filter");
 const login = document.getElementById("login");
 
-/** An element with attributes and children; strings become text. */
+/** Creates an element with attributes and children. Strings become text nodes. */
 function el(name, attributes = {}, ...children) {
   return fill(document.createElement(name), attributes, children);
 }
@@ -22,12 +22,12 @@ function fill(element, attributes, children) {
   element.append(...shown.map((child) => (typeof child === "string" ? plain(child) : child)));
   return element;
 }
-/** Text in which controls, marks of direction, separators of lines, tags and what has no width are seen as what they are. */
+/** Escapes control characters, direction marks, line separators, tag characters and zero-width characters, so that they are visible. */
 function plain(text) {
   return text.replace(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
 }
 
-// === words
+// === formatting
 
 const words = (name) => name.replaceAll("_", " ");
 const short = (actor) => actor.replace(/^system:serviceaccount:/, "");
@@ -45,14 +45,14 @@ function text(json) {
   return out.length > 60 ? out.slice(0, 59) + "…" : out;
 }
 
-/** The path of an object's answers: in the API, and behind # in this page. */
+/** Returns the path of an object, both in the API and after `#` in the URL of this page. */
 function path(o) {
   const resource = o.group ? `${o.resource}.${o.group}` : o.resource;
   const parts = [resource, o.namespace || "-", o.name].map(encodeURIComponent).join("/");
   return o.cluster ? `${parts}?cluster=${encodeURIComponent(o.cluster)}` : parts;
 }
 
-// === asking
+// === requests
 
 async function ask(url) {
   const token = sessionStorage.getItem("token");
@@ -137,7 +137,7 @@ function one(found) {
   ];
 }
 
-// One war: where it stands, why, the values over time, what to do.
+// Shows one war: its state, cause, values over time, and remedies.
 function over(found, war) {
   return [
     el("p", { class: "lead" }, verdict(war), ". ",
@@ -149,7 +149,7 @@ function over(found, war) {
   ];
 }
 
-// What only may be a war is undecided: at audit level Metadata nobody can tell.
+// A possible war is shown as undecided: at audit level Metadata, it may not be a war.
 function verdict(war) {
   return war.confidence === "possible" ? el("span", { class: "state" }, "undecided")
     : war.deleted ? [el("span", { class: "state" }, "ended"), `, object deleted ${clock(war.deleted)}, ${war.confidence}`]
@@ -174,7 +174,7 @@ function command(line) {
   return el("div", { class: "command" }, el("pre", {}, line), navigator.clipboard ? button : null);
 }
 
-/** A field's values over time, a lane for each who wrote it. */
+/** Draws the values of a field over time, with one lane per writer. */
 function lanes(found, of) {
   const marks = found.timeline.flatMap((m) => {
     const change = m.changes.find((c) => c.path === of);
@@ -218,7 +218,7 @@ function lanes(found, of) {
   return [el("h3", {}, el("code", {}, of)), picture, el("p", { class: "dim" }, keys)];
 }
 
-// === what it is based on
+// === coverage
 
 function based(coverage) {
   const { metadata, request, request_response } = coverage.levels;

@@ -1,4 +1,4 @@
-//! Several actors, each with fields of its own.
+//! Several actors that each write their own fields.
 
 use serde_json::json;
 
