@@ -220,11 +220,17 @@ impl<K: Ord + Clone> Plan<K> {
         self.remove_expired(now);
         let mut actions = Vec::new();
         let mut checks = Vec::new();
+        let mut remaining_pauses = self.remaining_pauses();
         for (key, record) in
             self.records.iter().filter(|(key, record)| record.status == Status::Paused && self.can_start(key, now))
         {
             match self.next_for_pause(record, verdicts.get(key), now) {
-                Some(action) => actions.push((key.clone(), action)),
+                // Too many pauses within the minute: proposed again later.
+                Some(Action::Pause { .. }) if remaining_pauses == 0 => {}
+                Some(action) => {
+                    remaining_pauses -= usize::from(matches!(action, Action::Pause { .. }));
+                    actions.push((key.clone(), action));
+                }
                 None if now.clock - record.last_check >= CHECK_INTERVAL => {
                     checks.push((record.last_check, key, &record.uid))
                 }
@@ -238,7 +244,7 @@ impl<K: Ord + Clone> Plan<K> {
             return actions;
         }
         let is_new = |(key, verdict): &(&K, &Verdict)| self.needs_pause(verdict) && self.is_eligible(key, now);
-        let new = verdicts.iter().filter(is_new).take(self.remaining_pauses());
+        let new = verdicts.iter().filter(is_new).take(remaining_pauses);
         actions.extend(new.map(|(k, v)| (k.clone(), Action::Pause { verdict: v.clone(), kind: PauseKind::New })));
         actions
     }
@@ -423,9 +429,7 @@ impl<K: Ord + Clone> Plan<K> {
     }
 
     fn pause_again(&self, record: &PauseRecord, verdict: &Verdict, kind: PauseKind, now: Now) -> Option<Action> {
-        let may = self.is_fresh(now)
-            && now.clock - record.last_write >= OBJECT_WRITE_INTERVAL
-            && self.recent_pauses.len() < self.rules.max_pauses_per_minute;
+        let may = self.is_fresh(now) && now.clock - record.last_write >= OBJECT_WRITE_INTERVAL;
         may.then(|| Action::Pause { verdict: verdict.clone(), kind })
     }
 }

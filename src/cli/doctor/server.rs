@@ -143,7 +143,7 @@ fn check_tail(samples: &[Sample<'_>], findings: &mut Findings) {
 fn check_journal(samples: &[Sample<'_>], findings: &mut Findings) {
     let value = |name: &str| samples.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
     let Some(up) = value("editwar_journal_up") else { return };
-    let lost = value("editwar_journal_records_total{outcome=\"lost\"}").unwrap_or(0.0);
+    let lost = value("editwar_journal_records_total{outcome=\"dropped\"}").unwrap_or(0.0);
     let hint = "check whether its disk is full or mounted read-only; the server's log shows the reason";
     if up == 0.0 {
         findings.bad("journal", "cannot be written".into(), hint);
@@ -218,7 +218,7 @@ mod tests {
             |metrics: &str| found(metrics).into_iter().find(|(link, _)| *link == "journal").map(|(_, state)| state);
         assert_eq!(of(""), None);
         assert_eq!(of("editwar_journal_up 1"), Some(State::Ok));
-        assert_eq!(of("editwar_journal_up 1\neditwar_journal_records_total{outcome=\"lost\"} 3"), Some(State::Weak));
+        assert_eq!(of("editwar_journal_up 1\neditwar_journal_records_total{outcome=\"dropped\"} 3"), Some(State::Weak));
         assert_eq!(of("editwar_journal_up 0"), Some(State::Broken));
     }
 

@@ -227,6 +227,21 @@ fn a_pause_found_at_the_start_is_kept_until_its_end() {
 }
 
 #[test]
+fn extensions_of_pauses_count_towards_the_limit_per_minute() {
+    let mut plan: Plan<u32> = Plan::new(rules());
+    (0..10).for_each(|n| plan.record_pause(n, Some(600 * SECOND), at(0)));
+    let longer = Verdict { until: Some(1200 * SECOND), ..fought(State::Sustained) };
+    let all: BTreeMap<u32, Verdict> = (0..10).map(|n| (n, longer.clone())).collect();
+    let mut extended = |second| {
+        let mut actions = plan.step(at(second), &all);
+        actions.retain(|(_, action)| matches!(action, Action::Pause { .. }));
+        actions.iter().for_each(|(key, action)| plan.record_start(key, action));
+        actions.len()
+    };
+    assert_eq!((extended(100), extended(101)), (3, 0), "three are in flight");
+}
+
+#[test]
 fn pauses_per_minute_are_limited() {
     let mut plan = Plan::new(rules());
     let all: BTreeMap<u32, Verdict> = (0..10).map(|n| (n, fought(State::Sustained))).collect();
