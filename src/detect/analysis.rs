@@ -238,6 +238,9 @@ impl Analysis {
             }
         }
         let mut thrashed = None;
+        if retakes.is_empty() {
+            return thrashed;
+        }
         for WarRetakes { war, retakes } in self.assign(retakes) {
             let Some(first) = retakes.iter().min_by_key(|r| r.retake.since) else { continue };
             let is_reversal = retakes.iter().any(|r| r.retake.is_reversal);
@@ -337,8 +340,8 @@ impl Analysis {
     fn count_retake(&mut self, id: WarId, retake: &Retake, author: &Author, limits: &Limits) -> Option<Arc<str>> {
         let scope = self.wars.get(id)?.scope;
         let counted = CountedRetake {
-            party: retake.party.clone(),
-            from: retake.from.clone(),
+            party: &retake.party,
+            from: &retake.from,
             at: author.at,
             since: retake.since,
             is_reversal: retake.is_reversal,

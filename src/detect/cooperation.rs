@@ -30,9 +30,18 @@ pub struct CooperationRule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CooperationRules {
     rules: Vec<CooperationRule>,
-    /// The rules that can apply to a part (main, status) whose fields are not known. They are consulted at every write
-    /// to an object with several writers at audit level Metadata.
-    of_parts: [Vec<usize>; 2],
+    /// The rules that can apply to a part (main, status) whose fields are not known, by their index. They are consulted
+    /// at every write to an object with several writers at audit level Metadata.
+    of_parts: [Vec<(ResourcePattern, usize)>; 2],
+}
+
+/// A pattern of `resource.group`, taken apart so that most resources are told apart without building this name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ResourcePattern {
+    /// One resource.
+    Exact { group: Box<str>, resource: Box<str> },
+    /// A pattern, with its text after the last `*`.
+    Wildcard { pattern: Box<str>, suffix: Box<str> },
 }
 
 /// The name of the mechanism by which a Pod is deleted to restart it.
@@ -167,8 +176,9 @@ impl CooperationRules {
         let rules: Vec<CooperationRule> =
             first.into_iter().chain(built_in).filter(|rule| !off.contains(&rule.name)).collect();
         let of_parts = ["(main)", "(status)"].map(|part| {
-            let is_possible = |index: &usize| rules[*index].resource != MECHANISM && is_path(&rules[*index].path, part);
-            (0..rules.len()).filter(is_possible).collect()
+            let is_possible = |rule: &CooperationRule| rule.resource != MECHANISM && is_path(&rule.path, part);
+            let possible = rules.iter().enumerate().filter(|(_, rule)| is_possible(rule));
+            possible.map(|(index, rule)| (ResourcePattern::new(&rule.resource), index)).collect()
         });
         CooperationRules { rules, of_parts }
     }
@@ -182,8 +192,8 @@ impl CooperationRules {
         a: &Client,
         b: &Client,
     ) -> Option<&CooperationRule> {
-        let rules = self.of_parts[part as usize].iter().map(|index| &self.rules[*index]);
-        rules.filter(|rule| is_resource(&rule.resource, group, resource)).find(|rule| rule.matches(a, b))
+        let of_resource = self.of_parts[part as usize].iter().filter(|(pattern, _)| pattern.matches(group, resource));
+        of_resource.map(|(_, index)| &self.rules[*index]).find(|rule| rule.matches(a, b))
     }
 
     /// Returns the names of the built-in rules, without duplicates.
@@ -217,21 +227,33 @@ impl CooperationRule {
     }
 }
 
-/// Returns whether a pattern of `resource.group` matches. Equivalent to [`is_match`] for the name of the resource,
-/// which it builds only if the pattern may match, since this is called at every write to a contested object.
-fn is_resource(pattern: &str, group: &str, resource: &str) -> bool {
-    let Some((_, suffix)) = pattern.rsplit_once('*') else {
-        let rest = pattern.strip_prefix(resource);
-        return match group {
-            "" => rest == Some(""),
-            group => rest.and_then(|rest| rest.strip_prefix('.')) == Some(group),
-        };
-    };
-    let is_possible = suffix.len() > group.len() || group.ends_with(suffix);
-    match (pattern, group) {
-        (ANY, _) => true,
-        (_, "") => is_match(pattern, resource),
-        _ => is_possible && is_match(pattern, &format!("{resource}.{group}")),
+// === impl ResourcePattern ===
+
+impl ResourcePattern {
+    fn new(pattern: &str) -> ResourcePattern {
+        match pattern.rsplit_once('*') {
+            Some((_, suffix)) => ResourcePattern::Wildcard { pattern: pattern.into(), suffix: suffix.into() },
+            None => {
+                let (resource, group) = pattern.split_once('.').unwrap_or((pattern, ""));
+                ResourcePattern::Exact { group: group.into(), resource: resource.into() }
+            }
+        }
+    }
+
+    /// Returns whether the pattern matches, as [`is_match`] does for `resource.group`, or for `resource` if the group is
+    /// empty.
+    fn matches(&self, group: &str, resource: &str) -> bool {
+        match self {
+            ResourcePattern::Exact { group: its_group, resource: its_resource } => {
+                **its_resource == *resource && **its_group == *group
+            }
+            ResourcePattern::Wildcard { pattern, .. } if **pattern == *ANY => true,
+            ResourcePattern::Wildcard { pattern, .. } if group.is_empty() => is_match(pattern, resource),
+            ResourcePattern::Wildcard { pattern, suffix } => {
+                let is_possible = suffix.len() > group.len() || group.ends_with(&**suffix);
+                is_possible && is_match(pattern, &format!("{resource}.{group}"))
+            }
+        }
     }
 }
 

@@ -76,11 +76,11 @@ pub struct PartyTally {
 
 /// What one write took back in one war.
 #[derive(Clone, Debug)]
-pub(super) struct CountedRetake {
+pub(super) struct CountedRetake<'a> {
     /// The party that took it back.
-    pub(super) party: Arc<str>,
+    pub(super) party: &'a Arc<str>,
     /// The party whose write was undone.
-    pub(super) from: Arc<str>,
+    pub(super) from: &'a Arc<str>,
     /// When it happened.
     pub(super) at: Micros,
     /// When the party had first written what it now takes back.
@@ -221,7 +221,7 @@ impl Wars {
     }
 
     /// Counts what one write took back in one war. Returns whether it was a thrashing event.
-    pub(super) fn count_retake(&mut self, id: WarId, counted: &CountedRetake, limits: &Limits) -> bool {
+    pub(super) fn count_retake(&mut self, id: WarId, counted: &CountedRetake<'_>, limits: &Limits) -> bool {
         let Some(war) = self.wars.iter_mut().find(|war| war.id == id) else { return false };
         war.confidence = war.confidence.max(counted.confidence(war.scope));
         war.level = war.level.max(counted.level);
@@ -244,7 +244,7 @@ impl Wars {
 
 // === impl CountedRetake ===
 
-impl CountedRetake {
+impl CountedRetake<'_> {
     /// Returns the confidence that this retake alone gives to a war of this scope.
     fn confidence(&self, scope: Scope) -> Confidence {
         match (scope, self.level) {
@@ -259,16 +259,21 @@ impl CountedRetake {
 
 impl Tally {
     /// Counts a retake. Returns whether it was a thrashing event.
-    pub(super) fn count(&mut self, counted: &CountedRetake, limits: &Limits) -> bool {
+    pub(super) fn count(&mut self, counted: &CountedRetake<'_>, limits: &Limits) -> bool {
         self.retakes += 1;
         self.reversals += u32::from(counted.is_reversal);
         if self.since.is_none() || counted.at.saturating_sub(self.machine.last_retake()) > limits.window() {
             self.since = Some(counted.since);
         }
-        let is_thrashing = self.machine.retake(&counted.party, counted.at, limits, counted.is_pausable);
+        let is_thrashing = self.machine.retake(counted.party, counted.at, limits, counted.is_pausable);
         self.thrashing_events += u32::from(is_thrashing);
-        self.parties.entry(counted.from.clone()).or_default();
-        let share = self.parties.entry(counted.party.clone()).or_default();
+        if !self.parties.contains_key(counted.from) {
+            self.parties.insert(counted.from.clone(), PartyTally::default());
+        }
+        let share = match self.parties.get_mut(counted.party) {
+            Some(share) => share,
+            None => self.parties.entry(counted.party.clone()).or_default(),
+        };
         share.retakes += 1;
         share.thrashing_events += u32::from(is_thrashing);
         is_thrashing

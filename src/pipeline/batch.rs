@@ -39,7 +39,8 @@ pub struct Batch<'p> {
 struct Request<'e> {
     /// A hash by which a repeated delivery is recognised.
     identity: u64,
-    write: Write<'e>,
+    /// The index of its write. Writes are large, so they are not moved.
+    write: usize,
     slot: ObjectSlot<'e>,
     /// The cluster's time at the request.
     now: Micros,
@@ -125,18 +126,21 @@ impl<'p> Batch<'p> {
         // The cluster's time at each write. It must not depend on how events are divided into batches.
         let is_live = pipeline.clocks.feed() == Feed::Live;
         let now = |clock: &Clock| clock.latest().filter(|_| is_live).unwrap_or(i64::MIN);
+        let mut writes: Vec<Write<'_>> = Vec::with_capacity(events.len());
         let mut requests: Vec<Request<'_>> = Vec::with_capacity(events.len());
         for event in events {
-            let write = match classify_write(event) {
-                Ok(write) => write,
+            match classify_write(event) {
+                Ok(write) => writes.push(write),
                 Err(why) => {
                     self.stats.not_a_write(why);
                     self.stats.counters.requests += 1;
                     continue;
                 }
-            };
+            }
+            let index = writes.len() - 1;
+            let write = &mut writes[index];
             let (at, implausible) = plausible_times.of(write.at);
-            let write = Write { at, ..write };
+            write.at = at;
             if !(since..until).contains(&at) {
                 self.stats.counters.ignored += 1;
                 self.stats.counters.requests += 1;
@@ -149,18 +153,19 @@ impl<'p> Batch<'p> {
             self.stats.span(at);
             let omits_body = dedupe::omits_body(pipeline.policy.limits(&write.object), &write.object);
             let slot = pipeline.table.slot(self.cluster, write.object);
-            let identity = dedupe::identity(&pipeline.hasher, slot.hash, &write, omits_body);
-            requests.push(Request { identity, write, slot, now: now(&self.clock) });
+            let identity = dedupe::identity(&pipeline.hasher, slot.hash, write, omits_body);
+            requests.push(Request { identity, write: index, slot, now: now(&self.clock) });
         }
         let all = requests.len();
         {
             let mut dedupe = lock(&pipeline.dedupe);
-            requests.retain(|request| !dedupe.is_repeated(request.identity, request.write.at));
+            requests.retain(|request| !dedupe.is_repeated(request.identity, writes[request.write].at));
         }
         self.stats.counters.duplicates += (all - requests.len()) as u64;
         self.stats.counters.requests += requests.len() as u64;
         let mut accepted: Vec<Accepted<'_>> = Vec::with_capacity(requests.len());
         for Request { write, slot, now, .. } in &requests {
+            let write = &writes[*write];
             if let Some(limits) = self.limits(write) {
                 accepted.push(Accepted { write, limits, slot, now: *now });
             }

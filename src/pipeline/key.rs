@@ -55,11 +55,6 @@ impl ObjectKey {
         rest.is_some_and(|rest| rest == object.name.as_bytes())
     }
 
-    /// Returns the hash of the names, which is also that of [`ObjectSlot::new`].
-    pub(super) fn hash(&self, hasher: &RandomState) -> u64 {
-        hash(hasher, &self.parts())
-    }
-
     /// Returns the cluster's name. It is empty if there is only one cluster.
     pub fn cluster(&self) -> &str {
         let [cluster, ..] = self.parts();

@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::hint::black_box;
 
-use foldhash::quality::RandomState;
 use hashbrown::{HashTable, hash_table};
 use smallvec::SmallVec;
 
@@ -23,6 +22,8 @@ const FINALIZED_AT_ONCE: usize = 64;
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) key: ObjectKey,
+    /// The hash of the key, which the table needs again when it grows.
+    hash: u64,
     pub(super) state: ObjectState,
     /// The bytes that the table counts for this object.
     pub(super) counted: usize,
@@ -46,7 +47,6 @@ struct Agenda {
 pub(super) struct Shard {
     /// Objects are boxed: a table that has just doubled is half empty, and an empty slot then costs only a pointer.
     objects: HashTable<Box<Object>>,
-    hasher: RandomState,
     agendas: Vec<Agenda>,
 }
 
@@ -74,12 +74,8 @@ pub(super) struct Finalized {
 }
 
 /// Returns the objects with this hash. The table alone finds others too, also of other clusters: it compares a few bits.
-fn with_hash<'o>(
-    objects: &'o mut HashTable<Box<Object>>,
-    hasher: &'o RandomState,
-    hash: u64,
-) -> impl Iterator<Item = &'o mut Box<Object>> {
-    objects.iter_hash_mut(hash).filter(move |object| object.key.hash(hasher) == hash)
+fn with_hash(objects: &mut HashTable<Box<Object>>, hash: u64) -> impl Iterator<Item = &mut Box<Object>> {
+    objects.iter_hash_mut(hash).filter(move |object| object.hash == hash)
 }
 
 // === impl Object ===
@@ -104,18 +100,16 @@ impl Object {
 // === impl Shard ===
 
 impl Shard {
-    pub(super) fn new(hasher: RandomState) -> Shard {
-        Shard { objects: HashTable::new(), hasher, agendas: Vec::new() }
+    pub(super) fn new() -> Shard {
+        Shard { objects: HashTable::new(), agendas: Vec::new() }
     }
 
     /// Returns the object at this slot, and creates it if necessary. Returns `None` if the slot's names are not valid.
     pub(super) fn entry(&mut self, slot: &ObjectSlot<'_>, at: Micros) -> Option<Entry<'_>> {
-        let hasher = &self.hasher;
-        let is_it = |key: &ObjectKey| key.is_of(slot);
-        Some(match self.objects.entry(slot.hash, |object| is_it(&object.key), |object| object.key.hash(hasher)) {
+        Some(match self.objects.entry(slot.hash, |object| object.key.is_of(slot), |object| object.hash) {
             hash_table::Entry::Occupied(found) => Entry { object: found.into_mut(), is_new: false },
             hash_table::Entry::Vacant(vacant) => {
-                let new = Object { key: slot.key()?, state: ObjectState::new(at), counted: 0 };
+                let new = Object { key: slot.key()?, hash: slot.hash, state: ObjectState::new(at), counted: 0 };
                 Entry { object: vacant.insert(Box::new(new)).into_mut(), is_new: true }
             }
         })
@@ -166,7 +160,7 @@ impl Shard {
         while let Some((at, hash)) = self.agenda(cluster).deadlines.first().copied().filter(|(at, _)| *at <= now) {
             self.agenda(cluster).deadlines.remove(&(at, hash));
             let mut next = None;
-            for object in with_hash(&mut self.objects, &self.hasher, hash) {
+            for object in with_hash(&mut self.objects, hash) {
                 let Some(limits) = policy.limits(&object.key.object()) else { continue };
                 for transition in object.state.advance(now, limits) {
                     transitions.push(Transition::new(object.key.clone(), transition));
@@ -204,7 +198,7 @@ impl Shard {
         for _ in 0..due {
             let Some((_, hash)) = self.agendas[index].to_finalize.pop_front() else { break };
             let mut can_be_finalized = false;
-            for object in with_hash(&mut self.objects, &self.hasher, hash) {
+            for object in with_hash(&mut self.objects, hash) {
                 object.state.finalize(now);
                 growth += object.recount();
                 can_be_finalized |= object.state.can_be_finalized();
@@ -230,7 +224,7 @@ impl Shard {
             growth.bytes += object.recount();
             growth.body_bytes += object.state.body_bytes().wrapping_sub(before) as isize;
             if object.state.can_be_finalized() {
-                let hash = object.key.hash(&self.hasher);
+                let hash = object.hash;
                 to_finalize.push((object.key.cluster().to_owned(), hash, object.state.last_at()));
             }
         }

@@ -91,10 +91,9 @@ impl Table {
     pub fn new(bounds: Bounds, clients: Meter) -> Table {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = (cores * SHARDS_PER_CORE).next_power_of_two();
-        let hasher = RandomState::default();
         Table {
-            shards: (0..shards).map(|_| Mutex::new(Shard::new(hasher.clone()))).collect(),
-            hasher,
+            shards: (0..shards).map(|_| Mutex::new(Shard::new())).collect(),
+            hasher: RandomState::default(),
             notable: DashSet::default(),
             bounds: Bounds { objects_max: bounds.objects_max.max(1), ..bounds },
             clients,
@@ -162,8 +161,14 @@ impl Table {
             if !was_notable && is_notable(state, limits) {
                 self.notable.insert(object.key.clone());
             }
-            self.len.fetch_add(usize::from(is_new), Ordering::Relaxed);
-            self.bytes.fetch_add(object.recount(), Ordering::Relaxed);
+            // Atomic operations are slow, and most writes change neither number.
+            if is_new {
+                self.len.fetch_add(1, Ordering::Relaxed);
+            }
+            let growth = object.recount();
+            if growth != 0 {
+                self.bytes.fetch_add(growth, Ordering::Relaxed);
+            }
             let deadline = object.state.new_deadline(limits);
             if !could_be_finalized && object.state.can_be_finalized() {
                 shard.finalize_later(slot.cluster, slot.hash, write.at);

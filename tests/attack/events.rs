@@ -202,8 +202,7 @@ pub(crate) fn begin_war(server: &Server, cluster: &str, name: &str) -> Result<St
 
 /// Returns whether there is an ongoing war.
 pub(crate) fn is_fought(standing: &Standing) -> bool {
-    !standing.may_write
-        && standing.state.as_deref().is_some_and(|state| !["calm", "subsiding"].contains(&state))
+    !standing.may_write && standing.state.as_deref().is_some_and(|state| !["calm", "subsiding"].contains(&state))
 }
 
 /// Returns the number of ingested writes, not counting no-ops.

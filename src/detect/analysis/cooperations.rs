@@ -93,8 +93,8 @@ impl Cooperation {
             return;
         }
         let counted = CountedRetake {
-            party: author.client.actor.clone(),
-            from: other.actor.clone(),
+            party: &author.client.actor,
+            from: &other.actor,
             at: author.at,
             since: author.at,
             is_reversal: false,

@@ -116,7 +116,11 @@ fn resources_match_like_their_names() {
     {
         let name = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
         for pattern in patterns {
-            assert_eq!(is_resource(pattern, group, resource), is_match(pattern, &name), "{pattern} {name}");
+            assert_eq!(
+                ResourcePattern::new(pattern).matches(group, resource),
+                is_match(pattern, &name),
+                "{pattern} {name}"
+            );
         }
     }
 }

@@ -9,10 +9,10 @@ fn names(parties: &[&str]) -> Vec<Arc<str>> {
 }
 
 /// `party` takes something back from `from`, which it had written 30 seconds before.
-fn counted(party: &str, from: &str, second: i64) -> CountedRetake {
+fn counted<'a>(party: &'a Arc<str>, from: &'a Arc<str>, second: i64) -> CountedRetake<'a> {
     CountedRetake {
-        party: party.into(),
-        from: from.into(),
+        party,
+        from,
         at: second * SECOND,
         since: (second - 30) * SECOND,
         is_reversal: true,
@@ -25,7 +25,9 @@ fn counted(party: &str, from: &str, second: i64) -> CountedRetake {
 fn fight(wars: &mut Wars, id: WarId, from: i64, retakes: i64) -> usize {
     let turn = |i: i64| if i % 2 == 0 { ("a", "b") } else { ("b", "a") };
     (0..retakes)
-        .filter(|i| wars.count_retake(id, &counted(turn(*i).0, turn(*i).1, from + i * 5), &Limits::default()))
+        .filter(|i| {
+            wars.count_retake(id, &counted(&turn(*i).0.into(), &turn(*i).1.into(), from + i * 5), &Limits::default())
+        })
         .count()
 }
 
@@ -61,7 +63,8 @@ fn a_retake_counts_for_its_party_and_adds_the_other_one() {
     wars.begin(Scope::Fields, names(&["c", "d"]));
     // Five retakes in ten minutes pass; the next three are thrashing events.
     assert_eq!(fight(&mut wars, id, 0, 8), 3);
-    let once = CountedRetake { is_reversal: false, ..counted("a", "b", 40) };
+    let [a, b]: [Arc<str>; 2] = ["a", "b"].map(Into::into);
+    let once = CountedRetake { is_reversal: false, ..counted(&a, &b, 40) };
     assert!(wars.count_retake(id, &once, &Limits::default()));
     let war = wars.get(id).unwrap();
     assert_eq!((war.tally.retakes, war.tally.reversals, war.tally.thrashing_events), (9, 8, 4));
@@ -74,7 +77,7 @@ fn a_retake_counts_for_its_party_and_adds_the_other_one() {
     assert_eq!((other.tally.retakes, other.confidence, other.tally.state()), (0, Confidence::Possible, State::Calm));
     let mut alone = Wars::default();
     let id = alone.begin(Scope::Fields, names(&["a", "b"]));
-    assert!(!alone.count_retake(id, &counted("a", "b", 0), &Limits::default()));
+    assert!(!alone.count_retake(id, &counted(&"a".into(), &"b".into(), 0), &Limits::default()));
     assert_eq!(alone.get(id).unwrap().tally.parties["b"], PartyTally::default(), "who was taken from is named");
 }
 
@@ -83,8 +86,8 @@ fn a_war_that_was_quiet_for_the_window_starts_a_new_run() {
     let window = Limits::default().window() / SECOND;
     let since = |pause: i64| {
         let mut tally = Tally::default();
-        tally.count(&counted("a", "b", 0), &Limits::default());
-        tally.count(&counted("b", "a", pause), &Limits::default());
+        tally.count(&counted(&"a".into(), &"b".into(), 0), &Limits::default());
+        tally.count(&counted(&"b".into(), &"a".into(), pause), &Limits::default());
         tally.since.unwrap() / SECOND
     };
     assert_eq!(since(60), -30, "it goes on");
@@ -113,7 +116,8 @@ fn the_most_urgent_war_is_the_worst_and_of_equals_the_older_one() {
 fn a_possible_war_is_not_returned_if_more_confidence_is_required() {
     let mut wars = Wars::default();
     let id = wars.begin(Scope::Fields, names(&["a", "b"]));
-    let possible = CountedRetake { level: EvidenceLevel::Object, ..counted("a", "b", 0) };
+    let [a, b]: [Arc<str>; 2] = ["a", "b"].map(Into::into);
+    let possible = CountedRetake { level: EvidenceLevel::Object, ..counted(&a, &b, 0) };
     wars.count_retake(id, &possible, &Limits::default());
     assert_eq!(wars.worst(Confidence::Possible).map(|war| war.id), Some(id));
     assert!(wars.worst(Confidence::Probable).is_none());
@@ -219,7 +223,9 @@ fn the_next_transition_is_that_of_the_earliest_war() {
 
 #[test]
 fn the_confidence_depends_on_scope_level_and_reversal() {
-    let of = |scope, level, is_reversal| CountedRetake { level, is_reversal, ..counted("a", "b", 0) }.confidence(scope);
+    let of = |scope, level, is_reversal| {
+        CountedRetake { level, is_reversal, ..counted(&"a".into(), &"b".into(), 0) }.confidence(scope)
+    };
     let (object, field, value) = (EvidenceLevel::Object, EvidenceLevel::Field, EvidenceLevel::Value);
     assert_eq!(of(Scope::Fields, value, true), Confidence::Confirmed);
     assert_eq!(of(Scope::Object, value, true), Confidence::Confirmed);
