@@ -17,10 +17,10 @@ use crate::audit::event::{Micros, parse_timestamp};
 use crate::config::Config;
 use crate::detect::policy::Policy;
 use crate::ingest::files::{self, Input};
-use crate::pipeline::stats::Stats;
+use crate::pipeline::stats::{Malformed, Stats};
 use crate::pipeline::{Batch, Pipeline, TimeRange};
 use crate::query::reporter::Reporter;
-use crate::query::views::{Filter, Report};
+use crate::query::views::{Coverage, Filter, Problem, ProblemKind, Report};
 use crate::util::duration;
 
 /// Minimum input size for which a progress bar is shown.
@@ -37,7 +37,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
     let (paths, object) = split(&args.inputs, args.object.as_deref());
     let (kind, name) = object.as_deref().map(kind_and_name).transpose()?.unzip();
     let config = args.log.config()?;
-    let (pipeline, is_whole) = read(&paths, &args.log, &config, config.policy())?;
+    let (pipeline, problems) = read(&paths, &args.log, &config, config.policy())?;
     let classes = config.classes();
     let filter = Filter {
         namespace: args.namespace.clone(),
@@ -48,12 +48,13 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
         all: args.all,
         ..Filter::default()
     };
-    let report = Reporter { pipeline: &pipeline, classes: &classes }.report(&filter);
+    let mut report = Reporter { pipeline: &pipeline, classes: &classes }.report(&filter);
+    report.coverage.problems.extend(problems);
     print(&report, &output::WhoCommand::default(), args.log.output)?;
-    summary(&pipeline.stats(), args.log.quiet);
+    repeat_problems(&report.coverage, args.log.output, args.log.quiet);
     // The process is about to exit: freeing a million objects one by one would take longer than that.
     std::mem::forget(pipeline);
-    Ok(Outcome::of_search(is_whole, report.wars.iter().any(|war| war.is_loud())))
+    Ok(Outcome::of_search(&report.coverage, report.wars.iter().any(|war| war.is_loud())))
 }
 
 /// Prints a report.
@@ -74,13 +75,13 @@ pub fn print(report: &Report, who: &output::WhoCommand, format: Format) -> Resul
     Ok(stdout.flush()?)
 }
 
-/// Reads logs into a new pipeline. The flag is `false` if one of them could not be read to its end.
+/// Reads logs into a new pipeline. Returns also what could not be read.
 ///
 /// # Errors
 /// Nothing could be read.
-pub fn read(paths: &[PathBuf], args: &LogArgs, config: &Config, policy: Policy) -> Result<(Pipeline, bool)> {
-    let (mut pipelines, is_whole) = read_into(paths, args, config, vec![policy])?;
-    Ok((pipelines.remove(0), is_whole))
+pub fn read(paths: &[PathBuf], args: &LogArgs, config: &Config, policy: Policy) -> Result<(Pipeline, Vec<Problem>)> {
+    let (mut pipelines, problems) = read_into(paths, args, config, vec![policy])?;
+    Ok((pipelines.remove(0), problems))
 }
 
 /// Reads logs into several new pipelines at once, one for each policy.
@@ -92,7 +93,7 @@ pub fn read_into(
     args: &LogArgs,
     config: &Config,
     policies: Vec<Policy>,
-) -> Result<(Vec<Pipeline>, bool)> {
+) -> Result<(Vec<Pipeline>, Vec<Problem>)> {
     let inputs = files::inputs(paths)?;
     if inputs.is_empty() {
         bail!("no input: give a file, a directory or - for standard input");
@@ -104,16 +105,17 @@ pub fn read_into(
     let read = progress.read.clone();
     let names: Vec<String> = inputs.iter().map(Input::name).collect();
     let batches = pipelines.iter().map(|p| p.batch("", "")).collect();
-    let mut reader = Reader { batches, names: &names, progress, is_whole: true };
+    let mut reader = Reader { batches, names: &names, progress, problems: Vec::new() };
     let cores = std::thread::available_parallelism().map_or(NonZeroUsize::MIN, |cores| cores.min(WORKERS_MAX));
     files::read(&inputs, args.workers.unwrap_or(cores), &read, &mut reader);
     reader.progress.bar.finish_and_clear();
-    let is_whole = reader.is_whole;
+    let mut problems = std::mem::take(&mut reader.problems);
     drop(reader);
     pipelines.iter().for_each(|pipeline| drop(pipeline.end()));
     let stats = pipelines[0].stats();
     if stats.counters.events == 0 {
-        summary(&stats, args.quiet);
+        problems.extend(skipped(&stats));
+        print_problems(&problems, args.quiet);
         let why = match stats.malformed.contains_key("legacy_format") {
             true => {
                 "the log has the `legacy` format, which does not name objects: run kube-apiserver with --audit-log-format=json"
@@ -122,7 +124,8 @@ pub fn read_into(
         };
         bail!(why);
     }
-    Ok((pipelines, is_whole))
+    problems.extend(skipped(&stats));
+    Ok((pipelines, problems))
 }
 
 /// Splits `KIND/NAME`.
@@ -184,25 +187,41 @@ fn range(args: &LogArgs, inputs: &[Input], clock_skew: Micros) -> Result<TimeRan
     })
 }
 
-/// Prints one line about skipped input: the reasons, and where each occurred first.
-pub fn summary(stats: &Stats, is_quiet: bool) {
-    if stats.malformed.is_empty() || is_quiet {
-        return;
+/// Returns the problem of skipped input: the reasons, and where each occurred first.
+fn skipped(stats: &Stats) -> Option<Problem> {
+    if stats.malformed.is_empty() {
+        return None;
     }
-    let skipped: u64 = stats.malformed.values().map(|(count, _)| count).sum();
+    let skipped: u64 = stats.malformed.values().map(|malformed| malformed.count).sum();
     let reasons: Vec<String> = stats
         .malformed
         .iter()
-        .map(|(reason, (count, line))| format!("{reason} {count} (first at line {line})"))
+        .map(|(reason, Malformed { count, source, position })| format!("{count} {reason} (first: {source}:{position})"))
         .collect();
-    anstream::eprintln!("editwar: skipped {skipped} of {}: {}", stats.counters.events + skipped, reasons.join(", "));
+    let all = stats.counters.events + skipped;
+    let message = format!("{skipped} of {all} events cannot be read: {}", reasons.join(", "));
+    Some(Problem { kind: ProblemKind::SkippedEvents, message })
+}
+
+/// Prints the problems of an answer to stderr too if stdout is not for people.
+pub fn repeat_problems(coverage: &Coverage, format: Format, is_quiet: bool) {
+    if matches!(format, Format::Json | Format::Yaml) {
+        print_problems(&coverage.problems, is_quiet);
+    }
+}
+
+/// Prints problems, for commands without any other answer.
+pub fn print_problems(problems: &[Problem], is_quiet: bool) {
+    for problem in problems.iter().filter(|_| !is_quiet) {
+        anstream::eprintln!("editwar: {}", output::clean(&problem.message));
+    }
 }
 
 struct Reader<'p> {
     batches: Vec<Batch<'p>>,
     names: &'p [String],
     progress: Progress,
-    is_whole: bool,
+    problems: Vec<Problem>,
 }
 
 impl files::Consumer for Reader<'_> {
@@ -216,8 +235,8 @@ impl files::Consumer for Reader<'_> {
     }
 
     fn broken(&mut self, error: files::Error) {
-        self.is_whole = false;
-        self.progress.bar.suspend(|| anstream::eprintln!("editwar: {}", output::clean(&error.to_string())));
+        let message = format!("{error}; only what comes before was read");
+        self.problems.push(Problem { kind: ProblemKind::IncompleteInput, message });
     }
 }
 

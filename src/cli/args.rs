@@ -29,13 +29,17 @@ pub struct Args {
 pub enum Command {
     /// Find edit wars in kube-apiserver audit logs.
     ///
-    /// Exit code: 0 if no war was found, 1 if a war was found, 2 on wrong usage or unreadable input.
+    /// Exit code: 0 if no war was found, 1 if a war was found, 2 on wrong usage, or if not everything or nothing was
+    /// looked at: unreadable or incomplete input, a filter that matches nothing, a time range without events.
     #[command(after_help = "Examples:\n  \
         editwar analyze /var/log/kubernetes/audit*.log*\n  \
         oc adm node-logs --role=master --path=kube-apiserver/audit.log | editwar analyze -\n  \
         editwar analyze must-gather/audit_logs -n shop -o json")]
     Analyze(AnalyzeArgs),
     /// Show who writes one object: actors, fields, values, timeline.
+    ///
+    /// Exit code: 0 if there is no war over the object, 1 if there is one, 2 on wrong usage, unreadable or incomplete
+    /// input, or if the object does not occur.
     #[command(after_help = "Examples:\n  \
         editwar who deployment/web -n shop audit.log\n  \
         editwar who deployment/web -n shop --server http://127.0.0.1:8080\n  \
@@ -43,7 +47,8 @@ pub enum Command {
     Who(WhoArgs),
     /// List the wars that a running server knows about.
     ///
-    /// Exit code: 0 if no war was found, 1 if a war was found, 2 if the server cannot be queried.
+    /// Exit code: 0 if no war was found, 1 if a war was found, 2 if the server cannot be queried, has received no
+    /// events, or if the filters match nothing.
     #[command(after_help = "Example:\n  editwar wars --server http://127.0.0.1:8080 -n shop")]
     Wars(WarsArgs),
     /// Replay a log with other limits, and show what they would have paused, and when.

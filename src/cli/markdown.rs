@@ -3,15 +3,17 @@
 
 use std::fmt::Write;
 
-use super::output::{coverage, name, verdict};
+use super::output::{coverage, name, no_war, verdict};
 use super::style::{clean, clock, words};
-use crate::query::views::{Coverage, Field, Participants, Report, War};
+use crate::query::views::{Coverage, Field, Participants, Problem, Report, War};
 
 /// Formats a report.
 pub fn report(report: &Report) -> String {
-    let mut out = String::new();
-    if report.wars.is_empty() {
-        let _ = writeln!(out, "No edit war.\n");
+    let mut out = problems(&report.coverage);
+    if report.wars.is_empty()
+        && let Some(line) = no_war(report)
+    {
+        let _ = writeln!(out, "{}\n", text(&line));
     }
     for war in &report.wars {
         out.push_str(&of_war(war));
@@ -22,7 +24,7 @@ pub fn report(report: &Report) -> String {
 
 /// Formats one object.
 pub fn participants(found: &Participants) -> String {
-    let mut out = String::new();
+    let mut out = problems(&found.coverage);
     if found.wars.is_empty() {
         let _ = writeln!(out, "## {}: no war\n", text(&name(&found.object)));
     }
@@ -38,6 +40,11 @@ pub fn participants(found: &Participants) -> String {
     }
     out.push_str(&footer(&found.coverage));
     out
+}
+
+fn problems(of: &Coverage) -> String {
+    let line = |problem: &Problem| format!("**{}:** {}\n\n", problem.kind.title(), text(&problem.message));
+    of.problems.iter().map(line).collect()
 }
 
 fn of_war(war: &War) -> String {

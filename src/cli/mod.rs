@@ -31,6 +31,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::query::views::Coverage;
+
 /// Runs a command. Data goes to stdout, everything else to stderr.
 pub fn run(args: args::Args) -> ExitCode {
     let outcome: Result<Outcome> = match args.command {
@@ -89,9 +91,9 @@ pub enum Outcome {
 // === impl Outcome ===
 
 impl Outcome {
-    /// Returns the outcome of a search for wars. If not everything could be read, no answer is certain.
-    fn of_search(is_whole: bool, is_war: bool) -> Outcome {
-        if !is_whole {
+    /// Returns the outcome of a search for wars. If not everything was looked at, no answer is certain.
+    fn of_search(coverage: &Coverage, is_war: bool) -> Outcome {
+        if coverage.is_incomplete() {
             Outcome::Unusable
         } else if is_war {
             Outcome::War

@@ -5,14 +5,16 @@
 
 mod coverage;
 mod document;
+mod findings;
 mod participants;
 mod report;
 mod war;
 
 pub use super::style::{Style, clean};
-pub use coverage::coverage;
+pub use coverage::{coverage, problems};
 pub(super) use document::{json, yaml};
 pub use participants::participants;
+pub(super) use report::no_war;
 pub use report::{WhoCommand, report};
 pub(super) use war::verdict;
 pub use war::{name, transitions};

@@ -31,10 +31,10 @@ struct Plugin {
     /// The cluster.
     #[command(flatten)]
     access: Access,
-    /// Namespace of the object. Default: the namespace of the context.
+    /// Show only objects in this namespace. Default: all namespaces, and cluster-scoped objects.
     #[arg(short, long, global = true, value_name = "NAME")]
     namespace: Option<String>,
-    /// Show objects in all namespaces, and cluster-scoped objects.
+    /// Show objects in all namespaces, which is the default.
     #[arg(short = 'A', long, global = true, conflicts_with = "namespace")]
     all_namespaces: bool,
     /// Command to run.
@@ -98,31 +98,16 @@ fn with_hint(error: anyhow::Error) -> anyhow::Error {
 impl Plugin {
     fn run(self) -> Result<Outcome> {
         let target = ServerTarget::In(self.access.clone());
-        let namespace = |plugin: &Plugin| -> Result<Option<String>> {
-            match (&plugin.namespace, plugin.all_namespaces) {
-                (Some(namespace), _) => Ok(Some(namespace.clone())),
-                (None, true) => Ok(None),
-                (None, false) => {
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                    Ok(Some(runtime.block_on(plugin.access.connect())?.1))
-                }
-            }
-        };
+        let namespace = self.namespace.as_deref();
         match &self.command {
             None => {
                 let which = Which { cluster: None, actor: None, all: false, since: None, output: Format::Table };
-                wars::list(&which, namespace(&self)?.as_deref(), &target)
+                wars::list(&which, namespace, &target)
             }
-            Some(Command::Wars(which)) => wars::list(which, namespace(&self)?.as_deref(), &target),
+            Some(Command::Wars(which)) => wars::list(which, namespace, &target),
             Some(Command::Who { object, cluster, timeline_limit, output }) => {
-                let namespace = namespace(&self)?;
-                let args = who_args(object, namespace.as_deref(), cluster.as_deref(), *timeline_limit, *output)?;
-                who::answer(&args, Some(target)).with_context(|| match namespace {
-                    Some(namespace) => {
-                        format!("{object} in namespace {namespace} (use -n for another namespace, or -A for all)")
-                    }
-                    None => object.clone(),
-                })
+                let args = who_args(object, namespace, cluster.as_deref(), *timeline_limit, *output)?;
+                who::answer(&args, Some(target))
             }
             Some(Command::Doctor(look)) => doctor::look(look, &self.access, &target),
             Some(Command::Analyze(args)) => analyze::run(args),
@@ -210,14 +195,9 @@ fn objects(words: &[String]) -> Vec<String> {
         port_forward: words.iter().any(|word| word == "--port-forward"),
     };
     let ask = async {
-        let namespace = match value("--namespace", "-n") {
-            Some(namespace) => namespace,
-            None => access.connect().await?.1,
-        };
-        let all = words.iter().any(|word| word == "-A" || word == "--all-namespaces");
+        let namespace = value("--namespace", "-n");
         let server = ServerTarget::In(access).open().await?;
-        let namespace = (!all).then_some(namespace.as_str());
-        let path = with_query("/api/v1/wars", &[("all", Some("true")), ("namespace", namespace)]);
+        let path = with_query("/api/v1/wars", &[("all", Some("true")), ("namespace", namespace.as_deref())]);
         let report: Report = server.get(&path).await?;
         anyhow::Ok(
             report.wars.iter().map(|war| format!("{}/{}", war.object.kind.to_lowercase(), war.object.name)).collect(),

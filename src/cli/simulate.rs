@@ -79,15 +79,16 @@ pub fn run(args: &SimulateArgs) -> Result<Outcome> {
     let config = args.log.config()?;
     let policies = policies(args, &config.policy())?;
     let limits: Vec<Limits> = policies.iter().map(|p| p.limits.clone()).collect();
-    let (pipelines, is_whole) = analyze::read_into(&args.inputs, &args.log, &config, policies)?;
+    let (pipelines, problems) = analyze::read_into(&args.inputs, &args.log, &config, policies)?;
     let classes = config.classes();
     let scenarios = pipelines
         .iter()
         .zip(&limits)
         .map(|(pipeline, limits)| scenario(&Reporter { pipeline, classes: &classes }, limits, args.min_confidence));
     let stats = pipelines[0].stats();
-    let simulation =
-        Simulation { scenarios: scenarios.collect(), coverage: Coverage::from(&stats), stats: StatsView::from(&stats) };
+    let mut coverage = Coverage::from(&stats).within(pipelines[0].range());
+    coverage.problems.extend(problems);
+    let simulation = Simulation { scenarios: scenarios.collect(), coverage, stats: StatsView::from(&stats) };
     let mut stdout = anstream::stdout().lock();
     match args.log.output {
         Format::Json => write!(stdout, "{}", output::json(&simulation)?)?,
@@ -98,12 +99,12 @@ pub fn run(args: &SimulateArgs) -> Result<Outcome> {
         }
     }
     stdout.flush()?;
-    analyze::summary(&stats, args.log.quiet);
+    analyze::repeat_problems(&simulation.coverage, args.log.output, args.log.quiet);
     let hits = &simulation.scenarios[0].objects;
     if let Some(path) = &args.junit {
-        std::fs::write(path, junit(hits)).with_context(|| path.display().to_string())?;
+        std::fs::write(path, junit(hits, &simulation.coverage)).with_context(|| path.display().to_string())?;
     }
-    Ok(Outcome::of_search(is_whole, !hits.is_empty()))
+    Ok(Outcome::of_search(&simulation.coverage, !hits.is_empty()))
 }
 
 /// Returns all combinations of the given limits.
@@ -199,7 +200,10 @@ fn hit(key: &ObjectKey, state: &ObjectState, war: &WarAssessment<'_>) -> Hit {
 }
 
 fn table(simulation: &Simulation, style: output::Style) -> String {
-    let mut out = String::new();
+    let mut out = output::problems(&simulation.coverage, style);
+    if !out.is_empty() {
+        out.push('\n');
+    }
     let mut table = style.table();
     table.set_header(["LIMITS", "PAUSE AFTER", "QUIET", "THRASHING", "PAUSED", "RETAKES SPARED", "NEEDLESS PAUSES"]);
     for scenario in &simulation.scenarios {
@@ -246,10 +250,20 @@ fn table(simulation: &Simulation, style: output::Style) -> String {
     out
 }
 
-/// Formats a JUnit report: a failed test for each object, or a single passing test.
-fn junit(hits: &[Hit]) -> String {
+/// Formats a JUnit report: a failed test for each object, or a single passing test; and an error for each reason why wars
+/// may be missing.
+fn junit(hits: &[Hit], coverage: &Coverage) -> String {
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-    let _ = writeln!(out, "<testsuite name=\"editwar\" tests=\"{}\" failures=\"{}\">", hits.len().max(1), hits.len());
+    let (failures, errors) = (hits.len(), coverage.problems.len());
+    let tests = (failures + errors).max(1);
+    let _ = writeln!(out, "<testsuite name=\"editwar\" tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\">");
+    for problem in &coverage.problems {
+        let (title, message) = (xml(problem.kind.title()), xml(&problem.message));
+        let _ = writeln!(
+            out,
+            "  <testcase classname=\"editwar\" name=\"the log was read\">\n    <error message=\"{title}: {message}\"/>\n  </testcase>"
+        );
+    }
     for hit in hits {
         let name = xml(&output::name(&hit.object));
         let message = format!(
@@ -265,7 +279,7 @@ fn junit(hits: &[Hit]) -> String {
             xml(&message)
         );
     }
-    if hits.is_empty() {
+    if tests == 1 && failures + errors == 0 {
         let _ = writeln!(out, "  <testcase classname=\"editwar\" name=\"no war over any object\"/>");
     }
     out.push_str("</testsuite>\n");

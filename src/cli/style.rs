@@ -65,6 +65,22 @@ impl Style {
         if self.is_coloured { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
+    /// Wraps text to the width of the terminal, with an indent. Words are not split.
+    pub(super) fn wrapped(self, text: &str, indent: usize) -> String {
+        let width = usize::from(self.width).saturating_sub(indent).max(20);
+        let mut lines: Vec<String> = Vec::new();
+        for word in text.split(' ') {
+            match lines.last_mut() {
+                Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                    line.push(' ');
+                    line.push_str(word);
+                }
+                _ => lines.push(word.to_owned()),
+            }
+        }
+        lines.iter().map(|line| format!("{:indent$}{line}\n", "")).collect()
+    }
+
     pub(super) fn bold(self, text: &str) -> String {
         if self.is_coloured { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
     }

@@ -63,5 +63,5 @@ pub fn list(which: &Which, namespace: Option<&str>, target: &ServerTarget) -> Re
     let parameters = [("all", Some(all.as_str())), ("namespace", namespace), ("cluster", cluster), ("actor", actor)];
     let report: Report = ask(target, with_query("/api/v1/wars", &parameters))?;
     analyze::print(&report, &target.who_command(), which.output)?;
-    Ok(if report.wars.iter().any(|war| war.thrashing_events > 0) { Outcome::War } else { Outcome::Calm })
+    Ok(Outcome::of_search(&report.coverage, report.wars.iter().any(|war| war.is_loud())))
 }

@@ -3,12 +3,13 @@
 use std::io::Write;
 
 use anyhow::{Result, bail};
+use hyper::StatusCode;
 
 use super::args::{Format, WhoArgs};
 use super::connection::ServerTarget;
 use super::{Outcome, analyze, markdown, output};
 use crate::detect::policy::{Policy, Target};
-use crate::query::client::with_query;
+use crate::query::client::{Error, with_query};
 use crate::query::reporter::Reporter;
 use crate::query::views::{Filter, Participants};
 
@@ -26,8 +27,8 @@ pub fn run(args: &WhoArgs) -> Result<Outcome> {
 /// As for [`run`].
 pub fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
     let (kind, name) = analyze::kind_and_name(&args.object)?;
-    let (found, is_whole) = match (server, args.inputs.is_empty()) {
-        (Some(server), true) => (from_server(args, &server, &kind, &name)?, true),
+    let found = match (server, args.inputs.is_empty()) {
+        (Some(server), true) => from_server(args, &server, &kind, &name)?,
         _ => from_files(args, &kind, &name)?,
     };
     let mut stdout = anstream::stdout().lock();
@@ -41,7 +42,8 @@ pub fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
         }
     }
     stdout.flush()?;
-    Ok(Outcome::of_search(is_whole, found.wars.iter().any(|war| war.is_loud())))
+    analyze::repeat_problems(&found.coverage, args.log.output, args.log.quiet);
+    Ok(Outcome::of_search(&found.coverage, found.wars.iter().any(|war| war.is_loud())))
 }
 
 /// Queries a server for the participants of an object.
@@ -55,17 +57,22 @@ fn from_server(args: &WhoArgs, server: &ServerTarget, kind: &str, name: &str) ->
         ("since", args.log.since.as_deref()),
     ];
     let path = with_query("/api/v1/participants", &parameters);
-    runtime.block_on(async { Ok(server.open().await?.get(&path).await?) })
+    let found = runtime.block_on(async { Ok::<_, anyhow::Error>(server.open().await?.get(&path).await) })?;
+    match found {
+        // The message names what was asked for, and the URL adds nothing to it.
+        Err(Error::Refused { status: StatusCode::NOT_FOUND, message, .. }) => bail!("{}: {message}", args.object),
+        found => Ok(found?),
+    }
 }
 
-fn from_files(args: &WhoArgs, kind: &str, name: &str) -> Result<(Participants, bool)> {
+fn from_files(args: &WhoArgs, kind: &str, name: &str) -> Result<Participants> {
     if args.inputs.is_empty() {
         bail!("no input: give audit logs to read, or a running server with --server URL");
     }
     let target = Target { kind: kind.to_owned(), name: name.to_owned(), namespace: args.namespace.clone() };
     let config = args.log.config()?;
     let policy = Policy { history_of: Some(target), ..config.policy() };
-    let (pipeline, is_whole) = analyze::read(&args.inputs, &args.log, &config, policy)?;
+    let (pipeline, problems) = analyze::read(&args.inputs, &args.log, &config, policy)?;
     let filter = Filter {
         kind: Some(kind.to_owned()),
         name: Some(name.to_owned()),
@@ -75,7 +82,13 @@ fn from_files(args: &WhoArgs, kind: &str, name: &str) -> Result<(Participants, b
     let classes = config.classes();
     let lens = Reporter { pipeline: &pipeline, classes: &classes };
     match lens.find(&filter) {
-        Ok(found) => Ok((found, is_whole)),
-        Err(why) => bail!("{}: {why}", args.object),
+        Ok(mut found) => {
+            found.coverage.problems.extend(problems);
+            Ok(found)
+        }
+        Err(why) => {
+            analyze::print_problems(&problems, args.log.quiet);
+            bail!("{}: {why}", args.object)
+        }
     }
 }

@@ -96,6 +96,11 @@ const SHORT_NAMES: &[(&str, &str)] = &[
     ("svc", "services"),
 ];
 
+/// Returns the resource with this short name, or the input itself.
+pub fn without_short_name(typed: &str) -> &str {
+    SHORT_NAMES.iter().find(|(short, _)| *short == typed).map_or(typed, |(_, full)| full)
+}
+
 /// Whether a user's input (`deploy`, `Deployment`, `deployments.apps`, …) refers to this resource or kind.
 pub fn matches_input(typed: &str, group: &str, resource: &str, kind: &str) -> bool {
     let typed = typed.to_ascii_lowercase();
@@ -107,7 +112,7 @@ pub fn matches_input(typed: &str, group: &str, resource: &str, kind: &str) -> bo
         let wanted = wanted.strip_prefix("v1.").unwrap_or(wanted);
         wanted == group || (group.starts_with(wanted) && group[wanted.len()..].starts_with('.'))
     });
-    let name = SHORT_NAMES.iter().find(|(short, _)| *short == name).map_or(name, |(_, full)| full);
+    let name = without_short_name(name);
     is_group && (name == resource || name.eq_ignore_ascii_case(kind) || format!("{name}s") == resource)
 }
 

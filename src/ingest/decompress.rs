@@ -61,9 +61,21 @@ struct LimitedReader<R> {
     given: u64,
 }
 
+/// Says in plain words what is wrong with a gzip stream.
+fn explained(error: io::Error) -> io::Error {
+    let text = match error.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            "the compressed data ends too early: the file was cut off, or it is still being written".to_owned()
+        }
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => format!("the compressed data is damaged ({error})"),
+        _ => return error,
+    };
+    io::Error::new(error.kind(), text)
+}
+
 impl<R: Read> Read for LimitedReader<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
+        let n = self.inner.read(buf).map_err(explained)?;
         self.given += n as u64;
         let taken = self.taken.load(Ordering::Relaxed).max(1);
         if self.given > FREE_BYTES && self.given / taken > RATIO_MAX {

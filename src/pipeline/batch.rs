@@ -83,7 +83,7 @@ impl<'p> Batch<'p> {
         counters.requests += chunk.reads;
         counters.reads += chunk.reads;
         for (reason, (count, position)) in &chunk.malformed {
-            self.stats.malformed(reason, *count, before + position);
+            self.stats.malformed(reason, *count, self.source, before + position);
         }
         self.pipeline.clocks.detect_future_record(chunk.events.iter().filter_map(Event::at));
         chunk.events.chunks(WINDOW).for_each(|events| self.window(events));

@@ -97,9 +97,10 @@ pub(super) fn identity(hasher: &RandomState, object: u64, write: &Write<'_>, omi
     let mut hasher = hasher.build_hasher();
     hasher.write_u64(object);
     hasher.write_i64(event.received.unwrap_or(i64::MIN));
-    hasher.write_u32(u32::from(code) << 16 | (event.stage as u32) << 8 | event.verb as u32);
-    // The lengths, so that no text can continue in the next one.
-    texts.iter().for_each(|text| hasher.write_usize(text.len()));
+    // The lengths, so that no text can continue in the next one. No text is as long as 4 GiB.
+    let [id, uri, subresource, user, impersonated] = texts.map(|text| text.len() as u64);
+    let status = u64::from(code) << 16 | (event.stage as u64) << 8 | event.verb as u64;
+    [status << 32 | id, uri << 32 | subresource, user << 32 | impersonated].iter().for_each(|n| hasher.write_u64(*n));
     texts.iter().filter(|text| !text.is_empty()).for_each(|text| hasher.write(text.as_bytes()));
     hasher.write(body);
     hasher.finish()

@@ -61,6 +61,11 @@ impl Pipeline {
         Pipeline { range, ..self }
     }
 
+    /// Returns the range of event times that is processed.
+    pub fn range(&self) -> TimeRange {
+        self.range
+    }
+
     /// Returns the policy in force.
     pub fn policy(&self) -> &Policy {
         &self.policy

@@ -52,8 +52,19 @@ pub struct Stats {
     pub truncated: u64,
     /// Times of the first and the last write.
     pub span: Option<(Micros, Micros)>,
-    /// Malformed events by reason: how many, and the position of the first.
-    pub malformed: BTreeMap<&'static str, (u64, u64)>,
+    /// Malformed events by reason.
+    pub malformed: BTreeMap<&'static str, Malformed>,
+}
+
+/// Events that cannot be read, for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// Number of events.
+    pub count: u64,
+    /// The source of the first of them.
+    pub source: String,
+    /// The position of the first of them in its source: the number of the line, or of the event in an EventList.
+    pub position: u64,
 }
 
 // === impl Stats ===
@@ -83,14 +94,19 @@ impl Stats {
             self.span(first);
             self.span(last);
         }
-        for (reason, (count, position)) in &other.malformed {
-            self.malformed.entry(reason).or_insert((0, *position)).0 += count;
+        for (reason, Malformed { count, source, position }) in &other.malformed {
+            self.add_malformed(reason, *count, source, *position);
         }
     }
 
-    pub(super) fn malformed(&mut self, reason: &'static str, count: u64, position: u64) {
+    pub(super) fn malformed(&mut self, reason: &'static str, count: u64, source: &str, position: u64) {
         self.counters.malformed += count;
-        self.malformed.entry(reason).or_insert((0, position)).0 += count;
+        self.add_malformed(reason, count, source, position);
+    }
+
+    fn add_malformed(&mut self, reason: &'static str, count: u64, source: &str, position: u64) {
+        let first = || Malformed { count: 0, source: source.to_owned(), position };
+        self.malformed.entry(reason).or_insert_with(first).count += count;
     }
 
     pub(super) fn not_a_write(&mut self, why: NotAWrite) {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::history::{self, History};
 use super::reply::{Failure, json};
 use super::route::Call;
-use super::views::{Filter, Object, Participants, Party, TimelineEntry, TransitionView, time_option};
+use super::views::{Filter, Object, Participants, Party, Report, TimelineEntry, TransitionView, time_option};
 use crate::audit::event::Micros;
 use crate::detect::verdict::State;
 use crate::journal;
@@ -56,9 +56,15 @@ struct JournalQuery<'a> {
     _permit: MutexGuard<'a, ()>,
 }
 
+/// Returns the wall clock.
+fn now() -> Micros {
+    jiff::Timestamp::now().as_microsecond()
+}
+
 pub(super) fn wars(call: &Call<'_>) -> Result<Reply, Failure> {
     let filter = Filter { bytes_max: call.api.report_bytes_max(), ..call.parameters.filter()? };
-    Ok(json(&call.api.reporter().report(&filter)))
+    let report = call.api.reporter().report(&filter);
+    Ok(json(&Report { coverage: report.coverage.live(now()), ..report }))
 }
 
 pub(super) fn find(call: &Call<'_>) -> Result<Reply, Failure> {
@@ -107,6 +113,7 @@ fn look(call: &Call<'_>, query: Option<&JournalQuery<'_>>, key: &ObjectKey) -> R
         Some(query) => query.history(call).participants(key).map_err(unreadable)?,
         None => call.api.reporter().participants(key),
     };
+    let found = found.map(|found| Participants { coverage: found.coverage.live(now()), ..found });
     found.ok_or_else(|| Failure::new(StatusCode::NOT_FOUND, "editwar has seen no write to this object"))
 }
 

@@ -5,12 +5,13 @@
 
 mod fields;
 mod findings;
+mod matches;
 mod neighbours;
 mod party;
 mod remedies;
 mod war;
 
-use super::views::{Coverage, Filter, Object, Participants, Party, Report, StatsView, TimelineEntry, War};
+use super::views::{Coverage, Filter, Object, Participants, Party, ProblemKind, Report, StatsView, TimelineEntry, War};
 use crate::detect::actor_class::ActorClassifier;
 use crate::detect::assessment::{Assessment, WarAssessment};
 use crate::detect::object::ObjectState;
@@ -34,8 +35,15 @@ impl Reporter<'_> {
     /// Returns the report on all objects that match the filter.
     pub fn report(&self, filter: &Filter) -> Report {
         let stats = self.pipeline.stats();
-        let mut report =
-            Report { stats: StatsView::from(&stats), coverage: Coverage::from(&stats), ..Report::default() };
+        let mut report = Report {
+            matched: matches::count(self.pipeline, filter),
+            stats: StatsView::from(&stats),
+            coverage: Coverage::from(&stats).within(self.pipeline.range()),
+            ..Report::default()
+        };
+        if report.matched.objects == 0 && !filter.is_any() && !report.coverage.is_incomplete() {
+            report.coverage.add_problem(ProblemKind::NoMatch, matches::explain(self.pipeline, filter));
+        }
         let mut bytes = 0;
         for key in self.most_urgent(filter, &mut report.omitted) {
             if filter.bytes_max.is_some_and(|max| bytes >= max) {
@@ -148,14 +156,17 @@ impl Reporter<'_> {
             let history = state.history().into_iter().flat_map(|c| c.records());
             Participants {
                 state: wars.first().map_or(State::Calm, |w| w.state),
-                object,
                 wars,
-                cooperation: findings::cooperations(&Object::of(key, state), state, false),
+                hot_loops: findings::hot_loops(&object, state, limits),
+                contention: findings::contention(&object, state, limits),
+                flapping: findings::flapping(&object, state, limits),
+                cooperation: findings::cooperations(&object, state, false),
                 actors,
                 timeline: history.map(TimelineEntry::of).collect(),
                 complete_since: None,
                 transitions: Vec::new(),
-                coverage: Coverage::from(&self.pipeline.stats()),
+                object,
+                coverage: Coverage::from(&self.pipeline.stats()).within(self.pipeline.range()),
             }
         })?;
         neighbours::add(self.pipeline, self.classes, found.wars.iter_mut());
@@ -183,11 +194,7 @@ impl Reporter<'_> {
         keys.dedup();
         match keys.as_slice() {
             [key] => Ok(key.clone()),
-            [] => {
-                let events = self.pipeline.stats().counters.events;
-                let scope = filter.namespace.as_ref().map(|n| format!(" in namespace {n}")).unwrap_or_default();
-                Err(format!("none of the {events} events is about this object{scope}"))
-            }
+            [] => Err(matches::explain(self.pipeline, filter)),
             several => {
                 let names: Vec<String> = several.iter().take(10).map(typed).collect();
                 Err(format!("several objects match, choose one: {}", names.join("; ")))

@@ -16,11 +16,11 @@ pub mod time_option;
 mod value;
 mod war;
 
-pub use coverage::{Coverage, Gap, Levels, SourceView, StatsView, WrongClock};
+pub use coverage::{Coverage, Gap, Levels, Problem, ProblemKind, SourceView, StatsView, WrongClock};
 pub use filter::Filter;
 pub use findings::{Contender, Contention, Cooperation, Flapping, HotLoop};
 pub use object::Object;
 pub use participants::{ChangeView, Participants, TimelineEntry, TransitionView, Transitions};
-pub use report::Report;
+pub use report::{Matched, Report};
 pub(super) use value::{is_cut, json_of};
 pub use war::{Dependent, Field, OtherWriter, Party, Remedy, Value, War};

@@ -269,9 +269,9 @@ impl Metrics {
         for (outcome, now, then) in outcomes(&stats.counters, &last_stats.counters) {
             self.events.with_label_values(&[outcome]).inc_by(now.saturating_sub(then));
         }
-        for (reason, (now, _)) in &stats.malformed {
-            let then = last_stats.malformed.get(reason).map_or(0, |(n, _)| *n);
-            self.malformed.with_label_values(&[*reason]).inc_by(now.saturating_sub(then));
+        for (reason, now) in &stats.malformed {
+            let then = last_stats.malformed.get(reason).map_or(0, |then| then.count);
+            self.malformed.with_label_values(&[*reason]).inc_by(now.count.saturating_sub(then));
         }
         self.evicted.inc_by(stats.counters.evicted.saturating_sub(last_stats.counters.evicted));
         for (reclaimable, now) in pipeline.table().reclaimed() {

@@ -3,6 +3,9 @@
 /// Returns whether `text` matches `pattern`. `*` matches any run of characters, including none; every other character
 /// matches itself.
 pub fn is_match(pattern: &str, text: &str) -> bool {
+    if pattern == "*" {
+        return true;
+    }
     let mut parts = pattern.split('*');
     let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
     let mut is_open = false;

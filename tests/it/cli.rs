@@ -77,6 +77,56 @@ fn analyze_says_that_there_is_no_war_and_exits_0() {
 }
 
 #[test]
+fn a_filter_that_matches_nothing_exits_2_and_names_the_nearest() {
+    let log = fixture("hpa-vs-applier");
+    for (arguments, expected) in [
+        (&["-n", "shpo"][..], r#"no object in namespace "shpo"; did you mean "shop"?"#),
+        (
+            &["-n", "nosuch"],
+            r#"no object in namespace "nosuch"; there are these namespaces: "kube-node-lease", "kube-system", "shop""#,
+        ),
+        (&["deploymint/web"], r#"no object of kind "deploymint"; did you mean "deployments.apps"?"#),
+        (&["deployment/wbe", "-n", "shop"], r#"no deployment named "wbe" in namespace shop; did you mean "web"?"#),
+        (&["--actor", "autopilto"], r#"did you mean "system:serviceaccount:openshift-cnv:virt-platform-autopilot"?"#),
+        (
+            &["--since", "2027-01-01T00:00:00Z"],
+            "no event is within the given times; the events are from 2026-11-23T01:56:08",
+        ),
+        (
+            &["--until", "2026-01-01T00:00:00Z"],
+            "no event is within the given times; the events are from 2026-11-23T01:56:08",
+        ),
+    ] {
+        let (code, out, err) = run(&[&["analyze", &log], arguments].concat(), None);
+        assert_eq!((code, err.as_str()), (2, ""), "{arguments:?}: {out}");
+        let line = out.split("\n\n").next().unwrap().replace('\n', " ");
+        assert!(line.starts_with("Nothing was looked at: ") && line.contains(expected), "{arguments:?}: {out}");
+        assert!(!out.contains("No edit war"), "{out}");
+        let (code, out, _) = run(&[&["analyze", &log, "-o", "json"], arguments].concat(), None);
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let problem = &report["coverage"]["problems"][0];
+        assert_eq!(code, 2);
+        assert!(problem["message"].as_str().unwrap().contains(expected), "{problem}");
+    }
+    // The counts are those of what matches.
+    let (code, out, _) = run(&["analyze", &log, "-n", "kube-system"], None);
+    assert!(code == 0 && out.starts_with("No edit war: 204 writes to 3 objects.\n"), "{out}");
+}
+
+#[test]
+fn who_names_findings_that_are_not_wars_and_what_to_do() {
+    for (recording, object, expected) in [
+        ("conflict-storm", "cm/storm-counters", "311 requests failed with a conflict (409)"),
+        ("flapping-webhook", "cm/guarded", "admission alternately accepted (29) and rejected (29) requests of alice"),
+    ] {
+        let (code, out, _) = run(&["who", object, "-n", "war", &fixture(recording)], None);
+        let text = out.replace('\n', " ");
+        assert!(code == 0 && text.contains(": no war, but: ") && text.contains(expected), "{out}");
+        assert!(text.contains("To do: ") && text.contains("last at 02:0"), "{out}");
+    }
+}
+
+#[test]
 fn json_and_yaml_have_the_same_content() {
     let (_, json, _) = run(&["analyze", "-o", "json", &fixture("oddities")], None);
     let (_, yaml, _) = run(&["analyze", "-o", "yaml", &fixture("oddities")], None);
@@ -114,7 +164,7 @@ fn filters_select_wars_by_object_actor_and_time() {
         (code, names.join(" "))
     };
     assert_eq!(wars(&[]), (1, "ann fin imp mixed mixed mixed phoenix rep sec twotools".into()));
-    assert_eq!(wars(&["-n", "shop"]), (0, String::new()));
+    assert_eq!(wars(&["-n", "kube-system"]), (0, String::new()));
     assert_eq!(wars(&["cm/ann"]), (1, "ann".into()));
     assert_eq!(wars(&["hpa/mixed"]), (1, "mixed".into()));
     assert_eq!(wars(&["--object", "Secret/sec"]), (1, "sec".into()));
@@ -151,7 +201,10 @@ fn who_lists_the_choices_if_the_name_is_ambiguous() {
     assert!(err.contains("choose one: configmaps/kube-root-ca.crt -n "), "{err}");
     let (code, _, err) = run(&["who", "deploy/nothing", &fixture("setup")], None);
     assert_eq!(code, 2);
-    assert!(err.contains("none of the 78 events"), "{err}");
+    assert_eq!(
+        err,
+        "editwar: deploy/nothing: no object of kind \"deploy\"; there are 5 kinds, such as \"clusterrolebindings.rbac.authorization.k8s.io\", \"configmaps\", \"leases.coordination.k8s.io\"\n"
+    );
 }
 
 #[test]
@@ -213,12 +266,15 @@ fn unreadable_lines_are_counted_and_the_rest_is_analyzed() {
     assert_eq!((code, report["wars"][0]["retakes"].as_u64()), (1, Some(72)), "{err}");
     assert_eq!(err.lines().count(), 1, "{err}");
     for reason in [
-        "not_json 2 (first at line 1)",
-        "truncated 3 (first at line 3)",
-        "invalid_utf8 1 (first at line 6)",
-        "too_long 1 (first at line 7)",
+        "2 not_json (first: FILE:1)",
+        "3 truncated (first: FILE:3)",
+        "1 invalid_utf8 (first: FILE:6)",
+        "1 too_long (first: FILE:7)",
     ] {
-        assert!(err.contains(reason), "{reason} is missing: {err}");
+        let reason = reason.replace("FILE", path.to_str().unwrap());
+        assert!(err.contains(&reason), "{reason} is missing: {err}");
+        let told = &report["coverage"]["problems"][0];
+        assert!(told["kind"] == "skipped_events" && told["message"].as_str().unwrap().contains(&reason), "{told}");
     }
 }
 
@@ -269,8 +325,25 @@ fn a_damaged_file_is_read_up_to_the_damage() {
     let path = folder.join("audit.log.gz");
     std::fs::write(&path, &whole[..whole.len() * 3 / 4]).unwrap();
     let (code, out, err) = run(&["analyze", path.to_str().unwrap()], None);
-    assert_eq!(code, 2, "not all of it was seen");
-    assert!(out.contains("ConfigMap war/app-config") && err.contains("audit.log.gz"), "{out}{err}");
+    assert_eq!((code, err.as_str()), (2, ""), "not all of it was read");
+    let told = format!("Incomplete: {}: the compressed data ends too early: ", path.display());
+    assert!(out.replace('\n', " ").starts_with(&told) && out.contains("ConfigMap war/app-config"), "{out}");
+    // Without the war, that is no all-clear either.
+    let (code, out, _) = run(&["analyze", "-n", "kube-system", path.to_str().unwrap()], None);
+    assert!(code == 2 && out.contains("\n\nNo edit war in what was read: "), "{out}");
+    let (_, out, err) = run(&["analyze", "-o", "json", path.to_str().unwrap()], None);
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["coverage"]["problems"][0]["kind"], "incomplete_input");
+    assert!(err.contains("ends too early"), "{err}");
+    let (_, out, _) = run(&["analyze", "-o", "markdown", path.to_str().unwrap()], None);
+    assert!(out.starts_with("**Incomplete:** "), "{out}");
+    let junit = folder.join("junit.xml");
+    let (code, _, _) = run(&["simulate", path.to_str().unwrap(), "--junit", junit.to_str().unwrap()], None);
+    let report = std::fs::read_to_string(&junit).unwrap();
+    assert!(
+        code == 2 && report.contains("errors=\"2\"") && report.contains("<error message=\"Incomplete: "),
+        "{report}"
+    );
 }
 
 #[test]
@@ -366,7 +439,7 @@ fn the_number_of_workers_does_not_change_verdicts() {
         broken[at] = b'\n';
     }
     let of = |workers| run(&["analyze", "--all", "-o", "json", "--workers", workers, "-"], Some(&broken));
-    assert!(of("1").2.contains("skipped"), "{}", of("1").2);
+    assert!(of("1").2.contains("cannot be read"), "{}", of("1").2);
     assert_eq!(of("8"), of("1"));
 }
 

@@ -78,15 +78,15 @@ fn kubectl_editwar_queries_the_server_in_the_cluster() {
     let report: serde_json::Value = serde_json::from_slice(&wars.stdout).unwrap();
     assert_eq!(report["wars"][0]["object"]["name"], "web");
 
-    // The context's namespace is `default`, in which there is no war.
-    let calm = kubectl("alice", &["editwar"]);
-    assert_eq!(calm.status.code(), Some(0), "{}", text(&calm.stderr));
-    let elsewhere = kubectl("alice", &["editwar", "who", "deployment/web"]);
-    let said = text(&elsewhere.stderr);
-    assert!(
-        elsewhere.status.code() == Some(2) && said.contains("in namespace default") && said.contains("-A"),
-        "{said}"
-    );
+    // The context's namespace is `default`, but all namespaces are searched.
+    let all = kubectl("alice", &["editwar"]);
+    assert!(all.status.code() == Some(1) && text(&all.stdout).contains("shop/web"), "{all:?}");
+    let who = kubectl("alice", &["editwar", "who", "deployment/web"]);
+    assert!(who.status.code() == Some(1) && text(&who.stdout).contains("spec.replicas"), "{who:?}");
+    // A namespace that does not occur is no all-clear.
+    let elsewhere = kubectl("alice", &["editwar", "-n", "shpo"]);
+    let said = text(&elsewhere.stdout);
+    assert!(elsewhere.status.code() == Some(2) && said.contains("did you mean \"shop\"?"), "{said}");
 
     // kubectl's flags, after the command.
     let config = api.kubeconfig("bob").display().to_string();

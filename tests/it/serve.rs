@@ -361,7 +361,10 @@ fn who_queries_a_running_server() {
     assert!(out.contains("ConfigMap war/wh: sustained") && out.contains("alice") && out.contains("bob"), "{out}");
     let (code, _, err) = who(&["cm/other", "-n", "war"]);
     assert_eq!(code, 2);
-    assert!(err.contains("none of"), "{err}");
+    assert!(
+        err.starts_with("editwar: cm/other: no cm named \"other\" in namespace war; there are these names: "),
+        "{err}"
+    );
     let (code, _, err) = who(&["cm/wh", "--server", "http://127.0.0.1:1"]);
     assert_eq!(code, 2);
     assert!(err.contains("check that `editwar serve` is running there"), "{err}");

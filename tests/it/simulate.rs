@@ -110,7 +110,7 @@ fn simulate_exits_1_and_writes_junit_for_a_war() {
     assert_eq!(code, 1);
     assert!(out.contains("ConfigMap war/app-config"), "{out}");
     let xml = std::fs::read_to_string(&report).unwrap();
-    assert!(xml.contains(r#"<testsuite name="editwar" tests="1" failures="1">"#), "{xml}");
+    assert!(xml.contains(r#"<testsuite name="editwar" tests="1" failures="1" errors="0">"#), "{xml}");
     assert!(xml.contains(r#"name="no war over ConfigMap war/app-config""#), "{xml}");
     assert!(xml.contains("72 retakes") && xml.contains("alice and bob"), "{xml}");
 

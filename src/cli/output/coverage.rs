@@ -2,8 +2,19 @@
 
 use std::fmt::Write;
 
-use crate::cli::style::{clean, clock};
+use crate::cli::style::{Style, clean, clock};
 use crate::query::views::{Coverage, WrongClock};
+
+/// Formats why an answer may be wrong or empty although there is a war. It comes before everything else.
+pub fn problems(coverage: &Coverage, style: Style) -> String {
+    let mut out = String::new();
+    for problem in &coverage.problems {
+        let title = problem.kind.title();
+        let text = style.wrapped(&format!("{title}: {}", clean(&problem.message)), 0);
+        out.push_str(&text.replacen(title, &style.bold(title), 1));
+    }
+    out
+}
 
 /// Formats what a report is based on: sources, time range, gaps, and how complete the events are.
 pub fn coverage(coverage: &Coverage) -> String {

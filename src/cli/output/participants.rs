@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use comfy_table::{Attribute, Cell, Table};
 
-use super::coverage::coverage;
+use super::coverage::{coverage, problems};
+use super::findings::findings;
 use super::war::{name, shown_state, value_text, verdict};
 use crate::cli::style::{Style, clean, clock, is_by, json_text, words};
 use crate::cli::timeline_chart;
@@ -12,11 +13,17 @@ use crate::query::views::{Coverage, Participants, Party, TimelineEntry, War};
 
 /// Formats the result of `who`, with the last `writes_max` writes of the timeline, or all if it is 0.
 pub fn participants(found: &Participants, writes_max: usize, style: Style) -> String {
-    let mut out = String::new();
+    let mut out = problems(&found.coverage, style);
+    if !out.is_empty() {
+        out.push('\n');
+    }
     let title = name(&found.object);
     if found.wars.is_empty() {
-        let _ = writeln!(out, "{}: no war", style.bold(&title));
+        let has_findings = found.contention.is_some() || !found.hot_loops.is_empty() || !found.flapping.is_empty();
+        let verdict = if has_findings { "no war, but:" } else { "no war" };
+        let _ = writeln!(out, "{}: {verdict}", style.bold(&title));
     }
+    out.push_str(&findings(&found.flapping, &found.contention, &found.hot_loops, style));
     for (index, war) in found.wars.iter().enumerate() {
         if index > 0 {
             out.push('\n');
@@ -34,7 +41,7 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
             words(war.cause.as_str())
         );
         for sentence in &war.evidence {
-            out.push_str(&wrapped(&clean(sentence), 2, style));
+            out.push_str(&style.wrapped(&clean(sentence), 2));
         }
         for field in &war.fields {
             let _ = writeln!(out, "\n{} ({} retakes)", style.bold(&clean(&field.path)), field.retakes);
@@ -52,7 +59,7 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
     for known in &found.cooperation {
         let actors: Vec<String> = known.actors.iter().map(|actor| style.actor(actor)).collect();
         let text = format!("by design: {} write {}: {}", actors.join(" and "), known.fields.join(", "), known.reason);
-        out.push_str(&wrapped(&clean(&text), 2, style));
+        out.push_str(&style.wrapped(&clean(&text), 2));
     }
     let is_party = |p: &&Party| found.wars.iter().flat_map(|w| &w.parties).any(|q| q.actor == p.actor);
     let (parties, others): (Vec<_>, Vec<_>) = found.actors.iter().partition(is_party);
@@ -103,22 +110,6 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
     }
     let _ = write!(out, "\n{}", coverage(&found.coverage));
     out
-}
-
-/// Wraps text to the width of the terminal, with an indent. Words are not split.
-fn wrapped(text: &str, indent: usize, style: Style) -> String {
-    let width = usize::from(style.width).saturating_sub(indent).max(20);
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines.iter().map(|line| format!("{:indent$}{line}\n", "")).collect()
 }
 
 fn remedies(war: &War, style: Style) -> String {

@@ -5,12 +5,12 @@ use std::fmt::Write;
 
 use comfy_table::{Attribute, Cell, Color, ColumnConstraint, Table, Width};
 
-use super::coverage::coverage;
+use super::coverage::{coverage, problems};
+use super::findings::{excess, findings};
 use super::war::{name, shown_state, value_text, verdict};
-use crate::audit::event::Micros;
 use crate::cli::style::{Style, clean, clock};
 use crate::detect::verdict::State;
-use crate::query::views::{Coverage, Field, Object, Report, War};
+use crate::query::views::{Coverage, Field, Object, ProblemKind, Report, War};
 use crate::util::shell::quoted;
 
 /// Below this width, wars are listed one below the other, since table columns would be too narrow.
@@ -33,15 +33,14 @@ impl Default for WhoCommand {
 
 /// Formats the report of `analyze`.
 pub fn report(report: &Report, who: &WhoCommand, style: Style) -> String {
-    let mut out = String::new();
+    let mut out = problems(&report.coverage, style);
     let undecided = report.wars.iter().filter(|war| war.is_undecided()).count();
-    if undecided == report.wars.len() {
-        let stats = &report.stats.counters;
-        let (writes, objects) = (stats.writes, stats.objects);
-        let _ = match undecided {
-            0 => writeln!(out, "No edit war: {writes} writes to {objects} objects."),
-            _ => writeln!(out, "No edit war with known fields: {writes} writes to {objects} objects."),
-        };
+    if undecided == report.wars.len()
+        && let Some(line) = no_war(report)
+    {
+        let _ = writeln!(out, "{}{line}", if out.is_empty() { "" } else { "\n" });
+    } else if !out.is_empty() && !report.wars.is_empty() {
+        out.push('\n');
     }
     if !report.wars.is_empty() {
         if style.width < STACKED_BELOW {
@@ -61,65 +60,33 @@ pub fn report(report: &Report, who: &WhoCommand, style: Style) -> String {
              To decide, log them at level Request or higher: editwar setup policy"
         );
     }
-    let line = |out: &mut String, title: &str, text: String| {
-        let _ = writeln!(out, "{} {text}", style.bold(title));
-    };
-    let others = report.flapping.len() + report.contention.len() + report.hot_loops.len() + report.cooperation.len();
-    if others > 0 {
-        let _ = writeln!(out);
-    }
-    for flapping in &report.flapping {
-        let text = format!(
-            "{}: requests of {} were alternately accepted ({}) and rejected ({}) by {}: {}",
-            name(&flapping.object),
-            style.actor(&flapping.actor),
-            flapping.accepted,
-            flapping.rejected,
-            clean(&flapping.by),
-            clean(&flapping.message)
-        );
-        line(&mut out, "Flapping admission", text);
-    }
-    for contention in &report.contention {
-        let who: Vec<String> =
-            contention.parties.iter().map(|p| format!("{} {}", style.actor(&p.actor), p.conflicts)).collect();
-        let text = format!(
-            "{}: {} conflicts in {} ({})",
-            name(&contention.object),
-            contention.stale + contention.apply_conflicts,
-            span(contention.since, contention.until),
-            who.join(", ")
-        );
-        line(&mut out, "Contention", text);
-    }
-    for hot in &report.hot_loops {
-        let mut what = Vec::new();
-        if hot.writes > 0 {
-            what.push(format!("wrote {} times", hot.writes));
-        }
-        if hot.no_ops > 0 {
-            what.push(format!("sent {} requests that changed nothing", hot.no_ops));
-        }
-        let (actor, what) = (style.actor(&hot.actor), what.join(" and "));
-        line(&mut out, "Hot loop", format!("{}: {actor} {what}, {}", name(&hot.object), hot.rate()));
-    }
-    for found in &report.cooperation {
-        let actors: Vec<String> = found.actors.iter().map(|actor| style.actor(actor)).collect();
-        let text = format!(
-            "{}: {} times in {} ({}); not a war: {}",
-            name(&found.object),
-            found.times,
-            span(found.since, found.until),
-            actors.join(", "),
-            clean(&found.reason)
-        );
-        line(&mut out, &capitalised(found.excess.as_deref().unwrap_or(&found.name)), text);
+    let findings = findings(&report.flapping, &report.contention, &report.hot_loops, style);
+    let excesses: String = report.cooperation.iter().map(|found| excess(found, style)).collect();
+    if !findings.is_empty() || !excesses.is_empty() {
+        let _ = write!(out, "\n{findings}{excesses}");
     }
     let _ = write!(out, "\n{}", coverage(&report.coverage));
     if let Some(war) = report.wars.first() {
         let _ = writeln!(out, "For details and remedies, run: {}", who_command(war, who, &report.coverage));
     }
     out
+}
+
+/// Returns the sentence for a report without wars, or `None` if nothing was looked at.
+pub(in crate::cli) fn no_war(report: &Report) -> Option<String> {
+    let kinds = report.coverage.problems.iter().map(|problem| problem.kind);
+    if kinds.clone().any(|kind| matches!(kind, ProblemKind::NoMatch | ProblemKind::NoEvents)) {
+        return None;
+    }
+    let with_fields = if report.wars.is_empty() { "" } else { " with known fields" };
+    let in_part = if kinds.clone().any(ProblemKind::is_blocking) { " in what was read" } else { "" };
+    let (writes, objects) = (counted(report.matched.writes, "write"), counted(report.matched.objects, "object"));
+    Some(format!("No edit war{with_fields}{in_part}: {writes} to {objects}."))
+}
+
+/// Formats a number of things: `1 write`, `2 writes`.
+fn counted(count: u64, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 /// Returns the command that shows more about a war.
@@ -217,18 +184,4 @@ fn fought_over(field: &Field, style: Style) -> String {
     let more = if values.len() > shown { " ⇄ …" } else { "" };
     values.truncate(shown);
     format!("{} {}{more}", clean(path), values.join(" ⇄ ")).trim_end().to_owned()
-}
-
-fn capitalised(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
-}
-
-fn span(since: Micros, until: Micros) -> String {
-    let seconds = (until - since) / 1_000_000;
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        _ => format!("{} h", seconds / 3600),
-    }
 }

@@ -5,12 +5,21 @@ use serde::{Deserialize, Serialize};
 
 use super::{time, time_option};
 use crate::audit::event::Micros;
-use crate::pipeline::coverage;
 use crate::pipeline::stats::{Counters, Stats};
+use crate::pipeline::{TimeRange, coverage};
+
+/// Time without events after which a server says so. Reads count as events, and a cluster is never silent for so long: its
+/// components renew Leases every few seconds.
+const STALE_AFTER: Micros = 5 * 60 * 1_000_000;
+/// Time without events after which a source is believed to be gone for good, as when a control plane node is replaced.
+const GONE_AFTER: Micros = 24 * 3600 * 1_000_000;
 
 /// The times and sources that an answer is based on, and their audit levels.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Coverage {
+    /// Why the answer may be wrong or empty although there is a war. Empty if there is no such reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
     /// Files, or addresses of API servers.
     pub sources: Vec<SourceView>,
     /// The time of the first event of any source.
@@ -30,6 +39,33 @@ pub struct Coverage {
     /// Sources with writes whose times are implausible.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wrong_clocks: Vec<WrongClock>,
+}
+
+/// A reason why an answer may be wrong or empty although there is a war.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// What is wrong.
+    pub kind: ProblemKind,
+    /// What is wrong and what to do, as one or more sentences.
+    pub message: String,
+}
+
+/// What is wrong with the data that an answer is based on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemKind {
+    /// No object or actor matches the filter.
+    NoMatch,
+    /// No event is within the time range.
+    NoEvents,
+    /// An input could not be read to its end.
+    IncompleteInput,
+    /// Some events could not be read.
+    SkippedEvents,
+    /// No event has arrived for a while.
+    StaleEvents,
+    /// One source has sent no event for a while, although others have.
+    SilentSource,
 }
 
 /// A source with writes whose times are implausible. Live, such a write counts with its time of arrival; in a log, with
@@ -101,6 +137,24 @@ pub struct StatsView {
     pub last: Option<Micros>,
 }
 
+// === impl ProblemKind ===
+
+impl ProblemKind {
+    /// Whether nothing, or not everything, was looked at, so that an answer without wars means nothing.
+    pub fn is_blocking(self) -> bool {
+        matches!(self, ProblemKind::NoMatch | ProblemKind::NoEvents | ProblemKind::IncompleteInput)
+    }
+
+    /// Returns the word before the message.
+    pub fn title(self) -> &'static str {
+        match self {
+            ProblemKind::NoMatch | ProblemKind::NoEvents => "Nothing was looked at",
+            ProblemKind::IncompleteInput | ProblemKind::SkippedEvents | ProblemKind::SilentSource => "Incomplete",
+            ProblemKind::StaleEvents => "Out of date",
+        }
+    }
+}
+
 // === impl StatsView ===
 
 impl From<&Stats> for StatsView {
@@ -110,6 +164,54 @@ impl From<&Stats> for StatsView {
 }
 
 // === impl Coverage ===
+
+impl Coverage {
+    /// Adds a problem.
+    pub fn add_problem(&mut self, kind: ProblemKind, message: String) {
+        self.problems.push(Problem { kind, message });
+    }
+
+    /// Adds a problem if no event is within a range of times.
+    pub(crate) fn within(mut self, range: TimeRange) -> Coverage {
+        let (Some(first), Some(last)) = (self.first, self.last) else { return self };
+        if last < range.since || first >= range.until {
+            let (first, last) = (time::text(first), time::text(last));
+            let message = format!("no event is within the given times; the events are from {first} to {last}");
+            self.add_problem(ProblemKind::NoEvents, message);
+        }
+        self
+    }
+
+    /// Adds the problems of a server that receives events as they happen, as of `now`.
+    pub(in crate::query) fn live(mut self, now: Micros) -> Coverage {
+        let Some(last) = self.last else {
+            let message = "no audit event has arrived yet; to find out why, run: editwar doctor".to_owned();
+            self.add_problem(ProblemKind::NoEvents, message);
+            return self;
+        };
+        if now - last > STALE_AFTER {
+            let message = format!("no audit event since {}; to find out why, run: editwar doctor", time::text(last));
+            self.add_problem(ProblemKind::StaleEvents, message);
+        }
+        let silent = self.sources.iter().filter(|source| (STALE_AFTER..GONE_AFTER).contains(&(last - source.last)));
+        let messages: Vec<String> = silent
+            .map(|source| {
+                format!(
+                    "no audit event from {} since {}, although there are others",
+                    source.source,
+                    time::text(source.last)
+                )
+            })
+            .collect();
+        messages.into_iter().for_each(|message| self.add_problem(ProblemKind::SilentSource, message));
+        self
+    }
+
+    /// Whether nothing, or not everything, was looked at, so that an answer without wars means nothing.
+    pub fn is_incomplete(&self) -> bool {
+        self.problems.iter().any(|problem| problem.kind.is_blocking())
+    }
+}
 
 impl From<&Stats> for Coverage {
     fn from(stats: &Stats) -> Coverage {
@@ -126,6 +228,7 @@ impl From<&Stats> for Coverage {
         let all = stats.coverage.all();
         let [metadata, request, request_response] = stats.levels;
         Coverage {
+            problems: Vec::new(),
             sources: stats.coverage.sources().filter_map(source).collect(),
             first: all.ends().map(|(first, _)| first),
             last: all.ends().map(|(_, last)| last),

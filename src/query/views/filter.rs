@@ -28,9 +28,28 @@ pub struct Filter {
 // === impl Filter ===
 
 impl Filter {
+    /// Whether every object of every actor matches.
+    pub(in crate::query) fn is_any(&self) -> bool {
+        [&self.namespace, &self.kind, &self.name, &self.cluster, &self.actor].into_iter().all(Option::is_none)
+    }
+
     /// Whether an object matches if only its name is known.
     pub(in crate::query) fn is_name(&self, key: &ObjectKey) -> bool {
-        self.is_object(&Object::named(key, None))
+        self.is_key(key, None)
+    }
+
+    /// Whether an object with this kind, if it is known, matches. Like [`Filter::is_object`], but cheap enough to call
+    /// for each of a million objects.
+    pub(in crate::query) fn is_key(&self, key: &ObjectKey, kind: Option<&str>) -> bool {
+        let object = key.object();
+        let is = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|w| w == is);
+        is(&self.namespace, object.namespace)
+            && is(&self.name, object.name)
+            && is(&self.cluster, key.cluster())
+            && self.kind.as_deref().is_none_or(|typed| {
+                let kind = kind.or(resource_kind::built_in(object.group, object.resource)).unwrap_or(object.resource);
+                resource_kind::matches_input(typed, object.group, object.resource, kind)
+            })
     }
 
     pub(in crate::query) fn is_object(&self, object: &Object) -> bool {

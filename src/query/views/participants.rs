@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::coverage::Coverage;
-use super::findings::Cooperation;
+use super::findings::{Contention, Cooperation, Flapping, HotLoop};
 use super::object::Object;
 use super::value::json_of;
 use super::war::{Party, War};
@@ -25,6 +25,15 @@ pub struct Participants {
     pub state: State,
     /// The wars over it, the worst first: one for each group of fields with the same parties.
     pub wars: Vec<War>,
+    /// Actors that write it far too often.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hot_loops: Vec<HotLoop>,
+    /// Its clients whose requests fail with conflicts, if there are many of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contention: Option<Contention>,
+    /// Writers whose requests admission alternately accepts and rejects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flapping: Vec<Flapping>,
     /// Co-operations of its actors.
     #[serde(default)]
     pub cooperation: Vec<Cooperation>,

@@ -10,6 +10,9 @@ use super::war::War;
 /// Everything that was found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
+    /// What the filter lets through.
+    #[serde(default)]
+    pub matched: Matched,
     /// Objects that are fought over, the worst first.
     pub wars: Vec<War>,
     /// Number of objects, the least urgent ones, that are left out because of `limit` or because the answer would be
@@ -30,6 +33,15 @@ pub struct Report {
     pub coverage: Coverage,
     /// Counts of events and requests.
     pub stats: StatsView,
+}
+
+/// What a filter lets through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Matched {
+    /// Objects in memory that match. With a filter by actor, those that the actor wrote.
+    pub objects: u64,
+    /// Writes to these objects. With a filter by actor, those of the actor.
+    pub writes: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]

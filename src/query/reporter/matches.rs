@@ -1,0 +1,148 @@
+//! What a filter lets through, and what was probably meant if that is nothing.
+
+use std::collections::BTreeSet;
+
+use crate::detect::object::ObjectState;
+use crate::detect::resource_kind;
+use crate::detect::writer_stats::WriterStats;
+use crate::pipeline::Pipeline;
+use crate::pipeline::key::ObjectKey;
+use crate::query::views::{Filter, Matched};
+
+/// Candidates that are named.
+const CANDIDATES: usize = 3;
+/// Values of one criterion that are compared. Comparing more would take longer than a query should.
+const VALUES_MAX: usize = 100_000;
+/// Minimum similarity (Jaro-Winkler) of a candidate.
+const SIMILAR: f64 = 0.75;
+
+/// A criterion of a filter, in the order in which criteria narrow a search.
+#[derive(Clone, Copy)]
+enum Criterion {
+    Cluster,
+    Namespace,
+    Kind,
+    Name,
+    Actor,
+}
+
+/// Counts the objects and writes that a filter lets through.
+pub(super) fn count(pipeline: &Pipeline, filter: &Filter) -> Matched {
+    if filter.is_any() {
+        let counters = pipeline.stats().counters;
+        return Matched { objects: counters.objects, writes: counters.writes };
+    }
+    let writes = pipeline.table().select(|key, state| matching_writes(filter, key, state));
+    Matched { objects: writes.len() as u64, writes: writes.into_iter().sum() }
+}
+
+/// Explains why a filter lets nothing through, and names the values that are most similar to the one that does not
+/// occur: `no object in namespace "shopp"; did you mean "shop"?`
+pub(super) fn explain(pipeline: &Pipeline, filter: &Filter) -> String {
+    let mut narrowed = Filter::default();
+    for criterion in [Criterion::Cluster, Criterion::Namespace, Criterion::Kind, Criterion::Name, Criterion::Actor] {
+        let before = narrowed.clone();
+        let Some(wanted) = criterion.narrow(&mut narrowed, filter) else { continue };
+        if count(pipeline, &narrowed).objects > 0 {
+            continue;
+        }
+        let values = pipeline.table().select(|key, state| {
+            matching_writes(&before, key, state)?;
+            Some(criterion.values(key, state))
+        });
+        let seen: BTreeSet<String> = values.into_iter().flatten().take(VALUES_MAX).collect();
+        return criterion.message(&wanted, &before, &seen);
+    }
+    "no object matches".to_owned()
+}
+
+/// Returns how similar a value, or a part of it, is to the one that a user typed: from 0 to 1.
+fn likeness(typed: &str, value: &str) -> f64 {
+    let parts = value.split([':', '/', '.']).chain(value.split([':', '/', '.', '-'])).chain([value]);
+    let is_part = value.contains(typed) || (value.len() > 2 && typed.contains(value));
+    let of_part = |part: &str| {
+        let is_typo = typed.len() > 2 && strsim::damerau_levenshtein(typed, part) == 1;
+        strsim::jaro_winkler(typed, part).max(if is_typo { 0.9 } else { 0.0 })
+    };
+    parts.map(of_part).fold(if is_part { SIMILAR } else { 0.0 }, f64::max)
+}
+
+/// Returns the number of writes to an object that a filter lets through, or `None` if the object does not match.
+fn matching_writes(filter: &Filter, key: &ObjectKey, state: &ObjectState) -> Option<u64> {
+    if !filter.is_key(key, state.kind().map(AsRef::as_ref)) {
+        return None;
+    }
+    let is_meant = |writer: &&WriterStats| filter.is_actor(std::iter::once(&*writer.client.actor));
+    let mut writers = state.writers().iter().filter(is_meant).peekable();
+    // An object whose requests all failed has no writers.
+    if filter.actor.is_some() {
+        writers.peek()?;
+    }
+    Some(writers.map(|writer| u64::from(writer.writes())).sum())
+}
+
+// === impl Criterion ===
+
+impl Criterion {
+    /// Copies this criterion of `from`, and returns its value, if it is set.
+    fn narrow(self, filter: &mut Filter, from: &Filter) -> Option<String> {
+        let (to, from) = match self {
+            Criterion::Cluster => (&mut filter.cluster, &from.cluster),
+            Criterion::Namespace => (&mut filter.namespace, &from.namespace),
+            Criterion::Kind => (&mut filter.kind, &from.kind),
+            Criterion::Name => (&mut filter.name, &from.name),
+            Criterion::Actor => (&mut filter.actor, &from.actor),
+        };
+        to.clone_from(from);
+        from.clone()
+    }
+
+    /// Returns the values of this criterion that match an object.
+    fn values(self, key: &ObjectKey, state: &ObjectState) -> Vec<String> {
+        let object = key.object();
+        match self {
+            Criterion::Cluster => vec![key.cluster().to_owned()],
+            Criterion::Namespace => vec![object.namespace.to_owned()],
+            Criterion::Kind if object.group.is_empty() => vec![object.resource.to_owned()],
+            Criterion::Kind => vec![format!("{}.{}", object.resource, object.group)],
+            Criterion::Name => vec![object.name.to_owned()],
+            Criterion::Actor => state.writers().iter().map(|writer| writer.client.actor.to_string()).collect(),
+        }
+    }
+
+    fn message(self, wanted: &str, before: &Filter, seen: &BTreeSet<String>) -> String {
+        let in_namespace = before.namespace.as_ref().map(|n| format!(" in namespace {n}")).unwrap_or_default();
+        let (what, plural) = match self {
+            Criterion::Cluster => (format!("no object of cluster {wanted:?}"), "clusters"),
+            Criterion::Namespace => (format!("no object in namespace {wanted:?}"), "namespaces"),
+            Criterion::Kind => (format!("no object of kind {wanted:?}{in_namespace}"), "kinds"),
+            Criterion::Name => {
+                let kind = before.kind.as_deref().unwrap_or("object");
+                (format!("no {kind} named {wanted:?}{in_namespace}"), "names")
+            }
+            Criterion::Actor => {
+                (format!("no write by an actor whose name contains {wanted:?}{in_namespace}"), "actors")
+            }
+        };
+        let seen: Vec<&str> = seen.iter().map(String::as_str).filter(|value| !value.is_empty()).collect();
+        let typed = if matches!(self, Criterion::Kind) { resource_kind::without_short_name(wanted) } else { wanted };
+        let mut similar: Vec<(f64, &str)> = seen.iter().map(|value| (likeness(typed, value), *value)).collect();
+        similar.retain(|(likeness, _)| *likeness >= SIMILAR);
+        similar.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let quoted = |values: &mut dyn Iterator<Item = &str>| {
+            let quoted: Vec<String> = values.take(CANDIDATES).map(|value| format!("{value:?}")).collect();
+            quoted.join(", ")
+        };
+        if !similar.is_empty() {
+            return format!("{what}; did you mean {}?", quoted(&mut similar.iter().map(|(_, value)| *value)));
+        }
+        match seen.len() {
+            0 => format!("{what}, nor any other"),
+            1 => format!("{what}; there is only {}", quoted(&mut seen.into_iter())),
+            more if more > CANDIDATES => {
+                format!("{what}; there are {more} {plural}, such as {}", quoted(&mut seen.into_iter()))
+            }
+            _ => format!("{what}; there are these {plural}: {}", quoted(&mut seen.into_iter())),
+        }
+    }
+}
