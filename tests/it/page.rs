@@ -48,6 +48,21 @@ fn the_page_shows_a_war_and_its_remedies() {
 }
 
 #[test]
+fn the_page_gives_no_all_clear_without_events_and_names_other_findings() {
+    let Some(browser) = browser() else { return };
+    let server = Server::start(&[]);
+    let empty = dom(&browser, &server.url("/"));
+    assert!(empty.contains("Nothing was looked at: ") && empty.contains("no audit event has arrived yet"), "{empty}");
+    assert!(!empty.contains("No edit war"), "{empty}");
+    server.post_log("conflict-storm");
+    // The recording is older than five minutes.
+    let list = dom(&browser, &server.url("/"));
+    assert!(list.contains("1 edit war") && list.contains("Out of date: ") && list.contains("no audit event since"), "{list}");
+    let one = dom(&browser, &server.url("/#configmaps/war/storm-counters"));
+    assert!(one.contains("No war over this object.") && one.contains("<h3>Contention</h3>"), "{one}");
+}
+
+#[test]
 fn event_text_is_escaped_on_the_page() {
     let Some(browser) = browser() else { return };
     let server = Server::start(&[]);

@@ -76,20 +76,37 @@ function question() {
 function list(report) {
   const { wars } = report;
   return [
-    el("h2", {}, wars.length ? plural(wars.length, "edit war") : "No edit war"),
+    problems(report.coverage),
+    wars.length ? el("h2", {}, plural(wars.length, "edit war")) : isBlocked(report.coverage) ? null : el("h2", {}, "No edit war"),
     wars.length ? table(["object", "fought over", "parties", "since", "retakes", "state"], wars.map(row), [4]) : null,
-    wars.length ? null : el("p", { class: "lead" }, nothing(report.stats)),
+    wars.length || isBlocked(report.coverage) ? null : el("p", { class: "lead" }, nothing(report.matched)),
+    findings(report.flapping, report.hot_loops, report.contention),
+  ];
+}
+
+// Shows the findings other than wars.
+function findings(flapping, hotLoops, contention) {
+  return [
     section("Flapping admission", ["object", "writer", "rejected by", "message", "accepted", "rejected"],
-      report.flapping.map((f) => [link(f.object), short(f.actor), f.by, f.message, `${f.accepted}`, `${f.rejected}`]), [4, 5]),
+      flapping.map((f) => [link(f.object), short(f.actor), f.by, f.message, `${f.accepted}`, `${f.rejected}`]), [4, 5]),
     section("Hot loops", ["object", "actor", "writes", "no-ops", "per minute"],
-      report.hot_loops.map((h) => [link(h.object), short(h.actor), `${h.writes}`, `${h.no_ops}`, h.per_minute.toFixed(1)]), [2, 3, 4]),
+      hotLoops.map((h) => [link(h.object), short(h.actor), `${h.writes}`, `${h.no_ops}`, h.per_minute?.toFixed(1) ?? ""]), [2, 3, 4]),
     section("Contention", ["object", "stale writes", "rejected applies", "losers (times)"],
-      report.contention.map((c) => [link(c.object), `${c.stale}`, `${c.apply_conflicts}`,
+      contention.map((c) => [link(c.object), `${c.stale}`, `${c.apply_conflicts}`,
         c.parties.filter((p) => p.conflicts).map((p) => `${short(p.actor)} (${p.conflicts})`).join(", ")]), [1, 2]),
   ];
 }
 
-const nothing = (stats) => `${plural(stats.writes, "write")} to ${plural(stats.objects, "object")}. No actor retakes a field from another one.`;
+// Whether nothing, or not everything, was looked at, so that an answer without wars means nothing.
+const isBlocked = (coverage) =>
+  (coverage.problems ?? []).some((p) => ["no_match", "no_events", "incomplete_input"].includes(p.kind));
+
+// Shows why the answer may be empty although there is a war.
+const problems = (coverage) => (coverage.problems ?? []).map((p) =>
+  el("p", { class: "problem" }, el("strong", {}, `${PROBLEMS[p.kind] ?? "Incomplete"}: `), p.message));
+const PROBLEMS = { no_match: "Nothing was looked at", no_events: "Nothing was looked at", stale_events: "Out of date" };
+
+const nothing = (matched) => `${plural(matched.writes, "write")} to ${plural(matched.objects, "object")}. No actor retakes a field from another one.`;
 
 function row(war) {
   const field = war.fields[0];
@@ -125,8 +142,10 @@ function table(head, rows, numbers = []) {
 
 function one(found) {
   return [
+    problems(found.coverage),
     el("h2", {}, title(found.object)),
     found.wars.length ? found.wars.map((war) => over(found, war)) : el("p", { class: "lead" }, "No war over this object."),
+    findings(found.flapping ?? [], found.hot_loops ?? [], found.contention ? [found.contention] : []),
     found.cooperation?.map((c) => el("p", { class: "dim" }, `By design: ${c.actors.join(" and ")} write ${c.fields.join(", ")}: ${c.reason}.`)),
     section("Writers", ["actor", "class", "writes", "no-ops", "retakes", "field managers", "from", "first", "last"],
       found.actors.map((a) => [a.actor, words(a.role), `${a.writes}`, `${a.no_ops}`, `${a.retakes}`, a.field_managers.join(", "),
@@ -236,6 +255,7 @@ function based(coverage) {
 // === the page
 
 let last = "";
+let asOf = "";
 async function refresh() {
   const status = document.getElementById("status");
   try {
@@ -251,11 +271,14 @@ async function refresh() {
       document.title = at ? plain(`${title(answer.object)} · editwar`) : answer.wars.length ? `(${answer.wars.length}) editwar` : "editwar";
       last = now;
     }
-    status.textContent = `as of ${clock(answer.coverage.last) || "no event yet"}`;
-    status.className = "";
+    asOf = clock(answer.coverage.last) || "no event yet";
+    status.textContent = `as of ${asOf}`;
+    status.className = main.className = "";
   } catch (error) {
-    status.textContent = plain(`error: ${error.message}`);
+    // What is shown stays, but it is no longer current.
+    status.textContent = plain(`error: ${error.message}` + (last ? `; what is shown is as of ${asOf}` : ""));
     status.className = "bad";
+    main.className = "outdated";
   }
 }
 
