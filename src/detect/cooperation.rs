@@ -250,7 +250,12 @@ impl ResourcePattern {
             ResourcePattern::Wildcard { pattern, .. } if **pattern == *ANY => true,
             ResourcePattern::Wildcard { pattern, .. } if group.is_empty() => is_match(pattern, resource),
             ResourcePattern::Wildcard { pattern, suffix } => {
-                let is_possible = suffix.len() > group.len() || group.ends_with(&**suffix);
+                // Whether the name ends with the suffix. This excludes nearly all resources without building the name.
+                let is_possible = match suffix.strip_suffix(group) {
+                    Some("") => true,
+                    Some(rest) => rest.strip_suffix('.').is_some_and(|rest| resource.ends_with(rest)),
+                    None => group.ends_with(&**suffix),
+                };
                 is_possible && is_match(pattern, &format!("{resource}.{group}"))
             }
         }

@@ -19,6 +19,10 @@ pub struct ObjectSlot<'k> {
     pub(super) hash: u64,
 }
 
+/// Half of a hash whose halves are equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HalfHash(u32);
+
 /// Separates the parts of a key. No name contains it.
 const SEPARATOR: u8 = 0;
 
@@ -112,9 +116,24 @@ impl<'k> ObjectSlot<'k> {
     }
 }
 
-/// Returns the hash of an object's names.
+/// Returns the hash of an object's names. Both halves are equal, so that an object can keep it in four bytes: there can be
+/// a million objects, and few of them with the same hash do no harm.
 fn hash(hasher: &RandomState, parts: &[&str; 5]) -> u64 {
     let mut hasher = hasher.build_hasher();
     parts.iter().for_each(|part| hasher.write(part.as_bytes()));
-    hasher.finish()
+    HalfHash::of(hasher.finish()).whole()
+}
+
+// === impl HalfHash ===
+
+impl HalfHash {
+    /// Returns the lower half of a hash.
+    pub(super) fn of(hash: u64) -> HalfHash {
+        HalfHash(hash as u32)
+    }
+
+    /// Returns the hash of which both halves are this one.
+    pub(super) fn whole(self) -> u64 {
+        u64::from(self.0) << 32 | u64::from(self.0)
+    }
 }

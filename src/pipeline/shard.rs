@@ -6,7 +6,7 @@ use std::hint::black_box;
 use hashbrown::{HashTable, hash_table};
 use smallvec::SmallVec;
 
-use super::key::{ObjectKey, ObjectSlot};
+use super::key::{HalfHash, ObjectKey, ObjectSlot};
 use super::transition::Transition;
 use crate::audit::event::Micros;
 use crate::detect::object::ObjectState;
@@ -22,11 +22,11 @@ const FINALIZED_AT_ONCE: usize = 64;
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) key: ObjectKey,
-    /// The hash of the key, which the table needs again when it grows.
-    hash: u64,
+    /// Half of the key's hash, which the table needs again when it grows.
+    hash: HalfHash,
     pub(super) state: ObjectState,
     /// The bytes that the table counts for this object.
-    pub(super) counted: usize,
+    pub(super) counted: u32,
 }
 
 /// Deadlines of evicted objects that may accumulate before they are searched for and removed.
@@ -75,7 +75,7 @@ pub(super) struct Finalized {
 
 /// Returns the objects with this hash. The table alone finds others too, also of other clusters: it compares a few bits.
 fn with_hash(objects: &mut HashTable<Box<Object>>, hash: u64) -> impl Iterator<Item = &mut Box<Object>> {
-    objects.iter_hash_mut(hash).filter(move |object| object.hash == hash)
+    objects.iter_hash_mut(hash).filter(move |object| object.hash.whole() == hash)
 }
 
 // === impl Object ===
@@ -85,9 +85,9 @@ impl Object {
     pub(super) fn recount(&mut self) -> isize {
         let is_notable = self.state.history().is_some() || self.state.failures().is_some();
         let name = self.key.as_ref().len() + ENTRY_BYTES;
-        let before = self.counted;
-        self.counted = self.state.bytes() + name * if is_notable { 2 } else { 1 };
-        self.counted.wrapping_sub(before) as isize
+        let bytes = self.state.bytes() + name * if is_notable { 2 } else { 1 };
+        let before = std::mem::replace(&mut self.counted, u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.counted as isize - before as isize
     }
 
     /// Prefetches the memory that a request about this object needs: reads it without using it.
@@ -106,10 +106,11 @@ impl Shard {
 
     /// Returns the object at this slot, and creates it if necessary. Returns `None` if the slot's names are not valid.
     pub(super) fn entry(&mut self, slot: &ObjectSlot<'_>, at: Micros) -> Option<Entry<'_>> {
-        Some(match self.objects.entry(slot.hash, |object| object.key.is_of(slot), |object| object.hash) {
+        Some(match self.objects.entry(slot.hash, |object| object.key.is_of(slot), |object| object.hash.whole()) {
             hash_table::Entry::Occupied(found) => Entry { object: found.into_mut(), is_new: false },
             hash_table::Entry::Vacant(vacant) => {
-                let new = Object { key: slot.key()?, hash: slot.hash, state: ObjectState::new(at), counted: 0 };
+                let new =
+                    Object { key: slot.key()?, hash: HalfHash::of(slot.hash), state: ObjectState::new(at), counted: 0 };
                 Entry { object: vacant.insert(Box::new(new)).into_mut(), is_new: true }
             }
         })
@@ -224,7 +225,7 @@ impl Shard {
             growth.bytes += object.recount();
             growth.body_bytes += object.state.body_bytes().wrapping_sub(before) as isize;
             if object.state.can_be_finalized() {
-                let hash = object.hash;
+                let hash = object.hash.whole();
                 to_finalize.push((object.key.cluster().to_owned(), hash, object.state.last_at()));
             }
         }

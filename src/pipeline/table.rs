@@ -320,8 +320,9 @@ impl Table {
     }
 
     fn index(&self, hash: u64) -> usize {
-        // The hash table of a shard uses the bits at both ends of the hash.
-        (hash >> 32) as usize & (self.shards.len() - 1)
+        // The hash table of a shard uses the lowest bits of the hash and its highest seven. Both halves are equal, so
+        // these are the bits in the middle of each half.
+        (hash >> 49) as usize & (self.shards.len() - 1)
     }
 
     fn shard(&self, slot: &ObjectSlot<'_>) -> MutexGuard<'_, Shard> {
@@ -346,7 +347,7 @@ impl Table {
                 let is_dropped = is_over(&object.state);
                 if is_dropped {
                     dropped += 1;
-                    bytes += object.counted;
+                    bytes += object.counted as usize;
                     bodies += object.state.body_bytes();
                     self.notable.remove(&object.key);
                 }

@@ -57,7 +57,10 @@ fn the_page_gives_no_all_clear_without_events_and_names_other_findings() {
     server.post_log("conflict-storm");
     // The recording is older than five minutes.
     let list = dom(&browser, &server.url("/"));
-    assert!(list.contains("1 edit war") && list.contains("Out of date: ") && list.contains("no audit event since"), "{list}");
+    assert!(
+        list.contains("1 edit war") && list.contains("Out of date: ") && list.contains("no audit event since"),
+        "{list}"
+    );
     let one = dom(&browser, &server.url("/#configmaps/war/storm-counters"));
     assert!(one.contains("No war over this object.") && one.contains("<h3>Contention</h3>"), "{one}");
 }
