@@ -42,6 +42,7 @@ pub enum Command {
     /// input, or if the object does not occur.
     #[command(after_help = "Examples:\n  \
         editwar who deployment/web -n shop audit.log\n  \
+        editwar who deployment/web -n shop audit.log --timeline\n  \
         editwar who deployment/web -n shop --server http://127.0.0.1:8080\n  \
         editwar who deployment/web -n shop --server http://127.0.0.1:8080 --since 7d    (from the server's journal)")]
     Who(WhoArgs),
@@ -289,12 +290,27 @@ pub struct WhoArgs {
     /// The server.
     #[command(flatten)]
     pub remote: Remote,
-    /// Number of most recent writes to print in the timeline, or 0 for all.
-    #[arg(long, default_value_t = 40, value_name = "N")]
-    pub timeline_limit: usize,
+    /// Print the most recent writes.
+    #[arg(long)]
+    pub timeline: bool,
+    /// Number of most recent writes to print, or 0 for all. Implies --timeline.
+    #[arg(long, value_name = "N")]
+    pub timeline_limit: Option<usize>,
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// Default number of writes in a timeline.
+const TIMELINE_DEFAULT: usize = 40;
+
+// === impl WhoArgs ===
+
+impl WhoArgs {
+    /// Returns the number of writes to print: 0 for all, `None` for no timeline.
+    pub fn timeline_max(&self) -> Option<usize> {
+        self.timeline_limit.or(self.timeline.then_some(TIMELINE_DEFAULT))
+    }
 }
 
 /// Parses the minimum confidence of a pause.

@@ -55,9 +55,12 @@ enum Command {
         /// Cluster of the object, if the server watches several.
         #[arg(long, value_name = "NAME")]
         cluster: Option<String>,
-        /// Number of most recent writes to print in the timeline, or 0 for all.
-        #[arg(long, default_value_t = 40, value_name = "N")]
-        timeline_limit: usize,
+        /// Print the most recent writes.
+        #[arg(long)]
+        timeline: bool,
+        /// Number of most recent writes to print, or 0 for all. Implies --timeline.
+        #[arg(long, value_name = "N")]
+        timeline_limit: Option<usize>,
         /// Output format.
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
@@ -105,8 +108,12 @@ impl Plugin {
                 wars::list(&which, namespace, &target)
             }
             Some(Command::Wars(which)) => wars::list(which, namespace, &target),
-            Some(Command::Who { object, cluster, timeline_limit, output }) => {
-                let args = who_args(object, namespace, cluster.as_deref(), *timeline_limit, *output)?;
+            Some(Command::Who { object, cluster, timeline, timeline_limit, output }) => {
+                let args = WhoArgs {
+                    timeline: *timeline,
+                    timeline_limit: *timeline_limit,
+                    ..who_args(object, namespace, cluster.as_deref(), *output)?
+                };
                 who::answer(&args, Some(target))
             }
             Some(Command::Doctor(look)) => doctor::look(look, &self.access, &target),
@@ -119,17 +126,10 @@ impl Plugin {
 }
 
 /// Returns the equivalent arguments of `editwar who`.
-fn who_args(
-    object: &str,
-    namespace: Option<&str>,
-    cluster: Option<&str>,
-    timeline_limit: usize,
-    output: Format,
-) -> Result<WhoArgs> {
+fn who_args(object: &str, namespace: Option<&str>, cluster: Option<&str>, output: Format) -> Result<WhoArgs> {
     use clap::ValueEnum as _;
-    let limit = timeline_limit.to_string();
     let output = output.to_possible_value().context("every format has a name")?;
-    let mut words = vec!["editwar", "who", "--timeline-limit", &limit, "-o", output.get_name()];
+    let mut words = vec!["editwar", "who", "-o", output.get_name()];
     words.extend(namespace.iter().flat_map(|n| ["-n", n]));
     words.extend(cluster.iter().flat_map(|c| ["--cluster", c]));
     words.extend(["--", object]);

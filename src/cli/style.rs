@@ -11,6 +11,8 @@ use crate::query::views::{TimelineEntry, time};
 
 /// Width if there is no terminal.
 const WIDTH_DEFAULT: u16 = 120;
+/// Below this width, things are listed one below the other, since table columns would be too narrow.
+const STACKED_BELOW: u16 = 110;
 /// Maximum length of a value in a table, in characters.
 const VALUE_CHARS_MAX: usize = 40;
 
@@ -39,6 +41,11 @@ impl Style {
         };
         let is_coloured = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never && stdout.is_terminal();
         Style { width: if is_wide { 1000 } else { width.max(60) }, is_coloured, is_wide }
+    }
+
+    /// Whether tables with many columns would be too narrow.
+    pub(super) fn is_narrow(self) -> bool {
+        self.width < STACKED_BELOW
     }
 
     pub(super) fn table(self) -> Table {

@@ -17,9 +17,8 @@ const TIME_COLUMNS_MIN: usize = 30;
 /// Draws the contested fields of a war. Returns an empty string if there is nothing to draw or not enough space.
 pub fn picture(war: &War, timeline: &[TimelineEntry], coverage: &Coverage, style: Style) -> String {
     let mut out = String::new();
-    let lanes: Vec<&str> = war.parties.iter().take(LANES_MAX).map(|p| p.actor.as_str()).collect();
-    let labels: Vec<String> = lanes.iter().map(|lane| style.actor(lane)).collect();
-    let label_width = labels.iter().map(|l| l.chars().count()).max().unwrap_or(0).min(40);
+    let parties = || war.parties.iter().map(|party| party.actor.as_str());
+    let label_width = parties().map(|party| style.actor(party).chars().count()).max().unwrap_or(0).min(40);
     let width = usize::from(style.width.min(200)).saturating_sub(label_width + 4);
     let times: Vec<Micros> = timeline.iter().map(|m| m.at).filter(|at| *at >= war.since).collect();
     let (Some(from), Some(to)) = (times.iter().min(), times.iter().max()) else { return out };
@@ -31,7 +30,9 @@ pub fn picture(war: &War, timeline: &[TimelineEntry], coverage: &Coverage, style
     let paths = war.fields.iter().map(|f| f.path.as_str()).filter(is_drawn).take(FIELDS_MAX);
     for path in paths {
         let _ = writeln!(out, "\n{}", style.bold(&clean(path)));
-        for (lane, label) in lanes.iter().zip(&labels) {
+        // Only the parties that write this field.
+        let is_drawn = |party: &&str| timeline.iter().any(|m| is_by(party, m) && value_of(m, path).is_some());
+        for lane in parties().filter(is_drawn).take(LANES_MAX) {
             let mut row = scale.row(coverage);
             let writes = timeline.iter().filter(|m| is_by(lane, m));
             for moment in writes {
@@ -39,7 +40,7 @@ pub fn picture(war: &War, timeline: &[TimelineEntry], coverage: &Coverage, style
                     row.put(scale.column(moment.at), &value);
                 }
             }
-            let label: String = label.chars().take(label_width).collect();
+            let label: String = style.actor(lane).chars().take(label_width).collect();
             let _ = writeln!(out, "  {label:label_width$}  {}", row.text());
         }
         let (from, to) = (clock(scale.from), clock(scale.to));

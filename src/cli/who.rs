@@ -38,7 +38,7 @@ pub fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
         Format::Markdown => write!(stdout, "{}", markdown::participants(&found))?,
         Format::Table | Format::Wide => {
             let style = output::Style::of_stdout(args.log.output == Format::Wide);
-            write!(stdout, "{}", output::participants(&found, args.timeline_limit, style))?;
+            write!(stdout, "{}", output::participants(&found, args.timeline_max(), style))?;
         }
     }
     stdout.flush()?;

@@ -175,7 +175,8 @@ fn filters_select_wars_by_object_actor_and_time() {
 
 #[test]
 fn who_separates_parties_from_other_writers_and_prints_writes() {
-    let (code, out, err) = run(&["who", "deployment/web", "-n", "shop", &fixture("hpa-vs-applier")], None);
+    let log = fixture("hpa-vs-applier");
+    let (code, out, err) = run(&["who", "deployment/web", "-n", "shop", &log, "--timeline"], None);
     assert_eq!((code, err.as_str()), (1, ""));
     let (parties, others) = out.split_once("OTHER WRITERS").unwrap();
     assert!(
@@ -185,6 +186,56 @@ fn who_separates_parties_from_other_writers_and_prints_writes() {
     assert!(others.contains("kube-system:deployment-controller"), "{out}");
     assert!(out.contains("spec.replicas 3 → 5") && out.contains("spec.replicas 5 → 3"), "{out}");
     assert!(out.contains("dependent: ReplicaSet shop/web-7d7548795c"), "{out}");
+}
+
+#[test]
+fn who_says_what_is_wrong_since_when_who_and_what_to_do_before_the_evidence() {
+    let object = ["who", "deployment/web", "-n", "shop"];
+    let (_, out, _) = run(&[&object[..], &[&fixture("hpa-vs-applier")]].concat(), None);
+    let mut at = 0;
+    for part in [
+        "Deployment shop/web: ended: deleted, confirmed\n",
+        "  from 2026-11-23 01:56:08Z to 01:58:56Z; 21 retakes, 8.3/min\n",
+        "  spec.replicas\n",
+        "openshift-cnv:virt-platform-autopilot  12 times\n",
+        "kube-system:horizontal-pod-autoscaler  11 times\n",
+        "  Cause: conflicting automation\n",
+        "So that it does not begin again, choose one:\n",
+        " 1. leave spec.replicas to system:serviceaccount:kube-system:horizontal-pod-autoscaler (option C)\n",
+        "To check that it is over:\n",
+        "PARTIES",
+        "OTHER WRITERS",
+        "writes in the timeline; --timeline shows them.\n",
+    ] {
+        at += out[at..].find(part).unwrap_or_else(|| panic!("{part} is missing or too early:\n{out}"));
+    }
+    // Only a timeline has a line for each write.
+    assert!(!out.contains("3 → 5"), "{out}");
+    let (_, all, _) = run(&[&object[..], &["--timeline-limit", "0", &fixture("hpa-vs-applier")]].concat(), None);
+    assert_eq!(all.matches("3 → 5").count(), 11, "{all}");
+}
+
+#[test]
+fn at_80_columns_only_commands_are_longer_and_no_word_is_broken() {
+    for (recording, object, namespace) in [
+        ("hpa-vs-applier", "deployment/web", "shop"),
+        ("oddities", "deployment/mixed", "war"),
+        ("flux-vs-alice", "configmap/app-config", "flux"),
+    ] {
+        let log = fixture(recording);
+        for arguments in [&["analyze", &log][..], &["who", object, "-n", namespace, &log]] {
+            let output =
+                Command::new(env!("CARGO_BIN_EXE_editwar")).args(arguments).env("COLUMNS", "80").output().unwrap();
+            let out = String::from_utf8(output.stdout).unwrap();
+            let is_long =
+                |line: &&str| line.chars().count() > 80 && !line.contains("kubectl ") && !line.contains("editwar ");
+            let long: Vec<&str> = out.lines().filter(is_long).filter(|line| !line.starts_with("Based on ")).collect();
+            assert!(long.is_empty(), "{arguments:?}: {long:#?}");
+            for word in ["openshift-cnv:virt-platform-autopilot", "kube-system:horizontal-pod-autoscaler"] {
+                assert!(recording != "hpa-vs-applier" || out.contains(word), "{word} is broken:\n{out}");
+            }
+        }
+    }
 }
 
 #[test]

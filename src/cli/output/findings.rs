@@ -81,7 +81,10 @@ pub(super) fn excess(found: &Cooperation, style: Style) -> String {
 }
 
 fn finding(title: &str, text: &str, (since, until): (Micros, Micros), advice: &str, style: Style) -> String {
-    let times = format!("Since {}, last at {}, within {}.", clock(since), &clock(until)[11..], duration(since, until));
+    let times = match until - since {
+        0..1_000_000 => format!("At {}.", clock(since)),
+        _ => format!("Since {}, last at {}, within {}.", clock(since), &clock(until)[11..], duration(since, until)),
+    };
     let lines = style.wrapped(&format!("{title} {text}"), 0).replacen(title, &style.bold(title), 1);
     format!("{lines}{}{}", style.wrapped(&times, 2), style.wrapped(&format!("To do: {advice}"), 2))
 }

@@ -6,13 +6,14 @@ use comfy_table::{Attribute, Cell, Table};
 
 use super::coverage::{coverage, problems};
 use super::findings::findings;
-use super::war::{name, shown_state, value_text, verdict};
+use super::war::{counted, fields_name, name, shown_state, times, value_text, verdict};
 use crate::cli::style::{Style, clean, clock, is_by, json_text, words};
 use crate::cli::timeline_chart;
 use crate::query::views::{Coverage, Participants, Party, TimelineEntry, War};
 
-/// Formats the result of `who`, with the last `writes_max` writes of the timeline, or all if it is 0.
-pub fn participants(found: &Participants, writes_max: usize, style: Style) -> String {
+/// Formats the result of `who`: first what is wrong, whether it is going on, since when, who and what to do; then the
+/// evidence. `timeline_max` is the number of most recent writes to show: 0 for all, `None` for no timeline.
+pub fn participants(found: &Participants, timeline_max: Option<usize>, style: Style) -> String {
     let mut out = problems(&found.coverage, style);
     if !out.is_empty() {
         out.push('\n');
@@ -23,106 +24,154 @@ pub fn participants(found: &Participants, writes_max: usize, style: Style) -> St
         let verdict = if has_findings { "no war, but:" } else { "no war" };
         let _ = writeln!(out, "{}: {verdict}", style.bold(&title));
     }
-    out.push_str(&findings(&found.flapping, &found.contention, &found.hot_loops, style));
     for (index, war) in found.wars.iter().enumerate() {
         if index > 0 {
             out.push('\n');
         }
-        let verdict = verdict(war).join(", ");
-        let _ = writeln!(out, "{}: {}", style.bold(&title), style.state(shown_state(war), &verdict));
-        let _ = writeln!(
-            out,
-            "{} retakes ({} reversals) since {}, {}; {} thrashing events; cause: {}",
-            war.retakes,
-            war.reversals,
-            clock(war.since),
-            war.rate(),
-            war.thrashing_events,
-            words(war.cause.as_str())
-        );
-        for sentence in &war.evidence {
-            out.push_str(&style.wrapped(&clean(sentence), 2));
-        }
-        for field in &war.fields {
-            let _ = writeln!(out, "\n{} ({} retakes)", style.bold(&clean(&field.path)), field.retakes);
-            let mut table = style.table();
-            for value in &field.values {
-                table.add_row([
-                    format!("  {}", value_text(value, style)),
-                    format!("by {}", style.actor(&value.actor)),
-                    format!("{} times", value.count),
-                ]);
-            }
-            let _ = writeln!(out, "{table}");
-        }
+        out.push_str(&summary(war, &title, style));
+        out.push_str(&remedies(war, style));
     }
+    out.push_str(&findings(&found.flapping, &found.contention, &found.hot_loops, style));
     for known in &found.cooperation {
         let actors: Vec<String> = known.actors.iter().map(|actor| style.actor(actor)).collect();
         let text = format!("by design: {} write {}: {}", actors.join(" and "), known.fields.join(", "), known.reason);
         out.push_str(&style.wrapped(&clean(&text), 2));
     }
+    for war in &found.wars {
+        out.push_str(&timeline_chart::picture(war, &found.timeline, &found.coverage, style));
+    }
+    for dependent in found.wars.iter().flat_map(|w| &w.dependents) {
+        let (object, actor) = (name(&dependent.object), style.actor(&dependent.actor));
+        let text = format!("dependent: {object}, written {} times by {actor}", dependent.writes);
+        let _ = write!(out, "\n{}", style.wrapped(&text, 0));
+    }
     let is_party = |p: &&Party| found.wars.iter().flat_map(|w| &w.parties).any(|q| q.actor == p.actor);
     let (parties, others): (Vec<_>, Vec<_>) = found.actors.iter().partition(is_party);
     for (title, actors) in [("PARTIES", parties), ("OTHER WRITERS", others)] {
-        if !actors.is_empty() {
-            let title = if found.wars.is_empty() { "WRITERS" } else { title };
+        let title = if found.wars.is_empty() { "WRITERS" } else { title };
+        if !actors.is_empty() && style.is_narrow() {
+            let _ = write!(out, "\n{}", actors_list(title, &actors, style));
+        } else if !actors.is_empty() {
             let _ = writeln!(out, "\n{}", actors_table(title, &actors, style));
         }
     }
-    for war in &found.wars {
-        out.push_str(&timeline_chart::picture(war, &found.timeline, &found.coverage, style));
-        out.push_str(&remedies(war, style));
-    }
-    for dependent in found.wars.iter().flat_map(|w| &w.dependents) {
-        let _ = writeln!(
-            out,
-            "dependent: {}, written {} times by {}",
-            name(&dependent.object),
-            dependent.writes,
-            style.actor(&dependent.actor)
-        );
-    }
-    // If there is a war, status writes of other writers are hidden.
-    let is_shown = |m: &&TimelineEntry| {
-        let is_party = |war: &War| war.parties.iter().any(|p| is_by(&p.actor, m));
-        style.is_wide || m.part == "main" || found.wars.is_empty() || found.wars.iter().any(is_party)
-    };
-    let moments: Vec<&TimelineEntry> = found.timeline.iter().filter(is_shown).collect();
-    if !moments.is_empty() {
-        let shown = if writes_max == 0 { moments.len() } else { writes_max.min(moments.len()) };
-        let from = moments.len() - shown;
-        let _ = writeln!(out, "\n{}", timeline(&moments[from..], &found.coverage, style));
-        if from > 0 {
-            let _ = writeln!(out, "({from} earlier writes are not shown: --timeline-limit 0 shows all)");
-        }
-        let hidden = found.timeline.len() - moments.len();
-        if hidden > 0 {
-            let _ = writeln!(out, "({hidden} status writes of other writers are not shown: -o wide shows them)");
-        }
-    }
+    out.push_str(&writes(found, timeline_max, style));
     if !found.transitions.is_empty() {
         let transitions: Vec<String> = found
             .transitions
             .iter()
             .map(|transition| format!("{} {}", clock(transition.at), words(transition.to.as_str())))
             .collect();
-        let _ = writeln!(out, "\nverdicts: {}", transitions.join(", "));
+        let _ = write!(out, "\n{}", style.wrapped(&format!("verdicts: {}", transitions.join(", ")), 0));
     }
     let _ = write!(out, "\n{}", coverage(&found.coverage));
     out
 }
 
+/// Formats what is wrong: the verdict, the times, the fields with the values of each party, and the cause.
+fn summary(war: &War, title: &str, style: Style) -> String {
+    let mut out = String::new();
+    let verdict = verdict(war).join(", ");
+    let _ = writeln!(out, "{}: {}", style.bold(title), style.state(shown_state(war), &verdict));
+    let (retakes, rate) = (counted(war.retakes, "retake"), war.rate());
+    out.push_str(&style.wrapped(&format!("{}; {retakes}, {rate}", times(war)), 2));
+    for field in &war.fields {
+        let _ = writeln!(out, "\n  {}", style.bold(&clean(fields_name(&field.path))));
+        let mut table = style.table();
+        for value in &field.values {
+            table.add_row([
+                format!("   {}", value_text(value, style)),
+                style.actor(&value.actor),
+                format!("{} times", value.count),
+            ]);
+        }
+        let _ = writeln!(out, "{}", table.trim_fmt());
+    }
+    out.push('\n');
+    out.push_str(&style.wrapped(&format!("Cause: {}", words(war.cause.as_str())), 2));
+    for sentence in &war.evidence {
+        out.push_str(&style.wrapped(&clean(sentence), 4));
+    }
+    out
+}
+
+/// Formats the timeline or, without one, says how to get it.
+fn writes(found: &Participants, max: Option<usize>, style: Style) -> String {
+    let mut out = String::new();
+    // If there is a war, status writes of other writers are hidden.
+    let is_shown = |m: &&TimelineEntry| {
+        let is_party = |war: &War| war.parties.iter().any(|p| is_by(&p.actor, m));
+        style.is_wide || m.part == "main" || found.wars.is_empty() || found.wars.iter().any(is_party)
+    };
+    let moments: Vec<&TimelineEntry> = found.timeline.iter().filter(is_shown).collect();
+    let Some(max) = max else {
+        if !moments.is_empty() {
+            let _ =
+                writeln!(out, "\n{} in the timeline; --timeline shows them.", counted(found.timeline.len(), "write"));
+        }
+        return out;
+    };
+    if moments.is_empty() {
+        return out;
+    }
+    let shown = if max == 0 { moments.len() } else { max.min(moments.len()) };
+    let from = moments.len() - shown;
+    let _ = writeln!(out, "\n{}", timeline(&moments[from..], &found.coverage, style));
+    if from > 0 {
+        let _ = writeln!(out, "({from} earlier writes are not shown: --timeline-limit 0 shows all)");
+    }
+    let hidden = found.timeline.len() - moments.len();
+    if hidden > 0 {
+        let _ = writeln!(out, "({hidden} status writes of other writers are not shown: -o wide shows them)");
+    }
+    out
+}
+
 fn remedies(war: &War, style: Style) -> String {
     let mut out = String::new();
-    for (number, remedy) in war.remedies.iter().enumerate() {
-        let title = format!("{}. {}", number + 1, clean(&remedy.title));
-        let _ = writeln!(out, "\n{} (option {})", style.bold(&title), remedy.option);
-        let _ = writeln!(out, "   {}", clean(&remedy.command));
-        let _ = writeln!(out, "   changes: {}", clean(&remedy.changes));
-        let _ = writeln!(out, "   tradeoff: {}", clean(&remedy.tradeoff));
+    if !war.remedies.is_empty() {
+        let aim = if war.is_ongoing() { "To end it" } else { "So that it does not begin again" };
+        let _ = writeln!(out, "\n{}", style.bold(&format!("{aim}, choose one:")));
     }
-    let _ = writeln!(out, "\n{}\n   {}", style.bold("To check that the war is over"), clean(&war.verify));
+    for (number, remedy) in war.remedies.iter().enumerate() {
+        let title = style.wrapped(&format!("{} (option {})", clean(&remedy.title), remedy.option), 4);
+        let _ = writeln!(out, "{}", style.bold(&format!("{:>2}. {}", number + 1, title.trim())));
+        // Commands are not wrapped, so that they can be copied.
+        let _ = writeln!(out, "      {}", clean(&remedy.command));
+        out.push_str(&style.wrapped(&format!("Changes: {}.", clean(&remedy.changes)), 4));
+        out.push_str(&style.wrapped(&format!("Tradeoff: {}.", clean(&remedy.tradeoff)), 4));
+    }
+    let _ = writeln!(out, "\n{}\n      {}", style.bold("To check that it is over:"), clean(&war.verify));
     out
+}
+
+/// Formats actors one below the other, for narrow terminals.
+fn actors_list(title: &str, actors: &[&Party], style: Style) -> String {
+    let mut out = format!("{}\n", style.bold(title));
+    for actor in actors {
+        let _ = writeln!(out, "  {}", with_impersonators(actor, style));
+        let verbs: Vec<String> = actor.verbs.iter().map(|(verb, count)| format!("{verb} {count}")).collect();
+        let managers: Vec<String> = actor.field_managers.iter().map(|m| clean(m)).collect();
+        let no_ops = if actor.no_ops > 0 { format!(", {} no-ops", actor.no_ops) } else { String::new() };
+        let text = format!(
+            "{}, {} ({}){no_ops}, {} to {}{}{}",
+            actor.role.as_str(),
+            counted(actor.writes, "write"),
+            verbs.join(", "),
+            &clock(actor.first)[11..],
+            &clock(actor.last)[11..],
+            if managers.is_empty() { "" } else { ", as " },
+            managers.join(", ")
+        );
+        out.push_str(&style.wrapped(&text, 4));
+    }
+    out
+}
+
+fn with_impersonators(actor: &Party, style: Style) -> String {
+    let by: Vec<String> = actor.impersonated_by.iter().map(|name| style.actor(name)).collect();
+    let through = if by.is_empty() { String::new() } else { format!(" (through {})", by.join(", ")) };
+    style.actor(&actor.actor) + &through
 }
 
 fn actors_table(title: &str, actors: &[&Party], style: Style) -> Table {
@@ -131,14 +180,9 @@ fn actors_table(title: &str, actors: &[&Party], style: Style) -> Table {
     table.set_header(head.map(|text| Cell::new(text).add_attribute(Attribute::Bold)));
     for actor in actors {
         let verbs: Vec<String> = actor.verbs.iter().map(|(verb, count)| format!("{verb} {count}")).collect();
-        let mut who = style.actor(&actor.actor);
-        if !actor.impersonated_by.is_empty() {
-            let by: Vec<String> = actor.impersonated_by.iter().map(|name| style.actor(name)).collect();
-            let _ = write!(who, " (through {})", by.join(", "));
-        }
         let managers: Vec<String> = actor.field_managers.iter().map(|m| clean(m)).collect();
         table.add_row([
-            who,
+            with_impersonators(actor, style),
             actor.role.as_str().to_owned(),
             actor.writes.to_string(),
             actor.no_ops.to_string(),

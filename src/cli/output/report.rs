@@ -7,14 +7,11 @@ use comfy_table::{Attribute, Cell, Color, ColumnConstraint, Table, Width};
 
 use super::coverage::{coverage, problems};
 use super::findings::{excess, findings};
-use super::war::{name, shown_state, value_text, verdict};
+use super::war::{counted, fields_name, name, shown_state, status, times, value_text, verdict};
 use crate::cli::style::{Style, clean, clock};
 use crate::detect::verdict::State;
 use crate::query::views::{Coverage, Field, Object, ProblemKind, Report, War};
 use crate::util::shell::quoted;
-
-/// Below this width, wars are listed one below the other, since table columns would be too narrow.
-const STACKED_BELOW: u16 = 110;
 
 /// How to query for details: the command before the object, and the arguments after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +40,8 @@ pub fn report(report: &Report, who: &WhoCommand, style: Style) -> String {
         out.push('\n');
     }
     if !report.wars.is_empty() {
-        if style.width < STACKED_BELOW {
+        let _ = writeln!(out, "{}\n", counts(&report.wars));
+        if style.is_narrow() {
             out.push_str(&stacked(&report.wars, style))
         } else {
             let _ = writeln!(out, "{}", wars(&report.wars, style));
@@ -72,6 +70,23 @@ pub fn report(report: &Report, who: &WhoCommand, style: Style) -> String {
     out
 }
 
+/// Counts the wars: `3 edit wars: 2 ongoing, 1 ended; 1 undecided`.
+fn counts(wars: &[War]) -> String {
+    let undecided = wars.iter().filter(|war| war.is_undecided()).count();
+    let decided = wars.iter().filter(|war| !war.is_undecided());
+    let number = |wanted: &str| decided.clone().filter(|war| status(war) == wanted).count();
+    let parts: Vec<String> = ["ongoing", "subsiding", "ended"]
+        .iter()
+        .filter_map(|status| (number(status) > 0).then(|| format!("{} {status}", number(status))))
+        .collect();
+    let all = counted(decided.clone().count(), "edit war");
+    match (parts.is_empty(), undecided) {
+        (true, undecided) => format!("{undecided} undecided"),
+        (false, 0) => format!("{all}: {}", parts.join(", ")),
+        (false, undecided) => format!("{all}: {}; {undecided} undecided", parts.join(", ")),
+    }
+}
+
 /// Returns the sentence for a report without wars, or `None` if nothing was looked at.
 pub(in crate::cli) fn no_war(report: &Report) -> Option<String> {
     let kinds = report.coverage.problems.iter().map(|problem| problem.kind);
@@ -82,11 +97,6 @@ pub(in crate::cli) fn no_war(report: &Report) -> Option<String> {
     let in_part = if kinds.clone().any(ProblemKind::is_blocking) { " in what was read" } else { "" };
     let (writes, objects) = (counted(report.matched.writes, "write"), counted(report.matched.objects, "object"));
     Some(format!("No edit war{with_fields}{in_part}: {writes} to {objects}."))
-}
-
-/// Formats a number of things: `1 write`, `2 writes`.
-fn counted(count: u64, thing: &str) -> String {
-    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 /// Returns the command that shows more about a war.
@@ -107,7 +117,7 @@ fn who_command(war: &War, who: &WhoCommand, coverage: &Coverage) -> String {
 
 fn wars(wars: &[War], style: Style) -> Table {
     let mut table = style.table();
-    let head = ["OBJECT", "FOUGHT OVER", "PARTIES (WRITES)", "SINCE", "RETAKES", "STATE"];
+    let head = ["OBJECT", "FOUGHT OVER", "PARTIES (WRITES)", "SINCE", "LAST", "RETAKES", "STATE"];
     table.set_header(head.map(|text| Cell::new(text).add_attribute(Attribute::Bold)));
     for war in wars {
         let fields: Vec<String> = war.fields.iter().map(|field| fought_over(field, style)).collect();
@@ -122,12 +132,13 @@ fn wars(wars: &[War], style: Style) -> Table {
             Cell::new(fields.join("\n")),
             Cell::new(parties.join("\n")),
             Cell::new(clock(war.since).replacen(' ', "\n", 1)),
+            Cell::new(clock(war.until).replacen(' ', "\n", 1)),
             Cell::new(format!("{}\n{}", war.retakes, war.rate())),
             state_cell(war),
         ]);
     }
     let fixed = |chars: u16| ColumnConstraint::LowerBoundary(Width::Fixed(chars));
-    for (index, chars) in [(3, 10), (4, 9), (5, 10)] {
+    for (index, chars) in [(3, 10), (4, 10), (5, 9), (6, 10)] {
         if let Some(column) = table.column_mut(index) {
             column.set_constraint(fixed(chars + 2));
         }
@@ -151,7 +162,7 @@ fn stacked(wars: &[War], style: Style) -> String {
             let _ = writeln!(out, "  dependent: {}", name(&dependent.object));
         }
         let (retakes, rate) = (war.retakes, war.rate());
-        let _ = writeln!(out, "  since {}, {retakes} retakes, {rate}", clock(war.since));
+        out.push_str(&style.wrapped(&format!("{}; {retakes} retakes, {rate}", times(war)), 2));
     }
     out
 }
@@ -167,12 +178,7 @@ fn state_cell(war: &War) -> Cell {
 
 /// Formats a field with its values, as `spec.replicas 3 ⇄ 5`.
 fn fought_over(field: &Field, style: Style) -> String {
-    let path = match field.path.as_str() {
-        "(object)" => "the whole object",
-        "(main)" => "fields not in the log",
-        "(status)" => "status, fields not in the log",
-        path => path,
-    };
+    let path = fields_name(&field.path);
     let mut values: Vec<String> = Vec::new();
     for value in &field.values {
         let text = value_text(value, style);

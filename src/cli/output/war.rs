@@ -22,6 +22,66 @@ pub(in crate::cli) fn verdict(war: &War) -> Vec<String> {
     vec![state, war.confidence.as_str().to_owned()]
 }
 
+/// Returns whether a war goes on, as far as the events say.
+pub(super) fn status(war: &War) -> &'static str {
+    match war.state {
+        _ if war.deleted.is_some() => "ended",
+        State::Calm => "ended",
+        State::Subsiding => "subsiding",
+        State::Contested | State::Thrashing | State::Sustained => "ongoing",
+    }
+}
+
+/// Formats whether a war goes on, and the times of the first write that was taken back and of the last retake.
+pub(super) fn times(war: &War) -> String {
+    let (since, until) = (clock(war.since), clock(war.until));
+    // The date is not repeated.
+    let until = if since[..10] == until[..10] { &until[11..] } else { &until };
+    match status(war) {
+        "ended" => format!("from {since} to {until}"),
+        status => format!("{status} since {since}, last retake at {until}"),
+    }
+}
+
+/// Formats a number of things: `1 write`, `2 writes`.
+pub(super) fn counted(count: impl Into<Count>, thing: &str) -> String {
+    match count.into() {
+        Count(1) => format!("1 {thing}"),
+        Count(count) => format!("{count} {thing}s"),
+    }
+}
+
+/// A number of things.
+pub(super) struct Count(u64);
+
+impl From<u64> for Count {
+    fn from(count: u64) -> Count {
+        Count(count)
+    }
+}
+
+impl From<u32> for Count {
+    fn from(count: u32) -> Count {
+        Count(count.into())
+    }
+}
+
+impl From<usize> for Count {
+    fn from(count: usize) -> Count {
+        Count(count as u64)
+    }
+}
+
+/// Returns the path of a field, or a description if the fields are not known.
+pub(super) fn fields_name(path: &str) -> &str {
+    match path {
+        "(object)" => "the whole object",
+        "(main)" => "fields not in the log",
+        "(status)" => "status, fields not in the log",
+        path => path,
+    }
+}
+
 /// Returns the state for colours. Undecided wars have none.
 pub(super) fn shown_state(war: &War) -> State {
     if war.is_undecided() { State::Calm } else { war.state }

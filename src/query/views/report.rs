@@ -61,10 +61,10 @@ impl Report {
         self.cooperation.extend(other.cooperation);
     }
 
-    /// Sorts wars by severity, and everything else by object.
+    /// Sorts wars by severity, those that go on first, and everything else by object.
     pub(in crate::query) fn sort(&mut self) {
         self.wars.sort_by(|a, b| {
-            let rank = |w: &War| (w.confidence, w.thrashing_events, w.retakes);
+            let rank = |w: &War| (w.is_ongoing(), w.confidence, w.thrashing_events, w.retakes);
             rank(b).cmp(&rank(a)).then_with(|| a.object.cmp(&b.object))
         });
         self.hot_loops.sort_by(|a, b| a.object.cmp(&b.object));

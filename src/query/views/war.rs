@@ -185,6 +185,11 @@ impl War {
         self.thrashing_events > 0 && !self.is_undecided()
     }
 
+    /// Whether it goes on or may resume, as far as the events say.
+    pub fn is_ongoing(&self) -> bool {
+        self.deleted.is_none() && self.state != State::Calm
+    }
+
     /// Whether it could be co-operation on different fields, because the log has no bodies.
     pub fn is_undecided(&self) -> bool {
         !self.confidence.is_decided()
