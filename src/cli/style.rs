@@ -12,7 +12,7 @@ use crate::query::views::{TimelineEntry, time};
 /// Width if there is no terminal.
 const WIDTH_DEFAULT: u16 = 120;
 /// Below this width, things are listed one below the other, since table columns would be too narrow.
-const STACKED_BELOW: u16 = 110;
+const STACKED_BELOW: u16 = 140;
 /// Maximum length of a value in a table, in characters.
 const VALUE_CHARS_MAX: usize = 40;
 

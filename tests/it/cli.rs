@@ -47,7 +47,7 @@ pub(crate) fn fixture(recording: &str) -> String {
 }
 
 #[test]
-fn analyze_prints_a_table_and_exits_1_for_a_war() {
+fn analyze_prints_the_wars_and_exits_1_for_one() {
     let (code, out, err) = run(&["analyze", &fixture("hpa-vs-applier")], None);
     assert_eq!((code, err.as_str()), (1, ""));
     for part in [
@@ -220,7 +220,7 @@ fn at_80_columns_only_commands_are_longer_and_no_word_is_broken() {
     for (recording, object, namespace) in [
         ("hpa-vs-applier", "deployment/web", "shop"),
         ("oddities", "deployment/mixed", "war"),
-        ("flux-vs-alice", "configmap/app-config", "flux"),
+        ("flux-vs-alice", "deployment/web", "shop"),
     ] {
         let log = fixture(recording);
         for arguments in [&["analyze", &log][..], &["who", object, "-n", namespace, &log]] {
