@@ -77,7 +77,9 @@ fn counts(wars: &[War]) -> String {
     let number = |wanted: &str| decided.clone().filter(|war| status(war) == wanted).count();
     let parts: Vec<String> = ["ongoing", "subsiding", "ended"]
         .iter()
-        .filter_map(|status| (number(status) > 0).then(|| format!("{} {status}", number(status))))
+        .map(|status| (number(status), status))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, status)| format!("{count} {status}"))
         .collect();
     let all = counted(decided.clone().count(), "edit war");
     match (parts.is_empty(), undecided) {
