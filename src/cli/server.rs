@@ -128,7 +128,7 @@ impl Server {
         let (journal, replayed) = journal(&config, &pipeline, &metrics, Sinks::new(state.clone()))?.unzip();
         let journal = journal.map(Arc::new);
         let mut sinks = state;
-        sinks.push(Arc::new(Log));
+        sinks.push(Arc::new(Log::new(pipeline.clone())));
         sinks.extend(journal.clone().map(|journal| journal as Arc<dyn Sink>));
 
         let intake = Intake::new(pipeline.clone(), metrics.clone(), Sinks::new(sinks)).with_journal(journal.clone());

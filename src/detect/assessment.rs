@@ -9,7 +9,13 @@ use super::fields::{EvidenceLevel, Path};
 use super::object::ObjectState;
 use super::verdict::{Confidence, State};
 use super::war::{Scope, Tally, War, WarId};
+use super::write::Part;
 use crate::audit::event::Micros;
+
+/// Maximum number of fields in a description of a war.
+const FIELDS_SHOWN: usize = 3;
+/// Maximum length of a value in such a description, in characters.
+const VALUE_CHARS_MAX: usize = 40;
 
 /// What is concluded about one object, as of its latest write or [`ObjectState::advance`].
 #[derive(Clone, Debug)]
@@ -134,6 +140,18 @@ impl<'a> WarAssessment<'a> {
         self.is_thrashing() && self.confidence.is_decided()
     }
 
+    /// Describes the fields that are fought over, with their values: `spec.replicas (3 ⇄ 5)`.
+    pub fn over(&self) -> String {
+        let fields: Vec<String> =
+            self.fields.iter().take(FIELDS_SHOWN).map(|(path, field)| field_and_values(path, field)).collect();
+        match self.scope {
+            Scope::Part(Part::Main) => "fields that are not in the log".to_owned(),
+            Scope::Part(Part::Status) => "fields of the status that are not in the log".to_owned(),
+            _ if fields.is_empty() => "the whole object".to_owned(),
+            _ => fields.join(", "),
+        }
+    }
+
     /// Returns the end of the quiet period of a sustained or subsiding war, if there is no further retake.
     pub fn quiet_until(&self) -> Option<Micros> {
         self.tally.machine.until()
@@ -143,6 +161,24 @@ impl<'a> WarAssessment<'a> {
     pub fn is_over_form(&self) -> bool {
         !self.fields.is_empty() && self.fields.iter().all(|(_, field)| field.is_over_form())
     }
+}
+
+/// Formats a field and its values as `spec.replicas (3 ⇄ 5)`.
+fn field_and_values(path: &str, field: &FieldHistory) -> String {
+    let mut values: Vec<String> = Vec::new();
+    for seen in &field.values {
+        let text = match &seen.value {
+            None => "absent".to_owned(),
+            Some(value) => match value.text() {
+                Some(text) => text.chars().take(VALUE_CHARS_MAX).collect(),
+                None => return path.to_owned(),
+            },
+        };
+        if !values.contains(&text) && values.len() < 2 {
+            values.push(text);
+        }
+    }
+    format!("{path} ({})", values.join(" ⇄ "))
 }
 
 #[cfg(test)]

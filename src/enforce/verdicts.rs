@@ -6,7 +6,6 @@ use super::plan::{PauseRemoval, Verdict};
 use crate::detect::actor_class::ActorClass;
 use crate::detect::annotations::{self, MODE, PAUSED};
 use crate::detect::assessment::{Assessment, WarAssessment};
-use crate::detect::field_history::FieldHistory;
 use crate::detect::fields::FieldValue;
 use crate::detect::object::ObjectState;
 use crate::detect::record::Record;
@@ -14,11 +13,6 @@ use crate::detect::verdict::{Confidence, State};
 use crate::detect::write_history::WriteHistory;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
-
-/// Maximum number of fields in a reason.
-const FIELDS_SHOWN: usize = 3;
-/// Maximum length of a value in a reason, in characters.
-const VALUE_CHARS_MAX: usize = 40;
 
 /// The cluster that the enforcer and the Golden State act on: the one whose API server posts to `/audit`. Clusters that
 /// post to `/audit/CLUSTER` are only observed.
@@ -94,14 +88,12 @@ fn verdict(state: &ObjectState, history: &WriteHistory, own: &str, confidence: C
             }
         }
     }
-    let fields = war.into_iter().flat_map(|war| &war.fields);
-    let over: Vec<String> = fields.take(FIELDS_SHOWN).map(|(path, field)| words(path, field)).collect();
     Verdict {
         state: war.map_or(State::Calm, |war| war.state),
         confidence: war.map_or(confidence, |war| war.confidence),
         until: war.and_then(WarAssessment::quiet_until),
         parties: war.into_iter().flat_map(|war| war.tally.parties.keys().cloned()).collect(),
-        over: if over.is_empty() { "the whole object".to_owned() } else { over.join(", ") },
+        over: war.map_or_else(String::new, WarAssessment::over),
         retakes: war.map_or(0, |war| war.tally.retakes),
         since: war.map(|war| war.since),
         removal,
@@ -123,22 +115,4 @@ fn removal_of(record: &Record) -> PauseRemoval {
         actor: record.client.actor.clone(),
         is_deliberate: is_person && record.changes.iter().all(|change| is_annotation(&change.path)),
     }
-}
-
-/// Formats a field and its values as `spec.replicas (3 ⇄ 5)`.
-fn words(path: &str, field: &FieldHistory) -> String {
-    let mut values: Vec<String> = Vec::new();
-    for seen in &field.values {
-        let text = match &seen.value {
-            None => "absent".to_owned(),
-            Some(value) => match value.text() {
-                Some(text) => text.chars().take(VALUE_CHARS_MAX).collect(),
-                None => return path.to_owned(),
-            },
-        };
-        if !values.contains(&text) && values.len() < 2 {
-            values.push(text);
-        }
-    }
-    format!("{path} ({})", values.join(" ⇄ "))
 }

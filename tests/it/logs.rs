@@ -27,6 +27,21 @@ fn transitions_are_logged_and_events_are_not() {
     let expected =
         [("calm", "contested"), ("contested", "thrashing"), ("thrashing", "sustained"), ("sustained", "calm")];
     assert_eq!(turns, expected);
+    // The lines that need attention are warnings, and say who fights over what.
+    let warnings: Vec<&Value> = told.iter().filter(|line| line["level"] == "WARN").collect();
+    assert_eq!(
+        warnings.iter().map(|line| line["to"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["thrashing", "sustained"]
+    );
+    for warning in warnings {
+        assert_eq!(warning["over"], "spec.replicas (3 ⇄ 5)", "{warning}");
+        let parties = warning["parties"].as_str().unwrap();
+        assert!(
+            parties.contains("virt-platform-autopilot") && parties.contains("horizontal-pod-autoscaler"),
+            "{warning}"
+        );
+        assert!(warning["retakes"].as_u64() > Some(5), "{warning}");
+    }
     let others: BTreeSet<&str> =
         told.iter().filter(|line| line["name"] != "web").map(|line| line["message"].as_str().unwrap()).collect();
     assert_eq!(others, ["stopped", "stopping after open requests are answered"].into());

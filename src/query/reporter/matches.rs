@@ -39,6 +39,9 @@ pub(super) fn count(pipeline: &Pipeline, filter: &Filter) -> Matched {
 /// Explains why a filter lets nothing through, and names the values that are most similar to the one that does not
 /// occur: `no object in namespace "shopp"; did you mean "shop"?`
 pub(super) fn explain(pipeline: &Pipeline, filter: &Filter) -> String {
+    if pipeline.table().is_empty() {
+        return "no write to any object was seen".to_owned();
+    }
     let mut narrowed = Filter::default();
     for criterion in [Criterion::Cluster, Criterion::Namespace, Criterion::Kind, Criterion::Name, Criterion::Actor] {
         let before = narrowed.clone();
