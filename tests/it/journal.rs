@@ -384,7 +384,7 @@ fn who_since_reads_the_journal_of_a_server() {
     let (code, words) = who(&["cm/wh", "-n", "war", "--since", "yesterday"], &server);
     assert!(code == 2 && words.contains("expected a time"), "{words}");
     let (code, words) = who(&["cm/none", "-n", "war", "--since", "7d"], &server);
-    assert!(code == 2 && words.contains("none of"), "{words}");
+    assert!(code == 2 && words.contains("no cm named \"none\" in namespace war"), "{words}");
     let (code, words) = who(&["cm/wh", "--since", "7d"], &Server::start(&[]).ready());
     assert!(code == 2 && words.contains("--journal DIR"), "{words}");
 }
