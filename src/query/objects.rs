@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::history::{self, History};
 use super::reply::{Failure, json};
 use super::route::Call;
-use super::views::{Filter, Object, Participants, Party, Report, TimelineEntry, TransitionView, time_option};
+use super::views::{
+    Coverage, Filter, Object, Participants, Party, Problem, TimelineEntry, TransitionView, time_option,
+};
 use crate::audit::event::Micros;
 use crate::detect::verdict::State;
 use crate::journal;
@@ -56,15 +58,18 @@ struct JournalQuery<'a> {
     _permit: MutexGuard<'a, ()>,
 }
 
-/// Returns the wall clock.
-fn now() -> Micros {
-    jiff::Timestamp::now().as_microsecond()
+/// Returns what is wrong with the events that arrive at this server. An answer from the journal has it too: the journal
+/// has no reads, so it does not say when the last event arrived.
+fn live_problems(call: &Call<'_>) -> Vec<Problem> {
+    let now = jiff::Timestamp::now().as_microsecond();
+    Coverage::from(&call.api.pipeline().stats()).live(now).problems
 }
 
 pub(super) fn wars(call: &Call<'_>) -> Result<Reply, Failure> {
     let filter = Filter { bytes_max: call.api.report_bytes_max(), ..call.parameters.filter()? };
-    let report = call.api.reporter().report(&filter);
-    Ok(json(&Report { coverage: report.coverage.live(now()), ..report }))
+    let mut report = call.api.reporter().report(&filter);
+    report.coverage.problems.extend(live_problems(call));
+    Ok(json(&report))
 }
 
 pub(super) fn find(call: &Call<'_>) -> Result<Reply, Failure> {
@@ -113,8 +118,10 @@ fn look(call: &Call<'_>, query: Option<&JournalQuery<'_>>, key: &ObjectKey) -> R
         Some(query) => query.history(call).participants(key).map_err(unreadable)?,
         None => call.api.reporter().participants(key),
     };
-    let found = found.map(|found| Participants { coverage: found.coverage.live(now()), ..found });
-    found.ok_or_else(|| Failure::new(StatusCode::NOT_FOUND, "editwar has seen no write to this object"))
+    let unknown = || Failure::new(StatusCode::NOT_FOUND, "editwar has seen no write to this object");
+    let mut found = found.ok_or_else(unknown)?;
+    found.coverage.problems.extend(live_problems(call));
+    Ok(found)
 }
 
 /// Opens the journal for queries since a time. Returns `None` without a time.
