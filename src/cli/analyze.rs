@@ -36,16 +36,20 @@ const WORKERS_MAX: NonZeroUsize = NonZeroUsize::new(8).expect("eight is not zero
 pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
     let (paths, object) = split(&args.inputs, args.object.as_deref());
     let (kind, name) = object.as_deref().map(kind_and_name).transpose()?.unzip();
+    if kind.is_some() && args.kind.is_some() {
+        bail!("--kind and KIND/NAME exclude each other");
+    }
     let config = args.log.config()?;
     let (pipeline, problems) = read(&paths, &args.log, &config, config.policy())?;
     let classes = config.classes();
     let filter = Filter {
         namespace: args.namespace.clone(),
-        kind,
+        kind: kind.or_else(|| args.kind.clone()),
         name,
         cluster: None,
         actor: args.actor.clone(),
         all: args.all,
+        limit: args.top.map(NonZeroUsize::get),
         ..Filter::default()
     };
     let mut report = Reporter { pipeline: &pipeline, classes: &classes }.report(&filter);

@@ -111,6 +111,9 @@ pub struct WarsArgs {
     /// Show only objects in this namespace.
     #[arg(short, long)]
     pub namespace: Option<String>,
+    /// Show objects in all namespaces, which is the default.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
 }
 
 /// Which wars to list, and how.
@@ -119,14 +122,20 @@ pub struct Which {
     /// Show only this cluster, if the server watches several.
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
+    /// Show only objects of this kind, such as deployment or deploy.
+    #[arg(long, value_name = "KIND")]
+    pub kind: Option<String>,
     /// Show only wars with a party whose name contains this text.
     #[arg(long, value_name = "TEXT")]
     pub actor: Option<String>,
     /// Also show objects that were contested but never thrashed.
     #[arg(short, long)]
     pub all: bool,
+    /// Show at most this number of objects, the most urgent ones.
+    #[arg(long, value_name = "N")]
+    pub top: Option<std::num::NonZeroUsize>,
     /// Show how verdicts have changed since a time, or a duration ago such as 7d, from the server's journal.
-    #[arg(long, value_name = "TIME", conflicts_with_all = ["actor", "all"])]
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["actor", "all", "top"])]
     pub since: Option<String>,
     /// Output format.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
@@ -258,9 +267,18 @@ pub struct AnalyzeArgs {
     /// Show only objects in this namespace.
     #[arg(short, long)]
     pub namespace: Option<String>,
+    /// Show objects in all namespaces, which is the default.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
     /// Show only this object.
     #[arg(long, value_name = "KIND/NAME")]
     pub object: Option<String>,
+    /// Show only objects of this kind, such as deployment or deploy.
+    #[arg(long, value_name = "KIND", conflicts_with = "object")]
+    pub kind: Option<String>,
+    /// Show at most this number of objects, the most urgent ones.
+    #[arg(long, value_name = "N")]
+    pub top: Option<std::num::NonZeroUsize>,
     /// Show only wars with a party whose name contains this text.
     #[arg(long, value_name = "TEXT")]
     pub actor: Option<String>,
@@ -275,7 +293,7 @@ pub struct AnalyzeArgs {
 /// Arguments of `who`.
 #[derive(Debug, clap::Args)]
 pub struct WhoArgs {
-    /// Object to show, such as deployment/web.
+    /// Object to show, such as deployment/web or deployment web.
     #[arg(value_name = "KIND/NAME")]
     pub object: String,
     /// Audit logs to read: files (plain or .gz), directories, or - for standard input. Default: query the server.

@@ -104,7 +104,15 @@ impl Plugin {
         let namespace = self.namespace.as_deref();
         match &self.command {
             None => {
-                let which = Which { cluster: None, actor: None, all: false, since: None, output: Format::Table };
+                let which = Which {
+                    cluster: None,
+                    kind: None,
+                    actor: None,
+                    all: false,
+                    top: None,
+                    since: None,
+                    output: Format::Table,
+                };
                 wars::list(&which, namespace, &target)
             }
             Some(Command::Wars(which)) => wars::list(which, namespace, &target),

@@ -25,7 +25,8 @@ pub fn run(args: &WarsArgs) -> Result<Outcome> {
 
 /// Lists transitions.
 fn transitions(which: &Which, namespace: Option<&str>, since: &str, target: &ServerTarget) -> Result<Outcome> {
-    let parameters = [("since", Some(since)), ("namespace", namespace), ("cluster", which.cluster.as_deref())];
+    let (cluster, kind) = (which.cluster.as_deref(), which.kind.as_deref());
+    let parameters = [("since", Some(since)), ("namespace", namespace), ("cluster", cluster), ("kind", kind)];
     let found: Transitions = ask(target, with_query("/api/v1/transitions", &parameters))?;
     let mut stdout = anstream::stdout().lock();
     match which.output {
@@ -60,7 +61,15 @@ pub fn list(which: &Which, namespace: Option<&str>, target: &ServerTarget) -> Re
     }
     let all = which.all.to_string();
     let (cluster, actor) = (which.cluster.as_deref(), which.actor.as_deref());
-    let parameters = [("all", Some(all.as_str())), ("namespace", namespace), ("cluster", cluster), ("actor", actor)];
+    let top = which.top.map(|top| top.to_string());
+    let parameters = [
+        ("all", Some(all.as_str())),
+        ("namespace", namespace),
+        ("cluster", cluster),
+        ("actor", actor),
+        ("kind", which.kind.as_deref()),
+        ("limit", top.as_deref()),
+    ];
     let report: Report = ask(target, with_query("/api/v1/wars", &parameters))?;
     analyze::print(&report, &target.who_command(), which.output)?;
     Ok(Outcome::of_search(&report.coverage, report.wars.iter().any(|war| war.is_loud())))

@@ -1,6 +1,7 @@
 //! `editwar who`: shows who writes one object, and what they write.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use hyper::StatusCode;
@@ -26,10 +27,11 @@ pub fn run(args: &WhoArgs) -> Result<Outcome> {
 /// # Errors
 /// As for [`run`].
 pub fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
-    let (kind, name) = analyze::kind_and_name(&args.object)?;
-    let found = match (server, args.inputs.is_empty()) {
+    let (object, inputs) = object_and_inputs(&args.object, &args.inputs);
+    let (kind, name) = analyze::kind_and_name(&object)?;
+    let found = match (server, inputs.is_empty()) {
         (Some(server), true) => from_server(args, &server, &kind, &name)?,
-        _ => from_files(args, &kind, &name)?,
+        _ => from_files(args, &inputs, &kind, &name)?,
     };
     let mut stdout = anstream::stdout().lock();
     match args.log.output {
@@ -46,6 +48,27 @@ pub fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
     Ok(Outcome::of_search(&found.coverage, found.wars.iter().any(|war| war.is_loud())))
 }
 
+/// Returns the object as `KIND/NAME`, and the other arguments: people type `deployment/web audit.log`, `deployment web
+/// audit.log` and `audit.log deployment/web`.
+fn object_and_inputs(first: &str, others: &[PathBuf]) -> (String, Vec<PathBuf>) {
+    let is_object = |text: &str| analyze::kind_and_name(text).is_ok() && !Path::new(text).exists();
+    let mut others = others.to_vec();
+    if is_object(first) {
+        return (first.to_owned(), others);
+    }
+    if let Some(at) = others.iter().position(|other| is_object(&other.to_string_lossy())) {
+        let object = others.remove(at);
+        others.insert(0, first.into());
+        return (object.to_string_lossy().into_owned(), others);
+    }
+    let is_name = |other: &PathBuf| !other.exists() && !other.to_string_lossy().contains('/');
+    if !first.contains('/') && !Path::new(first).exists() && others.first().is_some_and(is_name) {
+        let name = others.remove(0);
+        return (format!("{first}/{}", name.to_string_lossy()), others);
+    }
+    (first.to_owned(), others)
+}
+
 /// Queries a server for the participants of an object.
 fn from_server(args: &WhoArgs, server: &ServerTarget, kind: &str, name: &str) -> Result<Participants> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -60,19 +83,19 @@ fn from_server(args: &WhoArgs, server: &ServerTarget, kind: &str, name: &str) ->
     let found = runtime.block_on(async { Ok::<_, anyhow::Error>(server.open().await?.get(&path).await) })?;
     match found {
         // The message names what was asked for, and the URL adds nothing to it.
-        Err(Error::Refused { status: StatusCode::NOT_FOUND, message, .. }) => bail!("{}: {message}", args.object),
+        Err(Error::Refused { status: StatusCode::NOT_FOUND, message, .. }) => bail!("{kind}/{name}: {message}"),
         found => Ok(found?),
     }
 }
 
-fn from_files(args: &WhoArgs, kind: &str, name: &str) -> Result<Participants> {
-    if args.inputs.is_empty() {
+fn from_files(args: &WhoArgs, inputs: &[PathBuf], kind: &str, name: &str) -> Result<Participants> {
+    if inputs.is_empty() {
         bail!("no input: give audit logs to read, or a running server with --server URL");
     }
     let target = Target { kind: kind.to_owned(), name: name.to_owned(), namespace: args.namespace.clone() };
     let config = args.log.config()?;
     let policy = Policy { history_of: Some(target), ..config.policy() };
-    let (pipeline, problems) = analyze::read(&args.inputs, &args.log, &config, policy)?;
+    let (pipeline, problems) = analyze::read(inputs, &args.log, &config, policy)?;
     let filter = Filter {
         kind: Some(kind.to_owned()),
         name: Some(name.to_owned()),
@@ -88,7 +111,7 @@ fn from_files(args: &WhoArgs, kind: &str, name: &str) -> Result<Participants> {
         }
         Err(why) => {
             analyze::print_problems(&problems, args.log.quiet);
-            bail!("{}: {why}", args.object)
+            bail!("{kind}/{name}: {why}")
         }
     }
 }

@@ -239,6 +239,37 @@ fn at_80_columns_only_commands_are_longer_and_no_word_is_broken() {
 }
 
 #[test]
+fn who_takes_its_arguments_in_any_order() {
+    let log = fixture("hpa-vs-applier");
+    let expected = run(&["who", "deployment/web", "-n", "shop", &log], None);
+    assert_eq!(expected.0, 1, "{}", expected.2);
+    for arguments in [
+        &["deployment", "web", "-n", "shop", &log][..],
+        &[&log, "deploy/web", "-n", "shop"],
+        &["-n", "shop", &log, "Deployment/web"],
+    ] {
+        let found = run(&[&["who"], arguments].concat(), None);
+        assert_eq!((found.0, found.1), (expected.0, expected.1.clone()), "{arguments:?}: {}", found.2);
+    }
+}
+
+#[test]
+fn filters_by_kind_and_the_most_urgent_objects_only() {
+    let wars = |args: &[&str]| {
+        let (code, out, err) = run(&[&["analyze", "-o", "json", &fixture("oddities")], args].concat(), None);
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out} {err}"));
+        let names = report["wars"].as_array().unwrap().iter().map(|w| w["object"]["kind"].as_str().unwrap().to_owned());
+        (code, names.collect::<Vec<_>>(), report["omitted"].as_u64().unwrap_or(0))
+    };
+    let (code, kinds, _) = wars(&["-A", "--kind", "hpa"]);
+    assert_eq!((code, kinds), (1, vec!["HorizontalPodAutoscaler".to_owned()]));
+    let (code, kinds, omitted) = wars(&["--top", "2"]);
+    assert!(code == 1 && kinds.len() >= 2 && omitted >= 7, "{kinds:?} {omitted}");
+    assert_eq!(wars(&["--kind", "pod", "--top", "1"]).0, 0);
+    assert_eq!(run(&["analyze", "-A", "-n", "shop", &fixture("oddities")], None).0, 2);
+}
+
+#[test]
 fn who_shows_uncontested_objects() {
     let (code, out, _) = run(&["who", "cm/dry", "-n", "war", &fixture("oddities"), "--timeline-limit", "0"], None);
     assert_eq!(code, 0);
