@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::args::{AnalyzeArgs, Format, LogArgs};
 use super::{Outcome, markdown, output};
 use crate::audit::decoded_chunk::DecodedChunk;
-use crate::audit::event::{Micros, parse_timestamp};
+use crate::audit::event::Micros;
 use crate::config::Config;
 use crate::detect::policy::Policy;
 use crate::ingest::files::{self, Input};
@@ -21,7 +21,7 @@ use crate::pipeline::stats::{Malformed, Stats};
 use crate::pipeline::{Batch, Pipeline, TimeRange};
 use crate::query::reporter::Reporter;
 use crate::query::views::{Coverage, Filter, Problem, ProblemKind, Report};
-use crate::util::duration;
+use crate::util::{duration, time_input};
 
 /// Minimum input size for which a progress bar is shown.
 const PROGRESS_FROM_BYTES: u64 = 64 << 20;
@@ -170,11 +170,11 @@ fn range(args: &LogArgs, inputs: &[Input], clock_skew: Micros) -> Result<TimeRan
         believed.or_else(|| ends().max()).unwrap_or(i64::MAX)
     };
     let time = |text: &String| -> Result<Micros> {
-        if let Some(at) = parse_timestamp(text) {
+        if let Some(at) = time_input::parse(text) {
             return Ok(at);
         }
         let back = duration::parse(text).map(duration::micros).with_context(|| {
-            format!("expected a time such as 2026-02-11T10:00:00Z or a duration such as 30m, got \"{text}\"")
+            format!("expected a time such as 2026-02-11T10:00:00Z, a date (in UTC) or a duration such as 1h30m, got \"{text}\"")
         })?;
         match end() {
             i64::MAX => {

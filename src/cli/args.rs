@@ -232,10 +232,11 @@ pub struct ServeArgs {
 /// Which part of a log to read, and how.
 #[derive(Debug, clap::Args)]
 pub struct LogArgs {
-    /// Read only events at or after this time (RFC 3339), or within this duration before the last event (30m, 2h, 7d).
+    /// Read only events at or after this time (RFC 3339, or a date such as 2026-02-11, in UTC), or within this duration
+    /// before the last event (30m, 1h30m, 7d).
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
-    /// Read only events before this time (RFC 3339), or until this duration before the last event.
+    /// Read only events before this time or date, or until this duration before the last event.
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
     /// Number of CPU cores to use. Default: all, up to eight.

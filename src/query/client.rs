@@ -21,7 +21,7 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is not valid.
-    #[error("expected the URL of a server, such as http://127.0.0.1:8080, got \"{0}\"")]
+    #[error("expected the URL of a server with its scheme, such as http://127.0.0.1:8080, got \"{0}\"")]
     Address(String),
     /// The server does not answer.
     #[error("{url} does not respond: {message}; check that `editwar serve` is running there")]

@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 
 use super::reporter::Reporter;
 use super::views::{Filter, Participants, TimelineEntry, TransitionView, Transitions};
-use crate::audit::event::{Micros, parse_timestamp};
+use crate::audit::event::Micros;
 use crate::detect::actor_class::ActorClassifier;
 use crate::journal;
 use crate::journal::object_history::ObjectHistory;
 use crate::journal::reader::Reader;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
-use crate::util::duration;
+use crate::util::{duration, time_input};
 
 /// Maximum number of transitions in one answer.
 const TRANSITIONS_MAX: usize = 10_000;
@@ -31,7 +31,7 @@ pub struct History<'a> {
 
 /// Parses the start time of a query: a time, or a duration before `now`.
 pub fn since(text: &str, now: Micros) -> Option<Micros> {
-    parse_timestamp(text).or_else(|| duration::parse(text).map(|back| now.saturating_sub(duration::micros(back))))
+    time_input::parse(text).or_else(|| duration::parse(text).map(|back| now.saturating_sub(duration::micros(back))))
 }
 
 // === impl History ===

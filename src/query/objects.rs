@@ -128,7 +128,9 @@ fn look(call: &Call<'_>, query: Option<&JournalQuery<'_>>, key: &ObjectKey) -> R
 fn open_journal<'a>(call: &Call<'a>, since: Option<&str>) -> Result<Option<JournalQuery<'a>>, Failure> {
     let Some(text) = since else { return Ok(None) };
     let Some(since) = history::since(text, call.api.pipeline().latest().unwrap_or(0)) else {
-        let error = format!("expected a time such as 2026-02-11T10:00:00Z or a duration such as 7d, got \"{text}\"");
+        let error = format!(
+            "expected a time such as 2026-02-11T10:00:00Z, a date (in UTC) or a duration such as 7d, got \"{text}\""
+        );
         return Err(Failure::new(StatusCode::BAD_REQUEST, error));
     };
     let Some(journal) = call.api.journal() else {

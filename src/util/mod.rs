@@ -4,3 +4,4 @@ pub mod duration;
 pub mod glob;
 pub mod lock;
 pub mod shell;
+pub mod time_input;

@@ -171,6 +171,8 @@ fn filters_select_wars_by_object_actor_and_time() {
     assert_eq!(wars(&["--actor", "autopilot"]), (1, "mixed".into()));
     assert_eq!(wars(&["--since", "2026-11-23T02:09:19Z", "--until", "2026-11-23T02:09:23.4Z"]), (1, "fin rep".into()));
     assert_eq!(wars(&["--since", "1s"]), (0, String::new()));
+    assert_eq!(wars(&["--since", "2026-11-23", "--until", "2026-11-24"]).1, wars(&[]).1);
+    assert_eq!(wars(&["--since", "2026-11-24"]), (2, String::new()));
 }
 
 #[test]
