@@ -175,7 +175,7 @@ impl Access {
                 kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.context("kubeconfig")
             }
             None if self.context.is_some() => kube::Config::from_kubeconfig(&options).await.context("kubeconfig"),
-            // The cause says that there is no usable kubeconfig; that this is no pod goes without saying.
+            // Report only the error of the kubeconfig. Outside of a pod, the in-cluster error is expected.
             None => kube::Config::infer().await.map_err(|error| {
                 let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
                 anyhow::anyhow!("no cluster is configured: {why}; set --kubeconfig FILE")

@@ -35,7 +35,7 @@ pub struct CooperationRules {
     of_parts: [Vec<(ResourcePattern, usize)>; 2],
 }
 
-/// A pattern of `resource.group`, taken apart so that most resources are told apart without building this name.
+/// A parsed pattern for `resource.group`. Most resources are ruled out without building this string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum ResourcePattern {
     /// One resource.

@@ -38,7 +38,7 @@ impl Log {
             State::Sustained => "a sustained edit war: reconcilers should pause",
             State::Subsiding => "no retake for the quiet period: reconcilers may try again",
         };
-        macro_rules! line {
+        macro_rules! log_at {
             ($log:ident, $($more:tt)*) => {
                 tracing::$log!(
                     cluster = transition.object.cluster(),
@@ -54,8 +54,8 @@ impl Log {
             };
         }
         match self.describe(transition) {
-            Some(Description { parties, over, retakes }) => line!(warn, parties, over, retakes,),
-            None => line!(info,),
+            Some(Description { parties, over, retakes }) => log_at!(warn, parties, over, retakes,),
+            None => log_at!(info,),
         }
     }
 

@@ -116,8 +116,8 @@ impl<'k> ObjectSlot<'k> {
     }
 }
 
-/// Returns the hash of an object's names. Both halves are equal, so that an object can keep it in four bytes: there can be
-/// a million objects, and few of them with the same hash do no harm.
+/// Returns the hash of an object's names. Both halves are equal, so that an object can keep it in four bytes. There can
+/// be a million objects; the few of them that share a hash are told apart by their names.
 fn hash(hasher: &RandomState, parts: &[&str; 5]) -> u64 {
     let mut hasher = hasher.build_hasher();
     parts.iter().for_each(|part| hasher.write(part.as_bytes()));

@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum number of bytes of an answer.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
-/// The reason why there is no answer.
+/// An error of a query.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is not valid.

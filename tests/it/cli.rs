@@ -202,7 +202,7 @@ fn who_says_what_is_wrong_since_when_who_and_what_to_do_before_the_evidence() {
         "openshift-cnv:virt-platform-autopilot  12 times\n",
         "kube-system:horizontal-pod-autoscaler  11 times\n",
         "  Cause: conflicting automation\n",
-        "So that it does not begin again, choose one:\n",
+        "To prevent it from starting again, choose one:\n",
         " 1. leave spec.replicas to system:serviceaccount:kube-system:horizontal-pod-autoscaler (option C)\n",
         "To check that it is over:\n",
         "PARTIES",
@@ -267,6 +267,8 @@ fn filters_by_kind_and_the_most_urgent_objects_only() {
     assert_eq!((code, kinds), (1, vec!["HorizontalPodAutoscaler".to_owned()]));
     let (code, kinds, omitted) = wars(&["--top", "2"]);
     assert!(code == 1 && kinds.len() >= 2 && omitted >= 7, "{kinds:?} {omitted}");
+    let (_, out, _) = run(&["analyze", "--top", "1", &fixture("oddities")], None);
+    assert!(out.starts_with("Only the most urgent objects: "), "{out}");
     assert_eq!(wars(&["--kind", "pod", "--top", "1"]).0, 0);
     assert_eq!(run(&["analyze", "-A", "-n", "shop", &fixture("oddities")], None).0, 2);
 }
@@ -412,7 +414,7 @@ fn a_damaged_file_is_read_up_to_the_damage() {
     assert_eq!((code, err.as_str()), (2, ""), "not all of it was read");
     let told = format!("Incomplete: {}: the compressed data ends too early: ", path.display());
     assert!(out.replace('\n', " ").starts_with(&told) && out.contains("ConfigMap war/app-config"), "{out}");
-    // Without the war, that is no all-clear either.
+    // A report without wars must not look like an all-clear.
     let (code, out, _) = run(&["analyze", "-n", "kube-system", path.to_str().unwrap()], None);
     assert!(code == 2 && out.contains("\n\nNo edit war in what was read: "), "{out}");
     let (_, out, err) = run(&["analyze", "-o", "json", path.to_str().unwrap()], None);

@@ -83,7 +83,7 @@ fn kubectl_editwar_queries_the_server_in_the_cluster() {
     assert!(all.status.code() == Some(1) && text(&all.stdout).contains("shop/web"), "{all:?}");
     let who = kubectl("alice", &["editwar", "who", "deployment/web"]);
     assert!(who.status.code() == Some(1) && text(&who.stdout).contains("spec.replicas"), "{who:?}");
-    // A namespace that does not occur is no all-clear.
+    // An unknown namespace is an error, not an all-clear.
     let elsewhere = kubectl("alice", &["editwar", "-n", "shpo"]);
     let said = text(&elsewhere.stdout);
     assert!(elsewhere.status.code() == Some(2) && said.contains("did you mean \"shop\"?"), "{said}");

@@ -365,6 +365,15 @@ fn who_queries_a_running_server() {
         err.starts_with("editwar: cm/other: no cm named \"other\" in namespace war; there are these names: "),
         "{err}"
     );
+    let wars = |arguments: &[&str]| {
+        let url = format!("http://{}", server.admin);
+        let arguments = [&["wars", "--server", &url], arguments].concat();
+        crate::cli::run(&arguments, None)
+    };
+    let (code, out, _) = wars(&["--kind", "cm", "--top", "1", "-A"]);
+    assert!(code == 1 && out.contains("ConfigMap war/wh"), "{out}");
+    let (code, out, _) = wars(&["--kind", "deploy"]);
+    assert!(code == 2 && out.contains("no object of kind \"deploy\"") && !out.contains("No edit war"), "{out}");
     let (code, _, err) = who(&["cm/wh", "--server", "http://127.0.0.1:1"]);
     assert_eq!(code, 2);
     assert!(err.contains("check that `editwar serve` is running there"), "{err}");

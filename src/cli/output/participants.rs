@@ -21,8 +21,9 @@ pub fn participants(found: &Participants, timeline_max: Option<usize>, style: St
     let title = name(&found.object);
     if found.wars.is_empty() {
         let has_findings = found.contention.is_some() || !found.hot_loops.is_empty() || !found.flapping.is_empty();
-        let verdict = if has_findings { "no war, but:" } else { "no war" };
-        let _ = writeln!(out, "{}: {verdict}", style.bold(&title));
+        let in_part = if found.coverage.is_incomplete() { " in what was read" } else { "" };
+        let verdict = if has_findings { ", but:" } else { "" };
+        let _ = writeln!(out, "{}: no war{in_part}{verdict}", style.bold(&title));
     }
     for (index, war) in found.wars.iter().enumerate() {
         if index > 0 {
@@ -130,7 +131,7 @@ fn writes(found: &Participants, max: Option<usize>, style: Style) -> String {
 fn remedies(war: &War, style: Style) -> String {
     let mut out = String::new();
     if !war.remedies.is_empty() {
-        let aim = if war.is_ongoing() { "To end it" } else { "So that it does not begin again" };
+        let aim = if war.is_ongoing() { "To end it" } else { "To prevent it from starting again" };
         let _ = writeln!(out, "\n{}", style.bold(&format!("{aim}, choose one:")));
     }
     for (number, remedy) in war.remedies.iter().enumerate() {

@@ -40,7 +40,9 @@ pub fn report(report: &Report, who: &WhoCommand, style: Style) -> String {
         out.push('\n');
     }
     if !report.wars.is_empty() {
-        let _ = writeln!(out, "{}\n", counts(&report.wars));
+        // The counts must not look like those of everything that was found.
+        let shown = if report.omitted > 0 { "Only the most urgent objects: " } else { "" };
+        let _ = writeln!(out, "{shown}{}\n", counts(&report.wars));
         if style.is_narrow() {
             out.push_str(&stacked(&report.wars, style))
         } else {

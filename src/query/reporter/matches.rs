@@ -1,5 +1,6 @@
-//! What a filter lets through, and what was probably meant if that is nothing.
+//! The objects and writes that match a filter, and the nearest values if nothing matches.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use crate::detect::object::ObjectState;
@@ -11,8 +12,9 @@ use crate::query::views::{Filter, Matched};
 
 /// Candidates that are named.
 const CANDIDATES: usize = 3;
-/// Values of one criterion that are compared. Comparing more would take longer than a query should.
-const VALUES_MAX: usize = 100_000;
+/// Maximum number of values of one criterion that are collected and compared. There can be a million objects, and more
+/// values would take too much memory and time for one query.
+const VALUES_MAX: usize = 10_000;
 /// Minimum similarity (Jaro-Winkler) of a candidate.
 const SIMILAR: f64 = 0.75;
 
@@ -26,17 +28,23 @@ enum Criterion {
     Actor,
 }
 
-/// Counts the objects and writes that a filter lets through.
+/// Counts the objects and writes that match a filter.
 pub(super) fn count(pipeline: &Pipeline, filter: &Filter) -> Matched {
     if filter.is_any() {
         let counters = pipeline.stats().counters;
         return Matched { objects: counters.objects, writes: counters.writes };
     }
-    let writes = pipeline.table().select(|key, state| matching_writes(filter, key, state));
-    Matched { objects: writes.len() as u64, writes: writes.into_iter().sum() }
+    let matched = Cell::new(Matched::default());
+    pipeline.table().select(|key, state| {
+        let Matched { objects, writes } = matched.get();
+        let more = matching_writes(filter, key, state)?;
+        matched.set(Matched { objects: objects + 1, writes: writes + more });
+        None::<()>
+    });
+    matched.get()
 }
 
-/// Explains why a filter lets nothing through, and names the values that are most similar to the one that does not
+/// Explains why nothing matches a filter, and names the values that are most similar to the one that does not
 /// occur: `no object in namespace "shopp"; did you mean "shop"?`
 pub(super) fn explain(pipeline: &Pipeline, filter: &Filter) -> String {
     if pipeline.table().is_empty() {
@@ -49,12 +57,16 @@ pub(super) fn explain(pipeline: &Pipeline, filter: &Filter) -> String {
         if count(pipeline, &narrowed).objects > 0 {
             continue;
         }
-        let values = pipeline.table().select(|key, state| {
+        let seen = RefCell::new(BTreeSet::new());
+        pipeline.table().select(|key, state| {
             matching_writes(&before, key, state)?;
-            Some(criterion.values(key, state))
+            let mut seen = seen.borrow_mut();
+            if seen.len() < VALUES_MAX {
+                seen.extend(criterion.values(key, state));
+            }
+            None::<()>
         });
-        let seen: BTreeSet<String> = values.into_iter().flatten().take(VALUES_MAX).collect();
-        return criterion.message(&wanted, &before, &seen);
+        return criterion.message(&wanted, &before, &seen.into_inner());
     }
     "no object matches".to_owned()
 }
@@ -70,7 +82,7 @@ fn likeness(typed: &str, value: &str) -> f64 {
     parts.map(of_part).fold(if is_part { SIMILAR } else { 0.0 }, f64::max)
 }
 
-/// Returns the number of writes to an object that a filter lets through, or `None` if the object does not match.
+/// Returns the number of writes to an object that match a filter, or `None` if the object does not match.
 fn matching_writes(filter: &Filter, key: &ObjectKey, state: &ObjectState) -> Option<u64> {
     if !filter.is_key(key, state.kind().map(AsRef::as_ref)) {
         return None;
@@ -140,7 +152,7 @@ impl Criterion {
             return format!("{what}; did you mean {}?", quoted(&mut similar.iter().map(|(_, value)| *value)));
         }
         match seen.len() {
-            0 => format!("{what}, nor any other"),
+            0 => format!("{what}; there are no {plural}"),
             1 => format!("{what}; there is only {}", quoted(&mut seen.into_iter())),
             more if more > CANDIDATES => {
                 format!("{what}; there are {more} {plural}, such as {}", quoted(&mut seen.into_iter()))

@@ -275,7 +275,7 @@ async function refresh() {
     status.textContent = `as of ${asOf}`;
     status.className = main.className = "";
   } catch (error) {
-    // What is shown stays, but it is no longer current.
+    // Keep the last answer on the page, marked as outdated.
     status.textContent = plain(`error: ${error.message}` + (last ? `; what is shown is as of ${asOf}` : ""));
     status.className = "bad";
     main.className = "outdated";

@@ -8,8 +8,8 @@ use crate::audit::event::Micros;
 use crate::pipeline::stats::{Counters, Stats};
 use crate::pipeline::{TimeRange, coverage};
 
-/// Time without events after which a server says so. Reads count as events, and a cluster is never silent for so long: its
-/// components renew Leases every few seconds.
+/// Time without events after which a server says so. Reads count as events, and the components of a cluster renew Leases
+/// every few seconds, so that only a log without reads and Leases is silent for so long.
 const STALE_AFTER: Micros = 5 * 60 * 1_000_000;
 /// Time without events after which a source is believed to be gone for good, as when a control plane node is replaced.
 const GONE_AFTER: Micros = 24 * 3600 * 1_000_000;
@@ -17,7 +17,7 @@ const GONE_AFTER: Micros = 24 * 3600 * 1_000_000;
 /// The times and sources that an answer is based on, and their audit levels.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Coverage {
-    /// Why the answer may be wrong or empty although there is a war. Empty if there is no such reason.
+    /// Reasons why the answer may miss a war, such as an input that was cut off. Empty if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
     /// Files, or addresses of API servers.
@@ -41,12 +41,12 @@ pub struct Coverage {
     pub wrong_clocks: Vec<WrongClock>,
 }
 
-/// A reason why an answer may be wrong or empty although there is a war.
+/// A reason why an answer may miss a war.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// What is wrong.
     pub kind: ProblemKind,
-    /// What is wrong and what to do, as one or more sentences.
+    /// What is wrong and, if it is known, what to do about it.
     pub message: String,
 }
 
@@ -189,11 +189,12 @@ impl Coverage {
             self.add_problem(ProblemKind::NoEvents, message);
             return self;
         };
-        if now - last > STALE_AFTER {
+        if now.saturating_sub(last) > STALE_AFTER {
             let message = format!("no audit event since {}; to find out why, run: editwar doctor", time::text(last));
             self.add_problem(ProblemKind::StaleEvents, message);
         }
-        let silent = self.sources.iter().filter(|source| (STALE_AFTER..GONE_AFTER).contains(&(last - source.last)));
+        let silent =
+            self.sources.iter().filter(|source| (STALE_AFTER..GONE_AFTER).contains(&last.saturating_sub(source.last)));
         let messages: Vec<String> = silent
             .map(|source| {
                 format!(

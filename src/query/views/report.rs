@@ -10,7 +10,7 @@ use super::war::War;
 /// Everything that was found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// What the filter lets through.
+    /// The objects and writes that match the filter.
     #[serde(default)]
     pub matched: Matched,
     /// Objects that are fought over, the worst first.
@@ -35,7 +35,7 @@ pub struct Report {
     pub stats: StatsView,
 }
 
-/// What a filter lets through.
+/// The objects and writes that match a filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Matched {
     /// Objects in memory that match. With a filter by actor, those that the actor wrote.
