@@ -74,7 +74,7 @@ fn summary(war: &War, title: &str, style: Style) -> String {
     let mut out = String::new();
     let verdict = verdict(war).join(", ");
     let _ = writeln!(out, "{}: {}", style.bold(title), style.state(shown_state(war), &verdict));
-    let (retakes, rate) = (counted(war.retakes, "retake"), war.rate());
+    let (retakes, rate) = (counted(war.retakes.into(), "retake"), war.rate());
     out.push_str(&style.wrapped(&format!("{}; {retakes}, {rate}", times(war)), 2));
     for field in &war.fields {
         let _ = writeln!(out, "\n  {}", style.bold(&clean(fields_name(&field.path))));
@@ -107,8 +107,11 @@ fn writes(found: &Participants, max: Option<usize>, style: Style) -> String {
     let moments: Vec<&TimelineEntry> = found.timeline.iter().filter(is_shown).collect();
     let Some(max) = max else {
         if !moments.is_empty() {
-            let _ =
-                writeln!(out, "\n{} in the timeline; --timeline shows them.", counted(found.timeline.len(), "write"));
+            let _ = writeln!(
+                out,
+                "\n{} in the timeline; --timeline shows them.",
+                counted(found.timeline.len() as u64, "write")
+            );
         }
         return out;
     };
@@ -157,7 +160,7 @@ fn actors_list(title: &str, actors: &[&Party], style: Style) -> String {
         let text = format!(
             "{}, {} ({}){no_ops}, {} to {}{}{}",
             actor.role.as_str(),
-            counted(actor.writes, "write"),
+            counted(actor.writes.into(), "write"),
             verbs.join(", "),
             &clock(actor.first)[11..],
             &clock(actor.last)[11..],

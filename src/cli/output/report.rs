@@ -83,7 +83,7 @@ fn counts(wars: &[War]) -> String {
         .filter(|(count, _)| *count > 0)
         .map(|(count, status)| format!("{count} {status}"))
         .collect();
-    let all = counted(decided.clone().count(), "edit war");
+    let all = counted(decided.clone().count() as u64, "edit war");
     match (parts.is_empty(), undecided) {
         (true, undecided) => format!("{undecided} undecided"),
         (false, 0) => format!("{all}: {}", parts.join(", ")),

@@ -44,32 +44,9 @@ pub(super) fn times(war: &War) -> String {
 }
 
 /// Formats a number of things: `1 write`, `2 writes`.
-pub(super) fn counted(count: impl Into<Count>, thing: &str) -> String {
-    match count.into() {
-        Count(1) => format!("1 {thing}"),
-        Count(count) => format!("{count} {thing}s"),
-    }
-}
-
-/// A number of things.
-pub(super) struct Count(u64);
-
-impl From<u64> for Count {
-    fn from(count: u64) -> Count {
-        Count(count)
-    }
-}
-
-impl From<u32> for Count {
-    fn from(count: u32) -> Count {
-        Count(count.into())
-    }
-}
-
-impl From<usize> for Count {
-    fn from(count: usize) -> Count {
-        Count(count as u64)
-    }
+pub(super) fn counted(count: u64, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{plural}")
 }
 
 /// Returns the path of a field, or a description if the fields are not known.
