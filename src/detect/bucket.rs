@@ -60,8 +60,13 @@ impl Limit {
         self.window() / i64::from(self.burst.get())
     }
 
+    /// Returns the time in which a token of a [`RateBucket`] returns, which is never zero.
+    fn replenish(&self) -> Micros {
+        self.refill().max(1)
+    }
+
     fn quota(&self) -> Quota {
-        let replenish = Duration::from_micros(self.refill().max(1).unsigned_abs());
+        let replenish = Duration::from_micros(self.replenish().unsigned_abs());
         Quota::with_period(replenish).expect("a period above zero is a quota").allow_burst(self.burst)
     }
 }
@@ -103,12 +108,18 @@ impl RateBucket {
 
     /// Takes one token at `at`. Returns `false` if there was none. Times must not decrease.
     pub fn take(&mut self, limit: &Limit, at: Micros) -> bool {
+        // An event may claim any year. A window is added to this number, and nanoseconds overflow in 2554.
+        let now_ns = u64::try_from(at).unwrap_or(0).saturating_mul(1_000).min(u64::MAX / 2);
+        // Most writes find the bucket full, for which nothing needs to be computed.
+        if self.tat_ns.is_none_or(|tat| tat <= now_ns) {
+            self.tat_ns = Some(now_ns + limit.replenish().unsigned_abs() * 1_000);
+            return true;
+        }
         let now = Cell::new(0);
         let level = Level(Cell::new(self.tat_ns));
         let limiter: RateLimiter<_, _, _, NoOpMiddleware<Nanos>> =
             RateLimiter::new(limit.quota(), &level, EventClock(&now));
-        // An event may claim any year. governor adds to this number, and nanoseconds overflow in 2554.
-        now.set(u64::try_from(at).unwrap_or(0).saturating_mul(1_000).min(u64::MAX / 2));
+        now.set(now_ns);
         let is_taken = limiter.check().is_ok();
         self.tat_ns = level.0.get();
         is_taken
@@ -167,6 +178,22 @@ mod tests {
         assert!(!bucket.take(&limit, START + 119 * SECOND));
         assert!(bucket.take(&limit, START + 120 * SECOND));
         assert!(!bucket.take(&limit, START + 121 * SECOND));
+    }
+
+    #[test]
+    fn a_full_bucket_is_taken_from_as_governor_does() {
+        let now = Cell::new(0);
+        for limit in [limit(1, 60), limit(30, 60), limit(u32::MAX, 1)] {
+            let (mut bucket, level) = (RateBucket::default(), Level(Cell::new(None)));
+            for at in [START, START, START + SECOND, START + 90 * SECOND, START + 90 * SECOND, START + 91 * SECOND] {
+                now.set(0);
+                let governor: RateLimiter<_, _, _, NoOpMiddleware<Nanos>> =
+                    RateLimiter::new(limit.quota(), &level, EventClock(&now));
+                now.set(at.unsigned_abs() * 1_000);
+                assert_eq!(bucket.take(&limit, at), governor.check().is_ok(), "{limit:?} at {at}");
+                assert_eq!(bucket.tat_ns, level.0.get(), "{limit:?} at {at}");
+            }
+        }
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Interns clients: each combination of account, tool and origin is stored once, and objects hold a pointer to it.
 
 use std::collections::HashMap;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, Mutex};
 
 use foldhash::quality::RandomState;
 
-use crate::detect::actor::{Client, Origin};
+use crate::audit::event::Event;
+use crate::detect::actor::{Client, Identity, Origin};
 use crate::detect::actor_class::ActorClassifier;
 use crate::detect::instance::instance;
 use crate::detect::meter::Meter;
@@ -69,8 +70,7 @@ impl Clients {
         let (event, identity) = (write.event, &write.identity);
         let manager = write.field_manager.as_deref();
         let impersonator = identity.impersonator.unwrap_or_default();
-        let from = (event.source_ip.as_ref(), event.pod.as_ref(), impersonator);
-        let hash = self.hasher.hash_one((identity.user, identity.agent, manager, from));
+        let hash = self.hash(identity, manager.unwrap_or_default(), event);
         let account = hash as usize % CACHE_SLOTS;
         let slot = &mut client_cache.0[account];
         drop(slot.take_if(|(known, _)| *known != hash));
@@ -106,6 +106,30 @@ impl Clients {
     /// Returns the meter that counts the bytes of all live clients.
     pub fn meter(&self) -> &Meter {
         &self.meter
+    }
+
+    fn hash(&self, identity: &Identity<'_>, manager: &str, event: &Event<'_>) -> u64 {
+        let (user, agent, manager) = (identity.user.as_bytes(), identity.agent.as_bytes(), manager.as_bytes());
+        let (ip, pod) = (event.source_ip.as_bytes(), event.pod.as_bytes());
+        let impersonator = identity.impersonator.unwrap_or_default().as_bytes();
+        let mut hasher = self.hasher.build_hasher();
+        // The lengths, so that no text can continue in the next one. No text is as long as 4 GiB.
+        hasher.write_u64((user.len() as u64) << 32 | agent.len() as u64);
+        hasher.write_u64((ip.len() as u64) << 32 | manager.len() as u64);
+        hasher.write_u64((pod.len() as u64) << 32 | impersonator.len() as u64);
+        hasher.write(user);
+        hasher.write(agent);
+        hasher.write(ip);
+        if !manager.is_empty() {
+            hasher.write(manager);
+        }
+        if !pod.is_empty() {
+            hasher.write(pod);
+        }
+        if !impersonator.is_empty() {
+            hasher.write(impersonator);
+        }
+        hasher.finish()
     }
 
     fn find(&self, hash: u64, make: impl FnOnce() -> Client) -> Arc<Client> {

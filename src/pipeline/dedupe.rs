@@ -93,15 +93,25 @@ pub(super) fn identity(hasher: &RandomState, object: u64, write: &Write<'_>, omi
     let impersonated = event.impersonated.as_deref().unwrap_or_default();
     let body = event.request_object.or(event.response_object).filter(|_| !omits_body).unwrap_or_default();
     let code = event.status.as_ref().map_or(0, |status| status.code);
-    let texts = [&event.audit_id, &event.request_uri, write.subresource, &event.username, impersonated];
+    let (id, uri, user) = (event.audit_id.as_bytes(), event.request_uri.as_bytes(), event.username.as_bytes());
+    let (subresource, impersonated) = (write.subresource.as_bytes(), impersonated.as_bytes());
+    let status = u64::from(code) << 16 | (event.stage as u64) << 8 | event.verb as u64;
     let mut hasher = hasher.build_hasher();
     hasher.write_u64(object);
     hasher.write_i64(event.received.unwrap_or(i64::MIN));
     // The lengths, so that no text can continue in the next one. No text is as long as 4 GiB.
-    let [id, uri, subresource, user, impersonated] = texts.map(|text| text.len() as u64);
-    let status = u64::from(code) << 16 | (event.stage as u64) << 8 | event.verb as u64;
-    [status << 32 | id, uri << 32 | subresource, user << 32 | impersonated].iter().for_each(|n| hasher.write_u64(*n));
-    texts.iter().filter(|text| !text.is_empty()).for_each(|text| hasher.write(text.as_bytes()));
+    hasher.write_u64(status << 32 | id.len() as u64);
+    hasher.write_u64((uri.len() as u64) << 32 | user.len() as u64);
+    hasher.write_u64((subresource.len() as u64) << 32 | impersonated.len() as u64);
+    hasher.write(id);
+    hasher.write(uri);
+    hasher.write(user);
+    if !subresource.is_empty() {
+        hasher.write(subresource);
+    }
+    if !impersonated.is_empty() {
+        hasher.write(impersonated);
+    }
     hasher.write(body);
     hasher.finish()
 }
