@@ -1,5 +1,6 @@
 //! `editwar analyze`: finds wars in audit log files.
 
+use std::cmp::Reverse;
 use std::io::{IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::args::{AnalyzeArgs, Format, LogArgs};
+use super::args::{AnalyzeArgs, Format, LogArgs, SortKey};
 use super::{Outcome, markdown, output};
 use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::event::Micros;
@@ -20,7 +21,7 @@ use crate::ingest::files::{self, Input};
 use crate::pipeline::stats::{Malformed, Stats};
 use crate::pipeline::{Batch, Pipeline, TimeRange};
 use crate::query::reporter::Reporter;
-use crate::query::views::{Coverage, Filter, Problem, ProblemKind, Report};
+use crate::query::views::{Coverage, Filter, Problem, ProblemKind, Report, War, WarFilter};
 use crate::util::{duration, time_input};
 
 /// Minimum input size for which a progress bar is shown.
@@ -36,7 +37,8 @@ const WORKERS_MAX: NonZeroUsize = NonZeroUsize::new(8).expect("eight is not zero
 pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
     let (paths, object) = split(&args.inputs, args.object.as_deref());
     let (kind, name) = object.as_deref().map(kind_and_name).transpose()?.unzip();
-    if kind.is_some() && args.kind.is_some() {
+    let conditions = &args.conditions;
+    if kind.is_some() && conditions.kind.is_some() {
         bail!("--kind and KIND/NAME exclude each other");
     }
     let config = args.log.config()?;
@@ -44,39 +46,85 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
     let classes = config.classes();
     let filter = Filter {
         namespace: args.namespace.clone(),
-        kind: kind.or_else(|| args.kind.clone()),
+        kind: kind.or_else(|| conditions.kind.clone()),
         name,
-        cluster: None,
-        actor: args.actor.clone(),
-        all: args.all,
-        limit: args.top.map(NonZeroUsize::get),
+        actor: conditions.actor.clone(),
+        all: conditions.all,
+        war: WarFilter {
+            class: conditions.class,
+            state: conditions.state,
+            confidence: conditions.confidence,
+            cause: conditions.cause,
+            since: None,
+        },
+        limit: conditions.top.map(NonZeroUsize::get),
         ..Filter::default()
     };
     let mut report = Reporter { pipeline: &pipeline, classes: &classes }.report(&filter);
     report.coverage.problems.extend(problems);
-    print(&report, &output::WhoCommand::default(), args.log.output)?;
+    let printed = Printed {
+        who: &output::WhoCommand::default(),
+        format: args.log.output,
+        now: report.coverage.last.filter(|_| !args.log.utc),
+        sort: conditions.sort,
+    };
+    print(&report, &printed)?;
     repeat_problems(&report.coverage, args.log.output, args.log.quiet);
     // The process is about to exit: freeing a million objects one by one would take longer than that.
     std::mem::forget(pipeline);
     Ok(Outcome::of_search(&report.coverage, report.wars.iter().any(|war| war.is_loud())))
 }
 
+/// How a report is printed.
+pub struct Printed<'a> {
+    /// How to query for details.
+    pub who: &'a output::WhoCommand,
+    /// The format.
+    pub format: Format,
+    /// The time to which tables show times relative. Without one, they are shown in UTC.
+    pub now: Option<Micros>,
+    /// The order of the wars.
+    pub sort: SortKey,
+}
+
 /// Prints a report.
 ///
 /// # Errors
 /// Errors of standard output.
-pub fn print(report: &Report, who: &output::WhoCommand, format: Format) -> Result<()> {
+pub fn print(report: &Report, printed: &Printed<'_>) -> Result<()> {
+    let mut sorted;
+    let report = match printed.sort {
+        SortKey::Urgency => report,
+        key => {
+            sorted = report.clone();
+            sort(&mut sorted.wars, key);
+            &sorted
+        }
+    };
     let mut stdout = anstream::stdout().lock();
-    match format {
+    match printed.format {
         Format::Json => write!(stdout, "{}", output::json(report)?)?,
         Format::Yaml => write!(stdout, "{}", output::yaml(report)?)?,
+        Format::Jsonl => write!(stdout, "{}", output::json_lines(&report.wars)?)?,
+        Format::Csv => write!(stdout, "{}", output::csv_wars(&report.wars)?)?,
+        Format::Name => report.wars.iter().try_for_each(|war| writeln!(stdout, "{}", output::typed(&war.object)))?,
         Format::Markdown => write!(stdout, "{}", markdown::report(report))?,
         Format::Table | Format::Wide => {
-            let style = output::Style::of_stdout(format == Format::Wide);
-            write!(stdout, "{}", output::report(report, who, style))?;
+            let style = output::Style::of_stdout(printed.format == Format::Wide).relative_to(printed.now);
+            write!(stdout, "{}", output::report(report, printed.who, style))?;
         }
     }
     Ok(stdout.flush()?)
+}
+
+fn sort(wars: &mut [War], key: SortKey) {
+    match key {
+        SortKey::Urgency => {}
+        SortKey::Since => wars.sort_by_key(|war| Reverse(war.since)),
+        SortKey::Last => wars.sort_by_key(|war| Reverse(war.until)),
+        SortKey::Retakes => wars.sort_by_key(|war| Reverse(war.retakes)),
+        SortKey::Object => wars.sort_by(|a, b| a.object.cmp(&b.object)),
+    }
 }
 
 /// Reads logs into a new pipeline. Returns also what could not be read.
@@ -209,7 +257,7 @@ fn skipped(stats: &Stats) -> Option<Problem> {
 
 /// Prints the problems of an answer to stderr too if stdout is not for people.
 pub fn repeat_problems(coverage: &Coverage, format: Format, is_quiet: bool) {
-    if matches!(format, Format::Json | Format::Yaml) {
+    if !format.is_table() && format != Format::Markdown {
         print_problems(&coverage.problems, is_quiet);
     }
 }

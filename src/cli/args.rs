@@ -11,14 +11,19 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
-pub use self::common::{Access, Format, Remote};
+pub use self::common::{Access, Colour, Format, Remote};
 use crate::config::{Bytes, Duration, Mode};
+use crate::detect::cause::Cause;
 use crate::detect::verdict::Confidence;
+use crate::query::views::{PartyClass, WarStatus, variant};
 
 /// Find out who is fighting over a Kubernetes object (which field, which values, since when), and stop it.
 #[derive(Debug, Parser)]
 #[command(name = "editwar", version, max_term_width = 100)]
 pub struct Args {
+    /// Colours.
+    #[command(flatten)]
+    pub colour: Colour,
     /// Command to run.
     #[command(subcommand)]
     pub command: Command,
@@ -117,29 +122,80 @@ pub struct WarsArgs {
 }
 
 /// Which wars to list, and how.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Which {
+    /// Show only this object.
+    #[arg(value_name = "KIND/NAME")]
+    pub object: Option<String>,
     /// Show only this cluster, if the server watches several.
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
+    /// The conditions.
+    #[command(flatten)]
+    pub conditions: Conditions,
+    /// Show only wars with a retake since a time, or within a duration such as 1h before now.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Show each change of a verdict since --since (default: 1d), from the server's journal.
+    #[arg(long, conflicts_with_all = ["actor", "class", "state", "confidence", "cause", "all", "top", "sort"])]
+    pub transitions: bool,
+    /// List the wars again whenever they change, until interrupted.
+    #[arg(short, long, conflicts_with = "transitions")]
+    pub watch: bool,
+    /// Show times in UTC instead of relative to now.
+    #[arg(long)]
+    pub utc: bool,
+    /// Output format.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// Conditions on wars, and the order in which they are listed.
+#[derive(Debug, Default, clap::Args)]
+pub struct Conditions {
     /// Show only objects of this kind, such as deployment or deploy.
     #[arg(long, value_name = "KIND")]
     pub kind: Option<String>,
     /// Show only wars with a party whose name contains this text.
     #[arg(long, value_name = "TEXT")]
     pub actor: Option<String>,
+    /// Show only wars with a party of this class or role, such as gitops, person or argo_cd.
+    #[arg(long, value_name = "CLASS")]
+    pub class: Option<PartyClass>,
+    /// Show only wars in this state: thrashing, sustained, subsiding, contested, calm, ongoing, ended or undecided.
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<WarStatus>,
+    /// Show only wars of at least this confidence.
+    #[arg(long, value_parser = confidence(), value_name = "CONFIDENCE")]
+    pub confidence: Option<Confidence>,
+    /// Show only wars with this cause, such as manual_edits or flapping_webhook.
+    #[arg(long, value_parser = cause, value_name = "CAUSE")]
+    pub cause: Option<Cause>,
     /// Also show objects that were contested but never thrashed.
     #[arg(short, long)]
     pub all: bool,
     /// Show at most this number of objects, the most urgent ones.
     #[arg(long, value_name = "N")]
     pub top: Option<std::num::NonZeroUsize>,
-    /// Show how verdicts have changed since a time, or a duration ago such as 7d, from the server's journal.
-    #[arg(long, value_name = "TIME", conflicts_with_all = ["actor", "all", "top"])]
-    pub since: Option<String>,
-    /// Output format.
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    pub output: Format,
+    /// Order of the wars.
+    #[arg(long, value_enum, default_value_t, value_name = "KEY")]
+    pub sort: SortKey,
+}
+
+/// Orders of wars.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SortKey {
+    /// The most urgent first: ongoing before ended, then by confidence and thrashing events.
+    #[default]
+    Urgency,
+    /// Those that began last first.
+    Since,
+    /// Those with the latest retake first.
+    Last,
+    /// Those with the most retakes first.
+    Retakes,
+    /// By namespace, kind and name.
+    Object,
 }
 
 /// Arguments of `simulate`.
@@ -242,6 +298,9 @@ pub struct LogArgs {
     /// Number of CPU cores to use. Default: all, up to eight.
     #[arg(long, value_name = "N")]
     pub workers: Option<std::num::NonZeroUsize>,
+    /// Show times in UTC instead of relative to the last event.
+    #[arg(long)]
+    pub utc: bool,
     /// Output format.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,
@@ -272,20 +331,11 @@ pub struct AnalyzeArgs {
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub all_namespaces: bool,
     /// Show only this object.
-    #[arg(long, value_name = "KIND/NAME")]
+    #[arg(long, value_name = "KIND/NAME", conflicts_with = "kind")]
     pub object: Option<String>,
-    /// Show only objects of this kind, such as deployment or deploy.
-    #[arg(long, value_name = "KIND", conflicts_with = "object")]
-    pub kind: Option<String>,
-    /// Show at most this number of objects, the most urgent ones.
-    #[arg(long, value_name = "N")]
-    pub top: Option<std::num::NonZeroUsize>,
-    /// Show only wars with a party whose name contains this text.
-    #[arg(long, value_name = "TEXT")]
-    pub actor: Option<String>,
-    /// Also show objects that were contested but never thrashed.
-    #[arg(short, long)]
-    pub all: bool,
+    /// The conditions.
+    #[command(flatten)]
+    pub conditions: Conditions,
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
@@ -295,8 +345,11 @@ pub struct AnalyzeArgs {
 #[derive(Debug, clap::Args)]
 pub struct WhoArgs {
     /// Object to show, such as deployment/web or deployment web.
-    #[arg(value_name = "KIND/NAME")]
-    pub object: String,
+    #[arg(value_name = "KIND/NAME", required_unless_present = "actor")]
+    pub object: Option<String>,
+    /// Show what the actors whose names contain this text have changed, instead of who changed an object.
+    #[arg(long, value_name = "TEXT")]
+    pub actor: Option<String>,
     /// Audit logs to read: files (plain or .gz), directories, or - for standard input. Default: query the server.
     #[arg(value_name = "FILE|DIR|-")]
     pub inputs: Vec<PathBuf>,
@@ -332,11 +385,17 @@ impl WhoArgs {
     }
 }
 
+/// Parses a cause.
+fn cause(word: &str) -> Result<Cause, String> {
+    variant(word)
+}
+
 /// Parses the minimum confidence of a pause.
 fn confidence() -> impl TypedValueParser<Value = Confidence> {
     let values = [
         (Confidence::Possible, "The parties wrote the same part of the object alternately"),
         (Confidence::Probable, "The parties wrote the same fields"),
+        (Confidence::Confirmed, "Values returned"),
     ];
     let shown = values.map(|(value, help)| PossibleValue::new(value.as_str()).help(help));
     PossibleValuesParser::new(shown).map(move |word| {

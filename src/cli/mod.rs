@@ -35,6 +35,7 @@ use crate::query::views::Coverage;
 
 /// Runs a command. Data goes to stdout, everything else to stderr.
 pub fn run(args: args::Args) -> ExitCode {
+    args.colour.apply();
     let outcome: Result<Outcome> = match args.command {
         args::Command::Analyze(args) => analyze::run(&args),
         args::Command::Who(args) => who::run(&args),

@@ -10,7 +10,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use super::args::doctor::DoctorChecks;
 use super::args::setup::Setup;
-use super::args::{Access, AnalyzeArgs, Args, Format, SimulateArgs, Which, WhoArgs};
+use super::args::{Access, AnalyzeArgs, Args, Colour, Format, SimulateArgs, Which, WhoArgs};
 use super::connection::ServerTarget;
 use super::{Outcome, analyze, completions, doctor, end, setup, simulate, wars, who};
 use crate::escape;
@@ -28,6 +28,9 @@ const NO_FILES: &str = ":4";
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-editwar", bin_name = "kubectl editwar", version, max_term_width = 100)]
 struct Plugin {
+    /// Colours.
+    #[command(flatten)]
+    colour: Colour,
     /// The cluster.
     #[command(flatten)]
     access: Access,
@@ -49,9 +52,12 @@ enum Command {
     /// Show who writes one object: actors, fields, values, timeline.
     #[command(after_help = "Example:\n  kubectl editwar who deployment/web -n shop")]
     Who {
-        /// Object to show, such as deployment/web.
-        #[arg(value_name = "KIND/NAME")]
-        object: String,
+        /// Object to show, such as deployment/web or deployment web.
+        #[arg(value_name = "KIND/NAME", required_unless_present = "actor", num_args = 1..=2)]
+        object: Vec<String>,
+        /// Show what the actors whose names contain this text have changed, instead of who changed an object.
+        #[arg(long, value_name = "TEXT")]
+        actor: Option<String>,
         /// Cluster of the object, if the server watches several.
         #[arg(long, value_name = "NAME")]
         cluster: Option<String>,
@@ -61,6 +67,9 @@ enum Command {
         /// Number of most recent writes to print, or 0 for all. Implies --timeline.
         #[arg(long, value_name = "N")]
         timeline_limit: Option<usize>,
+        /// Show times in UTC instead of relative to now.
+        #[arg(long)]
+        utc: bool,
         /// Output format.
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
@@ -100,28 +109,23 @@ fn with_hint(error: anyhow::Error) -> anyhow::Error {
 
 impl Plugin {
     fn run(self) -> Result<Outcome> {
+        self.colour.apply();
         let target = ServerTarget::In(self.access.clone());
         let namespace = self.namespace.as_deref();
         match &self.command {
-            None => {
-                let which = Which {
-                    cluster: None,
-                    kind: None,
-                    actor: None,
-                    all: false,
-                    top: None,
-                    since: None,
-                    output: Format::Table,
-                };
-                wars::list(&which, namespace, &target)
-            }
+            None => wars::list(&Which::default(), namespace, &target),
             Some(Command::Wars(which)) => wars::list(which, namespace, &target),
-            Some(Command::Who { object, cluster, timeline, timeline_limit, output }) => {
-                let args = WhoArgs {
+            Some(Command::Who { object, actor, cluster, timeline, timeline_limit, utc, output }) => {
+                let mut args = WhoArgs {
+                    actor: actor.clone(),
                     timeline: *timeline,
                     timeline_limit: *timeline_limit,
-                    ..who_args(object, namespace, cluster.as_deref(), *output)?
+                    ..who_args(&object.join("/"), namespace, cluster.as_deref(), *output)?
                 };
+                args.log.utc = *utc;
+                if object.is_empty() {
+                    args.object = None;
+                }
                 who::answer(&args, Some(target))
             }
             Some(Command::Doctor(look)) => doctor::look(look, &self.access, &target),

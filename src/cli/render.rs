@@ -18,6 +18,9 @@ use crate::reconcile::plan::{self, Action, SkipReason};
 /// # Errors
 /// A file cannot be read, or its content is not valid.
 pub(super) fn run(args: &RenderArgs) -> Result<Outcome> {
+    if !matches!(args.output, Format::Json | Format::Yaml) {
+        return Err(args.output.refused("json or yaml"));
+    }
     let live = args.live.as_deref().map(objects).transpose()?.unwrap_or_default();
     let live = match live.as_slice() {
         [] => None,

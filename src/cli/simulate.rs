@@ -76,6 +76,9 @@ struct Hit {
 /// # Errors
 /// Invalid arguments, or no readable input.
 pub fn run(args: &SimulateArgs) -> Result<Outcome> {
+    if !args.log.output.is_table() && !matches!(args.log.output, Format::Json | Format::Yaml) {
+        return Err(args.log.output.refused("table, wide, json or yaml"));
+    }
     let config = args.log.config()?;
     let policies = policies(args, &config.policy())?;
     let limits: Vec<Limits> = policies.iter().map(|p| p.limits.clone()).collect();
@@ -93,10 +96,11 @@ pub fn run(args: &SimulateArgs) -> Result<Outcome> {
     match args.log.output {
         Format::Json => write!(stdout, "{}", output::json(&simulation)?)?,
         Format::Yaml => write!(stdout, "{}", output::yaml(&simulation)?)?,
-        Format::Table | Format::Wide | Format::Markdown => {
+        Format::Table | Format::Wide => {
             let style = output::Style::of_stdout(args.log.output == Format::Wide);
             write!(stdout, "{}", table(&simulation, style))?;
         }
+        _ => unreachable!("refused above"),
     }
     stdout.flush()?;
     analyze::repeat_problems(&simulation.coverage, args.log.output, args.log.quiet);

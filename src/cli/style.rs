@@ -8,6 +8,7 @@ use crate::audit::event::Micros;
 use crate::detect::verdict::State;
 use crate::escape;
 use crate::query::views::{TimelineEntry, time};
+use crate::util::duration;
 
 /// Width if there is no terminal.
 const WIDTH_DEFAULT: u16 = 120;
@@ -25,6 +26,8 @@ pub struct Style {
     pub is_coloured: bool,
     /// Whether to show full names and all rows.
     pub is_wide: bool,
+    /// The time to which times are shown relative. Without one, they are shown in UTC.
+    pub now: Option<Micros>,
 }
 
 // === impl Style ===
@@ -39,8 +42,25 @@ impl Style {
         } else {
             columns.unwrap_or(WIDTH_DEFAULT)
         };
-        let is_coloured = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never && stdout.is_terminal();
-        Style { width: if is_wide { 1000 } else { width.max(60) }, is_coloured, is_wide }
+        let is_coloured = match anstream::AutoStream::choice(&stdout) {
+            anstream::ColorChoice::Never => false,
+            anstream::ColorChoice::Auto => stdout.is_terminal(),
+            anstream::ColorChoice::Always | anstream::ColorChoice::AlwaysAnsi => true,
+        };
+        Style { width: if is_wide { 1000 } else { width.max(60) }, is_coloured, is_wide, now: None }
+    }
+
+    /// Returns the style with times relative to `now`. Wide output shows them in UTC.
+    pub fn relative_to(self, now: Option<Micros>) -> Style {
+        Style { now: now.filter(|_| !self.is_wide), ..self }
+    }
+
+    /// Formats a past time for a table: `5m ago`, or in UTC on two lines.
+    pub(super) fn past(self, at: Micros) -> String {
+        match self.now {
+            Some(now) => format!("{} ago", duration::age(now.saturating_sub(at))),
+            None => clock(at).replacen(' ', "\n", 1),
+        }
     }
 
     /// Whether tables with many columns would be too narrow.

@@ -63,8 +63,9 @@ fn value_of(moment: &TimelineEntry, path: &str) -> Option<String> {
         return (format!("({})", moment.part) == path).then(|| "•".into());
     }
     let change = moment.changes.iter().find(|c| c.path == path)?;
-    let style = Style { width: 0, is_coloured: false, is_wide: false };
+    let style = Style { width: 0, is_coloured: false, is_wide: false, now: None };
     let text = match &change.new {
+        _ if change.new_redacted => "•".to_owned(),
         serde_json::Value::Null => "∅".to_owned(),
         value => json_text(value, style),
     };

@@ -1,16 +1,25 @@
 //! `editwar wars`: lists the wars that a running server knows.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde::de::DeserializeOwned;
 
+use super::analyze::{self, Printed};
 use super::args::{Format, WarsArgs, Which};
 use super::connection::ServerTarget;
-use super::{Outcome, analyze, output};
+use super::{Outcome, output};
 use crate::detect::verdict::State;
 use crate::query::client::with_query;
-use crate::query::views::{Report, Transitions};
+use crate::query::views::{PartyClass, Report, Transitions, WarStatus};
+
+/// Interval at which `--watch` queries the server.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+/// How far back transitions are listed by default.
+const TRANSITIONS_SINCE: &str = "1d";
+/// Clears the terminal, and moves the cursor to its first cell.
+const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 
 /// Runs `editwar wars`.
 ///
@@ -23,20 +32,101 @@ pub fn run(args: &WarsArgs) -> Result<Outcome> {
     list(&args.which, args.namespace.as_deref(), &ServerTarget::At(args.remote.clone()))
 }
 
+/// Lists the wars that a server knows, or past transitions.
+///
+/// # Errors
+/// As for [`run`].
+pub fn list(which: &Which, namespace: Option<&str>, target: &ServerTarget) -> Result<Outcome> {
+    let (mut kind, name) = which.object.as_deref().map(analyze::kind_and_name).transpose()?.unzip();
+    if kind.is_some() && which.conditions.kind.is_some() {
+        bail!("--kind and KIND/NAME exclude each other");
+    }
+    kind = kind.or_else(|| which.conditions.kind.clone());
+    let common = [
+        ("namespace", namespace),
+        ("cluster", which.cluster.as_deref()),
+        ("kind", kind.as_deref()),
+        ("name", name.as_deref()),
+        ("since", which.since.as_deref()),
+    ];
+    if which.transitions {
+        return transitions(which, &common, target);
+    }
+    let path = query(which, &common);
+    if which.watch {
+        return block_on(watch(which, target, &path))?;
+    }
+    let report: Report = ask(target, path)?;
+    print(&report, which, target)?;
+    Ok(Outcome::of_search(&report.coverage, report.wars.iter().any(|war| war.is_loud())))
+}
+
+/// Lists the wars whenever they change, until the process is interrupted. In a terminal, the list replaces the one before,
+/// and its ages are kept up to date.
+async fn watch(which: &Which, target: &ServerTarget, path: &str) -> Result<Outcome> {
+    let server = target.open().await?;
+    let is_redrawn = which.output.is_table() && std::io::stdout().is_terminal();
+    let mut last = None;
+    loop {
+        let report: Report = server.get(path).await?;
+        // The counts change with every event, and the wars rarely.
+        let shown = Some((report.wars.clone(), report.coverage.problems.clone()));
+        if is_redrawn {
+            write!(anstream::stdout().lock(), "{CLEAR}")?;
+        }
+        if is_redrawn || last != shown {
+            print(&report, which, target)?;
+        }
+        last = shown;
+        tokio::time::sleep(WATCH_EVERY).await;
+    }
+}
+
+fn print(report: &Report, which: &Which, target: &ServerTarget) -> Result<()> {
+    let now = (!which.utc).then(|| jiff::Timestamp::now().as_microsecond());
+    analyze::print(
+        report,
+        &Printed { who: &target.who_command(), format: which.output, now, sort: which.conditions.sort },
+    )
+}
+
+/// Returns the path of the query.
+fn query(which: &Which, common: &[(&str, Option<&str>)]) -> String {
+    let conditions = &which.conditions;
+    let class = conditions.class.as_ref().map(PartyClass::to_string);
+    let state = conditions.state.as_ref().map(WarStatus::to_string);
+    let top = conditions.top.map(|top| top.to_string());
+    let all = conditions.all.to_string();
+    let mut parameters = common.to_vec();
+    parameters.extend([
+        ("all", Some(all.as_str())),
+        ("actor", conditions.actor.as_deref()),
+        ("class", class.as_deref()),
+        ("state", state.as_deref()),
+        ("confidence", conditions.confidence.map(|confidence| confidence.as_str())),
+        ("cause", conditions.cause.map(|cause| cause.as_str())),
+        ("limit", top.as_deref()),
+    ]);
+    with_query("/api/v1/wars", &parameters)
+}
+
 /// Lists transitions.
-fn transitions(which: &Which, namespace: Option<&str>, since: &str, target: &ServerTarget) -> Result<Outcome> {
-    let (cluster, kind) = (which.cluster.as_deref(), which.kind.as_deref());
-    let parameters = [("since", Some(since)), ("namespace", namespace), ("cluster", cluster), ("kind", kind)];
+fn transitions(which: &Which, common: &[(&str, Option<&str>)], target: &ServerTarget) -> Result<Outcome> {
+    let mut parameters = common.to_vec();
+    if which.since.is_none() {
+        parameters.push(("since", Some(TRANSITIONS_SINCE)));
+    }
     let found: Transitions = ask(target, with_query("/api/v1/transitions", &parameters))?;
     let mut stdout = anstream::stdout().lock();
     match which.output {
         Format::Json => write!(stdout, "{}", output::json(&found)?)?,
         Format::Yaml => write!(stdout, "{}", output::yaml(&found)?)?,
-        Format::Markdown => bail!("-o markdown supports a single object only: use editwar who"),
+        Format::Jsonl => write!(stdout, "{}", output::json_lines(&found.transitions)?)?,
         Format::Table | Format::Wide => {
             let style = output::Style::of_stdout(which.output == Format::Wide);
             write!(stdout, "{}", output::transitions(&found, style))?;
         }
+        other => return Err(other.refused("table, wide, json, jsonl or yaml")),
     }
     stdout.flush()?;
     let is_war = found
@@ -47,30 +137,9 @@ fn transitions(which: &Which, namespace: Option<&str>, since: &str, target: &Ser
 }
 
 fn ask<T: DeserializeOwned>(target: &ServerTarget, path: String) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { Ok(target.open().await?.get(&path).await?) })
+    block_on(async { Ok(target.open().await?.get(&path).await?) })?
 }
 
-/// Lists the wars that a server knows, or past transitions.
-///
-/// # Errors
-/// As for [`run`].
-pub fn list(which: &Which, namespace: Option<&str>, target: &ServerTarget) -> Result<Outcome> {
-    if let Some(since) = &which.since {
-        return transitions(which, namespace, since, target);
-    }
-    let all = which.all.to_string();
-    let (cluster, actor) = (which.cluster.as_deref(), which.actor.as_deref());
-    let top = which.top.map(|top| top.to_string());
-    let parameters = [
-        ("all", Some(all.as_str())),
-        ("namespace", namespace),
-        ("cluster", cluster),
-        ("actor", actor),
-        ("kind", which.kind.as_deref()),
-        ("limit", top.as_deref()),
-    ];
-    let report: Report = ask(target, with_query("/api/v1/wars", &parameters))?;
-    analyze::print(&report, &target.who_command(), which.output)?;
-    Ok(Outcome::of_search(&report.coverage, report.wars.iter().any(|war| war.is_loud())))
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
 }

@@ -3,16 +3,16 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use hyper::StatusCode;
 
 use super::args::{Format, WhoArgs};
 use super::connection::ServerTarget;
 use super::{Outcome, analyze, markdown, output};
-use crate::detect::policy::{Policy, Target};
+use crate::detect::policy::{HistoryScope, Policy, Target};
 use crate::query::client::{Error, with_query};
 use crate::query::reporter::Reporter;
-use crate::query::views::{Filter, Participants};
+use crate::query::views::{ActorWrites, Filter, Participants};
 
 /// Runs `editwar who`.
 ///
@@ -27,25 +27,89 @@ pub fn run(args: &WhoArgs) -> Result<Outcome> {
 /// # Errors
 /// As for [`run`].
 pub fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
-    let (object, inputs) = object_and_inputs(&args.object, &args.inputs);
+    if let Some(actor) = &args.actor {
+        return writes_of(actor, args, server);
+    }
+    let first = args.object.as_deref().context("expected KIND/NAME, such as deployment/web")?;
+    let (object, inputs) = object_and_inputs(first, &args.inputs);
     let (kind, name) = analyze::kind_and_name(&object)?;
-    let found = match (server, inputs.is_empty()) {
-        (Some(server), true) => from_server(args, &server, &kind, &name)?,
+    let is_live = server.is_some() && inputs.is_empty();
+    let found = match server {
+        Some(server) if is_live => from_server(args, &server, &kind, &name)?,
         _ => from_files(args, &inputs, &kind, &name)?,
     };
     let mut stdout = anstream::stdout().lock();
+    let writes = || found.timeline.iter().map(|write| (&found.object, write));
     match args.log.output {
         Format::Json => write!(stdout, "{}", output::json(&found)?)?,
         Format::Yaml => write!(stdout, "{}", output::yaml(&found)?)?,
+        Format::Jsonl => write!(stdout, "{}", output::json_lines(&found.timeline)?)?,
+        Format::Csv => write!(stdout, "{}", output::csv_writes(writes())?)?,
+        Format::Name => writeln!(stdout, "{}", output::typed(&found.object))?,
         Format::Markdown => write!(stdout, "{}", markdown::participants(&found))?,
         Format::Table | Format::Wide => {
+            let now = if is_live { Some(jiff::Timestamp::now().as_microsecond()) } else { found.coverage.last };
             let style = output::Style::of_stdout(args.log.output == Format::Wide);
+            let style = style.relative_to(now.filter(|_| !args.log.utc));
             write!(stdout, "{}", output::participants(&found, args.timeline_max(), style))?;
         }
     }
     stdout.flush()?;
     analyze::repeat_problems(&found.coverage, args.log.output, args.log.quiet);
     Ok(Outcome::of_search(&found.coverage, found.wars.iter().any(|war| war.is_loud())))
+}
+
+/// Shows what the actors whose names contain a text have written.
+fn writes_of(actor: &str, args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
+    let inputs: Vec<PathBuf> = args.object.iter().map(PathBuf::from).chain(args.inputs.iter().cloned()).collect();
+    let found = match server {
+        Some(server) if inputs.is_empty() => {
+            if args.log.since.is_some() {
+                bail!("--since with --actor needs audit logs to read: a server keeps no writes of one actor");
+            }
+            let parameters = [
+                ("actor", Some(actor)),
+                ("namespace", args.namespace.as_deref()),
+                ("cluster", args.cluster.as_deref()),
+            ];
+            let path = with_query("/api/v1/writes", &parameters);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async { anyhow::Ok(server.open().await?.get::<ActorWrites>(&path).await?) })?
+        }
+        _ => {
+            if inputs.is_empty() {
+                bail!("no input: give audit logs to read, or a running server with --server URL");
+            }
+            let config = args.log.config()?;
+            let policy = Policy { history_of: Some(HistoryScope::All), ..config.policy() };
+            let (pipeline, problems) = analyze::read(&inputs, &args.log, &config, policy)?;
+            let filter =
+                Filter { actor: Some(actor.to_owned()), namespace: args.namespace.clone(), ..Filter::default() };
+            let classes = config.classes();
+            let mut found = Reporter { pipeline: &pipeline, classes: &classes }.writes_of_actors(&filter);
+            found.coverage.problems.extend(problems);
+            found
+        }
+    };
+    let mut stdout = anstream::stdout().lock();
+    match args.log.output {
+        Format::Json => write!(stdout, "{}", output::json(&found)?)?,
+        Format::Yaml => write!(stdout, "{}", output::yaml(&found)?)?,
+        Format::Jsonl => write!(stdout, "{}", output::json_lines(&found.writes)?)?,
+        Format::Csv => {
+            let writes = found.writes.iter().map(|write| (&write.object, &write.write));
+            write!(stdout, "{}", output::csv_writes(writes)?)?;
+        }
+        Format::Name => found.objects.iter().try_for_each(|o| writeln!(stdout, "{}", output::typed(&o.object)))?,
+        Format::Markdown => return Err(args.log.output.refused("table, wide, json, jsonl, csv, name or yaml")),
+        Format::Table | Format::Wide => {
+            let style = output::Style::of_stdout(args.log.output == Format::Wide);
+            write!(stdout, "{}", output::actor_writes(&found, args.timeline_limit, style))?;
+        }
+    }
+    stdout.flush()?;
+    analyze::repeat_problems(&found.coverage, args.log.output, args.log.quiet);
+    Ok(Outcome::of_search(&found.coverage, false))
 }
 
 /// Returns the object as `KIND/NAME`, and the other arguments: people type `deployment/web audit.log`, `deployment web
@@ -94,7 +158,7 @@ fn from_files(args: &WhoArgs, inputs: &[PathBuf], kind: &str, name: &str) -> Res
     }
     let target = Target { kind: kind.to_owned(), name: name.to_owned(), namespace: args.namespace.clone() };
     let config = args.log.config()?;
-    let policy = Policy { history_of: Some(target), ..config.policy() };
+    let policy = Policy { history_of: Some(HistoryScope::Object(target)), ..config.policy() };
     let (pipeline, problems) = analyze::read(inputs, &args.log, &config, policy)?;
     let filter = Filter {
         kind: Some(kind.to_owned()),

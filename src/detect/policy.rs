@@ -63,10 +63,19 @@ pub struct Policy {
     pub limits: Limits,
     /// The overrides. The first that matches applies.
     pub overrides: Vec<Override>,
-    /// An object of which all writes are kept, even if it has only one writer.
-    pub history_of: Option<Target>,
+    /// Objects of which all writes are kept, even if they have only one writer.
+    pub history_of: Option<HistoryScope>,
     /// Classifies the actors.
     pub classes: Arc<ActorClassifier>,
+}
+
+/// The objects of which all writes are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HistoryScope {
+    /// One object.
+    Object(Target),
+    /// All objects, as far as memory allows.
+    All,
 }
 
 /// An object of which all writes are kept.
@@ -167,7 +176,11 @@ impl Policy {
 
     /// Whether all writes of an object are kept.
     pub fn keeps_history(&self, object: &ObjectName<'_>) -> bool {
-        let Some(target) = &self.history_of else { return false };
+        let target = match &self.history_of {
+            None => return false,
+            Some(HistoryScope::All) => return true,
+            Some(HistoryScope::Object(target)) => target,
+        };
         let is_kind = || match resource_kind::built_in(object.group, object.resource) {
             Some(kind) => resource_kind::matches_input(&target.kind, object.group, object.resource, kind),
             // The kinds of custom resources are not known here, so any kind matches.

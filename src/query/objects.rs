@@ -66,8 +66,14 @@ fn live_problems(call: &Call<'_>) -> Vec<Problem> {
 }
 
 pub(super) fn wars(call: &Call<'_>) -> Result<Reply, Failure> {
-    let filter = Filter { bytes_max: call.api.report_bytes_max(), ..call.parameters.filter()? };
+    let mut filter = Filter { bytes_max: call.api.report_bytes_max(), ..call.parameters.filter()? };
+    if let Some(text) = call.parameters.get("since") {
+        filter.war.since = Some(start(text, jiff::Timestamp::now().as_microsecond())?);
+    }
     let mut report = call.api.reporter().report(&filter);
+    if let Some(since) = filter.war.since {
+        report.coverage.starts_by(since);
+    }
     report.coverage.problems.extend(live_problems(call));
     Ok(json(&report))
 }
@@ -89,6 +95,16 @@ pub(super) fn transitions(call: &Call<'_>) -> Result<Reply, Failure> {
     let since = call.parameters.get("since").unwrap_or(TRANSITIONS_SINCE);
     let query = open_journal(call, Some(since))?.expect("a time is asked for");
     Ok(json(&query.history(call).transitions(&filter).map_err(unreadable)?))
+}
+
+pub(super) fn writes(call: &Call<'_>) -> Result<Reply, Failure> {
+    let filter = call.parameters.filter()?;
+    if filter.actor.is_none() {
+        return Err(Failure::new(StatusCode::BAD_REQUEST, "`actor` is missing: give a part of the actor's name"));
+    }
+    let mut found = call.api.reporter().writes_of_actors(&filter);
+    found.coverage.problems.extend(live_problems(call));
+    Ok(json(&found))
 }
 
 pub(super) fn object(call: &Call<'_>) -> Result<Reply, Failure> {
@@ -127,12 +143,7 @@ fn look(call: &Call<'_>, query: Option<&JournalQuery<'_>>, key: &ObjectKey) -> R
 /// Opens the journal for queries since a time. Returns `None` without a time.
 fn open_journal<'a>(call: &Call<'a>, since: Option<&str>) -> Result<Option<JournalQuery<'a>>, Failure> {
     let Some(text) = since else { return Ok(None) };
-    let Some(since) = history::since(text, call.api.pipeline().latest().unwrap_or(0)) else {
-        let error = format!(
-            "expected a time such as 2026-02-11T10:00:00Z, a date (in UTC) or a duration such as 7d, got \"{text}\""
-        );
-        return Err(Failure::new(StatusCode::BAD_REQUEST, error));
-    };
+    let since = start(text, call.api.pipeline().latest().unwrap_or(0))?;
     let Some(journal) = call.api.journal() else {
         let error = "the server has no journal: start it with --journal DIR to query the past";
         return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, error));
@@ -143,6 +154,16 @@ fn open_journal<'a>(call: &Call<'a>, since: Option<&str>) -> Result<Option<Journ
     };
     let reader = journal.reader().map_err(|why| Failure::new(StatusCode::SERVICE_UNAVAILABLE, why))?;
     Ok(Some(JournalQuery { reader, since, _permit: permit }))
+}
+
+/// Parses the start time of a query: a time, or a duration before `now`.
+fn start(text: &str, now: Micros) -> Result<Micros, Failure> {
+    history::since(text, now).ok_or_else(|| {
+        let error = format!(
+            "expected a time such as 2026-02-11T10:00:00Z, a date (in UTC) or a duration such as 7d, got \"{text}\""
+        );
+        Failure::new(StatusCode::BAD_REQUEST, error)
+    })
 }
 
 // === impl JournalQuery ===

@@ -3,6 +3,7 @@
 //! [`Reporter`] selects the objects. Each module below builds one kind of view from the state of one object; only
 //! `neighbours` looks at other objects.
 
+mod actor_writes;
 mod fields;
 mod findings;
 mod matches;
@@ -11,7 +12,9 @@ mod party;
 mod remedies;
 mod war;
 
-use super::views::{Coverage, Filter, Object, Participants, Party, ProblemKind, Report, StatsView, TimelineEntry, War};
+use super::views::{
+    ActorWrites, Coverage, Filter, Object, Participants, Party, ProblemKind, Report, StatsView, TimelineEntry, War,
+};
 use crate::detect::actor_class::ActorClassifier;
 use crate::detect::assessment::{Assessment, WarAssessment};
 use crate::detect::object::ObjectState;
@@ -63,6 +66,9 @@ impl Reporter<'_> {
             }
             report.append(found);
         }
+        if report.wars.is_empty() && !filter.war.is_any() {
+            report.matched.other_wars = matches::wars(self.pipeline, filter);
+        }
         neighbours::add(self.pipeline, self.classes, report.wars.iter_mut());
         report.sort();
         report
@@ -90,6 +96,13 @@ impl Reporter<'_> {
             if !filter.is_object(&Object::of(key, state)) {
                 return None;
             }
+            if !filter.war.is_any() {
+                let wars = war::of(self.classes, &Object::of(key, state), state, limits);
+                let matching = wars.iter().filter(|war| filter.is_war(war));
+                return matching
+                    .map(|war| (war.state.urgency(), war.confidence, war.thrashing_events, war.retakes))
+                    .max();
+            }
             let assessment = Assessment::of(state);
             let reported = assessment.wars().filter(|war| {
                 (filter.all || war.is_thrashing()) && filter.is_actor(war.parties.iter().map(|party| &**party))
@@ -97,28 +110,45 @@ impl Reporter<'_> {
             let rank = |war: &WarAssessment<'_>| {
                 (war.state.urgency(), war.confidence, war.tally.thrashing_events, war.tally.retakes)
             };
-            let has_other_findings = || {
-                state.failures().is_some()
-                    || state.history().is_some_and(|history| !history.analysis().cooperations().is_empty())
-                    || state.writers().iter().any(|writer| writer.is_hot(limits))
+            let mut found = Report::default();
+            let lowest = || {
+                self.add_other_findings(&mut found, &Object::of(key, state), state, limits, filter);
+                found.has_other_findings().then_some((0, Confidence::Possible, 0, 0))
             };
-            let lowest = || has_other_findings().then_some((0, Confidence::Possible, 0, 0));
             reported.map(rank).max().or_else(lowest)
         };
         self.pipeline.table().with(key, look)?
     }
 
     fn add(&self, report: &mut Report, object: &Object, state: &ObjectState, limits: &Limits, filter: &Filter) {
-        report.cooperation.extend(findings::cooperations(object, state, true));
-        for war in war::of(self.classes, object, state, limits) {
-            let thrashed = war.thrashing_events > 0;
-            if (thrashed || filter.all) && filter.is_actor(war.parties.iter().map(|p| p.actor.as_str())) {
-                report.wars.push(war);
-            }
+        let wars = war::of(self.classes, object, state, limits).into_iter();
+        report.wars.extend(wars.filter(|war| filter.is_war(war)));
+        // Conditions on wars exclude everything else.
+        if filter.war.is_any() {
+            self.add_other_findings(report, object, state, limits, filter);
         }
-        report.hot_loops.extend(findings::hot_loops(object, state, limits));
-        report.contention.extend(findings::contention(object, state, limits));
-        report.flapping.extend(findings::flapping(object, state, limits));
+    }
+
+    fn add_other_findings(
+        &self,
+        report: &mut Report,
+        object: &Object,
+        state: &ObjectState,
+        limits: &Limits,
+        filter: &Filter,
+    ) {
+        let is_actor = |actor: &String| filter.is_actor(std::iter::once(actor.as_str()));
+        let is_any = |mut actors: &mut dyn Iterator<Item = &String>| Iterator::any(&mut actors, is_actor);
+        report.cooperation.extend(
+            findings::cooperations(object, state, true).into_iter().filter(|found| is_any(&mut found.actors.iter())),
+        );
+        report.hot_loops.extend(findings::hot_loops(object, state, limits).into_iter().filter(|f| is_actor(&f.actor)));
+        report.contention.extend(
+            findings::contention(object, state, limits)
+                .into_iter()
+                .filter(|found| is_any(&mut found.parties.iter().map(|party| &party.actor))),
+        );
+        report.flapping.extend(findings::flapping(object, state, limits).into_iter().filter(|f| is_actor(&f.actor)));
     }
 
     /// Returns the wars over one object, contested or worse, the worst first.
@@ -128,6 +158,11 @@ impl Reporter<'_> {
         let mut wars = self.pipeline.table().with(key, look).unwrap_or_default();
         neighbours::add(self.pipeline, self.classes, wars.iter_mut());
         wars
+    }
+
+    /// Returns what the actors that match the filter have written.
+    pub fn writes_of_actors(&self, filter: &Filter) -> ActorWrites {
+        actor_writes::of(self.pipeline, self.classes, filter)
     }
 
     /// Returns the actors, wars and writes of one object.

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::api::Api;
 use super::reply::{Answer, Failure};
-use super::views::Filter;
+use super::views::{Filter, WarFilter, variant};
 use crate::auth::Right;
 use crate::detect::write::ObjectName;
 use crate::net::Reply;
@@ -199,8 +199,21 @@ impl<'a> Parameters<'a> {
             cluster: text("cluster"),
             actor: text("actor"),
             all: self.is_set("all"),
+            war: WarFilter {
+                class: self.parsed("class", str::parse)?,
+                state: self.parsed("state", str::parse)?,
+                confidence: self.parsed("confidence", variant)?,
+                cause: self.parsed("cause", variant)?,
+                since: None,
+            },
             limit: Some(limit),
             ..Filter::default()
         })
+    }
+
+    /// Returns a parameter that must be one of several words.
+    fn parsed<'p, T>(&'p self, name: &str, parse: fn(&'p str) -> Result<T, String>) -> Result<Option<T>, Failure> {
+        let parsed = self.get(name).map(parse).transpose();
+        parsed.map_err(|why| Failure::new(StatusCode::BAD_REQUEST, format!("`{name}`: {why}")))
     }
 }

@@ -11,7 +11,7 @@ use super::enforcement::{self, Switched};
 use super::objects::{self, Sides, Timeline};
 use super::reply::json;
 use super::route::{Access, Call, Handler, Operation, Parameter, ParameterKind, Route};
-use super::views::{Participants, Report, Transitions};
+use super::views::{ActorWrites, Participants, Report, Transitions};
 use super::{health, log_level, openapi, ui, watch};
 use crate::auth::Right;
 use crate::net::Reply;
@@ -85,12 +85,16 @@ pub static ROUTES: &[Route] = &[
             NAME,
             CLUSTER,
             text("actor", "Only wars with a party whose name contains this."),
+            text("class", "Only wars with a party of this class or role, such as gitops or argo_cd."),
+            text("state", "Only wars in this state, or ongoing, ended or undecided."),
+            text("confidence", "Only wars of at least this confidence: possible, probable or confirmed."),
+            text("cause", "Only wars with this cause, such as manual_edits."),
+            text(
+                "since",
+                "Only wars with a retake at or after this time (RFC 3339), or this long before now, such as 1h.",
+            ),
             flag("all", "Include objects that were contested but never thrashed."),
-            Parameter {
-                name: "limit",
-                description: "Maximum number of objects, the most urgent first.",
-                kind: ParameterKind::Limit,
-            },
+            LIMIT,
         ],
         operation: Some(Operation {
             id: "wars",
@@ -116,6 +120,26 @@ pub static ROUTES: &[Route] = &[
             summary: "Find an object by kind and name, and show its writers.",
             schema: Some(schema::<Participants>),
             errors: &[UNKNOWN, ("404", "No object matches, or several do.")],
+        }),
+    },
+    Route {
+        method: Method::GET,
+        path: "/api/v1/writes",
+        access: Access::Needs(Right::Read),
+        handler: Handler::Computed(objects::writes),
+        parameters: &[
+            text("actor", "Only writes of actors whose names contain this. Required."),
+            NAMESPACE,
+            KIND,
+            NAME,
+            CLUSTER,
+            LIMIT,
+        ],
+        operation: Some(Operation {
+            id: "writes",
+            summary: "List the objects that an actor wrote, and its writes to contested objects.",
+            schema: Some(schema::<ActorWrites>),
+            errors: &[("400", "Unknown parameter, or no actor.")],
         }),
     },
     Route {
@@ -223,6 +247,11 @@ pub static ROUTES: &[Route] = &[
     },
 ];
 
+const LIMIT: Parameter = Parameter {
+    name: "limit",
+    description: "Maximum number of objects: the most urgent ones, or those written last.",
+    kind: ParameterKind::Limit,
+};
 const NAMESPACE: Parameter = text("namespace", "Only this namespace.");
 const KIND: Parameter = text("kind", "Only this kind, in any form that kubectl accepts.");
 const NAME: Parameter = text("name", "Only this name.");

@@ -4,6 +4,7 @@
 //! of an object, and what an answer is based on. A new field needs a doc comment, which becomes its description in
 //! `/openapi.json`.
 
+mod actor_writes;
 mod coverage;
 mod filter;
 mod findings;
@@ -16,11 +17,12 @@ pub mod time_option;
 mod value;
 mod war;
 
+pub use actor_writes::{ActorWrites, ObjectWrite, WrittenObject};
 pub use coverage::{Coverage, Gap, Levels, Problem, ProblemKind, SourceView, StatsView, WrongClock};
-pub use filter::Filter;
+pub use filter::{Filter, PartyClass, WarFilter, WarStatus, variant};
 pub use findings::{Contender, Contention, Cooperation, Flapping, HotLoop};
 pub use object::Object;
 pub use participants::{ChangeView, Participants, TimelineEntry, TransitionView, Transitions};
 pub use report::{Matched, Report};
-pub(super) use value::{is_cut, json_of};
+pub(super) use value::{is_cut, is_redacted, json_of};
 pub use war::{Dependent, Field, OtherWriter, Party, Remedy, Value, War};

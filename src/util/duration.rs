@@ -21,6 +21,25 @@ pub fn text(duration: Duration) -> String {
     unit.map_or_else(|| format!("{millis}ms"), |(unit, name)| format!("{}{name}", millis / unit))
 }
 
+/// Formats an age in microseconds as kubectl does, with at most two units: `45s`, `2m10s`, `35m`, `5h12m`, `3d4h`.
+pub fn age(micros: i64) -> String {
+    let seconds = micros.max(0) / 1_000_000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    let two = |first: i64, unit: &str, second: i64, smaller: &str| match second {
+        0 => format!("{first}{unit}"),
+        _ => format!("{first}{unit}{second}{smaller}"),
+    };
+    match seconds {
+        ..120 => format!("{seconds}s"),
+        120..600 => two(minutes, "m", seconds % 60, "s"),
+        600..10_800 => format!("{minutes}m"),
+        10_800..28_800 => two(hours, "h", minutes % 60, "m"),
+        28_800..172_800 => format!("{hours}h"),
+        172_800..691_200 => two(days, "d", hours % 24, "h"),
+        _ => format!("{days}d"),
+    }
+}
+
 /// Converts a duration to microseconds, the unit of event time.
 pub fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
@@ -35,6 +54,14 @@ mod tests {
         for written in ["90s", "10m", "6h", "7d", "250ms", "36h", "0ms"] {
             assert_eq!(parse(written).map(text).as_deref(), Some(written));
         }
+    }
+
+    #[test]
+    fn ages_have_at_most_two_units() {
+        let ages = [-5, 0, 119, 120, 130, 599, 600, 10_799, 10_800, 18_720, 28_800, 172_800, 187_200, 691_200];
+        let shown =
+            ["0s", "0s", "119s", "2m", "2m10s", "9m59s", "10m", "179m", "3h", "5h12m", "8h", "2d", "2d4h", "8d"];
+        assert_eq!(ages.map(|seconds| age(seconds * 1_000_000)), shown);
     }
 
     #[test]

@@ -197,7 +197,7 @@ fn who_says_what_is_wrong_since_when_who_and_what_to_do_before_the_evidence() {
     let mut at = 0;
     for part in [
         "Deployment shop/web: ended: deleted, confirmed\n",
-        "  from 2026-11-23 01:56:08Z to 01:58:56Z; 21 retakes, 8.3/min\n",
+        "  from 2026-11-23 01:56:08Z to 01:58:56Z (17s ago); 21 retakes, 8.3/min\n",
         "  spec.replicas\n",
         "openshift-cnv:virt-platform-autopilot  12 times\n",
         "kube-system:horizontal-pod-autoscaler  11 times\n",

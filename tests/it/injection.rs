@@ -192,7 +192,7 @@ proptest! {
         let lens = Reporter { pipeline: &pipeline, classes: &classes };
         let found: Vec<_> = pipeline.table().notable().iter().filter_map(|key| lens.participants(key)).collect();
         for is_wide in [false, true] {
-            let style = output::Style { width: 120, is_coloured: false, is_wide };
+            let style = output::Style { width: 120, is_coloured: false, is_wide, now: None };
             prop_assert!(is_plain(&output::report(&report, &output::WhoCommand::default(), style)));
             for found in &found {
                 prop_assert!(is_plain(&output::participants(found, Some(0), style)));
@@ -259,7 +259,7 @@ proptest! {
     fn pasted_remedies_run_only_the_intended_tools(names in names()) {
         let folder = scratch();
         let report = report(&war(&names));
-        let style = output::Style { width: 120, is_coloured: false, is_wide: false };
+        let style = output::Style { width: 120, is_coloured: false, is_wide: false, now: None };
         let shown = output::report(&report, &output::WhoCommand::default(), style);
         let pasted = shown.lines().filter_map(|line| line.find("editwar who ").map(|at| &line[at..]));
         let pasted: Vec<String> = pasted.map(str::to_owned).collect();

@@ -35,6 +35,7 @@ mod otlp;
 mod page;
 mod patterns;
 mod plugin;
+mod questions;
 mod recordings;
 mod remedies;
 mod require;

@@ -27,7 +27,8 @@ fn every_response_matches_the_openapi_document() {
         let asked: Vec<String> = match path.strip_prefix("/api/v1/objects/{resource}/{namespace}/{name}") {
             None => vec![
                 path.replace("participants", "participants?kind=deployment&name=web")
-                    .replace("transitions", "transitions?since=100d"),
+                    .replace("transitions", "transitions?since=100d")
+                    .replace("writes", "writes?actor=alice"),
             ],
             Some(rest) => ["deployments.apps/shop/web", "secrets/war/sec", "configmaps/war/phoenix"]
                 .map(|object| format!("/api/v1/objects/{object}{rest}"))
@@ -64,7 +65,7 @@ fn the_openapi_document_describes_every_path() {
     let document = server.json("/openapi.json");
     let (_, hint) = server.get("/api/v1/nothing");
     assert!(hint.contains("/openapi.json"), "{hint}");
-    for path in ["/api/v1/wars", "/api/v1/participants", "/api/v1/transitions"] {
+    for path in ["/api/v1/wars", "/api/v1/participants", "/api/v1/writes", "/api/v1/transitions"] {
         assert!(document["paths"][path]["get"]["summary"].is_string(), "{path}");
     }
     for (view, parameters) in [("", 5), ("/participants", 5), ("/timeline", 5), ("/decision", 5)] {

@@ -39,9 +39,10 @@ pub struct Access {
 }
 
 /// Output formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Table for people, as wide as the terminal.
+    #[default]
     Table,
     /// Table for people, with all details.
     Wide,
@@ -51,4 +52,46 @@ pub enum Format {
     Yaml,
     /// Markdown, for tickets and chats.
     Markdown,
+    /// CSV with a header, for spreadsheets: a row for each war or write.
+    Csv,
+    /// JSON, one line for each war or write.
+    Jsonl,
+    /// Only the names of the objects, as arguments for `who`.
+    Name,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct Colour {
+    /// When to use colours: auto uses them in a terminal, unless NO_COLOR is set.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", hide_possible_values = false)]
+    color: clap::ColorChoice,
+}
+
+// === impl Format ===
+
+impl Format {
+    /// Whether the output is for people.
+    pub fn is_table(self) -> bool {
+        matches!(self, Format::Table | Format::Wide)
+    }
+
+    /// Returns the error for a command that does not have this format.
+    pub fn refused(self, supported: &str) -> anyhow::Error {
+        let name = self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        anyhow::anyhow!("this command does not support -o {name}: use {supported}")
+    }
+}
+
+// === impl Colour ===
+
+impl Colour {
+    /// Applies the choice to all output of the process.
+    pub fn apply(self) {
+        match self.color {
+            clap::ColorChoice::Auto => {}
+            clap::ColorChoice::Always => anstream::ColorChoice::Always.write_global(),
+            clap::ColorChoice::Never => anstream::ColorChoice::Never.write_global(),
+        }
+    }
 }

@@ -35,13 +35,17 @@ pub fn run(args: &DoctorArgs) -> Result<Outcome> {
 /// # Errors
 /// As for [`run`].
 pub fn look(args: &DoctorChecks, access: &Access, target: &ServerTarget) -> Result<Outcome> {
+    if !args.output.is_table() && !matches!(args.output, Format::Json | Format::Yaml) {
+        return Err(args.output.refused("table, json or yaml"));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let findings = runtime.block_on(examine(args, access, target));
     let mut stdout = anstream::stdout().lock();
     match args.output {
         Format::Json => write!(stdout, "{}", output::json(&findings)?)?,
         Format::Yaml => write!(stdout, "{}", output::yaml(&findings)?)?,
-        Format::Table | Format::Wide | Format::Markdown => write!(stdout, "{}", picture(&findings))?,
+        Format::Table | Format::Wide => write!(stdout, "{}", picture(&findings))?,
+        _ => unreachable!("refused above"),
     }
     stdout.flush()?;
     Ok(if findings.is_broken() { Outcome::War } else { Outcome::Calm })

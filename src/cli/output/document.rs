@@ -9,6 +9,11 @@ pub(in crate::cli) fn json(value: &impl Serialize) -> serde_json::Result<String>
     Ok(escape::json(&serde_json::to_string_pretty(value)?).into_owned() + "\n")
 }
 
+/// Formats values as JSON, one line for each.
+pub(in crate::cli) fn json_lines<T: Serialize>(values: &[T]) -> serde_json::Result<String> {
+    values.iter().map(|value| Ok(escape::json(&serde_json::to_string(value)?).into_owned() + "\n")).collect()
+}
+
 /// Formats a value as YAML. If it contains characters that are harmful in a terminal and that YAML would not escape, it
 /// is formatted as JSON, which is valid YAML too.
 pub(in crate::cli) fn yaml(value: &impl Serialize) -> anyhow::Result<String> {

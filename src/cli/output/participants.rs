@@ -9,7 +9,7 @@ use super::findings::findings;
 use super::war::{counted, fields_name, name, shown_state, times, value_text, verdict};
 use crate::cli::style::{Style, clean, clock, is_by, json_text, words};
 use crate::cli::timeline_chart;
-use crate::query::views::{Coverage, Participants, Party, TimelineEntry, War};
+use crate::query::views::{ChangeView, Coverage, Participants, Party, TimelineEntry, War};
 
 /// Formats the result of `who`: first what is wrong, whether it is going on, since when, who and what to do; then the
 /// evidence. `timeline_max` is the number of most recent writes to show: 0 for all, `None` for no timeline.
@@ -75,7 +75,7 @@ fn summary(war: &War, title: &str, style: Style) -> String {
     let verdict = verdict(war).join(", ");
     let _ = writeln!(out, "{}: {}", style.bold(title), style.state(shown_state(war), &verdict));
     let (retakes, rate) = (counted(war.retakes.into(), "retake"), war.rate());
-    out.push_str(&style.wrapped(&format!("{}; {retakes}, {rate}", times(war)), 2));
+    out.push_str(&style.wrapped(&format!("{}; {retakes}, {rate}", times(war, style)), 2));
     for field in &war.fields {
         let _ = writeln!(out, "\n  {}", style.bold(&clean(fields_name(&field.path))));
         let mut table = style.table();
@@ -206,6 +206,37 @@ fn actors_table(title: &str, actors: &[&Party], style: Style) -> Table {
     table
 }
 
+/// Formats what a write changed, one field per line.
+pub(super) fn changed(moment: &TimelineEntry, style: Style) -> String {
+    let mut changes: Vec<String> = moment.changes.iter().map(|change| change_text(change, style)).collect();
+    let shown = if style.is_wide { changes.len() } else { 4 };
+    if changes.len() > shown {
+        let more = changes.len() - shown;
+        changes.truncate(shown);
+        changes.push(format!("and {more} more"));
+    }
+    if changes.is_empty() {
+        changes.push(match (moment.effect.as_str(), moment.fields_known) {
+            ("delete", _) => "deleted".into(),
+            ("create", _) => "created".into(),
+            (_, true) => "no compared field".to_owned(),
+            (_, false) => format!("{}: fields not in the log", moment.part),
+        });
+    }
+    changes.join("\n")
+}
+
+/// Formats a change of a field, as `spec.replicas 3 → 5`.
+fn change_text(change: &ChangeView, style: Style) -> String {
+    let text = |value: &serde_json::Value, is_redacted: bool| match value {
+        _ if is_redacted => "(redacted)".to_owned(),
+        serde_json::Value::Null => "(none)".to_owned(),
+        value => json_text(value, style),
+    };
+    let ChangeView { path, old, new, old_redacted, new_redacted } = change;
+    format!("{} {} → {}", clean(path), text(old, *old_redacted), text(new, *new_redacted))
+}
+
 fn timeline(moments: &[&TimelineEntry], coverage: &Coverage, style: Style) -> Table {
     let mut table = style.table();
     let head = ["TIME", "ACTOR", "VERB", "CHANGED"];
@@ -217,31 +248,11 @@ fn timeline(moments: &[&TimelineEntry], coverage: &Coverage, style: Style) -> Ta
             let text = format!("no audit events from {} to {}", &clock(gap.from)[11..], &clock(gap.to)[11..]);
             table.add_row([String::new(), String::new(), String::new(), text]);
         }
-        let json = |value: &serde_json::Value| match value {
-            serde_json::Value::Null => "(none)".to_owned(),
-            value => json_text(value, style),
-        };
-        let mut changes: Vec<String> =
-            moment.changes.iter().map(|c| format!("{} {} → {}", clean(&c.path), json(&c.old), json(&c.new))).collect();
-        let shown = if style.is_wide { changes.len() } else { 4 };
-        if changes.len() > shown {
-            let more = changes.len() - shown;
-            changes.truncate(shown);
-            changes.push(format!("and {more} more"));
-        }
-        if changes.is_empty() {
-            changes.push(match (moment.effect.as_str(), moment.fields_known) {
-                ("delete", _) => "deleted".into(),
-                ("create", _) => "created".into(),
-                (_, true) => "no compared field".to_owned(),
-                (_, false) => format!("{}: fields not in the log", moment.part),
-            });
-        }
         table.add_row([
             clock(moment.at)[11..].to_owned(),
             style.actor(&moment.actor),
             moment.verb.clone(),
-            changes.join("\n"),
+            changed(moment, style),
         ]);
     }
     table

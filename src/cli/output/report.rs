@@ -7,10 +7,11 @@ use comfy_table::{Attribute, Cell, Color, ColumnConstraint, Table, Width};
 
 use super::coverage::{coverage, problems};
 use super::findings::{excess, findings};
-use super::war::{counted, fields_name, name, shown_state, status, times, value_text, verdict};
-use crate::cli::style::{Style, clean, clock};
+use super::war::{counted, fields_name, name, shown_state, status, times, typed, value_text, verdict};
+use crate::cli::style::{Style, clean};
 use crate::detect::verdict::State;
-use crate::query::views::{Coverage, Field, Object, ProblemKind, Report, War};
+use crate::query::views::{Coverage, Field, Matched, ProblemKind, Report, War};
+use crate::util::duration;
 use crate::util::shell::quoted;
 
 /// How to query for details: the command before the object, and the arguments after it.
@@ -31,34 +32,29 @@ impl Default for WhoCommand {
 /// Formats the report of `analyze`.
 pub fn report(report: &Report, who: &WhoCommand, style: Style) -> String {
     let mut out = problems(&report.coverage, style);
-    let undecided = report.wars.iter().filter(|war| war.is_undecided()).count();
-    if undecided == report.wars.len()
-        && let Some(line) = no_war(report)
-    {
-        let _ = writeln!(out, "{}{line}", if out.is_empty() { "" } else { "\n" });
-    } else if !out.is_empty() && !report.wars.is_empty() {
-        out.push('\n');
-    }
-    if !report.wars.is_empty() {
+    let (undecided, decided): (Vec<&War>, Vec<&War>) = report.wars.iter().partition(|war| war.is_undecided());
+    let verdict = if decided.is_empty() { no_war(report) } else { Some(counts(&decided)) };
+    if let Some(verdict) = verdict {
         // The counts must not look like those of everything that was found.
-        let shown = if report.omitted > 0 { "Only the most urgent objects: " } else { "" };
-        let _ = writeln!(out, "{shown}{}\n", counts(&report.wars));
-        if style.is_narrow() {
-            out.push_str(&stacked(&report.wars, style))
-        } else {
-            let _ = writeln!(out, "{}", wars(&report.wars, style));
-        }
+        let shown = if report.omitted > 0 && !decided.is_empty() { "Only the most urgent objects: " } else { "" };
+        let _ = writeln!(out, "{}{shown}{verdict}", if out.is_empty() { "" } else { "\n" });
+    }
+    if !decided.is_empty() {
+        let _ = write!(out, "\n{}", listing(&decided, style));
+    }
+    if !undecided.is_empty() {
+        let text = format!(
+            "{} undecided: several actors write {} alternately, but the log does not show which fields. To decide, log \
+             these objects at level Request or higher: editwar setup policy",
+            undecided.len(),
+            if undecided.len() == 1 { "this object" } else { "these objects" },
+        );
+        let _ = write!(out, "\n{}\n{}", style.wrapped(&text, 0), listing(&undecided, style));
     }
     if report.omitted > 0 {
         let omitted = report.omitted;
-        let _ = writeln!(out, "{omitted} more objects are not shown. Narrow the query, for example to one namespace.");
-    }
-    if undecided > 0 {
-        let _ = writeln!(
-            out,
-            "{undecided} undecided: several actors write these objects alternately, but the log does not show which fields. \
-             To decide, log them at level Request or higher: editwar setup policy"
-        );
+        let _ =
+            writeln!(out, "\n{omitted} more objects are not shown. Narrow the query, for example to one namespace.");
     }
     let findings = findings(&report.flapping, &report.contention, &report.hot_loops, style);
     let excesses: String = report.cooperation.iter().map(|found| excess(found, style)).collect();
@@ -66,29 +62,29 @@ pub fn report(report: &Report, who: &WhoCommand, style: Style) -> String {
         let _ = write!(out, "\n{findings}{excesses}");
     }
     let _ = write!(out, "\n{}", coverage(&report.coverage));
+    if style.now.is_some() && !report.wars.is_empty() && who.server_arguments.is_none() {
+        out.push_str("Ages count back from the last event; --utc shows times instead.\n");
+    }
     if let Some(war) = report.wars.first() {
         let _ = writeln!(out, "For details and remedies, run: {}", who_command(war, who, &report.coverage));
     }
     out
 }
 
-/// Counts the wars: `3 edit wars: 2 ongoing, 1 ended; 1 undecided`.
-fn counts(wars: &[War]) -> String {
-    let undecided = wars.iter().filter(|war| war.is_undecided()).count();
-    let decided = wars.iter().filter(|war| !war.is_undecided());
-    let number = |wanted: &str| decided.clone().filter(|war| status(war) == wanted).count();
+fn listing(wars: &[&War], style: Style) -> String {
+    if style.is_narrow() { stacked(wars, style) } else { format!("{}\n", table(wars, style)) }
+}
+
+/// Counts wars: `3 edit wars: 2 ongoing, 1 ended`.
+fn counts(wars: &[&War]) -> String {
+    let number = |wanted: &str| wars.iter().filter(|war| status(war) == wanted).count();
     let parts: Vec<String> = ["ongoing", "subsiding", "ended"]
         .iter()
         .map(|status| (number(status), status))
         .filter(|(count, _)| *count > 0)
         .map(|(count, status)| format!("{count} {status}"))
         .collect();
-    let all = counted(decided.clone().count() as u64, "edit war");
-    match (parts.is_empty(), undecided) {
-        (true, undecided) => format!("{undecided} undecided"),
-        (false, 0) => format!("{all}: {}", parts.join(", ")),
-        (false, undecided) => format!("{all}: {}; {undecided} undecided", parts.join(", ")),
-    }
+    format!("{}: {}", counted(wars.len() as u64, "edit war"), parts.join(", "))
 }
 
 /// Returns the sentence for a report without wars, or `None` if nothing was looked at.
@@ -99,29 +95,32 @@ pub(in crate::cli) fn no_war(report: &Report) -> Option<String> {
     }
     let with_fields = if report.wars.is_empty() { "" } else { " with known fields" };
     let in_part = if kinds.clone().any(ProblemKind::is_blocking) { " in what was read" } else { "" };
-    let (writes, objects) = (counted(report.matched.writes, "write"), counted(report.matched.objects, "object"));
-    Some(format!("No edit war{with_fields}{in_part}: {writes} to {objects}."))
+    let Matched { writes, objects, other_wars } = report.matched;
+    let looked_at = format!("{} to {}", counted(writes, "write"), counted(objects, "object"));
+    Some(match other_wars {
+        0 => format!("No edit war{with_fields}{in_part}: {looked_at}."),
+        1 => format!("No edit war with these properties{in_part}, but 1 with others: {looked_at}."),
+        more => format!("No edit war with these properties{in_part}, but {more} with others: {looked_at}."),
+    })
 }
 
 /// Returns the command that shows more about a war.
 fn who_command(war: &War, who: &WhoCommand, coverage: &Coverage) -> String {
-    let Object { group, resource, namespace, name, .. } = &war.object;
-    let dot = if group.is_empty() { "" } else { "." };
-    let object = quoted(&clean(&format!("{resource}{dot}{group}/{name}")));
-    let namespace = if namespace.is_empty() { String::new() } else { format!(" -n {}", quoted(&clean(namespace))) };
+    let object = typed(&war.object);
     let command = who.command;
     if let Some(server) = &who.server_arguments {
-        return format!("{command} {object}{namespace} {server}").trim_end().to_owned();
+        return format!("{command} {object} {server}").trim_end().to_owned();
     }
     let file = |source: &str| if source == "standard input" { "-".to_owned() } else { quoted(&clean(source)) };
     let files: Vec<String> = coverage.sources.iter().take(3).map(|s| file(&s.source)).collect();
     let files = if coverage.sources.len() <= 3 { files.join(" ") } else { "FILE…".into() };
-    format!("{command} {object}{namespace} {files}")
+    format!("{command} {object} {files}")
 }
 
-fn wars(wars: &[War], style: Style) -> Table {
+fn table(wars: &[&War], style: Style) -> Table {
     let mut table = style.table();
-    let head = ["OBJECT", "FOUGHT OVER", "PARTIES (WRITES)", "SINCE", "LAST", "RETAKES", "STATE"];
+    let began = if style.now.is_some() { "AGE" } else { "SINCE" };
+    let head = ["OBJECT", "FOUGHT OVER", "PARTIES (WRITES)", began, "LAST", "RETAKES", "STATE"];
     table.set_header(head.map(|text| Cell::new(text).add_attribute(Attribute::Bold)));
     for war in wars {
         let fields: Vec<String> = war.fields.iter().map(|field| fought_over(field, style)).collect();
@@ -135,14 +134,18 @@ fn wars(wars: &[War], style: Style) -> Table {
             Cell::new(name(&war.object)),
             Cell::new(fields.join("\n")),
             Cell::new(parties.join("\n")),
-            Cell::new(clock(war.since).replacen(' ', "\n", 1)),
-            Cell::new(clock(war.until).replacen(' ', "\n", 1)),
+            Cell::new(match style.now {
+                Some(now) => duration::age(now.saturating_sub(war.since)),
+                None => style.past(war.since),
+            }),
+            Cell::new(style.past(war.until)),
             Cell::new(format!("{}\n{}", war.retakes, war.rate())),
             state_cell(war),
         ]);
     }
     let fixed = |chars: u16| ColumnConstraint::LowerBoundary(Width::Fixed(chars));
-    for (index, chars) in [(3, 10), (4, 10), (5, 9), (6, 10)] {
+    let times = if style.now.is_some() { 8 } else { 10 };
+    for (index, chars) in [(3, times), (4, times), (5, 9), (6, 10)] {
         if let Some(column) = table.column_mut(index) {
             column.set_constraint(fixed(chars + 2));
         }
@@ -151,7 +154,7 @@ fn wars(wars: &[War], style: Style) -> Table {
 }
 
 /// Formats wars one below the other, for narrow terminals.
-fn stacked(wars: &[War], style: Style) -> String {
+fn stacked(wars: &[&War], style: Style) -> String {
     let mut out = String::new();
     for war in wars {
         let (object, verdict) = (style.bold(&name(&war.object)), verdict(war).join(", "));
@@ -166,7 +169,7 @@ fn stacked(wars: &[War], style: Style) -> String {
             let _ = writeln!(out, "  dependent: {}", name(&dependent.object));
         }
         let (retakes, rate) = (war.retakes, war.rate());
-        out.push_str(&style.wrapped(&format!("{}; {retakes} retakes, {rate}", times(war)), 2));
+        out.push_str(&style.wrapped(&format!("{}; {retakes} retakes, {rate}", times(war, style)), 2));
     }
     out
 }

@@ -1,16 +1,33 @@
 //! The parts of wars that several outputs share: names of objects, verdicts and values; and the list of transitions.
 
+use std::fmt::Write;
+
 use comfy_table::{Attribute, Cell};
 
 use crate::cli::style::{Style, clean, clock, json_text, words};
 use crate::detect::verdict::State;
 use crate::query::views::{Object, Transitions, Value, War};
+use crate::util::duration;
+use crate::util::shell::quoted;
 
 /// Formats an object as `Deployment shop/web`, with its cluster if it has one.
 pub fn name(object: &Object) -> String {
     let path = [&object.cluster, &object.namespace, &object.name];
     let path: Vec<String> = path.iter().filter(|part| !part.is_empty()).map(|part| clean(part)).collect();
     format!("{} {}", clean(&object.kind), path.join("/"))
+}
+
+/// Formats an object as arguments for `who`: `deployments.apps/web -n shop`.
+pub fn typed(object: &Object) -> String {
+    let Object { cluster, group, resource, namespace, name, .. } = object;
+    let dot = if group.is_empty() { "" } else { "." };
+    let mut typed = quoted(&clean(&format!("{resource}{dot}{group}/{name}")));
+    for (flag, value) in [("-n", namespace), ("--cluster", cluster)] {
+        if !value.is_empty() {
+            let _ = write!(typed, " {flag} {}", quoted(&clean(value)));
+        }
+    }
+    typed
 }
 
 /// Returns the state and confidence of a war. An undecided one has no state.
@@ -33,13 +50,18 @@ pub(super) fn status(war: &War) -> &'static str {
 }
 
 /// Formats whether a war goes on, and the times of the first write that was taken back and of the last retake.
-pub(super) fn times(war: &War) -> String {
+pub(super) fn times(war: &War, style: Style) -> String {
     let (since, until) = (clock(war.since), clock(war.until));
     // The date is not repeated.
     let until = if since[..10] == until[..10] { &until[11..] } else { &until };
-    match status(war) {
-        "ended" => format!("from {since} to {until}"),
-        status => format!("{status} since {since}, last retake at {until}"),
+    let age = |at| style.now.map(|now| duration::age(now.saturating_sub(at)));
+    match (status(war), age(war.since), age(war.until)) {
+        ("ended", _, Some(last)) => format!("from {since} to {until} ({last} ago)"),
+        ("ended", ..) => format!("from {since} to {until}"),
+        (status, Some(first), Some(last)) => {
+            format!("{status} for {first}, since {since}; last retake at {until} ({last} ago)")
+        }
+        (status, ..) => format!("{status} since {since}, last retake at {until}"),
     }
 }
 

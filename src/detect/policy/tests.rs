@@ -75,9 +75,10 @@ fn an_override_matches_by_all_that_it_names() {
 fn the_history_is_kept_of_the_object_in_any_notation() {
     let follow = |kind: &str, name: &str, namespace: Option<&str>| {
         let target = Target { kind: kind.into(), name: name.into(), namespace: namespace.map(Into::into) };
-        Policy { history_of: Some(target), ..Policy::default() }
+        Policy { history_of: Some(HistoryScope::Object(target)), ..Policy::default() }
     };
     assert!(!Policy::default().keeps_history(&WEB));
+    assert!(Policy { history_of: Some(HistoryScope::All), ..Policy::default() }.keeps_history(&WEB));
     assert!(follow("deploy", "web", Some("shop")).keeps_history(&WEB));
     assert!(follow("Deployment", "web", None).keeps_history(&WEB), "any namespace");
     assert!(!follow("deploy", "web", Some("other")).keeps_history(&WEB));

@@ -9,7 +9,7 @@ use crate::detect::field_history::{FieldHistory, ValueSeen};
 use crate::detect::fields::{FieldValue, Path};
 use crate::detect::war::Scope;
 use crate::detect::write::{Effect, Part};
-use crate::query::views::{Field, Value, is_cut, json_of};
+use crate::query::views::{Field, Value, is_cut, is_redacted, json_of};
 
 /// Returns the contested fields of a war, with the values that the parties gave them.
 pub(super) fn of(analysis: &Analysis, war: &WarAssessment<'_>) -> Vec<Field> {
@@ -49,7 +49,7 @@ fn overridden<'o>(overrides: impl Iterator<Item = &'o AdmissionOverride>) -> Vec
         let value = |value: &Option<FieldValue>, actor: &str| Value {
             value: json_of(value),
             absent: value.is_none(),
-            redacted: value.as_ref().is_some_and(|v| v.text().is_none()),
+            redacted: is_redacted(value),
             cut: is_cut(value),
             actor: actor.to_owned(),
             count: o.count,
@@ -77,8 +77,7 @@ fn values(field: &FieldHistory, parties: &[Arc<str>]) -> Vec<Value> {
         if !parties.contains(&field.party_of(client)) {
             continue;
         }
-        let (json, absent, redacted) =
-            (json_of(value), value.is_none(), value.as_ref().is_some_and(|v| v.text().is_none()));
+        let (json, absent, redacted) = (json_of(value), value.is_none(), is_redacted(value));
         let actor = field.party_of(client);
         let is_same = |v: &&mut Value| v.value == json && v.absent == absent && *v.actor == *actor;
         match values.iter_mut().find(is_same) {

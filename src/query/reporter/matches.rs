@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
+use crate::detect::assessment::{Assessment, WarAssessment};
 use crate::detect::object::ObjectState;
 use crate::detect::resource_kind;
 use crate::detect::writer_stats::WriterStats;
@@ -32,16 +33,29 @@ enum Criterion {
 pub(super) fn count(pipeline: &Pipeline, filter: &Filter) -> Matched {
     if filter.is_any() {
         let counters = pipeline.stats().counters;
-        return Matched { objects: counters.objects, writes: counters.writes };
+        return Matched { objects: counters.objects, writes: counters.writes, other_wars: 0 };
     }
     let matched = Cell::new(Matched::default());
     pipeline.table().select(|key, state| {
-        let Matched { objects, writes } = matched.get();
+        let so_far = matched.get();
         let more = matching_writes(filter, key, state)?;
-        matched.set(Matched { objects: objects + 1, writes: writes + more });
+        matched.set(Matched { objects: so_far.objects + 1, writes: so_far.writes + more, ..so_far });
         None::<()>
     });
     matched.get()
+}
+
+/// Counts the decided wars that thrash over matching objects, whatever their other properties.
+pub(super) fn wars(pipeline: &Pipeline, filter: &Filter) -> u64 {
+    let is_counted = |war: &&WarAssessment<'_>| war.is_thrashing() && war.confidence.is_decided();
+    let of = |key: &ObjectKey| {
+        let look = |state: &ObjectState| {
+            matching_writes(filter, key, state)?;
+            Some(Assessment::of(state).wars().filter(is_counted).count() as u64)
+        };
+        pipeline.table().with(key, look).flatten()
+    };
+    pipeline.table().notable().iter().filter_map(of).sum()
 }
 
 /// Explains why nothing matches a filter, and names the values that are most similar to the one that does not

@@ -58,6 +58,8 @@ pub enum ProblemKind {
     NoMatch,
     /// No event is within the time range.
     NoEvents,
+    /// The first event is later than the beginning of the time range.
+    LateStart,
     /// An input could not be read to its end.
     IncompleteInput,
     /// Some events could not be read.
@@ -149,7 +151,10 @@ impl ProblemKind {
     pub fn title(self) -> &'static str {
         match self {
             ProblemKind::NoMatch | ProblemKind::NoEvents => "Nothing was looked at",
-            ProblemKind::IncompleteInput | ProblemKind::SkippedEvents | ProblemKind::SilentSource => "Incomplete",
+            ProblemKind::LateStart
+            | ProblemKind::IncompleteInput
+            | ProblemKind::SkippedEvents
+            | ProblemKind::SilentSource => "Incomplete",
             ProblemKind::StaleEvents => "Out of date",
         }
     }
@@ -180,6 +185,14 @@ impl Coverage {
             self.add_problem(ProblemKind::NoEvents, message);
         }
         self
+    }
+
+    /// Adds a problem if the events begin after `since`.
+    pub(in crate::query) fn starts_by(&mut self, since: Micros) {
+        if let Some(first) = self.first.filter(|first| *first > since) {
+            let message = format!("no event is known from before {}", time::text(first));
+            self.add_problem(ProblemKind::LateStart, message);
+        }
     }
 
     /// Adds the problems of a server that receives events as they happen, as of `now`.

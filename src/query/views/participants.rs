@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::coverage::Coverage;
 use super::findings::{Contention, Cooperation, Flapping, HotLoop};
 use super::object::Object;
-use super::value::json_of;
+use super::value::{is_redacted, json_of};
 use super::war::{Party, War};
 use super::{time, time_option};
 use crate::audit::event::Micros;
@@ -111,6 +111,12 @@ pub struct ChangeView {
     pub old: serde_json::Value,
     /// The value after; null if it was removed or is redacted.
     pub new: serde_json::Value,
+    /// Whether the value before is hidden, as those of Secrets are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub old_redacted: bool,
+    /// Whether the value after is hidden.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub new_redacted: bool,
 }
 
 // === impl TransitionView ===
@@ -154,6 +160,12 @@ impl TimelineEntry {
 
 impl ChangeView {
     fn of(change: &Change) -> ChangeView {
-        ChangeView { path: change.path.to_string(), old: json_of(&change.old), new: json_of(&change.new) }
+        ChangeView {
+            path: change.path.to_string(),
+            old: json_of(&change.old),
+            new: json_of(&change.new),
+            old_redacted: is_redacted(&change.old),
+            new_redacted: is_redacted(&change.new),
+        }
     }
 }

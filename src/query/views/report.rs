@@ -42,6 +42,14 @@ pub struct Matched {
     pub objects: u64,
     /// Writes to these objects. With a filter by actor, those of the actor.
     pub writes: u64,
+    /// Wars over these objects, if none of them has the properties that the filter requires.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub other_wars: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
@@ -59,6 +67,14 @@ impl Report {
         self.contention.extend(other.contention);
         self.flapping.extend(other.flapping);
         self.cooperation.extend(other.cooperation);
+    }
+
+    /// Whether there are findings that are not wars.
+    pub(in crate::query) fn has_other_findings(&self) -> bool {
+        !(self.hot_loops.is_empty()
+            && self.contention.is_empty()
+            && self.flapping.is_empty()
+            && self.cooperation.is_empty())
     }
 
     /// Sorts wars by severity, those that go on first, and everything else by object.

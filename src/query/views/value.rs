@@ -18,3 +18,8 @@ pub(in crate::query) fn is_cut(value: &Option<FieldValue>) -> bool {
     let text = value.as_ref().and_then(FieldValue::text);
     text.is_some_and(|text| text.ends_with('…') && serde_json::from_str::<serde_json::Value>(text).is_err())
 }
+
+/// Whether a value is hidden, as those of Secrets are.
+pub(in crate::query) fn is_redacted(value: &Option<FieldValue>) -> bool {
+    value.as_ref().is_some_and(|value| value.text().is_none())
+}

@@ -1,0 +1,209 @@
+//! The questions in `docs/questions.md`, each answered by one command. What the answers must contain is known from how the
+//! recordings were made.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::cli::{fixture, run};
+use crate::serve::Server;
+use crate::util;
+
+/// Runs a command on a recording, and returns its exit code and standard output.
+fn ask(arguments: &str, recording: &str) -> (i32, String) {
+    let log = fixture(recording);
+    let words: Vec<&str> = arguments.split(' ').chain([log.as_str(), "-q"]).collect();
+    let (code, out, _) = run(&words, None);
+    (code, out)
+}
+
+fn contains_all(out: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(out.contains(part), "{part} is missing:\n{out}");
+    }
+}
+
+/// Returns the names of the objects that `-o name` lists.
+fn names(arguments: &str, recording: &str) -> BTreeSet<String> {
+    let (_, out) = ask(&format!("{arguments} -o name"), recording);
+    out.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_question_of_the_documentation_is_tested_here() {
+    let text = std::fs::read_to_string(util::path("docs/questions.md")).unwrap();
+    let questions = text.lines().filter(|line| line.starts_with("### ")).count();
+    let tested = include_str!("questions.rs").lines().filter(|line| line.starts_with("fn question_")).count();
+    assert!(questions >= 10 && questions == tested, "{questions} questions, {tested} tests");
+}
+
+#[test]
+fn question_is_anything_fighting_and_over_what() {
+    let (code, out) = ask("analyze", "flux-vs-alice");
+    assert_eq!(code, 1);
+    contains_all(&out, &["1 edit war: 1 ongoing", "Deployment shop/web", "spec.replicas 3 ⇄ 5", "alice (11 writes)"]);
+    let (code, out) = ask("analyze", "keda-hpa-peace");
+    assert_eq!(code, 0);
+    contains_all(&out, &["No edit war"]);
+}
+
+#[test]
+fn question_who_fights_over_this_object_and_what_can_be_done() {
+    let (code, out) = ask("who deployment web -n shop", "flux-vs-alice");
+    assert_eq!(code, 1);
+    contains_all(
+        &out,
+        &[
+            "sustained, confirmed",
+            "flux-system:kustomize-controller",
+            "alice",
+            "Cause: manual edits",
+            "choose one:",
+            "To check",
+        ],
+    );
+}
+
+#[test]
+fn question_which_wars_still_go_on() {
+    // HPA mixed and Deployment mixed were deleted at the end of the recording.
+    let ongoing = names("analyze --state ongoing", "oddities");
+    let ended = names("analyze --state ended", "oddities");
+    assert!(ongoing.is_disjoint(&ended));
+    assert_eq!(ongoing.union(&ended).cloned().collect::<BTreeSet<_>>(), names("analyze", "oddities"));
+    assert!(ended.contains("deployments.apps/mixed -n war"), "{ended:?}");
+}
+
+#[test]
+fn question_which_wars_were_there_in_the_last_hour() {
+    let server = Server::start(&[]).ready();
+    server.post_log("flux-vs-alice");
+    let url = server.url("");
+    let wars = |since: &str| {
+        let (code, out, err) = run(&["wars", "--server", &url, "--since", since, "-o", "json"], None);
+        assert!((0..=2).contains(&code), "{err}");
+        serde_json::from_str::<Value>(&out).unwrap()
+    };
+    // One row for the war, however often its verdict changed.
+    let all = wars("2026-11-24T20:00:00Z");
+    assert_eq!(all["wars"].as_array().unwrap().len(), 1);
+    assert_eq!(wars("2026-11-24T20:49:00Z")["wars"].as_array().unwrap().len(), 1, "its last retake was at 20:49:04");
+    let none = wars("2026-11-24T20:49:10Z");
+    assert_eq!((none["wars"].as_array().unwrap().len(), &none["matched"]["other_wars"]), (0, &1.into()));
+    assert_eq!(all["coverage"]["problems"][0]["kind"], "late_start", "the server knows nothing from before 20:42");
+}
+
+#[test]
+fn question_which_wars_involve_gitops() {
+    assert_eq!(names("analyze --class gitops", "flux-vs-alice").len(), 1);
+    assert_eq!(names("analyze --class flux", "flux-vs-alice").len(), 1);
+    let (code, out) = ask("analyze --class argo_cd", "flux-vs-alice");
+    assert_eq!(code, 0);
+    contains_all(&out, &["No edit war with these properties, but 1 with others"]);
+    let (code, _) = ask("analyze --class gitpos", "flux-vs-alice");
+    assert_eq!(code, 2);
+}
+
+#[test]
+fn question_which_wars_are_the_worst() {
+    let (_, out) = ask("analyze --sort retakes -o jsonl", "oddities");
+    let retakes: Vec<u64> =
+        out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["retakes"].as_u64().unwrap()).collect();
+    assert!(retakes.len() > 5 && retakes.is_sorted_by(|a, b| a >= b), "{retakes:?}");
+    let (_, out) = ask("analyze --top 1 --sort retakes", "oddities");
+    contains_all(&out, &["Only the most urgent objects: ", "more objects are not shown"]);
+}
+
+#[test]
+fn question_what_does_my_operator_fight_over() {
+    let all = names("analyze --actor virt-platform-autopilot", "oddities");
+    assert_eq!(all, ["deployments.apps/mixed -n war".to_owned()].into());
+    let (code, out) = ask("analyze --actor carol --confidence confirmed --cause manual_edits", "oddities");
+    assert_eq!(code, 1);
+    contains_all(&out, &["spec.replicas 1 ⇄ 2", "carol"]);
+}
+
+#[test]
+fn question_what_would_other_limits_have_paused() {
+    let (code, out) = ask("simulate --limit 5/10m,12/6h --limit 50/10m", "flux-vs-alice");
+    assert_eq!(code, 1);
+    contains_all(&out, &["Deployment shop/web"]);
+}
+
+#[test]
+fn question_what_did_alice_change() {
+    let (code, out) = ask("who --actor alice", "flux-vs-alice");
+    assert_eq!(code, 0);
+    contains_all(&out, &["alice: 11 writes to 1 object", "Deployment shop/web: patch 11"]);
+    assert_eq!(out.matches("spec.replicas 3 → 5").count(), 11, "{out}");
+    let (code, out) = ask("who --actor alcie", "flux-vs-alice");
+    assert_eq!(code, 2);
+    contains_all(&out, &["did you mean \"alice\"?"]);
+}
+
+#[test]
+fn question_how_do_i_get_every_write_into_a_spreadsheet() {
+    let (_, out) = ask("who deployment/web -n shop -o csv", "flux-vs-alice");
+    let mut lines = out.lines();
+    assert_eq!(lines.next(), Some("at,cluster,namespace,group,resource,name,actor,tool,verb,field,old,new"));
+    let by_alice: Vec<&str> = lines.filter(|line| line.contains(",alice,")).collect();
+    assert_eq!(by_alice.len(), 11, "{by_alice:#?}");
+    assert!(by_alice.iter().all(|line| line.ends_with(",patch,spec.replicas,3,5")), "{by_alice:#?}");
+}
+
+#[test]
+fn question_does_the_log_show_enough_for_a_verdict() {
+    let (code, out) = ask("analyze", "flux-vs-alice-metadata");
+    assert_eq!(code, 0, "{out}");
+    contains_all(&out, &["1 undecided: several actors write this object alternately", "editwar setup policy"]);
+    contains_all(&out, &["100 % of the writes have no bodies (Metadata)"]);
+}
+
+#[test]
+fn hidden_values_are_shown_as_hidden() {
+    let (_, out) = ask("who secret/sec -n war --timeline", "oddities");
+    contains_all(&out, &["data.p (redacted) → (redacted)"]);
+    let (_, out) = ask("who secret/sec -n war -o json", "oddities");
+    let found: Value = serde_json::from_str(&out).unwrap();
+    let changes = found["timeline"].as_array().unwrap().iter().flat_map(|write| write["changes"].as_array().unwrap());
+    let of_p: Vec<&Value> = changes.filter(|change| change["path"] == "data.p").collect();
+    assert!(of_p.len() > 5 && of_p.iter().all(|change| change["new_redacted"] == true && change["new"].is_null()));
+}
+
+#[test]
+fn ages_count_back_from_the_last_event_and_utc_shows_times() {
+    let (_, relative) = ask("analyze", "flux-vs-alice");
+    contains_all(&relative, &["ongoing for 7m42s, since 2026-11-24 20:42:16Z", "(54s"]);
+    let (_, absolute) = ask("analyze --utc", "flux-vs-alice");
+    contains_all(&absolute, &["ongoing since 2026-11-24 20:42:16Z, last retake at 20:49:04Z"]);
+    assert!(!absolute.contains(" ago"), "{absolute}");
+}
+
+#[test]
+fn colours_can_be_switched_on_and_off() {
+    let (_, plain) = ask("analyze", "flux-vs-alice");
+    assert!(!plain.contains('\u{1b}'));
+    let (_, coloured) = ask("analyze --color always", "flux-vs-alice");
+    assert!(coloured.contains("\u{1b}[31m"), "{coloured}");
+}
+
+#[test]
+fn formats_that_make_no_sense_are_refused() {
+    for (arguments, format) in [("simulate", "markdown"), ("simulate", "csv"), ("who --actor alice", "markdown")] {
+        let log = fixture("flux-vs-alice");
+        let words: Vec<&str> = arguments.split(' ').chain([log.as_str(), "-o", format]).collect();
+        let (code, out, err) = run(&words, None);
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments} -o {format}");
+        contains_all(&err, &[&format!("this command does not support -o {format}: use ")]);
+    }
+}
+
+#[test]
+fn the_objects_of_o_name_are_arguments_of_who() {
+    let log = fixture("oddities");
+    for name in names("analyze", "oddities") {
+        let words: Vec<&str> = ["who"].into_iter().chain(name.split(' ')).chain([log.as_str(), "-q"]).collect();
+        let (code, out, err) = run(&words, None);
+        assert_eq!(code, 1, "{name}: {out}{err}");
+    }
+}
