@@ -163,7 +163,7 @@ mod tests {
         let held = of(0);
         let (mut made, mut longest) = (0, 0);
         for n in 1..10 * GENERATION_MAX as u64 {
-            // One that is asked for again and again is made once.
+            // A client that is requested repeatedly is created once.
             let again = clients.find(u64::MAX, || {
                 made += 1;
                 Client::named("kubectl")
@@ -175,6 +175,6 @@ mod tests {
         }
         assert_eq!((made, longest <= 2 * GENERATION_MAX + 1), (1, true), "{longest}");
         assert!(clients.meter().bytes() < (2 * GENERATION_MAX + 2) * 1024, "{}", clients.meter().bytes());
-        assert_eq!(*held, *of(0), "the same one, also where it was forgotten");
+        assert_eq!(*held, *of(0), "an evicted client is created again as it was");
     }
 }
