@@ -79,7 +79,7 @@ pub fn print(report: &Report, who: &output::WhoCommand, format: Format) -> Resul
     Ok(stdout.flush()?)
 }
 
-/// Reads logs into a new pipeline. Returns also what could not be read.
+/// Reads logs into a new pipeline. Also returns the problems with input that could not be read.
 ///
 /// # Errors
 /// Nothing could be read.
@@ -207,7 +207,7 @@ fn skipped(stats: &Stats) -> Option<Problem> {
     Some(Problem { kind: ProblemKind::SkippedEvents, message })
 }
 
-/// Prints the problems of an answer to stderr too if stdout is not for people.
+/// Prints the problems of an answer to stderr too if a program reads stdout.
 pub fn repeat_problems(coverage: &Coverage, format: Format, is_quiet: bool) {
     if matches!(format, Format::Json | Format::Yaml) {
         print_problems(&coverage.problems, is_quiet);
@@ -239,7 +239,7 @@ impl files::Consumer for Reader<'_> {
     }
 
     fn broken(&mut self, error: files::Error) {
-        let message = format!("{error}; only what comes before was read");
+        let message = format!("{error}; only the data before it was read");
         self.problems.push(Problem { kind: ProblemKind::IncompleteInput, message });
     }
 }

@@ -32,7 +32,7 @@ fn transitions(which: &Which, namespace: Option<&str>, since: &str, target: &Ser
     match which.output {
         Format::Json => write!(stdout, "{}", output::json(&found)?)?,
         Format::Yaml => write!(stdout, "{}", output::yaml(&found)?)?,
-        Format::Markdown => bail!("-o markdown supports a single object only: use editwar who"),
+        Format::Markdown => bail!("-o markdown does not support --since: for one object, use editwar who"),
         Format::Table | Format::Wide => {
             let style = output::Style::of_stdout(which.output == Format::Wide);
             write!(stdout, "{}", output::transitions(&found, style))?;

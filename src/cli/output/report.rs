@@ -40,7 +40,7 @@ pub fn report(report: &Report, who: &WhoCommand, style: Style) -> String {
         out.push('\n');
     }
     if !report.wars.is_empty() {
-        // The counts must not look like those of everything that was found.
+        // These are the counts of the shown objects only.
         let shown = if report.omitted > 0 { "Only the most urgent objects: " } else { "" };
         let _ = writeln!(out, "{shown}{}\n", counts(&report.wars));
         if style.is_narrow() {
@@ -91,7 +91,7 @@ fn counts(wars: &[War]) -> String {
     }
 }
 
-/// Returns the sentence for a report without wars, or `None` if nothing was looked at.
+/// Returns the sentence for a report without wars, or `None` if no event or object was examined.
 pub(in crate::cli) fn no_war(report: &Report) -> Option<String> {
     let kinds = report.coverage.problems.iter().map(|problem| problem.kind);
     if kinds.clone().any(|kind| matches!(kind, ProblemKind::NoMatch | ProblemKind::NoEvents)) {
