@@ -127,7 +127,7 @@ fn sort(wars: &mut [War], key: SortKey) {
     }
 }
 
-/// Reads logs into a new pipeline. Returns also what could not be read.
+/// Reads logs into a new pipeline. Also returns the problems with input that could not be read.
 ///
 /// # Errors
 /// Nothing could be read.
@@ -255,7 +255,7 @@ fn skipped(stats: &Stats) -> Option<Problem> {
     Some(Problem { kind: ProblemKind::SkippedEvents, message })
 }
 
-/// Prints the problems of an answer to stderr too if stdout is not for people.
+/// Prints the problems of an answer to stderr too if a program reads stdout.
 pub fn repeat_problems(coverage: &Coverage, format: Format, is_quiet: bool) {
     if !format.is_table() && format != Format::Markdown {
         print_problems(&coverage.problems, is_quiet);
@@ -287,7 +287,7 @@ impl files::Consumer for Reader<'_> {
     }
 
     fn broken(&mut self, error: files::Error) {
-        let message = format!("{error}; only what comes before was read");
+        let message = format!("{error}; only the data before it was read");
         self.problems.push(Problem { kind: ProblemKind::IncompleteInput, message });
     }
 }

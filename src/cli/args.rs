@@ -34,8 +34,8 @@ pub struct Args {
 pub enum Command {
     /// Find edit wars in kube-apiserver audit logs.
     ///
-    /// Exit code: 0 if no war was found, 1 if a war was found, 2 on wrong usage, or if not everything or nothing was
-    /// looked at: unreadable or incomplete input, a filter that matches nothing, a time range without events.
+    /// Exit code: 0 if no war was found, 1 if a war was found, 2 on wrong usage, or if the answer may be incomplete:
+    /// unreadable or incomplete input, a filter that matches nothing, a time range without events.
     #[command(after_help = "Examples:\n  \
         editwar analyze /var/log/kubernetes/audit*.log*\n  \
         oc adm node-logs --role=master --path=kube-apiserver/audit.log | editwar analyze -\n  \
@@ -44,7 +44,7 @@ pub enum Command {
     /// Show who writes one object: actors, fields, values, timeline.
     ///
     /// Exit code: 0 if there is no war over the object, 1 if there is one, 2 on wrong usage, unreadable or incomplete
-    /// input, or if the object does not occur.
+    /// input, or if the object is not found.
     #[command(after_help = "Examples:\n  \
         editwar who deployment/web -n shop audit.log\n  \
         editwar who deployment/web -n shop audit.log --timeline\n  \
@@ -313,7 +313,7 @@ pub struct LogArgs {
     /// Set one key of the configuration, such as limits.quiet_period=5m (can be repeated).
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Print no progress bar and no summary to stderr.
+    /// Print no progress bar and no warnings to stderr.
     #[arg(short, long)]
     pub quiet: bool,
 }

@@ -145,7 +145,7 @@ impl Access {
     }
 
     /// Creates a client for a server with TLS and authentication behind a forwarded port. It sends the kubeconfig's
-    /// token, which the server has checked by the API server.
+    /// token, which the server verifies with a TokenReview.
     async fn behind(&self, forward: &Forward) -> Result<Server> {
         let mut config = self.config().await?;
         config.default_retry = false;
@@ -166,7 +166,7 @@ impl Access {
     }
 
     async fn config(&self) -> Result<kube::Config> {
-        // Fails if a provider is already installed, which is then this one.
+        // Fails if a provider is already installed. That is always this one.
         drop(rustls::crypto::ring::default_provider().install_default());
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         match &self.kubeconfig {

@@ -26,7 +26,7 @@ use crate::reconcile::controller::{Reconciler, Settings};
 use crate::reconcile::manifest::Assets;
 use crate::telemetry::metrics::Metrics;
 
-/// The account that is assumed if the API server cannot be asked: the one in the manifests.
+/// The account that is assumed if the API server cannot be queried: the one in the manifests.
 const ACCOUNT: &str = "system:serviceaccount:editwar:editwar";
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 

@@ -33,8 +33,8 @@ const RELOAD_EVERY: Duration = Duration::from_secs(5);
 /// How long the last valid tokens stay in effect while their file is empty, invalid or missing. Long enough for the
 /// file to be rewritten.
 const TOKENS_HOLD: Duration = Duration::from_secs(15);
-/// Maximum number of consecutive checks of a watching client that fail because Kubernetes is unavailable. Then the
-/// watch ends.
+/// Maximum number of consecutive checks of a watching client that may fail because Kubernetes is unavailable, before
+/// the watch ends.
 const UNKNOWN_LOOKS_MAX: u32 = 60;
 
 /// TLS and access control of one listener.
@@ -263,8 +263,8 @@ impl Admitted {
     }
 }
 
-/// Returns whether the request names its host as an IP address or as `localhost`, or does not name it, as no browser
-/// does.
+/// Returns whether the request names its host as an IP address or as `localhost`, or names no host. Browsers always
+/// name the host.
 fn is_this_machine(request: &Request<Incoming>) -> bool {
     let header = || request.headers().get(HOST).map(|host| host.to_str().unwrap_or("?"));
     let Some(authority) = request.uri().authority().map(|a| a.as_str()).or_else(header) else { return true };

@@ -88,7 +88,7 @@ fn values(field: &Field) -> String {
         let value = if v.absent {
             "(absent)".to_owned()
         } else if v.redacted {
-            "(hidden)".to_owned()
+            "(redacted)".to_owned()
         } else {
             code(&v.value.to_string())
         };

@@ -92,7 +92,7 @@ pub enum Outcome {
 // === impl Outcome ===
 
 impl Outcome {
-    /// Returns the outcome of a search for wars. If not everything was looked at, no answer is certain.
+    /// Returns the outcome of a search for wars. If the answer may be incomplete, neither result is certain.
     fn of_search(coverage: &Coverage, is_war: bool) -> Outcome {
         if coverage.is_incomplete() {
             Outcome::Unusable

@@ -147,7 +147,7 @@ fn who_args(object: &str, namespace: Option<&str>, cluster: Option<&str>, output
     words.extend(["--", object]);
     match Args::try_parse_from(words)?.command {
         super::args::Command::Who(args) => Ok(args),
-        _ => unreachable!("`who` was asked for"),
+        _ => unreachable!("the command is `who`"),
     }
 }
 

@@ -112,7 +112,7 @@ mod tests {
         for question in more {
             answered += usize::from(question.await.unwrap());
         }
-        assert_eq!(answered, CLIENT_QUESTIONS_MAX - 1, "the others were refused at once");
+        assert_eq!(answered, CLIENT_QUESTIONS_MAX - 1, "the others were rejected immediately");
         assert_eq!(computing.queues.lock().unwrap().values().filter(|queue| queue.strong_count() > 0).count(), 0);
     }
 }

@@ -148,6 +148,6 @@ mod tests {
         let service = |ip: &str| json!({"spec": {"clusterIP": ip, "ports": [{"name": "admin", "port": 8080}, {"name": "webhook", "port": 443}]}});
         assert_eq!(webhook_url(&service("10.96.0.50")).unwrap(), "https://10.96.0.50:443");
         assert_eq!(webhook_url(&service("fd00::5")).unwrap(), "https://[fd00::5]:443");
-        assert_eq!(webhook_url(&service("None")), None, "a headless Service has no address that stays");
+        assert_eq!(webhook_url(&service("None")), None, "a headless Service has no cluster IP");
     }
 }

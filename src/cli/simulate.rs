@@ -39,8 +39,8 @@ struct Scenario {
     quiet_period: String,
     /// Number of objects with a thrashing event.
     thrashing: u32,
-    /// Number of retakes while their object was paused. A reconciler that honours pauses would not have made its share
-    /// of them.
+    /// Number of retakes while their object would have been paused. A reconciler that honours pauses would not have
+    /// made its share of them.
     spared: u32,
     /// Number of pauses that were not followed by a retake: the war had ended already.
     needless: u32,
@@ -209,7 +209,15 @@ fn table(simulation: &Simulation, style: output::Style) -> String {
         out.push('\n');
     }
     let mut table = style.table();
-    table.set_header(["LIMITS", "PAUSE AFTER", "QUIET", "THRASHING", "PAUSED", "RETAKES SPARED", "NEEDLESS PAUSES"]);
+    table.set_header([
+        "LIMITS",
+        "PAUSE AFTER",
+        "QUIET PERIOD",
+        "THRASHING",
+        "PAUSED",
+        "RETAKES SPARED",
+        "NEEDLESS PAUSES",
+    ]);
     for scenario in &simulation.scenarios {
         let paused = scenario.objects.iter().filter(|hit| hit.pauses > 0).count();
         table.add_row([
@@ -229,13 +237,13 @@ fn table(simulation: &Simulation, style: output::Style) -> String {
         }
         let _ = writeln!(
             out,
-            "\n{} pause after {}, quiet {}",
+            "\n{}, pause after {}, quiet period {}",
             scenario.buckets.join(", "),
             scenario.pause_after,
             scenario.quiet_period
         );
         let mut table = style.table();
-        table.set_header(["OBJECT", "SURE", "THRASHING AT", "PAUSED AT", "RETAKES", "SPARED", ""]);
+        table.set_header(["OBJECT", "CONFIDENCE", "THRASHING AT", "PAUSED AT", "RETAKES", "SPARED", ""]);
         for hit in &scenario.objects {
             let at = |at: Option<Micros>| at.map_or_else(|| "never".to_owned(), style::clock);
             table.add_row([
@@ -265,7 +273,7 @@ fn junit(hits: &[Hit], coverage: &Coverage) -> String {
         let (title, message) = (xml(problem.kind.title()), xml(&problem.message));
         let _ = writeln!(
             out,
-            "  <testcase classname=\"editwar\" name=\"the log was read\">\n    <error message=\"{title}: {message}\"/>\n  </testcase>"
+            "  <testcase classname=\"editwar\" name=\"the log is complete\">\n    <error message=\"{title}: {message}\"/>\n  </testcase>"
         );
     }
     for hit in hits {

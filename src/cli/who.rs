@@ -146,7 +146,7 @@ fn from_server(args: &WhoArgs, server: &ServerTarget, kind: &str, name: &str) ->
     let path = with_query("/api/v1/participants", &parameters);
     let found = runtime.block_on(async { Ok::<_, anyhow::Error>(server.open().await?.get(&path).await) })?;
     match found {
-        // The message names what was asked for, and the URL adds nothing to it.
+        // The message is clear without the URL of the query.
         Err(Error::Refused { status: StatusCode::NOT_FOUND, message, .. }) => bail!("{kind}/{name}: {message}"),
         found => Ok(found?),
     }

@@ -259,7 +259,7 @@ mod tests {
     fn the_bytes_of_a_client_count_as_long_as_it_lives() {
         let origin = Origin { source_ip: "10.0.0.1".into(), pod: "web-1".into(), impersonator: "admin".into() };
         let client = Client::new("alice", "kubectl", "kubectl/v1", origin).of_instance("Application web");
-        assert_eq!(client.bytes(), 0, "nobody counts it");
+        assert_eq!(client.bytes(), 0, "no meter counts it");
         let meter = Meter::default();
         let client = client.metered(&meter);
         // alice, kubectl, kubectl/v1, Application web, 10.0.0.1, web-1 and admin.

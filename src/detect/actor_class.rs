@@ -69,10 +69,11 @@ impl ActorClassifier {
         &BUILT_IN
     }
 
-    /// What an actor is, from its name, its tool, and what its user agent begins with: a field manager can hide the program.
+    /// Returns the class and the role of an actor. The product in the user agent is matched as well as the tool,
+    /// because a field manager can hide the program.
     pub fn classify(&self, actor: &str, tool: &str, user_agent: &str) -> (ActorClass, Role) {
         let product = user_agent.split('/').next().unwrap_or_default();
-        // Scripts and controllers call kubectl too: with a field manager of their own they say who they are.
+        // Scripts and controllers also run kubectl. Then only the field manager identifies them.
         let product = if product.starts_with("kubectl") { tool } else { product };
         let is_tool = |pattern: &str| pattern.is_empty() || is_match(pattern, tool) || is_match(pattern, product);
         let is_it = |rule: &&ActorRule| is_match(&rule.actor, actor) && is_tool(&rule.tool);

@@ -1,5 +1,4 @@
-//! The conclusions from a sequence of writes, folded step by step in their true order: retakes, and the wars they make
-//! up.
+//! Detects retakes and wars in the writes of one object. The writes are processed one by one, in their true order.
 
 mod cooperations;
 mod overrides;
@@ -159,13 +158,14 @@ impl Analysis {
         }
         self.is_truncated |= record.is_truncated();
         if record.is_blind && self.creator.as_ref().is_some_and(|c| !c.client.is_same_actor(&record.client)) {
-            // It is not known what the write set: from now on, values need not be the creator's.
+            // It is not known what the write changed, so an old value can no longer be attributed to the creator.
             self.creator = None;
         }
         let changes = record.changes.iter().filter(|change| !is_pause(&change.path));
         thrashed = self.step_fields(changes, record, &author, on).or(thrashed);
         if let Some(admission) = &record.admission {
-            // What a webhook changes, the requester and other webhooks do not change in the same write: they need no order.
+            // Within one write, each field is changed either by the requester or by one webhook, so the order does not
+            // matter.
             for (webhook, changes) in admission.by_webhook() {
                 let author = Author { client: webhook.clone(), ..author.clone() };
                 thrashed = self.step_fields(changes.into_iter(), record, &author, on).or(thrashed);
@@ -335,8 +335,8 @@ impl Analysis {
         }
     }
 
-    /// Counts a retake in its war. Returns the party if it is a thrashing event and the war's fields are known. An
-    /// undecided war raises no counter and no alert.
+    /// Counts a retake in its war. Returns the party if it is a thrashing event and the war's fields are known. Wars
+    /// whose fields are not known increment no counter and raise no alert.
     fn count_retake(&mut self, id: WarId, retake: &Retake, author: &Author, limits: &Limits) -> Option<Arc<str>> {
         let scope = self.wars.get(id)?.scope;
         let counted = CountedRetake {

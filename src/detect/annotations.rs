@@ -27,8 +27,8 @@ pub const UNPATCHED_KINDS: &[&str] = &[
     "ValidatingWebhookConfiguration",
     "MutatingWebhookConfiguration",
 ];
-/// Paths of an object's identity, and of what others maintain. A patch annotation may change neither these nor their
-/// parents.
+/// Paths of an object's identity, and of fields that other components maintain. A patch annotation may change neither
+/// these nor their parents.
 pub const UNPATCHED_PATHS: &[&str] =
     &["/metadata/name", "/metadata/namespace", "/metadata/managedFields", "/apiVersion", "/kind", "/status"];
 

@@ -1,5 +1,5 @@
 //! The assessment of one object: the conclusions about its wars, computed in one place. Reports, decisions, pauses and
-//! simulations are projections of it.
+//! simulations are derived from it.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ pub struct WarAssessment<'a> {
     pub fields: Vec<(&'a Path, &'a FieldHistory)>,
     /// Its retakes, by party, and its state machine.
     pub tally: &'a Tally,
-    /// The time of the first write that was taken back in the present run of retakes.
+    /// When the present run of retakes began; see [`Tally::since`].
     pub since: Micros,
     /// The time of the last retake.
     pub last_retake: Micros,
@@ -125,7 +125,7 @@ impl<'a> WarAssessment<'a> {
         }
     }
 
-    /// Whether there is no quiet period since the last retake.
+    /// Whether it has not ended: no quiet period has passed since the last retake, and the object was not deleted.
     pub fn is_ongoing(&self) -> bool {
         self.ended_at.is_none()
     }
@@ -146,7 +146,7 @@ impl<'a> WarAssessment<'a> {
             self.fields.iter().take(FIELDS_SHOWN).map(|(path, field)| field_and_values(path, field)).collect();
         match self.scope {
             Scope::Part(Part::Main) => "fields that are not in the log".to_owned(),
-            Scope::Part(Part::Status) => "fields of the status that are not in the log".to_owned(),
+            Scope::Part(Part::Status) => "status fields that are not in the log".to_owned(),
             _ if fields.is_empty() => "the whole object".to_owned(),
             _ => fields.join(", "),
         }

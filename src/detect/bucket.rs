@@ -1,4 +1,4 @@
-//! Token buckets that run on event time, so that the same events empty them live and in replay.
+//! Token buckets that run on event time, so that the same events have the same result live and in replay.
 //!
 //! [`RetakeBucket`] decides verdicts. It is exact: a token returns one window after it was taken, so that "more than 12
 //! retakes in 6 hours" holds for every 6 hours. GCRA, which refills steadily, was rejected: it lets up to twice its
@@ -67,7 +67,7 @@ impl Limit {
 
     fn quota(&self) -> Quota {
         let replenish = Duration::from_micros(self.replenish().unsigned_abs());
-        Quota::with_period(replenish).expect("a period above zero is a quota").allow_burst(self.burst)
+        Quota::with_period(replenish).expect("the period is above zero").allow_burst(self.burst)
     }
 }
 
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn more_retakes_than_burst_in_any_window_empty_the_bucket() {
-        // Whatever the times of the retakes: the first `burst` of any window pass, and the next one is a thrashing event.
+        // At any rate, the first `burst` retakes of a window pass, and the next one is a thrashing event.
         let limit = limit(12, 6 * 3600);
         for period_s in [1, 60, 900, 1_500, 1_660] {
             let mut bucket = RetakeBucket::default();

@@ -1,5 +1,5 @@
-//! Why a war happens: determines its cause, with sentences that give the evidence. The causes are an ordered table of
-//! rules, of which the first that matches decides. To add a cause, add a variant of [`Cause`] and a row of `RULES`.
+//! Determines the cause of a war, with the evidence for it as sentences. The causes are an ordered table of rules; the
+//! first rule that matches decides. To add a cause, add a variant of [`Cause`] and a row of `RULES`.
 
 use super::actor_class::ActorClass;
 use super::verdict::Confidence;
@@ -19,7 +19,7 @@ pub enum Cause {
     FlappingWebhook,
     /// Admission replaces the requested value each time, and the stored value never changes.
     OverridingWebhook,
-    /// Writers whose requests fail because of each other's resourceVersion.
+    /// Writers whose requests fail because other writers change the resourceVersion in between.
     LockContention,
     /// Different actors alternately delete and create the object.
     RecreateWar,
@@ -157,7 +157,7 @@ fn shared_account(symptoms: &Symptoms<'_>) -> Option<String> {
 
 fn lock_contention(symptoms: &Symptoms<'_>) -> Option<String> {
     let is_race = !symptoms.confidence.is_decided() && symptoms.stale * 2 > symptoms.writes;
-    let sentence = "the audit level does not show fields, and most requests fail because of conflicts";
+    let sentence = "the audit level does not show fields, and many requests fail because of conflicts";
     is_race.then(|| sentence.to_owned())
 }
 
@@ -166,7 +166,7 @@ fn manual_edits(symptoms: &Symptoms<'_>) -> Option<String> {
     let sentence = if others.is_empty() {
         format!("all parties are people: {people}")
     } else {
-        format!("{people} by hand against {others}")
+        format!("{people} edits by hand what {others} writes too")
     };
     (symptoms.parties.len() > 1 && !people.is_empty()).then_some(sentence)
 }

@@ -1,9 +1,9 @@
 //! Co-operation: actors that write the same field by design, such as handshakes, shared counters, locks and restarts.
 //! It is not a war. If it happens too often, it is reported under a name of its own.
 //!
-//! A mechanism that events show takes precedence over a rule of the table: see `field_history` (the author of a value
-//! removes it; a scale of zero beside scales above zero) and `existence` (a finished Job, an owned Pod). Rules are for
-//! what events cannot show: that one side requests something and the other one consumes the request.
+//! Some co-operations can be recognised from the events alone and need no rule: see `field_history` (an author removes
+//! its own value; one side only switches replicas between zero and more) and `existence` (a finished Job, an owned
+//! Pod). The table has rules for those that cannot, such as requests that one side makes and the other one consumes.
 
 use super::actor::Client;
 use super::write::Part;
@@ -30,8 +30,8 @@ pub struct CooperationRule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CooperationRules {
     rules: Vec<CooperationRule>,
-    /// The rules that can apply to a part (main, status) whose fields are not known, by their index. They are consulted
-    /// at every write to an object with several writers at audit level Metadata.
+    /// The indices of the rules that can apply to a part (main, status) whose fields are not known. They are looked up
+    /// for every write to an object with several writers at audit level Metadata.
     of_parts: [Vec<(ResourcePattern, usize)>; 2],
 }
 
@@ -44,13 +44,13 @@ enum ResourcePattern {
     Wildcard { pattern: Box<str>, suffix: Box<str> },
 }
 
-/// The name of the mechanism by which a Pod is deleted to restart it.
+/// The name of a mechanism: a Pod is deleted to restart it.
 pub const RESTART: &str = "pod-restart";
-/// The name of the mechanism by which a finished Job is removed, and created again.
+/// The name of a mechanism: a finished Job is removed, and created again.
 pub const FINISHED_JOB: &str = "finished-job";
-/// The name of the mechanism by which the program that is named in a key removes that annotation or label.
+/// The name of a mechanism: a program removes an annotation or label whose key names the program.
 pub const CONSUMED_MARK: &str = "consumed-mark";
-/// The name of the mechanism by which one of two scalers only switches between zero and more.
+/// The name of a mechanism: one of two scalers only switches between zero and more.
 pub const ACTIVATION: &str = "activation";
 
 /// Matches all actors.
@@ -82,7 +82,7 @@ const fn rule(
 }
 
 /// The built-in rules: name, resource, path, the two sides, reason, excess. The first that matches decides. Sources: the
-/// types and controllers of the projects themselves.
+/// source code of the projects.
 #[rustfmt::skip]
 const RULES: &[BuiltInRule] = &[
     // Locks: one holder after another.
@@ -96,10 +96,10 @@ const RULES: &[BuiltInRule] = &[
         "the annotation is the lock of nodes that reboot one after another", LEADER),
     rule("lock-holder", "*", "*holderIdentity", ANY, ANY, "the field names the holder of a lock: its holders take turns", LEADER),
     rule("terraform-state", "secrets", "data.tfstate", ANY, ANY, "each Terraform run writes its resulting state", NEVER),
-    // Counters that one side counts up and the other one down.
+    // Counters that one side increases and the other one corrects.
     rule("quota-usage", "resourcequotas", "status.*", "system:apiserver", "*resourcequota-controller",
         "admission increases the usage, and the quota controller corrects it", NEVER),
-    // Nodes: the kubelet says how it is, others that they do not hear from it.
+    // Nodes: the kubelet reports the state of its node; controllers add to it, or mark a node whose kubelet is silent.
     rule("node-conditions", "nodes", "status.*", "system:node:*", "*node-*controller",
         "the node controller marks a silent node as unknown, and the kubelet reverts this when it reports again", CONDITION),
     rule("node-conditions", "nodes", "status.*", "system:node:*", "*cloud-*", "the cloud controller adds what the kubelet does not know", CONDITION),
@@ -115,11 +115,11 @@ const RULES: &[BuiltInRule] = &[
     rule("node-cordon", "nodes", "spec.unschedulable", "*:kured", "*:kured", "a node is cordoned for a reboot and uncordoned after it", NEVER),
     rule("machine-config", "nodes", "metadata.annotations['machineconfiguration.openshift.io/*']", "*:machine-config-*", "*:machine-config-*",
         "the controller and the daemon of a node exchange requests and answers in annotations", NEVER),
-    // Volumes: each side does its part.
+    // Volumes: each side performs its own step.
     rule("volume-binding", "persistentvolumes", "spec.claimRef*", "*:persistent-volume-binder", ANY, "the binder completes the work of a provisioner", NEVER),
     rule("volume-node", "persistentvolumeclaims", "metadata.annotations['volume.kubernetes.io/selected-node']", "system:kube-scheduler", ANY,
         "the scheduler proposes a node, and a provisioner that cannot serve it removes the proposal", NEVER),
-    rule("volume-resize", "persistentvolumeclaims", "status.*", "system:node:*", ANY, "the resizer and the kubelet each do their part of a resize", NEVER),
+    rule("volume-resize", "persistentvolumeclaims", "status.*", "system:node:*", ANY, "the resizer and the kubelet each perform their step of a resize", NEVER),
     // Requests by annotation or field, which their controller consumes.
     rule("argocd-operation", "applications.argoproj.io", "operation*", ANY, "*application-controller*",
         "setting `operation` requests a sync, and the application controller removes it again", NEVER),
@@ -145,8 +145,8 @@ const RULES: &[BuiltInRule] = &[
     rule("kueue-admission", "*", "spec.suspend", "*kueue*", ANY, "a suspended job waits for admission, and Kueue resumes it", NEVER),
     rule("scheduling-gates", "pods", "spec.schedulingGates*", ANY, ANY, "a scheduling gate exists to be removed by its controller", NEVER),
     rule("velero-phase", "*.velero.io", "status.*", "*:velero", "*:velero", "the server and the agents of Velero advance the phase", NEVER),
-    rule("longhorn-owner", "*.longhorn.io", "status.*", "*longhorn*", "*longhorn*", "the managers of Longhorn hand over the responsibility", NEVER),
-    // Mechanisms, which the events show; a configuration may switch them off by these names.
+    rule("longhorn-owner", "*.longhorn.io", "status.*", "*longhorn*", "*longhorn*", "Longhorn managers take over objects from each other", NEVER),
+    // Mechanisms, which are recognised from the events. A configuration can switch them off by these names.
     rule(CONSUMED_MARK, MECHANISM, "", ANY, ANY, "the mark is a request to a program, which removes it when the request is done", NEVER),
     rule(ACTIVATION, MECHANISM, "", ANY, ANY, "one side only switches between zero and more, and the other one only scales what runs", NEVER),
     rule(RESTART, MECHANISM, "", ANY, ANY, "deleting a Pod of a controller restarts it", Some("restart loop")),
@@ -250,7 +250,7 @@ impl ResourcePattern {
             ResourcePattern::Wildcard { pattern, .. } if **pattern == *ANY => true,
             ResourcePattern::Wildcard { pattern, .. } if group.is_empty() => is_match(pattern, resource),
             ResourcePattern::Wildcard { pattern, suffix } => {
-                // Whether the name ends with the suffix. This excludes nearly all resources without building the name.
+                // Check the suffix first: this rules out nearly all resources without building the name.
                 let is_possible = match suffix.strip_suffix(group) {
                     Some("") => true,
                     Some(rest) => rest.strip_suffix('.').is_some_and(|rest| resource.ends_with(rest)),

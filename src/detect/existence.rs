@@ -27,7 +27,7 @@ pub(super) struct Existence {
     pub(super) counts: SmallVec<[(Arc<Client>, Effect, u32); 2]>,
     /// A hash of the contents of the last creation.
     content: Option<u64>,
-    /// Whether the last creation had the same contents as the one before.
+    /// Whether the last creation had the same contents as the one before, or its contents are not known.
     is_unchanged: bool,
 }
 
@@ -120,7 +120,8 @@ impl Existence {
     ) -> Option<&'l CooperationRule> {
         let known = &on.limits.cooperations;
         let is_restart = on.is("", "pods") && creator.class == ActorClass::Controller;
-        // A controller or a GitOps tool recreates the same Job forever. A pipeline creates the next Job.
+        // A controller or GitOps tool that creates an identical Job again insists on it. A pipeline starts its next
+        // run.
         let insists = self.is_unchanged && matches!(creator.class, ActorClass::Controller | ActorClass::Gitops);
         let is_finished = on.is("batch", "jobs") && is_named(deleter, "ttl-after-finished-controller") && !insists;
         let row = known.find(&on.name(), "(object)", creator, deleter);

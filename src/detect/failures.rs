@@ -10,17 +10,18 @@ use super::policy::Limits;
 use super::write::Outcome;
 use crate::audit::event::Micros;
 
-/// Actors of one object whose failures are counted.
+/// Maximum number of actors of one object whose failures are counted.
 const ACTORS_MAX: usize = 16;
-/// Answers to one actor that are kept in order, to count alternations.
+/// Maximum number of answers to one actor that are kept in order, to detect alternations and contention.
 const ANSWERS_MAX: usize = 256;
-/// Bytes of a rejection's message that are kept.
+/// Maximum number of bytes of a rejection's message that are kept.
 const MESSAGE_BYTES_MAX: usize = 300;
 
 /// The failed requests about one object, by actor.
 #[derive(Clone, Debug, Default)]
 pub struct Failures {
-    /// Sorted by name. Not a map, whose first node has room for eleven entries: most objects have one.
+    /// Sorted by name. This is not a map, because the first node of a map has room for eleven entries, and most objects
+    /// have one.
     actors: Vec<(Arc<str>, ActorFailures)>,
 }
 
@@ -49,7 +50,7 @@ pub struct ActorFailures {
 #[derive(Clone, Copy, Debug)]
 struct AnsweredRequest {
     at: Micros,
-    /// The client of the actor: the parts of one program race with each other too.
+    /// The client of the actor. Parts of one program can conflict with each other too.
     client: u64,
     answer: Answer,
 }

@@ -12,16 +12,16 @@ use super::policy::ObjectLimits;
 use super::war::{PartyTally, WarId};
 use crate::audit::event::Micros;
 
-/// Values of one field that are counted separately.
+/// Maximum number of values of one field that are counted separately.
 const VALUES_MAX: usize = 16;
-/// Authors of one field that are tracked.
+/// Maximum number of authors of one field that are tracked.
 const AUTHORS_MAX: usize = 16;
-/// Parties of one field that are counted separately.
+/// Maximum number of parties of one field that are counted separately.
 const PARTIES_MAX: usize = 16;
 /// Maximum time after another actor's write at which a write counts as an answer to it. Controllers that watch an
 /// object answer within a second or two, even if they are throttled; pipelines and people do not.
 const ANSWER_MAX: Micros = 5_000_000;
-/// Answers of each side that show that both react to each other, and do not coincide by chance.
+/// Minimum number of answers of each side. Fewer can be a coincidence; more show that the sides react to each other.
 const ANSWERS_MIN: u16 = 2;
 
 /// The author and the time of one write.
@@ -109,14 +109,15 @@ pub(super) struct Retake {
     pub(super) party: Arc<str>,
     /// The party whose write is undone.
     pub(super) from: Arc<str>,
-    /// When the retaking party had written the field before.
+    /// When the retaking party had last written the field.
     pub(super) since: Micros,
 }
 
 // === impl FieldHistory ===
 
 impl FieldHistory {
-    /// Returns the history of a field that changes for the first time. `creator` wrote its value until then.
+    /// Returns the history of a field that changes for the first time. The value before the change is attributed to
+    /// `creator`.
     pub(super) fn new(change: &Change, creator: Option<&Author>) -> FieldHistory {
         let mut field = FieldHistory {
             writers: SmallVec::new(),
@@ -253,7 +254,8 @@ impl FieldHistory {
         self.parties.get_mut(index).filter(|(known, _)| known == party).map(|(_, share)| share)
     }
 
-    /// Returns when the author had written the field before `last` did, if it had, and if the two can be opponents.
+    /// Returns when the author wrote the field before `last` did. Returns `None` if it did not, or if the two cannot be
+    /// opponents.
     fn retaken_since(&self, author: &Author, last: &Writer, is_returning: bool) -> Option<Micros> {
         let is_same_actor = author.client.is_same_actor(&last.author.client);
         let is_former = |w: &&Writer| {
@@ -306,7 +308,7 @@ impl FieldHistory {
 // === impl Writer ===
 
 impl Writer {
-    /// Whether most of its retakes follow right after the write that they undo.
+    /// Whether at least half of its retakes follow right after the write that they undo.
     fn answers_back(&self) -> bool {
         self.answers >= ANSWERS_MIN && self.answers * 2 >= self.retakes
     }

@@ -1,4 +1,4 @@
-//! The instances of a program that share one account: which instance wrote, and whether two of them are rivals.
+//! Distinguishes the instances of programs that share one account: which instance wrote, and whether two are rivals.
 //!
 //! GitOps tools mark each object with the application that it belongs to. If two applications own one object, these marks
 //! differ in the writes that undo each other, while the account, the pod and the tool are the same.

@@ -3,9 +3,9 @@
 //! [`mod@write`] determines which object an event wrote, [`actor`] who did it, and [`fields`] which fields. [`object`]
 //! keeps the state of one object. Once the object has two clients, [`write_history`] orders their writes, [`analysis`]
 //! detects retakes, [`bucket`] counts them, and [`verdict`] decides when there are too many, and when a war has ended.
-//! [`assessment`] is the conclusion about one object, and all surfaces show it. [`cause`] says why a war happens, and
-//! [`remedy`] how to end it. [`actor_class`] and [`cooperation`] are tables of known actors and of hand-shakes by design.
-//! [`annotations`] names the annotations for reconcilers, and [`policy`] the limits.
+//! [`assessment`] holds the conclusions about one object, from which all reports are made. [`cause`] determines why a
+//! war happens, and [`remedy`] how to end it. [`actor_class`] and [`cooperation`] are tables of known actors and of
+//! intended co-operation. [`annotations`] names the annotations for reconcilers, and [`policy`] the limits.
 
 pub mod actor;
 pub mod actor_class;

@@ -25,12 +25,12 @@ use super::write_order::WriteOrder;
 use super::writer_stats::WriterStats;
 use crate::audit::event::Micros;
 
-/// Writers of one object, by client and part, that are counted separately. Beyond this number, the one that has been
-/// silent longest is dropped.
+/// Maximum number of writers of one object, counted by client and part. Beyond it, the writer that has been silent for
+/// the longest time is dropped.
 const WRITERS_MAX: usize = 32;
-/// Origins of a contested object's clients that are kept.
+/// Maximum number of origins of a contested object's clients.
 const ORIGINS_MAX: usize = 32;
-/// How far before an object's first event its other times may be. Late writes are not later than that.
+/// How far an object's times may precede the first event that arrives. Late writes are less late than that.
 const BASE_BEFORE: Micros = 10 * 60 * 1_000_000;
 
 /// Everything that is known of one object. Kept small for uncontested objects, because a cluster can have a million.

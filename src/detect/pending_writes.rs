@@ -182,10 +182,10 @@ impl PendingWrite {
     }
 }
 
-// === impl Kept ===
+// === impl RetainedBodies ===
 
 impl RetainedBodies {
-    /// Keeps what is needed of these bodies.
+    /// Keeps the bodies that a later analysis needs.
     pub fn of(bodies: &Bodies<'_>) -> RetainedBodies {
         // If the stored object is known, the request of an update adds nothing.
         let is_stored = bodies.shape == Shape::Whole && bodies.verb != Verb::Patch;

@@ -1,9 +1,10 @@
-//! Accounts that a pipeline creates for each run, or whose names end with the run. `*` replaces the run.
+//! Accounts that a pipeline creates for each run, or whose names end with an identifier of the run. The identifier is
+//! replaced with `*`, so that all runs count as one account.
 
 /// Words in the names of accounts that pipelines use.
 const PIPELINE_WORDS: [&str; 9] = ["ci", "cd", "run", "runner", "job", "build", "pipeline", "deploy", "deployer"];
 
-/// Returns the account with `*` instead of the run, or `None` if its name contains no run.
+/// Returns the account with `*` instead of the run's identifier, or `None` if the name contains none.
 pub(super) fn pipeline_account(user: &str) -> Option<String> {
     if user.starts_with("system:node:") {
         return None;
@@ -18,7 +19,7 @@ fn gitlab_job(user: &str) -> Option<String> {
 }
 
 /// `ISSUER#repo:acme/shop:ref:refs/heads/main` and `ISSUER#project_path:acme/shop:ref_type:branch:ref:main`: the branch or
-/// tag belongs to the run. An environment does not.
+/// tag identifies the run. An environment does not.
 fn oidc_subject(user: &str) -> Option<String> {
     let marked = |mark: &str| user.find(mark).map(|at| at + mark.len());
     let from = marked("project_path:").or_else(|| marked("repo:"))?;

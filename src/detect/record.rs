@@ -53,11 +53,11 @@ pub struct Admission {
     mutations: Vec<Mutation>,
     /// The changes of the stored object that are due to webhooks.
     pub changes: Vec<(Arc<Client>, Change)>,
-    /// The requested values that webhooks replaced by the stored ones.
+    /// The requested values that webhooks replaced with the stored ones.
     pub(super) overridden: Vec<Overridden>,
 }
 
-/// A requested value that a webhook replaced by the stored one.
+/// A requested value that a webhook replaced with the stored one.
 #[derive(Clone, Debug)]
 pub(super) struct Overridden {
     pub(super) path: Path,
@@ -206,7 +206,7 @@ impl Record {
             if is_new {
                 continue;
             }
-            // Without the state before, it is not known what changed. It is known which requested values were replaced.
+            // Without the state before, only the replaced requests are known, not the changes.
             if before.is_some() && !self.is_no_op && old != mutation.given.as_ref() {
                 let change = Change::new(&mutation.path, old, mutation.given.as_ref());
                 admission.changes.push((mutation.webhook.clone(), change));

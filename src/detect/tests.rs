@@ -1,4 +1,4 @@
-//! For tests: one object behind an API server of a few lines, and what is concluded from its audit log.
+//! Test support: a minimal API server with one object, and the conclusions from its audit log.
 
 use std::sync::Arc;
 
@@ -18,10 +18,10 @@ use crate::audit::decode::{Decoded, decode};
 use crate::audit::event::Micros;
 
 pub(super) const SECOND: Micros = 1_000_000;
-/// The time that seconds count from: 2026-11-23T02:00:00Z.
+/// The time from which tests count seconds: 2026-11-23T02:00:00Z.
 pub(super) const START: Micros = 1_795_399_200 * SECOND;
 
-/// The write that an audit event reports.
+/// Calls `look` with the write that an audit event reports, and its client.
 pub(super) fn attributed<T>(event: &Value, look: impl FnOnce(&Write<'_>, &Arc<Client>) -> T) -> T {
     let text = event.to_string();
     let Ok(Decoded::Event(event)) = decode(text.as_bytes()) else { panic!("no event: {text}") };
@@ -36,7 +36,7 @@ pub(super) fn attributed<T>(event: &Value, look: impl FnOnce(&Write<'_>, &Arc<Cl
     look(&write, &Arc::new(client))
 }
 
-/// An API server with one object. Requests are made at seconds, and answered with their audit events.
+/// An API server with one object. Each request has a time in seconds, and returns its audit event.
 #[derive(Clone)]
 pub(super) struct Server {
     /// `Metadata`, `Request` or `RequestResponse`.
@@ -86,7 +86,7 @@ impl Server {
         event
     }
 
-    /// Stores what is wanted, where it differs from what is there.
+    /// Stores an object. Its revision changes only if the object does.
     fn store(&mut self, mut wanted: Value) -> Value {
         let bare = |object: &Value| {
             let mut object = object.clone();
@@ -118,7 +118,7 @@ impl Server {
         self.event(second, who, "create", 201, Some(body), Some(stored))
     }
 
-    /// A full update of what is stored now.
+    /// A full update of the stored revision.
     pub(super) fn update(&mut self, second: i64, who: &str, content: Value) -> Value {
         let mut body = self.object(&content);
         body["metadata"]["resourceVersion"] = self.revision.to_string().into();
@@ -134,7 +134,7 @@ impl Server {
         self.event(second, who, "patch", 200, Some(patch), Some(stored))
     }
 
-    /// A patch that a webhook changes on its way.
+    /// A merge patch that a webhook changes during admission.
     pub(super) fn patch_through(&mut self, second: i64, who: &str, patch: Value, webhook: (&str, Value)) -> Value {
         let mut wanted = self.stored.clone().expect("an object");
         merge(&mut wanted, &patch);
@@ -159,7 +159,7 @@ pub(super) fn state_change(from: State, to: State, second: i64) -> StateChange {
     StateChange { from, to, at: START + second * SECOND }
 }
 
-/// What is known of the object.
+/// The state of the object as far as its events show it.
 pub(super) struct Watcher {
     pub(super) state: ObjectState,
     pub(super) limits: Limits,
@@ -170,7 +170,7 @@ impl Watcher {
         Watcher { state: ObjectState::new(START), limits: Limits::default() }
     }
 
-    /// One that has seen these events, in this order.
+    /// Returns a watcher that has processed these events, in this order.
     pub(super) fn of<'e>(events: impl IntoIterator<Item = &'e Value>) -> Watcher {
         let mut watcher = Watcher::new();
         events.into_iter().for_each(|event| drop(watcher.see(event)));
@@ -181,7 +181,7 @@ impl Watcher {
         attributed(event, |write, client| self.state.observe(write, client, &self.limits, write.at))
     }
 
-    /// An event that arrives when it is this second already.
+    /// Processes an event that arrives at this second.
     pub(super) fn see_at(&mut self, second: i64, event: &Value) -> Observed {
         let now = START + second * SECOND;
         attributed(event, |write, client| self.state.observe(write, client, &self.limits, now))
@@ -191,7 +191,7 @@ impl Watcher {
         self.state.advance(START + second * SECOND, &self.limits)
     }
 
-    /// The second of a new deadline.
+    /// Returns the second of the new deadline.
     pub(super) fn new_deadline(&mut self) -> Option<i64> {
         self.state.new_deadline(&self.limits).map(|at| (at - START) / SECOND)
     }
@@ -204,14 +204,14 @@ impl Watcher {
         self.history().analysis()
     }
 
-    /// What is contested, as `PATH RETAKES/REVERSALS`.
+    /// Returns the contested fields as `PATH RETAKES/REVERSALS`.
     pub(super) fn contested(&self) -> Vec<String> {
         let Some(history) = self.state.history() else { return Vec::new() };
         let fields = history.analysis().contested_fields();
         fields.iter().map(|(path, field)| format!("{path} {}/{}", field.retakes, field.reversals)).collect()
     }
 
-    /// The wars, as `SCOPE PARTIES RETAKES CONFIDENCE`.
+    /// Returns the wars as `SCOPE PARTIES RETAKES CONFIDENCE`.
     pub(super) fn wars(&self) -> Vec<String> {
         let show = |war: &WarAssessment<'_>| {
             let scope = format!("{:?}", war.scope);

@@ -75,8 +75,8 @@ pub struct WarState {
     thrashing_events: VecDeque<(Micros, Micros)>,
     state: State,
     since: Micros,
-    /// The present quiet period: at least two refills of the shortest bucket that was empty, so that it outlasts the
-    /// rhythm of a slow war. It doubles after each relapse.
+    /// The present quiet period. It is at least two refills of the shortest bucket that was empty, so that it is longer
+    /// than the time between two retakes of a slow war. It doubles after each relapse.
     quiet_period: Micros,
     milestones: Milestones,
     last_retake: Micros,

@@ -61,7 +61,7 @@ pub struct Tally {
     pub thrashing_events: u32,
     /// The counts by party.
     pub parties: BTreeMap<Arc<str>, PartyTally>,
-    /// When the present run of retakes began: the time of the first write that was taken back.
+    /// When the present run of retakes began: when the party of the first retake had written before it.
     pub since: Option<Micros>,
 }
 
@@ -74,22 +74,22 @@ pub struct PartyTally {
     pub thrashing_events: u32,
 }
 
-/// What one write took back in one war.
+/// The retakes of one write in one war, which count as one.
 #[derive(Clone, Debug)]
 pub(super) struct CountedRetake<'a> {
-    /// The party that took it back.
+    /// The party that retakes.
     pub(super) party: &'a Arc<str>,
     /// The party whose write was undone.
     pub(super) from: &'a Arc<str>,
     /// When it happened.
     pub(super) at: Micros,
-    /// When the party had first written what it now takes back.
+    /// When the party had written before. If fields differ, this is the earliest time.
     pub(super) since: Micros,
     /// Whether an earlier value returned.
     pub(super) is_reversal: bool,
     /// Its evidence level.
     pub(super) level: EvidenceLevel,
-    /// Whether a pause can help, because some side keeps writing by itself.
+    /// Whether a pause can help. It cannot if a webhook overrides the requests of a person.
     pub(super) is_pausable: bool,
 }
 
@@ -192,7 +192,7 @@ impl Wars {
         })
     }
 
-    /// Replaces the parties of a war by a larger set.
+    /// Replaces the parties of a war with a larger set.
     pub(super) fn widen(&mut self, id: WarId, parties: Vec<Arc<str>>) {
         if let Some(war) = self.wars.iter_mut().find(|war| war.id == id) {
             war.parties = parties;
@@ -215,12 +215,12 @@ impl Wars {
         self.insert(war)
     }
 
-    /// Drops a war whose fields all belong to another one now.
+    /// Drops a war whose fields now all belong to another war.
     pub(super) fn drop(&mut self, id: WarId) {
         self.wars.retain(|war| war.id != id);
     }
 
-    /// Counts what one write took back in one war. Returns whether it was a thrashing event.
+    /// Counts the retakes of one write in one war as one. Returns whether it was a thrashing event.
     pub(super) fn count_retake(&mut self, id: WarId, counted: &CountedRetake<'_>, limits: &Limits) -> bool {
         let Some(war) = self.wars.iter_mut().find(|war| war.id == id) else { return false };
         war.confidence = war.confidence.max(counted.confidence(war.scope));

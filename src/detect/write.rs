@@ -43,7 +43,7 @@ pub enum Outcome<'a> {
         /// Its message.
         message: &'a str,
     },
-    /// 500, 504, a panic, or a connection that closed early: stored or not.
+    /// 500, 504, a panic, or a connection that closed early: it is not known whether the write was stored.
     Uncertain,
     /// Other failures that changed nothing: RBAC, 404, 429, invalid objects.
     Failed,

@@ -1,4 +1,4 @@
-//! The writes of an object that more than one client writes, in their true order, from which the retakes follow.
+//! The writes of an object with more than one client, in their true order. Retakes are detected in this order.
 //!
 //! Events arrive late and out of order, so the latest writes are kept as sorted [`Record`]s. The conclusions
 //! ([`Analysis`]) are a fold over that order: a write at the end is one more step, and a write in the middle folds the
@@ -16,10 +16,10 @@ use super::write::Effect;
 use super::write_order::WriteOrder;
 use crate::audit::event::Micros;
 
-/// Writes of one object that are kept in order: four minutes of a fast war (two writes a second), which is longer than
-/// kube-apiserver retries a batch.
+/// Maximum number of writes of one object that are kept in order: four minutes of a fast war (two writes a second),
+/// which is longer than kube-apiserver retries a batch.
 const RECORDS_MAX: usize = 512;
-/// Writes that are kept for the timeline, although no late write can precede them any more.
+/// Maximum number of writes that are kept for the timeline, although no late write can precede them any more.
 const SHOWN_MAX: usize = 64;
 /// How far the clocks of API servers may differ. NTP keeps them within seconds.
 const CLOCK_SKEW_MAX: Micros = 10_000_000;
@@ -27,10 +27,11 @@ const CLOCK_SKEW_MAX: Micros = 10_000_000;
 /// Time after which late writes can no longer arrive, counted back from the object's latest write: kube-apiserver drops
 /// a batch after less than two minutes. Writes that are even later are counted by the fields that they name.
 pub const LATE_MAX: Micros = 150_000_000;
-/// Full states of one object that are kept for late writes.
+/// Maximum number of states of one object that are kept for late writes.
 const STATES_MAX: usize = 256;
-/// Bytes of one object's records and states: those of a hundred writes to a large Deployment. Of an object with tens of
-/// thousands of fields only the latest writes are kept, and a late write is counted by the fields that it names.
+/// Maximum number of bytes of one object's records and states: enough for a hundred writes to a large Deployment. For
+/// an object with tens of thousands of fields, only the latest writes are kept, and a late write is counted by the
+/// fields that it names.
 const BYTES_MAX: usize = 4 << 20;
 
 /// The writes of an object with more than one client, and their analysis.
@@ -139,7 +140,7 @@ impl WriteHistory {
         None
     }
 
-    /// Replaces the record of the same revision, which turns out to have stored nothing, by this one.
+    /// Replaces the record of the same revision, which turns out to have stored nothing, with this one.
     pub fn correct(&mut self, record: Record, on: &ObjectLimits<'_>) -> ThrashingCounts {
         let Some(at) = self.position_of(&record.order) else { return ThrashingCounts::new() };
         self.bytes -= self.records[at].bytes();
@@ -154,7 +155,7 @@ impl WriteHistory {
             self.resolve_from(at, on);
         }
         if found.admission.is_some() {
-            // It changed nothing, but a webhook replaced what it requested.
+            // The replaced record changed nothing, but a webhook replaced what it requested.
             (found.is_no_op, found.order.revision) = (true, 0);
             drop(found.state.take());
             return self.insert(found, on);
@@ -239,7 +240,7 @@ impl WriteHistory {
 
     /// Returns the approximate bytes of the history.
     pub fn bytes(&self) -> usize {
-        // Both analyses share their contents, except for the tables.
+        // The two analyses share their contents, but not their tables, so only half of the base counts.
         let analysis = self.live.bytes() + self.base.bytes() / 2;
         self.bytes + self.finalized_fields.as_ref().map_or(0, |finalized_fields| finalized_fields.bytes()) + analysis
     }

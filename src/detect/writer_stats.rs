@@ -16,7 +16,7 @@ const NO_OPS_APART_MS: u32 = 5_000;
 
 /// The writes of one client to one part of an object. Kept small, because every object of a cluster has one or two.
 ///
-/// Times are milliseconds after the object's base time. They overflow after 49 days.
+/// Times are milliseconds after the object's base time. They saturate after 49 days.
 #[derive(Clone, Debug)]
 pub struct WriterStats {
     /// The client, with the origin of its first write.

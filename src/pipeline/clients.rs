@@ -113,7 +113,8 @@ impl Clients {
         let (ip, pod) = (event.source_ip.as_bytes(), event.pod.as_bytes());
         let impersonator = identity.impersonator.unwrap_or_default().as_bytes();
         let mut hasher = self.hasher.build_hasher();
-        // The lengths, so that no text can continue in the next one. No text is as long as 4 GiB.
+        // Hash the lengths too: otherwise, texts that are split at other places would have the same hash. No text is
+        // longer than 4 GiB.
         hasher.write_u64((user.len() as u64) << 32 | agent.len() as u64);
         hasher.write_u64((ip.len() as u64) << 32 | manager.len() as u64);
         hasher.write_u64((pod.len() as u64) << 32 | impersonator.len() as u64);
@@ -187,7 +188,7 @@ mod tests {
         let held = of(0);
         let (mut made, mut longest) = (0, 0);
         for n in 1..10 * GENERATION_MAX as u64 {
-            // One that is asked for again and again is made once.
+            // A client that is requested repeatedly is created once.
             let again = clients.find(u64::MAX, || {
                 made += 1;
                 Client::named("kubectl")
@@ -199,6 +200,6 @@ mod tests {
         }
         assert_eq!((made, longest <= 2 * GENERATION_MAX + 1), (1, true), "{longest}");
         assert!(clients.meter().bytes() < (2 * GENERATION_MAX + 2) * 1024, "{}", clients.meter().bytes());
-        assert_eq!(*held, *of(0), "the same one, also where it was forgotten");
+        assert_eq!(*held, *of(0), "an evicted client is created again as it was");
     }
 }

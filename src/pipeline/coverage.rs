@@ -193,7 +193,7 @@ mod tests {
         for chunk in lines.rchunks(7) {
             see(&mut parts, "a", &chunk.concat());
         }
-        assert_eq!(gaps(&parts.all()), gaps(&whole.all()), "in whatever order they come");
+        assert_eq!(gaps(&parts.all()), gaps(&whole.all()), "chunks may arrive in any order");
     }
 
     #[test]
@@ -216,9 +216,9 @@ mod tests {
             (samples.first(), samples.last()),
             (times::first(log.as_bytes()).as_ref(), times::last(log.as_bytes()).as_ref())
         );
-        assert!((5..20).contains(&samples.len()), "{} looks at 600 kB", samples.len());
+        assert!((5..20).contains(&samples.len()), "{} samples of 600 kB", samples.len());
         let of_lines = TimeSamples::of_lines(log.as_bytes()).times();
-        assert!((5..20).contains(&of_lines.len()), "{} looks at 600 kB", of_lines.len());
+        assert!((5..20).contains(&of_lines.len()), "{} samples of 600 kB", of_lines.len());
     }
 
     #[test]

@@ -72,8 +72,8 @@ impl Dedupe {
     }
 }
 
-/// What identifies a request: equal if the request is posted again or replayed from the journal, and different for all
-/// other requests.
+/// The parts of a request that identify it. They are equal if the request is posted again or replayed from the journal,
+/// and different for all other requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestIdentity<'a> {
     /// Cluster, audit ID, stage, verb, URI; group, resource, subresource, namespace, name; account, impersonated
@@ -85,9 +85,9 @@ pub struct RequestIdentity<'a> {
     pub code: u16,
 }
 
-/// Returns the hash by which a request is recognised in memory: of the same parts as [`RequestIdentity`], where `object`
-/// is the hash of cluster, group, resource, namespace and name. If the request `omits_body`, as for a Secret, the journal
-/// does not keep its body, so the body is not part of the hash.
+/// Returns the hash by which a request is recognised in memory. It covers the same parts as [`RequestIdentity`];
+/// `object` is the hash of cluster, group, resource, namespace and name. If the request `omits_body`, as for a Secret,
+/// the journal does not keep the body, so the body is not part of the hash.
 pub(super) fn identity(hasher: &RandomState, object: u64, write: &Write<'_>, omits_body: bool) -> u64 {
     let event = write.event;
     let impersonated = event.impersonated.as_deref().unwrap_or_default();
@@ -99,7 +99,8 @@ pub(super) fn identity(hasher: &RandomState, object: u64, write: &Write<'_>, omi
     let mut hasher = hasher.build_hasher();
     hasher.write_u64(object);
     hasher.write_i64(event.received.unwrap_or(i64::MIN));
-    // The lengths, so that no text can continue in the next one. No text is as long as 4 GiB.
+    // Hash the lengths too: otherwise, texts that are split at other places would have the same hash. No text is
+    // longer than 4 GiB.
     hasher.write_u64(status << 32 | id.len() as u64);
     hasher.write_u64((uri.len() as u64) << 32 | user.len() as u64);
     hasher.write_u64((subresource.len() as u64) << 32 | impersonated.len() as u64);

@@ -1,4 +1,4 @@
-//! A part of the objects behind one lock, with the deadlines of these objects.
+//! A shard of the object table: some of the objects behind one lock, with their deadlines.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hint::black_box;
@@ -32,17 +32,17 @@ pub(super) struct Object {
 /// Deadlines of evicted objects that may accumulate before they are searched for and removed.
 const STALE_DEADLINES: usize = 1024;
 
-/// What is due in a cluster at which time, by object hash.
+/// When the objects of one cluster must be finalized, and when their states change, by object hash.
 #[derive(Debug)]
 struct Agenda {
     cluster: Box<str>,
-    /// Objects to finalize, and from which time on. Sorted by time as far as events arrive in order.
+    /// Objects to finalize, and the earliest time for it. Sorted by time as far as events arrive in order.
     to_finalize: VecDeque<(Micros, u64)>,
     /// Objects whose state changes when time passes, and at which time.
     deadlines: BTreeSet<(Micros, u64)>,
 }
 
-/// Some of the objects.
+/// One shard of the object table.
 #[derive(Debug)]
 pub(super) struct Shard {
     /// Objects are boxed: a table that has just doubled is half empty, and an empty slot then costs only a pointer.
@@ -57,7 +57,7 @@ pub(super) struct Entry<'s> {
     pub(super) is_new: bool,
 }
 
-/// By how much the counted bytes have grown.
+/// The growth of the counted bytes.
 #[derive(Default)]
 pub(super) struct Growth {
     pub(super) bytes: isize,
@@ -69,11 +69,11 @@ pub(super) struct Growth {
 pub(super) struct Finalized {
     /// Whether more objects may be due.
     pub(super) is_more: bool,
-    /// By how much the counted bytes have grown.
+    /// The growth of the counted bytes.
     pub(super) growth: isize,
 }
 
-/// Returns the objects with this hash. The table alone finds others too, also of other clusters: it compares a few bits.
+/// Returns the objects with this hash. The table itself compares only a few bits of the hash, so it also finds others.
 fn with_hash(objects: &mut HashTable<Box<Object>>, hash: u64) -> impl Iterator<Item = &mut Box<Object>> {
     objects.iter_hash_mut(hash).filter(move |object| object.hash.whole() == hash)
 }
@@ -81,7 +81,7 @@ fn with_hash(objects: &mut HashTable<Box<Object>>, hash: u64) -> impl Iterator<I
 // === impl Object ===
 
 impl Object {
-    /// Counts the approximate bytes of the object, its key and its table entry. Returns by how much they have grown.
+    /// Counts the approximate bytes of the object, its key and its table entry. Returns their growth.
     pub(super) fn recount(&mut self) -> isize {
         let is_notable = self.state.history().is_some() || self.state.failures().is_some();
         let name = self.key.as_ref().len() + ENTRY_BYTES;

@@ -108,9 +108,9 @@ impl Pipeline {
         stats
     }
 
-    /// Returns the current time of a cluster: that of its latest plausible event. If the log of one API server ends
-    /// later than the others by more than clocks may differ, it is the time at which the others end: only one source
-    /// reports what happened afterwards, and its clock may be wrong.
+    /// Returns the current time of a cluster: that of its latest plausible event. If one recorded log ends later than
+    /// all others by more than the tolerance, this is the time at which the others end, because the clock of a single
+    /// source may be wrong.
     pub fn latest_of(&self, cluster: &str) -> Option<Micros> {
         let latest = self.clocks.latest_of(cluster)?;
         let Feed::Recorded = self.clocks.feed() else { return Some(latest) };
@@ -119,8 +119,8 @@ impl Pipeline {
         Some(told.filter(is_far).unwrap_or(latest))
     }
 
-    /// Returns the latest event time of all clusters. It says how far the events have come, and is not the time of any
-    /// cluster.
+    /// Returns the latest event time of all clusters. It shows the progress of processing; each cluster has its own
+    /// current time.
     pub fn latest(&self) -> Option<Micros> {
         self.clocks.latest()
     }

@@ -25,7 +25,7 @@ pub struct Counters {
     pub failed: u64,
     /// Connect requests, reviews, collection requests and non-resource requests.
     pub others: u64,
-    /// Requests about objects that the configuration excludes.
+    /// Requests about objects that the configuration excludes, or outside the given time range.
     pub ignored: u64,
     /// Requests that had been delivered before.
     pub duplicates: u64,

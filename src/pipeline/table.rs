@@ -23,7 +23,8 @@ use crate::detect::verdict::State;
 use crate::detect::write::{ObjectName, Write};
 use crate::util::lock::lock;
 
-/// Events that are processed together: enough for their cache misses to overlap, few enough to stay in the cache.
+/// Number of events that are processed together: enough for their cache misses to overlap, but few enough to stay in
+/// the cache.
 pub(super) const WINDOW: usize = 128;
 
 /// All tracked objects.
@@ -50,7 +51,7 @@ pub struct Table {
 /// What can be dropped if memory is short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reclaimable {
-    /// Bodies and states. Of the next write to the object, only the requested fields are known.
+    /// Bodies and states. For the next write to the object, only the requested fields are known.
     Bodies,
     /// The writes of contested objects, and with them their timelines.
     Writes,
@@ -78,10 +79,10 @@ impl Reclaimable {
     }
 }
 
-/// Shards for each core. Two cores seldom need the same shard.
+/// Number of shards per core. With this number, two cores seldom need the same shard.
 const SHARDS_PER_CORE: usize = 4;
-/// Calls of [`Shard::finalize`] for each shard and batch. They finalize more objects than most batches write to, and take a
-/// few milliseconds.
+/// Maximum number of calls of [`Shard::finalize`] per shard and batch. They finalize more objects than most batches
+/// write to, and take a few milliseconds.
 const FINALIZE_ROUNDS: usize = 64;
 
 // === impl Table ===

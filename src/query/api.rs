@@ -1,4 +1,4 @@
-//! What the handlers of the HTTP API use. How a request reaches them is in `dispatch`.
+//! The state that the handlers of the HTTP API use. `dispatch` passes requests to the handlers.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,7 +16,8 @@ use crate::util::lock::lock;
 
 /// Maximum number of queries of the journal that wait while one runs. Each loads up to 64 MiB of writes into memory.
 const WAITING_MAX: usize = 8;
-/// Maximum number of watched decisions, of all clients and of each. Beyond it, a client can still ask without `watch`.
+/// Maximum number of watched decisions, of all clients and of each. Beyond it, a client can still query without
+/// `watch`.
 const STREAMS_MAX: usize = 512;
 const CLIENT_STREAMS_MAX: usize = 128;
 

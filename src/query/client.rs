@@ -41,7 +41,7 @@ pub enum Error {
         /// The message of the server.
         message: String,
     },
-    /// The answer is not what was asked for.
+    /// The response is not the expected JSON, or cannot be read.
     #[error("{url}: cannot read the response: {message}")]
     Answer {
         /// The URL.

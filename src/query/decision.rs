@@ -19,11 +19,11 @@ use crate::pipeline::key::ObjectKey;
 pub struct Decision {
     /// Whether the reconciler may write.
     pub allowed: bool,
-    /// The state of the war that the decision follows from.
+    /// The state of the war that the decision is based on.
     pub state: State,
-    /// How sure the verdict is; null for an object that nobody fights over.
+    /// How sure the verdict is; null if there is no war over the object.
     pub confidence: Option<Confidence>,
-    /// Since when the state holds.
+    /// When the state began.
     #[serde(with = "time_option")]
     #[schemars(with = "Option<jiff::Timestamp>")]
     pub since: Option<Micros>,
@@ -70,7 +70,10 @@ impl Api {
                     time::text(until)
                 ),
                 (State::Subsiding, _) => "no retake for the quiet period, so one trial write is allowed".into(),
-                _ => format!("{} retake fields from each other, but not often enough to stop", opponents.join(" and ")),
+                _ => format!(
+                    "{} retake fields from each other, but not often enough to advise a pause",
+                    opponents.join(" and ")
+                ),
             };
             Some(Decision {
                 allowed: war.state != State::Sustained,

@@ -1,4 +1,4 @@
-//! How a request of the HTTP API reaches its handler.
+//! Passes requests of the HTTP API to their handlers.
 
 use std::net::IpAddr;
 
@@ -47,7 +47,7 @@ fn without_route(found: &Found<'_>) -> Reply {
     };
     let methods: Vec<&str> = methods.iter().map(|method| method.as_str()).collect();
     let methods = methods.join(", ").replace("GET", "GET, HEAD");
-    let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("this path only has {methods}"));
+    let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("this path only supports {methods}"));
     if let Ok(allowed) = HeaderValue::from_str(&methods) {
         reply.headers_mut().insert(ALLOW, allowed);
     }

@@ -26,7 +26,7 @@ pub(super) struct Switched {
     /// are retried until the list is empty; `/readyz?verbose` shows the progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     not_lifted: Option<Vec<String>>,
-    /// Says that another replica enforces, which this replica's switch does not stop.
+    /// A note if another replica enforces: this replica's switch does not stop it.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
 }

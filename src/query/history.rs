@@ -25,7 +25,7 @@ pub struct History<'a> {
     pub pipeline: &'a Pipeline,
     /// Classifies the actors.
     pub classes: &'a ActorClassifier,
-    /// The time from which on writes are read.
+    /// The time from which writes are read.
     pub since: Micros,
 }
 

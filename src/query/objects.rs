@@ -19,7 +19,7 @@ use crate::journal::reader::Reader;
 use crate::net::Reply;
 use crate::pipeline::key::ObjectKey;
 
-/// How far transitions are listed by default, before the latest event.
+/// Default range of a list of transitions, counted back from the latest event.
 const TRANSITIONS_SINCE: &str = "1d";
 
 /// The actors of an object: the parties of its most urgent war, and the other writers.
@@ -58,8 +58,8 @@ struct JournalQuery<'a> {
     _permit: MutexGuard<'a, ()>,
 }
 
-/// Returns what is wrong with the events that arrive at this server. An answer from the journal has it too: the journal
-/// has no reads, so it does not say when the last event arrived.
+/// Returns the problems with the events that arrive at this server. Answers from the journal include them too, because
+/// the journal contains no reads and so does not show when the last event arrived.
 fn live_problems(call: &Call<'_>) -> Vec<Problem> {
     let now = jiff::Timestamp::now().as_microsecond();
     Coverage::from(&call.api.pipeline().stats()).live(now).problems
@@ -93,7 +93,7 @@ pub(super) fn find(call: &Call<'_>) -> Result<Reply, Failure> {
 pub(super) fn transitions(call: &Call<'_>) -> Result<Reply, Failure> {
     let filter = call.parameters.filter()?;
     let since = call.parameters.get("since").unwrap_or(TRANSITIONS_SINCE);
-    let query = open_journal(call, Some(since))?.expect("a time is asked for");
+    let query = open_journal(call, Some(since))?.expect("there is a time");
     Ok(json(&query.history(call).transitions(&filter).map_err(unreadable)?))
 }
 

@@ -30,7 +30,7 @@ pub struct Route {
     pub(super) path: &'static str,
     pub(super) access: Access,
     pub(super) handler: Handler,
-    /// The parameters that are accepted. Others are errors, unless there are none at all.
+    /// The parameters of the route. Others are rejected, unless the route has none.
     pub(super) parameters: &'static [Parameter],
     /// The description in the OpenAPI document.
     pub(super) operation: Option<Operation>,

@@ -282,7 +282,7 @@ static ROUTER: LazyLock<matchit::Router<Vec<&'static Route>>> = LazyLock::new(||
     }
     let mut router = matchit::Router::new();
     for (path, routes) in by_path {
-        router.insert(path, routes).expect("the paths do not contradict each other");
+        router.insert(path, routes).expect("the paths do not conflict");
     }
     router
 });
@@ -311,7 +311,7 @@ pub fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
 
 impl Found<'_> {
     /// Returns the right that a request needs, or `None` if it is public. A request without a route needs a right as
-    /// well, so that strangers do not learn which paths exist.
+    /// well, so that unauthenticated clients do not learn which paths exist.
     pub fn right(&self, method: &Method, has_query: bool) -> Option<Right> {
         match self {
             Found::Route(route, _) => route.right(has_query),

@@ -73,7 +73,7 @@ fn every_report_states_the_audit_levels_it_is_based_on() {
     let read = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a","stage":"ResponseComplete","requestURI":"/api/v1/pods","verb":"list","user":{"username":"u"},"objectRef":{"resource":"pods","apiVersion":"v1"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-11-23T02:00:00.000000Z","stageTimestamp":"2026-11-23T02:00:00.001000Z"}"#;
     let (code, out, _) = run(&["analyze", "-"], Some(read));
     assert_eq!(code, 0);
-    assert!(out.contains("None of them is a write."), "{out}");
+    assert!(out.contains("None of the events is a write."), "{out}");
 }
 
 #[test]

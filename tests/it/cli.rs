@@ -100,7 +100,7 @@ fn a_filter_that_matches_nothing_exits_2_and_names_the_nearest() {
         let (code, out, err) = run(&[&["analyze", &log], arguments].concat(), None);
         assert_eq!((code, err.as_str()), (2, ""), "{arguments:?}: {out}");
         let line = out.split("\n\n").next().unwrap().replace('\n', " ");
-        assert!(line.starts_with("Nothing was looked at: ") && line.contains(expected), "{arguments:?}: {out}");
+        assert!(line.starts_with("Nothing was checked: ") && line.contains(expected), "{arguments:?}: {out}");
         assert!(!out.contains("No edit war"), "{out}");
         let (code, out, _) = run(&[&["analyze", &log, "-o", "json"], arguments].concat(), None);
         let report: serde_json::Value = serde_json::from_str(&out).unwrap();

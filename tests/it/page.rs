@@ -52,7 +52,7 @@ fn the_page_gives_no_all_clear_without_events_and_names_other_findings() {
     let Some(browser) = browser() else { return };
     let server = Server::start(&[]);
     let empty = dom(&browser, &server.url("/"));
-    assert!(empty.contains("Nothing was looked at: ") && empty.contains("no audit event has arrived yet"), "{empty}");
+    assert!(empty.contains("Nothing was checked: ") && empty.contains("no audit event has arrived yet"), "{empty}");
     assert!(!empty.contains("No edit war"), "{empty}");
     server.post_log("conflict-storm");
     // The recording is older than five minutes.

@@ -14,7 +14,7 @@ fn write() -> &'static [u8] {
 
 #[test]
 fn a_canonical_write_takes_the_short_path() {
-    let short = canonical(write(), |decoded| decoded).expect("the short path takes what kube-apiserver writes");
+    let short = canonical(write(), |decoded| decoded).expect("the fast path decodes what kube-apiserver writes");
     assert_eq!(Ok(&short), plain::decode(write()).as_ref());
     let Decoded::Event(event) = short else { panic!("a patch is an event") };
     assert_eq!(event.username, "alice");
@@ -100,7 +100,7 @@ fn a_kind_after_the_verb_is_ignored_for_reads_only() {
     };
     assert_twins_agree(event("p!tch").as_bytes()).unwrap();
     assert_eq!(decode(event("get").as_bytes()), Ok(Decoded::Read(crate::audit::event::Verb::Read)));
-    assert!(decode(event("patch").as_bytes()).is_err(), "a write is read to its end");
+    assert!(decode(event("patch").as_bytes()).is_err(), "all members of a write are checked");
     assert!(plain::decode(br#"{"kind":"Pod","stage":"ResponseComplete","verb":"get"}"#).is_err());
 }
 

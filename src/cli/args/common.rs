@@ -24,7 +24,7 @@ pub struct Remote {
     pub client_key: Option<PathBuf>,
 }
 
-/// How a cluster is reached, as kubectl takes it.
+/// How to connect to a cluster, with the flags of kubectl.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Access {
     /// Kubeconfig file. Default: as for kubectl.

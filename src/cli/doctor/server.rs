@@ -88,8 +88,8 @@ fn check_sources(samples: &[Sample<'_>], cluster: Option<&str>, now: f64, findin
     let ages: Vec<f64> = sources.map(|(_, at)| now - at).collect();
     let youngest = ages.iter().copied().fold(f64::INFINITY, f64::min);
     let silent = ages.iter().filter(|age| **age > SILENT_SECONDS).count();
-    let hint = "start kube-apiserver with both flags of `editwar setup apiserver`; its log shows what it could not \
-                post";
+    let hint = "start kube-apiserver with the flags of `editwar setup apiserver`; its log shows batches that it could \
+                not post";
     if ages.is_empty() {
         findings.bad("events", "no batch has ever arrived".into(), hint);
     } else if youngest > SILENT_SECONDS {
@@ -166,7 +166,7 @@ fn check_evidence(report: &Report, samples: &[Sample<'_>], findings: &mut Findin
         findings.weak("bodies", "no write has a body, so editwar cannot see fields and values".into(), hint);
     } else {
         let text = format!(
-            "{} % of {all} writes have both bodies, {} % none",
+            "{} % of {all} writes have request and response bodies, {} % have none",
             share(levels.request_response),
             share(levels.metadata)
         );

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use crate::cli::style::{Style, clean, clock};
 use crate::query::views::{Coverage, WrongClock};
 
-/// Formats why an answer may be wrong or empty although there is a war. It comes before everything else.
+/// Formats the problems because of which an answer may be wrong, or empty although there is a war. They are shown
+/// first.
 pub fn problems(coverage: &Coverage, style: Style) -> String {
     let mut out = String::new();
     for problem in &coverage.problems {
@@ -50,7 +51,7 @@ pub fn coverage(coverage: &Coverage) -> String {
     let all = levels.metadata + levels.request + levels.request_response;
     let share = |n: u64| (n * 100).checked_div(all).unwrap_or(0);
     if all == 0 {
-        out.push_str("None of them is a write.\n");
+        out.push_str("None of the events is a write.\n");
     } else if levels.request_response == all && coverage.truncated == 0 {
         out.push_str("All writes have request and response bodies (RequestResponse).\n");
     }

@@ -1,5 +1,5 @@
-//! Findings other than wars, each with what to do about it: flapping admission, contention, hot loops, and co-operation in
-//! excess.
+//! Findings other than wars, with advice for each: flapping admission, contention, hot loops, and co-operation that
+//! happens too often.
 
 use crate::audit::event::Micros;
 use crate::cli::style::{Style, clean, clock};
@@ -26,7 +26,7 @@ pub(super) fn findings<'f>(
             clean(&flapping.message)
         );
         let advice =
-            "Find out which input makes the webhook or policy decide differently; it must decide the same each time.";
+            "Find out why the webhook or policy decides differently about the same request, and make it consistent.";
         out.push_str(&finding("Flapping admission", &text, (flapping.since, flapping.until), advice, style));
     }
     for contention in contention {
@@ -58,7 +58,7 @@ pub(super) fn findings<'f>(
         let advice = if hot.no_ops > hot.writes {
             "Let the client compare the object before it writes, and write only if something differs."
         } else {
-            "Let the client write less often, for example only if a value has changed by more than a little."
+            "Let the client write less often, for example only if a value has changed significantly."
         };
         out.push_str(&finding("Hot loop", &text, (hot.since, hot.until), advice, style));
     }

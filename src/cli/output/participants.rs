@@ -11,8 +11,8 @@ use crate::cli::style::{Style, clean, clock, is_by, json_text, words};
 use crate::cli::timeline_chart;
 use crate::query::views::{ChangeView, Coverage, Participants, Party, TimelineEntry, War};
 
-/// Formats the result of `who`: first what is wrong, whether it is going on, since when, who and what to do; then the
-/// evidence. `timeline_max` is the number of most recent writes to show: 0 for all, `None` for no timeline.
+/// Formats the result of `who`: first the verdict, the times, the parties and the remedies; then the evidence.
+/// `timeline_max` is the number of most recent writes to show: 0 for all, `None` for no timeline.
 pub fn participants(found: &Participants, timeline_max: Option<usize>, style: Style) -> String {
     let mut out = problems(&found.coverage, style);
     if !out.is_empty() {
@@ -69,7 +69,7 @@ pub fn participants(found: &Participants, timeline_max: Option<usize>, style: St
     out
 }
 
-/// Formats what is wrong: the verdict, the times, the fields with the values of each party, and the cause.
+/// Formats the verdict, the times, the fields with the values of each party, and the cause.
 fn summary(war: &War, title: &str, style: Style) -> String {
     let mut out = String::new();
     let verdict = verdict(war).join(", ");

@@ -35,7 +35,7 @@ pub fn report(report: &Report, who: &WhoCommand, style: Style) -> String {
     let (undecided, decided): (Vec<&War>, Vec<&War>) = report.wars.iter().partition(|war| war.is_undecided());
     let verdict = if decided.is_empty() { no_war(report) } else { Some(counts(&decided)) };
     if let Some(verdict) = verdict {
-        // The counts must not look like those of everything that was found.
+        // These are the counts of the shown objects only.
         let shown = if report.omitted > 0 && !decided.is_empty() { "Only the most urgent objects: " } else { "" };
         let _ = writeln!(out, "{}{shown}{verdict}", if out.is_empty() { "" } else { "\n" });
     }
@@ -87,7 +87,7 @@ fn counts(wars: &[&War]) -> String {
     format!("{}: {}", counted(wars.len() as u64, "edit war"), parts.join(", "))
 }
 
-/// Returns the sentence for a report without wars, or `None` if nothing was looked at.
+/// Returns the sentence for a report without wars, or `None` if no event or object was examined.
 pub(in crate::cli) fn no_war(report: &Report) -> Option<String> {
     let kinds = report.coverage.problems.iter().map(|problem| problem.kind);
     if kinds.clone().any(|kind| matches!(kind, ProblemKind::NoMatch | ProblemKind::NoEvents)) {

@@ -39,7 +39,7 @@ pub(in crate::cli) fn verdict(war: &War) -> Vec<String> {
     vec![state, war.confidence.as_str().to_owned()]
 }
 
-/// Returns whether a war goes on, as far as the events say.
+/// Returns whether a war is ongoing, as far as the events show.
 pub(super) fn status(war: &War) -> &'static str {
     match war.state {
         _ if war.deleted.is_some() => "ended",
@@ -49,7 +49,7 @@ pub(super) fn status(war: &War) -> &'static str {
     }
 }
 
-/// Formats whether a war goes on, and the times of the first write that was taken back and of the last retake.
+/// Formats whether a war is ongoing, when it began, and the time of the last retake.
 pub(super) fn times(war: &War, style: Style) -> String {
     let (since, until) = (clock(war.since), clock(war.until));
     // The date is not repeated.

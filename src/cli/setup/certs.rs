@@ -161,8 +161,8 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
 /// # Errors
 /// The text contains no certificate.
 pub fn facts(pem: &[u8]) -> Result<Facts> {
-    let (_, pem) = x509_parser::pem::parse_x509_pem(pem).context("no PEM certificate")?;
-    let (_, cert) = X509Certificate::from_der(&pem.contents).context("no certificate")?;
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem).context("not a PEM certificate")?;
+    let (_, cert) = X509Certificate::from_der(&pem.contents).context("not a valid certificate")?;
     let time = |at: i64| UNIX_EPOCH + Duration::from_secs(at.max(0).unsigned_abs());
     let name = |name: &GeneralName<'_>| match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),

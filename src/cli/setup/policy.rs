@@ -43,7 +43,7 @@ omitStages: [RequestReceived, ResponseStarted]
 # Managed fields are about half of every body, and editwar gets the owners of fields from the requests.
 omitManagedFields: true
 rules:
-# A heartbeat: this Lease is renewed every two seconds, so a silent API server differs from an idle cluster.
+# A heartbeat: this Lease is renewed every two seconds, which distinguishes a silent API server from an idle cluster.
 - level: Metadata
   verbs: [update]
   namespaces: [kube-system]

@@ -10,7 +10,7 @@ pub enum ActorClass {
     Controller,
     /// A tool that keeps the cluster in the state of a repository.
     Gitops,
-    /// A pipeline, infrastructure as code, or a cloud's add-on manager: writes without a person, and does not watch.
+    /// A pipeline, infrastructure as code, or a cloud's add-on manager: writes unattended, but does not watch objects.
     Automation,
     /// A person, with any tool.
     Person,

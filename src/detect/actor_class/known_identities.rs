@@ -293,7 +293,7 @@ pub(super) const KNOWN_IDENTITIES: &[(&str, &str, ActorClass, Role)] = &[
         ActorClass::Person,
         Role::Console,
     ),
-    // Those of the old table.
+    // Others.
     (
         "system:kube-controller-manager/horizontal-pod-autoscaler",
         "kube-controller-manager",

@@ -37,9 +37,10 @@ pub(super) const RULES: &[BuiltInRule] = &[
     rule("system:cloud-controller-manager*", "", ActorClass::Controller, Role::InTree),
     rule("eks:cloud-controller-manager", "", ActorClass::Controller, Role::InTree), // [m] falco plugins/k8saudit/rules: eks_allowed_k8s_users
     rule("system:kube-scheduler*", "", ActorClass::Controller, Role::InTree),
-    // Whatever the tool: SSA managers are named after the controller (clusterrole-aggregation-controller,
-    // service-cidr-controller, kubernetes-service-cidr-controller) [r], and a cloud-controller-manager shares node-,
-    // service- and route-controller [m] cloud-provider app/controllermanager.go.
+    // These rules match any tool: server-side-apply managers are named after the controller
+    // (clusterrole-aggregation-controller, service-cidr-controller, kubernetes-service-cidr-controller) [r], and a
+    // cloud-controller-manager uses the accounts node-, service- and route-controller too [m] cloud-provider
+    // app/controllermanager.go.
     // [m] all: kubernetes plugin/pkg/auth/authorizer/rbac/bootstrappolicy/controller_policy.go and namespace_policy.go.
     rule("system:serviceaccount:kube-system:attachdetach-controller", "", ActorClass::Controller, Role::InTree),
     rule("system:serviceaccount:kube-system:bootstrap-signer", "", ActorClass::Controller, Role::InTree),
@@ -132,7 +133,7 @@ pub(super) const RULES: &[BuiltInRule] = &[
         ActorClass::Controller,
         Role::InTree,
     ),
-    // New ones that the list does not know yet: their user agent says it.
+    // Controllers that are not listed above. Their user agent identifies them.
     rule("system:serviceaccount:kube-system:*", "kube-controller-manager", ActorClass::Controller, Role::InTree), // [r]
     rule("system:serviceaccount:kube-system:*cloud-controller-manager*", "", ActorClass::Controller, Role::InTree), // [m] cloud-provider
     rule("system:serviceaccount:openshift-infra:*", "", ActorClass::Controller, Role::InTree), // [k] OpenShift's in-tree controllers
@@ -148,7 +149,7 @@ pub(super) const RULES: &[BuiltInRule] = &[
     rule("cluster-autoscaler", "", ActorClass::Controller, Role::Autoscaler), // [m] falco: allowed_k8s_users
     rule("system:serviceaccount:*:karpenter*", "", ActorClass::Controller, Role::Autoscaler), // [m] karpenter-provider-aws chart
     rule("*", "karpenter", ActorClass::Controller, Role::Autoscaler), // [m] karpenter pkg/operator/operator.go: user agent karpenter/VERSION
-    rule("system:serviceaccount:knative-serving:*", "autoscaler*", ActorClass::Controller, Role::Autoscaler), // [m] one SA `controller` for all; the binary tells
+    rule("system:serviceaccount:knative-serving:*", "autoscaler*", ActorClass::Controller, Role::Autoscaler), // [m] all use the account `controller`; only the binary differs
     // Argo: Rollouts and Workflows are not GitOps tools, even in the namespace argocd.
     rule("system:serviceaccount:*:argo-rollouts*", "", ActorClass::Controller, Role::Operator), // [m] argo-rollouts manifests/base/argo-rollouts-sa.yaml
     rule("system:serviceaccount:*:argocd-*", "", ActorClass::Gitops, Role::ArgoCd), // [m] argo-cd manifests/base/**/*-sa.yaml; argocd-manager in target clusters
@@ -188,7 +189,7 @@ pub(super) const RULES: &[BuiltInRule] = &[
     // cert-manager: one account, a tool per controller.
     rule("system:serviceaccount:*:cert-manager*", "", ActorClass::Controller, Role::CertManager), // [m] deploy/charts/cert-manager: cert-manager, -cainjector, -webhook
     rule("system:serviceaccount:*", "cert-manager-*", ActorClass::Controller, Role::CertManager), // [m] pkg/util/useragent.go
-    // Cloud add-on managers, and the operator of operators.
+    // Cloud add-on managers, and OpenShift's cluster version operator.
     rule("eks:*", "", ActorClass::Automation, Role::AddonManager), // [d] AWS default-roles-users: names reserved for EKS
     rule("*", "eks", ActorClass::Automation, Role::AddonManager),  // [d] AWS: add-ons are applied as field manager eks
     rule("system:addon-manager", "", ActorClass::Automation, Role::AddonManager), // [m] falco: allowed_k8s_users; GKE, kops
@@ -255,7 +256,7 @@ pub(super) const RULES: &[BuiltInRule] = &[
     rule("*", "OpenAPI-Generator", ActorClass::Automation, Role::Ci), // [m] kubernetes-client/python: Ansible, or any Python script
     rule("*", "helm", ActorClass::Person, Role::Helm),                // [m] helm cmd/helm/helm.go
     rule("*", "Helm", ActorClass::Person, Role::Helm), // [m] helm internal/version/version.go: user agent Helm/VERSION
-    rule("*", "Mozilla", ActorClass::Person, Role::Console), // [m] openshift/console and Reporter pass on the browser's user agent
+    rule("*", "Mozilla", ActorClass::Person, Role::Console), // [m] openshift/console and Lens pass on the browser's user agent
     rule("*", "Headlamp*", ActorClass::Person, Role::Console), // [m] headlamp kubeconfig.go: `Headlamp VERSION (linux/amd64)`: no slash before the version
     rule("*", "dashboard", ActorClass::Person, Role::Console), // [k]
     rule("*", "kubectl*", ActorClass::Person, Role::Kubectl),

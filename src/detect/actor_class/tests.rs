@@ -76,6 +76,6 @@ fn the_actors_that_honour_annotations_can_be_replaced() {
     assert_eq!(
         own.classify("kubelet", "", ""),
         ActorClassifier::default().classify("kubelet", "", ""),
-        "what actors are stays"
+        "the classes do not change"
     );
 }

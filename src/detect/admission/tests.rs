@@ -1,4 +1,4 @@
-//! Which webhook set what, and against whose wish.
+//! Which webhook set which field, and which requested value it replaced.
 
 use serde_json::{Value, json};
 
@@ -6,14 +6,14 @@ use super::*;
 use crate::detect::policy::Limits;
 use crate::detect::tests::{Server, attributed};
 
-/// What webhooks made of a patch of a ConfigMap, as `WEBHOOK PATH GIVEN (asked ASKED)`; `-` stands for a removal.
+/// Returns the mutations of a patch of a ConfigMap as `WEBHOOK PATH GIVEN (requested REQUESTED)`; `-` is a removal.
 fn found(level: &'static str, patch: Value, rounds: &[(&str, Value)]) -> Vec<String> {
     let mut server = Server::new(level);
     server.create(0, "carol", json!({"data": {"mode": "stored", "old": "x", "keep": {"a": "1"}}}));
     made_of(server.patch(1, "alice", patch), rounds)
 }
 
-/// The same of any event.
+/// Returns the same for any event.
 fn made_of(mut event: Value, rounds: &[(&str, Value)]) -> Vec<String> {
     for (round, (webhook, operations)) in rounds.iter().enumerate() {
         let text = json!({"configuration": webhook, "webhook": "w", "patch": operations, "patchType": "JSONPatch"});
@@ -55,7 +55,7 @@ fn a_mutation_has_the_webhook_the_value_it_set_and_the_requested_value() {
         assert_eq!(
             found(level, same, &[("cfg", replace.clone())]),
             [r#"webhook cfg/w data.mode "w""#],
-            "as it was requested"
+            "it set the requested value"
         );
         assert_eq!(found(level, json!({"data": {"mode": "a"}}), &[]), [""; 0]);
     }
@@ -72,14 +72,14 @@ fn a_removal_can_be_requested_or_made_like_a_value() {
         assert_eq!(
             found(level, removed, &[("cfg", branch)]),
             [r#"webhook cfg/w data.keep.b "2" (requested -)"#],
-            "who removes a branch removes all below it"
+            "removing a branch removes all fields below it"
         );
         let elsewhere = json!([{"op": "replace", "path": "/data/mode", "value": "w"}]);
         let removed = json!({"data": {"old": null}});
         assert_eq!(
             found(level, removed, &[("cfg", elsewhere)]),
             [r#"webhook cfg/w data.mode "w""#],
-            "not what was removed"
+            "another field was removed"
         );
         let gone = json!([{"op": "remove", "path": "/data/mode"}]);
         let requested = json!({"data": {"mode": "a"}});

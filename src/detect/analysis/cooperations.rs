@@ -9,7 +9,7 @@ use crate::detect::fields::{EvidenceLevel, Path};
 use crate::detect::policy::Limits;
 use crate::detect::war::{CountedRetake, Tally};
 
-/// Co-operations of one object that are counted separately.
+/// Maximum number of co-operations of one object.
 pub(super) const COOPERATIONS_MAX: usize = 8;
 
 /// Actors that write the same field by design.

@@ -1,4 +1,4 @@
-//! Requests whose values a mutating webhook replaces by the stored ones, so that nothing changes.
+//! Requests whose values a mutating webhook replaces with the stored ones, so that nothing changes.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::detect::fields::{FieldValue, Path};
 use crate::detect::record::Overridden;
 use crate::detect::war::WarId;
 
-/// Overridden requests that are kept, by requester, field and value.
+/// Maximum number of overridden requests of one object, counted by requester, webhook, field and value.
 pub(super) const OVERRIDES_MAX: usize = 64;
 
 /// A value that a requester asks for, and that a webhook replaces each time.

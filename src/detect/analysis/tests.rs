@@ -1,4 +1,4 @@
-//! What a run of writes amounts to: wars by field, overrides, co-operations, and their bounds.
+//! What is detected in a sequence of writes: wars by field, overrides, co-operations, and their bounds.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ fn data(pairs: &[(&str, &str)]) -> Value {
     json!({"data": map})
 }
 
-/// Each of these sets these fields to its own name, one after another every 10 seconds, after carol created the object.
+/// carol creates the object. Then each actor in turn, every 10 seconds, sets these fields to its own name.
 fn story(level: &'static str, writes: &[(&str, &[&str])]) -> (Server, Watcher) {
     let mut server = Server::new(level);
     let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "0"), ("y", "0"), ("z", "0")]))]);
@@ -42,7 +42,7 @@ fn fields_with_the_same_parties_are_one_war_and_others_are_separate_wars() {
     let assessment = Assessment::of(&watcher.state);
     let paths = |war: &WarAssessment<'_>| war.fields.iter().map(|(path, _)| path.to_string()).collect::<Vec<_>>();
     let wars: Vec<Vec<String>> = assessment.wars().map(paths).collect();
-    assert_eq!(wars, [vec!["data.x", "data.y"], vec!["data.z"]], "the most often taken back first");
+    assert_eq!(wars, [vec!["data.x", "data.y"], vec!["data.z"]], "the field with the most retakes first");
     assert_eq!(watcher.contested(), ["data.x 2/2", "data.y 1/1", "data.z 1/1"]);
 }
 
@@ -68,7 +68,7 @@ fn a_war_splits_if_an_actor_joins_over_one_of_its_fields() {
         ("alice", &["y"]),
     ];
     let (_, watcher) = story("RequestResponse", writes);
-    // Two retakes of both fields; then bob and dave take x back, and alice y.
+    // Two retakes of both fields; then bob and dave retake x, and alice retakes y.
     assert_eq!(watcher.wars(), ["Fields alice,bob 3 confirmed", "Fields alice,bob,dave 4 confirmed"]);
 }
 
@@ -85,7 +85,7 @@ fn a_possible_war_is_not_reported_beside_a_thrashing_war_with_known_fields() {
     };
     fight(&mut watcher, 0, 7);
     let is_possible = |war: &String| war.ends_with("possible");
-    assert!(watcher.wars().iter().any(is_possible), "five retakes are no thrashing event yet");
+    assert!(watcher.wars().iter().any(is_possible), "there is no thrashing event after five retakes");
     fight(&mut watcher, 7, 1);
     assert_eq!(watcher.wars(), ["Fields alice,bob 6 confirmed"]);
 }
@@ -104,17 +104,17 @@ fn the_sixth_retake_within_ten_minutes_is_a_thrashing_event_of_its_party() {
         .iter()
         .map(|event| watcher.see(event).thrashing_events.iter().map(|(who, count)| (who.to_string(), *count)).collect())
         .collect();
-    // The third write is the first retake, so the eighth is the sixth; it is bob's.
+    // The third write is the first retake, so the eighth write, by bob, is the sixth retake.
     let one = |who: &str| vec![(who.to_owned(), 1)];
     assert!(told[..7].iter().all(Vec::is_empty), "{told:?}");
     assert_eq!(told[7..], [one("bob"), one("alice"), one("bob"), one("alice")]);
     assert_eq!(watcher.analysis().state(Confidence::Confirmed), State::Sustained);
-    // The same, where two of them come in the other order.
+    // The same if some writes arrive in another order.
     let mut late = Watcher::of(&[Server::new("RequestResponse").create(0, "carol", data(&[("x", "0")]))]);
     let mut total: BTreeMap<String, u32> = BTreeMap::new();
     for index in [0, 1, 2, 3, 4, 5, 7, 6, 8, 10, 9] {
         for (who, count) in late.see(&events[index]).thrashing_events {
-            assert!(count > 0, "only who has a new one is told");
+            assert!(count > 0, "only parties with new thrashing events are returned");
             *total.entry(who.to_string()).or_default() += count;
         }
     }
@@ -130,7 +130,7 @@ fn the_creator_of_an_object_is_the_first_writer_of_its_fields() {
         server.patch(20, "carol", data(&[("x", "0")])),
     ];
     assert_eq!(Watcher::of(&events).wars(), ["Fields alice,carol 1 confirmed"]);
-    // Once somebody wrote without bodies, a value need not be the creator's.
+    // After a write without bodies, a value can no longer be attributed to the creator.
     let mut server = Server::new("Request");
     let mut events = vec![server.create(0, "carol", data(&[("x", "0")]))];
     server.level = "Metadata";
@@ -158,7 +158,7 @@ fn setting_and_lifting_pauses_is_not_a_retake() {
         let wars = watcher.wars();
         assert!(wars.iter().all(|war| !war.starts_with("Fields")), "{level}: {wars:?}");
         assert!(level == "Metadata" || wars.is_empty(), "{level}: {wars:?}");
-        // At Metadata nobody sees that it is a pause; but what the account of the pauses writes is none of its retakes.
+        // At Metadata, a pause cannot be recognised, but writes of the account that sets pauses are not retakes.
         assert!(!wars.iter().any(|war| war.contains("editwar,")), "{level}: {wars:?}");
     }
 }
@@ -173,19 +173,19 @@ fn a_webhook_that_replaces_the_same_request_repeatedly_overrides_it() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "stored")]))]);
     watcher.see(&through(&mut server, 10, "alice", "wish", "stored"));
-    assert_eq!(watcher.wars(), [""; 0], "once is no war");
+    assert_eq!(watcher.wars(), [""; 0], "one override is not a war");
     for second in [20, 30] {
         watcher.see(&through(&mut server, second, "alice", "wish", "stored"));
     }
     assert_eq!(
         watcher.wars(),
         ["Override alice,webhook policy/policy.example.com 4 probable"],
-        "both take it back each time"
+        "each repetition counts as a retake by both"
     );
     let war = watcher.analysis().wars().next().unwrap();
     let found: Vec<_> = watcher.analysis().overrides_of(war.id).map(|o| (o.path.to_string(), o.count)).collect();
     assert_eq!(found, [("data.x".to_owned(), 3)]);
-    // Another wish each time is a pipeline's, and no war; nor is another requester's, once.
+    // A pipeline that requests another value each time is not in a war, nor is another requester's single request.
     let mut pipeline = Watcher::of(&[Server::new("RequestResponse").create(0, "carol", data(&[("x", "stored")]))]);
     for (second, wish) in [(10, "v1"), (20, "v2"), (30, "v3")] {
         pipeline.see(&through(&mut server, second, "alice", wish, "stored"));
@@ -227,7 +227,7 @@ fn a_webhook_that_changes_the_stored_value_is_a_party() {
     let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "zero")]))]);
     for turn in 0..4 {
         watcher.see(&server.patch(turn * 20 + 10, "alice", data(&[("x", "alice")])));
-        // bob writes another field, and the webhook sets x by the way.
+        // bob writes another field, and the webhook sets x in the same request.
         let operations = json!([{"op": "replace", "path": "/data/x", "value": "webhook"}]);
         let patch = data(&[("y", &turn.to_string())]);
         watcher.see(&server.patch_through(turn * 20 + 20, "bob", patch, ("policy", operations)));
@@ -257,7 +257,7 @@ fn a_cooperation_is_counted_once_per_write_with_its_actors_and_fields() {
     let mut watcher = Watcher::of(&[server.create(0, "carol", json!({"spec": {"holderIdentity": "carol", "t": 0}}))]);
     for turn in 1..=6 {
         let who = if turn % 2 == 1 { "a" } else { "b" };
-        // Two fields with each write; the values return.
+        // Each write sets two fields, whose values return.
         watcher.see(&server.patch(turn * 10, who, json!({"spec": {"holderIdentity": who, "t": turn % 2}})));
     }
     assert_eq!(watcher.wars(), [""; 0]);
@@ -319,16 +319,24 @@ fn a_deletion_ends_the_wars_and_a_recreated_object_starts_without_them() {
     assert_eq!(watcher.analysis().state(Confidence::Confirmed), State::Calm);
     watcher.see(&server.create(70, "erin", data(&[("x", "0")])));
     watcher.see(&server.patch(80, "alice", data(&[("x", "alice")])));
-    assert_eq!(watcher.analysis().state(Confidence::Confirmed), State::Calm, "alice has not written this object yet");
+    assert_eq!(
+        watcher.analysis().state(Confidence::Confirmed),
+        State::Calm,
+        "alice has not written the new object before"
+    );
     watcher.see(&server.patch(90, "erin", data(&[("x", "0")])));
-    assert_eq!(watcher.analysis().state(Confidence::Confirmed), State::Contested, "erin takes back what she created");
+    assert_eq!(
+        watcher.analysis().state(Confidence::Confirmed),
+        State::Contested,
+        "erin retakes the field that she created"
+    );
 }
 
 #[test]
 fn a_write_that_restores_one_value_is_a_reversal() {
     let both: &[&str] = &["x", "y"];
     let (mut server, mut watcher) = story("RequestResponse", &[("alice", both), ("bob", both), ("alice", both)]);
-    // bob answers alice's reversal: x gets a new value, y the one that he gave it before.
+    // bob answers alice's reversal: he sets x to a new value, and y to the value that he set before.
     watcher.see(&server.patch(60, "bob", data(&[("x", "new"), ("y", "bob")])));
     assert_eq!(watcher.contested(), ["data.x 2/1", "data.y 2/2"]);
     let war = watcher.analysis().wars().next().unwrap();
@@ -354,7 +362,7 @@ fn a_repeated_deletion_ends_no_war() {
     let deletion = server.clone().delete(40, "dave");
     watcher.see(&deletion);
     assert_eq!(state(&watcher), State::Calm);
-    // Finalizers hold the object, and the two go on.
+    // Finalizers keep the object, and alice and bob continue.
     watcher.see(&server.patch(50, "bob", data(&[("x", "bob")])));
     assert_eq!(state(&watcher), State::Contested);
     watcher.see(&server.clone().delete(60, "dave"));
@@ -385,7 +393,7 @@ fn a_war_ends_when_all_its_fields_have_moved_to_another_one() {
         ];
         story("RequestResponse", writes).1.wars()
     };
-    // The war over x has had two retakes, then bob's and dave's; y comes in with alice's.
+    // Two retakes of both fields, two of x by bob and dave, and one of y by alice.
     assert_eq!(fight(&["x", "y"]), ["Fields alice,bob,dave 5 confirmed"]);
     let of_z = "Fields alice,bob 2 confirmed".to_owned();
     assert_eq!(fight(&["x", "y", "z"]), [of_z, "Fields alice,bob,dave 5 confirmed".to_owned()], "z stays");
@@ -407,7 +415,7 @@ fn without_reversals_a_war_is_at_most_probable() {
         let who = if turn % 2 == 0 { "alice" } else { "bob" };
         watcher.see(&server.patch(10 + turn, who, data(&[("x", &format!("v{turn}"))])));
     }
-    // Each answers the other one within a second. Of both, the second answer is the first that counts: the sixth write.
+    // Each answers the other within a second. Retakes count once each has answered twice, from the sixth write on.
     assert_eq!(watcher.wars(), ["Fields alice,bob 5 probable"]);
 }
 
@@ -435,8 +443,8 @@ fn cooperations_of_one_object_are_bounded() {
     assert_eq!(watcher.wars(), [""; 0]);
 }
 
-/// carol creates the object, alice and bob fight over `data.x`, and dave sets as many other fields as are followed beside it,
-/// a minute later.
+/// carol creates the object, alice and bob fight over `data.x`, and dave later sets as many other fields as can be
+/// tracked in addition.
 fn full() -> (Server, Watcher) {
     let (mut server, mut watcher) = story("RequestResponse", &[("alice", &["x"]), ("bob", &["x"]), ("alice", &["x"])]);
     let keys: Vec<String> = (1..FIELDS_MAX).map(|n| format!("k{n}")).collect();
@@ -460,9 +468,9 @@ fn a_field_that_has_not_changed_for_the_window_is_replaced_by_another_one() {
     assert_eq!((watcher.analysis().untracked_fields(), watcher.analysis().is_truncated()), (1, false));
     watcher.see(&server.patch(60 + window, "erin", data(&[("b", "1")])));
     assert!(follows(&watcher, "b"));
-    assert!(follows(&watcher, "x"), "it was taken back, and stays");
+    assert!(follows(&watcher, "x"), "a contested field stays tracked");
     assert_eq!(watcher.analysis().fields.len(), FIELDS_MAX);
-    // The same without a try before.
+    // The same without an earlier attempt.
     let (mut server, mut watcher) = full();
     watcher.see(&server.patch(60 + window, "erin", data(&[("b", "1")])));
     assert!(follows(&watcher, "b") && watcher.analysis().fields.len() == FIELDS_MAX);
@@ -479,7 +487,7 @@ fn a_field_whose_change_is_undone_replaces_an_uncontested_one() {
     assert_eq!((watcher.analysis().untracked_fields(), watcher.analysis().is_truncated()), (0, false));
     watcher.see(&server.patch(90, "erin", data(&[("y", "erin")])));
     assert_eq!(watcher.contested(), ["data.x 1/1", "data.y 1/1"]);
-    // What frank undid came back by his hand: to set yet another value takes it from him too.
+    // A third value is a retake too, because frank's write restored an earlier value.
     let (mut server, mut watcher) = full();
     for (second, who, value) in [(70, "erin", "erin"), (80, "frank", "0"), (90, "erin", "other")] {
         watcher.see(&server.patch(second, who, data(&[("y", value)])));
@@ -491,7 +499,7 @@ fn a_field_whose_change_is_undone_replaces_an_uncontested_one() {
 fn a_field_that_the_same_write_changes_stays_tracked() {
     let (mut server, mut watcher) = full();
     watcher.see(&server.patch(70, "erin", data(&[("y", "erin")])));
-    // frank undoes erin's change, and changes all other fields with it.
+    // frank undoes erin's change, and changes all other fields in the same write.
     let keys: Vec<String> = (1..FIELDS_MAX).map(|n| format!("k{n}")).collect();
     let mut pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "w")).collect();
     pairs.push(("y", "0"));
@@ -513,7 +521,7 @@ fn a_truncated_body_is_remembered() {
         let verb = crate::audit::event::Verb::Update;
         Record::new(WriteOrder::default(), client, verb, Effect::Modify, Part::Main, EvidenceLevel::Value, evidence)
     };
-    // Of these fields not all are known.
+    // These fields are incomplete.
     let cut = Evidence::Whole {
         fields: Arc::new(Fields::default()),
         level: EvidenceLevel::Value,
@@ -527,7 +535,7 @@ fn a_truncated_body_is_remembered() {
     assert_eq!((analysis.untracked_fields(), analysis.is_truncated()), (0, true));
 }
 
-/// The bytes of all that they hold, one by one.
+/// Asserts that the bytes are the sum of those of all contents.
 fn assert_bytes(analysis: &Analysis) {
     let mut expected = size_of::<Analysis>();
     for (path, field) in analysis.fields.iter() {
@@ -545,7 +553,7 @@ fn assert_bytes(analysis: &Analysis) {
 #[test]
 fn the_bytes_of_an_analysis_are_those_of_its_contents() {
     assert_eq!(Analysis::default().bytes(), size_of::<Analysis>());
-    // Fields, some of them not followed, a war, thrashing events.
+    // Fields, some of them untracked, a war, thrashing events.
     let (mut server, mut watcher) = full();
     for turn in 0..12 {
         let who = if turn % 2 == 0 { "alice" } else { "bob" };
@@ -554,7 +562,7 @@ fn the_bytes_of_an_analysis_are_those_of_its_contents() {
     watcher.see(&server.patch(200, "erin", data(&[("y", "erin")])));
     assert!(watcher.analysis().fields.sketch_bytes().is_some() && !watcher.analysis().thrashing_events.is_empty());
     assert_bytes(watcher.analysis());
-    // Overridden wishes.
+    // Overridden requests.
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", data(&[("x", "stored")]))]);
     for (second, wish) in [(10, "a"), (20, "b"), (30, "c")] {

@@ -10,9 +10,10 @@ use crate::detect::policy::{Limits, ObjectLimits};
 use crate::detect::sketch::{LastChange, Sketch};
 use crate::detect::war::WarId;
 
-/// Fields of one object that are tracked. Of other fields, only a change that another writer undoes is detected.
+/// Maximum number of tracked fields of one object. In other fields, only a change that another writer undoes is
+/// detected.
 pub(super) const FIELDS_MAX: usize = 256;
-/// If no tracked field could be dropped, time until this is tried again.
+/// Time after which dropping a tracked field is tried again, if none could be dropped.
 const RETRY_AFTER: Micros = 60_000_000;
 
 /// The histories of an object's fields.
@@ -113,8 +114,8 @@ impl TrackedFields {
         if self.untrack_oldest(i64::MAX, author.at) {
             return Some(FieldHistory::undoing(change, &undone));
         }
-        // All tracked fields are contested, or become contested by this write. So does this one, but it stays
-        // untracked.
+        // All tracked fields are contested, or this write makes them contested. The new field is contested as well, but
+        // stays untracked.
         self.sketch.get_or_insert_default().insert(change, &author.client);
         None
     }

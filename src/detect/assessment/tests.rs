@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::detect::tests::{SECOND, START, Server, Watcher};
 
-/// alice and bob set `data.mode` alternately, every ten seconds, after carol created the object.
+/// carol creates the object. Then alice and bob set `data.mode` alternately, every ten seconds.
 fn war(level: &'static str, writes: i64) -> (Server, Watcher) {
     let mut server = Server::new(level);
     let mut watcher = Watcher::of(&[server.create(0, "carol", json!({"data": {"mode": "zero"}}))]);

@@ -64,7 +64,11 @@ fn conflicts_determine_the_cause_if_fields_are_not_known() {
     let blind = Symptoms { confidence: Confidence::Possible, stale: 300, ..symptoms(&pair) };
     assert_eq!(explain(&blind).cause, Cause::LockContention);
     assert_eq!(explain(&Symptoms { stale: 57, ..symptoms(&pair) }).cause, Cause::ManualEdits);
-    assert_eq!(explain(&Symptoms { stale: 11, ..blind.clone() }).cause, Cause::ManualEdits, "half of them, not more");
+    assert_eq!(
+        explain(&Symptoms { stale: 11, ..blind.clone() }).cause,
+        Cause::ManualEdits,
+        "only half as many as writes"
+    );
 }
 
 #[test]
@@ -89,7 +93,7 @@ fn the_names_are_those_of_the_json() {
 fn the_evidence_names_all_parties() {
     let (alice, argo) = (("alice", ActorClass::Person), ("argocd", ActorClass::Gitops));
     let why = |of: &Symptoms<'_>| explain(of).evidence.remove(0);
-    assert_eq!(why(&symptoms(&[alice, argo])), "alice by hand against argocd");
+    assert_eq!(why(&symptoms(&[alice, argo])), "alice edits by hand what argocd writes too");
     assert_eq!(why(&symptoms(&[alice, ("bob", ActorClass::Person)])), "all parties are people: alice, bob");
     assert_eq!(why(&symptoms(&[argo, ("hpa", ActorClass::Controller)])), "all parties are programs: argocd, hpa");
     let webhook = ("webhook a/b", ActorClass::Webhook);
@@ -97,7 +101,7 @@ fn the_evidence_names_all_parties() {
     let expected = "webhook a/b replaces the request of argocd with the stored value each time, so nothing changes";
     assert_eq!(why(&hidden), expected);
     let unknown = Explanation { cause: Cause::Unknown, evidence: Vec::new() };
-    assert_eq!(explain(&symptoms(&[alice])), unknown, "one party alone has no cause");
+    assert_eq!(explain(&symptoms(&[alice])), unknown, "there is only one party");
 }
 
 #[test]

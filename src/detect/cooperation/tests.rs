@@ -83,9 +83,9 @@ fn only_rules_for_the_whole_part_apply_to_a_part() {
     assert_eq!(over("configmaps", Part::Main, "a", "b"), None);
     let quota = ("system:apiserver", "system:serviceaccount:kube-system:resourcequota-controller");
     assert_eq!(over("resourcequotas", Part::Status, quota.0, quota.1), Some("quota-usage"));
-    assert_eq!(over("resourcequotas", Part::Main, quota.0, quota.1), None, "they count in the status");
+    assert_eq!(over("resourcequotas", Part::Main, quota.0, quota.1), None, "usage is in the status");
     assert_eq!(over("resourcequotas", Part::Status, quota.0, "alice"), None);
-    // A mechanism, of which the table only has the name, is found by no object.
+    // The rule of a mechanism matches no object.
     assert_eq!(over("-", Part::Main, "a", "b"), None);
 }
 
@@ -103,7 +103,7 @@ fn a_rule_needs_both_sides() {
     let (kubelet, controller) = ("system:node:n1", "system:serviceaccount:kube-system:node-lifecycle-controller");
     assert_eq!(node(kubelet, controller).as_deref(), Some("node-conditions"));
     assert_eq!(node(controller, kubelet).as_deref(), Some("node-conditions"));
-    assert_eq!(node(kubelet, "system:node:n2"), None, "two of one side");
+    assert_eq!(node(kubelet, "system:node:n2"), None, "both match the same side");
     assert_eq!(node(controller, controller), None);
 }
 

@@ -1,4 +1,4 @@
-//! Who creates and who deletes an object, and when that is a fight.
+//! Which creations and deletions of an object are a war.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,8 @@ const FLUX: &str = "system:serviceaccount:flux-system:kustomize-controller";
 const PODS: (&str, &str, &str) = ("", "pods", "Pod");
 const JOBS: (&str, &str, &str) = ("batch", "jobs", "Job");
 
-/// One creates and another one deletes, alternately, every 10 seconds; `content` is what is created each time.
+/// One actor creates and another one deletes the object alternately, every 10 seconds. `content` returns the object for
+/// each round.
 fn alternations(
     of: (&'static str, &'static str, &'static str),
     creator: &str,
@@ -39,7 +40,7 @@ fn cooperations(watcher: &Watcher) -> Vec<(String, u32)> {
 #[test]
 fn alternating_deletion_and_creation_by_two_actors_is_a_war_over_the_object() {
     let watcher = alternations(("", "configmaps", "ConfigMap"), "alice", "bob", same);
-    // Creation at 0, deletion at 10; from the second creation on each takes something back.
+    // The first creation and the first deletion are not retakes; all later ones are.
     assert_eq!(watcher.wars(), ["Object alice,bob 4 confirmed"]);
     let analysis = watcher.analysis();
     assert_eq!((analysis.existence_retakes(), analysis.deleted_at()), (4, Some(START + 50 * SECOND)));
@@ -57,10 +58,14 @@ fn an_object_that_was_created_again_is_not_deleted() {
     watcher.see(&server.delete(10, "bob"));
     assert_eq!(watcher.analysis().deleted_at(), Some(START + 10 * SECOND));
     watcher.see(&server.delete(12, "gc"));
-    assert_eq!(watcher.analysis().deleted_at(), Some(START + 10 * SECOND), "who deletes it once more only finishes it");
+    assert_eq!(
+        watcher.analysis().deleted_at(),
+        Some(START + 10 * SECOND),
+        "a second deletion only completes the first"
+    );
     watcher.see(&server.create(20, "alice", same(0)));
     assert_eq!(watcher.analysis().deleted_at(), None);
-    assert_eq!(watcher.analysis().existence_retakes(), 1, "alice's: she had created it, and bob deleted it");
+    assert_eq!(watcher.analysis().existence_retakes(), 1, "by alice, who had created the object before");
 }
 
 #[test]
@@ -102,9 +107,9 @@ fn deleting_a_pod_of_a_controller_is_a_restart() {
     assert!(restarts.wars().is_empty(), "{:?}", restarts.wars());
     assert_eq!(cooperations(&restarts), [("pod-restart".to_owned(), 4)]);
     let by_hand = alternations(PODS, "bob", "alice", same);
-    assert_eq!(by_hand.analysis().existence_retakes(), 4, "no controller makes it anew");
+    assert_eq!(by_hand.analysis().existence_retakes(), 4, "no controller recreates it");
     let config = alternations(("", "configmaps", "ConfigMap"), CONTROLLER, "alice", same);
-    assert_eq!(config.analysis().existence_retakes(), 4, "no Pod");
+    assert_eq!(config.analysis().existence_retakes(), 4, "not a Pod");
 }
 
 #[test]
@@ -118,13 +123,13 @@ fn replacing_a_finished_job_is_a_cooperation() {
         assert!(watcher.wars().is_empty(), "{who}");
     }
     let insists = alternations(JOBS, FLUX, TTL, same);
-    assert!(insists.analysis().existence_retakes() > 0, "a GitOps tool that brings the same job back");
+    assert!(insists.analysis().existence_retakes() > 0, "a GitOps tool that recreates the same job");
     let by_hand = alternations(JOBS, "ci-runner", "alice", same);
     assert_eq!(by_hand.analysis().existence_retakes(), 4, "no controller removes it");
     let no_job = alternations(("", "configmaps", "ConfigMap"), "ci-runner", TTL, same);
     assert_eq!(no_job.analysis().existence_retakes(), 4);
     let in_tree = alternations(JOBS, "system:serviceaccount:kube-system:cronjob-controller", TTL, next);
-    assert_eq!(in_tree.analysis().existence_retakes(), 4, "a controller of Kubernetes names its jobs anew");
+    assert_eq!(in_tree.analysis().existence_retakes(), 4, "in-tree controllers give each job a new name");
 }
 
 #[test]
@@ -153,9 +158,9 @@ fn all_tracked_actors_are_remembered() {
             matches!(existence.step(&event, &on), Step::Retake(_))
         };
         step(0, "alice");
-        assert!((1..=others).all(|turn| !step(turn, &format!("other-{turn}"))), "everybody comes once");
+        assert!((1..=others).all(|turn| !step(turn, &format!("other-{turn}"))), "each writes once");
         step(others + 1, "alice")
     };
     assert!(takes_back(AUTHORS_MAX - 1));
-    assert!(!takes_back(AUTHORS_MAX), "one too many");
+    assert!(!takes_back(AUTHORS_MAX), "beyond the maximum");
 }

@@ -2,7 +2,7 @@ use super::*;
 
 const SECOND: Micros = 1_000_000;
 
-/// `c` a 409, `a` accepted, `r` rejected; one every two seconds.
+/// Answers, one every two seconds: `c` is a 409, `a` accepted, `r` rejected.
 fn failures(answers: &str) -> Failures {
     let (client, mut failures) = (Client::named("alice"), Failures::default());
     for (i, answer) in answers.chars().enumerate() {
@@ -24,7 +24,7 @@ fn conflicts_followed_by_success_are_not_contention() {
 
 #[test]
 fn repeated_conflicts_beyond_the_limit_are_contention() {
-    assert!(!failures("cccc").is_contended(&Limits::default()), "three lost again: that many are allowed");
+    assert!(!failures("cccc").is_contended(&Limits::default()), "three repeated conflicts are allowed");
     assert!(failures("ccccc").is_contended(&Limits::default()));
     assert!(failures(&"cca".repeat(4)).is_contended(&Limits::default()));
 }
@@ -65,8 +65,8 @@ fn failed_requests_are_counted_by_outcome() {
     let actor_failures = of(&failures, "bob");
     assert_eq!((actor_failures.rejected, actor_failures.stale), (2, 0));
     assert_eq!((actor_failures.conflicts_at, actor_failures.rejected_at), (None, Some((50 * SECOND, 70 * SECOND))));
-    assert_eq!(actor_failures.rejections["webhook w"], "still no", "the last thing it said");
-    assert_eq!(failures.last_at(), 70 * SECOND, "the last conflict or refusal");
+    assert_eq!(actor_failures.rejections["webhook w"], "still no", "the last message");
+    assert_eq!(failures.last_at(), 70 * SECOND, "the last conflict or rejection");
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn accepted_requests_count_from_the_first_rejection() {
 #[test]
 fn answers_are_sorted_by_time_in_any_order_of_arrival() {
     let (client, mut late) = (Client::named("alice"), Failures::default());
-    // Rejected at 0, accepted at 2, rejected at 4, accepted at 6; the last two come in before the second one.
+    // Rejected at 0, accepted at 2, rejected at 4, accepted at 6; the answer at 2 arrives last.
     let rejected = Outcome::Rejected { by: "policy p".into(), message: "no" };
     late.record(&client, &rejected, 0);
     late.record(&client, &rejected, 4 * SECOND);
@@ -86,7 +86,7 @@ fn answers_are_sorted_by_time_in_any_order_of_arrival() {
     assert_eq!(of(&late, "alice").alternations(), 1);
     late.record_accepted(&client, 2 * SECOND);
     assert_eq!(of(&late, "alice").alternations(), 3);
-    // Of two at one time, the one that came in first is the first.
+    // Answers with the same time keep the order of arrival.
     let mut same = Failures::default();
     same.record(&client, &rejected, 0);
     same.record_accepted(&client, 0);
@@ -115,7 +115,7 @@ fn actors_and_rejecting_webhooks_are_bounded() {
     assert_eq!(rejections.len(), ACTORS_MAX);
     assert!(rejections.contains_key("policy 0"));
     failures.record(&alice, &Outcome::Rejected { by: "policy 0".into(), message: "again" }, SECOND);
-    assert_eq!(of(&failures, "alice").rejections["policy 0"], "again", "what is known goes on");
+    assert_eq!(of(&failures, "alice").rejections["policy 0"], "again", "known policies are still updated");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_long_message_is_truncated_between_characters() {
 fn occasional_repeated_conflicts_are_not_contention() {
     let (client, mut rare) = (Client::named("alice"), Failures::default());
     (0..12).for_each(|turn| rare.record(&client, &Outcome::Stale, turn * 600 * SECOND));
-    assert!(!rare.is_contended(&Limits::default()), "one in ten minutes");
+    assert!(!rare.is_contended(&Limits::default()), "one every ten minutes");
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn the_bytes_of_failures_are_those_of_answers_and_rejections() {
     let failures = failures("rca");
     let answers = of(&failures, "alice").answers.capacity() * size_of::<AnsweredRequest>();
     assert!(answers >= 3 * size_of::<AnsweredRequest>());
-    // `policy p` and `no`, and their place in the map.
+    // `policy p`, `no`, and their entry in the map.
     let refusal = 8 + 2 + 64;
     assert_eq!(failures.bytes(), size_of::<(Arc<str>, ActorFailures)>() + answers + refusal);
 }

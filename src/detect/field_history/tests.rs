@@ -4,7 +4,7 @@ use crate::detect::policy::Limits;
 
 const SECOND: Micros = 1_000_000;
 
-/// One field, written by actors at seconds; values are JSON, `-` stands for removal and `?` for a value that is not known.
+/// The writes to one field. Times are in seconds; values are JSON, `-` is a removal, and `?` a value that is not known.
 struct Story {
     path: &'static str,
     field: Option<FieldHistory>,
@@ -13,7 +13,7 @@ struct Story {
     limits: Limits,
 }
 
-/// What a write amounted to, in a word.
+/// How a write counts.
 #[derive(Debug, PartialEq)]
 enum Is {
     Nothing,
@@ -85,7 +85,7 @@ fn new_values_are_a_war_only_if_both_sides_answer_each_other() {
     let found: Vec<Is> = (0..8)
         .map(|turn| quick.write(turn * 5, if turn % 2 == 0 { "a" } else { "b" }, &format!(r#""v{}""#, turn + 1)))
         .collect();
-    // Retakes begin with the third write; with the sixth each side has answered twice.
+    // The third write is the first that could be a retake. With the sixth, each side has answered twice.
     assert_eq!(found[..5], [Is::Nothing, Is::Nothing, Is::Nothing, Is::Nothing, Is::Nothing]);
     assert_eq!(found[5..], [Is::Retake, Is::Retake, Is::Retake]);
 }
@@ -162,7 +162,7 @@ fn switching_and_scaling_replicas_is_a_cooperation() {
     assert_eq!(found[2..], [Is::Reversal, Is::Reversal]);
     let mut other = Story::of("spec.paused", "0");
     other.writes(&[(0, "a", "1"), (20, "b", "4"), (40, "a", "0"), (60, "a", "1"), (70, "b", "4")]);
-    assert!(other.field.unwrap().is_contested(), "only of replicas is zero a state of its own");
+    assert!(other.field.unwrap().is_contested(), "zero is special only for replicas");
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_mark_is_consumed_by_the_program_that_it_names() {
         let done = story.write(turn * 60 + 10, strimzi, "-");
         assert!(matches!(done, Is::Nothing | Is::Cooperation), "{turn}: {done:?}");
     }
-    // Who also sets it fights for it.
+    // A program that also sets the mark is in a war.
     let mut fight = Story::of(path, "-");
     let found = fight.writes(&[(0, "alice", "1"), (60, strimzi, "2"), (120, "alice", "1"), (180, strimzi, "2")]);
     assert_eq!(found[2..], [Is::Reversal, Is::Reversal]);
@@ -224,7 +224,7 @@ fn a_new_object_of_the_same_name_begins_with_its_creator() {
         story.field.as_mut().unwrap().begin_epoch(&change, creator);
     };
     begin(&mut story, None);
-    assert_eq!(story.write(120, "a", "1"), Is::Nothing, "a has not written this object");
+    assert_eq!(story.write(120, "a", "1"), Is::Nothing, "a has not written the new object");
     let carol = Author { client: Story::client("carol"), at: 150 * SECOND, seq: 9 };
     begin(&mut story, Some(&carol));
     story.seq = 9;
@@ -240,7 +240,7 @@ fn a_retaken_field_is_contested_and_over_form_if_its_values_are_equal() {
     let mut story = Story::of("data.v", "-");
     story.write(0, "a", "1");
     let field = story.field.as_ref().unwrap();
-    assert!(!field.is_contested() && field.is_over_form(), "it has had one value");
+    assert!(!field.is_contested() && field.is_over_form(), "there was only one value");
     story.write(60, "b", "2");
     assert!(!story.field.as_ref().unwrap().is_over_form());
 }
@@ -251,10 +251,14 @@ fn an_account_retakes_with_a_third_tool_only_from_another_actor() {
     assert_eq!(
         third.writes(&[(0, "a@x", "1"), (60, "a@y", "2"), (120, "a@z", "1")])[2],
         Is::Nothing,
-        "z had not written"
+        "z had not written before"
     );
     let mut other = Story::of("data.v", "0");
-    assert_eq!(other.writes(&[(0, "a@x", "1"), (60, "b", "2"), (120, "a@y", "1")])[2], Is::Reversal, "a had");
+    assert_eq!(
+        other.writes(&[(0, "a@x", "1"), (60, "b", "2"), (120, "a@y", "1")])[2],
+        Is::Reversal,
+        "a had written before"
+    );
     let mut quick = Story::of("data.v", r#""v""#);
     for turn in 0..12 {
         let who = if turn % 2 == 0 { "a@x" } else { "a@y" };
@@ -282,7 +286,7 @@ fn values_and_writers_and_parties_are_bounded() {
     }
     let mut field = story.field.unwrap();
     assert_eq!((field.values.len(), field.writers.len()), (VALUES_MAX, AUTHORS_MAX));
-    assert!(field.writers.iter().all(|w| w.author.at >= 24 * SECOND), "the latest are followed");
+    assert!(field.writers.iter().all(|w| w.author.at >= 24 * SECOND), "the latest writers are tracked");
     for i in 0..PARTIES_MAX {
         let (party, from) = (format!("p{i}").as_str().into(), format!("p{i}").as_str().into());
         field.count(&Retake { level: EvidenceLevel::Value, is_reversal: true, party, from, since: 0 }, false);
@@ -296,7 +300,8 @@ fn values_and_writers_and_parties_are_bounded() {
 
 #[test]
 fn a_side_answers_if_half_of_its_retakes_are_immediate() {
-    /// New values, alternately; in each round the first writes after the first two come at once, the others a minute later.
+    /// Two actors alternately write new values. In each round, the third and fourth writes follow after two seconds,
+    /// the others after a minute.
     fn rounds(turns_in_round: i64) -> Vec<Is> {
         let (mut story, mut at) = (Story::of("data.v", r#""v""#), 0);
         let mut found = Vec::new();
@@ -306,13 +311,13 @@ fn a_side_answers_if_half_of_its_retakes_are_immediate() {
         }
         found
     }
-    // With the eighth write both have answered twice, of three retakes each; from then on at least half are answers.
+    // With the eighth write, both have answered twice in three retakes. From then on, at least half are answers.
     let half = rounds(4);
     assert!(half[..7].iter().all(|is| *is == Is::Nothing) && half[7..].iter().all(|is| *is == Is::Retake), "{half:?}");
-    assert!(rounds(8).iter().all(|is| *is == Is::Nothing), "a quarter");
+    assert!(rounds(8).iter().all(|is| *is == Is::Nothing), "only a quarter are answers");
 }
 
-/// What the last of these writes to the replicas is.
+/// Returns how the last of these writes to the replicas counts.
 fn replicas(initial: &str, writes: &[(&str, &str)]) -> Is {
     let mut story = Story::of("spec.replicas", initial);
     let found = writes.iter().zip(0..).map(|((who, value), turn)| story.write(turn * 20, who, value));
@@ -321,12 +326,12 @@ fn replicas(initial: &str, writes: &[(&str, &str)]) -> Is {
 
 #[test]
 fn switching_and_scaling_are_recognised_by_the_changes() {
-    // Only off, and only on; the autoscaler does the other thing once, and scales twice.
+    // keda only switches off, or only on; the autoscaler switches once, and scales twice.
     let off = [("keda", "0"), ("hpa", "3"), ("hpa", "4"), ("hpa", "5"), ("keda", "0")];
     assert_eq!(replicas("5", &off), Is::Cooperation);
     let on = [("keda", "3"), ("hpa", "4"), ("hpa", "5"), ("hpa", "0"), ("keda", "3")];
     assert_eq!(replicas("0", &on), Is::Cooperation);
-    // Now and then one acts before it has seen what the other one did.
+    // Sometimes one side acts before it has seen the other one's change.
     let early = [("hpa", "4"), ("keda", "0"), ("keda", "1"), ("keda", "0"), ("keda", "1"), ("hpa", "4"), ("keda", "3")];
     assert_eq!(replicas("1", &early), Is::Cooperation);
     let early = [
@@ -361,10 +366,10 @@ fn a_mark_is_a_request_only_if_one_side_sets_and_the_other_removes_it() {
     let asked = [("alice", "1"), (strimzi, "-"), ("alice", "1")];
     assert_eq!(last(&asked), Is::Cooperation);
     let set = [asked.as_slice(), &[(strimzi, "2")]].concat();
-    assert_eq!(last(&set), Is::Retake, "the program sets it too");
+    assert_eq!(last(&set), Is::Retake, "the program also sets it");
     let taken_back = [("alice", "1"), ("alice", "-"), ("alice", "1"), (strimzi, "-"), ("alice", "1")];
-    assert_eq!(last(&taken_back), Is::Reversal, "who asks takes it back too");
-    assert_eq!(last(&[("alice", "1"), ("bob", "-"), ("alice", "1")]), Is::Reversal, "the mark is not bob's");
+    assert_eq!(last(&taken_back), Is::Reversal, "alice also removes it");
+    assert_eq!(last(&[("alice", "1"), ("bob", "-"), ("alice", "1")]), Is::Reversal, "the mark does not name bob");
 }
 
 #[test]

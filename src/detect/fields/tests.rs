@@ -1,4 +1,4 @@
-//! Paths, keyed lists, and what patches of every kind name.
+//! Paths, keyed lists, and the fields that patches of every kind name.
 
 use super::bodies::{intents, read};
 use super::path::{is_item_of, item_of, selector_end};
@@ -164,7 +164,7 @@ fn the_bytes_of_a_state_follow_its_changes() {
     assert!(own.bytes() > node && own.bytes() < node + 500, "{}", own.bytes());
     let mut derived = own.derived();
     let few = derived.bytes();
-    assert!(few < own.bytes(), "what it holds is shared");
+    assert!(few < own.bytes(), "the contents are shared");
     for n in 0..40 {
         derived.set(&format!("e{n}").into(), Some(&FieldValue::of_json("1")));
         derived.set(&format!("e{n}").into(), Some(&FieldValue::of_json("2")));
@@ -181,7 +181,7 @@ fn unbounded_bodies_are_bounded() {
     assert!(read(Some("[".repeat(100_000).as_bytes()), |_| ()).is_none());
     let wide: Vec<String> = (0..140_000).map(|i| format!("\"k{i}\":{i}")).collect();
     let wide = fields(&format!("{{{}}}", wide.join(",")));
-    assert_eq!((wide.len(), wide.is_complete()), (FIELDS_MAX, false), "and what is left out is no removal");
+    assert_eq!((wide.len(), wide.is_complete()), (FIELDS_MAX, false), "omitted fields are not removals");
     let long = FieldValue::of_json(&format!("\"{}\"", "ä".repeat(1_000)));
     assert!(long.text().unwrap().len() <= VALUE_BYTES_MAX);
 }
@@ -210,13 +210,13 @@ fn redacted_values_are_compared_but_not_kept() {
     assert_eq!((changes.len(), changes[0].new.as_ref().unwrap().text()), (1, None));
 }
 
-/// Quoted keys and brackets within selectors are part of them.
+/// Quoted keys and brackets are parts of selectors.
 #[test]
 fn list_items_are_identified_by_their_selectors() {
     assert_eq!(selector_end("[name=web].image"), Some(10));
     assert_eq!(selector_end("['a]b'].x"), Some(7));
     assert_eq!(selector_end(r"['it\'s]'].x"), Some(10));
-    assert_eq!(selector_end(r"[a\]b"), Some(4), "outside of quotes a backslash is a letter");
+    assert_eq!(selector_end(r"[a\]b"), Some(4), "outside of quotes, a backslash escapes nothing");
     assert_eq!(selector_end("[name=web"), None);
     assert!(is_item_of("spec.list[a].x", "spec.list") && !is_item_of("spec.lists[a].x", "spec.list"));
     assert!(!is_item_of("spec.list.x", "spec.list") && !is_item_of("other[a]", "spec.list"));
@@ -247,10 +247,10 @@ fn quantities_of_built_in_resources_are_compared_by_amount() {
     assert_eq!(at(path, milli, true), at(path, whole, true));
     assert_ne!(at(path, milli, true), at(path, "3", true));
     let (a, b) = (at(path, milli, false), at(path, whole, false));
-    assert!(a != b && a.is_same_form(&b), "stored as they are, and one value all the same");
+    assert!(a != b && a.is_same_form(&b), "different notations of one value");
     assert!(!a.is_same_form(&at(path, "3", false)));
-    assert_ne!(at("spec.version", r#""1""#, true), at("spec.version", "1", true), "no quantity");
-    assert_ne!(at(path, r#""E""#, true), at(path, r#""0""#, true), "a word is no number");
+    assert_ne!(at("spec.version", r#""1""#, true), at("spec.version", "1", true), "not a quantity");
+    assert_ne!(at(path, r#""E""#, true), at(path, r#""0""#, true), "a word is not a number");
     for sign in [(r#""+2""#, "2"), (r#""-2""#, "-2"), (r#"".5""#, "0.5")] {
         assert_eq!(at(path, sign.0, true), at(path, sign.1, true), "{sign:?}");
     }
@@ -266,7 +266,7 @@ fn only_increasing_values_are_monotonic_updates() {
         ("[1,2]", "[1,2]", false),
         ("[1,2]", "[1,2,3]", true),
         ("[1,2]", "[1,4,3]", false),
-        // Only the oldest items went, to new ones.
+        // A list may drop its first items if it appends at least as many.
         ("[1,2,3]", "[2,3,4]", true),
         ("[1,2,3]", "[3,4,5]", true),
         ("[1,2,3]", "[3,4]", true),
@@ -290,11 +290,14 @@ fn long_values_are_truncated() {
 fn only_states_of_one_version_are_comparable() {
     let of = |version: &str| fields(&format!(r#"{{"apiVersion":"{version}","spec":{{"a":1}}}}"#));
     assert!(of("v1").is_comparable(&of("v1")) && !of("v1").is_comparable(&of("v2")));
-    assert!(of("v1").is_comparable(&Fields::default()) && Fields::default().is_comparable(&of("v1")), "not known");
+    assert!(
+        of("v1").is_comparable(&Fields::default()) && Fields::default().is_comparable(&of("v1")),
+        "an unknown version"
+    );
     assert!(Fields::default().is_empty() && !of("v1").is_empty());
 }
 
-/// The changes as `PATH OLD>NEW`, `?` for what is not known.
+/// Returns the changes as `PATH OLD>NEW`; `?` is a value that is not known.
 fn shown(changes: &[Change]) -> Vec<String> {
     let text = |v: &Option<FieldValue>| v.as_ref().and_then(|v| v.text().map(str::to_owned)).unwrap_or_default();
     let new = |c: &Change| if c.is_opaque { "?".to_owned() } else { text(&c.new) };
@@ -322,14 +325,15 @@ fn the_named_fields_of_a_request_become_changes() {
     let mut after = state.clone();
     after.apply(&changes);
     assert_eq!(paths(&after), ["spec.a", "spec.e", "spec.new"]);
-    // Of an object of which not all is known, a removal may be of something, and an apply may name what was there before.
+    // If the object is not completely known, a removed field may have existed, and an apply may repeat an unchanged
+    // field.
     let mut part = Fields::default();
     assert_eq!(shown(&part.changes_by(&intents, true)), ["spec.absent >", "spec.b >", "spec.x >?"]);
     assert_eq!(part.changes_by(&intents, false).len(), 6);
     part.set_all(&intents);
     assert_eq!(paths(&part), ["spec.a", "spec.e", "spec.new"], "the named field is known from then on");
     assert_eq!(shown(&part.changes_by(&[value("spec.a", "2")], true)), ["spec.a 1>2"]);
-    assert_eq!(shown(&state.changes_by(&[value("spec.n", "2")], true)), ["spec.n >2"], "all of this one is known");
+    assert_eq!(shown(&state.changes_by(&[value("spec.n", "2")], true)), ["spec.n >2"], "this state is complete");
 }
 
 #[test]
@@ -355,9 +359,13 @@ fn a_replaced_list_loses_the_items_that_are_not_named() {
     let finalizers = (vec![r#"metadata.finalizers[b] "b">"#.to_owned()], 8);
     assert_eq!(given(true, &["metadata.finalizers"], &["metadata.finalizers[a]"]), finalizers, "a set");
     let env = vec![r#"spec.env[name=b].name "b">"#.to_owned(), r#"spec.env[name=b].value "2">"#.to_owned()];
-    assert_eq!(given(false, &["spec.env"], &["spec.env[name=a].value"]), (env, 8), "an extension's lists are replaced");
+    assert_eq!(
+        given(false, &["spec.env"], &["spec.env[name=a].value"]),
+        (env, 8),
+        "lists of custom resources are replaced"
+    );
     assert_eq!(given(true, &["spec.env"], &["spec.env[name=a].value"]), (vec![], 8), "it may be a strategic patch");
-    assert_eq!(given(true, &["spec.taints"], &[]), (vec![], 6), "a list that controllers share is forgotten");
+    assert_eq!(given(true, &["spec.taints"], &[]), (vec![], 6), "the items of a shared list become unknown");
     assert_eq!(given(true, &[], &[]), (vec![], 8));
 }
 
@@ -381,7 +389,7 @@ fn a_body_replaces_only_the_part_that_its_request_may_write() {
     assert_eq!(shown(&before.diff(&before.with_part_of(&body, Part::Main))), ["spec.a 1>2"]);
     assert_eq!(shown(&before.diff(&before.with_part_of(&body, Part::Status))), ["status.x 1>2"]);
     let part = Fields::default();
-    assert!(part.with_part_of(&body, Part::Main).is_complete(), "of the main part all is known now");
+    assert!(part.with_part_of(&body, Part::Main).is_complete(), "the main part is complete");
     assert!(!part.with_part_of(&body, Part::Status).is_complete());
     assert!(before.with_part_of(&body, Part::Status).is_complete());
     assert!(!part.with_part_of(&part, Part::Main).is_complete());
@@ -482,7 +490,7 @@ fn a_json_patch_that_sets_an_empty_value_names_nothing() {
 fn the_bytes_of_fields_and_values_are_those_of_their_texts() {
     let number = FieldValue::of_json("17");
     assert_eq!(number.bytes(), TEXT_BYTES + 2);
-    assert_eq!(FieldValue::new("17", true).bytes(), 0, "nothing of it is kept but its hash");
+    assert_eq!(FieldValue::new("17", true).bytes(), 0, "only its hash is kept");
     let object = fields(r#"{"l":[1,2,3],"x":17}"#);
     let list = object.get("l").unwrap();
     // The text `[1,2,3]`, and a hash of each item.
@@ -520,7 +528,7 @@ fn values_nested_too_deeply_are_one_value() {
     let maps = format!("{}1{}", r#"{"a":"#.repeat(DEPTH_MAX + 6), "}".repeat(DEPTH_MAX + 6));
     assert_eq!(paths(&fields(&maps)), [vec!["a"; DEPTH_MAX].join(".")]);
     let lists = (0..DEPTH_MAX).fold("1".to_owned(), |inner, _| format!(r#"{{"name":"x","l":[{inner}]}}"#));
-    // The innermost list is no list of maps: it is one value too. An item lies two levels below the one it is in.
+    // The innermost list is not a list of maps, so it is one value. Each item is two levels below its parent.
     let object = fields(&lists);
     let deepest = paths(&object).into_iter().max_by_key(|path| path.len()).unwrap();
     assert_eq!(deepest, vec!["l[name=x]"; DEPTH_MAX / 2].join("."));
@@ -534,12 +542,12 @@ fn values_with_too_long_paths_are_one_value() {
     let shown = |text: &str| paths(&fields(text)).iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
     assert_eq!(shown(&of(longest, r#"{"b":1}"#)), [format!("{}.b", key(longest))]);
     assert_eq!(shown(&of(longer, r#"{"b":1}"#)), [key(longer)]);
-    // The list is walked, and its item, whose selector comes on top, is one value.
+    // The list is walked. The path of its item includes the selector and is too long, so the item is one value.
     assert_eq!(shown(&of(longest, r#"[{"name":"n"}]"#)), [format!("{}[name=n]", key(longest))]);
     assert_eq!(shown(&of(longer, r#"[{"name":"n"}]"#)), [key(longer)]);
-    assert_eq!(shown(&of(longer, "{}")), [""; 0], "nothing is nothing there too");
+    assert_eq!(shown(&of(longer, "{}")), [""; 0], "an empty map is absent");
     assert_eq!(shown(&of(longer, "[]")), [""; 0]);
-    // What a patch wants of it is a value, and no removal.
+    // A patch sets it to a value, or removes it.
     assert_eq!(patch(&of(longer, "[1]"), "", None), [format!("{} [1]", key(longer))]);
     assert_eq!(patch(&of(longer, "[]"), "", None), [format!("{} removed", key(longer))]);
 }

@@ -16,8 +16,8 @@ pub const VALUE_BYTES_MAX: usize = 256;
 pub struct FieldValue {
     pub(super) hash: u64,
     /// A hash that is the same for all notations of the value (`2000m` and `2`), or 0 if there is only one notation.
-    /// Only for custom resources: of built-in resources the API server stores one notation, and `hash` is the hash of
-    /// that.
+    /// Used only for custom resources. For built-in resources, `hash` itself is the same for all notations, because the
+    /// API server stores only one of them.
     form: u64,
     /// JSON text, truncated to [`VALUE_BYTES_MAX`]; `None` if the value must not be kept.
     text: Option<Arc<str>>,
@@ -45,8 +45,8 @@ impl FieldValue {
         }
     }
 
-    /// Whether this value only advances `old`: a number or a time that increased, also in quotes, or a list that kept
-    /// all its items, or that lost only its oldest ones to new ones.
+    /// Whether this value only advances `old`: a number or a time that increased (quoted or not), a list that only
+    /// grew, or a list whose first items were dropped while at least as many were appended.
     pub fn is_monotonic_update(&self, old: &FieldValue) -> bool {
         if let (Some(old), Some(new)) = (&old.items, &self.items) {
             let has_grown = new.len() > old.len() && old.iter().all(|item| new.contains(item));

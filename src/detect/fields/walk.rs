@@ -100,7 +100,7 @@ impl<'a> Walk<'a> {
                 self.push(Intent::Remove);
             }
             Json::Object(map) if !is_too_much => {
-                // The parser keeps members in the order of its table; the walk's order must be the paths'.
+                // The parser returns members in the order of its hash table, but leaves must be found in path order.
                 let mut members: Vec<_> = map.iter().collect();
                 members.sort_unstable_by(|a, b| a.0.cmp(b.0));
                 for (key, value) in members {

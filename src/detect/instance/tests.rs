@@ -72,12 +72,12 @@ fn applications_and_pods_take_precedence_over_tools() {
     let (a, b) = (plain.of_instance("Helm release a"), plain.of_instance("Helm release b"));
     assert_eq!(distinction(&a, &b).as_deref(), Some("Helm release a"));
     assert_eq!(distinction(&a, &a.clone()), None, "one application");
-    // Where one side says no application, that tells nothing.
+    // If the application of one side is not known, the applications are not compared.
     assert_eq!(distinction(&a, &plain), None);
     assert_eq!(distinction(&plain, &a), None);
     let other = client("kubectl-edit", "kubectl/v1.36.2", "");
     assert_eq!(distinction(&a, &other).as_deref(), Some("helm"));
-    // Where one side's pod is not known, the tools tell.
+    // If the pod of one side is not known, the tools are compared.
     assert_eq!(distinction(&client("one", "", "p"), &client("two", "", "")).as_deref(), Some("one"));
     assert_eq!(distinction(&client("one", "", ""), &client("two", "", "p")).as_deref(), Some("one"));
     assert_eq!(distinction(&client("one", "", "p"), &client("two", "", "p")), None, "one pod");
@@ -91,6 +91,10 @@ fn kubectl_is_one_program_only_if_both_are_kubectl() {
     let bare = client("kubectl-patch", "", "");
     assert_eq!(distinction(&kubectl, &helm).as_deref(), Some("kubectl-edit"));
     assert_eq!(distinction(&helm, &kubectl).as_deref(), Some("helm"));
-    assert_eq!(distinction(&kubectl, &script).as_deref(), Some("kubectl-edit"), "another program with that name");
-    assert_eq!(distinction(&kubectl, &bare), None, "without a user agent the name counts");
+    assert_eq!(
+        distinction(&kubectl, &script).as_deref(),
+        Some("kubectl-edit"),
+        "another program with a similar tool name"
+    );
+    assert_eq!(distinction(&kubectl, &bare), None, "without a user agent, the tool's name decides");
 }

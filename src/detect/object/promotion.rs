@@ -16,7 +16,7 @@ use crate::detect::write_history::WriteHistory;
 use crate::detect::write_order::WriteOrder;
 use crate::detect::writer_stats::WriterStats;
 
-/// Writes of a GitOps tool to one object, without bodies, from which on they may be those of two applications.
+/// Minimum number of writes without bodies by a GitOps tool to one object that may come from two applications.
 pub(super) const REPEATS_MIN: u32 = 4;
 
 impl ObjectState {

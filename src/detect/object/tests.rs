@@ -16,7 +16,7 @@ fn mode(value: &str) -> Value {
     json!({"data": {"mode": value}})
 }
 
-/// alice and bob set `data.mode` alternately, every ten seconds, after carol created the object.
+/// carol creates the object. Then alice and bob set `data.mode` alternately, every ten seconds.
 fn war(level: &'static str, writes: i64) -> Vec<Value> {
     let mut server = Server::new(level);
     let mut events = vec![server.create(0, "carol", mode("zero"))];
@@ -128,11 +128,11 @@ fn recreating_what_another_client_deleted_begins_a_history() {
     for level in LEVELS {
         let mut server = Server::new(level);
         let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero")), server.delete(10, "bob")]);
-        assert!(watcher.state.history().is_none(), "{level}: taken away once");
+        assert!(watcher.state.history().is_none(), "{level}: one deletion");
         watcher.see(&server.create(20, "alice", mode("zero")));
         assert!(watcher.state.history().is_some(), "{level}");
     }
-    // Who makes anew what it took away itself contests nothing.
+    // An actor that recreates what it deleted itself contests nothing.
     let mut server = Server::new("Metadata");
     let mut watcher = Watcher::new();
     for turn in 0..3 {
@@ -147,17 +147,17 @@ fn the_state_returns_what_is_known_of_the_object() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero"))]);
     assert_eq!(watcher.state.kind().map(|kind| &**kind), Some("ConfigMap"));
-    assert_eq!(watcher.state.base(), START - 600 * SECOND, "ten minutes for what comes late");
+    assert_eq!(watcher.state.base(), START - 600 * SECOND, "ten minutes for late events");
     let stored = |watcher: &Watcher| serde_json::from_slice::<Value>(watcher.state.body().unwrap()).unwrap();
     assert_eq!(stored(&watcher)["data"]["mode"], "zero");
     watcher.see(&server.update(10, "alice", mode("one")));
-    assert_eq!(stored(&watcher)["data"]["mode"], "one", "the latest");
+    assert_eq!(stored(&watcher)["data"]["mode"], "one", "the latest body");
     assert_eq!(watcher.state.last_at(), START + 10 * SECOND);
     assert!(watcher.state.failures().is_none());
     let mut stale = server.patch(30, "bob", mode("x"));
     stale["responseStatus"] = json!({"code": 409, "reason": "Conflict", "message": "the object has been modified"});
     watcher.see(&stale);
-    assert_eq!(watcher.state.last_at(), START + 30 * SECOND, "also what failed");
+    assert_eq!(watcher.state.last_at(), START + 30 * SECOND, "failed requests count too");
     assert_eq!(watcher.state.failures().unwrap().actors().next().map(|(who, t)| (&**who, t.stale)), Some(("bob", 1)));
     assert_eq!(watcher.state.writers().len(), 1, "a request that was not stored does not count as a write");
     let mut failed = server.patch(40, "dave", mode("y"));
@@ -278,9 +278,9 @@ fn a_write_with_unparsable_bodies_is_unreadable() {
     assert!(watcher.see(&event).is_unreadable);
     let mut none = server.patch(30, "alice", mode("c"));
     none.as_object_mut().unwrap().remove("requestObject");
-    assert!(!watcher.see(&none).is_unreadable, "there is none to read");
+    assert!(!watcher.see(&none).is_unreadable, "there is no body to read");
     assert!(!watcher.see(&server.patch(40, "bob", mode("d"))).is_unreadable);
-    assert!(!watcher.see(&server.delete(50, "bob")).is_unreadable, "a deletion needs none");
+    assert!(!watcher.see(&server.delete(50, "bob")).is_unreadable, "a deletion needs no body");
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn the_evidence_level_depends_on_the_audit_level_and_the_bodies() {
     assert_eq!(
         level("Metadata", "patch", Some(&body), Some(&body)),
         EvidenceLevel::Object,
-        "no bodies belong to this level"
+        "bodies are ignored at this level"
     );
 }
 
@@ -343,8 +343,8 @@ fn only_a_gitops_tool_without_bodies_may_be_two_applications() {
     let repeats = i64::from(promotion::REPEATS_MIN);
     assert!(begins("Metadata", ARGO, "", repeats));
     assert!(!begins("Metadata", ARGO, "", repeats - 1), "not enough repetitions");
-    assert!(!begins("Metadata", "alice", "", 2 * repeats), "no GitOps tool");
-    assert!(!begins("Metadata", ARGO, "status", 2 * repeats), "a status is not an intent");
+    assert!(!begins("Metadata", "alice", "", 2 * repeats), "not a GitOps tool");
+    assert!(!begins("Metadata", ARGO, "status", 2 * repeats), "the status is not applied from a repository");
     assert!(!begins("Request", ARGO, "", 2 * repeats), "bodies tell the applications apart");
 }
 
@@ -406,9 +406,9 @@ fn the_bytes_of_an_object_are_those_of_its_contents() {
     let mut server = Server::new("Metadata");
     let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero")), server.patch(10, "bob", mode("b"))]);
     let pending = |watcher: &Watcher| watcher.state.pending.as_ref().unwrap().bytes();
-    assert_eq!(watcher.state.bytes(), own + pending(&watcher), "two clients have their place in it");
+    assert_eq!(watcher.state.bytes(), own + pending(&watcher), "two writers are stored inline");
     watcher.see(&server.patch(20, "carol", mode("c")));
-    // With the third one they are four places elsewhere.
+    // With the third writer, they move to the heap, with a capacity of four.
     let seen = 4 * size_of::<WriterStats>();
     assert_eq!(watcher.state.bytes(), own + seen + pending(&watcher));
     let mut stale = server.patch(25, "carol", mode("x"));
@@ -417,7 +417,7 @@ fn the_bytes_of_an_object_are_those_of_its_contents() {
     let failures = watcher.state.failures().unwrap().bytes();
     assert!(failures > 0);
     assert_eq!(watcher.state.bytes(), own + seen + pending(&watcher) + size_of::<OptionalState>() + failures);
-    // Two origins from here on, and no recent writes.
+    // From here on, there are two origins and no pending writes.
     for (second, who) in [(30, "alice"), (40, "bob")] {
         watcher.see(&server.patch(second, who, mode(who)));
     }
@@ -442,14 +442,18 @@ fn an_object_without_bodies_has_no_kind() {
     assert_eq!(watcher.state.kind(), None);
     let mut server = Server::new("RequestResponse");
     watcher = Watcher::of(&[server.create(0, "alice", mode("zero")), server.delete(10, "alice")]);
-    assert_eq!(watcher.state.kind().map(|kind| &**kind), Some("ConfigMap"), "the answer to a deletion tells none");
+    assert_eq!(
+        watcher.state.kind().map(|kind| &**kind),
+        Some("ConfigMap"),
+        "the response to a deletion does not contain it"
+    );
 }
 
 #[test]
 fn a_write_that_turns_out_to_be_a_no_op_is_discounted() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero"))]);
-    // alice finds the main part as she wants it.
+    // alice's write does not change the main part.
     assert!(watcher.see(&server.patch(10, "alice", mode("zero"))).is_no_op);
     let status = |server: &mut Server, second: i64, who: &str| {
         let mut event = server.patch(second, who, json!({"status": {"phase": "ready"}}));
@@ -464,7 +468,7 @@ fn a_write_that_turns_out_to_be_a_no_op_is_discounted() {
     watcher.see(&alice);
     assert_eq!(counts(&watcher), [(Part::Main, 0, 1), (Part::Status, 1, 0)]);
     watcher.see(&bob);
-    assert_eq!(counts(&watcher), [(Part::Main, 0, 1), (Part::Status, 0, 1)], "bob was first");
+    assert_eq!(counts(&watcher), [(Part::Main, 0, 1), (Part::Status, 0, 1)], "bob's status write stored the revision");
 }
 
 #[test]
@@ -504,20 +508,20 @@ fn of_two_writes_with_one_revision_the_one_whose_part_changed_stored_it() {
         let mut status = server.patch(20, "system:node:n1", json!({"status": {"a": 1}}));
         status["objectRef"]["subresource"] = "status".into();
         if !changed {
-            // A revision that moved, and a status that did not.
+            // The write has a new revision, but did not change the status.
             let mut other = before.clone();
             status = other.patch(20, "system:node:n1", json!({"spec": {"a": 2}}));
             status["objectRef"]["subresource"] = "status".into();
             server = other;
         }
         watcher.see(&status);
-        // By a clock that is a second behind: answered with the same revision.
+        // This write was answered with the same revision, by an API server whose clock is a second behind.
         let observed =
             watcher.see(&server.patch(19, "alice", json!({"spec": server.stored.as_ref().unwrap()["spec"]})));
         observed.is_no_op
     };
-    assert!(is_no_op(true), "the status changed with it, so that alice only found it");
-    assert!(!is_no_op(false), "nothing of the status changed with it: alice was first");
+    assert!(is_no_op(true), "the status write changed the status, so it stored the revision");
+    assert!(!is_no_op(false), "the status write did not change the status, so alice stored the revision");
 }
 
 #[test]
@@ -550,7 +554,7 @@ fn writes_to_the_other_part_do_not_alternate() {
     status["objectRef"]["subresource"] = "status".into();
     watcher.see(&status);
     watcher.see(&server.patch(30, "bob", mode("c")));
-    assert!(watcher.state.history().is_none(), "of the main part: alice, bob, bob");
+    assert!(watcher.state.history().is_none(), "the writers of the main part: alice, bob, bob");
 }
 
 #[test]
@@ -558,14 +562,14 @@ fn a_write_right_after_an_own_write_does_not_alternate() {
     let mut server = Server::new("Metadata");
     let mut watcher = Watcher::of(&[server.create(0, "alice", mode("zero"))]);
     let last = |watcher: &Watcher| watcher.state.pending_writes().next_back().unwrap().order;
-    assert!(!watcher.state.continues_own(Part::Main, &last(&watcher)), "it has only begun");
+    assert!(!watcher.state.continues_own(Part::Main, &last(&watcher)), "there is only one write");
     let first = last(&watcher);
     watcher.see(&server.patch(10, "alice", mode("a")));
     assert!(watcher.state.continues_own(Part::Main, &last(&watcher)));
     assert!(!watcher.state.continues_own(Part::Main, &first), "another write came after it");
     assert!(!watcher.state.continues_own(Part::Status, &last(&watcher)), "another part");
     watcher.see(&server.patch(20, "bob", mode("b")));
-    assert!(!watcher.state.continues_own(Part::Main, &last(&watcher)), "another one's write is before it");
+    assert!(!watcher.state.continues_own(Part::Main, &last(&watcher)), "the write before it is another actor's");
 }
 
 #[test]
@@ -589,7 +593,7 @@ fn finalized_bindings_and_writes_to_the_other_part_do_not_alternate() {
     watcher.state.finalize(START + 1000 * SECOND);
     assert!(!watcher.state.can_be_finalized());
     watcher.see(&through(1100, "bob", ""));
-    assert!(watcher.state.history().is_none(), "alice, alice, bob");
+    assert!(watcher.state.history().is_none(), "the writers of the main part: alice, alice, bob");
 }
 
 #[test]
@@ -610,7 +614,7 @@ fn only_a_completed_deletion_is_the_last_write() {
     let is_last = |event: &Value| attributed(event, |write, _| order_of(write).is_last);
     let changed = server.patch(10, "alice", mode("a"));
     assert!(!is_last(&changed));
-    // Finalizers hold it: the answer is the object, marked.
+    // With finalizers, the response is the object, marked for deletion.
     let mut marked = server.clone().delete(20, "bob");
     marked["responseObject"] = changed["responseObject"].clone();
     assert!(!is_last(&marked));
@@ -633,7 +637,7 @@ fn mutations_of_a_creation_are_kept_if_its_bodies_do_not_show_them() {
     assert_eq!(kept("Request", true), Some(vec!["data.more".to_owned()]));
     assert_eq!(kept("Request", false), None);
     assert_eq!(kept("RequestResponse", true), None, "the stored object shows it");
-    assert_eq!(kept("Metadata", true), None, "there is no body to change");
+    assert_eq!(kept("Metadata", true), None, "there is no body");
 }
 
 #[test]
@@ -658,7 +662,7 @@ fn a_recreation_follows_the_deletion() {
         Watcher::of(&events).state.history().is_some()
     };
     assert!(begins(11));
-    assert!(!begins(10), "at the same time nothing is after anything");
+    assert!(!begins(10), "at the same time, neither is after the other");
 }
 
 #[test]
@@ -666,7 +670,7 @@ fn an_observation_returns_the_due_transitions_and_that_of_its_write() {
     let mut server = Server::new("RequestResponse");
     let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero"))]);
     let mut told = Vec::new();
-    // Ten retakes until 120 s; alice tries again after the quiet period of ten minutes, and bob answers.
+    // Ten retakes until 120 s. After the quiet period of ten minutes, alice tries again, and bob answers.
     let seconds = (1..=12).map(|turn| turn * 10).chain([725, 730]);
     for (turn, second) in seconds.enumerate() {
         let (who, value) = if turn % 2 == 0 { ("alice", "a") } else { ("bob", "b") };

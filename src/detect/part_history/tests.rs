@@ -1,4 +1,4 @@
-//! What can be said of writes of which only the part is known.
+//! What is detected if only the written part is known.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ const FLUX: &str = "system:serviceaccount:flux-system:kustomize-controller";
 const DEPLOYMENTS: (&str, &str, &str) = ("apps", "deployments", "Deployment");
 const BOOKS: &str = "system:serviceaccount:kube-system:deployment-controller";
 
-/// What these write, one after another every 10 seconds, each of them something new, after carol created the object.
+/// carol creates the object. Then each actor in turn, every 10 seconds, writes a new value. Returns the wars.
 fn written(of: (&'static str, &'static str, &'static str), who: &[&str]) -> Vec<String> {
     let mut server = Server { of, ..Server::new("Metadata") };
     let mut watcher = Watcher::of(&[server.create(0, "carol", json!({}))]);
@@ -24,11 +24,15 @@ fn a_write_after_another_actors_write_can_be_a_retake() {
     assert_eq!(written(DEPLOYMENTS, &["alice", "bob"]), [""; 0]);
     assert_eq!(written(DEPLOYMENTS, &["alice", "bob", "alice"]), ["Part(Main) alice,bob 1 possible"]);
     assert_eq!(written(DEPLOYMENTS, &["alice", "bob", "bob", "alice"]), ["Part(Main) alice,bob 1 possible"]);
-    assert_eq!(written(DEPLOYMENTS, &["alice", "alice", "bob", "dave"]), [""; 0], "everybody wrote once");
+    assert_eq!(
+        written(DEPLOYMENTS, &["alice", "alice", "bob", "dave"]),
+        [""; 0],
+        "nobody writes again after another actor"
+    );
     assert_eq!(
         written(DEPLOYMENTS, &["alice", "bob", "dave", "alice"]),
         ["Part(Main) alice,dave 1 possible"],
-        "from the last"
+        "the opponent is the last writer"
     );
 }
 
@@ -37,9 +41,13 @@ fn a_bookkeeper_is_not_a_party() {
     assert_eq!(written(DEPLOYMENTS, &["alice", BOOKS, "alice", BOOKS, "alice"]), [""; 0]);
     assert_eq!(written(DEPLOYMENTS, &["alice", "bob", BOOKS, "alice"]), ["Part(Main) alice,bob 1 possible"]);
     let elsewhere = written(("", "configmaps", "ConfigMap"), &["alice", BOOKS, "alice"]);
-    assert_eq!(elsewhere.len(), 1, "it keeps no books in a ConfigMap");
+    assert_eq!(elsewhere.len(), 1, "it has no bookkeeping fields in a ConfigMap");
     let other = "system:serviceaccount:shop:my-deployment-controller";
-    assert_eq!(written(DEPLOYMENTS, &["alice", other, "alice"]).len(), 1, "only one with that very name does");
+    assert_eq!(
+        written(DEPLOYMENTS, &["alice", other, "alice"]).len(),
+        1,
+        "the name is not exactly that of the bookkeeper"
+    );
     assert_eq!(written(DEPLOYMENTS, &["alice", "deployment-controller", "alice"]), [""; 0]);
 }
 
@@ -57,7 +65,7 @@ fn a_gitops_tool_that_writes_repeatedly_may_be_two_applications() {
         ("", "events", "Event"),
         ("events.k8s.io", "events", "Event"),
     ] {
-        assert!(written(of, &[FLUX; 6]).is_empty(), "{of:?}: its own books, its lock, its Events");
+        assert!(written(of, &[FLUX; 6]).is_empty(), "{of:?}: an object of the tool itself");
     }
 }
 
@@ -108,22 +116,22 @@ fn parts_are_not_retaken_if_all_fields_are_known() {
     let mut server = Server::new("Request");
     let mut watcher = Watcher::of(&[server.create(0, "carol", json!({}))]);
     for (turn, who) in ["alice", "bob", "alice", "bob"].iter().enumerate() {
-        // Co-workers: each has a field of its own.
+        // Each writes its own field.
         watcher.see(&server.patch(10 * (turn as i64 + 1), who, json!({"data": {*who: turn.to_string()}})));
     }
     assert_eq!(watcher.wars(), [""; 0]);
     server.level = "Metadata";
     watcher.see(&server.patch(60, "alice", json!({"data": {"x": "y"}})));
-    assert_eq!(watcher.wars(), ["Part(Main) alice,bob 1 possible"], "this one may be anything");
+    assert_eq!(watcher.wars(), ["Part(Main) alice,bob 1 possible"], "this write may have changed any field");
     server.level = "Request";
     watcher.see(&server.patch(70, "bob", json!({"data": {"bob": "again"}})));
-    assert_eq!(watcher.wars(), ["Part(Main) alice,bob 2 possible"], "what lies between may have been anything");
+    assert_eq!(watcher.wars(), ["Part(Main) alice,bob 2 possible"], "the write in between may have changed any field");
     watcher.see(&server.patch(80, "alice", json!({"data": {"alice": "again"}})));
     watcher.see(&server.patch(90, "bob", json!({"data": {"bob": "once more"}})));
     assert_eq!(
         watcher.wars(),
         ["Part(Main) alice,bob 3 possible"],
-        "alice's own last write may have been anything, bob's not"
+        "alice's previous write may have changed any field, but no write since bob's previous one"
     );
 }
 

@@ -1,4 +1,4 @@
-//! What is kept of an object with one client, and for how long.
+//! Which writes of an object with one client are kept, and for how long.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn raw(shape: Shape, request: Option<&str>, response: Option<&str>) -> RetainedB
     }))
 }
 
-/// A write to the main part at a second, with a request of so many bytes; without bodies where there are none.
+/// Returns a write to the main part, with a request of this many bytes, or without bodies if `bytes` is 0.
 fn recent(second: i64, bytes: usize) -> PendingWrite {
     PendingWrite {
         order: WriteOrder { at: second * SECOND, ..WriteOrder::default() },
@@ -62,11 +62,14 @@ fn the_write_that_stored_a_revision_replaces_the_one_believed_to_have_stored_it(
     let mut recents = of(vec![stored(10, 2, 1), stored(20, 4, 2)]);
     assert!(recents.correct(stored(21, 4, 8)).is_none());
     assert_eq!((seconds(&recents), recents.body_bytes()), (vec![10, 21], 9));
-    assert!(recents.correct(stored(30, 6, 16)).is_some_and(|new| new.order.revision == 6), "there is none of that");
+    assert!(
+        recents.correct(stored(30, 6, 16)).is_some_and(|new| new.order.revision == 6),
+        "no write has this revision"
+    );
     assert_eq!(recents.body_bytes(), 9);
 }
 
-/// The seconds of what is taken out for being too old or one too many, and of what stays.
+/// Returns the seconds of the writes that are removed because they are too old or too many, and of those that stay.
 fn popped(writes: Vec<PendingWrite>) -> (Vec<i64>, Vec<i64>) {
     let mut recents = of(writes);
     let mut out = Vec::new();
@@ -83,7 +86,7 @@ fn writes_are_kept_as_long_as_late_writes_can_arrive_before_them() {
     let late = LATE_MAX / SECOND;
     assert_eq!(popped(vec![recent(0, 1), recent(late, 1)]), (vec![], vec![0, late]));
     assert_eq!(popped(vec![recent(0, 1), recent(late + 1, 1)]), (vec![0], vec![late + 1]));
-    assert_eq!(popped(vec![recent(0, 0)]), (vec![], vec![0]), "the only one");
+    assert_eq!(popped(vec![recent(0, 0)]), (vec![], vec![0]), "the only write stays");
     assert_eq!(popped(vec![]), (vec![], vec![]));
     assert!(PendingWrites::default().is_expired(0));
     let recents = of(vec![recent(0, 1), recent(10, 1)]);
@@ -96,7 +99,7 @@ fn the_last_body_of_the_main_part_stays_regardless_of_its_age() {
     assert_eq!(popped(vec![recent(0, 1), recent(1, 0), recent(late + 1, 0)]), (vec![1], vec![0, late + 1]));
     let status = |second| PendingWrite { part: Part::Status, ..recent(second, 1) };
     assert_eq!(popped(vec![recent(0, 1), status(1), status(late + 1)]), (vec![1], vec![0, late + 1]));
-    // A status' body tells nothing of the object itself, and neither does what has none.
+    // The body of a status write does not show the main part.
     assert_eq!(popped(vec![status(0), recent(late, 0)]), (vec![0], vec![late]));
     assert_eq!(popped(vec![recent(0, 0), recent(late, 1)]), (vec![0], vec![late]));
 }
@@ -119,9 +122,9 @@ fn the_body_is_the_stored_object_or_the_requested_one() {
     let both = |shape| raw(shape, Some("requested"), Some("stored"));
     assert_eq!(of(patch, modify, both(Shape::Whole)).as_deref(), Some("stored"));
     assert_eq!(of(update, modify, raw(Shape::Object, Some("requested"), None)).as_deref(), Some("requested"));
-    assert_eq!(of(patch, modify, raw(Shape::Object, Some("requested"), None)), None, "a patch is no object");
+    assert_eq!(of(patch, modify, raw(Shape::Object, Some("requested"), None)), None, "a patch is not an object");
     assert_eq!(of(update, modify, both(Shape::Scale)), None);
-    assert_eq!(of(update, Effect::Delete, both(Shape::Whole)), None, "it is gone");
+    assert_eq!(of(update, Effect::Delete, both(Shape::Whole)), None, "the object is gone");
     assert_eq!(of(update, modify, RetainedBodies::None), None);
 }
 

@@ -6,7 +6,7 @@ fn object<'a>(group: &'a str, resource: &'a str, namespace: &'a str, name: &'a s
 
 const WEB: ObjectName<'static> = ObjectName { group: "apps", resource: "deployments", namespace: "shop", name: "web" };
 
-/// Limits that are told from the default ones by their quiet period.
+/// Returns limits with a quiet period that distinguishes them from the default ones.
 fn quiet(seconds: i64) -> Limits {
     Limits { quiet: seconds * SECOND, ..Limits::default() }
 }
@@ -21,7 +21,7 @@ fn the_default_window_is_that_of_the_longest_bucket() {
     let own = Limits { contest_window: Some(60 * SECOND), ..Limits::default() };
     assert_eq!(own.window(), 60 * SECOND);
     let none = Limits { buckets: SmallVec::new(), ..Limits::default() };
-    assert_eq!(none.window(), 600 * SECOND, "ten minutes where there is no bucket");
+    assert_eq!(none.window(), 600 * SECOND, "ten minutes without buckets");
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn the_first_override_that_matches_gives_the_limits() {
     let in_shop = Override { namespace: Some("shop".into()), limits: quiet(2), ..any() };
     let ignored = Override { name: Some("noise".into()), is_ignored: true, ..any() };
     let policy = Policy { overrides: vec![ignored, in_shop, any()], ..Policy::default() };
-    assert_eq!(policy.limits(&object("", "pods", "shop", "noise")), None, "not looked at");
+    assert_eq!(policy.limits(&object("", "pods", "shop", "noise")), None, "ignored");
     assert_eq!(policy.limits(&WEB).map(|l| l.quiet), Some(2 * SECOND));
     assert_eq!(policy.limits(&object("", "pods", "other", "web")).map(|l| l.quiet), Some(SECOND));
     assert_eq!(Policy::default().limits(&WEB), Some(&Limits::default()));
@@ -85,5 +85,5 @@ fn the_history_is_kept_of_the_object_in_any_notation() {
     assert!(!follow("deploy", "api", Some("shop")).keeps_history(&WEB));
     assert!(!follow("pod", "web", Some("shop")).keeps_history(&WEB));
     let widget = object("example.com", "widgets", "shop", "web");
-    assert!(follow("anything", "web", None).keeps_history(&widget), "kinds of extensions are not known here");
+    assert!(follow("anything", "web", None).keeps_history(&widget), "kinds of custom resources are not known here");
 }

@@ -1,4 +1,4 @@
-//! What one write changed, and what of that webhooks did.
+//! The changes of one write, and which of them webhooks made.
 
 use super::*;
 use crate::detect::fields::{Bodies, Intent, PatchIntent, Shape};
@@ -21,23 +21,23 @@ fn bodies<'a>(verb: Verb, request: Option<&'a str>, response: Option<&'a str>) -
     }
 }
 
-/// A full body that was asked for.
+/// The evidence of an update with this body, without a response.
 fn requested(json: &str) -> Evidence {
     bodies(Verb::Update, Some(json), None).evidence(None)
 }
 
-/// A patch whose result was not seen.
+/// The evidence of a patch without a response.
 fn patched(json: &str) -> Evidence {
     bodies(Verb::Patch, Some(json), None).evidence(None)
 }
 
-/// What was stored after a patch.
+/// The evidence of a patch with the stored object.
 fn stored(patch: &str, json: &str) -> Evidence {
     bodies(Verb::Patch, Some(patch), Some(json)).evidence(None)
 }
 
 fn fields(json: &str) -> Arc<Fields> {
-    let Evidence::Whole { fields, .. } = requested(json) else { panic!("a full body: {json}") };
+    let Evidence::Whole { fields, .. } = requested(json) else { panic!("not a full body: {json}") };
     fields
 }
 
@@ -53,7 +53,7 @@ fn write(verb: Verb, effect: Effect, evidence: Evidence) -> Record {
     Record::new(WriteOrder::default(), Arc::new(Client::named("alice")), verb, effect, Part::Main, level, evidence)
 }
 
-/// The write after it was resolved, and its changes as `PATH OLD>NEW`.
+/// Returns the resolved record, and its changes as `PATH OLD>NEW`.
 fn resolved(mut record: Record, before: Option<&Arc<Fields>>) -> (Record, Vec<String>) {
     let limits = Limits::default();
     record.resolve(before, &ObjectLimits::new(&limits, &CONFIG_MAP));
@@ -66,12 +66,12 @@ fn shown<'c>(changes: impl IntoIterator<Item = &'c Change>) -> Vec<String> {
     changes.into_iter().map(|c| format!("{} {}>{}", c.path, text(&c.old), text(&c.new))).collect()
 }
 
-/// The text of a field in the state after a write.
+/// Returns the text of a field in the state after a write.
 fn known(record: &Record, path: &str) -> Option<String> {
     record.state.as_ref()?.get(path)?.text().map(str::to_owned)
 }
 
-/// A webhook that gives `data.x` this value, where the request asked for that one.
+/// Returns the mutation of a webhook that sets `data.x` to `given`.
 fn mutation(requested: Option<Intent>, given: &str) -> Mutation {
     let webhook = Arc::new(Client::webhook("policy", "policy.example.com"));
     Mutation { webhook, path: "data.x".into(), requested, given: Some(FieldValue::of_json(given)) }
@@ -88,8 +88,8 @@ fn rivals_are_two_updates_of_the_same_revision() {
         ..write(verb, Effect::Modify, Evidence::None)
     };
     assert!(of(15, Verb::Update).is_rival_of(&of(15, Verb::Update)));
-    assert!(!of(14, Verb::Update).is_rival_of(&of(14, Verb::Update)), "it is known that this one was stored");
-    assert!(!of(15, Verb::Update).is_rival_of(&of(17, Verb::Update)), "they replaced different ones");
+    assert!(!of(14, Verb::Update).is_rival_of(&of(14, Verb::Update)), "the stored revision is known");
+    assert!(!of(15, Verb::Update).is_rival_of(&of(17, Verb::Update)), "they replaced different revisions");
     assert!(!of(15, Verb::Update).is_rival_of(&of(15, Verb::Patch)), "a patch replaces no revision");
     assert!(!of(15, Verb::Patch).is_rival_of(&of(15, Verb::Update)));
 }
@@ -115,7 +115,7 @@ fn a_creation_changes_nothing_and_a_replacement_changes_what_differs() {
         assert_eq!(resolved(created(), Some(&before)).1, [""; 0]);
         let replacement = || Record { is_replacement: true, ..created() };
         assert_eq!(resolved(replacement(), Some(&before)).1, [r#"data.x "1">"2""#]);
-        assert_eq!(resolved(replacement(), None).1, [""; 0], "what it replaces is not known");
+        assert_eq!(resolved(replacement(), None).1, [""; 0], "the replaced object is not known");
     }
 }
 
@@ -140,12 +140,12 @@ fn a_mutation_shows_the_stored_value_if_the_object_is_not_known() {
     let (record, _) = resolved(through(patched(patch)), Some(&before));
     assert_eq!(known(&record, "data.x").as_deref(), Some(r#""w""#));
     let (record, _) = resolved(through(stored(patch, r#"{"data":{"x":"s","y":"2"}}"#)), Some(&before));
-    assert_eq!(known(&record, "data.x").as_deref(), Some(r#""s""#), "the stored object says what became of it");
+    assert_eq!(known(&record, "data.x").as_deref(), Some(r#""s""#), "the stored object has the final value");
     let (record, _) = resolved(Record { is_no_op: true, ..through(patched(patch)) }, Some(&before));
     assert_eq!(known(&record, "data.x").as_deref(), Some(r#""1""#), "nothing was stored");
 }
 
-/// What webhooks changed, and what they replaced by what was there.
+/// Returns the changes of webhooks, and the number of requested values that they replaced with the stored ones.
 fn admitted(record: Record, before: Option<&Arc<Fields>>) -> (Vec<String>, usize) {
     let (record, _) = resolved(record, before);
     let admission = record.admission.unwrap();
@@ -161,7 +161,7 @@ fn a_mutation_is_a_change_or_an_override() {
     };
     assert_eq!(admitted(patch(r#""w""#), Some(&before)), (vec![r#"data.x "1">"w""#.to_owned()], 0));
     assert_eq!(admitted(patch(r#""1""#), Some(&before)), (vec![], 1), "the requested value was not stored");
-    assert_eq!(admitted(patch(r#""w""#), None), (vec![], 1), "whether it moved is not known");
+    assert_eq!(admitted(patch(r#""w""#), None), (vec![], 1), "it is not known whether the stored value changed");
     assert_eq!(admitted(patch(r#""wish""#), Some(&fields(r#"{"data":{"x":"wish"}}"#))), (vec![], 0));
 }
 
@@ -187,7 +187,7 @@ fn a_whole_body_that_repeats_stored_values_requests_nothing() {
     };
     assert_eq!(overridden(Verb::Update, r#""1""#), (vec![], 0));
     assert_eq!(overridden(Verb::Update, r#""wish""#), (vec![], 1));
-    assert_eq!(overridden(Verb::Patch, r#""1""#), (vec![], 1), "a patch names only what it wants");
+    assert_eq!(overridden(Verb::Patch, r#""1""#), (vec![], 1), "a patch requests every field that it names");
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn a_record_is_truncated_if_its_body_has_too_many_fields() {
         requested: PatchIntent::default(),
     };
     let is_truncated = |evidence: Evidence| write(Verb::Update, Effect::Modify, evidence).is_truncated();
-    assert!(is_truncated(whole(Arc::default())), "of these, not all fields are known");
+    assert!(is_truncated(whole(Arc::default())), "these fields are incomplete");
     assert!(!is_truncated(whole(fields(r#"{"data":{"x":"1"}}"#))));
     assert!(!is_truncated(Evidence::None));
 }
@@ -208,7 +208,7 @@ fn the_bytes_of_a_record_are_those_of_its_contents() {
     let own = size_of::<Record>();
     assert_eq!(write(Verb::Patch, Effect::Modify, Evidence::None).bytes(), own);
     let before = fields(r#"{"data":{"x":"1"}}"#);
-    // The state is the evidence's own, and is counted once.
+    // The state is shared with the evidence, and counts once.
     let evidence = stored(r#"{"data":{"x":"2"}}"#, r#"{"data":{"x":"2"}}"#);
     let of_evidence = evidence.bytes();
     assert!(of_evidence > 0);
@@ -216,7 +216,7 @@ fn the_bytes_of_a_record_are_those_of_its_contents() {
     let changes: usize = record.changes.iter().map(Change::bytes).sum();
     assert!(changes > 0);
     assert_eq!(record.bytes(), own + changes + of_evidence);
-    // A state that was made from the one before, and what a webhook made of it.
+    // A state that is derived from the one before, and the changes of a webhook.
     let evidence = patched(r#"{"data":{"x":"2"}}"#);
     let of_evidence = evidence.bytes();
     let record = write(Verb::Patch, Effect::Modify, evidence)
@@ -225,7 +225,7 @@ fn the_bytes_of_a_record_are_those_of_its_contents() {
     let admission = record.admission.as_ref().unwrap();
     assert_eq!((admission.changes.len(), admission.overridden.len()), (0, 1));
     let state = record.state.as_ref().unwrap().bytes();
-    // Two mutations, and what was overridden: each as two.
+    // Two mutations and one override. Each counts twice.
     let of_admission = size_of::<Admission>() + 3 * 2 * size_of::<Mutation>();
     assert_eq!(record.bytes(), own + of_evidence + state + of_admission);
     let record = write(Verb::Patch, Effect::Modify, Evidence::None).with_mutations(vec![mutation(None, r#""w""#)]);

@@ -1,4 +1,4 @@
-//! Where a field is, in the notations of the annotations.
+//! The location of a field, in the notations that the annotations use.
 
 /// A JSON Pointer and a dotted path, as far as the field can be written as such.
 pub(super) struct Location {
@@ -9,8 +9,8 @@ pub(super) struct Location {
 // === impl Location ===
 
 impl Location {
-    /// Returns the location of a path. The annotations cannot refer to items of keyed lists, so the location of an item is
-    /// its list.
+    /// Returns the location of a path. The annotations cannot refer to items of keyed lists: an item has the dotted
+    /// path of its list, and no pointer.
     pub(super) fn of(path: &str) -> Location {
         if path.starts_with('(') {
             return Location { pointer: None, dotted: None };

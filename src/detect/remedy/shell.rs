@@ -2,7 +2,8 @@
 
 use crate::util::shell::quoted;
 
-/// Returns an object in kubectl's notation. A name that begins like a flag must not be a word of its own.
+/// Returns an object in kubectl's notation. A name that begins with `-` is not passed as an argument of its own,
+/// because kubectl would parse it as a flag.
 pub(super) fn target(resource: &str, name: &str) -> String {
     if name.starts_with('-') {
         quoted(&format!("{resource}/{name}"))

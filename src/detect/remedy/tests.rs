@@ -207,7 +207,7 @@ fn a_person_is_named_by_their_account() {
 fn a_quoted_key_ends_at_its_closing_quote() {
     assert_eq!(quoted_end("a']"), Some(1));
     assert_eq!(quoted_end(r"it\'s'].x"), Some(5));
-    assert_eq!(quoted_end("a'b']"), None, "a quote that ends nothing");
+    assert_eq!(quoted_end("a'b']"), None, "the quote is not followed by a bracket");
     assert_eq!(quoted_end("a"), None);
     assert_eq!(quoted_end("aé\\\\']"), Some(5));
 }

@@ -10,7 +10,7 @@ fn the_notations_of_kubectl_match() {
     assert!(matches_input("hco", "hco.kubevirt.io", "hcos", "HyperConverged"));
 }
 
-/// What Kubernetes' own API says.
+/// Compares the kinds with those of the Kubernetes API types.
 macro_rules! assert_known {
     ($($kind:ty),* $(,)?) => {$({
         use k8s_openapi::Resource;

@@ -3,7 +3,7 @@ use super::*;
 const SECOND: Micros = 1_000_000;
 const START: Micros = 1_795_398_968 * SECOND;
 
-/// Two sides taking turns every `period` seconds from `from`, the first retake being the third write.
+/// Two actors alternate every `period` seconds, with the first retake at `from`. Returns the state changes.
 fn war(machine: &mut WarState, from: Micros, period: i64, retakes: i64) -> Vec<(i64, State)> {
     let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
     let mut turns = Vec::new();
@@ -78,14 +78,14 @@ fn relapses_double_the_quiet_period_up_to_its_maximum() {
     let mut at = START + 55 * SECOND;
     let limits = Limits::default();
     for _ in 0..8 {
-        at = machine.until().expect("paused");
+        at = machine.until().expect("sustained");
         machine.retake(&"a".into(), at, &limits, true);
         machine.retake(&"b".into(), at, &limits, true);
     }
     assert_eq!(machine.until(), Some(at + limits.quiet_max));
 }
 
-/// Subsiding since 600 seconds after the last of twelve retakes, which was at 55 s.
+/// When the war begins to subside: 600 seconds after the last of twelve retakes, which is at 55 s.
 const OPEN: Micros = START + 655 * SECOND;
 
 fn subsiding() -> WarState {
@@ -118,7 +118,8 @@ fn the_times_of_the_first_and_last_events_are_kept() {
     assert_eq!((machine.worst(), machine.since(), machine.until()), (State::Contested, START, None));
     assert_eq!(machine.milestones(), Milestones { retake: Some(START), ..Milestones::default() });
     war(&mut machine, START + 5 * SECOND, 5, 11);
-    // The sixth retake is the first thrashing event, the eighth the third one, which pauses; four more come while it is paused.
+    // The sixth retake is the first thrashing event. With the eighth, the third one, the war is sustained; four more
+    // follow.
     let at = |second: i64| START + second * SECOND;
     let milestones = Milestones { retake: Some(START), thrashing: Some(at(25)), sustained: Some(at(35)) };
     assert_eq!(machine.milestones(), milestones);
@@ -159,7 +160,7 @@ fn one_writer_may_try_twice_and_a_relapse_counts_as_sustained_again() {
 fn the_quiet_period_of_a_slow_war_outlasts_two_tokens_of_its_bucket() {
     let mut machine = WarState::default();
     war(&mut machine, START, 900, 15);
-    // 12 in 6 hours: a token every half hour.
+    // 12 retakes in 6 hours: on average, a token returns every half hour.
     assert_eq!((machine.state(), machine.until()), (State::Sustained, Some(machine.last_retake() + 3600 * SECOND)));
 }
 
@@ -202,7 +203,7 @@ fn a_war_that_cannot_be_paused_stays_thrashing() {
 fn a_deletion_ends_a_war() {
     let mut machine = WarState::default();
     machine.end(START);
-    assert_eq!((machine.state(), machine.since()), (State::Calm, 0), "nothing to end");
+    assert_eq!((machine.state(), machine.since()), (State::Calm, 0), "there is no war");
     war(&mut machine, START, 5, 12);
     machine.end(START);
     assert_eq!((machine.state(), machine.since()), (State::Calm, START + 55 * SECOND), "not before its last retake");

@@ -1,4 +1,4 @@
-//! Wars of one object: which is the most urgent, what a new one begins with, what a write counts for.
+//! Wars of one object: which one is the most urgent, how wars begin and split, and how retakes count.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn names(parties: &[&str]) -> Vec<Arc<str>> {
     parties.iter().map(|party| (*party).into()).collect()
 }
 
-/// `party` takes something back from `from`, which it had written 30 seconds before.
+/// A reversal by `party` of a write by `from`. `party` had written 30 seconds before.
 fn counted<'a>(party: &'a Arc<str>, from: &'a Arc<str>, second: i64) -> CountedRetake<'a> {
     CountedRetake {
         party,
@@ -21,7 +21,7 @@ fn counted<'a>(party: &'a Arc<str>, from: &'a Arc<str>, second: i64) -> CountedR
     }
 }
 
-/// Two sides that answer each other every five seconds; how many of the retakes were thrashing events.
+/// Two parties answer each other every five seconds. Returns the number of thrashing events.
 fn fight(wars: &mut Wars, id: WarId, from: i64, retakes: i64) -> usize {
     let turn = |i: i64| if i % 2 == 0 { ("a", "b") } else { ("b", "a") };
     (0..retakes)
@@ -53,7 +53,7 @@ fn a_war_is_found_by_its_id_and_by_its_scope_and_parties() {
     assert_eq!(parties_of(&wars), [vec!["a", "b", "d"], vec!["a", "c"]]);
     assert!(wars.get(object).is_none());
     let next = wars.begin(Scope::Object, names(&["a", "b"]));
-    assert!(![fields, object, others].contains(&next), "a name is given once");
+    assert!(![fields, object, others].contains(&next), "ids are not reused");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_retake_counts_for_its_party_and_adds_the_other_one() {
     let war = wars.get(id).unwrap();
     assert_eq!((war.tally.retakes, war.tally.reversals, war.tally.thrashing_events), (9, 8, 4));
     let share = |party: &str| war.tally.parties[party];
-    // `a` takes back first, so the thrashing events are those of b, a, b, and of a at the end.
+    // The first retake is by `a`, so the thrashing events are by b, a, b and, at the end, a.
     assert_eq!(share("a"), PartyTally { retakes: 5, thrashing_events: 2 });
     assert_eq!(share("b"), PartyTally { retakes: 4, thrashing_events: 2 });
     assert_eq!((war.confidence, war.tally.state()), (Confidence::Confirmed, State::Sustained));
@@ -78,7 +78,7 @@ fn a_retake_counts_for_its_party_and_adds_the_other_one() {
     let mut alone = Wars::default();
     let id = alone.begin(Scope::Fields, names(&["a", "b"]));
     assert!(!alone.count_retake(id, &counted(&"a".into(), &"b".into(), 0), &Limits::default()));
-    assert_eq!(alone.get(id).unwrap().tally.parties["b"], PartyTally::default(), "who was taken from is named");
+    assert_eq!(alone.get(id).unwrap().tally.parties["b"], PartyTally::default(), "the other party is listed too");
 }
 
 #[test]
@@ -90,8 +90,8 @@ fn a_war_that_was_quiet_for_the_window_starts_a_new_run() {
         tally.count(&counted(&"b".into(), &"a".into(), pause), &Limits::default());
         tally.since.unwrap() / SECOND
     };
-    assert_eq!(since(60), -30, "it goes on");
-    assert_eq!(since(window), -30, "it rested for the window, not longer");
+    assert_eq!(since(60), -30, "the run continues");
+    assert_eq!(since(window), -30, "the run continues after exactly one window");
     assert_eq!(since(window + 1), window + 1 - 30);
 }
 
@@ -172,8 +172,8 @@ fn a_split_war_keeps_the_retakes_of_its_fields() {
     assert_eq!(war.parties, names(&["a", "b", "c"]));
     assert_eq!(war.tally.parties.clone().into_iter().collect::<Vec<_>>(), shares);
     assert_eq!((war.scope, war.confidence), (Scope::Fields, Confidence::Confirmed));
-    assert_eq!(war.tally.state(), State::Sustained, "its buckets are as empty");
-    assert_eq!(wars.get(id).unwrap().tally.retakes, 8, "the other fields' war stays as it is");
+    assert_eq!(war.tally.state(), State::Sustained, "it starts with the same buckets");
+    assert_eq!(wars.get(id).unwrap().tally.retakes, 8, "the war over the other fields does not change");
     let gone = WarId(99);
     let begun = wars.split(gone, names(&["e", "f"]), &shares);
     assert_eq!(wars.get(begun).unwrap().tally.retakes, 0);
@@ -229,8 +229,8 @@ fn the_confidence_depends_on_scope_level_and_reversal() {
     let (object, field, value) = (EvidenceLevel::Object, EvidenceLevel::Field, EvidenceLevel::Value);
     assert_eq!(of(Scope::Fields, value, true), Confidence::Confirmed);
     assert_eq!(of(Scope::Object, value, true), Confidence::Confirmed);
-    assert_eq!(of(Scope::Fields, value, false), Confidence::Probable, "no value returned");
-    assert_eq!(of(Scope::Fields, field, true), Confidence::Probable, "a request is not what was stored");
+    assert_eq!(of(Scope::Fields, value, false), Confidence::Probable, "no earlier value returned");
+    assert_eq!(of(Scope::Fields, field, true), Confidence::Probable, "the stored value is not known");
     assert_eq!(of(Scope::Override, value, true), Confidence::Probable, "no stored value returns");
     assert_eq!(of(Scope::Fields, object, true), Confidence::Possible);
     assert_eq!(of(Scope::Part(Part::Main), value, true), Confidence::Possible);

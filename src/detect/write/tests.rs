@@ -1,4 +1,4 @@
-//! What counts as a write, and what of it is known.
+//! Which events are writes, and what is known of them without their fields.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ fn event(change: Value) -> String {
     event.to_string()
 }
 
-/// What becomes of an event: the reason that it is no write, or its object, part, effect and outcome.
+/// Returns why an event is not a write or, for a write, its object, part, effect and outcome.
 fn of(change: Value) -> String {
     let text = event(change);
     let Ok(Decoded::Event(event)) = decode(text.as_bytes()) else { return "no event".into() };
@@ -143,7 +143,7 @@ fn the_stored_object_is_read_from_the_response_in_any_key_order() {
     assert_eq!((gone.uid, gone.is_gone, gone.is_whole), ("u1", true, false));
 }
 
-/// What a look at the write that an event reports tells.
+/// Calls `look` with the write that an event reports.
 fn look<T>(change: Value, look: impl FnOnce(&Write<'_>) -> T) -> T {
     let text = event(change);
     let Ok(Decoded::Event(event)) = decode(text.as_bytes()) else { panic!("no event: {text}") };
@@ -156,9 +156,9 @@ fn the_query_has_the_field_manager_and_the_force_flag() {
         |uri: &str| look(json!({"requestURI": uri}), |w| (w.field_manager.as_deref().map(str::to_owned), w.is_forced));
     assert_eq!(of("/x"), (None, false));
     assert_eq!(of("/x?fieldManager=kubectl&force=true"), (Some("kubectl".into()), true));
-    assert_eq!(of("/x?fieldManager=&fieldManager=two"), (Some("two".into()), false), "an empty one names nobody");
-    assert_eq!(of("/x?fieldManager=one&fieldManager=two"), (Some("one".into()), false), "the first counts");
-    assert_eq!(of("/x?dryRun="), (None, false), "an empty dryRun is none");
+    assert_eq!(of("/x?fieldManager=&fieldManager=two"), (Some("two".into()), false), "an empty parameter is ignored");
+    assert_eq!(of("/x?fieldManager=one&fieldManager=two"), (Some("one".into()), false), "the first one counts");
+    assert_eq!(of("/x?dryRun="), (None, false), "an empty dryRun is not a dry-run");
 }
 
 #[test]
@@ -197,11 +197,15 @@ fn a_panic_is_uncertain() {
 #[test]
 fn a_stored_object_needs_kind_and_version() {
     let status = stored(br#"{"kind":"Status","apiVersion":"v1","details":{"name":"web"}}"#);
-    assert!(!status.is_gone, "without a uid it says of nothing that it is gone");
+    assert!(!status.is_gone, "without a uid, no object is reported as deleted");
     let other = stored(
         br#"{"kind":"Status","apiVersion":"example.com/v1","metadata":{"name":"web","uid":"u","resourceVersion":"7"}}"#,
     );
-    assert_eq!((other.name, other.resource_version, other.is_gone), ("web", 7, false), "an extension's own Status");
+    assert_eq!(
+        (other.name, other.resource_version, other.is_gone),
+        ("web", 7, false),
+        "a custom resource of kind Status"
+    );
     let late = stored(br#"{"apiVersion":"v1","metadata":{"resourceVersion":"8","uid":"u","name":"web"},"kind":"Pod"}"#);
     assert_eq!((late.kind, late.api_version, late.name, late.uid, late.resource_version), ("Pod", "v1", "web", "u", 8));
     assert!(!stored(br#"{"kind":"Pod","apiVersion":"v1"}"#).is_whole);

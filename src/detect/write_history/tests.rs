@@ -1,4 +1,4 @@
-//! Writes in their true order, however they arrive; and what is kept of them.
+//! The true order of writes that arrive in any order, and which of them are kept.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn mode(value: &str) -> Value {
     json!({"data": {"mode": value}})
 }
 
-/// The counted bytes are those of the records, and nothing finalized keeps a state.
+/// Asserts that the counted bytes are those of the records, and that finalized records keep no state.
 fn assert_accounts(history: &WriteHistory) {
     assert_eq!(history.bytes, history.records.iter().map(Record::bytes).sum::<usize>());
     assert!(history.bytes() > history.bytes);
@@ -24,12 +24,12 @@ fn assert_accounts(history: &WriteHistory) {
     assert!(history.finalized < history.records.len().max(1) || history.records.len() == history.finalized);
 }
 
-/// What is concluded.
+/// The conclusions.
 #[derive(Debug, PartialEq)]
 struct Essence {
     wars: Vec<String>,
     contested: Vec<String>,
-    /// Who wrote how often, and changed nothing how often.
+    /// The numbers of writes and no-ops by actor.
     seen: Vec<(String, u32, u32)>,
     deleted: Option<Micros>,
 }
@@ -42,7 +42,7 @@ fn essence(watcher: &Watcher) -> Essence {
     Essence { wars: watcher.wars(), contested: watcher.contested(), seen, deleted }
 }
 
-/// Orders in which events may arrive: seeded shuffles, and each event late or early by itself.
+/// Returns orders in which events may arrive: seeded shuffles, and orders with a single event first or last.
 fn orders(len: usize) -> Vec<Vec<usize>> {
     let mut seed = 17_u64;
     let mut next = |below: usize| {
@@ -66,7 +66,7 @@ fn orders(len: usize) -> Vec<Vec<usize>> {
     orders
 }
 
-/// Asserts that every order of arrival says the same as the true one, and gives that back.
+/// Asserts that every order of arrival has the same result as the true one, and returns that.
 fn in_any_order(events: &[Value]) -> Watcher {
     let expected = Watcher::of(events);
     for order in orders(events.len()) {
@@ -106,7 +106,7 @@ fn a_write_that_found_its_revision_changed_nothing_in_any_order_of_arrival() {
     let events = [
         server.create(0, "carol", mode("zero")),
         server.update(10, "alice", mode("a")),
-        // Answered with alice's revision: it was that already.
+        // Answered with alice's revision, because the object had this value already.
         server.patch(11, "dave", mode("a")),
         server.update(20, "bob", mode("b")),
         server.patch(21, "dave", mode("b")),
@@ -128,12 +128,12 @@ fn a_deletion_is_the_last_write_of_its_object_regardless_of_clocks() {
         server.patch(10, "alice", mode("a")),
         server.patch(20, "bob", mode("b")),
         server.patch(40, "alice", mode("a")),
-        // By the clock of another API server, 5 seconds behind.
+        // From another API server, whose clock is 5 seconds behind.
         server.delete(38, "dave"),
     ];
     let watcher = in_any_order(&events);
     assert_eq!(watcher.analysis().deleted_at(), Some(START + 38 * SECOND));
-    assert_eq!(watcher.state.state(), State::Calm, "the deletion ended it");
+    assert_eq!(watcher.state.state(), State::Calm, "the deletion ended the war");
     assert_eq!(watcher.contested(), ["data.mode 1/1"]);
 }
 
@@ -171,7 +171,7 @@ fn a_creation_with_a_clock_ahead_precedes_the_first_change() {
 
 #[test]
 fn of_two_updates_of_one_revision_the_no_op_is_first() {
-    // bob sends back what he read; alice really writes. Both say that they replaced the same revision.
+    // bob sends the object back unchanged, and alice changes it. Both report the same replaced revision.
     for (bob, alice) in [(0, 1), (1, 0)] {
         let mut server = Server::new("Request");
         let mut events = vec![server.create(0, "carol", mode("zero"))];
@@ -208,7 +208,7 @@ fn a_request_for_the_status_writes_nothing_else() {
             let content = json!({"spec": stored["spec"], "status": {"turn": turn}});
             let mut status = server.update(20 + turn * 20, "system:node:n1", content);
             status["objectRef"]["subresource"] = "status".into();
-            // What it read of the rest was old already: that is not stored.
+            // The rest of the body is outdated, and is not stored.
             status["requestObject"]["spec"]["replicas"] = 1.into();
             events.push(status);
         }
@@ -228,10 +228,10 @@ fn the_status_of_a_custom_resource_without_a_status_subresource_is_written_with_
         Watcher::of(&events).contested()
     };
     assert_eq!(contested(("example.com", "widgets", "Widget")), ["status.a 1/1"]);
-    assert_eq!(contested(("apps", "deployments", "Deployment")), [""; 0], "the API server drops it there");
+    assert_eq!(contested(("apps", "deployments", "Deployment")), [""; 0], "the API server ignores the status");
 }
 
-/// alice and bob set the mode alternately, `per_second` writes a second.
+/// alice and bob set the mode alternately, with `per_second` writes a second.
 fn long_war(watcher: &mut Watcher, writes: i64, per_second: i64) {
     let mut server = Server::new("RequestResponse");
     watcher.see(&server.create(0, "alice", mode("a")));
@@ -252,11 +252,11 @@ fn records_are_finalized_once_late_writes_cannot_precede_them() {
     for turn in 1..20 {
         watcher.see(&server.patch(turn * 30, if turn % 2 == 0 { "alice" } else { "bob" }, mode(&turn.to_string())));
         assert_accounts(watcher.history());
-        // Five of them lie within 150 seconds before the latest.
+        // Five writes are within the 150 seconds before the latest.
         assert_eq!(watcher.history().finalized as i64, (turn - 5).max(0), "{turn}");
     }
     assert!(watcher.history().current_fields().is_some());
-    // Who comes later still is counted by what it names, and finalized at once.
+    // A write that is even later is counted by the fields that it names, and finalized immediately.
     let mut late = server.patch(95, "dave", mode("late"));
     late["responseObject"] = Value::Null;
     late["level"] = "Request".into();
@@ -269,11 +269,11 @@ fn records_are_finalized_once_late_writes_cannot_precede_them() {
 
 #[test]
 fn a_long_war_is_counted_completely_and_kept_partly() {
-    // The third write brings a value that is new; from the fourth on each takes a value back.
+    // The third write sets a new value; from the fourth on, each restores an earlier one.
     let mut slow = Watcher::new();
     long_war(&mut slow, 600, 1);
     assert_eq!(slow.wars(), ["Fields alice,bob 597 confirmed"]);
-    // 150 seconds and the latest may still be corrected; 64 more are shown.
+    // The writes of the last 150 seconds are not finalized; 64 more are kept for the timeline.
     assert_eq!((slow.history().finalized, slow.history().records.len()), (SHOWN_MAX, SHOWN_MAX + 151));
     let mut fast = Watcher::new();
     long_war(&mut fast, 600, 4);
@@ -312,7 +312,7 @@ fn a_lifted_pause_stays_lifted_after_late_writes() {
     watcher.state.resume(START + 70 * SECOND);
     assert_eq!(watcher.state.state(), State::Calm);
     watcher.see(late);
-    assert_eq!(watcher.state.state(), State::Calm, "what came late lies before the pause was lifted");
+    assert_eq!(watcher.state.state(), State::Calm, "the late write was made before the pause was lifted");
     // The buckets are full again: five retakes pass, the sixth is a thrashing event.
     let mut states = Vec::new();
     for turn in 14..20 {
@@ -356,7 +356,7 @@ fn a_war_continues_after_its_states_are_dropped() {
 
 #[test]
 fn the_history_continues_in_an_object_that_its_actor_replaces() {
-    // flux replaces the object each time it finds alice's value: deletes it and creates it with its own.
+    // Whenever flux finds alice's value, it deletes the object and creates it with its own value.
     let mut server = Server::new("RequestResponse");
     let mut events = vec![server.create(0, "flux", mode("f"))];
     for round in 1..5 {
@@ -367,7 +367,7 @@ fn the_history_continues_in_an_object_that_its_actor_replaces() {
     let watcher = Watcher::of(&events);
     let replacements: Vec<bool> =
         watcher.history().records().filter(|r| r.effect == Effect::Create).map(|r| r.is_replacement).collect();
-    assert_eq!(replacements, [false, false, true, true, true], "from the second time on");
+    assert_eq!(replacements, [false, false, true, true, true], "from the second replacement on");
     assert!(watcher.wars().iter().any(|war| war.starts_with("Fields alice,flux")), "{:?}", watcher.wars());
     let pods = Server { of: ("", "pods", "Pod"), ..Server::new("RequestResponse") };
     let mut server = pods;
@@ -391,7 +391,7 @@ fn records_show_which_webhook_changed_them() {
     let last = watcher.history().records().last().unwrap();
     assert!(last.is_admitted_by("webhook policy/policy.example.com") && !last.is_admitted_by("webhook other/x"));
     let paths = |changes: &[Change]| changes.iter().map(|change| change.path.to_string()).collect::<Vec<_>>();
-    assert_eq!(paths(&last.changes), ["data.other"], "what alice changed");
+    assert_eq!(paths(&last.changes), ["data.other"], "the changes of alice");
     let of_webhook = last.admission.as_ref().unwrap().by_webhook();
     assert_eq!(of_webhook.len(), 1, "one webhook");
     assert_eq!(of_webhook[0].1.iter().map(|c| c.path.to_string()).collect::<Vec<_>>(), ["data.mode", "data.more"]);
@@ -439,7 +439,7 @@ fn of_two_patches_with_one_revision_the_later_one_is_a_no_op() {
     assert_eq!(found[3], ("dave".to_owned(), 0, 1));
 }
 
-/// What a write is ordered by: revision, epoch, time, and whether the object was gone after it.
+/// Returns the order of a write.
 fn order(revision: u64, uid: u64, at: Micros, is_last: bool) -> WriteOrder {
     WriteOrder { revision, uid, at, is_last }
 }
@@ -475,11 +475,11 @@ const CONFIG_MAP: ObjectName<'_> = ObjectName { group: "", resource: "configmaps
 #[test]
 fn writes_are_ordered_by_revision_or_else_by_time() {
     let known = || of_records([modification(10, 0, 1), modification(14, 0, 3)]);
-    assert_eq!(known().position_for(&modification(12, 0, 9)), 1, "between two revisions, whatever its clock says");
-    assert_eq!(known().position_for(&modification(20, 0, 0)), 2, "after a smaller revision, whatever its clock says");
+    assert_eq!(known().position_for(&modification(12, 0, 9)), 1, "between two revisions, regardless of its time");
+    assert_eq!(known().position_for(&modification(20, 0, 0)), 2, "after a smaller revision, regardless of its time");
     assert_eq!(known().position_for(&modification(0, 0, 2)), 1, "without a revision, by time");
-    assert_eq!(known().position_for(&modification(0, 0, 3)), 2, "at the same time, behind");
-    // The last write has no revision, and is later by the clock.
+    assert_eq!(known().position_for(&modification(0, 0, 3)), 2, "after a write of the same time");
+    // The last write has no revision.
     let unknown_last = of_records([modification(10, 0, 1), modification(0, 0, 9)]);
     assert_eq!(unknown_last.position_for(&modification(20, 0, 5)), 1);
     assert_eq!(unknown_last.position_for(&modification(20, 0, 9)), 2);
@@ -495,9 +495,9 @@ fn of_two_writes_with_the_same_revision_the_earlier_one_is_first() {
 #[test]
 fn a_deletion_without_a_revision_follows_the_writes_of_its_epoch() {
     let history = of_records([modification(10, 1, 1), modification(20, 2, 2)]);
-    assert_eq!(history.position_for(&deletion(0, 1, 9)), 1, "before the next epoch, however late its clock");
-    assert_eq!(history.position_for(&deletion(0, 2, 0)), 2, "behind its own epoch, however early its clock");
-    assert_eq!(history.position_for(&deletion(0, 3, 9)), 2, "of an epoch of which nothing is known, by time");
+    assert_eq!(history.position_for(&deletion(0, 1, 9)), 1, "before the next epoch, regardless of its time");
+    assert_eq!(history.position_for(&deletion(0, 2, 0)), 2, "after its own epoch, regardless of its time");
+    assert_eq!(history.position_for(&deletion(0, 3, 9)), 2, "in an unknown epoch, by time");
 }
 
 #[test]
@@ -506,11 +506,11 @@ fn only_a_deletion_without_a_revision_may_have_to_be_moved() {
     assert_eq!(history.deletion_of(1), Some(2));
     assert_eq!(history.deletion_of(2), None, "another epoch");
     assert_eq!(of_records([deletion(12, 1, 3)]).deletion_of(1), None, "its revision is known");
-    assert_eq!(of_records([modification(0, 1, 3)]).deletion_of(1), None, "no deletion");
+    assert_eq!(of_records([modification(0, 1, 3)]).deletion_of(1), None, "not a deletion");
     assert_eq!(of_records([deletion(0, 0, 3)]).deletion_of(0), None, "the epoch is not known");
     let mut finalized = of_records([deletion(0, 1, 3)]);
     finalized.finalized = 1;
-    assert_eq!(finalized.deletion_of(1), None, "what is finalized stays");
+    assert_eq!(finalized.deletion_of(1), None, "finalized records are not moved");
 }
 
 #[test]
@@ -528,10 +528,10 @@ fn a_creation_up_to_ten_seconds_after_another_write_is_misplaced() {
     };
     assert!(is_misplaced(modification(0, 0, START), 0, START + 10 * SECOND));
     assert!(!is_misplaced(modification(0, 0, START), 0, START + 10 * SECOND + 1), "the clocks do not differ that much");
-    assert!(!is_misplaced(deletion(0, 0, START), 0, START + 1), "what was deleted may be created");
-    assert!(!is_misplaced(modification(0, 0, START), 14, START + 1), "its revision says where it belongs");
+    assert!(!is_misplaced(deletion(0, 0, START), 0, START + 1), "a deleted object can be created again");
+    assert!(!is_misplaced(modification(0, 0, START), 14, START + 1), "its revision determines its position");
     assert!(!of_records([bare(order(0, 0, START, false), Effect::Create)]).is_misplaced(0), "nothing is before it");
-    assert!(!of_records([modification(0, 0, START), modification(0, 0, START)]).is_misplaced(1), "no creation");
+    assert!(!of_records([modification(0, 0, START), modification(0, 0, START)]).is_misplaced(1), "not a creation");
 }
 
 #[test]
@@ -544,13 +544,13 @@ fn the_latest_write_is_kept_unfinalized_regardless_of_its_size() {
     let mut half = of_records([modification(10, 0, START), modification(12, 0, START)]);
     half.bytes = BYTES_MAX / 2;
     half.finalize();
-    assert_eq!(half.finalized, 0, "half as much may still be put in order");
+    assert_eq!(half.finalized, 0, "up to half of the maximum stays unfinalized");
     half.bytes += 1;
     half.finalize();
     assert_eq!(half.finalized, 1);
     let mut two = of_records([modification(10, 0, START), modification(12, 0, START)]);
     two.bytes = BYTES_MAX;
-    assert!(!two.is_too_long(), "as much as is kept");
+    assert!(!two.is_too_long(), "exactly the maximum");
     two.bytes = BYTES_MAX + 1;
     assert!(two.is_too_long());
     two.finalize();
@@ -566,7 +566,7 @@ fn a_write_before_finalized_records_is_finalized_immediately() {
     assert_eq!(history.finalized, 2);
     history.insert(modification(8, 0, START - SECOND), on);
     assert_eq!(history.finalized, 3);
-    assert!(history.records[0].is_blind, "what a change changed is not known any more");
+    assert!(history.records[0].is_blind, "it is no longer known what the write changed");
     let (intents, lists) = (Vec::new(), Vec::new());
     let evidence = Evidence::Intents { intents, level: EvidenceLevel::Field, is_apply: false, lists, unresolved: None };
     let client = Arc::new(Client::named("alice"));
@@ -575,7 +575,7 @@ fn a_write_before_finalized_records_is_finalized_immediately() {
         Record::new(between, client, Verb::Patch, Effect::Modify, Part::Main, EvidenceLevel::Field, evidence),
         on,
     );
-    assert!(history.records[0].is_blind, "also where it says what it names");
+    assert!(history.records[0].is_blind, "even if the write names its fields");
     history.insert(bare(order(6, 0, START - 2 * SECOND, false), Effect::Create), on);
     assert_eq!(history.finalized, 5);
     assert!(!history.records[0].is_blind, "a creation changes nothing");
@@ -616,10 +616,10 @@ fn the_bytes_of_a_history_include_its_analysis() {
     let mut watcher = Watcher::of(&[server.create(0, "carol", mode("zero")), server.patch(5, "bob", mode("b"))]);
     watcher.see(&server.patch(10, "alice", mode("a")));
     let history = watcher.history();
-    // All are kept, and nothing is finalized: the base is empty.
+    // All records are kept, and none is finalized: the base is empty.
     assert!(history.finalized_fields.is_none());
     assert_eq!(history.bytes(), history.bytes + history.live.bytes() + Analysis::default().bytes() / 2);
-    // Ten minutes later the earlier ones are finalized, and the state after them is kept by itself.
+    // Ten minutes later, the earlier records are finalized, and the state after them is kept separately.
     watcher.see(&server.patch(610, "bob", mode("b")));
     let history = watcher.history();
     let finalized_fields = history.finalized_fields.as_ref().expect("the state after alice's write").bytes();
@@ -652,7 +652,7 @@ fn a_lifted_pause_stays_lifted_when_records_are_dropped() {
     // The next write, at 65 s, is a retake with full buckets.
     watcher.see(&fast_war("RequestResponse", 13)[13]);
     assert_eq!(watcher.state.state(), State::Contested);
-    // It folds in behind the resumption, and so does nobody who comes before.
+    // Dropping the records again does not change the state.
     watcher.state.drop_history();
     assert_eq!(watcher.state.state(), State::Contested);
 }
@@ -673,7 +673,7 @@ fn the_lifting_of_a_pause_is_folded_in_before_later_writes() {
     let mut history = of_records([]);
     history.resumed = Some(START + 5);
     history.fold_into_base(modification(10, 0, START + 4), on);
-    assert_eq!(history.resumed, Some(START + 5), "that write was before");
+    assert_eq!(history.resumed, Some(START + 5), "the write precedes the lifting of the pause");
     history.fold_into_base(modification(12, 0, START + 5), on);
     assert_eq!(history.resumed, None);
 }
@@ -684,7 +684,7 @@ fn updates_of_one_revision_that_all_change_something_are_ordered_by_time() {
     let created = server.create(0, "carol", mode("zero"));
     let first = server.patch(5, "bob", mode("b"));
     let update = |second, who, value| server.clone().update(second, who, mode(value));
-    // erin asks for what alice asked for, which was not there before.
+    // erin requests the same value as alice, which differs from the state before.
     let (x, y, again) = (update(10, "alice", "x"), update(11, "dave", "y"), update(12, "erin", "x"));
     for arrival in [[&x, &y, &again], [&again, &y, &x], [&y, &again, &x]] {
         let mut watcher = Watcher::of([&created, &first]);
@@ -703,7 +703,7 @@ fn a_write_is_counted_once_if_a_rival_is_inserted_before_it() {
         server.patch(5, "bob", mode("b")),
         server.clone().update(10, "alice", mode("a")),
     ]);
-    // Of the same revision; it changes nothing, so it came before alice's.
+    // dave's update of the same revision changes nothing, so it precedes alice's.
     watcher.see(&server.clone().update(12, "dave", mode("b")));
     assert_eq!(watcher.contested(), ["data.mode 1/1"]);
     let counts: Vec<_> = watcher.analysis().contested_fields()[0]
@@ -742,18 +742,18 @@ fn a_deadline_is_returned_if_it_is_earlier_or_the_last_one_has_passed() {
         watcher.see(&event);
         deadlines.extend(watcher.new_deadline().map(|second| (watcher.history().records().count(), second)));
     }
-    // What is contested calms an hour after the first retake, which was the fourth write of all. What is sustained subsides ten
-    // minutes after the last retake: the first one with that state was the eleventh write, at 50 s.
+    // A contested object becomes calm an hour after the first retake, which is the fourth write. A sustained war
+    // subsides ten minutes after the last retake; it is first sustained with the eleventh write, at 50 s.
     assert_eq!(deadlines, [(4, 15 + 3600), (11, 50 + 600)]);
     watcher.advance(649);
-    assert_eq!(watcher.new_deadline(), None, "it has not passed");
+    assert_eq!(watcher.new_deadline(), None, "the deadline has not passed");
     watcher.advance(650);
-    assert_eq!(watcher.new_deadline(), Some(660), "there were two retakes more");
+    assert_eq!(watcher.new_deadline(), Some(660), "there were two more retakes");
     assert_eq!(watcher.new_deadline(), None);
     watcher.advance(660);
     assert_eq!(watcher.new_deadline(), Some(1260));
     watcher.advance(1260);
-    assert_eq!(watcher.new_deadline(), None, "it is calm");
+    assert_eq!(watcher.new_deadline(), None, "the object is calm");
 }
 
 #[test]
@@ -763,7 +763,7 @@ fn a_late_write_counts_at_its_own_time() {
         let mut watcher = Watcher::of(&events[..13]);
         assert_eq!(watcher.advance(now), [state_change(State::Sustained, State::Subsiding, 660)]);
         let told = watcher.see_at(now, &events[13]).transitions;
-        // It was written at 65 s, and so the war subsides at 665 s.
+        // The write was made at 65 s, so the war subsides at 665 s.
         let is_sustained = now < 665;
         let expected = is_sustained.then(|| state_change(State::Subsiding, State::Sustained, 65));
         assert_eq!(told, Vec::from_iter(expected), "{now}");

@@ -24,15 +24,15 @@ fn consecutive_no_ops_are_a_hot_loop() {
 #[test]
 fn more_than_sixty_a_minute_is_a_hot_loop() {
     assert!(!hot((0..200).map(|i| i * 1_000), false));
-    assert!(hot((0..700).map(|i| i * 900), false), "67 a minute, once the burst is used up");
+    assert!(hot((0..700).map(|i| i * 900), false), "67 a minute exceed the limit once the burst is used up");
     assert!(hot((0..62).map(|i| i * 10), false));
-    assert!(!hot((0..60).map(|i| i * 10), false), "a burst");
+    assert!(!hot((0..60).map(|i| i * 10), false), "sixty at once are allowed");
 }
 
 use crate::detect::tests::{SECOND, START, Server, attributed};
 use serde_json::{Value, json};
 
-/// Counts these writes, each at its millisecond.
+/// Counts these writes, each at this time in milliseconds.
 fn seen_of(events: &[(&Value, u32, bool)]) -> WriterStats {
     let mut seen = WriterStats::new(Arc::new(Client::named("a")), Part::Main);
     for (event, ms, is_no_op) in events {
@@ -69,11 +69,15 @@ fn a_discounted_write_is_a_no_op() {
     let life = life();
     let mut seen = seen_of(&life.each_ref().map(|event| (event, 1_000, false)));
     seen.discount();
-    assert_eq!((seen.verbs()[3].1, seen.writes(), seen.no_ops), (0, 5, 1), "the last of the verbs first");
+    assert_eq!(
+        (seen.verbs()[3].1, seen.writes(), seen.no_ops),
+        (0, 5, 1),
+        "the verbs are discounted from the last to the first"
+    );
     for _ in 0..9 {
         seen.discount();
     }
-    assert_eq!((seen.writes(), seen.no_ops), (0, 6), "what is not there is not taken back");
+    assert_eq!((seen.writes(), seen.no_ops), (0, 6), "no more than the counted writes are discounted");
 }
 
 #[test]
@@ -92,7 +96,7 @@ fn times_are_relative_to_the_objects_base() {
     let [_, update, patch, ..] = life();
     let at = |ms: i64| START + ms * 1_000;
     let seen = seen_of(&[(&update, 5_000, false), (&patch, 2_000, false), (&patch, 9_000, true)]);
-    assert_eq!(seen.span(START), (at(2_000), at(5_000)), "a late one came first");
+    assert_eq!(seen.span(START), (at(2_000), at(5_000)), "the late write is the first one");
     assert_eq!(seen.activity(START), (at(2_000), at(9_000)), "a no-op is activity");
     let no_ops = seen_of(&[(&update, 5_000, true), (&update, 3_000, true), (&update, 4_000, true)]);
     assert_eq!((no_ops.span(START), no_ops.no_ops, no_ops.writes()), ((at(3_000), at(5_000)), 3, 0));
@@ -116,7 +120,7 @@ fn the_latest_finalized_write_is_remembered() {
 #[test]
 fn a_request_more_than_a_minute_late_does_not_count_towards_the_rate() {
     let burst = |late: u32| {
-        // Sixty in a row fill the bucket; one more would be too many.
+        // Sixty in a row empty the bucket; one more exceeds the rate.
         hot((0..60).map(|i| 100_000 + i * 10).chain([100_590 - late]), false)
     };
     assert!(burst(0) && burst(60_000));

@@ -11,7 +11,7 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 use crate::query::views::{Filter, Matched};
 
-/// Candidates that are named.
+/// Maximum number of values that a message suggests.
 const CANDIDATES: usize = 3;
 /// Maximum number of values of one criterion that are collected and compared. There can be a million objects, and more
 /// values would take too much memory and time for one query.

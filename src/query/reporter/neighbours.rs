@@ -13,7 +13,7 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 use crate::query::views::{Dependent, Object, War};
 
-/// A writer of an owned object is listed as following a war only after this number of writes. Fewer may be coincidence.
+/// Minimum number of writes to an owned object for it to be listed as a dependent. Fewer may be a coincidence.
 const DEPENDENT_WRITES_MIN: u32 = 6;
 
 /// Adds to the wars what related objects show: dependents, and an autoscaler that is a party.

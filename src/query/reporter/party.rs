@@ -9,7 +9,7 @@ use crate::detect::object::ObjectState;
 use crate::detect::war::PartyTally;
 use crate::query::views::Party;
 
-/// Returns what the actor, or the webhook, `label` did to an object; `share` is its share of a war.
+/// Returns the view of the actor or webhook with the name `label`; `share` is its share of a war.
 pub(super) fn of(classes: &ActorClassifier, label: &str, state: &ObjectState, share: Option<PartyTally>) -> Party {
     let share = share.unwrap_or_default();
     let mut party = Party {

@@ -8,7 +8,7 @@ use crate::detect::remedy::{self, ContestedField, Facts};
 use crate::query::views::{Field, Object, Party, Remedy, Value};
 
 /// Returns the remedies for a war, the best first, and the command that shows whether it is over.
-#[expect(clippy::too_many_arguments, reason = "a war has this many sides")]
+#[expect(clippy::too_many_arguments, reason = "remedies depend on all of these")]
 pub(super) fn of<'f>(
     classes: &ActorClassifier,
     object: &Object,
@@ -21,7 +21,7 @@ pub(super) fn of<'f>(
 ) -> (Vec<Remedy>, String) {
     let wanted =
         |value: &'f Value| remedy::Wanted { actor: &value.actor, value: (!value.absent).then(|| value.value.clone()) };
-    // A remedy leaves a field alone that was contested in an earlier object of this name, and is not in this one.
+    // Leave out fields that were contested only in an earlier object of the same name, unless all fields were.
     let is_outdated = |field: &Field| state.history().is_some_and(|h| h.analysis().is_outdated(&field.path));
     let is_all_outdated = fields.iter().all(is_outdated);
     let is_meant = |field: &&Field| !field.path.starts_with('(') && (is_all_outdated || !is_outdated(field));

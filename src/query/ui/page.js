@@ -91,20 +91,20 @@ function findings(flapping, hotLoops, contention) {
       flapping.map((f) => [link(f.object), short(f.actor), f.by, f.message, `${f.accepted}`, `${f.rejected}`]), [4, 5]),
     section("Hot loops", ["object", "actor", "writes", "no-ops", "per minute"],
       hotLoops.map((h) => [link(h.object), short(h.actor), `${h.writes}`, `${h.no_ops}`, h.per_minute?.toFixed(1) ?? ""]), [2, 3, 4]),
-    section("Contention", ["object", "stale writes", "rejected applies", "losers (times)"],
+    section("Contention", ["object", "stale writes", "rejected applies", "actors (conflicts)"],
       contention.map((c) => [link(c.object), `${c.stale}`, `${c.apply_conflicts}`,
         c.parties.filter((p) => p.conflicts).map((p) => `${short(p.actor)} (${p.conflicts})`).join(", ")]), [1, 2]),
   ];
 }
 
-// Whether nothing, or not everything, was looked at, so that an answer without wars means nothing.
+// Whether the input is missing or incomplete, so that an answer without wars does not mean that there are none.
 const isBlocked = (coverage) =>
   (coverage.problems ?? []).some((p) => ["no_match", "no_events", "incomplete_input"].includes(p.kind));
 
-// Shows why the answer may be empty although there is a war.
+// Shows the reasons why the answer may miss a war.
 const problems = (coverage) => (coverage.problems ?? []).map((p) =>
   el("p", { class: "problem" }, el("strong", {}, `${PROBLEMS[p.kind] ?? "Incomplete"}: `), p.message));
-const PROBLEMS = { no_match: "Nothing was looked at", no_events: "Nothing was looked at", stale_events: "Out of date" };
+const PROBLEMS = { no_match: "Nothing was checked", no_events: "Nothing was checked", stale_events: "Out of date" };
 
 const nothing = (matched) => `${plural(matched.writes, "write")} to ${plural(matched.objects, "object")}. No actor retakes a field from another one.`;
 
@@ -276,7 +276,7 @@ async function refresh() {
     status.className = main.className = "";
   } catch (error) {
     // Keep the last answer on the page, marked as outdated.
-    status.textContent = plain(`error: ${error.message}` + (last ? `; what is shown is as of ${asOf}` : ""));
+    status.textContent = plain(`error: ${error.message}` + (last ? `; the data are as of ${asOf}` : ""));
     status.className = "bad";
     main.className = "outdated";
   }

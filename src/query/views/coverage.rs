@@ -8,8 +8,8 @@ use crate::audit::event::Micros;
 use crate::pipeline::stats::{Counters, Stats};
 use crate::pipeline::{TimeRange, coverage};
 
-/// Time without events after which a server says so. Reads count as events, and the components of a cluster renew Leases
-/// every few seconds, so that only a log without reads and Leases is silent for so long.
+/// Time without events after which a server reports a problem. Reads count as events, and the components of a cluster
+/// renew Leases every few seconds, so only a log without reads and Leases is silent for that long.
 const STALE_AFTER: Micros = 5 * 60 * 1_000_000;
 /// Time without events after which a source is believed to be gone for good, as when a control plane node is replaced.
 const GONE_AFTER: Micros = 24 * 3600 * 1_000_000;
@@ -142,7 +142,7 @@ pub struct StatsView {
 // === impl ProblemKind ===
 
 impl ProblemKind {
-    /// Whether nothing, or not everything, was looked at, so that an answer without wars means nothing.
+    /// Whether the input is missing or incomplete, so that an answer without wars does not mean that there are none.
     pub fn is_blocking(self) -> bool {
         matches!(self, ProblemKind::NoMatch | ProblemKind::NoEvents | ProblemKind::IncompleteInput)
     }
@@ -150,7 +150,7 @@ impl ProblemKind {
     /// Returns the word before the message.
     pub fn title(self) -> &'static str {
         match self {
-            ProblemKind::NoMatch | ProblemKind::NoEvents => "Nothing was looked at",
+            ProblemKind::NoMatch | ProblemKind::NoEvents => "Nothing was checked",
             ProblemKind::LateStart
             | ProblemKind::IncompleteInput
             | ProblemKind::SkippedEvents
@@ -221,7 +221,7 @@ impl Coverage {
         self
     }
 
-    /// Whether nothing, or not everything, was looked at, so that an answer without wars means nothing.
+    /// Whether the input is missing or incomplete, so that an answer without wars does not mean that there are none.
     pub fn is_incomplete(&self) -> bool {
         self.problems.iter().any(|problem| problem.kind.is_blocking())
     }

@@ -52,7 +52,7 @@ fn is_none(count: &u64) -> bool {
     *count == 0
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
 fn is_zero(count: &usize) -> bool {
     *count == 0
 }
@@ -77,7 +77,7 @@ impl Report {
             && self.cooperation.is_empty())
     }
 
-    /// Sorts wars by severity, those that go on first, and everything else by object.
+    /// Sorts wars by severity, ongoing ones first, and everything else by object.
     pub(in crate::query) fn sort(&mut self) {
         self.wars.sort_by(|a, b| {
             let rank = |w: &War| (w.is_ongoing(), w.confidence, w.thrashing_events, w.retakes);

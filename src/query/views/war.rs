@@ -27,7 +27,7 @@ pub struct War {
     /// What indicates this cause, and what is not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
-    /// The time of the first write that was taken back.
+    /// When the present run of retakes began: when the party of the first retake had written before it.
     #[serde(with = "time")]
     #[schemars(with = "jiff::Timestamp")]
     pub since: Micros,
@@ -185,7 +185,7 @@ impl War {
         self.thrashing_events > 0 && !self.is_undecided()
     }
 
-    /// Whether it goes on or may resume, as far as the events say.
+    /// Whether it is ongoing or may resume, as far as the events show.
     pub fn is_ongoing(&self) -> bool {
         self.deleted.is_none() && self.state != State::Calm
     }

@@ -1,4 +1,4 @@
-//! What the bodies of each kind of request tell.
+//! The evidence in the bodies of each kind of request.
 
 use super::*;
 use crate::detect::tests::{Server, attributed};
@@ -21,7 +21,7 @@ fn bodies<'a>(like: Bodies<'a>, request: &'a str) -> Bodies<'a> {
     Bodies { request: Some(request.as_bytes()), ..like }
 }
 
-/// What is told, in a line: the kind of evidence, the fields with what is wanted, the lists that are given whole.
+/// Describes the evidence in one line: its kind, the requested fields and values, and the replaced lists.
 fn told(bodies: Bodies<'_>) -> String {
     let text = |intent: &Intent| match intent {
         Intent::Set(value) => value.text().unwrap_or("(hidden)").to_owned(),
@@ -62,7 +62,7 @@ fn a_patch_names_its_fields_and_a_whole_body_names_all() {
     assert_eq!(told(CONFIG), "none");
     let options =
         Bodies { verb: Verb::Delete, effect: Effect::Delete, ..bodies(CONFIG, r#"{"kind":"DeleteOptions"}"#) };
-    assert_eq!(told(options), "none", "a deletion's options are no object");
+    assert_eq!(told(options), "none", "the options of a deletion are not an object");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_scale_represents_the_replicas_field_or_that_of_a_custom_resource() {
     assert_eq!(told(of(WIDGET)), "named Field unresolved:  lists []");
     let stored: &[u8] = br#"{"kind":"Scale","spec":{"replicas":4}}"#;
     let answered = Bodies { response: Some(stored), ..of(deployment) };
-    assert_eq!(told(answered), "named Value: spec.replicas=4 lists []", "what was stored");
+    assert_eq!(told(answered), "named Value: spec.replicas=4 lists []", "the stored value");
     let binding = r#"{"target":{"kind":"Node","name":"n1"}}"#;
     let pod = Bodies { resource: "pods", shape: Shape::Binding, verb: Verb::Create, ..bodies(CONFIG, binding) };
     assert_eq!(told(pod), r#"named Field: spec.nodeName="n1" lists []"#);
@@ -128,7 +128,7 @@ fn the_scale_field_of_a_custom_resource_is_the_usual_or_only_number() {
     assert_eq!(of(r#"{"other":7,"size":2}"#), "spec.size");
     assert_eq!(of(r#"{"other":7,"pool":{"nodeCount":2}}"#), "spec.pool.nodeCount");
     assert_eq!(of(r#"{"workers":2}"#), "spec.workers", "the only number");
-    assert_eq!(of(r#"{"a":2,"b":3}"#), "spec.replicas", "there are two");
+    assert_eq!(of(r#"{"a":2,"b":3}"#), "spec.replicas", "two numbers are ambiguous");
     assert_eq!(of(r#"{"a":"text"}"#), "spec.replicas");
 }
 
@@ -150,7 +150,7 @@ fn only_requested_changes_belong_to_the_requester() {
     let changes = ["spec.a.deep", "spec.b", "spec.list[x]", "spec.other"].map(|path| change(path, Some("1")));
     assert_eq!(of(&requested, &changes), ["spec.a.deep", "spec.b", "spec.list[x]"]);
     assert_eq!(of(&requested, &changes[3..]), ["spec.other"], "if none of them was requested, all are returned");
-    assert_eq!(of(&PatchIntent::default(), &changes).len(), 4, "a full body asks for all");
+    assert_eq!(of(&PatchIntent::default(), &changes).len(), 4, "a full body requests all fields");
     let gone = [change("spec.a", Some("1")), change("spec.gone", None)];
     assert_eq!(of(&requested, &gone), ["spec.a"]);
     let apply = PatchIntent { removes_unnamed: true, ..requested.clone() };
@@ -172,7 +172,7 @@ fn without_a_state_before_the_named_fields_are_assumed_changed() {
     assert_eq!(of(&requested, Part::Main), ["spec.a=1"]);
     assert_eq!(of(&requested, Part::Status), ["status.b=2"]);
     let apply = PatchIntent { is_apply: true, ..requested };
-    assert_eq!(of(&apply, Part::Main), [""; 0], "an apply repeats what it ever wanted");
+    assert_eq!(of(&apply, Part::Main), [""; 0], "an apply also repeats unchanged fields");
 }
 
 #[test]
@@ -190,13 +190,13 @@ fn the_bytes_of_evidence_are_those_of_its_intents() {
     let patch = r#"[{"op":"replace","path":"/data/a","value":"1"}]"#;
     let evidence = bodies(CONFIG, patch).evidence(None);
     let Evidence::Intents { intents, unresolved: Some(Unresolved::JsonPatch(_)), .. } = &evidence else {
-        panic!("a patch")
+        panic!("not a patch")
     };
     assert_eq!(evidence.bytes(), of_named(intents) + patch.len(), "the patch is kept");
     let stored: &[u8] = br#"{"data":{"a":"1","c":"3"}}"#;
     let both = Bodies { shape: Shape::Whole, response: Some(stored), ..bodies(CONFIG, r#"{"data":{"a":"1"}}"#) };
     let evidence = both.evidence(None);
-    let Evidence::Whole { fields, requested, .. } = &evidence else { panic!("a full body") };
+    let Evidence::Whole { fields, requested, .. } = &evidence else { panic!("not a full body") };
     assert_eq!(evidence.bytes(), fields.bytes() + of_named(requested.intents()));
     assert!(of_named(requested.intents()) > 0);
 }
@@ -236,7 +236,7 @@ fn the_subresource_determines_the_shape_of_the_bodies() {
     assert_eq!(shape("Request", "binding"), Shape::Binding);
     assert_eq!(shape("Request", ""), Shape::Object);
     assert_eq!(shape("RequestResponse", ""), Shape::Whole);
-    assert_eq!(shape("RequestResponse", "status"), Shape::Whole, "the answer is the whole object");
+    assert_eq!(shape("RequestResponse", "status"), Shape::Whole, "the response is the whole object");
 }
 
 #[test]
