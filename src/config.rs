@@ -4,12 +4,12 @@
 //! The doc comments of the configuration types are user documentation: docs/configuration.md is generated from them.
 
 mod enforce;
-mod keys;
 mod limits;
 mod listeners;
 mod load;
 mod overlay;
 mod units;
+mod unknown_keys;
 mod validate;
 
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub use self::units::{Bytes, Duration};
 
 use crate::detect::actor_class::{ActorClass, ActorClassifier, ActorRule, HONOURING, Role};
 use crate::detect::cooperation::{self, CooperationRules};
-use crate::detect::policy::{Limits, Override, Policy};
+use crate::detect::policy::{CountedUndecided, Limits, Override, Policy};
 use crate::journal::committer::{LOOK_EVERY, OnFailure, Settings};
 use crate::journal::disk::Disk;
 use crate::journal::replay;
@@ -57,7 +57,7 @@ pub struct Config {
     pub redact_values: bool,
     /// Limits on memory.
     pub bounds: BoundsConfig,
-    /// Limits on the number of metric series.
+    /// What is counted in metrics, and limits on the number of series.
     pub metrics: Metrics,
     /// What editwar writes to the cluster.
     pub enforce: Enforce,
@@ -147,7 +147,7 @@ pub struct BoundsConfig {
     pub max_memory: Option<Bytes>,
 }
 
-/// Limits on metrics.
+/// What is counted, and limits on the number of series.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
@@ -157,6 +157,22 @@ pub struct Metrics {
     pub max_actors_per_object: usize,
     /// Time without a change after which series are removed.
     pub series_ttl: Duration,
+    /// Which undecided wars are counted as thrashing. At audit level Metadata, it is not known whether the actors of such
+    /// a war write the same fields.
+    pub count_undecided: CountUndecided,
+}
+
+/// Which undecided wars are counted as thrashing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CountUndecided {
+    /// Those in which one of `platform.pause_aware_actors` takes part.
+    #[default]
+    PauseAware,
+    /// All.
+    Always,
+    /// None.
+    Never,
 }
 
 /// Logs that editwar reads as they are written, if kube-apiserver cannot post to a webhook.
@@ -199,7 +215,12 @@ impl Config {
             excess: rule.excess.clone(),
         });
         let cooperations = Arc::new(CooperationRules::with(rows.collect(), &self.cooperation.disabled));
-        let defaults = Limits { redacts: self.redact_values, cooperations, ..Limits::default() };
+        let counted_undecided = match self.metrics.count_undecided {
+            CountUndecided::PauseAware => CountedUndecided::Of(self.platform.pause_aware_actors.clone().into()),
+            CountUndecided::Always => CountedUndecided::Always,
+            CountUndecided::Never => CountedUndecided::Never,
+        };
+        let defaults = Limits { redacts: self.redact_values, cooperations, counted_undecided, ..Limits::default() };
         let limits = self.limits.over(&defaults);
         let overrides = self.overrides.iter().map(|o| Override {
             resource: o.resource.clone(),
@@ -292,6 +313,7 @@ impl Default for Metrics {
             max_objects: 500,
             max_actors_per_object: 8,
             series_ttl: Duration(std::time::Duration::from_secs(24 * 3600)),
+            count_undecided: CountUndecided::default(),
         }
     }
 }

@@ -248,6 +248,6 @@ mod tests {
         assert!(completed(&[""]).contains(&"wars".to_owned()));
         assert_eq!(completed(&["setup", "cer"]), ["certs"]);
         assert_eq!(completed(&["wars", "--kubec"]), ["--kubeconfig"]);
-        assert_eq!(completed(&["wars", "-o", "j"]), ["json"]);
+        assert_eq!(completed(&["wars", "-o", "j"]), ["json", "jsonl"]);
     }
 }

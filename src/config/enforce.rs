@@ -1,4 +1,4 @@
-//! What editwar writes to the cluster.
+//! The section `enforce`: what editwar writes to the cluster.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;

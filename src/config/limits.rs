@@ -1,4 +1,4 @@
-//! What counts as a war.
+//! The sections `limits` and `overrides`: what counts as a war. The defaults are in `detect::policy`.
 
 use std::num::NonZeroU32;
 
@@ -109,6 +109,7 @@ impl LimitsConfig {
             redacts: base.redacts,
             own: base.own.clone(),
             cooperations: base.cooperations.clone(),
+            counted_undecided: base.counted_undecided.clone(),
         }
     }
 }

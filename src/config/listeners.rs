@@ -1,4 +1,4 @@
-//! The listeners, and the rights of their clients.
+//! The sections `webhook` and `admin`: addresses, TLS, limits of requests, and the rights of clients.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

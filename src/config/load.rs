@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_path_to_error::Path as KeyPath;
 use serde_yaml_ng::{Mapping, Value};
 
-use super::{Config, Overlay, keys};
+use super::{Config, Overlay, unknown_keys};
 
 /// Prefix of environment variables that set a key: `EDITWAR_LIMITS__QUIET_PERIOD=5m` sets `limits.quiet_period`. A
 /// variable for a key in a section contains two underscores; keys outside of sections are listed below. Other variables
@@ -166,7 +166,7 @@ impl Layers {
             },
         };
         let location = location.map(|location| format!(" ({location})")).unwrap_or_default();
-        let message = match keys::Unknown::at(path) {
+        let message = match unknown_keys::Unknown::at(path) {
             Some(unknown) => format!("unknown key `{key}`{location}: {unknown}"),
             None if path.iter().next().is_none() => format!("{}{location}", error.inner()),
             None => format!("{key}: {}{location}", error.inner()),

@@ -349,8 +349,8 @@ impl Analysis {
             is_pausable: scope != Scope::Override || author.client.class != ActorClass::Person,
         };
         let is_thrashing = self.wars.count_retake(id, &counted, limits);
-        let is_decided = self.wars.get(id).is_some_and(|war| war.confidence.is_decided());
-        (is_thrashing && is_decided).then(|| retake.party.clone())
+        let is_counted = |war: &War| war.confidence.is_decided() || limits.counted_undecided.includes(&war.parties);
+        (is_thrashing && self.wars.get(id).is_some_and(is_counted)).then(|| retake.party.clone())
     }
 
     /// Returns the number of changed fields that are not tracked.

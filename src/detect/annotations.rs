@@ -1,7 +1,7 @@
 //! The annotations by which people and editwar ask reconcilers not to write an object.
 
-/// The prefix of the annotations of virt-platform-autopilot, which compatible reconcilers honour. The names below begin
-/// with it.
+/// The prefix of the annotations of virt-platform-autopilot, which compatible reconcilers honour. The names below repeat
+/// it.
 pub const PREFIX: &str = "platform.kubevirt.io/";
 /// Set to `true`: reconcilers that honour it do not write the object.
 pub const PAUSED: &str = "platform.kubevirt.io/reconcile-paused";

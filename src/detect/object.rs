@@ -69,7 +69,7 @@ pub struct Observed {
     pub is_no_op: bool,
     /// Whether the write has bodies that cannot be parsed.
     pub is_unreadable: bool,
-    /// New thrashing events by party, of wars whose fields are known.
+    /// New thrashing events by party, of wars whose fields are known and of undecided wars that the limits include.
     pub thrashing_events: ThrashingCounts,
     /// State changes, at [`Confidence::Probable`]: those that were due before the write, then that of the write.
     pub transitions: Vec<StateChange>,

@@ -12,6 +12,7 @@ use super::cooperation::CooperationRules;
 use super::resource_kind;
 use super::write::ObjectName;
 use crate::audit::event::Micros;
+use crate::util::glob::is_match;
 
 const SECOND: Micros = 1_000_000;
 
@@ -43,6 +44,20 @@ pub struct Limits {
     pub own: Option<Arc<str>>,
     /// Actors that write the same field by design.
     pub cooperations: Arc<CooperationRules>,
+    /// Which undecided wars raise the thrashing counters.
+    pub counted_undecided: CountedUndecided,
+}
+
+/// Which undecided wars raise the thrashing counters: those whose parties write the same part of an object alternately,
+/// but perhaps different fields of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CountedUndecided {
+    /// None.
+    Never,
+    /// Those with a party whose name matches one of these patterns.
+    Of(Arc<[String]>),
+    /// All.
+    Always,
 }
 
 /// The limits for one object, with its resource.
@@ -130,6 +145,7 @@ impl Default for Limits {
             redacts: false,
             own: None,
             cooperations: Arc::default(),
+            counted_undecided: CountedUndecided::Never,
         }
     }
 }
@@ -160,6 +176,26 @@ impl<'l> ObjectLimits<'l> {
     pub fn is(&self, group: &str, resource: &str) -> bool {
         self.group == group && self.resource == resource
     }
+}
+
+// === impl CountedUndecided ===
+
+impl CountedUndecided {
+    /// Whether an undecided war between these parties is counted.
+    pub(super) fn includes(&self, parties: &[Arc<str>]) -> bool {
+        match self {
+            CountedUndecided::Never => false,
+            CountedUndecided::Of(patterns) => {
+                parties.iter().any(|party| patterns.iter().any(|pattern| is_match(pattern, account(party))))
+            }
+            CountedUndecided::Always => true,
+        }
+    }
+}
+
+/// Returns the account of a party that is named `account via tool`.
+fn account(party: &str) -> &str {
+    party.split_once(" via ").map_or(party, |(account, _)| account)
 }
 
 // === impl Policy ===

@@ -1,4 +1,4 @@
-//! Leader election: only the replica that holds the Lease acts.
+//! The Lease: its duration and its margins, and one attempt to acquire, renew or release it.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! The journal's thread: commits groups of writes to the store, checks its health, and reopens it after failures.
+//! The journal's thread: commits groups of writes to the store, checks its health, and reopens it after failures. Handles
+//! writes that cannot be stored, for example because the disk is full, as `on_failure` says.
 
 use std::mem::Discriminant;
 use std::sync::Arc;

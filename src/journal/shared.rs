@@ -1,4 +1,5 @@
-//! Types that the journal and its thread share: settings, queued writes, and the published state.
+//! Types that the journal and its thread share: settings with `on_failure`, queued writes, the published state, and the
+//! metrics.
 
 use std::path::PathBuf;
 use std::sync::Mutex;

@@ -1,7 +1,9 @@
 //! Prometheus metrics: the names of virt-platform-autopilot's runbook (`virt_platform_…`), and `editwar_…` for the
 //! pipeline itself. The number of series is bounded.
 //!
-//! To add a metric, add a field to [`Metrics`], create it in [`Metrics::new`], and add a row to `docs/metrics.md`.
+//! To add a metric, add a field to [`Metrics`], create it in [`Metrics::new`], and add a row to `docs/metrics.md`. A part
+//! of the server that counts by itself registers its metrics with [`Metrics::register`], as the journal does in
+//! `journal/shared.rs`.
 
 mod thrashing;
 
@@ -15,8 +17,10 @@ pub use self::thrashing::SeriesLimits;
 use self::thrashing::{ThrashingCollector, ThrashingCounters};
 use super::golden_state_metrics::GoldenStateMetrics;
 use crate::audit::decode::Malformed;
+use crate::detect::assessment::{Assessment, WarAssessment};
+use crate::detect::object::ObjectState;
 use crate::detect::resource_kind;
-use crate::detect::verdict::State;
+use crate::detect::verdict::{Confidence, State};
 use crate::escape;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
@@ -49,6 +53,7 @@ pub struct Metrics {
     /// Changes of the states of wars, by the new state.
     pub transitions: IntCounterVec,
     objects: IntGauge,
+    undecided: IntGauge,
     latest: IntGauge,
     lag: prometheus::Gauge,
     thrashing: Arc<ThrashingCounters>,
@@ -155,6 +160,10 @@ impl Metrics {
                 &registry,
                 prometheus::IntCounter::new("editwar_evicted_objects_total", "Objects evicted from memory.")
                     .expect("valid"),
+            ),
+            undecided: gauge(
+                "editwar_undecided_objects",
+                "Objects that several actors write alternately, although it is not known whether they write the same fields.",
             ),
             objects: gauge("editwar_tracked_objects", "Objects with at least one known writer."),
             latest: gauge(
@@ -279,12 +288,22 @@ impl Metrics {
             counter.inc_by(now.saturating_sub(counter.get()));
         }
         self.objects.set(stats.counters.objects as i64);
+        let is_counted =
+            |war: &WarAssessment<'_>| war.is_thrashing() && war.is_ongoing() && !war.confidence.is_decided();
+        let undecided = pipeline.table().select(|_, state| Assessment::of(state).wars().any(is_counted).then_some(()));
+        self.undecided.set(undecided.len() as i64);
         if let Some(latest) = pipeline.latest() {
             self.latest.set(latest / 1_000_000);
             self.lag.set(((now_seconds - latest as f64 / 1e6) * 1e3).round() / 1e3);
         }
         *last_stats = stats;
         self.thrashing.expire(Instant::now());
+        let over = |state: &ObjectState| {
+            let assessment = Assessment::of(state);
+            let worst = assessment.worst(Confidence::Probable).or(assessment.wars().next());
+            worst.filter(|war| war.is_thrashing() && war.is_ongoing()).map(WarAssessment::over)
+        };
+        self.thrashing.describe(|key| pipeline.table().with(key, over).flatten());
     }
 }
 

@@ -288,6 +288,30 @@ fn recorded_webhook_batches_give_the_verdict_and_its_metrics() {
 }
 
 #[test]
+fn undecided_wars_are_counted_only_if_a_pause_aware_actor_takes_part() {
+    let thrashing = |server: &Server| {
+        server.metric(r#"virt_platform_thrashing_total{kind="Deployment",name="web",namespace="shop"}"#)
+    };
+    let post = |recording: &str, settings: &[&str]| {
+        let server = Server::start(settings);
+        server.post_log(recording);
+        util::until("the events are counted", || server.metric("editwar_tracked_objects") > 5.0);
+        server
+    };
+    // The platform operator against the HPA, at Metadata: the alert of its runbook must work.
+    let operator = post("hpa-vs-applier-metadata", &[]);
+    assert!(thrashing(&operator) >= 9.0, "{}", thrashing(&operator));
+    // Argo CD against kubectl, at Metadata: told apart, and not counted by default.
+    let others = post("gitops-vs-kubectl-metadata", &[]);
+    assert_eq!(thrashing(&others), 0.0);
+    assert_eq!(others.metric("editwar_undecided_objects"), 1.0);
+    let never = post("hpa-vs-applier-metadata", &["--set", "metrics.count_undecided=never"]);
+    assert_eq!(thrashing(&never), 0.0);
+    let always = post("gitops-vs-kubectl-metadata", &["--set", "metrics.count_undecided=always"]);
+    assert!(thrashing(&always) >= 1.0);
+}
+
+#[test]
 fn clusters_are_distinguished_by_webhook_path() {
     let server = Server::start(&[]);
     for body in bodies("webhook-faults") {

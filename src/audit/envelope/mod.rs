@@ -2,7 +2,8 @@
 //!
 //! Events in kube-apiserver's own formats are read in place, without a copy: [`native`] finds them in log lines,
 //! `EventList`s and arrays. Every other format is an [`Envelope`], which converts a stream into lines with one event
-//! each. Everything after it only has to know lines.
+//! each. Everything after it only has to know lines. Files are converted; the webhook and `--tail` read kube-apiserver's
+//! own formats.
 //!
 //! To add a format, add one file with an [`Envelope`], and one row to [`FORMATS`].
 

@@ -87,3 +87,15 @@ fn the_history_is_kept_of_the_object_in_any_notation() {
     let widget = object("example.com", "widgets", "shop", "web");
     assert!(follow("anything", "web", None).keeps_history(&widget), "kinds of custom resources are not known here");
 }
+
+#[test]
+fn undecided_wars_are_counted_by_the_account_of_a_party() {
+    let parties = |names: [&str; 2]| names.map(Arc::from);
+    let ours = CountedUndecided::Of(["system:serviceaccount:*:virt-platform-autopilot".to_owned()].into());
+    let autopilot = "system:serviceaccount:openshift-cnv:virt-platform-autopilot";
+    assert!(ours.includes(&parties(["alice", autopilot])));
+    assert!(ours.includes(&parties(["alice", &format!("{autopilot} via kubectl")])));
+    assert!(!ours.includes(&parties(["alice", "bob"])));
+    assert!(CountedUndecided::Always.includes(&parties(["alice", "bob"])));
+    assert!(!CountedUndecided::Never.includes(&parties(["alice", autopilot])));
+}

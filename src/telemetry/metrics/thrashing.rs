@@ -1,12 +1,12 @@
-//! The thrashing counters of the runbook. The number of objects, and of actors per object, is bounded: everything beyond
-//! is counted as `other`. Series that no longer change are removed.
+//! The thrashing counters of the runbook, and what each war is over. The number of objects, and of actors per object, is
+//! bounded: everything beyond is counted as `other`. Series that no longer change are removed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Counter, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use crate::detect::resource_kind;
 use crate::pipeline::key::ObjectKey;
@@ -21,6 +21,7 @@ pub(super) struct ThrashingCounters {
     limits: SeriesLimits,
     by_object: Desc,
     by_actor: Desc,
+    info: Desc,
 }
 
 /// Limits of the thrashing series.
@@ -38,6 +39,8 @@ struct ObjectSeries {
     kind: Arc<str>,
     total: u64,
     actors: Vec<(Arc<str>, u64)>,
+    /// The fields that the object's most urgent war is over, if there is a war.
+    over: Option<String>,
     changed: Instant,
 }
 
@@ -62,6 +65,11 @@ impl ThrashingCounters {
                 "Thrashing events of an object, by the actor of the retake.",
                 &["cluster", "kind", "name", "namespace", "actor"],
             ),
+            info: desc(
+                "editwar_war_info",
+                "The fields that the most urgent war over an object is over, with their values. 1 for each object.",
+                &["cluster", "kind", "name", "namespace", "over"],
+            ),
         }
     }
 
@@ -73,7 +81,8 @@ impl ThrashingCounters {
         let name = key.object();
         let built_in = || resource_kind::built_in(name.group, name.resource).unwrap_or(name.resource).into();
         let kind = kind.filter(|_| has_capacity).unwrap_or_else(built_in);
-        let entry = series.entry(key).or_insert(ObjectSeries { kind, total: 0, actors: Vec::new(), changed: now });
+        let entry =
+            series.entry(key).or_insert(ObjectSeries { kind, total: 0, actors: Vec::new(), over: None, changed: now });
         entry.total += u64::from(count);
         entry.changed = now;
         let has_capacity = entry.actors.len() < self.limits.max_actors_per_object;
@@ -94,6 +103,11 @@ impl ThrashingCounters {
         lock(&self.series).len() < self.limits.max_objects / 2
     }
 
+    /// Updates what the wars are over. `over` returns it for an object with a war.
+    pub(super) fn describe(&self, over: impl Fn(&ObjectKey) -> Option<String>) {
+        lock(&self.series).iter_mut().for_each(|(key, series)| series.over = over(key));
+    }
+
     pub(super) fn expire(&self, now: Instant) {
         lock(&self.series).retain(|_, series| now.duration_since(series.changed) < self.limits.ttl);
     }
@@ -102,15 +116,19 @@ impl ThrashingCounters {
         let series = lock(&self.series);
         let mut objects: Vec<_> = series.iter().collect();
         objects.sort_by_key(|(key, _)| (*key).clone());
-        let metric = |key: &ObjectKey, kind: &str, actor: Option<&str>, value: u64| {
+        let labelled = |key: &ObjectKey, kind: &str, more: Option<(&str, &str)>| {
             let name = key.object();
             let mut labels = vec![("kind", kind), ("name", name.name), ("namespace", name.namespace)];
-            labels.extend(actor.map(|actor| ("actor", actor)));
+            labels.extend(more);
             // A single cluster has no name and no label, as the runbook's queries expect.
             labels.extend(Some(("cluster", key.cluster())).filter(|(_, c)| !c.is_empty()));
             labels.sort_unstable();
             let mut metric = Metric::default();
             metric.set_label(labels.into_iter().map(|(name, value)| label(name, value)).collect());
+            metric
+        };
+        let metric = |key: &ObjectKey, kind: &str, actor: Option<&str>, value: u64| {
+            let mut metric = labelled(key, kind, actor.map(|actor| ("actor", actor)));
             let mut counter = Counter::default();
             counter.set_value(value as f64);
             metric.set_counter(counter);
@@ -120,11 +138,23 @@ impl ThrashingCounters {
         let by_actor = objects
             .iter()
             .flat_map(|(key, s)| s.actors.iter().map(|(actor, n)| metric(key, &s.kind, Some(actor.as_ref()), *n)));
-        [(&self.by_object, by_object), (&self.by_actor, by_actor.collect())]
-            .into_iter()
-            .filter(|(_, metrics): &(_, Vec<Metric>)| !metrics.is_empty())
-            .map(|(desc, metrics)| family(desc, MetricType::COUNTER, metrics))
-            .collect()
+        let info = objects.iter().filter_map(|(key, series)| {
+            let mut metric = labelled(key, &series.kind, Some(("over", series.over.as_deref()?)));
+            let mut gauge = Gauge::default();
+            gauge.set_value(1.0);
+            metric.set_gauge(gauge);
+            Some(metric)
+        });
+        let counter = MetricType::COUNTER;
+        [
+            (&self.by_object, counter, by_object),
+            (&self.by_actor, counter, by_actor.collect()),
+            (&self.info, MetricType::GAUGE, info.collect()),
+        ]
+        .into_iter()
+        .filter(|(_, _, metrics): &(_, _, Vec<Metric>)| !metrics.is_empty())
+        .map(|(desc, kind, metrics)| family(desc, kind, metrics))
+        .collect()
     }
 }
 
@@ -149,7 +179,7 @@ pub(super) struct ThrashingCollector(pub(super) Arc<ThrashingCounters>);
 
 impl Collector for ThrashingCollector {
     fn desc(&self) -> Vec<&Desc> {
-        vec![&self.0.by_object, &self.0.by_actor]
+        vec![&self.0.by_object, &self.0.by_actor, &self.0.info]
     }
 
     fn collect(&self) -> Vec<MetricFamily> {

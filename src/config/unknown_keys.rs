@@ -1,4 +1,5 @@
-//! The names of the keys, from the schema of the configuration. Explains why a key is unknown.
+//! Explains why a key is unknown: it was renamed, or it is misspelt. The known keys come from the schema of the
+//! configuration.
 
 use std::fmt;
 
