@@ -34,6 +34,10 @@ pub fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
     let (object, inputs) = object_and_inputs(first, &args.inputs);
     let (kind, name) = analyze::kind_and_name(&object)?;
     let is_live = server.is_some() && inputs.is_empty();
+    let who = match &server {
+        Some(server) if is_live => server.who_command(),
+        _ => output::WhoCommand::default(),
+    };
     let found = match server {
         Some(server) if is_live => from_server(args, &server, &kind, &name)?,
         _ => from_files(args, &inputs, &kind, &name)?,
@@ -51,7 +55,7 @@ pub fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
             let now = if is_live { Some(jiff::Timestamp::now().as_microsecond()) } else { found.coverage.last };
             let style = output::Style::of_stdout(args.log.output == Format::Wide);
             let style = style.relative_to(now.filter(|_| !args.log.utc));
-            write!(stdout, "{}", output::participants(&found, args.timeline_max(), style))?;
+            write!(stdout, "{}", output::participants(&found, &who, args.timeline_max(), style))?;
         }
     }
     stdout.flush()?;

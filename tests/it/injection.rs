@@ -195,7 +195,7 @@ proptest! {
             let style = output::Style { width: 120, is_coloured: false, is_wide, now: None };
             prop_assert!(is_plain(&output::report(&report, &output::WhoCommand::default(), style)));
             for found in &found {
-                prop_assert!(is_plain(&output::participants(found, Some(0), style)));
+                prop_assert!(is_plain(&output::participants(found, &output::WhoCommand::default(), Some(0), style)));
             }
         }
         for text in std::iter::once(markdown::report(&report)).chain(found.iter().map(markdown::participants)) {

@@ -32,6 +32,7 @@ mod openapi;
 mod order;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod outputs;
 mod page;
 mod patterns;
 mod plugin;

@@ -6,6 +6,7 @@ use comfy_table::{Attribute, Cell, Table};
 
 use super::coverage::{coverage, problems};
 use super::findings::findings;
+use super::report::{WhoCommand, who_command};
 use super::war::{counted, fields_name, name, shown_state, times, value_text, verdict};
 use crate::cli::style::{Style, clean, clock, is_by, json_text, words};
 use crate::cli::timeline_chart;
@@ -13,12 +14,13 @@ use crate::query::views::{ChangeView, Coverage, Participants, Party, TimelineEnt
 
 /// Formats the result of `who`: first the verdict, the times, the parties and the remedies; then the evidence.
 /// `timeline_max` is the number of most recent writes to show: 0 for all, `None` for no timeline.
-pub fn participants(found: &Participants, timeline_max: Option<usize>, style: Style) -> String {
+pub fn participants(found: &Participants, who: &WhoCommand, timeline_max: Option<usize>, style: Style) -> String {
     let mut out = problems(&found.coverage, style);
     if !out.is_empty() {
         out.push('\n');
     }
     let title = name(&found.object);
+    let check = check_command(found, who);
     if found.wars.is_empty() {
         let has_findings = found.contention.is_some() || !found.hot_loops.is_empty() || !found.flapping.is_empty();
         let in_part = if found.coverage.is_incomplete() { " in what was read" } else { "" };
@@ -30,7 +32,7 @@ pub fn participants(found: &Participants, timeline_max: Option<usize>, style: St
             out.push('\n');
         }
         out.push_str(&summary(war, &title, style));
-        out.push_str(&remedies(war, style));
+        out.push_str(&remedies(war, &check, style));
     }
     out.push_str(&findings(&found.flapping, &found.contention, &found.hot_loops, style));
     for known in &found.cooperation {
@@ -83,7 +85,7 @@ fn summary(war: &War, title: &str, style: Style) -> String {
             table.add_row([
                 format!("   {}", value_text(value, style)),
                 style.actor(&value.actor),
-                format!("{} times", value.count),
+                counted(value.count.into(), "time"),
             ]);
         }
         let _ = writeln!(out, "{}", table.trim_fmt());
@@ -131,7 +133,13 @@ fn writes(found: &Participants, max: Option<usize>, style: Style) -> String {
     out
 }
 
-fn remedies(war: &War, style: Style) -> String {
+/// Returns the command that shows whether a war is over: it asks the same server, or reads what was added to the files.
+fn check_command(found: &Participants, who: &WhoCommand) -> String {
+    let command = who_command(&found.object, who, &found.coverage);
+    if who.server_arguments.is_some() { command } else { format!("{command} --since 10m") }
+}
+
+fn remedies(war: &War, check: &str, style: Style) -> String {
     let mut out = String::new();
     if !war.remedies.is_empty() {
         let aim = if war.is_ongoing() { "To end it" } else { "To prevent it from starting again" };
@@ -145,7 +153,7 @@ fn remedies(war: &War, style: Style) -> String {
         out.push_str(&style.wrapped(&format!("Changes: {}.", clean(&remedy.changes)), 4));
         out.push_str(&style.wrapped(&format!("Tradeoff: {}.", clean(&remedy.tradeoff)), 4));
     }
-    let _ = writeln!(out, "\n{}\n      {}", style.bold("To check that it is over:"), clean(&war.verify));
+    let _ = writeln!(out, "\n{}\n      {}", style.bold("To check that it is over:"), check);
     out
 }
 

@@ -10,7 +10,7 @@ use super::findings::{excess, findings};
 use super::war::{counted, fields_name, name, shown_state, status, times, typed, value_text, verdict};
 use crate::cli::style::{Style, clean};
 use crate::detect::verdict::State;
-use crate::query::views::{Coverage, Field, Matched, ProblemKind, Report, War};
+use crate::query::views::{Coverage, Field, HotLoop, Matched, Object, ProblemKind, Report, War};
 use crate::util::duration;
 use crate::util::shell::quoted;
 
@@ -56,7 +56,13 @@ pub fn report(report: &Report, who: &WhoCommand, style: Style) -> String {
         let _ =
             writeln!(out, "\n{omitted} more objects are not shown. Narrow the query, for example to one namespace.");
     }
-    let findings = findings(&report.flapping, &report.contention, &report.hot_loops, style);
+    // That a party of a war writes often is part of the war.
+    let is_party = |found: &HotLoop| {
+        let is_its_war = |war: &&War| war.object == found.object && war.parties.iter().any(|p| p.actor == found.actor);
+        report.wars.iter().any(|war| is_its_war(&war))
+    };
+    let hot_loops: Vec<HotLoop> = report.hot_loops.iter().filter(|found| !is_party(found)).cloned().collect();
+    let findings = findings(&report.flapping, &report.contention, &hot_loops, style);
     let excesses: String = report.cooperation.iter().map(|found| excess(found, style)).collect();
     if !findings.is_empty() || !excesses.is_empty() {
         let _ = write!(out, "\n{findings}{excesses}");
@@ -66,7 +72,7 @@ pub fn report(report: &Report, who: &WhoCommand, style: Style) -> String {
         out.push_str("Ages count back from the last event; --utc shows times instead.\n");
     }
     if let Some(war) = report.wars.first() {
-        let _ = writeln!(out, "For details and remedies, run: {}", who_command(war, who, &report.coverage));
+        let _ = writeln!(out, "For details and remedies, run: {}", who_command(&war.object, who, &report.coverage));
     }
     out
 }
@@ -104,9 +110,9 @@ pub(in crate::cli) fn no_war(report: &Report) -> Option<String> {
     })
 }
 
-/// Returns the command that shows more about a war.
-fn who_command(war: &War, who: &WhoCommand, coverage: &Coverage) -> String {
-    let object = typed(&war.object);
+/// Returns the command that shows more about an object.
+pub(super) fn who_command(object: &Object, who: &WhoCommand, coverage: &Coverage) -> String {
+    let object = typed(object);
     let command = who.command;
     if let Some(server) = &who.server_arguments {
         return format!("{command} {object} {server}").trim_end().to_owned();
@@ -156,7 +162,10 @@ fn table(wars: &[&War], style: Style) -> Table {
 /// Formats wars one below the other, for narrow terminals.
 fn stacked(wars: &[&War], style: Style) -> String {
     let mut out = String::new();
-    for war in wars {
+    for (index, war) in wars.iter().enumerate() {
+        if index > 0 {
+            out.push('\n');
+        }
         let (object, verdict) = (style.bold(&name(&war.object)), verdict(war).join(", "));
         let _ = writeln!(out, "{object}  {}", style.state(shown_state(war), &verdict));
         for field in &war.fields {
