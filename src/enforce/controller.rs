@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kube::Client;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet, block_in_place};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::action::{ActionExecutor, Outcome};
 use super::calls::{ACCOUNT, CALL, within};

@@ -1,9 +1,10 @@
 //! Renews the Lease in a task of its own, independent of slow calls elsewhere, and publishes until when this replica
 //! may act.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::calls::{RELEASE, RENEWAL};
 use super::control::STANDING_BY;
@@ -55,7 +56,7 @@ impl LeaderElector {
             self.status.send_replace(LeaseStatus { held_until: self.lease.held_until(), problem });
             tokio::select! {
                 () = self.status.closed() => break,
-                () = tokio::time::sleep_until((started + EVERY).into()) => {}
+                () = tokio::time::sleep_until(started + EVERY) => {}
             }
         }
         if tokio::time::timeout(RELEASE, self.lease.release(Instant::now())).await.is_err() {
@@ -93,7 +94,7 @@ impl Leadership {
             tokio::select! {
                 biased;
                 renewed = self.0.changed() => if renewed.is_err() { return },
-                () = tokio::time::sleep_until(until.into()) => return,
+                () = tokio::time::sleep_until(until) => return,
             }
         }
     }
@@ -118,7 +119,7 @@ mod tests {
         LeaseStatus { held_until: Some(Instant::now() + time), problem: String::new() }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_right_to_act_ends_by_its_own_clock_though_nothing_says_so() {
         let (_status, mut leadership) = leadership(Some(Instant::now() + Duration::from_millis(50)));
         assert!(leadership.is_held());
@@ -126,7 +127,7 @@ mod tests {
         assert!(!leadership.is_held());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_renewal_extends_it_and_an_elector_that_is_gone_ends_it() {
         let (status, mut leadership) = leadership(Some(Instant::now() + Duration::from_millis(100)));
         status.send_replace(held(Duration::from_secs(60)));
@@ -136,7 +137,7 @@ mod tests {
         leadership.wait_until_lost().await;
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn who_does_not_hold_the_lease_may_not_act() {
         let (_status, mut leadership) = leadership(None);
         assert!(!leadership.is_held());

@@ -12,10 +12,11 @@ mod schedule;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kube::Client;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use self::object_api::{Kinds, reference};
 use self::schedule::Schedule;
@@ -140,7 +141,7 @@ impl Reconciler {
                     self.schedule(id, Duration::ZERO);
                     false
                 }
-                () = tokio::time::sleep_until(until.into()) => false,
+                () = tokio::time::sleep_until(until) => false,
             };
             if has_files {
                 tokio::time::sleep(SETTLE).await;

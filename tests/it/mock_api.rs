@@ -1,6 +1,6 @@
 //! Tests each API call of the enforcer against a mock API server: what it sends, and how it interprets each response.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use editwar::detect::verdict::{Confidence, State};
 use editwar::enforce::leader_election::LeaderElector;
@@ -14,6 +14,7 @@ use kube::Client;
 use kube::client::Body;
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tower_test::mock::Handle;
 
 const WEB: &str = "/apis/apps/v1/namespaces/shop/deployments/web";
