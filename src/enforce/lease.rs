@@ -135,3 +135,6 @@ impl Lease {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

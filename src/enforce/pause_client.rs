@@ -317,3 +317,6 @@ pub(crate) fn explained(error: kube::Error, resource: &ApiResource, verb: &str) 
         error => Error::Unavailable(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;
