@@ -51,6 +51,39 @@ async fn a_forbidden_call_names_the_rbac_rule_that_allows_it() {
     assert_eq!(rule, r#"{apiGroups: ["apps"], resources: [deployments], verbs: [patch]}"#);
 }
 
+/// An API server answers 409 if the object was deleted, and 422 if there is another one of that name.
+#[tokio::test]
+async fn an_object_that_was_deleted_or_replaced_since_it_was_read_is_gone() {
+    let (api, client) = connected();
+    let (conflict, invalid) = (Reply::error(409, "Conflict"), Reply::error(422, "Invalid"));
+    let missing = Reply::error(404, "NotFound");
+    for (answer, read) in [
+        (missing.clone(), missing.clone()),
+        (conflict.clone(), missing),
+        (conflict, found("uid-2", false)),
+        (invalid, found("uid-2", false)),
+    ] {
+        api.on(PATCH_WEB, [answer.clone()]);
+        api.on(GET_WEB, [read]);
+        let (paused, lifted) = (client.pause(&target("uid-1"), &verdict()).await, client.lift(&target("uid-1")).await);
+        assert!(matches!(paused, Err(Error::Gone)), "{answer:?}: {paused:?}");
+        assert!(matches!(lifted, Err(Error::Gone)), "{answer:?}: {lifted:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_write_to_an_object_that_still_exists_does_not_mean_that_it_is_gone() {
+    let (api, client) = connected();
+    for (code, reason) in [(409, "Conflict"), (422, "Invalid")] {
+        api.on(PATCH_WEB, [Reply::error(code, reason)]);
+        for read in [found("uid-1", true), Reply::error(500, "InternalError"), Reply::Broken] {
+            api.on(GET_WEB, [read.clone()]);
+            let lifted = client.lift(&target("uid-1")).await;
+            assert!(matches!(lifted, Err(Error::Unavailable(_))), "{code}, {read:?}: {lifted:?}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_write_that_may_have_been_executed_is_unavailable_and_not_repeated() {
     let (api, client) = connected();
