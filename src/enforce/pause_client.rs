@@ -228,7 +228,13 @@ impl PauseClient {
         let mut page = ListParams::default().limit(PAGE);
         loop {
             let list = within(self.limit, api.list_metadata(&page)).await;
-            let list = list.map_err(|e| explained(e, &resource, "list"))?;
+            let list = list.map_err(|e| explained(e, &resource, "list")).inspect_err(|error| {
+                // The API server no longer serves this version of the resource. The next lookup finds out which one it
+                // does.
+                if matches!(error, Error::Gone) {
+                    lock(&self.resources).remove(&title(&resource.plural, &resource.group));
+                }
+            })?;
             for meta in &list.items {
                 let Some(until) = pause_of(meta.annotations()) else { continue };
                 let (namespace, name) = (meta.namespace().unwrap_or_default(), meta.name_any());

@@ -120,6 +120,19 @@ async fn a_list_without_all_of_its_pages_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_resource_that_is_no_longer_served_is_looked_up_again() {
+    let (api, client) = connected();
+    api.on(LIST, [page(&[], ""), Reply::error(404, "NotFound")]);
+    assert!(client.paused(&deployments()).await.unwrap().is_empty());
+    // Its pauses may exist in another version.
+    let paused = client.paused(&deployments()).await;
+    assert!(matches!(paused, Err(Error::Gone)), "{paused:?}");
+    api.on("GET /apis", [Reply::Json(200, json!({"kind": "APIGroupList", "groups": []}))]);
+    let paused = client.paused(&deployments()).await;
+    assert!(matches!(&paused, Err(Error::Unknown(name)) if name == "deployments.apps"), "{paused:?}");
+}
+
+#[tokio::test]
 async fn a_kind_whose_api_does_not_answer_is_not_an_unknown_kind() {
     let (api, client) = connected();
     let manifest = Kind::Manifest("apps/v1".to_owned(), "Deployment".to_owned());
