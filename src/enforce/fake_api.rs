@@ -126,10 +126,9 @@ impl FakeApi {
         calls.iter().rfind(|call| call.line == line).unwrap_or_else(|| panic!("no {line} in {calls:?}")).clone()
     }
 
-    /// Waits until there were `count` requests with this line.
-    pub(crate) async fn received(&self, line: &str, count: usize) {
-        let is_there = |calls: &Vec<Call>| calls.iter().filter(|call| call.line == line).count() >= count;
-        self.calls.subscribe().wait_for(is_there).await.expect("`self` holds the sender");
+    /// Waits until this holds for the requests so far.
+    pub(crate) async fn wait_until(&self, is_so: impl Fn(&[Call]) -> bool) {
+        self.calls.subscribe().wait_for(|calls| is_so(calls)).await.expect("`self` holds the sender");
     }
 
     async fn answer(&self, request: http::Request<Body>) -> Result<Response<Body>, BoxError> {

@@ -1,5 +1,7 @@
 //! What the tests of enforcement act on: Deployments in the namespace `shop`, which is fought over, and a Lease.
 
+use std::time::Duration;
+
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
@@ -10,6 +12,7 @@ use super::verdicts::CLUSTER;
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::ObjectName;
 use crate::pipeline::key::ObjectKey;
+use crate::telemetry::metrics::{Metrics, SeriesLimits};
 
 pub(super) const LIST: &str = "GET /apis/apps/v1/deployments";
 pub(super) const GET_WEB: &str = "GET /apis/apps/v1/namespaces/shop/deployments/web";
@@ -21,8 +24,12 @@ pub(super) const POST_LEASE: &str = "POST /apis/coordination.k8s.io/v1/namespace
 
 /// Returns the key of the Deployment `web`.
 pub(super) fn key() -> ObjectKey {
-    let name = ObjectName { group: "apps", resource: "deployments", namespace: "shop", name: "web" };
-    ObjectKey::new(CLUSTER, &name)
+    key_in("shop")
+}
+
+/// Returns the key of a Deployment `web` in another namespace.
+pub(super) fn key_in(namespace: &str) -> ObjectKey {
+    ObjectKey::new(CLUSTER, &ObjectName { group: "apps", resource: "deployments", namespace, name: "web" })
 }
 
 /// Returns the Deployment `web` with this uid, as it was read earlier.
@@ -62,15 +69,19 @@ pub(super) fn page(items: &[Value], next: &str) -> Reply {
     )
 }
 
-/// Returns the response with the namespace `shop`, which pauses are not switched off for.
-pub(super) fn shop() -> Reply {
-    Reply::Json(
-        200,
-        json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "shop"}}),
-    )
+/// Returns the response with a namespace, where pauses are switched off or not.
+pub(super) fn namespace(is_switched_off: bool) -> Reply {
+    let annotations = if is_switched_off { json!({"editwar.dev/enforce": "off"}) } else { json!({}) };
+    let metadata = json!({"name": "a", "annotations": annotations});
+    Reply::Json(200, json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata}))
 }
 
-/// Returns the response with the Lease, held by this replica.
+/// Returns the metrics of a server.
+pub(super) fn metrics() -> Metrics {
+    Metrics::new(SeriesLimits { max_objects: 2, max_actors_per_object: 2, ttl: Duration::from_secs(60) })
+}
+
+/// Returns the response with the Lease. An empty holder stands for none.
 pub(super) fn lease(holder: &str, revision: &str) -> Reply {
     Reply::Json(
         200,

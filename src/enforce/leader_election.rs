@@ -23,7 +23,7 @@ pub struct Leadership(watch::Receiver<LeaseStatus>);
 
 #[derive(Clone, Debug)]
 pub(super) struct LeaseStatus {
-    held_until: Option<Instant>,
+    pub(super) held_until: Option<Instant>,
     /// Why the Lease is not held, or why the last renewal failed. Empty if neither is the case.
     problem: String,
 }
