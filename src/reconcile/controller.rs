@@ -250,3 +250,6 @@ impl Reconciler {
         wait
     }
 }
+
+#[cfg(test)]
+mod tests;

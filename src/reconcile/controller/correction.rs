@@ -23,9 +23,9 @@ use crate::reconcile::manifest::{Asset, Id};
 use crate::reconcile::plan::{self, Action, DesiredObject, GateInput, SkipReason, WriteGate};
 
 /// Interval at which every asset is compared, even without notifications, in case a watch missed a change.
-const RESYNC: Duration = Duration::from_secs(600);
+pub(super) const RESYNC: Duration = Duration::from_secs(600);
 /// Delay before an asset is compared again whose object changed between read and write.
-const CONFLICT_RETRY: Duration = Duration::from_millis(200);
+pub(super) const CONFLICT_RETRY: Duration = Duration::from_millis(200);
 
 // === impl Reconciler ===
 
