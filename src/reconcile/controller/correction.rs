@@ -44,8 +44,14 @@ impl Reconciler {
                 let only = kube::api::Preconditions { uid, resource_version: None };
                 self.set_gauge(&self.metrics.tombstones, id, 1);
                 let params = DeleteParams::default().preconditions(only);
-                within(CALL, object_api.api.delete(&id.name, &params)).await?;
-                tracing::info!(asset = %id, "deleted the object of a tombstone");
+                match within(CALL, object_api.api.delete(&id.name, &params)).await {
+                    Ok(_) => tracing::info!(asset = %id, "deleted the object of a tombstone"),
+                    // Another actor has deleted it.
+                    Err(kube::Error::Api(status)) if status.code == 404 => {}
+                    // Another object has its name now.
+                    Err(kube::Error::Api(status)) if status.code == 409 => return Ok(CONFLICT_RETRY),
+                    Err(error) => return Err(error),
+                }
                 Ok(MISSING_RETRY)
             }
             Action::Apply(wanted) => {

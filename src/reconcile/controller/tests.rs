@@ -214,6 +214,19 @@ async fn a_kind_that_does_not_exist_yet_is_awaited_but_one_whose_api_is_down_is_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tombstone_whose_object_another_actor_deletes_or_replaces_is_no_failure() {
+    let mut setup = Setup::tombstone();
+    let answers = [Reply::error(404, "NotFound"), Reply::error(409, "Conflict"), Reply::error(403, "Forbidden")];
+    setup.api.on(DELETE, answers);
+    assert_eq!(setup.reconcile().await, MISSING_RETRY);
+    assert_eq!(setup.api.last(DELETE).body["preconditions"]["uid"], "uid-1");
+    assert_eq!(setup.reconcile().await, CONFLICT_RETRY);
+    assert!(setup.reasons().await.is_empty());
+    assert_eq!(setup.reconcile().await.as_secs(), 4);
+    assert_eq!(setup.reasons().await, ["ApplyFailed"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reconciliation_in_progress_is_dropped_when_the_lease_is_lost() {
     let setup = Setup::drifted();
     let folder = setup.reconciler.settings.directory.clone();
