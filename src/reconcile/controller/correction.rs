@@ -123,10 +123,8 @@ impl Reconciler {
             }
             _ => {}
         }
-        let params = self.patch_params();
-        match within(CALL, object_api.api.patch(&id.name, &params, &Patch::Apply(&wanted.object))).await {
+        match self.apply(id, &wanted.object, object_api).await {
             Ok(made) => {
-                self.states.entry(id.clone()).or_default().last_correction = Some(now());
                 self.clear_report(id, "Throttled");
                 tracing::info!(asset = %id, "created the missing object");
                 self.set_gauge(&self.metrics.compliance, id, 1);
@@ -197,26 +195,28 @@ impl Reconciler {
                 return Ok(GATE_RETRY);
             }
         }
-        // Set before the write: if it times out, it may have succeeded, and its event must be seen before the next
-        // write.
-        let before = self.states.entry(id.clone()).or_default().last_correction.replace(now());
-        match within(CALL, object_api.api.patch(&id.name, &self.patch_params(), &patch)).await {
-            Ok(_) => {}
-            Err(error) => {
-                let is_refused = matches!(error, kube::Error::Api(_));
-                if let Some(state) = self.states.get_mut(id).filter(|_| is_refused) {
-                    state.last_correction = before;
-                }
-                match error {
-                    kube::Error::Api(status) if status.code == 409 => return Ok(CONFLICT_RETRY),
-                    error => return Err(error),
-                }
-            }
+        match self.apply(id, &object, object_api).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => return Ok(CONFLICT_RETRY),
+            result => drop(result?),
         }
         self.set_gauge(&self.metrics.compliance, id, 1);
         tracing::info!(asset = %id, fields = named, "corrected drift");
         self.events.publish(about, "DriftCorrected", named);
         Ok(RESYNC)
+    }
+
+    /// Writes an object. After a write that may have been executed, its event must be seen before the next one.
+    async fn apply(&mut self, id: &Id, object: &Value, object_api: &ObjectApi) -> kube::Result<DynamicObject> {
+        // Set before the write, because the call may be dropped.
+        let before = self.states.entry(id.clone()).or_default().last_correction.replace(now());
+        let params = self.patch_params();
+        let result = within(CALL, object_api.api.patch(&id.name, &params, &Patch::Apply(object))).await;
+        // An API server that runs into a timeout itself answers 500 or 504.
+        let is_refused = matches!(&result, Err(kube::Error::Api(status)) if status.code < 500);
+        if let Some(state) = self.states.get_mut(id).filter(|_| is_refused) {
+            state.last_correction = before;
+        }
+        result
     }
 
     /// Collects what is known about an object that differs at these paths. `None` stands for an object that does not

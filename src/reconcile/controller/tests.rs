@@ -189,6 +189,21 @@ async fn a_write_that_keeps_failing_is_reported_once_and_repeated_less_and_less_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_creation_that_may_have_been_written_is_not_repeated_before_an_event_shows_what_happened() {
+    for answer in unclear() {
+        let mut setup = Setup::missing();
+        setup.api.on(PATCH, [answer.clone()]);
+        assert_eq!(setup.reconcile().await.as_secs(), 4, "{answer:?}");
+        // Either it was not written, or another actor has deleted the object.
+        assert_eq!(setup.reconcile().await, GATE_RETRY, "{answer:?}");
+        assert_eq!((setup.writes(), setup.is_compliant()), (1, false), "{answer:?}");
+        setup.see_event();
+        setup.reconcile().await;
+        assert_eq!(setup.writes(), 2, "{answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_creation_is_repeated_without_events() {
     let mut setup = Setup::missing();
     // The namespace does not exist at first.
