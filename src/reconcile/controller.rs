@@ -220,10 +220,7 @@ impl Reconciler {
                 self.inbox.add_managed(object_api.key.clone());
                 watches.watch(id, &object_api.resource);
                 match self.compare(id, &asset, &object_api).await {
-                    Ok(again) => {
-                        self.states.entry(id.clone()).or_default().failures = 0;
-                        again
-                    }
+                    Ok(again) => again,
                     Err(error) => self.failed(id, &error).await,
                 }
             }
@@ -232,6 +229,13 @@ impl Reconciler {
         };
         self.metrics.seconds.observe(started.elapsed().as_secs_f64());
         Some(again)
+    }
+
+    /// Records that nothing is left to do for an asset. Its next failure is reported, and retried soon.
+    fn record_success(&mut self, id: &Id) {
+        self.states.entry(id.clone()).or_default().failures = 0;
+        self.clear_report(id, "ApplyFailed");
+        self.clear_report(id, "missing");
     }
 
     async fn failed(&mut self, id: &Id, error: &kube::Error) -> Duration {

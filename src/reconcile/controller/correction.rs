@@ -37,6 +37,7 @@ impl Reconciler {
         match plan::action(&asset.object, asset.is_tombstone, value.as_ref(), &self.settings.managed_by) {
             Action::Skip(why) => {
                 self.skip(id, why, live.as_ref(), object_api, &about).await;
+                self.record_success(id);
                 Ok(RESYNC)
             }
             Action::Delete => {
@@ -52,6 +53,7 @@ impl Reconciler {
                     Err(kube::Error::Api(status)) if status.code == 409 => return Ok(CONFLICT_RETRY),
                     Err(error) => return Err(error),
                 }
+                self.record_success(id);
                 Ok(MISSING_RETRY)
             }
             Action::Apply(wanted) => {
@@ -125,6 +127,7 @@ impl Reconciler {
         }
         match self.apply(id, &wanted.object, object_api).await {
             Ok(made) => {
+                self.record_success(id);
                 self.clear_report(id, "Throttled");
                 tracing::info!(asset = %id, "created the missing object");
                 self.set_gauge(&self.metrics.compliance, id, 1);
@@ -166,6 +169,7 @@ impl Reconciler {
         let dry_run = serde_json::to_value(dry_run).map_err(kube::Error::SerdeError)?;
         let paths = drift::between(live, &dry_run);
         if paths.is_empty() {
+            self.record_success(id);
             self.set_gauge(&self.metrics.compliance, id, 1);
             self.clear_report(id, "Throttled");
             self.clear_report(id, "DriftDetected");
@@ -199,6 +203,7 @@ impl Reconciler {
             Err(kube::Error::Api(status)) if status.code == 409 => return Ok(CONFLICT_RETRY),
             result => drop(result?),
         }
+        self.record_success(id);
         self.set_gauge(&self.metrics.compliance, id, 1);
         tracing::info!(asset = %id, fields = named, "corrected drift");
         self.events.publish(about, "DriftCorrected", named);

@@ -189,6 +189,36 @@ async fn a_write_that_keeps_failing_is_reported_once_and_repeated_less_and_less_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failure_that_returns_after_a_success_is_reported_again() {
+    let mut setup = Setup::drifted();
+    let answers = [Reply::error(403, "Forbidden"), features("1", "bad"), Reply::error(403, "Forbidden")];
+    setup.api.on(DRY_RUN, answers);
+    assert_eq!(setup.reconcile().await.as_secs(), 4);
+    assert_eq!(setup.reconcile().await, RESYNC);
+    setup.reconciler.control.set_status("");
+    assert_eq!(setup.reconcile().await.as_secs(), 4);
+    assert!(setup.reconciler.control.status().contains("Forbidden"));
+    setup.reasons().await;
+    assert_eq!(setup.events.calls().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_correction_that_may_have_been_written_is_not_repeated_before_an_event_shows_what_happened() {
+    for answer in unclear() {
+        let mut setup = Setup::drifted();
+        setup.api.on(PATCH, [answer.clone()]);
+        assert_eq!(setup.reconcile().await.as_secs(), 4, "{answer:?}");
+        assert!(!setup.is_compliant(), "{answer:?}");
+        assert_eq!(setup.reconcile().await, GATE_RETRY, "{answer:?}");
+        assert_eq!(setup.writes(), 1, "{answer:?}");
+        setup.see_event();
+        assert_eq!(setup.reconcile().await.as_secs(), 8, "waiting for the event is no success: {answer:?}");
+        assert_eq!(setup.writes(), 2, "{answer:?}");
+        assert!(setup.reasons().await.len() <= 1, "{answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_creation_that_may_have_been_written_is_not_repeated_before_an_event_shows_what_happened() {
     for answer in unclear() {
         let mut setup = Setup::missing();
