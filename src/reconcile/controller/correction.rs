@@ -134,12 +134,13 @@ impl Reconciler {
                 self.events.publish(&reference(id, Some(&made)), "AssetApplied", "created the missing object".into());
                 Ok(RESYNC)
             }
-            // The namespace does not exist yet.
+            // The namespace does not exist yet, or the kind no longer exists.
             Err(kube::Error::Api(status)) if status.code == 404 => {
                 if self.is_new_report(id, "missing", &status.message) {
                     tracing::warn!(asset = %id, why = status.message, "cannot apply the object yet");
                 }
                 self.set_gauge(&self.metrics.compliance, id, 0);
+                self.kinds.forget(id);
                 Ok(MISSING_RETRY)
             }
             Err(error) => Err(error),

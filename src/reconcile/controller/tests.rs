@@ -259,6 +259,17 @@ async fn a_kind_that_does_not_exist_yet_is_awaited_but_one_whose_api_is_down_is_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_kind_that_is_deleted_is_missing_again() {
+    let mut setup = Setup::missing();
+    setup.api.on(PATCH, [Reply::error(404, "NotFound")]);
+    assert_eq!(setup.reconcile().await, MISSING_RETRY);
+    assert!(!setup.is_kind_missing(), "it may be the namespace that does not exist");
+    setup.api.on(DISCOVERY, [core(false)]);
+    assert_eq!(setup.reconcile().await, MISSING_RETRY);
+    assert!(setup.is_kind_missing());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tombstone_whose_object_another_actor_deletes_or_replaces_is_no_failure() {
     let mut setup = Setup::tombstone();
     let answers = [Reply::error(404, "NotFound"), Reply::error(409, "Conflict"), Reply::error(403, "Forbidden")];
