@@ -76,10 +76,19 @@ pub struct Reconciler {
 /// State of one asset.
 #[derive(Clone, Debug, Default)]
 struct AssetState {
-    last_correction: Option<Micros>,
+    last_correction: Option<Correction>,
     failures: u32,
     /// What was last reported, by reason, so that it is reported only once.
     last_reports: BTreeMap<&'static str, String>,
+}
+
+/// A write to an object.
+#[derive(Clone, Copy, Debug)]
+struct Correction {
+    /// Wall clock when it was sent.
+    at: Micros,
+    /// Whether it is known to have been executed.
+    is_confirmed: bool,
 }
 
 // === impl Reconciler ===

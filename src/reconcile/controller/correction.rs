@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::Value;
 
 use super::object_api::{ObjectApi, reference};
-use super::{GATE_RETRY, MISSING_RETRY, Reconciler};
+use super::{Correction, GATE_RETRY, MISSING_RETRY, Reconciler};
 use crate::audit::event::{Micros, parse_timestamp};
 use crate::detect::annotations::{PAUSED_BECAUSE, PAUSED_UNTIL};
 use crate::detect::assessment::Assessment;
@@ -119,11 +119,13 @@ impl Reconciler {
                 self.set_gauge(&self.metrics.compliance, id, 0);
                 return Ok(GATE_RETRY);
             }
-            WriteGate::AwaitingEvent | WriteGate::Stale if input.last_correction.is_some() => {
+            // Nothing will show whether an unconfirmed creation was executed.
+            WriteGate::Stale if self.last_correction(id).is_none_or(|last| !last.is_confirmed) => {}
+            WriteGate::AwaitingEvent | WriteGate::Stale => {
                 self.set_gauge(&self.metrics.compliance, id, 0);
                 return Ok(GATE_RETRY);
             }
-            _ => {}
+            WriteGate::Open => {}
         }
         match self.apply(id, &wanted.object, object_api).await {
             Ok(made) => {
@@ -214,15 +216,22 @@ impl Reconciler {
     /// Writes an object. After a write that may have been executed, its event must be seen before the next one.
     async fn apply(&mut self, id: &Id, object: &Value, object_api: &ObjectApi) -> kube::Result<DynamicObject> {
         // Set before the write, because the call may be dropped.
-        let before = self.states.entry(id.clone()).or_default().last_correction.replace(now());
+        let correction = Correction { at: now(), is_confirmed: false };
+        let before = self.states.entry(id.clone()).or_default().last_correction.replace(correction);
         let params = self.patch_params();
         let result = within(CALL, object_api.api.patch(&id.name, &params, &Patch::Apply(object))).await;
-        // An API server that runs into a timeout itself answers 500 or 504.
-        let is_refused = matches!(&result, Err(kube::Error::Api(status)) if status.code < 500);
-        if let Some(state) = self.states.get_mut(id).filter(|_| is_refused) {
-            state.last_correction = before;
-        }
+        let after = match &result {
+            Ok(_) => Some(Correction { is_confirmed: true, ..correction }),
+            // An API server that runs into a timeout itself answers 500 or 504.
+            Err(kube::Error::Api(status)) if status.code < 500 => before,
+            Err(_) => Some(correction),
+        };
+        self.states.entry(id.clone()).or_default().last_correction = after;
         result
+    }
+
+    fn last_correction(&self, id: &Id) -> Option<Correction> {
+        self.states.get(id)?.last_correction
     }
 
     /// Collects what is known about an object that differs at these paths. `None` stands for an object that does not
@@ -235,7 +244,7 @@ impl Reconciler {
             state: state.unwrap_or(State::Calm),
             would_pause: would_pause(&self.pipeline, self.settings.confidence, key, paths),
             latest,
-            last_correction: self.states.get(id).and_then(|state| state.last_correction),
+            last_correction: self.last_correction(id).map(|correction| correction.at),
             now: now(),
             max_event_age: self.settings.max_event_age,
         }

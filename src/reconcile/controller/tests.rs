@@ -222,14 +222,29 @@ async fn a_correction_that_may_have_been_written_is_not_repeated_before_an_event
 async fn a_creation_that_may_have_been_written_is_not_repeated_before_an_event_shows_what_happened() {
     for answer in unclear() {
         let mut setup = Setup::missing();
+        setup.see_event();
         setup.api.on(PATCH, [answer.clone()]);
         assert_eq!(setup.reconcile().await.as_secs(), 4, "{answer:?}");
         // Either it was not written, or another actor has deleted the object.
         assert_eq!(setup.reconcile().await, GATE_RETRY, "{answer:?}");
         assert_eq!((setup.writes(), setup.is_compliant()), (1, false), "{answer:?}");
         setup.see_event();
-        setup.reconcile().await;
+        assert_eq!(setup.reconcile().await.as_secs(), 8, "{answer:?}");
         assert_eq!(setup.writes(), 2, "{answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_events_an_object_is_created_until_that_is_confirmed_and_then_not_again() {
+    for answer in unclear() {
+        let mut setup = Setup::missing();
+        setup.api.on(PATCH, [answer.clone(), answer.clone(), features("1", "good")]);
+        assert_eq!(setup.reconcile().await.as_secs(), 4, "{answer:?}");
+        assert_eq!(setup.reconcile().await.as_secs(), 8, "{answer:?}");
+        assert_eq!(setup.reconcile().await, RESYNC, "{answer:?}");
+        // Another actor deletes it.
+        assert_eq!(setup.reconcile().await, GATE_RETRY, "{answer:?}");
+        assert_eq!((setup.writes(), setup.is_compliant()), (3, false), "{answer:?}");
     }
 }
 
