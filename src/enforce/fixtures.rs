@@ -65,7 +65,8 @@ pub(super) fn page(items: &[Value], next: &str) -> Reply {
     let metadata = json!({"resourceVersion": "5", "continue": next});
     Reply::Json(
         200,
-        json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": metadata, "items": items}),
+        json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList",
+            "metadata": metadata, "items": items}),
     )
 }
 

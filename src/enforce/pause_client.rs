@@ -196,8 +196,8 @@ impl PauseClient {
         let patch = Patch::Apply(&patch);
         match within(self.limit, api.patch_metadata(&target.name, &how, &patch)).await {
             Ok(_) => Ok(()),
-            // The API server answers 409 if the object was deleted, and 422 if another one has its name. Both codes have
-            // other causes too, such as an admission webhook.
+            // The API server answers 409 if the object was deleted, and 422 if another one has its name. Both codes
+            // have other causes too, such as an admission webhook.
             Err(kube::Error::Api(status))
                 if [409, 422].contains(&status.code) && !self.exists(target, &api).await? =>
             {
