@@ -172,6 +172,9 @@ pub(super) async fn client(enforce: &Enforce) -> Result<kube::Client> {
     // Also for watches, which have no timeout of their own before their first response.
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
+    // Each task retries its calls itself, less often, and says why they fail. kube would repeat a call that is answered
+    // with 429, 503 or 504 until its timeout, and hide the reason.
+    config.default_retry = false;
     kube::Client::try_from(config).context("enforce.kubeconfig")
 }
 

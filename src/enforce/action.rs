@@ -174,3 +174,6 @@ impl ActionExecutor {
         self.events.publish(&target.reference(), "ThrashingResolved", note);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kube::Client;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet, block_in_place};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::action::{ActionExecutor, Outcome};
 use super::calls::{ACCOUNT, CALL, within};
@@ -82,9 +82,17 @@ pub struct Enforcer {
 
 /// The result of a task.
 enum TaskResult {
-    Action { key: ObjectKey, started: Now, result: Result<Outcome, Error> },
-    List { resource: (String, String), result: Result<Vec<ExistingPause>, Error> },
-    SwitchedOffNamespaces(Result<BTreeSet<String>, Error>),
+    Action {
+        key: ObjectKey,
+        started: Now,
+        result: Result<Outcome, Error>,
+    },
+    List {
+        resource: (String, String),
+        result: Result<Vec<ExistingPause>, Error>,
+    },
+    /// Namespaces that pauses are switched off for, and an error if others could not be read.
+    SwitchedOffNamespaces(BTreeSet<String>, Option<Error>),
     Ping(Result<(), Error>),
 }
 
@@ -229,15 +237,15 @@ impl Enforcer {
         let namespaces: BTreeSet<String> = self.plan.paused().map(|key| key.object().namespace.to_owned()).collect();
         let executor = self.executor.clone();
         self.tasks.spawn(async move {
-            let mut off = BTreeSet::new();
+            let (mut off, mut failure) = (BTreeSet::new(), None);
             for namespace in namespaces {
                 match executor.pause_client.is_switched_off(&namespace).await {
                     Ok(true) => drop(off.insert(namespace)),
                     Ok(false) => {}
-                    Err(error) => return TaskResult::SwitchedOffNamespaces(Err(error)),
+                    Err(error) => failure = Some(error),
                 }
             }
-            TaskResult::SwitchedOffNamespaces(Ok(off))
+            TaskResult::SwitchedOffNamespaces(off, failure)
         });
     }
 
@@ -326,13 +334,15 @@ impl Enforcer {
         match result {
             Ok(TaskResult::Action { key, started, result }) => self.record(key, started, result),
             Ok(TaskResult::List { resource, result }) => self.record_list(resource, result),
-            Ok(TaskResult::SwitchedOffNamespaces(Ok(off))) => {
+            Ok(TaskResult::SwitchedOffNamespaces(off, failure)) => {
                 let is_off = |key: &&ObjectKey| off.contains(key.object().namespace);
                 for key in self.plan.paused().filter(is_off).cloned().collect::<Vec<_>>() {
                     self.plan.record_switched_off(&key);
                 }
+                if let Some(error) = failure {
+                    self.record_error("cannot read a namespace", &error);
+                }
             }
-            Ok(TaskResult::SwitchedOffNamespaces(Err(error))) => self.record_error("cannot read a namespace", &error),
             Ok(TaskResult::Ping(result)) => {
                 self.is_pinging = false;
                 if let Err(error) = result
@@ -444,3 +454,6 @@ pub async fn account(client: &Client) -> Result<String, Error> {
         .and_then(|u| u.username)
         .ok_or_else(|| Error::Unavailable("it did not return the account of this client".into()))
 }
+
+#[cfg(test)]
+mod tests;

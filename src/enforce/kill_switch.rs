@@ -196,3 +196,6 @@ fn name(key: &ObjectKey) -> String {
     let namespace = if object.namespace.is_empty() { "-" } else { object.namespace };
     format!("{}/{namespace}/{}", title(object.resource, object.group), object.name)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,10 @@
 //! Leader election: only the replica that holds the Lease acts. Renews the Lease in a task of its own, independent of slow
 //! calls elsewhere, and publishes until when this replica may act.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::calls::{RELEASE, RENEWAL};
 use super::control::STANDING_BY;
@@ -21,8 +22,8 @@ pub struct LeaderElector {
 pub struct Leadership(watch::Receiver<LeaseStatus>);
 
 #[derive(Clone, Debug)]
-struct LeaseStatus {
-    held_until: Option<Instant>,
+pub(super) struct LeaseStatus {
+    pub(super) held_until: Option<Instant>,
     /// Why the Lease is not held, or why the last renewal failed. Empty if neither is the case.
     problem: String,
 }
@@ -55,7 +56,7 @@ impl LeaderElector {
             self.status.send_replace(LeaseStatus { held_until: self.lease.held_until(), problem });
             tokio::select! {
                 () = self.status.closed() => break,
-                () = tokio::time::sleep_until((started + EVERY).into()) => {}
+                () = tokio::time::sleep_until(started + EVERY) => {}
             }
         }
         if tokio::time::timeout(RELEASE, self.lease.release(Instant::now())).await.is_err() {
@@ -93,7 +94,7 @@ impl Leadership {
             tokio::select! {
                 biased;
                 renewed = self.0.changed() => if renewed.is_err() { return },
-                () = tokio::time::sleep_until(until.into()) => return,
+                () = tokio::time::sleep_until(until) => return,
             }
         }
     }
@@ -106,40 +107,14 @@ impl Leadership {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn leadership(held_until: Option<Instant>) -> (watch::Sender<LeaseStatus>, Leadership) {
+impl Leadership {
+    /// Returns the right to act for this time, as long as the sender exists.
+    pub(super) fn held_for(time: Duration) -> (watch::Sender<LeaseStatus>, Leadership) {
+        let held_until = Some(Instant::now() + time);
         let (status, leadership) = watch::channel(LeaseStatus { held_until, problem: String::new() });
         (status, Leadership(leadership))
     }
-
-    fn held(time: Duration) -> LeaseStatus {
-        LeaseStatus { held_until: Some(Instant::now() + time), problem: String::new() }
-    }
-
-    #[tokio::test]
-    async fn the_right_to_act_ends_by_its_own_clock_though_nothing_says_so() {
-        let (_status, mut leadership) = leadership(Some(Instant::now() + Duration::from_millis(50)));
-        assert!(leadership.is_held());
-        leadership.wait_until_lost().await;
-        assert!(!leadership.is_held());
-    }
-
-    #[tokio::test]
-    async fn a_renewal_extends_it_and_an_elector_that_is_gone_ends_it() {
-        let (status, mut leadership) = leadership(Some(Instant::now() + Duration::from_millis(100)));
-        status.send_replace(held(Duration::from_secs(60)));
-        let lost = tokio::time::timeout(Duration::from_millis(300), leadership.wait_until_lost()).await;
-        assert!(lost.is_err() && leadership.is_held(), "it was renewed");
-        drop(status);
-        leadership.wait_until_lost().await;
-    }
-
-    #[tokio::test]
-    async fn who_does_not_hold_the_lease_may_not_act() {
-        let (_status, mut leadership) = leadership(None);
-        assert!(!leadership.is_held());
-        leadership.wait_until_lost().await;
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The Lease: its duration and its margins, and one attempt to acquire, renew or release it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -8,6 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::core::ApiResource;
 use kube::{Client, Resource};
+use tokio::time::Instant;
 
 use super::pause_client::{self, explained};
 
@@ -134,3 +135,6 @@ impl Lease {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,10 @@ pub mod calls;
 pub mod control;
 pub mod controller;
 pub mod events;
+#[cfg(test)]
+pub(crate) mod fake_api;
+#[cfg(test)]
+mod fixtures;
 pub mod inbox;
 pub mod kill_switch;
 pub mod leader_election;

@@ -196,9 +196,22 @@ impl PauseClient {
         let patch = Patch::Apply(&patch);
         match within(self.limit, api.patch_metadata(&target.name, &how, &patch)).await {
             Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Err(Error::Gone),
+            // The API server answers 409 if the object was deleted, and 422 if another one has its name. Both codes
+            // have other causes too, such as an admission webhook.
+            Err(kube::Error::Api(status))
+                if [409, 422].contains(&status.code) && !self.exists(target, &api).await? =>
+            {
+                Err(Error::Gone)
+            }
             Err(error) => Err(explained(error, resource, "patch")),
         }
+    }
+
+    /// Returns whether an object still exists, with its uid.
+    async fn exists(&self, target: &Target, api: &Api<DynamicObject>) -> Result<bool, Error> {
+        let live = within(self.limit, api.get_metadata_opt(&target.name)).await;
+        let live = live.map_err(|error| explained(error, &target.resource, "get"))?;
+        Ok(live.is_some_and(|live| target.uid.is_none() || live.metadata.uid == target.uid))
     }
 
     /// Lists all objects of a kind that editwar has paused.
@@ -215,7 +228,13 @@ impl PauseClient {
         let mut page = ListParams::default().limit(PAGE);
         loop {
             let list = within(self.limit, api.list_metadata(&page)).await;
-            let list = list.map_err(|e| explained(e, &resource, "list"))?;
+            let list = list.map_err(|e| explained(e, &resource, "list")).inspect_err(|error| {
+                // The API server no longer serves this version of the resource. The next lookup finds out which one it
+                // does.
+                if matches!(error, Error::Gone) {
+                    lock(&self.resources).remove(&title(&resource.plural, &resource.group));
+                }
+            })?;
             for meta in &list.items {
                 let Some(until) = pause_of(meta.annotations()) else { continue };
                 let (namespace, name) = (meta.namespace().unwrap_or_default(), meta.name_any());
@@ -317,3 +336,6 @@ pub(crate) fn explained(error: kube::Error, resource: &ApiResource, verb: &str) 
         error => Error::Unavailable(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::ApiResource;
+use tokio::time::Instant;
 
 use crate::pipeline::key::ObjectKey;
 use crate::util::lock::lock;

@@ -12,10 +12,11 @@ mod schedule;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kube::Client;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use self::object_api::{Kinds, reference};
 use self::schedule::Schedule;
@@ -75,10 +76,19 @@ pub struct Reconciler {
 /// State of one asset.
 #[derive(Clone, Debug, Default)]
 struct AssetState {
-    last_correction: Option<Micros>,
+    last_correction: Option<Correction>,
     failures: u32,
     /// What was last reported, by reason, so that it is reported only once.
     last_reports: BTreeMap<&'static str, String>,
+}
+
+/// A write to an object.
+#[derive(Clone, Copy, Debug)]
+struct Correction {
+    /// Wall clock when it was sent.
+    at: Micros,
+    /// Whether it is known to have been executed.
+    is_confirmed: bool,
 }
 
 // === impl Reconciler ===
@@ -140,7 +150,7 @@ impl Reconciler {
                     self.schedule(id, Duration::ZERO);
                     false
                 }
-                () = tokio::time::sleep_until(until.into()) => false,
+                () = tokio::time::sleep_until(until) => false,
             };
             if has_files {
                 tokio::time::sleep(SETTLE).await;
@@ -219,10 +229,7 @@ impl Reconciler {
                 self.inbox.add_managed(object_api.key.clone());
                 watches.watch(id, &object_api.resource);
                 match self.compare(id, &asset, &object_api).await {
-                    Ok(again) => {
-                        self.states.entry(id.clone()).or_default().failures = 0;
-                        again
-                    }
+                    Ok(again) => again,
                     Err(error) => self.failed(id, &error).await,
                 }
             }
@@ -231,6 +238,13 @@ impl Reconciler {
         };
         self.metrics.seconds.observe(started.elapsed().as_secs_f64());
         Some(again)
+    }
+
+    /// Records that nothing is left to do for an asset. Its next failure is reported, and retried soon.
+    fn record_success(&mut self, id: &Id) {
+        self.states.entry(id.clone()).or_default().failures = 0;
+        self.clear_report(id, "ApplyFailed");
+        self.clear_report(id, "missing");
     }
 
     async fn failed(&mut self, id: &Id, error: &kube::Error) -> Duration {
@@ -249,3 +263,6 @@ impl Reconciler {
         wait
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,3 +118,6 @@ pub fn directory(path: &Path) -> notify::Result<(notify::RecommendedWatcher, mps
     watcher.watch(path, RecursiveMode::Recursive)?;
     Ok((watcher, receiver))
 }
+
+#[cfg(test)]
+mod tests;

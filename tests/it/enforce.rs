@@ -1,5 +1,11 @@
 //! The enforcer against a real API server whose audit webhook posts to editwar, with the shipped RBAC.
 
+use std::time::Duration;
+
+use editwar::enforce::pause_client::{Error, PauseClient};
+use editwar::enforce::pauses::Target;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
 use crate::envtest::{ApiServer, free_port, pause, wait_until};
@@ -278,4 +284,33 @@ fn a_missing_permission_is_reported_with_the_rbac_rule() {
         "{told}"
     );
     assert!(!is_paused(&cluster.server));
+}
+
+/// A client for an object that was read before it was replaced, as the kill switch has it.
+#[test]
+fn a_pause_of_an_object_that_was_replaced_or_deleted_is_gone() {
+    let Some(server) = ApiServer::start(None) else { return };
+    server.apply("admin", &golden().to_string());
+    let read = Kubeconfig::read_from(server.kubeconfig("admin")).unwrap();
+    let target = Target {
+        resource: ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("apps", "v1", "Deployment"), "deployments"),
+        namespace: "shop".to_owned(),
+        name: "web".to_owned(),
+        uid: live(&server)["metadata"]["uid"].as_str().map(str::to_owned),
+    };
+    let lift = || {
+        let (read, target) = (read.clone(), target.clone());
+        tokio::runtime::Runtime::new().unwrap().block_on(async move {
+            let config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.unwrap();
+            let client = kube::Client::try_from(config).unwrap();
+            PauseClient::new(client, Duration::from_secs(15)).lift(&target).await
+        })
+    };
+    assert!(lift().is_ok(), "it still exists");
+    server.kubectl("admin", &["delete", "deployment", "web", "-n", "shop"]);
+    let deleted = lift();
+    assert!(matches!(deleted, Err(Error::Gone)), "{deleted:?}");
+    server.apply("admin", &golden().to_string());
+    let replaced = lift();
+    assert!(matches!(replaced, Err(Error::Gone)), "{replaced:?}");
 }

@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     HalfBody,
     /// The request is executed and answered after a delay.
     After(Duration),
+    /// The request is not executed, and answered with 503.
+    Busy,
     /// A watch that sends nothing after its response head, and ignores the requested timeout.
     SilentWatch,
 }
@@ -202,7 +204,10 @@ impl FakeApi {
                 self.watch(&stream, &path, fault == Some(Fault::SilentWatch));
                 return;
             }
-            let (status, answer) = self.state.lock().unwrap().answer(&method, &path, &body);
+            let (status, answer) = match fault {
+                Some(Fault::Busy) => failure(503),
+                _ => self.state.lock().unwrap().answer(&method, &path, &body),
+            };
             let text = answer.to_string();
             let head = format!(
                 "HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
@@ -325,7 +330,11 @@ pub(crate) fn configmap(name: &str) -> String {
 }
 
 fn failure(code: u16) -> (u16, Value) {
-    let reason = if code == 404 { "NotFound" } else { "Conflict" };
+    let reason = match code {
+        404 => "NotFound",
+        503 => "ServiceUnavailable",
+        _ => "Conflict",
+    };
     (
         code,
         json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": reason, "reason": reason, "code": code}),

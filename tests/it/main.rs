@@ -27,7 +27,6 @@ mod journal_trouble;
 mod live;
 mod logs;
 mod memory;
-mod mock_api;
 mod openapi;
 mod order;
 #[cfg(feature = "otlp")]

@@ -283,6 +283,18 @@ fn pauses_that_the_kill_switch_cannot_lift_are_named_and_retried() {
 }
 
 #[test]
+fn an_api_server_that_is_busy_is_not_called_in_a_loop_until_the_timeout() {
+    let api = FakeApi::start();
+    api.fail("GET", "/deployments", Fault::Busy);
+    let editwar = enforcing(&api, &[]);
+    let answer = stop(&editwar);
+    // Otherwise the reason would be the timeout.
+    assert!(answer["not_lifted"][0].as_str().is_some_and(|why| why.contains("ServiceUnavailable")), "{answer}");
+    api.heal();
+    within("it is tried again", 30, || stop(&editwar)["not_lifted"] == serde_json::json!([]));
+}
+
+#[test]
 fn a_pause_executed_after_its_timeout_is_lifted_by_the_kill_switch() {
     let api = FakeApi::start();
     api.deployment("web");

@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::Value;
 
 use super::object_api::{ObjectApi, reference};
-use super::{GATE_RETRY, MISSING_RETRY, Reconciler};
+use super::{Correction, GATE_RETRY, MISSING_RETRY, Reconciler};
 use crate::audit::event::{Micros, parse_timestamp};
 use crate::detect::annotations::{PAUSED_BECAUSE, PAUSED_UNTIL};
 use crate::detect::assessment::Assessment;
@@ -23,9 +23,9 @@ use crate::reconcile::manifest::{Asset, Id};
 use crate::reconcile::plan::{self, Action, DesiredObject, GateInput, SkipReason, WriteGate};
 
 /// Interval at which every asset is compared, even without notifications, in case a watch missed a change.
-const RESYNC: Duration = Duration::from_secs(600);
+pub(super) const RESYNC: Duration = Duration::from_secs(600);
 /// Delay before an asset is compared again whose object changed between read and write.
-const CONFLICT_RETRY: Duration = Duration::from_millis(200);
+pub(super) const CONFLICT_RETRY: Duration = Duration::from_millis(200);
 
 // === impl Reconciler ===
 
@@ -37,6 +37,7 @@ impl Reconciler {
         match plan::action(&asset.object, asset.is_tombstone, value.as_ref(), &self.settings.managed_by) {
             Action::Skip(why) => {
                 self.skip(id, why, live.as_ref(), object_api, &about).await;
+                self.record_success(id);
                 Ok(RESYNC)
             }
             Action::Delete => {
@@ -44,8 +45,15 @@ impl Reconciler {
                 let only = kube::api::Preconditions { uid, resource_version: None };
                 self.set_gauge(&self.metrics.tombstones, id, 1);
                 let params = DeleteParams::default().preconditions(only);
-                within(CALL, object_api.api.delete(&id.name, &params)).await?;
-                tracing::info!(asset = %id, "deleted the object of a tombstone");
+                match within(CALL, object_api.api.delete(&id.name, &params)).await {
+                    Ok(_) => tracing::info!(asset = %id, "deleted the object of a tombstone"),
+                    // Another actor has deleted it.
+                    Err(kube::Error::Api(status)) if status.code == 404 => {}
+                    // Another object has its name now.
+                    Err(kube::Error::Api(status)) if status.code == 409 => return Ok(CONFLICT_RETRY),
+                    Err(error) => return Err(error),
+                }
+                self.record_success(id);
                 Ok(MISSING_RETRY)
             }
             Action::Apply(wanted) => {
@@ -111,28 +119,30 @@ impl Reconciler {
                 self.set_gauge(&self.metrics.compliance, id, 0);
                 return Ok(GATE_RETRY);
             }
-            WriteGate::AwaitingEvent | WriteGate::Stale if input.last_correction.is_some() => {
+            // Nothing will show whether an unconfirmed creation was executed.
+            WriteGate::Stale if self.last_correction(id).is_none_or(|last| !last.is_confirmed) => {}
+            WriteGate::AwaitingEvent | WriteGate::Stale => {
                 self.set_gauge(&self.metrics.compliance, id, 0);
                 return Ok(GATE_RETRY);
             }
-            _ => {}
+            WriteGate::Open => {}
         }
-        let params = self.patch_params();
-        match within(CALL, object_api.api.patch(&id.name, &params, &Patch::Apply(&wanted.object))).await {
+        match self.apply(id, &wanted.object, object_api).await {
             Ok(made) => {
-                self.states.entry(id.clone()).or_default().last_correction = Some(now());
+                self.record_success(id);
                 self.clear_report(id, "Throttled");
                 tracing::info!(asset = %id, "created the missing object");
                 self.set_gauge(&self.metrics.compliance, id, 1);
                 self.events.publish(&reference(id, Some(&made)), "AssetApplied", "created the missing object".into());
                 Ok(RESYNC)
             }
-            // The namespace does not exist yet.
+            // The namespace does not exist yet, or the kind no longer exists.
             Err(kube::Error::Api(status)) if status.code == 404 => {
                 if self.is_new_report(id, "missing", &status.message) {
                     tracing::warn!(asset = %id, why = status.message, "cannot apply the object yet");
                 }
                 self.set_gauge(&self.metrics.compliance, id, 0);
+                self.kinds.forget(id);
                 Ok(MISSING_RETRY)
             }
             Err(error) => Err(error),
@@ -162,6 +172,7 @@ impl Reconciler {
         let dry_run = serde_json::to_value(dry_run).map_err(kube::Error::SerdeError)?;
         let paths = drift::between(live, &dry_run);
         if paths.is_empty() {
+            self.record_success(id);
             self.set_gauge(&self.metrics.compliance, id, 1);
             self.clear_report(id, "Throttled");
             self.clear_report(id, "DriftDetected");
@@ -191,26 +202,36 @@ impl Reconciler {
                 return Ok(GATE_RETRY);
             }
         }
-        // Set before the write: if it times out, it may have succeeded, and its event must be seen before the next
-        // write.
-        let before = self.states.entry(id.clone()).or_default().last_correction.replace(now());
-        match within(CALL, object_api.api.patch(&id.name, &self.patch_params(), &patch)).await {
-            Ok(_) => {}
-            Err(error) => {
-                let is_refused = matches!(error, kube::Error::Api(_));
-                if let Some(state) = self.states.get_mut(id).filter(|_| is_refused) {
-                    state.last_correction = before;
-                }
-                match error {
-                    kube::Error::Api(status) if status.code == 409 => return Ok(CONFLICT_RETRY),
-                    error => return Err(error),
-                }
-            }
+        match self.apply(id, &object, object_api).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => return Ok(CONFLICT_RETRY),
+            result => drop(result?),
         }
+        self.record_success(id);
         self.set_gauge(&self.metrics.compliance, id, 1);
         tracing::info!(asset = %id, fields = named, "corrected drift");
         self.events.publish(about, "DriftCorrected", named);
         Ok(RESYNC)
+    }
+
+    /// Writes an object. After a write that may have been executed, its event must be seen before the next one.
+    async fn apply(&mut self, id: &Id, object: &Value, object_api: &ObjectApi) -> kube::Result<DynamicObject> {
+        // Set before the write, because the call may be dropped.
+        let correction = Correction { at: now(), is_confirmed: false };
+        let before = self.states.entry(id.clone()).or_default().last_correction.replace(correction);
+        let params = self.patch_params();
+        let result = within(CALL, object_api.api.patch(&id.name, &params, &Patch::Apply(object))).await;
+        let after = match &result {
+            Ok(_) => Some(Correction { is_confirmed: true, ..correction }),
+            // An API server that runs into a timeout itself answers 500 or 504.
+            Err(kube::Error::Api(status)) if status.code < 500 => before,
+            Err(_) => Some(correction),
+        };
+        self.states.entry(id.clone()).or_default().last_correction = after;
+        result
+    }
+
+    fn last_correction(&self, id: &Id) -> Option<Correction> {
+        self.states.get(id)?.last_correction
     }
 
     /// Collects what is known about an object that differs at these paths. `None` stands for an object that does not
@@ -223,7 +244,7 @@ impl Reconciler {
             state: state.unwrap_or(State::Calm),
             would_pause: would_pause(&self.pipeline, self.settings.confidence, key, paths),
             latest,
-            last_correction: self.states.get(id).and_then(|state| state.last_correction),
+            last_correction: self.last_correction(id).map(|correction| correction.at),
             now: now(),
             max_event_age: self.settings.max_event_age,
         }

@@ -71,6 +71,11 @@ impl Kinds {
         let key = ObjectKey::new(CLUSTER, &name);
         Ok(Some(ObjectApi { api, resource, key }))
     }
+
+    /// Forgets the kind of an object, which may no longer exist.
+    pub(super) fn forget(&mut self, id: &Id) {
+        self.known.remove(&(id.api_version.clone(), id.kind.clone()));
+    }
 }
 
 fn namespace(id: &Id) -> &str {

@@ -1,7 +1,8 @@
 //! When each asset is compared next.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use crate::reconcile::manifest::Id;
 
