@@ -80,6 +80,11 @@ pub fn instance(body: &[u8], account: &str) -> Option<String> {
     })
 }
 
+/// Returns the account of a party, whose name may be `account via instance`.
+pub fn account(party: &str) -> &str {
+    party.split_once(" via ").map_or(party, |(account, _)| account)
+}
+
 /// Returns the name of a client as a party against another one: its actor, or `actor via instance` if one account fights
 /// itself. Returns `None` if the two are not rivals.
 pub fn party(client: &Client, other: &Client) -> Option<Arc<str>> {

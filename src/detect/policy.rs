@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::actor_class::ActorClassifier;
 use super::bucket::Limit;
 use super::cooperation::CooperationRules;
+use super::instance::account;
 use super::resource_kind;
 use super::write::ObjectName;
 use crate::audit::event::Micros;
@@ -191,11 +192,6 @@ impl CountedUndecided {
             CountedUndecided::Always => true,
         }
     }
-}
-
-/// Returns the account of a party that is named `account via tool`.
-fn account(party: &str) -> &str {
-    party.split_once(" via ").map_or(party, |(account, _)| account)
 }
 
 // === impl Policy ===

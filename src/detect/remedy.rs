@@ -13,6 +13,7 @@ use self::shell::target;
 use super::actor_class::Role;
 use super::annotations::{PAUSED, PREFIX, UNPATCHED_KINDS, UNPATCHED_PATHS};
 use super::cause::Cause;
+use super::instance::account;
 use crate::util::shell::quoted;
 
 /// The properties of a war that determine its remedies.
@@ -339,8 +340,8 @@ impl Facts<'_> {
             matches!(role, Role::Kubectl | Role::Helm | Role::Terraform | Role::Console | Role::Ci | Role::Person)
         };
         let Some((person, _)) = self.parties.iter().find(|(_, role)| is_person(*role)) else { return Vec::new() };
-        let person = person.split(" via ").next().unwrap_or(person);
-        let others: Vec<&str> = self.parties.iter().map(|(a, _)| *a).filter(|a| !a.starts_with(person)).collect();
+        let person = account(person);
+        let others: Vec<&str> = self.parties.iter().map(|(a, _)| *a).filter(|a| account(a) != person).collect();
         let with = if others.is_empty() { "the tools of that account".to_owned() } else { others.join(" and ") };
         vec![Remedy {
             option: "A",

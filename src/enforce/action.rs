@@ -8,7 +8,7 @@ use super::leader_election::Leadership;
 use super::pause_client::{self, Error, LiveObject, PauseClient, because};
 use super::pauses::{Pauses, Target};
 use super::plan::{Action, INELIGIBLE_BACKOFF, PauseKind, REMOVAL_BACKOFF, Verdict};
-use super::selection::Selection;
+use super::selection::{Exclusion, Selection};
 use crate::audit::event::Micros;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
@@ -36,6 +36,8 @@ pub(super) enum Outcome {
     NotPaused,
     /// The object must be left alone for this duration.
     Skipped(Micros),
+    /// The object may not be paused.
+    Excluded(Exclusion),
     /// The paused object still exists, with this uid.
     Checked(Option<String>),
     /// The paused object is gone, and its pause with it.
@@ -112,8 +114,10 @@ impl ActionExecutor {
         verdict: &Verdict,
         kind: &PauseKind,
     ) -> Result<Outcome, Error> {
-        let is_selected = live.has(&self.selection.labels, &self.selection.annotations) && !live.is_unmanaged();
-        if !is_selected || self.pause_client.is_switched_off(key.object().namespace).await? {
+        if let Some(exclusion) = live.excluded_by(&self.selection) {
+            return Ok(Outcome::Excluded(exclusion));
+        }
+        if live.is_unmanaged() || self.pause_client.is_switched_off(key.object().namespace).await? {
             return Ok(Outcome::Skipped(INELIGIBLE_BACKOFF));
         }
         let was_registered = self.pauses.registered_at(key).is_some();

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kube::Client;
+use kube::api::DynamicObject;
+use kube::core::PartialObjectMeta;
+use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet, block_in_place};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -21,9 +23,11 @@ use super::leader_election::Leadership;
 use super::pause_client::{Error, ExistingPause, Kind, PauseClient};
 use super::pauses::Pauses;
 use super::plan::{Action, INELIGIBLE_BACKOFF, Now, PauseKind, Plan, Rules};
-use super::selection::Selection;
+use super::selection::{Census, Selection, title};
+use super::unpaused::{Reason, Unpaused};
 use super::verdicts::{self, CLUSTER};
 use crate::audit::event::Micros;
+use crate::detect::instance;
 use crate::detect::verdict::State;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
@@ -38,6 +42,8 @@ const LIST_AGAIN: Duration = Duration::from_secs(10);
 /// If the latest event is older than this, the enforcer triggers an event itself: pauses end by event time, and the
 /// cluster may be quiet.
 const PING_AFTER: Micros = 10_000_000;
+/// Interval at which wars are reported that call for a pause that is not set.
+const UNPAUSED_EVERY: Duration = Duration::from_secs(10);
 /// Maximum number of actions in flight.
 const IN_FLIGHT_MAX: usize = 32;
 /// How long the status shows the last error.
@@ -78,6 +84,8 @@ pub struct Enforcer {
     /// Pauses that the reconciler requested: the number of consecutive ones, and when the last one ends.
     early_pauses: BTreeMap<ObjectKey, (u32, Micros)>,
     last_error: Option<(String, Instant)>,
+    unpaused: Unpaused,
+    unpaused_at: Option<Instant>,
 }
 
 /// The result of a task.
@@ -89,6 +97,7 @@ enum TaskResult {
     },
     List {
         resource: (String, String),
+        census: Census,
         result: Result<Vec<ExistingPause>, Error>,
     },
     /// Namespaces that pauses are switched off for, and an error if others could not be read.
@@ -139,6 +148,8 @@ impl Enforcer {
             last_ping: 0,
             early_pauses: BTreeMap::new(),
             last_error: None,
+            unpaused: Unpaused::default(),
+            unpaused_at: None,
         }
     }
 
@@ -221,8 +232,14 @@ impl Enforcer {
                 let executor = self.executor.clone();
                 self.tasks.spawn(async move {
                     let kind = Kind::Resource(resource.0.clone(), resource.1.clone());
-                    let result = executor.pause_client.paused(&kind).await;
-                    TaskResult::List { resource, result }
+                    let mut census = Census::default();
+                    let visit = |key: &ObjectKey, meta: &PartialObjectMeta<DynamicObject>| {
+                        let selection = &executor.selection;
+                        let by_metadata = || selection.excluded_by_metadata(meta.labels(), meta.annotations());
+                        census.add(selection.excluded_by_name(key).or_else(by_metadata));
+                    };
+                    let result = executor.pause_client.list(&kind, visit).await;
+                    TaskResult::List { resource, census, result }
                 });
             }
         }
@@ -258,7 +275,14 @@ impl Enforcer {
         let may = |key: &ObjectKey| managed.contains(key) || self.executor.selection.allows(key) && is_listed(key);
         // This takes a while if there are many objects; other tasks, such as the renewal of the Lease, move to another
         // thread.
-        let verdicts = block_in_place(|| verdicts::verdicts(&self.pipeline, &self.account, self.rules.confidence, may));
+        let mut verdicts =
+            block_in_place(|| verdicts::verdicts(&self.pipeline, &self.account, self.rules.confidence, may));
+        // The Golden State's reconciler honours pauses, also before it is a party.
+        verdicts
+            .iter_mut()
+            .filter(|(key, _)| managed.contains(*key))
+            .for_each(|(_, verdict)| verdict.is_honoured = true);
+        self.report_unpaused(&managed);
         for (key, action) in self.plan.step(now, &verdicts) {
             self.start(key, action, now);
         }
@@ -275,6 +299,24 @@ impl Enforcer {
         for key in self.executor.pauses.keys() {
             if !self.plan.is_known(&key) && self.plan.can_start(&key, now) {
                 self.start(key, Action::Check(None), now);
+            }
+        }
+    }
+
+    /// Reports wars that call for a pause that is not set.
+    fn report_unpaused(&mut self, managed: &BTreeSet<ObjectKey>) {
+        if self.unpaused_at.is_some_and(|at| at.elapsed() < UNPAUSED_EVERY) {
+            return;
+        }
+        self.unpaused_at = Some(Instant::now());
+        let sustained = block_in_place(|| verdicts::sustained(&self.pipeline, self.rules.confidence));
+        self.unpaused.keep(|key| sustained.contains_key(key));
+        let classes = &self.pipeline.policy().classes;
+        for (key, parties) in sustained.iter().filter(|(key, _)| !managed.contains(*key)) {
+            if let Some(exclusion) = self.executor.selection.excluded_by_name(key) {
+                self.unpaused.report(key, Reason::Excluded(exclusion));
+            } else if !parties.iter().any(|(party, _)| classes.is_honouring(instance::account(party))) {
+                self.unpaused.report(key, Reason::NotHonoured(parties.clone()));
             }
         }
     }
@@ -309,7 +351,7 @@ impl Enforcer {
             _ => 0,
         };
         let until = latest + stretch(times);
-        (verdict.state, verdict.until) = (State::Sustained, Some(until));
+        (verdict.state, verdict.until, verdict.is_honoured) = (State::Sustained, Some(until), true);
         if !self.plan.may_pause(&key, &verdict, now) {
             return;
         }
@@ -333,7 +375,12 @@ impl Enforcer {
     fn handle(&mut self, result: Result<TaskResult, JoinError>) {
         match result {
             Ok(TaskResult::Action { key, started, result }) => self.record(key, started, result),
-            Ok(TaskResult::List { resource, result }) => self.record_list(resource, result),
+            Ok(TaskResult::List { resource, census, result }) => {
+                if result.is_ok() {
+                    tracing::info!(resource = title(&resource.0, &resource.1), "{census}");
+                }
+                self.record_list(resource, result);
+            }
             Ok(TaskResult::SwitchedOffNamespaces(off, failure)) => {
                 let is_off = |key: &&ObjectKey| off.contains(key.object().namespace);
                 for key in self.plan.paused().filter(is_off).cloned().collect::<Vec<_>>() {
@@ -370,6 +417,10 @@ impl Enforcer {
             Ok(Outcome::NotPaused) => self.plan.record_lift(&key),
             Ok(Outcome::Gone) => self.plan.record_gone(&key),
             Ok(Outcome::Skipped(time)) => self.plan.record_skip(key, time, self.now()),
+            Ok(Outcome::Excluded(exclusion)) => {
+                self.unpaused.report(&key, Reason::Excluded(exclusion));
+                self.plan.record_skip(key, INELIGIBLE_BACKOFF, self.now());
+            }
             Err(Error::Gone) => self.plan.record_gone(&key),
             Err(error @ (Error::Forbidden { .. } | Error::Unknown(_))) => {
                 self.record_error("cannot pause an object", &error);
@@ -422,6 +473,9 @@ impl Enforcer {
                 self.rules.max_event_age / 1_000_000
             )
         };
+        if self.unpaused.len() > 0 {
+            status.push_str(&format!("; {} wars call for a pause that is not set, see the log", self.unpaused.len()));
+        }
         let lease = Some(self.leadership.problem()).filter(|problem| !problem.is_empty());
         let error =
             self.last_error.as_ref().filter(|(_, at)| at.elapsed() < ERROR_SHOWN_FOR).map(|(text, _)| text.clone());

@@ -105,5 +105,6 @@ pub(super) fn verdict() -> Verdict {
         since: None,
         removal: None,
         is_unmanaged: false,
+        is_honoured: true,
     }
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::calls::within;
 use super::pauses::Target;
 use super::plan::Verdict;
-use super::selection::title;
+use super::selection::{Exclusion, Selection, title};
 use super::verdicts::CLUSTER;
 use crate::audit::event::{Micros, parse_timestamp};
 use crate::detect::annotations::{MODE, PAUSED, PAUSED_BECAUSE, PAUSED_UNTIL};
@@ -100,12 +100,9 @@ impl fmt::Display for Kind {
 // === impl LiveObject ===
 
 impl LiveObject {
-    /// Returns whether the object has all these labels and annotations. An empty value matches any value.
-    pub fn has(&self, labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> bool {
-        let all = |wanted: &BTreeMap<String, String>, are: &BTreeMap<String, String>| {
-            wanted.iter().all(|(key, value)| are.get(key).is_some_and(|is| value.is_empty() || is == value))
-        };
-        all(labels, self.meta.labels()) && all(annotations, self.meta.annotations())
+    /// Returns why the object may not be paused according to its labels and annotations.
+    pub fn excluded_by(&self, selection: &Selection) -> Option<Exclusion> {
+        selection.excluded_by_metadata(self.meta.labels(), self.meta.annotations())
     }
 
     /// Returns whether a person has set `mode=unmanaged`.
@@ -219,6 +216,18 @@ impl PauseClient {
     /// # Errors
     /// [`Error`] if they cannot be listed.
     pub async fn paused(&self, kind: &Kind) -> Result<Vec<ExistingPause>, Error> {
+        self.list(kind, |_, _| {}).await
+    }
+
+    /// Like [`PauseClient::paused`], but also calls `visit` for every object of the kind, with its key.
+    ///
+    /// # Errors
+    /// [`Error`] if they cannot be listed.
+    pub async fn list(
+        &self,
+        kind: &Kind,
+        mut visit: impl FnMut(&ObjectKey, &PartialObjectMeta<DynamicObject>),
+    ) -> Result<Vec<ExistingPause>, Error> {
         let resource = match kind {
             Kind::Resource(plural, group) => self.resource(group, plural).await?,
             Kind::Manifest(api_version, kind) => self.manifest(api_version, kind).await?,
@@ -236,11 +245,12 @@ impl PauseClient {
                 }
             })?;
             for meta in &list.items {
-                let Some(until) = pause_of(meta.annotations()) else { continue };
                 let (namespace, name) = (meta.namespace().unwrap_or_default(), meta.name_any());
                 let (group, plural) = (&resource.group, &resource.plural);
                 let object = ObjectName { group, resource: plural, namespace: &namespace, name: &name };
                 let key = ObjectKey::new(CLUSTER, &object);
+                visit(&key, meta);
+                let Some(until) = pause_of(meta.annotations()) else { continue };
                 let target = Target { resource: resource.clone(), uid: meta.uid(), namespace, name };
                 found.push(ExistingPause { key, target, until });
             }

@@ -66,6 +66,8 @@ pub struct Verdict {
     pub removal: Option<PauseRemoval>,
     /// Whether a person has set `mode=unmanaged`.
     pub is_unmanaged: bool,
+    /// Whether one of the parties honours a pause.
+    pub is_honoured: bool,
 }
 
 /// A removal of the pause annotation.
@@ -392,7 +394,10 @@ impl<K: Ord + Clone> Plan<K> {
     }
 
     fn needs_pause(&self, verdict: &Verdict) -> bool {
-        verdict.state == State::Sustained && verdict.confidence >= self.rules.confidence && !verdict.is_unmanaged
+        verdict.state == State::Sustained
+            && verdict.confidence >= self.rules.confidence
+            && !verdict.is_unmanaged
+            && verdict.is_honoured
     }
 
     /// Returns what to do about an existing pause.

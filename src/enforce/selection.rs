@@ -28,13 +28,103 @@ impl Selection {
     /// Returns whether an object may be paused according to its resource and namespace. Labels and annotations are
     /// checked before a pause is written.
     pub fn allows(&self, key: &ObjectKey) -> bool {
+        key.cluster() == CLUSTER && self.excluded_by_name(key).is_none()
+    }
+
+    /// Returns why an object may not be paused according to its resource and namespace.
+    pub fn excluded_by_name(&self, key: &ObjectKey) -> Option<Exclusion> {
         let object = key.object();
         let is_any = |patterns: &[String]| patterns.iter().any(|pattern| is_match(pattern, object.namespace));
-        key.cluster() == CLUSTER
-            && self.resources.iter().any(|(r, g)| r == object.resource && g == object.group)
-            && (self.namespaces.is_empty() || is_any(&self.namespaces))
-            && !is_any(&self.except)
+        if !self.resources.iter().any(|(r, g)| r == object.resource && g == object.group) {
+            Some(Exclusion::Resource(title(object.resource, object.group)))
+        } else if is_any(&self.except) {
+            Some(Exclusion::ExcludedNamespace)
+        } else if !self.namespaces.is_empty() && !is_any(&self.namespaces) {
+            Some(Exclusion::OtherNamespace)
+        } else {
+            None
+        }
     }
+
+    /// Returns why an object with these labels and annotations may not be paused.
+    pub fn excluded_by_metadata(
+        &self,
+        labels: &BTreeMap<String, String>,
+        annotations: &BTreeMap<String, String>,
+    ) -> Option<Exclusion> {
+        let missing = |wanted: &BTreeMap<String, String>, are: &BTreeMap<String, String>| {
+            let is_missing =
+                |(key, value): &(&String, &String)| are.get(*key).is_none_or(|is| !value.is_empty() && is != *value);
+            wanted.iter().find(is_missing).map(|(key, value)| pair(key, value))
+        };
+        let label = missing(&self.labels, labels).map(Exclusion::Label);
+        label.or_else(|| missing(&self.annotations, annotations).map(Exclusion::Annotation))
+    }
+}
+
+/// Why an object may not be paused.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exclusion {
+    /// Its resource is not configured.
+    Resource(String),
+    /// Its namespace is excluded.
+    ExcludedNamespace,
+    /// Its namespace is not configured.
+    OtherNamespace,
+    /// It does not have this label.
+    Label(String),
+    /// It does not have this annotation.
+    Annotation(String),
+}
+
+/// Formats as `without annotation platform.kubevirt.io/managed=true (enforce.annotations)`.
+impl fmt::Display for Exclusion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exclusion::Resource(name) => write!(f, "{name} is not one of the configured resources (enforce.resources)"),
+            Exclusion::ExcludedNamespace => f.write_str("in an excluded namespace (enforce.excluded_namespaces)"),
+            Exclusion::OtherNamespace => f.write_str("in a namespace that is not configured (enforce.namespaces)"),
+            Exclusion::Label(label) => write!(f, "without label {label} (enforce.labels)"),
+            Exclusion::Annotation(annotation) => write!(f, "without annotation {annotation} (enforce.annotations)"),
+        }
+    }
+}
+
+/// The objects of one resource, by whether they may be paused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Those that may be paused.
+    pub selected: usize,
+    /// The others, by reason.
+    pub excluded: BTreeMap<Exclusion, usize>,
+}
+
+// === impl Census ===
+
+impl Census {
+    /// Counts one object.
+    pub fn add(&mut self, exclusion: Option<Exclusion>) {
+        match exclusion {
+            None => self.selected += 1,
+            Some(exclusion) => *self.excluded.entry(exclusion).or_default() += 1,
+        }
+    }
+}
+
+/// Formats as `12 of 40 objects may be paused; not 28 without label a=b (enforce.labels)`.
+impl fmt::Display for Census {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = self.selected + self.excluded.values().sum::<usize>();
+        write!(f, "{} of {all} objects may be paused", self.selected)?;
+        for (index, (exclusion, count)) in self.excluded.iter().enumerate() {
+            write!(f, "{} {count} {exclusion}", if index == 0 { "; not" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+fn pair(key: &str, value: &str) -> String {
+    format!("{key}={}", if value.is_empty() { "(any value)" } else { value })
 }
 
 /// Formats as `deployments.apps in all namespaces except kube-system, with annotation
@@ -54,8 +144,7 @@ impl fmt::Display for Selection {
         }
         for (what, wanted) in [("label", &self.labels), ("annotation", &self.annotations)] {
             for (key, value) in wanted {
-                let value = if value.is_empty() { "(any value)" } else { value };
-                write!(f, ", with {what} {key}={value}")?;
+                write!(f, ", with {what} {}", pair(key, value))?;
             }
         }
         Ok(())
@@ -70,6 +159,7 @@ pub(super) fn title(resource: &str, group: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detect::write::ObjectName;
 
     #[test]
     fn selections_are_described_in_words() {
@@ -87,5 +177,37 @@ mod tests {
         );
         let narrow = Selection { namespaces: vec!["shop".into()], ..Selection::default() };
         assert_eq!(narrow.to_string(), "no resource in namespaces shop");
+    }
+
+    #[test]
+    fn a_census_says_how_many_objects_may_be_paused_and_why_others_may_not() {
+        let selection = Selection {
+            resources: vec![("deployments".into(), "apps".into())],
+            except: vec!["kube-*".into()],
+            annotations: BTreeMap::from([("managed".to_owned(), "true".to_owned())]),
+            labels: BTreeMap::from([("team".to_owned(), String::new())]),
+            ..Selection::default()
+        };
+        let key = |namespace: &str| {
+            let object = ObjectName { group: "apps", resource: "deployments", namespace, name: "web" };
+            ObjectKey::new("", &object)
+        };
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let mut census = Census::default();
+        for (namespace, labels, annotations) in [
+            ("shop", map(&[("team", "a")]), map(&[("managed", "true")])),
+            ("shop", map(&[("team", "a")]), map(&[("managed", "false")])),
+            ("shop", map(&[("team", "a")]), map(&[])),
+            ("shop", map(&[]), map(&[("managed", "true")])),
+            ("kube-system", map(&[("team", "a")]), map(&[("managed", "true")])),
+        ] {
+            let by_name = selection.excluded_by_name(&key(namespace));
+            census.add(by_name.or_else(|| selection.excluded_by_metadata(&labels, &annotations)));
+        }
+        assert_eq!(
+            census.to_string(),
+            "1 of 5 objects may be paused; not 1 in an excluded namespace (enforce.excluded_namespaces), 1 without \
+             label team=(any value) (enforce.labels), 2 without annotation managed=true (enforce.annotations)"
+        );
     }
 }

@@ -1,12 +1,14 @@
 //! Derives verdicts on the objects that may be paused from the pipeline's state.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::plan::{PauseRemoval, Verdict};
-use crate::detect::actor_class::ActorClass;
+use crate::detect::actor_class::{ActorClass, ActorClassifier, Role};
 use crate::detect::annotations::{self, MODE, PAUSED};
 use crate::detect::assessment::{Assessment, WarAssessment};
 use crate::detect::fields::FieldValue;
+use crate::detect::instance::account;
 use crate::detect::object::ObjectState;
 use crate::detect::record::Record;
 use crate::detect::verdict::{Confidence, State};
@@ -35,7 +37,26 @@ pub fn verdicts(
 
 /// Returns the current verdict on one object, or `None` if it has only one writer.
 pub fn verdict_on(pipeline: &Pipeline, own: &str, confidence: Confidence, key: &ObjectKey) -> Option<Verdict> {
-    pipeline.table().with(key, |state| Some(verdict(state, state.history()?, own, confidence)))?
+    let classes = &pipeline.policy().classes;
+    pipeline.table().with(key, |state| Some(verdict(state, state.history()?, classes, own, confidence)))?
+}
+
+/// Returns the parties, with their roles, of the objects of [`CLUSTER`] whose wars call for a pause.
+pub fn sustained(pipeline: &Pipeline, confidence: Confidence) -> BTreeMap<ObjectKey, Vec<(Arc<str>, Role)>> {
+    let one = |key: ObjectKey| {
+        let look = |state: &ObjectState| {
+            let assessment = Assessment::of(state);
+            let war = assessment.worst(confidence).filter(|war| war.state == State::Sustained && war.is_ongoing())?;
+            let role = |party: &Arc<str>| {
+                let client = state.writers().iter().map(|writer| &writer.client).find(|c| c.is_named(party));
+                (party.clone(), client.map_or(Role::Operator, |client| client.role))
+            };
+            Some(war.parties.iter().map(role).collect())
+        };
+        Some((key.clone(), pipeline.table().with(&key, look)??))
+    };
+    let is_ours = |key: &ObjectKey| key.cluster() == CLUSTER;
+    pipeline.table().notable().into_iter().filter(is_ours).filter_map(one).collect()
 }
 
 /// Returns whether the object's war calls for a pause, or would after our write to the fields at these JSON Pointers.
@@ -74,7 +95,13 @@ fn is_within(a: &[&str], b: &[&str]) -> bool {
     a.iter().zip(b).all(|(a, b)| a == b)
 }
 
-fn verdict(state: &ObjectState, history: &WriteHistory, own: &str, confidence: Confidence) -> Verdict {
+fn verdict(
+    state: &ObjectState,
+    history: &WriteHistory,
+    classes: &ActorClassifier,
+    own: &str,
+    confidence: Confidence,
+) -> Verdict {
     let assessment = Assessment::of(state);
     let war = assessment.worst(confidence);
     let (mut removal, mut mode) = (None, None);
@@ -98,6 +125,7 @@ fn verdict(state: &ObjectState, history: &WriteHistory, own: &str, confidence: C
         since: war.map(|war| war.since),
         removal,
         is_unmanaged: mode.as_deref() == Some("\"unmanaged\""),
+        is_honoured: war.is_some_and(|war| war.parties.iter().any(|party| classes.is_honouring(account(party)))),
     }
 }
 

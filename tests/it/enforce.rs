@@ -314,3 +314,27 @@ fn a_pause_of_an_object_that_was_replaced_or_deleted_is_gone() {
     let replaced = lift();
     assert!(matches!(replaced, Err(Error::Gone)), "{replaced:?}");
 }
+
+#[test]
+fn a_war_that_calls_for_a_pause_which_is_not_set_is_reported_once_with_what_to_do_instead() {
+    let Some(cluster) = Cluster::start(&[]) else { return };
+    let server = &cluster.server;
+    let said = |text: &str| cluster.editwar.said().matches(text).count();
+    wait_until("the census is logged", 20, || said("1 of 1 objects may be paused") == 1);
+    // Two people: neither looks at the annotation.
+    wait_until("it is reported", 90, || {
+        scale(server, "alice", 5);
+        scale(server, "bob", 3);
+        said("none of alice, bob honours a pause (platform.pause_aware_actors)") > 0
+    });
+    assert!(said("ask alice to stop; or ask bob to stop") > 0, "{}", cluster.editwar.said());
+    for _ in 0..3 {
+        scale(server, "alice", 5);
+        scale(server, "bob", 3);
+    }
+    // Reports are made every 10 s: two more of them.
+    let report = "wars call for a pause that is not set";
+    wait_until("the status has it", 10, || cluster.readiness().contains(&format!("1 {report}")));
+    assert!(!is_paused(server));
+    assert_eq!(said("honours a pause"), 1, "{}", cluster.editwar.said());
+}

@@ -59,6 +59,7 @@ fn paused() -> Verdict {
         since: Some(0),
         removal: None,
         is_unmanaged: false,
+        is_honoured: true,
     }
 }
 
