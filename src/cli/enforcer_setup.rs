@@ -37,6 +37,8 @@ pub(super) struct Access {
     killing: kube::Client,
     events: Events,
     pauses: Pauses,
+    /// The sink of the enforcer.
+    pub(super) inbox: Inbox,
     pub(super) replica: ReplicaIdentity,
 }
 
@@ -62,6 +64,7 @@ impl Access {
             events: Events::new(client.clone(), &identity),
             client,
             pauses: Pauses::default(),
+            inbox: Inbox::default(),
             replica: ReplicaIdentity { account, namespace, identity },
         })
     }
@@ -103,7 +106,7 @@ impl Access {
         let ReplicaIdentity { account, namespace, identity } = self.replica;
         let selection = selection(enforce);
         announce(&selection, enforce.mode);
-        let inbox = Inbox::default();
+        let inbox = self.inbox;
         let (elector, leadership) =
             LeaderElector::new(Lease::new(self.client.clone(), &namespace, "editwar", &identity));
         let enforcer = Enforcer::new(

@@ -130,6 +130,7 @@ impl Server {
         let mut sinks = state;
         sinks.push(Arc::new(Log::new(pipeline.clone())));
         sinks.extend(journal.clone().map(|journal| journal as Arc<dyn Sink>));
+        sinks.extend(access.as_ref().map(|access| Arc::new(access.inbox.clone()) as Arc<dyn Sink>));
 
         let intake = Intake::new(pipeline.clone(), metrics.clone(), Sinks::new(sinks)).with_journal(journal.clone());
         let webhook =

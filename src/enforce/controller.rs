@@ -1,4 +1,5 @@
-//! The enforcer's task: evaluates the verdicts every second, and executes the plan's actions while the Lease is held.
+//! The enforcer's task: every second, evaluates the verdicts on objects whose war may need a pause, and executes the
+//! plan's actions while the Lease is held.
 //!
 //! The task itself never waits for a call. Each action is a separate task, so that slow calls for one object do not
 //! delay others. All of them are dropped when the Lease is lost, the kill switch is turned on, or the process ends.
@@ -28,7 +29,7 @@ use super::unpaused::{Reason, Unpaused};
 use super::verdicts::{self, CLUSTER};
 use crate::audit::event::Micros;
 use crate::detect::instance;
-use crate::detect::verdict::State;
+use crate::detect::verdict::{Confidence, State};
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 use crate::telemetry::metrics::Metrics;
@@ -74,6 +75,8 @@ pub struct Enforcer {
     plan: Plan<ObjectKey>,
     tasks: JoinSet<TaskResult>,
     is_acting: bool,
+    /// The objects that are evaluated: those whose war may need a pause, and those that the plan knows.
+    active: BTreeSet<ObjectKey>,
     /// Resources whose existing pauses were taken over, as `(resource, group)`, and when the others are listed next.
     listed: BTreeSet<(String, String)>,
     list_at: BTreeMap<(String, String), Instant>,
@@ -141,6 +144,7 @@ impl Enforcer {
             leadership,
             tasks: JoinSet::new(),
             is_acting: false,
+            active: BTreeSet::new(),
             listed: BTreeSet::new(),
             list_at: BTreeMap::new(),
             namespaces_at: None,
@@ -186,6 +190,8 @@ impl Enforcer {
     }
 
     fn tick(&mut self) {
+        // Taken in any case, because the list would grow on a standby.
+        self.active.extend(self.inbox.take_changed());
         if !self.leadership.is_held() {
             let problem = self.leadership.problem();
             self.control.set_status(if problem.is_empty() {
@@ -198,10 +204,12 @@ impl Enforcer {
             self.metrics.set_paused(&self.pipeline, self.executor.pauses.keys().iter());
         }
         if self.control.is_stopped() || !self.leadership.is_held() {
+            self.active.clear();
             return;
         }
         if !self.is_acting {
             self.is_acting = true;
+            self.active = block_in_place(|| verdicts::contested(&self.pipeline));
             tracing::info!("enforcing: this replica holds the Lease");
         }
         let now = self.now();
@@ -272,11 +280,17 @@ impl Enforcer {
             let object = key.object();
             self.listed.iter().any(|(resource, group)| resource == object.resource && group == object.group)
         };
-        let may = |key: &ObjectKey| managed.contains(key) || self.executor.selection.allows(key) && is_listed(key);
+        let may = |key: &&ObjectKey| managed.contains(*key) || self.executor.selection.allows(key) && is_listed(key);
+        if self.rules.confidence < Confidence::Probable {
+            // Transitions are those at `Probable`, so nothing tells which objects have changed.
+            self.active = block_in_place(|| verdicts::contested(&self.pipeline));
+        }
+        self.active.extend(self.plan.paused().cloned());
         // This takes a while if there are many objects; other tasks, such as the renewal of the Lease, move to another
         // thread.
-        let mut verdicts =
-            block_in_place(|| verdicts::verdicts(&self.pipeline, &self.account, self.rules.confidence, may));
+        let (pipeline, confidence) = (&self.pipeline, self.rules.confidence);
+        let wanted = self.active.iter().filter(may);
+        let mut verdicts = block_in_place(|| verdicts::verdicts(pipeline, &self.account, confidence, wanted));
         // The Golden State's reconciler honours pauses, also before it is a party.
         verdicts
             .iter_mut()
@@ -286,6 +300,8 @@ impl Enforcer {
         for (key, action) in self.plan.step(now, &verdicts) {
             self.start(key, action, now);
         }
+        let plan = &self.plan;
+        self.active.retain(|key| plan.is_known(key) || verdicts::may_need_pause(&self.pipeline, confidence, key));
         for key in self.inbox.take_pause_requests() {
             self.pause_early(key, now);
         }
@@ -309,7 +325,8 @@ impl Enforcer {
             return;
         }
         self.unpaused_at = Some(Instant::now());
-        let sustained = block_in_place(|| verdicts::sustained(&self.pipeline, self.rules.confidence));
+        let (pipeline, confidence) = (&self.pipeline, self.rules.confidence);
+        let sustained = block_in_place(|| verdicts::sustained(pipeline, confidence, self.active.iter()));
         self.unpaused.keep(|key| sustained.contains_key(key));
         let classes = &self.pipeline.policy().classes;
         for (key, parties) in sustained.iter().filter(|(key, _)| !managed.contains(*key)) {

@@ -1,15 +1,17 @@
-//! What the Golden State reconciler tells the enforcer: which objects it manages, the pauses that it finds on them, and
-//! the pauses that it requests.
+//! What other parts tell the enforcer: as a sink, of which objects the state of a war has changed; and from the Golden
+//! State reconciler, which objects it manages, the pauses that it finds on them, and the pauses that it requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::pauses::Target;
+use super::verdicts::CLUSTER;
 use crate::audit::event::Micros;
+use crate::notify::{Changes, Sink};
 use crate::pipeline::key::ObjectKey;
 use crate::util::lock::lock;
 
-/// Shared by the reconciler, which writes to it, and the enforcer, which reads it.
+/// Shared by the intake and the reconciler, which write to it, and the enforcer, which reads it.
 #[derive(Clone, Debug, Default)]
 pub struct Inbox(Arc<Mutex<Contents>>);
 
@@ -18,6 +20,8 @@ struct Contents {
     managed: BTreeSet<ObjectKey>,
     existing_pauses: BTreeMap<ObjectKey, (Target, Option<Micros>)>,
     pause_requests: BTreeSet<ObjectKey>,
+    /// Objects whose state has changed since the last look.
+    changed: BTreeSet<ObjectKey>,
 }
 
 // === impl Inbox ===
@@ -50,7 +54,18 @@ impl Inbox {
         std::mem::take(&mut self.lock().existing_pauses)
     }
 
+    pub(super) fn take_changed(&self) -> BTreeSet<ObjectKey> {
+        std::mem::take(&mut self.lock().changed)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Contents> {
         lock(&self.0)
+    }
+}
+
+impl Sink for Inbox {
+    fn publish(&self, changes: &Changes<'_>) {
+        let changed = changes.transitions.iter().filter(|transition| transition.object.cluster() == CLUSTER);
+        self.lock().changed.extend(changed.map(|transition| transition.object.clone()));
     }
 }

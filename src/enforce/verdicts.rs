@@ -1,6 +1,6 @@
 //! Derives verdicts on the objects that may be paused from the pipeline's state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::plan::{PauseRemoval, Verdict};
@@ -20,19 +20,26 @@ use crate::pipeline::key::ObjectKey;
 /// post to `/audit/CLUSTER` are only observed.
 pub const CLUSTER: &str = "";
 
-/// Returns the current verdicts on all contested objects for which `is_wanted` holds. `own` is the account of this
-/// client, whose writes do not count as removals of a pause.
-pub fn verdicts(
+/// Returns the objects of [`CLUSTER`] over which there is or was a war.
+pub fn contested(pipeline: &Pipeline) -> BTreeSet<ObjectKey> {
+    pipeline.table().notable().into_iter().filter(|key| key.cluster() == CLUSTER).collect()
+}
+
+/// Returns whether the war over an object calls for a pause, or did until its quiet period ended.
+pub fn may_need_pause(pipeline: &Pipeline, confidence: Confidence, key: &ObjectKey) -> bool {
+    let state = pipeline.table().with(key, |state| Assessment::of(state).state(confidence));
+    matches!(state, Some(State::Sustained | State::Subsiding))
+}
+
+/// Returns the current verdicts on these objects. `own` is the account of this client, whose writes do not count as
+/// removals of a pause.
+pub fn verdicts<'k>(
     pipeline: &Pipeline,
     own: &str,
     confidence: Confidence,
-    is_wanted: impl Fn(&ObjectKey) -> bool,
+    keys: impl Iterator<Item = &'k ObjectKey>,
 ) -> BTreeMap<ObjectKey, Verdict> {
-    let one = |key: ObjectKey| {
-        let verdict = verdict_on(pipeline, own, confidence, &key)?;
-        Some((key, verdict))
-    };
-    pipeline.table().notable().into_iter().filter(|key| is_wanted(key)).filter_map(one).collect()
+    keys.filter_map(|key| Some((key.clone(), verdict_on(pipeline, own, confidence, key)?))).collect()
 }
 
 /// Returns the current verdict on one object, or `None` if it has only one writer.
@@ -41,22 +48,22 @@ pub fn verdict_on(pipeline: &Pipeline, own: &str, confidence: Confidence, key: &
     pipeline.table().with(key, |state| Some(verdict(state, state.history()?, classes, own, confidence)))?
 }
 
-/// Returns the parties, with their roles, of the objects of [`CLUSTER`] whose wars call for a pause.
-pub fn sustained(pipeline: &Pipeline, confidence: Confidence) -> BTreeMap<ObjectKey, Vec<(Arc<str>, Role)>> {
-    let one = |key: ObjectKey| {
-        let look = |state: &ObjectState| {
-            let assessment = Assessment::of(state);
-            let war = assessment.worst(confidence).filter(|war| war.state == State::Sustained && war.is_ongoing())?;
-            let role = |party: &Arc<str>| {
-                let client = state.writers().iter().map(|writer| &writer.client).find(|c| c.is_named(party));
-                (party.clone(), client.map_or(Role::Operator, |client| client.role))
-            };
-            Some(war.parties.iter().map(role).collect())
+/// Returns those of these objects whose wars call for a pause, with the parties and their roles.
+pub fn sustained<'k>(
+    pipeline: &Pipeline,
+    confidence: Confidence,
+    keys: impl Iterator<Item = &'k ObjectKey>,
+) -> BTreeMap<ObjectKey, Vec<(Arc<str>, Role)>> {
+    let look = |state: &ObjectState| {
+        let assessment = Assessment::of(state);
+        let war = assessment.worst(confidence).filter(|war| war.state == State::Sustained && war.is_ongoing())?;
+        let role = |party: &Arc<str>| {
+            let client = state.writers().iter().map(|writer| &writer.client).find(|c| c.is_named(party));
+            (party.clone(), client.map_or(Role::Operator, |client| client.role))
         };
-        Some((key.clone(), pipeline.table().with(&key, look)??))
+        Some(war.parties.iter().map(role).collect())
     };
-    let is_ours = |key: &ObjectKey| key.cluster() == CLUSTER;
-    pipeline.table().notable().into_iter().filter(is_ours).filter_map(one).collect()
+    keys.filter_map(|key| Some((key.clone(), pipeline.table().with(key, look)??))).collect()
 }
 
 /// Returns whether the object's war calls for a pause, or would after our write to the fields at these JSON Pointers.

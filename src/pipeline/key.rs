@@ -19,7 +19,7 @@ pub struct ObjectSlot<'k> {
     pub(super) hash: u64,
 }
 
-/// Half of a hash whose halves are equal.
+/// The lower half of a hash, which determines the upper one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HalfHash(u32);
 
@@ -116,12 +116,17 @@ impl<'k> ObjectSlot<'k> {
     }
 }
 
-/// Returns the hash of an object's names. Both halves are equal, so that an object can keep it in four bytes. There can
-/// be a million objects; the few of them that share a hash are told apart by their names.
+/// Returns the hash of an object's names. Its lower half determines the upper one, so that an object can keep it in four
+/// bytes. There can be a million objects; the few of them that share a hash are told apart by their names.
 fn hash(hasher: &RandomState, parts: &[&str; 5]) -> u64 {
     let mut hasher = hasher.build_hasher();
     parts.iter().for_each(|part| hasher.write(part.as_bytes()));
     HalfHash::of(hasher.finish()).whole()
+}
+
+/// Returns the bits of a hash that select the shard. The hash table of a shard uses the lowest bits and the highest seven.
+pub(super) fn shard_bits(hash: u64) -> u64 {
+    hash >> 48
 }
 
 // === impl HalfHash ===
@@ -132,8 +137,33 @@ impl HalfHash {
         HalfHash(hash as u32)
     }
 
-    /// Returns the hash of which both halves are this one.
+    /// Returns the hash with this lower half. The upper half is derived from it by a multiplication, after which its
+    /// bits depend on all lower ones: tables use the bits at both ends, and shards those between.
     pub(super) fn whole(self) -> u64 {
-        u64::from(self.0) << 32 | u64::from(self.0)
+        u64::from(self.0.wrapping_mul(0x9e37_79b1)) << 32 | u64::from(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn objects_of_one_shard_use_all_buckets_of_its_table() {
+        let hasher = RandomState::default();
+        let mut buckets: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+        for n in 0..200_000 {
+            let name = format!("web-{n}");
+            let hash = hash(&hasher, &["", "apps", "deployments", "shop", &name]);
+            assert_eq!(HalfHash::of(hash).whole(), hash);
+            // Eight shards, whose tables are so large that they use the lowest 18 bits.
+            let counts = buckets.entry(shard_bits(hash) & 7).or_insert_with(|| vec![0; 16]);
+            counts[(hash as usize & 0x3_ffff) >> 14] += 1;
+        }
+        // On average, there are 1,562 in each sixteenth of each table.
+        assert_eq!(buckets.len(), 8);
+        assert!(buckets.values().flatten().all(|count| (1_300..1_850).contains(count)), "{buckets:?}");
     }
 }

@@ -11,7 +11,7 @@ use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
 use super::bounds::Bounds;
-use super::key::{ObjectKey, ObjectSlot};
+use super::key::{ObjectKey, ObjectSlot, shard_bits};
 use super::shard::{Entry, Object, Shard};
 use super::transition::Transition;
 use crate::audit::event::Micros;
@@ -321,9 +321,7 @@ impl Table {
     }
 
     fn index(&self, hash: u64) -> usize {
-        // The hash table of a shard uses the lowest bits of the hash and its highest seven. Both halves are equal, so
-        // these are the bits in the middle of each half.
-        (hash >> 49) as usize & (self.shards.len() - 1)
+        shard_bits(hash) as usize & (self.shards.len() - 1)
     }
 
     fn shard(&self, slot: &ObjectSlot<'_>) -> MutexGuard<'_, Shard> {

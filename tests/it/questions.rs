@@ -2,6 +2,8 @@
 //! recordings were made.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -206,4 +208,20 @@ fn the_objects_of_o_name_are_arguments_of_who() {
         let (code, out, err) = run(&words, None);
         assert_eq!(code, 1, "{name}: {out}{err}");
     }
+}
+
+#[test]
+fn watch_lists_the_wars_again_when_they_change() {
+    let server = Server::start(&[]).ready();
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_editwar"))
+        .args(["wars", "--watch", "-o", "jsonl", "--server", &server.url("")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    server.post_log("flux-vs-alice");
+    let war: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!((&war["object"]["name"], &war["fields"][0]["path"]), (&"web".into(), &"spec.replicas".into()));
+    watch.kill().unwrap();
+    watch.wait().unwrap();
 }

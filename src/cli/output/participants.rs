@@ -34,7 +34,11 @@ pub fn participants(found: &Participants, who: &WhoCommand, timeline_max: Option
         out.push_str(&summary(war, &title, style));
         out.push_str(&remedies(war, &check, style));
     }
-    out.push_str(&findings(&found.flapping, &found.contention, &found.hot_loops, style));
+    let findings = findings(&found.flapping, &found.contention, &found.hot_loops, style);
+    if !findings.is_empty() && !found.wars.is_empty() {
+        out.push('\n');
+    }
+    out.push_str(&findings);
     for known in &found.cooperation {
         let actors: Vec<String> = known.actors.iter().map(|actor| style.actor(actor)).collect();
         let text = format!("by design: {} write {}: {}", actors.join(" and "), known.fields.join(", "), known.reason);
@@ -163,13 +167,13 @@ fn actors_list(title: &str, actors: &[&Party], style: Style) -> String {
     for actor in actors {
         let _ = writeln!(out, "  {}", with_impersonators(actor, style));
         let verbs: Vec<String> = actor.verbs.iter().map(|(verb, count)| format!("{verb} {count}")).collect();
+        let verbs = if verbs.is_empty() { String::new() } else { format!(" ({})", verbs.join(", ")) };
         let managers: Vec<String> = actor.field_managers.iter().map(|m| clean(m)).collect();
         let no_ops = if actor.no_ops > 0 { format!(", {} no-ops", actor.no_ops) } else { String::new() };
         let text = format!(
-            "{}, {} ({}){no_ops}, {} to {}{}{}",
+            "{}, {}{verbs}{no_ops}, {} to {}{}{}",
             actor.role.as_str(),
             counted(actor.writes.into(), "write"),
-            verbs.join(", "),
             &clock(actor.first)[11..],
             &clock(actor.last)[11..],
             if managers.is_empty() { "" } else { ", as " },
