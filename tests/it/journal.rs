@@ -436,11 +436,13 @@ fn transitions_in_the_journal_are_the_same_after_kills() {
     assert_eq!(one["transitions"].as_array().unwrap().len(), 3);
     assert_eq!(server.json("/api/v1/transitions?since=7d&name=config-2")["transitions"].as_array().unwrap().len(), 3);
     let url = server.url("");
-    let (code, out, err) = crate::cli::run(&["wars", "--server", &url, "--since", "7d", "-n", "shop"], None);
+    let (code, out, err) =
+        crate::cli::run(&["wars", "--server", &url, "--transitions", "--since", "7d", "-n", "shop"], None);
     assert_eq!(code, 1, "{err}");
     assert_eq!(out.lines().filter(|line| line.contains("ConfigMap shop/config-")).count(), 12, "{out}");
     assert!(out.contains("thrashing  sustained") || out.contains("thrashing   sustained"), "{out}");
-    let (code, out, _) = crate::cli::run(&["wars", "--server", &url, "--since", "7d", "-n", "other"], None);
+    let (code, out, _) =
+        crate::cli::run(&["wars", "--server", &url, "--transitions", "--since", "7d", "-n", "other"], None);
     assert!(code == 0 && out.starts_with("no verdict has changed since"), "{out}");
     assert_eq!(Server::start(&[]).ready().get("/api/v1/transitions").0, 501);
 }
