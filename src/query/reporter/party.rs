@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::audit::event::Micros;
-use crate::detect::actor::Client;
 use crate::detect::actor_class::{ActorClass, ActorClassifier, Role};
 use crate::detect::object::ObjectState;
 use crate::detect::war::PartyTally;
@@ -55,9 +54,10 @@ pub(super) fn of(classes: &ActorClassifier, label: &str, state: &ObjectState, sh
             note(&mut party.impersonated_by, &origin.impersonator);
         }
     }
-    let unseen = Client::named(label);
-    let client_or = client.map_or(&unseen, |c| c);
-    (party.class, party.role) = classes.classify(&client_or.actor, &client_or.tool, &client_or.user_agent);
+    (party.class, party.role) = match client {
+        Some(client) => (client.class, client.role),
+        None => classes.classify(label, "", ""),
+    };
     if client.is_none() {
         // A webhook never sends requests. Its writes are the requests of others that it changed.
         let history = state.history().into_iter().flat_map(|c| c.records());
