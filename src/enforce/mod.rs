@@ -3,7 +3,7 @@
 //! Three tasks run independently of each other: [`leader_election`] renews the Lease, [`controller`] acts while it is
 //! held, and [`kill_switch`] removes all pauses on request, which [`control`] passes on. [`pause_client`] writes the
 //! annotations of a pause, whose names are in [`crate::detect::annotations`]. [`verdicts`] derives the verdicts,
-//! [`selection`] says which objects may be paused, [`unpaused`] reports wars over the others, [`pauses`] registers what was set, and [`calls`] contains all
+//! [`selection`] says which objects may be paused, `unpaused` reports wars over the others, [`pauses`] registers what was set, and [`calls`] contains all
 //! timeouts.
 
 mod action;
