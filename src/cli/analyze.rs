@@ -114,7 +114,18 @@ pub fn print(report: &Report, printed: &Printed<'_>) -> Result<()> {
             write!(stdout, "{}", output::report(report, printed.who, style))?;
         }
     }
-    Ok(stdout.flush()?)
+    stdout.flush()?;
+    // Rows have no place for this.
+    if matches!(printed.format, Format::Jsonl | Format::Csv | Format::Name) {
+        if report.matched.other_wars > 0 {
+            let others = report.matched.other_wars;
+            anstream::eprintln!("editwar: no edit war with these properties; {others} with others");
+        }
+        if report.omitted > 0 {
+            anstream::eprintln!("editwar: {} more objects are not listed", report.omitted);
+        }
+    }
+    Ok(())
 }
 
 fn sort(wars: &mut [War], key: SortKey) {

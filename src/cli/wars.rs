@@ -58,6 +58,7 @@ pub fn list(which: &Which, namespace: Option<&str>, target: &ServerTarget) -> Re
     }
     let report: Report = ask(target, path)?;
     print(&report, which, target)?;
+    analyze::repeat_problems(&report.coverage, which.output, false);
     Ok(Outcome::of_search(&report.coverage, report.wars.iter().any(|war| war.is_loud())))
 }
 
@@ -76,6 +77,7 @@ async fn watch(which: &Which, target: &ServerTarget, path: &str) -> Result<Outco
         }
         if is_redrawn || last != shown {
             print(&report, which, target)?;
+            analyze::repeat_problems(&report.coverage, which.output, false);
         }
         last = shown;
         tokio::time::sleep(WATCH_EVERY).await;

@@ -491,7 +491,7 @@ impl Enforcer {
             )
         };
         if self.unpaused.len() > 0 {
-            status.push_str(&format!("; {} wars call for a pause that is not set, see the log", self.unpaused.len()));
+            status.push_str(&format!("; pauses not set: {}, see the log", self.unpaused.len()));
         }
         let lease = Some(self.leadership.problem()).filter(|problem| !problem.is_empty());
         let error =

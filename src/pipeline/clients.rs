@@ -118,6 +118,7 @@ impl Clients {
         hasher.write_u64((user.len() as u64) << 32 | agent.len() as u64);
         hasher.write_u64((ip.len() as u64) << 32 | manager.len() as u64);
         hasher.write_u64((pod.len() as u64) << 32 | impersonator.len() as u64);
+        // One by one, as in `dedupe::identity`: a loop over the texts takes twice as many instructions.
         hasher.write(user);
         hasher.write(agent);
         hasher.write(ip);

@@ -117,7 +117,7 @@ impl<'k> ObjectSlot<'k> {
 }
 
 /// Returns the hash of an object's names. Its lower half determines the upper one, so that an object can keep it in four
-/// bytes. There can be a million objects; the few of them that share a hash are told apart by their names.
+/// bytes. Objects with the same hash are distinguished by their names.
 fn hash(hasher: &RandomState, parts: &[&str; 5]) -> u64 {
     let mut hasher = hasher.build_hasher();
     parts.iter().for_each(|part| hasher.write(part.as_bytes()));

@@ -225,3 +225,34 @@ fn watch_lists_the_wars_again_when_they_change() {
     watch.kill().unwrap();
     watch.wait().unwrap();
 }
+
+#[test]
+fn rows_are_accompanied_by_what_they_cannot_say() {
+    let log = fixture("oddities");
+    let (code, out, err) = run(&["analyze", "--class", "argo_cd", "-o", "jsonl", &log], None);
+    assert_eq!((code, out.as_str()), (0, ""));
+    contains_all(&err, &["no edit war with these properties; 10 with others"]);
+    let (_, out, err) = run(&["analyze", "--top", "1", "-o", "name", &log], None);
+    assert_eq!(out.lines().count(), 1);
+    contains_all(&err, &["more objects are not listed"]);
+    // A server without any event: not an empty list without a word.
+    let server = Server::start(&[]).ready();
+    let (code, out, err) = run(&["wars", "-o", "csv", "--server", &server.url("")], None);
+    assert_eq!((code, out.lines().count()), (2, 1), "only the header: {out}");
+    contains_all(&err, &["no audit event has arrived yet"]);
+}
+
+#[test]
+fn contested_objects_that_never_thrashed_can_be_selected_by_their_state() {
+    let all = names("analyze --all", "argo-vs-hpa");
+    let contested = names("analyze --state contested", "argo-vs-hpa");
+    let others = names("analyze --all --state contested", "argo-vs-hpa");
+    assert!(contested.is_subset(&all) && contested == others, "{contested:?} {others:?}");
+}
+
+#[test]
+fn the_command_to_check_a_war_from_a_pipe_has_no_relative_time() {
+    let log = util::log("flux-vs-alice");
+    let (_, out, _) = run(&["who", "deployment/web", "-n", "shop", "-"], Some(&log));
+    contains_all(&out, &["      editwar who deployments.apps/web -n shop -\n"]);
+}

@@ -140,7 +140,9 @@ fn writes(found: &Participants, max: Option<usize>, style: Style) -> String {
 /// Returns the command that shows whether a war is over: it asks the same server, or reads what was added to the files.
 fn check_command(found: &Participants, who: &WhoCommand) -> String {
     let command = who_command(&found.object, who, &found.coverage);
-    if who.server_arguments.is_some() { command } else { format!("{command} --since 10m") }
+    // The end of standard input, from which a duration would count back, is not known in advance.
+    let is_piped = found.coverage.sources.iter().any(|source| source.source == "standard input");
+    if who.server_arguments.is_some() || is_piped { command } else { format!("{command} --since 10m") }
 }
 
 fn remedies(war: &War, check: &str, style: Style) -> String {

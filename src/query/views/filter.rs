@@ -121,7 +121,8 @@ impl Filter {
 
     /// Whether a war over a matching object matches.
     pub(in crate::query) fn is_war(&self, war: &War) -> bool {
-        (self.all || war.thrashing_events > 0)
+        let is_contested_wanted = self.all || self.war.state == Some(WarStatus::State(State::Contested));
+        (is_contested_wanted || war.thrashing_events > 0)
             && self.is_actor(war.parties.iter().map(|party| party.actor.as_str()))
             && self.war.is_met(war)
     }
