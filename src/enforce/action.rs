@@ -7,7 +7,7 @@ use super::events::Events;
 use super::leader_election::Leadership;
 use super::pause_client::{self, Error, LiveObject, PauseClient, because};
 use super::pauses::{Pauses, Target};
-use super::plan::{Action, INELIGIBLE_BACKOFF, PauseKind, REMOVAL_BACKOFF, Verdict};
+use super::plan::{Action, PauseKind, Verdict};
 use super::selection::{Exclusion, Selection};
 use crate::audit::event::Micros;
 use crate::pipeline::Pipeline;
@@ -34,9 +34,11 @@ pub(super) enum Outcome {
     Paused(Option<String>, Option<Micros>),
     /// The object is not paused, and there is nothing to do.
     NotPaused,
-    /// The object must be left alone for this duration.
-    Skipped(Micros),
-    /// The object may not be paused.
+    /// The pause was removed too often: the object must be left alone for long.
+    GivenUp,
+    /// The object is unmanaged, or switched off with its namespace.
+    Ineligible,
+    /// The configuration does not allow a pause of the object.
     Excluded(Exclusion),
     /// The paused object still exists, with this uid.
     Checked(Option<String>),
@@ -77,7 +79,7 @@ impl ActionExecutor {
                 tracing::warn!(object = target.title(), note, "pause stripped");
                 self.events.warn(&target.reference(), "PauseStripped", note);
                 self.pauses.remove(key);
-                Ok(Outcome::Skipped(REMOVAL_BACKOFF))
+                Ok(Outcome::GivenUp)
             }
         }
     }
@@ -118,7 +120,7 @@ impl ActionExecutor {
             return Ok(Outcome::Excluded(exclusion));
         }
         if live.is_unmanaged() || self.pause_client.is_switched_off(key.object().namespace).await? {
-            return Ok(Outcome::Skipped(INELIGIBLE_BACKOFF));
+            return Ok(Outcome::Ineligible);
         }
         let was_registered = self.pauses.registered_at(key).is_some();
         self.pauses.insert(key.clone(), target.clone());

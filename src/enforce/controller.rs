@@ -23,7 +23,7 @@ use super::inbox::Inbox;
 use super::leader_election::Leadership;
 use super::pause_client::{Error, ExistingPause, Kind, PauseClient};
 use super::pauses::Pauses;
-use super::plan::{Action, INELIGIBLE_BACKOFF, Now, PauseKind, Plan, Rules};
+use super::plan::{Action, Now, PauseKind, Plan, REMOVAL_BACKOFF, Rules};
 use super::selection::{Census, Selection, title};
 use super::unpaused::{Reason, Unpaused};
 use super::verdicts::{self, CLUSTER};
@@ -433,15 +433,16 @@ impl Enforcer {
             Ok(Outcome::Checked(uid)) => self.plan.record_check(&key, uid.as_deref(), self.now()),
             Ok(Outcome::NotPaused) => self.plan.record_lift(&key),
             Ok(Outcome::Gone) => self.plan.record_gone(&key),
-            Ok(Outcome::Skipped(time)) => self.plan.record_skip(key, time, self.now()),
+            Ok(Outcome::GivenUp) => self.plan.record_skip(key, REMOVAL_BACKOFF, self.now()),
+            Ok(Outcome::Ineligible) => self.plan.record_refusal(key, self.now()),
             Ok(Outcome::Excluded(exclusion)) => {
                 self.unpaused.report(&key, Reason::Excluded(exclusion));
-                self.plan.record_skip(key, INELIGIBLE_BACKOFF, self.now());
+                self.plan.record_refusal(key, self.now());
             }
             Err(Error::Gone) => self.plan.record_gone(&key),
             Err(error @ (Error::Forbidden { .. } | Error::Unknown(_))) => {
                 self.record_error("cannot pause an object", &error);
-                self.plan.record_skip(key, INELIGIBLE_BACKOFF, self.now());
+                self.plan.record_refusal(key, self.now());
             }
             Err(error) => {
                 self.record_error("cannot complete an action", &error);
@@ -464,7 +465,7 @@ impl Enforcer {
                 }
                 self.listed.insert(resource);
             }
-            Err(error @ (Error::Unknown(_) | Error::Forbidden { .. })) => {
+            Err(error @ Error::Unknown(_)) => {
                 self.record_error("cannot list paused objects", &error);
                 self.listed.insert(resource);
             }

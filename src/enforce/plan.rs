@@ -21,7 +21,7 @@ const SET_COUNT_MAX: u32 = 5;
 /// Minimum time between two writes to one object.
 const OBJECT_WRITE_INTERVAL: Micros = 10_000_000;
 /// How long an object that must not be paused is left alone before it is considered again.
-pub const INELIGIBLE_BACKOFF: Micros = 60_000_000;
+const INELIGIBLE_BACKOFF: Micros = 60_000_000;
 /// How long an object is left alone after a rival has removed its pause too often.
 pub const REMOVAL_BACKOFF: Micros = 3_600_000_000;
 /// The annotation with the end of a pause is updated if the end becomes later by more than this.
@@ -215,8 +215,8 @@ impl<K: Ord + Clone> Plan<K> {
     }
 
     /// Returns the actions to execute now. The result of each action must be reported with [`Plan::record_pause`],
-    /// [`Plan::record_lift`], [`Plan::record_skip`], [`Plan::record_check`], [`Plan::record_gone`] or
-    /// [`Plan::record_failure`]; otherwise it is proposed again. [`Plan::record_start`] marks an action as in flight, so
+    /// [`Plan::record_lift`], [`Plan::record_skip`], [`Plan::record_refusal`], [`Plan::record_check`],
+    /// [`Plan::record_gone`] or [`Plan::record_failure`]; otherwise it is proposed again. [`Plan::record_start`] marks an action as in flight, so
     /// that nothing is proposed for its object until the result is reported.
     pub fn step(&mut self, now: Now, verdicts: &BTreeMap<K, Verdict>) -> Vec<(K, Action)> {
         self.remove_expired(now);
@@ -354,6 +354,16 @@ impl<K: Ord + Clone> Plan<K> {
             is_switched_off: false,
         };
         self.records.insert(key, record);
+    }
+
+    /// Records that the object may not be paused now. A new pause is not tried for a while. An existing pause stays
+    /// known, so that it is lifted in the end.
+    pub fn record_refusal(&mut self, key: K, now: Now) {
+        if self.records.get(&key).is_some_and(|record| record.status == Status::Paused) {
+            self.record_failure(&key, now);
+        } else {
+            self.record_skip(key, INELIGIBLE_BACKOFF, now);
+        }
     }
 
     /// Discards all pauses and actions in flight, since it is no longer known which pauses exist. They must be looked

@@ -6,6 +6,7 @@ use crate::enforce::fake_api::{FakeApi, Reply};
 use crate::enforce::fixtures::{GET_SHOP, GET_WEB, LIST, key, key_in, metrics, namespace, page, target, web};
 use crate::enforce::leader_election::LeaseStatus;
 use crate::enforce::plan::ResumeReason;
+use crate::enforce::selection::Exclusion;
 
 const NOW: Now = Now { clock: 1_000_000, latest: None };
 
@@ -87,6 +88,34 @@ async fn a_namespace_that_cannot_be_read_switches_nothing_off_and_delays_no_othe
         enforcer.finish().await;
         assert_eq!(enforcer.switched_off(), [key_in("a"), key()], "{failure:?}");
     }
+}
+
+/// An API server that has just started refuses everything until it has read its roles.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_forgets_no_pause_and_no_list() {
+    let api = FakeApi::new();
+    let refusal = Reply::error(403, "Forbidden");
+    api.on(LIST, [refusal.clone(), page(&[web("uid-1", true)], "")]);
+    let (_lease, mut enforcer) = enforcer(&api);
+    enforcer.find_existing_pauses(NOW);
+    enforcer.finish().await;
+    assert!(enforcer.listed.is_empty(), "the pauses that exist are not known");
+    tokio::time::advance(LIST_AGAIN).await;
+    enforcer.find_existing_pauses(NOW);
+    enforcer.finish().await;
+
+    let forbidden = Error::Forbidden { message: "refused".to_owned(), rule: String::new() };
+    let results = [
+        Err(forbidden),
+        Err(Error::Unknown("deployments.apps".to_owned())),
+        Ok(Outcome::Excluded(Exclusion::OtherNamespace)),
+        Ok(Outcome::Ineligible),
+    ];
+    for result in results {
+        enforcer.record(key(), NOW, result);
+        assert_eq!(enforcer.plan.paused().collect::<Vec<_>>(), [&key()]);
+    }
+    assert!(!enforcer.plan.can_start(&key(), enforcer.now()), "it is not asked for again at once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
