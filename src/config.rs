@@ -12,6 +12,7 @@ mod units;
 mod unknown_keys;
 mod validate;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub use self::units::{Bytes, Duration};
 use crate::detect::actor_class::{ActorClass, ActorClassifier, ActorRule, HONOURING, Role};
 use crate::detect::cooperation::{self, CooperationRules};
 use crate::detect::policy::{CountedUndecided, Limits, Override, Policy};
+use crate::detect::remedy::Contexts;
 use crate::journal::committer::{LOOK_EVERY, OnFailure, Settings};
 use crate::journal::disk::Disk;
 use crate::journal::replay;
@@ -53,6 +55,9 @@ pub struct Config {
     pub cooperation: CooperationConfig,
     /// Information about reconcilers.
     pub platform: Platform,
+    /// Contexts in the kubeconfig of the users, by the name of the cluster, for the commands of remedies. The name of a
+    /// cluster without a name is empty.
+    pub contexts: BTreeMap<String, String>,
     /// Treat all objects like Secrets: compare values, but neither keep nor show them.
     pub redact_values: bool,
     /// Limits on memory.
@@ -204,6 +209,11 @@ pub struct Journal {
 // === impl Config ===
 
 impl Config {
+    /// Returns the contexts for the commands of remedies.
+    pub fn contexts(&self) -> Contexts {
+        Contexts(self.contexts.clone())
+    }
+
     /// Returns the policy by which objects are judged.
     pub fn policy(&self) -> Policy {
         let rows = self.cooperation.rules.iter().map(|rule| cooperation::CooperationRule {

@@ -60,7 +60,8 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
         limit: conditions.top.map(NonZeroUsize::get),
         ..Filter::default()
     };
-    let mut report = Reporter { pipeline: &pipeline, classes: &classes }.report(&filter);
+    let contexts = config.contexts();
+    let mut report = Reporter::new(&pipeline, &classes).with_contexts(&contexts).report(&filter);
     report.coverage.problems.extend(problems);
     let printed = Printed {
         who: &output::WhoCommand::default(),
@@ -68,7 +69,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
         now: report.coverage.last.filter(|_| !args.log.utc),
         sort: conditions.sort,
     };
-    print(&report, &printed)?;
+    print(&mut report, &printed)?;
     repeat_problems(&report.coverage, args.log.output, args.log.quiet);
     // The process is about to exit: freeing a million objects one by one would take longer than that.
     std::mem::forget(pipeline);
@@ -87,27 +88,22 @@ pub struct Printed<'a> {
     pub sort: SortKey,
 }
 
-/// Prints a report.
+/// Sorts and prints a report, with the commands that show whether its wars are over.
 ///
 /// # Errors
 /// Errors of standard output.
-pub fn print(report: &Report, printed: &Printed<'_>) -> Result<()> {
-    let mut sorted;
-    let report = match printed.sort {
-        SortKey::Urgency => report,
-        key => {
-            sorted = report.clone();
-            sort(&mut sorted.wars, key);
-            &sorted
-        }
-    };
+pub fn print(report: &mut Report, printed: &Printed<'_>) -> Result<()> {
+    if printed.sort != SortKey::Urgency {
+        sort(&mut report.wars, printed.sort);
+    }
+    output::set_checks(&mut report.wars, printed.who, &report.coverage);
     let mut stdout = anstream::stdout().lock();
     match printed.format {
         Format::Json => write!(stdout, "{}", output::json(report)?)?,
         Format::Yaml => write!(stdout, "{}", output::yaml(report)?)?,
         Format::Jsonl => write!(stdout, "{}", output::json_lines(&report.wars)?)?,
         Format::Csv => write!(stdout, "{}", output::csv_wars(&report.wars)?)?,
-        Format::Name => report.wars.iter().try_for_each(|war| writeln!(stdout, "{}", output::typed(&war.object)))?,
+        Format::Name => report.wars.iter().try_for_each(|war| writeln!(stdout, "{}", war.object.arguments()))?,
         Format::Markdown => write!(stdout, "{}", markdown::report(report))?,
         Format::Table | Format::Wide => {
             let style = output::Style::of_stdout(printed.format == Format::Wide).relative_to(printed.now);

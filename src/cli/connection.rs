@@ -58,12 +58,24 @@ impl ServerTarget {
         Ok(Connection { server: Server::Behind { cluster, proxy: service.proxy() }, _forward: None })
     }
 
+    /// Returns the context in the user's kubeconfig, if the user has chosen one.
+    pub fn context(&self) -> Option<&str> {
+        match self {
+            ServerTarget::At(_) => None,
+            ServerTarget::In(access) => access.context.as_deref(),
+        }
+    }
+
     /// Returns how users can query for details in the same way.
     pub fn who_command(&self) -> WhoCommand {
         let remote = match self {
             ServerTarget::At(remote) => remote,
-            ServerTarget::In(_) => {
-                return WhoCommand { command: "kubectl editwar who", server_arguments: Some(String::new()) };
+            ServerTarget::In(access) => {
+                let context = access.context.as_ref().map(|context| format!("--context {}", quoted(context)));
+                return WhoCommand {
+                    command: "kubectl editwar who",
+                    server_arguments: Some(context.unwrap_or_default()),
+                };
             }
         };
         let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());

@@ -3,8 +3,9 @@
 
 use std::fmt::Write;
 
-use super::output::{coverage, name, no_war, verdict};
+use super::output::{coverage, name, no_war, remedies_heading, verdict};
 use super::style::{clean, clock, words};
+use crate::detect::remedy::RemedyKind;
 use crate::query::views::{Coverage, Field, Participants, Problem, Report, War};
 
 /// Formats a report.
@@ -73,11 +74,20 @@ fn of_war(war: &War) -> String {
     for field in &war.fields {
         let _ = writeln!(out, "| {} | {} |", code(&field.path), values(field));
     }
-    let _ = writeln!(out, "\n### Remedies, the best one first\n");
     for (number, remedy) in war.remedies.iter().enumerate() {
-        let _ = writeln!(out, "{}. {} (option {})\n", number + 1, text(&remedy.title), remedy.option);
+        if number == 0 || war.remedies[number - 1].kind != remedy.kind {
+            let _ = writeln!(out, "\n### {}\n", text(&remedies_heading(war, remedy.kind)));
+        }
+        let _ = writeln!(out, "{}. {}\n", number + 1, text(&remedy.title));
         let _ = writeln!(out, "{}\n", block(&remedy.command));
-        let _ = writeln!(out, "   Changes: {}. Tradeoff: {}.\n", text(&remedy.changes), text(&remedy.tradeoff));
+        let (changes, tradeoff) = (text(&remedy.changes), text(&remedy.tradeoff));
+        let _ = match remedy.kind {
+            RemedyKind::Show => writeln!(out, "   Then: {changes}.\n"),
+            RemedyKind::Change | RemedyKind::Delete => writeln!(out, "   Changes: {changes}. Tradeoff: {tradeoff}.\n"),
+        };
+        if let Some(undo) = &remedy.undo {
+            let _ = writeln!(out, "   To undo it:\n\n{}\n", block(undo));
+        }
     }
     let _ = writeln!(out, "To check that the war is over:\n\n{}\n", block(&war.verify));
     out

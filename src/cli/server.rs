@@ -151,6 +151,7 @@ impl Server {
         control.set_stopped(config.enforce.kill_switch);
         let api = Api::new(pipeline.clone(), Arc::new(config.classes()), metrics.clone())
             .with_journal(journal.clone())
+            .with_contexts(config.contexts())
             .with_report_bytes_max(report_bytes_max)
             .with_change_signal(change_signal)
             .with_log_level(LogLevel { levels: log_levels, is_authenticated: config.admin.auth.is_on() })

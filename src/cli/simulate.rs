@@ -87,7 +87,7 @@ pub fn run(args: &SimulateArgs) -> Result<Outcome> {
     let scenarios = pipelines
         .iter()
         .zip(&limits)
-        .map(|(pipeline, limits)| scenario(&Reporter { pipeline, classes: &classes }, limits, args.min_confidence));
+        .map(|(pipeline, limits)| scenario(&Reporter::new(pipeline, &classes), limits, args.min_confidence));
     let stats = pipelines[0].stats();
     let mut coverage = Coverage::from(&stats).within(pipelines[0].range());
     coverage.problems.extend(problems);

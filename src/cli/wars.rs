@@ -52,12 +52,12 @@ pub fn list(which: &Which, namespace: Option<&str>, target: &ServerTarget) -> Re
     if which.transitions {
         return transitions(which, &common, target);
     }
-    let path = query(which, &common);
+    let path = query(which, &common, target.context());
     if which.watch {
         return block_on(watch(which, target, &path))?;
     }
-    let report: Report = ask(target, path)?;
-    print(&report, which, target)?;
+    let mut report: Report = ask(target, path)?;
+    print(&mut report, which, target)?;
     analyze::repeat_problems(&report.coverage, which.output, false);
     Ok(Outcome::of_search(&report.coverage, report.wars.iter().any(|war| war.is_loud())))
 }
@@ -69,14 +69,14 @@ async fn watch(which: &Which, target: &ServerTarget, path: &str) -> Result<Outco
     let is_redrawn = which.output.is_table() && std::io::stdout().is_terminal();
     let mut last = None;
     loop {
-        let report: Report = server.get(path).await?;
+        let mut report: Report = server.get(path).await?;
         // The counts change with every event, and the wars rarely.
         let shown = Some((report.wars.clone(), report.coverage.problems.clone()));
         if is_redrawn {
             write!(anstream::stdout().lock(), "{CLEAR}")?;
         }
         if is_redrawn || last != shown {
-            print(&report, which, target)?;
+            print(&mut report, which, target)?;
             analyze::repeat_problems(&report.coverage, which.output, false);
         }
         last = shown;
@@ -84,7 +84,7 @@ async fn watch(which: &Which, target: &ServerTarget, path: &str) -> Result<Outco
     }
 }
 
-fn print(report: &Report, which: &Which, target: &ServerTarget) -> Result<()> {
+fn print(report: &mut Report, which: &Which, target: &ServerTarget) -> Result<()> {
     let now = (!which.utc).then(|| jiff::Timestamp::now().as_microsecond());
     analyze::print(
         report,
@@ -93,7 +93,7 @@ fn print(report: &Report, which: &Which, target: &ServerTarget) -> Result<()> {
 }
 
 /// Returns the path of the query.
-fn query(which: &Which, common: &[(&str, Option<&str>)]) -> String {
+fn query(which: &Which, common: &[(&str, Option<&str>)], context: Option<&str>) -> String {
     let conditions = &which.conditions;
     let class = conditions.class.as_ref().map(PartyClass::to_string);
     let state = conditions.state.as_ref().map(WarStatus::to_string);
@@ -103,6 +103,7 @@ fn query(which: &Which, common: &[(&str, Option<&str>)]) -> String {
     parameters.extend([
         ("all", Some(all.as_str())),
         ("actor", conditions.actor.as_deref()),
+        ("context", context),
         ("class", class.as_deref()),
         ("state", state.as_deref()),
         ("confidence", conditions.confidence.map(|confidence| confidence.as_str())),

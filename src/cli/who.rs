@@ -38,10 +38,11 @@ pub fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
         Some(server) if is_live => server.who_command(),
         _ => output::WhoCommand::default(),
     };
-    let found = match server {
+    let mut found = match server {
         Some(server) if is_live => from_server(args, &server, &kind, &name)?,
         _ => from_files(args, &inputs, &kind, &name)?,
     };
+    output::set_checks(&mut found.wars, &who, &found.coverage);
     let mut stdout = anstream::stdout().lock();
     let writes = || found.timeline.iter().map(|write| (&found.object, write));
     match args.log.output {
@@ -49,13 +50,13 @@ pub fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
         Format::Yaml => write!(stdout, "{}", output::yaml(&found)?)?,
         Format::Jsonl => write!(stdout, "{}", output::json_lines(&found.timeline)?)?,
         Format::Csv => write!(stdout, "{}", output::csv_writes(writes())?)?,
-        Format::Name => writeln!(stdout, "{}", output::typed(&found.object))?,
+        Format::Name => writeln!(stdout, "{}", found.object.arguments())?,
         Format::Markdown => write!(stdout, "{}", markdown::participants(&found))?,
         Format::Table | Format::Wide => {
             let now = if is_live { Some(jiff::Timestamp::now().as_microsecond()) } else { found.coverage.last };
             let style = output::Style::of_stdout(args.log.output == Format::Wide);
             let style = style.relative_to(now.filter(|_| !args.log.utc));
-            write!(stdout, "{}", output::participants(&found, &who, args.timeline_max(), style))?;
+            write!(stdout, "{}", output::participants(&found, args.timeline_max(), style))?;
         }
     }
     stdout.flush()?;
@@ -90,7 +91,7 @@ fn writes_of(actor: &str, args: &WhoArgs, server: Option<ServerTarget>) -> Resul
             let filter =
                 Filter { actor: Some(actor.to_owned()), namespace: args.namespace.clone(), ..Filter::default() };
             let classes = config.classes();
-            let mut found = Reporter { pipeline: &pipeline, classes: &classes }.writes_of_actors(&filter);
+            let mut found = Reporter::new(&pipeline, &classes).writes_of_actors(&filter);
             found.coverage.problems.extend(problems);
             found
         }
@@ -104,7 +105,7 @@ fn writes_of(actor: &str, args: &WhoArgs, server: Option<ServerTarget>) -> Resul
             let writes = found.writes.iter().map(|write| (&write.object, &write.write));
             write!(stdout, "{}", output::csv_writes(writes)?)?;
         }
-        Format::Name => found.objects.iter().try_for_each(|o| writeln!(stdout, "{}", output::typed(&o.object)))?,
+        Format::Name => found.objects.iter().try_for_each(|o| writeln!(stdout, "{}", o.object.arguments()))?,
         Format::Markdown => return Err(args.log.output.refused("table, wide, json, jsonl, csv, name or yaml")),
         Format::Table | Format::Wide => {
             let style = output::Style::of_stdout(args.log.output == Format::Wide);
@@ -146,6 +147,7 @@ fn from_server(args: &WhoArgs, server: &ServerTarget, kind: &str, name: &str) ->
         ("namespace", args.namespace.as_deref()),
         ("cluster", args.cluster.as_deref()),
         ("since", args.log.since.as_deref()),
+        ("context", server.context()),
     ];
     let path = with_query("/api/v1/participants", &parameters);
     let found = runtime.block_on(async { Ok::<_, anyhow::Error>(server.open().await?.get(&path).await) })?;
@@ -171,8 +173,9 @@ fn from_files(args: &WhoArgs, inputs: &[PathBuf], kind: &str, name: &str) -> Res
         ..Filter::default()
     };
     let classes = config.classes();
-    let lens = Reporter { pipeline: &pipeline, classes: &classes };
-    match lens.find(&filter) {
+    let contexts = config.contexts();
+    let reporter = Reporter::new(&pipeline, &classes).with_contexts(&contexts);
+    match reporter.find(&filter) {
         Ok(mut found) => {
             found.coverage.problems.extend(problems);
             Ok(found)

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::change_signal::ChangeSignal;
 use super::reporter::Reporter;
 use crate::detect::actor_class::ActorClassifier;
+use crate::detect::remedy::Contexts;
 use crate::enforce::control::Control;
 use crate::journal::committer::Journal;
 use crate::net::budget::Budget;
@@ -35,6 +36,7 @@ pub struct Api {
     enforcer: Option<Control>,
     change_signal: ChangeSignal,
     log_level: Option<LogLevel>,
+    contexts: Contexts,
 }
 
 /// Access to the log level of a server.
@@ -85,7 +87,13 @@ impl Api {
             enforcer: None,
             change_signal: ChangeSignal::default(),
             log_level: None,
+            contexts: Contexts::default(),
         }
+    }
+
+    /// Adds the contexts in the user's kubeconfig to the commands of remedies.
+    pub fn with_contexts(self, contexts: Contexts) -> Api {
+        Api { contexts, ..self }
     }
 
     /// Limits reports to this size, by omitting the least urgent objects.
@@ -163,7 +171,11 @@ impl Api {
         self.is_ready.load(Ordering::Relaxed)
     }
 
+    pub(super) fn contexts(&self) -> &Contexts {
+        &self.contexts
+    }
+
     pub(super) fn reporter(&self) -> Reporter<'_> {
-        Reporter { pipeline: &self.pipeline, classes: &self.classes }
+        Reporter::new(&self.pipeline, &self.classes)
     }
 }

@@ -6,6 +6,7 @@ use super::reporter::Reporter;
 use super::views::{Filter, Participants, TimelineEntry, TransitionView, Transitions};
 use crate::audit::event::Micros;
 use crate::detect::actor_class::ActorClassifier;
+use crate::detect::remedy::Contexts;
 use crate::journal;
 use crate::journal::object_history::ObjectHistory;
 use crate::journal::reader::Reader;
@@ -25,6 +26,8 @@ pub struct History<'a> {
     pub pipeline: &'a Pipeline,
     /// Classifies the actors.
     pub classes: &'a ActorClassifier,
+    /// The contexts in the user's kubeconfig.
+    pub contexts: &'a Contexts,
     /// The time from which writes are read.
     pub since: Micros,
 }
@@ -53,7 +56,8 @@ impl History<'_> {
         if let Some(now) = self.pipeline.latest_of(key.cluster()) {
             drop(whole.pass_time(key.cluster(), now));
         }
-        let Some(mut found) = (Reporter { pipeline: &whole, classes: self.classes }).participants(key) else {
+        let reporter = Reporter::new(&whole, self.classes).with_contexts(self.contexts);
+        let Some(mut found) = reporter.participants(key) else {
             return Ok(None);
         };
         found.timeline.clear();

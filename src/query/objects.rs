@@ -70,7 +70,8 @@ pub(super) fn wars(call: &Call<'_>) -> Result<Reply, Failure> {
     if let Some(text) = call.parameters.get("since") {
         filter.war.since = Some(start(text, jiff::Timestamp::now().as_microsecond())?);
     }
-    let mut report = call.api.reporter().report(&filter);
+    let contexts = call.contexts();
+    let mut report = call.api.reporter().with_contexts(&contexts).report(&filter);
     if let Some(since) = filter.war.since {
         report.coverage.starts_by(since);
     }
@@ -130,9 +131,10 @@ fn find_by_path(call: &Call<'_>) -> Result<Participants, Failure> {
 }
 
 fn look(call: &Call<'_>, query: Option<&JournalQuery<'_>>, key: &ObjectKey) -> Result<Participants, Failure> {
+    let contexts = call.contexts();
     let found = match query {
-        Some(query) => query.history(call).participants(key).map_err(unreadable)?,
-        None => call.api.reporter().participants(key),
+        Some(query) => History { contexts: &contexts, ..query.history(call) }.participants(key).map_err(unreadable)?,
+        None => call.api.reporter().with_contexts(&contexts).participants(key),
     };
     let unknown = || Failure::new(StatusCode::NOT_FOUND, "editwar has seen no write to this object");
     let mut found = found.ok_or_else(unknown)?;
@@ -171,7 +173,13 @@ fn start(text: &str, now: Micros) -> Result<Micros, Failure> {
 impl JournalQuery<'_> {
     fn history<'a>(&'a self, call: &Call<'a>) -> History<'a> {
         let api = call.api;
-        History { reader: &self.reader, pipeline: api.pipeline(), classes: api.classes(), since: self.since }
+        History {
+            reader: &self.reader,
+            pipeline: api.pipeline(),
+            classes: api.classes(),
+            contexts: api.contexts(),
+            since: self.since,
+        }
     }
 }
 

@@ -15,10 +15,13 @@ mod war;
 use super::views::{
     ActorWrites, Coverage, Filter, Object, Participants, Party, ProblemKind, Report, StatsView, TimelineEntry, War,
 };
+use std::collections::BTreeMap;
+
 use crate::detect::actor_class::ActorClassifier;
 use crate::detect::assessment::{Assessment, WarAssessment};
 use crate::detect::object::ObjectState;
 use crate::detect::policy::Limits;
+use crate::detect::remedy::Contexts;
 use crate::detect::verdict::{Confidence, State};
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
@@ -30,11 +33,25 @@ pub struct Reporter<'a> {
     pub pipeline: &'a Pipeline,
     /// Classifies the actors.
     pub classes: &'a ActorClassifier,
+    /// The contexts in the user's kubeconfig, for the commands of remedies.
+    pub contexts: &'a Contexts,
 }
+
+static NO_CONTEXTS: Contexts = Contexts(BTreeMap::new());
 
 // === impl Reporter ===
 
-impl Reporter<'_> {
+impl<'a> Reporter<'a> {
+    /// Returns a reporter for the objects of a pipeline, without contexts.
+    pub fn new(pipeline: &'a Pipeline, classes: &'a ActorClassifier) -> Reporter<'a> {
+        Reporter { pipeline, classes, contexts: &NO_CONTEXTS }
+    }
+
+    /// Sets the contexts.
+    pub fn with_contexts(self, contexts: &'a Contexts) -> Reporter<'a> {
+        Reporter { contexts, ..self }
+    }
+
     /// Returns the report on all objects that match the filter.
     pub fn report(&self, filter: &Filter) -> Report {
         let stats = self.pipeline.stats();
@@ -69,7 +86,7 @@ impl Reporter<'_> {
         if report.wars.is_empty() && !filter.war.is_any() {
             report.matched.other_wars = matches::wars(self.pipeline, filter);
         }
-        neighbours::add(self.pipeline, self.classes, report.wars.iter_mut());
+        self.complete(&mut report.wars);
         report.sort();
         report
     }
@@ -156,7 +173,7 @@ impl Reporter<'_> {
         let Some(limits) = self.pipeline.policy().limits(&key.object()) else { return Vec::new() };
         let look = |state: &ObjectState| war::of(self.classes, &Object::of(key, state), state, limits);
         let mut wars = self.pipeline.table().with(key, look).unwrap_or_default();
-        neighbours::add(self.pipeline, self.classes, wars.iter_mut());
+        self.complete(&mut wars);
         wars
     }
 
@@ -204,8 +221,14 @@ impl Reporter<'_> {
                 coverage: Coverage::from(&self.pipeline.stats()).within(self.pipeline.range()),
             }
         })?;
-        neighbours::add(self.pipeline, self.classes, found.wars.iter_mut());
+        self.complete(&mut found.wars);
         Some(found)
+    }
+
+    /// Adds to wars what depends on other objects.
+    fn complete(&self, wars: &mut [War]) {
+        let autoscalers = neighbours::add(self.pipeline, wars.iter_mut());
+        remedies::add(self, wars.iter_mut(), autoscalers);
     }
 
     /// Returns the participants of the one object that matches the filter.
@@ -231,20 +254,12 @@ impl Reporter<'_> {
             [key] => Ok(key.clone()),
             [] => Err(matches::explain(self.pipeline, filter)),
             several => {
-                let names: Vec<String> = several.iter().take(10).map(typed).collect();
+                let names: Vec<String> =
+                    several.iter().take(10).map(|key| Object::named(key, None).arguments()).collect();
                 Err(format!("several objects match, choose one: {}", names.join("; ")))
             }
         }
     }
-}
-
-/// Returns an object in the notation of the command line: `deployments.apps/web -n shop`.
-fn typed(key: &ObjectKey) -> String {
-    let name = key.object();
-    let group = if name.group.is_empty() { String::new() } else { format!(".{}", name.group) };
-    let cluster = if key.cluster().is_empty() { String::new() } else { format!(" --cluster {}", key.cluster()) };
-    let namespace = if name.namespace.is_empty() { String::new() } else { format!(" -n {}", name.namespace) };
-    format!("{}{group}/{}{namespace}{cluster}", name.resource, name.name)
 }
 
 /// Returns the number of bytes of a report's JSON.

@@ -14,6 +14,7 @@ use super::api::Api;
 use super::reply::{Answer, Failure};
 use super::views::{Filter, WarFilter, variant};
 use crate::auth::Right;
+use crate::detect::remedy::Contexts;
 use crate::detect::write::ObjectName;
 use crate::net::Reply;
 use crate::pipeline::key::ObjectKey;
@@ -149,6 +150,15 @@ impl<'a> Call<'a> {
         query: &'a str,
     ) -> Call<'a> {
         Call { api, client, headers, segments, parameters: Parameters::of(query) }
+    }
+
+    /// Returns the contexts in the user's kubeconfig. The parameter `context` is that of the cluster without a name.
+    pub(super) fn contexts(&self) -> Cow<'a, Contexts> {
+        let mut contexts = Cow::Borrowed(self.api.contexts());
+        if let Some(context) = self.parameters.get("context") {
+            contexts.to_mut().0.insert(String::new(), context.to_owned());
+        }
+        contexts
     }
 
     /// Returns the object that the path names.

@@ -94,6 +94,7 @@ pub static ROUTES: &[Route] = &[
                 "Only wars with a retake at or after this time (RFC 3339), or this long before now, such as 1h.",
             ),
             flag("all", "Include objects that were contested but never thrashed."),
+            CONTEXT,
             LIMIT,
         ],
         operation: Some(Operation {
@@ -113,6 +114,7 @@ pub static ROUTES: &[Route] = &[
             text("name", "Name of the object."),
             text("namespace", "Namespace of the object."),
             text("cluster", "Cluster of the object."),
+            CONTEXT,
             SINCE,
         ],
         operation: Some(Operation {
@@ -256,6 +258,10 @@ const NAMESPACE: Parameter = text("namespace", "Only this namespace.");
 const KIND: Parameter = text("kind", "Only this kind, in any form that kubectl accepts.");
 const NAME: Parameter = text("name", "Only this name.");
 const CLUSTER: Parameter = text("cluster", "Only this cluster.");
+const CONTEXT: Parameter = text(
+    "context",
+    "Context in your kubeconfig for the cluster without a name, which the commands of remedies then use.",
+);
 const SINCE: Parameter = text(
     "since",
     "Answer from the journal, starting at this time (RFC 3339) or this long before the latest event, such as 7d.",

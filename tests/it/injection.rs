@@ -127,7 +127,7 @@ fn war(names: &Names) -> Pipeline {
 }
 
 fn report(pipeline: &Pipeline) -> Report {
-    Reporter { pipeline, classes: &ActorClassifier::default() }.report(&Filter { all: true, ..Filter::default() })
+    Reporter::new(pipeline, &ActorClassifier::default()).report(&Filter { all: true, ..Filter::default() })
 }
 
 /// Returns whether a text contains nothing that moves the cursor, rings the bell or changes the text direction.
@@ -189,13 +189,13 @@ proptest! {
         let pipeline = war(&names);
         let report = report(&pipeline);
         let classes = ActorClassifier::default();
-        let lens = Reporter { pipeline: &pipeline, classes: &classes };
+        let lens = Reporter::new(&pipeline, &classes);
         let found: Vec<_> = pipeline.table().notable().iter().filter_map(|key| lens.participants(key)).collect();
         for is_wide in [false, true] {
             let style = output::Style { width: 120, is_coloured: false, is_wide, now: None };
             prop_assert!(is_plain(&output::report(&report, &output::WhoCommand::default(), style)));
             for found in &found {
-                prop_assert!(is_plain(&output::participants(found, &output::WhoCommand::default(), Some(0), style)));
+                prop_assert!(is_plain(&output::participants(found, Some(0), style)));
             }
         }
         for text in std::iter::once(markdown::report(&report)).chain(found.iter().map(markdown::participants)) {

@@ -100,7 +100,7 @@ fn a_limited_report_has_the_most_urgent_wars_and_counts_the_rest() {
     let report = |limit, bytes_max| {
         let filter = Filter { limit, bytes_max, ..Filter::default() };
         let classes = Policy::default().classes;
-        Reporter { pipeline: &pipeline, classes: &classes }.report(&filter)
+        Reporter::new(&pipeline, &classes).report(&filter)
     };
     let names = |report: &Report| report.wars.iter().map(|war| war.object.name.clone()).collect::<Vec<_>>();
     let whole = report(None, None);

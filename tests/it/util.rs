@@ -65,7 +65,7 @@ pub(crate) fn pipeline_of<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Pipe
 
 /// Returns everything that was found in a pipeline.
 pub(crate) fn report(pipeline: &Pipeline) -> Report {
-    Reporter { pipeline, classes: &ActorClassifier::default() }.report(&Filter::default())
+    Reporter::new(pipeline, &ActorClassifier::default()).report(&Filter::default())
 }
 
 /// Formats an object as `deployments.apps shop/web`.

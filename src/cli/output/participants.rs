@@ -6,21 +6,20 @@ use comfy_table::{Attribute, Cell, Table};
 
 use super::coverage::{coverage, problems};
 use super::findings::findings;
-use super::report::{WhoCommand, who_command};
 use super::war::{counted, fields_name, name, shown_state, times, value_text, verdict};
 use crate::cli::style::{Style, clean, clock, is_by, json_text, words};
 use crate::cli::timeline_chart;
-use crate::query::views::{ChangeView, Coverage, Participants, Party, TimelineEntry, War};
+use crate::detect::remedy::RemedyKind;
+use crate::query::views::{ChangeView, Coverage, Participants, Party, Remedy, TimelineEntry, War};
 
 /// Formats the result of `who`: first the verdict, the times, the parties and the remedies; then the evidence.
 /// `timeline_max` is the number of most recent writes to show: 0 for all, `None` for no timeline.
-pub fn participants(found: &Participants, who: &WhoCommand, timeline_max: Option<usize>, style: Style) -> String {
+pub fn participants(found: &Participants, timeline_max: Option<usize>, style: Style) -> String {
     let mut out = problems(&found.coverage, style);
     if !out.is_empty() {
         out.push('\n');
     }
     let title = name(&found.object);
-    let check = check_command(found, who);
     if found.wars.is_empty() {
         let has_findings = found.contention.is_some() || !found.hot_loops.is_empty() || !found.flapping.is_empty();
         let in_part = if found.coverage.is_incomplete() { " in what was read" } else { "" };
@@ -32,7 +31,7 @@ pub fn participants(found: &Participants, who: &WhoCommand, timeline_max: Option
             out.push('\n');
         }
         out.push_str(&summary(war, &title, style));
-        out.push_str(&remedies(war, &check, style));
+        out.push_str(&remedies(war, style));
     }
     let findings = findings(&found.flapping, &found.contention, &found.hot_loops, style);
     if !findings.is_empty() && !found.wars.is_empty() {
@@ -137,30 +136,42 @@ fn writes(found: &Participants, max: Option<usize>, style: Style) -> String {
     out
 }
 
-/// Returns the command that shows whether a war is over: it asks the same server, or reads what was added to the files.
-fn check_command(found: &Participants, who: &WhoCommand) -> String {
-    let command = who_command(&found.object, who, &found.coverage);
-    // The end of standard input, from which a duration would count back, is not known in advance.
-    let is_piped = found.coverage.sources.iter().any(|source| source.source == "standard input");
-    if who.server_arguments.is_some() || is_piped { command } else { format!("{command} --since 10m") }
-}
-
-fn remedies(war: &War, check: &str, style: Style) -> String {
+fn remedies(war: &War, style: Style) -> String {
     let mut out = String::new();
-    if !war.remedies.is_empty() {
-        let aim = if war.is_ongoing() { "To end it" } else { "To prevent it from starting again" };
-        let _ = writeln!(out, "\n{}", style.bold(&format!("{aim}, choose one:")));
-    }
     for (number, remedy) in war.remedies.iter().enumerate() {
-        let title = style.wrapped(&format!("{} (option {})", clean(&remedy.title), remedy.option), 4);
+        if number == 0 || war.remedies[number - 1].kind != remedy.kind {
+            let _ = writeln!(out, "\n{}", style.bold(&format!("{}:", remedies_heading(war, remedy.kind))));
+        }
+        let title = style.wrapped(&clean(&remedy.title), 4);
         let _ = writeln!(out, "{}", style.bold(&format!("{:>2}. {}", number + 1, title.trim())));
         // Commands are not wrapped, so that they can be copied.
         let _ = writeln!(out, "      {}", clean(&remedy.command));
-        out.push_str(&style.wrapped(&format!("Changes: {}.", clean(&remedy.changes)), 4));
-        out.push_str(&style.wrapped(&format!("Tradeoff: {}.", clean(&remedy.tradeoff)), 4));
+        let Remedy { changes, tradeoff, .. } = remedy;
+        let notes = match remedy.kind {
+            RemedyKind::Show => format!("Then: {changes}."),
+            RemedyKind::Change | RemedyKind::Delete => format!("Changes: {changes}. Tradeoff: {tradeoff}."),
+        };
+        out.push_str(&style.wrapped(&clean(&notes), 4));
+        if let Some(undo) = &remedy.undo {
+            let _ = writeln!(out, "    To undo it:\n      {}", clean(undo));
+        }
     }
-    let _ = writeln!(out, "\n{}\n      {}", style.bold("To check that it is over:"), check);
+    let _ = writeln!(out, "\n{}\n      {}", style.bold("To check that it is over:"), clean(&war.verify));
     out
+}
+
+/// Returns the heading above the remedies of one kind.
+pub(in crate::cli) fn remedies_heading(war: &War, kind: RemedyKind) -> String {
+    let cluster = match war.object.cluster.as_str() {
+        "" => String::new(),
+        cluster => format!(" in the cluster {cluster}"),
+    };
+    match kind {
+        RemedyKind::Change if war.is_ongoing() => format!("To end it{cluster}, choose one"),
+        RemedyKind::Change => format!("To prevent it from starting again{cluster}, choose one"),
+        RemedyKind::Show => "To fix it at its source (these commands change nothing)".to_owned(),
+        RemedyKind::Delete => "As a last resort".to_owned(),
+    }
 }
 
 /// Formats actors one below the other, for narrow terminals.

@@ -7,7 +7,7 @@ use comfy_table::{Attribute, Cell, Color, ColumnConstraint, Table, Width};
 
 use super::coverage::{coverage, problems};
 use super::findings::{excess, findings};
-use super::war::{counted, fields_name, name, shown_state, status, times, typed, value_text, verdict};
+use super::war::{counted, fields_name, name, shown_state, status, times, value_text, verdict};
 use crate::cli::style::{Style, clean};
 use crate::detect::verdict::State;
 use crate::query::views::{Coverage, Field, HotLoop, Matched, Object, ProblemKind, Report, War};
@@ -112,7 +112,7 @@ pub(in crate::cli) fn no_war(report: &Report) -> Option<String> {
 
 /// Returns the command that shows more about an object.
 pub(super) fn who_command(object: &Object, who: &WhoCommand, coverage: &Coverage) -> String {
-    let object = typed(object);
+    let object = object.arguments();
     let command = who.command;
     if let Some(server) = &who.server_arguments {
         return format!("{command} {object} {server}").trim_end().to_owned();
@@ -121,6 +121,18 @@ pub(super) fn who_command(object: &Object, who: &WhoCommand, coverage: &Coverage
     let files: Vec<String> = coverage.sources.iter().take(3).map(|s| file(&s.source)).collect();
     let files = if coverage.sources.len() <= 3 { files.join(" ") } else { "FILE…".into() };
     format!("{command} {object} {files}")
+}
+
+/// Sets the commands that show whether a war is over: they ask the same server, or read what was added to the files.
+pub fn set_checks(wars: &mut [War], who: &WhoCommand, coverage: &Coverage) {
+    // The end of standard input, from which a duration would count back, is not known in advance.
+    let is_piped = coverage.sources.iter().any(|source| source.source == "standard input");
+    for war in wars {
+        war.verify = who_command(&war.object, who, coverage);
+        if who.server_arguments.is_none() && !is_piped {
+            war.verify.push_str(" --since 10m");
+        }
+    }
 }
 
 fn table(wars: &[&War], style: Style) -> Table {

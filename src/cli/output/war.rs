@@ -1,33 +1,17 @@
 //! The parts of wars that several outputs share: names of objects, verdicts and values; and the list of transitions.
 
-use std::fmt::Write;
-
 use comfy_table::{Attribute, Cell};
 
 use crate::cli::style::{Style, clean, clock, json_text, words};
 use crate::detect::verdict::State;
 use crate::query::views::{Object, Transitions, Value, War};
 use crate::util::duration;
-use crate::util::shell::quoted;
 
 /// Formats an object as `Deployment shop/web`, with its cluster if it has one.
 pub fn name(object: &Object) -> String {
     let path = [&object.cluster, &object.namespace, &object.name];
     let path: Vec<String> = path.iter().filter(|part| !part.is_empty()).map(|part| clean(part)).collect();
     format!("{} {}", clean(&object.kind), path.join("/"))
-}
-
-/// Formats an object as arguments for `who`: `deployments.apps/web -n shop`.
-pub fn typed(object: &Object) -> String {
-    let Object { cluster, group, resource, namespace, name, .. } = object;
-    let dot = if group.is_empty() { "" } else { "." };
-    let mut typed = quoted(&clean(&format!("{resource}{dot}{group}/{name}")));
-    for (flag, value) in [("-n", namespace), ("--cluster", cluster)] {
-        if !value.is_empty() {
-            let _ = write!(typed, " {flag} {}", quoted(&clean(value)));
-        }
-    }
-    typed
 }
 
 /// Returns the state and confidence of a war. An undecided one has no state.

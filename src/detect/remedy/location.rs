@@ -1,56 +1,266 @@
-//! The location of a field, in the notations that the annotations use.
+//! The location of a field, in the notations of the tools that can leave it out.
 
-/// A JSON Pointer and a dotted path, as far as the field can be written as such.
+use serde_json::Value;
+
+use crate::detect::fields::part_of;
+use crate::detect::write::Part;
+
+/// A step of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    /// A key of a map.
+    Key(String),
+    /// The item of a list with these keys and values.
+    Item(Vec<(String, String)>),
+    /// The item of a set that equals this text.
+    Member(String),
+}
+
+/// The location of a field.
 pub(super) struct Location {
-    pub(super) pointer: Option<String>,
-    pub(super) dotted: Option<String>,
+    path: String,
+    /// Empty for what is not a field, such as `(main)`.
+    steps: Vec<Step>,
 }
 
 // === impl Location ===
 
 impl Location {
-    /// Returns the location of a path. The annotations cannot refer to items of keyed lists: an item has the dotted
-    /// path of its list, and no pointer.
+    /// Parses a path in editwar's notation.
     pub(super) fn of(path: &str) -> Location {
-        if path.starts_with('(') {
-            return Location { pointer: None, dotted: None };
+        let steps = if path.starts_with('(') { None } else { steps(path) };
+        Location { path: path.to_owned(), steps: steps.unwrap_or_default() }
+    }
+
+    /// Returns the keys up to the first list, and whether there is a list.
+    fn keys(&self) -> (Vec<&str>, bool) {
+        let key = |step: &'_ Step| matches!(step, Step::Key(_));
+        let keys = self.steps.iter().take_while(|step| key(step)).filter_map(|step| match step {
+            Step::Key(key) => Some(key.as_str()),
+            _ => None,
+        });
+        let keys: Vec<&str> = keys.collect();
+        let is_list = keys.len() < self.steps.len();
+        (keys, is_list)
+    }
+
+    /// Returns the JSON Pointer. An item of a list has none, since its index may change.
+    pub(super) fn pointer(&self) -> Option<String> {
+        let (keys, is_list) = self.keys();
+        let escaped = |key: &&str| format!("/{}", key.replace('~', "~0").replace('/', "~1"));
+        (!is_list && !keys.is_empty()).then(|| keys.iter().map(escaped).collect())
+    }
+
+    /// Returns the keys, joined by dots. An item of a list has the path of its list.
+    pub(super) fn dotted(&self) -> Option<String> {
+        let (keys, _) = self.keys();
+        let is_plain = |key: &&str| !key.is_empty() && !key.contains(['.', ',', '=', ' ', '/']);
+        (!keys.is_empty() && keys.iter().all(is_plain)).then(|| keys.join("."))
+    }
+
+    /// Returns what a notation that cannot select items of lists refers to: the field, or the whole list.
+    pub(super) fn reach(&self) -> String {
+        match (self.keys(), self.dotted()) {
+            ((_, true), Some(list)) => format!("all of {list}"),
+            _ => self.path.clone(),
         }
-        let mut keys: Vec<String> = Vec::new();
-        let mut rest = path;
-        let mut is_list = false;
-        while !rest.is_empty() {
-            if let Some(quoted) = rest.strip_prefix("['") {
-                let Some(end) = quoted_end(quoted) else { break };
-                keys.push(quoted[..end].replace("\\'", "'").replace("\\\\", "\\"));
-                rest = &quoted[end + 2..];
-            } else if rest.starts_with('[') {
-                is_list = true;
-                break;
-            } else {
-                let plain = rest.strip_prefix('.').unwrap_or(rest);
-                let end = plain.find(['.', '[']).unwrap_or(plain.len());
-                keys.push(plain[..end].to_owned());
-                rest = &plain[end..];
+    }
+
+    /// Returns a jq expression that selects the field.
+    pub(super) fn jq(&self) -> Option<String> {
+        if self.steps.is_empty() {
+            return None;
+        }
+        let mut out = String::new();
+        let mut is_start = true;
+        for step in &self.steps {
+            match step {
+                Step::Key(key) if is_identifier(key) => out.push_str(&format!(".{key}")),
+                Step::Key(key) => out.push_str(&format!("{}[{}]", if is_start { "." } else { "" }, text(key))),
+                Step::Item(keys) => {
+                    let is = |(key, value): &(String, String)| {
+                        let key = if is_identifier(key) { format!(".{key}") } else { format!(".[{}]", text(key)) };
+                        format!("({key} | tostring) == {}", text(value))
+                    };
+                    let conditions: Vec<String> = keys.iter().map(is).collect();
+                    out.push_str(&format!("[] | select({}) | ", conditions.join(" and ")));
+                }
+                Step::Member(item) => out.push_str(&format!("[] | select(. == {})", text(item))),
+            }
+            // After a pipe, an expression starts anew.
+            is_start = out.ends_with(' ');
+        }
+        Some(out.strip_suffix(" | ").unwrap_or(&out).to_owned())
+    }
+
+    /// Returns a CEL expression whose value is that of the field in `root`, or one that says that it is absent.
+    pub(super) fn cel(&self, root: &str) -> Option<String> {
+        if self.steps.is_empty() {
+            return None;
+        }
+        Some(cel(root.to_owned(), &self.steps, 0))
+    }
+
+    /// Returns what Terraform calls the field in a resource of its provider for Kubernetes, such as
+    /// `spec[0].replicas`.
+    pub(super) fn terraform(&self) -> Option<String> {
+        let (keys, is_list) = self.keys();
+        let (last, parents) = keys.split_last()?;
+        if is_list {
+            return None;
+        }
+        let mut out = String::new();
+        for (index, key) in parents.iter().enumerate() {
+            out.push_str(if index == 0 { "" } else { "." });
+            out.push_str(&snake_case(key));
+            // Maps are attributes; all other objects are blocks.
+            if !MAPS.contains(key) {
+                out.push_str("[0]");
             }
         }
-        let pointer = || keys.iter().map(|k| format!("/{}", k.replace('~', "~0").replace('/', "~1"))).collect();
-        let is_dotted = keys.iter().all(|k| !k.contains(['.', ',', '=', ' ', '/']) && !k.is_empty());
-        let has_comma = keys.iter().any(|k| k.contains(','));
-        Location {
-            pointer: (!is_list && !keys.is_empty() && !has_comma).then(pointer),
-            dotted: (is_dotted && !keys.is_empty()).then(|| keys.join(".")),
+        let is_in_map = parents.last().is_some_and(|key| MAPS.contains(key));
+        match is_in_map {
+            true => out.push_str(&format!("[{}]", text(last))),
+            false => out.push_str(&format!("{}{}", if parents.is_empty() { "" } else { "." }, snake_case(last))),
+        }
+        Some(out)
+    }
+
+    /// Whether a scale subresource also sets the field.
+    pub(super) fn is_replicas(&self) -> bool {
+        self.path == "spec.replicas"
+    }
+
+    /// Whether the field is part of the status.
+    pub(super) fn is_status(&self) -> bool {
+        part_of(&self.path) == Part::Status
+    }
+}
+
+/// Maps of text, which Terraform has as attributes.
+const MAPS: &[&str] = &["annotations", "labels", "data", "matchLabels", "nodeSelector"];
+
+fn is_identifier(key: &str) -> bool {
+    !key.is_empty()
+        && !key.starts_with(|c: char| c.is_ascii_digit())
+        && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+fn text(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+fn snake_case(key: &str) -> String {
+    let mut out = String::new();
+    for c in key.chars() {
+        if c.is_ascii_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
+}
+
+/// Selects steps with optional values, so that an absent field is a value like any other.
+fn cel(mut root: String, steps: &[Step], depth: usize) -> String {
+    for (index, step) in steps.iter().enumerate() {
+        let item = format!("i{depth}");
+        let rest = &steps[index + 1..];
+        match step {
+            Step::Key(key) if is_identifier(key) => root.push_str(&format!(".?{key}")),
+            Step::Key(key) => root.push_str(&format!("[?{}]", text(key))),
+            Step::Item(keys) => {
+                let is = |(key, value): &(String, String)| {
+                    format!("string({item}[?{}].orValue(\"\")) == {}", text(key), text(value))
+                };
+                let conditions: Vec<String> = keys.iter().map(is).collect();
+                let found = format!("{root}.orValue([]).filter({item}, {})", conditions.join(" && "));
+                return match rest {
+                    [] => found,
+                    rest => format!("{found}.map({item}, {})", cel(item.clone(), rest, depth + 1)),
+                };
+            }
+            Step::Member(member) => return format!("{} in {root}.orValue([])", text(member)),
+        }
+    }
+    root
+}
+
+/// Parses a path, or returns `None` if it is not one.
+fn steps(path: &str) -> Option<Vec<Step>> {
+    let mut steps = Vec::new();
+    let mut rest = path;
+    while !rest.is_empty() {
+        let is_set = matches!(steps.last(), Some(Step::Key(key)) if key == "finalizers");
+        if let Some(quoted) = rest.strip_prefix("['") {
+            let end = quoted_end(quoted)?;
+            let key = unescaped(&quoted[..end]);
+            steps.push(if is_set { Step::Member(key) } else { Step::Key(key) });
+            rest = &quoted[end + 2..];
+        } else if let Some(selector) = rest.strip_prefix('[') {
+            let (step, end) = item(selector)?;
+            steps.push(step);
+            rest = &selector[end..];
+        } else {
+            let plain = rest.strip_prefix('.').unwrap_or(rest);
+            let end = plain.find(['.', '[']).unwrap_or(plain.len());
+            steps.push(Step::Key(plain[..end].to_owned()));
+            rest = &plain[end..];
+        }
+    }
+    Some(steps)
+}
+
+/// Parses `name=web,port=80]`, or the item of a set. Returns it with the number of bytes.
+fn item(selector: &str) -> Option<(Step, usize)> {
+    let mut keys = Vec::new();
+    let mut at = 0;
+    loop {
+        let rest = &selector[at..];
+        let end = rest.find(['=', ']'])?;
+        if rest[end..].starts_with(']') {
+            return (at == 0).then(|| (Step::Member(rest[..end].to_owned()), end + 1));
+        }
+        let key = rest[..end].to_owned();
+        at += end + 1;
+        let rest = &selector[at..];
+        let (value, length) = match rest.strip_prefix('\'') {
+            Some(quoted) => {
+                let end = closing_quote(quoted)?;
+                (unescaped(&quoted[..end]), end + 2)
+            }
+            None => {
+                let end = rest.find([',', ']'])?;
+                (rest[..end].to_owned(), end)
+            }
+        };
+        keys.push((key, value));
+        at += length;
+        match selector.as_bytes().get(at)? {
+            b']' => return Some((Step::Item(keys), at + 1)),
+            b',' => at += 1,
+            _ => return None,
         }
     }
 }
 
+fn unescaped(text: &str) -> String {
+    text.replace("\\'", "'").replace("\\\\", "\\")
+}
+
 /// Returns the end of a key that is quoted as `['…']`.
 pub(super) fn quoted_end(text: &str) -> Option<usize> {
+    closing_quote(text).filter(|end| text.as_bytes().get(end + 1) == Some(&b']'))
+}
+
+/// Returns the position of the quote that ends a quoted text.
+fn closing_quote(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut at = 0;
     while at < bytes.len() {
         match bytes[at] {
             b'\\' => at += 2,
-            b'\'' => return (bytes.get(at + 1) == Some(&b']')).then_some(at),
+            b'\'' => return Some(at),
             _ => at += 1,
         }
     }

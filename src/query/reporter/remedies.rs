@@ -1,36 +1,82 @@
 //! Builds the views of the remedies for a war. The remedies themselves are in [`crate::detect::remedy`].
 
-use crate::detect::actor_class::ActorClassifier;
-use crate::detect::cause::Cause;
-use crate::detect::object::ObjectState;
-use crate::detect::policy::Limits;
-use crate::detect::remedy::{self, ContestedField, Facts};
-use crate::query::views::{Field, Object, Party, Remedy, Value};
+use std::collections::BTreeMap;
 
-/// Returns the remedies for a war, the best first, and the command that shows whether it is over.
-#[expect(clippy::too_many_arguments, reason = "remedies depend on all of these")]
-pub(super) fn of<'f>(
-    classes: &ActorClassifier,
-    object: &Object,
-    state: &ObjectState,
-    cause: Cause,
-    parties: &[Party],
-    fields: &'f [Field],
-    limits: &Limits,
-    hpa: Option<String>,
-) -> (Vec<Remedy>, String) {
+use super::Reporter;
+use super::neighbours::{Owner, owners};
+use crate::detect::fields::Fields;
+use crate::detect::object::ObjectState;
+use crate::detect::remedy::{self, Application, ApplicationKind, Autoscaler, ContestedField, Facts};
+use crate::detect::write::ObjectName;
+use crate::pipeline::key::ObjectKey;
+use crate::query::views::{Field, Remedy, Value, War};
+
+/// The marks of applications: the kind, and the paths of the name and of the namespace.
+const MARKS: &[(ApplicationKind, &str, &str)] = &[
+    (
+        ApplicationKind::Kustomization,
+        "metadata.labels['kustomize.toolkit.fluxcd.io/name']",
+        "metadata.labels['kustomize.toolkit.fluxcd.io/namespace']",
+    ),
+    (
+        ApplicationKind::HelmRelease,
+        "metadata.labels['helm.toolkit.fluxcd.io/name']",
+        "metadata.labels['helm.toolkit.fluxcd.io/namespace']",
+    ),
+    (ApplicationKind::ArgoCd, "metadata.annotations['argocd.argoproj.io/tracking-id']", ""),
+    (ApplicationKind::ArgoCd, "metadata.labels['argocd.argoproj.io/instance']", ""),
+    (
+        ApplicationKind::Helm,
+        "metadata.annotations['meta.helm.sh/release-name']",
+        "metadata.annotations['meta.helm.sh/release-namespace']",
+    ),
+];
+
+/// Adds the remedies to wars, each with the autoscaler that targets its object.
+pub(super) fn add<'w>(
+    reporter: &Reporter<'_>,
+    wars: impl Iterator<Item = &'w mut War>,
+    mut autoscalers: BTreeMap<usize, Autoscaler>,
+) {
+    for (index, war) in wars.enumerate() {
+        let object = &war.object;
+        let name = ObjectName {
+            group: &object.group,
+            resource: &object.resource,
+            namespace: &object.namespace,
+            name: &object.name,
+        };
+        let key = ObjectKey::new(&object.cluster, &name);
+        let autoscaler = autoscalers.remove(&index);
+        let found = reporter.pipeline.table().with(&key, |state| of(reporter, war, state, autoscaler));
+        war.remedies = found.unwrap_or_default();
+        war.verify = format!("editwar who {}", war.object.arguments());
+    }
+}
+
+/// Returns the remedies for a war, the best first.
+fn of<'w>(reporter: &Reporter<'_>, war: &'w War, state: &ObjectState, autoscaler: Option<Autoscaler>) -> Vec<Remedy> {
+    let object = &war.object;
     let wanted =
-        |value: &'f Value| remedy::Wanted { actor: &value.actor, value: (!value.absent).then(|| value.value.clone()) };
+        |value: &'w Value| remedy::Wanted { actor: &value.actor, value: (!value.absent).then(|| value.value.clone()) };
     // Leave out fields that were contested only in an earlier object of the same name, unless all fields were.
     let is_outdated = |field: &Field| state.history().is_some_and(|h| h.analysis().is_outdated(&field.path));
-    let is_all_outdated = fields.iter().all(is_outdated);
+    let is_all_outdated = war.fields.iter().all(is_outdated);
     let is_meant = |field: &&Field| !field.path.starts_with('(') && (is_all_outdated || !is_outdated(field));
-    let contested = fields.iter().filter(is_meant).map(|field| ContestedField {
+    let contested = war.fields.iter().filter(is_meant).map(|field| ContestedField {
         path: &field.path,
+        actors: field.values.iter().map(|value| value.actor.as_str()).collect(),
         wanted: field.values.iter().filter(|value| !value.redacted && !value.cut).map(wanted).collect(),
     });
     let failures = state.failures().into_iter().flat_map(|t| t.actors());
-    let flapping = failures.filter(|(_, t)| t.alternations() >= limits.flapping_turns.get());
+    let turns = reporter.pipeline.policy().limits(&ObjectName {
+        group: &object.group,
+        resource: &object.resource,
+        namespace: &object.namespace,
+        name: &object.name,
+    });
+    let flapping =
+        failures.filter(|(_, t)| turns.is_some_and(|limits| t.alternations() >= limits.flapping_turns.get()));
     let group = if object.group.is_empty() { String::new() } else { format!(".{}", object.group) };
     let facts = Facts {
         resource: format!("{}{group}", object.resource),
@@ -38,28 +84,44 @@ pub(super) fn of<'f>(
         group: &object.group,
         namespace: &object.namespace,
         name: &object.name,
-        cause,
-        parties: parties.iter().map(|p| (p.actor.as_str(), p.role)).collect(),
-        honouring: parties.iter().map(|p| p.actor.as_str()).find(|actor| classes.is_honouring(actor)),
+        context: reporter.contexts.of(&object.cluster),
+        cause: war.cause,
+        parties: war
+            .parties
+            .iter()
+            .map(|party| remedy::Party { actor: &party.actor, role: party.role, pods: &party.pods })
+            .collect(),
+        honouring: war
+            .parties
+            .iter()
+            .map(|party| party.actor.as_str())
+            .find(|actor| reporter.classes.is_honouring(actor)),
         fields: contested.collect(),
-        hpa,
-        application: application(state),
+        applications: state.history().and_then(|h| h.current_fields()).map(|f| applications(f)).unwrap_or_default(),
+        owner: state
+            .body()
+            .and_then(owners)
+            .and_then(|owners| owners.into_iter().find(Owner::is_controller))
+            .map(Into::into),
+        autoscaler,
         flapping: flapping.flat_map(|(_, t)| t.rejections.keys()).next().map(String::as_str),
     };
-    let found = remedy::remedies(&facts).into_iter().map(|r| Remedy {
-        option: r.option.to_owned(),
-        title: r.title,
-        command: r.command,
-        changes: r.changes,
-        tradeoff: r.tradeoff,
-    });
-    (found.collect(), remedy::verify(&facts))
+    remedy::remedies(&facts).into_iter().map(Remedy::from).collect()
 }
 
-/// Returns the Argo CD application that tracks an object, from its annotation.
-fn application(state: &ObjectState) -> Option<String> {
-    let known = state.history()?.current_fields()?;
-    let tracking = known.get("metadata.annotations['argocd.argoproj.io/tracking-id']")?.text()?;
-    let text: String = serde_json::from_str(tracking).ok()?;
-    text.split_once(':').map(|(application, _)| application.to_owned())
+/// Returns the applications that an object is marked with.
+fn applications(fields: &Fields) -> Vec<Application> {
+    let text = |path: &str| serde_json::from_str::<String>(fields.get(path)?.text()?).ok();
+    let of = |(kind, name, namespace): &(ApplicationKind, &str, &str)| {
+        let name = text(name).filter(|name| !name.is_empty())?;
+        // Argo CD's tracking id also contains the object: `web:apps/Deployment:shop/web`. An application in another
+        // namespace than Argo CD's own is `team_web`.
+        let name = name.split_once(':').map_or(name.as_str(), |(application, _)| application);
+        let (namespace, name) = match name.split_once('_').filter(|_| *kind == ApplicationKind::ArgoCd) {
+            Some((namespace, name)) => (namespace.to_owned(), name),
+            None => (text(namespace).unwrap_or_default(), name),
+        };
+        Some(Application { kind: *kind, namespace, name: name.to_owned() })
+    };
+    MARKS.iter().filter_map(of).collect()
 }

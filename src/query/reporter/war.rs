@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{fields, party, remedies};
+use super::{fields, party};
 use crate::detect::actor_class::{ActorClass, ActorClassifier};
 use crate::detect::analysis::Analysis;
 use crate::detect::assessment::{Assessment, WarAssessment};
@@ -14,7 +14,7 @@ use crate::detect::write_history::WriteHistory;
 use crate::detect::writer_stats::WriterStats;
 use crate::query::views::{Object, OtherWriter, Party, War, rate};
 
-/// Returns the wars over an object, the worst first.
+/// Returns the wars over an object, the worst first, without remedies, which depend on other objects.
 pub(super) fn of(classes: &ActorClassifier, object: &Object, state: &ObjectState, limits: &Limits) -> Vec<War> {
     let Some(analysis) = state.history().map(WriteHistory::analysis) else { return Vec::new() };
     let assessment = Assessment::of(state);
@@ -47,7 +47,6 @@ fn war_of(
     let fields = fields::of(analysis, war);
     let Explanation { cause, mut evidence } = explain(state, war, &parties, limits);
     evidence.extend(not_compared(analysis));
-    let (remedies, verify) = remedies::of(classes, object, state, cause, &parties, &fields, limits, None);
     War {
         object: object.clone(),
         state: war.state,
@@ -69,8 +68,8 @@ fn war_of(
             .map(|(actor, (class, writes))| OtherWriter { actor: actor.into(), class, writes })
             .collect(),
         dependents: Vec::new(),
-        remedies,
-        verify,
+        remedies: Vec::new(),
+        verify: String::new(),
     }
 }
 

@@ -163,8 +163,8 @@ function over(found, war) {
       `${plural(war.retakes, "retake")} since ${clock(war.since)}${rate(war)}. Cause: `, el("strong", {}, words(war.cause)), "."),
     war.evidence?.length ? el("ul", {}, war.evidence.map((e) => el("li", {}, e))) : null,
     war.fields.slice(0, 5).map((f) => lanes(found, f.path)),
-    war.remedies.length ? [el("h3", {}, "Remedies, the best one first"), el("ol", { class: "remedies" }, war.remedies.map(remedy))] : null,
-    war.verify ? [el("p", {}, "To check that the war is over:"), command(war.verify)] : null,
+    remedies(war),
+    war.verify ? [el("p", {}, "To check that the war is over:"), command(`${war.verify} --server ${location.origin}`)] : null,
   ];
 }
 
@@ -179,9 +179,26 @@ function rate(war) {
   return war.retakes_per_minute == null ? "" : `, ${war.retakes_per_minute} per minute`;
 }
 
+// Shows the remedies of each kind under a heading, numbered throughout.
+function remedies(war) {
+  const cluster = war.object.cluster ? ` in the cluster ${war.object.cluster}` : "";
+  const headings = {
+    change: `To end it${cluster}, choose one`,
+    show: "To fix it at its source (these commands change nothing)",
+    delete: "As a last resort",
+  };
+  return Object.entries(headings).map(([kind, heading]) => {
+    const first = war.remedies.findIndex((r) => r.kind === kind);
+    if (first < 0) return null;
+    const found = war.remedies.filter((r) => r.kind === kind);
+    return [el("h3", {}, heading), el("ol", { class: "remedies", start: first + 1 }, found.map(remedy))];
+  });
+}
+
 function remedy(r) {
-  return el("li", {}, r.title, " ", el("span", { class: "dim" }, `(option ${r.option})`), command(r.command),
-    el("div", { class: "dim" }, `Changes: ${r.changes}. Tradeoff: ${r.tradeoff}.`));
+  const notes = r.kind === "show" ? `Then: ${r.changes}.` : `Changes: ${r.changes}. Tradeoff: ${r.tradeoff}.`;
+  return el("li", {}, r.title, command(r.command), el("div", { class: "dim" }, notes),
+    r.undo ? [el("div", { class: "dim" }, "To undo it:"), command(r.undo)] : null);
 }
 
 function command(line) {

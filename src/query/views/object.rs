@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::detect::object::ObjectState;
 use crate::detect::resource_kind;
+use crate::escape;
 use crate::pipeline::key::ObjectKey;
+use crate::util::shell::quoted;
 
 /// The full name of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -32,7 +34,20 @@ impl Object {
         Object::named(key, state.kind().map(AsRef::as_ref))
     }
 
-    pub(super) fn named(key: &ObjectKey, kind: Option<&str>) -> Object {
+    /// Returns the object as arguments of `who`: `deployments.apps/web -n shop`.
+    pub fn arguments(&self) -> String {
+        let Object { cluster, group, resource, namespace, name, .. } = self;
+        let dot = if group.is_empty() { "" } else { "." };
+        let mut arguments = quoted(&escape::text(&format!("{resource}{dot}{group}/{name}")));
+        for (flag, value) in [("-n", namespace), ("--cluster", cluster)] {
+            if !value.is_empty() {
+                arguments.push_str(&format!(" {flag} {}", quoted(&escape::text(value))));
+            }
+        }
+        arguments
+    }
+
+    pub(in crate::query) fn named(key: &ObjectKey, kind: Option<&str>) -> Object {
         let name = key.object();
         let kind = kind.or(resource_kind::built_in(name.group, name.resource));
         Object {

@@ -11,6 +11,7 @@ use super::{rate, time, time_option};
 use crate::audit::event::Micros;
 use crate::detect::actor_class::{ActorClass, Role};
 use crate::detect::cause::Cause;
+use crate::detect::remedy::{self, RemedyKind};
 use crate::detect::verdict::{Confidence, State};
 
 /// A war over fields of an object.
@@ -163,18 +164,28 @@ pub struct Dependent {
 /// One way to end a war.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Remedy {
-    /// The option of the runbook: A disable, B unmanaged, C customise, D fix the webhook.
-    pub option: String,
+    /// What the command does.
+    pub kind: RemedyKind,
     /// A short title.
     pub title: String,
     /// A command that runs as printed.
     pub command: String,
-    /// What the command changes.
+    /// What the command changes or, if it changes nothing, what to do with its output.
     #[serde(default)]
     pub changes: String,
-    /// What you give up.
-    #[serde(default)]
+    /// What you give up; empty if the command changes nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tradeoff: String,
+    /// The command that undoes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<String>,
+}
+
+impl From<remedy::Remedy> for Remedy {
+    fn from(remedy: remedy::Remedy) -> Remedy {
+        let remedy::Remedy { kind, title, command, changes, tradeoff, undo } = remedy;
+        Remedy { kind, title, command, changes, tradeoff, undo }
+    }
 }
 
 // === impl War ===

@@ -1,0 +1,259 @@
+//! Recipes for tools that keep objects at the state in a repository, or apply them from a chart or module.
+//!
+//! Sources: Argo CD (`docs/user-guide/diffing.md`, `sync-options.md`), Flux (`kustomize-controller`, `docs/spec/v1`;
+//! `helm-controller`, `docs/spec/v2`), Terraform's provider for Kubernetes.
+
+use serde_json::json;
+
+use super::{
+    Application, ApplicationKind, Facts, Location, Party, Remedy, RemedyKind, locations, program, service_account,
+};
+use crate::detect::actor_class::Role;
+use crate::detect::cause::Cause;
+use crate::util::shell::quoted;
+
+/// A kind of application: how a party names it, and where it is.
+struct Tool {
+    kind: ApplicationKind,
+    role: Role,
+    /// The word in the name of a party, as [`crate::detect::instance`] has it.
+    noun: &'static str,
+    /// The resource; empty if it is not an object of the cluster.
+    resource: &'static str,
+    /// A jsonpath expression that prints where the manifests come from.
+    source: &'static str,
+}
+
+const TOOLS: &[Tool] = &[
+    Tool {
+        kind: ApplicationKind::ArgoCd,
+        role: Role::ArgoCd,
+        noun: "Application",
+        resource: "applications.argoproj.io",
+        source: r#"{.spec.source}{.spec.sources}{"\n"}"#,
+    },
+    Tool {
+        kind: ApplicationKind::Kustomization,
+        role: Role::Flux,
+        noun: "Kustomization",
+        resource: "kustomizations.kustomize.toolkit.fluxcd.io",
+        source: r#"{.spec.sourceRef}{" path "}{.spec.path}{"\n"}"#,
+    },
+    Tool {
+        kind: ApplicationKind::HelmRelease,
+        role: Role::Flux,
+        noun: "HelmRelease",
+        resource: "helmreleases.helm.toolkit.fluxcd.io",
+        source: r#"{.spec.chart}{.spec.chartRef}{" values "}{.spec.values}{"\n"}"#,
+    },
+    Tool { kind: ApplicationKind::Helm, role: Role::Helm, noun: "Helm release", resource: "", source: "" },
+];
+
+/// Make Argo CD ignore the fields.
+pub(super) fn argo_cd(facts: &Facts<'_>) -> Vec<Remedy> {
+    facts.of_kind(ApplicationKind::ArgoCd).iter().filter_map(|found| ignore_in_argo_cd(facts, found)).collect()
+}
+
+fn ignore_in_argo_cd(facts: &Facts<'_>, (party, application): &(Party<'_>, Application)) -> Option<Remedy> {
+    let fields = facts.fields_of(party.actor);
+    let (pointers, expressions) = pointers_and_expressions(&locations(&fields))?;
+    let mut ignore = json!({"group": facts.group, "kind": facts.kind, "name": facts.name});
+    if !facts.namespace.is_empty() {
+        ignore["namespace"] = facts.namespace.into();
+    }
+    if !pointers.is_empty() {
+        ignore["jsonPointers"] = pointers.into();
+    }
+    if !expressions.is_empty() {
+        ignore["jqPathExpressions"] = expressions.into();
+    }
+    let names = facts.field_names(party.actor);
+    let object = (tool(application.kind).resource, application.namespace.as_str(), application.name.as_str());
+    let kept = "(.spec.ignoreDifferences // []) - [$ignore]";
+    let respect = "(.spec.syncPolicy.syncOptions // []) - [$respect] + [$respect]";
+    Some(Remedy {
+        kind: RemedyKind::Change,
+        title: format!("make Argo CD ignore {names} of this object (needs jq)"),
+        command: facts.edit(
+            object,
+            &[("ignore", &ignore), ("respect", &"RespectIgnoreDifferences=true".into())],
+            &format!(".spec.ignoreDifferences = {kept} + [$ignore] | .spec.syncPolicy.syncOptions = {respect}"),
+        ),
+        changes: format!(
+            "the Application {} ignores them when it compares and syncs; its other settings are kept",
+            application.name
+        ),
+        tradeoff: "their values in the repository have no effect. If the Application is itself in a repository, make \
+                   the same change there"
+            .into(),
+        undo: Some(facts.edit(object, &[("ignore", &ignore)], &format!(".spec.ignoreDifferences = {kept}"))),
+    })
+}
+
+/// Make Flux ignore the object, or the fields of a HelmRelease.
+pub(super) fn flux(facts: &Facts<'_>) -> Vec<Remedy> {
+    let releases = facts.of_kind(ApplicationKind::HelmRelease);
+    if !releases.is_empty() {
+        return releases.iter().filter_map(|found| ignore_in_helm_release(facts, found)).collect();
+    }
+    // An object that is deleted repeatedly would lose the annotation.
+    if facts.party(|role| role == Role::Flux).is_none() || facts.cause == Cause::RecreateWar {
+        return Vec::new();
+    }
+    let annotation = "kustomize.toolkit.fluxcd.io/reconcile";
+    vec![Remedy {
+        kind: RemedyKind::Change,
+        title: "make Flux ignore the whole object".into(),
+        command: format!("{} {annotation}=disabled --overwrite", facts.kubectl("annotate")),
+        changes: "Flux no longer applies this object, and still applies all others".into(),
+        tradeoff: "the repository has no effect on this object until the annotation is removed".into(),
+        undo: Some(format!("{} {annotation}-", facts.kubectl("annotate"))),
+    }]
+}
+
+fn ignore_in_helm_release(facts: &Facts<'_>, (party, release): &(Party<'_>, Application)) -> Option<Remedy> {
+    let locations = locations(&facts.fields_of(party.actor));
+    let paths: Option<Vec<String>> = locations.iter().map(Location::pointer).collect();
+    let paths = paths.filter(|paths| !paths.is_empty())?;
+    let ignore = json!({"paths": paths, "target": {"kind": facts.kind, "name": facts.name}});
+    let object = (tool(release.kind).resource, release.namespace.as_str(), release.name.as_str());
+    let kept = ".spec.driftDetection.ignore = (.spec.driftDetection.ignore // []) - [$ignore]";
+    Some(Remedy {
+        kind: RemedyKind::Change,
+        title: format!("make Flux ignore drift of {} (needs jq)", facts.field_names(party.actor)),
+        command: facts.edit(object, &[("ignore", &ignore)], &format!("{kept} + [$ignore]")),
+        changes: format!("the HelmRelease {} no longer corrects them; its other settings are kept", release.name),
+        tradeoff: "an upgrade of the release still writes the values of the chart. If the HelmRelease is itself in a \
+                   repository, make the same change there"
+            .into(),
+        undo: Some(facts.edit(object, &[("ignore", &ignore)], kept)),
+    })
+}
+
+/// Suspend an application of Flux, which applies nothing else either.
+pub(super) fn suspend(facts: &Facts<'_>) -> Vec<Remedy> {
+    let suspended = |kind| {
+        facts.of_kind(kind).into_iter().map(|(_, application)| {
+            let tool = tool(application.kind);
+            let patch = |suspend: bool| {
+                let object = (tool.resource, application.namespace.as_str(), application.name.as_str());
+                let patch = json!({"spec": {"suspend": suspend}}).to_string();
+                format!("{} --type=merge -p {}", facts.kubectl_on("patch", object), quoted(&patch))
+            };
+            let title = format!("{} {}", tool.noun, application.name);
+            Remedy {
+                kind: RemedyKind::Change,
+                title: format!("suspend the whole {title}"),
+                command: patch(true),
+                changes: format!("Flux applies nothing of the {title}, neither this object nor others"),
+                tradeoff: "the repository has no effect on any of its objects".into(),
+                undo: Some(patch(false)),
+            }
+        })
+    };
+    suspended(ApplicationKind::Kustomization).chain(suspended(ApplicationKind::HelmRelease)).collect()
+}
+
+/// Change the repository, chart or module.
+pub(super) fn source(facts: &Facts<'_>) -> Vec<Remedy> {
+    let mut found: Vec<Remedy> = Vec::new();
+    let applications: Vec<(Party<'_>, Application)> = TOOLS.iter().flat_map(|tool| facts.of_kind(tool.kind)).collect();
+    for (party, application) in &applications {
+        let tool = tool(application.kind);
+        let is_one_of_several = applications.len() > 1 && party.actor.contains(" via ");
+        let title = match facts.cause {
+            _ if is_one_of_several => {
+                format!("remove {} from the {} {}, or from its rival", facts.title(), tool.noun, application.name)
+            }
+            _ => leave_out(facts, party, &format!("the manifests of the {} {}", tool.noun, application.name)),
+        };
+        let command = match application.kind {
+            ApplicationKind::Helm => {
+                let context = facts.context.map(|context| format!(" --kube-context {}", quoted(context)));
+                format!(
+                    "helm{} get values {} -n {} --all",
+                    context.unwrap_or_default(),
+                    quoted(&application.name),
+                    quoted(&application.namespace)
+                )
+            }
+            _ => {
+                let object = (tool.resource, application.namespace.as_str(), application.name.as_str());
+                format!("{} -o jsonpath={}", facts.kubectl_on("get", object), quoted(tool.source))
+            }
+        };
+        let what_to_do = match application.kind {
+            ApplicationKind::Helm | ApplicationKind::HelmRelease => "find the value that sets it, and remove it",
+            _ => "the output says where the manifests are",
+        };
+        found.push(Remedy::show(title, command, what_to_do.to_owned()));
+    }
+    let is_known = |party: &Party<'_>| applications.iter().any(|(known, _)| known.actor == party.actor);
+    for party in facts.parties.iter().filter(|party| party.role.applies() && !is_known(party)) {
+        let mut title = leave_out(facts, party, &format!("what {} applies", party.actor));
+        if party.role == Role::Terraform {
+            let names: Vec<String> =
+                locations(&facts.fields_of(party.actor)).iter().filter_map(Location::terraform).collect();
+            if !names.is_empty() {
+                title = format!("add `ignore_changes = [{}]` to its lifecycle block in Terraform", names.join(", "));
+            }
+        }
+        found.push(Remedy { title, ..program::owners_of_fields(facts) });
+    }
+    found
+}
+
+/// Returns what to leave out of manifests.
+fn leave_out(facts: &Facts<'_>, party: &Party<'_>, manifests: &str) -> String {
+    let rivals = facts.rivals(party.actor);
+    match (facts.cause, facts.fields_of(party.actor).as_slice()) {
+        (Cause::RecreateWar, _) | (_, []) => {
+            format!("if {rivals} is right, remove {} from {manifests}, or its expiry", facts.title())
+        }
+        (Cause::Normalisation, _) => {
+            format!("leave {} out of {manifests}, or write it as it is stored", facts.field_names(party.actor))
+        }
+        _ => format!("leave {} out of {manifests}, so that only {rivals} sets it", facts.field_names(party.actor)),
+    }
+}
+
+/// Returns the JSON Pointers of fields and, for items of lists, the jq expressions. Returns `None` if there are no
+/// fields, or if one is not a field.
+fn pointers_and_expressions(locations: &[Location]) -> Option<(Vec<String>, Vec<String>)> {
+    let (mut pointers, mut expressions) = (Vec::new(), Vec::new());
+    for location in locations {
+        match location.pointer() {
+            Some(pointer) => pointers.push(pointer),
+            None => expressions.push(location.jq()?),
+        }
+    }
+    (!locations.is_empty()).then_some((pointers, expressions))
+}
+
+fn tool(kind: ApplicationKind) -> &'static Tool {
+    TOOLS.iter().find(|tool| tool.kind == kind).unwrap_or(&TOOLS[0])
+}
+
+// === impl Facts ===
+
+impl<'a> Facts<'a> {
+    /// Returns the parties that apply for an application of this kind, each with its application.
+    fn of_kind(&self, kind: ApplicationKind) -> Vec<(Party<'a>, Application)> {
+        let tool = tool(kind);
+        let parties = self.parties.iter().filter(|party| party.role == tool.role);
+        let found = parties.filter_map(|party| {
+            let own = service_account(party.actor).map_or("", |(namespace, _)| namespace);
+            let application = match party.actor.split_once(" via ") {
+                Some((_, instance)) => {
+                    let name = instance.strip_prefix(tool.noun)?.trim_start();
+                    let (namespace, name) = name.split_once('/').unwrap_or((own, name));
+                    Application { kind, namespace: namespace.to_owned(), name: name.to_owned() }
+                }
+                None => self.applications.iter().find(|application| application.kind == kind)?.clone(),
+            };
+            let namespace = if application.namespace.is_empty() { own.to_owned() } else { application.namespace };
+            Some((*party, Application { namespace, ..application }))
+        });
+        found.collect()
+    }
+}

@@ -1,0 +1,55 @@
+//! kubectl commands for a POSIX shell.
+
+use serde_json::Value;
+
+use super::Facts;
+use crate::util::shell::quoted;
+
+/// Returns an object in kubectl's notation. A name that begins with `-` is not passed as an argument of its own,
+/// because kubectl would parse it as a flag.
+pub(super) fn target(resource: &str, name: &str) -> String {
+    if name.starts_with('-') {
+        quoted(&format!("{resource}/{name}"))
+    } else {
+        format!("{} {}", quoted(resource), quoted(name))
+    }
+}
+
+// === impl Facts ===
+
+impl Facts<'_> {
+    /// Returns `kubectl`, with the context if it is known.
+    pub(super) fn program(&self) -> String {
+        let context = self.context.map(|context| format!(" --context {}", quoted(context)));
+        format!("kubectl{}", context.unwrap_or_default())
+    }
+
+    /// Returns `kubectl VERB RESOURCE NAME -n NAMESPACE` for an object.
+    pub(super) fn kubectl_on(&self, verb: &str, (resource, namespace, name): (&str, &str, &str)) -> String {
+        let namespace = if namespace.is_empty() { String::new() } else { format!(" -n {}", quoted(namespace)) };
+        format!("{} {verb} {}{namespace}", self.program(), target(resource, name))
+    }
+
+    /// Returns `kubectl VERB RESOURCE NAME -n NAMESPACE` for the contested object.
+    pub(super) fn kubectl(&self, verb: &str) -> String {
+        self.kubectl_on(verb, (&self.resource, self.namespace, self.name))
+    }
+
+    /// Returns the command that applies a manifest.
+    pub(super) fn apply(&self, manifest: &Value) -> String {
+        format!("printf '%s' {} | {} apply -f -", quoted(&manifest.to_string()), self.program())
+    }
+
+    /// Returns the command that reads an object, changes it with jq, and replaces it if nothing else has changed it.
+    /// Unlike a merge patch, jq can add to a list that may not exist yet.
+    pub(super) fn edit(&self, object: (&str, &str, &str), arguments: &[(&str, &Value)], filter: &str) -> String {
+        let arguments: String =
+            arguments.iter().map(|(name, value)| format!(" --argjson {name} {}", quoted(&value.to_string()))).collect();
+        format!(
+            "{} -o json | jq{arguments} {} | {} replace -f -",
+            self.kubectl_on("get", object),
+            quoted(filter),
+            self.program()
+        )
+    }
+}
