@@ -77,7 +77,7 @@ impl Access {
         control: &Control,
         stop: &watch::Sender<bool>,
     ) -> JoinHandle<()> {
-        let resources = selection(enforce).resources;
+        let resources = selection(enforce).paused_resources();
         let mut kinds: BTreeSet<Kind> =
             resources.into_iter().map(|(name, group)| Kind::Resource(name, group)).collect();
         if enforce.mode == Mode::Reconcile {
@@ -192,5 +192,6 @@ fn selection(enforce: &Enforce) -> Selection {
         except: enforce.excluded_namespaces.clone(),
         labels: enforce.labels.clone(),
         annotations: enforce.annotations.clone(),
+        tools: enforce.tools.clone(),
     }
 }

@@ -1,6 +1,6 @@
 //! The section `enforce`: what editwar writes to the cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::Duration;
-use crate::detect::annotations::MANAGED;
+use crate::detect::annotations::{MANAGED, Tool};
 use crate::detect::verdict::Confidence;
 
 /// What editwar writes to the cluster, and to which objects.
@@ -34,6 +34,9 @@ pub struct Enforce {
     pub labels: BTreeMap<String, String>,
     /// Annotations that an object needs to be paused. An empty value matches any value.
     pub annotations: BTreeMap<String, String>,
+    /// Tools whose own switches are used as a pause if no party honours the annotations of a pause: `flux` (an annotation
+    /// on the object) and `argo_cd` (an annotation on its Application, which then applies none of its objects).
+    pub tools: BTreeSet<Tool>,
     /// Maximum number of pauses set per minute.
     pub max_pauses_per_minute: NonZeroU32,
     /// Maximum age of the latest event. If it is older, editwar makes no new decisions.
@@ -80,6 +83,7 @@ impl Default for Enforce {
             excluded_namespaces: vec!["kube-system".to_owned()],
             labels: BTreeMap::new(),
             annotations: BTreeMap::from([(MANAGED.to_owned(), "true".to_owned())]),
+            tools: BTreeSet::new(),
             max_pauses_per_minute: NonZeroU32::new(30).expect("at least one"),
             max_event_age: Duration(std::time::Duration::from_secs(120)),
             assets: PathBuf::from("assets"),

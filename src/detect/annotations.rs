@@ -1,5 +1,8 @@
 //! The annotations by which people and editwar ask reconcilers not to write an object.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// The prefix of the annotations of virt-platform-autopilot, which compatible reconcilers honour. The names below repeat
 /// it.
 pub const PREFIX: &str = "platform.kubevirt.io/";
@@ -32,9 +35,51 @@ pub const UNPATCHED_KINDS: &[&str] = &[
 pub const UNPATCHED_PATHS: &[&str] =
     &["/metadata/name", "/metadata/namespace", "/metadata/managedFields", "/apiVersion", "/kind", "/status"];
 
+/// A tool whose own switch may be used as a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Tool {
+    /// Flux: the annotation `kustomize.toolkit.fluxcd.io/reconcile: disabled` on the object.
+    Flux,
+    /// Argo CD: the annotation `argocd.argoproj.io/skip-reconcile: true` on the Application, which then applies none of
+    /// its objects.
+    ArgoCd,
+}
+
+// === impl Tool ===
+
+impl Tool {
+    /// All tools.
+    pub const ALL: [Tool; 2] = [Tool::Flux, Tool::ArgoCd];
+
+    /// Returns the name of the tool.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tool::Flux => "Flux",
+            Tool::ArgoCd => "Argo CD",
+        }
+    }
+
+    /// Returns the annotation, with the value that stops the tool. Sources: Flux, `kustomize-controller`,
+    /// `docs/spec/v1/kustomizations.md`; Argo CD, `docs/user-guide/skip_reconcile.md`.
+    pub fn switch(self) -> (&'static str, &'static str) {
+        match self {
+            Tool::Flux => ("kustomize.toolkit.fluxcd.io/reconcile", "disabled"),
+            Tool::ArgoCd => ("argocd.argoproj.io/skip-reconcile", "true"),
+        }
+    }
+}
+
 /// Returns the path of an annotation in the notation of changes.
 pub fn path(key: &str) -> String {
     format!("metadata.annotations['{key}']")
+}
+
+/// Returns the value of the annotation at this path that stops a reconciler, if it is one that editwar sets.
+pub fn stopping_value(path: &str) -> Option<&'static str> {
+    let key = path.strip_prefix("metadata.annotations['").and_then(|rest| rest.strip_suffix("']"))?;
+    let switches = Tool::ALL.into_iter().map(Tool::switch);
+    std::iter::once((PAUSED, "true")).chain(switches).find(|(name, _)| *name == key).map(|(_, value)| value)
 }
 
 /// Whether a change of this path only sets or lifts a pause. Such a change is not a retake.

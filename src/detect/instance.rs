@@ -85,6 +85,11 @@ pub fn account(party: &str) -> &str {
     party.split_once(" via ").map_or(party, |(account, _)| account)
 }
 
+/// Returns the namespace and the name of the ServiceAccount of a party.
+pub fn service_account(party: &str) -> Option<(&str, &str)> {
+    account(party).strip_prefix("system:serviceaccount:")?.split_once(':')
+}
+
 /// Returns the name of a client as a party against another one: its actor, or `actor via instance` if one account fights
 /// itself. Returns `None` if the two are not rivals.
 pub fn party(client: &Client, other: &Client) -> Option<Arc<str>> {

@@ -12,6 +12,7 @@ pub mod actor_class;
 pub mod admission;
 pub mod analysis;
 pub mod annotations;
+pub mod application;
 pub mod assessment;
 pub mod bucket;
 pub mod cause;

@@ -18,8 +18,8 @@ use serde_json::Value;
 
 use self::location::Location;
 use super::actor_class::Role;
+use super::application::Application;
 use super::cause::Cause;
-use super::instance::account;
 
 /// The properties of a war that determine its remedies.
 #[derive(Clone, Debug)]
@@ -83,30 +83,6 @@ pub struct Wanted<'a> {
     pub actor: &'a str,
     /// The value; `None` if the party removes the field.
     pub value: Option<Value>,
-}
-
-/// An application of a GitOps tool, or a release of Helm.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Application {
-    /// What it is.
-    pub kind: ApplicationKind,
-    /// Its namespace; empty if it is not known.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-/// What an application is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ApplicationKind {
-    /// An Application of Argo CD.
-    ArgoCd,
-    /// A Kustomization of Flux.
-    Kustomization,
-    /// A HelmRelease of Flux.
-    HelmRelease,
-    /// A release of Helm.
-    Helm,
 }
 
 /// The controller of an object, from its ownerReferences.
@@ -261,11 +237,6 @@ fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
         None | Some(0) => names.join(" and "),
         Some(more) => format!("{} and {more} more fields", names[..LISTED_MAX].join(", ")),
     }
-}
-
-/// Returns the namespace and the name of a ServiceAccount.
-fn service_account(actor: &str) -> Option<(&str, &str)> {
-    account(actor).strip_prefix("system:serviceaccount:")?.split_once(':')
 }
 
 /// Whether a role is that of a person, or of a tool that a person runs.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::events::Events;
 use super::leader_election::Leadership;
+use super::means::Means;
 use super::pause_client::{self, Error, LiveObject, PauseClient, because};
 use super::pauses::{Pauses, Target};
 use super::plan::{Action, PauseKind, Verdict};
@@ -116,10 +117,20 @@ impl ActionExecutor {
         verdict: &Verdict,
         kind: &PauseKind,
     ) -> Result<Outcome, Error> {
-        if let Some(exclusion) = live.excluded_by(&self.selection) {
+        // For a pause of an Application of Argo CD, the contested object must be selected.
+        let other = match &verdict.means {
+            Some(Means::ArgoCd(contested)) => match self.pause_client.live(contested).await? {
+                Some(contested) => Some(contested),
+                None => return Ok(Outcome::Ineligible),
+            },
+            _ => None,
+        };
+        let contested = other.as_ref().unwrap_or(live);
+        if let Some(exclusion) = contested.excluded_by(&self.selection) {
             return Ok(Outcome::Excluded(exclusion));
         }
-        if live.is_unmanaged() || self.pause_client.is_switched_off(key.object().namespace).await? {
+        let namespace = contested.target().namespace;
+        if live.is_unmanaged() || contested.is_unmanaged() || self.pause_client.is_switched_off(&namespace).await? {
             return Ok(Outcome::Ineligible);
         }
         let was_registered = self.pauses.registered_at(key).is_some();

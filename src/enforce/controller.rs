@@ -21,12 +21,13 @@ use super::control::Control;
 use super::events::Events;
 use super::inbox::Inbox;
 use super::leader_election::Leadership;
+use super::means::Means;
 use super::pause_client::{Error, ExistingPause, Kind, PauseClient};
 use super::pauses::Pauses;
 use super::plan::{Action, Now, PauseKind, Plan, REMOVAL_BACKOFF, Rules};
 use super::selection::{Census, Selection, title};
 use super::unpaused::{Reason, Unpaused};
-use super::verdicts::{self, CLUSTER};
+use super::verdicts::{self, CLUSTER, Judging};
 use crate::audit::event::Micros;
 use crate::detect::instance;
 use crate::detect::verdict::{Confidence, State};
@@ -77,6 +78,8 @@ pub struct Enforcer {
     is_acting: bool,
     /// The objects that are evaluated: those whose war may need a pause, and those that the plan knows.
     active: BTreeSet<ObjectKey>,
+    /// The Applications of Argo CD that carry or need a pause, with the namespaces of the contested objects.
+    applications: BTreeMap<ObjectKey, String>,
     /// Resources whose existing pauses were taken over, as `(resource, group)`, and when the others are listed next.
     listed: BTreeSet<(String, String)>,
     list_at: BTreeMap<(String, String), Instant>,
@@ -145,6 +148,7 @@ impl Enforcer {
             tasks: JoinSet::new(),
             is_acting: false,
             active: BTreeSet::new(),
+            applications: BTreeMap::new(),
             listed: BTreeSet::new(),
             list_at: BTreeMap::new(),
             namespaces_at: None,
@@ -232,7 +236,7 @@ impl Enforcer {
                 self.plan.record_check(&key, uid.as_deref(), now);
             }
         }
-        for resource in self.executor.selection.resources.clone() {
+        for resource in self.executor.selection.paused_resources() {
             let is_due = self.list_at.get(&resource).is_none_or(|at| *at <= Instant::now());
             if !self.listed.contains(&resource) && is_due {
                 // Prevents a second list while one is in flight.
@@ -259,7 +263,9 @@ impl Enforcer {
             return;
         }
         self.namespaces_at = Some(Instant::now());
-        let namespaces: BTreeSet<String> = self.plan.paused().map(|key| key.object().namespace.to_owned()).collect();
+        let namespace =
+            |key: &ObjectKey| self.applications.get(key).cloned().unwrap_or_else(|| key.object().namespace.to_owned());
+        let namespaces: BTreeSet<String> = self.plan.paused().map(namespace).collect();
         let executor = self.executor.clone();
         self.tasks.spawn(async move {
             let (mut off, mut failure) = (BTreeSet::new(), None);
@@ -280,7 +286,8 @@ impl Enforcer {
             let object = key.object();
             self.listed.iter().any(|(resource, group)| resource == object.resource && group == object.group)
         };
-        let may = |key: &&ObjectKey| managed.contains(*key) || self.executor.selection.allows(key) && is_listed(key);
+        let selection = &self.executor.selection;
+        let may = |key: &&ObjectKey| managed.contains(*key) || selection.may_carry(key) && is_listed(key);
         if self.rules.confidence < Confidence::Probable {
             // Transitions are those at `Probable`, so nothing tells which objects have changed.
             self.active = block_in_place(|| verdicts::contested(&self.pipeline));
@@ -288,14 +295,23 @@ impl Enforcer {
         self.active.extend(self.plan.paused().cloned());
         // This takes a while if there are many objects; other tasks, such as the renewal of the Lease, move to another
         // thread.
-        let (pipeline, confidence) = (&self.pipeline, self.rules.confidence);
+        let confidence = self.rules.confidence;
         let wanted = self.active.iter().filter(may);
-        let mut verdicts = block_in_place(|| verdicts::verdicts(pipeline, &self.account, confidence, wanted));
+        let mut verdicts = block_in_place(|| self.judging().verdicts(wanted));
         // The Golden State's reconciler honours pauses, also before it is a party.
         verdicts
             .iter_mut()
             .filter(|(key, _)| managed.contains(*key))
-            .for_each(|(_, verdict)| verdict.is_honoured = true);
+            .for_each(|(_, verdict)| verdict.means = Some(Means::Annotations));
+        // A pause of an Application of Argo CD that exists is evaluated like that of a contested object.
+        verdicts.retain(|key, _| may(&key));
+        self.applications = verdicts
+            .iter()
+            .filter_map(|(key, verdict)| match &verdict.means {
+                Some(Means::ArgoCd(contested)) => Some((key.clone(), contested.object().namespace.to_owned())),
+                _ => None,
+            })
+            .collect();
         self.report_unpaused(&managed);
         for (key, action) in self.plan.step(now, &verdicts) {
             self.start(key, action, now);
@@ -332,9 +348,20 @@ impl Enforcer {
         for (key, parties) in sustained.iter().filter(|(key, _)| !managed.contains(*key)) {
             if let Some(exclusion) = self.executor.selection.excluded_by_name(key) {
                 self.unpaused.report(key, Reason::Excluded(exclusion));
-            } else if !parties.iter().any(|(party, _)| classes.is_honouring(instance::account(party))) {
+            } else if !parties.iter().any(|(party, _)| classes.is_honouring(instance::account(party)))
+                && self.judging().verdict_on(key).is_none_or(|(_, verdict)| verdict.means.is_none())
+            {
                 self.unpaused.report(key, Reason::NotHonoured(parties.clone()));
             }
+        }
+    }
+
+    fn judging(&self) -> Judging<'_> {
+        Judging {
+            pipeline: &self.pipeline,
+            own: &self.account,
+            confidence: self.rules.confidence,
+            selection: &self.executor.selection,
         }
     }
 
@@ -353,8 +380,10 @@ impl Enforcer {
 
     /// Pauses an object before the write that would have led to this verdict.
     fn pause_early(&mut self, key: ObjectKey, now: Now) {
-        let found = verdicts::verdict_on(&self.pipeline, &self.account, self.rules.confidence, &key);
-        let (Some(mut verdict), Some(limits)) = (found, self.pipeline.policy().limits(&key.object())) else { return };
+        let found = self.judging().verdict_on(&key);
+        let (Some((_, mut verdict)), Some(limits)) = (found, self.pipeline.policy().limits(&key.object())) else {
+            return;
+        };
         let latest = now.latest.unwrap_or(now.clock);
         if verdict.state == State::Sustained {
             // The plan handles this verdict.
@@ -368,7 +397,8 @@ impl Enforcer {
             _ => 0,
         };
         let until = latest + stretch(times);
-        (verdict.state, verdict.until, verdict.is_honoured) = (State::Sustained, Some(until), true);
+        (verdict.state, verdict.until) = (State::Sustained, Some(until));
+        verdict.means = Some(Means::Annotations);
         if !self.plan.may_pause(&key, &verdict, now) {
             return;
         }
@@ -399,7 +429,10 @@ impl Enforcer {
                 self.record_list(resource, result);
             }
             Ok(TaskResult::SwitchedOffNamespaces(off, failure)) => {
-                let is_off = |key: &&ObjectKey| off.contains(key.object().namespace);
+                let is_off = |key: &&ObjectKey| {
+                    let contested = self.applications.get(*key).map_or(key.object().namespace, String::as_str);
+                    off.contains(contested)
+                };
                 for key in self.plan.paused().filter(is_off).cloned().collect::<Vec<_>>() {
                     self.plan.record_switched_off(&key);
                 }
@@ -456,7 +489,7 @@ impl Enforcer {
             Ok(found) => {
                 let now = self.now();
                 for ExistingPause { key, target, until } in found {
-                    if self.executor.selection.allows(&key) && !self.plan.is_known(&key) {
+                    if self.executor.selection.may_carry(&key) && !self.plan.is_known(&key) {
                         let uid = target.uid.clone();
                         self.executor.pauses.insert(key.clone(), target);
                         self.plan.record_pause(key.clone(), until, now);

@@ -6,6 +6,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
 use super::fake_api::Reply;
+use super::means::Means;
 use super::pauses::Target;
 use super::plan::Verdict;
 use super::verdicts::CLUSTER;
@@ -105,6 +106,6 @@ pub(super) fn verdict() -> Verdict {
         since: None,
         removal: None,
         is_unmanaged: false,
-        is_honoured: true,
+        means: Some(Means::Annotations),
     }
 }

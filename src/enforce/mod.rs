@@ -19,6 +19,7 @@ pub mod inbox;
 pub mod kill_switch;
 pub mod leader_election;
 pub mod lease;
+pub mod means;
 pub mod pause_client;
 pub mod pauses;
 pub mod plan;

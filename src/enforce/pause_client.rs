@@ -12,6 +12,7 @@ use kube::{Client, ResourceExt, discovery};
 use serde_json::json;
 
 use super::calls::within;
+use super::means::Means;
 use super::pauses::Target;
 use super::plan::Verdict;
 use super::selection::{Exclusion, Selection, title};
@@ -155,6 +156,9 @@ impl PauseClient {
         let mut annotations = json!({PAUSED: "true", PAUSED_BECAUSE: because(verdict)});
         if let Some(until) = verdict.until {
             annotations[PAUSED_UNTIL] = json!(clock(until));
+        }
+        if let Some((key, value)) = verdict.means.as_ref().and_then(Means::annotation) {
+            annotations[key] = json!(value);
         }
         self.apply(target, annotations).await
     }

@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::means::Means;
 use crate::audit::event::Micros;
 use crate::detect::verdict::{Confidence, State};
 
@@ -66,8 +67,8 @@ pub struct Verdict {
     pub removal: Option<PauseRemoval>,
     /// Whether a person has set `mode=unmanaged`.
     pub is_unmanaged: bool,
-    /// Whether one of the parties honours a pause.
-    pub is_honoured: bool,
+    /// How a pause would keep a party from writing; `None` if no party honours one.
+    pub means: Option<Means>,
 }
 
 /// A removal of the pause annotation.
@@ -407,7 +408,7 @@ impl<K: Ord + Clone> Plan<K> {
         verdict.state == State::Sustained
             && verdict.confidence >= self.rules.confidence
             && !verdict.is_unmanaged
-            && verdict.is_honoured
+            && verdict.means.is_some()
     }
 
     /// Returns what to do about an existing pause.

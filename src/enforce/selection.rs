@@ -1,9 +1,11 @@
 //! Which objects may be paused, as configured.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::means::APPLICATIONS;
 use super::verdicts::CLUSTER;
+use crate::detect::annotations::Tool;
 use crate::pipeline::key::ObjectKey;
 use crate::util::glob::is_match;
 
@@ -20,6 +22,8 @@ pub struct Selection {
     pub labels: BTreeMap<String, String>,
     /// Annotations that an object must have.
     pub annotations: BTreeMap<String, String>,
+    /// Tools whose own switches may be used against parties that do not honour the annotations of a pause.
+    pub tools: BTreeSet<Tool>,
 }
 
 // === impl Selection ===
@@ -29,6 +33,23 @@ impl Selection {
     /// checked before a pause is written.
     pub fn allows(&self, key: &ObjectKey) -> bool {
         key.cluster() == CLUSTER && self.excluded_by_name(key).is_none()
+    }
+
+    /// Returns the resources whose objects may carry a pause, as `(resource, group)`: those of the objects that may be
+    /// paused and, for Argo CD, its Applications.
+    pub fn paused_resources(&self) -> Vec<(String, String)> {
+        let (resource, group) = APPLICATIONS;
+        let applications = self.tools.contains(&Tool::ArgoCd).then(|| (resource.to_owned(), group.to_owned()));
+        let mut all = self.resources.clone();
+        all.extend(applications.filter(|applications| !self.resources.contains(applications)));
+        all
+    }
+
+    /// Returns whether an object may carry a pause: it may be paused, or is an Application of Argo CD that may be.
+    pub fn may_carry(&self, key: &ObjectKey) -> bool {
+        let object = key.object();
+        let is_application = (object.resource, object.group) == APPLICATIONS && self.tools.contains(&Tool::ArgoCd);
+        self.allows(key) || is_application && key.cluster() == CLUSTER
     }
 
     /// Returns why an object may not be paused according to its resource and namespace.
@@ -146,6 +167,10 @@ impl fmt::Display for Selection {
             for (key, value) in wanted {
                 write!(f, ", with {what} {}", pair(key, value))?;
             }
+        }
+        if !self.tools.is_empty() {
+            let tools: Vec<&str> = self.tools.iter().map(|tool| tool.name()).collect();
+            write!(f, ", also by the own switch of {}", tools.join(" and "))?;
         }
         Ok(())
     }

@@ -76,9 +76,13 @@ impl fmt::Display for Reason {
 fn instead(party: &str, role: Role) -> Option<String> {
     Some(match role {
         Role::Flux => {
-            "annotate the object with kustomize.toolkit.fluxcd.io/reconcile: disabled to stop Flux".to_owned()
+            "annotate the object with kustomize.toolkit.fluxcd.io/reconcile: disabled to stop Flux, or allow editwar to \
+             do so with enforce.tools=[flux]"
+                .to_owned()
         }
-        Role::ArgoCd => "make the Argo CD application ignore the field, or switch off its automated sync".to_owned(),
+        Role::ArgoCd => "make the Argo CD application ignore the field, or allow editwar to pause it with \
+                         enforce.tools=[argo_cd]"
+            .to_owned(),
         Role::Gitops => format!("suspend {party} for this object"),
         Role::Helm => format!("leave the field out of the chart that {party} installs"),
         Role::Terraform => format!("add the field to ignore_changes where {party} runs Terraform"),
@@ -105,7 +109,8 @@ mod tests {
         );
         assert_eq!(
             reason.instead(),
-            "annotate the object with kustomize.toolkit.fluxcd.io/reconcile: disabled to stop Flux; or ask alice to stop"
+            "annotate the object with kustomize.toolkit.fluxcd.io/reconcile: disabled to stop Flux, or allow editwar to do \
+             so with enforce.tools=[flux]; or ask alice to stop"
         );
     }
 

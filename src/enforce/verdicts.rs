@@ -1,13 +1,17 @@
 //! Derives verdicts on the objects that may be paused from the pipeline's state.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::means::Means;
 use super::plan::{PauseRemoval, Verdict};
+use super::selection::{Selection, title};
 use crate::detect::actor_class::{ActorClass, ActorClassifier, Role};
-use crate::detect::annotations::{self, MODE, PAUSED};
+use crate::detect::annotations::{self, MODE};
+use crate::detect::application::applications;
 use crate::detect::assessment::{Assessment, WarAssessment};
-use crate::detect::fields::FieldValue;
+use crate::detect::fields::{Change, FieldValue};
 use crate::detect::instance::account;
 use crate::detect::object::ObjectState;
 use crate::detect::record::Record;
@@ -31,21 +35,84 @@ pub fn may_need_pause(pipeline: &Pipeline, confidence: Confidence, key: &ObjectK
     matches!(state, Some(State::Sustained | State::Subsiding))
 }
 
-/// Returns the current verdicts on these objects. `own` is the account of this client, whose writes do not count as
-/// removals of a pause.
-pub fn verdicts<'k>(
-    pipeline: &Pipeline,
-    own: &str,
-    confidence: Confidence,
-    keys: impl Iterator<Item = &'k ObjectKey>,
-) -> BTreeMap<ObjectKey, Verdict> {
-    keys.filter_map(|key| Some((key.clone(), verdict_on(pipeline, own, confidence, key)?))).collect()
+/// What verdicts depend on, apart from the events.
+#[derive(Clone, Copy, Debug)]
+pub struct Judging<'a> {
+    /// The pipeline.
+    pub pipeline: &'a Pipeline,
+    /// The account of this client, whose writes do not count as removals of a pause.
+    pub own: &'a str,
+    /// The minimum confidence.
+    pub confidence: Confidence,
+    /// The objects that may be paused, and the tools whose own switches may be used.
+    pub selection: &'a Selection,
 }
 
-/// Returns the current verdict on one object, or `None` if it has only one writer.
-pub fn verdict_on(pipeline: &Pipeline, own: &str, confidence: Confidence, key: &ObjectKey) -> Option<Verdict> {
-    let classes = &pipeline.policy().classes;
-    pipeline.table().with(key, |state| Some(verdict(state, state.history()?, classes, own, confidence)))?
+// === impl Judging ===
+
+impl Judging<'_> {
+    /// Returns the current verdicts on these objects, by the object that would carry the pause: the contested object
+    /// itself, or its Application of Argo CD, which may be that of several.
+    pub fn verdicts<'k>(&self, keys: impl Iterator<Item = &'k ObjectKey>) -> BTreeMap<ObjectKey, Verdict> {
+        let mut found: BTreeMap<ObjectKey, Verdict> = BTreeMap::new();
+        for (target, verdict) in keys.filter_map(|key| self.verdict_on(key)) {
+            match found.entry(target) {
+                Entry::Vacant(entry) => drop(entry.insert(verdict)),
+                Entry::Occupied(mut entry) => merge(entry.get_mut(), verdict),
+            }
+        }
+        found
+    }
+
+    /// Returns the current verdict on one object, with the object that would carry the pause, or `None` if it has only
+    /// one writer.
+    pub fn verdict_on(&self, key: &ObjectKey) -> Option<(ObjectKey, Verdict)> {
+        self.pipeline.table().with(key, |state| {
+            let history = state.history()?;
+            let verdict = verdict(state, history, &self.pipeline.policy().classes, self);
+            // An Application of Argo CD may carry the pause of another object, without being selected itself.
+            if !self.selection.allows(key) {
+                return Some((key.clone(), Verdict { means: None, ..verdict }));
+            }
+            let tools = &self.selection.tools;
+            if verdict.means.is_some() || tools.is_empty() {
+                return Some((key.clone(), verdict));
+            }
+            let applications = || history.current_fields().map(|f| applications(f)).unwrap_or_default();
+            let by_tools = || Means::by_tools(tools, key, &parties(state, self.confidence)?, &applications());
+            Some(match by_tools() {
+                Some((means @ Means::ArgoCd(_), target)) => {
+                    let object = key.object();
+                    let over = format!("{}/{}: {}", title(object.resource, object.group), object.name, verdict.over);
+                    (target, Verdict { means: Some(means), over, removal: None, ..verdict })
+                }
+                Some((means, target)) => (target, Verdict { means: Some(means), ..verdict }),
+                None => (key.clone(), verdict),
+            })
+        })?
+    }
+}
+
+/// Adds the verdict on another object to that on an object which would carry the pause of both.
+fn merge(verdict: &mut Verdict, other: Verdict) {
+    let removal =
+        [verdict.removal.take(), other.removal.clone()].into_iter().flatten().max_by_key(|removal| removal.at);
+    let is_unmanaged = verdict.is_unmanaged || other.is_unmanaged;
+    let until = verdict.until.max(other.until);
+    if (other.means.is_some(), other.state.urgency()) > (verdict.means.is_some(), verdict.state.urgency()) {
+        *verdict = other;
+    }
+    (verdict.removal, verdict.is_unmanaged, verdict.until) = (removal, is_unmanaged, until);
+}
+
+/// Returns the parties of the worst war over an object, with their roles.
+fn parties(state: &ObjectState, confidence: Confidence) -> Option<Vec<(Arc<str>, Role)>> {
+    let assessment = Assessment::of(state);
+    let role = |party: &Arc<str>| {
+        let client = state.writers().iter().map(|writer| &writer.client).find(|c| c.is_named(party));
+        (party.clone(), client.map_or(Role::Operator, |client| client.role))
+    };
+    Some(assessment.worst(confidence)?.parties.iter().map(role).collect())
 }
 
 /// Returns those of these objects whose wars call for a pause, with the parties and their roles.
@@ -56,12 +123,8 @@ pub fn sustained<'k>(
 ) -> BTreeMap<ObjectKey, Vec<(Arc<str>, Role)>> {
     let look = |state: &ObjectState| {
         let assessment = Assessment::of(state);
-        let war = assessment.worst(confidence).filter(|war| war.state == State::Sustained && war.is_ongoing())?;
-        let role = |party: &Arc<str>| {
-            let client = state.writers().iter().map(|writer| &writer.client).find(|c| c.is_named(party));
-            (party.clone(), client.map_or(Role::Operator, |client| client.role))
-        };
-        Some(war.parties.iter().map(role).collect())
+        assessment.worst(confidence).filter(|war| war.state == State::Sustained && war.is_ongoing())?;
+        parties(state, confidence)
     };
     keys.filter_map(|key| Some((key.clone(), pipeline.table().with(key, look)??))).collect()
 }
@@ -106,15 +169,18 @@ fn verdict(
     state: &ObjectState,
     history: &WriteHistory,
     classes: &ActorClassifier,
-    own: &str,
-    confidence: Confidence,
+    Judging { own, confidence, .. }: &Judging<'_>,
 ) -> Verdict {
+    let confidence = *confidence;
     let assessment = Assessment::of(state);
     let war = assessment.worst(confidence);
     let (mut removal, mut mode) = (None, None);
     for record in history.records() {
         for change in &record.changes {
-            if *change.path == *annotations::path(PAUSED) && *record.client.actor != *own && !is_true(&change.new) {
+            if annotations::stopping_value(&change.path).is_some()
+                && *record.client.actor != **own
+                && !is_stopping(change)
+            {
                 removal = Some(removal_of(record));
             }
             if *change.path == *annotations::path(MODE) {
@@ -132,19 +198,27 @@ fn verdict(
         since: war.map(|war| war.since),
         removal,
         is_unmanaged: mode.as_deref() == Some("\"unmanaged\""),
-        is_honoured: war.is_some_and(|war| war.parties.iter().any(|party| classes.is_honouring(account(party)))),
+        means: war
+            .is_some_and(|war| war.parties.iter().any(|party| classes.is_honouring(account(party))))
+            .then_some(Means::Annotations),
     }
 }
 
-fn is_true(value: &Option<FieldValue>) -> bool {
-    value.as_ref().and_then(FieldValue::text) == Some("\"true\"")
+/// Returns whether a change sets the annotation of a pause.
+fn is_stopping(change: &Change) -> bool {
+    let text = change.new.as_ref().and_then(FieldValue::text);
+    text.is_some_and(|text| {
+        annotations::stopping_value(&change.path).is_some_and(|value| text == format!("\"{value}\""))
+    })
 }
 
 /// A removal is deliberate if a person removed the annotation in a write that changed nothing but annotations for
 /// reconcilers. Any other removal may be a side effect.
 fn removal_of(record: &Record) -> PauseRemoval {
     let is_person = record.client.class == ActorClass::Person;
-    let is_annotation = |path: &str| path.starts_with("metadata.annotations['platform.kubevirt.io/");
+    let is_annotation = |path: &str| {
+        path.starts_with("metadata.annotations['platform.kubevirt.io/") || annotations::stopping_value(path).is_some()
+    };
     PauseRemoval {
         at: record.order.at,
         actor: record.client.actor.clone(),

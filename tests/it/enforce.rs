@@ -286,6 +286,91 @@ fn a_missing_permission_is_reported_with_the_rbac_rule() {
     assert!(!is_paused(&cluster.server));
 }
 
+const FLUX: &str = "system:serviceaccount:flux-system:kustomize-controller";
+const ARGO_CD: &str = "system:serviceaccount:argocd:argocd-application-controller";
+
+/// Returns the annotation of an object.
+fn annotation_of(server: &ApiServer, object: &[&str], key: &str) -> Option<String> {
+    let object: Value =
+        serde_json::from_str(&server.kubectl("admin", &[&["get"], object, &["-o", "json"]].concat())).unwrap();
+    object["metadata"]["annotations"][key].as_str().map(str::to_owned)
+}
+
+/// One step of Flux and of Argo CD, as their sources have it: neither writes an object that its switch excludes.
+/// Returns whether it wrote.
+fn correct(server: &ApiServer, tool: &str) -> bool {
+    let is_off = match tool {
+        FLUX => annotation(server, "kustomize.toolkit.fluxcd.io/reconcile").as_deref() == Some("disabled"),
+        _ => {
+            let application = ["applications.argoproj.io", "shop", "-n", "argocd"];
+            annotation_of(server, &application, "argocd.argoproj.io/skip-reconcile").as_deref() == Some("true")
+        }
+    };
+    if !is_off {
+        let mark = match tool {
+            FLUX => {
+                json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "shop", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"}})
+            }
+            _ => json!({"annotations": {"argocd.argoproj.io/tracking-id": "shop:apps/Deployment:shop/web"}}),
+        };
+        let patch = json!({"metadata": mark, "spec": {"replicas": 3}}).to_string();
+        server.kubectl(tool, &["patch", "deployment", "web", "-n", "shop", "--type=merge", "-p", &patch]);
+    }
+    !is_off
+}
+
+#[test]
+fn flux_and_argo_cd_are_paused_by_their_own_switches_if_that_is_allowed() {
+    for (tool, name) in [(FLUX, "flux"), (ARGO_CD, "argo_cd")] {
+        let tools = format!("enforce.tools=[{name}]");
+        let Some(cluster) = Cluster::start(&["--set", &tools, "--set", "enforce.annotations={}"]) else { return };
+        let server = &cluster.server;
+        let application = || {
+            let object = ["applications.argoproj.io", "shop", "-n", "argocd"];
+            annotation_of(server, &object, "argocd.argoproj.io/skip-reconcile")
+        };
+        if tool == ARGO_CD {
+            let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+                "metadata": {"name": "applications.argoproj.io"}, "spec": {"group": "argoproj.io", "scope": "Namespaced",
+                "names": {"plural": "applications", "singular": "application", "kind": "Application"},
+                "versions": [{"name": "v1alpha1", "served": true, "storage": true, "schema": {"openAPIV3Schema":
+                {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}});
+            server.apply("admin", &definition.to_string());
+            server.kubectl("admin", &["create", "namespace", "argocd"]);
+            let rbac = std::fs::read_to_string(util::path("deploy/rbac/pause-argo-cd.yaml")).unwrap();
+            server.apply("admin", &rbac);
+            wait_until("the resource is served", 30, || {
+                let application = json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Application",
+                    "metadata": {"name": "shop", "namespace": "argocd"}, "spec": {"project": "default"}});
+                server.shell("admin", &format!("printf '%s' '{application}' | kubectl apply -f -")).status.success()
+            });
+        }
+        let is_off = || match tool {
+            FLUX => annotation(server, "kustomize.toolkit.fluxcd.io/reconcile").is_some(),
+            _ => application().is_some(),
+        };
+        wait_until("its switch is set", 120, || {
+            scale(server, HPA, 5);
+            correct(server, tool);
+            is_off()
+        });
+        scale(server, HPA, 5);
+        assert!(!correct(server, tool));
+        assert_eq!(live(server)["spec"]["replicas"], 5, "the autoscaler prevails");
+        assert_eq!(is_paused(server), tool == FLUX, "the pause of Argo CD is on its Application");
+        if tool == ARGO_CD {
+            let object = ["applications.argoproj.io", "shop", "-n", "argocd"];
+            let because = annotation_of(server, &object, "platform.kubevirt.io/reconcile-paused-because").unwrap();
+            assert!(because.contains("deployments.apps/web: spec.replicas"), "{because}");
+        }
+
+        cluster.wait("its switch is removed", 60, || !is_off());
+        assert!(!is_paused(server));
+        assert!(correct(server, tool), "{name} corrects the object again");
+        assert_eq!(live(server)["spec"]["replicas"], 3);
+    }
+}
+
 /// A client for an object that was read before it was replaced, as the kill switch has it.
 #[test]
 fn a_pause_of_an_object_that_was_replaced_or_deleted_is_gone() {

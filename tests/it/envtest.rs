@@ -18,6 +18,8 @@ const USERS: &[(&str, &str)] = &[
     ("bob", "developers"),
     ("system:serviceaccount:kube-system:horizontal-pod-autoscaler", "developers"),
     ("system:serviceaccount:openshift-cnv:virt-platform-autopilot", "developers"),
+    ("system:serviceaccount:flux-system:kustomize-controller", "developers"),
+    ("system:serviceaccount:argocd:argocd-application-controller", "developers"),
     ("system:serviceaccount:editwar:editwar", "editwar"),
 ];
 

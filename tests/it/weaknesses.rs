@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use editwar::detect::verdict::{Confidence, State};
+use editwar::enforce::means::Means;
 use editwar::enforce::plan::{Action, Now, PauseRemoval, Plan, ResumeReason, Rules, Verdict};
 use serde_json::{Value, json};
 
@@ -59,7 +60,7 @@ fn paused() -> Verdict {
         since: Some(0),
         removal: None,
         is_unmanaged: false,
-        is_honoured: true,
+        means: Some(Means::Annotations),
     }
 }
 

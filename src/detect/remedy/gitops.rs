@@ -5,11 +5,11 @@
 
 use serde_json::json;
 
-use super::{
-    Application, ApplicationKind, Facts, Location, Party, Remedy, RemedyKind, locations, program, service_account,
-};
+use super::{Facts, Location, Party, Remedy, RemedyKind, locations, program};
 use crate::detect::actor_class::Role;
+use crate::detect::application::{Application, ApplicationKind};
 use crate::detect::cause::Cause;
+use crate::detect::instance::service_account;
 use crate::util::shell::quoted;
 
 /// A kind of application: how a party names it, and where it is.

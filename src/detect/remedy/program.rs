@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Facts, Party, Remedy, service_account};
+use super::{Facts, Party, Remedy};
 use crate::detect::actor_class::Role;
+use crate::detect::instance::service_account;
 use crate::util::shell::quoted;
 
 /// Change what a controller derives the object from.

@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::location::quoted_end;
 use super::*;
+use crate::detect::application::ApplicationKind;
 
 const HPA: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
 const OWNER: &str = "system:serviceaccount:openshift-cnv:virt-platform-autopilot";

@@ -23,7 +23,7 @@ fn fought(state: State) -> Verdict {
         since: Some(0),
         removal: None,
         is_unmanaged: false,
-        is_honoured: true,
+        means: Some(Means::Annotations),
     }
 }
 

@@ -4,33 +4,12 @@ use std::collections::BTreeMap;
 
 use super::Reporter;
 use super::neighbours::{Owner, owners};
-use crate::detect::fields::Fields;
+use crate::detect::application::applications;
 use crate::detect::object::ObjectState;
-use crate::detect::remedy::{self, Application, ApplicationKind, Autoscaler, ContestedField, Facts};
+use crate::detect::remedy::{self, Autoscaler, ContestedField, Facts};
 use crate::detect::write::ObjectName;
 use crate::pipeline::key::ObjectKey;
 use crate::query::views::{Field, Remedy, Value, War};
-
-/// The marks of applications: the kind, and the paths of the name and of the namespace.
-const MARKS: &[(ApplicationKind, &str, &str)] = &[
-    (
-        ApplicationKind::Kustomization,
-        "metadata.labels['kustomize.toolkit.fluxcd.io/name']",
-        "metadata.labels['kustomize.toolkit.fluxcd.io/namespace']",
-    ),
-    (
-        ApplicationKind::HelmRelease,
-        "metadata.labels['helm.toolkit.fluxcd.io/name']",
-        "metadata.labels['helm.toolkit.fluxcd.io/namespace']",
-    ),
-    (ApplicationKind::ArgoCd, "metadata.annotations['argocd.argoproj.io/tracking-id']", ""),
-    (ApplicationKind::ArgoCd, "metadata.labels['argocd.argoproj.io/instance']", ""),
-    (
-        ApplicationKind::Helm,
-        "metadata.annotations['meta.helm.sh/release-name']",
-        "metadata.annotations['meta.helm.sh/release-namespace']",
-    ),
-];
 
 /// Adds the remedies to wars, each with the autoscaler that targets its object.
 pub(super) fn add<'w>(
@@ -107,21 +86,4 @@ fn of<'w>(reporter: &Reporter<'_>, war: &'w War, state: &ObjectState, autoscaler
         flapping: flapping.flat_map(|(_, t)| t.rejections.keys()).next().map(String::as_str),
     };
     remedy::remedies(&facts).into_iter().map(Remedy::from).collect()
-}
-
-/// Returns the applications that an object is marked with.
-fn applications(fields: &Fields) -> Vec<Application> {
-    let text = |path: &str| serde_json::from_str::<String>(fields.get(path)?.text()?).ok();
-    let of = |(kind, name, namespace): &(ApplicationKind, &str, &str)| {
-        let name = text(name).filter(|name| !name.is_empty())?;
-        // Argo CD's tracking id also contains the object: `web:apps/Deployment:shop/web`. An application in another
-        // namespace than Argo CD's own is `team_web`.
-        let name = name.split_once(':').map_or(name.as_str(), |(application, _)| application);
-        let (namespace, name) = match name.split_once('_').filter(|_| *kind == ApplicationKind::ArgoCd) {
-            Some((namespace, name)) => (namespace.to_owned(), name),
-            None => (text(namespace).unwrap_or_default(), name),
-        };
-        Some(Application { kind: *kind, namespace, name: name.to_owned() })
-    };
-    MARKS.iter().filter_map(of).collect()
 }
