@@ -158,17 +158,23 @@ impl WriteHistory {
             // The replaced record changed nothing, but a webhook replaced what it requested.
             (found.is_no_op, found.order.revision) = (true, 0);
             drop(found.state.take());
-            return self.insert(found, on);
+            return self.place(found, false, on);
         }
         self.recompute(on)
     }
 
     /// Inserts a write at its position in the order. Returns the new thrashing events.
-    pub fn insert(&mut self, mut record: Record, on: &ObjectLimits<'_>) -> ThrashingCounts {
+    pub fn insert(&mut self, record: Record, on: &ObjectLimits<'_>) -> ThrashingCounts {
+        self.place(record, true, on)
+    }
+
+    /// Inserts a write at its position in the order. `is_new` is false if the analysis includes it already, from another
+    /// position. Returns the new thrashing events.
+    fn place(&mut self, mut record: Record, is_new: bool, on: &ObjectLimits<'_>) -> ThrashingCounts {
         let uid = if record.order.is_last { 0 } else { record.order.uid };
         let at = self.position_for(&record);
         let passed = self.advanced.max(self.resumed);
-        let mut is_last = at == self.records.len() && passed.is_none_or(|passed| passed <= record.order.at);
+        let mut is_last = is_new && at == self.records.len() && passed.is_none_or(|passed| passed <= record.order.at);
         if at < self.finalized {
             record.is_blind |= record.effect == Effect::Modify;
             record.resolve(None, on);

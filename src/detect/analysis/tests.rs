@@ -195,6 +195,25 @@ fn a_webhook_that_replaces_the_same_request_repeatedly_overrides_it() {
 }
 
 #[test]
+fn an_overridden_request_that_arrives_before_the_write_it_found_counts_once() {
+    let mut server = Server::new("RequestResponse");
+    let created = server.create(0, "carol", data(&[("x", "stored")]));
+    let change = server.patch(5, "carol", json!({"data": {"y": "1"}}));
+    let requests = [10, 20].map(|second| through(&mut server, second, "alice", "wish", "stored"));
+    for turn in 0..3 {
+        let mut events = vec![&created, &requests[0], &requests[1]];
+        events.insert(turn + 1, &change);
+        let mut watcher = Watcher::of(&[]);
+        events.into_iter().for_each(|event| drop(watcher.see(event)));
+        assert_eq!(
+            watcher.wars(),
+            ["Override alice,webhook policy/policy.example.com 2 probable"],
+            "the change arrives after {turn} requests"
+        );
+    }
+}
+
+#[test]
 fn a_request_repeated_after_the_window_does_not_count() {
     let window = Limits::default().window() / SECOND;
     let retakes = |pause: i64| {
