@@ -90,25 +90,82 @@ fn ignore_in_argo_cd(facts: &Facts<'_>, (party, application): &(Party<'_>, Appli
     })
 }
 
-/// Make Flux ignore the object, or the fields of a HelmRelease.
+/// Make Flux ignore the fields or, if that is not possible, the object.
 pub(super) fn flux(facts: &Facts<'_>) -> Vec<Remedy> {
     let releases = facts.of_kind(ApplicationKind::HelmRelease);
     if !releases.is_empty() {
         return releases.iter().filter_map(|found| ignore_in_helm_release(facts, found)).collect();
     }
+    let kustomizations = facts.of_kind(ApplicationKind::Kustomization);
+    let mut found: Vec<Remedy> =
+        kustomizations.iter().filter_map(|found| ignore_in_kustomization(facts, found)).collect();
     // An object that is deleted repeatedly would lose the annotation.
     if facts.party(|role| role == Role::Flux).is_none() || facts.cause == Cause::RecreateWar {
-        return Vec::new();
+        return found;
     }
     let annotation = "kustomize.toolkit.fluxcd.io/reconcile";
-    vec![Remedy {
+    found.push(Remedy {
         kind: RemedyKind::Change,
         title: "make Flux ignore the whole object".into(),
         command: format!("{} {annotation}=disabled --overwrite", facts.kubectl("annotate")),
         changes: "Flux no longer applies this object, and still applies all others".into(),
-        tradeoff: "the repository has no effect on this object until the annotation is removed".into(),
+        tradeoff:
+            "the repository has no effect on this object until the annotation is removed. Flux forgets an object \
+                   that is removed from the repository meanwhile, and does not delete it"
+                .into(),
         undo: Some(format!("{} {annotation}-", facts.kubectl("annotate"))),
-    }]
+    });
+    found
+}
+
+fn ignore_in_kustomization(facts: &Facts<'_>, (party, kustomization): &(Party<'_>, Application)) -> Option<Remedy> {
+    let locations = locations(&facts.fields_of(party.actor));
+    let paths: Option<Vec<String>> = locations.iter().map(Location::pointer).collect();
+    let mut paths = paths.filter(|paths| !paths.is_empty())?;
+    let is_one_of_several = party.actor.contains(" via ");
+    if is_one_of_several {
+        // Kustomizations that apply one object also fight over the labels that say whose it is.
+        let label = |name: &str| format!("/metadata/labels/kustomize.toolkit.fluxcd.io~1{name}");
+        paths.extend(["name", "namespace"].map(label));
+        paths.sort();
+        paths.dedup();
+    }
+    // All of these are regular expressions.
+    let mut target = json!({"group": escaped(facts.group), "kind": escaped(facts.kind), "name": escaped(facts.name)});
+    if !facts.namespace.is_empty() {
+        target["namespace"] = escaped(facts.namespace).into();
+    }
+    let ignore = json!({"paths": paths, "target": target});
+    let object = (tool(kustomization.kind).resource, kustomization.namespace.as_str(), kustomization.name.as_str());
+    let kept = ".spec.ignore = (.spec.ignore // []) - [$ignore]";
+    let names = facts.field_names(party.actor);
+    let whose = if is_one_of_several { format!(" in the Kustomization {}", kustomization.name) } else { String::new() };
+    Some(Remedy {
+        kind: RemedyKind::Change,
+        title: format!("make Flux ignore {names} of this object{whose} (Flux 2.9 or later, needs jq)"),
+        command: facts.edit(object, &[("ignore", &ignore)], &format!("{kept} + [$ignore]")),
+        changes: format!(
+            "the Kustomization {} keeps the values that it finds, and still applies everything else; its other \
+             settings are kept",
+            kustomization.name
+        ),
+        tradeoff: "their values in the repository have no effect. An older Flux drops the setting. If the \
+                   Kustomization is itself in a repository, make the same change there"
+            .into(),
+        undo: Some(facts.edit(object, &[("ignore", &ignore)], kept)),
+    })
+}
+
+/// Escapes a name for a regular expression.
+fn escaped(name: &str) -> String {
+    let mut out = String::new();
+    for c in name.chars() {
+        if !c.is_ascii_alphanumeric() && !"-_:/".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
 }
 
 fn ignore_in_helm_release(facts: &Facts<'_>, (party, release): &(Party<'_>, Application)) -> Option<Remedy> {
@@ -184,6 +241,15 @@ pub(super) fn source(facts: &Facts<'_>) -> Vec<Remedy> {
         };
         let what_to_do = match application.kind {
             ApplicationKind::Helm | ApplicationKind::HelmRelease => "find the value that sets it, and remove it",
+            ApplicationKind::Kustomization if is_one_of_several => {
+                "the output says where the manifests are. Suspend this Kustomization, wait until the other one has put \
+                 its labels on the object, remove the object from the manifests, and resume it. Otherwise Flux may \
+                 delete the object"
+            }
+            ApplicationKind::Kustomization if facts.cause != Cause::RecreateWar => {
+                "the output says where the manifests are. If Flux wrote a field last and then leaves it out, the API \
+                 server sets its default, such as 1 replica, until the other party writes it again"
+            }
             _ => "the output says where the manifests are",
         };
         found.push(Remedy::show(title, command, what_to_do.to_owned()));

@@ -41,12 +41,13 @@ impl Facts<'_> {
     }
 
     /// Returns the command that reads an object, changes it with jq, and replaces it if nothing else has changed it.
-    /// Unlike a merge patch, jq can add to a list that may not exist yet.
+    /// Unlike a merge patch, jq can add to a list that may not exist yet. Flux would revert what the field manager of
+    /// kubectl writes to an object that it applies itself.
     pub(super) fn edit(&self, object: (&str, &str, &str), arguments: &[(&str, &Value)], filter: &str) -> String {
         let arguments: String =
             arguments.iter().map(|(name, value)| format!(" --argjson {name} {}", quoted(&value.to_string()))).collect();
         format!(
-            "{} -o json | jq{arguments} {} | {} replace -f -",
+            "{} -o json | jq{arguments} {} | {} replace --field-manager=editwar -f -",
             self.kubectl_on("get", object),
             quoted(filter),
             self.program()

@@ -224,7 +224,11 @@ fn argo_cd_ignores_the_fields_and_keeps_its_other_settings() {
     facts.fields.push(field(IMAGE, &[(HPA, json!("web:2")), (ARGO, json!("web:1"))]));
     let first = &remedies(&facts)[0];
     let get = "kubectl get applications.argoproj.io web -n argocd -o json | jq ";
-    assert!(first.command.starts_with(get) && first.command.ends_with("| kubectl replace -f -"), "{}", first.command);
+    assert!(
+        first.command.starts_with(get) && first.command.ends_with("| kubectl replace --field-manager=editwar -f -"),
+        "{}",
+        first.command
+    );
     assert!(first.command.contains(r#""jsonPointers":["/spec/replicas"]"#), "{}", first.command);
     assert!(first.command.contains("jqPathExpressions") && first.command.contains("RespectIgnoreDifferences=true"));
     let elsewhere = Facts {
@@ -241,7 +245,10 @@ fn flux_ignores_the_object_and_is_suspended_last() {
     let mut facts = between((HPA, Role::Hpa), (FLUX, Role::Flux));
     facts.applications = vec![application(ApplicationKind::Kustomization, "flux-system", "shop")];
     let found = remedies(&facts);
-    assert!(found[0].command.contains("kustomize.toolkit.fluxcd.io/reconcile=disabled"));
+    assert!(found[0].command.contains(".spec.ignore = (.spec.ignore // []) - [$ignore] + [$ignore]"));
+    assert!(found[1].command.contains("kustomize.toolkit.fluxcd.io/reconcile=disabled"));
+    let dotted = Facts { name: "web.v1", ..facts.clone() };
+    assert!(commands(&dotted)[0].contains(r#""name":"web\\.v1""#), "a dot of a regular expression matches anything");
     let last = found.iter().rfind(|remedy| remedy.kind == RemedyKind::Change).unwrap();
     assert_eq!(
         last.command,
@@ -268,6 +275,8 @@ fn two_applications_of_one_tool_are_told_apart() {
     let (prod, staging) = (format!("{FLUX} via Kustomization prod"), format!("{FLUX} via Kustomization team/staging"));
     let facts = between((&prod, Role::Flux), (&staging, Role::Flux));
     let found = commands(&facts);
+    let labels = "/metadata/labels/kustomize.toolkit.fluxcd.io~1name";
+    assert!(found[0].contains("fluxcd.io prod ") && found[0].contains(labels) && found[0].contains("/spec/replicas"));
     for object in ["prod -n flux-system", "staging -n team"] {
         assert!(found.iter().any(|c| c.contains(&format!("fluxcd.io {object} --type=merge"))), "{found:?}");
     }
