@@ -1,4 +1,4 @@
-//! The binary: parses the arguments, runs the command, and returns its exit code.
+//! The binary: answers completion scripts, parses the arguments, runs the command, and returns its exit code.
 
 use std::process::ExitCode;
 
@@ -8,5 +8,6 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    editwar::cli::completions::answer();
     editwar::cli::run(editwar::cli::args::Args::parse())
 }
