@@ -24,6 +24,7 @@ journal: {path: /var/lib/editwar/journal}
 enforce:
   mode: {{ .Values.enforce.mode }}
   resources: {{ toJson .Values.enforce.resources }}
+  tools: {{ toJson .Values.enforce.tools }}
   {{- if eq .Values.enforce.mode "reconcile" }}
   assets: /etc/editwar/assets
   {{- end }}
