@@ -50,8 +50,21 @@ pub struct Facts<'a> {
     pub owner: Option<Owner>,
     /// The HorizontalPodAutoscaler that targets the object, if the events show it.
     pub autoscaler: Option<Autoscaler>,
+    /// Settings of other objects from which the contested fields may be derived.
+    pub settings: Vec<Setting>,
     /// The policy or webhook that alternately accepts and rejects.
     pub flapping: Option<&'a str>,
+}
+
+/// A setting of another object, such as a value of a HelmRelease.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setting {
+    /// The object: `HelmRelease web`.
+    pub source: String,
+    /// The path of the setting: `spec.values.replicaCount`.
+    pub path: String,
+    /// Its value.
+    pub value: Value,
 }
 
 /// A party of the war.
@@ -205,6 +218,22 @@ impl<'a> Facts<'a> {
     fn fields_of(&self, actor: &str) -> Vec<&ContestedField<'a>> {
         let is_of = |field: &&ContestedField<'_>| field.actors.is_empty() || field.actors.contains(&actor);
         self.fields.iter().filter(is_of).collect()
+    }
+
+    /// Returns the only setting whose value is that of a contested field as this party wants it.
+    fn setting(&self, actor: &str) -> Option<&Setting> {
+        let fields = self.fields_of(actor);
+        let wanted = fields.iter().flat_map(|field| &field.wanted).filter(|wanted| wanted.actor == actor);
+        let wanted: Vec<&Value> = wanted.filter_map(|wanted| wanted.value.as_ref()).collect();
+        let is_it = |setting: &&Setting| {
+            let is_tag = |wanted: &Value| match (wanted.as_str(), setting.value.as_str()) {
+                (Some(image), Some(tag)) => setting.path.ends_with(".tag") && image.ends_with(&format!(":{tag}")),
+                _ => false,
+            };
+            wanted.iter().any(|wanted| **wanted == setting.value || is_tag(wanted))
+        };
+        let mut found = self.settings.iter().filter(is_it);
+        found.next().filter(|_| found.next().is_none())
     }
 
     /// Returns the other parties, joined by `and`. Parties of the same account are told apart.

@@ -9,7 +9,7 @@ use super::fake_api::Reply;
 use super::means::Means;
 use super::pauses::Target;
 use super::plan::Verdict;
-use super::verdicts::CLUSTER;
+use super::selection::CLUSTER;
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::ObjectName;
 use crate::pipeline::key::ObjectKey;

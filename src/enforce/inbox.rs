@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::pauses::Target;
-use super::verdicts::CLUSTER;
+use super::selection::CLUSTER;
 use crate::audit::event::Micros;
 use crate::notify::{Changes, Sink};
 use crate::pipeline::key::ObjectKey;

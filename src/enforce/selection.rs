@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::means::APPLICATIONS;
-use super::verdicts::CLUSTER;
 use crate::detect::annotations::Tool;
 use crate::pipeline::key::ObjectKey;
 use crate::util::glob::is_match;
+
+/// The cluster that the enforcer and the Golden State act on: the one whose API server posts to `/audit`. Clusters that
+/// post to `/audit/CLUSTER` are only observed.
+pub const CLUSTER: &str = "";
 
 /// Criteria for the objects that may be paused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

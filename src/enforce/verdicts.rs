@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::means::Means;
 use super::plan::{PauseRemoval, Verdict};
-use super::selection::{Selection, title};
+use super::selection::{CLUSTER, Selection, title};
 use crate::detect::actor_class::{ActorClass, ActorClassifier, Role};
 use crate::detect::annotations::{self, MODE};
 use crate::detect::application::applications;
@@ -19,10 +19,6 @@ use crate::detect::verdict::{Confidence, State};
 use crate::detect::write_history::WriteHistory;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
-
-/// The cluster that the enforcer and the Golden State act on: the one whose API server posts to `/audit`. Clusters that
-/// post to `/audit/CLUSTER` are only observed.
-pub const CLUSTER: &str = "";
 
 /// Returns the objects of [`CLUSTER`] over which there is or was a war.
 pub fn contested(pipeline: &Pipeline) -> BTreeSet<ObjectKey> {

@@ -227,8 +227,9 @@ impl<'a> Reporter<'a> {
 
     /// Adds to wars what depends on other objects.
     fn complete(&self, wars: &mut [War]) {
-        let autoscalers = neighbours::add(self.pipeline, wars.iter_mut());
-        remedies::add(self, wars.iter_mut(), autoscalers);
+        let sources = remedies::sources(self, wars);
+        let related = neighbours::add(self.pipeline, wars, &sources);
+        remedies::add(self, wars, related);
     }
 
     /// Returns the participants of the one object that matches the filter.

@@ -226,6 +226,40 @@ fn watch_lists_the_wars_again_when_they_change() {
     watch.wait().unwrap();
 }
 
+/// Runs the completion script in a real bash, as pressing the tab key does.
+#[test]
+fn the_shell_completes_names_from_the_server() {
+    let server = Server::start(&[]).ready();
+    server.post_log("hpa-vs-applier");
+    let completed = |words: &[&str], url: Option<&str>| {
+        let script = r#"
+            source <("$EDITWAR" completions bash)
+            editwar() { "$EDITWAR" "$@"; }
+            COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_TYPE=9
+            "$(complete -p editwar | sed 's/.*-F \([^ ]*\).*/\1/')" editwar "${@: -1}" "${@: -2:1}"
+            printf '%s\n' "${COMPREPLY[@]}""#;
+        let mut bash = Command::new("bash");
+        bash.args(["-c", script, "bash"]).args(words).env("EDITWAR", env!("CARGO_BIN_EXE_editwar"));
+        bash.env_remove("EDITWAR_SERVER").envs(url.map(|url| ("EDITWAR_SERVER", url)));
+        let output = bash.output().unwrap();
+        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let url = server.url("");
+    assert_eq!(completed(&["editwar", "who", "dep"], Some(&url)), ["deployment/web"]);
+    assert_eq!(completed(&["editwar", "who", "--server", &url, "deployment/w"], None), ["deployment/web"]);
+    assert_eq!(completed(&["editwar", "wars", "-n", ""], Some(&url)), ["shop"]);
+    let actors = completed(&["editwar", "wars", "--actor", "system:serviceaccount:k"], Some(&url));
+    assert_eq!(actors, ["system:serviceaccount:kube-system:horizontal-pod-autoscaler"]);
+    assert_eq!(completed(&["editwar", "anal"], None), ["analyze"]);
+    assert_eq!(completed(&["editwar", "who", "Cargo.to"], None), ["Cargo.toml"], "without a server, a log");
+    assert_eq!(
+        completed(&["editwar", "who", "dep"], Some("http://127.0.0.1:1")),
+        [""],
+        "a server that does not answer"
+    );
+}
+
 #[test]
 fn rows_are_accompanied_by_what_they_cannot_say() {
     let log = fixture("oddities");

@@ -96,6 +96,45 @@ fn every_remedy_runs_as_printed() {
     }
 }
 
+#[test]
+fn the_setting_is_named_if_the_log_shows_it() {
+    let fight = |cluster: &mut Cluster, who: (&'static str, &'static str), metadata: Value| {
+        for _ in 0..10 {
+            cluster.wait(5.0);
+            cluster.patch(who, WEB, "", json!({"metadata": metadata, "spec": {"replicas": 3}}));
+            cluster.patch(ALICE, WEB, "", json!({"spec": {"replicas": 5}}));
+        }
+    };
+    let titles = |found: &[editwar::query::views::Remedy]| -> Vec<String> {
+        found.iter().map(|remedy| remedy.title.clone()).collect()
+    };
+    let found = remedies(|cluster| {
+        let release = json!({"kind": "HelmRelease", "apiVersion": "helm.toolkit.fluxcd.io/v2",
+            "metadata": {"name": "web", "namespace": "team"}, "spec": {"values": {"replicaCount": 3, "port": 3}}});
+        cluster.create(("admin", "kubectl-create"), "helmreleases.helm.toolkit.fluxcd.io/team/web", release);
+        let labels = json!({"helm.toolkit.fluxcd.io/name": "web", "helm.toolkit.fluxcd.io/namespace": "team"});
+        let controller = ("system:serviceaccount:flux-system:helm-controller", "helm-controller");
+        fight(cluster, controller, json!({"labels": labels}));
+    });
+    let wanted = "remove spec.values.replicaCount from the HelmRelease web, which sets spec.replicas";
+    assert!(titles(&found).contains(&wanted.to_owned()), "{:?}", titles(&found));
+
+    let found = remedies(|cluster| {
+        let shop = json!({"kind": "Shop", "apiVersion": "example.com/v1",
+            "metadata": {"name": "main", "namespace": "shop"}, "spec": {"front": {"replicas": 3}}});
+        cluster.create(("admin", "kubectl-create"), "shops.example.com/shop/main", shop);
+        let owner =
+            json!({"apiVersion": "example.com/v1", "kind": "Shop", "name": "main", "uid": "u", "controller": true});
+        let operator = ("system:serviceaccount:shop:shop-operator", "shop-operator");
+        fight(cluster, operator, json!({"ownerReferences": [owner]}));
+    });
+    let is_it = |remedy: &&editwar::query::views::Remedy| {
+        remedy.title.starts_with("remove spec.front.replicas from the Shop main")
+    };
+    let remedy = found.iter().find(is_it).unwrap_or_else(|| panic!("{:?}", titles(&found)));
+    assert_eq!(remedy.command, "kubectl get Shop.v1.example.com main -n shop -o yaml");
+}
+
 /// Runs a command as an administrator would paste it.
 fn run(server: &ApiServer, command: &str) -> String {
     let output = server.shell("admin", command);

@@ -63,7 +63,7 @@ impl Fields {
     }
 
     /// Returns the fields at `branch` and below it.
-    fn at_or_below<'a>(&'a self, branch: &'a str) -> impl Iterator<Item = (&'a Path, &'a FieldValue)> {
+    pub fn at_or_below<'a>(&'a self, branch: &'a str) -> impl Iterator<Item = (&'a Path, &'a FieldValue)> {
         let below = ['.', '['].into_iter().flat_map(move |open| {
             let from = format!("{branch}{open}");
             let range = (std::ops::Bound::Included(from.as_str()), std::ops::Bound::Unbounded);

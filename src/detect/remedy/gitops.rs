@@ -5,7 +5,7 @@
 
 use serde_json::json;
 
-use super::{Facts, Location, Party, Remedy, RemedyKind, locations, program};
+use super::{Facts, Location, Party, Remedy, RemedyKind, Setting, locations, program};
 use crate::detect::actor_class::Role;
 use crate::detect::application::{Application, ApplicationKind};
 use crate::detect::cause::Cause;
@@ -222,7 +222,12 @@ pub(super) fn source(facts: &Facts<'_>) -> Vec<Remedy> {
             _ if is_one_of_several => {
                 format!("remove {} from the {} {}, or from its rival", facts.title(), tool.noun, application.name)
             }
-            _ => leave_out(facts, party, &format!("the manifests of the {} {}", tool.noun, application.name)),
+            _ => match facts.setting(party.actor) {
+                Some(Setting { source, path, .. }) => {
+                    format!("remove {path} from the {source}, which sets {}", facts.field_names(party.actor))
+                }
+                None => leave_out(facts, party, &format!("the manifests of the {} {}", tool.noun, application.name)),
+            },
         };
         let command = match application.kind {
             ApplicationKind::Helm => {

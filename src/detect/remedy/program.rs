@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Facts, Party, Remedy};
+use super::{Facts, Owner, Party, Remedy, Setting};
 use crate::detect::actor_class::Role;
 use crate::detect::instance::service_account;
 use crate::util::shell::quoted;
@@ -25,11 +25,15 @@ pub(super) fn source(facts: &Facts<'_>) -> Vec<Remedy> {
                 None => owner.kind.clone(),
             };
             let get = facts.kubectl_on("get", (&kind, facts.namespace, &owner.name));
+            let setting = facts.setting(party.actor);
+            let title = setting.map(|Setting { source, path, .. }| {
+                format!("remove {path} from the {source}, from which {} sets {what}", party.actor)
+            });
             vec![Remedy::show(
-                format!(
-                    "leave {what} out of the {} {}, from which {} makes the object",
-                    owner.kind, owner.name, party.actor
-                ),
+                title.unwrap_or_else(|| {
+                    let Owner { kind, name, .. } = owner;
+                    format!("leave {what} out of the {kind} {name}, from which {} makes the object", party.actor)
+                }),
                 format!("{get} -o yaml"),
                 "find the setting, and remove it".into(),
             )]

@@ -45,6 +45,7 @@ fn between<'a>(first: (&'a str, Role), second: (&'a str, Role)) -> Facts<'a> {
         applications: Vec::new(),
         owner: None,
         autoscaler: None,
+        settings: Vec::new(),
         flapping: None,
     }
 }
@@ -318,6 +319,21 @@ fn two_installations_of_one_program_are_shown() {
     let mut one_pod = between((&kustomizations.0, Role::Flux), (&kustomizations.1, Role::Flux));
     (one_pod.parties[0].pods, one_pod.parties[1].pods) = (&pods[..1], &pods[..1]);
     assert!(!titles(&one_pod).iter().any(|title| title.contains("installed twice")));
+}
+
+#[test]
+fn the_setting_that_has_the_wanted_value_is_named() {
+    let setting = |path: &str, value: Value| Setting { source: "HelmRelease web".into(), path: path.into(), value };
+    let mut facts = between((HPA, Role::Hpa), (HELM_CONTROLLER, Role::Flux));
+    facts.applications = vec![application(ApplicationKind::HelmRelease, "shop", "web")];
+    facts.settings = vec![setting("spec.values.replicaCount", json!(3)), setting("spec.values.max.replicas", json!(9))];
+    let wanted = "remove spec.values.replicaCount from the HelmRelease web, which sets spec.replicas";
+    assert!(titles(&facts).contains(&wanted.to_owned()), "{:?}", titles(&facts));
+    facts.settings.push(setting("spec.values.worker.replicas", json!(3)));
+    assert!(!titles(&facts).iter().any(|title| title.contains("remove spec.values")), "either could be the one");
+    facts.fields = vec![field(IMAGE, &[(HPA, json!("web:2")), (HELM_CONTROLLER, json!("web:1"))])];
+    facts.settings = vec![setting("spec.values.image.tag", json!("1"))];
+    assert!(titles(&facts).iter().any(|title| title.starts_with("remove spec.values.image.tag")), "{facts:?}");
 }
 
 #[test]

@@ -1,25 +1,44 @@
 //! Finds what related objects show about wars: dependents, and the autoscaler of an object.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::audit::json_scan::member;
 use crate::detect::object::ObjectState;
-use crate::detect::remedy::{self, Autoscaler};
+use crate::detect::remedy::{self, Autoscaler, Setting};
 use crate::detect::write::Part;
 use crate::pipeline::Pipeline;
-use crate::query::views::{Dependent, Object, War};
+use crate::query::views::{Dependent, Field, Object, War};
 
 /// Minimum number of writes to an owned object for it to be listed as a dependent. Fewer may be a coincidence.
 const DEPENDENT_WRITES_MIN: u32 = 6;
 
-/// Adds the dependents to the wars. Returns the autoscalers that target the objects of wars, by the index of the war.
-pub(super) fn add<'w>(pipeline: &Pipeline, wars: impl Iterator<Item = &'w mut War>) -> BTreeMap<usize, Autoscaler> {
-    let mut wars: Vec<&mut War> = wars.collect();
-    let mut autoscalers: BTreeMap<usize, Autoscaler> = BTreeMap::new();
+/// What related objects add to the remedies of a war.
+#[derive(Debug, Default)]
+pub(super) struct Related {
+    /// The autoscaler that targets the object.
+    pub(super) autoscaler: Option<Autoscaler>,
+    /// Settings from which the contested fields may be derived.
+    pub(super) settings: Vec<Setting>,
+}
+
+/// An object from which another one is made: its kind, namespace and name.
+pub(super) type Source = (String, String, String);
+
+/// Adds the dependents to the wars. Returns what other related objects add, for each war. `sources` are the objects from
+/// which the contested object of each war is made.
+pub(super) fn add(pipeline: &Pipeline, wars: &mut [War], sources: &[Vec<Source>]) -> Vec<Related> {
+    let mut related: Vec<Related> = wars.iter().map(|_| Related::default()).collect();
     if wars.is_empty() {
-        return autoscalers;
+        return related;
+    }
+    let mut made: HashMap<(&str, &str, &str), Vec<usize>> = HashMap::new();
+    for (index, sources) in sources.iter().enumerate() {
+        for (kind, namespace, name) in sources {
+            made.entry((kind, namespace, name)).or_default().push(index);
+        }
     }
     let is_busy = |state: &ObjectState| {
         state.writers().iter().any(|s| s.part == Part::Main && s.writes() >= DEPENDENT_WRITES_MIN)
@@ -30,6 +49,13 @@ pub(super) fn add<'w>(pipeline: &Pipeline, wars: impl Iterator<Item = &'w mut Wa
     }
     let found = pipeline.table().select(|key, state| {
         let name = key.object();
+        if let Some(indices) = state.kind().and_then(|kind| made.get(&(&**kind, name.namespace, name.name))) {
+            let is_here = |index: &usize| wars[*index].object.cluster == key.cluster();
+            let indices: Vec<usize> = indices.iter().copied().filter(is_here).collect();
+            let title = format!("{} {}", state.kind()?, name.name);
+            let settings = settings(&title, state.body()?, indices.iter().flat_map(|index| &wars[*index].fields));
+            return Some((indices, Neighbour::Settings(settings)));
+        }
         let is_autoscaler = name.resource == "horizontalpodautoscalers";
         if !is_autoscaler && !is_busy(state) {
             return None;
@@ -57,24 +83,61 @@ pub(super) fn add<'w>(pipeline: &Pipeline, wars: impl Iterator<Item = &'w mut Wa
                 Neighbour::Dependent(dependent) => wars[index].dependents.push(dependent.clone()),
                 // If there are two, always choose the same one.
                 Neighbour::Autoscaler(found) => {
-                    let known = autoscalers.entry(index).or_insert_with(|| found.clone());
+                    let known = related[index].autoscaler.get_or_insert_with(|| found.clone());
                     if found.name < known.name {
                         *known = found.clone();
                     }
                 }
+                Neighbour::Settings(settings) => related[index].settings.extend(settings.iter().cloned()),
             }
         }
     }
     for war in wars {
         war.dependents.sort_by(|a, b| a.object.cmp(&b.object));
     }
-    autoscalers
+    related
+}
+
+/// Maximum number of settings of one object.
+const SETTINGS_MAX: usize = 16;
+
+/// Returns the settings in the `spec` of an object whose names resemble those of the fields.
+fn settings<'f>(source: &str, body: &[u8], fields: impl Iterator<Item = &'f Field>) -> Vec<Setting> {
+    let Some(spec) = member(body, "spec").and_then(|spec| serde_json::from_slice::<Value>(spec).ok()) else {
+        return Vec::new();
+    };
+    let names: Vec<String> = fields.map(|field| last_name(&field.path)).collect();
+    let mut found = Vec::new();
+    let mut open = vec![("spec".to_owned(), &spec)];
+    while let Some((path, value)) = open.pop().filter(|_| found.len() < SETTINGS_MAX) {
+        match value {
+            Value::Object(members) => {
+                open.extend(members.iter().map(|(key, value)| (format!("{path}.{key}"), value)));
+            }
+            Value::Array(_) => {}
+            value => {
+                let name = last_name(&path);
+                if names.iter().any(|wanted| name.contains(wanted) || (name == "tag" && wanted == "image")) {
+                    found.push(Setting { source: source.to_owned(), path, value: value.clone() });
+                }
+            }
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+/// Returns the last name of a path in lower case, as singular: `replica` for `spec.replicas`.
+fn last_name(path: &str) -> String {
+    let name = path.rsplit(['.', ']']).next().unwrap_or_default().to_ascii_lowercase();
+    name.strip_suffix('s').map(str::to_owned).unwrap_or(name)
 }
 
 /// What a related object adds to a war.
 enum Neighbour {
     Dependent(Dependent),
     Autoscaler(Autoscaler),
+    Settings(Vec<Setting>),
 }
 
 /// Returns the object that an autoscaler scales.

@@ -1,40 +1,58 @@
 //! Builds the views of the remedies for a war. The remedies themselves are in [`crate::detect::remedy`].
 
-use std::collections::BTreeMap;
-
 use super::Reporter;
-use super::neighbours::{Owner, owners};
-use crate::detect::application::applications;
+use super::neighbours::{Owner, Related, Source, owners};
+use crate::detect::application::{Application, ApplicationKind, applications};
 use crate::detect::object::ObjectState;
-use crate::detect::remedy::{self, Autoscaler, ContestedField, Facts};
+use crate::detect::remedy::{self, ContestedField, Facts};
 use crate::detect::write::ObjectName;
 use crate::pipeline::key::ObjectKey;
-use crate::query::views::{Field, Remedy, Value, War};
+use crate::query::views::{Field, Object, Remedy, Value, War};
 
-/// Adds the remedies to wars, each with the autoscaler that targets its object.
-pub(super) fn add<'w>(
-    reporter: &Reporter<'_>,
-    wars: impl Iterator<Item = &'w mut War>,
-    mut autoscalers: BTreeMap<usize, Autoscaler>,
-) {
-    for (index, war) in wars.enumerate() {
-        let object = &war.object;
-        let name = ObjectName {
-            group: &object.group,
-            resource: &object.resource,
-            namespace: &object.namespace,
-            name: &object.name,
-        };
-        let key = ObjectKey::new(&object.cluster, &name);
-        let autoscaler = autoscalers.remove(&index);
-        let found = reporter.pipeline.table().with(&key, |state| of(reporter, war, state, autoscaler));
+/// Returns the objects from which the contested objects are made: their controllers, and the HelmReleases of Flux.
+pub(super) fn sources(reporter: &Reporter<'_>, wars: &[War]) -> Vec<Vec<Source>> {
+    let of = |war: &War| {
+        reporter.pipeline.table().with(&key(war), |state| {
+            let owner = controller(state).map(|owner| (owner.kind, war.object.namespace.clone(), owner.name));
+            let releases =
+                applications_of(state).into_iter().filter(|found| found.kind == ApplicationKind::HelmRelease);
+            let releases = releases.map(|found| ("HelmRelease".to_owned(), found.namespace, found.name));
+            owner.into_iter().chain(releases).collect()
+        })
+    };
+    wars.iter().map(|war| of(war).unwrap_or_default()).collect()
+}
+
+fn key(war: &War) -> ObjectKey {
+    let Object { cluster, group, resource, namespace, name, .. } = &war.object;
+    ObjectKey::new(cluster, &ObjectName { group, resource, namespace, name })
+}
+
+fn controller(state: &ObjectState) -> Option<remedy::Owner> {
+    let of_fields = || {
+        let fields = state.history()?.current_fields()?;
+        let references = fields.at_or_below("metadata.ownerReferences");
+        Some(references.filter_map(|(_, value)| serde_json::from_str(value.text()?).ok()).collect())
+    };
+    let owners: Vec<Owner> = state.body().and_then(owners).or_else(of_fields)?;
+    owners.into_iter().find(Owner::is_controller).map(Into::into)
+}
+
+fn applications_of(state: &ObjectState) -> Vec<Application> {
+    state.history().and_then(|h| h.current_fields()).map(|fields| applications(fields)).unwrap_or_default()
+}
+
+/// Adds the remedies to wars, each with what related objects show.
+pub(super) fn add(reporter: &Reporter<'_>, wars: &mut [War], related: Vec<Related>) {
+    for (war, related) in wars.iter_mut().zip(related) {
+        let found = reporter.pipeline.table().with(&key(war), |state| of(reporter, war, state, related));
         war.remedies = found.unwrap_or_default();
         war.verify = format!("editwar who {}", war.object.arguments());
     }
 }
 
 /// Returns the remedies for a war, the best first.
-fn of<'w>(reporter: &Reporter<'_>, war: &'w War, state: &ObjectState, autoscaler: Option<Autoscaler>) -> Vec<Remedy> {
+fn of<'w>(reporter: &Reporter<'_>, war: &'w War, state: &ObjectState, related: Related) -> Vec<Remedy> {
     let object = &war.object;
     let wanted =
         |value: &'w Value| remedy::Wanted { actor: &value.actor, value: (!value.absent).then(|| value.value.clone()) };
@@ -48,12 +66,7 @@ fn of<'w>(reporter: &Reporter<'_>, war: &'w War, state: &ObjectState, autoscaler
         wanted: field.values.iter().filter(|value| !value.redacted && !value.cut).map(wanted).collect(),
     });
     let failures = state.failures().into_iter().flat_map(|t| t.actors());
-    let turns = reporter.pipeline.policy().limits(&ObjectName {
-        group: &object.group,
-        resource: &object.resource,
-        namespace: &object.namespace,
-        name: &object.name,
-    });
+    let turns = reporter.pipeline.policy().limits(&key(war).object());
     let flapping =
         failures.filter(|(_, t)| turns.is_some_and(|limits| t.alternations() >= limits.flapping_turns.get()));
     let group = if object.group.is_empty() { String::new() } else { format!(".{}", object.group) };
@@ -76,13 +89,10 @@ fn of<'w>(reporter: &Reporter<'_>, war: &'w War, state: &ObjectState, autoscaler
             .map(|party| party.actor.as_str())
             .find(|actor| reporter.classes.is_honouring(actor)),
         fields: contested.collect(),
-        applications: state.history().and_then(|h| h.current_fields()).map(|f| applications(f)).unwrap_or_default(),
-        owner: state
-            .body()
-            .and_then(owners)
-            .and_then(|owners| owners.into_iter().find(Owner::is_controller))
-            .map(Into::into),
-        autoscaler,
+        applications: applications_of(state),
+        owner: controller(state),
+        autoscaler: related.autoscaler,
+        settings: related.settings,
         flapping: flapping.flat_map(|(_, t)| t.rejections.keys()).next().map(String::as_str),
     };
     remedy::remedies(&facts).into_iter().map(Remedy::from).collect()

@@ -11,7 +11,7 @@ use prometheus::IntGauge;
 
 use crate::detect::write::ObjectName;
 use crate::enforce::calls::{CALL, within};
-use crate::enforce::verdicts::CLUSTER;
+use crate::enforce::selection::CLUSTER;
 use crate::pipeline::key::ObjectKey;
 use crate::reconcile::manifest::Id;
 
