@@ -20,6 +20,7 @@ use self::location::Location;
 use super::actor_class::Role;
 use super::application::Application;
 use super::cause::Cause;
+use super::fields::Fields;
 
 /// The properties of a war that determine its remedies.
 #[derive(Clone, Debug)]
@@ -87,6 +88,8 @@ pub struct ContestedField<'a> {
     pub actors: Vec<&'a str>,
     /// The values, without redacted and truncated ones.
     pub wanted: Vec<Wanted<'a>>,
+    /// Its JSON Pointer in the latest known state of the object, with the indices of items of lists.
+    pub pointer: Option<String>,
 }
 
 /// A value that a party wants a field to have.
@@ -176,6 +179,11 @@ const RECIPES: &[Recipe] = &[
     autoscaler::find,
     autoscaler::delete,
 ];
+
+/// Returns the JSON Pointer of a field in this state of its object, with the indices of items of lists.
+pub fn pointer(path: &str, fields: &Fields) -> Option<String> {
+    Location::of(path).pointer_in(fields)
+}
 
 /// Returns the remedies for a war, the best first: those that change something, those that show what to change
 /// elsewhere, and those that delete something.

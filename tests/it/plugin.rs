@@ -92,6 +92,10 @@ fn kubectl_editwar_queries_the_server_in_the_cluster() {
     let config = api.kubeconfig("bob").display().to_string();
     let named = kubectl("alice", &["editwar", "wars", "-A", "--kubeconfig", &config, "--context", "t"]);
     assert_eq!(named.status.code(), Some(1), "{}", text(&named.stderr));
+    let who = ["editwar", "who", "deployment/web", "--kubeconfig", &config, "--context", "t"];
+    let said = text(&kubectl("alice", &who).stdout);
+    assert!(said.contains("kubectl --context t annotate deployments.apps web -n shop"), "{said}");
+    assert!(said.contains("kubectl editwar who deployments.apps/web -n shop --context t"), "{said}");
     let unknown = kubectl("alice", &["editwar", "--context", "nowhere"]);
     assert!(unknown.status.code() == Some(2) && text(&unknown.stderr).contains("nowhere"), "{unknown:?}");
 

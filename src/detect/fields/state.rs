@@ -87,6 +87,11 @@ impl Fields {
         self.leaves.get(path)
     }
 
+    /// Returns the index of an item in a keyed list, such as `[name=web]` in `spec.template.spec.containers`.
+    pub fn index_of(&self, list: &str, selector: &str) -> Option<usize> {
+        self.lists.get(list)?.iter().position(|known| **known == *selector)
+    }
+
     /// Whether both states have the same apiVersion, so that their leaves can be compared.
     pub fn is_comparable(&self, other: &Fields) -> bool {
         self.api_version == other.api_version || self.api_version.is_empty() || other.api_version.is_empty()

@@ -5,7 +5,7 @@
 
 use serde_json::json;
 
-use super::{Facts, Location, Party, Remedy, RemedyKind, Setting, locations, program};
+use super::{ContestedField, Facts, Location, Party, Remedy, RemedyKind, Setting, locations, program};
 use crate::detect::actor_class::Role;
 use crate::detect::application::{Application, ApplicationKind};
 use crate::detect::cause::Cause;
@@ -77,16 +77,16 @@ fn ignore_in_argo_cd(facts: &Facts<'_>, (party, application): &(Party<'_>, Appli
         command: facts.edit(
             object,
             &[("ignore", &ignore), ("respect", &"RespectIgnoreDifferences=true".into())],
-            &format!(".spec.ignoreDifferences = {kept} + [$ignore] | .spec.syncPolicy.syncOptions = {respect}"),
+            &format!("{{spec: {{ignoreDifferences: ({kept} + [$ignore]), syncPolicy: {{syncOptions: ({respect})}}}}}}"),
         ),
         changes: format!(
             "the Application {} ignores them when it compares and syncs; its other settings are kept",
             application.name
         ),
-        tradeoff: "their values in the repository have no effect. If the Application is itself in a repository, make \
-                   the same change there"
+        tradeoff: "their values in the repository have no effect. If the Application is itself in a repository, or \
+                   made by an ApplicationSet, make the same change there"
             .into(),
-        undo: Some(facts.edit(object, &[("ignore", &ignore)], &format!(".spec.ignoreDifferences = {kept}"))),
+        undo: Some(facts.edit(object, &[("ignore", &ignore)], &format!("{{spec: {{ignoreDifferences: ({kept})}}}}"))),
     })
 }
 
@@ -119,8 +119,14 @@ pub(super) fn flux(facts: &Facts<'_>) -> Vec<Remedy> {
 }
 
 fn ignore_in_kustomization(facts: &Facts<'_>, (party, kustomization): &(Party<'_>, Application)) -> Option<Remedy> {
-    let locations = locations(&facts.fields_of(party.actor));
-    let paths: Option<Vec<String>> = locations.iter().map(Location::pointer).collect();
+    let fields = facts.fields_of(party.actor);
+    let is_item = |field: &&&ContestedField<'_>| Location::of(field.path).pointer().is_none();
+    let order = match fields.iter().find(is_item) {
+        Some(_) => " If the order of the list changes, the setting means another item.",
+        None => "",
+    };
+    let pointer = |field: &&ContestedField<'_>| Location::of(field.path).pointer().or_else(|| field.pointer.clone());
+    let paths: Option<Vec<String>> = fields.iter().map(pointer).collect();
     let mut paths = paths.filter(|paths| !paths.is_empty())?;
     let is_one_of_several = party.actor.contains(" via ");
     if is_one_of_several {
@@ -137,22 +143,23 @@ fn ignore_in_kustomization(facts: &Facts<'_>, (party, kustomization): &(Party<'_
     }
     let ignore = json!({"paths": paths, "target": target});
     let object = (tool(kustomization.kind).resource, kustomization.namespace.as_str(), kustomization.name.as_str());
-    let kept = ".spec.ignore = (.spec.ignore // []) - [$ignore]";
+    let patch = |added: &str| format!("{{spec: {{ignore: ((.spec.ignore // []) - [$ignore]{added})}}}}");
     let names = facts.field_names(party.actor);
     let whose = if is_one_of_several { format!(" in the Kustomization {}", kustomization.name) } else { String::new() };
     Some(Remedy {
         kind: RemedyKind::Change,
         title: format!("make Flux ignore {names} of this object{whose} (Flux 2.9 or later, needs jq)"),
-        command: facts.edit(object, &[("ignore", &ignore)], &format!("{kept} + [$ignore]")),
+        command: facts.edit(object, &[("ignore", &ignore)], &patch(" + [$ignore]")),
         changes: format!(
             "the Kustomization {} keeps the values that it finds, and still applies everything else; its other \
              settings are kept",
             kustomization.name
         ),
-        tradeoff: "their values in the repository have no effect. An older Flux drops the setting. If the \
-                   Kustomization is itself in a repository, make the same change there"
-            .into(),
-        undo: Some(facts.edit(object, &[("ignore", &ignore)], kept)),
+        tradeoff: format!(
+            "their values in the repository have no effect.{order} An older Flux drops the setting. If the Kustomization \
+             is itself in a repository, make the same change there"
+        ),
+        undo: Some(facts.edit(object, &[("ignore", &ignore)], &patch(""))),
     })
 }
 
@@ -174,16 +181,18 @@ fn ignore_in_helm_release(facts: &Facts<'_>, (party, release): &(Party<'_>, Appl
     let paths = paths.filter(|paths| !paths.is_empty())?;
     let ignore = json!({"paths": paths, "target": {"kind": facts.kind, "name": facts.name}});
     let object = (tool(release.kind).resource, release.namespace.as_str(), release.name.as_str());
-    let kept = ".spec.driftDetection.ignore = (.spec.driftDetection.ignore // []) - [$ignore]";
+    let patch = |added: &str| {
+        format!("{{spec: {{driftDetection: {{ignore: ((.spec.driftDetection.ignore // []) - [$ignore]{added})}}}}}}")
+    };
     Some(Remedy {
         kind: RemedyKind::Change,
         title: format!("make Flux ignore drift of {} (needs jq)", facts.field_names(party.actor)),
-        command: facts.edit(object, &[("ignore", &ignore)], &format!("{kept} + [$ignore]")),
+        command: facts.edit(object, &[("ignore", &ignore)], &patch(" + [$ignore]")),
         changes: format!("the HelmRelease {} no longer corrects them; its other settings are kept", release.name),
         tradeoff: "an upgrade of the release still writes the values of the chart. If the HelmRelease is itself in a \
                    repository, make the same change there"
             .into(),
-        undo: Some(facts.edit(object, &[("ignore", &ignore)], kept)),
+        undo: Some(facts.edit(object, &[("ignore", &ignore)], &patch(""))),
     })
 }
 

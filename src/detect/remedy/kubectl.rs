@@ -40,17 +40,18 @@ impl Facts<'_> {
         format!("printf '%s' {} | {} apply -f -", quoted(&manifest.to_string()), self.program())
     }
 
-    /// Returns the command that reads an object, changes it with jq, and replaces it if nothing else has changed it.
-    /// Unlike a merge patch, jq can add to a list that may not exist yet. Flux would revert what the field manager of
-    /// kubectl writes to an object that it applies itself.
-    pub(super) fn edit(&self, object: (&str, &str, &str), arguments: &[(&str, &Value)], filter: &str) -> String {
+    /// Returns the command that reads an object, computes a merge patch from it with jq, and applies the patch. Unlike a
+    /// patch alone, this can add to a list that may not exist yet. Unlike a replacement, it does not fail if the status
+    /// of the object is written in between. Flux would revert what the field managers of kubectl write to an object that
+    /// it applies itself.
+    pub(super) fn edit(&self, object: (&str, &str, &str), arguments: &[(&str, &Value)], patch: &str) -> String {
         let arguments: String =
             arguments.iter().map(|(name, value)| format!(" --argjson {name} {}", quoted(&value.to_string()))).collect();
         format!(
-            "{} -o json | jq{arguments} {} | {} replace --field-manager=editwar -f -",
+            "{} --type=merge --field-manager=editwar -p \"$({} -o json | jq -c{arguments} {})\"",
+            self.kubectl_on("patch", object),
             self.kubectl_on("get", object),
-            quoted(filter),
-            self.program()
+            quoted(patch),
         )
     }
 }

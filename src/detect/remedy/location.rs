@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::detect::fields::part_of;
+use crate::detect::fields::{Fields, part_of};
 use crate::detect::write::Part;
 
 /// A step of a path.
@@ -21,6 +21,8 @@ pub(super) struct Location {
     path: String,
     /// Empty for what is not a field, such as `(main)`.
     steps: Vec<Step>,
+    /// The end of each step in the path.
+    ends: Vec<usize>,
 }
 
 // === impl Location ===
@@ -28,8 +30,9 @@ pub(super) struct Location {
 impl Location {
     /// Parses a path in editwar's notation.
     pub(super) fn of(path: &str) -> Location {
-        let steps = if path.starts_with('(') { None } else { steps(path) };
-        Location { path: path.to_owned(), steps: steps.unwrap_or_default() }
+        let found = if path.starts_with('(') { None } else { steps(path) };
+        let (steps, ends) = found.unwrap_or_default().into_iter().unzip();
+        Location { path: path.to_owned(), steps, ends }
     }
 
     /// Returns the keys up to the first list, and whether there is a list.
@@ -47,8 +50,25 @@ impl Location {
     /// Returns the JSON Pointer. An item of a list has none, since its index may change.
     pub(super) fn pointer(&self) -> Option<String> {
         let (keys, is_list) = self.keys();
-        let escaped = |key: &&str| format!("/{}", key.replace('~', "~0").replace('/', "~1"));
-        (!is_list && !keys.is_empty()).then(|| keys.iter().map(escaped).collect())
+        (!is_list && !keys.is_empty()).then(|| keys.iter().map(|key| token(key)).collect())
+    }
+
+    /// Returns the JSON Pointer with the indices that items of lists have in this state of the object.
+    pub(super) fn pointer_in(&self, fields: &Fields) -> Option<String> {
+        let mut pointer = String::new();
+        let mut start = 0;
+        for (step, end) in self.steps.iter().zip(&self.ends) {
+            match step {
+                Step::Key(key) => pointer.push_str(&token(key)),
+                Step::Item(_) => {
+                    let index = fields.index_of(&self.path[..start], &self.path[start..*end])?;
+                    pointer.push_str(&format!("/{index}"));
+                }
+                Step::Member(_) => return None,
+            }
+            start = *end;
+        }
+        Some(pointer).filter(|pointer| !pointer.is_empty())
     }
 
     /// Returns the keys, joined by dots. An item of a list has the path of its list.
@@ -146,6 +166,11 @@ fn is_identifier(key: &str) -> bool {
         && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
+/// Returns a key as a part of a JSON Pointer.
+fn token(key: &str) -> String {
+    format!("/{}", key.replace('~', "~0").replace('/', "~1"))
+}
+
 fn text(text: &str) -> String {
     Value::from(text).to_string()
 }
@@ -186,26 +211,26 @@ fn cel(mut root: String, steps: &[Step], depth: usize) -> String {
     root
 }
 
-/// Parses a path, or returns `None` if it is not one.
-fn steps(path: &str) -> Option<Vec<Step>> {
-    let mut steps = Vec::new();
+/// Parses a path, or returns `None` if it is not one. Returns each step with its end in the path.
+fn steps(path: &str) -> Option<Vec<(Step, usize)>> {
+    let mut steps: Vec<(Step, usize)> = Vec::new();
     let mut rest = path;
     while !rest.is_empty() {
-        let is_set = matches!(steps.last(), Some(Step::Key(key)) if key == "finalizers");
+        let is_set = matches!(steps.last(), Some((Step::Key(key), _)) if key == "finalizers");
         if let Some(quoted) = rest.strip_prefix("['") {
             let end = quoted_end(quoted)?;
             let key = unescaped(&quoted[..end]);
-            steps.push(if is_set { Step::Member(key) } else { Step::Key(key) });
             rest = &quoted[end + 2..];
+            steps.push((if is_set { Step::Member(key) } else { Step::Key(key) }, path.len() - rest.len()));
         } else if let Some(selector) = rest.strip_prefix('[') {
             let (step, end) = item(selector)?;
-            steps.push(step);
             rest = &selector[end..];
+            steps.push((step, path.len() - rest.len()));
         } else {
             let plain = rest.strip_prefix('.').unwrap_or(rest);
             let end = plain.find(['.', '[']).unwrap_or(plain.len());
-            steps.push(Step::Key(plain[..end].to_owned()));
             rest = &plain[end..];
+            steps.push((Step::Key(plain[..end].to_owned()), path.len() - rest.len()));
         }
     }
     Some(steps)

@@ -22,6 +22,7 @@ fn field<'a>(path: &'a str, values: &[(&'a str, Value)]) -> ContestedField<'a> {
         path,
         actors: values.iter().map(|(actor, _)| *actor).collect(),
         wanted: values.iter().map(wanted).collect(),
+        pointer: None,
     }
 }
 
@@ -224,12 +225,9 @@ fn argo_cd_ignores_the_fields_and_keeps_its_other_settings() {
     facts.applications = vec![application(ApplicationKind::ArgoCd, "", "web")];
     facts.fields.push(field(IMAGE, &[(HPA, json!("web:2")), (ARGO, json!("web:1"))]));
     let first = &remedies(&facts)[0];
-    let get = "kubectl get applications.argoproj.io web -n argocd -o json | jq ";
-    assert!(
-        first.command.starts_with(get) && first.command.ends_with("| kubectl replace --field-manager=editwar -f -"),
-        "{}",
-        first.command
-    );
+    let patch =
+        "kubectl patch applications.argoproj.io web -n argocd --type=merge --field-manager=editwar -p \"$(kubectl get ";
+    assert!(first.command.starts_with(patch), "{}", first.command);
     assert!(first.command.contains(r#""jsonPointers":["/spec/replicas"]"#), "{}", first.command);
     assert!(first.command.contains("jqPathExpressions") && first.command.contains("RespectIgnoreDifferences=true"));
     let elsewhere = Facts {
@@ -246,7 +244,7 @@ fn flux_ignores_the_object_and_is_suspended_last() {
     let mut facts = between((HPA, Role::Hpa), (FLUX, Role::Flux));
     facts.applications = vec![application(ApplicationKind::Kustomization, "flux-system", "shop")];
     let found = remedies(&facts);
-    assert!(found[0].command.contains(".spec.ignore = (.spec.ignore // []) - [$ignore] + [$ignore]"));
+    assert!(found[0].command.contains("{spec: {ignore: ((.spec.ignore // []) - [$ignore] + [$ignore])}}"));
     assert!(found[1].command.contains("kustomize.toolkit.fluxcd.io/reconcile=disabled"));
     let dotted = Facts { name: "web.v1", ..facts.clone() };
     assert!(commands(&dotted)[0].contains(r#""name":"web\\.v1""#), "a dot of a regular expression matches anything");
@@ -259,6 +257,18 @@ fn flux_ignores_the_object_and_is_suspended_last() {
     assert!(
         found.iter().any(|remedy| remedy.title.starts_with("leave spec.replicas out of the manifests of the Kust"))
     );
+}
+
+#[test]
+fn flux_ignores_an_item_of_a_list_by_its_index_if_that_is_known() {
+    let mut facts = between((HPA, Role::Hpa), (FLUX, Role::Flux));
+    facts.applications = vec![application(ApplicationKind::Kustomization, "flux-system", "shop")];
+    facts.fields = vec![field(IMAGE, &[(HPA, json!("web:2")), (FLUX, json!("web:1"))])];
+    assert!(!commands(&facts)[0].contains(".spec.ignore"), "the index is not known");
+    facts.fields[0].pointer = Some("/spec/template/spec/containers/1/image".into());
+    let first = &remedies(&facts)[0];
+    assert!(first.command.contains(r#""paths":["/spec/template/spec/containers/1/image"]"#), "{}", first.command);
+    assert!(first.tradeoff.contains("If the order of the list changes"), "{}", first.tradeoff);
 }
 
 #[test]

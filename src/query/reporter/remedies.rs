@@ -60,9 +60,11 @@ fn of<'w>(reporter: &Reporter<'_>, war: &'w War, state: &ObjectState, related: R
     let is_outdated = |field: &Field| state.history().is_some_and(|h| h.analysis().is_outdated(&field.path));
     let is_all_outdated = war.fields.iter().all(is_outdated);
     let is_meant = |field: &&Field| !field.path.starts_with('(') && (is_all_outdated || !is_outdated(field));
+    let fields = state.history().and_then(|history| history.current_fields());
     let contested = war.fields.iter().filter(is_meant).map(|field| ContestedField {
         path: &field.path,
         actors: field.values.iter().map(|value| value.actor.as_str()).collect(),
+        pointer: fields.and_then(|fields| remedy::pointer(&field.path, fields)),
         wanted: field.values.iter().filter(|value| !value.redacted && !value.cut).map(wanted).collect(),
     });
     let failures = state.failures().into_iter().flat_map(|t| t.actors());
