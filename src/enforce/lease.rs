@@ -22,6 +22,7 @@ pub const MARGIN: Duration = Duration::from_secs(2);
 /// A participant in the election.
 pub struct Lease {
     api: Api<Object>,
+    namespace: String,
     name: String,
     identity: String,
     /// The last observed renewal of another holder, and when it was observed by the local clock: the clocks of other
@@ -37,6 +38,7 @@ impl Lease {
     pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Lease {
         Lease {
             api: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
             name: name.to_owned(),
             identity: identity.to_owned(),
             seen: None,
@@ -81,6 +83,12 @@ impl Lease {
             Err((kube::Error::Api(status), _)) if status.code == 409 => {
                 self.held_until = None;
                 Ok(false)
+            }
+            Err((kube::Error::Api(status), "create")) if status.code == 404 => {
+                let namespace = &self.namespace;
+                Err(pause_client::Error::Unavailable(format!(
+                    "the namespace \"{namespace}\" does not exist: create it, or set enforce.lease_namespace to another one"
+                )))
             }
             Err((error, verb)) => Err(explained(error, &resource, verb)),
         }

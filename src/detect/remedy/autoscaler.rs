@@ -13,7 +13,9 @@ const KEDA_PREFIX: &str = "keda-hpa-";
 /// Pause KEDA, which keeps its settings.
 pub(super) fn pause(facts: &Facts<'_>) -> Vec<Remedy> {
     let Some(name) = scaled_object(facts) else { return Vec::new() };
+    // Flux takes back what the field managers of kubectl write to objects that it applies.
     let annotate = facts.kubectl_on("annotate", (SCALED_OBJECT, facts.namespace, &name));
+    let annotate = format!("{annotate} --field-manager=editwar");
     vec![Remedy {
         kind: RemedyKind::Change,
         title: format!("pause the ScaledObject {name} of KEDA"),

@@ -204,7 +204,11 @@ pub(super) fn suspend(facts: &Facts<'_>) -> Vec<Remedy> {
             let patch = |suspend: bool| {
                 let object = (tool.resource, application.namespace.as_str(), application.name.as_str());
                 let patch = json!({"spec": {"suspend": suspend}}).to_string();
-                format!("{} --type=merge -p {}", facts.kubectl_on("patch", object), quoted(&patch))
+                format!(
+                    "{} --type=merge --field-manager=editwar -p {}",
+                    facts.kubectl_on("patch", object),
+                    quoted(&patch)
+                )
             };
             let title = format!("{} {}", tool.noun, application.name);
             Remedy {

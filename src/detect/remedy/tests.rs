@@ -252,7 +252,7 @@ fn flux_ignores_the_object_and_is_suspended_last() {
     assert_eq!(
         last.command,
         "kubectl patch kustomizations.kustomize.toolkit.fluxcd.io shop -n flux-system --type=merge \
-         -p '{\"spec\":{\"suspend\":true}}'"
+         --field-manager=editwar -p '{\"spec\":{\"suspend\":true}}'"
     );
     assert!(
         found.iter().any(|remedy| remedy.title.starts_with("leave spec.replicas out of the manifests of the Kust"))
@@ -301,7 +301,7 @@ fn keda_is_paused_and_its_autoscaler_is_not_deleted() {
     let found = commands(&facts);
     assert_eq!(
         found[0],
-        "kubectl annotate scaledobjects.keda.sh web -n shop autoscaling.keda.sh/paused=true --overwrite"
+        "kubectl annotate scaledobjects.keda.sh web -n shop --field-manager=editwar autoscaling.keda.sh/paused=true --overwrite"
     );
     assert!(!found.iter().any(|command| command.contains("delete")), "{found:?}");
 }

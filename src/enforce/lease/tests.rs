@@ -34,6 +34,15 @@ async fn a_lease_is_created_and_then_renewed_at_the_revision_that_was_read() {
 }
 
 #[tokio::test]
+async fn a_missing_namespace_is_named() {
+    let (api, mut participant) = connected();
+    api.on(GET_LEASE, [Reply::error(404, "NotFound")]);
+    api.on(POST_LEASE, [Reply::error(404, "NotFound")]);
+    let error = participant.renew(Instant::now()).await.unwrap_err().to_string();
+    assert!(error.contains("the namespace \"editwar\" does not exist: create it"), "{error}");
+}
+
+#[tokio::test]
 async fn a_lease_that_another_replica_creates_first_is_not_held() {
     let (api, mut participant) = connected();
     api.on(GET_LEASE, [Reply::error(404, "NotFound")]);
