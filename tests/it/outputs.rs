@@ -12,8 +12,8 @@ use crate::util;
 
 /// Objects of one recording whose details are compared.
 const OBJECTS: usize = 2;
-/// Above this size of the log, only the output of `analyze` is compared, because the others would take minutes.
-const ALL_BELOW_BYTES: usize = 8 << 20;
+/// Above this size of the log, only the output of `analyze` is compared, because the others would take minutes: one recording.
+const ALL_BELOW_BYTES: usize = 32 << 20;
 
 /// Runs a command as a user does in the repository. Returns the command, its output and its exit code.
 fn session(columns: u32, arguments: &[&str]) -> (String, String) {
