@@ -85,7 +85,7 @@ pub fn stopping_value(path: &str) -> Option<&'static str> {
 /// Whether a change of this path only sets or lifts a pause. Such a change is not a retake.
 pub fn is_pause(path: &str) -> bool {
     let key = path.strip_prefix("metadata.annotations['").and_then(|rest| rest.strip_suffix("']"));
-    matches!(key, Some(PAUSED | PAUSED_BECAUSE | PAUSED_UNTIL))
+    matches!(key, Some(PAUSED_BECAUSE | PAUSED_UNTIL)) || stopping_value(path).is_some()
 }
 
 #[cfg(test)]
@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn only_pause_annotations_are_pauses() {
-        assert!(is_pause(&path(PAUSED)) && is_pause(&path(PAUSED_UNTIL)));
+        assert!(is_pause(&path(PAUSED)) && is_pause(&path(PAUSED_UNTIL)) && is_pause(&path(PAUSED_BECAUSE)));
+        assert!(Tool::ALL.into_iter().all(|tool| is_pause(&path(tool.switch().0))));
         assert!(!is_pause(&path(MODE)) && !is_pause("metadata.annotations.team") && !is_pause("spec.replicas"));
     }
 }

@@ -39,8 +39,10 @@ pub(super) enum Outcome {
     GivenUp,
     /// The object is unmanaged, or switched off with its namespace.
     Ineligible,
-    /// The configuration does not allow a pause of the object.
-    Excluded(Exclusion),
+    /// The Application of Argo CD that this object is marked with does not exist here, or does not apply it.
+    NoApplication(ObjectKey),
+    /// The configuration does not allow a pause of this object.
+    Excluded(ObjectKey, Exclusion),
     /// The paused object still exists, with this uid.
     Checked(Option<String>),
     /// The paused object is gone, and its pause with it.
@@ -58,7 +60,14 @@ impl ActionExecutor {
     pub(super) async fn act(&self, key: &ObjectKey, action: Action) -> Result<Outcome, Error> {
         let Some(live) = self.pause_client.live(key).await? else {
             self.pauses.remove(key);
-            return Ok(Outcome::Gone);
+            // The Application that the marks of an object name may not exist in this cluster.
+            return Ok(match action {
+                Action::Pause {
+                    verdict: Verdict { means: Some(Means::ArgoCd(contested)), .. },
+                    kind: PauseKind::New,
+                } => contested.into_iter().next().map_or(Outcome::Gone, Outcome::NoApplication),
+                _ => Outcome::Gone,
+            });
         };
         let target = live.target();
         match action {
@@ -76,10 +85,11 @@ impl ActionExecutor {
                 Ok(Outcome::NotPaused)
             }
             Action::GiveUp(removal) => {
+                // What is left of the pause, such as the switch of a tool.
+                self.lift(key, &target).await?;
                 let note = format!("{} repeatedly removed the pause, so it is no longer set", removal.actor);
                 tracing::warn!(object = target.title(), note, "pause stripped");
                 self.events.warn(&target.reference(), "PauseStripped", note);
-                self.pauses.remove(key);
                 Ok(Outcome::GivenUp)
             }
         }
@@ -117,21 +127,12 @@ impl ActionExecutor {
         verdict: &Verdict,
         kind: &PauseKind,
     ) -> Result<Outcome, Error> {
-        // For a pause of an Application of Argo CD, the contested object must be selected.
-        let other = match &verdict.means {
-            Some(Means::ArgoCd(contested)) => match self.pause_client.live(contested).await? {
-                Some(contested) => Some(contested),
-                None => return Ok(Outcome::Ineligible),
-            },
-            _ => None,
+        let refusal = match &verdict.means {
+            Some(Means::ArgoCd(contested)) => self.refusal_of_application(key, live, contested).await?,
+            _ => self.refusal(key, live).await?,
         };
-        let contested = other.as_ref().unwrap_or(live);
-        if let Some(exclusion) = contested.excluded_by(&self.selection) {
-            return Ok(Outcome::Excluded(exclusion));
-        }
-        let namespace = contested.target().namespace;
-        if live.is_unmanaged() || contested.is_unmanaged() || self.pause_client.is_switched_off(&namespace).await? {
-            return Ok(Outcome::Ineligible);
+        if let Some(refusal) = refusal {
+            return Ok(refusal);
         }
         let was_registered = self.pauses.registered_at(key).is_some();
         self.pauses.insert(key.clone(), target.clone());
@@ -165,6 +166,43 @@ impl ActionExecutor {
         tracing::info!(object = target.title(), namespace = target.namespace, note, "paused");
         self.events.warn(&target.reference(), "ThrashingDetected", note);
         Ok(paused)
+    }
+
+    /// Returns why an object may not be paused, if that is so.
+    async fn refusal(&self, key: &ObjectKey, live: &LiveObject) -> Result<Option<Outcome>, Error> {
+        if let Some(exclusion) = live.excluded_by(&self.selection) {
+            return Ok(Some(Outcome::Excluded(key.clone(), exclusion)));
+        }
+        let is_ineligible = live.is_unmanaged() || self.pause_client.is_switched_off(key.object().namespace).await?;
+        Ok(is_ineligible.then_some(Outcome::Ineligible))
+    }
+
+    /// Returns why an Application of Argo CD may not be paused, if that is so. At least one of the contested objects
+    /// must be selected and, according to the Application itself, belong to it: anybody who may write an object can
+    /// mark it as that of another Application.
+    async fn refusal_of_application(
+        &self,
+        key: &ObjectKey,
+        live: &LiveObject,
+        contested: &[ObjectKey],
+    ) -> Result<Option<Outcome>, Error> {
+        let namespace = key.object().namespace;
+        if live.is_unmanaged()
+            || self.selection.is_excluded_namespace(namespace)
+            || self.pause_client.is_switched_off(namespace).await?
+        {
+            return Ok(Some(Outcome::Ineligible));
+        }
+        let mut refusal = Outcome::Ineligible;
+        for object in contested {
+            let Some(found) = self.pause_client.live(object).await? else { continue };
+            match self.refusal(object, &found).await? {
+                Some(found) => refusal = found,
+                None if self.pause_client.application_has(key, &found.target()).await? => return Ok(None),
+                None => refusal = Outcome::NoApplication(object.clone()),
+            }
+        }
+        Ok(Some(refusal))
     }
 
     async fn lift(&self, key: &ObjectKey, target: &Target) -> Result<(), Error> {

@@ -24,7 +24,7 @@ use super::leader_election::Leadership;
 use super::means::Means;
 use super::pause_client::{Error, ExistingPause, Kind, PauseClient};
 use super::pauses::Pauses;
-use super::plan::{Action, Now, PauseKind, Plan, REMOVAL_BACKOFF, Rules};
+use super::plan::{Action, Now, PauseKind, Plan, REMOVAL_BACKOFF, ResumeReason, Rules};
 use super::selection::{CLUSTER, Census, Selection, title};
 use super::unpaused::{Reason, Unpaused};
 use super::verdicts::{self, Judging};
@@ -78,8 +78,8 @@ pub struct Enforcer {
     is_acting: bool,
     /// The objects that are evaluated: those whose war may need a pause, and those that the plan knows.
     active: BTreeSet<ObjectKey>,
-    /// The Applications of Argo CD that carry or need a pause, with the namespaces of the contested objects.
-    applications: BTreeMap<ObjectKey, String>,
+    /// The Applications of Argo CD that carry or need a pause, with their contested objects.
+    applications: BTreeMap<ObjectKey, Vec<ObjectKey>>,
     /// Resources whose existing pauses were taken over, as `(resource, group)`, and when the others are listed next.
     listed: BTreeSet<(String, String)>,
     list_at: BTreeMap<(String, String), Instant>,
@@ -263,9 +263,9 @@ impl Enforcer {
             return;
         }
         self.namespaces_at = Some(Instant::now());
-        let namespace =
-            |key: &ObjectKey| self.applications.get(key).cloned().unwrap_or_else(|| key.object().namespace.to_owned());
-        let namespaces: BTreeSet<String> = self.plan.paused().map(namespace).collect();
+        let contested = |key: &ObjectKey| self.applications.get(key).cloned().unwrap_or_default();
+        let objects = self.plan.paused().flat_map(|key| contested(key).into_iter().chain([key.clone()]));
+        let namespaces: BTreeSet<String> = objects.map(|key| key.object().namespace.to_owned()).collect();
         let executor = self.executor.clone();
         self.tasks.spawn(async move {
             let (mut off, mut failure) = (BTreeSet::new(), None);
@@ -303,15 +303,19 @@ impl Enforcer {
             .iter_mut()
             .filter(|(key, _)| managed.contains(*key))
             .for_each(|(_, verdict)| verdict.means = Some(Means::Annotations));
-        // A pause of an Application of Argo CD that exists is evaluated like that of a contested object.
+        // Drops Applications of Argo CD whose resource is not listed yet.
         verdicts.retain(|key, _| may(&key));
-        self.applications = verdicts
-            .iter()
-            .filter_map(|(key, verdict)| match &verdict.means {
-                Some(Means::ArgoCd(contested)) => Some((key.clone(), contested.object().namespace.to_owned())),
-                _ => None,
-            })
-            .collect();
+        self.applications.retain(|key, _| self.plan.is_known(key));
+        for (key, verdict) in &verdicts {
+            if let Some(Means::ArgoCd(contested)) = &verdict.means {
+                self.applications.insert(key.clone(), contested.clone());
+            }
+        }
+        let is_deleted = |object: &ObjectKey| self.judging().is_deleted(object);
+        let over = self.applications.iter().filter(|(_, contested)| contested.iter().all(is_deleted));
+        for key in over.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            self.plan.record_end(&key, ResumeReason::Deleted);
+        }
         self.report_unpaused(&managed);
         for (key, action) in self.plan.step(now, &verdicts) {
             self.start(key, action, now);
@@ -349,7 +353,7 @@ impl Enforcer {
             if let Some(exclusion) = self.executor.selection.excluded_by_name(key) {
                 self.unpaused.report(key, Reason::Excluded(exclusion));
             } else if !parties.iter().any(|(party, _)| classes.is_honouring(instance::account(party)))
-                && self.judging().verdict_on(key).is_none_or(|(_, verdict)| verdict.means.is_none())
+                && self.judging().verdicts(std::iter::once(key)).values().all(|verdict| verdict.means.is_none())
             {
                 self.unpaused.report(key, Reason::NotHonoured(parties.clone()));
             }
@@ -371,6 +375,11 @@ impl Enforcer {
             return;
         }
         self.plan.record_start(&key, &action);
+        if let Action::Resume(removal) = &action {
+            // The wars are those of the objects of a paused Application.
+            let contested = self.applications.get(&key).into_iter().flatten();
+            contested.for_each(|object| self.pipeline.resume(object, removal.at));
+        }
         let executor = self.executor.clone();
         self.tasks.spawn(async move {
             let result = executor.act(&key, action).await;
@@ -381,9 +390,7 @@ impl Enforcer {
     /// Pauses an object before the write that would have led to this verdict.
     fn pause_early(&mut self, key: ObjectKey, now: Now) {
         let found = self.judging().verdict_on(&key);
-        let (Some((_, mut verdict)), Some(limits)) = (found, self.pipeline.policy().limits(&key.object())) else {
-            return;
-        };
+        let (Some(mut verdict), Some(limits)) = (found, self.pipeline.policy().limits(&key.object())) else { return };
         let latest = now.latest.unwrap_or(now.clock);
         if verdict.state == State::Sustained {
             // The plan handles this verdict.
@@ -429,12 +436,13 @@ impl Enforcer {
                 self.record_list(resource, result);
             }
             Ok(TaskResult::SwitchedOffNamespaces(off, failure)) => {
+                let is_object_off = |key: &ObjectKey| off.contains(key.object().namespace);
                 let is_off = |key: &&ObjectKey| {
-                    let contested = self.applications.get(*key).map_or(key.object().namespace, String::as_str);
-                    off.contains(contested)
+                    let contested = self.applications.get(*key);
+                    is_object_off(key) || contested.is_some_and(|objects| objects.iter().all(is_object_off))
                 };
                 for key in self.plan.paused().filter(is_off).cloned().collect::<Vec<_>>() {
-                    self.plan.record_switched_off(&key);
+                    self.plan.record_end(&key, ResumeReason::SwitchedOff);
                 }
                 if let Some(error) = failure {
                     self.record_error("cannot read a namespace", &error);
@@ -468,8 +476,12 @@ impl Enforcer {
             Ok(Outcome::Gone) => self.plan.record_gone(&key),
             Ok(Outcome::GivenUp) => self.plan.record_skip(key, REMOVAL_BACKOFF, self.now()),
             Ok(Outcome::Ineligible) => self.plan.record_refusal(key, self.now()),
-            Ok(Outcome::Excluded(exclusion)) => {
-                self.unpaused.report(&key, Reason::Excluded(exclusion));
+            Ok(Outcome::NoApplication(contested)) => {
+                self.unpaused.report(&contested, Reason::NoApplication(key.object().name.to_owned()));
+                self.plan.record_refusal(key, self.now());
+            }
+            Ok(Outcome::Excluded(contested, exclusion)) => {
+                self.unpaused.report(&contested, Reason::Excluded(exclusion));
                 self.plan.record_refusal(key, self.now());
             }
             Err(Error::Gone) => self.plan.record_gone(&key),

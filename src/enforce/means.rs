@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::detect::actor_class::Role;
 use crate::detect::annotations::Tool;
 use crate::detect::application::{Application, ApplicationKind};
-use crate::detect::instance::service_account;
+use crate::detect::instance::{account, service_account};
 use crate::detect::write::ObjectName;
 use crate::pipeline::key::ObjectKey;
 
@@ -18,13 +18,14 @@ pub enum Means {
     Annotations,
     /// Flux does not apply an object with its annotation.
     Flux,
-    /// Argo CD does not apply the objects of an Application with its annotation. The pause is on the Application; this
-    /// is the object that is fought over.
-    ArgoCd(ObjectKey),
+    /// Argo CD does not apply the objects of an Application with its annotation. The pause is on the Application; these
+    /// are its objects that are fought over.
+    ArgoCd(Vec<ObjectKey>),
 }
 
 /// The resource and group of the Applications of Argo CD.
 pub const APPLICATIONS: (&str, &str) = ("applications", "argoproj.io");
+
 // === impl Means ===
 
 impl Means {
@@ -46,13 +47,17 @@ impl Means {
             return None;
         }
         let (argo_cd, application) = (party(Role::ArgoCd)?, application(ApplicationKind::ArgoCd)?);
+        // If two Applications own one object, its marks change with each write.
+        if account(argo_cd) != &**argo_cd {
+            return None;
+        }
         let (resource, group) = APPLICATIONS;
         let namespace = match application.namespace.as_str() {
             "" => service_account(argo_cd)?.0,
             namespace => namespace,
         };
         let target = ObjectName { group, resource, namespace, name: &application.name };
-        Some((Means::ArgoCd(key.clone()), ObjectKey::new(key.cluster(), &target)))
+        Some((Means::ArgoCd(vec![key.clone()]), ObjectKey::new(key.cluster(), &target)))
     }
 
     /// Returns the annotation of the tool, with its value.

@@ -18,7 +18,7 @@ use super::plan::Verdict;
 use super::selection::CLUSTER;
 use super::selection::{Exclusion, Selection, title};
 use crate::audit::event::{Micros, parse_timestamp};
-use crate::detect::annotations::{MODE, PAUSED, PAUSED_BECAUSE, PAUSED_UNTIL};
+use crate::detect::annotations::{MODE, PAUSED, PAUSED_BECAUSE, PAUSED_UNTIL, Tool};
 use crate::detect::write::ObjectName;
 use crate::pipeline::key::ObjectKey;
 use crate::util::lock::lock;
@@ -280,6 +280,28 @@ impl PauseClient {
         Ok(found.is_some_and(|n| n.annotations().get(SWITCH).is_some_and(|switch| switch == "off")))
     }
 
+    /// Returns whether an Application of Argo CD applies an object, according to the Application's status.
+    ///
+    /// # Errors
+    /// [`Error`] if the Application cannot be read.
+    pub async fn application_has(&self, application: &ObjectKey, object: &Target) -> Result<bool, Error> {
+        let name = application.object();
+        let resource = self.resource(name.group, name.resource).await?;
+        let api = self.api(&resource, name.namespace);
+        let found = within(self.limit, api.get_opt(name.name)).await;
+        let Some(found) = found.map_err(|error| explained(error, &resource, "get"))? else { return Ok(false) };
+        let is_it = |listed: &serde_json::Value| {
+            let text = |key: &str| listed[key].as_str().unwrap_or_default();
+            // Objects that only carry the mark of the Application are listed as to be pruned.
+            text("group") == object.resource.group
+                && text("kind") == object.resource.kind
+                && text("namespace") == object.namespace
+                && text("name") == object.name
+                && listed["requiresPruning"] != true
+        };
+        Ok(found.data["status"]["resources"].as_array().is_some_and(|listed| listed.iter().any(is_it)))
+    }
+
     fn api(&self, resource: &ApiResource, namespace: &str) -> Api<DynamicObject> {
         match namespace {
             "" => Api::all_with(self.client.clone(), resource),
@@ -320,7 +342,9 @@ impl PauseClient {
 
 /// Returns the end of a pause that editwar has set, from an object's annotations.
 fn pause_of(annotations: &BTreeMap<String, String>) -> Option<Option<Micros>> {
-    let is_paused = annotations.get(PAUSED).is_some_and(|paused| paused == "true");
+    // Of a pause that somebody has removed in part, the rest must be found too.
+    let switches = std::iter::once((PAUSED, "true")).chain(Tool::ALL.into_iter().map(Tool::switch));
+    let is_paused = switches.into_iter().any(|(key, value)| annotations.get(key).is_some_and(|is| is == value));
     let is_ours = annotations.contains_key(PAUSED_BECAUSE);
     (is_paused && is_ours).then(|| annotations.get(PAUSED_UNTIL).and_then(|text| parse_timestamp(text)))
 }

@@ -131,6 +131,8 @@ pub enum ResumeReason {
     Unmanaged,
     /// Pauses are switched off for its namespace.
     SwitchedOff,
+    /// All contested objects of the paused Application were deleted.
+    Deleted,
 }
 
 /// The state of all pauses, and the actions in flight.
@@ -158,8 +160,8 @@ struct PauseRecord {
     uid: Option<Arc<str>>,
     /// Wall clock when the object was last known to have the paused uid.
     last_check: Micros,
-    /// Whether pauses are switched off for its namespace.
-    is_switched_off: bool,
+    /// Why the pause must end, whatever the verdict.
+    end: Option<ResumeReason>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,6 +199,7 @@ impl ResumeReason {
             ResumeReason::Quiet => "no party retook a field during the quiet period",
             ResumeReason::Unmanaged => "the object is now unmanaged",
             ResumeReason::SwitchedOff => "pauses are turned off for the namespace",
+            ResumeReason::Deleted => "the objects that were fought over are deleted",
         }
     }
 }
@@ -304,7 +307,7 @@ impl<K: Ord + Clone> Plan<K> {
             set_count,
             uid: None,
             last_check: now.clock,
-            is_switched_off: false,
+            end: None,
         };
         self.records.insert(key, record);
         self.recent_pauses.push_back(now.clock);
@@ -318,11 +321,10 @@ impl<K: Ord + Clone> Plan<K> {
         }
     }
 
-    /// Records that pauses are switched off for the namespace of an object. Its pause is removed as soon as no other
-    /// action is in flight for it.
-    pub fn record_switched_off(&mut self, key: &K) {
+    /// Records that a pause must end, whatever the verdict. It is removed as soon as no other action is in flight for it.
+    pub fn record_end(&mut self, key: &K, reason: ResumeReason) {
         if let Some(record) = self.records.get_mut(key) {
-            record.is_switched_off = true;
+            record.end = Some(reason);
         }
     }
 
@@ -352,7 +354,7 @@ impl<K: Ord + Clone> Plan<K> {
             set_count: 0,
             uid: None,
             last_check: 0,
-            is_switched_off: false,
+            end: None,
         };
         self.records.insert(key, record);
     }
@@ -413,8 +415,8 @@ impl<K: Ord + Clone> Plan<K> {
 
     /// Returns what to do about an existing pause.
     fn next_for_pause(&self, record: &PauseRecord, verdict: Option<&Verdict>, now: Now) -> Option<Action> {
-        if record.is_switched_off {
-            return Some(Action::Lift(ResumeReason::SwitchedOff));
+        if let Some(reason) = record.end {
+            return Some(Action::Lift(reason));
         }
         let Some(verdict) = verdict else {
             // No longer contested, or found at startup and without events since: the pause ends when its time is over.

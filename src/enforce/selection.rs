@@ -61,13 +61,18 @@ impl Selection {
         let is_any = |patterns: &[String]| patterns.iter().any(|pattern| is_match(pattern, object.namespace));
         if !self.resources.iter().any(|(r, g)| r == object.resource && g == object.group) {
             Some(Exclusion::Resource(title(object.resource, object.group)))
-        } else if is_any(&self.except) {
+        } else if self.is_excluded_namespace(object.namespace) {
             Some(Exclusion::ExcludedNamespace)
         } else if !self.namespaces.is_empty() && !is_any(&self.namespaces) {
             Some(Exclusion::OtherNamespace)
         } else {
             None
         }
+    }
+
+    /// Returns whether no object in a namespace may be paused.
+    pub fn is_excluded_namespace(&self, namespace: &str) -> bool {
+        self.except.iter().any(|pattern| is_match(pattern, namespace))
     }
 
     /// Returns why an object with these labels and annotations may not be paused.

@@ -17,6 +17,8 @@ pub(super) struct Unpaused(BTreeMap<ObjectKey, Reason>);
 pub(super) enum Reason {
     /// The configuration excludes it.
     Excluded(Exclusion),
+    /// It is marked as an object of an Application of Argo CD that does not exist here, or does not apply it.
+    NoApplication(String),
     /// None of the parties honours a pause.
     NotHonoured(Vec<(Arc<str>, Role)>),
 }
@@ -64,6 +66,12 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Excluded(exclusion) => exclusion.fmt(f),
+            Reason::NoApplication(name) => {
+                write!(
+                    f,
+                    "the Application {name} of Argo CD, whose mark it carries, does not exist in this cluster or does not apply it"
+                )
+            }
             Reason::NotHonoured(parties) => {
                 let names: Vec<&str> = parties.iter().map(|(party, _)| &**party).collect();
                 write!(f, "none of {} honours a pause (platform.pause_aware_actors)", names.join(", "))

@@ -8,7 +8,7 @@ use super::means::Means;
 use super::plan::{PauseRemoval, Verdict};
 use super::selection::{CLUSTER, Selection, title};
 use crate::detect::actor_class::{ActorClass, ActorClassifier, Role};
-use crate::detect::annotations::{self, MODE};
+use crate::detect::annotations::{self, MODE, PAUSED};
 use crate::detect::application::applications;
 use crate::detect::assessment::{Assessment, WarAssessment};
 use crate::detect::fields::{Change, FieldValue};
@@ -51,41 +51,61 @@ impl Judging<'_> {
     /// itself, or its Application of Argo CD, which may be that of several.
     pub fn verdicts<'k>(&self, keys: impl Iterator<Item = &'k ObjectKey>) -> BTreeMap<ObjectKey, Verdict> {
         let mut found: BTreeMap<ObjectKey, Verdict> = BTreeMap::new();
-        for (target, verdict) in keys.filter_map(|key| self.verdict_on(key)) {
-            match found.entry(target) {
-                Entry::Vacant(entry) => drop(entry.insert(verdict)),
-                Entry::Occupied(mut entry) => merge(entry.get_mut(), verdict),
+        let mut add = |key: ObjectKey, verdict: Verdict| match found.entry(key) {
+            Entry::Vacant(entry) => drop(entry.insert(verdict)),
+            Entry::Occupied(mut entry) => merge(entry.get_mut(), verdict),
+        };
+        for key in keys {
+            let Some(verdict) = self.verdict_on(key) else { continue };
+            if let Some((application, verdict)) = self.by_argo_cd(key, &verdict) {
+                add(application, verdict);
             }
+            add(key.clone(), verdict);
         }
         found
     }
 
-    /// Returns the current verdict on one object, with the object that would carry the pause, or `None` if it has only
-    /// one writer.
-    pub fn verdict_on(&self, key: &ObjectKey) -> Option<(ObjectKey, Verdict)> {
+    /// Returns the current verdict on one object, or `None` if it has only one writer.
+    pub fn verdict_on(&self, key: &ObjectKey) -> Option<Verdict> {
         self.pipeline.table().with(key, |state| {
-            let history = state.history()?;
-            let verdict = verdict(state, history, &self.pipeline.policy().classes, self);
+            let verdict = verdict(state, state.history()?, &self.pipeline.policy().classes, self);
             // An Application of Argo CD may carry the pause of another object, without being selected itself.
             if !self.selection.allows(key) {
-                return Some((key.clone(), Verdict { means: None, ..verdict }));
+                return Some(Verdict { means: None, ..verdict });
             }
-            let tools = &self.selection.tools;
-            if verdict.means.is_some() || tools.is_empty() {
-                return Some((key.clone(), verdict));
-            }
-            let applications = || history.current_fields().map(|f| applications(f)).unwrap_or_default();
-            let by_tools = || Means::by_tools(tools, key, &parties(state, self.confidence)?, &applications());
-            Some(match by_tools() {
-                Some((means @ Means::ArgoCd(_), target)) => {
-                    let object = key.object();
-                    let over = format!("{}/{}: {}", title(object.resource, object.group), object.name, verdict.over);
-                    (target, Verdict { means: Some(means), over, removal: None, ..verdict })
-                }
-                Some((means, target)) => (target, Verdict { means: Some(means), ..verdict }),
-                None => (key.clone(), verdict),
-            })
+            let by_flux = || match self.by_tools(key, state)? {
+                (means @ Means::Flux, _) => Some(means),
+                _ => None,
+            };
+            Some(Verdict { means: verdict.means.clone().or_else(by_flux), ..verdict })
         })?
+    }
+
+    /// Returns the means by which the own switch of a tool would pause an object, and the object that carries it.
+    fn by_tools(&self, key: &ObjectKey, state: &ObjectState) -> Option<(Means, ObjectKey)> {
+        let tools = &self.selection.tools;
+        if tools.is_empty() {
+            return None;
+        }
+        let parties = parties(state, self.confidence)?;
+        Means::by_tools(tools, key, &parties, &applications(state.history()?.current_fields()?))
+    }
+
+    /// Returns the verdict that an object adds to its Application of Argo CD, if only that can be paused.
+    fn by_argo_cd(&self, key: &ObjectKey, verdict: &Verdict) -> Option<(ObjectKey, Verdict)> {
+        if verdict.means.is_some() || verdict.is_unmanaged || !self.selection.allows(key) {
+            return None;
+        }
+        let (means, application) = self.pipeline.table().with(key, |state| self.by_tools(key, state))??;
+        let object = key.object();
+        let over = format!("{}/{}: {}", title(object.resource, object.group), object.name, verdict.over);
+        Some((application, Verdict { means: Some(means), over, removal: None, ..verdict.clone() }))
+    }
+
+    /// Returns whether an object was deleted.
+    pub fn is_deleted(&self, key: &ObjectKey) -> bool {
+        let look = |state: &ObjectState| state.history().is_some_and(|h| h.analysis().deleted_at().is_some());
+        self.pipeline.table().with(key, look).unwrap_or(false)
     }
 }
 
@@ -95,8 +115,16 @@ fn merge(verdict: &mut Verdict, other: Verdict) {
         [verdict.removal.take(), other.removal.clone()].into_iter().flatten().max_by_key(|removal| removal.at);
     let is_unmanaged = verdict.is_unmanaged || other.is_unmanaged;
     let until = verdict.until.max(other.until);
+    let contested = [&verdict.means, &other.means].into_iter().flatten().flat_map(|means| match means {
+        Means::ArgoCd(contested) => contested.clone(),
+        Means::Annotations | Means::Flux => Vec::new(),
+    });
+    let contested: Vec<ObjectKey> = contested.collect();
     if (other.means.is_some(), other.state.urgency()) > (verdict.means.is_some(), verdict.state.urgency()) {
         *verdict = other;
+    }
+    if let Some(Means::ArgoCd(all)) = &mut verdict.means {
+        *all = contested;
     }
     (verdict.removal, verdict.is_unmanaged, verdict.until) = (removal, is_unmanaged, until);
 }
@@ -171,13 +199,19 @@ fn verdict(
     let assessment = Assessment::of(state);
     let war = assessment.worst(confidence);
     let (mut removal, mut mode) = (None, None);
+    // The switches of tools that editwar has set. People use them too.
+    let mut own_switches: BTreeSet<&str> = BTreeSet::new();
     for record in history.records() {
         for change in &record.changes {
-            if annotations::stopping_value(&change.path).is_some()
-                && *record.client.actor != **own
-                && !is_stopping(change)
-            {
-                removal = Some(removal_of(record));
+            let is_own = *record.client.actor == **own;
+            let is_switch = annotations::stopping_value(&change.path).is_some();
+            if is_switch && is_stopping(change) && is_own {
+                own_switches.insert(&change.path);
+            } else if is_switch && !is_stopping(change) {
+                let was_own = own_switches.remove(&*change.path) || *change.path == *annotations::path(PAUSED);
+                if was_own && !is_own {
+                    removal = Some(removal_of(record));
+                }
             }
             if *change.path == *annotations::path(MODE) {
                 mode = change.new.as_ref().and_then(FieldValue::text).map(str::to_owned);

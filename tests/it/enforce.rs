@@ -341,7 +341,8 @@ fn flux_and_argo_cd_are_paused_by_their_own_switches_if_that_is_allowed() {
             server.apply("admin", &rbac);
             wait_until("the resource is served", 30, || {
                 let application = json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Application",
-                    "metadata": {"name": "shop", "namespace": "argocd"}, "spec": {"project": "default"}});
+                    "metadata": {"name": "shop", "namespace": "argocd"}, "spec": {"project": "default"},
+                    "status": {"resources": [{"group": "apps", "kind": "Deployment", "namespace": "shop", "name": "web"}]}});
                 server.shell("admin", &format!("printf '%s' '{application}' | kubectl apply -f -")).status.success()
             });
         }
@@ -364,7 +365,31 @@ fn flux_and_argo_cd_are_paused_by_their_own_switches_if_that_is_allowed() {
             assert!(because.contains("deployments.apps/web: spec.replicas"), "{because}");
         }
 
-        cluster.wait("its switch is removed", 60, || !is_off());
+        // The kill switch removes the switch of the tool too.
+        cluster.editwar.signal("USR1");
+        cluster.wait("the kill switch removes it", 20, || !is_off());
+        cluster.editwar.signal("USR1");
+        wait_until("it is set again", 60, || {
+            scale(server, HPA, 5);
+            correct(server, tool);
+            is_off()
+        });
+        if tool == ARGO_CD {
+            // A person lifts the pause by removing the switch of the tool alone.
+            server.kubectl(
+                "alice",
+                &["annotate", "applications.argoproj.io", "shop", "-n", "argocd", "argocd.argoproj.io/skip-reconcile-"],
+            );
+            wait_until("the rest is removed", 30, || {
+                let object = ["applications.argoproj.io", "shop", "-n", "argocd"];
+                annotation_of(server, &object, "platform.kubevirt.io/reconcile-paused").is_none()
+            });
+            for _ in 0..8 {
+                cluster.wait("time passes", 5, || true);
+                assert!(!is_off(), "a person's word holds");
+            }
+        }
+        cluster.wait("its switch is removed", 90, || !is_off());
         assert!(!is_paused(server));
         assert!(correct(server, tool), "{name} corrects the object again");
         assert_eq!(live(server)["spec"]["replicas"], 3);

@@ -108,7 +108,7 @@ async fn a_refusal_forgets_no_pause_and_no_list() {
     let results = [
         Err(forbidden),
         Err(Error::Unknown("deployments.apps".to_owned())),
-        Ok(Outcome::Excluded(Exclusion::OtherNamespace)),
+        Ok(Outcome::Excluded(key(), Exclusion::OtherNamespace)),
         Ok(Outcome::Ineligible),
     ];
     for result in results {

@@ -52,6 +52,7 @@ fn step(plan: &mut Plan<&'static str>, now: Now, verdict: Option<Verdict>) -> &'
                 ResumeReason::Quiet => "quiet",
                 ResumeReason::Unmanaged => "unmanaged",
                 ResumeReason::SwitchedOff => "switched off",
+                ResumeReason::Deleted => "deleted",
             }
         }
         Some(Action::Resume(_)) => {
@@ -130,7 +131,7 @@ fn a_pause_in_a_switched_off_namespace_ends_after_an_action_in_flight() {
     let mut plan = Plan::new(rules());
     step(&mut plan, at(3), Some(fought(State::Sustained)));
     plan.record_start(&"web", &Action::Check(None));
-    plan.record_switched_off(&"web");
+    plan.record_end(&"web", ResumeReason::SwitchedOff);
     assert_eq!(step(&mut plan, at(4), Some(fought(State::Sustained))), "");
     plan.record_check(&"web", None, at(5));
     assert_eq!(step(&mut plan, at(5), Some(fought(State::Sustained))), "switched off");
