@@ -14,6 +14,7 @@ mod runbook;
 
 use std::collections::BTreeMap;
 
+use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
 use self::location::Location;
@@ -51,6 +52,8 @@ pub struct Facts<'a> {
     pub owner: Option<Owner>,
     /// The HorizontalPodAutoscaler that targets the object, if the events show it.
     pub autoscaler: Option<Autoscaler>,
+    /// The annotations of the runbook that the object has, by their names without the prefix.
+    pub annotations: BTreeMap<&'static str, String>,
     /// Settings of other objects from which the contested fields may be derived.
     pub settings: Vec<Setting>,
     /// The policy or webhook that alternately accepts and rejects.
@@ -60,8 +63,10 @@ pub struct Facts<'a> {
 /// A setting of another object, such as a value of a HelmRelease.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
-    /// The object: `HelmRelease web`.
-    pub source: String,
+    /// The kind of the object.
+    pub kind: String,
+    /// The name of the object.
+    pub name: String,
     /// The path of the setting: `spec.values.replicaCount`.
     pub path: String,
     /// Its value.
@@ -88,6 +93,8 @@ pub struct ContestedField<'a> {
     pub actors: Vec<&'a str>,
     /// The values, without redacted and truncated ones.
     pub wanted: Vec<Wanted<'a>>,
+    /// Whether there are redacted or truncated values.
+    pub has_hidden_values: bool,
     /// Its JSON Pointer in the latest known state of the object, with the indices of items of lists.
     pub pointer: Option<String>,
 }
@@ -188,6 +195,10 @@ pub fn pointer(path: &str, fields: &Fields) -> Option<String> {
 /// Returns the remedies for a war, the best first: those that change something, those that show what to change
 /// elsewhere, and those that delete something.
 pub fn remedies(facts: &Facts<'_>) -> Vec<Remedy> {
+    // Events can be forged, and kubectl would parse such a resource as a flag.
+    if !is_word(&facts.resource) {
+        return Vec::new();
+    }
     let mut found: Vec<Remedy> = RECIPES.iter().flat_map(|recipe| recipe(facts)).collect();
     if found.iter().all(|remedy| remedy.kind == RemedyKind::Delete) {
         found.push(program::owners_of_fields(facts));
@@ -228,8 +239,8 @@ impl<'a> Facts<'a> {
         self.fields.iter().filter(is_of).collect()
     }
 
-    /// Returns the only setting whose value is that of a contested field as this party wants it.
-    fn setting(&self, actor: &str) -> Option<&Setting> {
+    /// Returns the only setting of an object whose value is that of a contested field as this party wants it.
+    fn setting(&self, actor: &str, (kind, name): (&str, &str)) -> Option<&Setting> {
         let fields = self.fields_of(actor);
         let wanted = fields.iter().flat_map(|field| &field.wanted).filter(|wanted| wanted.actor == actor);
         let wanted: Vec<&Value> = wanted.filter_map(|wanted| wanted.value.as_ref()).collect();
@@ -240,7 +251,8 @@ impl<'a> Facts<'a> {
             };
             wanted.iter().any(|wanted| **wanted == setting.value || is_tag(wanted))
         };
-        let mut found = self.settings.iter().filter(is_it);
+        let settings = self.settings.iter().filter(|setting| setting.kind == kind && setting.name == name);
+        let mut found = settings.filter(is_it);
         found.next().filter(|_| found.next().is_none())
     }
 
@@ -253,6 +265,11 @@ impl<'a> Facts<'a> {
     /// Returns the fields of a party as a list for a sentence.
     fn field_names(&self, actor: &str) -> String {
         listed(self.fields_of(actor).iter().map(|field| field.path))
+    }
+
+    /// Whether the kind is known. Otherwise it is the name of the resource, which no setting of a tool matches.
+    fn is_kind_known(&self) -> bool {
+        self.kind.starts_with(|c: char| c.is_ascii_uppercase())
     }
 
     /// Returns the name of the object for a sentence: `Deployment shop/web`.
@@ -274,6 +291,16 @@ fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
         None | Some(0) => names.join(" and "),
         Some(more) => format!("{} and {more} more fields", names[..LISTED_MAX].join(", ")),
     }
+}
+
+/// Returns eight hexadecimal digits that distinguish texts in names of objects.
+fn short_hash(text: &str) -> String {
+    digest(&SHA256, text.as_bytes()).as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether a text from an event is a word that kubectl cannot parse as a flag: letters, digits, `.` and `-`.
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with('-') && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b))
 }
 
 /// Whether a role is that of a person, or of a tool that a person runs.

@@ -1,10 +1,13 @@
 //! Recipes for webhooks and policies.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::kubectl::target;
-use super::{Facts, Party, Remedy, RemedyKind};
+use super::{Facts, Party, Remedy, RemedyKind, short_hash};
 use crate::detect::actor_class::Role;
+use crate::detect::instance::account;
 use crate::util::shell::quoted;
 
 /// The prefix of the annotations by which cert-manager's cainjector is told where the CA bundle is.
@@ -21,9 +24,17 @@ pub(super) fn exempt(facts: &Facts<'_>) -> Vec<Remedy> {
 
 fn exempt_from_webhook(facts: &Facts<'_>, actor: &str) -> Option<Remedy> {
     let (configuration, webhook) = actor.strip_prefix("webhook ")?.split_once('/')?;
-    let others = facts.parties.iter().map(|party| party.actor).filter(|other| *other != actor);
+    // Only accounts have names that a condition can compare.
+    let others = facts.parties.iter().map(|party| party.actor).filter(|other| !other.starts_with("webhook "));
+    let others: BTreeSet<&str> = others.map(account).collect();
+    if others.is_empty() {
+        return None;
+    }
     let exempt: Vec<String> =
-        others.map(|other| format!("request.userInfo.username != {}", Value::from(other))).collect();
+        others.iter().map(|other| format!("request.userInfo.username != {}", Value::from(*other))).collect();
+    let exempt = exempt.join(" && ");
+    // Conditions of the same name replace each other.
+    let name = format!("editwar-exempt-{}", short_hash(&exempt));
     let patch = |condition: Value| {
         let patch = json!({"webhooks": [{"name": webhook, "matchConditions": [condition]}]});
         format!(
@@ -36,10 +47,10 @@ fn exempt_from_webhook(facts: &Facts<'_>, actor: &str) -> Option<Remedy> {
     Some(Remedy {
         kind: RemedyKind::Change,
         title: format!("exempt {} from the webhook {webhook}", facts.rivals(actor)),
-        command: patch(json!({"name": "editwar-exempt", "expression": exempt.join(" && ")})),
+        command: patch(json!({"name": name, "expression": exempt})),
         changes: "the webhook no longer sees these requests; its other conditions stay".into(),
         tradeoff: format!("{webhook} has no effect on their requests, for all objects"),
-        undo: Some(patch(json!({"name": "editwar-exempt", "$patch": "delete"}))),
+        undo: Some(patch(json!({"name": name, "$patch": "delete"}))),
     })
 }
 

@@ -35,15 +35,15 @@ pub(super) fn find(facts: &Facts<'_>) -> Vec<Remedy> {
         _ => return Vec::new(),
     };
     let kind = if resource == HPA { "HorizontalPodAutoscaler" } else { "ScaledObject of KEDA" };
-    let command = facts.kubectl_on("get", (resource, facts.namespace, "")).replace(" ''", "");
     let what_to_do = format!("the one whose target is {} takes part in the war", facts.name);
-    vec![Remedy::show(format!("find the {kind} that targets it"), format!("{command} -o wide"), what_to_do)]
+    vec![Remedy::show(format!("find the {kind} that targets it"), facts.get_all(resource), what_to_do)]
 }
 
 /// Delete the autoscaler. One that another object controls would be created again.
 pub(super) fn delete(facts: &Facts<'_>) -> Vec<Remedy> {
     let Some(Autoscaler { name, owner: None }) = &facts.autoscaler else { return Vec::new() };
-    if facts.party(|role| role == Role::Hpa).is_none() {
+    // The owner may not be in the log.
+    if facts.party(|role| role == Role::Hpa).is_none() || name.starts_with(KEDA_PREFIX) {
         return Vec::new();
     }
     vec![Remedy {

@@ -3,19 +3,21 @@
 //! Sources: Argo CD (`docs/user-guide/diffing.md`, `sync-options.md`), Flux (`kustomize-controller`, `docs/spec/v1`;
 //! `helm-controller`, `docs/spec/v2`), Terraform's provider for Kubernetes.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{ContestedField, Facts, Location, Party, Remedy, RemedyKind, Setting, locations, program};
 use crate::detect::actor_class::Role;
 use crate::detect::application::{Application, ApplicationKind};
 use crate::detect::cause::Cause;
-use crate::detect::instance::service_account;
+use crate::detect::instance::{self, service_account};
 use crate::util::shell::quoted;
 
 /// A kind of application: how a party names it, and where it is.
 struct Tool {
     kind: ApplicationKind,
     role: Role,
+    /// The end of the name of its account, if other tools of the same role have other accounts.
+    account: &'static str,
     /// The word in the name of a party, as [`crate::detect::instance`] has it.
     noun: &'static str,
     /// The resource; empty if it is not an object of the cluster.
@@ -24,10 +26,12 @@ struct Tool {
     source: &'static str,
 }
 
+/// In the order of [`ApplicationKind`].
 const TOOLS: &[Tool] = &[
     Tool {
         kind: ApplicationKind::ArgoCd,
         role: Role::ArgoCd,
+        account: "",
         noun: "Application",
         resource: "applications.argoproj.io",
         source: r#"{.spec.source}{.spec.sources}{"\n"}"#,
@@ -35,6 +39,7 @@ const TOOLS: &[Tool] = &[
     Tool {
         kind: ApplicationKind::Kustomization,
         role: Role::Flux,
+        account: "kustomize-controller",
         noun: "Kustomization",
         resource: "kustomizations.kustomize.toolkit.fluxcd.io",
         source: r#"{.spec.sourceRef}{" path "}{.spec.path}{"\n"}"#,
@@ -42,11 +47,12 @@ const TOOLS: &[Tool] = &[
     Tool {
         kind: ApplicationKind::HelmRelease,
         role: Role::Flux,
+        account: "helm-controller",
         noun: "HelmRelease",
         resource: "helmreleases.helm.toolkit.fluxcd.io",
         source: r#"{.spec.chart}{.spec.chartRef}{" values "}{.spec.values}{"\n"}"#,
     },
-    Tool { kind: ApplicationKind::Helm, role: Role::Helm, noun: "Helm release", resource: "", source: "" },
+    Tool { kind: ApplicationKind::Helm, role: Role::Helm, account: "", noun: "Helm release", resource: "", source: "" },
 ];
 
 /// Make Argo CD ignore the fields.
@@ -56,7 +62,7 @@ pub(super) fn argo_cd(facts: &Facts<'_>) -> Vec<Remedy> {
 
 fn ignore_in_argo_cd(facts: &Facts<'_>, (party, application): &(Party<'_>, Application)) -> Option<Remedy> {
     let fields = facts.fields_of(party.actor);
-    let (pointers, expressions) = pointers_and_expressions(&locations(&fields))?;
+    let (pointers, expressions) = pointers_and_expressions(&locations(&fields)).filter(|_| facts.is_kind_known())?;
     let mut ignore = json!({"group": facts.group, "kind": facts.kind, "name": facts.name});
     if !facts.namespace.is_empty() {
         ignore["namespace"] = facts.namespace.into();
@@ -83,7 +89,8 @@ fn ignore_in_argo_cd(facts: &Facts<'_>, (party, application): &(Party<'_>, Appli
             "the Application {} ignores them when it compares and syncs; its other settings are kept",
             application.name
         ),
-        tradeoff: "their values in the repository have no effect. If the Application is itself in a repository, or \
+        tradeoff: "their values in the repository have no effect, and RespectIgnoreDifferences also applies to entries \
+                   that were there before; undoing it keeps that option. If the Application is itself in a repository, or \
                    made by an ApplicationSet, make the same change there"
             .into(),
         undo: Some(facts.edit(object, &[("ignore", &ignore)], &format!("{{spec: {{ignoreDifferences: ({kept})}}}}"))),
@@ -93,14 +100,14 @@ fn ignore_in_argo_cd(facts: &Facts<'_>, (party, application): &(Party<'_>, Appli
 /// Make Flux ignore the fields or, if that is not possible, the object.
 pub(super) fn flux(facts: &Facts<'_>) -> Vec<Remedy> {
     let releases = facts.of_kind(ApplicationKind::HelmRelease);
-    if !releases.is_empty() {
-        return releases.iter().filter_map(|found| ignore_in_helm_release(facts, found)).collect();
-    }
     let kustomizations = facts.of_kind(ApplicationKind::Kustomization);
     let mut found: Vec<Remedy> =
         kustomizations.iter().filter_map(|found| ignore_in_kustomization(facts, found)).collect();
+    found.extend(releases.iter().filter_map(|found| ignore_in_helm_release(facts, found)));
     // An object that is deleted repeatedly would lose the annotation.
-    if facts.party(|role| role == Role::Flux).is_none() || facts.cause == Cause::RecreateWar {
+    let account = tool(ApplicationKind::Kustomization).account;
+    let is_party = facts.parties.iter().any(|p| p.role == Role::Flux && instance::account(p.actor).ends_with(account));
+    if !is_party || facts.cause == Cause::RecreateWar {
         return found;
     }
     let annotation = "kustomize.toolkit.fluxcd.io/reconcile";
@@ -136,12 +143,7 @@ fn ignore_in_kustomization(facts: &Facts<'_>, (party, kustomization): &(Party<'_
         paths.sort();
         paths.dedup();
     }
-    // All of these are regular expressions.
-    let mut target = json!({"group": escaped(facts.group), "kind": escaped(facts.kind), "name": escaped(facts.name)});
-    if !facts.namespace.is_empty() {
-        target["namespace"] = escaped(facts.namespace).into();
-    }
-    let ignore = json!({"paths": paths, "target": target});
+    let ignore = json!({"paths": paths, "target": target(facts)?});
     let object = (tool(kustomization.kind).resource, kustomization.namespace.as_str(), kustomization.name.as_str());
     let patch = |added: &str| format!("{{spec: {{ignore: ((.spec.ignore // []) - [$ignore]{added})}}}}");
     let names = facts.field_names(party.actor);
@@ -163,11 +165,21 @@ fn ignore_in_kustomization(facts: &Facts<'_>, (party, kustomization): &(Party<'_
     })
 }
 
+/// Returns the object as a target of Flux, all parts of which are regular expressions. Returns `None` if its kind is not
+/// known.
+fn target(facts: &Facts<'_>) -> Option<Value> {
+    let mut target = json!({"group": escaped(facts.group), "kind": escaped(facts.kind), "name": escaped(facts.name)});
+    if !facts.namespace.is_empty() {
+        target["namespace"] = escaped(facts.namespace).into();
+    }
+    facts.is_kind_known().then_some(target)
+}
+
 /// Escapes a name for a regular expression.
 fn escaped(name: &str) -> String {
     let mut out = String::new();
     for c in name.chars() {
-        if !c.is_ascii_alphanumeric() && !"-_:/".contains(c) {
+        if c.is_ascii_punctuation() && !"-_:/".contains(c) {
             out.push('\\');
         }
         out.push(c);
@@ -179,7 +191,7 @@ fn ignore_in_helm_release(facts: &Facts<'_>, (party, release): &(Party<'_>, Appl
     let locations = locations(&facts.fields_of(party.actor));
     let paths: Option<Vec<String>> = locations.iter().map(Location::pointer).collect();
     let paths = paths.filter(|paths| !paths.is_empty())?;
-    let ignore = json!({"paths": paths, "target": {"kind": facts.kind, "name": facts.name}});
+    let ignore = json!({"paths": paths, "target": target(facts)?});
     let object = (tool(release.kind).resource, release.namespace.as_str(), release.name.as_str());
     let patch = |added: &str| {
         format!("{{spec: {{driftDetection: {{ignore: ((.spec.driftDetection.ignore // []) - [$ignore]{added})}}}}}}")
@@ -235,9 +247,9 @@ pub(super) fn source(facts: &Facts<'_>) -> Vec<Remedy> {
             _ if is_one_of_several => {
                 format!("remove {} from the {} {}, or from its rival", facts.title(), tool.noun, application.name)
             }
-            _ => match facts.setting(party.actor) {
-                Some(Setting { source, path, .. }) => {
-                    format!("remove {path} from the {source}, which sets {}", facts.field_names(party.actor))
+            _ => match facts.setting(party.actor, (tool.noun, &application.name)) {
+                Some(Setting { kind, name, path, .. }) => {
+                    format!("remove {path} from the {kind} {name}, which sets {}", facts.field_names(party.actor))
                 }
                 None => leave_out(facts, party, &format!("the manifests of the {} {}", tool.noun, application.name)),
             },
@@ -315,7 +327,13 @@ fn pointers_and_expressions(locations: &[Location]) -> Option<(Vec<String>, Vec<
 }
 
 fn tool(kind: ApplicationKind) -> &'static Tool {
-    TOOLS.iter().find(|tool| tool.kind == kind).unwrap_or(&TOOLS[0])
+    let index = match kind {
+        ApplicationKind::ArgoCd => 0,
+        ApplicationKind::Kustomization => 1,
+        ApplicationKind::HelmRelease => 2,
+        ApplicationKind::Helm => 3,
+    };
+    &TOOLS[index]
 }
 
 // === impl Facts ===
@@ -324,18 +342,25 @@ impl<'a> Facts<'a> {
     /// Returns the parties that apply for an application of this kind, each with its application.
     fn of_kind(&self, kind: ApplicationKind) -> Vec<(Party<'a>, Application)> {
         let tool = tool(kind);
-        let parties = self.parties.iter().filter(|party| party.role == tool.role);
-        let found = parties.filter_map(|party| {
-            let own = service_account(party.actor).map_or("", |(namespace, _)| namespace);
+        let is_tool =
+            |party: &&Party<'_>| party.role == tool.role && instance::account(party.actor).ends_with(tool.account);
+        let found = self.parties.iter().filter(is_tool).filter_map(|party| {
+            // Only the controller itself runs where its applications are by default.
+            let controller = service_account(party.actor).filter(|(_, name)| name.ends_with("-controller"));
+            let own = controller.map_or("", |(namespace, _)| namespace);
             let application = match party.actor.split_once(" via ") {
                 Some((_, instance)) => {
                     let name = instance.strip_prefix(tool.noun)?.trim_start();
-                    let (namespace, name) = name.split_once('/').unwrap_or((own, name));
+                    let separator = if kind == ApplicationKind::ArgoCd { '_' } else { '/' };
+                    let (namespace, name) = name.split_once(separator).unwrap_or((own, name));
                     Application { kind, namespace: namespace.to_owned(), name: name.to_owned() }
                 }
                 None => self.applications.iter().find(|application| application.kind == kind)?.clone(),
             };
             let namespace = if application.namespace.is_empty() { own.to_owned() } else { application.namespace };
+            if namespace.is_empty() || application.name.starts_with('-') {
+                return None;
+            }
             Some((*party, Application { namespace, ..application }))
         });
         found.collect()

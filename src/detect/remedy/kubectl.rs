@@ -30,6 +30,13 @@ impl Facts<'_> {
         format!("{} {verb} {}{namespace}", self.program(), target(resource, name))
     }
 
+    /// Returns `kubectl get RESOURCE -n NAMESPACE -o wide` for all objects of a resource in the object's namespace.
+    pub(super) fn get_all(&self, resource: &str) -> String {
+        let namespace =
+            if self.namespace.is_empty() { String::new() } else { format!(" -n {}", quoted(self.namespace)) };
+        format!("{} get {resource}{namespace} -o wide", self.program())
+    }
+
     /// Returns `kubectl VERB RESOURCE NAME -n NAMESPACE` for the contested object.
     pub(super) fn kubectl(&self, verb: &str) -> String {
         self.kubectl_on(verb, (&self.resource, self.namespace, self.name))

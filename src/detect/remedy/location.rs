@@ -12,6 +12,8 @@ enum Step {
     Key(String),
     /// The item of a list with these keys and values.
     Item(Vec<(String, String)>),
+    /// The item at an index of a list whose keys are not known.
+    Index(usize),
     /// The item of a set that equals this text.
     Member(String),
 }
@@ -64,6 +66,7 @@ impl Location {
                     let index = fields.index_of(&self.path[..start], &self.path[start..*end])?;
                     pointer.push_str(&format!("/{index}"));
                 }
+                Step::Index(index) => pointer.push_str(&format!("/{index}")),
                 Step::Member(_) => return None,
             }
             start = *end;
@@ -98,13 +101,16 @@ impl Location {
                 Step::Key(key) if is_identifier(key) => out.push_str(&format!(".{key}")),
                 Step::Key(key) => out.push_str(&format!("{}[{}]", if is_start { "." } else { "" }, text(key))),
                 Step::Item(keys) => {
-                    let is = |(key, value): &(String, String)| {
+                    let is = |(name, value): &(String, String)| {
+                        let key = name;
                         let key = if is_identifier(key) { format!(".{key}") } else { format!(".[{}]", text(key)) };
+                        let key = if name == "protocol" { format!("{key} // \"TCP\"") } else { key };
                         format!("({key} | tostring) == {}", text(value))
                     };
                     let conditions: Vec<String> = keys.iter().map(is).collect();
                     out.push_str(&format!("[] | select({}) | ", conditions.join(" and ")));
                 }
+                Step::Index(index) => out.push_str(&format!("[{index}]")),
                 Step::Member(item) => out.push_str(&format!("[] | select(. == {})", text(item))),
             }
             // After a pipe, an expression starts anew.
@@ -157,6 +163,30 @@ impl Location {
     }
 }
 
+/// Words that are not identifiers in CEL. Source: the language definition of CEL, and Kubernetes for `namespace`.
+const CEL_RESERVED: &[&str] = &[
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "false",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "let",
+    "loop",
+    "namespace",
+    "null",
+    "package",
+    "return",
+    "true",
+    "var",
+    "void",
+    "while",
+];
 /// Maps of text, which Terraform has as attributes.
 const MAPS: &[&str] = &["annotations", "labels", "data", "matchLabels", "nodeSelector"];
 
@@ -192,11 +222,14 @@ fn cel(mut root: String, steps: &[Step], depth: usize) -> String {
         let item = format!("i{depth}");
         let rest = &steps[index + 1..];
         match step {
-            Step::Key(key) if is_identifier(key) => root.push_str(&format!(".?{key}")),
+            Step::Key(key) if is_identifier(key) && !CEL_RESERVED.contains(&key.as_str()) => {
+                root.push_str(&format!(".?{key}"));
+            }
             Step::Key(key) => root.push_str(&format!("[?{}]", text(key))),
             Step::Item(keys) => {
                 let is = |(key, value): &(String, String)| {
-                    format!("string({item}[?{}].orValue(\"\")) == {}", text(key), text(value))
+                    let default = if key == "protocol" { "TCP" } else { "" };
+                    format!("string({item}[?{}].orValue({})) == {}", text(key), text(default), text(value))
                 };
                 let conditions: Vec<String> = keys.iter().map(is).collect();
                 let found = format!("{root}.orValue([]).filter({item}, {})", conditions.join(" && "));
@@ -205,6 +238,7 @@ fn cel(mut root: String, steps: &[Step], depth: usize) -> String {
                     rest => format!("{found}.map({item}, {})", cel(item.clone(), rest, depth + 1)),
                 };
             }
+            Step::Index(index) => root.push_str(&format!("[?{index}]")),
             Step::Member(member) => return format!("{} in {root}.orValue([])", text(member)),
         }
     }
@@ -224,6 +258,10 @@ fn steps(path: &str) -> Option<Vec<(Step, usize)>> {
             steps.push((if is_set { Step::Member(key) } else { Step::Key(key) }, path.len() - rest.len()));
         } else if let Some(selector) = rest.strip_prefix('[') {
             let (step, end) = item(selector)?;
+            let step = match step {
+                Step::Member(text) if !is_set => Step::Index(text.parse().ok()?),
+                step => step,
+            };
             rest = &selector[end..];
             steps.push((step, path.len() - rest.len()));
         } else {

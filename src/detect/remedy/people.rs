@@ -1,9 +1,8 @@
 //! Recipes for people.
 
-use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
-use super::{Facts, Location, Party, Remedy, RemedyKind, is_person, locations, program};
+use super::{Facts, Location, Party, Remedy, RemedyKind, is_person, locations, program, short_hash};
 use crate::detect::instance::account;
 
 /// Maximum number of bytes of a word in the name of a policy.
@@ -16,17 +15,17 @@ pub(super) fn refuse(facts: &Facts<'_>) -> Vec<Remedy> {
         facts.parties.iter().filter(|other| account(other.actor) == account(party.actor)).count() == 1
     };
     let people = facts.parties.iter().filter(|party| is_person(party.role)).filter(is_alone);
-    people.filter_map(|person| refuse_changes(facts, account(person.actor))).collect()
+    people.filter_map(|person| refuse_changes(facts, person.actor)).collect()
 }
 
-fn refuse_changes(facts: &Facts<'_>, person: &str) -> Option<Remedy> {
-    let fields = locations(&facts.fields_of(person));
+fn refuse_changes(facts: &Facts<'_>, actor: &str) -> Option<Remedy> {
+    let fields = locations(&facts.fields_of(actor));
     if fields.is_empty() || fields.iter().any(Location::is_status) {
         return None;
     }
     let unchanged = |field: &Location| Some(format!("{} == {}", field.cel("object")?, field.cel("oldObject")?));
     let unchanged: Vec<String> = fields.iter().map(unchanged).collect::<Option<_>>()?;
-    let (names, rivals) = (facts.field_names(person), facts.rivals(person));
+    let (names, rivals, person) = (facts.field_names(actor), facts.rivals(actor), account(actor));
     let policy = policy_name(facts, person);
     let resource = facts.resource.split('.').next()?;
     let mut resources = vec![resource.to_owned()];
@@ -73,8 +72,7 @@ fn policy_name(facts: &Facts<'_>, person: &str) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
         text[..end].chars().map(plain).collect::<String>().trim_matches('-').to_owned()
     };
-    let hash: String = digest(&SHA256, identity.as_bytes()).as_ref()[..4].iter().map(|b| format!("{b:02x}")).collect();
-    format!("editwar-{}-{}-{hash}", word(facts.name), word(person))
+    format!("editwar-{}-{}-{}", word(facts.name), word(person), short_hash(&identity))
 }
 
 /// Agree with a person on one owner.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Facts, Owner, Party, Remedy, Setting};
+use super::{Facts, Owner, Party, Remedy, Setting, is_word};
 use crate::detect::actor_class::Role;
 use crate::detect::instance::service_account;
 use crate::util::shell::quoted;
@@ -17,7 +17,8 @@ pub(super) fn source(facts: &Facts<'_>) -> Vec<Remedy> {
     let Some(party) = facts.parties.iter().find(is_program) else { return Vec::new() };
     let names = facts.field_names(party.actor);
     let what = if names.is_empty() { facts.title() } else { names };
-    match &facts.owner {
+    let is_plain = |owner: &&Owner| is_word(&owner.kind) && owner.api_version.split('/').all(is_word);
+    match facts.owner.as_ref().filter(is_plain) {
         Some(owner) => {
             // kubectl accepts `KIND.VERSION.GROUP`, so the resource need not be known.
             let kind = match owner.api_version.split_once('/') {
@@ -25,9 +26,9 @@ pub(super) fn source(facts: &Facts<'_>) -> Vec<Remedy> {
                 None => owner.kind.clone(),
             };
             let get = facts.kubectl_on("get", (&kind, facts.namespace, &owner.name));
-            let setting = facts.setting(party.actor);
-            let title = setting.map(|Setting { source, path, .. }| {
-                format!("remove {path} from the {source}, from which {} sets {what}", party.actor)
+            let setting = facts.setting(party.actor, (&owner.kind, &owner.name));
+            let title = setting.map(|Setting { kind, name, path, .. }| {
+                format!("remove {path} from the {kind} {name}, from which {} sets {what}", party.actor)
             });
             vec![Remedy::show(
                 title.unwrap_or_else(|| {
@@ -51,7 +52,8 @@ pub(super) fn installations(facts: &Facts<'_>) -> Vec<Remedy> {
     let mut installations: BTreeMap<(&str, &str), BTreeSet<&String>> = BTreeMap::new();
     for party in &facts.parties {
         let Some((namespace, name)) = service_account(party.actor) else { return Vec::new() };
-        installations.entry((name, namespace)).or_default().extend(party.pods);
+        let pods = party.pods.iter().filter(|pod| is_word(pod));
+        installations.entry((name, namespace)).or_default().extend(pods);
     }
     let is_one_program = installations.keys().map(|(name, _)| name).collect::<BTreeSet<_>>().len() == 1;
     let is_several = installations.len() > 1 || installations.values().any(|pods| pods.len() > 1);

@@ -1,10 +1,14 @@
 //! Recipes for virt-platform-autopilot and other controllers that honour its annotations: leave a field to the rival,
 //! adopt its value, or leave it the object.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::{Facts, Location, Remedy, RemedyKind, listed, locations};
+use crate::detect::actor_class::Role;
 use crate::detect::annotations::{MODE, PAUSED, PREFIX, UNPATCHED_KINDS, UNPATCHED_PATHS};
+use crate::detect::application::ApplicationKind;
 use crate::util::shell::quoted;
 
 /// Leave the contested fields to the rival.
@@ -16,22 +20,25 @@ pub(super) fn give_up_fields(facts: &Facts<'_>) -> Vec<Remedy> {
     let pointers: Option<Vec<String>> = locations.iter().map(Location::pointer).collect();
     // The annotation is a list that is separated by commas.
     let pointers = pointers.filter(|pointers| !pointers.iter().any(|pointer| pointer.contains(',')));
-    let (annotation, value) = match (dotted, pointers) {
+    let (annotation, mut paths) = match (dotted, pointers) {
         _ if fields.is_empty() => return Vec::new(),
-        (Some(mut paths), _) => {
-            paths.dedup();
-            ("ignore", paths.join(","))
-        }
-        (None, Some(paths)) => ("ignore-fields", paths.join(",")),
+        (Some(paths), _) => ("ignore", paths),
+        (None, Some(paths)) => ("ignore-fields", paths),
         (None, None) => return Vec::new(),
     };
-    let reach = locations.iter().map(Location::reach).collect::<Vec<_>>();
+    // The object may have the annotation already, for another war.
+    let known = facts.annotations.get(annotation).map(String::as_str).unwrap_or_default();
+    paths.splice(..0, known.split(',').filter(|path| !path.is_empty()).map(str::to_owned));
+    let mut seen = BTreeSet::new();
+    paths.retain(|path| seen.insert(path.clone()));
+    let mut reach = locations.iter().map(Location::reach).collect::<Vec<_>>();
+    reach.dedup();
     let reach = listed(reach.iter().map(String::as_str));
     vec![Remedy {
         title: format!("leave {reach} to {}", facts.rivals(owner)),
         changes: format!("{owner} no longer writes {reach}, but still manages the rest of the object"),
         tradeoff: format!("drift of {reach} is no longer corrected"),
-        ..facts.annotation(annotation, &value)
+        ..facts.annotation(annotation, &paths.join(","))
     }]
 }
 
@@ -42,7 +49,8 @@ pub(super) fn adopt_values(facts: &Facts<'_>) -> Vec<Remedy> {
 
 fn adopt_values_of_rival(facts: &Facts<'_>, owner: &str) -> Option<Remedy> {
     let fields = facts.fields_of(owner);
-    if UNPATCHED_KINDS.contains(&facts.kind) || fields.is_empty() {
+    let is_taken = facts.annotations.contains_key("patch");
+    if is_taken || UNPATCHED_KINDS.contains(&facts.kind) || fields.is_empty() {
         return None;
     }
     let mut operations = Vec::new();
@@ -55,6 +63,9 @@ fn adopt_values_of_rival(facts: &Facts<'_>, owner: &str) -> Option<Remedy> {
         let wanted: Vec<_> = field.wanted.iter().filter(|wanted| wanted.actor != owner).collect();
         // There is no single value to adopt if the rivals want several ones.
         let [wanted] = wanted.as_slice() else { return None };
+        if field.has_hidden_values {
+            return None;
+        }
         operations.push(match &wanted.value {
             Some(value) => json!({"op": "add", "path": pointer, "value": value}),
             None => json!({"op": "remove", "path": pointer}),
@@ -83,16 +94,30 @@ pub(super) fn leave_object(facts: &Facts<'_>) -> Vec<Remedy> {
 // === impl Facts ===
 
 impl Facts<'_> {
+    /// Returns the flag without which Flux would take an annotation back from an object that it applies.
+    fn field_manager(&self) -> &'static str {
+        let is_flux = self.party(|role| role == Role::Flux).is_some()
+            || self.applications.iter().any(|application| application.kind == ApplicationKind::Kustomization);
+        if is_flux { " --field-manager=editwar" } else { "" }
+    }
+
     /// Returns the remedy that sets an annotation and lifts the pause, which no annotation does by itself.
     fn annotation(&self, name: &str, value: &str) -> Remedy {
-        let annotation = quoted(&format!("{PREFIX}{name}={value}"));
+        let set = |value: &str| {
+            let annotation = quoted(&format!("{PREFIX}{name}={value}"));
+            format!("{} {annotation} {PAUSED}- --overwrite{}", self.kubectl("annotate"), self.field_manager())
+        };
+        let undo = match self.annotations.get(name) {
+            Some(before) => set(before),
+            None => format!("{} {PREFIX}{name}-{}", self.kubectl("annotate"), self.field_manager()),
+        };
         Remedy {
             kind: RemedyKind::Change,
             title: String::new(),
-            command: format!("{} {annotation} {PAUSED}- --overwrite", self.kubectl("annotate")),
+            command: set(value),
             changes: String::new(),
             tradeoff: String::new(),
-            undo: Some(format!("{} {PREFIX}{name}-", self.kubectl("annotate"))),
+            undo: Some(undo),
         }
     }
 }

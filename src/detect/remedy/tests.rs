@@ -22,6 +22,7 @@ fn field<'a>(path: &'a str, values: &[(&'a str, Value)]) -> ContestedField<'a> {
         path,
         actors: values.iter().map(|(actor, _)| *actor).collect(),
         wanted: values.iter().map(wanted).collect(),
+        has_hidden_values: false,
         pointer: None,
     }
 }
@@ -46,6 +47,7 @@ fn between<'a>(first: (&'a str, Role), second: (&'a str, Role)) -> Facts<'a> {
         applications: Vec::new(),
         owner: None,
         autoscaler: None,
+        annotations: BTreeMap::new(),
         settings: Vec::new(),
         flapping: None,
     }
@@ -161,7 +163,7 @@ fn items_of_lists_are_selected_by_their_keys() {
     );
     assert_eq!(
         jq("spec.ports[port=80,protocol='a b']").as_deref(),
-        Some(r#".spec.ports[] | select((.port | tostring) == "80" and (.protocol | tostring) == "a b")"#)
+        Some(r#".spec.ports[] | select((.port | tostring) == "80" and (.protocol // "TCP" | tostring) == "a b")"#)
     );
     assert_eq!(
         jq("metadata.finalizers[example.com/x]").as_deref(),
@@ -333,7 +335,8 @@ fn two_installations_of_one_program_are_shown() {
 
 #[test]
 fn the_setting_that_has_the_wanted_value_is_named() {
-    let setting = |path: &str, value: Value| Setting { source: "HelmRelease web".into(), path: path.into(), value };
+    let setting =
+        |path: &str, value: Value| Setting { kind: "HelmRelease".into(), name: "web".into(), path: path.into(), value };
     let mut facts = between((HPA, Role::Hpa), (HELM_CONTROLLER, Role::Flux));
     facts.applications = vec![application(ApplicationKind::HelmRelease, "shop", "web")];
     facts.settings = vec![setting("spec.values.replicaCount", json!(3)), setting("spec.values.max.replicas", json!(9))];
@@ -450,4 +453,107 @@ fn a_quoted_key_ends_at_its_closing_quote() {
     assert_eq!(quoted_end("a'b']"), None, "the quote is not followed by a bracket");
     assert_eq!(quoted_end("a"), None);
     assert_eq!(quoted_end("aé\\\\']"), Some(5));
+}
+
+/// Forged events may hold names that kubectl would parse as flags, such as `--server`, which gets the user's token.
+#[test]
+fn no_name_from_an_event_becomes_a_flag() {
+    let flag = "--server=https://example.com";
+    let kinds =
+        [ApplicationKind::ArgoCd, ApplicationKind::Kustomization, ApplicationKind::HelmRelease, ApplicationKind::Helm];
+    let pods = [flag.to_owned(), "--token".to_owned()];
+    for first in [ARGO, FLUX, HELM_CONTROLLER, "ci", OPERATOR] {
+        let role = match first {
+            ARGO => Role::ArgoCd,
+            FLUX | HELM_CONTROLLER => Role::Flux,
+            OPERATOR => Role::Operator,
+            _ => Role::Helm,
+        };
+        let mut facts = Facts {
+            namespace: flag,
+            name: flag,
+            applications: kinds.map(|kind| application(kind, flag, flag)).into(),
+            owner: Some(Owner { api_version: "v1".into(), kind: flag.into(), name: "pods".into() }),
+            autoscaler: Some(Autoscaler { name: flag.into(), owner: None }),
+            flapping: Some("policy --server=https://example.com"),
+            ..between((HPA, Role::Hpa), (first, role))
+        };
+        facts.parties.iter_mut().for_each(|party| party.pods = &pods);
+        for remedy in remedies(&facts) {
+            for command in std::iter::once(&remedy.command).chain(&remedy.undo) {
+                // After `-n`, it is the value of that flag.
+                let words = command.replace(&format!("-n {flag}"), "");
+                assert!(!words.split([' ', '"']).any(|word| word.starts_with("--server")), "{command}");
+            }
+        }
+    }
+    let resource = Facts { resource: flag.into(), ..between((HPA, Role::Hpa), (OPERATOR, Role::Operator)) };
+    assert!(remedies(&resource).is_empty());
+}
+
+#[test]
+fn an_annotation_for_another_war_is_kept() {
+    let mut facts = replicas();
+    facts.annotations = BTreeMap::from([("ignore", "spec.paused".to_owned()), ("patch", "[]".to_owned())]);
+    let first = &remedies(&facts)[0];
+    assert!(first.command.contains("ignore=spec.paused,spec.replicas "), "{}", first.command);
+    assert!(first.undo.as_ref().unwrap().contains("ignore=spec.paused "), "{first:?}");
+    assert!(!commands(&facts).iter().any(|command| command.contains("/patch=")), "it would replace the other one");
+}
+
+#[test]
+fn the_tools_of_flux_are_told_apart() {
+    let mut facts = between((FLUX, Role::Flux), (HELM_CONTROLLER, Role::Flux));
+    facts.applications = vec![
+        application(ApplicationKind::Kustomization, "flux-system", "shop"),
+        application(ApplicationKind::HelmRelease, "shop", "web"),
+    ];
+    let titles = titles(&facts);
+    let about = |text: &str| titles.iter().filter(|title| title.contains(text)).count();
+    assert_eq!(
+        (about("suspend the whole Kustomization"), about("suspend the whole HelmRelease")),
+        (1, 1),
+        "{titles:?}"
+    );
+    let helm = between((HPA, Role::Hpa), (HELM_CONTROLLER, Role::Flux));
+    assert!(!commands(&helm).iter().any(|command| command.contains("reconcile=disabled")), "it does not read that");
+}
+
+#[test]
+fn an_application_whose_namespace_is_not_known_is_not_changed() {
+    let mut facts = between((HPA, Role::Hpa), ("system:serviceaccount:kube-system:argocd-manager", Role::ArgoCd));
+    facts.applications = vec![application(ApplicationKind::ArgoCd, "", "web")];
+    assert!(!commands(&facts).iter().any(|command| command.contains("argoproj.io")), "it may be in another cluster");
+    let via = format!("{ARGO} via Application team_web");
+    let own = between((&via, Role::ArgoCd), (HPA, Role::Hpa));
+    assert!(commands(&own)[0].contains("applications.argoproj.io web -n team "), "{:?}", commands(&own)[0]);
+}
+
+#[test]
+fn what_is_not_known_is_not_put_into_a_setting() {
+    let mut facts = between((HPA, Role::Hpa), (ARGO, Role::ArgoCd));
+    facts.applications = vec![application(ApplicationKind::ArgoCd, "", "web")];
+    let unknown = Facts { kind: "shops", ..facts };
+    assert!(!commands(&unknown).iter().any(|command| command.contains("ignoreDifferences")));
+    let mut hidden = replicas();
+    hidden.fields[0].has_hidden_values = true;
+    assert!(!commands(&hidden).iter().any(|command| command.contains("/patch=")), "there is more than one value");
+    let location = Location::of("spec.containers[1].image");
+    assert_eq!(location.jq().as_deref(), Some(".spec.containers[1].image"));
+    assert_eq!(location.cel("object").as_deref(), Some("object.?spec.?containers[?1].?image"));
+    assert_eq!(location.pointer(), None, "the index may change");
+    assert_eq!(Location::of("spec.in").cel("object").as_deref(), Some(r#"object.?spec[?"in"]"#));
+}
+
+#[test]
+fn only_accounts_are_exempted_from_a_webhook_each_set_by_its_own_condition() {
+    let webhook = ("webhook tags/tags.example.com", Role::Webhook);
+    let two = between(("webhook other/other.example.com", Role::Webhook), webhook);
+    assert!(!titles(&two).iter().any(|title| title.starts_with("exempt")), "{:?}", titles(&two));
+    let name = |actor: &'static str| {
+        let command = remedies(&between((actor, Role::Kubectl), webhook))[0].command.clone();
+        command.split("editwar-exempt-").nth(1).unwrap()[..8].to_owned()
+    };
+    assert_ne!(name("alice"), name("bob"));
+    assert!(remedies(&between(("bob via tool", Role::Ci), webhook))[0].command.contains(r#"!= \"bob\""#));
 }

@@ -52,8 +52,11 @@ pub(super) fn add(pipeline: &Pipeline, wars: &mut [War], sources: &[Vec<Source>]
         if let Some(indices) = state.kind().and_then(|kind| made.get(&(&**kind, name.namespace, name.name))) {
             let is_here = |index: &usize| wars[*index].object.cluster == key.cluster();
             let indices: Vec<usize> = indices.iter().copied().filter(is_here).collect();
-            let title = format!("{} {}", state.kind()?, name.name);
-            let settings = settings(&title, state.body()?, indices.iter().flat_map(|index| &wars[*index].fields));
+            let settings = settings(
+                (state.kind()?, name.name),
+                state.body()?,
+                indices.iter().flat_map(|index| &wars[*index].fields),
+            );
             return Some((indices, Neighbour::Settings(settings)));
         }
         let is_autoscaler = name.resource == "horizontalpodautoscalers";
@@ -65,7 +68,7 @@ pub(super) fn add(pipeline: &Pipeline, wars: &mut [War], sources: &[Vec<Source>]
         if is_autoscaler {
             let target = target(state)?;
             let indices: Vec<usize> = of(&|object| target.is(object));
-            let owner = state.body().and_then(owners).and_then(|owners| owners.into_iter().next());
+            let owner = owners_of(state).into_iter().next();
             let autoscaler = Autoscaler { name: name.name.to_owned(), owner: owner.map(Into::into) };
             return Some((indices, Neighbour::Autoscaler(autoscaler)));
         }
@@ -98,18 +101,24 @@ pub(super) fn add(pipeline: &Pipeline, wars: &mut [War], sources: &[Vec<Source>]
     related
 }
 
+/// Minimum length of a name that is looked for within others, such as `replica` in `replicaCount`.
+const WORD_MIN: usize = 4;
 /// Maximum number of settings of one object.
 const SETTINGS_MAX: usize = 16;
 
 /// Returns the settings in the `spec` of an object whose names resemble those of the fields.
-fn settings<'f>(source: &str, body: &[u8], fields: impl Iterator<Item = &'f Field>) -> Vec<Setting> {
+fn settings<'f>((kind, source): (&str, &str), body: &[u8], fields: impl Iterator<Item = &'f Field>) -> Vec<Setting> {
     let Some(spec) = member(body, "spec").and_then(|spec| serde_json::from_slice::<Value>(spec).ok()) else {
         return Vec::new();
     };
-    let names: Vec<String> = fields.map(|field| last_name(&field.path)).collect();
+    let names: Vec<String> = fields.map(|field| last_name(&field.path)).filter(|name| !name.is_empty()).collect();
     let mut found = Vec::new();
     let mut open = vec![("spec".to_owned(), &spec)];
-    while let Some((path, value)) = open.pop().filter(|_| found.len() < SETTINGS_MAX) {
+    while let Some((path, value)) = open.pop() {
+        // With so many, none is likely to be the one.
+        if found.len() >= SETTINGS_MAX {
+            return Vec::new();
+        }
         match value {
             Value::Object(members) => {
                 open.extend(members.iter().map(|(key, value)| (format!("{path}.{key}"), value)));
@@ -117,8 +126,14 @@ fn settings<'f>(source: &str, body: &[u8], fields: impl Iterator<Item = &'f Fiel
             Value::Array(_) => {}
             value => {
                 let name = last_name(&path);
-                if names.iter().any(|wanted| name.contains(wanted) || (name == "tag" && wanted == "image")) {
-                    found.push(Setting { source: source.to_owned(), path, value: value.clone() });
+                let is_like = |wanted: &String| {
+                    name == *wanted
+                        || (wanted.len() >= WORD_MIN && name.contains(wanted))
+                        || (name == "tag" && wanted == "image")
+                };
+                if names.iter().any(is_like) {
+                    let (kind, name) = (kind.to_owned(), source.to_owned());
+                    found.push(Setting { kind, name, path, value: value.clone() });
                 }
             }
         }
@@ -165,8 +180,18 @@ impl Target {
     }
 }
 
+/// Returns the owners of an object, from its body or its fields.
+pub(super) fn owners_of(state: &ObjectState) -> Vec<Owner> {
+    let of_fields = || {
+        let fields = state.history()?.current_fields()?;
+        let references = fields.at_or_below("metadata.ownerReferences");
+        Some(references.filter_map(|(_, value)| serde_json::from_str(value.text()?).ok()).collect())
+    };
+    state.body().and_then(owners).or_else(of_fields).unwrap_or_default()
+}
+
 /// Returns the owners of an object, from its body.
-pub(super) fn owners(body: &[u8]) -> Option<Vec<Owner>> {
+fn owners(body: &[u8]) -> Option<Vec<Owner>> {
     serde_json::from_slice(member(member(body, "metadata")?, "ownerReferences")?).ok()
 }
 

@@ -1,11 +1,16 @@
 //! Builds the views of the remedies for a war. The remedies themselves are in [`crate::detect::remedy`].
 
+use std::collections::BTreeMap;
+
 use super::Reporter;
-use super::neighbours::{Owner, Related, Source, owners};
+use super::neighbours::{Owner, Related, Source, owners_of};
+use crate::detect::annotations::{PREFIX, path};
 use crate::detect::application::{Application, ApplicationKind, applications};
+use crate::detect::fields::Fields;
 use crate::detect::object::ObjectState;
 use crate::detect::remedy::{self, ContestedField, Facts};
 use crate::detect::write::ObjectName;
+use crate::escape;
 use crate::pipeline::key::ObjectKey;
 use crate::query::views::{Field, Object, Remedy, Value, War};
 
@@ -29,13 +34,16 @@ fn key(war: &War) -> ObjectKey {
 }
 
 fn controller(state: &ObjectState) -> Option<remedy::Owner> {
-    let of_fields = || {
-        let fields = state.history()?.current_fields()?;
-        let references = fields.at_or_below("metadata.ownerReferences");
-        Some(references.filter_map(|(_, value)| serde_json::from_str(value.text()?).ok()).collect())
+    owners_of(state).into_iter().find(Owner::is_controller).map(Into::into)
+}
+
+/// Returns the annotations of the runbook that an object has, by their names without the prefix.
+fn annotations(fields: &Fields) -> BTreeMap<&'static str, String> {
+    let of = |name: &'static str| {
+        let value = fields.get(&path(&format!("{PREFIX}{name}")))?.text()?;
+        Some((name, serde_json::from_str(value).ok()?))
     };
-    let owners: Vec<Owner> = state.body().and_then(owners).or_else(of_fields)?;
-    owners.into_iter().find(Owner::is_controller).map(Into::into)
+    ["ignore", "ignore-fields", "patch", "mode"].into_iter().filter_map(of).collect()
 }
 
 fn applications_of(state: &ObjectState) -> Vec<Application> {
@@ -64,6 +72,7 @@ fn of<'w>(reporter: &Reporter<'_>, war: &'w War, state: &ObjectState, related: R
     let contested = war.fields.iter().filter(is_meant).map(|field| ContestedField {
         path: &field.path,
         actors: field.values.iter().map(|value| value.actor.as_str()).collect(),
+        has_hidden_values: field.values.iter().any(|value| value.redacted || value.cut),
         pointer: fields.and_then(|fields| remedy::pointer(&field.path, fields)),
         wanted: field.values.iter().filter(|value| !value.redacted && !value.cut).map(wanted).collect(),
     });
@@ -94,8 +103,12 @@ fn of<'w>(reporter: &Reporter<'_>, war: &'w War, state: &ObjectState, related: R
         applications: applications_of(state),
         owner: controller(state),
         autoscaler: related.autoscaler,
+        annotations: fields.map(|fields| annotations(fields)).unwrap_or_default(),
         settings: related.settings,
         flapping: flapping.flat_map(|(_, t)| t.rejections.keys()).next().map(String::as_str),
     };
-    remedy::remedies(&facts).into_iter().map(Remedy::from).collect()
+    let found = remedy::remedies(&facts).into_iter().map(Remedy::from);
+    // Names from forged events may hold control characters, which a terminal would execute when the command is pasted.
+    let is_harmful = |text: &String| text.contains(escape::is_harmful);
+    found.filter(|remedy| !is_harmful(&remedy.command) && !remedy.undo.as_ref().is_some_and(is_harmful)).collect()
 }

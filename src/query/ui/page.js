@@ -183,7 +183,7 @@ function rate(war) {
 function remedies(war) {
   const cluster = war.object.cluster ? ` in the cluster ${war.object.cluster}` : "";
   const headings = {
-    change: `To end it${cluster}, choose one`,
+    change: `${war.deleted || war.state === "calm" ? "To prevent it from starting again" : "To end it"}${cluster}, choose one`,
     show: "To fix it at its source (these commands change nothing)",
     delete: "As a last resort",
   };
