@@ -79,6 +79,9 @@ impl<'a> Reporter<'a> {
                 }
             });
             if filter.bytes_max.is_some() {
+                // Remedies are a large part of a report. What related objects add to them is not.
+                let related = found.wars.iter().map(|_| neighbours::Related::default()).collect();
+                remedies::add(self, &mut found.wars, related);
                 bytes += json_bytes(&found);
             }
             report.append(found);

@@ -293,7 +293,7 @@ fn changes_of_applications_keep_their_other_settings_and_can_be_repeated_and_und
         run(&server, &ignore.command);
     }
     let now = get("helmreleases.helm.toolkit.fluxcd.io", "team", "web")["spec"].clone();
-    let target = json!({"kind": "Deployment", "name": "web"});
+    let target = json!({"group": "apps", "kind": "Deployment", "name": "web", "namespace": "shop"});
     let wanted =
         json!({"mode": "enabled", "ignore": [{"paths": ["/data"]}, {"paths": ["/spec/replicas"], "target": target}]});
     assert_eq!(now["driftDetection"], wanted);
