@@ -127,6 +127,7 @@ impl Enforcer {
         (leadership, events): (Leadership, Events),
     ) -> Enforcer {
         let pause_client = PauseClient::new(client, CALL);
+        let tools = selection.tools.clone();
         let executor = ActionExecutor {
             pause_client,
             events,
@@ -156,7 +157,7 @@ impl Enforcer {
             last_ping: 0,
             early_pauses: BTreeMap::new(),
             last_error: None,
-            unpaused: Unpaused::default(),
+            unpaused: Unpaused::new(tools),
             unpaused_at: None,
         }
     }

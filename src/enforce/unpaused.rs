@@ -1,16 +1,21 @@
 //! Wars that call for a pause that the enforcer does not set. Each is logged once, with the reason and what to do instead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use super::selection::{Exclusion, title};
 use crate::detect::actor_class::Role;
+use crate::detect::annotations::Tool;
 use crate::pipeline::key::ObjectKey;
 
 /// The objects that were logged, and why they are not paused.
 #[derive(Debug, Default)]
-pub(super) struct Unpaused(BTreeMap<ObjectKey, Reason>);
+pub(super) struct Unpaused {
+    reported: BTreeMap<ObjectKey, Reason>,
+    /// Tools whose own switches may be used.
+    tools: BTreeSet<Tool>,
+}
 
 /// Why an object is not paused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,25 +31,29 @@ pub(super) enum Reason {
 // === impl Unpaused ===
 
 impl Unpaused {
+    pub(super) fn new(tools: BTreeSet<Tool>) -> Unpaused {
+        Unpaused { reported: BTreeMap::new(), tools }
+    }
+
     /// Logs an object, unless it was logged with this reason already.
     pub(super) fn report(&mut self, key: &ObjectKey, reason: Reason) {
-        if self.0.get(key) == Some(&reason) {
+        if self.reported.get(key) == Some(&reason) {
             return;
         }
         let object = key.object();
         let name = format!("{}/{}", title(object.resource, object.group), object.name);
-        let instead = reason.instead();
+        let instead = reason.instead(&self.tools);
         tracing::warn!(object = name, namespace = object.namespace, %reason, instead, "an edit war calls for a pause that is not set");
-        self.0.insert(key.clone(), reason);
+        self.reported.insert(key.clone(), reason);
     }
 
     /// Forgets all objects except these, so that they are logged again in their next war.
     pub(super) fn keep(&mut self, is_kept: impl Fn(&ObjectKey) -> bool) {
-        self.0.retain(|key, _| is_kept(key));
+        self.reported.retain(|key, _| is_kept(key));
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.reported.len()
     }
 }
 
@@ -52,11 +61,11 @@ impl Unpaused {
 
 impl Reason {
     /// Returns what ends the war without a pause.
-    fn instead(&self) -> String {
+    fn instead(&self, tools: &BTreeSet<Tool>) -> String {
         let Reason::NotHonoured(parties) = self else {
             return "select the object, or run `editwar who` to end the war by hand".to_owned();
         };
-        let mut ways: Vec<String> = parties.iter().filter_map(|(party, role)| instead(party, *role)).collect();
+        let mut ways: Vec<String> = parties.iter().filter_map(|(party, role)| instead(party, *role, tools)).collect();
         ways.dedup();
         ways.join("; or ")
     }
@@ -81,8 +90,14 @@ impl fmt::Display for Reason {
 }
 
 /// Returns how a party of this role is kept from writing a field.
-fn instead(party: &str, role: Role) -> Option<String> {
+fn instead(party: &str, role: Role, tools: &BTreeSet<Tool>) -> Option<String> {
     Some(match role {
+        Role::Flux if tools.contains(&Tool::Flux) => {
+            "editwar cannot use the switch of Flux, since the object has no label of a Kustomization".to_owned()
+        }
+        Role::ArgoCd if tools.contains(&Tool::ArgoCd) => {
+            "editwar cannot pause the Argo CD application, since the object has no mark of exactly one".to_owned()
+        }
         Role::Flux => {
             "annotate the object with kustomize.toolkit.fluxcd.io/reconcile: disabled to stop Flux, or allow editwar to \
              do so with enforce.tools=[flux]"
@@ -116,10 +131,12 @@ mod tests {
             "none of kustomize-controller, alice honours a pause (platform.pause_aware_actors)"
         );
         assert_eq!(
-            reason.instead(),
+            reason.instead(&BTreeSet::new()),
             "annotate the object with kustomize.toolkit.fluxcd.io/reconcile: disabled to stop Flux, or allow editwar to do \
              so with enforce.tools=[flux]; or ask alice to stop"
         );
+        let allowed = reason.instead(&BTreeSet::from([Tool::Flux]));
+        assert!(allowed.contains("no label of a Kustomization"), "{allowed}");
     }
 
     #[test]
