@@ -12,8 +12,8 @@ use crate::util;
 
 /// Objects of one recording whose details are compared.
 const OBJECTS: usize = 2;
-/// Above this size of the log, only the output of `analyze` is compared, because the others would take minutes: one recording.
-const ALL_BELOW_BYTES: usize = 32 << 20;
+/// Above this size of the log, the details of only one object are compared, because each takes long.
+const SEVERAL_BELOW_BYTES: usize = 32 << 20;
 
 /// Runs a command as a user does in the repository. Returns the command, its output and its exit code.
 fn session(columns: u32, arguments: &[&str]) -> (String, String) {
@@ -37,10 +37,8 @@ fn outputs(recording: &str) -> String {
     let (_, names) = session(80, &["analyze", "-o", "name", &log]);
     for columns in [80, 160] {
         all += &session(columns, &["analyze", &log]).0;
-        if util::log(recording).len() > ALL_BELOW_BYTES {
-            continue;
-        }
-        for name in names.lines().take(OBJECTS) {
+        let objects = if util::log(recording).len() > SEVERAL_BELOW_BYTES { 1 } else { OBJECTS };
+        for name in names.lines().take(objects) {
             let arguments: Vec<&str> = ["who"].into_iter().chain(name.split(' ')).chain([log.as_str()]).collect();
             all += &session(columns, &[&arguments[..], &["--timeline-limit", "8"]].concat()).0;
         }

@@ -301,3 +301,97 @@ fn changes_of_applications_keep_their_other_settings_and_can_be_repeated_and_und
     let undone = get("helmreleases.helm.toolkit.fluxcd.io", "team", "web")["spec"].clone();
     assert_eq!(undone, release["spec"]);
 }
+
+/// KEDA and helm-controller as their sources have it: KEDA does not scale what a paused ScaledObject targets;
+/// helm-controller does not correct the paths that `driftDetection.ignore` has for a target.
+#[test]
+fn pausing_keda_and_ignoring_drift_end_wars_between_scripts() {
+    let Some(server) = ApiServer::start(None) else { return };
+    let definitions = [
+        definition("keda.sh", "v1alpha1", ("scaledobjects", "ScaledObject")),
+        definition("helm.toolkit.fluxcd.io", "v2", ("helmreleases", "HelmRelease")),
+    ];
+    definitions.iter().for_each(|definition| server.apply("admin", &definition.to_string()));
+    server.apply("admin", &deployment().to_string());
+    let objects = [
+        json!({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"scaleTargetRef": {"name": "web"}}}),
+        json!({"apiVersion": "helm.toolkit.fluxcd.io/v2", "kind": "HelmRelease",
+            "metadata": {"name": "web", "namespace": "shop"}, "spec": {"driftDetection": {"mode": "enabled"}}}),
+    ];
+    for object in &objects {
+        wait_until("the resource is served", 30, || {
+            server.shell("admin", &format!("printf '%s' '{object}' | kubectl apply -f -")).status.success()
+        });
+    }
+    let get = |object: &[&str]| -> Value {
+        let found = server.kubectl("admin", &[&["get"], object, &["-n", "shop", "-o", "json"]].concat());
+        serde_json::from_str(&found).unwrap()
+    };
+    let state = || {
+        let web = get(&["deployment", "web"]);
+        let image = web["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned();
+        (web["spec"]["replicas"].as_u64().unwrap(), image)
+    };
+    let scale = |user: &str, replicas: u32| {
+        server.kubectl(user, &["scale", "deployment/web", "-n", "shop", &format!("--replicas={replicas}")]);
+    };
+    let keda = || {
+        if get(&["scaledobjects.keda.sh", "web"])["metadata"]["annotations"]["autoscaling.keda.sh/paused"] != "true" {
+            scale("admin", 5);
+        }
+    };
+    let helm = || {
+        let release = get(&["helmreleases.helm.toolkit.fluxcd.io", "web"]);
+        let ignored = release["spec"]["driftDetection"]["ignore"].as_array().cloned().unwrap_or_default();
+        let is_ignored = |rule: &Value| {
+            rule["target"]["name"] == "web" && rule["paths"].as_array().unwrap().contains(&"/spec/replicas".into())
+        };
+        if !ignored.iter().any(is_ignored) {
+            scale("admin", 3);
+        }
+        server.kubectl("admin", &["set", "image", "deployment/web", "-n", "shop", "web=web:1"]);
+    };
+
+    let owner = json!({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "web", "uid": "u"});
+    let found = remedies(|cluster| {
+        let autoscaler = json!({"kind": "HorizontalPodAutoscaler", "apiVersion": "autoscaling/v2",
+            "metadata": {"ownerReferences": [owner]}, "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "web"}}});
+        let path = "horizontalpodautoscalers.autoscaling/shop/keda-hpa-web";
+        cluster.create(("admin", "keda-operator"), path, autoscaler);
+        for _ in 0..10 {
+            cluster.wait(5.0);
+            cluster.scale(HPA, WEB, 5);
+            cluster.patch(ALICE, WEB, "", json!({"spec": {"replicas": 3}}));
+        }
+    });
+    let pause = found.iter().find(|remedy| remedy.title.starts_with("pause the ScaledObject")).unwrap();
+    for (command, wanted) in [(None, 5), (Some(&pause.command), 3), (pause.undo.as_ref(), 5)] {
+        command.map(|command| run(&server, command));
+        for _ in 0..3 {
+            scale("alice", 3);
+            keda();
+            assert_eq!(state().0, wanted, "{command:?}");
+        }
+    }
+
+    let labels = json!({"helm.toolkit.fluxcd.io/name": "web", "helm.toolkit.fluxcd.io/namespace": "shop"});
+    let found = remedies(|cluster| {
+        for _ in 0..10 {
+            cluster.wait(5.0);
+            let controller = ("system:serviceaccount:flux-system:helm-controller", "helm-controller");
+            cluster.patch(controller, WEB, "", json!({"metadata": {"labels": labels}, "spec": {"replicas": 3}}));
+            cluster.patch(ALICE, WEB, "", json!({"spec": {"replicas": 5}}));
+        }
+    });
+    let ignore = found.iter().find(|remedy| remedy.title.starts_with("make Flux ignore")).unwrap();
+    for (command, wanted) in [(None, 3), (Some(&ignore.command), 5), (ignore.undo.as_ref(), 3)] {
+        command.map(|command| run(&server, command));
+        for _ in 0..3 {
+            scale("alice", 5);
+            server.kubectl("alice", &["set", "image", "deployment/web", "-n", "shop", "web=web:2"]);
+            helm();
+            assert_eq!(state(), (wanted, "web:1".to_owned()), "the image is corrected in any case: {command:?}");
+        }
+    }
+}
