@@ -367,9 +367,9 @@ fn flux_and_argo_cd_are_paused_by_their_own_switches_if_that_is_allowed() {
 
         // The kill switch removes the switch of the tool too.
         cluster.editwar.signal("USR1");
-        cluster.wait("the kill switch removes it", 20, || !is_off());
+        cluster.wait("the kill switch removes it", 60, || !is_off());
         cluster.editwar.signal("USR1");
-        wait_until("it is set again", 60, || {
+        wait_until("it is set again", 120, || {
             scale(server, HPA, 5);
             correct(server, tool);
             is_off()
