@@ -256,7 +256,7 @@ impl<'a> Facts<'a> {
         found.next().filter(|_| found.next().is_none())
     }
 
-    /// Returns the other parties, joined by `and`. Parties of the same account are told apart.
+    /// Returns the other parties, joined by `and`.
     fn rivals(&self, actor: &str) -> String {
         let rivals = self.parties.iter().map(|party| party.actor).filter(|other| *other != actor);
         rivals.collect::<Vec<_>>().join(" and ")

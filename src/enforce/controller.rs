@@ -16,6 +16,7 @@ use tokio::task::{JoinError, JoinSet, block_in_place};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::action::{ActionExecutor, Outcome};
+use super::applications::Applications;
 use super::calls::{ACCOUNT, CALL, within};
 use super::control::Control;
 use super::events::Events;
@@ -78,8 +79,7 @@ pub struct Enforcer {
     is_acting: bool,
     /// The objects that are evaluated: those whose war may need a pause, and those that the plan knows.
     active: BTreeSet<ObjectKey>,
-    /// The Applications of Argo CD that carry or need a pause, with their contested objects.
-    applications: BTreeMap<ObjectKey, Vec<ObjectKey>>,
+    applications: Applications,
     /// Resources whose existing pauses were taken over, as `(resource, group)`, and when the others are listed next.
     listed: BTreeSet<(String, String)>,
     list_at: BTreeMap<(String, String), Instant>,
@@ -149,7 +149,7 @@ impl Enforcer {
             tasks: JoinSet::new(),
             is_acting: false,
             active: BTreeSet::new(),
-            applications: BTreeMap::new(),
+            applications: Applications::default(),
             listed: BTreeSet::new(),
             list_at: BTreeMap::new(),
             namespaces_at: None,
@@ -264,9 +264,8 @@ impl Enforcer {
             return;
         }
         self.namespaces_at = Some(Instant::now());
-        let contested = |key: &ObjectKey| self.applications.get(key).cloned().unwrap_or_default();
-        let objects = self.plan.paused().flat_map(|key| contested(key).into_iter().chain([key.clone()]));
-        let namespaces: BTreeSet<String> = objects.map(|key| key.object().namespace.to_owned()).collect();
+        let namespaces: BTreeSet<String> =
+            self.plan.paused().flat_map(|key| self.applications.namespaces(key)).collect();
         let executor = self.executor.clone();
         self.tasks.spawn(async move {
             let (mut off, mut failure) = (BTreeSet::new(), None);
@@ -306,15 +305,8 @@ impl Enforcer {
             .for_each(|(_, verdict)| verdict.means = Some(Means::Annotations));
         // Drops Applications of Argo CD whose resource is not listed yet.
         verdicts.retain(|key, _| may(&key));
-        self.applications.retain(|key, _| self.plan.is_known(key));
-        for (key, verdict) in &verdicts {
-            if let Some(Means::ArgoCd(contested)) = &verdict.means {
-                self.applications.insert(key.clone(), contested.clone());
-            }
-        }
-        let is_deleted = |object: &ObjectKey| self.judging().is_deleted(object);
-        let over = self.applications.iter().filter(|(_, contested)| contested.iter().all(is_deleted));
-        for key in over.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+        self.applications.update(&verdicts, |key| self.plan.is_known(key));
+        for key in self.applications.without_objects(|object| self.judging().is_deleted(object)) {
             self.plan.record_end(&key, ResumeReason::Deleted);
         }
         self.report_unpaused(&managed);
@@ -378,8 +370,7 @@ impl Enforcer {
         self.plan.record_start(&key, &action);
         if let Action::Resume(removal) = &action {
             // The wars are those of the objects of a paused Application.
-            let contested = self.applications.get(&key).into_iter().flatten();
-            contested.for_each(|object| self.pipeline.resume(object, removal.at));
+            self.applications.contested(&key).iter().for_each(|object| self.pipeline.resume(object, removal.at));
         }
         let executor = self.executor.clone();
         self.tasks.spawn(async move {
@@ -437,11 +428,7 @@ impl Enforcer {
                 self.record_list(resource, result);
             }
             Ok(TaskResult::SwitchedOffNamespaces(off, failure)) => {
-                let is_object_off = |key: &ObjectKey| off.contains(key.object().namespace);
-                let is_off = |key: &&ObjectKey| {
-                    let contested = self.applications.get(*key);
-                    is_object_off(key) || contested.is_some_and(|objects| objects.iter().all(is_object_off))
-                };
+                let is_off = |key: &&ObjectKey| self.applications.is_off(key, &off);
                 for key in self.plan.paused().filter(is_off).cloned().collect::<Vec<_>>() {
                     self.plan.record_end(&key, ResumeReason::SwitchedOff);
                 }

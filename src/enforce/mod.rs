@@ -7,6 +7,7 @@
 //! timeouts.
 
 mod action;
+mod applications;
 pub mod calls;
 pub mod control;
 pub mod controller;

@@ -93,10 +93,12 @@ impl fmt::Display for Reason {
 fn instead(party: &str, role: Role, tools: &BTreeSet<Tool>) -> Option<String> {
     Some(match role {
         Role::Flux if tools.contains(&Tool::Flux) => {
-            "editwar cannot use the switch of Flux, since the object has no label of a Kustomization".to_owned()
+            "editwar cannot use the switch of Flux, since the object has no label of a Kustomization or is deleted and created alternately"
+                .to_owned()
         }
         Role::ArgoCd if tools.contains(&Tool::ArgoCd) => {
-            "editwar cannot pause the Argo CD application, since the object has no mark of exactly one".to_owned()
+            "editwar cannot pause the Argo CD application, since the object has no mark of exactly one or is deleted and created alternately"
+                .to_owned()
         }
         Role::Flux => {
             "annotate the object with kustomize.toolkit.fluxcd.io/reconcile: disabled to stop Flux, or allow editwar to \

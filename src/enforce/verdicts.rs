@@ -16,6 +16,7 @@ use crate::detect::instance::account;
 use crate::detect::object::ObjectState;
 use crate::detect::record::Record;
 use crate::detect::verdict::{Confidence, State};
+use crate::detect::war::Scope;
 use crate::detect::write_history::WriteHistory;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
@@ -56,50 +57,56 @@ impl Judging<'_> {
             Entry::Occupied(mut entry) => merge(entry.get_mut(), verdict),
         };
         for key in keys {
-            let Some(verdict) = self.verdict_on(key) else { continue };
-            if let Some((application, verdict)) = self.by_argo_cd(key, &verdict) {
+            let Some((verdict, of_application)) = self.judge(key) else { continue };
+            add(key.clone(), verdict);
+            if let Some((application, verdict)) = of_application {
                 add(application, verdict);
             }
-            add(key.clone(), verdict);
         }
         found
     }
 
     /// Returns the current verdict on one object, or `None` if it has only one writer.
     pub fn verdict_on(&self, key: &ObjectKey) -> Option<Verdict> {
+        self.judge(key).map(|(verdict, _)| verdict)
+    }
+
+    /// Returns the verdict on an object and, if only its Application of Argo CD can be paused, what it adds to that.
+    fn judge(&self, key: &ObjectKey) -> Option<(Verdict, Option<(ObjectKey, Verdict)>)> {
         self.pipeline.table().with(key, |state| {
             let verdict = verdict(state, state.history()?, &self.pipeline.policy().classes, self);
             // An Application of Argo CD may carry the pause of another object, without being selected itself.
             if !self.selection.allows(key) {
-                return Some(Verdict { means: None, ..verdict });
+                return Some((Verdict { means: None, ..verdict }, None));
             }
-            let by_flux = || match self.by_tools(key, state)? {
-                (means @ Means::Flux, _) => Some(means),
-                _ => None,
-            };
-            Some(Verdict { means: verdict.means.clone().or_else(by_flux), ..verdict })
+            if verdict.means.is_some() || verdict.is_unmanaged {
+                return Some((verdict, None));
+            }
+            Some(match self.by_tools(key, state) {
+                None => (verdict, None),
+                Some((means @ Means::ArgoCd(_), application)) => {
+                    let object = key.object();
+                    let over = format!("{}/{}: {}", title(object.resource, object.group), object.name, verdict.over);
+                    let added = Verdict { means: Some(means), over, removal: None, ..verdict.clone() };
+                    (verdict, Some((application, added)))
+                }
+                Some((means, _)) => (Verdict { means: Some(means), ..verdict }, None),
+            })
         })?
     }
 
-    /// Returns the means by which the own switch of a tool would pause an object, and the object that carries it.
+    /// Returns the means by which the own switch of a tool would pause an object, and the object that carries it. A
+    /// switch does not help against alternating deletions and creations: that of Flux is lost with the object, and
+    /// that of Argo CD would keep the object deleted.
     fn by_tools(&self, key: &ObjectKey, state: &ObjectState) -> Option<(Means, ObjectKey)> {
         let tools = &self.selection.tools;
-        if tools.is_empty() {
+        let is_over_existence =
+            || Assessment::of(state).worst(self.confidence).is_none_or(|w| w.scope == Scope::Object);
+        if tools.is_empty() || is_over_existence() {
             return None;
         }
         let parties = parties(state, self.confidence)?;
         Means::by_tools(tools, key, &parties, &applications(state.history()?.current_fields()?))
-    }
-
-    /// Returns the verdict that an object adds to its Application of Argo CD, if only that can be paused.
-    fn by_argo_cd(&self, key: &ObjectKey, verdict: &Verdict) -> Option<(ObjectKey, Verdict)> {
-        if verdict.means.is_some() || verdict.is_unmanaged || !self.selection.allows(key) {
-            return None;
-        }
-        let (means, application) = self.pipeline.table().with(key, |state| self.by_tools(key, state))??;
-        let object = key.object();
-        let over = format!("{}/{}: {}", title(object.resource, object.group), object.name, verdict.over);
-        Some((application, Verdict { means: Some(means), over, removal: None, ..verdict.clone() }))
     }
 
     /// Returns whether an object was deleted.

@@ -44,6 +44,7 @@ mod serve;
 mod setup;
 mod simulate;
 mod soak;
+mod tool_switches;
 mod transitions;
 mod truce;
 mod twins;

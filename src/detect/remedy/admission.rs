@@ -10,7 +10,7 @@ use crate::detect::actor_class::Role;
 use crate::detect::instance::account;
 use crate::util::shell::quoted;
 
-/// The prefix of the annotations by which cert-manager's cainjector is told where the CA bundle is.
+/// The prefix of the annotations that tell cert-manager's cainjector where the CA bundle is.
 const INJECT: &str = "cert-manager.io/inject-";
 
 /// Exempt the other parties from a mutating webhook, or the object from a policy of Kyverno.

@@ -61,7 +61,7 @@ fn adopt_values_of_rival(facts: &Facts<'_>, owner: &str) -> Option<Remedy> {
             return None;
         }
         let wanted: Vec<_> = field.wanted.iter().filter(|wanted| wanted.actor != owner).collect();
-        // There is no single value to adopt if the rivals want several ones.
+        // There is no single value to adopt if the rivals want several values.
         let [wanted] = wanted.as_slice() else { return None };
         if field.has_hidden_values {
             return None;
