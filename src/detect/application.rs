@@ -26,41 +26,102 @@ pub enum ApplicationKind {
     Helm,
 }
 
-/// The marks of applications: the kind, and the paths of the name and of the namespace. For the sources, see
-/// [`super::instance`].
-const MARKS: &[(ApplicationKind, &str, &str)] = &[
-    (
-        ApplicationKind::Kustomization,
-        "metadata.labels['kustomize.toolkit.fluxcd.io/name']",
-        "metadata.labels['kustomize.toolkit.fluxcd.io/namespace']",
-    ),
-    (
-        ApplicationKind::HelmRelease,
-        "metadata.labels['helm.toolkit.fluxcd.io/name']",
-        "metadata.labels['helm.toolkit.fluxcd.io/namespace']",
-    ),
-    (ApplicationKind::ArgoCd, "metadata.annotations['argocd.argoproj.io/tracking-id']", ""),
-    (ApplicationKind::ArgoCd, "metadata.labels['argocd.argoproj.io/instance']", ""),
-    (
-        ApplicationKind::Helm,
-        "metadata.annotations['meta.helm.sh/release-name']",
-        "metadata.annotations['meta.helm.sh/release-namespace']",
-    ),
+/// A label or annotation by which a tool marks the application of an object, and one with the application's namespace.
+pub(super) struct Mark {
+    /// What it marks, if remedies and pauses know it.
+    kind: Option<ApplicationKind>,
+    /// `labels` or `annotations`.
+    pub(super) at: &'static str,
+    pub(super) name: &'static str,
+    pub(super) namespace: &'static str,
+    /// The tool's word for its applications.
+    pub(super) noun: &'static str,
+}
+
+/// Sources: Flux (`fluxcd/pkg/ssa`), Argo CD (`common/common.go`), Helm (`pkg/action/validate.go`), Rancher's wrangler
+/// (`pkg/apply`), Config Sync (`pkg/metadata`), kapp (`pkg/kapp`). `app.kubernetes.io/instance`, which Argo CD used until
+/// version 3, is left out, because Helm charts set it too.
+pub(super) const MARKS: &[Mark] = &[
+    Mark {
+        kind: Some(ApplicationKind::Kustomization),
+        at: "labels",
+        name: "kustomize.toolkit.fluxcd.io/name",
+        namespace: "kustomize.toolkit.fluxcd.io/namespace",
+        noun: "Kustomization",
+    },
+    Mark {
+        kind: Some(ApplicationKind::HelmRelease),
+        at: "labels",
+        name: "helm.toolkit.fluxcd.io/name",
+        namespace: "helm.toolkit.fluxcd.io/namespace",
+        noun: "HelmRelease",
+    },
+    Mark {
+        kind: Some(ApplicationKind::ArgoCd),
+        at: "annotations",
+        name: "argocd.argoproj.io/tracking-id",
+        namespace: "",
+        noun: "Application",
+    },
+    Mark {
+        kind: Some(ApplicationKind::ArgoCd),
+        at: "labels",
+        name: "argocd.argoproj.io/instance",
+        namespace: "",
+        noun: "Application",
+    },
+    Mark {
+        kind: Some(ApplicationKind::Helm),
+        at: "annotations",
+        name: "meta.helm.sh/release-name",
+        namespace: "meta.helm.sh/release-namespace",
+        noun: "Helm release",
+    },
+    Mark { kind: None, at: "annotations", name: "objectset.rio.cattle.io/id", namespace: "", noun: "object set" },
+    Mark { kind: None, at: "annotations", name: "configsync.gke.io/manager", namespace: "", noun: "sync" },
+    Mark { kind: None, at: "labels", name: "kapp.k14s.io/app", namespace: "", noun: "kapp app" },
 ];
+
+/// Returns the name of an application from the value of its mark. Argo CD's tracking id also contains the object:
+/// `web:apps/Deployment:shop/web`.
+pub(super) fn name_in(value: &str) -> &str {
+    value.split_once(':').map_or(value, |(application, _)| application)
+}
 
 /// Returns the applications that an object with these fields is marked with.
 pub fn applications(fields: &Fields) -> Vec<Application> {
-    let text = |path: &str| serde_json::from_str::<String>(fields.get(path)?.text()?).ok();
-    let of = |(kind, name, namespace): &(ApplicationKind, &str, &str)| {
-        let name = text(name).filter(|name| !name.is_empty())?;
-        // Argo CD's tracking id also contains the object: `web:apps/Deployment:shop/web`. An application in another
-        // namespace than Argo CD's own is `team_web`.
-        let name = name.split_once(':').map_or(name.as_str(), |(application, _)| application);
-        let (namespace, name) = match name.split_once('_').filter(|_| *kind == ApplicationKind::ArgoCd) {
-            Some((namespace, name)) => (namespace.to_owned(), name),
-            None => (text(namespace).unwrap_or_default(), name),
-        };
-        Some(Application { kind: *kind, namespace, name: name.to_owned() })
+    let text = |at: &str, key: &str| {
+        let path = format!("metadata.{at}['{key}']");
+        serde_json::from_str::<String>(fields.get(&path)?.text()?).ok()
+    };
+    let of = |mark: &Mark| {
+        let name = text(mark.at, mark.name).filter(|name| !name.is_empty())?;
+        let namespace = text(mark.at, mark.namespace).unwrap_or_default();
+        Some(Application::named(mark.kind?, name_in(&name), &namespace))
     };
     MARKS.iter().filter_map(of).collect()
+}
+
+// === impl Application ===
+
+impl Application {
+    /// Returns the application that a tool calls by this name. Argo CD calls one in another namespace than its own
+    /// `team_web`, where no name contains `_`; in this case, `namespace` is not used.
+    pub fn named(kind: ApplicationKind, name: &str, namespace: &str) -> Application {
+        let separator = match kind {
+            ApplicationKind::ArgoCd => '_',
+            ApplicationKind::Kustomization | ApplicationKind::HelmRelease | ApplicationKind::Helm => '/',
+        };
+        let (namespace, name) = name.split_once(separator).unwrap_or((namespace, name));
+        Application { kind, namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+}
+
+// === impl ApplicationKind ===
+
+impl ApplicationKind {
+    /// Returns the tool's word for it.
+    pub fn noun(self) -> &'static str {
+        MARKS.iter().find(|mark| mark.kind == Some(self)).map_or("application", |mark| mark.noun)
+    }
 }

@@ -6,46 +6,9 @@
 use std::sync::Arc;
 
 use super::actor::Client;
+use super::application::{MARKS, Mark, name_in};
 use crate::audit::json_scan::{member, members, plain_string};
 
-/// A label or annotation by which a tool marks the application of an object, and one with the application's namespace.
-struct InstanceMark {
-    /// `labels` or `annotations`.
-    at: &'static [u8],
-    name: &'static str,
-    namespace: &'static str,
-    /// The tool's word for its applications.
-    noun: &'static str,
-}
-
-/// Sources: Flux (`fluxcd/pkg/ssa`), Argo CD (`common/common.go`), Helm (`pkg/action/validate.go`), Rancher's wrangler
-/// (`pkg/apply`), Config Sync (`pkg/metadata`), kapp (`pkg/kapp`). `app.kubernetes.io/instance`, which Argo CD used until
-/// version 3, is left out, because Helm charts set it too.
-const MARKS: &[InstanceMark] = &[
-    InstanceMark {
-        at: b"labels",
-        name: "kustomize.toolkit.fluxcd.io/name",
-        namespace: "kustomize.toolkit.fluxcd.io/namespace",
-        noun: "Kustomization",
-    },
-    InstanceMark {
-        at: b"labels",
-        name: "helm.toolkit.fluxcd.io/name",
-        namespace: "helm.toolkit.fluxcd.io/namespace",
-        noun: "HelmRelease",
-    },
-    InstanceMark { at: b"annotations", name: "argocd.argoproj.io/tracking-id", namespace: "", noun: "Application" },
-    InstanceMark { at: b"labels", name: "argocd.argoproj.io/instance", namespace: "", noun: "Application" },
-    InstanceMark {
-        at: b"annotations",
-        name: "meta.helm.sh/release-name",
-        namespace: "meta.helm.sh/release-namespace",
-        noun: "Helm release",
-    },
-    InstanceMark { at: b"annotations", name: "objectset.rio.cattle.io/id", namespace: "", noun: "object set" },
-    InstanceMark { at: b"annotations", name: "configsync.gke.io/manager", namespace: "", noun: "sync" },
-    InstanceMark { at: b"labels", name: "kapp.k14s.io/app", namespace: "", noun: "kapp app" },
-];
 /// Maximum number of bytes of a mark's value that are kept.
 const NAME_BYTES_MAX: usize = 128;
 
@@ -64,14 +27,13 @@ pub fn instance(body: &[u8], account: &str) -> Option<String> {
             _ => {}
         }
     }
-    let of = |mark: &InstanceMark, key: &str| {
-        let map = if mark.at == b"labels" { labels } else { annotations };
+    let of = |mark: &Mark, key: &str| {
+        let map = if mark.at == "labels" { labels } else { annotations };
         map.and_then(|map| member(map, key)).and_then(plain_string).filter(|text| !text.is_empty())
     };
     MARKS.iter().find_map(|mark| {
         let name = of(mark, mark.name)?;
-        // Argo CD's tracking id also contains the object: `web:apps/Deployment:shop/web`.
-        let name = name.split_once(':').map_or(name, |(application, _)| application);
+        let name = name_in(name);
         let end = (0..=name.len().min(NAME_BYTES_MAX)).rev().find(|i| name.is_char_boundary(*i))?;
         let own = account.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split(':').next());
         let namespace = of(mark, mark.namespace).filter(|_| !mark.namespace.is_empty()).filter(|n| Some(*n) != own);

@@ -207,6 +207,12 @@ fn definition(group: &str, version: &str, (plural, kind): (&str, &str)) -> Value
         "x-kubernetes-preserve-unknown-fields": true}}}]}})
 }
 
+/// Creates a custom resource, or replaces it, as soon as its definition is in force.
+fn create(server: &ApiServer, object: &Value) {
+    let replace = format!("printf '%s' '{object}' | kubectl replace --force -f -");
+    wait_until("the resource is served", 30, || server.shell("admin", &replace).status.success());
+}
+
 /// Returns the remedies of a war over the image and the replicas between a person and an account that applies the object
 /// with this mark.
 fn remedies_against(account: &'static str, manager: &'static str, mark: &Value) -> Vec<editwar::query::views::Remedy> {
@@ -248,10 +254,7 @@ fn changes_of_applications_keep_their_other_settings_and_can_be_repeated_and_und
         ] {
             let application = json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Application",
                 "metadata": {"name": "web", "namespace": namespace}, "spec": spec});
-            wait_until("the resource is served", 30, || {
-                let manifest = format!("printf '%s' '{application}' | kubectl replace --force -f -");
-                server.shell("admin", &manifest).status.success()
-            });
+            create(&server, &application);
             let mark =
                 json!({"annotations": {"argocd.argoproj.io/tracking-id": format!("{id}:apps/Deployment:shop/web")}});
             let found = remedies_against(argo, "argocd-controller", &mark);
@@ -278,7 +281,7 @@ fn changes_of_applications_keep_their_other_settings_and_can_be_repeated_and_und
     let release = json!({"apiVersion": "helm.toolkit.fluxcd.io/v2", "kind": "HelmRelease",
         "metadata": {"name": "web", "namespace": "team"}, "spec": {"values": {"replicaCount": 3},
         "driftDetection": {"mode": "enabled", "ignore": [{"paths": ["/data"]}]}}});
-    server.apply("admin", &release.to_string());
+    create(&server, &release);
     let mark = json!({"labels": {"helm.toolkit.fluxcd.io/name": "web", "helm.toolkit.fluxcd.io/namespace": "team"}});
     let only_replicas = remedies(|cluster| {
         for _ in 0..10 {
@@ -319,11 +322,7 @@ fn pausing_keda_and_ignoring_drift_end_wars_between_scripts() {
         json!({"apiVersion": "helm.toolkit.fluxcd.io/v2", "kind": "HelmRelease",
             "metadata": {"name": "web", "namespace": "shop"}, "spec": {"driftDetection": {"mode": "enabled"}}}),
     ];
-    for object in &objects {
-        wait_until("the resource is served", 30, || {
-            server.shell("admin", &format!("printf '%s' '{object}' | kubectl apply -f -")).status.success()
-        });
-    }
+    objects.iter().for_each(|object| create(&server, object));
     let get = |object: &[&str]| -> Value {
         let found = server.kubectl("admin", &[&["get"], object, &["-n", "shop", "-o", "json"]].concat());
         serde_json::from_str(&found).unwrap()

@@ -12,48 +12,40 @@ use crate::detect::cause::Cause;
 use crate::detect::instance::{self, service_account};
 use crate::util::shell::quoted;
 
-/// A kind of application: how a party names it, and where it is.
+/// What recipes need to know of a kind of application.
 struct Tool {
-    kind: ApplicationKind,
     role: Role,
     /// The end of the name of its account, if other tools of the same role have other accounts.
     account: &'static str,
-    /// The word in the name of a party, as [`crate::detect::instance`] has it.
-    noun: &'static str,
     /// The resource; empty if it is not an object of the cluster.
     resource: &'static str,
     /// A jsonpath expression that prints where the manifests come from.
     source: &'static str,
 }
 
-/// In the order of [`ApplicationKind`].
-const TOOLS: &[Tool] = &[
-    Tool {
-        kind: ApplicationKind::ArgoCd,
-        role: Role::ArgoCd,
-        account: "",
-        noun: "Application",
-        resource: "applications.argoproj.io",
-        source: r#"{.spec.source}{.spec.sources}{"\n"}"#,
-    },
-    Tool {
-        kind: ApplicationKind::Kustomization,
-        role: Role::Flux,
-        account: "kustomize-controller",
-        noun: "Kustomization",
-        resource: "kustomizations.kustomize.toolkit.fluxcd.io",
-        source: r#"{.spec.sourceRef}{" path "}{.spec.path}{"\n"}"#,
-    },
-    Tool {
-        kind: ApplicationKind::HelmRelease,
-        role: Role::Flux,
-        account: "helm-controller",
-        noun: "HelmRelease",
-        resource: "helmreleases.helm.toolkit.fluxcd.io",
-        source: r#"{.spec.chart}{.spec.chartRef}{" values "}{.spec.values}{"\n"}"#,
-    },
-    Tool { kind: ApplicationKind::Helm, role: Role::Helm, account: "", noun: "Helm release", resource: "", source: "" },
-];
+const ARGO_CD: Tool = Tool {
+    role: Role::ArgoCd,
+    account: "",
+    resource: "applications.argoproj.io",
+    source: r#"{.spec.source}{.spec.sources}{"\n"}"#,
+};
+const KUSTOMIZATION: Tool = Tool {
+    role: Role::Flux,
+    account: "kustomize-controller",
+    resource: "kustomizations.kustomize.toolkit.fluxcd.io",
+    source: r#"{.spec.sourceRef}{" path "}{.spec.path}{"\n"}"#,
+};
+const HELM_RELEASE: Tool = Tool {
+    role: Role::Flux,
+    account: "helm-controller",
+    resource: "helmreleases.helm.toolkit.fluxcd.io",
+    source: r#"{.spec.chart}{.spec.chartRef}{" values "}{.spec.values}{"\n"}"#,
+};
+const HELM: Tool = Tool { role: Role::Helm, account: "", resource: "", source: "" };
+
+/// All kinds of applications, in the order of the remedies.
+const KINDS: [ApplicationKind; 4] =
+    [ApplicationKind::ArgoCd, ApplicationKind::Kustomization, ApplicationKind::HelmRelease, ApplicationKind::Helm];
 
 /// Make Argo CD ignore the fields.
 pub(super) fn argo_cd(facts: &Facts<'_>) -> Vec<Remedy> {
@@ -105,8 +97,9 @@ pub(super) fn flux(facts: &Facts<'_>) -> Vec<Remedy> {
         kustomizations.iter().filter_map(|found| ignore_in_kustomization(facts, found)).collect();
     found.extend(releases.iter().filter_map(|found| ignore_in_helm_release(facts, found)));
     // An object that is deleted repeatedly would lose the annotation.
-    let account = tool(ApplicationKind::Kustomization).account;
-    let is_party = facts.parties.iter().any(|p| p.role == Role::Flux && instance::account(p.actor).ends_with(account));
+    let is_kustomize =
+        |party: &Party<'_>| party.role == Role::Flux && instance::account(party.actor).ends_with(KUSTOMIZATION.account);
+    let is_party = facts.parties.iter().any(is_kustomize);
     if !is_party || facts.cause == Cause::RecreateWar {
         return found;
     }
@@ -222,7 +215,7 @@ pub(super) fn suspend(facts: &Facts<'_>) -> Vec<Remedy> {
                     quoted(&patch)
                 )
             };
-            let title = format!("{} {}", tool.noun, application.name);
+            let title = format!("{} {}", application.kind.noun(), application.name);
             Remedy {
                 kind: RemedyKind::Change,
                 title: format!("suspend the whole {title}"),
@@ -239,19 +232,19 @@ pub(super) fn suspend(facts: &Facts<'_>) -> Vec<Remedy> {
 /// Change the repository, chart or module.
 pub(super) fn source(facts: &Facts<'_>) -> Vec<Remedy> {
     let mut found: Vec<Remedy> = Vec::new();
-    let applications: Vec<(Party<'_>, Application)> = TOOLS.iter().flat_map(|tool| facts.of_kind(tool.kind)).collect();
+    let applications: Vec<(Party<'_>, Application)> = KINDS.into_iter().flat_map(|kind| facts.of_kind(kind)).collect();
     for (party, application) in &applications {
-        let tool = tool(application.kind);
+        let (tool, noun) = (tool(application.kind), application.kind.noun());
         let is_one_of_several = applications.len() > 1 && party.actor.contains(" via ");
         let title = match facts.cause {
             _ if is_one_of_several => {
-                format!("remove {} from the {} {}, or from its rival", facts.title(), tool.noun, application.name)
+                format!("remove {} from the {} {}, or from its rival", facts.title(), noun, application.name)
             }
-            _ => match facts.setting(party.actor, (tool.noun, &application.name)) {
+            _ => match facts.setting(party.actor, (noun, &application.name)) {
                 Some(Setting { kind, name, path, .. }) => {
                     format!("remove {path} from the {kind} {name}, which sets {}", facts.field_names(party.actor))
                 }
-                None => leave_out(facts, party, &format!("the manifests of the {} {}", tool.noun, application.name)),
+                None => leave_out(facts, party, &format!("the manifests of the {} {}", noun, application.name)),
             },
         };
         let command = match application.kind {
@@ -327,13 +320,12 @@ fn pointers_and_expressions(locations: &[Location]) -> Option<(Vec<String>, Vec<
 }
 
 fn tool(kind: ApplicationKind) -> &'static Tool {
-    let index = match kind {
-        ApplicationKind::ArgoCd => 0,
-        ApplicationKind::Kustomization => 1,
-        ApplicationKind::HelmRelease => 2,
-        ApplicationKind::Helm => 3,
-    };
-    &TOOLS[index]
+    match kind {
+        ApplicationKind::ArgoCd => &ARGO_CD,
+        ApplicationKind::Kustomization => &KUSTOMIZATION,
+        ApplicationKind::HelmRelease => &HELM_RELEASE,
+        ApplicationKind::Helm => &HELM,
+    }
 }
 
 // === impl Facts ===
@@ -349,12 +341,7 @@ impl<'a> Facts<'a> {
             let controller = service_account(party.actor).filter(|(_, name)| name.ends_with("-controller"));
             let own = controller.map_or("", |(namespace, _)| namespace);
             let application = match party.actor.split_once(" via ") {
-                Some((_, instance)) => {
-                    let name = instance.strip_prefix(tool.noun)?.trim_start();
-                    let separator = if kind == ApplicationKind::ArgoCd { '_' } else { '/' };
-                    let (namespace, name) = name.split_once(separator).unwrap_or((own, name));
-                    Application { kind, namespace: namespace.to_owned(), name: name.to_owned() }
-                }
+                Some((_, instance)) => Application::named(kind, instance.strip_prefix(kind.noun())?.trim_start(), own),
                 None => self.applications.iter().find(|application| application.kind == kind)?.clone(),
             };
             let namespace = if application.namespace.is_empty() { own.to_owned() } else { application.namespace };
