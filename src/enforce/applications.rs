@@ -71,7 +71,7 @@ mod tests {
         let is_off = |off: &[&str]| known.is_off(&application, &off.iter().map(|n| (*n).to_owned()).collect());
         assert!(is_off(&["argocd"]) && is_off(&["a", "b"]) && !is_off(&["a"]) && !is_off(&[]));
         assert_eq!(known.without_objects(|key| *key == contested[0]), []);
-        assert_eq!(known.without_objects(|_| true), [application.clone()]);
+        assert_eq!(known.without_objects(|_| true), std::slice::from_ref(&application));
         known.update(&BTreeMap::new(), |_| true);
         assert_eq!(known.contested(&application).len(), 2, "the pause may outlast the war");
         known.update(&BTreeMap::new(), |_| false);
