@@ -27,7 +27,7 @@ use crate::notify::log::Log;
 use crate::notify::metrics::MetricsSink;
 use crate::notify::{Changes, Sink, Sinks};
 use crate::pipeline::Pipeline;
-use crate::query::api::{Api, LogLevel};
+use crate::query::api::{Api, LogLevel, SourceStatus};
 use crate::query::change_signal::ChangeSignal;
 use crate::telemetry::logs::Levels;
 use crate::telemetry::metrics::{Metrics, SeriesLimits};
@@ -136,16 +136,8 @@ impl Server {
         let webhook =
             Webhook::new(intake.clone(), metrics.clone(), config.webhook.max_body_bytes.0, in_flight_bytes_max)
                 .with_clusters(config.webhook.auth.allow.iter().flat_map(|allow| allow.clusters.clone()));
-        let mut sources: Vec<Box<dyn Source>> =
-            vec![Box::new(WebhookSource::new(webhook_listener, webhook_gate.clone(), webhook))];
-        if !config.tail.files.is_empty() {
-            let settings = tail::Settings {
-                files: config.tail.files.clone(),
-                cluster: config.tail.cluster.clone(),
-                checkpoint: config.tail.checkpoint.clone(),
-            };
-            sources.push(Box::new(TailSource::new(settings, intake, metrics.clone())?));
-        }
+        let webhook = WebhookSource::new(webhook_listener, webhook_gate.clone(), webhook);
+        let sources = sources(&config, webhook, intake, &metrics)?;
 
         let control = Control::default();
         control.set_stopped(config.enforce.kill_switch);
@@ -154,6 +146,7 @@ impl Server {
             .with_contexts(config.contexts())
             .with_report_bytes_max(report_bytes_max)
             .with_change_signal(change_signal)
+            .with_sources(sources.iter().map(|source| status(&**source)).collect())
             .with_log_level(LogLevel { levels: log_levels, is_authenticated: config.admin.auth.is_on() })
             .with_enforcer(access.as_ref().map(|_| control.clone()));
         let admin_listener = admin_listener.counting(metrics.rejected.with_label_values(&["unread"]));
@@ -258,6 +251,29 @@ impl Signals {
             kill_switch: signal(SignalKind::user_defined1())?,
         })
     }
+}
+
+/// Returns the sources: the webhook, and those that are configured.
+fn sources(
+    config: &Config,
+    webhook: WebhookSource<ListenerSecurity>,
+    intake: Intake,
+    metrics: &Metrics,
+) -> Result<Vec<Box<dyn Source>>> {
+    let mut sources: Vec<Box<dyn Source>> = vec![Box::new(webhook)];
+    if !config.tail.files.is_empty() {
+        let settings = tail::Settings {
+            files: config.tail.files.clone(),
+            cluster: config.tail.cluster.clone(),
+            checkpoint: config.tail.checkpoint.clone(),
+        };
+        sources.push(Box::new(TailSource::new(settings, intake, metrics.clone())?));
+    }
+    Ok(sources)
+}
+
+fn status(source: &dyn Source) -> SourceStatus {
+    SourceStatus { name: source.name(), readiness: source.readiness() }
 }
 
 /// Returns the configured policy. It knows the account of this server, whose writes are not those of a party.

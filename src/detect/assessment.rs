@@ -7,6 +7,7 @@ use super::analysis::Analysis;
 use super::field_history::FieldHistory;
 use super::fields::{EvidenceLevel, Path};
 use super::object::ObjectState;
+use super::policy::Limits;
 use super::verdict::{Confidence, State};
 use super::war::{Scope, Tally, War, WarId};
 use super::write::Part;
@@ -16,6 +17,30 @@ use crate::audit::event::Micros;
 const FIELDS_SHOWN: usize = 3;
 /// Maximum length of a value in such a description, in characters.
 const VALUE_CHARS_MAX: usize = 40;
+
+/// Whether a war goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The last retake is younger than the quiet period.
+    Ongoing,
+    /// There was no retake for the quiet period; the next answered one resumes the war.
+    Subsiding,
+    /// It is calm again, or the object was deleted.
+    Ended,
+}
+
+/// The order in which wars are presented, as a sort key: the most important war has the greatest rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// Whether it is ongoing.
+    pub is_ongoing: bool,
+    /// How sure it is that this is a war.
+    pub confidence: Confidence,
+    /// Number of thrashing events.
+    pub thrashing_events: u32,
+    /// Number of retakes.
+    pub retakes: u32,
+}
 
 /// What is concluded about one object, as of its latest write or [`ObjectState::advance`].
 #[derive(Clone, Debug)]
@@ -59,6 +84,20 @@ pub struct WarAssessment<'a> {
     pub deleted_at: Option<Micros>,
 }
 
+// === impl Progress ===
+
+impl Progress {
+    /// Returns whether a war in this state goes on. `is_deleted` is whether the deletion of its object ended it.
+    pub fn of(state: State, is_deleted: bool) -> Progress {
+        match state {
+            _ if is_deleted => Progress::Ended,
+            State::Contested | State::Thrashing | State::Sustained => Progress::Ongoing,
+            State::Subsiding => Progress::Subsiding,
+            State::Calm => Progress::Ended,
+        }
+    }
+}
+
 // === impl Assessment ===
 
 impl<'a> Assessment<'a> {
@@ -78,11 +117,13 @@ impl<'a> Assessment<'a> {
         Assessment { analysis: Some(analysis), wars, deleted_at }
     }
 
-    /// Returns the wars to report. If the fields of the most urgent war are known and it thrashes, wars without known
-    /// fields add nothing.
+    /// Returns the wars to report, by [`Rank`]. If the fields of the most urgent war are known and it thrashes, wars
+    /// without known fields add nothing.
     pub fn wars(&self) -> impl Iterator<Item = &WarAssessment<'a>> {
         let is_known = self.worst(Confidence::Probable).is_some_and(WarAssessment::is_thrashing);
-        self.wars.iter().filter(move |war| war.confidence.is_decided() || !is_known)
+        let mut wars: Vec<_> = self.wars.iter().filter(|war| war.confidence.is_decided() || !is_known).collect();
+        wars.sort_by_key(|war| std::cmp::Reverse(war.rank()));
+        wars.into_iter()
     }
 
     /// Returns the most urgent war with at least this confidence. [`Confidence::Probable`] is the highest that can be
@@ -90,6 +131,23 @@ impl<'a> Assessment<'a> {
     pub fn worst(&self, at_least: Confidence) -> Option<&WarAssessment<'a>> {
         let worst = self.analysis?.worst(at_least)?;
         self.wars.iter().find(|war| war.id == worst.id)
+    }
+
+    /// Returns the contested fields of all wars, and of none, those with the most retakes first.
+    pub fn contested_fields(&self) -> Vec<(&'a Path, &'a FieldHistory)> {
+        self.analysis.map(Analysis::contested_fields).unwrap_or_default()
+    }
+
+    /// Returns how often the object was alternately deleted and created.
+    pub fn existence_retakes(&self) -> u32 {
+        self.analysis.map_or(0, Analysis::existence_retakes)
+    }
+
+    /// Returns the state of the object for display: of the most urgent war whose fields are known or, if there is none,
+    /// of the most urgent war.
+    pub fn shown_state(&self) -> State {
+        let decided = self.worst(Confidence::Probable);
+        decided.or_else(|| self.worst(Confidence::Possible)).map_or(State::Calm, |war| war.state)
     }
 
     /// Returns the state of the most urgent war with at least this confidence.
@@ -107,7 +165,7 @@ impl<'a> WarAssessment<'a> {
         let last_retake = machine.last_retake();
         // A deletion is a part of a war over the object's existence, and does not end it.
         let deleted_at = object_deleted_at.filter(|_| war.scope != Scope::Object);
-        let is_ongoing = matches!(machine.state(), State::Contested | State::Thrashing | State::Sustained);
+        let progress = Progress::of(machine.state(), deleted_at.is_some());
         WarAssessment {
             id: war.id,
             scope: war.scope,
@@ -120,7 +178,7 @@ impl<'a> WarAssessment<'a> {
             tally,
             since: tally.since.or(machine.milestones().retake).unwrap_or(last_retake),
             last_retake,
-            ended_at: (!is_ongoing).then(|| deleted_at.unwrap_or(last_retake)),
+            ended_at: (progress != Progress::Ongoing).then(|| deleted_at.unwrap_or(last_retake)),
             deleted_at,
         }
     }
@@ -128,6 +186,19 @@ impl<'a> WarAssessment<'a> {
     /// Whether it has not ended: no quiet period has passed since the last retake, and the object was not deleted.
     pub fn is_ongoing(&self) -> bool {
         self.ended_at.is_none()
+    }
+
+    /// Returns its sort key.
+    pub fn rank(&self) -> Rank {
+        let Tally { thrashing_events, retakes, .. } = *self.tally;
+        Rank { is_ongoing: self.is_ongoing(), confidence: self.confidence, thrashing_events, retakes }
+    }
+
+    /// Returns the state that the war would have after a retake by this party.
+    pub fn state_after_retake(&self, by: &Arc<str>, at: Micros, limits: &Limits) -> State {
+        let mut machine = self.tally.machine.clone();
+        machine.retake(by, at, limits, true);
+        machine.state()
     }
 
     /// Whether it has thrashing events.

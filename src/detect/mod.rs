@@ -32,6 +32,7 @@ pub mod record;
 pub mod remedy;
 pub mod resource_kind;
 mod sketch;
+pub mod symptoms;
 #[cfg(test)]
 mod tests;
 pub mod verdict;

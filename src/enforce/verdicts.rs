@@ -111,7 +111,7 @@ impl Judging<'_> {
 
     /// Returns whether an object was deleted.
     pub fn is_deleted(&self, key: &ObjectKey) -> bool {
-        let look = |state: &ObjectState| state.history().is_some_and(|h| h.analysis().deleted_at().is_some());
+        let look = |state: &ObjectState| Assessment::of(state).deleted_at.is_some();
         self.pipeline.table().with(key, look).unwrap_or(false)
     }
 }
@@ -166,21 +166,18 @@ pub fn would_pause(pipeline: &Pipeline, confidence: Confidence, key: &ObjectKey,
     let now = pipeline.latest_of(key.cluster()).unwrap_or(i64::MIN);
     let Some(limits) = pipeline.policy().limits(&key.object()) else { return false };
     let look = |state: &ObjectState| {
-        let analysis = state.history()?.analysis();
+        let assessment = Assessment::of(state);
         let is_contested = match pointers {
-            None => analysis.existence_retakes() > 0,
-            Some(pointers) => analysis.contested_fields().iter().any(|(path, _)| {
+            None => assessment.existence_retakes() > 0,
+            Some(pointers) => assessment.contested_fields().iter().any(|(path, _)| {
                 let path = bare(path.split(['.', '[', ']']));
                 pointers.iter().any(|pointer| is_within(&path, &bare(pointer.split('/'))))
             }),
         };
-        let assessment = Assessment::of(state);
-        let mut next = assessment.worst(confidence).map(|war| war.tally.machine.clone()).unwrap_or_default();
-        if is_contested {
-            let own = limits.own.clone().unwrap_or_default();
-            next.retake(&own, now, limits, true);
-        }
-        Some(next.state() == State::Sustained)
+        let war = assessment.worst(confidence)?;
+        let own = limits.own.clone().unwrap_or_default();
+        let next = if is_contested { war.state_after_retake(&own, now, limits) } else { war.state };
+        Some(next == State::Sustained)
     };
     pipeline.table().with(key, look).flatten().unwrap_or(false)
 }

@@ -162,9 +162,8 @@ impl Intake {
         let _span = tracing::debug_span!("observe", events = chunk.events.len()).entered();
         let mut batch = self.pipeline.batch(cluster, source);
         batch.ingest(chunk, 0);
-        batch.pass_time();
         self.count_wrong_clocks(&batch);
-        self.sinks.publish(&Changes { transitions: &batch.transitions, thrashing: &batch.thrashes });
+        self.sinks.publish(&Changes::of(&mut batch));
     }
 
     fn count_wrong_clocks(&self, batch: &Batch<'_>) {

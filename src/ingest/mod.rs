@@ -21,10 +21,17 @@ pub mod webhook;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+use crate::util::readiness::Readiness;
+
 /// A live source of audit events. It passes them to the [`intake::Intake`] that it was created with.
 pub trait Source: Send {
-    /// Returns its name for logs.
+    /// Returns its name for logs and health checks.
     fn name(&self) -> &'static str;
+
+    /// Returns whether it delivers events yet. The server is ready when all its sources are.
+    fn readiness(&self) -> Readiness {
+        Readiness::always()
+    }
 
     /// Runs until `stop` turns true. Returns after everything that was received is ingested.
     fn run(self: Box<Self>, stop: watch::Receiver<bool>) -> BoxFuture<'static, ()>;

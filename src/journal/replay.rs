@@ -43,8 +43,7 @@ pub fn replay(
         for run in entries.chunk_by(|a, b| a.cluster == b.cluster) {
             let mut batch = pipeline.batch(run[0].cluster, run[0].source);
             run.iter().for_each(|entry| take(&mut batch, entry));
-            batch.pass_time();
-            publish(&Changes { transitions: &batch.transitions, thrashing: &batch.thrashes });
+            publish(&Changes::of(&mut batch));
         }
         texts.clear();
     };

@@ -7,7 +7,7 @@ pub mod metrics;
 
 use std::sync::Arc;
 
-use crate::pipeline::{ThrashingEvent, Transition};
+use crate::pipeline::{Batch, ThrashingEvent, Transition};
 
 /// What a batch of events changed.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,14 @@ pub struct Sinks(Arc<[Arc<dyn Sink>]>);
 
 // === impl Changes ===
 
-impl Changes<'_> {
+impl<'a> Changes<'a> {
+    /// Makes the transitions that are due, and returns what a batch of events has changed. Call it once, when all events
+    /// of the batch have been processed.
+    pub fn of(batch: &'a mut Batch<'_>) -> Changes<'a> {
+        batch.pass_time();
+        Changes { transitions: &batch.transitions, thrashing: &batch.thrashes }
+    }
+
     /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.transitions.is_empty() && self.thrashing.is_empty()

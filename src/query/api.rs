@@ -1,6 +1,6 @@
 //! The state that the handlers of the HTTP API use. `dispatch` passes requests to the handlers.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::change_signal::ChangeSignal;
@@ -14,6 +14,7 @@ use crate::pipeline::Pipeline;
 use crate::telemetry::logs::Levels;
 use crate::telemetry::metrics::Metrics;
 use crate::util::lock::lock;
+use crate::util::readiness::Readiness;
 
 /// Maximum number of queries of the journal that wait while one runs. Each loads up to 64 MiB of writes into memory.
 const WAITING_MAX: usize = 8;
@@ -32,11 +33,21 @@ pub struct Api {
     journal_queries: Arc<JournalQueries>,
     streams: Budget,
     report_bytes_max: Option<usize>,
-    is_ready: Arc<AtomicBool>,
+    is_ready: Readiness,
+    sources: Arc<[SourceStatus]>,
     enforcer: Option<Control>,
     change_signal: ChangeSignal,
     log_level: Option<LogLevel>,
     contexts: Contexts,
+}
+
+/// A source of events, for health checks.
+#[derive(Clone, Debug)]
+pub struct SourceStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it delivers events.
+    pub readiness: Readiness,
 }
 
 /// Access to the log level of a server.
@@ -83,7 +94,8 @@ impl Api {
             journal_queries: Arc::default(),
             streams: Budget::new(STREAMS_MAX, CLIENT_STREAMS_MAX),
             report_bytes_max: None,
-            is_ready: Arc::default(),
+            is_ready: Readiness::default(),
+            sources: Arc::default(),
             enforcer: None,
             change_signal: ChangeSignal::default(),
             log_level: None,
@@ -121,9 +133,14 @@ impl Api {
         Api { log_level: Some(log_level), ..self }
     }
 
-    /// Sets whether the server accepts events.
+    /// Sets the sources that must be ready before the server is.
+    pub fn with_sources(self, sources: Vec<SourceStatus>) -> Api {
+        Api { sources: sources.into(), ..self }
+    }
+
+    /// Sets whether the server runs its sources.
     pub fn set_ready(&self, is_ready: bool) {
-        self.is_ready.store(is_ready, Ordering::Relaxed);
+        self.is_ready.set(is_ready);
     }
 
     pub(super) fn pipeline(&self) -> &Pipeline {
@@ -168,7 +185,11 @@ impl Api {
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.is_ready.load(Ordering::Relaxed)
+        self.is_ready.is_ready()
+    }
+
+    pub(super) fn sources(&self) -> &[SourceStatus] {
+        &self.sources
     }
 
     pub(super) fn contexts(&self) -> &Contexts {

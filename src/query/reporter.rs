@@ -18,11 +18,10 @@ use super::views::{
 use std::collections::BTreeMap;
 
 use crate::detect::actor_class::ActorClassifier;
-use crate::detect::assessment::{Assessment, WarAssessment};
+use crate::detect::assessment::{Assessment, Rank, WarAssessment};
 use crate::detect::object::ObjectState;
 use crate::detect::policy::Limits;
 use crate::detect::remedy::Contexts;
-use crate::detect::verdict::{Confidence, State};
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 
@@ -102,40 +101,36 @@ impl<'a> Reporter<'a> {
             return keys;
         }
         let mut ranked: Vec<_> =
-            keys.into_iter().filter_map(|key| Some((std::cmp::Reverse(self.urgency(&key, filter)?), key))).collect();
+            keys.into_iter().filter_map(|key| Some((std::cmp::Reverse(self.rank(&key, filter)?), key))).collect();
         ranked.sort_unstable();
         let limit = filter.limit.unwrap_or(usize::MAX);
         *omitted = ranked.len().saturating_sub(limit);
         ranked.into_iter().take(limit).map(|(_, key)| key).collect()
     }
 
-    /// Returns how urgent it is to report an object, or `None` if the filter excludes it or there is nothing to report.
-    fn urgency(&self, key: &ObjectKey, filter: &Filter) -> Option<(u8, Confidence, u32, u32)> {
+    /// Returns the rank of an object in a limited report: that of its most important war, or an inner `None` for other
+    /// findings. Returns `None` if the filter excludes it or there is nothing to report.
+    fn rank(&self, key: &ObjectKey, filter: &Filter) -> Option<Option<Rank>> {
         let limits = self.pipeline.policy().limits(&key.object())?;
         let look = |state: &ObjectState| {
-            if !filter.is_object(&Object::of(key, state)) {
+            let object = Object::of(key, state);
+            if !filter.is_object(&object) {
                 return None;
             }
             if !filter.war.is_any() {
-                let wars = war::of(self.classes, &Object::of(key, state), state, limits);
-                let matching = wars.iter().filter(|war| filter.is_war(war));
-                return matching
-                    .map(|war| (war.state.urgency(), war.confidence, war.thrashing_events, war.retakes))
-                    .max();
+                let wars = war::of(self.classes, &object, state, limits);
+                return wars.iter().filter(|war| filter.is_war(war)).map(War::rank).max().map(Some);
             }
             let assessment = Assessment::of(state);
             let reported = assessment.wars().filter(|war| {
                 (filter.all || war.is_thrashing()) && filter.is_actor(war.parties.iter().map(|party| &**party))
             });
-            let rank = |war: &WarAssessment<'_>| {
-                (war.state.urgency(), war.confidence, war.tally.thrashing_events, war.tally.retakes)
-            };
             let mut found = Report::default();
-            let lowest = || {
-                self.add_other_findings(&mut found, &Object::of(key, state), state, limits, filter);
-                found.has_other_findings().then_some((0, Confidence::Possible, 0, 0))
+            let has_other_findings = || {
+                self.add_other_findings(&mut found, &object, state, limits, filter);
+                found.has_other_findings().then_some(None)
             };
-            reported.map(rank).max().or_else(lowest)
+            reported.map(WarAssessment::rank).max().map(Some).or_else(has_other_findings)
         };
         self.pipeline.table().with(key, look)?
     }
@@ -210,7 +205,7 @@ impl<'a> Reporter<'a> {
             }
             let history = state.history().into_iter().flat_map(|c| c.records());
             Participants {
-                state: wars.first().map_or(State::Calm, |w| w.state),
+                state: Assessment::of(state).shown_state(),
                 wars,
                 hot_loops: findings::hot_loops(&object, state, limits),
                 contention: findings::contention(&object, state, limits),

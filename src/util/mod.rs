@@ -3,5 +3,6 @@
 pub mod duration;
 pub mod glob;
 pub mod lock;
+pub mod readiness;
 pub mod shell;
 pub mod time_input;

@@ -3,6 +3,7 @@
 use comfy_table::{Attribute, Cell};
 
 use crate::cli::style::{Style, clean, clock, json_text, words};
+use crate::detect::assessment::Progress;
 use crate::detect::verdict::State;
 use crate::query::views::{Object, Transitions, Value, War};
 use crate::util::duration;
@@ -23,13 +24,12 @@ pub(in crate::cli) fn verdict(war: &War) -> Vec<String> {
     vec![state, war.confidence.as_str().to_owned()]
 }
 
-/// Returns whether a war is ongoing, as far as the events show.
+/// Returns the word for whether a war goes on, as far as the events show.
 pub(super) fn status(war: &War) -> &'static str {
-    match war.state {
-        _ if war.deleted.is_some() => "ended",
-        State::Calm => "ended",
-        State::Subsiding => "subsiding",
-        State::Contested | State::Thrashing | State::Sustained => "ongoing",
+    match war.progress() {
+        Progress::Ongoing => "ongoing",
+        Progress::Subsiding => "subsiding",
+        Progress::Ended => "ended",
     }
 }
 

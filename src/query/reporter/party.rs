@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::audit::event::Micros;
 use crate::detect::actor_class::{ActorClass, ActorClassifier, Role};
 use crate::detect::object::ObjectState;
+use crate::detect::symptoms;
 use crate::detect::war::PartyTally;
 use crate::query::views::Party;
 
@@ -15,7 +16,7 @@ pub(super) fn of(classes: &ActorClassifier, label: &str, state: &ObjectState, sh
         actor: label.to_owned(),
         class: ActorClass::Person,
         role: Role::Person,
-        writes: 0,
+        writes: symptoms::writes_of(label, state),
         no_ops: 0,
         retakes: share.retakes,
         thrashing_events: share.thrashing_events,
@@ -33,10 +34,9 @@ pub(super) fn of(classes: &ActorClassifier, label: &str, state: &ObjectState, sh
             list.push(word.to_owned());
         }
     };
-    let mut client = None;
+    let mut has_client = false;
     for seen in state.writers().iter().filter(|s| s.client.is_named(label)) {
-        client = client.or(Some(&seen.client));
-        party.writes += seen.writes();
+        has_client = true;
         party.no_ops += seen.no_ops;
         let (first, last) = seen.span(state.base());
         party.first = party.first.min(first);
@@ -54,15 +54,9 @@ pub(super) fn of(classes: &ActorClassifier, label: &str, state: &ObjectState, sh
             note(&mut party.impersonated_by, &origin.impersonator);
         }
     }
-    (party.class, party.role) = match client {
-        Some(client) => (client.class, client.role),
-        None => classes.classify(label, "", ""),
-    };
-    if client.is_none() {
-        // A webhook never sends requests. Its writes are the requests of others that it changed.
-        let history = state.history().into_iter().flat_map(|c| c.records());
-        let times: Vec<Micros> = history.filter(|r| r.is_admitted_by(label)).map(|r| r.order.at).collect();
-        party.writes = times.len() as u32;
+    (party.class, party.role) = symptoms::class_of(label, state, classes);
+    if !has_client {
+        let times: Vec<Micros> = symptoms::admitted(label, state).map(|r| r.order.at).collect();
         party.first = times.iter().min().copied().unwrap_or(0);
         party.last = times.iter().max().copied().unwrap_or(0);
     }

@@ -7,21 +7,19 @@ use super::{fields, party};
 use crate::detect::actor_class::{ActorClass, ActorClassifier};
 use crate::detect::analysis::Analysis;
 use crate::detect::assessment::{Assessment, WarAssessment};
-use crate::detect::cause::{self, Explanation, Symptoms};
+use crate::detect::cause::Explanation;
 use crate::detect::object::ObjectState;
 use crate::detect::policy::Limits;
+use crate::detect::symptoms;
 use crate::detect::write_history::WriteHistory;
 use crate::detect::writer_stats::WriterStats;
 use crate::query::views::{Object, OtherWriter, Party, War, rate};
 
-/// Returns the wars over an object, the worst first, without remedies, which depend on other objects.
+/// Returns the wars over an object, the most important first, without remedies, which depend on other objects.
 pub(super) fn of(classes: &ActorClassifier, object: &Object, state: &ObjectState, limits: &Limits) -> Vec<War> {
     let Some(analysis) = state.history().map(WriteHistory::analysis) else { return Vec::new() };
     let assessment = Assessment::of(state);
-    let mut wars: Vec<War> =
-        assessment.wars().map(|war| war_of(classes, object, state, analysis, war, limits)).collect();
-    wars.sort_by_key(|war| std::cmp::Reverse((war.confidence, war.thrashing_events, war.retakes)));
-    wars
+    assessment.wars().map(|war| war_of(classes, object, state, analysis, war, limits)).collect()
 }
 
 fn war_of(
@@ -45,7 +43,7 @@ fn war_of(
     let until = war.last_retake;
     let first_retake = tally.machine.milestones().retake.unwrap_or(until);
     let fields = fields::of(analysis, war);
-    let Explanation { cause, mut evidence } = explain(state, war, &parties, limits);
+    let Explanation { cause, mut evidence } = symptoms::explain(war, state, classes, limits);
     evidence.extend(not_compared(analysis));
     War {
         object: object.clone(),
@@ -71,27 +69,6 @@ fn war_of(
         remedies: Vec::new(),
         verify: String::new(),
     }
-}
-
-/// Returns the cause of a war, with the evidence for it.
-fn explain(state: &ObjectState, war: &WarAssessment<'_>, parties: &[Party], limits: &Limits) -> Explanation {
-    let of_parties = || {
-        let failures = state.failures().into_iter().flat_map(|failures| failures.actors());
-        failures.filter(|(actor, _)| parties.iter().any(|party| *party.actor == ***actor)).map(|(_, failures)| failures)
-    };
-    let mut flapping = of_parties().filter(|failures| failures.alternations() >= limits.flapping_turns.get());
-    cause::explain(&Symptoms {
-        confidence: war.confidence,
-        scope: war.scope,
-        parties: parties.iter().map(|p| (p.actor.as_str(), p.class)).collect(),
-        is_over_form: war.is_over_form(),
-        stale: of_parties().map(|failures| failures.stale).sum(),
-        writes: parties.iter().map(|p| p.writes).sum(),
-        flapping: flapping.find_map(|failures| {
-            let by = failures.rejections.keys().next()?;
-            Some(cause::Flapping { by, alternations: failures.alternations() })
-        }),
-    })
 }
 
 /// Returns sentences that say which fields of an object are not tracked because it has too many.

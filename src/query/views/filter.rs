@@ -12,6 +12,7 @@ use super::object::Object;
 use super::war::{Party, War};
 use crate::audit::event::Micros;
 use crate::detect::actor_class::{ActorClass, Role};
+use crate::detect::assessment::Progress;
 use crate::detect::cause::Cause;
 use crate::detect::resource_kind;
 use crate::detect::verdict::{Confidence, State};
@@ -185,7 +186,7 @@ impl WarStatus {
         match self {
             WarStatus::State(state) => war.deleted.is_none() && !war.is_undecided() && war.state == state,
             WarStatus::Ongoing => war.is_ongoing(),
-            WarStatus::Ended => !war.is_ongoing(),
+            WarStatus::Ended => war.progress() == Progress::Ended,
             WarStatus::Undecided => war.is_undecided(),
         }
     }

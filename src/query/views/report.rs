@@ -79,10 +79,7 @@ impl Report {
 
     /// Sorts wars by severity, ongoing ones first, and everything else by object.
     pub(in crate::query) fn sort(&mut self) {
-        self.wars.sort_by(|a, b| {
-            let rank = |w: &War| (w.is_ongoing(), w.confidence, w.thrashing_events, w.retakes);
-            rank(b).cmp(&rank(a)).then_with(|| a.object.cmp(&b.object))
-        });
+        self.wars.sort_by(|a, b| b.rank().cmp(&a.rank()).then_with(|| a.object.cmp(&b.object)));
         self.hot_loops.sort_by(|a, b| a.object.cmp(&b.object));
         self.contention.sort_by(|a, b| a.object.cmp(&b.object));
         self.flapping.sort_by(|a, b| a.object.cmp(&b.object));

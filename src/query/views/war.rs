@@ -10,6 +10,7 @@ use super::object::Object;
 use super::{rate, time, time_option};
 use crate::audit::event::Micros;
 use crate::detect::actor_class::{ActorClass, Role};
+use crate::detect::assessment::{Progress, Rank};
 use crate::detect::cause::Cause;
 use crate::detect::remedy::{self, RemedyKind};
 use crate::detect::verdict::{Confidence, State};
@@ -196,9 +197,20 @@ impl War {
         self.thrashing_events > 0 && !self.is_undecided()
     }
 
-    /// Whether it is ongoing or may resume, as far as the events show.
+    /// Returns whether it goes on, as far as the events show.
+    pub fn progress(&self) -> Progress {
+        Progress::of(self.state, self.deleted.is_some())
+    }
+
+    /// Whether it is ongoing, as far as the events show.
     pub fn is_ongoing(&self) -> bool {
-        self.deleted.is_none() && self.state != State::Calm
+        self.progress() == Progress::Ongoing
+    }
+
+    /// Returns its sort key.
+    pub fn rank(&self) -> Rank {
+        let War { confidence, thrashing_events, retakes, .. } = *self;
+        Rank { is_ongoing: self.is_ongoing(), confidence, thrashing_events, retakes }
     }
 
     /// Whether it could be co-operation on different fields, because the log has no bodies.
