@@ -1,7 +1,15 @@
 //! Configuration: the keys, their defaults, and their conversion into the settings of other modules. Plain values
 //! without side effects.
 //!
-//! The doc comments of the configuration types are user documentation: docs/configuration.md is generated from them.
+//! `enforce`, `limits` and `listeners` define the sections that their headers name. This file defines all others:
+//! `actors`, `cooperation`, `platform`, `contexts`, `redact_values`, `bounds`, `metrics`, `tail` and `journal`.
+//!
+//! To add a key, add a field to the type of its section, and its default to that type's `Default`. A single value outside
+//! of the sections also needs an entry in `WITHOUT_SECTION` (`load.rs`), so that an environment variable can set it. A key
+//! with a flag also needs a field in `overlay.rs`. `validate.rs` rejects invalid values and combinations.
+//!
+//! The doc comments of the configuration types are user documentation: docs/configuration.md and
+//! docs/configuration.schema.json are generated from them by `UPDATE_DOCS=1 cargo test --test it configuration`.
 
 mod enforce;
 mod limits;
