@@ -2,6 +2,8 @@
 //!
 //! All times are event times. Retakes ([`WarState::retake`]) and time ([`WarState::advance`]) change the state; the same
 //! retakes give the same states, live or in replay.
+//!
+//! The number of thrashing events that make a war sustained is `Limits::pause_after` (`policy.rs`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
