@@ -30,9 +30,10 @@
 //!
 //! # Layers
 //!
-//! `audit`, `net` and `escape` use no other module. `detect` uses only events of `audit`. `pipeline` uses these two,
-//! and sources and sinks use `pipeline`, but not each other. Nothing imports `cli`. `tests/it/architecture.rs` checks
-//! these rules.
+//! Every module may use `util`. Apart from it, `audit`, `net` and `escape` use no other module. `detect` uses only
+//! `audit::event` and `audit::json_scan`. `pipeline` uses `audit` and `detect`. Most other modules build on `pipeline`. Some
+//! also use others: for example, `ingest` uses `journal` and `notify`, and `reconcile` uses `enforce`. Nothing imports
+//! `cli`. `RULES` in `tests/it/architecture.rs` lists what each module may use, and the test checks it.
 //!
 //! # Invariants
 //!
