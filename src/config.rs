@@ -106,7 +106,8 @@ pub struct CooperationRule {
     pub actors: [String; 2],
     /// Why this is not a war. Reports show this text.
     pub reason: String,
-    /// What to call it if it happens too often. Without this name, no frequency is too high.
+    /// Name under which reports list the co-operation if it happens too often, such as `leader flapping`. Without it, no
+    /// frequency counts as too often.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excess: Option<String>,
 }
@@ -139,7 +140,9 @@ pub struct ActorConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Platform {
-    /// Patterns of actors that honour the annotations `platform.kubevirt.io/…`. Only their remedies use them.
+    /// Patterns of actors that honour the annotations `platform.kubevirt.io/…`. editwar proposes these annotations only for
+    /// wars with such an actor. It pauses an object only in such a war, unless the object belongs to the Golden State or
+    /// `enforce.tools` allows another switch.
     pub pause_aware_actors: Vec<String>,
 }
 
