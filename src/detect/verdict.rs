@@ -40,7 +40,7 @@ pub enum State {
     Thrashing,
     /// There were several thrashing events within one window: reconcilers should stop.
     Sustained,
-    /// There was no retake for the quiet period: one trial write is free.
+    /// There was no retake for the quiet period. The next one is a trial write: only an answer to it is a relapse.
     Subsiding,
 }
 
