@@ -39,7 +39,7 @@
 //!
 //! - The same events give the same verdict, no matter when and in which order they arrive: times are event times, and
 //!   an object's writes are sorted by resourceVersion before anything is concluded from them.
-//! - Transitions belong to the events: they do not depend on queries, or on how events are divided into batches.
+//! - Transitions depend only on the events, not on queries, or on how the events are divided into batches.
 //! - A request is counted once, however often it is delivered.
 //! - An event that cannot be decoded affects nothing else, and is counted by reason.
 //! - All state is bounded, and each limit documents its reason.
