@@ -1,4 +1,5 @@
-//! Recipes for autoscalers. Deleting one is the last resort; leaving the field out elsewhere is better.
+//! Recipes for autoscalers: pause KEDA, find the autoscaler that targets the object or, as the last resort, delete it. It is
+//! better if the other party leaves the field out, for which the other modules have recipes.
 
 use super::{Autoscaler, Facts, Owner, Remedy, RemedyKind};
 use crate::detect::actor_class::Role;
