@@ -31,15 +31,15 @@
 //! # Layers
 //!
 //! Every module may use `util`. Apart from it, `audit`, `net` and `escape` use no other module. `detect` uses only
-//! `audit::event` and `audit::json_scan`. `pipeline` uses `audit` and `detect`. Most other modules build on `pipeline`. Some
-//! also use others: for example, `ingest` uses `journal` and `notify`, and `reconcile` uses `enforce`. Nothing imports
-//! `cli`. `RULES` in `tests/it/architecture.rs` lists what each module may use, and the test checks it.
+//! `audit::event` and `audit::json_scan`. `pipeline` uses `audit` and `detect`. Most other modules build on `pipeline`.
+//! Some also use others: for example, `ingest` uses `journal` and `notify`, and `reconcile` uses `enforce`. Nothing
+//! imports `cli`. `RULES` in `tests/it/architecture.rs` lists what each module may use, and the test checks it.
 //!
 //! # Invariants
 //!
 //! - The same events give the same verdict, no matter when and in which order they arrive: times are event times, and
 //!   an object's writes are sorted by resourceVersion before anything is concluded from them.
-//! - Transitions depend only on the events, not on queries, or on how the events are divided into batches.
+//! - Transitions depend only on the events, not on queries or on how the events are divided into batches.
 //! - A request is counted once, however often it is delivered.
 //! - An event that cannot be decoded affects nothing else, and is counted by reason.
 //! - All state is bounded, and each limit documents its reason.

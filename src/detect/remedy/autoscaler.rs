@@ -1,5 +1,5 @@
-//! Recipes for autoscalers: pause KEDA, find the autoscaler that targets the object or, as the last resort, delete it. It is
-//! better if the other party leaves the field out, for which the other modules have recipes.
+//! Recipes for autoscalers: pause KEDA, find the autoscaler that targets the object or, as the last resort, delete it.
+//! The better remedy is that the other party leaves the field out; the recipes for that are in the other modules.
 
 use super::{Autoscaler, Facts, Owner, Remedy, RemedyKind};
 use crate::detect::actor_class::Role;
