@@ -1,7 +1,15 @@
 //! Configuration: the keys, their defaults, and their conversion into the settings of other modules. Plain values
 //! without side effects.
 //!
-//! The doc comments of the configuration types are user documentation: docs/configuration.md is generated from them.
+//! `enforce`, `limits` and `listeners` define the sections that their headers name. This file defines all others:
+//! `actors`, `cooperation`, `platform`, `contexts`, `redact_values`, `bounds`, `metrics`, `tail` and `journal`.
+//!
+//! To add a key, add a field to the type of its section, and its default to that type's `Default`. A single value outside
+//! of the sections also needs an entry in `WITHOUT_SECTION` (`load.rs`), so that an environment variable can set it. A key
+//! with a flag also needs a field in `overlay.rs`. `validate.rs` rejects invalid values and combinations.
+//!
+//! The doc comments of the configuration types are user documentation: docs/configuration.md and
+//! docs/configuration.schema.json are generated from them by `UPDATE_DOCS=1 cargo test --test it configuration`.
 
 mod enforce;
 mod limits;
@@ -98,7 +106,8 @@ pub struct CooperationRule {
     pub actors: [String; 2],
     /// Why this is not a war. Reports show this text.
     pub reason: String,
-    /// What to call it if it happens too often. Without this name, no frequency is too high.
+    /// Name under which reports list the co-operation if it happens too often, such as `leader flapping`. Without it, no
+    /// frequency counts as too often.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excess: Option<String>,
 }
@@ -131,7 +140,9 @@ pub struct ActorConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Platform {
-    /// Patterns of actors that honour the annotations `platform.kubevirt.io/…`. Only their remedies use them.
+    /// Patterns of actors that honour the annotations `platform.kubevirt.io/…`. editwar proposes these annotations only for
+    /// wars with such an actor. It pauses an object only in such a war, unless the object belongs to the Golden State or
+    /// `enforce.tools` allows another switch.
     pub pause_aware_actors: Vec<String>,
 }
 

@@ -30,15 +30,16 @@
 //!
 //! # Layers
 //!
-//! `audit`, `net` and `escape` use no other module. `detect` uses only events of `audit`. `pipeline` uses these two,
-//! and sources and sinks use `pipeline`, but not each other. Nothing imports `cli`. `tests/it/architecture.rs` checks
-//! these rules.
+//! Every module may use `util`. Apart from it, `audit`, `net` and `escape` use no other module. `detect` uses only
+//! `audit::event` and `audit::json_scan`. `pipeline` uses `audit` and `detect`. Most other modules build on `pipeline`.
+//! Some also use others: for example, `ingest` uses `journal` and `notify`, and `reconcile` uses `enforce`. Nothing
+//! imports `cli`. `RULES` in `tests/it/architecture.rs` lists what each module may use, and the test checks it.
 //!
 //! # Invariants
 //!
 //! - The same events give the same verdict, no matter when and in which order they arrive: times are event times, and
 //!   an object's writes are sorted by resourceVersion before anything is concluded from them.
-//! - Transitions belong to the events: they do not depend on queries, or on how events are divided into batches.
+//! - Transitions depend only on the events, not on queries or on how the events are divided into batches.
 //! - A request is counted once, however often it is delivered.
 //! - An event that cannot be decoded affects nothing else, and is counted by reason.
 //! - All state is bounded, and each limit documents its reason.

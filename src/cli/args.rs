@@ -1,6 +1,9 @@
 //! Command-line arguments, only parsed here and validated where they are used.
 //!
 //! The doc comments on arguments and commands are their help texts.
+//!
+//! A flag that sets a key of the configuration also needs a field of `Overlay` (`config/overlay.rs`), which
+//! `cli/settings.rs` fills in.
 
 mod common;
 pub mod doctor;

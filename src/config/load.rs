@@ -12,7 +12,7 @@ use super::{Config, Overlay, unknown_keys};
 /// variable for a key in a section contains two underscores; keys outside of sections are listed below. Other variables
 /// are ignored: Kubernetes injects `EDITWAR_SERVICE_HOST` into every pod next to a Service named `editwar`.
 pub const ENVIRONMENT: &str = "EDITWAR_";
-/// The keys that are not in a section.
+/// The keys with a single value that are not in a section.
 const WITHOUT_SECTION: [&str; 1] = ["redact_values"];
 /// How similar a variable must be to one of these keys to count as a misspelling of it. Such a variable is rejected,
 /// because ignoring it would reveal values that should be redacted.

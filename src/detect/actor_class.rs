@@ -3,8 +3,6 @@
 //! The rules are data. The first rule that matches decides, and rules from the configuration precede the built-in ones.
 
 mod class;
-#[cfg(test)]
-mod known_identities;
 mod role;
 mod rules;
 

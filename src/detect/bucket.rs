@@ -4,6 +4,8 @@
 //! retakes in 6 hours" holds for every 6 hours. GCRA, which refills steadily, was rejected: it lets up to twice its
 //! burst through in a window, so at 12 in 6 hours, a war of 23 retakes in 6 hours would never be detected.
 //! [`RateBucket`] is GCRA (from governor) in a few bytes, for the write rates of millions of writers.
+//!
+//! The default limits are in `policy.rs` (`Limits::default`), and their configuration keys in `config/limits.rs`.
 
 use std::cell::Cell;
 use std::collections::VecDeque;

@@ -1,5 +1,8 @@
 //! Determines the cause of a war, with the evidence for it as sentences. The causes are an ordered table of rules; the
-//! first rule that matches decides. To add a cause, add a variant of [`Cause`] and a row of `RULES`.
+//! first rule that matches decides.
+//!
+//! To add a cause, add a variant of [`Cause`] and a row of `RULES`, and add it to the lists of causes in `docs/api.md` and
+//! `docs/detection.md`.
 
 use super::actor_class::ActorClass;
 use super::verdict::Confidence;

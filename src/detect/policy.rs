@@ -1,4 +1,4 @@
-//! The limits for verdicts, with overrides by resource, namespace and name.
+//! The limits for verdicts: their default values ([`Limits::default`]), and overrides by resource, namespace and name.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;

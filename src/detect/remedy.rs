@@ -1,7 +1,8 @@
 //! How to end a war: commands that run as printed.
 //!
-//! What changes something comes before what only shows something, and what deletes something comes last and never alone.
-//! The recipes for the tools of the parties are the modules below; `docs/remedies.md` says how each was tested.
+//! Remedies that change something come first, then those that only show something. Remedies that delete something come
+//! last, and are never the only ones. The modules below have the recipes for the tools of the parties;
+//! `docs/remedies.md` says how each recipe was tested.
 
 mod admission;
 mod autoscaler;

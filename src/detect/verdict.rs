@@ -2,6 +2,8 @@
 //!
 //! All times are event times. Retakes ([`WarState::retake`]) and time ([`WarState::advance`]) change the state; the same
 //! retakes give the same states, live or in replay.
+//!
+//! The number of thrashing events that make a war sustained is `Limits::pause_after` (`policy.rs`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,7 +40,7 @@ pub enum State {
     Thrashing,
     /// There were several thrashing events within one window: reconcilers should stop.
     Sustained,
-    /// There was no retake for the quiet period: one trial write is free.
+    /// There was no retake for the quiet period. The next one is a trial write: only an answer to it is a relapse.
     Subsiding,
 }
 

@@ -1,5 +1,6 @@
-//! What other parts tell the enforcer: as a sink, of which objects the state of a war has changed; and from the Golden
-//! State reconciler, which objects it manages, the pauses that it finds on them, and the pauses that it requests.
+//! The input of the enforcer from other parts of the server. As a sink, the inbox collects the objects whose wars have
+//! changed their states. From the Golden State reconciler, it receives the objects that the reconciler manages, the pauses
+//! that it finds on them, and the pauses that it requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,5 +1,5 @@
-//! Leader election: only the replica that holds the Lease acts. Renews the Lease in a task of its own, independent of slow
-//! calls elsewhere, and publishes until when this replica may act.
+//! Leader election: only the replica that holds the Lease acts. A separate task renews the Lease, so that slow calls
+//! elsewhere do not delay the renewal, and publishes the time until which this replica may act.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A reader that converts a stream of some format into lines of audit events.
+//! A reader that converts a stream into lines of audit events. The formats that it can convert are in `audit/envelope`.
 
 use std::io::{self, Read};
 

@@ -1,8 +1,8 @@
 //! The head file of a journal: which segment files should exist, and since when no acknowledged write is missing.
 //!
 //! It is a single line of fixed length that is overwritten in place, so that an update needs no space on a full disk.
-//! Once the first write is known, all three numbers only grow. Therefore a torn update, with only its first part
-//! written, never reads lower than the previous line.
+//! From the first write on, none of the three numbers ever decreases. So if a crash leaves only the first part of an
+//! update on disk, the numbers that are read are at least those of the previous line.
 //!
 //! The file is locked while the journal is open: two processes cannot share a journal.
 

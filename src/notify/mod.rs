@@ -1,6 +1,7 @@
-//! Sinks: what learns of the changes that events cause.
+//! Sinks: the receivers of state transitions and thrashing events.
 //!
-//! To add a sink, implement [`Sink`] in one file, and add it to the list in `Server::build` (`cli/server.rs`).
+//! To add a sink, implement [`Sink`] in one file, and add it to one of two lists in `Server::build` (`cli/server.rs`):
+//! `sinks` receive only the changes of new events, `state` also those of the journal's replay at startup.
 
 pub mod log;
 pub mod metrics;

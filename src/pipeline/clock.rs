@@ -1,8 +1,8 @@
 //! The clock of a cluster: the time of its latest event, as far as that event's time is plausible.
 //!
-//! The time of an event is a claim of the API server that wrote it, or of a client that posted it. An implausible time
-//! does not advance the clock, and its event counts as if it had happened when it arrived. So a wrong clock neither
-//! hides a write nor ends a war.
+//! An event has the time that the API server, or the client that posted it, gave it, and this time may be wrong. An
+//! implausible time does not advance the clock, and another time replaces it ([`Feed`]). So a wrong clock neither hides a
+//! write nor ends a war.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};

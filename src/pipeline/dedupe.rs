@@ -1,4 +1,4 @@
-//! Deduplication: delivery is at least once, counting is exactly once.
+//! Deduplication: an event may be delivered several times, but its request is counted only once.
 //!
 //! kube-apiserver posts a batch again if it got no answer, which can be minutes later. A client can choose its audit
 //! ID, so the ID alone does not identify a request: the object, the account and the content count too.

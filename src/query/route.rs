@@ -1,5 +1,5 @@
-//! A route: its method and path, the right that it needs, its parameters, its handler and its description, all declared
-//! in one place. [`super::routes`] is the list.
+//! The types of routes: [`Route`] declares everything about one route (method, path, right, parameters, handler and
+//! description), and [`Call`] is a request to it. The table of all routes is [`super::routes::ROUTES`].
 
 use std::borrow::Cow;
 use std::net::IpAddr;

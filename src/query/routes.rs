@@ -1,4 +1,5 @@
-//! The routes of the admin listener. A new route is one entry in [`ROUTES`].
+//! The table of all routes of the admin listener ([`ROUTES`]), and the lookup of a request in it. To add a route, add a
+//! row. [`super::route`] defines what a row consists of.
 
 use std::sync::LazyLock;
 

@@ -1,5 +1,8 @@
 use super::*;
 
+#[path = "tests/known_identities.rs"]
+mod known_identities;
+
 fn classify(actor: &str, tool: &str) -> (ActorClass, Role) {
     ActorClassifier::built_in().classify(actor, tool, "")
 }

@@ -1,4 +1,9 @@
 //! Reads the bodies of a write: whole objects, patches of every type, a Scale, a Binding.
+//!
+//! The audit log does not contain the content type of a patch. A patch that is an array is a JSON Patch, whose operations
+//! are read here. Merge patches, strategic merge patches and applies are all read in the same way, by a walk over the
+//! fields that they name (`walk.rs`). [`PatchIntent`] records whether a patch is an apply, and whether it may remove fields
+//! that it does not name.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,8 @@
 //! Flattens a body to its leaves: identifies list items by Kubernetes' keys, and leaves out what the server sets.
+//!
+//! The body is an object, or a merge patch, strategic merge patch or apply. These patches are not distinguished: in each
+//! of them, `null` and an empty list are an [`Intent::Remove`], and `$patch` and other keys with `$` are directives.
+//! `bodies.rs` reads the operations of JSON Patches.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! A committed write before it becomes part of an object's state: its order, its evidence level, and whether it stored
-//! the revision that it was answered with.
+//! A committed write that is not part of the object's state yet. Determines its order among the object's writes, its
+//! evidence level, and whether it stored the resourceVersion in its response, or another request had stored it.
 
 use std::sync::Arc;
 

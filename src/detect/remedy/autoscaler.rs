@@ -1,4 +1,5 @@
-//! Recipes for autoscalers. Deleting one is the last resort; leaving the field out elsewhere is better.
+//! Recipes for autoscalers: pause KEDA, find the autoscaler that targets the object or, as the last resort, delete it.
+//! The better remedy is that the other party leaves the field out; the recipes for that are in the other modules.
 
 use super::{Autoscaler, Facts, Owner, Remedy, RemedyKind};
 use crate::detect::actor_class::Role;

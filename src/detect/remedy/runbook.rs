@@ -1,5 +1,5 @@
-//! Recipes for virt-platform-autopilot and other controllers that honour its annotations: leave a field to the rival,
-//! adopt its value, or leave it the object.
+//! Recipes for virt-platform-autopilot and other controllers that honour its annotations: make the controller ignore the
+//! contested fields, make it adopt the rival's values, or make it leave the whole object alone.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,6 @@
-//! The thrashing counters of the runbook, and what each war is over. The number of objects, and of actors per object, is
-//! bounded: everything beyond is counted as `other`. Series that no longer change are removed.
+//! The thrashing counters of virt-platform-autopilot's runbook, and `editwar_war_info`, which names the contested fields of
+//! each object. The number of objects with series, and of actors per object, is limited: all others are counted as `other`.
+//! Series that have not changed for some time are removed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,6 @@
-//! Real identities with their classes and roles, by which the rules are tested.
+//! Test data: real identities, with the classes and roles that the rules should give them.
 
-use super::class::ActorClass;
-use super::role::Role;
+use crate::detect::actor_class::{ActorClass, Role};
 
 /// Actor, tool, class, role.
 pub(super) const KNOWN_IDENTITIES: &[(&str, &str, ActorClass, Role)] = &[
