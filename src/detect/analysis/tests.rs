@@ -69,7 +69,7 @@ fn a_war_splits_if_an_actor_joins_over_one_of_its_fields() {
     ];
     let (_, watcher) = story("RequestResponse", writes);
     // Two retakes of both fields; then bob and dave retake x, and alice retakes y.
-    assert_eq!(watcher.wars(), ["Fields alice,bob 3 confirmed", "Fields alice,bob,dave 4 confirmed"]);
+    assert_eq!(watcher.wars(), ["Fields alice,bob,dave 4 confirmed", "Fields alice,bob 3 confirmed"]);
 }
 
 #[test]
@@ -415,7 +415,7 @@ fn a_war_ends_when_all_its_fields_have_moved_to_another_one() {
     // Two retakes of both fields, two of x by bob and dave, and one of y by alice.
     assert_eq!(fight(&["x", "y"]), ["Fields alice,bob,dave 5 confirmed"]);
     let of_z = "Fields alice,bob 2 confirmed".to_owned();
-    assert_eq!(fight(&["x", "y", "z"]), [of_z, "Fields alice,bob,dave 5 confirmed".to_owned()], "z stays");
+    assert_eq!(fight(&["x", "y", "z"]), ["Fields alice,bob,dave 5 confirmed".to_owned(), of_z], "z stays");
 }
 
 #[test]

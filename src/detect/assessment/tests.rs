@@ -87,3 +87,37 @@ fn each_war_has_its_own_fields() {
         .collect();
     assert_eq!(found, [("alice,bob".into(), "data.x".into()), ("dave,erin".into(), "data.y".into())]);
 }
+
+#[test]
+fn an_ongoing_war_is_listed_before_one_that_has_ended() {
+    let mut server = Server::new("RequestResponse");
+    let mut watcher = Watcher::of(&[server.create(0, "carol", json!({"data": {"x": "0", "y": "0"}}))]);
+    let mut fight = |watcher: &mut Watcher, from: i64, writes: i64, parties: [&'static str; 2], key: &str| {
+        for turn in 0..writes {
+            let who = parties[turn as usize % 2];
+            watcher.see(&server.patch(from + turn * 10, who, json!({"data": {key: who}})));
+        }
+    };
+    fight(&mut watcher, 10, 20, ["alice", "bob"], "x");
+    fight(&mut watcher, 4000, 4, ["dave", "erin"], "y");
+    watcher.advance(4040);
+    let assessment = Assessment::of(&watcher.state);
+    let found: Vec<_> =
+        assessment.wars().map(|war| (war.parties[0].to_string(), war.is_ongoing(), war.tally.retakes)).collect();
+    assert_eq!(found, [("dave".to_owned(), true, 2), ("alice".to_owned(), false, 18)]);
+    assert_eq!(assessment.shown_state(), State::Contested, "the war over x is calm");
+}
+
+#[test]
+fn a_subsiding_war_neither_goes_on_nor_has_ended() {
+    for (state, is_deleted, expected) in [
+        (State::Contested, false, Progress::Ongoing),
+        (State::Thrashing, false, Progress::Ongoing),
+        (State::Sustained, false, Progress::Ongoing),
+        (State::Subsiding, false, Progress::Subsiding),
+        (State::Calm, false, Progress::Ended),
+        (State::Sustained, true, Progress::Ended),
+    ] {
+        assert_eq!(Progress::of(state, is_deleted), expected, "{state:?} {is_deleted}");
+    }
+}
