@@ -165,10 +165,21 @@ pub struct Event<'a> {
     pub annotations: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
 
-/// Returns whether an annotation is kept in [`Event::annotations`]: those about admission and truncation.
+/// The annotation that marks an event which was made from a revision that a watch delivered. Its value is the operation
+/// of the field manager: `Apply` or `Update`.
+pub const WATCHED: &str = "watch.editwar.dev/operation";
+/// The annotation of an event with values whose revision follows one that was shown with values: the difference between
+/// both is what this write changed.
+pub const CONTINUES: &str = "watch.editwar.dev/continues";
+/// The prefix of both.
+const OF_WATCH: &str = "watch.editwar.dev/";
+
+/// Returns whether an annotation is kept in [`Event::annotations`]: those about admission and truncation, and
+/// those of watches.
 pub fn keeps_annotation(key: &str) -> bool {
     // Checked first, since most annotations are about authorization.
-    !key.starts_with("authorization.k8s.io/") && (key.contains("admission.k8s.io/") || key == "audit.k8s.io/truncated")
+    !key.starts_with("authorization.k8s.io/")
+        && (key.contains("admission.k8s.io/") || key == "audit.k8s.io/truncated" || key.starts_with(OF_WATCH))
 }
 
 impl<'a> Event<'a> {
@@ -196,6 +207,12 @@ impl<'a> Event<'a> {
             let value = pair.get(equals + 1..).unwrap_or_default();
             (decoded(&pair[..equals]), decoded(value))
         })
+    }
+
+    /// Whether it was made from a revision that a watch delivered. Its actor is then a field manager, and its request
+    /// body the set of fields that the manager took over.
+    pub fn is_watched(&self) -> bool {
+        !self.annotations.is_empty() && self.annotation(WATCHED).is_some()
     }
 
     /// Returns the value of an annotation, if it was kept.

@@ -2,7 +2,7 @@
 //!
 //! [`mod@decode`] is the decoder; [`decode::plain`] is the slow reference decoder that defines the correct results.
 //! [`envelope`] finds the events in the formats that they arrive in. [`decoded_chunk`] decodes a part of the input as a
-//! whole. [`json_scan`] finds the ends of JSON values without parsing them, and [`times`] finds event times. This module
+//! whole. [`revision`] makes events of the revisions that watches deliver. [`json_scan`] finds the ends of JSON values without parsing them, and [`times`] finds event times. This module
 //! knows nothing about writes, wars or clocks.
 
 pub mod decode;
@@ -10,6 +10,7 @@ pub mod decoded_chunk;
 pub mod envelope;
 pub mod event;
 pub mod json_scan;
+pub mod revision;
 pub mod times;
 
 pub use decode::{Decoded, Malformed, decode};

@@ -171,6 +171,12 @@ impl Client {
         self.id = super::hash_of(&(self.actor_id, &self.tool, &self.user_agent, &self.instance, &self.origin.pod));
     }
 
+    /// Whether it is not known who wrote. Only writes that a watch shows have such a client. It is no actor: several
+    /// may be behind it.
+    pub fn is_unknown(&self) -> bool {
+        self.actor.is_empty()
+    }
+
     /// Whether both clients are the same actor, with any tool.
     pub fn is_same_actor(&self, other: &Client) -> bool {
         self.actor_id == other.actor_id

@@ -176,7 +176,8 @@ impl Analysis {
         }
         let is_pause = !record.changes.is_empty() && record.changes.iter().all(|change| is_pause(&change.path));
         let is_own = on.limits.own.as_deref() == Some(&*record.client.actor);
-        if record.effect != Effect::Delete && !record.is_misplaced && !record.is_no_op && !is_pause && !is_own {
+        let is_in_parts = !record.client.is_unknown() && !record.is_misplaced && !record.is_no_op;
+        if record.effect != Effect::Delete && is_in_parts && !is_pause && !is_own {
             let retake = self.parts[record.part as usize].step(record.part, record.level, &author, on);
             if let Some(retake) = retake {
                 let known = &self.part_wars[record.part as usize];

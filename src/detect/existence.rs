@@ -96,6 +96,9 @@ impl Existence {
             Effect::Delete => (&last.client, &author.client),
             _ => (&author.client, &last.client),
         };
+        if creator.is_unknown() || deleter.is_unknown() {
+            return Step::None;
+        }
         // The garbage collector follows the deletion of an owner. If there is a war, it is over the owner.
         if is_named(deleter, "generic-garbage-collector") {
             return Step::None;

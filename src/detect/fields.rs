@@ -7,13 +7,14 @@
 mod bodies;
 mod change;
 mod intent;
+mod owned;
 mod path;
 mod quantity;
 mod state;
 mod value;
 mod walk;
 
-pub use self::bodies::{Bodies, Evidence, PatchIntent, Shape};
+pub use self::bodies::{Bodies, Evidence, PatchIntent, RequestForm, Shape};
 pub use self::change::{Change, EvidenceLevel};
 pub use self::intent::{FieldIntent, Intent};
 pub(in crate::detect) use self::path::is_at_or_below;

@@ -268,7 +268,7 @@ impl ObjectState {
 
     fn observe_committed(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits, observed: &mut Observed) {
         let order = order_of(write);
-        let revision = Revision::of(write, &order, || self.same_revision(&order));
+        let revision = Revision::of(write, client, &order, || self.same_revision(&order));
         if let Revision::Corrects(counted) = &revision
             && let Some(writer) = self.writers.iter_mut().find(|w| w.client == *counted && w.writes() > 0)
         {
@@ -314,11 +314,11 @@ impl ObjectState {
             let same = history.same_revision(order)?;
             let changed_part = (!same.changes.is_empty()).then_some(same.part);
             let (at, client, is_certain) = (same.order.at, &same.client, same.is_certain);
-            return Some(StoredRevision { at, client, is_certain, changed_part });
+            return Some(StoredRevision { at, client, is_certain, changed_part, level: same.level });
         }
         let same = self.pending_writes().find(|w| w.order.is_same_revision(order))?;
         let (at, client, is_certain) = (same.order.at, &same.client, same.is_certain);
-        Some(StoredRevision { at, client, is_certain, changed_part: None })
+        Some(StoredRevision { at, client, is_certain, changed_part: None, level: same.level })
     }
 
     /// Keeps a write in case a second client writes.

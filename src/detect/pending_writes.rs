@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::actor::Client;
 use super::admission::Mutation;
-use super::fields::{Bodies, Evidence, EvidenceLevel, Fields, Shape};
+use super::fields::{Bodies, Evidence, EvidenceLevel, Fields, RequestForm, Shape};
 use super::record::Record;
 use super::write::{Effect, Part};
 use super::write_history::LATE_MAX;
@@ -66,7 +66,7 @@ pub enum RetainedBodies {
 #[derive(Clone, Debug)]
 pub struct RawBodies {
     shape: Shape,
-    is_apply: bool,
+    form: RequestForm,
     request: Option<Box<[u8]>>,
     response: Option<Box<[u8]>>,
 }
@@ -158,9 +158,9 @@ impl PendingWrite {
             RetainedBodies::Parsed(evidence) => *evidence,
             RetainedBodies::Raw(raw) => {
                 let (request, response) = (raw.request.as_deref(), raw.response.as_deref());
-                let (verb, effect, shape, is_apply) = (self.verb, self.effect, raw.shape, raw.is_apply);
+                let (verb, effect, shape, form) = (self.verb, self.effect, raw.shape, raw.form);
                 let (group, resource, is_hidden) = (like.group, like.resource, like.is_hidden);
-                Bodies { group, resource, verb, effect, shape, is_apply, is_hidden, request, response }.evidence(known)
+                Bodies { group, resource, verb, effect, shape, form, is_hidden, request, response }.evidence(known)
             }
         };
         let record = Record::new(self.order, self.client, self.verb, self.effect, self.part, self.level, evidence);
@@ -196,7 +196,7 @@ impl RetainedBodies {
             _ if bodies.is_secret() => RetainedBodies::Parsed(Box::new(bodies.evidence(None))),
             _ => RetainedBodies::Raw(Box::new(RawBodies {
                 shape: bodies.shape,
-                is_apply: bodies.is_apply,
+                form: bodies.form,
                 request: request.map(Into::into),
                 response: response.map(Into::into),
             })),

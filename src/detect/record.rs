@@ -146,7 +146,7 @@ impl Record {
         match self.evidence.as_deref().unwrap_or(&Evidence::None) {
             _ if self.is_misplaced || self.is_no_op => (self.changes, self.state) = (Vec::new(), before.cloned()),
             Evidence::None => self.state = before.cloned(),
-            Evidence::Intents { intents, is_apply, lists, level, unresolved } => {
+            Evidence::Intents { intents, is_takeover, is_apply, lists, level, unresolved } => {
                 let mut state = before.map(|fields| fields.derived()).unwrap_or_default();
                 let resolved = unresolved.as_ref().map(|of| of.intents(before.map(|fields| &**fields), on));
                 // Requested fields of the other part are not stored.
@@ -157,6 +157,9 @@ impl Record {
                 changes.extend(state.replace_lists(lists, &intents, is_built_in));
                 state.apply(&changes);
                 state.set_all(&intents);
+                if *is_takeover {
+                    state.make_incomplete();
+                }
                 self.state = Some(Arc::new(state));
                 // The fields of a new object are not changes. For a replacement, the differences from the old object are.
                 let is_new = self.effect == Effect::Create && (before.is_none() || !self.is_replacement);
@@ -170,6 +173,14 @@ impl Record {
                 };
                 self.changes = match before.filter(|before| before.is_comparable(&after)) {
                     Some(_) if self.effect == Effect::Create && !self.is_replacement => Vec::new(),
+                    // The object may have changed in between: only what the write took over is known.
+                    Some(before)
+                        if requested
+                            .takeover()
+                            .is_some_and(|takeover| !takeover.continues || !before.is_complete()) =>
+                    {
+                        own(requested.assume_changed(&after, self.part), *level)
+                    }
                     Some(before) => requested.requested_of(own(before.diff(&after), *level)),
                     // There is no state to compare with. Assume that a patch changed the fields that it names.
                     None if self.effect == Effect::Modify => requested.assume_changed(&after, self.part),
@@ -177,6 +188,10 @@ impl Record {
                 };
                 self.state = Some(after);
             }
+        }
+        if self.client.is_unknown() {
+            // The state moves on, but nobody is said to have changed it.
+            self.changes.clear();
         }
         if self.effect == Effect::Create {
             self.content = self.state.as_ref().map(|state| state.spec_hash());

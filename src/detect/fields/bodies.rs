@@ -13,11 +13,12 @@ use simd_json::prelude::*;
 
 use super::change::{Change, EvidenceLevel};
 use super::intent::{FieldIntent, Intent};
+use super::owned;
 use super::path::{Path, is_at_or_below, is_set, last_key, part_of, set_selector};
 use super::state::Fields;
 use super::value::FieldValue;
 use super::walk::{DEPTH_MAX, FIELDS_MAX, PATH_BYTES_MAX, Walk, WalkOptions, is_left_out};
-use crate::audit::event::Verb;
+use crate::audit::event::{CONTINUES, Verb};
 use crate::audit::json_scan;
 use crate::detect::policy::{Limits, ObjectLimits};
 use crate::detect::resource_kind;
@@ -36,14 +37,28 @@ pub struct Bodies<'a> {
     pub effect: Effect,
     /// What the bodies contain.
     pub shape: Shape,
-    /// Whether the request is known to be an apply.
-    pub is_apply: bool,
+    /// What the request's body is.
+    pub form: RequestForm,
     /// Whether values must not be kept.
     pub is_hidden: bool,
     /// The request's body.
     pub request: Option<&'a [u8]>,
     /// The response's body.
     pub response: Option<&'a [u8]>,
+}
+
+/// What the body of a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestForm {
+    /// An object or a patch, according to the verb. It may be an apply.
+    Body,
+    /// A patch that is known to be an apply.
+    Apply,
+    /// Not a body: the set of fields that the write took over, as a watch shows it.
+    OwnedFields {
+        /// Whether the object before it is known, so that the difference is what the write changed.
+        continues: bool,
+    },
 }
 
 /// What the bodies of a write contain.
@@ -70,6 +85,8 @@ pub enum Evidence {
         intents: Vec<FieldIntent>,
         /// The evidence level.
         level: EvidenceLevel,
+        /// Whether the fields are those that the write took over. They are unknown after it.
+        is_takeover: bool,
         /// Whether it is an apply. An apply repeats everything that it ever requested, so a field that it names for the
         /// first time is not known to have changed.
         is_apply: bool,
@@ -107,6 +124,15 @@ pub struct PatchIntent {
     /// Whether it may remove fields without naming them, as an apply does.
     removes_unnamed: bool,
     is_apply: bool,
+    takeover: Option<Takeover>,
+}
+
+/// The write is known from a watch. The fields are those that it took over; it may have changed others, which it had
+/// already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Takeover {
+    /// Whether the object before it is known.
+    pub continues: bool,
 }
 
 // === impl Evidence ===
@@ -136,7 +162,7 @@ impl PatchIntent {
     /// Returns the changes that were requested. Returns all changes if no request is known, or if none of them was
     /// requested.
     pub fn requested_of(&self, changes: Vec<Change>) -> Vec<Change> {
-        if self.intents.is_empty() {
+        if self.intents.is_empty() || self.takeover.is_some() {
             return changes;
         }
         let named: BTreeSet<&str> =
@@ -163,6 +189,11 @@ impl PatchIntent {
     pub fn assume_changed(&self, stored: &Fields, part: Part) -> Vec<Change> {
         let of_part = self.intents.iter().filter(|n| part_of(&n.path) == part && !self.is_apply);
         of_part.map(|n| Change::new(&n.path, None, stored.get(&n.path))).collect()
+    }
+
+    /// Returns how a watch shows the write, if only a watch does.
+    pub fn takeover(&self) -> Option<Takeover> {
+        self.takeover
     }
 
     /// Returns the fields that were named.
@@ -204,9 +235,10 @@ fn scale_path(known: Option<&Fields>) -> Path {
 impl<'a> Bodies<'a> {
     /// Returns the bodies of a write.
     pub fn of(write: &Write<'a>, limits: &Limits) -> Bodies<'a> {
+        let is_watched = write.event.is_watched();
         let shape = match write.subresource {
-            "scale" => Shape::Scale,
-            "binding" => Shape::Binding,
+            "scale" if !is_watched => Shape::Scale,
+            "binding" if !is_watched => Shape::Binding,
             _ if write.stored.is_whole => Shape::Whole,
             _ => Shape::Object,
         };
@@ -216,7 +248,11 @@ impl<'a> Bodies<'a> {
             verb: write.event.verb,
             effect: write.effect,
             shape,
-            is_apply: write.is_forced,
+            form: match write.is_forced {
+                _ if is_watched => RequestForm::OwnedFields { continues: write.event.annotation(CONTINUES).is_some() },
+                true => RequestForm::Apply,
+                false => RequestForm::Body,
+            },
             is_hidden: limits.redacts,
             request: write.event.request_object,
             response: write.event.response_object,
@@ -247,11 +283,19 @@ impl<'a> Bodies<'a> {
         let one = |path: &str, json: &str| {
             let intents =
                 vec![FieldIntent { path: path.into(), intent: Intent::Set(FieldValue::new(json, self.is_hidden)) }];
-            Evidence::Intents { intents, level, is_apply: false, lists: Vec::new(), unresolved: None }
+            Evidence::Intents {
+                intents,
+                level,
+                is_takeover: false,
+                is_apply: false,
+                lists: Vec::new(),
+                unresolved: None,
+            }
         };
         let scaled = |json: &str| Evidence::Intents {
             intents: Vec::new(),
             level,
+            is_takeover: false,
             is_apply: false,
             lists: Vec::new(),
             unresolved: Some(Unresolved::Scale(FieldValue::new(json, self.is_hidden))),
@@ -280,11 +324,17 @@ impl<'a> Bodies<'a> {
         let stored = self.response.filter(|_| self.shape == Shape::Whole);
         let stored = read(stored, |json| Fields::of_object(json, self.options()));
         let requested = read(self.request, |json| match self.verb {
+            _ if let RequestForm::OwnedFields { continues } = self.form => Request::Patch(PatchIntent {
+                intents: owned::intents(json, stored.as_ref()),
+                takeover: Some(Takeover { continues }),
+                ..PatchIntent::default()
+            }),
             Verb::Patch => Request::Patch(PatchIntent {
                 lists: lists(json, self.options()),
                 intents: intents(json, self.options(), stored.as_ref().or(known)),
                 removes_unnamed: self.is_apply(json) || (json.is_object() && has_directive(json, 0)),
                 is_apply: self.is_apply(json),
+                takeover: None,
             }),
             _ => Request::Whole(Fields::of_object(json, self.options())),
         });
@@ -295,13 +345,20 @@ impl<'a> Bodies<'a> {
                 Evidence::Whole { fields: Arc::new(fields), level: EvidenceLevel::Value, requested }
             }
             (None, Some(Request::Patch(requested))) => {
-                let PatchIntent { intents, lists, is_apply, removes_unnamed } = requested;
+                let PatchIntent { intents, lists, is_apply, removes_unnamed, takeover } = requested;
                 // An apply and a strategic patch state what they remove.
                 let lists = if removes_unnamed { Vec::new() } else { lists };
                 // Values of Secrets are not kept, not even within a patch.
                 let patch = self.request.filter(|patch| patch.starts_with(b"[") && !self.is_secret());
                 let unresolved = patch.map(|patch| Unresolved::JsonPatch(patch.into()));
-                Evidence::Intents { intents, level: EvidenceLevel::Field, is_apply, lists, unresolved }
+                Evidence::Intents {
+                    intents,
+                    level: EvidenceLevel::Field,
+                    is_takeover: takeover.is_some(),
+                    is_apply,
+                    lists,
+                    unresolved,
+                }
             }
             (None, Some(Request::Whole(fields))) if self.effect != Effect::Delete => Evidence::Whole {
                 fields: Arc::new(fields),
@@ -325,7 +382,7 @@ impl<'a> Bodies<'a> {
 
     /// Whether a patch is an apply: it is known to be one, or contains `apiVersion` and `kind`.
     fn is_apply(&self, patch: &Json<'_>) -> bool {
-        self.is_apply || (patch.get("apiVersion").is_some() && patch.get("kind").is_some())
+        self.form == RequestForm::Apply || (patch.get("apiVersion").is_some() && patch.get("kind").is_some())
     }
 }
 

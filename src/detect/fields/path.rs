@@ -47,6 +47,27 @@ pub(in crate::detect) fn is_at_or_below(path: &str, branch: &str) -> bool {
     path.strip_prefix(branch).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
+/// Returns the path that contains this one: without its last key or selector. A selector may contain dots.
+pub(super) fn parent(path: &str) -> Option<&str> {
+    let mut end = None;
+    let mut at = 0;
+    while at < path.len() {
+        let rest = &path[at..];
+        if rest.starts_with('[') {
+            end = (at > 0).then_some(at);
+            at += selector_end(rest)?;
+        } else {
+            if at > 0 {
+                end = Some(at);
+            }
+            let key = rest.strip_prefix('.').unwrap_or(rest);
+            let skipped = rest.len() - key.len();
+            at += skipped + key.find(['.', '[']).unwrap_or(key.len()).max(1);
+        }
+    }
+    end.map(|end| &path[..end])
+}
+
 /// Returns the name of the list at the end of a path.
 pub(super) fn last_key(path: &str) -> &str {
     path.rsplit(['.', ']']).next().unwrap_or_default()

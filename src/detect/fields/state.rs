@@ -164,6 +164,11 @@ impl Fields {
         changes
     }
 
+    /// Records that the object has changed in ways that are not known.
+    pub(in crate::detect) fn make_incomplete(&mut self) {
+        self.is_complete = false;
+    }
+
     /// Sets the values that these fields request.
     pub fn set_all(&mut self, intents: &[FieldIntent]) {
         for FieldIntent { path, intent } in intents {

@@ -50,7 +50,7 @@ pub(super) fn is_left_out(path: &str) -> bool {
 }
 
 /// Timestamps that controllers update in conditions and statuses whenever they check them.
-fn is_heartbeat(key: &str) -> bool {
+pub(super) fn is_heartbeat(key: &str) -> bool {
     matches!(key, "lastTransitionTime" | "lastUpdateTime" | "lastHeartbeatTime" | "lastProbeTime")
 }
 
@@ -205,7 +205,7 @@ impl<'a> Walk<'a> {
 }
 
 /// Returns the keys by which Kubernetes merges a list of this name. For unknown lists, this is `name`.
-fn merge_keys(list: &str, first: &Json<'_>) -> &'static [&'static str] {
+pub(super) fn merge_keys(list: &str, first: &Json<'_>) -> &'static [&'static str] {
     match list {
         "volumeMounts" => &["mountPath"],
         "volumeDevices" => &["devicePath"],

@@ -44,6 +44,8 @@ pub(super) struct StoredRevision<'a> {
     pub(super) is_certain: bool,
     /// The part of the object that it changed, if that is known.
     pub(super) changed_part: Option<Part>,
+    /// Its evidence level.
+    pub(super) level: EvidenceLevel,
 }
 
 // === impl Incoming ===
@@ -115,6 +117,7 @@ impl Revision {
     /// only one stored it: the one for which that is certain, or whose part was changed, or the earlier one.
     pub(super) fn of<'s>(
         write: &Write<'_>,
+        client: &Client,
         order: &WriteOrder,
         same: impl FnOnce() -> Option<StoredRevision<'s>>,
     ) -> Revision {
@@ -125,6 +128,11 @@ impl Revision {
             return Revision::New;
         }
         let Some(same) = same() else { return Revision::New };
+        if write.event.is_watched() && same.client.as_ref() == client {
+            // The same write, which a second watch shows with values.
+            let is_better = evidence_level_of(write) > same.level;
+            return if is_better { Revision::Corrects(same.client.clone()) } else { Revision::Found };
+        }
         let is_found = if same.is_certain {
             true
         } else if is_certain(write) {

@@ -8,7 +8,7 @@ fn raw(shape: Shape, request: Option<&str>, response: Option<&str>) -> RetainedB
     let body = |text: Option<&str>| text.map(|text| text.as_bytes().into());
     RetainedBodies::Raw(Box::new(RawBodies {
         shape,
-        is_apply: false,
+        form: RequestForm::Body,
         request: body(request),
         response: body(response),
     }))
@@ -141,7 +141,7 @@ fn bodies<'a>(
         verb,
         effect: Effect::Modify,
         shape,
-        is_apply: false,
+        form: RequestForm::Body,
         is_hidden: false,
         request: request.map(str::as_bytes),
         response: response.map(str::as_bytes),

@@ -1,7 +1,7 @@
 //! The changes of one write, and which of them webhooks made.
 
 use super::*;
-use crate::detect::fields::{Bodies, Intent, PatchIntent, Shape};
+use crate::detect::fields::{Bodies, Intent, PatchIntent, RequestForm, Shape};
 use crate::detect::policy::Limits;
 use crate::detect::write::ObjectName;
 
@@ -14,7 +14,7 @@ fn bodies<'a>(verb: Verb, request: Option<&'a str>, response: Option<&'a str>) -
         verb,
         effect: Effect::Modify,
         shape: Shape::Whole,
-        is_apply: false,
+        form: RequestForm::Body,
         is_hidden: false,
         request: request.map(str::as_bytes),
         response: response.map(str::as_bytes),

@@ -568,7 +568,14 @@ fn a_write_before_finalized_records_is_finalized_immediately() {
     assert_eq!(history.finalized, 3);
     assert!(history.records[0].is_blind, "it is no longer known what the write changed");
     let (intents, lists) = (Vec::new(), Vec::new());
-    let evidence = Evidence::Intents { intents, level: EvidenceLevel::Field, is_apply: false, lists, unresolved: None };
+    let evidence = Evidence::Intents {
+        intents,
+        level: EvidenceLevel::Field,
+        is_takeover: false,
+        is_apply: false,
+        lists,
+        unresolved: None,
+    };
     let client = Arc::new(Client::named("alice"));
     let between = order(7, 0, START - SECOND, false);
     history.insert(

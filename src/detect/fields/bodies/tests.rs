@@ -10,7 +10,7 @@ const WIDGET: Bodies<'static> = Bodies {
     verb: Verb::Patch,
     effect: Effect::Modify,
     shape: Shape::Object,
-    is_apply: false,
+    form: RequestForm::Body,
     is_hidden: false,
     request: None,
     response: None,
@@ -33,7 +33,7 @@ fn told(bodies: Bodies<'_>) -> String {
     };
     match bodies.evidence(None) {
         Evidence::None => "none".into(),
-        Evidence::Intents { intents, level, is_apply, lists, unresolved } => {
+        Evidence::Intents { intents, level, is_apply, lists, unresolved, .. } => {
             let marks = [(is_apply, " apply"), (unresolved.is_some(), " unresolved")];
             let marks: String = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
             format!("named {level:?}{marks}: {} lists {lists:?}", show(&intents))
@@ -72,7 +72,7 @@ fn applies_and_strategic_patches_state_removals_and_merge_patches_replace_lists(
     let apply = r#"{"apiVersion":"v1","kind":"Widget","spec":{"env":[{"name":"a"}]}}"#;
     assert_eq!(told(bodies(WIDGET, apply)), r#"named Field apply: spec.env[name=a].name="a" lists []"#);
     assert_eq!(
-        told(Bodies { is_apply: true, ..bodies(WIDGET, list) }),
+        told(Bodies { form: RequestForm::Apply, ..bodies(WIDGET, list) }),
         r#"named Field apply: spec.env[name=a].name="a" lists []"#
     );
     let only_kind = r#"{"kind":"Widget","spec":{"env":[{"name":"a"}]}}"#;

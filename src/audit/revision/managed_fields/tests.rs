@@ -1,0 +1,111 @@
+use serde_json::json;
+
+use super::*;
+
+fn entry(manager: &str, operation: &str, time: u32, fields: Value) -> Entry {
+    let time = format!("2026-11-23T20:37:{time:02}Z");
+    let entry = json!({
+        "manager": manager, "operation": operation, "apiVersion": "v1", "time": time, "fieldsType": "FieldsV1",
+        "fieldsV1": fields,
+    });
+    serde_json::from_value(entry).unwrap()
+}
+
+fn data(keys: &[&str]) -> Value {
+    let keys: Map<String, Value> = keys.iter().map(|key| (format!("f:{key}"), json!({}))).collect();
+    json!({"f:data": keys})
+}
+
+/// Returns who made a revision, what it took over, and from whom.
+fn told(before: &[Entry], after: &[Entry]) -> String {
+    let Some(found) = authorship(before, after) else { return "unknown".to_owned() };
+    let lost: Vec<String> = found.lost.iter().map(|loss| format!(" from {}", loss.manager.name)).collect();
+    format!("{} {} took {}{}", found.manager.name, found.manager.operation, found.taken, lost.concat())
+}
+
+// The revisions of the table in the reference on managedFields, recorded on kube-apiserver 1.36.
+#[test]
+fn ownership_moves_with_each_retake() {
+    let creator = entry("kubectl-create", "Update", 30, data(&["w"]));
+    let a = |time, fields| entry("tool-a", "Update", time, fields);
+    let b = |time| entry("tool-b", "Update", time, data(&["v"]));
+    let steps = [
+        vec![entry("kubectl-create", "Update", 30, data(&["v", "w"]))],
+        vec![creator.clone(), a(39, data(&["v"]))],
+        vec![creator.clone(), b(42)],
+        vec![creator.clone(), a(44, data(&["v"]))],
+        vec![creator.clone(), a(46, data(&["v"]))],
+    ];
+    let found: Vec<String> = steps.windows(2).map(|pair| told(&pair[0], &pair[1])).collect();
+    let took = r#"took {"f:data":{"f:v":{}}}"#;
+    assert_eq!(
+        found,
+        [
+            format!("tool-a Update {took} from kubectl-create"),
+            format!("tool-b Update {took} from tool-a"),
+            format!("tool-a Update {took} from tool-b"),
+            "tool-a Update took {}".to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn the_creator_of_an_object_took_all_its_fields() {
+    assert_eq!(told(&[], &[entry("x", "Apply", 1, data(&["v"]))]), r#"x Apply took {"f:data":{"f:v":{}}}"#);
+}
+
+#[test]
+fn an_entry_that_only_lost_fields_is_not_that_of_the_writer() {
+    let before = [entry("x", "Apply", 1, data(&["v", "w"]))];
+    assert_eq!(told(&before, &[entry("x", "Apply", 1, data(&["v"]))]), "unknown");
+    // An apply that removes a field moves the time of its entry.
+    assert_eq!(told(&before, &[entry("x", "Apply", 2, data(&["v"]))]), "x Apply took {}");
+}
+
+#[test]
+fn two_entries_that_moved_are_not_guessed_between() {
+    let before = [entry("x", "Apply", 1, data(&["v"])), entry("y", "Apply", 1, data(&["w"]))];
+    let after = [entry("x", "Apply", 2, data(&["v"])), entry("y", "Apply", 3, data(&["w"]))];
+    assert_eq!(told(&before, &after), "unknown");
+}
+
+#[test]
+fn fields_that_another_manager_owns_with_the_same_value_are_not_taken_over() {
+    let before = [entry("x", "Apply", 1, data(&["v", "w"]))];
+    let after = [entry("x", "Apply", 1, data(&["v"])), entry("y", "Apply", 2, data(&["v", "w"]))];
+    assert_eq!(told(&before, &after), r#"y Apply took {"f:data":{"f:w":{}}} from x"#);
+}
+
+#[test]
+fn a_write_within_the_same_second_is_recognised_by_the_fields_that_moved() {
+    let before = [entry("x", "Apply", 1, data(&["v"])), entry("y", "Update", 1, data(&["w"]))];
+    let after = [entry("x", "Apply", 1, data(&["v", "w"]))];
+    assert_eq!(told(&before, &after), r#"x Apply took {"f:data":{"f:w":{}}} from y"#);
+}
+
+#[test]
+fn managers_that_the_server_invents_do_not_write() {
+    let before = [entry("helm", "Update", 1, data(&["v", "w"]))];
+    let after = [entry("before-first-apply", "Update", 2, data(&["v"])), entry("x", "Apply", 2, data(&["w"]))];
+    assert_eq!(told(&before, &after), r#"x Apply took {"f:data":{"f:w":{}}} from helm"#);
+}
+
+#[test]
+fn a_manager_with_another_version_of_the_api_takes_nothing_from_itself() {
+    let mut after = entry("x", "Update", 2, data(&["v", "w"]));
+    after.api_version = "v2".into();
+    let before = [entry("x", "Update", 1, data(&["v"]))];
+    assert_eq!(told(&before, &[after]), r#"x Update took {"f:data":{"f:w":{}}}"#);
+}
+
+#[test]
+fn a_set_that_is_nested_too_deep_is_not_followed() {
+    let mut deep = json!({});
+    for _ in 0..200 {
+        deep = json!({"f:a": deep});
+    }
+    assert!(!is_empty(&intersection(&deep, &deep)));
+    assert!(is_empty(&difference(&deep, &deep)));
+    // serde_json refuses deeper ones.
+    assert!(serde_json::from_str::<Value>(&"{\"f:a\":".repeat(200)).is_err());
+}

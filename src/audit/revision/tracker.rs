@@ -1,0 +1,282 @@
+//! Follows the objects of one resource from revision to revision, and makes the events of their writes.
+//!
+//! Two watches may show the same revision: one of the metadata of all objects, and one with the values of a single object.
+//! Whichever comes first determines who made it; the other one finds the answer here. An event with values replaces the one
+//! without, because both have the same revision.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::event::{Change, Revision, Values};
+use super::managed_fields::{Authorship, Manager, authorship, difference, is_empty, union};
+use super::{Kind, Metadata, Resource};
+use crate::audit::event::Micros;
+
+/// Number of latest revisions of an object whose authors are kept for the other watch.
+const REVISIONS_KEPT: usize = 16;
+/// Times of managers have whole seconds. A revision is dated within that second, at the time when it was seen if possible.
+const SECOND: Micros = 1_000_000;
+/// How far back an earlier write of a manager that has lost fields is reported. Retakes after a longer time do not count.
+const EARLIER_MAX: Micros = 6 * 3600 * SECOND;
+
+/// The objects of one resource that have changed since the watch began.
+#[derive(Debug)]
+pub struct Tracker {
+    resource: Resource,
+    objects: BTreeMap<Box<str>, Object>,
+    /// The uids of the objects, with the least recently changed first.
+    order: VecDeque<(u64, Box<str>)>,
+    /// Number of changes so far.
+    changes: u64,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+/// One object.
+#[derive(Debug)]
+struct Object {
+    metadata: Metadata,
+    /// The authors of the latest revisions.
+    revisions: VecDeque<Written>,
+    /// The fields that each manager is known to have written, from events.
+    known: BTreeMap<Manager, Value>,
+    last_at: Micros,
+    /// The number of the change that moved it to the end of the order.
+    changed: u64,
+    bytes: usize,
+}
+
+/// Who made a revision.
+#[derive(Debug)]
+struct Written {
+    revision: u64,
+    change: Change,
+    author: Option<Authorship>,
+    at: Micros,
+    has_values: bool,
+    bytes: usize,
+}
+
+/// One event of a watch.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// What happened.
+    pub kind: Kind,
+    /// The object's metadata.
+    pub metadata: &'a Metadata,
+    /// The object, if the watch shows its values.
+    pub object: Option<&'a RawValue>,
+    /// When the event was received.
+    pub at: Micros,
+}
+
+/// What a revision shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// Whether an event was made.
+    pub is_write: bool,
+    /// Whether it is not known who made the revision.
+    pub is_unknown: bool,
+    /// Whether a manager took over fields from another one: the values of this object are worth watching.
+    pub is_takeover: bool,
+}
+
+// === impl Tracker ===
+
+impl Tracker {
+    /// Returns a tracker that keeps objects of at most this size; beyond it, those that changed least recently are
+    /// forgotten.
+    pub fn new(resource: Resource, bytes_max: usize) -> Tracker {
+        Tracker { resource, objects: BTreeMap::new(), order: VecDeque::new(), changes: 0, bytes: 0, bytes_max }
+    }
+
+    /// Appends the events of a revision to `lines`. Events without values are left out if `is_promoted`, because the watch
+    /// of the single object will deliver the revision with values.
+    pub fn observe(&mut self, seen: &Seen<'_>, is_promoted: bool, lines: &mut Vec<u8>) -> Observation {
+        match seen.kind {
+            Kind::Added | Kind::Modified => self.write(seen, is_promoted, lines),
+            Kind::Deleted => self.delete(seen, lines),
+            Kind::Bookmark | Kind::Error => Observation::default(),
+        }
+    }
+
+    /// Whether the last revision of an object is known, and was not its deletion.
+    pub fn has(&self, uid: &str) -> bool {
+        self.objects.contains_key(uid)
+    }
+
+    /// Returns the number of objects that are kept.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether no object is kept.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// Returns the approximate bytes of the objects.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn write(&mut self, seen: &Seen<'_>, is_promoted: bool, lines: &mut Vec<u8>) -> Observation {
+        let Seen { kind, metadata, object, at } = *seen;
+        let revision = metadata.revision();
+        let known = self.objects.get_mut(&metadata.uid);
+        if let Some(known) = known
+            && revision <= known.metadata.revision()
+        {
+            // The other watch was faster, or the watch was started again.
+            return known.repeat(&self.resource, metadata, object, lines);
+        }
+        let change = if kind == Kind::Added { Change::Create } else { Change::Modify };
+        let before = self.objects.remove(&metadata.uid);
+        // The first revision that is seen of an existing object is only the base of the comparison.
+        let is_base = before.is_none() && change == Change::Modify;
+        let before_entries = before.as_ref().map_or(&[][..], |known| &known.metadata.managed_fields);
+        let author = (!is_base).then(|| authorship(before_entries, &metadata.managed_fields)).flatten();
+        let mut next = match before {
+            Some(known) => known,
+            None => Object::new(metadata.clone()),
+        };
+        self.bytes -= next.bytes;
+        let at = author.as_ref().and_then(|author| author.at).map_or(at, |time| at.clamp(time, time + SECOND - 1));
+        let at = next.last_at.max(at);
+        // The time at which a base was written is not known.
+        next.last_at = if is_base { next.last_at } else { at };
+        let mut observation = Observation { is_unknown: author.is_none() && !is_base, ..Observation::default() };
+        let this = Revision { resource: &self.resource, metadata, at };
+        let is_silent = object.is_none() && (author.is_none() || is_promoted);
+        if let Some(author) = &author {
+            observation.is_takeover = change == Change::Modify && !author.lost.is_empty();
+            if change == Change::Modify {
+                next.earlier_writes(author, &this, lines);
+            }
+            next.learn(author);
+        }
+        if !is_silent {
+            let continues = next.revisions.back().is_some_and(|before| before.has_values);
+            let values = object.map(|object| Values { object, continues });
+            this.write(change, author.as_ref(), values, lines);
+            observation.is_write = true;
+        }
+        next.metadata = metadata.clone();
+        let bytes = size_of::<Written>() + author.as_ref().map_or(0, bytes_of);
+        next.revisions.push_back(Written { revision, change, author, at, has_values: object.is_some(), bytes });
+        if next.revisions.len() > REVISIONS_KEPT {
+            next.revisions.pop_front();
+        }
+        self.keep(next);
+        observation
+    }
+
+    /// Makes the event of a deletion. Both watches show it; that of all objects counts.
+    fn delete(&mut self, seen: &Seen<'_>, lines: &mut Vec<u8>) -> Observation {
+        if seen.object.is_some() {
+            return Observation::default();
+        }
+        let known = self.objects.remove(&seen.metadata.uid);
+        self.bytes -= known.as_ref().map_or(0, |known| known.bytes);
+        let at = known.map_or(seen.at, |known| known.last_at.max(seen.at));
+        Revision { resource: &self.resource, metadata: seen.metadata, at }.deletion(lines);
+        Observation { is_write: true, ..Observation::default() }
+    }
+
+    fn keep(&mut self, mut object: Object) {
+        self.changes += 1;
+        object.changed = self.changes;
+        object.bytes = object.measure();
+        self.bytes += object.bytes;
+        let uid = object.metadata.uid.clone();
+        self.order.push_back((object.changed, uid.clone()));
+        self.objects.insert(uid, object);
+        while self.bytes > self.bytes_max || self.order.len() > 2 * self.objects.len() + REVISIONS_KEPT {
+            let Some((changed, uid)) = self.order.pop_front() else { break };
+            let is_oldest = self.objects.get(&uid).is_some_and(|object| object.changed == changed);
+            if !is_oldest {
+                continue;
+            }
+            if self.bytes <= self.bytes_max {
+                self.order.push_front((changed, uid));
+                break;
+            }
+            if let Some(object) = self.objects.remove(&uid) {
+                self.bytes -= object.bytes;
+            }
+        }
+    }
+}
+
+// === impl Object ===
+
+impl Object {
+    fn new(metadata: Metadata) -> Object {
+        Object { metadata, revisions: VecDeque::new(), known: BTreeMap::new(), last_at: i64::MIN, changed: 0, bytes: 0 }
+    }
+
+    /// Handles a revision that was seen before. If it now has values, its event is made again, with them.
+    fn repeat(
+        &mut self,
+        resource: &Resource,
+        metadata: &Metadata,
+        object: Option<&RawValue>,
+        lines: &mut Vec<u8>,
+    ) -> Observation {
+        let revision = metadata.revision();
+        let index = self.revisions.iter().position(|written| written.revision == revision);
+        let (Some(index), Some(object)) = (index, object) else { return Observation::default() };
+        let continues = index.checked_sub(1).is_some_and(|before| self.revisions[before].has_values);
+        let written = &mut self.revisions[index];
+        if written.has_values {
+            return Observation::default();
+        }
+        written.has_values = true;
+        let this = Revision { resource, metadata, at: written.at };
+        this.write(written.change, written.author.as_ref(), Some(Values { object, continues }), lines);
+        Observation { is_write: true, is_unknown: written.author.is_none(), is_takeover: false }
+    }
+
+    /// Makes the events of writes that are only known because the fields that they had set are lost now.
+    fn earlier_writes(&mut self, author: &Authorship, this: &Revision<'_>, lines: &mut Vec<u8>) {
+        for loss in &author.lost {
+            let known = self.known.get(&loss.manager);
+            let unknown = known.map_or_else(|| loss.fields.clone(), |known| difference(&loss.fields, known));
+            let Some(at) = loss.at.filter(|at| *at <= this.at && this.at - *at <= EARLIER_MAX) else { continue };
+            if is_empty(&unknown) {
+                continue;
+            }
+            let earlier = super::managed_fields::Loss { fields: unknown.clone(), ..loss.clone() };
+            this.earlier_write(&earlier, at, lines);
+            let known = self.known.remove(&loss.manager);
+            let all = known.map_or(unknown.clone(), |known| union(known, unknown));
+            self.known.insert(loss.manager.clone(), all);
+        }
+    }
+
+    fn learn(&mut self, author: &Authorship) {
+        let known = self.known.remove(&author.manager);
+        let all = known.map_or_else(|| author.taken.clone(), |known| union(known, author.taken.clone()));
+        self.known.insert(author.manager.clone(), all);
+    }
+
+    fn measure(&self) -> usize {
+        // What is known of the managers is at most what their entries have.
+        let known = if self.known.is_empty() { 0 } else { PARSED * self.metadata.bytes() };
+        size_of::<Object>() + self.metadata.bytes() + known + self.revisions.iter().map(|r| r.bytes).sum::<usize>()
+    }
+}
+
+/// Approximate bytes of a parsed set for each byte of its text.
+const PARSED: usize = 8;
+
+fn bytes_of(author: &Authorship) -> usize {
+    let text = |set: &Value| set.to_string().len() * PARSED;
+    text(&author.taken) + author.lost.iter().map(|loss| text(&loss.fields)).sum::<usize>()
+}
+
+#[cfg(test)]
+#[path = "tracker/tests.rs"]
+mod tests;
