@@ -4,6 +4,7 @@
 //! - [`intake`]: decodes events of live sources, makes them durable, and observes them.
 //! - [`webhook`]: receives batches from kube-apiserver; [`buffer_pool`] is its buffer pool.
 //! - [`tail`]: reads logs while they are written, across rotations.
+//! - [`mod@watch`]: watches the objects of a cluster, for clusters without an audit log.
 //! - [`files`]: reads complete logs with several workers. [`convert`], [`decompress`] and [`readahead`] handle other formats
 //!   and compression.
 //!
@@ -16,6 +17,7 @@ pub mod files;
 pub mod intake;
 pub mod readahead;
 pub mod tail;
+pub mod watch;
 pub mod webhook;
 
 use futures_util::future::BoxFuture;

@@ -1,0 +1,276 @@
+//! Keeps the objects of one resource watched: across timeouts, errors, restarts of the API server, and resourceVersions
+//! that have expired.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::connection::{Answer, Connection, Content, Failure};
+use super::promotion::PromotedState;
+use super::shared::Shared;
+use super::target::Target;
+use crate::audit::revision::tracker::{Seen, Tracker};
+use crate::audit::revision::{Kind, Metadata, WatchEvent};
+use crate::util::lock::lock;
+
+/// Maximum bytes of the objects of one resource that are kept, to compare their next revisions.
+const BYTES_MAX: usize = 16 << 20;
+/// Events are passed on when this many bytes of them were made, or when no more are waiting.
+const DELIVERED_BYTES: usize = 256 << 10;
+/// Delay before a request is repeated after an error, and its maximum.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// Interval at which it is tried again to read what is forbidden: permissions change.
+const FORBIDDEN_RETRY: Duration = Duration::from_secs(600);
+/// Duration of one watch request, in seconds: between half an hour and an hour, so that not all end at the same time.
+const WATCH_SECONDS: std::ops::Range<u64> = 1800..3600;
+
+/// The watch of one resource.
+pub(super) struct ResourceWatch {
+    client: kube::Client,
+    target: Target,
+    shared: Shared,
+    tracker: Arc<Mutex<Tracker>>,
+    /// The position in the history of the resource; `None` if the watch starts now.
+    position: Option<String>,
+}
+
+/// The watch of the values of one object.
+struct ObjectWatch {
+    client: kube::Client,
+    target: Target,
+    shared: Shared,
+    tracker: Arc<Mutex<Tracker>>,
+    state: PromotedState,
+    uid: Box<str>,
+    position: String,
+}
+
+// === impl ResourceWatch ===
+
+impl ResourceWatch {
+    pub(super) fn new(client: kube::Client, target: Target, shared: Shared) -> ResourceWatch {
+        let tracker = Arc::new(Mutex::new(Tracker::new(target.resource.clone(), BYTES_MAX)));
+        ResourceWatch { client, target, shared, tracker, position: None }
+    }
+
+    /// Watches until the task is cancelled.
+    pub(super) async fn run(mut self) {
+        let mut retry_after = RETRY_AFTER;
+        loop {
+            let Err((failure, was_connected)) = self.watch().await else { continue };
+            if was_connected {
+                retry_after = RETRY_AFTER;
+            }
+            let reason = match &failure {
+                Failure::Expired => "expired",
+                Failure::Forbidden(_) => "forbidden",
+                Failure::NotFound => "not_found",
+                Failure::Busy(_) => "busy",
+                Failure::Other(_) => "error",
+            };
+            self.shared.status.disconnected(&self.target, reason);
+            match failure {
+                Failure::Expired => {
+                    tracing::warn!(
+                        resource = %self.target,
+                        "the watch starts again: its resourceVersion has expired, and revisions in between are not known"
+                    );
+                    self.position = None;
+                    self.shared.status.gap();
+                    tokio::time::sleep(retry_after).await;
+                }
+                Failure::Forbidden(message) => {
+                    tracing::info!(resource = %self.target, message, "not watched: the API server refuses it");
+                    self.shared.status.forbidden(&self.target, message);
+                    tokio::time::sleep(FORBIDDEN_RETRY).await;
+                }
+                // The next discovery ends this watch, if the resource is gone.
+                Failure::NotFound => {
+                    self.shared.definitions.notify_one();
+                    tokio::time::sleep(retry_after).await;
+                }
+                Failure::Busy(after) => tokio::time::sleep(after.unwrap_or(retry_after).min(RETRY_AFTER_MAX)).await,
+                Failure::Other(message) => {
+                    tracing::debug!(resource = %self.target, message, "the watch failed; it starts again");
+                    tokio::time::sleep(retry_after).await;
+                }
+            }
+            retry_after = (retry_after * 2).min(RETRY_AFTER_MAX);
+        }
+    }
+
+    /// Watches until the API server ends the watch. Also returns whether it had begun if it fails.
+    async fn watch(&mut self) -> Result<(), (Failure, bool)> {
+        let mut connection = self.connect().await.map_err(|failure| (failure, false))?;
+        self.shared.status.connected(&self.target);
+        let mut lines = Vec::new();
+        loop {
+            match connection.next().await.map_err(|failure| (failure, true))? {
+                None => break,
+                Some(line) => self.handle(line, &mut lines).map_err(|failure| (failure, true))?,
+            }
+            if lines.len() >= DELIVERED_BYTES || !connection.has_line() {
+                self.shared.delivery.deliver(&lines).await;
+                lines.clear();
+            }
+        }
+        self.shared.status.disconnected(&self.target, "timeout");
+        Ok(())
+    }
+
+    async fn connect(&mut self) -> Result<Connection, Failure> {
+        let _permit = self.shared.starts.acquire().await;
+        let selector = self.target.name.as_ref().map(|name| format!("&fieldSelector=metadata.name%3D{name}"));
+        let selector = selector.unwrap_or_default();
+        let position = match &self.position {
+            Some(position) => position.clone(),
+            None => {
+                let path = format!("{}?limit=1{selector}", self.target.path());
+                let answer = Answer::get(&self.client, &path, Content::Metadata.accept(true)).await?;
+                answer.date.inspect(|date| self.shared.status.compare_clocks(*date));
+                self.position.insert(answer.resource_version().await?).clone()
+            }
+        };
+        watch(&self.client, &self.target, &selector, &position, Content::Metadata).await
+    }
+
+    fn handle(&mut self, line: &[u8], lines: &mut Vec<u8>) -> Result<(), Failure> {
+        let Some(event) = parse(line)? else { return Ok(()) };
+        let Some(metadata) = Metadata::of(event.object) else { return Ok(()) };
+        self.position = Some(metadata.resource_version.to_string());
+        if event.kind == Kind::Bookmark {
+            return Ok(());
+        }
+        if self.target.defines_resources() {
+            self.shared.definitions.notify_one();
+        }
+        let seen = Seen { kind: event.kind, metadata: &metadata, object: None, at: self.shared.status.now() };
+        let is_promoted = self.shared.promotions.is_delivering(&metadata.uid);
+        let observation = lock(&self.tracker).observe(&seen, is_promoted, lines);
+        self.shared.status.revision(observation.is_unknown);
+        if observation.is_takeover && !self.target.is_secret() {
+            self.promote(&metadata);
+        }
+        Ok(())
+    }
+
+    /// Watches the values of an object, from this revision on.
+    fn promote(&self, metadata: &Metadata) {
+        // The watch delivers what follows a resourceVersion.
+        let Some(before) = metadata.revision().checked_sub(1) else { return };
+        let namespace = Some(metadata.namespace.to_string()).filter(|namespace| !namespace.is_empty());
+        let target = Target { namespace, name: Some(metadata.name.to_string()), ..self.target.clone() };
+        let start = |state| {
+            let watch = ObjectWatch {
+                client: self.client.clone(),
+                target,
+                shared: self.shared.clone(),
+                tracker: self.tracker.clone(),
+                state,
+                uid: metadata.uid.clone(),
+                position: before.to_string(),
+            };
+            tokio::spawn(watch.run())
+        };
+        if let Some(count) = self.shared.promotions.promote(&metadata.uid, start) {
+            self.shared.status.promoted(count);
+        }
+    }
+}
+
+// === impl ObjectWatch ===
+
+impl ObjectWatch {
+    /// Watches until the object is calm or deleted, or its values cannot be read.
+    async fn run(mut self) {
+        let mut retry_after = RETRY_AFTER;
+        loop {
+            let watched = self.watch().await;
+            self.state.set_connected(false);
+            match watched {
+                Ok(true) => break,
+                Ok(false) => retry_after = RETRY_AFTER,
+                Err(Failure::Busy(after)) => {
+                    tokio::time::sleep(after.unwrap_or(retry_after).min(RETRY_AFTER_MAX)).await
+                }
+                Err(Failure::Other(_)) => tokio::time::sleep(retry_after).await,
+                // It is promoted again at the next takeover.
+                Err(Failure::Expired | Failure::Forbidden(_) | Failure::NotFound) => break,
+            }
+            retry_after = (retry_after * 2).min(RETRY_AFTER_MAX);
+        }
+        let left = self.shared.promotions.demote(&self.uid);
+        self.shared.status.promoted(left);
+    }
+
+    /// Returns whether the watch is not needed any more.
+    async fn watch(&mut self) -> Result<bool, Failure> {
+        let name = self.target.name.clone().unwrap_or_default();
+        let selector = format!("&fieldSelector=metadata.name%3D{name}");
+        let mut connection = watch(&self.client, &self.target, &selector, &self.position, Content::Objects).await?;
+        self.state.set_connected(true);
+        loop {
+            let Some(line) = connection.next().await? else { return Ok(false) };
+            let Some(event) = parse(line)? else { continue };
+            let Some(metadata) = Metadata::of(event.object) else { continue };
+            self.position = metadata.resource_version.to_string();
+            let object = Some(event.object).filter(|_| event.kind != Kind::Bookmark);
+            let seen = Seen { kind: event.kind, metadata: &metadata, object, at: self.shared.status.now() };
+            let mut lines = Vec::new();
+            let observation = lock(&self.tracker).observe(&seen, true, &mut lines);
+            if observation.is_takeover {
+                self.state.touch();
+            }
+            self.shared.delivery.deliver(&lines).await;
+            if event.kind == Kind::Deleted || self.state.is_calm() {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// Begins a watch after a resourceVersion.
+async fn watch(
+    client: &kube::Client,
+    target: &Target,
+    selector: &str,
+    position: &str,
+    content: Content,
+) -> Result<Connection, Failure> {
+    let seconds = WATCH_SECONDS.start + jitter() % (WATCH_SECONDS.end - WATCH_SECONDS.start);
+    let path = format!(
+        "{}?watch=true&allowWatchBookmarks=true&resourceVersion={position}&timeoutSeconds={seconds}{selector}",
+        target.path()
+    );
+    Ok(Answer::get(client, &path, content.accept(false)).await?.lines())
+}
+
+/// Parses a line of a watch. Returns `None` for an empty line.
+fn parse(line: &[u8]) -> Result<Option<WatchEvent<'_>>, Failure> {
+    #[derive(Deserialize)]
+    struct Status {
+        #[serde(default)]
+        code: u16,
+        #[serde(default)]
+        message: String,
+    }
+    if line.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    let event: WatchEvent<'_> =
+        serde_json::from_slice(line).map_err(|error| Failure::Other(format!("not an event of a watch: {error}")))?;
+    if event.kind != Kind::Error {
+        return Ok(Some(event));
+    }
+    let status = serde_json::from_str(event.object.get());
+    let Status { code, message } = status.unwrap_or(Status { code: 0, message: String::new() });
+    Err(if code == 410 { Failure::Expired } else { Failure::Other(message) })
+}
+
+/// Returns a number that differs between calls and processes.
+fn jitter() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}

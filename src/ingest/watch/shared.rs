@@ -1,0 +1,21 @@
+//! What all watches of a source share.
+
+use std::sync::Arc;
+
+use tokio::sync::{Notify, Semaphore};
+
+use super::delivery::Delivery;
+use super::promotion::Promotions;
+use super::status::WatchStatus;
+
+/// What all watches of a source share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) delivery: Delivery,
+    pub(super) status: WatchStatus,
+    pub(super) promotions: Promotions,
+    /// Limits requests that are begun at the same time.
+    pub(super) starts: Arc<Semaphore>,
+    /// Notified when a definition of resources has changed.
+    pub(super) definitions: Arc<Notify>,
+}

@@ -1,0 +1,215 @@
+//! What a watch says about itself: which resources it watches, which it may not read, and when it missed something.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts};
+
+use super::target::Target;
+use crate::audit::event::Micros;
+use crate::telemetry::metrics::Metrics;
+use crate::util::lock::lock;
+use crate::util::readiness::Readiness;
+
+/// The clocks are not corrected for a smaller difference: the date of an answer has whole seconds.
+const CLOCKS_APART_MIN: Micros = 2_000_000;
+
+/// The status of all watches of a source. Clones share it.
+#[derive(Clone)]
+pub struct WatchStatus {
+    inner: Arc<Mutex<Inner>>,
+    readiness: Readiness,
+    /// How far the clock of the API server is ahead of the local one.
+    clock_ahead: Arc<AtomicI64>,
+    metrics: WatchMetrics,
+}
+
+#[derive(Default)]
+struct Inner {
+    watches: BTreeMap<String, State>,
+    error: Option<String>,
+    gaps: u64,
+}
+
+/// The state of one watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// Not connected, or connected for the first time.
+    Connecting,
+    Connected,
+    /// The client may not read the resource.
+    Forbidden(String),
+}
+
+/// What a user should know about the watches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Number of resources that are watched, by namespace.
+    pub connected: usize,
+    /// Resources to which there is no connection at the moment.
+    pub connecting: Vec<String>,
+    /// Resources that the client may not read, with the message of the API server.
+    pub forbidden: Vec<(String, String)>,
+    /// Number of times that revisions may have been missed.
+    pub gaps: u64,
+    /// Why the resources are not known.
+    pub error: Option<String>,
+}
+
+#[derive(Clone)]
+struct WatchMetrics {
+    revisions: IntCounterVec,
+    restarts: IntCounterVec,
+    watches: IntGaugeVec,
+    promoted: IntGauge,
+}
+
+// === impl WatchStatus ===
+
+impl WatchStatus {
+    /// Creates the status, and registers its metrics.
+    pub fn new(metrics: &Metrics) -> WatchStatus {
+        let vec = |name: &str, help: &str, label: &str| IntCounterVec::new(Opts::new(name, help), &[label]);
+        let watches = Opts::new("editwar_watches", "Watches of resources, by state.");
+        WatchStatus {
+            inner: Arc::default(),
+            readiness: Readiness::default(),
+            clock_ahead: Arc::default(),
+            metrics: WatchMetrics {
+                revisions: metrics.register(
+                    vec(
+                        "editwar_watch_revisions_total",
+                        "Revisions that watches delivered, by whether it is known which manager made them.",
+                        "author",
+                    )
+                    .expect("a valid metric"),
+                ),
+                restarts: metrics.register(
+                    vec(
+                        "editwar_watch_restarts_total",
+                        "Watches that were begun again, by reason. After `expired`, revisions may have been missed.",
+                        "reason",
+                    )
+                    .expect("a valid metric"),
+                ),
+                watches: metrics.register(IntGaugeVec::new(watches, &["state"]).expect("a valid metric")),
+                promoted: metrics.register(
+                    IntGauge::new("editwar_watch_promoted_objects", "Objects whose values are watched.")
+                        .expect("a valid metric"),
+                ),
+            },
+        }
+    }
+
+    /// Returns whether every resource that may be read is or was watched.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    /// Returns what a user should know.
+    pub fn summary(&self) -> Summary {
+        let inner = lock(&self.inner);
+        let mut summary = Summary { gaps: inner.gaps, error: inner.error.clone(), ..Summary::default() };
+        for (name, state) in &inner.watches {
+            match state {
+                State::Connected => summary.connected += 1,
+                State::Connecting => summary.connecting.push(name.clone()),
+                State::Forbidden(message) => summary.forbidden.push((name.clone(), message.clone())),
+            }
+        }
+        summary
+    }
+
+    /// Returns the time of the API server, as far as it is known from its answers.
+    pub fn now(&self) -> Micros {
+        let local = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros() as i64);
+        local + self.clock_ahead.load(Ordering::Relaxed)
+    }
+
+    /// Whether all resources that may be read are watched at the moment.
+    pub(super) fn is_complete(&self) -> bool {
+        let inner = lock(&self.inner);
+        !inner.watches.is_empty() && !inner.watches.values().any(|state| *state == State::Connecting)
+    }
+
+    pub(super) fn set_error(&self, error: Option<String>) {
+        lock(&self.inner).error = error;
+    }
+
+    /// Adds watches that are about to start.
+    pub(super) fn expect<'t>(&self, targets: impl Iterator<Item = &'t Target>) {
+        {
+            let mut inner = lock(&self.inner);
+            for target in targets {
+                inner.watches.entry(target.to_string()).or_insert(State::Connecting);
+            }
+        }
+        self.publish();
+    }
+
+    pub(super) fn remove(&self, target: &Target) {
+        lock(&self.inner).watches.remove(&target.to_string());
+        self.publish();
+    }
+
+    pub(super) fn connected(&self, target: &Target) {
+        self.set(target, State::Connected);
+    }
+
+    pub(super) fn disconnected(&self, target: &Target, reason: &str) {
+        self.metrics.restarts.with_label_values(&[reason]).inc();
+        if reason != "timeout" {
+            self.set(target, State::Connecting);
+        }
+    }
+
+    pub(super) fn forbidden(&self, target: &Target, message: String) {
+        self.set(target, State::Forbidden(message));
+    }
+
+    /// Counts a time in which revisions may have been missed.
+    pub(super) fn gap(&self) {
+        lock(&self.inner).gaps += 1;
+    }
+
+    pub(super) fn revision(&self, is_unknown: bool) {
+        self.metrics.revisions.with_label_values(&[if is_unknown { "unknown" } else { "known" }]).inc();
+    }
+
+    pub(super) fn promoted(&self, count: usize) {
+        self.metrics.promoted.set(count as i64);
+    }
+
+    /// Compares the clocks, from the date of an answer.
+    pub(super) fn compare_clocks(&self, date: jiff::Timestamp) {
+        let local = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros() as i64);
+        // The date is rounded down.
+        let ahead = date.as_microsecond() + 500_000 - local;
+        let ahead = if ahead.abs() >= CLOCKS_APART_MIN { ahead } else { 0 };
+        self.clock_ahead.store(ahead, Ordering::Relaxed);
+    }
+
+    fn set(&self, target: &Target, state: State) {
+        {
+            let mut inner = lock(&self.inner);
+            // A resource that is no longer served has no state.
+            let Some(known) = inner.watches.get_mut(&target.to_string()) else { return };
+            *known = state;
+        }
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let Summary { connected, connecting, forbidden, .. } = self.summary();
+        let states = [("connected", connected), ("connecting", connecting.len()), ("forbidden", forbidden.len())];
+        for (state, count) in states {
+            self.metrics.watches.with_label_values(&[state]).set(count as i64);
+        }
+        if connected > 0 && connecting.is_empty() {
+            // Later interruptions are told by the metrics and the coverage; the server still answers.
+            self.readiness.set(true);
+        }
+    }
+}
