@@ -76,6 +76,8 @@ pub struct Config {
     pub enforce: Enforce,
     /// Logs that editwar reads as they are written.
     pub tail: Tail,
+    /// The objects of the cluster that editwar watches.
+    pub watch: Watch,
     /// The journal, which keeps writes across restarts.
     pub journal: Journal,
 }
@@ -203,6 +205,25 @@ pub struct Tail {
     pub checkpoint: Option<PathBuf>,
 }
 
+/// The objects of the cluster that editwar watches, if there is no audit log, or one without fields.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Watch {
+    /// Whether `serve` watches.
+    pub enabled: bool,
+    /// Name of the cluster that the events belong to. With an audit log of the same cluster, both must have one name.
+    pub cluster: String,
+    /// Namespaces to watch. Default: all, and cluster-scoped objects.
+    pub namespaces: Vec<String>,
+    /// Resources that are not watched, as `resource` or `resource.group`.
+    pub excluded_resources: Vec<String>,
+    /// Maximum number of objects whose values are watched at the same time. Each needs a connection to the API server.
+    pub max_objects_with_values: usize,
+    /// Kubeconfig file for access to the API server. Default: as for kubectl, or the service account of the pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
 /// The journal, which keeps writes across restarts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -307,7 +328,7 @@ impl Config {
     }
 }
 
-// === impl Platform, BoundsConfig, Metrics, Journal ===
+// === impl Platform, BoundsConfig, Watch, Metrics, Journal ===
 
 impl Default for Platform {
     fn default() -> Platform {
@@ -324,6 +345,21 @@ impl Default for BoundsConfig {
             max_remembered_requests: bounds.requests_max,
             max_clock_skew: Duration(std::time::Duration::from_micros(bounds.tolerance.ahead.unsigned_abs())),
             max_memory: None,
+        }
+    }
+}
+
+impl Default for Watch {
+    fn default() -> Watch {
+        Watch {
+            enabled: false,
+            cluster: String::new(),
+            namespaces: Vec::new(),
+            excluded_resources: ["events", "events.events.k8s.io", "leases.coordination.k8s.io"]
+                .map(str::to_owned)
+                .into(),
+            max_objects_with_values: 100,
+            kubeconfig: None,
         }
     }
 }

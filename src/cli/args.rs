@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
-pub use self::common::{Access, Colour, Format, Remote};
+pub use self::common::{Access, ClusterAccess, Colour, Format, Remote};
 use crate::config::{Bytes, Duration, Mode};
 use crate::detect::cause::Cause;
 use crate::detect::verdict::Confidence;
@@ -60,6 +60,18 @@ pub enum Command {
     /// events, or if the filters match nothing.
     #[command(after_help = "Example:\n  editwar wars --server http://127.0.0.1:8080 -n shop")]
     Wars(WarsArgs),
+    /// Find edit wars in a cluster while they happen, with read access only.
+    ///
+    /// Watches the metadata of all objects that this account may list and watch, and the values of contested objects.
+    /// Field managers stand for the accounts, which a watch does not show.
+    ///
+    /// Exit code: 0 if no war was found, 1 if a war was found, 2 on wrong usage, if the cluster cannot be watched, or if
+    /// the answer may be incomplete.
+    #[command(after_help = "Examples:\n  \
+        editwar watch\n  \
+        editwar watch deployment/web -n shop\n  \
+        editwar watch deployments configmaps -n shop --for 10m -o json")]
+    Watch(WatchArgs),
     /// Replay a log with other limits, and show what they would have paused, and when.
     ///
     /// Exit code: 0 if the first limits find no war, 1 if they find one, 2 on wrong usage or unreadable input.
@@ -201,6 +213,56 @@ pub enum SortKey {
     Object,
 }
 
+/// Arguments of `watch`.
+#[derive(Debug, clap::Args)]
+pub struct WatchArgs {
+    /// The cluster.
+    #[command(flatten)]
+    pub access: ClusterAccess,
+    /// Watch only this namespace. Default: all namespaces, and cluster-scoped objects.
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+    /// Watch all namespaces, which is the default.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+    /// The options.
+    #[command(flatten)]
+    pub options: WatchOptions,
+}
+
+/// What to watch, and how to show it.
+#[derive(Debug, clap::Args)]
+pub struct WatchOptions {
+    /// Kinds or objects to watch, such as deployments or deployment/web. Default: everything except Events and Leases.
+    #[arg(value_name = "KIND[/NAME]")]
+    pub objects: Vec<String>,
+    /// Stop after this time, such as 10m. Default: when interrupted.
+    #[arg(long = "for", value_name = "TIME")]
+    pub duration: Option<Duration>,
+    /// Also write the events of the watch to this file, for `analyze` and `who`.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Show times in UTC instead of relative to now.
+    #[arg(long)]
+    pub utc: bool,
+    /// Output format. In a terminal, the table is kept up to date; otherwise a line is printed when a war begins or
+    /// changes, and the table at the end. jsonl prints a war when it begins or changes.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// Compare values, but neither keep nor print them.
+    #[arg(long)]
+    pub redact: bool,
+    /// Configuration file (YAML): limits, overrides, actors, watch.
+    #[arg(short, long, env = "EDITWAR_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set one key of the configuration, such as limits.quiet_period=5m (can be repeated).
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print nothing to stderr but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
 /// Arguments of `simulate`.
 #[derive(Debug, clap::Args)]
 pub struct SimulateArgs {
@@ -271,6 +333,9 @@ pub struct ServeArgs {
     /// Memory limit of the whole process, such as 512MiB. Default: the limit of the control group.
     #[arg(long, value_name = "SIZE")]
     pub memory_limit: Option<Bytes>,
+    /// Also watch the objects of the cluster, for clusters without an audit log.
+    #[arg(long)]
+    pub watch: bool,
     /// Keep every write in this directory, to survive restarts and answer queries about the past. Default: off.
     #[arg(long, value_name = "DIR|off")]
     pub journal: Option<PathBuf>,

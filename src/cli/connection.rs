@@ -13,7 +13,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::args::{Access, Remote};
+use super::args::{Access, ClusterAccess, Remote};
 use super::forward::Forward;
 use super::output::WhoCommand;
 use super::service;
@@ -62,7 +62,7 @@ impl ServerTarget {
     pub fn context(&self) -> Option<&str> {
         match self {
             ServerTarget::At(_) => None,
-            ServerTarget::In(access) => access.context.as_deref(),
+            ServerTarget::In(access) => access.cluster.context.as_deref(),
         }
     }
 
@@ -71,7 +71,7 @@ impl ServerTarget {
         let remote = match self {
             ServerTarget::At(remote) => remote,
             ServerTarget::In(access) => {
-                let context = access.context.as_ref().map(|context| format!("--context {}", quoted(context)));
+                let context = access.cluster.context.as_ref().map(|context| format!("--context {}", quoted(context)));
                 return WhoCommand {
                     command: "kubectl editwar who",
                     server_arguments: Some(context.unwrap_or_default()),
@@ -149,17 +149,13 @@ impl Access {
     /// # Errors
     /// The kubeconfig is not valid.
     pub async fn connect(&self) -> Result<(kube::Client, String)> {
-        let mut config = self.config().await?;
-        // Retries would delay the error message.
-        config.default_retry = false;
-        let namespace = config.default_namespace.clone();
-        Ok((kube::Client::try_from(config).context("kubeconfig")?, namespace))
+        self.cluster.connect().await
     }
 
     /// Creates a client for a server with TLS and authentication behind a forwarded port. It sends the kubeconfig's
     /// token, which the server verifies with a TokenReview.
     async fn behind(&self, forward: &Forward) -> Result<Server> {
-        let mut config = self.config().await?;
+        let mut config = self.cluster.config().await?;
         config.default_retry = false;
         config.cluster_url = forward.address("https").parse().context("a forwarded port")?;
         // The connection to the pod goes through the API server, whose certificate was verified. The server's own
@@ -175,6 +171,22 @@ impl Access {
     pub async fn webhook(&self) -> Result<String> {
         let (cluster, _) = self.connect().await?;
         service::webhook(&cluster).await
+    }
+}
+
+// === impl ClusterAccess ===
+
+impl ClusterAccess {
+    /// Creates a client. Also returns the namespace of the context.
+    ///
+    /// # Errors
+    /// The kubeconfig is not valid.
+    pub async fn connect(&self) -> Result<(kube::Client, String)> {
+        let mut config = self.config().await?;
+        // Retries would delay the error message.
+        config.default_retry = false;
+        let namespace = config.default_namespace.clone();
+        Ok((kube::Client::try_from(config).context("kubeconfig")?, namespace))
     }
 
     async fn config(&self) -> Result<kube::Config> {

@@ -33,8 +33,8 @@ impl Forward {
     pub fn start(access: &Access, service: &Service) -> Result<Forward> {
         let mut command = Command::new("kubectl");
         command.args(["port-forward", "--address=127.0.0.1", "-n", &service.namespace, POD_TIMEOUT]);
-        command.args(access.kubeconfig.iter().map(|path| format!("--kubeconfig={}", path.display())));
-        command.args(access.context.iter().map(|context| format!("--context={context}")));
+        command.args(access.cluster.kubeconfig.iter().map(|path| format!("--kubeconfig={}", path.display())));
+        command.args(access.cluster.context.iter().map(|context| format!("--context={context}")));
         command.args([format!("service/{}", service.name), format!(":{}", service.port)]);
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut forward = Forward { kubectl: spawned.context("cannot run kubectl")?, port: 0 };

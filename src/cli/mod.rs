@@ -25,6 +25,7 @@ pub mod simulate;
 pub mod style;
 pub mod timeline_chart;
 pub mod wars;
+pub mod watch;
 pub mod who;
 
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ pub fn run(args: args::Args) -> ExitCode {
         args::Command::Render(args) => render::run(&args),
         args::Command::Serve(args) => serve::run(&args),
         args::Command::Wars(args) => wars::run(&args),
+        args::Command::Watch(args) => watch::run(&args),
         args::Command::Setup { what } => setup::run(&what),
         args::Command::Doctor(args) => doctor::run(&args),
         args::Command::Version => completions::version(),

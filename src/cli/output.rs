@@ -21,5 +21,5 @@ pub(super) use participants::remedies_heading;
 pub(super) use report::no_war;
 pub use report::{WhoCommand, report, set_checks};
 pub(super) use rows::{csv_wars, csv_writes};
-pub(super) use war::verdict;
+pub(super) use war::{counted, verdict};
 pub use war::{name, transitions};

@@ -10,9 +10,11 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use super::args::doctor::DoctorChecks;
 use super::args::setup::Setup;
-use super::args::{Access, AnalyzeArgs, Args, Colour, Format, SimulateArgs, Which, WhoArgs};
+use super::args::{
+    Access, AnalyzeArgs, Args, ClusterAccess, Colour, Format, SimulateArgs, WatchOptions, Which, WhoArgs,
+};
 use super::connection::ServerTarget;
-use super::{Outcome, analyze, completions, doctor, end, setup, simulate, wars, who};
+use super::{Outcome, analyze, completions, doctor, end, setup, simulate, wars, watch, who};
 use crate::escape;
 use crate::query::client::{Error, with_query};
 use crate::query::views::Report;
@@ -74,6 +76,11 @@ enum Command {
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
     },
+    /// Find edit wars in the cluster while they happen, with read access only. Needs no editwar server.
+    #[command(after_help = "Examples:\n  \
+        kubectl editwar watch\n  \
+        kubectl editwar watch deployment/web -n shop --for 10m")]
+    Watch(WatchOptions),
     /// Check each step of an audit event from the API server to the verdict, and report what is missing.
     Doctor(DoctorChecks),
     /// Find edit wars in audit logs.
@@ -114,6 +121,9 @@ impl Plugin {
         let namespace = self.namespace.as_deref();
         match &self.command {
             None => wars::list(&Which::default(), namespace, &target),
+            Some(Command::Watch(options)) => {
+                watch::watch_cluster(options, namespace, &self.access.cluster, "kubectl editwar watch")
+            }
             Some(Command::Wars(which)) => wars::list(which, namespace, &target),
             Some(Command::Who { object, actor, cluster, timeline, timeline_limit, utc, output }) => {
                 let mut args = WhoArgs {
@@ -202,8 +212,10 @@ fn objects(words: &[String]) -> Vec<String> {
         words.windows(2).find(is_it).map(|pair| pair[1].clone())
     };
     let access = Access {
-        kubeconfig: value("--kubeconfig", "--kubeconfig").map(Into::into),
-        context: value("--context", "--context"),
+        cluster: ClusterAccess {
+            kubeconfig: value("--kubeconfig", "--kubeconfig").map(Into::into),
+            context: value("--context", "--context"),
+        },
         port_forward: words.iter().any(|word| word == "--port-forward"),
     };
     let ask = async {

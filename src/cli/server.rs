@@ -8,6 +8,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::admin::Admin;
+use super::args::ClusterAccess;
 use super::enforcer_setup::Access;
 use super::listener_auth::ListenerSecurity;
 use super::{descriptors, memory_budget};
@@ -18,6 +19,8 @@ use crate::enforce::control::Control;
 use crate::ingest::Source;
 use crate::ingest::intake::Intake;
 use crate::ingest::tail::{self, TailSource};
+use crate::ingest::watch::WatchSource;
+use crate::ingest::watch::status::WatchStatus;
 use crate::ingest::webhook::{Webhook, WebhookSource};
 use crate::journal::committer::Journal;
 use crate::journal::reader::Reader;
@@ -30,7 +33,7 @@ use crate::pipeline::Pipeline;
 use crate::query::api::{Api, LogLevel, SourceStatus};
 use crate::query::change_signal::ChangeSignal;
 use crate::telemetry::logs::Levels;
-use crate::telemetry::metrics::{Metrics, SeriesLimits};
+use crate::telemetry::metrics::Metrics;
 
 /// Divisor of the maximum response size for reports: while a report is built, it is in memory four times, as values and
 /// as text.
@@ -115,11 +118,7 @@ impl Server {
         let (bounds, in_flight_bytes_max) = memory_budget::within(memory, config.bounds());
         tracing::debug!(memory, in_flight = in_flight_bytes_max, ?bounds, "bounds");
         let pipeline = Arc::new(Pipeline::new(policy(&config, access.as_ref()), bounds));
-        let metrics = Metrics::new(SeriesLimits {
-            max_objects: config.metrics.max_objects,
-            max_actors_per_object: config.metrics.max_actors_per_object,
-            ttl: config.metrics.series_ttl.0,
-        });
+        let metrics = Metrics::new(config.series_limits());
         let (webhook_gate, admin_gate) = (webhook_gate.counting(&metrics), admin_gate.counting(&metrics));
 
         let change_signal = ChangeSignal::default();
@@ -137,7 +136,7 @@ impl Server {
             Webhook::new(intake.clone(), metrics.clone(), config.webhook.max_body_bytes.0, in_flight_bytes_max)
                 .with_clusters(config.webhook.auth.allow.iter().flat_map(|allow| allow.clusters.clone()));
         let webhook = WebhookSource::new(webhook_listener, webhook_gate.clone(), webhook);
-        let sources = sources(&config, webhook, intake, &metrics)?;
+        let sources = sources(&config, webhook, intake, &metrics).await?;
 
         let control = Control::default();
         control.set_stopped(config.enforce.kill_switch);
@@ -254,7 +253,7 @@ impl Signals {
 }
 
 /// Returns the sources: the webhook, and those that are configured.
-fn sources(
+async fn sources(
     config: &Config,
     webhook: WebhookSource<ListenerSecurity>,
     intake: Intake,
@@ -267,7 +266,13 @@ fn sources(
             cluster: config.tail.cluster.clone(),
             checkpoint: config.tail.checkpoint.clone(),
         };
-        sources.push(Box::new(TailSource::new(settings, intake, metrics.clone())?));
+        sources.push(Box::new(TailSource::new(settings, intake.clone(), metrics.clone())?));
+    }
+    if config.watch.enabled {
+        let access = ClusterAccess { kubeconfig: config.watch.kubeconfig.clone(), context: None };
+        let (client, _) = access.connect().await.context("watch")?;
+        let status = WatchStatus::new(metrics);
+        sources.push(Box::new(WatchSource::new(client, config.watch_settings(), intake, None, status)));
     }
     Ok(sources)
 }

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 
-use super::args::{LogArgs, ServeArgs};
-use crate::config::{Config, ENVIRONMENT, Overlay};
+use super::args::{LogArgs, ServeArgs, WatchOptions};
+use crate::config::{Config, ENVIRONMENT, Overlay, Watch};
+use crate::ingest::watch::Settings;
+use crate::telemetry::metrics::SeriesLimits;
 
 /// The argument of `--journal` that turns the journal off.
 const OFF: &str = "off";
@@ -28,6 +30,7 @@ impl ServeArgs {
             max_memory: self.memory_limit,
             journal: self.journal.clone().map(|folder| Some(folder).filter(|folder| folder != Path::new(OFF))),
             redact_values: None,
+            watch: self.watch.then_some(true),
         };
         Ok(Config::load(self.config.as_deref(), environment()?, &self.set, &flags)?)
     }
@@ -36,6 +39,19 @@ impl ServeArgs {
 // === impl LogArgs ===
 
 impl LogArgs {
+    /// Loads the configuration for these arguments.
+    ///
+    /// # Errors
+    /// The configuration is not valid.
+    pub fn config(&self) -> Result<Config> {
+        let flags = Overlay { redact_values: self.redact.then_some(true), ..Overlay::default() };
+        Ok(Config::load(self.config.as_deref(), environment()?, &self.set, &flags)?)
+    }
+}
+
+// === impl WatchOptions ===
+
+impl WatchOptions {
     /// Loads the configuration for these arguments.
     ///
     /// # Errors
@@ -56,4 +72,29 @@ fn environment() -> Result<Vec<(String, String)>> {
             Err(_) => Err(anyhow!("{name}: expected text in UTF-8")),
         })
         .collect()
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Returns what to watch.
+    pub(super) fn watch_settings(&self) -> Settings {
+        let Watch { cluster, namespaces, excluded_resources, max_objects_with_values, .. } = self.watch.clone();
+        Settings {
+            cluster,
+            namespaces,
+            only: Vec::new(),
+            excluded: excluded_resources,
+            objects_with_values_max: max_objects_with_values,
+        }
+    }
+
+    /// Returns the limits on the series of metrics.
+    pub(super) fn series_limits(&self) -> SeriesLimits {
+        SeriesLimits {
+            max_objects: self.metrics.max_objects,
+            max_actors_per_object: self.metrics.max_actors_per_object,
+            ttl: self.metrics.series_ttl.0,
+        }
+    }
 }

@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use super::args::{Format, WhoArgs};
 use super::connection::ServerTarget;
 use super::{Outcome, analyze, markdown, output};
+use crate::audit::event::Micros;
 use crate::detect::policy::{HistoryScope, Policy, Target};
 use crate::query::client::{Error, with_query};
 use crate::query::reporter::Reporter;
@@ -42,26 +43,46 @@ pub fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
         Some(server) if is_live => from_server(args, &server, &kind, &name)?,
         _ => from_files(args, &inputs, &kind, &name)?,
     };
-    output::set_checks(&mut found.wars, &who, &found.coverage);
+    let now = if is_live { Some(jiff::Timestamp::now().as_microsecond()) } else { found.coverage.last };
+    let (format, timeline_max) = (args.log.output, args.timeline_max());
+    print(&mut found, &Printed { who: &who, format, now: now.filter(|_| !args.log.utc), timeline_max })?;
+    analyze::repeat_problems(&found.coverage, args.log.output, args.log.quiet);
+    Ok(Outcome::of_search(&found.coverage, found.wars.iter().any(|war| war.is_loud())))
+}
+
+/// How the participants of an object are printed.
+pub struct Printed<'a> {
+    /// How to query again.
+    pub who: &'a output::WhoCommand,
+    /// The format.
+    pub format: Format,
+    /// The time to which tables show times relative. Without one, they are shown in UTC.
+    pub now: Option<Micros>,
+    /// The number of writes to print: 0 for all, `None` for no timeline.
+    pub timeline_max: Option<usize>,
+}
+
+/// Prints the participants of an object, with the commands that show whether its wars are over.
+///
+/// # Errors
+/// Errors of standard output.
+pub fn print(found: &mut Participants, printed: &Printed<'_>) -> Result<()> {
+    output::set_checks(&mut found.wars, printed.who, &found.coverage);
     let mut stdout = anstream::stdout().lock();
     let writes = || found.timeline.iter().map(|write| (&found.object, write));
-    match args.log.output {
-        Format::Json => write!(stdout, "{}", output::json(&found)?)?,
-        Format::Yaml => write!(stdout, "{}", output::yaml(&found)?)?,
+    match printed.format {
+        Format::Json => write!(stdout, "{}", output::json(found)?)?,
+        Format::Yaml => write!(stdout, "{}", output::yaml(found)?)?,
         Format::Jsonl => write!(stdout, "{}", output::json_lines(&found.timeline)?)?,
         Format::Csv => write!(stdout, "{}", output::csv_writes(writes())?)?,
         Format::Name => writeln!(stdout, "{}", found.object.arguments())?,
-        Format::Markdown => write!(stdout, "{}", markdown::participants(&found))?,
+        Format::Markdown => write!(stdout, "{}", markdown::participants(found))?,
         Format::Table | Format::Wide => {
-            let now = if is_live { Some(jiff::Timestamp::now().as_microsecond()) } else { found.coverage.last };
-            let style = output::Style::of_stdout(args.log.output == Format::Wide);
-            let style = style.relative_to(now.filter(|_| !args.log.utc));
-            write!(stdout, "{}", output::participants(&found, args.timeline_max(), style))?;
+            let style = output::Style::of_stdout(printed.format == Format::Wide).relative_to(printed.now);
+            write!(stdout, "{}", output::participants(found, printed.timeline_max, style))?;
         }
     }
-    stdout.flush()?;
-    analyze::repeat_problems(&found.coverage, args.log.output, args.log.quiet);
-    Ok(Outcome::of_search(&found.coverage, found.wars.iter().any(|war| war.is_loud())))
+    Ok(stdout.flush()?)
 }
 
 /// Shows what the actors whose names contain a text have written.

@@ -26,6 +26,8 @@ pub struct Overlay {
     pub journal: Option<Option<PathBuf>>,
     /// `redact_values`
     pub redact_values: Option<bool>,
+    /// `watch.enabled`
+    pub watch: Option<bool>,
 }
 
 // === impl Overlay ===
@@ -45,8 +47,10 @@ impl Overlay {
         set(&mut config.tail.files, self.tail_files.as_ref());
         set(&mut config.journal.path, self.journal.as_ref());
         set(&mut config.redact_values, self.redact_values.as_ref());
+        set(&mut config.watch.enabled, self.watch.as_ref());
         if self.kubeconfig.is_some() {
             config.enforce.kubeconfig.clone_from(&self.kubeconfig);
+            config.watch.kubeconfig.clone_from(&self.kubeconfig);
         }
         config.bounds.max_memory = self.max_memory.or(config.bounds.max_memory);
     }

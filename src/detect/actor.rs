@@ -26,6 +26,8 @@ pub struct Client {
     pub user_agent: Arc<str>,
     /// The application that the client applies, taken from its writes: `Kustomization shop-prod`. Empty if not known.
     pub instance: Arc<str>,
+    /// Whether the actor is a field manager, because only a watch shows its writes. Several accounts may be behind it.
+    pub is_manager: bool,
     /// The kind of account.
     pub class: ActorClass,
     /// What the account does, for the choice of remedies.
@@ -117,6 +119,7 @@ impl Client {
             tool,
             user_agent,
             instance: "".into(),
+            is_manager: false,
             class,
             role,
             origin,
@@ -126,6 +129,11 @@ impl Client {
         };
         client.identify();
         client
+    }
+
+    /// Returns the client as a field manager that a watch showed, or as an account.
+    pub fn of_watch(self, is_manager: bool) -> Client {
+        Client { is_manager, ..self }
     }
 
     /// Returns the client, classified by these rules.

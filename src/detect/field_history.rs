@@ -55,6 +55,8 @@ pub struct FieldHistory {
     is_released: bool,
     /// Whether all values are notations of one value.
     is_one_form: bool,
+    /// The author of the last write, if its value is not known.
+    unseen: Option<Arc<Client>>,
     pub(super) last_at: Micros,
 }
 
@@ -130,6 +132,7 @@ impl FieldHistory {
             is_returned: false,
             is_released: false,
             is_one_form: true,
+            unseen: None,
             last_at: i64::MIN,
         };
         field.begin_epoch(change, creator);
@@ -138,9 +141,10 @@ impl FieldHistory {
 
     /// Returns the history of a field whose last change was made by this author, and is undone by `change`.
     pub(super) fn undoing(change: &Change, author: &Author) -> FieldHistory {
-        let before = Change { old: change.new.clone(), new: change.old.clone(), ..change.clone() };
+        let is_opaque = change.is_opaque && change.old.is_none();
+        let before = Change { old: change.new.clone(), new: change.old.clone(), is_opaque, ..change.clone() };
         let mut field = FieldHistory::new(&before, None);
-        field.write(author, &before.new, Habits::of(&before));
+        field.write(author, &before, Habits::of(&before));
         field
     }
 
@@ -159,7 +163,8 @@ impl FieldHistory {
         if let Some(creator) = creator
             && change.old.is_some()
         {
-            self.write(creator, &change.old, Habits::default());
+            let creation = Change::new(&change.path, None, change.old.as_ref());
+            self.write(creator, &creation, Habits::default());
         }
     }
 
@@ -170,7 +175,7 @@ impl FieldHistory {
 
     /// Whether all values are notations of one value, so that the war is only about the notation.
     pub fn is_over_form(&self) -> bool {
-        self.is_one_form
+        self.is_one_form && !self.values.is_empty()
     }
 
     /// Returns the party of a client: the actor, or an instance of its account if the account fights itself.
@@ -190,6 +195,7 @@ impl FieldHistory {
         let oldest = author.at.saturating_sub(on.limits.window());
         self.writers.retain(|w| w.author.at >= oldest);
         let is_known = !change.is_opaque;
+        self.reveal(change);
         let is_returning =
             is_known && (self.initial == change.new || self.values.iter().any(|seen| seen.value == change.new));
         let was_returned = std::mem::replace(&mut self.is_returned, is_returning);
@@ -205,7 +211,7 @@ impl FieldHistory {
             && !(was_released && change.new.is_some())
         {
             let is_answer = author.at.saturating_sub(last.author.at) <= ANSWER_MAX;
-            let (mine, theirs) = (self.write(author, &change.new, habits), self.index(&last.author.client));
+            let (mine, theirs) = (self.write(author, change, habits), self.index(&last.author.client));
             self.writers[mine].retakes = self.writers[mine].retakes.saturating_add(1);
             self.writers[mine].answers = self.writers[mine].answers.saturating_add(u16::from(is_answer));
             let theirs = theirs.map(|index| self.writers[index].clone()).unwrap_or(last);
@@ -226,9 +232,10 @@ impl FieldHistory {
                 step = Step::Retake(Retake { level, is_reversal: is_returning, party, from, since });
             }
         } else {
-            self.write(author, &change.new, habits);
+            self.write(author, change, habits);
         }
         self.is_one_form &= match (&change.old, &change.new) {
+            _ if change.is_opaque => true,
             (Some(old), Some(new)) => old.is_same_form(new),
             (None, Some(_)) => true,
             (_, None) => false,
@@ -274,10 +281,15 @@ impl FieldHistory {
         self.writers.iter().position(|w| *w.author.client == *client)
     }
 
-    /// Records a write and its value. Returns the index of its client in `writers`.
-    fn write(&mut self, author: &Author, value: &Option<FieldValue>, habits: Habits) -> usize {
-        self.last_at = self.last_at.max(author.at);
-        let is_it = |s: &&mut ValueSeen| s.value == *value && *s.client == *author.client;
+    /// Attributes the value before a change to the last writer, if that wrote a value that was not known.
+    fn reveal(&mut self, change: &Change) {
+        if let (Some(client), Some(old)) = (self.unseen.take(), &change.old) {
+            self.record_value(&client, Some(old));
+        }
+    }
+
+    fn record_value(&mut self, client: &Arc<Client>, value: Option<&FieldValue>) {
+        let is_it = |s: &&mut ValueSeen| s.value.as_ref() == value && *s.client == **client;
         match self.values.iter_mut().find(is_it) {
             Some(seen) => seen.count += 1,
             None => {
@@ -286,8 +298,18 @@ impl FieldHistory {
                 {
                     self.values.remove(rarest);
                 }
-                self.values.push(ValueSeen { value: value.clone(), client: author.client.clone(), count: 1 });
+                self.values.push(ValueSeen { value: value.cloned(), client: client.clone(), count: 1 });
             }
+        }
+    }
+
+    /// Records a write and its value. Returns the index of its client in `writers`.
+    fn write(&mut self, author: &Author, change: &Change, habits: Habits) -> usize {
+        self.last_at = self.last_at.max(author.at);
+        if change.is_opaque {
+            self.unseen = Some(author.client.clone());
+        } else {
+            self.record_value(&author.client, change.new.as_ref());
         }
         if let Some(index) = self.index(&author.client) {
             let writer = &mut self.writers[index];

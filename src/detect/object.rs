@@ -276,7 +276,10 @@ impl ObjectState {
         }
         let is_no_op = revision == Revision::Found;
         observed.is_no_op = is_no_op;
-        self.count(write, client, is_no_op, limits);
+        // An unknown writer is no actor.
+        if revision != Revision::Completes && !client.is_unknown() {
+            self.count(write, client, is_no_op, limits);
+        }
         let is_mutated = admission::is_mutated(write);
         if is_no_op && !is_mutated {
             return;
@@ -302,7 +305,7 @@ impl ObjectState {
             observed.is_unreadable = record.is_blind && incoming.has_readable_body();
             observed.thrashing_events.extend(match revision {
                 Revision::New | Revision::Found => history.insert(record, on),
-                Revision::Corrects(_) => history.correct(record, on),
+                Revision::Corrects(_) | Revision::Completes => history.correct(record, on),
             });
         }
         conflict.record_origin(client);
@@ -326,7 +329,7 @@ impl ObjectState {
         let new = incoming.pending_write();
         let pending = self.pending.get_or_insert_default();
         let new = match revision {
-            Revision::Corrects(_) => pending.correct(new),
+            Revision::Corrects(_) | Revision::Completes => pending.correct(new),
             Revision::New | Revision::Found => Some(new),
         };
         let Some(new) = new else { return };

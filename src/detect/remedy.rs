@@ -83,6 +83,8 @@ pub struct Party<'a> {
     pub role: Role,
     /// The pods whose tokens it used.
     pub pods: &'a [String],
+    /// Whether it is a field manager, behind which there may be several accounts.
+    pub is_field_manager: bool,
 }
 
 /// A contested field, and the values that the parties want.

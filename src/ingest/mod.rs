@@ -21,7 +21,7 @@ pub mod watch;
 pub mod webhook;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::watch::Receiver;
 
 use crate::util::readiness::Readiness;
 
@@ -36,5 +36,5 @@ pub trait Source: Send {
     }
 
     /// Runs until `stop` turns true. Returns after everything that was received is ingested.
-    fn run(self: Box<Self>, stop: watch::Receiver<bool>) -> BoxFuture<'static, ()>;
+    fn run(self: Box<Self>, stop: Receiver<bool>) -> BoxFuture<'static, ()>;
 }

@@ -81,7 +81,8 @@ impl Clients {
                 impersonator: impersonator.into(),
             };
             let tool = manager.unwrap_or(identity.product());
-            Client::new(&identity.actor(), tool, shortened(identity.agent), origin).classified(classes)
+            let client = Client::new(&identity.actor(), tool, shortened(identity.agent), origin);
+            client.of_watch(event.is_watched()).classified(classes)
         };
         let (_, client) = slot.get_or_insert_with(|| (hash, self.find(hash, make)));
         if !client.role.applies()
@@ -118,6 +119,9 @@ impl Clients {
         hasher.write_u64((user.len() as u64) << 32 | agent.len() as u64);
         hasher.write_u64((ip.len() as u64) << 32 | manager.len() as u64);
         hasher.write_u64((pod.len() as u64) << 32 | impersonator.len() as u64);
+        if event.is_watched() {
+            hasher.write_u8(1);
+        }
         // One by one, as in `dedupe::identity`: a loop over the texts takes twice as many instructions.
         hasher.write(user);
         hasher.write(agent);

@@ -46,6 +46,8 @@ pub struct Stats {
     pub counters: Counters,
     /// Number of writes by audit level: Metadata, Request, RequestResponse.
     pub levels: [u64; 3],
+    /// Writes that are known from a watch.
+    pub watched: u64,
     /// The times from which events were received, by source.
     pub coverage: Coverage,
     /// Writes whose event contains no body although its audit level promises one: kube-apiserver truncated them.
@@ -85,6 +87,7 @@ impl Stats {
         sum.duplicates += add.duplicates;
         sum.malformed += add.malformed;
         sum.unreadable += add.unreadable;
+        self.watched += other.watched;
         for (sum, add) in self.levels.iter_mut().zip(other.levels) {
             *sum += add;
         }
@@ -117,6 +120,10 @@ impl Stats {
     }
 
     pub(super) fn level(&mut self, event: &Event<'_>) {
+        if event.is_watched() {
+            self.watched += 1;
+            return;
+        }
         let index = match event.level {
             Level::Metadata => 0,
             Level::Request => 1,

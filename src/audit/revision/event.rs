@@ -118,6 +118,8 @@ impl Revision<'_> {
             verb: "patch",
             response_status: json!({"code": 200}),
             request_object: Some(&loss.fields),
+            // It was seen now: coverage begins with the watch.
+            stage_timestamp: time(self.at),
             ..self.event(&loss.manager, at)
         };
         append(&event, lines);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::event::{Change, Revision, Values};
-use super::managed_fields::{Authorship, Manager, authorship, difference, is_empty, union};
+use super::managed_fields::{Authorship, Entry, Manager, authorship, difference, is_empty, union};
 use super::{Kind, Metadata, Resource};
 use crate::audit::event::Micros;
 
@@ -55,6 +55,7 @@ struct Written {
     change: Change,
     author: Option<Authorship>,
     at: Micros,
+    has_event: bool,
     has_values: bool,
     bytes: usize,
 }
@@ -99,6 +100,36 @@ impl Tracker {
             Kind::Added | Kind::Modified => self.write(seen, is_promoted, lines),
             Kind::Deleted => self.delete(seen, lines),
             Kind::Bookmark | Kind::Error => Observation::default(),
+        }
+    }
+
+    /// Appends the event of the revision before those that the watch of an object's values will show, so that their values
+    /// can be compared with it.
+    pub fn base(&mut self, object: &RawValue, lines: &mut Vec<u8>) {
+        let Some(metadata) = Metadata::of(object) else { return };
+        let revision = metadata.revision();
+        let Some(known) = self.objects.get_mut(&metadata.uid) else { return };
+        let index = known.revisions.partition_point(|written| written.revision < revision);
+        if known.revisions.get(index).is_none_or(|written| written.revision != revision) {
+            // It was written before the watch began: its author is not looked for.
+            let times = metadata.managed_fields.iter().filter_map(Entry::at);
+            let next = known.revisions.get(index).map_or(i64::MAX, |written| written.at);
+            let at = times.max().unwrap_or(0).min(next);
+            let (change, has_event, has_values) = (Change::Modify, false, false);
+            let bytes = size_of::<Written>();
+            known.revisions.insert(index, Written { revision, change, author: None, at, has_event, has_values, bytes });
+        }
+        known.repeat(&self.resource, &metadata, Some(object), lines);
+    }
+
+    /// Appends the events of the revisions that were left out because their values were expected, but did not come.
+    pub fn without_values(&mut self, uid: &str, lines: &mut Vec<u8>) {
+        let Some(known) = self.objects.get_mut(uid) else { return };
+        for written in known.revisions.iter_mut().filter(|written| !written.has_event && written.author.is_some()) {
+            written.has_event = true;
+            let metadata = Metadata { resource_version: written.revision.to_string().into(), ..known.metadata.clone() };
+            let this = Revision { resource: &self.resource, metadata: &metadata, at: written.at };
+            this.write(written.change, written.author.as_ref(), None, lines);
         }
     }
 
@@ -163,9 +194,11 @@ impl Tracker {
             this.write(change, author.as_ref(), values, lines);
             observation.is_write = true;
         }
+        let has_event = !is_silent;
         next.metadata = metadata.clone();
         let bytes = size_of::<Written>() + author.as_ref().map_or(0, bytes_of);
-        next.revisions.push_back(Written { revision, change, author, at, has_values: object.is_some(), bytes });
+        let has_values = object.is_some();
+        next.revisions.push_back(Written { revision, change, author, at, has_event, has_values, bytes });
         if next.revisions.len() > REVISIONS_KEPT {
             next.revisions.pop_front();
         }
@@ -233,7 +266,7 @@ impl Object {
         if written.has_values {
             return Observation::default();
         }
-        written.has_values = true;
+        (written.has_event, written.has_values) = (true, true);
         let this = Revision { resource, metadata, at: written.at };
         this.write(written.change, written.author.as_ref(), Some(Values { object, continues }), lines);
         Observation { is_write: true, is_unknown: written.author.is_none(), is_takeover: false }

@@ -24,15 +24,23 @@ pub struct Remote {
     pub client_key: Option<PathBuf>,
 }
 
-/// How to connect to a cluster, with the flags of kubectl.
+/// A cluster, with the flags of kubectl.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct Access {
+pub struct ClusterAccess {
     /// Kubeconfig file. Default: as for kubectl.
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig to use.
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
+}
+
+/// How to connect to a server in a cluster.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Access {
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: ClusterAccess,
     /// Connect to the server through `kubectl port-forward` instead of the API server's proxy.
     #[arg(long, global = true)]
     pub port_forward: bool,

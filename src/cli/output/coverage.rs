@@ -48,12 +48,20 @@ pub fn coverage(coverage: &Coverage) -> String {
         }
     }
     let levels = &coverage.levels;
-    let all = levels.metadata + levels.request + levels.request_response;
+    let all = levels.metadata + levels.request + levels.request_response + levels.watched;
     let share = |n: u64| (n * 100).checked_div(all).unwrap_or(0);
     if all == 0 {
         out.push_str("None of the events is a write.\n");
     } else if levels.request_response == all && coverage.truncated == 0 {
         out.push_str("All writes have request and response bodies (RequestResponse).\n");
+    }
+    if levels.watched > 0 {
+        let _ = writeln!(
+            out,
+            "{} % of the writes are known from a watch: by field manager, without account. Two clients with one field\n\
+             manager cannot be told apart, and writes that only remove fields may have no known writer.",
+            share(levels.watched)
+        );
     }
     if levels.metadata > 0 {
         let _ = writeln!(

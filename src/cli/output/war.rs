@@ -50,7 +50,7 @@ pub(super) fn times(war: &War, style: Style) -> String {
 }
 
 /// Formats a number of things: `1 write`, `2 writes`.
-pub(super) fn counted(count: u64, thing: &str) -> String {
+pub(in crate::cli) fn counted(count: u64, thing: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {thing}{plural}")
 }

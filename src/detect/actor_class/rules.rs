@@ -252,6 +252,23 @@ pub(super) const RULES: &[BuiltInRule] = &[
     rule("system:serviceaccount:*", "Headlamp*", ActorClass::Person, Role::Console),
     rule("system:serviceaccount:*", "dashboard", ActorClass::Person, Role::Console),
     rule("system:serviceaccount:*", "", ActorClass::Controller, Role::Operator),
+    // Field managers that a watch shows: `MANAGER (OPERATION)`, or `MANAGER (OPERATION SUBRESOURCE)`. A client that does
+    // not choose a manager has the first part of its user agent, which is the name of its program [m] apimachinery
+    // managedfields.
+    rule("kube-controller-manager (* scale)", "", ActorClass::Controller, Role::Hpa), // no other of its controllers writes scale
+    rule("kube-controller-manager (*)", "", ActorClass::Controller, Role::InTree),    // [r]
+    rule("kube-scheduler (*)", "", ActorClass::Controller, Role::InTree),
+    rule("*-controller-manager (*)", "", ActorClass::Controller, Role::InTree), // [m] cloud-provider
+    rule("kube-apiserver (*)", "", ActorClass::Apiserver, Role::Apiserver),     // [r] its own objects, at startup
+    rule("kubelet (*)", "", ActorClass::Node, Role::Node),                      // [m] kubelet's user agent
+    rule("keda* (*)", "", ActorClass::Controller, Role::Autoscaler),            // [r] user agent keda/v…
+    rule("*autoscaler* (*)", "", ActorClass::Controller, Role::Autoscaler),
+    rule("recommender (*)", "", ActorClass::Controller, Role::Vpa), // [m] autoscaler vertical-pod-autoscaler/pkg: the names of its binaries
+    rule("updater (*)", "", ActorClass::Controller, Role::Vpa),     // likewise
+    rule("cert-manager-* (*)", "", ActorClass::Controller, Role::CertManager), // [m] pkg/util/useragent.go
+    rule("cainjector (*)", "", ActorClass::Controller, Role::CertManager), // [m] its binary
+    rule("background-controller (*)", "", ActorClass::Controller, Role::Policy), // [r]
+    rule("gatekeeper (*)", "", ActorClass::Controller, Role::Policy), // [m] main.go user agent
     // Persons.
     rule("*", "OpenAPI-Generator", ActorClass::Automation, Role::Ci), // [m] kubernetes-client/python: Ansible, or any Python script
     rule("*", "helm", ActorClass::Person, Role::Helm),                // [m] helm cmd/helm/helm.go
@@ -261,5 +278,10 @@ pub(super) const RULES: &[BuiltInRule] = &[
     rule("*", "dashboard", ActorClass::Person, Role::Console), // [k]
     rule("*", "kubectl*", ActorClass::Person, Role::Kubectl),
     rule("*", "oc", ActorClass::Person, Role::Kubectl),
+    rule("k9s (*)", "", ActorClass::Person, Role::Console), // [k]
+    rule("* (Apply)", "", ActorClass::Controller, Role::Operator), // most programs that people run are above
+    rule("* (Update)", "", ActorClass::Controller, Role::Operator),
+    rule("* (Apply *)", "", ActorClass::Controller, Role::Operator),
+    rule("* (Update *)", "", ActorClass::Controller, Role::Operator),
     rule("*", "", ActorClass::Person, Role::Person),
 ];

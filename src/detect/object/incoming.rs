@@ -34,6 +34,8 @@ pub(super) enum Revision {
     Found,
     /// The write stored it, and not this other client, to which it was attributed before.
     Corrects(Arc<Client>),
+    /// It is known already that the write stored it, but less about it.
+    Completes,
 }
 
 /// An earlier request that was answered with the same revision.
@@ -131,7 +133,7 @@ impl Revision {
         if write.event.is_watched() && same.client.as_ref() == client {
             // The same write, which a second watch shows with values.
             let is_better = evidence_level_of(write) > same.level;
-            return if is_better { Revision::Corrects(same.client.clone()) } else { Revision::Found };
+            return if is_better { Revision::Completes } else { Revision::Found };
         }
         let is_found = if same.is_certain {
             true

@@ -14,7 +14,9 @@ pub(super) fn refuse(facts: &Facts<'_>) -> Vec<Remedy> {
     let is_alone = |party: &&Party<'_>| {
         facts.parties.iter().filter(|other| account(other.actor) == account(party.actor)).count() == 1
     };
-    let people = facts.parties.iter().filter(|party| is_person(party.role)).filter(is_alone);
+    // Admission does not decide by the name of a field manager, which every client can choose.
+    let is_account = |party: &&Party<'_>| is_person(party.role) && !party.is_field_manager;
+    let people = facts.parties.iter().filter(is_account).filter(is_alone);
     people.filter_map(|person| refuse_changes(facts, person.actor)).collect()
 }
 
@@ -77,11 +79,15 @@ fn policy_name(facts: &Facts<'_>, person: &str) -> String {
 
 /// Agree with a person on one owner.
 pub(super) fn agree(facts: &Facts<'_>) -> Vec<Remedy> {
-    let Some(person) = facts.party(is_person).map(|party| account(party.actor)) else { return Vec::new() };
+    let Some(party) = facts.party(is_person) else { return Vec::new() };
+    let person = account(party.actor);
     let others: Vec<&str> =
         facts.parties.iter().map(|party| party.actor).filter(|other| account(other) != person).collect();
     let title = match others.as_slice() {
         [] => format!("{person} edits this with several tools: choose one of them"),
+        others if party.is_field_manager => {
+            format!("find out who edits this as {person}, and agree with {} on one owner", others.join(" and "))
+        }
         others => format!("talk to {person}: agree with {} on one owner of these fields", others.join(" and ")),
     };
     vec![Remedy { title, ..program::owners_of_fields(facts) }]

@@ -13,7 +13,7 @@ const OPERATOR: &str = "system:serviceaccount:shop:shop-operator";
 const IMAGE: &str = "spec.template.spec.containers[name=web].image";
 
 fn party(actor: &str, role: Role) -> Party<'_> {
-    Party { actor, role, pods: &[] }
+    Party { actor, role, pods: &[], is_field_manager: false }
 }
 
 fn field<'a>(path: &'a str, values: &[(&'a str, Value)]) -> ContestedField<'a> {

@@ -6,6 +6,8 @@ use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// Maximum length of a line: etcd limits objects to 1.5 MiB by default, and some clusters raise that limit.
 const LINE_BYTES_MAX: usize = 16 << 20;
@@ -57,6 +59,25 @@ pub(super) struct Answer {
     pub(super) date: Option<jiff::Timestamp>,
 }
 
+/// A list of objects.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct List {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+    metadata: ListMetadata,
+    #[serde(default)]
+    items: Vec<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListMetadata {
+    resource_version: String,
+}
+
 // === impl Answer ===
 
 impl Answer {
@@ -71,46 +92,68 @@ impl Answer {
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, client.send(request));
         let answer = answer.await.map_err(|_| Failure::Other("no answer within 30 s".to_owned()))?;
         let answer = answer.map_err(|error| Failure::Other(chain(&error)))?;
-        let text = |name| answer.headers().get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
-        let date = text(header::DATE).and_then(date);
-        let retry_after = text(header::RETRY_AFTER).and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        let headers = Headers::of(&answer);
         let status = answer.status();
         let body = answer.into_body();
         if status == StatusCode::OK {
-            return Ok(Answer { body, date });
+            return Ok(Answer { body, date: headers.date });
         }
         let message = message(body).await.unwrap_or_else(|| status.to_string());
         Err(match status {
             StatusCode::GONE => Failure::Expired,
             StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => Failure::Forbidden(message),
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_ACCEPTABLE => Failure::NotFound,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Failure::Busy(retry_after),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Failure::Busy(headers.retry_after),
             _ => Failure::Other(message),
         })
     }
 
     /// Returns the resourceVersion of a list.
     pub(super) async fn resource_version(self) -> Result<String, Failure> {
-        #[derive(Deserialize)]
-        struct List {
-            metadata: ListMetadata,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct ListMetadata {
-            resource_version: String,
-        }
+        Ok(self.list().await?.metadata.resource_version)
+    }
+
+    /// Returns the first object of a list.
+    pub(super) async fn first_item(self) -> Result<Option<Box<RawValue>>, Failure> {
+        let List { api_version, kind, items, .. } = self.list().await?;
+        let Some(item) = items.into_iter().next() else { return Ok(None) };
+        // Items of lists of built-in resources have neither.
+        let mut object: serde_json::Map<String, Value> =
+            serde_json::from_str(item.get()).map_err(|error| Failure::Other(error.to_string()))?;
+        object.entry("apiVersion").or_insert(api_version.into());
+        object.entry("kind").or_insert(kind.trim_end_matches("List").into());
+        serde_json::value::to_raw_value(&object).map(Some).map_err(|error| Failure::Other(error.to_string()))
+    }
+
+    async fn list(self) -> Result<List, Failure> {
         let body = http_body_util::Limited::new(self.body, LIST_BYTES_MAX).collect();
         let body = tokio::time::timeout(ANSWER_TIMEOUT, body).await;
         let body = body.map_err(|_| Failure::Other("the list was not received within 30 s".to_owned()))?;
         let bytes = body.map_err(|error| Failure::Other(error.to_string()))?.to_bytes();
-        let list: List = serde_json::from_slice(&bytes).map_err(|error| Failure::Other(error.to_string()))?;
-        Ok(list.metadata.resource_version)
+        serde_json::from_slice(&bytes).map_err(|error| Failure::Other(error.to_string()))
     }
 
     /// Returns the lines of a watch.
     pub(super) fn lines(self) -> Connection {
         Connection { body: self.body, buffer: Vec::new(), at: 0, searched: 0 }
+    }
+}
+
+/// The headers of an answer that matter.
+struct Headers {
+    date: Option<jiff::Timestamp>,
+    retry_after: Option<Duration>,
+}
+
+// === impl Headers ===
+
+impl Headers {
+    fn of(answer: &http::Response<Body>) -> Headers {
+        let text = |name| answer.headers().get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+        Headers {
+            date: text(header::DATE).and_then(date),
+            retry_after: text(header::RETRY_AFTER).and_then(|text| text.parse().ok()).map(Duration::from_secs),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use self::delivery::Delivery;
@@ -115,7 +115,7 @@ impl WatchSource {
             }
             let wait = if running.is_empty() { SETTLE * 5 } else { DISCOVER_EVERY };
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
                 () = tokio::time::sleep(wait) => {}
                 () = self.shared.definitions.notified() => tokio::time::sleep(SETTLE).await,
             }

@@ -1,7 +1,6 @@
 //! Watches of single objects with their values, for as long as managers take their fields from each other.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -27,7 +26,6 @@ struct Promoted {
 /// What the watch of a resource and the watch of one of its objects share.
 #[derive(Clone, Debug)]
 pub(super) struct PromotedState {
-    is_connected: Arc<AtomicBool>,
     taken_at: Arc<Mutex<Instant>>,
 }
 
@@ -38,9 +36,9 @@ impl Promotions {
         Promotions { objects: Arc::default(), objects_max }
     }
 
-    /// Whether the values of an object are being delivered.
-    pub(super) fn is_delivering(&self, uid: &str) -> bool {
-        lock(&self.objects).get(uid).is_some_and(|promoted| promoted.state.is_connected())
+    /// Whether the values of an object are watched.
+    pub(super) fn has(&self, uid: &str) -> bool {
+        lock(&self.objects).contains_key(uid)
     }
 
     /// Records that a manager took over fields of an object. Starts a watch of its values, unless there is one already, or
@@ -54,7 +52,7 @@ impl Promotions {
         if objects.len() >= self.objects_max {
             return None;
         }
-        let state = PromotedState { is_connected: Arc::default(), taken_at: Arc::new(Mutex::new(Instant::now())) };
+        let state = PromotedState { taken_at: Arc::new(Mutex::new(Instant::now())) };
         let task = Some(start(state.clone()));
         objects.insert(uid.into(), Promoted { state, task });
         Some(objects.len())
@@ -81,14 +79,6 @@ impl Promotions {
 // === impl PromotedState ===
 
 impl PromotedState {
-    pub(super) fn set_connected(&self, is_connected: bool) {
-        self.is_connected.store(is_connected, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_connected(&self) -> bool {
-        self.is_connected.load(Ordering::Relaxed)
-    }
-
     /// Records a takeover.
     pub(super) fn touch(&self) {
         *lock(&self.taken_at) = Instant::now();

@@ -147,7 +147,7 @@ impl ResourceWatch {
             self.shared.definitions.notify_one();
         }
         let seen = Seen { kind: event.kind, metadata: &metadata, object: None, at: self.shared.status.now() };
-        let is_promoted = self.shared.promotions.is_delivering(&metadata.uid);
+        let is_promoted = self.shared.promotions.has(&metadata.uid);
         let observation = lock(&self.tracker).observe(&seen, is_promoted, lines);
         self.shared.status.revision(observation.is_unknown);
         if observation.is_takeover && !self.target.is_secret() {
@@ -185,17 +185,22 @@ impl ResourceWatch {
 impl ObjectWatch {
     /// Watches until the object is calm or deleted, or its values cannot be read.
     async fn run(mut self) {
+        if let Err(failure) = self.read_base().await {
+            tracing::debug!(resource = %self.target, ?failure, "the values before a takeover cannot be read");
+        }
         let mut retry_after = RETRY_AFTER;
         loop {
-            let watched = self.watch().await;
-            self.state.set_connected(false);
-            match watched {
+            match self.watch().await {
                 Ok(true) => break,
                 Ok(false) => retry_after = RETRY_AFTER,
                 Err(Failure::Busy(after)) => {
-                    tokio::time::sleep(after.unwrap_or(retry_after).min(RETRY_AFTER_MAX)).await
+                    self.tell_without_values().await;
+                    tokio::time::sleep(after.unwrap_or(retry_after).min(RETRY_AFTER_MAX)).await;
                 }
-                Err(Failure::Other(_)) => tokio::time::sleep(retry_after).await,
+                Err(Failure::Other(_)) => {
+                    self.tell_without_values().await;
+                    tokio::time::sleep(retry_after).await;
+                }
                 // It is promoted again at the next takeover.
                 Err(Failure::Expired | Failure::Forbidden(_) | Failure::NotFound) => break,
             }
@@ -203,6 +208,31 @@ impl ObjectWatch {
         }
         let left = self.shared.promotions.demote(&self.uid);
         self.shared.status.promoted(left);
+        self.tell_without_values().await;
+    }
+
+    /// Reads the object as it was before the first revision that the watch will show.
+    async fn read_base(&self) -> Result<(), Failure> {
+        let Target { name, .. } = &self.target;
+        let path = format!(
+            "{}?fieldSelector=metadata.name%3D{}&resourceVersion={}&resourceVersionMatch=Exact&limit=1",
+            self.target.path(),
+            name.as_deref().unwrap_or_default(),
+            self.position
+        );
+        let answer = Answer::get(&self.client, &path, Content::Objects.accept(true)).await?;
+        let Some(object) = answer.first_item().await? else { return Ok(()) };
+        let mut lines = Vec::new();
+        lock(&self.tracker).base(&object, &mut lines);
+        self.shared.delivery.deliver(&lines).await;
+        Ok(())
+    }
+
+    /// Delivers what the watch of the resource has shown in the meantime, without values.
+    async fn tell_without_values(&self) {
+        let mut lines = Vec::new();
+        lock(&self.tracker).without_values(&self.uid, &mut lines);
+        self.shared.delivery.deliver(&lines).await;
     }
 
     /// Returns whether the watch is not needed any more.
@@ -210,7 +240,6 @@ impl ObjectWatch {
         let name = self.target.name.clone().unwrap_or_default();
         let selector = format!("&fieldSelector=metadata.name%3D{name}");
         let mut connection = watch(&self.client, &self.target, &selector, &self.position, Content::Objects).await?;
-        self.state.set_connected(true);
         loop {
             let Some(line) = connection.next().await? else { return Ok(false) };
             let Some(event) = parse(line)? else { continue };

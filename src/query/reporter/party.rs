@@ -14,6 +14,7 @@ pub(super) fn of(classes: &ActorClassifier, label: &str, state: &ObjectState, sh
     let share = share.unwrap_or_default();
     let mut party = Party {
         actor: label.to_owned(),
+        is_field_manager: false,
         class: ActorClass::Person,
         role: Role::Person,
         writes: symptoms::writes_of(label, state),
@@ -37,6 +38,7 @@ pub(super) fn of(classes: &ActorClassifier, label: &str, state: &ObjectState, sh
     let mut has_client = false;
     for seen in state.writers().iter().filter(|s| s.client.is_named(label)) {
         has_client = true;
+        party.is_field_manager |= seen.client.is_manager;
         party.no_ops += seen.no_ops;
         let (first, last) = seen.span(state.base());
         party.first = party.first.min(first);

@@ -92,7 +92,12 @@ fn of<'w>(reporter: &Reporter<'_>, war: &'w War, state: &ObjectState, related: R
         parties: war
             .parties
             .iter()
-            .map(|party| remedy::Party { actor: &party.actor, role: party.role, pods: &party.pods })
+            .map(|party| remedy::Party {
+                actor: &party.actor,
+                role: party.role,
+                pods: &party.pods,
+                is_field_manager: party.is_field_manager,
+            })
             .collect(),
         honouring: war
             .parties

@@ -121,6 +121,9 @@ pub struct Levels {
     pub request: u64,
     /// Events with both bodies: the changes are known.
     pub request_response: u64,
+    /// Writes that a watch showed: field managers stand for the accounts, and values are known of contested objects.
+    #[serde(default)]
+    pub watched: u64,
 }
 
 /// Counts, and the time that they cover.
@@ -247,7 +250,7 @@ impl From<&Stats> for Coverage {
             first: all.ends().map(|(first, _)| first),
             last: all.ends().map(|(_, last)| last),
             gaps: gaps(&all),
-            levels: Levels { metadata, request, request_response },
+            levels: Levels { metadata, request, request_response, watched: stats.watched },
             truncated: stats.truncated,
             wrong_clocks: stats.coverage.doubts().map(wrong_clock).collect(),
         }

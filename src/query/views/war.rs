@@ -71,6 +71,10 @@ pub struct War {
 pub struct Party {
     /// The effective user; `account via tool` if an account fights itself.
     pub actor: String,
+    /// Whether it is a field manager with its operation, because only a watch shows its writes. Several accounts may be
+    /// behind it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_field_manager: bool,
     /// The kind of account.
     pub class: ActorClass,
     /// What the account does, for the choice of remedies.
