@@ -175,11 +175,10 @@ pub fn read_into(
     if stats.counters.events == 0 {
         problems.extend(skipped(&stats));
         print_problems(&problems, args.quiet);
-        let why = match stats.malformed.contains_key("legacy_format") {
-            true => {
-                "the log has the `legacy` format, which does not name objects: run kube-apiserver with --audit-log-format=json"
-            }
-            false => "no audit events in the input: expected the JSON audit log of kube-apiserver, or EventLists",
+        let why = if stats.malformed.contains_key("legacy_format") {
+            "the log has the `legacy` format, which does not name objects: run kube-apiserver with --audit-log-format=json"
+        } else {
+            "no audit events in the input: expected the JSON audit log of kube-apiserver, or EventLists"
         };
         bail!(why);
     }

@@ -32,9 +32,10 @@ pub fn open(inner: impl Read + Send + 'static, read: Arc<AtomicU64>) -> io::Resu
     let counting = CountingReader { inner, counters: [read, taken.clone()] };
     let mut buffered = BufReader::with_capacity(BUFFER_BYTES, counting);
     let is_packed = buffered.fill_buf()?.starts_with(&[0x1f, 0x8b]);
-    let reader: Box<dyn Read + Send> = match is_packed {
-        true => Box::new(LimitedReader { inner: MultiGzDecoder::new(buffered), taken, given: 0 }),
-        false => Box::new(buffered),
+    let reader: Box<dyn Read + Send> = if is_packed {
+        Box::new(LimitedReader { inner: MultiGzDecoder::new(buffered), taken, given: 0 })
+    } else {
+        Box::new(buffered)
     };
     Ok(DecompressedStream { reader, is_packed })
 }

@@ -122,13 +122,12 @@ impl Store {
         for (at, path) in listing.plain {
             let Some(segment) = readable(&path, now, Segment::open(disk, &path).map(Arc::new))? else { continue };
             let span = segment.span(until)?;
-            match at == number {
-                true => active = Some((segment, span)),
+            if at == number {
+                active = Some((segment, span));
+            } else {
                 // It was sealed, but the process ended before the rename.
-                false => {
-                    let last = span.map_or(now, |(_, last)| last);
-                    sealed.push(seal(disk, folder, files, at, &segment, last)?);
-                }
+                let last = span.map_or(now, |(_, last)| last);
+                sealed.push(seal(disk, folder, files, at, &segment, last)?);
             }
         }
         sealed.sort_by_key(|file| file.number);
@@ -312,9 +311,10 @@ impl Store {
 /// [`Error::Full`]; [`Error::Directory`] if the directory does not exist.
 fn check_space(disk: &Disk, folder: &Path) -> Result<(), Error> {
     let space = disk.space(folder).map_err(|source| Error::Directory { path: folder.into(), source })?;
-    match space.free < RESERVE_BYTES.min(space.all / 16) {
-        true => Err(Error::Full { path: folder.into(), free: space.free }),
-        false => Ok(()),
+    if space.free < RESERVE_BYTES.min(space.all / 16) {
+        Err(Error::Full { path: folder.into(), free: space.free })
+    } else {
+        Ok(())
     }
 }
 

@@ -240,9 +240,10 @@ proptest! {
             for party in war.parties {
                 // The output may be shown in a terminal, so harmful characters are escaped.
                 let shown: String = party.actor.chars().fold(String::new(), |mut shown, c| {
-                    match editwar::escape::is_harmful(c) && c != '\n' {
-                        true => shown.extend(c.escape_unicode()),
-                        false => shown.push(c),
+                    if editwar::escape::is_harmful(c) && c != '\n' {
+                        shown.extend(c.escape_unicode());
+                    } else {
+                        shown.push(c);
                     }
                     shown
                 });

@@ -178,9 +178,10 @@ impl<'a> Cursor<'a> {
     pub(super) fn rest(&mut self, head: &Head) -> Option<Event<'a>> {
         self.literal(br#","user":{"#)?;
         let (username, pod) = self.user()?;
-        let impersonated = match self.option(br#","impersonatedUser":{"#) {
-            true => Some(self.user()?.0).filter(|name| name.start < name.end),
-            false => None,
+        let impersonated = if self.option(br#","impersonatedUser":{"#) {
+            Some(self.user()?.0).filter(|name| name.start < name.end)
+        } else {
+            None
         };
         if self.option(br#","authenticationMetadata":"#) {
             self.value()?;

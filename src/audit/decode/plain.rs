@@ -28,10 +28,8 @@ pub fn decode(line: &[u8]) -> Result<Decoded<'_>, Malformed> {
     let text = |key: &str| get(key).map(string).transpose();
     let required = |key: &'static str| text(key)?.ok_or(Malformed::NotAnEvent(key));
 
-    let is_event = || match text("kind")?.is_none_or(|kind| kind == "Event") {
-        true => Ok(()),
-        false => Err(Malformed::NotAnEvent("kind")),
-    };
+    let is_event =
+        || if text("kind")?.is_none_or(|kind| kind == "Event") { Ok(()) } else { Err(Malformed::NotAnEvent("kind")) };
     let position = |key: &str| members.iter().position(|(k, _)| k == key);
     if position("kind") < position("verb") {
         is_event()?;
