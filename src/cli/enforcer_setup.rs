@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Enforce, Mode};
 use crate::enforce::calls::{CALL, CONNECT, SILENCE};
 use crate::enforce::control::Control;
-use crate::enforce::controller::{self, Enforcer, ReplicaIdentity};
+use crate::enforce::controller::{self, Enforcer, Parts, ReplicaIdentity};
 use crate::enforce::events::Events;
 use crate::enforce::inbox::Inbox;
 use crate::enforce::kill_switch::KillSwitch;
@@ -94,7 +94,8 @@ impl Access {
     /// Starts the configured tasks.
     pub(super) fn start(
         self,
-        (pipeline, metrics): (Arc<Pipeline>, Metrics),
+        pipeline: Arc<Pipeline>,
+        metrics: Metrics,
         enforce: &Enforce,
         control: &Control,
         stop: &watch::Sender<bool>,
@@ -109,16 +110,19 @@ impl Access {
         let inbox = self.inbox;
         let (elector, leadership) =
             LeaderElector::new(Lease::new(self.client.clone(), &namespace, "editwar", &identity));
-        let enforcer = Enforcer::new(
-            self.client.clone(),
-            (pipeline.clone(), metrics.clone()),
+        let enforcer = Enforcer::new(Parts {
+            client: self.client.clone(),
+            pipeline: pipeline.clone(),
+            metrics: metrics.clone(),
             selection,
             account,
             rules,
-            control.clone(),
-            (inbox.clone(), self.pauses),
-            (leadership.clone(), self.events.clone()),
-        );
+            control: control.clone(),
+            inbox: inbox.clone(),
+            pauses: self.pauses,
+            leadership: leadership.clone(),
+            events: self.events.clone(),
+        });
         let mut tasks = vec![tokio::spawn(enforcer.run(stop.subscribe()))];
         if enforce.mode == Mode::Reconcile {
             let settings = Settings {
@@ -130,7 +134,7 @@ impl Access {
             };
             let golden = metrics.golden_state.clone();
             let reconciler =
-                Reconciler::new(self.client, (pipeline, golden), settings, self.events, inbox, control.clone());
+                Reconciler::new(self.client, pipeline, golden, settings, self.events, inbox, control.clone());
             tasks.push(tokio::spawn(reconciler.run(leadership, stop.subscribe())));
         } else {
             drop(leadership);

@@ -207,8 +207,8 @@ impl Server {
         }
         self.tasks.serving.extend(admin);
         if let Some(access) = self.access.take() {
-            let parts = (self.pipeline.clone(), self.metrics.clone());
-            self.tasks.others.extend(access.start(parts, &self.config.enforce, &self.control, &self.stop));
+            let (pipeline, metrics) = (self.pipeline.clone(), self.metrics.clone());
+            self.tasks.others.extend(access.start(pipeline, metrics, &self.config.enforce, &self.control, &self.stop));
         }
         Ok(true)
     }

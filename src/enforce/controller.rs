@@ -63,6 +63,32 @@ pub struct ReplicaIdentity {
     pub identity: String,
 }
 
+/// What an enforcer is made of.
+pub struct Parts {
+    /// Writes the pauses.
+    pub client: Client,
+    /// The objects and their wars.
+    pub pipeline: Arc<Pipeline>,
+    /// Shows what is paused.
+    pub metrics: Metrics,
+    /// The objects that may be paused.
+    pub selection: Selection,
+    /// The account of the client, whose own writes do not count as removals of a pause.
+    pub account: String,
+    /// The limits of pauses.
+    pub rules: Rules,
+    /// The kill switch and the status.
+    pub control: Control,
+    /// The objects whose wars changed, and the requests of the reconciler.
+    pub inbox: Inbox,
+    /// The pauses that are in force.
+    pub pauses: Pauses,
+    /// Says whether the Lease is held. Nothing is written without it.
+    pub leadership: Leadership,
+    /// Reports pauses as events of Kubernetes.
+    pub events: Events,
+}
+
 /// The enforcer.
 pub struct Enforcer {
     pipeline: Arc<Pipeline>,
@@ -114,18 +140,10 @@ enum TaskResult {
 // === impl Enforcer ===
 
 impl Enforcer {
-    /// Creates an enforcer that writes with this client while the Lease is held.
-    #[expect(clippy::too_many_arguments, reason = "the composition root names each part once")]
-    pub fn new(
-        client: Client,
-        (pipeline, metrics): (Arc<Pipeline>, Metrics),
-        selection: Selection,
-        account: String,
-        rules: Rules,
-        control: Control,
-        (inbox, pauses): (Inbox, Pauses),
-        (leadership, events): (Leadership, Events),
-    ) -> Enforcer {
+    /// Creates an enforcer that pauses nothing yet.
+    pub fn new(parts: Parts) -> Enforcer {
+        let Parts { client, pipeline, metrics, selection, account, rules, control, .. } = parts;
+        let Parts { inbox, pauses, leadership, events, .. } = parts;
         let pause_client = PauseClient::new(client, CALL);
         let tools = selection.tools.clone();
         let executor = ActionExecutor {

@@ -97,7 +97,8 @@ impl Reconciler {
     /// Creates a reconciler that has not read any files yet.
     pub fn new(
         client: Client,
-        (pipeline, metrics): (Arc<Pipeline>, GoldenStateMetrics),
+        pipeline: Arc<Pipeline>,
+        metrics: GoldenStateMetrics,
         settings: Settings,
         events: Events,
         inbox: Inbox,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::audit::event::Micros;
-use crate::detect::actor_class::{ActorClass, ActorClassifier, Role};
+use crate::detect::actor_class::{ActorClass, ActorClassifier, Classification, Role};
 use crate::detect::object::ObjectState;
 use crate::detect::war::PartyTally;
 use crate::query::views::Party;
@@ -54,8 +54,8 @@ pub(super) fn of(classes: &ActorClassifier, label: &str, state: &ObjectState, sh
             note(&mut party.impersonated_by, &origin.impersonator);
         }
     }
-    (party.class, party.role) = match client {
-        Some(client) => (client.class, client.role),
+    Classification { class: party.class, role: party.role } = match client {
+        Some(client) => Classification { class: client.class, role: client.role },
         None => classes.classify(label, "", ""),
     };
     if client.is_none() {
