@@ -6,12 +6,12 @@
 //! budgets in [`budget`], certificates in `tls` and browser checks in [`web`].
 
 mod answer;
-pub mod budget;
+pub(crate) mod budget;
 mod connection;
 mod connections;
 mod error;
 mod tls;
-pub mod web;
+pub(crate) mod web;
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -34,7 +34,7 @@ const WORKERS_MAX: NonZeroUsize = NonZeroUsize::new(8).expect("eight is not zero
 ///
 /// # Errors
 /// Invalid arguments, or no readable input.
-pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
+pub(super) fn run(args: &AnalyzeArgs) -> Result<Outcome> {
     let (paths, object) = split(&args.inputs, args.object.as_deref());
     let (kind, name) = object.as_deref().map(kind_and_name).transpose()?.unzip();
     let conditions = &args.conditions;
@@ -77,7 +77,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
 }
 
 /// How a report is printed.
-pub struct Printed<'a> {
+pub(super) struct Printed<'a> {
     /// How to query for details.
     pub who: &'a output::WhoCommand,
     /// The format.
@@ -92,7 +92,7 @@ pub struct Printed<'a> {
 ///
 /// # Errors
 /// Errors of standard output.
-pub fn print(report: &mut Report, printed: &Printed<'_>) -> Result<()> {
+pub(super) fn print(report: &mut Report, printed: &Printed<'_>) -> Result<()> {
     if printed.sort != SortKey::Urgency {
         sort(&mut report.wars, printed.sort);
     }
@@ -138,7 +138,12 @@ fn sort(wars: &mut [War], key: SortKey) {
 ///
 /// # Errors
 /// Nothing could be read.
-pub fn read(paths: &[PathBuf], args: &LogArgs, config: &Config, policy: Policy) -> Result<(Pipeline, Vec<Problem>)> {
+pub(super) fn read(
+    paths: &[PathBuf],
+    args: &LogArgs,
+    config: &Config,
+    policy: Policy,
+) -> Result<(Pipeline, Vec<Problem>)> {
     let (mut pipelines, problems) = read_into(paths, args, config, vec![policy])?;
     Ok((pipelines.remove(0), problems))
 }
@@ -147,7 +152,7 @@ pub fn read(paths: &[PathBuf], args: &LogArgs, config: &Config, policy: Policy) 
 ///
 /// # Errors
 /// Nothing could be read.
-pub fn read_into(
+pub(super) fn read_into(
     paths: &[PathBuf],
     args: &LogArgs,
     config: &Config,
@@ -190,7 +195,7 @@ pub fn read_into(
 ///
 /// # Errors
 /// The argument does not have this form.
-pub fn kind_and_name(typed: &str) -> Result<(String, String)> {
+pub(super) fn kind_and_name(typed: &str) -> Result<(String, String)> {
     match typed.split_once('/') {
         Some((kind, name)) if !kind.is_empty() && !name.is_empty() && !name.contains('/') => {
             Ok((kind.to_owned(), name.to_owned()))
@@ -262,14 +267,14 @@ fn skipped(stats: &Stats) -> Option<Problem> {
 }
 
 /// Prints the problems of an answer to stderr too if a program reads stdout.
-pub fn repeat_problems(coverage: &Coverage, format: Format, is_quiet: bool) {
+pub(super) fn repeat_problems(coverage: &Coverage, format: Format, is_quiet: bool) {
     if !format.is_table() && format != Format::Markdown {
         print_problems(&coverage.problems, is_quiet);
     }
 }
 
 /// Prints problems, for commands without any other answer.
-pub fn print_problems(problems: &[Problem], is_quiet: bool) {
+pub(super) fn print_problems(problems: &[Problem], is_quiet: bool) {
     for problem in problems.iter().filter(|_| !is_quiet) {
         anstream::eprintln!("editwar: {}", output::clean(&problem.message));
     }

@@ -3,8 +3,8 @@
 //! The doc comments on arguments and commands are their help texts.
 
 mod common;
-pub mod doctor;
-pub mod setup;
+pub(crate) mod doctor;
+pub(crate) mod setup;
 
 use std::path::PathBuf;
 

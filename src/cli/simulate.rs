@@ -75,7 +75,7 @@ struct Hit {
 ///
 /// # Errors
 /// Invalid arguments, or no readable input.
-pub fn run(args: &SimulateArgs) -> Result<Outcome> {
+pub(super) fn run(args: &SimulateArgs) -> Result<Outcome> {
     if !args.log.output.is_table() && !matches!(args.log.output, Format::Json | Format::Yaml) {
         return Err(args.log.output.refused("table, wide, json or yaml"));
     }

@@ -25,7 +25,7 @@ const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 ///
 /// # Errors
 /// The server is not reachable or rejects the request.
-pub fn run(args: &WarsArgs) -> Result<Outcome> {
+pub(super) fn run(args: &WarsArgs) -> Result<Outcome> {
     if args.remote.server.is_none() {
         bail!("no server: set --server URL or EDITWAR_SERVER");
     }
@@ -36,7 +36,7 @@ pub fn run(args: &WarsArgs) -> Result<Outcome> {
 ///
 /// # Errors
 /// As for [`run`].
-pub fn list(which: &Which, namespace: Option<&str>, target: &ServerTarget) -> Result<Outcome> {
+pub(super) fn list(which: &Which, namespace: Option<&str>, target: &ServerTarget) -> Result<Outcome> {
     let (mut kind, name) = which.object.as_deref().map(analyze::kind_and_name).transpose()?.unzip();
     if kind.is_some() && which.conditions.kind.is_some() {
         bail!("--kind and KIND/NAME exclude each other");

@@ -18,7 +18,7 @@ use crate::query::views::{ActorWrites, Filter, Participants};
 ///
 /// # Errors
 /// Invalid arguments, an unknown object, or no readable input.
-pub fn run(args: &WhoArgs) -> Result<Outcome> {
+pub(super) fn run(args: &WhoArgs) -> Result<Outcome> {
     answer(args, args.remote.server.is_some().then(|| ServerTarget::At(args.remote.clone())))
 }
 
@@ -26,7 +26,7 @@ pub fn run(args: &WhoArgs) -> Result<Outcome> {
 ///
 /// # Errors
 /// As for [`run`].
-pub fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
+pub(super) fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
     if let Some(actor) = &args.actor {
         return writes_of(actor, args, server);
     }

@@ -54,7 +54,7 @@ const ERROR_SHOWN_FOR: Duration = Duration::from_secs(30);
 
 /// The identity of this replica in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplicaIdentity {
+pub(crate) struct ReplicaIdentity {
     /// The account of its client.
     pub account: String,
     /// The namespace of the Lease.
@@ -64,7 +64,7 @@ pub struct ReplicaIdentity {
 }
 
 /// What an enforcer is made of.
-pub struct Parts {
+pub(crate) struct Parts {
     /// Writes the pauses.
     pub client: Client,
     /// The objects and their wars.
@@ -90,7 +90,7 @@ pub struct Parts {
 }
 
 /// The enforcer.
-pub struct Enforcer {
+pub(crate) struct Enforcer {
     pipeline: Arc<Pipeline>,
     metrics: Metrics,
     /// The account whose own writes do not count as removals of a pause.
@@ -141,7 +141,7 @@ enum TaskResult {
 
 impl Enforcer {
     /// Creates an enforcer that pauses nothing yet.
-    pub fn new(parts: Parts) -> Enforcer {
+    pub(crate) fn new(parts: Parts) -> Enforcer {
         let Parts { client, pipeline, metrics, selection, account, rules, control, .. } = parts;
         let Parts { inbox, pauses, leadership, events, .. } = parts;
         let pause_client = PauseClient::new(client, CALL);
@@ -181,7 +181,7 @@ impl Enforcer {
     }
 
     /// Runs until `stop` turns true. Pauses are kept: another replica, or this one after a restart, finds them.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         self.control.set_status("starting");
         let mut every = tokio::time::interval(EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -565,7 +565,7 @@ impl Enforcer {
 ///
 /// # Errors
 /// The API server does not answer, or does not name an account.
-pub async fn account(client: &Client) -> Result<String, Error> {
+pub(crate) async fn account(client: &Client) -> Result<String, Error> {
     use k8s_openapi::api::authentication::v1::SelfSubjectReview;
     let api: kube::Api<SelfSubjectReview> = kube::Api::all(client.clone());
     let how = kube::api::PostParams::default();

@@ -15,7 +15,7 @@ const FREE_BYTES: u64 = 64 << 20;
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// An opened stream.
-pub struct DecompressedStream {
+pub(super) struct DecompressedStream {
     /// Yields the decompressed content.
     pub reader: Box<dyn Read + Send>,
     /// Whether the stream is compressed, so that reading it costs CPU time.
@@ -27,7 +27,7 @@ pub struct DecompressedStream {
 ///
 /// # Errors
 /// Errors of reading the first bytes.
-pub fn open(inner: impl Read + Send + 'static, read: Arc<AtomicU64>) -> io::Result<DecompressedStream> {
+pub(super) fn open(inner: impl Read + Send + 'static, read: Arc<AtomicU64>) -> io::Result<DecompressedStream> {
     let taken = Arc::new(AtomicU64::new(0));
     let counting = CountingReader { inner, counters: [read, taken.clone()] };
     let mut buffered = BufReader::with_capacity(BUFFER_BYTES, counting);

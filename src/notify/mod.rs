@@ -2,7 +2,7 @@
 //!
 //! To add a sink, implement [`Sink`] in one file, and add it to the list in `Server::build` (`cli/server.rs`).
 
-pub mod log;
+pub(crate) mod log;
 pub mod metrics;
 
 use std::sync::Arc;

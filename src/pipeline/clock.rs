@@ -29,7 +29,7 @@ pub struct Tolerance {
 
 /// Where events come from. This decides which time replaces an implausible one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Feed {
+pub(crate) enum Feed {
     /// Events arrive as they happen. The time of arrival replaces an implausible time.
     #[default]
     Live,
@@ -50,7 +50,7 @@ pub(super) struct Clocks {
 
 /// The latest time of one cluster's events.
 #[derive(Debug)]
-pub struct Clock(AtomicI64);
+pub(crate) struct Clock(AtomicI64);
 
 /// The range of event times that are plausible now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +168,7 @@ impl Clocks {
 
 impl Clock {
     /// Returns the latest event time, if there was an event.
-    pub fn latest(&self) -> Option<Micros> {
+    pub(crate) fn latest(&self) -> Option<Micros> {
         Some(self.0.load(Ordering::Relaxed)).filter(|at| *at != i64::MIN)
     }
 

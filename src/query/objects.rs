@@ -24,7 +24,7 @@ const TRANSITIONS_SINCE: &str = "1d";
 
 /// The actors of an object: the parties of its most urgent war, and the other writers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Sides {
+pub(super) struct Sides {
     /// The object.
     pub object: Object,
     /// The state of the object's war.
@@ -37,7 +37,7 @@ pub struct Sides {
 
 /// An object's writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Timeline {
+pub(super) struct Timeline {
     /// The object.
     pub object: Object,
     /// Its writes in order, as far as they are kept.

@@ -27,7 +27,7 @@ pub struct Levels {
 ///
 /// # Errors
 /// The filter is not valid.
-pub fn start(level: &str) -> Result<Levels, Unknown> {
+pub(crate) fn start(level: &str) -> Result<Levels, Unknown> {
     let (filter, handle) = reload::Layer::new(filter(level)?);
     let is_terminal = io::stderr().is_terminal();
     let writer = move || EscapingWriter { inner: io::stderr(), is_json: !is_terminal };

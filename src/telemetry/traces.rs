@@ -15,7 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 /// The trace exporter. [`Traces::stop`] flushes it.
 #[derive(Clone, Debug)]
-pub struct Traces(SdkTracerProvider);
+pub(crate) struct Traces(SdkTracerProvider);
 
 // === impl Traces ===
 

@@ -74,7 +74,7 @@ fn ignore_in_argo_cd(facts: &Facts<'_>, (party, application): &(Party<'_>, Appli
         kind: RemedyKind::Change,
         title: format!("make Argo CD ignore {names} of this object (needs jq)"),
         command: facts.edit(
-target,
+            target,
             &[("ignore", &ignore), ("respect", &"RespectIgnoreDifferences=true".into())],
             &format!("{{spec: {{ignoreDifferences: ({kept} + [$ignore]), syncPolicy: {{syncOptions: ({respect})}}}}}}"),
         ),
