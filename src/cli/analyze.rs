@@ -22,6 +22,7 @@ use crate::pipeline::stats::{Malformed, Stats};
 use crate::pipeline::{Batch, Pipeline, TimeRange};
 use crate::query::reporter::Reporter;
 use crate::query::views::{Coverage, Filter, Problem, ProblemKind, Report, War, WarFilter};
+use crate::util::clock;
 use crate::util::{duration, time_input};
 
 /// Minimum input size for which a progress bar is shown.
@@ -222,7 +223,7 @@ fn split(inputs: &[PathBuf], object: Option<&str>) -> (Vec<PathBuf>, Option<Stri
 /// Returns the time range to analyze. Durations count back from the end of the newest file. A file that ends in the
 /// future is only considered if all do, since the clock that wrote it is wrong.
 fn range(args: &LogArgs, inputs: &[Input], clock_skew: Micros) -> Result<TimeRange> {
-    let now = jiff::Timestamp::now().as_microsecond();
+    let now = clock::now();
     let end = || -> Micros {
         let ends = || inputs.iter().filter_map(|input| files::end_time(input, clock_skew));
         let believed = ends().filter(|end| *end <= now.saturating_add(clock_skew)).max();

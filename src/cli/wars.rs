@@ -13,6 +13,7 @@ use super::{Outcome, output};
 use crate::detect::verdict::State;
 use crate::query::client::with_query;
 use crate::query::views::{PartyClass, Report, Transitions, WarStatus};
+use crate::util::clock;
 
 /// Interval at which `--watch` queries the server.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -85,7 +86,7 @@ async fn watch(which: &Which, target: &ServerTarget, path: &str) -> Result<Outco
 }
 
 fn print(report: &mut Report, which: &Which, target: &ServerTarget) -> Result<()> {
-    let now = (!which.utc).then(|| jiff::Timestamp::now().as_microsecond());
+    let now = (!which.utc).then(|| clock::now());
     analyze::print(
         report,
         &Printed { who: &target.who_command(), format: which.output, now, sort: which.conditions.sort },

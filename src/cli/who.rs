@@ -13,6 +13,7 @@ use crate::detect::policy::{HistoryScope, Policy, Target};
 use crate::query::client::{Error, with_query};
 use crate::query::reporter::Reporter;
 use crate::query::views::{ActorWrites, Filter, Participants};
+use crate::util::clock;
 
 /// Runs `editwar who`.
 ///
@@ -53,7 +54,7 @@ pub(super) fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Out
         Format::Name => writeln!(stdout, "{}", found.object.arguments())?,
         Format::Markdown => write!(stdout, "{}", markdown::participants(&found))?,
         Format::Table | Format::Wide => {
-            let now = if is_live { Some(jiff::Timestamp::now().as_microsecond()) } else { found.coverage.last };
+            let now = if is_live { Some(clock::now()) } else { found.coverage.last };
             let style = output::Style::of_stdout(args.log.output == Format::Wide);
             let style = style.relative_to(now.filter(|_| !args.log.utc));
             write!(stdout, "{}", output::participants(&found, args.timeline_max(), style))?;

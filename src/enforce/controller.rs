@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use kube::api::DynamicObject;
 use kube::core::PartialObjectMeta;
@@ -35,6 +35,7 @@ use crate::detect::verdict::{Confidence, State};
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 use crate::telemetry::metrics::Metrics;
+use crate::util::clock;
 
 /// Interval of evaluations.
 const EVERY: Duration = Duration::from_secs(1);
@@ -556,8 +557,7 @@ impl Enforcer {
     }
 
     fn now(&self) -> Now {
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as Micros);
-        Now { clock, latest: self.pipeline.latest_of(CLUSTER) }
+        Now { clock: clock::now(), latest: self.pipeline.latest_of(CLUSTER) }
     }
 }
 

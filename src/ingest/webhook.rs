@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -26,6 +26,7 @@ use crate::journal::committer::Unavailable;
 use crate::net::budget::{Budget, Reservation, client_of};
 use crate::net::{Listener, Peer, Reply, web};
 use crate::telemetry::metrics::Metrics;
+use crate::util::clock;
 
 /// Timeout for receiving a batch. kube-apiserver itself allows 30 s per attempt.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -174,11 +175,10 @@ impl Webhook {
     }
 
     fn record_source(&self, cluster: &str, peer: SocketAddr) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
         let source = (cluster.to_owned(), peer.ip().to_string());
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if sources.contains(&source) || sources.len() < SOURCES_MAX {
-            self.metrics.set_last_batch(&source.0, &source.1, now);
+            self.metrics.set_last_batch(&source.0, &source.1, clock::now_seconds());
             sources.insert(source);
         }
     }

@@ -1,7 +1,7 @@
 //! Compares one asset with its object, and creates, corrects or deletes the object. What to do is decided by
 //! [`crate::reconcile::plan`].
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::object_api::{ObjectApi, reference};
 use super::{Correction, GATE_RETRY, MISSING_RETRY, Reconciler};
-use crate::audit::event::{Micros, parse_timestamp};
+use crate::audit::event::parse_timestamp;
 use crate::detect::annotations::{PAUSED_BECAUSE, PAUSED_UNTIL};
 use crate::detect::assessment::Assessment;
 use crate::detect::verdict::State;
@@ -22,6 +22,7 @@ use crate::pipeline::key::ObjectKey;
 use crate::reconcile::drift;
 use crate::reconcile::manifest::{Asset, Id};
 use crate::reconcile::plan::{self, Action, DesiredObject, GateInput, SkipReason, WriteGate};
+use crate::util::clock;
 
 /// Interval at which every asset is compared, even without notifications, in case a watch missed a change.
 pub(super) const RESYNC: Duration = Duration::from_secs(600);
@@ -217,7 +218,7 @@ impl Reconciler {
     /// Writes an object. After a write that may have been executed, its event must be seen before the next one.
     async fn apply(&mut self, id: &Id, object: &Value, object_api: &ObjectApi) -> kube::Result<DynamicObject> {
         // Set before the write, because the call may be dropped.
-        let correction = Correction { at: now(), is_confirmed: false };
+        let correction = Correction { at: clock::now(), is_confirmed: false };
         let before = self.states.entry(id.clone()).or_default().last_correction.replace(correction);
         let params = self.patch_params();
         let result = within(CALL, object_api.api.patch(&id.name, &params, &Patch::Apply(object))).await;
@@ -246,7 +247,7 @@ impl Reconciler {
             would_pause: would_pause(&self.pipeline, self.settings.confidence, key, paths),
             latest,
             last_correction: self.last_correction(id).map(|correction| correction.at),
-            now: now(),
+            now: clock::now(),
             max_event_age: self.settings.max_event_age,
         }
     }
@@ -254,8 +255,4 @@ impl Reconciler {
     fn patch_params(&self) -> PatchParams {
         PatchParams::apply(&self.settings.field_manager).force()
     }
-}
-
-fn now() -> Micros {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as Micros)
 }
