@@ -292,7 +292,7 @@ impl files::Consumer for Reader<'_> {
     fn ingest(&mut self, input: usize, chunk: &DecodedChunk<'_>, before: u64) {
         // There is one batch, or several in a simulation.
         for batch in &mut self.batches {
-            batch.from(&self.names[input]);
+            batch.set_source(&self.names[input]);
             batch.ingest(chunk, before);
         }
         self.progress.bar.set_position(self.progress.read.load(Ordering::Relaxed));

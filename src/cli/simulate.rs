@@ -39,10 +39,10 @@ struct Scenario {
     quiet_period: String,
     /// Number of objects with a thrashing event.
     thrashing: u32,
-    /// Number of retakes while their object would have been paused. A reconciler that honours pauses would not have
-    /// made its share of them.
+    /// Number of retakes while the war was sustained. A reconciler that honours pauses would not have made its share of
+    /// them.
     spared: u32,
-    /// Number of pauses that were not followed by a retake: the war had ended already.
+    /// Number of wars that were over when they became sustained: no retake followed.
     needless: u32,
     objects: Vec<Hit>,
 }
@@ -125,8 +125,9 @@ fn policies(args: &SimulateArgs, live: &Policy) -> Result<Vec<Policy>> {
         all = all.iter().flat_map(each).collect();
     }
     if !args.quiet_period.is_empty() {
-        let quiets = args.quiet_period.iter().map(|period| period.micros());
-        let each = |l: &Limits| quiets.clone().map(|quiet| Limits { quiet, ..l.clone() }).collect::<Vec<_>>();
+        let periods = args.quiet_period.iter().map(|period| period.micros());
+        let each =
+            |l: &Limits| periods.clone().map(|quiet_period| Limits { quiet_period, ..l.clone() }).collect::<Vec<_>>();
         all = all.iter().flat_map(each).collect();
     }
     if all.len() > 64 {
@@ -151,16 +152,14 @@ fn buckets(text: &str) -> Result<Vec<Limit>> {
     Ok(found)
 }
 
-fn scenario(lens: &Reporter<'_>, limits: &Limits, confidence: Confidence) -> Scenario {
-    let mut objects: Vec<Hit> = hits(lens, confidence);
-    objects.sort_by(|a, b| {
-        (a.paused_at.is_none(), a.paused_at, &a.object).cmp(&(b.paused_at.is_none(), b.paused_at, &b.object))
-    });
+fn scenario(reporter: &Reporter<'_>, limits: &Limits, confidence: Confidence) -> Scenario {
+    let mut objects: Vec<Hit> = hits(reporter, confidence);
+    objects.sort_by(|a, b| order(a).cmp(&order(b)));
     let window = |l: &Limit| Duration(std::time::Duration::from_secs(u64::from(l.window_s.get())));
     Scenario {
         buckets: limits.buckets.iter().map(|l| format!("{}/{}", l.burst, window(l))).collect(),
         pause_after: limits.pause_after.get(),
-        quiet_period: Duration(std::time::Duration::from_micros(limits.quiet.unsigned_abs())).to_string(),
+        quiet_period: Duration(std::time::Duration::from_micros(limits.quiet_period.unsigned_abs())).to_string(),
         thrashing: objects.len() as u32,
         spared: objects.iter().map(|hit| hit.spared).sum(),
         needless: objects.iter().map(|hit| u32::from(hit.needless)).sum(),
@@ -168,8 +167,13 @@ fn scenario(lens: &Reporter<'_>, limits: &Limits, confidence: Confidence) -> Sce
     }
 }
 
-fn hits(lens: &Reporter<'_>, confidence: Confidence) -> Vec<Hit> {
-    let pipeline = lens.pipeline;
+/// Sorts sustained wars first, in the order in which they became so.
+fn order(hit: &Hit) -> (bool, Option<Micros>, &Object) {
+    (hit.paused_at.is_none(), hit.paused_at, &hit.object)
+}
+
+fn hits(reporter: &Reporter<'_>, confidence: Confidence) -> Vec<Hit> {
+    let pipeline = reporter.pipeline;
     let of = |key: ObjectKey| {
         let look = |state: &ObjectState| {
             let assessment = Assessment::of(state);

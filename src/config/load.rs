@@ -332,8 +332,8 @@ overrides:
         let object =
             |group, resource, namespace| crate::detect::write::ObjectName { group, resource, namespace, name: "x" };
         let shop = policy.limits(&object("apps", "deployments", "shop")).unwrap();
-        assert_eq!((shop.quiet, shop.pause_after.get()), (60_000_000, 4));
-        assert_eq!(policy.limits(&object("apps", "deployments", "other")).unwrap().quiet, 600_000_000);
+        assert_eq!((shop.quiet_period, shop.pause_after.get()), (60_000_000, 4));
+        assert_eq!(policy.limits(&object("apps", "deployments", "other")).unwrap().quiet_period, 600_000_000);
         assert!(policy.limits(&object("coordination.k8s.io", "leases", "x")).is_none());
     }
 }

@@ -408,8 +408,8 @@ impl Enforcer {
             return;
         }
         // As in the engine: the pause is twice as long if it follows soon after the last one.
-        let most = limits.quiet_max.max(limits.quiet);
-        let stretch = |times: u32| limits.quiet.saturating_mul(1 << times.min(16)).min(most);
+        let most = limits.quiet_period_max.max(limits.quiet_period);
+        let stretch = |times: u32| limits.quiet_period.saturating_mul(1 << times.min(16)).min(most);
         let times = match self.early_pauses.get(&key) {
             Some((times, until)) if latest - until < 2 * stretch(*times) => times + 1,
             _ => 0,

@@ -110,7 +110,7 @@ impl GroupCommitWriter {
                 self.wait = self.settings.look_every;
                 self.failed_bytes = 0;
                 self.lost_until = None;
-                self.note(&store);
+                self.record(&store);
                 self.store = Some(store);
                 self.set_condition(checked.err().as_ref());
             }
@@ -176,7 +176,7 @@ impl GroupCommitWriter {
         match outcome {
             Ok(()) => {
                 if let Some(store) = &self.store {
-                    self.note(store);
+                    self.record(store);
                 }
                 // The commit may have used up the free space.
                 self.look();
@@ -207,7 +207,8 @@ impl GroupCommitWriter {
         }
     }
 
-    fn note(&self, store: &Store) {
+    /// Records the size of the store, and its reader for queries.
+    fn record(&self, store: &Store) {
         self.shared.bytes.set(store.bytes().cast_signed());
         *lock(&self.shared.reader) = Some(store.reader());
     }

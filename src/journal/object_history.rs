@@ -4,7 +4,7 @@
 use super::Error;
 use super::reader::Reader;
 use super::record::{self, Key};
-use super::replay::take;
+use super::replay::ingest_entry;
 use crate::audit::event::Micros;
 use crate::detect::policy::Policy;
 use crate::pipeline::key::ObjectKey;
@@ -92,7 +92,7 @@ fn show(texts: &[(Micros, Vec<u8>)], policy: &Policy, object: &ObjectKey) -> Pip
     let entries = || texts.iter().filter_map(|(_, text)| record::entry(text));
     if let Some(first) = entries().next() {
         let mut batch = pipeline.batch(first.cluster, first.source);
-        entries().for_each(|entry| take(&mut batch, &entry));
+        entries().for_each(|entry| ingest_entry(&mut batch, &entry));
     }
     pipeline
 }

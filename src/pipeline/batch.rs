@@ -234,12 +234,12 @@ impl<'p> Batch<'p> {
     }
 
     /// Sets the time of arrival of the events that follow.
-    pub fn arrived(&mut self, at: Micros) {
+    pub fn set_arrival(&mut self, at: Micros) {
         self.arrival = Some(at);
     }
 
     /// Sets the source of the events that follow.
-    pub fn from(&mut self, source: &'p str) {
+    pub fn set_source(&mut self, source: &'p str) {
         self.source = source;
     }
 
