@@ -83,17 +83,7 @@ pub(super) fn add(pipeline: &Pipeline, wars: &mut [War], sources: &[Vec<Source>]
     });
     for (indices, neighbour) in found {
         for index in indices {
-            match &neighbour {
-                Neighbour::Dependent(dependent) => wars[index].dependents.push(dependent.clone()),
-                // If there are two, always choose the same one.
-                Neighbour::Autoscaler(found) => {
-                    let known = related[index].autoscaler.get_or_insert_with(|| found.clone());
-                    if found.name < known.name {
-                        *known = found.clone();
-                    }
-                }
-                Neighbour::Settings(settings) => related[index].settings.extend(settings.iter().cloned()),
-            }
+            neighbour.add_to(&mut wars[index], &mut related[index]);
         }
     }
     for war in wars {
@@ -154,6 +144,24 @@ enum Neighbour {
     Dependent(Dependent),
     Autoscaler(Autoscaler),
     Settings(Vec<Setting>),
+}
+
+// === impl Neighbour ===
+
+impl Neighbour {
+    fn add_to(&self, war: &mut War, related: &mut Related) {
+        match self {
+            Neighbour::Dependent(dependent) => war.dependents.push(dependent.clone()),
+            // If there are two, always choose the same one.
+            Neighbour::Autoscaler(found) => {
+                let known = related.autoscaler.get_or_insert_with(|| found.clone());
+                if found.name < known.name {
+                    *known = found.clone();
+                }
+            }
+            Neighbour::Settings(settings) => related.settings.extend(settings.iter().cloned()),
+        }
+    }
 }
 
 /// Returns the object that an autoscaler scales.

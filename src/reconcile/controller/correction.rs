@@ -181,28 +181,11 @@ impl Reconciler {
             return Ok(RESYNC);
         }
         self.set_gauge(&self.metrics.compliance, id, 0);
-        let input = self.gate_input(id, &object_api.key, Some(&paths));
         let named = drift::named(&paths);
-        match plan::write_gate(&input) {
-            WriteGate::Open => {}
-            WriteGate::AwaitingEvent => return Ok(GATE_RETRY),
-            WriteGate::AtWar => {
-                self.inbox.request_pause(object_api.key.clone());
-                if self.is_new_report(id, "Throttled", "fought") {
-                    let note = format!(
-                        "{named}: not corrected, because other actors fight over the object; see the Event ThrashingDetected"
-                    );
-                    self.events.warn(about, "Throttled", note);
-                }
-                return Ok(GATE_RETRY);
-            }
-            WriteGate::Stale => {
-                if self.is_new_report(id, "DriftDetected", &named) {
-                    let note = format!("{named}: not corrected, because there are no recent audit events");
-                    self.events.warn(about, "DriftDetected", note);
-                }
-                return Ok(GATE_RETRY);
-            }
+        let gate = plan::write_gate(&self.gate_input(id, &object_api.key, Some(&paths)));
+        if gate != WriteGate::Open {
+            self.leave_uncorrected(id, gate, &named, object_api, about);
+            return Ok(GATE_RETRY);
         }
         match self.apply(id, &object, object_api).await {
             Err(kube::Error::Api(status)) if status.code == 409 => return Ok(CONFLICT_RETRY),
@@ -213,6 +196,35 @@ impl Reconciler {
         tracing::info!(asset = %id, fields = named, "corrected drift");
         self.events.publish(about, "DriftCorrected", named);
         Ok(RESYNC)
+    }
+
+    /// Reports why drift of these fields is not corrected now.
+    fn leave_uncorrected(
+        &mut self,
+        id: &Id,
+        gate: WriteGate,
+        fields: &str,
+        object_api: &ObjectApi,
+        about: &ObjectReference,
+    ) {
+        match gate {
+            WriteGate::Open | WriteGate::AwaitingEvent => {}
+            WriteGate::AtWar => {
+                self.inbox.request_pause(object_api.key.clone());
+                if self.is_new_report(id, "Throttled", "fought") {
+                    let note = format!(
+                        "{fields}: not corrected, because other actors fight over the object; see the Event ThrashingDetected"
+                    );
+                    self.events.warn(about, "Throttled", note);
+                }
+            }
+            WriteGate::Stale => {
+                if self.is_new_report(id, "DriftDetected", fields) {
+                    let note = format!("{fields}: not corrected, because there are no recent audit events");
+                    self.events.warn(about, "DriftDetected", note);
+                }
+            }
+        }
     }
 
     /// Writes an object. After a write that may have been executed, its event must be seen before the next one.
