@@ -170,12 +170,12 @@ pub(super) fn read_into(
     let read = progress.read.clone();
     let names: Vec<String> = inputs.iter().map(Input::name).collect();
     let batches = pipelines.iter().map(|p| p.batch("", "")).collect();
-    let mut reader = Reader { batches, names: &names, progress, problems: Vec::new() };
+    let mut consumer = LogConsumer { batches, names: &names, progress, problems: Vec::new() };
     let cores = std::thread::available_parallelism().map_or(NonZeroUsize::MIN, |cores| cores.min(WORKERS_MAX));
-    files::read(&inputs, args.workers.unwrap_or(cores), &read, &mut reader);
-    reader.progress.bar.finish_and_clear();
-    let mut problems = std::mem::take(&mut reader.problems);
-    drop(reader);
+    files::read(&inputs, args.workers.unwrap_or(cores), &read, &mut consumer);
+    consumer.progress.bar.finish_and_clear();
+    let mut problems = std::mem::take(&mut consumer.problems);
+    drop(consumer);
     pipelines.iter().for_each(|pipeline| drop(pipeline.end()));
     let stats = pipelines[0].stats();
     if stats.counters.events == 0 {
@@ -281,14 +281,14 @@ pub(super) fn print_problems(problems: &[Problem], is_quiet: bool) {
     }
 }
 
-struct Reader<'p> {
+struct LogConsumer<'p> {
     batches: Vec<Batch<'p>>,
     names: &'p [String],
     progress: Progress,
     problems: Vec<Problem>,
 }
 
-impl files::Consumer for Reader<'_> {
+impl files::Consumer for LogConsumer<'_> {
     fn ingest(&mut self, input: usize, chunk: &DecodedChunk<'_>, before: u64) {
         // There is one batch, or several in a simulation.
         for batch in &mut self.batches {

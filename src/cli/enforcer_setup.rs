@@ -31,7 +31,7 @@ const ACCOUNT: &str = "system:serviceaccount:editwar:editwar";
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// Clients and identity for a cluster.
-pub(super) struct Access {
+pub(super) struct ClusterAccess {
     client: kube::Client,
     /// A client for the kill switch alone, so that it shares no connection or queue with calls that may be slow.
     killing: kube::Client,
@@ -42,11 +42,11 @@ pub(super) struct Access {
     pub(super) replica: ReplicaIdentity,
 }
 
-// === impl Access ===
+// === impl ClusterAccess ===
 
-impl Access {
+impl ClusterAccess {
     /// Creates the clients as configured. The API server does not have to be reachable yet.
-    pub(super) async fn of(enforce: &Enforce) -> Result<Access> {
+    pub(super) async fn of(enforce: &Enforce) -> Result<ClusterAccess> {
         let client = client(enforce).await?;
         let account = match controller::account(&client).await {
             Ok(account) => account,
@@ -59,7 +59,7 @@ impl Access {
         let namespace = enforce.lease_namespace.clone().or_else(own).unwrap_or_else(|| "editwar".to_owned());
         let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "editwar".to_owned());
         let identity = format!("{host}-{}", std::process::id());
-        Ok(Access {
+        Ok(ClusterAccess {
             killing: self::client(enforce).await?,
             events: Events::new(client.clone(), &identity),
             client,

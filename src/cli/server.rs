@@ -8,7 +8,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::admin::Admin;
-use super::enforcer_setup::Access;
+use super::enforcer_setup::ClusterAccess;
 use super::listener_auth::ListenerSecurity;
 use super::{descriptors, memory_budget};
 use crate::audit::event::Micros;
@@ -29,7 +29,7 @@ use crate::notify::{Changes, Sink, Sinks};
 use crate::pipeline::Pipeline;
 use crate::query::api::{Api, LogLevel};
 use crate::query::change_signal::ChangeSignal;
-use crate::telemetry::logs::Levels;
+use crate::telemetry::logs::LogLevels;
 use crate::telemetry::metrics::{Metrics, SeriesLimits};
 
 /// Divisor of the maximum response size for reports: while a report is built, it is in memory four times, as values and
@@ -49,7 +49,7 @@ struct Server {
     admin: Option<(Listener, Admin)>,
     gates: [ListenerSecurity; 2],
     sources: Vec<Box<dyn Source>>,
-    access: Option<Access>,
+    access: Option<ClusterAccess>,
     control: Control,
     stop: watch::Sender<bool>,
     /// Counts requests to reload certificates, revocation lists and tokens.
@@ -78,7 +78,7 @@ struct Tasks {
 ///
 /// # Errors
 /// The configuration is not valid, an address cannot be bound, or a certificate cannot be used.
-pub(super) async fn serve(config: Config, log_levels: Levels) -> Result<()> {
+pub(super) async fn serve(config: Config, log_levels: LogLevels) -> Result<()> {
     let mut server = Server::build(config, log_levels).await?;
     if !server.start().await? {
         // Nothing was acknowledged yet, so there is nothing to finish.
@@ -93,7 +93,7 @@ pub(super) async fn serve(config: Config, log_levels: Levels) -> Result<()> {
 
 impl Server {
     /// Creates all parts, and binds the listeners.
-    async fn build(config: Config, log_levels: Levels) -> Result<Server> {
+    async fn build(config: Config, log_levels: LogLevels) -> Result<Server> {
         let signals = Signals::install()?;
         let (webhook_gate, admin_gate) = ListenerSecurity::of(&config).await?;
         let memory = config.bounds.max_memory.map(|memory| memory.0).or_else(memory_budget::limit);
@@ -103,7 +103,7 @@ impl Server {
         let admin_listener = Listener::bind(config.admin.listen, admin_gate.tls.clone(), limits).await?;
         let access = match config.enforce.mode {
             Mode::Observe => None,
-            Mode::Pause | Mode::Reconcile => Some(Access::of(&config.enforce).await?),
+            Mode::Pause | Mode::Reconcile => Some(ClusterAccess::of(&config.enforce).await?),
         };
         tracing::info!(
             webhook = format!("{}://{}/audit", webhook_listener.scheme(), webhook_listener.address()?),
@@ -261,7 +261,7 @@ impl Signals {
 }
 
 /// Returns the configured policy. It knows the account of this server, whose writes are not those of a party.
-fn policy(config: &Config, access: Option<&Access>) -> Policy {
+fn policy(config: &Config, access: Option<&ClusterAccess>) -> Policy {
     let mut policy = config.policy();
     policy.limits.own = access.map(|access| access.replica.account.as_str().into());
     for over in &mut policy.overrides {

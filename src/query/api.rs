@@ -11,7 +11,7 @@ use crate::enforce::control::Control;
 use crate::journal::committer::Journal;
 use crate::net::budget::Budget;
 use crate::pipeline::Pipeline;
-use crate::telemetry::logs::Levels;
+use crate::telemetry::logs::LogLevels;
 use crate::telemetry::metrics::Metrics;
 use crate::util::lock::lock;
 
@@ -43,7 +43,7 @@ pub struct Api {
 #[derive(Clone)]
 pub struct LogLevel {
     /// Reads and changes the level.
-    pub levels: Levels,
+    pub levels: LogLevels,
     /// Whether the listener authenticates its clients.
     pub is_authenticated: bool,
 }
