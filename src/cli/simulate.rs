@@ -60,11 +60,12 @@ struct Hit {
     #[serde(with = "time_option")]
     thrashing_at: Option<Micros>,
     #[serde(with = "time_option")]
-    paused_at: Option<Micros>,
+    sustained_at: Option<Micros>,
     /// Start of `state`.
     #[serde(with = "time")]
     since: Micros,
-    pauses: u32,
+    /// How many times its war became sustained.
+    sustained_count: u32,
     spared: u32,
     needless: bool,
     /// The parties of the war.
@@ -169,7 +170,7 @@ fn scenario(reporter: &Reporter<'_>, limits: &Limits, confidence: Confidence) ->
 
 /// Sorts sustained wars first, in the order in which they became so.
 fn order(hit: &Hit) -> (bool, Option<Micros>, &Object) {
-    (hit.paused_at.is_none(), hit.paused_at, &hit.object)
+    (hit.sustained_at.is_none(), hit.sustained_at, &hit.object)
 }
 
 fn hits(reporter: &Reporter<'_>, confidence: Confidence) -> Vec<Hit> {
@@ -188,7 +189,7 @@ fn hits(reporter: &Reporter<'_>, confidence: Confidence) -> Vec<Hit> {
 fn hit(key: &ObjectKey, state: &ObjectState, war: &WarAssessment<'_>) -> Hit {
     let machine = &war.tally.machine;
     let first = machine.milestones();
-    let pauses = machine.sustained_count();
+    let sustained_count = machine.sustained_count();
     let is_over = machine.last_sustained().is_some_and(|at| machine.last_retake() <= at);
     Hit {
         object: Object::of(key, state),
@@ -198,11 +199,11 @@ fn hit(key: &ObjectKey, state: &ObjectState, war: &WarAssessment<'_>) -> Hit {
         thrashing_events: war.tally.thrashing_events,
         first_retake: first.retake,
         thrashing_at: first.thrashing,
-        paused_at: first.sustained,
+        sustained_at: first.sustained,
         since: war.state_since,
-        pauses,
+        sustained_count,
         spared: machine.spared(),
-        needless: pauses > 0 && is_over,
+        needless: sustained_count > 0 && is_over,
         parties: war.parties.iter().map(|party| party.to_string()).collect(),
     }
 }
@@ -218,18 +219,18 @@ fn table(simulation: &Simulation, style: output::Style) -> String {
         "PAUSE AFTER",
         "QUIET PERIOD",
         "THRASHING",
-        "PAUSED",
+        "SUSTAINED",
         "RETAKES SPARED",
         "NEEDLESS PAUSES",
     ]);
     for scenario in &simulation.scenarios {
-        let paused = scenario.objects.iter().filter(|hit| hit.pauses > 0).count();
+        let sustained = scenario.objects.iter().filter(|hit| hit.sustained_count > 0).count();
         table.add_row([
             Cell::new(scenario.buckets.join(", ")),
             Cell::new(scenario.pause_after),
             Cell::new(&scenario.quiet_period),
             Cell::new(scenario.thrashing),
-            Cell::new(paused),
+            Cell::new(sustained),
             Cell::new(scenario.spared),
             Cell::new(scenario.needless),
         ]);
@@ -247,14 +248,14 @@ fn table(simulation: &Simulation, style: output::Style) -> String {
             scenario.quiet_period
         );
         let mut table = style.table();
-        table.set_header(["OBJECT", "CONFIDENCE", "THRASHING AT", "PAUSED AT", "RETAKES", "SPARED", ""]);
+        table.set_header(["OBJECT", "CONFIDENCE", "THRASHING AT", "SUSTAINED AT", "RETAKES", "SPARED", ""]);
         for hit in &scenario.objects {
             let at = |at: Option<Micros>| at.map_or_else(|| "never".to_owned(), style::clock);
             table.add_row([
                 output::name(&hit.object),
                 hit.confidence.as_str().to_owned(),
                 at(hit.thrashing_at),
-                at(hit.paused_at),
+                at(hit.sustained_at),
                 hit.retakes.to_string(),
                 hit.spared.to_string(),
                 if hit.needless { "needless: the war was over".to_owned() } else { String::new() },
