@@ -86,7 +86,7 @@ async fn watch(which: &Which, target: &ServerTarget, path: &str) -> Result<Outco
 }
 
 fn print(report: &mut Report, which: &Which, target: &ServerTarget) -> Result<()> {
-    let now = (!which.utc).then(|| clock::now());
+    let now = (!which.utc).then(clock::now);
     analyze::print(
         report,
         &Printed { who: &target.who_command(), format: which.output, now, sort: which.conditions.sort },
