@@ -138,10 +138,8 @@ fn client(is_http1: bool, ca: Option<&PathBuf>) -> Result<Http> {
     // As in Go's client.
     tcp.set_nodelay(true);
     let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
-    let connector = match is_http1 {
-        true => builder.enable_http1().wrap_connector(tcp),
-        false => builder.enable_http2().wrap_connector(tcp),
-    };
+    let connector =
+        if is_http1 { builder.enable_http1().wrap_connector(tcp) } else { builder.enable_http2().wrap_connector(tcp) };
     Ok(Client::builder(TokioExecutor::new()).http2_only(!is_http1).build(connector))
 }
 
@@ -214,10 +212,7 @@ impl Work {
                 tally.repeated += 1;
                 attempts += 1;
             };
-            match is_acknowledged {
-                true => tally.acks.push(since.elapsed()),
-                false => tally.lost += 1,
-            }
+            if is_acknowledged { tally.acks.push(since.elapsed()) } else { tally.lost += 1 }
         }
     }
 }

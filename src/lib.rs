@@ -52,7 +52,7 @@
 //! pauses, the Golden State, Events about both, and a Lease, and these only if `enforce.mode` allows them.
 
 pub mod audit;
-pub mod auth;
+mod auth;
 pub mod cli;
 pub mod config;
 pub mod detect;
@@ -66,7 +66,7 @@ pub mod pipeline;
 pub mod query;
 pub mod reconcile;
 pub mod telemetry;
-pub mod util;
+mod util;
 
 /// The commit that this was built from, or `unknown` if the build did not know it.
 pub const COMMIT: &str = match option_env!("EDITWAR_COMMIT") {

@@ -6,12 +6,12 @@
 //! budgets in [`budget`], certificates in `tls` and browser checks in [`web`].
 
 mod answer;
-pub mod budget;
+pub(crate) mod budget;
 mod connection;
 mod connections;
 mod error;
 mod tls;
-pub mod web;
+pub(crate) mod web;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -33,6 +33,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::Interval;
 
 use answer::Answer;
 use budget::Budget;
@@ -240,20 +241,25 @@ impl Listener {
             });
         }
         drop(self.tcp);
-        connections.close(false);
-        let all_end = async {
-            loop {
-                tokio::select! {
-                    joined = tasks.join_next() => if joined.is_none() { return },
-                    _ = sweep.tick() => connections.sweep(Instant::now(), SystemTime::now()),
-                }
-            }
-        };
-        if tokio::time::timeout(SHUTDOWN_GRACE_PERIOD, all_end).await.is_err() {
-            tracing::warn!("requests were still open at the end of the grace period");
-        }
-        tasks.shutdown().await;
+        drain(&connections, tasks, sweep).await;
     }
+}
+
+/// Ends all connections. Open requests have a grace period to finish.
+async fn drain(connections: &Connections, mut tasks: JoinSet<()>, mut sweep: Interval) {
+    connections.close(false);
+    let all_end = async {
+        loop {
+            tokio::select! {
+                joined = tasks.join_next() => if joined.is_none() { return },
+                _ = sweep.tick() => connections.sweep(Instant::now(), SystemTime::now()),
+            }
+        }
+    };
+    if tokio::time::timeout(SHUTDOWN_GRACE_PERIOD, all_end).await.is_err() {
+        tracing::warn!("requests were still open at the end of the grace period");
+    }
+    tasks.shutdown().await;
 }
 
 /// What the connections of a listener share.

@@ -10,7 +10,7 @@ pub mod decoded_chunk;
 pub mod envelope;
 pub mod event;
 pub mod json_scan;
-pub mod revision;
+pub(crate) mod revision;
 pub mod times;
 
 pub use decode::{Decoded, Malformed, decode};

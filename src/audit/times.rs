@@ -47,12 +47,11 @@ impl<'a> TimeSamples<'a> {
     /// Adds the next event.
     pub fn see(&mut self, event: &'a [u8]) {
         self.skipped += event.len();
-        match self.times.is_empty() || self.skipped >= STRIDE {
-            true => {
-                (self.skipped, self.last) = (0, None);
-                self.times.extend(of_event(event));
-            }
-            false => self.last = Some(event),
+        if self.times.is_empty() || self.skipped >= STRIDE {
+            (self.skipped, self.last) = (0, None);
+            self.times.extend(of_event(event));
+        } else {
+            self.last = Some(event);
         }
     }
 

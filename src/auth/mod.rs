@@ -5,9 +5,9 @@
 //! The response to a rejected token never reveals whether the token is unknown, or known but without the right.
 
 mod refusal;
-pub mod review;
+pub(crate) mod review;
 mod right;
-pub mod tokens;
+pub(crate) mod tokens;
 
 use std::sync::Arc;
 
@@ -16,14 +16,14 @@ use hyper::header::AUTHORIZATION;
 
 use crate::net::Peer;
 use crate::util::glob::is_match;
-pub use refusal::Refusal;
+pub(crate) use refusal::Refusal;
 use review::Reviews;
-pub use right::Right;
+pub(crate) use right::Right;
 use tokens::Tokens;
 
 /// The rights of the clients whose name matches a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Allow {
+pub(crate) struct Allow {
     /// Pattern for the common name or a DNS name of a certificate, for the name of a token, or for a Kubernetes user.
     pub name: String,
     /// The rights of these clients.
@@ -34,7 +34,7 @@ pub struct Allow {
 
 /// The access control of one listener.
 #[derive(Clone, Default)]
-pub struct Gate {
+pub(crate) struct Gate {
     is_closed: bool,
     tokens: Option<Arc<Tokens>>,
     reviews: Option<Arc<Reviews>>,
@@ -46,13 +46,13 @@ pub struct Gate {
 impl Gate {
     /// Returns a gate that admits everyone: for a listener that only accepts local connections, or that the user
     /// opened.
-    pub fn open() -> Gate {
+    pub(crate) fn open() -> Gate {
         Gate::default()
     }
 
     /// Returns a gate that requires a certificate of the listener's CA, a token, or a Kubernetes account, each with the
     /// rights in `allow`. If `allow` is empty, authenticated clients have all rights except [`Right::Admin`].
-    pub fn new(tokens: Option<Arc<Tokens>>, reviews: Option<Arc<Reviews>>, allow: Vec<Allow>) -> Gate {
+    pub(crate) fn new(tokens: Option<Arc<Tokens>>, reviews: Option<Arc<Reviews>>, allow: Vec<Allow>) -> Gate {
         Gate { is_closed: true, tokens, reviews, allow: allow.into() }
     }
 
@@ -60,7 +60,13 @@ impl Gate {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub async fn admit(&self, peer: &Peer, headers: &HeaderMap, right: Right, cluster: &str) -> Result<(), Refusal> {
+    pub(crate) async fn admit(
+        &self,
+        peer: &Peer,
+        headers: &HeaderMap,
+        right: Right,
+        cluster: &str,
+    ) -> Result<(), Refusal> {
         if !self.is_closed {
             return Ok(());
         }

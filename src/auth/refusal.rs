@@ -9,7 +9,7 @@ use crate::net::Reply;
 
 /// The reason why a request is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The client is not known.
     Unknown,
     /// The client has a known certificate without the right.
@@ -25,7 +25,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Returns the value of the metric label.
-    pub fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Refusal::Unknown => "unauthenticated",
             Refusal::Forbidden | Refusal::TokenForbidden => "forbidden",
@@ -34,7 +34,7 @@ impl Refusal {
     }
 
     /// Returns the response. It does not reveal more than the status code.
-    pub fn reply(self) -> Reply {
+    pub(crate) fn reply(self) -> Reply {
         let (status, text) = match self {
             Refusal::Unknown | Refusal::TokenForbidden => (StatusCode::UNAUTHORIZED, "{\"error\":\"unauthorized\"}"),
             Refusal::Forbidden => (StatusCode::FORBIDDEN, "{\"error\":\"forbidden\"}"),

@@ -46,7 +46,7 @@ type Answer = Result<(), Refusal>;
 type Question = (Hash, Right);
 
 /// Reviews tokens with an API server.
-pub struct Reviews {
+pub(crate) struct Reviews {
     client: Client,
     cache: Mutex<ReviewCache>,
     of_address: DefaultKeyedRateLimiter<IpAddr>,
@@ -75,7 +75,7 @@ enum Reputation {
 
 impl Reviews {
     /// Creates reviews that use this client.
-    pub fn new(client: Client) -> Reviews {
+    pub(crate) fn new(client: Client) -> Reviews {
         let of_all = |rate| RateLimiter::direct(Quota::per_second(rate));
         Reviews {
             client,
@@ -91,7 +91,7 @@ impl Reviews {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub async fn may(&self, token: &str, right: Right, from: IpAddr) -> Result<(), Refusal> {
+    pub(crate) async fn may(&self, token: &str, right: Right, from: IpAddr) -> Result<(), Refusal> {
         let (question, address) = ((hash(token), right), client_of(from));
         let now = Instant::now();
         let reputation = {

@@ -12,14 +12,14 @@ const TOKENS_MAX: usize = 10_000;
 
 /// Maps the hashes of tokens to the names of their owners. The tokens themselves are not kept in memory.
 #[derive(Debug, Default)]
-pub struct Tokens(RwLock<Vec<(Hash, String)>>);
+pub(crate) struct Tokens(RwLock<Vec<(Hash, String)>>);
 
 /// The SHA-256 hash of a token.
 pub(super) type Hash = [u8; 32];
 
 /// The reason why a file is not a valid token file.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The file cannot be read.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -45,7 +45,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`Error`].
-    pub fn read(path: &Path) -> Result<Tokens, Error> {
+    pub(crate) fn read(path: &Path) -> Result<Tokens, Error> {
         Tokens::parse(&std::fs::read_to_string(path)?)
     }
 
@@ -53,7 +53,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`Error`].
-    pub fn parse(text: &str) -> Result<Tokens, Error> {
+    pub(crate) fn parse(text: &str) -> Result<Tokens, Error> {
         let mut tokens = Vec::new();
         for (number, line) in text.lines().enumerate() {
             let mut words = line.split_whitespace();
@@ -71,17 +71,17 @@ impl Tokens {
     }
 
     /// Replaces all tokens with those of `other`.
-    pub fn replace(&self, other: &Tokens) {
+    pub(crate) fn replace(&self, other: &Tokens) {
         *write(&self.0) = std::mem::take(&mut *write(&other.0));
     }
 
     /// Returns whether there are no tokens.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         read(&self.0).is_empty()
     }
 
     /// Returns the name of a token's owner. Compares with all tokens, each in constant time.
-    pub fn name(&self, token: &str) -> Option<String> {
+    pub(crate) fn name(&self, token: &str) -> Option<String> {
         let hash = hash(token);
         let tokens = read(&self.0);
         let mut found = None;

@@ -9,8 +9,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let mut words = std::env::args().peekable();
     let is_completer = words.peek().is_some_and(|name| name.ends_with("kubectl_complete-editwar"));
-    match is_completer {
-        true => editwar::cli::plugin::complete(&words.skip(1).collect::<Vec<_>>()),
-        false => editwar::cli::plugin::run(),
+    if is_completer {
+        editwar::cli::plugin::complete(&words.skip(1).collect::<Vec<_>>())
+    } else {
+        editwar::cli::plugin::run()
     }
 }

@@ -22,6 +22,7 @@ use crate::pipeline::stats::{Malformed, Stats};
 use crate::pipeline::{Batch, Pipeline, TimeRange};
 use crate::query::reporter::Reporter;
 use crate::query::views::{Coverage, Filter, Problem, ProblemKind, Report, War, WarFilter};
+use crate::util::clock;
 use crate::util::{duration, time_input};
 
 /// Minimum input size for which a progress bar is shown.
@@ -34,7 +35,7 @@ const WORKERS_MAX: NonZeroUsize = NonZeroUsize::new(8).expect("eight is not zero
 ///
 /// # Errors
 /// Invalid arguments, or no readable input.
-pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
+pub(super) fn run(args: &AnalyzeArgs) -> Result<Outcome> {
     let (paths, object) = split(&args.inputs, args.object.as_deref());
     let (kind, name) = object.as_deref().map(kind_and_name).transpose()?.unzip();
     let conditions = &args.conditions;
@@ -77,7 +78,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<Outcome> {
 }
 
 /// How a report is printed.
-pub struct Printed<'a> {
+pub(super) struct Printed<'a> {
     /// How to query for details.
     pub who: &'a output::WhoCommand,
     /// The format.
@@ -92,7 +93,7 @@ pub struct Printed<'a> {
 ///
 /// # Errors
 /// Errors of standard output.
-pub fn print(report: &mut Report, printed: &Printed<'_>) -> Result<()> {
+pub(super) fn print(report: &mut Report, printed: &Printed<'_>) -> Result<()> {
     if printed.sort != SortKey::Urgency {
         sort(&mut report.wars, printed.sort);
     }
@@ -138,7 +139,12 @@ fn sort(wars: &mut [War], key: SortKey) {
 ///
 /// # Errors
 /// Nothing could be read.
-pub fn read(paths: &[PathBuf], args: &LogArgs, config: &Config, policy: Policy) -> Result<(Pipeline, Vec<Problem>)> {
+pub(super) fn read(
+    paths: &[PathBuf],
+    args: &LogArgs,
+    config: &Config,
+    policy: Policy,
+) -> Result<(Pipeline, Vec<Problem>)> {
     let (mut pipelines, problems) = read_into(paths, args, config, vec![policy])?;
     Ok((pipelines.remove(0), problems))
 }
@@ -147,7 +153,7 @@ pub fn read(paths: &[PathBuf], args: &LogArgs, config: &Config, policy: Policy) 
 ///
 /// # Errors
 /// Nothing could be read.
-pub fn read_into(
+pub(super) fn read_into(
     paths: &[PathBuf],
     args: &LogArgs,
     config: &Config,
@@ -164,22 +170,21 @@ pub fn read_into(
     let read = progress.read.clone();
     let names: Vec<String> = inputs.iter().map(Input::name).collect();
     let batches = pipelines.iter().map(|p| p.batch("", "")).collect();
-    let mut reader = Reader { batches, names: &names, progress, problems: Vec::new() };
+    let mut consumer = LogConsumer { batches, names: &names, progress, problems: Vec::new() };
     let cores = std::thread::available_parallelism().map_or(NonZeroUsize::MIN, |cores| cores.min(WORKERS_MAX));
-    files::read(&inputs, args.workers.unwrap_or(cores), &read, &mut reader);
-    reader.progress.bar.finish_and_clear();
-    let mut problems = std::mem::take(&mut reader.problems);
-    drop(reader);
+    files::read(&inputs, args.workers.unwrap_or(cores), &read, &mut consumer);
+    consumer.progress.bar.finish_and_clear();
+    let mut problems = std::mem::take(&mut consumer.problems);
+    drop(consumer);
     pipelines.iter().for_each(|pipeline| drop(pipeline.end()));
     let stats = pipelines[0].stats();
     if stats.counters.events == 0 {
         problems.extend(skipped(&stats));
         print_problems(&problems, args.quiet);
-        let why = match stats.malformed.contains_key("legacy_format") {
-            true => {
-                "the log has the `legacy` format, which does not name objects: run kube-apiserver with --audit-log-format=json"
-            }
-            false => "no audit events in the input: expected the JSON audit log of kube-apiserver, or EventLists",
+        let why = if stats.malformed.contains_key("legacy_format") {
+            "the log has the `legacy` format, which does not name objects: run kube-apiserver with --audit-log-format=json"
+        } else {
+            "no audit events in the input: expected the JSON audit log of kube-apiserver, or EventLists"
         };
         bail!(why);
     }
@@ -191,7 +196,7 @@ pub fn read_into(
 ///
 /// # Errors
 /// The argument does not have this form.
-pub fn kind_and_name(typed: &str) -> Result<(String, String)> {
+pub(super) fn kind_and_name(typed: &str) -> Result<(String, String)> {
     match typed.split_once('/') {
         Some((kind, name)) if !kind.is_empty() && !name.is_empty() && !name.contains('/') => {
             Ok((kind.to_owned(), name.to_owned()))
@@ -218,7 +223,7 @@ fn split(inputs: &[PathBuf], object: Option<&str>) -> (Vec<PathBuf>, Option<Stri
 /// Returns the time range to analyze. Durations count back from the end of the newest file. A file that ends in the
 /// future is only considered if all do, since the clock that wrote it is wrong.
 fn range(args: &LogArgs, inputs: &[Input], clock_skew: Micros) -> Result<TimeRange> {
-    let now = jiff::Timestamp::now().as_microsecond();
+    let now = clock::now();
     let end = || -> Micros {
         let ends = || inputs.iter().filter_map(|input| files::end_time(input, clock_skew));
         let believed = ends().filter(|end| *end <= now.saturating_add(clock_skew)).max();
@@ -263,31 +268,31 @@ fn skipped(stats: &Stats) -> Option<Problem> {
 }
 
 /// Prints the problems of an answer to stderr too if a program reads stdout.
-pub fn repeat_problems(coverage: &Coverage, format: Format, is_quiet: bool) {
+pub(super) fn repeat_problems(coverage: &Coverage, format: Format, is_quiet: bool) {
     if !format.is_table() && format != Format::Markdown {
         print_problems(&coverage.problems, is_quiet);
     }
 }
 
 /// Prints problems, for commands without any other answer.
-pub fn print_problems(problems: &[Problem], is_quiet: bool) {
+pub(super) fn print_problems(problems: &[Problem], is_quiet: bool) {
     for problem in problems.iter().filter(|_| !is_quiet) {
         anstream::eprintln!("editwar: {}", output::clean(&problem.message));
     }
 }
 
-struct Reader<'p> {
+struct LogConsumer<'p> {
     batches: Vec<Batch<'p>>,
     names: &'p [String],
     progress: Progress,
     problems: Vec<Problem>,
 }
 
-impl files::Consumer for Reader<'_> {
+impl files::Consumer for LogConsumer<'_> {
     fn ingest(&mut self, input: usize, chunk: &DecodedChunk<'_>, before: u64) {
         // There is one batch, or several in a simulation.
         for batch in &mut self.batches {
-            batch.from(&self.names[input]);
+            batch.set_source(&self.names[input]);
             batch.ingest(chunk, before);
         }
         self.progress.bar.set_position(self.progress.read.load(Ordering::Relaxed));

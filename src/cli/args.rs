@@ -6,15 +6,15 @@
 //! `cli/settings.rs` fills in.
 
 mod common;
-pub mod doctor;
-pub mod setup;
+pub(crate) mod doctor;
+pub(crate) mod setup;
 
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
-pub use self::common::{Access, ClusterAccess, Colour, Format, Remote};
+pub use self::common::{Access, Colour, Format, KubeAccess, Remote};
 use crate::config::{Bytes, Duration, Mode};
 use crate::detect::cause::Cause;
 use crate::detect::verdict::Confidence;
@@ -218,7 +218,7 @@ pub enum SortKey {
 pub struct WatchArgs {
     /// The cluster.
     #[command(flatten)]
-    pub access: ClusterAccess,
+    pub access: KubeAccess,
     /// Watch only this namespace. Default: all namespaces, and cluster-scoped objects.
     #[arg(short, long)]
     pub namespace: Option<String>,

@@ -13,7 +13,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::args::{Access, ClusterAccess, Remote};
+use super::args::{Access, KubeAccess, Remote};
 use super::forward::Forward;
 use super::output::WhoCommand;
 use super::service;
@@ -22,7 +22,7 @@ use crate::util::shell::quoted;
 
 /// The location of a server.
 #[derive(Clone, Debug)]
-pub enum ServerTarget {
+pub(super) enum ServerTarget {
     /// At an address.
     At(Remote),
     /// In a cluster.
@@ -30,7 +30,7 @@ pub enum ServerTarget {
 }
 
 /// A client for a server, and the port forwarding that it needs.
-pub struct Connection {
+pub(super) struct Connection {
     server: Server,
     _forward: Option<Forward>,
 }
@@ -42,7 +42,7 @@ impl ServerTarget {
     ///
     /// # Errors
     /// The cluster is not reachable, or has no such server.
-    pub async fn open(&self) -> Result<Connection> {
+    pub(super) async fn open(&self) -> Result<Connection> {
         let access = match self {
             ServerTarget::At(remote) => return Ok(Connection { server: remote.open()?, _forward: None }),
             ServerTarget::In(access) => access,
@@ -59,7 +59,7 @@ impl ServerTarget {
     }
 
     /// Returns the context in the user's kubeconfig, if the user has chosen one.
-    pub fn context(&self) -> Option<&str> {
+    pub(super) fn context(&self) -> Option<&str> {
         match self {
             ServerTarget::At(_) => None,
             ServerTarget::In(access) => access.cluster.context.as_deref(),
@@ -67,7 +67,7 @@ impl ServerTarget {
     }
 
     /// Returns how users can query for details in the same way.
-    pub fn who_command(&self) -> WhoCommand {
+    pub(super) fn who_command(&self) -> WhoCommand {
         let remote = match self {
             ServerTarget::At(remote) => remote,
             ServerTarget::In(access) => {
@@ -174,9 +174,9 @@ impl Access {
     }
 }
 
-// === impl ClusterAccess ===
+// === impl KubeAccess ===
 
-impl ClusterAccess {
+impl KubeAccess {
     /// Creates a client. Also returns the namespace of the context.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Enforce, Mode};
 use crate::enforce::calls::{CALL, CONNECT, SILENCE};
 use crate::enforce::control::Control;
-use crate::enforce::controller::{self, Enforcer, ReplicaIdentity};
+use crate::enforce::controller::{self, Enforcer, Parts, ReplicaIdentity};
 use crate::enforce::events::Events;
 use crate::enforce::inbox::Inbox;
 use crate::enforce::kill_switch::KillSwitch;
@@ -31,7 +31,7 @@ const ACCOUNT: &str = "system:serviceaccount:editwar:editwar";
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// Clients and identity for a cluster.
-pub(super) struct Access {
+pub(super) struct ClusterAccess {
     client: kube::Client,
     /// A client for the kill switch alone, so that it shares no connection or queue with calls that may be slow.
     killing: kube::Client,
@@ -42,11 +42,11 @@ pub(super) struct Access {
     pub(super) replica: ReplicaIdentity,
 }
 
-// === impl Access ===
+// === impl ClusterAccess ===
 
-impl Access {
+impl ClusterAccess {
     /// Creates the clients as configured. The API server does not have to be reachable yet.
-    pub(super) async fn of(enforce: &Enforce) -> Result<Access> {
+    pub(super) async fn of(enforce: &Enforce) -> Result<ClusterAccess> {
         let client = client(enforce).await?;
         let account = match controller::account(&client).await {
             Ok(account) => account,
@@ -59,7 +59,7 @@ impl Access {
         let namespace = enforce.lease_namespace.clone().or_else(own).unwrap_or_else(|| "editwar".to_owned());
         let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "editwar".to_owned());
         let identity = format!("{host}-{}", std::process::id());
-        Ok(Access {
+        Ok(ClusterAccess {
             killing: self::client(enforce).await?,
             events: Events::new(client.clone(), &identity),
             client,
@@ -94,7 +94,8 @@ impl Access {
     /// Starts the configured tasks.
     pub(super) fn start(
         self,
-        (pipeline, metrics): (Arc<Pipeline>, Metrics),
+        pipeline: Arc<Pipeline>,
+        metrics: Metrics,
         enforce: &Enforce,
         control: &Control,
         stop: &watch::Sender<bool>,
@@ -109,16 +110,19 @@ impl Access {
         let inbox = self.inbox;
         let (elector, leadership) =
             LeaderElector::new(Lease::new(self.client.clone(), &namespace, "editwar", &identity));
-        let enforcer = Enforcer::new(
-            self.client.clone(),
-            (pipeline.clone(), metrics.clone()),
+        let enforcer = Enforcer::new(Parts {
+            client: self.client.clone(),
+            pipeline: pipeline.clone(),
+            metrics: metrics.clone(),
             selection,
             account,
             rules,
-            control.clone(),
-            (inbox.clone(), self.pauses),
-            (leadership.clone(), self.events.clone()),
-        );
+            control: control.clone(),
+            inbox: inbox.clone(),
+            pauses: self.pauses,
+            leadership: leadership.clone(),
+            events: self.events.clone(),
+        });
         let mut tasks = vec![tokio::spawn(enforcer.run(stop.subscribe()))];
         if enforce.mode == Mode::Reconcile {
             let settings = Settings {
@@ -130,7 +134,7 @@ impl Access {
             };
             let golden = metrics.golden_state.clone();
             let reconciler =
-                Reconciler::new(self.client, (pipeline, golden), settings, self.events, inbox, control.clone());
+                Reconciler::new(self.client, pipeline, golden, settings, self.events, inbox, control.clone());
             tasks.push(tokio::spawn(reconciler.run(leadership, stop.subscribe())));
         } else {
             drop(leadership);

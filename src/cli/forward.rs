@@ -18,7 +18,7 @@ const POD_TIMEOUT: &str = "--pod-running-timeout=5s";
 
 /// A forwarded port. It is closed on drop.
 #[derive(Debug)]
-pub struct Forward {
+pub(super) struct Forward {
     kubectl: Child,
     port: u16,
 }
@@ -30,7 +30,7 @@ impl Forward {
     ///
     /// # Errors
     /// There is no kubectl, or it reports an error.
-    pub fn start(access: &Access, service: &Service) -> Result<Forward> {
+    pub(super) fn start(access: &Access, service: &Service) -> Result<Forward> {
         let mut command = Command::new("kubectl");
         command.args(["port-forward", "--address=127.0.0.1", "-n", &service.namespace, POD_TIMEOUT]);
         command.args(access.cluster.kubeconfig.iter().map(|path| format!("--kubeconfig={}", path.display())));
@@ -59,7 +59,7 @@ impl Forward {
     }
 
     /// Returns the local URL.
-    pub fn address(&self, scheme: &str) -> String {
+    pub(super) fn address(&self, scheme: &str) -> String {
         format!("{scheme}://127.0.0.1:{}", self.port)
     }
 }

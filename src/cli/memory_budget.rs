@@ -28,7 +28,7 @@ const ANSWER_BYTES: usize = 256 << 20;
 const WINDOW_BYTES: usize = 128 << 20;
 
 /// Returns the smallest limit of this process's control groups and their ancestors, if there is one.
-pub fn limit() -> Option<usize> {
+pub(super) fn limit() -> Option<usize> {
     let own = std::fs::read_to_string(OWN).unwrap_or_default();
     limit_of(&own, &|path| limit_in(&std::fs::read_to_string(path).ok()?))
 }
@@ -56,7 +56,7 @@ fn limit_in(text: &str) -> Option<usize> {
 ///
 /// A batch needs about twice its size: as it was received, and as it is written to disk. A quarter of the memory is
 /// reserved for what is not counted: connections, the journal's page cache, and fragmentation.
-pub fn within(limit: Option<usize>, bounds: Bounds) -> (Bounds, usize) {
+pub(super) fn within(limit: Option<usize>, bounds: Bounds) -> (Bounds, usize) {
     let Some(limit) = limit else { return (bounds, IN_FLIGHT_BYTES) };
     let bounds = Bounds {
         bytes_max: bounds.bytes_max.min(limit / OBJECTS_SHARE),
@@ -70,7 +70,7 @@ pub fn within(limit: Option<usize>, bounds: Bounds) -> (Bounds, usize) {
 /// Returns the limits on connections for `limit` bytes of memory: an eighth for unread responses, a sixteenth for
 /// HTTP/2 windows, and one connection per listener for each MiB. Connections can use two thirds of the file
 /// descriptors.
-pub fn of_connections(limit: Option<usize>, descriptors: Option<usize>) -> net::Limits {
+pub(super) fn of_connections(limit: Option<usize>, descriptors: Option<usize>) -> net::Limits {
     let limit = limit.unwrap_or(usize::MAX);
     let by_memory = (limit >> 20).max(CONNECTIONS_MIN);
     let by_descriptors = descriptors.map_or(usize::MAX, |count| count / 3).max(CONNECTIONS_MIN);

@@ -1,32 +1,32 @@
 //! The command line: arguments, output and exit codes. This module may use all others, and none of them uses it.
 
 mod admin;
-pub mod analyze;
+mod analyze;
 pub mod args;
 pub mod completions;
-pub mod connection;
+mod connection;
 mod descriptors;
-pub mod doctor;
+mod doctor;
 mod enforcer_setup;
-pub mod forward;
+mod forward;
 mod listener_auth;
 pub mod markdown;
-pub mod memory_budget;
+mod memory_budget;
 pub mod output;
 pub mod plugin;
 mod query_limits;
 mod render;
-pub mod serve;
+mod serve;
 mod server;
-pub mod service;
+mod service;
 mod settings;
-pub mod setup;
-pub mod simulate;
-pub mod style;
-pub mod timeline_chart;
-pub mod wars;
-pub mod watch;
-pub mod who;
+mod setup;
+mod simulate;
+mod style;
+mod timeline_chart;
+mod wars;
+mod watch;
+mod who;
 
 use std::process::ExitCode;
 

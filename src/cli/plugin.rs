@@ -10,9 +10,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use super::args::doctor::DoctorChecks;
 use super::args::setup::Setup;
-use super::args::{
-    Access, AnalyzeArgs, Args, ClusterAccess, Colour, Format, SimulateArgs, WatchOptions, Which, WhoArgs,
-};
+use super::args::{Access, AnalyzeArgs, Args, Colour, Format, KubeAccess, SimulateArgs, WatchOptions, Which, WhoArgs};
 use super::connection::ServerTarget;
 use super::{Outcome, analyze, completions, doctor, end, setup, simulate, wars, watch, who};
 use crate::escape;
@@ -212,7 +210,7 @@ fn objects(words: &[String]) -> Vec<String> {
         words.windows(2).find(is_it).map(|pair| pair[1].clone())
     };
     let access = Access {
-        cluster: ClusterAccess {
+        cluster: KubeAccess {
             kubeconfig: value("--kubeconfig", "--kubeconfig").map(Into::into),
             context: value("--context", "--context"),
         },

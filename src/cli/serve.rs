@@ -15,7 +15,7 @@ use crate::telemetry::logs;
 ///
 /// # Errors
 /// The configuration is not valid, an address cannot be bound, or a certificate cannot be used.
-pub fn run(args: &ServeArgs) -> Result<Outcome> {
+pub(super) fn run(args: &ServeArgs) -> Result<Outcome> {
     let config = args.config()?;
     if args.print_config {
         let mut stdout = anstream::stdout().lock();

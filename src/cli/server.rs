@@ -8,8 +8,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::admin::Admin;
-use super::args::ClusterAccess;
-use super::enforcer_setup::Access;
+use super::args::KubeAccess;
+use super::enforcer_setup::ClusterAccess;
 use super::listener_auth::ListenerSecurity;
 use super::{descriptors, memory_budget};
 use crate::audit::event::Micros;
@@ -32,7 +32,7 @@ use crate::notify::{Changes, Sink, Sinks};
 use crate::pipeline::Pipeline;
 use crate::query::api::{Api, LogLevel, SourceStatus};
 use crate::query::change_signal::ChangeSignal;
-use crate::telemetry::logs::Levels;
+use crate::telemetry::logs::LogLevels;
 use crate::telemetry::metrics::Metrics;
 
 /// Divisor of the maximum response size for reports: while a report is built, it is in memory four times, as values and
@@ -52,7 +52,7 @@ struct Server {
     admin: Option<(Listener, Admin)>,
     gates: [ListenerSecurity; 2],
     sources: Vec<Box<dyn Source>>,
-    access: Option<Access>,
+    access: Option<ClusterAccess>,
     control: Control,
     stop: watch::Sender<bool>,
     /// Counts requests to reload certificates, revocation lists and tokens.
@@ -81,7 +81,7 @@ struct Tasks {
 ///
 /// # Errors
 /// The configuration is not valid, an address cannot be bound, or a certificate cannot be used.
-pub(super) async fn serve(config: Config, log_levels: Levels) -> Result<()> {
+pub(super) async fn serve(config: Config, log_levels: LogLevels) -> Result<()> {
     let mut server = Server::build(config, log_levels).await?;
     if !server.start().await? {
         // Nothing was acknowledged yet, so there is nothing to finish.
@@ -96,7 +96,7 @@ pub(super) async fn serve(config: Config, log_levels: Levels) -> Result<()> {
 
 impl Server {
     /// Creates all parts, and binds the listeners.
-    async fn build(config: Config, log_levels: Levels) -> Result<Server> {
+    async fn build(config: Config, log_levels: LogLevels) -> Result<Server> {
         let signals = Signals::install()?;
         let (webhook_gate, admin_gate) = ListenerSecurity::of(&config).await?;
         let memory = config.bounds.max_memory.map(|memory| memory.0).or_else(memory_budget::limit);
@@ -106,7 +106,7 @@ impl Server {
         let admin_listener = Listener::bind(config.admin.listen, admin_gate.tls.clone(), limits).await?;
         let access = match config.enforce.mode {
             Mode::Observe => None,
-            Mode::Pause | Mode::Reconcile => Some(Access::of(&config.enforce).await?),
+            Mode::Pause | Mode::Reconcile => Some(ClusterAccess::of(&config.enforce).await?),
         };
         tracing::info!(
             webhook = format!("{}://{}/audit", webhook_listener.scheme(), webhook_listener.address()?),
@@ -199,8 +199,8 @@ impl Server {
         }
         self.tasks.serving.extend(admin);
         if let Some(access) = self.access.take() {
-            let parts = (self.pipeline.clone(), self.metrics.clone());
-            self.tasks.others.extend(access.start(parts, &self.config.enforce, &self.control, &self.stop));
+            let (pipeline, metrics) = (self.pipeline.clone(), self.metrics.clone());
+            self.tasks.others.extend(access.start(pipeline, metrics, &self.config.enforce, &self.control, &self.stop));
         }
         Ok(true)
     }
@@ -269,7 +269,7 @@ async fn sources(
         sources.push(Box::new(TailSource::new(settings, intake.clone(), metrics.clone())?));
     }
     if config.watch.enabled {
-        let access = ClusterAccess { kubeconfig: config.watch.kubeconfig.clone(), context: None };
+        let access = KubeAccess { kubeconfig: config.watch.kubeconfig.clone(), context: None };
         let (client, _) = access.connect().await.context("watch")?;
         let status = WatchStatus::new(metrics);
         sources.push(Box::new(WatchSource::new(client, config.watch_settings(), intake, None, status)));
@@ -282,7 +282,7 @@ fn status(source: &dyn Source) -> SourceStatus {
 }
 
 /// Returns the configured policy. It knows the account of this server, whose writes are not those of a party.
-fn policy(config: &Config, access: Option<&Access>) -> Policy {
+fn policy(config: &Config, access: Option<&ClusterAccess>) -> Policy {
     let mut policy = config.policy();
     policy.limits.own = access.map(|access| access.replica.account.as_str().into());
     for over in &mut policy.overrides {

@@ -20,7 +20,7 @@ struct Port {
 
 /// The Service of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
+pub(super) struct Service {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -45,7 +45,7 @@ impl Service {
     }
 
     /// Returns its path in the API server's proxy.
-    pub fn proxy(&self) -> String {
+    pub(super) fn proxy(&self) -> String {
         let Service { namespace, name, port, is_tls } = self;
         let scheme = if *is_tls { "https" } else { "http" };
         format!("/api/v1/namespaces/{namespace}/services/{scheme}:{name}:{port}/proxy")
@@ -56,7 +56,7 @@ impl Service {
 ///
 /// # Errors
 /// The API server does not answer.
-pub async fn get(cluster: &kube::Client, path: &str) -> Result<(http::StatusCode, String)> {
+pub(super) async fn get(cluster: &kube::Client, path: &str) -> Result<(http::StatusCode, String)> {
     use http_body_util::BodyExt as _;
     let request = Request::get(path).body(kube::client::Body::empty())?;
     let answer = cluster.send(request).await.context("the API server does not answer")?;
@@ -69,7 +69,7 @@ pub async fn get(cluster: &kube::Client, path: &str) -> Result<(http::StatusCode
 ///
 /// # Errors
 /// The cluster is not reachable, or has no such Service, or several.
-pub async fn find(cluster: &kube::Client) -> Result<Service> {
+pub(super) async fn find(cluster: &kube::Client) -> Result<Service> {
     let Some(services) = services(cluster).await? else {
         // Without the permission to list Services, access to this one may still be granted.
         return Ok(Service { namespace: HOME.into(), name: HOME.into(), port: ASKED.number, is_tls: false });
@@ -91,7 +91,7 @@ pub async fn find(cluster: &kube::Client) -> Result<Service> {
 ///
 /// # Errors
 /// The cluster is not reachable, or has no such Service.
-pub async fn webhook(cluster: &kube::Client) -> Result<String> {
+pub(super) async fn webhook(cluster: &kube::Client) -> Result<String> {
     let services = services(cluster).await?.unwrap_or_default();
     services.iter().find_map(webhook_url).with_context(|| {
         format!(

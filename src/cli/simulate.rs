@@ -39,10 +39,10 @@ struct Scenario {
     quiet_period: String,
     /// Number of objects with a thrashing event.
     thrashing: u32,
-    /// Number of retakes while their object would have been paused. A reconciler that honours pauses would not have
-    /// made its share of them.
+    /// Number of retakes while the war was sustained. A reconciler that honours pauses would not have made its share of
+    /// them.
     spared: u32,
-    /// Number of pauses that were not followed by a retake: the war had ended already.
+    /// Number of wars that were over when they became sustained: no retake followed.
     needless: u32,
     objects: Vec<Hit>,
 }
@@ -60,11 +60,12 @@ struct Hit {
     #[serde(with = "time_option")]
     thrashing_at: Option<Micros>,
     #[serde(with = "time_option")]
-    paused_at: Option<Micros>,
+    sustained_at: Option<Micros>,
     /// Start of `state`.
     #[serde(with = "time")]
     since: Micros,
-    pauses: u32,
+    /// How many times its war became sustained.
+    sustained_count: u32,
     spared: u32,
     needless: bool,
     /// The parties of the war.
@@ -75,7 +76,7 @@ struct Hit {
 ///
 /// # Errors
 /// Invalid arguments, or no readable input.
-pub fn run(args: &SimulateArgs) -> Result<Outcome> {
+pub(super) fn run(args: &SimulateArgs) -> Result<Outcome> {
     if !args.log.output.is_table() && !matches!(args.log.output, Format::Json | Format::Yaml) {
         return Err(args.log.output.refused("table, wide, json or yaml"));
     }
@@ -125,8 +126,9 @@ fn policies(args: &SimulateArgs, live: &Policy) -> Result<Vec<Policy>> {
         all = all.iter().flat_map(each).collect();
     }
     if !args.quiet_period.is_empty() {
-        let quiets = args.quiet_period.iter().map(|period| period.micros());
-        let each = |l: &Limits| quiets.clone().map(|quiet| Limits { quiet, ..l.clone() }).collect::<Vec<_>>();
+        let periods = args.quiet_period.iter().map(|period| period.micros());
+        let each =
+            |l: &Limits| periods.clone().map(|quiet_period| Limits { quiet_period, ..l.clone() }).collect::<Vec<_>>();
         all = all.iter().flat_map(each).collect();
     }
     if all.len() > 64 {
@@ -151,16 +153,14 @@ fn buckets(text: &str) -> Result<Vec<Limit>> {
     Ok(found)
 }
 
-fn scenario(lens: &Reporter<'_>, limits: &Limits, confidence: Confidence) -> Scenario {
-    let mut objects: Vec<Hit> = hits(lens, confidence);
-    objects.sort_by(|a, b| {
-        (a.paused_at.is_none(), a.paused_at, &a.object).cmp(&(b.paused_at.is_none(), b.paused_at, &b.object))
-    });
+fn scenario(reporter: &Reporter<'_>, limits: &Limits, confidence: Confidence) -> Scenario {
+    let mut objects: Vec<Hit> = hits(reporter, confidence);
+    objects.sort_by(|a, b| order(a).cmp(&order(b)));
     let window = |l: &Limit| Duration(std::time::Duration::from_secs(u64::from(l.window_s.get())));
     Scenario {
         buckets: limits.buckets.iter().map(|l| format!("{}/{}", l.burst, window(l))).collect(),
         pause_after: limits.pause_after.get(),
-        quiet_period: Duration(std::time::Duration::from_micros(limits.quiet.unsigned_abs())).to_string(),
+        quiet_period: Duration(std::time::Duration::from_micros(limits.quiet_period.unsigned_abs())).to_string(),
         thrashing: objects.len() as u32,
         spared: objects.iter().map(|hit| hit.spared).sum(),
         needless: objects.iter().map(|hit| u32::from(hit.needless)).sum(),
@@ -168,8 +168,13 @@ fn scenario(lens: &Reporter<'_>, limits: &Limits, confidence: Confidence) -> Sce
     }
 }
 
-fn hits(lens: &Reporter<'_>, confidence: Confidence) -> Vec<Hit> {
-    let pipeline = lens.pipeline;
+/// Sorts sustained wars first, in the order in which they became so.
+fn order(hit: &Hit) -> (bool, Option<Micros>, &Object) {
+    (hit.sustained_at.is_none(), hit.sustained_at, &hit.object)
+}
+
+fn hits(reporter: &Reporter<'_>, confidence: Confidence) -> Vec<Hit> {
+    let pipeline = reporter.pipeline;
     let of = |key: ObjectKey| {
         let look = |state: &ObjectState| {
             let assessment = Assessment::of(state);
@@ -184,7 +189,7 @@ fn hits(lens: &Reporter<'_>, confidence: Confidence) -> Vec<Hit> {
 fn hit(key: &ObjectKey, state: &ObjectState, war: &WarAssessment<'_>) -> Hit {
     let machine = &war.tally.machine;
     let first = machine.milestones();
-    let pauses = machine.sustained_count();
+    let sustained_count = machine.sustained_count();
     let is_over = machine.last_sustained().is_some_and(|at| machine.last_retake() <= at);
     Hit {
         object: Object::of(key, state),
@@ -194,11 +199,11 @@ fn hit(key: &ObjectKey, state: &ObjectState, war: &WarAssessment<'_>) -> Hit {
         thrashing_events: war.tally.thrashing_events,
         first_retake: first.retake,
         thrashing_at: first.thrashing,
-        paused_at: first.sustained,
+        sustained_at: first.sustained,
         since: war.state_since,
-        pauses,
+        sustained_count,
         spared: machine.spared(),
-        needless: pauses > 0 && is_over,
+        needless: sustained_count > 0 && is_over,
         parties: war.parties.iter().map(|party| party.to_string()).collect(),
     }
 }
@@ -214,18 +219,18 @@ fn table(simulation: &Simulation, style: output::Style) -> String {
         "PAUSE AFTER",
         "QUIET PERIOD",
         "THRASHING",
-        "PAUSED",
+        "SUSTAINED",
         "RETAKES SPARED",
         "NEEDLESS PAUSES",
     ]);
     for scenario in &simulation.scenarios {
-        let paused = scenario.objects.iter().filter(|hit| hit.pauses > 0).count();
+        let sustained = scenario.objects.iter().filter(|hit| hit.sustained_count > 0).count();
         table.add_row([
             Cell::new(scenario.buckets.join(", ")),
             Cell::new(scenario.pause_after),
             Cell::new(&scenario.quiet_period),
             Cell::new(scenario.thrashing),
-            Cell::new(paused),
+            Cell::new(sustained),
             Cell::new(scenario.spared),
             Cell::new(scenario.needless),
         ]);
@@ -243,14 +248,14 @@ fn table(simulation: &Simulation, style: output::Style) -> String {
             scenario.quiet_period
         );
         let mut table = style.table();
-        table.set_header(["OBJECT", "CONFIDENCE", "THRASHING AT", "PAUSED AT", "RETAKES", "SPARED", ""]);
+        table.set_header(["OBJECT", "CONFIDENCE", "THRASHING AT", "SUSTAINED AT", "RETAKES", "SPARED", ""]);
         for hit in &scenario.objects {
             let at = |at: Option<Micros>| at.map_or_else(|| "never".to_owned(), style::clock);
             table.add_row([
                 output::name(&hit.object),
                 hit.confidence.as_str().to_owned(),
                 at(hit.thrashing_at),
-                at(hit.paused_at),
+                at(hit.sustained_at),
                 hit.retakes.to_string(),
                 hit.spared.to_string(),
                 if hit.needless { "needless: the war was over".to_owned() } else { String::new() },

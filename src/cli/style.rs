@@ -125,7 +125,7 @@ pub(super) fn json_text(json: &serde_json::Value, style: Style) -> String {
 }
 
 /// Returns whether a write was made by the party with this name.
-pub fn is_by(party: &str, moment: &TimelineEntry) -> bool {
+pub(super) fn is_by(party: &str, moment: &TimelineEntry) -> bool {
     party == moment.actor || party.strip_prefix(&moment.actor) == Some(&format!(" via {}", moment.tool))
 }
 

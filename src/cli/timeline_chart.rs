@@ -15,7 +15,7 @@ const VALUE_CHARS_MAX: usize = 10;
 const TIME_COLUMNS_MIN: usize = 30;
 
 /// Draws the contested fields of a war. Returns an empty string if there is nothing to draw or not enough space.
-pub fn picture(war: &War, timeline: &[TimelineEntry], coverage: &Coverage, style: Style) -> String {
+pub(super) fn picture(war: &War, timeline: &[TimelineEntry], coverage: &Coverage, style: Style) -> String {
     let mut out = String::new();
     let parties = || war.parties.iter().map(|party| party.actor.as_str());
     let label_width = parties().map(|party| style.actor(party).chars().count()).max().unwrap_or(0).min(40);

@@ -13,6 +13,7 @@ use super::{Outcome, output};
 use crate::detect::verdict::State;
 use crate::query::client::with_query;
 use crate::query::views::{PartyClass, Report, Transitions, WarStatus};
+use crate::util::clock;
 
 /// Interval at which `--watch` queries the server.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -25,7 +26,7 @@ const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 ///
 /// # Errors
 /// The server is not reachable or rejects the request.
-pub fn run(args: &WarsArgs) -> Result<Outcome> {
+pub(super) fn run(args: &WarsArgs) -> Result<Outcome> {
     if args.remote.server.is_none() {
         bail!("no server: set --server URL or EDITWAR_SERVER");
     }
@@ -36,7 +37,7 @@ pub fn run(args: &WarsArgs) -> Result<Outcome> {
 ///
 /// # Errors
 /// As for [`run`].
-pub fn list(which: &Which, namespace: Option<&str>, target: &ServerTarget) -> Result<Outcome> {
+pub(super) fn list(which: &Which, namespace: Option<&str>, target: &ServerTarget) -> Result<Outcome> {
     let (mut kind, name) = which.object.as_deref().map(analyze::kind_and_name).transpose()?.unzip();
     if kind.is_some() && which.conditions.kind.is_some() {
         bail!("--kind and KIND/NAME exclude each other");
@@ -85,7 +86,7 @@ async fn watch(which: &Which, target: &ServerTarget, path: &str) -> Result<Outco
 }
 
 fn print(report: &mut Report, which: &Which, target: &ServerTarget) -> Result<()> {
-    let now = (!which.utc).then(|| jiff::Timestamp::now().as_microsecond());
+    let now = (!which.utc).then(clock::now);
     analyze::print(
         report,
         &Printed { who: &target.who_command(), format: which.output, now, sort: which.conditions.sort },

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::analyze;
-use super::args::{ClusterAccess, Format, SortKey, WatchArgs, WatchOptions};
+use super::args::{Format, KubeAccess, SortKey, WatchArgs, WatchOptions};
 use super::output::WhoCommand;
 use super::{Outcome, output, who};
 use crate::audit::event::Micros;
@@ -50,8 +50,8 @@ pub fn run(args: &WatchArgs) -> Result<Outcome> {
 }
 
 /// Returns the arguments with which the same cluster is watched again, for a while.
-fn arguments(access: &ClusterAccess) -> String {
-    let ClusterAccess { kubeconfig, context } = access;
+fn arguments(access: &KubeAccess) -> String {
+    let KubeAccess { kubeconfig, context } = access;
     let kubeconfig = kubeconfig.as_ref().map(|path| format!("--kubeconfig {} ", quoted(&path.display().to_string())));
     let context = context.as_ref().map(|context| format!("--context {} ", quoted(context)));
     format!("{}{}--for 10m", kubeconfig.unwrap_or_default(), context.unwrap_or_default())
@@ -64,7 +64,7 @@ fn arguments(access: &ClusterAccess) -> String {
 pub fn watch_cluster(
     options: &WatchOptions,
     namespace: Option<&str>,
-    access: &ClusterAccess,
+    access: &KubeAccess,
     command: &'static str,
 ) -> Result<Outcome> {
     let config = options.config()?;

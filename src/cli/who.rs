@@ -14,12 +14,13 @@ use crate::detect::policy::{HistoryScope, Policy, Target};
 use crate::query::client::{Error, with_query};
 use crate::query::reporter::Reporter;
 use crate::query::views::{ActorWrites, Filter, Participants};
+use crate::util::clock;
 
 /// Runs `editwar who`.
 ///
 /// # Errors
 /// Invalid arguments, an unknown object, or no readable input.
-pub fn run(args: &WhoArgs) -> Result<Outcome> {
+pub(super) fn run(args: &WhoArgs) -> Result<Outcome> {
     answer(args, args.remote.server.is_some().then(|| ServerTarget::At(args.remote.clone())))
 }
 
@@ -27,7 +28,7 @@ pub fn run(args: &WhoArgs) -> Result<Outcome> {
 ///
 /// # Errors
 /// As for [`run`].
-pub fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
+pub(super) fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
     if let Some(actor) = &args.actor {
         return writes_of(actor, args, server);
     }
@@ -43,7 +44,7 @@ pub fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Outcome> {
         Some(server) if is_live => from_server(args, &server, &kind, &name)?,
         _ => from_files(args, &inputs, &kind, &name)?,
     };
-    let now = if is_live { Some(jiff::Timestamp::now().as_microsecond()) } else { found.coverage.last };
+    let now = if is_live { Some(clock::now()) } else { found.coverage.last };
     let (format, timeline_max) = (args.log.output, args.timeline_max());
     print(&mut found, &Printed { who: &who, format, now: now.filter(|_| !args.log.utc), timeline_max })?;
     analyze::repeat_problems(&found.coverage, args.log.output, args.log.quiet);

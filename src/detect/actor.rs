@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::actor_class::{ActorClass, ActorClassifier, Role};
+use super::actor_class::{ActorClass, ActorClassifier, Classification, Role};
 use super::meter::{Charge, Meter, TEXT_BYTES};
 use super::pipeline_account::pipeline_account;
 use crate::audit::event::Event;
@@ -112,7 +112,7 @@ impl Client {
     /// Returns the client for an account, a tool and an origin, classified by the built-in rules.
     pub fn new(actor: &str, tool: &str, user_agent: &str, origin: Origin) -> Client {
         let actor_id = super::hash(actor);
-        let (class, role) = ActorClassifier::built_in().classify(actor, tool, user_agent);
+        let Classification { class, role } = ActorClassifier::built_in().classify(actor, tool, user_agent);
         let (actor, tool, user_agent) = (actor.into(), tool.into(), user_agent.into());
         let mut client = Client {
             actor,
@@ -138,7 +138,8 @@ impl Client {
 
     /// Returns the client, classified by these rules.
     pub fn classified(mut self, classes: &ActorClassifier) -> Client {
-        (self.class, self.role) = classes.classify(&self.actor, &self.tool, &self.user_agent);
+        Classification { class: self.class, role: self.role } =
+            classes.classify(&self.actor, &self.tool, &self.user_agent);
         self
     }
 

@@ -33,6 +33,15 @@ pub struct ActorClassifier {
     honouring: Vec<String>,
 }
 
+/// What an actor is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Classification {
+    /// The kind of account.
+    pub class: ActorClass,
+    /// What it does.
+    pub role: Role,
+}
+
 /// Reconcilers that are known to honour the `platform.kubevirt.io/…` annotations.
 pub const HONOURING: [&str; 2] = ["system:serviceaccount:*:virt-platform-autopilot", "system:serviceaccount:*:editwar"];
 
@@ -67,15 +76,15 @@ impl ActorClassifier {
         &BUILT_IN
     }
 
-    /// Returns the class and the role of an actor. The product in the user agent is matched as well as the tool,
-    /// because a field manager can hide the program.
-    pub fn classify(&self, actor: &str, tool: &str, user_agent: &str) -> (ActorClass, Role) {
+    /// Classifies an actor. The product in the user agent is matched as well as the tool, because a field manager can hide the program.
+    pub fn classify(&self, actor: &str, tool: &str, user_agent: &str) -> Classification {
         let product = user_agent.split('/').next().unwrap_or_default();
         // Scripts and controllers also run kubectl. Then only the field manager identifies them.
         let product = if product.starts_with("kubectl") { tool } else { product };
         let is_tool = |pattern: &str| pattern.is_empty() || is_match(pattern, tool) || is_match(pattern, product);
         let is_it = |rule: &&ActorRule| is_match(&rule.actor, actor) && is_tool(&rule.tool);
-        self.rules.iter().find(is_it).map_or((ActorClass::Person, Role::Person), |rule| (rule.class, rule.role))
+        let person = Classification { class: ActorClass::Person, role: Role::Person };
+        self.rules.iter().find(is_it).map_or(person, |rule| Classification { class: rule.class, role: rule.role })
     }
 }
 

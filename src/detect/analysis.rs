@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-pub use self::cooperations::Cooperation;
+pub(crate) use self::cooperations::Cooperation;
 use self::cooperations::Cooperations;
-pub use self::overrides::AdmissionOverride;
+pub(crate) use self::overrides::AdmissionOverride;
 use self::overrides::{AdmissionOverrides, Repeated};
 use self::tracked_fields::TrackedFields;
 use super::actor::Client;
@@ -30,7 +30,7 @@ use super::write::Effect;
 use crate::audit::event::Micros;
 
 /// New thrashing events, by party.
-pub type ThrashingCounts = SmallVec<[(Arc<str>, u32); 1]>;
+pub(crate) type ThrashingCounts = SmallVec<[(Arc<str>, u32); 1]>;
 
 /// The conclusions from a sequence of writes.
 #[derive(Clone, Debug, Default)]

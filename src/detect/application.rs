@@ -89,7 +89,7 @@ pub(super) fn name_in(value: &str) -> &str {
 }
 
 /// Returns the applications that an object with these fields is marked with.
-pub fn applications(fields: &Fields) -> Vec<Application> {
+pub(crate) fn applications(fields: &Fields) -> Vec<Application> {
     let text = |at: &str, key: &str| {
         let path = format!("metadata.{at}['{key}']");
         serde_json::from_str::<String>(fields.get(&path)?.text()?).ok()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::analysis::Analysis;
 use super::field_history::FieldHistory;
-use super::fields::{EvidenceLevel, Path};
+use super::fields::Path;
 use super::object::ObjectState;
 use super::policy::Limits;
 use super::verdict::{Confidence, State};
@@ -44,17 +44,15 @@ pub struct Rank {
 
 /// What is concluded about one object, as of its latest write or [`ObjectState::advance`].
 #[derive(Clone, Debug)]
-pub struct Assessment<'a> {
+pub(crate) struct Assessment<'a> {
     analysis: Option<&'a Analysis>,
     /// All wars over the object, in the order in which they began.
     wars: Vec<WarAssessment<'a>>,
-    /// When the object was deleted, if it is gone.
-    pub deleted_at: Option<Micros>,
 }
 
 /// What is concluded about one war: a group of contested fields with the same parties.
 #[derive(Clone, Debug)]
-pub struct WarAssessment<'a> {
+pub(crate) struct WarAssessment<'a> {
     /// Its id among the object's wars.
     pub id: WarId,
     /// What it is over.
@@ -65,8 +63,6 @@ pub struct WarAssessment<'a> {
     pub state_since: Micros,
     /// How sure it is that this is a war.
     pub confidence: Confidence,
-    /// The highest evidence level of its retakes.
-    pub level: EvidenceLevel,
     /// The parties, sorted.
     pub parties: &'a [Arc<str>],
     /// The contested fields, those with the most retakes first. Empty unless the scope is [`Scope::Fields`].
@@ -102,9 +98,9 @@ impl Progress {
 
 impl<'a> Assessment<'a> {
     /// Returns the assessment of an object.
-    pub fn of(object: &'a ObjectState) -> Assessment<'a> {
+    pub(crate) fn of(object: &'a ObjectState) -> Assessment<'a> {
         let Some(history) = object.history() else {
-            return Assessment { analysis: None, wars: Vec::new(), deleted_at: None };
+            return Assessment { analysis: None, wars: Vec::new() };
         };
         let analysis = history.analysis();
         let deleted_at = analysis.deleted_at();
@@ -114,12 +110,12 @@ impl<'a> Assessment<'a> {
                 war.fields.push((path, field));
             }
         }
-        Assessment { analysis: Some(analysis), wars, deleted_at }
+        Assessment { analysis: Some(analysis), wars }
     }
 
     /// Returns the wars to report, by [`Rank`]. If the fields of the most urgent war are known and it thrashes, wars
     /// without known fields add nothing.
-    pub fn wars(&self) -> impl Iterator<Item = &WarAssessment<'a>> {
+    pub(crate) fn wars(&self) -> impl Iterator<Item = &WarAssessment<'a>> {
         let is_known = self.worst(Confidence::Probable).is_some_and(WarAssessment::is_thrashing);
         let mut wars: Vec<_> = self.wars.iter().filter(|war| war.confidence.is_decided() || !is_known).collect();
         wars.sort_by_key(|war| std::cmp::Reverse(war.rank()));
@@ -128,7 +124,7 @@ impl<'a> Assessment<'a> {
 
     /// Returns the most urgent war with at least this confidence. [`Confidence::Probable`] is the highest that can be
     /// required.
-    pub fn worst(&self, at_least: Confidence) -> Option<&WarAssessment<'a>> {
+    pub(crate) fn worst(&self, at_least: Confidence) -> Option<&WarAssessment<'a>> {
         let worst = self.analysis?.worst(at_least)?;
         self.wars.iter().find(|war| war.id == worst.id)
     }
@@ -136,6 +132,11 @@ impl<'a> Assessment<'a> {
     /// Returns the contested fields of all wars, and of none, those with the most retakes first.
     pub fn contested_fields(&self) -> Vec<(&'a Path, &'a FieldHistory)> {
         self.analysis.map(Analysis::contested_fields).unwrap_or_default()
+    }
+
+    /// Returns when the object was deleted, if it is gone.
+    pub(crate) fn deleted_at(&self) -> Option<Micros> {
+        self.analysis.and_then(Analysis::deleted_at)
     }
 
     /// Returns how often the object was alternately deleted and created.
@@ -151,7 +152,7 @@ impl<'a> Assessment<'a> {
     }
 
     /// Returns the state of the most urgent war with at least this confidence.
-    pub fn state(&self, at_least: Confidence) -> State {
+    pub(crate) fn state(&self, at_least: Confidence) -> State {
         self.worst(at_least).map_or(State::Calm, |war| war.state)
     }
 }
@@ -172,7 +173,6 @@ impl<'a> WarAssessment<'a> {
             state: machine.state(),
             state_since: machine.since(),
             confidence: war.confidence,
-            level: war.level,
             parties: &war.parties,
             fields: Vec::new(),
             tally,
@@ -184,7 +184,7 @@ impl<'a> WarAssessment<'a> {
     }
 
     /// Whether it has not ended: no quiet period has passed since the last retake, and the object was not deleted.
-    pub fn is_ongoing(&self) -> bool {
+    pub(crate) fn is_ongoing(&self) -> bool {
         self.ended_at.is_none()
     }
 
@@ -202,17 +202,12 @@ impl<'a> WarAssessment<'a> {
     }
 
     /// Whether it has thrashing events.
-    pub fn is_thrashing(&self) -> bool {
+    pub(crate) fn is_thrashing(&self) -> bool {
         self.tally.thrashing_events > 0
     }
 
-    /// Whether it deserves an alert: it thrashes, and its fields are known.
-    pub fn is_loud(&self) -> bool {
-        self.is_thrashing() && self.confidence.is_decided()
-    }
-
     /// Describes the fields that are fought over, with their values: `spec.replicas (3 ⇄ 5)`.
-    pub fn over(&self) -> String {
+    pub(crate) fn over(&self) -> String {
         let fields: Vec<String> =
             self.fields.iter().take(FIELDS_SHOWN).map(|(path, field)| field_and_values(path, field)).collect();
         match self.scope {
@@ -224,12 +219,12 @@ impl<'a> WarAssessment<'a> {
     }
 
     /// Returns the end of the quiet period of a sustained or subsiding war, if there is no further retake.
-    pub fn quiet_until(&self) -> Option<Micros> {
+    pub(crate) fn quiet_until(&self) -> Option<Micros> {
         self.tally.machine.until()
     }
 
     /// Whether all values of all contested fields are notations of one value.
-    pub fn is_over_form(&self) -> bool {
+    pub(crate) fn is_over_form(&self) -> bool {
         !self.fields.is_empty() && self.fields.iter().all(|(_, field)| field.is_over_form())
     }
 }

@@ -38,7 +38,7 @@ pub enum Cause {
 
 /// The properties of a war that determine its cause.
 #[derive(Clone, Debug)]
-pub struct Symptoms<'a> {
+pub(crate) struct Symptoms<'a> {
     /// The confidence of the war.
     pub confidence: Confidence,
     /// What the war is over.
@@ -57,7 +57,7 @@ pub struct Symptoms<'a> {
 
 /// A webhook or policy that alternately accepts and rejects the same requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flapping<'a> {
+pub(crate) struct Flapping<'a> {
     /// Its name.
     pub by: &'a str,
     /// The number of alternations.
@@ -94,7 +94,7 @@ const RULES: &[Rule] = &[
 
 /// The cause of a war, with the evidence for it as sentences.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Explanation {
+pub(crate) struct Explanation {
     /// The cause.
     pub cause: Cause,
     /// What indicates this cause.
@@ -102,7 +102,7 @@ pub struct Explanation {
 }
 
 /// Returns the cause of a war, and the evidence for it.
-pub fn explain(symptoms: &Symptoms<'_>) -> Explanation {
+pub(crate) fn explain(symptoms: &Symptoms<'_>) -> Explanation {
     let matching = RULES.iter().find_map(|rule| Some((rule.cause, (rule.explain)(symptoms)?)));
     let (cause, mut evidence) = match matching {
         Some((cause, sentence)) => (cause, vec![sentence]),

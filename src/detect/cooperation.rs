@@ -45,13 +45,13 @@ enum ResourcePattern {
 }
 
 /// The name of a mechanism: a Pod is deleted to restart it.
-pub const RESTART: &str = "pod-restart";
+pub(crate) const RESTART: &str = "pod-restart";
 /// The name of a mechanism: a finished Job is removed, and created again.
-pub const FINISHED_JOB: &str = "finished-job";
+pub(crate) const FINISHED_JOB: &str = "finished-job";
 /// The name of a mechanism: a program removes an annotation or label whose key names the program.
-pub const CONSUMED_MARK: &str = "consumed-mark";
+pub(crate) const CONSUMED_MARK: &str = "consumed-mark";
 /// The name of a mechanism: one of two scalers only switches between zero and more.
-pub const ACTIVATION: &str = "activation";
+pub(crate) const ACTIVATION: &str = "activation";
 
 /// Matches all actors.
 const ANY: &str = "*";
@@ -278,7 +278,7 @@ fn is_path(pattern: &str, path: &str) -> bool {
 
 /// Whether the key of an annotation or label names this client, as `strimzi.io/manual-rolling-update` names
 /// `strimzi-cluster-operator`. A client that removes such a mark has done what the mark requested.
-pub fn is_own_mark(path: &str, client: &Client) -> bool {
+pub(crate) fn is_own_mark(path: &str, client: &Client) -> bool {
     let is_mark = path.starts_with("metadata.annotations['") || path.starts_with("metadata.labels['");
     let Some((domain, _)) = path.split_once("['").and_then(|(_, key)| key.split_once('/')) else { return false };
     let is_telling = |label: &&str| label.len() >= 4 && !COMMON_LABELS.contains(label);

@@ -14,7 +14,7 @@ const NAME_BYTES_MAX: usize = 128;
 
 /// Returns the instance that a request's body is marked with, such as `Kustomization shop-prod`. Includes the namespace if
 /// it is not the account's own. Returns `None` if the body has no mark, as patches of single fields do.
-pub fn instance(body: &[u8], account: &str) -> Option<String> {
+pub(crate) fn instance(body: &[u8], account: &str) -> Option<String> {
     if !body.starts_with(b"{") {
         return None;
     }
@@ -43,18 +43,18 @@ pub fn instance(body: &[u8], account: &str) -> Option<String> {
 }
 
 /// Returns the account of a party, whose name may be `account via instance`.
-pub fn account(party: &str) -> &str {
+pub(crate) fn account(party: &str) -> &str {
     party.split_once(" via ").map_or(party, |(account, _)| account)
 }
 
 /// Returns the namespace and the name of the ServiceAccount of a party.
-pub fn service_account(party: &str) -> Option<(&str, &str)> {
+pub(crate) fn service_account(party: &str) -> Option<(&str, &str)> {
     account(party).strip_prefix("system:serviceaccount:")?.split_once(':')
 }
 
 /// Returns the name of a client as a party against another one: its actor, or `actor via instance` if one account fights
 /// itself. Returns `None` if the two are not rivals.
-pub fn party(client: &Client, other: &Client) -> Option<Arc<str>> {
+pub(crate) fn party(client: &Client, other: &Client) -> Option<Arc<str>> {
     if !client.is_same_actor(other) {
         return Some(client.actor.clone());
     }
@@ -63,7 +63,7 @@ pub fn party(client: &Client, other: &Client) -> Option<Arc<str>> {
 
 /// Returns what distinguishes `client` from its rival `other` of the same account: the application, the pod, the tool or its
 /// version. Returns `None` if both are the same program in the same place, whose parts hand work to each other.
-pub fn distinction(client: &Client, other: &Client) -> Option<String> {
+pub(crate) fn distinction(client: &Client, other: &Client) -> Option<String> {
     let (origin, others) = (&client.origin, &other.origin);
     if !client.instance.is_empty() && !other.instance.is_empty() {
         return (client.instance != other.instance).then(|| client.instance.to_string());

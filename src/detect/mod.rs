@@ -7,40 +7,40 @@
 //! war happens, and [`remedy`] how to end it. [`actor_class`] and [`cooperation`] are tables of known actors and of
 //! intended co-operation. [`annotations`] names the annotations for reconcilers, and [`policy`] the limits.
 
-pub mod actor;
+pub(crate) mod actor;
 pub mod actor_class;
-pub mod admission;
-pub mod analysis;
+mod admission;
+pub(crate) mod analysis;
 pub mod annotations;
-pub mod application;
-pub mod assessment;
+pub(crate) mod application;
+pub(crate) mod assessment;
 pub mod bucket;
-pub mod cause;
-pub mod cooperation;
+pub(crate) mod cause;
+pub(crate) mod cooperation;
 mod existence;
-pub mod failures;
-pub mod field_history;
+pub(crate) mod failures;
+pub(crate) mod field_history;
 pub mod fields;
-pub mod instance;
-pub mod meter;
+pub(crate) mod instance;
+pub(crate) mod meter;
 pub mod object;
 mod part_history;
-pub mod pending_writes;
+mod pending_writes;
 mod pipeline_account;
 pub mod policy;
 pub mod record;
 pub mod remedy;
-pub mod resource_kind;
+pub(crate) mod resource_kind;
 mod sketch;
-pub mod symptoms;
+pub(crate) mod symptoms;
 #[cfg(test)]
 mod tests;
 pub mod verdict;
-pub mod war;
+pub(crate) mod war;
 pub mod write;
-pub mod write_history;
-pub mod write_order;
-pub mod writer_stats;
+pub(crate) mod write_history;
+mod write_order;
+pub(crate) mod writer_stats;
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::OnceLock;

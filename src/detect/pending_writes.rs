@@ -20,7 +20,7 @@ const PENDING_MAX: usize = 64;
 
 /// The latest writes of an object that has no history, in order. Mostly there is one.
 #[derive(Clone, Debug, Default)]
-pub struct PendingWrites {
+pub(super) struct PendingWrites {
     writes: SmallVec<[PendingWrite; 1]>,
     /// Bytes of kept bodies.
     bytes: usize,
@@ -28,7 +28,7 @@ pub struct PendingWrites {
 
 /// One write of an object that has no history.
 #[derive(Clone, Debug)]
-pub struct PendingWrite {
+pub(super) struct PendingWrite {
     /// Its position among the object's writes.
     pub order: WriteOrder,
     /// The client that wrote.
@@ -48,12 +48,13 @@ pub struct PendingWrite {
     /// Its bodies.
     pub bodies: RetainedBodies,
     /// The changes that webhooks made to it, if its bodies do not show them.
+    #[expect(clippy::box_collection, reason = "most writes have none, and there are many: 8 bytes instead of 24")]
     pub mutations: Option<Box<Vec<Mutation>>>,
 }
 
 /// The bodies of a pending write, as far as they are kept.
 #[derive(Clone, Debug)]
-pub enum RetainedBodies {
+pub(super) enum RetainedBodies {
     /// There are none, or they were dropped to save memory.
     None,
     /// Unparsed.
@@ -64,7 +65,7 @@ pub enum RetainedBodies {
 
 /// Unparsed bodies, and what is needed to parse them.
 #[derive(Clone, Debug)]
-pub struct RawBodies {
+pub(super) struct RawBodies {
     shape: Shape,
     form: RequestForm,
     request: Option<Box<[u8]>>,
@@ -75,7 +76,7 @@ pub struct RawBodies {
 
 impl PendingWrites {
     /// Inserts a write at its position.
-    pub fn insert(&mut self, new: PendingWrite) {
+    pub(super) fn insert(&mut self, new: PendingWrite) {
         self.bytes += new.bodies.bytes();
         let later = self.writes.iter().rev().take_while(|r| new.order.is_before(&r.order)).count();
         if self.writes.len() == self.writes.capacity() {
@@ -86,7 +87,7 @@ impl PendingWrites {
     }
 
     /// Replaces the write that was believed to have stored the same revision. Returns `new` if there is none.
-    pub fn correct(&mut self, new: PendingWrite) -> Option<PendingWrite> {
+    pub(super) fn correct(&mut self, new: PendingWrite) -> Option<PendingWrite> {
         let Some(same) = self.writes.iter_mut().find(|r| r.order.is_same_revision(&new.order)) else {
             return Some(new);
         };
@@ -97,7 +98,7 @@ impl PendingWrites {
 
     /// Removes the oldest write if it is too old, or if there are too many. Returns it. The last body of the object's main
     /// part stays, however old: the next writer changes that state.
-    pub fn pop_expired(&mut self) -> Option<PendingWrite> {
+    pub(super) fn pop_expired(&mut self) -> Option<PendingWrite> {
         let newest = self.writes.last()?.order.at;
         let has_main_body = |r: &PendingWrite| r.part == Part::Main && !matches!(r.bodies, RetainedBodies::None);
         let is_last_body = has_main_body(self.writes.first()?) && !self.writes[1..].iter().any(has_main_body);
@@ -112,27 +113,27 @@ impl PendingWrites {
     }
 
     /// Whether late writes can no longer arrive before any of these.
-    pub fn is_expired(&self, now: Micros) -> bool {
+    pub(super) fn is_expired(&self, now: Micros) -> bool {
         self.writes.last().is_none_or(|r| now - r.order.at > LATE_MAX)
     }
 
     /// Returns the writes in order.
-    pub fn iter(&self) -> std::slice::Iter<'_, PendingWrite> {
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, PendingWrite> {
         self.writes.iter()
     }
 
     /// Returns the bytes of kept bodies.
-    pub fn body_bytes(&self) -> usize {
+    pub(super) fn body_bytes(&self) -> usize {
         self.bytes
     }
 
     /// Returns the approximate bytes of the writes.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         size_of::<PendingWrites>() + self.writes.len() * size_of::<PendingWrite>() + self.bytes
     }
 
     /// Drops the bodies to save memory.
-    pub fn drop_bodies(&mut self) {
+    pub(super) fn drop_bodies(&mut self) {
         self.writes.iter_mut().for_each(|r| r.bodies = RetainedBodies::None);
         self.bytes = 0;
     }
@@ -152,7 +153,7 @@ impl IntoIterator for PendingWrites {
 impl PendingWrite {
     /// Parses the write into a record. `like` are the bodies of another write to the same object; `known` are the object's
     /// fields before it, as far as they are known.
-    pub fn into_record(self, like: &Bodies<'_>, known: Option<&Fields>) -> Record {
+    pub(super) fn into_record(self, like: &Bodies<'_>, known: Option<&Fields>) -> Record {
         let evidence = match self.bodies {
             RetainedBodies::None => Evidence::None,
             RetainedBodies::Parsed(evidence) => *evidence,
@@ -170,7 +171,7 @@ impl PendingWrite {
     }
 
     /// Returns the object's unparsed body: the stored one or, without it, the requested one.
-    pub fn body(&self) -> Option<&[u8]> {
+    pub(super) fn body(&self) -> Option<&[u8]> {
         match &self.bodies {
             _ if self.effect == Effect::Delete => None,
             RetainedBodies::Raw(raw) if raw.shape == Shape::Whole => raw.response.as_deref(),
@@ -186,7 +187,7 @@ impl PendingWrite {
 
 impl RetainedBodies {
     /// Keeps the bodies that a later analysis needs.
-    pub fn of(bodies: &Bodies<'_>) -> RetainedBodies {
+    pub(super) fn of(bodies: &Bodies<'_>) -> RetainedBodies {
         // If the stored object is known, the request of an update adds nothing.
         let is_stored = bodies.shape == Shape::Whole && bodies.verb != Verb::Patch;
         let request = bodies.request.filter(|_| !is_stored);
@@ -204,7 +205,7 @@ impl RetainedBodies {
     }
 
     /// Returns the bytes that are kept.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         match self {
             RetainedBodies::None => 0,
             RetainedBodies::Raw(raw) => {

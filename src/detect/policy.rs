@@ -25,9 +25,9 @@ pub struct Limits {
     /// Number of thrashing events within one bucket's window after which a war is sustained.
     pub pause_after: NonZeroU32,
     /// The quiet period: time without a retake after which a sustained war is subsiding.
-    pub quiet: Micros,
+    pub quiet_period: Micros,
     /// Maximum quiet period. Each relapse doubles the quiet period up to this.
-    pub quiet_max: Micros,
+    pub quiet_period_max: Micros,
     /// Maximum time between two writes of an actor for the second one to be a retake. By default, this is the window of the
     /// longest bucket.
     pub contest_window: Option<Micros>,
@@ -136,8 +136,8 @@ impl Default for Limits {
         Limits {
             buckets: [limit(5, 600), limit(12, 6 * 3600)].into_iter().collect(),
             pause_after: at_least_one(3),
-            quiet: 600 * SECOND,
-            quiet_max: 4 * 3600 * SECOND,
+            quiet_period: 600 * SECOND,
+            quiet_period_max: 4 * 3600 * SECOND,
             contest_window: None,
             hot_loop_per_minute: at_least_one(60),
             hot_loop_no_ops: at_least_one(30),

@@ -243,7 +243,7 @@ impl<'a> Facts<'a> {
     }
 
     /// Returns the only setting of an object whose value is that of a contested field as this party wants it.
-    fn setting(&self, actor: &str, (kind, name): (&str, &str)) -> Option<&Setting> {
+    fn setting(&self, actor: &str, kind: &str, name: &str) -> Option<&Setting> {
         let fields = self.fields_of(actor);
         let wanted = fields.iter().flat_map(|field| &field.wanted).filter(|wanted| wanted.actor == actor);
         let wanted: Vec<&Value> = wanted.filter_map(|wanted| wanted.value.as_ref()).collect();

@@ -1,7 +1,7 @@
 //! The kinds of the built-in resources, for events without bodies.
 
 /// Returns the kind of a built-in resource, or `None` for other resources.
-pub fn built_in(group: &str, resource: &str) -> Option<&'static str> {
+pub(crate) fn built_in(group: &str, resource: &str) -> Option<&'static str> {
     Some(match (group, resource) {
         ("", "bindings") => "Binding",
         ("", "componentstatuses") => "ComponentStatus",
@@ -97,12 +97,12 @@ const SHORT_NAMES: &[(&str, &str)] = &[
 ];
 
 /// Returns the resource with this short name, or the input itself.
-pub fn without_short_name(typed: &str) -> &str {
+pub(crate) fn without_short_name(typed: &str) -> &str {
     SHORT_NAMES.iter().find(|(short, _)| *short == typed).map_or(typed, |(_, full)| full)
 }
 
 /// Whether a user's input (`deploy`, `Deployment`, `deployments.apps`, …) refers to this resource or kind.
-pub fn matches_input(typed: &str, group: &str, resource: &str, kind: &str) -> bool {
+pub(crate) fn matches_input(typed: &str, group: &str, resource: &str, kind: &str) -> bool {
     let typed = typed.to_ascii_lowercase();
     let (name, wanted_group) = match typed.split_once('.') {
         Some((name, group)) => (name, Some(group)),

@@ -1,6 +1,9 @@
 //! Collects the properties of a war that determine its [`cause`](super::cause), from what is known of its object.
 
-use super::actor_class::{ActorClass, ActorClassifier, Role};
+use std::sync::Arc;
+
+use super::actor::Client;
+use super::actor_class::{ActorClassifier, Classification};
 use super::assessment::WarAssessment;
 use super::cause::{self, Explanation, Flapping, Symptoms};
 use super::object::ObjectState;
@@ -23,7 +26,7 @@ pub fn explain(
     cause::explain(&Symptoms {
         confidence: war.confidence,
         scope: war.scope,
-        parties: war.parties.iter().map(|party| (&**party, class_of(party, object, classes).0)).collect(),
+        parties: war.parties.iter().map(|party| (&**party, class_of(party, object, classes).class)).collect(),
         is_over_form: war.is_over_form(),
         stale: of_parties().map(|failures| failures.stale).sum(),
         writes: war.parties.iter().map(|party| writes_of(party, object)).sum(),
@@ -35,9 +38,10 @@ pub fn explain(
 }
 
 /// Returns the class and the role of a party.
-pub fn class_of(party: &str, object: &ObjectState, classes: &ActorClassifier) -> (ActorClass, Role) {
+pub fn class_of(party: &str, object: &ObjectState, classes: &ActorClassifier) -> Classification {
     let client = object.writers().iter().map(|writer| &writer.client).find(|client| client.is_named(party));
-    client.map_or_else(|| classes.classify(party, "", ""), |client| (client.class, client.role))
+    let known = |client: &Arc<Client>| Classification { class: client.class, role: client.role };
+    client.map_or_else(|| classes.classify(party, "", ""), known)
 }
 
 /// Returns the number of writes of a party. A webhook sends no requests, so its writes are the requests of others that it

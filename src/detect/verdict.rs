@@ -170,7 +170,7 @@ impl WarState {
         for (bucket, limit) in self.buckets.iter_mut().zip(&limits.buckets) {
             if !bucket.take(limit, at) {
                 empty_window = empty_window.max(Some(limit.window()));
-                quiet_period = quiet_period.or(Some(limits.quiet.max(2 * limit.refill())));
+                quiet_period = quiet_period.or(Some(limits.quiet_period.max(2 * limit.refill())));
             }
         }
         self.milestones.retake.get_or_insert(at);
@@ -187,7 +187,7 @@ impl WarState {
             State::Calm => self.enter(State::Contested, at),
             State::Subsiding if self.trial_writer.is_none() => self.trial_writer = Some(actor.clone()),
             State::Subsiding if self.trial_writer.as_ref() != Some(actor) => {
-                self.quiet_period = (self.quiet_period * 2).min(limits.quiet_max.max(self.quiet_period));
+                self.quiet_period = (self.quiet_period * 2).min(limits.quiet_period_max.max(self.quiet_period));
                 self.enter(State::Sustained, at);
             }
             _ => {}
@@ -198,7 +198,7 @@ impl WarState {
             }
             let enough = is_pausable && self.thrashing_events.len() >= limits.pause_after.get() as usize;
             if enough && self.thrashing_events.iter().all(|(then, window)| at - then <= *window) {
-                self.quiet_period = quiet_period.unwrap_or(limits.quiet);
+                self.quiet_period = quiet_period.unwrap_or(limits.quiet_period);
                 self.milestones.sustained.get_or_insert(at);
                 self.enter(State::Sustained, at);
             }
@@ -220,7 +220,7 @@ impl WarState {
             State::Calm => None,
             State::Contested | State::Thrashing => {
                 let refills = limits.buckets.iter().map(|limit| 2 * limit.refill());
-                Some(self.last_retake + refills.fold(limits.quiet, i64::max))
+                Some(self.last_retake + refills.fold(limits.quiet_period, i64::max))
             }
             State::Sustained | State::Subsiding => self.until(),
         }

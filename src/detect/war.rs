@@ -95,7 +95,7 @@ pub(super) struct CountedRetake<'a> {
 
 /// All wars of one object.
 #[derive(Clone, Debug, Default)]
-pub struct Wars {
+pub(crate) struct Wars {
     wars: Vec<War>,
     next: u32,
 }
@@ -115,17 +115,17 @@ impl War {
 
 impl Wars {
     /// Returns the wars in the order in which they began.
-    pub fn iter(&self) -> std::slice::Iter<'_, War> {
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, War> {
         self.wars.iter()
     }
 
     /// Returns the war with this id.
-    pub fn get(&self, id: WarId) -> Option<&War> {
+    pub(crate) fn get(&self, id: WarId) -> Option<&War> {
         self.wars.iter().find(|war| war.id == id)
     }
 
     /// Returns the most urgent war with at least this confidence.
-    pub fn worst(&self, at_least: Confidence) -> Option<&War> {
+    pub(crate) fn worst(&self, at_least: Confidence) -> Option<&War> {
         let rank = |war: &War| (war.tally.machine.state().urgency(), war.tally.thrashing_events, war.tally.retakes);
         let of = |war: &&War| war.confidence >= at_least.min(Confidence::Probable) && war.tally.retakes > 0;
         // Of equally urgent wars take the first; `max_by_key` would return the last.

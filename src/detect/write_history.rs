@@ -26,7 +26,7 @@ const CLOCK_SKEW_MAX: Micros = 10_000_000;
 
 /// Time after which late writes can no longer arrive, counted back from the object's latest write: kube-apiserver drops
 /// a batch after less than two minutes. Writes that are even later are counted by the fields that they name.
-pub const LATE_MAX: Micros = 150_000_000;
+pub(crate) const LATE_MAX: Micros = 150_000_000;
 /// Maximum number of states of one object that are kept for late writes.
 const STATES_MAX: usize = 256;
 /// Maximum number of bytes of one object's records and states: enough for a hundred writes to a large Deployment. For

@@ -167,10 +167,12 @@ impl WriterStats {
 
     fn count_rate(&mut self, ms: u32, is_no_op: bool, limits: &Limits) {
         let is_continued = ms.saturating_sub(self.last_any_ms) <= NO_OPS_APART_MS;
-        self.no_ops_in_a_row = match (is_no_op, is_continued) {
-            (true, true) => self.no_ops_in_a_row.saturating_add(1),
-            (true, false) => 1,
-            (false, _) => 0,
+        self.no_ops_in_a_row = if !is_no_op {
+            0
+        } else if is_continued {
+            self.no_ops_in_a_row.saturating_add(1)
+        } else {
+            1
         };
         self.no_ops_longest = self.no_ops_longest.max(self.no_ops_in_a_row);
         let per_minute =

@@ -8,11 +8,11 @@ use crate::util::lock::lock;
 use tokio::sync::watch;
 
 /// The first word of the status while the kill switch is on.
-pub const STOPPED: &str = "stopped";
+pub(crate) const STOPPED: &str = "stopped";
 /// The status of a replica that does not act because another one does.
-pub const STANDING_BY: &str = "standing by: another replica holds the Lease";
+pub(crate) const STANDING_BY: &str = "standing by: another replica holds the Lease";
 /// The entry of `not_lifted` before any pause was looked up.
-pub const NOT_STARTED: &str = "all pauses";
+pub(crate) const NOT_STARTED: &str = "all pauses";
 /// Maximum number of pauses in a status.
 const PAUSES_SHOWN: usize = 3;
 

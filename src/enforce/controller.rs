@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use kube::api::DynamicObject;
 use kube::core::PartialObjectMeta;
@@ -35,6 +35,7 @@ use crate::detect::verdict::{Confidence, State};
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 use crate::telemetry::metrics::Metrics;
+use crate::util::clock;
 
 /// Interval of evaluations.
 const EVERY: Duration = Duration::from_secs(1);
@@ -54,7 +55,7 @@ const ERROR_SHOWN_FOR: Duration = Duration::from_secs(30);
 
 /// The identity of this replica in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplicaIdentity {
+pub(crate) struct ReplicaIdentity {
     /// The account of its client.
     pub account: String,
     /// The namespace of the Lease.
@@ -63,8 +64,34 @@ pub struct ReplicaIdentity {
     pub identity: String,
 }
 
+/// What an enforcer is made of.
+pub(crate) struct Parts {
+    /// Writes the pauses.
+    pub client: Client,
+    /// The objects and their wars.
+    pub pipeline: Arc<Pipeline>,
+    /// Shows what is paused.
+    pub metrics: Metrics,
+    /// The objects that may be paused.
+    pub selection: Selection,
+    /// The account of the client, whose own writes do not count as removals of a pause.
+    pub account: String,
+    /// The limits of pauses.
+    pub rules: Rules,
+    /// The kill switch and the status.
+    pub control: Control,
+    /// The objects whose wars changed, and the requests of the reconciler.
+    pub inbox: Inbox,
+    /// The pauses that are in force.
+    pub pauses: Pauses,
+    /// Says whether the Lease is held. Nothing is written without it.
+    pub leadership: Leadership,
+    /// Reports pauses as events of Kubernetes.
+    pub events: Events,
+}
+
 /// The enforcer.
-pub struct Enforcer {
+pub(crate) struct Enforcer {
     pipeline: Arc<Pipeline>,
     metrics: Metrics,
     /// The account whose own writes do not count as removals of a pause.
@@ -114,18 +141,10 @@ enum TaskResult {
 // === impl Enforcer ===
 
 impl Enforcer {
-    /// Creates an enforcer that writes with this client while the Lease is held.
-    #[expect(clippy::too_many_arguments, reason = "the composition root names each part once")]
-    pub fn new(
-        client: Client,
-        (pipeline, metrics): (Arc<Pipeline>, Metrics),
-        selection: Selection,
-        account: String,
-        rules: Rules,
-        control: Control,
-        (inbox, pauses): (Inbox, Pauses),
-        (leadership, events): (Leadership, Events),
-    ) -> Enforcer {
+    /// Creates an enforcer that pauses nothing yet.
+    pub(crate) fn new(parts: Parts) -> Enforcer {
+        let Parts { client, pipeline, metrics, selection, account, rules, control, .. } = parts;
+        let Parts { inbox, pauses, leadership, events, .. } = parts;
         let pause_client = PauseClient::new(client, CALL);
         let tools = selection.tools.clone();
         let executor = ActionExecutor {
@@ -163,7 +182,7 @@ impl Enforcer {
     }
 
     /// Runs until `stop` turns true. Pauses are kept: another replica, or this one after a restart, finds them.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         self.control.set_status("starting");
         let mut every = tokio::time::interval(EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -389,8 +408,8 @@ impl Enforcer {
             return;
         }
         // As in the engine: the pause is twice as long if it follows soon after the last one.
-        let most = limits.quiet_max.max(limits.quiet);
-        let stretch = |times: u32| limits.quiet.saturating_mul(1 << times.min(16)).min(most);
+        let most = limits.quiet_period_max.max(limits.quiet_period);
+        let stretch = |times: u32| limits.quiet_period.saturating_mul(1 << times.min(16)).min(most);
         let times = match self.early_pauses.get(&key) {
             Some((times, until)) if latest - until < 2 * stretch(*times) => times + 1,
             _ => 0,
@@ -538,8 +557,7 @@ impl Enforcer {
     }
 
     fn now(&self) -> Now {
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as Micros);
-        Now { clock, latest: self.pipeline.latest_of(CLUSTER) }
+        Now { clock: clock::now(), latest: self.pipeline.latest_of(CLUSTER) }
     }
 }
 
@@ -547,7 +565,7 @@ impl Enforcer {
 ///
 /// # Errors
 /// The API server does not answer, or does not name an account.
-pub async fn account(client: &Client) -> Result<String, Error> {
+pub(crate) async fn account(client: &Client) -> Result<String, Error> {
     use k8s_openapi::api::authentication::v1::SelfSubjectReview;
     let api: kube::Api<SelfSubjectReview> = kube::Api::all(client.clone());
     let how = kube::api::PostParams::default();

@@ -12,7 +12,7 @@ const QUEUE_MAX: usize = 256;
 
 /// Writes Events in a separate task, so that nothing waits for them. Failures are logged.
 #[derive(Clone)]
-pub struct Events {
+pub(crate) struct Events {
     queue: mpsc::Sender<(ObjectReference, Event)>,
 }
 
@@ -21,7 +21,7 @@ pub struct Events {
 impl Events {
     /// Starts the task, with `instance` as the reporting instance. The task ends when the last clone is dropped and the
     /// queue is empty.
-    pub fn new(client: Client, instance: &str) -> Events {
+    pub(crate) fn new(client: Client, instance: &str) -> Events {
         let reporter = Reporter { controller: "editwar".into(), instance: Some(instance.into()) };
         let recorder = Recorder::new(client, reporter);
         let (queue, mut events) = mpsc::channel::<(ObjectReference, Event)>(QUEUE_MAX);
@@ -37,12 +37,12 @@ impl Events {
     }
 
     /// Writes a Warning, for a problem that began or continues.
-    pub fn warn(&self, about: &ObjectReference, reason: &str, note: String) {
+    pub(crate) fn warn(&self, about: &ObjectReference, reason: &str, note: String) {
         self.enqueue(about, EventType::Warning, reason, note);
     }
 
     /// Writes a Normal Event, for a change or the end of a problem.
-    pub fn publish(&self, about: &ObjectReference, reason: &str, note: String) {
+    pub(crate) fn publish(&self, about: &ObjectReference, reason: &str, note: String) {
         self.enqueue(about, EventType::Normal, reason, note);
     }
 

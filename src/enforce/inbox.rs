@@ -14,7 +14,7 @@ use crate::util::lock::lock;
 
 /// Shared by the intake and the reconciler, which write to it, and the enforcer, which reads it.
 #[derive(Clone, Debug, Default)]
-pub struct Inbox(Arc<Mutex<Contents>>);
+pub(crate) struct Inbox(Arc<Mutex<Contents>>);
 
 #[derive(Debug, Default)]
 struct Contents {
@@ -29,17 +29,17 @@ struct Contents {
 
 impl Inbox {
     /// Marks an object as part of the Golden State, so that it may be paused.
-    pub fn add_managed(&self, key: ObjectKey) {
+    pub(crate) fn add_managed(&self, key: ObjectKey) {
         self.lock().managed.insert(key);
     }
 
     /// Reports that an object carries a pause of editwar, and when that ends.
-    pub fn report_pause(&self, key: ObjectKey, target: Target, until: Option<Micros>) {
+    pub(crate) fn report_pause(&self, key: ObjectKey, target: Target, until: Option<Micros>) {
         self.lock().existing_pauses.insert(key, (target, until));
     }
 
     /// Requests a pause of an object, instead of a correction that would be another retake.
-    pub fn request_pause(&self, key: ObjectKey) {
+    pub(crate) fn request_pause(&self, key: ObjectKey) {
         self.lock().pause_requests.insert(key);
     }
 

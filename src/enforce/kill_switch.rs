@@ -33,7 +33,7 @@ const VERIFY_EVERY: Duration = Duration::from_secs(30);
 const NOT_TRIED: &str = "not tried yet";
 
 /// The task of the kill switch.
-pub struct KillSwitch {
+pub(crate) struct KillSwitch {
     pause_client: PauseClient,
     events: Events,
     pauses: Pauses,
@@ -46,7 +46,7 @@ pub struct KillSwitch {
 
 impl KillSwitch {
     /// Creates a kill switch for the known `pauses`, and for all that are found on objects of these kinds.
-    pub fn new(
+    pub(crate) fn new(
         client: Client,
         events: Events,
         pauses: Pauses,
@@ -67,7 +67,7 @@ impl KillSwitch {
     }
 
     /// Runs until `stop` turns true.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
         let this = Arc::new(self);
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => {}

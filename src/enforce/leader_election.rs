@@ -12,14 +12,14 @@ use super::lease::{EVERY, Lease};
 use super::pause_client::Error;
 
 /// The task that renews the Lease. It releases the Lease and ends when every [`Leadership`] is dropped.
-pub struct LeaderElector {
+pub(crate) struct LeaderElector {
     lease: Lease,
     status: watch::Sender<LeaseStatus>,
 }
 
 /// The right to act. It expires by the monotonic clock of this process, before another replica can acquire the Lease.
 #[derive(Clone, Debug)]
-pub struct Leadership(watch::Receiver<LeaseStatus>);
+pub(crate) struct Leadership(watch::Receiver<LeaseStatus>);
 
 #[derive(Clone, Debug)]
 pub(super) struct LeaseStatus {
@@ -32,13 +32,13 @@ pub(super) struct LeaseStatus {
 
 impl LeaderElector {
     /// Creates an elector that has not tried to acquire the Lease yet, and a receiver of its state.
-    pub fn new(lease: Lease) -> (LeaderElector, Leadership) {
+    pub(crate) fn new(lease: Lease) -> (LeaderElector, Leadership) {
         let (status, leadership) = watch::channel(LeaseStatus { held_until: None, problem: "starting".to_owned() });
         (LeaderElector { lease, status }, Leadership(leadership))
     }
 
     /// Renews the Lease until every [`Leadership`] is dropped.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         loop {
             let started = Instant::now();
             let renewal = tokio::time::timeout(RENEWAL, self.lease.renew(started));
@@ -78,17 +78,17 @@ impl LeaderElector {
 
 impl Leadership {
     /// Returns whether this replica may act now.
-    pub fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         self.0.borrow().held_until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Returns why it may not act, or why the last renewal failed.
-    pub fn problem(&self) -> String {
+    pub(crate) fn problem(&self) -> String {
         self.0.borrow().problem.clone()
     }
 
     /// Waits until this replica may no longer act. Returns at once if it may not act now.
-    pub async fn wait_until_lost(&mut self) {
+    pub(crate) async fn wait_until_lost(&mut self) {
         loop {
             let Some(until) = self.0.borrow_and_update().held_until else { return };
             tokio::select! {
@@ -100,7 +100,7 @@ impl Leadership {
     }
 
     /// Waits until this replica may act, for at most `limit`.
-    pub async fn wait_until_held(&mut self, limit: Duration) {
+    pub(crate) async fn wait_until_held(&mut self, limit: Duration) {
         let is_held = |s: &LeaseStatus| s.held_until.is_some_and(|until| Instant::now() < until);
         drop(tokio::time::timeout(limit, self.0.wait_for(is_held)).await);
     }

@@ -13,14 +13,14 @@ use tokio::time::Instant;
 use super::pause_client::{self, explained};
 
 /// Duration of the Lease. With the interval of checks, another replica takes over within 15 s.
-pub const DURATION: Duration = Duration::from_secs(10);
+pub(crate) const DURATION: Duration = Duration::from_secs(10);
 /// Interval of renewals and checks.
-pub const EVERY: Duration = Duration::from_secs(2);
+pub(crate) const EVERY: Duration = Duration::from_secs(2);
 /// A holder that could not renew the Lease stops acting this long before it expires.
-pub const MARGIN: Duration = Duration::from_secs(2);
+pub(crate) const MARGIN: Duration = Duration::from_secs(2);
 
 /// A participant in the election.
-pub struct Lease {
+pub(crate) struct Lease {
     api: Api<Object>,
     namespace: String,
     name: String,
@@ -35,7 +35,7 @@ pub struct Lease {
 
 impl Lease {
     /// Creates a participant named `identity` for the Lease `name` in `namespace`.
-    pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Lease {
+    pub(crate) fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Lease {
         Lease {
             api: Api::namespaced(client, namespace),
             namespace: namespace.to_owned(),
@@ -48,7 +48,7 @@ impl Lease {
 
     /// Returns until when this replica may act, by the monotonic clock, or `None` if it does not hold the Lease.
     /// Counted from when the last successful renewal was sent.
-    pub fn held_until(&self) -> Option<Instant> {
+    pub(crate) fn held_until(&self) -> Option<Instant> {
         self.held_until
     }
 
@@ -56,7 +56,7 @@ impl Lease {
     ///
     /// # Errors
     /// [`pause_client::Error`] if it cannot be read or written.
-    pub async fn renew(&mut self, now: Instant) -> Result<bool, pause_client::Error> {
+    pub(crate) async fn renew(&mut self, now: Instant) -> Result<bool, pause_client::Error> {
         let resource = ApiResource::erase::<Object>(&());
         let found = self.api.get_opt(&self.name).await.map_err(|e| explained(e, &resource, "get"))?;
         let written = match found {
@@ -95,7 +95,7 @@ impl Lease {
     }
 
     /// Releases the Lease, so that another replica does not have to wait until it expires.
-    pub async fn release(&mut self, now: Instant) {
+    pub(crate) async fn release(&mut self, now: Instant) {
         if self.held_until.take().is_none_or(|until| now >= until) {
             return;
         }

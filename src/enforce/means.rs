@@ -23,25 +23,32 @@ pub enum Means {
     ArgoCd(Vec<ObjectKey>),
 }
 
+/// The switch of a tool that would pause an object.
+pub(super) struct ToolSwitch {
+    pub(super) means: Means,
+    /// The object that carries the switch.
+    pub(super) object: ObjectKey,
+}
+
 /// The resource and group of the Applications of Argo CD.
 pub const APPLICATIONS: (&str, &str) = ("applications", "argoproj.io");
 
 // === impl Means ===
 
 impl Means {
-    /// Returns the means against one of the parties, with the object to pause. `applications` are those
-    /// that the contested object is marked with.
+    /// Returns the switch that stops one of the parties. `applications` are those that the contested object is marked
+    /// with.
     pub(super) fn by_tools(
         tools: &BTreeSet<Tool>,
         key: &ObjectKey,
         parties: &[(Arc<str>, Role)],
         applications: &[Application],
-    ) -> Option<(Means, ObjectKey)> {
+    ) -> Option<ToolSwitch> {
         let application = |kind| applications.iter().find(|application| application.kind == kind);
         let party = |role| parties.iter().find(|(_, found)| *found == role).map(|(party, _)| party);
         let is_kustomization = party(Role::Flux).is_some() && application(ApplicationKind::Kustomization).is_some();
         if tools.contains(&Tool::Flux) && is_kustomization {
-            return Some((Means::Flux, key.clone()));
+            return Some(ToolSwitch { means: Means::Flux, object: key.clone() });
         }
         if !tools.contains(&Tool::ArgoCd) {
             return None;
@@ -57,7 +64,8 @@ impl Means {
             namespace => namespace,
         };
         let target = ObjectName { group, resource, namespace, name: &application.name };
-        Some((Means::ArgoCd(vec![key.clone()]), ObjectKey::new(key.cluster(), &target)))
+        let object = ObjectKey::new(key.cluster(), &target);
+        Some(ToolSwitch { means: Means::ArgoCd(vec![key.clone()]), object })
     }
 
     /// Returns the annotation of the tool, with its value.

@@ -8,18 +8,18 @@
 
 mod action;
 mod applications;
-pub mod calls;
-pub mod control;
-pub mod controller;
-pub mod events;
+pub(crate) mod calls;
+pub(crate) mod control;
+pub(crate) mod controller;
+pub(crate) mod events;
 #[cfg(test)]
 pub(crate) mod fake_api;
 #[cfg(test)]
 mod fixtures;
-pub mod inbox;
-pub mod kill_switch;
-pub mod leader_election;
-pub mod lease;
+pub(crate) mod inbox;
+pub(crate) mod kill_switch;
+pub(crate) mod leader_election;
+pub(crate) mod lease;
 pub mod means;
 pub mod pause_client;
 pub mod pauses;

@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::means::Means;
+use super::means::{Means, ToolSwitch};
 use super::plan::{PauseRemoval, Verdict};
 use super::selection::{CLUSTER, Selection, title};
 use crate::detect::actor_class::{ActorClass, ActorClassifier, Role};
@@ -45,6 +45,13 @@ pub struct Judging<'a> {
     pub selection: &'a Selection,
 }
 
+/// What is found about one object.
+struct Judgement {
+    verdict: Verdict,
+    /// The verdict on its Application of Argo CD, if only that can be paused.
+    of_application: Option<(ObjectKey, Verdict)>,
+}
+
 // === impl Judging ===
 
 impl Judging<'_> {
@@ -57,7 +64,7 @@ impl Judging<'_> {
             Entry::Occupied(mut entry) => merge(entry.get_mut(), verdict),
         };
         for key in keys {
-            let Some((verdict, of_application)) = self.judge(key) else { continue };
+            let Some(Judgement { verdict, of_application }) = self.judge(key) else { continue };
             add(key.clone(), verdict);
             if let Some((application, verdict)) = of_application {
                 add(application, verdict);
@@ -68,37 +75,35 @@ impl Judging<'_> {
 
     /// Returns the current verdict on one object, or `None` if it has only one writer.
     pub fn verdict_on(&self, key: &ObjectKey) -> Option<Verdict> {
-        self.judge(key).map(|(verdict, _)| verdict)
+        self.judge(key).map(|found| found.verdict)
     }
 
-    /// Returns the verdict on an object and, if only its Application of Argo CD can be paused, what it adds to that.
-    fn judge(&self, key: &ObjectKey) -> Option<(Verdict, Option<(ObjectKey, Verdict)>)> {
+    fn judge(&self, key: &ObjectKey) -> Option<Judgement> {
         self.pipeline.table().with(key, |state| {
             let verdict = verdict(state, state.history()?, &self.pipeline.policy().classes, self);
             // An Application of Argo CD may carry the pause of another object, without being selected itself.
             if !self.selection.allows(key) {
-                return Some((Verdict { means: None, ..verdict }, None));
+                return Some(Judgement::of(Verdict { means: None, ..verdict }));
             }
             if verdict.means.is_some() || verdict.is_unmanaged {
-                return Some((verdict, None));
+                return Some(Judgement::of(verdict));
             }
             Some(match self.by_tools(key, state) {
-                None => (verdict, None),
-                Some((means @ Means::ArgoCd(_), application)) => {
+                None => Judgement::of(verdict),
+                Some(ToolSwitch { means: means @ Means::ArgoCd(_), object: application }) => {
                     let object = key.object();
                     let over = format!("{}/{}: {}", title(object.resource, object.group), object.name, verdict.over);
                     let added = Verdict { means: Some(means), over, removal: None, ..verdict.clone() };
-                    (verdict, Some((application, added)))
+                    Judgement { verdict, of_application: Some((application, added)) }
                 }
-                Some((means, _)) => (Verdict { means: Some(means), ..verdict }, None),
+                Some(ToolSwitch { means, .. }) => Judgement::of(Verdict { means: Some(means), ..verdict }),
             })
         })?
     }
 
-    /// Returns the means by which the own switch of a tool would pause an object, and the object that carries it. A
-    /// switch does not help against alternating deletions and creations: that of Flux is lost with the object, and
+    /// Returns the switch of a tool that would pause an object. It does not help against alternating deletions and creations: that of Flux is lost with the object, and
     /// that of Argo CD would keep the object deleted.
-    fn by_tools(&self, key: &ObjectKey, state: &ObjectState) -> Option<(Means, ObjectKey)> {
+    fn by_tools(&self, key: &ObjectKey, state: &ObjectState) -> Option<ToolSwitch> {
         let tools = &self.selection.tools;
         let is_over_existence =
             || Assessment::of(state).worst(self.confidence).is_none_or(|w| w.scope == Scope::Object);
@@ -111,8 +116,16 @@ impl Judging<'_> {
 
     /// Returns whether an object was deleted.
     pub fn is_deleted(&self, key: &ObjectKey) -> bool {
-        let look = |state: &ObjectState| Assessment::of(state).deleted_at.is_some();
+        let look = |state: &ObjectState| Assessment::of(state).deleted_at().is_some();
         self.pipeline.table().with(key, look).unwrap_or(false)
+    }
+}
+
+// === impl Judgement ===
+
+impl Judgement {
+    fn of(verdict: Verdict) -> Judgement {
+        Judgement { verdict, of_application: None }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Free buffers, with a limit on their total size.
 #[derive(Clone, Debug)]
-pub struct BufferPool {
+pub(super) struct BufferPool {
     free: Arc<Mutex<Vec<Vec<u8>>>>,
     bytes_max: usize,
 }
@@ -14,13 +14,13 @@ pub struct BufferPool {
 
 impl BufferPool {
     /// Creates a pool that keeps free buffers of at most `bytes_max` bytes in total.
-    pub fn new(bytes_max: usize) -> BufferPool {
+    pub(super) fn new(bytes_max: usize) -> BufferPool {
         BufferPool { free: Arc::default(), bytes_max }
     }
 
     /// Returns an empty buffer with a capacity of at least `bytes`: the smallest free one that is large enough, or else
     /// a new one.
-    pub fn acquire(&self, bytes: usize) -> Vec<u8> {
+    pub(super) fn acquire(&self, bytes: usize) -> Vec<u8> {
         let mut free = self.lock();
         let fitting = (0..free.len()).filter(|at| free[*at].capacity() >= bytes).min_by_key(|at| free[*at].capacity());
         match fitting {
@@ -30,7 +30,7 @@ impl BufferPool {
     }
 
     /// Returns a buffer to the pool.
-    pub fn release(&self, mut buffer: Vec<u8>) {
+    pub(super) fn release(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         let mut free = self.lock();
         let held: usize = free.iter().map(Vec::capacity).sum();

@@ -15,7 +15,7 @@ const FREE_BYTES: u64 = 64 << 20;
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// An opened stream.
-pub struct DecompressedStream {
+pub(super) struct DecompressedStream {
     /// Yields the decompressed content.
     pub reader: Box<dyn Read + Send>,
     /// Whether the stream is compressed, so that reading it costs CPU time.
@@ -27,14 +27,15 @@ pub struct DecompressedStream {
 ///
 /// # Errors
 /// Errors of reading the first bytes.
-pub fn open(inner: impl Read + Send + 'static, read: Arc<AtomicU64>) -> io::Result<DecompressedStream> {
+pub(super) fn open(inner: impl Read + Send + 'static, read: Arc<AtomicU64>) -> io::Result<DecompressedStream> {
     let taken = Arc::new(AtomicU64::new(0));
     let counting = CountingReader { inner, counters: [read, taken.clone()] };
     let mut buffered = BufReader::with_capacity(BUFFER_BYTES, counting);
     let is_packed = buffered.fill_buf()?.starts_with(&[0x1f, 0x8b]);
-    let reader: Box<dyn Read + Send> = match is_packed {
-        true => Box::new(LimitedReader { inner: MultiGzDecoder::new(buffered), taken, given: 0 }),
-        false => Box::new(buffered),
+    let reader: Box<dyn Read + Send> = if is_packed {
+        Box::new(LimitedReader { inner: MultiGzDecoder::new(buffered), taken, given: 0 })
+    } else {
+        Box::new(buffered)
     };
     Ok(DecompressedStream { reader, is_packed })
 }

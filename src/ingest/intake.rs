@@ -3,7 +3,6 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Semaphore;
 use tracing::Instrument as _;
@@ -16,6 +15,7 @@ use crate::notify::{Changes, Sinks};
 use crate::pipeline::coverage::Doubts;
 use crate::pipeline::{Batch, Pipeline, dedupe};
 use crate::telemetry::metrics::Metrics;
+use crate::util::clock;
 
 /// Bodies up to this size are decoded on the async thread, which takes well below a millisecond. 400 events at Metadata
 /// have 340 kB.
@@ -146,7 +146,7 @@ impl Intake {
 
     /// Returns the writes of a chunk that are within the configured scope, as journal records.
     fn records(&self, Origin { cluster, source }: Origin<'_>, chunk: &DecodedChunk<'_>) -> Vec<Record> {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros() as i64);
+        let at = clock::now();
         let record = |event| {
             let write = classify_write(event).ok()?;
             let limits = self.pipeline.policy().limits(&write.object)?;

@@ -10,14 +10,14 @@
 //!
 //! To add a live source, implement [`Source`] in one file, and add it to the list in `Server::build` (`cli/server.rs`).
 
-pub mod buffer_pool;
+mod buffer_pool;
 pub mod convert;
-pub mod decompress;
+mod decompress;
 pub mod files;
 pub mod intake;
-pub mod readahead;
+mod readahead;
 pub mod tail;
-pub mod watch;
+pub(crate) mod watch;
 pub mod webhook;
 
 use futures_util::future::BoxFuture;

@@ -13,7 +13,7 @@ const PIECES_MAX: usize = 4;
 
 /// The receiving end of the thread, which yields its bytes in order.
 #[derive(Debug)]
-pub struct ReadaheadReader {
+pub(super) struct ReadaheadReader {
     pieces: Receiver<io::Result<Vec<u8>>>,
     piece: Vec<u8>,
     taken: usize,
@@ -27,7 +27,7 @@ impl ReadaheadReader {
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn begin(reader: impl Read + Send + 'static, permit: Arc<()>) -> io::Result<ReadaheadReader> {
+    pub(super) fn begin(reader: impl Read + Send + 'static, permit: Arc<()>) -> io::Result<ReadaheadReader> {
         let (sender, pieces) = mpsc::sync_channel(PIECES_MAX);
         thread::Builder::new().name("unpack".to_owned()).spawn(move || {
             send_all(reader, &sender);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -26,6 +26,7 @@ use crate::journal::committer::Unavailable;
 use crate::net::budget::{Budget, Reservation, client_of};
 use crate::net::{Listener, Peer, Reply, web};
 use crate::telemetry::metrics::Metrics;
+use crate::util::clock;
 
 /// Timeout for receiving a batch. kube-apiserver itself allows 30 s per attempt.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -109,31 +110,9 @@ impl Webhook {
         let Some(cluster) = cluster(request.uri().path()) else {
             return self.refuse(StatusCode::NOT_FOUND, "path", "post audit events to /audit or /audit/CLUSTER\n");
         };
-        if request.method() != Method::POST {
-            let mut reply = self.refuse(StatusCode::METHOD_NOT_ALLOWED, "method", "use POST to send audit events\n");
-            reply.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-            return reply;
+        if let Some(rejection) = self.rejection(&request, &cluster, peer) {
+            return rejection;
         }
-        // A page in a browser can send requests with other content types to this server without a CORS preflight.
-        if !web::is_json(request.headers()) {
-            let text = "send Content-Type: application/json, or application/x-ndjson\n";
-            return self.refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", text);
-        }
-        if request.body().size_hint().lower() > (self.body_bytes_max * DRAIN_FACTOR) as u64 {
-            return self.refuse(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too_large",
-                "the batch is too large: lower --audit-webhook-batch-max-size of kube-apiserver\n",
-            );
-        }
-        if self.intake.check().is_err() {
-            return self.unavailable();
-        }
-        if !self.clusters().has_room_for(&cluster, peer.ip()) {
-            let text = "too many clusters: list the permitted ones in webhook.auth.allow[].clusters\n";
-            return self.refuse(StatusCode::TOO_MANY_REQUESTS, "clusters", text);
-        }
-        // Before any of the body is read, so that a rejected request costs almost nothing.
         let length = (request.body().size_hint().lower() as usize).min(self.body_bytes_max);
         let Some(mut reservation) = self.budget.reserve(peer.ip(), length) else { return self.full() };
         let (body, is_whole) = match self.body(request.into_body(), &mut reservation).await {
@@ -169,16 +148,41 @@ impl Webhook {
         Response::new(Full::default())
     }
 
+    /// Returns the response to a request that is rejected before any of its body is read, so that it costs almost nothing.
+    fn rejection(&self, request: &Request<Incoming>, cluster: &str, peer: SocketAddr) -> Option<Reply> {
+        if request.method() != Method::POST {
+            let mut reply = self.refuse(StatusCode::METHOD_NOT_ALLOWED, "method", "use POST to send audit events\n");
+            reply.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            return Some(reply);
+        }
+        // A page in a browser can send requests with other content types to this server without a CORS preflight.
+        if !web::is_json(request.headers()) {
+            let text = "send Content-Type: application/json, or application/x-ndjson\n";
+            return Some(self.refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", text));
+        }
+        if request.body().size_hint().lower() > (self.body_bytes_max * DRAIN_FACTOR) as u64 {
+            let text = "the batch is too large: lower --audit-webhook-batch-max-size of kube-apiserver\n";
+            return Some(self.refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text));
+        }
+        if self.intake.check().is_err() {
+            return Some(self.unavailable());
+        }
+        if !self.clusters().has_room_for(cluster, peer.ip()) {
+            let text = "too many clusters: list the permitted ones in webhook.auth.allow[].clusters\n";
+            return Some(self.refuse(StatusCode::TOO_MANY_REQUESTS, "clusters", text));
+        }
+        None
+    }
+
     fn clusters(&self) -> MutexGuard<'_, Clusters> {
         self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn record_source(&self, cluster: &str, peer: SocketAddr) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
         let source = (cluster.to_owned(), peer.ip().to_string());
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if sources.contains(&source) || sources.len() < SOURCES_MAX {
-            self.metrics.set_last_batch(&source.0, &source.1, now);
+            self.metrics.set_last_batch(&source.0, &source.1, clock::now_seconds());
             sources.insert(source);
         }
     }

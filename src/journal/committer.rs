@@ -125,7 +125,9 @@ impl Sink for Journal {
     /// Appends transitions with the next group, without waiting for it. Transitions are derived from stored writes, so a
     /// replay restores those that a crash loses.
     fn publish(&self, changes: &Changes<'_>) {
-        if let (false, Some(requests)) = (changes.transitions.is_empty(), &*lock(&self.requests)) {
+        if !changes.transitions.is_empty()
+            && let Some(requests) = &*lock(&self.requests)
+        {
             // If the thread has ended, that was already reported.
             let _ = requests.send(AppendRequest {
                 records: Vec::new(),

@@ -4,7 +4,7 @@
 use std::mem::Discriminant;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::Error;
 use super::head::Head;
@@ -14,6 +14,7 @@ use super::shared::{AppendRequest, OnFailure, Replay, Settings, Unavailable, Wri
 use super::store::{self, Location, Store};
 use crate::audit::event::Micros;
 use crate::pipeline::Transition;
+use crate::util::clock;
 use crate::util::lock::lock;
 
 /// Maximum number of bytes of records in one group.
@@ -109,7 +110,7 @@ impl GroupCommitWriter {
                 self.wait = self.settings.look_every;
                 self.failed_bytes = 0;
                 self.lost_until = None;
-                self.note(&store);
+                self.record(&store);
                 self.store = Some(store);
                 self.set_condition(checked.err().as_ref());
             }
@@ -124,7 +125,7 @@ impl GroupCommitWriter {
         }
         let sets_aside = *on_failure == OnFailure::Degrade;
         let location = Location { disk, folder, retention: *retention, sets_aside };
-        let (mut store, damages) = Store::open(location, &self.files, clock())?;
+        let (mut store, damages) = Store::open(location, &self.files, clock::now())?;
         for damage in damages {
             tracing::error!(%damage, "renamed a damaged journal file; its writes are missing from the history");
         }
@@ -132,7 +133,7 @@ impl GroupCommitWriter {
             let transitions = replay(&store.reader(), store.newest())?;
             self.replay = None;
             if !transitions.is_empty() {
-                store.append(&[], &transitions.iter().collect::<Vec<_>>(), clock())?;
+                store.append(&[], &transitions.iter().collect::<Vec<_>>(), clock::now())?;
             }
         }
         if let Some(until) = self.lost_until {
@@ -159,7 +160,7 @@ impl GroupCommitWriter {
         let outcome = match &mut self.store {
             Some(store) => {
                 let timer = self.shared.commit_seconds.start_timer();
-                let appended = store.append(&records, &transitions, clock());
+                let appended = store.append(&records, &transitions, clock::now());
                 timer.observe_duration();
                 appended.map_err(Some)
             }
@@ -171,11 +172,11 @@ impl GroupCommitWriter {
             (Err(_), OnFailure::Reject) => ("rejected", Err(Unavailable)),
         };
         self.shared.outcomes.with_label_values(&[answer.0]).inc_by(count);
-        let latest = store::latest(&records, &transitions, clock().saturating_add(self.settings.retention.ahead));
+        let latest = store::latest(&records, &transitions, clock::now().saturating_add(self.settings.retention.ahead));
         match outcome {
             Ok(()) => {
                 if let Some(store) = &self.store {
-                    self.note(store);
+                    self.record(store);
                 }
                 // The commit may have used up the free space.
                 self.look();
@@ -206,7 +207,8 @@ impl GroupCommitWriter {
         }
     }
 
-    fn note(&self, store: &Store) {
+    /// Records the size of the store, and its reader for queries.
+    fn record(&self, store: &Store) {
         self.shared.bytes.set(store.bytes().cast_signed());
         *lock(&self.shared.reader) = Some(store.reader());
     }
@@ -218,7 +220,7 @@ impl GroupCommitWriter {
         self.store = None;
         if matches!(error, Error::Gone(_)) {
             self.files = Arc::default();
-            self.lost_until = Some(clock());
+            self.lost_until = Some(clock::now());
         }
         self.set_condition(Some(error));
     }
@@ -245,8 +247,4 @@ impl GroupCommitWriter {
         self.shared.up.set(i64::from(trouble.is_none()));
         *lock(&self.shared.trouble) = trouble.map(ToString::to_string);
     }
-}
-
-fn clock() -> Micros {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
 }

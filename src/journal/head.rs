@@ -86,10 +86,10 @@ impl Head {
         }
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(unusable)?;
-        let found = match (text.is_empty(), HeadContent::parse(&text)) {
-            (true, _) => Found::Nothing,
-            (false, Some(known)) => Found::Known(known),
-            (false, None) => Found::Damaged,
+        let found = if text.is_empty() {
+            Found::Nothing
+        } else {
+            HeadContent::parse(&text).map_or(Found::Damaged, Found::Known)
         };
         let known = if let Found::Known(known) = found { known } else { HeadContent::default() };
         Ok((Head { disk: disk.clone(), path, file, known }, found))

@@ -16,14 +16,14 @@ pub mod disk;
 mod group_commit;
 mod head;
 mod listing;
-pub mod object_history;
-pub mod reader;
+pub(crate) mod object_history;
+pub(crate) mod reader;
 pub mod record;
 pub mod replay;
 pub mod segment;
 mod shared;
 pub mod store;
-pub mod transition;
+mod transition;
 
 use std::mem::{Discriminant, discriminant};
 use std::path::PathBuf;

@@ -4,7 +4,7 @@
 use super::Error;
 use super::reader::Reader;
 use super::record::{self, Key};
-use super::replay::take;
+use super::replay::ingest_entry;
 use crate::audit::event::Micros;
 use crate::detect::policy::Policy;
 use crate::pipeline::key::ObjectKey;
@@ -21,7 +21,7 @@ const CONTEXT: usize = 40;
 
 /// The stored writes of one object, in order of time.
 #[derive(Clone, Debug)]
-pub struct ObjectHistory {
+pub(crate) struct ObjectHistory {
     texts: Vec<(Micros, Vec<u8>)>,
     /// Start of the covered time: the requested one, or later if there are more writes than a query reads.
     pub since: Micros,
@@ -36,7 +36,7 @@ impl ObjectHistory {
     ///
     /// # Errors
     /// [`Error`].
-    pub fn read(reader: &Reader, object: &ObjectKey, since: Micros) -> Result<ObjectHistory, Error> {
+    pub(crate) fn read(reader: &Reader, object: &ObjectKey, since: Micros) -> Result<ObjectHistory, Error> {
         let mut found: Vec<(Key, Vec<u8>)> = Vec::new();
         let mut bytes = 0;
         let mut since = since;
@@ -57,18 +57,18 @@ impl ObjectHistory {
     }
 
     /// Returns whether there are no stored writes.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.texts.is_empty()
     }
 
     /// Replays all writes and returns the resulting pipeline.
-    pub fn whole(&self, policy: &Policy, object: &ObjectKey) -> Pipeline {
+    pub(crate) fn whole(&self, policy: &Policy, object: &ObjectKey) -> Pipeline {
         show(&self.texts, policy, object)
     }
 
     /// Replays the writes in pages. For each page, returns its start time and the resulting pipeline. Entries before
     /// the start time only provide context for the page's first writes.
-    pub fn pages(&self, policy: &Policy, object: &ObjectKey) -> impl Iterator<Item = (Micros, Pipeline)> {
+    pub(crate) fn pages(&self, policy: &Policy, object: &ObjectKey) -> impl Iterator<Item = (Micros, Pipeline)> {
         let mut from = 0;
         std::iter::from_fn(move || {
             let first = self.texts.get(from)?.0;
@@ -92,7 +92,7 @@ fn show(texts: &[(Micros, Vec<u8>)], policy: &Policy, object: &ObjectKey) -> Pip
     let entries = || texts.iter().filter_map(|(_, text)| record::entry(text));
     if let Some(first) = entries().next() {
         let mut batch = pipeline.batch(first.cluster, first.source);
-        entries().for_each(|entry| take(&mut batch, &entry));
+        entries().for_each(|entry| ingest_entry(&mut batch, &entry));
     }
     pipeline
 }

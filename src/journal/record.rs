@@ -148,10 +148,7 @@ pub fn entry(text: &[u8]) -> Option<Entry<'_>> {
 }
 
 fn body_bytes(event: &Event<'_>, is_bare: bool) -> usize {
-    match is_bare {
-        true => 0,
-        false => event.request_object.map_or(0, <[u8]>::len) + event.response_object.map_or(0, <[u8]>::len),
-    }
+    if is_bare { 0 } else { event.request_object.map_or(0, <[u8]>::len) + event.response_object.map_or(0, <[u8]>::len) }
 }
 
 fn event_text(text: &mut Vec<u8>, write: &Write<'_>, is_bare: bool) {

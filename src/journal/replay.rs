@@ -20,7 +20,7 @@ pub fn window(policy: &Policy) -> Micros {
     let all = std::iter::once(&policy.limits).chain(policy.overrides.iter().map(|o| &o.limits));
     let longest = all.flat_map(|limits| {
         let buckets = limits.buckets.iter().map(|bucket| bucket.window());
-        buckets.chain([limits.window(), limits.contention.window(), limits.quiet, limits.quiet_max])
+        buckets.chain([limits.window(), limits.contention.window(), limits.quiet_period, limits.quiet_period_max])
     });
     longest.max().unwrap_or(0).saturating_add(MARGIN)
 }
@@ -42,7 +42,7 @@ pub fn replay(
         let entries: Vec<Entry<'_>> = texts.iter().filter_map(|text| record::entry(text)).collect();
         for run in entries.chunk_by(|a, b| a.cluster == b.cluster) {
             let mut batch = pipeline.batch(run[0].cluster, run[0].source);
-            run.iter().for_each(|entry| take(&mut batch, entry));
+            run.iter().for_each(|entry| ingest_entry(&mut batch, entry));
             publish(&Changes::of(&mut batch));
         }
         texts.clear();
@@ -59,10 +59,10 @@ pub fn replay(
 }
 
 /// Ingests one stored event.
-pub(super) fn take<'p>(batch: &mut Batch<'p>, entry: &Entry<'p>) {
-    batch.from(entry.source);
+pub(super) fn ingest_entry<'p>(batch: &mut Batch<'p>, entry: &Entry<'p>) {
+    batch.set_source(entry.source);
     if let Some(at) = entry.arrived {
-        batch.arrived(at);
+        batch.set_arrival(at);
     }
     batch.ingest(&DecodedChunk::of(entry.event, false, Vec::new()), 0);
 }

@@ -106,8 +106,8 @@ impl WriterStatus {
 
     /// Returns an error if batches are rejected at the moment, including those without writes.
     pub(super) fn refusal(&self) -> Result<(), Unavailable> {
-        match (self.on_failure, lock(&self.trouble).is_some()) {
-            (OnFailure::Reject, true) => Err(Unavailable),
+        match self.on_failure {
+            OnFailure::Reject if lock(&self.trouble).is_some() => Err(Unavailable),
             _ => Ok(()),
         }
     }

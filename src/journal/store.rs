@@ -6,6 +6,7 @@
 //! not cause a new segment. Retention removes whole segments, so there is no compaction and no request waits for it. A
 //! segment's file name is its number; once sealed, it also contains the time of the last write.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -91,61 +92,23 @@ impl Store {
         files: &Arc<SealedSegments>,
         now: Micros,
     ) -> Result<(Store, Vec<Error>), Error> {
-        let Location { disk, folder, retention, sets_aside } = location;
-        let unusable = |source| Error::Directory { path: folder.into(), source };
-        disk.make_directory(folder).map_err(unusable)?;
-        let (mut head, found) = Head::open(disk, folder)?;
-        let listing = Listing::read(folder).map_err(unusable)?;
+        let Location { disk, folder, retention, .. } = location;
+        disk.make_directory(folder).map_err(|source| location.unusable(source))?;
+        let (head, found) = Head::open(disk, folder)?;
+        let listing = Listing::read(folder).map_err(|source| location.unusable(source))?;
         for draft in &listing.drafts {
-            disk.remove(draft).map_err(unusable)?;
+            disk.remove(draft).map_err(|source| location.unusable(source))?;
         }
-        let until = now.saturating_add(retention.ahead);
-        let mut known = listing.reconcile(found, now);
-        let mut damages = Vec::new();
-        // The head is updated on disk before the file is set aside.
-        let mut readable = |path: &Path, lost: Micros, opened: Result<Arc<Segment>, Error>| match opened {
-            Err(error @ (Error::Damaged { .. } | Error::Format { .. })) if sets_aside => {
-                known.complete_since = known.complete_since.max(lost.saturating_add(1));
-                head.set(known)?;
-                disk.rename(path, &path.with_extension(ASIDE)).map_err(unusable)?;
-                damages.push(error);
-                Ok(None)
-            }
-            opened => opened.map(Some),
-        };
-        let mut sealed: Vec<SealedSegment> = Vec::new();
-        for (number, path, last) in &listing.sealed {
-            sealed.push(SealedSegment::new(*number, path.clone(), (*last).min(until)));
-        }
-        let mut active = None;
         let number = listing.numbers().max().unwrap_or(0);
-        for (at, path) in listing.plain {
-            let Some(segment) = readable(&path, now, Segment::open(disk, &path).map(Arc::new))? else { continue };
-            let span = segment.span(until)?;
-            match at == number {
-                true => active = Some((segment, span)),
-                // It was sealed, but the process ended before the rename.
-                false => {
-                    let last = span.map_or(now, |(_, last)| last);
-                    sealed.push(seal(disk, folder, files, at, &segment, last)?);
-                }
-            }
-        }
-        sealed.sort_by_key(|file| file.number);
-        let span = active.as_ref().and_then(|(_, span)| *span);
+        let known = listing.reconcile(found, now);
+        let mut opening = Opening { location, files, now, head, known, damages: Vec::new() };
+        let Segments { sealed, active, span } = opening.segments(listing, number)?;
         let last = span.map(|(_, last)| last);
         let newest = sealed.iter().map(|file| file.last).chain(last).max().unwrap_or(i64::MIN);
-        // Segments that the replay is about to read must be readable. Older ones are verified on first use.
-        let window = newest.saturating_sub(retention.window);
-        let mut kept = Vec::with_capacity(sealed.len());
-        for file in sealed {
-            let is_good = file.last < window || files.is_verified(file.number);
-            if is_good || readable(&file.path, file.last, files.open(disk, &file))?.is_some() {
-                kept.push(file);
-            }
-        }
+        let kept = opening.verify(sealed, newest.saturating_sub(retention.window))?;
+        let Opening { mut head, mut known, damages, .. } = opening;
         let (active, number) = match active {
-            Some((active, _)) => (active, number),
+            Some(active) => (active, number),
             None => (Arc::new(Segment::create(disk, &path_of(folder, number + 1))?), number + 1),
         };
         known.last = number;
@@ -306,15 +269,108 @@ impl Store {
     }
 }
 
+// === impl Location ===
+
+impl Location<'_> {
+    fn unusable(&self, source: io::Error) -> Error {
+        Error::Directory { path: self.folder.into(), source }
+    }
+}
+
+/// A directory that is being opened.
+struct Opening<'a> {
+    location: Location<'a>,
+    files: &'a Arc<SealedSegments>,
+    now: Micros,
+    head: Head,
+    known: HeadContent,
+    /// An error for each file that was set aside.
+    damages: Vec<Error>,
+}
+
+/// The segments of a directory.
+struct Segments {
+    /// Sorted by number. They are not open yet.
+    sealed: Vec<SealedSegment>,
+    active: Option<Arc<Segment>>,
+    /// The times of the first and the last write in the active segment.
+    span: Option<(Micros, Micros)>,
+}
+
+// === impl Opening ===
+
+impl Opening<'_> {
+    /// Finds the segments. All but the active one, which has this number, are sealed.
+    fn segments(&mut self, listing: Listing, number: u64) -> Result<Segments, Error> {
+        let Location { disk, folder, retention, .. } = self.location;
+        let until = self.now.saturating_add(retention.ahead);
+        let mut sealed: Vec<SealedSegment> = Vec::new();
+        for (number, path, last) in &listing.sealed {
+            sealed.push(SealedSegment::new(*number, path.clone(), (*last).min(until)));
+        }
+        let (mut active, mut span) = (None, None);
+        for (at, path) in listing.plain {
+            let opened = Segment::open(disk, &path).map(Arc::new);
+            let Some(segment) = self.readable(&path, self.now, opened)? else { continue };
+            let times = segment.span(until)?;
+            if at == number {
+                (active, span) = (Some(segment), times);
+            } else {
+                // It was sealed, but the process ended before the rename.
+                let last = times.map_or(self.now, |(_, last)| last);
+                sealed.push(seal(disk, folder, self.files, at, &segment, last)?);
+            }
+        }
+        sealed.sort_by_key(|file| file.number);
+        Ok(Segments { sealed, active, span })
+    }
+
+    /// Returns the sealed segments without those that were set aside. Those that the replay is about to read, which
+    /// have writes at or after `since`, must be readable. Older ones are verified on first use.
+    fn verify(&mut self, sealed: Vec<SealedSegment>, since: Micros) -> Result<Vec<SealedSegment>, Error> {
+        let mut kept = Vec::with_capacity(sealed.len());
+        for file in sealed {
+            let is_good = file.last < since || self.files.is_verified(file.number);
+            if is_good || self.readable(&file.path, file.last, self.files.open(self.location.disk, &file))?.is_some() {
+                kept.push(file);
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Returns a segment that was opened, or `None` if it was set aside because it is unreadable. Writes up to `lost`
+    /// are missing then.
+    fn readable(
+        &mut self,
+        path: &Path,
+        lost: Micros,
+        opened: Result<Arc<Segment>, Error>,
+    ) -> Result<Option<Arc<Segment>>, Error> {
+        match opened {
+            Err(error @ (Error::Damaged { .. } | Error::Format { .. })) if self.location.sets_aside => {
+                self.known.complete_since = self.known.complete_since.max(lost.saturating_add(1));
+                // The head is updated on disk before the file is set aside.
+                self.head.set(self.known)?;
+                let aside = path.with_extension(ASIDE);
+                self.location.disk.rename(path, &aside).map_err(|source| self.location.unusable(source))?;
+                self.damages.push(error);
+                Ok(None)
+            }
+            opened => opened.map(Some),
+        }
+    }
+}
+
 /// Checks whether the file system has space for the largest group of writes.
 ///
 /// # Errors
 /// [`Error::Full`]; [`Error::Directory`] if the directory does not exist.
 fn check_space(disk: &Disk, folder: &Path) -> Result<(), Error> {
     let space = disk.space(folder).map_err(|source| Error::Directory { path: folder.into(), source })?;
-    match space.free < RESERVE_BYTES.min(space.all / 16) {
-        true => Err(Error::Full { path: folder.into(), free: space.free }),
-        false => Ok(()),
+    if space.free < RESERVE_BYTES.min(space.all / 16) {
+        Err(Error::Full { path: folder.into(), free: space.free })
+    } else {
+        Ok(())
     }
 }
 

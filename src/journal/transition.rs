@@ -18,7 +18,7 @@ struct Text {
 }
 
 /// Returns the key of a transition: ordered by time, and equal if the same transition is found again.
-pub fn key(transition: &Transition) -> Key {
+pub(super) fn key(transition: &Transition) -> Key {
     let mut context = Context::new(&SHA256);
     context.update(transition.to.as_str().as_bytes());
     context.update(transition.object.as_ref().as_bytes());
@@ -28,13 +28,13 @@ pub fn key(transition: &Transition) -> Key {
 }
 
 /// Returns the value of a transition.
-pub fn text(transition: &Transition) -> Vec<u8> {
+pub(super) fn text(transition: &Transition) -> Vec<u8> {
     let text = Text { object: transition.object.as_ref().to_owned(), from: transition.from, to: transition.to };
     serde_json::to_vec(&text).expect("names and states are written to memory")
 }
 
 /// Decodes a transition. Returns `None` if the value is not valid.
-pub fn read(key: Key, text: &[u8]) -> Option<Transition> {
+pub(super) fn read(key: Key, text: &[u8]) -> Option<Transition> {
     let text: Text = serde_json::from_slice(text).ok()?;
     Some(Transition { object: ObjectKey::from(text.object.as_str()), from: text.from, to: text.to, at: key.at() })
 }

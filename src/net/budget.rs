@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 /// A limit on the units in use at once, in total and per client.
 #[derive(Clone, Debug)]
-pub struct Budget {
+pub(crate) struct Budget {
     inner: Arc<Inner>,
 }
 
@@ -27,7 +27,7 @@ struct Usage {
 
 /// A reserved part of a budget. It is released on drop.
 #[derive(Debug)]
-pub struct Reservation {
+pub(crate) struct Reservation {
     budget: Budget,
     client: IpAddr,
     amount: usize,
@@ -35,7 +35,7 @@ pub struct Reservation {
 
 /// Returns the address that identifies a client: an IPv4 address, or the /64 prefix of an IPv6 address, since a host
 /// can usually use any address of its prefix.
-pub fn client_of(address: IpAddr) -> IpAddr {
+pub(crate) fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
         v4 => v4,
@@ -46,17 +46,17 @@ pub fn client_of(address: IpAddr) -> IpAddr {
 
 impl Budget {
     /// Returns a budget of `max` units, of which one client can have at most `client_max`.
-    pub fn new(max: usize, client_max: usize) -> Budget {
+    pub(crate) fn new(max: usize, client_max: usize) -> Budget {
         Budget { inner: Arc::new(Inner { max, client_max: client_max.min(max), used: Mutex::default() }) }
     }
 
     /// Returns the maximum number of units of one client.
-    pub fn client_max(&self) -> usize {
+    pub(crate) fn client_max(&self) -> usize {
         self.inner.client_max
     }
 
     /// Reserves `amount` for the client at `address`. Returns `None` if the budget or the client's share is exhausted.
-    pub fn reserve(&self, address: IpAddr, amount: usize) -> Option<Reservation> {
+    pub(crate) fn reserve(&self, address: IpAddr, amount: usize) -> Option<Reservation> {
         let mut reservation = Reservation { budget: self.clone(), client: client_of(address), amount: 0 };
         reservation.grow(amount).then_some(reservation)
     }
@@ -66,7 +66,7 @@ impl Budget {
 
 impl Reservation {
     /// Reserves `amount` more units. Returns `false`, and changes nothing, if they are not available.
-    pub fn grow(&mut self, amount: usize) -> bool {
+    pub(crate) fn grow(&mut self, amount: usize) -> bool {
         let Inner { max, client_max, used } = &*self.budget.inner;
         let mut used = lock(used);
         let of_client = used.by_client.get(&self.client).copied().unwrap_or(0);
@@ -80,7 +80,7 @@ impl Reservation {
     }
 
     /// Returns the number of reserved units.
-    pub fn amount(&self) -> usize {
+    pub(crate) fn amount(&self) -> usize {
         self.amount
     }
 }

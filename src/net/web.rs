@@ -9,7 +9,7 @@ use hyper::{Method, Request};
 const JSON: [&str; 4] = ["application/json", "application/x-ndjson", "application/jsonl", "application/json-seq"];
 
 /// Returns whether a request has exactly one content type and it is JSON. Parameters are ignored.
-pub fn is_json(headers: &HeaderMap) -> bool {
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(only), None) = (types.next(), types.next()) else { return false };
     let Ok(text) = only.to_str() else { return false };
@@ -19,7 +19,7 @@ pub fn is_json(headers: &HeaderMap) -> bool {
 
 /// Returns whether a browser reports that a page of another origin sent the request. Navigation (following a link) is
 /// allowed from anywhere.
-pub fn is_cross_site<B>(request: &Request<B>) -> bool {
+pub(crate) fn is_cross_site<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let is_navigation = is_read && headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate");

@@ -10,7 +10,7 @@ use crate::pipeline::{Pipeline, Transition};
 
 /// Logs transitions.
 #[derive(Debug)]
-pub struct Log {
+pub(crate) struct Log {
     pipeline: Arc<Pipeline>,
 }
 
@@ -25,7 +25,7 @@ struct Description {
 
 impl Log {
     /// Creates a sink that looks up wars in this pipeline.
-    pub fn new(pipeline: Arc<Pipeline>) -> Log {
+    pub(crate) fn new(pipeline: Arc<Pipeline>) -> Log {
         Log { pipeline }
     }
 

@@ -3,7 +3,7 @@
 //! To add a sink, implement [`Sink`] in one file, and add it to one of two lists in `Server::build` (`cli/server.rs`):
 //! `sinks` receive only the changes of new events, `state` also those of the journal's replay at startup.
 
-pub mod log;
+pub(crate) mod log;
 pub mod metrics;
 
 use std::sync::Arc;

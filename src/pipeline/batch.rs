@@ -207,9 +207,9 @@ impl<'p> Batch<'p> {
             counters.others += 1;
             return;
         };
-        match (&write.outcome, observed.is_no_op) {
-            (Outcome::Committed, true) => counters.no_ops += 1,
-            (Outcome::Committed, false) => counters.writes += 1,
+        match &write.outcome {
+            Outcome::Committed if observed.is_no_op => counters.no_ops += 1,
+            Outcome::Committed => counters.writes += 1,
             _ => counters.failed += 1,
         }
         counters.unreadable += u64::from(observed.is_unreadable);
@@ -234,12 +234,12 @@ impl<'p> Batch<'p> {
     }
 
     /// Sets the time of arrival of the events that follow.
-    pub fn arrived(&mut self, at: Micros) {
+    pub fn set_arrival(&mut self, at: Micros) {
         self.arrival = Some(at);
     }
 
     /// Sets the source of the events that follow.
-    pub fn from(&mut self, source: &'p str) {
+    pub fn set_source(&mut self, source: &'p str) {
         self.source = source;
     }
 

@@ -24,7 +24,7 @@ const CACHE_SLOTS: usize = 64;
 
 /// All clients in use: those of the last one to two generations, and older ones that objects still hold.
 #[derive(Debug)]
-pub struct Clients {
+pub(super) struct Clients {
     generations: Mutex<Generations>,
     hasher: RandomState,
     meter: Meter,
@@ -43,14 +43,14 @@ struct Generations {
 
 /// A cache of the clients of one batch, which are found without taking the lock.
 #[derive(Debug)]
-pub struct BatchClientCache([Option<(u64, Arc<Client>)>; CACHE_SLOTS]);
+pub(super) struct BatchClientCache([Option<(u64, Arc<Client>)>; CACHE_SLOTS]);
 
 // === impl Clients ===
 
 impl Clients {
     /// Returns an empty set of clients. `bytes_max` is the memory limit of the whole pipeline, of which one generation
     /// gets a sixteenth.
-    pub fn new(bytes_max: usize) -> Clients {
+    pub(super) fn new(bytes_max: usize) -> Clients {
         Clients {
             generations: Mutex::default(),
             hasher: RandomState::default(),
@@ -61,7 +61,7 @@ impl Clients {
 
     /// Returns the client that made a write. If a tool applies several applications under one account, each application
     /// is a client of its own.
-    pub fn intern<'n>(
+    pub(super) fn intern<'n>(
         &self,
         client_cache: &'n mut BatchClientCache,
         write: &Write<'_>,
@@ -105,7 +105,7 @@ impl Clients {
     }
 
     /// Returns the meter that counts the bytes of all live clients.
-    pub fn meter(&self) -> &Meter {
+    pub(super) fn meter(&self) -> &Meter {
         &self.meter
     }
 

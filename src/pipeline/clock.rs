@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::audit::event::Micros;
+use crate::util::clock;
 use crate::util::lock::lock;
 
 /// Maximum number of clusters with a clock of their own. A webhook accepts 64; only a journal of many years has more.
@@ -29,7 +29,7 @@ pub struct Tolerance {
 
 /// Where events come from. This decides which time replaces an implausible one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Feed {
+pub(crate) enum Feed {
     /// Events arrive as they happen. The time of arrival replaces an implausible time.
     #[default]
     Live,
@@ -50,7 +50,7 @@ pub(super) struct Clocks {
 
 /// The latest time of one cluster's events.
 #[derive(Debug)]
-pub struct Clock(AtomicI64);
+pub(crate) struct Clock(AtomicI64);
 
 /// The range of event times that are plausible now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl Clocks {
             let middle = times.len() / 2;
             if !times.is_empty() {
                 let (_, median, _) = times.select_nth_unstable(middle);
-                let is_of_future = *median > now().saturating_add(self.tolerance.ahead);
+                let is_of_future = *median > clock::now().saturating_add(self.tolerance.ahead);
                 self.is_of_future.get_or_init(|| is_of_future);
             }
         }
@@ -143,7 +143,7 @@ impl Clocks {
 
     /// Returns which times are plausible for events that arrive now, or that arrived at `arrival`.
     pub(super) fn plausible_times(&self, clock: &Clock, arrival: Option<Micros>) -> PlausibleTimes {
-        let now = arrival.unwrap_or_else(now);
+        let now = arrival.unwrap_or_else(clock::now);
         let latest = clock.latest();
         let oldest = now.saturating_sub(self.tolerance.behind);
         PlausibleTimes {
@@ -168,7 +168,7 @@ impl Clocks {
 
 impl Clock {
     /// Returns the latest event time, if there was an event.
-    pub fn latest(&self) -> Option<Micros> {
+    pub(crate) fn latest(&self) -> Option<Micros> {
         Some(self.0.load(Ordering::Relaxed)).filter(|at| *at != i64::MIN)
     }
 
@@ -191,11 +191,6 @@ impl PlausibleTimes {
             (at, None)
         }
     }
-}
-
-/// Returns the time of this machine's clock.
-fn now() -> Micros {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as Micros)
 }
 
 #[cfg(test)]
@@ -239,10 +234,10 @@ mod tests {
     fn a_log_dated_in_the_future_is_accepted_and_a_single_future_time_is_not() {
         let is_plausible = |feed, times: &[Micros]| {
             let clocks = Clocks::new(Tolerance::default(), feed);
-            clocks.detect_future_record(times.iter().map(|minute| now() + minute * MINUTE));
+            clocks.detect_future_record(times.iter().map(|minute| clock::now() + minute * MINUTE));
             // It is decided once.
             clocks.detect_future_record(std::iter::once(0));
-            clocks.plausible_times(&clocks.of(""), None).of(now() + 60 * MINUTE).1.is_none()
+            clocks.plausible_times(&clocks.of(""), None).of(clock::now() + 60 * MINUTE).1.is_none()
         };
         assert!(is_plausible(Feed::Recorded, &[60, 61, 62, 0]));
         assert!(!is_plausible(Feed::Recorded, &[60, 0, 1]) && !is_plausible(Feed::Recorded, &[]));

@@ -8,7 +8,7 @@ use crate::audit::event::Micros;
 
 /// A time without any event (reads count as well) that is longer than this is a gap: even an idle cluster renews its
 /// leases every few seconds.
-pub const GAP_MIN: Micros = 120_000_000;
+pub(crate) const GAP_MIN: Micros = 120_000_000;
 /// Maximum number of spans for each source, and of sources.
 const SPANS_MAX: usize = 256;
 const SOURCES_MAX: usize = 256;

@@ -18,7 +18,7 @@ const GENERATION: Micros = 15 * 60 * 1_000_000;
 
 /// Hashes of the requests of the last one to two generations.
 #[derive(Debug)]
-pub struct Dedupe {
+pub(crate) struct Dedupe {
     young: HashSet<u64, BuildHasherDefault<IdentityHasher>>,
     old: HashSet<u64, BuildHasherDefault<IdentityHasher>>,
     since: Micros,
@@ -49,7 +49,7 @@ impl Hasher for IdentityHasher {
 
 impl Dedupe {
     /// Returns an empty set that remembers at most `requests_max` requests.
-    pub fn new(requests_max: usize) -> Dedupe {
+    pub(crate) fn new(requests_max: usize) -> Dedupe {
         Dedupe {
             young: HashSet::default(),
             old: HashSet::default(),
@@ -59,7 +59,7 @@ impl Dedupe {
     }
 
     /// Whether this request was seen before. Remembers it.
-    pub fn is_repeated(&mut self, request: u64, at: Micros) -> bool {
+    pub(crate) fn is_repeated(&mut self, request: u64, at: Micros) -> bool {
         if self.since == i64::MIN {
             self.since = at;
         }
@@ -75,7 +75,7 @@ impl Dedupe {
 /// The parts of a request that identify it. They are equal if the request is posted again or replayed from the journal,
 /// and different for all other requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestIdentity<'a> {
+pub(crate) struct RequestIdentity<'a> {
     /// Cluster, audit ID, stage, verb, URI; group, resource, subresource, namespace, name; account, impersonated
     /// account; the body.
     pub texts: [&'a [u8]; 13],
@@ -119,7 +119,7 @@ pub(super) fn identity(hasher: &RandomState, object: u64, write: &Write<'_>, omi
 
 /// Whether no body of an object is kept, nor anything that may quote one: Secrets, redacted objects, and objects that
 /// the configuration excludes (`limits` is `None`).
-pub fn omits_body(limits: Option<&Limits>, object: &ObjectName<'_>) -> bool {
+pub(crate) fn omits_body(limits: Option<&Limits>, object: &ObjectName<'_>) -> bool {
     object.resource == "secrets" || limits.is_none_or(|limits| limits.redacts)
 }
 
@@ -127,7 +127,7 @@ pub fn omits_body(limits: Option<&Limits>, object: &ObjectName<'_>) -> bool {
 
 impl<'a> RequestIdentity<'a> {
     /// Returns the identity of a write.
-    pub fn of(cluster: &'a str, write: &Write<'a>, omits_body: bool) -> RequestIdentity<'a> {
+    pub(crate) fn of(cluster: &'a str, write: &Write<'a>, omits_body: bool) -> RequestIdentity<'a> {
         let (event, object) = (write.event, &write.object);
         let stage = match event.stage {
             Stage::RequestReceived => "received",

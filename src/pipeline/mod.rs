@@ -11,14 +11,14 @@
 
 mod batch;
 mod bounds;
-pub mod clients;
-pub mod clock;
-pub mod coverage;
-pub mod dedupe;
+mod clients;
+pub(crate) mod clock;
+pub(crate) mod coverage;
+pub(crate) mod dedupe;
 pub mod key;
 mod shard;
 mod shared;
-pub mod stats;
+pub(crate) mod stats;
 pub mod table;
 mod transition;
 

@@ -11,7 +11,7 @@ use crate::enforce::control::Control;
 use crate::journal::committer::Journal;
 use crate::net::budget::Budget;
 use crate::pipeline::Pipeline;
-use crate::telemetry::logs::Levels;
+use crate::telemetry::logs::LogLevels;
 use crate::telemetry::metrics::Metrics;
 use crate::util::lock::lock;
 use crate::util::readiness::Readiness;
@@ -54,7 +54,7 @@ pub struct SourceStatus {
 #[derive(Clone)]
 pub struct LogLevel {
     /// Reads and changes the level.
-    pub levels: Levels,
+    pub levels: LogLevels,
     /// Whether the listener authenticates its clients.
     pub is_authenticated: bool,
 }

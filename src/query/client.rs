@@ -19,7 +19,7 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// An error of a query.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The address is not valid.
     #[error("expected the URL of a server with its scheme, such as http://127.0.0.1:8080, got \"{0}\"")]
     Address(String),
@@ -60,7 +60,7 @@ struct Problem {
 
 /// A running server, and how to reach it.
 #[derive(Clone)]
-pub enum Server {
+pub(crate) enum Server {
     /// Directly, at an address such as `http://127.0.0.1:8080`.
     At(String),
     /// Directly, with a client that authenticates itself or verifies the server.
@@ -80,7 +80,7 @@ pub enum Server {
 }
 
 /// Returns a path with those parameters that have a value.
-pub fn with_query(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
+pub(crate) fn with_query(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     for (name, value) in parameters {
         if let Some(value) = value {
@@ -105,7 +105,7 @@ impl Server {
     ///
     /// # Errors
     /// [`Error`] if there is no answer, or not the expected one.
-    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         let Answer { url, body, .. } = self.answer(path).await?.accepted()?;
         serde_json::from_slice(&body).map_err(|e| Error::Answer { url, message: e.to_string() })
     }
@@ -114,7 +114,7 @@ impl Server {
     ///
     /// # Errors
     /// [`Error`] if there is no answer, or not the expected one.
-    pub async fn text(&self, path: &str) -> Result<(String, Option<String>), Error> {
+    pub(crate) async fn text(&self, path: &str) -> Result<(String, Option<String>), Error> {
         let answer = self.answer(path).await?.accepted()?;
         Ok((String::from_utf8_lossy(&answer.body).into_owned(), answer.date))
     }

@@ -1,7 +1,5 @@
 //! Health checks and metrics.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use hyper::StatusCode;
 
 use super::reply::{Failure, text};
@@ -9,6 +7,7 @@ use super::route::Call;
 use super::views::time;
 use crate::enforce::control::Control;
 use crate::net::Reply;
+use crate::util::clock;
 
 pub(super) fn livez(_: &Call<'_>) -> Reply {
     text(StatusCode::OK, "ok\n".into())
@@ -43,6 +42,5 @@ pub(super) fn readyz(call: &Call<'_>) -> Reply {
 }
 
 pub(super) fn metrics(call: &Call<'_>) -> Result<Reply, Failure> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
-    Ok(text(StatusCode::OK, call.api.metrics().text(call.api.pipeline(), now)))
+    Ok(text(StatusCode::OK, call.api.metrics().text(call.api.pipeline(), clock::now_seconds())))
 }

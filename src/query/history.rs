@@ -19,7 +19,7 @@ const TRANSITIONS_MAX: usize = 10_000;
 
 /// Answers queries from the journal together with the state in memory.
 #[derive(Clone, Copy, Debug)]
-pub struct History<'a> {
+pub(super) struct History<'a> {
     /// The journal's files.
     pub reader: &'a Reader,
     /// The objects in memory, and the policy in force.
@@ -33,7 +33,7 @@ pub struct History<'a> {
 }
 
 /// Parses the start time of a query: a time, or a duration before `now`.
-pub fn since(text: &str, now: Micros) -> Option<Micros> {
+pub(super) fn since(text: &str, now: Micros) -> Option<Micros> {
     time_input::parse(text).or_else(|| duration::parse(text).map(|back| now.saturating_sub(duration::micros(back))))
 }
 
@@ -45,7 +45,7 @@ impl History<'_> {
     ///
     /// # Errors
     /// The journal cannot be read.
-    pub fn participants(&self, key: &ObjectKey) -> Result<Option<Participants>, journal::Error> {
+    pub(super) fn participants(&self, key: &ObjectKey) -> Result<Option<Participants>, journal::Error> {
         let past = ObjectHistory::read(self.reader, key, self.since)?;
         if past.is_empty() {
             return Ok(None);
@@ -83,7 +83,7 @@ impl History<'_> {
     ///
     /// # Errors
     /// The journal cannot be read.
-    pub fn transitions(&self, filter: &Filter) -> Result<Transitions, journal::Error> {
+    pub(super) fn transitions(&self, filter: &Filter) -> Result<Transitions, journal::Error> {
         let mut transitions = VecDeque::new();
         let mut since = self.since;
         self.reader.transitions(self.since, |transition| {
@@ -104,7 +104,7 @@ impl History<'_> {
     ///
     /// # Errors
     /// The journal cannot be read.
-    pub fn named(&self, filter: &Filter) -> Result<Vec<ObjectKey>, journal::Error> {
+    pub(super) fn named(&self, filter: &Filter) -> Result<Vec<ObjectKey>, journal::Error> {
         let mut keys = Vec::new();
         self.reader.objects(self.since, |text| {
             let key = ObjectKey::from(text);

@@ -8,20 +8,20 @@
 //! - [`client`]: requests these routes from a running server.
 
 pub mod api;
-pub mod change_signal;
-pub mod client;
-pub mod decision;
+pub(crate) mod change_signal;
+pub(crate) mod client;
+mod decision;
 mod dispatch;
-pub mod enforcement;
+mod enforcement;
 mod health;
-pub mod history;
-pub mod log_level;
-pub mod objects;
+mod history;
+mod log_level;
+mod objects;
 mod openapi;
-pub mod reply;
+pub(crate) mod reply;
 pub mod reporter;
-pub mod route;
-pub mod routes;
+mod route;
+pub(crate) mod routes;
 mod ui;
 pub mod views;
-pub mod watch;
+mod watch;

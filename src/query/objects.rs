@@ -18,13 +18,14 @@ use crate::journal;
 use crate::journal::reader::Reader;
 use crate::net::Reply;
 use crate::pipeline::key::ObjectKey;
+use crate::util::clock;
 
 /// Default range of a list of transitions, counted back from the latest event.
 const TRANSITIONS_SINCE: &str = "1d";
 
 /// The actors of an object: the parties of its most urgent war, and the other writers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Sides {
+pub(super) struct Sides {
     /// The object.
     pub object: Object,
     /// The state of the object's war.
@@ -37,7 +38,7 @@ pub struct Sides {
 
 /// An object's writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Timeline {
+pub(super) struct Timeline {
     /// The object.
     pub object: Object,
     /// Its writes in order, as far as they are kept.
@@ -61,14 +62,14 @@ struct JournalQuery<'a> {
 /// Returns the problems with the events that arrive at this server. Answers from the journal include them too, because
 /// the journal contains no reads and so does not show when the last event arrived.
 fn live_problems(call: &Call<'_>) -> Vec<Problem> {
-    let now = jiff::Timestamp::now().as_microsecond();
+    let now = clock::now();
     Coverage::from(&call.api.pipeline().stats()).live(now).problems
 }
 
 pub(super) fn wars(call: &Call<'_>) -> Result<Reply, Failure> {
     let mut filter = Filter { bytes_max: call.api.report_bytes_max(), ..call.parameters.filter()? };
     if let Some(text) = call.parameters.get("since") {
-        filter.war.since = Some(start(text, jiff::Timestamp::now().as_microsecond())?);
+        filter.war.since = Some(start(text, clock::now())?);
     }
     let contexts = call.contexts();
     let mut report = call.api.reporter().with_contexts(&contexts).report(&filter);

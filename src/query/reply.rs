@@ -18,7 +18,7 @@ const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The body of any answer, complete or streaming.
-pub type Answer = UnsyncBoxBody<Bytes, Infallible>;
+pub(crate) type Answer = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Why a request cannot be answered, and the HTTP status for it.
 #[derive(Clone, Debug, PartialEq, Eq)]

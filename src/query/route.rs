@@ -24,7 +24,7 @@ pub(super) const OBJECTS_SHOWN: usize = 1_000;
 pub(super) const OBJECTS_SHOWN_MAX: usize = 5_000;
 
 /// One method of one path.
-pub struct Route {
+pub(crate) struct Route {
     /// The method. GET includes HEAD.
     pub(super) method: Method,
     /// The path. `{name}` stands for one segment.
@@ -90,7 +90,7 @@ pub(super) struct Operation {
 }
 
 /// A request to a route.
-pub struct Call<'a> {
+pub(super) struct Call<'a> {
     pub(super) api: &'a Api,
     pub(super) client: IpAddr,
     pub(super) headers: &'a HeaderMap,
@@ -106,7 +106,7 @@ pub(super) struct Parameters<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl Route {
     /// Returns the right that a request needs, or `None` if the route is public.
-    pub fn right(&self, has_query: bool) -> Option<Right> {
+    pub(crate) fn right(&self, has_query: bool) -> Option<Right> {
         match self.access {
             Access::Public => None,
             Access::PublicWithoutQuery(right) => has_query.then_some(right),
@@ -115,12 +115,12 @@ impl Route {
     }
 
     /// Returns whether the answer to a request with this query string is a stream.
-    pub fn is_stream(&self, query: &str) -> bool {
+    pub(crate) fn is_stream(&self, query: &str) -> bool {
         matches!(self.handler, Handler::Watchable(..)) && Parameters::of(query).is_set("watch")
     }
 
     /// Returns whether the answer takes so little time that it needs no permit.
-    pub fn is_immediate(&self) -> bool {
+    pub(crate) fn is_immediate(&self) -> bool {
         matches!(self.handler, Handler::Immediate(_))
     }
 

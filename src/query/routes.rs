@@ -18,7 +18,7 @@ use crate::auth::Right;
 use crate::net::Reply;
 
 /// All routes.
-pub static ROUTES: &[Route] = &[
+pub(crate) static ROUTES: &[Route] = &[
     page("/", |_| ui::index()),
     page("/page.js", |_| ui::script()),
     page("/page.css", |_| ui::style()),
@@ -295,7 +295,7 @@ static ROUTER: LazyLock<matchit::Router<Vec<&'static Route>>> = LazyLock::new(||
 });
 
 /// The route of a request.
-pub enum Found<'a> {
+pub(crate) enum Found<'a> {
     /// The route, and the segments of the path that it names.
     Route(&'static Route, matchit::Params<'static, 'a>),
     /// The path exists, but only with these methods.
@@ -305,7 +305,7 @@ pub enum Found<'a> {
 }
 
 /// Finds the route of a request.
-pub fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
+pub(crate) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
     let method = if method == Method::HEAD { &Method::GET } else { method };
     let Ok(matched) = ROUTER.at(path) else { return Found::None };
     match matched.value.iter().find(|route| route.method == method) {
@@ -319,7 +319,7 @@ pub fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
 impl Found<'_> {
     /// Returns the right that a request needs, or `None` if it is public. A request without a route needs a right as
     /// well, so that unauthenticated clients do not learn which paths exist.
-    pub fn right(&self, method: &Method, has_query: bool) -> Option<Right> {
+    pub(crate) fn right(&self, method: &Method, has_query: bool) -> Option<Right> {
         match self {
             Found::Route(route, _) => route.right(has_query),
             Found::OtherMethods(_) | Found::None if method.is_safe() => Some(Right::Read),

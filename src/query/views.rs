@@ -12,8 +12,8 @@ mod object;
 mod participants;
 pub(super) mod rate;
 mod report;
-pub mod time;
-pub mod time_option;
+pub(crate) mod time;
+pub(crate) mod time_option;
 mod value;
 mod war;
 

@@ -44,7 +44,7 @@ const REREAD_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Configuration of the reconciler.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Directory of the Golden State.
     pub directory: PathBuf,
     /// The field manager for server-side apply.
@@ -58,7 +58,7 @@ pub struct Settings {
 }
 
 /// The reconciler.
-pub struct Reconciler {
+pub(crate) struct Reconciler {
     client: Client,
     pipeline: Arc<Pipeline>,
     metrics: GoldenStateMetrics,
@@ -95,9 +95,10 @@ struct Correction {
 
 impl Reconciler {
     /// Creates a reconciler that has not read any files yet.
-    pub fn new(
+    pub(crate) fn new(
         client: Client,
-        (pipeline, metrics): (Arc<Pipeline>, GoldenStateMetrics),
+        pipeline: Arc<Pipeline>,
+        metrics: GoldenStateMetrics,
         settings: Settings,
         events: Events,
         inbox: Inbox,
@@ -121,7 +122,7 @@ impl Reconciler {
 
     /// Runs until `stop` turns true, and acts while the Lease is held. Calls in flight are dropped when the Lease is
     /// lost, the kill switch is turned on, or `stop` turns true.
-    pub async fn run(mut self, mut leadership: Leadership, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn run(mut self, mut leadership: Leadership, mut stop: watch::Receiver<bool>) {
         let control = self.control.clone();
         let (changed, mut objects) = mpsc::channel(QUEUE_MAX);
         let mut watches = Watches::new(self.client.clone(), changed);

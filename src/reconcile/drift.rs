@@ -9,13 +9,13 @@ const NAMED_MAX: usize = 5;
 
 /// Returns the JSON Pointers at which a live object differs from the dry-run of applying the desired one. Empty means
 /// no drift.
-pub fn between(live: &Value, dry_run: &Value) -> Vec<String> {
+pub(crate) fn between(live: &Value, dry_run: &Value) -> Vec<String> {
     let patch = json_patch::diff(&comparable(live), &comparable(dry_run));
     patch.0.iter().map(|operation| operation.path().to_string()).collect()
 }
 
 /// Formats paths for messages, up to a maximum number.
-pub fn named(paths: &[String]) -> String {
+pub(crate) fn named(paths: &[String]) -> String {
     let more = paths.len().saturating_sub(NAMED_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{}{more}", paths.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", "))

@@ -18,7 +18,7 @@ const TOMBSTONES: &str = "tombstones";
 
 /// One object of the Golden State.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Asset {
+pub(crate) struct Asset {
     /// The manifest.
     pub object: Value,
     /// Whether the object is to be deleted.
@@ -29,7 +29,7 @@ pub struct Asset {
 
 /// The identity of an object: `apiVersion`, `kind`, namespace, name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id {
+pub(crate) struct Id {
     /// Group and version.
     pub api_version: String,
     /// Kind.
@@ -42,7 +42,7 @@ pub struct Id {
 
 /// All assets, and the files that could not be read.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Assets {
+pub(crate) struct Assets {
     files: BTreeMap<PathBuf, Vec<Asset>>,
     /// Files that are invalid now, and why. Their last valid content stays in effect.
     pub broken: BTreeMap<PathBuf, String>,
@@ -52,7 +52,7 @@ pub struct Assets {
 
 impl Id {
     /// Returns the identity of a manifest, or `None` if a part is missing.
-    pub fn of(object: &Value) -> Option<Id> {
+    pub(crate) fn of(object: &Value) -> Option<Id> {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         Some(Id {
             api_version: text("/apiVersion").filter(|v| !v.is_empty())?,
@@ -63,12 +63,12 @@ impl Id {
     }
 
     /// Returns the API group; empty for the core group.
-    pub fn group(&self) -> &str {
+    pub(crate) fn group(&self) -> &str {
         self.api_version.split_once('/').map_or("", |(group, _)| group)
     }
 
     /// Returns the API version without the group.
-    pub fn version(&self) -> &str {
+    pub(crate) fn version(&self) -> &str {
         self.api_version.split_once('/').map_or(&self.api_version, |(_, version)| version)
     }
 }
@@ -89,7 +89,7 @@ impl Assets {
     ///
     /// # Errors
     /// The directory itself cannot be read. All assets are kept.
-    pub fn read(&mut self, directory: &Path) -> std::io::Result<()> {
+    pub(crate) fn read(&mut self, directory: &Path) -> std::io::Result<()> {
         let mut paths = Vec::new();
         search(directory, 0, &mut paths)?;
         self.files.retain(|path, _| paths.contains(path));
@@ -112,7 +112,7 @@ impl Assets {
     }
 
     /// Returns all assets by their identity.
-    pub fn by_id(&self) -> BTreeMap<Id, Asset> {
+    pub(crate) fn by_id(&self) -> BTreeMap<Id, Asset> {
         let all = self.files.values().flatten();
         all.filter_map(|asset| Some((Id::of(&asset.object)?, asset.clone()))).collect()
     }

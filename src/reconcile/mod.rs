@@ -7,9 +7,9 @@
 //! - [`drift`] computes differences, and [`plan`] decides the next action. Both are pure.
 //! - [`controller`] is the task that executes the actions; [`watchers`] wakes it when files or objects change.
 
-pub mod controller;
-pub mod drift;
-pub mod manifest;
+pub(crate) mod controller;
+pub(crate) mod drift;
+pub(crate) mod manifest;
 pub mod overrides;
-pub mod plan;
-pub mod watchers;
+pub(crate) mod plan;
+mod watchers;

@@ -10,11 +10,11 @@ use crate::detect::annotations::{MANAGED, MODE, PAUSED};
 use crate::detect::verdict::State;
 
 /// The label of managed objects. Only objects with this label can be deleted by a tombstone.
-pub const MANAGED_BY: &str = "managed-by";
+pub(crate) const MANAGED_BY: &str = "managed-by";
 
 /// What to do about an asset.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Leave the object alone.
     Skip(SkipReason),
     /// Check with a dry-run what this would change, and apply it if there is a difference.
@@ -25,7 +25,7 @@ pub enum Action {
 
 /// The reason why an object is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SkipReason {
+pub(crate) enum SkipReason {
     /// It is paused.
     Paused,
     /// A person has set `mode=unmanaged`.
@@ -38,7 +38,7 @@ pub enum SkipReason {
 
 /// The desired state of an object.
 #[derive(Clone, Debug, PartialEq)]
-pub struct DesiredObject {
+pub(crate) struct DesiredObject {
     /// The object to apply.
     pub object: Value,
     /// Overrides that were rejected.
@@ -49,7 +49,7 @@ pub struct DesiredObject {
 
 /// Whether a correction may be written now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriteGate {
+pub(crate) enum WriteGate {
     /// It may be written.
     Open,
     /// The object is fought over and must be paused instead.
@@ -62,7 +62,7 @@ pub enum WriteGate {
 
 /// What the gate depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GateInput {
+pub(crate) struct GateInput {
     /// The state of the object's war, at the required confidence.
     pub state: State,
     /// Whether our next write would be the retake that leads to a pause.
@@ -78,7 +78,7 @@ pub struct GateInput {
 }
 
 /// Returns what to do about an asset with this live object.
-pub fn action(desired: &Value, is_tombstone: bool, live: Option<&Value>, managed_by: &str) -> Action {
+pub(crate) fn action(desired: &Value, is_tombstone: bool, live: Option<&Value>, managed_by: &str) -> Action {
     let text =
         |pointer: &[&str]| -> Option<&str> { pointer.iter().try_fold(live?, |node, key| node.get(*key))?.as_str() };
     let annotation = |key: &str| text(&["metadata", "annotations", key]);
@@ -110,7 +110,7 @@ pub fn action(desired: &Value, is_tombstone: bool, live: Option<&Value>, managed
 }
 
 /// Returns whether drift may be corrected now, or a deleted object created again.
-pub fn write_gate(input: &GateInput) -> WriteGate {
+pub(crate) fn write_gate(input: &GateInput) -> WriteGate {
     let is_fresh = input.latest.is_some_and(|latest| input.now - latest <= input.max_event_age);
     if input.state == State::Sustained || input.would_pause {
         return WriteGate::AtWar;

@@ -20,10 +20,10 @@ use crate::util::lock::{read, write};
 
 /// Maximum number of queued changes. When the queue is full, changes can be dropped without loss, since every asset is
 /// compared again periodically.
-pub const QUEUE_MAX: usize = 4096;
+pub(super) const QUEUE_MAX: usize = 4096;
 
 /// One watch for each kind in the Golden State.
-pub struct Watches {
+pub(super) struct Watches {
     client: Client,
     changed: mpsc::Sender<Id>,
     wanted: Arc<RwLock<BTreeSet<Id>>>,
@@ -34,12 +34,12 @@ pub struct Watches {
 
 impl Watches {
     /// Creates an empty set of watches. Changed objects are sent to `changed`.
-    pub fn new(client: Client, changed: mpsc::Sender<Id>) -> Watches {
+    pub(super) fn new(client: Client, changed: mpsc::Sender<Id>) -> Watches {
         Watches { client, changed, wanted: Arc::default(), tasks: BTreeMap::new() }
     }
 
     /// Sets the objects of interest. Watches of kinds that are no longer needed end.
-    pub fn set_objects(&mut self, ids: BTreeSet<Id>) {
+    pub(super) fn set_objects(&mut self, ids: BTreeSet<Id>) {
         let kinds: BTreeSet<_> = ids.iter().map(|id| (id.api_version.clone(), id.kind.clone())).collect();
         self.tasks.retain(|kind, task| {
             let stays = kinds.contains(kind);
@@ -53,7 +53,7 @@ impl Watches {
 
     /// Starts to watch a kind, if it is not watched yet. The API server ends each watch after [`WATCH`]; a watch that
     /// does not end and has no events for 5 s longer is restarted.
-    pub fn watch(&mut self, id: &Id, resource: &ApiResource) {
+    pub(super) fn watch(&mut self, id: &Id, resource: &ApiResource) {
         let kind = (id.api_version.clone(), id.kind.clone());
         if self.tasks.get(&kind).is_some_and(|task| !task.is_finished()) {
             return;
@@ -107,7 +107,7 @@ impl Drop for Watches {
 ///
 /// # Errors
 /// The directory cannot be watched.
-pub fn directory(path: &Path) -> notify::Result<(notify::RecommendedWatcher, mpsc::Receiver<()>)> {
+pub(super) fn directory(path: &Path) -> notify::Result<(notify::RecommendedWatcher, mpsc::Receiver<()>)> {
     let (changed, receiver) = mpsc::channel(1);
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {

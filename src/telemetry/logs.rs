@@ -15,7 +15,7 @@ use crate::util::lock::lock;
 
 /// The current log filter, and a handle to change it.
 #[derive(Clone)]
-pub struct Levels {
+pub struct LogLevels {
     handle: reload::Handle<EnvFilter, Registry>,
     text: Arc<Mutex<String>>,
     #[cfg(feature = "otlp")]
@@ -27,7 +27,7 @@ pub struct Levels {
 ///
 /// # Errors
 /// The filter is not valid.
-pub fn start(level: &str) -> Result<Levels, Unknown> {
+pub(crate) fn start(level: &str) -> Result<LogLevels, Unknown> {
     let (filter, handle) = reload::Layer::new(filter(level)?);
     let is_terminal = io::stderr().is_terminal();
     let writer = move || EscapingWriter { inner: io::stderr(), is_json: !is_terminal };
@@ -45,7 +45,7 @@ pub fn start(level: &str) -> Result<Levels, Unknown> {
     let registry = registry.with(traces.as_ref().map(|traces| traces.layer()));
     // A second call, as in tests, keeps the first subscriber.
     drop(registry.try_init());
-    Ok(Levels {
+    Ok(LogLevels {
         handle,
         text: Arc::new(Mutex::new(level.to_owned())),
         #[cfg(feature = "otlp")]
@@ -86,9 +86,9 @@ fn filter(text: &str) -> Result<EnvFilter, Unknown> {
     parsed.ok_or_else(|| Unknown(text.to_owned()))
 }
 
-// === impl Levels ===
+// === impl LogLevels ===
 
-impl Levels {
+impl LogLevels {
     /// Flushes the traces, if they are enabled.
     pub fn stop(&self) {
         #[cfg(feature = "otlp")]

@@ -15,13 +15,13 @@ use tracing_subscriber::registry::LookupSpan;
 
 /// The trace exporter. [`Traces::stop`] flushes it.
 #[derive(Clone, Debug)]
-pub struct Traces(SdkTracerProvider);
+pub(crate) struct Traces(SdkTracerProvider);
 
 // === impl Traces ===
 
 impl Traces {
     /// Starts an exporter, if an endpoint is configured.
-    pub fn start() -> Option<Traces> {
+    pub(crate) fn start() -> Option<Traces> {
         let is_named = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         if !is_named("OTEL_EXPORTER_OTLP_ENDPOINT") && !is_named("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
             return None;
@@ -38,13 +38,13 @@ impl Traces {
     }
 
     /// Returns the layer that turns our spans into traces.
-    pub fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(&self) -> impl Layer<S> + use<S> {
+    pub(crate) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(&self) -> impl Layer<S> + use<S> {
         let ours = Targets::new().with_target("editwar", tracing::Level::DEBUG);
         tracing_opentelemetry::layer().with_tracer(self.0.tracer("editwar")).with_filter(ours)
     }
 
     /// Flushes the pending traces.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         if let Err(error) = self.0.shutdown() {
             tracing::warn!(%error, "cannot send the last traces");
         }

@@ -9,20 +9,20 @@ const UNITS: [(u128, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, 
 
 /// Parses a duration in the "friendly" format of jiff. A day has 24 hours. Months and years are rejected, because their
 /// length varies, and so are negative durations.
-pub fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let span: Span = text.parse().ok()?;
     span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?.try_into().ok()
 }
 
 /// Formats a duration with the longest unit that divides it: `90s`, not `1m30s`, and `7d`, not `168h`.
-pub fn text(duration: Duration) -> String {
+pub(crate) fn text(duration: Duration) -> String {
     let millis = duration.as_millis();
     let unit = UNITS.iter().find(|(unit, _)| millis >= *unit && millis.is_multiple_of(*unit));
     unit.map_or_else(|| format!("{millis}ms"), |(unit, name)| format!("{}{name}", millis / unit))
 }
 
 /// Formats an age in microseconds as kubectl does, with at most two units: `45s`, `2m10s`, `35m`, `5h12m`, `3d4h`.
-pub fn age(micros: i64) -> String {
+pub(crate) fn age(micros: i64) -> String {
     let seconds = micros.max(0) / 1_000_000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     let two = |first: i64, unit: &str, second: i64, smaller: &str| match second {
@@ -41,7 +41,7 @@ pub fn age(micros: i64) -> String {
 }
 
 /// Converts a duration to microseconds, the unit of event time.
-pub fn micros(duration: Duration) -> i64 {
+pub(crate) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 

@@ -2,7 +2,7 @@
 
 /// Returns whether `text` matches `pattern`. `*` matches any run of characters, including none; every other character
 /// matches itself.
-pub fn is_match(pattern: &str, text: &str) -> bool {
+pub(crate) fn is_match(pattern: &str, text: &str) -> bool {
     if pattern == "*" {
         return true;
     }

@@ -1,8 +1,9 @@
 //! Small helpers that belong to no other module. Every module may use them; they use no other module.
 
-pub mod duration;
-pub mod glob;
-pub mod lock;
-pub mod readiness;
-pub mod shell;
-pub mod time_input;
+pub(crate) mod clock;
+pub(crate) mod duration;
+pub(crate) mod glob;
+pub(crate) mod lock;
+pub(crate) mod readiness;
+pub(crate) mod shell;
+pub(crate) mod time_input;

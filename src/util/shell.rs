@@ -1,7 +1,7 @@
 //! Words for a POSIX shell.
 
 /// Quotes a word for a shell: unchanged if no character of it is special, else in single quotes.
-pub fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         word.to_owned()

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 /// Parses a time, in microseconds since 1970: `2026-02-11T10:00:00Z`, `2026-02-11T10:00`, `2026-02-11 10:00` or
 /// `2026-02-11`.
-pub fn parse(text: &str) -> Option<i64> {
+pub(crate) fn parse(text: &str) -> Option<i64> {
     if let Ok(at) = text.parse::<jiff::Timestamp>() {
         return Some(at.as_microsecond());
     }

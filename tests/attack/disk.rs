@@ -159,9 +159,10 @@ fn damage(context: &Context, report: &mut Report, is_zeroed: bool) -> Outcome {
         let path = restore()?;
         let mut bytes = bytes.clone();
         let part = &mut bytes[page * 4096..(page + 1) * 4096];
-        match is_zeroed {
-            true => part.fill(0),
-            false => part.iter_mut().step_by(512).for_each(|byte| *byte ^= 0x10),
+        if is_zeroed {
+            part.fill(0);
+        } else {
+            part.iter_mut().step_by(512).for_each(|byte| *byte ^= 0x10);
         }
         std::fs::write(&path, bytes)?;
         let Ok(server) = start(context, &copy, "degrade").and_then(Server::ready) else {

@@ -222,9 +222,10 @@ pub(crate) fn honest_war(server: &Server, name: &str) -> Result<(), String> {
     let mut parties: Vec<&str> =
         war["parties"].as_array().into_iter().flatten().filter_map(|p| p["actor"].as_str()).collect();
     parties.sort_unstable();
-    match fields == ["data.v"] && parties == ["alice", "bob"] {
-        true => Ok(()),
-        false => Err(format!("an honest war is told wrongly: {found:?}, {fields:?}, {parties:?}")),
+    if fields == ["data.v"] && parties == ["alice", "bob"] {
+        Ok(())
+    } else {
+        Err(format!("an honest war is told wrongly: {found:?}, {fields:?}, {parties:?}"))
     }
 }
 

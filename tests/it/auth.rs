@@ -602,9 +602,10 @@ fn reviewer() -> SocketAddr {
             reader.read_exact(&mut body)?;
             let Ok(mut review) = serde_json::from_slice::<serde_json::Value>(&body) else { return Ok(()) };
             let is_good = review["spec"]["token"].as_str().is_some_and(|token| token.starts_with("good"));
-            review["status"] = match review["kind"] == "TokenReview" {
-                true => serde_json::json!({"authenticated": is_good, "user": {"username": "somebody"}}),
-                false => serde_json::json!({"allowed": true}),
+            review["status"] = if review["kind"] == "TokenReview" {
+                serde_json::json!({"authenticated": is_good, "user": {"username": "somebody"}})
+            } else {
+                serde_json::json!({"allowed": true})
             };
             let text = review.to_string();
             let head = format!(

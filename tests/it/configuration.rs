@@ -89,8 +89,8 @@ fn built_in(path: &str) -> String {
         "limits.hot_loop_no_ops" => limits.hot_loop_no_ops.to_string(),
         "limits.hot_loop_writes_per_minute" => limits.hot_loop_per_minute.to_string(),
         "limits.pause_after" => limits.pause_after.to_string(),
-        "limits.quiet_period" => time(limits.quiet / 1_000_000),
-        "limits.max_quiet_period" => time(limits.quiet_max / 1_000_000),
+        "limits.quiet_period" => time(limits.quiet_period / 1_000_000),
+        "limits.max_quiet_period" => time(limits.quiet_period_max / 1_000_000),
         _ => return String::new(),
     };
     format!("`{default}`")

@@ -189,8 +189,8 @@ proptest! {
         let pipeline = war(&names);
         let report = report(&pipeline);
         let classes = ActorClassifier::default();
-        let lens = Reporter::new(&pipeline, &classes);
-        let found: Vec<_> = pipeline.table().notable().iter().filter_map(|key| lens.participants(key)).collect();
+        let reporter = Reporter::new(&pipeline, &classes);
+        let found: Vec<_> = pipeline.table().notable().iter().filter_map(|key| reporter.participants(key)).collect();
         for is_wide in [false, true] {
             let style = output::Style { width: 120, is_coloured: false, is_wide, now: None };
             prop_assert!(is_plain(&output::report(&report, &output::WhoCommand::default(), style)));
@@ -240,9 +240,10 @@ proptest! {
             for party in war.parties {
                 // The output may be shown in a terminal, so harmful characters are escaped.
                 let shown: String = party.actor.chars().fold(String::new(), |mut shown, c| {
-                    match editwar::escape::is_harmful(c) && c != '\n' {
-                        true => shown.extend(c.escape_unicode()),
-                        false => shown.push(c),
+                    if editwar::escape::is_harmful(c) && c != '\n' {
+                        shown.extend(c.escape_unicode());
+                    } else {
+                        shown.push(c);
                     }
                     shown
                 });

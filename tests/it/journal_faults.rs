@@ -37,9 +37,12 @@ fn folder(name: &str) -> PathBuf {
 fn failing(range: std::ops::Range<usize>, error: i32) -> (Disk, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = count.clone();
-    let disk = Disk::with_fault(move |_, _| match range.contains(&counted.fetch_add(1, Ordering::Relaxed)) {
-        true => Err(io::Error::from_raw_os_error(error)),
-        false => Ok(()),
+    let disk = Disk::with_fault(move |_, _| {
+        if range.contains(&counted.fetch_add(1, Ordering::Relaxed)) {
+            Err(io::Error::from_raw_os_error(error))
+        } else {
+            Ok(())
+        }
     });
     (disk, count)
 }
@@ -199,9 +202,10 @@ fn a_full_disk_is_reported_before_a_write_fails() {
         let is_full = Arc::new(AtomicBool::new(false));
         let asked = is_full.clone();
         let disk = Disk::with_fault(move |operation, _| {
-            match operation == Operation::Space && asked.load(Ordering::Relaxed) {
-                true => Err(io::Error::from_raw_os_error(ENOSPC)),
-                false => Ok(()),
+            if operation == Operation::Space && asked.load(Ordering::Relaxed) {
+                Err(io::Error::from_raw_os_error(ENOSPC))
+            } else {
+                Ok(())
             }
         });
         let (journal, metrics) = journal(&folder, on_failure, disk);

@@ -146,10 +146,14 @@ fn compare(recording: &str, war: &War, found: &editwar::query::views::War) {
     for field in &found.fields {
         let expected = &war.fields[&field.path];
         assert_eq!(field.retakes, expected.retakes, "{at}: {}", field.path);
-        let value = |v: &editwar::query::views::Value| match (v.absent, v.redacted) {
-            (true, _) => "(absent)".into(),
-            (_, true) => "(hidden)".into(),
-            _ => v.value.clone(),
+        let value = |v: &editwar::query::views::Value| {
+            if v.absent {
+                "(absent)".into()
+            } else if v.redacted {
+                "(hidden)".into()
+            } else {
+                v.value.clone()
+            }
         };
         let sorted = |values: Vec<(Value, String, u32)>| {
             let mut texts: Vec<String> = values.iter().map(|(v, actor, n)| format!("{v} by {actor} {n}")).collect();

@@ -58,9 +58,10 @@ fn event(source: u8, number: u64) -> (Option<String>, String) {
         (true, _) => ("bob", 2),
         (false, _) => ("operator", number),
     };
-    let (verb, body) = match is_write {
-        true => ("patch", format!(r#","requestObject":{{"data":{{"v":"{value}"}}}}"#)),
-        false => ("get", String::new()),
+    let (verb, body) = if is_write {
+        ("patch", format!(r#","requestObject":{{"data":{{"v":"{value}"}}}}"#))
+    } else {
+        ("get", String::new())
     };
     let name = format!("config-{object}");
     let text = format!(

@@ -193,7 +193,7 @@ fn deadlines_are_kept_while_the_table_grows() {
     // As long as the time after which a contested war ends, so that each war has one deadline and no earlier one is
     // left over.
     let mut policy = Policy::default();
-    policy.limits.quiet = 7_200 * SECOND;
+    policy.limits.quiet_period = 7_200 * SECOND;
     let pipeline = Pipeline::new(policy, Bounds::default());
     // Ten retakes each: the eighth is the third thrashing event.
     begin_wars(&pipeline, "", 12);

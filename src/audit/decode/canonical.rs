@@ -18,13 +18,19 @@ struct Span {
     end: usize,
 }
 
+/// A string that may contain escapes.
+#[derive(Clone, Copy, Default)]
+struct EscapedSpan {
+    span: Span,
+    is_escaped: bool,
+}
+
 /// The beginning of an event, up to and including its verb.
 pub(super) struct Head {
     level: Level,
     audit_id: Span,
     stage: Stage,
-    /// The span, and whether it contains escapes.
-    request_uri: (Span, bool),
+    request_uri: EscapedSpan,
     verb: Verb,
 }
 
@@ -32,8 +38,15 @@ pub(super) struct Head {
 struct FoundStatus {
     code: u16,
     reason: Span,
-    /// The span, and whether it contains escapes.
-    message: (Span, bool),
+    message: EscapedSpan,
+}
+
+/// The account that sent a request.
+#[derive(Default)]
+struct User {
+    name: Span,
+    /// The pod that its credential was issued for.
+    pod: Span,
 }
 
 // === impl Head ===
@@ -72,9 +85,9 @@ impl<'a> Text<'a> {
 
     /// Returns the string at a span, with escapes decoded.
     #[inline(always)]
-    fn unescaped(&self, (span, is_escaped): (Span, bool)) -> Option<Cow<'a, str>> {
-        let text = self.at(span);
-        if !is_escaped {
+    fn unescaped(&self, string: EscapedSpan) -> Option<Cow<'a, str>> {
+        let text = self.at(string.span);
+        if !string.is_escaped {
             return Some(Cow::Borrowed(text));
         }
         if let Some(text) = html_unescaped(text.as_bytes()) {
@@ -177,10 +190,11 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     pub(super) fn rest(&mut self, head: &Head) -> Option<Event<'a>> {
         self.literal(br#","user":{"#)?;
-        let (username, pod) = self.user()?;
-        let impersonated = match self.option(br#","impersonatedUser":{"#) {
-            true => Some(self.user()?.0).filter(|name| name.start < name.end),
-            false => None,
+        let user = self.user()?;
+        let impersonated = if self.option(br#","impersonatedUser":{"#) {
+            Some(self.user()?.name).filter(|name| name.start < name.end)
+        } else {
+            None
         };
         if self.option(br#","authenticationMetadata":"#) {
             self.value()?;
@@ -216,9 +230,9 @@ impl<'a> Cursor<'a> {
             stage: head.stage,
             request_uri: text.unescaped(head.request_uri)?,
             verb: head.verb,
-            username: Cow::Borrowed(text.at(username)),
+            username: Cow::Borrowed(text.at(user.name)),
             impersonated: impersonated.map(|name| Cow::Borrowed(text.at(name))),
-            pod: Cow::Borrowed(text.at(pod)),
+            pod: Cow::Borrowed(text.at(user.pod)),
             source_ip: Cow::Borrowed(text.at(source_ip)),
             user_agent: Cow::Borrowed(text.at(user_agent)),
             object_ref,
@@ -263,13 +277,13 @@ impl<'a> Cursor<'a> {
     /// Reads the rest of a string without escapes.
     #[inline(always)]
     fn text(&mut self) -> Option<Span> {
-        let (span, is_escaped) = self.escaped()?;
+        let EscapedSpan { span, is_escaped } = self.escaped()?;
         (!is_escaped).then_some(span)
     }
 
-    /// Reads the rest of a string. Also returns whether it contains escapes.
+    /// Reads the rest of a string.
     #[inline(always)]
-    fn escaped(&mut self) -> Option<(Span, bool)> {
+    fn escaped(&mut self) -> Option<EscapedSpan> {
         let start = self.at;
         let mut end = start + json_scan::quote_or_backslash(self.bytes.get(start..)?)?;
         let is_escaped = self.bytes[end] != b'"';
@@ -277,7 +291,7 @@ impl<'a> Cursor<'a> {
             end = skip_string(self.bytes, start - 1)? - 1;
         }
         self.at = end + 1;
-        Some((Span { start, end }, is_escaped))
+        Some(EscapedSpan { span: Span { start, end }, is_escaped })
     }
 
     /// Reads the rest of a string that is a timestamp. Most stages are reached within the same second as the timestamp
@@ -309,13 +323,13 @@ impl<'a> Cursor<'a> {
         Some((value != b"null").then_some(value))
     }
 
-    /// Reads the rest of a user: its name, and the pod that its credential was issued for.
-    fn user(&mut self) -> Option<(Span, Span)> {
+    /// Reads the rest of a user.
+    fn user(&mut self) -> Option<User> {
         if self.option(b"}") {
-            return Some(Default::default());
+            return Some(User::default());
         }
         self.literal(br#""username":""#)?;
-        let username = self.text()?;
+        let name = self.text()?;
         if self.option(br#","uid":""#) {
             self.text()?;
         }
@@ -324,7 +338,7 @@ impl<'a> Cursor<'a> {
         }
         let pod = if self.option(br#","extra":"#) { self.pod()? } else { Span::default() };
         self.literal(b"}")?;
-        Some((username, pod))
+        Some(User { name, pod })
     }
 
     /// Reads the pod name from a user's `extra`.
@@ -388,7 +402,7 @@ impl<'a> Cursor<'a> {
         if self.option(br#","status":""#) {
             self.text()?;
         }
-        let message = if self.option(br#","message":""#) { self.escaped()? } else { Default::default() };
+        let message = if self.option(br#","message":""#) { self.escaped()? } else { EscapedSpan::default() };
         let reason = if self.option(br#","reason":""#) { self.text()? } else { Span::default() };
         if self.option(br#","details":"#) {
             self.value()?;

@@ -24,57 +24,59 @@ use crate::audit::event::{
 /// [`Malformed`] if the text is not an audit event.
 pub fn decode(line: &[u8]) -> Result<Decoded<'_>, Malformed> {
     let members = object(line)?;
-    let get = |key: &str| members.iter().find(|(k, _)| k == key).map(|(_, v)| *v).filter(|v| v.get() != "null");
-    let text = |key: &str| get(key).map(string).transpose();
-    let required = |key: &'static str| text(key)?.ok_or(Malformed::NotAnEvent(key));
-
-    let is_event = || match text("kind")?.is_none_or(|kind| kind == "Event") {
-        true => Ok(()),
-        false => Err(Malformed::NotAnEvent("kind")),
-    };
     let position = |key: &str| members.iter().position(|(k, _)| k == key);
     if position("kind") < position("verb") {
-        is_event()?;
+        check_kind(&members)?;
     }
-    let stage = match required("stage")?.as_ref() {
+    let stage = match required(&members, "stage")?.as_ref() {
         "RequestReceived" => Stage::RequestReceived,
         "ResponseStarted" => Stage::ResponseStarted,
         "ResponseComplete" => Stage::ResponseComplete,
         "Panic" => Stage::Panic,
         _ => return Err(Malformed::NotAnEvent("stage")),
     };
-    let verb = Verb::parse(&required("verb")?);
+    let verb = Verb::parse(&required(&members, "verb")?);
     if !stage.is_final() {
         return Ok(Decoded::Unfinished);
     }
     if !verb.is_mutating() {
         return Ok(Decoded::Read(verb));
     }
+    check_kind(&members)?;
+    Ok(Decoded::Event(event(&members, stage, verb)?))
+}
 
-    is_event()?;
-    let level = match required("level")?.as_ref() {
+fn check_kind(members: &Members<'_>) -> Result<(), Malformed> {
+    let is_event = text(members, "kind")?.is_none_or(|kind| kind == "Event");
+    if is_event { Ok(()) } else { Err(Malformed::NotAnEvent("kind")) }
+}
+
+fn event<'a>(members: &Members<'a>, stage: Stage, verb: Verb) -> Result<Event<'a>, Malformed> {
+    let level = match required(members, "level")?.as_ref() {
         "Metadata" => Level::Metadata,
         "Request" => Level::Request,
         "RequestResponse" => Level::RequestResponse,
         _ => return Err(Malformed::NotAnEvent("level")),
     };
-    let user = get("user").map(|v| object(v.get().as_bytes())).transpose()?.unwrap_or_default();
-    let impersonated = get("impersonatedUser").map(|v| object(v.get().as_bytes())).transpose()?;
-    let annotations = get("annotations").map(|v| object(v.get().as_bytes())).transpose()?.unwrap_or_default();
+    let get = |key: &str| value(members, key);
+    let below = |key: &str| get(key).map(|v| object(v.get().as_bytes())).transpose();
+    let user = below("user")?.unwrap_or_default();
+    let impersonated = below("impersonatedUser")?;
+    let annotations = below("annotations")?.unwrap_or_default();
     let time = |key: &'static str| -> Result<Option<Micros>, Malformed> {
-        text(key)?.map(|t| parse_timestamp(&t).ok_or(Malformed::Type(key))).transpose()
+        text(members, key)?.map(|t| parse_timestamp(&t).ok_or(Malformed::Type(key))).transpose()
     };
-    Ok(Decoded::Event(Event {
+    Ok(Event {
         level,
-        audit_id: required("auditID")?,
+        audit_id: required(members, "auditID")?,
         stage,
-        request_uri: text("requestURI")?.unwrap_or_default(),
+        request_uri: field(members, "requestURI")?,
         verb,
         username: field(&user, "username")?,
         impersonated: impersonated.map(|u| field(&u, "username")).transpose()?.filter(|name| !name.is_empty()),
         pod: pod(&user)?,
         source_ip: last_source_ip(get("sourceIPs"))?,
-        user_agent: text("userAgent")?.unwrap_or_default(),
+        user_agent: field(members, "userAgent")?,
         object_ref: get("objectRef").map(object_ref).transpose()?,
         status: get("responseStatus").map(response_status).transpose()?,
         request_object: get("requestObject").map(|v| v.get().as_bytes()),
@@ -86,7 +88,7 @@ pub fn decode(line: &[u8]) -> Result<Decoded<'_>, Malformed> {
             .filter(|(key, _)| keeps_annotation(key))
             .map(|(key, value)| Ok((key, string(value)?)))
             .collect::<Result<_, Malformed>>()?,
-    }))
+    })
 }
 
 type Members<'a> = Vec<(Cow<'a, str>, &'a RawValue)>;
@@ -102,12 +104,24 @@ fn string(raw: &RawValue) -> Result<Cow<'_, str>, Malformed> {
     serde_json::from_str::<Text>(raw.get()).map(|t| t.0).map_err(Malformed::from_json)
 }
 
+/// Returns the value of a member, unless it is absent or null.
+fn value<'a>(members: &Members<'a>, key: &str) -> Option<&'a RawValue> {
+    members.iter().find(|(k, _)| k == key).map(|(_, value)| *value).filter(|value| value.get() != "null")
+}
+
+/// Returns the string value of a member, unless it is absent or null.
+fn text<'a>(members: &Members<'a>, key: &str) -> Result<Option<Cow<'a, str>>, Malformed> {
+    value(members, key).map(string).transpose()
+}
+
+/// Returns the string value of a member that every event has.
+fn required<'a>(members: &Members<'a>, key: &'static str) -> Result<Cow<'a, str>, Malformed> {
+    text(members, key)?.ok_or(Malformed::NotAnEvent(key))
+}
+
 /// Returns the string value of a member. Empty if it is absent or null.
 fn field<'a>(members: &Members<'a>, key: &str) -> Result<Cow<'a, str>, Malformed> {
-    match members.iter().find(|(k, _)| k == key) {
-        Some((_, value)) if value.get() != "null" => string(value),
-        _ => Ok(Cow::Borrowed("")),
-    }
+    Ok(text(members, key)?.unwrap_or_default())
 }
 
 fn object_ref(raw: &RawValue) -> Result<ObjectRef<'_>, Malformed> {

@@ -8,7 +8,7 @@
 //! To add a format, add one file with an [`Envelope`], and one row to [`FORMATS`].
 
 mod json_stream;
-pub mod native;
+pub(crate) mod native;
 
 pub use native::{EVENT_BYTES_MAX, line, values};
 

@@ -42,7 +42,7 @@ pub fn values<'a>(bytes: &'a [u8], each: impl FnMut(Result<Decoded<'a>, Malforme
 }
 
 /// Like [`values`], but also calls `seen` with the bytes of each complete event, after the event.
-pub fn values_with_bytes<'a>(
+pub(crate) fn values_with_bytes<'a>(
     bytes: &'a [u8],
     mut each: impl FnMut(Result<Decoded<'a>, Malformed>),
     mut seen: impl FnMut(&'a [u8]),
@@ -68,7 +68,7 @@ pub fn values_with_bytes<'a>(
 }
 
 /// Returns the JSON after a node name prefix: one word and a space.
-pub fn behind_node_name(line: &[u8]) -> Option<&[u8]> {
+pub(crate) fn behind_node_name(line: &[u8]) -> Option<&[u8]> {
     let space = line.iter().take(NODE_NAME_MAX + 1).position(|b| *b == b' ')?;
     let is_name = line[..space].iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':'));
     let json = &line[skip_space(line, space)..];
@@ -83,7 +83,7 @@ fn is_legacy(line: &[u8]) -> bool {
 
 /// Returns whether the object at the start of `bytes` is an `EventList`: either its kind says so, or it has no kind and
 /// has items.
-pub fn is_list(bytes: &[u8]) -> bool {
+pub(crate) fn is_list(bytes: &[u8]) -> bool {
     if bytes.starts_with(br#"{"kind":"Event","#) || bytes.starts_with(br#"{"level":"#) {
         return false;
     }
@@ -94,7 +94,7 @@ pub fn is_list(bytes: &[u8]) -> bool {
 }
 
 /// Returns the position of the opening bracket of `items` in the list at the start of `bytes`, which may be incomplete.
-pub fn list_items(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn list_items(bytes: &[u8]) -> Option<usize> {
     let mut at = skip_space(bytes, 1);
     loop {
         if bytes.get(at) != Some(&b'"') {

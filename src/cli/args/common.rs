@@ -26,7 +26,7 @@ pub struct Remote {
 
 /// A cluster, with the flags of kubectl.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct ClusterAccess {
+pub struct KubeAccess {
     /// Kubeconfig file. Default: as for kubectl.
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -40,7 +40,7 @@ pub struct ClusterAccess {
 pub struct Access {
     /// The cluster.
     #[command(flatten)]
-    pub cluster: ClusterAccess,
+    pub cluster: KubeAccess,
     /// Connect to the server through `kubectl port-forward` instead of the API server's proxy.
     #[arg(long, global = true)]
     pub port_forward: bool,

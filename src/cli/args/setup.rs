@@ -7,7 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use super::common::Access;
 
 /// Name by which kube-apiserver verifies the server's certificate: that of the Service in the cluster.
-pub const SERVER_NAME: &str = "editwar.editwar.svc";
+pub(crate) const SERVER_NAME: &str = "editwar.editwar.svc";
 
 /// The things that `setup` prints.
 #[derive(Debug, Subcommand)]

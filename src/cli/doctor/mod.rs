@@ -4,7 +4,7 @@
 mod apiserver;
 mod findings;
 mod listener;
-pub mod policy;
+pub(crate) mod policy;
 mod server;
 
 use std::io::Write;
@@ -21,7 +21,7 @@ use super::{Outcome, output};
 ///
 /// # Errors
 /// Errors of standard output. All others are reported as findings.
-pub fn run(args: &DoctorArgs) -> Result<Outcome> {
+pub(super) fn run(args: &DoctorArgs) -> Result<Outcome> {
     let target = if args.remote.server.is_some() {
         ServerTarget::At(args.remote.clone())
     } else {
@@ -34,7 +34,7 @@ pub fn run(args: &DoctorArgs) -> Result<Outcome> {
 ///
 /// # Errors
 /// As for [`run`].
-pub fn look(args: &DoctorChecks, access: &Access, target: &ServerTarget) -> Result<Outcome> {
+pub(super) fn look(args: &DoctorChecks, access: &Access, target: &ServerTarget) -> Result<Outcome> {
     if !args.output.is_table() && !matches!(args.output, Format::Json | Format::Yaml) {
         return Err(args.output.refused("table, json or yaml"));
     }

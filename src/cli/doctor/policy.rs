@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 /// How much of a request is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-pub enum Level {
+pub(crate) enum Level {
     /// Nothing.
     None,
     /// Metadata only.
@@ -19,7 +19,7 @@ pub enum Level {
 /// An audit policy.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Policy {
+pub(crate) struct Policy {
     kind: String,
     /// Stages for which no events are created.
     #[serde(default)]
@@ -67,7 +67,7 @@ impl Policy {
     ///
     /// # Errors
     /// The text is not an audit policy.
-    pub fn parse(text: &str) -> Result<Policy> {
+    pub(crate) fn parse(text: &str) -> Result<Policy> {
         let policy: Policy = serde_yaml_ng::from_str(text).context("not an audit policy")?;
         if policy.kind != "Policy" {
             bail!("not an audit policy: its kind is {}", policy.kind);
@@ -76,7 +76,7 @@ impl Policy {
     }
 
     /// Returns how much is logged of an ordinary user's update of `RESOURCE.GROUP`, or of one of its subresources.
-    pub fn level(&self, kind: &str, subresource: &str) -> Level {
+    pub(crate) fn level(&self, kind: &str, subresource: &str) -> Level {
         let (resource, group) = kind.split_once('.').unwrap_or((kind, ""));
         let rule = self.rules.iter().find(|rule| rule.is_for(group, resource, subresource));
         rule.map_or(Level::None, |rule| rule.level)

@@ -241,11 +241,11 @@ pub(super) fn changed(moment: &TimelineEntry, style: Style) -> String {
         changes.push(format!("and {more} more"));
     }
     if changes.is_empty() {
-        changes.push(match (moment.effect.as_str(), moment.fields_known) {
-            ("delete", _) => "deleted".into(),
-            ("create", _) => "created".into(),
-            (_, true) => "no compared field".to_owned(),
-            (_, false) => format!("{}: fields not in the log", moment.part),
+        changes.push(match moment.effect.as_str() {
+            "delete" => "deleted".into(),
+            "create" => "created".into(),
+            _ if moment.fields_known => "no compared field".to_owned(),
+            _ => format!("{}: fields not in the log", moment.part),
         });
     }
     changes.join("\n")

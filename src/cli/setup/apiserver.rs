@@ -18,7 +18,7 @@ const TUNED: &[(&str, &str, &str)] = &[
 ///
 /// # Errors
 /// A file cannot be read.
-pub fn print(args: &ApiserverArgs) -> Result<String> {
+pub(super) fn print(args: &ApiserverArgs) -> Result<String> {
     let dir = args.dir.as_deref().unwrap_or(match args.distribution {
         Distribution::K3s => "/var/lib/rancher/k3s/server/editwar",
         Distribution::Rke2 => "/etc/rancher/rke2/editwar",

@@ -18,10 +18,10 @@ use crate::cli::args::setup::{CertsArgs, SERVER_NAME};
 
 /// Names in the server certificate: those of the Service, as pods and kube-apiserver use them, and of the local
 /// machine.
-pub const SERVER_NAMES: [&str; 6] =
+pub(crate) const SERVER_NAMES: [&str; 6] =
     ["editwar", "editwar.editwar", SERVER_NAME, "editwar.editwar.svc.cluster.local", "localhost", "127.0.0.1"];
 /// Common name in kube-apiserver's client certificate, to be used in `webhook.auth`.
-pub const CLIENT_NAME: &str = "kube-apiserver";
+pub(crate) const CLIENT_NAME: &str = "kube-apiserver";
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const CA_DAYS: u32 = 3650;
 /// Certificates are backdated a little, since clocks differ.
@@ -29,7 +29,7 @@ const BACKDATED: Duration = Duration::from_secs(300);
 
 /// The relevant content of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// Common name.
     pub name: String,
     /// DNS names and addresses.
@@ -44,7 +44,7 @@ pub struct Facts {
 ///
 /// # Errors
 /// A file cannot be read or written, or the CA expires too soon.
-pub fn run(args: &CertsArgs, now: SystemTime) -> Result<String> {
+pub(crate) fn run(args: &CertsArgs, now: SystemTime) -> Result<String> {
     let dir = &args.dir;
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     let mut told = String::new();
@@ -160,7 +160,7 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
 ///
 /// # Errors
 /// The text contains no certificate.
-pub fn facts(pem: &[u8]) -> Result<Facts> {
+pub(crate) fn facts(pem: &[u8]) -> Result<Facts> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(pem).context("not a PEM certificate")?;
     let (_, cert) = X509Certificate::from_der(&pem.contents).context("not a valid certificate")?;
     let time = |at: i64| UNIX_EPOCH + Duration::from_secs(at.max(0).unsigned_abs());
@@ -182,7 +182,7 @@ pub fn facts(pem: &[u8]) -> Result<Facts> {
 }
 
 /// Formats a date.
-pub fn date(at: SystemTime) -> String {
+pub(crate) fn date(at: SystemTime) -> String {
     jiff::Timestamp::try_from(at).map_or_else(|_| "?".to_owned(), |at| at.strftime("%Y-%m-%d").to_string())
 }
 

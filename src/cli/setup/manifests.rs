@@ -22,7 +22,7 @@ const FILES: &[&str] = &[
 ///
 /// # Errors
 /// A file cannot be read.
-pub fn print(certs: &Path) -> Result<String> {
+pub(super) fn print(certs: &Path) -> Result<String> {
     let read = |name: &str| -> Result<String> {
         let path = certs.join(name);
         let text = std::fs::read(&path)

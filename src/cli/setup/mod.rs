@@ -1,11 +1,11 @@
 //! `editwar setup`: prints what a cluster needs for its audit events to arrive. Nothing is sent to a cluster; only
 //! `certs` writes files, into the given directory.
 
-pub mod apiserver;
-pub mod certs;
-pub mod manifests;
-pub mod policy;
-pub mod webhook;
+mod apiserver;
+pub(crate) mod certs;
+mod manifests;
+mod policy;
+mod webhook;
 
 use std::io::Write;
 
@@ -18,7 +18,7 @@ use super::args::setup::Setup;
 ///
 /// # Errors
 /// A file cannot be read or written, or an argument is not valid.
-pub fn run(setup: &Setup) -> Result<Outcome> {
+pub(super) fn run(setup: &Setup) -> Result<Outcome> {
     let text = match setup {
         Setup::Policy(args) => policy::print(&args.resource, args.all_resources)?,
         Setup::Webhook(args) => match &args.server {

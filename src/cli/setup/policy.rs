@@ -86,7 +86,7 @@ const LAST: &str = "\
 ///
 /// # Errors
 /// An argument is not of the form RESOURCE.GROUP.
-pub fn print(extra: &[String], all_resources: bool) -> Result<String> {
+pub(super) fn print(extra: &[String], all_resources: bool) -> Result<String> {
     let mut text = HEAD.to_owned();
     if all_resources {
         text.push_str(

@@ -13,7 +13,7 @@ use crate::cli::args::setup::WebhookArgs;
 ///
 /// # Errors
 /// A file cannot be read, or `server` is not an HTTPS address.
-pub fn print(args: &WebhookArgs, server: &str) -> Result<String> {
+pub(super) fn print(args: &WebhookArgs, server: &str) -> Result<String> {
     let uri: http::Uri = server.parse().with_context(|| format!("--server {server}"))?;
     let (Some("https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         bail!("--server {server}: expected https://ADDRESS:PORT, such as https://10.96.0.50:8443");

@@ -2,8 +2,8 @@
 //! matches decides. `*` matches any number of characters. The tool is a field manager, or the product at the beginning
 //! of a user agent.
 //!
-//! Sources: [m] the project's manifests, charts or constants; [r] recordings of real clusters in `fixtures`; [d] the
-//! vendor's documentation; [k] common knowledge without a source here.
+//! Sources: `[m]` the project's manifests, charts or constants; `[r]` recordings of real clusters in `fixtures`; `[d]`
+//! the vendor's documentation; `[k]` common knowledge without a source here.
 
 use super::class::ActorClass;
 use super::role::Role;

@@ -3,20 +3,20 @@ use super::*;
 #[path = "tests/known_identities.rs"]
 mod known_identities;
 
-fn classify(actor: &str, tool: &str) -> (ActorClass, Role) {
+fn classify(actor: &str, tool: &str) -> Classification {
     ActorClassifier::built_in().classify(actor, tool, "")
 }
 
 #[test]
 fn known_identities_have_the_expected_class_and_role() {
     for (actor, tool, class, role) in known_identities::KNOWN_IDENTITIES {
-        assert_eq!(classify(actor, tool), (*class, *role), "{actor} {tool}");
+        assert_eq!(classify(actor, tool), Classification { class: *class, role: *role }, "{actor} {tool}");
     }
 }
 
 #[test]
 fn a_user_agent_shows_the_program_behind_a_field_manager() {
-    let of = |tool: &str, agent: &str| ActorClassifier::built_in().classify("alice", tool, agent).1;
+    let of = |tool: &str, agent: &str| ActorClassifier::built_in().classify("alice", tool, agent).role;
     assert_eq!(of("kubectl", "HashiCorp/1.0 Terraform/1.9.5"), Role::Terraform);
     assert_eq!(of("kubectl-edit", "kubectl/v1.36.2 (linux/amd64) kubernetes/abc"), Role::Kubectl);
 }
@@ -24,7 +24,8 @@ fn a_user_agent_shows_the_program_behind_a_field_manager() {
 #[test]
 fn configured_rules_precede_the_built_in_ones() {
     let rule = ActorRule { actor: "alice".into(), tool: String::new(), class: ActorClass::Automation, role: Role::Ci };
-    assert_eq!(ActorClassifier::with(vec![rule]).classify("alice", "kubectl", ""), (ActorClass::Automation, Role::Ci));
+    let expected = Classification { class: ActorClass::Automation, role: Role::Ci };
+    assert_eq!(ActorClassifier::with(vec![rule]).classify("alice", "kubectl", ""), expected);
 }
 
 const CLASSES: [ActorClass; 7] = [

@@ -8,7 +8,7 @@ const WEB: ObjectName<'static> = ObjectName { group: "apps", resource: "deployme
 
 /// Returns limits with a quiet period that distinguishes them from the default ones.
 fn quiet(seconds: i64) -> Limits {
-    Limits { quiet: seconds * SECOND, ..Limits::default() }
+    Limits { quiet_period: seconds * SECOND, ..Limits::default() }
 }
 
 fn any() -> Override {
@@ -41,8 +41,8 @@ fn the_first_override_that_matches_gives_the_limits() {
     let ignored = Override { name: Some("noise".into()), is_ignored: true, ..any() };
     let policy = Policy { overrides: vec![ignored, in_shop, any()], ..Policy::default() };
     assert_eq!(policy.limits(&object("", "pods", "shop", "noise")), None, "ignored");
-    assert_eq!(policy.limits(&WEB).map(|l| l.quiet), Some(2 * SECOND));
-    assert_eq!(policy.limits(&object("", "pods", "other", "web")).map(|l| l.quiet), Some(SECOND));
+    assert_eq!(policy.limits(&WEB).map(|l| l.quiet_period), Some(2 * SECOND));
+    assert_eq!(policy.limits(&object("", "pods", "other", "web")).map(|l| l.quiet_period), Some(SECOND));
     assert_eq!(Policy::default().limits(&WEB), Some(&Limits::default()));
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::kubectl::target;
+use super::kubectl::argument;
 use super::{Facts, Party, Remedy, RemedyKind, short_hash};
 use crate::detect::actor_class::Role;
 use crate::detect::instance::account;
@@ -40,7 +40,7 @@ fn exempt_from_webhook(facts: &Facts<'_>, actor: &str) -> Option<Remedy> {
         format!(
             "{} patch {} --type=strategic -p {}",
             facts.program(),
-            target("mutatingwebhookconfigurations.admissionregistration.k8s.io", configuration),
+            argument("mutatingwebhookconfigurations.admissionregistration.k8s.io", configuration),
             quoted(&patch.to_string())
         )
     };
@@ -84,7 +84,7 @@ pub(super) fn flapping(facts: &Facts<'_>) -> Vec<Remedy> {
 fn investigate(facts: &Facts<'_>, flapping: &str) -> Option<Remedy> {
     let (kind, name) = flapping.split_once(' ')?;
     let (title, target) = match kind {
-        "policy" => ("the policy", target("validatingadmissionpolicies.admissionregistration.k8s.io", name)),
+        "policy" => ("the policy", argument("validatingadmissionpolicies.admissionregistration.k8s.io", name)),
         _ => (
             "the configuration of the webhook",
             "validatingwebhookconfigurations.admissionregistration.k8s.io".to_owned(),

@@ -1,6 +1,7 @@
 //! Recipes for autoscalers: pause KEDA, find the autoscaler that targets the object or, as the last resort, delete it.
 //! The better remedy is that the other party leaves the field out; the recipes for that are in the other modules.
 
+use super::kubectl::Target;
 use super::{Autoscaler, Facts, Owner, Remedy, RemedyKind};
 use crate::detect::actor_class::Role;
 
@@ -15,7 +16,8 @@ const KEDA_PREFIX: &str = "keda-hpa-";
 pub(super) fn pause(facts: &Facts<'_>) -> Vec<Remedy> {
     let Some(name) = scaled_object(facts) else { return Vec::new() };
     // Flux takes back what the field managers of kubectl write to objects that it applies.
-    let annotate = facts.kubectl_on("annotate", (SCALED_OBJECT, facts.namespace, &name));
+    let annotate =
+        facts.kubectl_on("annotate", Target { resource: SCALED_OBJECT, namespace: facts.namespace, name: &name });
     let annotate = format!("{annotate} --field-manager=editwar");
     vec![Remedy {
         kind: RemedyKind::Change,
@@ -50,7 +52,7 @@ pub(super) fn delete(facts: &Facts<'_>) -> Vec<Remedy> {
     vec![Remedy {
         kind: RemedyKind::Delete,
         title: format!("delete the HorizontalPodAutoscaler {name}"),
-        command: facts.kubectl_on("delete", (HPA, facts.namespace, name)),
+        command: facts.kubectl_on("delete", Target { resource: HPA, namespace: facts.namespace, name }),
         changes: format!("{} no longer scales with the load", facts.name),
         tradeoff: "no autoscaling of this object; the settings of the autoscaler are lost. If it is in a repository, \
                    it is created again"

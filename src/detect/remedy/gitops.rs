@@ -5,6 +5,7 @@
 
 use serde_json::{Value, json};
 
+use super::kubectl::Target;
 use super::{ContestedField, Facts, Location, Party, Remedy, RemedyKind, Setting, locations, program};
 use crate::detect::actor_class::Role;
 use crate::detect::application::{Application, ApplicationKind};
@@ -66,14 +67,14 @@ fn ignore_in_argo_cd(facts: &Facts<'_>, (party, application): &(Party<'_>, Appli
         ignore["jqPathExpressions"] = expressions.into();
     }
     let names = facts.field_names(party.actor);
-    let object = (tool(application.kind).resource, application.namespace.as_str(), application.name.as_str());
+    let target = target(application);
     let kept = "(.spec.ignoreDifferences // []) - [$ignore]";
     let respect = "(.spec.syncPolicy.syncOptions // []) - [$respect] + [$respect]";
     Some(Remedy {
         kind: RemedyKind::Change,
         title: format!("make Argo CD ignore {names} of this object (needs jq)"),
         command: facts.edit(
-            object,
+            target,
             &[("ignore", &ignore), ("respect", &"RespectIgnoreDifferences=true".into())],
             &format!("{{spec: {{ignoreDifferences: ({kept} + [$ignore]), syncPolicy: {{syncOptions: ({respect})}}}}}}"),
         ),
@@ -85,7 +86,7 @@ fn ignore_in_argo_cd(facts: &Facts<'_>, (party, application): &(Party<'_>, Appli
                    that were there before; undoing it keeps that option. If the Application is itself in a repository, or \
                    made by an ApplicationSet, make the same change there"
             .into(),
-        undo: Some(facts.edit(object, &[("ignore", &ignore)], &format!("{{spec: {{ignoreDifferences: ({kept})}}}}"))),
+        undo: Some(facts.edit(target, &[("ignore", &ignore)], &format!("{{spec: {{ignoreDifferences: ({kept})}}}}"))),
     })
 }
 
@@ -136,15 +137,15 @@ fn ignore_in_kustomization(facts: &Facts<'_>, (party, kustomization): &(Party<'_
         paths.sort();
         paths.dedup();
     }
-    let ignore = json!({"paths": paths, "target": target(facts)?});
-    let object = (tool(kustomization.kind).resource, kustomization.namespace.as_str(), kustomization.name.as_str());
+    let ignore = json!({"paths": paths, "target": target_of_flux(facts)?});
+    let target = target(kustomization);
     let patch = |added: &str| format!("{{spec: {{ignore: ((.spec.ignore // []) - [$ignore]{added})}}}}");
     let names = facts.field_names(party.actor);
     let whose = if is_one_of_several { format!(" in the Kustomization {}", kustomization.name) } else { String::new() };
     Some(Remedy {
         kind: RemedyKind::Change,
         title: format!("make Flux ignore {names} of this object{whose} (Flux 2.9 or later, needs jq)"),
-        command: facts.edit(object, &[("ignore", &ignore)], &patch(" + [$ignore]")),
+        command: facts.edit(target, &[("ignore", &ignore)], &patch(" + [$ignore]")),
         changes: format!(
             "the Kustomization {} keeps the values that it finds, and still applies everything else; its other \
              settings are kept",
@@ -154,13 +155,13 @@ fn ignore_in_kustomization(facts: &Facts<'_>, (party, kustomization): &(Party<'_
             "their values in the repository have no effect.{order} An older Flux drops the setting. If the Kustomization \
              is itself in a repository, make the same change there"
         ),
-        undo: Some(facts.edit(object, &[("ignore", &ignore)], &patch(""))),
+        undo: Some(facts.edit(target, &[("ignore", &ignore)], &patch(""))),
     })
 }
 
 /// Returns the object as a target of Flux, all parts of which are regular expressions. Returns `None` if its kind is not
 /// known.
-fn target(facts: &Facts<'_>) -> Option<Value> {
+fn target_of_flux(facts: &Facts<'_>) -> Option<Value> {
     let mut target = json!({"group": escaped(facts.group), "kind": escaped(facts.kind), "name": escaped(facts.name)});
     if !facts.namespace.is_empty() {
         target["namespace"] = escaped(facts.namespace).into();
@@ -184,20 +185,20 @@ fn ignore_in_helm_release(facts: &Facts<'_>, (party, release): &(Party<'_>, Appl
     let locations = locations(&facts.fields_of(party.actor));
     let paths: Option<Vec<String>> = locations.iter().map(Location::pointer).collect();
     let paths = paths.filter(|paths| !paths.is_empty())?;
-    let ignore = json!({"paths": paths, "target": target(facts)?});
-    let object = (tool(release.kind).resource, release.namespace.as_str(), release.name.as_str());
+    let ignore = json!({"paths": paths, "target": target_of_flux(facts)?});
+    let target = target(release);
     let patch = |added: &str| {
         format!("{{spec: {{driftDetection: {{ignore: ((.spec.driftDetection.ignore // []) - [$ignore]{added})}}}}}}")
     };
     Some(Remedy {
         kind: RemedyKind::Change,
         title: format!("make Flux ignore drift of {} (needs jq)", facts.field_names(party.actor)),
-        command: facts.edit(object, &[("ignore", &ignore)], &patch(" + [$ignore]")),
+        command: facts.edit(target, &[("ignore", &ignore)], &patch(" + [$ignore]")),
         changes: format!("the HelmRelease {} no longer corrects them; its other settings are kept", release.name),
         tradeoff: "an upgrade of the release still writes the values of the chart. If the HelmRelease is itself in a \
                    repository, make the same change there"
             .into(),
-        undo: Some(facts.edit(object, &[("ignore", &ignore)], &patch(""))),
+        undo: Some(facts.edit(target, &[("ignore", &ignore)], &patch(""))),
     })
 }
 
@@ -205,13 +206,12 @@ fn ignore_in_helm_release(facts: &Facts<'_>, (party, release): &(Party<'_>, Appl
 pub(super) fn suspend(facts: &Facts<'_>) -> Vec<Remedy> {
     let suspended = |kind| {
         facts.of_kind(kind).into_iter().map(|(_, application)| {
-            let tool = tool(application.kind);
             let patch = |suspend: bool| {
-                let object = (tool.resource, application.namespace.as_str(), application.name.as_str());
+                let target = target(&application);
                 let patch = json!({"spec": {"suspend": suspend}}).to_string();
                 format!(
                     "{} --type=merge --field-manager=editwar -p {}",
-                    facts.kubectl_on("patch", object),
+                    facts.kubectl_on("patch", target),
                     quoted(&patch)
                 )
             };
@@ -231,65 +231,78 @@ pub(super) fn suspend(facts: &Facts<'_>) -> Vec<Remedy> {
 
 /// Change the repository, chart or module.
 pub(super) fn source(facts: &Facts<'_>) -> Vec<Remedy> {
-    let mut found: Vec<Remedy> = Vec::new();
     let applications: Vec<(Party<'_>, Application)> = KINDS.into_iter().flat_map(|kind| facts.of_kind(kind)).collect();
-    for (party, application) in &applications {
-        let (tool, noun) = (tool(application.kind), application.kind.noun());
+    let of_application = |(party, application): &(Party<'_>, Application)| {
         let is_one_of_several = applications.len() > 1 && party.actor.contains(" via ");
-        let title = match facts.cause {
-            _ if is_one_of_several => {
-                format!("remove {} from the {} {}, or from its rival", facts.title(), noun, application.name)
-            }
-            _ => match facts.setting(party.actor, (noun, &application.name)) {
-                Some(Setting { kind, name, path, .. }) => {
-                    format!("remove {path} from the {kind} {name}, which sets {}", facts.field_names(party.actor))
-                }
-                None => leave_out(facts, party, &format!("the manifests of the {} {}", noun, application.name)),
-            },
-        };
-        let command = match application.kind {
-            ApplicationKind::Helm => {
-                let context = facts.context.map(|context| format!(" --kube-context {}", quoted(context)));
-                format!(
-                    "helm{} get values {} -n {} --all",
-                    context.unwrap_or_default(),
-                    quoted(&application.name),
-                    quoted(&application.namespace)
-                )
-            }
-            _ => {
-                let object = (tool.resource, application.namespace.as_str(), application.name.as_str());
-                format!("{} -o jsonpath={}", facts.kubectl_on("get", object), quoted(tool.source))
-            }
-        };
-        let what_to_do = match application.kind {
-            ApplicationKind::Helm | ApplicationKind::HelmRelease => "find the value that sets it, and remove it",
-            ApplicationKind::Kustomization if is_one_of_several => {
-                "the output says where the manifests are. Suspend this Kustomization, wait until the other one has put \
-                 its labels on the object, remove the object from the manifests, and resume it. Otherwise Flux may \
-                 delete the object"
-            }
-            ApplicationKind::Kustomization if facts.cause != Cause::RecreateWar => {
-                "the output says where the manifests are. If Flux wrote a field last and then leaves it out, the API \
-                 server sets its default, such as 1 replica, until the other party writes it again"
-            }
-            _ => "the output says where the manifests are",
-        };
-        found.push(Remedy::show(title, command, what_to_do.to_owned()));
+        Remedy::show(
+            removal(facts, party, application, is_one_of_several),
+            show_source(facts, application),
+            how_to_remove(facts, application.kind, is_one_of_several).to_owned(),
+        )
+    };
+    let is_known = |party: &&Party<'_>| applications.iter().any(|(known, _)| known.actor == party.actor);
+    let others = facts.parties.iter().filter(|party| party.role.applies() && !is_known(party));
+    let of_other =
+        |party| Remedy { title: removal_without_application(facts, party), ..program::owners_of_fields(facts) };
+    applications.iter().map(of_application).chain(others.map(of_other)).collect()
+}
+
+/// Returns what to remove from which source.
+fn removal(facts: &Facts<'_>, party: &Party<'_>, application: &Application, is_one_of_several: bool) -> String {
+    let noun = application.kind.noun();
+    if is_one_of_several {
+        return format!("remove {} from the {} {}, or from its rival", facts.title(), noun, application.name);
     }
-    let is_known = |party: &Party<'_>| applications.iter().any(|(known, _)| known.actor == party.actor);
-    for party in facts.parties.iter().filter(|party| party.role.applies() && !is_known(party)) {
-        let mut title = leave_out(facts, party, &format!("what {} applies", party.actor));
-        if party.role == Role::Terraform {
-            let names: Vec<String> =
-                locations(&facts.fields_of(party.actor)).iter().filter_map(Location::terraform).collect();
-            if !names.is_empty() {
-                title = format!("add `ignore_changes = [{}]` to its lifecycle block in Terraform", names.join(", "));
-            }
+    match facts.setting(party.actor, noun, &application.name) {
+        Some(Setting { kind, name, path, .. }) => {
+            format!("remove {path} from the {kind} {name}, which sets {}", facts.field_names(party.actor))
         }
-        found.push(Remedy { title, ..program::owners_of_fields(facts) });
+        None => leave_out(facts, party, &format!("the manifests of the {} {}", noun, application.name)),
     }
-    found
+}
+
+/// Returns the command that prints where the manifests of an application are, or the values of a release of Helm.
+fn show_source(facts: &Facts<'_>, application: &Application) -> String {
+    if application.kind == ApplicationKind::Helm {
+        let context = facts.context.map(|context| format!(" --kube-context {}", quoted(context)));
+        return format!(
+            "helm{} get values {} -n {} --all",
+            context.unwrap_or_default(),
+            quoted(&application.name),
+            quoted(&application.namespace)
+        );
+    }
+    let source = tool(application.kind).source;
+    format!("{} -o jsonpath={}", facts.kubectl_on("get", target(application)), quoted(source))
+}
+
+/// Returns what to do with the output of [`show_source`].
+fn how_to_remove(facts: &Facts<'_>, kind: ApplicationKind, is_one_of_several: bool) -> &'static str {
+    match kind {
+        ApplicationKind::Helm | ApplicationKind::HelmRelease => "find the value that sets it, and remove it",
+        ApplicationKind::Kustomization if is_one_of_several => {
+            "the output says where the manifests are. Suspend this Kustomization, wait until the other one has put \
+             its labels on the object, remove the object from the manifests, and resume it. Otherwise Flux may \
+             delete the object"
+        }
+        ApplicationKind::Kustomization if facts.cause != Cause::RecreateWar => {
+            "the output says where the manifests are. If Flux wrote a field last and then leaves it out, the API \
+             server sets its default, such as 1 replica, until the other party writes it again"
+        }
+        _ => "the output says where the manifests are",
+    }
+}
+
+/// Returns what to remove from a source that no application names.
+fn removal_without_application(facts: &Facts<'_>, party: &Party<'_>) -> String {
+    if party.role == Role::Terraform {
+        let fields = locations(&facts.fields_of(party.actor));
+        let names: Vec<String> = fields.iter().filter_map(Location::terraform).collect();
+        if !names.is_empty() {
+            return format!("add `ignore_changes = [{}]` to its lifecycle block in Terraform", names.join(", "));
+        }
+    }
+    leave_out(facts, party, &format!("what {} applies", party.actor))
 }
 
 /// Returns what to leave out of manifests.
@@ -317,6 +330,12 @@ fn pointers_and_expressions(locations: &[Location]) -> Option<(Vec<String>, Vec<
         }
     }
     (!locations.is_empty()).then_some((pointers, expressions))
+}
+
+/// Returns the object of an application.
+fn target(application: &Application) -> Target<'_> {
+    let Application { kind, namespace, name, .. } = application;
+    Target { resource: tool(*kind).resource, namespace, name }
 }
 
 fn tool(kind: ApplicationKind) -> &'static Tool {

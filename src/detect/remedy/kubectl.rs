@@ -7,12 +7,22 @@ use crate::util::shell::quoted;
 
 /// Returns an object in kubectl's notation. A name that begins with `-` is not passed as an argument of its own,
 /// because kubectl would parse it as a flag.
-pub(super) fn target(resource: &str, name: &str) -> String {
+pub(super) fn argument(resource: &str, name: &str) -> String {
     if name.starts_with('-') {
         quoted(&format!("{resource}/{name}"))
     } else {
         format!("{} {}", quoted(resource), quoted(name))
     }
+}
+
+/// An object that a command names.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'t> {
+    /// The resource with its group.
+    pub(super) resource: &'t str,
+    /// Empty if the object has no namespace.
+    pub(super) namespace: &'t str,
+    pub(super) name: &'t str,
 }
 
 // === impl Facts ===
@@ -25,9 +35,10 @@ impl Facts<'_> {
     }
 
     /// Returns `kubectl VERB RESOURCE NAME -n NAMESPACE` for an object.
-    pub(super) fn kubectl_on(&self, verb: &str, (resource, namespace, name): (&str, &str, &str)) -> String {
+    pub(super) fn kubectl_on(&self, verb: &str, target: Target<'_>) -> String {
+        let Target { resource, namespace, name } = target;
         let namespace = if namespace.is_empty() { String::new() } else { format!(" -n {}", quoted(namespace)) };
-        format!("{} {verb} {}{namespace}", self.program(), target(resource, name))
+        format!("{} {verb} {}{namespace}", self.program(), argument(resource, name))
     }
 
     /// Returns `kubectl get RESOURCE -n NAMESPACE -o wide` for all objects of a resource in the object's namespace.
@@ -39,7 +50,7 @@ impl Facts<'_> {
 
     /// Returns `kubectl VERB RESOURCE NAME -n NAMESPACE` for the contested object.
     pub(super) fn kubectl(&self, verb: &str) -> String {
-        self.kubectl_on(verb, (&self.resource, self.namespace, self.name))
+        self.kubectl_on(verb, Target { resource: &self.resource, namespace: self.namespace, name: self.name })
     }
 
     /// Returns the command that applies a manifest.
@@ -51,13 +62,13 @@ impl Facts<'_> {
     /// patch alone, this can add to a list that may not exist yet. Unlike a replacement, it does not fail if the status
     /// of the object is written in between. Flux would revert what the field managers of kubectl write to an object that
     /// it applies itself.
-    pub(super) fn edit(&self, object: (&str, &str, &str), arguments: &[(&str, &Value)], patch: &str) -> String {
+    pub(super) fn edit(&self, target: Target<'_>, arguments: &[(&str, &Value)], patch: &str) -> String {
         let arguments: String =
             arguments.iter().map(|(name, value)| format!(" --argjson {name} {}", quoted(&value.to_string()))).collect();
         format!(
             "{} --type=merge --field-manager=editwar -p \"$({} -o json | jq -c{arguments} {})\"",
-            self.kubectl_on("patch", object),
-            self.kubectl_on("get", object),
+            self.kubectl_on("patch", target),
+            self.kubectl_on("get", target),
             quoted(patch),
         )
     }

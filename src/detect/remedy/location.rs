@@ -145,9 +145,10 @@ impl Location {
             }
         }
         let is_in_map = parents.last().is_some_and(|key| MAPS.contains(key));
-        match is_in_map {
-            true => out.push_str(&format!("[{}]", text(last))),
-            false => out.push_str(&format!("{}{}", if parents.is_empty() { "" } else { "." }, snake_case(last))),
+        if is_in_map {
+            out.push_str(&format!("[{}]", text(last)));
+        } else {
+            out.push_str(&format!("{}{}", if parents.is_empty() { "" } else { "." }, snake_case(last)));
         }
         Some(out)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::kubectl::Target;
 use super::{Facts, Owner, Party, Remedy, Setting, is_word};
 use crate::detect::actor_class::Role;
 use crate::detect::instance::service_account;
@@ -25,8 +26,9 @@ pub(super) fn source(facts: &Facts<'_>) -> Vec<Remedy> {
                 Some((group, version)) => format!("{}.{version}.{group}", owner.kind),
                 None => owner.kind.clone(),
             };
-            let get = facts.kubectl_on("get", (&kind, facts.namespace, &owner.name));
-            let setting = facts.setting(party.actor, (&owner.kind, &owner.name));
+            let get =
+                facts.kubectl_on("get", Target { resource: &kind, namespace: facts.namespace, name: &owner.name });
+            let setting = facts.setting(party.actor, &owner.kind, &owner.name);
             let title = setting.map(|Setting { kind, name, path, .. }| {
                 format!("remove {path} from the {kind} {name}, from which {} sets {what}", party.actor)
             });

@@ -82,7 +82,7 @@ fn relapses_double_the_quiet_period_up_to_its_maximum() {
         machine.retake(&"a".into(), at, &limits, true);
         machine.retake(&"b".into(), at, &limits, true);
     }
-    assert_eq!(machine.until(), Some(at + limits.quiet_max));
+    assert_eq!(machine.until(), Some(at + limits.quiet_period_max));
 }
 
 /// When the war begins to subside: 600 seconds after the last of twelve retakes, which is at 55 s.

@@ -14,16 +14,19 @@ const NOW: Now = Now { clock: 1_000_000, latest: None };
 fn enforcer(api: &FakeApi) -> (watch::Sender<LeaseStatus>, Enforcer) {
     let (lease, leadership) = Leadership::held_for(Duration::from_secs(3600));
     let selection = Selection { resources: vec![("deployments".into(), "apps".into())], ..Selection::default() };
-    let enforcer = Enforcer::new(
-        api.client(),
-        (Arc::new(Pipeline::new(Default::default(), Default::default())), metrics()),
+    let enforcer = Enforcer::new(Parts {
+        client: api.client(),
+        pipeline: Arc::new(Pipeline::new(Default::default(), Default::default())),
+        metrics: metrics(),
         selection,
-        "editwar".to_owned(),
-        Rules { confidence: Confidence::Probable, max_pauses_per_minute: 3, max_event_age: 120_000_000 },
-        Control::default(),
-        (Inbox::default(), Pauses::default()),
-        (leadership, Events::new(FakeApi::new().client(), "test")),
-    );
+        account: "editwar".to_owned(),
+        rules: Rules { confidence: Confidence::Probable, max_pauses_per_minute: 3, max_event_age: 120_000_000 },
+        control: Control::default(),
+        inbox: Inbox::default(),
+        pauses: Pauses::default(),
+        leadership,
+        events: Events::new(FakeApi::new().client(), "test"),
+    });
     (lease, enforcer)
 }
 

@@ -142,7 +142,7 @@ impl Stream {
         permit: Option<Arc<()>>,
     ) -> io::Result<Stream> {
         let decompress::DecompressedStream { mut reader, is_packed } = decompress::open(inner, read)?;
-        if let (true, Some(permit)) = (is_packed, permit) {
+        if is_packed && let Some(permit) = permit {
             reader = Box::new(ReadaheadReader::begin(reader, permit)?);
         }
         let mut stream = Stream {
@@ -243,9 +243,10 @@ impl Stream {
         }
         self.filled = 0;
         self.fill();
-        match self.is_over && self.filled == 0 {
-            true => Step::Chunk(Chunk { input: index, is_rest_of_too_long: true, buffer: Vec::new(), filled: 0 }),
-            false => Step::NeedsData,
+        if self.is_over && self.filled == 0 {
+            Step::Chunk(Chunk { input: index, is_rest_of_too_long: true, buffer: Vec::new(), filled: 0 })
+        } else {
+            Step::NeedsData
         }
     }
 }

@@ -309,9 +309,10 @@ impl Open {
         if !file.metadata()?.is_file() {
             return Err(rotated::not_a_file());
         }
-        let source = match entry.is_packed {
-            true => Source::Packed(decompress::open(file, Arc::default())?.reader),
-            false => Source::Plain(file),
+        let source = if entry.is_packed {
+            Source::Packed(decompress::open(file, Arc::default())?.reader)
+        } else {
+            Source::Plain(file)
         };
         let (identity, head) = match &source {
             // The file may be truncated before it is read.

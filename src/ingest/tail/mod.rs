@@ -11,7 +11,7 @@ mod rotated;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -22,6 +22,7 @@ pub use self::log::{Step, Tail};
 use super::Source;
 use super::intake::{Intake, Origin};
 use crate::telemetry::metrics::Metrics;
+use crate::util::clock;
 
 /// Polling interval when there are no notifications.
 const POLL: Duration = Duration::from_secs(1);
@@ -205,8 +206,7 @@ impl Worker {
                     }
                     None => {}
                 }
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
-                metrics.set_last_batch(cluster, name, now);
+                metrics.set_last_batch(cluster, name, clock::now_seconds());
             });
             match step {
                 Ok(step) => {

@@ -161,9 +161,10 @@ fn list_folder(folder: &Folder, index: usize) -> io::Result<Vec<Entry>> {
     let mut found: Vec<Found> = found.into_values().collect();
     let numbers = found.iter().filter(|f| matches!(f.rank, Rank::Number(_))).count();
     // Numbers and dates cannot be compared, so a mixture is sorted by modification time.
-    match numbers == 0 || numbers == found.len() {
-        true => found.sort_by(|a, b| a.rank.cmp(&b.rank)),
-        false => found.sort_by_key(|f| f.modified),
+    if numbers == 0 || numbers == found.len() {
+        found.sort_by(|a, b| a.rank.cmp(&b.rank));
+    } else {
+        found.sort_by_key(|f| f.modified);
     }
     Ok(found.into_iter().map(|f| f.entry).collect())
 }

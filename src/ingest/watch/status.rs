@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
 use super::target::Target;
 use crate::audit::event::Micros;
 use crate::telemetry::metrics::Metrics;
+use crate::util::clock;
 use crate::util::lock::lock;
 use crate::util::readiness::Readiness;
 
@@ -124,7 +124,7 @@ impl WatchStatus {
 
     /// Returns the time of the API server, as far as it is known from its answers.
     pub fn now(&self) -> Micros {
-        let local = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros() as i64);
+        let local = clock::now();
         local + self.clock_ahead.load(Ordering::Relaxed)
     }
 
@@ -184,7 +184,7 @@ impl WatchStatus {
 
     /// Compares the clocks, from the date of an answer.
     pub(super) fn compare_clocks(&self, date: jiff::Timestamp) {
-        let local = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros() as i64);
+        let local = clock::now();
         // The date is rounded down.
         let ahead = date.as_microsecond() + 500_000 - local;
         let ahead = if ahead.abs() >= CLOCKS_APART_MIN { ahead } else { 0 };

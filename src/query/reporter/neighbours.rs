@@ -24,8 +24,12 @@ pub(super) struct Related {
     pub(super) settings: Vec<Setting>,
 }
 
-/// An object from which another one is made: its kind, namespace and name.
-pub(super) type Source = (String, String, String);
+/// An object from which another one is made.
+pub(super) struct Source {
+    pub(super) kind: String,
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
 
 /// Adds the dependents to the wars. Returns what other related objects add, for each war. `sources` are the objects from
 /// which the contested object of each war is made.
@@ -36,7 +40,7 @@ pub(super) fn add(pipeline: &Pipeline, wars: &mut [War], sources: &[Vec<Source>]
     }
     let mut made: HashMap<(&str, &str, &str), Vec<usize>> = HashMap::new();
     for (index, sources) in sources.iter().enumerate() {
-        for (kind, namespace, name) in sources {
+        for Source { kind, namespace, name } in sources {
             made.entry((kind, namespace, name)).or_default().push(index);
         }
     }
@@ -52,11 +56,8 @@ pub(super) fn add(pipeline: &Pipeline, wars: &mut [War], sources: &[Vec<Source>]
         if let Some(indices) = state.kind().and_then(|kind| made.get(&(&**kind, name.namespace, name.name))) {
             let is_here = |index: &usize| wars[*index].object.cluster == key.cluster();
             let indices: Vec<usize> = indices.iter().copied().filter(is_here).collect();
-            let settings = settings(
-                (state.kind()?, name.name),
-                state.body()?,
-                indices.iter().flat_map(|index| &wars[*index].fields),
-            );
+            let fields = indices.iter().flat_map(|index| &wars[*index].fields);
+            let settings = settings(state.kind()?, name.name, state.body()?, fields);
             return Some((indices, Neighbour::Settings(settings)));
         }
         let is_autoscaler = name.resource == "horizontalpodautoscalers";
@@ -82,17 +83,7 @@ pub(super) fn add(pipeline: &Pipeline, wars: &mut [War], sources: &[Vec<Source>]
     });
     for (indices, neighbour) in found {
         for index in indices {
-            match &neighbour {
-                Neighbour::Dependent(dependent) => wars[index].dependents.push(dependent.clone()),
-                // If there are two, always choose the same one.
-                Neighbour::Autoscaler(found) => {
-                    let known = related[index].autoscaler.get_or_insert_with(|| found.clone());
-                    if found.name < known.name {
-                        *known = found.clone();
-                    }
-                }
-                Neighbour::Settings(settings) => related[index].settings.extend(settings.iter().cloned()),
-            }
+            neighbour.add_to(&mut wars[index], &mut related[index]);
         }
     }
     for war in wars {
@@ -107,7 +98,7 @@ const WORD_MIN: usize = 4;
 const SETTINGS_MAX: usize = 16;
 
 /// Returns the settings in the `spec` of an object whose names resemble those of the fields.
-fn settings<'f>((kind, source): (&str, &str), body: &[u8], fields: impl Iterator<Item = &'f Field>) -> Vec<Setting> {
+fn settings<'f>(kind: &str, source: &str, body: &[u8], fields: impl Iterator<Item = &'f Field>) -> Vec<Setting> {
     let Some(spec) = member(body, "spec").and_then(|spec| serde_json::from_slice::<Value>(spec).ok()) else {
         return Vec::new();
     };
@@ -153,6 +144,24 @@ enum Neighbour {
     Dependent(Dependent),
     Autoscaler(Autoscaler),
     Settings(Vec<Setting>),
+}
+
+// === impl Neighbour ===
+
+impl Neighbour {
+    fn add_to(&self, war: &mut War, related: &mut Related) {
+        match self {
+            Neighbour::Dependent(dependent) => war.dependents.push(dependent.clone()),
+            // If there are two, always choose the same one.
+            Neighbour::Autoscaler(found) => {
+                let known = related.autoscaler.get_or_insert_with(|| found.clone());
+                if found.name < known.name {
+                    *known = found.clone();
+                }
+            }
+            Neighbour::Settings(settings) => related.settings.extend(settings.iter().cloned()),
+        }
+    }
 }
 
 /// Returns the object that an autoscaler scales.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::audit::event::Micros;
-use crate::detect::actor_class::{ActorClass, ActorClassifier, Role};
+use crate::detect::actor_class::{ActorClass, ActorClassifier, Classification, Role};
 use crate::detect::object::ObjectState;
 use crate::detect::symptoms;
 use crate::detect::war::PartyTally;
@@ -56,7 +56,7 @@ pub(super) fn of(classes: &ActorClassifier, label: &str, state: &ObjectState, sh
             note(&mut party.impersonated_by, &origin.impersonator);
         }
     }
-    (party.class, party.role) = symptoms::class_of(label, state, classes);
+    Classification { class: party.class, role: party.role } = symptoms::class_of(label, state, classes);
     if !has_client {
         let times: Vec<Micros> = symptoms::admitted(label, state).map(|r| r.order.at).collect();
         party.first = times.iter().min().copied().unwrap_or(0);

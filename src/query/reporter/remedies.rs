@@ -18,10 +18,15 @@ use crate::query::views::{Field, Object, Remedy, Value, War};
 pub(super) fn sources(reporter: &Reporter<'_>, wars: &[War]) -> Vec<Vec<Source>> {
     let of = |war: &War| {
         reporter.pipeline.table().with(&key(war), |state| {
-            let owner = controller(state).map(|owner| (owner.kind, war.object.namespace.clone(), owner.name));
+            let namespace = war.object.namespace.clone();
+            let owner = controller(state).map(|owner| Source { kind: owner.kind, namespace, name: owner.name });
             let releases =
                 applications_of(state).into_iter().filter(|found| found.kind == ApplicationKind::HelmRelease);
-            let releases = releases.map(|found| ("HelmRelease".to_owned(), found.namespace, found.name));
+            let releases = releases.map(|found| Source {
+                kind: "HelmRelease".to_owned(),
+                namespace: found.namespace,
+                name: found.name,
+            });
             owner.into_iter().chain(releases).collect()
         })
     };

@@ -1,7 +1,7 @@
 //! Compares one asset with its object, and creates, corrects or deletes the object. What to do is decided by
 //! [`crate::reconcile::plan`].
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::object_api::{ObjectApi, reference};
 use super::{Correction, GATE_RETRY, MISSING_RETRY, Reconciler};
-use crate::audit::event::{Micros, parse_timestamp};
+use crate::audit::event::parse_timestamp;
 use crate::detect::annotations::{PAUSED_BECAUSE, PAUSED_UNTIL};
 use crate::detect::assessment::Assessment;
 use crate::detect::verdict::State;
@@ -22,6 +22,7 @@ use crate::pipeline::key::ObjectKey;
 use crate::reconcile::drift;
 use crate::reconcile::manifest::{Asset, Id};
 use crate::reconcile::plan::{self, Action, DesiredObject, GateInput, SkipReason, WriteGate};
+use crate::util::clock;
 
 /// Interval at which every asset is compared, even without notifications, in case a watch missed a change.
 pub(super) const RESYNC: Duration = Duration::from_secs(600);
@@ -180,28 +181,11 @@ impl Reconciler {
             return Ok(RESYNC);
         }
         self.set_gauge(&self.metrics.compliance, id, 0);
-        let input = self.gate_input(id, &object_api.key, Some(&paths));
         let named = drift::named(&paths);
-        match plan::write_gate(&input) {
-            WriteGate::Open => {}
-            WriteGate::AwaitingEvent => return Ok(GATE_RETRY),
-            WriteGate::AtWar => {
-                self.inbox.request_pause(object_api.key.clone());
-                if self.is_new_report(id, "Throttled", "fought") {
-                    let note = format!(
-                        "{named}: not corrected, because other actors fight over the object; see the Event ThrashingDetected"
-                    );
-                    self.events.warn(about, "Throttled", note);
-                }
-                return Ok(GATE_RETRY);
-            }
-            WriteGate::Stale => {
-                if self.is_new_report(id, "DriftDetected", &named) {
-                    let note = format!("{named}: not corrected, because there are no recent audit events");
-                    self.events.warn(about, "DriftDetected", note);
-                }
-                return Ok(GATE_RETRY);
-            }
+        let gate = plan::write_gate(&self.gate_input(id, &object_api.key, Some(&paths)));
+        if gate != WriteGate::Open {
+            self.leave_uncorrected(id, gate, &named, object_api, about);
+            return Ok(GATE_RETRY);
         }
         match self.apply(id, &object, object_api).await {
             Err(kube::Error::Api(status)) if status.code == 409 => return Ok(CONFLICT_RETRY),
@@ -214,10 +198,39 @@ impl Reconciler {
         Ok(RESYNC)
     }
 
+    /// Reports why drift of these fields is not corrected now.
+    fn leave_uncorrected(
+        &mut self,
+        id: &Id,
+        gate: WriteGate,
+        fields: &str,
+        object_api: &ObjectApi,
+        about: &ObjectReference,
+    ) {
+        match gate {
+            WriteGate::Open | WriteGate::AwaitingEvent => {}
+            WriteGate::AtWar => {
+                self.inbox.request_pause(object_api.key.clone());
+                if self.is_new_report(id, "Throttled", "fought") {
+                    let note = format!(
+                        "{fields}: not corrected, because other actors fight over the object; see the Event ThrashingDetected"
+                    );
+                    self.events.warn(about, "Throttled", note);
+                }
+            }
+            WriteGate::Stale => {
+                if self.is_new_report(id, "DriftDetected", fields) {
+                    let note = format!("{fields}: not corrected, because there are no recent audit events");
+                    self.events.warn(about, "DriftDetected", note);
+                }
+            }
+        }
+    }
+
     /// Writes an object. After a write that may have been executed, its event must be seen before the next one.
     async fn apply(&mut self, id: &Id, object: &Value, object_api: &ObjectApi) -> kube::Result<DynamicObject> {
         // Set before the write, because the call may be dropped.
-        let correction = Correction { at: now(), is_confirmed: false };
+        let correction = Correction { at: clock::now(), is_confirmed: false };
         let before = self.states.entry(id.clone()).or_default().last_correction.replace(correction);
         let params = self.patch_params();
         let result = within(CALL, object_api.api.patch(&id.name, &params, &Patch::Apply(object))).await;
@@ -246,7 +259,7 @@ impl Reconciler {
             would_pause: would_pause(&self.pipeline, self.settings.confidence, key, paths),
             latest,
             last_correction: self.last_correction(id).map(|correction| correction.at),
-            now: now(),
+            now: clock::now(),
             max_event_age: self.settings.max_event_age,
         }
     }
@@ -254,8 +267,4 @@ impl Reconciler {
     fn patch_params(&self) -> PatchParams {
         PatchParams::apply(&self.settings.field_manager).force()
     }
-}
-
-fn now() -> Micros {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as Micros)
 }

@@ -63,10 +63,8 @@ impl Setup {
         };
         let mut reconciler = Reconciler::new(
             api.client(),
-            (
-                Arc::new(Pipeline::new(Default::default(), Default::default())),
-                GoldenStateMetrics::new(&Registry::new()),
-            ),
+            Arc::new(Pipeline::new(Default::default(), Default::default())),
+            GoldenStateMetrics::new(&Registry::new()),
             settings,
             Events::new(events.client(), "test"),
             Inbox::default(),

@@ -61,10 +61,12 @@ pub(crate) fn verdicts<'a>(lines: impl IntoIterator<Item = (&'a str, &'a [u8])>)
     }
     let report = util::report(&pipeline);
     let shown = |value: &editwar::query::views::Value| {
-        let text = match (value.absent, value.redacted) {
-            (true, _) => "(absent)".to_owned(),
-            (_, true) => "(hidden)".to_owned(),
-            _ => value.value.to_string(),
+        let text = if value.absent {
+            "(absent)".to_owned()
+        } else if value.redacted {
+            "(hidden)".to_owned()
+        } else {
+            value.value.to_string()
         };
         (value.actor.clone(), text)
     };
@@ -260,9 +262,10 @@ fn is_slow(scenario: &Scenario) -> bool {
 fn two_clocks(scenario: &Scenario, level: Level, seed: u64) -> Vec<Found> {
     let mut rng = Rng::new(seed ^ 0xc10c);
     let skew = if rng.coin() { SKEW } else { -SKEW };
-    let of = |exchange: &Exchange| match rng.coin() {
-        true => (exchange.at, "one", exchange.line(level, 0)),
-        false => {
+    let of = |exchange: &Exchange| {
+        if rng.coin() {
+            (exchange.at, "one", exchange.line(level, 0))
+        } else {
             let shift = (skew * 1e6) as i64;
             (exchange.at + shift, "other", exchange.line(level, shift))
         }
@@ -350,9 +353,7 @@ pub(crate) fn score(pattern: &Pattern, seed: u64, level: Level) -> Score {
     let expected: BTreeSet<String> = scenario.expect.iter().map(|field| field.target.text()).collect();
     let found: BTreeSet<String> = loud(all).into_iter().map(|war| war.object).collect();
     let wrong = found.difference(&expected).count() as u64;
-    let (expected, found) = match is_decidable {
-        true => (expected.len() as u64, found.intersection(&expected).count() as u64),
-        false => (0, 0),
-    };
+    let (expected, found) =
+        if is_decidable { (expected.len() as u64, found.intersection(&expected).count() as u64) } else { (0, 0) };
     Score { runs: 1, expected, found, wrong, right, is_decidable }
 }

@@ -51,9 +51,10 @@ impl Exchange {
 
     fn uri(&self) -> String {
         let kind = &self.target.kind;
-        let mut uri = match kind.group.is_empty() {
-            true => format!("/api/{}", kind.version),
-            false => format!("/apis/{}/{}", kind.group, kind.version),
+        let mut uri = if kind.group.is_empty() {
+            format!("/api/{}", kind.version)
+        } else {
+            format!("/apis/{}/{}", kind.group, kind.version)
         };
         if kind.is_namespaced {
             uri += &format!("/namespaces/{}", self.target.namespace);

@@ -97,18 +97,12 @@ pub(crate) const SHARDED: Kind = Kind {
 
 impl Kind {
     pub(crate) fn api_version(&self) -> String {
-        match self.group.is_empty() {
-            true => self.version.into(),
-            false => format!("{}/{}", self.group, self.version),
-        }
+        if self.group.is_empty() { self.version.into() } else { format!("{}/{}", self.group, self.version) }
     }
 
     /// Returns a name like `deployments.apps`.
     pub(crate) fn full_resource(&self) -> String {
-        match self.group.is_empty() {
-            true => self.resource.into(),
-            false => format!("{}.{}", self.resource, self.group),
-        }
+        if self.group.is_empty() { self.resource.into() } else { format!("{}.{}", self.resource, self.group) }
     }
 
     /// Returns whether objects of this kind have a generation.
@@ -261,10 +255,7 @@ fn quantity(text: &str) -> String {
         }
         None if suffix.is_empty() || suffix == "m" => {
             let milli = if suffix == "m" { number } else { number * 1000.0 };
-            match milli % 1000.0 == 0.0 {
-                true => format!("{}", milli / 1000.0),
-                false => format!("{milli}m"),
-            }
+            if milli % 1000.0 == 0.0 { format!("{}", milli / 1000.0) } else { format!("{milli}m") }
         }
         None => text.into(),
     }

@@ -27,15 +27,16 @@ fn steps(path: &str) -> Vec<Step> {
             rest = behind;
         } else if let Some(inner) = rest.strip_prefix('[') {
             let (selector, behind) = inner.split_once(']').expect("a closed selector");
-            found.push(match selector.contains('=') {
-                true => Step::Item(
+            found.push(if selector.contains('=') {
+                Step::Item(
                     selector
                         .split(',')
                         .map(|pair| pair.split_once('=').expect("key=value"))
                         .map(|(key, value)| (key.into(), value.into()))
                         .collect(),
-                ),
-                false => Step::Member(selector.into()),
+                )
+            } else {
+                Step::Member(selector.into())
             });
             rest = behind;
         } else {
@@ -140,10 +141,7 @@ fn remove(value: &mut Value, path: &[Step]) {
         _ => {
             let Some(at) = position(value, step) else { return };
             let items = value.as_array_mut().expect("a list");
-            match rest.is_empty() {
-                true => drop(items.remove(at)),
-                false => remove(&mut items[at], rest),
-            }
+            if rest.is_empty() { drop(items.remove(at)) } else { remove(&mut items[at], rest) }
         }
     }
 }
@@ -330,10 +328,12 @@ fn collect(path: String, name: &str, value: &Value, found: &mut BTreeMap<String,
         Value::Object(fields) => {
             for (key, value) in fields {
                 let is_plain = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-                let below = match (is_plain, path.is_empty()) {
-                    (true, true) => key.clone(),
-                    (true, false) => format!("{path}.{key}"),
-                    _ => format!("{path}['{key}']"),
+                let below = if !is_plain {
+                    format!("{path}['{key}']")
+                } else if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
                 };
                 collect(below, key, value, found);
             }

@@ -90,10 +90,7 @@ impl Target {
 
     /// Returns the key in the storage version.
     fn key(&self) -> Target {
-        match self.kind == kinds::ROUTE_OLD {
-            true => self.in_version(kinds::ROUTE),
-            false => self.clone(),
-        }
+        if self.kind == kinds::ROUTE_OLD { self.in_version(kinds::ROUTE) } else { self.clone() }
     }
 
     /// Formats as `deployments.apps shop/web`, the form used in tests.
