@@ -5,9 +5,9 @@
 //! finds who made the revision and which fields it took over. [`event`] expresses this as an event of the `audit.k8s.io/v1`
 //! API, so that everything after it (the journal, the pipeline, reports) handles one kind of event.
 
-pub mod event;
-pub mod managed_fields;
-pub mod tracker;
+pub(crate) mod event;
+pub(crate) mod managed_fields;
+pub(crate) mod tracker;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -16,7 +16,7 @@ use self::managed_fields::Entry;
 
 /// A resource whose objects are watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Resource {
+pub(crate) struct Resource {
     /// The API group; empty for the core group.
     pub group: String,
     /// The preferred version.
@@ -28,7 +28,7 @@ pub struct Resource {
 /// What happened to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum Kind {
+pub(crate) enum Kind {
     /// It was created.
     Added,
     /// It was changed.
@@ -43,7 +43,7 @@ pub enum Kind {
 
 /// One event of a watch, borrowed from its line.
 #[derive(Clone, Debug, Deserialize)]
-pub struct WatchEvent<'a> {
+pub(crate) struct WatchEvent<'a> {
     /// What happened.
     #[serde(rename = "type")]
     pub kind: Kind,
@@ -55,7 +55,7 @@ pub struct WatchEvent<'a> {
 /// The metadata of a revision.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Metadata {
+pub(crate) struct Metadata {
     /// The name.
     pub name: Box<str>,
     /// The namespace; empty for cluster-scoped objects.
@@ -72,7 +72,7 @@ pub struct Metadata {
 
 impl Metadata {
     /// Reads the metadata of an object. Returns `None` if it has none.
-    pub fn of(object: &RawValue) -> Option<Metadata> {
+    pub(crate) fn of(object: &RawValue) -> Option<Metadata> {
         #[derive(Deserialize)]
         struct Object {
             metadata: Metadata,
@@ -81,12 +81,12 @@ impl Metadata {
     }
 
     /// Returns the revision as a number, or 0 if it is none.
-    pub fn revision(&self) -> u64 {
+    pub(crate) fn revision(&self) -> u64 {
         self.resource_version.parse().unwrap_or(0)
     }
 
     /// Returns the approximate bytes of the metadata.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let texts = self.name.len() + self.namespace.len() + self.uid.len() + self.resource_version.len();
         size_of::<Metadata>() + texts + self.managed_fields.iter().map(Entry::bytes).sum::<usize>()
     }

@@ -69,6 +69,16 @@ struct Signals {
     kill_switch: Signal,
 }
 
+/// The listeners, and who may use them.
+struct Listeners {
+    webhook: Listener,
+    admin: Listener,
+    webhook_gate: ListenerSecurity,
+    admin_gate: ListenerSecurity,
+    /// Maximum size of a report.
+    report_bytes_max: usize,
+}
+
 /// Running tasks, in the order in which they are joined when the server stops.
 #[derive(Default)]
 struct Tasks {
@@ -98,44 +108,30 @@ impl Server {
     /// Creates all parts, and binds the listeners.
     async fn build(config: Config, log_levels: LogLevels) -> Result<Server> {
         let signals = Signals::install()?;
-        let (webhook_gate, admin_gate) = ListenerSecurity::of(&config).await?;
         let memory = config.bounds.max_memory.map(|memory| memory.0).or_else(memory_budget::limit);
-        let limits = memory_budget::of_connections(memory, descriptors::raise());
-        let webhook_listener = Listener::bind(config.webhook.listen, webhook_gate.tls.clone(), limits.clone()).await?;
-        let report_bytes_max = limits.answer_bytes_max() / REPORT_SHARE;
-        let admin_listener = Listener::bind(config.admin.listen, admin_gate.tls.clone(), limits).await?;
+        let listeners = Listeners::bind(&config, memory).await?;
         let access = match config.enforce.mode {
             Mode::Observe => None,
             Mode::Pause | Mode::Reconcile => Some(ClusterAccess::of(&config.enforce).await?),
         };
-        tracing::info!(
-            webhook = format!("{}://{}/audit", webhook_listener.scheme(), webhook_listener.address()?),
-            api = format!("{}://{}", admin_listener.scheme(), admin_listener.address()?),
-            version = env!("CARGO_PKG_VERSION"),
-            "listening"
-        );
-
         let (bounds, in_flight_bytes_max) = memory_budget::within(memory, config.bounds());
         tracing::debug!(memory, in_flight = in_flight_bytes_max, ?bounds, "bounds");
         let pipeline = Arc::new(Pipeline::new(policy(&config, access.as_ref()), bounds));
         let metrics = Metrics::new(config.series_limits());
-        let (webhook_gate, admin_gate) = (webhook_gate.counting(&metrics), admin_gate.counting(&metrics));
+        let Listeners { webhook, admin, webhook_gate, admin_gate, report_bytes_max } = listeners.counting(&metrics);
 
         let change_signal = ChangeSignal::default();
         let metrics_sink = MetricsSink::new(pipeline.clone(), metrics.clone());
         let state: Vec<Arc<dyn Sink>> = vec![Arc::new(metrics_sink), Arc::new(change_signal.clone())];
         let (journal, replayed) = journal(&config, &pipeline, &metrics, Sinks::new(state.clone()))?.unzip();
         let journal = journal.map(Arc::new);
-        let mut sinks = state;
-        sinks.push(Arc::new(Log::new(pipeline.clone())));
-        sinks.extend(journal.clone().map(|journal| journal as Arc<dyn Sink>));
-        sinks.extend(access.as_ref().map(|access| Arc::new(access.inbox.clone()) as Arc<dyn Sink>));
+        let sinks = sinks(state, &pipeline, journal.clone(), access.as_ref());
 
-        let intake = Intake::new(pipeline.clone(), metrics.clone(), Sinks::new(sinks)).with_journal(journal.clone());
-        let webhook =
+        let intake = Intake::new(pipeline.clone(), metrics.clone(), sinks).with_journal(journal.clone());
+        let receiver =
             Webhook::new(intake.clone(), metrics.clone(), config.webhook.max_body_bytes.0, in_flight_bytes_max)
                 .with_clusters(config.webhook.auth.allow.iter().flat_map(|allow| allow.clusters.clone()));
-        let webhook = WebhookSource::new(webhook_listener, webhook_gate.clone(), webhook);
+        let webhook = WebhookSource::new(webhook, webhook_gate.clone(), receiver);
         let sources = sources(&config, webhook, intake, &metrics).await?;
 
         let control = Control::default();
@@ -148,8 +144,7 @@ impl Server {
             .with_sources(sources.iter().map(|source| status(&**source)).collect())
             .with_log_level(LogLevel { levels: log_levels, is_authenticated: config.admin.auth.is_on() })
             .with_enforcer(access.as_ref().map(|_| control.clone()));
-        let admin_listener = admin_listener.counting(metrics.rejected.with_label_values(&["unread"]));
-        let admin = Admin::new(admin_gate.clone(), api.clone(), &metrics);
+        let handler = Admin::new(admin_gate.clone(), api.clone(), &metrics);
         Ok(Server {
             config,
             signals,
@@ -158,7 +153,7 @@ impl Server {
             journal,
             replayed,
             api,
-            admin: Some((admin_listener, admin)),
+            admin: Some((admin, handler)),
             gates: [webhook_gate, admin_gate],
             sources,
             access,
@@ -239,6 +234,36 @@ impl Server {
     }
 }
 
+// === impl Listeners ===
+
+impl Listeners {
+    /// Binds both listeners. They share the memory for responses.
+    async fn bind(config: &Config, memory: Option<usize>) -> Result<Listeners> {
+        let (webhook_gate, admin_gate) = ListenerSecurity::of(config).await?;
+        let limits = memory_budget::of_connections(memory, descriptors::raise());
+        let report_bytes_max = limits.answer_bytes_max() / REPORT_SHARE;
+        let webhook = Listener::bind(config.webhook.listen, webhook_gate.tls.clone(), limits.clone()).await?;
+        let admin = Listener::bind(config.admin.listen, admin_gate.tls.clone(), limits).await?;
+        tracing::info!(
+            webhook = format!("{}://{}/audit", webhook.scheme(), webhook.address()?),
+            api = format!("{}://{}", admin.scheme(), admin.address()?),
+            version = env!("CARGO_PKG_VERSION"),
+            "listening"
+        );
+        Ok(Listeners { webhook, admin, webhook_gate, admin_gate, report_bytes_max })
+    }
+
+    /// Counts rejected requests and unread responses.
+    fn counting(self, metrics: &Metrics) -> Listeners {
+        Listeners {
+            admin: self.admin.counting(metrics.rejected.with_label_values(&["unread"])),
+            webhook_gate: self.webhook_gate.counting(metrics),
+            admin_gate: self.admin_gate.counting(metrics),
+            ..self
+        }
+    }
+}
+
 // === impl Signals ===
 
 impl Signals {
@@ -250,6 +275,20 @@ impl Signals {
             kill_switch: signal(SignalKind::user_defined1())?,
         })
     }
+}
+
+/// Returns the sinks of new events: those that rebuild state, which the replay of the journal uses too, and the others.
+fn sinks(
+    state: Vec<Arc<dyn Sink>>,
+    pipeline: &Arc<Pipeline>,
+    journal: Option<Arc<Journal>>,
+    access: Option<&ClusterAccess>,
+) -> Sinks {
+    let mut sinks = state;
+    sinks.push(Arc::new(Log::new(pipeline.clone())));
+    sinks.extend(journal.map(|journal| journal as Arc<dyn Sink>));
+    sinks.extend(access.map(|access| Arc::new(access.inbox.clone()) as Arc<dyn Sink>));
+    Sinks::new(sinks)
 }
 
 /// Returns the sources: the webhook, and those that are configured.

@@ -37,17 +37,17 @@ struct Scenario {
     buckets: Vec<String>,
     pause_after: u32,
     quiet_period: String,
-    /// Number of objects with a thrashing event.
+    /// Number of wars with a thrashing event.
     thrashing: u32,
     /// Number of retakes while the war was sustained. A reconciler that honours pauses would not have made its share of
     /// them.
     spared: u32,
     /// Number of wars that were over when they became sustained: no retake followed.
     needless: u32,
-    objects: Vec<Hit>,
+    wars: Vec<Hit>,
 }
 
-/// An object that was thrashing.
+/// A war with a thrashing event.
 #[derive(Debug, Serialize)]
 struct Hit {
     object: Object,
@@ -105,7 +105,7 @@ pub(super) fn run(args: &SimulateArgs) -> Result<Outcome> {
     }
     stdout.flush()?;
     analyze::repeat_problems(&simulation.coverage, args.log.output, args.log.quiet);
-    let hits = &simulation.scenarios[0].objects;
+    let hits = &simulation.scenarios[0].wars;
     if let Some(path) = &args.junit {
         std::fs::write(path, junit(hits, &simulation.coverage)).with_context(|| path.display().to_string())?;
     }
@@ -154,17 +154,17 @@ fn buckets(text: &str) -> Result<Vec<Limit>> {
 }
 
 fn scenario(reporter: &Reporter<'_>, limits: &Limits, confidence: Confidence) -> Scenario {
-    let mut objects: Vec<Hit> = hits(reporter, confidence);
-    objects.sort_by(|a, b| order(a).cmp(&order(b)));
+    let mut wars: Vec<Hit> = hits(reporter, confidence);
+    wars.sort_by(|a, b| order(a).cmp(&order(b)));
     let window = |l: &Limit| Duration(std::time::Duration::from_secs(u64::from(l.window_s.get())));
     Scenario {
         buckets: limits.buckets.iter().map(|l| format!("{}/{}", l.burst, window(l))).collect(),
         pause_after: limits.pause_after.get(),
         quiet_period: Duration(std::time::Duration::from_micros(limits.quiet_period.unsigned_abs())).to_string(),
-        thrashing: objects.len() as u32,
-        spared: objects.iter().map(|hit| hit.spared).sum(),
-        needless: objects.iter().map(|hit| u32::from(hit.needless)).sum(),
-        objects,
+        thrashing: wars.len() as u32,
+        spared: wars.iter().map(|hit| hit.spared).sum(),
+        needless: wars.iter().map(|hit| u32::from(hit.needless)).sum(),
+        wars,
     }
 }
 
@@ -224,7 +224,7 @@ fn table(simulation: &Simulation, style: output::Style) -> String {
         "NEEDLESS PAUSES",
     ]);
     for scenario in &simulation.scenarios {
-        let sustained = scenario.objects.iter().filter(|hit| hit.sustained_count > 0).count();
+        let sustained = scenario.wars.iter().filter(|hit| hit.sustained_count > 0).count();
         table.add_row([
             Cell::new(scenario.buckets.join(", ")),
             Cell::new(scenario.pause_after),
@@ -237,7 +237,7 @@ fn table(simulation: &Simulation, style: output::Style) -> String {
     }
     let _ = writeln!(out, "{table}");
     for scenario in &simulation.scenarios {
-        if scenario.objects.is_empty() {
+        if scenario.wars.is_empty() {
             continue;
         }
         let _ = writeln!(
@@ -249,7 +249,7 @@ fn table(simulation: &Simulation, style: output::Style) -> String {
         );
         let mut table = style.table();
         table.set_header(["OBJECT", "CONFIDENCE", "THRASHING AT", "SUSTAINED AT", "RETAKES", "SPARED", ""]);
-        for hit in &scenario.objects {
+        for hit in &scenario.wars {
             let at = |at: Option<Micros>| at.map_or_else(|| "never".to_owned(), style::clock);
             table.add_row([
                 output::name(&hit.object),

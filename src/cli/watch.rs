@@ -45,7 +45,7 @@ const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 ///
 /// # Errors
 /// Invalid arguments, or the cluster cannot be reached.
-pub fn run(args: &WatchArgs) -> Result<Outcome> {
+pub(super) fn run(args: &WatchArgs) -> Result<Outcome> {
     watch_cluster(&args.options, args.namespace.as_deref(), &args.access, "editwar watch")
 }
 
@@ -61,7 +61,7 @@ fn arguments(access: &KubeAccess) -> String {
 ///
 /// # Errors
 /// As for [`run`].
-pub fn watch_cluster(
+pub(super) fn watch_cluster(
     options: &WatchOptions,
     namespace: Option<&str>,
     access: &KubeAccess,

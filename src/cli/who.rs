@@ -52,7 +52,7 @@ pub(super) fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Out
 }
 
 /// How the participants of an object are printed.
-pub struct Printed<'a> {
+pub(super) struct Printed<'a> {
     /// How to query again.
     pub who: &'a output::WhoCommand,
     /// The format.
@@ -67,7 +67,7 @@ pub struct Printed<'a> {
 ///
 /// # Errors
 /// Errors of standard output.
-pub fn print(found: &mut Participants, printed: &Printed<'_>) -> Result<()> {
+pub(super) fn print(found: &mut Participants, printed: &Printed<'_>) -> Result<()> {
     output::set_checks(&mut found.wars, printed.who, &found.coverage);
     let mut stdout = anstream::stdout().lock();
     let writes = || found.timeline.iter().map(|write| (&found.object, write));

@@ -130,7 +130,7 @@ impl<'a> Assessment<'a> {
     }
 
     /// Returns the contested fields of all wars, and of none, those with the most retakes first.
-    pub fn contested_fields(&self) -> Vec<(&'a Path, &'a FieldHistory)> {
+    pub(crate) fn contested_fields(&self) -> Vec<(&'a Path, &'a FieldHistory)> {
         self.analysis.map(Analysis::contested_fields).unwrap_or_default()
     }
 
@@ -140,13 +140,13 @@ impl<'a> Assessment<'a> {
     }
 
     /// Returns how often the object was alternately deleted and created.
-    pub fn existence_retakes(&self) -> u32 {
+    pub(crate) fn existence_retakes(&self) -> u32 {
         self.analysis.map_or(0, Analysis::existence_retakes)
     }
 
     /// Returns the state of the object for display: of the most urgent war whose fields are known or, if there is none,
     /// of the most urgent war.
-    pub fn shown_state(&self) -> State {
+    pub(crate) fn shown_state(&self) -> State {
         let decided = self.worst(Confidence::Probable);
         decided.or_else(|| self.worst(Confidence::Possible)).map_or(State::Calm, |war| war.state)
     }
@@ -189,13 +189,13 @@ impl<'a> WarAssessment<'a> {
     }
 
     /// Returns its sort key.
-    pub fn rank(&self) -> Rank {
+    pub(crate) fn rank(&self) -> Rank {
         let Tally { thrashing_events, retakes, .. } = *self.tally;
         Rank { is_ongoing: self.is_ongoing(), confidence: self.confidence, thrashing_events, retakes }
     }
 
     /// Returns the state that the war would have after a retake by this party.
-    pub fn state_after_retake(&self, by: &Arc<str>, at: Micros, limits: &Limits) -> State {
+    pub(crate) fn state_after_retake(&self, by: &Arc<str>, at: Micros, limits: &Limits) -> State {
         let mut machine = self.tally.machine.clone();
         machine.retake(by, at, limits, true);
         machine.state()

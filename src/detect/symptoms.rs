@@ -12,7 +12,7 @@ use super::record::Record;
 use super::write_history::WriteHistory;
 
 /// Returns the cause of a war, with the evidence for it.
-pub fn explain(
+pub(crate) fn explain(
     war: &WarAssessment<'_>,
     object: &ObjectState,
     classes: &ActorClassifier,
@@ -38,7 +38,7 @@ pub fn explain(
 }
 
 /// Returns the class and the role of a party.
-pub fn class_of(party: &str, object: &ObjectState, classes: &ActorClassifier) -> Classification {
+pub(crate) fn class_of(party: &str, object: &ObjectState, classes: &ActorClassifier) -> Classification {
     let client = object.writers().iter().map(|writer| &writer.client).find(|client| client.is_named(party));
     let known = |client: &Arc<Client>| Classification { class: client.class, role: client.role };
     client.map_or_else(|| classes.classify(party, "", ""), known)
@@ -46,13 +46,13 @@ pub fn class_of(party: &str, object: &ObjectState, classes: &ActorClassifier) ->
 
 /// Returns the number of writes of a party. A webhook sends no requests, so its writes are the requests of others that it
 /// changed.
-pub fn writes_of(party: &str, object: &ObjectState) -> u32 {
+pub(crate) fn writes_of(party: &str, object: &ObjectState) -> u32 {
     let mut own = object.writers().iter().filter(|writer| writer.client.is_named(party)).peekable();
     if own.peek().is_some() { own.map(|writer| writer.writes()).sum() } else { admitted(party, object).count() as u32 }
 }
 
 /// Returns the requests that a webhook changed, as far as they are kept.
-pub fn admitted<'o>(webhook: &'o str, object: &'o ObjectState) -> impl Iterator<Item = &'o Record> {
+pub(crate) fn admitted<'o>(webhook: &'o str, object: &'o ObjectState) -> impl Iterator<Item = &'o Record> {
     let records = object.history().into_iter().flat_map(WriteHistory::records);
     records.filter(move |record| record.is_admitted_by(webhook))
 }

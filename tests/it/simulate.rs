@@ -53,12 +53,12 @@ fn simulate_with_the_live_limits_agrees_with_serve() {
     for recording in util::smaller_recordings() {
         let (server, served) = served(&recording);
         let simulation = simulated(&recording, &["--min-confidence", "possible"]);
-        let hits = simulation["scenarios"][0]["objects"].as_array().unwrap();
+        let hits = simulation["scenarios"][0]["wars"].as_array().unwrap();
         assert_eq!(hits.iter().map(decision).collect::<Decisions>(), served, "{recording}");
         thrashed += hits.len();
         // Decisions require more than a possible war.
         let sure = simulated(&recording, &[]);
-        let sure = sure["scenarios"][0]["objects"].as_array().unwrap();
+        let sure = sure["scenarios"][0]["wars"].as_array().unwrap();
         for object in hits.iter().map(|hit| &hit["object"]) {
             // The most urgent war of an object determines the decision.
             let hits: Vec<_> = sure.iter().filter(|hit| hit["object"] == *object).collect();
@@ -97,7 +97,7 @@ fn a_pause_after_the_last_retake_is_reported_as_needless() {
     // Twenty-one retakes: the sixteenth thrashing event is the last of them.
     let simulation = simulated("hpa-vs-applier", &["--pause-after", "16"]);
     assert_eq!(simulation["scenarios"][0]["needless"], 1, "{simulation:#}");
-    assert_eq!(simulation["scenarios"][0]["objects"][0]["needless"], true);
+    assert_eq!(simulation["scenarios"][0]["wars"][0]["needless"], true);
     let simulation = simulated("hpa-vs-applier", &["--pause-after", "15"]);
     assert_eq!(simulation["scenarios"][0]["needless"], 0);
 }

@@ -16,7 +16,7 @@ use crate::audit::event::{CONTINUES, Micros, WATCHED};
 
 /// A revision that is expressed as an event.
 #[derive(Clone, Copy, Debug)]
-pub struct Revision<'a> {
+pub(crate) struct Revision<'a> {
     /// The resource of the object.
     pub resource: &'a Resource,
     /// The object's metadata.
@@ -27,7 +27,7 @@ pub struct Revision<'a> {
 
 /// The values of a revision.
 #[derive(Clone, Copy, Debug)]
-pub struct Values<'a> {
+pub(crate) struct Values<'a> {
     /// The object.
     pub object: &'a RawValue,
     /// Whether the event of the revision before it has values too.
@@ -36,7 +36,7 @@ pub struct Values<'a> {
 
 /// How a revision changed its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// Created it.
     Create,
     /// Changed it.
@@ -80,7 +80,13 @@ enum Body<'a> {
 impl Revision<'_> {
     /// Appends the event of a write that created or changed the object. Without an author, it only carries the values, and
     /// nobody is said to have changed them.
-    pub fn write(&self, change: Change, author: Option<&Authorship>, values: Option<Values<'_>>, lines: &mut Vec<u8>) {
+    pub(crate) fn write(
+        &self,
+        change: Change,
+        author: Option<&Authorship>,
+        values: Option<Values<'_>>,
+        lines: &mut Vec<u8>,
+    ) {
         let Metadata { name, namespace, uid, resource_version, .. } = self.metadata;
         let nobody = Manager::default();
         let manager = author.map_or(&nobody, |author| &author.manager);
@@ -111,7 +117,7 @@ impl Revision<'_> {
 
     /// Appends the event of the write with which a manager had set fields that it has now lost. Only the fact that it
     /// owned them is known, and when it wrote last.
-    pub fn earlier_write(&self, loss: &Loss, at: Micros, lines: &mut Vec<u8>) {
+    pub(crate) fn earlier_write(&self, loss: &Loss, at: Micros, lines: &mut Vec<u8>) {
         let uid = &self.metadata.uid;
         let event = Event {
             audit_id: format!("watch/{uid}/before/{}", self.metadata.resource_version),
@@ -126,7 +132,7 @@ impl Revision<'_> {
     }
 
     /// Appends the event of the deletion. A watch does not tell who deleted the object.
-    pub fn deletion(&self, lines: &mut Vec<u8>) {
+    pub(crate) fn deletion(&self, lines: &mut Vec<u8>) {
         let uid = &self.metadata.uid;
         let nobody = Manager::default();
         let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "details": {"uid": uid}});
@@ -172,7 +178,7 @@ impl Revision<'_> {
 }
 
 /// Appends an event that shows that a watch was alive at this time: a read of this resource.
-pub fn sign_of_life(at: Micros, lines: &mut Vec<u8>) {
+pub(crate) fn sign_of_life(at: Micros, lines: &mut Vec<u8>) {
     let nobody = Manager::default();
     let (resource, metadata) = (Resource::default(), Metadata::default());
     let revision = Revision { resource: &resource, metadata: &metadata, at };
@@ -184,7 +190,7 @@ pub fn sign_of_life(at: Micros, lines: &mut Vec<u8>) {
 
 /// Returns the actor that stands for a manager: `helm (Update)`. Writes to a subresource other than `status` have it in
 /// their name, since autoscalers share the manager of other controllers.
-pub fn actor(manager: &Manager) -> String {
+pub(crate) fn actor(manager: &Manager) -> String {
     match (&*manager.name, &*manager.subresource) {
         ("", _) => String::new(),
         (name, "" | "status") => format!("{name} ({})", manager.operation),

@@ -19,7 +19,7 @@ const DEPTH_MAX: usize = 64;
 /// One entry of `managedFields`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The manager.
     #[serde(default)]
     pub manager: Box<str>,
@@ -42,7 +42,7 @@ pub struct Entry {
 
 /// A manager with its operation: who wrote, as far as a watch shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Manager {
+pub(crate) struct Manager {
     /// The name.
     pub name: Box<str>,
     /// `Apply` or `Update`.
@@ -53,7 +53,7 @@ pub struct Manager {
 
 /// Who made a revision, and what it took over.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Authorship {
+pub(crate) struct Authorship {
     /// The manager.
     pub manager: Manager,
     /// When it wrote, in whole seconds.
@@ -66,7 +66,7 @@ pub struct Authorship {
 
 /// Fields that a manager lost to the writer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Loss {
+pub(crate) struct Loss {
     /// The manager that owned them.
     pub manager: Manager,
     /// When it wrote last, in whole seconds.
@@ -79,23 +79,23 @@ pub struct Loss {
 
 impl Entry {
     /// Returns the manager.
-    pub fn manager(&self) -> Manager {
+    pub(crate) fn manager(&self) -> Manager {
         Manager { name: self.manager.clone(), operation: self.operation.clone(), subresource: self.subresource.clone() }
     }
 
     /// Returns when the manager last wrote.
-    pub fn at(&self) -> Option<Micros> {
+    pub(crate) fn at(&self) -> Option<Micros> {
         self.time.as_deref().and_then(parse_timestamp)
     }
 
     /// Returns the set of its fields.
-    pub fn fields(&self) -> Value {
+    pub(crate) fn fields(&self) -> Value {
         let parsed = self.fields.as_ref().and_then(|fields| serde_json::from_str(fields.get()).ok());
         parsed.unwrap_or_else(empty)
     }
 
     /// Returns the approximate bytes of the entry.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let time = self.time.as_ref().map_or(0, |time| time.len());
         let fields = self.fields.as_ref().map_or(0, |fields| fields.get().len());
         let texts = self.manager.len() + self.operation.len() + self.api_version.len() + self.subresource.len();
@@ -116,7 +116,7 @@ impl Entry {
 
 /// Returns who made the revision with the entries `after`, if exactly one manager may have made it. `before` are the
 /// entries of the revision before; a new object has none.
-pub fn authorship(before: &[Entry], after: &[Entry]) -> Option<Authorship> {
+pub(crate) fn authorship(before: &[Entry], after: &[Entry]) -> Option<Authorship> {
     let mut writers = after.iter().filter(|entry| {
         let known = before.iter().find(|known| known.is_of(entry));
         !INVENTED.contains(&&*entry.manager) && known.is_none_or(|known| has_written(known, entry))
@@ -149,7 +149,7 @@ fn has_written(before: &Entry, after: &Entry) -> bool {
 }
 
 /// Returns whether a set has no fields.
-pub fn is_empty(set: &Value) -> bool {
+pub(crate) fn is_empty(set: &Value) -> bool {
     set.as_object().is_none_or(Map::is_empty)
 }
 
@@ -158,7 +158,7 @@ fn empty() -> Value {
 }
 
 /// Returns all fields of two sets.
-pub fn union(a: Value, b: Value) -> Value {
+pub(crate) fn union(a: Value, b: Value) -> Value {
     match (a, b) {
         (Value::Object(mut a), Value::Object(b)) => {
             for (name, below) in b {
@@ -175,12 +175,12 @@ pub fn union(a: Value, b: Value) -> Value {
 }
 
 /// Returns the fields of `a` that are not in `b`.
-pub fn difference(a: &Value, b: &Value) -> Value {
+pub(crate) fn difference(a: &Value, b: &Value) -> Value {
     select(a, b, false, 0).unwrap_or_else(empty)
 }
 
 /// Returns the fields that are in both sets.
-pub fn intersection(a: &Value, b: &Value) -> Value {
+pub(crate) fn intersection(a: &Value, b: &Value) -> Value {
     select(a, b, true, 0).unwrap_or_else(empty)
 }
 

@@ -23,7 +23,7 @@ const EARLIER_MAX: Micros = 6 * 3600 * SECOND;
 
 /// The objects of one resource that have changed since the watch began.
 #[derive(Debug)]
-pub struct Tracker {
+pub(crate) struct Tracker {
     resource: Resource,
     objects: BTreeMap<Box<str>, Object>,
     /// The uids of the objects, with the least recently changed first.
@@ -62,7 +62,7 @@ struct Written {
 
 /// One event of a watch.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen<'a> {
+pub(crate) struct Seen<'a> {
     /// What happened.
     pub kind: Kind,
     /// The object's metadata.
@@ -75,7 +75,7 @@ pub struct Seen<'a> {
 
 /// What a revision shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Observation {
+pub(crate) struct Observation {
     /// Whether an event was made.
     pub is_write: bool,
     /// Whether it is not known who made the revision.
@@ -89,13 +89,13 @@ pub struct Observation {
 impl Tracker {
     /// Returns a tracker that keeps objects of at most this size; beyond it, those that changed least recently are
     /// forgotten.
-    pub fn new(resource: Resource, bytes_max: usize) -> Tracker {
+    pub(crate) fn new(resource: Resource, bytes_max: usize) -> Tracker {
         Tracker { resource, objects: BTreeMap::new(), order: VecDeque::new(), changes: 0, bytes: 0, bytes_max }
     }
 
     /// Appends the events of a revision to `lines`. Events without values are left out if `is_promoted`, because the watch
     /// of the single object will deliver the revision with values.
-    pub fn observe(&mut self, seen: &Seen<'_>, is_promoted: bool, lines: &mut Vec<u8>) -> Observation {
+    pub(crate) fn observe(&mut self, seen: &Seen<'_>, is_promoted: bool, lines: &mut Vec<u8>) -> Observation {
         match seen.kind {
             Kind::Added | Kind::Modified => self.write(seen, is_promoted, lines),
             Kind::Deleted => self.delete(seen, lines),
@@ -105,7 +105,7 @@ impl Tracker {
 
     /// Appends the event of the revision before those that the watch of an object's values will show, so that their values
     /// can be compared with it.
-    pub fn base(&mut self, object: &RawValue, lines: &mut Vec<u8>) {
+    pub(crate) fn base(&mut self, object: &RawValue, lines: &mut Vec<u8>) {
         let Some(metadata) = Metadata::of(object) else { return };
         let revision = metadata.revision();
         let Some(known) = self.objects.get_mut(&metadata.uid) else { return };
@@ -123,7 +123,7 @@ impl Tracker {
     }
 
     /// Appends the events of the revisions that were left out because their values were expected, but did not come.
-    pub fn without_values(&mut self, uid: &str, lines: &mut Vec<u8>) {
+    pub(crate) fn without_values(&mut self, uid: &str, lines: &mut Vec<u8>) {
         let Some(known) = self.objects.get_mut(uid) else { return };
         for written in known.revisions.iter_mut().filter(|written| !written.has_event && written.author.is_some()) {
             written.has_event = true;
@@ -131,26 +131,6 @@ impl Tracker {
             let this = Revision { resource: &self.resource, metadata: &metadata, at: written.at };
             this.write(written.change, written.author.as_ref(), None, lines);
         }
-    }
-
-    /// Whether the last revision of an object is known, and was not its deletion.
-    pub fn has(&self, uid: &str) -> bool {
-        self.objects.contains_key(uid)
-    }
-
-    /// Returns the number of objects that are kept.
-    pub fn len(&self) -> usize {
-        self.objects.len()
-    }
-
-    /// Whether no object is kept.
-    pub fn is_empty(&self) -> bool {
-        self.objects.is_empty()
-    }
-
-    /// Returns the approximate bytes of the objects.
-    pub fn bytes(&self) -> usize {
-        self.bytes
     }
 
     fn write(&mut self, seen: &Seen<'_>, is_promoted: bool, lines: &mut Vec<u8>) -> Observation {

@@ -26,7 +26,7 @@ pub(super) struct Delivery {
 
 /// A file with the events of a watch, one a line.
 #[derive(Clone, Debug)]
-pub struct Recording(Arc<Mutex<Recorder>>);
+pub(crate) struct Recording(Arc<Mutex<Recorder>>);
 
 #[derive(Debug)]
 struct Recorder {
@@ -85,13 +85,13 @@ impl Recording {
     ///
     /// # Errors
     /// The file exists or cannot be created.
-    pub fn create(path: &Path) -> std::io::Result<Recording> {
+    pub(crate) fn create(path: &Path) -> std::io::Result<Recording> {
         let file = BufWriter::new(File::create_new(path)?);
         Ok(Recording(Arc::new(Mutex::new(Recorder { file, alive_at: i64::MIN, error: None }))))
     }
 
     /// Returns the first error of a write.
-    pub fn error(&self) -> Option<String> {
+    pub(crate) fn error(&self) -> Option<String> {
         lock(&self.0).error.as_ref().map(ToString::to_string)
     }
 

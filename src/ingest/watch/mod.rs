@@ -14,9 +14,9 @@ mod connection;
 mod delivery;
 mod promotion;
 mod resource_watch;
-pub mod resources;
+pub(crate) mod resources;
 mod shared;
-pub mod status;
+pub(crate) mod status;
 mod target;
 
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ use self::target::Target;
 use super::Source;
 use crate::util::readiness::Readiness;
 
-pub use self::delivery::Recording;
+pub(crate) use self::delivery::Recording;
 
 /// Maximum number of requests that are begun at the same time: a start must not look like an attack to the API server.
 const CONCURRENT_STARTS: usize = 8;
@@ -52,7 +52,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// What to watch.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Name of the cluster that the events belong to.
     pub cluster: String,
     /// The namespaces; all of the cluster, and its cluster-scoped resources, if there are none.
@@ -67,7 +67,7 @@ pub struct Settings {
 
 /// A resource that the user has chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// A kind, a resource or a short name, optionally with the group.
     pub kind: String,
     /// The name of the only object, if it is one.
@@ -75,7 +75,7 @@ pub struct Wanted {
 }
 
 /// The source that watches a cluster.
-pub struct WatchSource {
+pub(crate) struct WatchSource {
     client: kube::Client,
     settings: Settings,
     shared: Shared,
@@ -85,7 +85,7 @@ pub struct WatchSource {
 
 impl WatchSource {
     /// Creates the source. With a `recording`, its events are also written to a file.
-    pub fn new(
+    pub(crate) fn new(
         client: kube::Client,
         settings: Settings,
         intake: super::intake::Intake,

@@ -7,7 +7,7 @@ use crate::detect::resource_kind;
 
 /// A resource that can be listed and watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Watchable {
+pub(crate) struct Watchable {
     /// The resource, in its preferred version.
     pub resource: Resource,
     /// The kind of its objects.
@@ -20,7 +20,7 @@ pub struct Watchable {
 
 impl Watchable {
     /// Whether a name such as `deploy`, `Deployment` or `deployments.apps` refers to it.
-    pub fn is_named(&self, typed: &str) -> bool {
+    pub(crate) fn is_named(&self, typed: &str) -> bool {
         resource_kind::matches_input(typed, &self.resource.group, &self.resource.name, &self.kind)
     }
 }
@@ -29,7 +29,7 @@ impl Watchable {
 ///
 /// # Errors
 /// The cluster cannot be reached, or refuses discovery.
-pub async fn discover(client: &kube::Client) -> kube::Result<Vec<Watchable>> {
+pub(crate) async fn discover(client: &kube::Client) -> kube::Result<Vec<Watchable>> {
     let discovery = match Discovery::new(client.clone()).run_aggregated().await {
         Ok(found) => found,
         // Kubernetes before 1.26.

@@ -18,7 +18,7 @@ const CLOCKS_APART_MIN: Micros = 2_000_000;
 
 /// The status of all watches of a source. Clones share it.
 #[derive(Clone)]
-pub struct WatchStatus {
+pub(crate) struct WatchStatus {
     inner: Arc<Mutex<Inner>>,
     readiness: Readiness,
     /// How far the clock of the API server is ahead of the local one.
@@ -45,7 +45,7 @@ enum State {
 
 /// What a user should know about the watches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Number of resources that are watched, by namespace.
     pub connected: usize,
     /// Resources to which there is no connection at the moment.
@@ -70,7 +70,7 @@ struct WatchMetrics {
 
 impl WatchStatus {
     /// Creates the status, and registers its metrics.
-    pub fn new(metrics: &Metrics) -> WatchStatus {
+    pub(crate) fn new(metrics: &Metrics) -> WatchStatus {
         let vec = |name: &str, help: &str, label: &str| IntCounterVec::new(Opts::new(name, help), &[label]);
         let watches = Opts::new("editwar_watches", "Watches of resources, by state.");
         WatchStatus {
@@ -104,12 +104,12 @@ impl WatchStatus {
     }
 
     /// Returns whether every resource that may be read is or was watched.
-    pub fn readiness(&self) -> Readiness {
+    pub(crate) fn readiness(&self) -> Readiness {
         self.readiness.clone()
     }
 
     /// Returns what a user should know.
-    pub fn summary(&self) -> Summary {
+    pub(crate) fn summary(&self) -> Summary {
         let inner = lock(&self.inner);
         let mut summary = Summary { gaps: inner.gaps, error: inner.error.clone(), ..Summary::default() };
         for (name, state) in &inner.watches {
@@ -123,7 +123,7 @@ impl WatchStatus {
     }
 
     /// Returns the time of the API server, as far as it is known from its answers.
-    pub fn now(&self) -> Micros {
+    pub(crate) fn now(&self) -> Micros {
         let local = clock::now();
         local + self.clock_ahead.load(Ordering::Relaxed)
     }
