@@ -66,6 +66,7 @@ fn value_of(moment: &TimelineEntry, path: &str) -> Option<String> {
     let style = Style { width: 0, is_coloured: false, is_wide: false, now: None };
     let text = match &change.new {
         _ if change.new_redacted => "•".to_owned(),
+        _ if change.new_unknown => "?".to_owned(),
         serde_json::Value::Null => "∅".to_owned(),
         value => json_text(value, style),
     };

@@ -203,7 +203,8 @@ impl<'a> Reporter<'a> {
                     actors.push(party::of(self.classes, &seen.client.actor, state, None));
                 }
             }
-            let history = state.history().into_iter().flat_map(|c| c.records());
+            // A write without a known writer is only kept for its values.
+            let history = state.history().into_iter().flat_map(|c| c.records()).filter(|r| !r.client.is_unknown());
             Participants {
                 state: Assessment::of(state).shown_state(),
                 wars,

@@ -50,4 +50,5 @@ mod truce;
 mod twins;
 mod unanswered;
 mod util;
+mod watch;
 mod weaknesses;

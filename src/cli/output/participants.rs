@@ -258,8 +258,9 @@ fn change_text(change: &ChangeView, style: Style) -> String {
         serde_json::Value::Null => "(none)".to_owned(),
         value => json_text(value, style),
     };
-    let ChangeView { path, old, new, old_redacted, new_redacted } = change;
-    format!("{} {} → {}", clean(path), text(old, *old_redacted), text(new, *new_redacted))
+    let ChangeView { path, old, new, old_redacted, new_redacted, new_unknown } = change;
+    let new = if *new_unknown { "(unknown)".to_owned() } else { text(new, *new_redacted) };
+    format!("{} {} → {new}", clean(path), text(old, *old_redacted))
 }
 
 fn timeline(moments: &[&TimelineEntry], coverage: &Coverage, style: Style) -> Table {

@@ -39,6 +39,10 @@ function shown(value) {
   if (value.absent) return "∅";
   return text(value.value);
 }
+function written(change) {
+  return change.new_redacted ? "(redacted)" : change.new_unknown ? "(unknown)" : text(change.new);
+}
+
 function text(json) {
   if (json === null) return "∅";
   const out = typeof json === "string" ? json : JSON.stringify(json);
@@ -152,7 +156,7 @@ function one(found) {
         a.source_ips.join(", "), clock(a.first), clock(a.last)]), [2, 3, 4]),
     found.timeline.length ? el("details", {}, el("summary", {}, plural(found.timeline.length, "write")),
       table(["time", "actor", "verb", "changed"], found.timeline.slice(-500).map((m) =>
-        [clock(m.at), short(m.actor), m.verb, m.changes.map((c) => `${c.path} ${c.old_redacted ? "(redacted)" : text(c.old)} → ${c.new_redacted ? "(redacted)" : text(c.new)}`).join("; ") || m.effect]))) : null,
+        [clock(m.at), short(m.actor), m.verb, m.changes.map((c) => `${c.path} ${c.old_redacted ? "(redacted)" : text(c.old)} → ${written(c)}`).join("; ") || m.effect]))) : null,
   ];
 }
 
@@ -214,7 +218,7 @@ function command(line) {
 function lanes(found, of) {
   const marks = found.timeline.flatMap((m) => {
     const change = m.changes.find((c) => c.path === of);
-    if (change) return [{ at: Date.parse(m.at), time: m.at, actor: m.actor, value: change.new_redacted ? "(redacted)" : text(change.new) }];
+    if (change) return [{ at: Date.parse(m.at), time: m.at, actor: m.actor, value: written(change) }];
     return of === `(${m.part})` || (of === "(object)" && m.effect !== "modify")
       ? [{ at: Date.parse(m.at), time: m.at, actor: m.actor, value: m.effect }] : [];
   });

@@ -109,7 +109,7 @@ pub struct ChangeView {
     pub path: String,
     /// The value before; null if it was absent, is redacted or is not known.
     pub old: serde_json::Value,
-    /// The value after; null if it was removed or is redacted.
+    /// The value after; null if it was removed, is redacted or is not known.
     pub new: serde_json::Value,
     /// Whether the value before is hidden, as those of Secrets are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -117,6 +117,9 @@ pub struct ChangeView {
     /// Whether the value after is hidden.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub new_redacted: bool,
+    /// Whether the value after is not known, because the write names the field without its value.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub new_unknown: bool,
 }
 
 // === impl TransitionView ===
@@ -166,6 +169,7 @@ impl ChangeView {
             new: json_of(&change.new),
             old_redacted: is_redacted(&change.old),
             new_redacted: is_redacted(&change.new),
+            new_unknown: change.is_opaque && change.new.is_none(),
         }
     }
 }
