@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 
@@ -16,8 +15,8 @@ use crate::net::Reply;
 // === impl Api ===
 
 impl Api {
-    /// Answers a request of this client. The client's rights must have been checked.
-    pub fn answer(&self, request: &Request<Incoming>, client: IpAddr) -> Response<Answer> {
+    /// Answers a request of this client, whose body is not used. The client's rights must have been checked.
+    pub fn answer<B>(&self, request: &Request<B>, client: IpAddr) -> Response<Answer> {
         let uri = request.uri();
         let _span = tracing::debug_span!("answer", method = %request.method(), path = uri.path()).entered();
         let (route, segments) = match routes::find(request.method(), uri.path()) {

@@ -21,6 +21,7 @@ mod follow;
 mod golden;
 mod hostile;
 mod injection;
+mod interleaving;
 mod journal;
 mod journal_faults;
 mod journal_trouble;

@@ -1,5 +1,5 @@
-//! A stream of JSON is converted to the same lines in pieces of any size as at once. If it is valid, it contains as many events as the
-//! whole text does for the reader of webhook bodies. The first bytes of an input are the sizes of the pieces.
+//! Every format converts a stream to the same lines in pieces of any size as at once. Valid JSON contains as many events as
+//! for the reader of webhook bodies. The first bytes of an input are the sizes of the pieces.
 #![no_main]
 
 use std::io::Read;
@@ -37,17 +37,19 @@ fn is_decidable(value: &serde_json::Value) -> bool {
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let Some((sizes, text)) = input.split_at_checked(4) else { return };
-    let format = FORMATS.iter().find(|format| format.name == "JSON").expect("there is a format for JSON");
     let head = text.len().min(usize::from(sizes[0]));
-    let at_once = convert(format, b"", text);
-    let in_pieces = convert(format, &text[..head], Pieces { text: &text[head..], sizes: sizes[1..].iter().cycle() });
-    assert_eq!(at_once, in_pieces);
+    for format in FORMATS {
+        let pieces = Pieces { text: &text[head..], sizes: sizes[1..].iter().cycle() };
+        assert_eq!(convert(format, b"", text), convert(format, &text[..head], pieces), "{}", format.name);
+    }
 
+    // A pretty-printed array is JSON and nothing else.
+    let json = envelope::recognize(b"[\n").expect("there is a format for JSON");
     let values: Result<Vec<serde_json::Value>, _> = serde_json::Deserializer::from_slice(text).into_iter().collect();
     if values.is_ok_and(|values| values.iter().all(is_decidable)) {
         let (mut expected, mut found) = (0, 0);
         envelope::values(text, |event| expected += usize::from(event.is_ok()));
-        for line in at_once.split(|b| *b == b'\n') {
+        for line in convert(json, b"", text).split(|b| *b == b'\n') {
             envelope::line(line, |event| found += usize::from(event.is_ok()));
         }
         assert_eq!(found, expected);
