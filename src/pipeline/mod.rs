@@ -12,7 +12,7 @@
 mod batch;
 mod bounds;
 mod clients;
-pub(crate) mod clock;
+pub mod clock;
 pub(crate) mod coverage;
 pub(crate) mod dedupe;
 pub mod key;

@@ -480,3 +480,30 @@ fn any_number_of_workers_and_two_halves_of_a_log_give_the_same_transitions_and_c
         halves.iter().chain(&whole).for_each(|path| std::fs::remove_file(path).unwrap());
     });
 }
+
+#[test]
+fn scrapes_at_the_same_time_count_every_event_once() {
+    let log = util::log("hpa-vs-applier-metadata");
+    let lines = util::lines(&log);
+    for _ in 0..5 {
+        let server = Server::start(None);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !is_over.load(Relaxed) {
+                        drop(server.metrics.text(&server.pipeline, 0.0));
+                    }
+                });
+            }
+            let _over = Over(&is_over);
+            let ends = (1..lines.len()).map(|lines| End { lines, queries: 0, first: 0 }).collect();
+            server.ingest(&lines, &Plan { ends, pollers: 0 });
+        });
+        let text = server.metrics.text(&server.pipeline, 0.0);
+        let count = |line: &str| line.strip_prefix("editwar_events_total")?.rsplit(' ').next()?.parse::<u64>().ok();
+        let c = server.pipeline.stats().counters;
+        let expected = c.writes + c.reads + c.dry_runs + c.no_ops + c.failed + c.others + c.ignored + c.duplicates;
+        assert_eq!(text.lines().filter_map(count).sum::<u64>(), expected);
+    }
+}

@@ -68,14 +68,41 @@ struct List {
     #[serde(default)]
     kind: String,
     metadata: ListMetadata,
+    /// Null or absent if there are none.
     #[serde(default)]
-    items: Vec<Box<RawValue>>,
+    items: Option<Vec<Box<RawValue>>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ListMetadata {
     resource_version: String,
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// Returns the label value for metrics.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Failure::Expired => "expired",
+            Failure::Forbidden(_) => "forbidden",
+            Failure::NotFound => "not_found",
+            Failure::Busy(_) => "busy",
+            Failure::Other(_) => "error",
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Expired => f.write_str("the resourceVersion has expired"),
+            Failure::NotFound => f.write_str("the API server does not serve the resource"),
+            Failure::Busy(_) => f.write_str("the API server is busy"),
+            Failure::Forbidden(message) | Failure::Other(message) => f.write_str(message),
+        }
+    }
 }
 
 // === impl Answer ===
@@ -116,7 +143,7 @@ impl Answer {
     /// Returns the first object of a list.
     pub(super) async fn first_item(self) -> Result<Option<Box<RawValue>>, Failure> {
         let List { api_version, kind, items, .. } = self.list().await?;
-        let Some(item) = items.into_iter().next() else { return Ok(None) };
+        let Some(item) = items.into_iter().flatten().next() else { return Ok(None) };
         // Items of lists of built-in resources have neither.
         let mut object: serde_json::Map<String, Value> =
             serde_json::from_str(item.get()).map_err(|error| Failure::Other(error.to_string()))?;
@@ -258,6 +285,22 @@ mod tests {
             lines.push(String::from_utf8(line.to_vec()).unwrap());
         }
         assert_eq!(lines, ["one", "", "two"], "an incomplete line is the end of a broken connection");
+    }
+
+    #[tokio::test]
+    async fn a_list_may_have_no_items() {
+        let list = |items: &str| Answer {
+            body: Body::from(format!(
+                r#"{{"kind":"WidgetList","apiVersion":"v1","metadata":{{"resourceVersion":"7"}}{items}}}"#
+            )),
+            date: None,
+        };
+        for items in ["", r#","items":null"#, r#","items":[]"#] {
+            assert_eq!(list(items).resource_version().await.as_deref(), Ok("7"));
+            assert!(list(items).first_item().await.unwrap().is_none());
+        }
+        let item = list(r#","items":[{"metadata":{}}]"#).first_item().await.unwrap().unwrap();
+        assert_eq!(item.get(), r#"{"apiVersion":"v1","kind":"Widget","metadata":{}}"#);
     }
 
     #[test]

@@ -63,14 +63,7 @@ impl ResourceWatch {
             if was_connected {
                 retry_after = RETRY_AFTER;
             }
-            let reason = match &failure {
-                Failure::Expired => "expired",
-                Failure::Forbidden(_) => "forbidden",
-                Failure::NotFound => "not_found",
-                Failure::Busy(_) => "busy",
-                Failure::Other(_) => "error",
-            };
-            self.shared.status.disconnected(&self.target, reason);
+            self.shared.status.disconnected(&self.target, failure.reason(), &failure.to_string());
             match failure {
                 Failure::Expired => {
                     tracing::warn!(
@@ -116,7 +109,7 @@ impl ResourceWatch {
                 lines.clear();
             }
         }
-        self.shared.status.disconnected(&self.target, "timeout");
+        self.shared.status.continues();
         Ok(())
     }
 

@@ -36,8 +36,8 @@ struct Inner {
 /// The state of one watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
-    /// Not connected, or connected for the first time.
-    Connecting,
+    /// Not connected, because of the last failure, if there was one.
+    Connecting(Option<String>),
     Connected,
     /// The client may not read the resource.
     Forbidden(String),
@@ -54,7 +54,7 @@ pub(crate) struct Summary {
     pub forbidden: Vec<(String, String)>,
     /// Number of times that revisions may have been missed.
     pub gaps: u64,
-    /// Why the resources are not known.
+    /// Why the resources are not known, or why one of them cannot be watched at the moment.
     pub error: Option<String>,
 }
 
@@ -115,7 +115,10 @@ impl WatchStatus {
         for (name, state) in &inner.watches {
             match state {
                 State::Connected => summary.connected += 1,
-                State::Connecting => summary.connecting.push(name.clone()),
+                State::Connecting(failure) => {
+                    summary.connecting.push(name.clone());
+                    summary.error = summary.error.or_else(|| failure.clone());
+                }
                 State::Forbidden(message) => summary.forbidden.push((name.clone(), message.clone())),
             }
         }
@@ -131,7 +134,7 @@ impl WatchStatus {
     /// Whether all resources that may be read are watched at the moment.
     pub(super) fn is_complete(&self) -> bool {
         let inner = lock(&self.inner);
-        !inner.watches.is_empty() && !inner.watches.values().any(|state| *state == State::Connecting)
+        !inner.watches.is_empty() && !inner.watches.values().any(|state| matches!(state, State::Connecting(_)))
     }
 
     pub(super) fn set_error(&self, error: Option<String>) {
@@ -143,7 +146,7 @@ impl WatchStatus {
         {
             let mut inner = lock(&self.inner);
             for target in targets {
-                inner.watches.entry(target.to_string()).or_insert(State::Connecting);
+                inner.watches.entry(target.to_string()).or_insert(State::Connecting(None));
             }
         }
         self.publish();
@@ -158,11 +161,15 @@ impl WatchStatus {
         self.set(target, State::Connected);
     }
 
-    pub(super) fn disconnected(&self, target: &Target, reason: &str) {
+    /// Records that a watch has ended after its usual time, and continues.
+    pub(super) fn continues(&self) {
+        self.metrics.restarts.with_label_values(&["timeout"]).inc();
+    }
+
+    /// Records that a watch failed.
+    pub(super) fn disconnected(&self, target: &Target, reason: &str, message: &str) {
         self.metrics.restarts.with_label_values(&[reason]).inc();
-        if reason != "timeout" {
-            self.set(target, State::Connecting);
-        }
+        self.set(target, State::Connecting(Some(message.to_owned())));
     }
 
     pub(super) fn forbidden(&self, target: &Target, message: String) {

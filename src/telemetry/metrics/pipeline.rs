@@ -62,8 +62,9 @@ impl PipelineMetrics {
 
     /// Updates the metrics from the pipeline.
     pub(super) fn refresh(&self, pipeline: &Pipeline, now_seconds: f64) {
-        let stats = pipeline.stats();
+        // In this order: of two scrapes at the same time, the later one to count must not have the older counts.
         let mut last_stats = lock(&self.last_stats);
+        let stats = pipeline.stats();
         for (outcome, now, then) in outcomes(&stats.counters, &last_stats.counters) {
             self.events.with_label_values(&[outcome]).inc_by(now.saturating_sub(then));
         }
