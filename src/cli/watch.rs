@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ pub(super) fn watch_cluster(
     let config = options.config()?;
     let who = WhoCommand { command, server_arguments: Some(arguments(access)) };
     let only = options.objects.iter().map(|object| wanted(object)).collect::<Result<Vec<_>>>()?;
-    let recording = options.record.as_ref().map(|path| record(path)).transpose()?;
+    let recording = options.record.as_deref().map(record).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let (client, _) = access.connect().await?;
@@ -96,7 +96,7 @@ fn wanted(typed: &str) -> Result<Wanted> {
     Ok(Wanted { kind, name: Some(name) })
 }
 
-fn record(path: &PathBuf) -> Result<Recording> {
+fn record(path: &Path) -> Result<Recording> {
     Recording::create(path).with_context(|| path.display().to_string())
 }
 
@@ -266,7 +266,9 @@ impl<'a> Printer<'a> {
             text.push_str(&format!("; {error}"));
         }
         if self.told.as_ref() != Some(&text) {
-            if !self.options.quiet && !(self.is_terminal && self.options.output.is_table()) {
+            // In a terminal, it is part of the table.
+            let is_in_table = self.is_terminal && self.options.output.is_table();
+            if !is_in_table && !self.options.quiet {
                 anstream::eprintln!("editwar: {}", output::clean(&text));
             }
             self.told = Some(text);

@@ -290,9 +290,10 @@ mod tests {
     #[tokio::test]
     async fn a_list_may_have_no_items() {
         let list = |items: &str| Answer {
-            body: Body::from(format!(
-                r#"{{"kind":"WidgetList","apiVersion":"v1","metadata":{{"resourceVersion":"7"}}{items}}}"#
-            )),
+            body: Body::from(
+                format!(r#"{{"kind":"WidgetList","apiVersion":"v1","metadata":{{"resourceVersion":"7"}}{items}}}"#)
+                    .into_bytes(),
+            ),
             date: None,
         };
         for items in ["", r#","items":null"#, r#","items":[]"#] {
