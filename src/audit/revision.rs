@@ -68,6 +68,20 @@ pub(crate) struct Metadata {
     pub managed_fields: Vec<Entry>,
 }
 
+// === impl Resource ===
+
+impl Resource {
+    /// Returns the path of the collection, in all namespaces or in one.
+    pub(crate) fn path(&self, namespace: Option<&str>) -> String {
+        let Resource { group, version, name } = self;
+        let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+        match namespace {
+            Some(namespace) => format!("{root}/namespaces/{namespace}/{name}"),
+            None => format!("{root}/{name}"),
+        }
+    }
+}
+
 // === impl Metadata ===
 
 impl Metadata {

@@ -46,11 +46,14 @@ pub enum Command {
     Analyze(AnalyzeArgs),
     /// Show who writes one object: actors, fields, values, timeline.
     ///
+    /// Without a log and without a server, shows who owns each field of the object in the cluster now.
+    ///
     /// Exit code: 0 if there is no war over the object, 1 if there is one, 2 on wrong usage, unreadable or incomplete
     /// input, or if the object is not found.
     #[command(after_help = "Examples:\n  \
         editwar who deployment/web -n shop audit.log\n  \
         editwar who deployment/web -n shop audit.log --timeline\n  \
+        editwar who deployment/web -n shop    (who owns each field now, from the cluster)\n  \
         editwar who deployment/web -n shop --server http://127.0.0.1:8080\n  \
         editwar who deployment/web -n shop --server http://127.0.0.1:8080 --since 7d    (from the server's journal)")]
     Who(WhoArgs),
@@ -418,7 +421,8 @@ pub struct WhoArgs {
     /// Show what the actors whose names contain this text have changed, instead of who changed an object.
     #[arg(long, value_name = "TEXT")]
     pub actor: Option<String>,
-    /// Audit logs to read: files (plain or .gz), directories, or - for standard input. Default: query the server.
+    /// Audit logs to read: files (plain or .gz), directories, or - for standard input. Default: query the server or, without
+    /// one, the cluster.
     #[arg(value_name = "FILE|DIR|-")]
     pub inputs: Vec<PathBuf>,
     /// Namespace of the object.
@@ -430,6 +434,9 @@ pub struct WhoArgs {
     /// The server.
     #[command(flatten)]
     pub remote: Remote,
+    /// The cluster in which the object is, if there is neither a log nor a server.
+    #[command(flatten)]
+    pub access: KubeAccess,
     /// Print the most recent writes.
     #[arg(long)]
     pub timeline: bool,

@@ -13,6 +13,7 @@ mod listener_auth;
 pub mod markdown;
 mod memory_budget;
 pub mod output;
+mod owners;
 pub mod plugin;
 mod query_limits;
 mod render;

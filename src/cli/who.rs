@@ -8,7 +8,7 @@ use hyper::StatusCode;
 
 use super::args::{Format, WhoArgs};
 use super::connection::ServerTarget;
-use super::{Outcome, analyze, markdown, output};
+use super::{Outcome, analyze, markdown, output, owners};
 use crate::audit::event::Micros;
 use crate::detect::policy::{HistoryScope, Policy, Target};
 use crate::query::client::{Error, with_query};
@@ -35,6 +35,9 @@ pub(super) fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Out
     let first = args.object.as_deref().context("expected KIND/NAME, such as deployment/web")?;
     let (object, inputs) = object_and_inputs(first, &args.inputs);
     let (kind, name) = analyze::kind_and_name(&object)?;
+    if server.is_none() && inputs.is_empty() {
+        return owners::show(args, &kind, &name);
+    }
     let is_live = server.is_some() && inputs.is_empty();
     let who = match &server {
         Some(server) if is_live => server.who_command(),

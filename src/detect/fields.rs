@@ -17,6 +17,7 @@ mod walk;
 pub use self::bodies::{Bodies, Evidence, PatchIntent, RequestForm, Shape};
 pub use self::change::{Change, EvidenceLevel};
 pub use self::intent::{FieldIntent, Intent};
+pub(crate) use self::owned::owned_paths;
 pub(in crate::detect) use self::path::is_at_or_below;
 pub use self::path::{Path, part_of};
 pub use self::state::Fields;

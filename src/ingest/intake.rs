@@ -151,7 +151,7 @@ impl Intake {
             let write = classify_write(event).ok()?;
             let limits = self.pipeline.policy().limits(&write.object)?;
             // What must not be kept in memory must not be stored on disk either.
-            let is_bare = dedupe::omits_body(Some(limits), &write.object);
+            let is_bare = dedupe::omits_body(Some(limits), &write);
             Record::new(Arrival { cluster, source, at }, &write, is_bare)
         };
         chunk.events.iter().filter_map(record).collect()

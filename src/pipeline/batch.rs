@@ -151,7 +151,7 @@ impl<'p> Batch<'p> {
                 Some(implausible) => self.stats.coverage.doubt(self.source, implausible),
             }
             self.stats.span(at);
-            let omits_body = dedupe::omits_body(pipeline.policy.limits(&write.object), &write.object);
+            let omits_body = dedupe::omits_body(pipeline.policy.limits(&write.object), write);
             let slot = pipeline.table.slot(self.cluster, write.object);
             let identity = dedupe::identity(&pipeline.hasher, slot.hash, write, omits_body);
             requests.push(Request { identity, write: index, slot, now: now(&self.clock) });

@@ -8,9 +8,9 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 
 use foldhash::quality::RandomState;
 
-use crate::audit::event::{Micros, Stage};
+use crate::audit::event::{Level, Micros, Stage};
 use crate::detect::policy::Limits;
-use crate::detect::write::{ObjectName, Write};
+use crate::detect::write::Write;
 
 /// Event time that one generation covers. A batch is retried for less than two minutes, possibly with a restart
 /// in between.
@@ -117,10 +117,12 @@ pub(super) fn identity(hasher: &RandomState, object: u64, write: &Write<'_>, omi
     hasher.finish()
 }
 
-/// Whether no body of an object is kept, nor anything that may quote one: Secrets, redacted objects, and objects that
-/// the configuration excludes (`limits` is `None`).
-pub(crate) fn omits_body(limits: Option<&Limits>, object: &ObjectName<'_>) -> bool {
-    object.resource == "secrets" || limits.is_none_or(|limits| limits.redacts)
+/// Whether no body of a write is kept, nor anything that may quote one: of Secrets, of redacted objects, and of objects that
+/// the configuration excludes (`limits` is `None`). What a watch of metadata shows has no values.
+pub(crate) fn omits_body(limits: Option<&Limits>, write: &Write<'_>) -> bool {
+    let is_secret = write.object.resource == "secrets" || limits.is_some_and(|limits| limits.redacts);
+    let has_values = !write.event.is_watched() || write.event.level == Level::RequestResponse;
+    limits.is_none() || (is_secret && has_values)
 }
 
 // === impl RequestIdentity ===

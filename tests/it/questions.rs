@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::cli::{fixture, run};
+use crate::envtest::ApiServer;
 use crate::serve::Server;
 use crate::util;
 
@@ -47,6 +48,31 @@ fn question_is_anything_fighting_and_over_what() {
     let (code, out) = ask("analyze", "keda-hpa-peace");
     assert_eq!(code, 0);
     contains_all(&out, &["No edit war"]);
+}
+
+#[test]
+fn question_is_anything_fighting_without_an_audit_log() {
+    let Some(server) = ApiServer::start(None) else { return };
+    server.kubectl("admin", &["create", "configmap", "web", "-n", "shop", "--from-literal=v=0"]);
+    let watch = Command::new(env!("CARGO_BIN_EXE_editwar"))
+        .args(["watch", "configmaps", "-n", "shop", "--for", "25s", "--kubeconfig"])
+        .arg(server.kubeconfig("admin"))
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Until it has connected, the first writes may not be seen.
+    for turn in 0..30 {
+        let (manager, patch) =
+            if turn % 2 == 0 { ("a", r#"{"data":{"v":"1"}}"#) } else { ("b", r#"{"data":{"v":"2"}}"#) };
+        let manager = format!("--field-manager={manager}");
+        server.kubectl("admin", &["patch", "configmap", "web", "-n", "shop", &manager, "--type=merge", "-p", patch]);
+    }
+    let output = watch.wait_with_output().unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{out}");
+    contains_all(&out, &["1 edit war: 1 ongoing", "ConfigMap shop/web", "data.v", "a (Update)", "b (Update)"]);
 }
 
 #[test]

@@ -109,7 +109,8 @@ impl Entry {
             && self.api_version == other.api_version
     }
 
-    fn text(&self) -> &str {
+    /// Returns the text of the set of its fields.
+    pub(crate) fn text(&self) -> &str {
         self.fields.as_ref().map_or("", |fields| fields.get())
     }
 }

@@ -7,6 +7,7 @@
 use simd_json::BorrowedValue as Json;
 use simd_json::prelude::*;
 
+use super::bodies::read;
 use super::intent::{FieldIntent, Intent};
 use super::path::{Path, is_set, last_key, parent, push_key, quoted_selector, set_selector};
 use super::state::Fields;
@@ -25,6 +26,12 @@ pub(super) fn intents(owned: &Json<'_>, stored: Option<&Fields>) -> Vec<FieldInt
     let mut found: Vec<FieldIntent> = paths.iter().flat_map(|path| with_values(path, stored)).collect();
     found.dedup_by(|a, b| a.path == b.path);
     found
+}
+
+/// Returns the paths of the fields in a set.
+pub(crate) fn owned_paths(set: &[u8]) -> Vec<Path> {
+    let intents = read(Some(set), |owned| intents(owned, None)).unwrap_or_default();
+    intents.into_iter().map(|found| found.path).collect()
 }
 
 /// Returns the leaves of the stored object that a path of a set stands for: the field itself, what is below it or, where
@@ -124,7 +131,6 @@ impl Walk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::fields::bodies::read;
     use crate::detect::fields::walk::WalkOptions;
 
     const OPTIONS: WalkOptions<'_> = WalkOptions { resource: "", is_hidden: false, is_built_in: true };

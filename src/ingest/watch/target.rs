@@ -15,12 +15,7 @@ pub(super) struct Target {
 impl Target {
     /// Returns the path of the collection.
     pub(super) fn path(&self) -> String {
-        let Resource { group, version, name } = &self.resource;
-        let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
-        match &self.namespace {
-            Some(namespace) => format!("{root}/namespaces/{namespace}/{name}"),
-            None => format!("{root}/{name}"),
-        }
+        self.resource.path(self.namespace.as_deref())
     }
 
     /// Whether a change of an object may change which resources there are.
