@@ -275,7 +275,8 @@ impl<'a> Printer<'a> {
         }
     }
 
-    fn update(&mut self, view: View, now: Micros) -> Result<()> {
+    fn update(&mut self, mut view: View, now: Micros) -> Result<()> {
+        output::set_checks(&mut view.report.wars, self.who, &view.report.coverage);
         match self.options.output {
             Format::Table | Format::Wide if self.is_terminal => self.redraw(view, now),
             Format::Table | Format::Wide => self.print_changes(&view.report, |war| Ok(line(war))),

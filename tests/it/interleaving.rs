@@ -140,7 +140,7 @@ impl Server {
         let metrics = Metrics::new(SeriesLimits { max_objects: 1_000, max_actors_per_object: 16, ttl: Duration::MAX });
         let journal = folder.map(|folder| {
             let retention = Retention { age: i64::MAX / 4, bytes: 1 << 30, window: i64::MAX / 4, ahead: 0 };
-            let (disk, look_every) = (Disk::default(), Duration::from_secs(60));
+            let (disk, look_every) = (Disk::default(), Duration::from_millis(200));
             let settings =
                 Settings { folder: folder.into(), retention, on_failure: OnFailure::Reject, disk, look_every };
             let (journal, is_open) = Journal::start(settings, &metrics, Box::new(|_, _| Ok(Vec::new()))).unwrap();
@@ -267,10 +267,18 @@ fn outcome(transitions: &[Transition], thrashing: &[ThrashingEvent], pipeline: &
     [("transitions", changes), ("thrashing", thrashing), ("wars", wars), ("counters", counters), ("gaps", gaps)].into()
 }
 
+/// Returns a server's journal, once it is open. A program that another test starts at the same moment holds the lock of a
+/// journal that was just closed until it has replaced itself.
+fn opened(server: &Server) -> &Journal {
+    let journal = server.journal.as_ref().unwrap();
+    util::until("the journal is open", || journal.reader().is_ok());
+    journal
+}
+
 /// Returns what is in the journal of a folder: its writes, and the transitions as the API lists them.
 fn stored(folder: &Path, hasher: &RandomState) -> [(&'static str, Vec<String>); 2] {
     let server = Server::start(Some(folder));
-    let reader = server.journal.as_ref().unwrap().reader().unwrap();
+    let reader = opened(&server).reader().unwrap();
     let mut writes = Vec::new();
     let each = |key: record::Key, packed: &[u8]| {
         let text = record::unpack(packed).unwrap();
@@ -320,7 +328,7 @@ impl Drop for Over<'_> {
 fn replayed(folder: &Path, end: i64) -> Outcome {
     let old = Server::start(Some(folder));
     let new = Server::start(None);
-    let reader = old.journal.as_ref().unwrap().reader().unwrap();
+    let reader = opened(&old).reader().unwrap();
     replay::replay(&reader, i64::MIN, &new.pipeline, |changes| new.sinks.publish(changes)).unwrap();
     drop(reader);
     old.journal.unwrap().close();

@@ -21,6 +21,9 @@ admin:
 {{- if .Values.journal.enabled }}
 journal: {path: /var/lib/editwar/journal}
 {{- end }}
+{{- if .Values.watch.enabled }}
+watch: {enabled: true}
+{{- end }}
 enforce:
   mode: {{ .Values.enforce.mode }}
   resources: {{ toJson .Values.enforce.resources }}
