@@ -85,7 +85,11 @@ async fn read(args: &WhoArgs, kind: &str, name: &str) -> Result<Owners> {
     let namespace = if *is_namespaced { namespace } else { String::new() };
     let path = resource.path(Some(namespace.as_str()).filter(|namespace| !namespace.is_empty()));
     let request = Request::get(format!("{path}/{name}")).body(Vec::new()).context("the name of the object")?;
-    let body = client.request_text(request).await.with_context(|| format!("{kind} {namespace}/{name}"))?;
+    let body = match client.request_text(request).await {
+        // The message of the API server names the object.
+        Err(kube::Error::Api(status)) => bail!("{}", status.message),
+        body => body.context("the API server")?,
+    };
     let object: &RawValue = serde_json::from_str(&body).context("the object")?;
     let metadata = Metadata::of(object).context("the object has no metadata")?;
     let owner = |entry: &Entry| Owner {

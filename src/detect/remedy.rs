@@ -23,6 +23,7 @@ use super::actor_class::Role;
 use super::application::Application;
 use super::cause::Cause;
 use super::fields::Fields;
+use crate::detect::instance::account;
 
 /// The properties of a war that determine its remedies.
 #[derive(Clone, Debug)]
@@ -225,6 +226,16 @@ impl Remedy {
     /// Returns a remedy that changes nothing.
     fn show(title: String, command: String, what_to_do: String) -> Remedy {
         Remedy { kind: RemedyKind::Show, title, command, changes: what_to_do, tradeoff: String::new(), undo: None }
+    }
+}
+
+// === impl Party ===
+
+impl Party<'_> {
+    /// Returns the name of the account, or of the field manager without its operation.
+    fn program(&self) -> &str {
+        let name = account(self.actor);
+        if self.is_field_manager { name.split_once(" (").map_or(name, |(manager, _)| manager) } else { name }
     }
 }
 

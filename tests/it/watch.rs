@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use crate::envtest::{ApiServer, pause, scratch, wait_until};
+use crate::serve::Server;
+use crate::util;
 
 /// An audit policy that shows everything that a watch can show.
 const POLICY: &str = "
@@ -411,4 +413,32 @@ fn controllers_that_do_their_work_are_no_war() {
     let report = answer(&["analyze", "-q", "-o", "json", watch.recording.to_str().unwrap()]);
     assert_eq!(report["wars"], serde_json::json!([]), "{report:#}");
     assert_eq!(code, 0, "{}", watch.said());
+}
+
+#[test]
+fn serve_watches_with_the_permissions_that_are_shipped() {
+    let Some(logged) = Logged::start() else { return };
+    let admin = |arguments: &[&str]| drop(logged.server.kubectl("admin", arguments));
+    admin(&["create", "namespace", "editwar"]);
+    admin(&["apply", "-f", util::path("deploy/rbac/watch.yaml").to_str().unwrap()]);
+    let kubeconfig = logged.server.kubeconfig("system:serviceaccount:editwar:editwar");
+    let server = Server::start(&["--watch", "--set", &format!("watch.kubeconfig={}", kubeconfig.display())]);
+    wait_until("the server is ready", 120, || server.get("/readyz").0 == 200);
+    assert!(server.get("/readyz?verbose").1.contains("sources: webhook, watch"));
+    for turn in 0..12 {
+        let (manager, value) = if turn % 2 == 0 { ("tool-a", "1") } else { ("tool-b", "2") };
+        let (manager, label) = (format!("--field-manager={manager}"), format!("v={value}"));
+        admin(&["label", "namespace", "shop", "--overwrite", &manager, &label]);
+    }
+    let wars = || serde_json::from_str::<Value>(&server.get("/api/v1/wars").1).unwrap()["wars"].clone();
+    wait_until("the war is reported", 60, || wars()[0]["fields"][0]["path"] == "metadata.labels.v");
+    assert_eq!(wars()[0]["object"]["kind"], "Namespace");
+    let metrics = server.get("/metrics").1;
+    let value = |line: &str| {
+        let found = metrics.lines().find_map(|l| l.strip_prefix(line)?.trim().parse::<f64>().ok());
+        found.unwrap_or_else(|| panic!("{line} is missing: {metrics}"))
+    };
+    assert!(value("editwar_watches{state=\"connected\"}") > 5.0);
+    assert!(value("editwar_watch_revisions_total{author=\"known\"}") >= 11.0);
+    assert!(value("editwar_watch_promoted_objects") >= 1.0);
 }

@@ -58,8 +58,9 @@ pub fn coverage(coverage: &Coverage) -> String {
     if levels.watched > 0 {
         let _ = writeln!(
             out,
-            "{} % of the writes are known from a watch: by field manager, without account. Two clients with one field\n\
-             manager cannot be told apart, and writes that only remove fields may have no known writer.",
+            "{} % of the writes are known from a watch: by field manager, not by account.\n\
+             Clients with the same field manager cannot be told apart, and it may not be\n\
+             known who removed fields.",
             share(levels.watched)
         );
     }

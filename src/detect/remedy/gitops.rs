@@ -10,7 +10,7 @@ use super::{ContestedField, Facts, Location, Party, Remedy, RemedyKind, Setting,
 use crate::detect::actor_class::Role;
 use crate::detect::application::{Application, ApplicationKind};
 use crate::detect::cause::Cause;
-use crate::detect::instance::{self, service_account};
+use crate::detect::instance::service_account;
 use crate::util::shell::quoted;
 
 /// What recipes need to know of a kind of application.
@@ -98,8 +98,7 @@ pub(super) fn flux(facts: &Facts<'_>) -> Vec<Remedy> {
         kustomizations.iter().filter_map(|found| ignore_in_kustomization(facts, found)).collect();
     found.extend(releases.iter().filter_map(|found| ignore_in_helm_release(facts, found)));
     // An object that is deleted repeatedly would lose the annotation.
-    let is_kustomize =
-        |party: &Party<'_>| party.role == Role::Flux && instance::account(party.actor).ends_with(KUSTOMIZATION.account);
+    let is_kustomize = |party: &Party<'_>| party.role == Role::Flux && party.program().ends_with(KUSTOMIZATION.account);
     let is_party = facts.parties.iter().any(is_kustomize);
     if !is_party || facts.cause == Cause::RecreateWar {
         return found;
@@ -353,8 +352,7 @@ impl<'a> Facts<'a> {
     /// Returns the parties that apply for an application of this kind, each with its application.
     fn of_kind(&self, kind: ApplicationKind) -> Vec<(Party<'a>, Application)> {
         let tool = tool(kind);
-        let is_tool =
-            |party: &&Party<'_>| party.role == tool.role && instance::account(party.actor).ends_with(tool.account);
+        let is_tool = |party: &&Party<'_>| party.role == tool.role && party.program().ends_with(tool.account);
         let found = self.parties.iter().filter(is_tool).filter_map(|party| {
             // Only the controller itself runs where its applications are by default.
             let controller = service_account(party.actor).filter(|(_, name)| name.ends_with("-controller"));

@@ -557,3 +557,21 @@ fn only_accounts_are_exempted_from_a_webhook_each_set_by_its_own_condition() {
     assert_ne!(name("alice"), name("bob"));
     assert!(remedies(&between(("bob via tool", Role::Ci), webhook))[0].command.contains(r#"!= \"bob\""#));
 }
+
+#[test]
+fn field_managers_get_the_remedies_of_their_program_but_no_policy_against_an_account() {
+    let (flux, kubectl) = ("kustomize-controller (Apply)", "kubectl-edit (Update)");
+    let mut facts = between((flux, Role::Flux), (kubectl, Role::Kubectl));
+    facts.cause = Cause::ManualEdits;
+    facts.applications = vec![application(ApplicationKind::Kustomization, "flux-system", "shop")];
+    let of_accounts = titles(&facts);
+    assert!(of_accounts.iter().any(|title| title.starts_with("refuse changes")), "{of_accounts:?}");
+    facts.parties.iter_mut().for_each(|party| party.is_field_manager = true);
+    let found = titles(&facts);
+    assert!(found[0].starts_with("make Flux ignore spec.replicas"), "{found:?}");
+    assert!(!found.iter().any(|title| title.starts_with("refuse changes")), "{found:?}");
+    assert!(
+        found.iter().any(|title| title.starts_with("find out who edits this as kubectl-edit (Update)")),
+        "{found:?}"
+    );
+}
