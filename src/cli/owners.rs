@@ -84,7 +84,11 @@ async fn read(args: &WhoArgs, kind: &str, name: &str) -> Result<Owners> {
     let namespace = args.namespace.clone().unwrap_or(default_namespace);
     let namespace = if *is_namespaced { namespace } else { String::new() };
     let path = resource.path(Some(namespace.as_str()).filter(|namespace| !namespace.is_empty()));
-    let request = Request::get(format!("{path}/{name}")).body(Vec::new()).context("the name of the object")?;
+    // The values of its fields are not needed.
+    let request = Request::get(format!("{path}/{name}"))
+        .header(http::header::ACCEPT, "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
+        .body(Vec::new())
+        .context("the name of the object")?;
     let body = match client.request_text(request).await {
         // The message of the API server names the object.
         Err(kube::Error::Api(status)) => bail!("{}", status.message),

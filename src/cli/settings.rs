@@ -86,6 +86,7 @@ impl Config {
             only: Vec::new(),
             excluded: excluded_resources,
             objects_with_values_max: max_objects_with_values,
+            redacts: self.redact_values,
         }
     }
 

@@ -178,7 +178,7 @@ impl<'a> Watch<'a> {
         loop {
             let is_late = started.elapsed() >= CONNECT_WITHIN;
             printer.tell_status(&status.summary(), is_late);
-            printer.update(view(&reporter, &status, object.as_ref()), status.now())?;
+            printer.update(view(&reporter, &status, object.as_ref(), !options.objects.is_empty()), status.now())?;
             tokio::select! {
                 () = &mut end => break,
                 _ = interrupt.recv() => break,
@@ -189,7 +189,7 @@ impl<'a> Watch<'a> {
         }
         stop.send_replace(true);
         running.await?;
-        let view = view(&reporter, &status, object.as_ref());
+        let view = view(&reporter, &status, object.as_ref(), !options.objects.is_empty());
         if let Some(error) = recording.and_then(|recording| recording.error()) {
             bail!("the recording is not complete: {error}");
         }
@@ -200,7 +200,9 @@ impl<'a> Watch<'a> {
 }
 
 /// Returns everything that was seen, contested objects included.
-fn view(reporter: &Reporter<'_>, status: &WatchStatus, object: Option<&Filter>) -> View {
+///
+/// With `names_kinds`, the user has named what to watch, so that what may not be read is a problem.
+fn view(reporter: &Reporter<'_>, status: &WatchStatus, object: Option<&Filter>, names_kinds: bool) -> View {
     let report = reporter.report(&Filter { all: true, ..Filter::default() });
     let participants = object.and_then(|object| reporter.find(object).ok());
     let mut view = View { report, participants };
@@ -209,6 +211,20 @@ fn view(reporter: &Reporter<'_>, status: &WatchStatus, object: Option<&Filter>) 
         view.problem(summary.error.clone().unwrap_or_else(|| "no resource is watched".to_owned()));
     } else if !summary.connecting.is_empty() {
         view.problem(format!("there is no watch at the moment of {}", names(summary.connecting.iter())));
+    }
+    for kind in &summary.unknown_kinds {
+        view.problem(format!("the cluster has no kind \"{kind}\""));
+    }
+    for object in &summary.missing {
+        view.problem(format!("{object} does not exist"));
+    }
+    for (name, message) in &summary.failing {
+        view.problem(format!("{name} is not watched: {message}"));
+    }
+    if names_kinds {
+        for (name, message) in &summary.forbidden {
+            view.problem(format!("{name} is not watched: {message}"));
+        }
     }
     if summary.gaps > 0 {
         view.problem(format!(

@@ -8,6 +8,7 @@ mod bodies;
 mod change;
 mod intent;
 mod owned;
+mod parse;
 mod path;
 mod quantity;
 mod state;

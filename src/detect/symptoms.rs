@@ -1,4 +1,4 @@
-//! Collects the properties of a war that determine its [`cause`](super::cause), from what is known of its object.
+//! Collects the properties of a war that determine its [`cause`], from what is known of its object.
 
 use std::sync::Arc;
 

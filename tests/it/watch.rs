@@ -287,6 +287,28 @@ fn what_may_not_be_read_is_told_once_and_left_out() {
 }
 
 #[test]
+fn a_misspelt_kind_or_a_missing_object_is_no_all_clear() {
+    let Some(server) = ApiServer::start(None) else { return };
+    let kubeconfig = server.kubeconfig("admin");
+    let watch = |object: &str| {
+        let arguments = ["watch", object, "-n", "shop", "--for", "5s", "--kubeconfig", kubeconfig.to_str().unwrap()];
+        let output = Command::new(env!("CARGO_BIN_EXE_editwar")).args(arguments).env_clear().output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    for (object, why) in [
+        ("confgmaps", "the cluster has no kind \"confgmaps\""),
+        ("configmap/none", "configmaps in shop none does not exist"),
+        ("nodes", "no resource is watched"),
+    ] {
+        let (code, out) = watch(object);
+        assert!(code == Some(2) && out.contains(why), "{object}: {code:?} {out}");
+    }
+    server.kubectl("admin", &["create", "configmap", "web", "-n", "shop"]);
+    let (code, out) = watch("configmap/web");
+    assert!(code == Some(0) && out.contains("No edit war"), "{code:?} {out}");
+}
+
+#[test]
 fn a_secret_is_watched_without_its_values() {
     let Some(logged) = Logged::start() else { return };
     let admin = |arguments: &[&str]| drop(logged.server.kubectl("admin", arguments));

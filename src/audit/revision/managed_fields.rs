@@ -134,12 +134,14 @@ pub(crate) fn authorship(before: &[Entry], after: &[Entry]) -> Option<Authorship
     for other in after.iter().filter(is_other) {
         taken = difference(&taken, &other.fields());
     }
-    let lost = before.iter().filter(is_other).map(|other| Loss {
-        manager: other.manager(),
-        at: other.at(),
-        fields: intersection(&other.fields(), &taken),
+    let losses = before.iter().filter(is_other).filter(|other| !INVENTED.contains(&&*other.manager)).map(|other| {
+        let left = after.iter().find(|entry| entry.is_of(other)).map_or_else(empty, Entry::fields);
+        // Also fields that both owned, with the same value, before the writer changed it.
+        let fields = intersection(&difference(&other.fields(), &left), &own(after));
+        Loss { manager: other.manager(), at: other.at(), fields }
     });
-    let lost = lost.filter(|loss| !is_empty(&loss.fields)).collect();
+    let lost: Vec<Loss> = losses.filter(|loss| !is_empty(&loss.fields)).collect();
+    let taken = lost.iter().fold(taken, |taken, loss| union(taken, loss.fields.clone()));
     Some(Authorship { at: writer.at(), manager, taken, lost })
 }
 

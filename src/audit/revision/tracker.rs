@@ -10,7 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::event::{Change, Revision, Values};
-use super::managed_fields::{Authorship, Entry, Manager, authorship, difference, is_empty, union};
+use super::managed_fields::{Authorship, Entry, Manager, authorship, difference, intersection, is_empty, union};
 use super::{Kind, Metadata, Resource};
 use crate::audit::event::Micros;
 
@@ -143,6 +143,10 @@ impl Tracker {
             // The other watch was faster, or the watch was started again.
             return known.repeat(&self.resource, metadata, object, lines);
         }
+        if object.is_some() && !self.objects.contains_key(&metadata.uid) {
+            // It was deleted or forgotten in the meantime. Only the watch of all objects begins with new ones.
+            return Observation::default();
+        }
         let change = if kind == Kind::Added { Change::Create } else { Change::Modify };
         let before = self.objects.remove(&metadata.uid);
         // The first revision that is seen of an existing object is only the base of the comparison.
@@ -180,7 +184,10 @@ impl Tracker {
         let has_values = object.is_some();
         next.revisions.push_back(Written { revision, change, author, at, has_event, has_values, bytes });
         if next.revisions.len() > REVISIONS_KEPT {
-            next.revisions.pop_front();
+            if let Some(written) = next.revisions.pop_front().filter(Written::is_awaited) {
+                written.tell(&self.resource, &next.metadata, lines);
+            }
+            next.forget_lost();
         }
         self.keep(next);
         observation
@@ -191,6 +198,7 @@ impl Tracker {
         if seen.object.is_some() {
             return Observation::default();
         }
+        self.without_values(&seen.metadata.uid, lines);
         let known = self.objects.remove(&seen.metadata.uid);
         self.bytes -= known.as_ref().map_or(0, |known| known.bytes);
         let at = known.map_or(seen.at, |known| known.last_at.max(seen.at));
@@ -206,20 +214,33 @@ impl Tracker {
         let uid = object.metadata.uid.clone();
         self.order.push_back((object.changed, uid.clone()));
         self.objects.insert(uid, object);
-        while self.bytes > self.bytes_max || self.order.len() > 2 * self.objects.len() + REVISIONS_KEPT {
+        while self.bytes > self.bytes_max {
             let Some((changed, uid)) = self.order.pop_front() else { break };
             let is_oldest = self.objects.get(&uid).is_some_and(|object| object.changed == changed);
-            if !is_oldest {
-                continue;
-            }
-            if self.bytes <= self.bytes_max {
-                self.order.push_front((changed, uid));
-                break;
-            }
-            if let Some(object) = self.objects.remove(&uid) {
+            if let Some(object) = is_oldest.then(|| self.objects.remove(&uid)).flatten() {
                 self.bytes -= object.bytes;
             }
         }
+        if self.order.len() > 2 * self.objects.len() + REVISIONS_KEPT {
+            let objects = &self.objects;
+            self.order.retain(|(changed, uid)| objects.get(uid).is_some_and(|object| object.changed == *changed));
+        }
+    }
+}
+
+// === impl Written ===
+
+impl Written {
+    /// Whether its event was left out because its values are expected.
+    fn is_awaited(&self) -> bool {
+        !self.has_event && self.author.is_some()
+    }
+
+    /// Appends its event, without values.
+    fn tell(&self, resource: &Resource, metadata: &Metadata, lines: &mut Vec<u8>) {
+        let metadata = Metadata { resource_version: self.revision.to_string().into(), ..metadata.clone() };
+        let this = Revision { resource, metadata: &metadata, at: self.at };
+        this.write(self.change, self.author.as_ref(), None, lines);
     }
 }
 
@@ -273,6 +294,19 @@ impl Object {
         let known = self.known.remove(&author.manager);
         let all = known.map_or_else(|| author.taken.clone(), |known| union(known, author.taken.clone()));
         self.known.insert(author.manager.clone(), all);
+    }
+
+    /// Forgets what managers have written that they do not own any more: they can only lose what they own.
+    fn forget_lost(&mut self) {
+        let entries = &self.metadata.managed_fields;
+        let owned = |manager: &Manager| {
+            let own = entries.iter().filter(|entry| entry.manager() == *manager);
+            own.map(Entry::fields).reduce(union)
+        };
+        let known = std::mem::take(&mut self.known).into_iter();
+        self.known = known
+            .filter_map(|(manager, fields)| Some((manager.clone(), intersection(&fields, &owned(&manager)?))))
+            .collect();
     }
 
     fn measure(&self) -> usize {

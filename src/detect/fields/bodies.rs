@@ -14,12 +14,12 @@ use simd_json::prelude::*;
 use super::change::{Change, EvidenceLevel};
 use super::intent::{FieldIntent, Intent};
 use super::owned;
+use super::parse::read;
 use super::path::{Path, is_at_or_below, is_set, last_key, part_of, set_selector};
 use super::state::Fields;
 use super::value::FieldValue;
 use super::walk::{DEPTH_MAX, FIELDS_MAX, PATH_BYTES_MAX, Walk, WalkOptions, is_left_out};
 use crate::audit::event::{CONTINUES, Verb};
-use crate::audit::json_scan;
 use crate::detect::policy::{Limits, ObjectLimits};
 use crate::detect::resource_kind;
 use crate::detect::write::{Effect, Part, Write};
@@ -384,13 +384,6 @@ impl<'a> Bodies<'a> {
     fn is_apply(&self, patch: &Json<'_>) -> bool {
         self.form == RequestForm::Apply || (patch.get("apiVersion").is_some() && patch.get("kind").is_some())
     }
-}
-
-/// Parses a body and passes it to `look`. Returns `None` if there is no body, or if it cannot be parsed.
-pub(super) fn read<T>(body: Option<&[u8]>, look: impl FnOnce(&Json<'_>) -> T) -> Option<T> {
-    // The parser is recursive. The API server accepts no body that is nested that deeply.
-    let mut text = body.filter(|body| json_scan::depth(body) <= 512)?.to_vec();
-    simd_json::to_borrowed_value(&mut text).ok().map(|json| look(&json))
 }
 
 /// A request's body.

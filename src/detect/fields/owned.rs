@@ -7,8 +7,8 @@
 use simd_json::BorrowedValue as Json;
 use simd_json::prelude::*;
 
-use super::bodies::read;
 use super::intent::{FieldIntent, Intent};
+use super::parse::read;
 use super::path::{Path, is_set, last_key, parent, push_key, quoted_selector, set_selector};
 use super::state::Fields;
 use super::walk::{DEPTH_MAX, FIELDS_MAX, PATH_BYTES_MAX, is_heartbeat, is_left_out, merge_keys};

@@ -1,6 +1,7 @@
 //! Paths, keyed lists, and the fields that patches of every kind name.
 
-use super::bodies::{intents, read};
+use super::bodies::intents;
+use super::parse::read;
 use super::path::{is_item_of, item_of, selector_end};
 use super::walk::{DEPTH_MAX, FIELDS_MAX, PATH_BYTES_MAX, WalkOptions};
 use super::*;

@@ -62,7 +62,7 @@ pub(super) struct Answer {
 /// A list of objects.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct List {
+pub(super) struct List {
     #[serde(default)]
     api_version: String,
     #[serde(default)]
@@ -77,6 +77,32 @@ struct List {
 #[serde(rename_all = "camelCase")]
 struct ListMetadata {
     resource_version: String,
+}
+
+// === impl List ===
+
+impl List {
+    /// Returns the position in the history of the resource at which the list was made.
+    pub(super) fn resource_version(&self) -> String {
+        self.metadata.resource_version.clone()
+    }
+
+    /// Whether it has no objects.
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.as_ref().is_none_or(Vec::is_empty)
+    }
+
+    /// Returns its first object.
+    pub(super) fn first_item(self) -> Result<Option<Box<RawValue>>, Failure> {
+        let List { api_version, kind, items, .. } = self;
+        let Some(item) = items.into_iter().flatten().next() else { return Ok(None) };
+        // Items of lists of built-in resources have neither.
+        let mut object: serde_json::Map<String, Value> =
+            serde_json::from_str(item.get()).map_err(|error| Failure::Other(error.to_string()))?;
+        object.entry("apiVersion").or_insert(api_version.into());
+        object.entry("kind").or_insert(kind.trim_end_matches("List").into());
+        serde_json::value::to_raw_value(&object).map(Some).map_err(|error| Failure::Other(error.to_string()))
+    }
 }
 
 // === impl Failure ===
@@ -128,31 +154,18 @@ impl Answer {
         let message = message(body).await.unwrap_or_else(|| status.to_string());
         Err(match status {
             StatusCode::GONE => Failure::Expired,
-            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => Failure::Forbidden(message),
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_ACCEPTABLE => Failure::NotFound,
+            // A resource that cannot be watched in this way never will be: like one that may not be.
+            StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_ACCEPTABLE => {
+                Failure::Forbidden(message)
+            }
+            StatusCode::NOT_FOUND => Failure::NotFound,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Failure::Busy(headers.retry_after),
             _ => Failure::Other(message),
         })
     }
 
-    /// Returns the resourceVersion of a list.
-    pub(super) async fn resource_version(self) -> Result<String, Failure> {
-        Ok(self.list().await?.metadata.resource_version)
-    }
-
-    /// Returns the first object of a list.
-    pub(super) async fn first_item(self) -> Result<Option<Box<RawValue>>, Failure> {
-        let List { api_version, kind, items, .. } = self.list().await?;
-        let Some(item) = items.into_iter().flatten().next() else { return Ok(None) };
-        // Items of lists of built-in resources have neither.
-        let mut object: serde_json::Map<String, Value> =
-            serde_json::from_str(item.get()).map_err(|error| Failure::Other(error.to_string()))?;
-        object.entry("apiVersion").or_insert(api_version.into());
-        object.entry("kind").or_insert(kind.trim_end_matches("List").into());
-        serde_json::value::to_raw_value(&object).map(Some).map_err(|error| Failure::Other(error.to_string()))
-    }
-
-    async fn list(self) -> Result<List, Failure> {
+    /// Returns the list that the answer has.
+    pub(super) async fn list(self) -> Result<List, Failure> {
         let body = http_body_util::Limited::new(self.body, LIST_BYTES_MAX).collect();
         let body = tokio::time::timeout(ANSWER_TIMEOUT, body).await;
         let body = body.map_err(|_| Failure::Other("the list was not received within 30 s".to_owned()))?;
@@ -297,10 +310,12 @@ mod tests {
             date: None,
         };
         for items in ["", r#","items":null"#, r#","items":[]"#] {
-            assert_eq!(list(items).resource_version().await.as_deref(), Ok("7"));
-            assert!(list(items).first_item().await.unwrap().is_none());
+            let list = list(items).list().await.unwrap();
+            assert_eq!((list.resource_version(), list.is_empty()), ("7".to_owned(), true));
+            assert!(list.first_item().unwrap().is_none());
         }
-        let item = list(r#","items":[{"metadata":{}}]"#).first_item().await.unwrap().unwrap();
+        let found = list(r#","items":[{"metadata":{}}]"#).list().await.unwrap();
+        let item = found.first_item().unwrap().unwrap();
         assert_eq!(item.get(), r#"{"apiVersion":"v1","kind":"Widget","metadata":{}}"#);
     }
 

@@ -1,7 +1,8 @@
 //! Passes the events of watches to the intake, and writes them to a recording.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -86,7 +87,9 @@ impl Recording {
     /// # Errors
     /// The file exists or cannot be created.
     pub(crate) fn create(path: &Path) -> std::io::Result<Recording> {
-        let file = BufWriter::new(File::create_new(path)?);
+        // It has values of fields.
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let file = BufWriter::new(file);
         Ok(Recording(Arc::new(Mutex::new(Recorder { file, alive_at: i64::MIN, error: None }))))
     }
 

@@ -44,6 +44,8 @@ const CONCURRENT_STARTS: usize = 8;
 /// Interval at which resources are discovered again. Changes of CustomResourceDefinitions and APIServices are noticed at
 /// once.
 const DISCOVER_EVERY: Duration = Duration::from_secs(600);
+/// Number of discoveries in a row without a resource after which it is gone.
+const ABSENCES_MAX: u32 = 2;
 /// Delay before resources are discovered after a definition has changed: the API server needs a moment to serve it, and
 /// definitions are installed many at a time.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -63,6 +65,8 @@ pub(crate) struct Settings {
     pub excluded: Vec<String>,
     /// Maximum number of objects whose values are watched at the same time.
     pub objects_with_values_max: usize,
+    /// Whether values must not be kept: then they are not read either.
+    pub redacts: bool,
 }
 
 /// A resource that the user has chosen.
@@ -96,18 +100,25 @@ impl WatchSource {
             delivery: Delivery::new(settings.cluster.clone(), intake, recording),
             status,
             promotions: Promotions::new(settings.objects_with_values_max),
+            redacts: settings.redacts,
             starts: Arc::new(Semaphore::new(CONCURRENT_STARTS)),
             definitions: Arc::default(),
         };
         WatchSource { client, settings, shared }
     }
 
-    async fn supervise(self, mut stop: watch::Receiver<bool>) {
+    async fn supervise(self, stop: watch::Receiver<bool>) {
         let mut running: BTreeMap<Target, JoinHandle<()>> = BTreeMap::new();
         let heart = tokio::spawn(beat(self.shared.clone()));
+        let mut absent = BTreeMap::new();
         loop {
-            match resources::discover(&self.client).await {
-                Ok(found) => self.start(found, &mut running),
+            let stopped = || async { drop(stop.clone().wait_for(|stop| *stop).await) };
+            let discovered = tokio::select! {
+                () = stopped() => break,
+                discovered = resources::discover(&self.client) => discovered,
+            };
+            match discovered {
+                Ok(found) => self.start(&found, &mut running, &mut absent),
                 Err(error) => {
                     self.shared.status.set_error(Some(format!("cannot discover resources: {error}")));
                     tracing::warn!(%error, "cannot discover the resources of the cluster; retrying");
@@ -115,7 +126,7 @@ impl WatchSource {
             }
             let wait = if running.is_empty() { SETTLE * 5 } else { DISCOVER_EVERY };
             tokio::select! {
-                () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
+                () = stopped() => break,
                 () = tokio::time::sleep(wait) => {}
                 () = self.shared.definitions.notified() => tokio::time::sleep(SETTLE).await,
             }
@@ -126,21 +137,35 @@ impl WatchSource {
             // It was cancelled, between two deliveries.
             drop(task.await);
         }
-        self.shared.promotions.stop().await;
+        let lines = self.shared.promotions.stop().await;
+        self.shared.delivery.deliver(&lines).await;
         self.shared.delivery.finish();
     }
 
-    /// Starts a watch for each new target, and stops those of resources that are gone.
-    fn start(&self, found: Vec<Watchable>, running: &mut BTreeMap<Target, JoinHandle<()>>) {
-        let targets = self.targets(&found);
+    /// Starts a watch for each new target, and stops those of resources that are gone: twice in a row, since a discovery
+    /// leaves out the resources of an extension that does not answer at the moment.
+    fn start(
+        &self,
+        found: &[Watchable],
+        running: &mut BTreeMap<Target, JoinHandle<()>>,
+        absent: &mut BTreeMap<Target, u32>,
+    ) {
+        let targets = self.targets(found);
+        absent.retain(|target, _| !targets.contains(target));
         running.retain(|target, task| {
-            let is_kept = targets.contains(target);
+            let absences = if targets.contains(target) { 0 } else { *absent.entry(target.clone()).or_default() + 1 };
+            absent.entry(target.clone()).and_modify(|times| *times = absences);
+            let is_kept = absences < ABSENCES_MAX && !task.is_finished();
             if !is_kept {
                 task.abort();
+                absent.remove(target);
                 self.shared.status.remove(target);
             }
             is_kept
         });
+        let is_unknown = |wanted: &&Wanted| !found.iter().any(|watchable| watchable.is_named(&wanted.kind));
+        let unknown = self.settings.only.iter().filter(is_unknown).map(|wanted| wanted.kind.clone());
+        self.shared.status.set_unknown_kinds(unknown.collect());
         self.shared.status.expect(targets.iter());
         for target in targets {
             running.entry(target.clone()).or_insert_with(|| {

@@ -1,11 +1,13 @@
 //! Watches of single objects with their values, for as long as managers take their fields from each other.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
+use crate::audit::revision::tracker::Tracker;
 use crate::util::lock::lock;
 
 /// Time without a takeover after which the values of an object are no longer watched. Longer than the quiet period.
@@ -20,13 +22,15 @@ pub(super) struct Promotions {
 
 struct Promoted {
     state: PromotedState,
-    task: Option<JoinHandle<()>>,
+    task: JoinHandle<()>,
+    tracker: Arc<Mutex<Tracker>>,
 }
 
 /// What the watch of a resource and the watch of one of its objects share.
 #[derive(Clone, Debug)]
 pub(super) struct PromotedState {
     taken_at: Arc<Mutex<Instant>>,
+    has_failed: Arc<AtomicBool>,
 }
 
 // === impl Promotions ===
@@ -38,12 +42,17 @@ impl Promotions {
 
     /// Whether the values of an object are watched.
     pub(super) fn has(&self, uid: &str) -> bool {
-        lock(&self.objects).contains_key(uid)
+        lock(&self.objects).get(uid).is_some_and(|promoted| !promoted.state.has_failed.load(Ordering::Relaxed))
     }
 
     /// Records that a manager took over fields of an object. Starts a watch of its values, unless there is one already, or
     /// there are too many. Returns the number of promoted objects if it has changed.
-    pub(super) fn promote(&self, uid: &str, start: impl FnOnce(PromotedState) -> JoinHandle<()>) -> Option<usize> {
+    pub(super) fn promote(
+        &self,
+        uid: &str,
+        tracker: &Arc<Mutex<Tracker>>,
+        start: impl FnOnce(PromotedState) -> JoinHandle<()>,
+    ) -> Option<usize> {
         let mut objects = lock(&self.objects);
         if let Some(promoted) = objects.get(uid) {
             promoted.state.touch();
@@ -52,9 +61,9 @@ impl Promotions {
         if objects.len() >= self.objects_max {
             return None;
         }
-        let state = PromotedState { taken_at: Arc::new(Mutex::new(Instant::now())) };
-        let task = Some(start(state.clone()));
-        objects.insert(uid.into(), Promoted { state, task });
+        let state = PromotedState { taken_at: Arc::new(Mutex::new(Instant::now())), has_failed: Arc::default() };
+        let task = start(state.clone());
+        objects.insert(uid.into(), Promoted { state, task, tracker: tracker.clone() });
         Some(objects.len())
     }
 
@@ -65,20 +74,27 @@ impl Promotions {
         objects.len()
     }
 
-    /// Stops all watches.
-    pub(super) async fn stop(&self) {
-        let tasks: Vec<JoinHandle<()>> =
-            std::mem::take(&mut *lock(&self.objects)).into_values().filter_map(|promoted| promoted.task).collect();
-        for task in tasks {
+    /// Stops all watches. Returns the events of revisions whose values have not come.
+    pub(super) async fn stop(&self) -> Vec<u8> {
+        let objects = std::mem::take(&mut *lock(&self.objects));
+        let mut lines = Vec::new();
+        for (uid, Promoted { task, tracker, .. }) in objects {
             task.abort();
             drop(task.await);
+            lock(&tracker).without_values(&uid, &mut lines);
         }
+        lines
     }
 }
 
 // === impl PromotedState ===
 
 impl PromotedState {
+    /// Records that the values cannot be watched.
+    pub(super) fn fail(&self) {
+        self.has_failed.store(true, Ordering::Relaxed);
+    }
+
     /// Records a takeover.
     pub(super) fn touch(&self) {
         *lock(&self.taken_at) = Instant::now();

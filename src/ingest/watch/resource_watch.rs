@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::connection::{Answer, Connection, Content, Failure};
 use super::promotion::PromotedState;
@@ -21,6 +22,10 @@ const DELIVERED_BYTES: usize = 256 << 10;
 /// Delay before a request is repeated after an error, and its maximum.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// Duration after which a watch that has ended is begun again at once.
+const STABLE: Duration = Duration::from_secs(30);
+/// Minimum delay before a resource that is not found is looked for again, with a discovery.
+const NOT_FOUND_RETRY_MIN: Duration = Duration::from_secs(5);
 /// Interval at which it is tried again to read what is forbidden: permissions change.
 const FORBIDDEN_RETRY: Duration = Duration::from_secs(600);
 /// Duration of one watch request, in seconds: between half an hour and an hour, so that not all end at the same time.
@@ -59,55 +64,69 @@ impl ResourceWatch {
     pub(super) async fn run(mut self) {
         let mut retry_after = RETRY_AFTER;
         loop {
-            let Err((failure, was_connected)) = self.watch().await else { continue };
-            if was_connected {
+            let begun = Instant::now();
+            let ended = self.watch().await;
+            if begun.elapsed() >= STABLE {
                 retry_after = RETRY_AFTER;
             }
-            self.shared.status.disconnected(&self.target, failure.reason(), &failure.to_string());
-            match failure {
-                Failure::Expired => {
-                    tracing::warn!(
-                        resource = %self.target,
-                        "the watch starts again: its resourceVersion has expired, and revisions in between are not known"
-                    );
-                    self.position = None;
-                    self.shared.status.gap();
-                    tokio::time::sleep(retry_after).await;
-                }
-                Failure::Forbidden(message) => {
-                    tracing::info!(resource = %self.target, message, "not watched: the API server refuses it");
-                    self.shared.status.forbidden(&self.target, message);
-                    tokio::time::sleep(FORBIDDEN_RETRY).await;
-                }
-                // The next discovery ends this watch, if the resource is gone.
-                Failure::NotFound => {
-                    self.shared.definitions.notify_one();
-                    tokio::time::sleep(retry_after).await;
-                }
-                Failure::Busy(after) => tokio::time::sleep(after.unwrap_or(retry_after).min(RETRY_AFTER_MAX)).await,
-                Failure::Other(message) => {
-                    tracing::debug!(resource = %self.target, message, "the watch failed; it starts again");
-                    tokio::time::sleep(retry_after).await;
-                }
+            match ended {
+                // The usual end.
+                Ok(()) if begun.elapsed() >= STABLE => continue,
+                // The API server stops, or something between closes connections.
+                Ok(()) => tokio::time::sleep(retry_after).await,
+                Err(failure) => self.wait_after(failure, retry_after).await,
             }
             retry_after = (retry_after * 2).min(RETRY_AFTER_MAX);
         }
     }
 
-    /// Watches until the API server ends the watch. Also returns whether it had begun if it fails.
-    async fn watch(&mut self) -> Result<(), (Failure, bool)> {
-        let mut connection = self.connect().await.map_err(|failure| (failure, false))?;
+    async fn wait_after(&mut self, failure: Failure, retry_after: Duration) {
+        self.shared.status.disconnected(&self.target, failure.reason(), &failure.to_string());
+        match failure {
+            Failure::Expired => {
+                tracing::warn!(
+                    resource = %self.target,
+                    "the watch starts again: its resourceVersion has expired, and revisions in between are not known"
+                );
+                self.position = None;
+                // What comes next cannot be compared with what was before.
+                *lock(&self.tracker) = Tracker::new(self.target.resource.clone(), BYTES_MAX);
+                self.shared.status.gap();
+                tokio::time::sleep(retry_after).await;
+            }
+            Failure::Forbidden(message) => {
+                tracing::info!(resource = %self.target, message, "not watched: the API server refuses it");
+                self.shared.status.forbidden(&self.target, message);
+                tokio::time::sleep(FORBIDDEN_RETRY).await;
+            }
+            // The next discovery ends this watch, if the resource is gone.
+            Failure::NotFound => {
+                self.shared.definitions.notify_one();
+                tokio::time::sleep(retry_after.max(NOT_FOUND_RETRY_MIN)).await;
+            }
+            Failure::Busy(after) => tokio::time::sleep(after.unwrap_or(retry_after).min(RETRY_AFTER_MAX)).await,
+            Failure::Other(message) => {
+                tracing::debug!(resource = %self.target, message, "the watch failed; it starts again");
+                tokio::time::sleep(retry_after).await;
+            }
+        }
+    }
+
+    /// Watches until the API server ends the watch.
+    async fn watch(&mut self) -> Result<(), Failure> {
+        let mut connection = self.connect().await?;
         self.shared.status.connected(&self.target);
         let mut lines = Vec::new();
         loop {
-            match connection.next().await.map_err(|failure| (failure, true))? {
+            let handled = match connection.next().await? {
                 None => break,
-                Some(line) => self.handle(line, &mut lines).map_err(|failure| (failure, true))?,
-            }
-            if lines.len() >= DELIVERED_BYTES || !connection.has_line() {
+                Some(line) => self.handle(line, &mut lines),
+            };
+            if handled.is_err() || lines.len() >= DELIVERED_BYTES || !connection.has_line() {
                 self.shared.delivery.deliver(&lines).await;
                 lines.clear();
             }
+            handled?;
         }
         self.shared.status.continues();
         Ok(())
@@ -123,7 +142,11 @@ impl ResourceWatch {
                 let path = format!("{}?limit=1{selector}", self.target.path());
                 let answer = Answer::get(&self.client, &path, Content::Metadata.accept(true)).await?;
                 answer.date.inspect(|date| self.shared.status.compare_clocks(*date));
-                self.position.insert(answer.resource_version().await?).clone()
+                let list = answer.list().await?;
+                if self.target.name.is_some() {
+                    self.shared.status.set_missing(&self.target, list.is_empty());
+                }
+                self.position.insert(list.resource_version()).clone()
             }
         };
         watch(&self.client, &self.target, &selector, &position, Content::Metadata).await
@@ -136,6 +159,9 @@ impl ResourceWatch {
         if event.kind == Kind::Bookmark {
             return Ok(());
         }
+        if self.target.name.is_some() {
+            self.shared.status.set_missing(&self.target, false);
+        }
         if self.target.defines_resources() {
             self.shared.definitions.notify_one();
         }
@@ -143,7 +169,7 @@ impl ResourceWatch {
         let is_promoted = self.shared.promotions.has(&metadata.uid);
         let observation = lock(&self.tracker).observe(&seen, is_promoted, lines);
         self.shared.status.revision(observation.is_unknown);
-        if observation.is_takeover && !self.target.is_secret() {
+        if observation.is_takeover && !self.target.is_secret() && !self.shared.redacts {
             self.promote(&metadata);
         }
         Ok(())
@@ -167,7 +193,7 @@ impl ResourceWatch {
             };
             tokio::spawn(watch.run())
         };
-        if let Some(count) = self.shared.promotions.promote(&metadata.uid, start) {
+        if let Some(count) = self.shared.promotions.promote(&metadata.uid, &self.tracker, start) {
             self.shared.status.promoted(count);
         }
     }
@@ -183,19 +209,29 @@ impl ObjectWatch {
         }
         let mut retry_after = RETRY_AFTER;
         loop {
-            match self.watch().await {
+            let begun = Instant::now();
+            let watched = self.watch().await;
+            if begun.elapsed() >= STABLE {
+                retry_after = RETRY_AFTER;
+            }
+            match watched {
                 Ok(true) => break,
-                Ok(false) => retry_after = RETRY_AFTER,
-                Err(Failure::Busy(after)) => {
+                Ok(false) if begun.elapsed() >= STABLE => continue,
+                // Promoted again at the next takeover, but not at once.
+                Err(Failure::Expired | Failure::Forbidden(_) | Failure::NotFound) => {
+                    self.state.fail();
                     self.tell_without_values().await;
-                    tokio::time::sleep(after.unwrap_or(retry_after).min(RETRY_AFTER_MAX)).await;
+                    tokio::time::sleep(RETRY_AFTER_MAX).await;
+                    break;
                 }
-                Err(Failure::Other(_)) => {
+                Err(Failure::Busy(Some(after))) => {
+                    self.tell_without_values().await;
+                    tokio::time::sleep(after.min(RETRY_AFTER_MAX)).await;
+                }
+                Ok(false) | Err(Failure::Busy(None) | Failure::Other(_)) => {
                     self.tell_without_values().await;
                     tokio::time::sleep(retry_after).await;
                 }
-                // It is promoted again at the next takeover.
-                Err(Failure::Expired | Failure::Forbidden(_) | Failure::NotFound) => break,
             }
             retry_after = (retry_after * 2).min(RETRY_AFTER_MAX);
         }
@@ -214,7 +250,7 @@ impl ObjectWatch {
             self.position
         );
         let answer = Answer::get(&self.client, &path, Content::Objects.accept(true)).await?;
-        let Some(object) = answer.first_item().await? else { return Ok(()) };
+        let Some(object) = answer.list().await?.first_item()? else { return Ok(()) };
         let mut lines = Vec::new();
         lock(&self.tracker).base(&object, &mut lines);
         self.shared.delivery.deliver(&lines).await;

@@ -16,6 +16,8 @@ pub(super) struct Shared {
     pub(super) promotions: Promotions,
     /// Limits requests that are begun at the same time.
     pub(super) starts: Arc<Semaphore>,
+    /// Whether values must not be kept, and so not be read.
+    pub(super) redacts: bool,
     /// Notified when a definition of resources has changed.
     pub(super) definitions: Arc<Notify>,
 }

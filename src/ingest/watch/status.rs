@@ -1,6 +1,6 @@
 //! What a watch says about itself: which resources it watches, which it may not read, and when it missed something.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +13,8 @@ use crate::util::clock;
 use crate::util::lock::lock;
 use crate::util::readiness::Readiness;
 
+/// Number of failures in a row after which a watch is reported as failing, and the others no longer wait for it.
+const FAILURES_MAX: u32 = 4;
 /// The clocks are not corrected for a smaller difference: the date of an answer has whole seconds.
 const CLOCKS_APART_MIN: Micros = 2_000_000;
 
@@ -31,6 +33,14 @@ struct Inner {
     watches: BTreeMap<String, State>,
     error: Option<String>,
     gaps: u64,
+    /// Failures in a row of each watch that is not connected.
+    failures: BTreeMap<String, u32>,
+    /// Watches that were connected at any time.
+    connected_once: BTreeSet<String>,
+    /// Kinds that the user has named and the cluster does not have.
+    unknown_kinds: Vec<String>,
+    /// Objects that the user has named and that do not exist.
+    missing: BTreeSet<String>,
 }
 
 /// The state of one watch.
@@ -39,8 +49,10 @@ enum State {
     /// Not connected, because of the last failure, if there was one.
     Connecting(Option<String>),
     Connected,
-    /// The client may not read the resource.
+    /// The client may not read the resource, or it cannot be watched.
     Forbidden(String),
+    /// It has failed repeatedly.
+    Failing(String),
 }
 
 /// What a user should know about the watches.
@@ -52,6 +64,12 @@ pub(crate) struct Summary {
     pub connecting: Vec<String>,
     /// Resources that the client may not read, with the message of the API server.
     pub forbidden: Vec<(String, String)>,
+    /// Resources whose watches fail repeatedly, with the last failure.
+    pub failing: Vec<(String, String)>,
+    /// Kinds that the user has named and the cluster does not have.
+    pub unknown_kinds: Vec<String>,
+    /// Objects that the user has named and that do not exist.
+    pub missing: Vec<String>,
     /// Number of times that revisions may have been missed.
     pub gaps: u64,
     /// Why the resources are not known, or why one of them cannot be watched at the moment.
@@ -111,7 +129,13 @@ impl WatchStatus {
     /// Returns what a user should know.
     pub(crate) fn summary(&self) -> Summary {
         let inner = lock(&self.inner);
-        let mut summary = Summary { gaps: inner.gaps, error: inner.error.clone(), ..Summary::default() };
+        let mut summary = Summary {
+            gaps: inner.gaps,
+            error: inner.error.clone(),
+            unknown_kinds: inner.unknown_kinds.clone(),
+            missing: inner.missing.iter().cloned().collect(),
+            ..Summary::default()
+        };
         for (name, state) in &inner.watches {
             match state {
                 State::Connected => summary.connected += 1,
@@ -120,6 +144,7 @@ impl WatchStatus {
                     summary.error = summary.error.or_else(|| failure.clone());
                 }
                 State::Forbidden(message) => summary.forbidden.push((name.clone(), message.clone())),
+                State::Failing(message) => summary.failing.push((name.clone(), message.clone())),
             }
         }
         summary
@@ -131,10 +156,27 @@ impl WatchStatus {
         local + self.clock_ahead.load(Ordering::Relaxed)
     }
 
-    /// Whether all resources that may be read are watched at the moment.
+    /// Whether all resources that can be read are watched at the moment, and there are some.
     pub(super) fn is_complete(&self) -> bool {
         let inner = lock(&self.inner);
-        !inner.watches.is_empty() && !inner.watches.values().any(|state| matches!(state, State::Connecting(_)))
+        let is_connecting = |state: &State| matches!(state, State::Connecting(_));
+        inner.watches.values().any(|state| *state == State::Connected) && !inner.watches.values().any(is_connecting)
+    }
+
+    /// Sets the kinds that the user has named and the cluster does not have.
+    pub(super) fn set_unknown_kinds(&self, kinds: Vec<String>) {
+        lock(&self.inner).unknown_kinds = kinds;
+    }
+
+    /// Sets whether the only object of a watch does not exist.
+    pub(super) fn set_missing(&self, target: &Target, is_missing: bool) {
+        let missing = &mut lock(&self.inner).missing;
+        let name = format!("{target} {}", target.name.as_deref().unwrap_or_default());
+        if is_missing {
+            missing.insert(name);
+        } else {
+            missing.remove(&name);
+        }
     }
 
     pub(super) fn set_error(&self, error: Option<String>) {
@@ -158,6 +200,11 @@ impl WatchStatus {
     }
 
     pub(super) fn connected(&self, target: &Target) {
+        {
+            let mut inner = lock(&self.inner);
+            inner.failures.remove(&target.to_string());
+            inner.connected_once.insert(target.to_string());
+        }
         self.set(target, State::Connected);
     }
 
@@ -169,11 +216,21 @@ impl WatchStatus {
     /// Records that a watch failed.
     pub(super) fn disconnected(&self, target: &Target, reason: &str, message: &str) {
         self.metrics.restarts.with_label_values(&[reason]).inc();
-        self.set(target, State::Connecting(Some(message.to_owned())));
+        let failures = {
+            let mut inner = lock(&self.inner);
+            let failures = inner.failures.entry(target.to_string()).or_default();
+            *failures += 1;
+            *failures
+        };
+        let message = message.to_owned();
+        let is_failing = failures >= FAILURES_MAX;
+        self.set(target, if is_failing { State::Failing(message) } else { State::Connecting(Some(message)) });
     }
 
     pub(super) fn forbidden(&self, target: &Target, message: String) {
-        self.set(target, State::Forbidden(message));
+        // What could be read before is missed.
+        let was_connected = lock(&self.inner).connected_once.contains(&target.to_string());
+        self.set(target, if was_connected { State::Failing(message) } else { State::Forbidden(message) });
     }
 
     /// Counts a time in which revisions may have been missed.
@@ -209,8 +266,13 @@ impl WatchStatus {
     }
 
     fn publish(&self) {
-        let Summary { connected, connecting, forbidden, .. } = self.summary();
-        let states = [("connected", connected), ("connecting", connecting.len()), ("forbidden", forbidden.len())];
+        let Summary { connected, connecting, forbidden, failing, .. } = self.summary();
+        let states = [
+            ("connected", connected),
+            ("connecting", connecting.len()),
+            ("forbidden", forbidden.len()),
+            ("failing", failing.len()),
+        ];
         for (state, count) in states {
             self.metrics.watches.with_label_values(&[state]).set(count as i64);
         }

@@ -77,6 +77,13 @@ fn fields_that_another_manager_owns_with_the_same_value_are_not_taken_over() {
 }
 
 #[test]
+fn a_field_that_two_managers_own_is_taken_by_the_one_that_changes_it() {
+    let before = [entry("x", "Apply", 1, data(&["v"])), entry("y", "Apply", 2, data(&["v", "w"]))];
+    let after = [entry("x", "Apply", 5, data(&["v"])), entry("y", "Apply", 2, data(&["w"]))];
+    assert_eq!(told(&before, &after), r#"x Apply took {"f:data":{"f:v":{}}} from y"#);
+}
+
+#[test]
 fn a_write_within_the_same_second_is_recognised_by_the_fields_that_moved() {
     let before = [entry("x", "Apply", 1, data(&["v"])), entry("y", "Update", 1, data(&["w"]))];
     let after = [entry("x", "Apply", 1, data(&["v", "w"]))];
@@ -85,7 +92,7 @@ fn a_write_within_the_same_second_is_recognised_by_the_fields_that_moved() {
 
 #[test]
 fn managers_that_the_server_invents_do_not_write() {
-    let before = [entry("helm", "Update", 1, data(&["v", "w"]))];
+    let before = [entry("helm", "Update", 1, data(&["v", "w"])), entry("ancient-changes", "Update", 1, data(&["w"]))];
     let after = [entry("before-first-apply", "Update", 2, data(&["v"])), entry("x", "Apply", 2, data(&["w"]))];
     assert_eq!(told(&before, &after), r#"x Apply took {"f:data":{"f:w":{}}} from helm"#);
 }

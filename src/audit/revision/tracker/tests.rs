@@ -109,6 +109,7 @@ fn values_do_not_continue_after_a_revision_without_them() {
     let mut story = Story::new();
     let revisions: Vec<String> =
         [("a", 1, "1"), ("b", 5, "2"), ("a", 7, "1")].map(|(who, second, v)| story.object(who, second, v)).into();
+    story.see(Kind::Modified, &revisions[0], false);
     story.see(Kind::Modified, &revisions[0], true);
     story.see(Kind::Modified, &revisions[1], false);
     assert_eq!(story.see(Kind::Modified, &revisions[2], true).1, ["7250 a (Update) patch with values"]);
@@ -118,6 +119,7 @@ fn values_do_not_continue_after_a_revision_without_them() {
 fn without_a_known_author_only_values_are_told() {
     let mut story = Story::new();
     let first = story.object("a", 1, "1");
+    story.see(Kind::Modified, &first, false);
     story.see(Kind::Modified, &first, true);
     let same = story.object("a", 1, "3");
     let (observation, events) = story.see(Kind::Modified, &same, true);
