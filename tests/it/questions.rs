@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::cli::{fixture, run};
-use crate::envtest::ApiServer;
+use crate::envtest::{ApiServer, pause};
 use crate::serve::Server;
 use crate::util;
 
@@ -54,21 +54,25 @@ fn question_is_anything_fighting_and_over_what() {
 fn question_is_anything_fighting_without_an_audit_log() {
     let Some(server) = ApiServer::start(None) else { return };
     server.kubectl("admin", &["create", "configmap", "web", "-n", "shop", "--from-literal=v=0"]);
-    let watch = Command::new(env!("CARGO_BIN_EXE_editwar"))
-        .args(["watch", "configmaps", "-n", "shop", "--for", "25s", "--kubeconfig"])
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_editwar"))
+        .args(["watch", "configmaps", "-n", "shop", "--for", "10m", "--kubeconfig"])
         .arg(server.kubeconfig("admin"))
         .env_clear()
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Until it has connected, the first writes may not be seen.
-    for turn in 0..30 {
+    let mut said = BufReader::new(watch.stderr.take().unwrap()).lines().map(Result::unwrap);
+    said.find(|line| line.contains("watching 1") && !line.contains("no connection")).expect("it is connected");
+    for turn in 0..12 {
         let (manager, patch) =
             if turn % 2 == 0 { ("a", r#"{"data":{"v":"1"}}"#) } else { ("b", r#"{"data":{"v":"2"}}"#) };
         let manager = format!("--field-manager={manager}");
         server.kubectl("admin", &["patch", "configmap", "web", "-n", "shop", &manager, "--type=merge", "-p", patch]);
     }
+    // The last revisions are on their way.
+    pause(2_000);
+    assert!(Command::new("kill").args(["-INT", &watch.id().to_string()]).status().unwrap().success());
     let output = watch.wait_with_output().unwrap();
     let out = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{out}");
