@@ -12,8 +12,8 @@ use super::{Config, Overlay, unknown_keys};
 /// variable for a key in a section contains two underscores; keys outside of sections are listed below. Other variables
 /// are ignored: Kubernetes injects `EDITWAR_SERVICE_HOST` into every pod next to a Service named `editwar`.
 pub const ENVIRONMENT: &str = "EDITWAR_";
-/// The keys with a single value that are not in a section.
-const WITHOUT_SECTION: [&str; 1] = ["redact_values"];
+/// The keys that are not in a section.
+const WITHOUT_SECTION: [&str; 4] = ["redact_values", "overrides", "actors", "contexts"];
 /// How similar a variable must be to one of these keys to count as a misspelling of it. Such a variable is rejected,
 /// because ignoring it would reveal values that should be redacted.
 const MISSPELT: f64 = 0.85;
@@ -272,6 +272,19 @@ mod tests {
         for other in ["EDITWAR_SERVICE_HOST", "EDITWAR_PORT_8080_TCP_ADDR", "EDITWAR_SERVER", "EDITWAR_TOKEN_FILE"] {
             assert!(load("", &[(other, "x")], &[]).is_ok(), "{other}");
         }
+    }
+
+    #[test]
+    fn lists_and_maps_at_the_top_level_can_be_set_by_variables() {
+        let variables = [
+            ("EDITWAR_OVERRIDES", "[{resource: configmaps, ignore: true}]"),
+            ("EDITWAR_ACTORS", "[{actor: bot, class: automation}]"),
+            ("EDITWAR_CONTEXTS", "{prod: admin@prod}"),
+            ("EDITWAR_CONFIG", "/etc/editwar.yaml"),
+        ];
+        let config = load("", &variables, &[]).unwrap();
+        assert_eq!((config.overrides.len(), config.actors.len()), (1, 1));
+        assert_eq!(config.contexts.get("prod").map(String::as_str), Some("admin@prod"));
     }
 
     #[test]
