@@ -42,7 +42,7 @@ pub(super) fn run(args: &AnalyzeArgs) -> Result<Outcome> {
     if kind.is_some() && conditions.kind.is_some() {
         bail!("--kind and KIND/NAME exclude each other");
     }
-    let config = args.log.config()?;
+    let config = args.log.config.load()?;
     let (pipeline, problems) = read(&paths, &args.log, &config, config.policy())?;
     let classes = config.classes();
     let filter = Filter {

@@ -252,15 +252,9 @@ pub struct WatchOptions {
     /// changes, and the table at the end. jsonl prints a war when it begins or changes.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,
-    /// Compare values, but neither keep nor print them.
-    #[arg(long)]
-    pub redact: bool,
-    /// Configuration file (YAML): limits, overrides, actors, watch.
-    #[arg(short, long, env = "EDITWAR_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Set one key of the configuration, such as limits.quiet_period=5m (can be repeated).
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// Print nothing to stderr but errors.
     #[arg(short, long)]
     pub quiet: bool,
@@ -356,6 +350,20 @@ pub struct ServeArgs {
     pub log_level: String,
 }
 
+/// The configuration by which writes are judged.
+#[derive(Debug, clap::Args)]
+pub struct ConfigArgs {
+    /// Compare values, but neither keep nor print them.
+    #[arg(long)]
+    pub redact: bool,
+    /// Configuration file (YAML): limits, overrides, actors.
+    #[arg(short, long, env = "EDITWAR_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set one key of the configuration, such as limits.quiet_period=5m (can be repeated).
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
 /// Which part of a log to read, and how.
 #[derive(Debug, clap::Args)]
 pub struct LogArgs {
@@ -375,15 +383,9 @@ pub struct LogArgs {
     /// Output format.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,
-    /// Compare values, but neither keep nor print them.
-    #[arg(long)]
-    pub redact: bool,
-    /// Configuration file (YAML): limits, overrides, actors.
-    #[arg(short, long, env = "EDITWAR_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Set one key of the configuration, such as limits.quiet_period=5m (can be repeated).
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// Print no progress bar and no warnings to stderr.
     #[arg(short, long)]
     pub quiet: bool,

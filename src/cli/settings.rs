@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 
-use super::args::{LogArgs, ServeArgs, WatchOptions};
+use super::args::{ConfigArgs, ServeArgs};
 use crate::config::{Config, ENVIRONMENT, Overlay, Watch};
 use crate::ingest::watch::Settings;
 use crate::telemetry::metrics::SeriesLimits;
@@ -36,27 +36,14 @@ impl ServeArgs {
     }
 }
 
-// === impl LogArgs ===
+// === impl ConfigArgs ===
 
-impl LogArgs {
+impl ConfigArgs {
     /// Loads the configuration for these arguments.
     ///
     /// # Errors
     /// The configuration is not valid.
-    pub fn config(&self) -> Result<Config> {
-        let flags = Overlay { redact_values: self.redact.then_some(true), ..Overlay::default() };
-        Ok(Config::load(self.config.as_deref(), environment()?, &self.set, &flags)?)
-    }
-}
-
-// === impl WatchOptions ===
-
-impl WatchOptions {
-    /// Loads the configuration for these arguments.
-    ///
-    /// # Errors
-    /// The configuration is not valid.
-    pub fn config(&self) -> Result<Config> {
+    pub fn load(&self) -> Result<Config> {
         let flags = Overlay { redact_values: self.redact.then_some(true), ..Overlay::default() };
         Ok(Config::load(self.config.as_deref(), environment()?, &self.set, &flags)?)
     }

@@ -80,7 +80,7 @@ pub(super) fn run(args: &SimulateArgs) -> Result<Outcome> {
     if !args.log.output.is_table() && !matches!(args.log.output, Format::Json | Format::Yaml) {
         return Err(args.log.output.refused("table, wide, json or yaml"));
     }
-    let config = args.log.config()?;
+    let config = args.log.config.load()?;
     let policies = policies(args, &config.policy())?;
     let limits: Vec<Limits> = policies.iter().map(|p| p.limits.clone()).collect();
     let (pipelines, problems) = analyze::read_into(&args.inputs, &args.log, &config, policies)?;

@@ -67,7 +67,7 @@ pub(super) fn watch_cluster(
     access: &KubeAccess,
     command: &'static str,
 ) -> Result<Outcome> {
-    let config = options.config()?;
+    let config = options.config.load()?;
     let who = WhoCommand { command, server_arguments: Some(arguments(access)) };
     let only = options.objects.iter().map(|object| wanted(object)).collect::<Result<Vec<_>>>()?;
     let recording = options.record.as_deref().map(record).transpose()?;
@@ -270,7 +270,7 @@ impl<'a> Printer<'a> {
         if (!connecting.is_empty() || *connected == 0) && !is_late {
             return;
         }
-        let mut text = format!("watching {connected} resources");
+        let mut text = format!("watching {}", output::counted(*connected as u64, "resource"));
         if !forbidden.is_empty() {
             let refused = names(forbidden.iter().map(|(name, _)| name));
             text.push_str(&format!("; not watched, because this account may not list and watch them: {refused}"));

@@ -110,7 +110,7 @@ fn writes_of(actor: &str, args: &WhoArgs, server: Option<ServerTarget>) -> Resul
             if inputs.is_empty() {
                 bail!("no input: give audit logs to read, or a running server with --server URL");
             }
-            let config = args.log.config()?;
+            let config = args.log.config.load()?;
             let policy = Policy { history_of: Some(HistoryScope::All), ..config.policy() };
             let (pipeline, problems) = analyze::read(&inputs, &args.log, &config, policy)?;
             let filter =
@@ -188,7 +188,7 @@ fn from_files(args: &WhoArgs, inputs: &[PathBuf], kind: &str, name: &str) -> Res
         bail!("no input: give audit logs to read, or a running server with --server URL");
     }
     let target = Target { kind: kind.to_owned(), name: name.to_owned(), namespace: args.namespace.clone() };
-    let config = args.log.config()?;
+    let config = args.log.config.load()?;
     let policy = Policy { history_of: Some(HistoryScope::Object(target)), ..config.policy() };
     let (pipeline, problems) = analyze::read(inputs, &args.log, &config, policy)?;
     let filter = Filter {

@@ -274,7 +274,7 @@ fn what_may_not_be_read_is_told_once_and_left_out() {
     let mut watch = Watch::start(&logged.server, "system:serviceaccount:editwar:editwar", &["-n", "shop"]);
     let said = watch.said();
     assert!(
-        said.contains("watching 1 resources; not watched, because this account may not list and watch them"),
+        said.contains("watching 1 resource; not watched, because this account may not list and watch them"),
         "{said}"
     );
     for _ in 0..3 {

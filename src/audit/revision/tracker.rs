@@ -125,11 +125,9 @@ impl Tracker {
     /// Appends the events of the revisions that were left out because their values were expected, but did not come.
     pub(crate) fn without_values(&mut self, uid: &str, lines: &mut Vec<u8>) {
         let Some(known) = self.objects.get_mut(uid) else { return };
-        for written in known.revisions.iter_mut().filter(|written| !written.has_event && written.author.is_some()) {
+        for written in known.revisions.iter_mut().filter(|written| written.is_awaited()) {
             written.has_event = true;
-            let metadata = Metadata { resource_version: written.revision.to_string().into(), ..known.metadata.clone() };
-            let this = Revision { resource: &self.resource, metadata: &metadata, at: written.at };
-            this.write(written.change, written.author.as_ref(), None, lines);
+            written.tell(&self.resource, &known.metadata, lines);
         }
     }
 

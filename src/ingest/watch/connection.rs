@@ -272,7 +272,7 @@ fn date(text: &str) -> Option<jiff::Timestamp> {
 }
 
 /// Returns the messages of an error and of its causes.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

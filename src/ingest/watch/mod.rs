@@ -120,8 +120,9 @@ impl WatchSource {
             match discovered {
                 Ok(found) => self.start(&found, &mut running, &mut absent),
                 Err(error) => {
+                    let error = connection::chain(&error);
                     self.shared.status.set_error(Some(format!("cannot discover resources: {error}")));
-                    tracing::warn!(%error, "cannot discover the resources of the cluster; retrying");
+                    tracing::warn!(error, "cannot discover the resources of the cluster; retrying");
                 }
             }
             let wait = if running.is_empty() { SETTLE * 5 } else { DISCOVER_EVERY };
