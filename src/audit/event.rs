@@ -171,7 +171,12 @@ pub const WATCHED: &str = "watch.editwar.dev/operation";
 /// The annotation of an event with values whose revision follows one that was shown with values: the difference between
 /// both is what this write changed.
 pub const CONTINUES: &str = "watch.editwar.dev/continues";
-/// The prefix of both.
+/// The annotation of an event whose time is only that at which its revision was seen, because the manager's entry has none.
+pub const UNDATED: &str = "watch.editwar.dev/undated";
+/// The annotation of an event that joins a revision of a watch with the audit event of the same write. Its value is the field
+/// manager; the actor is the account of the audit event.
+pub const JOINED: &str = "watch.editwar.dev/joined";
+/// The prefix of these annotations.
 const OF_WATCH: &str = "watch.editwar.dev/";
 
 /// Returns whether an annotation is kept in [`Event::annotations`]: those about admission and truncation, and
@@ -209,10 +214,54 @@ impl<'a> Event<'a> {
         })
     }
 
-    /// Whether it was made from a revision that a watch delivered. Its actor is then a field manager, and its request
-    /// body the set of fields that the manager took over.
+    /// Whether it was made from a revision that a watch delivered. Its request body is then the set of fields that the write
+    /// took over.
     pub fn is_watched(&self) -> bool {
         !self.annotations.is_empty() && self.annotation(WATCHED).is_some()
+    }
+
+    /// Whether its actor is a field manager, because only a watch showed the write.
+    pub fn is_by_manager(&self) -> bool {
+        self.is_watched() && self.annotation(JOINED).is_none()
+    }
+
+    /// Returns the event without its bodies, and independent of the bytes that it was decoded from.
+    pub(crate) fn detached(&self) -> Event<'static> {
+        let owned = |text: &Cow<'_, str>| Cow::Owned(text.clone().into_owned());
+        let object_ref = self.object_ref.as_ref().map(|reference| ObjectRef {
+            group: owned(&reference.group),
+            version: owned(&reference.version),
+            resource: owned(&reference.resource),
+            subresource: owned(&reference.subresource),
+            namespace: owned(&reference.namespace),
+            name: owned(&reference.name),
+            uid: owned(&reference.uid),
+            resource_version: owned(&reference.resource_version),
+        });
+        let status = self.status.as_ref().map(|status| ResponseStatus {
+            code: status.code,
+            reason: owned(&status.reason),
+            message: owned(&status.message),
+        });
+        Event {
+            level: self.level,
+            audit_id: owned(&self.audit_id),
+            stage: self.stage,
+            request_uri: owned(&self.request_uri),
+            verb: self.verb,
+            username: owned(&self.username),
+            impersonated: self.impersonated.as_ref().map(owned),
+            pod: owned(&self.pod),
+            source_ip: owned(&self.source_ip),
+            user_agent: owned(&self.user_agent),
+            object_ref,
+            status,
+            request_object: None,
+            response_object: None,
+            received: self.received,
+            staged: self.staged,
+            annotations: self.annotations.iter().map(|(key, value)| (owned(key), owned(value))).collect(),
+        }
     }
 
     /// Returns the value of an annotation, if it was kept.

@@ -64,6 +64,8 @@ pub(crate) struct Metadata {
     pub uid: Box<str>,
     /// The revision.
     pub resource_version: Box<str>,
+    /// When the object was marked for deletion.
+    pub deletion_timestamp: Option<Box<str>>,
     /// Who owns which fields.
     pub managed_fields: Vec<Entry>,
 }

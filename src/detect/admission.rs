@@ -20,11 +20,6 @@ pub struct Mutation {
     pub given: Option<FieldValue>,
 }
 
-/// Whether any mutating webhook changed the request.
-pub(super) fn is_mutated(write: &Write<'_>) -> bool {
-    write.event.annotations.iter().any(|(key, _)| is_patch(key))
-}
-
 /// Returns the fields that webhooks changed in a request.
 pub(super) fn mutations(
     write: &Write<'_>,
@@ -65,7 +60,7 @@ pub(super) fn mutations(
     found
 }
 
-fn is_patch(key: &str) -> bool {
+pub(super) fn is_patch(key: &str) -> bool {
     key.starts_with("patch.webhook.admission.k8s.io/")
 }
 

@@ -148,6 +148,11 @@ impl Analysis {
         new.filter(|(_, count)| *count > 0).collect()
     }
 
+    /// Returns the number of thrashing events of all parties.
+    pub(super) fn thrashing_total(&self) -> u32 {
+        self.thrashing_events.values().sum()
+    }
+
     /// Folds in the next write. Returns the party if it was a thrashing event.
     pub(super) fn step(&mut self, record: &Record, on: &ObjectLimits<'_>) -> Option<Arc<str>> {
         self.seq += 1;

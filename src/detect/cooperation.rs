@@ -156,6 +156,21 @@ const RULES: &[BuiltInRule] = &[
 /// Used instead of a resource for mechanisms, so that no object matches the rule by name.
 const MECHANISM: &str = "-";
 
+/// The accounts behind the field managers of Kubernetes' own programs, as far as rules are about them.
+const MANAGERS: &[(&str, &[&str])] = &[
+    ("kubelet", &["system:node:"]),
+    ("kube-scheduler", &["system:kube-scheduler"]),
+    ("kube-apiserver", &["system:apiserver"]),
+    (
+        "kube-controller-manager",
+        &[
+            "system:serviceaccount:kube-system:node-controller",
+            "system:serviceaccount:kube-system:resourcequota-controller",
+            "system:serviceaccount:kube-system:persistent-volume-binder",
+        ],
+    ),
+];
+
 /// Parts of annotation domains that do not identify a program.
 const COMMON_LABELS: &[&str] =
     &["kubernetes", "x-k8s", "github", "example", "cluster", "apps", "controller", "operator"];
@@ -221,10 +236,23 @@ impl CooperationRules {
 impl CooperationRule {
     /// Whether the two clients match its sides, in either order.
     fn matches(&self, a: &Client, b: &Client) -> bool {
-        let side = |pattern: &str, client: &Client| is_match(pattern, &client.actor);
         let (left, right) = (&self.sides.0, &self.sides.1);
-        (side(left, a) && side(right, b)) || (side(left, b) && side(right, a))
+        (is_side(left, a) && is_side(right, b)) || (is_side(left, b) && is_side(right, a))
     }
+}
+
+/// Whether a client matches the pattern of a side. A field manager, of which only a watch knows, matches if an account behind
+/// it may match.
+fn is_side(pattern: &str, client: &Client) -> bool {
+    if is_match(pattern, &client.actor) {
+        return true;
+    }
+    let accounts = MANAGERS.iter().find(|(manager, _)| *manager == &*client.tool).map(|(_, accounts)| *accounts);
+    client.is_manager
+        && match accounts {
+            Some(accounts) => accounts.iter().any(|account| is_match(pattern, account)),
+            None => is_match(pattern, &format!("system:serviceaccount::{}", client.tool)),
+        }
 }
 
 // === impl ResourcePattern ===

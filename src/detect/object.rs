@@ -13,13 +13,12 @@ use smallvec::SmallVec;
 
 use self::incoming::{Incoming, Revision, StoredRevision, order_of};
 use super::actor::{Client, Origin};
-use super::admission;
 use super::analysis::ThrashingCounts;
 use super::failures::Failures;
 use super::pending_writes::{PendingWrite, PendingWrites};
 use super::policy::{Limits, ObjectLimits};
 use super::verdict::{Confidence, State, StateChange};
-use super::write::{Effect, Outcome, Write};
+use super::write::{Effect, Outcome, Standing, Write};
 use super::write_history::WriteHistory;
 use super::write_order::WriteOrder;
 use super::writer_stats::WriterStats;
@@ -269,18 +268,23 @@ impl ObjectState {
     fn observe_committed(&mut self, write: &Write<'_>, client: &Arc<Client>, limits: &Limits, observed: &mut Observed) {
         let order = order_of(write);
         let revision = Revision::of(write, client, &order, || self.same_revision(&order));
-        if let Revision::Corrects(counted) = &revision
+        if write.standing == Standing::Identified && !matches!(revision, Revision::Identifies(_)) {
+            // What was observed is not kept any more.
+            return;
+        }
+        if let Revision::Corrects(counted) | Revision::Identifies(counted) = &revision
             && let Some(writer) = self.writers.iter_mut().find(|w| w.client == *counted && w.writes() > 0)
         {
             writer.discount();
         }
         let is_no_op = revision == Revision::Found;
         observed.is_no_op = is_no_op;
-        // An unknown writer is no actor.
-        if revision != Revision::Completes && !client.is_unknown() {
+        // An unknown writer is no actor, and a revision that is known already was counted for its account.
+        let is_counted = revision == Revision::Completes || (is_no_op && client.is_manager);
+        if !is_counted && !client.is_unknown() {
             self.count(write, client, is_no_op, limits);
         }
-        let is_mutated = admission::is_mutated(write);
+        let is_mutated = write.is_mutated();
         if is_no_op && !is_mutated {
             return;
         }
@@ -306,6 +310,7 @@ impl ObjectState {
             observed.thrashing_events.extend(match revision {
                 Revision::New | Revision::Found => history.insert(record, on),
                 Revision::Corrects(_) | Revision::Completes => history.correct(record, on),
+                Revision::Identifies(_) => history.identify(record, on),
             });
         }
         conflict.record_origin(client);
@@ -329,7 +334,7 @@ impl ObjectState {
         let new = incoming.pending_write();
         let pending = self.pending.get_or_insert_default();
         let new = match revision {
-            Revision::Corrects(_) | Revision::Completes => pending.correct(new),
+            Revision::Corrects(_) | Revision::Identifies(_) | Revision::Completes => pending.correct(new),
             Revision::New | Revision::Found => Some(new),
         };
         let Some(new) = new else { return };

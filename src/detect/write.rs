@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use super::actor::Identity;
+use super::admission;
 use crate::audit::event::{Event, Micros, ObjectRef, Verb};
 use crate::audit::json_scan::{member, members, plain_string};
 
@@ -89,6 +90,20 @@ pub struct Write<'a> {
     pub replaced: u64,
     /// Metadata of the stored object, if the response contains it.
     pub stored: Stored<'a>,
+    /// What is known about it from elsewhere.
+    pub standing: Standing,
+}
+
+/// What is known about a write that its event does not show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// It changed nothing.
+    NoOp,
+    /// It was observed before, as the write of a field manager. Its account is only known now.
+    Identified,
 }
 
 /// The metadata of the stored object in a response.
@@ -138,6 +153,15 @@ impl NotAWrite {
             NotAWrite::NonResource => "non_resource",
             NotAWrite::NoTime => "no_time",
         }
+    }
+}
+
+// === impl Write ===
+
+impl Write<'_> {
+    /// Whether any mutating webhook changed the request.
+    pub(crate) fn is_mutated(&self) -> bool {
+        self.event.annotations.iter().any(|(key, _)| admission::is_patch(key))
     }
 }
 
@@ -201,6 +225,7 @@ pub fn classify_write<'a>(event: &'a Event<'a>) -> Result<Write<'a>, NotAWrite> 
             _ => 0,
         },
         stored,
+        standing: Standing::Unknown,
     })
 }
 

@@ -140,7 +140,8 @@ impl WriteHistory {
         None
     }
 
-    /// Replaces the record of the same revision, which turns out to have stored nothing, with this one.
+    /// Replaces the record of the same revision with this one: it turns out to have stored nothing, or less was known about
+    /// the same write.
     pub fn correct(&mut self, record: Record, on: &ObjectLimits<'_>) -> ThrashingCounts {
         let Some(at) = self.position_of(&record.order) else { return ThrashingCounts::new() };
         self.bytes -= self.records[at].bytes();
@@ -161,6 +162,26 @@ impl WriteHistory {
             return self.place(found, false, on);
         }
         self.recompute(on)
+    }
+
+    /// Replaces the client of the same revision, of which only the field manager was known, by that of this record.
+    pub fn identify(&mut self, record: Record, on: &ObjectLimits<'_>) -> ThrashingCounts {
+        let Some(at) = self.position_of(&record.order) else { return ThrashingCounts::new() };
+        let counted = self.live.thrashing_total();
+        let mut thrashing = if record.level > self.records[at].level {
+            self.correct(record, on)
+        } else {
+            (self.records[at].client, self.records[at].verb) = (record.client, record.verb);
+            self.recompute(on)
+        };
+        // What was counted for the field manager is not counted again for its account.
+        let mut new = self.live.thrashing_total().saturating_sub(counted);
+        for (_, count) in &mut thrashing {
+            *count = new.min(*count);
+            new -= *count;
+        }
+        thrashing.retain(|(_, count)| *count > 0);
+        thrashing
     }
 
     /// Inserts a write at its position in the order. Returns the new thrashing events.

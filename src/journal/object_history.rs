@@ -93,6 +93,7 @@ fn show(texts: &[(Micros, Vec<u8>)], policy: &Policy, object: &ObjectKey) -> Pip
     if let Some(first) = entries().next() {
         let mut batch = pipeline.batch(first.cluster, first.source);
         entries().for_each(|entry| ingest_entry(&mut batch, &entry));
+        batch.release_all();
     }
     pipeline
 }

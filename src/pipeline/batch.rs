@@ -7,6 +7,7 @@ use super::clients::BatchClientCache;
 use super::clock::{Clock, Feed, PlausibleTimes};
 use super::coverage::Doubts;
 use super::dedupe;
+use super::join::{HeldEvent, Release};
 use super::key::ObjectSlot;
 use super::shared::Pipeline;
 use super::stats::{Counters, Stats};
@@ -15,7 +16,7 @@ use super::transition::{ThrashingEvent, Transition};
 use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::event::{Event, Micros};
 use crate::detect::policy::Limits;
-use crate::detect::write::{Outcome, Write, classify_write};
+use crate::detect::write::{Outcome, Standing, Write, classify_write};
 use crate::util::lock::lock;
 
 /// Events of one source. Counts locally, and adds its counts to the pipeline's when it is dropped.
@@ -88,7 +89,45 @@ impl<'p> Batch<'p> {
         self.pipeline.clocks.detect_future_record(chunk.events.iter().filter_map(Event::at));
         chunk.events.chunks(WINDOW).for_each(|events| self.window(events));
         self.record_coverage(&chunk.times, || chunk.all_times());
+        if self.pipeline.join.is_active() {
+            self.release(false);
+        }
         self.compact();
+    }
+
+    /// Observes the writes that waited to be joined with their counterparts, as far as they need not wait any longer. With
+    /// `is_end`, none does.
+    fn release(&mut self, is_end: bool) {
+        for release in self.pipeline.join.due(self.cluster, is_end) {
+            match release {
+                Release::Plain(held) => self.observe_held(&held, Standing::Unknown),
+                Release::NoOp(held) => self.observe_held(&held, Standing::NoOp),
+                Release::Joined(held) => {
+                    self.stats.joined += 1;
+                    self.observe_held(&held, Standing::Unknown);
+                }
+                Release::Identified(held) => {
+                    self.stats.joined += 1;
+                    self.observe_held(&held, Standing::Identified);
+                }
+            }
+        }
+    }
+
+    /// Observes the writes that still wait to be joined, because no more events follow.
+    pub(crate) fn release_all(&mut self) {
+        self.release(true);
+    }
+
+    fn observe_held(&mut self, held: &HeldEvent, standing: Standing) {
+        let event = held.event();
+        // It was classified before.
+        let Ok(write) = classify_write(&event) else { return };
+        let write = &Write { at: held.at, standing, ..write };
+        let Some(limits) = self.pipeline.policy.limits(&write.object) else { return };
+        let now = self.clock.latest().filter(|_| self.pipeline.clocks.feed() == Feed::Live).unwrap_or(i64::MIN);
+        let slot = &self.pipeline.table.slot(self.cluster, write.object);
+        self.observe(&Accepted { write, limits, slot, now });
     }
 
     fn compact(&self) {
@@ -166,7 +205,9 @@ impl<'p> Batch<'p> {
         let mut accepted: Vec<Accepted<'_>> = Vec::with_capacity(requests.len());
         for Request { write, slot, now, .. } in &requests {
             let write = &writes[*write];
-            if let Some(limits) = self.limits(write) {
+            if let Some(limits) = self.limits(write)
+                && !pipeline.join.keeps(self.cluster, self.source, write)
+            {
                 accepted.push(Accepted { write, limits, slot, now: *now });
             }
         }
@@ -208,6 +249,7 @@ impl<'p> Batch<'p> {
             return;
         };
         match &write.outcome {
+            _ if write.standing == Standing::Identified => {}
             Outcome::Committed if observed.is_no_op => counters.no_ops += 1,
             Outcome::Committed => counters.writes += 1,
             _ => counters.failed += 1,
@@ -231,6 +273,9 @@ impl<'p> Batch<'p> {
         let TimeRange { since, until } = self.pipeline.range;
         let is_plausible = |at: &&Micros| (since..until).contains(*at) && plausible_times.of(**at).1.is_none();
         samples.iter().filter(is_plausible).for_each(|at| self.clock.advance(*at));
+        if let Some(latest) = samples.iter().filter(is_plausible).max().filter(|_| self.pipeline.join.is_active()) {
+            self.pipeline.join.advance(self.cluster, self.source, *latest);
+        }
     }
 
     /// Sets the time of arrival of the events that follow.

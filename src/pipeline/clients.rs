@@ -82,7 +82,7 @@ impl Clients {
             };
             let tool = manager.unwrap_or(identity.product());
             let client = Client::new(&identity.actor(), tool, shortened(identity.agent), origin);
-            client.of_watch(event.is_watched()).classified(classes)
+            client.of_watch(event.is_by_manager()).classified(classes)
         };
         let (_, client) = slot.get_or_insert_with(|| (hash, self.find(hash, make)));
         if !client.role.applies()
@@ -119,7 +119,7 @@ impl Clients {
         hasher.write_u64((user.len() as u64) << 32 | agent.len() as u64);
         hasher.write_u64((ip.len() as u64) << 32 | manager.len() as u64);
         hasher.write_u64((pod.len() as u64) << 32 | impersonator.len() as u64);
-        if event.is_watched() {
+        if event.is_by_manager() {
             hasher.write_u8(1);
         }
         // One by one, as in `dedupe::identity`: a loop over the texts takes twice as many instructions.

@@ -5,6 +5,7 @@
 //!
 //! - [`table`], `shard`, [`key`]: the objects, their eviction and their deadlines.
 //! - [`dedupe`]: recognises requests that are delivered again.
+//! - `join`: joins audit events without fields with the revisions of a watch.
 //! - [`clients`]: interns the accounts and tools behind the writes.
 //! - [`clock`]: event time, and which event times are plausible.
 //! - [`coverage`], [`stats`]: what verdicts are based on, and counters.
@@ -15,6 +16,7 @@ mod clients;
 pub mod clock;
 pub(crate) mod coverage;
 pub(crate) mod dedupe;
+mod join;
 pub mod key;
 mod shard;
 mod shared;

@@ -8,6 +8,7 @@ use super::bounds::{Bounds, TimeRange};
 use super::clients::Clients;
 use super::clock::{Clocks, Feed};
 use super::dedupe::Dedupe;
+use super::join::Joiner;
 use super::key::ObjectKey;
 use super::stats::Stats;
 use super::table::Table;
@@ -25,6 +26,7 @@ pub struct Pipeline {
     pub(super) table: Table,
     pub(super) clients: Clients,
     pub(super) dedupe: Mutex<Dedupe>,
+    pub(super) join: Joiner,
     pub(super) hasher: RandomState,
     pub(super) stats: Mutex<Stats>,
     pub(super) clocks: Clocks,
@@ -44,6 +46,7 @@ impl Pipeline {
             table: Table::new(bounds, clients.meter().clone()),
             clients,
             dedupe: Mutex::new(Dedupe::new(bounds.requests_max)),
+            join: Joiner::default(),
             hasher: RandomState::default(),
             stats: Mutex::default(),
             clocks: Clocks::new(bounds.tolerance, Feed::Live),
@@ -84,10 +87,14 @@ impl Pipeline {
         self.table.pass_time(cluster, now, &self.policy)
     }
 
-    /// Makes the transitions that are due at the end of a record of the past.
+    /// Observes what still waits to be joined, and makes the transitions that are due at the end of a record of the past.
     pub fn end(&self) -> Vec<Transition> {
         let mut transitions = Vec::new();
         for cluster in self.clocks.clusters() {
+            let mut batch = self.batch(&cluster, "");
+            batch.release_all();
+            transitions.append(&mut batch.transitions);
+            drop(batch);
             if let Some(now) = self.latest_of(&cluster) {
                 transitions.extend(self.pass_time(&cluster, now));
             }

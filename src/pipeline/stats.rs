@@ -48,6 +48,8 @@ pub struct Stats {
     pub levels: [u64; 3],
     /// Writes that are known from a watch.
     pub watched: u64,
+    /// Revisions of a watch whose account is known from an audit event.
+    pub joined: u64,
     /// The times from which events were received, by source.
     pub coverage: Coverage,
     /// Writes whose event contains no body although its audit level promises one: kube-apiserver truncated them.
@@ -88,6 +90,7 @@ impl Stats {
         sum.malformed += add.malformed;
         sum.unreadable += add.unreadable;
         self.watched += other.watched;
+        self.joined += other.joined;
         for (sum, add) in self.levels.iter_mut().zip(other.levels) {
             *sum += add;
         }

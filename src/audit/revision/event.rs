@@ -4,7 +4,8 @@
 //! - `user.username` is the field manager with its operation, such as `helm (Update)`; empty if it is not known who wrote;
 //! - `requestObject` is the set of fields that it took over (`FieldsV1`);
 //! - at level `Request`, `responseObject` has only the identity of the object; at `RequestResponse`, it is the object;
-//! - the annotation [`WATCHED`] marks the event, and [`CONTINUES`] says that the revision before it has values too.
+//! - the annotation [`WATCHED`] marks the event, [`CONTINUES`] says that the revision before it has values too, and
+//!   [`UNDATED`] that its time is only that at which it was seen.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::managed_fields::{Authorship, Loss, Manager};
 use super::{Metadata, Resource};
-use crate::audit::event::{CONTINUES, Micros, WATCHED};
+use crate::audit::event::{CONTINUES, Micros, UNDATED, WATCHED};
 
 /// A revision that is expressed as an event.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +100,13 @@ impl Revision<'_> {
         let (level, detail) = if values.is_some() { ("RequestResponse", "values") } else { ("Request", "fields") };
         let (verb, code) = if change == Change::Create { ("create", 201) } else { ("patch", 200) };
         let empty = json!({});
+        let mut annotations = json!({WATCHED: manager.operation});
+        if values.is_some_and(|values| values.continues) {
+            annotations[CONTINUES] = "true".into();
+        }
+        if author.is_some_and(|author| author.at.is_none()) {
+            annotations[UNDATED] = "true".into();
+        }
         let event = Event {
             level,
             audit_id: format!("watch/{uid}/{resource_version}/{detail}"),
@@ -106,10 +114,7 @@ impl Revision<'_> {
             response_status: json!({"code": code}),
             request_object: Some(author.map_or(&empty, |author| &author.taken)),
             response_object: Some(values.map_or_else(identity, |values| Body::Object(values.object))),
-            annotations: match values {
-                Some(Values { continues: true, .. }) => json!({WATCHED: manager.operation, CONTINUES: "true"}),
-                _ => json!({WATCHED: manager.operation}),
-            },
+            annotations,
             ..self.event(manager, self.at)
         };
         append(&event, lines);

@@ -13,6 +13,10 @@ use crate::audit::event::{Micros, parse_timestamp};
 
 /// Managers that the API server invents for fields whose manager it does not know. They never write.
 const INVENTED: [&str; 2] = ["before-first-apply", "ancient-changes"];
+/// Times of managers have whole seconds.
+const SECOND: Micros = 1_000_000;
+/// How much later than it was written a revision may be seen, and how far apart the clocks may be, to be dated by it.
+const DELAY_MAX: Micros = 2 * SECOND;
 /// Maximum depth of a set of fields. Kubernetes' own types stay below 20.
 const DEPTH_MAX: usize = 64;
 
@@ -143,6 +147,23 @@ pub(crate) fn authorship(before: &[Entry], after: &[Entry]) -> Option<Authorship
     let lost: Vec<Loss> = losses.filter(|loss| !is_empty(&loss.fields)).collect();
     let taken = lost.iter().fold(taken, |taken, loss| union(taken, loss.fields.clone()));
     Some(Authorship { at: writer.at(), manager, taken, lost })
+}
+
+/// Returns who made a revision that changed no entry, and was seen at `seen`: it changed the values of fields that its manager
+/// had already. Either the manager had written in the same second before, so that its time did not move, or it is one without
+/// a time, as those that write the `scale` subresource are. Nobody is returned if it can be more than one.
+pub(crate) fn repeated_author(before: &[Entry], after: &[Entry], seen: Micros) -> Option<Authorship> {
+    let is_same = |a: &Entry, b: &Entry| a.is_of(b) && a.time == b.time && a.text() == b.text();
+    if before.len() != after.len() || !before.iter().zip(after).all(|(a, b)| is_same(a, b)) {
+        return None;
+    }
+    let latest = after.iter().filter_map(Entry::at).max();
+    let is_near = latest.is_some_and(|at| (at - DELAY_MAX..at + SECOND + DELAY_MAX).contains(&seen));
+    let is_candidate = |entry: &&Entry| entry.time.is_none() || (is_near && entry.at() == latest);
+    let mut writers = after.iter().filter(is_candidate);
+    let (writer, None) = (writers.next()?, writers.next()) else { return None };
+    let author = || Authorship { manager: writer.manager(), at: writer.at(), taken: empty(), lost: Vec::new() };
+    (!INVENTED.contains(&&*writer.manager)).then(author)
 }
 
 /// Whether the manager of an entry has written since.

@@ -10,7 +10,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::event::{Change, Revision, Values};
-use super::managed_fields::{Authorship, Entry, Manager, authorship, difference, intersection, is_empty, union};
+use super::managed_fields::{
+    Authorship, Entry, Manager, authorship, difference, intersection, is_empty, repeated_author, union,
+};
 use super::{Kind, Metadata, Resource};
 use crate::audit::event::Micros;
 
@@ -150,7 +152,12 @@ impl Tracker {
         // The first revision that is seen of an existing object is only the base of the comparison.
         let is_base = before.is_none() && change == Change::Modify;
         let before_entries = before.as_ref().map_or(&[][..], |known| &known.metadata.managed_fields);
-        let author = (!is_base).then(|| authorship(before_entries, &metadata.managed_fields)).flatten();
+        let entries = &metadata.managed_fields;
+        let is_marked =
+            before.as_ref().is_some_and(|known| known.metadata.deletion_timestamp != metadata.deletion_timestamp);
+        let author = (!is_base).then(|| authorship(before_entries, entries)).flatten();
+        let author =
+            author.or_else(|| (!is_base && !is_marked).then(|| repeated_author(before_entries, entries, at)).flatten());
         let mut next = match before {
             Some(known) => known,
             None => Object::new(metadata.clone()),

@@ -10,7 +10,7 @@ use crate::detect::fields::{Bodies, Evidence, EvidenceLevel, Fields};
 use crate::detect::pending_writes::{PendingWrite, RetainedBodies};
 use crate::detect::policy::Limits;
 use crate::detect::record::Record;
-use crate::detect::write::{Effect, Part, Write};
+use crate::detect::write::{Effect, Part, Standing, Write};
 use crate::detect::write_order::WriteOrder;
 
 /// A committed write with its client, order and bodies.
@@ -34,6 +34,8 @@ pub(super) enum Revision {
     Found,
     /// The write stored it, and not this other client, to which it was attributed before.
     Corrects(Arc<Client>),
+    /// It is known already that the write stored it, but of its client, only this field manager.
+    Identifies(Arc<Client>),
     /// It is known already that the write stored it, but less about it.
     Completes,
 }
@@ -123,7 +125,9 @@ impl Revision {
         order: &WriteOrder,
         same: impl FnOnce() -> Option<StoredRevision<'s>>,
     ) -> Revision {
-        if write.stored.resource_version != 0 && write.stored.resource_version == write.replaced {
+        if write.standing == Standing::NoOp
+            || (write.stored.resource_version != 0 && write.stored.resource_version == write.replaced)
+        {
             return Revision::Found;
         }
         if !order.is_stored() {
@@ -134,6 +138,10 @@ impl Revision {
             // The same write, which a second watch shows with values.
             let is_better = evidence_level_of(write) > same.level;
             return if is_better { Revision::Completes } else { Revision::Found };
+        }
+        if same.client.is_manager != client.is_manager {
+            // The same write, of which a watch shows only the field manager.
+            return if client.is_manager { Revision::Found } else { Revision::Identifies(same.client.clone()) };
         }
         let is_found = if same.is_certain {
             true

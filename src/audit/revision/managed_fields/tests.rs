@@ -116,3 +116,21 @@ fn a_set_that_is_nested_too_deep_is_not_followed() {
     // serde_json refuses deeper ones.
     assert!(serde_json::from_str::<Value>(&"{\"f:a\":".repeat(200)).is_err());
 }
+
+#[test]
+fn a_second_write_within_the_same_second_is_that_of_the_last_writer() {
+    let entries = [entry("x", "Apply", 1, data(&["v"])), entry("y", "Update", 2, data(&["w"]))];
+    let second = entries[1].at().unwrap();
+    let author = |after: &[Entry], seen| repeated_author(&entries, after, seen).map(|author| author.manager.name);
+    assert_eq!(author(&entries, second + 400_000).as_deref(), Some("y"));
+    assert_eq!(author(&entries, second + 10_000_000), None, "a later write would have moved a time");
+    assert_eq!(author(&entries[..1], second), None, "an entry has changed");
+    let both = [entry("x", "Apply", 2, data(&["v"])), entry("y", "Update", 2, data(&["w"]))];
+    assert_eq!(repeated_author(&both, &both, second), None, "both wrote in this second");
+    let mut scale = entry("z", "Update", 0, data(&["z"]));
+    scale.time = None;
+    let scaled = [entries[0].clone(), scale];
+    let writer = |seen| repeated_author(&scaled, &scaled, seen).map(|author| (author.manager.name, author.at));
+    assert_eq!(writer(second + 10_000_000), Some(("z".into(), None)), "only an entry without a time does not move");
+    assert_eq!(writer(second), None);
+}

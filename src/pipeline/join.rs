@@ -1,0 +1,404 @@
+//! Joins audit events that have no fields with the revisions that a watch shows, so that a write has both: the account of the
+//! audit event, and the fields and values of the revision.
+//!
+//! An audit event and a revision may be the same write if they are about the same object, the same subresource and the same
+//! field manager, and if the manager's time (in whole seconds) lies between the arrival of the request and its response. Both
+//! wait until the other feed has passed their time. Then all that may belong together is decided at once ([`matching`]). If it
+//! is not clear who made a revision, its actor is the manager. If one feed is late, what is known goes on without it, and a
+//! late audit event corrects the actor of its revision.
+//!
+//! On resources that are watched, an audit event that matches no revision changed nothing.
+
+mod held;
+mod matching;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub(super) use self::held::HeldEvent;
+use self::held::{AccountWrite, ManagerWrite, Status};
+use self::matching::{Decision, component, decide};
+use super::key::ObjectKey;
+use crate::audit::event::{Level, Micros};
+use crate::detect::write::{Effect, ObjectName, Outcome, Write};
+use crate::util::lock::lock;
+
+/// Times of managers have whole seconds.
+const SECOND: Micros = 1_000_000;
+/// How much later than its own time an event may follow in its feed, without being late: responses take time, and logs are
+/// merged in chunks.
+const DISORDER: Micros = 2 * SECOND;
+/// Maximum time, in event time, that an event waits for the other feed. kube-apiserver sends a batch at least every 30
+/// seconds by default.
+const WAIT_MAX: Micros = 60 * SECOND;
+/// How long events are kept for late events of the other feed: as long as repeated requests are recognised at least.
+const KEPT: Micros = 15 * 60 * SECOND;
+/// Maximum number of events of one object that are kept.
+const EVENTS_MAX: usize = 256;
+/// Maximum number of bytes that are kept for one cluster, and of feeds whose times are tracked.
+const BYTES_MAX: usize = 32 << 20;
+const FEEDS_MAX: usize = 64;
+
+/// The writes of all clusters that wait to be joined.
+#[derive(Debug, Default)]
+pub(super) struct Joiner {
+    /// Whether there has been a watch. Until then, nothing is kept.
+    is_active: AtomicBool,
+    clusters: Mutex<BTreeMap<Box<str>, Cluster>>,
+}
+
+/// What is to be done with a write.
+#[derive(Debug)]
+pub(super) enum Release {
+    /// To observe it as it is.
+    Plain(HeldEvent),
+    /// To observe the revision as a write of the account.
+    Joined(HeldEvent),
+    /// To replace the field manager of a revision, which was observed before, by the account.
+    Identified(HeldEvent),
+    /// To observe it as a request that changed nothing.
+    NoOp(HeldEvent),
+}
+
+/// The writes of one cluster.
+#[derive(Debug, Default)]
+struct Cluster {
+    feeds: BTreeMap<Box<str>, Feed>,
+    objects: BTreeMap<ObjectKey, Object>,
+    /// Namespaces of resources in which the watch has shown a revision. The name in the key is empty.
+    watched: HashSet<ObjectKey>,
+    /// When to decide about which object.
+    agenda: BTreeSet<(Micros, ObjectKey)>,
+    /// The objects in the order in which they received events.
+    kept: VecDeque<(Micros, ObjectKey)>,
+    bytes: usize,
+}
+
+/// The source of events.
+#[derive(Clone, Copy, Debug)]
+struct Feed {
+    latest: Micros,
+    is_watch: bool,
+}
+
+/// How far the feeds of a cluster have got.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    audit: Option<Micros>,
+    watch: Option<Micros>,
+}
+
+/// The recent writes of one object.
+#[derive(Debug, Default)]
+struct Object {
+    accounts: Vec<AccountWrite>,
+    revisions: Vec<ManagerWrite>,
+    /// Times of revisions whose manager is not known.
+    unknown: Vec<Micros>,
+}
+
+// === impl Joiner ===
+
+impl Joiner {
+    /// Whether writes may have to wait.
+    pub(super) fn is_active(&self) -> bool {
+        self.is_active.load(Ordering::Relaxed)
+    }
+
+    /// Whether the write must wait for its counterpart. If so, [`Joiner::due`] returns it later.
+    pub(super) fn keeps(&self, cluster: &str, source: &str, write: &Write<'_>) -> bool {
+        if write.outcome != Outcome::Committed {
+            return false;
+        }
+        let is_watched = write.event.is_watched();
+        if is_watched {
+            self.is_active.store(true, Ordering::Relaxed);
+        } else if !self.is_active() {
+            return false;
+        }
+        let Some(key) = ObjectKey::of(cluster, &write.object) else { return false };
+        let mut clusters = lock(&self.clusters);
+        if !clusters.contains_key(cluster) {
+            clusters.insert(cluster.into(), Cluster::default());
+        }
+        let Some(known) = clusters.get_mut(cluster) else { return false };
+        known.advance(source, is_watched, write.at);
+        if is_watched { known.keeps_revision(key, write) } else { known.keeps_account(key, write) }
+    }
+
+    /// Records that a source has delivered its events up to this time.
+    pub(super) fn advance(&self, cluster: &str, source: &str, at: Micros) {
+        if let Some(known) = lock(&self.clusters).get_mut(cluster) {
+            known.advance(source, source == WATCH, at);
+        }
+    }
+
+    /// Returns the writes that need not wait any longer. With `is_end`, none does.
+    pub(super) fn due(&self, cluster: &str, is_end: bool) -> Vec<Release> {
+        lock(&self.clusters).get_mut(cluster).map_or_else(Vec::new, |cluster| cluster.due(is_end))
+    }
+}
+
+/// The source of a watch that runs. A recorded one is recognised by its events.
+const WATCH: &str = "watch";
+
+// === impl Progress ===
+
+impl Progress {
+    /// Whether both feeds have passed this time, or one is so far behind the other that nothing waits for it.
+    fn has_passed(self, at: Micros) -> bool {
+        let (Some(audit), Some(watch)) = (self.audit, self.watch) else { return true };
+        audit.min(watch) >= at || audit.max(watch) >= at.saturating_add(WAIT_MAX)
+    }
+
+    /// Whether the watch is not behind the audit events.
+    fn is_watch_alive(self) -> bool {
+        self.watch.is_some_and(|watch| self.audit.is_none_or(|audit| audit - watch <= WAIT_MAX))
+    }
+
+    /// Whether the audit events are not behind the watch.
+    fn is_audit_alive(self) -> bool {
+        self.audit.is_some_and(|audit| self.watch.is_none_or(|watch| watch - audit <= WAIT_MAX))
+    }
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    fn advance(&mut self, source: &str, is_watch: bool, at: Micros) {
+        if let Some(feed) = self.feeds.get_mut(source) {
+            feed.latest = feed.latest.max(at);
+            feed.is_watch |= is_watch;
+        } else if self.feeds.len() < FEEDS_MAX {
+            self.feeds.insert(source.into(), Feed { latest: at, is_watch });
+        }
+    }
+
+    /// Returns the progress: of the slowest of the API servers that still send events, and of the watch.
+    fn progress(&self) -> Progress {
+        let latest = |is_watch| {
+            let times = self.feeds.values().filter(move |feed| feed.is_watch == is_watch).map(|feed| feed.latest);
+            let newest = times.clone().max()?;
+            times.filter(|at| newest - at <= WAIT_MAX).min()
+        };
+        Progress { audit: latest(false), watch: latest(true) }
+    }
+
+    /// Keeps a revision. Returns whether it waits, or needs not be observed at all.
+    fn keeps_revision(&mut self, key: ObjectKey, write: &Write<'_>) -> bool {
+        self.watched.insert(namespace_of(key.cluster(), &write.object));
+        if write.identity.user.is_empty() || write.effect == Effect::Delete {
+            self.change(key, write.at, |object| object.unknown.push(write.at));
+            return false;
+        }
+        let is_alive = self.progress().is_audit_alive();
+        let new = ManagerWrite::new(write, if is_alive { Status::Waiting } else { Status::Decided });
+        let due = new.due();
+        let is_held = self.change(key.clone(), write.at, |object| {
+            if object.accounts.iter().any(|account| account.stored(new.revision)) {
+                return true;
+            }
+            match object.revisions.iter_mut().find(|known| known.is_same_revision(&new)) {
+                Some(known) => known.replace(new),
+                None => {
+                    object.revisions.push(new);
+                    is_alive
+                }
+            }
+        });
+        if is_held {
+            self.agenda.insert((due, key));
+        }
+        is_held
+    }
+
+    /// Keeps the write of an account. Returns whether it waits.
+    fn keeps_account(&mut self, key: ObjectKey, write: &Write<'_>) -> bool {
+        if !self.progress().is_watch_alive() || write.effect == Effect::Delete {
+            return false;
+        }
+        let new = AccountWrite::new(write);
+        let (due, waits) = (new.due(), new.status == Status::Waiting);
+        self.change(key.clone(), write.at, |object| {
+            // The answer has the revision: the watch adds nothing.
+            object.revisions.retain(|known| known.status == Status::Decided || !new.stored(known.revision));
+            object.accounts.push(new);
+        });
+        self.agenda.insert((due, key));
+        waits
+    }
+
+    /// Changes the writes of an object, and keeps them for a while.
+    fn change<T>(&mut self, key: ObjectKey, at: Micros, change: impl FnOnce(&mut Object) -> T) -> T {
+        let object = self.objects.entry(key.clone()).or_default();
+        let before = object.bytes();
+        let changed = change(object);
+        object.shrink();
+        self.bytes = self.bytes + object.bytes() - before;
+        self.kept.push_back((at, key));
+        changed
+    }
+
+    fn due(&mut self, is_end: bool) -> Vec<Release> {
+        let progress = self.progress();
+        let mut released = Vec::new();
+        let mut keys = BTreeSet::new();
+        while let Some((at, _)) = self.agenda.first()
+            && (is_end || progress.has_passed(*at))
+        {
+            keys.extend(self.agenda.pop_first().map(|(_, key)| key));
+        }
+        let mut later = Vec::new();
+        for key in keys {
+            let is_watched = self.watched.contains(&namespace_of(key.cluster(), &key.object()));
+            if let Some(object) = self.objects.get_mut(&key) {
+                let before = object.bytes();
+                let may_decide = |due| is_end || progress.has_passed(due);
+                let next = object.decide(may_decide, is_watched && progress.is_watch_alive(), &mut released);
+                self.bytes = self.bytes + object.bytes() - before;
+                later.extend(next.map(|next| (next, key)));
+            }
+        }
+        self.agenda.extend(later);
+        self.forget(&mut released);
+        released
+    }
+
+    /// Forgets objects whose last event is too old, and the oldest ones if there are too many.
+    fn forget(&mut self, released: &mut Vec<Release>) {
+        let newest = self.feeds.values().map(|feed| feed.latest).max().unwrap_or(i64::MIN);
+        while let Some((at, key)) = self.kept.front().cloned() {
+            if newest.saturating_sub(at) <= KEPT && self.bytes <= BYTES_MAX {
+                return;
+            }
+            self.kept.pop_front();
+            let is_full = self.bytes > BYTES_MAX;
+            let is_over = |object: &Object| is_full || object.latest().is_none_or(|latest| newest - latest > KEPT);
+            if self.objects.get(&key).is_some_and(is_over)
+                && let Some(object) = self.objects.remove(&key)
+            {
+                self.bytes -= object.bytes();
+                released.extend(object.waiting().map(Release::Plain));
+            }
+        }
+    }
+}
+
+/// Returns the key of a resource in a namespace.
+fn namespace_of(cluster: &str, object: &ObjectName<'_>) -> ObjectKey {
+    ObjectKey::new(cluster, &ObjectName { name: "", ..*object })
+}
+
+// === impl Object ===
+
+impl Object {
+    /// Decides about the writes that wait, as far as `may_decide` allows it for their times. Returns when to decide about the
+    /// others.
+    fn decide(
+        &mut self,
+        may_decide: impl Fn(Micros) -> bool,
+        is_watched: bool,
+        released: &mut Vec<Release>,
+    ) -> Option<Micros> {
+        let mut next = None;
+        for revision in &mut self.revisions {
+            if std::mem::take(&mut revision.is_renewed) {
+                released.extend(revision.joined().map(Release::Joined));
+            }
+        }
+        for seed in self.open() {
+            let component = component(seed, &self.accounts, &self.revisions);
+            if component.is_decided(&self.accounts, &self.revisions) {
+                continue;
+            }
+            if let Some(due) = component.due(&self.accounts, &self.revisions).filter(|due| !may_decide(*due)) {
+                next = Some(next.map_or(due, |next: Micros| next.min(due)));
+                continue;
+            }
+            let decision = decide(component, &self.accounts, &self.revisions);
+            self.settle(decision, is_watched, released);
+        }
+        next
+    }
+
+    /// Releases the writes of a component, according to what is known of it.
+    fn settle(&mut self, decision: Decision, is_watched: bool, released: &mut Vec<Release>) {
+        let Decision { pairs, without_revision, unclear } = decision;
+        for (account, revision) in pairs {
+            let (account, known) = (&mut self.accounts[account], &mut self.revisions[revision]);
+            account.status = Status::Decided;
+            let was_waiting = std::mem::replace(&mut known.status, Status::Decided) == Status::Waiting;
+            if known.account.is_none() && !account.has_fields {
+                known.account = Some(account.event.clone());
+                released.extend(known.joined().map(if was_waiting { Release::Joined } else { Release::Identified }));
+            }
+        }
+        for account in without_revision {
+            let account = &mut self.accounts[account];
+            let may_be_unknown = self.unknown.iter().any(|at| account.may_be_at(*at));
+            let is_no_op = is_watched && !may_be_unknown && account.event.level() == Level::Metadata;
+            released.extend(account.settle().map(if is_no_op { Release::NoOp } else { Release::Plain }));
+        }
+        // A revision that shows no fields says less than the audit events. Otherwise, it says more, but not who wrote.
+        let is_blind = |revision: &usize| self.revisions[*revision].is_blind;
+        let shows_accounts = !unclear.accounts.is_empty() && unclear.revisions.iter().any(is_blind);
+        for revision in unclear.revisions {
+            let revision = &mut self.revisions[revision];
+            let is_new = std::mem::replace(&mut revision.status, Status::Decided) == Status::Waiting;
+            let is_shown = is_new && !(shows_accounts && revision.is_blind);
+            released.extend(is_shown.then(|| Release::Plain(revision.event.clone())));
+        }
+        for account in unclear.accounts {
+            released.extend(self.accounts[account].settle().filter(|_| shows_accounts).map(Release::Plain));
+        }
+    }
+
+    /// Returns the indices of the writes that are not decided.
+    fn open(&self) -> Vec<matching::Node> {
+        let is_open = |status: Status| status != Status::Decided;
+        let accounts = (0..self.accounts.len()).filter(|at| is_open(self.accounts[*at].status));
+        let revisions = (0..self.revisions.len()).filter(|at| is_open(self.revisions[*at].status));
+        accounts.map(matching::Node::Account).chain(revisions.map(matching::Node::Revision)).collect()
+    }
+
+    /// Keeps the latest writes only. Those that wait are kept in any case.
+    fn shrink(&mut self) {
+        let excess = self.accounts.len().saturating_sub(EVENTS_MAX);
+        let mut excess = (excess, self.revisions.len().saturating_sub(EVENTS_MAX));
+        self.accounts.retain(|account| account.status != Status::Decided || !take_one(&mut excess.0));
+        self.revisions.retain(|revision| revision.status != Status::Decided || !take_one(&mut excess.1));
+        let unknown = self.unknown.len().saturating_sub(EVENTS_MAX);
+        self.unknown.drain(..unknown);
+    }
+
+    fn latest(&self) -> Option<Micros> {
+        let accounts = self.accounts.iter().map(|account| account.event.at);
+        let revisions = self.revisions.iter().map(|revision| revision.event.at);
+        accounts.chain(revisions).chain(self.unknown.iter().copied()).max()
+    }
+
+    /// Returns the events that still wait.
+    fn waiting(self) -> impl Iterator<Item = HeldEvent> {
+        let accounts = self.accounts.into_iter().filter(|account| account.status == Status::Waiting);
+        let revisions = self.revisions.into_iter().filter(|revision| revision.status == Status::Waiting);
+        accounts.map(|account| account.event).chain(revisions.map(|revision| revision.event))
+    }
+
+    fn bytes(&self) -> usize {
+        let accounts: usize = self.accounts.iter().map(|account| account.event.bytes()).sum();
+        let revisions: usize = self.revisions.iter().map(|revision| revision.event.bytes()).sum();
+        size_of::<Object>() + accounts + revisions + self.unknown.len() * size_of::<Micros>()
+    }
+}
+
+/// Whether there is one more. Takes it.
+fn take_one(count: &mut usize) -> bool {
+    let is_there = *count > 0;
+    *count -= usize::from(is_there);
+    is_there
+}
+
+#[cfg(test)]
+#[path = "join/tests.rs"]
+mod tests;

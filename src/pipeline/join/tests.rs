@@ -1,0 +1,297 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::audit::decode::{Decoded, decode};
+use crate::audit::decoded_chunk::DecodedChunk;
+use crate::audit::revision::tracker::{Seen, Tracker};
+use crate::audit::revision::{Kind, Metadata, Resource};
+use crate::detect::policy::Policy;
+use crate::detect::verdict::Confidence;
+use crate::detect::war::War;
+use crate::detect::write::classify_write;
+use crate::pipeline::{Bounds, Pipeline};
+
+/// A line of a feed, and when it arrives.
+type Timed = (Micros, Vec<u8>);
+
+/// A recording in three forms.
+struct Recording {
+    /// The audit events as they are.
+    whole: Vec<Timed>,
+    /// The audit events as level `Metadata` shows them.
+    audit: Vec<Timed>,
+    /// What a watch shows of the same writes.
+    watch: Vec<Timed>,
+}
+
+/// One revision, as a response shows it.
+struct Stored {
+    resource: Resource,
+    metadata: Metadata,
+    object: Box<RawValue>,
+    at: Micros,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Line<'a> {
+    verb: &'a str,
+    #[serde(borrow)]
+    object_ref: Option<Reference<'a>>,
+    #[serde(borrow)]
+    response_object: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct Reference<'a> {
+    resource: &'a str,
+    api_group: &'a str,
+    api_version: &'a str,
+}
+
+impl Recording {
+    fn read(name: &str) -> Recording {
+        let path = format!("{}/fixtures/recordings/{name}/audit.log.gz", env!("CARGO_MANIFEST_DIR"));
+        let mut log = Vec::new();
+        flate2::read::MultiGzDecoder::new(std::fs::File::open(path).unwrap()).read_to_end(&mut log).unwrap();
+        let mut found = Recording { audit: Vec::new(), watch: Vec::new(), whole: Vec::new() };
+        let mut stored: Vec<Stored> = Vec::new();
+        let mut scales: Vec<Scale> = Vec::new();
+        for line in log.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+            let Ok(Decoded::Event(event)) = decode(line) else { continue };
+            let at = event.staged.unwrap();
+            found.whole.push((at, [line, b"\n"].concat()));
+            found.audit.push((at, without_bodies(line)));
+            let parsed: Line<'_> = serde_json::from_slice(line).unwrap();
+            let is_ok = event.status.as_ref().is_some_and(|status| (200..300).contains(&status.code));
+            let (Some(reference), Some(object), true) = (parsed.object_ref, parsed.response_object, is_ok) else {
+                continue;
+            };
+            let Ok(write) = classify_write(&event) else { continue };
+            if write.subresource == "scale" {
+                scales.push(Scale::of(&write, object, at));
+                continue;
+            }
+            let Some(metadata) = Metadata::of(object) else { continue };
+            if parsed.verb == "delete" || !write.stored.is_whole || metadata.revision() == 0 {
+                continue;
+            }
+            let resource = Resource {
+                group: reference.api_group.to_owned(),
+                version: reference.api_version.to_owned(),
+                name: write.object.resource.to_owned(),
+            };
+            stored.push(Stored { resource, metadata, object: object.to_owned(), at });
+        }
+        stored.sort_by_key(|stored| stored.metadata.revision());
+        scales.sort_by_key(|scale| scale.revision);
+        scales.into_iter().for_each(|scale| scale.insert(&mut stored));
+        found.watch = watched(&stored);
+        found
+    }
+}
+
+/// A write to a Scale, whose response is not the object.
+struct Scale {
+    uid: String,
+    revision: u64,
+    replicas: Value,
+    entry: Value,
+    at: Micros,
+}
+
+impl Scale {
+    fn of(write: &Write<'_>, body: &RawValue, at: Micros) -> Scale {
+        let body: Value = serde_json::from_str(body.get()).unwrap();
+        let manager =
+            write.field_manager.as_deref().unwrap_or_else(|| write.event.user_agent.split('/').next().unwrap());
+        Scale {
+            uid: body["metadata"]["uid"].as_str().unwrap().to_owned(),
+            revision: write.stored.resource_version,
+            replicas: body["spec"]["replicas"].clone(),
+            entry: json!({
+                "manager": manager, "operation": "Update", "apiVersion": "apps/v1", "subresource": "scale",
+                "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}},
+            }),
+            at,
+        }
+    }
+
+    /// Inserts the revision that the API server stored: the one before it, with the number of replicas, which the scale
+    /// subresource has taken over from all other managers.
+    fn insert(self, stored: &mut Vec<Stored>) {
+        let at = stored.partition_point(|stored| stored.metadata.revision() < self.revision);
+        let is_it = |stored: &&Stored| *stored.metadata.uid == *self.uid;
+        let Some(before) = stored[..at].iter().rev().find(is_it) else { return };
+        let mut object: Value = serde_json::from_str(before.object.get()).unwrap();
+        if object["spec"]["replicas"] == self.replicas {
+            return;
+        }
+        object["spec"]["replicas"] = self.replicas;
+        object["metadata"]["resourceVersion"] = self.revision.to_string().into();
+        let Some(entries) = object["metadata"]["managedFields"].as_array_mut() else { return };
+        entries.retain(|entry| entry["subresource"] != "scale");
+        for entry in entries.iter_mut() {
+            let spec = entry["fieldsV1"].get_mut("f:spec").and_then(Value::as_object_mut);
+            spec.map(|spec| spec.remove("f:replicas"));
+        }
+        entries.push(self.entry);
+        let object = RawValue::from_string(object.to_string()).unwrap();
+        let metadata = Metadata::of(&object).unwrap();
+        let new = Stored { resource: before.resource.clone(), metadata, object, at: self.at };
+        stored.insert(at, new);
+    }
+}
+
+/// Returns the event as level `Metadata` shows it.
+fn without_bodies(line: &[u8]) -> Vec<u8> {
+    let mut event: Value = serde_json::from_slice(line).unwrap();
+    let members = event.as_object_mut().unwrap();
+    members.insert("level".to_owned(), "Metadata".into());
+    members.remove("requestObject");
+    members.remove("responseObject");
+    if let Some(annotations) = members.get_mut("annotations").and_then(Value::as_object_mut) {
+        annotations.retain(|key, _| !key.contains("mutation.webhook"));
+    }
+    let mut text = serde_json::to_vec(&event).unwrap();
+    text.push(b'\n');
+    text
+}
+
+/// Returns what a watch shows of revisions: metadata, and values once a manager has taken over fields.
+fn watched(stored: &[Stored]) -> Vec<Timed> {
+    let mut trackers: BTreeMap<Resource, Tracker> = BTreeMap::new();
+    let mut objects: BTreeMap<Box<str>, (&RawValue, bool)> = BTreeMap::new();
+    let mut shown = Vec::new();
+    for Stored { resource, metadata, object, at } in stored {
+        let tracker = trackers.entry(resource.clone()).or_insert_with(|| Tracker::new(resource.clone(), 64 << 20));
+        let known = objects.get(&metadata.uid).copied();
+        let kind = if known.is_some() { Kind::Modified } else { Kind::Added };
+        let mut lines = Vec::new();
+        let is_promoted = known.is_some_and(|(_, is_promoted)| is_promoted);
+        let seen = Seen { kind, metadata, object: None, at: *at };
+        let observation = tracker.observe(&seen, is_promoted, &mut lines);
+        let is_contested = is_promoted || (observation.is_takeover && resource.name != "secrets");
+        if is_contested {
+            if let Some((before, false)) = known {
+                tracker.base(before, &mut lines);
+            }
+            tracker.observe(&Seen { object: Some(object), ..seen }, true, &mut lines);
+        }
+        objects.insert(metadata.uid.clone(), (&**object, is_contested));
+        shown.extend(lines.split_inclusive(|b| *b == b'\n').map(|line| (*at + 20_000, line.to_vec())));
+    }
+    shown
+}
+
+/// Feeds both in the order of their arrival.
+fn pipeline_of(feeds: &[(&str, &[Timed])]) -> Pipeline {
+    let pipeline = Pipeline::new(Policy::default(), Bounds::default()).recorded();
+    let mut all: Vec<(Micros, &str, &[u8])> = feeds
+        .iter()
+        .flat_map(|(source, lines)| lines.iter().map(move |(at, line)| (*at, *source, line.as_slice())))
+        .collect();
+    all.sort_by_key(|(at, ..)| *at);
+    for run in all.chunk_by(|a, b| a.1 == b.1) {
+        let mut batch = pipeline.batch("", run[0].1);
+        let lines: Vec<u8> = run.iter().flat_map(|(_, _, line)| line.iter().copied()).collect();
+        batch.ingest(&DecodedChunk::of(&lines, false, Vec::new()), 0);
+    }
+    drop(pipeline.end());
+    pipeline
+}
+
+/// Returns the wars that are certain enough to be reported: object, fields and parties, with the number of retakes.
+fn wars(pipeline: &Pipeline) -> BTreeMap<String, u32> {
+    let found = pipeline.table().select(|key, state| {
+        let analysis = state.history()?.analysis();
+        let told = |war: &War| {
+            let fields: BTreeSet<String> =
+                analysis.contested_fields().into_iter().map(|(path, _)| path.to_string()).collect();
+            (format!("{key:?} {:?} {fields:?} {:?}", war.scope, war.parties), war.tally.retakes)
+        };
+        let is_certain = |war: &&War| war.confidence >= Confidence::Probable && war.tally.thrashing_events > 0;
+        Some(analysis.wars().filter(is_certain).map(told).collect::<Vec<_>>())
+    });
+    found.into_iter().flatten().collect()
+}
+
+fn later(lines: &[Timed], by: Micros) -> Vec<Timed> {
+    lines.iter().map(|(at, line)| (at + by, line.clone())).collect()
+}
+
+/// The verdicts on complete audit events, and those on a watch and the same audit events at level `Metadata`.
+struct Comparison {
+    truth: BTreeMap<String, u32>,
+    joined: BTreeMap<String, u32>,
+}
+
+/// Compares the verdicts. The audit events arrive this much later.
+fn compare(name: &str, late: Micros) -> Comparison {
+    let Recording { audit, watch, whole } = Recording::read(name);
+    let joined = pipeline_of(&[("audit", &later(&audit, late)), ("watch", &watch)]);
+    let (writes, watched) = (joined.stats().joined, watch.len() as u64);
+    assert!(writes * 2 > watched, "{name}: of {watched} events of revisions, only {writes} were joined");
+    Comparison { truth: wars(&pipeline_of(&[("audit", &whole)])), joined: wars(&joined) }
+}
+
+#[test]
+fn with_a_watch_and_without_bodies_the_same_wars_are_found() {
+    for name in [
+        "aggregated-clusterroles",
+        "argo-vs-hpa",
+        "cainjector-vs-flux",
+        "flapping-webhook",
+        "flux-vs-alice",
+        "flux-vs-job-ttl",
+        "gitops-vs-kubectl",
+        "hpa-vs-applier",
+        "keda-vs-flux",
+        "together-flux-peace",
+    ] {
+        let Comparison { truth, joined } = compare(name, 10 * SECOND);
+        assert!(!truth.is_empty() && joined.keys().eq(truth.keys()), "{name}: {joined:#?} instead of {truth:#?}");
+        for (war, retakes) in &truth {
+            assert!(joined[war].abs_diff(*retakes) <= 2, "{name}: {war}: {} retakes, not {retakes}", joined[war]);
+        }
+    }
+}
+
+#[test]
+fn with_a_watch_and_without_bodies_peace_is_peace() {
+    for name in ["argo-peace", "certmanager-renewals", "keda-hpa-peace", "node-flap", "together-peace"] {
+        let Recording { audit, watch, .. } = Recording::read(name);
+        assert_eq!(wars(&pipeline_of(&[("watch", &watch)])), BTreeMap::new(), "{name}, without the audit log");
+        assert_eq!(wars(&pipeline_of(&[("watch", &watch), ("audit", &audit)])), BTreeMap::new(), "{name}");
+    }
+}
+
+#[test]
+fn audit_events_that_come_too_late_to_wait_for_name_the_accounts_afterwards() {
+    for name in ["cainjector-vs-flux", "gitops-vs-kubectl", "hpa-vs-applier"] {
+        let Comparison { truth, joined } = compare(name, 300 * SECOND);
+        assert!(joined.keys().eq(truth.keys()), "{name}: {joined:#?} instead of {truth:#?}");
+    }
+}
+
+#[test]
+fn no_write_is_attributed_to_somebody_else() {
+    // Fast wars of two accounts with one field manager, several writes a second, lost audit events, and objects that the
+    // watch shows only in part.
+    for (name, late) in [("oddities", 10), ("oddities", 300), ("webhook-faults", 10)] {
+        let Comparison { truth, joined } = compare(name, late * SECOND);
+        assert!(!joined.is_empty(), "{name}");
+        for war in joined.keys() {
+            let (object, parties) = (war.split(']').next().unwrap(), war.rsplit('[').next().unwrap());
+            let is_known = |known: &&String| known.starts_with(object) && known.ends_with(parties);
+            assert!(truth.keys().any(|known| is_known(&known)), "{name}: {war} is not one of {truth:#?}");
+        }
+    }
+}
