@@ -218,18 +218,20 @@ fn view(reporter: &Reporter<'_>, status: &WatchStatus, object: Option<&Filter>, 
     for object in &summary.missing {
         view.problem(format!("{object} does not exist"));
     }
-    for (name, message) in &summary.failing {
-        view.problem(format!("{name} is not watched: {message}"));
-    }
+    view.not_watched(&summary.failing);
     if names_kinds {
-        for (name, message) in &summary.forbidden {
-            view.problem(format!("{name} is not watched: {message}"));
-        }
+        view.not_watched(&summary.forbidden);
     }
     if summary.gaps > 0 {
         view.problem(format!(
-            "the API server could not deliver all revisions, {} times; the writes in between are not known",
+            "writes may be missing: {} times, the API server no longer had the revisions since a watch was interrupted",
             summary.gaps
+        ));
+    }
+    if summary.unmanaged > 0 {
+        view.problem(format!(
+            "{} changed, but the API server does not record who writes them: they have no managedFields",
+            output::counted(summary.unmanaged as u64, "object")
         ));
     }
     view
@@ -238,6 +240,17 @@ fn view(reporter: &Reporter<'_>, status: &WatchStatus, object: Option<&Filter>, 
 // === impl View ===
 
 impl View {
+    /// Adds the problem that resources are not watched: one for each, or one for all if there are many.
+    fn not_watched(&mut self, resources: &[(String, String)]) {
+        match resources {
+            [(_, message), _, _, _, ..] => {
+                let all = names(resources.iter().map(|(name, _)| name));
+                self.problem(format!("{} resources are not watched: {all}; {message}", resources.len()));
+            }
+            few => few.iter().for_each(|(name, message)| self.problem(format!("{name} is not watched: {message}"))),
+        }
+    }
+
     fn problem(&mut self, message: String) {
         let coverages = self.participants.as_mut().map(|found| &mut found.coverage);
         for coverage in coverages.into_iter().chain([&mut self.report.coverage]) {

@@ -1,6 +1,7 @@
 //! The intake: live sources pass bytes with audit events to it. It decodes them once, makes the writes durable,
 //! observes the events, and publishes what they changed, in this order. Writes are only observed once they are durable.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -8,11 +9,14 @@ use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 use crate::audit::decoded_chunk::DecodedChunk;
+use crate::detect::object::ObjectState;
+use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::classify_write;
 use crate::journal::committer::{Journal, Unavailable};
 use crate::journal::record::{Arrival, Record};
 use crate::notify::{Changes, Sinks};
 use crate::pipeline::coverage::Doubts;
+use crate::pipeline::key::ObjectKey;
 use crate::pipeline::{Batch, Pipeline, dedupe};
 use crate::telemetry::metrics::Metrics;
 use crate::util::clock;
@@ -55,6 +59,17 @@ impl Intake {
     /// Stores every write in the journal before it is observed.
     pub fn with_journal(self, journal: Option<Arc<Journal>>) -> Intake {
         Intake { journal, ..self }
+    }
+
+    /// Returns the objects of a cluster over which there is a war, or may be one.
+    pub(crate) fn contested(&self, cluster: &str) -> BTreeSet<ObjectKey> {
+        let is_contested = |state: &ObjectState| {
+            let worst = state.history().and_then(|history| history.analysis().worst(Confidence::Possible));
+            worst.is_some_and(|war| war.tally.state() != State::Calm)
+        };
+        let table = self.pipeline.table();
+        let keys = table.notable().into_iter().filter(|key| key.cluster() == cluster);
+        keys.filter(|key| table.with(key, is_contested) == Some(true)).collect()
     }
 
     /// Checks whether events are accepted at the moment.

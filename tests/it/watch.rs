@@ -467,3 +467,66 @@ fn serve_watches_with_the_permissions_that_are_shipped() {
     assert!(value("editwar_watch_revisions_total{author=\"known\"}") >= 11.0);
     assert!(value("editwar_watch_promoted_objects") >= 1.0);
 }
+
+/// An audit policy as many managed clusters have it: no bodies.
+const METADATA: &str = "
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived, ResponseStarted]
+rules: [{level: Metadata}]
+";
+
+#[test]
+fn an_audit_log_without_bodies_names_the_accounts_behind_the_managers_of_a_watch() {
+    let folder = scratch("joined");
+    let (policy, log) = (folder.join("policy.yaml"), folder.join("audit.log"));
+    std::fs::write(&policy, METADATA).unwrap();
+    let flags = [("--audit-policy-file", &policy), ("--audit-log-path", &log)];
+    let Some(api) = ApiServer::start_with(flags.map(|(flag, path)| format!("{flag}={}", path.display())).into()) else {
+        return;
+    };
+    let kubeconfig = api.kubeconfig("admin");
+    let server = Server::start(&[
+        "--watch",
+        "--tail",
+        log.to_str().unwrap(),
+        "--set",
+        &format!("watch.kubeconfig={}", kubeconfig.display()),
+    ]);
+    wait_until("the server is ready", 120, || server.get("/readyz").0 == 200);
+    for name in ["managers", "manager", "calm"] {
+        api.kubectl("admin", &["create", "configmap", name, "-n", "shop", "--from-literal=v=0"]);
+    }
+    let set = |user: &str, manager: &str, name: &str, value: &str| {
+        let (manager, patch) = (format!("--field-manager={manager}"), format!(r#"{{"data":{{"v":"{value}"}}}}"#));
+        api.kubectl(user, &["patch", "configmap", name, "-n", "shop", &manager, "--type=merge", "-p", &patch]);
+    };
+    // Two accounts with a field manager each, two with the same one, and one that repeats what is there.
+    for turn in 0..16 {
+        let (user, value) = if turn % 2 == 0 { ("alice", "1") } else { ("bob", "2") };
+        set(user, &format!("tool-{user}"), "managers", value);
+        set(user, "kubectl-edit", "manager", value);
+        set(user, "kubectl-edit", "calm", "1");
+    }
+    let wars = || serde_json::from_str::<Value>(&server.get("/api/v1/wars").1).unwrap()["wars"].clone();
+    let told = |war: &Value| {
+        let parties =
+            war["parties"].as_array().unwrap().iter().map(|party| party["actor"].as_str().unwrap().to_owned());
+        let mut parties: Vec<String> = parties.collect();
+        parties.sort();
+        let values = war["fields"][0]["values"].as_array().map_or(0, Vec::len);
+        format!("{} {} {parties:?} {values}", war["object"]["name"], war["fields"][0]["path"])
+    };
+    let expected =
+        [r#""manager" "data.v" ["alice", "bob"] 2"#.to_owned(), r#""managers" "data.v" ["alice", "bob"] 2"#.to_owned()];
+    let mut found = Vec::new();
+    wait_until("both wars have accounts, fields and values", 120, || {
+        // Time passes for both feeds while somebody writes.
+        set("alice", "tool-alice", "calm", "1");
+        found = wars().as_array().unwrap().iter().map(told).collect::<Vec<_>>();
+        found.sort();
+        found == expected
+    });
+    let report = server.get("/api/v1/wars").1;
+    assert!(!report.contains("(Update)"), "no manager is a party or another writer: {report}");
+}

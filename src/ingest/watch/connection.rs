@@ -15,8 +15,9 @@ const LINE_BYTES_MAX: usize = 16 << 20;
 const LIST_BYTES_MAX: usize = 16 << 20;
 /// Time without an answer after which a request has failed.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time without a line after which a watch is begun again: the API server sends a bookmark every minute.
-const SILENCE_MAX: Duration = Duration::from_secs(240);
+/// Time without a line after which a watch is begun again: the API server sends a bookmark every minute, so that two are
+/// missing then.
+const SILENCE_MAX: Duration = Duration::from_secs(150);
 
 /// How much of the objects is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

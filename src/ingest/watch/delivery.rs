@@ -1,5 +1,6 @@
 //! Passes the events of watches to the intake, and writes them to a recording.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use crate::audit::event::Micros;
 use crate::audit::revision::event::sign_of_life;
 use crate::ingest::intake::{Intake, Origin};
+use crate::pipeline::key::ObjectKey;
 use crate::util::lock::lock;
 
 /// Delay before events are passed to the intake again that could not be stored.
@@ -43,6 +45,16 @@ struct Recorder {
 impl Delivery {
     pub(super) fn new(cluster: String, intake: Intake, recording: Option<Recording>) -> Delivery {
         Delivery { cluster: cluster.into(), intake, recording }
+    }
+
+    /// Returns the cluster that the events belong to.
+    pub(super) fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// Returns the objects of the cluster over which there is a war, or may be one.
+    pub(super) fn contested(&self) -> BTreeSet<ObjectKey> {
+        self.intake.contested(&self.cluster)
     }
 
     /// Passes events to the intake. Waits as long as the journal rejects them.

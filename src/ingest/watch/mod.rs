@@ -10,6 +10,7 @@
 //! - [`crate::audit::revision`] determines who made a revision, and expresses it as an audit event for the intake.
 //! - `shared` is what all watches share. [`status`] is what a watch says about itself: coverage, gaps, and what it may not read.
 
+mod backoff;
 mod connection;
 mod delivery;
 mod promotion;
@@ -27,6 +28,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use self::backoff::Backoff;
 use self::delivery::Delivery;
 use self::promotion::Promotions;
 use self::resource_watch::ResourceWatch;
@@ -44,6 +46,8 @@ const CONCURRENT_STARTS: usize = 8;
 /// Interval at which resources are discovered again. Changes of CustomResourceDefinitions and APIServices are noticed at
 /// once.
 const DISCOVER_EVERY: Duration = Duration::from_secs(600);
+/// Maximum delay before a discovery that failed is repeated.
+const DISCOVERY_RETRY_MAX: Duration = Duration::from_secs(60);
 /// Number of discoveries in a row without a resource after which it is gone.
 const ABSENCES_MAX: u32 = 2;
 /// Delay before resources are discovered after a definition has changed: the API server needs a moment to serve it, and
@@ -100,6 +104,7 @@ impl WatchSource {
             delivery: Delivery::new(settings.cluster.clone(), intake, recording),
             status,
             promotions: Promotions::new(settings.objects_with_values_max),
+            contested: Arc::default(),
             redacts: settings.redacts,
             starts: Arc::new(Semaphore::new(CONCURRENT_STARTS)),
             definitions: Arc::default(),
@@ -111,21 +116,26 @@ impl WatchSource {
         let mut running: BTreeMap<Target, JoinHandle<()>> = BTreeMap::new();
         let heart = tokio::spawn(beat(self.shared.clone()));
         let mut absent = BTreeMap::new();
+        let mut backoff = Backoff::between(SETTLE, DISCOVERY_RETRY_MAX);
         loop {
             let stopped = || async { drop(stop.clone().wait_for(|stop| *stop).await) };
             let discovered = tokio::select! {
                 () = stopped() => break,
                 discovered = resources::discover(&self.client) => discovered,
             };
-            match discovered {
-                Ok(found) => self.start(&found, &mut running, &mut absent),
+            let wait = match discovered {
+                Ok(found) => {
+                    self.start(&found, &mut running, &mut absent);
+                    backoff.reset();
+                    DISCOVER_EVERY
+                }
                 Err(error) => {
                     let error = connection::chain(&error);
                     self.shared.status.set_error(Some(format!("cannot discover resources: {error}")));
                     tracing::warn!(error, "cannot discover the resources of the cluster; retrying");
+                    backoff.next()
                 }
-            }
-            let wait = if running.is_empty() { SETTLE * 5 } else { DISCOVER_EVERY };
+            };
             tokio::select! {
                 () = stopped() => break,
                 () = tokio::time::sleep(wait) => {}
@@ -218,11 +228,12 @@ impl Source for WatchSource {
     }
 }
 
-/// Shows that time passes although nobody writes, as long as every watch is connected.
+/// Shows that time passes although nobody writes, as long as every watch is connected. Also notices which objects are contested.
 async fn beat(shared: Shared) {
     let mut interval = tokio::time::interval(HEARTBEAT);
     loop {
         interval.tick().await;
+        shared.update_contested();
         if shared.status.is_complete() {
             shared.delivery.sign_of_life(shared.status.now()).await;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::backoff::{Backoff, random};
 use super::connection::{Answer, Connection, Content, Failure};
 use super::promotion::PromotedState;
 use super::shared::Shared;
@@ -26,8 +27,10 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 const STABLE: Duration = Duration::from_secs(30);
 /// Minimum delay before a resource that is not found is looked for again, with a discovery.
 const NOT_FOUND_RETRY_MIN: Duration = Duration::from_secs(5);
-/// Interval at which it is tried again to read what is forbidden: permissions change.
-const FORBIDDEN_RETRY: Duration = Duration::from_secs(600);
+/// Delay before it is tried again to read what is forbidden, and its maximum: permissions change, and an API server that has
+/// just started refuses everything for some seconds.
+const FORBIDDEN_RETRY: Duration = Duration::from_secs(2);
+const FORBIDDEN_RETRY_MAX: Duration = Duration::from_secs(600);
 /// Duration of one watch request, in seconds: between half an hour and an hour, so that not all end at the same time.
 const WATCH_SECONDS: std::ops::Range<u64> = 1800..3600;
 
@@ -62,26 +65,42 @@ impl ResourceWatch {
 
     /// Watches until the task is cancelled.
     pub(super) async fn run(mut self) {
-        let mut retry_after = RETRY_AFTER;
+        let mut backoff = Backoff::between(RETRY_AFTER, RETRY_AFTER_MAX);
+        let mut forbidden = Backoff::between(FORBIDDEN_RETRY, FORBIDDEN_RETRY_MAX);
         loop {
             let begun = Instant::now();
             let ended = self.watch().await;
             if begun.elapsed() >= STABLE {
-                retry_after = RETRY_AFTER;
+                backoff.reset();
+                forbidden.reset();
             }
-            match ended {
+            let delay = match ended {
                 // The usual end.
-                Ok(()) if begun.elapsed() >= STABLE => continue,
+                Ok(()) if begun.elapsed() >= STABLE => {
+                    self.shared.status.continues();
+                    continue;
+                }
                 // The API server stops, or something between closes connections.
-                Ok(()) => tokio::time::sleep(retry_after).await,
-                Err(failure) => self.wait_after(failure, retry_after).await,
-            }
-            retry_after = (retry_after * 2).min(RETRY_AFTER_MAX);
+                Ok(()) => {
+                    self.shared.status.disconnected(&self.target, "closed", "the connection was closed at once");
+                    backoff.next()
+                }
+                Err(Failure::Forbidden(message)) => {
+                    tracing::info!(resource = %self.target, message, "not watched: the API server refuses it");
+                    self.shared.status.forbidden(&self.target, message);
+                    forbidden.next()
+                }
+                Err(failure) => {
+                    self.shared.status.disconnected(&self.target, failure.reason(), &failure.to_string());
+                    self.handle_failure(failure, backoff.next())
+                }
+            };
+            tokio::time::sleep(delay).await;
         }
     }
 
-    async fn wait_after(&mut self, failure: Failure, retry_after: Duration) {
-        self.shared.status.disconnected(&self.target, failure.reason(), &failure.to_string());
+    /// Handles a failure. Returns the delay before the watch is begun again, which is `delay` if nothing else is known.
+    fn handle_failure(&mut self, failure: Failure, delay: Duration) -> Duration {
         match failure {
             Failure::Expired => {
                 tracing::warn!(
@@ -92,22 +111,18 @@ impl ResourceWatch {
                 // What comes next cannot be compared with what was before.
                 *lock(&self.tracker) = Tracker::new(self.target.resource.clone(), BYTES_MAX);
                 self.shared.status.gap();
-                tokio::time::sleep(retry_after).await;
-            }
-            Failure::Forbidden(message) => {
-                tracing::info!(resource = %self.target, message, "not watched: the API server refuses it");
-                self.shared.status.forbidden(&self.target, message);
-                tokio::time::sleep(FORBIDDEN_RETRY).await;
+                delay
             }
             // The next discovery ends this watch, if the resource is gone.
             Failure::NotFound => {
                 self.shared.definitions.notify_one();
-                tokio::time::sleep(retry_after.max(NOT_FOUND_RETRY_MIN)).await;
+                delay.max(NOT_FOUND_RETRY_MIN)
             }
-            Failure::Busy(after) => tokio::time::sleep(after.unwrap_or(retry_after).min(RETRY_AFTER_MAX)).await,
+            Failure::Busy(after) => after.unwrap_or(delay).min(RETRY_AFTER_MAX),
+            Failure::Forbidden(_) => delay,
             Failure::Other(message) => {
                 tracing::debug!(resource = %self.target, message, "the watch failed; it starts again");
-                tokio::time::sleep(retry_after).await;
+                delay
             }
         }
     }
@@ -128,7 +143,6 @@ impl ResourceWatch {
             }
             handled?;
         }
-        self.shared.status.continues();
         Ok(())
     }
 
@@ -169,7 +183,11 @@ impl ResourceWatch {
         let is_promoted = self.shared.promotions.has(&metadata.uid);
         let observation = lock(&self.tracker).observe(&seen, is_promoted, lines);
         self.shared.status.revision(observation.is_unknown);
-        if observation.is_takeover && !self.target.is_secret() && !self.shared.redacts {
+        if event.kind == Kind::Modified && metadata.managed_fields.is_empty() {
+            self.shared.status.unmanaged(&metadata.uid);
+        }
+        let is_wanted = observation.is_takeover || self.shared.is_contested(&self.target, &metadata);
+        if is_wanted && !self.target.is_secret() && !self.shared.redacts {
             self.promote(&metadata);
         }
         Ok(())
@@ -207,16 +225,17 @@ impl ObjectWatch {
         if let Err(failure) = self.read_base().await {
             tracing::debug!(resource = %self.target, ?failure, "the values before a takeover cannot be read");
         }
-        let mut retry_after = RETRY_AFTER;
+        let mut backoff = Backoff::between(RETRY_AFTER, RETRY_AFTER_MAX);
         loop {
             let begun = Instant::now();
             let watched = self.watch().await;
-            if begun.elapsed() >= STABLE {
-                retry_after = RETRY_AFTER;
+            let is_stable = begun.elapsed() >= STABLE;
+            if is_stable {
+                backoff.reset();
             }
-            match watched {
+            let delay = match watched {
                 Ok(true) => break,
-                Ok(false) if begun.elapsed() >= STABLE => continue,
+                Ok(false) if is_stable => continue,
                 // Promoted again at the next takeover, but not at once.
                 Err(Failure::Expired | Failure::Forbidden(_) | Failure::NotFound) => {
                     self.state.fail();
@@ -224,16 +243,11 @@ impl ObjectWatch {
                     tokio::time::sleep(RETRY_AFTER_MAX).await;
                     break;
                 }
-                Err(Failure::Busy(Some(after))) => {
-                    self.tell_without_values().await;
-                    tokio::time::sleep(after.min(RETRY_AFTER_MAX)).await;
-                }
-                Ok(false) | Err(Failure::Busy(None) | Failure::Other(_)) => {
-                    self.tell_without_values().await;
-                    tokio::time::sleep(retry_after).await;
-                }
-            }
-            retry_after = (retry_after * 2).min(RETRY_AFTER_MAX);
+                Err(Failure::Busy(Some(after))) => after.min(RETRY_AFTER_MAX),
+                Ok(false) | Err(Failure::Busy(None) | Failure::Other(_)) => backoff.next(),
+            };
+            self.tell_without_values().await;
+            tokio::time::sleep(delay).await;
         }
         let left = self.shared.promotions.demote(&self.uid);
         self.shared.status.promoted(left);
@@ -278,7 +292,7 @@ impl ObjectWatch {
             let seen = Seen { kind: event.kind, metadata: &metadata, object, at: self.shared.status.now() };
             let mut lines = Vec::new();
             let observation = lock(&self.tracker).observe(&seen, true, &mut lines);
-            if observation.is_takeover {
+            if observation.is_takeover || self.shared.is_contested(&self.target, &metadata) {
                 self.state.touch();
             }
             self.shared.delivery.deliver(&lines).await;
@@ -297,7 +311,7 @@ async fn watch(
     position: &str,
     content: Content,
 ) -> Result<Connection, Failure> {
-    let seconds = WATCH_SECONDS.start + jitter() % (WATCH_SECONDS.end - WATCH_SECONDS.start);
+    let seconds = WATCH_SECONDS.start + random() % (WATCH_SECONDS.end - WATCH_SECONDS.start);
     let path = format!(
         "{}?watch=true&allowWatchBookmarks=true&resourceVersion={position}&timeoutSeconds={seconds}{selector}",
         target.path()
@@ -325,10 +339,4 @@ fn parse(line: &[u8]) -> Result<Option<WatchEvent<'_>>, Failure> {
     let status = serde_json::from_str(event.object.get());
     let Status { code, message } = status.unwrap_or(Status { code: 0, message: String::new() });
     Err(if code == 410 { Failure::Expired } else { Failure::Other(message) })
-}
-
-/// Returns a number that differs between calls and processes.
-fn jitter() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::hash::RandomState::new().build_hasher().finish()
 }

@@ -15,6 +15,8 @@ use crate::util::readiness::Readiness;
 
 /// Number of failures in a row after which a watch is reported as failing, and the others no longer wait for it.
 const FAILURES_MAX: u32 = 4;
+/// Maximum number of objects without field managers that are counted.
+const UNMANAGED_MAX: usize = 1_000;
 /// The clocks are not corrected for a smaller difference: the date of an answer has whole seconds.
 const CLOCKS_APART_MIN: Micros = 2_000_000;
 
@@ -41,6 +43,8 @@ struct Inner {
     unknown_kinds: Vec<String>,
     /// Objects that the user has named and that do not exist.
     missing: BTreeSet<String>,
+    /// The uids of objects that were changed and have no field managers.
+    unmanaged: BTreeSet<Box<str>>,
 }
 
 /// The state of one watch.
@@ -72,6 +76,8 @@ pub(crate) struct Summary {
     pub missing: Vec<String>,
     /// Number of times that revisions may have been missed.
     pub gaps: u64,
+    /// Number of objects that were changed and have no field managers, so that it cannot be seen who writes them.
+    pub unmanaged: usize,
     /// Why the resources are not known, or why one of them cannot be watched at the moment.
     pub error: Option<String>,
 }
@@ -131,6 +137,7 @@ impl WatchStatus {
         let inner = lock(&self.inner);
         let mut summary = Summary {
             gaps: inner.gaps,
+            unmanaged: inner.unmanaged.len(),
             error: inner.error.clone(),
             unknown_kinds: inner.unknown_kinds.clone(),
             missing: inner.missing.iter().cloned().collect(),
@@ -227,7 +234,9 @@ impl WatchStatus {
         self.set(target, if is_failing { State::Failing(message) } else { State::Connecting(Some(message)) });
     }
 
+    /// Records that the API server refuses a watch.
     pub(super) fn forbidden(&self, target: &Target, message: String) {
+        self.metrics.restarts.with_label_values(&["forbidden"]).inc();
         // What could be read before is missed.
         let was_connected = lock(&self.inner).connected_once.contains(&target.to_string());
         self.set(target, if was_connected { State::Failing(message) } else { State::Forbidden(message) });
@@ -236,6 +245,14 @@ impl WatchStatus {
     /// Counts a time in which revisions may have been missed.
     pub(super) fn gap(&self) {
         lock(&self.inner).gaps += 1;
+    }
+
+    /// Counts an object that was changed and has no field managers.
+    pub(super) fn unmanaged(&self, uid: &str) {
+        let unmanaged = &mut lock(&self.inner).unmanaged;
+        if unmanaged.len() < UNMANAGED_MAX && !unmanaged.contains(uid) {
+            unmanaged.insert(uid.into());
+        }
     }
 
     pub(super) fn revision(&self, is_unknown: bool) {

@@ -295,3 +295,62 @@ fn no_write_is_attributed_to_somebody_else() {
         }
     }
 }
+
+/// An event of a feed of a story, in milliseconds after 2026-11-23T20:37:00Z.
+fn event(level: &str, user: &str, manager: &str, from: u32, until: u32, more: &str) -> Vec<u8> {
+    let time = |ms: u32| format!("2026-11-23T20:37:{:02}.{:06}Z", ms / 1000, ms % 1000 * 1000);
+    format!(
+        r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"{level}","auditID":"{user}-{from}","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/shop/configmaps/web?fieldManager={manager}","verb":"patch","user":{{"username":"{user}"}},"userAgent":"{manager}","objectRef":{{"resource":"configmaps","namespace":"shop","name":"web","apiVersion":"v1"}},"responseStatus":{{"code":200}},"requestReceivedTimestamp":"{}","stageTimestamp":"{}"{more}}}
+"#,
+        time(from),
+        time(until)
+    )
+    .into_bytes()
+}
+
+/// A revision in which a manager took over `data.v`.
+fn revision(manager: &str, at: u32, revision: u32, value: &str) -> Vec<u8> {
+    let more = format!(
+        r#","requestObject":{{"f:data":{{"f:v":{{}}}}}},"responseObject":{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"web","namespace":"shop","uid":"u","resourceVersion":"{revision}"}},"data":{{"v":"{value}"}}}},"annotations":{{"watch.editwar.dev/operation":"Update","watch.editwar.dev/continues":"true"}}"#
+    );
+    event("RequestResponse", &format!("{manager} (Update)"), manager, at, at, &more)
+}
+
+/// Returns the parties of the only war, after a fight between helm and the requests that `edit` returns for a time.
+fn parties_against_helm(edit: impl Fn(u32) -> Vec<Vec<u8>>) -> BTreeSet<String> {
+    let (mut audit, mut watch): (Vec<Timed>, Vec<Timed>) = (Vec::new(), Vec::new());
+    for turn in 0..10 {
+        let at = turn * 4000 + 100;
+        let arrives = |ms: u32| Micros::from(ms) * 1000;
+        watch.push((arrives(at), revision("helm", at, 10 + 2 * turn, "1")));
+        audit.push((arrives(at), event("Metadata", "ci", "helm", at, at + 5, "")));
+        watch.push((arrives(at + 2200), revision("kubectl-edit", at + 2200, 11 + 2 * turn, "2")));
+        audit.extend(edit(at + 2200).into_iter().map(|line| (arrives(at + 2200), line)));
+    }
+    let pipeline = pipeline_of(&[("audit", &audit), ("watch", &watch)]);
+    let mut wars = pipeline.table().select(|_, state| {
+        // What came before the first revision was not joined.
+        let is_certain = |war: &&War| war.confidence >= Confidence::Probable;
+        let wars: Vec<&War> = state.history()?.analysis().wars().filter(is_certain).collect();
+        assert_eq!(wars.len(), 1, "{wars:?}");
+        Some(wars[0].parties.iter().map(|party| party.to_string()).collect())
+    });
+    wars.pop().expect("a war")
+}
+
+#[test]
+fn if_it_is_not_clear_who_wrote_the_party_is_the_field_manager() {
+    let by = |user: &'static str, from, until| event("Metadata", user, "kubectl-edit", from, until, "");
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let alone = parties_against_helm(|at| vec![by("alice", at, at + 5)]);
+    assert_eq!(alone, names(&["alice", "ci"]));
+    // Of two requests of one account, it does not matter which one changed the object.
+    let twice = parties_against_helm(|at| vec![by("alice", at - 60, at - 50), by("alice", at, at + 5)]);
+    assert_eq!(twice, names(&["alice", "ci"]));
+    let two = parties_against_helm(|at| vec![by("bob", at - 60, at - 50), by("alice", at, at + 5)]);
+    assert_eq!(two, names(&["ci", "kubectl-edit (Update)"]), "one of both changed nothing");
+    let other = parties_against_helm(|at| vec![by("alice", at - 1300, at - 1250)]);
+    assert_eq!(other, names(&["ci", "kubectl-edit (Update)"]), "a request in another second");
+    let nobody = parties_against_helm(|_| Vec::new());
+    assert_eq!(nobody, names(&["ci", "kubectl-edit (Update)"]), "the audit policy leaves this account out");
+}
