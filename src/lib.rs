@@ -53,6 +53,7 @@
 
 pub mod audit;
 mod auth;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod detect;

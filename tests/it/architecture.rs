@@ -9,6 +9,7 @@ use crate::util;
 const RULES: &[(&str, &[&str])] = &[
     ("audit", &[]),
     ("detect", &["audit::event", "audit::json_scan"]),
+    ("check", &["detect"]),
     ("pipeline", &["audit", "detect"]),
     ("ingest", &["pipeline", "detect", "audit", "telemetry", "net", "journal", "notify"]),
     ("notify", &["pipeline", "detect", "audit", "telemetry"]),

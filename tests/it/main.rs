@@ -6,6 +6,7 @@ mod answers;
 mod architecture;
 mod auth;
 mod cases;
+mod check;
 mod cli;
 mod clock;
 mod cluster;
