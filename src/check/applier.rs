@@ -103,7 +103,11 @@ pub(super) fn claims<'s>(
         let value = applier.value(object, path, default)?;
         Some(Claim { repeats: repeats(snapshot, &applier, write)?, value, applier })
     };
-    let mut found: Vec<Claim<'s>> = appliers(snapshot, object).into_iter().filter_map(claim).collect();
+    // Some controllers apply too, such as the one that aggregates ClusterRoles.
+    let is_opponent =
+        |applier: &Applier<'s>| applier.actor.split_once(" (").is_some_and(|(manager, _)| opponents.contains(&manager));
+    let appliers = appliers(snapshot, object).into_iter().filter(|applier| !is_opponent(applier));
+    let mut found: Vec<Claim<'s>> = appliers.filter_map(claim).collect();
     found.sort_by_key(|claim| std::cmp::Reverse(claim.certainty()));
     found.dedup_by(|b, a| b.applier.name == a.applier.name);
     found

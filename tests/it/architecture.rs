@@ -126,6 +126,15 @@ fn detect_is_pure() {
 }
 
 #[test]
+fn check_is_pure() {
+    for (file, source) in of("check") {
+        for word in IMPURE {
+            assert!(!source.contains(word), "{file} knows of {word}");
+        }
+    }
+}
+
+#[test]
 fn plans_are_pure() {
     for (file, source) in ["enforce/plan.rs", "reconcile/plan.rs", "reconcile/overrides.rs", "reconcile/drift.rs"]
         .into_iter()

@@ -36,6 +36,7 @@ const FORESEEN: &[Foreseen] = &[
     foreseen("flux-two-kustomizations", &["Deployment shop/web"], "(fields of both manifests)"),
     foreseen("flux-vs-job-ttl", &["Job shop/migrate"], "(object)"),
     foreseen("hpa-vs-applier", &["Deployment shop/web"], "spec.replicas"),
+    foreseen("hpa-vs-applier-request", &["Deployment shop/web"], "spec.replicas"),
     foreseen("keda-vs-flux", &["Deployment shop/web"], "spec.replicas"),
     foreseen("kyverno-existing-request", &["Deployment shop/web"], "metadata.labels.cost-center"),
     foreseen("kyverno-webhook-vs-argo", &["Deployment shop/web"], "metadata.labels.cost-center"),
@@ -49,7 +50,6 @@ const UNFORESEEABLE: &[(&str, &str)] = &[
     ("flux-vs-alice-request", "a person scales what Flux applies"),
     ("gitops-vs-kubectl", "two people write one key with kubectl patch"),
     ("gitops-vs-kubectl-request", "two people write one key with kubectl patch"),
-    ("hpa-vs-applier-request", "the bodies of requests do not show who owns which field, as a cluster does"),
     ("live-enforce", "people scale what Flux and Argo CD apply"),
     ("oddities", "people write the same fields"),
     ("oddities-request", "people write the same fields"),
@@ -70,6 +70,9 @@ const PEACEFUL: &[&str] = &[
     "together-peace",
 ];
 
+/// Resources that no rule looks at, and that change often.
+const IRRELEVANT: &[&str] = &["endpoints", "endpointslices", "events", "leases", "nodes", "pods", "replicasets"];
+
 /// The objects of a cluster, rebuilt from the events of a recording.
 #[derive(Default)]
 struct World {
@@ -88,7 +91,12 @@ impl World {
         let uri = event["requestURI"].as_str().unwrap_or_default();
         let is_done = event["stage"] == "ResponseComplete"
             && event["responseStatus"]["code"].as_u64().is_some_and(|code| (200..300).contains(&code));
-        if !is_done || uri.contains("dryRun") || !matches!(reference["subresource"].as_str(), None | Some("status")) {
+        let is_irrelevant = reference["resource"].as_str().is_none_or(|resource| IRRELEVANT.contains(&resource));
+        if !is_done
+            || is_irrelevant
+            || uri.contains("dryRun")
+            || !matches!(reference["subresource"].as_str(), None | Some("status"))
+        {
             return false;
         }
         let stored = stored(event, uri);
@@ -172,18 +180,20 @@ fn lines_before_first_retakes(log: &[u8]) -> BTreeMap<String, usize> {
         report.wars.iter().filter(|war| war.retakes > 0).map(|war| util::name(&war.object)).collect()
     };
     // Retakes only become more: halve the range in which the first one is. Logs of long wars are not read to their end.
-    let mut until = 512.min(lines.len());
+    let mut until = 256.min(lines.len());
     while until < lines.len() && wars(until).is_empty() {
         until = (until * 2).min(lines.len());
     }
-    until = (until * 2).min(lines.len());
-    wars(until)
-        .into_iter()
+    until = (until * 3 / 2).min(lines.len());
+    let mut known = BTreeMap::new();
+    let all = wars(until);
+    all.into_iter()
         .map(|object| {
             let (mut before, mut after) = (0, until);
             while after - before > 1 {
                 let middle = before.midpoint(after);
-                if wars(middle).contains(&object) { after = middle } else { before = middle }
+                let found = known.entry(middle).or_insert_with(|| wars(middle));
+                if found.contains(&object) { after = middle } else { before = middle }
             }
             (object, before)
         })

@@ -7,6 +7,7 @@ mod architecture;
 mod auth;
 mod cases;
 mod check;
+mod check_command;
 mod cli;
 mod clock;
 mod cluster;

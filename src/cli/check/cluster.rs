@@ -97,8 +97,8 @@ pub(super) struct Reading {
 struct Page {
     #[serde(default)]
     metadata: PageMetadata,
-    #[serde(default)]
-    items: Vec<Value>,
+    /// Null in an empty list of metadata.
+    items: Option<Vec<Value>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -209,7 +209,8 @@ impl Cluster {
                 .map_err(kube::Error::HttpError)?;
             let body = self.client.request_text(request).await?;
             let page: Page = serde_json::from_str(&body).map_err(kube::Error::SerdeError)?;
-            objects.extend(page.items.into_iter().map(|object| list.prepared(object)));
+            objects
+                .extend(page.items.into_iter().flatten().filter(Value::is_object).map(|object| list.prepared(object)));
             next = page.metadata.next.filter(|token| !token.is_empty());
             if next.is_none() || objects.len() >= OBJECTS_MAX {
                 return Ok(Objects { objects, is_complete: next.is_none() });

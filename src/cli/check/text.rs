@@ -41,13 +41,19 @@ pub(in crate::cli) fn heading(report: &Report) -> String {
 
 fn of(finding: &View, style: Style) -> String {
     let mut out = String::new();
-    let title = style.bold(&clean(&format!("{}  {}", finding.object, finding.fields.join(", "))));
+    let (object, fields) = (clean(&finding.object.to_string()), clean(&finding.fields.join(", ")));
     let certainty = finding.certainty.as_str();
-    let certainty = match finding.certainty {
+    let is_long = [&object, &fields, certainty].map(|text| text.chars().count() + 2).iter().sum::<usize>()
+        > usize::from(style.width);
+    let shown = match finding.certainty {
         Certainty::Bound if style.is_coloured => format!("\u{1b}[31m{certainty}\u{1b}[0m"),
         _ => certainty.to_owned(),
     };
-    let _ = writeln!(out, "{title}  {certainty}");
+    let _ = if is_long {
+        writeln!(out, "{}  {shown}\n{}", style.bold(&object), style.wrapped(&fields, 2).trim_end())
+    } else {
+        writeln!(out, "{}  {shown}", style.bold(&format!("{object}  {fields}")))
+    };
     for Contender { name, does } in &finding.contenders {
         out.push_str(&style.wrapped(&clean(&format!("{name} {does}")), 2));
     }
