@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::applier::Applier;
 use super::field::Path;
-use super::snapshot::Object;
+use super::snapshot::{Object, Snapshot};
 use crate::detect::actor_class::Role;
 use crate::detect::application::Application;
 use crate::detect::cause::Cause;
@@ -23,7 +23,13 @@ pub(super) struct Opponent<'o> {
 
 /// Returns what ends a fight between an applier and another program over fields. Without fields, it is over the existence
 /// of the object.
-pub(super) fn against(object: &Object, applier: &Applier<'_>, opponent: Opponent<'_>, paths: &[Path]) -> Vec<Remedy> {
+pub(super) fn against(
+    snapshot: &Snapshot,
+    object: &Object,
+    applier: &Applier<'_>,
+    opponent: Opponent<'_>,
+    paths: &[Path],
+) -> Vec<Remedy> {
     // For people and unknown programs there is nothing better than the advice.
     if !applier.is_tool() {
         return Vec::new();
@@ -31,13 +37,18 @@ pub(super) fn against(object: &Object, applier: &Applier<'_>, opponent: Opponent
     let parties = vec![party(&applier.actor, applier.role), party(opponent.actor, opponent.role)];
     let applications = applier.application.iter().cloned().collect();
     let cause = if paths.is_empty() { Cause::RecreateWar } else { Cause::ConflictingAutomation };
-    of(object, Parties { parties, applications, autoscaler: opponent.autoscaler, cause }, paths)
+    of(snapshot, object, Parties { parties, applications, autoscaler: opponent.autoscaler, cause }, paths)
 }
 
 /// Returns what ends a fight between two applications of one tool, or of two.
-pub(super) fn between(object: &Object, actors: &[(String, Role)], applications: Vec<Application>) -> Vec<Remedy> {
+pub(super) fn between(
+    snapshot: &Snapshot,
+    object: &Object,
+    actors: &[(String, Role)],
+    applications: Vec<Application>,
+) -> Vec<Remedy> {
     let parties = actors.iter().map(|(actor, role)| party(actor, *role)).collect();
-    of(object, Parties { parties, applications, autoscaler: None, cause: Cause::ConflictingAutomation }, &[])
+    of(snapshot, object, Parties { parties, applications, autoscaler: None, cause: Cause::ConflictingAutomation }, &[])
 }
 
 struct Parties<'p> {
@@ -51,7 +62,7 @@ fn party(actor: &str, role: Role) -> Party<'_> {
     Party { actor, role, pods: &[], is_field_manager: true }
 }
 
-fn of(object: &Object, parties: Parties<'_>, paths: &[Path]) -> Vec<Remedy> {
+fn of(snapshot: &Snapshot, object: &Object, parties: Parties<'_>, paths: &[Path]) -> Vec<Remedy> {
     let Parties { parties, applications, autoscaler, cause } = parties;
     let names: Vec<String> = paths.iter().map(Path::to_string).collect();
     let fields = names.iter().zip(paths).map(|(name, path)| ContestedField {
@@ -68,7 +79,7 @@ fn of(object: &Object, parties: Parties<'_>, paths: &[Path]) -> Vec<Remedy> {
         group: &id.group,
         namespace: &id.namespace,
         name: &id.name,
-        context: None,
+        context: snapshot.context.as_deref(),
         cause,
         parties,
         honouring: None,

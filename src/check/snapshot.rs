@@ -33,6 +33,8 @@ pub(super) struct Object {
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     objects: BTreeMap<ObjectId, Object>,
+    /// The context in the user's kubeconfig, if the user has chosen one. Commands name it.
+    pub context: Option<String>,
 }
 
 /// An entry of `metadata.managedFields`, borrowed from its object.

@@ -111,6 +111,20 @@ fn an_autoscaler_and_flux_fight_over_replicas_at_each_interval() {
 }
 
 #[test]
+fn commands_name_the_context_that_was_checked() {
+    let mut snapshot = Snapshot::default();
+    [by_flux(), kustomization(), autoscaler()].into_iter().for_each(|object| assert!(snapshot.add_live(object)));
+    snapshot.context = Some("prod".to_owned());
+    let finding = only(check(&snapshot));
+    for remedy in &finding.remedies {
+        assert_eq!(
+            remedy.command.matches("kubectl ").count(),
+            remedy.command.matches("kubectl --context prod ").count()
+        );
+    }
+}
+
+#[test]
 fn an_autoscaler_alone_or_a_manifest_without_replicas_is_peace() {
     let without = with(
         &by_flux(),
@@ -453,7 +467,7 @@ fn a_webhook_that_replaces_what_argo_cd_applies_is_seen_by_the_value() {
     assert_eq!(found(&[by_argo_cd(&manifest, &manifest), application()]), []);
     // Somebody else wrote it.
     let mut edited = live;
-    edited["metadata"]["managedFields"][0]["fieldsV1"]["f:metadata"]["f:labels"] = json!({});
+    edited["metadata"]["managedFields"][0]["fieldsV1"]["f:metadata"]["f:labels"] = json!({"f:other": {}});
     assert_eq!(found(&[edited, application()]), []);
 }
 

@@ -61,6 +61,7 @@ pub(super) fn check_cluster(options: &CheckOptions, namespace: Option<&str>, acc
     }
     let manifests = manifests::read(&options.files)?;
     let mut snapshot = Snapshot::default();
+    snapshot.context.clone_from(&access.context);
     let reading = if options.offline {
         add_manifests(&mut snapshot, &manifests, namespace.unwrap_or("default"), |_, kind| {
             !CLUSTER_SCOPED.contains(&kind)

@@ -1,9 +1,13 @@
 //! `editwar check` on the set-ups of the recorded wars, each of which must be found before its first retake, and of the
 //! peaceful recordings, in which nothing must be found. `check_command` tests the command.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use editwar::audit::decoded_chunk::DecodedChunk;
 use editwar::check::{Finding, ObjectId, Snapshot, check, id_of};
+use editwar::detect::policy::Policy;
+use editwar::pipeline::{Bounds, Pipeline};
+use editwar::query::views::War;
 use serde_json::{Map, Value, json};
 
 use crate::util;
@@ -172,48 +176,46 @@ fn events(log: &[u8]) -> Vec<Value> {
     util::lines(log).into_iter().filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }
 
-/// Returns the number of lines of a log before the first retake in each of its wars, by object.
-fn lines_before_first_retakes(log: &[u8]) -> BTreeMap<String, usize> {
+/// Returns the number of lines of a log before the first retake in each war over one of these objects.
+fn lines_before_first_retakes(log: &[u8], objects: &[&str]) -> BTreeMap<String, usize> {
     let lines = util::lines(log);
-    let wars = |until: usize| -> BTreeSet<String> {
-        let report = util::report(&util::pipeline_of(lines[..until].iter().copied()));
-        report.wars.iter().filter(|war| war.retakes > 0).map(|war| util::name(&war.object)).collect()
-    };
-    // Retakes only become more: halve the range in which the first one is. Logs of long wars are not read to their end.
-    let mut until = 256.min(lines.len());
-    while until < lines.len() && wars(until).is_empty() {
-        until = (until * 2).min(lines.len());
+    let names: Vec<String> =
+        objects.iter().map(|object| format!("\"name\":\"{}\"", object.rsplit([' ', '/']).next().unwrap())).collect();
+    let pipeline = Pipeline::new(Policy::default(), Bounds::default());
+    let mut found = BTreeMap::new();
+    for (number, line) in lines.iter().enumerate() {
+        let mut batch = pipeline.batch("", "test");
+        batch.ingest(&DecodedChunk::of(line, false, Vec::new()), number as u64);
+        drop(batch);
+        let text = String::from_utf8_lossy(line);
+        if !names.iter().any(|name| text.contains(name.as_str())) {
+            continue;
+        }
+        // A retake may be seen after later lines. Its time is that of the war's last retake, as long as it is the only one.
+        for war in util::report(&pipeline).wars.iter().filter(|war| war.retakes > 0) {
+            let name = format!("{} {}", war.object.kind, place(war));
+            found.entry(name).or_insert_with(|| {
+                let at = jiff::Timestamp::from_microsecond(war.until).unwrap().to_string();
+                let at = at.trim_end_matches('Z');
+                let received = format!("\"requestReceivedTimestamp\":\"{at}");
+                let is_it = |line: &&[u8]| String::from_utf8_lossy(line).contains(&received);
+                lines.iter().position(is_it).unwrap_or(number).min(number)
+            });
+        }
+        if objects.iter().all(|object| found.contains_key(*object)) {
+            break;
+        }
     }
-    until = (until * 3 / 2).min(lines.len());
-    let mut known = BTreeMap::new();
-    let all = wars(until);
-    all.into_iter()
-        .map(|object| {
-            let (mut before, mut after) = (0, until);
-            while after - before > 1 {
-                let middle = before.midpoint(after);
-                let found = known.entry(middle).or_insert_with(|| wars(middle));
-                if found.contains(&object) { after = middle } else { before = middle }
-            }
-            (object, before)
-        })
-        .collect()
+    found
+}
+
+fn place(war: &War) -> String {
+    let object = &war.object;
+    if object.namespace.is_empty() { object.name.clone() } else { format!("{}/{}", object.namespace, object.name) }
 }
 
 fn names(finding: &Finding) -> impl Iterator<Item = String> {
     std::iter::once(&finding.object).chain(&finding.more_objects).map(ToString::to_string)
-}
-
-/// Returns the name of an object of a report as findings have it.
-fn kind_of(object: &str) -> &'static str {
-    match object.split(' ').next().unwrap() {
-        "clusterroles.rbac.authorization.k8s.io" => "ClusterRole",
-        "deployments.apps" => "Deployment",
-        "jobs.batch" => "Job",
-        "secrets" => "Secret",
-        "validatingwebhookconfigurations.admissionregistration.k8s.io" => "ValidatingWebhookConfiguration",
-        other => panic!("{other} has no kind here"),
-    }
 }
 
 #[test]
@@ -232,14 +234,7 @@ fn every_recording_is_foreseen_unforeseeable_or_peaceful() {
 fn each_foreseeable_war_is_found_before_its_first_retake() {
     for Foreseen { recording, objects, field } in FORESEEN {
         let log = util::log(recording);
-        let until = lines_before_first_retakes(&log);
-        let before: BTreeMap<String, usize> = until
-            .iter()
-            .map(|(object, line)| {
-                let place = object.split(' ').nth(1).unwrap();
-                (format!("{} {}", kind_of(object), place.trim_start_matches('/')), *line)
-            })
-            .collect();
+        let before = lines_before_first_retakes(&log, objects);
         let last = before.values().copied().max().unwrap_or(0);
         let lines = util::lines(&log);
         let (mut world, mut found_at) = (World::default(), BTreeMap::new());

@@ -84,6 +84,7 @@ fn of(snapshot: &Snapshot, object: &Object, known: &[Finding]) -> Option<Finding
         when: claim.when(),
         advice: format!("set {first} to {live} in {}, or leave it out", super::source_of(&claim.applier, object)),
         remedies: remedies::against(
+            snapshot,
             object,
             &claim.applier,
             Opponent { actor: "a mutating webhook", role: Role::Webhook, autoscaler: None },

@@ -113,7 +113,7 @@ pub(super) fn against_manifest(snapshot: &Snapshot) -> Vec<Finding> {
         let default = json!(1);
         let claims = applier::claims(snapshot, object, &replicas, Some(&default), scaler.managers());
         let claim = claims.into_iter().find(|claim| is_contested(scaler, claim))?;
-        Some(scaled(scaler, object, &claim, &replicas))
+        Some(scaled(snapshot, scaler, object, &claim, &replicas))
     };
     scalers(snapshot).iter().filter_map(of).collect()
 }
@@ -133,7 +133,7 @@ fn is_contested(scaler: &Scaler<'_>, claim: &Claim<'_>) -> bool {
     }
 }
 
-fn scaled(scaler: &Scaler<'_>, object: &Object, claim: &Claim<'_>, path: &Path) -> Finding {
+fn scaled(snapshot: &Snapshot, scaler: &Scaler<'_>, object: &Object, claim: &Claim<'_>, path: &Path) -> Finding {
     let (name, scaler_id) = (&claim.applier.name, &scaler.object.id);
     let value = claim.value.as_ref().map(|value| format!(" to {value}")).unwrap_or_default();
     let range = format!("between {} and {}", scaler.min, scaler.max);
@@ -153,7 +153,7 @@ fn scaled(scaler: &Scaler<'_>, object: &Object, claim: &Claim<'_>, path: &Path) 
             "leave {path} out of {}, so that only {scaler_id} sets it",
             super::source_of(&claim.applier, object)
         ),
-        remedies: remedies::against(object, &claim.applier, scaler.opponent(), std::slice::from_ref(path)),
+        remedies: remedies::against(snapshot, object, &claim.applier, scaler.opponent(), std::slice::from_ref(path)),
         involved: vec![object.id.clone(), scaler_id.clone()],
     }
 }

@@ -73,7 +73,7 @@ fn of(snapshot: &Snapshot, object: &Object) -> Option<Finding> {
         evidence: vec![claim.applier.evidence.clone(), format!("the object has the annotation {annotation}")],
         when: claim.when(),
         advice: format!("leave caBundle out of {source}, or remove the annotation there"),
-        remedies: remedies::against(object, &claim.applier, opponent, &paths),
+        remedies: remedies::against(snapshot, object, &claim.applier, opponent, &paths),
         involved: vec![object.id.clone()],
     })
 }

@@ -39,7 +39,7 @@ fn by_claim(snapshot: &Snapshot, object: &Object) -> Option<Finding> {
         |applier: &Applier<'_>| applier.role == Role::ArgoCd && gitops::ignores_aggregated_roles(snapshot);
     let claim = claims.into_iter().find(|claim| !is_left_alone(&claim.applier))?;
     let evidence = vec![claim.applier.evidence.clone()];
-    Some(finding(object, &claim.applier, claim.certainty(), claim.when(), evidence))
+    Some(finding(snapshot, object, &claim.applier, claim.certainty(), claim.when(), evidence))
 }
 
 /// Argo CD creates RBAC objects without storing the manifest. Then the state of the Application shows whether it has
@@ -56,10 +56,11 @@ fn by_state(snapshot: &Snapshot, object: &Object) -> Option<Finding> {
     let repeats = applier::repeats(snapshot, &applier, write)?;
     let gitops::Repeats::ByItself(when) = repeats else { return None };
     let evidence = format!("{} says that the object is not as in its repository", application.id);
-    (!is_synced).then(|| finding(object, &applier, Certainty::Possible, when, vec![evidence]))
+    (!is_synced).then(|| finding(snapshot, object, &applier, Certainty::Possible, when, vec![evidence]))
 }
 
 fn finding(
+    snapshot: &Snapshot,
     object: &Object,
     applier: &Applier<'_>,
     certainty: Certainty,
@@ -83,7 +84,7 @@ fn finding(
         evidence,
         when,
         advice: format!("leave rules out of {}, also an empty list", super::source_of(applier, object)),
-        remedies: remedies::against(object, applier, opponent, std::slice::from_ref(&rules)),
+        remedies: remedies::against(snapshot, object, applier, opponent, std::slice::from_ref(&rules)),
         involved: vec![object.id.clone()],
     }
 }

@@ -49,7 +49,7 @@ fn of(snapshot: &Snapshot, object: &Object) -> Option<Finding> {
         evidence: vec![claim.applier.evidence.clone(), format!("{ttl} is {seconds}")],
         when,
         advice: format!("leave ttlSecondsAfterFinished out of the Job in {source}, or use a CronJob"),
-        remedies: remedies::against(object, &claim.applier, opponent, &[]),
+        remedies: remedies::against(snapshot, object, &claim.applier, opponent, &[]),
         involved: vec![object.id.clone()],
     })
 }

@@ -91,7 +91,7 @@ fn shared(snapshot: &Snapshot, listings: &[Listing<'_>], ids: Vec<ObjectId>) -> 
         evidence: names.iter().map(|name| format!("the status of {name} lists it")).collect(),
         when: "each time one of them reconciles, for all fields that differ, and for the marks of the tool".to_owned(),
         advice: format!("remove it from the manifests of all but one of {}", names.join(" and ")),
-        remedies: remedies::between(&object, &actors, applications),
+        remedies: remedies::between(snapshot, &object, &actors, applications),
         involved: listings.iter().map(|listing| listing.object.id.clone()).chain([object.id.clone()]).collect(),
     })
 }

@@ -70,7 +70,7 @@ fn of(snapshot: &Snapshot, mutation: &Mutation<'_>, object: &Object) -> Option<F
             "leave {it} out of {}, or exclude the object in {policy}",
             super::source_of(&claim.applier, object)
         ),
-        remedies: remedies::against(object, &claim.applier, opponent, &paths),
+        remedies: remedies::against(snapshot, object, &claim.applier, opponent, &paths),
         involved: vec![object.id.clone(), policy.clone()],
     })
 }
