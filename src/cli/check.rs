@@ -2,6 +2,7 @@
 
 mod cluster;
 mod manifests;
+mod markdown;
 mod report;
 mod text;
 
@@ -12,11 +13,9 @@ use anyhow::{Context, Result};
 use self::cluster::{Cluster, Reading};
 use self::manifests::Manifests;
 use self::report::Report;
-pub(super) use self::report::Report as CheckReport;
-pub(super) use self::text::{footer, heading};
 use super::args::{CheckArgs, CheckOptions, Format, KubeAccess};
 use super::style::Style;
-use super::{Outcome, markdown, output};
+use super::{Outcome, output};
 use crate::check::{Finding, Snapshot, check, id_of};
 
 /// Kinds without namespaces, for manifests that are checked without a cluster. Others are taken to be in namespaces.
@@ -152,7 +151,7 @@ fn print(report: &Report, format: Format) -> Result<()> {
     match format {
         Format::Json => write!(stdout, "{}", output::json(report)?)?,
         Format::Yaml => write!(stdout, "{}", output::yaml(report)?)?,
-        Format::Markdown => write!(stdout, "{}", markdown::check(report))?,
+        Format::Markdown => write!(stdout, "{}", markdown::report(report))?,
         _ => write!(stdout, "{}", text::report(report, Style::of_stdout(format == Format::Wide)))?,
     }
     Ok(stdout.flush()?)

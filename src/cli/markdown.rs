@@ -3,7 +3,6 @@
 
 use std::fmt::Write;
 
-use super::check::{CheckReport, footer as footer_of_check, heading};
 use super::output::{coverage, name, no_war, remedies_heading, verdict};
 use super::style::{clean, clock, words};
 use crate::detect::remedy::RemedyKind;
@@ -41,37 +40,6 @@ pub fn participants(found: &Participants) -> String {
         out.push('\n');
     }
     out.push_str(&footer(&found.coverage));
-    out
-}
-
-/// Formats the result of a check.
-pub(super) fn check(report: &CheckReport) -> String {
-    let mut out = format!("{}\n\n", text(&heading(report)));
-    for problem in &report.coverage.problems {
-        let _ = writeln!(out, "**Incomplete:** {}\n", text(problem));
-    }
-    for finding in &report.findings {
-        let _ = writeln!(out, "## {}: {}\n", text(&finding.object.to_string()), finding.certainty.as_str());
-        let fields: Vec<String> = finding.fields.iter().map(|field| code(field)).collect();
-        let _ = writeln!(out, "{}\n\n| who | what |\n|---|---|", fields.join(", "));
-        for contender in &finding.contenders {
-            let _ = writeln!(out, "| {} | {} |", code(&contender.name), text(&contender.does));
-        }
-        out.push('\n');
-        if !finding.more_objects.is_empty() {
-            let names: Vec<String> = finding.more_objects.iter().map(|object| code(&object.to_string())).collect();
-            let _ = writeln!(out, "Also: {}\n", names.join(", "));
-        }
-        for sentence in &finding.evidence {
-            let _ = writeln!(out, "- {}", text(sentence));
-        }
-        let (when, advice) = (text(&finding.when), text(&finding.advice));
-        let _ = writeln!(out, "\nWhen: {when}.\n\nTo do: **{advice}**.\n");
-        for (number, remedy) in finding.remedies.iter().enumerate() {
-            let _ = writeln!(out, "{}. {}\n\n{}\n", number + 1, text(&remedy.title), block(&remedy.command));
-        }
-    }
-    let _ = writeln!(out, "_{}_", text(&footer_of_check(&report.coverage)));
     out
 }
 
@@ -144,7 +112,7 @@ fn footer(of: &Coverage) -> String {
 }
 
 /// Escapes text, so that nothing in it is interpreted as Markdown or HTML.
-fn text(raw: &str) -> String {
+pub(super) fn text(raw: &str) -> String {
     let mut out = String::new();
     for c in clean(raw).chars() {
         match c {
@@ -162,7 +130,7 @@ fn text(raw: &str) -> String {
 }
 
 /// Formats text as inline code, also within table cells.
-fn code(raw: &str) -> String {
+pub(super) fn code(raw: &str) -> String {
     let cleaned = clean(raw).replace('|', "\\|");
     let longest = cleaned.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest + 1);
@@ -171,7 +139,7 @@ fn code(raw: &str) -> String {
 }
 
 /// Formats a command as a code block.
-fn block(command: &str) -> String {
+pub(super) fn block(command: &str) -> String {
     let cleaned = clean(command);
     let longest = cleaned.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);

@@ -12,7 +12,7 @@ use crate::query::views::Remedy;
 
 /// The result of a check.
 #[derive(Debug, Serialize)]
-pub(in crate::cli) struct Report {
+pub(super) struct Report {
     /// The findings, those that are bound to happen first.
     pub findings: Vec<View>,
     /// What the result is based on.
@@ -21,7 +21,7 @@ pub(in crate::cli) struct Report {
 
 /// What a check has read.
 #[derive(Debug, Default, Serialize)]
-pub(in crate::cli) struct Coverage {
+pub(super) struct Coverage {
     /// Number of objects.
     pub objects: usize,
     /// The resources that were read.
@@ -34,7 +34,7 @@ pub(in crate::cli) struct Coverage {
 
 /// A finding.
 #[derive(Debug, Serialize)]
-pub(in crate::cli) struct View {
+pub(super) struct View {
     /// The rule that found it.
     pub rule: &'static str,
     /// How certain it is.
@@ -91,7 +91,7 @@ impl Report {
     }
 
     /// Returns the number of findings of this certainty.
-    pub(in crate::cli) fn count(&self, certainty: Certainty) -> usize {
+    pub(super) fn count(&self, certainty: Certainty) -> usize {
         self.findings.iter().filter(|finding| finding.certainty == certainty).count()
     }
 
@@ -136,14 +136,14 @@ impl Report {
 
 impl View {
     /// Returns what will happen as one sentence.
-    pub(in crate::cli) fn sentence(&self) -> String {
+    pub(super) fn sentence(&self) -> String {
         let contenders: Vec<String> =
             self.contenders.iter().map(|Contender { name, does }| format!("{name} {does}")).collect();
         format!("{} of {}: {}", self.fields.join(", "), self.object, contenders.join("; "))
     }
 
     /// Returns the evidence, when it happens, and the advice.
-    pub(in crate::cli) fn details(&self) -> Vec<String> {
+    pub(super) fn details(&self) -> Vec<String> {
         let evidence = self.evidence.iter().map(|sentence| format!("evidence: {sentence}"));
         evidence.chain([format!("when: {}", self.when), format!("to do: {}", self.advice)]).collect()
     }

@@ -27,7 +27,7 @@ pub(super) fn report(report: &Report, style: Style) -> String {
 }
 
 /// Returns the number of findings.
-pub(in crate::cli) fn heading(report: &Report) -> String {
+pub(super) fn heading(report: &Report) -> String {
     let (bound, possible) = (report.count(Certainty::Bound), report.count(Certainty::Possible));
     let incomplete = if report.coverage.problems.is_empty() { "" } else { " (the answer is incomplete)" };
     match (bound, possible) {
@@ -87,7 +87,7 @@ fn labelled(style: Style, label: &str, text: &str) -> String {
 }
 
 /// Returns what the result is based on.
-pub(in crate::cli) fn footer(coverage: &Coverage) -> String {
+pub(super) fn footer(coverage: &Coverage) -> String {
     let place = match coverage.namespace.as_str() {
         _ if coverage.resources.is_empty() => "the manifests alone".to_owned(),
         "" => "all namespaces".to_owned(),
