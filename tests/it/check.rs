@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use editwar::audit::decoded_chunk::DecodedChunk;
-use editwar::check::{Finding, ObjectId, Snapshot, check, id_of};
+use editwar::check::{Certainty, Finding, ObjectId, Snapshot, check, id_of};
 use editwar::detect::policy::Policy;
 use editwar::pipeline::{Bounds, Pipeline};
 use editwar::query::views::War;
@@ -18,32 +18,41 @@ struct Foreseen {
     objects: &'static [&'static str],
     /// A field that every finding names.
     field: &'static str,
+    /// How certain the most certain finding is.
+    certainty: Certainty,
 }
 
-const fn foreseen(recording: &'static str, objects: &'static [&'static str], field: &'static str) -> Foreseen {
-    Foreseen { recording, objects, field }
+const fn foreseen(
+    recording: &'static str,
+    objects: &'static [&'static str],
+    field: &'static str,
+    certainty: Certainty,
+) -> Foreseen {
+    Foreseen { recording, objects, field, certainty }
 }
 
 const FORESEEN: &[Foreseen] = &[
-    foreseen("aggregated-clusterroles", &["ClusterRole flux-agg", "ClusterRole argo-agg"], "rules"),
-    foreseen("argo-vs-hpa", &["Deployment shop/web"], "spec.replicas"),
+    foreseen("aggregated-clusterroles", &["ClusterRole flux-agg", "ClusterRole argo-agg"], "rules", Certainty::Bound),
+    foreseen("argo-vs-hpa", &["Deployment shop/web"], "spec.replicas", Certainty::Bound),
     foreseen(
         "cainjector-vs-flux",
         &["ValidatingWebhookConfiguration shop-validator"],
         "webhooks[name=v.shop.example].clientConfig.caBundle",
+        Certainty::Bound,
     ),
     foreseen(
         "certmanager-twins-rr",
         &["Secret shop/ca", "Secret shop/hook-tls", "Secret shop/web0-tls", "Secret shop/web1-tls"],
         "metadata.ownerReferences",
+        Certainty::Possible,
     ),
-    foreseen("flux-two-kustomizations", &["Deployment shop/web"], "(fields of both manifests)"),
-    foreseen("flux-vs-job-ttl", &["Job shop/migrate"], "(object)"),
-    foreseen("hpa-vs-applier", &["Deployment shop/web"], "spec.replicas"),
-    foreseen("hpa-vs-applier-request", &["Deployment shop/web"], "spec.replicas"),
-    foreseen("keda-vs-flux", &["Deployment shop/web"], "spec.replicas"),
-    foreseen("kyverno-existing-request", &["Deployment shop/web"], "metadata.labels.cost-center"),
-    foreseen("kyverno-webhook-vs-argo", &["Deployment shop/web"], "metadata.labels.cost-center"),
+    foreseen("flux-two-kustomizations", &["Deployment shop/web"], "(fields of both manifests)", Certainty::Bound),
+    foreseen("flux-vs-job-ttl", &["Job shop/migrate"], "(object)", Certainty::Bound),
+    foreseen("hpa-vs-applier", &["Deployment shop/web"], "spec.replicas", Certainty::Possible),
+    foreseen("hpa-vs-applier-request", &["Deployment shop/web"], "spec.replicas", Certainty::Possible),
+    foreseen("keda-vs-flux", &["Deployment shop/web"], "spec.replicas", Certainty::Bound),
+    foreseen("kyverno-existing-request", &["Deployment shop/web"], "metadata.labels.cost-center", Certainty::Bound),
+    foreseen("kyverno-webhook-vs-argo", &["Deployment shop/web"], "metadata.labels.cost-center", Certainty::Bound),
 ];
 
 /// Wars that no set-up shows, and why.
@@ -232,18 +241,20 @@ fn every_recording_is_foreseen_unforeseeable_or_peaceful() {
 
 #[test]
 fn each_foreseeable_war_is_found_before_its_first_retake() {
-    for Foreseen { recording, objects, field } in FORESEEN {
+    for Foreseen { recording, objects, field, certainty } in FORESEEN {
         let log = util::log(recording);
         let before = lines_before_first_retakes(&log, objects);
         let last = before.values().copied().max().unwrap_or(0);
         let lines = util::lines(&log);
         let (mut world, mut found_at) = (World::default(), BTreeMap::new());
+        let mut most_certain = None;
         for (number, line) in lines[..last].iter().enumerate() {
             let Ok(event) = serde_json::from_slice::<Value>(line) else { continue };
             if !world.apply(&event) {
                 continue;
             }
             for finding in check(&world.snapshot) {
+                most_certain = most_certain.max(Some(finding.certainty));
                 for name in names(&finding) {
                     assert!(objects.contains(&name.as_str()), "{recording}: a false alarm: {finding:#?}");
                     let is_named = finding.fields.iter().any(|found| found == field);
@@ -252,6 +263,7 @@ fn each_foreseeable_war_is_found_before_its_first_retake() {
                 }
             }
         }
+        assert_eq!(most_certain, Some(*certainty), "{recording}");
         for object in *objects {
             let (found, retaken) = (found_at.get(*object), before.get(*object));
             let (Some(found), Some(retaken)) = (found, retaken) else {
