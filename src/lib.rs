@@ -20,6 +20,7 @@
 //! - [`audit`] finds and decodes the events in these bytes. Each format is an envelope.
 //! - [`pipeline`] owns the table of objects. It drops duplicates and passes each request to its object.
 //! - [`detect`] is the engine. It is pure: no clock, no I/O, no async code.
+//! - [`check`] finds fights before they start, from the objects of a cluster at one moment. It is pure, too.
 //! - [`notify`] passes transitions and thrashing events to the sinks.
 //! - [`query`] shows the verdicts: reports, the JSON API, and the web page.
 //! - [`enforce`] pauses objects that are fought over, if that is configured. [`reconcile`] keeps other objects at their
@@ -31,7 +32,7 @@
 //! # Layers
 //!
 //! Every module may use `util`. Apart from it, `audit`, `net` and `escape` use no other module. `detect` uses only
-//! `audit::event` and `audit::json_scan`. `pipeline` uses `audit` and `detect`. Most other modules build on `pipeline`.
+//! `audit::event` and `audit::json_scan`. `check` uses only `detect`. `pipeline` uses `audit` and `detect`. Most other modules build on `pipeline`.
 //! Some also use others: for example, `ingest` uses `journal` and `notify`, and `reconcile` uses `enforce`. Nothing
 //! imports `cli`. `RULES` in `tests/it/architecture.rs` lists what each module may use, and the test checks it.
 //!
@@ -53,6 +54,7 @@
 
 pub mod audit;
 mod auth;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod detect;

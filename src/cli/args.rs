@@ -15,6 +15,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
 pub use self::common::{Access, Colour, Format, KubeAccess, Remote};
+use crate::check::Certainty;
 use crate::config::{Bytes, Duration, Mode};
 use crate::detect::cause::Cause;
 use crate::detect::verdict::Confidence;
@@ -75,6 +76,19 @@ pub enum Command {
         editwar watch deployment/web -n shop\n  \
         editwar watch deployments configmaps -n shop --for 10m -o json")]
     Watch(WatchArgs),
+    /// Name fights that will happen, before they start: reads the cluster once, with read access only.
+    ///
+    /// Looks for contenders that are known to fight, such as an autoscaler and a manifest with replicas. With -f, checks
+    /// manifests against the cluster before they are applied.
+    ///
+    /// Exit code: 0 if nothing was found, 1 if a fight is bound to happen or possible, 2 on wrong usage, if the cluster
+    /// cannot be read, or if the answer may be incomplete.
+    #[command(after_help = "Examples:\n  \
+        editwar check\n  \
+        editwar check -n shop -o json\n  \
+        editwar check -f manifests/ --certainty bound --junit editwar.xml\n  \
+        kustomize build overlays/prod | editwar check -f -")]
+    Check(CheckArgs),
     /// Replay a log with other limits, and show what they would have paused, and when.
     ///
     /// Exit code: 0 if the first limits find no war, 1 if they find one, 2 on wrong usage or unreadable input.
@@ -258,6 +272,69 @@ pub struct WatchOptions {
     /// Print nothing to stderr but errors.
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// The cluster.
+    #[command(flatten)]
+    pub access: KubeAccess,
+    /// Check only objects in this namespace, and the manifests without one in this namespace. Default: all namespaces, and
+    /// cluster-scoped objects.
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+    /// Check all namespaces, which is the default.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+    /// The options.
+    #[command(flatten)]
+    pub options: CheckOptions,
+}
+
+/// What to check, and how to show it.
+#[derive(Debug, clap::Args)]
+pub struct CheckOptions {
+    /// Check these manifests against the cluster, before they are applied: files, directories, or - for standard input (can
+    /// be repeated).
+    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-")]
+    pub files: Vec<PathBuf>,
+    /// Check the manifests alone, without a cluster.
+    #[arg(long, requires = "files")]
+    pub offline: bool,
+    /// Show only fights that are at least as certain.
+    #[arg(long, value_enum, default_value_t, value_name = "CERTAINTY")]
+    pub certainty: CertaintyArg,
+    /// Write a JUnit report to this file, with a failed test for each fight.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Output format: table, wide, json, yaml or markdown.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// Print nothing to stderr but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// How certain a fight must be to be shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum CertaintyArg {
+    /// Also fights that happen only when somebody applies or syncs something.
+    #[default]
+    Possible,
+    /// Only fights between programs that write by themselves.
+    Bound,
+}
+
+// === impl CertaintyArg ===
+
+impl From<CertaintyArg> for Certainty {
+    fn from(arg: CertaintyArg) -> Certainty {
+        match arg {
+            CertaintyArg::Possible => Certainty::Possible,
+            CertaintyArg::Bound => Certainty::Bound,
+        }
+    }
 }
 
 /// Arguments of `simulate`.

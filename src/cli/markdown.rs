@@ -112,7 +112,7 @@ fn footer(of: &Coverage) -> String {
 }
 
 /// Escapes text, so that nothing in it is interpreted as Markdown or HTML.
-fn text(raw: &str) -> String {
+pub(super) fn text(raw: &str) -> String {
     let mut out = String::new();
     for c in clean(raw).chars() {
         match c {
@@ -130,7 +130,7 @@ fn text(raw: &str) -> String {
 }
 
 /// Formats text as inline code, also within table cells.
-fn code(raw: &str) -> String {
+pub(super) fn code(raw: &str) -> String {
     let cleaned = clean(raw).replace('|', "\\|");
     let longest = cleaned.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest + 1);
@@ -139,7 +139,7 @@ fn code(raw: &str) -> String {
 }
 
 /// Formats a command as a code block.
-fn block(command: &str) -> String {
+pub(super) fn block(command: &str) -> String {
     let cleaned = clean(command);
     let longest = cleaned.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);

@@ -3,12 +3,14 @@
 mod admin;
 mod analyze;
 pub mod args;
+mod check;
 pub mod completions;
 mod connection;
 mod descriptors;
 mod doctor;
 mod enforcer_setup;
 mod forward;
+mod junit;
 mod listener_auth;
 pub mod markdown;
 mod memory_budget;
@@ -46,6 +48,7 @@ pub fn run(args: args::Args) -> ExitCode {
         args::Command::Serve(args) => serve::run(&args),
         args::Command::Wars(args) => wars::run(&args),
         args::Command::Watch(args) => watch::run(&args),
+        args::Command::Check(args) => check::run(&args),
         args::Command::Setup { what } => setup::run(&what),
         args::Command::Doctor(args) => doctor::run(&args),
         args::Command::Version => completions::version(),

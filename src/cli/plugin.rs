@@ -10,9 +10,11 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use super::args::doctor::DoctorChecks;
 use super::args::setup::Setup;
-use super::args::{Access, AnalyzeArgs, Args, Colour, Format, KubeAccess, SimulateArgs, WatchOptions, Which, WhoArgs};
+use super::args::{
+    Access, AnalyzeArgs, Args, CheckOptions, Colour, Format, KubeAccess, SimulateArgs, WatchOptions, Which, WhoArgs,
+};
 use super::connection::ServerTarget;
-use super::{Outcome, analyze, completions, doctor, end, setup, simulate, wars, watch, who};
+use super::{Outcome, analyze, check, completions, doctor, end, setup, simulate, wars, watch, who};
 use crate::escape;
 use crate::query::client::{Error, with_query};
 use crate::query::views::Report;
@@ -79,6 +81,11 @@ enum Command {
         kubectl editwar watch\n  \
         kubectl editwar watch deployment/web -n shop --for 10m")]
     Watch(WatchOptions),
+    /// Name fights that will happen, before they start, with read access only. Needs no editwar server.
+    #[command(after_help = "Examples:\n  \
+        kubectl editwar check\n  \
+        kubectl editwar check -n shop -f manifests/")]
+    Check(CheckOptions),
     /// Check each step of an audit event from the API server to the verdict, and report what is missing.
     Doctor(DoctorChecks),
     /// Find edit wars in audit logs.
@@ -122,6 +129,7 @@ impl Plugin {
             Some(Command::Watch(options)) => {
                 watch::watch_cluster(options, namespace, &self.access.cluster, "kubectl editwar watch")
             }
+            Some(Command::Check(options)) => check::check_cluster(options, namespace, &self.access.cluster),
             Some(Command::Wars(which)) => wars::list(which, namespace, &target),
             Some(Command::Who { object, actor, cluster, timeline, timeline_limit, utc, output }) => {
                 let mut args = WhoArgs {

@@ -90,10 +90,15 @@ pub(super) fn name_in(value: &str) -> &str {
 
 /// Returns the applications that an object with these fields is marked with.
 pub(crate) fn applications(fields: &Fields) -> Vec<Application> {
-    let text = |at: &str, key: &str| {
+    marked(|at, key| {
         let path = format!("metadata.{at}['{key}']");
-        serde_json::from_str::<String>(fields.get(&path)?.text()?).ok()
-    };
+        serde_json::from_str(fields.get(&path)?.text()?).ok()
+    })
+}
+
+/// Returns the applications that an object is marked with. `text` returns a label or an annotation: `labels` or
+/// `annotations`, and the key.
+pub(crate) fn marked(text: impl Fn(&str, &str) -> Option<String>) -> Vec<Application> {
     let of = |mark: &Mark| {
         let name = text(mark.at, mark.name).filter(|name| !name.is_empty())?;
         let namespace = text(mark.at, mark.namespace).unwrap_or_default();

@@ -6,6 +6,8 @@ mod answers;
 mod architecture;
 mod auth;
 mod cases;
+mod check;
+mod check_command;
 mod cli;
 mod clock;
 mod cluster;

@@ -51,6 +51,42 @@ fn question_is_anything_fighting_and_over_what() {
 }
 
 #[test]
+fn question_what_will_fight_if_i_apply_this() {
+    let Some(server) = ApiServer::start(None) else { return };
+    server.kubectl("admin", &["create", "deployment", "web", "-n", "shop", "--image=nginx"]);
+    server.kubectl("admin", &["autoscale", "deployment/web", "-n", "shop", "--min=2", "--max=10", "--cpu=60%"]);
+    let manifests = crate::envtest::scratch("manifests");
+    let manifest = server.kubectl(
+        "admin",
+        &[
+            "create",
+            "deployment",
+            "web",
+            "-n",
+            "shop",
+            "--image=nginx",
+            "--replicas=3",
+            "--dry-run=client",
+            "-o",
+            "yaml",
+        ],
+    );
+    std::fs::write(manifests.join("web.yaml"), manifest).unwrap();
+    let kubeconfig = server.kubeconfig("admin");
+    let check = |arguments: &[&str]| {
+        let (code, out, _) = run(&[&["check", "--kubeconfig", kubeconfig.to_str().unwrap()], arguments].concat(), None);
+        (code, out)
+    };
+    assert_eq!(check(&[]).0, 0);
+    let (code, out) = check(&["-f", manifests.to_str().unwrap()]);
+    assert_eq!(code, 1, "{out}");
+    contains_all(
+        &out,
+        &["Deployment shop/web  spec.replicas", "sets it to 3", "HorizontalPodAutoscaler shop/web scales it"],
+    );
+}
+
+#[test]
 fn question_is_anything_fighting_without_an_audit_log() {
     let Some(server) = ApiServer::start(None) else { return };
     server.kubectl("admin", &["create", "configmap", "web", "-n", "shop", "--from-literal=v=0"]);
