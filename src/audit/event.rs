@@ -187,6 +187,10 @@ pub fn keeps_annotation(key: &str) -> bool {
         && (key.contains("admission.k8s.io/") || key == "audit.k8s.io/truncated" || key.starts_with(OF_WATCH))
 }
 
+pub(crate) fn is_admission_patch(key: &str) -> bool {
+    key.starts_with("patch.webhook.admission.k8s.io/")
+}
+
 impl<'a> Event<'a> {
     /// Returns the time that events are ordered by: when the request arrived, or else when the stage was reached.
     pub fn at(&self) -> Option<Micros> {
@@ -262,6 +266,11 @@ impl<'a> Event<'a> {
             staged: self.staged,
             annotations: self.annotations.iter().map(|(key, value)| (owned(key), owned(value))).collect(),
         }
+    }
+
+    /// Whether any mutating webhook changed the request.
+    pub(crate) fn is_mutated(&self) -> bool {
+        self.annotations.iter().any(|(key, _)| is_admission_patch(key))
     }
 
     /// Returns the value of an annotation, if it was kept.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::actor::Client;
 use super::fields::{Bodies, Evidence, FieldIntent, FieldValue, Fields, Intent, Path, is_at_or_below};
 use super::write::Write;
+use crate::audit::event::is_admission_patch;
 use crate::audit::json_scan;
 
 /// One field that a webhook set or removed.
@@ -38,7 +39,7 @@ pub(super) fn mutations(
         _ => known,
     };
     let mut found: Vec<Mutation> = Vec::new();
-    for (_, value) in write.event.annotations.iter().filter(|(key, _)| is_patch(key)) {
+    for (_, value) in write.event.annotations.iter().filter(|(key, _)| is_admission_patch(key)) {
         let text = |key| json_scan::member(value.as_bytes(), key).and_then(json_scan::plain_string);
         let (Some(configuration), Some(webhook)) = (text("configuration"), text("webhook")) else { continue };
         let Some(patch) = json_scan::member(value.as_bytes(), "patch") else { continue };
@@ -58,10 +59,6 @@ pub(super) fn mutations(
         }
     }
     found
-}
-
-pub(super) fn is_patch(key: &str) -> bool {
-    key.starts_with("patch.webhook.admission.k8s.io/")
 }
 
 // === impl Mutation ===

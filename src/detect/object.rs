@@ -284,7 +284,7 @@ impl ObjectState {
         if !is_counted && !client.is_unknown() {
             self.count(write, client, is_no_op, limits);
         }
-        let is_mutated = write.is_mutated();
+        let is_mutated = write.event.is_mutated();
         if is_no_op && !is_mutated {
             return;
         }

@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 
 use super::actor::Identity;
-use super::admission;
 use crate::audit::event::{Event, Micros, ObjectRef, Verb};
 use crate::audit::json_scan::{member, members, plain_string};
 
@@ -153,15 +152,6 @@ impl NotAWrite {
             NotAWrite::NonResource => "non_resource",
             NotAWrite::NoTime => "no_time",
         }
-    }
-}
-
-// === impl Write ===
-
-impl Write<'_> {
-    /// Whether any mutating webhook changed the request.
-    pub(crate) fn is_mutated(&self) -> bool {
-        self.event.annotations.iter().any(|(key, _)| admission::is_patch(key))
     }
 }
 

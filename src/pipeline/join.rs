@@ -17,18 +17,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) use self::held::HeldEvent;
-use self::held::{AccountWrite, ManagerWrite, Status};
+use self::held::{AccountWrite, ManagerWrite, SECOND, Status};
 use self::matching::{Decision, component, decide};
 use super::key::ObjectKey;
 use crate::audit::event::{Level, Micros};
 use crate::detect::write::{Effect, ObjectName, Outcome, Write};
 use crate::util::lock::lock;
 
-/// Times of managers have whole seconds.
-const SECOND: Micros = 1_000_000;
-/// How much later than its own time an event may follow in its feed, without being late: responses take time, and logs are
-/// merged in chunks.
-const DISORDER: Micros = 2 * SECOND;
 /// Maximum time, in event time, that an event waits for the other feed. kube-apiserver sends a batch at least every 30
 /// seconds by default.
 const WAIT_MAX: Micros = 60 * SECOND;

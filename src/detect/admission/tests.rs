@@ -23,7 +23,7 @@ fn made_of(mut event: Value, rounds: &[(&str, Value)]) -> Vec<String> {
         json!({"configuration": "c", "webhook": "w", "mutated": true}).to_string().into();
     attributed(&event, |write, _| {
         let bodies = Bodies::of(write, &Limits::default());
-        assert_eq!(write.is_mutated(), !rounds.is_empty());
+        assert_eq!(write.event.is_mutated(), !rounds.is_empty());
         let text = |value: Option<&FieldValue>| value.and_then(FieldValue::text).unwrap_or("-").to_owned();
         let show = |m: &Mutation| {
             let requested = match m.overridden() {

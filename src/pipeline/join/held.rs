@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{DISORDER, SECOND};
 use crate::audit::event::{Event, JOINED, Level, Micros, UNDATED, Verb, WATCHED};
 use crate::detect::write::{Effect, Write};
 
+/// Times of managers have whole seconds.
+pub(super) const SECOND: Micros = 1_000_000;
+/// How much later than its own time an event may follow in its feed, without being late: responses take time, and logs are
+/// merged in chunks.
+pub(super) const DISORDER: Micros = 2 * SECOND;
 /// Maximum length of a field manager. The API server cuts off longer user agents.
 const MANAGER_MAX: usize = 128;
 
@@ -113,7 +117,7 @@ impl AccountWrite {
             write.field_manager.as_deref().unwrap_or_else(|| event.user_agent.split('/').next().unwrap_or(""));
         let end = (0..=MANAGER_MAX.min(manager.len())).rev().find(|at| manager.is_char_boundary(*at));
         let revision = if write.stored.is_whole { write.stored.resource_version } else { 0 };
-        let has_fields = revision != 0 || write.is_mutated();
+        let has_fields = revision != 0 || write.event.is_mutated();
         AccountWrite {
             event: HeldEvent::of(write),
             status: if has_fields { Status::Decided } else { Status::Waiting },
