@@ -17,7 +17,7 @@ use crate::audit::revision::event::actor;
 use crate::audit::revision::managed_fields::Entry;
 use crate::detect::fields::owned_paths;
 use crate::ingest::watch::resources::{self, Watchable};
-use crate::query::views::time_option;
+use crate::query::views::{TimelineEntry, time, time_option};
 use crate::util::clock;
 use crate::util::duration;
 
@@ -47,18 +47,37 @@ struct Owner {
     since: Option<Micros>,
     /// The fields that it owns.
     fields: Vec<String>,
+    /// Who set them before, as far as it was seen.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    before: Vec<Setter>,
 }
 
-/// Shows the owners of the fields of an object in the cluster.
+/// Who set a field.
+#[derive(Debug, PartialEq, Serialize)]
+struct Setter {
+    /// The field.
+    field: String,
+    /// The actor.
+    actor: String,
+    /// When it last set the field.
+    #[serde(with = "time")]
+    at: Micros,
+}
+
+/// Shows the owners of the fields of an object in the cluster, and who set the fields before, as far as the writes in
+/// `timeline` show it.
 ///
 /// # Errors
 /// The cluster cannot be reached, or has no such object.
-pub(super) fn show(args: &WhoArgs, kind: &str, name: &str) -> Result<Outcome> {
+pub(super) fn show(args: &WhoArgs, kind: &str, name: &str, timeline: &[TimelineEntry]) -> Result<Outcome> {
     if !args.log.output.is_table() && !matches!(args.log.output, Format::Json | Format::Yaml) {
         return Err(args.log.output.refused("table, wide, json or yaml without a log or a server"));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let owners = runtime.block_on(read(args, kind, name))?;
+    let mut owners = runtime.block_on(read(args, kind, name))?;
+    for owner in &mut owners.managers {
+        owner.before = owner.fields.iter().filter_map(|path| setter_before(path, timeline)).collect();
+    }
     let mut stdout = anstream::stdout().lock();
     match args.log.output {
         Format::Json => write!(stdout, "{}", output::json(&owners)?)?,
@@ -100,11 +119,22 @@ async fn read(args: &WhoArgs, kind: &str, name: &str) -> Result<Owners> {
         manager: actor(&entry.manager()),
         since: entry.at(),
         fields: owned_paths(entry.text().as_bytes()).iter().map(|path| path.to_string()).collect(),
+        before: Vec::new(),
     };
     let mut managers: Vec<Owner> = metadata.managed_fields.iter().map(owner).collect();
     managers.retain(|owner| !owner.fields.is_empty());
     managers.sort_by_key(|owner| std::cmp::Reverse(owner.since));
     Ok(Owners { kind: kind.clone(), namespace, name: name.to_owned(), managers })
+}
+
+/// Returns who set a field before the actor that set it last.
+fn setter_before(path: &str, timeline: &[TimelineEntry]) -> Option<Setter> {
+    let mut writes: Vec<&TimelineEntry> =
+        timeline.iter().filter(|write| write.changes.iter().any(|change| change.path == path)).collect();
+    writes.sort_by_key(|write| write.at);
+    let last = writes.pop()?;
+    let before = writes.into_iter().rev().find(|write| write.actor != last.actor)?;
+    Some(Setter { field: path.to_owned(), actor: before.actor.clone(), at: before.at })
 }
 
 fn text(owners: &Owners, style: Style) -> String {
@@ -114,7 +144,7 @@ fn text(owners: &Owners, style: Style) -> String {
     if managers.is_empty() {
         out.push_str("\nThe object has no managed fields.\n");
     }
-    for Owner { manager, since, fields } in managers {
+    for Owner { manager, since, fields, before } in managers {
         let when = since.map(|at| match style.now {
             Some(now) => format!(", last wrote {} ago", duration::age(now.saturating_sub(at))),
             None => format!(", last wrote {}", style::clock(at)),
@@ -127,6 +157,13 @@ fn text(owners: &Owners, style: Style) -> String {
         }
         let _ = writeln!(out, "\n{}{}", style.bold(&clean(manager)), when.unwrap_or_default());
         out.push_str(&style.wrapped(&names.join(", "), 2));
+        for Setter { field, actor, at } in before {
+            let when = match style.now {
+                Some(now) => format!("{} ago", duration::age(now.saturating_sub(*at))),
+                None => style::clock(*at),
+            };
+            out.push_str(&style.wrapped(&format!("before: {} set {}, {when}", clean(actor), clean(field)), 2));
+        }
     }
     let namespace = if namespace.is_empty() { String::new() } else { format!(" -n {namespace}") };
     let _ = writeln!(
@@ -138,4 +175,32 @@ fn text(owners: &Owners, style: Style) -> String {
         clean(&namespace)
     );
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn who_set_a_field_before_its_owner_is_the_last_other_actor() {
+        let write = |at: &str, actor: &str, path: &str| -> TimelineEntry {
+            let change = json!({"path": path, "old": Value::Null, "new": "1"});
+            serde_json::from_value(json!({
+                "at": at, "actor": actor, "tool": "kubectl", "verb": "patch", "part": "main", "effect": "modify",
+                "fields_known": true, "changes": [change],
+            }))
+            .unwrap()
+        };
+        let timeline = [
+            write("2026-11-23T20:37:01Z", "alice", "data.v"),
+            write("2026-11-23T20:37:02Z", "bob", "data.v"),
+            write("2026-11-23T20:37:03Z", "carol", "data.w"),
+            write("2026-11-23T20:37:04Z", "bob", "data.v"),
+        ];
+        let before = setter_before("data.v", &timeline).unwrap();
+        assert_eq!((&*before.actor, before.at), ("alice", 1_795_466_221_000_000));
+        assert_eq!(setter_before("data.w", &timeline), None, "only carol has set it");
+    }
 }

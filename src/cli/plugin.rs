@@ -136,6 +136,7 @@ impl Plugin {
                     actor: actor.clone(),
                     timeline: *timeline,
                     timeline_limit: *timeline_limit,
+                    access: self.access.cluster.clone(),
                     ..who_args(&object.join("/"), namespace, cluster.as_deref(), *output)?
                 };
                 args.log.utc = *utc;

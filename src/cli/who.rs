@@ -36,22 +36,41 @@ pub(super) fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Out
     let (object, inputs) = object_and_inputs(first, &args.inputs);
     let (kind, name) = analyze::kind_and_name(&object)?;
     if server.is_none() && inputs.is_empty() {
-        return owners::show(args, &kind, &name);
+        return owners::show(args, &kind, &name, &[]);
     }
     let is_live = server.is_some() && inputs.is_empty();
     let who = match &server {
         Some(server) if is_live => server.who_command(),
         _ => output::WhoCommand::default(),
     };
-    let mut found = match server {
-        Some(server) if is_live => from_server(args, &server, &kind, &name)?,
-        _ => from_files(args, &inputs, &kind, &name)?,
+    // The cluster that the user chose is the one that this server watches.
+    let has_cluster = is_live && (is_plugin(server.as_ref()) || args.access.is_chosen());
+    let shows_owners = has_cluster && args.log.output.is_table();
+    let found = match server {
+        Some(server) if is_live => from_server(args, &server, &kind, &name),
+        _ => from_files(args, &inputs, &kind, &name),
+    };
+    let mut found = match found {
+        // Nobody has written the object while the server was looking.
+        Err(error) if shows_owners => return owners::show(args, &kind, &name, &[]).map_err(|_| error),
+        found => found?,
     };
     let now = if is_live { Some(clock::now()) } else { found.coverage.last };
     let (format, timeline_max) = (args.log.output, args.timeline_max());
     print(&mut found, &Printed { who: &who, format, now: now.filter(|_| !args.log.utc), timeline_max })?;
+    if shows_owners && found.wars.is_empty() {
+        writeln!(anstream::stdout().lock())?;
+        if let Err(error) = owners::show(args, &kind, &name, &found.timeline) {
+            anstream::eprintln!("editwar: cannot show who owns its fields now: {}", output::clean(&error.to_string()));
+        }
+    }
     analyze::repeat_problems(&found.coverage, args.log.output, args.log.quiet);
     Ok(Outcome::of_search(&found.coverage, found.wars.iter().any(|war| war.is_loud())))
+}
+
+/// Whether the server is found through the cluster that it watches.
+fn is_plugin(server: Option<&ServerTarget>) -> bool {
+    matches!(server, Some(ServerTarget::In(_)))
 }
 
 /// How the participants of an object are printed.

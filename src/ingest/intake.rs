@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 use crate::audit::decoded_chunk::DecodedChunk;
+use crate::audit::event::Micros;
 use crate::detect::object::ObjectState;
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::classify_write;
@@ -70,6 +71,11 @@ impl Intake {
         let table = self.pipeline.table();
         let keys = table.notable().into_iter().filter(|key| key.cluster() == cluster);
         keys.filter(|key| table.with(key, is_contested) == Some(true)).collect()
+    }
+
+    /// Records that a watch has missed revisions until this time.
+    pub(crate) fn record_missed(&self, until: Micros) {
+        self.pipeline.record_missed(until);
     }
 
     /// Checks whether events are accepted at the moment.

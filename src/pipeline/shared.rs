@@ -107,6 +107,12 @@ impl Pipeline {
         lock(&self.unreported).extend(self.table.resume(key, at));
     }
 
+    /// Records that a watch has missed revisions until this time.
+    pub fn record_missed(&self, until: Micros) {
+        let missed = &mut lock(&self.stats).missed;
+        *missed = Some(until).max(*missed);
+    }
+
     /// Returns the counts of all completed batches.
     pub fn stats(&self) -> Stats {
         let mut stats = lock(&self.stats).clone();

@@ -50,6 +50,8 @@ pub struct Stats {
     pub watched: u64,
     /// Revisions of a watch whose account is known from an audit event.
     pub joined: u64,
+    /// When a watch last missed revisions.
+    pub missed: Option<Micros>,
     /// The times from which events were received, by source.
     pub coverage: Coverage,
     /// Writes whose event contains no body although its audit level promises one: kube-apiserver truncated them.
@@ -91,6 +93,7 @@ impl Stats {
         sum.unreadable += add.unreadable;
         self.watched += other.watched;
         self.joined += other.joined;
+        self.missed = self.missed.max(other.missed);
         for (sum, add) in self.levels.iter_mut().zip(other.levels) {
             *sum += add;
         }

@@ -76,6 +76,15 @@ pub struct Colour {
     color: clap::ColorChoice,
 }
 
+// === impl KubeAccess ===
+
+impl KubeAccess {
+    /// Whether the user chose a cluster, instead of the current one of the kubeconfig.
+    pub fn is_chosen(&self) -> bool {
+        self.kubeconfig.is_some() || self.context.is_some()
+    }
+}
+
 // === impl Format ===
 
 impl Format {

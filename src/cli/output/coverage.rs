@@ -48,27 +48,39 @@ pub fn coverage(coverage: &Coverage) -> String {
         }
     }
     let levels = &coverage.levels;
-    let all = levels.metadata + levels.request + levels.request_response + levels.watched;
+    let audited = levels.metadata + levels.request + levels.request_response;
+    // A write that both show is one write.
+    let all = audited.saturating_sub(levels.joined) + levels.watched;
+    let watched = levels.watched.saturating_sub(levels.joined);
+    let metadata = levels.metadata.saturating_sub(levels.joined);
     let share = |n: u64| (n * 100).checked_div(all).unwrap_or(0);
     if all == 0 {
         out.push_str("None of the events is a write.\n");
     } else if levels.request_response == all && coverage.truncated == 0 {
         out.push_str("All writes have request and response bodies (RequestResponse).\n");
     }
-    if levels.watched > 0 {
+    if levels.joined > 0 {
         let _ = writeln!(
             out,
-            "{} % of the writes are known from a watch: by field manager, not by account.\n\
-             Clients with the same field manager cannot be told apart, and it may not be\n\
-             known who removed fields.",
-            share(levels.watched)
+            "{} % of the writes are known from the audit log and a watch: their accounts\n\
+             come from the audit log, their fields and values from the watch.",
+            share(levels.joined)
         );
     }
-    if levels.metadata > 0 {
+    if watched > 0 {
+        let _ = writeln!(
+            out,
+            "{} % of the writes are known only from a watch: by manager, not by account.\n\
+             Clients with the same field manager cannot be told apart, and it may not be\n\
+             known who removed fields.",
+            share(watched)
+        );
+    }
+    if metadata > 0 {
         let _ = writeln!(
             out,
             "{} % of the writes have no bodies (Metadata), so their fields are unknown.",
-            share(levels.metadata)
+            share(metadata)
         );
     }
     if levels.request > 0 {

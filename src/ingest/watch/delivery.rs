@@ -57,6 +57,11 @@ impl Delivery {
         self.intake.contested(&self.cluster)
     }
 
+    /// Records that revisions were missed until this time.
+    pub(super) fn record_missed(&self, until: Micros) {
+        self.intake.record_missed(until);
+    }
+
     /// Passes events to the intake. Waits as long as the journal rejects them.
     pub(super) async fn deliver(&self, lines: &[u8]) {
         if lines.is_empty() {

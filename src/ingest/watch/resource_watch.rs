@@ -111,6 +111,7 @@ impl ResourceWatch {
                 // What comes next cannot be compared with what was before.
                 *lock(&self.tracker) = Tracker::new(self.target.resource.clone(), BYTES_MAX);
                 self.shared.status.gap();
+                self.shared.delivery.record_missed(self.shared.status.now());
                 delay
             }
             // The next discovery ends this watch, if the resource is gone.

@@ -39,6 +39,9 @@ pub struct Coverage {
     /// Sources with writes whose times are implausible.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wrong_clocks: Vec<WrongClock>,
+    /// When a watch last missed revisions. It becomes a problem of the answer.
+    #[serde(skip)]
+    pub missed: Option<Micros>,
 }
 
 /// A reason why an answer may miss a war.
@@ -60,7 +63,7 @@ pub enum ProblemKind {
     NoEvents,
     /// The first event is later than the beginning of the time range.
     LateStart,
-    /// An input could not be read to its end.
+    /// An input could not be read to its end, or a watch has missed revisions.
     IncompleteInput,
     /// Some events could not be read.
     SkippedEvents,
@@ -124,6 +127,9 @@ pub struct Levels {
     /// Writes that a watch showed: field managers stand for the accounts, and values are known of contested objects.
     #[serde(default)]
     pub watched: u64,
+    /// Writes that are counted twice above, because an audit event shows the account, and a watch the fields.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub joined: u64,
 }
 
 /// Counts, and the time that they cover.
@@ -209,6 +215,13 @@ impl Coverage {
             let message = format!("no audit event since {}; to find out why, run: editwar doctor", time::text(last));
             self.add_problem(ProblemKind::StaleEvents, message);
         }
+        if let Some(at) = self.missed.filter(|at| now.saturating_sub(*at) < GONE_AFTER) {
+            let message = format!(
+                "a watch was interrupted until {}, and the API server no longer had all revisions: writes may be missing",
+                time::text(at)
+            );
+            self.add_problem(ProblemKind::IncompleteInput, message);
+        }
         let silent =
             self.sources.iter().filter(|source| (STALE_AFTER..GONE_AFTER).contains(&last.saturating_sub(source.last)));
         let messages: Vec<String> = silent
@@ -230,6 +243,10 @@ impl Coverage {
     }
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 impl From<&Stats> for Coverage {
     fn from(stats: &Stats) -> Coverage {
         let gaps = |spans: &coverage::Spans| spans.gaps().map(|(from, to)| Gap { from, to }).collect();
@@ -246,11 +263,12 @@ impl From<&Stats> for Coverage {
         let [metadata, request, request_response] = stats.levels;
         Coverage {
             problems: Vec::new(),
+            missed: stats.missed,
             sources: stats.coverage.sources().filter_map(source).collect(),
             first: all.ends().map(|(first, _)| first),
             last: all.ends().map(|(_, last)| last),
             gaps: gaps(&all),
-            levels: Levels { metadata, request, request_response, watched: stats.watched },
+            levels: Levels { metadata, request, request_response, watched: stats.watched, joined: stats.joined },
             truncated: stats.truncated,
             wrong_clocks: stats.coverage.doubts().map(wrong_clock).collect(),
         }
