@@ -206,7 +206,7 @@ impl<'p> Batch<'p> {
         for Request { write, slot, now, .. } in &requests {
             let write = &writes[*write];
             if let Some(limits) = self.limits(write)
-                && !pipeline.join.keeps(self.cluster, self.source, write)
+                && !pipeline.join.keeps(self.cluster, self.source, pipeline.clocks.feed(), write)
             {
                 accepted.push(Accepted { write, limits, slot, now: *now });
             }

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) use self::held::HeldEvent;
 use self::held::{AccountWrite, ManagerWrite, SECOND, Status};
 use self::matching::{Decision, component, decide};
+use super::clock::Feed;
 use super::key::ObjectKey;
 use crate::audit::event::{Level, Micros};
 use crate::detect::write::{Effect, ObjectName, Outcome, Write};
@@ -59,20 +60,20 @@ pub(super) enum Release {
 /// The writes of one cluster.
 #[derive(Debug, Default)]
 struct Cluster {
-    feeds: BTreeMap<Box<str>, Feed>,
+    feeds: BTreeMap<Box<str>, FeedClock>,
     objects: BTreeMap<ObjectKey, Object>,
     /// Namespaces of resources in which the watch has shown a revision. The name in the key is empty.
     watched: HashSet<ObjectKey>,
     /// When to decide about which object.
     agenda: BTreeSet<(Micros, ObjectKey)>,
-    /// The objects in the order in which they received events.
+    /// The objects, each once, with a time at which it had an event.
     kept: VecDeque<(Micros, ObjectKey)>,
     bytes: usize,
 }
 
 /// The source of events.
 #[derive(Clone, Copy, Debug)]
-struct Feed {
+struct FeedClock {
     latest: Micros,
     is_watch: bool,
 }
@@ -101,12 +102,13 @@ impl Joiner {
         self.is_active.load(Ordering::Relaxed)
     }
 
-    /// Whether the write must wait for its counterpart. If so, [`Joiner::due`] returns it later.
-    pub(super) fn keeps(&self, cluster: &str, source: &str, write: &Write<'_>) -> bool {
-        if write.outcome != Outcome::Committed {
+    /// Whether the write must wait for its counterpart. If so, [`Joiner::due`] returns it later. Live, only the watch of this
+    /// process is believed: from anybody else, revisions could hide what others write.
+    pub(super) fn keeps(&self, cluster: &str, source: &str, feed: Feed, write: &Write<'_>) -> bool {
+        let is_watched = write.event.is_watched();
+        if write.outcome != Outcome::Committed || (is_watched && feed == Feed::Live && source != WATCH) {
             return false;
         }
-        let is_watched = write.event.is_watched();
         if is_watched {
             self.is_active.store(true, Ordering::Relaxed);
         } else if !self.is_active() {
@@ -166,7 +168,7 @@ impl Cluster {
             feed.latest = feed.latest.max(at);
             feed.is_watch |= is_watch;
         } else if self.feeds.len() < FEEDS_MAX {
-            self.feeds.insert(source.into(), Feed { latest: at, is_watch });
+            self.feeds.insert(source.into(), FeedClock { latest: at, is_watch });
         }
     }
 
@@ -226,12 +228,14 @@ impl Cluster {
 
     /// Changes the writes of an object, and keeps them for a while.
     fn change<T>(&mut self, key: ObjectKey, at: Micros, change: impl FnOnce(&mut Object) -> T) -> T {
-        let object = self.objects.entry(key.clone()).or_default();
+        if !self.objects.contains_key(&key) {
+            self.kept.push_back((at, key.clone()));
+        }
+        let object = self.objects.entry(key).or_default();
         let before = object.bytes();
         let changed = change(object);
-        object.shrink();
+        object.shrink(at);
         self.bytes = self.bytes + object.bytes() - before;
-        self.kept.push_back((at, key));
         changed
     }
 
@@ -264,15 +268,15 @@ impl Cluster {
     fn forget(&mut self, released: &mut Vec<Release>) {
         let newest = self.feeds.values().map(|feed| feed.latest).max().unwrap_or(i64::MIN);
         while let Some((at, key)) = self.kept.front().cloned() {
-            if newest.saturating_sub(at) <= KEPT && self.bytes <= BYTES_MAX {
+            let is_full = self.bytes > BYTES_MAX;
+            if newest.saturating_sub(at) <= KEPT && !is_full {
                 return;
             }
             self.kept.pop_front();
-            let is_full = self.bytes > BYTES_MAX;
-            let is_over = |object: &Object| is_full || object.latest().is_none_or(|latest| newest - latest > KEPT);
-            if self.objects.get(&key).is_some_and(is_over)
-                && let Some(object) = self.objects.remove(&key)
-            {
+            let latest = self.objects.get(&key).and_then(Object::latest).unwrap_or(i64::MIN);
+            if newest.saturating_sub(latest) <= KEPT && !is_full {
+                self.kept.push_back((latest, key));
+            } else if let Some(object) = self.objects.remove(&key) {
                 self.bytes -= object.bytes();
                 released.extend(object.waiting().map(Release::Plain));
             }
@@ -357,8 +361,11 @@ impl Object {
         accounts.map(matching::Node::Account).chain(revisions.map(matching::Node::Revision)).collect()
     }
 
-    /// Keeps the latest writes only. Those that wait are kept in any case.
-    fn shrink(&mut self) {
+    /// Keeps the latest writes only, as of `now`. Those that wait are kept in any case.
+    fn shrink(&mut self, now: Micros) {
+        let is_old = |status: Status, event: &HeldEvent| status == Status::Decided && now - event.at > KEPT;
+        self.accounts.retain(|account| !is_old(account.status, &account.event));
+        self.revisions.retain(|revision| !is_old(revision.status, &revision.event));
         let excess = self.accounts.len().saturating_sub(EVENTS_MAX);
         let mut excess = (excess, self.revisions.len().saturating_sub(EVENTS_MAX));
         self.accounts.retain(|account| account.status != Status::Decided || !take_one(&mut excess.0));
