@@ -107,7 +107,8 @@ pub enum Command {
         metrics        http://127.0.0.1:8080/metrics\n\n\
         Without --journal DIR, the server writes nothing to disk, and a restart loses its history.")]
     Serve(ServeArgs),
-    /// Print what a cluster needs to send audit events to editwar: policy, kubeconfig, flags, certificates.
+    /// Print what a cluster needs to send audit events to editwar: policy, kubeconfig, flags, certificates. Also lists the
+    /// kinds of evidence.
     Setup {
         /// What to print.
         #[command(subcommand)]
@@ -115,8 +116,12 @@ pub enum Command {
     },
     /// Check each step of an audit event from the API server to the verdict, and report what is missing.
     ///
+    /// Names the kind of evidence that the server has, and the next better kind. Without a server, checks what this
+    /// account may read: a watch needs nothing else. `editwar setup evidence` lists the kinds.
+    ///
     /// Exit code: 0 if every step works, 1 if a step is broken, 2 on wrong usage.
-    #[command(after_help = "Example:\n  editwar doctor --webhook /etc/kubernetes/editwar/webhook.yaml --probe default")]
+    #[command(after_help = "Examples:\n  editwar doctor\n  \
+        editwar doctor --webhook /etc/kubernetes/editwar/webhook.yaml --probe default")]
     Doctor(doctor::DoctorArgs),
     /// Print the version, the commit and the target platform of the build.
     Version,

@@ -189,6 +189,14 @@ impl KubeAccess {
         Ok((kube::Client::try_from(config).context("kubeconfig")?, namespace))
     }
 
+    /// Returns the flags that choose the same cluster on the command line. Empty if it is the current one.
+    pub(super) fn flags(&self) -> String {
+        let kubeconfig = self.kubeconfig.as_ref().map(|path| path.display().to_string());
+        let chosen = [("--kubeconfig", kubeconfig), ("--context", self.context.clone())];
+        let flags = chosen.into_iter().filter_map(|(flag, value)| Some(format!("{flag} {}", quoted(&value?))));
+        flags.collect::<Vec<_>>().join(" ")
+    }
+
     async fn config(&self) -> Result<kube::Config> {
         // Fails if a provider is already installed. That is always this one.
         drop(rustls::crypto::ring::default_provider().install_default());

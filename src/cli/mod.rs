@@ -9,6 +9,7 @@ mod connection;
 mod descriptors;
 mod doctor;
 mod enforcer_setup;
+mod evidence;
 mod forward;
 mod junit;
 mod listener_auth;

@@ -86,13 +86,14 @@ enum Command {
         kubectl editwar check\n  \
         kubectl editwar check -n shop -f manifests/")]
     Check(CheckOptions),
-    /// Check each step of an audit event from the API server to the verdict, and report what is missing.
+    /// Check each step of an audit event from the API server to the verdict, and report what is missing. Without a
+    /// server, tell which evidence this account has, and what comes next.
     Doctor(DoctorChecks),
     /// Find edit wars in audit logs.
     Analyze(AnalyzeArgs),
     /// Replay a log with other limits, and show what they would have paused, and when.
     Simulate(SimulateArgs),
-    /// Print what a cluster needs to send audit events to editwar.
+    /// Print what a cluster needs to send audit events to editwar, and the kinds of evidence there are.
     Setup {
         /// What to print.
         #[command(subcommand)]
@@ -145,7 +146,7 @@ impl Plugin {
                 }
                 who::answer(&args, Some(target))
             }
-            Some(Command::Doctor(look)) => doctor::look(look, &self.access, &target),
+            Some(Command::Doctor(look)) => doctor::look(look, namespace, &self.access, &target),
             Some(Command::Analyze(args)) => analyze::run(args),
             Some(Command::Simulate(args)) => simulate::run(args),
             Some(Command::Setup { what }) => setup::run(what),

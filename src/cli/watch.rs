@@ -28,7 +28,6 @@ use crate::pipeline::Pipeline;
 use crate::query::reporter::Reporter;
 use crate::query::views::{Filter, Participants, ProblemKind, Report, War, time};
 use crate::telemetry::metrics::Metrics;
-use crate::util::shell::quoted;
 
 /// Interval at which ages are brought up to date, if nothing changes.
 const REFRESH: Duration = Duration::from_secs(2);
@@ -51,10 +50,7 @@ pub(super) fn run(args: &WatchArgs) -> Result<Outcome> {
 
 /// Returns the arguments with which the same cluster is watched again, for a while.
 fn arguments(access: &KubeAccess) -> String {
-    let KubeAccess { kubeconfig, context } = access;
-    let kubeconfig = kubeconfig.as_ref().map(|path| format!("--kubeconfig {} ", quoted(&path.display().to_string())));
-    let context = context.as_ref().map(|context| format!("--context {} ", quoted(context)));
-    format!("{}{}--for 10m", kubeconfig.unwrap_or_default(), context.unwrap_or_default())
+    format!("{} --for 10m", access.flags()).trim_start().to_owned()
 }
 
 /// Watches a cluster until the time is over or the process is interrupted.

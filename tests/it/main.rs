@@ -18,6 +18,7 @@ mod doors;
 mod enforce;
 mod envtest;
 mod evasion;
+mod evidence;
 mod fake_api;
 mod follow;
 mod golden;

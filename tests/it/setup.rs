@@ -163,6 +163,7 @@ fn setup_output_works_unchanged_and_doctor_finds_each_fault() {
         "events",
         "lag",
         "bodies",
+        "evidence",
         "verdict",
         "probe",
     ] {

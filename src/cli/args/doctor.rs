@@ -16,6 +16,10 @@ pub struct DoctorArgs {
     /// The cluster.
     #[command(flatten)]
     pub access: Access,
+    /// Without a server: check the permission to read this namespace, if not all may be read. Default: that of the
+    /// context.
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
 }
 
 /// What `doctor` checks.

@@ -25,6 +25,11 @@ pub enum Setup {
     /// Write a private CA and certificates for the server and for kube-apiserver, or renew those that expire soon.
     #[command(after_help = "Example:\n  editwar setup certs certs --name 10.96.0.50")]
     Certs(CertsArgs),
+    /// Print the kinds of evidence, from least to most: what each needs, what it shows and misses, and the commands.
+    ///
+    /// `editwar doctor` tells which kind you have.
+    #[command(after_help = "Example:\n  editwar setup evidence")]
+    Evidence,
     /// Print the manifests of a server that only observes, with its certificates.
     #[command(after_help = "Example:\n  editwar setup manifests --certs certs | kubectl apply -f -")]
     Manifests(ManifestsArgs),

@@ -28,7 +28,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// A reachable API server.
 pub(super) struct Cluster {
-    client: kube::Client,
+    pub(super) client: kube::Client,
     /// The time of its clock.
     pub(super) date: Timestamp,
 }
@@ -120,7 +120,8 @@ async fn may(client: &kube::Client, (verb, group, resource, name): &(&str, &str,
     answer["status"]["allowed"].as_bool().ok_or_else(|| anyhow!("the review contains no decision"))
 }
 
-async fn send(client: &kube::Client, method: &str, path: &str, body: &Value) -> Result<Value> {
+/// Sends a request with a body, and returns the answer.
+pub(super) async fn send(client: &kube::Client, method: &str, path: &str, body: &Value) -> Result<Value> {
     let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
     let request = Request::builder().method(method).uri(path).header("content-type", kind);
     Ok(client.request(request.body(serde_json::to_vec(body)?)?).await?)

@@ -59,6 +59,14 @@ impl Findings {
         self.add(link, State::Unknown, text, Some(hint));
     }
 
+    /// Marks a broken step as one that the server works without.
+    pub(super) fn excuse(&mut self, link: &str, hint: &str) {
+        for finding in self.findings.iter_mut().filter(|f| f.link == link && f.state == State::Broken) {
+            finding.state = State::Weak;
+            finding.hint = Some(hint.to_owned());
+        }
+    }
+
     pub(super) fn is_broken(&self) -> bool {
         self.findings.iter().any(|f| f.state == State::Broken)
     }

@@ -1,7 +1,8 @@
 //! `editwar doctor`: checks each step of an audit event from the API server to the verdict, and suggests a fix for each
-//! problem.
+//! problem. It also names the kind of evidence that is available, and the next better kind.
 
 mod apiserver;
+mod evidence;
 mod findings;
 mod listener;
 pub(crate) mod policy;
@@ -15,6 +16,7 @@ use self::findings::{Findings, State};
 use super::args::doctor::{DoctorArgs, DoctorChecks};
 use super::args::{Access, Format};
 use super::connection::ServerTarget;
+use super::evidence::Standing;
 use super::{Outcome, output};
 
 /// Runs `editwar doctor`. The exit code is 0 if nothing is broken, and 1 otherwise.
@@ -27,19 +29,24 @@ pub(super) fn run(args: &DoctorArgs) -> Result<Outcome> {
     } else {
         ServerTarget::In(args.access.clone())
     };
-    look(&args.look, &args.access, &target)
+    look(&args.look, args.namespace.as_deref(), &args.access, &target)
 }
 
-/// Runs the checks and prints the results.
+/// Runs the checks and prints the results. `namespace` is the one in which permissions to read are checked.
 ///
 /// # Errors
 /// As for [`run`].
-pub(super) fn look(args: &DoctorChecks, access: &Access, target: &ServerTarget) -> Result<Outcome> {
+pub(super) fn look(
+    args: &DoctorChecks,
+    namespace: Option<&str>,
+    access: &Access,
+    target: &ServerTarget,
+) -> Result<Outcome> {
     if !args.output.is_table() && !matches!(args.output, Format::Json | Format::Yaml) {
         return Err(args.output.refused("table, json or yaml"));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let findings = runtime.block_on(examine(args, access, target));
+    let findings = runtime.block_on(examine(args, namespace, access, target));
     let mut stdout = anstream::stdout().lock();
     match args.output {
         Format::Json => write!(stdout, "{}", output::json(&findings)?)?,
@@ -51,13 +58,17 @@ pub(super) fn look(args: &DoctorChecks, access: &Access, target: &ServerTarget) 
     Ok(if findings.is_broken() { Outcome::War } else { Outcome::Calm })
 }
 
-async fn examine(args: &DoctorChecks, access: &Access, target: &ServerTarget) -> Findings {
+async fn examine(args: &DoctorChecks, namespace: Option<&str>, access: &Access, target: &ServerTarget) -> Findings {
     let mut findings = Findings::default();
     if let Some(path) = &args.policy {
         check_policy(path, &mut findings);
     }
+    let mut home = String::new();
     let cluster = match access.connect().await {
-        Ok((cluster, _)) => apiserver::check(cluster, &mut findings).await,
+        Ok((cluster, default_namespace)) => {
+            home = default_namespace;
+            apiserver::check(cluster, &mut findings).await
+        }
         Err(error) => {
             findings.unknown("API server", format!("{error:#}"), "set --kubeconfig to check the API server too");
             None
@@ -71,17 +82,31 @@ async fn examine(args: &DoctorChecks, access: &Access, target: &ServerTarget) ->
             "use --webhook FILE with kube-apiserver's --audit-webhook-config-file, on a machine that can read it",
         ),
     }
-    let opened = target.open().await;
-    let server = match opened {
-        Ok(server) => server,
+    let server = match target.open().await {
+        Ok(server) => Some(server),
         Err(error) => {
             findings.bad("server", format!("{error:#}"), "start `editwar serve`, or set --server URL");
-            return findings;
+            None
         }
     };
-    let is_answering = server::check(&server, args, cluster.as_ref().map(|c| c.date), &mut findings).await;
-    if let (Some(cluster), Some(namespace), true) = (&cluster, &args.probe, is_answering) {
-        apiserver::probe(cluster, &server, namespace, &mut findings).await;
+    let received = match &server {
+        Some(server) => server::check(server, args, cluster.as_ref().map(|c| c.date), &mut findings).await,
+        None => None,
+    };
+    match (&received, &cluster) {
+        (Some(received), _) if received.is_only_watching() => findings.excuse(
+            "audit",
+            "not needed for the watch of this server; an audit log adds accounts: `editwar setup evidence`",
+        ),
+        (Some(_), _) => {}
+        (None, Some(cluster)) => {
+            let flags = access.cluster.flags();
+            evidence::check_cluster(&cluster.client, namespace.unwrap_or(&home), &flags, &mut findings).await;
+        }
+        (None, None) => evidence::report(Standing::of_nothing(), &mut findings),
+    }
+    if let (Some(cluster), Some(server), Some(probed), Some(_)) = (&cluster, &server, &args.probe, &received) {
+        apiserver::probe(cluster, server, probed, &mut findings).await;
     }
     findings
 }

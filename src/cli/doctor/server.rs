@@ -2,10 +2,12 @@
 
 use jiff::Timestamp;
 
+use super::evidence;
 use super::findings::Findings;
 use crate::cli::args::doctor::DoctorChecks;
+use crate::cli::evidence::Standing;
 use crate::query::client::Server;
-use crate::query::views::Report;
+use crate::query::views::{Levels, Report};
 
 /// A source is silent if its last batch is older than this. Even an idle cluster renews its leases.
 const SILENT_SECONDS: f64 = 120.0;
@@ -17,23 +19,45 @@ const SKEW_SECONDS: i64 = 5;
 /// Maximum number of unread bytes of a tailed log: a few seconds of a busy API server.
 const BEHIND_BYTES: f64 = 67_108_864.0;
 
+/// Time of the last batch of each source.
+const LAST_BATCH: &str = "editwar_source_last_batch_timestamp_seconds";
+
 /// A sample of `/metrics`: the name with its labels, and the value.
 type Sample<'a> = (&'a str, f64);
 
-/// Checks a server. Returns `false` if it does not answer. `cluster_date` is the time of the API server's clock.
+/// What a server receives.
+pub(super) struct Received {
+    is_watching: bool,
+    /// Requests for writes, if the server told.
+    levels: Option<Levels>,
+    /// Whether a batch of audit events ever arrived.
+    has_batches: bool,
+}
+
+/// Watches of a server, by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Watches {
+    connected: u64,
+    /// Those that the server's account may not read.
+    forbidden: u64,
+    /// All others.
+    disconnected: u64,
+}
+
+/// Checks a server. Returns `None` if it does not answer. `cluster_date` is the time of the API server's clock.
 pub(super) async fn check(
     server: &Server,
     args: &DoctorChecks,
     cluster_date: Option<Timestamp>,
     findings: &mut Findings,
-) -> bool {
+) -> Option<Received> {
     let (metrics, date) = match server.text("/metrics").await {
         Ok(answer) => answer,
         Err(error) => {
             let hint =
                 "check that `editwar serve` is running and that you have access (in a cluster: get on services/proxy)";
             findings.bad("server", error.to_string(), hint);
-            return false;
+            return None;
         }
     };
     match server.text("/readyz").await {
@@ -44,14 +68,74 @@ pub(super) async fn check(
     let date = date.as_deref().and_then(parse_date);
     check_clocks(cluster_date, date, findings);
     let now = date.unwrap_or_else(Timestamp::now).as_millisecond() as f64 / 1e3;
-    check_sources(&samples, args.cluster.as_deref(), now, findings);
+    let watches = Watches::of(&samples);
+    if let Some(watches) = watches {
+        check_watches(watches, findings);
+    }
+    let has_batches = samples.iter().any(|(name, _)| name.starts_with(LAST_BATCH));
+    // A server that only watches gets no batches.
+    if has_batches || watches.is_none() {
+        check_sources(&samples, args.cluster.as_deref(), now, findings);
+    }
     check_tail(&samples, findings);
     check_journal(&samples, findings);
-    match server.get::<Report>("/api/v1/wars").await {
-        Ok(report) => check_evidence(&report, &samples, findings),
-        Err(error) => findings.bad("verdict", error.to_string(), "see the server's log"),
+    let levels = match server.get::<Report>("/api/v1/wars").await {
+        Ok(report) => {
+            check_bodies(&report, &samples, findings);
+            evidence::report(Standing::of_server(&report.coverage.levels, watches.is_some()), findings);
+            Some(report.coverage.levels)
+        }
+        Err(error) => {
+            findings.bad("verdict", error.to_string(), "see the server's log");
+            None
+        }
+    };
+    Some(Received { is_watching: watches.is_some(), levels, has_batches })
+}
+
+// === impl Received ===
+
+impl Received {
+    /// Whether the server watches a cluster and never got an audit event.
+    pub(super) fn is_only_watching(&self) -> bool {
+        let audited = self.levels.map_or(0, |levels| levels.metadata + levels.request + levels.request_response);
+        self.is_watching && !self.has_batches && audited == 0
     }
-    true
+}
+
+// === impl Watches ===
+
+impl Watches {
+    /// Returns the watches of a server. `None` if it does not watch.
+    fn of(samples: &[Sample<'_>]) -> Option<Watches> {
+        let state = |name: &'static str| {
+            let found = samples.iter().find(|(sample, _)| {
+                sample.strip_prefix("editwar_watches{state=\"").and_then(|rest| rest.strip_suffix("\"}")) == Some(name)
+            });
+            found.map(|(_, count)| *count as u64)
+        };
+        let of = |name: &'static str| state(name).unwrap_or(0);
+        state("connected").map(|connected| Watches {
+            connected,
+            forbidden: of("forbidden"),
+            disconnected: of("connecting") + of("failing"),
+        })
+    }
+}
+
+/// Checks the watches.
+fn check_watches(watches: Watches, findings: &mut Findings) {
+    let Watches { connected, forbidden, disconnected } = watches;
+    let left_out = if forbidden > 0 { format!("; {forbidden} may not be read") } else { String::new() };
+    let hint = "the server's log shows the reason; deploy/rbac/watch.yaml has the permissions";
+    if connected == 0 {
+        findings.bad("watch", format!("no resource is watched{left_out}"), hint);
+    } else if disconnected > 0 {
+        let all = connected + disconnected;
+        findings.weak("watch", format!("{disconnected} of {all} watches are not connected"), hint);
+    } else {
+        findings.good("watch", format!("{connected} resources are watched{left_out}"));
+    }
 }
 
 fn sample(line: &str) -> Option<Sample<'_>> {
@@ -82,9 +166,7 @@ fn check_clocks(cluster: Option<Timestamp>, server: Option<Timestamp>, findings:
 fn check_sources(samples: &[Sample<'_>], cluster: Option<&str>, now: f64, findings: &mut Findings) {
     let of = cluster.map(|cluster| format!("cluster=\"{cluster}\""));
     let is_asked = |name: &str| of.as_ref().is_none_or(|of| name.contains(of));
-    let sources = samples
-        .iter()
-        .filter(|(name, _)| name.starts_with("editwar_source_last_batch_timestamp_seconds") && is_asked(name));
+    let sources = samples.iter().filter(|(name, _)| name.starts_with(LAST_BATCH) && is_asked(name));
     let ages: Vec<f64> = sources.map(|(_, at)| now - at).collect();
     let youngest = ages.iter().copied().fold(f64::INFINITY, f64::min);
     let silent = ages.iter().filter(|age| **age > SILENT_SECONDS).count();
@@ -155,13 +237,17 @@ fn check_journal(samples: &[Sample<'_>], findings: &mut Findings) {
 }
 
 /// Checks whether the events contain enough information.
-fn check_evidence(report: &Report, samples: &[Sample<'_>], findings: &mut Findings) {
+fn check_bodies(report: &Report, samples: &[Sample<'_>], findings: &mut Findings) {
     let levels = report.coverage.levels;
     let all = levels.metadata + levels.request + levels.request_response;
     let share = |n: u64| n * 100 / all.max(1);
     let hint = "log contested kinds at level RequestResponse: `editwar setup policy`";
-    if all == 0 {
+    if all == 0 && levels.watched > 0 {
+        // A watch shows fields and values in another way.
+    } else if all == 0 {
         findings.unknown("bodies", "no write has arrived yet".into(), "change an object, or use --probe NAMESPACE");
+    } else if levels.request + levels.request_response == 0 && levels.joined > 0 {
+        findings.good("bodies", format!("no write has a body; a watch shows the fields of {} writes", levels.joined));
     } else if levels.request + levels.request_response == 0 {
         findings.weak("bodies", "no write has a body, so editwar cannot see fields and values".into(), hint);
     } else {
@@ -220,6 +306,33 @@ mod tests {
         assert_eq!(of("editwar_journal_up 1"), Some(State::Ok));
         assert_eq!(of("editwar_journal_up 1\neditwar_journal_records_total{outcome=\"dropped\"} 3"), Some(State::Weak));
         assert_eq!(of("editwar_journal_up 0"), Some(State::Broken));
+    }
+
+    #[test]
+    fn watches_are_checked_if_the_server_watches() {
+        let of = |counts: [u64; 4]| {
+            let states = ["connected", "connecting", "forbidden", "failing"];
+            let lines =
+                states.iter().zip(counts).map(|(state, n)| format!("editwar_watches{{state=\"{state}\"}} {n}\n"));
+            let text: String = lines.collect();
+            let samples: Vec<Sample<'_>> = text.lines().filter_map(sample).collect();
+            let mut findings = Findings::default();
+            check_watches(Watches::of(&samples).unwrap(), &mut findings);
+            findings.findings.remove(0).state
+        };
+        assert_eq!(Watches::of(&[("editwar_watchers", 1.0)]), None);
+        let found = [of([5, 0, 0, 0]), of([5, 0, 3, 0]), of([5, 1, 0, 0]), of([5, 0, 0, 1]), of([0, 2, 0, 0])];
+        assert_eq!(found, [State::Ok, State::Ok, State::Weak, State::Weak, State::Broken]);
+    }
+
+    #[test]
+    fn only_a_server_without_audit_events_is_only_watching() {
+        let of = |is_watching, metadata, has_batches| {
+            let levels = Some(Levels { metadata, watched: 4, ..Levels::default() });
+            Received { is_watching, levels, has_batches }.is_only_watching()
+        };
+        assert!(of(true, 0, false));
+        assert!(!of(false, 0, false) && !of(true, 1, false) && !of(true, 0, true));
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! `editwar setup`: prints what a cluster needs for its audit events to arrive. Nothing is sent to a cluster; only
+//! `editwar setup`: prints what a cluster needs for its audit events to arrive, and which kinds of evidence there are. Nothing is sent to a cluster; only
 //! `certs` writes files, into the given directory.
 
 mod apiserver;
 pub(crate) mod certs;
+mod evidence;
 mod manifests;
 mod policy;
 mod webhook;
@@ -29,6 +30,7 @@ pub(super) fn run(setup: &Setup) -> Result<Outcome> {
             }
         },
         Setup::Apiserver(args) => apiserver::print(args)?,
+        Setup::Evidence => evidence::print(),
         Setup::Manifests(args) => manifests::print(&args.certs)?,
         Setup::Certs(args) => certs::run(args, std::time::SystemTime::now())?,
     };
