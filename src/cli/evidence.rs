@@ -149,7 +149,8 @@ impl Evidence {
                 shows: "the same wars with accounts; deletions and refused requests",
                 lacks: "which account wrote, if requests overlap or share a manager",
                 commands: &[
-                    "editwar watch --record watch.jsonl; editwar analyze AUDIT.log watch.jsonl",
+                    "editwar watch --record watch.jsonl",
+                    "editwar analyze AUDIT.log watch.jsonl",
                     "editwar serve --watch --tail AUDIT.log",
                 ],
             },

@@ -51,6 +51,18 @@ fn question_is_anything_fighting_and_over_what() {
 }
 
 #[test]
+fn question_i_only_have_kubectl_what_can_i_see_and_what_comes_next() {
+    let Some(server) = ApiServer::start(None) else { return };
+    let kubeconfig = server.kubeconfig("alice");
+    let (code, out, _) = run(&["doctor", "--kubeconfig", kubeconfig.to_str().unwrap()], None);
+    assert_eq!(code, 1, "there is no server: {out}");
+    contains_all(&out, &["this account may list and watch", "a watch: ", "editwar watch --kubeconfig", "→ next: "]);
+    let (code, out, _) = run(&["setup", "evidence"], None);
+    assert_eq!(code, 0);
+    contains_all(&out, &["managedFields", "a watch and an audit log at level Metadata", "RequestResponse"]);
+}
+
+#[test]
 fn question_what_will_fight_if_i_apply_this() {
     let Some(server) = ApiServer::start(None) else { return };
     server.kubectl("admin", &["create", "deployment", "web", "-n", "shop", "--image=nginx"]);

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::apiserver::send;
-use super::findings::{Findings, State};
+use super::findings::Findings;
 use crate::cli::evidence::{Reach, Rights, Standing};
 
 /// Kinds that are often contested, and that show what an account may read: group, version, resource.
@@ -47,17 +47,6 @@ struct Readable {
     watched: Vec<String>,
 }
 
-/// Adds the evidence to the findings.
-pub(super) fn report(standing: Standing, findings: &mut Findings) {
-    let state = match (&standing.has, &standing.next) {
-        (None, _) => State::Unknown,
-        (Some(_), Some(_)) => State::Weak,
-        (Some(_), None) => State::Ok,
-    };
-    let next = standing.next.map(|next| format!("next: {next}"));
-    findings.add("evidence", state, standing.text, next.as_deref());
-}
-
 /// Checks what this account may read, and reports the evidence that it can have without a server. `flags` choose the
 /// cluster on the command line.
 pub(super) async fn check_cluster(client: &kube::Client, namespace: &str, flags: &str, findings: &mut Findings) {
@@ -89,7 +78,7 @@ pub(super) async fn check_cluster(client: &kube::Client, namespace: &str, flags:
         ),
         None => {}
     }
-    report(Standing::of_rights(&rights, flags, namespace), findings);
+    findings.evidence(Standing::of_rights(&rights, flags, namespace));
 }
 
 /// Returns the names of resources for a sentence.

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::cli::evidence::Standing;
+
 /// The state of a checked step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -57,6 +59,17 @@ impl Findings {
 
     pub(super) fn unknown(&mut self, link: &'static str, text: String, hint: &str) {
         self.add(link, State::Unknown, text, Some(hint));
+    }
+
+    /// Adds the evidence that is available, and the next better kind.
+    pub(super) fn evidence(&mut self, standing: Standing) {
+        let state = match (&standing.has, &standing.next) {
+            (None, _) => State::Unknown,
+            (Some(_), Some(_)) => State::Weak,
+            (Some(_), None) => State::Ok,
+        };
+        let next = standing.next.map(|next| format!("next: {next}"));
+        self.add("evidence", state, standing.text, next.as_deref());
     }
 
     /// Marks a broken step as one that the server works without.

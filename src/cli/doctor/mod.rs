@@ -103,7 +103,7 @@ async fn examine(args: &DoctorChecks, namespace: Option<&str>, access: &Access, 
             let flags = access.cluster.flags();
             evidence::check_cluster(&cluster.client, namespace.unwrap_or(&home), &flags, &mut findings).await;
         }
-        (None, None) => evidence::report(Standing::of_nothing(), &mut findings),
+        (None, None) => findings.evidence(Standing::of_nothing()),
     }
     if let (Some(cluster), Some(server), Some(probed), Some(_)) = (&cluster, &server, &args.probe, &received) {
         apiserver::probe(cluster, server, probed, &mut findings).await;

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 
-use super::evidence;
 use super::findings::Findings;
 use crate::cli::args::doctor::DoctorChecks;
 use crate::cli::evidence::Standing;
@@ -82,7 +81,7 @@ pub(super) async fn check(
     let levels = match server.get::<Report>("/api/v1/wars").await {
         Ok(report) => {
             check_bodies(&report, &samples, findings);
-            evidence::report(Standing::of_server(&report.coverage.levels, watches.is_some()), findings);
+            findings.evidence(Standing::of_server(&report.coverage.levels, watches.is_some()));
             Some(report.coverage.levels)
         }
         Err(error) => {
