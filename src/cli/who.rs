@@ -58,7 +58,7 @@ pub(super) fn answer(args: &WhoArgs, server: Option<ServerTarget>) -> Result<Out
     let now = if is_live { Some(clock::now()) } else { found.coverage.last };
     let (format, timeline_max) = (args.log.output, args.timeline_max());
     print(&mut found, &Printed { who: &who, format, now: now.filter(|_| !args.log.utc), timeline_max })?;
-    if shows_owners && found.wars.is_empty() {
+    if shows_owners && !found.wars.iter().any(|war| war.is_loud()) {
         writeln!(anstream::stdout().lock())?;
         if let Err(error) = owners::show(args, &kind, &name, &found.timeline) {
             anstream::eprintln!("editwar: cannot show who owns its fields now: {}", output::clean(&error.to_string()));

@@ -17,6 +17,7 @@ use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::event::{Event, Micros};
 use crate::detect::policy::Limits;
 use crate::detect::write::{Outcome, Standing, Write, classify_write};
+use crate::util::clock;
 use crate::util::lock::lock;
 
 /// Events of one source. Counts locally, and adds its counts to the pipeline's when it is dropped.
@@ -274,7 +275,9 @@ impl<'p> Batch<'p> {
         let is_plausible = |at: &&Micros| (since..until).contains(*at) && plausible_times.of(**at).1.is_none();
         samples.iter().filter(is_plausible).for_each(|at| self.clock.advance(*at));
         if let Some(latest) = samples.iter().filter(is_plausible).max().filter(|_| self.pipeline.join.is_active()) {
-            self.pipeline.join.advance(self.cluster, self.source, *latest);
+            // A clock that is ahead must not make all others look late.
+            let now = if self.pipeline.clocks.feed() == Feed::Live { clock::now() } else { i64::MAX };
+            self.pipeline.join.advance(self.cluster, self.source, (*latest).min(now));
         }
     }
 

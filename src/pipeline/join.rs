@@ -7,22 +7,23 @@
 //! is not clear who made a revision, its actor is the manager. If one feed is late, what is known goes on without it, and a
 //! late audit event corrects the actor of its revision.
 //!
-//! On resources that are watched, an audit event that matches no revision changed nothing.
+//! An audit event that matches no revision changed nothing, if the watch has shown a revision of the object lately, and was
+//! connected at that time. Otherwise, it is observed as it is.
 
 mod held;
 mod matching;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) use self::held::HeldEvent;
-use self::held::{AccountWrite, ManagerWrite, SECOND, Status};
-use self::matching::{Decision, component, decide};
+use self::held::{AccountWrite, DISORDER, ManagerWrite, SECOND, Status};
+use self::matching::{Component, Decision, components, decide};
 use super::clock::Feed;
 use super::key::ObjectKey;
 use crate::audit::event::{Level, Micros};
-use crate::detect::write::{Effect, ObjectName, Outcome, Write};
+use crate::detect::write::{Effect, Outcome, Write};
 use crate::util::lock::lock;
 
 /// Maximum time, in event time, that an event waits for the other feed. kube-apiserver sends a batch at least every 30
@@ -30,11 +31,15 @@ use crate::util::lock::lock;
 const WAIT_MAX: Micros = 60 * SECOND;
 /// How long events are kept for late events of the other feed: as long as repeated requests are recognised at least.
 const KEPT: Micros = 15 * 60 * SECOND;
-/// Maximum number of events of one object that are kept.
+/// Maximum number of events of one object that are kept, of each kind. More than four writes a second that wait for a
+/// minute are too many to be decided together.
 const EVENTS_MAX: usize = 256;
 /// Maximum number of bytes that are kept for one cluster, and of feeds whose times are tracked.
 const BYTES_MAX: usize = 32 << 20;
 const FEEDS_MAX: usize = 64;
+/// Time without any event of a watch after which it was interrupted. It shows every second that it is alive, a recorded one
+/// every ten seconds.
+const INTERRUPTED: Micros = 30 * SECOND;
 
 /// The writes of all clusters that wait to be joined.
 #[derive(Debug, Default)]
@@ -62,8 +67,6 @@ pub(super) enum Release {
 struct Cluster {
     feeds: BTreeMap<Box<str>, FeedClock>,
     objects: BTreeMap<ObjectKey, Object>,
-    /// Namespaces of resources in which the watch has shown a revision. The name in the key is empty.
-    watched: HashSet<ObjectKey>,
     /// When to decide about which object.
     agenda: BTreeSet<(Micros, ObjectKey)>,
     /// The objects, each once, with a time at which it had an event.
@@ -71,11 +74,14 @@ struct Cluster {
     bytes: usize,
 }
 
-/// The source of events.
+/// How far a source has got, and what it delivers. One file may have both.
 #[derive(Clone, Copy, Debug)]
 struct FeedClock {
+    /// Since when there has been no long gap between its events.
+    since: Micros,
     latest: Micros,
-    is_watch: bool,
+    has_revisions: bool,
+    has_audit_events: bool,
 }
 
 /// How far the feeds of a cluster have got.
@@ -83,6 +89,8 @@ struct FeedClock {
 struct Progress {
     audit: Option<Micros>,
     watch: Option<Micros>,
+    /// Since when the watch has been connected.
+    watched_since: Micros,
 }
 
 /// The recent writes of one object.
@@ -106,7 +114,8 @@ impl Joiner {
     /// process is believed: from anybody else, revisions could hide what others write.
     pub(super) fn keeps(&self, cluster: &str, source: &str, feed: Feed, write: &Write<'_>) -> bool {
         let is_watched = write.event.is_watched();
-        if write.outcome != Outcome::Committed || (is_watched && feed == Feed::Live && source != WATCH) {
+        let may_be_stored = matches!(write.outcome, Outcome::Committed | Outcome::Uncertain);
+        if !may_be_stored || (is_watched && feed == Feed::Live && source != WATCH) {
             return false;
         }
         if is_watched {
@@ -120,14 +129,16 @@ impl Joiner {
             clusters.insert(cluster.into(), Cluster::default());
         }
         let Some(known) = clusters.get_mut(cluster) else { return false };
-        known.advance(source, is_watched, write.at);
-        if is_watched { known.keeps_revision(key, write) } else { known.keeps_account(key, write) }
+        let feed = known.feed(source, write.at);
+        feed.has_revisions |= is_watched;
+        feed.has_audit_events |= !is_watched;
+        if is_watched { known.keeps_revision(key, write) } else { known.keeps_account(key, source, write) }
     }
 
     /// Records that a source has delivered its events up to this time.
     pub(super) fn advance(&self, cluster: &str, source: &str, at: Micros) {
         if let Some(known) = lock(&self.clusters).get_mut(cluster) {
-            known.advance(source, source == WATCH, at);
+            known.feed(source, at).advance(at);
         }
     }
 
@@ -149,6 +160,12 @@ impl Progress {
         audit.min(watch) >= at || audit.max(watch) >= at.saturating_add(WAIT_MAX)
     }
 
+    /// Whether the watch was connected during a request: from its arrival until its revision was certainly seen.
+    fn has_watched(self, account: &AccountWrite) -> bool {
+        let from = self.watched_since.saturating_add(DISORDER);
+        self.watch.is_some_and(|watch| (from..=watch).contains(&account.event.at) && account.due() <= watch)
+    }
+
     /// Whether the watch is not behind the audit events.
     fn is_watch_alive(self) -> bool {
         self.watch.is_some_and(|watch| self.audit.is_none_or(|audit| audit - watch <= WAIT_MAX))
@@ -160,40 +177,67 @@ impl Progress {
     }
 }
 
+// === impl FeedClock ===
+
+impl FeedClock {
+    fn advance(&mut self, at: Micros) {
+        if at.saturating_sub(self.latest) > INTERRUPTED {
+            self.since = at;
+        }
+        self.latest = self.latest.max(at);
+    }
+}
+
 // === impl Cluster ===
 
 impl Cluster {
-    fn advance(&mut self, source: &str, is_watch: bool, at: Micros) {
-        if let Some(feed) = self.feeds.get_mut(source) {
-            feed.latest = feed.latest.max(at);
-            feed.is_watch |= is_watch;
-        } else if self.feeds.len() < FEEDS_MAX {
-            self.feeds.insert(source.into(), FeedClock { latest: at, is_watch });
+    /// Returns the clock of a source, and begins it at `at`. If there are too many, the one that is behind all others is
+    /// forgotten.
+    fn feed(&mut self, source: &str, at: Micros) -> &mut FeedClock {
+        if !self.feeds.contains_key(source) && self.feeds.len() >= FEEDS_MAX {
+            let oldest = self.feeds.iter().min_by_key(|(_, feed)| feed.latest).map(|(source, _)| source.clone());
+            oldest.map(|oldest| self.feeds.remove(&oldest));
         }
+        self.feeds.entry(source.into()).or_insert(FeedClock {
+            since: at,
+            latest: at,
+            has_revisions: source == WATCH,
+            has_audit_events: false,
+        })
     }
 
     /// Returns the progress: of the slowest of the API servers that still send events, and of the watch.
     fn progress(&self) -> Progress {
-        let latest = |is_watch| {
-            let times = self.feeds.values().filter(move |feed| feed.is_watch == is_watch).map(|feed| feed.latest);
-            let newest = times.clone().max()?;
-            times.filter(|at| newest - at <= WAIT_MAX).min()
+        let slowest = |is_it: fn(&&FeedClock) -> bool| {
+            let feeds = self.feeds.values().filter(is_it);
+            let newest = feeds.clone().map(|feed| feed.latest).max()?;
+            feeds.filter(|feed| newest - feed.latest <= WAIT_MAX).min_by_key(|feed| feed.latest)
         };
-        Progress { audit: latest(false), watch: latest(true) }
+        let audit = slowest(|feed| feed.has_audit_events || !feed.has_revisions);
+        let watch = slowest(|feed| feed.has_revisions);
+        Progress {
+            audit: audit.map(|feed| feed.latest),
+            watch: watch.map(|feed| feed.latest),
+            watched_since: watch.map_or(i64::MAX, |feed| feed.since),
+        }
     }
 
-    /// Keeps a revision. Returns whether it waits, or needs not be observed at all.
+    /// Keeps a revision. Returns whether it waits, or need not be observed at all.
     fn keeps_revision(&mut self, key: ObjectKey, write: &Write<'_>) -> bool {
-        self.watched.insert(namespace_of(key.cluster(), &write.object));
         if write.identity.user.is_empty() || write.effect == Effect::Delete {
             self.change(key, write.at, |object| object.unknown.push(write.at));
+            // Without an author and without values, it only shows that there was a write.
+            return write.effect != Effect::Delete && write.event.level == Level::Request;
+        }
+        if write.stored.resource_version == 0 {
+            // An earlier write of a manager has the time of the manager's last write, which may be another one.
             return false;
         }
         let is_alive = self.progress().is_audit_alive();
         let new = ManagerWrite::new(write, if is_alive { Status::Waiting } else { Status::Decided });
         let due = new.due();
         let is_held = self.change(key.clone(), write.at, |object| {
-            if object.accounts.iter().any(|account| account.stored(new.revision)) {
+            if object.is_stored_by_account(&new) {
                 return true;
             }
             match object.revisions.iter_mut().find(|known| known.is_same_revision(&new)) {
@@ -211,16 +255,19 @@ impl Cluster {
     }
 
     /// Keeps the write of an account. Returns whether it waits.
-    fn keeps_account(&mut self, key: ObjectKey, write: &Write<'_>) -> bool {
+    fn keeps_account(&mut self, key: ObjectKey, source: &str, write: &Write<'_>) -> bool {
         if !self.progress().is_watch_alive() || write.effect == Effect::Delete {
             return false;
         }
-        let new = AccountWrite::new(write);
+        let new = AccountWrite::new(source, write);
         let (due, waits) = (new.due(), new.status == Status::Waiting);
         self.change(key.clone(), write.at, |object| {
-            // The answer has the revision: the watch adds nothing.
-            object.revisions.retain(|known| known.status == Status::Decided || !new.stored(known.revision));
             object.accounts.push(new);
+            // If the answer has the revision, the watch adds nothing.
+            let revisions = std::mem::take(&mut object.revisions);
+            let is_left = |known: &ManagerWrite| known.status == Status::Decided || !object.is_stored_by_account(known);
+            let left = revisions.into_iter().filter(is_left).collect();
+            object.revisions = left;
         });
         self.agenda.insert((due, key));
         waits
@@ -231,8 +278,8 @@ impl Cluster {
         if !self.objects.contains_key(&key) {
             self.kept.push_back((at, key.clone()));
         }
+        let before = self.objects.get(&key).map_or(0, Object::bytes);
         let object = self.objects.entry(key).or_default();
-        let before = object.bytes();
         let changed = change(object);
         object.shrink(at);
         self.bytes = self.bytes + object.bytes() - before;
@@ -250,11 +297,10 @@ impl Cluster {
         }
         let mut later = Vec::new();
         for key in keys {
-            let is_watched = self.watched.contains(&namespace_of(key.cluster(), &key.object()));
             if let Some(object) = self.objects.get_mut(&key) {
                 let before = object.bytes();
                 let may_decide = |due| is_end || progress.has_passed(due);
-                let next = object.decide(may_decide, is_watched && progress.is_watch_alive(), &mut released);
+                let next = object.decide(may_decide, progress, &mut released);
                 self.bytes = self.bytes + object.bytes() - before;
                 later.extend(next.map(|next| (next, key)));
             }
@@ -278,26 +324,29 @@ impl Cluster {
                 self.kept.push_back((latest, key));
             } else if let Some(object) = self.objects.remove(&key) {
                 self.bytes -= object.bytes();
-                released.extend(object.waiting().map(Release::Plain));
+                released.extend(object.into_waiting().map(Release::Plain));
             }
         }
     }
 }
 
-/// Returns the key of a resource in a namespace.
-fn namespace_of(cluster: &str, object: &ObjectName<'_>) -> ObjectKey {
-    ObjectKey::new(cluster, &ObjectName { name: "", ..*object })
-}
-
 // === impl Object ===
 
 impl Object {
+    /// Whether an account certainly stored a revision: its answer has it, and nobody else may have stored it. A request that
+    /// changed nothing is also answered with the revision that it found.
+    fn is_stored_by_account(&self, revision: &ManagerWrite) -> bool {
+        let mut candidates = self.accounts.iter().filter(|account| account.may_be(revision));
+        let (only, more) = (candidates.next(), candidates.next());
+        only.is_some_and(|account| account.stored(revision.revision)) && more.is_none()
+    }
+
     /// Decides about the writes that wait, as far as `may_decide` allows it for their times. Returns when to decide about the
     /// others.
     fn decide(
         &mut self,
         may_decide: impl Fn(Micros) -> bool,
-        is_watched: bool,
+        progress: Progress,
         released: &mut Vec<Release>,
     ) -> Option<Micros> {
         let mut next = None;
@@ -306,8 +355,12 @@ impl Object {
                 released.extend(revision.joined().map(Release::Joined));
             }
         }
-        for seed in self.open() {
-            let component = component(seed, &self.accounts, &self.revisions);
+        let unclear = self.waiting();
+        if unclear.accounts.len().max(unclear.revisions.len()) > EVENTS_MAX {
+            self.settle(Decision { unclear, ..Decision::default() }, progress, released);
+            return None;
+        }
+        for component in components(&self.accounts, &self.revisions) {
             if component.is_decided(&self.accounts, &self.revisions) {
                 continue;
             }
@@ -316,13 +369,13 @@ impl Object {
                 continue;
             }
             let decision = decide(component, &self.accounts, &self.revisions);
-            self.settle(decision, is_watched, released);
+            self.settle(decision, progress, released);
         }
         next
     }
 
     /// Releases the writes of a component, according to what is known of it.
-    fn settle(&mut self, decision: Decision, is_watched: bool, released: &mut Vec<Release>) {
+    fn settle(&mut self, decision: Decision, progress: Progress, released: &mut Vec<Release>) {
         let Decision { pairs, without_revision, unclear } = decision;
         for (account, revision) in pairs {
             let (account, known) = (&mut self.accounts[account], &mut self.revisions[revision]);
@@ -336,6 +389,7 @@ impl Object {
         for account in without_revision {
             let account = &mut self.accounts[account];
             let may_be_unknown = self.unknown.iter().any(|at| account.may_be_at(*at));
+            let is_watched = !self.revisions.is_empty() && progress.has_watched(account);
             let is_no_op = is_watched && !may_be_unknown && account.event.level() == Level::Metadata;
             released.extend(account.settle().map(if is_no_op { Release::NoOp } else { Release::Plain }));
         }
@@ -344,21 +398,12 @@ impl Object {
         let shows_accounts = !unclear.accounts.is_empty() && unclear.revisions.iter().any(is_blind);
         for revision in unclear.revisions {
             let revision = &mut self.revisions[revision];
-            let is_new = std::mem::replace(&mut revision.status, Status::Decided) == Status::Waiting;
-            let is_shown = is_new && !(shows_accounts && revision.is_blind);
-            released.extend(is_shown.then(|| Release::Plain(revision.event.clone())));
+            let is_shown = !(shows_accounts && revision.is_blind);
+            released.extend(revision.settle().filter(|_| is_shown).map(Release::Plain));
         }
         for account in unclear.accounts {
             released.extend(self.accounts[account].settle().filter(|_| shows_accounts).map(Release::Plain));
         }
-    }
-
-    /// Returns the indices of the writes that are not decided.
-    fn open(&self) -> Vec<matching::Node> {
-        let is_open = |status: Status| status != Status::Decided;
-        let accounts = (0..self.accounts.len()).filter(|at| is_open(self.accounts[*at].status));
-        let revisions = (0..self.revisions.len()).filter(|at| is_open(self.revisions[*at].status));
-        accounts.map(matching::Node::Account).chain(revisions.map(matching::Node::Revision)).collect()
     }
 
     /// Keeps the latest writes only, as of `now`. Those that wait are kept in any case.
@@ -380,8 +425,16 @@ impl Object {
         accounts.chain(revisions).chain(self.unknown.iter().copied()).max()
     }
 
+    /// Returns the indices of the events that still wait.
+    fn waiting(&self) -> Component {
+        let accounts = self.accounts.iter().map(|account| account.status);
+        let revisions = self.revisions.iter().map(|revision| revision.status);
+        let of = |status: Vec<Status>| (0..status.len()).filter(|at| status[*at] == Status::Waiting).collect();
+        Component { accounts: of(accounts.collect()), revisions: of(revisions.collect()) }
+    }
+
     /// Returns the events that still wait.
-    fn waiting(self) -> impl Iterator<Item = HeldEvent> {
+    fn into_waiting(self) -> impl Iterator<Item = HeldEvent> {
         let accounts = self.accounts.into_iter().filter(|account| account.status == Status::Waiting);
         let revisions = self.revisions.into_iter().filter(|revision| revision.status == Status::Waiting);
         accounts.map(|account| account.event).chain(revisions.map(|revision| revision.event))

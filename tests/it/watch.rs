@@ -508,6 +508,7 @@ fn an_audit_log_without_bodies_names_the_accounts_behind_the_managers_of_a_watch
         set(user, "kubectl-edit", "manager", value);
         set(user, "kubectl-edit", "calm", "1");
     }
+    set("bob", "tool-bob", "calm", "2");
     let wars = || serde_json::from_str::<Value>(&server.get("/api/v1/wars").1).unwrap()["wars"].clone();
     let told = |war: &Value| {
         let parties =
@@ -529,4 +530,15 @@ fn an_audit_log_without_bodies_names_the_accounts_behind_the_managers_of_a_watch
     });
     let report = server.get("/api/v1/wars").1;
     assert!(!report.contains("(Update)"), "no manager is a party or another writer: {report}");
+    // Who owns the fields of an object that nobody fights over.
+    let url = format!("http://{}", server.admin);
+    let cluster = ["-n", "shop", "--server", &url, "--kubeconfig", kubeconfig.to_str().unwrap()];
+    let output = Command::new(env!("CARGO_BIN_EXE_editwar"))
+        .args(["who", "configmap/calm"])
+        .args(cluster)
+        .env_clear()
+        .output()
+        .unwrap();
+    let (found, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(found.contains("owners of its fields now") && found.contains("tool-alice (Update)"), "{found}{said}");
 }

@@ -24,6 +24,8 @@ pub(crate) struct Revision<'a> {
     pub metadata: &'a Metadata,
     /// When the revision was written.
     pub at: Micros,
+    /// When it was seen.
+    pub seen: Micros,
 }
 
 /// The values of a revision.
@@ -115,6 +117,7 @@ impl Revision<'_> {
             request_object: Some(author.map_or(&empty, |author| &author.taken)),
             response_object: Some(values.map_or_else(identity, |values| Body::Object(values.object))),
             annotations,
+            stage_timestamp: time(self.seen.max(self.at)),
             ..self.event(manager, self.at)
         };
         append(&event, lines);
@@ -186,7 +189,7 @@ impl Revision<'_> {
 pub(crate) fn sign_of_life(at: Micros, lines: &mut Vec<u8>) {
     let nobody = Manager::default();
     let (resource, metadata) = (Resource::default(), Metadata::default());
-    let revision = Revision { resource: &resource, metadata: &metadata, at };
+    let revision = Revision { resource: &resource, metadata: &metadata, at, seen: at };
     append(
         &Event { level: "Metadata", audit_id: "watch".to_owned(), verb: "watch", ..revision.event(&nobody, at) },
         lines,
@@ -233,7 +236,7 @@ mod tests {
         let metadata = Metadata::of(object).unwrap();
         let author = authorship(&[], &metadata.managed_fields).unwrap();
         let at = author.at.unwrap();
-        let revision = Revision { resource: &resource, metadata: &metadata, at };
+        let revision = Revision { resource: &resource, metadata: &metadata, at, seen: at };
         let mut lines = Vec::new();
         revision.write(Change::Modify, Some(&author), Some(Values { object, continues: true }), &mut lines);
         let Ok(Decoded::Event(event)) = decode(lines.trim_ascii()) else { panic!("no event") };

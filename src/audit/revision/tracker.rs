@@ -168,8 +168,9 @@ impl Tracker {
         // The time at which a base was written is not known.
         next.last_at = if is_base { next.last_at } else { at };
         let mut observation = Observation { is_unknown: author.is_none() && !is_base, ..Observation::default() };
-        let this = Revision { resource: &self.resource, metadata, at };
-        let is_silent = object.is_none() && (author.is_none() || is_promoted);
+        let this = Revision { resource: &self.resource, metadata, at, seen: seen.at };
+        // Also without an author, it shows that there was a write.
+        let is_silent = object.is_none() && is_promoted;
         if let Some(author) = &author {
             observation.is_takeover = change == Change::Modify && !author.lost.is_empty();
             if change == Change::Modify {
@@ -207,7 +208,7 @@ impl Tracker {
         let known = self.objects.remove(&seen.metadata.uid);
         self.bytes -= known.as_ref().map_or(0, |known| known.bytes);
         let at = known.map_or(seen.at, |known| known.last_at.max(seen.at));
-        Revision { resource: &self.resource, metadata: seen.metadata, at }.deletion(lines);
+        Revision { resource: &self.resource, metadata: seen.metadata, at, seen: at }.deletion(lines);
         Observation { is_write: true, ..Observation::default() }
     }
 
@@ -244,7 +245,7 @@ impl Written {
     /// Appends its event, without values.
     fn tell(&self, resource: &Resource, metadata: &Metadata, lines: &mut Vec<u8>) {
         let metadata = Metadata { resource_version: self.revision.to_string().into(), ..metadata.clone() };
-        let this = Revision { resource, metadata: &metadata, at: self.at };
+        let this = Revision { resource, metadata: &metadata, at: self.at, seen: self.at };
         this.write(self.change, self.author.as_ref(), None, lines);
     }
 }
@@ -273,7 +274,7 @@ impl Object {
             return Observation::default();
         }
         (written.has_event, written.has_values) = (true, true);
-        let this = Revision { resource, metadata, at: written.at };
+        let this = Revision { resource, metadata, at: written.at, seen: written.at };
         this.write(written.change, written.author.as_ref(), Some(Values { object, continues }), lines);
         Observation { is_write: true, is_unknown: written.author.is_none(), is_takeover: false }
     }

@@ -73,6 +73,7 @@ impl ResourceWatch {
             if begun.elapsed() >= STABLE {
                 backoff.reset();
                 forbidden.reset();
+                self.shared.status.was_stable(&self.target);
             }
             let delay = match ended {
                 // The usual end.
@@ -119,7 +120,7 @@ impl ResourceWatch {
                 self.shared.definitions.notify_one();
                 delay.max(NOT_FOUND_RETRY_MIN)
             }
-            Failure::Busy(after) => after.unwrap_or(delay).min(RETRY_AFTER_MAX),
+            Failure::Busy(after) => after.unwrap_or(delay).clamp(RETRY_AFTER, RETRY_AFTER_MAX),
             Failure::Forbidden(_) => delay,
             Failure::Other(message) => {
                 tracing::debug!(resource = %self.target, message, "the watch failed; it starts again");
@@ -244,7 +245,7 @@ impl ObjectWatch {
                     tokio::time::sleep(RETRY_AFTER_MAX).await;
                     break;
                 }
-                Err(Failure::Busy(Some(after))) => after.min(RETRY_AFTER_MAX),
+                Err(Failure::Busy(Some(after))) => after.clamp(RETRY_AFTER, RETRY_AFTER_MAX),
                 Ok(false) | Err(Failure::Busy(None) | Failure::Other(_)) => backoff.next(),
             };
             self.tell_without_values().await;

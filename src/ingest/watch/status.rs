@@ -208,11 +208,14 @@ impl WatchStatus {
 
     pub(super) fn connected(&self, target: &Target) {
         {
-            let mut inner = lock(&self.inner);
-            inner.failures.remove(&target.to_string());
-            inner.connected_once.insert(target.to_string());
+            lock(&self.inner).connected_once.insert(target.to_string());
         }
         self.set(target, State::Connected);
+    }
+
+    /// Records that a watch was connected for a while: earlier failures do not count any more.
+    pub(super) fn was_stable(&self, target: &Target) {
+        lock(&self.inner).failures.remove(&target.to_string());
     }
 
     /// Records that a watch has ended after its usual time, and continues.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::audit::event::{Event, JOINED, Level, Micros, UNDATED, Verb, WATCHED};
-use crate::detect::write::{Effect, Write};
+use crate::detect::write::{Effect, Outcome, Write};
 
 /// Times of managers have whole seconds.
 pub(super) const SECOND: Micros = 1_000_000;
@@ -47,6 +47,8 @@ pub(super) struct AccountWrite {
     revision: u64,
     /// When the response was sent.
     pub(super) until: Micros,
+    /// The API server or file that the event came from, whose clock its times are of.
+    pub(super) source: Box<str>,
 }
 
 /// A revision by a field manager, from a watch.
@@ -60,7 +62,7 @@ pub(super) struct ManagerWrite {
     pub(super) is_renewed: bool,
     /// Whether it does not show which fields were written.
     pub(super) is_blind: bool,
-    /// The revision; 0 if only an earlier write of the manager is known from it.
+    /// The revision.
     pub(super) revision: u64,
     is_apply: bool,
     /// Whether its time is that of its manager, and not only that at which it was seen.
@@ -111,16 +113,18 @@ impl HeldEvent {
 // === impl AccountWrite ===
 
 impl AccountWrite {
-    pub(super) fn new(write: &Write<'_>) -> AccountWrite {
+    pub(super) fn new(source: &str, write: &Write<'_>) -> AccountWrite {
         let event = write.event;
         let manager =
             write.field_manager.as_deref().unwrap_or_else(|| event.user_agent.split('/').next().unwrap_or(""));
         let end = (0..=MANAGER_MAX.min(manager.len())).rev().find(|at| manager.is_char_boundary(*at));
         let revision = if write.stored.is_whole { write.stored.resource_version } else { 0 };
+        let is_uncertain = write.outcome == Outcome::Uncertain;
         let has_fields = revision != 0 || write.event.is_mutated();
         AccountWrite {
             event: HeldEvent::of(write),
-            status: if has_fields { Status::Decided } else { Status::Waiting },
+            // It is not known whether an uncertain one was stored. It can only prevent a wrong conclusion.
+            status: if has_fields || is_uncertain { Status::Decided } else { Status::Waiting },
             has_fields,
             manager: manager[..end.unwrap_or(0)].into(),
             is_apply: match event.verb {
@@ -130,6 +134,7 @@ impl AccountWrite {
             effect: write.effect,
             revision,
             until: event.staged.unwrap_or(write.at).max(write.at),
+            source: source.into(),
         }
     }
 
@@ -151,10 +156,8 @@ impl AccountWrite {
         } else {
             self.may_be_at(revision.event.at)
         };
-        // Of an earlier write it is not known whether it created the object.
-        let is_effect = revision.revision == 0 || self.effect == revision.effect;
         is_then
-            && is_effect
+            && self.effect == revision.effect
             && *self.manager == *revision.event.event.user_agent
             && self.event.subresource() == revision.event.subresource()
             && self.is_apply.is_none_or(|is_apply| is_apply == revision.is_apply)
@@ -207,9 +210,17 @@ impl ManagerWrite {
         self.event.at - self.event.at.rem_euclid(SECOND)
     }
 
-    /// Returns when all audit events that may be this write have been seen.
+    /// Returns when all audit events that may be this write have been seen. A request that takes long ends long after the
+    /// time of its manager.
     pub(super) fn due(&self) -> Micros {
-        self.second().saturating_add(SECOND + DISORDER)
+        let seen = self.event.event.staged.unwrap_or(self.event.at);
+        seen.max(self.second().saturating_add(SECOND)).saturating_add(DISORDER)
+    }
+
+    /// Ends its waiting. Returns the event if it waited.
+    pub(super) fn settle(&mut self) -> Option<HeldEvent> {
+        let was_waiting = std::mem::replace(&mut self.status, Status::Decided) == Status::Waiting;
+        was_waiting.then(|| self.event.clone())
     }
 
     /// Returns the revision as a write of its account, if that is known.

@@ -1,14 +1,7 @@
 //! Decides which account made which revision. Nothing is guessed: if more than one assignment is possible, none is made.
 
-use super::held::{AccountWrite, ManagerWrite, Status};
+use super::held::{AccountWrite, ManagerWrite, SECOND, Status};
 use crate::audit::event::Micros;
-
-/// A write of one of the two kinds, by its index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Node {
-    Account(usize),
-    Revision(usize),
-}
 
 /// Writes of both kinds, of which any may belong to any other, directly or through others. Indices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,28 +21,37 @@ pub(super) struct Decision {
     pub(super) unclear: Component,
 }
 
-/// Returns the component of one write.
-pub(super) fn component(seed: Node, accounts: &[AccountWrite], revisions: &[ManagerWrite]) -> Component {
-    let mut found = Component::default();
-    let mut next = vec![seed];
-    while let Some(node) = next.pop() {
-        match node {
-            Node::Account(at) if !found.accounts.contains(&at) => {
-                found.accounts.push(at);
-                let is_it = |other: &usize| accounts[at].may_be(&revisions[*other]);
-                next.extend((0..revisions.len()).filter(is_it).map(Node::Revision));
-            }
-            Node::Revision(at) if !found.revisions.contains(&at) => {
-                found.revisions.push(at);
-                let is_it = |other: &usize| accounts[*other].may_be(&revisions[at]);
-                next.extend((0..accounts.len()).filter(is_it).map(Node::Account));
-            }
-            Node::Account(_) | Node::Revision(_) => {}
+/// Returns the components.
+pub(super) fn components(accounts: &[AccountWrite], revisions: &[ManagerWrite]) -> Vec<Component> {
+    let mut is_known = (vec![false; accounts.len()], vec![false; revisions.len()]);
+    let mut components = Vec::new();
+    for first in 0..revisions.len() {
+        if std::mem::replace(&mut is_known.1[first], true) {
+            continue;
         }
+        let mut found = Component { accounts: Vec::new(), revisions: vec![first] };
+        // The revisions and accounts whose neighbours have been added.
+        let (mut of_revisions, mut of_accounts) = (0, 0);
+        loop {
+            if let Some(at) = found.revisions.get(of_revisions).copied() {
+                of_revisions += 1;
+                let near = (0..accounts.len()).filter(|other| accounts[*other].may_be(&revisions[at]));
+                found.accounts.extend(near.filter(|other| !std::mem::replace(&mut is_known.0[*other], true)));
+            } else if let Some(at) = found.accounts.get(of_accounts).copied() {
+                of_accounts += 1;
+                let near = (0..revisions.len()).filter(|other| accounts[at].may_be(&revisions[*other]));
+                found.revisions.extend(near.filter(|other| !std::mem::replace(&mut is_known.1[*other], true)));
+            } else {
+                break;
+            }
+        }
+        found.accounts.sort_by_key(|at| (accounts[*at].event.at, *at));
+        found.revisions.sort_by_key(|at| (revisions[*at].revision, *at));
+        components.push(found);
     }
-    found.accounts.sort_by_key(|at| (accounts[*at].event.at, *at));
-    found.revisions.sort_by_key(|at| (revisions[*at].revision, revisions[*at].event.at, *at));
-    found
+    let alone = (0..accounts.len()).filter(|at| !is_known.0[*at]);
+    components.extend(alone.map(|at| Component { accounts: vec![at], revisions: Vec::new() }));
+    components
 }
 
 /// Decides about a component.
@@ -69,6 +71,9 @@ pub(super) fn decide(component: Component, accounts: &[AccountWrite], revisions:
             let near: Vec<usize> = candidates.iter().copied().filter(is_near).collect();
             decision.pairs.extend(pairs(&near, made, accounts, revisions).unwrap_or_default());
         }
+        // A request made one revision at most.
+        let all = decision.pairs.clone();
+        decision.pairs.retain(|(account, _)| all.iter().filter(|(other, _)| other == account).count() == 1);
     }
     let is_paired = |at: &usize| decision.pairs.iter().any(|(_, revision)| revision == at);
     let unclear: Vec<usize> = made.into_iter().filter(|at| !is_paired(at)).collect();
@@ -118,25 +123,31 @@ fn pairs(
         if let Some(first) = possible.first()
             && possible.iter().all(|at| event(at).is_same_client(event(first)))
         {
-            let at = possible.iter().copied().find(|at| !used[*at]).unwrap_or(*first);
-            used[at] = true;
-            pairs.push((candidates[at], *revision));
+            // Each request made one revision at most.
+            let at = possible.iter().copied().find(|at| !used[*at]);
+            pairs.extend(at.map(|at| (candidates[at], *revision)));
+            at.into_iter().for_each(|at| used[at] = true);
         }
     }
     Some(pairs)
 }
 
-/// Returns the number of the run of each request: requests of different runs do not overlap.
+/// Returns the number of the run of each request: requests of different runs do not overlap. The clocks of two API servers
+/// may differ by up to a second.
 fn runs(candidates: &[usize], accounts: &[AccountWrite]) -> Vec<usize> {
     let mut run = 0;
-    let mut until = None;
-    let number = |at: &usize| {
-        let account = &accounts[*at];
-        run += usize::from(until.is_some_and(|until| until < account.event.at));
-        until = until.max(Some(account.until));
-        run
-    };
-    candidates.iter().map(number).collect()
+    let mut last: Option<(Micros, &str)> = None;
+    let mut runs = Vec::with_capacity(candidates.len());
+    for at in candidates {
+        let AccountWrite { event, until, source, .. } = &accounts[*at];
+        if let Some((end, before)) = last {
+            let slack = if before == &**source { 0 } else { SECOND };
+            run += usize::from(end.saturating_add(slack) < event.at);
+        }
+        last = Some((last.map_or(*until, |(end, _)| end.max(*until)), source));
+        runs.push(run);
+    }
+    runs
 }
 
 // === impl Component ===

@@ -60,7 +60,8 @@ impl Story {
 fn the_first_revision_of_an_existing_object_is_only_a_base() {
     let mut story = Story::new();
     let object = story.object("a", 1, "1");
-    assert_eq!(story.see(Kind::Modified, &object, false), (Observation::default(), Vec::new()));
+    let only_a_write = Observation { is_write: true, ..Observation::default() };
+    assert_eq!(story.see(Kind::Modified, &object, false), (only_a_write, vec!["1250  patch".to_owned()]));
 }
 
 #[test]
@@ -116,7 +117,7 @@ fn values_do_not_continue_after_a_revision_without_them() {
 }
 
 #[test]
-fn without_a_known_author_only_values_are_told() {
+fn without_a_known_author_only_the_write_and_its_values_are_told() {
     let mut story = Story::new();
     let first = story.object("a", 1, "1");
     story.see(Kind::Modified, &first, false);
@@ -129,7 +130,7 @@ fn without_a_known_author_only_values_are_told() {
     assert_eq!(events, ["11250  patch with values, continued"]);
     let again = story.object("a", 1, "4");
     story.second = 12;
-    assert_eq!(story.see(Kind::Modified, &again, false).1, [""; 0]);
+    assert_eq!(story.see(Kind::Modified, &again, false).1, ["12250  patch"]);
 }
 
 #[test]
