@@ -16,7 +16,7 @@ use crate::detect::application::{Application, ApplicationKind, marked};
 /// Where it is seen what an applier applies.
 #[derive(Clone, Debug)]
 enum Source<'s> {
-    /// Owned fields. If they may be defaults, only a value that is no default shows that the manifest has it.
+    /// Owned fields. If they may be defaults, only a value other than the default shows that the manifest has it.
     Owned { fields: &'s Value, may_be_defaults: bool },
     /// The manifest.
     Manifest(Value),

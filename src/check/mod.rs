@@ -7,7 +7,7 @@
 //! [`Finding`]s.
 //!
 //! A rule reports nothing if it cannot show both contenders. It knows no more than one moment: a server-side applier loses
-//! its fields to whoever overwrites them, so that after the first overwrite only its manifest shows that it applies them.
+//! its fields to the manager that overwrites them. After the first overwrite, only its manifest shows that it applies them.
 
 mod applier;
 mod field;

@@ -214,7 +214,7 @@ fn an_autoscaler_and_a_person_who_applies_is_possible() {
     let finding = only(found(&[web, autoscaler()]));
     assert_eq!((finding.certainty, finding.contenders[0].name.as_str()), (Certainty::Possible, "kubectl apply"));
     assert!(finding.remedies.is_empty(), "no command against a person");
-    // A release of Helm shows its values only where they are no defaults.
+    // The values of a Helm release are only known where they differ from the defaults.
     let of_helm = |replicas: u32| {
         let owner = entry("helm", "Update", json!({"f:spec": {"f:replicas": {}}}));
         let annotations = json!({"meta.helm.sh/release-name": "web", "meta.helm.sh/release-namespace": "shop"});
@@ -235,7 +235,7 @@ fn the_autoscaler_that_keda_makes_is_part_of_its_scaled_object() {
     assert_eq!(found(&[deployment(), scaled_object(), own]), []);
     let finding = only(found(&[deployment(), scaled_object(), autoscaler()]));
     assert_eq!((finding.rule, finding.certainty), ("two_autoscalers", Certainty::Bound));
-    // KEDA takes over an autoscaler that it is told to.
+    // KEDA takes over an autoscaler that its annotation names.
     let transfer = with(
         &scaled_object(),
         json!({
@@ -435,7 +435,7 @@ fn a_policy_for_requests_fights_with_argo_cd_over_other_values() {
     let owned = entry("kustomize-controller", "Apply", json!({"f:metadata": {"f:labels": {"f:team": {}}}}));
     let of_flux = with(&by_flux(), json!({"metadata": {"labels": {"team": "web"}, "managedFields": [owned]}}));
     assert_eq!(found(&[of_flux, kustomization(), patch(json!({"team": "shop"}))]), []);
-    // Whoever is not seen by the policy.
+    // A policy of one namespace does not see the objects of another.
     let elsewhere = with(&live, json!({"metadata": {"namespace": "other"}}));
     assert!(
         found(&[elsewhere, application(), patch(json!({"team": "shop"}))])

@@ -127,7 +127,8 @@ impl Stats {
 
     pub(super) fn level(&mut self, event: &Event<'_>) {
         if event.is_watched() {
-            self.watched += 1;
+            // Without an author, it only shows that there was a write.
+            self.watched += u64::from(!event.username.is_empty());
             return;
         }
         let index = match event.level {

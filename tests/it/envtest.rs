@@ -23,6 +23,14 @@ const USERS: &[(&str, &str)] = &[
     ("system:serviceaccount:editwar:editwar", "editwar"),
 ];
 
+/// An audit policy as many managed clusters have it: no bodies.
+pub(crate) const METADATA: &str = "
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived, ResponseStarted]
+rules: [{level: Metadata}]
+";
+
 pub(crate) struct ApiServer {
     folder: PathBuf,
     assets: PathBuf,
@@ -134,6 +142,16 @@ impl ApiServer {
             ]
         });
         ApiServer::start_with(flags.unwrap_or_default())
+    }
+
+    /// Starts etcd and an API server that writes its audit events to a file. Returns the file too.
+    pub(crate) fn start_logging(policy: &str) -> Option<(ApiServer, PathBuf)> {
+        let folder = scratch("logging");
+        let (path, log) = (folder.join("policy.yaml"), folder.join("audit.log"));
+        std::fs::write(&path, policy).unwrap();
+        let flags =
+            vec![format!("--audit-policy-file={}", path.display()), format!("--audit-log-path={}", log.display())];
+        Some((ApiServer::start_with(flags)?, log))
     }
 
     /// Starts etcd and an API server with these flags for audit logging. Returns `None` without the binaries.

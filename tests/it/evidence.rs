@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::cli;
-use crate::envtest::{ApiServer, scratch, wait_until};
+use crate::envtest::{ApiServer, METADATA, wait_until};
 use crate::serve::Server;
 
 /// Runs `editwar doctor` with a kubeconfig. Returns the exit code and the findings.
@@ -87,24 +87,9 @@ fn with_only_a_kubeconfig_doctor_tells_what_the_account_can_watch() {
     wait_until("the ClusterRole is bound", 10, || access().contains("deployments.apps, configmaps, services in all"));
 }
 
-/// An audit policy as many managed clusters have it: no bodies.
-const METADATA: &str = "
-apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived, ResponseStarted]
-rules: [{level: Metadata}]
-";
-
 #[test]
 fn doctor_names_the_evidence_of_a_server_and_the_next_better_kind() {
-    let folder = scratch("evidence");
-    let (policy, log) = (folder.join("policy.yaml"), folder.join("audit.log"));
-    std::fs::write(&policy, METADATA).unwrap();
-    let flags = [("--audit-policy-file", &policy), ("--audit-log-path", &log)];
-    let Some(mut api) = ApiServer::start_with(flags.map(|(flag, path)| format!("{flag}={}", path.display())).into())
-    else {
-        return;
-    };
+    let Some((mut api, log)) = ApiServer::start_logging(METADATA) else { return };
     let kubeconfig = format!("watch.kubeconfig={}", api.kubeconfig("admin").display());
     let tail = ["--tail", log.to_str().unwrap()];
     let watch = ["--watch", "--set", &kubeconfig];

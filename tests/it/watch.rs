@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use crate::envtest::{ApiServer, pause, scratch, wait_until};
+use crate::envtest::{ApiServer, METADATA, pause, scratch, wait_until};
 use crate::serve::Server;
 use crate::util;
 
@@ -53,12 +53,8 @@ struct Fight {
 
 impl Logged {
     fn start() -> Option<Logged> {
-        let folder = scratch("watched");
-        let (policy, log) = (folder.join("policy.yaml"), folder.join("audit.log"));
-        std::fs::write(&policy, POLICY).unwrap();
-        let flags =
-            vec![format!("--audit-policy-file={}", policy.display()), format!("--audit-log-path={}", log.display())];
-        Some(Logged { server: ApiServer::start_with(flags)?, log })
+        let (server, log) = ApiServer::start_logging(POLICY)?;
+        Some(Logged { server, log })
     }
 
     /// Sets `data.KEY` of the ConfigMap `shop/NAME` as a field manager.
@@ -468,23 +464,9 @@ fn serve_watches_with_the_permissions_that_are_shipped() {
     assert!(value("editwar_watch_promoted_objects") >= 1.0);
 }
 
-/// An audit policy as many managed clusters have it: no bodies.
-const METADATA: &str = "
-apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived, ResponseStarted]
-rules: [{level: Metadata}]
-";
-
 #[test]
 fn an_audit_log_without_bodies_names_the_accounts_behind_the_managers_of_a_watch() {
-    let folder = scratch("joined");
-    let (policy, log) = (folder.join("policy.yaml"), folder.join("audit.log"));
-    std::fs::write(&policy, METADATA).unwrap();
-    let flags = [("--audit-policy-file", &policy), ("--audit-log-path", &log)];
-    let Some(api) = ApiServer::start_with(flags.map(|(flag, path)| format!("{flag}={}", path.display())).into()) else {
-        return;
-    };
+    let Some((api, log)) = ApiServer::start_logging(METADATA) else { return };
     let kubeconfig = api.kubeconfig("admin");
     let server = Server::start(&[
         "--watch",

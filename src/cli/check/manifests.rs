@@ -91,7 +91,7 @@ fn is_manifest(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json")
 }
 
-/// Parses the documents of a file. Documents that are no objects, such as the values of a chart, are left out.
+/// Parses the documents of a file. Documents that are not Kubernetes objects, such as the values of a chart, are left out.
 fn parse(source: &str, text: &str, found: &mut Vec<Found>) -> Result<()> {
     for document in serde_yaml_ng::Deserializer::from_str(text) {
         let document = Value::deserialize(document).with_context(|| {

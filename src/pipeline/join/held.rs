@@ -143,6 +143,11 @@ impl AccountWrite {
         self.until.saturating_add(DISORDER)
     }
 
+    /// Whether its answer has a revision.
+    pub(super) fn has_revision(&self) -> bool {
+        self.revision != 0
+    }
+
     /// Whether it certainly stored this revision.
     pub(super) fn stored(&self, revision: u64) -> bool {
         revision != 0 && self.revision == revision

@@ -354,3 +354,53 @@ fn if_it_is_not_clear_who_wrote_the_party_is_the_field_manager() {
     let nobody = parties_against_helm(|_| Vec::new());
     assert_eq!(nobody, names(&["ci", "kubectl-edit (Update)"]), "the audit policy leaves this account out");
 }
+
+/// Returns how many requests changed something, and how many did not, after these audit events and revisions.
+fn counts(audit: &[Vec<u8>], watch: &[Vec<u8>]) -> (u64, u64) {
+    let feed = |lines: &[Vec<u8>]| -> Vec<Timed> {
+        let at = |line: &[u8]| crate::audit::times::last(line).unwrap();
+        lines.iter().map(|line| (at(line), line.clone())).collect()
+    };
+    let counters = pipeline_of(&[("watch", &feed(watch)), ("audit", &feed(audit))]).stats().counters;
+    (counters.writes, counters.no_ops)
+}
+
+#[test]
+fn a_request_without_a_revision_changed_nothing_only_if_its_object_was_watched() {
+    let audit = [
+        event("Metadata", "ci", "helm", 1_000, 1_005, ""),
+        event("Metadata", "alice", "kubectl-edit", 20_100, 20_105, ""),
+        event("Metadata", "ci", "helm", 40_000, 40_005, ""),
+    ];
+    let helm = |at: u32| revision("helm", at, at, "1");
+    assert_eq!(
+        counts(&audit, &[helm(1_000), helm(18_000), helm(40_000)]),
+        (3, 1),
+        "helm has three writes, alice a no-op"
+    );
+    assert_eq!(counts(&audit, &[helm(1_000), helm(40_000)]).1, 0, "the watch may have been interrupted");
+    let by = |more: &str| event("Request", "", "", 20_102, 20_102, more);
+    let unknown = by(r#","requestObject":{},"annotations":{"watch.editwar.dev/operation":""}"#);
+    assert_eq!(counts(&audit, &[helm(1_000), helm(18_000), unknown, helm(40_000)]), (4, 0), "alice may have written");
+    let text = |line: Vec<u8>| String::from_utf8(line).unwrap().replace("\"web\"", "\"other\"").into_bytes();
+    let other = [text(helm(1_000)), text(helm(18_000)), text(helm(40_000))];
+    assert_eq!(counts(&audit, &other).1, 0, "another object was watched");
+}
+
+#[test]
+fn what_is_kept_for_late_events_is_dropped_after_a_while() {
+    let pipeline = Pipeline::new(Policy::default(), Bounds::default()).recorded();
+    let mut batch = pipeline.batch("", "watch");
+    let text = |line: Vec<u8>, minute: u32| String::from_utf8(line).unwrap().replace(":37:", &format!(":{minute:02}:"));
+    for minute in 0..60 {
+        let line = text(revision("helm", 1_000, 100 + minute, "1"), minute);
+        let line = line.replace("\"web\"", &format!("\"web-{minute}\""));
+        batch.ingest(&DecodedChunk::of(line.as_bytes(), false, Vec::new()), 0);
+    }
+    drop(batch);
+    let clusters = lock(&pipeline.join.clusters);
+    let known = clusters.values().next().unwrap();
+    assert_eq!(known.objects.len(), 16, "those of the last 15 minutes");
+    assert_eq!(known.bytes, known.objects.values().map(ObjectWrites::bytes).sum::<usize>());
+    assert_eq!(known.kept.len(), known.objects.len());
+}
