@@ -77,14 +77,14 @@ impl std::fmt::Display for ObjectId {
 }
 
 impl ObjectId {
-    /// Returns the resource with its group: `deployments.apps`. Most resources are named by the rule that kubectl uses if
-    /// it knows only the kind.
+    /// Returns the resource with its group: `deployments.apps`. Names are formed by the rules of English
+    /// plurals, as those of nearly all resources are.
     pub fn resource(&self) -> String {
         let kind = self.kind.to_lowercase();
         let plural = match kind.strip_suffix('y') {
-            Some(stem) => format!("{stem}ies"),
-            None if kind.ends_with('s') => format!("{kind}es"),
-            None => format!("{kind}s"),
+            Some(stem) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => format!("{stem}ies"),
+            _ if kind.ends_with('s') => format!("{kind}es"),
+            _ => format!("{kind}s"),
         };
         if self.group.is_empty() { plural } else { format!("{plural}.{}", self.group) }
     }
@@ -107,13 +107,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resources_are_named_as_kubectl_guesses_them() {
+    fn resources_are_plurals_of_kinds() {
         let resource = |group: &str, kind: &str| {
             ObjectId { group: group.into(), kind: kind.into(), ..ObjectId::default() }.resource()
         };
         assert_eq!(resource("apps", "Deployment"), "deployments.apps");
         assert_eq!(resource("kyverno.io", "ClusterPolicy"), "clusterpolicies.kyverno.io");
         assert_eq!(resource("", "Service"), "services");
+        assert_eq!(resource("gateway.networking.k8s.io", "Gateway"), "gateways.gateway.networking.k8s.io");
         assert_eq!(resource("example.com", "Class"), "classes.example.com");
     }
 }

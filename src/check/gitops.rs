@@ -71,7 +71,7 @@ fn of_kustomization(found: Option<&Value>, write: Write<'_>) -> Option<Repeats> 
         return None;
     }
     let Some(kustomization) = found else {
-        return Some(Repeats::ByItself("at each interval of the Kustomization".to_owned()));
+        return Some(Repeats::When("at each interval of the Kustomization, which was not found".to_owned()));
     };
     let spec = &kustomization["spec"];
     if ignored_by_flux(&spec["ignore"], write) {
@@ -205,7 +205,7 @@ pub(super) fn ignores_aggregated_roles(snapshot: &Snapshot) -> bool {
 
 /// Returns whether an Application of Argo CD says that an object is as in its repository. `None` if it does not say.
 pub(super) fn is_synced(application: &Object, id: &ObjectId) -> Option<bool> {
-    let resources = application.wanted()["status"]["resources"].as_array()?;
+    let resources = application.status()["resources"].as_array()?;
     let is_it = |resource: &&Value| listed(resource).as_ref() == Some(id);
     let status = resources.iter().find(is_it)?["status"].as_str()?;
     Some(status == "Synced")
@@ -213,13 +213,14 @@ pub(super) fn is_synced(application: &Object, id: &ObjectId) -> Option<bool> {
 
 /// Returns the objects that an application lists as its own.
 pub(super) fn inventory(application: &Object) -> Vec<ObjectId> {
-    let status = &application.wanted()["status"];
+    let status = application.status();
     let entries = status["inventory"]["entries"].as_array().into_iter().flatten();
     let of_flux = entries.filter_map(|entry| of_inventory(entry["id"].as_str()?));
     // Argo CD also lists the objects of other clusters.
     let destination = &application.wanted()["spec"]["destination"];
-    let is_here = destination["server"].as_str().is_none_or(|server| server == "https://kubernetes.default.svc")
-        && destination["name"].as_str().is_none_or(|name| name == "in-cluster");
+    let is_here =
+        destination["server"].as_str().is_none_or(|server| matches!(server, "" | "https://kubernetes.default.svc"))
+            && destination["name"].as_str().is_none_or(|name| matches!(name, "" | "in-cluster"));
     let resources = status["resources"].as_array().filter(|_| is_here).into_iter().flatten();
     of_flux.chain(resources.filter_map(listed)).collect()
 }

@@ -107,14 +107,17 @@ impl Snapshot {
         kinds
     }
 
-    /// Returns the namespaces of the objects of a kind.
+    /// Returns the namespaces of the objects of a kind that are in the cluster.
     pub fn namespaces_of(&self, group: &str, kind: &str) -> BTreeSet<String> {
-        self.of_kind(group, kind).map(|object| object.id.namespace.clone()).filter(|name| !name.is_empty()).collect()
+        let live = self.of_kind(group, kind).filter(|object| object.live.is_some());
+        live.map(|object| object.id.namespace.clone()).filter(|name| !name.is_empty()).collect()
     }
 
-    /// Returns the number of objects in a namespace.
-    pub fn count_in(&self, namespace: &str) -> usize {
-        self.objects.keys().filter(|id| id.namespace == namespace).count()
+    /// Whether a namespace has objects in the cluster, or is created by the manifests.
+    pub fn has_namespace(&self, namespace: &str) -> bool {
+        let is_in = |object: &Object| object.live.is_some() && object.id.namespace == namespace;
+        let is_created = |object: &Object| object.id.kind == "Namespace" && object.id.name == namespace;
+        self.objects.values().any(|object| is_in(object) || is_created(object))
     }
 
     pub(super) fn objects(&self) -> impl Iterator<Item = &Object> {
@@ -126,15 +129,16 @@ impl Snapshot {
     }
 
     pub(super) fn of_kind<'s>(&'s self, group: &'s str, kind: &'s str) -> impl Iterator<Item = &'s Object> {
-        self.objects.values().filter(move |object| object.id.group == group && object.id.kind == kind)
+        let first = ObjectId { group: group.to_owned(), kind: kind.to_owned(), ..ObjectId::default() };
+        let of_kind = self.objects.range(first..).map(|(_, object)| object);
+        of_kind.take_while(move |object| object.id.group == group && object.id.kind == kind)
     }
 
     /// Returns the object of a kind, whose namespace may not be known.
-    pub(super) fn find(&self, group: &str, kind: &str, namespace: &str, name: &str) -> Option<&Object> {
-        let mut found = self.objects.values().filter(|Object { id, .. }| {
-            let is_kind = id.group == group && id.kind == kind;
-            is_kind && id.name == name && (namespace.is_empty() || id.namespace == namespace)
-        });
+    pub(super) fn find<'s>(&'s self, group: &'s str, kind: &'s str, namespace: &str, name: &str) -> Option<&'s Object> {
+        let of_kind = self.of_kind(group, kind);
+        let mut found =
+            of_kind.filter(|Object { id, .. }| id.name == name && (namespace.is_empty() || id.namespace == namespace));
         // If there are several, it is not known which one is meant.
         found.next().filter(|_| found.next().is_none())
     }
@@ -147,6 +151,12 @@ impl Object {
     pub(super) fn wanted(&self) -> &Value {
         static NOTHING: Value = Value::Null;
         self.manifest.as_ref().map(|manifest| &manifest.body).or(self.live.as_ref()).unwrap_or(&NOTHING)
+    }
+
+    /// Returns the status. Manifests have none that counts.
+    pub(super) fn status(&self) -> &Value {
+        static NOTHING: Value = Value::Null;
+        self.live.as_ref().map_or(&NOTHING, |live| &live["status"])
     }
 
     /// Returns a label, of the cluster's state or of the manifest.

@@ -6,9 +6,10 @@ mod markdown;
 mod report;
 mod text;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use self::cluster::{Cluster, Reading};
 use self::manifests::Manifests;
@@ -16,7 +17,7 @@ use self::report::Report;
 use super::args::{CheckArgs, CheckOptions, Format, KubeAccess};
 use super::style::Style;
 use super::{Outcome, output};
-use crate::check::{Finding, Snapshot, check, id_of};
+use crate::check::{Finding, ObjectId, Snapshot, check, id_of};
 
 /// Kinds without namespaces, for manifests that are checked without a cluster. Others are taken to be in namespaces.
 const CLUSTER_SCOPED: &[&str] = &[
@@ -44,7 +45,8 @@ const CLUSTER_SCOPED: &[&str] = &[
 /// Runs `editwar check`.
 ///
 /// # Errors
-/// A manifest cannot be read, or the cluster cannot be reached.
+/// A manifest cannot be read, the cluster cannot be reached, the command does not have the format, or the JUnit report
+/// cannot be written.
 pub(super) fn run(args: &CheckArgs) -> Result<Outcome> {
     check_cluster(&args.options, args.namespace.as_deref(), &args.access)
 }
@@ -58,22 +60,28 @@ pub(super) fn check_cluster(options: &CheckOptions, namespace: Option<&str>, acc
     if !format.is_table() && !matches!(format, Format::Json | Format::Yaml | Format::Markdown) {
         return Err(format.refused("table, wide, json, yaml or markdown"));
     }
-    let manifests = manifests::read(&options.files)?;
+    if let Some(namespace) = namespace.filter(|namespace| !cluster::is_label(namespace)) {
+        bail!("\"{namespace}\" is not the name of a namespace");
+    }
+    let mut manifests = manifests::read(&options.files)?;
     let mut snapshot = Snapshot::default();
     snapshot.context.clone_from(&access.context);
     let reading = if options.offline {
-        add_manifests(&mut snapshot, &manifests, namespace.unwrap_or("default"), |_, kind| {
+        add_manifests(&mut snapshot, &mut manifests, namespace.unwrap_or("default"), |_, kind| {
             !CLUSTER_SCOPED.contains(&kind)
         });
         Reading::default()
     } else {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(read(&mut snapshot, &manifests, namespace, access))?
+        runtime.block_on(read(&mut snapshot, &mut manifests, namespace, access))?
     };
-    let mut report = Report::new(found(&snapshot, options, namespace), reading, &snapshot, namespace);
-    if let Some(namespace) = namespace
-        && snapshot.count_in(namespace) == 0
-    {
+    let Found { findings, hidden } = found(&snapshot, options, namespace);
+    let mut report = Report::new(findings, hidden, reading, &snapshot, namespace);
+    if let Some(kubeconfig) = &access.kubeconfig {
+        report.use_kubeconfig(kubeconfig);
+    }
+    manifests.problems.drain(..).for_each(|problem| report.add_problem(problem));
+    if let Some(namespace) = namespace.filter(|namespace| !options.offline && !snapshot.has_namespace(namespace)) {
         report.add_problem(format!("nothing was found in namespace {namespace}"));
     }
     if !options.quiet {
@@ -91,7 +99,7 @@ pub(super) fn check_cluster(options: &CheckOptions, namespace: Option<&str>, acc
 
 async fn read(
     snapshot: &mut Snapshot,
-    manifests: &Manifests,
+    manifests: &mut Manifests,
     namespace: Option<&str>,
     access: &KubeAccess,
 ) -> Result<Reading> {
@@ -113,10 +121,10 @@ async fn read(
 /// Adds the manifests to a snapshot. Those without a namespace are applied to the default one. Returns their objects.
 fn add_manifests(
     snapshot: &mut Snapshot,
-    manifests: &Manifests,
+    manifests: &mut Manifests,
     default_namespace: &str,
     is_namespaced: impl Fn(&str, &str) -> bool,
-) -> Vec<crate::check::ObjectId> {
+) -> Vec<ObjectId> {
     let mut ids = Vec::new();
     for manifests::Found { source, object } in &manifests.found {
         let Some(id) = id_of(object) else { continue };
@@ -128,22 +136,38 @@ fn add_manifests(
         } else if let Some(metadata) = object["metadata"].as_object_mut() {
             metadata.remove("namespace");
         }
-        snapshot.add_manifest(source, object.clone());
-        ids.extend(id_of(&object));
+        let Some(id) = id_of(&object) else { continue };
+        if snapshot.is_in_manifest(&id) {
+            manifests.problems.push(format!("{id} is in several manifests; only the last one, {source}, is checked"));
+        }
+        snapshot.add_manifest(source, object);
+        ids.push(id);
     }
     ids
 }
 
+/// What was found, and what is not shown.
+struct Found {
+    findings: Vec<Finding>,
+    /// The rules with findings that are less certain than what the user wants to see.
+    hidden: BTreeSet<&'static str>,
+}
+
 /// Returns the findings about the namespace and the manifests that were asked for.
-fn found(snapshot: &Snapshot, options: &CheckOptions, namespace: Option<&str>) -> Vec<Finding> {
-    let mut found = check(snapshot);
-    found.retain(|finding| {
+fn found(snapshot: &Snapshot, options: &CheckOptions, namespace: Option<&str>) -> Found {
+    let mut findings = check(snapshot);
+    findings.retain(|finding| {
         let mut objects = std::iter::once(&finding.object).chain(&finding.more_objects);
-        let is_here = namespace.is_none_or(|namespace| objects.any(|object| object.namespace == namespace));
+        let is_here = |object: &ObjectId| {
+            namespace.is_none_or(|namespace| object.namespace == namespace) || snapshot.is_in_manifest(object)
+        };
         let is_asked = options.files.is_empty() || finding.involved.iter().any(|id| snapshot.is_in_manifest(id));
-        is_here && is_asked && finding.certainty >= options.certainty.into()
+        objects.any(is_here) && is_asked
     });
-    found
+    let is_shown = |finding: &Finding| finding.certainty >= options.certainty.into();
+    let hidden = findings.iter().filter(|finding| !is_shown(finding)).map(|finding| finding.rule).collect();
+    findings.retain(is_shown);
+    Found { findings, hidden }
 }
 
 fn print(report: &Report, format: Format) -> Result<()> {

@@ -3,9 +3,8 @@
 
 use std::fmt::Write;
 
-use super::output::{coverage, name, no_war, remedies_heading, verdict};
+use super::output::{coverage, name, no_war, remedies_heading, remedy_notes, verdict};
 use super::style::{clean, clock, words};
-use crate::detect::remedy::RemedyKind;
 use crate::query::views::{Coverage, Field, Participants, Problem, Report, War};
 
 /// Formats a report.
@@ -80,11 +79,7 @@ fn of_war(war: &War) -> String {
         }
         let _ = writeln!(out, "{}. {}\n", number + 1, text(&remedy.title));
         let _ = writeln!(out, "{}\n", block(&remedy.command));
-        let (changes, tradeoff) = (text(&remedy.changes), text(&remedy.tradeoff));
-        let _ = match remedy.kind {
-            RemedyKind::Show => writeln!(out, "   Then: {changes}.\n"),
-            RemedyKind::Change | RemedyKind::Delete => writeln!(out, "   Changes: {changes}. Tradeoff: {tradeoff}.\n"),
-        };
+        let _ = writeln!(out, "   {}\n", text(&remedy_notes(remedy)));
         if let Some(undo) = &remedy.undo {
             let _ = writeln!(out, "   To undo it:\n\n{}\n", block(undo));
         }

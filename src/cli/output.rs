@@ -17,7 +17,7 @@ pub(super) use actor_writes::actor_writes;
 pub use coverage::{coverage, problems};
 pub(super) use document::{json, json_lines, yaml};
 pub use participants::participants;
-pub(super) use participants::remedies_heading;
+pub(super) use participants::{remedies_heading, remedy_notes};
 pub(super) use report::no_war;
 pub use report::{WhoCommand, report, set_checks};
 pub(super) use rows::{csv_wars, csv_writes};

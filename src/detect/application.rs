@@ -100,7 +100,8 @@ pub(crate) fn applications(fields: &Fields) -> Vec<Application> {
 /// `annotations`, and the key.
 pub(crate) fn marked(text: impl Fn(&str, &str) -> Option<String>) -> Vec<Application> {
     let of = |mark: &Mark| {
-        let name = text(mark.at, mark.name).filter(|name| !name.is_empty())?;
+        // No name begins with a dash; a command would take it for a flag.
+        let name = text(mark.at, mark.name).filter(|name| !name.is_empty() && !name.starts_with('-'))?;
         let namespace = text(mark.at, mark.namespace).unwrap_or_default();
         Some(Application::named(mark.kind?, name_in(&name), &namespace))
     };

@@ -92,6 +92,14 @@ fn a_fight_is_named_before_it_starts_in_a_real_cluster() {
     }
     let (code, ..) = editwar(&server, "admin", &["-n", "calm", "-f", &autoscaler]);
     assert_eq!(code, 2, "nothing is in that namespace");
+    // Manifests without namespaces are checked in any case.
+    let role = "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: all}, aggregationRule: \
+                {clusterRoleSelectors: [{matchLabels: {a: b}}]}, rules: [{apiGroups: [''], resources: [pods], verbs: [get]}]}";
+    let role = file("role.yaml", role);
+    let (code, out, err) = editwar(&server, "admin", &["-n", "shop", "-f", &role]);
+    assert!(code == 1 && out.contains("ClusterRole all"), "{code} {out}{err}");
+    let (code, _, err) = editwar(&server, "admin", &["-n", "shpo", "-f", &autoscaler]);
+    assert!(code == 2 && err.contains("nothing was found in namespace shpo"), "{code} {err}");
     let (_, yaml, _) = editwar(&server, "admin", &["-o", "yaml"]);
     assert_eq!(serde_yaml_ng::from_str::<Value>(&yaml).unwrap()["findings"][0]["object"]["name"], "web");
     let (_, markdown, _) = editwar(&server, "admin", &["-o", "markdown"]);
@@ -180,6 +188,78 @@ fn what_is_wrong_with_the_arguments_or_files_is_said() {
 }
 
 #[test]
+fn nothing_of_the_manifests_is_left_out_silently() {
+    let offline = |files: &[&str], input: Option<&[u8]>| {
+        let files: Vec<&str> = files.iter().flat_map(|file| ["-f", file]).collect();
+        run(&[&["check", "--offline"], files.as_slice()].concat(), input)
+    };
+    let (web, scaler) = (file("web.yaml", DEPLOYMENT), file("scaler.yaml", AUTOSCALER));
+    let patch = file("patch.yaml", "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: shop}}");
+    let (code, _, err) = offline(&[&web, &scaler, &patch], None);
+    assert!(code == 2 && err.contains("Deployment shop/web is in several manifests"), "{code} {err}");
+    let unnamed = file("job.yaml", "{apiVersion: batch/v1, kind: Job, metadata: {generateName: migrate-}}");
+    let (code, _, err) = offline(&[&web, &unnamed], None);
+    assert!(code == 2, "{err}");
+    let both = file("two.yaml", &format!("{DEPLOYMENT}\n---\n{{apiVersion: batch/v1, kind: Job}}\n"));
+    let (code, _, err) = offline(&[&both], None);
+    assert!(code == 2 && err.contains("a Job without metadata.name is not checked"), "{code} {err}");
+    let (code, _, err) = offline(&["/dev/zero"], None);
+    assert!(code == 2 && err.contains("/dev/zero is not a file"), "{code} {err}");
+    let long = format!("{DEPLOYMENT}\n# {}\n", "x".repeat(64 << 20));
+    let (code, _, err) = offline(&["-"], Some(long.as_bytes()));
+    assert!(code == 2 && err.contains("standard input is larger than 64 MiB"), "{code} {err}");
+    let (code, _, err) = run(&["check", "-n", "shop/secrets/x?", "--offline", "-f", &web], None);
+    assert!(code == 2 && err.contains("is not the name of a namespace"), "{code} {err}");
+}
+
+/// The Deployment with the marks of Flux, so that there are commands that end the fight.
+fn marked() -> String {
+    let mut object: Value = serde_yaml_ng::from_str(DEPLOYMENT).unwrap();
+    object["metadata"]["labels"] = serde_json::json!({
+        "kustomize.toolkit.fluxcd.io/name": "apps", "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
+    });
+    object.to_string()
+}
+
+#[test]
+fn commands_use_the_kubeconfig_that_was_read_and_say_what_else_they_change() {
+    let both = file("both.yaml", &format!("{}\n---\n{AUTOSCALER}\n", marked()));
+    let arguments = ["check", "--offline", "-f", &both, "--kubeconfig", "my file"];
+    let (_, out, err) = run(&[&arguments[..], &["-o", "json"]].concat(), None);
+    let found: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
+    let remedies = found["findings"][0]["remedies"].as_array().unwrap();
+    assert!(!remedies.is_empty(), "{out}");
+    for remedy in remedies {
+        let commands = [&remedy["command"], &remedy["undo"]].map(|command| command.as_str().unwrap_or_default());
+        for command in commands.into_iter().filter(|command| !command.is_empty()) {
+            assert!(command.starts_with("(export KUBECONFIG='my file'; ") && command.ends_with(')'), "{command}");
+        }
+    }
+    let (_, wide, _) = run(&[&arguments[..], &["-o", "wide"]].concat(), None);
+    let (_, markdown, _) = run(&[&arguments[..], &["-o", "markdown"]].concat(), None);
+    for text in [wide, markdown] {
+        assert!(text.contains("Tradeoff: ") && text.contains("To undo it:"), "{text}");
+    }
+}
+
+#[test]
+fn a_report_of_an_incomplete_check_has_no_passed_rules() {
+    let report = scratch("check").join("editwar.xml");
+    let both = file("both.yaml", &format!("{DEPLOYMENT}\n---\n{DEPLOYMENT}\n---\n{AUTOSCALER}\n"));
+    let (code, ..) = run(&["check", "--offline", "-f", &both, "--junit", report.to_str().unwrap()], None);
+    assert_eq!(code, 2);
+    let text = std::fs::read_to_string(&report).unwrap();
+    let rules = editwar::check::RULES.len();
+    assert_eq!(text.matches("<skipped message=\"not everything was read\"/>").count(), rules - 1, "{text}");
+    assert!(counts_in_junit(&report).is_none_or(|counts| counts.ends_with(" 1 1")), "{text}");
+    let all = file("all.yaml", &format!("{DEPLOYMENT}\n---\n{AUTOSCALER}\n"));
+    let arguments = ["check", "--offline", "-f", &all, "--certainty", "bound", "--junit", report.to_str().unwrap()];
+    assert_eq!(run(&arguments, None).0, 0);
+    let text = std::fs::read_to_string(&report).unwrap();
+    assert_eq!(text.matches("possible fights are not shown").count(), 1, "{text}");
+}
+
+#[test]
 fn hostile_names_are_harmless_in_every_output() {
     let name = "w<b>&\"'\u{1b}[2J]]>";
     let hostile = |text: &str| {
@@ -190,12 +270,14 @@ fn hostile_names_are_harmless_in_every_output() {
         *place = name.into();
         object.to_string()
     };
-    let both = file("both.yaml", &format!("{}\n---\n{}\n", hostile(DEPLOYMENT), hostile(AUTOSCALER)));
+    let both = file("both.yaml", &format!("{}\n---\n{}\n", hostile(&marked()), hostile(AUTOSCALER)));
     let report = scratch("check").join("editwar.xml");
     for format in ["table", "wide", "json", "yaml", "markdown"] {
         let arguments = ["check", "--offline", "-f", &both, "-o", format, "--junit", report.to_str().unwrap()];
         let (code, out, _) = run(&arguments, None);
         assert!(code == 1 && !out.contains('\u{1b}'), "{format}: {code} {out}");
+        let has_commands = out.contains("kubectl") || format == "table";
+        assert!(has_commands, "{format}: {out}");
     }
     if let Some(counts) = counts_in_junit(&report) {
         assert!(counts.ends_with(" 1 0"), "{counts}");

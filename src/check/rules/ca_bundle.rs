@@ -18,6 +18,8 @@ struct Injector {
     name: &'static str,
     /// Its field managers.
     managers: &'static [&'static str],
+    /// The first of them with its operation.
+    actor: &'static str,
     role: Role,
 }
 
@@ -26,12 +28,14 @@ const INJECTORS: &[Injector] = &[
         annotation: "cert-manager.io/inject-",
         name: "cert-manager's cainjector",
         managers: &["cert-manager-cainjector", "cainjector"],
+        actor: "cert-manager-cainjector (Apply)",
         role: Role::CertManager,
     },
     Injector {
         annotation: "service.beta.openshift.io/inject-cabundle",
         name: "OpenShift's service-ca-operator",
         managers: &["service-ca-operator"],
+        actor: "service-ca-operator (Update)",
         role: Role::Operator,
     },
 ];
@@ -58,21 +62,23 @@ fn of(snapshot: &Snapshot, object: &Object) -> Option<Finding> {
         .collect();
     let (_, claim) = claimed.first()?;
     let paths: Vec<Path> = claimed.iter().map(|(path, _)| path.clone()).collect();
-    let opponent = Opponent { actor: "cert-manager-cainjector (Apply)", role: injector.role, autoscaler: None };
+    let opponent = Opponent { actor: injector.actor, role: injector.role, autoscaler: None };
     let source = super::source_of(&claim.applier, object);
+    let names: Vec<String> = paths.iter().map(Path::to_string).collect();
+    let advice = format!("leave {} out of {source}, or remove the annotation there", names.join(", "));
     Some(Finding {
         rule: "injected_ca_bundle",
         certainty: claim.certainty(),
         object: object.id.clone(),
         more_objects: Vec::new(),
-        fields: paths.iter().map(Path::to_string).collect(),
+        fields: names,
         contenders: vec![
             Contender { name: claim.applier.name.clone(), does: "sets it to the value in the manifest".to_owned() },
             Contender { name: injector.name.to_owned(), does: "replaces it with the CA bundle".to_owned() },
         ],
         evidence: vec![claim.applier.evidence.clone(), format!("the object has the annotation {annotation}")],
         when: claim.when(),
-        advice: format!("leave caBundle out of {source}, or remove the annotation there"),
+        advice,
         remedies: remedies::against(snapshot, object, &claim.applier, opponent, &paths),
         involved: vec![object.id.clone()],
     })

@@ -78,8 +78,8 @@ fn of(snapshot: &Snapshot, program: &Program) -> Option<Finding> {
     };
     let found: Vec<&Object> = snapshot.of_kind("apps", "Deployment").filter(is_installation).collect();
     let (first, second) = (found.first()?, found.get(1)?);
-    let elections: Vec<Option<&str>> = found.iter().map(|object| argument(object, program.election)).collect();
-    if elections.iter().all(|namespace| namespace.is_some() && *namespace == elections[0]) {
+    let elections: Vec<Option<(&str, &str)>> = found.iter().map(|object| election(object, program)).collect();
+    if elections.iter().all(|election| election.is_some() && *election == elections[0]) {
         return None;
     }
     let mut objects = (program.objects)(snapshot);
@@ -103,6 +103,13 @@ fn of(snapshot: &Snapshot, program: &Program) -> Option<Finding> {
         remedies: Vec::new(),
         involved: found.iter().map(|object| object.id.clone()).collect(),
     })
+}
+
+/// Returns where a controller elects its leader: a namespace and, if that is a variable such as `$(POD_NAMESPACE)`, the
+/// namespace in which it has its value.
+fn election<'s>(object: &'s Object, program: &Program) -> Option<(&'s str, &'s str)> {
+    let value = argument(object, program.election)?;
+    Some((value, if value.contains("$(") { &object.id.namespace } else { "" }))
 }
 
 fn containers(object: &Object) -> impl Iterator<Item = &Value> {

@@ -12,10 +12,10 @@ use serde_json::Value;
 use crate::check::{ObjectId, Snapshot, id_of};
 use crate::ingest::watch::resources::{self, Watchable};
 
-/// Objects in a page of a list. The API server and this process then hold a few MiB at a time.
+/// Objects in a page of a list, which has a few MiB.
 const PAGE: usize = 500;
-/// Maximum number of objects of a kind: about 1 GiB for the largest ones.
-const OBJECTS_MAX: usize = 100_000;
+/// Maximum number of objects of a kind. In memory, a large one has some 30 KiB.
+const OBJECTS_MAX: usize = 50_000;
 /// Lists at the same time.
 const CONCURRENCY: usize = 4;
 
@@ -50,7 +50,7 @@ const fn wanted(group: &'static str, kind: &'static str, depth: Depth, scope: Sc
     Wanted { group, kind, depth, scope }
 }
 
-/// The kinds that are read. `deploy/rbac/check.yaml` grants reading them, and `docs/check.md` lists them.
+/// The kinds that are read. `deploy/rbac/check.yaml` grants reading them, and `docs/before-it-starts.md` lists them.
 const KINDS: &[Wanted] = &[
     wanted("autoscaling", "HorizontalPodAutoscaler", Depth::Object, Scope::Namespace),
     wanted("keda.sh", "ScaledObject", Depth::Object, Scope::Namespace),
@@ -131,7 +131,8 @@ impl Cluster {
     /// Reads the objects that the rules need, and those of the kinds of the manifests, into a snapshot.
     pub(super) async fn read(&self, snapshot: &mut Snapshot, manifests: &[ObjectId]) -> Reading {
         let mut reading = Reading::default();
-        self.read_kinds(KINDS.iter().filter_map(|kind| self.list_of(*kind)).collect(), snapshot, &mut reading).await;
+        let lists = KINDS.iter().filter_map(|kind| self.list_of(*kind, manifests));
+        self.read_kinds(lists.collect(), snapshot, &mut reading).await;
         // What autoscalers scale, and what is to be applied, may be of any other kind.
         let mut others = snapshot.scaled_kinds();
         others.extend(manifests.iter().map(|id| (id.group.clone(), id.kind.clone())));
@@ -146,7 +147,7 @@ impl Cluster {
             Some(List { resource, depth: Depth::Metadata, namespace: self.namespace_of(resource) })
         });
         self.read_kinds(lists.collect(), snapshot, &mut reading).await;
-        self.read_settings(snapshot).await;
+        self.read_settings(snapshot, &mut reading).await;
         reading.read.sort();
         reading
     }
@@ -156,10 +157,12 @@ impl Cluster {
         self.namespace.as_deref().filter(|_| resource.is_namespaced)
     }
 
-    fn list_of(&self, kind: Wanted) -> Option<List<'_>> {
+    fn list_of(&self, kind: Wanted, manifests: &[ObjectId]) -> Option<List<'_>> {
         let resource = self.resource(kind.group, kind.kind)?;
         let namespace = self.namespace_of(resource).filter(|_| kind.scope == Scope::Namespace);
-        let is_elsewhere = self.namespace.is_some() && !resource.is_namespaced && kind.scope == Scope::Namespace;
+        let is_in_manifest = manifests.iter().any(|id| id.group == kind.group && id.kind == kind.kind);
+        let has_no_namespace = !resource.is_namespaced && kind.scope == Scope::Namespace;
+        let is_elsewhere = self.namespace.is_some() && has_no_namespace && !is_in_manifest;
         (!is_elsewhere).then_some(List { resource, depth: kind.depth, namespace })
     }
 
@@ -218,20 +221,41 @@ impl Cluster {
         }
     }
 
-    /// Reads the settings of Argo CD, which say which differences it ignores. They are optional, and so is the right to
-    /// read them.
-    async fn read_settings(&self, snapshot: &mut Snapshot) {
+    /// Reads the settings of Argo CD, which say which differences it ignores. They need not exist.
+    async fn read_settings(&self, snapshot: &mut Snapshot, reading: &mut Reading) {
         for namespace in snapshot.namespaces_of("argoproj.io", "Application") {
-            let request = Request::get(format!("/api/v1/namespaces/{namespace}/configmaps/argocd-cm")).body(Vec::new());
-            let Ok(request) = request else { continue };
-            if let Ok(body) = self.client.request_text(request).await
-                && let Ok(object) = serde_json::from_str::<Value>(&body)
-                && id_of(&object).is_some()
-            {
-                snapshot.add_live(object);
+            let path = format!("/api/v1/namespaces/{namespace}/configmaps/argocd-cm");
+            let body = match Request::get(path).body(Vec::new()) {
+                Ok(request) if is_label(&namespace) => self.client.request_text(request).await,
+                _ => continue,
+            };
+            match body {
+                Ok(body) => {
+                    let object = serde_json::from_str::<Value>(&body).ok();
+                    let is_it = |object: &Value| id_of(object).is_some_and(|id| id.kind == "ConfigMap");
+                    if let Some(object) = object.filter(is_it) {
+                        snapshot.add_live(object);
+                    }
+                }
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => {
+                    let why = match error {
+                        kube::Error::Api(status) if status.code == 403 => "this account may not get it".to_owned(),
+                        error => error.to_string(),
+                    };
+                    reading.problems.push(format!(
+                        "the settings of Argo CD (ConfigMap {namespace}/argocd-cm) were not read, so that fields that it ignores may be reported: {why}"
+                    ));
+                }
             }
         }
     }
+}
+
+/// Whether a text is the name of a namespace, so that it can be part of a path.
+pub(super) fn is_label(text: &str) -> bool {
+    let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    !text.is_empty() && text.len() <= 63 && text.bytes().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// A list to read.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::report::Report;
 use super::text::{footer, heading};
 use crate::cli::markdown::{block, code, text};
+use crate::cli::output::remedy_notes;
 
 /// Formats a result.
 pub(super) fn report(report: &Report) -> String {
@@ -31,6 +32,10 @@ pub(super) fn report(report: &Report) -> String {
         let _ = writeln!(out, "\nWhen: {when}.\n\nTo do: **{advice}**.\n");
         for (number, remedy) in finding.remedies.iter().enumerate() {
             let _ = writeln!(out, "{}. {}\n\n{}\n", number + 1, text(&remedy.title), block(&remedy.command));
+            let _ = writeln!(out, "   {}\n", text(&remedy_notes(remedy)));
+            if let Some(undo) = &remedy.undo {
+                let _ = writeln!(out, "   To undo it:\n\n{}\n", block(undo));
+            }
         }
     }
     let _ = writeln!(out, "_{}_", text(&footer(&report.coverage)));

@@ -1,14 +1,17 @@
 //! The result of a check, as JSON and JUnit show it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::path::Path;
 
 use serde::Serialize;
 
 use super::cluster::Reading;
-use crate::check::{Certainty, Contender, Finding, ObjectId, RULES, Snapshot};
+use crate::check::{Certainty, Contender, Finding, ObjectId, RULES, Rule, Snapshot};
 use crate::cli::Outcome;
 use crate::cli::junit::xml;
 use crate::query::views::Remedy;
+use crate::util::shell::quoted;
 
 /// The result of a check.
 #[derive(Debug, Serialize)]
@@ -17,6 +20,9 @@ pub(super) struct Report {
     pub findings: Vec<View>,
     /// What the result is based on.
     pub coverage: Coverage,
+    /// The rules with findings that are not shown.
+    #[serde(skip)]
+    hidden: BTreeSet<&'static str>,
 }
 
 /// What a check has read.
@@ -62,6 +68,7 @@ pub(super) struct View {
 impl Report {
     pub(super) fn new(
         findings: Vec<Finding>,
+        hidden: BTreeSet<&'static str>,
         reading: Reading,
         snapshot: &Snapshot,
         namespace: Option<&str>,
@@ -72,7 +79,17 @@ impl Report {
             namespace: namespace.unwrap_or_default().to_owned(),
             problems: reading.problems,
         };
-        Report { findings: findings.into_iter().map(View::from).collect(), coverage }
+        Report { findings: findings.into_iter().map(View::from).collect(), hidden, coverage }
+    }
+
+    /// Makes the commands use the kubeconfig that was read, and not that of kubectl.
+    pub(super) fn use_kubeconfig(&mut self, kubeconfig: &Path) {
+        let kubeconfig = quoted(&kubeconfig.display().to_string());
+        let with = |command: &str| format!("(export KUBECONFIG={kubeconfig}; {command})");
+        for remedy in self.findings.iter_mut().flat_map(|finding| &mut finding.remedies) {
+            remedy.command = with(&remedy.command);
+            remedy.undo = remedy.undo.as_deref().map(with);
+        }
     }
 
     pub(super) fn add_problem(&mut self, problem: String) {
@@ -95,16 +112,25 @@ impl Report {
         self.findings.iter().filter(|finding| finding.certainty == certainty).count()
     }
 
-    /// Formats the result as JUnit: a test for each finding, one for each rule that found nothing, and one for each problem.
+    /// Formats the result as JUnit: a test for each finding, one for each rule that found nothing, and one for each problem. A
+    /// rule that found nothing is skipped if it did not see everything, or if what it found is not shown.
     pub(super) fn junit(&self) -> String {
         let passed = RULES.iter().filter(|rule| self.findings.iter().all(|finding| finding.rule != rule.name));
-        let passed: Vec<&str> = passed.map(|rule| rule.title).collect();
+        let passed: Vec<&Rule> = passed.collect();
+        let skipped = |rule: &Rule| {
+            if !self.coverage.problems.is_empty() {
+                Some("not everything was read")
+            } else {
+                self.hidden.contains(rule.name).then_some("possible fights are not shown")
+            }
+        };
+        let skips = passed.iter().filter(|rule| skipped(rule).is_some()).count();
         let (failures, errors) = (self.findings.len(), self.coverage.problems.len());
         let tests = failures + errors + passed.len();
         let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
         let _ = writeln!(
             out,
-            "<testsuite name=\"editwar check\" tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\">"
+            "<testsuite name=\"editwar check\" tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skips}\">"
         );
         for problem in &self.coverage.problems {
             let _ = writeln!(
@@ -124,8 +150,12 @@ impl Report {
                 finding.details().iter().map(|line| xml(line)).collect::<Vec<_>>().join("\n")
             );
         }
-        for title in passed {
-            let _ = writeln!(out, "  <testcase classname=\"editwar.check\" name=\"{}\"/>", xml(title));
+        for rule in passed {
+            let _ = write!(out, "  <testcase classname=\"editwar.check\" name=\"{}\"", xml(rule.title));
+            let _ = match skipped(rule) {
+                Some(why) => writeln!(out, ">\n    <skipped message=\"{why}\"/>\n  </testcase>"),
+                None => writeln!(out, "/>"),
+            };
         }
         out.push_str("</testsuite>\n");
         out

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::report::{Coverage, Report, View};
 use crate::check::{Certainty, Contender};
-use crate::cli::output::counted;
+use crate::cli::output::{counted, remedy_notes};
 use crate::cli::style::{Style, clean};
 
 /// Other objects that a finding names without `-o wide`.
@@ -72,6 +72,10 @@ fn of(finding: &View, style: Style) -> String {
         // The advice says the same as the remedies that show something.
         if style.is_wide {
             let _ = writeln!(out, "    or: {}\n      {}", clean(&remedy.title), clean(&remedy.command));
+            out.push_str(&style.wrapped(&clean(&remedy_notes(remedy)), 6));
+            if let Some(undo) = &remedy.undo {
+                let _ = writeln!(out, "      To undo it:\n        {}", clean(undo));
+            }
         } else if remedy.kind == crate::detect::remedy::RemedyKind::Change {
             out.push_str(&labelled(style, "   or:", &remedy.title));
         }

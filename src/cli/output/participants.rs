@@ -146,18 +146,22 @@ fn remedies(war: &War, style: Style) -> String {
         let _ = writeln!(out, "{}", style.bold(&format!("{:>2}. {}", number + 1, title.trim())));
         // Commands are not wrapped, so that they can be copied.
         let _ = writeln!(out, "      {}", clean(&remedy.command));
-        let Remedy { changes, tradeoff, .. } = remedy;
-        let notes = match remedy.kind {
-            RemedyKind::Show => format!("Then: {changes}."),
-            RemedyKind::Change | RemedyKind::Delete => format!("Changes: {changes}. Tradeoff: {tradeoff}."),
-        };
-        out.push_str(&style.wrapped(&clean(&notes), 4));
+        out.push_str(&style.wrapped(&clean(&remedy_notes(remedy)), 4));
         if let Some(undo) = &remedy.undo {
             let _ = writeln!(out, "    To undo it:\n      {}", clean(undo));
         }
     }
     let _ = writeln!(out, "\n{}\n      {}", style.bold("To check that it is over:"), clean(&war.verify));
     out
+}
+
+/// Returns what a remedy changes and gives up, or what to do with what it shows.
+pub(in crate::cli) fn remedy_notes(remedy: &Remedy) -> String {
+    let Remedy { kind, changes, tradeoff, .. } = remedy;
+    match kind {
+        RemedyKind::Show => format!("Then: {changes}."),
+        RemedyKind::Change | RemedyKind::Delete => format!("Changes: {changes}. Tradeoff: {tradeoff}."),
+    }
 }
 
 /// Returns the heading above the remedies of one kind.

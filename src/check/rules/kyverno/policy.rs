@@ -38,7 +38,7 @@ pub(super) fn mutations(snapshot: &Snapshot) -> Vec<Mutation<'_>> {
         .flat_map(|policy| {
             let body = policy.wanted();
             // Kyverno derives rules for Deployments and the like from rules for Pods.
-            let lists = [&body["spec"]["rules"], &body["status"]["autogen"]["rules"]];
+            let lists = [&body["spec"]["rules"], &policy.status()["autogen"]["rules"]];
             let rules = lists.into_iter().filter_map(Value::as_array).flatten();
             rules.filter(|rule| rule["mutate"].is_object()).map(|rule| Mutation {
                 policy: &policy.id,
@@ -77,6 +77,10 @@ impl Mutation<'_> {
         let mutate = &self.body["mutate"];
         let mut found = Vec::new();
         merge(&mutate["patchStrategicMerge"], object.wanted(), &Path::default(), &mut found);
+        if is_conditional(&mutate["patchStrategicMerge"]) {
+            // It is not evaluated whether the conditions hold.
+            found.iter_mut().for_each(|setting| setting.value = None);
+        }
         found.extend(json_patch(&mutate["patchesJson6902"]));
         found
     }
@@ -136,7 +140,18 @@ fn is_target(target: &Value, id: &ObjectId) -> bool {
     is_group && is("kind", &id.kind) && is("namespace", &id.namespace) && is("name", &id.name)
 }
 
-/// Collects what a strategic merge patch sets. Anchors are conditions, or add only what is missing.
+/// Whether a strategic merge patch has anchors that are conditions. Those that add what is missing, and the names of items of
+/// lists, are none.
+fn is_conditional(patch: &Value) -> bool {
+    let is_condition = |key: &String| key.contains('(') && !key.starts_with("+(") && key != "(name)";
+    match patch {
+        Value::Object(members) => members.iter().any(|(key, below)| is_condition(key) || is_conditional(below)),
+        Value::Array(items) => items.iter().any(is_conditional),
+        _ => false,
+    }
+}
+
+/// Collects what a strategic merge patch sets. Members with anchors are left out; conditions are not evaluated.
 fn merge(patch: &Value, object: &Value, path: &Path, found: &mut Vec<Setting>) {
     match patch {
         Value::Object(members) => {
