@@ -1,12 +1,16 @@
-//! Decoding of bytes to events: one line, and a batch as kube-apiserver posts it.
+//! Decoding of bytes to events: one line, a batch as kube-apiserver posts it, and logs in the formats of clouds and shippers.
 
 mod generator;
+#[path = "../tests/it/wrappers.rs"]
+#[allow(clippy::unwrap_used, dead_code, reason = "tests use the rest of it")]
+mod wrappers;
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use editwar::audit::decode::{decode, plain};
-use editwar::audit::envelope;
+use editwar::audit::decoded_chunk::DecodedChunk;
+use editwar::audit::envelope::{self, Converter};
 use generator::{Generator, Level, Mix};
 
 fn decoders(criterion: &mut Criterion) {
@@ -35,5 +39,32 @@ fn decoders(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, decoders);
+/// Conversion to lines, and decoding of the lines. The throughput is that of the wrapped log.
+fn converters(criterion: &mut Criterion) {
+    let mut log = Vec::new();
+    Generator::new(Mix { level: Level::RequestResponse, ..Mix::default() })
+        .write(4 << 20, &mut log)
+        .expect("a Vec takes everything");
+    let text = std::str::from_utf8(&log).expect("the log is JSON");
+    let events: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+    let mut group = criterion.benchmark_group("convert");
+    for wrapper in wrappers::WRAPPERS {
+        let (name, _, wrap) = wrapper;
+        let wrapped = wrap(&events);
+        // Files decompress elsewhere.
+        if wrapped.starts_with(&[0x1f, 0x8b]) {
+            continue;
+        }
+        group.throughput(Throughput::Bytes(wrapped.len() as u64));
+        group.bench_function(*name, |b| {
+            b.iter(|| {
+                let mut lines = Vec::new();
+                Converter::new().convert(black_box(&wrapped), true, &mut lines);
+                DecodedChunk::of(&lines, false, Vec::new()).events.len()
+            });
+        });
+    }
+}
+
+criterion_group!(benches, decoders, converters);
 criterion_main!(benches);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::decode::{Decoded, Malformed};
-use super::envelope::{self, EVENT_BYTES_MAX};
+use super::envelope::{self, EVENT_BYTES_MAX, Notes};
 use super::event::{Event, Micros};
 use super::times::{self, TimeSamples};
 
@@ -24,6 +24,8 @@ pub struct DecodedChunk<'a> {
     pub positions: u64,
     /// Event times, those of reads included: of the first event, of the last one, and of some between.
     pub times: Vec<Micros>,
+    /// What a converter found besides events.
+    pub notes: Option<Box<Notes>>,
     text: Text<'a>,
 }
 
@@ -58,8 +60,13 @@ impl<'a> DecodedChunk<'a> {
         chunk.times = TimeSamples::of_lines(rest).times();
         while !rest.is_empty() {
             let len = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-            chunk.positions += 1;
-            envelope::line(&rest[..len], |event| chunk.add(event));
+            match Notes::of_line(&rest[..len]) {
+                Some(notes) => chunk.notes.get_or_insert_default().add(&notes),
+                None => {
+                    chunk.positions += 1;
+                    envelope::line(&rest[..len], |event| chunk.add(event));
+                }
+            }
             rest = &rest[(len + 1).min(rest.len())..];
         }
         chunk

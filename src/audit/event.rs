@@ -178,13 +178,26 @@ pub const UNDATED: &str = "watch.editwar.dev/undated";
 pub const JOINED: &str = "watch.editwar.dev/joined";
 /// The prefix of these annotations.
 const OF_WATCH: &str = "watch.editwar.dev/";
+/// The annotation of an event that was cut off inside of a body on its way. Its fields are unknown.
+pub const CUT: &str = "intake.editwar.dev/cut";
+/// The annotation of an event whose format does not have the query of the request, so that its field manager is unknown.
+pub const UNKNOWN_QUERY: &str = "intake.editwar.dev/unknown-query";
+/// The annotation of an event that was made from the review of an admission webhook, so that its outcome is not known.
+pub const REVIEWED: &str = "intake.editwar.dev/reviewed";
+/// The annotation of an event whose body the platform replaced by a text.
+pub const OMITTED: &str = "intake.editwar.dev/omitted";
+/// The prefix of these annotations.
+const OF_INTAKE: &str = "intake.editwar.dev/";
 
-/// Returns whether an annotation is kept in [`Event::annotations`]: those about admission and truncation, and
-/// those of watches.
+/// Returns whether an annotation is kept in [`Event::annotations`]: those about admission and truncation, those of
+/// watches and those of the intake.
 pub fn keeps_annotation(key: &str) -> bool {
     // Checked first, since most annotations are about authorization.
     !key.starts_with("authorization.k8s.io/")
-        && (key.contains("admission.k8s.io/") || key == "audit.k8s.io/truncated" || key.starts_with(OF_WATCH))
+        && (key.contains("admission.k8s.io/")
+            || key == "audit.k8s.io/truncated"
+            || key.starts_with(OF_WATCH)
+            || key.starts_with(OF_INTAKE))
 }
 
 pub(crate) fn is_admission_patch(key: &str) -> bool {

@@ -7,6 +7,7 @@
 
 pub mod decode;
 pub mod decoded_chunk;
+pub(crate) mod encode;
 pub mod envelope;
 pub mod event;
 pub mod json_scan;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::{AnalyzeArgs, Format, LogArgs, SortKey};
-use super::{Outcome, markdown, output};
+use super::{Outcome, explain_input, markdown, output};
 use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::event::Micros;
 use crate::config::Config;
@@ -36,6 +36,9 @@ const WORKERS_MAX: NonZeroUsize = NonZeroUsize::new(8).expect("eight is not zero
 /// # Errors
 /// Invalid arguments, or no readable input.
 pub(super) fn run(args: &AnalyzeArgs) -> Result<Outcome> {
+    if args.explain_input {
+        return explain_input::run(&args.inputs, &args.log);
+    }
     let (paths, object) = split(&args.inputs, args.object.as_deref());
     let (kind, name) = object.as_deref().map(kind_and_name).transpose()?.unzip();
     let conditions = &args.conditions;
@@ -184,7 +187,8 @@ pub(super) fn read_into(
         let why = if stats.malformed.contains_key("legacy_format") {
             "the log has the `legacy` format, which does not name objects: run kube-apiserver with --audit-log-format=json"
         } else {
-            "no audit events in the input: expected the JSON audit log of kube-apiserver, or EventLists"
+            "no audit events in the input: expected the JSON audit log of kube-apiserver, or an export of a cloud or a log \
+             shipper (docs/sources); `editwar analyze --explain-input FILE` shows what was recognized"
         };
         bail!(why);
     }
@@ -260,7 +264,10 @@ fn skipped(stats: &Stats) -> Option<Problem> {
     let reasons: Vec<String> = stats
         .malformed
         .iter()
-        .map(|(reason, Malformed { count, source, position })| format!("{count} {reason} (first: {source}:{position})"))
+        .map(|(reason, Malformed { count, source, position, keys })| {
+            let keys = if keys.is_empty() { String::new() } else { format!(", with the keys {keys}") };
+            format!("{count} {reason} (first: {source}:{position}{keys})")
+        })
         .collect();
     let all = stats.counters.events + skipped;
     let message = format!("{skipped} of {all} events cannot be read: {}", reasons.join(", "));

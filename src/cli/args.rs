@@ -345,7 +345,7 @@ impl From<CertaintyArg> for Certainty {
 /// Arguments of `simulate`.
 #[derive(Debug, clap::Args)]
 pub struct SimulateArgs {
-    /// Audit logs to read: files (plain or .gz), directories, or - for standard input.
+    /// Audit logs to read: files (plain or compressed), archives, directories, or - for standard input.
     #[arg(required = true, value_name = "FILE|DIR|-")]
     pub inputs: Vec<PathBuf>,
     /// Token buckets to try, as RETAKES/WINDOW, separated by commas (can be repeated). Default: the configured buckets.
@@ -476,7 +476,7 @@ pub struct LogArgs {
 /// Arguments of `analyze`.
 #[derive(Debug, clap::Args)]
 pub struct AnalyzeArgs {
-    /// Audit logs: files (plain or .gz), directories, or - for standard input. KIND/NAME shows only that object.
+    /// Audit logs: files (plain or compressed), archives, directories, or - for standard input. KIND/NAME shows only that object.
     #[arg(required = true, value_name = "FILE|DIR|-|KIND/NAME")]
     pub inputs: Vec<PathBuf>,
     /// Show only objects in this namespace.
@@ -488,6 +488,9 @@ pub struct AnalyzeArgs {
     /// Show only this object.
     #[arg(long, value_name = "KIND/NAME", conflicts_with = "kind")]
     pub object: Option<String>,
+    /// Instead of looking for wars, say what each input is: formats, times, audit levels, and what is missing.
+    #[arg(long)]
+    pub explain_input: bool,
     /// The conditions.
     #[command(flatten)]
     pub conditions: Conditions,
@@ -505,7 +508,7 @@ pub struct WhoArgs {
     /// Show what the actors whose names contain this text have changed, instead of who changed an object.
     #[arg(long, value_name = "TEXT")]
     pub actor: Option<String>,
-    /// Audit logs to read: files (plain or .gz), directories, or - for standard input. Default: query the server or, without
+    /// Audit logs to read: files (plain or compressed), archives, directories, or - for standard input. Default: query the server or, without
     /// one, the cluster.
     #[arg(value_name = "FILE|DIR|-")]
     pub inputs: Vec<PathBuf>,

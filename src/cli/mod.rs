@@ -10,6 +10,7 @@ mod descriptors;
 mod doctor;
 mod enforcer_setup;
 mod evidence;
+mod explain_input;
 mod forward;
 mod junit;
 mod listener_auth;

@@ -1,5 +1,6 @@
-//! Audit logs as files: plain or gzip files, rotated sets, directories and standard input, merged by time.
+//! Audit logs as files: plain or compressed files, archives, rotated sets, directories and standard input, merged by time.
 
+mod archive;
 mod input;
 mod log;
 mod merge;
@@ -20,7 +21,7 @@ use crate::audit::times;
 /// Returns the time at which an input ends, from its last events. An input that is compressed or must be converted is
 /// read completely. A single event that is more than `apart` later than all others is ignored.
 pub fn end_time(input: &Input, apart: Micros) -> Option<Micros> {
-    let Input::File(path) = input else { return None };
+    let path = input.path()?;
     let mut stream = Stream::open(Box::new(File::open(path).ok()?), Arc::default(), None).ok()?;
     let mut tail = Vec::new();
     if stream.is_sequential {

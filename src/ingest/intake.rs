@@ -2,12 +2,15 @@
 //! observes the events, and publishes what they changed, in this order. Writes are only observed once they are durable.
 
 use std::collections::BTreeSet;
+use std::io::{self, Read as _};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
+use super::convert::ConvertingReader;
+use super::decompress;
 use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::event::Micros;
 use crate::detect::object::ObjectState;
@@ -27,6 +30,9 @@ use crate::util::clock;
 const AT_ONCE_BYTES: usize = 512 << 10;
 /// Maximum number of decoded events of one body that are in memory at once. kube-apiserver sends 400 by default.
 const EVENTS_MAX: usize = 16 << 10;
+
+/// Number of bytes of converted lines that are decoded at once.
+const PART_BYTES: usize = 1 << 20;
 
 /// Where events come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +149,51 @@ impl Intake {
         let chunk = DecodedChunk::of(lines, false, Vec::new());
         timer.observe_duration();
         self.ingest_blocking(origin, &chunk)
+    }
+
+    /// Ingests a body that is compressed or has another format than kube-apiserver's own, in parts. Otherwise like
+    /// [`Intake::ingest_body`].
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the writes cannot be stored. If the same body is sent again, none of its events counts twice.
+    pub(super) async fn ingest_converted(&self, origin: Origin<'_>, body: Vec<u8>) -> Result<u64, Unavailable> {
+        let _permit = self.decoders.acquire().await;
+        tokio::task::block_in_place(|| {
+            let mut events = 0;
+            let mut lines = Vec::new();
+            let stream = decompress::open(io::Cursor::new(body), Arc::default());
+            let mut reader = stream.map(|stream| ConvertingReader::new(Vec::new(), stream.reader));
+            loop {
+                let start = lines.len();
+                lines.resize(start + PART_BYTES, 0);
+                let read = match &mut reader {
+                    Ok(reader) => reader.read(&mut lines[start..]),
+                    Err(_) => Ok(0),
+                };
+                lines.truncate(start + *read.as_ref().unwrap_or(&0));
+                // What cannot be decompressed is counted as malformed.
+                let read = read.unwrap_or_else(|error| {
+                    tracing::debug!(%error, "a body cannot be decompressed");
+                    lines.extend_from_slice(b"\n?\n");
+                    0
+                });
+                let end = match memchr::memrchr(b'\n', &lines) {
+                    Some(newline) if read > 0 => newline + 1,
+                    _ if read > 0 => continue,
+                    _ => lines.len(),
+                };
+                let timer = self.metrics.batch_decode_duration.start_timer();
+                let chunk = DecodedChunk::of(&lines[..end], false, Vec::new());
+                timer.observe_duration();
+                events += chunk.positions;
+                self.ingest_blocking(origin, &chunk)?;
+                drop(chunk);
+                lines.drain(..end);
+                if read == 0 {
+                    return Ok(events);
+                }
+            }
+        })
     }
 
     fn ingest_blocking(&self, origin: Origin<'_>, chunk: &DecodedChunk<'_>) -> Result<(), Unavailable> {

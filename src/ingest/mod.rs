@@ -15,6 +15,7 @@ pub mod convert;
 mod decompress;
 pub mod files;
 pub mod intake;
+mod push;
 mod readahead;
 pub mod tail;
 pub(crate) mod watch;

@@ -1,4 +1,4 @@
-//! The server side of kube-apiserver's audit webhook backend.
+//! The server side of kube-apiserver's audit webhook backend, and of everything else that posts events.
 //!
 //! kube-apiserver retries a batch after *any* error, and drops it after five attempts. Therefore, input that can never
 //! be decoded is counted and answered with 200. Errors are only returned for batches that may succeed later, and for
@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::io::{Cursor, Read as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
@@ -22,9 +23,12 @@ use tracing::Instrument as _;
 use super::Source;
 use super::buffer_pool::BufferPool;
 use super::intake::{Intake, Origin};
+use super::push::{Protocol, Route, admission};
+use crate::audit::envelope;
+use crate::ingest::decompress;
 use crate::journal::committer::Unavailable;
 use crate::net::budget::{Budget, Reservation, client_of};
-use crate::net::{Listener, Peer, Reply, web};
+use crate::net::{Listener, Peer, Reply};
 use crate::telemetry::metrics::Metrics;
 use crate::util::clock;
 
@@ -59,6 +63,11 @@ struct Clusters {
     /// Number of clusters that each client was the first to name.
     by_client: BTreeMap<IpAddr, usize>,
 }
+
+/// Maximum size of a review: request and object have at most 3 MiB each in kube-apiserver.
+const REVIEW_BYTES_MAX: usize = 16 << 20;
+/// The start of what kube-apiserver posts. It is decoded in place.
+const EVENT_LIST: &[u8] = br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","#;
 
 /// Number of bytes that are reserved at a time for a body of unknown length.
 const STEP_BYTES: usize = 64 << 10;
@@ -105,14 +114,56 @@ impl Webhook {
     }
 
     /// Handles one request.
-    pub async fn handle(self, request: Request<Incoming>, peer: SocketAddr) -> Reply {
-        let started = Instant::now();
-        let Some(cluster) = cluster(request.uri().path()) else {
+    async fn handle(self, request: Request<Incoming>, route: Option<Route>, peer: SocketAddr) -> Reply {
+        let Some(route) = route else {
             return self.refuse(StatusCode::NOT_FOUND, "path", "post audit events to /audit or /audit/CLUSTER\n");
         };
-        if let Some(rejection) = self.rejection(&request, &cluster, peer) {
+        let headers = request.headers().clone();
+        let protocol = route.protocol;
+        if protocol == Protocol::Admission {
+            return self.review(request, route.cluster, peer).await;
+        }
+        let reply = self.post(request, route, peer).await;
+        protocol.answer(&headers, reply)
+    }
+
+    /// Allows what an admission review asks, and processes it afterwards.
+    async fn review(self, request: Request<Incoming>, cluster: String, peer: SocketAddr) -> Reply {
+        let length = (request.body().size_hint().lower() as usize).min(self.body_bytes_max);
+        let Some(mut reservation) = self.budget.reserve(peer.ip(), length) else {
+            // The review is dropped; the answer must still repeat its ID.
+            self.metrics.rejected.with_label_values(&["full"]).inc();
+            let body = Limited::new(request.into_body(), REVIEW_BYTES_MAX).collect().await;
+            return admission::answer(&body.map(|body| body.to_bytes()).unwrap_or_default());
+        };
+        let Read::Whole(body) = self.body(request.into_body(), &mut reservation).await else {
+            return admission::answer(b"");
+        };
+        let reply = admission::answer(&body);
+        if self.intake.check().is_ok() && self.clusters().has_room_for(&cluster, peer.ip()) {
+            self.metrics.batches.with_label_values(&["accepted"]).inc();
+            self.metrics.bytes.with_label_values(&["accepted"]).inc_by(body.len() as u64);
+            let body = admission::dated(body);
+            tokio::spawn(async move {
+                let source = format!("admission {}", peer.ip());
+                let origin = Origin { cluster: &cluster, source: &source };
+                if matches!(self.intake.ingest_converted(origin, body).await, Ok(1..)) {
+                    self.clusters().learn(&cluster, peer.ip());
+                    self.record_source(&cluster, peer);
+                }
+                drop(reservation);
+            });
+        }
+        reply
+    }
+
+    async fn post(self, request: Request<Incoming>, route: Route, peer: SocketAddr) -> Reply {
+        let started = Instant::now();
+        let Route { protocol, cluster, .. } = route;
+        if let Some(rejection) = self.rejection(&request, protocol, &cluster, peer) {
             return rejection;
         }
+        let headers = request.headers().clone();
         let length = (request.body().size_hint().lower() as usize).min(self.body_bytes_max);
         let Some(mut reservation) = self.budget.reserve(peer.ip(), length) else { return self.full() };
         let (body, is_whole) = match self.body(request.into_body(), &mut reservation).await {
@@ -126,11 +177,27 @@ impl Webhook {
         let outcome = if is_whole { "accepted" } else { "truncated" };
         self.metrics.batches.with_label_values(&[outcome]).inc();
         self.metrics.bytes.with_label_values(&[outcome]).inc_by(body.len() as u64);
+        let body = if protocol == Protocol::Audit {
+            Ok(body)
+        } else {
+            // The encoding of the protocol may be compressed as a whole.
+            unpacked(body, self.body_bytes_max).and_then(|body| protocol.json(&headers, body))
+        };
+        let Ok(body) = body else {
+            let text = "the body is not in the encoding that its headers name\n";
+            return self.refuse(StatusCode::BAD_REQUEST, "encoding", text);
+        };
+        let is_converted = is_converted(&body);
         let (intake, buffers, name) = (self.intake.clone(), self.buffers.clone(), cluster.clone());
         let span = tracing::debug_span!("batch", cluster, source = %peer.ip(), bytes = body.len());
         let task = async move {
             let source = peer.ip().to_string();
             let origin = Origin { cluster: &name, source: &source };
+            if is_converted {
+                let ingested = intake.ingest_converted(origin, body).await;
+                drop(reservation);
+                return ingested;
+            }
             let ingested = intake.ingest_body(origin, &body, |bytes| reservation.grow(bytes)).await;
             buffers.release(body);
             ingested
@@ -149,14 +216,20 @@ impl Webhook {
     }
 
     /// Returns the response to a request that is rejected before any of its body is read, so that it costs almost nothing.
-    fn rejection(&self, request: &Request<Incoming>, cluster: &str, peer: SocketAddr) -> Option<Reply> {
+    fn rejection(
+        &self,
+        request: &Request<Incoming>,
+        protocol: Protocol,
+        cluster: &str,
+        peer: SocketAddr,
+    ) -> Option<Reply> {
         if request.method() != Method::POST {
             let mut reply = self.refuse(StatusCode::METHOD_NOT_ALLOWED, "method", "use POST to send audit events\n");
             reply.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             return Some(reply);
         }
         // A page in a browser can send requests with other content types to this server without a CORS preflight.
-        if !web::is_json(request.headers()) {
+        if !protocol.accepts(request.headers()) {
             let text = "send Content-Type: application/json, or application/x-ndjson\n";
             return Some(self.refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", text));
         }
@@ -282,9 +355,14 @@ impl<A: Admission> Source for WebhookSource<A> {
         let handler = move |request: Request<Incoming>, peer: Peer| {
             let (admission, webhook) = (admission.clone(), webhook.clone());
             async move {
-                let cluster = cluster(request.uri().path()).unwrap_or_default();
+                let mut request = request;
+                let route = Route::of(request.uri().path());
+                if let Some(route) = &route {
+                    route.identify(&mut request);
+                }
+                let cluster = route.as_ref().map(|route| route.cluster.clone()).unwrap_or_default();
                 match admission.admit(&request, &peer, &cluster).await {
-                    Ok(()) => webhook.handle(request, peer.address).await,
+                    Ok(()) => webhook.handle(request, route, peer.address).await,
                     Err(refusal) => refusal,
                 }
             }
@@ -293,14 +371,25 @@ impl<A: Admission> Source for WebhookSource<A> {
     }
 }
 
-/// Returns the cluster in a path, or `None` if the path does not belong to the webhook.
-fn cluster(path: &str) -> Option<String> {
-    let rest = path.strip_prefix("/audit")?.trim_end_matches('/');
-    let Some(name) = rest.strip_prefix('/') else { return rest.is_empty().then(String::new) };
-    let is_name = !name.is_empty()
-        && name.len() <= 63
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-    is_name.then(|| name.to_owned())
+/// Whether a body must be converted to lines.
+fn is_converted(body: &[u8]) -> bool {
+    // Lines behind a prefix are no sequence of values.
+    let is_text = || !matches!(body.trim_ascii_start().first(), None | Some(b'{' | b'['));
+    !body.starts_with(EVENT_LIST)
+        && (decompress::is_packed(body)
+            || is_text()
+            || envelope::is_wrapped(&body[..body.len().min(envelope::HEAD_BYTES)]))
+}
+
+/// Decompresses a body.
+fn unpacked(body: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, String> {
+    if !decompress::is_packed(&body) {
+        return Ok(body);
+    }
+    let mut unpacked = Vec::new();
+    let stream = decompress::open(Cursor::new(body), Arc::default()).map_err(|error| error.to_string())?;
+    stream.reader.take(bytes_max as u64).read_to_end(&mut unpacked).map_err(|error| error.to_string())?;
+    Ok(unpacked)
 }
 
 // === impl Clusters ===

@@ -4,12 +4,11 @@
 //! files are self-describing. The key is derived from what identifies a request, so that a batch that is posted again,
 //! minutes later or after a restart, results in the same records.
 
-use std::fmt::Write as _;
-
 use ring::digest::{Context, SHA256};
 
+use crate::audit::encode::encode;
 use crate::audit::envelope::EVENT_BYTES_MAX;
-use crate::audit::event::{Event, Level, Micros, Stage};
+use crate::audit::event::{Event, Level, Micros, ObjectRef};
 use crate::detect::write::Write;
 use crate::pipeline::dedupe::RequestIdentity;
 use crate::pipeline::key::ObjectKey;
@@ -152,116 +151,20 @@ fn body_bytes(event: &Event<'_>, is_bare: bool) -> usize {
 }
 
 fn event_text(text: &mut Vec<u8>, write: &Write<'_>, is_bare: bool) {
-    let event = write.event;
-    let level = if is_bare { Level::Metadata } else { event.level };
-    raw(text, r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":""#);
-    raw(text, self::level(level));
-    string(text, r#"","auditID":"#, &event.audit_id);
-    raw(text, r#","stage":""#);
-    raw(text, stage(event.stage));
-    string(text, r#"","requestURI":"#, &event.request_uri);
-    string(text, r#","verb":"#, event.verb.as_str());
-    string(text, r#","user":{"username":"#, &event.username);
-    if !event.pod.is_empty() {
-        string(text, r#","extra":{"authentication.kubernetes.io/pod-name":["#, &event.pod);
-        raw(text, "]}");
+    if !is_bare {
+        return encode(text, write.event);
     }
-    raw(text, "}");
-    if let Some(impersonated) = &event.impersonated {
-        string(text, r#","impersonatedUser":{"username":"#, impersonated);
-        raw(text, "}");
-    }
-    if !event.source_ip.is_empty() {
-        string(text, r#","sourceIPs":["#, &event.source_ip);
-        raw(text, "]");
-    }
-    optional(text, r#","userAgent":"#, &event.user_agent);
-    object_ref(text, write, is_bare);
-    if let Some(status) = &event.status {
-        raw(text, r#","responseStatus":{"metadata":{}"#);
-        optional(text, r#","message":"#, &status.message);
-        optional(text, r#","reason":"#, &status.reason);
-        if status.code != 0 {
-            number(text, r#","code":"#, status.code);
-        }
-        raw(text, "}");
-    }
-    let bodies = [(r#","requestObject":"#, event.request_object), (r#","responseObject":"#, event.response_object)];
-    for (name, body) in bodies.into_iter().filter(|_| !is_bare) {
-        if let Some(body) = body {
-            raw(text, name);
-            text.extend_from_slice(body);
-        }
-    }
-    for (name, at) in [("requestReceivedTimestamp", event.received), ("stageTimestamp", event.staged)] {
-        if let Some(at) = at.and_then(|at| jiff::Timestamp::from_microsecond(at).ok()) {
-            let mut time = String::new();
-            write!(time, r#","{name}":"{at:.6}""#).expect("writing to a string does not fail");
-            raw(text, &time);
-        }
-    }
-    if !is_bare && !event.annotations.is_empty() {
-        let mut before = r#","annotations":{"#;
-        for (key, value) in &event.annotations {
-            string(text, before, key);
-            string(text, ":", value);
-            before = ",";
-        }
-        raw(text, "}");
-    }
-    raw(text, "}");
-}
-
-fn object_ref(text: &mut Vec<u8>, write: &Write<'_>, is_bare: bool) {
-    let Some(reference) = &write.event.object_ref else { return };
     // A generated name is only in the body, which a bare record omits.
-    let name = if is_bare { write.object.name } else { reference.name.as_ref() };
-    string(text, r#","objectRef":{"resource":"#, &reference.resource);
-    optional(text, r#","namespace":"#, &reference.namespace);
-    optional(text, r#","name":"#, name);
-    optional(text, r#","uid":"#, &reference.uid);
-    optional(text, r#","apiGroup":"#, &reference.group);
-    optional(text, r#","apiVersion":"#, &reference.version);
-    optional(text, r#","resourceVersion":"#, &reference.resource_version);
-    optional(text, r#","subresource":"#, &reference.subresource);
-    raw(text, "}");
-}
-
-fn raw(text: &mut Vec<u8>, part: &str) {
-    text.extend_from_slice(part.as_bytes());
-}
-
-fn string(text: &mut Vec<u8>, before: &str, value: &str) {
-    raw(text, before);
-    serde_json::to_writer(&mut *text, value).expect("a string is written to memory");
-}
-
-fn optional(text: &mut Vec<u8>, before: &str, value: &str) {
-    if !value.is_empty() {
-        string(text, before, value);
-    }
-}
-
-fn number(text: &mut Vec<u8>, before: &str, value: u16) {
-    raw(text, before);
-    raw(text, &value.to_string());
-}
-
-fn level(level: Level) -> &'static str {
-    match level {
-        Level::Metadata => "Metadata",
-        Level::Request => "Request",
-        Level::RequestResponse => "RequestResponse",
-    }
-}
-
-fn stage(stage: Stage) -> &'static str {
-    match stage {
-        Stage::RequestReceived => "RequestReceived",
-        Stage::ResponseStarted => "ResponseStarted",
-        Stage::ResponseComplete => "ResponseComplete",
-        Stage::Panic => "Panic",
-    }
+    let object_ref = write.event.object_ref.clone();
+    let bare = Event {
+        level: Level::Metadata,
+        object_ref: object_ref.map(|reference| ObjectRef { name: write.object.name.into(), ..reference }),
+        request_object: None,
+        response_object: None,
+        annotations: Vec::new(),
+        ..write.event.clone()
+    };
+    encode(text, &bare);
 }
 
 #[cfg(test)]

@@ -87,6 +87,9 @@ impl<'p> Batch<'p> {
         for (reason, (count, position)) in &chunk.malformed {
             self.stats.malformed(reason, *count, self.source, before + position);
         }
+        if let Some(notes) = &chunk.notes {
+            self.stats.notes(notes, self.source);
+        }
         self.pipeline.clocks.detect_future_record(chunk.events.iter().filter_map(Event::at));
         chunk.events.chunks(WINDOW).for_each(|events| self.window(events));
         self.record_coverage(&chunk.times, || chunk.all_times());
@@ -223,7 +226,7 @@ impl<'p> Batch<'p> {
 
     /// Returns the limits for a write, or counts why it is left out.
     fn limits(&mut self, write: &Write<'_>) -> Option<&'p Limits> {
-        self.stats.level(write.event);
+        self.stats.level(write.event, self.source);
         let limits = self.pipeline.policy.limits(&write.object);
         let counters = &mut self.stats.counters;
         match limits {

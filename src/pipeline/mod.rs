@@ -16,6 +16,7 @@ mod clients;
 pub mod clock;
 pub(crate) mod coverage;
 pub(crate) mod dedupe;
+pub(crate) mod feed;
 mod join;
 pub mod key;
 mod shard;

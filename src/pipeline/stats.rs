@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::coverage::Coverage;
-use crate::audit::event::{Event, Level, Micros};
+use super::feed::Feed;
+use crate::audit::envelope::Notes;
+use crate::audit::event::{Event, Level, Micros, REVIEWED};
 use crate::detect::write::NotAWrite;
 
 /// Counts of events and requests.
@@ -60,7 +62,14 @@ pub struct Stats {
     pub span: Option<(Micros, Micros)>,
     /// Malformed events by reason.
     pub malformed: BTreeMap<&'static str, Malformed>,
+    /// How events arrived, by source. Only sources of which there is something to tell.
+    pub feeds: BTreeMap<String, Feed>,
 }
+
+/// Maximum number of sources whose way of arrival is kept.
+const FEEDS_MAX: usize = 256;
+/// The reason for JSON of no known format.
+const UNKNOWN_FORMAT: &str = "unknown_format";
 
 /// Events that cannot be read, for one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +80,8 @@ pub struct Malformed {
     pub source: String,
     /// The position of the first of them in its source: the number of the line, or of the event in an EventList.
     pub position: u64,
+    /// Keys of the first of them, if it is JSON of no known format.
+    pub keys: String,
 }
 
 // === impl Stats ===
@@ -103,19 +114,48 @@ impl Stats {
             self.span(first);
             self.span(last);
         }
-        for (reason, Malformed { count, source, position }) in &other.malformed {
-            self.add_malformed(reason, *count, source, *position);
+        for (reason, malformed) in &other.malformed {
+            self.add_malformed(reason, malformed.clone());
         }
+        for (source, feed) in &other.feeds {
+            if let Some(mine) = self.feed(source) {
+                mine.add(feed);
+            }
+        }
+    }
+
+    /// Adds what a converter found besides events.
+    pub(super) fn notes(&mut self, notes: &Notes, source: &str) {
+        if notes.unknown > 0 {
+            self.counters.malformed += notes.unknown;
+            let (position, keys) =
+                notes.sample.as_ref().map_or((0, String::new()), |sample| (sample.line, sample.keys.clone()));
+            let malformed = Malformed { count: notes.unknown, source: source.to_owned(), position, keys };
+            self.add_malformed(UNKNOWN_FORMAT, malformed);
+        }
+        if let Some(feed) = self.feed(source) {
+            feed.notes(notes);
+        }
+    }
+
+    fn feed(&mut self, source: &str) -> Option<&mut Feed> {
+        if !self.feeds.contains_key(source) {
+            if self.feeds.len() >= FEEDS_MAX {
+                return None;
+            }
+            self.feeds.insert(source.to_owned(), Feed::default());
+        }
+        self.feeds.get_mut(source)
     }
 
     pub(super) fn malformed(&mut self, reason: &'static str, count: u64, source: &str, position: u64) {
         self.counters.malformed += count;
-        self.add_malformed(reason, count, source, position);
+        self.add_malformed(reason, Malformed { count, source: source.to_owned(), position, keys: String::new() });
     }
 
-    fn add_malformed(&mut self, reason: &'static str, count: u64, source: &str, position: u64) {
-        let first = || Malformed { count: 0, source: source.to_owned(), position };
-        self.malformed.entry(reason).or_insert_with(first).count += count;
+    fn add_malformed(&mut self, reason: &'static str, malformed: Malformed) {
+        let count = malformed.count;
+        self.malformed.entry(reason).or_insert(Malformed { count: 0, ..malformed }).count += count;
     }
 
     pub(super) fn not_a_write(&mut self, why: NotAWrite) {
@@ -125,7 +165,17 @@ impl Stats {
         }
     }
 
-    pub(super) fn level(&mut self, event: &Event<'_>) {
+    pub(super) fn level(&mut self, event: &Event<'_>, source: &str) {
+        // Most events have no annotations.
+        if !event.annotations.is_empty()
+            && Feed::concerns(event)
+            && let Some(feed) = self.feed(source)
+        {
+            feed.record(event);
+        }
+        if event.annotation(REVIEWED).is_some() {
+            return;
+        }
         if event.is_watched() {
             // Without an author, it only shows that there was a write.
             self.watched += u64::from(!event.username.is_empty());

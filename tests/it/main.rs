@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod admission;
 mod answers;
 mod architecture;
 mod auth;
@@ -16,6 +17,7 @@ mod decision;
 mod deploy;
 mod doors;
 mod enforce;
+mod envelopes;
 mod envtest;
 mod evasion;
 mod evidence;
@@ -39,6 +41,7 @@ mod outputs;
 mod page;
 mod patterns;
 mod plugin;
+mod push;
 mod questions;
 mod recordings;
 mod remedies;
@@ -56,3 +59,4 @@ mod unanswered;
 mod util;
 mod watch;
 mod weaknesses;
+mod wrappers;

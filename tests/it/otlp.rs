@@ -8,10 +8,13 @@ use std::sync::{Arc, Mutex};
 use crate::serve::Server;
 
 /// Starts a collector that answers each request with 200 and records it.
-fn collector() -> (u16, Arc<Mutex<Vec<(String, Vec<u8>)>>>) {
+/// Requests: path and body.
+type Sent = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
+fn collector() -> (u16, Sent) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let sent: Arc<Mutex<Vec<(String, Vec<u8>)>>> = Arc::default();
+    let sent: Sent = Arc::default();
     let seen = sent.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming() {

@@ -41,9 +41,17 @@ pub enum Malformed {
 }
 
 impl Malformed {
-    /// All values of [`Malformed::reason`].
-    pub const REASONS: [&str; 7] =
-        ["not_json", "truncated", "invalid_utf8", "not_an_event", "wrong_type", "too_long", "legacy_format"];
+    /// All values of [`Malformed::reason`], and `unknown_format`, of JSON that a converter does not know.
+    pub const REASONS: [&str; 8] = [
+        "not_json",
+        "truncated",
+        "invalid_utf8",
+        "not_an_event",
+        "wrong_type",
+        "too_long",
+        "legacy_format",
+        "unknown_format",
+    ];
 
     /// Returns the reason as a metric label and as a key of summaries.
     pub fn reason(&self) -> &'static str {

@@ -4,6 +4,7 @@
 //! Rules:
 //! - If a key occurs twice, the first one counts (kube-apiserver never writes a key twice).
 //! - Unknown keys are skipped. `null` is the same as an absent value. A value of the wrong type is malformed.
+//! - A body that is a string is absent: AKS replaces bodies that are too large by a text.
 //! - Events that cannot be writes are not checked after the verb, and events that do not end a request are not checked
 //!   after the stage.
 
@@ -15,7 +16,7 @@ use serde_json::value::RawValue;
 
 use super::outcome::{Decoded, Malformed};
 use crate::audit::event::{
-    Event, Level, Micros, ObjectRef, ResponseStatus, Stage, Verb, keeps_annotation, parse_timestamp,
+    Event, Level, Micros, OMITTED, ObjectRef, ResponseStatus, Stage, Verb, keeps_annotation, parse_timestamp,
 };
 
 /// Decodes one event from its JSON text.
@@ -66,6 +67,11 @@ fn event<'a>(members: &Members<'a>, stage: Stage, verb: Verb) -> Result<Event<'a
     let time = |key: &'static str| -> Result<Option<Micros>, Malformed> {
         text(members, key)?.map(|t| parse_timestamp(&t).ok_or(Malformed::Type(key))).transpose()
     };
+    let body = |key: &str| get(key).map(|v| v.get().as_bytes());
+    let bodies = [body("requestObject"), body("responseObject")];
+    let is_text = |body: &&[u8]| body.first() == Some(&b'"');
+    let omitted = bodies.iter().flatten().any(is_text).then_some((Cow::Borrowed(OMITTED), Cow::Borrowed("true")));
+    let [request_object, response_object] = bodies.map(|body| body.filter(|body| !is_text(body)));
     Ok(Event {
         level,
         audit_id: required(members, "auditID")?,
@@ -79,14 +85,15 @@ fn event<'a>(members: &Members<'a>, stage: Stage, verb: Verb) -> Result<Event<'a
         user_agent: field(members, "userAgent")?,
         object_ref: get("objectRef").map(object_ref).transpose()?,
         status: get("responseStatus").map(response_status).transpose()?,
-        request_object: get("requestObject").map(|v| v.get().as_bytes()),
-        response_object: get("responseObject").map(|v| v.get().as_bytes()),
+        request_object,
+        response_object,
         received: time("requestReceivedTimestamp")?,
         staged: time("stageTimestamp")?,
         annotations: annotations
             .into_iter()
             .filter(|(key, _)| keeps_annotation(key))
             .map(|(key, value)| Ok((key, string(value)?)))
+            .chain(omitted.map(Ok))
             .collect::<Result<_, Malformed>>()?,
     })
 }

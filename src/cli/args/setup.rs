@@ -22,6 +22,16 @@ pub enum Setup {
     /// Print the settings that make kube-apiserver use the policy and the kubeconfig, and where to put them.
     #[command(after_help = "Example:\n  editwar setup apiserver --distribution kubeadm")]
     Apiserver(ApiserverArgs),
+    /// Print the configuration with which a cloud or a log shipper posts audit events to editwar.
+    #[command(
+        after_help = "Example:\n  editwar setup source vector --url https://editwar.example.com:8443 --cluster east"
+    )]
+    Source(SourceArgs),
+    /// Print the configuration of an admission webhook that shows editwar each write, where the audit level cannot be changed.
+    ///
+    /// It allows every request, and a write goes through if editwar does not answer.
+    #[command(after_help = "Example:\n  editwar setup admission --certs certs > admission.yaml")]
+    Admission(AdmissionArgs),
     /// Write a private CA and certificates for the server and for kube-apiserver, or renew those that expire soon.
     #[command(after_help = "Example:\n  editwar setup certs certs --name 10.96.0.50")]
     Certs(CertsArgs),
@@ -33,6 +43,53 @@ pub enum Setup {
     /// Print the manifests of a server that only observes, with its certificates.
     #[command(after_help = "Example:\n  editwar setup manifests --certs certs | kubectl apply -f -")]
     Manifests(ManifestsArgs),
+}
+
+/// Arguments of `setup source`.
+#[derive(Debug, clap::Args)]
+pub struct SourceArgs {
+    /// The platform or the log shipper.
+    #[arg(value_enum)]
+    pub kind: SourceKind,
+    /// URL at which it reaches editwar's webhook, without a path.
+    #[arg(long, value_name = "URL")]
+    pub url: String,
+    /// Name of the cluster.
+    #[arg(long, default_value = "", value_name = "NAME")]
+    pub cluster: String,
+}
+
+/// A platform or a log shipper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SourceKind {
+    /// Amazon EKS: a subscription of CloudWatch Logs, and Amazon Data Firehose (Terraform).
+    Eks,
+    /// Google GKE: a log sink and a push subscription of Pub/Sub (gcloud).
+    Gke,
+    /// Azure AKS: diagnostic settings to an event hub (az).
+    Aks,
+    /// OpenShift: a ClusterLogForwarder.
+    Openshift,
+    /// Fluent Bit.
+    FluentBit,
+    /// Vector.
+    Vector,
+    /// The OpenTelemetry Collector.
+    Otel,
+}
+
+/// Arguments of `setup admission`.
+#[derive(Debug, clap::Args)]
+pub struct AdmissionArgs {
+    /// Directory that `setup certs` wrote.
+    #[arg(long, value_name = "DIR")]
+    pub certs: PathBuf,
+    /// URL at which kube-apiserver reaches the webhook, without a path. Default: the Service editwar in the namespace editwar.
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// Name of the cluster, if the server watches several.
+    #[arg(long, default_value = "", value_name = "NAME")]
+    pub cluster: String,
 }
 
 /// Arguments of `setup manifests`.

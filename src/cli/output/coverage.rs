@@ -47,6 +47,9 @@ pub fn coverage(coverage: &Coverage) -> String {
                 writeln!(out, "{long_ago} writes of {source} have times long ago. Check the clock of that machine.");
         }
     }
+    for (source, caveat) in coverage.feeds.iter().flat_map(|f| f.caveats.iter().map(|text| (&f.source, text))).take(8) {
+        let _ = writeln!(out, "{}: {}", clean(source), clean(caveat));
+    }
     let levels = &coverage.levels;
     let audited = levels.metadata + levels.request + levels.request_response;
     // A write that both show is one write.

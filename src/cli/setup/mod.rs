@@ -1,11 +1,13 @@
 //! `editwar setup`: prints what a cluster needs for its audit events to arrive, and which kinds of evidence there are. Nothing is sent to a cluster; only
 //! `certs` writes files, into the given directory.
 
+mod admission;
 mod apiserver;
 pub(crate) mod certs;
 mod evidence;
 mod manifests;
 mod policy;
+mod source;
 mod webhook;
 
 use std::io::Write;
@@ -29,6 +31,8 @@ pub(super) fn run(setup: &Setup) -> Result<Outcome> {
                 webhook::print(args, &runtime.block_on(args.access.webhook())?)?
             }
         },
+        Setup::Source(args) => source::print(args)?,
+        Setup::Admission(args) => admission::print(args)?,
         Setup::Apiserver(args) => apiserver::print(args)?,
         Setup::Evidence => evidence::print(),
         Setup::Manifests(args) => manifests::print(&args.certs)?,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::input::{Error, Input, io_error};
-use crate::audit::envelope::{self, EVENT_BYTES_MAX, Format, HEAD_BYTES};
+use crate::audit::envelope::{self, EVENT_BYTES_MAX, HEAD_BYTES};
 use crate::audit::event::Micros;
 use crate::audit::times;
 use crate::ingest::convert::ConvertingReader;
@@ -16,6 +16,8 @@ use crate::ingest::readahead::ReadaheadReader;
 /// Size of a chunk in bytes: small enough to stay in a core's cache while it is decoded.
 const CHUNK_BYTES: usize = 256 << 10;
 const _: () = assert!(CHUNK_BYTES >= HEAD_BYTES, "the format is recognized by the first chunk");
+/// Maximum size of a log whose lines must be sorted, which is done in memory.
+const SORTED_BYTES_MAX: u64 = 4 << 30;
 /// Maximum size of a buffer that is reused, in bytes.
 const BUFFER_BYTES_MAX: usize = 4 * CHUNK_BYTES;
 
@@ -87,7 +89,7 @@ impl Log {
     pub(super) fn open(input: &Input, read: Arc<AtomicU64>) -> Result<Log, Error> {
         let mut log =
             Log { name: input.name(), input: input.clone(), read, next_at: i64::MIN, is_packed: false, stream: None };
-        if let Input::File(path) = input {
+        if let Some(path) = input.path() {
             let peek = || -> io::Result<(Micros, bool)> {
                 // These bytes will be read again, so they must not be counted here.
                 let mut stream = Stream::open(Box::new(File::open(path)?), Arc::default(), None)?;
@@ -107,9 +109,9 @@ impl Log {
         let stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
-                let reader: Box<dyn Read + Send> = match &self.input {
-                    Input::File(path) => Box::new(File::open(path)?),
-                    Input::Stdin => Box::new(io::stdin()),
+                let reader: Box<dyn Read + Send> = match self.input.path() {
+                    Some(path) => Box::new(File::open(path)?),
+                    None => Box::new(io::stdin()),
                 };
                 Stream::open(reader, self.read.clone(), permit)?
             }
@@ -156,20 +158,32 @@ impl Stream {
             damage: None,
         };
         stream.fill();
-        if let Some(format) = envelope::recognize(stream.bytes()) {
-            stream.convert(format);
+        if envelope::is_wrapped(stream.bytes()) {
+            stream.convert();
         }
         Ok(stream)
     }
 
-    /// Converts the stream to lines from now on.
-    fn convert(&mut self, format: &Format) {
+    /// Converts the stream to lines from now on. If it has the newest events first, it is read completely and reversed.
+    fn convert(&mut self) {
         self.buffer.truncate(self.filled);
         let head = std::mem::take(&mut self.buffer);
         let rest = std::mem::replace(&mut self.reader, Box::new(io::empty()));
-        self.reader = Box::new(ConvertingReader::new(head, rest, (format.open)()));
+        self.reader = Box::new(ConvertingReader::new(head, rest));
         (self.filled, self.is_over, self.is_sequential) = (0, false, true);
         self.fill();
+        let end = memchr::memrchr(b'\n', self.bytes()).map_or(0, |newline| newline + 1);
+        if is_newest_first(&self.bytes()[..end]) {
+            self.buffer.truncate(self.filled);
+            let head = std::mem::take(&mut self.buffer);
+            let rest = std::mem::replace(&mut self.reader, Box::new(io::empty()));
+            match oldest_first(io::Cursor::new(head).chain(rest)) {
+                Ok(lines) => self.reader = Box::new(io::Cursor::new(lines)),
+                Err(error) => self.damage = Some(error),
+            }
+            (self.filled, self.is_over) = (0, self.damage.is_some());
+            self.fill();
+        }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -249,6 +263,41 @@ impl Stream {
             Step::NeedsData
         }
     }
+}
+
+/// Returns whether these lines have the newest event first, as queries of log stores return them.
+fn is_newest_first(lines: &[u8]) -> bool {
+    let times: Vec<Micros> = times::all(lines).collect();
+    let (Some(first), Some(last)) = (times.first(), times.last()) else { return false };
+    let descents = times.windows(2).filter(|pair| pair[0] > pair[1]).count();
+    first > last && 2 * descents > times.len() - 1
+}
+
+/// Returns all lines in the order of their times. Lines without a time stay with the line that was before them.
+fn oldest_first(mut reader: impl Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    reader.by_ref().take(SORTED_BYTES_MAX + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > SORTED_BYTES_MAX {
+        return Err(io::Error::other(
+            "has the newest events first, and more than 4 GiB of them: export them oldest first",
+        ));
+    }
+    let mut at = i64::MAX;
+    let mut lines: Vec<(Micros, &[u8])> = Vec::new();
+    for line in text.split_inclusive(|b| *b == b'\n') {
+        at = times::first(line).unwrap_or(at);
+        lines.push((at, line));
+    }
+    lines.reverse();
+    lines.sort_by_key(|(at, _)| *at);
+    let mut sorted = Vec::with_capacity(text.len() + 1);
+    for (_, line) in lines {
+        sorted.extend_from_slice(line);
+        if !line.ends_with(b"\n") {
+            sorted.push(b'\n');
+        }
+    }
+    Ok(sorted)
 }
 
 /// Returns the end of the lines up to `until`, but at least of the first line. The lines of a log are almost in order.

@@ -270,6 +270,7 @@ function based(coverage) {
   if (metadata) lines.push(`${share(metadata)} % of the writes have no bodies (Metadata), so their fields are unknown.`);
   if (request) lines.push(`${share(request)} % have no response bodies (Request), so only the requested changes are known.`);
   if (coverage.truncated) lines.push(`kube-apiserver truncated ${plural(coverage.truncated, "body", "bodies")}.`);
+  for (const { source, caveats } of (coverage.feeds ?? []).slice(0, 8)) for (const text of caveats) lines.push(`${source}: ${text}`);
   return lines.map((line) => el("p", {}, line));
 }
 

@@ -1,10 +1,13 @@
 //! What an answer is based on: sources, times, gaps, audit levels and counts.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{time, time_option};
 use crate::audit::event::Micros;
+use crate::pipeline::feed::Feed;
 use crate::pipeline::stats::{Counters, Stats};
 use crate::pipeline::{TimeRange, coverage};
 
@@ -39,6 +42,9 @@ pub struct Coverage {
     /// Sources with writes whose times are implausible.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wrong_clocks: Vec<WrongClock>,
+    /// Sources whose events arrived in another format than kube-apiserver's own, or lost something on their way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub feeds: Vec<FeedView>,
     /// When a watch last missed revisions. It becomes a problem of the answer.
     #[serde(skip)]
     pub missed: Option<Micros>,
@@ -83,6 +89,20 @@ pub struct WrongClock {
     pub future: u64,
     /// Writes older than what is kept (`journal.retention`), in a cluster with more recent events.
     pub long_ago: u64,
+}
+
+/// How the events of one source arrived.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FeedView {
+    /// A file, or the address that sends events.
+    pub source: String,
+    /// Number of events by format, such as `Firehose > CloudWatch`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub formats: BTreeMap<String, u64>,
+    /// Log entries about something else than requests.
+    pub other: u64,
+    /// What to know about answers from this source, as sentences.
+    pub caveats: Vec<String>,
 }
 
 /// The events of one source.
@@ -259,6 +279,12 @@ impl From<&Stats> for Coverage {
             future: doubts.future,
             long_ago: doubts.long_ago,
         };
+        let feed = |(source, feed): (&String, &Feed)| FeedView {
+            source: source.clone(),
+            formats: feed.notes.formats.clone(),
+            other: feed.notes.other,
+            caveats: feed.caveats(),
+        };
         let all = stats.coverage.all();
         let [metadata, request, request_response] = stats.levels;
         Coverage {
@@ -270,6 +296,7 @@ impl From<&Stats> for Coverage {
             gaps: gaps(&all),
             levels: Levels { metadata, request, request_response, watched: stats.watched, joined: stats.joined },
             truncated: stats.truncated,
+            feeds: stats.feeds.iter().map(feed).collect(),
             wrong_clocks: stats.coverage.doubts().map(wrong_clock).collect(),
         }
     }

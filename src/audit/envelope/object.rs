@@ -1,0 +1,159 @@
+//! A JSON object whose members were found, but not parsed.
+
+use smallvec::SmallVec;
+
+use crate::audit::event::{Micros, parse_timestamp};
+use crate::audit::json_scan::{members, skip_space};
+
+/// Maximum number of members of a wrapper. An object with more is not one.
+const MEMBERS_MAX: usize = 1024;
+
+/// The members of a JSON object: keys without quotes, and raw values.
+pub(super) struct Object<'a> {
+    members: SmallVec<[(&'a [u8], &'a [u8]); 24]>,
+}
+
+// === impl Object ===
+
+impl<'a> Object<'a> {
+    /// Returns the members of the object that `json` consists of, or `None` if it is not an object or is malformed.
+    pub(super) fn of(json: &'a [u8]) -> Option<Object<'a>> {
+        let mut found = members(json);
+        let members: SmallVec<_> = found.by_ref().take(MEMBERS_MAX + 1).collect();
+        (!found.is_broken() && members.len() <= MEMBERS_MAX).then_some(Object { members })
+    }
+
+    /// Returns the raw value of a member, unless it is absent or null.
+    pub(super) fn get(&self, key: &str) -> Option<&'a [u8]> {
+        let found = self.members.iter().find(|(k, _)| *k == key.as_bytes());
+        found.map(|(_, value)| *value).filter(|value| *value != b"null")
+    }
+
+    /// Returns whether there is a member, which may be null.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.members.iter().any(|(k, _)| *k == key.as_bytes())
+    }
+
+    /// Returns the value of a member that is a string.
+    pub(super) fn string(&self, key: &str) -> Option<String> {
+        self.get(key).and_then(string)
+    }
+
+    /// Returns the value of a member that is a string, or an empty one.
+    pub(super) fn text(&self, key: &str) -> String {
+        self.string(key).unwrap_or_default()
+    }
+
+    /// Returns the value of a member that is an object.
+    pub(super) fn object(&self, key: &str) -> Option<Object<'a>> {
+        self.get(key).and_then(Object::of)
+    }
+
+    /// Returns the raw elements of a member that is an array.
+    pub(super) fn array(&self, key: &str) -> Option<Vec<&'a [u8]>> {
+        self.get(key).and_then(elements)
+    }
+
+    /// Returns whether a member is the string `text`, which needs no escapes.
+    pub(super) fn is(&self, key: &str, text: &str) -> bool {
+        self.get(key).is_some_and(|raw| {
+            raw.len() == text.len() + 2 && raw.first() == Some(&b'"') && &raw[1..raw.len() - 1] == text.as_bytes()
+        })
+    }
+
+    /// Returns all members.
+    pub(super) fn members(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.members.iter().copied()
+    }
+}
+
+/// Returns the content of a raw JSON string.
+pub(super) fn string(raw: &[u8]) -> Option<String> {
+    if raw.first() != Some(&b'"') {
+        return None;
+    }
+    serde_json::from_slice(raw).ok()
+}
+
+/// Returns the raw elements of a JSON array.
+pub(super) fn elements(json: &[u8]) -> Option<Vec<&[u8]>> {
+    use crate::audit::json_scan::skip_value;
+    let mut at = skip_space(json, 0);
+    if json.get(at) != Some(&b'[') {
+        return None;
+    }
+    let mut found = Vec::new();
+    at = skip_space(json, at + 1);
+    while json.get(at)? != &b']' {
+        let end = skip_value(json, at)?;
+        found.push(&json[at..end]);
+        at = skip_space(json, end);
+        match json.get(at)? {
+            b',' => at = skip_space(json, at + 1),
+            b']' => {}
+            _ => return None,
+        }
+    }
+    Some(found)
+}
+
+/// Parses a time as wrappers have it: RFC 3339, or a number of seconds, milliseconds, microseconds or nanoseconds since
+/// 1970, as a number or a string. The unit follows from its size.
+pub(super) fn time(raw: &[u8]) -> Option<Micros> {
+    let text = match raw.first()? {
+        b'"' => string(raw)?,
+        _ => std::str::from_utf8(raw).ok()?.to_owned(),
+    };
+    let text = text.trim();
+    if let Some(at) = parse_timestamp(text).or_else(|| parse_timestamp(&text.replacen(' ', "T", 1))) {
+        return Some(at);
+    }
+    if let Ok(whole) = text.parse::<i64>() {
+        return Some(match whole.unsigned_abs() {
+            0..100_000_000_000 => whole * 1_000_000,
+            100_000_000_000..100_000_000_000_000 => whole * 1000,
+            100_000_000_000_000..100_000_000_000_000_000 => whole,
+            _ => whole / 1000,
+        });
+    }
+    let seconds = text.parse::<f64>().ok().filter(|n| n.is_finite() && n.abs() < 1e11)?;
+    Some((seconds * 1e6) as Micros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_every_unit() {
+        let at = Some(1_628_674_153_095_000);
+        for text in [
+            r#""2021-08-11T09:29:13.095Z""#,
+            r#""2021-08-11T11:29:13.095+02:00""#,
+            r#""2021-08-11 09:29:13.095Z""#,
+            "1628674153095",
+            r#""1628674153095""#,
+            "1628674153095000",
+            r#""1628674153095000000""#,
+            "1628674153.095",
+        ] {
+            assert_eq!(time(text.as_bytes()), at, "{text}");
+        }
+        assert_eq!(time(b"1628674153"), Some(1_628_674_153_000_000));
+        for text in ["null", "\"\"", "[1]", "\"yesterday\"", "1e400"] {
+            assert_eq!(time(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn members_and_elements_are_found_without_parsing_them() {
+        let object = Object::of(br#"{"a":"x\ty", "b" : [1, {"c":[2]}, "]"], "d":null, "e":{"f":"g"}}"#).unwrap();
+        assert_eq!(object.string("a").as_deref(), Some("x\ty"));
+        let raw: Vec<_> = object.array("b").unwrap();
+        assert_eq!(raw, [&b"1"[..], br#"{"c":[2]}"#, br#""]""#]);
+        assert!(object.has("d") && object.get("d").is_none() && !object.has("f"));
+        assert!(object.object("e").unwrap().is("f", "g"));
+        assert_eq!(elements(b"[]").map(|e| e.len()), Some(0));
+        assert!(elements(b"[1,").is_none() && elements(b"[1 2]").is_none() && Object::of(b"[1]").is_none());
+    }
+}

@@ -1,0 +1,349 @@
+//! Unwraps values: an object whose format is known is replaced by what it contains, until only audit events are left.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::formats::{self, Content, FORMATS, Inside, Value};
+use super::native::EVENT_BYTES_MAX;
+use super::notes::{Notes, Sample};
+use super::object::{Object, string};
+use crate::audit::event::Micros;
+use crate::audit::json_scan::{skip_space, skip_value};
+
+/// Maximum depth of wrappers. The deepest that exists is Firehose with a CloudWatch subscription of lines of a container:
+/// records, data, entries, message, line, event.
+const DEPTH_MAX: usize = 12;
+/// Maximum size of what is unpacked from one part of the stream, which has at most [`super::stream`]'s buffer. A request of
+/// Firehose has at most 64 MiB.
+const UNPACKED_MAX: u64 = 4 * EVENT_BYTES_MAX as u64;
+/// Maximum number of streams whose entries are put together at once.
+const STREAMS_MAX: usize = 64;
+/// Maximum length of the keys in a sample, in characters.
+const SAMPLE_CHARS_MAX: usize = 120;
+/// What CloudWatch's agent and log drivers put behind an event that is too long.
+const CUT_MARK: &[u8] = b"[Truncated...]";
+/// The start of events that kube-apiserver wrote.
+const EVENT_START: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/"#;
+
+/// Lines that stand for malformed parts of the stream. Decoding them results in the reason.
+pub(super) const NOT_AN_EVENT: &[u8] = b"{}\n";
+pub(super) const TRUNCATED: &[u8] = b"{\n";
+pub(super) const NOT_JSON: &[u8] = b"?\n";
+
+/// Unwraps the values of one stream.
+#[derive(Default)]
+pub(super) struct Unwrapper {
+    /// What was found since the notes were last written.
+    notes: Notes,
+    /// The names of the formats around the current value.
+    path: Vec<&'static str>,
+    /// The number of the current line of the stream.
+    pub(super) line: u64,
+    /// Number of bytes that were unpacked since then.
+    unpacked: u64,
+    /// Entries that are the first part of an event, by stream.
+    partial: BTreeMap<String, Partial>,
+}
+
+/// The first parts of an event that was split into several entries.
+struct Partial {
+    text: Vec<u8>,
+    at: Option<Micros>,
+    path: Vec<&'static str>,
+}
+
+/// Where a value was found.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    depth: usize,
+    at: Option<Micros>,
+    stream: &'a str,
+}
+
+// === impl Unwrapper ===
+
+impl Unwrapper {
+    /// Unwraps a JSON value that is complete. Appends the events in it to `lines`.
+    pub(super) fn value(&mut self, json: &[u8], lines: &mut Vec<u8>) {
+        self.json(json, Place { depth: DEPTH_MAX, at: None, stream: "" }, lines);
+    }
+
+    /// Unwraps a line that does not start with JSON.
+    pub(super) fn text_line(&mut self, line: &[u8], lines: &mut Vec<u8>) {
+        let place = Place { depth: DEPTH_MAX, at: None, stream: "" };
+        let Some(text) = formats::text(line) else {
+            // The rest of a line that a shipper has split, or something else.
+            if !self.continues("", line, None, lines) {
+                self.notes.other += 1;
+            }
+            return;
+        };
+        self.path.push(text.name);
+        let stream = String::from_utf8_lossy(text.stream).into_owned();
+        let place = Place { at: text.at, stream: &stream, ..place };
+        self.part(text.content, text.is_last, place, lines);
+        self.path.pop();
+    }
+
+    /// Handles a value that is cut off: what is known of an event is kept.
+    pub(super) fn cut(&mut self, json: &[u8], at: Option<Micros>, lines: &mut Vec<u8>) {
+        match formats::salvage(json, at) {
+            Some(line) => {
+                self.notes.cut += 1;
+                self.event(&line, lines);
+            }
+            None => lines.extend_from_slice(TRUNCATED),
+        }
+    }
+
+    /// Writes what was found since the last call. At the end of the stream, entries whose rest never came are cut events.
+    pub(super) fn flush(&mut self, is_end: bool, lines: &mut Vec<u8>) {
+        if is_end {
+            for (_, partial) in std::mem::take(&mut self.partial) {
+                self.give_up(partial, lines);
+            }
+        }
+        self.notes.write(lines);
+        self.notes = Notes::default();
+        self.unpacked = 0;
+    }
+
+    fn json(&mut self, json: &[u8], place: Place<'_>, lines: &mut Vec<u8>) {
+        match json.first() {
+            // Other checks can wait until it is decoded.
+            Some(b'{') if json.starts_with(EVENT_START) => self.event(json, lines),
+            Some(b'{') => self.object(json, place, lines),
+            Some(b'[') => self.elements(json, place, lines),
+            _ => lines.extend_from_slice(NOT_AN_EVENT),
+        }
+    }
+
+    fn elements(&mut self, json: &[u8], place: Place<'_>, lines: &mut Vec<u8>) {
+        let Some(depth) = place.depth.checked_sub(1) else { return self.unknown(json) };
+        let mut at = skip_space(json, 1);
+        while let Some(end) = skip_value(json, at).filter(|_| json.get(at) != Some(&b']')) {
+            match json[at] {
+                b'{' | b'[' => self.json(&json[at..end], Place { depth, ..place }, lines),
+                b'"' => match string(&json[at..end]) {
+                    Some(text) if text.trim_start().starts_with('{') => {
+                        self.part(text.as_bytes(), None, Place { depth, ..place }, lines);
+                    }
+                    _ => lines.extend_from_slice(NOT_AN_EVENT),
+                },
+                _ => lines.extend_from_slice(NOT_AN_EVENT),
+            }
+            at = skip_space(json, end);
+            if json.get(at) == Some(&b',') {
+                at = skip_space(json, at + 1);
+            }
+        }
+    }
+
+    fn object(&mut self, json: &[u8], place: Place<'_>, lines: &mut Vec<u8>) {
+        let Some(object) = Object::of(json) else {
+            lines.extend_from_slice(NOT_JSON);
+            return;
+        };
+        let found = FORMATS.iter().find_map(|format| Some((format.name, format.open(&object)?)));
+        let Some((name, content)) = found else { return self.unknown(json) };
+        let is_named = !name.is_empty() && self.path.last() != Some(&name);
+        if is_named {
+            self.path.push(name);
+        }
+        match content {
+            Content::Event => self.event(json, lines),
+            Content::Changed(event) => self.event(&event, lines),
+            Content::Lines { lines: made, count } => {
+                self.count(count);
+                lines.extend_from_slice(&made);
+            }
+            Content::Inside(inside) => self.inside(inside, place, lines),
+            Content::Other => self.notes.other += 1,
+        }
+        if is_named {
+            self.path.pop();
+        }
+    }
+
+    fn inside(&mut self, inside: Inside<'_>, place: Place<'_>, lines: &mut Vec<u8>) {
+        let Some(depth) = place.depth.checked_sub(1) else {
+            self.notes.unknown += 1;
+            return;
+        };
+        let stream = if inside.stream.is_empty() { place.stream } else { &inside.stream };
+        let place = Place { depth, at: inside.at.or(place.at), stream };
+        for value in inside.values {
+            match value {
+                Value::Json(json) => self.json(json, place, lines),
+                Value::Made(json) => self.json(&json, place, lines),
+                Value::Text(text) => self.part(text.as_bytes(), None, place, lines),
+                Value::Packed(bytes) => match unpacked(bytes, UNPACKED_MAX.saturating_sub(self.unpacked)) {
+                    Some(text) => {
+                        self.unpacked += text.len() as u64;
+                        self.texts(&text, place, lines);
+                    }
+                    None => lines.extend_from_slice(NOT_JSON),
+                },
+            }
+        }
+    }
+
+    /// Unwraps a text of one entry, which may be a part of a longer line.
+    fn part(&mut self, text: &[u8], is_last: Option<bool>, place: Place<'_>, lines: &mut Vec<u8>) {
+        let text = match text.strip_suffix(b"\n") {
+            Some(text) => text.strip_suffix(b"\r").unwrap_or(text),
+            None => text,
+        };
+        if self.partial.contains_key(place.stream) && self.continues(place.stream, text, is_last, lines) {
+            return;
+        }
+        let start = skip_space(text, 0);
+        let is_cut = text.ends_with(CUT_MARK);
+        let json = if is_cut { &text[start..text.len() - CUT_MARK.len()] } else { &text[start..] };
+        let is_incomplete = json.first() == Some(&b'{') && skip_value(json, 0).is_none();
+        match is_incomplete {
+            true if is_cut => self.cut(json, place.at, lines),
+            true => self.keep(json, place, lines),
+            false => self.texts(text, place, lines),
+        }
+    }
+
+    /// Unwraps text: JSON values, or lines with JSON in them.
+    fn texts(&mut self, text: &[u8], place: Place<'_>, lines: &mut Vec<u8>) {
+        let Some(depth) = place.depth.checked_sub(1) else {
+            self.notes.unknown += 1;
+            return;
+        };
+        let place = Place { depth, ..place };
+        let mut at = skip_space(text, 0);
+        while let Some(first) = text.get(at) {
+            if matches!(first, b'{' | b'[') {
+                let Some(end) = skip_value(text, at) else { return self.cut(&text[at..], place.at, lines) };
+                self.json(&text[at..end], place, lines);
+                at = skip_space(text, end);
+                continue;
+            }
+            let end = memchr::memchr(b'\n', &text[at..]).map_or(text.len(), |newline| at + newline);
+            match formats::text(&text[at..end]) {
+                Some(found) => {
+                    self.path.push(found.name);
+                    let stream = String::from_utf8_lossy(found.stream).into_owned();
+                    let stream = if stream.is_empty() { place.stream } else { &stream };
+                    let found_at = found.at.or(place.at);
+                    self.part(found.content, found.is_last, Place { at: found_at, stream, ..place }, lines);
+                    self.path.pop();
+                }
+                None => self.notes.other += 1,
+            }
+            at = skip_space(text, end);
+        }
+    }
+
+    /// Keeps the first part of an event until the next entry of its stream.
+    fn keep(&mut self, text: &[u8], place: Place<'_>, lines: &mut Vec<u8>) {
+        if self.partial.len() >= STREAMS_MAX && !self.partial.contains_key(place.stream) {
+            // Any of them: all wait for a rest that does not come.
+            if let Some((_, partial)) = self.partial.pop_first() {
+                self.give_up(partial, lines);
+            }
+        }
+        let new = Partial { text: text.to_vec(), at: place.at, path: self.path.clone() };
+        if let Some(before) = self.partial.insert(place.stream.to_owned(), new) {
+            self.give_up(before, lines);
+        }
+    }
+
+    /// Appends a text to the first part of an event, if it is its rest. Returns whether it is.
+    fn continues(&mut self, stream: &str, text: &[u8], is_last: Option<bool>, lines: &mut Vec<u8>) -> bool {
+        let Some(mut partial) = self.partial.remove(stream) else { return false };
+        // Another event begins, so that the rest of this one is lost. Where the format says that the text is a part, it
+        // may begin like an event by chance.
+        if text.starts_with(EVENT_START) || (is_last.is_none() && text.starts_with(b"{")) {
+            self.give_up(partial, lines);
+            return false;
+        }
+        if partial.text.len() + text.len() > EVENT_BYTES_MAX {
+            self.give_up(partial, lines);
+            return true;
+        }
+        partial.text.extend_from_slice(text);
+        if skip_value(&partial.text, 0).is_some() {
+            let path = std::mem::replace(&mut self.path, partial.path);
+            let place = Place { depth: DEPTH_MAX / 2, at: partial.at, stream: "" };
+            self.texts(&partial.text, place, lines);
+            self.path = path;
+        } else if text.ends_with(CUT_MARK) {
+            self.give_up(partial, lines);
+        } else {
+            self.partial.insert(stream.to_owned(), partial);
+        }
+        true
+    }
+
+    /// The rest of an event does not come.
+    fn give_up(&mut self, partial: Partial, lines: &mut Vec<u8>) {
+        let path = std::mem::replace(&mut self.path, partial.path);
+        self.cut(&partial.text, partial.at, lines);
+        self.path = path;
+    }
+
+    /// Appends an event as one line.
+    fn event(&mut self, json: &[u8], lines: &mut Vec<u8>) {
+        self.count(1);
+        push_line(json, lines);
+    }
+
+    fn count(&mut self, events: u64) {
+        match &*self.path {
+            [] => self.notes.count("audit.k8s.io", events),
+            [name] => self.notes.count(name, events),
+            path => self.notes.count(&path.join(" > "), events),
+        }
+    }
+
+    fn unknown(&mut self, json: &[u8]) {
+        self.notes.unknown += 1;
+        if self.notes.sample.is_none() {
+            let keys = Object::of(json).map(|object| {
+                let keys: Vec<_> = object.members().map(|(key, _)| String::from_utf8_lossy(key)).take(16).collect();
+                keys.join(", ").chars().take(SAMPLE_CHARS_MAX).collect()
+            });
+            self.notes.sample = Some(Sample { line: self.line, keys: keys.unwrap_or_default() });
+        }
+    }
+}
+
+/// Appends JSON as one line. White space between tokens is only removed if there are line breaks.
+fn push_line(json: &[u8], lines: &mut Vec<u8>) {
+    if memchr::memchr(b'\n', json).is_none() {
+        lines.extend_from_slice(json);
+        lines.push(b'\n');
+        return;
+    }
+    let (mut in_string, mut is_escaped) = (false, false);
+    for byte in json {
+        if in_string || !byte.is_ascii_whitespace() {
+            // A line break in a string is not valid JSON, and must not start a new line.
+            lines.push(if *byte == b'\n' { b' ' } else { *byte });
+        }
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            _ => {}
+        }
+    }
+    lines.push(b'\n');
+}
+
+/// Decompresses bytes that are gzip. `None` if they are damaged, or expand too far.
+fn unpacked(bytes: Vec<u8>, len_max: u64) -> Option<Vec<u8>> {
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return Some(bytes);
+    }
+    let mut text = Vec::new();
+    MultiGzDecoder::new(&*bytes).take(len_max + 1).read_to_end(&mut text).ok()?;
+    (text.len() as u64 <= len_max).then_some(text)
+}

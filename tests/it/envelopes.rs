@@ -1,0 +1,240 @@
+//! Every format that audit events leave a cluster in: the verdicts are those of the plain log, as far as the format has its
+//! facts.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+use editwar::audit::decoded_chunk::DecodedChunk;
+use editwar::detect::policy::Policy;
+use editwar::ingest::files;
+use editwar::pipeline::{Batch, Bounds, Pipeline};
+use editwar::query::views::Report;
+
+use crate::util;
+use crate::wrappers::{Facts, WRAPPERS, Wrapped};
+
+struct Consumer<'p>(Batch<'p>, Vec<String>);
+
+impl files::Consumer for Consumer<'_> {
+    fn ingest(&mut self, _: usize, chunk: &DecodedChunk<'_>, before: u64) {
+        self.0.ingest(chunk, before);
+    }
+
+    fn broken(&mut self, error: files::Error) {
+        self.1.push(error.to_string());
+    }
+}
+
+/// Analyzes a file.
+fn report_of(path: &Path) -> Report {
+    let inputs = files::inputs(&[path.to_owned()]).unwrap();
+    let pipeline = Pipeline::new(Policy::default(), Bounds::default()).recorded();
+    let mut consumer = Consumer(pipeline.batch("", "log"), Vec::new());
+    files::read(&inputs, NonZeroUsize::MIN, &Arc::default(), &mut consumer);
+    assert_eq!(consumer.1, [""; 0], "{}", path.display());
+    drop(consumer);
+    drop(pipeline.end());
+    util::report(&pipeline)
+}
+
+/// Returns what a report says about wars: each with its parties, fields and values.
+fn verdicts(report: &Report) -> BTreeSet<String> {
+    let war = |war: &editwar::query::views::War| {
+        let parties: Vec<String> =
+            war.parties.iter().map(|p| format!("{} {:?} {:?} {:?}", p.actor, p.class, p.writes, p.retakes)).collect();
+        let fields: Vec<String> =
+            war.fields.iter().map(|f| format!("{} {} {:?}", f.path, f.retakes, f.values)).collect();
+        format!(
+            "{} {:?} {:?} {:?} {} retakes from {} to {}: {parties:?} over {fields:?}",
+            util::name(&war.object),
+            war.confidence,
+            war.state,
+            war.cause,
+            war.retakes,
+            war.since,
+            war.until
+        )
+    };
+    report.wars.iter().map(war).collect()
+}
+
+fn logs() -> Vec<String> {
+    let mut names = util::smaller_recordings();
+    if std::env::var_os("EDITWAR_SEEDS").is_none() {
+        names.retain(|name| util::log(name).len() <= 2 << 20);
+    }
+    names
+}
+
+/// Wars that Cloud Audit Logs do not show: of an impersonated user, and of two tools of one account that only their field
+/// managers tell apart.
+const LOST: [&str; 2] = ["configmaps war/imp", "configmaps war/twotools"];
+
+/// Calls `check` with the plain report of each recording and with each wrapped log: in the gate with every sixth of the
+/// smaller ones.
+fn each(check: impl Fn(&str, &Report, &Wrapped, &Report)) {
+    let is_whole = std::env::var_os("EDITWAR_SEEDS").is_some();
+    let folder = tempfile::tempdir().unwrap();
+    for (number, recording) in logs().iter().enumerate() {
+        let log = util::log(recording);
+        let log = std::str::from_utf8(&log).unwrap();
+        let events: Vec<&str> = log.lines().filter(|line| !line.is_empty()).collect();
+        let path = folder.path().join("plain.log");
+        std::fs::write(&path, log).unwrap();
+        let plain = report_of(&path);
+        for (at, wrapper) in WRAPPERS.iter().enumerate() {
+            if !is_whole && (at + number) % 6 != 0 {
+                continue;
+            }
+            let wrapped = Wrapped::new(wrapper, &events);
+            let path = folder.path().join("wrapped");
+            std::fs::write(&path, &wrapped.bytes).unwrap();
+            check(recording, &plain, &wrapped, &report_of(&path));
+        }
+    }
+}
+
+#[test]
+fn wrapped_recordings_have_the_verdicts_of_the_plain_log() {
+    each(|recording, plain, wrapped, found| {
+        let name = format!("{recording} as {}", wrapped.name);
+        let (mut expected, found_verdicts) = (verdicts(plain), verdicts(found));
+        if wrapped.facts != Facts::WithoutQuery {
+            if wrapped.facts == Facts::WithoutImpersonation {
+                expected.retain(|verdict| !verdict.starts_with(LOST[0]));
+            }
+            assert_eq!(found_verdicts, expected, "{name}");
+            assert_eq!(found.stats.counters.malformed, plain.stats.counters.malformed, "{name}");
+            assert_eq!(found.stats.counters.writes, plain.stats.counters.writes, "{name}");
+        } else {
+            // Without the field manager, a war may be known with less confidence, but there is none that is not there.
+            let objects = |report: &Report| report.wars.iter().map(|w| util::name(&w.object)).collect::<BTreeSet<_>>();
+            let loud = |report: &Report| {
+                report.wars.iter().filter(|w| w.is_loud()).map(|w| util::name(&w.object)).collect::<BTreeSet<_>>()
+            };
+            let (mut missed, false_wars) = (&loud(plain) - &objects(found), &loud(found) - &objects(plain));
+            missed.retain(|object| !LOST.contains(&object.as_str()));
+            assert!(missed.is_empty() && false_wars.is_empty(), "{name}: missed {missed:?}, false {false_wars:?}");
+        }
+    });
+}
+
+/// Analyzes a log that is in memory.
+fn report_of_bytes(bytes: &[u8]) -> Report {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    std::fs::write(&path, bytes).unwrap();
+    report_of(&path)
+}
+
+fn loud(report: &Report) -> BTreeSet<String> {
+    report.wars.iter().filter(|war| war.is_loud()).map(|war| util::name(&war.object)).collect()
+}
+
+#[test]
+fn events_that_lost_their_bodies_give_the_verdicts_of_metadata_and_the_answer_says_so() {
+    let log = util::log("gitops-vs-kubectl");
+    let log = std::str::from_utf8(&log).unwrap();
+    let plain = report_of_bytes(log.as_bytes());
+    assert!(!loud(&plain).is_empty());
+    let is_body = |line: &&str| line.contains(r#","requestObject":{"#) && line.contains(r#","responseStatus""#);
+
+    // Cut off inside of the first body, as AKS does, but shorter.
+    let cut = |line: &str| {
+        let len = line.find(r#","requestObject":{"#).unwrap() + r#","requestObject":{"ki"#.len();
+        serde_json::json!({"category": "kube-audit", "time": &line[line.rfind(r#""stageTimestamp":""#).unwrap() + 18..][..27],
+            "properties": {"log": &line[..len], "pod": "kube-apiserver-1", "stream": "stdout"}})
+    };
+    let lines: Vec<&str> = log.lines().filter(|line| !line.is_empty()).collect();
+    let cut: String = lines.iter().filter(|line| is_body(line)).map(|line| format!("{}\n", cut(line))).collect();
+    // Bodies that were replaced by a text.
+    let omitted = |line: &str| {
+        let mut event: serde_json::Value = serde_json::from_str(line).unwrap();
+        for body in ["requestObject", "responseObject"] {
+            if event.get(body).is_some() {
+                event[body] = "skipped-too-big-size-object".into();
+            }
+        }
+        format!("{event}\n")
+    };
+    let omitted: String = lines.iter().filter(|line| is_body(line)).map(|line| omitted(line)).collect();
+
+    for (name, text, caveat) in [("cut", cut, "cut off"), ("omitted", omitted, "left out")] {
+        let found = report_of_bytes(text.as_bytes());
+        assert_eq!(found.stats.counters.malformed, 0, "{name}");
+        assert!(found.stats.counters.writes > 100, "{name}: {:?}", found.stats.counters);
+        assert!(loud(&found).is_subset(&loud(&plain)), "{name}: a false war");
+        assert!(
+            found.wars.iter().all(|war| war.fields.iter().all(|field| field.path == "(main)")),
+            "{name}: no field is known"
+        );
+        let missed = &loud(&plain) - &found.wars.iter().map(|war| util::name(&war.object)).collect();
+        assert_eq!(missed, BTreeSet::new(), "{name}: it is at least possible");
+        let caveats: Vec<&String> = found.coverage.feeds.iter().flat_map(|feed| &feed.caveats).collect();
+        assert!(caveats.iter().any(|text| text.contains(caveat)), "{name}: {caveats:?}");
+    }
+}
+
+#[test]
+fn an_archive_is_read_like_its_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = util::log("gitops-vs-kubectl");
+    let lines = util::lines(&log);
+    // Two API servers, each with every other event; one of the logs compressed.
+    let half = |which: usize| -> Vec<u8> {
+        lines.iter().skip(which).step_by(2).flat_map(|line| [line, &b"\n"[..]].concat()).collect()
+    };
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, &half(1)).unwrap();
+    let members = [
+        ("must-gather/audit_logs/kube-apiserver/a-audit.log", half(0)),
+        ("must-gather/audit_logs/kube-apiserver/b-audit.log.gz", packed.finish().unwrap()),
+        ("must-gather/version.txt", b"4.20".to_vec()),
+    ];
+    let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    for (name, content) in &members {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        archive.append_data(&mut header, name, &content[..]).unwrap();
+    }
+    let archive = archive.into_inner().unwrap().finish().unwrap();
+    let path = folder.path().join("must-gather.tar.gz");
+    std::fs::write(&path, &archive).unwrap();
+    let plain = report_of_bytes(&log);
+    assert_eq!(verdicts(&report_of(&path)), verdicts(&plain));
+    assert_eq!(verdicts(&report_of(folder.path())), verdicts(&plain), "in a directory");
+
+    let zstd = ruzstd::encoding::compress_to_vec(&log[..], ruzstd::encoding::CompressionLevel::Fastest);
+    assert_eq!(verdicts(&report_of_bytes(&zstd)), verdicts(&plain));
+    // From standard input.
+    let (code, out, err) = crate::cli::run(&["analyze", "-", "-o", "name"], Some(&archive));
+    assert_eq!((code, out.lines().count()), (1, plain.wars.len()), "{err}");
+    // Damaged ones say so.
+    let (code, _, err) = crate::cli::run(&["analyze", "-"], Some(&archive[..archive.len() / 2]));
+    assert!(code == 2 && err.contains("cut off"), "{code} {err}");
+}
+
+#[test]
+fn an_input_is_explained() {
+    let log = util::log("setup");
+    let events: Vec<&str> = std::str::from_utf8(&log).unwrap().lines().collect();
+    let (_, _, wrap) = WRAPPERS.iter().find(|(name, ..)| *name == "Firehose").unwrap();
+    let mut text = wrap(&events);
+    text.extend_from_slice(b"{\"colour\":\"green\",\"size\":1}\nsome text\n");
+    let (code, out, err) = crate::cli::run(&["analyze", "--explain-input", "-"], Some(&text));
+    assert_eq!(code, 0, "{err}");
+    let line = text.iter().filter(|b| **b == b'\n').count() - 1;
+    for expected in [
+        format!("Format:   Firehose > CloudWatch ({} events)", events.len()),
+        "Other:    1 log entries about something else".to_owned(),
+        format!("Not read: 1 unknown_format, the first in line {line}, with the keys colour, size"),
+    ] {
+        assert!(out.contains(&expected), "{expected}:\n{out}");
+    }
+    let (code, out, _) = crate::cli::run(&["analyze", "--explain-input", "-", "-o", "json"], Some(b"hello\n"));
+    assert!(code == 2 && out.contains("It has no audit events."), "{out}");
+}
