@@ -26,7 +26,7 @@ use self::object::ObjectWrites;
 pub(super) use self::object::Release;
 use super::clock::Feed;
 use super::key::ObjectKey;
-use crate::audit::event::{Level, Micros};
+use crate::audit::event::{Level, Micros, REVIEWED};
 use crate::detect::write::{Effect, Outcome, Write};
 use crate::util::lock::lock;
 
@@ -68,7 +68,9 @@ impl Joiner {
     pub(super) fn keeps(&self, cluster: &str, source: &str, feed: Feed, write: &Write<'_>) -> bool {
         let is_watched = write.event.is_watched();
         let may_be_stored = matches!(write.outcome, Outcome::Committed | Outcome::Uncertain);
-        if !may_be_stored || (is_watched && feed == Feed::Live && source != WATCH) {
+        // A review has the account already, and shows no revision.
+        let is_reviewed = write.event.annotation(REVIEWED).is_some();
+        if !may_be_stored || is_reviewed || (is_watched && feed == Feed::Live && source != WATCH) {
             return false;
         }
         if is_watched {

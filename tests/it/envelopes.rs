@@ -238,3 +238,90 @@ fn an_input_is_explained() {
     let (code, out, _) = crate::cli::run(&["analyze", "--explain-input", "-", "-o", "json"], Some(b"hello\n"));
     assert!(code == 2 && out.contains("It has no audit events."), "{out}");
 }
+
+/// Returns the reviews that an admission webhook would have seen of the writes of a log, as kube-audit-rest logs them. What
+/// was refused later is not among them.
+fn reviews(log: &str) -> String {
+    let mut before: std::collections::BTreeMap<String, serde_json::Value> = std::collections::BTreeMap::new();
+    let mut reviews = String::new();
+    for line in log.lines().filter(|line| line.contains(r#""stage":"ResponseComplete""#)) {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        let (verb, reference) = (event["verb"].as_str().unwrap(), &event["objectRef"]);
+        let code = event["responseStatus"]["code"].as_u64().unwrap_or(0);
+        let operation = match verb {
+            "create" => "CREATE",
+            "update" | "patch" if code == 201 => "CREATE",
+            "update" | "patch" => "UPDATE",
+            "delete" => "DELETE",
+            _ => continue,
+        };
+        let (resource, group) = (reference["resource"].as_str().unwrap(), reference["apiGroup"].as_str().unwrap_or(""));
+        let is_left_out =
+            group == "coordination.k8s.io" || matches!(resource, "events" | "secrets" | "endpoints" | "endpointslices");
+        if !(200..300).contains(&code) || is_left_out {
+            continue;
+        }
+        let object = &event["responseObject"];
+        let name = reference["name"].as_str().or_else(|| object["metadata"]["name"].as_str()).unwrap_or_default();
+        let key = format!("{group}/{resource}/{}/{name}", reference["namespace"].as_str().unwrap_or(""));
+        let subresource = reference["subresource"].as_str().unwrap_or("");
+        let is_whole =
+            matches!(subresource, "" | "status") && object["metadata"].is_object() && object["kind"] != "Status";
+        let old = before.get(&key).cloned().unwrap_or_default();
+        let user = event["impersonatedUser"].as_object().map_or(&event["user"], |_| &event["impersonatedUser"]);
+        let query: std::collections::HashMap<String, String> = event["requestURI"]
+            .as_str()
+            .and_then(|uri| uri.split_once('?'))
+            .map(|(_, query)| form_urlencoded::parse(query.as_bytes()).into_owned().collect())
+            .unwrap_or_default();
+        let (object, old) = match (operation, subresource) {
+            ("DELETE", _) => (serde_json::Value::Null, old),
+            (_, "scale") => (object.clone(), serde_json::Value::Null),
+            _ if is_whole => (object.clone(), old),
+            _ => continue,
+        };
+        // Of an object that was there before the log, the first write is not a review that can be made.
+        if operation == "UPDATE" && subresource != "scale" && old.is_null() {
+            before.insert(key, object);
+            continue;
+        }
+        let review = serde_json::json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
+            "uid": event["auditID"], "operation": operation, "name": name, "namespace": reference["namespace"],
+            "resource": {"group": group, "version": reference["apiVersion"], "resource": resource}, "subResource": subresource,
+            "userInfo": user, "object": object, "oldObject": old, "dryRun": query.contains_key("dryRun"),
+            "options": {"kind": if verb == "patch" { "PatchOptions" } else { "UpdateOptions" },
+                        "fieldManager": query.get("fieldManager"), "force": query.get("force").map(|force| force == "true")}},
+            "requestReceivedTimestamp": event["requestReceivedTimestamp"]});
+        reviews += &format!("{review}\n");
+        if query.contains_key("dryRun") {
+            continue;
+        }
+        match operation {
+            "DELETE" => drop(before.remove(&key)),
+            _ if is_whole => drop(before.insert(key, object)),
+            _ => {}
+        }
+    }
+    reviews
+}
+
+#[test]
+fn reviews_of_an_admission_webhook_show_the_same_wars_and_no_others() {
+    for recording in
+        ["gitops-vs-kubectl", "hpa-vs-applier", "flux-vs-alice", "node-flap", "quota-peace", "together-flux-peace"]
+    {
+        let log = util::log(recording);
+        let plain = report_of_bytes(&log);
+        let found = report_of_bytes(reviews(std::str::from_utf8(&log).unwrap()).as_bytes());
+        assert_eq!(found.stats.counters.malformed, 0, "{recording}");
+        let of = |report: &Report| {
+            let war = |war: &&editwar::query::views::War| {
+                let parties: BTreeSet<&str> = war.parties.iter().map(|party| party.actor.as_str()).collect();
+                let fields: BTreeSet<&str> = war.fields.iter().map(|field| field.path.as_str()).collect();
+                format!("{} {parties:?} {fields:?}", util::name(&war.object))
+            };
+            report.wars.iter().filter(|war| war.is_loud()).map(|w| war(&w)).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(of(&found), of(&plain), "{recording}");
+    }
+}
