@@ -114,8 +114,8 @@ impl Webhook {
     }
 
     /// Handles one request.
-    async fn handle(self, request: Request<Incoming>, route: Option<Route>, peer: SocketAddr) -> Reply {
-        let Some(route) = route else {
+    pub async fn handle(self, request: Request<Incoming>, peer: SocketAddr) -> Reply {
+        let Some(route) = Route::of(request.uri().path()) else {
             return self.refuse(StatusCode::NOT_FOUND, "path", "post audit events to /audit or /audit/CLUSTER\n");
         };
         let headers = request.headers().clone();
@@ -362,7 +362,7 @@ impl<A: Admission> Source for WebhookSource<A> {
                 }
                 let cluster = route.as_ref().map(|route| route.cluster.clone()).unwrap_or_default();
                 match admission.admit(&request, &peer, &cluster).await {
-                    Ok(()) => webhook.handle(request, route, peer.address).await,
+                    Ok(()) => webhook.handle(request, peer.address).await,
                     Err(refusal) => refusal,
                 }
             }

@@ -74,10 +74,9 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let head = text.len().min(usize::from(sizes[0]));
     let pieces = Pieces { text: &text[head..], sizes: sizes[1..].iter().cycle() };
     let (lines, notes) = convert(b"", text);
-    assert_eq!((&lines, &notes), {
-        let (lines, notes) = &convert(&text[..head], pieces);
-        (lines, notes)
-    });
+    let (same_lines, same_notes) = convert(&text[..head], pieces);
+    assert_eq!(lines, same_lines);
+    assert_eq!(notes, same_notes);
 
     let values: Result<Vec<serde_json::Value>, _> = serde_json::Deserializer::from_slice(text).into_iter().collect();
     if values.is_ok_and(|values| values.iter().all(is_native)) {
