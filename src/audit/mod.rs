@@ -2,7 +2,8 @@
 //!
 //! [`mod@decode`] is the decoder; [`decode::plain`] is the slow reference decoder that defines the correct results.
 //! [`envelope`] finds the events in the formats that they arrive in. [`decoded_chunk`] decodes a part of the input as a
-//! whole. [`revision`] makes events of the revisions that watches deliver. [`json_scan`] finds the ends of JSON values without parsing them, and [`times`] finds event times. This module
+//! whole. [`revision`] makes events of the revisions that watches deliver, and [`mod@encode`] writes events. [`json_scan`]
+//! finds the ends of JSON values without parsing them, and [`times`] finds event times. This module
 //! knows nothing about writes, wars or clocks.
 
 pub mod decode;

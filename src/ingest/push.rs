@@ -99,18 +99,17 @@ fn is_name(cluster: &str) -> bool {
 impl Protocol {
     /// Whether the body of a request may have this encoding. A page in a browser can only send what is not allowed here.
     pub(super) fn accepts(self, headers: &HeaderMap) -> bool {
-        crate::net::web::is_json(headers) || (self == Protocol::Otlp && otlp::is_protobuf(headers))
+        crate::net::web::is_json(headers) || self.is_binary(headers)
     }
 
-    /// Returns a body whose encoding is the protocol's own as JSON.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub(super) fn json(self, headers: &HeaderMap, body: Vec<u8>) -> Result<Vec<u8>, String> {
-        if self == Protocol::Otlp && otlp::is_protobuf(headers) {
-            return otlp::json(&body);
-        }
-        Ok(body)
+    /// Whether the body is in an encoding that must be decoded as a whole.
+    pub(super) fn is_binary(self, headers: &HeaderMap) -> bool {
+        self == Protocol::Otlp && otlp::is_protobuf(headers)
+    }
+
+    /// Returns a body in that encoding as JSON, or `None` if it is damaged.
+    pub(super) fn json(self, body: &[u8]) -> Option<Vec<u8>> {
+        otlp::json(body).inspect_err(|error| tracing::debug!(error, "a body is no OTLP message")).ok()
     }
 
     /// Returns the answer as the protocol specifies it.

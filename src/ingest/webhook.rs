@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
@@ -64,8 +64,8 @@ struct Clusters {
     by_client: BTreeMap<IpAddr, usize>,
 }
 
-/// Maximum size of a review: request and object have at most 3 MiB each in kube-apiserver.
-const REVIEW_BYTES_MAX: usize = 16 << 20;
+/// Number of bytes from the start of a review that contain its ID.
+const REVIEW_HEAD_BYTES: usize = 1 << 10;
 /// The start of what kube-apiserver posts. It is decoded in place.
 const EVENT_LIST: &[u8] = br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","#;
 
@@ -133,8 +133,7 @@ impl Webhook {
         let Some(mut reservation) = self.budget.reserve(peer.ip(), length) else {
             // The review is dropped; the answer must still repeat its ID.
             self.metrics.rejected.with_label_values(&["full"]).inc();
-            let body = Limited::new(request.into_body(), REVIEW_BYTES_MAX).collect().await;
-            return admission::answer(&body.map(|body| body.to_bytes()).unwrap_or_default());
+            return admission::answer(&beginning(request.into_body()).await);
         };
         let Read::Whole(body) = self.body(request.into_body(), &mut reservation).await else {
             return admission::answer(b"");
@@ -177,15 +176,20 @@ impl Webhook {
         let outcome = if is_whole { "accepted" } else { "truncated" };
         self.metrics.batches.with_label_values(&[outcome]).inc();
         self.metrics.bytes.with_label_values(&[outcome]).inc_by(body.len() as u64);
-        let body = if protocol == Protocol::Audit {
-            Ok(body)
+        let body = if protocol.is_binary(&headers) {
+            // It is decoded as a whole, so that its memory is reserved.
+            let grow = |bytes| reservation.grow(bytes);
+            let read = tokio::task::block_in_place(|| unpacked(body, self.body_bytes_max, grow));
+            match read.map(|body| protocol.json(&body)) {
+                Ok(Some(body)) => body,
+                Ok(None) | Err(Unreadable::Damaged) => {
+                    let text = "the body is not in the encoding that its headers name\n";
+                    return self.refuse(StatusCode::BAD_REQUEST, "encoding", text);
+                }
+                Err(Unreadable::TooLarge) => return self.full(),
+            }
         } else {
-            // The encoding of the protocol may be compressed as a whole.
-            unpacked(body, self.body_bytes_max).and_then(|body| protocol.json(&headers, body))
-        };
-        let Ok(body) = body else {
-            let text = "the body is not in the encoding that its headers name\n";
-            return self.refuse(StatusCode::BAD_REQUEST, "encoding", text);
+            body
         };
         let is_converted = is_converted(&body);
         let (intake, buffers, name) = (self.intake.clone(), self.buffers.clone(), cluster.clone());
@@ -381,15 +385,40 @@ fn is_converted(body: &[u8]) -> bool {
             || envelope::is_wrapped(&body[..body.len().min(envelope::HEAD_BYTES)]))
 }
 
-/// Decompresses a body.
-fn unpacked(body: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, String> {
+/// Why a compressed body cannot be read.
+enum Unreadable {
+    Damaged,
+    TooLarge,
+}
+
+/// Decompresses a body, and reserves memory for it and for twice as much of what is made of it.
+fn unpacked(body: Vec<u8>, bytes_max: usize, mut reserve: impl FnMut(usize) -> bool) -> Result<Vec<u8>, Unreadable> {
     if !decompress::is_packed(&body) {
-        return Ok(body);
+        return if reserve(2 * body.len()) { Ok(body) } else { Err(Unreadable::TooLarge) };
     }
+    let stream = decompress::open(Cursor::new(body), Arc::default()).map_err(|_| Unreadable::Damaged)?;
+    let mut reader = stream.reader;
     let mut unpacked = Vec::new();
-    let stream = decompress::open(Cursor::new(body), Arc::default()).map_err(|error| error.to_string())?;
-    stream.reader.take(bytes_max as u64).read_to_end(&mut unpacked).map_err(|error| error.to_string())?;
-    Ok(unpacked)
+    loop {
+        if unpacked.len() > bytes_max || !reserve(3 * STEP_BYTES) {
+            return Err(Unreadable::TooLarge);
+        }
+        let read = reader.by_ref().take(STEP_BYTES as u64).read_to_end(&mut unpacked);
+        if read.map_err(|_| Unreadable::Damaged)? == 0 {
+            return Ok(unpacked);
+        }
+    }
+}
+
+/// Reads the beginning of a body.
+async fn beginning(mut body: Incoming) -> Vec<u8> {
+    let mut head = Vec::new();
+    while head.len() < REVIEW_HEAD_BYTES
+        && let Ok(Some(Ok(frame))) = tokio::time::timeout(STALL_TIMEOUT, body.frame()).await
+    {
+        head.extend(frame.into_data().unwrap_or_default().iter().take(REVIEW_HEAD_BYTES));
+    }
+    head
 }
 
 // === impl Clusters ===

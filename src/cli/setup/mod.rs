@@ -1,5 +1,5 @@
-//! `editwar setup`: prints what a cluster needs for its audit events to arrive, and which kinds of evidence there are. Nothing is sent to a cluster; only
-//! `certs` writes files, into the given directory.
+//! `editwar setup`: prints what a cluster needs for its audit events to arrive, what the other side of a source needs, and
+//! which kinds of evidence there are. Nothing is sent to a cluster; only `certs` writes files, into the given directory.
 
 mod admission;
 mod apiserver;

@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use serde_json::json;
 
 use super::with_body;
-use crate::audit::json_scan::member;
+use crate::audit::json_scan::{member, plain_string, skip_value};
 use crate::net::Reply;
 use crate::util::clock;
 
@@ -15,8 +15,9 @@ use crate::util::clock;
 /// answer must repeat.
 pub(in crate::ingest) fn answer(body: &[u8]) -> Reply {
     let request = member(body, "request").unwrap_or_default();
-    let uid = member(request, "uid").and_then(crate::audit::json_scan::plain_string).unwrap_or_default();
-    let version = member(body, "apiVersion").and_then(crate::audit::json_scan::plain_string);
+    // Of a review that was not read to its end, the ID is the first member of the request.
+    let uid = member(request, "uid").or_else(|| first_uid(body)).and_then(plain_string).unwrap_or_default();
+    let version = member(body, "apiVersion").and_then(plain_string);
     let answer = json!({
         "apiVersion": version.unwrap_or("admission.k8s.io/v1"), "kind": "AdmissionReview",
         "response": {"uid": uid, "allowed": true},
@@ -24,6 +25,12 @@ pub(in crate::ingest) fn answer(body: &[u8]) -> Reply {
     let mut reply = Reply::default();
     *reply.status_mut() = StatusCode::OK;
     with_body(reply, "application/json", answer.to_string())
+}
+
+fn first_uid(body: &[u8]) -> Option<&[u8]> {
+    const KEY: &[u8] = br#""uid":"#;
+    let start = memchr::memmem::find(body, KEY)? + KEY.len();
+    Some(&body[start..skip_value(body, start)?])
 }
 
 /// Returns a review with the time of its arrival, which it does not have itself.
@@ -52,6 +59,7 @@ mod tests {
             r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u-1","object":{}}}"#;
         let answer = answered(review).await;
         assert_eq!((&answer["response"]["uid"], &answer["response"]["allowed"]), (&"u-1".into(), &true.into()));
+        assert_eq!(answered(&review[..review.len() - 20]).await["response"]["uid"], "u-1", "the rest was not read");
         for broken in ["", "{", "[]", r#"{"request":{"uid":7}}"#, &review[..90]] {
             assert_eq!(answered(broken).await["response"]["allowed"], true, "{broken}");
         }
