@@ -15,7 +15,7 @@ use super::output::{self, clean};
 use super::style::clock;
 use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::envelope::Sample;
-use crate::audit::event::{Event, Level, Micros};
+use crate::audit::event::{Event, Level, Micros, REVIEWED};
 use crate::ingest::files::{self, Input};
 use crate::pipeline::feed::Feed;
 use crate::query::views;
@@ -116,6 +116,10 @@ impl Explanation {
     fn event(&mut self, event: &Event<'_>) {
         if Feed::concerns(event) {
             self.feed.record(event);
+        }
+        // The object before a reviewed write is no write.
+        if event.annotation(REVIEWED).is_some() && event.username.is_empty() {
+            return;
         }
         match event.level {
             Level::Metadata => self.metadata += 1,

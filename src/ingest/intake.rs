@@ -196,6 +196,12 @@ impl Intake {
         })
     }
 
+    /// Runs CPU-bound work that is not decoding of events, once a permit is available.
+    pub(super) async fn compute<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _permit = self.decoders.acquire().await;
+        tokio::task::block_in_place(work)
+    }
+
     fn ingest_blocking(&self, origin: Origin<'_>, chunk: &DecodedChunk<'_>) -> Result<(), Unavailable> {
         if let Some(journal) = &self.journal {
             journal.append_blocking(self.records(origin, chunk))?;

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
-use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_ENCODING, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::watch;
 use tracing::Instrument as _;
@@ -64,6 +64,11 @@ struct Clusters {
     by_client: BTreeMap<IpAddr, usize>,
 }
 
+/// Maximum size of a protobuf body, unpacked: it is decoded as a whole, and takes several times its size. A batch of the
+/// Collector should have a few MiB.
+const BINARY_BYTES_MAX: usize = 16 << 20;
+/// The encodings that are recognized by their first bytes. Data in another one would look like text.
+const ENCODINGS: [&str; 4] = ["identity", "gzip", "x-gzip", "zstd"];
 /// Number of bytes from the start of a review that contain its ID.
 const REVIEW_HEAD_BYTES: usize = 1 << 10;
 /// The start of what kube-apiserver posts. It is decoded in place.
@@ -135,11 +140,28 @@ impl Webhook {
             self.metrics.rejected.with_label_values(&["full"]).inc();
             return admission::answer(&beginning(request.into_body()).await);
         };
-        let Read::Whole(body) = self.body(request.into_body(), &mut reservation).await else {
-            return admission::answer(b"");
+        let dropped = |reason| self.metrics.rejected.with_label_values(&[reason]).inc();
+        let body = match self.body(request.into_body(), &mut reservation).await {
+            Read::Whole(body) => body,
+            Read::Cut(body) => {
+                dropped("too_large");
+                return admission::answer(&body);
+            }
+            Read::Lost(reason) => {
+                dropped(reason);
+                return admission::answer(b"");
+            }
+            Read::Full => {
+                dropped("full");
+                return admission::answer(b"");
+            }
         };
         let reply = admission::answer(&body);
-        if self.intake.check().is_ok() && self.clusters().has_room_for(&cluster, peer.ip()) {
+        if self.intake.check().is_err() {
+            dropped("journal");
+        } else if !self.clusters().has_room_for(&cluster, peer.ip()) {
+            dropped("clusters");
+        } else {
             self.metrics.batches.with_label_values(&["accepted"]).inc();
             self.metrics.bytes.with_label_values(&["accepted"]).inc_by(body.len() as u64);
             let body = admission::dated(body);
@@ -179,14 +201,19 @@ impl Webhook {
         let body = if protocol.is_binary(&headers) {
             // It is decoded as a whole, so that its memory is reserved.
             let grow = |bytes| reservation.grow(bytes);
-            let read = tokio::task::block_in_place(|| unpacked(body, self.body_bytes_max, grow));
-            match read.map(|body| protocol.json(&body)) {
+            let bytes_max = self.body_bytes_max.min(BINARY_BYTES_MAX);
+            let decode = || unpacked(body, bytes_max, grow).map(|body| protocol.json(&body));
+            match self.intake.compute(decode).await {
                 Ok(Some(body)) => body,
+                Err(Unreadable::TooLarge) => {
+                    let text = "the batch is too large: send smaller batches\n";
+                    return self.refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text);
+                }
                 Ok(None) | Err(Unreadable::Damaged) => {
                     let text = "the body is not in the encoding that its headers name\n";
                     return self.refuse(StatusCode::BAD_REQUEST, "encoding", text);
                 }
-                Err(Unreadable::TooLarge) => return self.full(),
+                Err(Unreadable::Full) => return self.full(),
             }
         } else {
             body
@@ -236,6 +263,11 @@ impl Webhook {
         if !protocol.accepts(request.headers()) {
             let text = "send Content-Type: application/json, or application/x-ndjson\n";
             return Some(self.refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", text));
+        }
+        let mut encodings = request.headers().get_all(CONTENT_ENCODING).iter();
+        if !encodings.all(|name| ENCODINGS.iter().any(|known| name.as_bytes().eq_ignore_ascii_case(known.as_bytes()))) {
+            let text = "compress with gzip or zstd, or not at all\n";
+            return Some(self.refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoding", text));
         }
         if request.body().size_hint().lower() > (self.body_bytes_max * DRAIN_FACTOR) as u64 {
             let text = "the batch is too large: lower --audit-webhook-batch-max-size of kube-apiserver\n";
@@ -367,7 +399,10 @@ impl<A: Admission> Source for WebhookSource<A> {
                 let cluster = route.as_ref().map(|route| route.cluster.clone()).unwrap_or_default();
                 match admission.admit(&request, &peer, &cluster).await {
                     Ok(()) => webhook.handle(request, peer.address).await,
-                    Err(refusal) => refusal,
+                    Err(refusal) => match route {
+                        Some(route) => route.protocol.answer(request.headers(), refusal),
+                        None => refusal,
+                    },
                 }
             }
         };
@@ -389,19 +424,24 @@ fn is_converted(body: &[u8]) -> bool {
 enum Unreadable {
     Damaged,
     TooLarge,
+    /// There is no memory for it at the moment.
+    Full,
 }
 
-/// Decompresses a body, and reserves memory for it and for twice as much of what is made of it.
+/// Decompresses a body of at most `bytes_max` bytes, and reserves memory for it.
 fn unpacked(body: Vec<u8>, bytes_max: usize, mut reserve: impl FnMut(usize) -> bool) -> Result<Vec<u8>, Unreadable> {
     if !decompress::is_packed(&body) {
-        return if reserve(2 * body.len()) { Ok(body) } else { Err(Unreadable::TooLarge) };
+        return if body.len() <= bytes_max { Ok(body) } else { Err(Unreadable::TooLarge) };
     }
     let stream = decompress::open(Cursor::new(body), Arc::default()).map_err(|_| Unreadable::Damaged)?;
     let mut reader = stream.reader;
     let mut unpacked = Vec::new();
     loop {
-        if unpacked.len() > bytes_max || !reserve(3 * STEP_BYTES) {
+        if unpacked.len() > bytes_max {
             return Err(Unreadable::TooLarge);
+        }
+        if !reserve(STEP_BYTES) {
+            return Err(Unreadable::Full);
         }
         let read = reader.by_ref().take(STEP_BYTES as u64).read_to_end(&mut unpacked);
         if read.map_err(|_| Unreadable::Damaged)? == 0 {

@@ -243,11 +243,13 @@ impl Unwrapper {
 
     /// Keeps the first part of an event until the next entry of its stream.
     fn keep(&mut self, text: &[u8], place: Place<'_>, lines: &mut Vec<u8>) {
-        if self.partial.len() >= STREAMS_MAX && !self.partial.contains_key(place.stream) {
+        let kept = |partial: &BTreeMap<String, Partial>| partial.values().map(|p| p.text.len()).sum::<usize>();
+        while self.partial.len() >= STREAMS_MAX || kept(&self.partial) + text.len() > EVENT_BYTES_MAX {
             // Any of them: all wait for a rest that does not come.
-            if let Some((_, partial)) = self.partial.pop_first() {
-                self.give_up(partial, lines);
-            }
+            let Some((_, partial)) = self.partial.pop_first() else {
+                return self.cut(text, place.at, lines);
+            };
+            self.give_up(partial, lines);
         }
         let new = Partial { text: text.to_vec(), at: place.at, path: self.path.clone() };
         if let Some(before) = self.partial.insert(place.stream.to_owned(), new) {

@@ -28,6 +28,9 @@ pub(super) fn print(args: &SourceArgs) -> Result<String> {
         SourceKind::Eks if uri.scheme_str() != Some("https") || port != 443 => {
             bail!("Firehose only delivers to https on port 443: give the URL of a load balancer in front of editwar");
         }
+        SourceKind::Gke | SourceKind::FluentBit if uri.scheme_str() != Some("https") => {
+            bail!("give a URL that begins with https: the configuration uses TLS");
+        }
         SourceKind::Eks => include_str!("../../../deploy/sources/eks.tf"),
         SourceKind::Gke => include_str!("../../../deploy/sources/gke.sh"),
         SourceKind::Aks => include_str!("../../../deploy/sources/aks.sh"),
