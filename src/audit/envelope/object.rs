@@ -1,5 +1,7 @@
 //! A JSON object whose members were found, but not parsed.
 
+use std::borrow::Cow;
+
 use smallvec::SmallVec;
 
 use crate::audit::event::{Micros, parse_timestamp};
@@ -73,6 +75,28 @@ pub(super) fn string(raw: &[u8]) -> Option<String> {
         return None;
     }
     serde_json::from_slice(raw).ok()
+}
+
+/// Returns JSON without line breaks. White space between tokens is only removed if there are any.
+pub(super) fn one_line(json: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'\n', json).is_none() {
+        return Cow::Borrowed(json);
+    }
+    let (mut in_string, mut is_escaped) = (false, false);
+    let mut line = Vec::with_capacity(json.len());
+    for byte in json {
+        if in_string || !byte.is_ascii_whitespace() {
+            // A line break in a string is not valid JSON, and must not start a new line.
+            line.push(if *byte == b'\n' { b' ' } else { *byte });
+        }
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            _ => {}
+        }
+    }
+    Cow::Owned(line)
 }
 
 /// Returns the raw elements of a JSON array.

@@ -8,8 +8,13 @@ use crate::audit::json_scan::{members, skip_space, skip_string, skip_value};
 
 /// An object that does not end within this number of bytes is entered, if it has a list of entries.
 const ENTERED_FROM: usize = 1 << 20;
+/// Maximum number of lists and objects that are entered at once, and in one object. The deepest is OTLP, with six.
+const OPEN_MAX: usize = 16;
+const FRAMES_MAX: usize = 8;
+/// Maximum length of a number or a word.
+const SCALAR_BYTES_MAX: usize = 1 << 10;
 /// A line of this length that does not end its JSON was cut off, if the next line starts like it.
-const CUT_FROM: usize = 4 << 10;
+const CUT_FROM: usize = 16;
 /// Number of bytes in which lines are alike if both are events of one writer.
 const ALIKE: usize = 8;
 /// A longer value is skipped. Twice the size of an event, since wrappers escape quotes.
@@ -21,6 +26,8 @@ pub struct Converter {
     /// The lists and objects that were entered.
     open: Vec<Frame>,
     state: State,
+    /// The end of the first line of what is left.
+    newline: Option<usize>,
 }
 
 /// A list or an object that was entered.
@@ -53,7 +60,7 @@ struct Nesting {
 impl Converter {
     /// Creates a converter for one stream.
     pub fn new() -> Converter {
-        Converter { unwrapper: Unwrapper::default(), open: Vec::new(), state: State::Start }
+        Converter { unwrapper: Unwrapper::default(), open: Vec::new(), state: State::Start, newline: None }
     }
 
     /// Consumes bytes from the start of `input`, and appends events to `lines`, each followed by a newline. Returns the
@@ -63,7 +70,13 @@ impl Converter {
     /// A part of the stream that is no event results in a line that is counted as malformed.
     pub fn convert(&mut self, input: &[u8], is_end: bool, lines: &mut Vec<u8>) -> usize {
         let mut at = 0;
+        // Searched once for each line: there may be many values in it.
+        let mut newline = memchr::memchr(b'\n', input);
         while at < input.len() {
+            if newline.is_some_and(|newline| newline < at) {
+                newline = memchr::memchr(b'\n', &input[at..]).map(|newline| at + newline);
+            }
+            self.newline = newline.map(|newline| newline - at);
             let Some(used) = self.step(&input[at..], is_end, lines) else { break };
             let lines_passed = memchr::memchr_iter(b'\n', &input[at..at + used]).count();
             self.unwrapper.line += lines_passed as u64;
@@ -136,10 +149,15 @@ impl Converter {
             }
             (Some(Frame::Object), _) => self.member(input, is_end, lines),
             (_, b'{') => self.object(input, is_end, lines),
-            (None, b'[') => {
-                self.open.push(Frame::List);
-                Some(1)
-            }
+            (None, b'[') => match is_time(input) {
+                // A line of a log, with its time in brackets.
+                Some(true) => self.line(input, is_end, lines),
+                None if !is_end => None,
+                Some(false) | None => {
+                    self.open.push(Frame::List);
+                    Some(1)
+                }
+            },
             (Some(Frame::List), first) => match skip_value(input, 0) {
                 Some(end) => {
                     match first {
@@ -172,7 +190,7 @@ impl Converter {
 
     fn object(&mut self, input: &[u8], is_end: bool, lines: &mut Vec<u8>) -> Option<usize> {
         // Most are lines. A line that was cut off must not take its end from the next one.
-        let newline = memchr::memchr(b'\n', input).filter(|_| self.open.is_empty());
+        let newline = self.newline.filter(|newline| self.open.is_empty() && *newline < input.len());
         if let Some(newline) = newline
             && skip_value(&input[..newline], 0).is_none()
         {
@@ -190,6 +208,7 @@ impl Converter {
             return Some(end);
         }
         if input.len() >= ENTERED_FROM
+            && self.open.len() < OPEN_MAX
             && let Some((frames, used)) = entrance(input)
         {
             self.open.extend(frames);
@@ -225,6 +244,14 @@ impl Converter {
 
     /// Handles a value that does not end in the input.
     fn incomplete(&mut self, input: &[u8], is_end: bool, lines: &mut Vec<u8>) -> Option<usize> {
+        let may_be_long = matches!(input[0], b'{' | b'[' | b'"');
+        let is_scalar = matches!(input[0], b'-' | b'0'..=b'9' | b't' | b'f' | b'n');
+        if !(may_be_long || (is_scalar && input.len() <= SCALAR_BYTES_MAX)) {
+            // Not JSON: go on with the next line.
+            lines.extend_from_slice(NOT_JSON);
+            self.open.clear();
+            return Some(self.newline.filter(|newline| *newline > 0).unwrap_or(input.len()));
+        }
         if input.len() > VALUE_BYTES_MAX {
             // The line that stands for it is too long, like the value.
             lines.extend(std::iter::repeat_n(b' ', EVENT_BYTES_MAX + 1));
@@ -253,7 +280,7 @@ impl Default for Converter {
 fn entrance(input: &[u8]) -> Option<(Vec<Frame>, usize)> {
     let mut frames = vec![Frame::Object];
     let mut base = 0;
-    loop {
+    while frames.len() < FRAMES_MAX {
         let mut found = members(&input[base..]);
         while found.next().is_some() {}
         // The member that the input ends in.
@@ -280,6 +307,13 @@ fn entrance(input: &[u8]) -> Option<(Vec<Frame>, usize)> {
             _ => return None,
         }
     }
+    None
+}
+
+/// Returns whether a line that starts with a bracket has a time in it, or `None` if that depends on what follows.
+fn is_time(line: &[u8]) -> Option<bool> {
+    let behind = line[1..].iter().find(|b| !b.is_ascii_digit())?;
+    Some(line[1].is_ascii_digit() && matches!(behind, b'-' | b':' | b'/'))
 }
 
 fn is_list(key: &[u8]) -> bool {

@@ -199,3 +199,51 @@ fn unknown_json_is_counted_with_its_line_and_keys() {
     assert_eq!((notes.unknown, notes.sample.clone()), (2, Some(Sample { line: 3, keys: "colour, size".into() })));
     assert_eq!(notes.formats.get("log shipper"), Some(&1));
 }
+
+#[test]
+fn hostile_input_costs_no_more_than_its_size() {
+    // Each of these took quadratic time, or memory without limit.
+    for text in [
+        format!("[{}", "}".repeat(1 << 20)),
+        format!("[{}", "1".repeat(1 << 20)),
+        r#"{"data":"#.repeat(200_000),
+        r#"[{"data":"#.repeat(100_000),
+        format!("[{}", "{},".repeat(300_000)),
+        "{}".repeat(300_000),
+        format!("a {{\"kind\":\"Event\",\n{}", "x\n".repeat(300_000)),
+    ] {
+        let lines = converted(text.as_bytes(), 256 << 10);
+        assert!(lines.len() < 8 * text.len(), "{}", &text[..20]);
+    }
+}
+
+#[test]
+fn a_line_break_in_a_body_makes_no_event_of_its_own() {
+    let entry = r#"{"insertId":"i","logName":"activity","timestamp":"2026-11-23T00:00:00Z","protoPayload":{"serviceName":"k8s.io",
+        "methodName":"io.k8s.core.v1.configmaps.update","resourceName":"core/v1/namespaces/a/configmaps/b",
+        "request":{"a":"BREAK","b":{ "c" : 1 }}}}"#;
+    assert_eq!(found(&entry.replace("BREAK", &format!("\n{}\n", READ.replace('"', "'")))), "event");
+    assert_eq!(found(&entry.replace("BREAK", "\n\u{1e}{}\n")), "event");
+}
+
+#[test]
+fn columns_of_text_stay_text() {
+    let row = |agent: &str| {
+        serde_json::json!({"AuditId": "a", "Level": "Metadata", "Stage": "ResponseComplete", "Verb": "update", "UserAgent": agent,
+            "User": "{\"username\":\"alice\"}", "ObjectRef": "{\"resource\":\"configmaps\",\"name\":\"b\"}"})
+        .to_string()
+    };
+    for agent in ["[curl", "{\"x\":1}", "[],\"objectRef\":{}"] {
+        assert_eq!(found(&row(agent)), "event", "{agent}");
+    }
+}
+
+#[test]
+fn a_native_log_is_not_taken_for_a_table_and_a_changed_event_is_restored() {
+    let line = READ.replace(r#""requestURI":"/""#, r#""requestURI":"/x?y=,message,log,z""#);
+    assert!(!is_wrapped(format!("master-0 {line}\nmaster-0 {line}\n").as_bytes()));
+    let event = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"default","auditID":"a","stage":"ResponseComplete","requestURI":"/","verb":"update","user":{},"k8s_audit_level":"Metadata"}"#;
+    assert_eq!(found(event), "event");
+    // Cut off behind a colon.
+    assert_eq!(found(&format!("{}\n{READ}\n{READ}\n", &READ[..READ.find("\"/\"").unwrap()])), "truncated event event");
+}

@@ -8,7 +8,7 @@ use flate2::bufread::MultiGzDecoder;
 use super::formats::{self, Content, FORMATS, Inside, Value};
 use super::native::EVENT_BYTES_MAX;
 use super::notes::{Notes, Sample};
-use super::object::{Object, string};
+use super::object::{Object, one_line, string};
 use crate::audit::event::Micros;
 use crate::audit::json_scan::{skip_space, skip_value};
 
@@ -20,6 +20,8 @@ const DEPTH_MAX: usize = 12;
 const UNPACKED_MAX: u64 = 4 * EVENT_BYTES_MAX as u64;
 /// Maximum number of streams whose entries are put together at once.
 const STREAMS_MAX: usize = 64;
+/// Maximum number of parts of an event: containerd splits after 16 KiB.
+const PARTS_MAX: usize = EVENT_BYTES_MAX / (16 << 10) + 1;
 /// Maximum length of the keys in a sample, in characters.
 const SAMPLE_CHARS_MAX: usize = 120;
 /// What CloudWatch's agent and log drivers put behind an event that is too long.
@@ -50,6 +52,7 @@ pub(super) struct Unwrapper {
 /// The first parts of an event that was split into several entries.
 struct Partial {
     text: Vec<u8>,
+    parts: usize,
     at: Option<Micros>,
     path: Vec<&'static str>,
 }
@@ -113,7 +116,7 @@ impl Unwrapper {
     fn json(&mut self, json: &[u8], place: Place<'_>, lines: &mut Vec<u8>) {
         match json.first() {
             // Other checks can wait until it is decoded.
-            Some(b'{') if json.starts_with(EVENT_START) => self.event(json, lines),
+            Some(b'{') if json.starts_with(EVENT_START) && !is_changed(json) => self.event(json, lines),
             Some(b'{') => self.object(json, place, lines),
             Some(b'[') => self.elements(json, place, lines),
             _ => lines.extend_from_slice(NOT_AN_EVENT),
@@ -204,7 +207,7 @@ impl Unwrapper {
         let json = if is_cut { &text[start..text.len() - CUT_MARK.len()] } else { &text[start..] };
         let is_incomplete = json.first() == Some(&b'{') && skip_value(json, 0).is_none();
         match is_incomplete {
-            true if is_cut => self.cut(json, place.at, lines),
+            true if is_cut || is_last == Some(true) => self.cut(json, place.at, lines),
             true => self.keep(json, place, lines),
             false => self.texts(text, place, lines),
         }
@@ -251,7 +254,7 @@ impl Unwrapper {
             };
             self.give_up(partial, lines);
         }
-        let new = Partial { text: text.to_vec(), at: place.at, path: self.path.clone() };
+        let new = Partial { text: text.to_vec(), parts: 1, at: place.at, path: self.path.clone() };
         if let Some(before) = self.partial.insert(place.stream.to_owned(), new) {
             self.give_up(before, lines);
         }
@@ -266,17 +269,20 @@ impl Unwrapper {
             self.give_up(partial, lines);
             return false;
         }
-        if partial.text.len() + text.len() > EVENT_BYTES_MAX {
+        partial.parts += 1;
+        let others: usize = self.partial.values().map(|other| other.text.len()).sum();
+        if others + partial.text.len() + text.len() > EVENT_BYTES_MAX || partial.parts > PARTS_MAX {
             self.give_up(partial, lines);
             return true;
         }
         partial.text.extend_from_slice(text);
-        if skip_value(&partial.text, 0).is_some() {
+        // The end is only looked for where it may be.
+        if text.trim_ascii_end().ends_with(b"}") && skip_value(&partial.text, 0).is_some() {
             let path = std::mem::replace(&mut self.path, partial.path);
             let place = Place { depth: DEPTH_MAX / 2, at: partial.at, stream: "" };
             self.texts(&partial.text, place, lines);
             self.path = path;
-        } else if text.ends_with(CUT_MARK) {
+        } else if text.ends_with(CUT_MARK) || is_last == Some(true) {
             self.give_up(partial, lines);
         } else {
             self.partial.insert(stream.to_owned(), partial);
@@ -317,26 +323,14 @@ impl Unwrapper {
     }
 }
 
-/// Appends JSON as one line. White space between tokens is only removed if there are line breaks.
+/// Whether ClusterLogForwarder has overwritten the level of an event.
+fn is_changed(json: &[u8]) -> bool {
+    memchr::memmem::find(json, b"_audit_level\"").is_some()
+}
+
+/// Appends JSON as one line.
 fn push_line(json: &[u8], lines: &mut Vec<u8>) {
-    if memchr::memchr(b'\n', json).is_none() {
-        lines.extend_from_slice(json);
-        lines.push(b'\n');
-        return;
-    }
-    let (mut in_string, mut is_escaped) = (false, false);
-    for byte in json {
-        if in_string || !byte.is_ascii_whitespace() {
-            // A line break in a string is not valid JSON, and must not start a new line.
-            lines.push(if *byte == b'\n' { b' ' } else { *byte });
-        }
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if in_string => is_escaped = true,
-            b'"' => in_string = !in_string,
-            _ => {}
-        }
-    }
+    lines.extend_from_slice(&one_line(json));
     lines.push(b'\n');
 }
 

@@ -177,11 +177,11 @@ impl Stream {
             self.buffer.truncate(self.filled);
             let head = std::mem::take(&mut self.buffer);
             let rest = std::mem::replace(&mut self.reader, Box::new(io::empty()));
-            match oldest_first(io::Cursor::new(head).chain(rest)) {
-                Ok(lines) => self.reader = Box::new(io::Cursor::new(lines)),
-                Err(error) => self.damage = Some(error),
-            }
-            (self.filled, self.is_over) = (0, self.damage.is_some());
+            // What was read before an error counts.
+            let (lines, error) = oldest_first(io::Cursor::new(head).chain(rest));
+            self.reader = Box::new(io::Cursor::new(lines));
+            self.damage = self.damage.take().or(error);
+            (self.filled, self.is_over) = (0, false);
             self.fill();
         }
     }
@@ -274,13 +274,12 @@ fn is_newest_first(lines: &[u8]) -> bool {
 }
 
 /// Returns all lines in the order of their times. Lines without a time stay with the line that was before them.
-fn oldest_first(mut reader: impl Read) -> io::Result<Vec<u8>> {
+fn oldest_first(mut reader: impl Read) -> (Vec<u8>, Option<io::Error>) {
     let mut text = Vec::new();
-    reader.by_ref().take(SORTED_BYTES_MAX + 1).read_to_end(&mut text)?;
+    let mut error = reader.by_ref().take(SORTED_BYTES_MAX + 1).read_to_end(&mut text).err();
     if text.len() as u64 > SORTED_BYTES_MAX {
-        return Err(io::Error::other(
-            "has the newest events first, and more than 4 GiB of them: export them oldest first",
-        ));
+        let reason = "has the newest events first, and more than 4 GiB of them: export them oldest first";
+        error = Some(io::Error::other(reason));
     }
     let mut at = i64::MAX;
     let mut lines: Vec<(Micros, &[u8])> = Vec::new();
@@ -297,7 +296,7 @@ fn oldest_first(mut reader: impl Read) -> io::Result<Vec<u8>> {
             sorted.push(b'\n');
         }
     }
-    Ok(sorted)
+    (sorted, error)
 }
 
 /// Returns the end of the lines up to `until`, but at least of the first line. The lines of a log are almost in order.

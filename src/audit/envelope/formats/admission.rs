@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use super::{Content, Format};
 use crate::audit::encode::encode;
-use crate::audit::envelope::object::{Object, time};
+use crate::audit::envelope::object::{Object, one_line, time};
 use crate::audit::event::{
     CONTINUES, Event, JOINED, Level, Micros, ObjectRef, REVIEWED, ResponseStatus, Stage, Verb, WATCHED,
 };
@@ -46,7 +46,8 @@ fn events(request: &Object<'_>, at: Option<Micros>, lines: &mut Vec<u8>) -> Opti
         "DELETE" => Verb::Delete,
         _ => return None,
     };
-    let (before, after) = (request.get("oldObject"), request.get("object"));
+    let [before, after] = ["oldObject", "object"].map(|key| request.get(key).map(one_line));
+    let (before, after) = (before.as_deref(), after.as_deref());
     let shown = after.or(before).and_then(Object::of);
     let metadata = shown.as_ref().and_then(|object| object.object("metadata"));
     let metadata = |key: &str| metadata.as_ref().map(|metadata| metadata.text(key)).unwrap_or_default();

@@ -28,6 +28,17 @@ const COLUMNS: [(&str, &str); 14] = [
     ("Annotations", "annotations"),
     ("ImpersonatedUser", "impersonatedUser"),
 ];
+/// The columns with objects and lists. The others are text, whatever a client has put into it.
+const OBJECTS: [&str; 8] = [
+    "User",
+    "SourceIps",
+    "ObjectRef",
+    "ResponseStatus",
+    "RequestObject",
+    "ResponseObject",
+    "Annotations",
+    "ImpersonatedUser",
+];
 /// The columns with times.
 const TIMES: [(&str, &str); 2] =
     [("RequestReceivedTime", "requestReceivedTimestamp"), ("StageReceivedTime", "stageTimestamp")];
@@ -60,7 +71,7 @@ fn table<'a>(object: &Object<'a>) -> Option<Content<'a>> {
         // Columns with objects are text with JSON in most exports.
         let value = match object.get(column) {
             None => continue,
-            Some(raw) => match string(raw).filter(|text| text.starts_with(['{', '['])) {
+            Some(raw) => match string(raw).filter(|text| OBJECTS.contains(&column) && is_json(text)) {
                 Some(json) => Cow::Owned(json.into_bytes()),
                 None if raw == br#""""# => continue,
                 None => Cow::Borrowed(raw),
@@ -77,6 +88,10 @@ fn table<'a>(object: &Object<'a>) -> Option<Content<'a>> {
     }
     event.push(b'}');
     Some(Content::Changed(event))
+}
+
+fn is_json(text: &str) -> bool {
+    text.starts_with(['{', '[']) && serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok()
 }
 
 fn push(event: &mut Vec<u8>, member: &str, value: &[u8]) {

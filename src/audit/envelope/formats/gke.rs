@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use super::{Content, Format};
 use crate::audit::encode::encode;
-use crate::audit::envelope::object::{Object, string, time};
+use crate::audit::envelope::object::{Object, one_line, string, time};
 use crate::audit::event::{Event, Level, ObjectRef, ResponseStatus, Stage, UNKNOWN_QUERY, Verb, keeps_annotation};
 use crate::audit::json_scan::{skip_space, skip_value};
 
@@ -84,9 +84,9 @@ fn event(entry: &Object<'_>, payload: &Object<'_>) -> Option<Assembled> {
     let is_status = kind(response) == STATUS;
     let status = status(verb, payload, response.filter(|_| is_status));
     let is_options = kind(payload.get("request")).ends_with(DELETE_OPTIONS);
-    let request = payload.get("request").filter(|_| !is_options).map(without_type);
+    let request = payload.get("request").filter(|_| !is_options).and_then(body);
     // The status of a deletion has the uid of the object.
-    let response = response.filter(|_| !is_status || verb == Verb::Delete).map(without_type);
+    let response = response.filter(|_| !is_status || verb == Verb::Delete).and_then(body);
     let level = match (&request, &response) {
         (_, Some(_)) => Level::RequestResponse,
         (Some(_), None) => Level::Request,
@@ -179,6 +179,16 @@ fn http(grpc: u16) -> (u16, &'static str) {
         16 => (401, "Unauthorized"),
         // Cancelled, unknown, internal, data loss: it is not known whether it was stored.
         _ => (500, "InternalError"),
+    }
+}
+
+/// Returns a body as one line without its type, if it is an object or a list of operations.
+fn body(raw: &[u8]) -> Option<Vec<u8>> {
+    let line = one_line(raw);
+    match line.first()? {
+        b'{' => Some(without_type(&line)),
+        b'[' => Some(line.into_owned()),
+        _ => None,
     }
 }
 

@@ -28,6 +28,10 @@ impl Table {
         {
             return None;
         }
+        // A line with JSON behind the name of a node is none.
+        if text[..end].contains(&b'{') {
+            return None;
+        }
         let columns = row(&text[..end])?;
         let is_known = columns.iter().any(|column| COLUMNS.contains(&column.as_str()));
         is_known.then_some((Table { columns }, head.len() - text.len() + end + 1))
