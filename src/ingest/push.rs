@@ -12,6 +12,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
 
 use crate::net::Reply;
+use crate::util::cluster_name;
 
 /// A protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ impl Route {
     pub(super) fn of(path: &str) -> Option<Route> {
         let path = path.trim_end_matches('/');
         let route = |protocol, cluster: &str, token: Option<&str>| {
-            (cluster.is_empty() || is_name(cluster)).then(|| Route {
+            cluster_name::is_valid(cluster).then(|| Route {
                 protocol,
                 cluster: cluster.to_owned(),
                 token: token.map(str::to_owned),
@@ -88,10 +89,6 @@ impl Route {
             request.headers_mut().insert(AUTHORIZATION, value);
         }
     }
-}
-
-fn is_name(cluster: &str) -> bool {
-    cluster.len() <= 63 && cluster.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 // === impl Protocol ===

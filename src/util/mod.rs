@@ -1,6 +1,7 @@
 //! Small helpers that belong to no other module. Every module may use them; they use no other module.
 
 pub(crate) mod clock;
+pub(crate) mod cluster_name;
 pub(crate) mod duration;
 pub(crate) mod glob;
 pub(crate) mod lock;

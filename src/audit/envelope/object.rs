@@ -77,6 +77,19 @@ pub(super) fn string(raw: &[u8]) -> Option<String> {
     serde_json::from_slice(raw).ok()
 }
 
+/// Returns a JSON object with these members, which are keys without quotes and raw values.
+pub(super) fn object_of<'m>(members: impl IntoIterator<Item = (&'m [u8], &'m [u8])>) -> Vec<u8> {
+    let mut object = b"{".to_vec();
+    for (key, value) in members {
+        object.extend_from_slice(if object.len() > 1 { b",\"" } else { b"\"" });
+        object.extend_from_slice(key);
+        object.extend_from_slice(b"\":");
+        object.extend_from_slice(value);
+    }
+    object.push(b'}');
+    object
+}
+
 /// Returns JSON without line breaks. White space between tokens is only removed if there are any.
 pub(super) fn one_line(json: &[u8]) -> Cow<'_, [u8]> {
     if memchr::memchr(b'\n', json).is_none() {

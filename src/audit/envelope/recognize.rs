@@ -53,7 +53,7 @@ fn is_wrapped_line(line: &[u8], rest: Option<&[u8]>) -> bool {
 }
 
 fn is_wrapped_json(line: &[u8], rest: Option<&[u8]>) -> bool {
-    if line.starts_with(EVENT_START) && memchr::memmem::find(line, b"_audit_level\"").is_none() {
+    if line.starts_with(EVENT_START) && !formats::has_other_level(line) {
         return false;
     }
     match skip_value(line, 0) {

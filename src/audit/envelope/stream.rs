@@ -67,7 +67,7 @@ impl Converter {
     /// number of bytes consumed. The remaining bytes are passed again, followed by more. At the end of the stream,
     /// everything is consumed.
     ///
-    /// A part of the stream that is no event results in a line that is counted as malformed.
+    /// A part of the stream that is not an event results in a line that is counted as malformed.
     pub fn convert(&mut self, input: &[u8], is_end: bool, lines: &mut Vec<u8>) -> usize {
         let mut at = 0;
         // Searched once for each line: there may be many values in it.
@@ -94,7 +94,7 @@ impl Converter {
     fn step(&mut self, input: &[u8], is_end: bool, lines: &mut Vec<u8>) -> Option<usize> {
         match &mut self.state {
             State::Start => {
-                let may_be_table = !matches!(input[0], b'{' | b'[') && memchr::memchr(b'\n', input).is_none();
+                let may_be_table = !matches!(input[0], b'{' | b'[') && self.newline.is_none();
                 if may_be_table && input.len() < HEADER_MAX && !is_end {
                     return None;
                 }
@@ -114,15 +114,11 @@ impl Converter {
                 Some(input.len())
             }
             State::Rows(table) => {
-                let len = match Table::row_len(input) {
-                    Some(len) => len,
-                    None if is_end => input.len(),
-                    None if input.len() > VALUE_BYTES_MAX => {
-                        lines.extend_from_slice(NOT_AN_EVENT);
-                        return Some(input.len());
-                    }
-                    None => return None,
-                };
+                let len = length(Table::row_len(input), input, is_end)?;
+                if len > VALUE_BYTES_MAX {
+                    lines.extend_from_slice(NOT_AN_EVENT);
+                    return Some(len);
+                }
                 let row = input[..len].trim_ascii();
                 if !row.is_empty() {
                     match table.object(row) {
@@ -174,15 +170,11 @@ impl Converter {
 
     /// Consumes a line that does not start with JSON.
     fn line(&mut self, input: &[u8], is_end: bool, lines: &mut Vec<u8>) -> Option<usize> {
-        let len = match memchr::memchr(b'\n', input) {
-            Some(newline) => newline,
-            None if is_end => input.len(),
-            None if input.len() > VALUE_BYTES_MAX => {
-                lines.extend_from_slice(NOT_JSON);
-                return Some(input.len());
-            }
-            None => return None,
-        };
+        let len = length(self.newline, input, is_end)?;
+        if len > VALUE_BYTES_MAX {
+            lines.extend_from_slice(NOT_JSON);
+            return Some(len);
+        }
         let line = input[..len].strip_suffix(b"\r").unwrap_or(&input[..len]);
         self.unwrapper.text_line(line, lines);
         Some(len)
@@ -275,6 +267,12 @@ impl Default for Converter {
     }
 }
 
+/// Returns the length of a line or row that ends at `end`, or that has no end because the input ends or it is too long.
+/// `None` if more input is needed.
+fn length(end: Option<usize>, input: &[u8], is_end: bool) -> Option<usize> {
+    end.or((is_end || input.len() > VALUE_BYTES_MAX).then_some(input.len()))
+}
+
 /// Finds the list of entries in an object that does not end in `input`. Returns what to enter, and the position of its
 /// first entry.
 fn entrance(input: &[u8]) -> Option<(Vec<Frame>, usize)> {
@@ -320,7 +318,7 @@ fn is_list(key: &[u8]) -> bool {
     LISTS.iter().any(|list| list.as_bytes() == key)
 }
 
-/// Returns whether the JSON of a line was cut off at its end, or `None` if that depends on what follows `rest`. White space
+/// Returns whether the JSON of a line was cut off at its end, or `None` if that depends on more than `rest`. White space
 /// in JSON may be a line break, except in strings.
 fn is_cut(line: &[u8], rest: &[u8], is_end: bool) -> Option<bool> {
     let Some(innermost) = innermost(line) else { return Some(true) };

@@ -116,7 +116,7 @@ impl Unwrapper {
     fn json(&mut self, json: &[u8], place: Place<'_>, lines: &mut Vec<u8>) {
         match json.first() {
             // Other checks can wait until it is decoded.
-            Some(b'{') if json.starts_with(EVENT_START) && !is_changed(json) => self.event(json, lines),
+            Some(b'{') if json.starts_with(EVENT_START) && !formats::has_other_level(json) => self.event(json, lines),
             Some(b'{') => self.object(json, place, lines),
             Some(b'[') => self.elements(json, place, lines),
             _ => lines.extend_from_slice(NOT_AN_EVENT),
@@ -321,11 +321,6 @@ impl Unwrapper {
             self.notes.sample = Some(Sample { line: self.line, keys: keys.unwrap_or_default() });
         }
     }
-}
-
-/// Whether ClusterLogForwarder has overwritten the level of an event.
-fn is_changed(json: &[u8]) -> bool {
-    memchr::memmem::find(json, b"_audit_level\"").is_some()
 }
 
 /// Appends JSON as one line.

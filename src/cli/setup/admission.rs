@@ -5,6 +5,7 @@ use base64::Engine as _;
 use serde_json::json;
 
 use crate::cli::args::setup::AdmissionArgs;
+use crate::util::cluster_name;
 
 /// Requests that are never about a war, or must not be shown: CEL expressions that are true for all others.
 const CONDITIONS: [(&str, &str); 4] = [
@@ -19,10 +20,7 @@ const CONDITIONS: [(&str, &str); 4] = [
 /// # Errors
 /// The CA cannot be read.
 pub(super) fn print(args: &AdmissionArgs) -> Result<String> {
-    let is_name = |name: &str| {
-        name.len() <= 63 && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-    };
-    if !is_name(&args.cluster) {
+    if !cluster_name::is_valid(&args.cluster) {
         bail!("a cluster name has at most 63 letters, digits, `-`, `_` and `.`");
     }
     let path = match &*args.cluster {

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::cli::args::setup::{SourceArgs, SourceKind};
+use crate::util::cluster_name;
 
 /// Returns the configuration.
 ///
@@ -18,10 +19,7 @@ pub(super) fn print(args: &SourceArgs) -> Result<String> {
     };
     let default = if uri.scheme_str() == Some("http") { 80 } else { 443 };
     let port = uri.port_u16().unwrap_or(default);
-    let is_name = |name: &str| {
-        name.len() <= 63 && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-    };
-    if !is_name(&args.cluster) || url.contains(['"', '\'', '\\', '$', ' ', '{', '}']) {
+    if !cluster_name::is_valid(&args.cluster) || url.contains(['"', '\'', '\\', '$', ' ', '{', '}']) {
         bail!("a cluster name has at most 63 letters, digits, `-`, `_` and `.`, and a URL no quotes, spaces or braces");
     }
     let template = match args.kind {

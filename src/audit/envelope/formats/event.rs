@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{Content, Format};
 use crate::audit::decode::{Decoded, plain};
 use crate::audit::encode::encode;
-use crate::audit::envelope::object::Object;
+use crate::audit::envelope::object::{Object, object_of};
 use crate::audit::event::{CUT, Event, Level, Micros};
 use crate::audit::json_scan::members;
 
@@ -20,7 +20,7 @@ pub(crate) const VIAQ_NAME: &str = "ViaQ";
 /// The members in which ClusterLogForwarder keeps the level of an event: it overwrites `level` with that of a log entry.
 const REAL_LEVELS: [&str; 2] = ["k8s_audit_level", "openshift_audit_level"];
 /// The last members before the bodies. An event that was cut off behind them still names actor, object and outcome.
-const NEEDED: [&[u8]; 4] = [b"auditID", b"stage", b"verb", b"user"];
+const NEEDED: [&[u8]; 5] = [b"auditID", b"stage", b"verb", b"user", b"responseStatus"];
 
 fn open<'a>(object: &Object<'a>) -> Option<Content<'a>> {
     (object.has("auditID") && object.has("stage")).then_some(Content::Event)
@@ -28,45 +28,29 @@ fn open<'a>(object: &Object<'a>) -> Option<Content<'a>> {
 
 fn viaq<'a>(object: &Object<'a>) -> Option<Content<'a>> {
     let level = REAL_LEVELS.iter().find_map(|key| object.get(key)).filter(|_| object.has("auditID"))?;
-    let mut event = b"{\"level\":".to_vec();
-    event.extend_from_slice(level);
     let is_kept = |key: &[u8]| key != b"level" && !REAL_LEVELS.iter().any(|level| level.as_bytes() == key);
-    for (key, value) in object.members().filter(|(key, _)| is_kept(key)) {
-        event.extend_from_slice(b",\"");
-        event.extend_from_slice(key);
-        event.extend_from_slice(b"\":");
-        event.extend_from_slice(value);
-    }
-    event.push(b'}');
+    let others = object.members().filter(|(key, _)| is_kept(key));
+    let event = object_of([(&b"level"[..], level)].into_iter().chain(others));
     Some(Content::Changed(event))
+}
+
+/// Whether an event may have its level in another member, whatever order its members have.
+pub(in crate::audit::envelope) fn has_other_level(event: &[u8]) -> bool {
+    memchr::memmem::find(event, b"_audit_level\"").is_some()
 }
 
 /// Returns the line of an event that was cut off at any place behind actor, object and outcome. Its fields are not known:
 /// it is at level Metadata, with the time that its wrapper gives if it lacks its own.
 pub(in crate::audit::envelope) fn salvage(text: &[u8], at: Option<Micros>) -> Option<Vec<u8>> {
     let mut found = members(text);
-    let mut head = b"{".to_vec();
-    let mut needed = 0;
-    let mut has_outcome = false;
-    for (key, value) in found.by_ref() {
-        // Bodies may be incomplete, and are not needed.
-        if matches!(key, b"requestObject" | b"responseObject") {
-            continue;
-        }
-        needed += usize::from(NEEDED.contains(&key));
-        has_outcome |= key == b"responseStatus";
-        if head.len() > 1 {
-            head.push(b',');
-        }
-        head.push(b'"');
-        head.extend_from_slice(key);
-        head.extend_from_slice(b"\":");
-        head.extend_from_slice(value);
-    }
-    head.push(b'}');
-    if needed < NEEDED.len() || !has_outcome || !found.is_broken() {
+    // Bodies may be incomplete, and are not needed.
+    let is_body = |key: &[u8]| matches!(key, b"requestObject" | b"responseObject");
+    let head: Vec<_> = found.by_ref().filter(|(key, _)| !is_body(key)).collect();
+    let has = |key: &[u8]| head.iter().any(|(found, _)| *found == key);
+    if !NEEDED.iter().all(|key| has(key)) || !found.is_broken() {
         return None;
     }
+    let head = object_of(head);
     let Ok(Decoded::Event(event)) = plain::decode(&head) else { return None };
     let received = event.received.or(at);
     let mut annotations = event.annotations.clone();

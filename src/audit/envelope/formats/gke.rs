@@ -8,9 +8,8 @@ use std::borrow::Cow;
 
 use super::{Content, Format};
 use crate::audit::encode::encode;
-use crate::audit::envelope::object::{Object, one_line, string, time};
+use crate::audit::envelope::object::{Object, object_of, one_line, string, time};
 use crate::audit::event::{Event, Level, ObjectRef, ResponseStatus, Stage, UNKNOWN_QUERY, Verb, keeps_annotation};
-use crate::audit::json_scan::{skip_space, skip_value};
 
 /// An entry of the log of administrative activity.
 pub(super) const ACTIVITY: Format = Format { name: ACTIVITY_LOG, open: |entry| open(entry, false) };
@@ -186,42 +185,15 @@ fn http(grpc: u16) -> (u16, &'static str) {
 fn body(raw: &[u8]) -> Option<Vec<u8>> {
     let line = one_line(raw);
     match line.first()? {
-        b'{' => Some(without_type(&line)),
+        b'{' => without_type(&line),
         b'[' => Some(line.into_owned()),
         _ => None,
     }
 }
 
 /// Returns a body without the type that Cloud Logging adds to it.
-fn without_type(body: &[u8]) -> Vec<u8> {
-    const KEY: &[u8] = b"\"@type\"";
-    let mut without = Vec::with_capacity(body.len());
-    let Some(start) = memchr::memmem::find(body, KEY).filter(|start| skip_space(body, 1) == *start) else {
-        return remade(body).unwrap_or_else(|| body.to_vec());
-    };
-    let end = skip_value(body, skip_space(body, skip_space(body, start + KEY.len()) + 1)).unwrap_or(start);
-    let rest = skip_space(body, end);
-    let rest = if body.get(rest) == Some(&b',') { rest + 1 } else { rest };
-    without.extend_from_slice(b"{");
-    without.extend_from_slice(body[rest..].trim_ascii_start());
-    without
-}
-
-/// Returns an object without its type, wherever it is.
-fn remade(body: &[u8]) -> Option<Vec<u8>> {
-    let object = Object::of(body)?;
-    let mut without = b"{".to_vec();
-    for (key, value) in object.members().filter(|(key, _)| *key != b"@type") {
-        if without.len() > 1 {
-            without.push(b',');
-        }
-        without.push(b'"');
-        without.extend_from_slice(key);
-        without.extend_from_slice(b"\":");
-        without.extend_from_slice(value);
-    }
-    without.push(b'}');
-    Some(without)
+fn without_type(body: &[u8]) -> Option<Vec<u8>> {
+    Some(object_of(Object::of(body)?.members().filter(|(key, _)| *key != b"@type")))
 }
 
 #[cfg(test)]
@@ -262,7 +234,7 @@ mod tests {
 
     #[test]
     fn the_type_is_removed_from_bodies() {
-        let removed = |text: &str| String::from_utf8(without_type(text.as_bytes())).unwrap();
+        let removed = |text: &str| String::from_utf8(without_type(text.as_bytes()).unwrap()).unwrap();
         assert_eq!(removed(r#"{"@type": "k8s.io/Patch", "spec":{"@type":1}}"#), r#"{"spec":{"@type":1}}"#);
         assert_eq!(removed(r#"{"@type":"x"}"#), "{}");
         assert_eq!(removed(r#"{"a":{"@type":1},"@type":"x","b":2}"#), r#"{"a":{"@type":1},"b":2}"#);

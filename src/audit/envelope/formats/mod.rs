@@ -22,7 +22,7 @@ use std::borrow::Cow;
 
 pub(super) use self::containers::LISTS;
 pub(crate) use self::event::VIAQ_NAME;
-pub(super) use self::event::salvage;
+pub(super) use self::event::{has_other_level, salvage};
 pub(crate) use self::gke::{ACTIVITY_LOG, DATA_ACCESS_LOG};
 pub(super) use self::lines::text;
 pub(crate) use self::otlp::OPENSHIFT_NAME;
