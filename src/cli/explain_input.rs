@@ -117,7 +117,7 @@ impl Explanation {
         if Feed::concerns(event) {
             self.feed.record(event);
         }
-        // The object before a reviewed write is no write.
+        // The object before a reviewed write does not count as a write.
         if event.annotation(REVIEWED).is_some() && event.username.is_empty() {
             return;
         }

@@ -2,6 +2,7 @@
 //! identify themselves, how the body is encoded and what the answer is.
 
 pub(super) mod admission;
+pub(super) mod binary;
 mod firehose;
 mod otlp;
 

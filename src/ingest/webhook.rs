@@ -4,10 +4,11 @@
 //! be decoded is counted and answered with 200. Errors are only returned for batches that may succeed later, and for
 //! requests that no API server sends.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod clusters;
+
+use std::collections::BTreeSet;
 use std::future::Future;
-use std::io::{Cursor, Read as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,14 +21,16 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
+use self::clusters::Clusters;
 use super::Source;
 use super::buffer_pool::BufferPool;
 use super::intake::{Intake, Origin};
+use super::push::binary::{Unreadable, unpacked};
 use super::push::{Protocol, Route, admission};
 use crate::audit::envelope;
 use crate::ingest::decompress;
 use crate::journal::committer::Unavailable;
-use crate::net::budget::{Budget, Reservation, client_of};
+use crate::net::budget::{Budget, Reservation};
 use crate::net::{Listener, Peer, Reply};
 use crate::telemetry::metrics::Metrics;
 use crate::util::clock;
@@ -36,9 +39,6 @@ use crate::util::clock;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// A body that exceeds the limit by this factor is not read to its end.
 const DRAIN_FACTOR: usize = 4;
-/// Maximum number of clusters that are learned from the paths of batches with events, in total and per client.
-const CLUSTERS_MAX: usize = 64;
-const CLIENT_CLUSTERS_MAX: usize = 32;
 /// Maximum number of sources with their own metrics.
 const SOURCES_MAX: usize = 256;
 /// Divisor of the budget for batches: one client can use at most this fraction, so that other clients are not blocked.
@@ -56,17 +56,6 @@ pub struct Webhook {
     sources: Arc<Mutex<BTreeSet<(String, String)>>>,
 }
 
-/// The clusters that events came from.
-#[derive(Debug, Default)]
-struct Clusters {
-    names: BTreeSet<String>,
-    /// Number of clusters that each client was the first to name.
-    by_client: BTreeMap<IpAddr, usize>,
-}
-
-/// Maximum size of a protobuf body, unpacked: it is decoded as a whole, and takes several times its size. A batch of the
-/// Collector should have a few MiB.
-const BINARY_BYTES_MAX: usize = 16 << 20;
 /// The encodings that are recognized by their first bytes. Data in another one would look like text.
 const ENCODINGS: [&str; 4] = ["identity", "gzip", "x-gzip", "zstd"];
 /// Number of bytes from the start of a review that contain its ID.
@@ -201,8 +190,7 @@ impl Webhook {
         let body = if protocol.is_binary(&headers) {
             // It is decoded as a whole, so that its memory is reserved.
             let grow = |bytes| reservation.grow(bytes);
-            let bytes_max = self.body_bytes_max.min(BINARY_BYTES_MAX);
-            let decode = || unpacked(body, bytes_max, grow).map(|body| protocol.json(&body));
+            let decode = || unpacked(body, grow).map(|body| protocol.json(&body));
             match self.intake.compute(decode).await {
                 Ok(Some(body)) => body,
                 Err(Unreadable::TooLarge) => {
@@ -412,42 +400,12 @@ impl<A: Admission> Source for WebhookSource<A> {
 
 /// Whether a body must be converted to lines.
 fn is_converted(body: &[u8]) -> bool {
-    // Lines behind a prefix are no sequence of values.
+    // Lines with a prefix are not a sequence of JSON values.
     let is_text = || !matches!(body.trim_ascii_start().first(), None | Some(b'{' | b'['));
     !body.starts_with(EVENT_LIST)
         && (decompress::is_packed(body)
             || is_text()
             || envelope::is_wrapped(&body[..body.len().min(envelope::HEAD_BYTES)]))
-}
-
-/// Why a compressed body cannot be read.
-enum Unreadable {
-    Damaged,
-    TooLarge,
-    /// There is no memory for it at the moment.
-    Full,
-}
-
-/// Decompresses a body of at most `bytes_max` bytes, and reserves memory for it.
-fn unpacked(body: Vec<u8>, bytes_max: usize, mut reserve: impl FnMut(usize) -> bool) -> Result<Vec<u8>, Unreadable> {
-    if !decompress::is_packed(&body) {
-        return if body.len() <= bytes_max { Ok(body) } else { Err(Unreadable::TooLarge) };
-    }
-    let stream = decompress::open(Cursor::new(body), Arc::default()).map_err(|_| Unreadable::Damaged)?;
-    let mut reader = stream.reader;
-    let mut unpacked = Vec::new();
-    loop {
-        if unpacked.len() > bytes_max {
-            return Err(Unreadable::TooLarge);
-        }
-        if !reserve(STEP_BYTES) {
-            return Err(Unreadable::Full);
-        }
-        let read = reader.by_ref().take(STEP_BYTES as u64).read_to_end(&mut unpacked);
-        if read.map_err(|_| Unreadable::Damaged)? == 0 {
-            return Ok(unpacked);
-        }
-    }
 }
 
 /// Reads the beginning of a body.
@@ -459,24 +417,4 @@ async fn beginning(mut body: Incoming) -> Vec<u8> {
         head.extend(frame.into_data().unwrap_or_default().iter().take(REVIEW_HEAD_BYTES));
     }
     head
-}
-
-// === impl Clusters ===
-
-impl Clusters {
-    /// Returns whether events of a cluster are accepted from this client: the cluster is known, or the limits allow
-    /// another one.
-    fn has_room_for(&self, name: &str, address: IpAddr) -> bool {
-        let of_client = self.by_client.get(&client_of(address)).copied().unwrap_or(0);
-        name.is_empty()
-            || self.names.contains(name)
-            || (self.by_client.values().sum::<usize>() < CLUSTERS_MAX && of_client < CLIENT_CLUSTERS_MAX)
-    }
-
-    /// Adds a cluster that events came from.
-    fn learn(&mut self, name: &str, address: IpAddr) {
-        if !name.is_empty() && self.has_room_for(name, address) && self.names.insert(name.to_owned()) {
-            *self.by_client.entry(client_of(address)).or_default() += 1;
-        }
-    }
 }

@@ -95,7 +95,7 @@ fn file(path: &Path, found: &mut Vec<Input>) -> Result<(), Error> {
         File::open(path)?.take(HEAD_BYTES).read_to_end(&mut head)?;
         Ok::<_, io::Error>(archive::is_archive(&head))
     };
-    // What is wrong with a file is told when it is read. A pipe can only be read once.
+    // Errors are reported when the file is read. A pipe can only be read once.
     if !path.is_file() || !is_archive().unwrap_or(false) {
         found.push(Input::File(path.to_owned()));
         return Ok(());

@@ -16,7 +16,7 @@ pub(super) fn is_protobuf(headers: &HeaderMap) -> bool {
     media_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case(PROTOBUF))
 }
 
-/// Returns the answer to a request that was accepted: an empty message. Records that are no audit events are accepted too,
+/// Returns the answer to a request that was accepted: an empty message. Records that are not audit events are accepted too,
 /// since sending them again would not help.
 pub(super) fn answer(headers: &HeaderMap, reply: Reply) -> Reply {
     if is_protobuf(headers) { with_body(reply, PROTOBUF, "") } else { with_body(reply, "application/json", "{}") }
