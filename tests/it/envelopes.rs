@@ -239,6 +239,24 @@ fn an_input_is_explained() {
     assert!(code == 2 && out.contains("It has no audit events."), "{out}");
 }
 
+#[test]
+fn a_log_that_changes_its_format_is_read_to_its_end() {
+    let log = util::log("gitops-vs-kubectl");
+    let lines: Vec<&str> = std::str::from_utf8(&log).unwrap().lines().filter(|line| !line.is_empty()).collect();
+    let plain = verdicts(&report_of_bytes(&log));
+    let wrapped = |lines: &[&str]| -> String {
+        lines.iter().map(|line| format!("{}\n", serde_json::json!({"log": line, "stream": "stdout"}))).collect()
+    };
+    let native = |lines: &[&str]| -> String { lines.iter().map(|line| format!("{line}\n")).collect() };
+    for at in [1, 60, lines.len() / 2, lines.len() - 1] {
+        let (first, rest) = lines.split_at(at);
+        for text in [native(first) + &wrapped(rest), wrapped(first) + &native(rest)] {
+            let report = report_of_bytes(text.as_bytes());
+            assert_eq!((verdicts(&report), report.stats.counters.malformed), (plain.clone(), 0), "from line {at}");
+        }
+    }
+}
+
 /// Returns the reviews that an admission webhook would have seen of the writes of a log, as kube-audit-rest logs them. What
 /// was refused later is not among them.
 fn reviews(log: &str) -> String {

@@ -8,8 +8,6 @@ use crate::audit::json_scan::{skip_space, skip_value};
 /// Number of bytes from the start of a stream that are enough to recognize its format.
 pub const HEAD_BYTES: usize = 256 << 10;
 
-/// Maximum number of lines that are looked at.
-const LINES_MAX: usize = 32;
 /// Maximum length of the first line of a pretty-printed document: one bracket, or a bracket and some members.
 const FIRST_LINE_MAX: usize = 4096;
 /// The start of events that kube-apiserver wrote.
@@ -18,7 +16,7 @@ const EVENT_START: &[u8] = br#"{"kind":"Event","#;
 /// Returns whether a stream that starts with `head` must be converted. Gets [`HEAD_BYTES`], or the complete stream if it
 /// is shorter.
 ///
-/// It must be if any of its first lines has another format than kube-apiserver's own: lines with an event, a list or an
+/// It must be if any of its lines has another format than kube-apiserver's own: lines with an event, a list or an
 /// array, optionally behind the name of a node. What no format is recognized in is decoded in place, where it is counted
 /// as malformed.
 pub fn is_wrapped(head: &[u8]) -> bool {
@@ -28,15 +26,14 @@ pub fn is_wrapped(head: &[u8]) -> bool {
         return true;
     }
     let mut rest = head;
-    for _ in 0..LINES_MAX {
-        let Some(newline) = memchr::memchr(b'\n', rest) else { break };
+    while let Some(newline) = memchr::memchr(b'\n', rest) {
         if is_wrapped_line(&rest[..newline], Some(&rest[newline..])) {
             return true;
         }
         rest = &rest[newline + 1..];
     }
-    // The last line, if it is complete, or a line that is longer than the head.
-    memchr::memchr(b'\n', rest).is_none() && is_wrapped_line(rest, None)
+    // The last line may be longer than the head. If there are others, it is not needed.
+    rest.len() == head.len() && is_wrapped_line(rest, None)
 }
 
 /// Returns whether a line has another format. `rest` is what follows it, if it has an end.

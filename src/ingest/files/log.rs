@@ -55,6 +55,8 @@ pub(super) struct Stream {
     /// Whether the whole stream must be read to find its end: it is compressed, or converted to lines.
     pub(super) is_sequential: bool,
     is_packed: bool,
+    /// Whether it is converted to lines.
+    is_converted: bool,
     damage: Option<io::Error>,
 }
 
@@ -155,6 +157,7 @@ impl Stream {
             is_skipping: false,
             is_sequential: is_packed,
             is_packed,
+            is_converted: false,
             damage: None,
         };
         stream.fill();
@@ -170,7 +173,7 @@ impl Stream {
         let head = std::mem::take(&mut self.buffer);
         let rest = std::mem::replace(&mut self.reader, Box::new(io::empty()));
         self.reader = Box::new(ConvertingReader::new(head, rest));
-        (self.filled, self.is_over, self.is_sequential) = (0, false, true);
+        (self.filled, self.is_over, self.is_sequential, self.is_converted) = (0, false, true, true);
         self.fill();
         let end = memchr::memrchr(b'\n', self.bytes()).map_or(0, |newline| newline + 1);
         if is_newest_first(&self.bytes()[..end]) {
@@ -232,6 +235,11 @@ impl Stream {
             None if self.is_over => self.filled,
             None => return Ok(self.grow(index)),
         };
+        if !self.is_converted && ends_wrapped(&self.buffer[..end]) {
+            // Logs of several formats, one behind the other: the converter knows them all.
+            self.convert();
+            return Ok(Step::NeedsData);
+        }
         let end = end_of(&self.buffer[..end], until);
         // The incomplete last line goes to the start of the next buffer.
         let rest = self.filled - end;
@@ -263,6 +271,13 @@ impl Stream {
             Step::NeedsData
         }
     }
+}
+
+/// Returns whether the last of these lines has another format than kube-apiserver's own.
+fn ends_wrapped(lines: &[u8]) -> bool {
+    let last = lines.strip_suffix(b"\n").unwrap_or(lines);
+    let start = memchr::memrchr(b'\n', last).map_or(0, |newline| newline + 1);
+    envelope::is_wrapped(&lines[start..])
 }
 
 /// Returns whether these lines have the newest event first, as queries of log stores return them.
