@@ -271,7 +271,10 @@ fn skipped(stats: &Stats) -> Option<Problem> {
         .collect();
     let all = stats.counters.events + skipped;
     let message = format!("{skipped} of {all} events cannot be read: {}", reasons.join(", "));
-    Some(Problem { kind: ProblemKind::SkippedEvents, message })
+    // If most of the input cannot be read, "no war" would say nothing about it.
+    let is_most = skipped > stats.counters.events;
+    let kind = if is_most { ProblemKind::IncompleteInput } else { ProblemKind::SkippedEvents };
+    Some(Problem { kind, message })
 }
 
 /// Prints the problems of an answer to stderr too if a program reads stdout.

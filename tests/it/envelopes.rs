@@ -219,6 +219,16 @@ fn an_archive_is_read_like_its_directory() {
 }
 
 #[test]
+fn a_log_that_can_mostly_not_be_read_is_no_all_clear() {
+    let event = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a","stage":"ResponseComplete","requestURI":"/","verb":"get","user":{},"requestReceivedTimestamp":"2026-11-23T00:00:01.000000Z","stageTimestamp":"2026-11-23T00:00:01.000000Z"}"#;
+    let log = |unreadable: usize| format!("{event}\n{}", "{\"colour\":1}\n".repeat(unreadable));
+    let (code, out, _) = crate::cli::run(&["analyze", "-"], Some(log(2).as_bytes()));
+    assert!(code == 2 && out.starts_with("Incomplete: 2 of 3 events cannot be read"), "{code} {out}");
+    let (code, out, _) = crate::cli::run(&["analyze", "-"], Some(log(1).as_bytes()));
+    assert!(code == 0 && out.starts_with("Incomplete: 1 of 2 events cannot be read"), "{code} {out}");
+}
+
+#[test]
 fn an_input_is_explained() {
     let log = util::log("setup");
     let events: Vec<&str> = std::str::from_utf8(&log).unwrap().lines().collect();
