@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Content, Format, Inside, Value};
-use crate::audit::envelope::object::{Object, elements, string, time};
+use crate::audit::envelope::object::{Object, elements, object_of, string, time};
 use crate::audit::event::Micros;
 
 /// A diagnostic record, or a row of the table AzureDiagnostics.
@@ -101,19 +101,11 @@ fn push(event: &mut Vec<u8>, member: &str, value: &[u8]) {
 
 /// Returns the rows of a table as objects.
 fn rows_of<'a>(columns: &[&'a [u8]], rows: &[&'a [u8]]) -> Option<Vec<Value<'a>>> {
-    let names: Vec<&[u8]> = columns.iter().map(|column| Object::of(column)?.get("name")).collect::<Option<_>>()?;
+    let name = |column: &&'a [u8]| Object::of(column)?.get("name")?.strip_prefix(b"\"")?.strip_suffix(b"\"");
+    let names: Vec<&[u8]> = columns.iter().map(name).collect::<Option<_>>()?;
     let row = |row: &&'a [u8]| {
-        let mut object = b"{".to_vec();
-        for (name, value) in names.iter().zip(elements(row)?) {
-            if object.len() > 1 {
-                object.push(b',');
-            }
-            object.extend_from_slice(name);
-            object.push(b':');
-            object.extend_from_slice(value);
-        }
-        object.push(b'}');
-        Some(Value::Made(Cow::Owned(object)))
+        let members = names.iter().copied().zip(elements(row)?);
+        Some(Value::Made(Cow::Owned(object_of(members))))
     };
     rows.iter().map(row).collect()
 }

@@ -68,7 +68,9 @@ fn any_value(value: &Object<'_>, depth: usize, json: &mut Vec<u8>) -> Option<()>
         json.push(b']');
     } else if let Some(number) = value.get("intValue") {
         // 64-bit integers are strings in OTLP's JSON.
-        json.extend_from_slice(number.strip_prefix(b"\"").and_then(|n| n.strip_suffix(b"\"")).unwrap_or(number));
+        let number = number.strip_prefix(b"\"").and_then(|n| n.strip_suffix(b"\"")).unwrap_or(number);
+        let number: i64 = std::str::from_utf8(number).ok()?.parse().ok()?;
+        json.extend_from_slice(number.to_string().as_bytes());
     } else if let Some(number) = value.get("doubleValue") {
         // The Collector's parser makes every number a double, also the codes of responses.
         let text = std::str::from_utf8(number).ok()?;
