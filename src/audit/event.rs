@@ -184,6 +184,14 @@ pub const CUT: &str = "intake.editwar.dev/cut";
 pub const UNKNOWN_QUERY: &str = "intake.editwar.dev/unknown-query";
 /// The annotation of an event that was made from the review of an admission webhook, so that its outcome is not known.
 pub const REVIEWED: &str = "intake.editwar.dev/reviewed";
+/// The audit ID of an event that was made from a review begins with this, followed by the ID of the review.
+pub(crate) const REVIEW_PREFIX: &str = "review/";
+/// The audit ID of an event that shows the object before a reviewed write ends with this.
+pub(crate) const BEFORE_SUFFIX: &str = "/before";
+/// The name of the admission webhook, with which the keys of its audit annotations begin.
+pub(crate) const ADMISSION_WEBHOOK: &str = "observe.editwar.dev";
+/// The annotations that an answer to a review adds to the audit event of the request, without the ID of the review.
+pub(crate) const REVIEW_KEY: &str = "review.";
 /// The annotation of an event whose body the platform replaced by a text.
 pub const OMITTED: &str = "intake.editwar.dev/omitted";
 /// The prefix of these annotations.
@@ -197,7 +205,15 @@ pub fn keeps_annotation(key: &str) -> bool {
         && (key.contains("admission.k8s.io/")
             || key == "audit.k8s.io/truncated"
             || key.starts_with(OF_WATCH)
-            || key.starts_with(OF_INTAKE))
+            || key.starts_with(OF_INTAKE)
+            || key.starts_with(ADMISSION_WEBHOOK))
+}
+
+/// Returns the ID of a review as a number, if it is one that kube-apiserver makes: a UUID.
+pub(crate) fn review_id(text: &str) -> Option<u128> {
+    let is_uuid =
+        text.len() == 36 && text.bytes().enumerate().all(|(at, b)| matches!(at, 8 | 13 | 18 | 23) == (b == b'-'));
+    u128::from_str_radix(&text.replace('-', ""), 16).ok().filter(|_| is_uuid)
 }
 
 pub(crate) fn is_admission_patch(key: &str) -> bool {
@@ -284,6 +300,17 @@ impl<'a> Event<'a> {
     /// Whether any mutating webhook changed the request.
     pub(crate) fn is_mutated(&self) -> bool {
         self.annotations.iter().any(|(key, _)| is_admission_patch(key))
+    }
+
+    /// Whether it was made from a review of an admission webhook.
+    pub(crate) fn is_reviewed(&self) -> bool {
+        !self.annotations.is_empty() && self.annotation(REVIEWED).is_some()
+    }
+
+    /// Returns the IDs of the reviews of the request, if an admission webhook of editwar answered them.
+    pub(crate) fn reviews(&self) -> impl Iterator<Item = u128> {
+        let of_webhook = self.annotations.iter().filter_map(|(key, _)| key.strip_prefix(ADMISSION_WEBHOOK));
+        of_webhook.filter_map(|key| review_id(key.strip_prefix('/')?.strip_prefix(REVIEW_KEY)?))
     }
 
     /// Returns the value of an annotation, if it was kept.

@@ -14,6 +14,10 @@ pub(super) enum Evidence {
     Metadata,
     /// An audit log at level Metadata, joined with a watch.
     WatchAndMetadata,
+    /// The reviews of an admission webhook, without an audit log.
+    Reviews,
+    /// An audit log at level Metadata, with the reviews of an admission webhook.
+    ReviewsAndMetadata,
     /// An audit log at level Request.
     Request,
     /// An audit log at level RequestResponse.
@@ -67,11 +71,12 @@ pub(super) struct Standing {
 
 impl Evidence {
     /// The kinds that are worth aiming for. An audit log at level Metadata alone is not among them, because a watch beside
-    /// it only needs read access.
-    pub(super) const ALL: [Evidence; 5] = [
+    /// it only needs read access; nor is an admission webhook alone, because every cluster has such a log.
+    pub(super) const ALL: [Evidence; 6] = [
         Evidence::ManagedFields,
         Evidence::Watch,
         Evidence::WatchAndMetadata,
+        Evidence::ReviewsAndMetadata,
         Evidence::Request,
         Evidence::RequestResponse,
     ];
@@ -86,6 +91,10 @@ impl Evidence {
             Some(Evidence::RequestResponse)
         } else if levels.request > 0 {
             Some(Evidence::Request)
+        } else if levels.metadata > 0 && levels.fields_reviewed > 0 {
+            Some(Evidence::ReviewsAndMetadata)
+        } else if levels.reviewed > 0 {
+            Some(Evidence::Reviews)
         } else if levels.metadata > 0 {
             Some(if is_watching { Evidence::WatchAndMetadata } else { Evidence::Metadata })
         } else {
@@ -109,7 +118,8 @@ impl Evidence {
         match self {
             Evidence::ManagedFields => Some(Evidence::Watch),
             Evidence::Watch | Evidence::Metadata => Some(Evidence::WatchAndMetadata),
-            Evidence::WatchAndMetadata => Some(Evidence::Request),
+            Evidence::Reviews => Some(Evidence::ReviewsAndMetadata),
+            Evidence::WatchAndMetadata | Evidence::ReviewsAndMetadata => Some(Evidence::Request),
             Evidence::Request => Some(Evidence::RequestResponse),
             Evidence::RequestResponse => None,
         }
@@ -154,6 +164,20 @@ impl Evidence {
                     "editwar serve --watch --tail AUDIT.log",
                 ],
             },
+            Evidence::Reviews => Description {
+                name: "an admission webhook",
+                needs: "permission to create a ValidatingWebhookConfiguration",
+                shows: "accounts, fields, values before and after",
+                lacks: "whether a write was stored, user agents",
+                commands: &["editwar setup admission --certs DIR"],
+            },
+            Evidence::ReviewsAndMetadata => Description {
+                name: "an admission webhook and an audit log at level Metadata",
+                needs: "permission to create a ValidatingWebhookConfiguration",
+                shows: "accounts, fields, values before and after, outcomes",
+                lacks: "objects that the webhook is not asked about",
+                commands: &["editwar setup admission --certs DIR", "editwar serve --tail AUDIT.log"],
+            },
             Evidence::Request => Description {
                 name: "an audit log at level Request",
                 needs: "an audit policy that logs writes with request bodies",
@@ -194,6 +218,11 @@ impl Standing {
             Evidence::Watch => "which adds accounts: editwar serve --watch --tail AUDIT.log",
             Evidence::Metadata => "which adds fields and values: editwar serve --watch (Helm: watch.enabled=true)",
             Evidence::WatchAndMetadata => {
+                "or better RequestResponse, if you can set the policy of kube-apiserver: editwar setup policy. If not, an \
+                 admission webhook: editwar setup admission"
+            }
+            Evidence::Reviews => "which adds outcomes: editwar serve --tail AUDIT.log",
+            Evidence::ReviewsAndMetadata => {
                 "or better RequestResponse, if you can set the policy of kube-apiserver: editwar setup policy"
             }
             Evidence::Request | Evidence::RequestResponse => {
@@ -260,7 +289,7 @@ mod tests {
     use super::*;
 
     fn levels(metadata: u64, request: u64, request_response: u64, watched: u64) -> Levels {
-        Levels { metadata, request, request_response, watched, joined: metadata.min(watched) }
+        Levels { metadata, request, request_response, watched, joined: metadata.min(watched), ..Levels::default() }
     }
 
     #[test]
@@ -281,6 +310,17 @@ mod tests {
             assert_eq!(standing.has, expected, "{found:?} {is_watching}");
             let is_best = expected == Some(Evidence::RequestResponse);
             assert_eq!(standing.next.is_none(), is_best, "{standing:?}");
+        }
+        let reviewed =
+            |metadata, reviewed, fields_reviewed| Levels { metadata, reviewed, fields_reviewed, ..Levels::default() };
+        for (found, expected) in [
+            (reviewed(0, 7, 0), Evidence::Reviews),
+            (reviewed(9, 0, 7), Evidence::ReviewsAndMetadata),
+            (reviewed(9, 2, 5), Evidence::ReviewsAndMetadata),
+            // The audit log of another cluster, or of other objects.
+            (reviewed(9, 7, 0), Evidence::Reviews),
+        ] {
+            assert_eq!(Standing::of_server(&found, false).has, Some(expected), "{found:?}");
         }
         let joined = Standing::of_server(&levels(5, 0, 0, 8), true);
         assert!(joined.text.ends_with("accounts of 5 of 8 writes are known"), "{joined:?}");

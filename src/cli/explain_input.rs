@@ -15,7 +15,7 @@ use super::output::{self, clean};
 use super::style::clock;
 use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::envelope::Sample;
-use crate::audit::event::{Event, Level, Micros, REVIEWED};
+use crate::audit::event::{Event, Level, Micros};
 use crate::ingest::files::{self, Input};
 use crate::pipeline::feed::Feed;
 use crate::query::views;
@@ -118,7 +118,7 @@ impl Explanation {
             self.feed.record(event);
         }
         // The object before a reviewed write does not count as a write.
-        if event.annotation(REVIEWED).is_some() && event.username.is_empty() {
+        if event.is_reviewed() && event.username.is_empty() {
             return;
         }
         match event.level {

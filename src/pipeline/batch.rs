@@ -114,6 +114,12 @@ impl<'p> Batch<'p> {
                     self.stats.joined += 1;
                     self.observe_held(&held, Standing::Identified);
                 }
+                Release::Reviewed(held) => {
+                    self.stats.fields_reviewed += 1;
+                    self.observe_held(&held, Standing::Unknown);
+                }
+                Release::Unconfirmed(source) => self.stats.unconfirmed(&source),
+                Release::Confirmed(source) => self.stats.confirmed(&source),
             }
         }
     }
@@ -205,14 +211,21 @@ impl<'p> Batch<'p> {
             requests.retain(|request| !dedupe.is_repeated(request.identity, writes[request.write].at));
         }
         self.stats.counters.duplicates += (all - requests.len()) as u64;
-        self.stats.counters.requests += requests.len() as u64;
+        // A review is counted when it turns out that no audit event shows the same request.
+        let reviewed = requests.iter().filter(|request| writes[request.write].event.is_reviewed()).count();
+        self.stats.counters.requests += (requests.len() - reviewed) as u64;
         let mut accepted: Vec<Accepted<'_>> = Vec::with_capacity(requests.len());
         for Request { write, slot, now, .. } in &requests {
             let write = &writes[*write];
-            if let Some(limits) = self.limits(write)
-                && !pipeline.join.keeps(self.cluster, self.source, pipeline.clocks.feed(), write)
-            {
-                accepted.push(Accepted { write, limits, slot, now: *now });
+            if let Some(limits) = self.limits(write) {
+                if !pipeline.join.keeps(self.cluster, self.source, pipeline.clocks.feed(), write) {
+                    if write.event.is_reviewed() && !write.event.username.is_empty() {
+                        self.stats.unconfirmed(self.source);
+                    }
+                    accepted.push(Accepted { write, limits, slot, now: *now });
+                }
+            } else if write.outcome == Outcome::Failed {
+                pipeline.join.reject(self.cluster, write);
             }
         }
         // Prefetching a single object would gain nothing.
@@ -252,8 +265,12 @@ impl<'p> Batch<'p> {
             counters.others += 1;
             return;
         };
+        let is_reviewed = write.event.is_reviewed();
+        // The object before a reviewed write has no author, and is not a request.
+        let is_request = !is_reviewed || !write.event.username.is_empty();
+        counters.requests += u64::from(is_reviewed && is_request);
         match &write.outcome {
-            _ if write.standing == Standing::Identified => {}
+            _ if write.standing == Standing::Identified || !is_request => {}
             Outcome::Committed if observed.is_no_op => counters.no_ops += 1,
             Outcome::Committed => counters.writes += 1,
             _ => counters.failed += 1,

@@ -1,7 +1,7 @@
 //! How the events of a source arrived: in which formats, and what they lost on their way.
 
 use crate::audit::envelope::{ACTIVITY_LOG, DATA_ACCESS_LOG, Notes, OPENSHIFT_NAME, VIAQ_NAME};
-use crate::audit::event::{CUT, Event, OMITTED, REVIEWED, UNKNOWN_QUERY};
+use crate::audit::event::{CUT, Event, OMITTED, UNKNOWN_QUERY};
 
 /// How the events of one source arrived.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,8 +14,10 @@ pub struct Feed {
     pub omitted: u64,
     /// Writes whose format has no field manager.
     pub without_query: u64,
-    /// Writes that an admission webhook reviewed, so that their outcome is not known.
+    /// Writes that were observed as an admission webhook reviewed them, without their audit events.
     pub reviewed: u64,
+    /// Those of them whose audit events arrived later.
+    pub confirmed: u64,
 }
 
 // === impl Feed ===
@@ -23,7 +25,7 @@ pub struct Feed {
 impl Feed {
     /// Whether there is something to record of an event.
     pub(crate) fn concerns(event: &Event<'_>) -> bool {
-        [CUT, OMITTED, UNKNOWN_QUERY, REVIEWED].iter().any(|key| event.annotation(key).is_some())
+        [CUT, OMITTED, UNKNOWN_QUERY].iter().any(|key| event.annotation(key).is_some())
     }
 
     /// Records what a write has lost.
@@ -32,8 +34,6 @@ impl Feed {
         self.cut += has(CUT);
         self.omitted += has(OMITTED);
         self.without_query += has(UNKNOWN_QUERY);
-        // The object before the write is shown as a write of nobody.
-        self.reviewed += has(REVIEWED) * u64::from(!event.username.is_empty());
     }
 
     /// Adds what its converter found.
@@ -48,6 +48,12 @@ impl Feed {
         self.omitted += other.omitted;
         self.without_query += other.without_query;
         self.reviewed += other.reviewed;
+        self.confirmed += other.confirmed;
+    }
+
+    /// Returns the number of writes that only an admission webhook has shown.
+    pub fn unconfirmed(&self) -> u64 {
+        self.reviewed.saturating_sub(self.confirmed)
     }
 
     /// Returns what to know about answers from this source, as sentences.
@@ -85,10 +91,10 @@ impl Feed {
                     .to_owned(),
             );
         }
-        if self.reviewed > 0 {
+        let unconfirmed = self.unconfirmed();
+        if unconfirmed > 0 {
             caveats.push(format!(
-                "{} writes are known from an admission webhook, which does not tell whether they were stored.",
-                self.reviewed
+                "{unconfirmed} writes are known only from an admission webhook, which does not tell whether they were stored."
             ));
         }
         caveats

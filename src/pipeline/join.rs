@@ -7,6 +7,8 @@
 //! is not clear who made a revision, its actor is the manager. If one feed is late, what is known goes on without it, and a
 //! late audit event corrects the actor of its revision.
 //!
+//! Reviews of an admission webhook have accounts, fields and values; their audit events add the outcome ([`reviews`]).
+//!
 //! An audit event that matches no revision changed nothing, if the watch has shown a revision of the object lately, and was
 //! connected at that time. Otherwise, it is observed as it is.
 
@@ -14,6 +16,7 @@ mod feeds;
 mod held;
 mod matching;
 mod object;
+mod reviews;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Mutex;
@@ -24,9 +27,10 @@ pub(super) use self::held::HeldEvent;
 use self::held::{AccountWrite, ManagerWrite, SECOND, Status};
 use self::object::ObjectWrites;
 pub(super) use self::object::Release;
+use self::reviews::{Found, Reviews};
 use super::clock::Feed;
 use super::key::ObjectKey;
-use crate::audit::event::{Level, Micros, REVIEWED};
+use crate::audit::event::{Level, Micros};
 use crate::detect::write::{Effect, Outcome, Write};
 use crate::util::lock::lock;
 
@@ -38,7 +42,7 @@ const BYTES_MAX: usize = 32 << 20;
 /// The writes of all clusters that wait to be joined.
 #[derive(Debug, Default)]
 pub(super) struct Joiner {
-    /// Whether there has been a watch. Until then, nothing is kept.
+    /// Whether there has been a watch or a review. Until then, nothing is kept.
     is_active: AtomicBool,
     clusters: Mutex<BTreeMap<Box<str>, Cluster>>,
 }
@@ -47,6 +51,9 @@ pub(super) struct Joiner {
 #[derive(Debug, Default)]
 struct Cluster {
     feeds: Feeds,
+    reviews: Reviews,
+    /// Writes that need not wait any longer.
+    released: Vec<Release>,
     objects: BTreeMap<ObjectKey, ObjectWrites>,
     /// When to decide about which object.
     agenda: BTreeSet<(Micros, ObjectKey)>,
@@ -67,13 +74,11 @@ impl Joiner {
     /// from the watch of this process are used: forged ones could hide what others write.
     pub(super) fn keeps(&self, cluster: &str, source: &str, feed: Feed, write: &Write<'_>) -> bool {
         let is_watched = write.event.is_watched();
-        let may_be_stored = matches!(write.outcome, Outcome::Committed | Outcome::Uncertain);
-        // A review has the account already, and shows no revision.
-        let is_reviewed = write.event.annotation(REVIEWED).is_some();
-        if !may_be_stored || is_reviewed || (is_watched && feed == Feed::Live && source != WATCH) {
+        let is_reviewed = write.event.is_reviewed();
+        if is_watched && !is_reviewed && feed == Feed::Live && source != WATCH {
             return false;
         }
-        if is_watched {
+        if is_watched || is_reviewed {
             self.is_active.store(true, Ordering::Relaxed);
         } else if !self.is_active() {
             return false;
@@ -84,14 +89,24 @@ impl Joiner {
             clusters.insert(cluster.into(), Cluster::default());
         }
         let Some(known) = clusters.get_mut(cluster) else { return false };
-        known.feeds.record(source, write.at, is_watched);
-        if is_watched { known.keeps_revision(key, write) } else { known.keeps_account(key, source, write) }
+        if is_reviewed { known.reviews.add(source, write) } else { known.keeps(key, source, write, is_watched) }
+    }
+
+    /// Records that a request failed: nobody stored what was reviewed.
+    pub(super) fn reject(&self, cluster: &str, write: &Write<'_>) {
+        if !self.is_active() || write.event.reviews().next().is_none() {
+            return;
+        }
+        if let Some(known) = lock(&self.clusters).get_mut(cluster) {
+            known.reject(write);
+        }
     }
 
     /// Records that a source has delivered its events up to this time.
     pub(super) fn advance(&self, cluster: &str, source: &str, at: Micros) {
         if let Some(known) = lock(&self.clusters).get_mut(cluster) {
             known.feeds.advance(source, at);
+            known.reviews.advance(source, at);
         }
     }
 
@@ -104,6 +119,47 @@ impl Joiner {
 // === impl Cluster ===
 
 impl Cluster {
+    /// Keeps a revision or an audit event. Returns whether it waits, or need not be observed at all.
+    fn keeps(&mut self, key: ObjectKey, source: &str, write: &Write<'_>, is_watched: bool) -> bool {
+        let may_be_stored = matches!(write.outcome, Outcome::Committed | Outcome::Uncertain);
+        if is_watched {
+            self.feeds.record(source, write.at, true);
+            return may_be_stored && self.keeps_revision(key, write);
+        }
+        self.reviews.record(source, write.at);
+        if !may_be_stored {
+            self.reject(write);
+            return false;
+        }
+        let reviews: Vec<u128> = write.event.reviews().collect();
+        self.feeds.record(source, write.at, false);
+        if reviews.is_empty() || write.outcome == Outcome::Uncertain {
+            return self.keeps_account(key, AccountWrite::new(source, write));
+        }
+        let mut account = AccountWrite::new(source, write);
+        if account.has_fields || write.effect == Effect::Delete {
+            self.reviews.settle(&reviews, &mut self.released);
+            return self.keeps_account(key, account);
+        }
+        match self.reviews.join(&reviews, write, &mut self.released) {
+            Found::Unknown => self.keeps_account(key, account),
+            Found::Observed => true,
+            Found::Write(before, joined) => {
+                account.shows_fields();
+                self.keeps_account(key, account);
+                self.released.extend(before.map(Release::Plain));
+                self.released.push(Release::Reviewed(joined));
+                true
+            }
+        }
+    }
+
+    /// Records that a request was rejected.
+    fn reject(&mut self, write: &Write<'_>) {
+        let reviews: Vec<u128> = write.event.reviews().collect();
+        self.reviews.settle(&reviews, &mut self.released);
+    }
+
     /// Keeps a revision. Returns whether it waits, or need not be observed at all.
     fn keeps_revision(&mut self, key: ObjectKey, write: &Write<'_>) -> bool {
         if write.identity.user.is_empty() || write.effect == Effect::Delete {
@@ -126,13 +182,12 @@ impl Cluster {
     }
 
     /// Keeps the write of an account. Returns whether it waits.
-    fn keeps_account(&mut self, key: ObjectKey, source: &str, write: &Write<'_>) -> bool {
-        if !self.feeds.progress().is_watch_alive() || write.effect == Effect::Delete || self.is_full(&key) {
+    fn keeps_account(&mut self, key: ObjectKey, new: AccountWrite) -> bool {
+        if !self.feeds.progress().is_watch_alive() || new.is_deletion() || self.is_full(&key) {
             return false;
         }
-        let new = AccountWrite::new(source, write);
         let (due, waits) = (new.due(), new.status == Status::Waiting);
-        self.change(key.clone(), write.at, |object| object.add_account(new));
+        self.change(key.clone(), new.event.at, |object| object.add_account(new));
         self.agenda.insert((due, key));
         waits
     }
@@ -157,7 +212,8 @@ impl Cluster {
 
     fn due(&mut self, is_end: bool) -> Vec<Release> {
         let progress = self.feeds.progress();
-        let mut released = Vec::new();
+        let mut released = std::mem::take(&mut self.released);
+        self.reviews.due(is_end, &mut released);
         let mut keys = BTreeSet::new();
         while let Some((at, _)) = self.agenda.first()
             && (is_end || progress.has_passed(*at))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::coverage::Coverage;
 use super::feed::Feed;
 use crate::audit::envelope::Notes;
-use crate::audit::event::{Event, Level, Micros, REVIEWED};
+use crate::audit::event::{Event, Level, Micros};
 use crate::detect::write::NotAWrite;
 
 /// Counts of events and requests.
@@ -52,6 +52,8 @@ pub struct Stats {
     pub watched: u64,
     /// Revisions of a watch whose account is known from an audit event.
     pub joined: u64,
+    /// Writes whose fields are known from an admission webhook, and whose outcome is known from the audit log.
+    pub fields_reviewed: u64,
     /// When a watch last missed revisions.
     pub missed: Option<Micros>,
     /// The times from which events were received, by source.
@@ -104,6 +106,7 @@ impl Stats {
         sum.unreadable += add.unreadable;
         self.watched += other.watched;
         self.joined += other.joined;
+        self.fields_reviewed += other.fields_reviewed;
         self.missed = self.missed.max(other.missed);
         for (sum, add) in self.levels.iter_mut().zip(other.levels) {
             *sum += add;
@@ -135,6 +138,20 @@ impl Stats {
         }
         if let Some(feed) = self.feed(source) {
             feed.notes(notes);
+        }
+    }
+
+    /// Records a write of which only a review is known.
+    pub(super) fn unconfirmed(&mut self, source: &str) {
+        if let Some(feed) = self.feed(source) {
+            feed.reviewed += 1;
+        }
+    }
+
+    /// Records that the audit event of such a write is known now.
+    pub(super) fn confirmed(&mut self, source: &str) {
+        if let Some(feed) = self.feed(source) {
+            feed.confirmed += 1;
         }
     }
 
@@ -173,7 +190,7 @@ impl Stats {
         {
             feed.record(event);
         }
-        if event.annotation(REVIEWED).is_some() {
+        if event.is_reviewed() {
             return;
         }
         if event.is_watched() {

@@ -333,23 +333,166 @@ fn reviews(log: &str) -> String {
     reviews
 }
 
+/// Returns the loud wars of a report: objects, parties and fields.
+fn shown(report: &Report) -> BTreeSet<String> {
+    let war = |war: &editwar::query::views::War| {
+        let parties: BTreeSet<&str> = war.parties.iter().map(|party| party.actor.as_str()).collect();
+        let fields: BTreeSet<&str> = war.fields.iter().map(|field| field.path.as_str()).collect();
+        format!("{} {parties:?} {fields:?}", util::name(&war.object))
+    };
+    report.wars.iter().filter(|war| war.is_loud()).map(war).collect()
+}
+
+const REVIEWED: [&str; 6] =
+    ["gitops-vs-kubectl", "hpa-vs-applier", "flux-vs-alice", "node-flap", "quota-peace", "together-flux-peace"];
+
 #[test]
 fn reviews_of_an_admission_webhook_show_the_same_wars_and_no_others() {
-    for recording in
-        ["gitops-vs-kubectl", "hpa-vs-applier", "flux-vs-alice", "node-flap", "quota-peace", "together-flux-peace"]
-    {
+    for recording in REVIEWED {
         let log = util::log(recording);
-        let plain = report_of_bytes(&log);
         let found = report_of_bytes(reviews(std::str::from_utf8(&log).unwrap()).as_bytes());
         assert_eq!(found.stats.counters.malformed, 0, "{recording}");
-        let of = |report: &Report| {
-            let war = |war: &&editwar::query::views::War| {
-                let parties: BTreeSet<&str> = war.parties.iter().map(|party| party.actor.as_str()).collect();
-                let fields: BTreeSet<&str> = war.fields.iter().map(|field| field.path.as_str()).collect();
-                format!("{} {parties:?} {fields:?}", util::name(&war.object))
-            };
-            report.wars.iter().filter(|war| war.is_loud()).map(|w| war(&w)).collect::<BTreeSet<_>>()
-        };
-        assert_eq!(of(&found), of(&plain), "{recording}");
+        assert_eq!(shown(&found), shown(&report_of_bytes(&log)), "{recording}");
     }
+}
+
+/// Returns the writes and failures of a log with their reviews in front of them, and with the annotations that editwar's
+/// answers add, in the order of a list of (time, line). `level` is that of the audit events.
+fn beside_reviews(log: &str, level: &str) -> Vec<(String, String)> {
+    let reviews = reviews(log);
+    let id = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["request"]["uid"].to_string();
+    let reviews: std::collections::HashMap<String, &str> = reviews.lines().map(|line| (id(line), line)).collect();
+    let mut lines = Vec::new();
+    for line in log.lines().filter(|line| !line.is_empty()) {
+        let mut event: serde_json::Value = serde_json::from_str(line).unwrap();
+        let time = |event: &serde_json::Value, key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        if let Some(review) = reviews.get(&event["auditID"].to_string())
+            && event["stage"] == "ResponseComplete"
+        {
+            lines.push((time(&event, "requestReceivedTimestamp"), (*review).to_owned()));
+            let key = format!("observe.editwar.dev/review.{}", event["auditID"].as_str().unwrap());
+            event["annotations"][key] = "".into();
+        }
+        if level == "Metadata" {
+            event["level"] = "Metadata".into();
+            for body in ["requestObject", "responseObject"] {
+                event.as_object_mut().unwrap().remove(body);
+            }
+        }
+        lines.push((time(&event, "stageTimestamp"), event.to_string()));
+    }
+    lines
+}
+
+fn joined_lines(lines: &[(String, String)]) -> String {
+    lines.iter().map(|(_, line)| format!("{line}\n")).collect()
+}
+
+#[test]
+fn reviews_beside_an_audit_log_count_each_write_once() {
+    for recording in REVIEWED {
+        let log = util::log(recording);
+        let plain = report_of_bytes(&log);
+        let log = std::str::from_utf8(&log).unwrap();
+        for level in ["Metadata", "RequestResponse"] {
+            let lines = beside_reviews(log, level);
+            let report = report_of_bytes(joined_lines(&lines).as_bytes());
+            assert_eq!(shown(&report), shown(&plain), "{recording} at {level}");
+            let retakes = |report: &Report| -> Vec<(String, u32)> {
+                report
+                    .wars
+                    .iter()
+                    .filter(|war| war.is_loud())
+                    .map(|war| (util::name(&war.object), war.retakes))
+                    .collect()
+            };
+            assert_eq!(retakes(&report), retakes(&plain), "{recording} at {level}");
+            // Without a body, an audit event does not show a name that was generated.
+            let is_unnamed = |line: &&str| line.contains(r#""verb":"create""#) && !line.contains(r#""name":"#);
+            let unnamed = lines.iter().map(|(_, line)| line.as_str()).filter(is_unnamed);
+            let reviewed = unnamed.clone().filter(|line| line.contains("review.")).count() as u64;
+            assert_eq!(report.coverage.levels.reviewed, reviewed, "{recording} at {level}");
+            let counted = |report: &Report| report.stats.counters.writes + report.stats.counters.no_ops;
+            let is_write = |line: &&str| line.contains(r#""code":201"#) && !line.contains("/token");
+            let unseen = unnamed.filter(is_write).count() as u64 - reviewed;
+            let expected = counted(&plain) - unseen.min(counted(&plain))..=counted(&plain);
+            assert!(
+                expected.contains(&counted(&report)),
+                "{recording} at {level}: {} of {expected:?}",
+                counted(&report)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_review_counts_only_as_what_its_audit_event_says() {
+    let log = util::log("gitops-vs-kubectl");
+    let log = std::str::from_utf8(&log).unwrap();
+    let plain = report_of_bytes(log.as_bytes());
+    let lines = beside_reviews(log, "Metadata");
+    let is_review = |line: &str| line.contains("AdmissionReview");
+    let verdict = |lines: &[(String, String)]| {
+        let report = report_of_bytes(joined_lines(lines).as_bytes());
+        (shown(&report), report.stats.counters.writes, report.coverage.levels.reviewed)
+    };
+    let paired = verdict(&lines);
+    assert_eq!((&paired.0, paired.2), (&shown(&plain), 0));
+
+    // Audit events that are posted again, and reviews that are asked again.
+    let twice: Vec<_> = lines.iter().flat_map(|line| [line.clone(), line.clone()]).collect();
+    assert_eq!(verdict(&twice), paired, "twice");
+
+    // A server that is restarted reads the reviews of a while before their audit events.
+    let (reviews, audit): (Vec<_>, Vec<_>) = lines.iter().cloned().partition(|(_, line)| is_review(line));
+    let late: Vec<_> = reviews.iter().chain(&audit).cloned().collect();
+    assert_eq!(verdict(&late), paired, "audit events after all reviews");
+
+    // The review of a write is lost: the audit event is observed without fields, and the verdict is that of the others.
+    let some = lines.iter().enumerate().filter(|(at, (_, line))| !is_review(line) || at % 7 > 0);
+    let (found, writes, _) = verdict(&some.map(|(_, line)| line.clone()).collect::<Vec<_>>());
+    assert!(found.is_subset(&paired.0) && writes == paired.1, "{found:?}, {writes} writes");
+
+    // Every request was refused after its review: a quota or another webhook denied it.
+    let refused = |code: &str, reason: &str| -> Vec<(String, String)> {
+        let refuse = |(time, line): &(String, String)| {
+            let mut event: serde_json::Value = serde_json::from_str(line).unwrap();
+            if event["kind"] == "Event" && event["verb"] != "get" && event["verb"] != "watch" && event["verb"] != "list"
+            {
+                event["responseStatus"] = serde_json::json!({"code": code.parse::<u16>().unwrap(), "reason": reason, "status": "Failure", "message": "exceeded"});
+            }
+            (time.clone(), event.to_string())
+        };
+        lines.iter().map(refuse).collect()
+    };
+    for (code, reason) in [("403", "Forbidden"), ("409", "Conflict"), ("422", "Invalid")] {
+        assert_eq!(verdict(&refused(code, reason)), (BTreeSet::new(), 0, 0), "{code}");
+    }
+
+    // A request that was tried again because of a conflict: the first review was not stored.
+    let other = |id: &str| format!("{}{}", if id.starts_with('f') { '0' } else { 'f' }, &id[1..]);
+    let update = |(_, line): &(String, String)| -> Option<String> {
+        let review: serde_json::Value = serde_json::from_str(line).unwrap();
+        (review["request"]["operation"] == "UPDATE").then(|| review["request"]["uid"].as_str().unwrap().to_owned())
+    };
+    let updates: BTreeSet<String> = reviews.iter().filter_map(update).collect();
+    let retried = lines.iter().flat_map(|(time, line)| {
+        let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
+        if is_review(line) && value["request"]["operation"] == "UPDATE" {
+            let id = value["request"]["uid"].as_str().unwrap().to_owned();
+            value["request"]["uid"] = other(&id).into();
+            value["request"]["object"]["metadata"]["labels"] = serde_json::json!({"never": "stored"});
+            let at: jiff::Timestamp = value["requestReceivedTimestamp"].as_str().unwrap().parse().unwrap();
+            value["requestReceivedTimestamp"] = (at - jiff::SignedDuration::from_millis(1)).to_string().into();
+            vec![(time.clone(), value.to_string()), (time.clone(), line.clone())]
+        } else {
+            let id = value["auditID"].as_str().unwrap_or_default().to_owned();
+            if line.contains("observe.editwar.dev") && updates.contains(&id) {
+                value["annotations"][format!("observe.editwar.dev/review.{}", other(&id))] = "".into();
+            }
+            vec![(time.clone(), value.to_string())]
+        }
+    });
+    let (found, writes, only_reviewed) = verdict(&retried.collect::<Vec<_>>());
+    assert_eq!((found, writes, only_reviewed), paired, "tried again");
 }

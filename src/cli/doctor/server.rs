@@ -241,12 +241,16 @@ fn check_bodies(report: &Report, samples: &[Sample<'_>], findings: &mut Findings
     let all = levels.metadata + levels.request + levels.request_response;
     let share = |n: u64| n * 100 / all.max(1);
     let hint = "log contested kinds at level RequestResponse: `editwar setup policy`";
-    if all == 0 && levels.watched > 0 {
-        // A watch shows fields and values in another way.
+    if all == 0 && levels.watched + levels.reviewed > 0 {
+        // A watch or an admission webhook shows fields and values in another way.
     } else if all == 0 {
         findings.unknown("bodies", "no write has arrived yet".into(), "change an object, or use --probe NAMESPACE");
     } else if levels.request + levels.request_response == 0 && levels.joined > 0 {
         findings.good("bodies", format!("no write has a body; a watch shows the fields of {} writes", levels.joined));
+    } else if levels.request + levels.request_response == 0 && levels.fields_reviewed > 0 {
+        let shown = levels.fields_reviewed;
+        findings
+            .good("bodies", format!("no write has a body; an admission webhook shows the fields of {shown} writes"));
     } else if levels.request + levels.request_response == 0 {
         findings.weak("bodies", "no write has a body, so editwar cannot see fields and values".into(), hint);
     } else {

@@ -53,9 +53,9 @@ pub fn coverage(coverage: &Coverage) -> String {
     let levels = &coverage.levels;
     let audited = levels.metadata + levels.request + levels.request_response;
     // A write that both show is one write.
-    let all = audited.saturating_sub(levels.joined) + levels.watched;
+    let all = audited.saturating_sub(levels.joined) + levels.watched + levels.reviewed;
     let watched = levels.watched.saturating_sub(levels.joined);
-    let metadata = levels.metadata.saturating_sub(levels.joined);
+    let metadata = levels.metadata.saturating_sub(levels.joined + levels.fields_reviewed);
     let share = |n: u64| (n * 100).checked_div(all).unwrap_or(0);
     if all == 0 {
         out.push_str("None of the events is a write.\n");
@@ -68,6 +68,14 @@ pub fn coverage(coverage: &Coverage) -> String {
             "{} % of the writes are known from the audit log and a watch: their accounts\n\
              come from the audit log, their fields and values from the watch.",
             share(levels.joined)
+        );
+    }
+    if levels.fields_reviewed > 0 {
+        let _ = writeln!(
+            out,
+            "{} % of the writes have no bodies in the audit log; an admission webhook\n\
+             showed their fields and values.",
+            share(levels.fields_reviewed)
         );
     }
     if watched > 0 {

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use serde_json::json;
 
+use crate::audit::event::ADMISSION_WEBHOOK;
 use crate::cli::args::setup::AdmissionArgs;
 use crate::util::cluster_name;
 
@@ -37,7 +38,7 @@ pub(super) fn print(args: &AdmissionArgs) -> Result<String> {
     let conditions: Vec<_> =
         CONDITIONS.iter().map(|(name, expression)| json!({"name": name, "expression": expression})).collect();
     let webhook = json!({
-        "name": "observe.editwar.dev",
+        "name": ADMISSION_WEBHOOK,
         "admissionReviewVersions": ["v1"],
         "sideEffects": "None",
         "failurePolicy": "Ignore",

@@ -7,6 +7,7 @@ use hyper::StatusCode;
 use serde_json::json;
 
 use super::with_body;
+use crate::audit::event::{REVIEW_KEY, review_id};
 use crate::audit::json_scan::{member, plain_string, skip_value};
 use crate::net::Reply;
 use crate::util::clock;
@@ -18,9 +19,13 @@ pub(in crate::ingest) fn answer(body: &[u8]) -> Reply {
     // Of a review that was not read to its end, the ID is the first member of the request.
     let uid = member(request, "uid").or_else(|| first_uid(body)).and_then(plain_string).unwrap_or_default();
     let version = member(body, "apiVersion").and_then(plain_string);
+    let mut response = json!({"uid": uid, "allowed": true});
+    if review_id(uid).is_some() {
+        // kube-apiserver notes it in the audit event of the request, so that both are known to belong together.
+        response["auditAnnotations"] = json!({format!("{REVIEW_KEY}{uid}"): ""});
+    }
     let answer = json!({
-        "apiVersion": version.unwrap_or("admission.k8s.io/v1"), "kind": "AdmissionReview",
-        "response": {"uid": uid, "allowed": true},
+        "apiVersion": version.unwrap_or("admission.k8s.io/v1"), "kind": "AdmissionReview", "response": response,
     });
     let mut reply = Reply::default();
     *reply.status_mut() = StatusCode::OK;

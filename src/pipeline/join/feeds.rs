@@ -9,7 +9,7 @@ use crate::audit::event::Micros;
 pub(super) const WATCH: &str = "watch";
 /// Maximum time, in event time, that an event waits for the other feed. kube-apiserver sends a batch at least every 30
 /// seconds by default.
-const WAIT_MAX: Micros = 60 * SECOND;
+pub(super) const WAIT_MAX: Micros = 60 * SECOND;
 /// Time without any event of a watch after which it was interrupted. It shows every second that it is alive, a recorded one
 /// every ten seconds.
 const INTERRUPTED: Micros = 30 * SECOND;
@@ -54,6 +54,11 @@ impl Feeds {
         self.feed(source, at).advance(at);
     }
 
+    /// Whether a source has delivered events.
+    pub(super) fn contains(&self, source: &str) -> bool {
+        self.0.contains_key(source)
+    }
+
     /// Returns the latest time of all sources.
     pub(super) fn latest(&self) -> Option<Micros> {
         self.0.values().map(|feed| feed.latest).max()
@@ -94,6 +99,11 @@ impl Feeds {
 // === impl Progress ===
 
 impl Progress {
+    /// Returns the time up to which all API servers that still send events have sent them.
+    pub(super) fn audit(self) -> Option<Micros> {
+        self.audit
+    }
+
     /// Whether both feeds have passed this time, or one is so far behind the other that nothing waits for it.
     pub(super) fn has_passed(self, at: Micros) -> bool {
         let (Some(audit), Some(watch)) = (self.audit, self.watch) else { return true };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::audit::event::{Event, JOINED, Level, Micros, UNDATED, Verb, WATCHED};
+use crate::audit::event::{Event, JOINED, Level, Micros, REVIEWED, UNDATED, Verb, WATCHED};
 use crate::detect::write::{Effect, Outcome, Write};
 
 /// Times of managers have whole seconds.
@@ -73,7 +73,7 @@ pub(super) struct ManagerWrite {
 // === impl HeldEvent ===
 
 impl HeldEvent {
-    fn of(write: &Write<'_>) -> HeldEvent {
+    pub(super) fn of(write: &Write<'_>) -> HeldEvent {
         HeldEvent {
             event: Arc::new(write.event.detached()),
             request: write.event.request_object.map(Arc::from),
@@ -86,6 +86,27 @@ impl HeldEvent {
     pub(in crate::pipeline) fn event(&self) -> Event<'_> {
         let event: Event<'_> = (*self.event).clone();
         Event { request_object: self.request.as_deref(), response_object: self.response.as_deref(), ..event }
+    }
+
+    /// Returns the event with another time.
+    pub(super) fn moved_to(self, at: Micros) -> HeldEvent {
+        HeldEvent { at, ..self }
+    }
+
+    /// Returns the write that a review shows, as its audit event says that it was stored.
+    pub(super) fn with_outcome(&self, write: &Write<'_>) -> HeldEvent {
+        let reviewed = (*self.event).clone();
+        let annotations = reviewed.annotations.into_iter().filter(|(key, _)| key != REVIEWED).collect();
+        let by = write.event.detached();
+        let event = Event {
+            level: reviewed.level,
+            // It has the UID of the object.
+            object_ref: reviewed.object_ref,
+            annotations,
+            ..by
+        };
+        let (request, response) = (self.request.clone(), self.response.clone());
+        HeldEvent { event: Arc::new(event), request, response, at: write.at }
     }
 
     pub(super) fn level(&self) -> Level {
@@ -136,6 +157,15 @@ impl AccountWrite {
             until: event.staged.unwrap_or(write.at).max(write.at),
             source: source.into(),
         }
+    }
+
+    /// Records that its fields are known, so that the watch adds nothing.
+    pub(super) fn shows_fields(&mut self) {
+        (self.has_fields, self.status) = (true, Status::Decided);
+    }
+
+    pub(super) fn is_deletion(&self) -> bool {
+        self.effect == Effect::Delete
     }
 
     /// Returns when all revisions that may be this write have been seen.

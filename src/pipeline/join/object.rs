@@ -20,6 +20,12 @@ pub(in crate::pipeline) enum Release {
     Identified(HeldEvent),
     /// To observe it as a request that changed nothing.
     NoOp(HeldEvent),
+    /// To observe the reviewed write, which its audit event says was stored.
+    Reviewed(HeldEvent),
+    /// A review from this source is observed without its audit event.
+    Unconfirmed(Box<str>),
+    /// The audit event of a review from this source that was observed before is known now.
+    Confirmed(Box<str>),
 }
 
 /// The recent writes of one object.

@@ -150,6 +150,12 @@ pub struct Levels {
     /// Writes that are counted twice above, because an audit event shows the account, and a watch the fields.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub joined: u64,
+    /// Writes that only an admission webhook showed: their fields are known, but not whether they were stored.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reviewed: u64,
+    /// Writes that are counted above and have no body, but whose fields an admission webhook showed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fields_reviewed: u64,
 }
 
 /// Counts, and the time that they cover.
@@ -294,7 +300,15 @@ impl From<&Stats> for Coverage {
             first: all.ends().map(|(first, _)| first),
             last: all.ends().map(|(_, last)| last),
             gaps: gaps(&all),
-            levels: Levels { metadata, request, request_response, watched: stats.watched, joined: stats.joined },
+            levels: Levels {
+                metadata,
+                request,
+                request_response,
+                watched: stats.watched,
+                joined: stats.joined,
+                reviewed: stats.feeds.values().map(Feed::unconfirmed).sum(),
+                fields_reviewed: stats.fields_reviewed,
+            },
             truncated: stats.truncated,
             feeds: stats.feeds.iter().map(feed).collect(),
             wrong_clocks: stats.coverage.doubts().map(wrong_clock).collect(),

@@ -3,7 +3,8 @@
 //! A review says who wants to write what, and shows the object before and after, so that its fields and values are known
 //! where the audit level has none. It becomes the events of two revisions: that of the object before, which nobody is said
 //! to have written, and that of the write, with the account as its actor. It does not say whether the write was stored:
-//! another webhook or a conflict may have prevented it. The object before the next write shows that.
+//! another webhook or a conflict may have prevented it. The audit event of the request shows that, or else the object before
+//! the next write.
 
 use std::borrow::Cow;
 
@@ -11,7 +12,8 @@ use super::{Content, Format};
 use crate::audit::encode::encode;
 use crate::audit::envelope::object::{Object, one_line, time};
 use crate::audit::event::{
-    CONTINUES, Event, JOINED, Level, Micros, ObjectRef, REVIEWED, ResponseStatus, Stage, Verb, WATCHED,
+    BEFORE_SUFFIX, CONTINUES, Event, JOINED, Level, Micros, ObjectRef, REVIEW_PREFIX, REVIEWED, ResponseStatus, Stage,
+    Verb, WATCHED,
 };
 
 /// The path of the requests.
@@ -63,7 +65,7 @@ fn events(request: &Object<'_>, at: Option<Micros>, lines: &mut Vec<u8>) -> Opti
     let uid = request.text("uid");
     let write = Event {
         level: Level::RequestResponse,
-        audit_id: Cow::Owned(format!("review/{uid}")),
+        audit_id: Cow::Owned(format!("{REVIEW_PREFIX}{uid}")),
         stage: Stage::ResponseComplete,
         request_uri: Cow::Owned(uri(&manager, is_forced, is_dry)),
         verb,
@@ -101,7 +103,7 @@ fn events(request: &Object<'_>, at: Option<Micros>, lines: &mut Vec<u8>) -> Opti
     }
     if let Some(before) = before.filter(|_| !is_dry) {
         let base = Event {
-            audit_id: Cow::Owned(format!("review/{uid}/before")),
+            audit_id: Cow::Owned(format!("{REVIEW_PREFIX}{uid}{BEFORE_SUFFIX}")),
             request_uri: Cow::Borrowed("/admission"),
             verb: Verb::Patch,
             username: Cow::Borrowed(""),
