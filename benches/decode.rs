@@ -13,6 +13,10 @@ use editwar::audit::decoded_chunk::DecodedChunk;
 use editwar::audit::envelope::{self, Converter};
 use generator::{Generator, Level, Mix};
 
+// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn decoders(criterion: &mut Criterion) {
     for level in [Level::Metadata, Level::RequestResponse] {
         let mut log = Vec::new();
@@ -56,9 +60,10 @@ fn converters(criterion: &mut Criterion) {
             continue;
         }
         group.throughput(Throughput::Bytes(wrapped.len() as u64));
+        let mut lines = Vec::new();
         group.bench_function(*name, |b| {
             b.iter(|| {
-                let mut lines = Vec::new();
+                lines.clear();
                 Converter::new().convert(black_box(&wrapped), true, &mut lines);
                 DecodedChunk::of(&lines, false, Vec::new()).events.len()
             });

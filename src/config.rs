@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::enforce::{Enforce, Mode};
 pub use self::limits::{BucketConfig, ContentionConfig, LimitsConfig, OverrideConfig};
-pub use self::listeners::{Admin, AllowConfig, Auth, Tls, Webhook};
+pub use self::listeners::{Admin, AllowConfig, Auth, OidcConfig, Tls, Webhook};
 pub use self::load::{ENVIRONMENT, Error};
 pub use self::overlay::Overlay;
 pub use self::units::{Bytes, Duration};

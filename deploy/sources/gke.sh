@@ -1,15 +1,13 @@
 #!/usr/bin/env bash
 # GKE: Cloud Audit Logs -> log sink -> Pub/Sub topic -> push subscription -> editwar.
 # Creates a topic, a log sink and a push subscription in the current project of gcloud.
-#
-#   export EDITWAR_TOKEN=...    a token of webhook.auth.token_file with the right `ingest` for this cluster only:
-#                               whoever may read the subscription can read it
+# Pub/Sub identifies itself with a token of the service account editwar-push: docs/sources/gke.md shows webhook.auth.oidc.
 set -euo pipefail
-: "${EDITWAR_TOKEN:?is not set}"
 
 name=editwar-{{cluster}}
-endpoint='{{url}}/pubsub/{{cluster}}'/$EDITWAR_TOKEN
+endpoint='{{url}}/pubsub/{{cluster}}'
 project=$(gcloud config get-value core/project)
+account=editwar-push@$project.iam.gserviceaccount.com
 
 # Writes of one cluster. Status writes are in data_access, which is off until you enable it: docs/sources/gke.md.
 # Names of clusters are unique only within a location: if there are two of this name, add resource.labels.location="…".
@@ -26,9 +24,12 @@ gcloud logging sinks create "$name" "pubsub.googleapis.com/projects/$project/top
 gcloud pubsub topics add-iam-policy-binding "$name" --role=roles/pubsub.publisher \
   --member="$(gcloud logging sinks describe "$name" --format='value(writerIdentity)')"
 
+# The account has no permissions; Pub/Sub signs its requests as this account.
+gcloud iam service-accounts describe "$account" >/dev/null 2>&1 || gcloud iam service-accounts create editwar-push
+
 # Unacknowledged messages stay for 7 days and are sent again after 10 s to 10 min. Without `never`, a subscription
 # without activity for 31 days is deleted. Pub/Sub only delivers to https with a certificate of a public CA.
 gcloud pubsub subscriptions create "$name" --topic="$name" \
-  --push-endpoint="$endpoint" \
+  --push-endpoint="$endpoint" --push-auth-service-account="$account" --push-auth-token-audience='{{url}}' \
   --ack-deadline=60 --min-retry-delay=10s --max-retry-delay=600s \
   --message-retention-duration=7d --expiration-period=never

@@ -209,6 +209,12 @@ pub fn keeps_annotation(key: &str) -> bool {
             || key.starts_with(ADMISSION_WEBHOOK))
 }
 
+/// Whether an annotation tells which review and which audit event belong together, and who made the request. None has a value
+/// of the object.
+pub(crate) fn is_of_review(key: &str) -> bool {
+    matches!(key, REVIEWED | WATCHED | JOINED) || key.starts_with(ADMISSION_WEBHOOK)
+}
+
 /// Returns the ID of a review as a number, if it is one that kube-apiserver makes: a UUID.
 pub(crate) fn review_id(text: &str) -> Option<u128> {
     let is_uuid =

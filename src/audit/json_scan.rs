@@ -5,6 +5,8 @@
 
 mod block;
 
+pub(super) use self::block::special_byte;
+
 use memchr::memchr2;
 
 /// Returns the first position at or after `at` that is not JSON white space.
@@ -18,14 +20,9 @@ pub fn skip_space(bytes: &[u8], mut at: usize) -> usize {
 /// Returns the position after the string whose opening quote is at `at`, or `None` if the string does not end.
 pub fn skip_string(bytes: &[u8], at: usize) -> Option<usize> {
     debug_assert_eq!(bytes.get(at), Some(&b'"'));
-    let mut at = at + 1;
-    loop {
-        let found = at + quote_or_backslash(bytes.get(at..)?)?;
-        if bytes[found] == b'"' {
-            return Some(found + 1);
-        }
-        at = found + 2;
-    }
+    let found = at + 1 + quote_or_backslash(bytes.get(at + 1..)?)?;
+    // Where there is one escape, there are many.
+    if bytes[found] == b'"' { Some(found + 1) } else { block::end_of_string(bytes, found) }
 }
 
 /// Returns the position of the first quote or backslash. Checks a few blocks inline first, since most strings are short

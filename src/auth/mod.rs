@@ -1,9 +1,10 @@
 //! Authentication and authorization of clients: who may post events, scrape metrics, read and administer. Clients
-//! identify themselves with a client certificate, a bearer token from a file, or a Kubernetes token that is checked with
-//! TokenReview.
+//! identify themselves with a client certificate, a bearer token from a file, an identity token of OpenID Connect, or a
+//! Kubernetes token that is checked with TokenReview.
 //!
 //! The response to a rejected token never reveals whether the token is unknown, or known but without the right.
 
+pub(crate) mod oidc;
 mod refusal;
 pub(crate) mod review;
 mod right;
@@ -16,6 +17,7 @@ use hyper::header::AUTHORIZATION;
 
 use crate::net::Peer;
 use crate::util::glob::is_match;
+use oidc::Oidc;
 pub(crate) use refusal::Refusal;
 use review::Reviews;
 pub(crate) use right::Right;
@@ -24,7 +26,8 @@ use tokens::Tokens;
 /// The rights of the clients whose name matches a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Allow {
-    /// Pattern for the common name or a DNS name of a certificate, for the name of a token, or for a Kubernetes user.
+    /// Pattern for the common name or a DNS name of a certificate, or for the name of a token. An account of an OpenID Connect
+    /// issuer must have exactly this name.
     pub name: String,
     /// The rights of these clients.
     pub rights: Vec<Right>,
@@ -37,6 +40,7 @@ pub(crate) struct Allow {
 pub(crate) struct Gate {
     is_closed: bool,
     tokens: Option<Arc<Tokens>>,
+    oidc: Option<Arc<Oidc>>,
     reviews: Option<Arc<Reviews>>,
     allow: Arc<[Allow]>,
 }
@@ -53,7 +57,12 @@ impl Gate {
     /// Returns a gate that requires a certificate of the listener's CA, a token, or a Kubernetes account, each with the
     /// rights in `allow`. If `allow` is empty, authenticated clients have all rights except [`Right::Admin`].
     pub(crate) fn new(tokens: Option<Arc<Tokens>>, reviews: Option<Arc<Reviews>>, allow: Vec<Allow>) -> Gate {
-        Gate { is_closed: true, tokens, reviews, allow: allow.into() }
+        Gate { is_closed: true, tokens, oidc: None, reviews, allow: allow.into() }
+    }
+
+    /// Also admits the accounts of an OpenID Connect issuer.
+    pub(crate) fn with_oidc(self, oidc: Option<Arc<Oidc>>) -> Gate {
+        Gate { oidc, ..self }
     }
 
     /// Checks whether a client has a right. Marks its connection as authenticated if so.
@@ -88,6 +97,13 @@ impl Gate {
         if let Some(name) = self.tokens.as_ref().and_then(|tokens| tokens.name(token)) {
             return if self.allows(&name, right, cluster) { Ok(()) } else { Err(Refusal::TokenForbidden) };
         }
+        if let Some(oidc) = &self.oidc
+            && let Some(name) = oidc.name(token).await
+        {
+            // Anybody can get an account with a name that matches a pattern.
+            let is_allowed = self.allow.iter().any(|allow| allow.name == name && allow.includes(right, cluster));
+            return if is_allowed { Ok(()) } else { Err(Refusal::TokenForbidden) };
+        }
         match &self.reviews {
             Some(reviews) => reviews.may(token, right, peer.address.ip()).await,
             None => Err(Refusal::Unknown),
@@ -98,11 +114,15 @@ impl Gate {
         if self.allow.is_empty() {
             return right != Right::Admin;
         }
-        self.allow.iter().any(|allow| {
-            is_match(&allow.name, name)
-                && allow.rights.contains(&right)
-                && (allow.clusters.is_empty() || allow.clusters.iter().any(|c| c == cluster))
-        })
+        self.allow.iter().any(|allow| is_match(&allow.name, name) && allow.includes(right, cluster))
+    }
+}
+
+// === impl Allow ===
+
+impl Allow {
+    fn includes(&self, right: Right, cluster: &str) -> bool {
+        self.rights.contains(&right) && (self.clusters.is_empty() || self.clusters.iter().any(|c| c == cluster))
     }
 }
 

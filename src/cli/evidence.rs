@@ -118,8 +118,8 @@ impl Evidence {
         match self {
             Evidence::ManagedFields => Some(Evidence::Watch),
             Evidence::Watch | Evidence::Metadata => Some(Evidence::WatchAndMetadata),
-            Evidence::Reviews => Some(Evidence::ReviewsAndMetadata),
-            Evidence::WatchAndMetadata | Evidence::ReviewsAndMetadata => Some(Evidence::Request),
+            Evidence::Reviews | Evidence::WatchAndMetadata => Some(Evidence::ReviewsAndMetadata),
+            Evidence::ReviewsAndMetadata => Some(Evidence::Request),
             Evidence::Request => Some(Evidence::RequestResponse),
             Evidence::RequestResponse => None,
         }
@@ -218,8 +218,8 @@ impl Standing {
             Evidence::Watch => "which adds accounts: editwar serve --watch --tail AUDIT.log",
             Evidence::Metadata => "which adds fields and values: editwar serve --watch (Helm: watch.enabled=true)",
             Evidence::WatchAndMetadata => {
-                "or better RequestResponse, if you can set the policy of kube-apiserver: editwar setup policy. If not, an \
-                 admission webhook: editwar setup admission"
+                "which adds values before and after, and who wrote if requests overlap: editwar setup admission; or \
+                 RequestResponse, if you can set the policy of kube-apiserver: editwar setup policy"
             }
             Evidence::Reviews => "which adds outcomes: editwar serve --tail AUDIT.log",
             Evidence::ReviewsAndMetadata => {

@@ -18,10 +18,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Interval;
 
 use super::enforcer_setup;
+use crate::auth::oidc::Oidc;
 use crate::auth::review::Reviews;
 use crate::auth::tokens::Tokens;
 use crate::auth::{Allow, Gate, Refusal, Right};
-use crate::config::{Auth, Config, Tls};
+use crate::config::{Auth, Config, OidcConfig, Tls};
 use crate::ingest::webhook::Admission;
 use crate::net::{Peer, Reply, TlsConfig, TlsFiles, web};
 use crate::query::reply::Answer;
@@ -92,8 +93,12 @@ impl ListenerSecurity {
                 clusters: a.clusters.clone(),
             });
             let known = tokens.as_ref().map(|(_, tokens)| tokens.clone());
+            let oidc = auth.oidc.as_ref().map(|OidcConfig { issuer, audience, keys }| {
+                Oidc::new(issuer, audience, keys).with_context(|| format!("{name}.auth.oidc.keys"))
+            });
             let gate = if auth.is_on() {
                 Gate::new(known, reviews.clone().filter(|_| auth.token_review), allow.collect())
+                    .with_oidc(oidc.transpose()?.map(Arc::new))
             } else {
                 Gate::open()
             };

@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 
 use super::args::ServeArgs;
 use super::{Outcome, server};
+use crate::auth::oidc::Oidc;
 use crate::auth::tokens::Tokens;
-use crate::config::{Config, Tls};
+use crate::config::{Config, OidcConfig, Tls};
 use crate::net::{TlsConfig, TlsFiles};
 use crate::telemetry::logs;
 
@@ -47,6 +48,9 @@ fn check(config: &Config) -> Result<()> {
         }
         if let Some(path) = &auth.token_file {
             drop(Tokens::read(path).with_context(|| path.display().to_string())?);
+        }
+        if let Some(OidcConfig { issuer, audience, keys }) = &auth.oidc {
+            drop(Oidc::new(issuer, audience, keys)?);
         }
     }
     Ok(())

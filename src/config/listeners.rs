@@ -53,15 +53,30 @@ pub struct Auth {
     /// Authenticate other tokens by TokenReview, and authorize them by SubjectAccessReview on URLs: `/audit` (post) for
     /// `ingest`, `/metrics` (get) for `metrics`, `/editwar` (get) for `read`, `/editwar` (post) for `admin`.
     pub token_review: bool,
+    /// Accept identity tokens of an OpenID Connect issuer, such as those of Google Pub/Sub.
+    pub oidc: Option<OidcConfig>,
     /// Rights of authenticated clients. Empty: all rights except `admin`.
     pub allow: Vec<AllowConfig>,
+}
+
+/// An OpenID Connect issuer, and the tokens of it that are accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OidcConfig {
+    /// The issuer, as in the `iss` claim.
+    pub issuer: String,
+    /// The audience, as in the `aud` claim.
+    pub audience: String,
+    /// The issuer's public keys: the URL of a JWK Set, or a file. Only RS256 is accepted.
+    pub keys: String,
 }
 
 /// The rights of a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllowConfig {
-    /// Pattern of the common name or DNS name of a certificate, or of the name of a token.
+    /// Pattern of the common name or DNS name of a certificate, or of the name of a token. For an identity token, exactly the
+    /// e-mail address in it, or else its subject.
     pub name: String,
     /// Rights: `ingest` (post events), `metrics` (scrape), `read` (query), `admin` (kill switch, log level).
     pub rights: Vec<Right>,
@@ -85,7 +100,7 @@ pub struct Tls {
 impl Auth {
     /// Returns whether clients must authenticate.
     pub fn is_on(&self) -> bool {
-        self.client_ca.is_some() || self.token_file.is_some() || self.token_review
+        self.client_ca.is_some() || self.token_file.is_some() || self.token_review || self.oidc.is_some()
     }
 }
 

@@ -130,6 +130,13 @@ impl Listener<'_> {
                 &format!("revocation lists need a client CA: configure {name}.auth.client_ca"),
             ));
         }
+        // Its issuer signs tokens for anybody.
+        if auth.oidc.is_some() && auth.allow.is_empty() {
+            return Err(invalid(
+                &format!("{name}.auth.oidc"),
+                &format!("an issuer may identify anybody: list the permitted accounts in {name}.auth.allow"),
+            ));
+        }
         if listen.ip().is_loopback() || *allow_insecure {
             return Ok(());
         }
@@ -147,7 +154,7 @@ impl Listener<'_> {
                 &format!("{name}.auth"),
                 &format!(
                     "{listen} is reachable from outside without authentication: configure {name}.auth.client_ca, \
-                     token_file or token_review, or set {name}.allow_insecure=true"
+                     token_file, token_review or oidc, or set {name}.allow_insecure=true"
                 ),
             ));
         }

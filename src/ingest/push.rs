@@ -7,7 +7,8 @@ mod firehose;
 mod otlp;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use futures_util::FutureExt as _;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
@@ -119,7 +120,7 @@ impl Protocol {
         }
         match self {
             Protocol::Firehose => firehose::answer(headers, reply),
-            Protocol::Otlp if reply.status().is_success() => otlp::answer(headers, reply),
+            Protocol::Otlp => otlp::answer(headers, reply),
             _ => reply,
         }
     }
@@ -130,6 +131,14 @@ fn with_body(mut reply: Reply, media_type: &'static str, body: impl Into<Bytes>)
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     *reply.body_mut() = Full::new(body.into());
     reply
+}
+
+/// Returns the text of an answer.
+fn text(reply: &Reply) -> String {
+    // The body is in memory, so that it is there at once.
+    let body = reply.body().clone().collect().now_or_never();
+    let bytes = body.and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).trim_end().to_owned()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use ring::digest::{Context, SHA256};
 
 use crate::audit::encode::encode;
 use crate::audit::envelope::EVENT_BYTES_MAX;
-use crate::audit::event::{Event, Level, Micros, ObjectRef};
+use crate::audit::event::{Event, Level, Micros, ObjectRef, is_of_review};
 use crate::detect::write::Write;
 use crate::pipeline::dedupe::RequestIdentity;
 use crate::pipeline::key::ObjectKey;
@@ -156,12 +156,14 @@ fn event_text(text: &mut Vec<u8>, write: &Write<'_>, is_bare: bool) {
     }
     // A generated name is only in the body, which a bare record omits.
     let object_ref = write.event.object_ref.clone();
+    let annotations = write.event.annotations.iter();
     let bare = Event {
         level: Level::Metadata,
         object_ref: object_ref.map(|reference| ObjectRef { name: write.object.name.into(), ..reference }),
         request_object: None,
         response_object: None,
-        annotations: Vec::new(),
+        // The others may quote values.
+        annotations: annotations.filter(|(key, _)| is_of_review(key)).cloned().collect(),
         ..write.event.clone()
     };
     encode(text, &bare);

@@ -114,9 +114,9 @@ impl<'p> Batch<'p> {
                     self.stats.joined += 1;
                     self.observe_held(&held, Standing::Identified);
                 }
-                Release::Reviewed(held) => {
-                    self.stats.fields_reviewed += 1;
-                    self.observe_held(&held, Standing::Unknown);
+                Release::Reviewed { event, is_needed } => {
+                    self.stats.fields_reviewed += u64::from(is_needed);
+                    self.observe_held(&event, Standing::Unknown);
                 }
                 Release::Unconfirmed(source) => self.stats.unconfirmed(&source),
                 Release::Confirmed(source) => self.stats.confirmed(&source),
@@ -180,7 +180,12 @@ impl<'p> Batch<'p> {
         for event in events {
             match classify_write(event) {
                 Ok(write) => writes.push(write),
+                // The audit event of the same request counts.
+                Err(_) if event.is_reviewed() => continue,
                 Err(why) => {
+                    if event.status.as_ref().is_some_and(|status| status.code >= 400) {
+                        pipeline.join.reject(self.cluster, event);
+                    }
                     self.stats.not_a_write(why);
                     self.stats.counters.requests += 1;
                     continue;
@@ -225,7 +230,7 @@ impl<'p> Batch<'p> {
                     accepted.push(Accepted { write, limits, slot, now: *now });
                 }
             } else if write.outcome == Outcome::Failed {
-                pipeline.join.reject(self.cluster, write);
+                pipeline.join.reject(self.cluster, write.event);
             }
         }
         // Prefetching a single object would gain nothing.
@@ -243,6 +248,7 @@ impl<'p> Batch<'p> {
         let limits = self.pipeline.policy.limits(&write.object);
         let counters = &mut self.stats.counters;
         match limits {
+            None if write.event.is_reviewed() => {}
             None => counters.ignored += 1,
             Some(_) if write.outcome == Outcome::Failed => counters.failed += 1,
             Some(limits) => return Some(limits),

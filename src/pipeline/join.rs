@@ -24,13 +24,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::feeds::{Feeds, WATCH};
 pub(super) use self::held::HeldEvent;
-use self::held::{AccountWrite, ManagerWrite, SECOND, Status};
+use self::held::{AccountWrite, ManagerWrite, SECOND, Status, shows_fields};
 use self::object::ObjectWrites;
 pub(super) use self::object::Release;
 use self::reviews::{Found, Reviews};
 use super::clock::Feed;
 use super::key::ObjectKey;
-use crate::audit::event::{Level, Micros};
+use crate::audit::event::{Event, Level, Micros};
 use crate::detect::write::{Effect, Outcome, Write};
 use crate::util::lock::lock;
 
@@ -78,7 +78,7 @@ impl Joiner {
         if is_watched && !is_reviewed && feed == Feed::Live && source != WATCH {
             return false;
         }
-        if is_watched || is_reviewed {
+        if is_watched || is_reviewed || write.event.reviews().next().is_some() {
             self.is_active.store(true, Ordering::Relaxed);
         } else if !self.is_active() {
             return false;
@@ -89,16 +89,20 @@ impl Joiner {
             clusters.insert(cluster.into(), Cluster::default());
         }
         let Some(known) = clusters.get_mut(cluster) else { return false };
-        if is_reviewed { known.reviews.add(source, write) } else { known.keeps(key, source, write, is_watched) }
+        if is_reviewed {
+            known.reviews.add(source, write, &mut known.released)
+        } else {
+            known.keeps(key, source, write, is_watched)
+        }
     }
 
     /// Records that a request failed: nobody stored what was reviewed.
-    pub(super) fn reject(&self, cluster: &str, write: &Write<'_>) {
-        if !self.is_active() || write.event.reviews().next().is_none() {
+    pub(super) fn reject(&self, cluster: &str, event: &Event<'_>) {
+        if !self.is_active() || event.reviews().next().is_none() {
             return;
         }
         if let Some(known) = lock(&self.clusters).get_mut(cluster) {
-            known.reject(write);
+            known.reject(event);
         }
     }
 
@@ -128,36 +132,46 @@ impl Cluster {
         }
         self.reviews.record(source, write.at);
         if !may_be_stored {
-            self.reject(write);
+            self.reject(write.event);
             return false;
         }
-        let reviews: Vec<u128> = write.event.reviews().collect();
         self.feeds.record(source, write.at, false);
-        if reviews.is_empty() || write.outcome == Outcome::Uncertain {
-            return self.keeps_account(key, AccountWrite::new(source, write));
+        let ids: Vec<u128> = write.event.reviews().collect();
+        if ids.is_empty() {
+            return self.keeps_account(key, source, write, false);
         }
-        let mut account = AccountWrite::new(source, write);
-        if account.has_fields || write.effect == Effect::Delete {
-            self.reviews.settle(&reviews, &mut self.released);
-            return self.keeps_account(key, account);
+        if write.outcome == Outcome::Uncertain {
+            return self.reviews.release_uncertain(&ids, &mut self.released);
         }
-        match self.reviews.join(&reviews, write, &mut self.released) {
-            Found::Unknown => self.keeps_account(key, account),
-            Found::Observed => true,
-            Found::Write(before, joined) => {
-                account.shows_fields();
-                self.keeps_account(key, account);
-                self.released.extend(before.map(Release::Plain));
-                self.released.push(Release::Reviewed(joined));
+        match self.reviews.find(&ids) {
+            Found::Observed => {
+                self.reviews.confirm(&ids, &mut self.released);
+                self.keeps_account(key, source, write, true);
                 true
             }
+            // The audit event says everything.
+            _ if write.effect == Effect::Delete || shows_fields(write) => {
+                self.reviews.drop_all(&ids);
+                self.keeps_account(key, source, write, false)
+            }
+            Found::All => {
+                self.keeps_account(key, source, write, true);
+                self.reviews.join(&ids, HeldEvent::of(write), &mut self.released);
+                true
+            }
+            // The watch shows fields too.
+            Found::Missing if self.feeds.progress().is_watch_alive() => {
+                self.reviews.drop_all(&ids);
+                self.keeps_account(key, source, write, false)
+            }
+            Found::Missing => self.reviews.hold(&ids, HeldEvent::of(write)),
         }
     }
 
-    /// Records that a request was rejected.
-    fn reject(&mut self, write: &Write<'_>) {
-        let reviews: Vec<u128> = write.event.reviews().collect();
-        self.reviews.settle(&reviews, &mut self.released);
+    /// Records that a request was rejected: nobody stored what was reviewed.
+    fn reject(&mut self, event: &Event<'_>) {
+        let ids: Vec<u128> = event.reviews().collect();
+        self.reviews.drop_all(&ids);
     }
 
     /// Keeps a revision. Returns whether it waits, or need not be observed at all.
@@ -181,13 +195,17 @@ impl Cluster {
         is_held
     }
 
-    /// Keeps the write of an account. Returns whether it waits.
-    fn keeps_account(&mut self, key: ObjectKey, new: AccountWrite) -> bool {
-        if !self.feeds.progress().is_watch_alive() || new.is_deletion() || self.is_full(&key) {
+    /// Keeps the write of an account, whose fields a review may show. Returns whether it waits.
+    fn keeps_account(&mut self, key: ObjectKey, source: &str, write: &Write<'_>, is_reviewed: bool) -> bool {
+        if !self.feeds.progress().is_watch_alive() || write.effect == Effect::Delete || self.is_full(&key) {
             return false;
         }
+        let mut new = AccountWrite::new(source, write);
+        if is_reviewed {
+            new.shows_fields();
+        }
         let (due, waits) = (new.due(), new.status == Status::Waiting);
-        self.change(key.clone(), new.event.at, |object| object.add_account(new));
+        self.change(key.clone(), write.at, |object| object.add_account(new));
         self.agenda.insert((due, key));
         waits
     }

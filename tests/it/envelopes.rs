@@ -443,7 +443,15 @@ fn a_review_counts_only_as_what_its_audit_event_says() {
     let twice: Vec<_> = lines.iter().flat_map(|line| [line.clone(), line.clone()]).collect();
     assert_eq!(verdict(&twice), paired, "twice");
 
-    // A server that is restarted reads the reviews of a while before their audit events.
+    // A journal is replayed in the order of the requests, and a request arrives before it is reviewed.
+    let mut replayed = lines.clone();
+    replayed.sort_by_key(|(_, line)| {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        (value["requestReceivedTimestamp"].as_str().unwrap_or_default().to_owned(), is_review(line))
+    });
+    assert_eq!(verdict(&replayed), paired, "audit events before their reviews");
+
+    // Audit events that are very late.
     let (reviews, audit): (Vec<_>, Vec<_>) = lines.iter().cloned().partition(|(_, line)| is_review(line));
     let late: Vec<_> = reviews.iter().chain(&audit).cloned().collect();
     assert_eq!(verdict(&late), paired, "audit events after all reviews");

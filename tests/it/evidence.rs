@@ -114,7 +114,7 @@ fn doctor_names_the_evidence_of_a_server_and_the_next_better_kind() {
     wait_for(&api, &server, &["weak: an audit log at level Metadata: accounts", next]);
     drop(server);
     let server = Server::start(&[&tail[..], &watch[..]].concat());
-    let next = "next: an audit log at level Request, or better RequestResponse";
+    let next = "next: an admission webhook and an audit log at level Metadata, which adds values before and after";
     wait_for(&api, &server, &["weak: a watch and an audit log at level Metadata", next, "editwar setup policy"]);
     drop(server);
 
@@ -141,6 +141,6 @@ fn without_a_cluster_and_a_server_doctor_says_what_to_give() {
 fn setup_lists_the_kinds_of_evidence() {
     let (code, out, err) = cli::run(&["setup", "evidence"], None);
     assert_eq!((code, err.as_str()), (0, ""));
-    contains(&out, &["1  managedFields", "2  a watch", "3  a watch and", "4  an audit log", "5  an audit log"]);
+    contains(&out, &["1  managedFields", "2  a watch", "3  a watch and", "5  an audit log", "6  an audit log"]);
     contains(&out, &["editwar check", "editwar watch", "editwar setup policy", "editwar setup webhook"]);
 }

@@ -33,6 +33,7 @@ mod journal_trouble;
 mod live;
 mod logs;
 mod memory;
+mod oidc;
 mod openapi;
 mod order;
 #[cfg(feature = "otlp")]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::audit::event::{Micros, parse_timestamp};
-use crate::audit::json_scan::{members, skip_space};
+use crate::audit::json_scan::{members, skip_space, skip_string, special_byte};
 
 /// Maximum number of members of a wrapper. An object with more is not one.
 const MEMBERS_MAX: usize = 1024;
@@ -41,6 +41,11 @@ impl<'a> Object<'a> {
         self.get(key).and_then(string)
     }
 
+    /// Returns the bytes of a member that is a string.
+    pub(super) fn bytes(&self, key: &str) -> Option<Vec<u8>> {
+        self.get(key).and_then(unescaped)
+    }
+
     /// Returns the value of a member that is a string, or an empty one.
     pub(super) fn text(&self, key: &str) -> String {
         self.string(key).unwrap_or_default()
@@ -71,10 +76,63 @@ impl<'a> Object<'a> {
 
 /// Returns the content of a raw JSON string.
 pub(super) fn string(raw: &[u8]) -> Option<String> {
-    if raw.first() != Some(&b'"') {
-        return None;
+    String::from_utf8(unescaped(raw)?).ok()
+}
+
+/// Returns the bytes of a raw JSON string, which may be no valid UTF-8 if the input is none.
+pub(super) fn unescaped(raw: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    let mut text = Vec::with_capacity(rest.len());
+    loop {
+        // Text in text has an escape every few bytes, so that copying too much is faster than searching for each.
+        while let Some((lane, behind)) = rest.split_first_chunk() {
+            let end = special_byte(lane);
+            text.extend_from_slice(lane);
+            match end {
+                None => rest = behind,
+                Some(end) => {
+                    text.truncate(text.len() - lane.len() + end);
+                    rest = &rest[end..];
+                    break;
+                }
+            }
+        }
+        let end = rest.iter().position(|b| matches!(b, b'\\' | b'"' | 0..0x20)).unwrap_or(rest.len());
+        text.extend_from_slice(&rest[..end]);
+        rest = &rest[end..];
+        let (used, byte) = match *rest {
+            [] => return Some(text),
+            [b'\\', b'n', ..] => (2, b'\n'),
+            [b'\\', b't', ..] => (2, b'\t'),
+            [b'\\', b'r', ..] => (2, b'\r'),
+            [b'\\', b'b', ..] => (2, 8),
+            [b'\\', b'f', ..] => (2, 12),
+            [b'\\', byte @ (b'"' | b'\\' | b'/'), ..] => (2, byte),
+            [b'\\', b'u', ..] => {
+                let (character, used) = escaped_character(rest)?;
+                text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                rest = &rest[used..];
+                continue;
+            }
+            _ => return None,
+        };
+        text.push(byte);
+        rest = &rest[used..];
     }
-    serde_json::from_slice(raw).ok()
+}
+
+/// Decodes an escape such as `\u00e9`, or two of a character beyond U+FFFF. Returns it with its length.
+fn escaped_character(text: &[u8]) -> Option<(char, usize)> {
+    let unit = |at: usize| {
+        let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
+    };
+    let first = unit(0)?;
+    if let Some(character) = char::from_u32(first) {
+        return Some((character, 6));
+    }
+    let pair = [first as u16, unit(6)? as u16];
+    char::decode_utf16(pair).next()?.ok().map(|character| (character, 12))
 }
 
 /// Returns a JSON object with these members, which are keys without quotes and raw values.
@@ -95,19 +153,23 @@ pub(super) fn one_line(json: &[u8]) -> Cow<'_, [u8]> {
     if memchr::memchr(b'\n', json).is_none() {
         return Cow::Borrowed(json);
     }
-    let (mut in_string, mut is_escaped) = (false, false);
     let mut line = Vec::with_capacity(json.len());
-    for byte in json {
-        if in_string || !byte.is_ascii_whitespace() {
-            // A line break in a string is not valid JSON, and must not start a new line.
-            line.push(if *byte == b'\n' { b' ' } else { *byte });
-        }
+    let mut at = 0;
+    while let Some(byte) = json.get(at) {
         match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if in_string => is_escaped = true,
-            b'"' => in_string = !in_string,
-            _ => {}
+            b'"' => {
+                let end = skip_string(json, at).unwrap_or(json.len());
+                let start = line.len();
+                line.extend_from_slice(&json[at..end]);
+                // A line break in a string is not valid JSON, and must not start a new line.
+                line[start..].iter_mut().filter(|b| **b == b'\n').for_each(|b| *b = b' ');
+                at = end;
+                continue;
+            }
+            byte if byte.is_ascii_whitespace() => {}
+            byte => line.push(*byte),
         }
+        at += 1;
     }
     Cow::Owned(line)
 }
@@ -179,6 +241,16 @@ mod tests {
         assert_eq!(time(b"1628674153"), Some(1_628_674_153_000_000));
         for text in ["null", "\"\"", "[1]", "\"yesterday\"", "1e400"] {
             assert_eq!(time(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn strings_are_unescaped_as_by_serde(text in "(\\\\[\"\\\\/bfnrtux]|\\\\u[0-9a-fA-F]{4}|\\\\ud8[0-9a-f]{2}\\\\ude[0-9a-f]{2}|[a-z{}é\"]|.{17}|\n){0,40}") {
+            let raw = format!("\"{text}\"");
+            proptest::prop_assert_eq!(string(raw.as_bytes()), serde_json::from_str::<String>(&raw).ok(), "{}", raw);
+            let raw = serde_json::to_string(&raw).unwrap();
+            proptest::prop_assert_eq!(string(raw.as_bytes()), serde_json::from_str::<String>(&raw).ok(), "{}", raw);
         }
     }
 

@@ -42,7 +42,7 @@ enum State {
     /// Nothing was read.
     Start,
     Values,
-    Rows(Table),
+    Rows(Box<Table>),
     /// A value that is too long is skipped.
     Skipping(Nesting),
 }
@@ -101,7 +101,7 @@ impl Converter {
                 self.unwrapper.line = 1;
                 self.state = State::Values;
                 if let Some((table, header)) = Table::open(input) {
-                    self.state = State::Rows(table);
+                    self.state = State::Rows(Box::new(table));
                     return Some(header);
                 }
                 Some(if input.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 })
@@ -183,9 +183,8 @@ impl Converter {
     fn object(&mut self, input: &[u8], is_end: bool, lines: &mut Vec<u8>) -> Option<usize> {
         // Most are lines. A line that was cut off must not take its end from the next one.
         let newline = self.newline.filter(|newline| self.open.is_empty() && *newline < input.len());
-        if let Some(newline) = newline
-            && skip_value(&input[..newline], 0).is_none()
-        {
+        let mut end = newline.and_then(|newline| skip_value(&input[..newline], 0));
+        if let Some(newline) = newline.filter(|_| end.is_none()) {
             match is_cut(&input[..newline], &input[newline..], is_end) {
                 None => return None,
                 Some(true) => {
@@ -195,7 +194,8 @@ impl Converter {
                 Some(false) => {}
             }
         }
-        if let Some(end) = skip_value(input, 0) {
+        end = end.or_else(|| skip_value(input, 0));
+        if let Some(end) = end {
             self.unwrapper.value(&input[..end], lines);
             return Some(end);
         }

@@ -8,7 +8,7 @@ use flate2::bufread::MultiGzDecoder;
 use super::formats::{self, Content, FORMATS, Inside, Value};
 use super::native::EVENT_BYTES_MAX;
 use super::notes::{Notes, Sample};
-use super::object::{Object, one_line, string};
+use super::object::{Object, one_line, unescaped};
 use crate::audit::event::Micros;
 use crate::audit::json_scan::{skip_space, skip_value};
 
@@ -129,9 +129,9 @@ impl Unwrapper {
         while let Some(end) = skip_value(json, at).filter(|_| json.get(at) != Some(&b']')) {
             match json[at] {
                 b'{' | b'[' => self.json(&json[at..end], Place { depth, ..place }, lines),
-                b'"' => match string(&json[at..end]) {
-                    Some(text) if text.trim_start().starts_with('{') => {
-                        self.part(text.as_bytes(), None, Place { depth, ..place }, lines);
+                b'"' => match unescaped(&json[at..end]) {
+                    Some(text) if text.get(skip_space(&text, 0)) == Some(&b'{') => {
+                        self.part(&text, None, Place { depth, ..place }, lines);
                     }
                     _ => lines.extend_from_slice(NOT_AN_EVENT),
                 },
@@ -181,7 +181,7 @@ impl Unwrapper {
             match value {
                 Value::Json(json) => self.json(json, place, lines),
                 Value::Made(json) => self.json(&json, place, lines),
-                Value::Text(text) => self.part(text.as_bytes(), None, place, lines),
+                Value::Text(text) => self.part(&text, None, place, lines),
                 Value::Packed(bytes) => match unpacked(bytes, UNPACKED_MAX.saturating_sub(self.unpacked)) {
                     Some(text) => {
                         self.unpacked += text.len() as u64;
@@ -205,11 +205,18 @@ impl Unwrapper {
         let start = skip_space(text, 0);
         let is_cut = text.ends_with(CUT_MARK);
         let json = if is_cut { &text[start..text.len() - CUT_MARK.len()] } else { &text[start..] };
-        let is_incomplete = json.first() == Some(&b'{') && skip_value(json, 0).is_none();
-        match is_incomplete {
-            true if is_cut || is_last == Some(true) => self.cut(json, place.at, lines),
-            true => self.keep(json, place, lines),
-            false => self.texts(text, place, lines),
+        if json.first() != Some(&b'{') {
+            return self.texts(text, place, lines);
+        }
+        match skip_value(json, 0) {
+            None if is_cut || is_last == Some(true) => self.cut(json, place.at, lines),
+            None => self.keep(json, place, lines),
+            Some(end) => {
+                self.json(&json[..end], place, lines);
+                if skip_space(json, end) < json.len() {
+                    self.texts(&json[end..], place, lines);
+                }
+            }
         }
     }
 

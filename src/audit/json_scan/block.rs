@@ -33,6 +33,23 @@ pub(super) fn close(bytes: &[u8], at: usize, depth: usize) -> Option<usize> {
     }
 }
 
+/// Returns the position after the quote that ends a string, or `None` if it is not in `bytes`. `at` must be in the string, and
+/// not escaped.
+pub(super) fn end_of_string(bytes: &[u8], at: usize) -> Option<usize> {
+    let mut walk = Walk { depth: 0, in_string: 0, is_escaped: 0 };
+    let (blocks, rest) = bytes.get(at..)?.as_chunks::<BLOCK>();
+    let mut last = [b' '; BLOCK];
+    last[..rest.len()].copy_from_slice(rest);
+    for (index, block) in blocks.iter().chain([&last]).enumerate() {
+        let (quotes, backslashes) = quotes_and_backslashes(block);
+        let quotes = quotes & !walk.escaped(backslashes);
+        if quotes != 0 {
+            return Some(at + index * BLOCK + quotes.trailing_zeros() as usize + 1);
+        }
+    }
+    None
+}
+
 /// The reference implementation of [`close`], byte by byte.
 fn close_by_byte(bytes: &[u8], mut at: usize, mut depth: usize) -> Option<usize> {
     loop {
@@ -153,6 +170,29 @@ impl Masks {
     }
 }
 
+fn quotes_and_backslashes(block: &[u8; BLOCK]) -> (u64, u64) {
+    let (lanes, _) = block.as_chunks::<LANE>();
+    let mask = |byte| {
+        let lanes = lanes.iter().enumerate();
+        lanes.fold(0, |mask, (index, lane)| {
+            mask | u64::from(u8x16::new(*lane).simd_eq(u8x16::splat(byte)).to_bitmask()) << (LANE * index)
+        })
+    };
+    (mask(b'"'), mask(b'\\'))
+}
+
+/// Returns the position of the first byte of a lane that a JSON string cannot contain as it is: a quote, a backslash or a
+/// control character.
+#[inline(always)]
+pub(in crate::audit) fn special_byte(lane: &[u8; LANE]) -> Option<usize> {
+    let bytes = u8x16::new(*lane);
+    // Only control characters have none of these bits.
+    let control = (bytes & u8x16::splat(0xE0)).simd_eq(u8x16::splat(0));
+    let found = bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\')) | control;
+    let found = found.to_bitmask();
+    (found != 0).then_some(found.trailing_zeros() as usize)
+}
+
 /// Returns the position of the first quote or backslash in a block.
 #[inline(always)]
 pub(super) fn quote_or_backslash(block: &[u8; BLOCK]) -> Option<usize> {
@@ -197,6 +237,18 @@ mod tests {
                 }
             }
             prop_assert_eq!(close(&text, text.len() + 1, 1), None);
+        }
+
+        #[test]
+        fn end_of_string_agrees_with_a_walk_by_byte(text in adversarial(), at in 0usize..70) {
+            let by_byte = |text: &[u8], mut at: usize| loop {
+                match text.get(at)? {
+                    b'"' => return Some(at + 1),
+                    b'\\' => at += 2,
+                    _ => at += 1,
+                }
+            };
+            prop_assert_eq!(end_of_string(&text, at), by_byte(&text, at));
         }
 
         #[test]

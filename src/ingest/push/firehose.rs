@@ -1,11 +1,10 @@
 //! Amazon Data Firehose, HTTP endpoint delivery: the access key is a header, and the answer repeats the ID of the request.
 //! <https://docs.aws.amazon.com/firehose/latest/dev/httpdeliveryrequestresponse.html>
 
-use http_body_util::BodyExt as _;
 use hyper::header::HeaderMap;
 use serde_json::json;
 
-use super::with_body;
+use super::{text, with_body};
 use crate::net::Reply;
 use crate::util::clock;
 
@@ -22,16 +21,7 @@ pub(super) fn answer(headers: &HeaderMap, reply: Reply) -> Reply {
     let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
     let mut answer = json!({"requestId": id, "timestamp": clock::now() / 1000});
     if !reply.status().is_success() {
-        answer["errorMessage"] = reason(&reply).into();
+        answer["errorMessage"] = text(&reply).into();
     }
     with_body(reply, "application/json", answer.to_string())
-}
-
-/// Returns the text of an answer.
-fn reason(reply: &Reply) -> String {
-    use futures_util::FutureExt as _;
-    // The body is in memory, so that it is there at once.
-    let body = reply.body().clone().collect().now_or_never();
-    let bytes = body.and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).trim_end().to_owned()
 }

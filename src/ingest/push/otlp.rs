@@ -5,10 +5,11 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use prost::Message;
 use serde_json::{Map, Value, json};
 
-use super::with_body;
+use super::{text, with_body};
 use crate::net::Reply;
 
 const PROTOBUF: &str = "application/x-protobuf";
+const JSON: &str = "application/json";
 
 /// Whether a request is protobuf.
 pub(super) fn is_protobuf(headers: &HeaderMap) -> bool {
@@ -16,10 +17,20 @@ pub(super) fn is_protobuf(headers: &HeaderMap) -> bool {
     media_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case(PROTOBUF))
 }
 
-/// Returns the answer to a request that was accepted: an empty message. Records that are not audit events are accepted too,
-/// since sending them again would not help.
+/// Returns the answer: an empty message if the request was accepted, or else a Status. Records that are not audit events are
+/// accepted too, since sending them again would not help.
 pub(super) fn answer(headers: &HeaderMap, reply: Reply) -> Reply {
-    if is_protobuf(headers) { with_body(reply, PROTOBUF, "") } else { with_body(reply, "application/json", "{}") }
+    let is_protobuf = is_protobuf(headers);
+    if reply.status().is_success() {
+        let (media_type, empty) = if is_protobuf { (PROTOBUF, "") } else { (JSON, "{}") };
+        return with_body(reply, media_type, empty);
+    }
+    let status = Status { message: text(&reply) };
+    if is_protobuf {
+        with_body(reply, PROTOBUF, status.encode_to_vec())
+    } else {
+        with_body(reply, JSON, json!({"message": status.message}).to_string())
+    }
 }
 
 /// Returns a request as lines of JSON, one for each record.
@@ -63,6 +74,13 @@ fn value_of(value: &any_value::Value) -> Value {
         }
         any_value::Value::Bytes(bytes) => String::from_utf8_lossy(bytes).into(),
     }
+}
+
+/// The message of `google/rpc/status.proto`, with the only field that OTLP over HTTP needs.
+#[derive(Clone, PartialEq, Message)]
+struct Status {
+    #[prost(string, tag = "2")]
+    message: String,
 }
 
 // The messages of opentelemetry/proto/collector/logs/v1, with the fields that are read.
@@ -138,5 +156,24 @@ mod any_value {
         Kvlist(super::KeyValueList),
         #[prost(bytes = "vec", tag = "7")]
         Bytes(Vec<u8>),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_a_status_in_the_encoding_of_the_request() {
+        let mut refused = with_body(Reply::default(), "text/plain", "retry later\n");
+        *refused.status_mut() = hyper::StatusCode::SERVICE_UNAVAILABLE;
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, JSON.parse().unwrap());
+        assert_eq!(text(&answer(&headers, refused.clone())), r#"{"message":"retry later"}"#);
+        headers.insert(CONTENT_TYPE, PROTOBUF.parse().unwrap());
+        let reply = answer(&headers, refused);
+        assert_eq!((reply.status().as_u16(), &reply.headers()[CONTENT_TYPE]), (503, &PROTOBUF.parse().unwrap()));
+        // Field 2, of 11 bytes.
+        assert_eq!(text(&reply), "\u{12}\u{b}retry later");
     }
 }

@@ -70,6 +70,16 @@ pub(super) struct ManagerWrite {
     effect: Effect,
 }
 
+/// Whether a write from the audit log shows itself what it changed.
+pub(super) fn shows_fields(write: &Write<'_>) -> bool {
+    revision(write) != 0 || write.event.is_mutated()
+}
+
+/// Returns the revision that a write stored, or 0.
+fn revision(write: &Write<'_>) -> u64 {
+    if write.stored.is_whole { write.stored.resource_version } else { 0 }
+}
+
 // === impl HeldEvent ===
 
 impl HeldEvent {
@@ -93,20 +103,25 @@ impl HeldEvent {
         HeldEvent { at, ..self }
     }
 
-    /// Returns the write that a review shows, as its audit event says that it was stored.
-    pub(super) fn with_outcome(&self, write: &Write<'_>) -> HeldEvent {
+    /// Returns the write that a review of this time shows, as its audit event says that it was stored.
+    pub(super) fn with_outcome(&self, audit: &HeldEvent, at: Micros) -> HeldEvent {
         let reviewed = (*self.event).clone();
         let annotations = reviewed.annotations.into_iter().filter(|(key, _)| key != REVIEWED).collect();
-        let by = write.event.detached();
         let event = Event {
             level: reviewed.level,
             // It has the UID of the object.
             object_ref: reviewed.object_ref,
             annotations,
-            ..by
+            ..(*audit.event).clone()
         };
         let (request, response) = (self.request.clone(), self.response.clone());
-        HeldEvent { event: Arc::new(event), request, response, at: write.at }
+        // A review is later than the arrival of its request, which may have waited or been tried again.
+        HeldEvent { event: Arc::new(event), request, response, at: at.clamp(audit.at, audit.until()) }
+    }
+
+    /// Returns when the response was sent.
+    pub(super) fn until(&self) -> Micros {
+        self.event.staged.unwrap_or(self.at).max(self.at)
     }
 
     pub(super) fn level(&self) -> Level {
@@ -139,9 +154,8 @@ impl AccountWrite {
         let manager =
             write.field_manager.as_deref().unwrap_or_else(|| event.user_agent.split('/').next().unwrap_or(""));
         let end = (0..=MANAGER_MAX.min(manager.len())).rev().find(|at| manager.is_char_boundary(*at));
-        let revision = if write.stored.is_whole { write.stored.resource_version } else { 0 };
         let is_uncertain = write.outcome == Outcome::Uncertain;
-        let has_fields = revision != 0 || write.event.is_mutated();
+        let has_fields = shows_fields(write);
         AccountWrite {
             event: HeldEvent::of(write),
             // It is not known whether an uncertain one was stored. It can only prevent a wrong conclusion.
@@ -153,7 +167,7 @@ impl AccountWrite {
                 _ => Some(false),
             },
             effect: write.effect,
-            revision,
+            revision: revision(write),
             until: event.staged.unwrap_or(write.at).max(write.at),
             source: source.into(),
         }
@@ -162,10 +176,6 @@ impl AccountWrite {
     /// Records that its fields are known, so that the watch adds nothing.
     pub(super) fn shows_fields(&mut self) {
         (self.has_fields, self.status) = (true, Status::Decided);
-    }
-
-    pub(super) fn is_deletion(&self) -> bool {
-        self.effect == Effect::Delete
     }
 
     /// Returns when all revisions that may be this write have been seen.

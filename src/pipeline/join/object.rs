@@ -21,7 +21,12 @@ pub(in crate::pipeline) enum Release {
     /// To observe it as a request that changed nothing.
     NoOp(HeldEvent),
     /// To observe the reviewed write, which its audit event says was stored.
-    Reviewed(HeldEvent),
+    Reviewed {
+        /// The write.
+        event: HeldEvent,
+        /// Whether the audit event has no bodies.
+        is_needed: bool,
+    },
     /// A review from this source is observed without its audit event.
     Unconfirmed(Box<str>),
     /// The audit event of a review from this source that was observed before is known now.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Content, Format, Inside, Value};
-use crate::audit::envelope::object::{Object, elements, object_of, string, time};
+use crate::audit::envelope::object::{Object, elements, object_of, string, time, unescaped};
 use crate::audit::event::Micros;
 
 /// A diagnostic record, or a row of the table AzureDiagnostics.
@@ -71,8 +71,9 @@ fn table<'a>(object: &Object<'a>) -> Option<Content<'a>> {
         // Columns with objects are text with JSON in most exports.
         let value = match object.get(column) {
             None => continue,
-            Some(raw) => match string(raw).filter(|text| OBJECTS.contains(&column) && is_json(text)) {
-                Some(json) => Cow::Owned(json.into_bytes()),
+            Some(raw) => match OBJECTS.contains(&column).then(|| unescaped(raw)).flatten().filter(|text| is_json(text))
+            {
+                Some(json) => Cow::Owned(json),
                 None if raw == br#""""# => continue,
                 None => Cow::Borrowed(raw),
             },
@@ -90,8 +91,8 @@ fn table<'a>(object: &Object<'a>) -> Option<Content<'a>> {
     Some(Content::Changed(event))
 }
 
-fn is_json(text: &str) -> bool {
-    text.starts_with(['{', '[']) && serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok()
+fn is_json(text: &[u8]) -> bool {
+    matches!(text.first(), Some(b'{' | b'[')) && serde_json::from_slice::<&serde_json::value::RawValue>(text).is_ok()
 }
 
 fn push(event: &mut Vec<u8>, member: &str, value: &[u8]) {

@@ -10,6 +10,7 @@ use super::{Content, Format};
 use crate::audit::encode::encode;
 use crate::audit::envelope::object::{Object, object_of, one_line, string, time};
 use crate::audit::event::{Event, Level, ObjectRef, ResponseStatus, Stage, UNKNOWN_QUERY, Verb, keeps_annotation};
+use crate::audit::json_scan::member;
 
 /// An entry of the log of administrative activity.
 pub(super) const ACTIVITY: Format = Format { name: ACTIVITY_LOG, open: |entry| open(entry, false) };
@@ -25,6 +26,8 @@ pub(crate) const DATA_ACCESS_LOG: &str = "GKE data access log";
 const STATUS: &str = "core.k8s.io/v1.Status";
 /// The end of the type of the options of a deletion.
 const DELETE_OPTIONS: &str = "DeleteOptions";
+/// The member that Cloud Logging adds to bodies, in front of all others.
+const TYPE: &str = "@type";
 /// The label of a dry-run.
 const DRY_RUN: &str = "command.gke.io/dryRun";
 
@@ -79,7 +82,7 @@ fn event(entry: &Object<'_>, payload: &Object<'_>) -> Option<Assembled> {
         .map(|(key, value)| (Cow::Owned(key.to_owned()), Cow::Owned(value)))
         .collect();
     let response = payload.get("response");
-    let kind = |body: Option<&[u8]>| body.and_then(Object::of).map(|body| body.text("@type")).unwrap_or_default();
+    let kind = |body: Option<&[u8]>| body.and_then(|body| string(member(body, TYPE)?)).unwrap_or_default();
     let is_status = kind(response) == STATUS;
     let status = status(verb, payload, response.filter(|_| is_status));
     let is_options = kind(payload.get("request")).ends_with(DELETE_OPTIONS);
@@ -193,7 +196,7 @@ fn body(raw: &[u8]) -> Option<Vec<u8>> {
 
 /// Returns a body without the type that Cloud Logging adds to it.
 fn without_type(body: &[u8]) -> Option<Vec<u8>> {
-    Some(object_of(Object::of(body)?.members().filter(|(key, _)| *key != b"@type")))
+    Some(object_of(Object::of(body)?.members().filter(|(key, _)| *key != TYPE.as_bytes())))
 }
 
 #[cfg(test)]

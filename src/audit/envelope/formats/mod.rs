@@ -95,7 +95,7 @@ pub(super) enum Value<'a> {
     /// JSON.
     Json(&'a [u8]),
     /// Text, which may be JSON.
-    Text(String),
+    Text(Vec<u8>),
     /// Bytes that may be compressed, with text.
     Packed(Vec<u8>),
     /// JSON that was made of another notation.
@@ -126,7 +126,7 @@ impl<'a> Value<'a> {
     /// Returns the value of a member: a string is text.
     fn of(raw: &'a [u8]) -> Option<Value<'a>> {
         match raw.first()? {
-            b'"' => super::object::string(raw).map(Value::Text),
+            b'"' => super::object::unescaped(raw).map(Value::Text),
             b'{' | b'[' => Some(Value::Json(raw)),
             _ => None,
         }

@@ -26,7 +26,7 @@ fn openshift<'a>(object: &Object<'a>) -> Option<Content<'a>> {
 fn open<'a>(object: &Object<'a>) -> Option<Content<'a>> {
     let body = object.object("body")?;
     let at = ["timeUnixNano", "observedTimeUnixNano"].iter().find_map(|key| object.get(key)).and_then(time);
-    let value = match (body.string("stringValue"), body.get("bytesValue")) {
+    let value = match (body.bytes("stringValue"), body.get("bytesValue")) {
         (Some(text), _) => Value::Text(text),
         (None, Some(bytes)) => Value::of_base64(bytes)?,
         (None, None) => {

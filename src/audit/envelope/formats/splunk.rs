@@ -8,10 +8,10 @@ pub(super) const FORMAT: Format = Format { name: "Splunk", open };
 
 fn open<'a>(object: &Object<'a>) -> Option<Content<'a>> {
     if let Some(result) = object.object("result") {
-        let raw = Value::Text(result.string("_raw")?);
+        let raw = Value::Text(result.bytes("_raw")?);
         return Some(Content::one(raw, result.get("_time").and_then(time), String::new()));
     }
-    if let Some(raw) = object.string("_raw") {
+    if let Some(raw) = object.bytes("_raw") {
         return Some(Content::one(Value::Text(raw), object.get("_time").and_then(time), String::new()));
     }
     // The other members of an event for the collector; `event` alone is too common a name.
