@@ -141,7 +141,8 @@ impl Cluster {
             return self.keeps_account(key, source, write, false);
         }
         if write.outcome == Outcome::Uncertain {
-            return self.reviews.release_uncertain(&ids, &mut self.released);
+            let is_reviewed = self.reviews.release_uncertain(&ids, &mut self.released);
+            return self.keeps_account(key, source, write, false) || is_reviewed;
         }
         match self.reviews.find(&ids) {
             Found::Observed => {

@@ -451,10 +451,14 @@ fn a_review_counts_only_as_what_its_audit_event_says() {
     });
     assert_eq!(verdict(&replayed), paired, "audit events before their reviews");
 
-    // Audit events that are very late.
-    let (reviews, audit): (Vec<_>, Vec<_>) = lines.iter().cloned().partition(|(_, line)| is_review(line));
-    let late: Vec<_> = reviews.iter().chain(&audit).cloned().collect();
-    assert_eq!(verdict(&late), paired, "audit events after all reviews");
+    // Audit events that are very late, without and with bodies.
+    for level in ["Metadata", "RequestResponse"] {
+        let (reviews, audit): (Vec<_>, Vec<_>) =
+            beside_reviews(log, level).into_iter().partition(|(_, line)| is_review(line));
+        let late: Vec<_> = reviews.into_iter().chain(audit).collect();
+        assert_eq!(verdict(&late), paired, "audit events at {level} after all reviews");
+    }
+    let reviews: Vec<_> = lines.iter().filter(|(_, line)| is_review(line)).collect();
 
     // The review of a write is lost: the audit event is observed without fields, and the verdict is that of the others.
     let some = lines.iter().enumerate().filter(|(at, (_, line))| !is_review(line) || at % 7 > 0);
@@ -483,7 +487,7 @@ fn a_review_counts_only_as_what_its_audit_event_says() {
         let review: serde_json::Value = serde_json::from_str(line).unwrap();
         (review["request"]["operation"] == "UPDATE").then(|| review["request"]["uid"].as_str().unwrap().to_owned())
     };
-    let updates: BTreeSet<String> = reviews.iter().filter_map(update).collect();
+    let updates: BTreeSet<String> = reviews.into_iter().filter_map(update).collect();
     let retried = lines.iter().flat_map(|(time, line)| {
         let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
         if is_review(line) && value["request"]["operation"] == "UPDATE" {

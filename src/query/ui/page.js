@@ -261,13 +261,18 @@ function lanes(found, of) {
 // === coverage
 
 function based(coverage) {
-  const { metadata, request, request_response } = coverage.levels;
-  const all = metadata + request + request_response;
+  const { metadata, request, request_response, watched = 0, joined = 0, reviewed = 0, fields_reviewed = 0 } = coverage.levels;
+  // A write that both an audit event and a watch show is one write.
+  const all = metadata + request + request_response - joined + watched + reviewed;
   const share = (n) => Math.floor((100 * n) / all);
+  const [bare, only_watched] = [metadata - joined - fields_reviewed, watched - joined];
   const sources = coverage.sources.slice(0, 3).map((s) => s.source).join(", ") + (coverage.sources.length > 3 ? ` and ${coverage.sources.length - 3} more` : "");
   const lines = coverage.first ? [`Based on ${sources}, ${clock(coverage.first)} to ${clock(coverage.last)}.`] : ["There are no audit events. Check that kube-apiserver posts them to this server."];
   for (const gap of coverage.gaps.slice(0, 5)) lines.push(`No audit events from ${clock(gap.from)} to ${clock(gap.to)}.`);
-  if (metadata) lines.push(`${share(metadata)} % of the writes have no bodies (Metadata), so their fields are unknown.`);
+  if (joined) lines.push(`${share(joined)} % of the writes are known from the audit log and a watch: accounts from the log, fields and values from the watch.`);
+  if (fields_reviewed) lines.push(`${share(fields_reviewed)} % of the writes have no bodies in the audit log; an admission webhook showed their fields and values.`);
+  if (only_watched > 0) lines.push(`${share(only_watched)} % of the writes are known only from a watch: by manager, not by account.`);
+  if (bare > 0) lines.push(`${share(bare)} % of the writes have no bodies (Metadata), so their fields are unknown.`);
   if (request) lines.push(`${share(request)} % have no response bodies (Request), so only the requested changes are known.`);
   if (coverage.truncated) lines.push(`kube-apiserver truncated ${plural(coverage.truncated, "body", "bodies")}.`);
   for (const { source, caveats } of (coverage.feeds ?? []).slice(0, 8)) for (const text of caveats) lines.push(`${source}: ${text}`);

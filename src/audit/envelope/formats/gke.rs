@@ -9,7 +9,9 @@ use std::borrow::Cow;
 use super::{Content, Format};
 use crate::audit::encode::encode;
 use crate::audit::envelope::object::{Object, object_of, one_line, string, time};
-use crate::audit::event::{Event, Level, ObjectRef, ResponseStatus, Stage, UNKNOWN_QUERY, Verb, keeps_annotation};
+use crate::audit::event::{
+    ADMISSION_WEBHOOK, Event, Level, ObjectRef, ResponseStatus, Stage, UNKNOWN_QUERY, Verb, keeps_annotation,
+};
 use crate::audit::json_scan::member;
 
 /// An entry of the log of administrative activity.
@@ -77,7 +79,10 @@ fn event(entry: &Object<'_>, payload: &Object<'_>) -> Option<Assembled> {
     let is_dry = labels().any(|(key, value)| key == DRY_RUN.as_bytes() && !matches!(value, b"\"\"" | b"\"false\""));
     let annotations = labels()
         .filter_map(|(key, value)| Some((std::str::from_utf8(key).ok()?, string(value)?)))
-        .filter(|(key, _)| keeps_annotation(key) && !key.contains("editwar.dev/"))
+        // Of editwar's own annotations, only those of its answers to reviews come from kube-apiserver.
+        .filter(|(key, _)| {
+            keeps_annotation(key) && (!key.contains("editwar.dev/") || key.starts_with(ADMISSION_WEBHOOK))
+        })
         .chain([(UNKNOWN_QUERY, "true".to_owned())])
         .map(|(key, value)| (Cow::Owned(key.to_owned()), Cow::Owned(value)))
         .collect();
