@@ -15,6 +15,7 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Uri};
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 use serde::Deserialize;
+use tokio::task::JoinHandle;
 
 use crate::util::clock;
 use crate::util::lock::{lock, read, write};
@@ -128,7 +129,11 @@ impl Oidc {
             None => {
                 let path = PathBuf::from(keys);
                 let known = parse(&std::fs::read(&path).with_context(|| keys.to_owned())?);
-                (KeySource::File(path), known.with_context(|| keys.to_owned())?)
+                let known = known.with_context(|| keys.to_owned())?;
+                if known.is_empty() {
+                    bail!("{keys}: the JWK Set has no RSA key");
+                }
+                (KeySource::File(path), known)
             }
             Some((scheme, _)) => {
                 let url: Uri = keys.parse().with_context(|| keys.to_owned())?;
@@ -139,27 +144,30 @@ impl Oidc {
                 (KeySource::Url(url), Vec::new())
             }
         };
+        let loaded = Some(Instant::now()).filter(|_| !known.is_empty());
         Ok(Oidc {
             issuer: issuer.to_owned(),
             audience: audience.to_owned(),
             source,
             keys: RwLock::new(known.into()),
-            times: Mutex::default(),
+            times: Mutex::new(Times { asked: None, loaded }),
         })
     }
 
     /// Returns the account that a token identifies: its verified e-mail address, or else its subject. `None` if the token
     /// is of another issuer or invalid.
-    pub(crate) async fn name(&self, token: &str) -> Option<String> {
+    pub(crate) async fn name(self: &Arc<Self>, token: &str) -> Option<String> {
         let token = Token::parse(token)?;
         if token.claims.iss != self.issuer {
             return None;
         }
         let is_known = read(&self.keys).iter().any(|key| key.id == token.header.kid);
         if self.must_load(is_known) {
-            self.refresh().await;
+            // It is completed even if this client disconnects.
+            drop(self.refresh().await);
         }
-        let keys = read(&self.keys).clone();
+        let is_held = lock(&self.times).loaded.is_some_and(|at| at.elapsed() < KEYS_HOLD);
+        let keys = Some(read(&self.keys).clone()).filter(|_| is_held).unwrap_or_default();
         let result = token.verify(&keys, &self.audience, clock::now() / 1_000_000);
         result.inspect_err(|reason| tracing::debug!(reason, "an identity token is invalid")).ok()
     }
@@ -176,22 +184,21 @@ impl Oidc {
         true
     }
 
-    /// Loads the keys again. If that fails, it keeps those that are known for a day.
-    async fn refresh(&self) {
-        let loaded = tokio::time::timeout(TIMEOUT, self.load()).await;
-        let error = match loaded {
-            Ok(Ok(keys)) => {
-                *write(&self.keys) = keys.into();
-                lock(&self.times).loaded = Some(Instant::now());
-                return;
-            }
-            Ok(Err(error)) => format!("{error:#}"),
-            Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
-        };
-        tracing::warn!(error, "cannot load the keys of auth.oidc.keys");
-        if lock(&self.times).loaded.is_some_and(|at| at.elapsed() > KEYS_HOLD) {
-            *write(&self.keys) = Arc::default();
-        }
+    /// Loads the keys again in the background. If that fails, those that are known stay valid for a day.
+    pub(crate) fn refresh(self: &Arc<Self>) -> JoinHandle<()> {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let error = match tokio::time::timeout(TIMEOUT, this.load()).await {
+                Ok(Ok(keys)) => {
+                    *write(&this.keys) = keys.into();
+                    lock(&this.times).loaded = Some(Instant::now());
+                    return;
+                }
+                Ok(Err(error)) => format!("{error:#}"),
+                Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
+            };
+            tracing::warn!(error, "cannot load the keys of auth.oidc.keys");
+        })
     }
 
     async fn load(&self) -> Result<Vec<Key>> {
@@ -222,11 +229,7 @@ fn parse(text: &[u8]) -> Result<Vec<Key>> {
         (key.kty == "RSA").then_some(())?;
         Some(Key { id: key.kid, modulus: number(&key.n)?, exponent: number(&key.e)? })
     };
-    let keys: Vec<Key> = set.keys.into_iter().filter_map(key).take(KEYS_MAX).collect();
-    if keys.is_empty() {
-        bail!("the JWK Set has no RSA key");
-    }
-    Ok(keys)
+    Ok(set.keys.into_iter().filter_map(key).take(KEYS_MAX).collect())
 }
 
 // === impl Token ===

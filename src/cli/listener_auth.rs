@@ -96,9 +96,12 @@ impl ListenerSecurity {
             let oidc = auth.oidc.as_ref().map(|OidcConfig { issuer, audience, keys }| {
                 Oidc::new(issuer, audience, keys).with_context(|| format!("{name}.auth.oidc.keys"))
             });
+            let oidc = oidc.transpose()?.map(Arc::new);
+            if let Some(oidc) = &oidc {
+                drop(oidc.refresh());
+            }
             let gate = if auth.is_on() {
-                Gate::new(known, reviews.clone().filter(|_| auth.token_review), allow.collect())
-                    .with_oidc(oidc.transpose()?.map(Arc::new))
+                Gate::new(known, reviews.clone().filter(|_| auth.token_review), allow.collect()).with_oidc(oidc)
             } else {
                 Gate::open()
             };

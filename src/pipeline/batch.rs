@@ -183,7 +183,7 @@ impl<'p> Batch<'p> {
                 // The audit event of the same request counts.
                 Err(_) if event.is_reviewed() => continue,
                 Err(why) => {
-                    if event.status.as_ref().is_some_and(|status| status.code >= 400) {
+                    if event.status.as_ref().is_some_and(|status| matches!(status.code, 400..500)) {
                         pipeline.join.reject(self.cluster, event);
                     }
                     self.stats.not_a_write(why);

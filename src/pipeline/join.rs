@@ -90,6 +90,7 @@ impl Joiner {
         }
         let Some(known) = clusters.get_mut(cluster) else { return false };
         if is_reviewed {
+            known.feeds.record_review(source, write.at);
             known.reviews.add(source, write, &mut known.released)
         } else {
             known.keeps(key, source, write, is_watched)
@@ -140,11 +141,16 @@ impl Cluster {
         if ids.is_empty() {
             return self.keeps_account(key, source, write, false);
         }
-        if write.outcome == Outcome::Uncertain {
-            let is_reviewed = self.reviews.release_uncertain(&ids, &mut self.released);
-            return self.keeps_account(key, source, write, false) || is_reviewed;
-        }
-        match self.reviews.find(&ids) {
+        let is_uncertain = write.outcome == Outcome::Uncertain;
+        let found = self.reviews.find(&ids);
+        // The watch shows fields too.
+        let is_superfluous = self.feeds.progress().is_watch_alive() && !self.reviews.is_alive(write.at);
+        match found {
+            Found::All | Found::Observed if is_uncertain => {
+                self.reviews.release_all(&ids, &mut self.released);
+                self.keeps_account(key, source, write, false);
+                true
+            }
             Found::Observed => {
                 self.reviews.confirm(&ids, &mut self.released);
                 self.keeps_account(key, source, write, true);
@@ -160,12 +166,14 @@ impl Cluster {
                 self.reviews.join(&ids, HeldEvent::of(write), &mut self.released);
                 true
             }
-            // The watch shows fields too.
-            Found::Missing if self.feeds.progress().is_watch_alive() => {
+            Found::Missing if is_superfluous => {
                 self.reviews.drop_all(&ids);
                 self.keeps_account(key, source, write, false)
             }
-            Found::Missing => self.reviews.hold(&ids, HeldEvent::of(write)),
+            Found::Missing => {
+                let is_held = self.reviews.hold(&ids, HeldEvent::of(write), is_uncertain);
+                self.keeps_account(key, source, write, is_held) || is_held
+            }
         }
     }
 

@@ -100,6 +100,69 @@ fn otlp_is_answered_as_specified() {
     assert_eq!(ask("text/plain", b"{}").0, 415);
 }
 
+/// Returns the review of the `n`th write of two accounts that set a field back.
+fn review(n: u32, id: &str) -> Value {
+    let object = |mode: &str| {
+        json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"mode": mode},
+               "metadata": {"name": "app", "namespace": "shop", "uid": "u", "resourceVersion": n.to_string()}})
+    };
+    let (user, before, after) = turn(n);
+    json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
+        "uid": id, "operation": "UPDATE", "namespace": "shop", "name": "app",
+        "resource": {"group": "", "version": "v1", "resource": "configmaps"},
+        "userInfo": {"username": user}, "object": object(after), "oldObject": object(before),
+        "dryRun": false, "options": {"kind": "PatchOptions", "fieldManager": "kubectl-patch"}}})
+}
+
+fn turn(n: u32) -> (&'static str, &'static str, &'static str) {
+    if n.is_multiple_of(2) { ("alice", "green", "blue") } else { ("bob", "blue", "green") }
+}
+
+#[test]
+fn a_restart_joins_reviews_and_audit_events_of_the_journal_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = ["--journal", folder.path().to_str().unwrap()];
+    let mut server = Server::start(&journal);
+    for n in 0..12 {
+        let id = format!("11111111-2222-4333-8444-{n:012}");
+        let received = jiff::Timestamp::now();
+        let body = review(n, &id).to_string();
+        let (status, answer) = server.request(server.webhook, "POST", "/admission/east", JSON, body.as_bytes());
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let key = format!("review.{id}");
+        assert_eq!((status, answer["response"]["auditAnnotations"].get(&key)), (200, Some(&"".into())), "{answer}");
+        let event = json!({"kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": format!("a-{n}"),
+            "stage": "ResponseComplete", "requestURI": "/api/v1/namespaces/shop/configmaps/app?fieldManager=kubectl-patch",
+            "verb": "patch", "user": {"username": turn(n).0}, "sourceIPs": ["10.0.0.1"], "userAgent": "kubectl/v1.36.1",
+            "objectRef": {"resource": "configmaps", "namespace": "shop", "name": "app", "apiVersion": "v1"},
+            "responseStatus": {"metadata": {}, "code": 200}, "requestReceivedTimestamp": format!("{received:.6}"),
+            "stageTimestamp": format!("{:.6}", jiff::Timestamp::now()),
+            "annotations": {format!("observe.editwar.dev/{key}"): ""}});
+        let (status, _) = server.request(server.webhook, "POST", "/audit/east", JSON, event.to_string().as_bytes());
+        assert_eq!(status, 200);
+    }
+    let war = |server: &Server| {
+        let answer = server.json("/api/v1/wars?cluster=east");
+        let war = &answer["wars"][0];
+        let parties = war["parties"].as_array().cloned().unwrap_or_default();
+        let parties: Vec<String> = parties
+            .iter()
+            .map(|party| format!("{} {} {}", party["actor"], party["writes"], party["user_agents"]))
+            .collect();
+        (war["retakes"].clone(), war["fields"].clone(), parties, answer["coverage"]["levels"].clone())
+    };
+    util::until("all are joined", || war(&server).3["fields_reviewed"] == 12);
+    let before = war(&server);
+    assert_eq!(before.2.len(), 2, "{before:?}");
+    assert!(before.2.iter().all(|party| party.contains(" 6 ") && party.contains("kubectl/v1.36.1")), "{before:?}");
+    assert_eq!((&before.0, &before.3["metadata"]), (&10.into(), &12.into()), "{before:?}");
+    server.terminate();
+    let server = Server::start(&journal).ready();
+    let after = war(&server);
+    assert_eq!((&after.1, &after.2), (&before.1, &before.2));
+    assert_eq!(after.0, before.0);
+}
+
 #[test]
 fn an_admission_review_is_always_allowed() {
     let server = Server::start(&[]);
@@ -110,20 +173,8 @@ fn an_admission_review_is_always_allowed() {
     for body in [&b""[..], b"{", b"[1]", b"{\"kind\":\"AdmissionReview\"}"] {
         assert_eq!(ask(body), (200, true.into()));
     }
-    let review = |n: u32, user: &str, before: &str, after: &str| {
-        let object = |mode: &str| {
-            json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"mode": mode},
-                   "metadata": {"name": "app", "namespace": "shop", "uid": "u", "resourceVersion": n.to_string()}})
-        };
-        json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {
-            "uid": format!("review-{n}"), "operation": "UPDATE", "namespace": "shop", "name": "app",
-            "resource": {"group": "", "version": "v1", "resource": "configmaps"},
-            "userInfo": {"username": user}, "object": object(after), "oldObject": object(before),
-            "dryRun": false, "options": {"kind": "PatchOptions", "fieldManager": "kubectl-patch"}}})
-    };
     for n in 0..12 {
-        let (user, before, after) = if n % 2 == 0 { ("alice", "green", "blue") } else { ("bob", "blue", "green") };
-        assert_eq!(ask(review(n, user, before, after).to_string().as_bytes()), (200, true.into()));
+        assert_eq!(ask(review(n, &format!("review-{n}")).to_string().as_bytes()), (200, true.into()));
     }
     // Reviews are processed after the answer.
     util::until("the reviews are processed", || contested(&server, "east").iter().any(|war| war.contains("data.mode")));

@@ -28,6 +28,7 @@ struct FeedClock {
     latest: Micros,
     has_revisions: bool,
     has_audit_events: bool,
+    has_reviews: bool,
 }
 
 /// How far the feeds of a cluster have got.
@@ -47,6 +48,11 @@ impl Feeds {
         let feed = self.feed(source, at);
         feed.has_revisions |= is_revision;
         feed.has_audit_events |= !is_revision;
+    }
+
+    /// Records that a source delivers reviews of an admission webhook.
+    pub(super) fn record_review(&mut self, source: &str, at: Micros) {
+        self.feed(source, at).has_reviews = true;
     }
 
     /// Records that a source has delivered its events up to this time.
@@ -76,6 +82,7 @@ impl Feeds {
             latest: at,
             has_revisions: source == WATCH,
             has_audit_events: false,
+            has_reviews: false,
         })
     }
 
@@ -86,7 +93,7 @@ impl Feeds {
             let newest = feeds.clone().map(|feed| feed.latest).max()?;
             feeds.filter(|feed| newest - feed.latest <= WAIT_MAX).min_by_key(|feed| feed.latest)
         };
-        let audit = slowest(|feed| feed.has_audit_events || !feed.has_revisions);
+        let audit = slowest(|feed| feed.has_audit_events || !(feed.has_revisions || feed.has_reviews));
         let watch = slowest(|feed| feed.has_revisions);
         Progress {
             audit: audit.map(|feed| feed.latest),

@@ -43,6 +43,8 @@ pub(super) struct Reviews {
     audit: Feeds,
     /// The time of the newest review.
     newest: Option<Micros>,
+    /// The latest time of any source.
+    now: Option<Micros>,
     bytes: usize,
 }
 
@@ -73,6 +75,8 @@ struct Review {
 struct EarlyEvent {
     event: HeldEvent,
     reviews: Vec<u128>,
+    /// Whether it is not known whether it was stored.
+    is_uncertain: bool,
 }
 
 /// What is known of the reviews of a request.
@@ -124,12 +128,18 @@ impl Reviews {
 
     /// Records that a source has delivered its events up to this time.
     pub(super) fn advance(&mut self, source: &str, at: Micros) {
+        self.now = self.now.max(Some(at));
         if self.audit.contains(source) {
             self.audit.advance(source, at);
         }
     }
 
-    /// Returns what is known of the reviews of a request that was stored.
+    /// Whether reviews arrived until shortly before this time.
+    pub(super) fn is_alive(&self, at: Micros) -> bool {
+        self.newest.is_some_and(|newest| newest >= at.saturating_sub(WAIT_MAX))
+    }
+
+    /// Returns what is known of the reviews of a request.
     pub(super) fn find(&self, ids: &[u128]) -> Found {
         if ids.iter().any(|id| matches!(self.known.get(id), Some(Known::Observed(_)))) {
             Found::Observed
@@ -155,7 +165,7 @@ impl Reviews {
     }
 
     /// Keeps an audit event until its reviews arrive. Returns whether it waits.
-    pub(super) fn hold(&mut self, ids: &[u128], event: HeldEvent) -> bool {
+    pub(super) fn hold(&mut self, ids: &[u128], event: HeldEvent, is_uncertain: bool) -> bool {
         if self.unanswered > UNANSWERED_MAX {
             self.settle(ids);
             return false;
@@ -164,7 +174,7 @@ impl Reviews {
         self.count += 1;
         self.bytes += event.bytes();
         self.missing.extend(ids.iter().map(|id| (*id, key)));
-        self.early.insert(key, EarlyEvent { event, reviews: ids.to_vec() });
+        self.early.insert(key, EarlyEvent { event, reviews: ids.to_vec(), is_uncertain });
         true
     }
 
@@ -183,10 +193,9 @@ impl Reviews {
         self.settle(ids);
     }
 
-    /// Releases the reviews of a request of which it is not known whether it was stored. Returns whether there are any.
-    pub(super) fn release_uncertain(&mut self, ids: &[u128], released: &mut Vec<Release>) -> bool {
+    /// Releases the reviews of a request of which it is not known whether it was stored.
+    pub(super) fn release_all(&mut self, ids: &[u128], released: &mut Vec<Release>) {
         ids.iter().for_each(|id| self.release(*id, released));
-        ids.iter().any(|id| matches!(self.known.get(id), Some(Known::Observed(_))))
     }
 
     /// Releases what need not wait for its counterpart any longer. With `is_end`, nothing does.
@@ -212,7 +221,7 @@ impl Reviews {
     }
 
     fn latest(&self) -> Micros {
-        self.audit.latest().max(self.newest).unwrap_or(i64::MIN)
+        self.audit.latest().max(self.newest).max(self.now).unwrap_or(i64::MIN)
     }
 
     /// Whether no audit event about a review of this time is to be expected.
@@ -256,13 +265,16 @@ impl Reviews {
 
     /// Releases an early event, with the reviews that have arrived.
     fn resolve(&mut self, key: (Micros, u64), released: &mut Vec<Release>) {
-        let Some(EarlyEvent { event, reviews }) = self.early.remove(&key) else { return };
+        let Some(EarlyEvent { event, reviews, is_uncertain }) = self.early.remove(&key) else { return };
         self.bytes -= event.bytes();
         for id in &reviews {
             self.missing.remove(id);
         }
         let is_known = |id| matches!(self.known.get(id), Some(Known::Waiting(_)));
         self.unanswered = if reviews.iter().any(is_known) { 0 } else { self.unanswered.saturating_add(1) };
+        if is_uncertain && reviews.iter().any(is_known) {
+            return self.release_all(&reviews, released);
+        }
         self.join(&reviews, event, released);
     }
 

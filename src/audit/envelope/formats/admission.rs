@@ -102,7 +102,11 @@ fn events(request: &Object<'_>, at: Option<Micros>, lines: &mut Vec<u8>) -> Opti
         return Some(1);
     }
     if let Some(before) = before.filter(|_| !is_dry) {
+        // A journal orders events by their times.
+        let earlier = at.map(|at| at - 1);
         let base = Event {
+            received: earlier,
+            staged: earlier,
             audit_id: Cow::Owned(format!("{REVIEW_PREFIX}{uid}{BEFORE_SUFFIX}")),
             request_uri: Cow::Borrowed("/admission"),
             verb: Verb::Patch,
