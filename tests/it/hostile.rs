@@ -142,6 +142,23 @@ fn endless_bodies_and_header_floods_are_cut_off() {
 }
 
 #[test]
+fn deeply_nested_bodies_are_answered() {
+    let server = Server::start(&[]);
+    let to = server.webhook();
+    let deep = |open: &str, close: &str| [open.repeat(30_000), close.repeat(30_000)].concat();
+    for body in [
+        deep("[", "]"),
+        deep(r#"{"items":["#, "]}"),
+        deep(r#"{"kind":"EventList","items":["#, "]}"),
+        deep(r#"{"message":"#, "}"),
+        format!(r#"{{"body":{}}}"#, deep(r#"{"arrayValue":{"values":["#, "]}}")),
+    ] {
+        assert!(post(Ipv4Addr::LOCALHOST, to, body.as_bytes()).starts_with("HTTP/1.1 200"), "{}", &body[..40]);
+        assert_serves(&server);
+    }
+}
+
+#[test]
 fn http_2_rapid_resets_close_the_connection() {
     let server = Server::start(&[]).ready();
     let mut rapid = connect(HOSTILE, server.webhook());

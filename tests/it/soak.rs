@@ -105,6 +105,8 @@ fn honest(source: u8, to: SocketAddr, tally: &Tally, is_over: &AtomicBool) {
                     tally.acks.lock().unwrap().push(started.elapsed());
                     break;
                 }
+                // Nothing answers any more if the server has failed.
+                _ if is_over.load(Relaxed) => return,
                 _ => pause(50),
             }
         }

@@ -10,6 +10,8 @@ pub const HEAD_BYTES: usize = 256 << 10;
 
 /// Maximum length of the first line of a pretty-printed document: one bracket, or a bracket and some members.
 const FIRST_LINE_MAX: usize = 4096;
+/// Maximum number of lists in each other.
+const DEPTH_MAX: usize = 8;
 /// The start of events that kube-apiserver wrote.
 const EVENT_START: &[u8] = br#"{"kind":"Event","#;
 
@@ -63,16 +65,22 @@ fn is_wrapped_json(line: &[u8], rest: Option<&[u8]>) -> bool {
 }
 
 /// Returns whether a value has another format than an event, an `EventList` or an array of these.
-fn is_wrapped_value(json: &[u8]) -> bool {
-    if json.first() == Some(&b'[') {
-        let first = skip_space(json, 1);
-        return skip_value(json, first).is_some_and(|end| json[first] != b']' && is_wrapped_value(&json[first..end]));
+fn is_wrapped_value(mut json: &[u8]) -> bool {
+    for _ in 0..DEPTH_MAX {
+        let first = if json.first() == Some(&b'[') {
+            let start = skip_space(json, 1);
+            skip_value(json, start).map(|end| &json[start..end])
+        } else {
+            let Some(object) = Object::of(json) else { return false };
+            if !is_list(json) {
+                let content = FORMATS.iter().find_map(|format| format.open(&object));
+                return content.is_some_and(|content| !matches!(content, Content::Event));
+            }
+            object.array("items").and_then(|items| items.first().copied())
+        };
+        let Some(first) = first else { return false };
+        json = first;
     }
-    let Some(object) = Object::of(json) else { return false };
-    if is_list(json) {
-        let first = object.array("items").and_then(|items| items.first().copied());
-        return first.is_some_and(is_wrapped_value);
-    }
-    let content = FORMATS.iter().find_map(|format| format.open(&object));
-    content.is_some_and(|content| !matches!(content, Content::Event))
+    // No format has that many lists in each other.
+    false
 }

@@ -217,6 +217,42 @@ fn hostile_input_costs_no_more_than_its_size() {
     }
 }
 
+/// Texts that are nested more deeply than any stack is.
+fn nested() -> Vec<String> {
+    let times = 10_000;
+    let around = |open: &str, inner: &str, close: &str| format!("{}{inner}{}", open.repeat(times), close.repeat(times));
+    vec![
+        around("[", "", "]"),
+        "[".repeat(times),
+        around(r#"{"a":"#, "1", "}"),
+        around(r#"{"items":["#, "", "]}"),
+        around(r#"{"kind":"EventList","items":["#, "", "]}"),
+        around(r#"{"message":"#, "1", "}"),
+        around(r#"{"Records":["#, "", "]}"),
+        around(r#"{"resourceLogs":["#, "", "]}"),
+        around(r#"{"result":"#, "1", "}"),
+        format!(r#"{{"body":{}}}"#, around(r#"{"arrayValue":{"values":["#, "", "]}}")),
+        format!(r#"{{"body":{}}}"#, around(r#"{"kvlistValue":{"values":[{"key":"a","value":"#, "{}", "}]}}")),
+        format!(r#"{{"kind":"AdmissionReview","request":{}}}"#, around(r#"{"object":"#, "1", "}")),
+        around("<0>1 - - [", "", "]"),
+    ]
+}
+
+#[test]
+fn deep_nesting_needs_no_deep_stack() {
+    // Half of what a thread of the server has.
+    let small = std::thread::Builder::new().stack_size(1 << 20);
+    let task = || {
+        for text in nested() {
+            is_wrapped(&text.as_bytes()[..text.len().min(HEAD_BYTES)]);
+            for piece in [16 << 10, usize::MAX] {
+                drop(converted(text.as_bytes(), piece));
+            }
+        }
+    };
+    small.spawn(task).unwrap().join().unwrap();
+}
+
 #[test]
 fn a_line_break_in_a_body_makes_no_event_of_its_own() {
     let entry = r#"{"insertId":"i","logName":"activity","timestamp":"2026-11-23T00:00:00Z","protoPayload":{"serviceName":"k8s.io",
