@@ -219,7 +219,7 @@ fn hostile_input_costs_no_more_than_its_size() {
 
 /// Texts that are nested more deeply than any stack is.
 fn nested() -> Vec<String> {
-    let times = 10_000;
+    let times = 3_000;
     let around = |open: &str, inner: &str, close: &str| format!("{}{inner}{}", open.repeat(times), close.repeat(times));
     vec![
         around("[", "", "]"),
