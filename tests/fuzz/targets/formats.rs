@@ -71,6 +71,8 @@ fn is_native(value: &serde_json::Value) -> bool {
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let Some((sizes, text)) = input.split_at_checked(4) else { return };
+    // Whatever it says, it ends.
+    envelope::is_wrapped(text);
     let head = text.len().min(usize::from(sizes[0]));
     let pieces = Pieces { text: &text[head..], sizes: sizes[1..].iter().cycle() };
     let (lines, notes) = convert(b"", text);
