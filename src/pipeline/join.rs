@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::feeds::{Feeds, WATCH};
 pub(super) use self::held::HeldEvent;
-use self::held::{AccountWrite, ManagerWrite, SECOND, Status, shows_fields};
+use self::held::{AccountWrite, BYTES_MAX, KEPT, ManagerWrite, Status, shows_fields};
 use self::object::ObjectWrites;
 pub(super) use self::object::Release;
 use self::reviews::{Found, Reviews};
@@ -33,11 +33,6 @@ use super::key::ObjectKey;
 use crate::audit::event::{Event, Level, Micros};
 use crate::detect::write::{Effect, Outcome, Write};
 use crate::util::lock::lock;
-
-/// How long events are kept for late events of the other feed: as long as repeated requests are recognised at least.
-const KEPT: Micros = 15 * 60 * SECOND;
-/// Maximum number of bytes that are kept for one cluster.
-const BYTES_MAX: usize = 32 << 20;
 
 /// The writes of all clusters that wait to be joined.
 #[derive(Debug, Default)]

@@ -10,6 +10,10 @@ pub(super) const SECOND: Micros = 1_000_000;
 /// How much later than its own time an event may follow in its feed, without being late: responses take time, and logs are
 /// merged in chunks.
 pub(super) const DISORDER: Micros = 2 * SECOND;
+/// How long events are kept for late events of the other feed: as long as repeated requests are recognised at least.
+pub(super) const KEPT: Micros = 15 * 60 * SECOND;
+/// Maximum number of bytes that are kept for one cluster.
+pub(super) const BYTES_MAX: usize = 32 << 20;
 /// Maximum length of a field manager. The API server cuts off longer user agents.
 const MANAGER_MAX: usize = 128;
 

@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::feeds::{Feeds, WAIT_MAX};
-use super::held::{DISORDER, HeldEvent, SECOND};
-use super::{BYTES_MAX, KEPT, Release};
+use super::held::{BYTES_MAX, DISORDER, HeldEvent, KEPT, SECOND};
+use super::object::Release;
 use crate::audit::event::{BEFORE_SUFFIX, Level, Micros, REVIEW_PREFIX, review_id};
 use crate::detect::write::Write;
 

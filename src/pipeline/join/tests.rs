@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::held::SECOND;
 use super::*;
 use crate::audit::decode::{Decoded, decode};
 use crate::audit::decoded_chunk::DecodedChunk;
