@@ -400,12 +400,11 @@ impl<A: Admission> Source for WebhookSource<A> {
 
 /// Whether a body must be converted to lines.
 fn is_converted(body: &[u8]) -> bool {
-    // Lines with a prefix are not a sequence of JSON values.
-    let is_text = || !matches!(body.trim_ascii_start().first(), None | Some(b'{' | b'['));
-    !body.starts_with(EVENT_LIST)
-        && (decompress::is_packed(body)
-            || is_text()
-            || envelope::is_wrapped(&body[..body.len().min(envelope::HEAD_BYTES)]))
+    let head = &body[..body.len().min(envelope::HEAD_BYTES)];
+    // Lines with JSON behind a prefix are not a sequence of JSON values.
+    let is_text =
+        || !matches!(body.trim_ascii_start().first(), None | Some(b'{' | b'[')) && memchr::memchr(b'{', head).is_some();
+    !body.starts_with(EVENT_LIST) && (decompress::is_packed(body) || is_text() || envelope::is_wrapped(head))
 }
 
 /// Reads the beginning of a body.

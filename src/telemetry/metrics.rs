@@ -60,7 +60,7 @@ pub struct Metrics {
 /// Outcomes of batches.
 const BATCHES: [&str; 2] = ["accepted", "truncated"];
 /// Reasons for rejecting requests.
-const REJECTIONS: [&str; 17] = [
+const REJECTIONS: [&str; 18] = [
     "unauthenticated",
     "forbidden",
     "host",
@@ -73,6 +73,7 @@ const REJECTIONS: [&str; 17] = [
     "too_large",
     "stalled",
     "too_slow",
+    "encoding",
     "aborted",
     "full",
     "journal",
