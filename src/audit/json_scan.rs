@@ -20,9 +20,17 @@ pub fn skip_space(bytes: &[u8], mut at: usize) -> usize {
 /// Returns the position after the string whose opening quote is at `at`, or `None` if the string does not end.
 pub fn skip_string(bytes: &[u8], at: usize) -> Option<usize> {
     debug_assert_eq!(bytes.get(at), Some(&b'"'));
-    let found = at + 1 + quote_or_backslash(bytes.get(at + 1..)?)?;
-    // Where there is one escape, there are many.
-    if bytes[found] == b'"' { Some(found + 1) } else { block::end_of_string(bytes, found) }
+    /// A string with more escapes is text in text, with one every few bytes.
+    const ESCAPES_FEW: usize = 8;
+    let mut at = at + 1;
+    for _ in 0..=ESCAPES_FEW {
+        let found = at + quote_or_backslash(bytes.get(at..)?)?;
+        if bytes[found] == b'"' {
+            return Some(found + 1);
+        }
+        at = found + 2;
+    }
+    block::end_of_string(bytes, at)
 }
 
 /// Returns the position of the first quote or backslash. Checks a few blocks inline first, since most strings are short
