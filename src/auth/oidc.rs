@@ -24,7 +24,7 @@ use crate::util::lock::{lock, read, write};
 const LEEWAY: i64 = 60;
 /// Time after which keys are loaded again. An issuer publishes a key days before it signs with it.
 const KEYS_FOR: Duration = Duration::from_secs(3600);
-/// Time after which keys that cannot be loaded again are no longer accepted: the issuer may have withdrawn them.
+/// Maximum age of keys that cannot be loaded again. The issuer may have withdrawn them.
 const KEYS_HOLD: Duration = Duration::from_secs(24 * 3600);
 /// Minimum time between two attempts to load keys, so that forged tokens cause few of them.
 const LOAD_EVERY: Duration = Duration::from_secs(10);
