@@ -5,7 +5,7 @@
 
 mod block;
 
-pub(super) use self::block::special_byte;
+pub(super) use self::block::{BLOCK, LANE, special_bytes};
 
 use memchr::memchr2;
 

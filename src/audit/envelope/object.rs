@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::audit::event::{Micros, parse_timestamp};
-use crate::audit::json_scan::{members, skip_space, skip_string, special_byte};
+use crate::audit::json_scan::{BLOCK, LANE, members, skip_space, skip_string, special_bytes};
 
 /// Maximum number of members of a wrapper. An object with more is not one.
 const MEMBERS_MAX: usize = 1024;
@@ -82,42 +82,68 @@ pub(super) fn string(raw: &[u8]) -> Option<String> {
 /// Returns the bytes of a raw JSON string, which may be no valid UTF-8 if the input is none.
 pub(super) fn unescaped(raw: &[u8]) -> Option<Vec<u8>> {
     let mut rest = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    let mut text = Vec::with_capacity(rest.len());
+    let mut text = Vec::with_capacity(rest.len() + LANE);
     loop {
-        // Text in text has an escape every few bytes, so that copying too much is faster than searching for each.
-        while let Some((lane, behind)) = rest.split_first_chunk() {
-            let end = special_byte(lane);
-            text.extend_from_slice(lane);
-            match end {
-                None => rest = behind,
-                Some(end) => {
-                    text.truncate(text.len() - lane.len() + end);
-                    rest = &rest[end..];
-                    break;
-                }
+        while let Some(window) = rest.first_chunk() {
+            let used = unescape_block(window, &mut text);
+            rest = &rest[used..];
+            if used < BLOCK {
+                break;
             }
         }
         let end = rest.iter().position(|b| matches!(b, b'\\' | b'"' | 0..0x20)).unwrap_or(rest.len());
         text.extend_from_slice(&rest[..end]);
         rest = &rest[end..];
-        let (used, byte) = match *rest {
+        match *rest {
             [] => return Some(text),
-            [b'\\', b'n', ..] => (2, b'\n'),
-            [b'\\', b't', ..] => (2, b'\t'),
-            [b'\\', b'r', ..] => (2, b'\r'),
-            [b'\\', b'b', ..] => (2, 8),
-            [b'\\', b'f', ..] => (2, 12),
-            [b'\\', byte @ (b'"' | b'\\' | b'/'), ..] => (2, byte),
             [b'\\', b'u', ..] => {
                 let (character, used) = escaped_character(rest)?;
                 text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
                 rest = &rest[used..];
-                continue;
+            }
+            [b'\\', escape, ..] => {
+                text.push(short_escape(escape)?);
+                rest = &rest[2..];
             }
             _ => return None,
-        };
+        }
+    }
+}
+
+/// Unescapes a block, and returns the number of bytes up to an escape that is not a short one, or one that exceeds the
+/// block. Text in text has an escape every few bytes, so that copying too much is faster than copying exactly.
+#[inline(always)]
+fn unescape_block(window: &[u8; BLOCK + LANE], text: &mut Vec<u8>) -> usize {
+    let mut special = special_bytes(window.first_chunk().expect("a window is longer than a block"));
+    let mut at = 0;
+    loop {
+        let end = special.trailing_zeros() as usize;
+        let len = text.len() + end - at;
+        while at < end {
+            text.extend_from_slice(&window[at..at + LANE]);
+            at += LANE;
+        }
+        text.truncate(len);
+        at = end + 2;
+        if at > BLOCK || window[end] != b'\\' {
+            return end;
+        }
+        let Some(byte) = short_escape(window[end + 1]) else { return end };
         text.push(byte);
-        rest = &rest[used..];
+        special &= !(3 << end);
+    }
+}
+
+/// Returns the byte that an escape of two bytes means.
+fn short_escape(escape: u8) -> Option<u8> {
+    match escape {
+        b'"' | b'\\' | b'/' => Some(escape),
+        b'n' => Some(b'\n'),
+        b't' => Some(b'\t'),
+        b'r' => Some(b'\r'),
+        b'b' => Some(8),
+        b'f' => Some(12),
+        _ => None,
     }
 }
 

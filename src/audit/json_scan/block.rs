@@ -6,10 +6,10 @@
 
 use wide::u8x16;
 
-const BLOCK: usize = 64;
+pub(in crate::audit) const BLOCK: usize = 64;
 
 /// Number of bytes that are compared at once.
-const LANE: usize = 16;
+pub(in crate::audit) const LANE: usize = 16;
 
 /// Returns the position after the bracket that closes the outermost of `depth` open brackets, or `None` if it is not in
 /// `bytes`. `at` must be outside of strings.
@@ -181,16 +181,17 @@ fn quotes_and_backslashes(block: &[u8; BLOCK]) -> (u64, u64) {
     (mask(b'"'), mask(b'\\'))
 }
 
-/// Returns the position of the first byte of a lane that a JSON string cannot contain as it is: a quote, a backslash or a
-/// control character.
+/// Returns the mask of the bytes that a JSON string cannot contain as they are: quotes, backslashes and control characters.
 #[inline(always)]
-pub(in crate::audit) fn special_byte(lane: &[u8; LANE]) -> Option<usize> {
-    let bytes = u8x16::new(*lane);
-    // Only control characters have none of these bits.
-    let control = (bytes & u8x16::splat(0xE0)).simd_eq(u8x16::splat(0));
-    let found = bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\')) | control;
-    let found = found.to_bitmask();
-    (found != 0).then_some(found.trailing_zeros() as usize)
+pub(in crate::audit) fn special_bytes(block: &[u8; BLOCK]) -> u64 {
+    let (lanes, _) = block.as_chunks::<LANE>();
+    lanes.iter().enumerate().fold(0, |found, (index, lane)| {
+        let bytes = u8x16::new(*lane);
+        // Only control characters have none of these bits.
+        let control = (bytes & u8x16::splat(0xE0)).simd_eq(u8x16::splat(0));
+        let here = bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\')) | control;
+        found | u64::from(here.to_bitmask()) << (LANE * index)
+    })
 }
 
 /// Returns the position of the first quote or backslash in a block.
