@@ -3,6 +3,9 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::analysis::Analysis;
 use super::field_history::FieldHistory;
 use super::fields::Path;
@@ -19,7 +22,8 @@ const FIELDS_SHOWN: usize = 3;
 const VALUE_CHARS_MAX: usize = 40;
 
 /// Whether a war goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Progress {
     /// The last retake is younger than the quiet period.
     Ongoing,

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::change_signal::ChangeSignal;
+use super::overview::Overviews;
 use super::reporter::Reporter;
+use super::views::{Coverage, Problem};
 use crate::detect::actor_class::ActorClassifier;
 use crate::detect::remedy::Contexts;
 use crate::enforce::control::Control;
@@ -13,6 +15,7 @@ use crate::net::budget::Budget;
 use crate::pipeline::Pipeline;
 use crate::telemetry::logs::LogLevels;
 use crate::telemetry::metrics::Metrics;
+use crate::util::clock;
 use crate::util::lock::lock;
 use crate::util::readiness::Readiness;
 
@@ -39,6 +42,9 @@ pub struct Api {
     change_signal: ChangeSignal,
     log_level: Option<LogLevel>,
     contexts: Contexts,
+    overviews: Overviews,
+    owner_labels: Arc<[String]>,
+    is_replay: bool,
 }
 
 /// A source of events, for health checks.
@@ -100,12 +106,25 @@ impl Api {
             change_signal: ChangeSignal::default(),
             log_level: None,
             contexts: Contexts::default(),
+            overviews: Overviews::default(),
+            owner_labels: Arc::default(),
+            is_replay: false,
         }
     }
 
     /// Adds the contexts in the user's kubeconfig to the commands of remedies.
     pub fn with_contexts(self, contexts: Contexts) -> Api {
         Api { contexts, ..self }
+    }
+
+    /// Shows these labels of objects in the overview: they say who owns an object.
+    pub fn with_owner_labels(self, labels: Vec<String>) -> Api {
+        Api { owner_labels: labels.into(), ..self }
+    }
+
+    /// Takes the time of the latest event for the present time, because the events are those of a recording.
+    pub fn with_replay(self, is_replay: bool) -> Api {
+        Api { is_replay, ..self }
     }
 
     /// Limits reports to this size, by omitting the least urgent objects.
@@ -194,6 +213,21 @@ impl Api {
 
     pub(super) fn contexts(&self) -> &Contexts {
         &self.contexts
+    }
+
+    pub(super) fn overviews(&self) -> &Overviews {
+        &self.overviews
+    }
+
+    pub(super) fn owner_labels(&self) -> &[String] {
+        &self.owner_labels
+    }
+
+    /// Returns the problems with the events that arrive at this server. Answers from the journal include them too,
+    /// because the journal contains no reads and so does not show when the last event arrived.
+    pub(super) fn live_problems(&self) -> Vec<Problem> {
+        let latest = self.pipeline.latest().filter(|_| self.is_replay);
+        Coverage::from(&self.pipeline.stats()).live(latest.unwrap_or_else(clock::now)).problems
     }
 
     pub(super) fn reporter(&self) -> Reporter<'_> {

@@ -4,7 +4,8 @@
 //! - [`views`]: the types of the stable JSON.
 //! - [`routes`]: the HTTP routes, each with its right, its handler and its description. `dispatch`: how a request
 //!   reaches its handler. [`api`]: what the handlers use. The handlers: [`objects`], [`decision`], [`watch`] (watched
-//!   decisions, woken by [`change_signal`]), [`enforcement`] (the kill switch), `health`, [`log_level`], `ui`, `openapi`.
+//!   decisions, woken by [`change_signal`]), [`enforcement`] (the kill switch), `health`, [`log_level`], `ui`, `openapi`,
+//!   [`overview`] (the rows of the page, as a stream), [`sources`].
 //! - [`client`]: requests these routes from a running server.
 
 pub mod api;
@@ -18,10 +19,12 @@ mod history;
 mod log_level;
 mod objects;
 mod openapi;
+mod overview;
 pub(crate) mod reply;
 pub mod reporter;
 mod route;
 pub(crate) mod routes;
+mod sources;
 mod ui;
 pub mod views;
 mod watch;

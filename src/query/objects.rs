@@ -10,7 +10,7 @@ use super::history::{self, History};
 use super::reply::{Failure, json};
 use super::route::Call;
 use super::views::{
-    Coverage, Filter, Object, Participants, Party, Problem, TimelineEntry, TransitionView, time_option,
+    Filter, Object, Participants, Party, TimelineEntry, TransitionView, time_option,
 };
 use crate::audit::event::Micros;
 use crate::detect::verdict::State;
@@ -59,13 +59,6 @@ struct JournalQuery<'a> {
     _permit: MutexGuard<'a, ()>,
 }
 
-/// Returns the problems with the events that arrive at this server. Answers from the journal include them too, because
-/// the journal contains no reads and so does not show when the last event arrived.
-fn live_problems(call: &Call<'_>) -> Vec<Problem> {
-    let now = clock::now();
-    Coverage::from(&call.api.pipeline().stats()).live(now).problems
-}
-
 pub(super) fn wars(call: &Call<'_>) -> Result<Reply, Failure> {
     let mut filter = Filter { bytes_max: call.api.report_bytes_max(), ..call.parameters.filter()? };
     if let Some(text) = call.parameters.get("since") {
@@ -76,7 +69,7 @@ pub(super) fn wars(call: &Call<'_>) -> Result<Reply, Failure> {
     if let Some(since) = filter.war.since {
         report.coverage.starts_by(since);
     }
-    report.coverage.problems.extend(live_problems(call));
+    report.coverage.problems.extend(call.api.live_problems());
     Ok(json(&report))
 }
 
@@ -105,7 +98,7 @@ pub(super) fn writes(call: &Call<'_>) -> Result<Reply, Failure> {
         return Err(Failure::new(StatusCode::BAD_REQUEST, "`actor` is missing: give a part of the actor's name"));
     }
     let mut found = call.api.reporter().writes_of_actors(&filter);
-    found.coverage.problems.extend(live_problems(call));
+    found.coverage.problems.extend(call.api.live_problems());
     Ok(json(&found))
 }
 
@@ -139,7 +132,7 @@ fn look(call: &Call<'_>, query: Option<&JournalQuery<'_>>, key: &ObjectKey) -> R
     };
     let unknown = || Failure::new(StatusCode::NOT_FOUND, "editwar has seen no write to this object");
     let mut found = found.ok_or_else(unknown)?;
-    found.coverage.problems.extend(live_problems(call));
+    found.coverage.problems.extend(call.api.live_problems());
     Ok(found)
 }
 

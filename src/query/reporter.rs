@@ -6,14 +6,16 @@
 mod actor_writes;
 mod fields;
 mod findings;
+mod kinds;
 mod matches;
 mod neighbours;
+mod overview;
 mod party;
 mod remedies;
 mod war;
 
 use super::views::{
-    ActorWrites, Coverage, Filter, Object, Participants, Party, ProblemKind, Report, StatsView, TimelineEntry, War,
+    ActorWrites, Coverage, Filter, KindCoverage, Object, OverviewHead, OverviewRow, Participants, Party, ProblemKind, Report, StatsView, TimelineEntry, War,
 };
 use std::collections::BTreeMap;
 
@@ -91,6 +93,29 @@ impl<'a> Reporter<'a> {
         self.complete(&mut report.wars);
         report.sort();
         report
+    }
+
+    /// Returns the rows of the overview, and the number of objects that are left out. `labels` are the keys of the labels
+    /// that say who owns an object.
+    pub fn overview(&self, limit: usize, labels: &[String]) -> (Vec<OverviewRow>, usize) {
+        overview::rows(self, limit, labels)
+    }
+
+    /// Returns the kinds of the objects in memory, and of how many of them fields are known.
+    pub fn kinds(&self) -> Vec<KindCoverage> {
+        kinds::of(self.pipeline)
+    }
+
+    /// Returns what an overview is based on, and the number of events.
+    pub(in crate::query) fn overview_head(&self) -> (OverviewHead, u64) {
+        let stats = self.pipeline.stats();
+        let head = OverviewHead {
+            as_of: self.pipeline.latest(),
+            matched: matches::count(self.pipeline, &Filter::default()),
+            coverage: Coverage::from(&stats),
+            ..OverviewHead::default()
+        };
+        (head, stats.counters.events)
     }
 
     /// Returns the objects that a report covers. If the report is limited, these are the most urgent ones, sorted by

@@ -12,8 +12,8 @@ use super::enforcement::{self, Switched};
 use super::objects::{self, Sides, Timeline};
 use super::reply::json;
 use super::route::{Access, Call, Handler, Operation, Parameter, ParameterKind, Route};
-use super::views::{ActorWrites, Participants, Report, Transitions};
-use super::{health, log_level, openapi, ui, watch};
+use super::views::{ActorWrites, Overview, Participants, Report, Sources, Transitions};
+use super::{health, log_level, openapi, overview, sources, ui, watch};
 use crate::auth::Right;
 use crate::net::Reply;
 
@@ -143,6 +143,34 @@ pub(crate) static ROUTES: &[Route] = &[
             summary: "List the objects that an actor wrote, and its writes to contested objects.",
             schema: Some(schema::<ActorWrites>),
             errors: &[("400", "Unknown parameter, or no actor.")],
+        }),
+    },
+    Route {
+        method: Method::GET,
+        path: "/api/v1/overview",
+        access: Access::Needs(Right::Read),
+        handler: Handler::Watchable(overview::show, overview::stream),
+        parameters: &[flag("watch", "Keep the response open and send a line for each change.")],
+        operation: Some(Operation {
+            id: "overview",
+            summary: "List all findings in short, at most 5,000 objects. With watch=true, stream lines of JSON: all rows, \
+                      then changes at most once a second, and an empty change every 10 s.",
+            schema: Some(schema::<Overview>),
+            errors: &[],
+        }),
+    },
+    Route {
+        method: Method::GET,
+        path: "/api/v1/sources",
+        access: Access::Needs(Right::Read),
+        handler: Handler::Computed(sources::show),
+        parameters: &[],
+        operation: Some(Operation {
+            id: "sources",
+            summary: "Show which sources deliver events, how late, with which gaps, and of which kinds of objects the \
+                      fields are known.",
+            schema: Some(schema::<Sources>),
+            errors: &[],
         }),
     },
     Route {

@@ -20,7 +20,7 @@ pub(super) fn style() -> Reply {
 }
 
 pub(super) fn script() -> Reply {
-    file("text/javascript; charset=utf-8", include_str!("ui/page.js"))
+    file("text/javascript; charset=utf-8", include_str!("ui/dist/page.js"))
 }
 
 fn file(content_type: &'static str, text: &'static str) -> Reply {

@@ -1,7 +1,8 @@
 //! Tests of the UI page in a real browser.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::cli::scratch;
@@ -28,41 +29,56 @@ fn dom(browser: &PathBuf, url: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Every flow of the page, at several widths, in light and dark, with axe: `src/query/ui/test/flows.mjs`.
 #[test]
-fn the_page_shows_a_war_and_its_remedies() {
+fn every_flow_of_the_page_works_live_and_is_accessible() {
     let Some(browser) = browser() else { return };
-    let server = Server::start(&[]);
-    assert!(dom(&browser, &server.url("/")).contains("Check that kube-apiserver posts them to this server."));
-    server.post_log("hpa-vs-applier");
-    let list = dom(&browser, &server.url("/"));
-    for part in
-        ["1 edit war", "Deployment shop/web", "spec.replicas", "horizontal-pod-autoscaler", "8.3/min", "object deleted"]
-    {
-        assert!(list.contains(part), "{part} is missing:\n{list}");
+    let Some(node) = require::program("node", &["node"]) else { return };
+    let ui = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/query/ui");
+    if !ui.join("node_modules/playwright-core").is_dir() {
+        return require::skip("node", "the packages of src/query/ui are not installed: run `npm ci` there");
     }
-    let one = dom(&browser, &server.url("/#deployments.apps/shop/web"));
-    assert!(one.contains("conflicting automation"), "{one}");
-    assert!(one.contains("kubectl annotate deployments.apps web -n shop platform.kubevirt.io/ignore=spec.replicas"));
-    // One mark for each write of spec.replicas after the creation (truth.txt: created, then 11 and 11).
-    assert_eq!(one.matches(r#"class="mark""#).count(), 22, "{one}");
-}
-
-#[test]
-fn the_page_gives_no_all_clear_without_events_and_names_other_findings() {
-    let Some(browser) = browser() else { return };
-    let server = Server::start(&[]);
-    let empty = dom(&browser, &server.url("/"));
-    assert!(empty.contains("Nothing was checked: ") && empty.contains("no audit event has arrived yet"), "{empty}");
-    assert!(!empty.contains("No edit war"), "{empty}");
-    server.post_log("conflict-storm");
-    // The recording is older than five minutes.
-    let list = dom(&browser, &server.url("/"));
-    assert!(
-        list.contains("1 edit war") && list.contains("Out of date: ") && list.contains("no audit event since"),
-        "{list}"
-    );
-    let one = dom(&browser, &server.url("/#configmaps/war/storm-counters"));
-    assert!(one.contains("No war over this object.") && one.contains("<h3>Contention</h3>"), "{one}");
+    let journal = scratch("page-journal").join("journal");
+    let arguments = |listen: &str| {
+        let arguments = ["--listen", listen, "--journal", journal.to_str().unwrap()];
+        arguments.map(str::to_owned).to_vec()
+    };
+    let start = |listen: &str| {
+        let arguments = arguments(listen);
+        Server::start(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).ready()
+    };
+    let mut server = start("127.0.0.1:0");
+    let address = server.admin().to_string();
+    let mut flows = Command::new(node)
+        .arg(ui.join("test/flows.mjs"))
+        .arg(server.url("/"))
+        .arg(browser)
+        .args(std::env::var_os("SCREENSHOTS"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let errors = flows.stderr.take().unwrap();
+    let errors = std::thread::spawn(move || std::io::read_to_string(errors).unwrap());
+    let mut answer = flows.stdin.take().unwrap();
+    let mut has_passed = false;
+    for line in BufReader::new(flows.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            ["post", recording, cluster] => server.post_log_as(recording, cluster),
+            ["stop"] => server.kill(),
+            ["start"] => server = start(&address),
+            ["passed"] => {
+                has_passed = true;
+                continue;
+            }
+            _ => panic!("unexpected line: {line}"),
+        }
+        writeln!(answer, "done").unwrap();
+    }
+    let _ = flows.wait();
+    assert!(has_passed, "{}", errors.join().unwrap());
 }
 
 #[test]
@@ -85,7 +101,7 @@ fn event_text_is_escaped_on_the_page() {
         cluster.patch(who, EVIL, "", serde_json::json!({"data": {"<u>key</u>": evil(turn % 2)}}));
     }
     server.post_lines(&cluster.lines().collect::<Vec<_>>());
-    for at in ["/", "/#configmaps/shop/config"] {
+    for at in ["/", "/#/object/configmaps/shop/config", "/#/actors"] {
         let dom = dom(&browser, &server.url(at));
         assert!(dom.contains("&lt;b&gt;mallory&lt;/b&gt;\\u{202e}\\u{e0041}"), "{dom}");
         assert!(!dom.contains(['\u{202e}', '\u{e0041}']), "what is seen is what is there: {dom}");

@@ -153,13 +153,22 @@ impl Server {
         self.post_lines(&util::lines(&util::log(recording)));
     }
 
+    /// Posts a recording as the log of this cluster.
+    pub(crate) fn post_log_as(&self, recording: &str, cluster: &str) {
+        self.post_lines_to(&format!("/audit/{cluster}"), &util::lines(&util::log(recording)));
+    }
+
     /// Posts events in batches of 400.
     pub(crate) fn post_lines(&self, lines: &[&[u8]]) {
+        self.post_lines_to("/audit", lines);
+    }
+
+    fn post_lines_to(&self, path: &str, lines: &[&[u8]]) {
         for batch in lines.chunks(400) {
             let mut body = br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":["#.to_vec();
             body.extend(batch.join(&b','));
             body.extend(b"]}");
-            assert_eq!(self.post("/audit", &body), (200, String::new()));
+            assert_eq!(self.post(path, &body), (200, String::new()));
         }
     }
 

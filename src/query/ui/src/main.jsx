@@ -1,0 +1,104 @@
+// The page: the header, the state of the connection, and the view that the URL names.
+
+import { render } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { ActorView, Actors } from "./actors.jsx";
+import { Overview } from "./api.js";
+import { clock, duration, objectTitle, plain, shortActor } from "./format.js";
+import { ObjectView } from "./object.jsx";
+import { Text } from "./parts.jsx";
+import { link, parse } from "./route.js";
+import { Sources } from "./sources.jsx";
+import { TILES, Wars } from "./wars.jsx";
+
+const VIEWS = { wars: Wars, actors: Actors, actor: ActorView, object: ObjectView, sources: Sources };
+const NAVIGATION = { wars: "Wars", actors: "Actors", sources: "Sources" };
+
+function App({ overview }) {
+  const [, refresh] = useState(0);
+  const [route, setRoute] = useState(() => parse(location.hash));
+  const redraw = () => refresh((n) => n + 1);
+  useEffect(() => {
+    overview.listener = redraw;
+    // Ages and timers change without news from the server.
+    const timer = setInterval(() => document.hidden || redraw(), 5000);
+    const onHash = () => {
+      const next = parse(location.hash);
+      setRoute((was) => {
+        if (was.view !== next.view || was.rest !== next.rest) {
+          scrollTo(0, 0);
+          document.getElementById("main").focus({ preventScroll: true });
+        }
+        return next;
+      });
+    };
+    addEventListener("hashchange", onHash);
+    return () => { clearInterval(timer); removeEventListener("hashchange", onHash); };
+  }, []);
+  const View = VIEWS[route.view];
+  useEffect(() => { document.title = plain(titleOf(route, overview)); });
+  const isLost = overview.connection === "lost";
+  return (
+    <>
+      <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); document.getElementById("main").focus(); }}>Skip to the content</a>
+      <header>
+        <p class="brand"><a href="#/wars">editwar</a></p>
+        <nav aria-label="Views">
+          {Object.entries(NAVIGATION).map(([view, name]) => <a href={link(view)} aria-current={view === route.view ? "page" : undefined}>{name}</a>)}
+        </nav>
+        <p class={isLost ? "status bad" : "status"}>{connectionText(overview)}</p>
+      </header>
+      <div role="alert">
+        {isLost && (
+          <p class="problem lost">
+            <strong>The server does not answer</strong> since {clock(overview.lostSince)}{overview.error && <> (<Text>{overview.error}</Text>)</>}.{" "}
+            {overview.head ? `What is shown is as of ${clock(overview.head.as_of)}.` : ""} Trying again.
+          </p>
+        )}
+      </div>
+      <main id="main" tabIndex={-1} class={isLost ? "outdated" : undefined}>
+        {overview.connection === "unauthorized" ? <Login overview={overview} /> : <View key={`${route.view}/${route.rest}`} overview={overview} route={route} />}
+      </main>
+    </>
+  );
+}
+
+function connectionText({ connection, head }) {
+  if (connection === "connecting") return "connecting…";
+  if (connection === "unauthorized") return "";
+  const asOf = head?.as_of ? `as of ${clock(head.as_of)} (${duration(head.as_of, new Date().toISOString())} ago)` : "no event yet";
+  return connection === "lost" ? `not connected; ${asOf}` : `live, ${asOf}`;
+}
+
+function titleOf(route, overview) {
+  const ongoing = [...overview.rows.values()].filter(TILES[0].is).length;
+  const count = ongoing ? `(${ongoing}) ` : "";
+  if (route.view === "object") {
+    const [, namespace, name] = route.rest.split("/").map(decodeURIComponent);
+    return `${count}${objectTitle({ kind: "", namespace: namespace === "-" ? "" : namespace, name }).trim()} · editwar`;
+  }
+  if (route.view === "actor") return `${count}${shortActor(decodeURIComponent(route.rest))} · editwar`;
+  return `${count}${route.view === "wars" ? "" : NAVIGATION[route.view] + " · "}editwar`;
+}
+
+function Login({ overview }) {
+  const onSubmit = (event) => {
+    event.preventDefault();
+    sessionStorage.setItem("token", event.currentTarget.token.value);
+    overview.connection = "connecting";
+    overview.listener();
+    overview.run();
+  };
+  return (
+    <form class="login" onSubmit={onSubmit}>
+      <h1>Log in</h1>
+      <p>This server requires authentication. Enter a token with the right to read; only this tab keeps it.</p>
+      <label>token <input name="token" type="password" autocomplete="off" /></label> <button>Log in</button>
+      {sessionStorage.getItem("token") && <p class="problem">The server does not accept this token.</p>}
+    </form>
+  );
+}
+
+const overview = new Overview(() => overview.listener?.());
+overview.run();
+render(<App overview={overview} />, document.getElementById("app"));
