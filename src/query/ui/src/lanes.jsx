@@ -94,7 +94,7 @@ export function Lanes({ timeline, path, gaps }) {
       <h3><code><Text>{path}</Text></code></h3>
       <div ref={frame} class="frame">
         <svg viewBox={`0 0 ${width} ${height}`} width={width} height={height} role="application" aria-roledescription="timeline"
-          aria-label={plain(label)} tabIndex={0} onKeyDown={onKeyDown} onWheel={onWheel}
+          aria-label={plain(label)} tabindex={0} onKeyDown={onKeyDown} onWheel={onWheel}
           onPointerDown={(event) => { drag.current = event.clientX; }} onPointerMove={onPointerMove}
           onPointerUp={() => { drag.current = null; }} onPointerLeave={() => { drag.current = null; }}>
           {shownGaps.map(([a, b]) => (

@@ -40,7 +40,7 @@ export function ObjectView({ overview, route }) {
       <Problems coverage={found.coverage} />
       {found.wars.length === 0 && <p class="lead">No war over this object.</p>}
       {found.wars.map((war, i) => (
-        <War key={war.fields.map((f) => f.path).join()} found={found} war={{ ...war, is_paused: isPaused }} number={found.wars.length > 1 ? i + 1 : 0} />
+        <War key={war.fields[0]?.path ?? i} found={found} war={{ ...war, is_paused: isPaused }} number={found.wars.length > 1 ? i + 1 : 0} />
       ))}
       <Beside found={found} />
       <Past path={path} />
