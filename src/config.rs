@@ -15,6 +15,7 @@ mod enforce;
 mod limits;
 mod listeners;
 mod load;
+mod notify;
 mod overlay;
 mod units;
 mod unknown_keys;
@@ -31,6 +32,7 @@ pub use self::enforce::{Enforce, Mode};
 pub use self::limits::{BucketConfig, ContentionConfig, LimitsConfig, OverrideConfig};
 pub use self::listeners::{Admin, AllowConfig, Auth, OidcConfig, Tls, Webhook};
 pub use self::load::{ENVIRONMENT, Error};
+pub use self::notify::{AlertmanagerConfig, CloudEventsConfig, Notify};
 pub use self::overlay::Overlay;
 pub use self::units::{Bytes, Duration};
 
@@ -72,6 +74,8 @@ pub struct Config {
     pub bounds: BoundsConfig,
     /// What is counted in metrics, and limits on the number of series.
     pub metrics: Metrics,
+    /// Where wars are sent, besides the log and the metrics.
+    pub notify: Notify,
     /// What editwar writes to the cluster.
     pub enforce: Enforce,
     /// Logs that editwar reads as they are written.

@@ -22,6 +22,7 @@
 //! - [`detect`] is the engine. It is pure: no clock, no I/O, no async code.
 //! - [`check`] finds fights before they start, from the objects of a cluster at one moment. It is pure, too.
 //! - [`notify`] passes transitions and thrashing events to the sinks.
+//! - [`alert`] sends wars to Alertmanager and to receivers of CloudEvents.
 //! - [`query`] shows the verdicts: reports, the JSON API, and the web page.
 //! - [`enforce`] pauses objects that are fought over, if that is configured. [`reconcile`] keeps other objects at their
 //!   Golden State (the desired state), and stops before it takes part in a war.
@@ -52,6 +53,7 @@
 //! journal, and the journal has no indexes other than by time and by object. editwar writes nothing to a cluster except
 //! pauses, the Golden State, Events about both, and a Lease, and these only if `enforce.mode` allows them.
 
+mod alert;
 pub mod audit;
 mod auth;
 pub mod check;

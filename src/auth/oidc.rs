@@ -11,13 +11,13 @@ use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http_body_util::{BodyExt, Limited};
-use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Uri};
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 use serde::Deserialize;
 use tokio::task::JoinHandle;
 
 use crate::util::clock;
+use crate::util::http_client::client_for;
 use crate::util::lock::{lock, read, write};
 
 /// How far the clocks of the issuer and of this machine may differ, in seconds.
@@ -205,10 +205,7 @@ impl Oidc {
         match &self.source {
             KeySource::File(path) => parse(&std::fs::read(path).with_context(|| path.display().to_string())?),
             KeySource::Url(url) => {
-                // The client puts the path of its address in front of that of the request.
-                let mut address = url.clone().into_parts();
-                address.path_and_query = Some(PathAndQuery::from_static("/"));
-                let client = kube::Client::try_from(kube::Config::new(Uri::from_parts(address)?))?;
+                let client = client_for(url, None)?;
                 let request = Request::get(url.path_and_query().map_or("/", |path| path.as_str()));
                 let answer = client.send(request.body(kube::client::Body::empty())?).await?;
                 if !answer.status().is_success() {

@@ -107,6 +107,12 @@ pub enum Command {
         metrics        http://127.0.0.1:8080/metrics\n\n\
         Without --journal DIR, the server writes nothing to disk, and a restart loses its history.")]
     Serve(ServeArgs),
+    /// See edit wars begin, last and end within a minute, without a cluster.
+    ///
+    /// Starts a server on loopback, posts recordings of real clusters to its webhook eight times as fast as they happened,
+    /// and opens the page. Runs until it is stopped, and keeps nothing.
+    #[command(after_help = "Example:\n  editwar demo --no-open")]
+    Demo(DemoArgs),
     /// Print what a cluster needs to send audit events to editwar: policy, kubeconfig, flags, certificates. Also lists the
     /// kinds of evidence.
     Setup {
@@ -383,6 +389,17 @@ pub struct RenderArgs {
     /// Output format: yaml or json.
     #[arg(short, long, value_enum, default_value_t = Format::Yaml)]
     pub output: Format,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Port of the page on 127.0.0.1. Default: 8080, or any other if it is in use.
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Do not open the page in a browser.
+    #[arg(long)]
+    pub no_open: bool,
 }
 
 /// Arguments of `serve`.

@@ -6,6 +6,7 @@ pub mod args;
 mod check;
 pub mod completions;
 mod connection;
+mod demo;
 mod descriptors;
 mod doctor;
 mod enforcer_setup;
@@ -16,6 +17,7 @@ mod junit;
 mod listener_auth;
 pub mod markdown;
 mod memory_budget;
+mod notify_setup;
 pub mod output;
 mod owners;
 pub mod plugin;
@@ -48,6 +50,7 @@ pub fn run(args: args::Args) -> ExitCode {
         args::Command::Simulate(args) => simulate::run(&args),
         args::Command::Render(args) => render::run(&args),
         args::Command::Serve(args) => serve::run(&args),
+        args::Command::Demo(args) => demo::run(&args),
         args::Command::Wars(args) => wars::run(&args),
         args::Command::Watch(args) => watch::run(&args),
         args::Command::Check(args) => check::run(&args),

@@ -10,6 +10,7 @@ use crate::auth::oidc::Oidc;
 use crate::auth::tokens::Tokens;
 use crate::config::{Config, OidcConfig, Tls};
 use crate::net::{TlsConfig, TlsFiles};
+use crate::query::api::PresentTime;
 use crate::telemetry::logs;
 
 /// Runs `editwar serve` until it is stopped by a signal.
@@ -32,7 +33,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<Outcome> {
     }
     let log_levels = logs::start(&args.log_level).context("--log-level")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("editwar").build()?;
-    let served = runtime.block_on(server::serve(config, log_levels.clone()));
+    let served = runtime.block_on(server::serve(config, log_levels.clone(), PresentTime::Clock));
     log_levels.stop();
     served?;
     Ok(Outcome::Calm)

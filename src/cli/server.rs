@@ -11,6 +11,7 @@ use super::admin::Admin;
 use super::args::KubeAccess;
 use super::enforcer_setup::ClusterAccess;
 use super::listener_auth::ListenerSecurity;
+use super::notify_setup::Notifications;
 use super::{descriptors, memory_budget};
 use crate::audit::event::Micros;
 use crate::config::{Config, Mode};
@@ -30,7 +31,7 @@ use crate::notify::log::Log;
 use crate::notify::metrics::MetricsSink;
 use crate::notify::{Changes, Sink, Sinks};
 use crate::pipeline::Pipeline;
-use crate::query::api::{Api, LogLevel, SourceStatus};
+use crate::query::api::{Api, LogLevel, PresentTime, SourceStatus};
 use crate::query::change_signal::ChangeSignal;
 use crate::telemetry::logs::LogLevels;
 use crate::telemetry::metrics::Metrics;
@@ -53,6 +54,7 @@ struct Server {
     gates: [ListenerSecurity; 2],
     sources: Vec<Box<dyn Source>>,
     access: Option<ClusterAccess>,
+    notifications: Notifications,
     control: Control,
     stop: watch::Sender<bool>,
     /// Counts requests to reload certificates, revocation lists and tokens.
@@ -91,8 +93,8 @@ struct Tasks {
 ///
 /// # Errors
 /// The configuration is not valid, an address cannot be bound, or a certificate cannot be used.
-pub(super) async fn serve(config: Config, log_levels: LogLevels) -> Result<()> {
-    let mut server = Server::build(config, log_levels).await?;
+pub(super) async fn serve(config: Config, log_levels: LogLevels, present: PresentTime) -> Result<()> {
+    let mut server = Server::build(config, log_levels, present).await?;
     if !server.start().await? {
         // Nothing was acknowledged yet, so there is nothing to finish.
         return Ok(());
@@ -106,7 +108,7 @@ pub(super) async fn serve(config: Config, log_levels: LogLevels) -> Result<()> {
 
 impl Server {
     /// Creates all parts, and binds the listeners.
-    async fn build(config: Config, log_levels: LogLevels) -> Result<Server> {
+    async fn build(config: Config, log_levels: LogLevels, present: PresentTime) -> Result<Server> {
         let signals = Signals::install()?;
         let memory = config.bounds.max_memory.map(|memory| memory.0).or_else(memory_budget::limit);
         let listeners = Listeners::bind(&config, memory).await?;
@@ -125,7 +127,8 @@ impl Server {
         let state: Vec<Arc<dyn Sink>> = vec![Arc::new(metrics_sink), Arc::new(change_signal.clone())];
         let (journal, replayed) = journal(&config, &pipeline, &metrics, Sinks::new(state.clone()))?.unzip();
         let journal = journal.map(Arc::new);
-        let sinks = sinks(state, &pipeline, journal.clone(), access.as_ref());
+        let notifications = Notifications::of(&config, &pipeline, &metrics)?;
+        let sinks = sinks(state, &pipeline, journal.clone(), access.as_ref(), &notifications);
 
         let intake = Intake::new(pipeline.clone(), metrics.clone(), sinks).with_journal(journal.clone());
         let receiver =
@@ -137,6 +140,8 @@ impl Server {
         let control = Control::default();
         control.set_stopped(config.enforce.kill_switch);
         let api = Api::new(pipeline.clone(), Arc::new(config.classes()), metrics.clone())
+            .with_present(present)
+            .with_owner_labels(config.notify.owner_labels.clone())
             .with_journal(journal.clone())
             .with_contexts(config.contexts())
             .with_report_bytes_max(report_bytes_max)
@@ -157,6 +162,7 @@ impl Server {
             gates: [webhook_gate, admin_gate],
             sources,
             access,
+            notifications,
             control,
             stop: watch::channel(false).0,
             reload: watch::channel(0).0,
@@ -193,6 +199,7 @@ impl Server {
             self.tasks.serving.push(tokio::spawn(source.run(self.stop.subscribe())));
         }
         self.tasks.serving.extend(admin);
+        self.tasks.others.extend(std::mem::take(&mut self.notifications).start(&self.stop));
         if let Some(access) = self.access.take() {
             let (pipeline, metrics) = (self.pipeline.clone(), self.metrics.clone());
             self.tasks.others.extend(access.start(pipeline, metrics, &self.config.enforce, &self.control, &self.stop));
@@ -283,11 +290,13 @@ fn sinks(
     pipeline: &Arc<Pipeline>,
     journal: Option<Arc<Journal>>,
     access: Option<&ClusterAccess>,
+    notifications: &Notifications,
 ) -> Sinks {
     let mut sinks = state;
     sinks.push(Arc::new(Log::new(pipeline.clone())));
     sinks.extend(journal.map(|journal| journal as Arc<dyn Sink>));
     sinks.extend(access.map(|access| Arc::new(access.inbox.clone()) as Arc<dyn Sink>));
+    sinks.extend(notifications.sinks());
     Sinks::new(sinks)
 }
 

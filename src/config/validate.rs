@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::load::{Error, invalid};
-use super::{Auth, Config, LimitsConfig, Mode, Tls};
+use super::{Auth, Config, LimitsConfig, Mode, Notify, Tls};
 use crate::detect::cooperation::CooperationRules;
 use crate::detect::verdict::Confidence;
 
@@ -54,6 +54,7 @@ impl Config {
         self.validate_cooperation()?;
         self.validate_enforce()?;
         self.validate_journal()?;
+        self.validate_notify()?;
         self.validate_bounds()
     }
 
@@ -92,6 +93,22 @@ impl Config {
         }
         if self.journal.max_size.0 < JOURNAL_BYTES_MIN {
             return Err(invalid("journal.max_size", "must be at least 16MiB"));
+        }
+        Ok(())
+    }
+
+    fn validate_notify(&self) -> Result<(), Error> {
+        let Notify { page_url, alertmanager, cloud_events, .. } = &self.notify;
+        let urls = alertmanager.urls.iter().map(|url| ("notify.alertmanager.urls", url));
+        let urls = urls.chain(cloud_events.url.iter().map(|url| ("notify.cloud_events.url", url)));
+        for (key, url) in urls.chain(page_url.iter().map(|url| ("notify.page_url", url))) {
+            let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+            if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) {
+                return Err(invalid(key, &format!("expected a URL such as https://example.com, got \"{url}\"")));
+            }
+            if rest.is_some_and(|rest| rest.split('/').next().is_some_and(|host| host.contains('@'))) {
+                return Err(invalid(key, "a URL must not contain credentials: use token_file"));
+            }
         }
         Ok(())
     }

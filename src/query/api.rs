@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::change_signal::ChangeSignal;
-use super::overview::Overviews;
+use super::overview_snapshot::Overviews;
 use super::reporter::Reporter;
 use super::views::{Coverage, Problem};
 use crate::detect::actor_class::ActorClassifier;
@@ -44,7 +44,7 @@ pub struct Api {
     contexts: Contexts,
     overviews: Overviews,
     owner_labels: Arc<[String]>,
-    is_replay: bool,
+    present: PresentTime,
 }
 
 /// A source of events, for health checks.
@@ -54,6 +54,15 @@ pub struct SourceStatus {
     pub name: &'static str,
     /// Whether it delivers events.
     pub readiness: Readiness,
+}
+
+/// The present time for the question whether events are late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PresentTime {
+    /// The clock of this machine.
+    Clock,
+    /// The time of the latest event, for a recording that is played faster than it happened.
+    LatestEvent,
 }
 
 /// Access to the log level of a server.
@@ -108,7 +117,7 @@ impl Api {
             contexts: Contexts::default(),
             overviews: Overviews::default(),
             owner_labels: Arc::default(),
-            is_replay: false,
+            present: PresentTime::Clock,
         }
     }
 
@@ -122,9 +131,9 @@ impl Api {
         Api { owner_labels: labels.into(), ..self }
     }
 
-    /// Takes the time of the latest event for the present time, because the events are those of a recording.
-    pub fn with_replay(self, is_replay: bool) -> Api {
-        Api { is_replay, ..self }
+    /// Sets with which time events are compared to find out whether they are late.
+    pub fn with_present(self, present: PresentTime) -> Api {
+        Api { present, ..self }
     }
 
     /// Limits reports to this size, by omitting the least urgent objects.
@@ -226,7 +235,7 @@ impl Api {
     /// Returns the problems with the events that arrive at this server. Answers from the journal include them too,
     /// because the journal contains no reads and so does not show when the last event arrived.
     pub(super) fn live_problems(&self) -> Vec<Problem> {
-        let latest = self.pipeline.latest().filter(|_| self.is_replay);
+        let latest = self.pipeline.latest().filter(|_| self.present == PresentTime::LatestEvent);
         Coverage::from(&self.pipeline.stats()).live(latest.unwrap_or_else(clock::now)).problems
     }
 

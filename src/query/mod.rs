@@ -20,6 +20,7 @@ mod log_level;
 mod objects;
 mod openapi;
 mod overview;
+mod overview_snapshot;
 pub(crate) mod reply;
 pub mod reporter;
 mod route;

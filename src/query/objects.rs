@@ -9,9 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::history::{self, History};
 use super::reply::{Failure, json};
 use super::route::Call;
-use super::views::{
-    Filter, Object, Participants, Party, TimelineEntry, TransitionView, time_option,
-};
+use super::views::{Filter, Object, Participants, Party, TimelineEntry, TransitionView, time_option};
 use crate::audit::event::Micros;
 use crate::detect::verdict::State;
 use crate::journal;

@@ -15,7 +15,8 @@ mod remedies;
 mod war;
 
 use super::views::{
-    ActorWrites, Coverage, Filter, KindCoverage, Object, OverviewHead, OverviewRow, Participants, Party, ProblemKind, Report, StatsView, TimelineEntry, War,
+    ActorWrites, Coverage, Filter, KindCoverage, Object, OverviewHead, OverviewRow, Participants, Party, ProblemKind,
+    Report, StatsView, TimelineEntry, War,
 };
 use std::collections::BTreeMap;
 
@@ -99,6 +100,11 @@ impl<'a> Reporter<'a> {
     /// that say who owns an object.
     pub fn overview(&self, limit: usize, labels: &[String]) -> (Vec<OverviewRow>, usize) {
         overview::rows(self, limit, labels)
+    }
+
+    /// Returns the rows of one object.
+    pub fn overview_of(&self, key: &ObjectKey, labels: &[String]) -> Vec<OverviewRow> {
+        overview::rows_of(self, key, labels)
     }
 
     /// Returns the kinds of the objects in memory, and of how many of them fields are known.

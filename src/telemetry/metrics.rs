@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use prometheus::core::Collector;
-use prometheus::{Encoder, Histogram, IntCounterVec, Registry, TextEncoder};
+use prometheus::{Encoder, Histogram, IntCounterVec, Opts, Registry, TextEncoder};
 
 use self::pipeline::PipelineMetrics;
 use self::registrar::Registrar;
@@ -50,6 +50,7 @@ pub struct Metrics {
     pub wrong_clocks: IntCounterVec,
     /// Changes of the states of wars, by the new state.
     pub transitions: IntCounterVec,
+    notifications: IntCounterVec,
     pipeline: PipelineMetrics,
     tail: TailMetrics,
     thrashing: Arc<ThrashingCounters>,
@@ -57,6 +58,9 @@ pub struct Metrics {
     paused: prometheus::IntGaugeVec,
 }
 
+/// Sinks that send wars to other systems, and what becomes of a notification.
+const SINKS: [&str; 2] = ["alertmanager", "cloud_events"];
+const RESULTS: [&str; 3] = ["sent", "failed", "dropped"];
 /// Outcomes of batches.
 const BATCHES: [&str; 2] = ["accepted", "truncated"];
 /// Reasons for rejecting requests.
@@ -128,6 +132,7 @@ impl Metrics {
                 "to",
                 &State::ALL.map(State::as_str),
             ),
+            notifications: notifications(registrar),
             sources: registrar.float_gauges(
                 "editwar_source_last_batch_timestamp_seconds",
                 "Time of the last batch of a source, as a Unix timestamp in seconds.",
@@ -154,6 +159,11 @@ impl Metrics {
     /// Registers a metric of another part of the server.
     pub fn register<C: Collector + Clone + 'static>(&self, collector: C) -> C {
         Registrar(&self.registry).register(collector)
+    }
+
+    /// Counts notifications of a sink, by result.
+    pub fn count_notifications(&self, sink: &str, result: &str, count: usize) {
+        self.notifications.with_label_values(&[sink, result]).inc_by(count as u64);
     }
 
     /// Returns whether counters may be created for objects that are not thrashing yet.
@@ -202,6 +212,17 @@ impl Metrics {
         };
         self.thrashing.describe(|key| pipeline.table().with(key, over).flatten());
     }
+}
+
+/// Returns the counters of notifications, all at zero.
+fn notifications(registrar: Registrar<'_>) -> IntCounterVec {
+    let help = "Notifications, by sink and result: sent, failed (will be tried again), dropped.";
+    let counters = IntCounterVec::new(Opts::new("editwar_notifications_total", help), &["sink", "result"]);
+    let counters = counters.expect("the name is valid");
+    for (sink, result) in SINKS.iter().flat_map(|sink| RESULTS.map(|result| (sink, result))) {
+        drop(counters.with_label_values(&[sink, result]));
+    }
+    registrar.register(counters)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod clock;
 mod cluster;
 mod configuration;
 mod decision;
+mod demo;
 mod deploy;
 mod doors;
 mod enforce;

@@ -19,7 +19,8 @@ pub(super) fn of(pipeline: &Pipeline) -> Vec<KindCoverage> {
         let name = key.object();
         let mut found = found.borrow_mut();
         if !found.get(name.resource).is_some_and(|groups| groups.contains_key(name.group)) {
-            let kind = KindCoverage { group: name.group.to_owned(), resource: name.resource.to_owned(), ..Default::default() };
+            let kind =
+                KindCoverage { group: name.group.to_owned(), resource: name.resource.to_owned(), ..Default::default() };
             found.entry(kind.resource.clone()).or_default().insert(kind.group.clone(), kind);
         }
         let kind = found.get_mut(name.resource)?.get_mut(name.group)?;

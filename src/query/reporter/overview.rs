@@ -6,6 +6,7 @@ use super::Reporter;
 use crate::detect::annotations::stopping_value;
 use crate::detect::fields::{FieldValue, Fields};
 use crate::detect::object::ObjectState;
+use crate::pipeline::key::ObjectKey;
 use crate::query::views::{
     ActorSummary, Cooperation, Field, FieldSummary, Filter, Finding, Flapping, HotLoop, Object, OverviewRow, Party,
     Report, War, WarSummary,
@@ -22,24 +23,30 @@ pub(super) fn rows(reporter: &Reporter<'_>, limit: usize, labels: &[String]) -> 
     let mut omitted = 0;
     let mut rows = Vec::new();
     for key in reporter.most_urgent(&filter, &mut omitted) {
-        let Some(limits) = reporter.pipeline.policy().limits(&key.object()) else { continue };
-        reporter.pipeline.table().with(&key, |state| {
-            let object = Object::of(&key, state);
-            let mut found = Report::default();
-            reporter.add(&mut found, &object, state, limits, &filter);
-            of_object(&mut rows, &object, state, found, labels);
-        });
+        add(reporter, &key, labels, &mut rows);
     }
     (rows, omitted)
 }
 
-fn of_object(
-    rows: &mut Vec<OverviewRow>,
-    object: &Object,
-    state: &ObjectState,
-    found: Report,
-    labels: &[String],
-) {
+/// Returns the rows of one object.
+pub(super) fn rows_of(reporter: &Reporter<'_>, key: &ObjectKey, labels: &[String]) -> Vec<OverviewRow> {
+    let mut rows = Vec::new();
+    add(reporter, key, labels, &mut rows);
+    rows
+}
+
+fn add(reporter: &Reporter<'_>, key: &ObjectKey, labels: &[String], rows: &mut Vec<OverviewRow>) {
+    let Some(limits) = reporter.pipeline.policy().limits(&key.object()) else { return };
+    let filter = Filter { all: true, ..Filter::default() };
+    reporter.pipeline.table().with(key, |state| {
+        let object = Object::of(key, state);
+        let mut found = Report::default();
+        reporter.add(&mut found, &object, state, limits, &filter);
+        of_object(rows, &object, state, found, labels);
+    });
+}
+
+fn of_object(rows: &mut Vec<OverviewRow>, object: &Object, state: &ObjectState, found: Report, labels: &[String]) {
     let fields = state.history().and_then(|history| history.current_fields());
     let is_paused = fields.is_some_and(|fields| is_paused(fields));
     let labels = fields.map(|fields| labels_of(fields, labels)).unwrap_or_default();
@@ -106,9 +113,9 @@ fn summary_of(war: War, is_paused: bool, labels: BTreeMap<String, String>) -> Wa
 
 /// Whether an object carries a pause: the annotation of the runbook, or the switch of a tool.
 fn is_paused(fields: &Fields) -> bool {
-    fields.at_or_below("metadata.annotations").any(|(path, value)| {
-        stopping_value(path).is_some_and(|stopping| text_of(value).as_deref() == Some(stopping))
-    })
+    fields
+        .at_or_below("metadata.annotations")
+        .any(|(path, value)| stopping_value(path).is_some_and(|stopping| text_of(value).as_deref() == Some(stopping)))
 }
 
 fn labels_of(fields: &Fields, labels: &[String]) -> BTreeMap<String, String> {

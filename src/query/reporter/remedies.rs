@@ -9,10 +9,9 @@ use crate::detect::application::{Application, ApplicationKind, applications};
 use crate::detect::fields::Fields;
 use crate::detect::object::ObjectState;
 use crate::detect::remedy::{self, ContestedField, Facts};
-use crate::detect::write::ObjectName;
 use crate::escape;
 use crate::pipeline::key::ObjectKey;
-use crate::query::views::{Field, Object, Remedy, Value, War};
+use crate::query::views::{Field, Remedy, Value, War};
 
 /// Returns the objects from which the contested objects are made: their controllers, and the HelmReleases of Flux.
 pub(super) fn sources(reporter: &Reporter<'_>, wars: &[War]) -> Vec<Vec<Source>> {
@@ -34,8 +33,7 @@ pub(super) fn sources(reporter: &Reporter<'_>, wars: &[War]) -> Vec<Vec<Source>>
 }
 
 fn key(war: &War) -> ObjectKey {
-    let Object { cluster, group, resource, namespace, name, .. } = &war.object;
-    ObjectKey::new(cluster, &ObjectName { group, resource, namespace, name })
+    ObjectKey::from(&war.object)
 }
 
 fn controller(state: &ObjectState) -> Option<remedy::Owner> {

@@ -1,13 +1,27 @@
 //! The full name of an object.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::detect::object::ObjectState;
 use crate::detect::resource_kind;
 use crate::escape;
+use crate::detect::write::ObjectName;
 use crate::pipeline::key::ObjectKey;
 use crate::util::shell::quoted;
+
+/// Characters that are encoded in a part of a path: all but those that JavaScript's `encodeURIComponent` leaves too.
+const PATH_PART: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'!')
+    .remove(b'~')
+    .remove(b'*')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')');
 
 /// The full name of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -47,6 +61,16 @@ impl Object {
         arguments
     }
 
+    /// Returns the path of the object in the API and on the page: `deployments.apps/shop/web?cluster=east`.
+    pub fn path(&self) -> String {
+        let part = |text: &str| utf8_percent_encode(text, PATH_PART).to_string();
+        let dot = if self.group.is_empty() { "" } else { "." };
+        let resource = part(&format!("{}{dot}{}", self.resource, self.group));
+        let namespace = if self.namespace.is_empty() { "-".to_owned() } else { part(&self.namespace) };
+        let path = format!("{resource}/{namespace}/{}", part(&self.name));
+        if self.cluster.is_empty() { path } else { format!("{path}?cluster={}", part(&self.cluster)) }
+    }
+
     pub(in crate::query) fn named(key: &ObjectKey, kind: Option<&str>) -> Object {
         let name = key.object();
         let kind = kind.or(resource_kind::built_in(name.group, name.resource));
@@ -58,5 +82,18 @@ impl Object {
             namespace: name.namespace.into(),
             name: name.name.into(),
         }
+    }
+}
+
+impl From<&ObjectKey> for Object {
+    fn from(key: &ObjectKey) -> Object {
+        Object::named(key, None)
+    }
+}
+
+impl From<&Object> for ObjectKey {
+    fn from(object: &Object) -> ObjectKey {
+        let Object { cluster, group, resource, namespace, name, .. } = object;
+        ObjectKey::new(cluster, &ObjectName { group, resource, namespace, name })
     }
 }

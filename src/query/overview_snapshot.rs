@@ -1,0 +1,157 @@
+//! The rows of the overview at one time, shared by all clients.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::views::{OverviewHead, OverviewRow};
+use crate::util::lock::lock;
+
+/// Minimum time between two snapshots, also as a multiple of the time that one takes.
+pub(super) const EVERY: Duration = Duration::from_secs(1);
+const EVERY_TIMES: u32 = 10;
+/// Number of rows in a line. A client that reads slowly holds one line in the server's memory.
+const ROWS_PER_LINE: usize = 100;
+
+/// The latest snapshot, shared by all clients.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Overviews {
+    latest: Arc<Mutex<Option<Arc<Snapshot>>>>,
+    /// Locked while a snapshot is made.
+    making: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// All rows at one time, as JSON.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    made: Instant,
+    /// How long it took.
+    took: Duration,
+    /// The number of events on which the rows are based.
+    events: u64,
+    head: Arc<RawValue>,
+    /// The rows by id.
+    rows: BTreeMap<Arc<str>, Arc<RawValue>>,
+    /// Number of objects that are left out.
+    omitted: usize,
+}
+
+/// A line of the answer: [`super::views::Overview`], whose parts are JSON already.
+#[derive(Default, Serialize)]
+pub(super) struct Line {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    reset: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    head: Option<Arc<RawValue>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rows: Vec<Arc<RawValue>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gone: Vec<Arc<str>>,
+    complete: bool,
+}
+
+// === impl Overviews ===
+
+impl Overviews {
+    /// Returns the latest snapshot, or a new one if it is due.
+    pub(super) async fn current<F>(&self, make: F) -> Arc<Snapshot>
+    where
+        F: FnOnce(Option<&Snapshot>) -> Snapshot + Send + 'static,
+    {
+        let _making = self.making.lock().await;
+        let latest = lock(&self.latest).clone();
+        if let Some(latest) = &latest
+            && latest.made.elapsed() < EVERY.max(latest.took * EVERY_TIMES)
+        {
+            return latest.clone();
+        }
+        let made = tokio::task::spawn_blocking(move || Arc::new(make(latest.as_deref()))).await;
+        let made = made.expect("a snapshot can be made");
+        *lock(&self.latest) = Some(made.clone());
+        made
+    }
+}
+
+// === impl Line ===
+
+impl Line {
+    /// Returns a line without any change.
+    pub(super) fn alive() -> Line {
+        Line { complete: true, ..Line::default() }
+    }
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Makes a snapshot, which shares with the one before what has not changed. `rows` returns the rows and the number of
+    /// objects that are left out; it is not called if there are no new events, because verdicts change with these only.
+    pub(super) fn make(
+        before: Option<&Snapshot>,
+        started: Instant,
+        events: u64,
+        mut head: OverviewHead,
+        rows: impl FnOnce() -> (Vec<OverviewRow>, usize),
+    ) -> Snapshot {
+        let (rows, omitted) = match before {
+            Some(before) if before.events == events => (before.rows.clone(), before.omitted),
+            before => {
+                let (rows, omitted) = rows();
+                (rows.iter().map(|row| shared(row, before)).collect(), omitted)
+            }
+        };
+        head.omitted = omitted;
+        let head = raw(&head);
+        let same = before.map(|before| &before.head).filter(|before| before.get() == head.get());
+        let head = same.cloned().unwrap_or(head);
+        Snapshot { head, rows, omitted, events, made: Instant::now(), took: started.elapsed() }
+    }
+
+    /// Returns the line that has everything.
+    pub(super) fn whole(&self) -> Line {
+        let rows = self.rows.values().cloned().collect();
+        Line { reset: true, head: Some(self.head.clone()), rows, gone: Vec::new(), complete: true }
+    }
+
+    /// Returns the lines that turn the rows of `known` into these.
+    pub(super) fn lines_since(&self, known: Option<&Snapshot>) -> VecDeque<Line> {
+        let is_known = |id: &Arc<str>, row: &Arc<RawValue>| {
+            known.and_then(|known| known.rows.get(id)).is_some_and(|known| Arc::ptr_eq(known, row))
+        };
+        let changed = self.rows.iter().filter(|(id, row)| !is_known(id, row));
+        let changed: Vec<_> = changed.map(|(_, row)| row.clone()).collect();
+        let mut lines: VecDeque<Line> =
+            changed.chunks(ROWS_PER_LINE).map(|rows| Line { rows: rows.to_vec(), ..Line::default() }).collect();
+        let gone = known.into_iter().flat_map(|known| known.rows.keys());
+        let gone: Vec<_> = gone.filter(|id| !self.rows.contains_key(*id)).cloned().collect();
+        let head = known.is_none_or(|known| !Arc::ptr_eq(&known.head, &self.head)).then(|| self.head.clone());
+        if lines.is_empty() && (known.is_none() || head.is_some() || !gone.is_empty()) {
+            lines.push_back(Line::default());
+        }
+        if let Some(first) = lines.front_mut() {
+            (first.reset, first.head, first.gone) = (known.is_none(), head, gone);
+        }
+        if let Some(last) = lines.back_mut() {
+            last.complete = true;
+        }
+        lines
+    }
+}
+
+/// Returns a row with its id, both as the snapshot before has them if they are the same.
+fn shared(row: &OverviewRow, before: Option<&Snapshot>) -> (Arc<str>, Arc<RawValue>) {
+    let json = raw(row);
+    match before.and_then(|before| before.rows.get_key_value(&*row.id)) {
+        Some((id, known)) if known.get() == json.get() => (id.clone(), known.clone()),
+        Some((id, _)) => (id.clone(), json),
+        None => (row.id.as_str().into(), json),
+    }
+}
+
+fn raw(value: &impl Serialize) -> Arc<RawValue> {
+    serde_json::value::to_raw_value(value).expect("views are JSON").into()
+}
+
