@@ -27,7 +27,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::util::clock;
 
 /// Interval at which all alerts are posted again.
-const RENEW: Duration = Duration::from_secs(60);
+const RENEW: Duration = Duration::from_secs(30);
 /// How long an alert lasts that is not renewed: longer than a restart takes.
 const LASTS: Micros = 5 * 60 * 1_000_000;
 /// Time after a transition within which others are awaited.

@@ -68,7 +68,8 @@ impl Endpoint {
             return Ok(());
         }
         let message = Limited::new(answer.into_body(), MESSAGE_BYTES_MAX).collect().await;
-        let message = message.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned()).unwrap_or_default();
+        let message =
+            message.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned()).unwrap_or_default();
         let is_temporary = status.is_server_error()
             || matches!(
                 status,

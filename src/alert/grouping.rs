@@ -136,8 +136,12 @@ fn labels(pair: &Pair, rows: &[OverviewRow]) -> Labels {
     if !pair.cluster.is_empty() {
         labels.insert("cluster".to_owned(), pair.cluster.clone());
     }
-    let classes: BTreeSet<String> =
-        rows.iter().flat_map(|row| &row.actors).filter_map(|actor| actor.class).map(|class| class.as_str().to_owned()).collect();
+    let classes: BTreeSet<String> = rows
+        .iter()
+        .flat_map(|row| &row.actors)
+        .filter_map(|actor| actor.class)
+        .map(|class| class.as_str().to_owned())
+        .collect();
     labels.insert("classes".to_owned(), classes.into_iter().collect::<Vec<_>>().join(","));
     let shared = |of: &dyn Fn(&OverviewRow) -> Option<String>| {
         let mut values = rows.iter().map(of);
@@ -197,15 +201,18 @@ fn annotations(pair: &Pair, rows: &[OverviewRow]) -> Labels {
 fn line(row: &OverviewRow) -> String {
     let Some(war) = &row.war else { return object(row) };
     let WarSummary { state, retakes, cause, .. } = war;
-    let over = war.fields.first().map_or_else(|| "fields not in the log".to_owned(), |field| {
-        let mut values: Vec<String> = Vec::new();
-        for value in field.values.iter().map(text) {
-            if !values.contains(&value) {
-                values.push(value);
+    let over = war.fields.first().map_or_else(
+        || "fields not in the log".to_owned(),
+        |field| {
+            let mut values: Vec<String> = Vec::new();
+            for value in field.values.iter().map(text) {
+                if !values.contains(&value) {
+                    values.push(value);
+                }
             }
-        }
-        format!("{} {}", field.path, values.join(" ⇄ "))
-    });
+            format!("{} {}", field.path, values.join(" ⇄ "))
+        },
+    );
     let more = if war.field_count > 1 { format!(" and {} more", war.field_count - 1) } else { String::new() };
     let cause = cause.as_str().replace('_', " ");
     format!("{}: {over}{more}, {retakes} retakes, {}, {cause}", object(row), state.as_str())

@@ -36,7 +36,8 @@ impl Notifications {
         let AlertmanagerConfig { urls, min_confidence, labels, token_file, ca_file } = &config.notify.alertmanager;
         if !urls.is_empty() {
             let credentials = Credentials { token_file: token_file.clone(), ca_file: ca_file.clone() };
-            let peer = |url: &String| Endpoint::new(&format!("{}/api/v2/alerts", url.trim_end_matches('/')), &credentials);
+            let peer =
+                |url: &String| Endpoint::new(&format!("{}/api/v2/alerts", url.trim_end_matches('/')), &credentials);
             let peers = urls.iter().map(peer).collect::<Result<_>>().context("notify.alertmanager")?;
             let settings = alertmanager::Settings {
                 min_confidence: *min_confidence,
@@ -70,8 +71,7 @@ impl Notifications {
 
     /// Starts to post. The journal must have been replayed.
     pub(super) fn start(self, stop: &watch::Sender<bool>) -> Vec<JoinHandle<()>> {
-        let alertmanager =
-            self.alertmanager.map(|(sink, poster)| tokio::spawn(poster.run(sink, stop.subscribe())));
+        let alertmanager = self.alertmanager.map(|(sink, poster)| tokio::spawn(poster.run(sink, stop.subscribe())));
         let cloud_events =
             self.cloud_events.map(|(_, queue, poster)| tokio::spawn(poster.run(queue, stop.subscribe())));
         alertmanager.into_iter().chain(cloud_events).collect()

@@ -154,4 +154,3 @@ fn shared(row: &OverviewRow, before: Option<&Snapshot>) -> (Arc<str>, Arc<RawVal
 fn raw(value: &impl Serialize) -> Arc<RawValue> {
     serde_json::value::to_raw_value(value).expect("views are JSON").into()
 }
-

@@ -34,6 +34,7 @@ mod journal_trouble;
 mod live;
 mod logs;
 mod memory;
+mod notify;
 mod oidc;
 mod openapi;
 mod order;

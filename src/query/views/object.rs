@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::detect::object::ObjectState;
 use crate::detect::resource_kind;
-use crate::escape;
 use crate::detect::write::ObjectName;
+use crate::escape;
 use crate::pipeline::key::ObjectKey;
 use crate::util::shell::quoted;
 
