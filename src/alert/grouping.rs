@@ -236,3 +236,111 @@ fn text(value: &Value) -> String {
 fn short(actor: &str) -> &str {
     actor.strip_prefix("system:serviceaccount:").unwrap_or(actor)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn row(namespace: &str, name: &str, team: Option<&str>) -> OverviewRow {
+        let labels = team.map_or_else(|| json!({}), |team| json!({"team": team, "app.kubernetes.io/part-of": "shop"}));
+        serde_json::from_value(json!({
+            "id": format!("{namespace}/{name}"), "finding": "war",
+            "object": {"cluster": "east", "group": "apps", "resource": "deployments", "kind": "Deployment", "namespace": namespace, "name": name},
+            "actors": [
+                {"actor": "system:serviceaccount:flux-system:kustomize-controller", "class": "gitops"},
+                {"actor": "alice", "class": "person"},
+            ],
+            "since": "2026-11-29T10:00:00Z", "until": "2026-11-29T10:05:00Z",
+            "war": {
+                "progress": "ongoing", "state": "thrashing", "confidence": "confirmed", "cause": "manual_edits",
+                "retakes": 12, "thrashing_events": 3, "field_count": 2, "labels": labels,
+                "fields": [{"path": "spec.replicas", "values": [
+                    {"value": 3, "actor": "alice", "count": 6},
+                    {"value": null, "redacted": true, "actor": "bob", "count": 6},
+                ]}],
+            },
+        }))
+        .unwrap()
+    }
+
+    fn labels(alerts: &Alerts) -> Vec<String> {
+        let text = |alert: &Alert| alert.labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ");
+        alerts.firing().map(text).collect()
+    }
+
+    const COMMON: &str = "alertname=EditWar";
+    const PAIR: &str = "pair=alice | system:serviceaccount:flux-system:kustomize-controller";
+
+    #[test]
+    fn wars_of_the_same_actors_are_one_alert_that_reaches_the_owner() {
+        let mut alerts = Alerts::default();
+        let rows = vec![row("shop", "web", Some("payments")), row("shop", "api", Some("payments"))];
+        let update = alerts.update(rows, Confidence::Probable);
+        assert!(update.is_news && update.resolved.is_empty());
+        let owner = "app_kubernetes_io_part_of=shop classes=gitops,person cluster=east namespace=shop";
+        assert_eq!(labels(&alerts), [format!("{COMMON} {owner} {PAIR} team=payments")]);
+        let alert = alerts.firing().next().unwrap();
+        assert_eq!(
+            alert.annotations["summary"],
+            "alice and flux-system:kustomize-controller keep overwriting each other: spec.replicas of 2 objects"
+        );
+        assert_eq!(
+            alert.annotations["description"].lines().next(),
+            Some("Deployment shop/web: spec.replicas 3 ⇄ (redacted) and 1 more, 12 retakes, thrashing, manual edits")
+        );
+    }
+
+    #[test]
+    fn labels_that_differ_are_left_out_and_do_not_come_back_while_the_alert_fires() {
+        let mut alerts = Alerts::default();
+        let first = row("shop", "web", Some("payments"));
+        alerts.update(vec![first.clone()], Confidence::Probable);
+        let before = labels(&alerts);
+        // The same actors begin to fight elsewhere: the first alert is resolved, and one for both begins.
+        let update = alerts.update(vec![first.clone(), row("other", "web", None)], Confidence::Probable);
+        assert!(update.is_news);
+        assert_eq!(update.resolved.len(), 1);
+        assert_eq!(labels(&alerts), [format!("{COMMON} classes=gitops,person cluster=east {PAIR}")]);
+        assert_ne!(labels(&alerts), before);
+        // That ends: the alert keeps its identity.
+        let update = alerts.update(vec![first.clone()], Confidence::Probable);
+        assert_eq!(update, Update::default());
+        assert_eq!(labels(&alerts), [format!("{COMMON} classes=gitops,person cluster=east {PAIR}")]);
+        // All of it ends, and begins again with the labels of the owner.
+        let update = alerts.update(Vec::new(), Confidence::Probable);
+        assert!(update.is_news && update.resolved.len() == 1);
+        alerts.update(vec![first], Confidence::Probable);
+        assert_eq!(labels(&alerts), before);
+    }
+
+    #[test]
+    fn undecided_and_ended_wars_and_those_that_never_thrashed_make_no_alert() {
+        let mut alerts = Alerts::default();
+        let with = |change: &dyn Fn(&mut WarSummary)| {
+            let mut row = row("shop", "web", None);
+            change(row.war.as_mut().unwrap());
+            row
+        };
+        let rows = vec![
+            with(&|war| war.confidence = Confidence::Possible),
+            with(&|war| war.progress = Progress::Ended),
+            with(&|war| war.thrashing_events = 0),
+            OverviewRow { finding: Finding::HotLoop, war: None, ..row("shop", "web", None) },
+        ];
+        assert_eq!(alerts.update(rows.clone(), Confidence::Probable), Update::default());
+        alerts.update(rows, Confidence::Possible);
+        assert_eq!(alerts.firing().count(), 1);
+        let subsiding = with(&|war| (war.progress, war.state) = (Progress::Subsiding, State::Subsiding));
+        let update = alerts.update(vec![subsiding], Confidence::Probable);
+        assert!(update.resolved.is_empty(), "a war that may resume keeps its alert");
+    }
+
+    #[test]
+    fn keys_of_labels_are_names_for_alertmanager() {
+        assert_eq!(label_name("app.kubernetes.io/part-of"), "app_kubernetes_io_part_of");
+        assert_eq!(label_name("namespace"), "label_namespace");
+        assert_eq!(label_name("7th"), "label_7th");
+    }
+}
