@@ -14,15 +14,17 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Endpoint;
-use super::grouping::{Alert, Alerts, Labels};
+use super::grouping::{Alert, Alerts, Labels, REMEDY, Update};
 use crate::audit::event::Micros;
 use crate::detect::actor_class::ActorClassifier;
+use crate::detect::remedy::Contexts;
 use crate::detect::verdict::Confidence;
+use crate::escape;
 use crate::notify::{Changes, Sink};
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 use crate::query::reporter::Reporter;
-use crate::query::views::{OverviewRow, time};
+use crate::query::views::{OverviewRow, War, time};
 use crate::telemetry::metrics::Metrics;
 use crate::util::clock;
 
@@ -32,6 +34,10 @@ const RENEW: Duration = Duration::from_secs(30);
 const LASTS: Micros = 5 * 60 * 1_000_000;
 /// Time after a transition within which others are awaited.
 const GATHER: Duration = Duration::from_secs(1);
+/// Minimum time between two evaluations, as a multiple of the time that one takes.
+const GATHER_TIMES: u32 = 10;
+/// Time without any event of a cluster after which its wars make no alerts.
+const GONE_AFTER: Micros = 24 * 3600 * 1_000_000;
 /// Times between attempts if a peer does not accept alerts: doubled from the first to the last.
 const RETRY: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(60)];
 /// Maximum number of objects whose wars are looked at, the most urgent first.
@@ -54,6 +60,8 @@ pub(crate) struct Settings {
     pub(crate) labels: Labels,
     /// The address of the page, for links.
     pub(crate) page_url: Option<String>,
+    /// The contexts in the users' kubeconfig, for the commands of remedies.
+    pub(crate) contexts: Contexts,
 }
 
 /// The sink: wakes up the task that posts.
@@ -91,25 +99,51 @@ struct Peer {
     renewed: Option<Instant>,
 }
 
+/// The alerts, and on which events they are based.
+#[derive(Default)]
+struct Evaluation {
+    alerts: Alerts,
+    update: Update,
+    events: Option<u64>,
+    took: Duration,
+    /// Whether it was logged that there are too many objects.
+    is_cut: bool,
+}
+
 // === impl Poster ===
 
 impl Poster {
     /// Posts alerts until the server stops. Alerts that fire then end by themselves unless the server is started again.
     pub(crate) async fn run(self, wake: Alertmanager, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.post(&wake) => {}
+            _ = stop.wait_for(|stops| *stops) => {}
+        }
+    }
+
+    async fn post(self, wake: &Alertmanager) {
         let Poster { pipeline, classes, metrics, settings, peers } = self;
         let mut peers: Vec<Peer> = peers.into_iter().map(Peer::new).collect();
-        let mut alerts = Alerts::default();
+        let mut evaluation = Evaluation::default();
         loop {
-            let (update, firing);
-            (alerts, update, firing) = {
-                let (pipeline, classes, settings) = (pipeline.clone(), classes.clone(), settings.clone());
-                let evaluated = tokio::task::spawn_blocking(move || evaluate(alerts, &pipeline, &classes, &settings));
-                evaluated.await.expect("alerts can be evaluated")
+            let (pipeline, classes, shared) = (pipeline.clone(), classes.clone(), settings.clone());
+            let next =
+                move || evaluation.next(&Reporter::new(&pipeline, &classes).with_contexts(&shared.contexts), &shared);
+            evaluation = match tokio::task::spawn_blocking(next).await {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::error!(%error, "alerts cannot be evaluated");
+                    Evaluation::default()
+                }
             };
-            let resolved: Vec<Value> = update.resolved.iter().map(|alert| settings.json(alert, clock::now())).collect();
+            let now = clock::now();
+            let resolved: Vec<Value> =
+                evaluation.update.resolved.iter().map(|alert| settings.json(alert, now)).collect();
+            let firing: Vec<Value> =
+                evaluation.alerts.firing().map(|alert| settings.json(alert, now + LASTS)).collect();
             for peer in &mut peers {
                 peer.add_resolved(&resolved);
-                if update.is_news {
+                if evaluation.update.is_news {
                     peer.renewed = None;
                 }
             }
@@ -117,40 +151,64 @@ impl Poster {
             let next = peers.iter().map(Peer::next).min().unwrap_or_else(|| Instant::now() + RENEW);
             let news = async {
                 wake.0.notified().await;
-                tokio::time::sleep(GATHER).await;
+                tokio::time::sleep(GATHER.max(evaluation.took * GATHER_TIMES)).await;
             };
             tokio::select! {
                 () = news => {}
                 () = tokio::time::sleep_until(next) => {}
-                _ = stop.wait_for(|stops| *stops) => return,
             }
         }
     }
 }
 
-/// Finds the alerts that fire, and returns them as JSON.
-fn evaluate(
-    mut alerts: Alerts,
-    pipeline: &Pipeline,
-    classes: &ActorClassifier,
-    settings: &Settings,
-) -> (Alerts, super::grouping::Update, Vec<Value>) {
-    let reporter = Reporter::new(pipeline, classes);
-    let (rows, _) = reporter.overview(OBJECTS_MAX, &settings.owner_labels);
-    let update = alerts.update(rows, settings.min_confidence);
-    for alert in alerts.firing_mut() {
-        let remedy = alert.rows.first().and_then(|row| remedy(&reporter, row));
-        alert.annotations.extend(remedy.map(|remedy| ("remedy".to_owned(), remedy)));
+// === impl Evaluation ===
+
+impl Evaluation {
+    /// Finds out which alerts fire now.
+    fn next(mut self, reporter: &Reporter<'_>, settings: &Settings) -> Evaluation {
+        let started = std::time::Instant::now();
+        let events = reporter.pipeline.stats().counters.events;
+        self.update = Update::default();
+        // Verdicts change with events only.
+        if self.events != Some(events) {
+            let (rows, omitted) = reporter.loud_wars(OBJECTS_MAX, &settings.owner_labels);
+            if omitted > 0 && !self.is_cut {
+                tracing::warn!(omitted, "too many objects are fought over: the least urgent ones make no alerts");
+            }
+            self.is_cut = omitted > 0;
+            let is_known = |row: &OverviewRow| is_fed(reporter, row);
+            self.update = self.alerts.update(rows.into_iter().filter(is_known).collect(), settings.min_confidence);
+            self.add_remedies(reporter);
+            self.events = Some(events);
+        }
+        self.took = started.elapsed();
+        self
     }
-    let ends = clock::now() + LASTS;
-    let firing = alerts.firing().map(|alert| settings.json(alert, ends)).collect();
-    (alerts, update, firing)
+
+    /// Adds the best remedy for the first object of each new alert. All are found at once, since this looks at all objects.
+    fn add_remedies(&mut self, reporter: &Reporter<'_>) {
+        let without: Vec<_> = self.alerts.without_remedy().collect();
+        let keys: Vec<ObjectKey> =
+            without.iter().filter_map(|(_, alert)| Some((&alert.rows.first()?.object).into())).collect();
+        let mut found = if keys.is_empty() { Vec::new() } else { reporter.wars_of(&keys) };
+        for (pair, alert) in without {
+            let Some(object) = alert.rows.first().map(|row| row.object.clone()) else { continue };
+            let is_its =
+                |war: &War| war.object == object && pair.is(war.parties.iter().map(|party| party.actor.as_str()));
+            let war = found.iter_mut().find(|war| is_its(war));
+            let remedy = war.and_then(|war| war.remedies.drain(..).next());
+            // Without a remedy, it is not looked for again.
+            let text = remedy.map(|remedy| format!("{}: {}", escape::text(&remedy.title), remedy.command));
+            alert.annotations.insert(REMEDY.to_owned(), text.unwrap_or_default());
+        }
+    }
 }
 
-/// Returns the best remedy for the war of a row, as a sentence and a command.
-fn remedy(reporter: &Reporter<'_>, row: &OverviewRow) -> Option<String> {
-    let remedy = reporter.wars(&ObjectKey::from(&row.object)).into_iter().next()?.remedies.into_iter().next()?;
-    Some(format!("{}: {}", remedy.title, remedy.command))
+/// Whether the cluster of a war has sent an event in the last day. Until then, a war counts as going on, because nothing is
+/// known; a cluster that is gone for good must not alert forever.
+fn is_fed(reporter: &Reporter<'_>, row: &OverviewRow) -> bool {
+    let latest = reporter.pipeline.latest_of(&row.object.cluster);
+    latest.is_some_and(|latest| clock::now().saturating_sub(latest) < GONE_AFTER)
 }
 
 // === impl Settings ===
@@ -222,27 +280,31 @@ impl Peer {
         if self.next() > Instant::now() {
             return;
         }
-        let all: Vec<&Value> = self.resolved.iter().chain(firing).collect();
-        for alerts in all.chunks(ALERTS_PER_REQUEST) {
+        let all: Vec<Value> = self.resolved.iter().chain(firing).cloned().collect();
+        for (number, alerts) in all.chunks(ALERTS_PER_REQUEST).enumerate() {
             let body = Bytes::from(serde_json::to_vec(alerts).expect("alerts are JSON"));
-            if let Err(failure) = self.endpoint.post("application/json", body).await {
-                metrics.count_notifications(SINK, "failed", alerts.len());
-                let wait = self.retry.map_or(RETRY[0], |(wait, _)| (wait * 2).min(RETRY[1]));
-                if self.retry.is_none() {
-                    let error = format!("{:#}", failure.error);
-                    tracing::warn!(url = %self.endpoint.url(), error, "Alertmanager does not accept alerts; trying again");
-                }
-                self.retry = Some((wait, Instant::now() + wait));
-                if !failure.is_temporary {
-                    // They will not be accepted later either, and must not keep others from being posted.
-                    self.resolved.clear();
-                }
-                return;
+            let Err(failure) = self.endpoint.post("application/json", body).await else {
+                metrics.count_notifications(SINK, "sent", alerts.len());
+                continue;
+            };
+            let error = format!("{:#}", failure.error);
+            if !failure.is_temporary {
+                // They will not be accepted later either, and must not keep others from being posted.
+                metrics.count_notifications(SINK, "dropped", alerts.len());
+                tracing::warn!(host = self.endpoint.host(), error, "Alertmanager rejects alerts");
+                continue;
             }
-            metrics.count_notifications(SINK, "sent", alerts.len());
+            metrics.count_notifications(SINK, "failed", alerts.len());
+            let wait = self.retry.map_or(RETRY[0], |(wait, _)| (wait * 2).min(RETRY[1]));
+            if self.retry.is_none() {
+                tracing::warn!(host = self.endpoint.host(), error, "Alertmanager does not accept alerts; trying again");
+            }
+            self.retry = Some((wait, Instant::now() + wait));
+            self.resolved.drain(..(number * ALERTS_PER_REQUEST).min(self.resolved.len()));
+            return;
         }
         if self.retry.take().is_some() {
-            tracing::info!(url = %self.endpoint.url(), "Alertmanager accepts alerts again");
+            tracing::info!(host = self.endpoint.host(), "Alertmanager accepts alerts again");
         }
         self.resolved.clear();
         self.renewed = Some(Instant::now());

@@ -4,12 +4,14 @@
 //! The id of an event follows from the transition, so that receivers recognize an event that is posted twice, also by
 //! several servers that receive the same audit events.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Endpoint;
@@ -19,44 +21,66 @@ use crate::pipeline::{Pipeline, Transition};
 use crate::query::reporter::Reporter;
 use crate::query::views::{Object, time};
 use crate::telemetry::metrics::Metrics;
+use crate::util::lock::lock;
 
-/// Maximum number of transitions that wait. If the receiver is gone for so long that there are more, new ones are dropped
-/// and counted.
+/// Maximum number of transitions that wait. If the receiver is gone for so long that there are more, the oldest ones are
+/// dropped and counted.
 const WAITING_MAX: usize = 10_000;
 /// Times between attempts: doubled from the first to the last.
 const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
-/// Time after which a transition that is not accepted is dropped: the receiver would learn of it too late.
+/// Age at which a transition that is not accepted is dropped: the receiver would learn of it too late.
 const TRY_FOR: Duration = Duration::from_secs(3600);
+/// How long transitions are still posted when the server stops, and how long none may come for that to end.
+const DRAIN: Duration = Duration::from_secs(8);
+const DRAINED: Duration = Duration::from_millis(300);
 /// The name of this sink in metrics.
 const SINK: &str = "cloud_events";
 
-/// The sink: passes transitions to the task that posts.
+/// The sink: passes transitions to the task that posts. Clones share the queue.
 #[derive(Clone)]
 pub(crate) struct CloudEvents {
-    queue: mpsc::Sender<Transition>,
+    queue: Arc<Queue>,
     metrics: Metrics,
 }
 
-/// The receiving end of [`CloudEvents`].
-pub(crate) struct Queue(mpsc::Receiver<Transition>);
+/// Transitions that wait, with their times of arrival.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<VecDeque<(Instant, Transition)>>,
+    arrived: Notify,
+}
 
 // === impl CloudEvents ===
 
 impl CloudEvents {
-    /// Creates a sink and its queue.
-    pub(crate) fn new(metrics: Metrics) -> (CloudEvents, Queue) {
-        let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        (CloudEvents { queue: sender, metrics }, Queue(receiver))
+    /// Creates a sink with an empty queue.
+    pub(crate) fn new(metrics: Metrics) -> CloudEvents {
+        CloudEvents { queue: Arc::default(), metrics }
+    }
+
+    /// Waits for the next transition.
+    async fn next(&self) -> (Instant, Transition) {
+        loop {
+            if let Some(next) = lock(&self.queue.waiting).pop_front() {
+                return next;
+            }
+            self.queue.arrived.notified().await;
+        }
     }
 }
 
 impl Sink for CloudEvents {
     fn publish(&self, changes: &Changes<'_>) {
-        for transition in changes.transitions {
-            if self.queue.try_send(transition.clone()).is_err() {
-                self.metrics.count_notifications(SINK, "dropped", 1);
-            }
+        if changes.transitions.is_empty() {
+            return;
         }
+        let now = Instant::now();
+        let mut waiting = lock(&self.queue.waiting);
+        waiting.extend(changes.transitions.iter().map(|transition| (now, transition.clone())));
+        let excess = waiting.len().saturating_sub(WAITING_MAX);
+        waiting.drain(..excess);
+        self.metrics.count_notifications(SINK, "dropped", excess);
+        self.queue.arrived.notify_one();
     }
 }
 
@@ -74,43 +98,64 @@ pub(crate) struct Poster {
     pub(crate) source: String,
     /// Keys of the labels of objects that say who owns them.
     pub(crate) owner_labels: Vec<String>,
+    /// Whether a transition is being posted.
+    pub(crate) is_posting: AtomicBool,
 }
 
 // === impl Poster ===
 
 impl Poster {
-    /// Posts transitions until the server stops.
-    pub(crate) async fn run(self, queue: Queue, mut stop: watch::Receiver<bool>) {
-        let mut queue = queue.0;
-        loop {
-            let transition = tokio::select! {
-                transition = queue.recv() => transition,
-                _ = stop.wait_for(|stops| *stops) => return,
-            };
-            let Some(transition) = transition else { return };
-            tokio::select! {
-                () = self.deliver(&transition) => {}
-                _ = stop.wait_for(|stops| *stops) => return,
+    /// Posts transitions until the server stops, and then those that wait, for some seconds.
+    pub(crate) async fn run(self, queue: CloudEvents, mut stop: watch::Receiver<bool>) {
+        let post_all = async {
+            loop {
+                let (since, transition) = queue.next().await;
+                self.deliver(&transition, since).await;
             }
+        };
+        let stopped = async {
+            drop(stop.wait_for(|stops| *stops).await);
+            // The last requests are still being processed.
+            let deadline = Instant::now() + DRAIN;
+            while Instant::now() < deadline {
+                tokio::time::sleep(DRAINED).await;
+                if lock(&queue.queue.waiting).is_empty() && !self.is_posting.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            () = post_all => {}
+            () = stopped => {}
+        }
+        let lost = lock(&queue.queue.waiting).len() + usize::from(self.is_posting.load(Ordering::Relaxed));
+        if lost > 0 {
+            self.metrics.count_notifications(SINK, "dropped", lost);
+            tracing::warn!(lost, "transitions were not posted as CloudEvents before the server stopped");
         }
     }
 
     /// Posts a transition until it is accepted, or cannot be.
-    async fn deliver(&self, transition: &Transition) {
+    async fn deliver(&self, transition: &Transition, since: Instant) {
+        self.is_posting.store(true, Ordering::Relaxed);
+        let result = self.post(transition, since).await;
+        self.metrics.count_notifications(SINK, result, 1);
+        self.is_posting.store(false, Ordering::Relaxed);
+    }
+
+    async fn post(&self, transition: &Transition, since: Instant) -> &'static str {
         let body = Bytes::from(self.event(transition).to_string());
-        let (started, mut wait) = (Instant::now(), RETRY[0]);
+        let mut wait = RETRY[0];
         loop {
             let Err(failure) = self.endpoint.post("application/cloudevents+json", body.clone()).await else {
-                self.metrics.count_notifications(SINK, "sent", 1);
-                return;
+                return "sent";
             };
             if wait == RETRY[0] {
                 let error = format!("{:#}", failure.error);
-                tracing::warn!(url = %self.endpoint.url(), error, "a receiver does not accept a CloudEvent");
+                tracing::warn!(host = self.endpoint.host(), error, "a receiver does not accept a CloudEvent");
             }
-            if !failure.is_temporary || started.elapsed() > TRY_FOR {
-                self.metrics.count_notifications(SINK, "dropped", 1);
-                return;
+            if !failure.is_temporary || since.elapsed() > TRY_FOR {
+                return "dropped";
             }
             self.metrics.count_notifications(SINK, "failed", 1);
             tokio::time::sleep(wait).await;

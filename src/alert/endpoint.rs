@@ -1,6 +1,7 @@
 //! A URL to which JSON is posted.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -10,6 +11,8 @@ use hyper::{Request, StatusCode, Uri};
 
 use crate::util::http_client::client_for;
 
+/// Time limit for a request and its answer.
+const TIMEOUT: Duration = Duration::from_secs(15);
 /// Number of bytes of an error message that are read.
 const MESSAGE_BYTES_MAX: usize = 4 << 10;
 
@@ -37,7 +40,7 @@ impl Endpoint {
     /// # Errors
     /// The URL is not valid, or the CA certificates cannot be read.
     pub(crate) fn new(url: &str, credentials: &Credentials) -> Result<Endpoint> {
-        let url: Uri = url.parse().with_context(|| format!("expected a URL, got \"{url}\""))?;
+        let url: Uri = url.parse().context("expected a URL")?;
         let ca = credentials.ca_file.as_ref().map(|path| {
             let pem = std::fs::read(path).with_context(|| path.display().to_string())?;
             let certificates = x509_parser::pem::Pem::iter_from_buffer(&pem).filter_map(Result::ok);
@@ -47,13 +50,13 @@ impl Endpoint {
             }
             Ok(certificates)
         });
-        let client = client_for(&url, ca.transpose()?).with_context(|| url.to_string())?;
+        let client = client_for(&url, ca.transpose()?).context("cannot create a client")?;
         Ok(Endpoint { url, client, token_file: credentials.token_file.clone() })
     }
 
-    /// Returns the URL.
-    pub(crate) fn url(&self) -> &Uri {
-        &self.url
+    /// Returns the host of the URL, for the log. Other parts of a URL may be secret.
+    pub(crate) fn host(&self) -> &str {
+        self.url.host().unwrap_or_default()
     }
 
     /// Posts a body.
@@ -61,6 +64,11 @@ impl Endpoint {
     /// # Errors
     /// [`Failure`], which says whether the same body may be accepted later.
     pub(crate) async fn post(&self, content_type: &'static str, body: Bytes) -> Result<(), Failure> {
+        let posted = tokio::time::timeout(TIMEOUT, self.post_once(content_type, body)).await;
+        posted.unwrap_or_else(|_| Err(Failure::temporary(anyhow::anyhow!("no answer in time"))))
+    }
+
+    async fn post_once(&self, content_type: &'static str, body: Bytes) -> Result<(), Failure> {
         let request = self.request(content_type, body).map_err(Failure::temporary)?;
         let answer = self.client.send(request).await.map_err(|error| Failure::temporary(error.into()))?;
         let status = answer.status();

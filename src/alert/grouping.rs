@@ -1,21 +1,27 @@
 //! Groups wars to alerts: all objects over which the same actors of a cluster fight have one cause, and make one alert.
 //!
 //! The labels of an alert are its identity in Alertmanager. The namespace and the labels that say who owns an object are
-//! among them as long as all objects of the alert share them, so that the alert reaches the owner. When actors begin to
-//! fight elsewhere too, the alert is resolved, and another one without the differing labels begins. It keeps these until it
-//! ends, so that it does not change back and forth.
+//! among them if all objects over which these actors have fought share them, so that the alert reaches the owner. Wars that
+//! have ended count too: otherwise, the identity would change when one of several wars ends. It follows from the state of
+//! the wars alone, so that all servers which receive the same events, and a server after a restart, have the same alerts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::audit::event::Micros;
-use crate::detect::assessment::Progress;
 use crate::detect::verdict::{Confidence, State};
+use crate::escape;
 use crate::query::views::{Finding, OverviewRow, Value, WarSummary};
 
 /// Number of objects that an alert lists.
 const OBJECTS_SHOWN: usize = 20;
-/// Number of actors that its label names.
+/// Number of actors that a summary names.
 const ACTORS_SHOWN: usize = 3;
+/// Maximum length of the label with the actors, in characters.
+const PAIR_CHARS_MAX: usize = 400;
+/// Maximum length of a name, a path or a value in an annotation, in characters.
+const TEXT_CHARS_MAX: usize = 100;
+/// The annotation with the best remedy.
+pub(crate) const REMEDY: &str = "remedy";
 
 /// The labels of an alert.
 pub(crate) type Labels = BTreeMap<String, String>;
@@ -65,38 +71,36 @@ impl Alerts {
         self.firing.values()
     }
 
-    /// Returns the alerts that fire, to add annotations.
-    pub(crate) fn firing_mut(&mut self) -> impl Iterator<Item = &mut Alert> {
-        self.firing.values_mut()
+    /// Returns the alerts that have no remedy yet, to add it.
+    pub(crate) fn without_remedy(&mut self) -> impl Iterator<Item = (&Pair, &mut Alert)> {
+        self.firing.iter_mut().filter(|(_, alert)| !alert.annotations.contains_key(REMEDY))
     }
 
-    /// Updates the alerts from all rows of the overview. Only wars that thrash, of a sufficient confidence, which have not
-    /// ended yet, make alerts.
+    /// Updates the alerts from the rows of all wars. A war makes an alert from its first thrashing event until it is calm, if
+    /// its confidence is sufficient.
     pub(crate) fn update(&mut self, rows: Vec<OverviewRow>, at_least: Confidence) -> Update {
         let mut pairs: BTreeMap<Pair, Vec<OverviewRow>> = BTreeMap::new();
-        for row in rows.into_iter().filter(|row| is_alarming(row, at_least)) {
+        for row in rows.into_iter().filter(|row| has_thrashed(row, at_least)) {
             pairs.entry(Pair::of(&row)).or_default().push(row);
         }
         let mut update = Update::default();
         let mut firing = BTreeMap::new();
-        for (pair, rows) in pairs {
-            let before = self.firing.remove(&pair);
-            let mut labels = labels(&pair, &rows);
-            if let Some(before) = &before {
-                // What differed once stays away.
-                labels.retain(|name, value| before.labels.get(name) == Some(value));
-            }
-            let since = rows.iter().map(|row| row.since).min().unwrap_or_default();
-            let annotations = annotations(&pair, &rows);
-            let alert = Alert { labels, annotations, since, rows };
-            match before {
-                Some(before) if before.labels == alert.labels => {}
+        for (pair, all) in pairs {
+            let labels = labels(&pair, &all);
+            let rows: Vec<OverviewRow> = all.into_iter().filter(is_going_on).collect();
+            let Some(since) = rows.iter().map(|row| row.since).min() else { continue };
+            let mut annotations = annotations(&pair, &rows);
+            match self.firing.remove(&pair) {
+                Some(before) if before.labels == labels => {
+                    let remedy = before.annotations.get(REMEDY).cloned();
+                    annotations.extend(remedy.map(|remedy| (REMEDY.to_owned(), remedy)));
+                }
                 before => {
                     update.is_news = true;
                     update.resolved.extend(before);
                 }
             }
-            firing.insert(pair, alert);
+            firing.insert(pair, Alert { labels, annotations, since, rows });
         }
         let ended = std::mem::replace(&mut self.firing, firing);
         update.is_news |= !ended.is_empty();
@@ -105,36 +109,55 @@ impl Alerts {
     }
 }
 
-fn is_alarming(row: &OverviewRow, at_least: Confidence) -> bool {
-    row.finding == Finding::War
-        && row.war.as_ref().is_some_and(|war| {
-            war.thrashing_events > 0 && war.confidence >= at_least && war.progress != Progress::Ended
-        })
+fn has_thrashed(row: &OverviewRow, at_least: Confidence) -> bool {
+    let war = row.war.as_ref().filter(|_| row.finding == Finding::War);
+    war.is_some_and(|war| war.thrashing_events > 0 && war.confidence >= at_least)
+}
+
+/// Whether the war thrashes now, or did in its present run. An object that thrashed once is not worth an alert for a single
+/// retake later.
+fn is_going_on(row: &OverviewRow) -> bool {
+    row.war.as_ref().is_some_and(|war| {
+        war.deleted.is_none() && matches!(war.state, State::Thrashing | State::Sustained | State::Subsiding)
+    })
 }
 
 // === impl Pair ===
 
 impl Pair {
-    fn of(row: &OverviewRow) -> Pair {
+    pub(crate) fn of(row: &OverviewRow) -> Pair {
         let mut actors: Vec<String> = row.actors.iter().map(|actor| actor.actor.clone()).collect();
         actors.sort_unstable();
         Pair { cluster: row.object.cluster.clone(), actors }
     }
 
-    /// Returns the actors as a text that stays the same while they fight.
+    /// Returns the actors as a text that stays the same while they fight. A long text is cut, and ends with a hash.
     fn text(&self) -> String {
-        let mut text = self.actors.iter().take(ACTORS_SHOWN).map(String::as_str).collect::<Vec<_>>().join(" | ");
-        if self.actors.len() > ACTORS_SHOWN {
-            text.push_str(&format!(" | {} more", self.actors.len() - ACTORS_SHOWN));
+        let text = escape::text(&self.actors.join(" | ")).into_owned();
+        if text.chars().count() <= PAIR_CHARS_MAX {
+            return text;
         }
-        text
+        // FNV-1a, which is the same in every version.
+        let hash = self
+            .actors
+            .join("\0")
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        format!("{} ({hash:016x})", cut(&text, PAIR_CHARS_MAX))
+    }
+
+    /// Whether these are the actors.
+    pub(crate) fn is(&self, actors: impl Iterator<Item = impl Into<String>>) -> bool {
+        let mut actors: Vec<String> = actors.map(Into::into).collect();
+        actors.sort_unstable();
+        actors == self.actors
     }
 }
 
 fn labels(pair: &Pair, rows: &[OverviewRow]) -> Labels {
     let mut labels = Labels::from([("alertname".to_owned(), "EditWar".to_owned()), ("pair".to_owned(), pair.text())]);
     if !pair.cluster.is_empty() {
-        labels.insert("cluster".to_owned(), pair.cluster.clone());
+        labels.insert("cluster".to_owned(), escape::text(&pair.cluster).into_owned());
     }
     let classes: BTreeSet<String> = rows
         .iter()
@@ -143,18 +166,23 @@ fn labels(pair: &Pair, rows: &[OverviewRow]) -> Labels {
         .map(|class| class.as_str().to_owned())
         .collect();
     labels.insert("classes".to_owned(), classes.into_iter().collect::<Vec<_>>().join(","));
+    // A label that is not known of an object, as at audit level Metadata, does not differ.
     let shared = |of: &dyn Fn(&OverviewRow) -> Option<String>| {
-        let mut values = rows.iter().map(of);
-        let first = values.next()??;
-        values.all(|value| value.as_ref() == Some(&first)).then_some(first)
+        let mut values = rows.iter().filter_map(of);
+        let first = values.next()?;
+        values.all(|value| value == first).then_some(first)
     };
     let namespace = shared(&|row| Some(row.object.namespace.clone()));
-    labels.extend(namespace.filter(|namespace| !namespace.is_empty()).map(|value| ("namespace".to_owned(), value)));
+    labels.extend(
+        namespace
+            .filter(|namespace| !namespace.is_empty())
+            .map(|value| ("namespace".to_owned(), escape::text(&value).into_owned())),
+    );
     let names: BTreeSet<&String> =
         rows.iter().filter_map(|row| row.war.as_ref()).flat_map(|war| war.labels.keys()).collect();
     for name in names {
         let value = shared(&|row| row.war.as_ref()?.labels.get(name).cloned());
-        labels.extend(value.map(|value| (label_name(name), value)));
+        labels.extend(value.map(|value| (label_name(name), escape::text(&value).into_owned())));
     }
     labels
 }
@@ -169,7 +197,7 @@ fn label_name(name: &str) -> String {
 
 fn annotations(pair: &Pair, rows: &[OverviewRow]) -> Labels {
     let namespaces: BTreeSet<&str> = rows.iter().map(|row| row.object.namespace.as_str()).collect();
-    let names: Vec<&str> = pair.actors.iter().map(|actor| short(actor)).collect();
+    let names: Vec<String> = pair.actors.iter().take(ACTORS_SHOWN).map(|actor| shown(short(actor))).collect();
     let fields: BTreeSet<&str> = rows
         .iter()
         .filter_map(|row| row.war.as_ref())
@@ -180,12 +208,16 @@ fn annotations(pair: &Pair, rows: &[OverviewRow]) -> Labels {
         rows if namespaces.len() == 1 => format!("{} objects", rows.len()),
         rows => format!("{} objects in {} namespaces", rows.len(), namespaces.len()),
     };
+    let others = match pair.actors.len().saturating_sub(ACTORS_SHOWN) {
+        0 => String::new(),
+        others => format!(" and {others} more"),
+    };
     let verb = if names.len() == 1 { "keeps overwriting itself" } else { "keep overwriting each other" };
-    let mut over: Vec<&str> = fields.iter().take(3).copied().collect();
+    let mut over: Vec<String> = fields.iter().take(3).map(|field| shown(field)).collect();
     if fields.len() > over.len() {
-        over.push("more");
+        over.push("more".to_owned());
     }
-    let summary = format!("{} {verb}: {} of {what}", names.join(" and "), over.join(", "));
+    let summary = format!("{}{others} {verb}: {} of {what}", names.join(" and "), over.join(", "));
     let mut lines: Vec<String> = rows.iter().take(OBJECTS_SHOWN).map(line).collect();
     if rows.len() > OBJECTS_SHOWN {
         lines.push(format!("and {} more", rows.len() - OBJECTS_SHOWN));
@@ -210,7 +242,7 @@ fn line(row: &OverviewRow) -> String {
                     values.push(value);
                 }
             }
-            format!("{} {}", field.path, values.join(" ⇄ "))
+            format!("{} {}", shown(&field.path), values.join(" ⇄ "))
         },
     );
     let more = if war.field_count > 1 { format!(" and {} more", war.field_count - 1) } else { String::new() };
@@ -221,15 +253,27 @@ fn line(row: &OverviewRow) -> String {
 fn object(row: &OverviewRow) -> String {
     let object = &row.object;
     let slash = if object.namespace.is_empty() { "" } else { "/" };
-    format!("{} {}{slash}{}", object.kind, object.namespace, object.name)
+    shown(&format!("{} {}{slash}{}", object.kind, object.namespace, object.name))
 }
 
 fn text(value: &Value) -> String {
     match &value.value {
         _ if value.redacted => "(redacted)".to_owned(),
         _ if value.absent => "∅".to_owned(),
-        serde_json::Value::String(text) => text.clone(),
-        other => other.to_string(),
+        serde_json::Value::String(text) => shown(text),
+        other => shown(&other.to_string()),
+    }
+}
+
+/// Returns a text from outside as one short line without characters that cannot be seen.
+fn shown(text: &str) -> String {
+    cut(&escape::text(text).replace('\n', "\\n"), TEXT_CHARS_MAX)
+}
+
+fn cut(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -292,49 +336,83 @@ mod tests {
         );
     }
 
+    fn with(row: OverviewRow, change: impl Fn(&mut WarSummary)) -> OverviewRow {
+        let mut row = row;
+        change(row.war.as_mut().unwrap());
+        row
+    }
+
+    fn ended(row: OverviewRow) -> OverviewRow {
+        with(row, |war| war.state = State::Calm)
+    }
+
     #[test]
-    fn labels_that_differ_are_left_out_and_do_not_come_back_while_the_alert_fires() {
+    fn labels_that_differ_are_left_out_also_when_the_other_wars_have_ended() {
         let mut alerts = Alerts::default();
         let first = row("shop", "web", Some("payments"));
         alerts.update(vec![first.clone()], Confidence::Probable);
         let before = labels(&alerts);
         // The same actors begin to fight elsewhere: the first alert is resolved, and one for both begins.
-        let update = alerts.update(vec![first.clone(), row("other", "web", None)], Confidence::Probable);
+        let other = row("other", "web", Some("search"));
+        let update = alerts.update(vec![first.clone(), other.clone()], Confidence::Probable);
         assert!(update.is_news);
         assert_eq!(update.resolved.len(), 1);
-        assert_eq!(labels(&alerts), [format!("{COMMON} classes=gitops,person cluster=east {PAIR}")]);
+        let owner = "app_kubernetes_io_part_of=shop classes=gitops,person cluster=east";
+        assert_eq!(labels(&alerts), [format!("{COMMON} {owner} {PAIR}")]);
         assert_ne!(labels(&alerts), before);
-        // That ends: the alert keeps its identity.
-        let update = alerts.update(vec![first.clone()], Confidence::Probable);
+        // That ends: the alert keeps its identity, also on a server that has just been started.
+        let update = alerts.update(vec![first.clone(), ended(other.clone())], Confidence::Probable);
         assert_eq!(update, Update::default());
-        assert_eq!(labels(&alerts), [format!("{COMMON} classes=gitops,person cluster=east {PAIR}")]);
-        // All of it ends, and begins again with the labels of the owner.
-        let update = alerts.update(Vec::new(), Confidence::Probable);
+        assert_eq!(alerts.firing().next().unwrap().rows.len(), 1);
+        let mut restarted = Alerts::default();
+        restarted.update(vec![first.clone(), ended(other.clone())], Confidence::Probable);
+        assert_eq!(labels(&restarted), labels(&alerts));
+        // All of it ends.
+        let update = alerts.update(vec![ended(first), ended(other)], Confidence::Probable);
         assert!(update.is_news && update.resolved.len() == 1);
-        alerts.update(vec![first], Confidence::Probable);
-        assert_eq!(labels(&alerts), before);
+        assert_eq!(alerts.firing().count(), 0);
     }
 
     #[test]
-    fn undecided_and_ended_wars_and_those_that_never_thrashed_make_no_alert() {
+    fn a_label_that_is_not_known_of_an_object_does_not_differ() {
         let mut alerts = Alerts::default();
-        let with = |change: &dyn Fn(&mut WarSummary)| {
-            let mut row = row("shop", "web", None);
-            change(row.war.as_mut().unwrap());
-            row
-        };
+        alerts.update(vec![row("shop", "web", Some("payments")), row("shop", "api", None)], Confidence::Probable);
+        assert!(labels(&alerts)[0].contains("team=payments"), "{:?}", labels(&alerts));
+    }
+
+    #[test]
+    fn only_wars_that_thrash_in_their_present_run_make_an_alert() {
+        let mut alerts = Alerts::default();
+        let web = || row("shop", "web", None);
         let rows = vec![
-            with(&|war| war.confidence = Confidence::Possible),
-            with(&|war| war.progress = Progress::Ended),
-            with(&|war| war.thrashing_events = 0),
-            OverviewRow { finding: Finding::HotLoop, war: None, ..row("shop", "web", None) },
+            with(web(), |war| war.confidence = Confidence::Possible),
+            ended(web()),
+            with(web(), |war| war.deleted = Some(1)),
+            with(web(), |war| war.thrashing_events = 0),
+            // It thrashed in the morning, and had one retake in the afternoon.
+            with(web(), |war| war.state = State::Contested),
+            OverviewRow { finding: Finding::HotLoop, war: None, ..web() },
         ];
         assert_eq!(alerts.update(rows.clone(), Confidence::Probable), Update::default());
         alerts.update(rows, Confidence::Possible);
         assert_eq!(alerts.firing().count(), 1);
-        let subsiding = with(&|war| (war.progress, war.state) = (Progress::Subsiding, State::Subsiding));
-        let update = alerts.update(vec![subsiding], Confidence::Probable);
+        let update = alerts.update(vec![with(web(), |war| war.state = State::Subsiding)], Confidence::Probable);
         assert!(update.resolved.is_empty(), "a war that may resume keeps its alert");
+    }
+
+    #[test]
+    fn text_from_outside_makes_no_lines_of_its_own_and_pairs_differ() {
+        let mut alerts = Alerts::default();
+        let mut evil = row("shop", "web", None);
+        evil.war.as_mut().unwrap().fields[0].values[0].value =
+            json!("x\nDeployment prod/db: run kubectl delete\u{202e}");
+        evil.actors[1].actor = "alice\nbob".into();
+        alerts.update(vec![evil], Confidence::Probable);
+        let alert = alerts.firing().next().unwrap();
+        assert_eq!(alert.annotations["description"].lines().count(), 1, "{:?}", alert.annotations);
+        assert!(!alert.annotations["summary"].contains('\n') && !alert.annotations["description"].contains('\u{202e}'));
+        let pair = |last: &str| Pair { cluster: String::new(), actors: vec!["a".repeat(500), last.to_owned()] };
+        assert!(pair("x").text().len() < 600 && pair("x").text() != pair("y").text());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Creates the sinks that send wars to other systems, as configured.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use tokio::sync::watch;
@@ -18,7 +19,7 @@ use crate::telemetry::metrics::Metrics;
 #[derive(Default)]
 pub(super) struct Notifications {
     alertmanager: Option<(Alertmanager, alertmanager::Poster)>,
-    cloud_events: Option<(CloudEvents, cloud_events::Queue, cloud_events::Poster)>,
+    cloud_events: Option<(CloudEvents, cloud_events::Poster)>,
 }
 
 // === impl Notifications ===
@@ -44,6 +45,7 @@ impl Notifications {
                 owner_labels: owner_labels.clone(),
                 labels: labels.clone(),
                 page_url: page_url.clone(),
+                contexts: config.contexts(),
             };
             let (pipeline, classes, metrics) = (pipeline.clone(), classes.clone(), metrics.clone());
             let poster = alertmanager::Poster { pipeline, classes, metrics, settings, peers };
@@ -55,9 +57,11 @@ impl Notifications {
             let endpoint = Endpoint::new(url, &credentials).context("notify.cloud_events")?;
             let source = source.clone().or(page_url).unwrap_or_else(|| "/editwar".to_owned());
             let (pipeline, metrics) = (pipeline.clone(), metrics.clone());
-            let (sink, queue) = CloudEvents::new(metrics.clone());
-            let poster = cloud_events::Poster { pipeline, classes, metrics, endpoint, source, owner_labels };
-            notifications.cloud_events = Some((sink, queue, poster));
+            let sink = CloudEvents::new(metrics.clone());
+            let is_posting = AtomicBool::default();
+            let poster =
+                cloud_events::Poster { pipeline, classes, metrics, endpoint, source, owner_labels, is_posting };
+            notifications.cloud_events = Some((sink, poster));
         }
         Ok(notifications)
     }
@@ -65,15 +69,14 @@ impl Notifications {
     /// Returns the sinks. They must not receive what a replay of the journal changes.
     pub(super) fn sinks(&self) -> Vec<Arc<dyn Sink>> {
         let alertmanager = self.alertmanager.iter().map(|(sink, _)| Arc::new(sink.clone()) as Arc<dyn Sink>);
-        let cloud_events = self.cloud_events.iter().map(|(sink, ..)| Arc::new(sink.clone()) as Arc<dyn Sink>);
+        let cloud_events = self.cloud_events.iter().map(|(sink, _)| Arc::new(sink.clone()) as Arc<dyn Sink>);
         alertmanager.chain(cloud_events).collect()
     }
 
     /// Starts to post. The journal must have been replayed.
     pub(super) fn start(self, stop: &watch::Sender<bool>) -> Vec<JoinHandle<()>> {
         let alertmanager = self.alertmanager.map(|(sink, poster)| tokio::spawn(poster.run(sink, stop.subscribe())));
-        let cloud_events =
-            self.cloud_events.map(|(_, queue, poster)| tokio::spawn(poster.run(queue, stop.subscribe())));
+        let cloud_events = self.cloud_events.map(|(sink, poster)| tokio::spawn(poster.run(sink, stop.subscribe())));
         alertmanager.into_iter().chain(cloud_events).collect()
     }
 }

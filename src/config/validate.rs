@@ -106,9 +106,25 @@ impl Config {
             if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) {
                 return Err(invalid(key, &format!("expected a URL such as https://example.com, got \"{url}\"")));
             }
+            if url.contains(|c: char| c.is_whitespace() || c.is_control()) {
+                return Err(invalid(key, "a URL must not contain white space"));
+            }
             if rest.is_some_and(|rest| rest.split('/').next().is_some_and(|host| host.contains('@'))) {
                 return Err(invalid(key, "a URL must not contain credentials: use token_file"));
             }
+        }
+        let is_name = |name: &str| {
+            !name.is_empty()
+                && !name.starts_with(|c: char| c.is_ascii_digit())
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        };
+        if let Some(name) = alertmanager.labels.keys().find(|name| !is_name(name)) {
+            let why = format!("expected names of letters, digits and _, got \"{name}\"");
+            return Err(invalid("notify.alertmanager.labels", &why));
+        }
+        if cloud_events.source.as_ref().is_some_and(|source| source.is_empty() || source.contains(char::is_whitespace))
+        {
+            return Err(invalid("notify.cloud_events.source", "expected a URI reference, such as /clusters/east"));
         }
         Ok(())
     }

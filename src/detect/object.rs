@@ -113,7 +113,13 @@ impl ObjectState {
         if write.outcome != Outcome::Committed {
             if write.outcome != Outcome::Failed {
                 let failures = self.optional.get_or_insert_default().failures.get_or_insert_default();
-                failures.record(client, &write.outcome, write.at);
+                // A message may quote values.
+                let hides = limits.redacts || (write.object.group.is_empty() && write.object.resource == "secrets");
+                let outcome = match &write.outcome {
+                    Outcome::Rejected { by, .. } if hides => Outcome::Rejected { by: by.clone(), message: "" },
+                    outcome => outcome.clone(),
+                };
+                failures.record(client, &outcome, write.at);
             }
             return;
         }

@@ -7,6 +7,7 @@ use super::change_signal::ChangeSignal;
 use super::overview_snapshot::Overviews;
 use super::reporter::Reporter;
 use super::views::{Coverage, Problem};
+use crate::audit::event::Micros;
 use crate::detect::actor_class::ActorClassifier;
 use crate::detect::remedy::Contexts;
 use crate::enforce::control::Control;
@@ -235,8 +236,20 @@ impl Api {
     /// Returns the problems with the events that arrive at this server. Answers from the journal include them too,
     /// because the journal contains no reads and so does not show when the last event arrived.
     pub(super) fn live_problems(&self) -> Vec<Problem> {
+        Coverage::from(&self.pipeline.stats()).live(self.now()).problems
+    }
+
+    /// Returns the sources that deliver no events at present.
+    pub(super) fn late_sources(&self, coverage: &Coverage) -> Vec<String> {
+        let is_waiting = |source: &&SourceStatus| !source.readiness.is_ready();
+        let waiting = self.sources.iter().filter(is_waiting).map(|source| source.name.to_owned());
+        coverage.late(self.now()).chain(waiting).collect()
+    }
+
+    /// Returns the present time, with which the times of events are compared.
+    fn now(&self) -> Micros {
         let latest = self.pipeline.latest().filter(|_| self.present == PresentTime::LatestEvent);
-        Coverage::from(&self.pipeline.stats()).live(latest.unwrap_or_else(clock::now)).problems
+        latest.unwrap_or_else(clock::now)
     }
 
     pub(super) fn reporter(&self) -> Reporter<'_> {

@@ -41,6 +41,12 @@ struct WatchedOverview {
 }
 
 pub(super) fn show(call: &Call<'_>) -> Result<Reply, Failure> {
+    if !call.api.is_ready() {
+        return Err(Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "starting or stopping: not all writes are known yet",
+        ));
+    }
     // Requests are handled on threads that may block.
     Ok(json(&Handle::current().block_on(current(call.api)).whole()))
 }
@@ -54,6 +60,7 @@ async fn current(api: &Api) -> Arc<Snapshot> {
         let (mut head, events) = reporter.overview_head();
         head.enforcer = api.enforcer().map(Control::status);
         head.coverage.problems.extend(api.live_problems());
+        head.late_sources = api.late_sources(&head.coverage);
         let rows = || reporter.overview(OBJECTS_SHOWN_MAX, api.owner_labels());
         Snapshot::make(before, started, events, head, rows)
     };
@@ -84,23 +91,32 @@ pub(super) fn stream(call: &Call<'_>) -> Response<Answer> {
     response
 }
 
+/// Returns a line as text.
+fn line(line: &Line) -> Bytes {
+    let json = serde_json::to_string(line).expect("lines are JSON");
+    (escape::json(&json).into_owned() + "\n").into()
+}
+
 // === impl WatchedOverview ===
 
 impl WatchedOverview {
     /// Waits for the next line. Returns `None` if the server is stopping.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(line) = self.unsent.pop_front() {
+            if let Some(next) = self.unsent.pop_front() {
                 self.last_line = Instant::now();
-                return Some((escape::json(&serde_json::to_string(&line).ok()?).into_owned() + "\n").into());
+                return Some(line(&next));
             }
-            if self.known.is_some() {
+            if self.known.is_some() || !self.api.is_ready() {
                 tokio::time::sleep(EVERY).await;
             }
             if self.api.is_ready() {
                 self.was_ready = true;
             } else if self.was_ready {
                 return None;
+            } else {
+                // While the journal is replayed, the rows would be those of a part of it.
+                return Some(line(&Line::alive()));
             }
             let snapshot = current(&self.api).await;
             self.unsent = snapshot.lines_since(self.known.as_deref());

@@ -13,7 +13,7 @@ use crate::util::lock::lock;
 /// Minimum time between two snapshots, also as a multiple of the time that one takes.
 pub(super) const EVERY: Duration = Duration::from_secs(1);
 const EVERY_TIMES: u32 = 10;
-/// Number of rows in a line. A client that reads slowly holds one line in the server's memory.
+/// Number of rows in a line, so that a client can show the first ones early.
 const ROWS_PER_LINE: usize = 100;
 
 /// The latest snapshot, shared by all clients.
@@ -118,6 +118,9 @@ impl Snapshot {
 
     /// Returns the lines that turn the rows of `known` into these.
     pub(super) fn lines_since(&self, known: Option<&Snapshot>) -> VecDeque<Line> {
+        if known.is_some_and(|known| std::ptr::eq(known, self)) {
+            return VecDeque::new();
+        }
         let is_known = |id: &Arc<str>, row: &Arc<RawValue>| {
             known.and_then(|known| known.rows.get(id)).is_some_and(|known| Arc::ptr_eq(known, row))
         };

@@ -102,6 +102,11 @@ impl<'a> Reporter<'a> {
         overview::rows(self, limit, labels)
     }
 
+    /// Returns the rows of the wars that ever thrashed, and the number of objects that are left out.
+    pub fn loud_wars(&self, limit: usize, labels: &[String]) -> (Vec<OverviewRow>, usize) {
+        overview::loud_wars(self, limit, labels)
+    }
+
     /// Returns the rows of one object.
     pub fn overview_of(&self, key: &ObjectKey, labels: &[String]) -> Vec<OverviewRow> {
         overview::rows_of(self, key, labels)
@@ -199,9 +204,17 @@ impl<'a> Reporter<'a> {
 
     /// Returns the wars over one object, contested or worse, the worst first.
     pub fn wars(&self, key: &ObjectKey) -> Vec<War> {
-        let Some(limits) = self.pipeline.policy().limits(&key.object()) else { return Vec::new() };
-        let look = |state: &ObjectState| war::of(self.classes, &Object::of(key, state), state, limits);
-        let mut wars = self.pipeline.table().with(key, look).unwrap_or_default();
+        self.wars_of(std::slice::from_ref(key))
+    }
+
+    /// Returns the wars over several objects, contested or worse.
+    pub fn wars_of(&self, keys: &[ObjectKey]) -> Vec<War> {
+        let of = |key: &ObjectKey| {
+            let limits = self.pipeline.policy().limits(&key.object())?;
+            let look = |state: &ObjectState| war::of(self.classes, &Object::of(key, state), state, limits);
+            self.pipeline.table().with(key, look)
+        };
+        let mut wars: Vec<War> = keys.iter().filter_map(of).flatten().collect();
         self.complete(&mut wars);
         wars
     }

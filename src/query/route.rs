@@ -208,6 +208,7 @@ impl<'a> Parameters<'a> {
             name: text("name"),
             cluster: text("cluster"),
             actor: text("actor"),
+            is_exact: self.is_set("exact"),
             all: self.is_set("all"),
             war: WarFilter {
                 class: self.parsed("class", str::parse)?,

@@ -132,6 +132,7 @@ pub(crate) static ROUTES: &[Route] = &[
         handler: Handler::Computed(objects::writes),
         parameters: &[
             text("actor", "Only writes of actors whose names contain this. Required."),
+            flag("exact", "Only the actor of exactly this name."),
             NAMESPACE,
             KIND,
             NAME,

@@ -13,7 +13,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("pipeline", &["audit", "detect"]),
     ("ingest", &["pipeline", "detect", "audit", "telemetry", "net", "journal", "notify"]),
     ("notify", &["pipeline", "detect", "audit", "telemetry"]),
-    ("alert", &["pipeline", "detect", "audit", "telemetry", "notify", "query"]),
+    ("alert", &["pipeline", "detect", "audit", "telemetry", "notify", "query", "escape"]),
     ("enforce", &["pipeline", "detect", "audit", "telemetry", "notify"]),
     ("enforce/plan.rs", &["detect", "audit::event"]),
     ("reconcile", &["pipeline", "detect", "audit", "telemetry", "enforce"]),

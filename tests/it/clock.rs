@@ -13,7 +13,7 @@ const IN_2300: i64 = 10_413_792_000 * SECOND;
 /// 0001-06-01.
 const IN_YEAR_1: i64 = -62_122_550_400 * SECOND;
 
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64
 }
 

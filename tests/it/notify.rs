@@ -6,14 +6,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::cli::scratch;
 use crate::cluster::{Cluster, HPA, Level, OPERATOR};
 use crate::serve::Server;
-use crate::{envtest, require, util};
+use crate::{clock, envtest, require, util};
 
 /// An HTTP server that records the requests that it receives.
 struct Recorder {
@@ -169,7 +168,9 @@ fn alertmanager_fires_once_and_resolves_over_two_replicas_and_restarts_of_both()
         .ready()
     };
     let mut servers = [start("a"), start("b")];
-    let mut cluster = Cluster::new(Level::RequestResponse);
+    // A cluster without events for a day makes no alerts.
+    let now = clock::now() - 120 * 1_000_000;
+    let mut cluster = Cluster::at(Level::RequestResponse, now);
     let paths = ["configmaps/shop/one", "configmaps/shop/two", "configmaps/shop/three"];
     war(&mut cluster, &paths, 14);
     let posted = post(&[&servers[0], &servers[1]], &cluster, 0);
@@ -198,7 +199,7 @@ fn alertmanager_fires_once_and_resolves_over_two_replicas_and_restarts_of_both()
         *server = start(name);
     }
     util::until("the alert fires again", || manager.alerts().len() == 1);
-    std::thread::sleep(Duration::from_secs(3));
+    envtest::pause(3_000);
     let statuses = || -> Vec<Value> { recorder.requests().iter().map(|(_, body)| body["status"].clone()).collect() };
     assert_eq!(statuses(), ["firing"], "one notification: {:#?}", recorder.requests());
 
@@ -218,7 +219,7 @@ fn alertmanager_fires_once_and_resolves_over_two_replicas_and_restarts_of_both()
     cluster.delete(HPA, paths[2]);
     post(&[&servers[0], &servers[1]], &cluster, posted);
     util::until("the alert is resolved", || manager.alerts().is_empty() && statuses().len() > 1);
-    std::thread::sleep(Duration::from_secs(3));
+    envtest::pause(3_000);
     assert_eq!(statuses(), ["firing", "resolved"]);
     let (_, metrics) = servers[0].get("/metrics");
     let count = |result: &str| {
@@ -271,7 +272,7 @@ fn each_transition_is_one_cloud_event_in_order_also_after_failures_and_restarts(
     cluster.delete(HPA, "configmaps/shop/one");
     post(&[&server], &cluster, posted);
     util::until("the end arrives", || recorder.requests().len() == 4);
-    std::thread::sleep(Duration::from_secs(2));
+    envtest::pause(2_000);
     let requests = recorder.requests();
     assert_eq!(requests.len(), 4, "{requests:#?}");
     assert_eq!(requests[3].1["type"], "dev.editwar.war.calm");

@@ -6,42 +6,52 @@ use super::Reporter;
 use crate::detect::annotations::stopping_value;
 use crate::detect::fields::{FieldValue, Fields};
 use crate::detect::object::ObjectState;
+use crate::detect::verdict::Confidence;
 use crate::pipeline::key::ObjectKey;
 use crate::query::views::{
     ActorSummary, Cooperation, Field, FieldSummary, Filter, Finding, Flapping, HotLoop, Object, OverviewRow, Party,
-    Report, War, WarSummary,
+    Report, War, WarFilter, WarSummary,
 };
 
 /// Number of fields of a war in its row, and of values of each.
-const FIELDS_SHOWN: usize = 3;
+const FIELDS_SHOWN: usize = 8;
 const VALUES_SHOWN: usize = 3;
 
 /// Returns the rows of the most urgent objects, and the number of objects that are left out. `labels` are the keys of
 /// the labels that say who owns an object.
 pub(super) fn rows(reporter: &Reporter<'_>, limit: usize, labels: &[String]) -> (Vec<OverviewRow>, usize) {
-    let filter = Filter { all: true, limit: Some(limit), ..Filter::default() };
-    let mut omitted = 0;
-    let mut rows = Vec::new();
-    for key in reporter.most_urgent(&filter, &mut omitted) {
-        add(reporter, &key, labels, &mut rows);
-    }
-    (rows, omitted)
+    select(reporter, &Filter { all: true, limit: Some(limit), ..Filter::default() }, labels)
+}
+
+/// Returns the rows of the wars that ever thrashed, without other findings.
+pub(super) fn loud_wars(reporter: &Reporter<'_>, limit: usize, labels: &[String]) -> (Vec<OverviewRow>, usize) {
+    // A condition on wars excludes other findings.
+    let war = WarFilter { confidence: Some(Confidence::Possible), ..WarFilter::default() };
+    select(reporter, &Filter { war, limit: Some(limit), ..Filter::default() }, labels)
 }
 
 /// Returns the rows of one object.
 pub(super) fn rows_of(reporter: &Reporter<'_>, key: &ObjectKey, labels: &[String]) -> Vec<OverviewRow> {
     let mut rows = Vec::new();
-    add(reporter, key, labels, &mut rows);
+    add(reporter, key, &Filter { all: true, ..Filter::default() }, labels, &mut rows);
     rows
 }
 
-fn add(reporter: &Reporter<'_>, key: &ObjectKey, labels: &[String], rows: &mut Vec<OverviewRow>) {
+fn select(reporter: &Reporter<'_>, filter: &Filter, labels: &[String]) -> (Vec<OverviewRow>, usize) {
+    let mut omitted = 0;
+    let mut rows = Vec::new();
+    for key in reporter.most_urgent(filter, &mut omitted) {
+        add(reporter, &key, filter, labels, &mut rows);
+    }
+    (rows, omitted)
+}
+
+fn add(reporter: &Reporter<'_>, key: &ObjectKey, filter: &Filter, labels: &[String], rows: &mut Vec<OverviewRow>) {
     let Some(limits) = reporter.pipeline.policy().limits(&key.object()) else { return };
-    let filter = Filter { all: true, ..Filter::default() };
     reporter.pipeline.table().with(key, |state| {
         let object = Object::of(key, state);
         let mut found = Report::default();
-        reporter.add(&mut found, &object, state, limits, &filter);
+        reporter.add(&mut found, &object, state, limits, filter);
         of_object(rows, &object, state, found, labels);
     });
 }
@@ -51,7 +61,7 @@ fn of_object(rows: &mut Vec<OverviewRow>, object: &Object, state: &ObjectState, 
     let is_paused = fields.is_some_and(|fields| is_paused(fields));
     let labels = fields.map(|fields| labels_of(fields, labels)).unwrap_or_default();
     let mut add = |finding, number: usize, actors, (since, until), war, summary| {
-        let id = format!("{} {finding:?} {number}", object.arguments());
+        let id = format!("{} {finding:?} {number}", object.path());
         rows.push(OverviewRow { id, finding, object: object.clone(), actors, since, until, war, summary });
     };
     for (number, war) in found.wars.into_iter().enumerate() {
@@ -76,7 +86,8 @@ fn of_object(rows: &mut Vec<OverviewRow>, object: &Object, state: &ObjectState, 
     }
     for (number, flapping) in found.flapping.into_iter().enumerate() {
         let Flapping { actor, by, message, accepted, rejected, since, until, .. } = flapping;
-        let summary = format!("accepted {accepted} times, rejected {rejected} times by {by}: {message}");
+        let colon = if message.is_empty() { "" } else { ": " };
+        let summary = format!("accepted {accepted} times, rejected {rejected} times by {by}{colon}{message}");
         add(Finding::Flapping, number, vec![ActorSummary::named(actor, accepted)], (since, until), None, summary);
     }
     for (number, cooperation) in found.cooperation.into_iter().enumerate() {

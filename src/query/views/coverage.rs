@@ -263,6 +263,13 @@ impl Coverage {
         self
     }
 
+    /// Returns the sources without events for a while as of `now`, except for those that are gone for good.
+    pub(in crate::query) fn late(&self, now: Micros) -> impl Iterator<Item = String> + '_ {
+        let is_late = move |source: &&SourceView| (STALE_AFTER..GONE_AFTER).contains(&now.saturating_sub(source.last));
+        let all_are_gone = self.last.is_some_and(|last| now.saturating_sub(last) >= GONE_AFTER);
+        self.sources.iter().filter(move |source| all_are_gone || is_late(source)).map(|source| source.source.clone())
+    }
+
     /// Whether the input is missing or incomplete, so that an answer without wars does not mean that there are none.
     pub fn is_incomplete(&self) -> bool {
         self.problems.iter().any(|problem| problem.kind.is_blocking())

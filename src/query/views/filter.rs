@@ -31,6 +31,8 @@ pub struct Filter {
     pub cluster: Option<String>,
     /// Only wars with a party whose name contains this.
     pub actor: Option<String>,
+    /// Whether `actor` must be the whole name.
+    pub is_exact: bool,
     /// Include contested objects, not only those with thrashing events.
     pub all: bool,
     /// Only wars with these properties.
@@ -117,7 +119,8 @@ impl Filter {
     }
 
     pub(in crate::query) fn is_actor<'a>(&self, mut actors: impl Iterator<Item = &'a str>) -> bool {
-        self.actor.as_deref().is_none_or(|wanted| actors.any(|actor| actor.contains(wanted)))
+        let is = |wanted: &str, actor: &str| if self.is_exact { actor == wanted } else { actor.contains(wanted) };
+        self.actor.as_deref().is_none_or(|wanted| actors.any(|actor| is(wanted, actor)))
     }
 
     /// Whether a war over a matching object matches.

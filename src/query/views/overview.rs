@@ -46,6 +46,9 @@ pub struct OverviewHead {
     pub as_of: Option<Micros>,
     /// The objects and writes that were looked at.
     pub matched: Matched,
+    /// Sources without an event for more than five minutes, and sources that are not ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub late_sources: Vec<String>,
     /// Number of objects, the least urgent ones, that are left out.
     pub omitted: usize,
     /// The status of the enforcer; absent if the server runs without one.
@@ -142,7 +145,7 @@ pub struct WarSummary {
     /// Retakes per minute, from the first to the last; absent if they are less than a minute apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retakes_per_minute: Option<f64>,
-    /// The contested fields, those with the most retakes first: the first three, with three values each.
+    /// The contested fields, those with the most retakes first: the first eight, with three values each.
     pub fields: Vec<FieldSummary>,
     /// Number of contested fields.
     pub field_count: usize,

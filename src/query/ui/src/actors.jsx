@@ -1,8 +1,8 @@
 // Actors: which wars they take part in, what they write, and which pairs of them fight often.
 
-import { useEffect, useMemo, useState } from "preact/hooks";
-import { ask } from "./api.js";
-import { clock, newText, oldText, plural, shortActor, words } from "./format.js";
+import { useMemo } from "preact/hooks";
+import { useAnswer } from "./api.js";
+import { clock, isBlocked, isStale, newText, oldText, plural, shortActor, words } from "./format.js";
 import { Actor, ObjectLink, Problems, Row, Table, Text, usePages } from "./parts.jsx";
 import { link } from "./route.js";
 import { FindingRow } from "./wars.jsx";
@@ -54,7 +54,7 @@ export function Actors({ overview }) {
     <>
       <h1>Actors</h1>
       <Problems coverage={overview.head?.coverage} />
-      {!pairs.length && <p class="lead">No actor takes part in an edit war, as far as is known.</p>}
+      {!pairs.length && <Peace overview={overview} />}
       {pairs.length > 0 && (
         <>
           <h2>Who fights whom</h2>
@@ -75,6 +75,14 @@ export function Actors({ overview }) {
   );
 }
 
+/** Says that no actor fights, if that is known. */
+function Peace({ overview: { head } }) {
+  if (!head) return <p class="lead">Loading…</p>;
+  if (!head.coverage.first) return <p class="lead">Nothing received: no event has arrived yet.</p>;
+  if (isBlocked(head.coverage) || isStale(head.coverage)) return <p class="lead">No actor of a war is known, but events are missing. This is not an all-clear.</p>;
+  return <p class="lead">No actor takes part in an edit war, as far as is known.</p>;
+}
+
 /** "These two tools fight over 40 objects in 6 namespaces: one cause." */
 function Pair({ pair }) {
   const { actors, rows, namespaces, ongoing, fields, cluster } = pair;
@@ -86,30 +94,23 @@ function Pair({ pair }) {
       {names} {actors.length > 1 ? "fight" : "fights itself"} over <strong>{plural(rows.length, "object")}</strong>{where}
       {cluster && <> (<Text>{cluster}</Text>)</>}{rows.length > 1 ? ": probably one cause" : ""}.{" "}
       <span class="dim">{ongoing ? `${ongoing} ongoing` : "none ongoing"}; {over}{fields.length > 3 && " and more"}.</span>{" "}
-      <a href={link("wars", "", { q: actors.map((a) => shortActor(a)).join(" "), cluster })}>Show</a>
+      <a href={link("wars", "", { q: actors.map(shortActor).join(" "), cluster })}>Show</a>
     </li>
   );
 }
 
 export function ActorView({ overview, route }) {
-  const name = decodeURIComponent(route.rest);
-  const [found, setFound] = useState(null);
-  const [error, setError] = useState("");
+  const [name] = route.parts;
+  // A party is called after its account and its tool if an account fights itself.
+  const account = name.split(" via ")[0];
   const rows = useMemo(() => [...overview.rows.values()].filter((r) => r.actors.some((a) => a.actor === name)), [overview.version, name]);
-  useEffect(() => {
-    let isCurrent = true;
-    setError("");
-    // Parties are called after their webhook or their field manager, too; what they write is found by the name of the account.
-    const account = name.split(" via ")[0];
-    ask(`api/v1/writes?${new URLSearchParams({ actor: account, limit: 200 })}`).then((answer) => isCurrent && setFound(answer), (e) => isCurrent && setError(e.message));
-    return () => { isCurrent = false; };
-  }, [name, Math.floor(Date.now() / 10_000)]);
+  const { found, error } = useAnswer(`api/v1/writes?${new URLSearchParams({ actor: account, exact: true, limit: 200 })}`, "", 10_000);
   const pairs = useMemo(() => pairsOf(rows), [rows]);
   const known = rows.flatMap((r) => r.actors).find((a) => a.actor === name && a.class);
-  const objects = (found?.objects ?? []).filter((o) => o.writer.actor === name);
-  const writes = (found?.writes ?? []).filter((w) => w.actor === name).reverse();
+  const objects = found?.objects ?? [];
+  const writes = (found?.writes ?? []).slice().reverse();
   const wars = rows.filter((r) => r.finding === "war");
-  const first = found?.objects.find((o) => o.writer.actor === name)?.writer;
+  const first = objects[0]?.writer;
   return (
     <>
       <h1 class="break"><Text>{name}</Text></h1>

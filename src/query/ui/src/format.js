@@ -1,9 +1,10 @@
 // Turns values of the API into text. Nothing here touches the page.
 
-/** Escapes control characters, direction marks, line separators, tag characters and zero-width characters, so that they are visible. */
-export function plain(text) {
-  return `${text}`.replace(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
-}
+/** Characters that cannot be seen: controls, direction marks, separators, fillers, joiners and variation selectors. */
+const INVISIBLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\u{34f}\u{115f}\u{1160}\u{17b4}\u{17b5}\u{180b}-\u{180f}\u{3164}\u{ffa0}\u{fe00}-\u{fe0f}\u{e0100}-\u{e01ef}]/gu;
+
+/** Makes text from outside safe to read: what cannot be seen is escaped. */
+export const plain = (text) => `${text}`.replace(INVISIBLE, (c) => (c === "\n" ? "\\n" : `\\u{${c.codePointAt(0).toString(16)}}`));
 
 export const words = (name) => (name ?? "").replaceAll("_", " ");
 export const shortActor = (actor) => actor.replace(/^system:serviceaccount:/, "");
@@ -47,6 +48,8 @@ export function valueText(value) {
 }
 
 export const oldText = (change) => (change.old_redacted ? "(redacted)" : json(change.old));
+/** Identifies a value, also if its text is cut. */
+export const newKey = (change) => (change.new_redacted || change.new_unknown ? newText(change) : JSON.stringify(change.new));
 export const newText = (change) => (change.new_redacted ? "(redacted)" : change.new_unknown ? "(unknown)" : json(change.new));
 
 /** What the status of a war is called, and the class of its colour. */
@@ -86,9 +89,11 @@ export function basis(coverage) {
   return lines;
 }
 
+const hasProblem = (coverage, kinds) => (coverage.problems ?? []).some((p) => kinds.includes(p.kind));
 /** Whether the input is missing or incomplete, so that an answer without wars does not mean that there are none. */
-export const isBlocked = (coverage) =>
-  (coverage.problems ?? []).some((p) => ["no_match", "no_events", "incomplete_input"].includes(p.kind));
+export const isBlocked = (coverage) => hasProblem(coverage, ["no_match", "no_events", "incomplete_input"]);
+/** Whether events are missing since a while. */
+export const isStale = (coverage) => hasProblem(coverage, ["stale_events", "silent_source"]);
 
 /** Returns how a fight is described in one sentence. */
 export function fight(war) {

@@ -2,7 +2,7 @@
 // reader.
 
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
-import { clock, newText, plain, plural, shortActor } from "./format.js";
+import { clock, newKey, newText, plain, plural, shortActor } from "./format.js";
 import { Row, Table, Text, Value } from "./parts.jsx";
 
 const COLOURS = 8;
@@ -11,22 +11,31 @@ const LABEL = 16;
 const SIDE = 12;
 
 /** Returns the writes that set a field, or that created or deleted the object. */
-export function marksOf(timeline, path) {
+export function marksOf(timeline, path, parties) {
+  const names = new Set(parties.map((p) => p.actor));
+  const mark = (write, value, key) => {
+    // An account that fights itself is shown by its tools.
+    const party = `${write.actor} via ${write.tool}`;
+    const actor = names.has(party) ? party : write.actor;
+    return { id: `${write.at} ${actor} ${key}`, at: Date.parse(write.at), time: write.at, actor, value, key };
+  };
   return timeline.flatMap((write) => {
     const change = write.changes.find((c) => c.path === path);
-    if (change) return [{ at: Date.parse(write.at), time: write.at, actor: write.actor, value: newText(change) }];
+    if (change) return [mark(write, newText(change), newKey(change))];
     const isWhole = path === `(${write.part})` || (path === "(object)" && write.effect !== "modify");
-    return isWhole ? [{ at: Date.parse(write.at), time: write.at, actor: write.actor, value: write.effect }] : [];
+    return isWhole ? [mark(write, write.effect, write.effect)] : [];
   });
 }
 
-export function Lanes({ timeline, path, gaps }) {
+export function Lanes({ timeline, path, gaps, parties, since }) {
   const frame = useRef(null);
   const [width, setWidth] = useState(700);
   const [view, setView] = useState(null);
-  const [selected, setSelected] = useState(-1);
+  const [chosen, setChosen] = useState("");
   const drag = useRef(null);
-  const marks = marksOf(timeline, path);
+  const marks = marksOf(timeline, path, parties);
+  const selected = marks.findIndex((m) => m.id === chosen);
+  const setSelected = (index) => setChosen(marks[index]?.id ?? "");
   const isShown = marks.length >= 2;
   useLayoutEffect(() => {
     if (!frame.current) return undefined;
@@ -37,13 +46,14 @@ export function Lanes({ timeline, path, gaps }) {
   if (!isShown) return null;
 
   const actors = [...new Set(marks.map((m) => m.actor))];
-  const values = [...new Set(marks.map((m) => m.value))];
+  const values = [...new Map(marks.map((m) => [m.key, m.value]))];
+  const keys = values.map(([key]) => key);
   const whole = [marks[0].at, Math.max(marks.at(-1).at, marks[0].at + 1)];
   const [from, to] = view ?? whole;
   const x = (at) => SIDE + ((at - from) / (to - from)) * (width - 2 * SIDE);
   const height = actors.length * LANE + 20;
   const middle = (i) => i * LANE + LABEL + (LANE - LABEL) / 2;
-  const colour = (value) => `mark-${values.indexOf(value) % COLOURS}`;
+  const colour = (key) => `mark-${keys.indexOf(key) % COLOURS}`;
 
   const zoom = (factor, around = (from + to) / 2) => {
     const span = Math.max(200, (to - from) * factor);
@@ -82,9 +92,9 @@ export function Lanes({ timeline, path, gaps }) {
     zoom(event.deltaY > 0 || event.deltaX > 0 ? 1.25 : 0.8, timeAt(event));
   };
   const onPointerMove = (event) => {
-    if (!drag.current || !view) return;
-    pan(((drag.current - event.clientX) / (width - 2 * SIDE)) * (to - from));
-    drag.current = event.clientX;
+    if (drag.current?.id !== event.pointerId || !view) return;
+    pan(((drag.current.x - event.clientX) / (width - 2 * SIDE)) * (to - from));
+    drag.current.x = event.clientX;
   };
   const mark = marks[selected];
   const label = `${path} over time: ${marks.length} writes by ${actors.map(shortActor).join(" and ")}. Arrow keys select a write, plus and minus zoom.`;
@@ -92,11 +102,12 @@ export function Lanes({ timeline, path, gaps }) {
   return (
     <section class="lanes" aria-label={plain(`values of ${path}`)}>
       <h3><code><Text>{path}</Text></code></h3>
+      {timeline.length > 0 && Date.parse(timeline[0].at) > Date.parse(since) && <p class="dim">Earlier writes are no longer kept: the first one shown is of {clock(timeline[0].at)}.</p>}
       <div ref={frame} class="frame">
         <svg viewBox={`0 0 ${width} ${height}`} width={width} height={height} role="application" aria-roledescription="timeline"
           aria-label={plain(label)} tabindex={0} onKeyDown={onKeyDown} onWheel={onWheel}
-          onPointerDown={(event) => { drag.current = event.clientX; }} onPointerMove={onPointerMove}
-          onPointerUp={() => { drag.current = null; }} onPointerLeave={() => { drag.current = null; }}>
+          onPointerDown={(event) => { drag.current ??= { id: event.pointerId, x: event.clientX }; }} onPointerMove={onPointerMove}
+          onPointerUp={() => { drag.current = null; }} onPointerLeave={() => { drag.current = null; }} onPointerCancel={() => { drag.current = null; }}>
           {shownGaps.map(([a, b]) => (
             <rect class="gap" x={x(Math.max(a, from))} y={0} width={x(Math.min(b, to)) - x(Math.max(a, from))} height={actors.length * LANE}><title>no audit events</title></rect>
           ))}
@@ -110,7 +121,7 @@ export function Lanes({ timeline, path, gaps }) {
             if (m.at < from || m.at > to) return null;
             const y = middle(actors.indexOf(m.actor));
             return (
-              <g class={`mark ${colour(m.value)}${i === selected ? " selected" : ""}`} onClick={() => setSelected(i)}>
+              <g class={`mark ${colour(m.key)}${i === selected ? " selected" : ""}`} onClick={() => setSelected(i)}>
                 <rect x={x(m.at) - 9} y={y - 10} width={18} height={20} rx={3} />
                 {m.value.length <= 3 && <text x={x(m.at)} y={y + 4} text-anchor="middle">{plain(m.value)}</text>}
                 <title>{plain(`${clock(m.time)} ${m.actor}: ${m.value}`)}</title>
@@ -123,11 +134,11 @@ export function Lanes({ timeline, path, gaps }) {
       </div>
       <p class="controls">
         <button type="button" onClick={() => zoom(0.5)} aria-label="Zoom in">+</button>
-        <button type="button" onClick={() => zoom(2)} disabled={!view} aria-label="Zoom out">−</button>
-        <button type="button" onClick={() => pan((from - to) / 2)} disabled={!view || from <= whole[0]} aria-label="Earlier">←</button>
-        <button type="button" onClick={() => pan((to - from) / 2)} disabled={!view || to >= whole[1]} aria-label="Later">→</button>
-        <button type="button" onClick={() => setView(null)} disabled={!view}>All</button>
-        <span class="keys">{values.slice(0, COLOURS).map((v) => <span><span class={`key ${colour(v)}`} /><Value>{v}</Value></span>)}{values.length > COLOURS && <span class="dim">and {values.length - COLOURS} more values</span>}</span>
+        <button type="button" onClick={() => zoom(2)} aria-disabled={!view} aria-label="Zoom out">−</button>
+        <button type="button" onClick={() => pan((from - to) / 2)} aria-disabled={!view || from <= whole[0]} aria-label="Earlier">←</button>
+        <button type="button" onClick={() => pan((to - from) / 2)} aria-disabled={!view || to >= whole[1]} aria-label="Later">→</button>
+        <button type="button" onClick={() => setView(null)} aria-disabled={!view}>All</button>
+        <span class="keys">{values.slice(0, COLOURS).map(([key, v]) => <span><span class={`key ${colour(key)}`} /><Value>{v}</Value></span>)}{values.length > COLOURS && <span class="dim">and {values.length - COLOURS} more values</span>}</span>
       </p>
       <p class="selection" aria-live="polite">
         {mark && <><strong>{clock(mark.time)}</strong> <Text>{mark.actor}</Text> wrote <Value>{mark.value}</Value> <span class="dim">({selected + 1} of {marks.length})</span></>}

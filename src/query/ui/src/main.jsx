@@ -1,10 +1,10 @@
 // The page: the header, the state of the connection, and the view that the URL names.
 
-import { render } from "preact";
+import { Component, render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { ActorView, Actors } from "./actors.jsx";
 import { Overview } from "./api.js";
-import { clock, duration, objectTitle, plain, shortActor } from "./format.js";
+import { clock, duration, plain, shortActor } from "./format.js";
 import { ObjectView } from "./object.jsx";
 import { Text } from "./parts.jsx";
 import { link, parse } from "./route.js";
@@ -13,6 +13,17 @@ import { TILES, Wars } from "./wars.jsx";
 
 const VIEWS = { wars: Wars, actors: Actors, actor: ActorView, object: ObjectView, sources: Sources };
 const NAVIGATION = { wars: "Wars", actors: "Actors", sources: "Sources" };
+
+/** Shows an error of a view instead of an empty page. */
+class Boundary extends Component {
+  componentDidCatch(error) {
+    this.setState({ error });
+  }
+
+  render({ children }, { error }) {
+    return error ? <p class="problem"><strong>This view cannot be shown: </strong><Text>{error.message}</Text> <a href="#/wars">Show the list</a></p> : children;
+  }
+}
 
 function App({ overview }) {
   const [, refresh] = useState(0);
@@ -47,6 +58,7 @@ function App({ overview }) {
           {Object.entries(NAVIGATION).map(([view, name]) => <a href={link(view)} aria-current={view === route.view ? "page" : undefined}>{name}</a>)}
         </nav>
         <p class={isLost ? "status bad" : "status"}>{connectionText(overview)}</p>
+        {sessionStorage.getItem("token") && overview.connection !== "unauthorized" && <button type="button" onClick={logOut}>Log out</button>}
       </header>
       <div role="alert">
         {isLost && (
@@ -57,15 +69,22 @@ function App({ overview }) {
         )}
       </div>
       <main id="main" tabIndex={-1} class={isLost ? "outdated" : undefined}>
-        {overview.connection === "unauthorized" ? <Login overview={overview} /> : <View key={`${route.view}/${route.rest}`} overview={overview} route={route} />}
+        {overview.connection === "unauthorized" ? <Login overview={overview} /> : <Boundary key={`${route.view}/${route.rest}`}><View overview={overview} route={route} /></Boundary>}
       </main>
     </>
   );
 }
 
+function logOut() {
+  sessionStorage.removeItem("token");
+  location.reload();
+}
+
 function connectionText({ connection, head }) {
   if (connection === "connecting") return "connecting…";
   if (connection === "unauthorized") return "";
+  if (connection === "starting") return "the server is starting and reads its journal";
+  if (connection === "paused") return "paused while hidden";
   const asOf = head?.as_of ? `as of ${clock(head.as_of)} (${duration(head.as_of, new Date().toISOString())} ago)` : "no event yet";
   return connection === "lost" ? `not connected; ${asOf}` : `live, ${asOf}`;
 }
@@ -74,27 +93,31 @@ function titleOf(route, overview) {
   const ongoing = [...overview.rows.values()].filter(TILES[0].is).length;
   const count = ongoing ? `(${ongoing}) ` : "";
   if (route.view === "object") {
-    const [, namespace, name] = route.rest.split("/").map(decodeURIComponent);
-    return `${count}${objectTitle({ kind: "", namespace: namespace === "-" ? "" : namespace, name }).trim()} · editwar`;
+    const [, namespace, name] = route.parts;
+    return `${count}${namespace === "-" ? "" : `${namespace}/`}${name} · editwar`;
   }
-  if (route.view === "actor") return `${count}${shortActor(decodeURIComponent(route.rest))} · editwar`;
+  if (route.view === "actor") return `${count}${shortActor(route.parts[0])} · editwar`;
   return `${count}${route.view === "wars" ? "" : NAVIGATION[route.view] + " · "}editwar`;
 }
 
 function Login({ overview }) {
+  const [error, setError] = useState(sessionStorage.getItem("token") ? "The server does not accept this token, or it lacks the right to read." : "");
   const onSubmit = (event) => {
     event.preventDefault();
-    sessionStorage.setItem("token", event.currentTarget.token.value);
+    const token = event.currentTarget.token.value.trim();
+    // A header can have no other characters.
+    if (!/^[\x21-\x7e]+$/.test(token)) return setError("A token consists of letters, digits and punctuation.");
+    sessionStorage.setItem("token", token);
     overview.connection = "connecting";
     overview.listener();
-    overview.run();
+    return overview.run();
   };
   return (
     <form class="login" onSubmit={onSubmit}>
       <h1>Log in</h1>
       <p>This server requires authentication. Enter a token with the right to read; only this tab keeps it.</p>
       <label>token <input name="token" type="password" autocomplete="off" /></label> <button>Log in</button>
-      {sessionStorage.getItem("token") && <p class="problem">The server does not accept this token.</p>}
+      {error && <p class="problem">{error}</p>}
     </form>
   );
 }

@@ -1,7 +1,7 @@
 // One object: its wars, what to do about them, and everything beside them.
 
-import { useEffect, useState } from "preact/hooks";
-import { ask } from "./api.js";
+import { useState } from "preact/hooks";
+import { openJson, useAnswer } from "./api.js";
 import { basis, clock, duration, fight, newText, objectPath, objectTitle, oldText, plain, plural, shortActor, statusOf, valueText, words } from "./format.js";
 import { Lanes } from "./lanes.jsx";
 import { Actor, Command, Copy, ObjectLink, Problems, Row, Status, Table, Text, usePages } from "./parts.jsx";
@@ -13,21 +13,10 @@ const PAST = "7d";
 export function ObjectView({ overview, route }) {
   const path = route.rest + (route.parameters.cluster ? `?cluster=${encodeURIComponent(route.parameters.cluster)}` : "");
   const url = `api/v1/objects/${path}`;
-  const [answer, setAnswer] = useState({ path: null, found: null, error: "" });
   // A row of this object that changes means that the object has new writes. Other writes to it are shown within five seconds.
   const rows = [...overview.rows.values()].filter((row) => objectPath(row.object) === path);
-  const version = JSON.stringify(rows.map((row) => row.until));
-  useEffect(() => {
-    let isCurrent = true;
-    ask(url).then(
-      (found) => isCurrent && setAnswer({ path, found, error: "" }),
-      (e) => isCurrent && setAnswer((was) => ({ path, found: was.path === path ? was.found : null, error: e.message })),
-    );
-    return () => { isCurrent = false; };
-  }, [url, version, Math.floor(Date.now() / 5000)]);
-  const { found, error } = answer;
-  if (answer.path !== path) return <p class="lead">Loading…</p>;
-  if (!found) return <p class="problem"><strong>Error: </strong><Text>{error}</Text></p>;
+  const { found, error } = useAnswer(url, JSON.stringify(rows.map((row) => row.until)), 5000);
+  if (!found) return error ? <p class="problem"><strong>Error: </strong><Text>{error}</Text></p> : <p class="lead">Loading…</p>;
   const isPaused = rows.some((row) => row.war?.is_paused);
   return (
     <>
@@ -40,10 +29,10 @@ export function ObjectView({ overview, route }) {
       <Problems coverage={found.coverage} />
       {found.wars.length === 0 && <p class="lead">No war over this object.</p>}
       {found.wars.map((war, i) => (
-        <War key={war.fields[0]?.path ?? i} found={found} war={{ ...war, is_paused: isPaused }} number={found.wars.length > 1 ? i + 1 : 0} />
+        <War key={war.parties.map((p) => p.actor).sort().join()} found={found} war={{ ...war, is_paused: isPaused }} number={found.wars.length > 1 ? i + 1 : 0} />
       ))}
       <Beside found={found} />
-      <Past path={path} />
+      <Past object={found.object} state={JSON.stringify([found.state, rows.map((row) => row.war?.state)])} />
       <Writers actors={found.actors} />
       <Timeline timeline={found.timeline} />
       <section>
@@ -51,7 +40,7 @@ export function ObjectView({ overview, route }) {
         {provenance(found).map((line) => <p class="dim"><Text>{line}</Text></p>)}
       </section>
       <p class="take">
-        <a href={url}>JSON</a> <Copy label="Copy as Markdown" text={() => markdown(found)} /> <Copy label="Copy link" text={() => location.href} />
+        <button type="button" onClick={() => openJson(url)}>JSON</button> <Copy label="Copy as Markdown" text={() => markdown(found)} /> <Copy label="Copy link" text={() => location.href} />
       </p>
     </>
   );
@@ -73,7 +62,7 @@ function War({ found, war, number }) {
       </p>
       {war.evidence?.length > 0 && <ul>{war.evidence.map((e) => <li><Text>{e}</Text></li>)}</ul>}
       <Remedies war={war} />
-      {war.fields.slice(0, lanes).map((f) => <Lanes key={f.path} timeline={found.timeline} path={f.path} gaps={found.coverage.gaps} />)}
+      {war.fields.slice(0, lanes).map((f) => <Lanes key={f.path} timeline={found.timeline} path={f.path} gaps={found.coverage.gaps} parties={war.parties} since={war.since} />)}
       {war.fields.length > lanes && <p><button type="button" onClick={() => setLanes(lanes + 10)}>Show {Math.min(10, war.fields.length - lanes)} more fields</button> <span class="dim">of {war.fields.length}</span></p>}
       {war.dependents?.length > 0 && (
         <>
@@ -172,25 +161,20 @@ function Beside({ found }) {
   );
 }
 
-/** The transitions of the verdict. They are only in the journal. */
-function Past({ path }) {
-  const [past, setPast] = useState(null);
-  useEffect(() => {
-    let isCurrent = true;
-    setPast(null);
-    ask(`api/v1/objects/${path}${path.includes("?") ? "&" : "?"}since=${PAST}`).then(
-      (found) => isCurrent && setPast({ transitions: found.transitions ?? [], since: found.complete_since }),
-      (e) => isCurrent && setPast({ error: e.message }),
-    );
-    return () => { isCurrent = false; };
-  }, [path, Math.floor(Date.now() / 30_000)]);
-  if (!past) return null;
+/** The transitions of the verdict, which are only in the journal. They are read again when the state has changed. */
+function Past({ object, state }) {
+  const kind = object.group ? `${object.resource}.${object.group}` : object.resource;
+  const query = { since: PAST, kind, name: object.name };
+  if (object.namespace) query.namespace = object.namespace;
+  if (object.cluster) query.cluster = object.cluster;
+  const { found, error } = useAnswer(`api/v1/transitions?${new URLSearchParams(query)}`, state, 600_000);
+  if (!found && !error) return null;
   return (
     <section>
       <h2>Transitions</h2>
-      {past.error ? <p class="dim"><Text>{past.error}</Text></p> : past.transitions.length === 0 ? <p>None since {clock(past.since)}.</p> : (
+      {!found ? <p class="dim"><Text>{error}</Text></p> : found.transitions.length === 0 ? <p>None since {clock(found.complete_since)}.</p> : (
         <ol class="transitions">
-          {past.transitions.slice(-30).map((t) => <li><time>{clock(t.at)}</time> <span class={`state ${t.from}`}>{t.from}</span> → <span class={`state ${t.to}`}>{t.to}</span></li>)}
+          {found.transitions.slice(-30).map((t) => <li><time dateTime={t.at}>{clock(t.at)}</time> <span class={`state ${t.from}`}>{t.from}</span> → <span class={`state ${t.to}`}>{t.to}</span></li>)}
         </ol>
       )}
     </section>
@@ -242,7 +226,7 @@ function provenance(found) {
 
 /** Returns what the page says about an object as Markdown, for an issue or a chat. */
 function markdown({ object, wars, coverage }) {
-  const code = (text) => "`" + plain(text).replaceAll("`", "'") + "`";
+  const code = (text) => "`" + plain(text).replaceAll("`", "'").replaceAll("|", "\\|") + "`";
   const out = [`## ${code(objectTitle(object))}${object.cluster ? ` in ${code(object.cluster)}` : ""}`, ""];
   for (const problem of coverage.problems ?? []) out.push(`> ${plain(problem.message)}`, "");
   if (!wars.length) out.push("No war over this object.", "");
@@ -252,7 +236,7 @@ function markdown({ object, wars, coverage }) {
     out.push("| party | class | writes | retakes |", "|---|---|---|---|");
     for (const p of war.parties) out.push(`| ${code(p.actor)} | ${words(p.class)} | ${p.writes} | ${p.retakes} |`);
     out.push("", "| field | values |", "|---|---|");
-    for (const f of war.fields.slice(0, 10)) out.push(`| ${code(f.path)} | ${f.values.slice(0, 6).map((v) => `${code(valueText(v))} by ${code(shortActor(v.actor))}`).join(", ").replaceAll("|", "\\|")} |`);
+    for (const f of war.fields.slice(0, 10)) out.push(`| ${code(f.path)} | ${f.values.slice(0, 6).map((v) => `${code(valueText(v))} by ${code(shortActor(v.actor))}`).join(", ")} |`);
     out.push("");
     for (const r of war.remedies.filter((r) => r.kind !== "delete")) out.push(`- ${plain(r.title)}`, "", "  ```sh", `  ${plain(r.command)}`, "  ```", "");
   }

@@ -6,7 +6,7 @@ import { PROBLEMS, objectPath, objectTitle, plain, shortActor, statusOf } from "
 import { actorLink, objectLink } from "./route.js";
 
 /** Text from outside, with invisible characters shown. */
-export const Text = ({ children }) => plain(children ?? "");
+export const Text = ({ children }) => <bdi>{plain(children ?? "")}</bdi>;
 
 export const Actor = ({ name }) => <a href={actorLink(name)} title={plain(name)}><Text>{shortActor(name)}</Text></a>;
 
@@ -37,9 +37,9 @@ export function Table({ columns: given, caption, sorted, onSort, children }) {
   const columns = given.map((column) => (typeof column === "string" ? { name: column } : column));
   const sortOf = (c) => (c.sort === undefined ? undefined : sorted?.key === c.sort ? (sorted.down ? "descending" : "ascending") : "none");
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label={caption}>
+    <div class="scroll" tabIndex={0} role="region" aria-label={plain(caption)}>
       <table role="table">
-        <caption class="hidden">{caption}</caption>
+        <caption class="hidden">{plain(caption)}</caption>
         <thead role="rowgroup">
           <tr role="row">
             {columns.map((c) => {

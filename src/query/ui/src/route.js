@@ -2,13 +2,25 @@
 
 export const VIEWS = ["wars", "actors", "actor", "object", "sources"];
 
-/** Parses `#/wars?show=ongoing` into a view, its path and its parameters. */
+/** Parses `#/wars?show=ongoing` into a view, its path and its parameters. What cannot be parsed leads to the list. */
 export function parse(hash) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);
   const [view, ...rest] = path.split("/");
   const parameters = Object.fromEntries(new URLSearchParams(query));
-  if (!VIEWS.includes(view)) return { view: "wars", rest: "", parameters: {} };
-  return { view, rest: rest.join("/"), parameters };
+  const parts = rest.map(decoded);
+  const isWhole = { object: parts.length === 3, actor: parts.length === 1 }[view] ?? parts.length === 0;
+  // A URL with these parts would lead elsewhere.
+  const isPath = parts.every((part) => part !== null && part !== "" && part !== "." && part !== "..");
+  if (!VIEWS.includes(view) || !isWhole || !isPath) return { view: "wars", rest: "", parts: [], parameters: {} };
+  return { view, rest: rest.join("/"), parts, parameters };
+}
+
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return null;
+  }
 }
 
 /** Returns the link to a view. */

@@ -1,34 +1,19 @@
 // The sources: which of them deliver events, how late, with which gaps, and what would not be seen.
 
-import { useEffect, useState } from "preact/hooks";
-import { ask } from "./api.js";
+import { useAnswer } from "./api.js";
 import { basis, clock, duration, plural } from "./format.js";
 import { Problems, Row, Table, Text } from "./parts.jsx";
 
-const LATE_SECONDS = 60;
-
-/** Returns the sources whose latest event is more than a minute older than the latest event of all. */
-export const lateSources = (coverage, asOf) =>
-  coverage.sources.filter((s) => Date.parse(asOf) - Date.parse(s.last) > LATE_SECONDS * 1000);
-
 export function Sources({ overview }) {
-  const [found, setFound] = useState(null);
-  const [error, setError] = useState("");
-  const asOf = overview.head?.as_of;
-  // At most every five seconds, because the answer looks at all objects.
-  const tick = Math.floor(Date.now() / 5000);
-  useEffect(() => {
-    let isCurrent = true;
-    ask("api/v1/sources").then((answer) => isCurrent && (setFound(answer), setError("")), (e) => isCurrent && setError(e.message));
-    return () => { isCurrent = false; };
-  }, [tick]);
+  const { found, error } = useAnswer("api/v1/sources", "", 5000);
+  const late = new Set(overview.head?.late_sources ?? []);
   if (error && !found) return <p class="problem"><strong>Error: </strong><Text>{error}</Text></p>;
   if (!found) return <p class="lead">Loading…</p>;
   const { coverage, kinds, sources, stats } = found;
-  const late = new Set(lateSources(coverage, asOf ?? coverage.last).map((s) => s.source));
   return (
     <>
       <h1>Sources</h1>
+      {error && <p class="problem"><strong>Out of date: </strong><Text>{error}</Text></p>}
       <Problems coverage={coverage} />
       <p class="lead">
         {plural(stats.events, "event")}, of which {plural(stats.writes, "write")}.{" "}

@@ -1,10 +1,9 @@
 // The overview: tiles, filters, and the table of all findings.
 
 import { useMemo } from "preact/hooks";
-import { FINDINGS, clock, isBlocked, plural, shortActor, shortClock, valueText, words } from "./format.js";
+import { FINDINGS, clock, isBlocked, isStale, plural, shortActor, shortClock, valueText, words } from "./format.js";
 import { Actor, ObjectLink, Problems, Row, Status, Table, Text, Value, usePages } from "./parts.jsx";
 import { change, link } from "./route.js";
-import { lateSources } from "./sources.jsx";
 
 const isWar = (row) => row.finding === "war";
 const isDecided = (row) => isWar(row) && row.war.confidence !== "possible";
@@ -17,7 +16,7 @@ export const TILES = [
   { key: "sustained", name: "sustained", is: (row) => isDecided(row) && row.war.state === "sustained" && !row.war.deleted },
   { key: "paused", name: "paused", is: (row) => isWar(row) && !!row.war.is_paused && !row.war.deleted },
   { key: "subsiding", name: "subsiding", is: (row) => isLoud(row) && isDecided(row) && row.war.progress === "subsiding" },
-  { key: "undecided", name: "undecided", is: (row) => isLoud(row) && !isDecided(row) && row.war.progress === "ongoing" },
+  { key: "undecided", name: "undecided", is: (row) => isLoud(row) && !isDecided(row) && row.war.progress !== "ended" },
   { key: "ended", name: "ended", is: (row) => isLoud(row) && row.war.progress === "ended" },
   { key: "other", name: "other findings", is: (row) => !isWar(row) },
   { key: "contested", name: "contested", is: (row) => isWar(row) && !isLoud(row) },
@@ -39,8 +38,8 @@ const compareLists = (a, b) => a.map((x, i) => x - b[i]).find((d) => d !== 0) ??
 const SORTS = {
   status: (a, b) => compareLists(urgency(a), urgency(b)),
   object: (a, b) => a.object.name.localeCompare(b.object.name, "en"),
-  since: (a, b) => a.since.localeCompare(b.since),
-  last: (a, b) => a.until.localeCompare(b.until),
+  since: (a, b) => Date.parse(a.since) - Date.parse(b.since),
+  last: (a, b) => Date.parse(a.until) - Date.parse(b.until),
   retakes: (a, b) => (a.war?.retakes ?? -1) - (b.war?.retakes ?? -1),
 };
 
@@ -60,12 +59,12 @@ export function select(rows, parameters, asOf) {
   const from = RANGES[range] && asOf ? Date.parse(asOf) - RANGES[range] * 1000 : null;
   const found = rows.filter((row) => {
     const { war, object } = row;
-    if (tile ? !tile.is(row) : isWar(row) && !isLoud(row)) return false;
+    if (tile ? !tile.is(row) : isWar(row) && !isLoud(row) && state !== "contested") return false;
     if (cluster && object.cluster !== cluster) return false;
     if (namespace && object.namespace !== (namespace === "-" ? "" : namespace)) return false;
     if (parameters.class && !row.actors.some((a) => a.class === parameters.class || a.role === parameters.class)) return false;
     if (cause && war?.cause !== cause) return false;
-    if (state && war?.state !== state) return false;
+    if (state && (war?.state !== state || (war.deleted && state !== "calm"))) return false;
     if (confidence && !(war && CONFIDENCES.indexOf(war.confidence) >= CONFIDENCES.indexOf(confidence))) return false;
     if (from !== null && Date.parse(row.until) < from) return false;
     if (!terms.length) return true;
@@ -85,7 +84,7 @@ export function Wars({ overview, route }) {
   const all = useMemo(() => [...overview.rows.values()], [overview.version]);
   const counts = useMemo(() => TILES.map((tile) => all.filter(tile.is).length), [overview.version]);
   const found = useMemo(() => select(all, parameters, head?.as_of), [overview.version, route, head?.as_of]);
-  const late = head ? lateSources(head.coverage, head.as_of) : [];
+  const late = head?.late_sources ?? [];
   const isFiltered = Object.keys(parameters).some((key) => !["sort", "order"].includes(key));
   return (
     <>
@@ -95,13 +94,13 @@ export function Wars({ overview, route }) {
           <li>
             <button type="button" class={`tile ${tile.key}`} aria-pressed={parameters.show === tile.key}
               onClick={() => change(route, { show: parameters.show === tile.key ? "" : tile.key })}>
-              <span class="count">{counts[i].toLocaleString("en")}</span> {tile.name}
+              <span class="count">{head ? counts[i].toLocaleString("en") : "–"}</span> {tile.name}
             </button>
           </li>
         ))}
         <li>
           <a class={`tile ${late.length ? "late" : ""}`} href={link("sources")}>
-            <span class="count">{late.length}</span> late or silent sources
+            <span class="count">{head ? late.length : "–"}</span> late or silent sources
           </a>
         </li>
       </ul>
@@ -125,7 +124,7 @@ function Filters({ route, all, version }) {
     <label>{label}{" "}
       <select name={name} value={parameters[name] ?? ""} onChange={(event) => change(route, { [name]: event.currentTarget.value })}>
         <option value="">{any}</option>
-        {options.map((option) => <option value={option}>{words(option)}</option>)}
+        {[...new Set([...options, parameters[name]])].filter(Boolean).map((option) => <option value={option}>{words(option)}</option>)}
       </select>
     </label>
   );
@@ -141,6 +140,10 @@ function Filters({ route, all, version }) {
       {select("state", "state", STATES)}
       {select("confidence", "at least", CONFIDENCES)}
       {select("range", "in the last", Object.keys(RANGES), "any time")}
+      {select("sort", "sort by", COLUMNS.map((c) => c.sort).filter((sort) => sort && sort !== "status"), "status")}
+      {["cluster", "namespace"].filter((name) => parameters[name]).map((name) => (
+        <button type="button" class="chip" onClick={() => change(route, { [name]: "" })}>{name} <Text>{parameters[name] === "-" ? "cluster-scoped" : parameters[name]}</Text> ×<span class="hidden"> remove this filter</span></button>
+      ))}
       {isSet && <a href="#/wars">Clear</a>}
     </form>
   );
@@ -212,7 +215,7 @@ export function FindingRow({ row, asOf }) {
 const Actors = ({ actors }) => (
   <ul class="plain">
     {actors.slice(0, 4).map((a) => <li><Actor name={a.actor} />{a.writes > 0 && <span class="dim"> {a.writes}</span>}</li>)}
-    {actors.length > 4 && <li class="dim">and {actors.length - 4} more: {actors.slice(4, 8).map((a) => shortActor(a.actor)).join(", ")}</li>}
+    {actors.length > 4 && <li class="dim">and {actors.length - 4} more: <Text>{actors.slice(4, 8).map((a) => shortActor(a.actor)).join(", ")}</Text></li>}
   </ul>
 );
 
@@ -250,6 +253,14 @@ function Nothing({ head, all, isFiltered }) {
         <p class="lead">Events arrive ({plural(coverage.sources.length, "source")}), but {matched.writes ? "some are missing" : "none of them is a write"}. This is not an all-clear.</p>
       </>
     );
+  }
+  const contested = all.filter(TILES.find((t) => t.key === "contested").is).length;
+  const hidden = contested > 0 && <> {plural(contested, "object")} {contested === 1 ? "is" : "are"} <a href={link("wars", "", { show: "contested" })}>contested</a>, but not often enough for a war.</>;
+  if (isStale(coverage)) {
+    return <><h2>Not up to date</h2><p class="lead">No edit war is known up to {clock(coverage.last)}, but events are missing since then. This is not an all-clear.{hidden}</p></>;
+  }
+  if (contested) {
+    return <><h2>No edit war</h2><p class="lead">{plural(matched.writes, "write")} to {plural(matched.objects, "object")}.{hidden}</p></>;
   }
   return <><h2>No edit war</h2><p class="lead">{plural(matched.writes, "write")} to {plural(matched.objects, "object")}. No actor retakes a field from another one.</p></>;
 }
