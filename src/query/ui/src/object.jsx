@@ -29,7 +29,7 @@ export function ObjectView({ overview, route }) {
       <Problems coverage={found.coverage} />
       {found.wars.length === 0 && <p class="lead">No war over this object.</p>}
       {found.wars.map((war, i) => (
-        <War key={war.parties.map((p) => p.actor).sort().join()} found={found} war={{ ...war, is_paused: isPaused }} number={found.wars.length > 1 ? i + 1 : 0} />
+        <War key={i} found={found} war={{ ...war, is_paused: isPaused }} number={found.wars.length > 1 ? i + 1 : 0} />
       ))}
       <Beside found={found} />
       <Past object={found.object} state={JSON.stringify([found.state, rows.map((row) => row.war?.state)])} />
