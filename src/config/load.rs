@@ -208,16 +208,11 @@ mod tests {
     use crate::config::Mode;
 
     fn load(text: &str, environment: &[(&str, &str)], settings: &[&str]) -> Result<Config, String> {
-        let file = std::env::temp_dir().join(format!(
-            "editwar-config-{}-{}.yaml",
-            std::process::id(),
-            crate::detect::hash(text)
-        ));
+        let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, text).unwrap();
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
-        let loaded = Config::load(Some(&file), environment, &settings, &Overlay::default());
-        std::fs::remove_file(&file).unwrap();
+        let loaded = Config::load(Some(file.path()), environment, &settings, &Overlay::default());
         loaded.map_err(|e| e.to_string())
     }
 

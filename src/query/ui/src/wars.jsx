@@ -100,7 +100,7 @@ export function Wars({ overview, route }) {
         ))}
         <li>
           <a class={`tile ${late.length ? "late" : ""}`} href={link("sources")}>
-            <span class="count">{head ? late.length : "–"}</span> late or silent sources
+            <span class="count">{head ? late.length : "–"}</span> late sources
           </a>
         </li>
       </ul>
