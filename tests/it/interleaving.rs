@@ -53,6 +53,7 @@ const QUESTIONS: &[&str] = &[
     "/api/v1/objects/{resource}/{namespace}/{name}",
     "/api/v1/objects/{resource}/{namespace}/{name}/participants",
     "/api/v1/wars?state=ongoing&since=1h&limit=1",
+    "/api/v1/overview",
     "/readyz?verbose",
 ];
 /// More of them, which take long: they replay an object from the journal, or look at all objects.
@@ -60,6 +61,7 @@ const LONG_QUESTIONS: &[&str] = &[
     "/api/v1/objects/{resource}/{namespace}/{name}/timeline?since=2014-06-01",
     "/api/v1/objects/{resource}/{namespace}/{name}?since=2014-06-01",
     "/api/v1/writes?actor=a",
+    "/api/v1/sources",
 ];
 /// Number of bytes up to which a log is read. Of longer ones, only the beginning is, unless `EDITWAR_SEEDS` is set.
 const BYTES_MAX: usize = 6 << 20;

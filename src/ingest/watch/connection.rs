@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
@@ -36,6 +37,8 @@ pub(super) struct Connection {
     at: usize,
     /// End of the part of `buffer` that was searched for the end of a line.
     searched: usize,
+    /// Whether the watch has ended.
+    has_ended: bool,
 }
 
 /// Why a request or a watch failed.
@@ -176,7 +179,7 @@ impl Answer {
 
     /// Returns the lines of a watch.
     pub(super) fn lines(self) -> Connection {
-        Connection { body: self.body, buffer: Vec::new(), at: 0, searched: 0 }
+        Connection { body: self.body, buffer: Vec::new(), at: 0, searched: 0, has_ended: false }
     }
 }
 
@@ -203,20 +206,31 @@ impl Headers {
 impl Connection {
     /// Returns the next line, or `None` at the end of the watch. Can be cancelled.
     pub(super) async fn next(&mut self) -> Result<Option<&[u8]>, Failure> {
+        let Some(end) = self.read().await? else { return Ok(None) };
+        let line = self.at..end;
+        (self.at, self.searched) = (end + 1, end + 1);
+        Ok(Some(&self.buffer[line]))
+    }
+
+    /// Reads until a whole line is there, and returns its end, or `None` at the end of the watch. Can be cancelled.
+    async fn read(&mut self) -> Result<Option<usize>, Failure> {
         loop {
             if let Some(end) = self.end_of_line() {
-                let line = self.at..end;
-                (self.at, self.searched) = (end + 1, end + 1);
-                return Ok(Some(&self.buffer[line]));
+                return Ok(Some(end));
             }
             if self.buffer.len() - self.at > LINE_BYTES_MAX {
                 return Err(Failure::Other(format!("an event of the watch is longer than {LINE_BYTES_MAX} bytes")));
             }
+            if self.has_ended {
+                return Ok(None);
+            }
             let frame = tokio::time::timeout(SILENCE_MAX, self.body.frame()).await;
             let frame = frame.map_err(|_| Failure::Other("no event and no bookmark for four minutes".to_owned()))?;
-            let Some(frame) = frame else { return Ok(None) };
-            // The connection was closed, which ends a watch like its timeout.
-            let Ok(frame) = frame else { return Ok(None) };
+            // The connection may be closed, which ends a watch like its timeout.
+            let Some(Ok(frame)) = frame else {
+                self.has_ended = true;
+                continue;
+            };
             if let Ok(data) = frame.into_data() {
                 self.buffer.drain(..self.at);
                 self.searched -= self.at;
@@ -224,6 +238,11 @@ impl Connection {
                 self.buffer.extend_from_slice(&data);
             }
         }
+    }
+
+    /// Whether `next` returns at once.
+    pub(super) fn is_ready(&mut self) -> bool {
+        tokio::task::unconstrained(self.read()).now_or_never().is_some()
     }
 
     /// Whether a whole line is there, so that `next` returns at once.

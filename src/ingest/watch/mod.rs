@@ -27,6 +27,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use self::backoff::Backoff;
 use self::delivery::Delivery;
@@ -231,11 +232,16 @@ impl Source for WatchSource {
 /// Shows that time passes although nobody writes, as long as every watch is connected. Also notices which objects are contested.
 async fn beat(shared: Shared) {
     let mut interval = tokio::time::interval(HEARTBEAT);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        interval.tick().await;
+        let due = interval.tick().await;
+        // After a pause of the whole process, the watches must first find out what is waiting.
+        if due.elapsed() > HEARTBEAT {
+            continue;
+        }
         shared.update_contested();
         if shared.status.is_complete() {
-            shared.delivery.sign_of_life(shared.status.now()).await;
+            shared.delivery.sign_of_life(shared.status.known_until()).await;
         }
     }
 }

@@ -133,9 +133,15 @@ impl ResourceWatch {
     async fn watch(&mut self) -> Result<(), Failure> {
         let mut connection = self.connect().await?;
         self.shared.status.connected(&self.target);
+        let backlog = self.shared.status.backlog();
         let mut lines = Vec::new();
         loop {
-            let handled = match connection.next().await? {
+            if !connection.is_ready() {
+                backlog.rest();
+            }
+            let next = connection.next().await?;
+            backlog.work(self.shared.status.now());
+            let handled = match next {
                 None => break,
                 Some(line) => self.handle(line, &mut lines),
             };

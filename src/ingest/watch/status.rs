@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
@@ -27,8 +27,18 @@ pub(crate) struct WatchStatus {
     readiness: Readiness,
     /// How far the clock of the API server is ahead of the local one.
     clock_ahead: Arc<AtomicI64>,
+    /// The backlogs of all watches of resources.
+    backlogs: Arc<Mutex<Vec<Weak<AtomicI64>>>>,
     metrics: WatchMetrics,
 }
+
+/// Since when a watch has not been at rest: something was always waiting to be read or to be delivered. So what happened
+/// since then may not be known yet.
+#[derive(Clone, Debug)]
+pub(super) struct Backlog(Arc<AtomicI64>);
+
+/// The value of a backlog at rest.
+const AT_REST: Micros = i64::MAX;
 
 #[derive(Default)]
 struct Inner {
@@ -90,6 +100,22 @@ struct WatchMetrics {
     promoted: IntGauge,
 }
 
+// === impl Backlog ===
+
+impl Backlog {
+    /// Records that the watch waits for something to happen.
+    pub(super) fn rest(&self) {
+        self.0.store(AT_REST, Ordering::Relaxed);
+    }
+
+    /// Records that the watch has something to do.
+    pub(super) fn work(&self, now: Micros) {
+        if self.0.load(Ordering::Relaxed) == AT_REST {
+            self.0.store(now, Ordering::Relaxed);
+        }
+    }
+}
+
 // === impl WatchStatus ===
 
 impl WatchStatus {
@@ -101,6 +127,7 @@ impl WatchStatus {
             inner: Arc::default(),
             readiness: Readiness::default(),
             clock_ahead: Arc::default(),
+            backlogs: Arc::default(),
             metrics: WatchMetrics {
                 revisions: metrics.register(
                     vec(
@@ -130,6 +157,22 @@ impl WatchStatus {
     /// Returns whether every resource that may be read is or was watched.
     pub(crate) fn readiness(&self) -> Readiness {
         self.readiness.clone()
+    }
+
+    /// Returns the backlog of a new watch. It is forgotten when the watch drops it.
+    pub(super) fn backlog(&self) -> Backlog {
+        let backlog = Arc::new(AtomicI64::new(AT_REST));
+        let mut backlogs = lock(&self.backlogs);
+        backlogs.retain(|known| known.strong_count() > 0);
+        backlogs.push(Arc::downgrade(&backlog));
+        Backlog(backlog)
+    }
+
+    /// Returns the time up to which everything that the watches will show is known.
+    pub(super) fn known_until(&self) -> Micros {
+        let since = |backlog: &Weak<AtomicI64>| backlog.upgrade().map(|since| since.load(Ordering::Relaxed));
+        let earliest = lock(&self.backlogs).iter().filter_map(since).min();
+        self.now().min(earliest.unwrap_or(AT_REST))
     }
 
     /// Returns what a user should know.
@@ -300,5 +343,30 @@ impl WatchStatus {
             // Later interruptions are told by the metrics and the coverage; the server still answers.
             self.readiness.set(true);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::SeriesLimits;
+
+    #[test]
+    fn what_waits_to_be_read_is_not_known_yet() {
+        let limits = SeriesLimits { max_objects: 1, max_actors_per_object: 1, ttl: std::time::Duration::from_secs(1) };
+        let status = WatchStatus::new(&Metrics::new(limits));
+        let is_now = |at: Micros| (status.now() - at).abs() < 1_000_000;
+        assert!(is_now(status.known_until()));
+        let (one, two) = (status.backlog(), status.backlog());
+        one.work(1_000);
+        two.work(2_000);
+        // More work does not make it later.
+        one.work(3_000);
+        assert_eq!(status.known_until(), 1_000);
+        one.rest();
+        assert_eq!(status.known_until(), 2_000);
+        // A watch that has ended has no backlog.
+        drop(two);
+        assert!(is_now(status.known_until()));
     }
 }
