@@ -34,7 +34,7 @@ def read(received):
     try:
         while data := answer.read1(1 << 16):
             received[0] += len(data)
-    except OSError:
+    except (OSError, ValueError, http.client.HTTPException):
         pass
 
 

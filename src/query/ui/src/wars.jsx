@@ -26,22 +26,23 @@ const STATES = ["sustained", "thrashing", "subsiding", "contested", "calm"];
 const CONFIDENCES = ["possible", "probable", "confirmed"];
 const RANGES = { "15m": 15 * 60, "1h": 3600, "6h": 6 * 3600, "24h": 24 * 3600, "7d": 7 * 24 * 3600 };
 
-/** The order in which rows need attention. */
+/** The order in which rows need attention, as one number: progress, then confidence, thrashing events and retakes. */
 function urgency(row) {
-  if (!isWar(row)) return [0, 0, 0, 0];
+  if (!isWar(row)) return 0;
   const { progress, confidence, thrashing_events, retakes } = row.war;
-  const rank = { ongoing: 3, subsiding: 2, ended: 1 }[progress] - (isDecided(row) ? 0 : 0.5);
-  return [isLoud(row) ? rank : 0.1, CONFIDENCES.indexOf(confidence), thrashing_events, retakes];
+  const rank = isLoud(row) ? 2 * { ongoing: 3, subsiding: 2, ended: 1 }[progress] - (isDecided(row) ? 0 : 1) : 0.5;
+  return rank * 1e12 + CONFIDENCES.indexOf(confidence) * 1e11 + Math.min(thrashing_events, 99_999) * 1e6 + Math.min(retakes, 999_999);
 }
-const compareLists = (a, b) => a.map((x, i) => x - b[i]).find((d) => d !== 0) ?? 0;
 
+/** What rows are sorted by: a number or a text. */
 const SORTS = {
-  status: (a, b) => compareLists(urgency(a), urgency(b)),
-  object: (a, b) => a.object.name.localeCompare(b.object.name, "en"),
-  since: (a, b) => Date.parse(a.since) - Date.parse(b.since),
-  last: (a, b) => Date.parse(a.until) - Date.parse(b.until),
-  retakes: (a, b) => (a.war?.retakes ?? -1) - (b.war?.retakes ?? -1),
+  status: urgency,
+  object: (row) => row.object.name,
+  since: (row) => Date.parse(row.since),
+  last: (row) => Date.parse(row.until),
+  retakes: (row) => row.war?.retakes ?? -1,
 };
+const order = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 
 /** All text of a row in which a search looks. */
 function haystack(row) {
@@ -71,11 +72,12 @@ export function select(rows, parameters, asOf) {
     const text = haystack(row);
     return terms.every((term) => text.includes(term));
   });
-  const { sort = "status", order } = parameters;
-  const down = order ? order === "down" : sort !== "object";
-  const compare = SORTS[sort] ?? SORTS.status;
-  found.sort((a, b) => (down ? compare(b, a) : compare(a, b)) || a.id.localeCompare(b.id));
-  return found;
+  const { sort = "status" } = parameters;
+  const down = parameters.order ? parameters.order === "down" : sort !== "object";
+  const keyOf = SORTS[sort] ?? SORTS.status;
+  const keyed = found.map((row) => ({ row, key: keyOf(row) }));
+  keyed.sort((a, b) => (down ? order(b.key, a.key) : order(a.key, b.key)) || order(a.row.id, b.row.id));
+  return keyed.map(({ row }) => row);
 }
 
 export function Wars({ overview, route }) {
@@ -155,7 +157,7 @@ const COLUMNS = [
 ];
 
 function Found({ route, found, all, head, isFiltered }) {
-  const [shown, more] = usePages(found.length, 100, JSON.stringify(route.parameters));
+  const [shown, more] = usePages(found.length, 50, JSON.stringify(route.parameters));
   if (!head) return <p class="lead">Loading…</p>;
   if (!found.length) return <Nothing head={head} all={all} isFiltered={isFiltered} />;
   const { sort = "status", order } = route.parameters;
