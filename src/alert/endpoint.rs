@@ -32,6 +32,25 @@ pub(crate) struct Endpoint {
     token_file: Option<PathBuf>,
 }
 
+// === impl Credentials ===
+
+impl Credentials {
+    /// Returns the CA certificates as DER, or `None` if there is no file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has no certificate.
+    pub(crate) fn ca(&self) -> Result<Option<Vec<Vec<u8>>>> {
+        let Some(path) = &self.ca_file else { return Ok(None) };
+        let pem = std::fs::read(path).with_context(|| path.display().to_string())?;
+        let certificates = x509_parser::pem::Pem::iter_from_buffer(&pem).filter_map(Result::ok);
+        let certificates: Vec<Vec<u8>> = certificates.map(|pem| pem.contents).collect();
+        if certificates.is_empty() {
+            bail!("{}: no certificate", path.display());
+        }
+        Ok(Some(certificates))
+    }
+}
+
 // === impl Endpoint ===
 
 impl Endpoint {
@@ -41,16 +60,7 @@ impl Endpoint {
     /// The URL is not valid, or the CA certificates cannot be read.
     pub(crate) fn new(url: &str, credentials: &Credentials) -> Result<Endpoint> {
         let url: Uri = url.parse().context("expected a URL")?;
-        let ca = credentials.ca_file.as_ref().map(|path| {
-            let pem = std::fs::read(path).with_context(|| path.display().to_string())?;
-            let certificates = x509_parser::pem::Pem::iter_from_buffer(&pem).filter_map(Result::ok);
-            let certificates: Vec<Vec<u8>> = certificates.map(|pem| pem.contents).collect();
-            if certificates.is_empty() {
-                bail!("{}: no certificate", path.display());
-            }
-            Ok(certificates)
-        });
-        let client = client_for(&url, ca.transpose()?).context("cannot create a client")?;
+        let client = client_for(&url, credentials.ca()?).context("cannot create a client")?;
         Ok(Endpoint { url, client, token_file: credentials.token_file.clone() })
     }
 

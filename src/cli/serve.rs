@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use super::args::ServeArgs;
 use super::{Outcome, server};
+use crate::alert::Credentials;
 use crate::auth::oidc::Oidc;
 use crate::auth::tokens::Tokens;
 use crate::config::{Config, OidcConfig, Tls};
@@ -53,6 +54,12 @@ fn check(config: &Config) -> Result<()> {
         if let Some(OidcConfig { issuer, audience, keys }) = &auth.oidc {
             drop(Oidc::new(issuer, audience, keys)?);
         }
+    }
+    let alertmanager = config.notify.alertmanager.ca_file.as_ref().map(|path| ("notify.alertmanager", path));
+    let cloud_events = config.notify.cloud_events.ca_file.as_ref().map(|path| ("notify.cloud_events", path));
+    for (section, path) in alertmanager.into_iter().chain(cloud_events) {
+        let credentials = Credentials { ca_file: Some(path.clone()), ..Credentials::default() };
+        credentials.ca().context(section)?;
     }
     Ok(())
 }
