@@ -24,8 +24,9 @@ use crate::notify::{Changes, Sink};
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 use crate::query::reporter::Reporter;
-use crate::query::views::{OverviewRow, War, time};
+use crate::query::views::{GONE_AFTER, OverviewRow, War, time};
 use crate::telemetry::metrics::Metrics;
+use crate::util::backoff::Backoff;
 use crate::util::clock;
 
 /// Interval at which all alerts are posted again.
@@ -36,9 +37,9 @@ const LASTS: Micros = 5 * 60 * 1_000_000;
 const GATHER: Duration = Duration::from_secs(1);
 /// Minimum time between two evaluations, as a multiple of the time that one takes.
 const GATHER_TIMES: u32 = 10;
-/// Time without any event of a cluster after which its wars make no alerts.
-const GONE_AFTER: Micros = 24 * 3600 * 1_000_000;
-/// Times between attempts if a peer does not accept alerts: doubled from the first to the last.
+/// Maximum time between two evaluations, because a cluster can be gone although there are no events.
+const EVALUATE: Duration = Duration::from_secs(600);
+/// Times between the first attempts, and between the last ones, if a peer does not accept alerts.
 const RETRY: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(60)];
 /// Maximum number of objects whose wars are looked at, the most urgent first.
 const OBJECTS_MAX: usize = 5_000;
@@ -94,8 +95,9 @@ pub(crate) struct Poster {
 struct Peer {
     endpoint: Endpoint,
     resolved: Vec<Value>,
-    /// Time before the next attempt after a failure, and when that is.
-    retry: Option<(Duration, Instant)>,
+    backoff: Backoff,
+    /// When the next attempt after a failure is due.
+    retry: Option<Instant>,
     renewed: Option<Instant>,
 }
 
@@ -104,7 +106,8 @@ struct Peer {
 struct Evaluation {
     alerts: Alerts,
     update: Update,
-    events: Option<u64>,
+    /// When they were evaluated, and the number of events at that time.
+    based_on: Option<(Instant, u64)>,
     took: Duration,
     /// Whether it was logged that there are too many objects.
     is_cut: bool,
@@ -166,11 +169,12 @@ impl Poster {
 impl Evaluation {
     /// Finds out which alerts fire now.
     fn next(mut self, reporter: &Reporter<'_>, settings: &Settings) -> Evaluation {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let events = reporter.pipeline.stats().counters.events;
         self.update = Update::default();
-        // Verdicts change with events only.
-        if self.events != Some(events) {
+        // Only events change a verdict.
+        let is_current = self.based_on.is_some_and(|(at, number)| number == events && at.elapsed() < EVALUATE);
+        if !is_current {
             let (rows, omitted) = reporter.loud_wars(OBJECTS_MAX, &settings.owner_labels);
             if omitted > 0 && !self.is_cut {
                 tracing::warn!(omitted, "too many objects are fought over: the least urgent ones make no alerts");
@@ -179,9 +183,9 @@ impl Evaluation {
             let is_known = |row: &OverviewRow| is_fed(reporter, row);
             self.update = self.alerts.update(rows.into_iter().filter(is_known).collect(), settings.min_confidence);
             self.add_remedies(reporter);
-            self.events = Some(events);
+            self.based_on = Some((started, events));
+            self.took = started.elapsed();
         }
-        self.took = started.elapsed();
         self
     }
 
@@ -254,7 +258,13 @@ fn link(page: &str, alert: &Alert) -> String {
 
 impl Peer {
     fn new(endpoint: Endpoint) -> Peer {
-        Peer { endpoint, resolved: Vec::new(), retry: None, renewed: None }
+        Peer {
+            endpoint,
+            resolved: Vec::new(),
+            backoff: Backoff::between(RETRY[0], RETRY[1]),
+            retry: None,
+            renewed: None,
+        }
     }
 
     /// Adds alerts that have ended. If the peer is gone for so long that there are too many, it does not learn of the oldest
@@ -268,7 +278,7 @@ impl Peer {
     /// Returns when something must be posted.
     fn next(&self) -> Instant {
         match (self.retry, self.renewed) {
-            (Some((_, at)), _) => at,
+            (Some(at), _) => at,
             (None, Some(renewed)) => renewed + RENEW,
             (None, None) => Instant::now(),
         }
@@ -295,14 +305,14 @@ impl Peer {
                 continue;
             }
             metrics.count_notifications(SINK, "failed", alerts.len());
-            let wait = self.retry.map_or(RETRY[0], |(wait, _)| (wait * 2).min(RETRY[1]));
             if self.retry.is_none() {
                 tracing::warn!(host = self.endpoint.host(), error, "Alertmanager does not accept alerts; trying again");
             }
-            self.retry = Some((wait, Instant::now() + wait));
+            self.retry = Some(Instant::now() + self.backoff.next());
             self.resolved.drain(..(number * ALERTS_PER_REQUEST).min(self.resolved.len()));
             return;
         }
+        self.backoff.reset();
         if self.retry.take().is_some() {
             tracing::info!(host = self.endpoint.host(), "Alertmanager accepts alerts again");
         }

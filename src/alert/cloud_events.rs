@@ -21,12 +21,13 @@ use crate::pipeline::{Pipeline, Transition};
 use crate::query::reporter::Reporter;
 use crate::query::views::{Object, time};
 use crate::telemetry::metrics::Metrics;
+use crate::util::backoff::Backoff;
 use crate::util::lock::lock;
 
 /// Maximum number of transitions that wait. If the receiver is gone for so long that there are more, the oldest ones are
 /// dropped and counted.
 const WAITING_MAX: usize = 10_000;
-/// Times between attempts: doubled from the first to the last.
+/// Times between the first attempts, and between the last ones.
 const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 /// Age at which a transition that is not accepted is dropped: the receiver would learn of it too late.
 const TRY_FOR: Duration = Duration::from_secs(3600);
@@ -145,12 +146,13 @@ impl Poster {
 
     async fn post(&self, transition: &Transition, since: Instant) -> &'static str {
         let body = Bytes::from(self.event(transition).to_string());
-        let mut wait = RETRY[0];
+        let mut backoff = Backoff::between(RETRY[0], RETRY[1]);
+        let mut is_first = true;
         loop {
             let Err(failure) = self.endpoint.post("application/cloudevents+json", body.clone()).await else {
                 return "sent";
             };
-            if wait == RETRY[0] {
+            if std::mem::take(&mut is_first) {
                 let error = format!("{:#}", failure.error);
                 tracing::warn!(host = self.endpoint.host(), error, "a receiver does not accept a CloudEvent");
             }
@@ -158,8 +160,7 @@ impl Poster {
                 return "dropped";
             }
             self.metrics.count_notifications(SINK, "failed", 1);
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(RETRY[1]);
+            tokio::time::sleep(backoff.next()).await;
         }
     }
 

@@ -7,19 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::annotations;
 use crate::audit::event::Micros;
 use crate::detect::verdict::{Confidence, State};
 use crate::escape;
-use crate::query::views::{Finding, OverviewRow, Value, WarSummary};
+use crate::query::views::{Finding, OverviewRow};
 
-/// Number of objects that an alert lists.
-const OBJECTS_SHOWN: usize = 20;
-/// Number of actors that a summary names.
-const ACTORS_SHOWN: usize = 3;
 /// Maximum length of the label with the actors, in characters.
 const PAIR_CHARS_MAX: usize = 400;
-/// Maximum length of a name, a path or a value in an annotation, in characters.
-const TEXT_CHARS_MAX: usize = 100;
 /// The annotation with the best remedy.
 pub(crate) const REMEDY: &str = "remedy";
 
@@ -89,7 +84,7 @@ impl Alerts {
             let labels = labels(&pair, &all);
             let rows: Vec<OverviewRow> = all.into_iter().filter(is_going_on).collect();
             let Some(since) = rows.iter().map(|row| row.since).min() else { continue };
-            let mut annotations = annotations(&pair, &rows);
+            let mut annotations = annotations::of(&pair.actors, &rows);
             match self.firing.remove(&pair) {
                 Some(before) if before.labels == labels => {
                     let remedy = before.annotations.get(REMEDY).cloned();
@@ -143,7 +138,7 @@ impl Pair {
             .join("\0")
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        format!("{} ({hash:016x})", cut(&text, PAIR_CHARS_MAX))
+        format!("{} ({hash:016x})", annotations::cut(&text, PAIR_CHARS_MAX))
     }
 
     /// Whether these are the actors.
@@ -195,97 +190,12 @@ fn label_name(name: &str) -> String {
     if is_taken || plain.starts_with(|c: char| c.is_ascii_digit()) { format!("label_{plain}") } else { plain }
 }
 
-fn annotations(pair: &Pair, rows: &[OverviewRow]) -> Labels {
-    let namespaces: BTreeSet<&str> = rows.iter().map(|row| row.object.namespace.as_str()).collect();
-    let names: Vec<String> = pair.actors.iter().take(ACTORS_SHOWN).map(|actor| shown(short(actor))).collect();
-    let fields: BTreeSet<&str> = rows
-        .iter()
-        .filter_map(|row| row.war.as_ref())
-        .flat_map(|war| war.fields.iter().map(|field| field.path.as_str()))
-        .collect();
-    let what = match rows {
-        [row] => object(row),
-        rows if namespaces.len() == 1 => format!("{} objects", rows.len()),
-        rows => format!("{} objects in {} namespaces", rows.len(), namespaces.len()),
-    };
-    let others = match pair.actors.len().saturating_sub(ACTORS_SHOWN) {
-        0 => String::new(),
-        others => format!(" and {others} more"),
-    };
-    let verb = if names.len() == 1 { "keeps overwriting itself" } else { "keep overwriting each other" };
-    let mut over: Vec<String> = fields.iter().take(3).map(|field| shown(field)).collect();
-    if fields.len() > over.len() {
-        over.push("more".to_owned());
-    }
-    let summary = format!("{}{others} {verb}: {} of {what}", names.join(" and "), over.join(", "));
-    let mut lines: Vec<String> = rows.iter().take(OBJECTS_SHOWN).map(line).collect();
-    if rows.len() > OBJECTS_SHOWN {
-        lines.push(format!("and {} more", rows.len() - OBJECTS_SHOWN));
-    }
-    let is_sustained = rows.iter().any(|row| row.war.as_ref().is_some_and(|war| war.state == State::Sustained));
-    Labels::from([
-        ("summary".to_owned(), summary),
-        ("description".to_owned(), lines.join("\n")),
-        ("sustained".to_owned(), is_sustained.to_string()),
-    ])
-}
-
-fn line(row: &OverviewRow) -> String {
-    let Some(war) = &row.war else { return object(row) };
-    let WarSummary { state, retakes, cause, .. } = war;
-    let over = war.fields.first().map_or_else(
-        || "fields not in the log".to_owned(),
-        |field| {
-            let mut values: Vec<String> = Vec::new();
-            for value in field.values.iter().map(text) {
-                if !values.contains(&value) {
-                    values.push(value);
-                }
-            }
-            format!("{} {}", shown(&field.path), values.join(" ⇄ "))
-        },
-    );
-    let more = if war.field_count > 1 { format!(" and {} more", war.field_count - 1) } else { String::new() };
-    let cause = cause.as_str().replace('_', " ");
-    format!("{}: {over}{more}, {retakes} retakes, {}, {cause}", object(row), state.as_str())
-}
-
-fn object(row: &OverviewRow) -> String {
-    let object = &row.object;
-    let slash = if object.namespace.is_empty() { "" } else { "/" };
-    shown(&format!("{} {}{slash}{}", object.kind, object.namespace, object.name))
-}
-
-fn text(value: &Value) -> String {
-    match &value.value {
-        _ if value.redacted => "(redacted)".to_owned(),
-        _ if value.absent => "∅".to_owned(),
-        serde_json::Value::String(text) => shown(text),
-        other => shown(&other.to_string()),
-    }
-}
-
-/// Returns a text from outside as one short line without characters that cannot be seen.
-fn shown(text: &str) -> String {
-    cut(&escape::text(text).replace('\n', "\\n"), TEXT_CHARS_MAX)
-}
-
-fn cut(text: &str, max: usize) -> String {
-    match text.char_indices().nth(max) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
-fn short(actor: &str) -> &str {
-    actor.strip_prefix("system:serviceaccount:").unwrap_or(actor)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::query::views::WarSummary;
 
     fn row(namespace: &str, name: &str, team: Option<&str>) -> OverviewRow {
         let labels = team.map_or_else(|| json!({}), |team| json!({"team": team, "app.kubernetes.io/part-of": "shop"}));

@@ -16,6 +16,7 @@ mod dispatch;
 mod enforcement;
 mod health;
 mod history;
+mod json_lines;
 mod log_level;
 mod objects;
 mod openapi;

@@ -13,7 +13,7 @@ use crate::util::lock::lock;
 /// Minimum time between two snapshots, also as a multiple of the time that one takes.
 pub(super) const EVERY: Duration = Duration::from_secs(1);
 const EVERY_TIMES: u32 = 10;
-/// Number of rows in a line, so that a client can show the first ones early.
+/// Number of rows in a line, so that a line has at most some 100 kB.
 const ROWS_PER_LINE: usize = 100;
 
 /// The latest snapshot, shared by all clients.
@@ -88,7 +88,7 @@ impl Line {
 
 impl Snapshot {
     /// Makes a snapshot, which shares with the one before what has not changed. `rows` returns the rows and the number of
-    /// objects that are left out; it is not called if there are no new events, because verdicts change with these only.
+    /// objects that are left out. It is only called if there are new events, since nothing else changes a verdict.
     pub(super) fn make(
         before: Option<&Snapshot>,
         started: Instant,

@@ -20,7 +20,7 @@ mod value;
 mod war;
 
 pub use actor_writes::{ActorWrites, ObjectWrite, WrittenObject};
-pub use coverage::{Coverage, Gap, Levels, Problem, ProblemKind, SourceView, StatsView, WrongClock};
+pub use coverage::{Coverage, GONE_AFTER, Gap, Levels, Problem, ProblemKind, SourceView, StatsView, WrongClock};
 pub use filter::{Filter, PartyClass, WarFilter, WarStatus, variant};
 pub use findings::{Contender, Contention, Cooperation, Flapping, HotLoop};
 pub use object::Object;

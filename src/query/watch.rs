@@ -4,20 +4,14 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::stream;
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Response, StatusCode};
-
+use hyper::Response;
 use tokio::sync::watch;
 
 use super::api::Api;
 use super::decision::Decision;
-use super::reply::{Answer, problem};
+use super::json_lines::{self, Lines, Phase, Phases};
+use super::reply::Answer;
 use super::route::Call;
-use crate::escape;
-use crate::net::budget::Reservation;
 use crate::pipeline::key::ObjectKey;
 
 /// Minimum time between two checks of a watched object. A check takes a few microseconds.
@@ -28,43 +22,23 @@ const AT_LATEST: Duration = Duration::from_secs(1);
 /// Maximum time between two lines, so that both sides notice a broken connection.
 const ALIVE: Duration = Duration::from_secs(30);
 
-/// One watched decision. It uses one unit of the budget for streams until it is dropped.
+/// One watched decision.
 struct WatchedDecision {
     api: Api,
     key: ObjectKey,
     changes: watch::Receiver<()>,
     last: Option<(Decision, Instant)>,
-    _stream: Reservation,
-    /// Whether the server was ready before. If so, a server that is not ready is stopping; otherwise it is still
-    /// starting.
-    was_ready: bool,
+    phases: Phases,
 }
 
 /// Answers a request with a stream of decisions.
 pub(super) fn stream(call: &Call<'_>) -> Response<Answer> {
-    let api = call.api.clone();
-    let Some(stream) = api.streams().reserve(call.client, 1) else {
-        let error = "too many watches: query without watch=true";
-        return problem(StatusCode::TOO_MANY_REQUESTS, error).map(BodyExt::boxed_unsync);
-    };
+    let (api, phases) = (call.api.clone(), Phases::default());
     let changes = api.change_signal().subscribe();
-    WatchedDecision { api, key: call.object(), changes, last: None, _stream: stream, was_ready: false }.stream()
+    json_lines::answer(call, WatchedDecision { api, key: call.object(), changes, last: None, phases })
 }
 
-// === impl WatchedDecision ===
-
-impl WatchedDecision {
-    fn stream(self) -> Response<Answer> {
-        let lines = stream::unfold(self, async |mut decision| {
-            let line = decision.next().await?;
-            Some((Ok(Frame::data(line)), decision))
-        });
-        let mut response = Response::new(StreamBody::new(lines).boxed_unsync());
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-        response
-    }
-
-    /// Waits for the next line. Returns `None` if the server is stopping.
+impl Lines for WatchedDecision {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             let decision = self.api.decision(&self.key);
@@ -74,13 +48,11 @@ impl WatchedDecision {
                 same != *last || at.elapsed() >= ALIVE
             });
             if is_news {
-                let line = escape::json(&serde_json::to_string(&decision).ok()?).into_owned() + "\n";
+                let line = json_lines::line(&decision);
                 self.last = Some((decision, Instant::now()));
-                return Some(line.into());
+                return Some(line);
             }
-            if self.api.is_ready() {
-                self.was_ready = true;
-            } else if self.was_ready {
+            if self.phases.now(&self.api) == Phase::Stopping {
                 return None;
             }
             tokio::time::sleep(EVERY).await;

@@ -1,5 +1,6 @@
 //! Small helpers that belong to no other module. Every module may use them; they use no other module.
 
+pub(crate) mod backoff;
 pub(crate) mod clock;
 pub(crate) mod cluster_name;
 pub(crate) mod duration;

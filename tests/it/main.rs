@@ -41,6 +41,7 @@ mod order;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod outputs;
+mod overview;
 mod page;
 mod patterns;
 mod plugin;

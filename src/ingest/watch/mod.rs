@@ -10,7 +10,6 @@
 //! - [`crate::audit::revision`] determines who made a revision, and expresses it as an audit event for the intake.
 //! - `shared` is what all watches share. [`status`] is what a watch says about itself: coverage, gaps, and what it may not read.
 
-mod backoff;
 mod connection;
 mod delivery;
 mod promotion;
@@ -29,7 +28,6 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use self::backoff::Backoff;
 use self::delivery::Delivery;
 use self::promotion::Promotions;
 use self::resource_watch::ResourceWatch;
@@ -38,6 +36,7 @@ use self::shared::Shared;
 use self::status::WatchStatus;
 use self::target::Target;
 use super::Source;
+use crate::util::backoff::Backoff;
 use crate::util::readiness::Readiness;
 
 pub(crate) use self::delivery::Recording;

@@ -7,13 +7,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::backoff::{Backoff, random};
 use super::connection::{Answer, Connection, Content, Failure};
 use super::promotion::PromotedState;
 use super::shared::Shared;
 use super::target::Target;
 use crate::audit::revision::tracker::{Seen, Tracker};
 use crate::audit::revision::{Kind, Metadata, WatchEvent};
+use crate::util::backoff::{Backoff, random};
 use crate::util::lock::lock;
 
 /// Maximum bytes of the objects of one resource that are kept, to compare their next revisions.

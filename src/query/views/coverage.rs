@@ -14,8 +14,8 @@ use crate::pipeline::{TimeRange, coverage};
 /// Time without events after which a server reports a problem. Reads count as events, and the components of a cluster
 /// renew Leases every few seconds, so only a log without reads and Leases is silent for that long.
 const STALE_AFTER: Micros = 5 * 60 * 1_000_000;
-/// Time without events after which a source is believed to be gone for good, as when a control plane node is replaced.
-const GONE_AFTER: Micros = 24 * 3600 * 1_000_000;
+/// Time in microseconds without events after which a source is believed to be gone for good, as when a control plane node is replaced.
+pub const GONE_AFTER: Micros = 24 * 3600 * 1_000_000;
 
 /// The times and sources that an answer is based on, and their audit levels.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

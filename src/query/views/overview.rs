@@ -20,7 +20,7 @@ use crate::detect::verdict::{Confidence, State};
 /// One line of the overview's stream. Without `watch`, the answer is one line with everything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Overview {
-    /// Whether rows of earlier lines are no longer valid: the first line of a stream.
+    /// Whether this line replaces all earlier ones. True for the first line of a stream.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reset: bool,
     /// What the rows are based on, if it has changed.
@@ -135,7 +135,7 @@ pub struct WarSummary {
     #[serde(default, skip_serializing_if = "Option::is_none", with = "time_option")]
     #[schemars(with = "Option<jiff::Timestamp>")]
     pub deleted: Option<Micros>,
-    /// Whether the object carries a pause, whoever set it.
+    /// Whether the object is paused, no matter who set the pause.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_paused: bool,
     /// Number of retakes.

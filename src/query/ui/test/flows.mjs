@@ -45,7 +45,7 @@ async function until(what, condition) {
 
 /** Checks the present view with axe, and that it does not scroll sideways. */
 async function isAccessible(view) {
-  for (const width of [1280, 400, 360]) {
+  for (const width of [1280, 400, 360, 3840]) {
     for (const colorScheme of ["light", "dark"]) {
       await page.setViewportSize({ width, height: 900 });
       await page.emulateMedia({ colorScheme });
@@ -56,13 +56,45 @@ async function isAccessible(view) {
       const wide = await page.evaluate(() => document.documentElement.scrollWidth);
       assert.ok(wide <= width, `${view} is ${wide} pixels wide at ${width}`);
       await page.evaluate(() => scrollTo(0, 0));
-      if (screenshots && width !== 360 && (colorScheme === "light" || view === "wars")) {
+      if (screenshots && [1280, 400].includes(width) && (colorScheme === "light" || view === "wars")) {
         await page.screenshot({ path: `${screenshots}/page-${view}-${width}${colorScheme === "dark" ? "-dark" : ""}.png` });
       }
     }
   }
   await page.setViewportSize({ width: 1280, height: 900 });
   await page.emulateMedia({ colorScheme: "light" });
+}
+
+/** Goes through the views by touch, at 400 px. */
+async function onAPhone() {
+  const phone = await browser.newContext({ viewport: { width: 400, height: 800 }, hasTouch: true, isMobile: true });
+  const touched = await phone.newPage();
+  touched.on("pageerror", (error) => complaints.push(`on a phone: ${error}`));
+  const rows = () => touched.locator("tbody tr:not(.group)");
+  await touched.goto(`${base}#/wars`);
+  await touched.locator(".tiles button", { hasText: "sustained" }).tap();
+  await until("the tile filters", async () => (await touched.locator("td .state").allTextContents()).every((s) => s === "sustained") && (await rows().count()) > 0);
+  await touched.locator(".tiles button", { hasText: "sustained" }).tap();
+  // The headings of columns are hidden here.
+  await touched.locator("select[name=sort]").selectOption("retakes");
+  await until("it is sorted", async () => (await rows().first().textContent()).includes("storm-owner"));
+  await touched.getByRole("searchbox").fill("spec.replicas");
+  await until("the search filters", async () => (await rows().count()) === 1);
+  await touched.getByRole("link", { name: "Deployment shop/web" }).tap();
+  await touched.locator(".lanes .mark").first().tap();
+  await until("a write is selected", async () => (await touched.locator(".selection").first().textContent()).includes("(1 of"));
+  const before = await touched.locator(".lanes").first().locator(".mark").count();
+  await touched.getByRole("button", { name: "Zoom in" }).first().tap();
+  await until("fewer marks are shown", async () => (await touched.locator(".lanes").first().locator(".mark").count()) < before);
+  await touched.getByText("other ways").first().tap();
+  await touched.locator("details.remedies .command").first().waitFor();
+  for (const view of ["Actors", "Sources"]) {
+    await touched.getByRole("link", { name: view, exact: true }).tap();
+    await touched.getByRole("heading", { name: view, exact: true }).waitFor();
+  }
+  const wide = await touched.evaluate(() => document.documentElement.scrollWidth);
+  assert.ok(wide <= 400, `${wide} pixels wide`);
+  await phone.close();
 }
 
 // Nothing received, then peace, then wars: without reloading the page.
@@ -158,6 +190,10 @@ await heading("Objects that only follow this war");
 await heading("Where this comes from");
 await page.getByRole("button", { name: "Copy as Markdown" }).click();
 await until("Markdown is copied", async () => /^## `Deployment shop\/web` in `east`[^]*`spec.replicas`[^]*```sh/.test(await page.evaluate(() => navigator.clipboard.readText())));
+const [json] = await Promise.all([context.waitForEvent("page"), page.getByRole("button", { name: "JSON" }).click()]);
+await json.waitForLoadState();
+assert.equal(JSON.parse(await json.locator("body").textContent()).object.name, "web");
+await json.close();
 await isAccessible("object");
 
 // Live: a change of the page keeps the selection, an open table and the scroll position.
@@ -197,6 +233,8 @@ await see("in which no source delivered events");
 await see("Anything before 2026-11-23");
 assert.ok((await page.getByRole("table", { name: "Evidence by kind" }).locator("tbody tr").count()) > 10);
 await isAccessible("sources");
+
+await onAPhone();
 
 // The server is gone and comes back.
 await go("#/wars");

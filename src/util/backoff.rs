@@ -3,10 +3,10 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-/// A delay that doubles with each failure. It differs by up to a quarter between watches, so that those that failed together
-/// do not all start again together.
+/// A delay that doubles with each failure. It differs by up to a quarter between requests, so that those that failed
+/// together are not all repeated together.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     next: Duration,
     max: Duration,
@@ -16,17 +16,17 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// Returns a backoff between these two delays.
-    pub(super) fn between(first: Duration, max: Duration) -> Backoff {
+    pub(crate) fn between(first: Duration, max: Duration) -> Backoff {
         Backoff { first, next: first, max }
     }
 
     /// Begins with the first delay again.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.next = self.first;
     }
 
     /// Returns the delay after one more failure.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let delay = self.next;
         self.next = (delay * 2).min(self.max);
         let spread = u64::try_from(delay.as_millis() / 4).unwrap_or(u64::MAX).max(1);
@@ -35,7 +35,7 @@ impl Backoff {
 }
 
 /// Returns a number that differs between calls and processes.
-pub(super) fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
