@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::{Response, StatusCode};
-use tokio::runtime::Handle;
 
 use super::api::Api;
 use super::json_lines::{self, Lines, Phase, Phases};
@@ -40,23 +39,20 @@ pub(super) fn show(call: &Call<'_>) -> Result<Reply, Failure> {
         ));
     }
     // Requests are handled on threads that may block.
-    Ok(json(&Handle::current().block_on(current(call.api)).whole()))
+    let snapshot = call.api.overviews().current_blocking(|before| make(call.api, before));
+    Ok(json(&snapshot.whole()))
 }
 
-/// Returns the latest snapshot, or a new one if it is due.
-async fn current(api: &Api) -> Arc<Snapshot> {
-    let shared = api.clone();
-    let make = move |before: Option<&Snapshot>| {
-        let (api, started) = (shared, Instant::now());
-        let reporter = api.reporter();
-        let (mut head, events) = reporter.overview_head();
-        head.enforcer = api.enforcer().map(Control::status);
-        head.coverage.problems.extend(api.live_problems());
-        head.late_sources = api.late_sources(&head.coverage);
-        let rows = || reporter.overview(OBJECTS_SHOWN_MAX, api.owner_labels());
-        Snapshot::make(before, started, events, head, rows)
-    };
-    api.overviews().current(make).await
+/// Makes a snapshot.
+fn make(api: &Api, before: Option<&Snapshot>) -> Snapshot {
+    let started = Instant::now();
+    let reporter = api.reporter();
+    let (mut head, events) = reporter.overview_head();
+    head.enforcer = api.enforcer().map(Control::status);
+    head.coverage.problems.extend(api.live_problems());
+    head.late_sources = api.late_sources(&head.coverage);
+    let rows = || reporter.overview(OBJECTS_SHOWN_MAX, api.owner_labels());
+    Snapshot::make(before, started, events, head, rows)
 }
 
 /// Answers a request with a stream of changes.
@@ -82,7 +78,8 @@ impl Lines for WatchedOverview {
                 Phase::Starting => return Some(json_lines::line(&Line::alive())),
                 Phase::Stopping => return None,
             }
-            let snapshot = current(&self.api).await;
+            let api = self.api.clone();
+            let snapshot = self.api.overviews().current(move |before| make(&api, before)).await;
             self.unsent = snapshot.lines_since(self.known.as_deref());
             self.known = Some(snapshot);
             if self.unsent.is_empty() && self.last_line.elapsed() >= ALIVE {

@@ -24,6 +24,12 @@ pub(super) struct Overviews {
     making: Arc<tokio::sync::Mutex<()>>,
 }
 
+/// Whether the latest snapshot will do, or a new one is due.
+enum Latest {
+    Fresh(Arc<Snapshot>),
+    Due(Option<Arc<Snapshot>>),
+}
+
 /// All rows at one time, as JSON.
 #[derive(Debug)]
 pub(super) struct Snapshot {
@@ -62,14 +68,32 @@ impl Overviews {
         F: FnOnce(Option<&Snapshot>) -> Snapshot + Send + 'static,
     {
         let _making = self.making.lock().await;
-        let latest = lock(&self.latest).clone();
-        if let Some(latest) = &latest
-            && latest.made.elapsed() < EVERY.max(latest.took * EVERY_TIMES)
-        {
-            return latest.clone();
+        let before = match self.latest() {
+            Latest::Fresh(latest) => return latest,
+            Latest::Due(before) => before,
+        };
+        let made = tokio::task::spawn_blocking(move || make(before.as_deref())).await;
+        self.keep(made.expect("a snapshot can be made"))
+    }
+
+    /// Does the same on a thread that may block.
+    pub(super) fn current_blocking(&self, make: impl FnOnce(Option<&Snapshot>) -> Snapshot) -> Arc<Snapshot> {
+        let _making = self.making.blocking_lock();
+        match self.latest() {
+            Latest::Fresh(latest) => latest,
+            Latest::Due(before) => self.keep(make(before.as_deref())),
         }
-        let made = tokio::task::spawn_blocking(move || Arc::new(make(latest.as_deref()))).await;
-        let made = made.expect("a snapshot can be made");
+    }
+
+    fn latest(&self) -> Latest {
+        match lock(&self.latest).clone() {
+            Some(latest) if latest.made.elapsed() < EVERY.max(latest.took * EVERY_TIMES) => Latest::Fresh(latest),
+            before => Latest::Due(before),
+        }
+    }
+
+    fn keep(&self, made: Snapshot) -> Arc<Snapshot> {
+        let made = Arc::new(made);
         *lock(&self.latest) = Some(made.clone());
         made
     }
