@@ -176,6 +176,8 @@ pub const UNDATED: &str = "watch.editwar.dev/undated";
 /// The annotation of an event that joins a revision of a watch with the audit event of the same write. Its value is the field
 /// manager; the actor is the account of the audit event.
 pub const JOINED: &str = "watch.editwar.dev/joined";
+/// The annotation of an event that changed only fields which its field manager owned before, and took none from another.
+pub const OWN: &str = "watch.editwar.dev/own";
 /// The prefix of these annotations.
 const OF_WATCH: &str = "watch.editwar.dev/";
 /// The annotation of an event that was cut off inside of a body on its way. Its fields are unknown.

@@ -183,7 +183,7 @@ impl Analysis {
         let is_own = on.limits.own.as_deref() == Some(&*record.client.actor);
         let is_in_parts = !record.client.is_unknown() && !record.is_misplaced && !record.is_no_op;
         if record.effect != Effect::Delete && is_in_parts && !is_pause && !is_own {
-            let retake = self.parts[record.part as usize].step(record.part, record.level, &author, on);
+            let retake = self.parts[record.part as usize].step(record, &author, on);
             if let Some(retake) = retake {
                 let known = &self.part_wars[record.part as usize];
                 let id = self.wars.join(Scope::Part(record.part), *known, [&retake.party, &retake.from]);

@@ -24,6 +24,7 @@ pub mod fields;
 pub(crate) mod instance;
 pub(crate) mod meter;
 pub mod object;
+mod ownership;
 mod part_history;
 mod pending_writes;
 mod pipeline_account;

@@ -5,7 +5,9 @@ use smallvec::SmallVec;
 
 use super::field_history::{Author, Retake};
 use super::fields::EvidenceLevel;
+use super::ownership::Ownership;
 use super::policy::ObjectLimits;
+use super::record::Record;
 use super::write::Part;
 use crate::audit::event::Micros;
 
@@ -22,6 +24,7 @@ pub(super) struct PartHistory {
 struct PartWriter {
     author: Author,
     level: EvidenceLevel,
+    ownership: Ownership,
     /// Number of its latest writes without another writer's write between them.
     in_a_row: u32,
     /// The number of its last write whose fields are not known.
@@ -40,25 +43,20 @@ impl PartHistory {
 
     /// Processes the next write to this part. It can be a retake of the part only if some fields are not known: those of
     /// this write, of the actor's previous write, or of a write between them.
-    pub(super) fn step(
-        &mut self,
-        part: Part,
-        level: EvidenceLevel,
-        author: &Author,
-        on: &ObjectLimits<'_>,
-    ) -> Option<Retake> {
+    pub(super) fn step(&mut self, record: &Record, author: &Author, on: &ObjectLimits<'_>) -> Option<Retake> {
+        let Record { level, ownership, .. } = *record;
         let oldest = author.at.saturating_sub(on.limits.window());
         self.writers.retain(|w| w.author.at >= oldest);
         let own = self.writers.iter().position(|w| w.author.client.is_same_actor(&author.client));
-        let retake = own.and_then(|own| self.retake(part, level, &self.writers[own], author, on));
-        let blind_seq = (level == EvidenceLevel::Object).then_some(author.seq);
+        let retake = own.and_then(|own| self.retake(record, &self.writers[own], author, on));
+        let blind_seq = is_blind(level, ownership).then_some(author.seq);
         match own {
             Some(own) => {
                 let seq = self.writers[own].author.seq;
                 let is_last = self.writers.iter().all(|w| w.author.seq <= seq || w.keeps_books());
                 let own = &mut self.writers[own];
                 own.in_a_row = if is_last { own.in_a_row + 1 } else { 1 };
-                (own.author, own.level) = (author.clone(), level);
+                (own.author, own.level, own.ownership) = (author.clone(), level, ownership);
                 own.blind_seq = blind_seq.or(own.blind_seq);
             }
             None => {
@@ -68,21 +66,17 @@ impl PartHistory {
                     self.writers.remove(oldest);
                 }
                 let is_bookkeeper = is_bookkeeper(on, &author.client.actor);
-                self.writers.push(PartWriter { author: author.clone(), level, in_a_row: 1, blind_seq, is_bookkeeper });
+                let author = author.clone();
+                self.writers.push(PartWriter { author, level, ownership, in_a_row: 1, blind_seq, is_bookkeeper });
             }
         }
         retake
     }
 
-    fn retake(
-        &self,
-        part: Part,
-        level: EvidenceLevel,
-        own: &PartWriter,
-        author: &Author,
-        on: &ObjectLimits<'_>,
-    ) -> Option<Retake> {
-        let between = || self.writers.iter().filter(|w| w.author.seq > own.author.seq && !w.keeps_books());
+    fn retake(&self, record: &Record, own: &PartWriter, author: &Author, on: &ObjectLimits<'_>) -> Option<Retake> {
+        let Record { part, level, ownership, .. } = *record;
+        let others = || self.writers.iter().filter(|w| w.author.seq > own.author.seq && !w.keeps_books());
+        let between = || others().filter(|w| !ownership.excludes(w.ownership));
         let retake = |from: &PartWriter, since: Micros| Retake {
             level: EvidenceLevel::Object,
             is_reversal: false,
@@ -93,7 +87,7 @@ impl PartHistory {
         let Some(last) = between().max_by_key(|w| w.author.seq) else {
             // A GitOps tool writes an object if it differs from the repository. If it does so repeatedly, with no other
             // writer between, it may be two of its applications, which cannot be distinguished at this level.
-            let is_repeated = level == EvidenceLevel::Object && own.in_a_row >= 2;
+            let is_repeated = level == EvidenceLevel::Object && own.in_a_row >= 2 && others().next().is_none();
             return (is_repeated && may_be_two_applications(part, author, on)).then(|| retake(own, own.author.at));
         };
         if level == EvidenceLevel::Object && own.is_bookkeeper {
@@ -104,7 +98,7 @@ impl PartHistory {
             return None;
         }
         let is_blind = level == EvidenceLevel::Object
-            || own.level == EvidenceLevel::Object
+            || is_blind(own.level, own.ownership)
             || between().any(|w| w.blind_seq.is_some_and(|seq| seq > own.author.seq));
         is_blind.then(|| retake(last, own.author.at))
     }
@@ -117,6 +111,11 @@ impl PartWriter {
     fn keeps_books(&self) -> bool {
         self.level == EvidenceLevel::Object && self.is_bookkeeper
     }
+}
+
+/// Whether a write may have changed any field of its part.
+fn is_blind(level: EvidenceLevel, ownership: Ownership) -> bool {
+    level == EvidenceLevel::Object && !ownership.is_kept()
 }
 
 /// Whether an actor may be two applications of a GitOps tool that write one object. This excludes the tool's own objects,

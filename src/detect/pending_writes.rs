@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::actor::Client;
 use super::admission::Mutation;
 use super::fields::{Bodies, Evidence, EvidenceLevel, Fields, RequestForm, Shape};
+use super::ownership::Ownership;
 use super::record::Record;
 use super::write::{Effect, Part};
 use super::write_history::LATE_MAX;
@@ -43,6 +44,8 @@ pub(super) struct PendingWrite {
     pub level: EvidenceLevel,
     /// Whether it certainly stored its revision.
     pub is_certain: bool,
+    /// What a watch says about its field manager.
+    pub ownership: Ownership,
     /// Whether it bound a Pod to a node, which contests nothing.
     pub is_binding: bool,
     /// Its bodies.
@@ -167,6 +170,7 @@ impl PendingWrite {
         let record = Record::new(self.order, self.client, self.verb, self.effect, self.part, self.level, evidence);
         let mut record = record.with_mutations(self.mutations.map(|mutations| *mutations).unwrap_or_default());
         record.is_certain = self.is_certain;
+        record.ownership = self.ownership;
         record
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::actor::Client;
 use super::admission::Mutation;
 use super::fields::{Change, Evidence, EvidenceLevel, FieldIntent, FieldValue, Fields, Path, is_at_or_below, part_of};
+use super::ownership::Ownership;
 use super::policy::ObjectLimits;
 use super::write::{Effect, Part};
 use super::write_order::WriteOrder;
@@ -33,6 +34,8 @@ pub struct Record {
     pub(super) is_misplaced: bool,
     /// Whether it is not known what it changed.
     pub(super) is_blind: bool,
+    /// What a watch says about its field manager.
+    pub(super) ownership: Ownership,
     /// Whether it succeeded and changed nothing. It is kept for what it requested.
     pub(super) is_no_op: bool,
     /// Whether it is a creation by the actor that deleted the object. The history of the object then continues.
@@ -93,6 +96,7 @@ impl Record {
             is_certain: false,
             is_misplaced: false,
             is_blind,
+            ownership: Ownership::default(),
             is_no_op: false,
             is_replacement: false,
             content: None,

@@ -62,5 +62,6 @@ mod twins;
 mod unanswered;
 mod util;
 mod watch;
+mod watch_and_audit;
 mod weaknesses;
 mod wrappers;

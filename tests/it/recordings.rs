@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use editwar::query::views::Report;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -63,61 +64,66 @@ struct Flapping {
 #[test]
 fn verdicts_match_the_reviewed_truth() {
     for recording in util::recordings() {
-        let text = std::fs::read_to_string(util::path(&format!("fixtures/recordings/{recording}/expected.yaml")));
-        let expected: Expected = serde_yaml_ng::from_str(&text.unwrap()).unwrap();
         let log = util::log(&recording);
         let report = util::report(&util::pipeline_of(util::lines(&log)));
-
-        let objects = |names: Vec<String>| names.into_iter().collect::<BTreeSet<String>>();
-        // One object may have several wars over different fields.
-        let found_over = |war: &editwar::query::views::War| {
-            let paths: BTreeSet<&str> = war.fields.iter().map(|field| field.path.as_str()).collect();
-            format!("{} over {paths:?}", util::name(&war.object))
-        };
-        let expected_over = |war: &War| {
-            let paths: BTreeSet<&str> = war.fields.keys().map(String::as_str).collect();
-            format!("{} over {paths:?}", war.object)
-        };
-        let found = objects(report.wars.iter().map(found_over).collect());
-        assert_eq!(found, objects(expected.wars.iter().map(expected_over).collect()), "{recording}: wars");
-        for war in &expected.wars {
-            let found = report.wars.iter().find(|f| found_over(f) == expected_over(war)).expect("just compared");
-            compare(&recording, war, found);
-        }
-        let retakes: BTreeMap<String, u32> = report
-            .wars
-            .iter()
-            .flat_map(|w| w.fields.iter().map(|f| (format!("{} {}", util::name(&w.object), f.path), f.retakes)))
-            .collect();
-        for (field, truth) in &expected.truth {
-            let found = retakes.get(field).copied().unwrap_or_default();
-            assert!(found.abs_diff(*truth) <= 1, "{recording}: {field}: {found} retakes, truly {truth}");
-        }
-        let flapping: Vec<Flapping> = report
-            .flapping
-            .iter()
-            .map(|f| Flapping {
-                object: util::name(&f.object),
-                actor: f.actor.clone(),
-                by: f.by.clone(),
-                accepted: f.accepted,
-                rejected: f.rejected,
-                turns: f.alternations,
-            })
-            .collect();
-        assert_eq!(flapping, expected.flapping, "{recording}: flapping");
-        if let Some(contention) = expected.contention {
-            let found = report.contention.iter().map(|c| util::name(&c.object)).collect();
-            assert_eq!(objects(found), objects(contention), "{recording}: contention");
-        }
-        let hot: Vec<String> = report.hot_loops.iter().map(|h| util::name(&h.object)).collect();
-        assert_eq!(hot, expected.hot_loops, "{recording}: hot loops");
-        let excess = |c: &editwar::query::views::Cooperation| {
-            format!("{}: {}", util::name(&c.object), c.excess.as_deref().unwrap_or_default())
-        };
-        let cooperation: Vec<String> = report.cooperation.iter().map(excess).collect();
-        assert_eq!(cooperation, expected.cooperation, "{recording}: co-operation");
+        check(&recording, &format!("fixtures/recordings/{recording}/expected.yaml"), &report);
     }
+}
+
+/// Compares a report with the expected verdicts in a file.
+pub(crate) fn check(recording: &str, expected: &str, report: &Report) {
+    let text = std::fs::read_to_string(util::path(expected));
+    let expected: Expected = serde_yaml_ng::from_str(&text.unwrap()).unwrap();
+
+    let objects = |names: Vec<String>| names.into_iter().collect::<BTreeSet<String>>();
+    // One object may have several wars over different fields.
+    let found_over = |war: &editwar::query::views::War| {
+        let paths: BTreeSet<&str> = war.fields.iter().map(|field| field.path.as_str()).collect();
+        format!("{} over {paths:?}", util::name(&war.object))
+    };
+    let expected_over = |war: &War| {
+        let paths: BTreeSet<&str> = war.fields.keys().map(String::as_str).collect();
+        format!("{} over {paths:?}", war.object)
+    };
+    let found = objects(report.wars.iter().map(found_over).collect());
+    assert_eq!(found, objects(expected.wars.iter().map(expected_over).collect()), "{recording}: wars");
+    for war in &expected.wars {
+        let found = report.wars.iter().find(|f| found_over(f) == expected_over(war)).expect("just compared");
+        compare(recording, war, found);
+    }
+    let retakes: BTreeMap<String, u32> = report
+        .wars
+        .iter()
+        .flat_map(|w| w.fields.iter().map(|f| (format!("{} {}", util::name(&w.object), f.path), f.retakes)))
+        .collect();
+    for (field, truth) in &expected.truth {
+        let found = retakes.get(field).copied().unwrap_or_default();
+        assert!(found.abs_diff(*truth) <= 1, "{recording}: {field}: {found} retakes, truly {truth}");
+    }
+    let flapping: Vec<Flapping> = report
+        .flapping
+        .iter()
+        .map(|f| Flapping {
+            object: util::name(&f.object),
+            actor: f.actor.clone(),
+            by: f.by.clone(),
+            accepted: f.accepted,
+            rejected: f.rejected,
+            turns: f.alternations,
+        })
+        .collect();
+    assert_eq!(flapping, expected.flapping, "{recording}: flapping");
+    if let Some(contention) = expected.contention {
+        let found = report.contention.iter().map(|c| util::name(&c.object)).collect();
+        assert_eq!(objects(found), objects(contention), "{recording}: contention");
+    }
+    let hot: Vec<String> = report.hot_loops.iter().map(|h| util::name(&h.object)).collect();
+    assert_eq!(hot, expected.hot_loops, "{recording}: hot loops");
+    let excess = |c: &editwar::query::views::Cooperation| {
+        format!("{}: {}", util::name(&c.object), c.excess.as_deref().unwrap_or_default())
+    };
+    let cooperation: Vec<String> = report.cooperation.iter().map(excess).collect();
+    assert_eq!(cooperation, expected.cooperation, "{recording}: co-operation");
 }
 
 fn compare(recording: &str, war: &War, found: &editwar::query::views::War) {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use crate::envtest::{ApiServer, METADATA, pause, scratch, wait_until};
+use crate::envtest::{ApiServer, pause, scratch, wait_until};
 use crate::serve::Server;
 use crate::util;
 
@@ -34,11 +34,11 @@ struct Logged {
 }
 
 /// A running `editwar watch -o jsonl`.
-struct Watch {
+pub(crate) struct Watch {
     child: Child,
     lines: Arc<Mutex<Vec<Value>>>,
     said: Arc<Mutex<String>>,
-    recording: PathBuf,
+    pub(crate) recording: PathBuf,
 }
 
 /// What a war is about: its object, its parties as managers, its fields, and their values.
@@ -79,7 +79,7 @@ impl Logged {
 
 impl Watch {
     /// Starts a watch as a user, and waits until it is connected.
-    fn start(server: &ApiServer, user: &str, arguments: &[&str]) -> Watch {
+    pub(crate) fn start(server: &ApiServer, user: &str, arguments: &[&str]) -> Watch {
         let recording = scratch("recording").join("watch.jsonl");
         let mut child = Command::new(env!("CARGO_BIN_EXE_editwar"))
             .args(["watch", "-o", "jsonl", "--kubeconfig"])
@@ -107,12 +107,12 @@ impl Watch {
         watch
     }
 
-    fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap().clone()
     }
 
     /// Waits until a war over this object is told in one of these states.
-    fn wait_for(&self, name: &str, states: &[&str]) {
+    pub(crate) fn wait_for(&self, name: &str, states: &[&str]) {
         wait_until(&format!("the watch tells that {name} is {states:?}"), 60, || {
             let lines = self.lines.lock().unwrap();
             lines.iter().any(|war| war["object"]["name"] == name && states.contains(&war["state"].as_str().unwrap()))
@@ -120,7 +120,7 @@ impl Watch {
     }
 
     /// Interrupts the watch, and returns its exit code.
-    fn stop(&mut self) -> i32 {
+    pub(crate) fn stop(&mut self) -> i32 {
         let interrupted = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
         assert!(interrupted.success());
         self.child.wait().unwrap().code().unwrap_or_else(|| panic!("it was killed: {}", self.said()))
@@ -462,65 +462,4 @@ fn serve_watches_with_the_permissions_that_are_shipped() {
     assert!(value("editwar_watches{state=\"connected\"}") > 5.0);
     assert!(value("editwar_watch_revisions_total{author=\"known\"}") >= 11.0);
     assert!(value("editwar_watch_promoted_objects") >= 1.0);
-}
-
-#[test]
-fn an_audit_log_without_bodies_names_the_accounts_behind_the_managers_of_a_watch() {
-    let Some((api, log)) = ApiServer::start_logging(METADATA) else { return };
-    let kubeconfig = api.kubeconfig("admin");
-    let server = Server::start(&[
-        "--watch",
-        "--tail",
-        log.to_str().unwrap(),
-        "--set",
-        &format!("watch.kubeconfig={}", kubeconfig.display()),
-    ]);
-    wait_until("the server is ready", 120, || server.get("/readyz").0 == 200);
-    for name in ["managers", "manager", "calm"] {
-        api.kubectl("admin", &["create", "configmap", name, "-n", "shop", "--from-literal=v=0"]);
-    }
-    let set = |user: &str, manager: &str, name: &str, value: &str| {
-        let (manager, patch) = (format!("--field-manager={manager}"), format!(r#"{{"data":{{"v":"{value}"}}}}"#));
-        api.kubectl(user, &["patch", "configmap", name, "-n", "shop", &manager, "--type=merge", "-p", &patch]);
-    };
-    // Two accounts with a field manager each, two with the same one, and one that repeats what is there.
-    for turn in 0..16 {
-        let (user, value) = if turn % 2 == 0 { ("alice", "1") } else { ("bob", "2") };
-        set(user, &format!("tool-{user}"), "managers", value);
-        set(user, "kubectl-edit", "manager", value);
-        set(user, "kubectl-edit", "calm", "1");
-    }
-    set("bob", "tool-bob", "calm", "2");
-    let wars = || serde_json::from_str::<Value>(&server.get("/api/v1/wars").1).unwrap()["wars"].clone();
-    let told = |war: &Value| {
-        let parties =
-            war["parties"].as_array().unwrap().iter().map(|party| party["actor"].as_str().unwrap().to_owned());
-        let mut parties: Vec<String> = parties.collect();
-        parties.sort();
-        let values = war["fields"][0]["values"].as_array().map_or(0, Vec::len);
-        format!("{} {} {parties:?} {values}", war["object"]["name"], war["fields"][0]["path"])
-    };
-    let expected =
-        [r#""manager" "data.v" ["alice", "bob"] 2"#.to_owned(), r#""managers" "data.v" ["alice", "bob"] 2"#.to_owned()];
-    let mut found = Vec::new();
-    wait_until("both wars have accounts, fields and values", 120, || {
-        // Time passes for both feeds while somebody writes.
-        set("alice", "tool-alice", "calm", "1");
-        found = wars().as_array().unwrap().iter().map(told).collect::<Vec<_>>();
-        found.sort();
-        found == expected
-    });
-    let report = server.get("/api/v1/wars").1;
-    assert!(!report.contains("(Update)"), "no manager is a party or another writer: {report}");
-    // Who owns the fields of an object that nobody fights over.
-    let url = format!("http://{}", server.admin);
-    let cluster = ["-n", "shop", "--server", &url, "--kubeconfig", kubeconfig.to_str().unwrap()];
-    let output = Command::new(env!("CARGO_BIN_EXE_editwar"))
-        .args(["who", "configmap/calm"])
-        .args(cluster)
-        .env_clear()
-        .output()
-        .unwrap();
-    let (found, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(found.contains("owners of its fields now") && found.contains("tool-alice (Update)"), "{found}{said}");
 }

@@ -5,7 +5,8 @@
 //! - `requestObject` is the set of fields that it took over (`FieldsV1`);
 //! - at level `Request`, `responseObject` has only the identity of the object; at `RequestResponse`, it is the object;
 //! - the annotation [`WATCHED`] marks the event, [`CONTINUES`] says that the revision before it has values too, and
-//!   [`UNDATED`] that its time is only that at which it was seen.
+//!   [`UNDATED`] that its time is only that at which it was seen, and [`OWN`] that it changed only fields which its manager
+//!   owned before.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::managed_fields::{Authorship, Loss, Manager};
 use super::{Metadata, Resource};
-use crate::audit::event::{CONTINUES, Micros, UNDATED, WATCHED};
+use crate::audit::event::{CONTINUES, Micros, OWN, UNDATED, WATCHED};
 
 /// A revision that is expressed as an event.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +109,9 @@ impl Revision<'_> {
         }
         if author.is_some_and(|author| author.at.is_none()) {
             annotations[UNDATED] = "true".into();
+        }
+        if author.is_some_and(|author| author.is_own) && change == Change::Modify {
+            annotations[OWN] = "true".into();
         }
         let event = Event {
             level,

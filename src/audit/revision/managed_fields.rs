@@ -66,6 +66,8 @@ pub(crate) struct Authorship {
     pub taken: Value,
     /// Those of them that other managers lost.
     pub lost: Vec<Loss>,
+    /// Whether it changed only fields that the manager owned before: it took none over, and no other manager lost any.
+    pub is_own: bool,
 }
 
 /// Fields that a manager lost to the writer.
@@ -146,7 +148,10 @@ pub(crate) fn authorship(before: &[Entry], after: &[Entry]) -> Option<Authorship
     });
     let lost: Vec<Loss> = losses.filter(|loss| !is_empty(&loss.fields)).collect();
     let taken = lost.iter().fold(taken, |taken, loss| union(taken, loss.fields.clone()));
-    Some(Authorship { at: writer.at(), manager, taken, lost })
+    // A field that is removed leaves all entries.
+    let is_unchanged = |other: &Entry| after.iter().any(|entry| entry.is_of(other) && entry.text() == other.text());
+    let is_own = is_empty(&taken) && before.iter().filter(is_other).all(is_unchanged);
+    Some(Authorship { at: writer.at(), manager, taken, lost, is_own })
 }
 
 /// Returns who made a revision that changed no entry, and was seen at `seen`: it changed the values of fields that its manager
@@ -162,7 +167,8 @@ pub(crate) fn repeated_author(before: &[Entry], after: &[Entry], seen: Micros) -
     let is_candidate = |entry: &&Entry| entry.time.is_none() || (is_near && entry.at() == latest);
     let mut writers = after.iter().filter(is_candidate);
     let (writer, None) = (writers.next()?, writers.next()) else { return None };
-    let author = || Authorship { manager: writer.manager(), at: writer.at(), taken: empty(), lost: Vec::new() };
+    let author =
+        || Authorship { manager: writer.manager(), at: writer.at(), taken: empty(), lost: Vec::new(), is_own: true };
     (!INVENTED.contains(&&*writer.manager)).then(author)
 }
 

@@ -7,6 +7,7 @@ use crate::audit::event::{Level, Micros};
 use crate::detect::actor::Client;
 use crate::detect::admission;
 use crate::detect::fields::{Bodies, Evidence, EvidenceLevel, Fields};
+use crate::detect::ownership::Ownership;
 use crate::detect::pending_writes::{PendingWrite, RetainedBodies};
 use crate::detect::policy::Limits;
 use crate::detect::record::Record;
@@ -86,6 +87,7 @@ impl<'a, 'w> Incoming<'a, 'w> {
             effect: write.effect,
             level: self.evidence_level,
             is_certain: is_certain(write),
+            ownership: Ownership::of(write.event),
             is_binding: write.subresource == "binding",
             bodies: RetainedBodies::of(&self.bodies),
             mutations: has_mutations.then(mutations),
@@ -109,6 +111,7 @@ impl<'a, 'w> Incoming<'a, 'w> {
         let record = Record::new(order, client, verb, write.effect, write.part, level, evidence);
         let mut record = record.with_mutations(mutations);
         record.is_certain = is_certain(write);
+        record.ownership = Ownership::of(write.event);
         record.is_no_op = is_no_op;
         record
     }

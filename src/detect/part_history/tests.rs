@@ -154,3 +154,31 @@ fn a_gitops_tool_retakes_from_its_third_consecutive_write() {
     let party = format!("Part(Main) {FLUX} 4 possible");
     assert_eq!(written(DEPLOYMENTS, &[FLUX; 6]), [party]);
 }
+
+/// Each of these clients in turn, every 10 seconds, writes a new value as a field manager. A watch shows that it changed
+/// only fields that its manager owned before, except for the write of the last client.
+fn watched(who: &[(&str, &str)], is_last_own: bool) -> Vec<String> {
+    let mut server = Server { of: DEPLOYMENTS, ..Server::new("Metadata") };
+    let mut watcher = Watcher::of(&[server.create(0, "carol", json!({}))]);
+    for (turn, (who, manager)) in who.iter().enumerate() {
+        let mut event = server.patch(10 * (turn as i64 + 1), who, json!({"spec": {"turn": turn}}));
+        let manager = format!("{manager} (Update)");
+        event["annotations"] = json!({"watch.editwar.dev/operation": "Update", "watch.editwar.dev/joined": manager});
+        if is_last_own || turn + 1 < who.len() {
+            event["annotations"]["watch.editwar.dev/own"] = "true".into();
+        }
+        watcher.see(&event);
+    }
+    watcher.wars()
+}
+
+#[test]
+fn writes_that_keep_to_the_fields_of_their_managers_contest_only_those_of_the_same_manager() {
+    let apart = [("alice", "tool-a"), ("bob", "tool-b")].repeat(4);
+    assert_eq!(watched(&apart, true), [""; 0]);
+    assert_eq!(watched(&apart, false).len(), 1, "it may have changed a field of the other one");
+    let together = [("alice", "kubectl-edit"), ("bob", "kubectl-edit")].repeat(4);
+    assert_eq!(watched(&together, true).len(), 1);
+    let third = [("alice", "kubectl-edit"), ("bob", "kubectl-edit"), ("dave", "tool-d")].repeat(2);
+    assert_eq!(watched(&third, true), ["Part(Main) alice,bob 2 possible"]);
+}

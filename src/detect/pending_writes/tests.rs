@@ -24,6 +24,7 @@ fn recent(second: i64, bytes: usize) -> PendingWrite {
         effect: Effect::Modify,
         level: EvidenceLevel::Field,
         is_certain: false,
+        ownership: Ownership::default(),
         is_binding: false,
         bodies: if bytes == 0 { RetainedBodies::None } else { raw(Shape::Object, Some(&"x".repeat(bytes)), None) },
         mutations: None,

@@ -63,6 +63,25 @@ fn an_entry_that_only_lost_fields_is_not_that_of_the_writer() {
 }
 
 #[test]
+fn a_write_keeps_to_its_own_fields_unless_an_entry_of_another_manager_changed() {
+    let is_own = |before: &[Entry], after: &[Entry]| authorship(before, after).unwrap().is_own;
+    let (x, y) = (|time| entry("x", "Update", time, data(&["v"])), entry("y", "Apply", 1, data(&["w", "z"])));
+    assert!(is_own(&[x(1), y.clone()], &[x(2), y.clone()]));
+    assert!(is_own(
+        &[entry("x", "Apply", 1, data(&["v", "u"])), y.clone()],
+        &[entry("x", "Apply", 2, data(&["v"])), y.clone()]
+    ));
+    let more = entry("x", "Update", 2, data(&["v", "u"]));
+    assert!(!is_own(&[x(1), y.clone()], &[more, y.clone()]), "it took over a field that nobody had");
+    // It removed a field of the other one, or changed it and does not own it since.
+    assert!(!is_own(&[x(1), y.clone()], &[x(2), entry("y", "Apply", 1, data(&["w"]))]));
+    assert!(!is_own(&[x(1), y], &[x(2)]));
+    let invented = entry("before-first-apply", "Update", 1, data(&["w"]));
+    assert!(!is_own(&[x(1), invented], &[x(2)]), "an entry that the server invented");
+    assert!(repeated_author(&[x(1)], &[x(1)], x(1).at().unwrap()).unwrap().is_own);
+}
+
+#[test]
 fn two_entries_that_moved_are_not_guessed_between() {
     let before = [entry("x", "Apply", 1, data(&["v"])), entry("y", "Apply", 1, data(&["w"]))];
     let after = [entry("x", "Apply", 2, data(&["v"])), entry("y", "Apply", 3, data(&["w"]))];
