@@ -1,7 +1,7 @@
 //! Configuration: the keys, their defaults, and their conversion into the settings of other modules. Plain values
 //! without side effects.
 //!
-//! `enforce`, `limits` and `listeners` define the sections that their headers name. This file defines all others:
+//! `enforce`, `kafka`, `limits`, `listeners` and `notify` define the sections that their headers name. This file defines all others:
 //! `actors`, `cooperation`, `platform`, `contexts`, `redact_values`, `bounds`, `metrics`, `tail` and `journal`.
 //!
 //! To add a key, add a field to the type of its section, and its default to that type's `Default`. A single value outside
@@ -12,6 +12,7 @@
 //! docs/configuration.schema.json are generated from them by `UPDATE_DOCS=1 cargo test --test it configuration`.
 
 mod enforce;
+mod kafka;
 mod limits;
 mod listeners;
 mod load;
@@ -29,6 +30,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::enforce::{Enforce, Mode};
+pub use self::kafka::{Kafka, KafkaSasl, KafkaTls, SaslMechanism};
 pub use self::limits::{BucketConfig, ContentionConfig, LimitsConfig, OverrideConfig};
 pub use self::listeners::{Admin, AllowConfig, Auth, OidcConfig, Tls, Webhook};
 pub use self::load::{ENVIRONMENT, Error};
@@ -80,6 +82,8 @@ pub struct Config {
     pub enforce: Enforce,
     /// Logs that editwar reads as they are written.
     pub tail: Tail,
+    /// Topics of Kafka that editwar reads.
+    pub kafka: Kafka,
     /// The objects of the cluster that editwar watches.
     pub watch: Watch,
     /// The journal, which keeps writes across restarts.

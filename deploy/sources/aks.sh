@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# AKS: diagnostic setting -> Event Hubs. A shipper reads the event hub by the Kafka protocol and posts to editwar:
-# `editwar setup source vector` prints its configuration. Azure itself cannot post the audit log to a URL.
+# AKS: diagnostic setting -> Event Hubs, which editwar reads by the Kafka protocol. Azure itself cannot post the audit log to a URL.
 # Creates an Event Hubs namespace with one event hub, a rule to read it, and a diagnostic setting of the cluster.
 set -euo pipefail
 
@@ -31,10 +30,13 @@ az monitor diagnostic-settings create --name editwar --resource "$id" --event-hu
   --logs '[{"category": "kube-audit-admin", "enabled": true}]'
 
 cat <<END
-For the shipper:
-  broker           $namespace.servicebus.windows.net:9093 (SASL_SSL, PLAIN, user name \$ConnectionString)
-  topic            $hub
-  KAFKA_PASSWORD   the output of:
-    az eventhubs eventhub authorization-rule keys list --resource-group '$RESOURCE_GROUP' --namespace-name '$namespace' \\
-      --eventhub-name '$hub' --name editwar --query primaryConnectionString --output tsv
+For the configuration of editwar:
+kafka:
+  brokers: ['$namespace.servicebus.windows.net:9093']
+  topics: {$hub: '$cluster'}
+  tls: {enabled: true}
+  sasl: {mechanism: PLAIN, username: \$ConnectionString, password_file: /etc/editwar/event-hub}
+The password file contains the output of:
+  az eventhubs eventhub authorization-rule keys list --resource-group '$RESOURCE_GROUP' --namespace-name '$namespace' \\
+    --eventhub-name '$hub' --name editwar --query primaryConnectionString --output tsv
 END

@@ -19,6 +19,7 @@ use crate::detect::policy::Policy;
 use crate::enforce::control::Control;
 use crate::ingest::Source;
 use crate::ingest::intake::Intake;
+use crate::ingest::kafka;
 use crate::ingest::tail::{self, TailSource};
 use crate::ingest::watch::WatchSource;
 use crate::ingest::watch::status::WatchStatus;
@@ -315,6 +316,9 @@ async fn sources(
             checkpoint: config.tail.checkpoint.clone(),
         };
         sources.push(Box::new(TailSource::new(settings, intake.clone(), metrics.clone())?));
+    }
+    if let Some(settings) = config.kafka_settings() {
+        sources.push(kafka::source(settings, intake.clone(), metrics.clone())?);
     }
     if config.watch.enabled {
         let access = KubeAccess { kubeconfig: config.watch.kubeconfig.clone(), context: None };

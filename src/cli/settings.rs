@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 
 use super::args::{ConfigArgs, ServeArgs};
-use crate::config::{Config, ENVIRONMENT, Overlay, Watch};
+use crate::config::{Config, ENVIRONMENT, Kafka, KafkaSasl, KafkaTls, Overlay, SaslMechanism, Watch};
+use crate::ingest::kafka;
 use crate::ingest::watch::Settings;
 use crate::telemetry::metrics::SeriesLimits;
 
@@ -75,6 +76,18 @@ impl Config {
             objects_with_values_max: max_objects_with_values,
             redacts: self.redact_values,
         }
+    }
+
+    /// Returns which topics of Kafka to read, or `None` if there are none.
+    pub(super) fn kafka_settings(&self) -> Option<kafka::Settings> {
+        let Kafka { brokers, topics, group, tls, sasl } = self.kafka.clone();
+        let KafkaTls { enabled, ca_file, cert_file, key_file } = tls;
+        let sasl = sasl.and_then(|KafkaSasl { mechanism, username, password_file, token_file }| match mechanism {
+            SaslMechanism::OauthBearer => Some(kafka::Sasl::Token { token_file: token_file? }),
+            _ => Some(kafka::Sasl::Password { mechanism: mechanism.as_str(), username, password_file: password_file? }),
+        });
+        let tls = enabled.then_some(kafka::Tls { ca_file, cert_file, key_file });
+        (!brokers.is_empty()).then_some(kafka::Settings { brokers, topics, group, tls, sasl })
     }
 
     /// Returns the limits on the series of metrics.

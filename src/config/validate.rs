@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use super::load::{Error, invalid};
-use super::{Auth, Config, LimitsConfig, Mode, Notify, Tls};
+use super::{Auth, Config, Kafka, KafkaSasl, KafkaTls, LimitsConfig, Mode, Notify, SaslMechanism, Tls};
 use crate::detect::cooperation::CooperationRules;
 use crate::detect::verdict::Confidence;
+use crate::util::cluster_name;
 
 /// Minimum of `bounds.max_memory`.
 const MEMORY_BYTES_MIN: usize = 64 << 20;
@@ -55,6 +56,7 @@ impl Config {
         self.validate_enforce()?;
         self.validate_journal()?;
         self.validate_notify()?;
+        self.validate_kafka()?;
         self.validate_bounds()
     }
 
@@ -127,6 +129,46 @@ impl Config {
             return Err(invalid("notify.cloud_events.source", "expected a URI reference, such as /clusters/east"));
         }
         Ok(())
+    }
+
+    fn validate_kafka(&self) -> Result<(), Error> {
+        let Kafka { brokers, topics, group, tls, sasl } = &self.kafka;
+        if brokers.is_empty() != topics.is_empty() {
+            let key = if brokers.is_empty() { "kafka.brokers" } else { "kafka.topics" };
+            return Err(invalid(key, "set both kafka.brokers and kafka.topics, or none of them"));
+        }
+        let has_port = |broker: &str| broker.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        if let Some(broker) = brokers.iter().find(|broker| !has_port(broker) || broker.contains([',', '/', ' '])) {
+            let why = format!("expected an address with a port, such as kafka-0.example.com:9092, got \"{broker}\"");
+            return Err(invalid("kafka.brokers", &why));
+        }
+        let is_topic_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if let Some(topic) = topics.keys().find(|topic| topic.is_empty() || !topic.chars().all(is_topic_char)) {
+            return Err(invalid("kafka.topics", &format!("no name of a topic: \"{topic}\"")));
+        }
+        if let Some(cluster) = topics.values().find(|cluster| !cluster_name::is_valid(cluster)) {
+            return Err(invalid("kafka.topics", &format!("no name of a cluster: \"{cluster}\"")));
+        }
+        if group.trim().is_empty() {
+            return Err(invalid("kafka.group", "must not be empty"));
+        }
+        let KafkaTls { enabled, ca_file, cert_file, key_file } = tls;
+        if !enabled && [ca_file, cert_file, key_file].into_iter().any(Option::is_some) {
+            return Err(invalid("kafka.tls.enabled", "set it to true, or remove the other keys of kafka.tls"));
+        }
+        if cert_file.is_some() != key_file.is_some() {
+            return Err(invalid("kafka.tls", "set both cert_file and key_file, or none of them"));
+        }
+        let Some(KafkaSasl { mechanism, username, password_file, token_file }) = sasl else { return Ok(()) };
+        match mechanism {
+            SaslMechanism::OauthBearer if token_file.is_none() => {
+                Err(invalid("kafka.sasl.token_file", "set the file with the token for OAUTHBEARER"))
+            }
+            SaslMechanism::OauthBearer => Ok(()),
+            _ if username.is_empty() => Err(invalid("kafka.sasl.username", "set the user name")),
+            _ if password_file.is_none() => Err(invalid("kafka.sasl.password_file", "set the file with the password")),
+            _ => Ok(()),
+        }
     }
 
     fn validate_bounds(&self) -> Result<(), Error> {

@@ -5,6 +5,7 @@
 //! - [`webhook`]: receives batches from kube-apiserver; [`buffer_pool`] is its buffer pool.
 //! - [`tail`]: reads logs while they are written, across rotations.
 //! - [`mod@watch`]: watches the objects of a cluster, for clusters without an audit log.
+//! - [`kafka`]: reads topics of Kafka.
 //! - [`files`]: reads complete logs with several workers. [`convert`], [`decompress`] and [`readahead`] handle other formats
 //!   and compression.
 //!
@@ -15,6 +16,7 @@ pub mod convert;
 mod decompress;
 pub mod files;
 pub mod intake;
+pub(crate) mod kafka;
 mod push;
 mod readahead;
 pub mod tail;

@@ -5,6 +5,7 @@
 //! are read from the pipeline are in `metrics/pipeline.rs`. A part of the server that counts by itself registers its metrics with [`Metrics::register`], as the journal does in
 //! `journal/shared.rs`.
 
+mod kafka;
 mod pipeline;
 mod registrar;
 mod tail;
@@ -16,6 +17,7 @@ use std::time::Instant;
 use prometheus::core::Collector;
 use prometheus::{Encoder, Histogram, IntCounterVec, Opts, Registry, TextEncoder};
 
+use self::kafka::KafkaMetrics;
 use self::pipeline::PipelineMetrics;
 use self::registrar::Registrar;
 use self::tail::TailMetrics;
@@ -51,6 +53,7 @@ pub struct Metrics {
     /// Changes of the states of wars, by the new state.
     pub transitions: IntCounterVec,
     notifications: IntCounterVec,
+    kafka: KafkaMetrics,
     pipeline: PipelineMetrics,
     tail: TailMetrics,
     thrashing: Arc<ThrashingCounters>,
@@ -144,6 +147,7 @@ impl Metrics {
                 &["kind", "name", "namespace"],
             ),
             golden_state: GoldenStateMetrics::new(&registry),
+            kafka: KafkaMetrics::new(registrar),
             pipeline: PipelineMetrics::new(registrar),
             tail: TailMetrics::new(registrar),
             thrashing,
@@ -187,6 +191,21 @@ impl Metrics {
                 seen.as_deref().or(resource_kind::built_in(object.group, object.resource)).unwrap_or(object.resource);
             self.paused.with_label_values(&[kind, object.name, object.namespace]).set(1);
         }
+    }
+
+    /// Records how many messages of a topic have not been read yet.
+    pub fn record_kafka_lag(&self, topic: &str, lag: i64) {
+        self.kafka.lag.with_label_values(&[topic]).set(lag);
+    }
+
+    /// Records how many partitions of a topic are read.
+    pub fn record_kafka_partitions(&self, topic: &str, count: usize) {
+        self.kafka.partitions.with_label_values(&[topic]).set(count as i64);
+    }
+
+    /// Counts a failed connection to a broker, or a failed read.
+    pub fn count_kafka_error(&self) {
+        self.kafka.errors.inc();
     }
 
     /// Records whether a tailed log can be read, how many bytes are unread, and how many gaps it has had so far.

@@ -6,6 +6,8 @@ mod admission;
 mod answers;
 mod architecture;
 mod auth;
+#[cfg(feature = "kafka")]
+mod broker;
 mod cases;
 mod check;
 mod check_command;
@@ -31,6 +33,8 @@ mod interleaving;
 mod journal;
 mod journal_faults;
 mod journal_trouble;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod live;
 mod logs;
 mod memory;

@@ -1,0 +1,168 @@
+//! A real Kafka broker for tests. `tests/kafka/fetch` fetches it; without it, tests are skipped.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
+use crate::envtest::{free_port, scratch, wait_until};
+use crate::require;
+
+/// How long a producer waits until everything is stored.
+const FLUSH: Duration = Duration::from_secs(60);
+
+/// A broker that is its own controller, with topics of four partitions that are created when they are first used.
+pub(crate) struct Broker {
+    folder: PathBuf,
+    java: PathBuf,
+    child: Option<Child>,
+    pub(crate) port: u16,
+}
+
+/// One message.
+pub(crate) struct Message {
+    pub(crate) partition: i32,
+    pub(crate) payload: Vec<u8>,
+    /// In milliseconds since 1970.
+    pub(crate) at: i64,
+}
+
+// === impl Broker ===
+
+impl Broker {
+    pub(crate) fn start() -> Option<Broker> {
+        Broker::start_with(&scratch("broker"), "", |_| String::new(), &[])
+    }
+
+    /// Starts a broker with a second listener of this protocol, such as `SASL_SSL`, whose other settings `settings` returns
+    /// for its folder. Returns the broker and the port of that listener.
+    pub(crate) fn start_secured(
+        protocol: &str,
+        folder: &Path,
+        settings: impl Fn(u16) -> String,
+        format: &[&str],
+    ) -> Option<(Broker, u16)> {
+        let port = free_port();
+        let listener = format!(",SECURE://127.0.0.1:{port}");
+        let all = |_: &Path| {
+            format!(
+                "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:{protocol}\n{}",
+                settings(port)
+            )
+        };
+        Some((Broker::start_with(folder, &listener, all, format)?, port))
+    }
+
+    fn start_with(
+        folder: &Path,
+        listener: &str,
+        settings: impl Fn(&Path) -> String,
+        format: &[&str],
+    ) -> Option<Broker> {
+        let java = require::program("kafka", &["java"])?;
+        let jars = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("kafka").join("lib");
+        if !jars.is_dir() {
+            require::skip("kafka", &format!("no broker in {} (run tests/kafka/fetch)", jars.display()));
+            return None;
+        }
+        let (port, controller) = (free_port(), free_port());
+        let mut properties = format!(
+            "process.roles=broker,controller\nnode.id=1\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listener}\n\
+             controller.listener.names=CONTROLLER\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
+             log.dirs={}\nlog.retention.ms=-1\nnum.partitions=4\ngroup.initial.rebalance.delay.ms=0\n\
+             offsets.topic.num.partitions=1\ntransaction.state.log.num.partitions=1\n",
+            folder.join("data").display()
+        );
+        for topic in ["offsets.topic", "transaction.state.log", "share.coordinator.state.topic"] {
+            writeln!(properties, "{topic}.replication.factor=1\n{topic}.min.isr=1").unwrap();
+        }
+        properties += &settings(folder);
+        let path = folder.join("server.properties");
+        std::fs::write(&path, properties).unwrap();
+        let mut broker = Broker { folder: folder.to_owned(), java, child: None, port };
+        let output = broker
+            .java(&jars, "kafka.tools.StorageTool")
+            .args(["format", "--standalone", "-t", "AAAAAAAAAAAAAAAAAAAAAA", "-c"])
+            .arg(&path)
+            .args(format)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        broker.launch(&jars);
+        Some(broker)
+    }
+
+    fn java(&self, jars: &Path, class: &str) -> Command {
+        let mut command = Command::new(&self.java);
+        command.args(["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
+        command.arg(jars.join("*")).arg(class).env_clear();
+        command
+    }
+
+    fn launch(&mut self, jars: &Path) {
+        let log = std::fs::File::create(self.folder.join("broker.log")).unwrap();
+        let child = self
+            .java(jars, "kafka.Kafka")
+            .arg(self.folder.join("server.properties"))
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        wait_until("the broker has started", 120, || self.log().contains("Kafka Server started"));
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("broker.log")).unwrap_or_default()
+    }
+
+    /// Sends a signal to the broker.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Writes messages to a topic, and waits until they are stored.
+    pub(crate) fn produce<'a>(&self, topic: &str, messages: impl IntoIterator<Item = &'a Message>) {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", self.address())
+            .set("enable.idempotence", "true")
+            .set("compression.type", "zstd")
+            .set("queue.buffering.max.messages", "1000000")
+            .create()
+            .unwrap();
+        for message in messages {
+            let record = BaseRecord::<[u8], [u8]>::to(topic)
+                .partition(message.partition)
+                .payload(&message.payload)
+                .timestamp(message.at);
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+            producer.poll(Duration::ZERO);
+        }
+        producer.flush(FLUSH).unwrap();
+        assert_eq!(producer.in_flight_count(), 0);
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
