@@ -1,30 +1,68 @@
 // Opens the page, and prints the time to the first row, the bytes, and the memory of the tab: now, and after MINUTES of updates.
+// For comparison, the same is measured for a static page with the same rows: what this browser needs at least on this machine.
 //
 //   NODE_PATH=src/query/ui/node_modules node benches/page/open.mjs http://127.0.0.1:8080/ CHROMIUM [MINUTES]
+import { createServer } from "node:http";
 import { createRequire } from "node:module";
 const { chromium } = createRequire(new URL("../../src/query/ui/package.json", import.meta.url))("playwright-core");
 
 const [base, executablePath, minutes = "0"] = process.argv.slice(2);
+const RUNS = 11;
+const SIZE = { viewport: { width: 1280, height: 900 } };
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
-const [times, paints] = [[], []];
-for (let run = 0; run < 9; run++) {
-  const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
-  // From the start of the navigation to the frame with the first row, as the browser itself measures it.
+const median = (list) => [...list].sort((a, b) => a - b)[(list.length - 1) / 2].toFixed(0);
+
+/** Opens a URL in a new tab. Returns the tab and the time to the frame with the first row, as the browser itself measures it. */
+async function open(url, given) {
+  const context = given ?? (await browser.newContext(SIZE));
+  const page = await context.newPage();
+  // From the start of the navigation.
   await page.addInitScript(() => {
-    new MutationObserver((_, observer) => {
-      if (!document.querySelector("td .state")) return;
-      observer.disconnect();
+    const look = () => {
+      if (!document.querySelector("td .state")) return false;
       requestAnimationFrame(() => setTimeout(() => { window.firstRow = performance.now(); }));
-    }).observe(document, { childList: true, subtree: true });
+      return true;
+    };
+    if (!look()) new MutationObserver((_, observer) => look() && observer.disconnect()).observe(document, { childList: true, subtree: true });
   });
-  await page.goto(base);
+  await page.goto(url);
   await page.waitForFunction(() => window.firstRow);
-  times.push(await page.evaluate(() => window.firstRow));
-  paints.push(await page.evaluate(() => performance.getEntriesByName("first-paint")[0]?.startTime ?? 0));
-  if (run < 8) await page.close();
+  return { page, time: await page.evaluate(() => window.firstRow) };
 }
-const page = browser.contexts().flatMap((context) => context.pages()).at(-1) ?? (await browser.newPage());
-[times, paints].forEach((list) => list.sort((a, b) => a - b));
+
+// The page, without its script and with its styles, as it is after the first frame.
+const { page: model } = await open(base);
+await model.waitForTimeout(500);
+const styles = await (await fetch(new URL("page.css", base))).text();
+const body = await model.evaluate(() => {
+  document.querySelectorAll("tbody tr:not(.group)").forEach((row, i) => i >= 15 && row.remove());
+  return document.getElementById("app").outerHTML;
+});
+await model.close();
+const html = `<!DOCTYPE html><html lang="en"><meta charset="utf-8"><style>${styles}</style><body>${body}`;
+const still = createServer((_, answer) => answer.setHeader("content-type", "text/html").end(html)).listen(0, "127.0.0.1");
+const stillUrl = `http://127.0.0.1:${still.address().port}/`;
+
+const times = { editwar: [], static: [], again: [], "static, again": [] };
+for (let run = 0; run < RUNS; run++) {
+  for (const [name, url] of [["editwar", base], ["static", stillUrl]]) {
+    // A new profile, and then a second tab of it.
+    const context = await browser.newContext(SIZE);
+    const first = await open(url, context);
+    times[name].push(first.time);
+    const second = await open(url, context);
+    times[name === "editwar" ? "again" : "static, again"].push(second.time);
+    await context.close();
+  }
+}
+still.close();
+for (const [name, list] of Object.entries(times)) {
+  console.log(`first row, ${name}: median ${median(list)} ms of ${RUNS}, ${Math.min(...list).toFixed(0)} to ${Math.max(...list).toFixed(0)} ms`);
+}
+const ratio = (a, b) => (median(times[a]) / median(times[b])).toFixed(2);
+console.log(`ratio to the static page: ${ratio("editwar", "static")}, again ${ratio("again", "static, again")}`);
+
+const { page } = await open(base);
 const protocol = await page.context().newCDPSession(page);
 const heap = async () => {
   await protocol.send("HeapProfiler.collectGarbage");
@@ -33,7 +71,6 @@ const heap = async () => {
 };
 await protocol.send("Performance.enable");
 await page.waitForTimeout(3000);
-console.log(`first paint, without rows: median ${paints[4].toFixed(0)} ms; first row: median ${times[4].toFixed(0)} ms of 9, at most ${times[8].toFixed(0)} ms`);
 console.log(`rows in the table: ${await page.locator("tbody tr:not(.group)").count()}; heap ${(await heap()).toFixed(1)} MB`);
 const search = page.getByRole("searchbox");
 const typed = performance.now();

@@ -81,6 +81,7 @@ pub(crate) enum Error {
     )]
     Unsupported,
     /// A file cannot be read.
+    #[cfg(feature = "kafka")]
     #[error("kafka: {}: {source}", path.display())]
     File {
         /// Its path.
@@ -89,6 +90,7 @@ pub(crate) enum Error {
         source: std::io::Error,
     },
     /// The settings are not accepted.
+    #[cfg(feature = "kafka")]
     #[error("kafka: {0}")]
     Settings(String),
 }

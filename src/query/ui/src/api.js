@@ -80,6 +80,7 @@ export class Overview {
   error = "";
   #onChange;
   #isScheduled = false;
+  #hasChanged = false;
   #abort = null;
   /** The rows of the first lines of a stream, until these are complete. */
   #incoming = null;
@@ -183,10 +184,11 @@ export class Overview {
   #changed() {
     if (this.#isScheduled) return;
     this.#isScheduled = true;
-    // Not requestAnimationFrame, which does not run in background tabs.
+    // Not requestAnimationFrame, which does not run in background tabs. The first change is shown at once.
     setTimeout(() => {
       this.#isScheduled = false;
       this.#onChange();
-    }, 16);
+    }, this.#hasChanged ? 16 : 0);
+    this.#hasChanged = true;
   }
 }

@@ -1,7 +1,7 @@
 // The page: the header, the state of the connection, and the view that the URL names.
 
 import { Component, render } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import { ActorView, Actors } from "./actors.jsx";
 import { Overview } from "./api.js";
 import { clock, duration, plain, shortActor } from "./format.js";
@@ -29,8 +29,8 @@ function App({ overview }) {
   const [, refresh] = useState(0);
   const [route, setRoute] = useState(() => parse(location.hash));
   const redraw = () => refresh((n) => n + 1);
+  useLayoutEffect(() => { overview.listener = redraw; }, []);
   useEffect(() => {
-    overview.listener = redraw;
     // Ages and timers change without news from the server.
     const timer = setInterval(() => document.hidden || redraw(), 5000);
     const onHash = () => {
@@ -122,6 +122,16 @@ function Login({ overview }) {
   );
 }
 
-const overview = new Overview(() => overview.listener?.());
+// Nothing is shown before the first answer, unless it takes longer than one can notice: to show the page twice takes longer.
+const SHOWN_AFTER_MS = 120;
+let isShown = false;
+function show() {
+  if (!isShown) render(<App overview={overview} />, document.getElementById("app"));
+  isShown = true;
+}
+const overview = new Overview(() => {
+  show();
+  overview.listener?.();
+});
 overview.run();
-render(<App overview={overview} />, document.getElementById("app"));
+setTimeout(show, SHOWN_AFTER_MS);

@@ -1,6 +1,6 @@
 // The overview: tiles, filters, and the table of all findings.
 
-import { useMemo } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { FINDINGS, clock, isBlocked, isStale, plural, shortActor, shortClock, valueText, words } from "./format.js";
 import { Actor, ObjectLink, Problems, Row, Status, Table, Text, Value, usePages } from "./parts.jsx";
 import { change, link } from "./route.js";
@@ -156,8 +156,18 @@ const COLUMNS = [
   { name: "since", sort: "since" }, { name: "last", sort: "last" }, { name: "retakes", sort: "retakes", number: true },
 ];
 
+/** How many rows fit into a window. No more are needed in the first frame after the page is opened. */
+const FIRST_ROWS = 15;
+let isFirstFrame = true;
+
 function Found({ route, found, all, head, isFiltered }) {
-  const [shown, more] = usePages(found.length, 50, JSON.stringify(route.parameters));
+  const [paged, more] = usePages(found.length, 50, JSON.stringify(route.parameters));
+  const shown = isFirstFrame ? Math.min(paged, FIRST_ROWS) : paged;
+  const [, redraw] = useState(false);
+  useEffect(() => {
+    isFirstFrame &&= !head;
+    redraw(!!head);
+  }, [!head]);
   if (!head) return <p class="lead">Loading…</p>;
   if (!found.length) return <Nothing head={head} all={all} isFiltered={isFiltered} />;
   const { sort = "status", order } = route.parameters;
