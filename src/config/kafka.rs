@@ -14,8 +14,8 @@ pub struct Kafka {
     pub brokers: Vec<String>,
     /// The topics, each with the name of the cluster that its events belong to. The name is empty if there is only one cluster.
     pub topics: BTreeMap<String, String>,
-    /// The consumer group, under which the brokers store how far editwar has read. Only one editwar may use it: a second one
-    /// replaces the first.
+    /// The consumer group, under which the brokers store how far editwar has read. Only one editwar may use it: each
+    /// member of a group receives a part of the events only.
     pub group: String,
     /// Encryption of the connections.
     pub tls: KafkaTls,

@@ -73,7 +73,7 @@ impl Broker {
             "process.roles=broker,controller\nnode.id=1\n\
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listener}\n\
              controller.listener.names=CONTROLLER\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-             log.dirs={}\nlog.retention.ms=-1\nnum.partitions=4\ngroup.initial.rebalance.delay.ms=0\n\
+             log.dirs={}\nlog.retention.ms=-1\nlog.message.timestamp.after.max.ms=9223372036854775807\nnum.partitions=4\ngroup.initial.rebalance.delay.ms=0\n\
              offsets.topic.num.partitions=1\ntransaction.state.log.num.partitions=1\n",
             folder.join("data").display()
         );

@@ -124,9 +124,10 @@ fn topics_give_the_verdicts_of_the_log_also_after_kills_and_restarts() {
     let expected = wars_of_log(&lines);
     assert!(!expected.is_empty());
     wait_until("the wars are those of the log", 90, || wars_of(&server) == expected);
+    let has_all = || server.get("/metrics").1.contains(&format!("editwar_kafka_partitions{{topic=\"{TOPIC}\"}} 4\n"));
+    wait_until("it has all partitions", 60, has_all);
     let lag = format!("editwar_kafka_lag_messages{{topic=\"{TOPIC}\"}}");
     wait_until("nothing is left", 30, || server.get("/metrics").1.contains(&format!("{lag} 0\n")));
-    assert!(server.get("/metrics").1.contains(&format!("editwar_kafka_partitions{{topic=\"{TOPIC}\"}} 4\n")));
     assert!(server.terminate().success(), "{}", server.said());
     // Nothing is read again after a graceful stop.
     let server = start(&broker, &[]);
@@ -163,6 +164,15 @@ fn messages_in_any_format_count_and_damaged_ones_do_not_block() {
     let server = start(&broker, &[]);
     let expected = wars_of_log(&util::lines(&log));
     wait_until("the wars are those of the log", 60, || wars_of(&server) == expected);
+    // Neither the year 1970 nor a time far ahead delays the others.
+    let strange = [0, 1_000, now_ms() + 50 * HOUR_MS].map(|at| Message {
+        partition: 1,
+        payload: event(&format!("id-{at}"), "carol", "strange", "v", now_ms()),
+        at,
+    });
+    let before = metric(&server, "editwar_events_total");
+    broker.produce(TOPIC, &strange);
+    wait_until("they are read", 60, || metric(&server, "editwar_events_total") >= before + 3.0);
     assert!(metric(&server, "editwar_malformed_events_total") >= 9.0, "{}", server.get("/metrics").1);
 }
 
@@ -301,7 +311,7 @@ fn connections_are_encrypted_and_authenticated_as_configured() {
 }
 
 #[test]
-fn a_second_editwar_in_the_group_replaces_the_first_one() {
+fn another_program_in_the_group_is_told_since_writes_are_missing() {
     let Some(broker) = Broker::start() else { return };
     let write = |turn: i64| {
         let (user, at) = (if turn % 2 == 0 { "alice" } else { "bob" }, now_ms());
@@ -310,14 +320,39 @@ fn a_second_editwar_in_the_group_replaces_the_first_one() {
     broker.produce(TOPIC, &(0..4).map(write).collect::<Vec<_>>());
     let first = start(&broker, &[]);
     wait_until("the first one is ready", 60, || first.get("/readyz").0 == 200);
-    let second = start(&broker, &[]);
-    wait_until("the second one is ready", 60, || second.get("/readyz").0 == 200);
-    wait_until("the first one says why it reads nothing", 60, || first.said().contains("another editwar"));
-    assert_eq!(first.get("/readyz").0, 503);
-    broker.produce(TOPIC, &(4..20).map(write).collect::<Vec<_>>());
-    wait_until("the second one goes on", 60, || !wars_of(&second).is_empty());
-    let mut first = first;
-    assert!(first.terminate().success());
+    let mut second = start(&broker, &[]);
+    wait_until("the second one has partitions, too", 60, || second.get("/readyz").0 == 200);
+    for server in [&first, &second] {
+        wait_until("it says why writes are missing", 120, || {
+            server.said().contains("another program in the same group")
+        });
+        assert_eq!(server.get("/readyz").0, 503);
+    }
+    assert!(second.terminate().success());
+    wait_until("the first one has all partitions again", 60, || first.get("/readyz").0 == 200);
+    assert!(first.get("/metrics").1.contains(&format!("editwar_kafka_partitions{{topic=\"{TOPIC}\"}} 4\n")));
+}
+
+#[test]
+fn a_topic_that_is_added_to_the_configuration_is_read_after_a_restart() {
+    let Some(broker) = Broker::start() else { return };
+    let log = util::log("flux-vs-alice");
+    let lines = util::lines(&log);
+    let (first, second) = lines.split_at(lines.len() / 2);
+    broker.produce(TOPIC, &messages(first));
+    broker.produce("more", &messages(second));
+    let mut server = start(&broker, &[]);
+    wait_until("the first topic was read", 60, || metric(&server, "editwar_events_total") > 100.0);
+    server.kill();
+    let topics = format!("kafka.topics={{{TOPIC}: east, more: east}}");
+    let server = start(&broker, &["--set", &topics, "--set", "kafka.group=another"]);
+    let expected = wars_of_log(&lines);
+    wait_until("topics of one cluster are merged", 60, || wars_of(&server) == expected);
+    drop(server);
+    let server = start(&broker, &["--set", &topics]);
+    wait_until("the new topic is read in the old group", 60, || {
+        server.get("/metrics").1.contains("editwar_kafka_partitions{topic=\"more\"} 4\n")
+    });
 }
 
 #[test]
@@ -344,4 +379,9 @@ fn a_topic_that_does_not_exist_yet_is_told_and_read_later() {
         .collect();
     broker.produce(TOPIC, &more);
     wait_until("later writes are read", 60, || server.get("/api/v1/wars?all=1").1.contains("\"after\""));
+    // A stop does not wait for a broker that hangs.
+    let mut server = server;
+    broker.signal("STOP");
+    assert!(server.terminate().success());
+    assert!(server.said().contains("the brokers do not answer"), "{}", server.said());
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime};
 
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -18,7 +18,6 @@ use super::token::Token;
 use super::{Error, Sasl, Settings, Tls};
 use crate::telemetry::metrics::Metrics;
 use crate::util::lock::lock;
-use crate::util::readiness::Readiness;
 
 /// Interval of librdkafka's statistics, which contain how many messages are left.
 const STATISTICS_MS: &str = "1000";
@@ -27,13 +26,26 @@ const FETCHED_KB: &str = "16384";
 /// Memory for a response with messages, in bytes. A single larger message is accepted nevertheless.
 const RESPONSE_BYTES: &str = "16777216";
 
+/// Minimum time between two warnings of one kind.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
 /// Receives what librdkafka reports.
 pub(super) struct Context {
     metrics: Metrics,
-    readiness: Readiness,
     token_file: Option<PathBuf>,
-    /// The number of messages that were not received yet of each partition, as of the latest statistics.
-    lags: Mutex<BTreeMap<Partition, i64>>,
+    progress: Mutex<Vec<Progress>>,
+    /// When a kind of error was last logged.
+    warned: Mutex<BTreeMap<String, Instant>>,
+}
+
+/// What the latest statistics say about a partition.
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    pub(super) partition: Partition,
+    /// Whether this process reads it.
+    pub(super) is_read: bool,
+    /// Whether everything in it was received.
+    pub(super) is_at_end: bool,
 }
 
 /// Returns librdkafka's configuration.
@@ -43,9 +55,8 @@ pub(super) fn config(settings: &Settings) -> Result<ClientConfig, Error> {
         .set("bootstrap.servers", settings.brokers.join(","))
         .set("client.id", "editwar")
         .set("group.id", &settings.group)
-        // A member of this name replaces the one before at once. Otherwise, partitions would be without a reader for 45 seconds
-        // after a crash.
-        .set("group.instance.id", "editwar")
+        // After a crash, partitions are without a reader for that long.
+        .set("session.timeout.ms", "10000")
         // A new group starts with the oldest messages, so that wars that are going on are found.
         .set("auto.offset.reset", "earliest")
         // Stored by the consumer when the events are durable, and committed every second.
@@ -102,17 +113,17 @@ fn readable(path: &Path) -> Result<String, Error> {
 // === impl Context ===
 
 impl Context {
-    pub(super) fn new(settings: &Settings, metrics: Metrics, readiness: Readiness) -> Context {
+    fn new(settings: &Settings, metrics: Metrics) -> Context {
         let token_file = match &settings.sasl {
             Some(Sasl::Token { token_file }) => Some(token_file.clone()),
             _ => None,
         };
-        Context { metrics, readiness, token_file, lags: Mutex::default() }
+        Context { metrics, token_file, progress: Mutex::default(), warned: Mutex::default() }
     }
 
-    /// Returns the number of messages that were not received yet, where it is known, and forgets it.
-    pub(super) fn take_lags(&self) -> BTreeMap<Partition, i64> {
-        std::mem::take(&mut *lock(&self.lags))
+    /// Returns what the latest statistics say, if there are new ones.
+    pub(super) fn take_progress(&self) -> Vec<Progress> {
+        std::mem::take(&mut *lock(&self.progress))
     }
 }
 
@@ -120,26 +131,46 @@ impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // Errors that matter are also passed to `error`.
-        tracing::debug!(?level, facility, message, "librdkafka");
+        // Such as an offset whose messages were deleted before they were read. Failed connections are passed to `error`, too.
+        if level as i32 <= RDKafkaLogLevel::Warning as i32 && facility != "FAIL" && facility != "ERROR" {
+            tracing::warn!(facility, message, "Kafka");
+        } else {
+            tracing::debug!(?level, facility, message, "Kafka");
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.metrics.count_kafka_error();
-        tracing::warn!(%error, reason, "Kafka: a connection or request failed; librdkafka tries again");
+        let (mut warned, now, kind) = (lock(&self.warned), Instant::now(), error.to_string());
+        warned.retain(|_, at| *at + WARN_EVERY > now);
+        if !warned.contains_key(&kind) {
+            warned.insert(kind, now);
+            tracing::warn!(%error, reason, "Kafka: a connection or a request failed, and is tried again");
+        }
     }
 
     fn stats(&self, statistics: Statistics) {
-        let mut lags = lock(&self.lags);
+        let connected: Vec<i32> =
+            statistics.brokers.values().filter(|broker| broker.state == "UP").map(|broker| broker.nodeid).collect();
+        let mut progress = Vec::new();
         for (topic, found) in &statistics.topics {
             let mut lag = 0;
-            for partition in found.partitions.values().filter(|p| p.partition >= 0 && p.consumer_lag >= 0 && p.desired)
-            {
-                lag += partition.consumer_lag;
-                lags.insert((topic.clone(), partition.partition), partition.consumer_lag);
+            for partition in found.partitions.values().filter(|partition| partition.partition >= 0) {
+                // The offset after the last message that was received, or else after the last one that was committed.
+                let position = partition.app_offset.max(partition.committed_offset).max(partition.lo_offset);
+                let left = (partition.ls_offset - position).max(0);
+                let is_known = partition.ls_offset >= 0 && connected.contains(&partition.broker);
+                // The end of a transaction has an offset, but is no message.
+                let is_at_end = is_known && (left == 0 || (left == 1 && partition.next_offset >= partition.ls_offset));
+                lag += if partition.desired && is_known { left } else { 0 };
+                let of = (topic.clone(), partition.partition);
+                progress.push(Progress { partition: of, is_read: partition.desired, is_at_end });
             }
-            self.metrics.record_kafka_lag(topic, lag);
+            if found.partitions.values().any(|partition| partition.desired) {
+                self.metrics.record_kafka_lag(topic, lag);
+            }
         }
+        *lock(&self.progress) = progress;
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn StdError>> {
@@ -154,7 +185,6 @@ impl ConsumerContext for Context {
         match rebalance {
             Rebalance::Assign(partitions) => {
                 tracing::info!(partitions = partitions.count(), "Kafka: partitions were assigned");
-                self.readiness.set(true);
             }
             Rebalance::Revoke(partitions) => {
                 tracing::info!(partitions = partitions.count(), "Kafka: partitions were revoked");
@@ -168,17 +198,8 @@ impl ConsumerContext for Context {
     }
 }
 
-/// Creates the consumer, and subscribes to the topics.
-pub(super) fn consumer(
-    settings: &Settings,
-    metrics: Metrics,
-    readiness: Readiness,
-) -> Result<Arc<BaseConsumer<Context>>, Error> {
-    use rdkafka::consumer::Consumer as _;
-    let context = Context::new(settings, metrics, readiness);
-    let settings_error = |error: KafkaError| Error::Settings(error.to_string());
-    let consumer: BaseConsumer<Context> = config(settings)?.create_with_context(context).map_err(settings_error)?;
-    let topics: Vec<&str> = settings.topics.keys().map(String::as_str).collect();
-    consumer.subscribe(&topics).map_err(settings_error)?;
-    Ok(Arc::new(consumer))
+/// Creates the consumer, which joins its group once it subscribes to topics.
+pub(super) fn consumer(settings: &Settings, metrics: Metrics) -> Result<BaseConsumer<Context>, Error> {
+    let context = Context::new(settings, metrics);
+    config(settings)?.create_with_context(context).map_err(|error| Error::Settings(error.to_string()))
 }

@@ -1,8 +1,8 @@
-//! Merges partitions by the times of their messages. The writes of an object may be in several partitions, and a consumer with
-//! a backlog receives these one after the other, hours of one before the first message of the next.
+//! Merges the partitions of a cluster by the times of their messages. The writes of an object may be in several partitions, and
+//! a consumer with a backlog receives these one after the other, hours of one before the first message of the next.
 //!
 //! Messages wait until all partitions that may still deliver earlier ones have caught up. A partition that has too many
-//! waiting messages is paused.
+//! waiting messages is paused. A message without a plausible time does not wait, and nothing waits for its partition.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// Maximum size of all waiting messages, and of those of one partition.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 const PARTITION_BYTES_MAX: usize = 4 << 20;
+/// Approximate size of a message besides its content.
+pub(super) const MESSAGE_BYTES: usize = 128;
 
 /// A partition: topic and number.
 pub(super) type Partition = (String, i32);
@@ -24,7 +26,8 @@ pub(super) type Partition = (String, i32);
 /// A message that waits.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Message {
-    pub(super) at: Millis,
+    /// Its time, if that is plausible.
+    pub(super) at: Option<Millis>,
     pub(super) offset: i64,
     pub(super) content: Vec<u8>,
 }
@@ -33,15 +36,18 @@ pub(super) struct Message {
 #[derive(Debug, Default)]
 pub(super) struct Merge {
     partitions: BTreeMap<Partition, Waiting>,
+    /// When any partition last delivered a message.
+    delivered: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Waiting {
     messages: VecDeque<Message>,
     bytes: usize,
-    /// The times of the first and of the latest message since the partition was assigned.
-    first: Option<Millis>,
+    /// The time of the latest message since the partition was assigned.
     latest: Option<Millis>,
+    /// Whether its latest message had a plausible time, or there was none yet.
+    is_timed: bool,
     /// When it last delivered a message, or was assigned or resumed.
     delivered: Instant,
     /// Whether no more messages were in it, as of the latest statistics.
@@ -71,7 +77,8 @@ impl Merge {
         self.partitions = kept.collect();
     }
 
-    /// Adds a message, unless its partition is not assigned any more. A message without a time is as old as the one before.
+    /// Adds a message, unless its partition is not assigned any more. Returns whether too many messages of the partition
+    /// wait.
     pub(super) fn push(
         &mut self,
         partition: &Partition,
@@ -79,37 +86,45 @@ impl Merge {
         offset: i64,
         content: &[u8],
         now: Instant,
-    ) {
-        let Some(waiting) = self.partitions.get_mut(partition) else { return };
-        let at = at.or(waiting.latest).unwrap_or(Millis::MIN);
-        waiting.first = waiting.first.or(Some(at));
-        waiting.latest = Some(at);
+    ) -> bool {
+        let was_silent = self.delivered.is_some_and(|delivered| delivered + STALLED_AFTER / 2 < now);
+        self.delivered = Some(now);
+        if was_silent {
+            // All brokers may have been away. The other partitions get the time to come back, too.
+            for waiting in self.partitions.values_mut() {
+                (waiting.delivered, waiting.is_at_end) = (now, false);
+            }
+        }
+        let bytes_max = self.bytes_max();
+        let Some(waiting) = self.partitions.get_mut(partition) else { return false };
+        waiting.latest = at.or(waiting.latest);
+        waiting.is_timed = at.is_some();
         waiting.delivered = now;
-        waiting.is_at_end = false;
-        waiting.bytes += content.len();
+        waiting.bytes += content.len() + MESSAGE_BYTES;
         waiting.messages.push_back(Message { at, offset, content: content.to_vec() });
+        waiting.bytes > bytes_max
     }
 
-    /// Records how many messages of a partition have not been delivered yet.
-    pub(super) fn set_lag(&mut self, partition: &Partition, lag: i64) {
+    /// Records whether all messages of a partition were received, if that is known.
+    pub(super) fn set_at_end(&mut self, partition: &Partition, is_at_end: bool) {
         if let Some(waiting) = self.partitions.get_mut(partition) {
-            waiting.is_at_end = lag <= 0;
+            waiting.is_at_end = is_at_end;
         }
     }
 
     /// Removes and returns the earliest message, unless a partition may still deliver a much earlier one. The messages of a
     /// partition stay in their order.
     pub(super) fn next(&mut self, now: Instant) -> Option<(&Partition, Message)> {
-        // A partition that has not delivered anything yet may start where the others did.
-        let start = self.partitions.values().filter_map(|waiting| waiting.first).min()?;
         let mut slowest = Millis::MAX;
         let mut earliest: Option<(Millis, &Partition, &mut Waiting)> = None;
         for (partition, waiting) in &mut self.partitions {
             let front = waiting.messages.front().map(|message| message.at);
-            if let Some(at) = front.or_else(|| waiting.is_awaited(now).then(|| waiting.latest.unwrap_or(start))) {
-                slowest = slowest.min(at);
-            }
-            if let Some(at) = front
+            // One that has not delivered anything yet may start at any time.
+            let last = || waiting.is_awaited(now).then(|| waiting.latest.unwrap_or(Millis::MIN));
+            let next = front.unwrap_or_else(last);
+            slowest = next.map_or(slowest, |next| slowest.min(next));
+            // A message without a time is passed on at once.
+            if let Some(at) = front.map(|at| at.unwrap_or(Millis::MIN))
                 && earliest.as_ref().is_none_or(|(first, ..)| at < *first)
             {
                 earliest = Some((at, partition, waiting));
@@ -120,13 +135,13 @@ impl Merge {
             return None;
         }
         let message = waiting.messages.pop_front()?;
-        waiting.bytes -= message.content.len();
+        waiting.bytes -= message.content.len() + MESSAGE_BYTES;
         Some((partition, message))
     }
 
     /// Returns which partitions to pause, because too many of their messages wait, and which to resume.
     pub(super) fn change(&mut self, now: Instant) -> Change {
-        let bytes_max = PARTITION_BYTES_MAX.min(WAITING_BYTES_MAX / self.partitions.len().max(1));
+        let bytes_max = self.bytes_max();
         let mut change = Change::default();
         for (partition, waiting) in &mut self.partitions {
             // What was fetched for a paused partition is fetched again, so it is not resumed too early.
@@ -141,6 +156,11 @@ impl Merge {
         }
         change
     }
+
+    /// Returns the maximum size of the waiting messages of one partition.
+    fn bytes_max(&self) -> usize {
+        PARTITION_BYTES_MAX.min(WAITING_BYTES_MAX / self.partitions.len().max(1))
+    }
 }
 
 // === impl Waiting ===
@@ -150,17 +170,17 @@ impl Waiting {
         Waiting {
             messages: VecDeque::new(),
             bytes: 0,
-            first: None,
             latest: None,
+            is_timed: true,
             delivered: now,
             is_at_end: false,
             is_paused: false,
         }
     }
 
-    /// Whether it may deliver messages soon.
+    /// Whether it may deliver messages soon that others must wait for.
     fn is_awaited(&self, now: Instant) -> bool {
-        !self.is_at_end && now < self.delivered + STALLED_AFTER
+        self.is_timed && !self.is_at_end && (self.is_paused || now < self.delivered + STALLED_AFTER)
     }
 }
 
@@ -188,7 +208,7 @@ mod tests {
 
     /// Returns the partitions and seconds of all messages that are due.
     fn due(merge: &mut Merge, now: Instant) -> Vec<(i32, i64)> {
-        let next = || merge.next(now).map(|(partition, message)| (partition.1, message.at / 1_000));
+        let next = || merge.next(now).map(|(partition, message)| (partition.1, message.at.unwrap_or(-1_000) / 1_000));
         std::iter::from_fn(next).collect()
     }
 
@@ -197,9 +217,10 @@ mod tests {
         let now = Instant::now();
         let mut merge = merge(2, now);
         push(&mut merge, 0, [100, 200, 300], now);
-        assert_eq!(due(&mut merge, now), [(0, 100)], "the other partition may start at 100 seconds");
+        assert_eq!(due(&mut merge, now), [], "the other partition may start at any time");
         push(&mut merge, 1, [150, 250], now);
-        assert_eq!(due(&mut merge, now), [(1, 150), (0, 200), (1, 250)], "the next of 1 may be at 250 seconds");
+        let expected = [(0, 100), (1, 150), (0, 200), (1, 250)];
+        assert_eq!(due(&mut merge, now), expected, "the next of 1 may be at 250 seconds");
         push(&mut merge, 1, [275], now);
         assert_eq!(due(&mut merge, now), [(1, 275), (0, 300)], "300 seconds is less than 30 seconds ahead");
     }
@@ -211,10 +232,11 @@ mod tests {
         push(&mut merge, 0, [100], now);
         push(&mut merge, 1, [500, 600], now);
         assert_eq!(due(&mut merge, now), [(0, 100)]);
-        merge.set_lag(&partition(0), 7);
+        merge.set_at_end(&partition(0), false);
         assert_eq!(due(&mut merge, now), []);
-        merge.set_lag(&partition(0), 0);
+        merge.set_at_end(&partition(0), true);
         assert_eq!(due(&mut merge, now), [(1, 500), (1, 600)]);
+        merge.set_at_end(&partition(0), false);
         push(&mut merge, 0, [700], now);
         push(&mut merge, 1, [800], now);
         assert_eq!(due(&mut merge, now), [(0, 700)], "it has messages again");
@@ -225,8 +247,8 @@ mod tests {
         let now = Instant::now();
         let mut merge = merge(2, now);
         push(&mut merge, 0, [100, 500], now);
-        assert_eq!(due(&mut merge, now + STALLED_AFTER / 2), [(0, 100)]);
-        assert_eq!(due(&mut merge, now + STALLED_AFTER), [(0, 500)]);
+        assert_eq!(due(&mut merge, now + STALLED_AFTER / 2), []);
+        assert_eq!(due(&mut merge, now + STALLED_AFTER), [(0, 100), (0, 500)]);
     }
 
     #[test]
@@ -236,8 +258,38 @@ mod tests {
         push(&mut merge, 0, [100, 90, 120], now);
         push(&mut merge, 1, [95, 110], now);
         assert_eq!(due(&mut merge, now), [(1, 95), (0, 100), (0, 90), (1, 110), (0, 120)]);
-        merge.push(&partition(0), None, 1, b"", now);
-        assert_eq!(due(&mut merge, now), [(0, 120)], "without a time, it is as old as the one before");
+    }
+
+    #[test]
+    fn messages_without_a_plausible_time_neither_wait_nor_are_waited_for() {
+        let now = Instant::now();
+        let mut merge = merge(2, now);
+        merge.push(&partition(0), None, 1, b"{}", now);
+        push(&mut merge, 1, [100, 500], now);
+        assert_eq!(due(&mut merge, now), [(0, -1), (1, 100), (1, 500)]);
+    }
+
+    #[test]
+    fn after_an_outage_of_all_partitions_those_that_come_back_later_are_awaited() {
+        let now = Instant::now();
+        let mut merge = merge(2, now);
+        push(&mut merge, 0, [100], now);
+        push(&mut merge, 1, [100], now);
+        (0..2).for_each(|number| merge.set_at_end(&partition(number), true));
+        assert_eq!(due(&mut merge, now).len(), 2);
+        let later = now + Duration::from_secs(600);
+        push(&mut merge, 0, [120, 700], later);
+        assert_eq!(due(&mut merge, later), [(0, 120)]);
+        push(&mut merge, 1, [150, 690], later + Duration::from_secs(5));
+        assert_eq!(due(&mut merge, later + Duration::from_secs(5)), [(1, 150), (1, 690), (0, 700)]);
+    }
+
+    #[test]
+    fn empty_messages_need_memory_too() {
+        let now = Instant::now();
+        let mut merge = merge(1, now);
+        let count = (0..).take_while(|offset| !merge.push(&partition(0), Some(*offset), *offset, b"", now)).count();
+        assert!(count < PARTITION_BYTES_MAX / MESSAGE_BYTES + 1, "{count}");
     }
 
     #[test]
@@ -245,16 +297,16 @@ mod tests {
         let now = Instant::now();
         let mut merge = merge(2, now);
         let content = vec![0; PARTITION_BYTES_MAX / 8];
-        for second in 0..9 {
+        for second in 0..8 {
             merge.push(&partition(1), Some(second * 100_000), second, &content, now);
         }
         let (pause, resume) = (vec![partition(1)], vec![partition(1)]);
         assert_eq!(merge.change(now), Change { pause, resume: Vec::new() });
         assert_eq!(merge.change(now), Change::default(), "once");
         push(&mut merge, 0, [0], now);
-        merge.set_lag(&partition(0), 0);
+        merge.set_at_end(&partition(0), true);
         // What waits is passed on.
-        assert_eq!(due(&mut merge, now).len(), 10);
+        assert_eq!(due(&mut merge, now).len(), 9);
         assert_eq!(merge.change(now), Change { pause: Vec::new(), resume });
         let many = merge_of_many(now);
         assert!(many <= WAITING_BYTES_MAX, "{many}");
@@ -273,7 +325,7 @@ mod tests {
             merge.change(now);
         }
         // Each partition may exceed its share by one message.
-        merge.partitions.values().map(|waiting| waiting.bytes - content.len()).sum()
+        merge.partitions.values().map(|waiting| waiting.bytes - content.len() - MESSAGE_BYTES).sum()
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use std::io::Read as _;
 use std::sync::Arc;
 
-use crate::audit::envelope::{HEAD_BYTES, is_wrapped};
+use crate::audit::envelope::{EVENT_BYTES_MAX, HEAD_BYTES, is_wrapped};
 use crate::ingest::convert::ConvertingReader;
 use crate::ingest::decompress;
 
-/// Maximum number of bytes that one message may expand to. Brokers accept messages of 1 MB by default.
-const EXPANDED_MAX: u64 = 256 << 20;
+/// Maximum number of bytes that one message may expand to: those of the longest event. Brokers accept messages of 1 MB by
+/// default.
+const EXPANDED_MAX: u64 = EVENT_BYTES_MAX as u64;
 /// A line that counts as a malformed event.
 const MALFORMED: &[u8] = b"?\n";
 
@@ -23,8 +24,10 @@ pub(super) fn append(message: &[u8], lines: &mut Vec<u8>) {
     }
     let start = lines.len();
     let stream = decompress::open(std::io::Cursor::new(message.to_vec()), Arc::default());
-    let read = stream
-        .and_then(|stream| ConvertingReader::new(Vec::new(), stream.reader).take(EXPANDED_MAX).read_to_end(lines));
+    let read = stream.and_then(|stream| {
+        let limited = stream.reader.take(EXPANDED_MAX);
+        ConvertingReader::new(Vec::new(), limited).read_to_end(lines)
+    });
     if let Err(error) = read {
         tracing::debug!(%error, "a message cannot be decompressed");
         lines.truncate(start + memchr::memrchr(b'\n', &lines[start..]).map_or(0, |newline| newline + 1));
