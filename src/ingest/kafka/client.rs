@@ -1,6 +1,7 @@
 //! The configuration of librdkafka, and what it reports.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -143,8 +144,8 @@ impl ClientContext for Context {
         self.metrics.count_kafka_error();
         let (mut warned, now, kind) = (lock(&self.warned), Instant::now(), error.to_string());
         warned.retain(|_, at| *at + WARN_EVERY > now);
-        if !warned.contains_key(&kind) {
-            warned.insert(kind, now);
+        if let Entry::Vacant(entry) = warned.entry(kind) {
+            entry.insert(now);
             tracing::warn!(%error, reason, "Kafka: a connection or a request failed, and is tried again");
         }
     }
