@@ -40,7 +40,8 @@ const body = await model.evaluate(() => {
 });
 await model.close();
 const html = `<!DOCTYPE html><html lang="en"><meta charset="utf-8"><style>${styles}</style><body>${body}`;
-const still = createServer((_, answer) => answer.setHeader("content-type", "text/html").end(html)).listen(0, "127.0.0.1");
+const still = createServer((_, answer) => answer.setHeader("content-type", "text/html").end(html));
+await new Promise((listening) => still.listen(0, "127.0.0.1", listening));
 const stillUrl = `http://127.0.0.1:${still.address().port}/`;
 
 const times = { editwar: [], static: [], again: [], "static, again": [] };

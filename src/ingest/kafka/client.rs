@@ -67,6 +67,8 @@ pub(super) fn config(settings: &Settings) -> Result<ClientConfig, Error> {
         .set("statistics.interval.ms", STATISTICS_MS)
         .set("queued.max.messages.kbytes", FETCHED_KB)
         .set("fetch.max.bytes", RESPONSE_BYTES)
+        // By default, a second passes after this memory was full.
+        .set("fetch.queue.backoff.ms", "10")
         .set_log_level(RDKafkaLogLevel::Info);
     config.set(
         "security.protocol",

@@ -233,6 +233,8 @@ impl Worker {
         let consumer = self.consumer.clone();
         let latest_ms = clock::now() / 1_000 + AHEAD_MS;
         let mut bytes = 0;
+        // That of the message before, mostly that of the next one.
+        let mut partition: Partition = (String::new(), -1);
         while bytes < BATCH_BYTES {
             let message = match consumer.poll(wait) {
                 None => return,
@@ -243,7 +245,9 @@ impl Worker {
             // A message without content is a tombstone of a compacted topic.
             let content = message.payload().unwrap_or_default();
             bytes += content.len() + MESSAGE_BYTES;
-            let partition = (message.topic().to_owned(), message.partition());
+            if partition.1 != message.partition() || partition.0 != message.topic() {
+                partition = (message.topic().to_owned(), message.partition());
+            }
             if !self.assigned.contains(&partition) {
                 // It was assigned by this poll.
                 self.follow_assignment();
