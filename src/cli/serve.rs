@@ -10,6 +10,7 @@ use crate::alert::Credentials;
 use crate::auth::oidc::Oidc;
 use crate::auth::tokens::Tokens;
 use crate::config::{Config, OidcConfig, Tls};
+use crate::ingest::kafka;
 use crate::net::{TlsConfig, TlsFiles};
 use crate::query::api::PresentTime;
 use crate::telemetry::logs;
@@ -54,6 +55,9 @@ fn check(config: &Config) -> Result<()> {
         if let Some(OidcConfig { issuer, audience, keys }) = &auth.oidc {
             drop(Oidc::new(issuer, audience, keys)?);
         }
+    }
+    if let Some(settings) = config.kafka_settings() {
+        kafka::check(&settings)?;
     }
     let alertmanager = config.notify.alertmanager.ca_file.as_ref().map(|path| ("notify.alertmanager", path));
     let cloud_events = config.notify.cloud_events.ca_file.as_ref().map(|path| ("notify.cloud_events", path));

@@ -385,3 +385,27 @@ fn a_topic_that_does_not_exist_yet_is_told_and_read_later() {
     assert!(server.terminate().success());
     assert!(server.said().contains("the brokers do not answer"), "{}", server.said());
 }
+
+#[test]
+fn check_config_names_what_cannot_be_read() {
+    let folder = scratch("kafka-check");
+    let check = |sasl: &str| {
+        let arguments = ["kafka.brokers=[\"b:1\"]", "kafka.topics={a: ''}", &format!("kafka.sasl={sasl}")];
+        let arguments = arguments.iter().flat_map(|argument| ["--set", argument]);
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_editwar"))
+            .args(["serve", "--check-config"])
+            .args(arguments)
+            .env_clear()
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let token = folder.join("token").display().to_string();
+    let (code, said) = check(&format!("{{mechanism: OAUTHBEARER, token_file: {token}}}"));
+    assert!(code == Some(2) && said.contains(&token), "{code:?} {said}");
+    std::fs::write(&token, "not a token").unwrap();
+    let (code, said) = check(&format!("{{mechanism: OAUTHBEARER, token_file: {token}}}"));
+    assert!(code == Some(2) && said.contains("not a JSON web token") && !said.contains("not a token"), "{said}");
+    let (code, said) = check(&format!("{{mechanism: SCRAM-SHA-256, username: a, password_file: {token}}}"));
+    assert!(code == Some(0), "{said}");
+}

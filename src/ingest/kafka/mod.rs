@@ -95,6 +95,24 @@ pub(crate) enum Error {
     Settings(String),
 }
 
+/// Checks settings without connecting.
+///
+/// # Errors
+/// A file cannot be read, or the settings are not accepted.
+#[cfg(feature = "kafka")]
+pub(crate) fn check(settings: &Settings) -> Result<(), Error> {
+    client::config(settings).map(drop)
+}
+
+/// Returns an error.
+///
+/// # Errors
+/// Always: this build has no support for Kafka.
+#[cfg(not(feature = "kafka"))]
+pub(crate) fn check(_: &Settings) -> Result<(), Error> {
+    Err(Error::Unsupported)
+}
+
 /// Creates the source. It connects when it runs.
 ///
 /// # Errors
