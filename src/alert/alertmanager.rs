@@ -37,7 +37,7 @@ const LASTS: Micros = 5 * 60 * 1_000_000;
 const GATHER: Duration = Duration::from_secs(1);
 /// Minimum time between two evaluations, as a multiple of the time that one takes.
 const GATHER_TIMES: u32 = 10;
-/// Maximum time between two evaluations, because a cluster can be gone although there are no events.
+/// Maximum time between two evaluations, so that the alerts of a cluster end even if it sends no more events.
 const EVALUATE: Duration = Duration::from_secs(600);
 /// Times between the first attempts, and between the last ones, if a peer does not accept alerts.
 const RETRY: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(60)];

@@ -34,34 +34,25 @@ pub(crate) struct Message {
 
 impl Broker {
     pub(crate) fn start() -> Option<Broker> {
-        Broker::start_with(&scratch("broker"), "", |_| String::new(), &[])
+        Broker::start_with(&scratch("broker"), "", "", &[])
     }
 
-    /// Starts a broker with a second listener of this protocol, such as `SASL_SSL`, whose other settings `settings` returns
-    /// for its folder. Returns the broker and the port of that listener.
+    /// Starts a broker with a second listener of this protocol, such as `SASL_SSL`, with these settings. `format` are
+    /// more arguments for the tool that formats the storage. Returns the broker and the port of that listener.
     pub(crate) fn start_secured(
         protocol: &str,
         folder: &Path,
-        settings: impl Fn(u16) -> String,
+        settings: &str,
         format: &[&str],
     ) -> Option<(Broker, u16)> {
         let port = free_port();
         let listener = format!(",SECURE://127.0.0.1:{port}");
-        let all = |_: &Path| {
-            format!(
-                "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:{protocol}\n{}",
-                settings(port)
-            )
-        };
-        Some((Broker::start_with(folder, &listener, all, format)?, port))
+        let map = "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT";
+        let all = format!("{map},SECURE:{protocol}\n{settings}");
+        Some((Broker::start_with(folder, &listener, &all, format)?, port))
     }
 
-    fn start_with(
-        folder: &Path,
-        listener: &str,
-        settings: impl Fn(&Path) -> String,
-        format: &[&str],
-    ) -> Option<Broker> {
+    fn start_with(folder: &Path, listener: &str, settings: &str, format: &[&str]) -> Option<Broker> {
         let java = require::program("kafka", &["java"])?;
         let jars = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("kafka").join("lib");
         if !jars.is_dir() {
@@ -80,7 +71,7 @@ impl Broker {
         for topic in ["offsets.topic", "transaction.state.log", "share.coordinator.state.topic"] {
             writeln!(properties, "{topic}.replication.factor=1\n{topic}.min.isr=1").unwrap();
         }
-        properties += &settings(folder);
+        properties += settings;
         let path = folder.join("server.properties");
         std::fs::write(&path, properties).unwrap();
         let mut broker = Broker { folder: folder.to_owned(), java, child: None, port };

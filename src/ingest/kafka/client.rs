@@ -158,12 +158,13 @@ impl ClientContext for Context {
         let mut progress = Vec::new();
         for (topic, found) in &statistics.topics {
             let mut lag = 0;
-            for partition in found.partitions.values().filter(|partition| partition.partition >= 0) {
+            // Those of a topic that was deleted are unknown.
+            for partition in found.partitions.values().filter(|p| p.partition >= 0 && !p.unknown) {
                 // The offset after the last message that was received, or else after the last one that was committed.
                 let position = partition.app_offset.max(partition.committed_offset).max(partition.lo_offset);
                 let left = (partition.ls_offset - position).max(0);
                 let is_known = partition.ls_offset >= 0 && connected.contains(&partition.broker);
-                // The end of a transaction has an offset, but is no message.
+                // The end of a transaction occupies an offset, and is never received as a message.
                 let is_at_end = is_known && (left == 0 || (left == 1 && partition.next_offset >= partition.ls_offset));
                 lag += if partition.desired && is_known { left } else { 0 };
                 let of = (topic.clone(), partition.partition);

@@ -193,8 +193,13 @@ impl Worker {
             let count = assigned.iter().filter(|(assigned, _)| assigned == topic).count();
             self.metrics.record_kafka_partitions(topic, count);
         }
-        self.readiness.set(!assigned.is_empty());
         self.assigned = assigned;
+        self.readiness.set(self.reads_all_topics());
+    }
+
+    /// Whether partitions of every topic are assigned. A topic that does not exist has none.
+    fn reads_all_topics(&self) -> bool {
+        self.clusters.keys().all(|topic| self.assigned.iter().any(|(assigned, _)| assigned == topic))
     }
 
     /// Uses the statistics: which partitions were read to their end, and which are read by others.
@@ -211,7 +216,7 @@ impl Worker {
         let unread = progress.iter().filter(|progress| !progress.is_read).count();
         if unread == 0 || self.assigned.is_empty() {
             self.shared = None;
-            self.readiness.set(!self.assigned.is_empty());
+            self.readiness.set(self.reads_all_topics());
             return;
         }
         let (since, is_logged) = *self.shared.get_or_insert((Instant::now(), false));

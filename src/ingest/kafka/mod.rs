@@ -1,7 +1,7 @@
 //! Reads audit events from topics of Kafka, as a member of a consumer group.
 //!
 //! An offset is committed only after the writes of its message, and of all before it in the partition, are durable. After a
-//! crash, the messages of the last second are read again, and their events count once. A message without a valid event is
+//! crash, what was not committed yet is read again, and its events count once. A message without a valid event is
 //! counted as malformed, and does not block the others. While the journal cannot be written, nothing is read.
 //!
 //! Partitions are merged by the times of their messages. All of it but [`Settings`] is only compiled with the feature `kafka`.

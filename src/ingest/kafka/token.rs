@@ -11,7 +11,8 @@ use serde::Deserialize;
 const LIFETIME: Duration = Duration::from_secs(300);
 
 /// A token, and what the client must know of it.
-#[derive(Debug, PartialEq, Eq)]
+// Only tests may print it.
+#[cfg_attr(test, derive(Debug, PartialEq, Eq))]
 pub(super) struct Token {
     pub(super) text: String,
     /// Who it was issued to.
