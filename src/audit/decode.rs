@@ -2,10 +2,11 @@
 //! kube-apiserver writes.
 //!
 //! The fast path checks everything that it relies on. It knows the one key order that kube-apiserver uses, and gives up
-//! at the first byte that differs; [`plain`], the reference decoder, then decides. It stops at the verb of reads, and
-//! only scans bodies for their end. Both decoders agree on every event that is valid JSON (verified by property tests
-//! and all recordings). If a body or a skipped value is *not* valid JSON, the fast path may accept the event; the error
-//! is then reported when the body is parsed.
+//! at the first byte that differs. Then, the members are scanned in any order, and only if that finds no event either,
+//! [`plain`], the reference decoder, decides. The fast path stops at the verb of reads, and only scans bodies for their
+//! end. All decoders agree on every event that is valid JSON (verified by property tests and all recordings). If a body
+//! or a skipped value is *not* valid JSON, the fast ones may accept the event; the error is then reported when the body
+//! is parsed.
 
 mod canonical;
 mod outcome;
@@ -14,14 +15,14 @@ pub mod plain;
 use canonical::Cursor;
 pub use outcome::{Decoded, Malformed};
 
-use crate::audit::json_scan::{self, skip_value};
+use crate::audit::json_scan::{self, skip_space, skip_value};
 
 /// Decodes one event from its JSON text.
 ///
 /// # Errors
 /// [`Malformed`] if the text is not an audit event.
 pub fn decode(line: &[u8]) -> Result<Decoded<'_>, Malformed> {
-    canonical(line, Ok).unwrap_or_else(|| plain::decode(line))
+    canonical(line, Ok).unwrap_or_else(|| in_any_order(line))
 }
 
 /// Like [`decode`], but passes the event to a closure instead of returning it: moving an event costs as much as
@@ -29,7 +30,7 @@ pub fn decode(line: &[u8]) -> Result<Decoded<'_>, Malformed> {
 #[inline]
 pub fn decode_line<'a>(line: &'a [u8], mut show: impl FnMut(Result<Decoded<'a>, Malformed>)) {
     if canonical(line, |decoded| show(Ok(decoded))).is_none() {
-        show(plain::decode(line));
+        show(in_any_order(line));
     }
 }
 
@@ -59,9 +60,25 @@ pub fn decode_first<'a>(
             return Some(c.at());
         }
     }
-    let end = skip_value(bytes, 0)?;
-    show(if end > len_max { Err(Malformed::TooLong(len_max)) } else { plain::decode(&bytes[..end]) });
-    Some(end)
+    match plain::scanned(bytes) {
+        Some((decoded, end)) if end <= len_max => {
+            show(Ok(decoded));
+            Some(end)
+        }
+        _ => {
+            let end = skip_value(bytes, 0)?;
+            show(if end > len_max { Err(Malformed::TooLong(len_max)) } else { plain::decode(&bytes[..end]) });
+            Some(end)
+        }
+    }
+}
+
+/// Decodes an event whose members have any order.
+fn in_any_order(line: &[u8]) -> Result<Decoded<'_>, Malformed> {
+    match plain::scanned(line) {
+        Some((decoded, end)) if skip_space(line, end) == line.len() => Ok(decoded),
+        _ => plain::decode(line),
+    }
 }
 
 /// Decodes an event with the fast path. Returns `None`, without calling `show`, if any byte differs from the format of

@@ -131,6 +131,11 @@ impl Members<'_> {
         self.state == MembersState::Broken
     }
 
+    /// Returns whether the closing bracket was reached.
+    pub fn is_done(&self) -> bool {
+        self.state == MembersState::Done
+    }
+
     /// Returns the current position. Once the iterator is done, this is after the closing bracket.
     pub fn position(&self) -> usize {
         self.at

@@ -26,6 +26,19 @@ fn a_canonical_write_takes_the_short_path() {
 }
 
 #[test]
+fn a_write_with_members_in_another_order_is_only_scanned() {
+    // Sorted by key.
+    let sorted = serde_json::from_str::<Value>(WRITE).unwrap().to_string();
+    assert!(canonical(sorted.as_bytes(), |_| ()).is_none());
+    let (scanned, end) = plain::scanned(sorted.as_bytes()).expect("a valid event");
+    assert_eq!((Ok(&scanned), end), (plain::decode(sorted.as_bytes()).as_ref(), sorted.len()));
+    let Decoded::Event(event) = scanned else { panic!("a patch is an event") };
+    assert_eq!((&*event.username, &*event.pod, event.annotations.len()), ("alice", "tool-0", 1));
+    assert!(plain::scanned(sorted.replacen(r#""verb""#, r#""v\u0065rb""#, 1).as_bytes()).is_none());
+    assert!(decode(format!("{sorted} {{}}").as_bytes()).is_err());
+}
+
+#[test]
 fn a_write_truncated_anywhere_is_malformed() {
     let whole = write();
     for len in 0..whole.len() {

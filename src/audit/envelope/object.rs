@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::audit::event::{Micros, parse_timestamp};
-use crate::audit::json_scan::{BLOCK, LANE, members, skip_space, skip_string, special_bytes};
+use crate::audit::json_scan::{BLOCK, LANE, members, skip_space, special_bytes};
 
 /// Maximum number of members of a wrapper. An object with more is not one.
 const MEMBERS_MAX: usize = 1024;
@@ -20,9 +20,16 @@ pub(super) struct Object<'a> {
 impl<'a> Object<'a> {
     /// Returns the members of the object that `json` consists of, or `None` if it is not an object or is malformed.
     pub(super) fn of(json: &'a [u8]) -> Option<Object<'a>> {
+        Object::first(json).map(|(object, _)| object)
+    }
+
+    /// Returns the object that `json` starts with, and the position after it. `None` if it does not end there or is
+    /// malformed.
+    pub(super) fn first(json: &'a [u8]) -> Option<(Object<'a>, usize)> {
         let mut found = members(json);
         let members: SmallVec<_> = found.by_ref().take(MEMBERS_MAX + 1).collect();
-        (!found.is_broken() && members.len() <= MEMBERS_MAX).then_some(Object { members })
+        let is_whole = found.is_done() && members.len() <= MEMBERS_MAX;
+        is_whole.then_some((Object { members }, found.position()))
     }
 
     /// Returns the raw value of a member, unless it is absent or null.
@@ -174,30 +181,26 @@ pub(super) fn object_of<'m>(members: impl IntoIterator<Item = (&'m [u8], &'m [u8
     object
 }
 
-/// Returns JSON without line breaks. White space between tokens is only removed if there are any.
+/// Returns JSON without line breaks.
 pub(super) fn one_line(json: &[u8]) -> Cow<'_, [u8]> {
     if memchr::memchr(b'\n', json).is_none() {
         return Cow::Borrowed(json);
     }
     let mut line = Vec::with_capacity(json.len());
-    let mut at = 0;
-    while let Some(byte) = json.get(at) {
-        match byte {
-            b'"' => {
-                let end = skip_string(json, at).unwrap_or(json.len());
-                let start = line.len();
-                line.extend_from_slice(&json[at..end]);
-                // A line break in a string is not valid JSON, and must not start a new line.
-                line[start..].iter_mut().filter(|b| **b == b'\n').for_each(|b| *b = b' ');
-                at = end;
-                continue;
-            }
-            byte if byte.is_ascii_whitespace() => {}
-            byte => line.push(*byte),
-        }
-        at += 1;
-    }
+    push_one_line(json, &mut line);
     Cow::Owned(line)
+}
+
+/// Appends JSON without line breaks: each, with the indentation behind it, becomes a space. A line break in a string is not
+/// valid JSON, and must not start a new line either.
+pub(super) fn push_one_line(json: &[u8], line: &mut Vec<u8>) {
+    let mut rest = json;
+    while let Some(end) = memchr::memchr(b'\n', rest) {
+        line.extend_from_slice(&rest[..end]);
+        line.push(b' ');
+        rest = &rest[skip_space(rest, end)..];
+    }
+    line.extend_from_slice(rest);
 }
 
 /// Returns the raw elements of a JSON array.

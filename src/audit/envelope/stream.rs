@@ -183,8 +183,10 @@ impl Converter {
     fn object(&mut self, input: &[u8], is_end: bool, lines: &mut Vec<u8>) -> Option<usize> {
         // Most are lines. A line that was cut off must not take its end from the next one.
         let newline = self.newline.filter(|newline| self.open.is_empty() && *newline < input.len());
-        let mut end = newline.and_then(|newline| skip_value(&input[..newline], 0));
-        if let Some(newline) = newline.filter(|_| end.is_none()) {
+        if let Some(newline) = newline {
+            if let Some(end) = self.unwrapper.first_value(&input[..newline], lines) {
+                return Some(end);
+            }
             match is_cut(&input[..newline], &input[newline..], is_end) {
                 None => return None,
                 Some(true) => {
@@ -194,9 +196,7 @@ impl Converter {
                 Some(false) => {}
             }
         }
-        end = end.or_else(|| skip_value(input, 0));
-        if let Some(end) = end {
-            self.unwrapper.value(&input[..end], lines);
+        if let Some(end) = self.unwrapper.first_value(input, lines) {
             return Some(end);
         }
         if input.len() >= ENTERED_FROM

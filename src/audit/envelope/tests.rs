@@ -58,11 +58,11 @@ fn events_are_found_in_every_layout() {
 }
 
 #[test]
-fn white_space_is_removed_between_tokens_and_kept_in_strings() {
+fn line_breaks_between_tokens_become_spaces() {
     let text = "{ \"auditID\" : \"b \\\" {\\n} c\",\r\n\t\"stage\": [ 1 , 2 ] }";
     let lines = converted(text.as_bytes(), 3);
     let event = lines.split(|b| *b == b'\n').find(|line| line.starts_with(b"{")).unwrap();
-    assert_eq!(event, b"{\"auditID\":\"b \\\" {\\n} c\",\"stage\":[1,2]}");
+    assert_eq!(event, b"{ \"auditID\" : \"b \\\" {\\n} c\",\r \"stage\": [ 1 , 2 ] }");
 }
 
 #[test]

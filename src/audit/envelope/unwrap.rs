@@ -8,7 +8,7 @@ use flate2::bufread::MultiGzDecoder;
 use super::formats::{self, Content, FORMATS, Inside, Value};
 use super::native::EVENT_BYTES_MAX;
 use super::notes::{Notes, Sample};
-use super::object::{Object, one_line, unescaped};
+use super::object::{Object, push_one_line, unescaped};
 use crate::audit::event::Micros;
 use crate::audit::json_scan::{skip_space, skip_value};
 
@@ -73,6 +73,11 @@ impl Unwrapper {
         self.json(json, Place { depth: DEPTH_MAX, at: None, stream: "" }, lines);
     }
 
+    /// Unwraps the JSON value that `text` starts with. Returns the position after it, or `None` if it does not end there.
+    pub(super) fn first_value(&mut self, text: &[u8], lines: &mut Vec<u8>) -> Option<usize> {
+        self.first(text, Place { depth: DEPTH_MAX, at: None, stream: "" }, lines)
+    }
+
     /// Unwraps a line that does not start with JSON.
     pub(super) fn text_line(&mut self, line: &[u8], lines: &mut Vec<u8>) {
         let place = Place { depth: DEPTH_MAX, at: None, stream: "" };
@@ -113,11 +118,28 @@ impl Unwrapper {
         self.unpacked = 0;
     }
 
+    /// Like [`Unwrapper::json`] for the value that `text` starts with, which is only scanned once.
+    fn first(&mut self, text: &[u8], place: Place<'_>, lines: &mut Vec<u8>) -> Option<usize> {
+        if text.first() == Some(&b'{')
+            && !text.starts_with(EVENT_START)
+            && let Some((object, end)) = Object::first(text)
+        {
+            self.object(&object, &text[..end], place, lines);
+            return Some(end);
+        }
+        let end = skip_value(text, 0)?;
+        self.json(&text[..end], place, lines);
+        Some(end)
+    }
+
     fn json(&mut self, json: &[u8], place: Place<'_>, lines: &mut Vec<u8>) {
         match json.first() {
             // Other checks can wait until it is decoded.
             Some(b'{') if json.starts_with(EVENT_START) && !formats::has_other_level(json) => self.event(json, lines),
-            Some(b'{') => self.object(json, place, lines),
+            Some(b'{') => match Object::of(json) {
+                Some(object) => self.object(&object, json, place, lines),
+                None => lines.extend_from_slice(NOT_JSON),
+            },
             Some(b'[') => self.elements(json, place, lines),
             _ => lines.extend_from_slice(NOT_AN_EVENT),
         }
@@ -125,18 +147,19 @@ impl Unwrapper {
 
     fn elements(&mut self, json: &[u8], place: Place<'_>, lines: &mut Vec<u8>) {
         let Some(depth) = place.depth.checked_sub(1) else { return self.unknown(json) };
+        let place = Place { depth, ..place };
         let mut at = skip_space(json, 1);
-        while let Some(end) = skip_value(json, at).filter(|_| json.get(at) != Some(&b']')) {
-            match json[at] {
-                b'{' | b'[' => self.json(&json[at..end], Place { depth, ..place }, lines),
-                b'"' => match unescaped(&json[at..end]) {
+        while let Some(first) = json.get(at).filter(|first| **first != b']') {
+            let end = match first {
+                b'{' | b'[' => self.first(&json[at..], place, lines).map(|len| at + len),
+                _ => skip_value(json, at).inspect(|end| match unescaped(&json[at..*end]) {
                     Some(text) if text.get(skip_space(&text, 0)) == Some(&b'{') => {
-                        self.part(&text, None, Place { depth, ..place }, lines);
+                        self.part(&text, None, place, lines);
                     }
                     _ => lines.extend_from_slice(NOT_AN_EVENT),
-                },
-                _ => lines.extend_from_slice(NOT_AN_EVENT),
-            }
+                }),
+            };
+            let Some(end) = end else { return };
             at = skip_space(json, end);
             if json.get(at) == Some(&b',') {
                 at = skip_space(json, at + 1);
@@ -144,12 +167,8 @@ impl Unwrapper {
         }
     }
 
-    fn object(&mut self, json: &[u8], place: Place<'_>, lines: &mut Vec<u8>) {
-        let Some(object) = Object::of(json) else {
-            lines.extend_from_slice(NOT_JSON);
-            return;
-        };
-        let found = FORMATS.iter().find_map(|format| Some((format.name, format.open(&object)?)));
+    fn object(&mut self, object: &Object<'_>, json: &[u8], place: Place<'_>, lines: &mut Vec<u8>) {
+        let found = FORMATS.iter().find_map(|format| Some((format.name, format.open(object)?)));
         let Some((name, content)) = found else { return self.unknown(json) };
         let is_named = !name.is_empty() && self.path.last() != Some(&name);
         if is_named {
@@ -208,15 +227,11 @@ impl Unwrapper {
         if json.first() != Some(&b'{') {
             return self.texts(text, place, lines);
         }
-        match skip_value(json, 0) {
+        match self.first(json, place, lines) {
             None if is_cut || is_last == Some(true) => self.cut(json, place.at, lines),
             None => self.keep(json, place, lines),
-            Some(end) => {
-                self.json(&json[..end], place, lines);
-                if skip_space(json, end) < json.len() {
-                    self.texts(&json[end..], place, lines);
-                }
-            }
+            Some(end) if skip_space(json, end) < json.len() => self.texts(&json[end..], place, lines),
+            Some(_) => {}
         }
     }
 
@@ -230,9 +245,10 @@ impl Unwrapper {
         let mut at = skip_space(text, 0);
         while let Some(first) = text.get(at) {
             if matches!(first, b'{' | b'[') {
-                let Some(end) = skip_value(text, at) else { return self.cut(&text[at..], place.at, lines) };
-                self.json(&text[at..end], place, lines);
-                at = skip_space(text, end);
+                let Some(len) = self.first(&text[at..], place, lines) else {
+                    return self.cut(&text[at..], place.at, lines);
+                };
+                at = skip_space(text, at + len);
                 continue;
             }
             let end = memchr::memchr(b'\n', &text[at..]).map_or(text.len(), |newline| at + newline);
@@ -332,7 +348,7 @@ impl Unwrapper {
 
 /// Appends JSON as one line.
 fn push_line(json: &[u8], lines: &mut Vec<u8>) {
-    lines.extend_from_slice(&one_line(json));
+    push_one_line(json, lines);
     lines.push(b'\n');
 }
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::{Content, Format, Inside, Value};
 use crate::audit::envelope::object::{Object, elements, object_of, string, time, unescaped};
 use crate::audit::event::Micros;
+use crate::audit::json_scan::skip_value;
 
 /// A diagnostic record, or a row of the table AzureDiagnostics.
 pub(super) const RECORD: Format = Format { name: "Azure Monitor", open: record };
@@ -91,12 +92,16 @@ fn table<'a>(object: &Object<'a>) -> Option<Content<'a>> {
     Some(Content::Changed(event))
 }
 
+/// Returns whether a text is one object or list, so that what is in it cannot become a member of the event. Whether it is
+/// valid is checked where it is used.
 fn is_json(text: &[u8]) -> bool {
-    matches!(text.first(), Some(b'{' | b'[')) && serde_json::from_slice::<&serde_json::value::RawValue>(text).is_ok()
+    matches!(text.first(), Some(b'{' | b'[')) && skip_value(text, 0) == Some(text.len())
 }
 
 fn push(event: &mut Vec<u8>, member: &str, value: &[u8]) {
-    event.extend_from_slice(format!(",\"{member}\":").as_bytes());
+    for part in [b",\"", member.as_bytes(), b"\":"] {
+        event.extend_from_slice(part);
+    }
     event.extend_from_slice(value);
 }
 

@@ -12,7 +12,7 @@ use crate::audit::envelope::object::{Object, object_of, one_line, string, time};
 use crate::audit::event::{
     ADMISSION_WEBHOOK, Event, Level, ObjectRef, ResponseStatus, Stage, UNKNOWN_QUERY, Verb, keeps_annotation,
 };
-use crate::audit::json_scan::member;
+use crate::audit::json_scan::{member, members, skip_space};
 
 /// An entry of the log of administrative activity.
 pub(super) const ACTIVITY: Format = Format { name: ACTIVITY_LOG, open: |entry| open(entry, false) };
@@ -201,6 +201,14 @@ fn body(raw: &[u8]) -> Option<Vec<u8>> {
 
 /// Returns a body without the type that Cloud Logging adds to it.
 fn without_type(body: &[u8]) -> Option<Vec<u8>> {
+    let mut found = members(body);
+    // It is the first member.
+    if let Some((key, _)) = found.next()
+        && key == TYPE.as_bytes()
+    {
+        let rest = &body[skip_space(body, found.position())..];
+        return Some([b"{", rest.strip_prefix(b",").unwrap_or(rest)].concat());
+    }
     Some(object_of(Object::of(body)?.members().filter(|(key, _)| *key != TYPE.as_bytes())))
 }
 
@@ -243,7 +251,7 @@ mod tests {
     #[test]
     fn the_type_is_removed_from_bodies() {
         let removed = |text: &str| String::from_utf8(without_type(text.as_bytes()).unwrap()).unwrap();
-        assert_eq!(removed(r#"{"@type": "k8s.io/Patch", "spec":{"@type":1}}"#), r#"{"spec":{"@type":1}}"#);
+        assert_eq!(removed(r#"{"@type": "k8s.io/Patch", "spec":{"@type":1}}"#), r#"{ "spec":{"@type":1}}"#);
         assert_eq!(removed(r#"{"@type":"x"}"#), "{}");
         assert_eq!(removed(r#"{"a":{"@type":1},"@type":"x","b":2}"#), r#"{"a":{"@type":1},"b":2}"#);
         assert_eq!(removed(r#"{"a":1}"#), r#"{"a":1}"#);

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::{Content, Format, Value};
 use crate::audit::envelope::object::{Object, time};
+use crate::audit::json_scan::{skip_space, skip_string, skip_value};
 
 /// A log record.
 pub(super) const RECORD: Format = Format { name: "OTLP", open };
@@ -30,56 +31,167 @@ fn open<'a>(object: &Object<'a>) -> Option<Content<'a>> {
         (Some(text), _) => Value::Text(text),
         (None, Some(bytes)) => Value::of_base64(bytes)?,
         (None, None) => {
-            let mut json = Vec::new();
-            any_value(&body, DEPTH_MAX, &mut json)?;
+            let body = object.get("body")?;
+            let mut json = Vec::with_capacity(body.len() / 2);
+            Reader { json: body, at: 0 }.any_value(DEPTH_MAX, &mut json)?;
             Value::Made(Cow::Owned(json))
         }
     };
     Some(Content::one(value, at, String::new()))
 }
 
-/// Appends the JSON that an `AnyValue` stands for.
-fn any_value(value: &Object<'_>, depth: usize, json: &mut Vec<u8>) -> Option<()> {
-    let depth = depth.checked_sub(1)?;
-    if let Some(list) = value.object("kvlistValue") {
-        json.push(b'{');
-        for (index, pair) in list.array("values").unwrap_or_default().into_iter().enumerate() {
-            let pair = Object::of(pair)?;
-            if index > 0 {
-                json.push(b',');
+/// Reads JSON from its start to its end. Each method consumes what its name says, or returns `None` if something else follows.
+struct Reader<'a> {
+    json: &'a [u8],
+    at: usize,
+}
+
+// === impl Reader ===
+
+impl<'a> Reader<'a> {
+    /// Appends the JSON that an `AnyValue` stands for.
+    fn any_value(&mut self, depth: usize, json: &mut Vec<u8>) -> Option<()> {
+        let depth = depth.checked_sub(1)?;
+        let start = json.len();
+        self.members(|value, kind| {
+            // There is only one member.
+            if json.len() > start {
+                return value.raw().map(drop);
             }
-            // An empty key is left out in OTLP's JSON.
-            json.extend_from_slice(pair.get("key").unwrap_or(b"\"\""));
-            json.push(b':');
-            match pair.object("value") {
-                Some(value) => any_value(&value, depth, json)?,
-                None => json.extend_from_slice(b"null"),
+            match kind {
+                b"kvlistValue" => value.values(*b"{}", json, |value, json| value.pair(depth, json)),
+                b"arrayValue" => value.values(*b"[]", json, |value, json| value.any_value(depth, json)),
+                // 64-bit integers are strings in OTLP's JSON.
+                b"intValue" => {
+                    let number = value.raw()?;
+                    let number = number.strip_prefix(b"\"").and_then(|n| n.strip_suffix(b"\"")).unwrap_or(number);
+                    let number: i64 = std::str::from_utf8(number).ok()?.parse().ok()?;
+                    json.extend_from_slice(number.to_string().as_bytes());
+                    Some(())
+                }
+                // The Collector's parser makes every number a double, also the codes of responses.
+                b"doubleValue" => {
+                    let number = value.raw()?;
+                    json.extend_from_slice(number.strip_suffix(b".0").unwrap_or(number));
+                    Some(())
+                }
+                b"stringValue" | b"boolValue" => {
+                    json.extend_from_slice(value.raw()?);
+                    Some(())
+                }
+                _ => value.raw().map(drop),
             }
+        })?;
+        if json.len() == start {
+            json.extend_from_slice(b"null");
         }
-        json.push(b'}');
-    } else if let Some(list) = value.object("arrayValue") {
-        json.push(b'[');
-        for (index, element) in list.array("values").unwrap_or_default().into_iter().enumerate() {
-            if index > 0 {
-                json.push(b',');
-            }
-            any_value(&Object::of(element)?, depth, json)?;
-        }
-        json.push(b']');
-    } else if let Some(number) = value.get("intValue") {
-        // 64-bit integers are strings in OTLP's JSON.
-        let number = number.strip_prefix(b"\"").and_then(|n| n.strip_suffix(b"\"")).unwrap_or(number);
-        let number: i64 = std::str::from_utf8(number).ok()?.parse().ok()?;
-        json.extend_from_slice(number.to_string().as_bytes());
-    } else if let Some(number) = value.get("doubleValue") {
-        // The Collector's parser makes every number a double, also the codes of responses.
-        let text = std::str::from_utf8(number).ok()?;
-        json.extend_from_slice(text.strip_suffix(".0").unwrap_or(text).as_bytes());
-    } else {
-        let scalar = ["stringValue", "boolValue"].iter().find_map(|key| value.get(key));
-        json.extend_from_slice(scalar.unwrap_or(b"null"));
+        Some(())
     }
-    Some(())
+
+    /// Appends a list in its brackets: what `each` appends for the elements of the member `values`.
+    fn values(
+        &mut self,
+        [open, close]: [u8; 2],
+        json: &mut Vec<u8>,
+        mut each: impl FnMut(&mut Self, &mut Vec<u8>) -> Option<()>,
+    ) -> Option<()> {
+        json.push(open);
+        let start = json.len();
+        self.members(|list, key| {
+            if key != b"values" {
+                return list.raw().map(drop);
+            }
+            list.within(*b"[]", |element| {
+                if json.len() > start {
+                    json.push(b',');
+                }
+                each(element, json)
+            })
+        })?;
+        json.push(close);
+        Some(())
+    }
+
+    /// Appends a key with its value.
+    fn pair(&mut self, depth: usize, json: &mut Vec<u8>) -> Option<()> {
+        let mut value = None;
+        let mut has_key = false;
+        let mut is_written = false;
+        self.members(|member, name| match name {
+            b"key" if !has_key => {
+                has_key = true;
+                let key = member.raw()?;
+                json.extend_from_slice(key);
+                json.push(b':');
+                (key.first() == Some(&b'"')).then_some(())
+            }
+            b"value" if has_key && !is_written => {
+                is_written = true;
+                member.any_value(depth, json)
+            }
+            b"value" if value.is_none() => {
+                value = Some(member.raw()?);
+                Some(())
+            }
+            _ => member.raw().map(drop),
+        })?;
+        // An empty key is left out in OTLP's JSON.
+        if !has_key {
+            json.extend_from_slice(b"\"\":");
+        }
+        match value {
+            _ if is_written => Some(()),
+            // It came before its key.
+            Some(value) => Reader { json: value, at: 0 }.any_value(depth, json),
+            None => {
+                json.extend_from_slice(b"null");
+                Some(())
+            }
+        }
+    }
+
+    /// Reads an object. `each` gets the name of each member, and must consume its value.
+    fn members(&mut self, mut each: impl FnMut(&mut Self, &'a [u8]) -> Option<()>) -> Option<()> {
+        self.within(*b"{}", |reader| {
+            (reader.json.get(reader.at) == Some(&b'"')).then_some(())?;
+            let end = skip_string(reader.json, reader.at)?;
+            let name = &reader.json[reader.at + 1..end - 1];
+            reader.at = skip_space(reader.json, end);
+            reader.byte(b':')?;
+            each(reader, name)
+        })
+    }
+
+    /// Reads what is between brackets, separated by commas.
+    fn within(&mut self, [open, close]: [u8; 2], mut each: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        self.byte(open)?;
+        if self.byte(close).is_some() {
+            return Some(());
+        }
+        loop {
+            each(self)?;
+            self.at = skip_space(self.json, self.at);
+            if self.byte(close).is_some() {
+                return Some(());
+            }
+            self.byte(b',')?;
+        }
+    }
+
+    /// Reads a byte, and the space behind it.
+    fn byte(&mut self, byte: u8) -> Option<()> {
+        (self.json.get(self.at) == Some(&byte)).then_some(())?;
+        self.at = skip_space(self.json, self.at + 1);
+        Some(())
+    }
+
+    /// Reads a value of any kind.
+    fn raw(&mut self) -> Option<&'a [u8]> {
+        let end = skip_value(self.json, self.at)?;
+        let raw = &self.json[self.at..end];
+        self.at = end;
+        Some(raw)
+    }
 }
 
 #[cfg(test)]
@@ -88,16 +200,24 @@ mod tests {
 
     #[test]
     fn a_parsed_body_is_the_json_that_it_was() {
-        let body = br#"{"kvlistValue":{"values":[
+        let json = |body: &str| {
+            let mut json = Vec::new();
+            Reader { json: body.as_bytes(), at: 0 }.any_value(DEPTH_MAX, &mut json)?;
+            Some(String::from_utf8(json).unwrap())
+        };
+        let body = r#"{"kvlistValue":{"values":[
             {"key":"a","value":{"stringValue":"x\"y"}},
             {"key":"b","value":{"arrayValue":{"values":[{"intValue":"7"},{"boolValue":true},{"doubleValue":1.5},{"doubleValue":200.0}]}}},
-            {"key":"c","value":{"kvlistValue":{"values":[]}}},
+            {"value":{"kvlistValue":{"values":[]}}, "key":"c"},
             {"key":"d","value":{}},
-            {"value":{"kvlistValue":{}}}]}}"#;
-        let mut json = Vec::new();
-        any_value(&Object::of(body).unwrap(), DEPTH_MAX, &mut json).unwrap();
-        assert_eq!(String::from_utf8(json).unwrap(), r#"{"a":"x\"y","b":[7,true,1.5,200],"c":{},"d":null,"":{}}"#);
-        let deep = format!("{}{{}}{}", r#"{"arrayValue":{"values":["#.repeat(100), "]}}".repeat(100));
-        assert!(any_value(&Object::of(deep.as_bytes()).unwrap(), DEPTH_MAX, &mut Vec::new()).is_none());
+            {"value":{"kvlistValue":{}}},
+            {"key":"e"}]}}"#;
+        assert_eq!(json(body).unwrap(), r#"{"a":"x\"y","b":[7,true,1.5,200],"c":{},"d":null,"":{},"e":null}"#);
+        for wrong in ["", "7", r#"{"kvlistValue":{"values":[{"key":7}]}}"#, r#"{"arrayValue":{"values":[{} {}]}}"#] {
+            assert_eq!(json(wrong), None, "{wrong}");
+        }
+        let deep = |depth| format!("{}{{}}{}", r#"{"arrayValue":{"values":["#.repeat(depth), "]}}".repeat(depth));
+        assert_eq!(json(&deep(DEPTH_MAX)), None);
+        assert!(json(&deep(DEPTH_MAX - 1)).is_some());
     }
 }
