@@ -91,13 +91,8 @@ pub(super) fn unescaped(raw: &[u8]) -> Option<Vec<u8>> {
     let mut rest = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     let mut text = Vec::with_capacity(rest.len() + LANE);
     loop {
-        while let Some(window) = rest.first_chunk() {
-            let used = unescape_block(window, &mut text);
-            rest = &rest[used..];
-            if used < BLOCK {
-                break;
-            }
-        }
+        let byte_of = |pair: [u8; 2]| if pair[0] == b'\\' { short_escape(pair[1]) } else { None };
+        rest = push_unescaped(rest, &mut text, special_bytes, byte_of);
         let end = rest.iter().position(|b| matches!(b, b'\\' | b'"' | 0..0x20)).unwrap_or(rest.len());
         text.extend_from_slice(&rest[..end]);
         rest = &rest[end..];
@@ -117,11 +112,36 @@ pub(super) fn unescaped(raw: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// Appends text with its escapes of two bytes replaced, block by block. Returns what is left: it starts with a special byte
+/// that begins no such escape, or is shorter than a block. `special` returns the mask of the special bytes of a block, and
+/// `byte_of` the byte that two bytes mean.
+#[inline(always)]
+pub(super) fn push_unescaped<'a>(
+    mut rest: &'a [u8],
+    text: &mut Vec<u8>,
+    special: impl Fn(&[u8; BLOCK]) -> u64,
+    byte_of: impl Fn([u8; 2]) -> Option<u8>,
+) -> &'a [u8] {
+    while let Some(window) = rest.first_chunk() {
+        let used = unescape_block(window, text, &special, &byte_of);
+        rest = &rest[used..];
+        if used < BLOCK {
+            break;
+        }
+    }
+    rest
+}
+
 /// Unescapes a block, and returns the number of bytes up to an escape that is not a short one, or one that exceeds the
 /// block. Text in text has an escape every few bytes, so that copying too much is faster than copying exactly.
 #[inline(always)]
-fn unescape_block(window: &[u8; BLOCK + LANE], text: &mut Vec<u8>) -> usize {
-    let mut special = special_bytes(window.first_chunk().expect("a window is longer than a block"));
+fn unescape_block(
+    window: &[u8; BLOCK + LANE],
+    text: &mut Vec<u8>,
+    special: impl Fn(&[u8; BLOCK]) -> u64,
+    byte_of: impl Fn([u8; 2]) -> Option<u8>,
+) -> usize {
+    let mut special = special(window.first_chunk().expect("a window is longer than a block"));
     let mut at = 0;
     loop {
         let end = special.trailing_zeros() as usize;
@@ -132,10 +152,10 @@ fn unescape_block(window: &[u8; BLOCK + LANE], text: &mut Vec<u8>) -> usize {
         }
         text.truncate(len);
         at = end + 2;
-        if at > BLOCK || window[end] != b'\\' {
+        if at > BLOCK {
             return end;
         }
-        let Some(byte) = short_escape(window[end + 1]) else { return end };
+        let Some(byte) = byte_of([window[end], window[end + 1]]) else { return end };
         text.push(byte);
         special &= !(3 << end);
     }
@@ -225,13 +245,17 @@ pub(super) fn elements(json: &[u8]) -> Option<Vec<&[u8]>> {
     Some(found)
 }
 
-/// Parses a time as wrappers have it: RFC 3339, or a number of seconds, milliseconds, microseconds or nanoseconds since
-/// 1970, as a number or a string. The unit follows from its size.
+/// Parses a time as wrappers have it: a string or a number, as [`time_of_text`] reads it.
 pub(super) fn time(raw: &[u8]) -> Option<Micros> {
-    let text = match raw.first()? {
-        b'"' => string(raw)?,
-        _ => std::str::from_utf8(raw).ok()?.to_owned(),
-    };
+    match raw.first()? {
+        b'"' => time_of_text(&string(raw)?),
+        _ => time_of_text(std::str::from_utf8(raw).ok()?),
+    }
+}
+
+/// Parses a time: RFC 3339, or a number of seconds, milliseconds, microseconds or nanoseconds since 1970. The unit follows
+/// from its size.
+pub(super) fn time_of_text(text: &str) -> Option<Micros> {
     let text = text.trim();
     if let Some(at) = parse_timestamp(text).or_else(|| parse_timestamp(&text.replacen(' ', "T", 1))) {
         return Some(at);

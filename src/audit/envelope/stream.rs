@@ -121,8 +121,8 @@ impl Converter {
                 }
                 let row = input[..len].trim_ascii();
                 if !row.is_empty() {
-                    match table.object(row) {
-                        Some(object) => self.unwrapper.value(&object, lines),
+                    match table.row(row) {
+                        Some(row) => self.unwrapper.row(row, lines),
                         None => lines.extend_from_slice(NOT_JSON),
                     }
                 }

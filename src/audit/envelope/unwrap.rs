@@ -5,7 +5,7 @@ use std::io::Read as _;
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::formats::{self, Content, FORMATS, Inside, Value};
+use super::formats::{self, Content, FORMATS, Inside, LINE, Row, Value};
 use super::native::EVENT_BYTES_MAX;
 use super::notes::{Notes, Sample};
 use super::object::{Object, push_one_line, unescaped};
@@ -63,24 +63,40 @@ struct Place<'a> {
     depth: usize,
     at: Option<Micros>,
     stream: &'a str,
+    /// What [`LINE`] stands for.
+    line: Option<&'a [u8]>,
 }
+
+/// A value that is in no other.
+const TOP: Place<'_> = Place { depth: DEPTH_MAX, at: None, stream: "", line: None };
 
 // === impl Unwrapper ===
 
 impl Unwrapper {
     /// Unwraps a JSON value that is complete. Appends the events in it to `lines`.
     pub(super) fn value(&mut self, json: &[u8], lines: &mut Vec<u8>) {
-        self.json(json, Place { depth: DEPTH_MAX, at: None, stream: "" }, lines);
+        self.json(json, TOP, lines);
     }
 
     /// Unwraps the JSON value that `text` starts with. Returns the position after it, or `None` if it does not end there.
     pub(super) fn first_value(&mut self, text: &[u8], lines: &mut Vec<u8>) -> Option<usize> {
-        self.first(text, Place { depth: DEPTH_MAX, at: None, stream: "" }, lines)
+        self.first(text, TOP, lines)
+    }
+
+    /// Unwraps a row of a table.
+    pub(super) fn row(&mut self, row: Row<'_>, lines: &mut Vec<u8>) {
+        match row {
+            Row::Event(event, name) => {
+                self.path.push(name);
+                self.event(&event, lines);
+                self.path.pop();
+            }
+            Row::Line(object, line) => self.json(&object, Place { line: Some(line), ..TOP }, lines),
+        }
     }
 
     /// Unwraps a line that does not start with JSON.
     pub(super) fn text_line(&mut self, line: &[u8], lines: &mut Vec<u8>) {
-        let place = Place { depth: DEPTH_MAX, at: None, stream: "" };
         let Some(text) = formats::text(line) else {
             // The rest of a line that a shipper has split, or something else.
             if !self.continues("", line, None, lines) {
@@ -90,7 +106,7 @@ impl Unwrapper {
         };
         self.path.push(text.name);
         let stream = String::from_utf8_lossy(text.stream).into_owned();
-        let place = Place { at: text.at, stream: &stream, ..place };
+        let place = Place { at: text.at, stream: &stream, ..TOP };
         self.part(text.content, text.is_last, place, lines);
         self.path.pop();
     }
@@ -195,12 +211,16 @@ impl Unwrapper {
             return;
         };
         let stream = if inside.stream.is_empty() { place.stream } else { &inside.stream };
-        let place = Place { depth, at: inside.at.or(place.at), stream };
+        let line = place.line;
+        let place = Place { depth, at: inside.at.or(place.at), stream, line: None };
         for value in inside.values {
             match value {
                 Value::Json(json) => self.json(json, place, lines),
                 Value::Made(json) => self.json(&json, place, lines),
-                Value::Text(text) => self.part(&text, None, place, lines),
+                Value::Text(text) => match line.filter(|_| text == LINE.as_bytes()) {
+                    Some(line) => self.part(line, None, place, lines),
+                    None => self.part(&text, None, place, lines),
+                },
                 Value::Packed(bytes) => match unpacked(bytes, UNPACKED_MAX.saturating_sub(self.unpacked)) {
                     Some(text) => {
                         self.unpacked += text.len() as u64;
@@ -302,7 +322,7 @@ impl Unwrapper {
         // The end is only looked for where it may be.
         if text.trim_ascii_end().ends_with(b"}") && skip_value(&partial.text, 0).is_some() {
             let path = std::mem::replace(&mut self.path, partial.path);
-            let place = Place { depth: DEPTH_MAX / 2, at: partial.at, stream: "" };
+            let place = Place { depth: DEPTH_MAX / 2, at: partial.at, ..TOP };
             self.texts(&partial.text, place, lines);
             self.path = path;
         } else if text.ends_with(CUT_MARK) || is_last == Some(true) {

@@ -171,14 +171,7 @@ impl Masks {
 }
 
 fn quotes_and_backslashes(block: &[u8; BLOCK]) -> (u64, u64) {
-    let (lanes, _) = block.as_chunks::<LANE>();
-    let mask = |byte| {
-        let lanes = lanes.iter().enumerate();
-        lanes.fold(0, |mask, (index, lane)| {
-            mask | u64::from(u8x16::new(*lane).simd_eq(u8x16::splat(byte)).to_bitmask()) << (LANE * index)
-        })
-    };
-    (mask(b'"'), mask(b'\\'))
+    (quotes(block), mask_of(block, b'\\'))
 }
 
 /// Returns the mask of the bytes that a JSON string cannot contain as they are: quotes, backslashes and control characters.
@@ -191,6 +184,38 @@ pub(in crate::audit) fn special_bytes(block: &[u8; BLOCK]) -> u64 {
         let control = (bytes & u8x16::splat(0xE0)).simd_eq(u8x16::splat(0));
         let here = bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\')) | control;
         found | u64::from(here.to_bitmask()) << (LANE * index)
+    })
+}
+
+/// Returns the mask of the quotes in a block.
+#[inline(always)]
+pub(in crate::audit) fn quotes(block: &[u8; BLOCK]) -> u64 {
+    mask_of(block, b'"')
+}
+
+/// Returns the position after the first line break that is not between quotes, or `None` if there is none. `bytes` must
+/// start outside of quotes. A backslash has no meaning.
+pub(in crate::audit) fn end_of_row(bytes: &[u8]) -> Option<usize> {
+    let mut in_quotes = 0;
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+    let mut last = [b' '; BLOCK];
+    last[..rest.len()].copy_from_slice(rest);
+    for (index, block) in blocks.iter().chain([&last]).enumerate() {
+        let quoted = prefix_xor(quotes(block)) ^ in_quotes;
+        in_quotes = ((quoted as i64) >> 63) as u64;
+        let ends = mask_of(block, b'\n') & !quoted;
+        if ends != 0 {
+            return Some(index * BLOCK + ends.trailing_zeros() as usize + 1);
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn mask_of(block: &[u8; BLOCK], byte: u8) -> u64 {
+    let (lanes, _) = block.as_chunks::<LANE>();
+    lanes.iter().enumerate().fold(0, |mask, (index, lane)| {
+        mask | u64::from(u8x16::new(*lane).simd_eq(u8x16::splat(byte)).to_bitmask()) << (LANE * index)
     })
 }
 
@@ -250,6 +275,17 @@ mod tests {
                 }
             };
             prop_assert_eq!(end_of_string(&text, at), by_byte(&text, at));
+        }
+
+        #[test]
+        fn end_of_row_agrees_with_a_walk_by_byte(text in adversarial(), shift in 0usize..70) {
+            let text = [vec![b' '; shift], text].concat();
+            let mut in_quotes = false;
+            let end = text.iter().position(|byte| {
+                in_quotes ^= *byte == b'"';
+                *byte == b'\n' && !in_quotes
+            });
+            prop_assert_eq!(end_of_row(&text), end.map(|end| end + 1));
         }
 
         #[test]

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::{Content, Format, Inside, Value};
-use crate::audit::envelope::object::{Object, elements, object_of, string, time, unescaped};
+use crate::audit::envelope::object::{Object, elements, object_of, push_one_line, time, time_of_text, unescaped};
+use crate::audit::envelope::unwrap::NOT_JSON;
 use crate::audit::event::Micros;
 use crate::audit::json_scan::skip_value;
 
@@ -12,10 +13,13 @@ pub(super) const RECORD: Format = Format { name: "Azure Monitor", open: record }
 /// A row of the tables AKSAudit and AKSAuditAdmin, or a table in an answer.
 pub(super) const TABLE: Format = Format { name: "Log Analytics", open: table };
 
+/// The column by which tables of events are recognized.
+pub(super) const ID: &str = "AuditId";
+
 /// The columns of the tables AKSAudit and AKSAuditAdmin, and the members of the event that they are.
 const COLUMNS: [(&str, &str); 14] = [
     ("Level", "level"),
-    ("AuditId", "auditID"),
+    (ID, "auditID"),
     ("Stage", "stage"),
     ("RequestUri", "requestURI"),
     ("Verb", "verb"),
@@ -62,34 +66,67 @@ fn record<'a>(object: &Object<'a>) -> Option<Content<'a>> {
 
 fn table<'a>(object: &Object<'a>) -> Option<Content<'a>> {
     if let (Some(columns), Some(rows)) = (object.array("columns"), object.array("rows")) {
-        return rows_of(&columns, &rows).map(|values| Content::Inside(Inside { values, ..Inside::default() }));
+        return rows_of(&columns, &rows);
     }
-    if !object.has("AuditId") || !object.has("Verb") {
+    if !object.has(ID) || !object.has("Verb") {
         return None;
     }
+    event_of(|column| object.get(column).map(|raw| Cell::of(column, raw))).map(Content::Changed)
+}
+
+/// A cell of a table.
+pub(super) enum Cell<'a> {
+    Json(&'a [u8]),
+    Text(Cow<'a, [u8]>),
+}
+
+// === impl Cell ===
+
+impl<'a> Cell<'a> {
+    /// Returns a cell of a column whose raw value is known.
+    fn of(column: &str, raw: &'a [u8]) -> Cell<'a> {
+        // Columns with objects are text with JSON in most exports. That of others is the same in the event.
+        let is_text = raw == br#""""# || OBJECTS.contains(&column);
+        match is_text.then(|| unescaped(raw)).flatten() {
+            Some(text) => Cell::Text(Cow::Owned(text)),
+            None => Cell::Json(raw),
+        }
+    }
+
+    fn time(&self) -> Option<Micros> {
+        match self {
+            Cell::Json(raw) => time(raw),
+            Cell::Text(text) => {
+                let text = std::str::from_utf8(text).ok()?;
+                time_of_text(text).or_else(|| portal_time(text))
+            }
+        }
+    }
+}
+
+/// Returns the event whose members are the columns of a table.
+pub(super) fn event_of<'a>(cell: impl Fn(&str) -> Option<Cell<'a>>) -> Option<Vec<u8>> {
     let mut event = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1""#.to_vec();
     for (column, member) in COLUMNS {
-        // Columns with objects are text with JSON in most exports.
-        let value = match object.get(column) {
-            None => continue,
-            Some(raw) => match OBJECTS.contains(&column).then(|| unescaped(raw)).flatten().filter(|text| is_json(text))
-            {
-                Some(json) => Cow::Owned(json),
-                None if raw == br#""""# => continue,
-                None => Cow::Borrowed(raw),
-            },
-        };
-        push(&mut event, member, &value);
+        match cell(column) {
+            None => {}
+            Some(Cell::Text(text)) if text.is_empty() => {}
+            Some(Cell::Text(text)) if OBJECTS.contains(&column) && is_json(&text) => push(&mut event, member, &text),
+            Some(Cell::Text(text)) => {
+                push(&mut event, member, serde_json::to_string(std::str::from_utf8(&text).ok()?).ok()?.as_bytes());
+            }
+            Some(Cell::Json(json)) => push(&mut event, member, json),
+        }
     }
     for (column, member) in TIMES {
-        let raw = object.get(column).or_else(|| object.get(&format!("{column}{UTC}")));
-        if let Some(at) = raw.and_then(|raw| time(raw).or_else(|| portal_time(&string(raw)?))) {
+        let cell = cell(column).or_else(|| cell(&format!("{column}{UTC}")));
+        if let Some(at) = cell.and_then(|cell| cell.time()) {
             let at = jiff::Timestamp::from_microsecond(at).ok()?;
             push(&mut event, member, format!("\"{at:.6}\"").as_bytes());
         }
     }
     event.push(b'}');
-    Some(Content::Changed(event))
+    Some(event)
 }
 
 /// Returns whether a text is one object or list, so that what is in it cannot become a member of the event. Whether it is
@@ -105,15 +142,37 @@ fn push(event: &mut Vec<u8>, member: &str, value: &[u8]) {
     event.extend_from_slice(value);
 }
 
-/// Returns the rows of a table as objects.
-fn rows_of<'a>(columns: &[&'a [u8]], rows: &[&'a [u8]]) -> Option<Vec<Value<'a>>> {
+/// Returns what the rows of a table are: events, or objects.
+fn rows_of<'a>(columns: &[&'a [u8]], rows: &[&'a [u8]]) -> Option<Content<'a>> {
     let name = |column: &&'a [u8]| Object::of(column)?.get("name")?.strip_prefix(b"\"")?.strip_suffix(b"\"");
     let names: Vec<&[u8]> = columns.iter().map(name).collect::<Option<_>>()?;
-    let row = |row: &&'a [u8]| {
-        let members = names.iter().copied().zip(elements(row)?);
-        Some(Value::Made(Cow::Owned(object_of(members))))
+    if !names.contains(&ID.as_bytes()) {
+        let object = |row: &&'a [u8]| {
+            let members = names.iter().copied().zip(elements(row)?);
+            Some(Value::Made(Cow::Owned(object_of(members))))
+        };
+        let values = rows.iter().map(object).collect::<Option<_>>()?;
+        return Some(Content::Inside(Inside { values, ..Inside::default() }));
+    }
+    let event = |row: &[u8]| {
+        let cells = elements(row)?;
+        event_of(|column| {
+            let index = names.iter().position(|name| *name == column.as_bytes())?;
+            cells.get(index).filter(|raw| **raw != b"null").map(|raw| Cell::of(column, raw))
+        })
     };
-    rows.iter().map(row).collect()
+    let (mut lines, mut count) = (Vec::new(), 0);
+    for row in rows {
+        match event(row) {
+            Some(event) => {
+                push_one_line(&event, &mut lines);
+                lines.push(b'\n');
+                count += 1;
+            }
+            None => lines.extend_from_slice(NOT_JSON),
+        }
+    }
+    Some(Content::Lines { lines, count })
 }
 
 /// Parses a time as the portal exports it: `1/10/2023, 10:52:33.123 PM`.

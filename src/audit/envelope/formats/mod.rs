@@ -26,7 +26,7 @@ pub(super) use self::event::{has_other_level, salvage};
 pub(crate) use self::gke::{ACTIVITY_LOG, DATA_ACCESS_LOG};
 pub(super) use self::lines::text;
 pub(crate) use self::otlp::OPENSHIFT_NAME;
-pub(super) use self::tables::{HEADER_MAX, Table};
+pub(super) use self::tables::{HEADER_MAX, LINE, Row, Table};
 use super::object::Object;
 use crate::audit::event::Micros;
 

@@ -1,27 +1,45 @@
-//! Tables in CSV with a header: exports of Logs Insights, Log Analytics, Splunk and Kibana. A row becomes a JSON object
-//! whose members are the columns, so that the formats of objects apply.
+//! Tables in CSV with a header: exports of Logs Insights, Log Analytics, Splunk and Kibana. Either one column has the line
+//! of the log and the others are what a log shipper knows of it, or the columns are the members of an event.
 
-use csv_core::{ReadRecordResult, Reader};
+use std::borrow::Cow;
 
-/// The columns by which a table is recognized.
-const COLUMNS: [&str; 8] = ["@message", "AuditId", "log_s", "_raw", "message", "log", "line", "Line"];
+use super::azure::{self, Cell};
+use crate::audit::envelope::object::push_unescaped;
+use crate::audit::json_scan::{end_of_row, quotes};
+
+/// The columns that have the line of a log. Of several, the first one counts.
+const LINES: [&str; 7] = ["@message", "log_s", "_raw", "log", "message", "line", "Line"];
 /// Maximum length of a header.
 pub(in crate::audit::envelope) const HEADER_MAX: usize = 8 << 10;
 /// Maximum number of cells in a row.
 const CELLS_MAX: usize = 4096;
+/// What stands for the line in the object of the other columns.
+pub(in crate::audit::envelope) const LINE: &str = "\u{1}";
 
 /// A table whose header was read.
 pub(in crate::audit::envelope) struct Table {
-    /// The names, as JSON.
-    columns: Vec<String>,
-    rows: Rows,
+    /// The names of the columns, and the same as JSON.
+    columns: Vec<(String, String)>,
+    /// The column with the line. `None` if the columns are the members of an event.
+    line: Option<usize>,
+    cells: Cells,
 }
 
-/// Parses rows. Its buffers are used again for each.
-struct Rows {
-    reader: Reader,
+/// The cells of a row.
+#[derive(Default)]
+struct Cells {
     text: Vec<u8>,
+    /// The end of each cell in the text.
     ends: Vec<usize>,
+}
+
+/// What a row has.
+#[derive(Debug, PartialEq)]
+pub(in crate::audit::envelope) enum Row<'a> {
+    /// An event, and the format that it was in.
+    Event(Vec<u8>, &'static str),
+    /// A line of a log, and a JSON object of all columns in which [`LINE`] stands for it.
+    Line(Vec<u8>, &'a [u8]),
 }
 
 // === impl Table ===
@@ -42,70 +60,89 @@ impl Table {
         if text[..end].contains(&b'{') {
             return None;
         }
-        let mut rows = Rows::new();
+        let mut cells = Cells::default();
+        cells.read(text[..end].trim_ascii_end())?;
         let mut columns = Vec::new();
-        let mut is_known = false;
-        for column in rows.cells(&text[..end])? {
-            let column = std::str::from_utf8(column).ok()?;
-            is_known |= COLUMNS.contains(&column);
-            columns.push(serde_json::to_string(column).ok()?);
+        for name in cells.iter() {
+            let name = std::str::from_utf8(name).ok()?;
+            columns.push((name.to_owned(), serde_json::to_string(name).ok()?));
         }
-        is_known.then_some((Table { columns, rows }, head.len() - text.len() + end + 1))
+        let position = |column: &str| columns.iter().position(|(name, _)| name == column);
+        let line = if position(azure::ID).is_some() { None } else { Some(LINES.into_iter().find_map(position)?) };
+        Some((Table { columns, line, cells }, head.len() - text.len() + end + 1))
     }
 
     /// Returns the length of the row that `input` starts with, or `None` if it does not end there.
     pub(in crate::audit::envelope) fn row_len(input: &[u8]) -> Option<usize> {
-        let mut in_quotes = false;
-        let end = memchr::memchr2_iter(b'"', b'\n', input).find(|at| {
-            in_quotes ^= input[*at] == b'"';
-            input[*at] == b'\n' && !in_quotes
-        })?;
-        Some(end + 1)
+        end_of_row(input)
     }
 
-    /// Returns a row as an object. `None` if it is empty, or not valid.
-    pub(in crate::audit::envelope) fn object(&mut self, text: &[u8]) -> Option<Vec<u8>> {
-        let mut object = Vec::with_capacity(text.len() + text.len() / 4);
-        object.push(b'{');
-        for (column, value) in self.columns.iter().zip(self.rows.cells(text)?) {
-            if object.len() > 1 {
+    /// Returns what a row has, or `None` if it is not valid.
+    pub(in crate::audit::envelope) fn row(&mut self, text: &[u8]) -> Option<Row<'_>> {
+        self.cells.read(text)?;
+        let cells = self.cells.iter();
+        let Some(line) = self.line else {
+            let cell = |column: &str| {
+                let index = self.columns.iter().position(|(name, _)| name == column)?;
+                self.cells.iter().nth(index).map(|text| Cell::Text(Cow::Borrowed(text)))
+            };
+            return azure::event_of(cell).map(|event| Row::Event(event, azure::TABLE.name));
+        };
+        let mut object = b"{".to_vec();
+        for (index, ((_, name), cell)) in self.columns.iter().zip(cells).enumerate() {
+            if index > 0 {
                 object.push(b',');
             }
-            object.extend_from_slice(column.as_bytes());
+            object.extend_from_slice(name.as_bytes());
             object.push(b':');
-            serde_json::to_writer(&mut object, std::str::from_utf8(value).ok()?).ok()?;
+            let cell = if index == line { LINE } else { std::str::from_utf8(cell).ok()? };
+            serde_json::to_writer(&mut object, cell).ok()?;
         }
         object.push(b'}');
-        Some(object)
+        Some(Row::Line(object, self.cells.iter().nth(line).unwrap_or_default()))
     }
 }
 
-// === impl Rows ===
+// === impl Cells ===
 
-impl Rows {
-    fn new() -> Rows {
-        Rows { reader: Reader::new(), text: Vec::new(), ends: vec![0; 64] }
+impl Cells {
+    /// Splits a row. `None` if it has too many cells, or one that does not end.
+    fn read(&mut self, row: &[u8]) -> Option<()> {
+        self.text.clear();
+        self.ends.clear();
+        let mut rest = row;
+        while self.ends.len() < CELLS_MAX {
+            if let Some(quoted) = rest.strip_prefix(b"\"") {
+                rest = self.quoted(quoted)?;
+            }
+            // Behind quotes, there should be nothing.
+            let end = memchr::memchr(b',', rest);
+            self.text.extend_from_slice(&rest[..end.unwrap_or(rest.len())]);
+            self.ends.push(self.text.len());
+            let Some(end) = end else { return Some(()) };
+            rest = &rest[end + 1..];
+        }
+        None
     }
 
-    /// Returns the cells of a row.
-    fn cells(&mut self, row: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
-        self.reader.reset();
-        self.text.resize(row.len(), 0);
-        let (mut input, mut text, mut cells) = (0, 0, 0);
+    /// Reads a cell behind its opening quote, and returns what follows the closing one.
+    fn quoted<'a>(&mut self, mut rest: &'a [u8]) -> Option<&'a [u8]> {
         loop {
-            let read = self.reader.read_record(&row[input..], &mut self.text[text..], &mut self.ends[cells..]);
-            let (result, taken, written, ended) = read;
-            (input, text, cells) = (input + taken, text + written, cells + ended);
-            match result {
-                // Without more input, the row ends.
-                ReadRecordResult::InputEmpty => {}
-                ReadRecordResult::OutputEndsFull if cells < CELLS_MAX => self.ends.resize(2 * cells, 0),
-                ReadRecordResult::Record => break,
-                ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull | ReadRecordResult::End => return None,
+            rest = push_unescaped(rest, &mut self.text, quotes, |pair| (pair == *b"\"\"").then_some(b'"'));
+            let end = memchr::memchr(b'"', rest)?;
+            self.text.extend_from_slice(&rest[..end]);
+            rest = &rest[end + 1..];
+            match rest.strip_prefix(b"\"") {
+                Some(more) => rest = more,
+                None => return Some(rest),
             }
+            self.text.push(b'"');
         }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        Some(starts.zip(&self.ends).take(cells).map(|(start, end)| &self.text[start..*end]))
+        starts.zip(&self.ends).map(|(start, end)| &self.text[start..*end])
     }
 }
 
@@ -113,28 +150,45 @@ impl Rows {
 mod tests {
     use super::*;
 
+    fn line<'a>(object: &str, line: &'a str) -> Option<Row<'a>> {
+        Some(Row::Line(object.replace('|', r"\u0001").into(), line.as_bytes()))
+    }
+
     #[test]
-    fn rows_become_objects_with_quotes_and_line_breaks() {
+    fn rows_are_lines_with_what_is_known_of_them() {
         let csv =
             b"@logStream,@timestamp,@message\nkube,2021-08-11 09:29:13.095,\"{\"\"a\"\":\n\"\"b,c\"\"}\"\nx,y,z\n";
         let (mut table, header) = Table::open(csv).unwrap();
         let rest = &csv[header..];
         let len = Table::row_len(rest).unwrap();
-        let object = String::from_utf8(table.object(&rest[..len]).unwrap()).unwrap();
         assert_eq!(
-            object,
-            r#"{"@logStream":"kube","@timestamp":"2021-08-11 09:29:13.095","@message":"{\"a\":\n\"b,c\"}"}"#
+            table.row(rest[..len].trim_ascii()),
+            line(
+                r#"{"@logStream":"kube","@timestamp":"2021-08-11 09:29:13.095","@message":"|"}"#,
+                "{\"a\":\n\"b,c\"}"
+            )
         );
         assert_eq!(&rest[len..], b"x,y,z\n");
         assert_eq!(Table::row_len(b"a,\"b\n"), None);
-        assert_eq!(table.object(b"x"), Some(br#"{"@logStream":"x"}"#.to_vec()), "a row that is too short");
-        let long = format!("1,2,3{}", ",4".repeat(300));
-        assert_eq!(
-            table.object(long.as_bytes()),
-            Some(br#"{"@logStream":"1","@timestamp":"2","@message":"3"}"#.to_vec())
-        );
-        assert_eq!(table.object(&[b','; 9000]), None, "too many cells");
-        assert_eq!(table.object(b"\xff,x"), None);
+        assert_eq!(table.row(b"x"), line(r#"{"@logStream":"x"}"#, ""), "a row that is too short");
+        let long = format!("1,2,\"3\"{}", ",4".repeat(300));
+        assert_eq!(table.row(long.as_bytes()), line(r#"{"@logStream":"1","@timestamp":"2","@message":"|"}"#, "3"));
+        assert_eq!(table.row(&[b','; 9000]), None, "too many cells");
+        assert_eq!(table.row(b"\xff,x"), None);
+        assert_eq!(table.row(b"1,2,\"3"), None, "a quote that is not closed");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn cells_are_split_as_they_were_written(cells in proptest::collection::vec("[a\",\n]{0,9}|(\"|ab){60,90}|[^\"]{0,150}", 1..6)) {
+            let quoted = |cell: &String| format!("\"{}\"", cell.replace('"', "\"\""));
+            let row = cells.iter().map(quoted).collect::<Vec<_>>().join(",");
+            let mut read = Cells::default();
+            read.read(row.as_bytes()).unwrap();
+            let read: Vec<_> = read.iter().map(|cell| String::from_utf8_lossy(cell).into_owned()).collect();
+            proptest::prop_assert_eq!(read, cells);
+            proptest::prop_assert_eq!(Table::row_len(format!("{row}\n").as_bytes()), Some(row.len() + 1));
+        }
     }
 
     #[test]
