@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::audit::event::{Micros, parse_timestamp};
-use crate::audit::json_scan::{BLOCK, LANE, members, skip_space, special_bytes};
+use crate::audit::json_scan::{BLOCK, LANE, members, plain_string, skip_space, special_bytes};
 
 /// Maximum number of members of a wrapper. An object with more is not one.
 const MEMBERS_MAX: usize = 1024;
@@ -48,6 +48,15 @@ impl<'a> Object<'a> {
         self.get(key).and_then(string)
     }
 
+    /// Returns the value of a member that is a string, or an empty one. Only copied if there are escapes in it.
+    pub(super) fn borrowed(&self, key: &str) -> Cow<'a, str> {
+        match self.get(key).map(|raw| (plain_string(raw), raw)) {
+            Some((Some(plain), _)) => Cow::Borrowed(plain),
+            Some((None, raw)) => Cow::Owned(string(raw).unwrap_or_default()),
+            None => Cow::Borrowed(""),
+        }
+    }
+
     /// Returns the bytes of a member that is a string.
     pub(super) fn bytes(&self, key: &str) -> Option<Vec<u8>> {
         self.get(key).and_then(unescaped)
@@ -88,16 +97,23 @@ pub(super) fn string(raw: &[u8]) -> Option<String> {
 
 /// Returns the bytes of a raw JSON string, which may be no valid UTF-8 if the input is none.
 pub(super) fn unescaped(raw: &[u8]) -> Option<Vec<u8>> {
+    let mut text = Vec::with_capacity(raw.len() + LANE);
+    push_string(raw, &mut text)?;
+    Some(text)
+}
+
+/// Appends the bytes of a raw JSON string. If it is none, `None` is returned, and some may have been appended.
+pub(super) fn push_string(raw: &[u8], text: &mut Vec<u8>) -> Option<()> {
     let mut rest = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    let mut text = Vec::with_capacity(rest.len() + LANE);
+    text.reserve(rest.len() + LANE);
     loop {
         let byte_of = |pair: [u8; 2]| if pair[0] == b'\\' { short_escape(pair[1]) } else { None };
-        rest = push_unescaped(rest, &mut text, special_bytes, byte_of);
+        rest = push_unescaped(rest, text, special_bytes, byte_of);
         let end = rest.iter().position(|b| matches!(b, b'\\' | b'"' | 0..0x20)).unwrap_or(rest.len());
         text.extend_from_slice(&rest[..end]);
         rest = &rest[end..];
         match *rest {
-            [] => return Some(text),
+            [] => return Some(()),
             [b'\\', b'u', ..] => {
                 let (character, used) = escaped_character(rest)?;
                 text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());

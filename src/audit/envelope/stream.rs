@@ -196,15 +196,20 @@ impl Converter {
                 Some(false) => {}
             }
         }
-        if let Some(end) = self.unwrapper.first_value(input, lines) {
+        let head = &input[..input.len().min(ENTERED_FROM)];
+        if let Some(end) = self.unwrapper.first_value(head, lines) {
             return Some(end);
         }
-        if input.len() >= ENTERED_FROM
-            && self.open.len() < OPEN_MAX
-            && let Some((frames, used)) = entrance(input)
-        {
-            self.open.extend(frames);
-            return Some(used);
+        if head.len() == ENTERED_FROM {
+            if self.open.len() < OPEN_MAX
+                && let Some((frames, used)) = entrance(head)
+            {
+                self.open.extend(frames);
+                return Some(used);
+            }
+            if let Some(end) = self.unwrapper.first_value(input, lines) {
+                return Some(end);
+            }
         }
         self.incomplete(input, is_end, lines)
     }

@@ -18,7 +18,7 @@ pub(super) fn close(bytes: &[u8], at: usize, depth: usize) -> Option<usize> {
     let (blocks, rest) = bytes.get(at..)?.as_chunks::<BLOCK>();
     let mut block_at = at;
     for block in blocks {
-        match walk.step(&Masks::of(block)) {
+        match walk.step(block) {
             Step::On => block_at += BLOCK,
             Step::Closed(len) => return Some(block_at + len),
             Step::Stray => return close_by_byte(bytes, at, depth),
@@ -26,7 +26,7 @@ pub(super) fn close(bytes: &[u8], at: usize, depth: usize) -> Option<usize> {
     }
     let mut last = [b' '; BLOCK];
     last[..rest.len()].copy_from_slice(rest);
-    match walk.step(&Masks::of(&last)) {
+    match walk.step(&last) {
         Step::On => None,
         Step::Closed(len) => Some(block_at + len),
         Step::Stray => close_by_byte(bytes, at, depth),
@@ -92,16 +92,22 @@ enum Step {
 
 impl Walk {
     #[inline(always)]
-    fn step(&mut self, masks: &Masks) -> Step {
-        let quotes = masks.quotes & !self.escaped(masks.backslashes);
+    fn step(&mut self, block: &[u8; BLOCK]) -> Step {
+        let (quotes, backslashes) = quotes_and_backslashes(block);
+        let quotes = quotes & !self.escaped(backslashes);
         // Covers each string from its opening quote to the byte before its closing quote.
         let strings = prefix_xor(quotes) ^ self.in_string;
+        // Text in text: most blocks are within a string.
+        if strings == u64::MAX {
+            return Step::On;
+        }
         self.in_string = ((strings as i64) >> 63) as u64;
-        if masks.backslashes & !strings != 0 {
+        if backslashes & !strings != 0 {
             return Step::Stray;
         }
-        let closing = masks.closing & !strings;
-        let mut brackets = (masks.opening & !strings) | closing;
+        let (opening, closing) = brackets(block);
+        let closing = closing & !strings;
+        let mut brackets = (opening & !strings) | closing;
         while brackets != 0 {
             let bit = brackets.trailing_zeros();
             // Computed without a branch on the kind of bracket, which the CPU could not predict.
@@ -140,36 +146,23 @@ fn prefix_xor(mut bits: u64) -> u64 {
     bits
 }
 
-/// Bit masks of a block, one bit per byte, with the first byte in the lowest bit.
-#[derive(Debug, PartialEq)]
-struct Masks {
-    quotes: u64,
-    backslashes: u64,
-    opening: u64,
-    closing: u64,
-}
-
-// === impl Masks ===
-
-impl Masks {
-    #[inline(always)]
-    fn of(block: &[u8; BLOCK]) -> Masks {
-        let (lanes, _) = block.as_chunks::<LANE>();
-        let mut masks = Masks { quotes: 0, backslashes: 0, opening: 0, closing: 0 };
-        for (index, lane) in lanes.iter().enumerate() {
-            let bytes = u8x16::new(*lane);
-            // With this bit set, brackets and braces become the same bytes, and no other byte becomes one of them.
-            let braced = bytes | u8x16::splat(0x20);
-            let mask = |bytes: u8x16, byte| u64::from(bytes.simd_eq(u8x16::splat(byte)).to_bitmask()) << (LANE * index);
-            masks.quotes |= mask(bytes, b'"');
-            masks.backslashes |= mask(bytes, b'\\');
-            masks.opening |= mask(braced, b'{');
-            masks.closing |= mask(braced, b'}');
-        }
-        masks
+/// Returns the masks of the opening and of the closing brackets in a block. In a mask, the first byte is the lowest bit.
+#[inline(always)]
+fn brackets(block: &[u8; BLOCK]) -> (u64, u64) {
+    let (lanes, _) = block.as_chunks::<LANE>();
+    let (mut opening, mut closing) = (0, 0);
+    for (index, lane) in lanes.iter().enumerate() {
+        // With this bit set, brackets and braces become the same bytes, and no other byte becomes one of them.
+        let braced = u8x16::new(*lane) | u8x16::splat(0x20);
+        let mask = |byte| u64::from(braced.simd_eq(u8x16::splat(byte)).to_bitmask()) << (LANE * index);
+        opening |= mask(b'{');
+        closing |= mask(b'}');
     }
+    (opening, closing)
 }
 
+/// Returns the masks of the quotes and of the backslashes in a block.
+#[inline(always)]
 fn quotes_and_backslashes(block: &[u8; BLOCK]) -> (u64, u64) {
     (quotes(block), mask_of(block, b'\\'))
 }
@@ -303,13 +296,9 @@ mod tests {
             let mut block = [b' '; BLOCK];
             block[bit] = byte;
             let mask = |is: bool| u64::from(is) << bit;
-            let expected = Masks {
-                quotes: mask(byte == b'"'),
-                backslashes: mask(byte == b'\\'),
-                opening: mask(matches!(byte, b'{' | b'[')),
-                closing: mask(matches!(byte, b'}' | b']')),
-            };
-            assert_eq!(Masks::of(&block), expected, "{byte} {bit}");
+            assert_eq!(quotes_and_backslashes(&block), (mask(byte == b'"'), mask(byte == b'\\')), "{byte} {bit}");
+            let expected = (mask(matches!(byte, b'{' | b'[')), mask(matches!(byte, b'}' | b']')));
+            assert_eq!(brackets(&block), expected, "{byte} {bit}");
         }
     }
 

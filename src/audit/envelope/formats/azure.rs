@@ -1,9 +1,10 @@
 //! Azure: diagnostic records of AKS, as Event Hubs and blobs have them, and the tables of Log Analytics.
 
 use std::borrow::Cow;
+use std::io::Write as _;
 
 use super::{Content, Format, Inside, Value};
-use crate::audit::envelope::object::{Object, elements, object_of, push_one_line, time, time_of_text, unescaped};
+use crate::audit::envelope::object::{Object, elements, object_of, push_string, time, time_of_text, unescaped};
 use crate::audit::envelope::unwrap::NOT_JSON;
 use crate::audit::event::Micros;
 use crate::audit::json_scan::skip_value;
@@ -47,6 +48,8 @@ const OBJECTS: [&str; 8] = [
 /// The columns with times.
 const TIMES: [(&str, &str); 2] =
     [("RequestReceivedTime", "requestReceivedTimestamp"), ("StageReceivedTime", "stageTimestamp")];
+/// The usual size of an event.
+const EVENT_BYTES: usize = 4 << 10;
 /// What the portal appends to the names of columns with times.
 const UTC: &str = " [UTC]";
 
@@ -71,75 +74,78 @@ fn table<'a>(object: &Object<'a>) -> Option<Content<'a>> {
     if !object.has(ID) || !object.has("Verb") {
         return None;
     }
-    event_of(|column| object.get(column).map(|raw| Cell::of(column, raw))).map(Content::Changed)
+    let mut event = Vec::with_capacity(EVENT_BYTES);
+    push_event(&mut event, |column| object.get(column).map(Cell::Json))?;
+    Some(Content::Changed(event))
 }
 
 /// A cell of a table.
 pub(super) enum Cell<'a> {
     Json(&'a [u8]),
-    Text(Cow<'a, [u8]>),
+    Text(&'a [u8]),
 }
 
 // === impl Cell ===
 
-impl<'a> Cell<'a> {
-    /// Returns a cell of a column whose raw value is known.
-    fn of(column: &str, raw: &'a [u8]) -> Cell<'a> {
-        // Columns with objects are text with JSON in most exports. That of others is the same in the event.
-        let is_text = raw == br#""""# || OBJECTS.contains(&column);
-        match is_text.then(|| unescaped(raw)).flatten() {
-            Some(text) => Cell::Text(Cow::Owned(text)),
-            None => Cell::Json(raw),
-        }
-    }
-
+impl Cell<'_> {
     fn time(&self) -> Option<Micros> {
-        match self {
-            Cell::Json(raw) => time(raw),
-            Cell::Text(text) => {
-                let text = std::str::from_utf8(text).ok()?;
-                time_of_text(text).or_else(|| portal_time(text))
-            }
-        }
+        let text = match self {
+            Cell::Json(raw) if raw.first() == Some(&b'"') => Cow::Owned(unescaped(raw)?),
+            Cell::Json(text) | Cell::Text(text) => Cow::Borrowed(*text),
+        };
+        let text = std::str::from_utf8(&text).ok()?;
+        time_of_text(text).or_else(|| portal_time(text))
     }
 }
 
-/// Returns the event whose members are the columns of a table.
-pub(super) fn event_of<'a>(cell: impl Fn(&str) -> Option<Cell<'a>>) -> Option<Vec<u8>> {
-    let mut event = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1""#.to_vec();
+/// Appends the event whose members are the columns of a table, without line breaks. `cell` returns that of a column.
+pub(super) fn push_event<'a>(event: &mut Vec<u8>, cell: impl Fn(&str) -> Option<Cell<'a>>) -> Option<()> {
+    let start = event.len();
+    event.extend_from_slice(br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1""#);
     for (column, member) in COLUMNS {
-        match cell(column) {
-            None => {}
-            Some(Cell::Text(text)) if text.is_empty() => {}
-            Some(Cell::Text(text)) if OBJECTS.contains(&column) && is_json(&text) => push(&mut event, member, &text),
-            Some(Cell::Text(text)) => {
-                push(&mut event, member, serde_json::to_string(std::str::from_utf8(&text).ok()?).ok()?.as_bytes());
-            }
-            Some(Cell::Json(json)) => push(&mut event, member, json),
+        if let Some(cell) = cell(column) {
+            push_member(event, member, &cell, OBJECTS.contains(&column))?;
         }
     }
     for (column, member) in TIMES {
         let cell = cell(column).or_else(|| cell(&format!("{column}{UTC}")));
         if let Some(at) = cell.and_then(|cell| cell.time()) {
             let at = jiff::Timestamp::from_microsecond(at).ok()?;
-            push(&mut event, member, format!("\"{at:.6}\"").as_bytes());
+            write!(event, ",\"{member}\":\"{at:.6}\"").ok()?;
         }
     }
     event.push(b'}');
-    Some(event)
+    // In JSON, they are white space.
+    event[start..].iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
+    Some(())
+}
+
+/// Appends a member, unless it is empty. Objects and lists are text with JSON in most exports.
+fn push_member(event: &mut Vec<u8>, member: &str, cell: &Cell<'_>, is_object: bool) -> Option<()> {
+    let start = event.len();
+    write!(event, ",\"{member}\":").ok()?;
+    let value = event.len();
+    match cell {
+        Cell::Json(br#""""#) | Cell::Text(b"") => event.truncate(start),
+        Cell::Json(raw) if is_object && raw.first() == Some(&b'"') => {
+            push_string(raw, event)?;
+            if !is_json(&event[value..]) {
+                event.truncate(value);
+                event.extend_from_slice(raw);
+            }
+        }
+        Cell::Text(text) if !(is_object && is_json(text)) => {
+            serde_json::to_writer(event, std::str::from_utf8(text).ok()?).ok()?;
+        }
+        Cell::Json(json) | Cell::Text(json) => event.extend_from_slice(json),
+    }
+    Some(())
 }
 
 /// Returns whether a text is one object or list, so that what is in it cannot become a member of the event. Whether it is
 /// valid is checked where it is used.
 fn is_json(text: &[u8]) -> bool {
     matches!(text.first(), Some(b'{' | b'[')) && skip_value(text, 0) == Some(text.len())
-}
-
-fn push(event: &mut Vec<u8>, member: &str, value: &[u8]) {
-    for part in [b",\"", member.as_bytes(), b"\":"] {
-        event.extend_from_slice(part);
-    }
-    event.extend_from_slice(value);
 }
 
 /// Returns what the rows of a table are: events, or objects.
@@ -154,22 +160,24 @@ fn rows_of<'a>(columns: &[&'a [u8]], rows: &[&'a [u8]]) -> Option<Content<'a>> {
         let values = rows.iter().map(object).collect::<Option<_>>()?;
         return Some(Content::Inside(Inside { values, ..Inside::default() }));
     }
-    let event = |row: &[u8]| {
-        let cells = elements(row)?;
-        event_of(|column| {
-            let index = names.iter().position(|name| *name == column.as_bytes())?;
-            cells.get(index).filter(|raw| **raw != b"null").map(|raw| Cell::of(column, raw))
-        })
-    };
-    let (mut lines, mut count) = (Vec::new(), 0);
+    let mut lines = Vec::with_capacity(rows.len() * EVENT_BYTES);
+    let mut count = 0;
     for row in rows {
-        match event(row) {
-            Some(event) => {
-                push_one_line(&event, &mut lines);
+        let end = lines.len();
+        let cells = elements(row)?;
+        let cell = |column: &str| {
+            let index = names.iter().position(|name| *name == column.as_bytes())?;
+            cells.get(index).filter(|raw| **raw != b"null").map(|raw| Cell::Json(raw))
+        };
+        match push_event(&mut lines, cell) {
+            Some(()) => {
                 lines.push(b'\n');
                 count += 1;
             }
-            None => lines.extend_from_slice(NOT_JSON),
+            None => {
+                lines.truncate(end);
+                lines.extend_from_slice(NOT_JSON);
+            }
         }
     }
     Some(Content::Lines { lines, count })

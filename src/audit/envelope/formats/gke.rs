@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use super::{Content, Format};
 use crate::audit::encode::encode;
-use crate::audit::envelope::object::{Object, object_of, one_line, string, time};
+use crate::audit::envelope::object::{Object, object_of, one_line, push_one_line, string, time};
 use crate::audit::event::{
     ADMISSION_WEBHOOK, Event, Level, ObjectRef, ResponseStatus, Stage, UNKNOWN_QUERY, Verb, keeps_annotation,
 };
@@ -30,44 +30,59 @@ const STATUS: &str = "core.k8s.io/v1.Status";
 const DELETE_OPTIONS: &str = "DeleteOptions";
 /// The member that Cloud Logging adds to bodies, in front of all others.
 const TYPE: &str = "@type";
+/// The usual size of an event without bodies.
+const LINE_BYTES: usize = 1 << 10;
 /// The label of a dry-run.
 const DRY_RUN: &str = "command.gke.io/dryRun";
 
 fn open<'a>(entry: &Object<'a>, is_data_access: bool) -> Option<Content<'a>> {
-    let payload = entry.object("protoPayload")?;
-    if entry.text("logName").ends_with("data_access") != is_data_access {
+    if entry.borrowed("logName").ends_with("data_access") != is_data_access {
         return None;
     }
+    let payload = entry.object("protoPayload")?;
     if !payload.is("serviceName", "k8s.io") {
         return Some(Content::Other);
     }
-    let Some(event) = event(entry, &payload) else { return Some(Content::Other) };
-    let mut line = Vec::new();
-    encode(&mut line, &event.borrowed());
+    let bodies = Bodies::of(&payload);
+    let Some(event) = event(entry, &payload, &bodies) else { return Some(Content::Other) };
+    let mut line = Vec::with_capacity(bodies.len() + LINE_BYTES);
+    encode(&mut line, &event);
     line.push(b'\n');
     Some(Content::Lines { lines: line, count: 1 })
 }
 
-/// An event that owns its bodies.
-struct Assembled {
-    event: Event<'static>,
-    request: Option<Vec<u8>>,
-    response: Option<Vec<u8>>,
+/// The bodies of a request, as Kubernetes has them.
+struct Bodies<'a> {
+    /// Neither the options of a deletion, nor the status of an error.
+    request: Option<Cow<'a, [u8]>>,
+    response: Option<Cow<'a, [u8]>>,
+    /// The response, if it is a Status.
+    status: Option<&'a [u8]>,
 }
 
-// === impl Assembled ===
+// === impl Bodies ===
 
-impl Assembled {
-    fn borrowed(&self) -> Event<'_> {
-        Event {
-            request_object: self.request.as_deref(),
-            response_object: self.response.as_deref(),
-            ..self.event.clone()
+impl<'a> Bodies<'a> {
+    fn of(payload: &Object<'a>) -> Bodies<'a> {
+        let kind = |body: &&[u8]| member(body, TYPE).and_then(string).unwrap_or_default();
+        let response = payload.get("response");
+        let status = response.filter(|body| kind(body) == STATUS);
+        // The status of a deletion has the uid of the object.
+        let is_delete = payload.get("methodName").is_some_and(|method| method.ends_with(b".delete\""));
+        let request = payload.get("request").filter(|body| !kind(body).ends_with(DELETE_OPTIONS));
+        Bodies {
+            request: request.and_then(body),
+            response: response.filter(|_| status.is_none() || is_delete).and_then(body),
+            status,
         }
+    }
+
+    fn len(&self) -> usize {
+        [&self.request, &self.response].into_iter().flatten().map(|body| body.len()).sum()
     }
 }
 
-fn event(entry: &Object<'_>, payload: &Object<'_>) -> Option<Assembled> {
+fn event<'e, 'a: 'e>(entry: &Object<'a>, payload: &Object<'a>, bodies: &'e Bodies<'a>) -> Option<Event<'e>> {
     let method = payload.string("methodName")?;
     let name = payload.string("resourceName")?;
     let operation = entry.object("operation");
@@ -78,52 +93,42 @@ fn event(entry: &Object<'_>, payload: &Object<'_>) -> Option<Assembled> {
     let labels = || labels.iter().flat_map(Object::members);
     let is_dry = labels().any(|(key, value)| key == DRY_RUN.as_bytes() && !matches!(value, b"\"\"" | b"\"false\""));
     let annotations = labels()
-        .filter_map(|(key, value)| Some((std::str::from_utf8(key).ok()?, string(value)?)))
         // Of editwar's own annotations, only those of its answers to reviews come from kube-apiserver.
-        .filter(|(key, _)| {
-            keeps_annotation(key) && (!key.contains("editwar.dev/") || key.starts_with(ADMISSION_WEBHOOK))
+        .filter_map(|(key, value)| {
+            let key = std::str::from_utf8(key).ok()?;
+            let is_kept =
+                keeps_annotation(key) && (!key.contains("editwar.dev/") || key.starts_with(ADMISSION_WEBHOOK));
+            Some((Cow::Borrowed(key), Cow::Owned(string(value).filter(|_| is_kept)?)))
         })
-        .chain([(UNKNOWN_QUERY, "true".to_owned())])
-        .map(|(key, value)| (Cow::Owned(key.to_owned()), Cow::Owned(value)))
+        .chain([(Cow::Borrowed(UNKNOWN_QUERY), Cow::Borrowed("true"))])
         .collect();
-    let response = payload.get("response");
-    let kind = |body: Option<&[u8]>| body.and_then(|body| string(member(body, TYPE)?)).unwrap_or_default();
-    let is_status = kind(response) == STATUS;
-    let status = status(verb, payload, response.filter(|_| is_status));
-    let is_options = kind(payload.get("request")).ends_with(DELETE_OPTIONS);
-    let request = payload.get("request").filter(|_| !is_options).and_then(body);
-    // The status of a deletion has the uid of the object.
-    let response = response.filter(|_| !is_status || verb == Verb::Delete).and_then(body);
-    let level = match (&request, &response) {
+    let level = match (&bodies.request, &bodies.response) {
         (_, Some(_)) => Level::RequestResponse,
         (Some(_), None) => Level::Request,
         (None, None) => Level::Metadata,
     };
     let metadata = payload.object("requestMetadata");
-    let metadata = |key: &str| metadata.as_ref().map(|m| m.text(key)).unwrap_or_default();
+    let metadata = |key: &str| metadata.as_ref().map(|m| m.borrowed(key)).unwrap_or_default();
     let at = entry.get("timestamp").and_then(time);
-    let event = Event {
+    Some(Event {
         level,
-        audit_id: Cow::Owned(entry.string("insertId")?),
+        audit_id: entry.has("insertId").then(|| entry.borrowed("insertId"))?,
         stage: if operation.as_ref().is_none_or(is_end) { Stage::ResponseComplete } else { Stage::ResponseStarted },
         request_uri: Cow::Borrowed(if is_dry { "/gke?dryRun=All" } else { "/gke" }),
         verb,
-        username: Cow::Owned(
-            payload.object("authenticationInfo").map(|a| a.text("principalEmail")).unwrap_or_default(),
-        ),
+        username: payload.object("authenticationInfo").map(|a| a.borrowed("principalEmail")).unwrap_or_default(),
         impersonated: None,
         pod: Cow::Borrowed(""),
-        source_ip: Cow::Owned(metadata("callerIp")),
-        user_agent: Cow::Owned(metadata("callerSuppliedUserAgent")),
+        source_ip: metadata("callerIp"),
+        user_agent: metadata("callerSuppliedUserAgent"),
         object_ref: object_ref(&method, &name),
-        status: Some(status),
-        request_object: None,
-        response_object: None,
+        status: Some(status(verb, payload, bodies.status)),
+        request_object: bodies.request.as_deref(),
+        response_object: bodies.response.as_deref(),
         received: at,
         staged: at,
         annotations,
-    };
-    Some(Assembled { event, request, response })
+    })
 }
 
 /// Reads `GROUP/VERSION/namespaces/NAMESPACE/RESOURCE/NAME/SUBRESOURCE` and `GROUP/VERSION/RESOURCE/NAME/SUBRESOURCE`.
@@ -152,17 +157,17 @@ fn object_ref(method: &str, name: &str) -> Option<ObjectRef<'static>> {
 }
 
 /// Returns the HTTP status: that of the response if it is a Status, or else that of the code of gRPC.
-fn status(verb: Verb, payload: &Object<'_>, response: Option<&[u8]>) -> ResponseStatus<'static> {
+fn status<'a>(verb: Verb, payload: &Object<'a>, response: Option<&'a [u8]>) -> ResponseStatus<'a> {
     let status = payload.object("status");
     let code =
         |object: &Object<'_>| object.get("code").and_then(|code| std::str::from_utf8(code).ok()?.parse::<u16>().ok());
-    let message = |object: &Object<'_>| Cow::Owned(object.text("message"));
+    let message = |object: &Object<'a>| object.borrowed("message");
     let grpc = status.as_ref().and_then(code).unwrap_or(0);
     if grpc != 0
         && let Some(body) = response.and_then(Object::of)
         && let Some(code) = code(&body)
     {
-        return ResponseStatus { code, reason: Cow::Owned(body.text("reason")), message: message(&body) };
+        return ResponseStatus { code, reason: body.borrowed("reason"), message: message(&body) };
     }
     let (code, reason) = http(grpc);
     let code = if grpc == 0 && verb == Verb::Create { 201 } else { code };
@@ -189,27 +194,29 @@ fn http(grpc: u16) -> (u16, &'static str) {
     }
 }
 
-/// Returns a body as one line without its type, if it is an object or a list of operations.
-fn body(raw: &[u8]) -> Option<Vec<u8>> {
-    let line = one_line(raw);
-    match line.first()? {
-        b'{' => without_type(&line),
-        b'[' => Some(line.into_owned()),
+/// Returns a body as one line without the type that Cloud Logging adds to it, if it is an object or a list of operations.
+fn body(raw: &[u8]) -> Option<Cow<'_, [u8]>> {
+    match raw.first()? {
+        b'{' => without_type(raw).map(Cow::Owned),
+        b'[' => Some(one_line(raw)),
         _ => None,
     }
 }
 
-/// Returns a body without the type that Cloud Logging adds to it.
 fn without_type(body: &[u8]) -> Option<Vec<u8>> {
+    let mut line = Vec::with_capacity(body.len());
     let mut found = members(body);
+    let first = found.next();
     // It is the first member.
-    if let Some((key, _)) = found.next()
-        && key == TYPE.as_bytes()
-    {
+    if first.is_some_and(|(key, _)| key == TYPE.as_bytes()) {
+        line.push(b'{');
         let rest = &body[skip_space(body, found.position())..];
-        return Some([b"{", rest.strip_prefix(b",").unwrap_or(rest)].concat());
+        push_one_line(rest.strip_prefix(b",").unwrap_or(rest), &mut line);
+    } else {
+        let others = object_of(Object::of(body)?.members().filter(|(key, _)| *key != TYPE.as_bytes()));
+        push_one_line(&others, &mut line);
     }
-    Some(object_of(Object::of(body)?.members().filter(|(key, _)| *key != TYPE.as_bytes())))
+    Some(line)
 }
 
 #[cfg(test)]

@@ -25,15 +25,15 @@ fn openshift<'a>(object: &Object<'a>) -> Option<Content<'a>> {
 }
 
 fn open<'a>(object: &Object<'a>) -> Option<Content<'a>> {
-    let body = object.object("body")?;
+    let body = object.get("body")?;
     let at = ["timeUnixNano", "observedTimeUnixNano"].iter().find_map(|key| object.get(key)).and_then(time);
-    let value = match (body.bytes("stringValue"), body.get("bytesValue")) {
-        (Some(text), _) => Value::Text(text),
-        (None, Some(bytes)) => Value::of_base64(bytes)?,
-        (None, None) => {
-            let body = object.get("body")?;
+    let mut reader = Reader { json: body, at: 0 };
+    let value = match reader.kind()? {
+        b"stringValue" => Value::of(Object::of(body)?.get("stringValue")?)?,
+        b"bytesValue" => Value::of_base64(Object::of(body)?.get("bytesValue")?)?,
+        _ => {
             let mut json = Vec::with_capacity(body.len() / 2);
-            Reader { json: body, at: 0 }.any_value(DEPTH_MAX, &mut json)?;
+            reader.any_value(DEPTH_MAX, &mut json)?;
             Value::Made(Cow::Owned(json))
         }
     };
@@ -49,6 +49,13 @@ struct Reader<'a> {
 // === impl Reader ===
 
 impl<'a> Reader<'a> {
+    /// Returns the name of the only member of an `AnyValue`. Empty if there is none. Consumes nothing.
+    fn kind(&self) -> Option<&'a [u8]> {
+        let mut reader = Reader { ..*self };
+        reader.byte(b'{')?;
+        reader.name().or((reader.json.get(reader.at) == Some(&b'}')).then_some(b""))
+    }
+
     /// Appends the JSON that an `AnyValue` stands for.
     fn any_value(&mut self, depth: usize, json: &mut Vec<u8>) -> Option<()> {
         let depth = depth.checked_sub(1)?;
@@ -153,13 +160,19 @@ impl<'a> Reader<'a> {
     /// Reads an object. `each` gets the name of each member, and must consume its value.
     fn members(&mut self, mut each: impl FnMut(&mut Self, &'a [u8]) -> Option<()>) -> Option<()> {
         self.within(*b"{}", |reader| {
-            (reader.json.get(reader.at) == Some(&b'"')).then_some(())?;
-            let end = skip_string(reader.json, reader.at)?;
-            let name = &reader.json[reader.at + 1..end - 1];
-            reader.at = skip_space(reader.json, end);
-            reader.byte(b':')?;
+            let name = reader.name()?;
             each(reader, name)
         })
+    }
+
+    /// Reads the name of a member, and the colon.
+    fn name(&mut self) -> Option<&'a [u8]> {
+        (self.json.get(self.at) == Some(&b'"')).then_some(())?;
+        let end = skip_string(self.json, self.at)?;
+        let name = &self.json[self.at + 1..end - 1];
+        self.at = skip_space(self.json, end);
+        self.byte(b':')?;
+        Some(name)
     }
 
     /// Reads what is between brackets, separated by commas.

@@ -1,8 +1,6 @@
 //! Tables in CSV with a header: exports of Logs Insights, Log Analytics, Splunk and Kibana. Either one column has the line
 //! of the log and the others are what a log shipper knows of it, or the columns are the members of an event.
 
-use std::borrow::Cow;
-
 use super::azure::{self, Cell};
 use crate::audit::envelope::object::push_unescaped;
 use crate::audit::json_scan::{end_of_row, quotes};
@@ -84,9 +82,11 @@ impl Table {
         let Some(line) = self.line else {
             let cell = |column: &str| {
                 let index = self.columns.iter().position(|(name, _)| name == column)?;
-                self.cells.iter().nth(index).map(|text| Cell::Text(Cow::Borrowed(text)))
+                self.cells.iter().nth(index).map(Cell::Text)
             };
-            return azure::event_of(cell).map(|event| Row::Event(event, azure::TABLE.name));
+            let mut event = Vec::with_capacity(text.len());
+            azure::push_event(&mut event, cell)?;
+            return Some(Row::Event(event, azure::TABLE.name));
         };
         let mut object = b"{".to_vec();
         for (index, ((_, name), cell)) in self.columns.iter().zip(cells).enumerate() {
