@@ -97,11 +97,11 @@ impl Walk {
         let quotes = quotes & !self.escaped(backslashes);
         // Covers each string from its opening quote to the byte before its closing quote.
         let strings = prefix_xor(quotes) ^ self.in_string;
+        self.in_string = ((strings as i64) >> 63) as u64;
         // Text in text: most blocks are within a string.
         if strings == u64::MAX {
             return Step::On;
         }
-        self.in_string = ((strings as i64) >> 63) as u64;
         if backslashes & !strings != 0 {
             return Step::Stray;
         }

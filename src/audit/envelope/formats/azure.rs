@@ -116,7 +116,11 @@ pub(super) fn push_event<'a>(event: &mut Vec<u8>, cell: impl Fn(&str) -> Option<
     }
     event.push(b'}');
     // In JSON, they are white space.
-    event[start..].iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
+    let mut from = start;
+    while let Some(len) = memchr::memchr(b'\n', &event[from..]) {
+        event[from + len] = b' ';
+        from += len + 1;
+    }
     Some(())
 }
 
