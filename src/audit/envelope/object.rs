@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::audit::event::{Micros, parse_timestamp};
-use crate::audit::json_scan::{BLOCK, LANE, members, plain_string, skip_space, special_bytes};
+use crate::audit::json_scan::{BLOCK, LANE, members, plain_string, skip_space, skip_value, special_bytes};
 
 /// Maximum number of members of a wrapper. An object with more is not one.
 const MEMBERS_MAX: usize = 1024;
@@ -50,11 +50,7 @@ impl<'a> Object<'a> {
 
     /// Returns the value of a member that is a string, or an empty one. Only copied if there are escapes in it.
     pub(super) fn borrowed(&self, key: &str) -> Cow<'a, str> {
-        match self.get(key).map(|raw| (plain_string(raw), raw)) {
-            Some((Some(plain), _)) => Cow::Borrowed(plain),
-            Some((None, raw)) => Cow::Owned(string(raw).unwrap_or_default()),
-            None => Cow::Borrowed(""),
-        }
+        self.get(key).and_then(borrowed).unwrap_or_default()
     }
 
     /// Returns the bytes of a member that is a string.
@@ -88,6 +84,11 @@ impl<'a> Object<'a> {
     pub(super) fn members(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         self.members.iter().copied()
     }
+}
+
+/// Returns the content of a raw JSON string, which is only copied if there are escapes in it.
+pub(super) fn borrowed(raw: &[u8]) -> Option<Cow<'_, str>> {
+    plain_string(raw).map(Cow::Borrowed).or_else(|| string(raw).map(Cow::Owned))
 }
 
 /// Returns the content of a raw JSON string.
@@ -241,8 +242,13 @@ pub(super) fn push_one_line(json: &[u8], line: &mut Vec<u8>) {
 
 /// Returns the raw elements of a JSON array.
 pub(super) fn elements(json: &[u8]) -> Option<Vec<&[u8]>> {
-    use crate::audit::json_scan::skip_value;
-    let mut at = skip_space(json, 0);
+    let start = skip_space(json, 0);
+    first_elements(&json[start..]).map(|(found, _)| found)
+}
+
+/// Returns the raw elements of the array that `json` starts with, and the position after it.
+pub(super) fn first_elements(json: &[u8]) -> Option<(Vec<&[u8]>, usize)> {
+    let mut at = 0;
     if json.get(at) != Some(&b'[') {
         return None;
     }
@@ -258,7 +264,7 @@ pub(super) fn elements(json: &[u8]) -> Option<Vec<&[u8]>> {
             _ => return None,
         }
     }
-    Some(found)
+    Some((found, at + 1))
 }
 
 /// Parses a time as wrappers have it: a string or a number, as [`time_of_text`] reads it.

@@ -198,6 +198,13 @@ impl Unwrapper {
                 lines.extend_from_slice(&made);
             }
             Content::Inside(inside) => self.inside(inside, place, lines),
+            Content::Entries(entries) => {
+                for entry in entries {
+                    self.path.extend(entry.names);
+                    self.inside(entry.inside, place, lines);
+                    self.path.truncate(self.path.len() - entry.names.len());
+                }
+            }
             Content::Other => self.notes.other += 1,
         }
         if is_named {

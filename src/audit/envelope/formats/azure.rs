@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::io::Write as _;
 
 use super::{Content, Format, Inside, Value};
-use crate::audit::envelope::object::{Object, elements, object_of, push_string, time, time_of_text, unescaped};
+use crate::audit::envelope::object::{
+    Object, elements, first_elements, object_of, push_string, time, time_of_text, unescaped,
+};
 use crate::audit::envelope::unwrap::NOT_JSON;
 use crate::audit::event::Micros;
-use crate::audit::json_scan::skip_value;
+use crate::audit::json_scan::{skip_space, skip_value};
 
 /// A diagnostic record, or a row of the table AzureDiagnostics.
 pub(super) const RECORD: Format = Format { name: "Azure Monitor", open: record };
@@ -68,8 +70,8 @@ fn record<'a>(object: &Object<'a>) -> Option<Content<'a>> {
 }
 
 fn table<'a>(object: &Object<'a>) -> Option<Content<'a>> {
-    if let (Some(columns), Some(rows)) = (object.array("columns"), object.array("rows")) {
-        return rows_of(&columns, &rows);
+    if let (Some(columns), Some(rows)) = (object.array("columns"), object.get("rows")) {
+        return rows_of(&columns, rows);
     }
     if !object.has(ID) || !object.has("Verb") {
         return None;
@@ -153,22 +155,23 @@ fn is_json(text: &[u8]) -> bool {
 }
 
 /// Returns what the rows of a table are: events, or objects.
-fn rows_of<'a>(columns: &[&'a [u8]], rows: &[&'a [u8]]) -> Option<Content<'a>> {
+fn rows_of<'a>(columns: &[&'a [u8]], rows: &'a [u8]) -> Option<Content<'a>> {
     let name = |column: &&'a [u8]| Object::of(column)?.get("name")?.strip_prefix(b"\"")?.strip_suffix(b"\"");
     let names: Vec<&[u8]> = columns.iter().map(name).collect::<Option<_>>()?;
     if !names.contains(&ID.as_bytes()) {
-        let object = |row: &&'a [u8]| {
+        let object = |row: &'a [u8]| {
             let members = names.iter().copied().zip(elements(row)?);
             Some(Value::Made(Cow::Owned(object_of(members))))
         };
-        let values = rows.iter().map(object).collect::<Option<_>>()?;
+        let values = elements(rows)?.into_iter().map(object).collect::<Option<_>>()?;
         return Some(Content::Inside(Inside { values, ..Inside::default() }));
     }
-    let mut lines = Vec::with_capacity(rows.len() * EVENT_BYTES);
+    let mut lines = Vec::with_capacity(rows.len());
     let mut count = 0;
-    for row in rows {
+    let mut at = skip_space(rows, rows.starts_with(b"[").then_some(1)?);
+    while rows.get(at)? != &b']' {
         let end = lines.len();
-        let cells = elements(row)?;
+        let (cells, len) = first_elements(&rows[at..])?;
         let cell = |column: &str| {
             let index = names.iter().position(|name| *name == column.as_bytes())?;
             cells.get(index).filter(|raw| **raw != b"null").map(|raw| Cell::Json(raw))
@@ -182,6 +185,12 @@ fn rows_of<'a>(columns: &[&'a [u8]], rows: &[&'a [u8]]) -> Option<Content<'a>> {
                 lines.truncate(end);
                 lines.extend_from_slice(NOT_JSON);
             }
+        }
+        at = skip_space(rows, at + len);
+        match rows.get(at)? {
+            b',' => at = skip_space(rows, at + 1),
+            b']' => {}
+            _ => return None,
         }
     }
     Some(Content::Lines { lines, count })

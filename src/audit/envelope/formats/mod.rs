@@ -54,6 +54,7 @@ pub const FORMATS: &[Format] = &[
     cloudwatch::ENTRY,
     firehose::FORMAT,
     pubsub::FORMAT,
+    otlp::BATCH,
     otlp::OPENSHIFT,
     otlp::RECORD,
     elastic::FORMAT,
@@ -74,8 +75,17 @@ pub(super) enum Content<'a> {
     Lines { lines: Vec<u8>, count: u64 },
     /// Values that may be events, or contain them.
     Inside(Inside<'a>),
+    /// The same of several wrappers in it.
+    Entries(Vec<Entry<'a>>),
     /// Nothing about requests.
     Other,
+}
+
+/// A wrapper in another.
+pub(super) struct Entry<'a> {
+    /// The names of the formats.
+    pub(super) names: &'static [&'static str],
+    pub(super) inside: Inside<'a>,
 }
 
 /// Values in a wrapper.
@@ -135,7 +145,7 @@ impl<'a> Value<'a> {
     /// Decodes base64.
     fn of_base64(raw: &[u8]) -> Option<Value<'static>> {
         use base64::Engine as _;
-        let text = super::object::string(raw)?;
-        base64::engine::general_purpose::STANDARD.decode(text).ok().map(Value::Packed)
+        let text = super::object::borrowed(raw)?;
+        base64::engine::general_purpose::STANDARD.decode(text.as_bytes()).ok().map(Value::Packed)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Content, Format, Value};
+use super::{Content, Entry, Format, Inside, Value};
 use crate::audit::envelope::object::{Object, time};
 use crate::audit::json_scan::{skip_space, skip_string, skip_value};
 
@@ -18,25 +18,33 @@ pub(crate) const OPENSHIFT_NAME: &str = "OTLP of OpenShift";
 /// Maximum depth of a body that is made of key-value lists.
 const DEPTH_MAX: usize = 64;
 
+/// A list of logs in any of its layers: below a request, a resource or a scope. All of it is read in one pass.
+pub(super) const BATCH: Format = Format { name: "", open: batch };
+
+/// The members with a list of logs.
+const LISTS: [&str; 3] = ["resourceLogs", "scopeLogs", "logRecords"];
+
+fn batch<'a>(object: &Object<'a>) -> Option<Content<'a>> {
+    let list = LISTS.iter().find_map(|key| object.get(key))?;
+    let is_openshift = object.get("resource").is_some_and(is_openshift);
+    let mut entries = Vec::new();
+    let mut reader = Reader { json: list, at: 0 };
+    reader.within(*b"[]", |logs| logs.logs(LISTS.len(), is_openshift, &mut entries))?;
+    (!entries.is_empty()).then_some(Content::Entries(entries))
+}
+
+fn is_openshift(resource: &[u8]) -> bool {
+    memchr::memmem::find(resource, b"\"openshift.").is_some()
+}
+
 fn openshift<'a>(object: &Object<'a>) -> Option<Content<'a>> {
-    let resource = object.get("resource")?;
-    memchr::memmem::find(resource, b"\"openshift.").is_some().then_some(())?;
+    object.get("resource").is_some_and(is_openshift).then_some(())?;
     Some(Content::one(Value::Json(object.get("scopeLogs")?), None, String::new()))
 }
 
 fn open<'a>(object: &Object<'a>) -> Option<Content<'a>> {
-    let body = object.get("body")?;
+    let value = Reader { json: object.get("body")?, at: 0 }.value()?;
     let at = ["timeUnixNano", "observedTimeUnixNano"].iter().find_map(|key| object.get(key)).and_then(time);
-    let mut reader = Reader { json: body, at: 0 };
-    let value = match reader.kind()? {
-        b"stringValue" => Value::of(Object::of(body)?.get("stringValue")?)?,
-        b"bytesValue" => Value::of_base64(Object::of(body)?.get("bytesValue")?)?,
-        _ => {
-            let mut json = Vec::with_capacity(body.len() / 2);
-            reader.any_value(DEPTH_MAX, &mut json)?;
-            Value::Made(Cow::Owned(json))
-        }
-    };
     Some(Content::one(value, at, String::new()))
 }
 
@@ -49,6 +57,50 @@ struct Reader<'a> {
 // === impl Reader ===
 
 impl<'a> Reader<'a> {
+    /// Reads the logs of a resource or a scope, or a record, which may be in `depth` lists. Appends the records to `entries`.
+    fn logs(&mut self, depth: usize, mut is_of_openshift: bool, entries: &mut Vec<Entry<'a>>) -> Option<()> {
+        let depth = depth.checked_sub(1)?;
+        let (mut at, mut value) = (None, None);
+        self.members(|member, key| {
+            match key {
+                b"resourceLogs" | b"scopeLogs" | b"logRecords" => {
+                    member.within(*b"[]", |logs| logs.logs(depth, is_of_openshift, entries))?;
+                }
+                b"resource" => is_of_openshift |= is_openshift(member.raw()?),
+                b"timeUnixNano" => at = time(member.raw()?).or(at),
+                b"observedTimeUnixNano" => at = at.or(time(member.raw()?)),
+                b"body" => value = Some(member.value()?),
+                _ => drop(member.raw()?),
+            }
+            Some(())
+        })?;
+        if let Some(value) = value {
+            let names: &[&str] = if is_of_openshift { &[OPENSHIFT.name, RECORD.name] } else { &[RECORD.name] };
+            entries.push(Entry { names, inside: Inside { values: vec![value], at, stream: String::new() } });
+        }
+        Some(())
+    }
+
+    /// Reads the body of a record.
+    fn value(&mut self) -> Option<Value<'a>> {
+        if !matches!(self.kind()?, b"stringValue" | b"bytesValue") {
+            let mut json = Vec::new();
+            self.any_value(DEPTH_MAX, &mut json)?;
+            return Some(Value::Made(Cow::Owned(json)));
+        }
+        let mut value = None;
+        self.members(|member, kind| {
+            let raw = member.raw()?;
+            match kind {
+                b"stringValue" => value = Value::of(raw),
+                b"bytesValue" => value = Value::of_base64(raw),
+                _ => {}
+            }
+            Some(())
+        })?;
+        value
+    }
+
     /// Returns the name of the only member of an `AnyValue`. Empty if there is none. Consumes nothing.
     fn kind(&self) -> Option<&'a [u8]> {
         let mut reader = Reader { ..*self };
@@ -232,5 +284,32 @@ mod tests {
         let deep = |depth| format!("{}{{}}{}", r#"{"arrayValue":{"values":["#.repeat(depth), "]}}".repeat(depth));
         assert_eq!(json(&deep(DEPTH_MAX)), None);
         assert!(json(&deep(DEPTH_MAX - 1)).is_some());
+    }
+
+    #[test]
+    fn logs_are_read_from_any_layer_with_the_resource_around_them() {
+        let of = |text: &str| {
+            let Content::Entries(entries) = batch(&Object::of(text.as_bytes()).unwrap())? else { return None };
+            let of = |entry: &Entry<'_>| format!("{} {:?}", entry.names.join(" > "), entry.inside.at);
+            Some(entries.iter().map(of).collect::<Vec<_>>().join(", "))
+        };
+        let record =
+            r#"{"observedTimeUnixNano":"2000","timeUnixNano":"1700000000000000000","body":{"stringValue":"x"}}"#;
+        let scopes = format!(r#""scopeLogs":[{{"scope":{{}},"logRecords":[{record},{{"body":{{}}}}]}}]"#);
+        let at = "Some(1700000000000000)";
+        assert_eq!(of(&format!(r#"{{"logRecords":[{record}]}}"#)), Some(format!("OTLP {at}")));
+        assert_eq!(of(&format!("{{{scopes}}}")), Some(format!("OTLP {at}, OTLP None")));
+        let resource = r#""resource":{"attributes":[{"key":"openshift.cluster"}]}"#;
+        assert_eq!(
+            of(&format!(r#"{{"resourceLogs":[{{{resource},{scopes}}},{{{scopes}}}]}}"#)),
+            Some(format!("OTLP of OpenShift > OTLP {at}, OTLP of OpenShift > OTLP None, OTLP {at}, OTLP None"))
+        );
+        for other in
+            [r#"{"logRecords":7}"#, r#"{"logRecords":[]}"#, r#"{"logRecords":[{"body":"text"}]}"#, r#"{"body":{}}"#]
+        {
+            assert_eq!(of(other), None, "{other}");
+        }
+        let deep = format!("{}{record}{}", r#"{"scopeLogs":["#.repeat(5), "]}".repeat(5));
+        assert_eq!(of(&deep), None);
     }
 }

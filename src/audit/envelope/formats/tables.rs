@@ -163,10 +163,7 @@ mod tests {
         let len = Table::row_len(rest).unwrap();
         assert_eq!(
             table.row(rest[..len].trim_ascii()),
-            line(
-                r#"{"@logStream":"kube","@timestamp":"2021-08-11 09:29:13.095","@message":"|"}"#,
-                "{\"a\":\n\"b,c\"}"
-            )
+            line(r#"{"@logStream":"kube","@timestamp":"2021-08-11 09:29:13.095","@message":"|"}"#, "{\"a\":\n\"b,c\"}")
         );
         assert_eq!(&rest[len..], b"x,y,z\n");
         assert_eq!(Table::row_len(b"a,\"b\n"), None);
