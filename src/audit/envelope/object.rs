@@ -129,9 +129,9 @@ pub(super) fn push_string(raw: &[u8], text: &mut Vec<u8>) -> Option<()> {
     }
 }
 
-/// Appends text with its escapes of two bytes replaced, block by block. Returns what is left: it starts with a special byte
-/// that begins no such escape, or is shorter than a block. `special` returns the mask of the special bytes of a block, and
-/// `byte_of` the byte that two bytes mean.
+/// Appends text with its escapes of two bytes replaced, block by block. Returns what is left: it is shorter than a block and
+/// a lane, or starts with a special byte that begins no such escape, or one that ends in the next block. `special` returns
+/// the mask of the special bytes of a block, and `byte_of` the byte that two bytes mean.
 #[inline(always)]
 pub(super) fn push_unescaped<'a>(
     mut rest: &'a [u8],

@@ -152,6 +152,23 @@ fn the_parts_of_a_line_are_put_together() {
 }
 
 #[test]
+fn a_part_that_starts_with_a_bracket_by_chance_is_no_other_event() {
+    let docker = |text: &str| {
+        format!("{{\"log\":{},\"stream\":\"stdout\",\"time\":\"2026-11-23T00:00:01Z\"}}\n", serde_json::json!(text))
+    };
+    let event = READ.replace(r#""user":{}"#, r#""user":{"extra":{"a":["b"]},"username":"alice"}"#);
+    for (at, _) in event.match_indices('{').skip(1) {
+        let (first, rest) = event.split_at(at);
+        assert_eq!(found(&[docker(first), docker(&format!("{rest}\n"))].concat()), "event", "{rest}");
+        // An entry that is complete, or that starts like the one before, is another one.
+        for other in ["{}", &event] {
+            let text = [docker(first), docker(&format!("{other}\n"))].concat();
+            assert_eq!(found(&text), if other == "{}" { "truncated unknown" } else { "truncated event" }, "{first}");
+        }
+    }
+}
+
+#[test]
 fn only_what_is_not_read_in_place_is_converted() {
     let list = |count: usize| format!(r#"{{"kind":"EventList","items":[{}]}}"#, vec![READ; count].join(","));
     let pretty_list = pretty(&list(2));

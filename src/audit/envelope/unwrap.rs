@@ -22,6 +22,8 @@ const UNPACKED_MAX: u64 = 4 * EVENT_BYTES_MAX as u64;
 const STREAMS_MAX: usize = 64;
 /// Maximum number of parts of an event: containerd splits after 16 KiB.
 const PARTS_MAX: usize = EVENT_BYTES_MAX / (16 << 10) + 1;
+/// Number of bytes in which the starts of two entries of one writer are alike.
+const ALIKE: usize = 16;
 /// Maximum length of the keys in a sample, in characters.
 const SAMPLE_CHARS_MAX: usize = 120;
 /// What CloudWatch's agent and log drivers put behind an event that is too long.
@@ -313,9 +315,9 @@ impl Unwrapper {
     /// Appends a text to the first part of an event, if it is its rest. Returns whether it is.
     fn continues(&mut self, stream: &str, text: &[u8], is_last: Option<bool>, lines: &mut Vec<u8>) -> bool {
         let Some(mut partial) = self.partial.remove(stream) else { return false };
-        // Another event begins, so that the rest of this one is lost. Where the format says that the text is a part, it
-        // may begin like an event by chance.
-        if text.starts_with(EVENT_START) || (is_last.is_none() && text.starts_with(b"{")) {
+        // Another entry, so that the rest of this one is lost. Where the format says that the text is a part, it may begin
+        // like an entry by chance.
+        if text.starts_with(EVENT_START) || (is_last.is_none() && is_entry(text, &partial.text)) {
             self.give_up(partial, lines);
             return false;
         }
@@ -371,6 +373,14 @@ impl Unwrapper {
             self.notes.sample = Some(Sample { line: self.line, keys: keys.unwrap_or_default() });
         }
     }
+}
+
+/// Returns whether a text is an entry of its own: it is a complete object, or starts like the entry before. A part of an
+/// entry may start with a bracket, too.
+fn is_entry(text: &[u8], before: &[u8]) -> bool {
+    text.starts_with(b"{")
+        && (text.get(..ALIKE).is_some_and(|start| before.starts_with(start))
+            || skip_value(text, 0).is_some_and(|end| skip_space(text, end) == text.len()))
 }
 
 /// Appends JSON as one line.

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use super::{Content, Format};
 use crate::audit::encode::encode;
-use crate::audit::envelope::object::{Object, object_of, one_line, push_one_line, string, time};
+use crate::audit::envelope::object::{Object, borrowed, object_of, one_line, push_one_line, string, time};
 use crate::audit::event::{
     ADMISSION_WEBHOOK, Event, Level, ObjectRef, ResponseStatus, Stage, UNKNOWN_QUERY, Verb, keeps_annotation,
 };
@@ -43,8 +43,10 @@ fn open<'a>(entry: &Object<'a>, is_data_access: bool) -> Option<Content<'a>> {
     if !payload.is("serviceName", "k8s.io") {
         return Some(Content::Other);
     }
-    let bodies = Bodies::of(&payload);
-    let Some(event) = event(entry, &payload, &bodies) else { return Some(Content::Other) };
+    let Some(method) = payload.string("methodName") else { return Some(Content::Other) };
+    let verb = Verb::parse(method.rsplit('.').next().unwrap_or_default());
+    let bodies = Bodies::of(&payload, verb);
+    let Some(event) = event(entry, &payload, &method, verb, &bodies) else { return Some(Content::Other) };
     let mut line = Vec::with_capacity(bodies.len() + LINE_BYTES);
     encode(&mut line, &event);
     line.push(b'\n');
@@ -63,16 +65,15 @@ struct Bodies<'a> {
 // === impl Bodies ===
 
 impl<'a> Bodies<'a> {
-    fn of(payload: &Object<'a>) -> Bodies<'a> {
+    fn of(payload: &Object<'a>, verb: Verb) -> Bodies<'a> {
         let kind = |body: &&[u8]| member(body, TYPE).and_then(string).unwrap_or_default();
         let response = payload.get("response");
         let status = response.filter(|body| kind(body) == STATUS);
-        // The status of a deletion has the uid of the object.
-        let is_delete = payload.get("methodName").is_some_and(|method| method.ends_with(b".delete\""));
         let request = payload.get("request").filter(|body| !kind(body).ends_with(DELETE_OPTIONS));
         Bodies {
             request: request.and_then(body),
-            response: response.filter(|_| status.is_none() || is_delete).and_then(body),
+            // The status of a deletion has the uid of the object.
+            response: response.filter(|_| status.is_none() || verb == Verb::Delete).and_then(body),
             status,
         }
     }
@@ -82,13 +83,17 @@ impl<'a> Bodies<'a> {
     }
 }
 
-fn event<'e, 'a: 'e>(entry: &Object<'a>, payload: &Object<'a>, bodies: &'e Bodies<'a>) -> Option<Event<'e>> {
-    let method = payload.string("methodName")?;
+fn event<'e, 'a: 'e>(
+    entry: &Object<'a>,
+    payload: &Object<'a>,
+    method: &str,
+    verb: Verb,
+    bodies: &'e Bodies<'a>,
+) -> Option<Event<'e>> {
     let name = payload.string("resourceName")?;
     let operation = entry.object("operation");
     let is_end =
         |operation: &Object<'_>| operation.get("last") == Some(b"true") || operation.get("first") != Some(b"true");
-    let verb = Verb::parse(method.rsplit('.').next()?);
     let labels = entry.object("labels");
     let labels = || labels.iter().flat_map(Object::members);
     let is_dry = labels().any(|(key, value)| key == DRY_RUN.as_bytes() && !matches!(value, b"\"\"" | b"\"false\""));
@@ -112,7 +117,7 @@ fn event<'e, 'a: 'e>(entry: &Object<'a>, payload: &Object<'a>, bodies: &'e Bodie
     let at = entry.get("timestamp").and_then(time);
     Some(Event {
         level,
-        audit_id: entry.has("insertId").then(|| entry.borrowed("insertId"))?,
+        audit_id: entry.get("insertId").and_then(borrowed)?,
         stage: if operation.as_ref().is_none_or(is_end) { Stage::ResponseComplete } else { Stage::ResponseStarted },
         request_uri: Cow::Borrowed(if is_dry { "/gke?dryRun=All" } else { "/gke" }),
         verb,
@@ -121,7 +126,7 @@ fn event<'e, 'a: 'e>(entry: &Object<'a>, payload: &Object<'a>, bodies: &'e Bodie
         pod: Cow::Borrowed(""),
         source_ip: metadata("callerIp"),
         user_agent: metadata("callerSuppliedUserAgent"),
-        object_ref: object_ref(&method, &name),
+        object_ref: object_ref(method, &name),
         status: Some(status(verb, payload, bodies.status)),
         request_object: bodies.request.as_deref(),
         response_object: bodies.response.as_deref(),

@@ -21,6 +21,8 @@ const DEPTH_MAX: usize = 64;
 /// A list of logs in any of its layers: below a request, a resource or a scope. All of it is read in one pass.
 pub(super) const BATCH: Format = Format { name: "", open: batch };
 
+/// Maximum number of records that are read at once. Those of a longer list are read one after the other.
+const RECORDS_MAX: usize = 1 << 14;
 /// The members with a list of logs.
 const LISTS: [&str; 3] = ["resourceLogs", "scopeLogs", "logRecords"];
 
@@ -60,10 +62,12 @@ impl<'a> Reader<'a> {
     /// Reads the logs of a resource or a scope, or a record, which may be in `depth` lists. Appends the records to `entries`.
     fn logs(&mut self, depth: usize, mut is_of_openshift: bool, entries: &mut Vec<Entry<'a>>) -> Option<()> {
         let depth = depth.checked_sub(1)?;
-        let (mut at, mut value) = (None, None);
+        let start = entries.len();
+        let (mut at, mut value, mut has_list) = (None, None, false);
         self.members(|member, key| {
             match key {
                 b"resourceLogs" | b"scopeLogs" | b"logRecords" => {
+                    has_list = true;
                     member.within(*b"[]", |logs| logs.logs(depth, is_of_openshift, entries))?;
                 }
                 b"resource" => is_of_openshift |= is_openshift(member.raw()?),
@@ -74,75 +78,75 @@ impl<'a> Reader<'a> {
             }
             Some(())
         })?;
-        if let Some(value) = value {
-            let names: &[&str] = if is_of_openshift { &[OPENSHIFT.name, RECORD.name] } else { &[RECORD.name] };
-            entries.push(Entry { names, inside: Inside { values: vec![value], at, stream: String::new() } });
+        match value {
+            Some(_) if entries.len() >= RECORDS_MAX => return None,
+            Some(value) => {
+                let inside = Inside { values: vec![value], at, stream: String::new() };
+                entries.push(Entry { names: &[RECORD.name], inside });
+            }
+            // Neither logs nor a record.
+            None => has_list.then_some(())?,
+        }
+        if is_of_openshift {
+            entries[start..].iter_mut().for_each(|entry| entry.names = &[OPENSHIFT.name, RECORD.name]);
         }
         Some(())
     }
 
     /// Reads the body of a record.
     fn value(&mut self) -> Option<Value<'a>> {
-        if !matches!(self.kind()?, b"stringValue" | b"bytesValue") {
-            let mut json = Vec::new();
-            self.any_value(DEPTH_MAX, &mut json)?;
-            return Some(Value::Made(Cow::Owned(json)));
-        }
         let mut value = None;
         self.members(|member, kind| {
-            let raw = member.raw()?;
             match kind {
-                b"stringValue" => value = Value::of(raw),
-                b"bytesValue" => value = Value::of_base64(raw),
-                _ => {}
+                // There is only one.
+                _ if value.is_some() => drop(member.raw()?),
+                b"stringValue" => value = Some(Value::of(member.raw()?)?),
+                b"bytesValue" => value = Some(Value::of_base64(member.raw()?)?),
+                kind => {
+                    let mut json = Vec::new();
+                    member.value_of(kind, DEPTH_MAX, &mut json)?;
+                    value = (!json.is_empty()).then_some(Value::Made(Cow::Owned(json)));
+                }
             }
             Some(())
         })?;
         value
     }
 
-    /// Returns the name of the only member of an `AnyValue`. Empty if there is none. Consumes nothing.
-    fn kind(&self) -> Option<&'a [u8]> {
-        let mut reader = Reader { ..*self };
-        reader.byte(b'{')?;
-        reader.name().or((reader.json.get(reader.at) == Some(&b'}')).then_some(b""))
-    }
-
     /// Appends the JSON that an `AnyValue` stands for.
     fn any_value(&mut self, depth: usize, json: &mut Vec<u8>) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         let start = json.len();
-        self.members(|value, kind| {
-            // There is only one member.
-            if json.len() > start {
-                return value.raw().map(drop);
-            }
-            match kind {
-                b"kvlistValue" => value.values(*b"{}", json, |value, json| value.pair(depth, json)),
-                b"arrayValue" => value.values(*b"[]", json, |value, json| value.any_value(depth, json)),
-                // 64-bit integers are strings in OTLP's JSON.
-                b"intValue" => {
-                    let number = value.raw()?;
-                    let number = number.strip_prefix(b"\"").and_then(|n| n.strip_suffix(b"\"")).unwrap_or(number);
-                    let number: i64 = std::str::from_utf8(number).ok()?.parse().ok()?;
-                    json.extend_from_slice(number.to_string().as_bytes());
-                    Some(())
-                }
-                // The Collector's parser makes every number a double, also the codes of responses.
-                b"doubleValue" => {
-                    let number = value.raw()?;
-                    json.extend_from_slice(number.strip_suffix(b".0").unwrap_or(number));
-                    Some(())
-                }
-                b"stringValue" | b"boolValue" => {
-                    json.extend_from_slice(value.raw()?);
-                    Some(())
-                }
-                _ => value.raw().map(drop),
-            }
+        self.members(|value, kind| match json.len() > start {
+            // There is only one.
+            true => value.raw().map(drop),
+            false => value.value_of(kind, depth, json),
         })?;
         if json.len() == start {
             json.extend_from_slice(b"null");
+        }
+        Some(())
+    }
+
+    /// Appends the JSON of the member of an `AnyValue`, or nothing if it has another name.
+    fn value_of(&mut self, kind: &[u8], depth: usize, json: &mut Vec<u8>) -> Option<()> {
+        match kind {
+            b"kvlistValue" => return self.values(*b"{}", json, |value, json| value.pair(depth, json)),
+            b"arrayValue" => return self.values(*b"[]", json, |value, json| value.any_value(depth, json)),
+            _ => {}
+        }
+        let raw = self.raw()?;
+        match kind {
+            // 64-bit integers are strings in OTLP's JSON.
+            b"intValue" => {
+                let number = raw.strip_prefix(b"\"").and_then(|n| n.strip_suffix(b"\"")).unwrap_or(raw);
+                let number: i64 = std::str::from_utf8(number).ok()?.parse().ok()?;
+                json.extend_from_slice(number.to_string().as_bytes());
+            }
+            // The Collector's parser makes every number a double, also the codes of responses.
+            b"doubleValue" => json.extend_from_slice(raw.strip_suffix(b".0").unwrap_or(raw)),
+            b"stringValue" | b"boolValue" => json.extend_from_slice(raw),
+            _ => {}
         }
         Some(())
     }
@@ -209,10 +213,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads an object. `each` gets the name of each member, and must consume its value.
+    /// Reads an object. `each` gets the name of each member that is not null, and must consume its value.
     fn members(&mut self, mut each: impl FnMut(&mut Self, &'a [u8]) -> Option<()>) -> Option<()> {
         self.within(*b"{}", |reader| {
             let name = reader.name()?;
+            if reader.json[reader.at..].starts_with(b"null") {
+                return reader.raw().map(drop);
+            }
             each(reader, name)
         })
     }
@@ -276,8 +283,12 @@ mod tests {
             {"value":{"kvlistValue":{"values":[]}}, "key":"c"},
             {"key":"d","value":{}},
             {"value":{"kvlistValue":{}}},
-            {"key":"e"}]}}"#;
-        assert_eq!(json(body).unwrap(), r#"{"a":"x\"y","b":[7,true,1.5,200],"c":{},"d":null,"":{},"e":null}"#);
+            {"key":"e"},
+            {"key":"f","value":null},
+            {"key":null,"value":{"stringValue":null,"intValue":"7"}},
+            {"key":"g","value":{"kvlistValue":{"values":null}}}]}}"#;
+        let expected = r#"{"a":"x\"y","b":[7,true,1.5,200],"c":{},"d":null,"":{},"e":null,"f":null,"":7,"g":{}}"#;
+        assert_eq!(json(body).unwrap(), expected);
         for wrong in ["", "7", r#"{"kvlistValue":{"values":[{"key":7}]}}"#, r#"{"arrayValue":{"values":[{} {}]}}"#] {
             assert_eq!(json(wrong), None, "{wrong}");
         }
@@ -295,13 +306,15 @@ mod tests {
         };
         let record =
             r#"{"observedTimeUnixNano":"2000","timeUnixNano":"1700000000000000000","body":{"stringValue":"x"}}"#;
-        let scopes = format!(r#""scopeLogs":[{{"scope":{{}},"logRecords":[{record},{{"body":{{}}}}]}}]"#);
+        let scopes = format!(r#""scopeLogs":[{{"scope":{{}},"logRecords":[{record},{{"body":{{"intValue":"7"}}}}]}}]"#);
         let at = "Some(1700000000000000)";
         assert_eq!(of(&format!(r#"{{"logRecords":[{record}]}}"#)), Some(format!("OTLP {at}")));
         assert_eq!(of(&format!("{{{scopes}}}")), Some(format!("OTLP {at}, OTLP None")));
+        let text = r#"{"logRecords":[{"body":{"kvlistValue":null,"x":1,"stringValue":"text","bytesValue":null}}]}"#;
+        assert_eq!(of(text).as_deref(), Some("OTLP None"), "members that are null are absent");
         let resource = r#""resource":{"attributes":[{"key":"openshift.cluster"}]}"#;
         assert_eq!(
-            of(&format!(r#"{{"resourceLogs":[{{{resource},{scopes}}},{{{scopes}}}]}}"#)),
+            of(&format!(r#"{{"resourceLogs":[{{{scopes},{resource}}},{{{scopes}}}]}}"#)),
             Some(format!("OTLP of OpenShift > OTLP {at}, OTLP of OpenShift > OTLP None, OTLP {at}, OTLP None"))
         );
         for other in

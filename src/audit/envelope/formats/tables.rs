@@ -1,11 +1,11 @@
 //! Tables in CSV with a header: exports of Logs Insights, Log Analytics, Splunk and Kibana. Either one column has the line
 //! of the log and the others are what a log shipper knows of it, or the columns are the members of an event.
 
-use super::azure::{self, Cell};
+use super::azure::{self, Cell, Columns};
 use crate::audit::envelope::object::push_unescaped;
 use crate::audit::json_scan::{end_of_row, quotes};
 
-/// The columns that have the line of a log. Of several, the first one counts.
+/// The columns that may have the line of a log. The first of them that a table has is not copied into the object of a row.
 const LINES: [&str; 7] = ["@message", "log_s", "_raw", "log", "message", "line", "Line"];
 /// Maximum length of a header.
 pub(in crate::audit::envelope) const HEADER_MAX: usize = 8 << 10;
@@ -16,11 +16,15 @@ pub(in crate::audit::envelope) const LINE: &str = "\u{1}";
 
 /// A table whose header was read.
 pub(in crate::audit::envelope) struct Table {
-    /// The names of the columns, and the same as JSON.
-    columns: Vec<(String, String)>,
-    /// The column with the line. `None` if the columns are the members of an event.
-    line: Option<usize>,
+    content: TableContent,
     cells: Cells,
+}
+
+enum TableContent {
+    /// The members of events.
+    Events(Columns),
+    /// The names of the columns as JSON, and the position of the one with the line.
+    Lines(Vec<String>, usize),
 }
 
 /// The cells of a row.
@@ -60,14 +64,16 @@ impl Table {
         }
         let mut cells = Cells::default();
         cells.read(text[..end].trim_ascii_end())?;
-        let mut columns = Vec::new();
-        for name in cells.iter() {
-            let name = std::str::from_utf8(name).ok()?;
-            columns.push((name.to_owned(), serde_json::to_string(name).ok()?));
-        }
-        let position = |column: &str| columns.iter().position(|(name, _)| name == column);
-        let line = if position(azure::ID).is_some() { None } else { Some(LINES.into_iter().find_map(position)?) };
-        Some((Table { columns, line, cells }, head.len() - text.len() + end + 1))
+        let names: Vec<&str> = cells.iter().map(std::str::from_utf8).collect::<Result<_, _>>().ok()?;
+        let content = match Columns::of(names.iter().copied()) {
+            Some(columns) => TableContent::Events(columns),
+            None => {
+                let line = LINES.iter().find_map(|line| names.iter().position(|name| name == line))?;
+                let names = names.iter().map(serde_json::to_string).collect::<Result<_, _>>().ok()?;
+                TableContent::Lines(names, line)
+            }
+        };
+        Some((Table { content, cells }, head.len() - text.len() + end + 1))
     }
 
     /// Returns the length of the row that `input` starts with, or `None` if it does not end there.
@@ -78,18 +84,17 @@ impl Table {
     /// Returns what a row has, or `None` if it is not valid.
     pub(in crate::audit::envelope) fn row(&mut self, text: &[u8]) -> Option<Row<'_>> {
         self.cells.read(text)?;
-        let cells = self.cells.iter();
-        let Some(line) = self.line else {
-            let cell = |column: &str| {
-                let index = self.columns.iter().position(|(name, _)| name == column)?;
-                self.cells.iter().nth(index).map(Cell::Text)
-            };
-            let mut event = Vec::with_capacity(text.len());
-            azure::push_event(&mut event, cell)?;
-            return Some(Row::Event(event, azure::TABLE.name));
+        let (names, line) = match &self.content {
+            TableContent::Events(columns) => {
+                let get = |at: usize| self.cells.get(at).map(Cell::Text);
+                let mut event = Vec::with_capacity(text.len());
+                azure::push_event(&mut event, |column| columns.cell(column, get))?;
+                return Some(Row::Event(event, azure::TABLE.name));
+            }
+            TableContent::Lines(names, line) => (names, *line),
         };
         let mut object = b"{".to_vec();
-        for (index, ((_, name), cell)) in self.columns.iter().zip(cells).enumerate() {
+        for (index, (name, cell)) in names.iter().zip(self.cells.iter()).enumerate() {
             if index > 0 {
                 object.push(b',');
             }
@@ -99,21 +104,21 @@ impl Table {
             serde_json::to_writer(&mut object, cell).ok()?;
         }
         object.push(b'}');
-        Some(Row::Line(object, self.cells.iter().nth(line).unwrap_or_default()))
+        Some(Row::Line(object, self.cells.get(line).unwrap_or_default()))
     }
 }
 
 // === impl Cells ===
 
 impl Cells {
-    /// Splits a row. `None` if it has too many cells, or one that does not end.
+    /// Splits a row. `None` if it has too many cells.
     fn read(&mut self, row: &[u8]) -> Option<()> {
         self.text.clear();
         self.ends.clear();
         let mut rest = row;
         while self.ends.len() < CELLS_MAX {
             if let Some(quoted) = rest.strip_prefix(b"\"") {
-                rest = self.quoted(quoted)?;
+                rest = self.quoted(quoted);
             }
             // Behind quotes, there should be nothing.
             let end = memchr::memchr(b',', rest);
@@ -125,24 +130,29 @@ impl Cells {
         None
     }
 
-    /// Reads a cell behind its opening quote, and returns what follows the closing one.
-    fn quoted<'a>(&mut self, mut rest: &'a [u8]) -> Option<&'a [u8]> {
+    /// Reads a cell behind its opening quote, and returns what follows the closing one. The last one of a table that was cut
+    /// off has none.
+    fn quoted<'a>(&mut self, mut rest: &'a [u8]) -> &'a [u8] {
         loop {
             rest = push_unescaped(rest, &mut self.text, quotes, |pair| (pair == *b"\"\"").then_some(b'"'));
-            let end = memchr::memchr(b'"', rest)?;
+            let end = memchr::memchr(b'"', rest).unwrap_or(rest.len());
             self.text.extend_from_slice(&rest[..end]);
-            rest = &rest[end + 1..];
+            rest = rest.get(end + 1..).unwrap_or_default();
             match rest.strip_prefix(b"\"") {
                 Some(more) => rest = more,
-                None => return Some(rest),
+                None => return rest,
             }
             self.text.push(b'"');
         }
     }
 
+    fn get(&self, index: usize) -> Option<&[u8]> {
+        let start = if index == 0 { 0 } else { *self.ends.get(index - 1)? };
+        Some(&self.text[start..*self.ends.get(index)?])
+    }
+
     fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, end)| &self.text[start..*end])
+        (0..self.ends.len()).map_while(|index| self.get(index))
     }
 }
 
@@ -172,7 +182,12 @@ mod tests {
         assert_eq!(table.row(long.as_bytes()), line(r#"{"@logStream":"1","@timestamp":"2","@message":"|"}"#, "3"));
         assert_eq!(table.row(&[b','; 9000]), None, "too many cells");
         assert_eq!(table.row(b"\xff,x"), None);
-        assert_eq!(table.row(b"1,2,\"3"), None, "a quote that is not closed");
+        let cut = table.row(b"1,2,\"3\"\"");
+        assert_eq!(
+            cut,
+            line(r#"{"@logStream":"1","@timestamp":"2","@message":"|"}"#, "3\""),
+            "a table that was cut off"
+        );
     }
 
     proptest::proptest! {
@@ -190,10 +205,10 @@ mod tests {
 
     #[test]
     fn only_a_header_with_a_known_column_opens_a_table() {
-        for text in ["", "a,b\n", "{\"message\":1}\n", "message", "I1129 message of x\n"] {
+        for text in ["", "a,b\n", "AuditId,b\n", "{\"message\":1}\n", "message", "I1129 message of x\n"] {
             assert!(Table::open(text.as_bytes()).is_none(), "{text}");
         }
-        for text in ["\"@timestamp\",\"@message\"\r\n", "\u{feff}TimeGenerated [UTC],AuditId\n", "_raw\n"] {
+        for text in ["\"@timestamp\",\"@message\"\r\n", "\u{feff}TimeGenerated [UTC],AuditId,Verb\n", "_raw\n"] {
             assert!(Table::open(text.as_bytes()).is_some(), "{text}");
         }
     }
