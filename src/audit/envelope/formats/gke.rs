@@ -10,7 +10,7 @@ use super::{Content, Format};
 use crate::audit::encode::encode;
 use crate::audit::envelope::object::{Object, borrowed, object_of, one_line, push_one_line, string, time};
 use crate::audit::event::{
-    ADMISSION_WEBHOOK, Event, Level, ObjectRef, ResponseStatus, Stage, UNKNOWN_QUERY, Verb, keeps_annotation,
+    ADMISSION_WEBHOOK, Event, Level, Micros, ObjectRef, ResponseStatus, Stage, UNKNOWN_QUERY, Verb, keeps_annotation,
 };
 use crate::audit::json_scan::{member, members, skip_space};
 
@@ -30,6 +30,8 @@ const STATUS: &str = "core.k8s.io/v1.Status";
 const DELETE_OPTIONS: &str = "DeleteOptions";
 /// The member that Cloud Logging adds to bodies, in front of all others.
 const TYPE: &str = "@type";
+/// How long an apply that creates an object takes at most. The time of creation has whole seconds.
+const CREATION_MICROS_MAX: Micros = 2_000_000;
 /// The usual size of an event without bodies.
 const LINE_BYTES: usize = 1 << 10;
 /// The label of a dry-run.
@@ -60,6 +62,8 @@ struct Bodies<'a> {
     response: Option<Cow<'a, [u8]>>,
     /// The response, if it is a Status.
     status: Option<&'a [u8]>,
+    /// When an apply created the object, if it did.
+    created: Option<Micros>,
 }
 
 // === impl Bodies ===
@@ -75,6 +79,7 @@ impl<'a> Bodies<'a> {
             // The status of a deletion has the uid of the object.
             response: response.filter(|_| status.is_none() || verb == Verb::Delete).and_then(body),
             status,
+            created: response.filter(|_| verb == Verb::Patch).and_then(created_by_apply),
         }
     }
 
@@ -115,6 +120,8 @@ fn event<'e, 'a: 'e>(
     let metadata = payload.object("requestMetadata");
     let metadata = |key: &str| metadata.as_ref().map(|m| m.borrowed(key)).unwrap_or_default();
     let at = entry.get("timestamp").and_then(time);
+    let is_just_created = |(at, created): (Micros, Micros)| (created..created + CREATION_MICROS_MAX).contains(&at);
+    let is_creation = verb == Verb::Create || at.zip(bodies.created).is_some_and(is_just_created);
     Some(Event {
         level,
         audit_id: entry.get("insertId").and_then(borrowed)?,
@@ -127,7 +134,7 @@ fn event<'e, 'a: 'e>(
         source_ip: metadata("callerIp"),
         user_agent: metadata("callerSuppliedUserAgent"),
         object_ref: object_ref(method, &name),
-        status: Some(status(verb, payload, bodies.status)),
+        status: Some(status(payload, bodies.status, is_creation)),
         request_object: bodies.request.as_deref(),
         response_object: bodies.response.as_deref(),
         received: at,
@@ -161,8 +168,17 @@ fn object_ref(method: &str, name: &str) -> Option<ObjectRef<'static>> {
     })
 }
 
-/// Returns the HTTP status: that of the response if it is a Status, or else that of the code of gRPC.
-fn status<'a>(verb: Verb, payload: &Object<'a>, response: Option<&'a [u8]>) -> ResponseStatus<'a> {
+/// Returns when the object in a response was created, if nobody but one client that applies has written it.
+fn created_by_apply(response: &[u8]) -> Option<Micros> {
+    let metadata = Object::of(response)?.object("metadata")?;
+    let [manager] = metadata.array("managedFields")?.try_into().ok()?;
+    let is_apply = Object::of(manager)?.is("operation", "Apply");
+    metadata.get("creationTimestamp").filter(|_| is_apply).and_then(time)
+}
+
+/// Returns the HTTP status: that of the response if it is a Status, or else that of the code of gRPC, which is the same for
+/// objects that were created.
+fn status<'a>(payload: &Object<'a>, response: Option<&'a [u8]>, is_creation: bool) -> ResponseStatus<'a> {
     let status = payload.object("status");
     let code =
         |object: &Object<'_>| object.get("code").and_then(|code| std::str::from_utf8(code).ok()?.parse::<u16>().ok());
@@ -175,7 +191,7 @@ fn status<'a>(verb: Verb, payload: &Object<'a>, response: Option<&'a [u8]>) -> R
         return ResponseStatus { code, reason: body.borrowed("reason"), message: message(&body) };
     }
     let (code, reason) = http(grpc);
-    let code = if grpc == 0 && verb == Verb::Create { 201 } else { code };
+    let code = if grpc == 0 && is_creation { 201 } else { code };
     ResponseStatus { code, reason: Cow::Borrowed(reason), message: status.as_ref().map(message).unwrap_or_default() }
 }
 
@@ -270,10 +286,36 @@ mod tests {
     }
 
     #[test]
+    fn an_apply_that_creates_an_object_is_a_creation() {
+        let code = |verb: &str, second: &str, managers: &str| {
+            let entry = format!(
+                r#"{{"insertId":"i","timestamp":"2026-11-23T00:00:0{second}Z","protoPayload":{{
+                "methodName":"io.k8s.batch.v1.jobs.{verb}","resourceName":"batch/v1/namespaces/shop/jobs/migrate",
+                "response":{{"@type":"batch.k8s.io/v1.Job","metadata":{{"creationTimestamp":"2026-11-23T00:00:05Z",
+                "managedFields":[{managers}]}}}}}}}}"#
+            );
+            let entry = Object::of(entry.as_bytes()).unwrap();
+            let payload = entry.object("protoPayload").unwrap();
+            let verb = Verb::parse(verb);
+            let bodies = Bodies::of(&payload, verb);
+            event(&entry, &payload, &payload.string("methodName").unwrap(), verb, &bodies).unwrap().status.unwrap().code
+        };
+        let apply = r#"{"manager":"flux","operation":"Apply"}"#;
+        let update = r#"{"manager":"flux","operation":"Update"}"#;
+        assert_eq!(code("patch", "5.7", apply), 201);
+        assert_eq!(code("create", "9", update), 201);
+        assert_eq!(code("patch", "7.1", apply), 200, "later");
+        assert_eq!(code("patch", "4", apply), 200, "earlier");
+        assert_eq!(code("patch", "5.7", update), 200, "it did not apply");
+        assert_eq!(code("patch", "5.7", &format!("{apply},{update}")), 200, "others have written it");
+        assert_eq!(code("update", "5.7", apply), 200);
+    }
+
+    #[test]
     fn every_code_of_grpc_is_an_outcome() {
         let of = |json: &str| {
             let payload = Object::of(json.as_bytes()).unwrap();
-            let ResponseStatus { code, reason, message } = status(Verb::Update, &payload, payload.get("response"));
+            let ResponseStatus { code, reason, message } = status(&payload, payload.get("response"), false);
             format!("{code} {reason} {message}")
         };
         assert_eq!(of(r#"{"status":{}}"#), "200  ");
