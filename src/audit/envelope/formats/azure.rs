@@ -84,8 +84,8 @@ fn table<'a>(object: &Object<'a>) -> Option<Content<'a>> {
     Some(Content::Changed(event))
 }
 
-/// The positions of the columns of a table of events.
-pub(super) struct Columns([Option<usize>; COLUMNS.len()]);
+/// The positions of the columns of a table of events. None has as many columns as 16 bits can count.
+pub(super) struct Columns([Option<u16>; COLUMNS.len()]);
 
 // === impl Columns ===
 
@@ -94,7 +94,7 @@ impl Columns {
     pub(super) fn of<'n>(names: impl Iterator<Item = &'n str>) -> Option<Columns> {
         let mut found = Columns([None; COLUMNS.len()]);
         let mut has = [false; NEEDED.len()];
-        for (position, name) in names.enumerate() {
+        for (position, name) in (0..=u16::MAX).zip(names) {
             let name = name.strip_suffix(UTC).unwrap_or(name);
             if let Some(column) = COLUMNS.iter().position(|(column, ..)| *column == name) {
                 found.0[column].get_or_insert(position);
@@ -106,7 +106,7 @@ impl Columns {
 
     /// Returns the cell of a column. `get` returns the cell at a position.
     pub(super) fn cell<'a>(&self, column: usize, get: impl Fn(usize) -> Option<Cell<'a>>) -> Option<Cell<'a>> {
-        self.0[column].and_then(get)
+        self.0[column].map(usize::from).and_then(get)
     }
 }
 
